@@ -1,0 +1,252 @@
+//! A machine for host tests: memory, scripted port devices, CPUID and model-specific registers.
+//!
+//! It records what was done to it, so that a test can count accesses, and its devices may misbehave on purpose. It is
+//! part of the library (not only of its unit tests) so that integration tests can use it; the firmware never does.
+#![forbid(unsafe_code)]
+
+extern crate std;
+
+use std::boxed::Box;
+use std::collections::BTreeMap;
+use std::vec;
+use std::vec::Vec;
+
+use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, Ports};
+use crate::addr::{PhysAddr, PhysRange};
+use crate::layout;
+
+const PAGE: u64 = 4096;
+
+/// Sparse guest memory, zero where nothing was written.
+#[derive(Default, Clone)]
+pub struct FakeMemory {
+    pages: BTreeMap<u64, Vec<u8>>,
+}
+
+impl FakeMemory {
+    /// The `len` bytes from `from` on.
+    #[must_use]
+    pub fn bytes(&self, from: u64, len: usize) -> Vec<u8> {
+        (0..len as u64).map(|i| self.byte(from + i)).collect()
+    }
+
+    /// Stores `bytes` from `to` on.
+    pub fn store(&mut self, to: u64, bytes: &[u8]) {
+        for (i, &byte) in bytes.iter().enumerate() {
+            let at = to + i as u64;
+            let page = self.pages.entry(at / PAGE).or_insert_with(|| vec![0; PAGE as usize]);
+            page[(at % PAGE) as usize] = byte;
+        }
+    }
+
+    fn byte(&self, at: u64) -> u8 {
+        self.pages.get(&(at / PAGE)).map_or(0, |page| page[(at % PAGE) as usize])
+    }
+}
+
+/// A device behind ports. Only the ports it claims reach it.
+pub trait FakeDevice {
+    /// Whether `port` is one of the device's.
+    fn claims(&self, port: u16) -> bool;
+    /// A read of `size` bytes (1, 2 or 4).
+    fn read(&mut self, port: u16, size: u8, memory: &mut FakeMemory) -> u32;
+    /// A write of `size` bytes (1, 2 or 4).
+    fn write(&mut self, port: u16, size: u8, value: u32, memory: &mut FakeMemory);
+}
+
+/// One port access as it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// `port`, bytes, value read.
+    In(u16, u8, u32),
+    /// `port`, bytes, value written.
+    Out(u16, u8, u32),
+}
+
+/// The machine. Absent ports read as `absent`, all ones unless changed.
+pub struct FakeMachine {
+    /// Guest memory.
+    pub memory: FakeMemory,
+    /// Devices; the first that claims a port answers.
+    pub devices: Vec<Box<dyn FakeDevice>>,
+    /// What an absent port reads as, cut to the access size.
+    pub absent: u32,
+    /// Every port access so far, in order.
+    pub accesses: Vec<Access>,
+    /// CPUID answers by leaf and sub-leaf; absent ones read as zero.
+    pub cpuid: BTreeMap<(u32, u32), Cpuid>,
+    /// Model-specific registers; absent ones read as zero.
+    pub msrs: BTreeMap<u32, u64>,
+    /// Ticks that pass at each look at the clock.
+    pub ticks_per_look: u64,
+    ticks: u64,
+    descriptor: [u8; 16],
+    shared: BTreeMap<usize, u64>,
+}
+
+/// Where the fake shows lent buffers to devices: inside the firmware's own memory, as on the real machine.
+const BUFFERS: u64 = layout::FIRMWARE_RAM.start().get() + 0x1_0000;
+const BUFFER_STRIDE: u64 = 0x1_0000;
+/// Where the fake keeps the DMA descriptor.
+const DESCRIPTOR: u64 = layout::FIRMWARE_RAM.start().get() + 0x8000;
+
+impl Default for FakeMachine {
+    fn default() -> Self {
+        Self {
+            memory: FakeMemory::default(),
+            devices: Vec::new(),
+            absent: u32::MAX,
+            accesses: Vec::new(),
+            cpuid: BTreeMap::new(),
+            msrs: BTreeMap::new(),
+            ticks_per_look: 1 << 20,
+            ticks: 0,
+            descriptor: [0; 16],
+            shared: BTreeMap::new(),
+        }
+    }
+}
+
+impl FakeMachine {
+    /// A machine with nothing in it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The machine with `device` added.
+    #[must_use]
+    pub fn with(mut self, device: impl FakeDevice + 'static) -> Self {
+        self.devices.push(Box::new(device));
+        self
+    }
+
+    fn port_in(&mut self, port: u16, size: u8) -> u32 {
+        let mask = u32::MAX >> (32 - u32::from(size) * 8);
+        let value = match self.devices.iter_mut().find(|device| device.claims(port)) {
+            Some(device) => device.read(port, size, &mut self.memory),
+            None => self.absent,
+        } & mask;
+        self.accesses.push(Access::In(port, size, value));
+        value
+    }
+
+    fn port_out(&mut self, port: u16, size: u8, value: u32) {
+        self.accesses.push(Access::Out(port, size, value));
+        // A device finds the descriptor in memory like any other bytes.
+        self.memory.store(DESCRIPTOR, &self.descriptor);
+        if let Some(device) = self.devices.iter_mut().find(|device| device.claims(port)) {
+            device.write(port, size, value, &mut self.memory);
+        }
+        self.descriptor.copy_from_slice(&self.memory.bytes(DESCRIPTOR, 16));
+    }
+
+    fn check(start: PhysAddr, len: usize) -> Result<PhysRange, MemoryError> {
+        let whole = PhysRange::new(start, len as u64)
+            .ok_or(MemoryError { range: PhysRange::new(start, 0).unwrap_or_default() })?;
+        if layout::may_access(whole) { Ok(whole) } else { Err(MemoryError { range: whole }) }
+    }
+}
+
+impl Ports for FakeMachine {
+    fn in8(&mut self, port: u16) -> u8 {
+        self.port_in(port, 1) as u8
+    }
+    fn in16(&mut self, port: u16) -> u16 {
+        self.port_in(port, 2) as u16
+    }
+    fn in32(&mut self, port: u16) -> u32 {
+        self.port_in(port, 4)
+    }
+    fn out8(&mut self, port: u16, value: u8) {
+        self.port_out(port, 1, value.into());
+    }
+    fn out16(&mut self, port: u16, value: u16) {
+        self.port_out(port, 2, value.into());
+    }
+    fn out32(&mut self, port: u16, value: u32) {
+        self.port_out(port, 4, value);
+    }
+    fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {
+        for byte in buffer {
+            *byte = self.in8(port);
+        }
+    }
+    fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
+        Self::check(to.start(), to.len() as usize)?;
+        for at in to.start().get()..to.end().get() {
+            let byte = self.in8(port);
+            self.memory.store(at, &[byte]);
+        }
+        Ok(())
+    }
+}
+
+impl Memory for FakeMachine {
+    fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
+        Self::check(from, into.len())?;
+        into.copy_from_slice(&self.memory.bytes(from.get(), into.len()));
+        Ok(())
+    }
+    fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
+        Self::check(to, bytes.len())?;
+        self.memory.store(to.get(), bytes);
+        Ok(())
+    }
+    fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError> {
+        Self::check(range.start(), range.len() as usize)?;
+        self.memory.store(range.start().get(), &vec![byte; range.len() as usize]);
+        Ok(())
+    }
+    fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError> {
+        let mut bytes = [0; 4];
+        self.read(at, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+    fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {
+        self.write(at, &value.to_le_bytes())
+    }
+}
+
+impl Dma for FakeMachine {
+    fn share(&mut self, buffer: &mut [u8]) -> PhysAddr {
+        let at = BUFFERS + self.shared.len() as u64 * BUFFER_STRIDE;
+        self.shared.insert(buffer.as_ptr().addr(), at);
+        self.memory.store(at, buffer);
+        PhysAddr::new(at)
+    }
+    fn unshare(&mut self, buffer: &mut [u8]) {
+        let at = self.shared.remove(&buffer.as_ptr().addr()).expect("unshare of a buffer that was never shared");
+        buffer.copy_from_slice(&self.memory.bytes(at, buffer.len()));
+    }
+    fn write_descriptor(&mut self, descriptor: [u8; 16]) -> PhysAddr {
+        self.descriptor = descriptor;
+        PhysAddr::new(DESCRIPTOR)
+    }
+    fn read_descriptor_control(&mut self) -> [u8; 4] {
+        let [a, b, c, d, ..] = self.descriptor;
+        [a, b, c, d]
+    }
+    fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
+        if layout::may_access(range) { Ok(()) } else { Err(MemoryError { range }) }
+    }
+}
+
+impl Cpu for FakeMachine {
+    fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Cpuid {
+        self.cpuid.get(&(leaf, subleaf)).copied().unwrap_or_default()
+    }
+    fn read_msr(&mut self, register: u32) -> u64 {
+        self.msrs.get(&register).copied().unwrap_or_default()
+    }
+    fn write_msr(&mut self, register: u32, value: u64) {
+        self.msrs.insert(register, value);
+    }
+}
+
+impl Clock for FakeMachine {
+    fn ticks(&mut self) -> u64 {
+        self.ticks = self.ticks.wrapping_add(self.ticks_per_look);
+        self.ticks
+    }
+}

@@ -1,0 +1,171 @@
+//! What the firmware needs of the machine it runs on, as traits.
+//!
+//! The logic of every other module is written against these; [`x86`] is the one implementation that executes them,
+//! [`fake`] the one that the host tests run against. A module asks for the narrowest traits it needs and takes the
+//! machine by `&mut`, because a port read is a side effect.
+//!
+//! Assumed: one CPU runs, nothing interrupts it, and the machine is little-endian. Left out: interrupts, other CPUs.
+
+#[cfg(any(test, not(feature = "firmware")))]
+pub mod fake;
+#[cfg(target_arch = "x86_64")]
+pub mod x86;
+
+use core::fmt;
+
+use crate::addr::{PhysAddr, PhysRange};
+
+/// Port I/O. A read of a port that no device answers gives all ones on QEMU and zero on some other hosts.
+pub trait Ports {
+    /// Reads one byte.
+    fn in8(&mut self, port: u16) -> u8;
+    /// Reads two bytes in one access.
+    fn in16(&mut self, port: u16) -> u16;
+    /// Reads four bytes in one access.
+    fn in32(&mut self, port: u16) -> u32;
+    /// Writes one byte.
+    fn out8(&mut self, port: u16, value: u8);
+    /// Writes two bytes in one access.
+    fn out16(&mut self, port: u16, value: u16);
+    /// Writes four bytes in one access. A device may read or write memory in answer (a DMA doorbell): all earlier
+    /// writes to memory are done before it, all later reads come after it.
+    fn out32(&mut self, port: u16, value: u32);
+    /// Fills `buffer` with successive byte reads of one port (`rep insb`).
+    fn in8_string(&mut self, port: u16, buffer: &mut [u8]);
+    /// Fills guest memory with successive byte reads of one port (`rep insb`).
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the range is not one the firmware may write; nothing is read then.
+    fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError>;
+}
+
+/// Guest memory by physical address: RAM and memory-mapped registers in the low 4 GiB that are not the firmware's own
+/// (see [`crate::layout`]).
+pub trait Memory {
+    /// Copies guest memory to `into`.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the range is not one the firmware may read; `into` is unchanged then.
+    fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError>;
+
+    /// Copies `bytes` to guest memory.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the range is not one the firmware may write; nothing is written then.
+    fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError>;
+
+    /// Sets every byte of `range` to `byte`.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the range is not one the firmware may write; nothing is written then.
+    fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError>;
+
+    /// Reads a 32-bit register in one access. `at` is a multiple of 4.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the address is not aligned or not one the firmware may read.
+    fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError>;
+
+    /// Writes a 32-bit register in one access. `at` is a multiple of 4.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the address is not aligned or not one the firmware may write.
+    fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError>;
+}
+
+/// Memory shared with a device that reads and writes it on its own.
+pub trait Dma {
+    /// Lends `buffer` to the device and gives the address under which the device finds it. The device may read and
+    /// write it until [`Dma::unshare`]; the contents as the device left them are in `buffer` only after that.
+    fn share(&mut self, buffer: &mut [u8]) -> PhysAddr;
+
+    /// Ends the loan of `buffer` that [`Dma::share`] began.
+    fn unshare(&mut self, buffer: &mut [u8]);
+
+    /// Stores a 16-byte DMA descriptor where the device can read it, 16-byte aligned and below 4 GiB, and gives its
+    /// address. There is one such place; the next call overwrites it.
+    fn write_descriptor(&mut self, descriptor: [u8; 16]) -> PhysAddr;
+
+    /// The first four bytes of the descriptor as the device left them.
+    fn read_descriptor_control(&mut self) -> [u8; 4];
+
+    /// Whether a device may read and write `range` directly: below 4 GiB and none of it the firmware's own.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when it may not.
+    fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError>;
+}
+
+/// The registers that CPUID returns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cpuid {
+    /// EAX.
+    pub eax: u32,
+    /// EBX.
+    pub ebx: u32,
+    /// ECX.
+    pub ecx: u32,
+    /// EDX.
+    pub edx: u32,
+}
+
+/// The CPU's identification and model-specific registers.
+pub trait Cpu {
+    /// CPUID for a leaf and sub-leaf. A leaf above the CPU's highest gives unspecified values.
+    fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Cpuid;
+    /// Reads a model-specific register that CPUID says exists; another raises a fault, which stops the firmware.
+    fn read_msr(&mut self, register: u32) -> u64;
+    /// Writes a model-specific register. Only registers that cannot break the running code are accepted: the memory
+    /// type range registers (0x200-0x26f, 0x2ff) and IA32_FEATURE_CONTROL (0x3a); a write to another is ignored and
+    /// logged.
+    fn write_msr(&mut self, register: u32, value: u64);
+}
+
+/// A clock that only counts up, for deadlines.
+pub trait Clock {
+    /// Time stamp counter ticks. Their rate is not known; see [`Deadline`] for what can be promised.
+    fn ticks(&mut self) -> u64;
+}
+
+/// All of a machine.
+pub trait Machine: Ports + Memory + Dma + Cpu + Clock {}
+impl<T: Ports + Memory + Dma + Cpu + Clock> Machine for T {}
+
+/// A moment after which a wait gives up.
+///
+/// The rate of the time stamp counter is not known this early, so a deadline is a number of ticks: 2^34 of them are 4
+/// seconds at 4 GHz, 17 at 1 GHz. Every device waited for answers within microseconds, or never.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    start: u64,
+}
+
+impl Deadline {
+    /// Ticks until the deadline passes.
+    pub const TICKS: u64 = 1 << 34;
+
+    /// A deadline [`Self::TICKS`] from now.
+    pub fn start(clock: &mut impl Clock) -> Self {
+        Self { start: clock.ticks() }
+    }
+
+    /// Whether it has passed.
+    pub fn has_passed(self, clock: &mut impl Clock) -> bool {
+        clock.ticks().wrapping_sub(self.start) >= Self::TICKS
+    }
+}
+
+/// A range of guest memory that the firmware may not touch: above 4 GiB, or its own code, data or stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryError {
+    /// What was asked for.
+    pub range: PhysRange,
+}
+
+impl fmt::Display for MemoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "memory {} is above 4 GiB or the firmware's own", self.range)
+    }
+}
+
+impl core::error::Error for MemoryError {}

@@ -1,0 +1,11 @@
+//! Firstlight: firmware that boots a Linux guest first.
+//!
+//! The library holds all the logic. It is `no_std` and compiles and tests on the host; the firmware binary
+//! (`src/main.rs`) adds the entry code and hands it the machine.
+#![no_std]
+
+extern crate alloc;
+
+pub mod addr;
+pub mod hal;
+pub mod layout;

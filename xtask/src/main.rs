@@ -1,0 +1,2 @@
+//! Firstlight's host tool.
+fn main() {}
