@@ -103,6 +103,8 @@ pub struct Alignment(u64);
 impl Alignment {
     /// Any byte address.
     pub const BYTE: Self = Self(1);
+    /// 4 bytes: a 32-bit register.
+    pub const DWORD: Self = Self(4);
     /// 16 bytes: a paragraph, the step in which an OS scans for RSDP and SMBIOS anchors.
     pub const PARAGRAPH: Self = Self(16);
     /// 4 KiB: a page.
@@ -167,6 +169,12 @@ impl PhysRange {
     #[must_use]
     pub const fn from_bounds(start: PhysAddr, end: PhysAddr) -> Option<Self> {
         if start.0 <= end.0 { Some(Self { start, end }) } else { None }
+    }
+
+    /// No byte at all, at `position`.
+    #[must_use]
+    pub const fn empty_at(position: PhysAddr) -> Self {
+        Self { start: position, end: position }
     }
 
     /// The first byte.

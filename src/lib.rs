@@ -4,8 +4,12 @@
 //! (`src/main.rs`) adds the entry code and hands it the machine.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 extern crate alloc;
 
 pub mod addr;
 pub mod hal;
 pub mod layout;
+pub mod logging;

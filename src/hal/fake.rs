@@ -142,8 +142,7 @@ impl FakeMachine {
     }
 
     fn check(start: PhysAddr, len: usize) -> Result<PhysRange, MemoryError> {
-        let whole = PhysRange::new(start, len as u64)
-            .ok_or(MemoryError { range: PhysRange::new(start, 0).unwrap_or_default() })?;
+        let whole = PhysRange::new(start, len as u64).ok_or(MemoryError { range: PhysRange::empty_at(start) })?;
         if layout::may_access(whole) { Ok(whole) } else { Err(MemoryError { range: whole }) }
     }
 }

@@ -1,1 +1,276 @@
-//! The machine itself.
+//! The machine itself: port instructions, memory through the identity map, CPUID, model-specific and control registers.
+//!
+//! Assumed, because `src/start` arranged it before [`PcMachine::take`] is called:
+//! - the low 4 GiB are mapped at their own addresses, readable and writable;
+//! - the image and the firmware's RAM ([`layout`]) are mapped a second time, [`VIRTUAL_OFFSET`] higher, and every Rust
+//!   object lives there. No Rust object lives at an identity-mapped address, so a raw access to memory that
+//!   [`layout::may_access`] allows cannot touch one.
+//!
+//! Left out: memory above 4 GiB, which the firmware describes to the kernel but never touches.
+
+use core::arch::asm;
+use core::arch::x86_64::{__cpuid_count, _rdtsc};
+use core::cell::UnsafeCell;
+use core::ptr;
+
+use x86_64::registers::model_specific::Msr;
+
+use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, Ports};
+use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::layout;
+
+/// What is added to a physical address of the image or of the firmware's RAM to give the address the code uses
+/// (`VIRTUAL_OFFSET` in `linker.ld`). The sum wraps for the image: it ends where the RAM window begins.
+pub const VIRTUAL_OFFSET: u64 = 0xffff_ffff_c000_0000;
+
+/// Port I/O. A type of its own, so that the logger can print while the machine is lent out.
+#[derive(Debug, Default)]
+pub struct PcPorts(());
+
+impl PcPorts {
+    /// Port I/O, for the firmware.
+    ///
+    /// # Safety
+    /// The caller runs in ring 0 and owns the machine: no operating system drives the devices behind the ports.
+    #[must_use]
+    pub const unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+/// The one machine that the firmware runs on.
+#[derive(Debug)]
+pub struct PcMachine {
+    ports: PcPorts,
+}
+
+impl PcMachine {
+    /// The machine.
+    ///
+    /// # Safety
+    /// As for [`PcPorts::new`]; the memory is mapped as the module's head says, and this is called once.
+    #[must_use]
+    pub unsafe fn take() -> Self {
+        // SAFETY: the caller promises ring 0 and ownership.
+        Self { ports: unsafe { PcPorts::new() } }
+    }
+}
+
+// None of these blocks is `nomem`: a write to a port may start a DMA transfer or change what an address shows (PAM,
+// PCIEXBAR), so the compiler keeps memory accesses on their side of it.
+impl Ports for PcPorts {
+    fn in8(&mut self, port: u16) -> u8 {
+        let value: u8;
+        // SAFETY: ring 0 and ownership of the devices were promised to `new`; IN writes AL only.
+        unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nostack, preserves_flags)) };
+        value
+    }
+
+    fn in16(&mut self, port: u16) -> u16 {
+        let value: u16;
+        // SAFETY: as for `in8`; IN writes AX only.
+        unsafe { asm!("in ax, dx", in("dx") port, out("ax") value, options(nostack, preserves_flags)) };
+        value
+    }
+
+    fn in32(&mut self, port: u16) -> u32 {
+        let value: u32;
+        // SAFETY: as for `in8`; IN writes EAX only.
+        unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nostack, preserves_flags)) };
+        value
+    }
+
+    fn out8(&mut self, port: u16, value: u8) {
+        // SAFETY: as for `in8`; OUT writes no register.
+        unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack, preserves_flags)) };
+    }
+
+    fn out16(&mut self, port: u16, value: u16) {
+        // SAFETY: as for `in8`; OUT writes no register.
+        unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nostack, preserves_flags)) };
+    }
+
+    fn out32(&mut self, port: u16, value: u32) {
+        // SAFETY: as for `in8`; OUT writes no register. A DMA doorbell makes the device write memory that was lent to
+        // it with `share` or checked with `check_device_range`; neither is borrowed by Rust code meanwhile.
+        unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags)) };
+    }
+
+    fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {
+        // SAFETY: RDI to RDI + RCX is `buffer`, borrowed mutably; the direction flag is clear in Rust code.
+        unsafe {
+            asm!("rep insb", in("dx") port, inout("rdi") buffer.as_mut_ptr() => _, inout("rcx") buffer.len() => _,
+                options(nostack, preserves_flags))
+        };
+    }
+
+    fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
+        check(to)?;
+        // SAFETY: `check` allowed the range, so it is mapped and no Rust object lives there; the direction flag is
+        // clear in Rust code.
+        unsafe {
+            asm!("rep insb", in("dx") port, inout("rdi") to.start().get() => _, inout("rcx") to.len() => _,
+                options(nostack, preserves_flags))
+        };
+        Ok(())
+    }
+}
+
+impl Ports for PcMachine {
+    fn in8(&mut self, port: u16) -> u8 {
+        self.ports.in8(port)
+    }
+    fn in16(&mut self, port: u16) -> u16 {
+        self.ports.in16(port)
+    }
+    fn in32(&mut self, port: u16) -> u32 {
+        self.ports.in32(port)
+    }
+    fn out8(&mut self, port: u16, value: u8) {
+        self.ports.out8(port, value);
+    }
+    fn out16(&mut self, port: u16, value: u16) {
+        self.ports.out16(port, value);
+    }
+    fn out32(&mut self, port: u16, value: u32) {
+        self.ports.out32(port, value);
+    }
+    fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {
+        self.ports.in8_string(port, buffer);
+    }
+    fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
+        self.ports.in8_string_to(port, to)
+    }
+}
+
+fn check(range: PhysRange) -> Result<(), MemoryError> {
+    if layout::may_access(range) { Ok(()) } else { Err(MemoryError { range }) }
+}
+
+fn check_bytes(start: PhysAddr, len: usize) -> Result<(), MemoryError> {
+    // A length that wraps is reported as an empty range at its start.
+    let range = PhysRange::new(start, len as u64).ok_or(MemoryError { range: PhysRange::empty_at(start) })?;
+    check(range)
+}
+
+/// The identity-mapped pointer to `at`. Null for address zero, which `check` never allows.
+fn pointer(at: PhysAddr) -> *mut u8 {
+    ptr::with_exposed_provenance_mut(at.get() as usize)
+}
+
+impl Memory for PcMachine {
+    fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
+        check_bytes(from, into.len())?;
+        // SAFETY: `check_bytes` allowed the source, so it is mapped and disjoint from every Rust object, `into` too.
+        unsafe { ptr::copy_nonoverlapping(pointer(from), into.as_mut_ptr(), into.len()) };
+        Ok(())
+    }
+
+    fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
+        check_bytes(to, bytes.len())?;
+        // SAFETY: `check_bytes` allowed the target, so it is mapped and disjoint from every Rust object, `bytes` too.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), pointer(to), bytes.len()) };
+        Ok(())
+    }
+
+    fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError> {
+        check(range)?;
+        // SAFETY: `check` allowed the range, so it is mapped and disjoint from every Rust object.
+        unsafe { ptr::write_bytes(pointer(range.start()), byte, range.len() as usize) };
+        Ok(())
+    }
+
+    fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError> {
+        check_register32(at)?;
+        // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
+        Ok(unsafe { ptr::read_volatile(pointer(at).cast::<u32>()) })
+    }
+
+    fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {
+        check_register32(at)?;
+        // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
+        unsafe { ptr::write_volatile(pointer(at).cast::<u32>(), value) };
+        Ok(())
+    }
+}
+
+fn check_register32(at: PhysAddr) -> Result<(), MemoryError> {
+    if !at.is_aligned(Alignment::DWORD) {
+        return Err(MemoryError { range: PhysRange::empty_at(at) });
+    }
+    check_bytes(at, size_of::<u32>())
+}
+
+/// Where the one DMA descriptor lives: 16-byte aligned, in the firmware's RAM and so below 4 GiB.
+#[repr(C, align(16))]
+struct DescriptorCell(UnsafeCell<[u8; 16]>);
+
+// SAFETY: one CPU runs and nothing interrupts it, so there is one access at a time.
+unsafe impl Sync for DescriptorCell {}
+
+static DESCRIPTOR: DescriptorCell = DescriptorCell(UnsafeCell::new([0; 16]));
+
+/// The physical address of a Rust object, which lives in the firmware's RAM window.
+fn physical(pointer: *const u8) -> PhysAddr {
+    PhysAddr::new((pointer.expose_provenance() as u64).wrapping_sub(VIRTUAL_OFFSET))
+}
+
+impl Dma for PcMachine {
+    fn share(&mut self, buffer: &mut [u8]) -> PhysAddr {
+        // Exposed, so that the compiler takes every later `out` to be able to write it.
+        physical(buffer.as_mut_ptr())
+    }
+
+    fn unshare(&mut self, _buffer: &mut [u8]) {
+        // The transfer's `out` was the last access; it is not `nomem`, so nothing cached from before it survives.
+    }
+
+    fn write_descriptor(&mut self, descriptor: [u8; 16]) -> PhysAddr {
+        let cell = DESCRIPTOR.0.get();
+        // SAFETY: the cell is a static, aligned and only ever accessed through this raw pointer; volatile, because the
+        // device reads it.
+        unsafe { ptr::write_volatile(cell, descriptor) };
+        physical(cell.cast())
+    }
+
+    fn read_descriptor_control(&mut self) -> [u8; 4] {
+        // SAFETY: as in `write_descriptor`; the control word is the first four of the cell's sixteen bytes, and the
+        // device may have written it.
+        unsafe { ptr::read_volatile(DESCRIPTOR.0.get().cast::<[u8; 4]>()) }
+    }
+
+    fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
+        check(range)
+    }
+}
+
+impl Cpu for PcMachine {
+    fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Cpuid {
+        let result = __cpuid_count(leaf, subleaf);
+        Cpuid { eax: result.eax, ebx: result.ebx, ecx: result.ecx, edx: result.edx }
+    }
+
+    fn read_msr(&mut self, register: u32) -> u64 {
+        // SAFETY: ring 0 was promised to `take`; a register that does not exist raises a fault, which stops the
+        // firmware with a message and breaks no invariant.
+        unsafe { Msr::new(register).read() }
+    }
+
+    fn write_msr(&mut self, register: u32, value: u64) {
+        // Intel SDM volume 4, table 2-2: IA32_FEATURE_CONTROL, the MTRRs and IA32_MTRR_DEF_TYPE.
+        if !matches!(register, 0x3a | 0x200..=0x26f | 0x2ff) {
+            log::warn!("write to model-specific register {register:#x} ignored: not one that firmware sets");
+            return;
+        }
+        // SAFETY: these registers choose memory types and lock features; the running code's mapping, mode and stack do
+        // not depend on them.
+        unsafe { Msr::new(register).write(value) };
+    }
+}
+
+impl Clock for PcMachine {
+    fn ticks(&mut self) -> u64 {
+        // SAFETY: every x86-64 CPU has RDTSC, and ring 0 may always execute it.
+        unsafe { _rdtsc() }
+    }
+}

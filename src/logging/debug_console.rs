@@ -1,0 +1,20 @@
+//! The debug console: every byte written to port 0x402 is a character (QEMU's `isa-debugcon`).
+#![forbid(unsafe_code)]
+
+use crate::hal::Ports;
+
+const PORT: u16 = 0x402;
+/// What a present device reads as (QEMU `hw/char/debugcon.c`, property `readback`).
+const READBACK: u8 = 0xe9;
+
+/// Whether there is one.
+pub fn is_present(ports: &mut impl Ports) -> bool {
+    ports.in8(PORT) == READBACK
+}
+
+/// Sends `text`.
+pub fn print(ports: &mut impl Ports, text: &str) {
+    for byte in text.bytes() {
+        ports.out8(PORT, byte);
+    }
+}

@@ -1,0 +1,128 @@
+//! The `log` facade on two consoles: COM1 and the debug console.
+//!
+//! Errors and warnings go out in any case, more when the host asks for it with
+//! `-fw_cfg name=opt/org.firstlight/log,string=LEVEL`. A good boot prints nothing, and a console is only probed when
+//! there is something to print, because every access is an exit to the host.
+//!
+//! Lines are `firstlight: error: ...`, `firstlight: warning: ...`, `firstlight: info: ...` and so on.
+#![forbid(unsafe_code)]
+
+mod debug_console;
+mod uart;
+
+use core::fmt::{self, Write};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use spin::Mutex;
+
+use crate::hal::Ports;
+
+/// The consoles, probed when the first line is printed.
+pub struct Consoles<P> {
+    ports: P,
+    present: Option<Present>,
+}
+
+/// Which consoles answer.
+#[derive(Clone, Copy)]
+struct Present {
+    com1: bool,
+    debug_console: bool,
+}
+
+impl<P: Ports> Consoles<P> {
+    /// Consoles behind `ports`, not probed yet.
+    #[must_use]
+    pub const fn new(ports: P) -> Self {
+        Self { ports, present: None }
+    }
+
+    /// Prints `firstlight: LEVEL: MESSAGE` on every console that answers.
+    pub fn print(&mut self, level: Level, message: &dyn fmt::Display) {
+        let level = match level {
+            Level::Error => "error",
+            Level::Warn => "warning",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        };
+        // `write_str` below does not fail.
+        let _ = writeln!(self, "firstlight: {level}: {message}");
+    }
+
+    fn present(&mut self) -> Present {
+        if let Some(present) = self.present {
+            return present;
+        }
+        let present =
+            Present { com1: uart::start(&mut self.ports), debug_console: debug_console::is_present(&mut self.ports) };
+        self.present = Some(present);
+        present
+    }
+}
+
+impl<P: Ports> Write for Consoles<P> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let present = self.present();
+        if present.com1 {
+            uart::print(&mut self.ports, text);
+        }
+        if present.debug_console {
+            debug_console::print(&mut self.ports, text);
+        }
+        Ok(())
+    }
+}
+
+/// A logger that owns its consoles.
+pub struct Logger<P> {
+    consoles: Mutex<Consoles<P>>,
+}
+
+impl<P: Ports + Send> Logger<P> {
+    /// A logger on consoles that have not been probed yet.
+    #[must_use]
+    pub const fn new(ports: P) -> Self {
+        Self { consoles: Mutex::new(Consoles::new(ports)) }
+    }
+
+    /// Makes this the program's logger, for warnings and errors. A second logger is ignored.
+    pub fn install(&'static self) {
+        if log::set_logger(self).is_ok() {
+            log::set_max_level(LevelFilter::Warn);
+        }
+    }
+}
+
+/// Sets how much is logged from the bytes of `opt/org.firstlight/log`: `error`, `warn`, `info`, `debug` or `trace`,
+/// with a trailing NUL or line end or without. Anything else is warned of.
+pub fn set_level(option: &[u8]) {
+    let text = core::str::from_utf8(option).unwrap_or("").trim_matches(['\0', '\n', '\r', ' ']);
+    match text.parse() {
+        Ok(level) => log::set_max_level(level),
+        Err(_) => log::warn!(
+            "opt/org.firstlight/log is {text:?}: use one of off, error, warn, info, debug, trace; logging warnings"
+        ),
+    }
+}
+
+impl<P: Ports + Send> Log for Logger<P> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        // The lock is free: one CPU runs, and what is printed does not log.
+        if let Some(mut consoles) = self.consoles.try_lock() {
+            consoles.print(record.level(), record.args());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! The memory functions that the compiler calls, and the heap.
+//!
+//! The functions use string instructions on eight bytes at a time: one emulated step each on hosts that emulate ring 0,
+//! microcoded everywhere else, and no vector registers.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::arch::asm;
+use core::ptr::{self, NonNull};
+
+use linked_list_allocator::Heap;
+use spin::Mutex;
+
+/// C `memcpy`.
+///
+/// # Safety
+/// `n` bytes are readable at `source`, writable at `target`, and the two do not overlap.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(target: *mut u8, source: *const u8, n: usize) -> *mut u8 {
+    // SAFETY: the caller's promise covers the n bytes; whole words first, the rest by bytes.
+    unsafe {
+        asm!("rep movsq", "mov ecx, {rest:e}", "rep movsb", rest = in(reg) n & 7, inout("rcx") n >> 3 => _,
+            inout("rdi") target => _, inout("rsi") source => _, options(nostack, preserves_flags))
+    };
+    target
+}
+
+/// C `memmove`.
+///
+/// # Safety
+/// `n` bytes are readable at `source` and writable at `target`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memmove(target: *mut u8, source: *const u8, n: usize) -> *mut u8 {
+    if target.addr().wrapping_sub(source.addr()) >= n {
+        // The target begins below the source or behind its end: copying upwards reads every byte before it is written.
+        // SAFETY: as for the caller's promise; the direction makes the overlap harmless.
+        return unsafe { memcpy(target, source, n) };
+    }
+    // SAFETY: the caller's promise covers the n bytes; from the last byte down, and the direction flag is restored.
+    unsafe {
+        asm!("std", "rep movsb", "cld", inout("rcx") n => _,
+            inout("rdi") target.wrapping_add(n).wrapping_sub(1) => _,
+            inout("rsi") source.wrapping_add(n).wrapping_sub(1) => _, options(nostack))
+    };
+    target
+}
+
+/// C `memset`.
+///
+/// # Safety
+/// `n` bytes are writable at `target`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(target: *mut u8, value: i32, n: usize) -> *mut u8 {
+    let word = u64::from(value as u8).wrapping_mul(0x0101_0101_0101_0101);
+    // SAFETY: the caller's promise covers the n bytes; whole words first, the rest by bytes.
+    unsafe {
+        asm!("rep stosq", "mov ecx, {rest:e}", "rep stosb", rest = in(reg) n & 7, inout("rcx") n >> 3 => _,
+            inout("rdi") target => _, in("rax") word, options(nostack, preserves_flags))
+    };
+    target
+}
+
+/// C `memcmp`.
+///
+/// # Safety
+/// `n` bytes are readable at `left` and at `right`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, n: usize) -> i32 {
+    let mut at = 0;
+    while at < n {
+        // SAFETY: `at` is below `n`, and the caller promised n bytes.
+        let a = unsafe { left.add(at).read_volatile() };
+        // SAFETY: as above.
+        let b = unsafe { right.add(at).read_volatile() };
+        if a != b {
+            return i32::from(a).wrapping_sub(i32::from(b));
+        }
+        at = at.wrapping_add(1);
+    }
+    0
+}
+
+/// C `bcmp`: zero when equal.
+///
+/// # Safety
+/// As for [`memcmp`].
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, n: usize) -> i32 {
+    // SAFETY: the caller's promise is the same.
+    unsafe { memcmp(left, right, n) }
+}
+
+/// The heap, behind a lock that one CPU without interrupts never waits for.
+struct Allocator(Mutex<Heap>);
+
+#[global_allocator]
+static HEAP: Allocator = Allocator(Mutex::new(Heap::empty()));
+
+// SAFETY: `Heap` gives out disjoint blocks of the requested layout and takes back those that it gave.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.0.lock().allocate_first_fit(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if let Some(block) = NonNull::new(block) {
+            // SAFETY: the caller promises that `alloc` gave `block` for this layout.
+            unsafe { self.0.lock().deallocate(block, layout) };
+        }
+    }
+}
+
+unsafe extern "C" {
+    // Zero-sized marks set by linker.ld; only their addresses mean something.
+    static mut heap_start: [u8; 0];
+    static heap_end: [u8; 0];
+}
+
+/// Gives the heap its memory. Called once, before the first allocation.
+pub fn give_heap() {
+    let start = &raw mut heap_start;
+    let size = (&raw const heap_end).addr().wrapping_sub(start.addr());
+    // SAFETY: linker.ld sets the bytes from heap_start to heap_end apart for this, and this is called once.
+    unsafe { HEAP.0.lock().init(start.cast(), size) };
+}

@@ -1,0 +1,67 @@
+//! From the reset vector to [`rust_start`], and from an exception to a message.
+//!
+//! `reset.s` is the code; this module gives it its constants and takes over from it. Page tables are built in RAM at
+//! every start (24 KiB, see `reset.s` for why not in ROM); GDT and IDT are constants in the image, with every bit set
+//! that the CPU would otherwise write.
+//!
+//! Assumed: the CPU is at its reset state, long mode exists, the image ends at 4 GiB, and RAM covers
+//! [`firstlight::layout::FIRMWARE_RAM`]. Left out: other CPUs, which stay in their wait-for-SIPI state, and interrupts,
+//! which stay off.
+
+use core::arch::global_asm;
+use core::fmt;
+
+use firstlight::hal::x86::VIRTUAL_OFFSET;
+use x86_64::registers::control::Cr2;
+
+/// Bytes of the section `.start`, which fills the end of the image. `reset.s` fails to assemble when they do not suffice.
+const START_SIZE: u64 = 0x580;
+
+global_asm!(
+    include_str!("reset.s"),
+    START_SIZE = const START_SIZE,
+    // Where the section begins within the last 64 KiB below 4 GiB.
+    START_OFFSET = const 0x1_0000 - START_SIZE,
+    // Bits 16 to 31 of every address in the last 64 KiB of the image.
+    VIRTUAL_HIGH_WORD = const ((VIRTUAL_OFFSET - 0x1_0000) >> 16) & 0xffff,
+    rust_start = sym super::rust_start,
+    exception = sym exception,
+);
+
+/// Exceptions that push an error code (Intel SDM volume 3, table 6-1).
+const WITH_ERROR_CODE: u32 =
+    1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
+
+/// What an exception left on the stack.
+struct Exception {
+    vector: u64,
+    error_code: u64,
+    rip: u64,
+    cr2: u64,
+}
+
+impl fmt::Display for Exception {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "CPU exception {} at {:#x}, error code {:#x}, CR2 {:#x}: this is a defect of the firmware or a CPU that \
+             lacks what it needs; please report it with the QEMU command line",
+            self.vector, self.rip, self.error_code, self.cr2
+        )
+    }
+}
+
+/// Prints the exception and stops. `frame` is the stack as the stub left it: the vector, the error code if this vector
+/// has one, then RIP.
+extern "C" fn exception(frame: *const u64) -> ! {
+    // SAFETY: the stub passes its stack pointer; the vector is the first word there.
+    let vector = unsafe { frame.read() };
+    let has_code = u32::try_from(vector).is_ok_and(|vector| vector < 32 && WITH_ERROR_CODE & (1 << vector) != 0);
+    // SAFETY: the CPU pushed at least five more words.
+    let second = unsafe { frame.add(1).read() };
+    // SAFETY: as above.
+    let third = unsafe { frame.add(2).read() };
+    let (error_code, rip) = if has_code { (second, third) } else { (0, second) };
+    let exception = Exception { vector, error_code, rip, cr2: Cr2::read_raw() };
+    super::stop(&exception)
+}

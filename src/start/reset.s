@@ -1,0 +1,223 @@
+# From the reset vector to 64-bit mode. Everything here is the section `.start`, which linker.ld puts at the very end of
+# the image, so that it ends at 4 GiB where the CPU begins.
+#
+# The CPU begins in real mode at f000:fff0 with a CS base of 0xffff0000 (Intel SDM volume 3, 10.1.4): the last 64 KiB
+# below 4 GiB, wherever the host shows the image below 1 MiB, or does not. A near jump keeps that base; the far jump to
+# protected mode replaces it. The image is never copied and never written.
+#
+# Names in braces come from src/start/mod.rs; those of sections, and the physical addresses, from linker.ld.
+
+.set CR0_PE, 1 << 0                     # Intel SDM volume 3, 2.5
+.set CR0_WP, 1 << 16
+.set CR0_NW, 1 << 29
+.set CR0_CD, 1 << 30
+.set CR0_PG, 1 << 31
+.set CR4_PAE, 1 << 5
+.set MSR_EFER, 0xc0000080               # Intel SDM volume 4, table 2-2
+.set EFER_LME, 1 << 8
+
+.set PAGE_PRESENT, 1 << 0               # Intel SDM volume 3, 4.5.4
+.set PAGE_WRITABLE, 1 << 1
+.set PAGE_ACCESSED, 1 << 5              # set beforehand, so that the CPU need not write the tables
+.set PAGE_DIRTY, 1 << 6
+.set PAGE_LARGE, 1 << 7
+.set TABLE, PAGE_PRESENT | PAGE_WRITABLE | PAGE_ACCESSED
+.set LARGE_PAGE, TABLE | PAGE_DIRTY | PAGE_LARGE
+.set LARGE_PAGE_SIZE, 2 << 20
+
+.set SELECTOR_CODE32, 0x08
+.set SELECTOR_CODE64, 0x10              # __BOOT_CS of the Linux boot protocol
+.set SELECTOR_DATA, 0x18                # __BOOT_DS
+
+# linker.ld computes with these.
+.global start32, start64, gdt, gdt32, gdt_pointer, reset_vector
+
+.section .start, "ax"
+
+# ------------------------------------------------------------------------------------------------------- 16-bit mode
+.code16
+start16:
+    cli
+    cld
+    # The operand is relative to CS here, and CS still has the base 0xffff0000.
+    lgdtd cs:[gdt_pointer_in_segment]
+    mov eax, cr0
+    # A CPU resets with its caches off; with CD set every fetch from the image would go to memory.
+    and eax, ~(CR0_CD | CR0_NW)
+    or eax, CR0_PE
+    mov cr0, eax
+    .byte 0x66, 0xea                    # jmp far, 32-bit offset
+    .long start32_physical
+    .word SELECTOR_CODE32
+
+# ------------------------------------------------------------------------------------------------------- 32-bit mode
+.code32
+start32:
+    mov eax, SELECTOR_DATA
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+
+    # Page tables, in RAM because a CPU with accessed and dirty bits in its nested tables treats every walk as a write,
+    # which costs an emulated instruction each when the tables are in ROM. First the top two levels, and of the lowest
+    # only what this code needs to go on: the first large page for data and stack, the last one for the image.
+    #
+    #   PML4[0] and PML4[511] -> PDPT
+    #   PDPT[0..4]  -> PD 0 to 3      the low 4 GiB, at their own addresses
+    #   PDPT[510]   -> PD 3           the image,              VIRTUAL_OFFSET higher
+    #   PDPT[511]   -> PD 0           the firmware's own RAM, VIRTUAL_OFFSET higher
+    mov edi, offset page_tables_physical
+    xor eax, eax
+    mov ecx, 2 * 4096 / 4
+    rep stosd
+
+    mov ebx, offset page_tables_physical
+    lea eax, [ebx + 1 * 4096 + TABLE]
+    mov [ebx], eax                      # PML4[0]
+    mov [ebx + 511 * 8], eax
+    lea edi, [ebx + 1 * 4096]           # PDPT
+    lea eax, [ebx + 2 * 4096 + TABLE]   # PD 0
+    mov [edi], eax
+    mov [edi + 511 * 8], eax
+    add eax, 4096
+    mov [edi + 1 * 8], eax
+    add eax, 4096
+    mov [edi + 2 * 8], eax
+    add eax, 4096
+    mov [edi + 3 * 8], eax
+    mov [edi + 510 * 8], eax            # PD 3
+    xor eax, eax
+    mov dword ptr [ebx + 2 * 4096], LARGE_PAGE
+    mov [ebx + 2 * 4096 + 4], eax
+    mov dword ptr [ebx + 5 * 4096 + 511 * 8], 0xffe00000 | LARGE_PAGE
+    mov [ebx + 5 * 4096 + 511 * 8 + 4], eax
+
+    mov cr3, ebx
+    mov eax, cr4
+    or eax, CR4_PAE
+    mov cr4, eax
+    mov ecx, MSR_EFER
+    rdmsr
+    or eax, EFER_LME
+    wrmsr
+    mov eax, cr0
+    or eax, CR0_PG | CR0_WP
+    mov cr0, eax
+    .byte 0xea                          # jmp far
+    .long start64_physical
+    .word SELECTOR_CODE64
+
+# ------------------------------------------------------------------------------------------------------- 64-bit mode
+.code64
+start64:
+    # The rest of the identity map: 2,048 large pages, eight at a time.
+    mov edi, offset page_tables_physical + 2 * 4096
+    mov eax, LARGE_PAGE
+    mov ecx, 2048 / 8
+1:
+    .rept 8
+    stosq
+    add rax, LARGE_PAGE_SIZE
+    .endr
+    dec ecx
+    jnz 1b
+
+    # Leave the identity map for the addresses the program was linked at.
+    movabs rax, offset start64_high
+    jmp rax
+start64_high:
+    mov rsi, offset data_image
+    mov rdi, offset data_start
+    mov ecx, offset data_qwords
+    rep movsq
+    mov rdi, offset bss_start
+    xor eax, eax
+    mov ecx, offset bss_qwords
+    rep stosq
+
+    lidt [rip + idt_pointer]
+    mov rsp, offset stack_top
+    xor ebp, ebp                        # the end of the chain for a debugger
+    call {rust_start}
+    ud2                                 # rust_start does not return
+
+# --------------------------------------------------------------------------------------------------------- Exceptions
+# One stub a vector, eight bytes each: push the vector, go on. The common part hands the stack to Rust, which knows which
+# vectors come with an error code. Nothing returns from here, so the red zone that is overwritten does not matter.
+.balign 8
+exception_stubs:
+.set vector, 0
+.rept 32
+    .balign 8
+    push vector
+    jmp exception_common
+.set vector, vector + 1
+.endr
+exception_common:
+    cld
+    mov rdi, rsp
+    and rsp, -16
+    call {exception}
+    ud2
+
+# ------------------------------------------------------------------------------------------------------------ Tables
+# GDT: descriptors with the accessed bit set beforehand, so that the CPU does not write to them (Intel SDM volume 3,
+# 3.4.5). The kernel's 64-bit entry wants selectors 0x10 and 0x18 (Linux Documentation/arch/x86/boot.rst).
+.balign 8
+gdt:
+    .quad 0
+    .quad 0x00cf9b000000ffff            # 0x08: code, 32-bit, base 0, 4 GiB
+    .quad 0x00af9b000000ffff            # 0x10: code, 64-bit
+    .quad 0x00cf93000000ffff            # 0x18: data, base 0, 4 GiB
+gdt_end:
+# The same for the kernel's 32-bit entry, which wants 32-bit code at 0x10.
+gdt32:
+    .quad 0
+    .quad 0x00cf9b000000ffff
+    .quad 0x00cf9b000000ffff            # 0x10: code, 32-bit
+    .quad 0x00cf93000000ffff            # 0x18: data
+
+.balign 4
+    .word 0
+gdt_pointer:
+    .word gdt_end - gdt - 1
+    .long gdt_physical
+
+.balign 4
+    .word 0
+.global gdt32_pointer
+gdt32_pointer:                          # ten bytes: it is loaded in 64-bit mode
+    .word gdt_end - gdt - 1
+    .long gdt32_physical
+    .long 0
+
+# IDT: interrupt gates to the stubs (Intel SDM volume 3, 6.14.1). Their addresses are constants: this section ends at
+# VIRTUAL_OFFSET, so only the low word differs.
+.balign 16
+idt:
+.set vector, 0
+.rept 32
+    .word {START_OFFSET} + (exception_stubs - start16) + vector * 8
+    .word SELECTOR_CODE64
+    .word 0x8e00                        # present, ring 0, 64-bit interrupt gate, no stack switch
+    .word {VIRTUAL_HIGH_WORD}
+    .long 0xffffffff
+    .long 0
+.set vector, vector + 1
+.endr
+idt_end:
+
+.balign 8
+    .word 0, 0, 0
+idt_pointer:
+    .word idt_end - idt - 1
+    .quad idt
+
+# ------------------------------------------------------------------------------------------------------ Reset vector
+.org {START_SIZE} - 16
+.code16
+reset_vector:
+    .byte 0xe9                          # jmp near
+    .word start16 - reset_vector - 3
+.org {START_SIZE}
+.code64

@@ -1,0 +1,210 @@
+//! `cargo xtask image`: builds the firmware, makes the flat image of it and checks both.
+//!
+//! The firmware is built for the host target, so that no other target has to be installed, with flags of its own in a
+//! target folder of its own. The flat image is the bytes of the ELF file's loadable segments at their load addresses,
+//! which end at 4 GiB.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction};
+use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
+use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, elf};
+
+/// Rust's name of the target: the host's own.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// QEMU takes a `-bios` file of a multiple of this many bytes.
+const GRANULE: usize = 64 << 10;
+/// The largest image (`FIRMWARE_ROM` in `src/layout.rs`).
+const LIMIT: usize = 128 << 10;
+/// One past the last byte that the image covers.
+const IMAGE_END: u64 = 1 << 32;
+/// Bytes from the reset vector to the end (Intel SDM volume 3, 10.1.4).
+const RESET_VECTOR: usize = 16;
+
+/// What was built.
+pub struct Image {
+    /// The flat image for `-bios`.
+    pub bin: PathBuf,
+    /// The same with symbols, for a debugger.
+    pub elf: PathBuf,
+}
+
+/// The command: builds, checks, and says what came out.
+pub fn run(root: &Path) -> Result<()> {
+    let image = build(root)?;
+    let bytes = fs::read(&image.bin)?;
+    let used = bytes.len() - bytes.iter().filter(|&&byte| byte == FILL).count();
+    println!("{} ({} KiB, about {} KiB used)", image.bin.display(), bytes.len() >> 10, used >> 10);
+    println!("{} (symbols for gdb)", image.elf.display());
+    Ok(())
+}
+
+/// Builds and checks the image of the sources below `root`.
+pub fn build(root: &Path) -> Result<Image> {
+    let target = root.join("target");
+    let build = target.join("firmware");
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .current_dir(root)
+        .args(["build", "--quiet", "--package", "firstlight", "--bin", "firstlight", "--features", "firmware"])
+        .args(["--profile", "firmware", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(&build)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(root)?.join("\x1f"))
+        .env_remove("RUSTFLAGS")
+        .output()
+        .context("cargo does not start")?;
+    ensure!(output.status.success(), "the firmware does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+
+    let built = build.join(TARGET).join("firmware").join("firstlight");
+    let file = fs::read(&built).with_context(|| format!("{} is missing", built.display()))?;
+    let bytes = flatten(&file).context("the firmware's ELF file")?;
+    check(&file, &bytes).context("the image is not fit for use")?;
+
+    let folder = target.join("firstlight");
+    fs::create_dir_all(&folder)?;
+    let image = Image { bin: folder.join("firstlight.bin"), elf: folder.join("firstlight.elf") };
+    fs::write(&image.bin, &bytes)?;
+    fs::write(&image.elf, &file)?;
+    Ok(image)
+}
+
+/// The compiler flags of the firmware.
+fn flags(root: &Path) -> Result<Vec<String>> {
+    let cargo_home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
+        .context("neither CARGO_HOME nor HOME is set")?;
+    Ok(vec![
+        // The addresses are known at link time and lie in the top 2 GiB of the address space (linker.ld).
+        "-Crelocation-model=static".into(),
+        "-Ccode-model=kernel".into(),
+        // No vector registers: nothing has enabled them, and hosts that emulate ring 0 cannot run them.
+        "-Ctarget-feature=-sse,-sse2".into(),
+        // An exception's handler runs on the stack that it interrupts.
+        "-Cno-redzone=yes".into(),
+        // The same bytes wherever the sources are.
+        format!("--remap-path-prefix={}=firstlight", root.display()),
+        format!("--remap-path-prefix={}=cargo", cargo_home.display()),
+    ])
+}
+
+/// What the unused bytes of the image are.
+const FILL: u8 = 0xff;
+
+/// The image: the loadable segments of `file` at their load addresses, filled up below.
+fn flatten(file: &[u8]) -> Result<Vec<u8>> {
+    let header = elf::FileHeader64::<LittleEndian>::parse(file)?;
+    let endian = header.endian()?;
+    let mut segments = Vec::new();
+    for segment in header.program_headers(endian, file)? {
+        let data = segment.data(endian, file).ok().context("a segment lies outside the file")?;
+        if segment.p_type(endian) == elf::PT_LOAD && !data.is_empty() {
+            segments.push((segment.p_paddr(endian), data));
+        }
+    }
+    let start = segments.iter().map(|&(start, _)| start).min().context("no loadable segment")?;
+    let used = usize::try_from(IMAGE_END.checked_sub(start).context("a segment is loaded above 4 GiB")?)?;
+    let size = used.next_multiple_of(GRANULE);
+    ensure!(size <= LIMIT, "it takes {} KiB, and {} KiB is the limit", size >> 10, LIMIT >> 10);
+    let mut image = vec![FILL; size];
+    for (start, data) in segments {
+        let offset = size - usize::try_from(IMAGE_END - start)?;
+        image
+            .get_mut(offset..offset + data.len())
+            .with_context(|| format!("the segment at {start:#x} reaches past 4 GiB"))?
+            .copy_from_slice(data);
+    }
+    Ok(image)
+}
+
+fn check(file: &[u8], image: &[u8]) -> Result<()> {
+    check_reset_vector(image)?;
+    let elf = ElfFile64::<LittleEndian>::parse(file)?;
+    let undefined: Vec<_> =
+        elf.symbols().filter(|symbol| symbol.is_undefined()).filter_map(|symbol| symbol.name().ok()).collect();
+    ensure!(undefined.iter().all(|name| name.is_empty()), "undefined symbols: {}", undefined.join(" "));
+    check_instructions(&elf)
+}
+
+/// The CPU begins 16 bytes below the end, in 16-bit mode: a near jump backwards must stand there.
+fn check_reset_vector(image: &[u8]) -> Result<()> {
+    let vector = image.get(image.len() - RESET_VECTOR..).context("the image is empty")?;
+    let &[0xe9, low, high, ..] = vector else { bail!("no near jump at the reset vector: {vector:02x?}") };
+    let displacement = i16::from_le_bytes([low, high]);
+    ensure!(displacement < -16, "the reset vector jumps by {displacement}, not back into the image");
+    Ok(())
+}
+
+/// What every host runs in ring 0: the integer instructions of the first x86-64 CPUs, and hints.
+const ALLOWED: [CpuidFeature; 13] = [
+    CpuidFeature::INTEL8086,
+    CpuidFeature::INTEL186,
+    CpuidFeature::INTEL286,
+    CpuidFeature::INTEL386,
+    CpuidFeature::INTEL486,
+    CpuidFeature::X64,
+    CpuidFeature::CMOV,
+    CpuidFeature::CPUID,
+    CpuidFeature::CX8,
+    CpuidFeature::MSR,
+    CpuidFeature::MULTIBYTENOP,
+    CpuidFeature::PAUSE,
+    CpuidFeature::TSC,
+];
+
+/// Whether not every host can run it.
+fn is_foreign(instruction: &Instruction) -> bool {
+    instruction.is_invalid() || instruction.cpuid_features().iter().any(|feature| !ALLOWED.contains(feature))
+}
+
+/// No vector, floating-point, `popcnt`, `cmpxchg16b` or other later instruction: hosts that emulate ring 0 cannot run
+/// them, and nothing has checked that the CPU has them.
+fn check_instructions(elf: &ElfFile64<'_, LittleEndian>) -> Result<()> {
+    let mut found = String::new();
+    for section in
+        elf.sections().filter(|section| section.kind() == SectionKind::Text && section.name() != Ok(".start"))
+    {
+        let mut decoder = Decoder::with_ip(64, section.data()?, section.address(), DecoderOptions::NONE);
+        let mut instruction = Instruction::default();
+        while decoder.can_decode() {
+            decoder.decode_out(&mut instruction);
+            if is_foreign(&instruction) {
+                writeln!(found, "  {:?} at {:#x}", instruction.mnemonic(), instruction.ip())?;
+            }
+        }
+    }
+    ensure!(found.is_empty(), "instructions that not every host can run:\n{found}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_vector_must_jump_back() {
+        let mut image = vec![FILL; GRANULE];
+        assert!(check_reset_vector(&image).is_err());
+        let at = GRANULE - RESET_VECTOR;
+        image[at..at + 3].copy_from_slice(&[0xe9, 0x00, 0xff]);
+        assert!(check_reset_vector(&image).is_ok());
+        image[at..at + 3].copy_from_slice(&[0xe9, 0x00, 0x00]);
+        assert!(check_reset_vector(&image).is_err());
+    }
+
+    #[test]
+    fn later_instructions_are_found() {
+        let foreign = |code: &[u8]| is_foreign(&Decoder::with_ip(64, code, 0, DecoderOptions::NONE).decode());
+        assert!(foreign(&[0xf3, 0x0f, 0xb8, 0xc0]), "popcnt eax, eax");
+        assert!(foreign(&[0x48, 0x0f, 0xc7, 0x0f]), "cmpxchg16b [rdi]");
+        assert!(foreign(&[0x66, 0x0f, 0xef, 0xc0]), "pxor xmm0, xmm0");
+        assert!(foreign(&[0x0f, 0x57, 0xc0]), "xorps xmm0, xmm0");
+        assert!(foreign(&[0xd9, 0xeb]), "fldpi");
+        assert!(!foreign(&[0xf0, 0x0f, 0xb1, 0x0f]), "lock cmpxchg [rdi], ecx");
+        assert!(!foreign(&[0xf3, 0x48, 0xa5]), "rep movsq");
+    }
+}
