@@ -10,6 +10,7 @@ extern crate std;
 extern crate alloc;
 
 pub mod addr;
+pub mod fw_cfg;
 pub mod hal;
 pub mod layout;
 pub mod logging;

@@ -1,0 +1,130 @@
+//! DMA: a descriptor in memory, and a port write that makes the device carry it out.
+//!
+//! A device that writes memory on its own: the descriptor and the buffers go through [`crate::hal::Dma`], which keeps
+//! the compiler from moving accesses across the doorbell. The wait for completion has a deadline.
+#![forbid(unsafe_code)]
+
+use super::{Error, Host, Key};
+use crate::addr::PhysAddr;
+use crate::hal::{Deadline, Ports};
+
+/// The descriptor's address, high half, big-endian.
+const ADDRESS_HIGH: u16 = 0x514;
+/// The descriptor's address, low half, big-endian; the write starts the transfer.
+const ADDRESS_LOW: u16 = 0x518;
+
+/// Control word: set by the device when the transfer failed.
+const CONTROL_ERROR: u32 = 1 << 0;
+const CONTROL_READ: u32 = 1 << 1;
+const CONTROL_SKIP: u32 = 1 << 2;
+/// Control word: select the item in bits 16 to 31 first.
+const CONTROL_SELECT: u32 = 1 << 3;
+const CONTROL_WRITE: u32 = 1 << 4;
+
+/// What the device is to do.
+#[derive(Clone, Copy)]
+pub enum Operation {
+    /// Copy from the item to memory.
+    Read,
+    /// Move on within the item.
+    Skip,
+    /// Copy from memory to the item.
+    Write,
+}
+
+impl Operation {
+    const fn control(self) -> u32 {
+        match self {
+            Self::Read => CONTROL_READ,
+            Self::Skip => CONTROL_SKIP,
+            Self::Write => CONTROL_WRITE,
+        }
+    }
+}
+
+/// Which halves of the descriptor's address are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Doorbell {
+    /// The low one: the device resets the high one to zero after each transfer.
+    Low,
+    /// The high one and then the low one.
+    Both,
+}
+
+/// One transfer.
+pub struct Descriptor {
+    control: u32,
+    len: u32,
+    address: PhysAddr,
+}
+
+impl Descriptor {
+    /// A transfer from the start of `key`, which the descriptor selects.
+    pub const fn selecting(key: Key, operation: Operation, address: PhysAddr, len: u32) -> Self {
+        let control = (key.get() as u32) << 16 | CONTROL_SELECT | operation.control();
+        Self { control, len, address }
+    }
+
+    /// A transfer from where the selected item stands.
+    pub const fn continuing(operation: Operation, address: PhysAddr, len: u32) -> Self {
+        Self { control: operation.control(), len, address }
+    }
+
+    /// As the device wants it: three big-endian numbers.
+    fn bytes(&self) -> [u8; 16] {
+        let control = u128::from(self.control) << 96;
+        let len = u128::from(self.len) << 64;
+        (control | len | u128::from(self.address.get())).to_be_bytes()
+    }
+}
+
+/// A transfer that failed, with the control word that was seen.
+pub enum Fault {
+    /// The error bit was set.
+    Refused(u32),
+    /// It was not zero before the deadline.
+    Timeout(u32),
+}
+
+impl Fault {
+    /// The error for the item of `key`.
+    pub const fn of(self, key: Key) -> Error {
+        match self {
+            Self::Refused(control) => Error::Refused { key, control },
+            Self::Timeout(control) => Error::Timeout { key, control },
+        }
+    }
+}
+
+/// Carries out one transfer.
+pub fn transfer(host: &mut impl Host, doorbell: Doorbell, descriptor: Descriptor) -> Result<(), Fault> {
+    let at = host.write_descriptor(descriptor.bytes()).get();
+    if doorbell == Doorbell::Both {
+        host.out32(ADDRESS_HIGH, ((at >> 32) as u32).to_be());
+    }
+    host.out32(ADDRESS_LOW, (at as u32).to_be());
+
+    // The device is done when the control word is zero but for the error bit. QEMU is done before the write returns.
+    let mut control = u32::from_be_bytes(host.read_descriptor_control());
+    if control & !CONTROL_ERROR != 0 {
+        let deadline = Deadline::start(host);
+        while control & !CONTROL_ERROR != 0 {
+            if deadline.has_passed(host) {
+                // Some hosts leave the command bits in place beside the error bit.
+                return Err(if control & CONTROL_ERROR != 0 {
+                    Fault::Refused(control)
+                } else {
+                    Fault::Timeout(control)
+                });
+            }
+            core::hint::spin_loop();
+            control = u32::from_be_bytes(host.read_descriptor_control());
+        }
+    }
+    if control & CONTROL_ERROR != 0 { Err(Fault::Refused(control)) } else { Ok(()) }
+}
+
+/// Whether the address register reads as "QEMU CFG", as QEMU's does (`hw/nvram/fw_cfg.c`, `fw_cfg_dma_mem_read`).
+pub fn has_qemu_signature(host: &mut impl Ports) -> bool {
+    host.in32(ADDRESS_HIGH) == u32::from_le_bytes(*b"QEMU") && host.in32(ADDRESS_LOW) == u32::from_le_bytes(*b" CFG")
+}

@@ -1,0 +1,89 @@
+//! What can go wrong with fw_cfg.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use super::Key;
+use crate::hal::MemoryError;
+
+/// Why an item was not transferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The signature item does not read "QEMU" but as these bytes.
+    NoDevice {
+        /// What was read.
+        seen: [u8; 4],
+    },
+    /// The device set the error bit of the DMA descriptor.
+    Refused {
+        /// The item.
+        key: Key,
+        /// The control word after the transfer.
+        control: u32,
+    },
+    /// The device did not finish a DMA transfer before the deadline.
+    Timeout {
+        /// The item.
+        key: Key,
+        /// The control word when waiting ended.
+        control: u32,
+    },
+    /// An item is longer than its kind may be, or than there is memory for.
+    TooLarge {
+        /// The item.
+        key: Key,
+        /// Its length in bytes.
+        len: u32,
+        /// The limit in bytes.
+        limit: u32,
+    },
+    /// The host offers no way to write this range of the item.
+    NotWritable {
+        /// The item.
+        key: Key,
+        /// First byte.
+        offset: u32,
+        /// Number of bytes.
+        len: usize,
+    },
+    /// The place an item was to be loaded to is not one the firmware may write.
+    Memory(MemoryError),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoDevice { seen } => write!(
+                f,
+                "no fw_cfg device: its signature reads as {seen:02x?}, not \"QEMU\"; use a machine that has one, such \
+                 as QEMU's q35 and pc"
+            ),
+            Self::Refused { key, control } => {
+                write!(f, "fw_cfg: the host refused the transfer of item {key}, control word {control:#x}")
+            }
+            Self::Timeout { key, control } => write!(
+                f,
+                "fw_cfg: the transfer of item {key} did not end, control word {control:#x}; try the host without DMA \
+                 (-global fw_cfg.dma_enabled=off)"
+            ),
+            Self::TooLarge { key, len, limit } => {
+                write!(f, "fw_cfg: item {key} has {len} bytes, and the limit is {limit}")
+            }
+            Self::NotWritable { key, offset, len } => {
+                write!(
+                    f,
+                    "fw_cfg: no way to write {len} bytes at {offset} of item {key}: that takes QEMU's DMA and a writable item"
+                )
+            }
+            Self::Memory(error) => write!(f, "fw_cfg: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+impl From<MemoryError> for Error {
+    fn from(error: MemoryError) -> Self {
+        Self::Memory(error)
+    }
+}

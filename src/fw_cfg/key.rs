@@ -1,0 +1,60 @@
+//! The numbers of items.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+/// The number under which an item is selected (QEMU `include/standard-headers/linux/qemu_fw_cfg.h`). Named items have
+/// theirs in the directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Key(u16);
+
+impl Key {
+    /// Four bytes, "QEMU".
+    pub const SIGNATURE: Self = Self(0x00);
+    /// The interface's features, 32 bits.
+    pub const ID: Self = Self(0x01);
+    /// Length of the kernel without its setup code, 32 bits, in bytes.
+    pub const KERNEL_SIZE: Self = Self(0x08);
+    /// Length of the initial RAM disk, 32 bits, in bytes.
+    pub const INITRD_SIZE: Self = Self(0x0b);
+    /// Where the host means the kernel to be loaded, 32 bits.
+    pub const KERNEL_ADDR: Self = Self(0x07);
+    /// The kernel without its setup code.
+    pub const KERNEL_DATA: Self = Self(0x11);
+    /// The initial RAM disk.
+    pub const INITRD_DATA: Self = Self(0x12);
+    /// Length of the command line with its NUL, 32 bits, in bytes.
+    pub const CMDLINE_SIZE: Self = Self(0x14);
+    /// The command line with its NUL.
+    pub const CMDLINE_DATA: Self = Self(0x15);
+    /// Length of the kernel's setup code, 32 bits, in bytes.
+    pub const SETUP_SIZE: Self = Self(0x17);
+    /// The kernel's setup code, which begins with the boot sector that holds the setup header.
+    pub const SETUP_DATA: Self = Self(0x18);
+    /// The directory of named items.
+    pub const FILE_DIR: Self = Self(0x19);
+
+    /// The key with this number.
+    #[must_use]
+    pub const fn new(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}

@@ -1,0 +1,299 @@
+//! The fw_cfg device: what the host hands to firmware, as numbered and as named items.
+//!
+//! [`FwCfg::probe`] finds the device, chooses a [`Transport`] and reads the directory of named items, once. After that
+//! an [`Item`] is read to a buffer or loaded straight to its place in guest memory, in one transfer, and never past its
+//! end.
+//!
+//! Three transports, from the cheapest:
+//! - QEMU's DMA: the descriptor selects the item, and one 32-bit port write starts the transfer;
+//! - DMA on other hosts: the item is selected by a port write, and both halves of the descriptor's address are written,
+//!   because hosts differ in what they take from the descriptor and in when they start;
+//! - ports: a byte at a time through `rep insb`, which hosts batch.
+//!
+//! Assumed: items do not change their size while the firmware runs. Left out: the memory-mapped form of other machines.
+//!
+//! Sources: QEMU `docs/specs/fw_cfg.rst`, `include/standard-headers/linux/qemu_fw_cfg.h`.
+#![forbid(unsafe_code)]
+
+mod directory;
+mod dma;
+mod error;
+#[cfg(any(test, not(feature = "firmware")))]
+pub mod fake;
+mod key;
+mod ports;
+#[cfg(test)]
+mod tests;
+
+use alloc::vec::Vec;
+use core::fmt;
+
+pub use directory::Directory;
+pub use error::Error;
+pub use key::Key;
+
+use crate::addr::{PhysAddr, PhysRange};
+use crate::hal::{Clock, Dma, Ports};
+
+/// What fw_cfg needs of the machine.
+pub trait Host: Ports + Dma + Clock {}
+impl<T: Ports + Dma + Clock> Host for T {}
+
+/// How bytes get from the host to the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// DMA with the item selected in the descriptor.
+    QemuDma,
+    /// DMA with the item selected by a port write.
+    PortableDma,
+    /// Byte reads of the data port.
+    Ports,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::QemuDma => "DMA",
+            Self::PortableDma => "DMA, selected by port",
+            Self::Ports => "ports",
+        })
+    }
+}
+
+/// An item: its key and its length in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item {
+    key: Key,
+    len: u32,
+}
+
+impl Item {
+    /// The item of `key`, `len` bytes long, for an item that is in no directory.
+    #[must_use]
+    pub const fn new(key: Key, len: u32) -> Self {
+        Self { key, len }
+    }
+
+    /// The key.
+    #[must_use]
+    pub const fn key(self) -> Key {
+        self.key
+    }
+
+    /// The length in bytes.
+    #[must_use]
+    pub const fn len(self) -> u32 {
+        self.len
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len == 0
+    }
+}
+
+/// The device, with its directory.
+#[derive(Debug)]
+pub struct FwCfg {
+    transport: Transport,
+    directory: Directory,
+}
+
+impl FwCfg {
+    /// Finds the device and reads its directory.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] when the signature is not there; any other when the directory cannot be read.
+    pub fn probe(host: &mut impl Host) -> Result<Self, Error> {
+        let transport = probe_transport(host)?;
+        let mut this = Self { transport, directory: Directory::default() };
+        this.directory = this.read_directory(host)?;
+        Ok(this)
+    }
+
+    /// The transport in use.
+    #[must_use]
+    pub const fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// The named item, if the host offers it.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Item> {
+        self.directory.find(name.as_bytes())
+    }
+
+    /// Reads the first bytes of `item` to `into`: as many as both hold. The rest of `into` is set to zero.
+    ///
+    /// # Errors
+    /// What the transport reports.
+    pub fn read(&self, host: &mut impl Host, item: Item, into: &mut [u8]) -> Result<(), Error> {
+        self.read_at(host, item, 0, into)
+    }
+
+    /// Reads bytes of `item` from `offset` on to `into`: as many as both hold. The rest of `into` is set to zero.
+    ///
+    /// # Errors
+    /// What the transport reports.
+    pub fn read_at(&self, host: &mut impl Host, item: Item, offset: u32, into: &mut [u8]) -> Result<(), Error> {
+        // Some hosts leave what they do not write as it was.
+        into.fill(0);
+        let left = item.len.saturating_sub(offset) as usize;
+        let len = left.min(into.len());
+        let Some(target) = into.get_mut(..len).filter(|target| !target.is_empty()) else { return Ok(()) };
+        self.select_at(host, item.key, offset)?;
+        self.read_on(host, item.key, offset == 0, target)
+    }
+
+    /// Reads a whole item of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when it is longer than `limit` or there is no memory for it; else what the transport reports.
+    pub fn read_all(&self, host: &mut impl Host, item: Item, limit: u32) -> Result<Vec<u8>, Error> {
+        let too_large = Error::TooLarge { key: item.key, len: item.len, limit };
+        if item.len > limit {
+            return Err(too_large);
+        }
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(item.len as usize).map_err(|_| too_large)?;
+        bytes.resize(item.len as usize, 0);
+        self.read(host, item, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads a little-endian 32-bit item that is in no directory. Zero when the host does not have it.
+    ///
+    /// # Errors
+    /// What the transport reports.
+    pub fn read_u32(&self, host: &mut impl Host, key: Key) -> Result<u32, Error> {
+        let mut bytes = [0; 4];
+        self.read(host, Item::new(key, 4), &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// Loads the whole of `item` straight to guest memory at `to` and gives the range it fills.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when the firmware may not write there; else what the transport reports.
+    pub fn load(&self, host: &mut impl Host, item: Item, to: PhysAddr) -> Result<PhysRange, Error> {
+        let range = PhysRange::new(to, item.len.into())
+            .ok_or(Error::Memory(crate::hal::MemoryError { range: PhysRange::empty_at(to) }))?;
+        if range.is_empty() {
+            return Ok(range);
+        }
+        host.check_device_range(range).map_err(Error::Memory)?;
+        self.select_at(host, item.key, 0)?;
+        match self.transport {
+            Transport::Ports => ports::load(host, range)?,
+            Transport::QemuDma | Transport::PortableDma => {
+                self.dma(host, item.key, true, dma::Operation::Read, to, item.len)?;
+            }
+        }
+        Ok(range)
+    }
+
+    /// Writes `bytes`, eight at most, to `item` from `offset` on. Hosts take that for few items and with QEMU's DMA only.
+    ///
+    /// # Errors
+    /// [`Error::NotWritable`] without QEMU's DMA or when the bytes do not fit the item; [`Error::Refused`] when the host
+    /// does not let the item be written.
+    pub fn write(&self, host: &mut impl Host, item: Item, offset: u32, bytes: &[u8]) -> Result<(), Error> {
+        let mut copy = [0; 8];
+        let fits = offset.checked_add(bytes.len() as u32).is_some_and(|end| end <= item.len);
+        let (true, Transport::QemuDma, Some(source)) = (fits, self.transport, copy.get_mut(..bytes.len())) else {
+            return Err(Error::NotWritable { key: item.key, offset, len: bytes.len() });
+        };
+        source.copy_from_slice(bytes);
+        self.select_at(host, item.key, offset)?;
+        let address = host.share(source);
+        let result = self.dma(host, item.key, offset == 0, dma::Operation::Write, address, bytes.len() as u32);
+        host.unshare(source);
+        result
+    }
+
+    /// Selects the item and moves to `offset`. QEMU's DMA needs no step of its own for offset zero.
+    fn select_at(&self, host: &mut impl Host, key: Key, offset: u32) -> Result<(), Error> {
+        match self.transport {
+            Transport::QemuDma if offset == 0 => Ok(()),
+            Transport::QemuDma => dma::transfer(
+                host,
+                dma::Doorbell::Low,
+                dma::Descriptor::selecting(key, dma::Operation::Skip, PhysAddr::new(0), offset),
+            )
+            .map_err(|fault| fault.of(key)),
+            Transport::PortableDma | Transport::Ports => {
+                ports::select(host, key);
+                ports::skip(host, offset);
+                Ok(())
+            }
+        }
+    }
+
+    /// One DMA transfer of the item that [`Self::select_at`] prepared, from its start or from where it stands.
+    fn dma(
+        &self,
+        host: &mut impl Host,
+        key: Key,
+        at_start: bool,
+        operation: dma::Operation,
+        address: PhysAddr,
+        len: u32,
+    ) -> Result<(), Error> {
+        let (doorbell, descriptor) = match self.transport {
+            Transport::QemuDma if at_start => {
+                (dma::Doorbell::Low, dma::Descriptor::selecting(key, operation, address, len))
+            }
+            Transport::QemuDma => (dma::Doorbell::Low, dma::Descriptor::continuing(operation, address, len)),
+            _ => (dma::Doorbell::Both, dma::Descriptor::continuing(operation, address, len)),
+        };
+        dma::transfer(host, doorbell, descriptor).map_err(|fault| fault.of(key))
+    }
+
+    /// Fills `target` from where the item stands, which is its start when `at_start`.
+    fn read_on(&self, host: &mut impl Host, key: Key, at_start: bool, target: &mut [u8]) -> Result<(), Error> {
+        if self.transport == Transport::Ports {
+            ports::read(host, target);
+            return Ok(());
+        }
+        // An item's length is 32 bits, and no buffer is longer than the item.
+        let len = target.len() as u32;
+        let address = host.share(target);
+        let result = self.dma(host, key, at_start, dma::Operation::Read, address, len);
+        host.unshare(target);
+        result
+    }
+
+    /// The count, then just the records that it counts: the item's own length is nowhere to be read.
+    fn read_directory(&self, host: &mut impl Host) -> Result<Directory, Error> {
+        let mut count = [0; directory::COUNT_SIZE];
+        self.read(host, Item::new(Key::FILE_DIR, count.len() as u32), &mut count)?;
+        let mut records = directory::buffer(u32::from_be_bytes(count))?;
+        if !records.is_empty() {
+            self.read_on(host, Key::FILE_DIR, false, &mut records)?;
+        }
+        Ok(Directory::new(records))
+    }
+}
+
+/// The signature item's contents.
+const SIGNATURE: [u8; 4] = *b"QEMU";
+/// Bit 1 of the interface's identification: there is a DMA interface.
+const ID_DMA: u32 = 1 << 1;
+
+fn probe_transport(host: &mut impl Host) -> Result<Transport, Error> {
+    // QEMU's DMA register reads as the signature "QEMU CFG", and nothing else does: two accesses, not ten.
+    if dma::has_qemu_signature(host) {
+        return Ok(Transport::QemuDma);
+    }
+    ports::select(host, Key::SIGNATURE);
+    let mut seen = [0; 4];
+    ports::read(host, &mut seen);
+    if seen != SIGNATURE {
+        return Err(Error::NoDevice { seen });
+    }
+    ports::select(host, Key::ID);
+    let mut id = [0; 4];
+    ports::read(host, &mut id);
+    Ok(if u32::from_le_bytes(id) & ID_DMA != 0 { Transport::PortableDma } else { Transport::Ports })
+}
