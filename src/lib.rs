@@ -9,8 +9,11 @@ extern crate std;
 
 extern crate alloc;
 
+pub mod acpi;
 pub mod addr;
+pub mod checksum;
 pub mod fw_cfg;
 pub mod hal;
 pub mod layout;
 pub mod logging;
+pub mod smbios;

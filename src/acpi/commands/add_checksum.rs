@@ -1,0 +1,62 @@
+//! Command 3: complete a checksum.
+
+use zerocopy::byteorder::little_endian::U32;
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
+
+use super::super::error::{Cause, Error};
+use super::super::host::Host;
+use super::super::plan::{ARGUMENTS_LEN, FileIndex, NAME_LEN, Plan, name};
+use super::{check_inside, range_in};
+use crate::acpi::sum;
+use crate::addr::PhysRange;
+
+/// `cksum` of `BiosLinkerLoaderEntry`.
+#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Arguments {
+    file: [u8; NAME_LEN],
+    offset: U32,
+    start: U32,
+    len: U32,
+    unused: [u8; 56],
+}
+
+/// Change one byte of a file so that the sum of a range of it is zero.
+#[derive(Debug)]
+pub(in crate::acpi) struct AddChecksum {
+    file: FileIndex,
+    /// Where the byte is in the file.
+    offset: u32,
+    /// Where the range starts in the file.
+    start: u32,
+    /// The length of the range. Cloud Hypervisor asks for 0 bytes once, and has that checksum right already.
+    len: u32,
+}
+
+impl AddChecksum {
+    /// Checks the arguments. `None` when the file is empty.
+    pub(in crate::acpi) fn parse(arguments: &[u8; ARGUMENTS_LEN], plan: &Plan<'_>) -> Result<Option<Self>, Cause> {
+        let arguments: &Arguments = transmute_ref!(arguments);
+        let Some((file, file_len)) = plan.file(name(&arguments.file)?)? else { return Ok(None) };
+        let command =
+            Self { file, offset: arguments.offset.get(), start: arguments.start.get(), len: arguments.len.get() };
+        check_inside(command.offset, 1, file_len)?;
+        check_inside(command.start, command.len, file_len)?;
+        Ok(Some(command))
+    }
+
+    /// Completes the checksum. The sum is subtracted from what the byte holds, which need not be zero.
+    pub(in crate::acpi) fn run<H: Host>(
+        &self,
+        host: &mut H,
+        places: &[PhysRange],
+        number: u16,
+    ) -> Result<(), Error<H::Error>> {
+        let place = self.file.of(places);
+        let field = range_in(place, self.offset.into(), 1, number)?.start();
+        let sum = sum(host, range_in(place, self.start.into(), self.len.into(), number)?)?;
+        let mut byte = [0];
+        host.read(field, &mut byte).map_err(Error::Host)?;
+        host.write(field, &byte.map(|byte: u8| byte.wrapping_sub(sum))).map_err(Error::Host)
+    }
+}

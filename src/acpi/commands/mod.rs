@@ -1,0 +1,78 @@
+//! The commands of a script, one a file. Each checks its arguments once, and can then be run.
+
+mod add_checksum;
+mod add_pointer;
+mod allocate;
+mod write_pointer;
+
+pub(super) use add_checksum::AddChecksum;
+pub(super) use add_pointer::AddPointer;
+pub(super) use allocate::Allocate;
+pub(super) use write_pointer::WritePointer;
+
+use super::error::{Cause, Error, ScriptError};
+use super::host::Host;
+use crate::addr::{PhysAddr, PhysRange};
+
+/// A command that changes loaded files, with its number in the script.
+#[derive(Debug)]
+pub(super) enum Link {
+    /// Relocate a pointer.
+    AddPointer(AddPointer, u16),
+    /// Complete a checksum.
+    AddChecksum(AddChecksum, u16),
+}
+
+impl Link {
+    /// Runs the command on files that are loaded at `places`.
+    pub(super) fn run<H: Host>(&self, host: &mut H, places: &[PhysRange]) -> Result<(), Error<H::Error>> {
+        match self {
+            Self::AddPointer(command, number) => command.run(host, places, *number),
+            Self::AddChecksum(command, number) => command.run(host, places, *number),
+        }
+    }
+}
+
+/// The size of a pointer in bytes: 1, 2, 4 or 8.
+#[derive(Clone, Copy, Debug)]
+struct PointerSize(u8);
+
+impl PointerSize {
+    fn new(bytes: u8) -> Result<Self, Cause> {
+        if matches!(bytes, 1 | 2 | 4 | 8) { Ok(Self(bytes)) } else { Err(Cause::PointerSize(bytes)) }
+    }
+
+    fn bytes(self) -> u32 {
+        self.0.into()
+    }
+
+    /// The bytes of the pointer at the start of those of a 64-bit one.
+    fn of(self, bytes: &mut [u8; 8]) -> &mut [u8] {
+        let (pointer, _) = bytes.split_at_mut(self.0.into());
+        pointer
+    }
+
+    /// Whether `address` fits.
+    fn holds(self, address: PhysAddr) -> bool {
+        // The size is not 0, so this shifts by less than 64.
+        address.get() <= u64::MAX >> (64 - 8 * self.bytes())
+    }
+}
+
+/// The `len` bytes of a loaded file from `offset` on.
+fn range_in(place: PhysRange, offset: u64, len: u64, number: u16) -> Result<PhysRange, ScriptError> {
+    let range = place.start().checked_add(offset).and_then(|start| PhysRange::new(start, len));
+    range.filter(|&range| place.contains(range)).ok_or(bad(number, Cause::PastEnd))
+}
+
+/// Checks that the `len` bytes from `offset` on are inside a file.
+fn check_inside(offset: u32, len: u32, file_len: u32) -> Result<(), Cause> {
+    match offset.checked_add(len) {
+        Some(end) if end <= file_len => Ok(()),
+        _ => Err(Cause::PastEnd),
+    }
+}
+
+fn bad(number: u16, cause: Cause) -> ScriptError {
+    ScriptError::Command { number, cause }
+}

@@ -1,0 +1,74 @@
+//! Command 4: tell the host an address.
+
+use zerocopy::byteorder::little_endian::U32;
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
+
+use super::super::error::{Cause, Error};
+use super::super::host::Host;
+use super::super::plan::{ARGUMENTS_LEN, FileIndex, NAME_LEN, Plan, name};
+use super::{PointerSize, bad, check_inside, range_in};
+use crate::addr::PhysRange;
+
+/// `wr_pointer` of `BiosLinkerLoaderEntry`.
+#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Arguments {
+    dest: [u8; NAME_LEN],
+    source: [u8; NAME_LEN],
+    dest_offset: U32,
+    source_offset: U32,
+    size: u8,
+    unused: [u8; 3],
+}
+
+/// Write the address of a byte of the loaded file `source`, little-endian, into a file of the host's.
+#[derive(Debug)]
+pub(in crate::acpi) struct WritePointer<'s> {
+    /// The name in fw_cfg of the file to write. It is not one that is loaded.
+    pub(in crate::acpi) dest: &'s str,
+    source: FileIndex,
+    /// Where in `dest`.
+    dest_offset: u32,
+    /// Which byte of `source`.
+    source_offset: u32,
+    size: PointerSize,
+    /// The number of the command in the script.
+    number: u16,
+}
+
+impl<'s> WritePointer<'s> {
+    /// Checks the arguments. `None` when one of the files is empty.
+    pub(in crate::acpi) fn parse(
+        arguments: &'s [u8; ARGUMENTS_LEN],
+        number: u16,
+        plan: &Plan<'_>,
+        len_of: impl Fn(&str) -> Option<u32>,
+    ) -> Result<Option<Self>, Cause> {
+        let arguments: &Arguments = transmute_ref!(arguments);
+        let dest = name(&arguments.dest)?;
+        let dest_len = len_of(dest).ok_or(Cause::Absent)?;
+        let source = plan.file(name(&arguments.source)?)?;
+        let (Some((source, source_len)), 1..) = (source, dest_len) else { return Ok(None) };
+        let command = Self {
+            dest,
+            source,
+            dest_offset: arguments.dest_offset.get(),
+            source_offset: arguments.source_offset.get(),
+            size: PointerSize::new(arguments.size)?,
+            number,
+        };
+        check_inside(command.dest_offset, command.size.bytes(), dest_len)?;
+        check_inside(command.source_offset, 1, source_len)?;
+        Ok(Some(command))
+    }
+
+    /// Tells the host the address.
+    pub(in crate::acpi) fn run<H: Host>(&self, host: &mut H, places: &[PhysRange]) -> Result<(), Error<H::Error>> {
+        let address = range_in(self.source.of(places), self.source_offset.into(), 1, self.number)?.start();
+        if !self.size.holds(address) {
+            return Err(bad(self.number, Cause::PointerTooLarge(address.get())).into());
+        }
+        let mut bytes = address.get().to_le_bytes();
+        host.write_file(self.dest, self.dest_offset, self.size.of(&mut bytes)).map_err(Error::Host)
+    }
+}

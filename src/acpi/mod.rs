@@ -1,0 +1,147 @@
+//! ACPI tables: an interpreter for the script with which the host links the tables it built.
+//!
+//! The host has the tables as files in fw_cfg, but does not know where in guest memory they will be. So it adds a
+//! script, `etc/table-loader`, of commands that say which files to load where, which fields hold addresses and which
+//! bytes are checksums. QEMU's `hw/acpi/bios-linker-loader.c` defines the language; Cloud Hypervisor, propolis and
+//! bhyve speak it too.
+//!
+//! The script is foreign, so it is understood before anything happens: [`Plan::parse`] checks every command against
+//! the sizes of the files and the order of the commands. [`load`] then places the files, links them, finds the RSDP, and
+//! only then tells the host the addresses it asked for, so that a host never holds an address in memory that the
+//! firmware gave back. Tables that could not be linked are hidden from an operating system that scans for them.
+//!
+//! Assumed: the chipset is programmed, because QEMU builds the tables from its registers when one of the files is first
+//! selected; and the F-segment is writable. Left out: understanding any table but the RSDP, and telling the host the
+//! addresses again after S3.
+#![forbid(unsafe_code)]
+
+mod commands;
+mod error;
+mod host;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use alloc::vec::Vec;
+
+pub use error::{Cause, Error, ScriptError};
+pub use host::{Host, Zone};
+pub use plan::Plan;
+
+use crate::addr::{PhysAddr, PhysRange};
+use crate::checksum;
+
+/// The length of the RSDP of ACPI 1.0, which its first checksum covers (ACPI 6.5, 5.2.5.3).
+const RSDP_LEN: u32 = 20;
+/// The length of the RSDP since ACPI 2.0.
+const RSDP2_LEN: u32 = 36;
+/// The offset of the revision byte, 0 or at least 2.
+const RSDP_REVISION: usize = 15;
+/// The offset of the length, 32 bits, which the second checksum covers.
+const RSDP_TOTAL: usize = 20;
+/// What every RSDP starts with, on a 16-byte boundary.
+const RSDP_SIGNATURE: &[u8] = b"RSD PTR ";
+
+/// Runs `script`, the contents of the host's `etc/table-loader`, and gives the address of the RSDP.
+///
+/// Where a command asks to tell the host an address and the host does not take it, that is a warning: the tables work,
+/// and only the device that asked (VM generation ID, hardware errors) is silent.
+///
+/// # Errors
+/// Any [`Error`]; then the host was told no address, what [`Host::allocate`] gave may be given back, and nothing in the
+/// F-segment looks like an RSDP.
+pub fn load<H: Host>(host: &mut H, script: &[u8]) -> Result<PhysAddr, Error<H::Error>> {
+    let plan = Plan::parse(script, |file| host.len_of(file))?;
+    let mut places = Vec::new();
+    places.try_reserve_exact(plan.files.len()).map_err(|_| ScriptError::HeapFull)?;
+
+    let linked = place_and_link(host, &plan, &mut places);
+    if linked.is_err() {
+        hide(host, &plan, &places);
+    }
+    let rsdp = linked?;
+
+    for pointer in &plan.write_pointers {
+        if let Err(error) = pointer.run(host, &places) {
+            log::warn!("acpi: the host did not take the address it asked for in {}: {error}", pointer.dest);
+        }
+    }
+    Ok(rsdp)
+}
+
+/// Allocates and loads the files, runs the commands on them and finds the RSDP. `places` has one range for each file
+/// that was loaded, in the plan's order, also after an error.
+fn place_and_link<H: Host>(
+    host: &mut H,
+    plan: &Plan<'_>,
+    places: &mut Vec<PhysRange>,
+) -> Result<PhysAddr, Error<H::Error>> {
+    for file in &plan.files {
+        places.push(file.run(host)?);
+    }
+    for link in &plan.links {
+        link.run(host, places)?;
+    }
+    for &place in &*places {
+        if is_rsdp(host, place)? {
+            return Ok(place.start());
+        }
+    }
+    Err(Error::NoRsdp)
+}
+
+/// Whether a file is an RSDP with valid checksums. It is known by its contents, because hosts differ in its name.
+fn is_rsdp<H: Host>(host: &mut H, place: PhysRange) -> Result<bool, Error<H::Error>> {
+    let mut rsdp = [0; RSDP2_LEN as usize];
+    let header = match rsdp.get_mut(..usize::try_from(place.len()).unwrap_or(usize::MAX)) {
+        Some(short) => short,
+        None => &mut rsdp,
+    };
+    host.read(place.start(), header).map_err(Error::Host)?;
+    // What a short file does not have stays zero.
+    let (first, _) = rsdp.split_at(RSDP_LEN as usize);
+    if place.len() < RSDP_LEN.into() || !first.starts_with(RSDP_SIGNATURE) || checksum::sum(first) != 0 {
+        return Ok(false);
+    }
+    if rsdp[RSDP_REVISION] < 2 {
+        return Ok(true);
+    }
+    let total = rsdp[RSDP_TOTAL..].first_chunk().map_or(0, |len| u32::from_le_bytes(*len));
+    match PhysRange::new(place.start(), total.into()) {
+        Some(whole) if total >= RSDP2_LEN && place.contains(whole) => Ok(sum(host, whole)? == 0),
+        _ => Ok(false),
+    }
+}
+
+/// Overwrites the signature of anything an operating system could take for an RSDP.
+fn hide<H: Host>(host: &mut H, plan: &Plan<'_>, places: &[PhysRange]) {
+    let zeros = [0; RSDP_SIGNATURE.len()];
+    for (file, place) in plan.files.iter().zip(places) {
+        if file.zone == Zone::FSegment
+            && place.len() >= RSDP_LEN.into()
+            && let Err(error) = host.write(place.start(), &zeros)
+        {
+            log::warn!("acpi: a broken table remains at {}: {error}", place.start());
+        }
+    }
+}
+
+/// The sum of the bytes of guest memory in `range`, modulo 256.
+fn sum<H: Host>(host: &mut H, range: PhysRange) -> Result<u8, Error<H::Error>> {
+    let mut buffer = [0; 512];
+    let mut sum = 0_u8;
+    let mut at = range.start();
+    while let Some(left) = PhysRange::from_bounds(at, range.end()).filter(|left| !left.is_empty()) {
+        let chunk = match buffer.get_mut(..usize::try_from(left.len()).unwrap_or(usize::MAX)) {
+            Some(last) => last,
+            None => &mut buffer,
+        };
+        host.read(at, chunk).map_err(Error::Host)?;
+        sum = sum.wrapping_add(checksum::sum(chunk));
+        match at.checked_add(chunk.len() as u64) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    Ok(sum)
+}

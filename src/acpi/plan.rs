@@ -1,0 +1,135 @@
+//! A script, understood: which files to place, and what to do to them in what order.
+
+use alloc::vec::Vec;
+
+use zerocopy::byteorder::little_endian::U32;
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
+
+use super::commands::{AddChecksum, AddPointer, Allocate, Link, WritePointer};
+use super::error::{Cause, ScriptError};
+
+/// The length of a command (`BiosLinkerLoaderEntry` in QEMU's `hw/acpi/bios-linker-loader.c`).
+const COMMAND_LEN: usize = 128;
+/// The length of a file name with the zero byte that ends it (QEMU's `FW_CFG_MAX_FILE_PATH`).
+pub(super) const NAME_LEN: usize = 56;
+/// The length of what follows a command's number.
+pub(super) const ARGUMENTS_LEN: usize = COMMAND_LEN - size_of::<u32>();
+
+/// A command: its number (`BIOS_LINKER_LOADER_COMMAND_*`), and arguments whose layout depends on it.
+#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Command {
+    number: U32,
+    arguments: [u8; ARGUMENTS_LEN],
+}
+
+/// Which of a plan's files: an index that only [`Plan::file`] makes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FileIndex(u16);
+
+impl FileIndex {
+    /// The entry for this file in a list with one for each file of the plan.
+    pub(super) fn of<T: Copy>(self, list: &[T]) -> T {
+        list[usize::from(self.0)]
+    }
+}
+
+/// A script whose commands are known to make sense: every file they name exists, is allocated once and before it is
+/// used, and every offset lies inside its file. `'s` is the script, which the file names are borrowed from.
+///
+/// What only the contents of the files can tell, whether a pointer in them is sound, is checked as it is relocated.
+#[derive(Debug)]
+pub struct Plan<'s> {
+    /// The files to load, none of them empty.
+    pub(super) files: Vec<Allocate<'s>>,
+    /// What to do to the loaded files, in this order.
+    pub(super) links: Vec<Link>,
+    /// Which addresses to tell the host. They depend on no file's contents, so they can come last.
+    pub(super) write_pointers: Vec<WritePointer<'s>>,
+    /// Names of empty files. Commands that refer to them do nothing.
+    empty: Vec<&'s str>,
+}
+
+impl<'s> Plan<'s> {
+    /// The most bytes a script may have: QEMU never makes one larger (`ACPI_BUILD_LOADER_MAX_SIZE`).
+    pub const MAX_SCRIPT: usize = 64 << 10;
+
+    /// Understands a script. `len_of` gives the length of a host's file in bytes, or `None` when there is no such file.
+    ///
+    /// Commands with unknown numbers do nothing; number 0 is the padding at the end of a script.
+    ///
+    /// # Errors
+    /// [`ScriptError`], with the first command that makes no sense.
+    pub fn parse(script: &'s [u8], len_of: impl Fn(&str) -> Option<u32>) -> Result<Self, ScriptError> {
+        let (commands, rest) = script.as_chunks::<COMMAND_LEN>();
+        if !rest.is_empty() || script.len() > Self::MAX_SCRIPT {
+            return Err(ScriptError::Length(script.len()));
+        }
+        let mut plan = Self { files: Vec::new(), links: Vec::new(), write_pointers: Vec::new(), empty: Vec::new() };
+        for (command, number) in commands.iter().zip(0..) {
+            plan.add(transmute_ref!(command), number, &len_of)?;
+        }
+        Ok(plan)
+    }
+
+    fn add(
+        &mut self,
+        command: &'s Command,
+        number: u16,
+        len_of: &impl Fn(&str) -> Option<u32>,
+    ) -> Result<(), ScriptError> {
+        let bad = |cause| ScriptError::Command { number, cause };
+        let arguments = &command.arguments;
+        match command.number.get() {
+            0 => Ok(()),
+            1 => {
+                let file = Allocate::parse(arguments, len_of).map_err(bad)?;
+                if self.file(file.name).is_ok() {
+                    return Err(bad(Cause::AllocatedTwice));
+                }
+                if file.len == 0 { push(&mut self.empty, file.name) } else { push(&mut self.files, file) }
+            }
+            2 => match AddPointer::parse(arguments, self).map_err(bad)? {
+                Some(link) => push(&mut self.links, Link::AddPointer(link, number)),
+                None => Ok(()),
+            },
+            3 => match AddChecksum::parse(arguments, self).map_err(bad)? {
+                Some(link) => push(&mut self.links, Link::AddChecksum(link, number)),
+                None => Ok(()),
+            },
+            4 => match WritePointer::parse(arguments, number, self, len_of).map_err(bad)? {
+                Some(pointer) => push(&mut self.write_pointers, pointer),
+                None => Ok(()),
+            },
+            unknown => {
+                log::debug!("acpi: command {number} of the script is of the unknown kind {unknown}");
+                Ok(())
+            }
+        }
+    }
+
+    /// An allocated file by name, with its length in bytes, or `None` when the file is empty.
+    ///
+    /// # Errors
+    /// [`Cause::NotAllocated`].
+    pub(super) fn file(&self, name: &str) -> Result<Option<(FileIndex, u32)>, Cause> {
+        for (file, index) in self.files.iter().zip(0..) {
+            if file.name == name {
+                return Ok(Some((FileIndex(index), file.len)));
+            }
+        }
+        if self.empty.contains(&name) { Ok(None) } else { Err(Cause::NotAllocated) }
+    }
+}
+
+fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), ScriptError> {
+    list.try_reserve(1).map_err(|_| ScriptError::HeapFull)?;
+    list.push(item);
+    Ok(())
+}
+
+/// A file name, ended by a zero byte.
+pub(super) fn name(field: &[u8; NAME_LEN]) -> Result<&str, Cause> {
+    let len = field.iter().position(|&byte| byte == 0).filter(|&len| len != 0).ok_or(Cause::Name)?;
+    field.get(..len).and_then(|name| core::str::from_utf8(name).ok()).ok_or(Cause::Name)
+}

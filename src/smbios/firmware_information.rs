@@ -1,0 +1,86 @@
+//! The structure that describes this firmware (DSP0134 3.6, 7.1), made when it is compiled.
+
+use super::walk::TYPE_FIRMWARE_INFORMATION;
+
+/// Who made it.
+const VENDOR: &str = "Firstlight";
+/// The package's version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The date of the release, mm/dd/yyyy. It is a constant and not the day of the build, so that the same sources give
+/// the same image. Linux works around the firmware of machines that are dated before 2008 (`arch/x86/pci/acpi.c`).
+const RELEASE_DATE: &str = "01/01/2026";
+/// Where the runtime part of a legacy BIOS starts, in paragraphs: here, the F-segment with the tables.
+const SEGMENT: u16 = 0xf000;
+/// Bit 3: the bits that tell what a BIOS supports are not supported (7.1.1).
+const CHARACTERISTICS: u64 = 1 << 3;
+/// Second extension byte, bit 4: the machine is a virtual one. Bit 3, UEFI, is clear (7.1.2.2).
+const EXTENSION: [u8; 2] = [0, 1 << 4];
+/// An embedded controller's version where there is none.
+const NO_CONTROLLER: [u8; 2] = [0xff, 0xff];
+/// The structure's handle. QEMU's own structures leave it free when they have no type 0 (`hw/smbios/smbios.c`).
+const HANDLE: u16 = 0;
+
+/// The length of the formatted area.
+const FORMATTED_LEN: usize = 0x18;
+/// Each string ends with a zero byte, and the last one is followed by another.
+const LEN: usize = FORMATTED_LEN + VENDOR.len() + 1 + VERSION.len() + 1 + RELEASE_DATE.len() + 1 + 1;
+
+/// The structure with its strings.
+pub const FIRMWARE_INFORMATION: [u8; LEN] = {
+    let [handle_low, handle_high] = HANDLE.to_le_bytes();
+    let [segment_low, segment_high] = SEGMENT.to_le_bytes();
+    let [c0, c1, c2, c3, c4, c5, c6, c7] = CHARACTERISTICS.to_le_bytes();
+    let formatted: [u8; FORMATTED_LEN] = [
+        TYPE_FIRMWARE_INFORMATION,
+        FORMATTED_LEN as u8,
+        handle_low,
+        handle_high,
+        // The first string is the vendor, the second the version.
+        1,
+        2,
+        segment_low,
+        segment_high,
+        // The third string is the date.
+        3,
+        // The size of the ROM, in steps of 64 KiB, less one.
+        0,
+        c0,
+        c1,
+        c2,
+        c3,
+        c4,
+        c5,
+        c6,
+        c7,
+        EXTENSION[0],
+        EXTENSION[1],
+        decimal(env!("CARGO_PKG_VERSION_MAJOR")),
+        decimal(env!("CARGO_PKG_VERSION_MINOR")),
+        NO_CONTROLLER[0],
+        NO_CONTROLLER[1],
+    ];
+    let mut bytes = [0; LEN];
+    let mut at = put(&mut bytes, 0, &formatted);
+    at = put(&mut bytes, at, VENDOR.as_bytes()) + 1;
+    at = put(&mut bytes, at, VERSION.as_bytes()) + 1;
+    put(&mut bytes, at, RELEASE_DATE.as_bytes());
+    bytes
+};
+
+/// Copies `part` to `bytes`, from `at` on, and gives where it ends.
+const fn put(bytes: &mut [u8; LEN], at: usize, part: &[u8]) -> usize {
+    let mut i = 0;
+    while i < part.len() {
+        bytes[at + i] = part[i];
+        i += 1;
+    }
+    at + part.len()
+}
+
+/// A decimal number below 256.
+const fn decimal(digits: &str) -> u8 {
+    match u8::from_str_radix(digits, 10) {
+        Ok(number) => number,
+        Err(_) => panic!("a version number above 255"),
+    }
+}
