@@ -8,7 +8,7 @@
 # usage: capture.sh VMLINUZ QEMU_FW_CFG_KO
 #   VMLINUZ         a kernel with the 8250 console built in, such as Debian's linux-image-cloud-amd64
 #   QEMU_FW_CFG_KO  that kernel's drivers/firmware/qemu_fw_cfg.ko, not compressed
-# needs: qemu-system-x86, seabios, busybox-static
+# needs: qemu-system-x86, seabios, busybox-static, perl
 set -eu
 
 kernel=$(realpath "$1")
@@ -57,8 +57,10 @@ capture() {
     rm -rf "${here:?}/$folder" && mkdir "$here/$folder"
     while read -r item size; do
         name=$(basename "$item")
-        # Files are stored without their trailing zeros, which is most of the 128 KiB of tables; `sizes` has the truth.
+        # Files are stored without their trailing zeros, which are most of the tables; `sizes` has the true lengths.
         LC_ALL=C perl -0777 -pe 's/\0+\z//' "$work/items/$name" >"$here/$folder/$name"
+        # This one is zero until a firmware writes it, as SeaBIOS just did.
+        [ "$item" != etc/vmgenid_addr ] || : >"$here/$folder/$name"
         echo "$item $size" >>"$here/$folder/sizes"
     done <"$work/items/sizes"
     echo "$folder: $(wc -l <"$here/$folder/sizes") items"
@@ -71,7 +73,6 @@ capture q35-vmgenid -M q35,nvdimm=on -m 512M,slots=2,maxmem=1G \
     -device vmgenid,guid=12345678-9abc-def0-1234-56789abcdef0
 capture q35-6g -M q35 -m 6G
 capture pc-128m -M pc -m 128M
-capture q35-smbios2 -M q35,smbios-entry-point-type=32
 capture q35-smbios3 -M q35,smbios-entry-point-type=64
 capture q35-host-bios -M q35,smbios-entry-point-type=64 -smp 4,sockets=4 \
     -smbios type=0,vendor=Host,version=1,date=01/02/2003,release=4.5 -smbios type=11,value=one,value=two
