@@ -57,7 +57,7 @@ fn a_sum_is_subtracted_from_what_the_byte_holds() {
 #[test]
 fn a_sum_is_right_over_many_chunks() {
     let (mut host, script) = minimal();
-    let tables: Vec<u8> = (0..5001_u32).map(|i| (i * i >> 3) as u8).collect();
+    let tables: Vec<u8> = (0..5001_u32).map(|i| ((i * i) >> 3) as u8).collect();
     host.files.insert("tables".into(), tables);
     script.add_checksum("tables", 9, 1, 4999).load(&mut host).unwrap();
     assert_eq!(sum(&host.contents(1)[1..5000]), 0);
