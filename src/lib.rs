@@ -16,4 +16,5 @@ pub mod fw_cfg;
 pub mod hal;
 pub mod layout;
 pub mod logging;
+pub mod memory_map;
 pub mod smbios;

@@ -1,0 +1,35 @@
+//! What can go wrong with a memory map.
+
+use core::fmt;
+
+use super::CAPACITY;
+use crate::addr::PhysRange;
+
+/// Why a map could not be made or changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The change would need more than [`CAPACITY`] regions, or what the host reserves fills the map.
+    Full,
+    /// A range to hand back that the firmware does not hold.
+    NotHeld {
+        /// What was to be handed back.
+        range: PhysRange,
+    },
+    /// `etc/e820` lists no RAM.
+    NoRamInE820,
+    /// There is no `etc/e820`, and CMOS holds no plausible memory size.
+    NoRamInCmos,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => write!(f, "the memory map needs more than {CAPACITY} regions; give the machine fewer"),
+            Self::NotHeld { range } => write!(f, "memory {range} is not held by the firmware"),
+            Self::NoRamInE820 => f.write_str("the host's etc/e820 lists no RAM; give the machine memory"),
+            Self::NoRamInCmos => f.write_str("the host gives no memory size: no etc/e820, nothing usable in CMOS"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}

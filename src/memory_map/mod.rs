@@ -1,0 +1,305 @@
+//! What is where in guest-physical memory: an ordered map of disjoint regions.
+//!
+//! It is filled from what the host says ([`MemoryMap::from_e820`], else [`MemoryMap::from_cmos`]), gets the holes of a
+//! PC cut out of it ([`MemoryMap::carve_pc`]), and from then on is where the firmware allocates: tables, the kernel,
+//! the initrd. The kernel is handed the map as e820 entries ([`MemoryMap::e820`]).
+//!
+//! A region's kind is a UEFI memory type, which says more than an e820 type does: whose the memory is and whether the
+//! kernel gets it back. Address space in no region is a hole: nothing is known of it, and it is never used as RAM.
+//! Where two statements about the same byte disagree, the more restrictive one wins, so that no order of entries can
+//! turn reserved memory into RAM.
+//!
+//! Assumed: the host's map is final when it is read. Left out: memory attributes (caching, speed), NUMA, and more than
+//! [`CAPACITY`] regions.
+#![forbid(unsafe_code)]
+
+mod e820;
+mod error;
+mod pc;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use arrayvec::ArrayVec;
+use uefi_raw::table::boot::MemoryType;
+
+pub use self::e820::{E820Entry, E820View};
+pub use self::error::Error;
+use crate::addr::{Alignment, PhysAddr, PhysRange};
+
+/// The most regions a map holds. It is also what `boot_params` has room for (`E820_MAX_ENTRIES_ZEROPAGE`, Linux
+/// `arch/x86/include/uapi/asm/bootparam.h`), so that a map always fits there.
+pub const CAPACITY: usize = 128;
+
+/// A run of memory of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Where it is; never empty.
+    pub range: PhysRange,
+    /// What it is.
+    pub kind: MemoryType,
+}
+
+/// Which end of the free memory an allocation is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// The highest address that fits.
+    Top,
+    /// The lowest address that fits.
+    Bottom,
+}
+
+type Regions = ArrayVec<Region, CAPACITY>;
+
+/// The map. Its regions are sorted by address and disjoint, and adjacent ones differ in kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryMap {
+    regions: Regions,
+}
+
+impl MemoryMap {
+    /// A map that knows of nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { regions: Regions::new_const() }
+    }
+
+    /// The regions by ascending address.
+    pub fn regions(&self) -> impl DoubleEndedIterator<Item = Region> + '_ {
+        self.regions.iter().copied()
+    }
+
+    /// The map as e820 entries by ascending address, at most [`CAPACITY`] of them.
+    #[must_use]
+    pub fn e820(&self) -> E820View<'_> {
+        E820View::new(&self.regions)
+    }
+
+    /// Enters what is known of `range`. What was a hole becomes `kind`; where something was known, the more restrictive
+    /// of the two stays.
+    ///
+    /// # Errors
+    /// [`Error::Full`]; the map is unchanged then.
+    pub fn describe(&mut self, range: PhysRange, kind: MemoryType) -> Result<(), Error> {
+        self.describe_within(range, kind, CAPACITY)
+    }
+
+    fn describe_within(&mut self, range: PhysRange, kind: MemoryType, capacity: usize) -> Result<(), Error> {
+        self.rewrite(range, capacity, &|old| Some(old.map_or(kind, |old| stricter(old, kind))))
+    }
+
+    /// Takes `range` out of the free memory for `kind`. Where memory is already held for something more restrictive it
+    /// stays that. Holes become `kind` too, unless that is a kind of RAM: no RAM is made up.
+    ///
+    /// # Errors
+    /// [`Error::Full`]; the map is unchanged then.
+    pub fn reserve(&mut self, range: PhysRange, kind: MemoryType) -> Result<(), Error> {
+        let for_hole = if is_ram_kind(kind) { None } else { Some(kind) };
+        self.rewrite(range, CAPACITY, &|old| old.map_or(for_hole, |old| Some(stricter(old, kind))))
+    }
+
+    /// Makes a hole where `range` was RAM; the rest of it stays what it was.
+    ///
+    /// # Errors
+    /// [`Error::Full`]; the map is unchanged then.
+    pub fn remove_ram(&mut self, range: PhysRange) -> Result<(), Error> {
+        self.rewrite(range, CAPACITY, &|old| old.filter(|&kind| !is_ram_kind(kind)))
+    }
+
+    /// Where [`Self::allocate`] would put `len` bytes; `None` for no bytes, or where no free memory fits.
+    #[must_use]
+    pub fn find_free(
+        &self,
+        len: u64,
+        alignment: Alignment,
+        within: PhysRange,
+        placement: Placement,
+    ) -> Option<PhysRange> {
+        if len == 0 {
+            return None;
+        }
+        let fit = |region: &Region| {
+            let free = free_part(region, within)?;
+            let start = match placement {
+                Placement::Top => free.end().checked_sub(len)?.align_down(alignment),
+                Placement::Bottom => free.start().align_up(alignment)?,
+            };
+            PhysRange::new(start, len).filter(|&found| free.contains(found))
+        };
+        match placement {
+            Placement::Top => self.regions.iter().rev().find_map(fit),
+            Placement::Bottom => self.regions.iter().find_map(fit),
+        }
+    }
+
+    /// Takes `len` bytes of free memory inside `within` for `kind`, which is any but `CONVENTIONAL`. The start is
+    /// aligned; the length is taken as it is, so give a multiple of the page size where the kernel should not share a
+    /// page. `None` for no bytes, or where no free memory fits.
+    pub fn allocate(
+        &mut self,
+        len: u64,
+        alignment: Alignment,
+        within: PhysRange,
+        placement: Placement,
+        kind: MemoryType,
+    ) -> Option<PhysRange> {
+        let found = self.find_free(len, alignment, within, placement)?;
+        if kind == MemoryType::CONVENTIONAL {
+            return None;
+        }
+        self.rewrite(found, CAPACITY, &|_| Some(kind)).ok()?;
+        Some(found)
+    }
+
+    /// Hands memory back that [`Self::allocate`] or [`Self::reserve`] took, or a part of it: it is free again.
+    ///
+    /// # Errors
+    /// [`Error::NotHeld`] when some byte of it is a hole or already free, [`Error::Full`]; the map is unchanged then.
+    pub fn release(&mut self, range: PhysRange) -> Result<(), Error> {
+        if !self.every(range, |kind| kind != MemoryType::CONVENTIONAL) {
+            return Err(Error::NotHeld { range });
+        }
+        self.rewrite(range, CAPACITY, &|_| Some(MemoryType::CONVENTIONAL))
+    }
+
+    /// Whether all of `range` is RAM to the kernel, free or held by the firmware until then.
+    #[must_use]
+    pub fn is_ram(&self, range: PhysRange) -> bool {
+        self.every(range, is_ram_kind)
+    }
+
+    /// Whether all of `range` is RAM that nothing holds.
+    #[must_use]
+    pub fn is_free(&self, range: PhysRange) -> bool {
+        self.every(range, |kind| kind == MemoryType::CONVENTIONAL)
+    }
+
+    /// How many bytes are RAM to the kernel.
+    #[must_use]
+    pub fn ram_bytes(&self) -> u64 {
+        // The regions are disjoint, so the sum cannot wrap.
+        self.ram().map(PhysRange::len).fold(0, u64::saturating_add)
+    }
+
+    /// One past the highest byte of RAM inside `within`; `None` when there is none.
+    #[must_use]
+    pub fn ram_end(&self, within: PhysRange) -> Option<PhysAddr> {
+        self.ram().rev().find_map(|range| range.intersection(within)).map(PhysRange::end)
+    }
+
+    /// The length in bytes of the longest run of free memory inside `within`.
+    #[must_use]
+    pub fn largest_free(&self, within: PhysRange) -> u64 {
+        self.regions.iter().filter_map(|region| free_part(region, within)).map(PhysRange::len).max().unwrap_or(0)
+    }
+
+    fn ram(&self) -> impl DoubleEndedIterator<Item = PhysRange> + '_ {
+        self.regions.iter().filter(|region| is_ram_kind(region.kind)).map(|region| region.range)
+    }
+
+    /// Whether every byte of `range` is in a region whose kind `accept`s; true for no bytes.
+    fn every(&self, range: PhysRange, accept: impl Fn(MemoryType) -> bool) -> bool {
+        let mut at = range.start();
+        for region in &self.regions {
+            if at >= range.end() {
+                break;
+            }
+            if region.range.contains_addr(at) {
+                if !accept(region.kind) {
+                    return false;
+                }
+                at = region.range.end();
+            }
+        }
+        at >= range.end()
+    }
+
+    /// Replaces the kind of every byte of `range` by what `change` makes of it, where `None` is a hole.
+    ///
+    /// The result is built beside the map and then takes its place, so that an error leaves the map as it was.
+    fn rewrite(
+        &mut self,
+        range: PhysRange,
+        capacity: usize,
+        change: &dyn Fn(Option<MemoryType>) -> Option<MemoryType>,
+    ) -> Result<(), Error> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let mut new = Regions::new();
+        let mut push = |start, end, kind| push_merged(&mut new, capacity, start, end, kind);
+        // Everything in `range` below this address is done.
+        let mut done = range.start();
+        for &Region { range: old, kind } in &self.regions {
+            if old.start() > done {
+                let hole_end = old.start().min(range.end());
+                push(done, hole_end, change(None))?;
+                done = done.max(hole_end);
+            }
+            let inside = old.intersection(range).unwrap_or_default();
+            if inside.is_empty() {
+                push(old.start(), old.end(), Some(kind))?;
+            } else {
+                push(old.start(), inside.start(), Some(kind))?;
+                push(inside.start(), inside.end(), change(Some(kind)))?;
+                push(inside.end(), old.end(), Some(kind))?;
+                done = inside.end();
+            }
+        }
+        push(done, range.end(), change(None))?;
+        self.regions = new;
+        Ok(())
+    }
+}
+
+/// Appends `start` to `end` unless it is empty or a hole, as part of the last region where it continues that.
+fn push_merged(
+    regions: &mut Regions,
+    capacity: usize,
+    start: PhysAddr,
+    end: PhysAddr,
+    kind: Option<MemoryType>,
+) -> Result<(), Error> {
+    let (Some(range), Some(kind)) = (PhysRange::from_bounds(start, end).filter(|range| !range.is_empty()), kind) else {
+        return Ok(());
+    };
+    if let Some(last) = regions.last_mut()
+        && last.kind == kind
+        && last.range.end() == start
+        && let Some(both) = PhysRange::from_bounds(last.range.start(), end)
+    {
+        last.range = both;
+        return Ok(());
+    }
+    if regions.len() >= capacity {
+        return Err(Error::Full);
+    }
+    regions.try_push(Region { range, kind }).map_err(|_| Error::Full)
+}
+
+/// The free memory of `region` inside `within`.
+fn free_part(region: &Region, within: PhysRange) -> Option<PhysRange> {
+    if region.kind == MemoryType::CONVENTIONAL { region.range.intersection(within) } else { None }
+}
+
+/// Whether the kernel may use memory of this kind as it likes once it runs (see [`E820Entry::RAM`]).
+fn is_ram_kind(kind: MemoryType) -> bool {
+    e820::type_of(kind) == E820Entry::RAM
+}
+
+/// The kind that grants less, `old` where they grant the same.
+fn stricter(old: MemoryType, new: MemoryType) -> MemoryType {
+    if strictness(new) > strictness(old) { new } else { old }
+}
+
+fn strictness(kind: MemoryType) -> u8 {
+    match kind {
+        MemoryType::CONVENTIONAL => 0,
+        kind if is_ram_kind(kind) => 1,
+        MemoryType::PERSISTENT_MEMORY => 2,
+        MemoryType::ACPI_RECLAIM => 3,
+        MemoryType::ACPI_NON_VOLATILE => 4,
+        MemoryType::UNUSABLE => 6,
+        _ => 5,
+    }
+}

@@ -1,0 +1,47 @@
+//! The parts of a PC's address space that a host's list of RAM does not tell.
+
+use uefi_raw::table::boot::MemoryType;
+
+use super::{Error, MemoryMap};
+use crate::addr::{PhysAddr, PhysRange};
+use crate::layout;
+
+/// Page zero: the real-mode interrupt table and the BIOS data area. The kernel sets it aside itself.
+const PAGE_ZERO: PhysRange = range(0, 0x1000);
+/// The extended BIOS data area, at the usual place below 640 KiB: a guest that looks for one finds it reserved, and
+/// hosts put tables there.
+const EBDA: PhysRange = range(0x9_fc00, 0xa_0000);
+/// Video memory and option ROMs: not RAM on a PC, whatever the host has behind it.
+const VIDEO_AND_OPTION_ROMS: PhysRange = range(0xa_0000, 0xf_0000);
+/// The BIOS segment, in which a guest looks for the RSDP and SMBIOS anchors.
+const BIOS_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
+/// The space at the top of the low 4 GiB kept for ROM, 256 KiB as SeaBIOS reports it (`src/fw/paravirt.c`,
+/// `qemu_preinit`); the image itself is smaller.
+const ROM: PhysRange = range(0xfffc_0000, 0x1_0000_0000);
+
+impl MemoryMap {
+    /// Cuts out of the host's RAM what is not RAM on a PC, and sets aside what the firmware itself occupies.
+    ///
+    /// QEMU reports RAM from zero to the end of low memory in one piece; other hosts have cut the holes already, and
+    /// cutting them again changes nothing. The firmware's RAM and page zero stay RAM to the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Full`].
+    pub fn carve_pc(&mut self) -> Result<(), Error> {
+        self.remove_ram(VIDEO_AND_OPTION_ROMS)?;
+        self.reserve(BIOS_SEGMENT, MemoryType::RESERVED)?;
+        self.reserve(EBDA, MemoryType::RESERVED)?;
+        self.reserve(ROM, MemoryType::RESERVED)?;
+        self.reserve(PAGE_ZERO, MemoryType::BOOT_SERVICES_DATA)?;
+        self.reserve(layout::FIRMWARE_RAM, MemoryType::BOOT_SERVICES_DATA)
+    }
+}
+
+const fn range(start: u64, end: u64) -> PhysRange {
+    match PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)) {
+        Some(range) => range,
+        None => unreachable!(),
+    }
+}
+
+const _: () = assert!(ROM.contains(layout::FIRMWARE_ROM));

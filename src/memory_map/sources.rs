@@ -1,0 +1,110 @@
+//! Where a map comes from: the host's e820 file, or the memory sizes in CMOS.
+
+use uefi_raw::table::boot::MemoryType;
+
+use super::e820::{self, E820Entry};
+use super::{CAPACITY, Error, MemoryMap};
+use crate::addr::{PhysAddr, PhysRange};
+use crate::hal::Ports;
+
+/// How many regions a host may fill; the rest of [`CAPACITY`] is for what the firmware cuts out and allocates.
+const HOST_CAPACITY: usize = CAPACITY - 32;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+impl MemoryMap {
+    /// The map that the contents of the fw_cfg file `etc/e820` describe: packed [`E820Entry`] records in any order.
+    ///
+    /// Empty records are skipped. Where records overlap the more restrictive type wins. Where there are too many, RAM
+    /// is given up, never a reservation. Whatever is given up is warned of.
+    ///
+    /// # Errors
+    /// [`Error::NoRamInE820`], or [`Error::Full`] when the reservations leave no room for any RAM.
+    pub fn from_e820(file: &[u8]) -> Result<Self, Error> {
+        let (records, rest) = file.as_chunks::<{ size_of::<E820Entry>() }>();
+        if !rest.is_empty() {
+            log::warn!("etc/e820: {} bytes at its end are no whole record", rest.len());
+        }
+        let mut map = Self::new();
+        // Reservations first: RAM that comes after cannot uncover them, even if it does not all fit.
+        for &record in records {
+            let entry = entry(record);
+            let kind = e820::kind_of(entry.kind.get());
+            if kind != MemoryType::CONVENTIONAL {
+                map.describe_within(clipped(entry), kind, HOST_CAPACITY)?;
+            }
+        }
+        let mut left_out = false;
+        for &record in records {
+            let entry = entry(record);
+            if e820::kind_of(entry.kind.get()) != MemoryType::CONVENTIONAL || entry.size.get() == 0 {
+                continue;
+            }
+            let added = PhysRange::new(PhysAddr::new(entry.addr.get()), entry.size.get())
+                .is_some_and(|range| map.describe_within(range, MemoryType::CONVENTIONAL, HOST_CAPACITY).is_ok());
+            if !added {
+                left_out = true;
+                log::warn!("etc/e820: RAM at {:#x} left out: it wraps, or the map is full", entry.addr.get());
+            }
+        }
+        match map.ram_bytes() {
+            0 if left_out => Err(Error::Full),
+            0 => Err(Error::NoRamInE820),
+            _ => Ok(map),
+        }
+    }
+
+    /// The map that CMOS memory describes, for hosts without `etc/e820`: RAM from zero on, and from 4 GiB on.
+    ///
+    /// The registers are those that QEMU sets (`hw/i386/x86-common.c` and `pc.c`, `pc_cmos_init`) and Bochs before it.
+    ///
+    /// # Errors
+    /// [`Error::NoRamInCmos`] when the registers hold zero, as ones that nobody set, or all ones, as where no CMOS is.
+    pub fn from_cmos(ports: &mut impl Ports) -> Result<Self, Error> {
+        let above_16_mib = u64::from(cmos16(ports, 0x34)) * 64 * 1024;
+        let low_end = if above_16_mib == 0 {
+            // At most 63 MiB.
+            MIB.saturating_add(u64::from(cmos16(ports, 0x30)) * 1024)
+        } else {
+            (16 * MIB).saturating_add(above_16_mib)
+        };
+        // A PC has devices below 4 GiB; RAM that ends this high is all ones read from an absent port.
+        let low_ram = PhysRange::new(PhysAddr::new(0), low_end).filter(|ram| ram.len() > MIB && ram.len() < 4 * GIB);
+        let Some(low_ram) = low_ram else { return Err(Error::NoRamInCmos) };
+        let mut map = Self::new();
+        map.describe(low_ram, MemoryType::CONVENTIONAL)?;
+
+        let high_units = u64::from(cmos16(ports, 0x5b)) | u64::from(cmos8(ports, 0x5d)) << 16;
+        if high_units != 0xff_ffff
+            && let Some(high_ram) = PhysRange::new(PhysRange::LOW_4_GIB.end(), high_units * 64 * 1024)
+        {
+            map.describe(high_ram, MemoryType::CONVENTIONAL)?;
+        }
+        Ok(map)
+    }
+}
+
+fn entry(record: [u8; size_of::<E820Entry>()]) -> E820Entry {
+    zerocopy::transmute!(record)
+}
+
+/// Where a reservation is. One that wraps reaches to the end of the address space.
+fn clipped(entry: E820Entry) -> PhysRange {
+    let start = PhysAddr::new(entry.addr.get());
+    let end = PhysAddr::new(entry.addr.get().saturating_add(entry.size.get()));
+    PhysRange::from_bounds(start, end).unwrap_or_default()
+}
+
+/// A CMOS register and the one after it, low byte first.
+fn cmos16(ports: &mut impl Ports, register: u8) -> u16 {
+    let low = cmos8(ports, register);
+    let high = cmos8(ports, register.wrapping_add(1));
+    u16::from_le_bytes([low, high])
+}
+
+/// A CMOS register, by index port 0x70 and data port 0x71. Bit 7 of the index masks the NMI: nothing here can take one.
+fn cmos8(ports: &mut impl Ports, register: u8) -> u8 {
+    ports.out8(0x70, register | 0x80);
+    ports.in8(0x71)
+}

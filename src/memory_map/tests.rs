@@ -1,0 +1,411 @@
+extern crate std;
+
+use std::vec;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+use uefi_raw::table::boot::MemoryType;
+use zerocopy::IntoBytes;
+
+use super::*;
+use crate::hal::fake::{FakeDevice, FakeMachine, FakeMemory};
+use crate::layout;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+const RAM: u32 = E820Entry::RAM;
+const RESERVED: u32 = E820Entry::RESERVED;
+
+fn range(start: u64, end: u64) -> PhysRange {
+    PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)).unwrap()
+}
+
+/// An `etc/e820` file of (address, length, type) records.
+fn file(records: &[(u64, u64, u32)]) -> Vec<u8> {
+    let entry =
+        |&(addr, size, kind): &(u64, u64, u32)| E820Entry { addr: addr.into(), size: size.into(), kind: kind.into() };
+    records.iter().map(entry).flat_map(|entry| entry.as_bytes().to_vec()).collect()
+}
+
+/// The map as (first, last, type), the way Linux prints it.
+fn view(map: &MemoryMap) -> Vec<(u64, u64, u32)> {
+    map.e820().map(|e| (e.addr.get(), e.addr.get() + (e.size.get() - 1), e.kind.get())).collect()
+}
+
+#[test]
+fn an_entry_has_the_layout_of_linux() {
+    assert_eq!(size_of::<E820Entry>(), 20);
+    assert_eq!(core::mem::offset_of!(E820Entry, addr), 0);
+    assert_eq!(core::mem::offset_of!(E820Entry, size), 8);
+    assert_eq!(core::mem::offset_of!(E820Entry, kind), 16);
+}
+
+/// `-M q35 -m 6G` on QEMU: RAM is one piece through 640 KiB to 1 MiB.
+#[test]
+fn qemu_q35_6_gib() {
+    let mut map = MemoryMap::from_e820(&file(&[
+        (0xfd_0000_0000, 0x3_0000_0000, RESERVED),
+        (0, 2 * GIB, RAM),
+        (4 * GIB, 4 * GIB, RAM),
+    ]))
+    .unwrap();
+    map.carve_pc().unwrap();
+    let expected = vec![
+        (0, 0x9_fbff, RAM),
+        (0x9_fc00, 0x9_ffff, RESERVED),
+        (0xf_0000, 0xf_ffff, RESERVED),
+        (0x10_0000, 0x7fff_ffff, RAM),
+        (0xfffc_0000, 0xffff_ffff, RESERVED),
+        (0x1_0000_0000, 0x1_ffff_ffff, RAM),
+        (0xfd_0000_0000, 0xff_ffff_ffff, RESERVED),
+    ];
+    assert_eq!(view(&map), expected);
+    assert_eq!(map.ram_bytes(), 6 * GIB - 385 * KIB);
+    assert_eq!(map.ram_end(PhysRange::LOW_4_GIB), Some(PhysAddr::new(2 * GIB)));
+    assert_eq!(map.ram_end(range(4 * GIB, u64::MAX)), Some(PhysAddr::new(8 * GIB)));
+    assert_eq!(map.ram_end(range(3 * GIB, 4 * GIB)), None);
+}
+
+/// Cloud Hypervisor's file is unsorted and has the low holes already.
+#[test]
+fn cloud_hypervisor_with_holes_cut() {
+    let mut map = MemoryMap::from_e820(&file(&[
+        (0, 0xa_0000, RAM),
+        (0xc000_0000, 640 * MIB, RESERVED),
+        (0xe800_0000, 256 * MIB, RESERVED),
+        (0xfffe_0000, 128 * KIB, RESERVED),
+        (MIB, 511 * MIB, RAM),
+    ]))
+    .unwrap();
+    map.carve_pc().unwrap();
+    let expected = vec![
+        (0, 0x9_fbff, RAM),
+        (0x9_fc00, 0x9_ffff, RESERVED),
+        (0xf_0000, 0xf_ffff, RESERVED),
+        (0x10_0000, 0x1fff_ffff, RAM),
+        (0xc000_0000, 0xf7ff_ffff, RESERVED),
+        (0xfffc_0000, 0xffff_ffff, RESERVED),
+    ];
+    assert_eq!(view(&map), expected);
+}
+
+#[test]
+fn firmware_memory_is_held_but_stays_ram_to_the_kernel() {
+    let mut map = MemoryMap::from_e820(&file(&[(0, 64 * MIB, RAM)])).unwrap();
+    map.carve_pc().unwrap();
+    for held in [layout::FIRMWARE_RAM, range(0, 0x1000)] {
+        assert!(map.is_ram(held) && !map.is_free(held));
+    }
+    let everything = range(0, u64::MAX);
+    let page = map.allocate(1, Alignment::PAGE, everything, Placement::Bottom, MemoryType::LOADER_DATA);
+    assert_eq!(page, Some(range(0x1000, 0x1001)), "page zero is never handed out");
+}
+
+/// No order of records may turn reserved memory into RAM.
+#[test]
+fn the_more_restrictive_type_wins_in_any_order() {
+    let records =
+        [(0, 16 * MIB, RAM), (4 * MIB, MIB, RESERVED), (4 * MIB + 0x8000, 0x1000, E820Entry::NVS), (0, MIB, RAM)];
+    let mut reversed = records;
+    reversed.reverse();
+    let expected = vec![(0, 4 * MIB - 1, RAM), (4 * MIB, 5 * MIB - 1, RESERVED), (5 * MIB, 16 * MIB - 1, RAM)];
+    assert_eq!(view(&MemoryMap::from_e820(&file(&records)).unwrap()), expected);
+    assert_eq!(view(&MemoryMap::from_e820(&file(&reversed)).unwrap()), expected);
+}
+
+#[test]
+fn odd_records_do_no_harm() {
+    let mut bytes = file(&[
+        (0, 16 * MIB, RAM),
+        (8 * MIB, 0, RESERVED),
+        (u64::MAX, 2, RAM),
+        (u64::MAX - 0xfff, u64::MAX, RESERVED),
+        (32 * MIB, MIB, 0xffff_ffff),
+    ]);
+    bytes.extend([1, 2, 3]);
+    let map = MemoryMap::from_e820(&bytes).unwrap();
+    let expected =
+        vec![(0, 16 * MIB - 1, RAM), (32 * MIB, 33 * MIB - 1, RESERVED), (u64::MAX - 0xfff, u64::MAX - 1, RESERVED)];
+    assert_eq!(view(&map), expected);
+}
+
+#[test]
+fn a_file_without_ram_is_an_error() {
+    assert_eq!(MemoryMap::from_e820(&[]), Err(Error::NoRamInE820));
+    assert_eq!(MemoryMap::from_e820(&file(&[(0, GIB, RESERVED)])), Err(Error::NoRamInE820));
+    assert_eq!(MemoryMap::from_e820(&file(&[(0, GIB, RAM), (0, GIB, RESERVED)])), Err(Error::NoRamInE820));
+}
+
+/// A fixed table filled from a host's list: RAM beyond the room for it is lost, a reservation is not.
+#[test]
+fn too_many_records_cost_ram_but_never_a_reservation() {
+    let mut records: Vec<_> = (0..200).map(|i| (i * MIB, 512 * KIB, RAM)).collect();
+    records.push((0, 0x1000, RESERVED));
+    let mut map = MemoryMap::from_e820(&file(&records)).unwrap();
+    assert!(!map.is_ram(range(0, 0x1000)));
+    assert!(map.regions().count() < CAPACITY, "room is left for the firmware's own");
+    map.carve_pc().unwrap();
+
+    let reservations: Vec<_> = (0..200).map(|i| (i * MIB, 512 * KIB, RESERVED)).chain([(GIB, GIB, RAM)]).collect();
+    assert_eq!(MemoryMap::from_e820(&file(&reservations)), Err(Error::Full));
+}
+
+#[test]
+fn a_full_map_refuses_and_stays_as_it_was() {
+    let mut map = MemoryMap::new();
+    for i in 0..CAPACITY as u64 {
+        map.describe(range(i * 0x2000, i * 0x2000 + 0x1000), MemoryType::CONVENTIONAL).unwrap();
+    }
+    let before = map.clone();
+    assert_eq!(map.describe(range(GIB, 2 * GIB), MemoryType::RESERVED), Err(Error::Full));
+    assert_eq!(map.reserve(range(0x10, 0x20), MemoryType::RESERVED), Err(Error::Full));
+    let everything = range(0, u64::MAX);
+    let part = map.allocate(0x10, Alignment::BYTE, everything, Placement::Bottom, MemoryType::LOADER_DATA);
+    assert_eq!(part, None);
+    assert_eq!(map, before);
+    assert_eq!(map.e820().count(), CAPACITY);
+}
+
+#[test]
+fn reserving_makes_up_no_ram() {
+    let mut map = MemoryMap::new();
+    map.describe(range(0, MIB), MemoryType::CONVENTIONAL).unwrap();
+    map.describe(range(MIB, 2 * MIB), MemoryType::RESERVED).unwrap();
+    map.reserve(range(0, 3 * MIB), MemoryType::BOOT_SERVICES_DATA).unwrap();
+    assert_eq!(view(&map), vec![(0, MIB - 1, RAM), (MIB, 2 * MIB - 1, RESERVED)]);
+    map.reserve(range(3 * MIB, 4 * MIB), MemoryType::MMIO).unwrap();
+    assert_eq!(view(&map).last(), Some(&(3 * MIB, 4 * MIB - 1, RESERVED)));
+}
+
+#[test]
+fn what_is_handed_back_is_free_again() {
+    let mut map = MemoryMap::new();
+    map.describe(range(MIB, 2 * MIB), MemoryType::CONVENTIONAL).unwrap();
+    let before = map.clone();
+    let tables = map
+        .allocate(64 * KIB, Alignment::PAGE, PhysRange::LOW_4_GIB, Placement::Top, MemoryType::ACPI_RECLAIM)
+        .unwrap();
+    assert_eq!(tables, range(2 * MIB - 64 * KIB, 2 * MIB));
+    let (used, unused) =
+        (range(tables.start().get(), tables.start().get() + 0x3000), range(tables.start().get() + 0x3000, 2 * MIB));
+    map.release(unused).unwrap();
+    assert!(map.is_free(unused) && !map.is_ram(used));
+    assert_eq!(map.release(unused), Err(Error::NotHeld { range: unused }));
+    map.release(used).unwrap();
+    assert_eq!(map, before);
+    assert!(map.release(range(2 * MIB, 3 * MIB)).is_err(), "a hole is not RAM to hand back");
+}
+
+struct Cmos {
+    registers: [u8; 128],
+    index: u8,
+}
+
+impl FakeDevice for Cmos {
+    fn claims(&self, port: u16) -> bool {
+        port == 0x70 || port == 0x71
+    }
+    fn read(&mut self, _: u16, _: u8, _: &mut FakeMemory) -> u32 {
+        self.registers[usize::from(self.index)].into()
+    }
+    fn write(&mut self, port: u16, _: u8, value: u32, _: &mut FakeMemory) {
+        assert_eq!(port, 0x70, "CMOS is only read");
+        assert_ne!(value & 0x80, 0, "NMI stays masked");
+        self.index = value as u8 & 0x7f;
+    }
+}
+
+fn cmos(set: &[(usize, u8)]) -> FakeMachine {
+    let mut registers = [0; 128];
+    for &(register, value) in set {
+        registers[register] = value;
+    }
+    FakeMachine::new().with(Cmos { registers, index: 0 })
+}
+
+#[test]
+fn memory_sizes_from_cmos() {
+    // 512 MiB and 4 GiB above 4 GiB.
+    let map =
+        MemoryMap::from_cmos(&mut cmos(&[(0x30, 0xff), (0x31, 0xff), (0x35, 0x1f), (0x5c, 0), (0x5d, 1)])).unwrap();
+    assert_eq!(view(&map), vec![(0, 512 * MIB - 1, RAM), (4 * GIB, 8 * GIB - 1, RAM)]);
+    // 8 MiB: nothing above 16 MiB.
+    let map = MemoryMap::from_cmos(&mut cmos(&[(0x31, 0x1c)])).unwrap();
+    assert_eq!(view(&map), vec![(0, 8 * MIB - 1, RAM)]);
+}
+
+#[test]
+fn no_memory_sizes_in_cmos() {
+    assert_eq!(MemoryMap::from_cmos(&mut cmos(&[])), Err(Error::NoRamInCmos));
+    assert_eq!(MemoryMap::from_cmos(&mut FakeMachine::new()), Err(Error::NoRamInCmos));
+    let mut zeros = FakeMachine::new();
+    zeros.absent = 0;
+    assert_eq!(MemoryMap::from_cmos(&mut zeros), Err(Error::NoRamInCmos));
+}
+
+/// The simplest thing a map can be: the kind of each of a few units of memory.
+type Model = [Option<MemoryType>; MODEL_UNITS as usize];
+const MODEL_UNITS: u64 = 48;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Describe(u64, u64, MemoryType),
+    Reserve(u64, u64, MemoryType),
+    RemoveRam(u64, u64),
+    Release(u64, u64),
+    Allocate { len: u64, alignment: u64, within: (u64, u64), placement: Placement },
+}
+
+fn kinds() -> impl Strategy<Value = MemoryType> {
+    prop::sample::select(vec![
+        MemoryType::CONVENTIONAL,
+        MemoryType::BOOT_SERVICES_DATA,
+        MemoryType::LOADER_DATA,
+        MemoryType::ACPI_RECLAIM,
+        MemoryType::ACPI_NON_VOLATILE,
+        MemoryType::RESERVED,
+        MemoryType::UNUSABLE,
+    ])
+}
+
+fn bounds() -> impl Strategy<Value = (u64, u64)> {
+    (0..MODEL_UNITS, 0..=MODEL_UNITS).prop_map(|(a, b)| (a.min(b), a.max(b)))
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let placement = prop::sample::select(vec![Placement::Top, Placement::Bottom]);
+    let step = prop_oneof![
+        4 => (bounds(), Just(MemoryType::CONVENTIONAL)).prop_map(|((a, b), kind)| Step::Describe(a, b, kind)),
+        2 => (bounds(), kinds()).prop_map(|((a, b), kind)| Step::Describe(a, b, kind)),
+        2 => (bounds(), kinds()).prop_map(|((a, b), kind)| Step::Reserve(a, b, kind)),
+        1 => bounds().prop_map(|(a, b)| Step::RemoveRam(a, b)),
+        1 => bounds().prop_map(|(a, b)| Step::Release(a, b)),
+        3 => (0..9_u64, 0..4_u32, bounds(), placement).prop_map(|(len, shift, within, placement)| {
+            Step::Allocate { len, alignment: 1 << shift, within, placement }
+        }),
+    ];
+    prop::collection::vec(step, 1..24)
+}
+
+fn change_model(model: &mut Model, (a, b): (u64, u64), change: impl Fn(Option<MemoryType>) -> Option<MemoryType>) {
+    for unit in &mut model[a as usize..b as usize] {
+        *unit = change(*unit);
+    }
+}
+
+/// Does `step` to both, and checks what the map answered against the model.
+fn run(map: &mut MemoryMap, model: &mut Model, step: Step) {
+    let is_ram = |kind: MemoryType| e820::type_of(kind) == RAM;
+    match step {
+        Step::Describe(a, b, kind) => {
+            map.describe(range(a, b), kind).unwrap();
+            change_model(model, (a, b), |old| Some(old.map_or(kind, |old| stricter(old, kind))));
+        }
+        Step::Reserve(a, b, kind) => {
+            map.reserve(range(a, b), kind).unwrap();
+            change_model(model, (a, b), |old| match old {
+                None => Some(kind).filter(|&kind| !is_ram(kind)),
+                Some(old) => Some(stricter(old, kind)),
+            });
+        }
+        Step::RemoveRam(a, b) => {
+            map.remove_ram(range(a, b)).unwrap();
+            change_model(model, (a, b), |old| old.filter(|&kind| !is_ram(kind)));
+        }
+        Step::Release(a, b) => {
+            let held = |unit: &Option<MemoryType>| unit.is_some_and(|kind| kind != MemoryType::CONVENTIONAL);
+            let may = model[a as usize..b as usize].iter().all(held);
+            assert_eq!(map.release(range(a, b)).is_ok(), may);
+            if may {
+                change_model(model, (a, b), |_| Some(MemoryType::CONVENTIONAL));
+            }
+        }
+        Step::Allocate { len, alignment, within: (a, b), placement } => {
+            let fits = |&start: &u64| {
+                start % alignment == 0
+                    && start + len <= b
+                    && (start..start + len).all(|at| model[at as usize] == Some(MemoryType::CONVENTIONAL))
+            };
+            let expected = match placement {
+                _ if len == 0 => None,
+                Placement::Top => (a..b).rev().find(fits),
+                Placement::Bottom => (a..b).find(fits),
+            };
+            let alignment = Alignment::new(alignment).unwrap();
+            let found = map.allocate(len, alignment, range(a, b), placement, MemoryType::LOADER_DATA);
+            assert_eq!(found, expected.map(|start| range(start, start + len)));
+            if let Some(start) = expected {
+                change_model(model, (start, start + len), |_| Some(MemoryType::LOADER_DATA));
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever is done, the map says of every byte what a plain table of bytes says, in sorted, disjoint, merged
+    /// regions.
+    #[test]
+    fn the_map_agrees_with_a_table_of_bytes(steps in steps()) {
+        let mut map = MemoryMap::new();
+        let mut model: Model = [None; MODEL_UNITS as usize];
+        for step in steps {
+            run(&mut map, &mut model, step);
+
+            let regions: Vec<_> = map.regions().collect();
+            let mut from_map: Model = [None; MODEL_UNITS as usize];
+            for region in &regions {
+                prop_assert!(!region.range.is_empty());
+                change_model(&mut from_map, (region.range.start().get(), region.range.end().get()), |_| Some(region.kind));
+            }
+            prop_assert_eq!(from_map, model);
+            for pair in regions.windows(2) {
+                prop_assert!(pair[0].range.end() <= pair[1].range.start());
+                prop_assert!(pair[0].range.end() < pair[1].range.start() || pair[0].kind != pair[1].kind);
+            }
+
+            let ram = model.iter().flatten().filter(|&&kind| e820::type_of(kind) == RAM).count();
+            prop_assert_eq!(map.ram_bytes(), ram as u64);
+            let entries: Vec<_> = map.e820().collect();
+            let entry_ram: u64 = entries.iter().filter(|entry| entry.kind.get() == RAM).map(|entry| entry.size.get()).sum();
+            prop_assert_eq!(entry_ram, ram as u64);
+            for pair in entries.windows(2) {
+                let end = pair[0].addr.get() + pair[0].size.get();
+                prop_assert!(end < pair[1].addr.get() || end == pair[1].addr.get() && pair[0].kind != pair[1].kind);
+            }
+        }
+    }
+
+    /// A file says the same in any order, and its RAM is the union of its RAM records less what others cover.
+    #[test]
+    fn the_order_of_records_does_not_matter(
+        records in prop::collection::vec((0..64_u64, 0..32_u64, 0..8_u32), 0..40),
+        seed in any::<u64>(),
+    ) {
+        let mut shuffled = records.clone();
+        shuffled.sort_by_key(|record| (record.0 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ record.1));
+        let map = MemoryMap::from_e820(&file(&records));
+        prop_assert_eq!(&map, &MemoryMap::from_e820(&file(&shuffled)));
+
+        let covers = |at: u64, ram: bool| {
+            records.iter().any(|&(start, len, kind)| (kind == RAM) == ram && start <= at && at < start + len)
+        };
+        let expected = (0..96).filter(|&at| covers(at, true) && !covers(at, false)).count() as u64;
+        prop_assert_eq!(map.map_or(0, |map| map.ram_bytes()), expected);
+    }
+
+    #[test]
+    fn no_file_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        let _ = MemoryMap::from_e820(&bytes).map(|mut map| map.carve_pc());
+        // The same with types that mean something.
+        for record in bytes.chunks_exact_mut(20) {
+            record[16] %= 8;
+            record[17..].fill(0);
+        }
+        if let Ok(mut map) = MemoryMap::from_e820(&bytes) {
+            map.carve_pc().unwrap();
+            prop_assert!(map.e820().count() <= CAPACITY);
+        }
+    }
+}
