@@ -11,6 +11,7 @@ extern crate alloc;
 
 pub mod acpi;
 pub mod addr;
+pub mod boot;
 pub mod checksum;
 pub mod fw_cfg;
 pub mod hal;

@@ -1,0 +1,226 @@
+//! The page that tells the kernel about the machine: `struct boot_params`, the "zero page".
+//!
+//! Offsets are those of Linux `Documentation/arch/x86/zero-page.rst` and `arch/x86/include/uapi/asm/bootparam.h`.
+//!
+//! Left zero: the screen, EDD and APM data that a BIOS would give; the kernel does without.
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::setup_header::{HEADER_ROOM_END, HEADER_START, LOADED_HIGH, QUIET_FLAG, RawHeader};
+use super::{LoadPlan, SetupHeader};
+use crate::addr::{PhysAddr, PhysRange};
+use crate::memory_map::{CAPACITY, E820Entry, MemoryMap};
+
+/// What the host enters as `type_of_loader`: QEMU, any version (boot.rst, `type_of_loader`). Firstlight has no number
+/// of its own, and stands in for the loader of QEMU.
+const LOADER_QEMU: u8 = 0xb0;
+
+/// The page, ready to be stored.
+#[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct BootParams {
+    screen_info: [u8; 0x40],
+    apm_to_ist: [u8; 0x30],
+    acpi_rsdp_addr: U64,
+    disks_to_olpc: [u8; 0x48],
+    ext_ramdisk_image: U32,
+    ext_ramdisk_size: U32,
+    ext_cmd_line_ptr: U32,
+    edid_and_efi: [u8; 0x1e0 - 0xcc],
+    alt_mem_k: U32,
+    scratch: U32,
+    e820_entries: u8,
+    /// Ends with `sentinel`: a copy of the file's own bytes there would make the kernel distrust all of the page.
+    edd_to_sentinel: [u8; HEADER_START - 0x1e9],
+    hdr: RawHeader,
+    edd_mbr_sig_buffer: [u8; 0x2d0 - HEADER_ROOM_END],
+    e820_table: [E820Entry; CAPACITY],
+    eddbuf: [u8; 0x1000 - 0xcd0],
+}
+
+impl BootParams {
+    /// What a kernel with `header` is told when it was loaded by `plan`, on a machine with this map (in which the plan
+    /// is already held) and with the ACPI root pointer at `rsdp`.
+    ///
+    /// The setup header is the file's own as far as it goes, with what a loader has to fill in (boot.rst, "Details of
+    /// Header Fields").
+    #[must_use]
+    pub fn new(header: &SetupHeader, plan: &LoadPlan, map: &MemoryMap, rsdp: Option<PhysAddr>) -> Self {
+        let mut page = Self::new_zeroed();
+        page.hdr = header.raw;
+        let hdr = &mut page.hdr;
+        if hdr.type_of_loader == 0 {
+            hdr.type_of_loader = LOADER_QEMU;
+        }
+        // CAN_USE_HEAP is about the real-mode code, which does not run. With KEEP_SEGMENTS, which is obsolete, a kernel
+        // would not load its own; the others are the kernel's.
+        hdr.loadflags &= LOADED_HIGH | QUIET_FLAG;
+        hdr.code32_start.set(low_half(plan.kernel.start().get()));
+        hdr.setup_data.set(plan.setup_data);
+        if let Some(alignment) = plan.kernel_alignment {
+            hdr.kernel_alignment.set(alignment);
+        }
+
+        let command_line = plan.command_line.start().get();
+        hdr.cmd_line_ptr.set(low_half(command_line));
+        page.ext_cmd_line_ptr.set(high_half(command_line));
+        let initrd = plan.initrd.unwrap_or_default();
+        hdr.ramdisk_image.set(low_half(initrd.start().get()));
+        hdr.ramdisk_size.set(low_half(initrd.len()));
+        page.ext_ramdisk_image.set(high_half(initrd.start().get()));
+        page.ext_ramdisk_size.set(high_half(initrd.len()));
+
+        if let Some(rsdp) = rsdp {
+            page.acpi_rsdp_addr.set(rsdp.get());
+        }
+        page.alt_mem_k.set(kib_above_1_mib(map));
+        let mut entries = 0_u8;
+        for (place, entry) in page.e820_table.iter_mut().zip(map.e820()) {
+            *place = entry;
+            // There are at most CAPACITY, 128.
+            entries = entries.saturating_add(1);
+        }
+        page.e820_entries = entries;
+        page
+    }
+
+    /// The 4096 bytes of the page.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+/// The RAM from 1 MiB on in KiB, as far as it goes without a hole: what a BIOS would answer to INT 15h, AX=E801h or
+/// AH=88h. A kernel uses it if it finds less than two e820 entries.
+fn kib_above_1_mib(map: &MemoryMap) -> u32 {
+    let start = PhysRange::LOW_1_MIB.end().get();
+    let entry = map.e820().find(|entry| {
+        let end = entry.addr.get().saturating_add(entry.size.get());
+        entry.kind.get() == E820Entry::RAM && entry.addr.get() <= start && start < end
+    });
+    let end = entry.map_or(start, |entry| entry.addr.get().saturating_add(entry.size.get()));
+    u32::try_from(end.saturating_sub(start) >> 10).unwrap_or(u32::MAX)
+}
+
+const fn low_half(value: u64) -> u32 {
+    (value & 0xffff_ffff) as u32
+}
+
+const fn high_half(value: u64) -> u32 {
+    (value >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use core::mem::offset_of;
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::super::setup_header::tests::{DEBIAN, debian_with};
+    use super::super::{Entry, ItemSizes, Payload};
+    use super::*;
+    use crate::addr::PhysAddr;
+    use uefi_raw::table::boot::MemoryType;
+
+    #[test]
+    fn fields_are_where_linux_has_them() {
+        assert_eq!(offset_of!(BootParams, screen_info), 0);
+        assert_eq!(offset_of!(BootParams, acpi_rsdp_addr), 0x70);
+        assert_eq!(offset_of!(BootParams, ext_ramdisk_image), 0xc0);
+        assert_eq!(offset_of!(BootParams, ext_ramdisk_size), 0xc4);
+        assert_eq!(offset_of!(BootParams, ext_cmd_line_ptr), 0xc8);
+        assert_eq!(offset_of!(BootParams, alt_mem_k), 0x1e0);
+        assert_eq!(offset_of!(BootParams, e820_entries), 0x1e8);
+        assert_eq!(offset_of!(BootParams, hdr), 0x1f1);
+        assert_eq!(offset_of!(BootParams, edd_mbr_sig_buffer), 0x290);
+        assert_eq!(offset_of!(BootParams, e820_table), 0x2d0);
+        assert_eq!(offset_of!(BootParams, eddbuf), 0xcd0);
+        assert_eq!(size_of::<BootParams>(), 4096);
+    }
+
+    fn map() -> MemoryMap {
+        let mut map = MemoryMap::new();
+        let ram = |start, len| PhysRange::new(PhysAddr::new(start), len).unwrap();
+        map.describe(ram(0, 512 << 20), MemoryType::CONVENTIONAL).unwrap();
+        map.describe(ram(1 << 32, 4 << 30), MemoryType::CONVENTIONAL).unwrap();
+        map.carve_pc().unwrap();
+        map
+    }
+
+    fn build(setup: &[u8], sizes: ItemSizes, rsdp: Option<u64>) -> (Vec<u8>, LoadPlan, MemoryMap) {
+        let header = SetupHeader::parse(setup).unwrap();
+        let payload = Payload::new(sizes, Some(PhysAddr::new(0x10_0000))).unwrap();
+        let mut map = map();
+        let plan = LoadPlan::new(&header, &payload, &mut map).unwrap();
+        let page = BootParams::new(&header, &plan, &map, rsdp.map(PhysAddr::new));
+        (page.bytes().to_vec(), plan, map)
+    }
+
+    const SIZES: ItemSizes = ItemSizes { setup: 0x5000, kernel: 0xd8_27c0, initrd: 0x12_3457, command_line: 20 };
+
+    fn u32_at(page: &[u8], at: usize) -> u32 {
+        u32::from_le_bytes(page[at..at + 4].try_into().unwrap())
+    }
+
+    fn u64_at(page: &[u8], at: usize) -> u64 {
+        u64::from_le_bytes(page[at..at + 8].try_into().unwrap())
+    }
+
+    #[test]
+    fn debian_kernel() {
+        let (page, plan, map) = build(DEBIAN, SIZES, Some(0xf_1230));
+        assert_eq!(plan.entry, Entry::Linux64(PhysAddr::new(0x100_0200)));
+        assert_eq!(u64_at(&page, 0x70), 0xf_1230);
+        assert_eq!(u32_at(&page, 0x1e0), 511 << 10);
+        assert_eq!(page[0x210], 0xb0);
+        assert_eq!(page[0x211], 1);
+        assert_eq!(u32_at(&page, 0x214), 0x100_0000);
+        assert_eq!(u64::from(u32_at(&page, 0x218)), plan.initrd.unwrap().start().get());
+        assert_eq!(u32_at(&page, 0x21c), 0x12_3457);
+        assert_eq!(u64::from(u32_at(&page, 0x228)), plan.command_line.start().get());
+        assert_eq!(u64_at(&page, 0x250), 0);
+
+        // The rest of the header is the file's.
+        let filled = [0x210..0x212, 0x214..0x220, 0x228..0x22c];
+        for at in (0x1f1..0x26c).filter(|at| !filled.iter().any(|range| range.contains(at))) {
+            assert_eq!(page[at], DEBIAN[at], "{at:#x}");
+        }
+        // What belongs to neither the header nor to us is zero, the sentinel above all.
+        for at in (0..0x70).chain(0x78..0x1e0).chain(0x1e9..0x1f1).chain(0x26c..0x2d0).chain(0xcd0..0x1000) {
+            assert_eq!(page[at], 0, "{at:#x}");
+        }
+
+        let entries: Vec<_> = map.e820().collect();
+        assert_eq!(usize::from(page[0x1e8]), entries.len());
+        assert!(entries.len() > 4);
+        for (i, entry) in entries.iter().enumerate() {
+            let at = 0x2d0 + i * 20;
+            let seen = (u64_at(&page, at), u64_at(&page, at + 8), u32_at(&page, at + 16));
+            assert_eq!(seen, (entry.addr.get(), entry.size.get(), entry.kind.get()));
+        }
+        assert!(page[0x2d0 + entries.len() * 20..0xcd0].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn what_the_host_set_is_kept() {
+        let patches: &[(usize, &[u8])] =
+            &[(0x1fa, &[0x17, 0x03]), (0x210, &[0xff]), (0x211, &[0xff]), (0x250, &0x7000_1234_u64.to_le_bytes())];
+        let (page, ..) = build(&debian_with(patches), SIZES, None);
+        assert_eq!(page[0x1fa..0x1fc], [0x17, 0x03], "the video mode of vga=");
+        assert_eq!(page[0x210], 0xff);
+        assert_eq!(page[0x211], 0x21, "no heap, no kept segments");
+        assert_eq!(u64_at(&page, 0x250), 0x7000_1234);
+        assert_eq!(u64_at(&page, 0x70), 0);
+    }
+
+    #[test]
+    fn no_initrd_is_zero() {
+        let (page, ..) = build(&debian_with(&[(0x218, &[0xff; 8])]), ItemSizes { initrd: 0, ..SIZES }, None);
+        assert_eq!(page[0x218..0x220], [0; 8]);
+        assert_eq!(page[0xc0..0xc8], vec![0; 8]);
+    }
+}

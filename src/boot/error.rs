@@ -1,0 +1,124 @@
+//! Why a kernel cannot be booted.
+
+use core::fmt;
+
+use crate::addr::PhysAddr;
+use crate::memory_map;
+
+/// What is wrong with the kernel, the initrd, the command line, or the room for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The host offers no kernel.
+    NoKernel,
+    /// The host offers a kernel, but not its setup header.
+    NoSetup,
+    /// The kernel is an ELF file.
+    Elf,
+    /// There is no setup header: the boot flag or the magic number is missing.
+    NotLinux,
+    /// The setup header ends before the fields that its protocol version has.
+    Truncated {
+        /// How many bytes from the start of the file were there.
+        seen: usize,
+        /// How many were needed.
+        needed: usize,
+    },
+    /// The boot protocol is older than 2.06.
+    TooOld {
+        /// The version of the kernel, major in the upper byte, minor in the lower.
+        version: u16,
+    },
+    /// A zImage, which runs below 1 MiB.
+    NotLoadedHigh,
+    /// The alignment that the kernel asks for is no power of two.
+    BadAlignment {
+        /// `kernel_alignment`.
+        alignment: u32,
+    },
+    /// The command line is longer than the kernel takes.
+    CommandLineTooLong {
+        /// Its length in bytes, without the NUL at its end.
+        len: u64,
+        /// The longest that the kernel takes.
+        limit: u64,
+    },
+    /// No room below 640 KiB for `boot_params` or the command line.
+    NoLowMemory {
+        /// The bytes that did not fit.
+        needed: u64,
+    },
+    /// The memory map has no room to say where the kernel is.
+    MemoryMap(memory_map::Error),
+    /// No room for the kernel.
+    KernelDoesNotFit {
+        /// The bytes it needs until it manages memory itself.
+        needed: u64,
+        /// The lowest address it can run at.
+        at: PhysAddr,
+        /// All the RAM of the machine in bytes.
+        ram: u64,
+    },
+    /// No room for the initrd.
+    InitrdDoesNotFit {
+        /// Its size in bytes.
+        size: u64,
+        /// One past the highest address it may have.
+        below: PhysAddr,
+        /// The longest run of free memory below that, in bytes.
+        free: u64,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NoKernel => f.write_str("no kernel: start QEMU with -kernel FILE"),
+            Self::NoSetup => f.write_str("the host gives a kernel without its setup header; use a bzImage (vmlinuz)"),
+            Self::Elf => f.write_str("the kernel is an ELF file; use a bzImage (vmlinuz)"),
+            Self::NotLinux => f.write_str("the kernel has no Linux setup header; use a bzImage (vmlinuz)"),
+            Self::Truncated { seen, needed } => {
+                write!(f, "the kernel's setup header is cut short: {seen} bytes, {needed} needed; is the file whole?")
+            }
+            Self::TooOld { version } => {
+                let (major, minor) = (version >> 8, version & 0xff);
+                write!(f, "kernel too old: its boot protocol is {major}.{minor:02}; 2.06 (Linux 2.6.22) is needed")
+            }
+            Self::NotLoadedHigh => f.write_str("the kernel is a zImage; use a bzImage (vmlinuz)"),
+            Self::BadAlignment { alignment } => {
+                write!(f, "the kernel asks for alignment {alignment:#x}, no power of two; is the file whole?")
+            }
+            Self::CommandLineTooLong { len, limit } => {
+                write!(f, "the command line has {len} bytes, the kernel takes {limit}; shorten -append")
+            }
+            Self::NoLowMemory { needed } => {
+                write!(f, "no {needed} bytes free below 640 KiB for boot_params and the command line; shorten -append")
+            }
+            Self::MemoryMap(error) => error.fmt(f),
+            Self::KernelDoesNotFit { needed, at, ram } => write!(
+                f,
+                "the kernel needs {} MiB in one piece from {at} up, the machine has {} MiB; give it more memory (-m)",
+                mib(needed),
+                ram >> 20
+            ),
+            Self::InitrdDoesNotFit { size, below, free } => write!(
+                f,
+                "the initrd of {} MiB does not fit below {below}, {} MiB are free; give the machine more memory (-m)",
+                mib(size),
+                free >> 20
+            ),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+impl From<memory_map::Error> for Error {
+    fn from(error: memory_map::Error) -> Self {
+        Self::MemoryMap(error)
+    }
+}
+
+/// Bytes in mebibytes, rounded up.
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}

@@ -1,0 +1,29 @@
+//! How the kernel is entered, as data. The code that does it is the firmware's last.
+
+use crate::addr::PhysAddr;
+
+/// Where the kernel is entered, and in which mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// In long mode with paging on: the kernel's load address + 0x200 (boot.rst, "64-bit Boot Protocol").
+    Linux64(PhysAddr),
+    /// In 32-bit protected mode with paging off: the kernel's load address (boot.rst, "32-bit Boot Protocol").
+    Linux32(PhysAddr),
+}
+
+/// All that the jump to the kernel needs to know.
+///
+/// At either entry interrupts are off and the direction flag is clear, and a GDT is loaded whose selectors 0x10
+/// (code, execute and read) and 0x18 (data, read and write) are flat 4 GiB segments; CS is 0x10, DS, ES and SS are
+/// 0x18.
+///
+/// - [`Entry::Linux64`]: 64-bit mode; the page tables map the kernel with all of its run range, `boot_params` and the
+///   command line one to one; RSI is the address of `boot_params`.
+/// - [`Entry::Linux32`]: protected mode, paging off; ESI is the address of `boot_params`; EBP, EDI and EBX are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// Where to jump, and in which mode.
+    pub entry: Entry,
+    /// Where [`super::BootParams`] was stored.
+    pub boot_params: PhysAddr,
+}

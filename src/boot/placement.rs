@@ -1,0 +1,225 @@
+//! Where everything goes.
+//!
+//! The kernel needs more memory than its file fills: it moves itself up inside its run range, unpacks there, and has
+//! its first page tables and stack there, all before it looks at the memory map. So the whole run range is held, and
+//! nothing else is in it; an initrd that starts right behind the file would be unpacked over.
+
+use uefi_raw::table::boot::MemoryType;
+
+use super::setup_header::DEFAULT_ADDRESS;
+use super::{Entry, Error, Handover, Payload, Relocation, SetupHeader};
+use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::memory_map::{MemoryMap, Placement};
+
+/// Where `boot_params` and the command line go: below 640 KiB, as the protocol wants it, and from 64 KiB on, because
+/// hosts leave data for the firmware below (boot.rst, "The Kernel Command Line"; QEMU, crosvm).
+const LOW_MEMORY: (u64, u64) = (0x1_0000, 0xa_0000);
+
+/// The size of `boot_params`.
+const BOOT_PARAMS_LEN: u64 = 4096;
+
+/// The distance from the load address to the 64-bit entry (boot.rst, "64-bit Boot Protocol").
+const ENTRY_64: u64 = 0x200;
+
+/// Where each part is to be put. No two overlap, and each is RAM that nothing else held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadPlan {
+    /// The bytes of the protected-mode part of the kernel file.
+    pub kernel: PhysRange,
+    /// All that the kernel uses until it manages memory itself. Contains `kernel`.
+    pub kernel_run: PhysRange,
+    /// The alignment that the kernel is to assume (`kernel_alignment`), where the plan has to choose one.
+    pub kernel_alignment: Option<u32>,
+    /// The bytes of the initrd, if there is one.
+    pub initrd: Option<PhysRange>,
+    /// The bytes of the command line as the host counts them, and one more for a NUL in any case.
+    pub command_line: PhysRange,
+    /// A page for [`super::BootParams`].
+    pub boot_params: PhysRange,
+    /// The address of the host's `setup_data`, zero for none.
+    pub setup_data: u64,
+    /// Where the kernel is entered.
+    pub entry: Entry,
+}
+
+impl LoadPlan {
+    /// Finds a place for everything and holds it in `map` as `LOADER_DATA`, which is RAM to the kernel.
+    ///
+    /// # Errors
+    /// [`Error::CommandLineTooLong`], [`Error::NoLowMemory`], [`Error::KernelDoesNotFit`],
+    /// [`Error::InitrdDoesNotFit`]. Parts that fitted stay held in `map` then.
+    pub fn new(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) -> Result<Self, Error> {
+        if payload.kernel < header.kernel_len() {
+            log::warn!("the kernel has {} bytes, its header says {}", payload.kernel, header.kernel_len());
+        }
+        let boot_params = allocate_low(map, BOOT_PARAMS_LEN)?;
+        let command_line = place_command_line(header, payload, map)?;
+        let (kernel, setup_data) = place_kernel(header, payload, map)?;
+        let initrd = if payload.initrd == 0 { None } else { Some(place_initrd(header, payload.initrd, map)?) };
+        let entry = if header.is_64_bit() {
+            // The file ends below 4 GiB.
+            Entry::Linux64(PhysAddr::new(kernel.file.start().get().saturating_add(ENTRY_64)))
+        } else {
+            Entry::Linux32(kernel.file.start())
+        };
+        Ok(Self {
+            kernel: kernel.file,
+            kernel_run: kernel.run,
+            kernel_alignment: kernel.alignment,
+            initrd,
+            command_line,
+            boot_params,
+            setup_data,
+            entry,
+        })
+    }
+
+    /// How the kernel is entered once everything is in its place.
+    #[must_use]
+    pub fn handover(&self) -> Handover {
+        Handover { entry: self.entry, boot_params: self.boot_params.start() }
+    }
+}
+
+/// A place for the kernel.
+#[derive(Clone, Copy)]
+struct Place {
+    file: PhysRange,
+    run: PhysRange,
+    alignment: Option<u32>,
+    /// The part of `run` that the kernel overwrites while it unpacks.
+    unpacked: PhysRange,
+}
+
+impl Place {
+    /// The place that loading at `load` would be, if it is possible there at all. `alignment` is what the kernel will
+    /// take as `kernel_alignment`; `None` where it does not move by it.
+    fn at(
+        header: &SetupHeader,
+        kernel_len: u64,
+        load: PhysAddr,
+        alignment: Option<Alignment>,
+        map: &MemoryMap,
+    ) -> Option<Self> {
+        // boot.rst, `init_size`; that a relocatable kernel does not run below its preferred address is not said there.
+        let start = match alignment {
+            Some(alignment) => load.align_up(alignment)?.max(header.preferred_address()),
+            None => header.preferred_address(),
+        };
+        let file = PhysRange::new(load, kernel_len)?;
+        let unpacked = PhysRange::new(start, header.run_len(kernel_len))?;
+        let end = file.end().max(unpacked.end()).align_up(Alignment::PAGE)?;
+        let run = PhysRange::from_bounds(file.start().min(start), end)?;
+        let usable = load.is_aligned(Alignment::PAGE) && PhysRange::LOW_4_GIB.contains(run) && map.is_free(run);
+        usable.then_some(Self { file, run, alignment: None, unpacked })
+    }
+}
+
+/// Places the kernel, and says where its `setup_data` is then.
+///
+/// QEMU appends what `setup_data` points to to the kernel (a device tree; a random seed in 7.2.0), for the address at
+/// which it would load it. Elsewhere the pointer is wrong, and where the kernel unpacks over it the data is lost: many
+/// kernels died of that. So the host's address is taken if the data survives there, else the kernel does without.
+fn place_kernel(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) -> Result<(Place, u64), Error> {
+    let mut setup_data = header.setup_data();
+    let mut place = None;
+    if setup_data != 0
+        && let Some(host) = payload.host_address
+        && let Some(appended) = PhysRange::new(host, payload.kernel.saturating_add(header.setup_len()))
+        && appended.contains_addr(PhysAddr::new(setup_data))
+    {
+        let alignment = match header.relocation() {
+            Relocation::Movable { alignment, .. } => Some(alignment),
+            Relocation::Fixed => None,
+        };
+        place = Place::at(header, payload.kernel, host, alignment, map)
+            .filter(|place| !place.unpacked.overlaps(place.file));
+        if place.is_none() {
+            log::warn!("setup_data behind the kernel would not survive: left out");
+            setup_data = 0;
+        }
+    }
+    let place = match (place, header.relocation()) {
+        (Some(place), _) => Some(place),
+        (None, Relocation::Fixed) => Place::at(header, payload.kernel, DEFAULT_ADDRESS, None, map),
+        (None, Relocation::Movable { alignment, least }) => find_place(header, payload.kernel, alignment, least, map),
+    };
+    let place = place.ok_or_else(|| Error::KernelDoesNotFit {
+        needed: header.run_len(payload.kernel).max(payload.kernel),
+        at: header.preferred_address(),
+        ram: map.ram_bytes(),
+    })?;
+    map.reserve(place.run, MemoryType::LOADER_DATA)?;
+    Ok((place, setup_data))
+}
+
+/// The lowest place for a relocatable kernel at or above its preferred address, aligned as it prefers, else as little
+/// less as there is room for.
+fn find_place(
+    header: &SetupHeader,
+    kernel_len: u64,
+    preferred: Alignment,
+    least: Alignment,
+    map: &MemoryMap,
+) -> Option<Place> {
+    let within = PhysRange::from_bounds(header.preferred_address(), PhysRange::LOW_4_GIB.end())?;
+    let len = header.run_len(kernel_len).max(kernel_len);
+    // Whole pages, whatever the kernel would take.
+    let least = least.max(Alignment::PAGE);
+    let mut alignment = preferred;
+    loop {
+        let found = map.find_free(len, alignment.max(least), within, Placement::Bottom);
+        if let Some(place) = found.and_then(|at| Place::at(header, kernel_len, at.start(), Some(alignment), map)) {
+            let changed = if alignment == preferred { None } else { u32::try_from(alignment.bytes()).ok() };
+            return Some(Place { alignment: changed, ..place });
+        }
+        if alignment <= least {
+            return None;
+        }
+        alignment = Alignment::new(alignment.bytes() >> 1)?;
+    }
+}
+
+/// As high as the kernel takes it: that is as far as can be from where the kernel grows. It starts on a large page, which
+/// the host may back by one, where that costs less than one.
+fn place_initrd(header: &SetupHeader, len: u64, map: &mut MemoryMap) -> Result<PhysRange, Error> {
+    let low = PhysRange::LOW_1_MIB.end();
+    let space = PhysRange::from_bounds(low, header.initrd_space().end()).unwrap_or_default();
+    let find = |len, alignment| map.find_free(len, alignment, space, Placement::Top);
+    // Whole pages: the kernel frees them all when it is done.
+    let pages = len.checked_next_multiple_of(Alignment::PAGE.bytes());
+    let Some(found) = pages.and_then(|len| find(len, Alignment::PAGE)) else {
+        let free = map.largest_free(space);
+        return Err(Error::InitrdDoesNotFit { size: len, below: header.initrd_space().end(), free });
+    };
+    let on_large_page = find(found.len(), Alignment::LARGE_PAGE)
+        .filter(|large| large.start().checked_add(Alignment::LARGE_PAGE.bytes()) > Some(found.start()));
+    let held = on_large_page.unwrap_or(found);
+    map.reserve(held, MemoryType::LOADER_DATA)?;
+    // No longer than what was found.
+    Ok(PhysRange::new(held.start(), len).unwrap_or(held))
+}
+
+fn place_command_line(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) -> Result<PhysRange, Error> {
+    // The host counts the NUL.
+    let len = payload.command_line.saturating_sub(1);
+    let limit = header.command_line_limit();
+    if len > limit {
+        return Err(Error::CommandLineTooLong { len, limit });
+    }
+    allocate_low(map, payload.command_line.saturating_add(1))
+}
+
+/// `len` bytes of low memory, held to the end of their last page.
+fn allocate_low(map: &mut MemoryMap, len: u64) -> Result<PhysRange, Error> {
+    let (start, end) = LOW_MEMORY;
+    let low = PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)).unwrap_or_default();
+    len.checked_next_multiple_of(Alignment::PAGE.bytes())
+        .and_then(|pages| map.allocate(pages, Alignment::PAGE, low, Placement::Bottom, MemoryType::LOADER_DATA))
+        .and_then(|pages| PhysRange::new(pages.start(), len))
+        .ok_or(Error::NoLowMemory { needed: len })
+}
+
+#[cfg(test)]
+#[path = "placement_tests.rs"]
+mod tests;

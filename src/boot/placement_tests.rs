@@ -1,0 +1,312 @@
+extern crate std;
+
+use std::string::ToString;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::super::setup_header::tests::debian_with;
+use super::super::{BootParams, ItemSizes};
+use super::*;
+use crate::layout;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// The protected-mode part of the Debian kernel, with its signature.
+const KERNEL: u32 = 0xd8_27c0;
+const SIZES: ItemSizes = ItemSizes { setup: 0x5000, kernel: KERNEL, initrd: 0, command_line: 20 };
+const DEBIAN_INIT_SIZE: u64 = 0x337_8000;
+
+fn range(start: u64, end: u64) -> PhysRange {
+    PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)).unwrap()
+}
+
+/// A PC with `len` bytes of RAM below 4 GiB and some above.
+fn pc(len: u64) -> MemoryMap {
+    let mut map = MemoryMap::new();
+    map.describe(range(0, len), MemoryType::CONVENTIONAL).unwrap();
+    map.describe(range(4 * GIB, 5 * GIB), MemoryType::CONVENTIONAL).unwrap();
+    map.carve_pc().unwrap();
+    map
+}
+
+fn plan_in(map: &mut MemoryMap, patches: &[(usize, &[u8])], sizes: ItemSizes) -> Result<LoadPlan, Error> {
+    let header = SetupHeader::parse(&debian_with(patches)).unwrap();
+    let payload = Payload::new(sizes, Some(PhysAddr::new(MIB))).unwrap();
+    LoadPlan::new(&header, &payload, map)
+}
+
+#[test]
+fn debian_kernel_on_512_mib() {
+    let mut map = pc(512 * MIB);
+    let before: Vec<_> = map.e820().collect();
+    let plan = plan_in(&mut map, &[], ItemSizes { initrd: 5_000_001, ..SIZES }).unwrap();
+    assert_eq!(plan.kernel, range(16 * MIB, 16 * MIB + u64::from(KERNEL)));
+    assert_eq!(plan.kernel_run, range(16 * MIB, 16 * MIB + DEBIAN_INIT_SIZE));
+    assert_eq!(plan.kernel_alignment, None);
+    assert_eq!(plan.entry, Entry::Linux64(PhysAddr::new(16 * MIB + 0x200)));
+    assert_eq!(plan.initrd, Some(range(506 * MIB, 506 * MIB + 5_000_001)));
+    assert_eq!(plan.boot_params, range(0x1_0000, 0x1_1000));
+    assert_eq!(plan.command_line, range(0x1_1000, 0x1_1015));
+    assert_eq!(plan.handover(), Handover { entry: plan.entry, boot_params: PhysAddr::new(0x1_0000) });
+    assert_eq!(map.e820().collect::<Vec<_>>(), before, "all of it stays RAM to the kernel");
+}
+
+#[test]
+fn a_kernel_without_a_64_bit_entry_is_entered_at_its_start() {
+    let plan = plan_in(&mut pc(512 * MIB), &[(0x236, &[0, 0])], SIZES).unwrap();
+    assert_eq!(plan.entry, Entry::Linux32(PhysAddr::new(16 * MIB)));
+}
+
+/// The mistake by name: an initrd behind the kernel's file but inside its `init_size` is unpacked over.
+#[test]
+fn init_size_never_overlaps_the_initrd() {
+    // Just enough for both: the initrd is right behind the run range, far behind the file.
+    let ram = 16 * MIB + DEBIAN_INIT_SIZE + MIB;
+    let sizes = ItemSizes { initrd: MIB as u32, ..SIZES };
+    let plan = plan_in(&mut pc(ram), &[], sizes).unwrap();
+    assert_eq!(plan.initrd, Some(range(16 * MIB + DEBIAN_INIT_SIZE, ram)));
+    // One page more than that goes below the kernel, never into it.
+    let plan = plan_in(&mut pc(ram), &[], ItemSizes { initrd: MIB as u32 + 1, ..SIZES }).unwrap();
+    assert_eq!(plan.initrd, Some(range(14 * MIB, 15 * MIB + 1)));
+    assert!(!plan.initrd.unwrap().overlaps(plan.kernel_run));
+}
+
+#[test]
+fn a_file_longer_than_init_size_is_held_whole() {
+    let plan = plan_in(&mut pc(512 * MIB), &[(0x260, &[0, 0x10, 0, 0])], SIZES).unwrap();
+    assert!(plan.kernel_run.contains(plan.kernel));
+}
+
+#[test]
+fn a_taken_preferred_address_moves_the_kernel_up() {
+    let mut map = pc(512 * MIB);
+    map.reserve(range(32 * MIB, 32 * MIB + 0x1000), MemoryType::RESERVED).unwrap();
+    let plan = plan_in(&mut map, &[], SIZES).unwrap();
+    assert_eq!(plan.kernel.start(), PhysAddr::new(34 * MIB), "the next multiple of kernel_alignment");
+    assert_eq!(plan.kernel_run.len(), DEBIAN_INIT_SIZE);
+}
+
+/// Where a large alignment leaves no room a smaller one may, and the kernel must be told of it.
+#[test]
+fn alignment_is_given_up_before_the_boot_is() {
+    let patches: &[(usize, &[u8])] = &[(0x230, &(64 * MIB as u32).to_le_bytes()), (0x235, &[21])];
+    let mut map = pc(16 * MIB + DEBIAN_INIT_SIZE);
+    let plan = plan_in(&mut map, patches, SIZES).unwrap();
+    assert_eq!(plan.kernel.start(), PhysAddr::new(16 * MIB));
+    assert_eq!(plan.kernel_alignment, Some(16 * MIB as u32));
+    let header = SetupHeader::parse(&debian_with(patches)).unwrap();
+    let page = BootParams::new(&header, &plan, &map, None);
+    assert_eq!(page.bytes()[0x230..0x234], (16 * MIB as u32).to_le_bytes());
+    // But not below what the kernel needs.
+    let patches: &[(usize, &[u8])] = &[(0x230, &(64 * MIB as u32).to_le_bytes()), (0x235, &[26])];
+    assert!(matches!(
+        plan_in(&mut pc(16 * MIB + DEBIAN_INIT_SIZE), patches, SIZES),
+        Err(Error::KernelDoesNotFit { .. })
+    ));
+}
+
+/// A kernel that is not relocatable moves itself to its preferred address: both places are held, and all between.
+#[test]
+fn a_fixed_kernel() {
+    let plan = plan_in(&mut pc(512 * MIB), &[(0x234, &[0])], SIZES).unwrap();
+    assert_eq!(plan.kernel.start(), PhysAddr::new(MIB));
+    assert_eq!(plan.kernel_run, range(MIB, 16 * MIB + DEBIAN_INIT_SIZE));
+    assert_eq!(plan.entry, Entry::Linux64(PhysAddr::new(MIB + 0x200)));
+    let mut map = pc(512 * MIB);
+    map.reserve(range(20 * MIB, 21 * MIB), MemoryType::RESERVED).unwrap();
+    assert!(matches!(plan_in(&mut map, &[(0x234, &[0])], SIZES), Err(Error::KernelDoesNotFit { .. })));
+}
+
+/// Protocol 2.06 says nothing of the memory that the kernel needs.
+#[test]
+fn an_old_kernel_gets_room_to_spare() {
+    let sizes = ItemSizes { kernel: 2 * MIB as u32, initrd: MIB as u32, ..SIZES };
+    let patches: &[(usize, &[u8])] = &[(0x206, &[6, 2]), (0x22c, &0x37ff_ffff_u32.to_le_bytes())];
+    let plan = plan_in(&mut pc(2 * GIB), patches, sizes).unwrap();
+    assert_eq!(plan.kernel_run, range(MIB, 25 * MIB));
+    assert_eq!(plan.entry, Entry::Linux32(PhysAddr::new(MIB)));
+    assert_eq!(plan.initrd.unwrap().end(), PhysAddr::new(0x3800_0000 - MIB), "on a large page below initrd_addr_max");
+}
+
+/// A 64-bit kernel's `initrd_addr_max` is a limit of its 32-bit sibling.
+#[test]
+fn initrd_limits() {
+    let sizes = ItemSizes { initrd: 64 * MIB as u32, ..SIZES };
+    let plan = plan_in(&mut pc(3 * GIB), &[], sizes).unwrap();
+    assert_eq!(plan.initrd.unwrap().end(), PhysAddr::new(3 * GIB));
+    let plan = plan_in(&mut pc(3 * GIB), &[(0x236, &[1, 0])], sizes).unwrap();
+    assert_eq!(plan.initrd.unwrap().end(), PhysAddr::new(2 * GIB));
+}
+
+#[test]
+fn errors_say_what_to_change() {
+    let text = |ram, patches: &[(usize, &[u8])], sizes| plan_in(&mut pc(ram), patches, sizes).unwrap_err().to_string();
+    assert_eq!(
+        text(64 * MIB, &[], SIZES),
+        "the kernel needs 52 MiB in one piece from 0x1000000 up, the machine has 1087 MiB; give it more memory (-m)"
+    );
+    assert_eq!(
+        text(128 * MIB, &[], ItemSizes { initrd: 300 * MIB as u32, ..SIZES }),
+        "the initrd of 300 MiB does not fit below 0x100000000, 60 MiB are free; give the machine more memory (-m)"
+    );
+    assert_eq!(
+        text(128 * MIB, &[], ItemSizes { command_line: 2049, ..SIZES }),
+        "the command line has 2048 bytes, the kernel takes 2047; shorten -append"
+    );
+    let no_limit: &[(usize, &[u8])] = &[(0x238, &[0xff; 4])];
+    assert!(text(128 * MIB, no_limit, ItemSizes { command_line: MIB as u32, ..SIZES }).contains("below 640 KiB"));
+}
+
+#[test]
+fn the_longest_and_the_shortest_command_line() {
+    let plan = |command_line| plan_in(&mut pc(128 * MIB), &[], ItemSizes { command_line, ..SIZES }).unwrap();
+    assert_eq!(plan(2048).command_line.len(), 2049);
+    assert_eq!(plan(1).command_line.len(), 2);
+    assert_eq!(plan(0).command_line.len(), 1, "the kernel needs an empty one");
+}
+
+/// QEMU 7.2.0 appends a random seed to the kernel, all versions a device tree: the kernel must not unpack over it.
+#[test]
+fn setup_data_behind_the_kernel() {
+    let at = |address: u64| address.to_le_bytes();
+    // Where the host would load the kernel it survives.
+    let tail = MIB + u64::from(KERNEL) - 48;
+    let plan = plan_in(&mut pc(512 * MIB), &[(0x250, &at(tail))], SIZES).unwrap();
+    assert_eq!(plan.setup_data, tail);
+    assert_eq!(plan.kernel.start(), PhysAddr::new(MIB));
+    assert!(plan.kernel.end() <= PhysAddr::new(16 * MIB), "what is unpacked starts behind it");
+    assert_eq!(plan.kernel_run, range(MIB, 16 * MIB + DEBIAN_INIT_SIZE));
+    // A kernel too long for that does without.
+    let sizes = ItemSizes { kernel: 16 * MIB as u32, ..SIZES };
+    let plan = plan_in(&mut pc(512 * MIB), &[(0x250, &at(17 * MIB - 48))], sizes).unwrap();
+    assert_eq!(plan.setup_data, 0);
+    assert_eq!(plan.kernel.start(), PhysAddr::new(16 * MIB));
+    // One elsewhere is none of our business.
+    let plan = plan_in(&mut pc(512 * MIB), &[(0x250, &at(0x7000))], SIZES).unwrap();
+    assert_eq!((plan.setup_data, plan.kernel.start()), (0x7000, PhysAddr::new(16 * MIB)));
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    ram: Vec<(u64, u64)>,
+    reserved: Vec<(u64, u64)>,
+    header: Vec<(usize, Vec<u8>)>,
+    sizes: ItemSizes,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let piece = |len: u64| (0..1024 * MIB / 0x800, 1..len / 0x800).prop_map(|(at, len)| (at * 0x800, len * 0x800));
+    let exponent = 0..34_u32;
+    let version = prop::sample::select(std::vec![0x206_u16, 0x209, 0x20a, 0x20c, 0x20f, 0xffff]);
+    let size = |most: u64| prop_oneof![4 => 1..most as u32, 1 => Just(0), 1 => any::<u32>()];
+    let address = prop_oneof![4 => (0..512_u64).prop_map(|n| n * MIB), 1 => 0..4 * GIB, 1 => any::<u64>()];
+    let header = (
+        (version, any::<u8>(), exponent, 0..40_u8, any::<u16>()),
+        (size(64 * MIB), size(4096), address.clone(), size(2 * GIB), address),
+    )
+        .prop_map(
+            |((version, movable, alignment, least, xloadflags), (init_size, line, preferred, initrd, data))| {
+                std::vec![
+                    (0x206, version.to_le_bytes().to_vec()),
+                    (0x22c, initrd.to_le_bytes().to_vec()),
+                    (0x230, 1_u32.checked_shl(alignment).unwrap_or(1).to_le_bytes().to_vec()),
+                    (0x234, std::vec![movable & 1, least]),
+                    (0x236, xloadflags.to_le_bytes().to_vec()),
+                    (0x238, line.to_le_bytes().to_vec()),
+                    (0x250, data.to_le_bytes().to_vec()),
+                    (0x258, preferred.to_le_bytes().to_vec()),
+                    (0x260, init_size.to_le_bytes().to_vec()),
+                ]
+            },
+        );
+    let sizes = (1..32 * MIB as u32, size(256 * MIB), size(4096))
+        .prop_map(|(kernel, initrd, command_line)| ItemSizes { setup: 0x5000, kernel, initrd, command_line });
+    let ram = prop::collection::vec(piece(768 * MIB), 1..6).prop_map(|mut ram| {
+        ram.push((0, 640 * KIB));
+        ram
+    });
+    (ram, prop::collection::vec(piece(16 * MIB), 0..8), header, sizes).prop_map(|(ram, reserved, header, sizes)| Case {
+        ram,
+        reserved,
+        header,
+        sizes,
+    })
+}
+
+fn whole_pages(range: PhysRange) -> PhysRange {
+    let end = range.end().align_up(Alignment::PAGE).unwrap();
+    PhysRange::from_bounds(range.start().align_down(Alignment::PAGE), end).unwrap()
+}
+
+proptest! {
+    /// Nothing overlaps anything, all of it was free memory, and the kernel gets all that its header asks for.
+    #[test]
+    fn every_plan_holds(case in cases()) {
+        let mut map = MemoryMap::new();
+        for (start, len) in case.ram {
+            map.describe(range(start, start + len), MemoryType::CONVENTIONAL).unwrap();
+        }
+        for (start, len) in case.reserved {
+            map.describe(range(start, start + len), MemoryType::RESERVED).unwrap();
+        }
+        map.carve_pc().unwrap();
+        let before = map.clone();
+        let patches: Vec<_> = case.header.iter().map(|(at, bytes)| (*at, bytes.as_slice())).collect();
+        let header = SetupHeader::parse(&debian_with(&patches)).unwrap();
+        let payload = Payload::new(case.sizes, Some(PhysAddr::new(MIB))).unwrap();
+        let plan = match LoadPlan::new(&header, &payload, &mut map) {
+            Ok(plan) => plan,
+            Err(Error::InitrdDoesNotFit { size, .. }) => {
+                let pages = size.next_multiple_of(4096);
+                let space = range(MIB, header.initrd_space().end().get().max(MIB));
+                prop_assert_eq!(map.find_free(pages, Alignment::PAGE, space, Placement::Bottom), None);
+                return Ok(());
+            }
+            Err(_) => return Ok(()),
+        };
+
+        let parts: Vec<_> = [Some(plan.kernel_run), plan.initrd, Some(plan.command_line), Some(plan.boot_params)]
+            .into_iter()
+            .flatten()
+            .map(whole_pages)
+            .collect();
+        for (i, &part) in parts.iter().enumerate() {
+            prop_assert!(before.is_free(part), "{part:?}");
+            prop_assert!(map.is_ram(part) && !map.is_free(part));
+            prop_assert!(PhysRange::LOW_4_GIB.contains(part) && !layout::FIRMWARE_RAM.overlaps(part));
+            prop_assert!(part.start().get() >= 0x1000);
+            for &other in &parts[i + 1..] {
+                prop_assert!(!part.overlaps(other));
+            }
+        }
+        prop_assert_eq!(map.e820().collect::<Vec<_>>(), before.e820().collect::<Vec<_>>());
+
+        prop_assert!(plan.kernel_run.contains(plan.kernel));
+        prop_assert_eq!(plan.kernel.len(), u64::from(case.sizes.kernel));
+        prop_assert_eq!(plan.initrd.map_or(0, PhysRange::len), u64::from(case.sizes.initrd));
+        prop_assert!(plan.initrd.is_none_or(|initrd| header.initrd_space().contains(initrd)));
+        prop_assert!(plan.command_line.end().get() <= 640 * KIB && plan.boot_params.end().get() <= 640 * KIB);
+
+        // The runtime start as boot.rst has it, from what the kernel itself will read.
+        let page = BootParams::new(&header, &plan, &map, None);
+        let field = |at: usize| u32::from_le_bytes(page.bytes()[at..at + 4].try_into().unwrap());
+        let load = plan.kernel.start().get();
+        prop_assert_eq!(u64::from(field(0x214)), load);
+        let start = match header.relocation() {
+            Relocation::Fixed => header.preferred_address().get(),
+            Relocation::Movable { least, .. } => {
+                let alignment = u64::from(field(0x230));
+                prop_assert!(alignment >= least.bytes().min(4096));
+                load.next_multiple_of(alignment).max(header.preferred_address().get())
+            }
+        };
+        prop_assert!(plan.kernel_run.contains(range(start, start + header.run_len(payload.kernel))));
+        let appended = MIB..MIB + payload.kernel + header.setup_len();
+        if plan.setup_data != 0 && appended.contains(&plan.setup_data) {
+            prop_assert!(load == MIB && plan.kernel.end().get() <= start);
+        }
+    }
+}
