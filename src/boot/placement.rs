@@ -101,7 +101,7 @@ impl Place {
         alignment: Option<Alignment>,
         map: &MemoryMap,
     ) -> Option<Self> {
-        // boot.rst, `init_size`; that a relocatable kernel does not run below its preferred address is not said there.
+        // boot.rst, `init_size`. What it does not say: a relocatable kernel never runs below its preferred address.
         let start = match alignment {
             Some(alignment) => load.align_up(alignment)?.max(header.preferred_address()),
             None => header.preferred_address(),
@@ -118,8 +118,8 @@ impl Place {
 /// Places the kernel, and says where its `setup_data` is then.
 ///
 /// QEMU appends what `setup_data` points to to the kernel (a device tree; a random seed in 7.2.0), for the address at
-/// which it would load it. Elsewhere the pointer is wrong, and where the kernel unpacks over it the data is lost: many
-/// kernels died of that. So the host's address is taken if the data survives there, else the kernel does without.
+/// which it would load it. Elsewhere the pointer is wrong, and a kernel that unpacks over the data crashes on it. So the
+/// host's address is taken if the data survives there; else the kernel does without.
 fn place_kernel(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) -> Result<(Place, u64), Error> {
     let mut setup_data = header.setup_data();
     let mut place = None;
@@ -163,8 +163,8 @@ fn find_place(
     map: &MemoryMap,
 ) -> Option<Place> {
     let within = PhysRange::from_bounds(header.preferred_address(), PhysRange::LOW_4_GIB.end())?;
-    let len = header.run_len(kernel_len).max(kernel_len);
     // Whole pages, whatever the kernel would take.
+    let len = header.run_len(kernel_len).max(kernel_len).checked_next_multiple_of(Alignment::PAGE.bytes())?;
     let least = least.max(Alignment::PAGE);
     let mut alignment = preferred;
     loop {
@@ -221,5 +221,4 @@ fn allocate_low(map: &mut MemoryMap, len: u64) -> Result<PhysRange, Error> {
 }
 
 #[cfg(test)]
-#[path = "placement_tests.rs"]
 mod tests;

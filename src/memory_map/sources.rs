@@ -57,7 +57,7 @@ impl MemoryMap {
 
     /// The map that CMOS memory describes, for hosts without `etc/e820`: RAM from zero on, and from 4 GiB on.
     ///
-    /// The registers are those that QEMU sets (`hw/i386/x86-common.c` and `pc.c`, `pc_cmos_init`) and Bochs before it.
+    /// The registers are those that QEMU sets (`hw/i386/pc.c`, `pc_cmos_init`) and Bochs before it.
     ///
     /// # Errors
     /// [`Error::NoRamInCmos`] when the registers hold zero, as ones that nobody set, or all ones, as where no CMOS is.

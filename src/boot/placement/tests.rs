@@ -199,13 +199,13 @@ struct Case {
 
 fn cases() -> impl Strategy<Value = Case> {
     let piece = |len: u64| (0..1024 * MIB / 0x800, 1..len / 0x800).prop_map(|(at, len)| (at * 0x800, len * 0x800));
-    let exponent = 0..34_u32;
+    let exponent = prop_oneof![6 => 12..25_u32, 1 => 0..34_u32];
     let version = prop::sample::select(std::vec![0x206_u16, 0x209, 0x20a, 0x20c, 0x20f, 0xffff]);
-    let size = |most: u64| prop_oneof![4 => 1..most as u32, 1 => Just(0), 1 => any::<u32>()];
-    let address = prop_oneof![4 => (0..512_u64).prop_map(|n| n * MIB), 1 => 0..4 * GIB, 1 => any::<u64>()];
+    let size = |most: u64| prop_oneof![16 => 1..most as u32, 2 => Just(0), 1 => any::<u32>()];
+    let address = prop_oneof![8 => (0..64_u64).prop_map(|n| n * MIB), 1 => 0..4 * GIB, 1 => any::<u64>()];
     let header = (
         (version, any::<u8>(), exponent, 0..40_u8, any::<u16>()),
-        (size(64 * MIB), size(4096), address.clone(), size(2 * GIB), address),
+        (size(64 * MIB), prop_oneof![8 => 256..4096_u32, 1 => any::<u32>()], address.clone(), size(2 * GIB), address),
     )
         .prop_map(
             |((version, movable, alignment, least, xloadflags), (init_size, line, preferred, initrd, data))| {
@@ -222,13 +222,14 @@ fn cases() -> impl Strategy<Value = Case> {
                 ]
             },
         );
-    let sizes = (1..32 * MIB as u32, size(256 * MIB), size(4096))
+    let sizes = (1..32 * MIB as u32, size(256 * MIB), size(1024))
         .prop_map(|(kernel, initrd, command_line)| ItemSizes { setup: 0x5000, kernel, initrd, command_line });
-    let ram = prop::collection::vec(piece(768 * MIB), 1..6).prop_map(|mut ram| {
+    let ram = prop::collection::vec(piece(1024 * MIB), 1..6).prop_map(|mut ram| {
         ram.push((0, 640 * KIB));
+        ram.push((MIB, 96 * MIB));
         ram
     });
-    (ram, prop::collection::vec(piece(16 * MIB), 0..8), header, sizes).prop_map(|(ram, reserved, header, sizes)| Case {
+    (ram, prop::collection::vec(piece(16 * MIB), 0..4), header, sizes).prop_map(|(ram, reserved, header, sizes)| Case {
         ram,
         reserved,
         header,
@@ -263,6 +264,15 @@ proptest! {
                 let pages = size.next_multiple_of(4096);
                 let space = range(MIB, header.initrd_space().end().get().max(MIB));
                 prop_assert_eq!(map.find_free(pages, Alignment::PAGE, space, Placement::Bottom), None);
+                return Ok(());
+            }
+            Err(Error::KernelDoesNotFit { needed, at, .. }) => {
+                if let (Relocation::Movable { least, .. }, true) = (header.relocation(), at < PhysRange::LOW_4_GIB.end()) {
+                    let space = range(at.get(), 4 * GIB);
+                    let pages = needed.next_multiple_of(4096);
+                    let place = before.find_free(pages, least.max(Alignment::PAGE), space, Placement::Bottom);
+                    prop_assert_eq!(place, None);
+                }
                 return Ok(());
             }
             Err(_) => return Ok(()),

@@ -1,0 +1,155 @@
+extern crate std;
+
+use core::mem::offset_of;
+use std::string::ToString;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The first 1024 bytes of Debian's `vmlinuz-6.1.0-56-cloud-amd64`.
+pub const DEBIAN: &[u8; 1024] = include_bytes!("../testdata/vmlinuz-6.1.0-56-cloud-amd64.setup");
+
+/// [`DEBIAN`] with some bytes changed.
+pub fn debian_with(patches: &[(usize, &[u8])]) -> Vec<u8> {
+    let mut setup = DEBIAN.to_vec();
+    for (at, bytes) in patches {
+        setup[*at..*at + bytes.len()].copy_from_slice(bytes);
+    }
+    setup
+}
+
+fn parse_with(patches: &[(usize, &[u8])]) -> Result<SetupHeader, Error> {
+    SetupHeader::parse(&debian_with(patches))
+}
+
+#[test]
+fn fields_are_where_the_protocol_has_them() {
+    let offset = |field: usize| field + HEADER_START;
+    assert_eq!(offset(offset_of!(RawHeader, setup_sects)), 0x1f1);
+    assert_eq!(offset(offset_of!(RawHeader, syssize)), 0x1f4);
+    assert_eq!(offset(offset_of!(RawHeader, vid_mode)), 0x1fa);
+    assert_eq!(offset(offset_of!(RawHeader, boot_flag)), 0x1fe);
+    assert_eq!(offset(offset_of!(RawHeader, jump)), 0x200);
+    assert_eq!(offset(offset_of!(RawHeader, header)), 0x202);
+    assert_eq!(offset(offset_of!(RawHeader, version)), 0x206);
+    assert_eq!(offset(offset_of!(RawHeader, type_of_loader)), 0x210);
+    assert_eq!(offset(offset_of!(RawHeader, loadflags)), 0x211);
+    assert_eq!(offset(offset_of!(RawHeader, code32_start)), 0x214);
+    assert_eq!(offset(offset_of!(RawHeader, ramdisk_image)), 0x218);
+    assert_eq!(offset(offset_of!(RawHeader, ramdisk_size)), 0x21c);
+    assert_eq!(offset(offset_of!(RawHeader, heap_end_ptr)), 0x224);
+    assert_eq!(offset(offset_of!(RawHeader, cmd_line_ptr)), 0x228);
+    assert_eq!(offset(offset_of!(RawHeader, initrd_addr_max)), 0x22c);
+    assert_eq!(offset(offset_of!(RawHeader, kernel_alignment)), 0x230);
+    assert_eq!(offset(offset_of!(RawHeader, relocatable_kernel)), 0x234);
+    assert_eq!(offset(offset_of!(RawHeader, min_alignment)), 0x235);
+    assert_eq!(offset(offset_of!(RawHeader, xloadflags)), 0x236);
+    assert_eq!(offset(offset_of!(RawHeader, cmdline_size)), 0x238);
+    assert_eq!(offset(offset_of!(RawHeader, hardware_subarch)), 0x23c);
+    assert_eq!(offset(offset_of!(RawHeader, payload_offset)), 0x248);
+    assert_eq!(offset(offset_of!(RawHeader, setup_data)), 0x250);
+    assert_eq!(offset(offset_of!(RawHeader, pref_address)), 0x258);
+    assert_eq!(offset(offset_of!(RawHeader, init_size)), 0x260);
+    assert_eq!(offset(offset_of!(RawHeader, handover_offset)), 0x264);
+    assert_eq!(offset(offset_of!(RawHeader, kernel_info_offset)), 0x268);
+    assert_eq!(offset(size_of::<RawHeader>()), 0x290);
+}
+
+#[test]
+fn debian_kernel() {
+    let header = SetupHeader::parse(DEBIAN).unwrap();
+    assert_eq!(header.version(), 0x20f);
+    assert_eq!(header.setup_len(), 0x5000);
+    assert_eq!(header.kernel_len(), 0xd8_2200);
+    assert!(header.is_64_bit());
+    assert_eq!(header.initrd_space(), PhysRange::LOW_4_GIB);
+    assert_eq!(header.command_line_limit(), 2047);
+    let alignment = Alignment::LARGE_PAGE;
+    assert_eq!(header.relocation(), Relocation::Movable { alignment, least: alignment });
+    assert_eq!(header.preferred_address(), PhysAddr::new(0x100_0000));
+    assert_eq!(header.run_len(header.kernel_len()), 0x337_8000);
+    assert_eq!(header.setup_data(), 0);
+    assert_eq!(header.raw.kernel_info_offset.get(), 0xd7_f91c);
+    assert_eq!(header.raw.later, [0; 0x24], "the code behind the header is not part of it");
+    assert_eq!(SetupHeader::parse(&DEBIAN[..SetupHeader::BYTES]), Ok(header));
+}
+
+#[test]
+fn what_is_no_kernel_is_refused() {
+    assert_eq!(parse_with(&[(0x202, b"HdrX")]), Err(Error::NotLinux));
+    assert_eq!(parse_with(&[(0x1fe, &[0, 0])]), Err(Error::NotLinux));
+    assert_eq!(parse_with(&[(0, b"\x7fELF")]), Err(Error::Elf));
+    assert_eq!(parse_with(&[(0x211, &[0])]), Err(Error::NotLoadedHigh));
+    assert_eq!(SetupHeader::parse(&[0; 4096]), Err(Error::NotLinux));
+}
+
+#[test]
+fn a_kernel_too_old_is_told_what_is_needed() {
+    let error = parse_with(&[(0x206, &[4, 2])]).unwrap_err();
+    assert_eq!(error, Error::TooOld { version: 0x204 });
+    let text = "kernel too old: its boot protocol is 2.04; 2.06 (Linux 2.6.22) is needed";
+    assert_eq!(error.to_string(), text);
+}
+
+#[test]
+fn a_header_cut_short_is_refused() {
+    for len in [0, 0x1f0, 0x202, 0x23b, 0x263, 0x26b] {
+        assert!(matches!(SetupHeader::parse(&DEBIAN[..len]), Err(Error::Truncated { .. })), "{len:#x}");
+    }
+    assert!(SetupHeader::parse(&DEBIAN[..0x26c]).is_ok());
+    // The header itself says that it ends before `init_size`.
+    assert!(matches!(parse_with(&[(0x201, &[0x40])]), Err(Error::Truncated { .. })));
+    // One of 2.06 may.
+    assert!(parse_with(&[(0x201, &[0x3a]), (0x206, &[6, 2])]).is_ok());
+}
+
+#[test]
+fn fields_of_later_protocols_are_not_read() {
+    let header = parse_with(&[(0x206, &[6, 2]), (0x22c, &[0xff, 0xff, 0xff, 0x37]), (0x250, &[1; 8])]).unwrap();
+    assert!(!header.is_64_bit());
+    assert_eq!(header.initrd_space().end(), PhysAddr::new(0x3800_0000));
+    assert_eq!(header.relocation(), Relocation::Fixed);
+    assert_eq!(header.preferred_address(), PhysAddr::new(0x10_0000));
+    assert_eq!(header.run_len(2 << 20), 24 << 20);
+    assert_eq!(header.setup_data(), 0);
+}
+
+#[test]
+fn alignments() {
+    let relocation = |patches: &[(usize, &[u8])]| parse_with(patches).map(|header| header.relocation());
+    let alignment = Alignment::LARGE_PAGE;
+    assert_eq!(relocation(&[(0x235, &[12])]), Ok(Relocation::Movable { alignment, least: Alignment::PAGE }));
+    for nothing in [0, 22, 63, 64, 255] {
+        assert_eq!(relocation(&[(0x235, &[nothing])]), Ok(Relocation::Movable { alignment, least: alignment }));
+    }
+    assert_eq!(relocation(&[(0x230, &[0; 4])]), Err(Error::BadAlignment { alignment: 0 }));
+    assert_eq!(relocation(&[(0x230, &[1; 4])]), Err(Error::BadAlignment { alignment: 0x0101_0101 }));
+    assert_eq!(relocation(&[(0x230, &[1; 4]), (0x234, &[0])]), Ok(Relocation::Fixed));
+}
+
+#[test]
+fn four_sectors_where_none_are_given() {
+    assert_eq!(parse_with(&[(0x1f1, &[0])]).unwrap().setup_len(), 5 * 512);
+}
+
+proptest! {
+    #[test]
+    fn no_header_panics(
+        bytes in prop::collection::vec(any::<u8>(), HEADER_ROOM_END - HEADER_START),
+        len in 0..0x400_usize,
+        valid in any::<bool>(),
+    ) {
+        let mut setup = debian_with(&[(HEADER_START, &bytes)]);
+        if valid {
+            setup[0x1fe..0x208].copy_from_slice(&[0x55, 0xaa, 0xeb, bytes[0], b'H', b'd', b'r', b'S', bytes[1], 2]);
+            setup[0x211] |= LOADED_HIGH;
+        }
+        if let Ok(header) = SetupHeader::parse(&setup[..len]) {
+            prop_assert!(header.version() >= 0x206);
+            prop_assert!(PhysRange::LOW_4_GIB.contains(header.initrd_space()));
+            let _ = (header.run_len(u64::MAX), header.setup_len(), header.kernel_len(), header.setup_data());
+        }
+    }
+}
