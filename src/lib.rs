@@ -18,4 +18,5 @@ pub mod hal;
 pub mod layout;
 pub mod logging;
 pub mod memory_map;
+pub mod pci;
 pub mod smbios;

@@ -1,0 +1,122 @@
+//! Writing a plan to configuration space.
+//!
+//! Each register is written once. Bridges with something behind them pass it on afterwards; ordinary functions do not
+//! decode, unless they were found doing so: enabling them is left to the drivers, because each makes the host rebuild
+//! its memory map. An empty bridge keeps its windows as they were, which do nothing while it does not decode.
+#![forbid(unsafe_code)]
+
+use super::plan::{BridgeWindows, Plan, Unplaced};
+use super::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY};
+use super::scan::bar_offset;
+use super::topology::{Bar, BarKind, Bus, Function, IoWindow, Parent, Pin, Topology};
+use super::{Address, ConfigSpace};
+use crate::addr::PhysRange;
+
+/// The interrupt line of a device on a root bus, by its number and pin; `None` leaves the register as it is.
+pub type Routing<'r> = &'r dyn Fn(u8, Pin) -> Option<u8>;
+
+/// A memory window register with its base above its limit, so that it passes on nothing.
+const CLOSED: u32 = 0x0000_fff0;
+
+/// Writes addresses, windows and interrupt lines. What has no address is warned about, and its register set to zero.
+pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, routing: Routing) {
+    for placement in &plan.placements {
+        if let Some(function) = topology.functions().get(usize::from(placement.function)) {
+            write_bar(config, function.address, placement.bar, placement.address);
+        }
+    }
+    for &Unplaced { function, bar } in &plan.unplaced {
+        if let Some(function) = topology.functions().get(usize::from(function)) {
+            write_bar(config, function.address, bar, 0);
+            log::warn!("PCI {}: no room for BAR {}, {:#x} bytes", function.address, bar.register, bar.size());
+        }
+    }
+    for bus in topology.buses() {
+        for (index, function) in topology.on_bus(bus) {
+            route(config, topology, bus, function, routing);
+            let decoded = function.command & (COMMAND_IO | COMMAND_MEMORY) != 0;
+            if function.bridge.is_none() && decoded && may_decode(plan, index, function) {
+                config.write32(function.address, register::COMMAND, function.command.into());
+            }
+        }
+    }
+    for (bus, windows) in topology.buses().iter().zip(&plan.windows) {
+        let Some(Parent { bridge, .. }) = bus.parent else { continue };
+        if let (Some(function), false) = (topology.functions().get(usize::from(bridge)), bus.is_empty())
+            && may_decode(plan, bridge, function)
+        {
+            open_bridge(config, function, windows);
+        }
+    }
+}
+
+/// Whether all registers of the function with this index have an address, so that it decodes nothing it should not.
+fn may_decode(plan: &Plan, index: u16, function: &Function) -> bool {
+    let placed = plan.placements.iter().filter(|placement| placement.function == index).count();
+    function.sound && placed == function.bars.len()
+}
+
+fn write_bar(config: &mut dyn ConfigSpace, address: Address, bar: Bar, value: u64) {
+    config.write32(address, bar_offset(bar.register), value as u32);
+    if matches!(bar.kind, BarKind::Memory64 { .. }) {
+        config.write32(address, bar_offset(bar.register + 1), (value >> 32) as u32);
+    }
+}
+
+/// Notes the interrupt line of a function where an operating system without ACPI looks for it.
+fn route(config: &mut dyn ConfigSpace, topology: &Topology, bus: &Bus, function: &Function, routing: Routing) {
+    let Some(pin) = function.pin else { return };
+    let (device, pin_at_root) = topology.interrupt_at_root(bus, function, pin);
+    let Some(line) = routing(device, pin_at_root) else { return };
+    if line == function.line {
+        return;
+    }
+    match function.bridge {
+        // The bridge's control register shares the dword.
+        Some(_) => config.write8(function.address, register::INTERRUPT, line),
+        // The rest of the dword is read-only.
+        None => config.write32(function.address, register::INTERRUPT, line.into()),
+    }
+}
+
+/// Sets the windows that a bridge needs and closes the others that it would decode with them, then lets it pass on.
+fn open_bridge(config: &mut dyn ConfigSpace, function: &Function, windows: &BridgeWindows) {
+    let (address, Some(bridge)) = (function.address, function.bridge) else { return };
+    let mut command = function.command & !(COMMAND_IO | COMMAND_MEMORY) | COMMAND_MASTER;
+    if !windows.io.is_empty() {
+        command |= COMMAND_IO;
+        let [base, limit] = [windows.io.start(), windows.io.end() - 1].map(|port| port >> 8 & 0xf0);
+        // The upper half is the secondary status, where zero changes nothing.
+        config.write32(address, register::IO_WINDOW, limit << 8 | base);
+        if bridge.io == IoWindow::Bits32 {
+            write_if_changed(config, address, register::IO_WINDOW_UPPER, 0);
+        }
+    }
+    if !windows.memory.is_empty() || !windows.prefetchable.is_empty() {
+        command |= COMMAND_MEMORY;
+        let (memory, _, _) = memory_window(windows.memory);
+        config.write32(address, register::MEMORY_WINDOW, memory);
+        let (prefetchable, base, limit) = memory_window(windows.prefetchable);
+        config.write32(address, register::PREFETCHABLE_WINDOW, prefetchable);
+        // Each write makes the host rebuild its memory map, and they are mostly zero already.
+        write_if_changed(config, address, register::PREFETCHABLE_BASE_UPPER, base);
+        write_if_changed(config, address, register::PREFETCHABLE_LIMIT_UPPER, limit);
+    }
+    config.write32(address, register::COMMAND, command.into());
+}
+
+/// The base and limit of a memory window as the bridge's register takes them, and bits 63:32 of each.
+fn memory_window(window: PhysRange) -> (u32, u32, u32) {
+    if window.is_empty() {
+        return (CLOSED, 0, 0);
+    }
+    let (base, limit) = (window.start().get(), window.end().get() - 1);
+    let register = |address: u64| (address >> 16) as u32 & 0xfff0;
+    (register(limit) << 16 | register(base), (base >> 32) as u32, (limit >> 32) as u32)
+}
+
+fn write_if_changed(config: &mut dyn ConfigSpace, address: Address, offset: u8, value: u32) {
+    if config.read32(address, offset) != value {
+        config.write32(address, offset, value);
+    }
+}

@@ -1,0 +1,76 @@
+//! PCI: finding what is there, and giving it addresses inside the room the host has.
+//!
+//! [`configure`] does it all: [`scan()`] numbers the buses and asks every function what it needs, [`plan()`] finds a place
+//! for everything without touching the machine, [`apply()`] writes it. [`ConfigSpace`] is for everyone who has to reach
+//! a register of a known function.
+//!
+//! Assumed: nothing decodes what the host offers as room, and nobody uses a function meanwhile. Functions need not be
+//! in their reset state: one that decodes is stopped, given a place, and started again.
+//!
+//! Left out:
+//! - Expansion ROMs. Nothing here runs them, and an operating system gives one an address when it wants to read it.
+//! - Room for devices plugged in later: an empty bridge gets a bus number and no windows.
+//! - 32-bit prefetchable windows: what could use one goes through the memory window.
+//! - CardBus bridges, legacy VGA forwarding, resizable BARs, virtual functions.
+//! - Base address registers of host and ISA bridges, and of IDE channels at their legacy ports: they have no meaning.
+#![forbid(unsafe_code)]
+
+mod address;
+pub mod apply;
+mod config;
+pub mod plan;
+pub mod register;
+pub mod scan;
+pub mod topology;
+mod windows;
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use address::Address;
+pub use apply::{Routing, apply};
+pub use config::{ConfigSpace, Ecam, PortConfig};
+pub use plan::plan;
+pub use scan::scan;
+pub use topology::Pin;
+pub use windows::{PortRange, Windows};
+
+/// What was done, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Buses that have a number.
+    pub buses: usize,
+    /// Functions found.
+    pub functions: usize,
+    /// Base address registers that got an address.
+    pub placed: usize,
+    /// Base address registers that did not.
+    pub unplaced: usize,
+}
+
+/// Sets up everything on the buses `roots` (ascending) and behind them. What does not fit is warned about and left
+/// without an address.
+pub fn configure(config: &mut dyn ConfigSpace, roots: &[u8], windows: &Windows, routing: Routing) -> Summary {
+    let topology = scan(config, roots);
+    let plan = plan(&topology, windows).unwrap_or_else(|error| {
+        log::warn!("{error}; functions get none");
+        plan::Plan::default()
+    });
+    apply(config, &topology, &plan, routing);
+    let summary = Summary {
+        buses: topology.buses().len(),
+        functions: topology.functions().len(),
+        placed: plan.placements.len(),
+        unplaced: plan.unplaced.len(),
+    };
+    log::debug!(
+        "PCI: {} functions on {} buses, {} BARs placed, {} not",
+        summary.functions,
+        summary.buses,
+        summary.placed,
+        summary.unplaced
+    );
+    summary
+}

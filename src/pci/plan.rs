@@ -1,0 +1,430 @@
+//! Giving every base address register and every bridge window its place. Pure: a topology and the host's windows in, a
+//! plan out.
+//!
+//! How: the buses are sized from the leaves to the root, each with what its own registers and the windows of the bridges
+//! on it need, the largest alignment first; then placed from the root to the leaves in the same order. Memory goes
+//! below 4 GiB if all of it fits there. If not, what takes 64-bit addresses goes above, all of it. If there is still
+//! no room, the largest register is left out, and so on until the rest fits.
+//!
+//! A 64-bit register behind a bridge can only go above 4 GiB when it is prefetchable and each bridge on its way has a
+//! 64-bit prefetchable window; any other memory behind a bridge uses the bridge's memory window.
+#![forbid(unsafe_code)]
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::topology::{Bar, BarKind, Bus, Function, IoWindow, Topology};
+use super::windows::{PortRange, Windows};
+use crate::addr::{Alignment, PhysAddr, PhysRange};
+
+/// Bridges pass on ports in blocks of 4 KiB (PCI-to-PCI Bridge 1.2, section 3.2.5.6).
+const IO_WINDOW_ORDER: u8 = 12;
+/// Bridges pass on memory in blocks of 1 MiB (same specification, section 3.2.5.8).
+const MEMORY_WINDOW_ORDER: u8 = 20;
+/// Two functions do not share a 4 KiB page, so that a host or a kernel can map each on its own.
+const PAGE_ORDER: u8 = 12;
+
+/// The plan for a topology. Function and bus indices are those of the topology.
+#[derive(Default, Debug)]
+pub struct Plan {
+    /// The registers that got an address.
+    pub placements: Vec<Placement>,
+    /// The registers that got none.
+    pub unplaced: Vec<Unplaced>,
+    /// What the bridge to each bus has to pass on, by bus index.
+    pub windows: Vec<BridgeWindows>,
+}
+
+/// An address for a base address register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Index of the function.
+    pub function: u16,
+    /// Which of its registers.
+    pub bar: Bar,
+    /// The first byte, or the first port for [`BarKind::Io`].
+    pub address: u64,
+}
+
+/// A base address register that has to stay without an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unplaced {
+    /// Index of the function.
+    pub function: u16,
+    /// Which of its registers.
+    pub bar: Bar,
+}
+
+/// What a bridge passes on; an empty range where it has to pass on nothing, as for a root bus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BridgeWindows {
+    /// Ports.
+    pub io: PortRange,
+    /// Memory by the memory window.
+    pub memory: PhysRange,
+    /// Memory by the prefetchable window.
+    pub prefetchable: PhysRange,
+}
+
+/// There is no memory left for a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory;
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no memory to plan PCI addresses")
+    }
+}
+
+impl core::error::Error for OutOfMemory {}
+
+/// Plans where everything goes.
+///
+/// # Errors
+/// [`OutOfMemory`] when the heap does not hold the plan.
+pub fn plan(topology: &Topology, windows: &Windows) -> Result<Plan, OutOfMemory> {
+    let mut planner = Planner::new(topology)?;
+    let io = Room { start: windows.io().start().into(), end: windows.io().end().into() };
+    let [low, high] =
+        [windows.low(), windows.high()].map(|window| Room { start: window.start().get(), end: window.end().get() });
+    planner.size();
+    let low_only: &[_] = &[(IO, io), (MEMORY, low)];
+    let split: &[_] = &[(IO, io), (LOW, low), (WIDE, high)];
+    let rooms = if high.start == high.end || planner.fits(MEMORY, low) { low_only } else { split };
+    for &(spaces, room) in rooms {
+        planner.make_fit(spaces, room);
+    }
+    planner.place(rooms)
+}
+
+/// One of the three ways in which addresses get to a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Space {
+    /// Ports, by I/O windows.
+    Io = 0,
+    /// Memory that has to be below 4 GiB, by memory windows.
+    Low = 1,
+    /// Memory that may be above 4 GiB, by prefetchable windows.
+    Wide = 2,
+}
+
+impl Space {
+    const ALL: [Self; 3] = [Self::Io, Self::Low, Self::Wide];
+
+    const fn window_order(self) -> u8 {
+        match self {
+            Self::Io => IO_WINDOW_ORDER,
+            Self::Low | Self::Wide => MEMORY_WINDOW_ORDER,
+        }
+    }
+}
+
+/// What goes to the window for ports.
+const IO: &[Space] = &[Space::Io];
+/// What goes to the window below 4 GiB if that holds all memory.
+const MEMORY: &[Space] = &[Space::Low, Space::Wide];
+/// What goes to the window below 4 GiB if that does not.
+const LOW: &[Space] = &[Space::Low];
+/// What goes to the window above 4 GiB then.
+const WIDE: &[Space] = &[Space::Wide];
+
+/// Where items go: addresses or ports, `start` to `end` exclusive.
+#[derive(Clone, Copy)]
+struct Room {
+    start: u64,
+    end: u64,
+}
+
+impl Room {
+    /// Cuts off what `item` takes at the start; `None`, and no change, when it does not fit.
+    fn take_first(&mut self, item: Item) -> Option<u64> {
+        let address = align_up(self.start, item.order)?;
+        let end = address.checked_add(item.size).filter(|&end| end <= self.end)?;
+        self.start = end;
+        Some(address)
+    }
+
+    /// Cuts off what `item` takes at the end; `None`, and no change, when it does not fit.
+    fn take_last(&mut self, item: Item) -> Option<u64> {
+        let alignment = Alignment::new(1u64.checked_shl(item.order.into())?)?;
+        let address = PhysAddr::new(self.end).checked_sub(item.size)?.align_down(alignment).get();
+        if address < self.start {
+            return None;
+        }
+        self.end = address;
+        Some(address)
+    }
+}
+
+/// What one bus needs from the bridge to it in one space.
+#[derive(Clone, Copy, Default)]
+struct Need {
+    size: u64,
+    order: u8,
+}
+
+/// What the planner knows of one bus.
+#[derive(Clone, Copy, Default)]
+struct BusState {
+    /// By [`Space`].
+    needs: [Need; 3],
+    /// Whether ports get here.
+    io: bool,
+    /// Whether prefetchable windows lead here, or this is a root bus.
+    wide: bool,
+}
+
+/// The buses whose items share a room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Group {
+    /// All root buses.
+    Roots,
+    /// The bus with this index.
+    Bus(u8),
+}
+
+/// Something that takes room on a bus.
+#[derive(Clone, Copy)]
+struct Item {
+    space: Space,
+    /// Its alignment is two to this power.
+    order: u8,
+    size: u64,
+    what: What,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Bar {
+        function: u16,
+        bar: Bar,
+    },
+    /// The window of the bridge to the bus with this index.
+    Window {
+        bus: u8,
+    },
+}
+
+struct Planner<'t> {
+    topology: &'t Topology,
+    /// By bus index.
+    buses: Vec<BusState>,
+    /// By function index: the registers that are left out, one bit each.
+    left_out: Vec<u8>,
+}
+
+impl<'t> Planner<'t> {
+    fn new(topology: &'t Topology) -> Result<Self, OutOfMemory> {
+        let mut buses = with_capacity::<BusState>(topology.buses().len())?;
+        for bus in topology.buses() {
+            let state = match bus.parent {
+                None => BusState { io: true, wide: true, ..BusState::default() },
+                Some(parent) => {
+                    let above = buses.get(usize::from(parent.bus)).copied().unwrap_or_default();
+                    let function = topology.functions().get(usize::from(parent.bridge));
+                    let bridge = function.and_then(|function| function.bridge);
+                    let io = above.io && bridge.is_some_and(|bridge| bridge.io != IoWindow::Absent);
+                    let wide = above.wide && bridge.is_some_and(|bridge| bridge.wide);
+                    BusState { io, wide, ..BusState::default() }
+                }
+            };
+            buses.push(state);
+        }
+        let mut left_out = with_capacity(topology.functions().len())?;
+        left_out.resize(topology.functions().len(), 0);
+        Ok(Self { topology, buses, left_out })
+    }
+
+    /// Which way a register on `bus` is reached; `None` when there is none, or it is left out.
+    fn space(&self, bus: &Bus, state: BusState, function: u16, bar: Bar) -> Option<Space> {
+        if self.left_out.get(usize::from(function))? >> bar.register & 1 != 0 {
+            return None;
+        }
+        match bar.kind {
+            BarKind::Io => state.io.then_some(Space::Io),
+            BarKind::Memory32 => Some(Space::Low),
+            BarKind::Memory64 { .. } if bus.parent.is_none() => Some(Space::Wide),
+            BarKind::Memory64 { prefetchable } => {
+                Some(if prefetchable && state.wide { Space::Wide } else { Space::Low })
+            }
+        }
+    }
+
+    /// Everything on the buses of `group` that needs room in `spaces`.
+    fn items(&self, group: Group, spaces: &[Space]) -> impl Iterator<Item = Item> {
+        let range = match group {
+            Group::Roots => 0..self.buses.len(),
+            Group::Bus(index) => usize::from(index)..usize::from(index) + 1,
+        };
+        let buses = self.topology.buses().get(range.clone()).unwrap_or_default();
+        let states = self.buses.get(range).unwrap_or_default();
+        buses
+            .iter()
+            .zip(states)
+            .filter(move |(bus, _)| group != Group::Roots || bus.parent.is_none())
+            .flat_map(move |(bus, state)| {
+                self.topology.on_bus(bus).flat_map(move |(index, function)| {
+                    let bars = function.bars.iter().filter_map(move |&bar| {
+                        let space = self.space(bus, *state, index, bar)?;
+                        let order = if space == Space::Io { bar.order } else { bar.order.max(PAGE_ORDER) };
+                        Some(Item { space, order, size: 1 << order, what: What::Bar { function: index, bar } })
+                    });
+                    bars.chain(self.windows(function))
+                })
+            })
+            .filter(move |item| spaces.contains(&item.space))
+    }
+
+    /// The windows that a function needs, if it is a bridge.
+    fn windows(&self, function: &Function) -> impl Iterator<Item = Item> {
+        let bus = function.bridge.and_then(|bridge| bridge.bus);
+        let state = bus.and_then(|bus| Some((bus, self.buses.get(usize::from(bus))?)));
+        state.into_iter().flat_map(|(bus, state)| {
+            let needs = Space::ALL.into_iter().zip(state.needs).filter(|(_, need)| need.size != 0);
+            needs.map(move |(space, Need { size, order })| Item { space, order, size, what: What::Window { bus } })
+        })
+    }
+
+    /// Lays out the items of `group` in `spaces` from `start` on, the largest alignment first, and shows each with its
+    /// address. Where the last one ends, and the largest alignment; `None` if an address wraps.
+    ///
+    /// Aligning leaves a hole; the largest so far is filled, from its end, which has the alignment of something larger.
+    /// The layout is the same from any start that has the largest alignment.
+    fn pack(&self, group: Group, spaces: &[Space], start: u64, mut show: impl FnMut(Item, u64)) -> Option<(u64, u8)> {
+        let mut orders = self.items(group, spaces).fold(0u64, |orders, item| orders | 1 << item.order);
+        let largest = orders.checked_ilog2().unwrap_or(0) as u8;
+        let mut rest = Room { start, end: u64::MAX };
+        let mut hole = Room { start, end: start };
+        while let Some(order) = orders.checked_ilog2() {
+            orders ^= 1 << order;
+            for item in self.items(group, spaces).filter(|item| u32::from(item.order) == order) {
+                let address = if let Some(address) = hole.take_last(item) {
+                    address
+                } else {
+                    let before = rest.start;
+                    let address = rest.take_first(item)?;
+                    if address - before > hole.end - hole.start {
+                        hole = Room { start: before, end: address };
+                    }
+                    address
+                };
+                show(item, address);
+            }
+        }
+        Some((rest.start, largest))
+    }
+
+    /// Works out what each bus needs, from the leaves to the root.
+    fn size(&mut self) {
+        for index in (0..self.buses.len()).rev() {
+            let Ok(bus) = u8::try_from(index) else { continue };
+            let needs = Space::ALL.map(|space| match self.pack(Group::Bus(bus), &[space], 0, |_, _| {}) {
+                Some((0, _)) => Need::default(),
+                Some((end, order)) => {
+                    let order = order.max(space.window_order());
+                    Need { size: align_up(end, space.window_order()).unwrap_or(u64::MAX), order }
+                }
+                // More than there are addresses: this does not fit anywhere.
+                None => Need { size: u64::MAX, order: space.window_order() },
+            });
+            if let Some(state) = self.buses.get_mut(index) {
+                state.needs = needs;
+            }
+        }
+    }
+
+    /// Whether what the root buses need in `spaces` fits into `room`.
+    fn fits(&self, spaces: &[Space], room: Room) -> bool {
+        self.pack(Group::Roots, spaces, room.start, |_, _| {}).is_some_and(|(end, _)| end <= room.end)
+    }
+
+    /// Leaves out registers until what remains in `spaces` fits into `room`.
+    fn make_fit(&mut self, spaces: &[Space], room: Room) {
+        // Each turn leaves one register out, so this ends.
+        while !self.fits(spaces, room) {
+            let Some((function, bar)) = self.largest(spaces) else { return };
+            if let Some(left_out) = self.left_out.get_mut(usize::from(function)) {
+                *left_out |= 1 << bar.register;
+            }
+            self.size();
+        }
+    }
+
+    /// The register to leave out: from the root on, the one that takes most room or that is behind the bridge that does,
+    /// the last of several.
+    fn largest(&self, spaces: &[Space]) -> Option<(u16, Bar)> {
+        let mut largest = self.items(Group::Roots, spaces).max_by_key(|item| item.size)?;
+        // Each turn goes one bridge away from the root.
+        for _ in 0..=self.buses.len() {
+            match largest.what {
+                What::Bar { function, bar } => return Some((function, bar)),
+                What::Window { bus } => {
+                    largest = self.items(Group::Bus(bus), &[largest.space]).max_by_key(|item| item.size)?;
+                }
+            }
+        }
+        None
+    }
+
+    /// Gives everything its place, from the root to the leaves. All of it fits.
+    fn place(&self, rooms: &[(&[Space], Room)]) -> Result<Plan, OutOfMemory> {
+        let bars = self.topology.functions().iter().map(|function| function.bars.len()).sum();
+        let mut plan =
+            Plan { placements: with_capacity(bars)?, unplaced: Vec::new(), windows: with_capacity(self.buses.len())? };
+        plan.windows.resize(self.buses.len(), BridgeWindows::default());
+        for &(spaces, room) in rooms {
+            self.pack(Group::Roots, spaces, room.start, |item, address| plan.put(item, address));
+        }
+        for bus in 0..self.buses.len() {
+            let (Some(&windows), Ok(bus)) = (plan.windows.get(bus), u8::try_from(bus)) else { continue };
+            let starts = [windows.io.start().into(), windows.memory.start().get(), windows.prefetchable.start().get()];
+            for (space, start) in Space::ALL.into_iter().zip(starts) {
+                if start != 0 {
+                    self.pack(Group::Bus(bus), &[space], start, |item, address| plan.put(item, address));
+                }
+            }
+        }
+        plan.unplaced = with_capacity(bars.saturating_sub(plan.placements.len()))?;
+        for (bus, &state) in self.topology.buses().iter().zip(&self.buses) {
+            for (index, function) in self.topology.on_bus(bus) {
+                let lost = function.bars.iter().filter(|&&bar| self.space(bus, state, index, bar).is_none());
+                plan.unplaced.extend(lost.map(|&bar| Unplaced { function: index, bar }));
+            }
+        }
+        Ok(plan)
+    }
+}
+
+impl Plan {
+    fn put(&mut self, item: Item, address: u64) {
+        match item.what {
+            What::Bar { function, bar } => self.placements.push(Placement { function, bar, address }),
+            What::Window { bus } => {
+                let Some(windows) = self.windows.get_mut(usize::from(bus)) else { return };
+                let range = PhysRange::new(PhysAddr::new(address), item.size).unwrap_or_default();
+                match item.space {
+                    Space::Io => windows.io = ports(address, item.size),
+                    Space::Low => windows.memory = range,
+                    Space::Wide => windows.prefetchable = range,
+                }
+            }
+        }
+    }
+}
+
+/// A run of ports that was found to fit into the host's.
+fn ports(start: u64, size: u64) -> PortRange {
+    let end = start.checked_add(size).and_then(|end| u32::try_from(end).ok());
+    let range = u32::try_from(start).ok().zip(end).and_then(|(start, end)| PortRange::new(start, end));
+    range.unwrap_or_default()
+}
+
+fn align_up(address: u64, order: u8) -> Option<u64> {
+    PhysAddr::new(address).align_up(Alignment::new(1u64.checked_shl(order.into())?)?).map(PhysAddr::get)
+}
+
+fn with_capacity<T>(len: usize) -> Result<Vec<T>, OutOfMemory> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(len).map_err(|_| OutOfMemory)?;
+    Ok(vec)
+}

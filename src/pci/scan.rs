@@ -1,0 +1,377 @@
+//! Finding buses and functions, numbering buses, and asking each base address register for its size.
+//!
+//! This reads as little as it can, because each access is an exit to the host, and it writes nothing that makes a host
+//! rebuild its memory map unless it has to: bus numbers, base address registers of functions that do not decode, and
+//! the I/O window of a bridge with an I/O register behind it.
+//!
+//! Base address registers hold nonsense afterwards; [`super::apply`] gives each its final value.
+#![forbid(unsafe_code)]
+
+use arrayvec::ArrayVec;
+
+use super::register::{self, COMMAND_IO, COMMAND_MEMORY};
+use super::topology::{Bar, BarKind, Bridge, Bus, Function, IoWindow, Parent, Pin, Topology};
+use super::{Address, ConfigSpace};
+
+/// Functions that are kept, at most; more would not leave the heap room for anything else. The largest machine that can
+/// be built without bridges behind bridges has 240 root ports with a function each behind them.
+pub const MAX_FUNCTIONS: usize = 512;
+
+/// Bridges behind each other, at most.
+pub const MAX_DEPTH: usize = 32;
+
+/// Capabilities looked at in one list. The list lives in the upper 192 bytes, four bytes each at least.
+const MAX_CAPABILITIES: usize = 48;
+
+/// Class and sub-class of a host bridge (PCI Code and ID Assignment 1.11, section 1.7).
+const CLASS_HOST_BRIDGE: u32 = 0x0600;
+/// Class and sub-class of an ISA bridge (same section).
+const CLASS_ISA_BRIDGE: u32 = 0x0601;
+/// Class and sub-class of an IDE controller (same document, section 1.2).
+const CLASS_IDE: u32 = 0x0101;
+/// IDE programming interface: the primary channel is not at its legacy ports.
+const IDE_PRIMARY_NATIVE: u32 = 1 << 0;
+/// IDE programming interface: the secondary channel is not at its legacy ports.
+const IDE_SECONDARY_NATIVE: u32 = 1 << 2;
+
+/// Finds what is on the buses `roots`, ascending and without repeats, and behind the bridges there.
+///
+/// Every function found has decoding off afterwards, unless it is a host or ISA bridge. What cannot be kept or numbered
+/// is left out and warned about.
+pub fn scan(config: &mut dyn ConfigSpace, roots: &[u8]) -> Topology {
+    let mut scan = Scan { config, topology: Topology::default(), full: false, unnumbered: 0 };
+    let mut following = roots.iter().copied().skip(1);
+    for &root in roots {
+        // The buses behind one root's bridges are numbered up to the next root.
+        let limit = following.next().map_or(u8::MAX, |next| next.saturating_sub(1).max(root));
+        scan.hierarchy(root, limit);
+    }
+    if scan.unnumbered > 0 {
+        log::warn!("PCI: nothing behind {} bridges is set up: no bus numbers left, or too deep", scan.unnumbered);
+    }
+    if scan.full {
+        log::warn!("PCI: more than {} functions, or no memory for them; the rest is left alone", MAX_FUNCTIONS);
+    }
+    scan.topology
+}
+
+struct Scan<'c> {
+    config: &'c mut dyn ConfigSpace,
+    topology: Topology,
+    /// Nothing more can be kept.
+    full: bool,
+    /// Bridges without a bus number.
+    unnumbered: u16,
+}
+
+/// A bus whose bridges are being gone through.
+struct Level {
+    /// Index of the bus.
+    bus: u8,
+    /// Index of the next function to look at.
+    next: u16,
+    /// Whether the bridge to this bus passes on more than this bus by now.
+    opened: bool,
+    /// Whether something on this bus or behind it asks for ports.
+    io: bool,
+    /// Whether something on this bus or behind it can use a 64-bit prefetchable window.
+    wide: bool,
+}
+
+impl Scan<'_> {
+    /// One root bus and all behind it, numbered up to `limit`, depth first so that the buses behind a bridge follow each
+    /// other.
+    fn hierarchy(&mut self, root: u8, limit: u8) {
+        let mut last = root;
+        let mut path = ArrayVec::<Level, MAX_DEPTH>::new();
+        path.extend(self.bus(root, None, false));
+        while let Some(level) = path.last_mut() {
+            let Some((index, address, bridge)) = self.next_bridge(level) else {
+                let (io, wide) = self.leave(level, last);
+                path.pop();
+                if let Some(above) = path.last_mut() {
+                    above.io |= io;
+                    above.wide |= wide;
+                }
+                continue;
+            };
+            if last >= limit || path.remaining_capacity() == 0 {
+                self.unnumbered = self.unnumbered.saturating_add(1);
+                continue;
+            }
+            let Some(level) = path.last_mut() else { break };
+            let parent = Parent { bus: level.bus, bridge: index };
+            if !level.opened {
+                level.opened = true;
+                self.set_subordinate(level.bus, limit);
+            }
+            last += 1;
+            self.number(address, bridge.latency, last, last);
+            let Some(level) = self.bus(last, Some(parent), bridge.single_device) else {
+                self.number(address, bridge.latency, 0, 0);
+                continue;
+            };
+            if let Some(Function { bridge: Some(bridge), .. }) = self.topology.functions.get_mut(usize::from(index)) {
+                bridge.bus = Some(level.bus);
+            }
+            path.push(level);
+        }
+    }
+
+    /// The next bridge on the level's bus.
+    fn next_bridge(&mut self, level: &mut Level) -> Option<(u16, Address, Bridge)> {
+        let end = self.topology.buses.get(usize::from(level.bus))?.end;
+        while level.next < end {
+            let index = level.next;
+            level.next += 1;
+            let function = self.topology.functions.get(usize::from(index))?;
+            if let Some(bridge) = function.bridge {
+                return Some((index, function.address, bridge));
+            }
+        }
+        None
+    }
+
+    /// Finishes a bus when all behind it is known: its bridge passes on the buses up to `last`, and has its windows
+    /// looked at if they are needed. Whether the bus above has to pass on ports and 64-bit prefetchable memory for it.
+    fn leave(&mut self, level: &Level, last: u8) -> (bool, bool) {
+        if level.opened {
+            self.set_subordinate(level.bus, last);
+        }
+        let parent = self.topology.buses.get(usize::from(level.bus)).and_then(|bus| bus.parent);
+        let function = parent.and_then(|parent| self.topology.functions.get_mut(usize::from(parent.bridge)));
+        let Some(Function { address, bridge: Some(bridge), .. }) = function else { return (false, false) };
+        if level.io {
+            bridge.io = io_window(self.config, *address);
+        }
+        if level.wide {
+            // The base's low nibble is 1 if the window takes 64-bit addresses (PCI-to-PCI Bridge 1.2, 3.2.5.9).
+            bridge.wide = self.config.read32(*address, register::PREFETCHABLE_WINDOW) & 0xf == 1;
+        }
+        (bridge.io != IoWindow::Absent, bridge.wide)
+    }
+
+    /// Sets the last bus number that the bridge to the bus with index `bus` passes on. A root bus has no bridge.
+    fn set_subordinate(&mut self, bus: u8, last: u8) {
+        let Some(&Bus { number, parent: Some(parent), .. }) = self.topology.buses.get(usize::from(bus)) else { return };
+        let Some(function) = self.topology.functions.get(usize::from(parent.bridge)) else { return };
+        let (address, latency) = (function.address, function.bridge.map_or(0, |bridge| bridge.latency));
+        self.number(address, latency, number, last);
+    }
+
+    /// Writes a bridge's bus numbers.
+    fn number(&mut self, bridge: Address, latency: u8, secondary: u8, subordinate: u8) {
+        // A bridge without a bus behind it is told nothing at all, as after a reset.
+        let primary = if secondary == 0 { 0 } else { bridge.bus() };
+        let value = u32::from_le_bytes([primary, secondary, subordinate, latency]);
+        self.config.write32(bridge, register::BUS_NUMBERS, value);
+    }
+
+    /// Looks at each device on a bus. `None` when the bus cannot be kept.
+    fn bus(&mut self, number: u8, parent: Option<Parent>, single_device: bool) -> Option<Level> {
+        let index = u8::try_from(self.topology.buses.len()).ok()?;
+        let first = u16::try_from(self.topology.functions.len()).ok()?;
+        if self.full || self.topology.buses.try_reserve(1).is_err() {
+            self.full = true;
+            return None;
+        }
+        let devices = if single_device { 1 } else { 32 };
+        for address in Address::devices(number).take(devices) {
+            // Only function 0 says whether there are more, and then any of them may be there.
+            if self.function(address) {
+                for address in address.other_functions() {
+                    self.function(address);
+                }
+            }
+        }
+        let end = u16::try_from(self.topology.functions.len()).ok()?;
+        let bus = Bus { number, parent, first, end };
+        let asks = |wanted: fn(BarKind) -> bool| {
+            self.topology.on_bus(&bus).any(|(_, function)| function.bars.iter().any(|bar| wanted(bar.kind)))
+        };
+        let level = Level {
+            bus: index,
+            next: first,
+            opened: false,
+            io: asks(|kind| kind == BarKind::Io),
+            wide: asks(|kind| kind == BarKind::Memory64 { prefetchable: true }),
+        };
+        self.topology.buses.push(bus);
+        Some(level)
+    }
+
+    /// Looks at one function and keeps it if it is there. Whether its device says that it has more.
+    fn function(&mut self, address: Address) -> bool {
+        if self.full {
+            return false;
+        }
+        let id = self.config.read32(address, register::ID);
+        // No vendor has the number 0xffff (PCI Local Bus 3.0, section 6.2.1), nor 0 in practice.
+        if matches!(id as u16, 0 | u16::MAX) {
+            return false;
+        }
+        let class = self.config.read32(address, register::CLASS) >> 8;
+        let header = (self.config.read32(address, register::HEADER) >> 16) as u8;
+        let multifunction = header & register::HEADER_MULTIFUNCTION != 0;
+        let registers = match header & !register::HEADER_MULTIFUNCTION {
+            register::HEADER_ORDINARY => 6,
+            register::HEADER_BRIDGE => 2,
+            _ => return multifunction,
+        };
+        let functions = &mut self.topology.functions;
+        if functions.len() >= MAX_FUNCTIONS || functions.try_reserve(1).is_err() {
+            self.full = true;
+            return false;
+        }
+        let interrupt = self.config.read32(address, register::INTERRUPT);
+        let mut function = Function {
+            address,
+            id,
+            class,
+            command: 0,
+            line: interrupt as u8,
+            pin: Pin::from_register((interrupt >> 8) as u8),
+            bars: ArrayVec::new(),
+            sound: true,
+            bridge: None,
+        };
+        if !matches!(class >> 8, CLASS_HOST_BRIDGE | CLASS_ISA_BRIDGE) {
+            let command = self.config.read32(address, register::COMMAND);
+            function.command = command as u16;
+            let decoding = COMMAND_IO | COMMAND_MEMORY;
+            if function.command & decoding != 0 {
+                self.config.write32(address, register::COMMAND, (function.command & !decoding).into());
+            }
+            if registers == 2 {
+                let listed = (command >> 16) as u16 & register::STATUS_CAPABILITIES != 0;
+                function.bridge = Some(self.bridge(address, listed));
+            }
+            size_bars(self.config, &mut function, registers);
+        }
+        self.topology.functions.push(function);
+        multifunction
+    }
+
+    /// What makes a bridge a bridge. Left-over bus numbers are cleared, so that none stands in the way of another bus.
+    fn bridge(&mut self, address: Address, has_capabilities: bool) -> Bridge {
+        let [numbers @ .., latency] = self.config.read32(address, register::BUS_NUMBERS).to_le_bytes();
+        if numbers != [0; 3] {
+            self.number(address, latency, 0, 0);
+        }
+        let single_device = has_capabilities
+            && matches!(
+                express_type(self.config, address),
+                Some(register::EXPRESS_ROOT_PORT | register::EXPRESS_DOWNSTREAM_PORT)
+            );
+        Bridge { bus: None, io: IoWindow::Absent, wide: false, single_device, latency }
+    }
+}
+
+/// The PCI Express device or port type, if the function has that capability.
+fn express_type(config: &mut dyn ConfigSpace, address: Address) -> Option<u8> {
+    let mut at = config.read8(address, register::CAPABILITIES);
+    for _ in 0..MAX_CAPABILITIES {
+        // The list ends with 0; it never leads into the header.
+        if at < 0x40 {
+            return None;
+        }
+        let [id, next, flags, _] = config.read32(address, at).to_le_bytes();
+        if id == register::CAPABILITY_EXPRESS {
+            return Some(flags >> 4);
+        }
+        at = next;
+    }
+    None
+}
+
+/// A bridge's I/O window, which may be missing: then its registers are read-only zero. Decoding is off, so it may be
+/// opened to see.
+fn io_window(config: &mut dyn ConfigSpace, address: Address) -> IoWindow {
+    config.write32(address, register::IO_WINDOW, 0xf0f0);
+    match config.read32(address, register::IO_WINDOW) & 0xffff {
+        0xf0f0 => IoWindow::Bits16,
+        0xf1f1 => IoWindow::Bits32,
+        _ => IoWindow::Absent,
+    }
+}
+
+/// The registers, one bit each, that an IDE channel at its legacy ports leaves without meaning (PCI IDE Controller
+/// Specification 1.0, section 2.1).
+const fn legacy_registers(class: u32) -> u8 {
+    let mut registers = 0;
+    if class >> 8 == CLASS_IDE {
+        if class & IDE_PRIMARY_NATIVE == 0 {
+            registers |= 0b0011;
+        }
+        if class & IDE_SECONDARY_NATIVE == 0 {
+            registers |= 0b1100;
+        }
+    }
+    registers
+}
+
+/// Asks the first `count` base address registers what they need. The function does not decode.
+///
+/// A register takes all ones and reads back which bits it has (PCI Local Bus 3.0, section 6.2.5.1). One that reads back
+/// what no decoder can mean is set to zero and left out.
+fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, count: u8) {
+    let (address, skipped) = (function.address, legacy_registers(function.class));
+    let mut register = 0;
+    while register < count {
+        let this = register;
+        register += 1;
+        if skipped >> this & 1 != 0 {
+            continue;
+        }
+        let low = probe(config, address, this);
+        if low == 0 {
+            continue;
+        }
+        let bar = match low & 0b111 {
+            0b000 => order(low & !0xf).map(|order| Bar { register: this, kind: BarKind::Memory32, order }),
+            0b100 if register < count => {
+                register += 1;
+                let order = match low & !0xf {
+                    // The upper half only matters if all of the size is there.
+                    0 => order(probe(config, address, this + 1)).map(|order| order + 32),
+                    mask => order(mask),
+                };
+                let kind = BarKind::Memory64 { prefetchable: low & 0b1000 != 0 };
+                order.map(|order| Bar { register: this, kind, order })
+            }
+            0b001 | 0b101 => {
+                // A 16-bit decoder leaves the upper half out.
+                let upper = if low >> 16 == 0 { 0xffff_0000 } else { 0 };
+                order(low & !0b11 | upper).map(|order| Bar { register: this, kind: BarKind::Io, order })
+            }
+            _ => None,
+        };
+        match bar {
+            // There are never more than `count`, so there is always room.
+            Some(bar) => function.bars.extend(Some(bar)),
+            None => {
+                function.sound = false;
+                log::warn!("PCI {address}: BAR {this} asks for {low:#x}, which is no size; it gets no address");
+                for unusable in this..register {
+                    config.write32(address, bar_offset(unusable), 0);
+                }
+            }
+        }
+    }
+}
+
+fn probe(config: &mut dyn ConfigSpace, address: Address, register: u8) -> u32 {
+    config.write32(address, bar_offset(register), u32::MAX);
+    config.read32(address, bar_offset(register))
+}
+
+/// Where a base address register is.
+pub(super) const fn bar_offset(register: u8) -> u8 {
+    register::BAR0 + 4 * register
+}
+
+/// The size that a mask of address bits means, as a power of two. All bits above the lowest have to be there.
+fn order(mask: u32) -> Option<u8> {
+    let order = mask.trailing_zeros();
+    (mask != 0 && mask == u32::MAX << order).then_some(order as u8)
+}

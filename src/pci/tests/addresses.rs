@@ -1,0 +1,182 @@
+//! Where things go.
+
+use super::*;
+use crate::pci::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY};
+
+#[test]
+fn all_memory_goes_below_4_gib_while_it_fits() {
+    let function = device(1).bar(0, MEMORY, 20).bar(1, IO, 5).bar(2, WIDE, 24).bar(4, WIDE_PLAIN, 14);
+    let mut pci = FakePci::default().with(ROOT, 1, 0, function);
+    set_up(&mut pci, &windows());
+    assert_eq!(addresses(&pci, 0), [0xc100_0000, 0x1000, 0xc000_0000, 0xc110_0000]);
+    assert_eq!(pci.function(0).command(), 0);
+}
+
+#[test]
+fn all_that_takes_64_bits_goes_above_4_gib_when_not_all_fits_below() {
+    let mut pci = FakePci::default();
+    let large = pci.add(ROOT, 1, 0, device(1).bar(0, WIDE, 33).bar(2, MEMORY, 16));
+    let plain = pci.add(ROOT, 2, 0, device(2).bar(0, WIDE_PLAIN, 14));
+    let port = pci.add(ROOT, 3, 0, port());
+    let behind = pci.add(On::Behind(port), 0, 0, device(3).bar(0, WIDE, 21).bar(2, WIDE_PLAIN, 14));
+    let (_, plan) = set_up(&mut pci, &windows());
+    assert_eq!(plan.unplaced, []);
+    assert_eq!(addresses(&pci, large), [8 * GIB, 0xc010_0000]);
+    assert_eq!(addresses(&pci, plain), [8 * GIB - 2 * MIB - 0x4000]);
+    assert_eq!(addresses(&pci, behind), [8 * GIB - 2 * MIB, 0xc000_0000]);
+    assert_eq!(plan.windows[1].prefetchable, range(8 * GIB - 2 * MIB, 8 * GIB));
+    assert_eq!(plan.windows[1].memory, range(0xc000_0000, 0xc010_0000));
+}
+
+#[test]
+fn nothing_behind_a_bridge_without_a_64_bit_window_goes_above_4_gib() {
+    let mut pci = FakePci::default();
+    let outer = pci.add(ROOT, 1, 0, bridge(Some(0), false));
+    let inner = pci.add(On::Behind(outer), 1, 0, bridge(Some(0), true));
+    let leaf = pci.add(On::Behind(inner), 1, 0, device(1).bar(0, WIDE, 20));
+    pci.add(ROOT, 2, 0, device(2).bar(0, WIDE, 32));
+    let (_, plan) = set_up(&mut pci, &windows());
+    assert_eq!(plan.unplaced, []);
+    assert_eq!(addresses(&pci, leaf), [0xc000_0000]);
+    assert!(plan.windows.iter().all(|windows| windows.prefetchable.is_empty()));
+}
+
+#[test]
+fn a_bar_never_wraps_past_its_window() {
+    // The window ends with the 32-bit space: the second mebibyte would start at address zero.
+    let mut pci = FakePci::default().with(ROOT, 1, 0, device(1).bar(0, MEMORY, 20)).with(
+        ROOT,
+        2,
+        0,
+        device(2).bar(0, MEMORY, 20),
+    );
+    let (_, plan) = set_up(&mut pci, &low_only(0xfff0_0000, 1 << 32));
+    assert_eq!((addresses(&pci, 0), addresses(&pci, 1)), ([0xfff0_0000].into(), [0].into()));
+    assert_eq!(plan.unplaced.len(), 1);
+
+    // One that ends with the 64-bit space: aligning the address or adding the size would wrap.
+    let all = Windows::new(PortRange::ALL, range(0, 0), Some(range(u64::MAX - GIB, u64::MAX)), 64);
+    for orders in [[63, 63], [62, 30], [30, 30]] {
+        let mut pci = FakePci::default();
+        for (number, order) in (1..).zip(orders) {
+            pci.add(ROOT, number, 0, device(number.into()).bar(0, WIDE, order));
+        }
+        let (_, plan) = set_up(&mut pci, &all);
+        assert!(plan.placements.is_empty(), "{:?}", plan.placements);
+    }
+
+    // Sizes that wrap when they are added up behind a bridge.
+    let mut pci = FakePci::default().with(ROOT, 1, 0, bridge(None, true));
+    for number in 1..5 {
+        pci.add(On::Behind(0), number, 0, device(number.into()).bar(0, WIDE, 63).bar(2, MEMORY, 12));
+    }
+    let (_, plan) = set_up(&mut pci, &windows());
+    assert_eq!((plan.placements.len(), plan.unplaced.len()), (4, 4));
+}
+
+#[test]
+fn what_alignment_leaves_free_is_used() {
+    let mut pci = FakePci::default();
+    let large = pci.add(ROOT, 1, 0, device(1).bar(0, MEMORY, 28));
+    let small = pci.add(ROOT, 2, 0, device(2).bar(0, MEMORY, 27).bar(1, MEMORY, 12));
+    let (_, plan) = set_up(&mut pci, &low_only(0xe800_0000 - 0x1000, 0x1_0000_0000));
+    assert_eq!(plan.unplaced, []);
+    assert_eq!(addresses(&pci, large), [0xf000_0000]);
+    assert_eq!(addresses(&pci, small), [0xe800_0000, 0xe7ff_f000]);
+}
+
+#[test]
+fn no_bar_is_placed_beyond_the_physical_address_bits() {
+    let mut pci =
+        FakePci::default().with(ROOT, 1, 0, device(1).bar(0, WIDE, 35)).with(ROOT, 2, 0, device(2).bar(0, WIDE, 30));
+    let windows =
+        |bits| Windows::new(PortRange::ALL, range(0xc000_0000, 0xd000_0000), Some(range(8 * GIB, 1 << 46)), bits);
+    let (_, plan) = set_up(&mut pci, &windows(36));
+    assert_eq!(plan.unplaced, []);
+    assert_eq!(addresses(&pci, 0), [32 * GIB]);
+    let (_, plan) = set_up(&mut pci, &windows(35));
+    assert_eq!(plan.unplaced.len(), 1);
+    assert_eq!((addresses(&pci, 0), addresses(&pci, 1)), ([0].into(), [8 * GIB].into()));
+}
+
+#[test]
+fn the_largest_is_left_out_first() {
+    let mut pci = FakePci::default();
+    let port = pci.add(ROOT, 1, 0, port());
+    let large = pci.add(On::Behind(port), 0, 0, device(1).bar(0, MEMORY, 29).bar(1, MEMORY, 12));
+    let small = pci.add(ROOT, 2, 0, device(2).bar(0, MEMORY, 28));
+    let (_, plan) = set_up(&mut pci, &low_only(0xe000_0000, 0xfec0_0000));
+    assert_eq!(addresses(&pci, large), [0, 0xf000_0000]);
+    assert_eq!(addresses(&pci, small), [0xe000_0000]);
+    assert_eq!(plan.unplaced.len(), 1);
+}
+
+#[test]
+fn devices_on_the_root_bus_keep_their_ports_when_bridges_use_them_up() {
+    let mut pci = FakePci::default();
+    let beside = pci.add(ROOT, 31, 0, device(99).bar(4, IO, 8));
+    let behind: Vec<_> = (1..21)
+        .map(|number| {
+            let port = pci.add(ROOT, number, 0, port());
+            pci.add(On::Behind(port), 0, 0, device(number.into()).bar(0, IO, 5).bar(1, IO, 5))
+        })
+        .collect();
+    let (_, plan) = set_up(&mut pci, &windows());
+    // There are 15 blocks of 4 KiB, and the last one is not whole any more.
+    assert_eq!(plan.placements.len(), 1 + 14 * 2);
+    assert_eq!(addresses(&pci, beside), [0xf000]);
+    assert_eq!(addresses(&pci, behind[13]), [0xe000, 0xe020]);
+    assert_eq!(addresses(&pci, behind[14]), [0, 0]);
+}
+
+#[test]
+fn ports_behind_a_bridge_that_passes_none_on_take_no_room() {
+    let mut pci = FakePci::default();
+    let none = pci.add(ROOT, 1, 0, bridge(None, true));
+    let lost = pci.add(On::Behind(none), 0, 0, device(1).bar(0, IO, 5).bar(1, MEMORY, 12));
+    let beside = pci.add(ROOT, 2, 0, device(2).bar(0, IO, 5));
+    let (_, plan) = set_up(&mut pci, &windows());
+    assert_eq!(addresses(&pci, lost), [0, 0xc000_0000]);
+    assert_eq!(addresses(&pci, beside), [0x1000]);
+    assert_eq!((plan.unplaced.len(), plan.windows[1].io), (1, PortRange::default()));
+    assert_eq!(pci.function(none).command(), COMMAND_MEMORY | COMMAND_MASTER);
+}
+
+#[test]
+fn a_bridge_passes_on_what_is_behind_it_and_nothing_else() {
+    let mut pci = FakePci::default();
+    let memory = pci.add(ROOT, 1, 0, port());
+    let both = pci.add(ROOT, 2, 0, port());
+    let quiet = pci.add(ROOT, 3, 0, port());
+    let empty = pci.add(ROOT, 4, 0, port());
+    let wide = pci.add(ROOT, 5, 0, bridge(Some(1), true).set(register::IO_WINDOW_UPPER, 0x0001_0001));
+    pci.add(On::Behind(memory), 0, 0, device(1).bar(0, MEMORY, 12));
+    pci.add(On::Behind(both), 0, 0, device(2).bar(0, MEMORY, 12).bar(1, IO, 5));
+    pci.add(On::Behind(quiet), 0, 0, device(3));
+    pci.add(On::Behind(wide), 0, 0, device(4).bar(0, WIDE, 20).bar(2, IO, 5));
+    set_up(&mut pci, &windows());
+    let open = |index: usize| pci.function(index).windows();
+    let block = |number: u64| Some((0xc000_0000 + number * MIB, 0xc000_0000 + (number + 1) * MIB - 1));
+    assert_eq!(open(memory), [None, block(0), None]);
+    assert_eq!(open(both), [Some((0x1000, 0x1fff)), block(1), None]);
+    assert_eq!((open(quiet), pci.function(quiet).command()), ([None; 3], COMMAND_MASTER));
+    assert_eq!((open(empty), pci.function(empty).command()), ([None; 3], 0));
+    assert_eq!(open(wide), [Some((0x2000, 0x2fff)), None, block(2)]);
+    assert_eq!(pci.function(wide).command(), COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER);
+}
+
+#[test]
+fn small_memory_registers_do_not_share_a_page() {
+    let function = device(1).bar(0, MEMORY, 4).bar(1, MEMORY, 4);
+    let mut pci = FakePci::default().with(ROOT, 1, 0, function);
+    set_up(&mut pci, &windows());
+    assert_eq!(addresses(&pci, 0), [0xc000_0000, 0xc000_1000]);
+}
+
+#[test]
+fn a_bridge_whose_own_register_has_no_place_passes_nothing_on() {
+    let mut pci = FakePci::default().with(ROOT, 1, 0, port().bar(0, MEMORY, 31));
+    pci.add(On::Behind(0), 0, 0, device(1).bar(0, MEMORY, 12));
+    set_up(&mut pci, &windows());
+    assert_eq!(pci.function(0).command(), 0);
+}

@@ -1,0 +1,62 @@
+//! How many accesses it takes: each is an exit to the host, and some make it rebuild its memory map.
+
+use super::*;
+use crate::pci::register;
+
+/// QEMU's q35 with its default devices: VGA, e1000e, and the ICH9 functions.
+fn q35() -> FakePci {
+    let function = |id, class| FakeFunction::new(id, class);
+    FakePci::default()
+        .with(ROOT, 0, 0, function(0x29c0_8086, 0x06_0000))
+        .with(ROOT, 1, 0, function(0x1111_1234, 0x03_0000).bar(0, MEMORY, 24).bar(2, MEMORY, 12))
+        .with(
+            ROOT,
+            2,
+            0,
+            function(0x10d3_8086, 0x02_0000)
+                .bar(0, MEMORY, 17)
+                .bar(1, MEMORY, 17)
+                .bar(2, IO, 5)
+                .bar(3, MEMORY, 14)
+                .pin(1),
+        )
+        .with(ROOT, 31, 0, function(0x2918_8086, 0x06_0100).multifunction())
+        .with(ROOT, 31, 2, function(0x2922_8086, 0x01_0601).bar(4, IO, 5).bar(5, MEMORY, 12).pin(1))
+        .with(ROOT, 31, 3, function(0x2930_8086, 0x0c_0500).bar(4, IO, 6).pin(1))
+}
+
+#[test]
+fn the_default_machine() {
+    let mut pci = q35();
+    let topology = scan(&mut pci, &[0]);
+    let plan = plan(&topology, &windows()).unwrap();
+    apply(&mut pci, &topology, &plan, &|_, _| Some(10));
+    // Reads: 39 slots and functions, 3 more of each of the 6 found and the command of 4, 24 registers. Writes: 24
+    // registers to size, 9 to place, 3 interrupt lines.
+    assert_eq!((pci.reads, pci.writes, pci.remaps), (39 + 18 + 4 + 24, 24 + 9 + 3, 0));
+}
+
+#[test]
+fn an_empty_port() {
+    let mut pci = q35();
+    set_up(&mut pci, &windows());
+    let before = (pci.reads, pci.writes);
+    let mut pci = q35().with(ROOT, 3, 0, port());
+    set_up(&mut pci, &windows());
+    // Reads: class, header, interrupt, command, bus numbers, 3 for capabilities, 2 registers, 1 device behind it.
+    // Writes: 2 registers, bus numbers.
+    assert_eq!((pci.reads - before.0, pci.writes - before.1, pci.remaps), (11, 3, 0));
+}
+
+#[test]
+fn a_port_with_a_disk() {
+    let mut pci = q35().with(ROOT, 3, 0, port());
+    set_up(&mut pci, &windows());
+    let before = (pci.reads, pci.writes);
+    let mut pci = q35().with(ROOT, 3, 0, port());
+    pci.add(On::Behind(6), 0, 0, FakeFunction::new(0x10_1b36, 0x01_0802).bar(0, WIDE_PLAIN, 14).pin(1));
+    set_up(&mut pci, &windows());
+    // The windows for memory and prefetchable memory, and the command that turns them on.
+    assert_eq!((pci.reads - before.0, pci.writes - before.1, pci.remaps), (4 + 5 + 2, 5 + 2 + 3, 3));
+    assert_eq!(pci.function(6).get(register::PREFETCHABLE_WINDOW) & 0xfff0_fff0, 0xfff0);
+}

@@ -1,0 +1,216 @@
+//! What a scan finds, and how it numbers buses.
+
+use super::*;
+use crate::pci::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY};
+use crate::pci::topology::{Bar, Function, IoWindow, Pin};
+
+fn found(topology: &Topology) -> Vec<Address> {
+    topology.functions().iter().map(|function| function.address).collect()
+}
+
+fn bus_numbers(pci: &FakePci, index: usize) -> [u8; 4] {
+    pci.function(index).get(register::BUS_NUMBERS).to_le_bytes()
+}
+
+#[test]
+fn functions_1_to_7_are_found_when_only_function_0_carries_the_multifunction_bit() {
+    let mut pci = FakePci::default().with(ROOT, 3, 0, device(1).multifunction()).with(ROOT, 3, 2, device(2)).with(
+        ROOT,
+        3,
+        7,
+        device(3),
+    );
+    assert_eq!(found(&scan(&mut pci, &[0])), [at(0, 3, 0), at(0, 3, 2), at(0, 3, 7)]);
+}
+
+#[test]
+fn a_device_of_one_function_is_not_asked_for_more() {
+    let mut alone = FakePci::default().with(ROOT, 3, 0, device(1));
+    let mut shadowed = FakePci::default().with(ROOT, 3, 0, device(1)).with(ROOT, 3, 1, device(2));
+    assert_eq!(found(&scan(&mut shadowed, &[0])), [at(0, 3, 0)]);
+    scan(&mut alone, &[0]);
+    assert_eq!(alone.accesses(), shadowed.accesses());
+}
+
+#[test]
+fn a_device_without_function_0_is_absent() {
+    let mut pci = FakePci::default().with(ROOT, 3, 1, device(1)).with(ROOT, 31, 0, device(2));
+    assert_eq!(found(&scan(&mut pci, &[0])), [at(0, 31, 0)]);
+    assert_eq!(scan(&mut FakePci::default(), &[0]).functions().len(), 0);
+}
+
+#[test]
+fn one_device_is_asked_for_behind_a_port_and_32_behind_other_bridges() {
+    let reads = |function: FakeFunction| {
+        let mut pci = FakePci::default().with(ROOT, 1, 0, function);
+        scan(&mut pci, &[0]);
+        pci.reads
+    };
+    let plain = reads(bridge(Some(0), true));
+    // Two capabilities and the pointer to them.
+    for kind in [4, 6] {
+        assert_eq!(reads(bridge(Some(0), true).express(kind)), plain - 31 + 3, "kind {kind}");
+    }
+    for kind in [0, 5, 7] {
+        assert_eq!(reads(bridge(Some(0), true).express(kind)), plain + 3, "kind {kind}");
+    }
+}
+
+#[test]
+fn a_capability_list_that_bites_its_tail_ends() {
+    let tail =
+        bridge(Some(0), true).set(register::COMMAND, 1 << 20).set(register::CAPABILITIES, 0x40).set(0x40, 0x4005);
+    let mut pci = FakePci::default().with(ROOT, 1, 0, tail);
+    assert_eq!(scan(&mut pci, &[0]).buses().len(), 2);
+}
+
+#[test]
+fn buses_are_numbered_depth_first() {
+    let mut pci = FakePci::default();
+    let first = pci.add(ROOT, 1, 0, bridge(Some(0), true).set(register::BUS_NUMBERS, 0x4000_0000));
+    let nested = pci.add(On::Behind(first), 2, 0, bridge(Some(0), true));
+    let deepest = pci.add(On::Behind(nested), 3, 0, bridge(Some(0), true));
+    let beside = pci.add(On::Behind(first), 4, 0, bridge(Some(0), true));
+    let second = pci.add(ROOT, 5, 0, port());
+    pci.add(On::Behind(deepest), 0, 0, device(1));
+    pci.add(On::Behind(second), 0, 0, device(2));
+    let topology = scan(&mut pci, &[0]);
+    assert_eq!(bus_numbers(&pci, first), [0, 1, 4, 0x40]);
+    assert_eq!(bus_numbers(&pci, nested), [1, 2, 3, 0]);
+    assert_eq!(bus_numbers(&pci, deepest), [2, 3, 3, 0]);
+    assert_eq!(bus_numbers(&pci, beside), [1, 4, 4, 0]);
+    assert_eq!(bus_numbers(&pci, second), [0, 5, 5, 0]);
+    assert_eq!(topology.buses().iter().map(|bus| bus.number).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    assert!(found(&topology).contains(&at(3, 0, 0)) && found(&topology).contains(&at(5, 0, 0)));
+    assert!(pci.misuse.is_empty(), "{:?}", pci.misuse);
+}
+
+#[test]
+fn left_over_bus_numbers_stand_in_nobodys_way() {
+    let mut pci = FakePci::default();
+    let first = pci.add(ROOT, 1, 0, port());
+    let stale = pci.add(ROOT, 2, 0, port().set(register::BUS_NUMBERS, 0x00ff_0100));
+    pci.add(On::Behind(first), 0, 0, device(1));
+    pci.add(On::Behind(stale), 0, 0, device(2));
+    let topology = scan(&mut pci, &[0]);
+    assert_eq!(found(&topology), [at(0, 1, 0), at(0, 2, 0), at(1, 0, 0), at(2, 0, 0)]);
+    assert!(pci.misuse.is_empty(), "{:?}", pci.misuse);
+}
+
+#[test]
+fn each_root_keeps_its_bus_numbers() {
+    let mut pci = FakePci::default();
+    for (root, bridges) in [(0, 4), (3, 2)] {
+        for number in 0..bridges {
+            pci.add(On::Root(root), number, 0, port());
+        }
+    }
+    let topology = scan(&mut pci, &[0, 3]);
+    assert_eq!(topology.buses().iter().map(|bus| bus.number).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(topology.buses().iter().filter(|bus| bus.parent.is_none()).count(), 2);
+    // Buses 1 and 2 are all that is left below root 3.
+    assert_eq!(topology.functions().iter().filter(|f| f.bridge.is_some_and(|b| b.bus.is_none())).count(), 2);
+}
+
+#[test]
+fn registers_are_sized() {
+    let function = device(1).bar(0, IO, 5).bar(1, MEMORY, 12).bar(2, WIDE, 14).bar(4, WIDE_PLAIN, 35);
+    let mut pci = FakePci::default().with(ROOT, 1, 0, function);
+    let topology = scan(&mut pci, &[0]);
+    let bar = |register, kind, order| Bar { register, kind, order };
+    let expected = [bar(0, IO, 5), bar(1, MEMORY, 12), bar(2, WIDE, 14), bar(4, WIDE_PLAIN, 35)];
+    assert_eq!(topology.functions()[0].bars.as_slice(), expected);
+}
+
+#[test]
+fn a_16_bit_port_decoder_is_sized() {
+    let function = device(1).set(0x10, 1).writable(0x10, 0xffe0);
+    let topology = scan(&mut FakePci::default().with(ROOT, 1, 0, function), &[0]);
+    assert_eq!(topology.functions()[0].bars.as_slice(), [Bar { register: 0, kind: IO, order: 5 }]);
+}
+
+#[test]
+fn ide_channels_at_legacy_ports_have_no_registers() {
+    for (interface, expected) in
+        [(0x80, [4].as_slice()), (0x81, &[0, 1, 4]), (0x84, &[2, 3, 4]), (0x85, &[0, 1, 2, 3, 4])]
+    {
+        let function = (0..5).fold(FakeFunction::new(0x7010_8086, 0x01_0100 | interface), |f, bar| f.bar(bar, IO, 4));
+        let topology =
+            scan(&mut FakePci::default().with(ROOT, 1, 1, function).with(ROOT, 1, 0, device(1).multifunction()), &[0]);
+        let registers: Vec<_> = topology.functions()[1].bars.iter().map(|bar| bar.register).collect();
+        assert_eq!(registers, expected, "{interface:#x}");
+    }
+}
+
+#[test]
+fn host_and_isa_bridges_are_only_looked_at() {
+    for class in [0x06_0000, 0x06_0100] {
+        let function = FakeFunction::new(0x29c0_8086, class).bar(0, MEMORY, 12).set(register::COMMAND, 7);
+        let mut pci = FakePci::default().with(ROOT, 0, 0, function);
+        set_up(&mut pci, &windows());
+        assert_eq!((pci.writes, pci.function(0).command()), (0, 7));
+    }
+}
+
+#[test]
+fn other_header_types_are_left_alone_but_not_the_functions_beside_them() {
+    let cardbus = device(1).set(register::HEADER, 2 << 16).multifunction();
+    let mut pci = FakePci::default().with(ROOT, 1, 0, cardbus).with(ROOT, 1, 1, device(2));
+    assert_eq!(found(&scan(&mut pci, &[0])), [at(0, 1, 1)]);
+}
+
+#[test]
+fn a_function_that_decodes_is_stopped_and_started_again() {
+    let running = COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER;
+    let function = device(1).bar(0, MEMORY, 12).bar(1, IO, 4).set(register::COMMAND, running.into());
+    let mut pci = FakePci::default().with(ROOT, 1, 0, function.clone()).with(ROOT, 2, 0, device(2).bar(0, MEMORY, 12));
+    set_up(&mut pci, &windows());
+    assert_eq!((pci.function(0).command(), pci.function(1).command()), (running, 0));
+    // Not when part of it has no place.
+    let mut pci = FakePci::default().with(ROOT, 1, 0, function.bar(2, MEMORY, 31));
+    set_up(&mut pci, &windows());
+    assert_eq!(pci.function(0).command(), COMMAND_MASTER);
+}
+
+#[test]
+fn windows_are_looked_at_only_when_something_behind_needs_them() {
+    let looked = |function: FakeFunction| {
+        let mut pci = FakePci::default().with(ROOT, 1, 0, bridge(Some(1), true)).with(On::Behind(0), 1, 0, function);
+        let bridge = scan(&mut pci, &[0]).functions()[0].bridge.unwrap();
+        (bridge.io, bridge.wide, pci.remaps)
+    };
+    assert_eq!(looked(device(1).bar(0, MEMORY, 12).bar(1, WIDE_PLAIN, 12)), (IoWindow::Absent, false, 0));
+    assert_eq!(looked(device(1).bar(0, IO, 4)), (IoWindow::Bits32, false, 1));
+    assert_eq!(looked(device(1).bar(0, WIDE, 12)), (IoWindow::Absent, true, 0));
+}
+
+#[test]
+fn interrupt_pins_turn_at_each_bridge() {
+    let mut pci = FakePci::default();
+    let outer = pci.add(ROOT, 3, 0, bridge(Some(0), true).pin(1).set(register::INTERRUPT, 0xab_0000));
+    let inner = pci.add(On::Behind(outer), 2, 0, bridge(Some(0), true));
+    let leaf = pci.add(On::Behind(inner), 5, 0, device(1).pin(4));
+    let silent = pci.add(ROOT, 4, 0, device(2));
+    let odd = pci.add(ROOT, 5, 0, device(3).pin(9));
+    let same = pci.add(ROOT, 6, 0, device(4).pin(2).set(register::INTERRUPT, 62));
+    let topology = scan(&mut pci, &[0]);
+    let plan = plan(&topology, &windows()).unwrap();
+    let before = pci.writes;
+    apply(&mut pci, &topology, &plan, &|device, pin| Some(device * 10 + pin.index() + 1));
+    // INTD# is 3; 3 + 5 + 2 = 10, which is INTC# at device 3 of the root bus.
+    assert_eq!(pci.function(leaf).get(register::INTERRUPT), 0x421);
+    assert_eq!(pci.function(outer).get(register::INTERRUPT), 0xab_011f);
+    assert_eq!(pci.function(silent).get(register::INTERRUPT), 0);
+    assert_eq!(pci.function(odd).get(register::INTERRUPT), 0x900);
+    assert_eq!(pci.function(same).get(register::INTERRUPT), 0x23e);
+    // Two lines and two bridges that pass something on; the line that was right already is not written.
+    assert_eq!(pci.writes - before, 4);
+    assert_eq!(Pin::D.turned(5), Pin::A);
+    assert_eq!(Pin::A.turned(255), Pin::D);
+}
+
+#[test]
+fn what_is_kept_of_a_function_is_small() {
+    // The heap is 128 KiB, and there can be 512 of them.
+    assert!(size_of::<Function>() <= 64, "{}", size_of::<Function>());
+}

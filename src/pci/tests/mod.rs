@@ -1,0 +1,68 @@
+//! Tests of the whole module against the fake hierarchy.
+
+mod addresses;
+mod budget;
+mod discovery;
+mod faults;
+mod random;
+
+use alloc::vec::Vec;
+
+use super::fake::{FakeFunction, FakePci, On};
+use super::plan::Plan;
+use super::topology::{BarKind, Topology};
+use super::{Address, PortRange, Windows, apply, plan, scan};
+use crate::addr::{PhysAddr, PhysRange};
+
+const ROOT: On = On::Root(0);
+const IO: BarKind = BarKind::Io;
+const MEMORY: BarKind = BarKind::Memory32;
+const WIDE: BarKind = BarKind::Memory64 { prefetchable: true };
+const WIDE_PLAIN: BarKind = BarKind::Memory64 { prefetchable: false };
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+fn range(start: u64, end: u64) -> PhysRange {
+    PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)).unwrap()
+}
+
+/// As on q35 with 2 GiB, and a CPU with 40 address bits.
+fn windows() -> Windows {
+    Windows::new(PortRange::ALL, range(0xc000_0000, 0xfec0_0000), Some(range(4 * GIB, 1 << 46)), 40)
+}
+
+fn low_only(start: u64, end: u64) -> Windows {
+    Windows::new(PortRange::ALL, range(start, end), None, 40)
+}
+
+/// An ordinary function that nobody knows.
+fn device(id: u16) -> FakeFunction {
+    FakeFunction::new(u32::from(id) << 16 | 0x1af4, 0xff_0000)
+}
+
+fn bridge(io: Option<u8>, wide: bool) -> FakeFunction {
+    FakeFunction::bridge(0x1_1b36, io, wide)
+}
+
+fn port() -> FakeFunction {
+    FakeFunction::port(0xc_1b36, 4)
+}
+
+/// Scans, plans and applies, with interrupts left alone.
+fn set_up(pci: &mut FakePci, windows: &Windows) -> (Topology, Plan) {
+    let topology = scan(pci, &[0]);
+    let plan = plan(&topology, windows).unwrap();
+    apply(pci, &topology, &plan, &|_, _| None);
+    assert_eq!(pci.misuse, Vec::<alloc::string::String>::new());
+    (topology, plan)
+}
+
+/// The addresses that the registers of a function hold.
+fn addresses(pci: &FakePci, index: usize) -> Vec<u64> {
+    pci.function(index).bars().into_iter().map(|(_, _, address, _)| address).collect()
+}
+
+fn at(bus: u8, device: u8, function: u8) -> Address {
+    Address::new(bus, device, function).unwrap()
+}

@@ -1,0 +1,151 @@
+//! Where the host lets PCI functions decode: the room that the plan has.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+use core::ops::Range;
+
+use crate::addr::{PhysAddr, PhysRange};
+
+/// A run of I/O ports, `start` to `end` exclusive, within the 65,536 there are. It may be empty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PortRange {
+    start: u32,
+    end: u32,
+}
+
+impl PortRange {
+    /// All ports.
+    pub const ALL: Self = Self { start: 0, end: 1 << 16 };
+
+    /// The ports from `start` to `end` exclusive, or `None` when `end` lies below `start` or above 65,536.
+    ///
+    /// ```
+    /// use firstlight::pci::PortRange;
+    /// assert!(PortRange::new(0x1000, 0x1_0000).is_some());
+    /// assert!(PortRange::new(0x1000, 0x1_0001).is_none());
+    /// assert!(PortRange::new(0x1000, 0xfff).is_none());
+    /// ```
+    #[must_use]
+    pub const fn new(start: u32, end: u32) -> Option<Self> {
+        if start <= end && end <= 1 << 16 { Some(Self { start, end }) } else { None }
+    }
+
+    /// The first port.
+    #[must_use]
+    pub const fn start(self) -> u32 {
+        self.start
+    }
+
+    /// One past the last port.
+    #[must_use]
+    pub const fn end(self) -> u32 {
+        self.end
+    }
+
+    /// Whether there is no port in it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
+impl fmt::Display for PortRange {
+    /// Inclusive bounds: `0x1000-0xffff`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() { f.write_str("none") } else { write!(f, "{:#x}-{:#x}", self.start, self.end - 1) }
+    }
+}
+
+/// The first port that is given out. Those below belong to the mainboard, and a bridge passes on blocks of 4 KiB.
+const FIRST_PORT: u32 = 0x1000;
+
+/// The room for ports and memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Windows {
+    io: PortRange,
+    low: PhysRange,
+    high: PhysRange,
+}
+
+impl Windows {
+    /// The room that a host offers, cut to what can be used: ports from 0x1000 on, `low` to the memory from 1 MiB to
+    /// 4 GiB, `high` to the memory from 4 GiB to what `physical_bits` bits can address.
+    ///
+    /// ```
+    /// use firstlight::addr::{PhysAddr, PhysRange};
+    /// use firstlight::pci::{PortRange, Windows};
+    /// let low = PhysRange::new(PhysAddr::new(0xc000_0000), 0x3ec0_0000).unwrap();
+    /// let high = PhysRange::new(PhysAddr::new(32 << 30), 64 << 30).unwrap();
+    /// let windows = Windows::new(PortRange::ALL, low, Some(high), 36);
+    /// assert_eq!(windows.high().end(), PhysAddr::new(64 << 30));
+    /// ```
+    #[must_use]
+    pub fn new(io: PortRange, low: PhysRange, high: Option<PhysRange>, physical_bits: u8) -> Self {
+        let top = 1u64.checked_shl(physical_bits.into()).unwrap_or(u64::MAX);
+        let reach = |bounds: Range<u64>| {
+            PhysRange::from_bounds(PhysAddr::new(bounds.start), PhysAddr::new(bounds.end)).unwrap_or_default()
+        };
+        let start = io.start.max(FIRST_PORT);
+        Self {
+            io: PortRange::new(start, io.end).unwrap_or_default(),
+            low: low.intersection(reach(1 << 20..1 << 32)).unwrap_or_default(),
+            high: high.and_then(|high| high.intersection(reach(1 << 32..top))).unwrap_or_default(),
+        }
+    }
+
+    /// Room for ports; empty when there is none.
+    #[must_use]
+    pub const fn io(&self) -> PortRange {
+        self.io
+    }
+
+    /// Room for memory below 4 GiB; empty when there is none.
+    #[must_use]
+    pub const fn low(&self) -> PhysRange {
+        self.low
+    }
+
+    /// Room for memory above 4 GiB; empty when there is none.
+    #[must_use]
+    pub const fn high(&self) -> PhysRange {
+        self.high
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: u64, end: u64) -> PhysRange {
+        PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)).unwrap()
+    }
+
+    #[test]
+    fn no_64_bit_window_reaches_beyond_the_physical_address_bits() {
+        let low = range(0xc000_0000, 0xfec0_0000);
+        let high = range(1 << 35, 1 << 41);
+        for (bits, expected) in
+            [(0, 0..0), (32, 0..0), (35, 0..0), (36, 1 << 35..1 << 36), (40, 1 << 35..1 << 40), (52, 1 << 35..1 << 41)]
+        {
+            let windows = Windows::new(PortRange::ALL, low, Some(high), bits);
+            assert_eq!(windows.high(), range(expected.start, expected.end), "{bits} bits");
+        }
+        for bits in [64, 200] {
+            assert_eq!(Windows::new(PortRange::ALL, low, Some(high), bits).high(), high);
+        }
+    }
+
+    #[test]
+    fn each_window_is_cut_to_its_own_place() {
+        let windows = Windows::new(PortRange::ALL, range(0, 1 << 33), Some(range(0, 1 << 33)), 36);
+        assert_eq!(windows.io(), PortRange::new(0x1000, 0x1_0000).unwrap());
+        assert_eq!(windows.low(), range(1 << 20, 1 << 32));
+        assert_eq!(windows.high(), range(1 << 32, 1 << 33));
+    }
+
+    #[test]
+    fn a_window_with_nothing_usable_is_empty() {
+        let windows = Windows::new(PortRange::new(0, 0x800).unwrap(), range(0, 0x1000), None, 36);
+        assert!(windows.io().is_empty() && windows.low().is_empty() && windows.high().is_empty());
+    }
+}
