@@ -17,6 +17,8 @@ pub type Routing<'r> = &'r dyn Fn(u8, Pin) -> Option<u8>;
 
 /// A memory window register with its base above its limit, so that it passes on nothing.
 const CLOSED: u32 = 0x0000_fff0;
+/// An I/O window register with its base above its limit.
+const CLOSED_IO: u32 = 0x00f0;
 
 /// Writes addresses, windows and interrupt lines. What has no address is warned about, and its register set to zero.
 pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, routing: Routing) {
@@ -83,7 +85,10 @@ fn route(config: &mut dyn ConfigSpace, topology: &Topology, bus: &Bus, function:
 fn open_bridge(config: &mut dyn ConfigSpace, function: &Function, windows: &BridgeWindows) {
     let (address, Some(bridge)) = (function.address, function.bridge) else { return };
     let mut command = function.command & !(COMMAND_IO | COMMAND_MEMORY) | COMMAND_MASTER;
-    if !windows.io.is_empty() {
+    if windows.io.is_empty() && bridge.io != IoWindow::Absent {
+        // The scan opened it to see whether it is there.
+        config.write32(address, register::IO_WINDOW, CLOSED_IO);
+    } else if !windows.io.is_empty() {
         command |= COMMAND_IO;
         let [base, limit] = [windows.io.start(), windows.io.end() - 1].map(|port| port >> 8 & 0xf0);
         // The upper half is the secondary status, where zero changes nothing.

@@ -37,6 +37,8 @@ pub use scan::scan;
 pub use topology::Pin;
 pub use windows::{PortRange, Windows};
 
+use crate::addr::PhysRange;
+
 /// What was done, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -48,6 +50,8 @@ pub struct Summary {
     pub placed: usize,
     /// Base address registers that did not.
     pub unplaced: usize,
+    /// From the first to the last byte that got an address above 4 GiB; empty when none did.
+    pub high: PhysRange,
 }
 
 /// Sets up everything on the buses `roots` (ascending) and behind them. What does not fit is warned about and left
@@ -64,13 +68,15 @@ pub fn configure(config: &mut dyn ConfigSpace, roots: &[u8], windows: &Windows, 
         functions: topology.functions().len(),
         placed: plan.placements.len(),
         unplaced: plan.unplaced.len(),
+        high: plan.above_4_gib(),
     };
     log::debug!(
-        "PCI: {} functions on {} buses, {} BARs placed, {} not",
+        "PCI: {} functions on {} buses, {} BARs placed, {} not; above 4 GiB: {}",
         summary.functions,
         summary.buses,
         summary.placed,
-        summary.unplaced
+        summary.unplaced,
+        summary.high
     );
     summary
 }

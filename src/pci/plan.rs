@@ -13,7 +13,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::topology::{Bar, BarKind, Bus, Function, IoWindow, Topology};
+use super::topology::{Bar, BarKind, Bus, IoWindow, Topology};
 use super::windows::{PortRange, Windows};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 
@@ -110,6 +110,14 @@ enum Space {
 
 impl Space {
     const ALL: [Self; 3] = [Self::Io, Self::Low, Self::Wide];
+
+    const fn alone(self) -> &'static [Self] {
+        match self {
+            Self::Io => IO,
+            Self::Low => LOW,
+            Self::Wide => WIDE,
+        }
+    }
 
     const fn window_order(self) -> u8 {
         match self {
@@ -236,7 +244,7 @@ impl<'t> Planner<'t> {
     }
 
     /// Which way a register on `bus` is reached; `None` when there is none, or it is left out.
-    fn space(&self, bus: &Bus, state: BusState, function: u16, bar: Bar) -> Option<Space> {
+    fn space(&self, bus: &Bus, state: &BusState, function: u16, bar: Bar) -> Option<Space> {
         if self.left_out.get(usize::from(function))? >> bar.register & 1 != 0 {
             return None;
         }
@@ -250,39 +258,39 @@ impl<'t> Planner<'t> {
         }
     }
 
-    /// Everything on the buses of `group` that needs room in `spaces`.
-    fn items(&self, group: Group, spaces: &[Space]) -> impl Iterator<Item = Item> {
+    /// Shows everything on the buses of `group` that needs room in `spaces`.
+    fn each(&self, group: Group, spaces: &[Space], visit: &mut dyn FnMut(Item)) {
         let range = match group {
             Group::Roots => 0..self.buses.len(),
             Group::Bus(index) => usize::from(index)..usize::from(index) + 1,
         };
         let buses = self.topology.buses().get(range.clone()).unwrap_or_default();
         let states = self.buses.get(range).unwrap_or_default();
-        buses
-            .iter()
-            .zip(states)
-            .filter(move |(bus, _)| group != Group::Roots || bus.parent.is_none())
-            .flat_map(move |(bus, state)| {
-                self.topology.on_bus(bus).flat_map(move |(index, function)| {
-                    let bars = function.bars.iter().filter_map(move |&bar| {
-                        let space = self.space(bus, *state, index, bar)?;
+        let mut show = |space, order, size, what| {
+            if spaces.contains(&space) {
+                visit(Item { space, order, size, what });
+            }
+        };
+        for (bus, state) in buses.iter().zip(states) {
+            if group == Group::Roots && bus.parent.is_some() {
+                continue;
+            }
+            for (function, found) in self.topology.on_bus(bus) {
+                for &bar in &found.bars {
+                    if let Some(space) = self.space(bus, state, function, bar) {
                         let order = if space == Space::Io { bar.order } else { bar.order.max(PAGE_ORDER) };
-                        Some(Item { space, order, size: 1 << order, what: What::Bar { function: index, bar } })
-                    });
-                    bars.chain(self.windows(function))
-                })
-            })
-            .filter(move |item| spaces.contains(&item.space))
-    }
-
-    /// The windows that a function needs, if it is a bridge.
-    fn windows(&self, function: &Function) -> impl Iterator<Item = Item> {
-        let bus = function.bridge.and_then(|bridge| bridge.bus);
-        let state = bus.and_then(|bus| Some((bus, self.buses.get(usize::from(bus))?)));
-        state.into_iter().flat_map(|(bus, state)| {
-            let needs = Space::ALL.into_iter().zip(state.needs).filter(|(_, need)| need.size != 0);
-            needs.map(move |(space, Need { size, order })| Item { space, order, size, what: What::Window { bus } })
-        })
+                        show(space, order, 1 << order, What::Bar { function, bar });
+                    }
+                }
+                let Some(bus) = found.bridge.and_then(|bridge| bridge.bus) else { continue };
+                let Some(below) = self.buses.get(usize::from(bus)) else { continue };
+                for (space, need) in Space::ALL.into_iter().zip(below.needs) {
+                    if need.size != 0 {
+                        show(space, need.order, need.size, What::Window { bus });
+                    }
+                }
+            }
+        }
     }
 
     /// Lays out the items of `group` in `spaces` from `start` on, the largest alignment first, and shows each with its
@@ -290,35 +298,40 @@ impl<'t> Planner<'t> {
     ///
     /// Aligning leaves a hole; the largest so far is filled, from its end, which has the alignment of something larger.
     /// The layout is the same from any start that has the largest alignment.
-    fn pack(&self, group: Group, spaces: &[Space], start: u64, mut show: impl FnMut(Item, u64)) -> Option<(u64, u8)> {
-        let mut orders = self.items(group, spaces).fold(0u64, |orders, item| orders | 1 << item.order);
+    fn pack(&self, group: Group, spaces: &[Space], start: u64, show: &mut dyn FnMut(Item, u64)) -> Option<(u64, u8)> {
+        let mut orders = 0u64;
+        self.each(group, spaces, &mut |item| orders |= 1 << item.order);
         let largest = orders.checked_ilog2().unwrap_or(0) as u8;
         let mut rest = Room { start, end: u64::MAX };
         let mut hole = Room { start, end: start };
+        let mut complete = true;
         while let Some(order) = orders.checked_ilog2() {
             orders ^= 1 << order;
-            for item in self.items(group, spaces).filter(|item| u32::from(item.order) == order) {
-                let address = if let Some(address) = hole.take_last(item) {
-                    address
-                } else {
-                    let before = rest.start;
-                    let address = rest.take_first(item)?;
-                    if address - before > hole.end - hole.start {
-                        hole = Room { start: before, end: address };
-                    }
-                    address
+            self.each(group, spaces, &mut |item| {
+                if u32::from(item.order) != order {
+                    return;
+                }
+                let before = rest.start;
+                let last = hole.take_last(item);
+                let Some(address) = last.or_else(|| rest.take_first(item)) else {
+                    complete = false;
+                    return;
                 };
+                if last.is_none() && address - before > hole.end - hole.start {
+                    hole = Room { start: before, end: address };
+                }
                 show(item, address);
-            }
+            });
         }
-        Some((rest.start, largest))
+        complete.then_some((rest.start, largest))
     }
 
     /// Works out what each bus needs, from the leaves to the root.
     fn size(&mut self) {
-        for index in (0..self.buses.len()).rev() {
-            let Ok(bus) = u8::try_from(index) else { continue };
-            let needs = Space::ALL.map(|space| match self.pack(Group::Bus(bus), &[space], 0, |_, _| {}) {
+        for (index, bus) in self.topology.buses().iter().enumerate().rev() {
+            // Nothing leads to a root bus.
+            let (Some(_), Ok(bus)) = (bus.parent, u8::try_from(index)) else { continue };
+            let needs = Space::ALL.map(|space| match self.pack(Group::Bus(bus), space.alone(), 0, &mut |_, _| {}) {
                 Some((0, _)) => Need::default(),
                 Some((end, order)) => {
                     let order = order.max(space.window_order());
@@ -335,7 +348,7 @@ impl<'t> Planner<'t> {
 
     /// Whether what the root buses need in `spaces` fits into `room`.
     fn fits(&self, spaces: &[Space], room: Room) -> bool {
-        self.pack(Group::Roots, spaces, room.start, |_, _| {}).is_some_and(|(end, _)| end <= room.end)
+        self.pack(Group::Roots, spaces, room.start, &mut |_, _| {}).is_some_and(|(end, _)| end <= room.end)
     }
 
     /// Leaves out registers until what remains in `spaces` fits into `room`.
@@ -353,14 +366,20 @@ impl<'t> Planner<'t> {
     /// The register to leave out: from the root on, the one that takes most room or that is behind the bridge that does,
     /// the last of several.
     fn largest(&self, spaces: &[Space]) -> Option<(u16, Bar)> {
-        let mut largest = self.items(Group::Roots, spaces).max_by_key(|item| item.size)?;
-        // Each turn goes one bridge away from the root.
+        let mut group = Group::Roots;
+        let mut spaces = spaces;
+        // Each turn but the last goes one bridge away from the root.
         for _ in 0..=self.buses.len() {
-            match largest.what {
-                What::Bar { function, bar } => return Some((function, bar)),
-                What::Window { bus } => {
-                    largest = self.items(Group::Bus(bus), &[largest.space]).max_by_key(|item| item.size)?;
+            let mut largest: Option<Item> = None;
+            self.each(group, spaces, &mut |item| {
+                if largest.is_none_or(|largest| largest.size <= item.size) {
+                    largest = Some(item);
                 }
+            });
+            let Item { space, what, .. } = largest?;
+            match what {
+                What::Bar { function, bar } => return Some((function, bar)),
+                What::Window { bus } => (group, spaces) = (Group::Bus(bus), space.alone()),
             }
         }
         None
@@ -373,19 +392,19 @@ impl<'t> Planner<'t> {
             Plan { placements: with_capacity(bars)?, unplaced: Vec::new(), windows: with_capacity(self.buses.len())? };
         plan.windows.resize(self.buses.len(), BridgeWindows::default());
         for &(spaces, room) in rooms {
-            self.pack(Group::Roots, spaces, room.start, |item, address| plan.put(item, address));
+            self.pack(Group::Roots, spaces, room.start, &mut |item, address| plan.put(item, address));
         }
         for bus in 0..self.buses.len() {
             let (Some(&windows), Ok(bus)) = (plan.windows.get(bus), u8::try_from(bus)) else { continue };
             let starts = [windows.io.start().into(), windows.memory.start().get(), windows.prefetchable.start().get()];
             for (space, start) in Space::ALL.into_iter().zip(starts) {
                 if start != 0 {
-                    self.pack(Group::Bus(bus), &[space], start, |item, address| plan.put(item, address));
+                    self.pack(Group::Bus(bus), space.alone(), start, &mut |item, address| plan.put(item, address));
                 }
             }
         }
         plan.unplaced = with_capacity(bars.saturating_sub(plan.placements.len()))?;
-        for (bus, &state) in self.topology.buses().iter().zip(&self.buses) {
+        for (bus, state) in self.topology.buses().iter().zip(&self.buses) {
             for (index, function) in self.topology.on_bus(bus) {
                 let lost = function.bars.iter().filter(|&&bar| self.space(bus, state, index, bar).is_none());
                 plan.unplaced.extend(lost.map(|&bar| Unplaced { function: index, bar }));
@@ -396,6 +415,20 @@ impl<'t> Planner<'t> {
 }
 
 impl Plan {
+    /// From the first to the last byte that got an address above 4 GiB; empty when none did.
+    #[must_use]
+    pub fn above_4_gib(&self) -> PhysRange {
+        let mut all: Option<PhysRange> = None;
+        for &Placement { bar, address, .. } in &self.placements {
+            let Some(range) = PhysRange::new(PhysAddr::new(address), bar.size()) else { continue };
+            if range.end() > PhysRange::LOW_4_GIB.end() {
+                let (start, end) = all.map_or((range.start(), range.end()), |all| (all.start(), all.end()));
+                all = PhysRange::from_bounds(start.min(range.start()), end.max(range.end()));
+            }
+        }
+        all.unwrap_or_default()
+    }
+
     fn put(&mut self, item: Item, address: u64) {
         match item.what {
             What::Bar { function, bar } => self.placements.push(Placement { function, bar, address }),

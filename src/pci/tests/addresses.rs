@@ -21,6 +21,7 @@ fn all_that_takes_64_bits_goes_above_4_gib_when_not_all_fits_below() {
     let behind = pci.add(On::Behind(port), 0, 0, device(3).bar(0, WIDE, 21).bar(2, WIDE_PLAIN, 14));
     let (_, plan) = set_up(&mut pci, &windows());
     assert_eq!(plan.unplaced, []);
+    assert_eq!(plan.above_4_gib(), range(8 * GIB - 2 * MIB - 0x4000, 16 * GIB));
     assert_eq!(addresses(&pci, large), [8 * GIB, 0xc010_0000]);
     assert_eq!(addresses(&pci, plain), [8 * GIB - 2 * MIB - 0x4000]);
     assert_eq!(addresses(&pci, behind), [8 * GIB - 2 * MIB, 0xc000_0000]);
@@ -179,4 +180,14 @@ fn a_bridge_whose_own_register_has_no_place_passes_nothing_on() {
     pci.add(On::Behind(0), 0, 0, device(1).bar(0, MEMORY, 12));
     set_up(&mut pci, &windows());
     assert_eq!(pci.function(0).command(), 0);
+}
+
+#[test]
+fn an_io_window_that_stays_empty_is_closed_after_it_was_looked_at() {
+    let room = Windows::new(PortRange::default(), range(0xc000_0000, 0xd000_0000), None, 40);
+    let mut pci = FakePci::default().with(ROOT, 1, 0, port());
+    pci.add(On::Behind(0), 0, 0, device(1).bar(0, IO, 5));
+    set_up(&mut pci, &room);
+    assert_eq!(pci.function(0).get(register::IO_WINDOW), 0x00f0);
+    assert_eq!(pci.function(0).command(), COMMAND_MASTER);
 }

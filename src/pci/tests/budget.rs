@@ -1,7 +1,7 @@
 //! How many accesses it takes: each is an exit to the host, and some make it rebuild its memory map.
 
 use super::*;
-use crate::pci::register;
+use crate::pci::{Summary, configure, register};
 
 /// QEMU's q35 with its default devices: VGA, e1000e, and the ICH9 functions.
 fn q35() -> FakePci {
@@ -28,9 +28,8 @@ fn q35() -> FakePci {
 #[test]
 fn the_default_machine() {
     let mut pci = q35();
-    let topology = scan(&mut pci, &[0]);
-    let plan = plan(&topology, &windows()).unwrap();
-    apply(&mut pci, &topology, &plan, &|_, _| Some(10));
+    let summary = configure(&mut pci, &[0], &windows(), &|_, _| Some(10));
+    assert_eq!(summary, Summary { buses: 1, functions: 6, placed: 9, unplaced: 0, high: range(0, 0) });
     // Reads: 39 slots and functions, 3 more of each of the 6 found and the command of 4, 24 registers. Writes: 24
     // registers to size, 9 to place, 3 interrupt lines.
     assert_eq!((pci.reads, pci.writes, pci.remaps), (39 + 18 + 4 + 24, 24 + 9 + 3, 0));
