@@ -1,7 +1,7 @@
 //! Firstlight: firmware that boots a Linux guest first.
 //!
 //! The library holds all the logic. It is `no_std` and compiles and tests on the host; the firmware binary
-//! (`src/main.rs`) adds the entry code and hands it the machine.
+//! (`src/main.rs`) adds the entry code and hands it the machine. [`run`] is the boot order.
 #![no_std]
 
 #[cfg(test)]
@@ -13,10 +13,41 @@ pub mod acpi;
 pub mod addr;
 pub mod boot;
 pub mod checksum;
+pub mod error;
+pub mod failure;
 pub mod fw_cfg;
 pub mod hal;
 pub mod layout;
 pub mod logging;
 pub mod memory_map;
 pub mod pci;
+pub mod platform;
 pub mod smbios;
+pub mod tables;
+
+use boot::Handover;
+use error::Error;
+use failure::Failure;
+use fw_cfg::FwCfg;
+use hal::Machine;
+use memory_map::MemoryMap;
+use platform::Platform;
+
+/// Boots: from a machine at reset to a kernel in memory that waits to be entered.
+///
+/// # Errors
+/// [`Failure`], with what the host wants done then.
+pub fn run(machine: &mut impl Machine) -> Result<Handover, Failure> {
+    let fw_cfg = FwCfg::probe(machine).map_err(|error| Failure::final_stop(error.into()))?;
+    boot(machine, &fw_cfg).map_err(|error| Failure::new(machine, &fw_cfg, error))
+}
+
+/// The boot order.
+fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg) -> Result<Handover, Error> {
+    logging::configure(machine, fw_cfg);
+    let mut map = MemoryMap::of_host(machine, fw_cfg)?;
+    // Before the tables: the host makes them from the registers that are set here.
+    let platform = Platform::set_up(machine, fw_cfg, &mut map)?;
+    let rsdp = tables::load(machine, fw_cfg, &mut map, platform.f_segment);
+    Ok(boot::load(machine, fw_cfg, &mut map, rsdp)?)
+}

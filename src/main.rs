@@ -8,27 +8,44 @@ mod start;
 use core::fmt;
 use core::panic::PanicInfo;
 
+use firstlight::failure::{self, Failure};
 use firstlight::hal::x86::{PcMachine, PcPorts};
 use firstlight::logging::{Consoles, Logger};
 
 // SAFETY: this is the firmware; nothing else drives the machine's ports.
 static LOGGER: Logger<PcPorts> = Logger::new(unsafe { PcPorts::new() });
 
-/// The first Rust code: called once by `reset.s`, in 64-bit mode, with a stack and zeroed statics.
+/// The first Rust code: called once by `reset.s`, in 64-bit mode, with a stack and its statics in place.
 extern "C" fn rust_start() -> ! {
     LOGGER.install();
     memory::give_heap();
     // SAFETY: `reset.s` made the mappings, runs in ring 0 and calls this once.
     let mut machine = unsafe { PcMachine::take() };
-    log::error!("hello {}", firstlight::hal::Cpu::cpuid(&mut machine, 0, 0).eax);
-    stop(&"done")
+    match firstlight::run(&mut machine) {
+        // SAFETY: `run` loaded the kernel and its parameters before it gave the handover.
+        Ok(handover) => unsafe { start::hand_over(&handover) },
+        Err(failure) => fail(&mut machine, &failure),
+    }
 }
 
-/// Prints why the firmware stops, and stops.
-fn stop(reason: &dyn fmt::Display) -> ! {
-    // Consoles of its own: the logger may be in the middle of a line.
+/// Says why the boot failed, and does what the host wants done then.
+fn fail(machine: &mut PcMachine, failure: &Failure) -> ! {
+    report(&failure.error);
+    if let Some(milliseconds) = failure.restart_after {
+        failure::wait(machine, milliseconds);
+        failure::restart(machine);
+    }
+    halt()
+}
+
+/// Prints an error on consoles of its own: the logger may be in the middle of a line.
+fn report(error: &dyn fmt::Display) {
     // SAFETY: this is the firmware; nothing else drives the machine's ports.
-    Consoles::new(unsafe { PcPorts::new() }).print(log::Level::Error, reason);
+    let ports = unsafe { PcPorts::new() };
+    Consoles::new(ports).print(log::Level::Error, error);
+}
+
+fn halt() -> ! {
     loop {
         x86_64::instructions::interrupts::disable();
         x86_64::instructions::hlt();
@@ -37,5 +54,6 @@ fn stop(reason: &dyn fmt::Display) -> ! {
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    stop(info)
+    report(info);
+    halt()
 }

@@ -3,7 +3,8 @@
 use core::fmt;
 
 use crate::addr::PhysAddr;
-use crate::memory_map;
+use crate::hal::MemoryError;
+use crate::{fw_cfg, memory_map};
 
 /// What is wrong with the kernel, the initrd, the command line, or the room for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub enum Error {
         /// The bytes that did not fit.
         needed: u64,
     },
+    /// The host did not deliver an item.
+    FwCfg(fw_cfg::Error),
     /// The memory map has no room to say where the kernel is.
     MemoryMap(memory_map::Error),
     /// No room for the kernel.
@@ -93,6 +96,7 @@ impl fmt::Display for Error {
             Self::NoLowMemory { needed } => {
                 write!(f, "no {needed} bytes free below 640 KiB for boot_params and the command line; shorten -append")
             }
+            Self::FwCfg(error) => error.fmt(f),
             Self::MemoryMap(error) => error.fmt(f),
             Self::KernelDoesNotFit { needed, at, ram } => write!(
                 f,
@@ -111,6 +115,18 @@ impl fmt::Display for Error {
 }
 
 impl core::error::Error for Error {}
+
+impl From<fw_cfg::Error> for Error {
+    fn from(error: fw_cfg::Error) -> Self {
+        Self::FwCfg(error)
+    }
+}
+
+impl From<MemoryError> for Error {
+    fn from(error: MemoryError) -> Self {
+        Self::FwCfg(error.into())
+    }
+}
 
 impl From<memory_map::Error> for Error {
     fn from(error: memory_map::Error) -> Self {

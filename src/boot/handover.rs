@@ -1,5 +1,7 @@
 //! How the kernel is entered, as data. The code that does it is the firmware's last.
 
+use core::fmt;
+
 use crate::addr::PhysAddr;
 
 /// Where the kernel is entered, and in which mode.
@@ -9,6 +11,16 @@ pub enum Entry {
     Linux64(PhysAddr),
     /// In 32-bit protected mode with paging off: the kernel's load address (boot.rst, "32-bit Boot Protocol").
     Linux32(PhysAddr),
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bits, at) = match self {
+            Self::Linux64(at) => (64, at),
+            Self::Linux32(at) => (32, at),
+        };
+        write!(f, "{bits}-bit entry at {at}")
+    }
 }
 
 /// All that the jump to the kernel needs to know.

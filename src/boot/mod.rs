@@ -13,6 +13,7 @@
 mod boot_params;
 mod error;
 mod handover;
+mod load;
 mod payload;
 mod placement;
 mod setup_header;
@@ -20,6 +21,7 @@ mod setup_header;
 pub use self::boot_params::BootParams;
 pub use self::error::Error;
 pub use self::handover::{Entry, Handover};
+pub use self::load::load;
 pub use self::payload::{ItemSizes, Payload};
 pub use self::placement::LoadPlan;
 pub use self::setup_header::{Relocation, SetupHeader};

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use super::Key;
+use super::{Key, SIGNATURE};
 use crate::hal::MemoryError;
 
 /// Why an item was not transferred.
@@ -46,6 +46,8 @@ pub enum Error {
         /// Number of bytes.
         len: usize,
     },
+    /// There is no named item of the name.
+    Absent,
     /// The place an item was to be loaded to is not one the firmware may write.
     Memory(MemoryError),
 }
@@ -55,8 +57,10 @@ impl fmt::Display for Error {
         match self {
             Self::NoDevice { seen } => write!(
                 f,
-                "no fw_cfg device: its signature reads as {seen:02x?}, not \"QEMU\"; use a machine that has one, such \
-                 as QEMU's q35 and pc"
+                "no fw_cfg device: its signature reads as {:#010x}, not as {:#010x} (\"QEMU\"); use a machine that has \
+                 one, such as QEMU's q35 and pc",
+                u32::from_be_bytes(*seen),
+                u32::from_be_bytes(SIGNATURE)
             ),
             Self::Refused { key, control } => {
                 write!(f, "fw_cfg: the host refused the transfer of item {key}, control word {control:#x}")
@@ -75,6 +79,7 @@ impl fmt::Display for Error {
                     "fw_cfg: no way to write {len} bytes at {offset} of item {key}: that takes QEMU's DMA and a writable item"
                 )
             }
+            Self::Absent => f.write_str("fw_cfg: the host has no item of that name"),
             Self::Memory(error) => write!(f, "fw_cfg: {error}"),
         }
     }

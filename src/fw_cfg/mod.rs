@@ -277,7 +277,7 @@ impl FwCfg {
 }
 
 /// The signature item's contents.
-const SIGNATURE: [u8; 4] = *b"QEMU";
+pub(crate) const SIGNATURE: [u8; 4] = *b"QEMU";
 /// Bit 1 of the interface's identification: there is a DMA interface.
 const ID_DMA: u32 = 1 << 1;
 

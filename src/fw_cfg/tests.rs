@@ -112,7 +112,7 @@ fn no_device_is_an_error_that_shows_what_was_read() {
         machine.absent = absent;
         let error = FwCfg::probe(&mut machine).unwrap_err();
         assert_eq!(error, Error::NoDevice { seen: [absent as u8; 4] });
-        assert!(error.to_string().contains("q35"));
+        assert!(error.to_string().contains("q35"), "{error}");
     }
 }
 

@@ -15,6 +15,7 @@ use core::fmt::{self, Write};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
 
+use crate::fw_cfg::{self, FwCfg};
 use crate::hal::Ports;
 
 /// The consoles, probed when the first line is printed.
@@ -94,15 +95,27 @@ impl<P: Ports + Send> Logger<P> {
     }
 }
 
-/// Sets how much is logged from the bytes of `opt/org.firstlight/log`: `error`, `warn`, `info`, `debug` or `trace`,
-/// with a trailing NUL or line end or without. Anything else is warned of.
-pub fn set_level(option: &[u8]) {
+/// Which levels are logged: `off`, `error`, `warn`, `info`, `debug` or `trace`.
+const LEVEL: &str = "opt/org.firstlight/log";
+/// The longest level name, and a line end or NUL after it.
+const LEVEL_MAX: usize = 8;
+
+/// Logs as much as the host asks for with `opt/org.firstlight/log`: warnings and errors when it says nothing.
+pub fn configure(host: &mut impl fw_cfg::Host, fw_cfg: &FwCfg) {
+    let Some(item) = fw_cfg.find(LEVEL) else { return };
+    let mut option = [0; LEVEL_MAX];
+    match fw_cfg.read(host, item, &mut option) {
+        Ok(()) => set_level(&option),
+        Err(error) => log::warn!("{LEVEL} cannot be read, logging warnings: {error}"),
+    }
+}
+
+/// Sets the level that the bytes of the option name.
+fn set_level(option: &[u8]) {
     let text = core::str::from_utf8(option).unwrap_or("").trim_matches(['\0', '\n', '\r', ' ']);
     match text.parse() {
         Ok(level) => log::set_max_level(level),
-        Err(_) => log::warn!(
-            "opt/org.firstlight/log is {text:?}: use one of off, error, warn, info, debug, trace; logging warnings"
-        ),
+        Err(_) => log::warn!("{LEVEL} is none of off, error, warn, info, debug and trace; logging warnings"),
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Error {
     },
     /// `etc/e820` lists no RAM.
     NoRamInE820,
+    /// `etc/e820` cannot be read.
+    FwCfg(crate::fw_cfg::Error),
     /// There is no `etc/e820`, and CMOS holds no plausible memory size.
     NoRamInCmos,
 }
@@ -26,6 +28,7 @@ impl fmt::Display for Error {
         match self {
             Self::Full => write!(f, "the memory map needs more than {CAPACITY} regions; give the machine fewer"),
             Self::NotHeld { range } => write!(f, "memory {range} is not held by the firmware"),
+            Self::FwCfg(error) => error.fmt(f),
             Self::NoRamInE820 => f.write_str("the host's etc/e820 lists no RAM; give the machine memory"),
             Self::NoRamInCmos => f.write_str("the host gives no memory size: no etc/e820, nothing usable in CMOS"),
         }

@@ -15,6 +15,7 @@
 
 mod e820;
 mod error;
+mod host;
 mod pc;
 mod sources;
 #[cfg(test)]

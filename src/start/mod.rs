@@ -8,10 +8,13 @@
 //! [`firstlight::layout::FIRMWARE_RAM`]. Left out: other CPUs, which stay in their wait-for-SIPI state, and interrupts,
 //! which stay off.
 
+mod handover;
+
 use core::arch::global_asm;
 use core::fmt;
 
 use firstlight::hal::x86::VIRTUAL_OFFSET;
+pub use handover::hand_over;
 use x86_64::registers::control::Cr2;
 
 /// Bytes of the section `.start`, which fills the end of the image. `reset.s` fails to assemble when they do not suffice.
@@ -63,5 +66,6 @@ extern "C" fn exception(frame: *const u64) -> ! {
     let third = unsafe { frame.add(2).read() };
     let (error_code, rip) = if has_code { (second, third) } else { (0, second) };
     let exception = Exception { vector, error_code, rip, cr2: Cr2::read_raw() };
-    super::stop(&exception)
+    super::report(&exception);
+    super::halt()
 }

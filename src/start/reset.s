@@ -30,7 +30,7 @@
 .set SELECTOR_DATA, 0x18                # __BOOT_DS
 
 # linker.ld computes with these.
-.global start32, start64, gdt, gdt32, gdt_pointer, reset_vector
+.global start32, start64, leave_long_mode, gdt, gdt32, gdt_pointer, reset_vector
 
 .section .start, "ax"
 
@@ -140,6 +140,33 @@ start64_high:
     xor ebp, ebp                        # the end of the chain for a debugger
     call {rust_start}
     ud2                                 # rust_start does not return
+
+# ------------------------------------------------------------------------------------------------ Back to 32-bit mode
+# For the kernel's 32-bit entry, in EAX. ESI is boot_params and stays. Called in 32-bit compatibility mode, through the
+# identity map, with gdt32 loaded.
+.code32
+leave_long_mode:
+    mov ebx, cr0
+    and ebx, ~(CR0_PG | CR0_WP)
+    mov cr0, ebx
+    mov edi, eax
+    mov ecx, MSR_EFER
+    rdmsr
+    and eax, ~EFER_LME
+    wrmsr
+    mov ebx, cr4
+    and ebx, ~CR4_PAE
+    mov cr4, ebx
+    mov ebx, SELECTOR_DATA
+    mov ds, ebx
+    mov es, ebx
+    mov ss, ebx
+    mov eax, edi
+    xor ebx, ebx
+    xor edi, edi
+    xor ebp, ebp
+    jmp eax
+.code64
 
 # --------------------------------------------------------------------------------------------------------- Exceptions
 # One stub a vector, eight bytes each: push the vector, go on. The common part hands the stack to Rust, which knows which

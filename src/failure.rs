@@ -1,0 +1,90 @@
+//! What happens when the boot fails: how long the message stands before the machine starts again.
+#![forbid(unsafe_code)]
+
+use crate::error::Error;
+use crate::fw_cfg::FwCfg;
+use crate::hal::{Machine, Ports};
+
+/// How long a failed boot waits, in milliseconds, little-endian (QEMU `-boot reboot-timeout=`); -1 for ever.
+const BOOT_FAIL_WAIT: &str = "etc/boot-fail-wait";
+/// The item's value for a machine that is not to start again.
+const FOR_EVER: u32 = u32::MAX;
+
+/// A failed boot.
+#[derive(Debug)]
+pub struct Failure {
+    /// Why.
+    pub error: Error,
+    /// After how many milliseconds the host wants the machine to start again; `None` to stop for good, as when the host
+    /// says nothing.
+    pub restart_after: Option<u32>,
+}
+
+impl Failure {
+    /// A failure before the host could be asked.
+    #[must_use]
+    pub const fn final_stop(error: Error) -> Self {
+        Self { error, restart_after: None }
+    }
+
+    /// A failure, with what the host wants done then.
+    pub fn new<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, error: Error) -> Self {
+        let mut bytes = [0; 4];
+        let wait = fw_cfg
+            .find(BOOT_FAIL_WAIT)
+            .filter(|item| item.len() == 4 && fw_cfg.read(machine, *item, &mut bytes).is_ok())
+            .map(|_| u32::from_le_bytes(bytes));
+        Self { error, restart_after: wait.filter(|&wait| wait != FOR_EVER) }
+    }
+}
+
+/// Channel 2 of the timer: count, command, and the port with its gate and output (Intel 8254 data sheet; ICH9 data
+/// sheet, 13.4 and 13.7.1).
+const TIMER_COUNT: u16 = 0x42;
+const TIMER_COMMAND: u16 = 0x43;
+const TIMER_GATE: u16 = 0x61;
+/// Channel 2, low byte then high byte, mode 0: the output goes high when the count is down.
+const TIMER_ONE_SHOT: u8 = 0xb0;
+const GATE_ON: u8 = 1 << 0;
+const GATE_OUTPUT: u8 = 1 << 5;
+/// Ticks of the timer in ten milliseconds, at 1,193,182 Hz.
+const TICKS_10_MS: u16 = 11_932;
+/// Time stamp counter ticks taken for ten milliseconds where the timer does not answer.
+const TSC_10_MS: u64 = 40_000_000;
+
+/// Waits `milliseconds`, rounded up to tens.
+pub fn wait<M: Machine>(machine: &mut M, milliseconds: u32) {
+    for _ in 0..milliseconds.div_ceil(10) {
+        let start = machine.ticks();
+        machine.out8(TIMER_GATE, GATE_ON);
+        machine.out8(TIMER_COMMAND, TIMER_ONE_SHOT);
+        let [low, high] = TICKS_10_MS.to_le_bytes();
+        machine.out8(TIMER_COUNT, low);
+        machine.out8(TIMER_COUNT, high);
+        // An output that is high at once is a port that nothing answers.
+        let absent = machine.in8(TIMER_GATE) & GATE_OUTPUT != 0;
+        loop {
+            let done = !absent && machine.in8(TIMER_GATE) & GATE_OUTPUT != 0;
+            let elapsed = machine.ticks().wrapping_sub(start);
+            // A timer that never ends meets the clock.
+            if done || elapsed >= TSC_10_MS {
+                break;
+            }
+        }
+    }
+}
+
+/// The reset control register (ICH9 data sheet, 13.7.5): a hard reset, and the bit that triggers it.
+const RESET_CONTROL: u16 = 0xcf9;
+const RESET_HARD: u8 = 0x02;
+const RESET_NOW: u8 = 0x04;
+/// The keyboard controller's command to pulse the reset line.
+const KEYBOARD_COMMAND: u16 = 0x64;
+const KEYBOARD_RESET: u8 = 0xfe;
+
+/// Asks the machine to start again. Comes back where nothing answers.
+pub fn restart(ports: &mut impl Ports) {
+    ports.out8(RESET_CONTROL, RESET_HARD);
+    ports.out8(RESET_CONTROL, RESET_HARD | RESET_NOW);
+    ports.out8(KEYBOARD_COMMAND, KEYBOARD_RESET);
+}

@@ -1,0 +1,224 @@
+//! The chipset: what the host bridge tells about the machine, and the registers that firmware sets on it.
+//!
+//! QEMU makes the ACPI tables from these registers at the moment the first ACPI item is selected, so all of this comes
+//! before that. Each write is one that a guest misses when it is left out; what SeaBIOS writes beyond these (SMM, SMBus,
+//! the root complex's base address) makes no difference to a guest with ACPI tables.
+//!
+//! Assumed: registers are at their reset values. An unknown or absent host bridge is no error: then there is nothing to
+//! program, and the tables of the host stand on their own. Left out: SMM, SMBus, graphics.
+//!
+//! Sources: Intel 82441FX (i440FX) data sheet; Intel 82371AB (PIIX4) data sheet; Intel 3 Series (82G33) MCH data sheet
+//! for q35's 29C0h; Intel I/O Controller Hub 9 data sheet; QEMU `hw/pci-host/`, `hw/isa/lpc_ich9.c`, `hw/isa/piix3.c`.
+#![forbid(unsafe_code)]
+
+pub mod mtrr;
+mod pc;
+mod q35;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use core::fmt;
+
+use uefi_raw::table::boot::MemoryType;
+
+use crate::addr::{PhysAddr, PhysRange};
+use crate::fw_cfg::FwCfg;
+use crate::hal::{Machine, Memory, Ports};
+use crate::memory_map::MemoryMap;
+use crate::pci::{self, Address, ConfigSpace, Ecam, Pin, PortConfig, PortRange, Windows};
+use crate::tables;
+use window::{high_window, physical_bits};
+
+/// The end of what the host keeps above RAM for memory that is plugged in later, 64 bits, little-endian.
+const RESERVED_MEMORY_END: &str = "etc/reserved-memory-end";
+
+/// What was set up, as far as later steps need it.
+#[derive(Clone, Copy, Debug)]
+pub struct Platform {
+    /// Whether 0xf0000 to 0xfffff is RAM.
+    pub f_segment: bool,
+}
+
+impl Platform {
+    /// Programs the chipset, gives PCI its addresses and sets the memory types.
+    ///
+    /// # Errors
+    /// [`crate::memory_map::Error::Full`] when the map has no room for the configuration window.
+    pub fn set_up<M: Machine>(
+        machine: &mut M,
+        fw_cfg: &FwCfg,
+        map: &mut MemoryMap,
+    ) -> Result<Self, crate::memory_map::Error> {
+        let chipset = Chipset::detect(machine);
+        log::debug!("chipset: {chipset}");
+        let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or_default();
+        // First of all, while little of the guest's memory is in use.
+        let f_segment = tables::want_f_segment(fw_cfg) && chipset.open_f_segment(machine);
+        let ecam = chipset.program(machine, low_ram_end);
+        if let Some(window) = ecam {
+            map.reserve(window, MemoryType::RESERVED)?;
+        }
+        let Some((ports, low)) = chipset.low_windows(low_ram_end) else { return Ok(Self { f_segment }) };
+        let bits = physical_bits(machine);
+        let reserved = read_reserved_end(machine, fw_cfg);
+        let windows = Windows::new(ports, low, high_window(map, reserved, bits), bits);
+        chipset.configure_pci(machine, ecam, &windows);
+        mtrr::set(machine, ecam.map_or(low.start(), PhysRange::start), bits);
+        Ok(Self { f_segment })
+    }
+}
+
+fn read_reserved_end<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Option<PhysAddr> {
+    let item = fw_cfg.find(RESERVED_MEMORY_END)?;
+    let mut bytes = [0; 8];
+    match fw_cfg.read(machine, item, &mut bytes) {
+        Ok(()) => Some(PhysAddr::new(u64::from_le_bytes(bytes))),
+        Err(error) => {
+            log::warn!("{RESERVED_MEMORY_END} cannot be read, PCI may lie where memory is plugged in: {error}");
+            None
+        }
+    }
+}
+
+/// What the host bridge at 00:00.0 says the machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chipset {
+    /// Intel 440FX with PIIX3 and PIIX4 power management: QEMU's `pc`.
+    I440fx,
+    /// Intel Q35 with ICH9: QEMU's `q35`.
+    Q35,
+    /// Another, with its vendor and device numbers (vendor in the low half).
+    Other(u32),
+    /// No PCI at all.
+    None,
+}
+
+impl fmt::Display for Chipset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::I440fx => f.write_str("440FX and PIIX (pc)"),
+            Self::Q35 => f.write_str("Q35 and ICH9 (q35)"),
+            Self::Other(id) => write!(f, "unknown, host bridge {:04x}:{:04x}", id & 0xffff, id >> 16),
+            Self::None => f.write_str("none, no PCI"),
+        }
+    }
+}
+
+/// 00:00.0, where the host bridge is.
+const HOST_BRIDGE: Address = address(0, 0);
+
+/// Vendor and device (the vendor is the low half).
+const ID: u8 = 0x00;
+const ID_I440FX: u32 = 0x1237_8086;
+const ID_Q35: u32 = 0x29c0_8086;
+
+/// The I/O base of the power management registers, and bit 0, which an I/O base has. Below 0x1000, so that PCI can have
+/// the ports from there on; QEMU's tables take whatever stands here.
+const PM_BASE: u32 = 0x600 | 1;
+
+/// Interrupts of the four routing registers, PIRQA to PIRQD in a dword from the low byte up: 10, 10, 11, 11, as a PC's
+/// firmware has it.
+const PIRQ_ROUTES: u32 = 0x0b0b_0a0a;
+/// The same by index.
+const PIRQ_INTERRUPTS: [u8; 4] = [10, 10, 11, 11];
+
+/// Edge/level control of interrupts 8 to 15 (PIIX3 data sheet, ELCR2): 10 and 11 are level-triggered. Those of 0 to 7
+/// stay at their reset value, edge-triggered.
+const ELCR2: u16 = 0x4d1;
+const ELCR2_LEVEL_10_11: u8 = 1 << (10 - 8) | 1 << (11 - 8);
+
+/// PAM0, upper half (bits 4 and 5): reads and writes of 0xf0000 to 0xfffff go to RAM.
+const PAM0_RAM: u8 = 0x30;
+
+impl Chipset {
+    /// Reads the host bridge's numbers.
+    pub fn detect(ports: &mut impl Ports) -> Self {
+        match PortConfig::new(ports).read32(HOST_BRIDGE, ID) {
+            ID_I440FX => Self::I440fx,
+            ID_Q35 => Self::Q35,
+            // Absent ports read as all ones, on crosvm and others as zero.
+            u32::MAX | 0 => Self::None,
+            other => Self::Other(other),
+        }
+    }
+
+    /// Sets the chipset's own registers: power management and ACPI, interrupt routing, the memory-mapped configuration
+    /// space. RAM below 4 GiB ends at `low_ram_end`.
+    ///
+    /// Gives the window of memory-mapped configuration space if it is open now.
+    pub fn program<M: Ports + Memory>(self, machine: &mut M, low_ram_end: PhysAddr) -> Option<PhysRange> {
+        match self {
+            Self::I440fx => {
+                pc::program(machine);
+                None
+            }
+            Self::Q35 => q35::program(machine, low_ram_end),
+            Self::Other(_) | Self::None => None,
+        }
+    }
+
+    /// Makes 0xf0000 to 0xfffff RAM that can be read and written, where an operating system looks for the SMBIOS anchor
+    /// and the RSDP. Gives whether it is.
+    ///
+    /// The host rebuilds its memory map for this, which is the dearest single thing that firmware asks for: it is done
+    /// once, and only for a guest that has tables to find there.
+    pub fn open_f_segment(self, ports: &mut impl Ports) -> bool {
+        let pam0 = match self {
+            Self::I440fx => pc::PAM0,
+            Self::Q35 => q35::PAM0,
+            Self::Other(_) | Self::None => return false,
+        };
+        PortConfig::new(ports).write8(HOST_BRIDGE, pam0, PAM0_RAM);
+        true
+    }
+
+    /// The I/O ports and the memory below 4 GiB that PCI functions may have. RAM below 4 GiB ends at
+    /// `low_ram_end`.
+    #[must_use]
+    pub fn low_windows(self, low_ram_end: PhysAddr) -> Option<(PortRange, PhysRange)> {
+        match self {
+            Self::I440fx => pc::windows(low_ram_end),
+            Self::Q35 => q35::windows(low_ram_end),
+            Self::Other(_) | Self::None => None,
+        }
+    }
+
+    /// The interrupt of `pin` of a device on bus 0, as the routing registers have it.
+    #[must_use]
+    pub fn interrupt(self, device: u8, pin: Pin) -> Option<u8> {
+        match self {
+            Self::I440fx => Some(pc::interrupt(device, pin)),
+            Self::Q35 => Some(q35::interrupt(device, pin)),
+            Self::Other(_) | Self::None => None,
+        }
+    }
+
+    /// Configures PCI: through the memory-mapped window if one is open, which takes one access where the ports take
+    /// two.
+    pub fn configure_pci<M: Ports + Memory>(self, machine: &mut M, ecam: Option<PhysRange>, windows: &Windows) {
+        let route = |device, pin| self.interrupt(device, pin);
+        match ecam {
+            Some(window) => pci::configure(&mut Ecam::new(machine, window), &[0], windows, &route),
+            None => pci::configure(&mut PortConfig::new(machine), &[0], windows, &route),
+        };
+    }
+}
+
+/// Marks interrupts 10 and 11 as level-triggered, as PCI interrupts are.
+fn set_level_triggered(ports: &mut impl Ports) {
+    ports.out8(ELCR2, ELCR2_LEVEL_10_11);
+}
+
+/// Index into [`PIRQ_INTERRUPTS`] of a pin (0 for A) that the board rotates by `device`.
+const fn rotated(device: u8, pin: u8) -> u8 {
+    PIRQ_INTERRUPTS[(device.wrapping_add(pin) & 3) as usize]
+}
+
+/// The function on bus 0. Only for the constants here, whose numbers exist.
+const fn address(device: u8, function: u8) -> Address {
+    match Address::new(0, device, function) {
+        Some(address) => address,
+        None => unreachable!(),
+    }
+}

@@ -1,0 +1,63 @@
+//! pc: the 440FX host bridge, the PIIX3, and the power management of the PIIX4.
+#![forbid(unsafe_code)]
+
+use super::{PIRQ_ROUTES, PM_BASE, address, rotated, set_level_triggered};
+use crate::addr::{PhysAddr, PhysRange};
+use crate::hal::Ports;
+use crate::pci::{Address, ConfigSpace, Pin, PortConfig, PortRange};
+
+/// Host bridge: PAM0 (82441FX data sheet, 3.2.15).
+pub const PAM0: u8 = 0x59;
+
+/// The ISA bridge.
+const ISA: Address = address(1, 0);
+/// ISA bridge: routes of PIRQA to PIRQD (82371AB data sheet, 4.1.10, PIRQRCA to PIRQRCD).
+const PIRQ_A: u8 = 0x60;
+
+/// The IDE controller.
+const IDE: Address = address(1, 1);
+/// IDE: timing of both channels (82371AB, 5.2.3, IDETIM); bit 15 of each half lets the channel decode. A driver takes a
+/// channel without it for switched off.
+const IDE_TIMING: u8 = 0x40;
+const IDE_TIMING_DECODE: u32 = 0x8000_8000;
+
+/// Power management.
+const PM: Address = address(1, 3);
+/// Power management: base of its registers (82371AB, 7.2.1, PMBA).
+const PMBA: u8 = 0x40;
+/// Power management: bit 0 turns the registers at PMBA on (82371AB, 7.2.6, PMREGMISC).
+const PMREGMISC: u8 = 0x80;
+const PMREGMISC_ENABLE: u8 = 1;
+/// Power management: interrupt line. The SCI is interrupt 9, whatever the pin says.
+const INTERRUPT_LINE: u8 = 0x3c;
+const SCI: u8 = 9;
+
+/// Where PCI memory below 4 GiB begins at the lowest, by how far RAM reaches; it ends at the I/O APIC.
+const LOW_WINDOW_STARTS: [u64; 2] = [0x8000_0000, 0xc000_0000];
+const LOW_WINDOW_END: u64 = 0xfec0_0000;
+/// Ports for PCI: above the ones of QEMU's hot-plug controllers (0xae00 to 0xafff).
+const PORTS: (u32, u32) = (0xb000, 0x1_0000);
+
+/// Programs the chipset.
+pub fn program(machine: &mut impl Ports) {
+    let mut config = PortConfig::new(machine);
+    config.write32(ISA, PIRQ_A, PIRQ_ROUTES);
+    config.write32(IDE, IDE_TIMING, IDE_TIMING_DECODE);
+    // Without these two the guest has no ACPI: no power-off, no interrupt routing, no hot-plug.
+    config.write32(PM, PMBA, PM_BASE);
+    config.write8(PM, PMREGMISC, PMREGMISC_ENABLE);
+    config.write8(PM, INTERRUPT_LINE, SCI);
+    set_level_triggered(machine);
+}
+
+/// The room for PCI.
+pub fn windows(low_ram_end: PhysAddr) -> Option<(PortRange, PhysRange)> {
+    let start = LOW_WINDOW_STARTS.into_iter().map(PhysAddr::new).find(|&start| low_ram_end <= start);
+    let memory = PhysRange::from_bounds(start.unwrap_or(low_ram_end), PhysAddr::new(LOW_WINDOW_END))?;
+    Some((PortRange::new(PORTS.0, PORTS.1)?, memory))
+}
+
+/// The interrupt of a device's pin: the board rotates them, device 1 pin A is PIRQA.
+pub fn interrupt(device: u8, pin: Pin) -> u8 {
+    rotated(device.wrapping_sub(1), pin.index())
+}

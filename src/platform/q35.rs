@@ -1,0 +1,87 @@
+//! q35: the 82G33 host bridge and the ICH9.
+#![forbid(unsafe_code)]
+
+use super::{HOST_BRIDGE, PIRQ_INTERRUPTS, PIRQ_ROUTES, PM_BASE, address, rotated, set_level_triggered};
+use crate::addr::{PhysAddr, PhysRange};
+use crate::hal::{Memory, Ports};
+use crate::pci::{Address, ConfigSpace, Ecam, Pin, PortConfig, PortRange};
+
+/// Host bridge: base of the memory-mapped configuration space, low dword (82G33 data sheet, PCIEXBAR).
+const PCIEXBAR: u8 = 0x60;
+/// PCIEXBAR bit 0: on. Length bits 1 and 2 at zero: 256 MiB, 256 buses.
+const PCIEXBAR_ENABLE: u32 = 1;
+/// Where the window goes: QEMU's reset value of the register, so that its high dword need not be written.
+const ECAM_BASE: u64 = 0xb000_0000;
+const ECAM_SIZE: u64 = 256 << 20;
+/// Host bridge: PAM0 (82G33 data sheet).
+pub const PAM0: u8 = 0x90;
+
+/// The LPC bridge of the ICH9.
+const LPC: Address = address(0x1f, 0);
+/// LPC: base of the power management registers (ICH9 data sheet, 13.1.11, PMBASE).
+const PMBASE: u8 = 0x40;
+/// LPC: ACPI control (13.1.12, ACPI_CNTL); bit 7 turns the registers at PMBASE on. The low bits at zero give the SCI
+/// interrupt 9.
+const ACPI_CNTL: u8 = 0x44;
+const ACPI_CNTL_ENABLE: u32 = 1 << 7;
+/// LPC: routes of PIRQA to PIRQD (13.1.15).
+const PIRQ_A: u8 = 0x60;
+/// LPC: routes of PIRQE to PIRQH (13.1.17).
+const PIRQ_E: u8 = 0x68;
+
+/// PCI memory below 4 GiB: from the end of the configuration window to the I/O APIC.
+const LOW_WINDOW: (u64, u64) = (ECAM_BASE + ECAM_SIZE, 0xfec0_0000);
+/// Ports for PCI: above the ones QEMU's devices have (its VMware port is 0x5658).
+const PORTS: (u32, u32) = (0x6000, 0x1_0000);
+
+/// Devices up to here rotate over PIRQE to PIRQH; the ICH9's own have fixed routes.
+const LAST_ROTATED_DEVICE: u8 = 24;
+
+/// Programs the chipset; the result is the configuration window.
+///
+/// The window comes first: without it the guest has no extended configuration space, and through it each further
+/// register takes one access.
+pub fn program<M: Ports + Memory>(machine: &mut M, low_ram_end: PhysAddr) -> Option<PhysRange> {
+    let ecam = PhysRange::new(PhysAddr::new(ECAM_BASE), ECAM_SIZE).filter(|window| low_ram_end <= window.start());
+    match ecam {
+        Some(window) => {
+            let value = ECAM_BASE as u32 | PCIEXBAR_ENABLE;
+            PortConfig::new(machine).write32(HOST_BRIDGE, PCIEXBAR, value);
+            program_lpc(&mut Ecam::new(machine, window));
+        }
+        None => {
+            log::warn!(
+                "RAM reaches {}: no room for PCI Express configuration space; give -machine max-ram-below-4g=2G",
+                low_ram_end
+            );
+            program_lpc(&mut PortConfig::new(machine));
+        }
+    }
+    set_level_triggered(machine);
+    ecam
+}
+
+fn program_lpc(config: &mut impl ConfigSpace) {
+    // Without these two the guest has no ACPI: no power-off, no interrupt routing, no hot-plug.
+    config.write32(LPC, PMBASE, PM_BASE);
+    config.write32(LPC, ACPI_CNTL, ACPI_CNTL_ENABLE);
+    // For guests that do not route interrupts themselves.
+    config.write32(LPC, PIRQ_A, PIRQ_ROUTES);
+    config.write32(LPC, PIRQ_E, PIRQ_ROUTES);
+}
+
+/// The room for PCI.
+pub fn windows(low_ram_end: PhysAddr) -> Option<(PortRange, PhysRange)> {
+    let start = PhysAddr::new(LOW_WINDOW.0).max(low_ram_end);
+    Some((PortRange::new(PORTS.0, PORTS.1)?, PhysRange::from_bounds(start, PhysAddr::new(LOW_WINDOW.1))?))
+}
+
+/// The interrupt of a device's pin.
+pub fn interrupt(device: u8, pin: Pin) -> u8 {
+    if device <= LAST_ROTATED_DEVICE {
+        rotated(device, pin.index())
+    } else {
+        // Pin A to PIRQA and so on: the reset value of the ICH9's DnnIR registers.
+        PIRQ_INTERRUPTS.get(usize::from(pin.index())).copied().unwrap_or(PIRQ_INTERRUPTS[0])
+    }
+}

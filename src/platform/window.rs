@@ -1,0 +1,43 @@
+//! Where PCI memory above 4 GiB can be.
+#![forbid(unsafe_code)]
+
+use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::hal::Cpu;
+use crate::memory_map::MemoryMap;
+
+/// CPUID: the highest extended leaf, and the sizes of addresses (AMD APM volume 3, appendix E.4.7).
+const HIGHEST_EXTENDED_LEAF: u32 = 0x8000_0000;
+const ADDRESS_SIZES: u32 = 0x8000_0008;
+/// What an x86-64 CPU has at the least.
+const LEAST_BITS: u8 = 36;
+/// What an x86-64 CPU has at the most.
+const MOST_BITS: u8 = 52;
+
+/// How many bits of a physical address the CPU has.
+pub fn physical_bits(cpu: &mut impl Cpu) -> u8 {
+    if cpu.cpuid(HIGHEST_EXTENDED_LEAF, 0).eax < ADDRESS_SIZES {
+        return LEAST_BITS;
+    }
+    let [bits, ..] = cpu.cpuid(ADDRESS_SIZES, 0).eax.to_le_bytes();
+    bits.clamp(LEAST_BITS, MOST_BITS)
+}
+
+/// A gibibyte: the window begins at a multiple of it, so that large BARs lie well.
+const GRANULE: Alignment = match Alignment::new(1 << 30) {
+    Some(alignment) => alignment,
+    None => unreachable!(),
+};
+
+/// The address space from the end of RAM, and of what the host has `reserved` above it for memory plugged in later, to
+/// the next thing that the map knows of or to what `physical_bits` can address.
+///
+/// It is given out from the bottom up, close above RAM, because CPUs are known to claim more bits than their host has.
+#[must_use]
+pub fn high_window(map: &MemoryMap, reserved: Option<PhysAddr>, physical_bits: u8) -> Option<PhysRange> {
+    let four_gib = PhysRange::LOW_4_GIB.end();
+    let above = PhysRange::from_bounds(four_gib, PhysAddr::new(1u64.checked_shl(physical_bits.into())?))?;
+    let start = map.ram_end(above).unwrap_or(four_gib).max(reserved.unwrap_or(four_gib)).align_up(GRANULE)?;
+    let next = map.regions().map(|region| region.range).find(|range| range.end() > start);
+    let end = next.map_or(above.end(), |range| range.start().max(start)).min(above.end());
+    PhysRange::from_bounds(start, end).filter(|window| !window.is_empty())
+}

@@ -1,0 +1,47 @@
+//! ACPI: the table-loader script's view of this machine.
+#![forbid(unsafe_code)]
+
+use super::Place;
+use crate::acpi::{self, Error, Host, Plan, Zone};
+use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::fw_cfg::{self, Item};
+use crate::hal::Machine;
+
+/// Runs `script` and gives the address of the RSDP.
+pub fn load<M: Machine>(place: &mut Place<'_, M>, script: Item) -> Result<PhysAddr, Error<fw_cfg::Error>> {
+    let bytes = place.fw_cfg.read_all(place.machine, script, Plan::MAX_SCRIPT as u32).map_err(Error::Host)?;
+    acpi::load(place, &bytes)
+}
+
+impl<M: Machine> Host for Place<'_, M> {
+    type Error = fw_cfg::Error;
+
+    fn len_of(&self, file: &str) -> Option<u32> {
+        self.fw_cfg.find(file).map(Item::len)
+    }
+
+    fn allocate(&mut self, len: u64, alignment: Alignment, zone: Zone) -> Option<PhysRange> {
+        match zone {
+            Zone::High => self.high(len, alignment),
+            Zone::FSegment => self.scanned(len, alignment),
+        }
+    }
+
+    fn load(&mut self, file: &str, to: PhysRange) -> Result<(), Self::Error> {
+        let item = self.fw_cfg.find(file).ok_or(fw_cfg::Error::Absent)?;
+        Place::load(self, item, to.start())
+    }
+
+    fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), Self::Error> {
+        Ok(self.machine.read(from, into)?)
+    }
+
+    fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), Self::Error> {
+        Ok(self.machine.write(to, bytes)?)
+    }
+
+    fn write_file(&mut self, file: &str, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+        let item = self.fw_cfg.find(file).ok_or(fw_cfg::Error::Absent)?;
+        self.fw_cfg.write(self.machine, item, offset, bytes)
+    }
+}

@@ -1,0 +1,103 @@
+//! The host's tables, from fw_cfg to guest memory: the glue between the device, the memory map and the interpreters.
+//!
+//! Tables go to the top of low RAM, reserved; what an operating system scans for goes to the F-segment
+//! (0xf0000-0xfffff), as far as the host lets that be RAM, else to reserved memory below 640 KiB, where the RSDP is
+//! still found through `boot_params`.
+//!
+//! Assumed: the chipset is programmed, since QEMU makes the ACPI tables from its registers. Tables that cannot be set up
+//! are warned about, and the kernel starts without them.
+#![forbid(unsafe_code)]
+
+mod acpi;
+mod smbios;
+#[cfg(test)]
+mod tests;
+
+use uefi_raw::table::boot::MemoryType;
+
+use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::fw_cfg::{self, FwCfg, Item};
+use crate::hal::Machine;
+use crate::memory_map::{MemoryMap, Placement};
+
+/// The script that says which ACPI files go where.
+const TABLE_LOADER: &str = "etc/table-loader";
+/// The SMBIOS entry point.
+const SMBIOS_ANCHOR: &str = "etc/smbios/smbios-anchor";
+/// The SMBIOS structures.
+const SMBIOS_TABLES: &str = "etc/smbios/smbios-tables";
+
+/// Where an operating system scans for the RSDP and the SMBIOS anchor.
+const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
+/// Where a PC has RAM below that.
+const CONVENTIONAL: PhysRange = range(0, 0xa_0000);
+
+/// Whether the host has anything that belongs into the F-segment.
+#[must_use]
+pub fn want_f_segment(fw_cfg: &FwCfg) -> bool {
+    fw_cfg.find(TABLE_LOADER).is_some() || fw_cfg.find(SMBIOS_ANCHOR).is_some()
+}
+
+/// Loads the host's ACPI and SMBIOS tables. `f_segment` says whether 0xf0000 to 0xfffff is RAM.
+///
+/// Gives the address of the RSDP, if there is one.
+pub fn load<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap, f_segment: bool) -> Option<PhysAddr> {
+    let f_segment = if f_segment { F_SEGMENT } else { PhysRange::empty_at(F_SEGMENT.end()) };
+    let mut place = Place { machine, fw_cfg, map, f_segment };
+    let rsdp = fw_cfg.find(TABLE_LOADER).and_then(|script| match acpi::load(&mut place, script) {
+        Ok(rsdp) => Some(rsdp),
+        Err(error) => {
+            log::warn!("no ACPI tables: {error}");
+            None
+        }
+    });
+    if let (Some(anchor), Some(tables)) = (fw_cfg.find(SMBIOS_ANCHOR), fw_cfg.find(SMBIOS_TABLES))
+        && let Err(error) = smbios::load(&mut place, anchor, tables)
+    {
+        log::warn!("no SMBIOS tables: {error}");
+    }
+    rsdp
+}
+
+/// The machine, with what is left of the F-segment and of RAM.
+struct Place<'a, M> {
+    machine: &'a mut M,
+    fw_cfg: &'a FwCfg,
+    map: &'a mut MemoryMap,
+    /// What is free of the F-segment; empty where it is not RAM.
+    f_segment: PhysRange,
+}
+
+impl<M: Machine> Place<'_, M> {
+    /// Memory at the top of RAM below 4 GiB.
+    ///
+    /// Reserved, not ACPI reclaimable or non-volatile: among the files are some that devices go on writing, which must
+    /// neither be reused nor written back on resume.
+    fn high(&mut self, len: u64, alignment: Alignment) -> Option<PhysRange> {
+        let within = PhysRange::LOW_4_GIB;
+        self.map.allocate(len, alignment, within, Placement::Top, MemoryType::RESERVED)
+    }
+
+    /// Memory in the F-segment, or in its stead below 640 KiB.
+    fn scanned(&mut self, len: u64, alignment: Alignment) -> Option<PhysRange> {
+        let start = self.f_segment.start().align_up(alignment.max(Alignment::PARAGRAPH))?;
+        match PhysRange::new(start, len).filter(|&found| self.f_segment.contains(found)) {
+            Some(found) => {
+                self.f_segment = PhysRange::from_bounds(found.end(), self.f_segment.end())?;
+                Some(found)
+            }
+            None => self.map.allocate(len, alignment, CONVENTIONAL, Placement::Top, MemoryType::RESERVED),
+        }
+    }
+
+    fn load(&mut self, item: Item, to: PhysAddr) -> Result<(), fw_cfg::Error> {
+        self.fw_cfg.load(self.machine, item, to).map(|_| ())
+    }
+}
+
+const fn range(start: u64, end: u64) -> PhysRange {
+    match PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)) {
+        Some(range) => range,
+        None => unreachable!(),
+    }
+}

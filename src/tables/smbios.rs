@@ -1,0 +1,96 @@
+//! SMBIOS: structures and anchor to their places.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use super::Place;
+use crate::addr::{Alignment, PhysRange};
+use crate::fw_cfg::{self, Item};
+use crate::hal::{Machine, MemoryError};
+use crate::smbios::{self, Anchor, FIRMWARE_INFORMATION, MAX_ANCHOR, Walk};
+
+/// Structures up to this many bytes go to the F-segment, beside the anchor.
+const SMALL: u64 = 4096;
+
+/// Why there is no SMBIOS.
+#[derive(Debug)]
+pub enum Error {
+    /// What the host gives is not SMBIOS.
+    Smbios(smbios::Error),
+    /// It cannot be transferred.
+    FwCfg(fw_cfg::Error),
+    /// There is no room for this many bytes.
+    NoRoom(u64),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Smbios(error) => error.fmt(f),
+            Self::FwCfg(error) => error.fmt(f),
+            Self::NoRoom(len) => write!(f, "no room for {len} bytes; add memory"),
+        }
+    }
+}
+
+impl From<smbios::Error> for Error {
+    fn from(error: smbios::Error) -> Self {
+        Self::Smbios(error)
+    }
+}
+
+impl From<fw_cfg::Error> for Error {
+    fn from(error: fw_cfg::Error) -> Self {
+        Self::FwCfg(error)
+    }
+}
+
+impl From<MemoryError> for Error {
+    fn from(error: MemoryError) -> Self {
+        Self::FwCfg(error.into())
+    }
+}
+
+/// Loads the structures, puts the firmware's own before them if the host has none of its kind, and writes the anchor.
+pub fn load<M: Machine>(place: &mut Place<'_, M>, anchor: Item, tables: Item) -> Result<(), Error> {
+    let mut bytes = [0; MAX_ANCHOR];
+    place.fw_cfg.read(place.machine, anchor, &mut bytes)?;
+    let anchor = Anchor::parse(&bytes)?;
+
+    let own = FIRMWARE_INFORMATION.len() as u64;
+    let len = own.saturating_add(tables.len().into());
+    let room =
+        if len <= SMALL { place.scanned(len, Alignment::PARAGRAPH) } else { place.high(len, Alignment::PARAGRAPH) };
+    let room = room.ok_or(Error::NoRoom(len))?;
+    let theirs = room.start().checked_add(own).and_then(|start| PhysRange::from_bounds(start, room.end()));
+    let theirs = theirs.ok_or(Error::NoRoom(len))?;
+    place.load(tables, theirs.start())?;
+
+    let summary = walk(place, theirs)?.finish()?;
+    let (start, summary) = if summary.has_firmware_information {
+        (theirs.start(), summary)
+    } else {
+        place.machine.write(room.start(), &FIRMWARE_INFORMATION)?;
+        (room.start(), summary.with_firmware_information())
+    };
+    let anchor = anchor.finish(start, &summary)?;
+    let at = place.scanned(anchor.len() as u64, Alignment::PARAGRAPH).ok_or(Error::NoRoom(anchor.len() as u64))?;
+    place.machine.write(at.start(), &anchor)?;
+    Ok(())
+}
+
+/// A walk along all the structures at `range`.
+fn walk<M: Machine>(place: &mut Place<'_, M>, range: PhysRange) -> Result<Walk, Error> {
+    let mut walk = Walk::new();
+    let mut chunk = [0; 512];
+    let mut left = range;
+    while !left.is_empty() {
+        let len = left.len().min(chunk.len() as u64);
+        let Some(bytes) = chunk.get_mut(..len as usize) else { break };
+        place.machine.read(left.start(), bytes)?;
+        walk.feed(bytes)?;
+        let rest = left.start().checked_add(len).and_then(|start| PhysRange::from_bounds(start, left.end()));
+        left = rest.unwrap_or_default();
+    }
+    Ok(walk)
+}
