@@ -95,9 +95,18 @@ impl<P: Ports + Send> Logger<P> {
     }
 }
 
-/// Which levels are logged: `off`, `error`, `warn`, `info`, `debug` or `trace`.
+/// How much is logged, as the host asks for it.
 const LEVEL: &str = "opt/org.firstlight/log";
-/// The longest level name, and a line end or NUL after it.
+/// What it may say.
+const LEVELS: [(&[u8], LevelFilter); 6] = [
+    (b"off", LevelFilter::Off),
+    (b"error", LevelFilter::Error),
+    (b"warn", LevelFilter::Warn),
+    (b"info", LevelFilter::Info),
+    (b"debug", LevelFilter::Debug),
+    (b"trace", LevelFilter::Trace),
+];
+/// The longest of them, and a line end or NUL after it.
 const LEVEL_MAX: usize = 8;
 
 /// Logs as much as the host asks for with `opt/org.firstlight/log`: warnings and errors when it says nothing.
@@ -110,12 +119,12 @@ pub fn configure(host: &mut impl fw_cfg::Host, fw_cfg: &FwCfg) {
     }
 }
 
-/// Sets the level that the bytes of the option name.
+/// Sets the level that the option names, up to a NUL, space or line end.
 fn set_level(option: &[u8]) {
-    let text = core::str::from_utf8(option).unwrap_or("").trim_matches(['\0', '\n', '\r', ' ']);
-    match text.parse() {
-        Ok(level) => log::set_max_level(level),
-        Err(_) => log::warn!("{LEVEL} is none of off, error, warn, info, debug and trace; logging warnings"),
+    let word = option.split(|byte| byte.is_ascii_whitespace() || *byte == 0).next().unwrap_or_default();
+    match LEVELS.into_iter().find(|(name, _)| *name == word) {
+        Some((_, level)) => log::set_max_level(level),
+        None => log::warn!("{LEVEL} is none of off, error, warn, info, debug and trace; logging warnings"),
     }
 }
 

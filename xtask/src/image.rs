@@ -78,7 +78,7 @@ fn flags(root: &Path) -> Result<Vec<String>> {
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
         .context("neither CARGO_HOME nor HOME is set")?;
-    Ok(vec![
+    let mut flags = vec![
         // The addresses are known at link time and lie in the top 2 GiB of the address space (linker.ld).
         "-Crelocation-model=static".into(),
         "-Ccode-model=kernel".into(),
@@ -86,10 +86,13 @@ fn flags(root: &Path) -> Result<Vec<String>> {
         "-Ctarget-feature=-sse,-sse2".into(),
         // An exception's handler runs on the stack that it interrupts.
         "-Cno-redzone=yes".into(),
-        // The same bytes wherever the sources are.
+        // The same bytes wherever the sources are, and those of the crates.
         format!("--remap-path-prefix={}=firstlight", root.display()),
-        format!("--remap-path-prefix={}=cargo", cargo_home.display()),
-    ])
+    ];
+    for registry in fs::read_dir(cargo_home.join("registry").join("src")).into_iter().flatten() {
+        flags.push(format!("--remap-path-prefix={}=crates", registry?.path().display()));
+    }
+    Ok(flags)
 }
 
 /// What the unused bytes of the image are.
