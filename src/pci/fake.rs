@@ -2,6 +2,8 @@
 //! on the bus numbers they were given, and faults on purpose. It counts accesses and notes what real functions would
 //! not take well.
 
+#![forbid(unsafe_code)]
+
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;

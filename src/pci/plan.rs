@@ -144,14 +144,6 @@ struct Room {
 }
 
 impl Room {
-    /// Cuts off what `item` takes at the start; `None`, and no change, when it does not fit.
-    fn take_first(&mut self, item: Item) -> Option<u64> {
-        let address = align_up(self.start, item.order)?;
-        let end = address.checked_add(item.size).filter(|&end| end <= self.end)?;
-        self.start = end;
-        Some(address)
-    }
-
     /// Cuts off what `item` takes at the end; `None`, and no change, when it does not fit.
     fn take_last(&mut self, item: Item) -> Option<u64> {
         let alignment = Alignment::new(1u64.checked_shl(item.order.into())?)?;
@@ -302,7 +294,7 @@ impl<'t> Planner<'t> {
         let mut orders = 0u64;
         self.each(group, spaces, &mut |item| orders |= 1 << item.order);
         let largest = orders.checked_ilog2().unwrap_or(0) as u8;
-        let mut rest = Room { start, end: u64::MAX };
+        let mut next = start;
         let mut hole = Room { start, end: start };
         let mut complete = true;
         while let Some(order) = orders.checked_ilog2() {
@@ -311,19 +303,23 @@ impl<'t> Planner<'t> {
                 if u32::from(item.order) != order {
                     return;
                 }
-                let before = rest.start;
-                let last = hole.take_last(item);
-                let Some(address) = last.or_else(|| rest.take_first(item)) else {
+                if let Some(address) = hole.take_last(item) {
+                    return show(item, address);
+                }
+                let address = align_up(next, item.order);
+                let Some((address, end)) = address.and_then(|address| Some((address, address.checked_add(item.size)?)))
+                else {
                     complete = false;
                     return;
                 };
-                if last.is_none() && address - before > hole.end - hole.start {
-                    hole = Room { start: before, end: address };
+                if address - next > hole.end - hole.start {
+                    hole = Room { start: next, end: address };
                 }
+                next = end;
                 show(item, address);
             });
         }
-        complete.then_some((rest.start, largest))
+        complete.then_some((next, largest))
     }
 
     /// Works out what each bus needs, from the leaves to the root.

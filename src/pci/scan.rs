@@ -17,7 +17,7 @@ use super::{Address, ConfigSpace};
 /// be built without bridges behind bridges has 240 root ports with a function each behind them.
 pub const MAX_FUNCTIONS: usize = 512;
 
-/// Bridges behind each other, at most.
+/// Buses on the way from a root bus to a function, at most, both ends included.
 pub const MAX_DEPTH: usize = 32;
 
 /// Capabilities looked at in one list. The list lives in the upper 192 bytes, four bytes each at least.
@@ -47,7 +47,7 @@ pub fn scan(config: &mut dyn ConfigSpace, roots: &[u8]) -> Topology {
         scan.hierarchy(root, limit);
     }
     if scan.unnumbered > 0 {
-        log::warn!("PCI: nothing behind {} bridges is set up: no bus numbers left, or too deep", scan.unnumbered);
+        log::warn!("PCI: nothing behind {} bridges is set up: too many or too deep", scan.unnumbered);
     }
     if scan.full {
         log::warn!("PCI: more than {} functions, or no memory for them; the rest is left alone", MAX_FUNCTIONS);
@@ -95,7 +95,7 @@ impl Scan<'_> {
                 }
                 continue;
             };
-            if last >= limit || path.remaining_capacity() == 0 {
+            if self.full || last >= limit || path.remaining_capacity() == 0 {
                 self.unnumbered = self.unnumbered.saturating_add(1);
                 continue;
             }
@@ -171,7 +171,7 @@ impl Scan<'_> {
     fn bus(&mut self, number: u8, parent: Option<Parent>, single_device: bool) -> Option<Level> {
         let index = u8::try_from(self.topology.buses.len()).ok()?;
         let first = u16::try_from(self.topology.functions.len()).ok()?;
-        if self.full || self.topology.buses.try_reserve(1).is_err() {
+        if self.topology.buses.try_reserve(1).is_err() {
             self.full = true;
             return None;
         }

@@ -30,6 +30,20 @@ fn all_that_takes_64_bits_goes_above_4_gib_when_not_all_fits_below() {
 }
 
 #[test]
+fn bridges_behind_bridges_pass_on_ports_and_64_bit_memory() {
+    let mut pci = FakePci::default();
+    let outer = pci.add(ROOT, 1, 0, bridge(Some(0), true));
+    let inner = pci.add(On::Behind(outer), 1, 0, bridge(Some(0), true));
+    let leaf = pci.add(On::Behind(inner), 1, 0, device(1).bar(0, WIDE, 33).bar(2, IO, 5));
+    let (_, plan) = set_up(&mut pci, &windows());
+    assert_eq!(plan.unplaced, []);
+    assert_eq!(addresses(&pci, leaf), [8 * GIB, 0x1000]);
+    for bridge in [outer, inner] {
+        assert_eq!(pci.function(bridge).windows(), [Some((0x1000, 0x1fff)), None, Some((8 * GIB, 16 * GIB - 1))]);
+    }
+}
+
+#[test]
 fn nothing_behind_a_bridge_without_a_64_bit_window_goes_above_4_gib() {
     let mut pci = FakePci::default();
     let outer = pci.add(ROOT, 1, 0, bridge(Some(0), false));
