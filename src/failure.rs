@@ -88,3 +88,60 @@ pub fn restart(ports: &mut impl Ports) {
     ports.out8(RESET_CONTROL, RESET_HARD | RESET_NOW);
     ports.out8(KEYBOARD_COMMAND, KEYBOARD_RESET);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hal::Clock;
+    use crate::hal::fake::{Access, FakeDevice, FakeMachine, FakeMemory};
+
+    /// A timer whose output goes high at the third look.
+    struct Timer(u32);
+
+    impl FakeDevice for Timer {
+        fn claims(&self, port: u16) -> bool {
+            matches!(port, 0x42 | 0x43 | 0x61)
+        }
+        fn read(&mut self, _port: u16, _size: u8, _memory: &mut FakeMemory) -> u32 {
+            self.0 += 1;
+            if self.0 >= 3 { 0x20 } else { 0 }
+        }
+        fn write(&mut self, port: u16, _size: u8, _value: u32, _memory: &mut FakeMemory) {
+            if port == 0x43 {
+                self.0 = 0;
+            }
+        }
+    }
+
+    fn programmed(machine: &FakeMachine) -> usize {
+        machine.accesses.iter().filter(|access| **access == Access::Out(0x43, 1, 0xb0)).count()
+    }
+
+    #[test]
+    fn the_wait_is_as_many_periods_of_the_timer_as_it_takes() {
+        let mut machine = FakeMachine::new().with(Timer(0));
+        machine.ticks_per_look = 1;
+        wait(&mut machine, 0);
+        assert_eq!(programmed(&machine), 0);
+        wait(&mut machine, 95);
+        assert_eq!(programmed(&machine), 10);
+    }
+
+    #[test]
+    fn without_a_timer_the_wait_goes_by_the_clock() {
+        for absent in [0, u32::MAX] {
+            let mut machine = FakeMachine::new();
+            machine.absent = absent;
+            let start = machine.ticks();
+            wait(&mut machine, 20);
+            assert!(machine.ticks() - start >= 2 * TSC_10_MS);
+        }
+    }
+
+    #[test]
+    fn a_restart_asks_the_chipset_and_then_the_keyboard_controller() {
+        let mut machine = FakeMachine::new();
+        restart(&mut machine);
+        assert_eq!(machine.accesses, [Access::Out(0xcf9, 1, 2), Access::Out(0xcf9, 1, 6), Access::Out(0x64, 1, 0xfe)]);
+    }
+}

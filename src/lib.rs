@@ -16,6 +16,8 @@ pub mod checksum;
 pub mod error;
 pub mod failure;
 pub mod fw_cfg;
+#[cfg(test)]
+mod golden;
 pub mod hal;
 pub mod layout;
 pub mod logging;
@@ -24,6 +26,8 @@ pub mod pci;
 pub mod platform;
 pub mod smbios;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 
 use boot::Handover;
 use error::Error;

@@ -1,1 +1,208 @@
+use std::vec::Vec;
 
+use super::fake::FakeConfigPorts;
+use super::*;
+use crate::hal::Cpuid;
+use crate::hal::fake::{Access, FakeMachine};
+
+const GIB: u64 = 1 << 30;
+
+/// A configuration address on bus 0.
+fn at(device: u32, function: u32, offset: u32) -> u32 {
+    device << 11 | function << 8 | offset
+}
+
+fn dword(machine: &FakeMachine, address: u64) -> u32 {
+    u32::from_le_bytes(machine.memory.bytes(address, 4).try_into().unwrap())
+}
+
+#[test]
+fn the_host_bridge_tells_the_chipset() {
+    let detect = |id| Chipset::detect(&mut FakeMachine::new().with(FakeConfigPorts::with_host_bridge(id)));
+    assert_eq!(detect(0x1237_8086), Chipset::I440fx);
+    assert_eq!(detect(0x29c0_8086), Chipset::Q35);
+    assert_eq!(detect(0x0d57_8086), Chipset::Other(0x0d57_8086));
+    for absent in [0, u32::MAX] {
+        let mut machine = FakeMachine::new();
+        machine.absent = absent;
+        assert_eq!(Chipset::detect(&mut machine), Chipset::None);
+    }
+}
+
+#[test]
+fn q35_gets_its_registers() {
+    let config = FakeConfigPorts::with_host_bridge(0x29c0_8086);
+    let writes = config.writes();
+    let mut machine = FakeMachine::new().with(config);
+    let ecam = Chipset::Q35.program(&mut machine, PhysAddr::new(2 * GIB)).unwrap();
+    assert_eq!((ecam.start().get(), ecam.len()), (0xb000_0000, 256 << 20));
+    // One write opens the window, the rest goes through it.
+    assert_eq!(*writes.borrow(), [(at(0, 0, 0x60), 4, 0xb000_0001)]);
+    let lpc = 0xb000_0000 + (0x1f << 15);
+    assert_eq!(dword(&machine, lpc + 0x40), 0x601, "PMBASE");
+    assert_eq!(dword(&machine, lpc + 0x44), 0x80, "ACPI_CNTL");
+    assert_eq!(machine.memory.bytes(lpc + 0x60, 4), [10, 10, 11, 11], "PIRQA to PIRQD");
+    assert_eq!(machine.memory.bytes(lpc + 0x68, 4), [10, 10, 11, 11], "PIRQE to PIRQH");
+    assert!(machine.accesses.contains(&Access::Out(0x4d1, 1, 0x0c)), "ELCR");
+}
+
+#[test]
+fn q35_with_ram_where_the_window_would_be_goes_through_the_ports() {
+    let config = FakeConfigPorts::with_host_bridge(0x29c0_8086);
+    let writes = config.writes();
+    let mut machine = FakeMachine::new().with(config);
+    assert_eq!(Chipset::Q35.program(&mut machine, PhysAddr::new(3 * GIB)), None);
+    let writes = writes.borrow();
+    assert!(writes.contains(&(at(0x1f, 0, 0x40), 4, 0x601)));
+    assert!(writes.contains(&(at(0x1f, 0, 0x44), 4, 0x80)));
+    assert!(!writes.iter().any(|&(address, ..)| address == at(0, 0, 0x60)), "PCIEXBAR over RAM");
+}
+
+#[test]
+fn pc_gets_its_registers() {
+    let config = FakeConfigPorts::with_host_bridge(0x1237_8086);
+    let writes = config.writes();
+    let mut machine = FakeMachine::new().with(config);
+    assert_eq!(Chipset::I440fx.program(&mut machine, PhysAddr::new(2 * GIB)), None);
+    let expected = [
+        (at(1, 0, 0x60), 4, 0x0b0b_0a0a),
+        (at(1, 1, 0x40), 4, 0x8000_8000),
+        (at(1, 3, 0x40), 4, 0x601),
+        (at(1, 3, 0x80), 1, 1),
+        (at(1, 3, 0x3c), 1, 9),
+    ];
+    assert_eq!(*writes.borrow(), expected);
+    assert!(machine.accesses.contains(&Access::Out(0x4d1, 1, 0x0c)), "ELCR");
+}
+
+#[test]
+fn the_f_segment_takes_one_write() {
+    for (id, pam0) in [(0x1237_8086, 0x59), (0x29c0_8086, 0x90)] {
+        let config = FakeConfigPorts::with_host_bridge(id);
+        let writes = config.writes();
+        let mut machine = FakeMachine::new().with(config);
+        let chipset = Chipset::detect(&mut machine);
+        assert!(chipset.open_f_segment(&mut machine));
+        assert_eq!(*writes.borrow(), [(pam0, 1, 0x30)]);
+    }
+}
+
+#[test]
+fn an_unknown_host_bridge_is_left_alone() {
+    let config = FakeConfigPorts::with_host_bridge(0x0d57_8086);
+    let writes = config.writes();
+    let mut machine = FakeMachine::new().with(config);
+    let chipset = Chipset::detect(&mut machine);
+    assert_eq!(chipset.program(&mut machine, PhysAddr::new(GIB)), None);
+    assert!(!chipset.open_f_segment(&mut machine));
+    assert!(writes.borrow().is_empty());
+    assert_eq!(chipset.low_windows(PhysAddr::new(GIB)), None);
+    assert_eq!(chipset.interrupt(3, Pin::A), None);
+}
+
+#[test]
+fn interrupts_rotate_as_on_the_boards() {
+    // The figures are those that Linux prints for QEMU's devices under SeaBIOS.
+    assert_eq!(Chipset::I440fx.interrupt(1, Pin::D), Some(11), "pc 00:01.2 USB");
+    assert_eq!(Chipset::I440fx.interrupt(2, Pin::A), Some(10));
+    assert_eq!(Chipset::I440fx.interrupt(3, Pin::A), Some(11));
+    assert_eq!(Chipset::I440fx.interrupt(4, Pin::A), Some(11));
+    assert_eq!(Chipset::Q35.interrupt(2, Pin::A), Some(11));
+    assert_eq!(Chipset::Q35.interrupt(0x18, Pin::A), Some(10));
+    assert_eq!(Chipset::Q35.interrupt(0x1f, Pin::A), Some(10), "q35 00:1f.2 AHCI");
+    assert_eq!(Chipset::Q35.interrupt(0x1d, Pin::C), Some(11));
+}
+
+#[test]
+fn low_windows_begin_behind_ram_and_end_at_the_io_apic() {
+    for (chipset, ram_end, start) in [
+        (Chipset::Q35, 128 << 20, 0xc000_0000),
+        (Chipset::Q35, 3 * GIB + (512 << 20), 0xe000_0000),
+        (Chipset::I440fx, 128 << 20, 0x8000_0000),
+        (Chipset::I440fx, 2 * GIB, 0x8000_0000),
+        (Chipset::I440fx, 3 * GIB, 0xc000_0000),
+        (Chipset::I440fx, 3 * GIB + (512 << 20), 0xe000_0000),
+    ] {
+        let (ports, memory) = chipset.low_windows(PhysAddr::new(ram_end)).unwrap();
+        assert_eq!((memory.start().get(), memory.end().get()), (start, 0xfec0_0000), "{chipset} {ram_end:#x}");
+        assert!(ports.start() >= 0x6000 && ports.end() == 0x1_0000);
+    }
+    assert_eq!(Chipset::Q35.low_windows(PhysAddr::new(0xff00_0000)), None);
+}
+
+fn map(ram_above: u64, reserved: &[(u64, u64)]) -> MemoryMap {
+    let mut map = MemoryMap::new();
+    let range = |start, len| PhysRange::new(PhysAddr::new(start), len).unwrap();
+    map.describe(range(0, 2 * GIB), MemoryType::CONVENTIONAL).unwrap();
+    if ram_above > 0 {
+        map.describe(range(4 * GIB, ram_above), MemoryType::CONVENTIONAL).unwrap();
+    }
+    for &(start, len) in reserved {
+        map.describe(range(start, len), MemoryType::RESERVED).unwrap();
+    }
+    map
+}
+
+#[test]
+fn the_high_window_lies_between_ram_and_what_the_cpu_can_address() {
+    let window = |map: &MemoryMap, reserved: Option<u64>, bits| {
+        high_window(map, reserved.map(PhysAddr::new), bits).map(|window| (window.start().get(), window.end().get()))
+    };
+    assert_eq!(window(&map(0, &[]), None, 36), Some((4 * GIB, 64 * GIB)));
+    assert_eq!(window(&map(4 * GIB + 4096, &[]), None, 36), Some((9 * GIB, 64 * GIB)));
+    // What the host keeps for memory that is plugged in later stays free.
+    assert_eq!(window(&map(4 * GIB, &[]), Some(40 * GIB), 36), Some((40 * GIB, 64 * GIB)));
+    // The window ends at a reservation: QEMU's for AMD's HyperTransport below 1 TiB.
+    assert_eq!(window(&map(0, &[(0xfd << 32, 3 << 32)]), None, 40), Some((4 * GIB, 0xfd << 32)));
+    // No room at all: RAM up to the limit of the CPU, or beyond.
+    assert_eq!(window(&map(60 * GIB, &[]), None, 36), None);
+    assert_eq!(window(&map(100 * GIB, &[]), None, 36), None);
+    assert_eq!(window(&map(0, &[]), Some(u64::MAX), 36), None);
+}
+
+#[test]
+fn physical_bits_are_those_of_the_cpu_within_reason() {
+    let bits = |highest: u32, sizes: u32| {
+        let mut machine = FakeMachine::new();
+        machine.cpuid.insert((0x8000_0000, 0), Cpuid { eax: highest, ..Cpuid::default() });
+        machine.cpuid.insert((0x8000_0008, 0), Cpuid { eax: sizes, ..Cpuid::default() });
+        physical_bits(&mut machine)
+    };
+    assert_eq!(bits(0x8000_0008, 0x3028), 40);
+    assert_eq!(bits(0x8000_0008, 0x0000), 36, "a CPU that says zero");
+    assert_eq!(bits(0x8000_0008, 0x00ff), 52, "a 64-bit window beyond what page tables can hold");
+    assert_eq!(bits(0x8000_0001, 0x3028), 36, "a CPU without the leaf");
+}
+
+fn with_mtrrs(capabilities: u64) -> FakeMachine {
+    let mut machine = FakeMachine::new();
+    machine.cpuid.insert((1, 0), Cpuid { edx: 1 << 12, ..Cpuid::default() });
+    machine.msrs.insert(0xfe, capabilities);
+    machine
+}
+
+#[test]
+fn memory_types_are_those_of_a_pc() {
+    let mut machine = with_mtrrs(0x508);
+    mtrr::set(&mut machine, PhysAddr::new(0xb000_0000), 40);
+    assert_eq!(machine.msrs[&0x250], 0x0606_0606_0606_0606);
+    assert_eq!(machine.msrs[&0x259], 0);
+    assert_eq!(machine.msrs[&0x26f], 0x0505_0505_0505_0505);
+    assert_eq!(machine.msrs[&0x2ff], 0xc06);
+    // 0xb0000000 to 4 GiB, in pieces that are powers of two and aligned to themselves.
+    let ranges: Vec<_> =
+        (0..4).filter_map(|i| Some((*machine.msrs.get(&(0x200 + 2 * i))?, machine.msrs[&(0x201 + 2 * i)]))).collect();
+    assert_eq!(ranges, [(0xb000_0000, 0xff_f000_0800), (0xc000_0000, 0xff_c000_0800)]);
+}
+
+#[test]
+fn no_more_memory_types_are_set_than_there_are_registers() {
+    let mut machine = with_mtrrs(0x001);
+    mtrr::set(&mut machine, PhysAddr::new(0xb000_0000), 36);
+    assert!(machine.msrs.contains_key(&0x200) && !machine.msrs.contains_key(&0x202));
+    assert!(!machine.msrs.contains_key(&0x250), "fixed ranges that do not exist");
+    assert_eq!(machine.msrs[&0x2ff], 0x806);
+    let mut machine = FakeMachine::new();
+    mtrr::set(&mut machine, PhysAddr::new(0xb000_0000), 36);
+    assert!(machine.msrs.is_empty(), "no MTRRs at all");
+}

@@ -5,23 +5,17 @@ extern crate std;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use std::fs;
-use std::path::Path;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::addr::PhysAddr;
 use crate::checksum::sum;
+use crate::golden;
 
 /// A captured file at its full length.
 fn captured(folder: &str, file: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(folder);
-    let mut bytes = fs::read(folder.join(file.rsplit('/').next().unwrap())).unwrap();
-    let sizes = fs::read_to_string(folder.join("sizes")).unwrap();
-    let size = sizes.lines().find_map(|line| line.strip_prefix(file)?.strip_prefix(' ')).unwrap();
-    bytes.resize(size.parse().unwrap(), 0);
-    bytes
+    golden::items(folder).remove(file).unwrap()
 }
 
 fn walk(bytes: &[u8]) -> Result<Summary, Error> {

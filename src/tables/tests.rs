@@ -1,1 +1,122 @@
+use std::vec::Vec;
 
+use super::*;
+use crate::checksum::sum;
+use crate::fw_cfg::fake::FakeFwCfg;
+use crate::golden;
+use crate::hal::fake::FakeMachine;
+use crate::smbios::FIRMWARE_INFORMATION;
+
+/// A machine with this device, and a map with 512 MiB of RAM.
+fn host(device: FakeFwCfg) -> (FakeMachine, FwCfg, MemoryMap) {
+    let mut machine = FakeMachine::new().with(device);
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    let mut map = MemoryMap::new();
+    map.describe(range(0, 512 << 20), MemoryType::CONVENTIONAL).unwrap();
+    map.carve_pc().unwrap();
+    (machine, fw_cfg, map)
+}
+
+fn u32_at(machine: &FakeMachine, at: u64) -> u64 {
+    u32::from_le_bytes(machine.memory.bytes(at, 4).try_into().unwrap()).into()
+}
+
+/// Where `anchor` stands on a 16-byte boundary.
+fn scan(machine: &FakeMachine, within: PhysRange, anchor: &[u8]) -> Option<u64> {
+    let mut places = (within.start().get()..within.end().get()).step_by(16);
+    places.find(|&at| machine.memory.bytes(at, anchor.len()) == anchor)
+}
+
+#[test]
+fn an_operating_system_finds_the_tables_by_scanning() {
+    for dma in [true, false] {
+        let (mut machine, fw_cfg, mut map) = host(golden::device("q35", dma));
+        let rsdp = load(&mut machine, &fw_cfg, &mut map, true).unwrap().get();
+        assert_eq!(scan(&machine, F_SEGMENT, b"RSD PTR "), Some(rsdp));
+        assert_eq!(sum(&machine.memory.bytes(rsdp, 20)), 0);
+        let rsdt = u32_at(&machine, rsdp + 16);
+        assert_eq!(machine.memory.bytes(rsdt, 4), b"RSDT");
+        let tables = range(rsdt, rsdt + u32_at(&machine, rsdt + 4));
+        assert!(!map.is_ram(tables), "the kernel would reuse the tables");
+
+        let anchor = scan(&machine, F_SEGMENT, b"_SM_").unwrap();
+        assert_eq!(sum(&machine.memory.bytes(anchor, 31)), 0);
+        let structures = u32_at(&machine, anchor + 0x18);
+        assert_eq!(machine.memory.bytes(structures, FIRMWARE_INFORMATION.len()), FIRMWARE_INFORMATION);
+    }
+}
+
+#[test]
+fn a_type_0_structure_of_the_host_stays_the_only_one() {
+    let (mut machine, fw_cfg, mut map) = host(golden::device("q35-host-bios", true));
+    load(&mut machine, &fw_cfg, &mut map, true);
+    let anchor = scan(&machine, F_SEGMENT, b"_SM3_").unwrap();
+    assert_eq!(sum(&machine.memory.bytes(anchor, 24)), 0);
+    let structures = u32_at(&machine, anchor + 16);
+    let theirs = &golden::items("q35-host-bios")["etc/smbios/smbios-tables"];
+    assert_eq!(&machine.memory.bytes(structures, theirs.len()), theirs);
+}
+
+#[test]
+fn the_host_learns_where_the_generation_id_is() {
+    let device = golden::device("q35-vmgenid", true);
+    let record = device.record();
+    let (mut machine, fw_cfg, mut map) = host(device);
+    load(&mut machine, &fw_cfg, &mut map, true).unwrap();
+    let written = record.borrow().written.clone();
+    let [(_, 0, address)] = &written[..] else { panic!("{written:?}") };
+    let address = u64::from_le_bytes(address[..].try_into().unwrap());
+    let guid = &golden::items("q35-vmgenid")["etc/vmgenid_guid"][0x28..0x38];
+    assert_eq!(machine.memory.bytes(address, 16), guid);
+}
+
+#[test]
+fn without_the_f_segment_the_tables_are_in_reserved_low_memory() {
+    let (mut machine, fw_cfg, mut map) = host(golden::device("microvm", true));
+    let rsdp = load(&mut machine, &fw_cfg, &mut map, false).unwrap();
+    assert!(CONVENTIONAL.contains_addr(rsdp));
+    assert!(!map.is_ram(PhysRange::new(rsdp, 36).unwrap()));
+    assert_eq!(machine.memory.bytes(F_SEGMENT.start().get(), 0x1_0000), std::vec![0; 0x1_0000]);
+}
+
+#[test]
+fn a_broken_script_costs_the_acpi_tables_and_nothing_else() {
+    let device = golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
+        TABLE_LOADER => device.with_file(name, &bytes[..100]),
+        _ => device.with_file(name, bytes),
+    });
+    let (mut machine, fw_cfg, mut map) = host(device);
+    assert_eq!(load(&mut machine, &fw_cfg, &mut map, true), None);
+    assert_eq!(scan(&machine, F_SEGMENT, b"RSD PTR "), None);
+    assert!(scan(&machine, F_SEGMENT, b"_SM_").is_some());
+}
+
+#[test]
+fn broken_smbios_structures_leave_no_anchor() {
+    let device = golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
+        SMBIOS_TABLES => device.with_file(name, &bytes[..bytes.len() - 3]),
+        _ => device.with_file(name, bytes),
+    });
+    let (mut machine, fw_cfg, mut map) = host(device);
+    assert!(load(&mut machine, &fw_cfg, &mut map, true).is_some());
+    assert_eq!(scan(&machine, F_SEGMENT, b"_SM_"), None);
+}
+
+#[test]
+fn structures_too_many_for_the_f_segment_go_to_high_memory() {
+    // A type 11 structure with long strings, 100 times.
+    let mut tables = Vec::new();
+    for _ in 0..100 {
+        tables.extend([11, 5, 0, 1, 1]);
+        tables.extend([b'x'; 100]);
+        tables.extend([0, 0]);
+    }
+    let anchor = golden::items("q35-smbios3").remove(SMBIOS_ANCHOR).unwrap();
+    let device = FakeFwCfg::new(true).with_file(SMBIOS_ANCHOR, &anchor).with_file(SMBIOS_TABLES, &tables);
+    let (mut machine, fw_cfg, mut map) = host(device);
+    load(&mut machine, &fw_cfg, &mut map, true);
+    let anchor = scan(&machine, F_SEGMENT, b"_SM3_").unwrap();
+    let structures = u32_at(&machine, anchor + 16);
+    assert!(structures > 0x10_0000);
+    assert!(!map.is_ram(PhysRange::new(PhysAddr::new(structures), tables.len() as u64).unwrap()));
+}

@@ -1,22 +1,14 @@
 //! The scripts and tables of real machines, captured from QEMU (`tests/data/README.md`): after linking, an operating
 //! system finds every table where it looks, whole and with a valid checksum.
 
-use std::fs;
-use std::path::Path;
-
 use super::*;
 use crate::checksum::sum;
+use crate::golden;
 
 /// A captured machine: its script, and a host with its other files at their full length.
 fn machine(folder: &str) -> (FakeHost, Vec<u8>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(folder);
     let mut host = FakeHost::new(&[]);
-    for line in fs::read_to_string(folder.join("sizes")).unwrap().lines() {
-        let (file, size) = line.split_once(' ').unwrap();
-        let mut bytes = fs::read(folder.join(file.rsplit('/').next().unwrap())).unwrap();
-        bytes.resize(size.parse().unwrap(), 0);
-        host.files.insert(file.to_string(), bytes);
-    }
+    host.files = golden::items(folder);
     let script = host.files.remove("etc/table-loader").unwrap();
     (host, script)
 }

@@ -1,0 +1,28 @@
+//! The fw_cfg items of real machines, for tests (`tests/data/README.md`).
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+use crate::fw_cfg::fake::FakeFwCfg;
+
+/// The captured items of a machine by name, at their full length.
+pub(crate) fn items(machine: &str) -> BTreeMap<String, Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(machine);
+    let sizes = fs::read_to_string(folder.join("sizes")).unwrap();
+    let item = |line: &str| {
+        let (name, size) = line.split_once(' ').unwrap();
+        let mut bytes = fs::read(folder.join(name.rsplit('/').next().unwrap())).unwrap();
+        bytes.resize(size.parse().unwrap(), 0);
+        (name.to_string(), bytes)
+    };
+    sizes.lines().map(item).collect()
+}
+
+/// A device that offers a captured machine's items.
+pub(crate) fn device(machine: &str, dma: bool) -> FakeFwCfg {
+    items(machine).iter().fold(FakeFwCfg::new(dma), |device, (name, bytes)| device.with_file(name, bytes))
+}

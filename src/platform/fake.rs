@@ -1,0 +1,53 @@
+//! Configuration space behind the ports 0xcf8 and 0xcfc, for tests: registers that keep what is written, and a record
+//! of the writes.
+#![forbid(unsafe_code)]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::vec::Vec;
+
+use crate::hal::fake::{FakeDevice, FakeMemory};
+
+/// A write: configuration address (bus, device, function and byte offset, as in 0xcf8), bytes, value.
+pub(crate) type Write = (u32, u8, u32);
+
+/// The ports, with registers by configuration address. Absent functions read as all ones.
+#[derive(Default)]
+pub(crate) struct FakeConfigPorts {
+    latched: u32,
+    registers: BTreeMap<u32, u32>,
+    writes: Rc<RefCell<Vec<Write>>>,
+}
+
+impl FakeConfigPorts {
+    /// A host bridge with this vendor and device, and nothing else.
+    pub(crate) fn with_host_bridge(id: u32) -> Self {
+        Self { registers: BTreeMap::from([(0, id)]), ..Self::default() }
+    }
+
+    /// The writes so far, also those to come.
+    pub(crate) fn writes(&self) -> Rc<RefCell<Vec<Write>>> {
+        self.writes.clone()
+    }
+}
+
+impl FakeDevice for FakeConfigPorts {
+    fn claims(&self, port: u16) -> bool {
+        (0xcf8..0xd00).contains(&port)
+    }
+
+    fn read(&mut self, port: u16, _size: u8, _memory: &mut FakeMemory) -> u32 {
+        match port {
+            0xcf8 => self.latched,
+            _ => self.registers.get(&(self.latched & 0x7fff_fffc)).copied().unwrap_or(u32::MAX),
+        }
+    }
+
+    fn write(&mut self, port: u16, size: u8, value: u32, _memory: &mut FakeMemory) {
+        match port {
+            0xcf8 => self.latched = value,
+            _ => self.writes.borrow_mut().push(((self.latched & 0x7fff_fffc) + u32::from(port - 0xcfc), size, value)),
+        }
+    }
+}

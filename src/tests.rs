@@ -1,0 +1,176 @@
+//! The whole boot, against scripted hosts.
+
+use std::string::ToString;
+use std::vec;
+use std::vec::Vec;
+
+use super::*;
+use crate::boot::Entry;
+use crate::fw_cfg::fake::{FakeFwCfg, Quirks};
+use crate::golden;
+use crate::hal::fake::{Access, FakeMachine};
+use crate::platform::fake::FakeConfigPorts;
+
+/// The first 1024 bytes of Debian's kernel.
+const SETUP: &[u8] = include_bytes!("boot/testdata/vmlinuz-6.1.0-56-cloud-amd64.setup");
+const COMMAND_LINE: &[u8] = b"console=ttyS0 quiet\0";
+
+fn bytes(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|i| (i / 256) as u8 ^ (i as u8).wrapping_mul(13) ^ seed).collect()
+}
+
+/// `device` with a kernel, an initrd and a command line.
+fn with_kernel(device: FakeFwCfg) -> FakeFwCfg {
+    let size = |len: usize| (len as u32).to_le_bytes();
+    device
+        .with_item(0x17, &size(SETUP.len()))
+        .with_item(0x18, SETUP)
+        .with_item(0x08, &size(9001))
+        .with_item(0x11, &bytes(9001, 1))
+        .with_item(0x0b, &size(7003))
+        .with_item(0x12, &bytes(7003, 2))
+        .with_item(0x14, &size(COMMAND_LINE.len()))
+        .with_item(0x15, COMMAND_LINE)
+}
+
+fn q35(device: FakeFwCfg) -> FakeMachine {
+    FakeMachine::new().with(device).with(FakeConfigPorts::with_host_bridge(0x29c0_8086))
+}
+
+fn u32_at(page: &[u8], at: usize) -> u64 {
+    u32::from_le_bytes(page[at..at + 4].try_into().unwrap()).into()
+}
+
+#[test]
+fn a_kernel_is_loaded_with_all_it_needs_on_every_transport() {
+    let portable = Quirks { no_dma_signature: true, ignores_select: true, no_zero_fill: true, ..Quirks::default() };
+    for (dma, quirks) in [(true, Quirks::default()), (false, Quirks::default()), (true, portable)] {
+        let device = with_kernel(golden::device("q35", dma)).with_quirks(quirks);
+        let record = device.record();
+        let mut machine = q35(device);
+        let handover = run(&mut machine).unwrap();
+        assert_eq!(handover.entry, Entry::Linux64(addr::PhysAddr::new(0x100_0200)));
+        assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1));
+        let page = machine.memory.bytes(handover.boot_params.get(), 4096);
+        assert_eq!(page[0x1f1 + 1..0x202], SETUP[0x1f1 + 1..0x202]);
+        assert_eq!(u32_at(&page, 0x21c), 7003);
+        assert_eq!(machine.memory.bytes(u32_at(&page, 0x218), 7003), bytes(7003, 2));
+        assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), COMMAND_LINE.len()), COMMAND_LINE);
+        let rsdp = u32_at(&page, 0x070);
+        assert_eq!(machine.memory.bytes(rsdp, 8), b"RSD PTR ");
+        assert_eq!(record.borrow().past_end, 0, "no item is read past its end");
+    }
+}
+
+#[test]
+fn the_chipset_is_programmed_before_any_acpi_item_is_selected() {
+    let device = with_kernel(golden::device("q35", false));
+    let mut machine = q35(device);
+    let names: Vec<_> = golden::items("q35").keys().cloned().collect();
+    let acpi = |key: u32| {
+        let name = &names[key as usize - 0x20];
+        name.starts_with("etc/acpi") || name == "etc/table-loader"
+    };
+    run(&mut machine).unwrap();
+    let select = |access: &Access| matches!(access, Access::Out(0x510, 2, key) if *key >= 0x20 && acpi(*key));
+    let first = machine.accesses.iter().position(select).unwrap();
+    let pciexbar = machine.accesses.iter().position(|access| *access == Access::Out(0xcfc, 4, 0xb000_0001)).unwrap();
+    let last_configuration =
+        machine.accesses.iter().rposition(|access| matches!(access, Access::Out(0xcf8, ..))).unwrap();
+    assert!(pciexbar < first && last_configuration < first);
+    // Through the window, which opened before.
+    assert_eq!(machine.memory.bytes(0xb000_0000 + (0x1f << 15) + 0x40, 2), [0x01, 0x06]);
+}
+
+#[test]
+fn a_good_boot_touches_no_console() {
+    let mut machine = q35(with_kernel(golden::device("q35", true)));
+    run(&mut machine).unwrap();
+    let console = |port| (0x3f8..0x400).contains(&port) || port == 0x402;
+    assert!(!machine.accesses.iter().any(|access| match access {
+        Access::In(port, ..) | Access::Out(port, ..) => console(*port),
+    }));
+}
+
+#[test]
+fn a_host_without_a_known_bridge_boots() {
+    let mut machine = FakeMachine::new().with(with_kernel(golden::device("microvm", true)));
+    let handover = run(&mut machine).unwrap();
+    let page = machine.memory.bytes(handover.boot_params.get(), 4096);
+    assert_eq!(machine.memory.bytes(u32_at(&page, 0x070), 8), b"RSD PTR ");
+}
+
+fn failure(device: FakeFwCfg) -> Failure {
+    run(&mut q35(device)).unwrap_err()
+}
+
+#[test]
+fn what_is_missing_is_said_in_a_sentence() {
+    let nothing = run(&mut FakeMachine::new()).unwrap_err();
+    assert!(nothing.error.to_string().starts_with("no fw_cfg device"), "{}", nothing.error);
+    assert_eq!(nothing.restart_after, None);
+
+    let no_kernel = failure(golden::device("q35", true));
+    assert_eq!(no_kernel.error.to_string(), "no kernel: start QEMU with -kernel FILE");
+
+    let mut old = SETUP.to_vec();
+    old[0x206..0x208].copy_from_slice(&[0x05, 0x02]);
+    let old = failure(with_kernel(golden::device("q35", true)).with_item(0x18, &old));
+    assert!(old.error.to_string().starts_with("kernel too old: its boot protocol is 2.05"), "{}", old.error);
+
+    let large = failure(with_kernel(golden::device("q35", true)).with_item(0x0b, &(200u32 << 20).to_le_bytes()));
+    assert!(large.error.to_string().starts_with("the initrd of 200 MiB does not fit"), "{}", large.error);
+}
+
+#[test]
+fn the_host_says_how_long_a_failed_boot_waits() {
+    let wait = |contents: &[u8]| {
+        let device = golden::device("q35", true).with_file("etc/boot-fail-wait", contents);
+        failure(device).restart_after
+    };
+    assert_eq!(wait(&5000u32.to_le_bytes()), Some(5000));
+    assert_eq!(wait(&0u32.to_le_bytes()), Some(0));
+    assert_eq!(wait(&u32::MAX.to_le_bytes()), None, "-1 is for ever");
+    assert_eq!(wait(&[0; 3]), None, "an item of the wrong length");
+    assert_eq!(failure(golden::device("q35", true)).restart_after, None);
+}
+
+#[test]
+fn a_host_that_stops_answering_ends_in_an_error() {
+    for quirks in
+        [Quirks { never_completes: true, ..Quirks::default() }, Quirks { always_fails: true, ..Quirks::default() }]
+    {
+        let failure = failure(with_kernel(golden::device("q35", true)).with_quirks(quirks));
+        assert!(failure.error.to_string().starts_with("fw_cfg: "), "{}", failure.error);
+    }
+}
+
+#[test]
+fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
+    struct Cmos(u32);
+    impl hal::fake::FakeDevice for Cmos {
+        fn claims(&self, port: u16) -> bool {
+            port == 0x70 || port == 0x71
+        }
+        fn read(&mut self, _port: u16, _size: u8, _memory: &mut hal::fake::FakeMemory) -> u32 {
+            // 512 MiB: what is above 16 MiB, in units of 64 KiB.
+            match self.0 & 0x7f {
+                0x34 => (512 - 16) * 16 & 0xff,
+                0x35 => (512 - 16) * 16 >> 8,
+                _ => 0,
+            }
+        }
+        fn write(&mut self, port: u16, _size: u8, value: u32, _memory: &mut hal::fake::FakeMemory) {
+            if port == 0x70 {
+                self.0 = value;
+            }
+        }
+    }
+    let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true))).with(Cmos(0));
+    let handover = run(&mut machine).unwrap();
+    let page = machine.memory.bytes(handover.boot_params.get(), 4096);
+    let entries: Vec<_> = page[0x2d0..].chunks(20).take(page[0x1e8].into()).collect();
+    let ram: u64 = entries.iter().filter(|entry| u32_at(entry, 16) == 1).map(|entry| u32_at(entry, 8)).sum();
+    assert_eq!(ram >> 20, 511);
+    assert_eq!(vec![0; 4], page[0x070..0x074], "no ACPI");
+}
