@@ -155,8 +155,8 @@ fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
         fn read(&mut self, _port: u16, _size: u8, _memory: &mut hal::fake::FakeMemory) -> u32 {
             // 512 MiB: what is above 16 MiB, in units of 64 KiB.
             match self.0 & 0x7f {
-                0x34 => (512 - 16) * 16 & 0xff,
-                0x35 => (512 - 16) * 16 >> 8,
+                0x34 => ((512 - 16) * 16) & 0xff,
+                0x35 => ((512 - 16) * 16) >> 8,
                 _ => 0,
             }
         }

@@ -6,13 +6,15 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction};
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, elf};
+
+use crate::paths::{self, shown};
+use crate::progress::{run_step, say};
 
 /// Rust's name of the target: the host's own.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -25,55 +27,65 @@ const IMAGE_END: u64 = 1 << 32;
 /// Bytes from the reset vector to the end (Intel SDM volume 3, 10.1.4).
 const RESET_VECTOR: usize = 16;
 
-/// What was built.
+/// Build the firmware image and check it
+///
+/// Writes target/firstlight/firstlight.bin (the flat image, for QEMU's -bios) and target/firstlight/firstlight.elf (the
+/// same with symbols, for gdb).
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// The files of a built image.
 pub struct Image {
-    /// The flat image for `-bios`.
+    /// The flat image, as `-bios` takes it.
     pub bin: PathBuf,
-    /// The same with symbols, for a debugger.
+    /// The program with symbols, as gdb takes it.
     pub elf: PathBuf,
 }
 
-/// The command: builds, checks, and says what came out.
-pub fn run(root: &Path) -> Result<()> {
-    let image = build(root)?;
+/// Runs the command.
+///
+/// # Errors
+/// As [`build`].
+pub fn run(_args: &Args) -> Result<()> {
+    let image = build()?;
     let bytes = fs::read(&image.bin)?;
-    let used = bytes.len() - bytes.iter().filter(|&&byte| byte == FILL).count();
-    println!("{} ({} KiB, about {} KiB used)", image.bin.display(), bytes.len() >> 10, used >> 10);
-    println!("{} (symbols for gdb)", image.elf.display());
+    let used = bytes.iter().filter(|&&byte| byte != FILL).count();
+    say(&format!("Image: {}, {} KiB, {} KiB of it used", shown(&image.bin), bytes.len() >> 10, used.div_ceil(1024)));
+    say(&format!("Symbols: {}", shown(&image.elf)));
     Ok(())
 }
 
-/// Builds and checks the image of the sources below `root`.
-pub fn build(root: &Path) -> Result<Image> {
-    let target = root.join("target");
-    let build = target.join("firmware");
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .current_dir(root)
-        .args(["build", "--quiet", "--package", "firstlight", "--bin", "firstlight", "--features", "firmware"])
-        .args(["--profile", "firmware", "--target", TARGET])
-        .arg("--target-dir")
-        .arg(&build)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(root)?.join("\x1f"))
-        .env_remove("RUSTFLAGS")
-        .output()
-        .context("cargo does not start")?;
-    ensure!(output.status.success(), "the firmware does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+/// Builds the image and checks it.
+///
+/// # Errors
+/// When the firmware does not build, and when a check finds it unfit for use.
+pub fn build() -> Result<Image> {
+    let target = paths::target().join("firmware");
+    let mut cargo = paths::cargo();
+    cargo
+        .args(["build", "--package", "firstlight", "--bin", "firstlight", "--features", "firmware"])
+        .args(["--profile", "firmware", "--target", TARGET, "--target-dir"])
+        .arg(&target)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags()?.join("\x1f"))
+        .env_remove("RUSTFLAGS");
+    run_step("Building the firmware", &mut cargo)?;
 
-    let built = build.join(TARGET).join("firmware").join("firstlight");
-    let file = fs::read(&built).with_context(|| format!("{} is missing", built.display()))?;
-    let bytes = flatten(&file).context("the firmware's ELF file")?;
+    let built = target.join(TARGET).join("firmware").join("firstlight");
+    let file = fs::read(&built).with_context(|| format!("{} is missing", shown(&built)))?;
+    let bytes = flatten(&file).context("the firmware does not make an image")?;
     check(&file, &bytes).context("the image is not fit for use")?;
 
-    let folder = target.join("firstlight");
-    fs::create_dir_all(&folder)?;
+    let folder = paths::image_folder();
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", shown(&folder)))?;
     let image = Image { bin: folder.join("firstlight.bin"), elf: folder.join("firstlight.elf") };
-    fs::write(&image.bin, &bytes)?;
-    fs::write(&image.elf, &file)?;
+    for (path, contents) in [(&image.bin, &bytes), (&image.elf, &file)] {
+        fs::write(path, contents).with_context(|| format!("cannot write {}", shown(path)))?;
+    }
     Ok(image)
 }
 
 /// The compiler flags of the firmware.
-fn flags(root: &Path) -> Result<Vec<String>> {
+fn flags() -> Result<Vec<String>> {
     let cargo_home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
@@ -87,7 +99,7 @@ fn flags(root: &Path) -> Result<Vec<String>> {
         // An exception's handler runs on the stack that it interrupts.
         "-Cno-redzone=yes".into(),
         // The same bytes wherever the sources are, and those of the crates.
-        format!("--remap-path-prefix={}=firstlight", root.display()),
+        format!("--remap-path-prefix={}=firstlight", paths::root().display()),
     ];
     for registry in fs::read_dir(cargo_home.join("registry").join("src")).into_iter().flatten() {
         flags.push(format!("--remap-path-prefix={}=crates", registry?.path().display()));

@@ -1,6 +1,64 @@
-//! Firstlight's host tool.
+//! Firstlight's host tool: builds the image, boots it in QEMU, and tests it.
+//!
+//! One file a command (`run`, `image`, `test`, `setup`), and the pieces they share beside them. The commands are started
+//! as `cargo xtask …` through the alias in `.cargo/config.toml`. What the tool has to say goes to the standard error;
+//! the standard output belongs to the guest's serial console and to the tests.
+#![forbid(unsafe_code)]
+
+mod guest;
 mod image;
-fn main() -> anyhow::Result<()> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    image::run(root)
+mod initramfs;
+mod modules;
+mod packages;
+mod paths;
+mod progress;
+mod qemu;
+mod run;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, boot and test Firstlight, the firmware that boots a Linux guest first.
+///
+/// `cargo xtask run` is the place to start: it installs what is missing, builds the image, fetches a kernel, and boots
+/// it in QEMU with the serial console on the terminal.
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+    Image(image::Args),
+    Test(test::Args),
+    Setup(setup::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Image(args) => image::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_definition_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
 }

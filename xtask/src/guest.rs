@@ -1,0 +1,303 @@
+//! The default guest: Debian's cloud kernel, or one installed on this machine, and an initramfs made here.
+//!
+//! The kernel is downloaded and unpacked once, without installing it, and used from then on without asking anyone;
+//! removing `target/guest` gets the newest one again.
+
+use std::cmp::Ordering;
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, anyhow, bail};
+
+use crate::progress::{run_quietly, run_step, say};
+use crate::{initramfs, modules, packages, paths};
+
+/// Debian's package that depends on the newest kernel for virtual machines.
+const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// Where a distribution installs its kernels.
+const INSTALLED_KERNELS: &str = "/boot";
+
+/// A kernel, as QEMU takes it, and where its modules are.
+#[derive(Debug)]
+pub struct Kernel {
+    /// The bzImage.
+    pub image: PathBuf,
+    /// The folder of its modules. May not exist.
+    modules: PathBuf,
+    /// Its release, as `uname -r` prints it.
+    pub release: String,
+}
+
+/// What QEMU needs to boot the default guest.
+pub struct Guest {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The initramfs.
+    pub initrd: PathBuf,
+}
+
+/// Gets the default guest ready. busybox must be installed.
+///
+/// # Errors
+/// When there is no kernel to be had, or a file cannot be read or written.
+pub fn prepare() -> anyhow::Result<Guest> {
+    let kernel = kernel()?;
+    let path = paths::find_program("busybox").context("busybox is not installed; `cargo xtask setup` installs it")?;
+    let busybox = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let archive = initramfs::pack(&busybox, &modules::load(&kernel.modules)?)?;
+    let initrd = paths::guest_folder().join(format!("initrd-{}.cpio", kernel.release));
+    write_if_changed(&initrd, &archive)?;
+    Ok(Guest { kernel, initrd })
+}
+
+/// Gets the default guest's kernel.
+///
+/// # Errors
+/// When there is none to be had, with what was tried.
+pub fn kernel() -> anyhow::Result<Kernel> {
+    let folder = paths::guest_folder();
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    // Two runs at the same time must not unpack over each other.
+    let lock = File::create(folder.join("lock")).and_then(|file| file.lock().map(|()| file));
+    let _lock = lock.with_context(|| format!("cannot lock {}", folder.display()))?;
+
+    if let Some(kernel) = newest_unpacked(&folder) {
+        return Ok(kernel);
+    }
+    let why_not_apt = match from_apt(&folder) {
+        Ok(kernel) => return Ok(kernel),
+        Err(error) => format!("{error:#}"),
+    };
+    match newest_kernel(Path::new(INSTALLED_KERNELS)) {
+        Some(image) => {
+            say(&format!("No kernel from apt: {why_not_apt}"));
+            say(&format!("Using this machine's kernel, {}", image.display()));
+            Ok(Kernel::new(image, Path::new("/")))
+        }
+        None => Err(anyhow!(
+            "there is no kernel to boot: {why_not_apt}; and there is no {INSTALLED_KERNELS}/vmlinuz-* that can be read. \
+             Name one with --kernel (and an initramfs with --initrd)"
+        )),
+    }
+}
+
+impl Kernel {
+    /// The kernel `image`, named `vmlinuz-RELEASE`, of the system whose top folder is `system`.
+    fn new(image: PathBuf, system: &Path) -> Self {
+        let name = image.file_name().unwrap_or_default().to_string_lossy();
+        let release = name.strip_prefix("vmlinuz-").unwrap_or(&name).to_owned();
+        // Debian 13 packages have their modules below /usr.
+        let places = ["lib/modules", "usr/lib/modules"].map(|place| system.join(place).join(&release));
+        let [first, second] = places;
+        let modules = if first.is_dir() { first } else { second };
+        Self { image, modules, release }
+    }
+}
+
+/// The newest kernel unpacked by an earlier run. Folders still being unpacked have another name.
+fn newest_unpacked(folder: &Path) -> Option<Kernel> {
+    let mut packages: Vec<_> = fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("linux-image-"))
+        .collect();
+    packages.sort_by(|a, b| compare_versions(b, a));
+    packages.iter().find_map(|package| {
+        let system = folder.join(package);
+        Some(Kernel::new(newest_kernel(&system.join("boot"))?, &system))
+    })
+}
+
+/// Downloads Debian's cloud kernel with apt and unpacks it below `folder`, without installing it.
+fn from_apt(folder: &Path) -> anyhow::Result<Kernel> {
+    if !packages::apt_usable() {
+        bail!("apt is not there to download Debian's kernel with");
+    }
+    if !packages::has_lists() {
+        packages::update_lists("there are none yet, and the default guest's kernel is looked up there")?;
+    }
+    let partial = folder.join("partial");
+    let download = || -> anyhow::Result<Package> {
+        let package = look_up()?;
+        remake(&partial)?;
+        let mut command = packages::apt("apt-get");
+        command.arg("download").arg(format!("{}={}", package.name, package.version)).current_dir(&partial);
+        run_step(&format!("Downloading the guest's kernel, {}", package.name), &mut command)?;
+        Ok(package)
+    };
+    let package = match download() {
+        // An old list names a version that the archive no longer has.
+        Err(error) if error.downcast_ref::<NotInLists>().is_none() => {
+            packages::update_lists("the download failed, and they may be old")?;
+            download()?
+        }
+        result => result?,
+    };
+    let archive = fs::read_dir(&partial)?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .context("apt-get download left no package behind")?;
+    let unpacked = partial.join("system");
+    run_step("Unpacking it", Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&unpacked))?;
+    let system = folder.join(format!("{}_{}", package.name, package.version.replace([':', '/'], "_")));
+    fs::rename(&unpacked, &system).with_context(|| format!("cannot make {}", system.display()))?;
+    fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
+    let image = newest_kernel(&system.join("boot"))
+        .with_context(|| format!("the package {} has no boot/vmlinuz-*", package.name))?;
+    Ok(Kernel::new(image, &system))
+}
+
+/// A package in a certain version.
+#[derive(Debug, PartialEq, Eq)]
+struct Package {
+    name: String,
+    version: String,
+}
+
+/// apt's lists have no such package.
+#[derive(Debug)]
+struct NotInLists;
+
+impl std::fmt::Display for NotInLists {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "apt knows no package {KERNEL_PACKAGE}")
+    }
+}
+
+impl std::error::Error for NotInLists {}
+
+/// The package with the kernel itself, which `KERNEL_PACKAGE` depends on.
+fn look_up() -> anyhow::Result<Package> {
+    // apt-cache fails for a package it does not know.
+    let printed = run_quietly(packages::apt("apt-cache").args(["show", "--no-all-versions", KERNEL_PACKAGE]))
+        .map_err(|_| NotInLists)?;
+    Ok(kernel_dependency(&String::from_utf8_lossy(&printed)).ok_or(NotInLists)?)
+}
+
+/// The kernel in a package's description: "Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), …".
+fn kernel_dependency(description: &str) -> Option<Package> {
+    let depends = description.lines().find_map(|line| line.strip_prefix("Depends:"))?;
+    depends.split(',').find_map(|dependency| {
+        let (name, version) = dependency.trim().split_once(" (= ")?;
+        let version = version.strip_suffix(')')?;
+        name.starts_with("linux-image-").then(|| Package { name: name.to_owned(), version: version.to_owned() })
+    })
+}
+
+/// The newest `vmlinuz-*` in a folder that can be read; Ubuntu's can be read by root alone.
+fn newest_kernel(folder: &Path) -> Option<PathBuf> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("vmlinuz-"))
+        .collect();
+    names.sort_by(|a, b| compare_versions(b, a));
+    names.iter().map(|name| folder.join(name)).find(|path| File::open(path).is_ok())
+}
+
+/// Compares two names with versions in them, runs of digits as numbers: 6.9 comes before 6.10.
+fn compare_versions(a: &str, b: &str) -> Ordering {
+    let parts = |text: &str| -> Vec<(u64, String)> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            let other = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |length| digits + length);
+            parts.push((rest[..digits].parse().unwrap_or(0), rest[digits..other].to_owned()));
+            rest = &rest[other..];
+        }
+        parts
+    };
+    parts(a).cmp(&parts(b))
+}
+
+/// An empty folder at `path`, whatever was there.
+fn remake(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+/// Writes a file in one step, and not at all when it has these bytes already, so that a running QEMU is not disturbed.
+fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let write = || -> std::io::Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        // As readable as a file made without a detour.
+        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_package_is_found_in_the_description() {
+        let description = "Package: linux-image-cloud-amd64\nVersion: 6.1.192-2\n\
+            Depends: linux-base, linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2)\nSection: kernel\n";
+        let package = kernel_dependency(description).unwrap();
+        assert_eq!(package.name, "linux-image-6.1.0-56-cloud-amd64");
+        assert_eq!(package.version, "6.1.192-2");
+        assert_eq!(kernel_dependency("Package: other\nDepends: libc6 (= 2)\n"), None);
+        assert_eq!(kernel_dependency(""), None);
+    }
+
+    #[test]
+    fn the_newest_kernel_is_chosen_by_number() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["vmlinuz-6.9.1", "vmlinuz-6.10.0-3", "vmlinuz-6.10.0-12", "System.map-7.0", "initrd.img-7.0"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(newest_kernel(folder.path()), Some(folder.path().join("vmlinuz-6.10.0-12")));
+        assert_eq!(newest_kernel(Path::new("/nonexistent")), None);
+    }
+
+    #[test]
+    fn versions_with_more_digits_than_fit_do_not_panic() {
+        assert_eq!(compare_versions("vmlinuz-6", "vmlinuz-6"), Ordering::Equal);
+        assert_eq!(compare_versions("6.9", "6.10"), Ordering::Less);
+        assert_eq!(compare_versions("é99999999999999999999999", "é1"), Ordering::Less);
+    }
+
+    #[test]
+    fn an_unpacked_package_gives_its_kernel_and_modules() {
+        let folder = tempfile::tempdir().unwrap();
+        for package in ["linux-image-6.9.0_6.9", "linux-image-6.10.0_6.10", "partial"] {
+            fs::create_dir_all(folder.path().join(package).join("boot")).unwrap();
+        }
+        let system = folder.path().join("linux-image-6.10.0_6.10");
+        fs::write(system.join("boot/vmlinuz-6.10.0"), "").unwrap();
+        fs::create_dir_all(system.join("usr/lib/modules/6.10.0")).unwrap();
+        let kernel = newest_unpacked(folder.path()).unwrap();
+        assert_eq!(kernel.release, "6.10.0");
+        assert_eq!(kernel.image, system.join("boot/vmlinuz-6.10.0"));
+        assert_eq!(kernel.modules, system.join("usr/lib/modules/6.10.0"));
+    }
+
+    #[test]
+    fn an_unchanged_file_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_if_changed(&path, b"one").unwrap();
+        let before = fs::metadata(&path).unwrap().modified().unwrap();
+        write_if_changed(&path, b"one").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), before);
+        write_if_changed(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+    }
+}

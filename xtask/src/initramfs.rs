@@ -1,0 +1,165 @@
+//! The default guest's initramfs: busybox, three scripts, some kernel modules, and a payload the guest checks.
+//!
+//! The same input gives the same bytes: entries are in order, and times and owners are zero.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use crate::modules::Module;
+
+/// The first program of the guest.
+const INIT: &str = include_str!("../guest/init");
+
+/// The functions with which the guest powers off and reboots.
+const LEAVE: &str = include_str!("../guest/leave");
+
+/// The program that prints what the guest found.
+const REPORT: &str = include_str!("../guest/report");
+
+/// How long the payload is: long enough to span many pages and to need more than one transfer where those are small.
+const PAYLOAD_BYTES: usize = 1 << 20;
+
+/// The SHA-256 of the payload, which the guest compares with.
+const PAYLOAD_SHA256: &str = "bc9d1d01517351f3e2c02d32495b3bfbcba5ec54e5f1a44b06f51755d0086a01";
+
+/// File types and permissions, as in `st_mode` (POSIX, `<sys/stat.h>`).
+const FOLDER: u32 = 0o040_755;
+const PROGRAM: u32 = 0o100_755;
+const FILE: u32 = 0o100_644;
+const CHARACTER_DEVICE: u32 = 0o020_600;
+
+/// The device numbers of `/dev/console` (Linux, `Documentation/admin-guide/devices.txt`).
+const CONSOLE: (u32, u32) = (5, 1);
+
+struct Entry<'a> {
+    mode: u32,
+    device: (u32, u32),
+    bytes: &'a [u8],
+}
+
+/// Packs the initramfs as a cpio archive in the format `newc`, uncompressed: unpacking would cost the guest more time
+/// than the larger transfer does.
+///
+/// # Errors
+/// When an entry is larger than the format allows (4 GiB).
+pub fn pack(busybox: &[u8], modules: &[Module]) -> anyhow::Result<Vec<u8>> {
+    let payload = payload();
+    let checksum = format!("{PAYLOAD_SHA256}  /payload\n");
+    let order: String = modules.iter().map(|module| format!("{}\n", module.name)).collect();
+
+    // Sorted by path, so a folder comes before what is in it.
+    let mut entries = BTreeMap::new();
+    for path in ["bin", "dev", "etc", "modules", "proc", "root", "sbin", "sys", "tmp", "usr", "usr/bin", "usr/sbin"] {
+        entries.insert(path.to_owned(), Entry { mode: FOLDER, device: (0, 0), bytes: &[] });
+    }
+    let mut file = |path: &str, mode, bytes| entries.insert(path.to_owned(), Entry { mode, device: (0, 0), bytes });
+    file("bin/busybox", PROGRAM, busybox);
+    file("bin/report", PROGRAM, REPORT.as_bytes());
+    file("etc/leave", FILE, LEAVE.as_bytes());
+    file("init", PROGRAM, INIT.as_bytes());
+    file("modules/order", FILE, order.as_bytes());
+    for module in modules {
+        file(&format!("modules/{}.ko", module.name), FILE, &module.bytes);
+    }
+    file("payload", FILE, &payload);
+    file("payload.sha256", FILE, checksum.as_bytes());
+    entries.insert("dev/console".to_owned(), Entry { mode: CHARACTER_DEVICE, device: CONSOLE, bytes: &[] });
+
+    let mut archive = Vec::new();
+    for (number, (path, entry)) in (1..).zip(&entries) {
+        let size = u32::try_from(entry.bytes.len())?;
+        let (major, minor) = entry.device;
+        let header = cpio::NewcBuilder::new(path).ino(number).mode(entry.mode).rdev_major(major).rdev_minor(minor);
+        let mut writer = header.write(&mut archive, size);
+        writer.write_all(entry.bytes)?;
+        writer.finish()?;
+    }
+    cpio::newc::trailer(&mut archive)?;
+    Ok(archive)
+}
+
+/// Bytes in which a lost, doubled or displaced part cannot go unnoticed: the output of SplitMix64 (Steele, Lea and
+/// Flood, "Fast splittable pseudorandom number generators", 2014), each word in little-endian order.
+fn payload() -> Vec<u8> {
+    let mut state = 0u64;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = state;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    };
+    (0..PAYLOAD_BYTES / 8).flat_map(|_| next().to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::process::Command;
+
+    use super::*;
+
+    fn packed() -> Vec<u8> {
+        let modules = ["virtio", "virtio_pci"].map(|name| Module { name: name.to_owned(), bytes: vec![7; 5] });
+        pack(b"busybox", &modules).unwrap()
+    }
+
+    /// The path, mode, device and bytes of an entry.
+    type Unpacked = (String, u32, (u32, u32), Vec<u8>);
+
+    fn unpacked(archive: &[u8]) -> Vec<Unpacked> {
+        let mut entries = Vec::new();
+        let mut rest = archive;
+        loop {
+            let mut reader = cpio::NewcReader::new(rest).unwrap();
+            let entry = reader.entry();
+            if entry.is_trailer() {
+                return entries;
+            }
+            assert_eq!((entry.mtime(), entry.uid(), entry.gid()), (0, 0, 0));
+            let (name, mode) = (entry.name().to_owned(), entry.mode());
+            let device = (entry.rdev_major(), entry.rdev_minor());
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).unwrap();
+            entries.push((name, mode, device, bytes));
+            rest = reader.finish().unwrap();
+        }
+    }
+
+    #[test]
+    fn the_archive_has_what_the_guest_needs() {
+        let entries = unpacked(&packed());
+        let get = |path: &str| entries.iter().find(|entry| entry.0 == path).unwrap_or_else(|| panic!("no {path}"));
+        assert_eq!(get("init").1, PROGRAM);
+        assert!(get("init").3.starts_with(b"#!/bin/busybox sh\n"));
+        assert_eq!(get("bin/busybox").3, b"busybox");
+        assert_eq!(get("modules/order").3, b"virtio\nvirtio_pci\n");
+        assert_eq!(get("modules/virtio.ko").3, [7; 5]);
+        assert_eq!((get("dev/console").1, get("dev/console").2), (CHARACTER_DEVICE, (5, 1)));
+        assert_eq!(get("payload").3.len(), PAYLOAD_BYTES);
+    }
+
+    #[test]
+    fn folders_come_before_what_is_in_them() {
+        let entries = unpacked(&packed());
+        for (number, (path, ..)) in entries.iter().enumerate() {
+            let Some((folder, _)) = path.rsplit_once('/') else { continue };
+            assert!(entries[..number].iter().any(|earlier| earlier.0 == folder && earlier.1 == FOLDER), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_same_input_gives_the_same_bytes() {
+        assert_eq!(packed(), packed());
+    }
+
+    #[test]
+    fn the_checksum_is_that_of_the_payload() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("payload");
+        std::fs::write(&path, payload()).unwrap();
+        let output = Command::new("sha256sum").arg(&path).output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(printed.split(' ').next(), Some(PAYLOAD_SHA256));
+    }
+}

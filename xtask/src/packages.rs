@@ -1,0 +1,289 @@
+//! What has to be installed on the host, and the installing.
+//!
+//! A program counts as there when it is found and fit for its purpose, wherever it came from; the package manager is
+//! asked only for what is missing. Knows apt (Debian, Ubuntu); elsewhere the user is told the names.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, anyhow, bail};
+use object::{Object, ObjectSegment};
+
+use crate::paths::find_program;
+use crate::progress::{run_quietly, run_step, say};
+
+/// The oldest QEMU that is supported: Debian 12's.
+const OLDEST_QEMU: (u32, u32) = (7, 2);
+
+/// Where apt keeps the lists of packages it knows.
+const APT_LISTS: &str = "/var/lib/apt/lists";
+
+/// The QEMU program.
+pub const QEMU_PROGRAM: &str = "qemu-system-x86_64";
+
+/// A program of the host that some command needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// The name of the program.
+    program: &'static str,
+    /// The Debian packages that bring it.
+    packages: &'static [&'static str],
+    /// What it is for, to follow "needed to".
+    purpose: &'static str,
+}
+
+/// QEMU, which runs the image.
+pub const QEMU: Need = Need { program: QEMU_PROGRAM, packages: &["qemu-system-x86"], purpose: "run the image" };
+
+/// busybox, linked statically: the default guest has no library.
+pub const BUSYBOX: Need =
+    Need { program: "busybox", packages: &["busybox-static"], purpose: "give the default guest its programs" };
+
+/// Everything any command needs. The assembler and its kin build the small kernels of the tests.
+pub const ALL: [Need; 6] = [
+    QEMU,
+    BUSYBOX,
+    Need { program: "as", packages: &["binutils"], purpose: "assemble the test kernels" },
+    Need { program: "ld", packages: &["binutils"], purpose: "link the test kernels" },
+    Need { program: "objcopy", packages: &["binutils"], purpose: "make flat files of the test kernels" },
+    Need { program: "cc", packages: &["gcc", "libc6-dev"], purpose: "link the programs that run on the host" },
+];
+
+/// Why a need is not met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Lack {
+    /// The program is nowhere.
+    Absent,
+    /// It is there, but not fit; the text says why.
+    Unfit(String),
+}
+
+/// Sees to it that every need is met, installing what is missing. Returns whether anything was installed.
+///
+/// # Errors
+/// When something is missing and cannot be installed from here, or is still missing after that.
+pub fn ensure(needs: &[Need]) -> anyhow::Result<bool> {
+    let missing = missing(needs, look_for);
+    if missing.is_empty() {
+        return Ok(false);
+    }
+    say("Missing on this machine:");
+    for (need, lack) in &missing {
+        say(&format!("  {}", describe(need, lack)));
+    }
+    install(&packages(&missing))?;
+    let still: Vec<_> = self::missing(needs, look_for).iter().map(|(need, lack)| describe(need, lack)).collect();
+    if !still.is_empty() {
+        bail!("still missing after the installation: {}", still.join("; "));
+    }
+    Ok(true)
+}
+
+/// Runs `apt-get update`, and says why.
+///
+/// # Errors
+/// When there is no way to become root, or apt-get fails.
+pub fn update_lists(why: &str) -> anyhow::Result<()> {
+    let privilege = Privilege::obtain("apt-get update")?;
+    run_step(&format!("Updating apt's package lists ({why})"), privilege.apt_get().arg("update"))?;
+    Ok(())
+}
+
+/// Whether apt knows of any package at all; a fresh container has no lists.
+pub fn has_lists() -> bool {
+    let Ok(entries) = fs::read_dir(APT_LISTS) else { return false };
+    entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
+}
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    // The owner of a process's folder in /proc is its effective user.
+    fs::metadata("/proc/self").is_ok_and(|data| data.uid() == 0)
+}
+
+fn missing(needs: &[Need], look_for: impl Fn(&Need) -> Option<Lack>) -> Vec<(Need, Lack)> {
+    needs.iter().filter_map(|need| look_for(need).map(|lack| (*need, lack))).collect()
+}
+
+fn packages(missing: &[(Need, Lack)]) -> BTreeSet<&'static str> {
+    missing.iter().flat_map(|(need, _)| need.packages).copied().collect()
+}
+
+fn describe(need: &Need, lack: &Lack) -> String {
+    let found = match lack {
+        Lack::Absent => String::new(),
+        Lack::Unfit(why) => format!(" ({why})"),
+    };
+    format!("{}, needed to {}{found}: package {}", need.program, need.purpose, need.packages.join(", "))
+}
+
+fn look_for(need: &Need) -> Option<Lack> {
+    let Some(path) = find_program(need.program) else { return Some(Lack::Absent) };
+    let unfit = match need.program {
+        QEMU_PROGRAM => qemu_unfit(&path),
+        "busybox" => busybox_unfit(&path),
+        _ => None,
+    };
+    unfit.map(Lack::Unfit)
+}
+
+fn qemu_unfit(path: &Path) -> Option<String> {
+    let printed = run_quietly(Command::new(path).arg("--version")).ok()?;
+    // A version that cannot be read is no reason to refuse a QEMU someone built.
+    let version = qemu_version(&String::from_utf8_lossy(&printed))?;
+    (version < OLDEST_QEMU).then(|| {
+        let ((major, minor), (least_major, least_minor)) = (version, OLDEST_QEMU);
+        format!("{} is version {major}.{minor}, {least_major}.{least_minor} is the oldest that works", path.display())
+    })
+}
+
+/// The version in what `qemu-system-x86_64 --version` prints: "QEMU emulator version 7.2.22 (Debian …)".
+fn qemu_version(printed: &str) -> Option<(u32, u32)> {
+    let mut numbers = printed.split_once("version ")?.1.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn busybox_unfit(path: &Path) -> Option<String> {
+    let unfit = match fs::read(path) {
+        Ok(bytes) if is_static(&bytes) => return None,
+        Ok(_) => "is not a statically linked program".to_owned(),
+        Err(error) => format!("cannot be read: {error}"),
+    };
+    Some(format!("{} {unfit}", path.display()))
+}
+
+/// Whether an ELF program asks for no interpreter, that is, for no dynamic linker.
+fn is_static(bytes: &[u8]) -> bool {
+    let Ok(program) = object::read::elf::ElfFile64::<object::Endianness>::parse(bytes) else { return false };
+    let interpreted = program
+        .elf_program_headers()
+        .iter()
+        .any(|header| header.p_type.get(program.endian()) == object::elf::PT_INTERP);
+    program.architecture() == object::Architecture::X86_64
+        && program.segments().any(|segment| segment.size() > 0)
+        && !interpreted
+}
+
+fn install(packages: &BTreeSet<&str>) -> anyhow::Result<()> {
+    let names: Vec<_> = packages.iter().copied().collect();
+    let names = names.join(" ");
+    if find_program("apt-get").is_none() {
+        bail!(
+            "there is no apt-get here, so they cannot be installed by this tool. Install what your distribution has in \
+             place of these Debian packages, then try again: {names}"
+        );
+    }
+    let privilege = Privilege::obtain(&format!("apt-get install {names}"))?;
+    update_lists("for the installation")?;
+    let mut command = privilege.apt_get();
+    command.args(["install", "--yes", "--no-install-recommends"]).args(packages);
+    run_step(&format!("Installing {names}"), &mut command)?;
+    Ok(())
+}
+
+/// How this process may run apt-get.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Privilege {
+    Root,
+    Sudo,
+}
+
+impl Privilege {
+    /// Finds a way to be root, asking for sudo's password now, before a spinner is on the terminal. `wanted` is what
+    /// root is needed for, as a command.
+    fn obtain(wanted: &str) -> anyhow::Result<Self> {
+        if is_root() {
+            return Ok(Self::Root);
+        }
+        let by_hand = |sudo| anyhow!("`{wanted}` needs root, and {sudo}: run it as root, then try again");
+        if find_program("sudo").is_none() {
+            return Err(by_hand("there is no sudo here"));
+        }
+        let mut sudo = Command::new("sudo");
+        if std::io::stdin().is_terminal() {
+            say(&format!("Root is needed (sudo {wanted})."));
+            sudo.arg("--validate");
+        } else {
+            sudo.args(["--non-interactive", "true"]).stdin(Stdio::null());
+        }
+        let status = sudo.status().context("cannot start sudo")?;
+        if !status.success() {
+            return Err(by_hand("sudo was refused"));
+        }
+        Ok(Self::Sudo)
+    }
+
+    /// apt-get as root, without questions, waiting for another apt to end.
+    fn apt_get(self) -> Command {
+        let words = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=120"];
+        let mut command = match self {
+            Self::Root => Command::new("env"),
+            Self::Sudo => Command::new("sudo"),
+        };
+        command.args(if self == Self::Root { &words[1..] } else { &words[..] }).stdin(Stdio::null());
+        command
+    }
+}
+
+/// Runs `apt-cache` or `apt-get` as this user, in English.
+pub fn apt(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("LC_ALL", "C").stdin(Stdio::null());
+    if is_root() {
+        // Without this, apt warns that its sandbox user cannot write where we download to.
+        command.args(["-o", "APT::Sandbox::User=root"]);
+    }
+    command
+}
+
+/// Whether apt can look up, download and unpack a package here.
+pub fn apt_usable() -> bool {
+    ["apt-cache", "apt-get", "dpkg-deb"].iter().all(|program| find_program(program).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_named_once_and_in_order() {
+        let missing = missing(&ALL, |need| (need.program != "busybox").then_some(Lack::Absent));
+        let names: Vec<_> = packages(&missing).into_iter().collect();
+        assert_eq!(names, ["binutils", "gcc", "libc6-dev", "qemu-system-x86"]);
+    }
+
+    #[test]
+    fn nothing_missing_installs_nothing() {
+        assert!(missing(&ALL, |_| None).is_empty());
+    }
+
+    #[test]
+    fn a_lack_is_described_with_program_purpose_and_package() {
+        assert_eq!(
+            describe(&QEMU, &Lack::Absent),
+            "qemu-system-x86_64, needed to run the image: package qemu-system-x86"
+        );
+        let unfit = Lack::Unfit("is a shell".to_owned());
+        assert!(describe(&BUSYBOX, &unfit).contains("(is a shell): package busybox-static"));
+    }
+
+    #[test]
+    fn qemu_versions_are_read_and_compared_as_numbers() {
+        assert_eq!(qemu_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright"), Some((7, 2)));
+        assert_eq!(qemu_version("QEMU emulator version 10.0.2"), Some((10, 0)));
+        assert_eq!(qemu_version("something else"), None);
+        assert!((10, 0) > OLDEST_QEMU);
+    }
+
+    #[test]
+    fn a_program_with_an_interpreter_is_not_static() {
+        let this_test = fs::read("/proc/self/exe").unwrap();
+        assert!(!is_static(&this_test));
+        assert!(!is_static(b"#!/bin/sh\n"));
+        assert!(!is_static(b""));
+    }
+}

@@ -1,0 +1,149 @@
+//! What the user sees of work that takes a while, and the running of quiet commands.
+//!
+//! On a terminal a step shows a spinner with the time it has taken. It leaves one line behind when it took longer than
+//! a second, and nothing when it did not. Without a terminal each step is announced by one plain line.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Steps shorter than this leave no line behind.
+const WORTH_A_LINE: Duration = Duration::from_secs(1);
+
+/// How many of a failed command's last lines are shown.
+const TAIL_LINES: usize = 20;
+
+/// Prints one line for the user.
+pub fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// A piece of work under way. Dropping it without [`Step::done`] (on an error) takes its spinner away.
+pub struct Step {
+    what: String,
+    start: Instant,
+    spinner: Option<ProgressBar>,
+}
+
+/// Starts a step; `what` says what is being done, as in "Downloading the kernel".
+pub fn step(what: &str) -> Step {
+    let spinner = std::io::stderr().is_terminal().then(|| {
+        let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let spinner = ProgressBar::new_spinner().with_style(style).with_message(what.to_owned());
+        spinner.enable_steady_tick(Duration::from_millis(100));
+        spinner
+    });
+    if spinner.is_none() {
+        say(what);
+    }
+    Step { what: what.to_owned(), start: Instant::now(), spinner }
+}
+
+impl Step {
+    /// Ends the step well.
+    pub fn done(mut self) {
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
+            let taken = self.start.elapsed();
+            if taken >= WORTH_A_LINE {
+                say(&format!("{} ({:.1} s)", self.what, taken.as_secs_f64()));
+            }
+        }
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+/// Runs a command as a step of its own and hands back what it printed on its standard output.
+///
+/// # Errors
+/// When the command cannot be started or fails; the error has the command and the last lines of what it printed.
+pub fn run_step(what: &str, command: &mut Command) -> anyhow::Result<Vec<u8>> {
+    let step = step(what);
+    let printed = run_quietly(command)?;
+    step.done();
+    Ok(printed)
+}
+
+/// Runs a command that shows nothing, and hands back what it printed on its standard output.
+///
+/// # Errors
+/// As [`run_step`].
+pub fn run_quietly(command: &mut Command) -> anyhow::Result<Vec<u8>> {
+    let line = command_line(command);
+    let output = command.output().with_context(|| format!("cannot start `{line}`"))?;
+    if !output.status.success() {
+        bail!("`{line}` failed ({}){}", output.status, tail(&output));
+    }
+    Ok(output.stdout)
+}
+
+/// The command as a user could type it.
+pub fn command_line(command: &Command) -> String {
+    let mut line = shell_word(&command.get_program().to_string_lossy());
+    for argument in command.get_args() {
+        let _ = write!(line, " {}", shell_word(&argument.to_string_lossy()));
+    }
+    line
+}
+
+/// `word` quoted for a POSIX shell where it has to be.
+pub fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// The last lines a failed command printed: those on its standard error, or, when it has none, on its standard output.
+fn tail(output: &Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let text = if errors.trim().is_empty() { printed.trim() } else { errors.trim() };
+    if text.is_empty() {
+        return String::new();
+    }
+    let lines: Vec<_> = text.lines().collect();
+    format!(":\n{}", lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines_can_be_pasted_into_a_shell() {
+        let mut command = Command::new("qemu");
+        command.args(["-append", "console=ttyS0 quiet", "-kernel", "a'b", ""]);
+        assert_eq!(command_line(&command), r"qemu -append 'console=ttyS0 quiet' -kernel 'a'\''b' ''");
+    }
+
+    #[test]
+    fn a_failed_command_shows_its_last_lines() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "seq 1 100 >&2; exit 3"]);
+        let error = run_quietly(&mut command).unwrap_err().to_string();
+        assert!(error.contains("exit status: 3"), "{error}");
+        assert!(error.ends_with("\n99\n100"), "{error}");
+        assert!(!error.contains("\n80\n"), "{error}");
+    }
+
+    #[test]
+    fn a_command_that_does_not_exist_is_named() {
+        let error = run_quietly(&mut Command::new("/nonexistent/tool")).unwrap_err();
+        assert!(format!("{error:#}").contains("cannot start `/nonexistent/tool`"));
+    }
+}

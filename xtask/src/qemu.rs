@@ -1,0 +1,272 @@
+//! QEMU's command line, and the choice of what executes the guest's instructions.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use crate::packages::QEMU_PROGRAM;
+
+/// The port of gdb's connection that QEMU's option `-s` opens.
+pub const GDB_PORT: u16 = 1234;
+
+/// The device through which a program uses KVM.
+const KVM: &str = "/dev/kvm";
+
+/// What the user asks for with `--accel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Request {
+    /// KVM where it works, else TCG
+    Auto,
+    /// the CPU itself, through Linux's KVM
+    Kvm,
+    /// QEMU's translation to the host's instructions
+    Tcg,
+}
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The CPU.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
+/// Chooses the accelerator for this machine, and says why that one.
+///
+/// # Errors
+/// When KVM is asked for and cannot be opened.
+pub fn accelerator(request: Request) -> anyhow::Result<(Accelerator, String)> {
+    let opened = fs::File::options().read(true).write(true).open(KVM).map(drop);
+    choose(request, opened, &fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
+}
+
+fn choose(request: Request, opened: io::Result<()>, cpuinfo: &str) -> anyhow::Result<(Accelerator, String)> {
+    let chosen = match (request, opened) {
+        (Request::Tcg, _) => (Accelerator::Tcg, "as asked".to_owned()),
+        (Request::Kvm, Ok(())) => (Accelerator::Kvm, "as asked".to_owned()),
+        (Request::Kvm, Err(error)) => bail!("--accel kvm: {KVM} cannot be opened: {error}{}", kvm_hint(&error)),
+        (Request::Auto, Err(error)) => {
+            (Accelerator::Tcg, format!("{KVM} cannot be opened: {error}{}", kvm_hint(&error)))
+        }
+        (Request::Auto, Ok(())) => match virtualization_flag(cpuinfo) {
+            Some(flag) => (Accelerator::Kvm, format!("{KVM} opens and the CPU has {flag}")),
+            // Such a KVM has to emulate much of what firmware and a starting kernel do, and fails at the rest.
+            None => (Accelerator::Tcg, format!("{KVM} opens, but the CPU shows neither vmx nor svm")),
+        },
+    };
+    Ok(chosen)
+}
+
+fn kvm_hint(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied { "; members of the group kvm may" } else { "" }
+}
+
+/// The CPU flag that shows hardware virtualisation, in the text of `/proc/cpuinfo`.
+fn virtualization_flag(cpuinfo: &str) -> Option<&str> {
+    let flags = cpuinfo.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| key.trim() == "flags")?.1;
+    flags.split_ascii_whitespace().find(|flag| matches!(*flag, "vmx" | "svm"))
+}
+
+/// One way to start QEMU.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The machine type and its properties, as `-machine` takes them.
+    pub machine: String,
+    /// The memory, as `-m` takes it.
+    pub memory: String,
+    /// How many CPUs.
+    pub cpus: u16,
+    /// What executes the guest.
+    pub accelerator: Accelerator,
+    /// Whether fw_cfg offers DMA.
+    pub dma: bool,
+    /// Whether the firmware logs what it does.
+    pub log: bool,
+    /// Whether QEMU waits for gdb before the first instruction.
+    pub gdb: bool,
+    /// Whether the serial console is on a terminal, where keys reach the guest.
+    pub terminal: bool,
+    /// The firmware image.
+    pub firmware: PathBuf,
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initramfs, if any.
+    pub initrd: Option<PathBuf>,
+    /// The kernel command line.
+    pub append: String,
+    /// The user's own arguments. They come last: for most of QEMU's options the last one counts.
+    pub extra: Vec<OsString>,
+}
+
+impl Launch {
+    /// The arguments for `qemu-system-x86_64`.
+    ///
+    /// No comma is doubled here: QEMU takes the values of `-bios`, `-kernel`, `-initrd` (of a Linux kernel) and
+    /// `-append` as they are, and those of `-machine` and `-m` are written as QEMU wants them.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut arguments = Vec::<OsString>::new();
+        let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
+        add(&["-machine", &self.machine, "-m", &self.memory, "-smp", &self.cpus.to_string()]);
+        match self.accelerator {
+            Accelerator::Kvm => add(&["-accel", "kvm", "-cpu", "host"]),
+            Accelerator::Tcg => add(&["-accel", "tcg"]),
+        }
+        add(&["-display", "none"]);
+        if self.terminal {
+            // Shared with QEMU's monitor: Ctrl-A X ends QEMU, and Ctrl-C reaches the guest.
+            add(&["-serial", "mon:stdio"]);
+        } else {
+            // A guest that starts anew has failed: without a terminal, nobody sees it go round.
+            add(&["-serial", "stdio", "-monitor", "none", "-no-reboot"]);
+        }
+        if !self.dma {
+            add(&["-global", "fw_cfg.dma_enabled=off"]);
+        }
+        if self.log {
+            add(&["-fw_cfg", "name=opt/org.firstlight/log,string=debug"]);
+        }
+        if self.gdb {
+            add(&["-s", "-S"]);
+        }
+        arguments.extend(["-bios".into(), self.firmware.clone().into_os_string()]);
+        arguments.extend(["-kernel".into(), self.kernel.clone().into_os_string()]);
+        if let Some(initrd) = &self.initrd {
+            arguments.extend(["-initrd".into(), initrd.clone().into_os_string()]);
+        }
+        arguments.extend(["-append".into(), self.append.clone().into()]);
+        arguments.extend(self.extra.iter().cloned());
+        arguments
+    }
+
+    /// The command that starts QEMU.
+    pub fn command(&self) -> std::process::Command {
+        let mut command = std::process::Command::new(QEMU_PROGRAM);
+        command.args(self.arguments());
+        command
+    }
+}
+
+/// Checks an amount of memory as QEMU's `-m` takes it: a number, and K, M, G or T; without a letter, MiB.
+///
+/// # Errors
+/// When it is not of that form, or zero; for the user of the command line.
+pub fn parse_memory(text: &str) -> Result<String, String> {
+    let number = text.strip_suffix(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']).unwrap_or(text);
+    match number.parse::<u64>() {
+        Ok(1..) if number.bytes().all(|byte| byte.is_ascii_digit()) => Ok(text.to_owned()),
+        _ => Err("an amount of memory is a number and K, M, G or T, as in 512M or 6G".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTEL: &str = "processor\t: 0\nvmx flags\t: vnmi ept\nflags\t\t: fpu vme vmx sse2\nbugs\t\t:\n";
+    const AMD: &str = "processor\t: 0\nflags\t\t: fpu svm\n";
+    const NONE: &str = "processor\t: 0\nmodel name\t: vmx svm\nvmx flags\t: vmx\nflags\t\t: fpu vmx_not svm_lock\n";
+
+    fn refused() -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    #[test]
+    fn kvm_is_used_where_it_opens_and_the_cpu_virtualises() {
+        for (cpuinfo, flag) in [(INTEL, "vmx"), (AMD, "svm")] {
+            let (accelerator, why) = choose(Request::Auto, Ok(()), cpuinfo).unwrap();
+            assert_eq!(accelerator, Accelerator::Kvm);
+            assert!(why.contains(flag), "{why}");
+        }
+    }
+
+    #[test]
+    fn tcg_is_used_where_one_of_the_two_is_missing() {
+        for (opened, cpuinfo) in [(Ok(()), NONE), (Ok(()), ""), (refused(), INTEL)] {
+            assert_eq!(choose(Request::Auto, opened, cpuinfo).unwrap().0, Accelerator::Tcg);
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_used_or_refused() {
+        assert_eq!(choose(Request::Tcg, Ok(()), INTEL).unwrap().0, Accelerator::Tcg);
+        assert_eq!(choose(Request::Kvm, Ok(()), NONE).unwrap().0, Accelerator::Kvm);
+        let error = choose(Request::Kvm, refused(), INTEL).unwrap_err().to_string();
+        assert!(error.contains("group kvm"), "{error}");
+    }
+
+    fn launch() -> Launch {
+        Launch {
+            machine: "q35".to_owned(),
+            memory: "512M".to_owned(),
+            cpus: 1,
+            accelerator: Accelerator::Tcg,
+            dma: true,
+            log: false,
+            gdb: false,
+            terminal: true,
+            firmware: "fw.bin".into(),
+            kernel: "/a,b c/vmlinuz".into(),
+            initrd: None,
+            append: "console=ttyS0 a=b,c".to_owned(),
+            extra: Vec::new(),
+        }
+    }
+
+    fn arguments(launch: &Launch) -> Vec<String> {
+        launch.arguments().into_iter().map(|argument| argument.into_string().unwrap()).collect()
+    }
+
+    fn has(arguments: &[String], wanted: &[&str]) -> bool {
+        arguments.windows(wanted.len()).any(|window| window == wanted)
+    }
+
+    #[test]
+    fn paths_and_command_line_reach_qemu_unchanged() {
+        let arguments = arguments(&launch());
+        assert!(has(&arguments, &["-bios", "fw.bin"]));
+        assert!(has(&arguments, &["-kernel", "/a,b c/vmlinuz"]));
+        assert!(has(&arguments, &["-append", "console=ttyS0 a=b,c"]));
+        assert!(!has(&arguments, &["-initrd"]));
+        assert!(!has(&arguments, &["-global"]) && !has(&arguments, &["-fw_cfg"]) && !has(&arguments, &["-S"]));
+    }
+
+    #[test]
+    fn each_option_adds_its_arguments() {
+        let extra = vec!["-device".into(), "virtio-rng-pci".into()];
+        let initrd = Some("initrd".into());
+        let launch = Launch { dma: false, log: true, gdb: true, cpus: 2, initrd, extra, ..launch() };
+        let arguments = arguments(&launch);
+        for wanted in [
+            &["-smp", "2"][..],
+            &["-global", "fw_cfg.dma_enabled=off"],
+            &["-fw_cfg", "name=opt/org.firstlight/log,string=debug"],
+            &["-s", "-S"],
+            &["-initrd", "initrd"],
+        ] {
+            assert!(has(&arguments, wanted), "{wanted:?} in {arguments:?}");
+        }
+        assert!(arguments.ends_with(&["-device".to_owned(), "virtio-rng-pci".to_owned()]));
+    }
+
+    #[test]
+    fn a_terminal_gets_the_monitor_and_may_reboot() {
+        let with = arguments(&launch());
+        assert!(has(&with, &["-serial", "mon:stdio"]) && !has(&with, &["-no-reboot"]));
+        let without = arguments(&Launch { terminal: false, ..launch() });
+        assert!(has(&without, &["-serial", "stdio", "-monitor", "none", "-no-reboot"]));
+    }
+
+    #[test]
+    fn amounts_of_memory_are_checked() {
+        for good in ["512", "512M", "6G", "131072k"] {
+            assert_eq!(parse_memory(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "M", "0", "0G", "1.5G", "512MB", "-1", "+1", "1 G", "99999999999999999999"] {
+            assert!(parse_memory(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `cargo xtask test`: everything that must pass, the quick steps first.
+
+use std::num::NonZero;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::progress::{command_line, say, shell_word};
+use crate::{guest, image, packages, paths};
+
+/// More QEMU tests at a time than this do not help: each has up to two busy CPUs.
+const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
+
+/// Run everything that must pass: format, clippy, host tests, documentation, image checks, QEMU tests
+///
+/// Installs what is missing first, and stops at the first step that fails, with the command that repeats that step.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Leave out the QEMU tests (and the default guest they boot)
+    #[arg(long)]
+    no_qemu: bool,
+
+    /// Run only tests whose name contains this; format, clippy and documentation are left out
+    filter: Option<String>,
+}
+
+/// One command that must succeed.
+#[derive(Debug, PartialEq, Eq)]
+struct Step {
+    name: &'static str,
+    arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Step {
+    fn new(name: &'static str, arguments: &str) -> Self {
+        let arguments = arguments.split(' ').map(str::to_owned).collect();
+        Self { name, arguments, environment: Vec::new() }
+    }
+
+    fn with(mut self, variable: &'static str, value: String) -> Self {
+        self.environment.push((variable, value));
+        self
+    }
+
+    /// The step as a user could type it.
+    fn typed(&self) -> String {
+        let mut words: Vec<_> =
+            self.environment.iter().map(|(variable, value)| format!("{variable}={}", shell_word(value))).collect();
+        words.push(command_line(Command::new("cargo").args(&self.arguments)));
+        words.join(" ")
+    }
+
+    fn run(&self) -> anyhow::Result<()> {
+        let mut command = paths::cargo();
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        say(&format!("\n==> {}: {}", self.name, self.typed()));
+        let status = command.status().context("cannot start cargo")?;
+        if !status.success() {
+            bail!("the step `{}` failed; to repeat it: {}", self.name, self.typed());
+        }
+        Ok(())
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When a step fails, or what it needs cannot be had.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    let result = run_all(args, &mut times);
+    say("");
+    for (name, taken) in &times {
+        say(&format!("{name:<14} {:>7.1} s", taken.as_secs_f64()));
+    }
+    let total: Duration = times.iter().map(|(_, taken)| *taken).sum();
+    match &result {
+        Ok(()) => say(&format!("All steps passed in {:.1} s.", total.as_secs_f64())),
+        Err(_) => say(&format!("Stopped after {:.1} s.", total.as_secs_f64())),
+    }
+    result
+}
+
+fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Result<()> {
+    let mut timed = |name, work: &mut dyn FnMut() -> anyhow::Result<()>| {
+        let start = Instant::now();
+        let result = work();
+        times.push((name, start.elapsed()));
+        result
+    };
+
+    if !args.no_qemu {
+        timed("installation", &mut || packages::ensure(&packages::ALL).map(drop))?;
+    }
+    for step in host_steps(args.filter.as_deref()) {
+        timed(step.name, &mut || step.run())?;
+    }
+    let mut image = None;
+    timed("image", &mut || {
+        say("\n==> image: cargo xtask image");
+        image = Some(image::build().context("the step `image` failed; to repeat it: cargo xtask image")?);
+        Ok(())
+    })?;
+    if args.no_qemu {
+        return Ok(());
+    }
+    let mut guest = None;
+    timed("default guest", &mut || {
+        guest = Some(guest::prepare().context("the default guest cannot be made")?);
+        Ok(())
+    })?;
+    if let (Some(image), Some(guest)) = (image, guest) {
+        let step = qemu_step(args.filter.as_deref())
+            .with("FIRSTLIGHT_IMAGE", image.bin.display().to_string())
+            .with("FIRSTLIGHT_KERNEL", guest.kernel.image.display().to_string())
+            .with("FIRSTLIGHT_INITRD", guest.initrd.display().to_string());
+        timed(step.name, &mut || step.run())?;
+    }
+    Ok(())
+}
+
+/// The steps that need neither the image nor QEMU.
+fn host_steps(filter: Option<&str>) -> Vec<Step> {
+    let mut tests = Step::new("host tests", "test --workspace");
+    if let Some(filter) = filter {
+        tests.arguments.push(filter.to_owned());
+        return vec![tests];
+    }
+    vec![
+        Step::new("format", "fmt --all --check"),
+        Step::new("clippy", "clippy --workspace --all-targets --features firstlight/qemu-tests -- -D warnings"),
+        Step::new("clippy image", "clippy --package firstlight --bin firstlight --features firmware -- -D warnings"),
+        tests,
+        Step::new("documentation", "doc --workspace --no-deps").with("RUSTDOCFLAGS", "-D warnings".to_owned()),
+    ]
+}
+
+/// The tests that boot the image.
+fn qemu_step(filter: Option<&str>) -> Step {
+    let mut step = Step::new("QEMU tests", "test --package firstlight --features qemu-tests --test *");
+    step.arguments.extend(filter.map(str::to_owned));
+    let at_once = std::thread::available_parallelism().map_or(1, NonZero::get).min(MOST_QEMU_TESTS_AT_ONCE);
+    step.arguments.extend(["--".to_owned(), format!("--test-threads={at_once}")]);
+    step
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_can_be_pasted_into_a_shell() {
+        let step = Step::new("documentation", "doc --no-deps").with("RUSTDOCFLAGS", "-D warnings".to_owned());
+        assert_eq!(step.typed(), "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps");
+        assert!(qemu_step(None).typed().contains(" --test '*' -- --test-threads="));
+    }
+
+    #[test]
+    fn a_filter_selects_tests_and_leaves_the_rest_out() {
+        let steps = host_steps(Some("e820"));
+        assert_eq!(steps.len(), 1);
+        assert_eq!(steps[0].typed(), "cargo test --workspace e820");
+        assert!(qemu_step(Some("e820")).typed().contains(" e820 -- "));
+        assert_eq!(host_steps(None)[0].name, "format");
+    }
+}
