@@ -35,8 +35,9 @@ const SCI: u8 = 9;
 /// Where PCI memory below 4 GiB begins at the lowest, by how far RAM reaches; it ends at the I/O APIC.
 const LOW_WINDOW_STARTS: [u64; 2] = [0x8000_0000, 0xc000_0000];
 const LOW_WINDOW_END: u64 = 0xfec0_0000;
-/// Ports for PCI: above the ones of QEMU's hot-plug controllers (0xae00 to 0xafff).
-const PORTS: (u32, u32) = (0xb000, 0x1_0000);
+/// Ports for PCI: above the ones of QEMU's hot-plug controllers (0xae00 to 0xafff) and of the PIIX4's SMBus, which
+/// begin at 0xb100 after a reset.
+const PORTS: (u32, u32) = (0xc000, 0x1_0000);
 
 /// Programs the chipset.
 pub fn program(machine: &mut impl Ports) {
