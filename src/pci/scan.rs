@@ -4,7 +4,7 @@
 //! rebuild its memory map unless it has to: bus numbers, base address registers of functions that do not decode, and
 //! the I/O window of a bridge with an I/O register behind it.
 //!
-//! Base address registers hold nonsense afterwards; [`super::apply`] gives each its final value.
+//! Base address registers hold nonsense afterwards; [`super::apply()`] gives each its final value.
 #![forbid(unsafe_code)]
 
 use arrayvec::ArrayVec;

@@ -61,9 +61,9 @@ extern "C" fn exception(frame: *const u64) -> ! {
     let vector = unsafe { frame.read() };
     let has_code = u32::try_from(vector).is_ok_and(|vector| vector < 32 && WITH_ERROR_CODE & (1 << vector) != 0);
     // SAFETY: the CPU pushed at least five more words.
-    let second = unsafe { frame.add(1).read() };
+    let second = unsafe { frame.wrapping_add(1).read() };
     // SAFETY: as above.
-    let third = unsafe { frame.add(2).read() };
+    let third = unsafe { frame.wrapping_add(2).read() };
     let (error_code, rip) = if has_code { (second, third) } else { (0, second) };
     let exception = Exception { vector, error_code, rip, cr2: Cr2::read_raw() };
     super::report(&exception);

@@ -131,7 +131,10 @@ fn host_steps(filter: Option<&str>) -> Vec<Step> {
     vec![
         Step::new("format", "fmt --all --check"),
         Step::new("clippy", "clippy --workspace --all-targets --features firstlight/qemu-tests -- -D warnings"),
-        Step::new("clippy image", "clippy --package firstlight --bin firstlight --features firmware -- -D warnings"),
+        Step::new(
+            "clippy image",
+            "clippy --package firstlight --bin firstlight --features firmware --profile firmware -- -D warnings",
+        ),
         tests,
         Step::new("documentation", "doc --workspace --no-deps").with("RUSTDOCFLAGS", "-D warnings".to_owned()),
     ]
