@@ -4,6 +4,8 @@
 //! the compiler from moving accesses across the doorbell. The wait for completion has a deadline.
 #![forbid(unsafe_code)]
 
+use bitflags::bitflags;
+
 use super::{Error, Host, Key};
 use crate::addr::PhysAddr;
 use crate::hal::{Deadline, Ports};
@@ -13,13 +15,35 @@ const ADDRESS_HIGH: u16 = 0x514;
 /// The descriptor's address, low half, big-endian; the write starts the transfer.
 const ADDRESS_LOW: u16 = 0x518;
 
-/// Control word: set by the device when the transfer failed.
-const CONTROL_ERROR: u32 = 1 << 0;
-const CONTROL_READ: u32 = 1 << 1;
-const CONTROL_SKIP: u32 = 1 << 2;
-/// Control word: select the item in bits 16 to 31 first.
-const CONTROL_SELECT: u32 = 1 << 3;
-const CONTROL_WRITE: u32 = 1 << 4;
+bitflags! {
+    /// The control word, without the key in bits 16 to 31.
+    #[derive(Clone, Copy)]
+    struct Control: u32 {
+        /// Set by the device when the transfer failed.
+        const ERROR = 1 << 0;
+        const READ = 1 << 1;
+        const SKIP = 1 << 2;
+        /// Select the item of the key first.
+        const SELECT = 1 << 3;
+        const WRITE = 1 << 4;
+    }
+}
+
+impl Control {
+    /// The control word as the device left it.
+    fn of(host: &mut impl Host) -> Self {
+        Self::from_bits_retain(u32::from_be_bytes(host.read_descriptor_control()))
+    }
+
+    /// Whether the device is done: nothing is left but perhaps the error bit.
+    const fn is_done(self) -> bool {
+        self.difference(Self::ERROR).is_empty()
+    }
+
+    const fn failed(self) -> bool {
+        self.contains(Self::ERROR)
+    }
+}
 
 /// What the device is to do.
 #[derive(Clone, Copy)]
@@ -33,11 +57,11 @@ pub enum Operation {
 }
 
 impl Operation {
-    const fn control(self) -> u32 {
+    const fn control(self) -> Control {
         match self {
-            Self::Read => CONTROL_READ,
-            Self::Skip => CONTROL_SKIP,
-            Self::Write => CONTROL_WRITE,
+            Self::Read => Control::READ,
+            Self::Skip => Control::SKIP,
+            Self::Write => Control::WRITE,
         }
     }
 }
@@ -61,13 +85,13 @@ pub struct Descriptor {
 impl Descriptor {
     /// A transfer from the start of `key`, which the descriptor selects.
     pub const fn selecting(key: Key, operation: Operation, address: PhysAddr, len: u32) -> Self {
-        let control = (key.get() as u32) << 16 | CONTROL_SELECT | operation.control();
+        let control = operation.control().union(Control::SELECT).bits() | (key.get() as u32) << 16;
         Self { control, len, address }
     }
 
     /// A transfer from where the selected item stands.
     pub const fn continuing(operation: Operation, address: PhysAddr, len: u32) -> Self {
-        Self { control: operation.control(), len, address }
+        Self { control: operation.control().bits(), len, address }
     }
 
     /// As the device wants it: three big-endian numbers.
@@ -104,24 +128,21 @@ pub fn transfer(host: &mut impl Host, doorbell: Doorbell, descriptor: Descriptor
     }
     host.out32(ADDRESS_LOW, (at as u32).to_be());
 
-    // The device is done when the control word is zero but for the error bit. QEMU is done before the write returns.
-    let mut control = u32::from_be_bytes(host.read_descriptor_control());
-    if control & !CONTROL_ERROR != 0 {
+    // QEMU is done before the write returns.
+    let mut control = Control::of(host);
+    if !control.is_done() {
         let deadline = Deadline::start(host);
-        while control & !CONTROL_ERROR != 0 {
+        while !control.is_done() {
             if deadline.has_passed(host) {
                 // Some hosts leave the command bits in place beside the error bit.
-                return Err(if control & CONTROL_ERROR != 0 {
-                    Fault::Refused(control)
-                } else {
-                    Fault::Timeout(control)
-                });
+                let fault = if control.failed() { Fault::Refused } else { Fault::Timeout };
+                return Err(fault(control.bits()));
             }
             core::hint::spin_loop();
-            control = u32::from_be_bytes(host.read_descriptor_control());
+            control = Control::of(host);
         }
     }
-    if control & CONTROL_ERROR != 0 { Err(Fault::Refused(control)) } else { Ok(()) }
+    if control.failed() { Err(Fault::Refused(control.bits())) } else { Ok(()) }
 }
 
 /// Whether the address register reads as "QEMU CFG", as QEMU's does (`hw/nvram/fw_cfg.c`, `fw_cfg_dma_mem_read`).
