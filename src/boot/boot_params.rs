@@ -4,11 +4,13 @@
 //!
 //! Left zero: the screen, EDD and APM data that a BIOS would give; the kernel does without.
 
+use alloc::boxed::Box;
+
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::setup_header::{HEADER_ROOM_END, HEADER_START, LOADED_HIGH, QUIET_FLAG, RawHeader};
-use super::{LoadPlan, SetupHeader};
+use super::{Error, LoadPlan, SetupHeader};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::memory_map::{CAPACITY, E820Entry, MemoryMap};
 
@@ -45,9 +47,16 @@ impl BootParams {
     ///
     /// The setup header is the file's own as far as it goes, with what a loader has to fill in (boot.rst, "Details of
     /// Header Fields").
-    #[must_use]
-    pub fn new(header: &SetupHeader, plan: &LoadPlan, map: &MemoryMap, rsdp: Option<PhysAddr>) -> Self {
-        let mut page = Self::new_zeroed();
+    ///
+    /// # Errors
+    /// [`Error::HeapFull`].
+    pub fn new(
+        header: &SetupHeader,
+        plan: &LoadPlan,
+        map: &MemoryMap,
+        rsdp: Option<PhysAddr>,
+    ) -> Result<Box<Self>, Error> {
+        let mut page = Self::new_box_zeroed().map_err(|_| Error::HeapFull)?;
         page.hdr = header.raw;
         let hdr = &mut page.hdr;
         if hdr.type_of_loader == 0 {
@@ -82,7 +91,7 @@ impl BootParams {
             entries = entries.saturating_add(1);
         }
         page.e820_entries = entries;
-        page
+        Ok(page)
     }
 
     /// The 4096 bytes of the page.
@@ -156,7 +165,7 @@ mod tests {
         let payload = Payload::new(sizes, Some(PhysAddr::new(0x10_0000))).unwrap();
         let mut map = map();
         let plan = LoadPlan::new(&header, &payload, &mut map).unwrap();
-        let page = BootParams::new(&header, &plan, &map, rsdp.map(PhysAddr::new));
+        let page = BootParams::new(&header, &plan, &map, rsdp.map(PhysAddr::new)).unwrap();
         (page.bytes().to_vec(), plan, map)
     }
 

@@ -50,6 +50,8 @@ pub enum Error {
     },
     /// The host did not deliver an item.
     FwCfg(fw_cfg::Error),
+    /// The firmware's heap has no room for `boot_params`.
+    HeapFull,
     /// The memory map has no room to say where the kernel is.
     MemoryMap(memory_map::Error),
     /// No room for the kernel.
@@ -97,6 +99,7 @@ impl fmt::Display for Error {
                 write!(f, "no {needed} bytes free below 640 KiB for boot_params and the command line; shorten -append")
             }
             Self::FwCfg(error) => error.fmt(f),
+            Self::HeapFull => f.write_str("the firmware's heap is full: the host's tables are too large"),
             Self::MemoryMap(error) => error.fmt(f),
             Self::KernelDoesNotFit { needed, at, ram } => write!(
                 f,

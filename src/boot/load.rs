@@ -47,7 +47,7 @@ pub fn load<M: Machine>(
     }
     fw_cfg.load(machine, Item::new(Key::CMDLINE_DATA, sizes.command_line), plan.command_line.start())?;
     end_command_line(machine, &plan)?;
-    let params = BootParams::new(&header, &plan, map, rsdp);
+    let params = BootParams::new(&header, &plan, map, rsdp)?;
     machine.write(plan.boot_params.start(), params.bytes())?;
 
     log::info!(

@@ -6,6 +6,8 @@
 
 use alloc::vec::Vec;
 
+use zerocopy::FromZeros;
+
 use super::{Error, Item, Key};
 
 /// Bytes of the count.
@@ -30,10 +32,7 @@ pub fn buffer(files: u32) -> Result<Vec<u8>, Error> {
     if files > MOST_FILES {
         return Err(too_large);
     }
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len as usize).map_err(|_| too_large)?;
-    bytes.resize(len as usize, 0);
-    Ok(bytes)
+    u8::new_vec_zeroed(len as usize).map_err(|_| too_large)
 }
 
 impl Directory {

@@ -32,6 +32,8 @@ pub use directory::Directory;
 pub use error::Error;
 pub use key::Key;
 
+use zerocopy::FromZeros;
+
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::{Clock, Dma, Ports};
 
@@ -155,9 +157,7 @@ impl FwCfg {
         if item.len > limit {
             return Err(too_large);
         }
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(item.len as usize).map_err(|_| too_large)?;
-        bytes.resize(item.len as usize, 0);
+        let mut bytes = u8::new_vec_zeroed(item.len as usize).map_err(|_| too_large)?;
         self.read(host, item, &mut bytes)?;
         Ok(bytes)
     }

@@ -21,6 +21,8 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
+use alloc::vec::Vec;
+
 use arrayvec::ArrayVec;
 use uefi_raw::table::boot::MemoryType;
 
@@ -50,19 +52,21 @@ pub enum Placement {
     Bottom,
 }
 
-type Regions = ArrayVec<Region, CAPACITY>;
+/// A part of a map while it is built anew: on the stack, and larger than the map, so that only the map can be full.
+type Pieces = ArrayVec<Region, { CAPACITY + 4 }>;
 
 /// The map. Its regions are sorted by address and disjoint, and adjacent ones differ in kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryMap {
-    regions: Regions,
+    /// At most [`CAPACITY`]; room for all of them is taken at once.
+    regions: Vec<Region>,
 }
 
 impl MemoryMap {
     /// A map that knows of nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { regions: Regions::new_const() }
+        Self { regions: Vec::new() }
     }
 
     /// The regions by ascending address.
@@ -217,7 +221,8 @@ impl MemoryMap {
 
     /// Replaces the kind of every byte of `range` by what `change` makes of it, where `None` is a hole.
     ///
-    /// The result is built beside the map and then takes its place, so that an error leaves the map as it was.
+    /// The part of the map that `range` touches is built anew and then takes the old one's place, so that an error
+    /// leaves the map as it was.
     fn rewrite(
         &mut self,
         range: PhysRange,
@@ -227,11 +232,16 @@ impl MemoryMap {
         if range.is_empty() {
             return Ok(());
         }
-        let mut new = Regions::new();
-        let mut push = |start, end, kind| push_merged(&mut new, capacity, start, end, kind);
+        // Neighbours count as touched: what is new may continue them.
+        let first = self.regions.iter().take_while(|region| region.range.end() < range.start()).count();
+        let touched = self.regions.iter().skip(first).take_while(|region| region.range.start() <= range.end());
+        let mut new = Pieces::new();
+        let mut push = |start, end, kind| push_merged(&mut new, start, end, kind);
         // Everything in `range` below this address is done.
         let mut done = range.start();
-        for &Region { range: old, kind } in &self.regions {
+        let mut end = first;
+        for &Region { range: old, kind } in touched {
+            end = end.saturating_add(1);
             if old.start() > done {
                 let hole_end = old.start().min(range.end());
                 push(done, hole_end, change(None))?;
@@ -248,19 +258,33 @@ impl MemoryMap {
             }
         }
         push(done, range.end(), change(None))?;
-        self.regions = new;
+        self.replace(first, end, &new, capacity)
+    }
+
+    /// Puts `new` in the place of the regions from `first` to `end` exclusive.
+    fn replace(&mut self, first: usize, end: usize, new: &[Region], capacity: usize) -> Result<(), Error> {
+        let old_len = self.regions.len();
+        let new_end = first.saturating_add(new.len());
+        let len = old_len.saturating_sub(end).saturating_add(new_end);
+        if len > capacity {
+            return Err(Error::Full);
+        }
+        if self.regions.capacity() == 0 {
+            self.regions.try_reserve_exact(CAPACITY).map_err(|_| Error::Full)?;
+        }
+        let filler = Region { range: PhysRange::default(), kind: MemoryType::RESERVED };
+        self.regions.resize(len.max(old_len), filler);
+        self.regions.copy_within(end..old_len, new_end);
+        self.regions.truncate(len);
+        if let Some(place) = self.regions.get_mut(first..new_end) {
+            place.copy_from_slice(new);
+        }
         Ok(())
     }
 }
 
 /// Appends `start` to `end` unless it is empty or a hole, as part of the last region where it continues that.
-fn push_merged(
-    regions: &mut Regions,
-    capacity: usize,
-    start: PhysAddr,
-    end: PhysAddr,
-    kind: Option<MemoryType>,
-) -> Result<(), Error> {
+fn push_merged(regions: &mut Pieces, start: PhysAddr, end: PhysAddr, kind: Option<MemoryType>) -> Result<(), Error> {
     let (Some(range), Some(kind)) = (PhysRange::from_bounds(start, end).filter(|range| !range.is_empty()), kind) else {
         return Ok(());
     };
@@ -271,9 +295,6 @@ fn push_merged(
     {
         last.range = both;
         return Ok(());
-    }
-    if regions.len() >= capacity {
-        return Err(Error::Full);
     }
     regions.try_push(Region { range, kind }).map_err(|_| Error::Full)
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction};
+use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic};
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, elf};
 
@@ -172,8 +172,13 @@ const ALLOWED: [CpuidFeature; 13] = [
 ];
 
 /// Whether not every host can run it.
+///
+/// `tzcnt` is what the compiler makes of `bsf` where the operand is known not to be zero: its bytes are `rep bsf`, which
+/// CPUs without `tzcnt` execute as `bsf`, with the same result then.
 fn is_foreign(instruction: &Instruction) -> bool {
-    instruction.is_invalid() || instruction.cpuid_features().iter().any(|feature| !ALLOWED.contains(feature))
+    let allowed = |feature| ALLOWED.contains(feature);
+    instruction.is_invalid()
+        || (instruction.mnemonic() != Mnemonic::Tzcnt && !instruction.cpuid_features().iter().all(allowed))
 }
 
 /// No vector, floating-point, `popcnt`, `cmpxchg16b` or other later instruction: hosts that emulate ring 0 cannot run

@@ -98,7 +98,7 @@ fn alignment_is_given_up_before_the_boot_is() {
     assert_eq!(plan.kernel.start(), PhysAddr::new(16 * MIB));
     assert_eq!(plan.kernel_alignment, Some(16 * MIB as u32));
     let header = SetupHeader::parse(&debian_with(patches)).unwrap();
-    let page = BootParams::new(&header, &plan, &map, None);
+    let page = BootParams::new(&header, &plan, &map, None).unwrap();
     assert_eq!(page.bytes()[0x230..0x234], (16 * MIB as u32).to_le_bytes());
     // But not below what the kernel needs.
     let patches: &[(usize, &[u8])] = &[(0x230, &(64 * MIB as u32).to_le_bytes()), (0x235, &[26])];
@@ -301,7 +301,7 @@ proptest! {
         prop_assert!(plan.command_line.end().get() <= 640 * KIB && plan.boot_params.end().get() <= 640 * KIB);
 
         // The runtime start as boot.rst has it, from what the kernel itself will read.
-        let page = BootParams::new(&header, &plan, &map, None);
+        let page = BootParams::new(&header, &plan, &map, None).unwrap();
         let field = |at: usize| u32::from_le_bytes(page.bytes()[at..at + 4].try_into().unwrap());
         let load = plan.kernel.start().get();
         prop_assert_eq!(u64::from(field(0x214)), load);
