@@ -1,6 +1,7 @@
 //! A script, understood: which files to place, and what to do to them in what order.
 
 use alloc::vec::Vec;
+use core::ffi::CStr;
 
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
@@ -84,7 +85,7 @@ impl<'s> Plan<'s> {
             0 => Ok(()),
             1 => {
                 let file = Allocate::parse(arguments, len_of).map_err(bad)?;
-                if self.file(file.name).is_ok() {
+                if self.file(file.field).is_ok() {
                     return Err(bad(Cause::AllocatedTwice));
                 }
                 if file.len == 0 { push(&mut self.empty, file.name) } else { push(&mut self.files, file) }
@@ -108,11 +109,18 @@ impl<'s> Plan<'s> {
         }
     }
 
-    /// An allocated file by name, with its length in bytes, or `None` when the file is empty.
+    /// The allocated file that a name field means, with its length in bytes, or `None` when the file is empty.
     ///
     /// # Errors
-    /// [`Cause::NotAllocated`].
-    pub(super) fn file(&self, name: &str) -> Result<Option<(FileIndex, u32)>, Cause> {
+    /// [`Cause::Name`], [`Cause::NotAllocated`].
+    pub(super) fn file(&self, field: &[u8; NAME_LEN]) -> Result<Option<(FileIndex, u32)>, Cause> {
+        // Nearly all fields are equal to the one that allocated the file, in their padding too.
+        for (file, index) in self.files.iter().zip(0..) {
+            if file.field == field {
+                return Ok(Some((FileIndex(index), file.len)));
+            }
+        }
+        let name = name(field)?;
         for (file, index) in self.files.iter().zip(0..) {
             if file.name == name {
                 return Ok(Some((FileIndex(index), file.len)));
@@ -130,6 +138,6 @@ fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), ScriptError> {
 
 /// A file name, ended by a zero byte.
 pub(super) fn name(field: &[u8; NAME_LEN]) -> Result<&str, Cause> {
-    let len = field.iter().position(|&byte| byte == 0).filter(|&len| len != 0).ok_or(Cause::Name)?;
-    field.get(..len).and_then(|name| core::str::from_utf8(name).ok()).ok_or(Cause::Name)
+    let name = CStr::from_bytes_until_nul(field).ok().filter(|name| !name.is_empty());
+    name.and_then(|name| name.to_str().ok()).ok_or(Cause::Name)
 }

@@ -8,7 +8,7 @@
 //! 1. [`Anchor::parse`] understands the host's anchor.
 //! 2. The caller allocates [`FIRMWARE_INFORMATION`] and the host's structures in one piece, and has the host load its
 //!    structures to their final place, after the firmware's own.
-//! 3. [`Walk`] looks at them there, in chunks of any size, and gives a [`Summary`].
+//! 3. [`Summary::of`] walks along them.
 //! 4. [`Summary::has_firmware_information`] says whether the tables start at the host's structures, or at the
 //!    firmware's, which are then written and counted ([`Summary::with_firmware_information`]).
 //! 5. [`Anchor::finish`] gives the anchor for that address.
@@ -27,7 +27,7 @@ use core::fmt;
 
 pub use anchor::{Anchor, MAX_ANCHOR};
 pub use firmware_information::FIRMWARE_INFORMATION;
-pub use walk::{Summary, Walk};
+pub use walk::Summary;
 
 /// Why there is no SMBIOS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

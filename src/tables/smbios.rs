@@ -3,11 +3,13 @@
 
 use core::fmt;
 
+use zerocopy::FromZeros;
+
 use super::Place;
 use crate::addr::{Alignment, PhysRange};
 use crate::fw_cfg::{self, Item};
 use crate::hal::{Machine, MemoryError};
-use crate::smbios::{self, Anchor, FIRMWARE_INFORMATION, MAX_ANCHOR, Walk};
+use crate::smbios::{self, Anchor, FIRMWARE_INFORMATION, MAX_ANCHOR, Summary};
 
 /// Structures up to this many bytes go to the F-segment, beside the anchor.
 const SMALL: u64 = 4096;
@@ -66,7 +68,9 @@ pub fn load<M: Machine>(place: &mut Place<'_, M>, anchor: Item, tables: Item) ->
     let theirs = theirs.ok_or(Error::NoRoom(len))?;
     place.load(tables, theirs.start())?;
 
-    let summary = walk(place, theirs)?.finish()?;
+    let mut bytes = u8::new_vec_zeroed(tables.len() as usize).map_err(|_| Error::NoRoom(len))?;
+    place.machine.read(theirs.start(), &mut bytes)?;
+    let summary = Summary::of(&bytes)?;
     let (start, summary) = if summary.has_firmware_information {
         (theirs.start(), summary)
     } else {
@@ -77,20 +81,4 @@ pub fn load<M: Machine>(place: &mut Place<'_, M>, anchor: Item, tables: Item) ->
     let at = place.scanned(anchor.len() as u64, Alignment::PARAGRAPH).ok_or(Error::NoRoom(anchor.len() as u64))?;
     place.machine.write(at.start(), &anchor)?;
     Ok(())
-}
-
-/// A walk along all the structures at `range`.
-fn walk<M: Machine>(place: &mut Place<'_, M>, range: PhysRange) -> Result<Walk, Error> {
-    let mut walk = Walk::new();
-    let mut chunk = [0; 512];
-    let mut left = range;
-    while !left.is_empty() {
-        let len = left.len().min(chunk.len() as u64);
-        let Some(bytes) = chunk.get_mut(..len as usize) else { break };
-        place.machine.read(left.start(), bytes)?;
-        walk.feed(bytes)?;
-        let rest = left.start().checked_add(len).and_then(|start| PhysRange::from_bounds(start, left.end()));
-        left = rest.unwrap_or_default();
-    }
-    Ok(walk)
 }

@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
 
 use super::super::error::{Cause, Error};
 use super::super::host::Host;
-use super::super::plan::{ARGUMENTS_LEN, FileIndex, NAME_LEN, Plan, name};
+use super::super::plan::{ARGUMENTS_LEN, FileIndex, NAME_LEN, Plan};
 use super::{PointerSize, bad, check_inside, range_in};
 use crate::addr::PhysRange;
 
@@ -34,8 +34,8 @@ impl AddPointer {
     /// Checks the arguments. `None` when one of the files is empty.
     pub(in crate::acpi) fn parse(arguments: &[u8; ARGUMENTS_LEN], plan: &Plan<'_>) -> Result<Option<Self>, Cause> {
         let arguments: &Arguments = transmute_ref!(arguments);
-        let dest = plan.file(name(&arguments.dest)?)?;
-        let source = plan.file(name(&arguments.source)?)?;
+        let dest = plan.file(&arguments.dest)?;
+        let source = plan.file(&arguments.source)?;
         let (Some((dest, dest_len)), Some((source, _))) = (dest, source) else { return Ok(None) };
         let size = PointerSize::new(arguments.size)?;
         let offset = arguments.offset.get();

@@ -23,6 +23,8 @@ struct Arguments {
 pub(in crate::acpi) struct Allocate<'s> {
     /// The file's name in fw_cfg.
     pub(in crate::acpi) name: &'s str,
+    /// The same as it stands in the script.
+    pub(in crate::acpi) field: &'s [u8; NAME_LEN],
     /// Its length in bytes.
     pub(in crate::acpi) len: u32,
     /// Where it belongs.
@@ -42,6 +44,7 @@ impl<'s> Allocate<'s> {
         let alignment = arguments.alignment.get();
         Ok(Self {
             name,
+            field: &arguments.file,
             len: len_of(name).ok_or(Cause::Absent)?,
             zone: match arguments.zone {
                 1 => Zone::High,

@@ -47,7 +47,7 @@ impl<'s> WritePointer<'s> {
         let arguments: &Arguments = transmute_ref!(arguments);
         let dest = name(&arguments.dest)?;
         let dest_len = len_of(dest).ok_or(Cause::Absent)?;
-        let source = plan.file(name(&arguments.source)?)?;
+        let source = plan.file(&arguments.source)?;
         let (Some((source, source_len)), 1..) = (source, dest_len) else { return Ok(None) };
         let command = Self {
             dest,
