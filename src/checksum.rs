@@ -1,10 +1,12 @@
 //! The one checksum that ACPI and SMBIOS use: all bytes of a table add up to zero, modulo 256.
 #![forbid(unsafe_code)]
 
+use zerocopy::little_endian::U64;
+
 /// The sum of `bytes`, modulo 256.
 ///
-/// The tables of a machine are some 10 KiB and every byte is summed on the way to the kernel, so this adds eight bytes
-/// at a time where it can.
+/// The tables of a machine are some 10 KiB and every byte is summed on the way to the kernel, so this adds 32 bytes a
+/// round where it can.
 ///
 /// ```
 /// assert_eq!(firstlight::checksum::sum(&[0x80, 0x7f, 2]), 1);
@@ -13,17 +15,23 @@
 pub fn sum(bytes: &[u8]) -> u8 {
     /// Every other byte of a word: four 16-bit lanes with room for carries.
     const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
-    /// A word adds at most 255 to a lane; 257 words stay below 2^16.
-    const WORDS: usize = 257;
+    /// A word adds at most 255 to a lane; 64 times four words stay below 2^16.
+    const BLOCKS: usize = 64;
 
-    let (words, rest) = bytes.as_chunks::<8>();
+    let (blocks, rest) = bytes.as_chunks::<32>();
     let mut sum = rest.iter().fold(0_u8, |sum, &byte| sum.wrapping_add(byte));
-    for group in words.chunks(WORDS) {
+    for group in blocks.chunks(BLOCKS) {
         let (mut all, mut even) = (0_u64, 0_u64);
-        for word in group {
-            let word = u64::from_le_bytes(*word);
-            all = all.wrapping_add(word);
-            even = even.wrapping_add(word & EVEN);
+        for block in group {
+            let [a, b, c, d]: [U64; 4] = zerocopy::transmute!(*block);
+            let mut add = |word: U64| {
+                all = all.wrapping_add(word.get());
+                even = even.wrapping_add(word.get() & EVEN);
+            };
+            add(a);
+            add(b);
+            add(c);
+            add(d);
         }
         // What the even bytes did not add came from the odd ones, 256 times as much.
         let odd = all.wrapping_sub(even) >> 8;
@@ -46,7 +54,7 @@ mod tests {
 
     #[test]
     fn no_lane_overflows() {
-        for len in [0, 1, 7, 8, 9, 2055, 2056, 2057, 8192] {
+        for len in [0, 1, 31, 32, 33, 2047, 2048, 2049, 8192] {
             let expected = (len as u64 * 0xff) as u8;
             assert_eq!(sum(&vec![0xff; len]), expected, "{len} bytes");
         }

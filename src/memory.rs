@@ -68,11 +68,31 @@ unsafe extern "C" fn memset(target: *mut u8, value: i32, n: usize) -> *mut u8 {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, n: usize) -> i32 {
     let (above, below): (u8, u8);
-    // SAFETY: the caller's promise covers the n bytes; the comparison of RCX with itself stands for no bytes at all.
+    // Whole words while they are equal, then the bytes of the word that is not, or those that make no whole word. A
+    // comparison of RCX with itself stands for no words or bytes at all.
+    // SAFETY: the caller's promise covers the n bytes.
     unsafe {
-        asm!("cmp rcx, rcx", "repe cmpsb", "seta {above}", "setb {below}", above = out(reg_byte) above,
-            below = out(reg_byte) below, inout("rcx") n => _, inout("rsi") left => _, inout("rdi") right => _,
-            options(nostack, readonly))
+        asm!(
+            "cmp rcx, rcx",
+            "repe cmpsq",
+            "mov ecx, {rest:e}",
+            "je 2f",
+            "sub rsi, 8",
+            "sub rdi, 8",
+            "mov ecx, 8",
+            "2:",
+            "cmp rcx, rcx",
+            "repe cmpsb",
+            "seta {above}",
+            "setb {below}",
+            rest = in(reg) n & 7,
+            above = out(reg_byte) above,
+            below = out(reg_byte) below,
+            inout("rcx") n >> 3 => _,
+            inout("rsi") left => _,
+            inout("rdi") right => _,
+            options(nostack, readonly)
+        )
     };
     i32::from(above).wrapping_sub(i32::from(below))
 }

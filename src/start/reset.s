@@ -66,31 +66,34 @@ start32:
     #   PDPT[0..4]  -> PD 0 to 3      the low 4 GiB, at their own addresses
     #   PDPT[510]   -> PD 3           the image,              VIRTUAL_OFFSET higher
     #   PDPT[511]   -> PD 0           the firmware's own RAM, VIRTUAL_OFFSET higher
-    mov edi, offset page_tables_physical
-    xor eax, eax
-    mov ecx, 2 * 4096 / 4
-    rep stosd
-
     mov ebx, offset page_tables_physical
+    xor edx, edx                        # the upper half of every entry
     lea eax, [ebx + 1 * 4096 + TABLE]
     mov [ebx], eax                      # PML4[0]
+    mov [ebx + 4], edx
     mov [ebx + 511 * 8], eax
+    mov [ebx + 511 * 8 + 4], edx
     lea edi, [ebx + 1 * 4096]           # PDPT
     lea eax, [ebx + 2 * 4096 + TABLE]   # PD 0
     mov [edi], eax
+    mov [edi + 4], edx
     mov [edi + 511 * 8], eax
+    mov [edi + 511 * 8 + 4], edx
     add eax, 4096
     mov [edi + 1 * 8], eax
+    mov [edi + 1 * 8 + 4], edx
     add eax, 4096
     mov [edi + 2 * 8], eax
+    mov [edi + 2 * 8 + 4], edx
     add eax, 4096
     mov [edi + 3 * 8], eax
+    mov [edi + 3 * 8 + 4], edx
     mov [edi + 510 * 8], eax            # PD 3
-    xor eax, eax
+    mov [edi + 510 * 8 + 4], edx
     mov dword ptr [ebx + 2 * 4096], LARGE_PAGE
-    mov [ebx + 2 * 4096 + 4], eax
+    mov [ebx + 2 * 4096 + 4], edx
     mov dword ptr [ebx + 5 * 4096 + 511 * 8], 0xffe00000 | LARGE_PAGE
-    mov [ebx + 5 * 4096 + 511 * 8 + 4], eax
+    mov [ebx + 5 * 4096 + 511 * 8 + 4], edx
 
     mov cr3, ebx
     mov eax, cr4
@@ -110,6 +113,15 @@ start32:
 # ------------------------------------------------------------------------------------------------------- 64-bit mode
 .code64
 start64:
+    # The entries between, which nothing used until here: RAM holds whatever was there before a reset.
+    mov edi, offset page_tables_physical + 8
+    xor eax, eax
+    mov ecx, 510
+    rep stosq                           # PML4[1..511]
+    mov edi, offset page_tables_physical + 4096 + 4 * 8
+    mov ecx, 506
+    rep stosq                           # PDPT[4..510]
+
     # The rest of the identity map: 2,048 large pages, eight at a time.
     mov edi, offset page_tables_physical + 2 * 4096
     mov eax, LARGE_PAGE
