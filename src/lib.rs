@@ -28,6 +28,7 @@ pub mod smbios;
 pub mod tables;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 
 use boot::Handover;
 use error::Error;
@@ -36,6 +37,7 @@ use fw_cfg::FwCfg;
 use hal::Machine;
 use memory_map::MemoryMap;
 use platform::Platform;
+use trace::{Point, Trace};
 
 /// Boots: from a machine at reset to a kernel in memory that waits to be entered.
 ///
@@ -49,9 +51,15 @@ pub fn run(machine: &mut impl Machine) -> Result<Handover, Failure> {
 /// The boot order.
 fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg) -> Result<Handover, Error> {
     logging::configure(machine, fw_cfg);
+    let trace = Trace::of_host(machine, fw_cfg);
+    trace.mark(machine, Point::FirmwareStart);
     let mut map = MemoryMap::of_host(machine, fw_cfg)?;
     // Before the tables: the host makes them from the registers that are set here.
     let platform = Platform::set_up(machine, fw_cfg, &mut map)?;
     let rsdp = tables::load(machine, fw_cfg, &mut map, platform.f_segment);
-    Ok(boot::load(machine, fw_cfg, &mut map, rsdp)?)
+    trace.mark(machine, Point::FirmwareDone);
+    trace.mark(machine, Point::KernelLoad);
+    let handover = boot::load(machine, fw_cfg, &mut map, rsdp)?;
+    trace.mark(machine, Point::KernelStart);
+    Ok(handover)
 }

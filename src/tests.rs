@@ -93,6 +93,27 @@ fn a_good_boot_touches_no_console() {
 }
 
 #[test]
+fn the_points_of_the_boot_are_marked_when_the_host_asks_for_it() {
+    let marks = |option: Option<&str>| {
+        let device = with_kernel(golden::device("q35", true));
+        let device = match option {
+            Some(text) => device.with_file("opt/org.firstlight/trace", text.as_bytes()),
+            None => device,
+        };
+        let mut machine = q35(device);
+        run(&mut machine).unwrap();
+        let mark = |access: &Access| match *access {
+            Access::Out(port @ (0xf4 | 0xf5), 1, code) => Some((port, code)),
+            _ => None,
+        };
+        machine.accesses.iter().filter_map(mark).collect::<Vec<_>>()
+    };
+    assert_eq!(marks(Some("on")), [(0xf5, 1), (0xf5, 5), (0xf4, 2), (0xf4, 3)]);
+    assert_eq!(marks(Some("off")), []);
+    assert_eq!(marks(None), []);
+}
+
+#[test]
 fn a_host_without_a_known_bridge_boots() {
     let mut machine = FakeMachine::new().with(with_kernel(golden::device("microvm", true)));
     let handover = run(&mut machine).unwrap();

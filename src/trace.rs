@@ -1,0 +1,65 @@
+//! Marks for boot-time tools: bytes on two ports at known points of the boot.
+//!
+//! Off unless the host asks for them with `-fw_cfg name=opt/org.firstlight/trace,string=on`, and then an exit each. The
+//! ports and codes are those of qboot's `benchmark.h` and of the qemu-boot-time scripts, so that their tools read these
+//! too. (A host with an isa-debug-exit device at port 0xf4 would end there.)
+#![forbid(unsafe_code)]
+
+use crate::fw_cfg::{self, FwCfg};
+use crate::hal::Ports;
+
+/// Whether to trace: `on`.
+const OPTION: &str = "opt/org.firstlight/trace";
+
+/// The firmware's own points.
+const FIRMWARE_PORT: u16 = 0xf5;
+/// Points on the way into the kernel.
+const KERNEL_PORT: u16 = 0xf4;
+
+/// A point of the boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// The firmware runs, and knows that it is to trace.
+    FirmwareStart,
+    /// The machine is set up, with its tables.
+    FirmwareDone,
+    /// The kernel's items are about to be read.
+    KernelLoad,
+    /// The kernel is about to be entered.
+    KernelStart,
+}
+
+impl Point {
+    const fn port_and_code(self) -> (u16, u8) {
+        match self {
+            Self::FirmwareStart => (FIRMWARE_PORT, 1),
+            Self::FirmwareDone => (FIRMWARE_PORT, 5),
+            Self::KernelLoad => (KERNEL_PORT, 2),
+            Self::KernelStart => (KERNEL_PORT, 3),
+        }
+    }
+}
+
+/// Whether points are marked.
+#[derive(Clone, Copy, Debug)]
+pub struct Trace {
+    on: bool,
+}
+
+impl Trace {
+    /// As the host asks for it. An option that cannot be read, or says anything but `on`, is off.
+    pub fn of_host(host: &mut impl fw_cfg::Host, fw_cfg: &FwCfg) -> Self {
+        let mut option = [0; 2];
+        let on =
+            fw_cfg.find(OPTION).is_some_and(|item| fw_cfg.read(host, item, &mut option).is_ok() && option == *b"on");
+        Self { on }
+    }
+
+    /// Marks a point.
+    pub fn mark(self, ports: &mut impl Ports, point: Point) {
+        if self.on {
+            let (port, code) = point.port_and_code();
+            ports.out8(port, code);
+        }
+    }
+}
