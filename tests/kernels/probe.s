@@ -1,0 +1,207 @@
+# A kernel that tells what it was handed, and then looks at the machine as the test asks it to.
+#
+# It begins with the state of the CPU at its entry: one byte, the size of a word in bytes (4 from the 32-bit entry, 8
+# from the 64-bit one), then the words that `state` below pushes, the last one first. After that it answers requests for
+# ever. A request is 16 bytes on COM2:
+#
+#   byte 0        the operation, see `dispatch`
+#   byte 1        a byte to store
+#   bytes 4-7     a length, a port or a register number
+#   bytes 8-15    an address or a value
+#
+# What it sends goes to the port REPLY, where QEMU has a device that takes bytes at any rate.
+#
+# It runs wherever it is loaded. Its own memory, at `request`, is behind everything that a test puts into the kernel file, so that the
+# file's bytes stay as they were loaded. No instruction here is one that a KVM which emulates ring 0 cannot run.
+
+.intel_syntax noprefix
+
+.set REPLY, 0xe9
+.set REQUEST, 0x2f8                     # COM2
+.set REQUEST_FIFO, REQUEST + 2
+.set REQUEST_STATUS, REQUEST + 5
+.set FIFO_ON, 1
+.set STATUS_RECEIVED, 1
+
+.set BOOT_PARAMS_SCRATCH_END, 0x1e8     # Linux, zero-page.rst: the loader leaves 4 bytes there to the kernel
+# The kernel's own memory, from where it is loaded.
+.set request, 0x80000
+.set answer, request + 16
+.set stack_top, request + 0x4000
+
+.set MSR_EFER, 0xc0000080
+.set BOOT_CS, 0x10                      # Linux, boot.rst
+.set BOOT_DS, 0x18
+
+# `r` is the first letter of the registers of this mode. The flags are on the stack already; bx is where the kernel is.
+.macro state r
+    push \r\()bx
+    mov eax, cs
+    push \r\()ax
+    mov eax, ds
+    push \r\()ax
+    mov eax, es
+    push \r\()ax
+    mov eax, ss
+    push \r\()ax
+    mov \r\()ax, cr0
+    push \r\()ax
+    mov \r\()ax, cr3
+    push \r\()ax
+    mov \r\()ax, cr4
+    push \r\()ax
+    mov ecx, MSR_EFER
+    rdmsr
+    push \r\()ax
+    mov \r\()si, \r\()sp
+.endm
+
+.set STATE_WORDS, 14
+
+.macro reload_data_segments
+    mov eax, BOOT_DS
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+.endm
+
+.macro serve r, word
+    cld
+    # Before anything is sent: turning the FIFO on empties it, and the test sends once it has heard from the kernel.
+    mov edx, REQUEST_FIFO
+    mov al, FIFO_ON
+    out dx, al
+    mov edx, REPLY
+    mov al, \word
+    out dx, al
+    mov ecx, STATE_WORDS * \word
+    rep outsb
+
+next_\word:
+    lea \r\()di, [\r\()bx + request]
+    mov ecx, 16
+1:
+    mov edx, REQUEST_STATUS
+2:
+    pause
+    in al, dx
+    test al, STATUS_RECEIVED
+    jz 2b
+    mov edx, REQUEST
+    in al, dx
+    mov [\r\()di], al
+    inc \r\()di
+    dec ecx
+    jnz 1b
+
+    # The operands, where each operation wants them.
+    mov ecx, [\r\()bx + request + 4]
+    mov edx, ecx
+    mov \r\()si, [\r\()bx + request + 8]
+    mov \r\()di, \r\()si
+
+dispatch_\word:
+    mov al, [\r\()bx + request]
+    cmp al, 'r'
+    je read_memory_\word
+    cmp al, 'f'
+    je fill_memory_\word
+    cmp al, 'b'
+    je read_port8_\word
+    cmp al, 'd'
+    je read_port32_\word
+    cmp al, 'D'
+    je write_port32_\word
+    cmp al, 'm'
+    je read_msr_\word
+    cmp al, 's'
+    je load_segment_\word
+    ud2                                 # 'u' is for this
+
+read_memory_\word:
+    mov edx, REPLY
+    rep outsb
+    jmp next_\word
+
+fill_memory_\word:
+    mov al, [\r\()bx + request + 1]
+    rep stosb
+    jmp answer_\word
+
+read_port8_\word:
+    in al, dx
+    movzx eax, al
+    jmp answer_\word
+
+read_port32_\word:
+    in eax, dx
+    jmp answer_\word
+
+write_port32_\word:
+    mov eax, esi
+    out dx, eax
+    jmp answer_\word
+
+read_msr_\word:
+    rdmsr
+    mov [\r\()bx + answer + 4], edx
+    jmp answer_\word
+
+load_segment_\word:
+    mov ds, esi
+
+# Sends 8 bytes: EAX, and what was put behind it.
+answer_\word:
+    mov [\r\()bx + answer], eax
+    lea \r\()si, [\r\()bx + answer]
+    mov ecx, 8
+    mov edx, REPLY
+    rep outsb
+    jmp next_\word
+.endm
+
+.text
+# ------------------------------------------------------------------------------------------------------- 32-bit entry
+.code32
+entry32:
+    # No register is lost on the way to a stack: as Linux does it.
+    lea esp, [esi + BOOT_PARAMS_SCRATCH_END]
+    call here
+here:
+    pop esp
+    lea esp, [esp + stack_top - (here - entry32)]
+    pushf
+    push esi
+    push edi
+    push ebp
+    push ebx
+    lea ebx, [esp + 5 * 4 - stack_top]
+    state e
+    reload_data_segments
+    push BOOT_CS
+    lea eax, [ebx + (reloaded32 - entry32)]
+    push eax
+    retf
+reloaded32:
+    serve e, 4
+
+# ------------------------------------------------------------------------------------------------------- 64-bit entry
+.org 0x200
+.code64
+entry64:
+    lea rsp, [rip + entry32]
+    lea rsp, [rsp + stack_top]
+    pushf
+    push rsi
+    push rdi
+    push rbp
+    push rbx
+    lea rbx, [rip + entry32]
+    state r
+    reload_data_segments
+    push BOOT_CS
+    lea rax, [rip + reloaded64]
+    push rax
+    retfq
+reloaded64:
+    serve r, 8

@@ -1,0 +1,28 @@
+//! What `cargo xtask test` hands to the tests.
+
+use std::env;
+use std::path::PathBuf;
+
+/// The firmware image, `firstlight.bin`.
+pub fn image() -> PathBuf {
+    path("FIRSTLIGHT_IMAGE")
+}
+
+/// The distribution's kernel.
+pub fn kernel() -> PathBuf {
+    path("FIRSTLIGHT_KERNEL")
+}
+
+/// The guest's initramfs.
+pub fn initrd() -> PathBuf {
+    path("FIRSTLIGHT_INITRD")
+}
+
+fn path(variable: &str) -> PathBuf {
+    let Some(value) = env::var_os(variable) else {
+        panic!("{variable} is not set: run these tests with `cargo xtask test`, which sets it");
+    };
+    let path = PathBuf::from(value);
+    assert!(path.is_file(), "{variable} names {}, which is no file", path.display());
+    path
+}

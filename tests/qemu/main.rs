@@ -1,0 +1,16 @@
+//! What the image does in QEMU. `cargo xtask test` builds the image and the guest and runs these tests.
+//!
+//! `handover`, `placement`, `tables` and `chipset` boot the probe, a kernel of the project's own (`tests/kernels`), and
+//! look at the machine through it; `linux` boots a distribution's kernel to user space; `failure` boots nothing.
+
+mod bzimage;
+mod chipset;
+mod environment;
+mod failure;
+mod handover;
+mod linux;
+mod machine;
+mod placement;
+mod probe;
+mod random;
+mod tables;
