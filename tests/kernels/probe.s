@@ -110,6 +110,8 @@ dispatch_\word:
     je read_port8_\word
     cmp al, 'd'
     je read_port32_\word
+    cmp al, 'W'
+    je write_port16_\word
     cmp al, 'D'
     je write_port32_\word
     cmp al, 'm'
@@ -135,6 +137,11 @@ read_port8_\word:
 
 read_port32_\word:
     in eax, dx
+    jmp answer_\word
+
+write_port16_\word:
+    mov eax, esi
+    out dx, ax
     jmp answer_\word
 
 write_port32_\word:

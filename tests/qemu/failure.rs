@@ -1,1 +1,169 @@
-//! x
+//! What stops a boot, and how it says so.
+//!
+//! A machine without fw_cfg is not among them: QEMU has none that begins at the reset vector. The library's own tests
+//! have it.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::bzimage::BzImage;
+use crate::machine::{Kind, Machine, Qemu, Transport};
+use crate::probe::Probe;
+use crate::random;
+
+/// Long enough for QEMU to do what it is not to do. A test that is too short for that passes; none fails by it.
+const A_WHILE: Duration = Duration::from_millis(500);
+
+/// Checks that the firmware stops with one line on both consoles, which has all of `parts`, and stays there.
+fn stops(machine: &Machine, parts: &[&str]) {
+    let mut qemu = machine.start();
+    wait_for_lines(&mut qemu, 1);
+    thread::sleep(A_WHILE);
+    assert!(qemu.is_running(), "QEMU ended");
+    let com1 = qemu.com1();
+    let debug_console = qemu.debug_console();
+    assert_eq!(com1.lines().count(), 1, "{com1}");
+    assert!(com1.starts_with("firstlight: error: ") && com1.ends_with("\r\n"), "{com1:?}");
+    for part in parts {
+        assert!(com1.contains(part), "{part:?} is missing in {com1:?}");
+    }
+    assert_eq!(com1.replace('\r', ""), debug_console);
+}
+
+/// Waits until both consoles have as many lines.
+fn wait_for_lines(qemu: &mut Qemu, count: usize) {
+    let lines = |text: String| text.bytes().filter(|&byte| byte == b'\n').count();
+    qemu.wait_for("a message on both consoles", |qemu| {
+        lines(qemu.com1()) >= count && lines(qemu.debug_console()) >= count
+    });
+}
+
+/// As [`stops`], for a kernel file.
+fn stops_for_kernel(file: &[u8], append: &str, parts: &[&str]) {
+    let folder = TempDir::new().expect("a temporary folder");
+    let kernel = folder.path().join("kernel");
+    fs::write(&kernel, file).expect("a file in the temporary folder");
+    stops(&Machine { kernel: Some(kernel), append: Some(append.to_owned()), ..Machine::new(Kind::Q35) }, parts);
+}
+
+#[test]
+fn without_a_kernel_it_says_what_to_give() {
+    for kind in Kind::ALL {
+        for transport in Transport::ALL {
+            stops(&Machine { transport, ..Machine::new(kind) }, &["no kernel", "-kernel FILE"]);
+        }
+    }
+}
+
+#[test]
+fn a_kernel_that_is_too_old_is_named_by_its_protocol() {
+    let kernel = BzImage { version: 0x205, ..BzImage::new() };
+    stops_for_kernel(&kernel.file(), "", &["too old", "2.05", "2.06"]);
+}
+
+#[test]
+fn a_file_that_is_no_kernel_is_not_run() {
+    stops_for_kernel(&random::bytes(5, 100_000), "", &["no Linux setup header", "bzImage"]);
+}
+
+#[test]
+fn a_kernel_with_an_impossible_alignment_is_not_run() {
+    let kernel = BzImage { kernel_alignment: 0x30_0000, ..BzImage::new() };
+    stops_for_kernel(&kernel.file(), "", &["alignment 0x300000"]);
+}
+
+#[test]
+fn a_kernel_cut_short_is_not_run() {
+    let kernel = BzImage::new();
+    let mut file = kernel.file();
+    // The header ends before init_size.
+    file[0x201] = 0x50;
+    stops_for_kernel(&file, "", &["cut short"]);
+}
+
+#[test]
+fn a_kernel_too_large_for_the_memory_names_both_sizes() {
+    let kernel = BzImage { init_size: 300 << 20, ..BzImage::new() };
+    stops_for_kernel(&kernel.file(), "", &["300 MiB", "127 MiB", "-m"]);
+}
+
+#[test]
+fn an_initrd_too_large_for_the_memory_names_both_sizes() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    // QEMU takes this for a small kernel: what it needs is known from its header only.
+    fs::write(path("kernel"), BzImage { init_size: 80 << 20, ..BzImage::new() }.file()).expect("a file");
+    let initrd = fs::File::create(path("initrd")).expect("a file");
+    initrd.set_len(60 << 20).expect("a file with a hole");
+    let machine = Machine {
+        kernel: Some(path("kernel")),
+        initrd: Some(path("initrd")),
+        ..Machine::new(Kind::Q35)
+    };
+    stops(&machine, &["initrd", "60 MiB", "-m"]);
+}
+
+#[test]
+fn a_command_line_too_long_names_both_lengths() {
+    let kernel = BzImage { cmdline_size: 300, ..BzImage::new() };
+    stops_for_kernel(&kernel.file(), &"x".repeat(301), &["301", "300", "-append"]);
+}
+
+#[test]
+fn a_machine_that_is_to_start_again_after_a_failure_does() {
+    for kind in Kind::ALL {
+        let mut qemu = Machine::new(kind).with("-boot reboot-timeout=1000").start();
+        qemu.wait_for_end();
+        assert_eq!(qemu.com1().matches("firstlight: error: ").count(), 1);
+        let machine = Machine { reboots: true, ..Machine::new(kind) };
+        let mut qemu = machine.with("-boot reboot-timeout=100").start();
+        wait_for_lines(&mut qemu, 3);
+        assert!(qemu.is_running());
+    }
+}
+
+#[test]
+fn a_machine_that_is_to_wait_for_ever_after_a_failure_does() {
+    stops(&Machine::new(Kind::Q35).with("-boot reboot-timeout=-1"), &["no kernel"]);
+}
+
+#[test]
+fn the_log_is_as_detailed_as_the_host_wants_it() {
+    let log = |level: &str| {
+        let machine = Machine::new(Kind::Q35).with(&format!("-fw_cfg name=opt/org.firstlight/log,string={level}"));
+        let probe = Probe::boot_noisily(&machine, &BzImage::new(), None, None);
+        let com1 = probe.qemu.com1();
+        assert_eq!(com1.replace('\r', ""), probe.qemu.debug_console());
+        com1
+    };
+    for level in ["off", "error", "warn"] {
+        assert_eq!(log(level), "");
+    }
+    let info = log("info");
+    assert!(info.lines().count() > 0 && info.lines().all(|line| line.starts_with("firstlight: info: ")), "{info}");
+    let debug = log("debug");
+    assert!(debug.lines().any(|line| line.starts_with("firstlight: debug: ")), "{debug}");
+    assert!(debug.lines().count() > info.lines().count(), "{debug}");
+    // It boots on in spite of a word that it does not know.
+    let unknown = log("loud");
+    assert_eq!(unknown.lines().count(), 1, "{unknown}");
+    assert!(unknown.starts_with("firstlight: warning: ") && unknown.contains("loud"), "{unknown}");
+}
+
+#[test]
+fn a_failure_is_said_even_where_the_log_is_off() {
+    stops(&Machine::new(Kind::Q35).with("-fw_cfg name=opt/org.firstlight/log,string=off"), &["no kernel"]);
+}
+
+#[test]
+fn a_machine_without_com1_says_it_on_the_debug_console() {
+    // A machine that has the firmware's second console only.
+    let mut machine = Machine::new(Kind::Q35);
+    machine.com1 = false;
+    let mut qemu = machine.start();
+    qemu.wait_for("a message", |qemu| qemu.debug_console().ends_with('\n'));
+    assert!(qemu.debug_console().starts_with("firstlight: error: no kernel"));
+}

@@ -72,6 +72,8 @@ pub struct Machine {
     pub accelerator: Accelerator,
     /// Whether the machine has the devices that QEMU gives it when nothing is said.
     pub default_devices: bool,
+    /// Whether there is a serial port.
+    pub com1: bool,
     /// Whether the machine starts again when it is reset.
     pub reboots: bool,
     pub kernel: Option<PathBuf>,
@@ -91,6 +93,7 @@ impl Machine {
             transport: Transport::Dma,
             accelerator: Accelerator::Tcg,
             default_devices: false,
+            com1: true,
             reboots: false,
             kernel: None,
             initrd: None,
@@ -144,7 +147,9 @@ impl Machine {
             command.args(["-global", "fw_cfg.dma_enabled=off"]);
         }
         let console = |name: &str| format!("file,id={name},path={}", folder.join(name).display());
-        command.args(["-chardev", &console("com1"), "-serial", "chardev:com1"]);
+        if self.com1 {
+            command.args(["-chardev", &console("com1"), "-serial", "chardev:com1"]);
+        }
         command.args(["-chardev", &console("debug"), "-device", "isa-debugcon,iobase=0x402,chardev=debug"]);
         command.arg("-bios").arg(environment::image());
         if let Some(kernel) = &self.kernel {

@@ -10,6 +10,7 @@ mod failure;
 mod handover;
 mod linux;
 mod machine;
+mod pci;
 mod placement;
 mod probe;
 mod random;

@@ -1,1 +1,146 @@
-//! x
+//! Where the kernel, its initrd and its command line end up, by what the setup header asks for.
+
+use std::ops::Range;
+
+use crate::bzimage::BzImage;
+use crate::machine::{Kind, Machine};
+use crate::probe::Probe;
+use crate::random;
+
+/// `xloadflags`: a 64-bit entry, and no part of it has to be below 4 GiB.
+const XLF_KERNEL_64_ABOVE_4G: u16 = 0b11;
+
+fn machine() -> Machine {
+    Machine::new(Kind::Q35)
+}
+
+/// How much memory from its start on the probe itself needs.
+const PROBE_LEN: u64 = 0x8_4000;
+
+#[test]
+fn a_relocatable_kernel_is_where_it_prefers_to_be() {
+    for pref_address in [0x10_0000, 0x100_0000, 0x400_0000] {
+        let kernel = BzImage { pref_address, kernel_alignment: 0x10_0000, ..BzImage::new() };
+        let probe = Probe::boot(&machine(), &kernel, None, None);
+        assert_eq!(probe.state.base, pref_address);
+    }
+}
+
+#[test]
+fn a_relocatable_kernel_moves_up_by_its_alignment_where_it_does_not_fit() {
+    // From 512 KiB on it would reach into video memory.
+    for kernel_alignment in [0x20_0000, 0x100_0000] {
+        let kernel = BzImage { pref_address: 0x8_0000, kernel_alignment, ..BzImage::new() };
+        let probe = Probe::boot(&machine(), &kernel, None, None);
+        assert_eq!(probe.state.base, u64::from(kernel_alignment));
+    }
+}
+
+#[test]
+fn a_kernel_that_is_not_relocatable_is_loaded_at_1_mib() {
+    for pref_address in [0x10_0000, 0x100_0000] {
+        let kernel = BzImage { relocatable_kernel: false, pref_address, ..BzImage::new() };
+        for kernel in [kernel.clone(), kernel.entered_in_32_bit_mode()] {
+            let mut probe = Probe::boot(&machine(), &kernel, None, None);
+            assert_eq!(probe.state.base, 0x10_0000);
+            assert!(probe.read(0x10_0000, kernel.len) == kernel.code());
+        }
+    }
+}
+
+#[test]
+fn fields_that_a_kernel_is_too_old_for_do_not_count() {
+    // 2.06 knows no init_size and no pref_address, 2.11 no xloadflags.
+    for (version, base) in [(0x206, 0x10_0000), (0x20b, 0x100_0000)] {
+        let kernel = BzImage { version, ..BzImage::new() };
+        let probe = Probe::boot(&machine(), &kernel, Some(b"initrd"), Some("text"));
+        assert_eq!((probe.state.base, probe.state.word), (base, 4), "{version:#x}");
+    }
+}
+
+/// Overwrites all memory that the kernel may use before it looks at the map, as one does that unpacks itself, and checks
+/// that nothing it was given was there.
+fn survives(probe: &mut Probe, run: Range<u64>, initrd: &[u8], command_line: &str) {
+    let page = probe.boot_params();
+    probe.fill(run.start.max(probe.state.base + PROBE_LEN)..run.end, 0xaa);
+    assert!(probe.boot_params().0 == page.0, "boot_params are overwritten");
+    assert!(probe.read(page.initrd().start, initrd.len()) == initrd, "the initrd is overwritten");
+    assert_eq!(probe.read(page.command_line(), command_line.len()), command_line.as_bytes());
+}
+
+#[test]
+fn the_initrd_is_kept_clear_of_a_kernel_that_unpacks_itself() {
+    // The kernel runs from 16 to 40 MiB; the initrd must be below 32 MiB, where QEMU would have it in the kernel's way.
+    let kernel = BzImage { init_size: 24 << 20, initrd_addr_max: (32 << 20) - 1, ..BzImage::new() };
+    let initrd = random::bytes(3, 70_001);
+    for kind in Kind::ALL {
+        let mut probe = Probe::boot(&Machine::new(kind), &kernel, Some(&initrd), Some("text"));
+        let place = probe.boot_params().initrd();
+        assert!(place.end <= 16 << 20, "{place:x?}");
+        survives(&mut probe, 16 << 20..40 << 20, &initrd, "text");
+    }
+}
+
+#[test]
+fn the_initrd_is_kept_clear_of_a_kernel_that_moves_up() {
+    // Loaded at 1 MiB, it runs from 16 MiB to 40 MiB.
+    let fixed = BzImage { relocatable_kernel: false, init_size: 24 << 20, ..BzImage::new() };
+    let kernel = BzImage { initrd_addr_max: (48 << 20) - 1, ..fixed };
+    let initrd = random::bytes(3, 70_001);
+    let mut probe = Probe::boot(&machine(), &kernel, Some(&initrd), Some("text"));
+    survives(&mut probe, 16 << 20..40 << 20, &initrd, "text");
+}
+
+#[test]
+fn the_initrd_is_below_the_highest_address_that_the_kernel_takes() {
+    let machine = Machine { memory: "512M", ..machine() };
+    let initrd = random::bytes(4, 123_457);
+    for initrd_addr_max in [0x3ff_ffff, 0xfff_ffff, 0x1000_07fe] {
+        let kernel = BzImage { initrd_addr_max, ..BzImage::new() };
+        let mut probe = Probe::boot(&machine, &kernel, Some(&initrd), None);
+        let place = probe.boot_params().initrd();
+        assert!(place.end - 1 <= initrd_addr_max.into(), "{place:x?}");
+        assert!(probe.read(place.start, initrd.len()) == initrd);
+    }
+    // One that takes it above 4 GiB takes it anywhere below.
+    let kernel = BzImage { initrd_addr_max: 0x3ff_ffff, xloadflags: XLF_KERNEL_64_ABOVE_4G, ..BzImage::new() };
+    let place = Probe::boot(&machine, &kernel, Some(&initrd), None).boot_params().initrd();
+    assert!(place.start > 0x400_0000, "{place:x?}");
+}
+
+#[test]
+fn initrds_of_odd_sizes_arrive_whole() {
+    for len in [1, 511, 4095, 4097, 65_537] {
+        let initrd = random::bytes(len, len as usize);
+        let mut probe = Probe::boot(&machine(), &BzImage::new(), Some(&initrd), None);
+        let place = probe.boot_params().initrd();
+        assert_eq!(place.end - place.start, len);
+        assert_eq!(place.start % 4096, 0, "the kernel wants it to begin on a page");
+        assert!(probe.read(place.start, initrd.len()) == initrd, "{len}");
+    }
+}
+
+#[test]
+fn without_an_initrd_the_kernel_is_told_so() {
+    let page = Probe::boot(&machine(), &BzImage::new(), None, Some("text")).boot_params();
+    assert_eq!(page.initrd(), 0..0);
+}
+
+#[test]
+fn without_a_command_line_the_kernel_gets_an_empty_one() {
+    let mut probe = Probe::boot(&machine(), &BzImage::new(), None, None);
+    let at = probe.boot_params().command_line();
+    assert_ne!(at, 0);
+    assert_eq!(probe.read(at, 1), [0]);
+}
+
+#[test]
+fn the_longest_command_line_that_the_kernel_takes_arrives_whole() {
+    for cmdline_size in [255, 4096, 30_000] {
+        let kernel = BzImage { cmdline_size, ..BzImage::new() };
+        let text: String = ('!'..='~').cycle().take(cmdline_size as usize).collect();
+        let mut probe = Probe::boot(&machine(), &kernel, None, Some(&text));
+        let at = probe.boot_params().command_line();
+        assert!(probe.read(at, text.len() + 1) == [text.as_bytes(), b"\0"].concat(), "{cmdline_size}");
+    }
+}

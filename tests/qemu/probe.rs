@@ -15,6 +15,9 @@ use crate::machine::{LIMIT, Machine, Qemu};
 /// How long the probe may take for one answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
+/// How often what is waited for is looked at.
+const POLL: Duration = Duration::from_millis(10);
+
 /// A type of e820 entry: RAM that the kernel may use.
 pub const E820_RAM: u32 = 1;
 
@@ -93,7 +96,9 @@ impl Probe {
             .with("-device isa-debugcon,iobase=0xe9,chardev=reply");
         let mut qemu = machine.start();
         let [request, mut reply] = listeners.map(|listener| accept(&listener, &mut qemu));
-        let state = State::read(&mut reply);
+        let word = wait_for_kernel(&mut reply, &mut qemu);
+        reply.set_read_timeout(Some(ANSWER_LIMIT)).expect("a socket with a time limit");
+        let state = State::read(&mut reply, word);
         Self { qemu, state, request, reply, _folder: folder }
     }
 
@@ -121,6 +126,11 @@ impl Probe {
         self.answer() as u32
     }
 
+    pub fn out16(&mut self, port: u16, value: u16) {
+        self.ask(b'W', 0, port.into(), value.into());
+        self.answer();
+    }
+
     pub fn out32(&mut self, port: u16, value: u32) {
         self.ask(b'D', 0, port.into(), value.into());
         self.answer();
@@ -129,6 +139,12 @@ impl Probe {
     pub fn read_msr(&mut self, register: u32) -> u64 {
         self.ask(b'm', 0, register, 0);
         self.answer()
+    }
+
+    /// The first `len` bytes of a fw_cfg item.
+    pub fn fw_cfg(&mut self, key: u16, len: usize) -> Vec<u8> {
+        self.out16(0x510, key);
+        (0..len).map(|_| self.in8(0x511)).collect()
     }
 
     /// A dword of PCI configuration space.
@@ -188,25 +204,35 @@ fn accept(listener: &UnixListener, qemu: &mut Qemu) -> UnixStream {
         match listener.accept() {
             Ok((stream, _)) => {
                 stream.set_nonblocking(false).expect("a socket that blocks");
-                stream.set_read_timeout(Some(ANSWER_LIMIT)).expect("a socket with a time limit");
                 return stream;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 assert!(qemu.is_running() && start.elapsed() < LIMIT, "QEMU did not start");
-                thread::sleep(Duration::from_millis(5));
+                thread::sleep(POLL);
             }
             Err(error) => panic!("no connection from QEMU: {error}"),
         }
     }
 }
 
+/// Waits for the probe's first byte: the size of a word.
+fn wait_for_kernel(reply: &mut UnixStream, qemu: &mut Qemu) -> usize {
+    reply.set_read_timeout(Some(POLL)).expect("a socket with a time limit");
+    let start = Instant::now();
+    let mut size = [0];
+    while let Err(error) = reply.read_exact(&mut size) {
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "QEMU ended before the kernel ran");
+        assert!(!qemu.com1().contains("firstlight: error: "), "the firmware stopped");
+        assert!(start.elapsed() < LIMIT, "the kernel does not run after {LIMIT:?}");
+    }
+    let word = usize::from(size[0]);
+    assert!(word == 4 || word == 8, "the kernel's first byte is {word}");
+    word
+}
+
 impl State {
-    /// Reads what the probe sends first: see `tests/kernels/probe.s`.
-    fn read(reply: &mut UnixStream) -> Self {
-        let mut size = [0];
-        reply.read_exact(&mut size).expect("the kernel starts");
-        let word = usize::from(size[0]);
-        assert!(word == 4 || word == 8, "the kernel's first byte is {word}");
+    /// Reads what the probe sends then: see `tests/kernels/probe.s`.
+    fn read(reply: &mut UnixStream, word: usize) -> Self {
         let mut next = || {
             let mut bytes = [0; 8];
             reply.read_exact(&mut bytes[..word]).expect("the state of the CPU");

@@ -1,0 +1,259 @@
+//! The addresses that PCI functions and bridges got.
+
+use std::ops::Range;
+
+use crate::bzimage::BzImage;
+use crate::machine::{Kind, Machine};
+use crate::probe::{E820_RAM, Probe};
+
+/// The command register: decode ports, decode memory.
+const COMMAND_IO: u32 = 1 << 0;
+const COMMAND_MEMORY: u32 = 1 << 1;
+
+/// Classes whose registers mean nothing: host and ISA bridges. IDE channels at their legacy ports have some of this kind.
+const CLASSES_WITHOUT: [u32; 2] = [0x0600, 0x0601];
+const CLASS_IDE: u32 = 0x0101;
+
+/// What a base address register stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Space {
+    Ports,
+    Memory,
+    Prefetchable,
+}
+
+/// The room that a bus has: what the bridge before it passes on. The root bus has all there is.
+#[derive(Clone, Debug)]
+struct Room {
+    ports: Range<u64>,
+    memory: Range<u64>,
+    prefetchable: Range<u64>,
+}
+
+impl Room {
+    fn takes(&self, space: Space, range: &Range<u64>) -> bool {
+        let inside = |window: &Range<u64>| window.start <= range.start && range.end <= window.end;
+        match space {
+            Space::Ports => inside(&self.ports),
+            Space::Memory => inside(&self.memory),
+            // A bridge may also pass it on through its other window.
+            Space::Prefetchable => inside(&self.prefetchable) || inside(&self.memory),
+        }
+    }
+}
+
+/// A look at everything there is.
+struct Walk<'p> {
+    probe: &'p mut Probe,
+    /// What was given out, with the function it belongs to.
+    given: Vec<([u8; 3], Space, Range<u64>)>,
+    /// The numbers of buses that were found.
+    buses: Vec<u8>,
+    /// Vendor and device numbers that were found, the vendor in the low half.
+    ids: Vec<u32>,
+}
+
+impl Walk<'_> {
+    /// Looks at `bus` and all that is behind it.
+    fn bus(&mut self, bus: u8, room: &Room) {
+        assert!(!self.buses.contains(&bus), "two buses have the number {bus}");
+        self.buses.push(bus);
+        for device in 0..32 {
+            for number in 0..8 {
+                let function = [bus, device, number];
+                let id = self.probe.pci(function, 0);
+                if id == u32::MAX && number == 0 {
+                    break;
+                }
+                if id != u32::MAX {
+                    self.ids.push(id);
+                    self.function(function, room);
+                }
+                let several = self.probe.pci([bus, device, 0], 0x0c) >> 16 & 0x80 != 0;
+                if !several {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn function(&mut self, function: [u8; 3], room: &Room) {
+        let class = self.probe.pci(function, 0x08) >> 16;
+        let is_bridge = self.probe.pci(function, 0x0c) >> 16 & 0x7f == 1;
+        let mut register = if class == CLASS_IDE { 4 } else { 0 };
+        let count = if is_bridge { 2 } else { 6 };
+        while register < count && !CLASSES_WITHOUT.contains(&class) {
+            register += self.base_address(function, register, room);
+        }
+        if is_bridge {
+            self.bridge(function, room);
+        }
+    }
+
+    /// Checks one register; gives how many it takes.
+    fn base_address(&mut self, function: [u8; 3], register: u8, room: &Room) -> u8 {
+        let at = 0x10 + 4 * register;
+        let value = self.probe.pci(function, at);
+        let is_wide = value & 0b111 == 0b100;
+        let mut probed = |at| {
+            let value = self.probe.pci(function, at);
+            self.probe.set_pci(function, at, u32::MAX);
+            let mask = self.probe.pci(function, at);
+            self.probe.set_pci(function, at, value);
+            (value, mask)
+        };
+        let (low, mask) = probed(at);
+        let (high, high_mask) = if is_wide { probed(at + 4) } else { (0, u32::MAX) };
+        let taken = if is_wide { 2 } else { 1 };
+        if mask == 0 {
+            return taken;
+        }
+        let (space, flags) = match value {
+            _ if value & 1 != 0 => (Space::Ports, 0x3),
+            _ if value & 8 != 0 => (Space::Prefetchable, 0xf),
+            _ => (Space::Memory, 0xf),
+        };
+        let wide = |high, low: u32| u64::from(high) << 32 | u64::from(low & !flags);
+        let start = wide(high, low);
+        // A function may leave the upper half of a port's register zero.
+        let size = match space {
+            Space::Ports => u64::from((mask & !flags | 0xffff_0000).wrapping_neg()),
+            _ => wide(high_mask, mask).wrapping_neg(),
+        };
+        let name = format!("{function:x?} register {at:#x}, {space:?} of {size:#x} bytes at {start:#x}");
+        eprintln!("{name}");
+        assert_ne!(start, 0, "{name}: no address");
+        assert_eq!(start % size, 0, "{name}: not aligned");
+        let range = start..start + size;
+        assert!(room.takes(space, &range), "{name}: not passed on by the bridge, {room:x?}");
+        self.give(function, space, range);
+        taken
+    }
+
+    /// Notes what `function` has, and checks that no other has any of it.
+    fn give(&mut self, function: [u8; 3], space: Space, range: Range<u64>) {
+        for (other, other_space, taken) in &self.given {
+            let same = (space == Space::Ports) == (*other_space == Space::Ports);
+            let apart = range.end <= taken.start || taken.end <= range.start;
+            assert!(!same || apart, "{function:x?} has {range:x?}, {other:x?} has {taken:x?}");
+        }
+        self.given.push((function, space, range));
+    }
+
+    /// Checks a bridge's windows, and looks behind it.
+    fn bridge(&mut self, function: [u8; 3], room: &Room) {
+        let numbers = self.probe.pci(function, 0x18);
+        let [primary, secondary, subordinate, _] = numbers.to_le_bytes();
+        assert_eq!(primary, function[0], "{function:x?}");
+        assert!(function[0] < secondary && secondary <= subordinate, "{function:x?}: {numbers:#x}");
+        let command = self.probe.pci(function, 0x04);
+        let window = |on: u32, base: u64, limit: u64| if on == 0 || base > limit { 0..0 } else { base..limit + 1 };
+
+        let io = u64::from(self.probe.pci(function, 0x1c));
+        let ports = window(command & COMMAND_IO, (io & 0xf0) << 8, (io & 0xf000) | 0xfff);
+        let memory = u64::from(self.probe.pci(function, 0x20));
+        let memory = window(command & COMMAND_MEMORY, (memory & 0xfff0) << 16, memory & 0xfff0_0000 | 0xf_ffff);
+        let low = u64::from(self.probe.pci(function, 0x24));
+        let [base, limit] = [0x28, 0x2c].map(|at| u64::from(self.probe.pci(function, at)) << 32);
+        let (base, limit) = (base | (low & 0xfff0) << 16, limit | low & 0xfff0_0000 | 0xf_ffff);
+        let prefetchable = window(command & COMMAND_MEMORY, base, limit);
+
+        let inner = Room { ports, memory, prefetchable };
+        eprintln!("{function:x?} to bus {secondary}: {inner:x?}");
+        let windows = [
+            (Space::Ports, &inner.ports),
+            (Space::Memory, &inner.memory),
+            (Space::Prefetchable, &inner.prefetchable),
+        ];
+        for (space, window) in windows {
+            assert!(window.is_empty() || room.takes(space, window), "{function:x?}: {space:?} {window:x?}");
+        }
+        // What is behind it may have these addresses, and nothing else may.
+        let outside = std::mem::take(&mut self.given);
+        self.bus(secondary, &inner);
+        assert!(self.buses.iter().all(|&bus| bus <= subordinate), "{:?} behind {function:x?}", self.buses);
+        self.given = outside;
+        for (space, window) in windows {
+            if !window.is_empty() {
+                self.give(function, space, window.clone());
+            }
+        }
+    }
+}
+
+/// Boots `machine` and checks everything; gives the numbers of the devices and how many buses there are.
+fn check(machine: &Machine) -> (Vec<u32>, usize) {
+    let mut probe = Probe::boot(machine, &BzImage::new(), None, None);
+    let bits = 40;
+    let everything = Room { ports: 0x1000..0x1_0000, memory: 0..1 << 32, prefetchable: 0..1 << bits };
+    let map = probe.boot_params().e820();
+    let mut walk = Walk { probe: &mut probe, given: Vec::new(), buses: Vec::new(), ids: Vec::new() };
+    for entry in map {
+        // RAM, and what is reserved, is not for functions; what QEMU reserves at the top of the address space holds.
+        let kind = if entry.kind == E820_RAM { "RAM" } else { "reserved memory" };
+        eprintln!("{kind} {:#x} to {:#x}", entry.start, entry.end);
+        walk.given.push(([u8::MAX; 3], Space::Memory, entry.start..entry.end));
+    }
+    walk.bus(0, &everything);
+    (walk.ids, walk.buses.len())
+}
+
+/// The numbers of QEMU's test device, and of a virtio random number generator.
+const TEST_DEVICE: u32 = 0x0005_1b36;
+const VIRTIO_RNG: u32 = 0x1044_1af4;
+const E1000E: u32 = 0x10d3_8086;
+
+#[test]
+fn functions_on_the_root_bus_have_addresses() {
+    for kind in Kind::ALL {
+        let (ids, _) = check(&Machine::new(kind).with("-device e1000e -device pci-testdev,membar=16M -device virtio-rng"));
+        assert!(ids.contains(&E1000E) && ids.contains(&TEST_DEVICE), "{ids:x?}");
+    }
+}
+
+#[test]
+fn functions_behind_bridges_have_addresses_inside_their_windows() {
+    let q35 = Machine::new(Kind::Q35)
+        .with("-device pcie-root-port,id=a,chassis=1 -device virtio-rng-pci,bus=a")
+        .with("-device pcie-root-port,id=b,chassis=2 -device e1000e,bus=b")
+        .with("-device pcie-root-port,id=c,chassis=3 -device x3130-upstream,bus=c,id=d")
+        .with("-device xio3130-downstream,bus=d,id=e,chassis=4 -device virtio-rng-pci,bus=e")
+        .with("-device xio3130-downstream,bus=d,id=f,chassis=5 -device pci-testdev,bus=f,membar=64M")
+        .with("-device pcie-root-port,id=g,chassis=6");
+    let (ids, buses) = check(&q35);
+    assert_eq!(buses, 8, "four root ports, a switch with two ports");
+    assert_eq!(ids.iter().filter(|&&id| id == VIRTIO_RNG).count(), 2, "{ids:x?}");
+    assert!(ids.contains(&TEST_DEVICE) && ids.contains(&E1000E), "{ids:x?}");
+
+    let pc = Machine::new(Kind::Pc)
+        .with("-device pci-bridge,id=a,chassis_nr=1 -device e1000,bus=a,addr=1")
+        .with("-device pci-bridge,id=b,chassis_nr=2,bus=a,addr=2 -device pci-testdev,bus=b,addr=3,membar=64M");
+    let (ids, buses) = check(&pc);
+    assert_eq!(buses, 3);
+    assert!(ids.contains(&TEST_DEVICE), "{ids:x?}");
+}
+
+#[test]
+fn a_device_with_more_memory_than_fits_below_4_gib_is_above() {
+    for (kind, memory) in [(Kind::Q35, "128M"), (Kind::Pc, "6G")] {
+        let machine = Machine { memory, ..Machine::new(kind) };
+        check(&machine.with("-device pci-testdev,membar=8G -device pci-testdev,membar=1G"));
+    }
+}
+
+#[test]
+fn functions_of_a_device_with_several_are_all_found() {
+    let machine = Machine::new(Kind::Q35)
+        .with("-device virtio-rng-pci,addr=5.0,multifunction=on")
+        .with("-device virtio-rng-pci,addr=5.1 -device virtio-rng-pci,addr=5.7");
+    let (ids, _) = check(&machine);
+    // Beside PCI Express, as integrated endpoints, they are modern devices only.
+    assert_eq!(ids.iter().filter(|&&id| id & 0xffff == 0x1af4).count(), 3, "{ids:x?}");
+}
+
+#[test]
+fn the_default_devices_have_addresses() {
+    for kind in Kind::ALL {
+        check(&Machine { default_devices: true, ..Machine::new(kind) });
+    }
+}
