@@ -28,8 +28,7 @@ const PMBA: u8 = 0x40;
 /// Power management: bit 0 turns the registers at PMBA on (82371AB, 7.2.6, PMREGMISC).
 const PMREGMISC: u8 = 0x80;
 const PMREGMISC_ENABLE: u8 = 1;
-/// Power management: interrupt line. The SCI is interrupt 9, whatever the pin says.
-const INTERRUPT_LINE: u8 = 0x3c;
+/// The interrupt of power management, the SCI: wired to this input, not routed as its pin is.
 const SCI: u8 = 9;
 
 /// Where PCI memory below 4 GiB begins at the lowest, by how far RAM reaches; it ends at the I/O APIC.
@@ -47,7 +46,6 @@ pub fn program(machine: &mut impl Ports) {
     // Without these two the guest has no ACPI: no power-off, no interrupt routing, no hot-plug.
     config.write32(PM, PMBA, PM_BASE);
     config.write8(PM, PMREGMISC, PMREGMISC_ENABLE);
-    config.write8(PM, INTERRUPT_LINE, SCI);
     set_level_triggered(machine);
 }
 
@@ -58,7 +56,11 @@ pub fn windows(low_ram_end: PhysAddr) -> Option<(PortRange, PhysRange)> {
     Some((PortRange::new(PORTS.0, PORTS.1)?, memory))
 }
 
-/// The interrupt of a device's pin: the board rotates them, device 1 pin A is PIRQA.
+/// The interrupt of a device's pin: the board rotates them, device 1 pin A would be PIRQA. But that device is the PIIX, of
+/// which only power management has pin A.
 pub fn interrupt(device: u8, pin: Pin) -> u8 {
+    if device == PM.device() && pin == Pin::A {
+        return SCI;
+    }
     rotated(device.wrapping_sub(1), pin.index())
 }
