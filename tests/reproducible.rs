@@ -1,1 +1,56 @@
-//! x
+//! The same sources give the same image, wherever they are.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// All that the image is made of, and what makes it.
+const SOURCES: [&str; 9] =
+    [".cargo", "Cargo.lock", "Cargo.toml", "build.rs", "linker.ld", "rust-toolchain.toml", "src", "tests", "xtask"];
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir(to).expect("a new folder");
+        for entry in fs::read_dir(from).expect("a folder of the sources") {
+            let name = entry.expect("an entry of the sources").file_name();
+            copy(&from.join(&name), &to.join(&name));
+        }
+    } else {
+        fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    }
+}
+
+/// Builds the image from a copy of the sources in `folder`.
+fn build(folder: &Path) -> Vec<u8> {
+    fs::create_dir_all(folder).expect("a new folder");
+    for source in SOURCES {
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join(source), &folder.join(source));
+    }
+    // What the image is linked from is compiled anew, in the copy's own build folder. The host tool is not part of the
+    // image, so its dependencies are compiled once for all copies.
+    let tool = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("host-tool");
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(folder)
+        .args(["run", "--quiet", "--package", "xtask", "--target-dir"])
+        .arg(tool)
+        .args(["--", "image"])
+        .env("CARGO_NET_OFFLINE", "true")
+        .env_remove("CARGO_TARGET_DIR")
+        .output()
+        .expect("cargo starts");
+    assert!(output.status.success(), "the image does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    fs::read(folder.join("target/firstlight/firstlight.bin")).expect("the image")
+}
+
+#[test]
+fn two_builds_in_different_folders_give_the_same_bytes() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let first = build(&folder.path().join("a"));
+    let second = build(&folder.path().join("a folder with a longer name/and another in it"));
+    let differing = first.iter().zip(&second).filter(|(first, second)| first != second).count();
+    assert!(first == second, "{differing} of {} bytes differ ({} in the other)", first.len(), second.len());
+}

@@ -192,7 +192,7 @@ fn the_memory_map_has_all_the_memory() {
             let ram: u64 = map.iter().filter(|e| e.kind == E820_RAM).map(|e| e.end - e.start).sum();
             // What a PC has below 1 MiB that is no RAM, and the host's tables.
             let missing = (mib << 20) - ram;
-            assert!(missing >= 0x6_0000 && missing < 2 << 20, "{kind:?} {memory}: {missing:#x} bytes: {map:x?}");
+            assert!((0x6_0000..2 << 20).contains(&missing), "{kind:?} {memory}: {missing:#x} bytes: {map:x?}");
             let is_ram = |at: u64| map.iter().any(|e| e.kind == E820_RAM && e.start <= at && at < e.end);
             assert!(is_ram(0x4_0000), "the firmware's own memory is handed back: {map:x?}");
             assert!(!is_ram(0xa_0000) && !is_ram(0xf_ffff), "video memory and ROM: {map:x?}");

@@ -1,1 +1,217 @@
-//! x
+//! A distribution's kernel, booted to user space.
+//!
+//! The guest (`xtask/guest`) prints what it found, one `firstlight-guest: key: value` a line, and powers off by ACPI.
+//! The tests choose machines so that each value of each property meets both machine types and both transports.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::environment;
+use crate::machine::{Kind, Machine, Transport};
+use crate::random;
+
+/// What the guest's lines begin with, and its last line.
+const PREFIX: &str = "firstlight-guest: ";
+const END: &str = "firstlight-guest: done\r\n";
+
+/// A report: each key with its values.
+struct Report(BTreeMap<String, Vec<String>>);
+
+impl Report {
+    fn parse(com1: &str) -> Self {
+        let mut report = BTreeMap::<_, Vec<_>>::new();
+        for line in com1.lines().filter_map(|line| line.strip_prefix(PREFIX)) {
+            if let Some((key, value)) = line.split_once(": ") {
+                report.entry(key.to_owned()).or_default().push(value.to_owned());
+            }
+        }
+        Self(report)
+    }
+
+    fn all(&self, key: &str) -> &[String] {
+        self.0.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The one value of `key`.
+    fn one(&self, key: &str) -> &str {
+        let [value] = self.all(key) else { panic!("not one {key} in the report: {:?}", self.all(key)) };
+        value
+    }
+
+    /// Checks what the guest found on `machine`.
+    fn check(&self, machine: &Machine) {
+        assert_eq!(self.one("command-line"), command_line(""));
+        assert_eq!(self.one("cpus-present"), machine.cpus.to_string());
+        assert_eq!(self.one("cpus-online"), machine.cpus.to_string());
+        let tables: Vec<_> = self.one("acpi-tables").split(' ').collect();
+        for wanted in ["APIC", "DSDT", "FACP", "FACS"] {
+            assert!(tables.contains(&wanted), "no {wanted} in {tables:?}");
+        }
+        assert_eq!(tables.contains(&"MCFG"), machine.kind == Kind::Q35, "{tables:?}");
+        assert_eq!(self.one("dmi-bios-vendor"), "Firstlight");
+        assert_eq!(self.one("dmi-bios-version"), env!("CARGO_PKG_VERSION"));
+        assert_eq!(self.one("dmi-sys-vendor"), "QEMU");
+        let transport = match machine.transport {
+            Transport::Dma => "DMA,",
+            Transport::Ports => "ports,",
+        };
+        assert!(self.one("fw-cfg").starts_with(transport), "{}", self.one("fw-cfg"));
+        assert!(self.one("initrd").starts_with("ok "), "the initrd's payload: {}", self.one("initrd"));
+        assert_eq!(self.all("problem"), [""; 0], "what the kernel says against its firmware");
+        assert_eq!(self.one("bars-assigned-by-kernel"), "0", "the firmware gave all the addresses");
+        let memory: u64 = self.one("memory-kib").parse().expect("a number");
+        let given = machine.memory.strip_suffix('G').map_or_else(
+            || machine.memory.strip_suffix('M').expect("M or G").parse::<u64>().unwrap() << 10,
+            |gib| gib.parse::<u64>().unwrap() << 20,
+        );
+        // The kernel itself takes some.
+        assert!(memory < given && memory > given / 2, "{memory} KiB of {given}");
+    }
+}
+
+/// The command line with `words` in it; long, as one of a real machine can be.
+fn command_line(words: &str) -> String {
+    let filler: Vec<_> = (0..80).map(|i| format!("test.word{i}={}", i * 7919)).collect();
+    format!("console=ttyS0 quiet {words}{}", filler.join(" "))
+}
+
+/// Boots to the end, and gives the report.
+fn run(machine: &Machine) -> Report {
+    let mut qemu = guest(machine, "").start();
+    qemu.wait_for_end();
+    let com1 = qemu.com1();
+    assert!(com1.contains(END), "the guest's report is not complete");
+    assert!(!com1.contains("firstlight: "), "the firmware has something to say");
+    assert_eq!(qemu.debug_console(), "");
+    let report = Report::parse(&com1);
+    report.check(machine);
+    report
+}
+
+/// The machine with the guest.
+fn guest(machine: &Machine, words: &str) -> Machine {
+    Machine {
+        kernel: Some(environment::kernel()),
+        initrd: Some(environment::initrd()),
+        append: Some(command_line(words)),
+        ..machine.clone()
+    }
+}
+
+#[test]
+fn q35_with_dma_2_cpus_512_mib_and_default_devices() {
+    run(&Machine { cpus: 2, memory: "512M", default_devices: true, ..Machine::new(Kind::Q35) });
+}
+
+#[test]
+fn q35_with_ports_1_cpu_6_gib_and_default_devices() {
+    let transport = Transport::Ports;
+    run(&Machine { transport, memory: "6G", default_devices: true, ..Machine::new(Kind::Q35) });
+}
+
+#[test]
+fn q35_with_ports_2_cpus_128_mib_and_virtio_behind_a_root_port() {
+    with_virtio(&Machine { transport: Transport::Ports, cpus: 2, memory: "128M", ..Machine::new(Kind::Q35) });
+}
+
+#[test]
+fn q35_with_dma_1_cpu_6_gib_and_virtio_behind_a_root_port() {
+    with_virtio(&Machine { memory: "6G", ..Machine::new(Kind::Q35) });
+}
+
+#[test]
+fn pc_with_dma_1_cpu_128_mib_and_default_devices() {
+    run(&Machine { memory: "128M", default_devices: true, ..Machine::new(Kind::Pc) });
+}
+
+#[test]
+fn pc_with_ports_2_cpus_512_mib_and_default_devices() {
+    let transport = Transport::Ports;
+    run(&Machine { transport, cpus: 2, memory: "512M", default_devices: true, ..Machine::new(Kind::Pc) });
+}
+
+#[test]
+fn pc_with_ports_1_cpu_512_mib_and_virtio_behind_a_bridge() {
+    with_virtio(&Machine { transport: Transport::Ports, memory: "512M", ..Machine::new(Kind::Pc) });
+}
+
+#[test]
+fn pc_with_dma_2_cpus_6_gib_and_virtio_behind_a_bridge() {
+    with_virtio(&Machine { cpus: 2, memory: "6G", ..Machine::new(Kind::Pc) });
+}
+
+#[test]
+fn q35_with_a_generation_identifier() {
+    let report = run(&Machine::new(Kind::Q35).with("-device vmgenid,guid=324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87"));
+    assert!(report.one("acpi-tables").contains("SSDT"), "{}", report.one("acpi-tables"));
+}
+
+#[test]
+fn pc_with_the_64_bit_entry_point_to_smbios_and_no_devices() {
+    run(&Machine { properties: ",smbios-entry-point-type=64", ..Machine::new(Kind::Pc) });
+}
+
+/// A network card's address.
+const MAC: &str = "52:54:00:66:6c:01";
+
+/// Boots with a disk, a network card and a random number generator of virtio, each behind a bridge, and checks that the
+/// guest can use them.
+fn with_virtio(machine: &Machine) {
+    let folder = TempDir::new().expect("a temporary folder");
+    let disk = folder.path().join("disk");
+    let content = random::bytes(6, 1 << 20);
+    fs::write(&disk, &content).expect("a file in the temporary folder");
+    let first_sector = sha256(folder.path(), &content[..512]);
+
+    let devices = match machine.kind {
+        Kind::Q35 => format!(
+            "-device pcie-root-port,id=a,chassis=1 -device virtio-blk-pci,bus=a,drive=disk \
+             -device pcie-root-port,id=b,chassis=2 -device virtio-net-pci,bus=b,mac={MAC},netdev=net \
+             -device pcie-root-port,id=c,chassis=3 -device virtio-rng-pci,bus=c"
+        ),
+        Kind::Pc => format!(
+            "-device pci-bridge,id=a,chassis_nr=1 -device virtio-blk-pci,bus=a,addr=1,drive=disk \
+             -device virtio-net-pci,bus=a,addr=2,mac={MAC},netdev=net -device virtio-rng-pci,bus=a,addr=3"
+        ),
+    };
+    let drive = format!("-drive if=none,id=disk,format=raw,readonly=on,file={}", disk.display());
+    let report = run(&machine.clone().with(&drive).with("-netdev user,id=net,restrict=on").with(&devices));
+
+    let expected = format!("vda {} bytes, first sector {first_sector}", content.len());
+    assert_eq!(report.all("disk"), [expected]);
+    assert_eq!(report.one("net").split_once(' ').map(|(_, mac)| mac), Some(MAC));
+    let driven = report.all("pci").iter().filter(|line| line.ends_with("driver virtio-pci")).count();
+    assert_eq!(driven, 3, "{:?}", report.all("pci"));
+}
+
+/// The SHA-256 of `bytes`, as coreutils compute it.
+fn sha256(folder: &Path, bytes: &[u8]) -> String {
+    let path = folder.join("hashed");
+    fs::write(&path, bytes).expect("a file in the temporary folder");
+    let output = Command::new("sha256sum").arg(&path).output().expect("sha256sum (coreutils) starts");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).split(' ').next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_guest_that_reboots_comes_up_again() {
+    for kind in Kind::ALL {
+        let machine = Machine { reboots: true, ..Machine::new(kind) };
+        let mut qemu = guest(&machine, "firstlight.mode=reboot ").start();
+        qemu.wait_for("a second report", |qemu| qemu.com1().matches(END).count() >= 2);
+        let com1 = qemu.com1();
+        assert!(!com1.contains("firstlight: "), "the firmware has something to say");
+        let (first, second) = com1.split_once(END).expect("two reports");
+        let [first, second] = [first, second].map(Report::parse);
+        // As before: the tables, the command line and the initrd are made anew each time.
+        for key in ["command-line", "acpi-tables", "dmi-bios-vendor", "initrd", "e820", "problems", "pci"] {
+            assert_ne!(first.all(key).len(), 0, "no {key}");
+            let count = first.all(key).len();
+            assert_eq!(first.all(key), &second.all(key)[..count], "{key}");
+        }
+    }
+}

@@ -160,11 +160,8 @@ impl Walk<'_> {
 
         let inner = Room { ports, memory, prefetchable };
         eprintln!("{function:x?} to bus {secondary}: {inner:x?}");
-        let windows = [
-            (Space::Ports, &inner.ports),
-            (Space::Memory, &inner.memory),
-            (Space::Prefetchable, &inner.prefetchable),
-        ];
+        let windows =
+            [(Space::Ports, &inner.ports), (Space::Memory, &inner.memory), (Space::Prefetchable, &inner.prefetchable)];
         for (space, window) in windows {
             assert!(window.is_empty() || room.takes(space, window), "{function:x?}: {space:?} {window:x?}");
         }
@@ -206,7 +203,8 @@ const E1000E: u32 = 0x10d3_8086;
 #[test]
 fn functions_on_the_root_bus_have_addresses() {
     for kind in Kind::ALL {
-        let (ids, _) = check(&Machine::new(kind).with("-device e1000e -device pci-testdev,membar=16M -device virtio-rng"));
+        let (ids, _) =
+            check(&Machine::new(kind).with("-device e1000e -device pci-testdev,membar=16M -device virtio-rng"));
         assert!(ids.contains(&E1000E) && ids.contains(&TEST_DEVICE), "{ids:x?}");
     }
 }

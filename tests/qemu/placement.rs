@@ -1,6 +1,9 @@
 //! Where the kernel, its initrd and its command line end up, by what the setup header asks for.
 
+use std::fs;
 use std::ops::Range;
+
+use tempfile::TempDir;
 
 use crate::bzimage::BzImage;
 use crate::machine::{Kind, Machine};
@@ -142,5 +145,31 @@ fn the_longest_command_line_that_the_kernel_takes_arrives_whole() {
         let mut probe = Probe::boot(&machine(), &kernel, None, Some(&text));
         let at = probe.boot_params().command_line();
         assert!(probe.read(at, text.len() + 1) == [text.as_bytes(), b"\0"].concat(), "{cmdline_size}");
+    }
+}
+
+/// `struct setup_data` (boot.rst, `setup_data`): the next node, the type, the length, the data.
+const SETUP_DATA_HEADER: u64 = 16;
+/// fw_cfg's item with the real-mode part of the kernel file, as QEMU changed it.
+const FW_CFG_SETUP_DATA: u16 = 0x18;
+
+#[test]
+fn setup_data_that_the_host_appends_to_the_kernel_survives() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("tree");
+    let tree = random::bytes(7, 4001);
+    fs::write(&path, &tree).expect("a file in the temporary folder");
+    for kind in Kind::ALL {
+        let kernel = BzImage { init_size: 24 << 20, ..BzImage::new() };
+        let machine = Machine::new(kind).with(&format!("-dtb {}", path.display()));
+        let mut probe = Probe::boot(&machine, &kernel, Some(b"initrd"), Some("text"));
+        // It is behind the file; the pointer to it is QEMU's.
+        let node = probe.state.base + (kernel.len as u64).next_multiple_of(16);
+        let header = probe.fw_cfg(FW_CFG_SETUP_DATA, 0x258);
+        assert_eq!(probe.boot_params().0[0x250..0x258], header[0x250..]);
+        assert_ne!(header[0x250..], [0; 8], "QEMU gives a pointer");
+        survives(&mut probe, 16 << 20..40 << 20, b"initrd", "text");
+        assert!(probe.read(node + SETUP_DATA_HEADER, tree.len()) == tree, "setup_data is overwritten");
+        assert!(probe.read(probe.state.base, kernel.len) == kernel.code());
     }
 }

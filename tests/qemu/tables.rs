@@ -50,8 +50,7 @@ fn tables(probe: &mut Probe, page: &BootParams) -> Vec<(String, Vec<u8>)> {
     assert!(sums_to_zero(&rsdp), "{rsdp:x?}");
     let (signature, rsdt) = table(probe, page, u32_at(&rsdp, 16));
     assert_eq!(signature, "RSDT");
-    let mut tables: Vec<_> =
-        rsdt[36..].chunks(4).map(|address| table(probe, page, u32_at(address, 0))).collect();
+    let mut tables: Vec<_> = rsdt[36..].chunks(4).map(|address| table(probe, page, u32_at(address, 0))).collect();
     let fadt = tables.iter().find(|(signature, _)| signature == "FACP").expect("a FADT").1.clone();
     // FIRMWARE_CTRL and DSDT (ACPI 6.5, table 5.9).
     tables.push(table(probe, page, u32_at(&fadt, 36)));
@@ -163,7 +162,8 @@ fn the_smbios_structures_name_the_firmware() {
             }
             let start = u64::from(u32_at(anchor, address));
             let size = u32_at(anchor, size) & 0xffff;
-            let is_ram = |entry: &crate::probe::E820| entry.kind == E820_RAM && (entry.start..entry.end).contains(&start);
+            let is_ram =
+                |entry: &crate::probe::E820| entry.kind == E820_RAM && (entry.start..entry.end).contains(&start);
             assert!(!page.e820().iter().any(is_ram), "{start:#x} is free memory");
             let strings = firmware_strings(&probe.read(start, size as usize));
             assert_eq!(strings[0], "Firstlight", "{strings:?}");
@@ -174,7 +174,10 @@ fn the_smbios_structures_name_the_firmware() {
 
 #[test]
 fn the_firmware_that_the_host_names_is_kept() {
-    let (mut probe, _) = probe(&Machine { properties: ",smbios-entry-point-type=32", ..Machine::new(Kind::Q35) }.with("-smbios type=0,vendor=Somebody,version=7"));
+    let (mut probe, _) = probe(
+        &Machine { properties: ",smbios-entry-point-type=32", ..Machine::new(Kind::Q35) }
+            .with("-smbios type=0,vendor=Somebody,version=7"),
+    );
     let segment = probe.read(F_SEGMENT.start, 0x1_0000);
     let anchor = scan(&segment, b"_SM_").expect("an anchor");
     let start = u32_at(&segment, anchor + 24);
