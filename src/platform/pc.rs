@@ -56,8 +56,8 @@ pub fn windows(low_ram_end: PhysAddr) -> Option<(PortRange, PhysRange)> {
     Some((PortRange::new(PORTS.0, PORTS.1)?, memory))
 }
 
-/// The interrupt of a device's pin: the board rotates them, device 1 pin A would be PIRQA. But that device is the PIIX, of
-/// which only power management has pin A.
+/// The interrupt of a device's pin: the board rotates them, device 1 pin A would be PIRQA. But that device is the PIIX,
+/// of which only power management has pin A.
 pub fn interrupt(device: u8, pin: Pin) -> u8 {
     if device == PM.device() && pin == Pin::A {
         return SCI;

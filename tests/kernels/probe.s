@@ -1,8 +1,8 @@
 # A kernel that tells what it was handed, and then looks at the machine as the test asks it to.
 #
 # It begins with the state of the CPU at its entry: one byte, the size of a word in bytes (4 from the 32-bit entry, 8
-# from the 64-bit one), then the words that `state` below pushes, the last one first. After that it answers requests for
-# ever. A request is 16 bytes on COM2:
+# from the 64-bit one), then the words that `state` below pushes, the last one first. After that it answers requests
+# for ever. A request is 16 bytes on COM2:
 #
 #   byte 0        the operation, see `dispatch`
 #   byte 1        a byte to store
@@ -11,8 +11,9 @@
 #
 # What it sends goes to the port REPLY, where QEMU has a device that takes bytes at any rate.
 #
-# It runs wherever it is loaded. Its own memory, at `request`, is behind everything that a test puts into the kernel file, so that the
-# file's bytes stay as they were loaded. No instruction here is one that a KVM which emulates ring 0 cannot run.
+# It runs wherever it is loaded. Its own memory, at `request`, is behind everything that a test puts into the kernel
+# file, so that the file's bytes stay as they were loaded. No instruction here is one that a KVM which emulates ring 0
+# cannot run.
 
 .intel_syntax noprefix
 

@@ -1,7 +1,8 @@
 //! What the image does in QEMU. `cargo xtask test` builds the image and the guest and runs these tests.
 //!
-//! `handover`, `placement`, `tables`, `chipset` and `pci` boot the probe, a kernel of the project's own (`tests/kernels`), and
-//! look at the machine through it; `linux` boots a distribution's kernel to user space; `failure` is about what cannot boot.
+//! `handover`, `placement`, `tables`, `chipset` and `pci` boot the probe, a kernel of the project's own (the file
+//! `tests/kernels/probe.s`), and look at the machine through it. `linux` boots a distribution's kernel to user space.
+//! `failure` is about what cannot boot, and about the log.
 
 mod bzimage;
 mod chipset;

@@ -10,7 +10,7 @@ use crate::probe::{E820_RAM, Probe};
 const COMMAND_IO: u32 = 1 << 0;
 const COMMAND_MEMORY: u32 = 1 << 1;
 
-/// Classes whose registers mean nothing: host and ISA bridges. IDE channels at their legacy ports have some of this kind.
+/// Classes whose registers mean nothing: host and ISA bridges. IDE channels at their legacy ports have some such, too.
 const CLASSES_WITHOUT: [u32; 2] = [0x0600, 0x0601];
 const CLASS_IDE: u32 = 0x0101;
 

@@ -61,8 +61,8 @@ fn fields_that_a_kernel_is_too_old_for_do_not_count() {
     }
 }
 
-/// Overwrites all memory that the kernel may use before it looks at the map, as one does that unpacks itself, and checks
-/// that nothing it was given was there.
+/// Overwrites all memory that the kernel may use before it looks at the map, as one does that unpacks itself, and
+/// checks that nothing it was given was there.
 fn survives(probe: &mut Probe, run: Range<u64>, initrd: &[u8], command_line: &str) {
     let page = probe.boot_params();
     probe.fill(run.start.max(probe.state.base + PROBE_LEN)..run.end, 0xaa);
