@@ -105,6 +105,8 @@ impl Alignment {
     pub const BYTE: Self = Self(1);
     /// 4 bytes: a 32-bit register.
     pub const DWORD: Self = Self(4);
+    /// 8 bytes: a 64-bit register.
+    pub const QWORD: Self = Self(8);
     /// 16 bytes: a paragraph, the step in which an OS scans for RSDP and SMBIOS anchors.
     pub const PARAGRAPH: Self = Self(16);
     /// 4 KiB: a page.

@@ -23,7 +23,6 @@ fn bytes(len: usize, seed: u8) -> Vec<u8> {
 fn with_kernel(device: FakeFwCfg) -> FakeFwCfg {
     let size = |len: usize| (len as u32).to_le_bytes();
     device
-        .with_item(0x17, &size(SETUP.len()))
         .with_item(0x18, SETUP)
         .with_item(0x08, &size(9001))
         .with_item(0x11, &bytes(9001, 1))

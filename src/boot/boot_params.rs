@@ -169,7 +169,7 @@ mod tests {
         (page.bytes().to_vec(), plan, map)
     }
 
-    const SIZES: ItemSizes = ItemSizes { setup: 0x5000, kernel: 0xd8_27c0, initrd: 0x12_3457, command_line: 20 };
+    const SIZES: ItemSizes = ItemSizes { kernel: 0xd8_27c0, initrd: 0x12_3457, command_line: 20 };
 
     fn u32_at(page: &[u8], at: usize) -> u32 {
         u32::from_le_bytes(page[at..at + 4].try_into().unwrap())

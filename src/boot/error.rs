@@ -11,8 +11,6 @@ use crate::{fw_cfg, memory_map};
 pub enum Error {
     /// The host offers no kernel.
     NoKernel,
-    /// The host offers a kernel, but not its setup header.
-    NoSetup,
     /// The kernel is an ELF file.
     Elf,
     /// There is no setup header: the boot flag or the magic number is missing.
@@ -78,7 +76,6 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::NoKernel => f.write_str("no kernel: start QEMU with -kernel FILE"),
-            Self::NoSetup => f.write_str("the host gives a kernel without its setup header; use a bzImage (vmlinuz)"),
             Self::Elf => f.write_str("the kernel is an ELF file; use a bzImage (vmlinuz)"),
             Self::NotLinux => f.write_str("the kernel has no Linux setup header; use a bzImage (vmlinuz)"),
             Self::Truncated { seen, needed } => {

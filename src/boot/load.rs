@@ -6,8 +6,8 @@ use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::Machine;
 use crate::memory_map::MemoryMap;
 
-/// How much of the setup code is read: the boot sector and the next, which hold the setup header. The rest is code for
-/// an entry in real mode.
+/// How much of the setup code is read: the boot sector and the one after it, which hold the setup header and which every
+/// bzImage has (boot.rst, `setup_sects`), so that its size need not be asked for. The rest is for an entry in real mode.
 const SETUP_READ: usize = 1024;
 
 /// Reads the kernel's header, finds a place for everything, and has the host put each part there in one transfer.
@@ -27,12 +27,11 @@ pub fn load<M: Machine>(
         return Err(Error::NoKernel);
     }
     let sizes = ItemSizes {
-        setup: fw_cfg.read_u32(machine, Key::SETUP_SIZE)?,
         kernel,
         initrd: fw_cfg.read_u32(machine, Key::INITRD_SIZE)?,
         command_line: fw_cfg.read_u32(machine, Key::CMDLINE_SIZE)?,
     };
-    let header = read_header(machine, fw_cfg, sizes.setup)?;
+    let header = read_header(machine, fw_cfg)?;
     // Only what the host appended to the kernel is relative to the address that the host had in mind.
     let host_address = match header.setup_data() {
         0 => None,
@@ -63,11 +62,10 @@ pub fn load<M: Machine>(
     Ok(plan.handover())
 }
 
-fn read_header<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, setup: u32) -> Result<SetupHeader, Error> {
+fn read_header<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<SetupHeader, Error> {
     let mut bytes = [0; SETUP_READ];
-    fw_cfg.read(machine, Item::new(Key::SETUP_DATA, setup), &mut bytes)?;
-    let len = bytes.len().min(setup as usize);
-    SetupHeader::parse(bytes.get(..len).unwrap_or_default())
+    fw_cfg.read(machine, Item::new(Key::SETUP_DATA, SETUP_READ as u32), &mut bytes)?;
+    SetupHeader::parse(&bytes)
 }
 
 /// Puts a NUL behind the command line: the host's own may lack it.

@@ -4,12 +4,10 @@ use super::Error;
 use crate::addr::PhysAddr;
 
 /// The sizes of the host's kernel items in bytes, zero where it has no such item (QEMU `docs/specs/fw_cfg.rst` and
-/// `include/standard-headers/linux/qemu_fw_cfg.h`: `FW_CFG_SETUP_SIZE`, `_KERNEL_SIZE`, `_INITRD_SIZE`,
+/// `include/standard-headers/linux/qemu_fw_cfg.h`: `FW_CFG_KERNEL_SIZE`, `_INITRD_SIZE`,
 /// `_CMDLINE_SIZE`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ItemSizes {
-    /// The real-mode part of the kernel file. Some hosts give another number here than the header does.
-    pub setup: u32,
     /// The protected-mode part of the kernel file, and what the host appended to it.
     pub kernel: u32,
     /// The initrd.
@@ -32,13 +30,10 @@ impl Payload {
     /// (`FW_CFG_KERNEL_ADDR`), if it says so: what the host put into the header is relative to that.
     ///
     /// # Errors
-    /// [`Error::NoKernel`], [`Error::NoSetup`].
+    /// [`Error::NoKernel`].
     pub fn new(sizes: ItemSizes, host_address: Option<PhysAddr>) -> Result<Self, Error> {
         if sizes.kernel == 0 {
             return Err(Error::NoKernel);
-        }
-        if sizes.setup == 0 {
-            return Err(Error::NoSetup);
         }
         Ok(Self {
             kernel: sizes.kernel.into(),
@@ -62,8 +57,7 @@ mod tests {
         let new = |sizes| Payload::new(sizes, None);
         assert_eq!(new(ItemSizes::default()), Err(Error::NoKernel));
         assert_eq!(new(ItemSizes { initrd: 5, command_line: 1, ..Default::default() }), Err(Error::NoKernel));
-        assert_eq!(new(ItemSizes { kernel: 1, ..Default::default() }), Err(Error::NoSetup));
-        assert!(new(ItemSizes { kernel: 1, setup: 1, ..Default::default() }).is_ok());
+        assert!(new(ItemSizes { kernel: 1, ..Default::default() }).is_ok());
         assert_eq!(Error::NoKernel.to_string(), "no kernel: start QEMU with -kernel FILE");
     }
 }

@@ -27,8 +27,6 @@ impl Key {
     pub const CMDLINE_SIZE: Self = Self(0x14);
     /// The command line with its NUL.
     pub const CMDLINE_DATA: Self = Self(0x15);
-    /// Length of the kernel's setup code, 32 bits, in bytes.
-    pub const SETUP_SIZE: Self = Self(0x17);
     /// The kernel's setup code, which begins with the boot sector that holds the setup header.
     pub const SETUP_DATA: Self = Self(0x18);
     /// The directory of named items.

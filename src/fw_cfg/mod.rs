@@ -282,7 +282,7 @@ pub(crate) const SIGNATURE: [u8; 4] = *b"QEMU";
 const ID_DMA: u32 = 1 << 1;
 
 fn probe_transport(host: &mut impl Host) -> Result<Transport, Error> {
-    // QEMU's DMA register reads as the signature "QEMU CFG", and nothing else does: two accesses, not ten.
+    // QEMU's DMA register reads as the signature "QEMU CFG", and nothing else does: one access, not ten.
     if dma::has_qemu_signature(host) {
         return Ok(Transport::QemuDma);
     }

@@ -202,6 +202,14 @@ impl Memory for FakeMachine {
         self.read(at, &mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
     }
+    fn read_register64(&mut self, at: PhysAddr) -> Result<u64, MemoryError> {
+        let mut bytes = [0; 8];
+        self.read(at, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+    fn write_register64(&mut self, at: PhysAddr, value: u64) -> Result<(), MemoryError> {
+        self.write(at, &value.to_le_bytes())
+    }
     fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {
         self.write(at, &value.to_le_bytes())
     }

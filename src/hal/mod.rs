@@ -66,11 +66,24 @@ pub trait Memory {
     /// [`MemoryError`] when the address is not aligned or not one the firmware may read.
     fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError>;
 
+    /// Reads two 32-bit registers in one access of eight bytes, the lower one in the low half. `at` is a multiple of 8.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the address is not aligned or not one the firmware may read.
+    fn read_register64(&mut self, at: PhysAddr) -> Result<u64, MemoryError>;
+
     /// Writes a 32-bit register in one access. `at` is a multiple of 4.
     ///
     /// # Errors
     /// [`MemoryError`] when the address is not aligned or not one the firmware may write.
     fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError>;
+
+    /// Writes two 32-bit registers in one access of eight bytes, the lower one from the low half. `at` is a multiple
+    /// of 8.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the address is not aligned or not one the firmware may write.
+    fn write_register64(&mut self, at: PhysAddr, value: u64) -> Result<(), MemoryError>;
 }
 
 /// Memory shared with a device that reads and writes it on its own.

@@ -181,24 +181,38 @@ impl Memory for PcMachine {
     }
 
     fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError> {
-        check_register32(at)?;
+        check_register(at, Alignment::DWORD)?;
         // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
         Ok(unsafe { ptr::read_volatile(pointer(at).cast::<u32>()) })
     }
 
+    fn read_register64(&mut self, at: PhysAddr) -> Result<u64, MemoryError> {
+        check_register(at, Alignment::QWORD)?;
+        // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
+        Ok(unsafe { ptr::read_volatile(pointer(at).cast::<u64>()) })
+    }
+
     fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {
-        check_register32(at)?;
+        check_register(at, Alignment::DWORD)?;
         // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
         unsafe { ptr::write_volatile(pointer(at).cast::<u32>(), value) };
         Ok(())
     }
+
+    fn write_register64(&mut self, at: PhysAddr, value: u64) -> Result<(), MemoryError> {
+        check_register(at, Alignment::QWORD)?;
+        // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
+        unsafe { ptr::write_volatile(pointer(at).cast::<u64>(), value) };
+        Ok(())
+    }
 }
 
-fn check_register32(at: PhysAddr) -> Result<(), MemoryError> {
-    if !at.is_aligned(Alignment::DWORD) {
+/// A register is as long as it is aligned.
+fn check_register(at: PhysAddr, size: Alignment) -> Result<(), MemoryError> {
+    if !at.is_aligned(size) {
         return Err(MemoryError { range: PhysRange::empty_at(at) });
     }
-    check_bytes(at, size_of::<u32>())
+    check_bytes(at, size.bytes() as usize)
 }
 
 /// Where the one DMA descriptor lives: 16-byte aligned, in the firmware's RAM and so below 4 GiB.

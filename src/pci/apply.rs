@@ -59,9 +59,14 @@ fn may_decode(plan: &Plan, index: u16, function: &Function) -> bool {
 }
 
 fn write_bar(config: &mut dyn ConfigSpace, address: Address, bar: Bar, value: u64) {
-    config.write32(address, bar_offset(bar.register), value as u32);
-    if matches!(bar.kind, BarKind::Memory64 { .. }) {
-        config.write32(address, bar_offset(bar.register + 1), (value >> 32) as u32);
+    let offset = bar_offset(bar.register);
+    match bar.kind {
+        BarKind::Memory64 { .. } if offset & 4 == 0 => config.write64(address, offset, value),
+        BarKind::Memory64 { .. } => {
+            config.write32(address, offset, value as u32);
+            config.write32(address, bar_offset(bar.register + 1), (value >> 32) as u32);
+        }
+        _ => config.write32(address, offset, value as u32),
     }
 }
 

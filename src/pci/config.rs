@@ -17,6 +17,12 @@ pub trait ConfigSpace {
     /// Writes the dword that holds byte `offset`; the offset's low two bits are ignored.
     fn write32(&mut self, address: Address, offset: u8, value: u32);
 
+    /// Writes two dwords, the lower one first and from the low half. `offset` is a multiple of 8.
+    fn write64(&mut self, address: Address, offset: u8, value: u64) {
+        self.write32(address, offset, value as u32);
+        self.write32(address, offset | 4, (value >> 32) as u32);
+    }
+
     /// Reads the word that holds byte `offset`; the offset's low bit is ignored.
     fn read16(&mut self, address: Address, offset: u8) -> u16 {
         (self.read32(address, offset) >> shift(offset & 2)) as u16
@@ -25,6 +31,13 @@ pub trait ConfigSpace {
     /// Reads the byte at `offset`.
     fn read8(&mut self, address: Address, offset: u8) -> u8 {
         (self.read32(address, offset) >> shift(offset)) as u8
+    }
+
+    /// Writes all ones to the dword that holds byte `offset` and reads it back. Where it costs nothing, the next dword gets
+    /// the same if the two are in one multiple of eight bytes.
+    fn probe(&mut self, address: Address, offset: u8) -> Probe {
+        self.write32(address, offset, u32::MAX);
+        Probe { this: self.read32(address, offset), next: None }
     }
 
     /// Writes the word that holds byte `offset`; the offset's low bit is ignored. The rest of the dword may be read and
@@ -41,6 +54,16 @@ pub trait ConfigSpace {
         let rest = self.read32(address, offset) & !(0xff << shift);
         self.write32(address, offset, rest | u32::from(value) << shift);
     }
+}
+
+/// What all ones, written to a register, read back as; and the same of the register after it where that took no access
+/// of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The register's.
+    pub this: u32,
+    /// The next one's.
+    pub next: Option<u32>,
 }
 
 /// How far byte `offset` lies from the low end of its dword, in bits.
@@ -100,45 +123,81 @@ impl<P: Ports> ConfigSpace for PortConfig<'_, P> {
     }
 }
 
-/// Bytes of the window that one bus takes (PCI Express Base 5.0, section 7.2.2).
-const ECAM_BUS: u64 = 1 << 20;
-
 /// Configuration space through a memory-mapped window, bus 0 first. A bus beyond the window's end is absent.
+///
+/// An access takes two dwords at once: the host splits it, and it is one exit. So a dword that was read stays known, with
+/// its neighbour, until two more pairs were read or anything is written. Firmware alone touches configuration space, and
+/// what it reads there changes only by its own writes.
 pub struct Ecam<'m, M> {
     memory: &'m mut M,
     window: PhysRange,
+    /// The last pairs that were read, the latest first.
+    known: [Option<(PhysAddr, u64)>; 2],
 }
 
 impl<'m, M: Memory> Ecam<'m, M> {
     /// Takes the memory over. `window` is where the host bridge was told to put configuration space: 1 MiB a bus.
     pub fn new(memory: &'m mut M, window: PhysRange) -> Self {
-        Self { memory, window }
+        Self { memory, window, known: [None; 2] }
     }
 
+    /// The address of a byte, if its bus is in the window.
     fn locate(&self, address: Address, offset: u8) -> Option<PhysAddr> {
-        if (u64::from(address.bus()) + 1) * ECAM_BUS > self.window.len() {
-            return None;
+        let at = self.window.start().checked_add(u64::from(address.bits()) << 12 | u64::from(offset))?;
+        self.window.contains_addr(at).then_some(at)
+    }
+
+    fn read_pair(&mut self, at: PhysAddr) -> Option<u64> {
+        let [latest, before] = self.known;
+        for (known, value) in [latest, before].into_iter().flatten() {
+            if known == at {
+                return Some(value);
+            }
         }
-        self.window.start().checked_add(u64::from(address.bits()) << 12 | u64::from(offset & !3))
+        let value = self.memory.read_register64(at).ok()?;
+        self.known = [Some((at, value)), latest];
+        Some(value)
     }
 }
 
 impl<M: Memory> ConfigSpace for Ecam<'_, M> {
     fn read32(&mut self, address: Address, offset: u8) -> u32 {
-        self.locate(address, offset).and_then(|at| self.memory.read_register32(at).ok()).unwrap_or(u32::MAX)
+        let pair = self.locate(address, offset & !7).and_then(|at| self.read_pair(at));
+        pair.map_or(u32::MAX, |pair| (pair >> (u32::from(offset & 4) * 8)) as u32)
     }
 
     fn write32(&mut self, address: Address, offset: u8, value: u32) {
-        if let Some(at) = self.locate(address, offset) {
+        self.known = [None; 2];
+        if let Some(at) = self.locate(address, offset & !3) {
             // A window the firmware may not touch has no functions in it, and writes to absent functions are lost.
             let _ = self.memory.write_register32(at, value);
         }
+    }
+
+    fn write64(&mut self, address: Address, offset: u8, value: u64) {
+        self.known = [None; 2];
+        if let Some(at) = self.locate(address, offset & !7) {
+            // As for `write32`.
+            let _ = self.memory.write_register64(at, value);
+        }
+    }
+
+    fn probe(&mut self, address: Address, offset: u8) -> Probe {
+        if offset & 4 != 0 {
+            self.write32(address, offset, u32::MAX);
+            return Probe { this: self.read32(address, offset), next: None };
+        }
+        self.write64(address, offset, u64::MAX);
+        Probe { this: self.read32(address, offset), next: Some(self.read32(address, offset | 4)) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
+    use crate::hal::MemoryError;
     use crate::hal::fake::{Access, FakeMachine};
 
     const LPC: Address = Address::new(0, 0x1f, 0).unwrap();
@@ -190,10 +249,57 @@ mod tests {
         assert_eq!(config.read32(address, 0x40), 0x04aa_bbcc);
     }
 
+    /// Memory that counts accesses to registers.
+    struct Counting(FakeMachine, u32);
+
+    impl Memory for Counting {
+        fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
+            self.0.read(from, into)
+        }
+        fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
+            self.0.write(to, bytes)
+        }
+        fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError> {
+            self.0.fill(range, byte)
+        }
+        fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError> {
+            self.1 += 1;
+            self.0.read_register32(at)
+        }
+        fn read_register64(&mut self, at: PhysAddr) -> Result<u64, MemoryError> {
+            self.1 += 1;
+            self.0.read_register64(at)
+        }
+        fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {
+            self.1 += 1;
+            self.0.write_register32(at, value)
+        }
+        fn write_register64(&mut self, at: PhysAddr, value: u64) -> Result<(), MemoryError> {
+            self.1 += 1;
+            self.0.write_register64(at, value)
+        }
+    }
+
+    #[test]
+    fn the_window_takes_two_dwords_an_access_and_forgets_them_at_a_write() {
+        let mut machine = FakeMachine::new();
+        machine.memory.store(0xb000_0000 + (0x1f << 15), &[1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0]);
+        let mut memory = Counting(machine, 0);
+        let mut config = Ecam::new(&mut memory, window(0xb000_0000, 256 << 20));
+        let dwords: Vec<_> = [0, 8, 12, 4].into_iter().map(|offset| config.read32(LPC, offset)).collect();
+        assert_eq!((dwords.as_slice(), config.memory.1), ([1, 3, 4, 2].as_slice(), 2));
+        config.write64(LPC, 0x10, 5 << 32 | 6);
+        assert_eq!((config.read32(LPC, 0x10), config.read32(LPC, 0x14), config.memory.1), (6, 5, 4));
+        assert_eq!(config.probe(LPC, 0x18), Probe { this: u32::MAX, next: Some(u32::MAX) });
+        assert_eq!(config.memory.1, 6);
+        assert_eq!(config.probe(LPC, 0x24), Probe { this: u32::MAX, next: None });
+        assert_eq!(config.read32(LPC, 0x28), 0, "a neighbour in another multiple of eight bytes");
+    }
+
     #[test]
     fn a_bus_past_the_window_is_absent_and_not_written() {
         let mut machine = FakeMachine::new();
-        let mut config = Ecam::new(&mut machine, window(0xb000_0000, (2 << 20) - 1));
+        let mut config = Ecam::new(&mut machine, window(0xb000_0000, 1 << 20));
         let address = Address::new(1, 0, 0).unwrap();
         config.write32(address, 0, 0);
         assert_eq!(config.read32(address, 0), u32::MAX);

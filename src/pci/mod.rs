@@ -56,8 +56,14 @@ pub struct Summary {
 
 /// Sets up everything on the buses `roots` (ascending) and behind them. What does not fit is warned about and left
 /// without an address.
-pub fn configure(config: &mut dyn ConfigSpace, roots: &[u8], windows: &Windows, routing: Routing) -> Summary {
-    let topology = scan(config, roots);
+pub fn configure(
+    config: &mut dyn ConfigSpace,
+    roots: &[u8],
+    known: Option<Address>,
+    windows: &Windows,
+    routing: Routing,
+) -> Summary {
+    let topology = scan(config, roots, known);
     let plan = plan(&topology, windows).unwrap_or_else(|error| {
         log::warn!("{error}; functions get none");
         plan::Plan::default()

@@ -23,6 +23,8 @@ pub const MAX_DEPTH: usize = 32;
 /// Capabilities looked at in one list. The list lives in the upper 192 bytes, four bytes each at least.
 const MAX_CAPABILITIES: usize = 48;
 
+/// Class of all bridges (PCI Code and ID Assignment 1.11, section 1.7).
+const BASE_CLASS_BRIDGE: u32 = 0x06;
 /// Class and sub-class of a host bridge (PCI Code and ID Assignment 1.11, section 1.7).
 const CLASS_HOST_BRIDGE: u32 = 0x0600;
 /// Class and sub-class of an ISA bridge (same section).
@@ -38,8 +40,10 @@ const IDE_SECONDARY_NATIVE: u32 = 1 << 2;
 ///
 /// Every function found has decoding off afterwards, unless it is a host or ISA bridge. What cannot be kept or numbered
 /// is left out and warned about.
-pub fn scan(config: &mut dyn ConfigSpace, roots: &[u8]) -> Topology {
-    let mut scan = Scan { config, topology: Topology::default(), full: false, unnumbered: 0 };
+///
+/// `known` is a device with one function that needs nothing, such as the host bridge, and is not looked at.
+pub fn scan(config: &mut dyn ConfigSpace, roots: &[u8], known: Option<Address>) -> Topology {
+    let mut scan = Scan { config, topology: Topology::default(), known, full: false, unnumbered: 0 };
     let mut following = roots.iter().copied().skip(1);
     for &root in roots {
         // The buses behind one root's bridges are numbered up to the next root.
@@ -58,6 +62,8 @@ pub fn scan(config: &mut dyn ConfigSpace, roots: &[u8]) -> Topology {
 struct Scan<'c> {
     config: &'c mut dyn ConfigSpace,
     topology: Topology,
+    /// A device that is not looked at.
+    known: Option<Address>,
     /// Nothing more can be kept.
     full: bool,
     /// Bridges without a bus number.
@@ -176,7 +182,8 @@ impl Scan<'_> {
             return None;
         }
         let devices = if single_device { 1 } else { 32 };
-        for address in Address::devices(number).take(devices) {
+        let known = self.known;
+        for address in Address::devices(number).take(devices).filter(|&address| Some(address) != known) {
             // Only function 0 says whether there are more, and then any of them may be there.
             if self.function(address) {
                 for address in address.other_functions() {
@@ -211,7 +218,13 @@ impl Scan<'_> {
             return false;
         }
         let class = self.config.read32(address, register::CLASS) >> 8;
-        let header = (self.config.read32(address, register::HEADER) >> 16) as u8;
+        // Function 0 says whether there are more. Of the others only a bridge has another header than the ordinary one,
+        // and its class tells.
+        let header = if address.function() == 0 || class >> 16 == BASE_CLASS_BRIDGE {
+            (self.config.read32(address, register::HEADER) >> 16) as u8
+        } else {
+            register::HEADER_ORDINARY
+        };
         let multifunction = header & register::HEADER_MULTIFUNCTION != 0;
         let registers = match header & !register::HEADER_MULTIFUNCTION {
             register::HEADER_ORDINARY => 6,
@@ -223,14 +236,13 @@ impl Scan<'_> {
             self.full = true;
             return false;
         }
-        let interrupt = self.config.read32(address, register::INTERRUPT);
         let mut function = Function {
             address,
             id,
             class,
             command: 0,
-            line: interrupt as u8,
-            pin: Pin::from_register((interrupt >> 8) as u8),
+            line: 0,
+            pin: None,
             bars: ArrayVec::new(),
             sound: true,
             bridge: None,
@@ -238,6 +250,9 @@ impl Scan<'_> {
         if !matches!(class >> 8, CLASS_HOST_BRIDGE | CLASS_ISA_BRIDGE) {
             let command = self.config.read32(address, register::COMMAND);
             function.command = command as u16;
+            let interrupt = self.config.read32(address, register::INTERRUPT);
+            function.line = interrupt as u8;
+            function.pin = Pin::from_register((interrupt >> 8) as u8);
             let decoding = COMMAND_IO | COMMAND_MEMORY;
             if function.command & decoding != 0 {
                 self.config.write32(address, register::COMMAND, (function.command & !decoding).into());
@@ -317,13 +332,14 @@ const fn legacy_registers(class: u32) -> u8 {
 fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, count: u8) {
     let (address, skipped) = (function.address, legacy_registers(function.class));
     let mut register = 0;
+    let mut probed = None;
     while register < count {
         let this = register;
         register += 1;
         if skipped >> this & 1 != 0 {
             continue;
         }
-        let low = probe(config, address, this);
+        let low = probe(config, address, this, &mut probed);
         if low == 0 {
             continue;
         }
@@ -333,7 +349,7 @@ fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, count: u8) {
                 register += 1;
                 let order = match low & !0xf {
                     // The upper half only matters if all of the size is there.
-                    0 => order(probe(config, address, this + 1)).map(|order| order + 32),
+                    0 => order(probe(config, address, this + 1, &mut probed)).map(|order| order + 32),
                     mask => order(mask),
                 };
                 let kind = BarKind::Memory64 { prefetchable: low & 0b1000 != 0 };
@@ -360,9 +376,16 @@ fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, count: u8) {
     }
 }
 
-fn probe(config: &mut dyn ConfigSpace, address: Address, register: u8) -> u32 {
-    config.write32(address, bar_offset(register), u32::MAX);
-    config.read32(address, bar_offset(register))
+/// What a register reads back. `probed` is what is known already of one, by its number, and then of the one after this.
+fn probe(config: &mut dyn ConfigSpace, address: Address, register: u8, probed: &mut Option<(u8, u32)>) -> u32 {
+    if let Some((known, value)) = *probed
+        && known == register
+    {
+        return value;
+    }
+    let probe = config.probe(address, bar_offset(register));
+    *probed = probe.next.map(|next| (register + 1, next));
+    probe.this
 }
 
 /// Where a base address register is.

@@ -201,8 +201,8 @@ impl Chipset {
     pub fn configure_pci<M: Ports + Memory>(self, machine: &mut M, ecam: Option<PhysRange>, windows: &Windows) {
         let route = |device, pin| self.interrupt(device, pin);
         match ecam {
-            Some(window) => pci::configure(&mut Ecam::new(machine, window), &[0], windows, &route),
-            None => pci::configure(&mut PortConfig::new(machine), &[0], windows, &route),
+            Some(window) => pci::configure(&mut Ecam::new(machine, window), &[0], Some(HOST_BRIDGE), windows, &route),
+            None => pci::configure(&mut PortConfig::new(machine), &[0], Some(HOST_BRIDGE), windows, &route),
         };
     }
 }

@@ -23,6 +23,7 @@ const PMBASE: u8 = 0x40;
 /// LPC: ACPI control (13.1.12, ACPI_CNTL); bit 7 turns the registers at PMBASE on. The low bits at zero give the SCI
 /// interrupt 9.
 const ACPI_CNTL: u8 = 0x44;
+const _: () = assert!(ACPI_CNTL == PMBASE + 4);
 const ACPI_CNTL_ENABLE: u32 = 1 << 7;
 /// LPC: routes of PIRQA to PIRQD (13.1.15).
 const PIRQ_A: u8 = 0x60;
@@ -63,8 +64,8 @@ pub fn program<M: Ports + Memory>(machine: &mut M, low_ram_end: PhysAddr) -> Opt
 
 fn program_lpc(config: &mut impl ConfigSpace) {
     // Without these two the guest has no ACPI: no power-off, no interrupt routing, no hot-plug.
-    config.write32(LPC, PMBASE, PM_BASE);
-    config.write32(LPC, ACPI_CNTL, ACPI_CNTL_ENABLE);
+    // ACPI_CNTL is the dword after PMBASE: one access takes both.
+    config.write64(LPC, PMBASE, u64::from(ACPI_CNTL_ENABLE) << 32 | u64::from(PM_BASE));
     // For guests that do not route interrupts themselves.
     config.write32(LPC, PIRQ_A, PIRQ_ROUTES);
     config.write32(LPC, PIRQ_E, PIRQ_ROUTES);

@@ -16,7 +16,7 @@ const GIB: u64 = 1 << 30;
 
 /// The protected-mode part of the Debian kernel, with its signature.
 const KERNEL: u32 = 0xd8_27c0;
-const SIZES: ItemSizes = ItemSizes { setup: 0x5000, kernel: KERNEL, initrd: 0, command_line: 20 };
+const SIZES: ItemSizes = ItemSizes { kernel: KERNEL, initrd: 0, command_line: 20 };
 const DEBIAN_INIT_SIZE: u64 = 0x337_8000;
 
 fn range(start: u64, end: u64) -> PhysRange {
@@ -223,7 +223,7 @@ fn cases() -> impl Strategy<Value = Case> {
             },
         );
     let sizes = (1..32 * MIB as u32, size(256 * MIB), size(1024))
-        .prop_map(|(kernel, initrd, command_line)| ItemSizes { setup: 0x5000, kernel, initrd, command_line });
+        .prop_map(|(kernel, initrd, command_line)| ItemSizes { kernel, initrd, command_line });
     let ram = prop::collection::vec(piece(1024 * MIB), 1..6).prop_map(|mut ram| {
         ram.push((0, 640 * KIB));
         ram.push((MIB, 96 * MIB));

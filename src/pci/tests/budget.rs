@@ -28,11 +28,13 @@ fn q35() -> FakePci {
 #[test]
 fn the_default_machine() {
     let mut pci = q35();
-    let summary = configure(&mut pci, &[0], &windows(), &|_, _| Some(10));
-    assert_eq!(summary, Summary { buses: 1, functions: 6, placed: 9, unplaced: 0, high: range(0, 0) });
-    // Reads: 39 slots and functions, 3 more of each of the 6 found and the command of 4, 24 registers. Writes: 24
-    // registers to size, 9 to place, 3 interrupt lines.
-    assert_eq!((pci.reads, pci.writes, pci.remaps), (39 + 18 + 4 + 24, 24 + 9 + 3, 0));
+    let host_bridge = Address::new(0, 0, 0);
+    let summary = configure(&mut pci, &[0], host_bridge, &windows(), &|_, _| Some(10));
+    assert_eq!(summary, Summary { buses: 1, functions: 5, placed: 9, unplaced: 0, high: range(0, 0) });
+    // Reads: 38 slots and functions, the class of the 5 found, the header of the 3 that are function 0, command and
+    // interrupt of the 4 that are no ISA bridge, 24 registers. Writes: 24 registers to size, 9 to place, 3 interrupt
+    // lines.
+    assert_eq!((pci.reads, pci.writes, pci.remaps), (38 + 5 + 3 + 4 + 4 + 24, 24 + 9 + 3, 0));
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn port() -> FakeFunction {
 
 /// Scans, plans and applies, with interrupts left alone.
 fn set_up(pci: &mut FakePci, windows: &Windows) -> (Topology, Plan) {
-    let topology = scan(pci, &[0]);
+    let topology = scan(pci, &[0], None);
     let plan = plan(&topology, windows).unwrap();
     apply(pci, &topology, &plan, &|_, _| None);
     assert_eq!(pci.misuse, Vec::<alloc::string::String>::new());
