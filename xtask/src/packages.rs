@@ -43,13 +43,12 @@ pub const QEMU: Need = Need { program: QEMU_PROGRAM, packages: &["qemu-system-x8
 pub const BUSYBOX: Need =
     Need { program: "busybox", packages: &["busybox-static"], purpose: "give the default guest its programs" };
 
-/// Everything any command needs. The assembler and its kin build the small kernels of the tests.
-pub const ALL: [Need; 6] = [
+/// Everything any command needs. The assembler and its kin build the kernel of the tests (`tests/kernels`).
+pub const ALL: [Need; 5] = [
     QEMU,
     BUSYBOX,
-    Need { program: "as", packages: &["binutils"], purpose: "assemble the test kernels" },
-    Need { program: "ld", packages: &["binutils"], purpose: "link the test kernels" },
-    Need { program: "objcopy", packages: &["binutils"], purpose: "make flat files of the test kernels" },
+    Need { program: "as", packages: &["binutils"], purpose: "assemble the test kernel" },
+    Need { program: "objcopy", packages: &["binutils"], purpose: "make a flat file of the test kernel" },
     Need { program: "cc", packages: &["gcc", "libc6-dev"], purpose: "link the programs that run on the host" },
 ];
 
