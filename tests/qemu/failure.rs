@@ -1,7 +1,7 @@
 //! What stops a boot, and how it says so.
 //!
-//! A machine without fw_cfg is not among them: QEMU has none that begins at the reset vector. The library's own tests
-//! have it.
+//! A machine without fw_cfg is not among them, as every x86 machine of QEMU that starts a firmware has one. The library's
+//! own tests have it.
 
 use std::fs;
 use std::thread;

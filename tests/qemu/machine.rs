@@ -12,7 +12,7 @@ use crate::environment;
 
 /// How long anything that a test waits for may take: far more than it does, as the host may be busy. Linux on a CPU
 /// that is emulated takes the longest.
-pub const LIMIT: Duration = Duration::from_secs(180);
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// How often what is waited for is looked at.
 const POLL: Duration = Duration::from_millis(10);

@@ -14,6 +14,9 @@ const COMMAND_MEMORY: u32 = 1 << 1;
 const CLASSES_WITHOUT: [u32; 2] = [0x0600, 0x0601];
 const CLASS_IDE: u32 = 0x0101;
 
+/// How many bits of an address QEMU's default CPU has.
+const PHYSICAL_BITS: u32 = 40;
+
 /// What a base address register stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Space {
@@ -85,6 +88,8 @@ impl Walk<'_> {
         while register < count && !CLASSES_WITHOUT.contains(&class) {
             register += self.base_address(function, register, room);
         }
+        let [line, pin, ..] = self.probe.pci(function, 0x3c).to_le_bytes();
+        assert!(pin == 0 || (9..=11).contains(&line), "{function:x?}: pin {pin} has the interrupt line {line}");
         if is_bridge {
             self.bridge(function, room);
         }
@@ -181,12 +186,12 @@ impl Walk<'_> {
 /// Boots `machine` and checks everything; gives the numbers of the devices and how many buses there are.
 fn check(machine: &Machine) -> (Vec<u32>, usize) {
     let mut probe = Probe::boot(machine, &BzImage::new(), None, None);
-    let bits = 40;
-    let everything = Room { ports: 0x1000..0x1_0000, memory: 0..1 << 32, prefetchable: 0..1 << bits };
+    let addresses = 0..1 << PHYSICAL_BITS;
+    let everything = Room { ports: 0x1000..0x1_0000, memory: addresses.clone(), prefetchable: addresses };
     let map = probe.boot_params().e820();
     let mut walk = Walk { probe: &mut probe, given: Vec::new(), buses: Vec::new(), ids: Vec::new() };
     for entry in map {
-        // RAM, and what is reserved, is not for functions; what QEMU reserves at the top of the address space holds.
+        // No function may have an address that is known to be something else.
         let kind = if entry.kind == E820_RAM { "RAM" } else { "reserved memory" };
         eprintln!("{kind} {:#x} to {:#x}", entry.start, entry.end);
         walk.given.push(([u8::MAX; 3], Space::Memory, entry.start..entry.end));
