@@ -6,56 +6,69 @@
 
 use alloc::vec::Vec;
 
-use zerocopy::FromZeros;
+use zerocopy::big_endian::{U16, U32};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Error, Item, Key};
 
-/// Bytes of the count.
-pub const COUNT_SIZE: usize = 4;
-const RECORD_SIZE: usize = 64;
-const NAME_OFFSET: usize = 8;
 const NAME_SIZE: usize = 56;
+/// As much of a name as is compared first: enough to tell most apart.
+const HEAD_SIZE: usize = 8;
 
 /// As many files as are accepted: 64 KiB of records. QEMU has about thirty.
 const MOST_FILES: u32 = 1024;
 
+/// A file, as the host lists it.
+#[derive(Clone, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Record {
+    len: U32,
+    key: U16,
+    reserved: [u8; 2],
+    name: [u8; NAME_SIZE],
+}
+
+impl Record {
+    /// Whether this is the file called `name`, which is followed by a NUL or fills the field.
+    fn is_called(&self, name: &[u8]) -> bool {
+        self.name
+            .split_at_checked(name.len())
+            .is_some_and(|(start, rest)| start == name && matches!(rest, [] | [0, ..]))
+    }
+}
+
 /// The directory as the host gave it.
 #[derive(Debug, Default)]
 pub struct Directory {
-    records: Vec<u8>,
-}
-
-/// A zeroed buffer for the records of `files` files.
-pub fn buffer(files: u32) -> Result<Vec<u8>, Error> {
-    let len = files.saturating_mul(RECORD_SIZE as u32);
-    let too_large = Error::TooLarge { key: Key::FILE_DIR, len, limit: MOST_FILES.saturating_mul(RECORD_SIZE as u32) };
-    if files > MOST_FILES {
-        return Err(too_large);
-    }
-    u8::new_vec_zeroed(len as usize).map_err(|_| too_large)
+    records: Vec<Record>,
 }
 
 impl Directory {
-    /// The directory of the records' bytes. A record that the bytes do not hold whole is left out.
-    pub const fn new(records: Vec<u8>) -> Self {
-        Self { records }
+    /// A directory with room for as many files as the count says, each of no length and without a name.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn with_room(files: U32) -> Result<Self, Error> {
+        let bytes = |files: u32| files.saturating_mul(size_of::<Record>() as u32);
+        let files = files.get();
+        let too_large = Error::TooLarge { key: Key::FILE_DIR, len: bytes(files), limit: bytes(MOST_FILES) };
+        if files > MOST_FILES {
+            return Err(too_large);
+        }
+        Record::new_vec_zeroed(files as usize).map(|records| Self { records }).map_err(|_| too_large)
+    }
+
+    /// The bytes of the records, to be read from the host.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.records.as_mut_bytes()
     }
 
     /// The item called `name`.
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<Item> {
-        if name.len() > NAME_SIZE {
-            return None;
-        }
-        self.records.chunks_exact(RECORD_SIZE).find_map(|record| {
-            let (head, field) = record.split_at_checked(NAME_OFFSET)?;
-            let (start, rest) = field.split_at_checked(name.len())?;
-            // The field ends with a NUL, or is full.
-            if start != name || rest.first().is_some_and(|&byte| byte != 0) {
-                return None;
-            }
-            let &[a, b, c, d, e, f, ..] = head else { return None };
-            Some(Item::new(Key::new(u16::from_be_bytes([e, f])), u32::from_be_bytes([a, b, c, d])))
-        })
+        let head = name.first_chunk::<HEAD_SIZE>();
+        let mut alike = self.records.iter().filter(|record| head.is_none() || record.name.first_chunk() == head);
+        let record = alike.find(|record| record.is_called(name))?;
+        Some(Item::new(Key::new(record.key.get()), record.len.get()))
     }
 }

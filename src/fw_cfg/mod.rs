@@ -33,6 +33,7 @@ pub use error::Error;
 pub use key::Key;
 
 use zerocopy::FromZeros;
+use zerocopy::big_endian::U32;
 
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::{Clock, Dma, Ports};
@@ -139,11 +140,16 @@ impl FwCfg {
     /// # Errors
     /// What the transport reports.
     pub fn read_at(&self, host: &mut impl Host, item: Item, offset: u32, into: &mut [u8]) -> Result<(), Error> {
-        // Some hosts leave what they do not write as it was.
-        into.fill(0);
         let left = item.len.saturating_sub(offset) as usize;
-        let len = left.min(into.len());
-        let Some(target) = into.get_mut(..len).filter(|target| !target.is_empty()) else { return Ok(()) };
+        let (target, rest) = into.split_at_mut(left.min(into.len()));
+        rest.fill(0);
+        if target.is_empty() {
+            return Ok(());
+        }
+        if self.transport == Transport::PortableDma {
+            // Some hosts leave what they do not write as it was.
+            target.fill(0);
+        }
         self.select_at(host, item.key, offset)?;
         self.read_on(host, item.key, offset == 0, target)
     }
@@ -266,13 +272,14 @@ impl FwCfg {
 
     /// The count, then just the records that it counts: the item's own length is nowhere to be read.
     fn read_directory(&self, host: &mut impl Host) -> Result<Directory, Error> {
-        let mut count = [0; directory::COUNT_SIZE];
+        let mut count = [0; size_of::<U32>()];
         self.read(host, Item::new(Key::FILE_DIR, count.len() as u32), &mut count)?;
-        let mut records = directory::buffer(u32::from_be_bytes(count))?;
+        let mut directory = Directory::with_room(U32::from_bytes(count))?;
+        let records = directory.bytes_mut();
         if !records.is_empty() {
-            self.read_on(host, Key::FILE_DIR, false, &mut records)?;
+            self.read_on(host, Key::FILE_DIR, false, records)?;
         }
-        Ok(Directory::new(records))
+        Ok(directory)
     }
 }
 

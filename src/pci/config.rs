@@ -132,13 +132,16 @@ pub struct Ecam<'m, M> {
     memory: &'m mut M,
     window: PhysRange,
     /// The last pairs that were read, the latest first.
-    known: [Option<(PhysAddr, u64)>; 2],
+    known: [(PhysAddr, u64); 2],
 }
+
+/// An address that no pair has, as it is not aligned.
+const NOTHING: (PhysAddr, u64) = (PhysAddr::new(1), 0);
 
 impl<'m, M: Memory> Ecam<'m, M> {
     /// Takes the memory over. `window` is where the host bridge was told to put configuration space: 1 MiB a bus.
     pub fn new(memory: &'m mut M, window: PhysRange) -> Self {
-        Self { memory, window, known: [None; 2] }
+        Self { memory, window, known: [NOTHING; 2] }
     }
 
     /// The address of a byte, if its bus is in the window.
@@ -149,13 +152,14 @@ impl<'m, M: Memory> Ecam<'m, M> {
 
     fn read_pair(&mut self, at: PhysAddr) -> Option<u64> {
         let [latest, before] = self.known;
-        for (known, value) in [latest, before].into_iter().flatten() {
-            if known == at {
-                return Some(value);
-            }
+        if latest.0 == at {
+            return Some(latest.1);
+        }
+        if before.0 == at {
+            return Some(before.1);
         }
         let value = self.memory.read_register64(at).ok()?;
-        self.known = [Some((at, value)), latest];
+        self.known = [(at, value), latest];
         Some(value)
     }
 }
@@ -167,7 +171,7 @@ impl<M: Memory> ConfigSpace for Ecam<'_, M> {
     }
 
     fn write32(&mut self, address: Address, offset: u8, value: u32) {
-        self.known = [None; 2];
+        self.known = [NOTHING; 2];
         if let Some(at) = self.locate(address, offset & !3) {
             // A window the firmware may not touch has no functions in it, and writes to absent functions are lost.
             let _ = self.memory.write_register32(at, value);
@@ -175,7 +179,7 @@ impl<M: Memory> ConfigSpace for Ecam<'_, M> {
     }
 
     fn write64(&mut self, address: Address, offset: u8, value: u64) {
-        self.known = [None; 2];
+        self.known = [NOTHING; 2];
         if let Some(at) = self.locate(address, offset & !7) {
             // As for `write32`.
             let _ = self.memory.write_register64(at, value);
