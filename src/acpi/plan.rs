@@ -67,6 +67,8 @@ impl<'s> Plan<'s> {
             return Err(ScriptError::Length(script.len()));
         }
         let mut plan = Self { files: Vec::new(), links: Vec::new(), write_pointers: Vec::new(), empty: Vec::new() };
+        // Most commands of a script change files; room for all of them is taken at once.
+        plan.links.try_reserve_exact(commands.len()).map_err(|_| ScriptError::HeapFull)?;
         for (command, number) in commands.iter().zip(0..) {
             plan.add(transmute_ref!(command), number, &len_of)?;
         }

@@ -113,6 +113,7 @@ impl MemoryMap {
 
     /// Where [`Self::allocate`] would put `len` bytes; `None` for no bytes, or where no free memory fits.
     #[must_use]
+    #[inline(never)]
     pub fn find_free(
         &self,
         len: u64,
@@ -223,6 +224,9 @@ impl MemoryMap {
     ///
     /// The part of the map that `range` touches is built anew and then takes the old one's place, so that an error
     /// leaves the map as it was.
+    ///
+    /// Not inlined: its callers are many, and on hosts that translate or emulate code each copy would cost anew.
+    #[inline(never)]
     fn rewrite(
         &mut self,
         range: PhysRange,
@@ -284,6 +288,7 @@ impl MemoryMap {
 }
 
 /// Appends `start` to `end` unless it is empty or a hole, as part of the last region where it continues that.
+#[inline(never)]
 fn push_merged(regions: &mut Pieces, start: PhysAddr, end: PhysAddr, kind: Option<MemoryType>) -> Result<(), Error> {
     let (Some(range), Some(kind)) = (PhysRange::from_bounds(start, end).filter(|range| !range.is_empty()), kind) else {
         return Ok(());

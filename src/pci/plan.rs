@@ -90,9 +90,12 @@ pub fn plan(topology: &Topology, windows: &Windows) -> Result<Plan, OutOfMemory>
     planner.size();
     let low_only: &[_] = &[(IO, io), (MEMORY, low)];
     let split: &[_] = &[(IO, io), (LOW, low), (WIDE, high)];
-    let rooms = if high.start == high.end || planner.fits(MEMORY, low) { low_only } else { split };
+    let all_low = planner.fits(MEMORY, low);
+    let rooms = if all_low || high.start == high.end { low_only } else { split };
     for &(spaces, room) in rooms {
-        planner.make_fit(spaces, room);
+        if !(all_low && spaces == MEMORY) {
+            planner.make_fit(spaces, room);
+        }
     }
     planner.place(rooms)
 }
