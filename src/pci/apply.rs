@@ -1,8 +1,8 @@
 //! Writing a plan to configuration space.
 //!
 //! Each register is written once. Bridges with something behind them pass it on afterwards; ordinary functions do not
-//! decode, unless they were found doing so: enabling them is left to the drivers, because each makes the host rebuild
-//! its memory map. An empty bridge keeps its windows as they were, which do nothing while it does not decode.
+//! decode, unless they were found doing so or the host has to know how far above 4 GiB they reach: enabling them is left
+//! to the drivers, because each makes the host rebuild its memory map. An empty bridge keeps its windows as they were, which do nothing while it does not decode.
 #![forbid(unsafe_code)]
 
 use super::plan::{BridgeWindows, Plan, Unplaced};
@@ -33,12 +33,14 @@ pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, rou
             log::warn!("PCI {}: no room for BAR {}, {:#x} bytes", function.address, bar.register, bar.size());
         }
     }
+    let any_high = !plan.above_4_gib().is_empty();
     for bus in topology.buses() {
         for (index, function) in topology.on_bus(bus) {
             route(config, topology, bus, function, routing);
-            let decoded = function.command & (COMMAND_IO | COMMAND_MEMORY) != 0;
-            if function.bridge.is_none() && decoded && may_decode(plan, index, function) {
-                config.write32(function.address, register::COMMAND, function.command.into());
+            let decoded = function.command & (COMMAND_IO | COMMAND_MEMORY);
+            let needed = if any_high && bus.parent.is_none() && is_high(plan, index) { COMMAND_MEMORY } else { 0 };
+            if function.bridge.is_none() && decoded | needed != 0 && may_decode(plan, index, function) {
+                config.write32(function.address, register::COMMAND, (function.command | needed).into());
             }
         }
     }
@@ -50,6 +52,15 @@ pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, rou
             open_bridge(config, function, windows);
         }
     }
+}
+
+/// Whether the function with this index has a register above 4 GiB.
+///
+/// QEMU tells the guest in its ACPI tables how far PCI reaches above 4 GiB, going by the functions on root buses that
+/// decode memory and by the windows of bridges (`hw/pci/pci.c`, `pci_bus_get_w64_range`).
+fn is_high(plan: &Plan, index: u16) -> bool {
+    let high = |address| address >= PhysRange::LOW_4_GIB.end().get();
+    plan.placements.iter().any(|placement| placement.function == index && high(placement.address))
 }
 
 /// Whether all registers of the function with this index have an address, so that it decodes nothing it should not.

@@ -16,6 +16,11 @@
 .set MSR_EFER, 0xc0000080               # Intel SDM volume 4, table 2-2
 .set EFER_LME, 1 << 8
 
+.set CPUID_FEATURES_EXTENDED, 0x80000001 # AMD APM volume 3, appendix E.4.2
+.set CPUID_LONG_MODE, 1 << 29           # in EDX
+.set DEBUG_CONSOLE, 0x402
+.set COM1, 0x3f8
+
 .set PAGE_PRESENT, 1 << 0               # Intel SDM volume 3, 4.5.4
 .set PAGE_WRITABLE, 1 << 1
 .set PAGE_ACCESSED, 1 << 5              # set beforehand, so that the CPU need not write the tables
@@ -30,7 +35,7 @@
 .set SELECTOR_DATA, 0x18                # __BOOT_DS
 
 # linker.ld computes with these.
-.global start32, start64, leave_long_mode, gdt, gdt32, gdt_pointer, reset_vector
+.global start32, start64, no_long_mode_text, leave_long_mode, gdt, gdt32, gdt_pointer, reset_vector
 
 .section .start, "ax"
 
@@ -66,6 +71,12 @@ start32:
     #   PDPT[0..4]  -> PD 0 to 3      the low 4 GiB, at their own addresses
     #   PDPT[510]   -> PD 3           the image,              VIRTUAL_OFFSET higher
     #   PDPT[511]   -> PD 0           the firmware's own RAM, VIRTUAL_OFFSET higher
+    # Without long mode the next step would reset the CPU, again and again.
+    mov eax, CPUID_FEATURES_EXTENDED
+    cpuid
+    test edx, CPUID_LONG_MODE
+    jz no_long_mode
+
     mov ebx, offset page_tables_physical
     xor edx, edx                        # the upper half of every entry
     lea eax, [ebx + 1 * 4096 + TABLE]
@@ -152,6 +163,29 @@ start64_high:
     xor ebp, ebp                        # the end of the chain for a debugger
     call {rust_start}
     ud2                                 # rust_start does not return
+
+# The same line as every failure, on the debug console and on COM1, and the end. A UART that nobody set up still sends.
+.code32
+no_long_mode:
+    mov esi, offset no_long_mode_text_physical
+1:
+    lodsb
+    test al, al
+    jz 3f
+    cmp al, 13                          # the carriage return is for the terminal at COM1
+    je 2f
+    mov edx, DEBUG_CONSOLE
+    out dx, al
+2:
+    mov edx, COM1
+    out dx, al
+    jmp 1b
+3:
+    cli
+    hlt
+    jmp 3b
+no_long_mode_text:
+    .asciz "firstlight: error: the CPU has no 64-bit mode; give QEMU another -cpu\r\n"
 
 # ------------------------------------------------------------------------------------------------ Back to 32-bit mode
 # For the kernel's 32-bit entry, in EAX. ESI is boot_params and stays. Called in 32-bit compatibility mode, through the

@@ -50,6 +50,11 @@ fn stops_for_kernel(file: &[u8], append: &str, parts: &[&str]) {
 }
 
 #[test]
+fn a_cpu_without_64_bit_mode_is_named() {
+    stops(&Machine::new(Kind::Q35).with("-cpu qemu32"), &["no 64-bit mode", "-cpu"]);
+}
+
+#[test]
 fn without_a_kernel_it_says_what_to_give() {
     for kind in Kind::ALL {
         for transport in Transport::ALL {

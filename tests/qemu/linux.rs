@@ -155,6 +155,12 @@ fn pc_with_the_64_bit_entry_point_to_smbios_and_no_devices() {
     run(&Machine { properties: ",smbios-entry-point-type=64", ..Machine::new(Kind::Pc) });
 }
 
+#[test]
+fn pc_with_more_device_memory_than_it_makes_room_for_by_itself() {
+    // The host tells the guest of room above 4 GiB as far as it sees devices there, and of 2 GiB without.
+    run(&Machine::new(Kind::Pc).with("-device pci-testdev,membar=8G"));
+}
+
 /// A network card's address.
 const MAC: &str = "52:54:00:66:6c:01";
 

@@ -205,3 +205,22 @@ fn an_io_window_that_stays_empty_is_closed_after_it_was_looked_at() {
     assert_eq!(pci.function(0).get(register::IO_WINDOW), 0x00f0);
     assert_eq!(pci.function(0).command(), COMMAND_MASTER);
 }
+
+#[test]
+fn what_is_above_4_gib_on_a_root_bus_decodes_so_that_the_host_tells_the_guest_of_it() {
+    let far = device(1).bar(0, WIDE, 33).bar(2, MEMORY, 12);
+    let mut pci = FakePci::default()
+        .with(ROOT, 1, 0, far.clone())
+        .with(ROOT, 2, 0, device(2).bar(0, MEMORY, 12))
+        .with(ROOT, 3, 0, bridge(None, true))
+        .with(On::Behind(2), 0, 0, far.clone());
+    set_up(&mut pci, &windows());
+    assert!(addresses(&pci, 0)[0] >= 4 * GIB && addresses(&pci, 3)[0] >= 4 * GIB);
+    let commands = [0, 1, 2, 3].map(|index| pci.function(index).command());
+    // The bridge's windows speak for what is behind it.
+    assert_eq!(commands, [COMMAND_MEMORY, 0, COMMAND_MEMORY | COMMAND_MASTER, 0]);
+    // Not when another register of the function has no place.
+    let mut pci = FakePci::default().with(ROOT, 1, 0, far.bar(3, MEMORY, 31));
+    set_up(&mut pci, &windows());
+    assert_eq!(pci.function(0).command(), 0);
+}
