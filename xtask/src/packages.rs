@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, anyhow, bail};
@@ -25,10 +25,10 @@ const APT_LISTS: &str = "/var/lib/apt/lists";
 /// The QEMU program.
 pub const QEMU_PROGRAM: &str = "qemu-system-x86_64";
 
-/// A program of the host that some command needs.
+/// A program of the host that some command needs, or a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Need {
-    /// The name of the program.
+    /// The name of the program, or the file's absolute path.
     program: &'static str,
     /// The Debian packages that bring it.
     packages: &'static [&'static str],
@@ -43,6 +43,22 @@ pub const QEMU: Need = Need { program: QEMU_PROGRAM, packages: &["qemu-system-x8
 pub const BUSYBOX: Need =
     Need { program: "busybox", packages: &["busybox-static"], purpose: "give the default guest its programs" };
 
+/// SeaBIOS, a firmware to compare with.
+pub const SEABIOS: Need = firmware("/usr/share/seabios/bios-256k.bin", &["seabios"]);
+
+/// SeaBIOS's build for the machine microvm.
+pub const SEABIOS_MICROVM: Need = firmware("/usr/share/seabios/bios-microvm.bin", &["seabios"]);
+
+/// qboot, a firmware to compare with.
+pub const QBOOT: Need = firmware("/usr/share/qemu/qboot.rom", &["qemu-system-data"]);
+
+/// OVMF, a firmware to compare with.
+pub const OVMF: Need = firmware("/usr/share/ovmf/OVMF.fd", &["ovmf"]);
+
+const fn firmware(path: &'static str, packages: &'static [&'static str]) -> Need {
+    Need { program: path, packages, purpose: "compare with" }
+}
+
 /// Everything any command needs. The assembler and its kin build the kernel of the tests (`tests/kernels`).
 pub const ALL: [Need; 5] = [
     QEMU,
@@ -51,6 +67,23 @@ pub const ALL: [Need; 5] = [
     Need { program: "objcopy", packages: &["binutils"], purpose: "make a flat file of the test kernel" },
     Need { program: "cc", packages: &["gcc", "libc6-dev"], purpose: "link the programs that run on the host" },
 ];
+
+impl Need {
+    /// The program or the file, where it is there.
+    pub fn found(&self) -> Option<PathBuf> {
+        if self.program.starts_with('/') {
+            Some(PathBuf::from(self.program)).filter(|path| path.is_file())
+        } else {
+            find_program(self.program)
+        }
+    }
+}
+
+impl std::fmt::Display for Need {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of package {}", self.program, self.packages.join(", "))
+    }
+}
 
 /// Why a need is not met.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +154,7 @@ fn describe(need: &Need, lack: &Lack) -> String {
 }
 
 fn look_for(need: &Need) -> Option<Lack> {
-    let Some(path) = find_program(need.program) else { return Some(Lack::Absent) };
+    let Some(path) = need.found() else { return Some(Lack::Absent) };
     let unfit = match need.program {
         QEMU_PROGRAM => qemu_unfit(&path),
         "busybox" => busybox_unfit(&path),
@@ -268,6 +301,13 @@ mod tests {
         );
         let unfit = Lack::Unfit("is a shell".to_owned());
         assert!(describe(&BUSYBOX, &unfit).contains("(is a shell): package busybox-static"));
+    }
+
+    #[test]
+    fn a_need_with_a_path_is_a_file() {
+        assert_eq!(firmware("/proc/self/exe", &[]).found(), Some("/proc/self/exe".into()));
+        assert_eq!(firmware("/proc/self", &[]).found(), None);
+        assert_eq!(firmware("/nonexistent/image", &[]).found(), None);
     }
 
     #[test]

@@ -65,6 +65,48 @@ impl Drop for Step {
     }
 }
 
+/// Many small runs under way: on a terminal a bar with what runs now, elsewhere a line a round.
+pub struct Rounds {
+    bar: Option<ProgressBar>,
+}
+
+impl Rounds {
+    /// Starts, with the number of runs to come.
+    pub fn start(runs: usize) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} ({elapsed}) {wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::new(u64::try_from(runs).unwrap_or(u64::MAX)).with_style(style);
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        Self { bar }
+    }
+
+    /// A round begins.
+    pub fn round(&self, what: &str) {
+        if self.bar.is_none() {
+            say(what);
+        }
+    }
+
+    /// The next run begins.
+    pub fn next(&self, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+            bar.set_message(what.to_owned());
+        }
+    }
+}
+
+impl Drop for Rounds {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// Runs a command as a step of its own and hands back what it printed on its standard output.
 ///
 /// # Errors

@@ -40,8 +40,25 @@ pub enum Accelerator {
 /// # Errors
 /// When KVM is asked for and cannot be opened.
 pub fn accelerator(request: Request) -> anyhow::Result<(Accelerator, String)> {
-    let opened = fs::File::options().read(true).write(true).open(KVM).map(drop);
-    choose(request, opened, &fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
+    choose(request, open_kvm(), &cpuinfo())
+}
+
+/// Whether KVM can be used at all.
+pub fn kvm_opens() -> bool {
+    open_kvm().is_ok()
+}
+
+/// Whether the CPU itself can run guests, so that KVM has not to emulate part of it.
+pub fn cpu_virtualizes() -> bool {
+    virtualization_flag(&cpuinfo()).is_some()
+}
+
+fn open_kvm() -> io::Result<()> {
+    fs::File::options().read(true).write(true).open(KVM).map(drop)
+}
+
+fn cpuinfo() -> String {
+    fs::read_to_string("/proc/cpuinfo").unwrap_or_default()
 }
 
 fn choose(request: Request, opened: io::Result<()>, cpuinfo: &str) -> anyhow::Result<(Accelerator, String)> {
@@ -100,6 +117,16 @@ pub struct Launch {
     pub append: String,
     /// The user's own arguments. They come last: for most of QEMU's options the last one counts.
     pub extra: Vec<OsString>,
+}
+
+impl Accelerator {
+    /// Its name, as people write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "KVM",
+            Self::Tcg => "TCG",
+        }
+    }
 }
 
 impl Launch {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
-use crate::qemu::{self, Accelerator, Launch, Request};
+use crate::qemu::{self, Launch, Request};
 use crate::{guest, image, packages, paths};
 
 /// The last line of the default guest's report.
@@ -192,10 +192,7 @@ fn terminal_size() -> Option<(u16, u16)> {
 }
 
 fn announce(launch: &Launch, why: &str) {
-    let accelerator = match launch.accelerator {
-        Accelerator::Kvm => "KVM",
-        Accelerator::Tcg => "TCG",
-    };
+    let accelerator = launch.accelerator.name();
     let plural = if launch.cpus == 1 { "" } else { "s" };
     say(&format!("Accelerator: {accelerator} ({why})"));
     say(&format!(

@@ -1,0 +1,423 @@
+//! What a firmware costs, counted: device accesses, topology writes, DMA transfers, instructions, exits to QEMU.
+//!
+//! The exact counts come from one run under TCG with `-icount`, where time is the number of executed instructions, so that
+//! even a firmware that waits for a clock does the same in every run. The exits come from a run under KVM.
+//!
+//! QEMU's trace tells of a DMA transfer that starts, but not of its length. That stands in a descriptor in the guest's
+//! memory, which is a file here. So QEMU is stopped (by ptrace, as a debugger does) at each line that it prints, and the
+//! descriptor is read before the transfer begins.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{ChildStderr, ExitStatus};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use serde::Serialize;
+
+use super::probe::End;
+use super::process::{Ended, Running, Watch};
+use super::scenario::{PayloadFiles, Scenario, Transport};
+use super::trace::{self, Event};
+use crate::qemu::{Accelerator, Launch};
+
+/// How long one run may take that counts. It runs at a fraction of the usual speed.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// QEMU's arguments for a clock that stands in relation to the instructions alone: it goes on by a nanosecond with each
+/// of them. The RTC tells the same time in every run.
+const EXACT: [&str; 4] = ["-icount", "shift=0,sleep=off", "-rtc", "base=2024-01-01,clock=vm"];
+
+/// What a firmware costs from reset to the kernel's first instruction.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Accesses to devices: ports and memory-mapped registers. An instruction that repeats counts once an element.
+    pub accesses: u64,
+    /// Those of them that reach PCI configuration space.
+    pub config_accesses: u64,
+    /// Writes after which QEMU rebuilt the guest's memory topology.
+    pub topology_writes: u64,
+    /// Transfers of fw_cfg's DMA.
+    pub dma_transfers: u64,
+    /// The bytes of these transfers. `None` where they were not counted, or the host forbids ptrace.
+    pub dma_bytes: Option<u64>,
+    /// Executed instructions. `None` where they were not counted.
+    pub instructions: Option<u64>,
+    /// Exits from KVM to QEMU. `None` where no KVM runs the firmware.
+    pub exits: Option<u64>,
+    /// The topology writes, each with device, register and value.
+    pub topology: Vec<String>,
+}
+
+/// A way to get a count, or why there is none, for a user.
+pub type Attempt<T> = anyhow::Result<Result<T, String>>;
+
+/// Counts what a firmware costs, the same in every run. `kvm` also counts the exits.
+///
+/// A firmware that polls a device until a time has passed polls more often by this clock than by a real one.
+///
+/// # Errors
+/// The outer one when QEMU cannot be run at all; the inner one when the firmware did not get to the kernel.
+pub fn exact(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, kvm: bool) -> Attempt<Counts> {
+    let memory = tempfile::Builder::new().prefix("guest-memory-").tempfile_in(memory_folder())?;
+    let mut launch = launch(scenario, firmware, payload);
+    launch.machine.push_str(",memory-backend=ram");
+    let path = memory.path().display().to_string().replace(',', ",,");
+    let backend = format!("memory-backend-file,id=ram,share=on,size={},mem-path={path}", launch.memory);
+    launch.extra.extend(["-object".into(), backend.into()]);
+    launch.extra.extend(EXACT.map(Into::into));
+    let descriptors = (scenario.transport == Transport::Dma).then(|| memory.as_file());
+    let mut counts = match count(&launch, descriptors)? {
+        Ok(counts) => counts,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    if kvm {
+        // A KVM that does not run this firmware is no failure of the firmware.
+        counts.exits = exits(scenario, firmware, payload)?.ok();
+    }
+    Ok(Ok(counts))
+}
+
+/// Counts what a firmware costs at full speed, by a real clock. The instructions and the bytes are not counted.
+///
+/// # Errors
+/// As [`exact`].
+pub fn at_full_speed(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Counts> {
+    let counts = count(&launch(scenario, firmware, payload), None)?;
+    Ok(counts.map(|counts| Counts { instructions: None, ..counts }))
+}
+
+/// The start of QEMU, under TCG, with the events that are counted.
+fn launch(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Launch {
+    let mut launch = Scenario { accelerator: Accelerator::Tcg, ..scenario.clone() }.launch(firmware, payload);
+    let events = [trace::STATE, trace::SELECT, trace::ACCESSES, trace::CONFIG_WRITE, trace::NEW_VIEW];
+    launch.extra.extend(events.iter().flat_map(|event| ["-trace".into(), (*event).into()]));
+    launch
+}
+
+/// Runs QEMU and counts what it prints; with the guest's memory, also the bytes of the transfers.
+fn count(launch: &Launch, memory: Option<&File>) -> Attempt<Counts> {
+    let (running, stderr) = Running::start(&mut launch.command(), true)?;
+    let stderr = stderr.context("QEMU has no standard error")?;
+    let mut counter = Counter::default();
+    let ended = watch(running, stderr, memory, &mut counter)?;
+    Ok(counter.result().ok_or_else(|| {
+        let words = counter.message.clone().map(|line| format!("; QEMU says: {line}")).unwrap_or_default();
+        format!("{}{words}", ended.failure("the kernel", LIMIT))
+    }))
+}
+
+/// Where the guest's memory is put: in memory, if there is such a file system.
+fn memory_folder() -> &'static Path {
+    let shared = Path::new("/dev/shm");
+    if shared.is_dir() { shared } else { Path::new("/tmp") }
+}
+
+/// Counts the exits under KVM.
+fn exits(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<u64> {
+    let log = tempfile::NamedTempFile::new()?;
+    let mut launch = Scenario { accelerator: Accelerator::Kvm, ..scenario.clone() }.launch(firmware, payload);
+    launch.extra.extend(["-D".into(), log.path().into()]);
+    let events = [trace::STATE, trace::SELECT, trace::EXIT];
+    launch.extra.extend(events.iter().flat_map(|event| ["-trace".into(), (*event).into()]));
+    let (running, _) = Running::start(&mut launch.command(), false)?;
+    let ended = running.wait(LIMIT)?;
+    let text = std::fs::read(log.path())?;
+    let exits = exits_in(&String::from_utf8_lossy(&text));
+    Ok(exits.ok_or_else(|| ended.failure("the kernel under KVM", LIMIT)))
+}
+
+/// The exits in a trace, up to the one of the kernel's marker, which is not the firmware's.
+fn exits_in(text: &str) -> Option<u64> {
+    let mut exits = 0_u64;
+    for line in text.lines().filter_map(trace::parse) {
+        match line.event {
+            Event::Running => exits = 0,
+            Event::Exit => exits += 1,
+            event if trace::end(&event).is_some() => return exits.checked_sub(1),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Counts the lines of a trace.
+#[derive(Debug, Default)]
+struct Counter {
+    counts: Counts,
+    /// Whether the guest runs.
+    running: bool,
+    /// The end that was reached, and the halves of the clock that it told after that.
+    end: Option<End>,
+    clock: Vec<u64>,
+    /// The last access was a write; what it was, if it may still be one that changes the topology.
+    write: Option<String>,
+    /// The high half of fw_cfg's DMA address register.
+    high: u64,
+    bytes: Option<u64>,
+    /// The last line that was no trace.
+    message: Option<String>,
+}
+
+impl Counter {
+    /// Takes one line. Returns the address of the descriptor of a transfer that is about to begin.
+    fn take(&mut self, text: &str) -> Option<u64> {
+        let Some(line) = trace::parse(text) else {
+            if text.starts_with("qemu") {
+                self.message = Some(text.trim().chars().filter(|c| !c.is_control()).collect());
+            }
+            return None;
+        };
+        if !self.running {
+            self.running = line.event == Event::Running;
+            return None;
+        }
+        if self.end.is_some() {
+            if let Event::Access(access) = line.event {
+                self.clock.extend(access.clock());
+            }
+            return None;
+        }
+        match line.event {
+            Event::Access(access) => {
+                self.counts.accesses += 1;
+                self.counts.config_accesses += u64::from(access.is_config());
+                self.write =
+                    access.write.then(|| format!("{} {:#x} <- {:#x}", access.region, access.address, access.value));
+                let descriptor = access.doorbell(&mut self.high);
+                self.counts.dma_transfers += u64::from(descriptor.is_some());
+                return descriptor;
+            }
+            // Within the access that wrote it.
+            Event::ConfigWrite(what) => self.write = Some(what.to_owned()),
+            Event::NewView => {
+                if let Some(write) = self.write.take() {
+                    self.counts.topology_writes += 1;
+                    self.counts.topology.push(write);
+                }
+            }
+            event => {
+                self.end = trace::end(&event);
+                if self.end.is_some() {
+                    // The marker itself is the kernel's.
+                    self.counts.accesses -= 1;
+                }
+            }
+        }
+        None
+    }
+
+    /// The counts, if the kernel was reached.
+    fn result(&self) -> Option<Counts> {
+        self.end?;
+        let [low, high] = self.clock.as_slice() else { return None };
+        // Without transfers there is nothing to look for in memory.
+        let dma_bytes = if self.counts.dma_transfers == 0 { Some(0) } else { self.bytes };
+        Some(Counts { instructions: Some(high << 32 | low), dma_bytes, ..self.counts.clone() })
+    }
+}
+
+/// The bytes that a descriptor asks to read: {control, length, address}, big-endian (QEMU, `docs/specs/fw_cfg.rst`).
+fn transfer_length(descriptor: [u8; 16]) -> u64 {
+    const READ: u8 = 1 << 1;
+    let [_, _, _, control, length @ ..] = descriptor;
+    let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]);
+    if control & READ != 0 { u64::from(length) } else { 0 }
+}
+
+/// Lets QEMU run to its end and counts the lines it prints; with `memory`, it is stopped at each of them.
+fn watch(running: Running, stderr: ChildStderr, memory: Option<&File>, counter: &mut Counter) -> anyhow::Result<Ended> {
+    let mut lines = Lines { pipe: stderr, rest: Vec::new() };
+    let pid = running.pid();
+    let options = ptrace::Options::PTRACE_O_TRACESYSGOOD
+        | ptrace::Options::PTRACE_O_TRACECLONE
+        | ptrace::Options::PTRACE_O_EXITKILL;
+    let Some(memory) = memory.filter(|_| ptrace::seize(pid, options).is_ok()) else {
+        let limit = Watch::start(pid, LIMIT);
+        lines.drain(|line| {
+            counter.take(line);
+        })?;
+        let mut ended = running.wait(LIMIT)?;
+        ended.timed_out |= limit.stop();
+        return Ok(ended);
+    };
+    let limit = Watch::start(pid, LIMIT);
+    let mut bytes = 0;
+    let status = step(pid, &mut lines, |line| {
+        let Some(address) = counter.take(line) else { return };
+        let mut descriptor = [0; 16];
+        // One that lies outside the memory moves nothing.
+        if memory.read_exact_at(&mut descriptor, address).is_ok() {
+            bytes += transfer_length(descriptor);
+        }
+    })?;
+    let ended = SystemTime::now();
+    let timed_out = limit.stop();
+    counter.bytes = Some(bytes);
+    running.finished(status, ended, timed_out)
+}
+
+/// Lets QEMU run from system call to system call, and hands over what it printed at each.
+fn step(pid: Pid, lines: &mut Lines, mut take: impl FnMut(&str)) -> anyhow::Result<ExitStatus> {
+    fcntl(lines.pipe.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("cannot change QEMU's pipe")?;
+    ptrace::interrupt(pid).context("cannot stop QEMU")?;
+    let mut seen = BTreeSet::from([pid.as_raw()]);
+    loop {
+        let status = waitpid(None, Some(WaitPidFlag::__WALL)).context("cannot wait for QEMU")?;
+        lines.drain(&mut take)?;
+        let (stopped, signal) = match status {
+            WaitStatus::Exited(process, code) if process == pid => return Ok(ExitStatus::from_raw(code << 8)),
+            WaitStatus::Signaled(process, signal, _) if process == pid => {
+                return Ok(ExitStatus::from_raw(signal as i32));
+            }
+            WaitStatus::PtraceSyscall(thread) | WaitStatus::PtraceEvent(thread, ..) => (thread, None),
+            WaitStatus::Stopped(thread, signal) => (thread, Some(signal)),
+            _ => continue,
+        };
+        if stopped == pid && seen.len() == 1 {
+            seize_threads(pid, &mut seen);
+        }
+        // A thread that was ended meanwhile cannot be continued, which its end will tell.
+        let _ = ptrace::syscall(stopped, signal.filter(|signal| *signal != Signal::SIGTRAP));
+    }
+}
+
+/// Takes hold of the threads that QEMU started before it was stopped first.
+fn seize_threads(pid: Pid, seen: &mut BTreeSet<i32>) {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return };
+    let numbers = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
+    for number in numbers {
+        if seen.insert(number) {
+            let thread = Pid::from_raw(number);
+            let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_TRACECLONE;
+            // A thread that is traced already, as it was started after the first stop, refuses.
+            if ptrace::seize(thread, options).is_ok() {
+                let _ = ptrace::interrupt(thread);
+            }
+        }
+    }
+}
+
+/// QEMU's standard error, line by line.
+struct Lines {
+    pipe: ChildStderr,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// Hands over every complete line there is. Ends when there is no more, for now or for good.
+    fn drain(&mut self, mut take: impl FnMut(&str)) -> anyhow::Result<()> {
+        let mut buffer = [0; 1 << 16];
+        loop {
+            let read = match self.pipe.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(read) => &buffer[..read],
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).context("cannot read what QEMU prints"),
+            };
+            let mut pieces = read.split_inclusive(|byte| *byte == b'\n').peekable();
+            while let Some(piece) = pieces.next() {
+                if !piece.ends_with(b"\n") {
+                    self.rest.extend(piece);
+                } else if self.rest.is_empty() {
+                    take(&String::from_utf8_lossy(piece));
+                } else {
+                    self.rest.extend(piece);
+                    let line = std::mem::take(&mut self.rest);
+                    take(&String::from_utf8_lossy(&line));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cut from a run of qboot with the probe under QEMU 7.2.
+    const TRACE: &str = "\
+memory_region_ops_write cpu -1 mr 0x5 addr 0xfee00000 value 0x0 size 4 name 'apic-msi'
+flatview_new 0x55b50f8f83b0 (root 0x55b50ecd1000)
+fw_cfg_select 0x55b50ef850b0 key 0x0000 'signature', ret: 1
+vm_state_notify running 1 reason 9 (running)
+memory_region_ops_write cpu 0 mr 0x5 addr 0xcf8 value 0x80000000 size 4 name 'pci-conf-idx'
+pci_cfg_read mch 00:00.0 @0x0 -> 0x29c08086
+memory_region_ops_read cpu 0 mr 0x5 addr 0xcfc value 0x29c08086 size 4 name 'pci-conf-data'
+memory_region_ops_write cpu 0 mr 0x5 addr 0xcfd value 0x33 size 1 name 'pci-conf-data'
+pci_cfg_write mch 00:00.0 @0x91 <- 0x33
+flatview_new 0x7f95b40512e0 (root 0x556bfab582e0)
+flatview_new 0x7f95b4061820 (root 0x556bfab03ae0)
+qemu-system-x86_64: warning: a message
+memory_region_ops_write cpu 0 mr 0x5 addr 0x518 value 0x7bb0 size 4 name 'fwcfg.dma'
+fw_cfg_select 0x55b50ef850b0 key 0x0011 'kernel_data', ret: 1
+memory_region_ops_write cpu 0 mr 0x5 addr 0x510 value 0x3f30 size 2 name 'fwcfg'
+fw_cfg_select 0x55b50ef850b0 key 0x3f30 'unknown', ret: 0
+memory_region_ops_write cpu 0 mr 0x5 addr 0x508 value 0x12345 size 4 name 'io'
+memory_region_ops_write cpu 0 mr 0x5 addr 0x508 value 0x1 size 4 name 'io'
+memory_region_ops_write cpu 0 mr 0x5 addr 0x501 value 0x30 size 1 name 'isa-debug-exit'
+";
+
+    #[test]
+    fn what_the_firmware_did_is_counted_and_nothing_else() {
+        let mut counter = Counter::default();
+        let descriptors: Vec<_> = TRACE.lines().filter_map(|line| counter.take(line)).collect();
+        assert_eq!(descriptors, [0x7bb0]);
+        let counts = counter.result().unwrap();
+        let wanted = Counts {
+            accesses: 4,
+            config_accesses: 2,
+            topology_writes: 1,
+            dma_transfers: 1,
+            dma_bytes: None,
+            instructions: Some(0x1_0001_2345),
+            topology: vec!["mch 00:00.0 @0x91 <- 0x33".to_owned()],
+            ..Counts::default()
+        };
+        assert_eq!(counts, wanted);
+        assert_eq!(counter.message.as_deref(), Some("qemu-system-x86_64: warning: a message"));
+    }
+
+    #[test]
+    fn a_run_that_does_not_reach_the_kernel_has_no_counts() {
+        let mut counter = Counter::default();
+        for line in TRACE.lines().take(14) {
+            counter.take(line);
+        }
+        assert_eq!(counter.result(), None);
+    }
+
+    #[test]
+    fn exits_are_those_before_the_marker() {
+        let trace = "\
+kvm_run_exit cpu_index 0, reason 17
+vm_state_notify running 1 reason 9 (running)
+kvm_run_exit cpu_index 0, reason 2
+fw_cfg_select 0x1 key 0x0011 'kernel_data', ret: 1
+kvm_run_exit cpu_index 0, reason 2
+fw_cfg_select 0x1 key 0x3f20 'unknown', ret: 0
+kvm_run_exit cpu_index 0, reason 2
+";
+        assert_eq!(exits_in(trace), Some(1));
+        assert_eq!(exits_in("vm_state_notify running 1 reason 9 (running)\n"), None);
+    }
+
+    #[test]
+    fn only_a_read_moves_bytes() {
+        let descriptor = |control: u8| [0, 0x11, 0, control, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+        assert_eq!(transfer_length(descriptor(0x0a)), 4096);
+        assert_eq!(transfer_length(descriptor(0x04)), 0);
+        assert_eq!(transfer_length(descriptor(0x18)), 0);
+    }
+}

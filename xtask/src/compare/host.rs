@@ -1,0 +1,62 @@
+//! The machine that measures, described for the report.
+
+use std::fs;
+use std::num::NonZero;
+use std::process::Command;
+
+use super::report::Host;
+use crate::packages::QEMU_PROGRAM;
+use crate::progress::run_quietly;
+use crate::qemu;
+
+/// Describes this machine. What cannot be found out is empty.
+pub fn describe() -> Host {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    Host {
+        cpu: value(&read("/proc/cpuinfo"), "model name", ':'),
+        cpus: std::thread::available_parallelism().map_or(1, NonZero::get),
+        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+        system: value(&read("/etc/os-release"), "PRETTY_NAME", '=').trim_matches('"').to_owned(),
+        qemu: printed(Command::new(QEMU_PROGRAM).arg("--version")).lines().next().unwrap_or_default().to_owned(),
+        kvm: kvm().to_owned(),
+    }
+}
+
+/// The time, in UTC.
+pub fn date() -> String {
+    printed(Command::new("date").args(["--utc", "+%Y-%m-%dT%H:%M:%SZ"])).trim().to_owned()
+}
+
+/// What a reader has to know of this machine's KVM.
+fn kvm() -> &'static str {
+    match (qemu::kvm_opens(), qemu::cpu_virtualizes()) {
+        (false, _) => "There is no KVM here, so exits were not counted.",
+        (true, true) => "",
+        (true, false) => {
+            "This machine's KVM works without vmx or svm and emulates much of what firmware does: its exits are those of \
+             other machines, but times under it do not carry over."
+        }
+    }
+}
+
+fn printed(command: &mut Command) -> String {
+    String::from_utf8(run_quietly(command).unwrap_or_default()).unwrap_or_default()
+}
+
+/// The value of the first line "key SEPARATOR value".
+fn value(text: &str, key: &str, separator: char) -> String {
+    let mut pairs = text.lines().filter_map(|line| line.split_once(separator));
+    pairs.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_by_their_key() {
+        let text = "processor\t: 0\nmodel name\t: A CPU @ 2 GHz: fast\nmodel name\t: another\n";
+        assert_eq!(value(text, "model name", ':'), "A CPU @ 2 GHz: fast");
+        assert_eq!(value(text, "absent", ':'), "");
+    }
+}

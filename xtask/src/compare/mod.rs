@@ -1,0 +1,540 @@
+//! `cargo xtask compare`: measures how fast firmware boots, beside its peers, and counts what it does.
+//!
+//! The times come from runs at full speed, in rounds: each round runs every firmware in every scenario once, so that
+//! whatever else the machine does hits all alike. The counts come from runs of their own (`counts`).
+
+pub mod counts;
+mod firmware;
+mod host;
+pub mod plan;
+pub mod probe;
+pub mod process;
+mod report;
+pub mod scenario;
+mod stats;
+mod timing;
+mod trace;
+mod tracepoints;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+
+use self::counts::Counts;
+use self::firmware::Choice;
+use self::plan::Wishes;
+use self::probe::{Files, Format};
+use self::report::{Firmware, Measured, Report, Row, Times, html, svg, table};
+use self::scenario::{PayloadFiles, Scenario, Transport, parse_size};
+use self::stats::{Summary, millis};
+use self::timing::Sample;
+use crate::progress::{Rounds, command_line, say};
+use crate::qemu::{self, Accelerator, Request};
+use crate::{guest, image, packages, paths};
+
+/// A real kernel takes seconds to boot: it is booted in the first rounds only.
+const LINUX_RUNS: usize = 3;
+
+/// A firmware that took this long in a scenario is run no more in it, once it had its least number of runs.
+const SLOW: Duration = Duration::from_secs(8);
+const SLOW_RUNS: usize = 3;
+
+/// QEMU is stopped at each access in a run that counts exactly: one with more than these is not started.
+const MOST_STOPS: u64 = 200_000;
+
+/// The shell's exit code of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Compare boot times and costs with other firmware
+///
+/// Boots a probe kernel, which ends QEMU at its first instruction, and a real kernel under several firmware images, in
+/// rounds, and counts device accesses, exits and instructions. Prints tables and writes a chart, a page and the numbers
+/// to target/compare. Without options it measures this firmware, SeaBIOS and qboot, and OVMF where it is installed, on
+/// q35, pc and microvm; that takes some minutes.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask compare
+  cargo xtask compare --firmware firstlight,qboot --machine microvm --runs 21
+  cargo xtask compare --machine q35 --transport dma,pio --kernel-size 14M --initrd-size 32M
+  cargo xtask compare --machine q35 --device virtio-rng-pci --device virtio-net-pci
+  cargo xtask compare --firmware firstlight,./bios.bin --reference bios.bin --kernel bzImage --initrd rootfs.cpio")]
+pub struct Args {
+    /// Firmware to measure: firstlight, seabios, qboot, ovmf, or the path of an image (with a / or a . in it)
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    firmware: Vec<Choice>,
+
+    /// QEMU machine types [default: q35,pc,microvm]
+    #[arg(long, value_name = "TYPES", value_delimiter = ',')]
+    machine: Vec<String>,
+
+    /// How the firmware reads from fw_cfg [default: dma]
+    #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',')]
+    transport: Vec<Transport>,
+
+    /// What executes the guest's instructions in the runs that are timed [default: KVM where the CPU has vmx or svm,
+    /// else TCG]
+    #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',')]
+    accel: Vec<Request>,
+
+    /// A real kernel to boot up to user space, in place of the probe
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+
+    /// The real kernel's initramfs; the program that ends the measurement is put behind it
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+
+    /// The probe kernel's size, such as 256K or 14M
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    kernel_size: Option<u64>,
+
+    /// The size of the probe's initrd; 0 is none
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    initrd_size: Option<u64>,
+
+    /// The probe kernel's form
+    #[arg(long, value_enum, value_name = "FORM")]
+    probe: Option<Format>,
+
+    /// A device to add, as QEMU's -device takes it; may be given several times
+    #[arg(long, value_name = "DEVICE")]
+    device: Vec<String>,
+
+    /// How many CPUs the guest has
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    smp: u16,
+
+    /// The guest's memory [default: 512M, or what the payload needs]
+    #[arg(long, value_name = "SIZE", value_parser = qemu::parse_memory)]
+    memory: Option<String>,
+
+    /// How many times to run each; of a real kernel, three times at most
+    #[arg(long, value_name = "NUMBER", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
+
+    /// The firmware that the ratios refer to [default: seabios where it is measured, else the first]
+    #[arg(long, value_name = "NAME")]
+    reference: Option<String>,
+
+    /// Show the trace points that a firmware emits on the ports 0xf5 and 0xf4 (from a run of its own)
+    #[arg(long)]
+    trace_points: bool,
+
+    /// Where to write the numbers [default: target/compare/compare.json]
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Where to write the chart [default: target/compare/compare.svg]
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+
+    /// Where to write the page [default: target/compare/compare.html]
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When nothing could be measured, and when a file cannot be written. A firmware that is missing or does not boot is no
+/// error.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    process::handle_signals()?;
+    match compare(args) {
+        Err(_) if process::interrupted() => {
+            say("Interrupted; every QEMU was ended.");
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        result => result.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn compare(args: &Args) -> anyhow::Result<()> {
+    // What is wrong with the options is said before anything is built or installed.
+    let chosen = !args.firmware.is_empty();
+    let mut choices = if chosen { args.firmware.clone() } else { firmware::default_choices() };
+    choices.dedup();
+    let reference = reference(args.reference.as_deref(), &choices)?;
+    for device in &args.device {
+        ensure!(
+            !device.starts_with("isa-debug-exit"),
+            "--device {device}: this tool uses isa-debug-exit itself, at port {:#x}; at 0xf4 it would end the guest at a \
+             trace point",
+            probe::EXIT_PORT
+        );
+    }
+    let accelerators = accelerators(&args.accel)?;
+    for (option, file) in [("--kernel", &args.kernel), ("--initrd", &args.initrd)] {
+        if let Some(file) = file {
+            fs::File::open(file).with_context(|| format!("{option} {}", file.display()))?;
+        }
+    }
+
+    packages::ensure(&[packages::QEMU])?;
+    if chosen {
+        install(&choices);
+    }
+    let built = if choices.contains(&Choice::Firstlight) { Some(image::build()?.bin) } else { None };
+    let scenarios = scenarios(args, accelerators)?;
+    let files = Files::new(&paths::target().join("compare"))?;
+    let mut measurement = Measurement::new(&choices, scenarios, built.as_deref(), &files)?;
+    measurement.run(usize::from(args.runs), args.trace_points)?;
+    let report = measurement.report(reference, &choices);
+
+    write(&report, args)?;
+    let measured = report.scenarios.iter().any(|measured| measured.rows.iter().any(|row| row.failure.is_none()));
+    ensure!(measured, "no firmware could be measured");
+    Ok(())
+}
+
+/// The name of the firmware that the ratios refer to.
+fn reference(asked: Option<&str>, choices: &[Choice]) -> anyhow::Result<String> {
+    let names: Vec<_> = choices.iter().map(Choice::name).collect();
+    match asked {
+        Some(name) if names.iter().any(|known| known == name) => Ok(name.to_owned()),
+        Some(name) => bail!("--reference {name}: measured are only {}", names.join(", ")),
+        None => {
+            let seabios = names.iter().find(|name| *name == "seabios");
+            Ok(seabios.or(names.first()).cloned().unwrap_or_default())
+        }
+    }
+}
+
+/// The accelerators for what the user asked for; none if nothing was asked for.
+fn accelerators(asked: &[Request]) -> anyhow::Result<Vec<Accelerator>> {
+    let mut chosen = Vec::new();
+    for request in asked {
+        let (accelerator, _) = qemu::accelerator(*request)?;
+        if !chosen.contains(&accelerator) {
+            chosen.push(accelerator);
+        }
+    }
+    Ok(chosen)
+}
+
+/// Installs the peers that the user asked for. One that cannot be had is a row that says so.
+fn install(choices: &[Choice]) {
+    for need in choices.iter().filter_map(Choice::need) {
+        if let Err(error) = packages::ensure(&[need]) {
+            say(&format!("{error:#}"));
+        }
+    }
+}
+
+fn scenarios(args: &Args, accelerators: Vec<Accelerator>) -> anyhow::Result<Vec<Scenario>> {
+    let absolute = |path: &PathBuf| std::path::absolute(path);
+    let initrd = args.initrd.as_ref().map(absolute).transpose()?;
+    let linux = match (&args.kernel, initrd) {
+        (Some(kernel), initrd) => Some((absolute(kernel)?, initrd)),
+        (None, Some(initrd)) => Some((guest::kernel()?.image, Some(initrd))),
+        (None, None) => None,
+    };
+    let wishes = Wishes {
+        machines: args.machine.clone(),
+        transports: args.transport.clone(),
+        accelerators,
+        linux,
+        kernel_size: args.kernel_size,
+        initrd_size: args.initrd_size,
+        format: args.probe,
+        devices: args.device.clone(),
+        cpus: args.smp,
+        memory: args.memory.clone(),
+    };
+    // The default kernel is an extra: without it, the rest is measured.
+    let kernel = if wishes.nothing_chosen() {
+        guest::kernel().map_err(|error| say(&format!("No real kernel is measured: {error:#}"))).ok()
+    } else {
+        None
+    };
+    let (accelerator, _) = qemu::accelerator(Request::Auto)?;
+    Ok(plan::scenarios(&wishes, accelerator, kernel.map(|kernel| kernel.image)))
+}
+
+/// One firmware in one scenario, with what was found so far.
+struct Entry {
+    name: String,
+    image: Result<PathBuf, String>,
+    samples: Vec<Sample>,
+    taken: Duration,
+    counts: Option<Counts>,
+    points: Vec<tracepoints::Point>,
+}
+
+impl Entry {
+    fn new(name: String, image: Result<PathBuf, String>) -> Self {
+        Self { name, image, samples: Vec::new(), taken: Duration::ZERO, counts: None, points: Vec::new() }
+    }
+
+    /// Whether it is to run in the round of that number.
+    fn is_due(&self, round: usize, linux: bool) -> bool {
+        let slow = self.taken > SLOW && self.samples.len() >= SLOW_RUNS;
+        self.image.is_ok() && !slow && !(linux && round >= LINUX_RUNS)
+    }
+
+    fn fail(&mut self, failure: String) {
+        self.image = Err(failure);
+    }
+}
+
+/// A scenario with its payload, and each firmware in it; the first one is the base line.
+struct Group {
+    scenario: Scenario,
+    payload: PayloadFiles,
+    entries: Vec<Entry>,
+}
+
+struct Measurement {
+    groups: Vec<Group>,
+    log: PathBuf,
+}
+
+impl Measurement {
+    fn new(choices: &[Choice], scenarios: Vec<Scenario>, built: Option<&Path>, files: &Files) -> anyhow::Result<Self> {
+        let base_line = files.base_line()?;
+        let mut groups = Vec::new();
+        for scenario in scenarios {
+            let mut entries = vec![Entry::new("base line".to_owned(), Ok(base_line.clone()))];
+            entries.extend(choices.iter().map(|choice| Entry::new(choice.name(), choice.image(&scenario, built))));
+            groups.push(Group { payload: scenario.payload.files(files)?, scenario, entries });
+        }
+        Ok(Self { groups, log: files.log() })
+    }
+
+    /// Measures everything.
+    fn run(&mut self, runs: usize, trace_points: bool) -> anyhow::Result<()> {
+        let entries: usize = self.groups.iter().map(|group| group.entries.len()).sum();
+        let progress = Rounds::start(entries * (runs + 1 + usize::from(trace_points)));
+        let kvm = qemu::kvm_opens();
+        progress.round("Counting accesses and instructions");
+        self.each(&progress, "counting", |group, entry, first| {
+            // A real kernel's own doings would be counted too; the base line has none.
+            if first || group.payload_is_linux { Ok(()) } else { count(entry, group, kvm) }
+        })?;
+        for round in 0..runs {
+            progress.round(&format!("Timing, round {} of {runs}", round + 1));
+            let log = self.log.clone();
+            self.each(&progress, &format!("run {} of {runs}", round + 1), |group, entry, _| {
+                if entry.is_due(round, group.payload_is_linux) { time(entry, group, &log) } else { Ok(()) }
+            })?;
+        }
+        if trace_points {
+            progress.round("Reading trace points");
+            self.each(&progress, "trace points", |group, entry, _| points(entry, group))?;
+        }
+        Ok(())
+    }
+
+    /// Does `work` for every firmware in every scenario; it is told which is the base line.
+    fn each(
+        &mut self,
+        progress: &Rounds,
+        what: &str,
+        mut work: impl FnMut(&Place<'_>, &mut Entry, bool) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        for group in &mut self.groups {
+            let place = Place {
+                scenario: &group.scenario,
+                payload: &group.payload,
+                payload_is_linux: group.scenario.payload.is_linux(),
+            };
+            for (number, entry) in group.entries.iter_mut().enumerate() {
+                progress.next(&format!("{what}: {}, {}", entry.name, group.scenario.name()));
+                work(&place, entry, number == 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was found.
+    fn report(self, reference: String, choices: &[Choice]) -> Report {
+        let firmware =
+            choices.iter().map(|choice| Firmware { name: choice.name(), version: choice.version() }).collect();
+        let log = self.log;
+        let scenarios = self.groups.into_iter().map(|group| group.measured(&reference, &log)).collect();
+        let arguments = std::env::args().skip(1).map(|word| crate::progress::shell_word(&word));
+        let command = ["cargo xtask".to_owned()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ");
+        Report { command, date: host::date(), host: host::describe(), reference, firmware, scenarios }
+    }
+}
+
+/// Where a firmware is measured.
+struct Place<'a> {
+    scenario: &'a Scenario,
+    payload: &'a PayloadFiles,
+    payload_is_linux: bool,
+}
+
+/// Counts: what the firmware does at full speed, and exactly what can be counted so.
+fn count(entry: &mut Entry, place: &Place<'_>, kvm: bool) -> anyhow::Result<()> {
+    let Ok(image) = entry.image.clone() else { return Ok(()) };
+    // A failure is not final: a run that is timed decides whether the firmware boots.
+    let Ok(mut counts) = counts::at_full_speed(place.scenario, &image, place.payload)? else { return Ok(()) };
+    if counts.accesses < MOST_STOPS
+        && let Ok(exact) = counts::exact(place.scenario, &image, place.payload, kvm)?
+    {
+        counts = Counts { accesses: counts.accesses, ..exact };
+    }
+    entry.counts = Some(counts);
+    Ok(())
+}
+
+fn time(entry: &mut Entry, place: &Place<'_>, log: &Path) -> anyhow::Result<()> {
+    let Ok(image) = entry.image.clone() else { return Ok(()) };
+    let start = Instant::now();
+    match timing::run(place.scenario, &image, place.payload, log)? {
+        Ok(sample) => entry.samples.push(sample),
+        Err(failure) => entry.fail(failure),
+    }
+    entry.taken += start.elapsed();
+    Ok(())
+}
+
+fn points(entry: &mut Entry, place: &Place<'_>) -> anyhow::Result<()> {
+    let Ok(image) = entry.image.clone() else { return Ok(()) };
+    if let Ok(points) = tracepoints::read(place.scenario, &image, place.payload)? {
+        entry.points = points;
+    }
+    Ok(())
+}
+
+impl Group {
+    fn measured(self, reference: &str, log: &Path) -> Measured {
+        let base = self.entries.first().map(|entry| entry.samples.as_slice()).unwrap_or_default();
+        let base = Summary::of(base.iter().filter_map(|sample| sample.before_kernel)).map_or(0.0, |base| base.median);
+        let own = |times: &Times| times.over_base_line.map(|over| over.median).filter(|own| *own > 0.0);
+        let mut rows: Vec<_> = self
+            .entries
+            .iter()
+            .enumerate()
+            .map(|(number, entry)| Row {
+                firmware: entry.name.clone(),
+                failure: entry.image.as_ref().err().cloned(),
+                runs: entry.samples.len(),
+                end: entry.samples.first().map(|sample| sample.end.name().to_owned()),
+                times: times(&entry.samples, (number > 0).then_some(base)),
+                ratio: None,
+                counts: entry.counts.clone(),
+                trace_points: entry.points.clone(),
+                command: entry.image.as_ref().map_or_else(
+                    |_| String::new(),
+                    |image| command_line(&timing::launch(&self.scenario, image, &self.payload, log).command()),
+                ),
+            })
+            .collect();
+        let base_line = rows.remove(0);
+        let reference = rows.iter().find(|row| row.firmware == reference).and_then(|row| own(&row.times));
+        for row in &mut rows {
+            row.ratio = reference.and_then(|reference| Some(own(&row.times)? / reference));
+        }
+        Measured { name: self.scenario.name(), scenario: self.scenario, base_line, rows }
+    }
+}
+
+/// The times of some runs. `base` is what the base line image takes, in milliseconds; it has no time over itself.
+fn times(samples: &[Sample], base: Option<f64>) -> Times {
+    let of = |time: fn(&Sample) -> Option<Duration>| Summary::of(samples.iter().filter_map(time));
+    let over = base.and_then(|base| {
+        let own = samples.iter().filter_map(|sample| sample.before_kernel).map(|time| (millis(time) - base).max(0.0));
+        Summary::of_millis(own.collect())
+    });
+    Times {
+        qemu: of(|sample| Some(sample.qemu)),
+        firmware: of(|sample| sample.firmware),
+        loading: of(|sample| sample.loading),
+        kernel: of(|sample| sample.kernel),
+        total: of(|sample| Some(sample.total)),
+        stop: of(|sample| Some(sample.stop)),
+        over_base_line: over,
+    }
+}
+
+/// Prints the tables and writes the files.
+fn write(report: &Report, args: &Args) -> anyhow::Result<()> {
+    let width = console::Term::stdout().size_checked().map(|(_, columns)| columns);
+    println!("{}", table::render(report, width));
+    let chart = svg::render(report)?;
+    let json = serde_json::to_string_pretty(report)? + "\n";
+    for (path, name, contents) in [
+        (&args.json, "compare.json", &json),
+        (&args.svg, "compare.svg", &chart),
+        (&args.html, "compare.html", &html::render(report, &chart)),
+    ] {
+        let path = path.clone().unwrap_or_else(|| paths::target().join("compare").join(name));
+        fs::write(&path, contents).with_context(|| format!("cannot write {}", path.display()))?;
+        say(&format!("Written: {}", paths::shown(&path)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::probe::End;
+    use super::*;
+
+    #[derive(Parser)]
+    struct Alone {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parsed(words: &str) -> Result<Args, String> {
+        let words = ["compare"].into_iter().chain(words.split_whitespace());
+        Alone::try_parse_from(words).map(|alone| alone.args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn lists_and_repetitions_are_understood() {
+        let args =
+            parsed("--firmware qboot,./a.bin --transport dma,pio --device x --device y,z=1 --kernel-size 1M").unwrap();
+        assert_eq!(args.firmware.len(), 2);
+        assert_eq!(args.transport, [Transport::Dma, Transport::Pio]);
+        assert_eq!(args.device, ["x", "y,z=1"]);
+        assert_eq!(args.kernel_size, Some(1 << 20));
+    }
+
+    #[test]
+    fn wrong_options_are_refused_with_what_there_is() {
+        assert!(parsed("--firmware qbot").err().unwrap().contains("seabios"));
+        assert!(parsed("--transport usb").err().unwrap().contains("pio"));
+        assert!(parsed("--runs 0").is_err());
+        assert!(parsed("--kernel-size 1X").is_err());
+        let mut args = parsed("--firmware qboot --reference ovmf").unwrap();
+        assert!(compare(&args).unwrap_err().to_string().contains("measured are only qboot"));
+        args.reference = None;
+        args.device = vec!["isa-debug-exit,iobase=0xf4".to_owned()];
+        assert!(compare(&args).unwrap_err().to_string().contains("0xf4"));
+    }
+
+    #[test]
+    fn the_reference_is_seabios_where_it_is_measured() {
+        let choices: Vec<Choice> = ["firstlight", "seabios"].map(|name| name.parse().unwrap()).to_vec();
+        assert_eq!(reference(None, &choices).unwrap(), "seabios");
+        assert_eq!(reference(None, &choices[..1]).unwrap(), "firstlight");
+        assert_eq!(reference(Some("firstlight"), &choices).unwrap(), "firstlight");
+    }
+
+    #[test]
+    fn the_base_line_is_taken_off_but_never_below_zero() {
+        let sample = |millis| Sample {
+            qemu: Duration::ZERO,
+            firmware: None,
+            loading: None,
+            kernel: None,
+            total: Duration::ZERO,
+            stop: Duration::ZERO,
+            before_kernel: Some(Duration::from_millis(millis)),
+            end: End::Long64,
+        };
+        let samples = [sample(1), sample(5), sample(9)];
+        let over = times(&samples, Some(2.0)).over_base_line.unwrap();
+        assert_eq!((over.min, over.median, over.max), (0.0, 3.0, 7.0));
+        assert_eq!(times(&samples, None).over_base_line, None);
+    }
+}

@@ -1,0 +1,176 @@
+//! Which scenarios the user's options stand for.
+
+use std::path::PathBuf;
+
+use super::probe::Format;
+use super::scenario::{Payload, Scenario, Transport, memory_for};
+use crate::qemu::Accelerator;
+
+/// The small payload hides nothing of the firmware behind copying.
+const SMALL: Sizes = Sizes { kernel: 256 << 10, initrd: 0 };
+
+/// The large one is of the size of a distribution's kernel and initrd.
+pub const LARGE: Sizes = Sizes { kernel: 14 << 20, initrd: 32 << 20 };
+
+/// The machines that are measured unless the user chooses.
+const MACHINES: [&str; 3] = ["q35", "pc", "microvm"];
+
+/// The sizes of a probe, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// The kernel's.
+    pub kernel: u64,
+    /// The initrd's; zero is none.
+    pub initrd: u64,
+}
+
+impl Sizes {
+    const fn probe(self, format: Format) -> Payload {
+        Payload::Probe { format, kernel: self.kernel, initrd: self.initrd }
+    }
+}
+
+/// What the user chose. What is empty is not chosen.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// Machine types.
+    pub machines: Vec<String>,
+    /// Transports.
+    pub transports: Vec<Transport>,
+    /// Accelerators.
+    pub accelerators: Vec<Accelerator>,
+    /// A real kernel and its initrd.
+    pub linux: Option<(PathBuf, Option<PathBuf>)>,
+    /// The sizes of the probe.
+    pub kernel_size: Option<u64>,
+    /// As above, of its initrd.
+    pub initrd_size: Option<u64>,
+    /// The form of the probe.
+    pub format: Option<Format>,
+    /// Devices.
+    pub devices: Vec<String>,
+    /// How many CPUs.
+    pub cpus: u16,
+    /// The guest's memory.
+    pub memory: Option<String>,
+}
+
+impl Wishes {
+    /// Whether neither machine, transport nor payload is chosen.
+    pub fn nothing_chosen(&self) -> bool {
+        self.machines.is_empty() && self.transports.is_empty() && !self.sizes_chosen() && self.linux.is_none()
+    }
+
+    fn sizes_chosen(&self) -> bool {
+        self.kernel_size.is_some() || self.initrd_size.is_some()
+    }
+}
+
+/// The scenarios for what the user chose. `kernel` is the real kernel that is measured unless the user chooses.
+pub fn scenarios(wishes: &Wishes, default_accelerator: Accelerator, kernel: Option<PathBuf>) -> Vec<Scenario> {
+    let combined = |machines: &[String], transports: &[Transport], payloads: &[Payload]| {
+        let accelerators: &[_] =
+            if wishes.accelerators.is_empty() { &[default_accelerator] } else { &wishes.accelerators };
+        let mut scenarios = Vec::new();
+        for machine in machines {
+            for &transport in transports {
+                for &accelerator in accelerators {
+                    scenarios.extend(payloads.iter().map(|payload| Scenario {
+                        machine: machine.clone(),
+                        transport,
+                        accelerator,
+                        payload: payload.clone(),
+                        devices: wishes.devices.clone(),
+                        cpus: wishes.cpus,
+                        memory: wishes.memory.clone().unwrap_or_else(|| memory_for(payload)),
+                    }));
+                }
+            }
+        }
+        scenarios
+    };
+    let format = wishes.format.unwrap_or(Format::Bzimage);
+    let default_machines = MACHINES.map(str::to_owned);
+    let machines = if wishes.machines.is_empty() { &default_machines[..] } else { &wishes.machines };
+    let transports = if wishes.transports.is_empty() { &[Transport::Dma][..] } else { &wishes.transports };
+    let sizes_chosen = wishes.sizes_chosen();
+
+    let mut payloads = Vec::new();
+    if sizes_chosen {
+        let kernel = wishes.kernel_size.unwrap_or(SMALL.kernel);
+        payloads.push(Sizes { kernel, initrd: wishes.initrd_size.unwrap_or(SMALL.initrd) }.probe(format));
+    } else if wishes.linux.is_none() {
+        payloads.extend([SMALL.probe(format), LARGE.probe(format)]);
+    }
+    payloads.extend(wishes.linux.clone().map(|(kernel, initrd)| Payload::Linux { kernel, initrd }));
+    let mut scenarios = combined(machines, transports, &payloads);
+
+    // Without choices: the slow transport too, and a real kernel, on one machine each.
+    if wishes.nothing_chosen() {
+        let first = &default_machines[..1];
+        scenarios.extend(combined(first, &[Transport::Pio], &[SMALL.probe(format)]));
+        let linux = kernel.map(|kernel| Payload::Linux { kernel, initrd: None });
+        scenarios.extend(combined(first, &[Transport::Dma], linux.as_slice()));
+    }
+    scenarios
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(wishes: &Wishes) -> Vec<String> {
+        let scenarios = scenarios(wishes, Accelerator::Tcg, Some("/boot/vmlinuz".into()));
+        scenarios.iter().map(Scenario::name).collect()
+    }
+
+    fn nothing() -> Wishes {
+        Wishes { cpus: 1, ..Wishes::default() }
+    }
+
+    #[test]
+    fn without_choices_each_machine_is_measured() {
+        assert_eq!(
+            names(&nothing()),
+            [
+                "q35, DMA, probe 256 KiB, no initrd, TCG",
+                "q35, DMA, probe 14 MiB, 32 MiB initrd, TCG",
+                "pc, DMA, probe 256 KiB, no initrd, TCG",
+                "pc, DMA, probe 14 MiB, 32 MiB initrd, TCG",
+                "microvm, DMA, probe 256 KiB, no initrd, TCG",
+                "microvm, DMA, probe 14 MiB, 32 MiB initrd, TCG",
+                "q35, ports, probe 256 KiB, no initrd, TCG",
+                "q35, DMA, Linux (vmlinuz), TCG",
+            ]
+        );
+    }
+
+    #[test]
+    fn choices_are_combined_and_nothing_is_added() {
+        let wishes = Wishes {
+            machines: vec!["pc".to_owned()],
+            transports: vec![Transport::Dma, Transport::Pio],
+            accelerators: vec![Accelerator::Kvm, Accelerator::Tcg],
+            kernel_size: Some(1 << 20),
+            ..nothing()
+        };
+        assert_eq!(
+            names(&wishes),
+            [
+                "pc, DMA, probe 1 MiB, no initrd, KVM",
+                "pc, DMA, probe 1 MiB, no initrd, TCG",
+                "pc, ports, probe 1 MiB, no initrd, KVM",
+                "pc, ports, probe 1 MiB, no initrd, TCG",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_kernel_takes_the_place_of_the_probe() {
+        let linux = Some(("/k/bzImage".into(), None));
+        let wishes = Wishes { machines: vec!["q35".to_owned()], linux, ..nothing() };
+        assert_eq!(names(&wishes), ["q35, DMA, Linux (bzImage), TCG"]);
+        let both = Wishes { initrd_size: Some(1024), ..wishes };
+        assert_eq!(names(&both), ["q35, DMA, probe 256 KiB, 1 KiB initrd, TCG", "q35, DMA, Linux (bzImage), TCG"]);
+    }
+}

@@ -1,0 +1,294 @@
+//! Runs QEMU with a time limit, so that it never outlives the measurement.
+//!
+//! Every QEMU is in a list for as long as it runs. Ctrl-C, SIGTERM and SIGHUP end all that are in it, and nothing is
+//! started after that.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
+/// How much of the end of an output is kept.
+const KEPT: usize = 4096;
+
+/// What a Linux kernel that was asked for an early console prints first, in its setup code or in its decompressor.
+const KERNEL_SPEAKS: &[u8] = b"early console in ";
+
+static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static HANDLER: OnceLock<Result<(), String>> = OnceLock::new();
+
+/// From now on, the signals that ask this program to end also end every QEMU that it runs.
+///
+/// # Errors
+/// When the handler cannot be installed.
+pub fn handle_signals() -> anyhow::Result<()> {
+    let installed = HANDLER.get_or_init(|| {
+        let handler = || {
+            INTERRUPTED.store(true, Ordering::SeqCst);
+            for pid in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                // One that has just ended is no error.
+                let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+            }
+        };
+        ctrlc::set_handler(handler).map_err(|error| error.to_string())
+    });
+    installed.clone().map_err(|error| anyhow::anyhow!("cannot handle Ctrl-C: {error}"))
+}
+
+/// Whether the user asked for the end.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// A running QEMU. Dropping it ends it.
+pub struct Running {
+    child: Child,
+    pid: Pid,
+    /// When it was started.
+    pub started: SystemTime,
+    stdout: Option<JoinHandle<Output>>,
+    stderr: Option<JoinHandle<Output>>,
+    reaped: bool,
+}
+
+/// What a program printed.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// The last of it.
+    pub tail: Vec<u8>,
+    /// When a Linux kernel printed its first words.
+    pub kernel_spoke: Option<SystemTime>,
+}
+
+/// How QEMU ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// When it was started.
+    pub started: SystemTime,
+    /// When it had ended.
+    pub ended: SystemTime,
+    /// Whether it was ended because its time was up.
+    pub timed_out: bool,
+    /// What the guest printed on its serial port.
+    pub serial: Output,
+    /// What QEMU printed on its standard error, if that was not read by someone else.
+    pub messages: Output,
+}
+
+impl Running {
+    /// Starts QEMU. Its standard output is the guest's serial port; its standard error is left to the caller where
+    /// `take_stderr` asks for that.
+    ///
+    /// # Errors
+    /// When it cannot be started, and when the user has asked for the end.
+    pub fn start(
+        command: &mut Command,
+        take_stderr: bool,
+    ) -> anyhow::Result<(Self, Option<std::process::ChildStderr>)> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A terminal's Ctrl-C goes to this program alone, which ends QEMU then.
+        command.process_group(0);
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        if interrupted() {
+            bail!("interrupted");
+        }
+        let started = SystemTime::now();
+        let mut child = command.spawn().context("cannot start QEMU")?;
+        let number = i32::try_from(child.id()).context("a process number out of range")?;
+        running.insert(number);
+        drop(running);
+        let stdout = child.stdout.take().map(|pipe| std::thread::spawn(move || collect(pipe)));
+        let taken = if take_stderr { child.stderr.take() } else { None };
+        let stderr = child.stderr.take().map(|pipe| std::thread::spawn(move || collect(pipe)));
+        Ok((Self { child, pid: Pid::from_raw(number), started, stdout, stderr, reaped: false }, taken))
+    }
+
+    /// The process.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Waits until QEMU has ended, and ends it when `limit` is over.
+    ///
+    /// # Errors
+    /// When the process cannot be waited for, and when the user has asked for the end.
+    pub fn wait(mut self, limit: Duration) -> anyhow::Result<Ended> {
+        let watch = Watch::start(self.pid, limit);
+        // It stays there as a zombie, so that its number cannot name another process while it may still be killed.
+        waitid(Id::Pid(self.pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).context("cannot wait for QEMU")?;
+        let ended = SystemTime::now();
+        let timed_out = watch.stop();
+        let status = self.reap()?;
+        self.finished(status, ended, timed_out)
+    }
+
+    /// The end of a QEMU that somebody else has waited for.
+    ///
+    /// # Errors
+    /// When the user has asked for the end.
+    pub fn finished(mut self, status: ExitStatus, ended: SystemTime, timed_out: bool) -> anyhow::Result<Ended> {
+        self.forget();
+        if interrupted() {
+            bail!("interrupted");
+        }
+        let output =
+            |thread: Option<JoinHandle<Output>>| thread.and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let (serial, messages) = (output(self.stdout.take()), output(self.stderr.take()));
+        Ok(Ended { status, started: self.started, ended, timed_out, serial, messages })
+    }
+
+    fn forget(&mut self) {
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid.as_raw());
+        self.reaped = true;
+    }
+
+    fn reap(&mut self) -> anyhow::Result<ExitStatus> {
+        self.forget();
+        self.child.wait().context("cannot wait for QEMU")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.forget();
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Ends a process when its time is over.
+pub struct Watch {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<bool>,
+}
+
+impl Watch {
+    /// Starts to watch.
+    pub fn start(pid: Pid, limit: Duration) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let late = stopped.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout);
+            if late {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+            late
+        });
+        Self { stop, thread }
+    }
+
+    /// Ends the watch, before the process is reaped. Returns whether its time was over.
+    pub fn stop(self) -> bool {
+        let _ = self.stop.send(());
+        self.thread.join().unwrap_or(false)
+    }
+}
+
+/// Reads all that comes, and keeps the last of it.
+fn collect(mut from: impl Read) -> Output {
+    let mut output = Output::default();
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        let now = SystemTime::now();
+        output.tail.extend(&buffer[..read]);
+        if output.kernel_spoke.is_none() && contains(&output.tail, KERNEL_SPEAKS) {
+            output.kernel_spoke = Some(now);
+        }
+        let excess = output.tail.len().saturating_sub(KEPT);
+        output.tail.drain(..excess);
+    }
+    output
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
+}
+
+impl Output {
+    /// The last line with something on it.
+    pub fn last_line(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.tail);
+        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+        // The guest wrote it: nothing in it may reach the terminal as a control code.
+        Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
+    }
+}
+
+impl Ended {
+    /// Why a measurement is not there, for a user.
+    pub fn failure(&self, goal: &str, limit: Duration) -> String {
+        let words = self.serial.last_line().or_else(|| self.messages.last_line());
+        let words = words.map(|line| format!("; last words: {line}")).unwrap_or_default();
+        if self.timed_out {
+            format!("did not reach {goal} within {} s{words}", limit.as_secs())
+        } else {
+            format!("ended without reaching {goal} (QEMU: {}){words}", self.status)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_ended() {
+        let (running, _) = Running::start(&mut shell("echo words; exec sleep 60"), false).unwrap();
+        let pid = running.pid();
+        let ended = running.wait(Duration::from_millis(200)).unwrap();
+        assert!(ended.timed_out);
+        assert!(ended.failure("the kernel", Duration::from_secs(1)).ends_with("last words: words"));
+        assert!(kill(pid, None).is_err(), "it is still there");
+    }
+
+    #[test]
+    fn a_program_that_ends_is_not_hung() {
+        let (running, _) = Running::start(&mut shell("echo to-errors >&2; exit 3"), false).unwrap();
+        let ended = running.wait(Duration::from_secs(60)).unwrap();
+        assert!(!ended.timed_out && ended.ended >= ended.started);
+        assert_eq!(ended.status.code(), Some(3));
+        assert_eq!(ended.messages.last_line().as_deref(), Some("to-errors"));
+    }
+
+    #[test]
+    fn a_program_that_is_dropped_is_ended() {
+        let (running, _) = Running::start(&mut shell("exec sleep 60"), false).unwrap();
+        let pid = running.pid();
+        drop(running);
+        assert!(kill(pid, None).is_err(), "it is still there");
+    }
+
+    #[test]
+    fn the_kernels_first_words_are_found_across_reads() {
+        struct Pieces(Vec<&'static [u8]>);
+        impl Read for Pieces {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                let piece = self.0.pop().unwrap_or_default();
+                buffer[..piece.len()].copy_from_slice(piece);
+                Ok(piece.len())
+            }
+        }
+        assert!(collect(Pieces(vec![b"ole in extract_kernel", b"x\r\nearly cons"])).kernel_spoke.is_some());
+        assert!(collect(Pieces(vec![b"\x1b[31mother\r\n"])).kernel_spoke.is_none());
+        assert_eq!(collect(Pieces(vec![b"\x1b[31mother\r\n"])).last_line().as_deref(), Some("[31mother"));
+    }
+}

@@ -1,0 +1,263 @@
+//! What a comparison found, and the forms it is shown in.
+
+pub mod html;
+pub mod svg;
+pub mod table;
+
+use serde::Serialize;
+
+use super::counts::Counts;
+use super::scenario::Scenario;
+use super::stats::Summary;
+use super::tracepoints::Point;
+
+/// A whole comparison.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The command that made it.
+    pub command: String,
+    /// When it was made, in UTC.
+    pub date: String,
+    /// Where it was made.
+    pub host: Host,
+    /// The firmware whose times the ratios refer to.
+    pub reference: String,
+    /// The firmware images.
+    pub firmware: Vec<Firmware>,
+    /// What was measured.
+    pub scenarios: Vec<Measured>,
+}
+
+/// The machine that measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Host {
+    /// The CPU's name.
+    pub cpu: String,
+    /// How many CPUs.
+    pub cpus: usize,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The distribution.
+    pub system: String,
+    /// QEMU's version.
+    pub qemu: String,
+    /// What to know of its KVM.
+    pub kvm: String,
+}
+
+/// A firmware.
+#[derive(Debug, Clone, Serialize)]
+pub struct Firmware {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// One scenario under every firmware.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measured {
+    /// What was measured, in words.
+    pub name: String,
+    /// What was measured.
+    pub scenario: Scenario,
+    /// QEMU itself: the image that ends at the reset vector.
+    pub base_line: Row,
+    /// One row a firmware.
+    pub rows: Vec<Row>,
+}
+
+/// One firmware in a scenario.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Row {
+    /// Its name.
+    pub firmware: String,
+    /// Why there are no times.
+    pub failure: Option<String>,
+    /// How many runs succeeded.
+    pub runs: usize,
+    /// Where the measurement ended: for a probe, the kernel's entry that was used.
+    pub end: Option<String>,
+    /// The times.
+    pub times: Times,
+    /// Its time over the base line, as a multiple of the reference's.
+    pub ratio: Option<f64>,
+    /// The counts.
+    pub counts: Option<Counts>,
+    /// The trace points, where they were asked for.
+    pub trace_points: Vec<Point>,
+    /// QEMU's command line.
+    pub command: String,
+}
+
+/// The times of one firmware in a scenario, in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Times {
+    /// From the start of the process to the first guest instruction.
+    pub qemu: Option<Summary>,
+    /// From there to the first read of a kernel item.
+    pub firmware: Option<Summary>,
+    /// From there to the kernel's first instruction.
+    pub loading: Option<Summary>,
+    /// From there to user space.
+    pub kernel: Option<Summary>,
+    /// From the start of the process to the end of the measurement.
+    pub total: Option<Summary>,
+    /// From there to the end of the process.
+    pub stop: Option<Summary>,
+    /// From the first guest instruction to the kernel's first, less what the base line image takes.
+    pub over_base_line: Option<Summary>,
+}
+
+/// A phase of a boot.
+pub struct Phase {
+    /// Its name.
+    pub name: &'static str,
+    /// Its time in a row.
+    pub time: fn(&Times) -> Option<Summary>,
+}
+
+/// The phases, in order.
+pub const PHASES: [Phase; 4] = [
+    Phase { name: "QEMU start", time: |times| times.qemu },
+    Phase { name: "firmware", time: |times| times.firmware },
+    Phase { name: "kernel loading", time: |times| times.loading },
+    Phase { name: "kernel to user space", time: |times| times.kernel },
+];
+
+/// A time, with as many digits as mean something.
+pub fn shown(millis: f64) -> String {
+    if millis < 10.0 {
+        format!("{millis:.2}")
+    } else if millis < 100.0 {
+        format!("{millis:.1}")
+    } else {
+        format!("{millis:.0}")
+    }
+}
+
+/// A number with its digits in groups of three.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+impl Report {
+    /// The remark about the phases that stands below a table.
+    pub fn explanation(&self) -> String {
+        let mut text = "Times are in milliseconds: the median, and the minimum and maximum below it. QEMU start ends at the \
+             first guest instruction, firmware at the first read of a kernel item, kernel loading at the kernel's first \
+             instruction. Over base line is firmware and kernel loading, less what an image takes that ends at the reset \
+             vector. Counts go up to the kernel's first instruction. Accesses of a firmware that polls a clock depend on \
+             the machine; exact counts are from a run whose clock counts instructions."
+            .to_owned();
+        if !self.host.kvm.is_empty() {
+            text.push(' ');
+            text.push_str(&self.host.kvm);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::super::probe::Format;
+    use super::super::scenario::{Payload, Transport};
+    use super::*;
+    use crate::qemu::Accelerator;
+
+    fn around(median: f64) -> Option<Summary> {
+        Some(Summary { min: median * 0.9, median, max: median * 1.2 })
+    }
+
+    fn row(name: &str, factor: f64) -> Row {
+        Row {
+            firmware: name.to_owned(),
+            runs: 7,
+            end: Some("64-bit".to_owned()),
+            times: Times {
+                qemu: around(40.0),
+                firmware: around(5.0 * factor),
+                loading: around(4.0 * factor),
+                kernel: None,
+                total: around(40.0 + 9.0 * factor),
+                stop: around(3.0),
+                over_base_line: around(9.0 * factor),
+            },
+            ratio: Some(factor),
+            counts: Some(Counts {
+                accesses: 1111,
+                config_accesses: 89,
+                topology_writes: 3,
+                dma_transfers: 16,
+                dma_bytes: Some(48_369_592),
+                instructions: Some(187_412),
+                exits: None,
+                topology: Vec::new(),
+            }),
+            command: "qemu-system-x86_64 -bios 'a & b'".to_owned(),
+            ..Row::default()
+        }
+    }
+
+    /// A report with everything that may be in one.
+    pub fn example() -> Report {
+        let scenario = Scenario {
+            machine: "q35".to_owned(),
+            transport: Transport::Dma,
+            accelerator: Accelerator::Tcg,
+            payload: Payload::Probe { format: Format::Bzimage, kernel: 256 << 10, initrd: 0 },
+            devices: Vec::new(),
+            cpus: 1,
+            memory: "512M".to_owned(),
+        };
+        let failed = Row {
+            firmware: "<broken>".to_owned(),
+            failure: Some("did not reach the kernel within 20 s".to_owned()),
+            ..Row::default()
+        };
+        Report {
+            command: "cargo xtask compare".to_owned(),
+            date: "2024-01-01T00:00:00Z".to_owned(),
+            host: Host {
+                cpu: "a CPU".to_owned(),
+                cpus: 2,
+                kernel: "6.1".to_owned(),
+                system: "a system".to_owned(),
+                qemu: "QEMU 7.2".to_owned(),
+                kvm: "A remark on KVM.".to_owned(),
+            },
+            reference: "seabios".to_owned(),
+            firmware: vec![Firmware { name: "firstlight".to_owned(), version: "0.1.0".to_owned() }],
+            scenarios: vec![Measured {
+                name: scenario.name(),
+                scenario,
+                base_line: row("base line", 0.0),
+                rows: vec![row("firstlight", 0.1), row("seabios", 1.0), row("slow", 90.0), failed],
+            }],
+        }
+    }
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!([0.123, 1.0, 12.34, 123.4].map(shown), ["0.12", "1.00", "12.3", "123"]);
+        assert_eq!([0, 999, 1000, 48_369_592].map(grouped), ["0", "999", "1,000", "48,369,592"]);
+    }
+
+    #[test]
+    fn the_json_has_the_numbers_by_name() {
+        let json = serde_json::to_value(example()).unwrap();
+        let row = &json["scenarios"][0]["rows"][0];
+        assert_eq!(row["firmware"], "firstlight");
+        assert_eq!(row["counts"]["dma_bytes"], 48_369_592);
+        assert_eq!(row["times"]["qemu"]["median"], 40.0);
+        assert_eq!(json["scenarios"][0]["scenario"]["payload"]["kind"], "probe");
+    }
+}

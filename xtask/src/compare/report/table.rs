@@ -1,0 +1,163 @@
+//! The report as tables for a terminal.
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+
+use super::{Measured, Report, Row, grouped, shown};
+use crate::compare::stats::Summary;
+
+/// What stands where there is no value.
+const NONE: &str = "-";
+
+/// Both tables of every scenario, and the remarks. `width` is the terminal's.
+pub fn render(report: &Report, width: Option<u16>) -> String {
+    let mut text = String::new();
+    for measured in &report.scenarios {
+        text.push_str(&format!("\n{}\n", measured.name));
+        text.push_str(&format!("{}\n", lay_out(&times(measured, &report.reference), width)));
+        if measured.rows.iter().any(|row| row.counts.is_some()) {
+            text.push_str(&format!("{}\n", lay_out(&counts(measured), width)));
+        }
+        for row in &measured.rows {
+            if let Some(failure) = &row.failure {
+                text.push_str(&format!("{}: {failure}\n", row.firmware));
+            }
+            for point in &row.trace_points {
+                let (name, meaning) = (&row.firmware, point.meaning());
+                text.push_str(&format!(
+                    "{name}: {} ms: port {:#x} code {}, {meaning}\n",
+                    shown(point.at),
+                    point.port,
+                    point.code
+                ));
+            }
+        }
+    }
+    text.push('\n');
+    text.push_str(&report.explanation());
+    text.push('\n');
+    text
+}
+
+/// A table as rows of words, the heads first.
+pub type Words = Vec<Vec<String>>;
+
+/// The times of a scenario.
+pub fn times(measured: &Measured, reference: &str) -> Words {
+    let linux = measured.scenario.payload.is_linux();
+    let ratio = format!("ratio to {reference}");
+    let mut heads = vec!["times in ms", "QEMU start", "firmware", "kernel loading"];
+    heads.extend(linux.then_some("kernel to user space"));
+    heads.extend(["total", "QEMU stop", "over base line", &ratio, "entry"]);
+    let mut words = vec![heads.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    for row in std::iter::once(&measured.base_line).chain(&measured.rows) {
+        let times = &row.times;
+        let mut line = vec![row.firmware.clone()];
+        line.extend([times.qemu, times.firmware, times.loading].map(spread));
+        line.extend(linux.then(|| spread(times.kernel)));
+        line.extend([times.total, times.stop, times.over_base_line].map(spread));
+        line.push(row.ratio.map_or_else(|| NONE.to_owned(), |ratio| format!("{ratio:.3}")));
+        line.push(outcome(row));
+        words.push(line);
+    }
+    words
+}
+
+/// The counts of a scenario.
+pub fn counts(measured: &Measured) -> Words {
+    let heads = [
+        "counts",
+        "device accesses",
+        "of these PCI config",
+        "topology writes",
+        "DMA transfers",
+        "DMA bytes",
+        "instructions",
+        "exits (KVM)",
+    ];
+    let mut words = vec![heads.map(str::to_owned).to_vec()];
+    for row in &measured.rows {
+        let Some(counts) = &row.counts else { continue };
+        let numbers = [
+            Some(counts.accesses),
+            Some(counts.config_accesses),
+            Some(counts.topology_writes),
+            Some(counts.dma_transfers),
+            counts.dma_bytes,
+            counts.instructions,
+            counts.exits,
+        ];
+        let numbers = numbers.map(|number| number.map_or_else(|| NONE.to_owned(), grouped));
+        words.push(std::iter::once(row.firmware.clone()).chain(numbers).collect());
+    }
+    words
+}
+
+/// The median, and the minimum and maximum below it.
+fn spread(summary: Option<Summary>) -> String {
+    summary.map_or_else(
+        || NONE.to_owned(),
+        |summary| format!("{}\n{}–{}", shown(summary.median), shown(summary.min), shown(summary.max)),
+    )
+}
+
+/// The entry that was used, or the first word of what went wrong.
+fn outcome(row: &Row) -> String {
+    match (&row.failure, &row.end) {
+        (Some(failure), _) if failure.starts_with("missing") => "missing".to_owned(),
+        (Some(failure), _) if failure.starts_with("has no") => "no image".to_owned(),
+        (Some(_), _) => "does not boot".to_owned(),
+        (None, Some(end)) => end.clone(),
+        (None, None) => NONE.to_owned(),
+    }
+}
+
+fn lay_out(words: &Words, width: Option<u16>) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    if let Some(width) = width {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
+    for (number, line) in words.iter().enumerate() {
+        let cells = line.iter().enumerate().map(|(column, word)| {
+            let alignment = if column == 0 { CellAlignment::Left } else { CellAlignment::Right };
+            Cell::new(word).set_alignment(alignment)
+        });
+        if number == 0 {
+            table.set_header(cells);
+        } else {
+            table.add_row(cells);
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::example;
+    use super::*;
+
+    #[test]
+    fn every_firmware_has_its_row_and_a_failure_its_reason() {
+        let text = render(&example(), None);
+        for wanted in ["firstlight", "base line", "ratio to seabios", "does not boot", "within 20 s", "187,412"] {
+            assert!(text.contains(wanted), "{wanted} in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_narrow_terminal_is_not_overrun() {
+        let text = render(&example(), Some(100));
+        let tables = text.lines().filter(|line| line.starts_with(['│', '┌', '└', '╞']));
+        assert!(tables.map(|line| line.chars().count()).max().unwrap() <= 100, "{text}");
+    }
+
+    #[test]
+    fn all_lines_of_a_table_have_its_columns() {
+        let report = example();
+        let measured = &report.scenarios[0];
+        for words in [times(measured, "seabios"), counts(measured)] {
+            assert!(words.iter().all(|line| line.len() == words[0].len()));
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! One run of QEMU, and how long each part of it took.
+//!
+//! QEMU's own clock stamps a few cheap trace events: the start of the guest, and each selection of a fw_cfg item, which
+//! is also how the probe and the user program mark where they are. Nothing else is traced, as that would cost time.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+
+use super::counts::Attempt;
+use super::probe::End;
+use super::process::{Ended, Running};
+use super::scenario::{PayloadFiles, Scenario};
+use super::trace::{self, Event};
+use crate::qemu::Launch;
+
+/// How long each part took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// From the start of the process to the first guest instruction.
+    pub qemu: Duration,
+    /// From there to the first read of a kernel item.
+    pub firmware: Option<Duration>,
+    /// From there to the kernel's first instruction. `None` where a real kernel did not tell.
+    pub loading: Option<Duration>,
+    /// From there to the first program in user space, where a real kernel runs.
+    pub kernel: Option<Duration>,
+    /// From the start of the process to the end of the measurement.
+    pub total: Duration,
+    /// From there to the end of the process.
+    pub stop: Duration,
+    /// From the first guest instruction to the kernel's first one, or the base line's mark.
+    pub before_kernel: Option<Duration>,
+    /// Where the measurement ended: for a probe, the entry that the firmware used.
+    pub end: End,
+}
+
+/// The time limit of a run.
+pub fn limit(scenario: &Scenario) -> Duration {
+    Duration::from_secs(if scenario.payload.is_linux() { 60 } else { 20 })
+}
+
+/// The start of QEMU for a run that is timed. Its trace goes to `log`.
+pub fn launch(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, log: &Path) -> Launch {
+    let mut launch = scenario.launch(firmware, payload);
+    launch.extra.extend(["-msg".into(), "timestamp=on".into(), "-D".into(), log.into()]);
+    launch.extra.extend([trace::STATE, trace::SELECT].iter().flat_map(|event| ["-trace".into(), (*event).into()]));
+    launch
+}
+
+/// Runs QEMU once.
+///
+/// # Errors
+/// The outer one when QEMU cannot be run at all; the inner one when the end was not reached.
+pub fn run(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, log: &Path) -> Attempt<Sample> {
+    let launch = launch(scenario, firmware, payload, log);
+    let limit = limit(scenario);
+    // QEMU appends to the file.
+    std::fs::write(log, "").with_context(|| format!("cannot write {}", log.display()))?;
+    let (running, _) = Running::start(&mut launch.command(), false)?;
+    let ended = running.wait(limit)?;
+    let text = std::fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
+    let goal = if scenario.payload.is_linux() { "user space" } else { "the kernel" };
+    Ok(sample(&String::from_utf8_lossy(&text), &ended).ok_or_else(|| ended.failure(goal, limit)))
+}
+
+fn sample(trace: &str, ended: &Ended) -> Option<Sample> {
+    let marks = Marks::read(trace)?;
+    // A kernel that was entered without a marker, as a real one, tells on its serial port.
+    let kernel_start = match marks.end.0 {
+        End::User => ended.serial.kernel_spoke.map(since_epoch).filter(|spoke| Some(*spoke) >= marks.kernel_item),
+        _ => Some(marks.end.1),
+    };
+    let started = since_epoch(ended.started);
+    let between = |from: Option<Duration>, to: Option<Duration>| to?.checked_sub(from?);
+    let end = Some(marks.end.1);
+    Some(Sample {
+        qemu: marks.running.checked_sub(started)?,
+        firmware: between(Some(marks.running), marks.kernel_item),
+        loading: between(marks.kernel_item, kernel_start),
+        kernel: if marks.end.0 == End::User { between(kernel_start, end) } else { None },
+        total: marks.end.1.checked_sub(started)?,
+        stop: since_epoch(ended.ended).checked_sub(marks.end.1)?,
+        before_kernel: between(Some(marks.running), kernel_start),
+        end: marks.end.0,
+    })
+}
+
+/// The times in a trace.
+#[derive(Debug, PartialEq, Eq)]
+struct Marks {
+    running: Duration,
+    kernel_item: Option<Duration>,
+    end: (End, Duration),
+}
+
+impl Marks {
+    fn read(trace: &str) -> Option<Self> {
+        let mut running = None;
+        let mut kernel_item = None;
+        for line in trace.lines().filter_map(trace::parse) {
+            let Some(time) = line.time else { continue };
+            match line.event {
+                Event::Running => running = running.or(Some(time)),
+                event if trace::end(&event).is_some() => {
+                    return Some(Self { running: running?, kernel_item, end: (trace::end(&event)?, time) });
+                }
+                Event::Select(key) if running.is_some() && trace::is_kernel_key(key) => {
+                    kernel_item = kernel_item.or(Some(time));
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
+
+    use super::super::process::Output;
+    use super::*;
+
+    /// From a run of qboot with the probe under QEMU 7.2.
+    const TRACE: &str = "\
+7898@100.450471:fw_cfg_select 0x5 key 0x0000 'signature', ret: 1
+7898@100.451000:vm_state_notify running 1 reason 9 (running)
+7903@100.453794:fw_cfg_select 0x5 key 0x0019 'file_dir', ret: 1
+7903@100.456388:fw_cfg_select 0x5 key 0x0014 'cmdline_size', ret: 1
+7903@100.456549:fw_cfg_select 0x5 key 0x0011 'kernel_data', ret: 1
+";
+
+    fn ended() -> Ended {
+        let at = |micros| SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
+        Ended {
+            status: ExitStatus::from_raw(0),
+            started: at(100_400_000),
+            ended: at(103_000_000),
+            timed_out: false,
+            serial: Output { tail: Vec::new(), kernel_spoke: Some(at(100_470_000)) },
+            messages: Output::default(),
+        }
+    }
+
+    const fn micros(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
+    #[test]
+    fn a_probe_ends_with_the_loading() {
+        let trace = format!("{TRACE}7903@100.460000:fw_cfg_select 0x5 key 0x3f10 'unknown', ret: 0\n");
+        let wanted = Sample {
+            qemu: micros(51_000),
+            firmware: Some(micros(5_388)),
+            loading: Some(micros(3_612)),
+            kernel: None,
+            total: micros(60_000),
+            stop: micros(2_540_000),
+            before_kernel: Some(micros(9_000)),
+            end: End::Real16,
+        };
+        assert_eq!(sample(&trace, &ended()), Some(wanted));
+    }
+
+    #[test]
+    fn a_kernel_tells_when_it_starts() {
+        let trace = format!("{TRACE}7903@101.470000:fw_cfg_select 0x5 key 0x3f60 'unknown', ret: 0\n");
+        let found = sample(&trace, &ended()).unwrap();
+        assert_eq!(found.loading, Some(micros(13_612)));
+        assert_eq!(found.kernel, Some(micros(1_000_000)));
+
+        let silent = Ended { serial: Output::default(), ..ended() };
+        let found = sample(&trace, &silent).unwrap();
+        assert_eq!((found.loading, found.kernel, found.before_kernel), (None, None, None));
+        assert_eq!(found.total, micros(1_070_000));
+    }
+
+    #[test]
+    fn the_base_line_reads_nothing() {
+        let trace = "1@100.450000:vm_state_notify running 1 reason 9 (running)\n\
+                     1@100.450100:fw_cfg_select 0x5 key 0x3f70 'unknown', ret: 0\n";
+        let found = sample(trace, &ended()).unwrap();
+        assert_eq!((found.firmware, found.before_kernel), (None, Some(micros(100))));
+    }
+
+    #[test]
+    fn a_run_without_its_end_is_no_sample() {
+        assert_eq!(sample(TRACE, &ended()), None);
+        assert_eq!(sample("", &ended()), None);
+        let backwards = "1@99.000000:vm_state_notify running 1 reason 9 (running)\n\
+                         1@100.450100:fw_cfg_select 0x5 key 0x3f70 'unknown', ret: 0\n";
+        assert_eq!(sample(backwards, &ended()), None, "a clock that was set during the run");
+    }
+}

@@ -1,0 +1,223 @@
+//! Reads the lines that QEMU's option `-trace` prints, those of the few events that the measurements need.
+//!
+//! The forms are those of QEMU's `trace-events` files, with the prefix of `-msg timestamp=on` or without. Other lines,
+//! and QEMU's own messages among them, have no meaning here.
+
+use std::time::Duration;
+
+use super::probe::{CLOCK_PORT, End};
+
+/// The event of a guest that starts or stops.
+pub const STATE: &str = "vm_state_notify";
+/// The event of a fw_cfg item that is selected.
+pub const SELECT: &str = "fw_cfg_select";
+/// The events of a guest's accesses to devices.
+pub const ACCESSES: &str = "memory_region_ops_*";
+/// The event of a register in a PCI device's configuration space that is written.
+pub const CONFIG_WRITE: &str = "pci_cfg_write";
+/// The event of a new view of an address space: the guest's memory topology was rebuilt.
+pub const NEW_VIEW: &str = "flatview_new";
+/// The event of KVM handing the guest over to QEMU.
+pub const EXIT: &str = "kvm_run_exit";
+
+/// The keys of the items that a kernel is loaded from (QEMU, `include/standard-headers/linux/qemu_fw_cfg.h`).
+const KERNEL_KEYS: [u16; 14] = [0x07, 0x08, 0x09, 0x0a, 0x0b, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18];
+
+/// Whether a fw_cfg item belongs to the kernel.
+pub fn is_kernel_key(key: u16) -> bool {
+    KERNEL_KEYS.contains(&key)
+}
+
+/// One line of a trace.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// The host's clock, since 1970. Not there without `-msg timestamp=on`.
+    pub time: Option<Duration>,
+    /// What happened.
+    pub event: Event<'a>,
+}
+
+/// What happened.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// The guest starts to run.
+    Running,
+    /// A fw_cfg item is selected.
+    Select(u16),
+    /// A CPU reads from a device, or writes to one.
+    Access(Access<'a>),
+    /// A register in a PCI device's configuration space is written; the text names the device, register and value.
+    ConfigWrite(&'a str),
+    /// QEMU made a new view of an address space.
+    NewView,
+    /// KVM handed the guest over to QEMU.
+    Exit,
+}
+
+/// A CPU's access to a device.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Access<'a> {
+    /// Whether it writes.
+    pub write: bool,
+    /// The port, or the physical address; the line does not say which.
+    pub address: u64,
+    /// What was read or is written, in the device's own byte order.
+    pub value: u64,
+    /// The name of QEMU's memory region.
+    pub region: &'a str,
+}
+
+impl Access<'_> {
+    /// Whether it reaches a register in a PCI device's configuration space, there or not.
+    pub fn is_config(&self) -> bool {
+        // QEMU, `hw/pci-host/{i440fx,q35}.c` and `hw/pci/pcie_host.c`.
+        ["pci-conf-data", "pcie-mmcfg-mmio", "pcie-mmcfg"].contains(&self.region)
+    }
+
+    /// The address of the descriptor, where this starts a transfer of fw_cfg (QEMU, `docs/specs/fw_cfg.rst`).
+    /// `high` is what was last written to the high half of the address register, and is kept here.
+    pub fn doorbell(&self, high: &mut u64) -> Option<u64> {
+        if !self.write || self.region != "fwcfg.dma" {
+            return None;
+        }
+        match self.address {
+            // Ports take four bytes at a time.
+            0x514 => {
+                *high = self.value << 32;
+                None
+            }
+            0x518 => Some(std::mem::take(high) | self.value),
+            _ => None,
+        }
+    }
+
+    /// Half of the time stamp counter, where a probe tells it.
+    pub fn clock(&self) -> Option<u64> {
+        (self.write && self.address == u64::from(CLOCK_PORT)).then_some(self.value)
+    }
+}
+
+/// Reads one line. `None` is a line that has no meaning here.
+pub fn parse(line: &str) -> Option<Line<'_>> {
+    let line = line.trim_end();
+    let (prefix, rest) = match line.split_once(':') {
+        Some((prefix, rest)) if prefix.contains('@') && !prefix.contains(' ') => (Some(prefix), rest),
+        _ => (None, line),
+    };
+    let (name, text) = rest.split_once(' ')?;
+    let time = prefix.and_then(|prefix| timestamp(prefix.split_once('@')?.1));
+    let event = match name {
+        STATE => text.starts_with("running 1").then_some(Event::Running),
+        SELECT => after(text, "key ").and_then(number).and_then(|key| u16::try_from(key).ok()).map(Event::Select),
+        "memory_region_ops_read" => access(text, false).map(Event::Access),
+        "memory_region_ops_write" => access(text, true).map(Event::Access),
+        CONFIG_WRITE => Some(Event::ConfigWrite(text)),
+        NEW_VIEW => Some(Event::NewView),
+        EXIT => Some(Event::Exit),
+        _ => None,
+    }?;
+    Some(Line { time, event })
+}
+
+/// The end that the selection of an item marks.
+pub fn end(event: &Event<'_>) -> Option<End> {
+    match event {
+        Event::Select(key) => End::of_marker(*key),
+        _ => None,
+    }
+}
+
+/// "1795338802.450471": seconds, and six digits of microseconds.
+fn timestamp(text: &str) -> Option<Duration> {
+    let (seconds, micros) = text.split_once('.')?;
+    if micros.len() != 6 {
+        return None;
+    }
+    Some(Duration::from_secs(seconds.parse().ok()?) + Duration::from_micros(micros.parse().ok()?))
+}
+
+/// "cpu 0 mr 0x56253ab863f0 addr 0x510 value 0x19 size 2 name 'fwcfg'". QEMU itself is no CPU: "cpu -1".
+fn access(text: &str, write: bool) -> Option<Access<'_>> {
+    after(text, "cpu ")?.split(' ').next()?.parse::<u32>().ok()?;
+    let region = after(text, "name '")?.strip_suffix('\'')?;
+    let address = number(after(text, "addr ")?)?;
+    let value = number(after(text, "value ")?)?;
+    Some(Access { write, address, value, region })
+}
+
+/// What follows `word` in `text`.
+fn after<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+    Some(text.split_once(word)?.1)
+}
+
+/// The hexadecimal number that `text` starts with.
+fn number(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix("0x")?;
+    let end = digits.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(digits.len());
+    u64::from_str_radix(&digits[..end], 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_qemu_7_2_are_read() {
+        let line = parse("7898@1795338802.451000:vm_state_notify running 1 reason 9 (running)\n").unwrap();
+        assert_eq!(line.time, Some(Duration::new(1_795_338_802, 451_000_000)));
+        assert_eq!(line.event, Event::Running);
+        let line = parse("7903@1795338802.453794:fw_cfg_select 0x56253ab85f30 key 0x0019 'file_dir', ret: 1").unwrap();
+        assert_eq!(line.event, Event::Select(0x19));
+        let line = parse("fw_cfg_select 0x55b50ef850b0 key 0x3f70 'unknown', ret: 0").unwrap();
+        assert_eq!((line.time, end(&line.event)), (None, Some(End::Reset)));
+        assert_eq!(
+            parse("pci_cfg_write mch 00:00.0 @0x60 <- 0xb0000001").unwrap().event,
+            Event::ConfigWrite("mch 00:00.0 @0x60 <- 0xb0000001")
+        );
+        assert_eq!(parse("flatview_new 0x7f95b401af30 (root 0x556bfab582e0)").unwrap().event, Event::NewView);
+        assert_eq!(parse("41@1.000002:kvm_run_exit cpu_index 0, reason 2").unwrap().event, Event::Exit);
+    }
+
+    #[test]
+    fn accesses_are_read() {
+        let text =
+            "memory_region_ops_read cpu 0 mr 0x556bfacde280 addr 0xcfc value 0x29c08086 size 4 name 'pci-conf-data'";
+        let Event::Access(access) = parse(text).unwrap().event else { panic!("no access") };
+        assert!(access.is_config() && !access.write);
+        assert_eq!((access.address, access.value), (0xcfc, 0x29c0_8086));
+    }
+
+    #[test]
+    fn accesses_of_qemu_itself_and_other_lines_mean_nothing() {
+        for text in [
+            "memory_region_ops_write cpu -1 mr 0x55b50edd99e0 addr 0xfee00000 value 0x0 size 4 name 'apic-msi'",
+            "vm_state_notify running 0 reason 4 (paused)",
+            "qemu-system-x86_64: warning: nothing",
+            "fw_cfg_select 0x1 key nonsense",
+            "fw_cfg_select",
+            "",
+            "@:",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_transfer_starts_with_the_low_half_of_the_address() {
+        let write = |address, value| Access { write: true, address, value, region: "fwcfg.dma" };
+        let mut high = 0;
+        assert_eq!(write(0x518, 0x7bb0).doorbell(&mut high), Some(0x7bb0));
+        assert_eq!(write(0x514, 1).doorbell(&mut high), None);
+        assert_eq!(write(0x518, 0x10).doorbell(&mut high), Some(0x1_0000_0010));
+        assert_eq!(write(0x518, 0x10).doorbell(&mut high), Some(0x10), "QEMU forgets the high half after a transfer");
+        assert_eq!(Access { write: false, ..write(0x518, 0) }.doorbell(&mut high), None);
+        assert_eq!(Access { region: "fwcfg", ..write(0x518, 0) }.doorbell(&mut high), None);
+    }
+
+    #[test]
+    fn a_timestamp_without_its_six_digits_is_none() {
+        assert_eq!(timestamp("12.5"), None);
+        assert_eq!(timestamp("12"), None);
+        assert_eq!(timestamp("12.000005"), Some(Duration::from_micros(12_000_005)));
+    }
+}
