@@ -1,10 +1,11 @@
 //! Firstlight's host tool: builds the image, boots it in QEMU, and tests it.
 //!
-//! One file a command (`run`, `image`, `test`, `compare`, `setup`), and the pieces they share beside them. The commands are started
+//! One file a command (`run`, `image`, `test`, `compare`, `budget`, `setup`), and the pieces they share beside them. The commands are started
 //! as `cargo xtask …` through the alias in `.cargo/config.toml`. What the tool has to say goes to the standard error;
 //! the standard output belongs to the guest's serial console and to the tests.
 #![forbid(unsafe_code)]
 
+mod budget;
 mod compare;
 mod guest;
 mod image;
@@ -39,6 +40,7 @@ enum Command {
     Image(image::Args),
     Test(test::Args),
     Compare(compare::Args),
+    Budget(budget::Args),
     Setup(setup::Args),
 }
 
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Image(args) => image::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Compare(args) => compare::run(&args),
+        Command::Budget(args) => budget::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -173,6 +173,12 @@ fn qemu_unfit(path: &Path) -> Option<String> {
     })
 }
 
+/// The installed QEMU's version, if it can be told.
+pub fn installed_qemu() -> Option<(u32, u32)> {
+    let printed = run_quietly(Command::new(QEMU_PROGRAM).arg("--version")).ok()?;
+    qemu_version(&String::from_utf8_lossy(&printed))
+}
+
 /// The version in what `qemu-system-x86_64 --version` prints: "QEMU emulator version 7.2.22 (Debian …)".
 fn qemu_version(printed: &str) -> Option<(u32, u32)> {
     let mut numbers = printed.split_once("version ")?.1.split(|c: char| !c.is_ascii_digit());

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
-use crate::{guest, image, packages, paths};
+use crate::{budget, guest, image, packages, paths};
 
 /// More QEMU tests at a time than this do not help: each has up to two busy CPUs.
 const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
 
-/// Run everything that must pass: format, clippy, host tests, documentation, image checks, QEMU tests
+/// Run everything that must pass: format, clippy, host tests, documentation, image checks, budget, QEMU tests
 ///
 /// Installs what is missing first, and stops at the first step that fails, with the command that repeats that step.
 #[derive(clap::Args)]
@@ -105,6 +105,12 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
     })?;
     if args.no_qemu {
         return Ok(());
+    }
+    if let Some(image) = image.as_ref().filter(|_| args.filter.is_none()) {
+        timed("budget", &mut || {
+            say("\n==> budget: cargo xtask budget");
+            budget::check(&image.bin).context("the step `budget` failed; to repeat it: cargo xtask budget")
+        })?;
     }
     let mut guest = None;
     timed("default guest", &mut || {

@@ -1,11 +1,13 @@
 //! What a firmware costs, counted: device accesses, topology writes, DMA transfers, instructions, exits to QEMU.
 //!
-//! The exact counts come from one run under TCG with `-icount`, where time is the number of executed instructions, so that
-//! even a firmware that waits for a clock does the same in every run. The exits come from a run under KVM.
+//! Three runs under TCG count, as none can count all:
+//! - at full speed: what a firmware does that polls a clock depends on how fast it is;
+//! - with `-icount`, where time is the number of executed instructions: that run is the same each time;
+//! - with a look into the descriptors of DMA transfers. QEMU's trace tells of a transfer that starts, but not of its
+//!   length, which stands in the guest's memory. That is a file here, and QEMU is stopped (by ptrace, as a debugger does)
+//!   at each line that it prints, so that the descriptor is read before the transfer begins.
 //!
-//! QEMU's trace tells of a DMA transfer that starts, but not of its length. That stands in a descriptor in the guest's
-//! memory, which is a file here. So QEMU is stopped (by ptrace, as a debugger does) at each line that it prints, and the
-//! descriptor is read before the transfer begins.
+//! The exits come from a run under KVM.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -27,7 +29,7 @@ use serde::Serialize;
 
 use super::probe::End;
 use super::process::{Ended, Running, Watch};
-use super::scenario::{PayloadFiles, Scenario, Transport};
+use super::scenario::{PayloadFiles, Scenario};
 use super::trace::{self, Event};
 use crate::qemu::{Accelerator, Launch};
 
@@ -69,18 +71,17 @@ pub type Attempt<T> = anyhow::Result<Result<T, String>>;
 /// # Errors
 /// The outer one when QEMU cannot be run at all; the inner one when the firmware did not get to the kernel.
 pub fn exact(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, kvm: bool) -> Attempt<Counts> {
-    let memory = tempfile::Builder::new().prefix("guest-memory-").tempfile_in(memory_folder())?;
     let mut launch = launch(scenario, firmware, payload);
-    launch.machine.push_str(",memory-backend=ram");
-    let path = memory.path().display().to_string().replace(',', ",,");
-    let backend = format!("memory-backend-file,id=ram,share=on,size={},mem-path={path}", launch.memory);
-    launch.extra.extend(["-object".into(), backend.into()]);
     launch.extra.extend(EXACT.map(Into::into));
-    let descriptors = (scenario.transport == Transport::Dma).then(|| memory.as_file());
-    let mut counts = match count(&launch, descriptors)? {
+    let mut counts = match count(&launch, None)? {
         Ok(counts) => counts,
         Err(failure) => return Ok(Err(failure)),
     };
+    if counts.dma_transfers == 0 {
+        counts.dma_bytes = Some(0);
+    } else if let Ok(with_bytes) = with_descriptors(scenario, firmware, payload)? {
+        counts.dma_bytes = with_bytes.dma_bytes;
+    }
     if kvm {
         // A KVM that does not run this firmware is no failure of the firmware.
         counts.exits = exits(scenario, firmware, payload)?.ok();
@@ -88,13 +89,24 @@ pub fn exact(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, kvm: 
     Ok(Ok(counts))
 }
 
-/// Counts what a firmware costs at full speed, by a real clock. The instructions and the bytes are not counted.
+/// Counts what a firmware costs at full speed, by a real clock. Instructions and bytes are not counted.
 ///
 /// # Errors
 /// As [`exact`].
 pub fn at_full_speed(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Counts> {
     let counts = count(&launch(scenario, firmware, payload), None)?;
     Ok(counts.map(|counts| Counts { instructions: None, ..counts }))
+}
+
+/// Counts the bytes of DMA transfers.
+fn with_descriptors(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Counts> {
+    let memory = tempfile::Builder::new().prefix("guest-memory-").tempfile_in(memory_folder())?;
+    let mut launch = launch(scenario, firmware, payload);
+    launch.machine.push_str(",memory-backend=ram");
+    let path = memory.path().display().to_string().replace(',', ",,");
+    let backend = format!("memory-backend-file,id=ram,share=on,size={},mem-path={path}", launch.memory);
+    launch.extra.extend(["-object".into(), backend.into()]);
+    count(&launch, Some(memory.as_file()))
 }
 
 /// The start of QEMU, under TCG, with the events that are counted.
@@ -221,9 +233,7 @@ impl Counter {
     fn result(&self) -> Option<Counts> {
         self.end?;
         let [low, high] = self.clock.as_slice() else { return None };
-        // Without transfers there is nothing to look for in memory.
-        let dma_bytes = if self.counts.dma_transfers == 0 { Some(0) } else { self.bytes };
-        Some(Counts { instructions: Some(high << 32 | low), dma_bytes, ..self.counts.clone() })
+        Some(Counts { instructions: Some(high << 32 | low), dma_bytes: self.bytes, ..self.counts.clone() })
     }
 }
 
@@ -326,16 +336,11 @@ impl Lines {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error).context("cannot read what QEMU prints"),
             };
-            let mut pieces = read.split_inclusive(|byte| *byte == b'\n').peekable();
-            while let Some(piece) = pieces.next() {
-                if !piece.ends_with(b"\n") {
-                    self.rest.extend(piece);
-                } else if self.rest.is_empty() {
-                    take(&String::from_utf8_lossy(piece));
-                } else {
-                    self.rest.extend(piece);
-                    let line = std::mem::take(&mut self.rest);
-                    take(&String::from_utf8_lossy(&line));
+            for piece in read.split_inclusive(|byte| *byte == b'\n') {
+                self.rest.extend(piece);
+                if piece.ends_with(b"\n") {
+                    take(&String::from_utf8_lossy(&self.rest));
+                    self.rest.clear();
                 }
             }
         }

@@ -42,8 +42,9 @@ const LINUX_RUNS: usize = 3;
 const SLOW: Duration = Duration::from_secs(8);
 const SLOW_RUNS: usize = 3;
 
-/// QEMU is stopped at each access in a run that counts exactly: one with more than these is not started.
-const MOST_STOPS: u64 = 200_000;
+/// A firmware with more accesses than these polls a clock for long. By the clock of the runs that count exactly, it
+/// would do so without an end in sight.
+const MOST_ACCESSES: u64 = 700_000;
 
 /// The shell's exit code of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -260,6 +261,8 @@ struct Entry {
     name: String,
     image: Result<PathBuf, String>,
     samples: Vec<Sample>,
+    /// Those of the probe that stands in for a real kernel.
+    twins: Vec<Sample>,
     taken: Duration,
     counts: Option<Counts>,
     points: Vec<tracepoints::Point>,
@@ -267,7 +270,8 @@ struct Entry {
 
 impl Entry {
     fn new(name: String, image: Result<PathBuf, String>) -> Self {
-        Self { name, image, samples: Vec::new(), taken: Duration::ZERO, counts: None, points: Vec::new() }
+        let (samples, twins, points) = (Vec::new(), Vec::new(), Vec::new());
+        Self { name, image, samples, twins, taken: Duration::ZERO, counts: None, points }
     }
 
     /// Whether it is to run in the round of that number.
@@ -275,17 +279,36 @@ impl Entry {
         let slow = self.taken > SLOW && self.samples.len() >= SLOW_RUNS;
         self.image.is_ok() && !slow && !(linux && round >= LINUX_RUNS)
     }
+}
 
-    fn fail(&mut self, failure: String) {
-        self.image = Err(failure);
+/// A scenario and its payload.
+struct Place {
+    scenario: Scenario,
+    payload: PayloadFiles,
+}
+
+impl Place {
+    fn new(scenario: Scenario, files: &Files) -> anyhow::Result<Self> {
+        Ok(Self { payload: scenario.payload.files(files)?, scenario })
     }
 }
 
-/// A scenario with its payload, and each firmware in it; the first one is the base line.
+/// A place, and each firmware in it; the first one is the base line.
 struct Group {
-    scenario: Scenario,
-    payload: PayloadFiles,
+    place: Place,
+    /// The same with a probe of the same size, where a real kernel is booted: a real kernel does not tell when it
+    /// starts, and the time until then depends on its size alone.
+    twin: Option<Place>,
     entries: Vec<Entry>,
+}
+
+impl Group {
+    fn new(scenario: Scenario, files: &Files, entries: Vec<Entry>) -> anyhow::Result<Self> {
+        let place = Place::new(scenario, files)?;
+        let twin = place.scenario.payload.twin(&place.payload)?;
+        let twin = twin.map(|payload| Place::new(Scenario { payload, ..place.scenario.clone() }, files)).transpose()?;
+        Ok(Self { place, twin, entries })
+    }
 }
 
 struct Measurement {
@@ -300,7 +323,7 @@ impl Measurement {
         for scenario in scenarios {
             let mut entries = vec![Entry::new("base line".to_owned(), Ok(base_line.clone()))];
             entries.extend(choices.iter().map(|choice| Entry::new(choice.name(), choice.image(&scenario, built))));
-            groups.push(Group { payload: scenario.payload.files(files)?, scenario, entries });
+            groups.push(Group::new(scenario, files, entries)?);
         }
         Ok(Self { groups, log: files.log() })
     }
@@ -311,20 +334,27 @@ impl Measurement {
         let progress = Rounds::start(entries * (runs + 1 + usize::from(trace_points)));
         let kvm = qemu::kvm_opens();
         progress.round("Counting accesses and instructions");
-        self.each(&progress, "counting", |group, entry, first| {
-            // A real kernel's own doings would be counted too; the base line has none.
-            if first || group.payload_is_linux { Ok(()) } else { count(entry, group, kvm) }
-        })?;
+        self.each(
+            &progress,
+            "counting",
+            |entry, place, twin, base| {
+                if base { Ok(()) } else { count(entry, twin.unwrap_or(place), kvm) }
+            },
+        )?;
+        let log = self.log.clone();
         for round in 0..runs {
-            progress.round(&format!("Timing, round {} of {runs}", round + 1));
-            let log = self.log.clone();
-            self.each(&progress, &format!("run {} of {runs}", round + 1), |group, entry, _| {
-                if entry.is_due(round, group.payload_is_linux) { time(entry, group, &log) } else { Ok(()) }
+            let name = format!("run {} of {runs}", round + 1);
+            progress.round(&format!("Timing, {name}"));
+            self.each(&progress, &name, |entry, place, twin, base| {
+                if !entry.is_due(round, twin.is_some()) {
+                    return Ok(());
+                }
+                time(entry, place, twin.filter(|_| !base), &log)
             })?;
         }
         if trace_points {
             progress.round("Reading trace points");
-            self.each(&progress, "trace points", |group, entry, _| points(entry, group))?;
+            self.each(&progress, "trace points", |entry, place, _, _| points(entry, place))?;
         }
         Ok(())
     }
@@ -334,17 +364,12 @@ impl Measurement {
         &mut self,
         progress: &Rounds,
         what: &str,
-        mut work: impl FnMut(&Place<'_>, &mut Entry, bool) -> anyhow::Result<()>,
+        mut work: impl FnMut(&mut Entry, &Place, Option<&Place>, bool) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         for group in &mut self.groups {
-            let place = Place {
-                scenario: &group.scenario,
-                payload: &group.payload,
-                payload_is_linux: group.scenario.payload.is_linux(),
-            };
             for (number, entry) in group.entries.iter_mut().enumerate() {
-                progress.next(&format!("{what}: {}, {}", entry.name, group.scenario.name()));
-                work(&place, entry, number == 0)?;
+                progress.next(&format!("{what}: {}, {}", entry.name, group.place.scenario.name()));
+                work(entry, &group.place, group.twin.as_ref(), number == 0)?;
             }
         }
         Ok(())
@@ -362,20 +387,13 @@ impl Measurement {
     }
 }
 
-/// Where a firmware is measured.
-struct Place<'a> {
-    scenario: &'a Scenario,
-    payload: &'a PayloadFiles,
-    payload_is_linux: bool,
-}
-
 /// Counts: what the firmware does at full speed, and exactly what can be counted so.
-fn count(entry: &mut Entry, place: &Place<'_>, kvm: bool) -> anyhow::Result<()> {
+fn count(entry: &mut Entry, place: &Place, kvm: bool) -> anyhow::Result<()> {
     let Ok(image) = entry.image.clone() else { return Ok(()) };
     // A failure is not final: a run that is timed decides whether the firmware boots.
-    let Ok(mut counts) = counts::at_full_speed(place.scenario, &image, place.payload)? else { return Ok(()) };
-    if counts.accesses < MOST_STOPS
-        && let Ok(exact) = counts::exact(place.scenario, &image, place.payload, kvm)?
+    let Ok(mut counts) = counts::at_full_speed(&place.scenario, &image, &place.payload)? else { return Ok(()) };
+    if counts.accesses < MOST_ACCESSES
+        && let Ok(exact) = counts::exact(&place.scenario, &image, &place.payload, kvm)?
     {
         counts = Counts { accesses: counts.accesses, ..exact };
     }
@@ -383,20 +401,23 @@ fn count(entry: &mut Entry, place: &Place<'_>, kvm: bool) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn time(entry: &mut Entry, place: &Place<'_>, log: &Path) -> anyhow::Result<()> {
-    let Ok(image) = entry.image.clone() else { return Ok(()) };
+fn time(entry: &mut Entry, place: &Place, twin: Option<&Place>, log: &Path) -> anyhow::Result<()> {
     let start = Instant::now();
-    match timing::run(place.scenario, &image, place.payload, log)? {
-        Ok(sample) => entry.samples.push(sample),
-        Err(failure) => entry.fail(failure),
+    for (place, is_twin) in twin.map(|twin| (twin, true)).into_iter().chain([(place, false)]) {
+        let Ok(image) = &entry.image else { break };
+        match timing::run(&place.scenario, image, &place.payload, log)? {
+            Ok(sample) if is_twin => entry.twins.push(sample),
+            Ok(sample) => entry.samples.push(sample),
+            Err(failure) => entry.image = Err(failure),
+        }
     }
     entry.taken += start.elapsed();
     Ok(())
 }
 
-fn points(entry: &mut Entry, place: &Place<'_>) -> anyhow::Result<()> {
-    let Ok(image) = entry.image.clone() else { return Ok(()) };
-    if let Ok(points) = tracepoints::read(place.scenario, &image, place.payload)? {
+fn points(entry: &mut Entry, place: &Place) -> anyhow::Result<()> {
+    let Ok(image) = &entry.image else { return Ok(()) };
+    if let Ok(points) = tracepoints::read(&place.scenario, image, &place.payload)? {
         entry.points = points;
     }
     Ok(())
@@ -404,26 +425,29 @@ fn points(entry: &mut Entry, place: &Place<'_>) -> anyhow::Result<()> {
 
 impl Group {
     fn measured(self, reference: &str, log: &Path) -> Measured {
+        let Place { scenario, payload } = self.place;
         let base = self.entries.first().map(|entry| entry.samples.as_slice()).unwrap_or_default();
-        let base = Summary::of(base.iter().filter_map(|sample| sample.before_kernel)).map_or(0.0, |base| base.median);
+        let base = Summary::of(base.iter().map(|sample| sample.guest)).map_or(0.0, |base| base.median);
         let own = |times: &Times| times.over_base_line.map(|over| over.median).filter(|own| *own > 0.0);
-        let mut rows: Vec<_> = self
-            .entries
-            .iter()
-            .enumerate()
-            .map(|(number, entry)| Row {
-                firmware: entry.name.clone(),
-                failure: entry.image.as_ref().err().cloned(),
-                runs: entry.samples.len(),
-                end: entry.samples.first().map(|sample| sample.end.name().to_owned()),
-                times: times(&entry.samples, (number > 0).then_some(base)),
-                ratio: None,
-                counts: entry.counts.clone(),
-                trace_points: entry.points.clone(),
-                command: entry.image.as_ref().map_or_else(
-                    |_| String::new(),
-                    |image| command_line(&timing::launch(&self.scenario, image, &self.payload, log).command()),
-                ),
+        let mut rows: Vec<_> = (self.entries.iter().enumerate())
+            .map(|(number, entry)| {
+                let twins = self.twin.as_ref().map(|_| entry.twins.as_slice());
+                let end = twins.unwrap_or(&entry.samples).first().or(entry.samples.first());
+                let command = entry
+                    .image
+                    .as_ref()
+                    .map(|image| command_line(&timing::launch(&scenario, image, &payload, log).command()));
+                Row {
+                    firmware: entry.name.clone(),
+                    failure: entry.image.as_ref().err().cloned(),
+                    runs: entry.samples.len(),
+                    end: end.map(|sample| sample.end.name().to_owned()),
+                    times: if number == 0 { base_times(&entry.samples) } else { times(&entry.samples, twins, base) },
+                    ratio: None,
+                    counts: entry.counts.clone(),
+                    trace_points: entry.points.clone(),
+                    command: command.unwrap_or_default(),
+                }
             })
             .collect();
         let base_line = rows.remove(0);
@@ -431,25 +455,35 @@ impl Group {
         for row in &mut rows {
             row.ratio = reference.and_then(|reference| Some(own(&row.times)? / reference));
         }
-        Measured { name: self.scenario.name(), scenario: self.scenario, base_line, rows }
+        Measured { name: scenario.name(), scenario, base_line, rows }
     }
 }
 
-/// The times of some runs. `base` is what the base line image takes, in milliseconds; it has no time over itself.
-fn times(samples: &[Sample], base: Option<f64>) -> Times {
-    let of = |time: fn(&Sample) -> Option<Duration>| Summary::of(samples.iter().filter_map(time));
-    let over = base.and_then(|base| {
-        let own = samples.iter().filter_map(|sample| sample.before_kernel).map(|time| (millis(time) - base).max(0.0));
-        Summary::of_millis(own.collect())
-    });
+/// The times of the base line image: QEMU's own.
+fn base_times(samples: &[Sample]) -> Times {
     Times {
-        qemu: of(|sample| Some(sample.qemu)),
-        firmware: of(|sample| sample.firmware),
-        loading: of(|sample| sample.loading),
-        kernel: of(|sample| sample.kernel),
-        total: of(|sample| Some(sample.total)),
-        stop: of(|sample| Some(sample.stop)),
-        over_base_line: over,
+        qemu: Summary::of(samples.iter().map(|sample| sample.qemu)),
+        total: Summary::of(samples.iter().map(Sample::total)),
+        stop: Summary::of(samples.iter().map(|sample| sample.stop)),
+        ..Times::default()
+    }
+}
+
+/// The times of a firmware. `twins` are those of the probe where a real kernel was booted; `base` is what the base line
+/// image takes from its first instruction to its last, in milliseconds.
+fn times(samples: &[Sample], twins: Option<&[Sample]>, base: f64) -> Times {
+    let probes = twins.unwrap_or(samples);
+    let less = |samples: &[Sample], other: f64| {
+        Summary::of_millis(samples.iter().map(|sample| (millis(sample.guest) - other).max(0.0)).collect())
+    };
+    let before_kernel = Summary::of(probes.iter().map(|sample| sample.guest)).map(|guest| guest.median);
+    let kernel = before_kernel.filter(|_| twins.is_some());
+    Times {
+        firmware: Summary::of(samples.iter().filter_map(|sample| sample.firmware)),
+        loading: Summary::of(probes.iter().filter_map(|sample| sample.loading)),
+        kernel: kernel.and_then(|before| less(samples, before)),
+        over_base_line: less(probes, base),
+        ..base_times(samples)
     }
 }
 
@@ -520,21 +554,31 @@ mod tests {
         assert_eq!(reference(Some("firstlight"), &choices).unwrap(), "firstlight");
     }
 
+    fn sample(guest: u64) -> Sample {
+        Sample {
+            qemu: Duration::from_millis(40),
+            firmware: Some(Duration::from_millis(1)),
+            loading: Some(Duration::from_millis(guest - 1)),
+            guest: Duration::from_millis(guest),
+            stop: Duration::ZERO,
+            end: End::Long64,
+        }
+    }
+
     #[test]
     fn the_base_line_is_taken_off_but_never_below_zero() {
-        let sample = |millis| Sample {
-            qemu: Duration::ZERO,
-            firmware: None,
-            loading: None,
-            kernel: None,
-            total: Duration::ZERO,
-            stop: Duration::ZERO,
-            before_kernel: Some(Duration::from_millis(millis)),
-            end: End::Long64,
-        };
-        let samples = [sample(1), sample(5), sample(9)];
-        let over = times(&samples, Some(2.0)).over_base_line.unwrap();
+        let over = times(&[sample(1), sample(5), sample(9)], None, 2.0).over_base_line.unwrap();
         assert_eq!((over.min, over.median, over.max), (0.0, 3.0, 7.0));
-        assert_eq!(times(&samples, None).over_base_line, None);
+        assert_eq!(base_times(&[sample(1)]).over_base_line, None);
+    }
+
+    #[test]
+    fn a_real_kernel_starts_where_its_twin_ended() {
+        let times = times(&[sample(1010), sample(1030)], Some(&[sample(10), sample(10), sample(12)]), 0.0);
+        let kernel = times.kernel.unwrap();
+        assert_eq!((kernel.min, kernel.max), (1000.0, 1020.0));
+        assert_eq!(times.loading.unwrap().median, 9.0);
+        assert_eq!(times.over_base_line.unwrap().median, 10.0);
+        assert_eq!(times.total.unwrap().max, 1070.0);
     }
 }

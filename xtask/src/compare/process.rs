@@ -20,9 +20,6 @@ use nix::unistd::Pid;
 /// How much of the end of an output is kept.
 const KEPT: usize = 4096;
 
-/// What a Linux kernel that was asked for an early console prints first, in its setup code or in its decompressor.
-const KERNEL_SPEAKS: &[u8] = b"early console in ";
-
 static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static HANDLER: OnceLock<Result<(), String>> = OnceLock::new();
@@ -61,14 +58,9 @@ pub struct Running {
     reaped: bool,
 }
 
-/// What a program printed.
+/// The last of what a program printed.
 #[derive(Debug, Default)]
-pub struct Output {
-    /// The last of it.
-    pub tail: Vec<u8>,
-    /// When a Linux kernel printed its first words.
-    pub kernel_spoke: Option<SystemTime>,
-}
+pub struct Output(Vec<u8>);
 
 /// How QEMU ended.
 #[derive(Debug)]
@@ -199,28 +191,20 @@ impl Watch {
 
 /// Reads all that comes, and keeps the last of it.
 fn collect(mut from: impl Read) -> Output {
-    let mut output = Output::default();
+    let mut tail = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
-        let now = SystemTime::now();
-        output.tail.extend(&buffer[..read]);
-        if output.kernel_spoke.is_none() && contains(&output.tail, KERNEL_SPEAKS) {
-            output.kernel_spoke = Some(now);
-        }
-        let excess = output.tail.len().saturating_sub(KEPT);
-        output.tail.drain(..excess);
+        tail.extend(&buffer[..read]);
+        let excess = tail.len().saturating_sub(KEPT);
+        tail.drain(..excess);
     }
-    output
-}
-
-fn contains(text: &[u8], word: &[u8]) -> bool {
-    text.windows(word.len()).any(|window| window == word)
+    Output(tail)
 }
 
 impl Output {
     /// The last line with something on it.
     pub fn last_line(&self) -> Option<String> {
-        let text = String::from_utf8_lossy(&self.tail);
+        let text = String::from_utf8_lossy(&self.0);
         let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
         // The guest wrote it: nothing in it may reach the terminal as a control code.
         Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
@@ -278,17 +262,11 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_first_words_are_found_across_reads() {
-        struct Pieces(Vec<&'static [u8]>);
-        impl Read for Pieces {
-            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-                let piece = self.0.pop().unwrap_or_default();
-                buffer[..piece.len()].copy_from_slice(piece);
-                Ok(piece.len())
-            }
-        }
-        assert!(collect(Pieces(vec![b"ole in extract_kernel", b"x\r\nearly cons"])).kernel_spoke.is_some());
-        assert!(collect(Pieces(vec![b"\x1b[31mother\r\n"])).kernel_spoke.is_none());
-        assert_eq!(collect(Pieces(vec![b"\x1b[31mother\r\n"])).last_line().as_deref(), Some("[31mother"));
+    fn the_end_of_an_output_is_kept_and_its_control_codes_are_not() {
+        let long = [vec![b'x'; 3 * KEPT], b"\n\x1b[31mlast\r\n\n".to_vec()].concat();
+        let output = collect(long.as_slice());
+        assert_eq!(output.0.len(), KEPT);
+        assert_eq!(output.last_line().as_deref(), Some("[31mlast"));
+        assert_eq!(collect([].as_slice()).last_line(), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use serde::Serialize;
 
 use super::probe::{EXIT_PORT, Files, Format, USER_PROGRAM};
@@ -84,6 +85,22 @@ impl Payload {
         })
     }
 
+    /// A probe with files of the same sizes, for a real kernel.
+    ///
+    /// # Errors
+    /// When a file's size cannot be read.
+    pub fn twin(&self, files: &PayloadFiles) -> anyhow::Result<Option<Self>> {
+        let size = |path: &Path| {
+            let data = path.metadata().with_context(|| format!("cannot read {}", path.display()));
+            data.map(|data| data.len())
+        };
+        if !self.is_linux() {
+            return Ok(None);
+        }
+        let initrd = files.initrd.as_deref().map(size).transpose()?.unwrap_or(0);
+        Ok(Some(Self::Probe { format: Format::Bzimage, kernel: size(&files.kernel)?, initrd }))
+    }
+
     /// Whether a real kernel is booted.
     pub fn is_linux(&self) -> bool {
         matches!(self, Self::Linux { .. })
@@ -150,8 +167,8 @@ impl Scenario {
     /// The start of QEMU with a firmware, without what a kind of measurement adds.
     pub fn launch(&self, firmware: &Path, payload: &PayloadFiles) -> Launch {
         let append = if self.payload.is_linux() {
-            // The early console tells when the kernel starts; `panic` ends a guest that failed.
-            format!("console=ttyS0 earlyprintk=ttyS0 quiet panic=-1 rdinit={USER_PROGRAM}")
+            // `panic` ends a guest that failed.
+            format!("console=ttyS0 quiet panic=-1 rdinit={USER_PROGRAM}")
         } else {
             "console=ttyS0 quiet".to_owned()
         };

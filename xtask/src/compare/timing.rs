@@ -20,20 +20,23 @@ use crate::qemu::Launch;
 pub struct Sample {
     /// From the start of the process to the first guest instruction.
     pub qemu: Duration,
-    /// From there to the first read of a kernel item.
+    /// From there to the first read of a kernel item. The base line image reads none.
     pub firmware: Option<Duration>,
-    /// From there to the kernel's first instruction. `None` where a real kernel did not tell.
+    /// From there to the end of the measurement.
     pub loading: Option<Duration>,
-    /// From there to the first program in user space, where a real kernel runs.
-    pub kernel: Option<Duration>,
-    /// From the start of the process to the end of the measurement.
-    pub total: Duration,
-    /// From there to the end of the process.
+    /// From the first guest instruction to the end of the measurement.
+    pub guest: Duration,
+    /// From the end of the measurement to the end of the process.
     pub stop: Duration,
-    /// From the first guest instruction to the kernel's first one, or the base line's mark.
-    pub before_kernel: Option<Duration>,
     /// Where the measurement ended: for a probe, the entry that the firmware used.
     pub end: End,
+}
+
+impl Sample {
+    /// From the start of the process to the end of the measurement.
+    pub fn total(&self) -> Duration {
+        self.qemu + self.guest
+    }
 }
 
 /// The time limit of a run.
@@ -65,25 +68,17 @@ pub fn run(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, log: &P
     Ok(sample(&String::from_utf8_lossy(&text), &ended).ok_or_else(|| ended.failure(goal, limit)))
 }
 
+/// The times, if the end was reached and the clock was not set meanwhile.
 fn sample(trace: &str, ended: &Ended) -> Option<Sample> {
     let marks = Marks::read(trace)?;
-    // A kernel that was entered without a marker, as a real one, tells on its serial port.
-    let kernel_start = match marks.end.0 {
-        End::User => ended.serial.kernel_spoke.map(since_epoch).filter(|spoke| Some(*spoke) >= marks.kernel_item),
-        _ => Some(marks.end.1),
-    };
-    let started = since_epoch(ended.started);
-    let between = |from: Option<Duration>, to: Option<Duration>| to?.checked_sub(from?);
-    let end = Some(marks.end.1);
+    let (end, at) = marks.end;
     Some(Sample {
-        qemu: marks.running.checked_sub(started)?,
-        firmware: between(Some(marks.running), marks.kernel_item),
-        loading: between(marks.kernel_item, kernel_start),
-        kernel: if marks.end.0 == End::User { between(kernel_start, end) } else { None },
-        total: marks.end.1.checked_sub(started)?,
-        stop: since_epoch(ended.ended).checked_sub(marks.end.1)?,
-        before_kernel: between(Some(marks.running), kernel_start),
-        end: marks.end.0,
+        qemu: marks.running.checked_sub(since_epoch(ended.started))?,
+        firmware: marks.kernel_item.and_then(|item| item.checked_sub(marks.running)),
+        loading: marks.kernel_item.and_then(|item| at.checked_sub(item)),
+        guest: at.checked_sub(marks.running)?,
+        stop: since_epoch(ended.ended).checked_sub(at)?,
+        end,
     })
 }
 
@@ -144,7 +139,7 @@ mod tests {
             started: at(100_400_000),
             ended: at(103_000_000),
             timed_out: false,
-            serial: Output { tail: Vec::new(), kernel_spoke: Some(at(100_470_000)) },
+            serial: Output::default(),
             messages: Output::default(),
         }
     }
@@ -160,26 +155,12 @@ mod tests {
             qemu: micros(51_000),
             firmware: Some(micros(5_388)),
             loading: Some(micros(3_612)),
-            kernel: None,
-            total: micros(60_000),
+            guest: micros(9_000),
             stop: micros(2_540_000),
-            before_kernel: Some(micros(9_000)),
             end: End::Real16,
         };
         assert_eq!(sample(&trace, &ended()), Some(wanted));
-    }
-
-    #[test]
-    fn a_kernel_tells_when_it_starts() {
-        let trace = format!("{TRACE}7903@101.470000:fw_cfg_select 0x5 key 0x3f60 'unknown', ret: 0\n");
-        let found = sample(&trace, &ended()).unwrap();
-        assert_eq!(found.loading, Some(micros(13_612)));
-        assert_eq!(found.kernel, Some(micros(1_000_000)));
-
-        let silent = Ended { serial: Output::default(), ..ended() };
-        let found = sample(&trace, &silent).unwrap();
-        assert_eq!((found.loading, found.kernel, found.before_kernel), (None, None, None));
-        assert_eq!(found.total, micros(1_070_000));
+        assert_eq!(wanted.total(), micros(60_000));
     }
 
     #[test]
@@ -187,7 +168,7 @@ mod tests {
         let trace = "1@100.450000:vm_state_notify running 1 reason 9 (running)\n\
                      1@100.450100:fw_cfg_select 0x5 key 0x3f70 'unknown', ret: 0\n";
         let found = sample(trace, &ended()).unwrap();
-        assert_eq!((found.firmware, found.before_kernel), (None, Some(micros(100))));
+        assert_eq!((found.firmware, found.loading, found.guest), (None, None, micros(100)));
     }
 
     #[test]

@@ -182,7 +182,8 @@ mod tests {
         let given = folder.path().join("given");
         fs::write(&given, b"12345").unwrap();
         let bytes = fs::read(files.user_initrd(Some(&given)).unwrap()).unwrap();
-        assert!(bytes.starts_with(b"12345\0\0\0070701"));
+        assert_eq!(&bytes[..8], b"12345\0\0\0");
+        assert!(bytes[8..].starts_with(b"070701"));
         assert!(fs::read(files.user_initrd(None).unwrap()).unwrap().starts_with(b"070701"));
     }
 }

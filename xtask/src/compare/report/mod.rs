@@ -155,8 +155,9 @@ impl Report {
         let mut text = "Times are in milliseconds: the median, and the minimum and maximum below it. QEMU start ends at the \
              first guest instruction, firmware at the first read of a kernel item, kernel loading at the kernel's first \
              instruction. Over base line is firmware and kernel loading, less what an image takes that ends at the reset \
-             vector. Counts go up to the kernel's first instruction. Accesses of a firmware that polls a clock depend on \
-             the machine; exact counts are from a run whose clock counts instructions."
+             vector. A real kernel does not tell when it starts: that time is a probe's of the same size. Counts go up to \
+             the kernel's first instruction; instructions and bytes repeat exactly, the accesses of a firmware that polls \
+             a clock do not."
             .to_owned();
         if !self.host.kvm.is_empty() {
             text.push(' ');

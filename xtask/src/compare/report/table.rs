@@ -56,7 +56,7 @@ pub fn times(measured: &Measured, reference: &str) -> Words {
         line.extend([times.qemu, times.firmware, times.loading].map(spread));
         line.extend(linux.then(|| spread(times.kernel)));
         line.extend([times.total, times.stop, times.over_base_line].map(spread));
-        line.push(row.ratio.map_or_else(|| NONE.to_owned(), |ratio| format!("{ratio:.3}")));
+        line.push(row.ratio.map_or_else(|| NONE.to_owned(), |ratio| format!("{ratio:.2}")));
         line.push(outcome(row));
         words.push(line);
     }
