@@ -62,6 +62,7 @@ Examples:
   cargo xtask compare --firmware firstlight,qboot --machine microvm --runs 21
   cargo xtask compare --machine q35 --transport dma,pio --kernel-size 14M --initrd-size 32M
   cargo xtask compare --machine q35 --device virtio-rng-pci --device virtio-net-pci
+  cargo xtask compare --firmware firstlight,qboot --growth
   cargo xtask compare --firmware firstlight,./bios.bin --reference bios.bin --kernel bzImage --initrd rootfs.cpio")]
 pub struct Args {
     /// Firmware to measure: firstlight, seabios, qboot, ovmf, or the path of an image (with a / or a . in it)
@@ -112,6 +113,10 @@ pub struct Args {
     /// The guest's memory [default: 512M, or what the payload needs]
     #[arg(long, value_name = "SIZE", value_parser = qemu::parse_memory)]
     memory: Option<String>,
+
+    /// Measure how the cost grows with devices, CPUs and the size of the payload: on q35, or the machines chosen
+    #[arg(long, conflicts_with_all = ["kernel", "initrd", "kernel_size", "initrd_size", "device", "smp"])]
+    growth: bool,
 
     /// How many times to run each; of a real kernel, three times at most
     #[arg(long, value_name = "NUMBER", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
@@ -246,13 +251,16 @@ fn scenarios(args: &Args, accelerators: Vec<Accelerator>) -> anyhow::Result<Vec<
         cpus: args.smp,
         memory: args.memory.clone(),
     };
+    let (accelerator, _) = qemu::accelerator(Request::Auto)?;
+    if args.growth {
+        return Ok(plan::growth(&wishes, accelerator));
+    }
     // The default kernel is an extra: without it, the rest is measured.
     let kernel = if wishes.nothing_chosen() {
         guest::kernel().map_err(|error| say(&format!("No real kernel is measured: {error:#}"))).ok()
     } else {
         None
     };
-    let (accelerator, _) = qemu::accelerator(Request::Auto)?;
     Ok(plan::scenarios(&wishes, accelerator, kernel.map(|kernel| kernel.image)))
 }
 
@@ -333,14 +341,6 @@ impl Measurement {
         let entries: usize = self.groups.iter().map(|group| group.entries.len()).sum();
         let progress = Rounds::start(entries * (runs + 1 + usize::from(trace_points)));
         let kvm = qemu::kvm_opens();
-        progress.round("Counting accesses and instructions");
-        self.each(
-            &progress,
-            "counting",
-            |entry, place, twin, base| {
-                if base { Ok(()) } else { count(entry, twin.unwrap_or(place), kvm) }
-            },
-        )?;
         let log = self.log.clone();
         for round in 0..runs {
             let name = format!("run {} of {runs}", round + 1);
@@ -352,6 +352,14 @@ impl Measurement {
                 time(entry, place, twin.filter(|_| !base), &log)
             })?;
         }
+        progress.round("Counting accesses and instructions");
+        self.each(
+            &progress,
+            "counting",
+            |entry, place, twin, base| {
+                if base { Ok(()) } else { count(entry, twin.unwrap_or(place), kvm) }
+            },
+        )?;
         if trace_points {
             progress.round("Reading trace points");
             self.each(&progress, "trace points", |entry, place, _, _| points(entry, place))?;
@@ -390,7 +398,7 @@ impl Measurement {
 /// Counts: what the firmware does at full speed, and exactly what can be counted so.
 fn count(entry: &mut Entry, place: &Place, kvm: bool) -> anyhow::Result<()> {
     let Ok(image) = entry.image.clone() else { return Ok(()) };
-    // A failure is not final: a run that is timed decides whether the firmware boots.
+    // That it boots was seen before; it may still take too long to count.
     let Ok(mut counts) = counts::at_full_speed(&place.scenario, &image, &place.payload)? else { return Ok(()) };
     if counts.accesses < MOST_ACCESSES
         && let Ok(exact) = counts::exact(&place.scenario, &image, &place.payload, kvm)?

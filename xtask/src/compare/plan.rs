@@ -15,6 +15,11 @@ pub const LARGE: Sizes = Sizes { kernel: 14 << 20, initrd: 32 << 20 };
 /// The machines that are measured unless the user chooses.
 const MACHINES: [&str; 3] = ["q35", "pc", "microvm"];
 
+/// The numbers of devices and of CPUs, and the sizes of the initrd in MiB, with which growth is measured.
+const GROWTH_DEVICES: [u32; 4] = [0, 1, 8, 32];
+const GROWTH_CPUS: [u16; 3] = [4, 16, 64];
+const GROWTH_INITRD: [u64; 4] = [4, 32, 256, 1024];
+
 /// The sizes of a probe, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
@@ -115,6 +120,31 @@ pub fn scenarios(wishes: &Wishes, default_accelerator: Accelerator, kernel: Opti
     scenarios
 }
 
+/// The scenarios that show growth: one thing at a time, from the small probe on one CPU without devices.
+pub fn growth(wishes: &Wishes, default_accelerator: Accelerator) -> Vec<Scenario> {
+    let machines = if wishes.machines.is_empty() { vec![MACHINES[0].to_owned()] } else { wishes.machines.clone() };
+    let plain = Wishes {
+        machines,
+        kernel_size: Some(SMALL.kernel),
+        initrd_size: Some(SMALL.initrd),
+        devices: Vec::new(),
+        cpus: 1,
+        ..wishes.clone()
+    };
+    let devices = GROWTH_DEVICES.map(|count| Wishes { devices: (0..count).map(device).collect(), ..plain.clone() });
+    let cpus = GROWTH_CPUS.map(|cpus| Wishes { cpus, ..plain.clone() });
+    let initrd = GROWTH_INITRD.map(|size| Wishes { initrd_size: Some(size << 20), ..plain.clone() });
+    let all = devices.into_iter().chain(cpus).chain(initrd);
+    all.flat_map(|wishes| scenarios(&wishes, default_accelerator, None)).collect()
+}
+
+/// A small device, one of many: eight share a slot, as a bus has fewer slots than are wanted.
+fn device(number: u32) -> String {
+    let (slot, function) = (1 + number / 8, number % 8);
+    let multifunction = if function == 0 { ",multifunction=on" } else { "" };
+    format!("virtio-rng-pci,addr={slot:#x}.{function}{multifunction}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,5 +202,16 @@ mod tests {
         assert_eq!(names(&wishes), ["q35, DMA, Linux (bzImage), TCG"]);
         let both = Wishes { initrd_size: Some(1024), ..wishes };
         assert_eq!(names(&both), ["q35, DMA, probe 256 KiB, 1 KiB initrd, TCG", "q35, DMA, Linux (bzImage), TCG"]);
+    }
+
+    #[test]
+    fn growth_changes_one_thing_at_a_time() {
+        let names: Vec<_> = growth(&nothing(), Accelerator::Tcg).iter().map(Scenario::name).collect();
+        assert_eq!(names.len(), 11);
+        assert_eq!(names[3], "q35, DMA, probe 256 KiB, no initrd, 32 devices, TCG");
+        assert_eq!(names[6], "q35, DMA, probe 256 KiB, no initrd, 64 CPUs, TCG");
+        assert_eq!(names[10], "q35, DMA, probe 256 KiB, 1 GiB initrd, TCG");
+        assert_eq!(device(0), "virtio-rng-pci,addr=0x1.0,multifunction=on");
+        assert_eq!(device(31), "virtio-rng-pci,addr=0x4.7");
     }
 }

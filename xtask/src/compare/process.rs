@@ -202,10 +202,11 @@ fn collect(mut from: impl Read) -> Output {
 }
 
 impl Output {
-    /// The last line with something on it.
+    /// The last line with something on it that is no warning.
     pub fn last_line(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.0);
-        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+        // QEMU warns of much that does no harm.
+        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty() && !line.contains("warning: "))?;
         // The guest wrote it: nothing in it may reach the terminal as a control code.
         Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
     }

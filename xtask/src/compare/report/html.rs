@@ -38,6 +38,7 @@ pub fn render(report: &Report, chart: &str) -> String {
                 h1 { "Boot time compared" }
                 p { "Made by " code { (report.command) } " on " (report.date) "." }
                 div.wide { (PreEscaped(chart)) }
+                @for overview in table::overviews(report) { (words(&overview)) }
                 p { (report.explanation()) }
                 @for measured in &report.scenarios {
                     h2 { (measured.name) }

@@ -236,7 +236,9 @@ pub mod tests {
                 kvm: "A remark on KVM.".to_owned(),
             },
             reference: "seabios".to_owned(),
-            firmware: vec![Firmware { name: "firstlight".to_owned(), version: "0.1.0".to_owned() }],
+            firmware: ["firstlight", "seabios", "slow", "<broken>"]
+                .map(|name| Firmware { name: name.to_owned(), version: "0.1.0".to_owned() })
+                .to_vec(),
             scenarios: vec![Measured {
                 name: scenario.name(),
                 scenario,

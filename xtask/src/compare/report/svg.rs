@@ -12,7 +12,7 @@ use super::{Measured, PHASES, Report, Row, shown};
 
 /// The width of the chart, and the heights of its parts, in pixels.
 const WIDTH: u32 = 900;
-const HEAD: u32 = 58;
+const HEAD: u32 = 76;
 const PANEL_HEAD: u32 = 34;
 const BAR: u32 = 26;
 const AXIS: u32 = 34;
@@ -73,13 +73,14 @@ fn draw(report: &Report, root: &Area<'_>) -> Result<(), Box<dyn std::error::Erro
 }
 
 fn legend(report: &Report, area: &Area<'_>) -> Result<(), Box<dyn std::error::Error>> {
-    let title = format!("Boot time by phase, medians in ms; {}", report.host.qemu);
-    area.draw(&Text::new(title, (12, 10), font(15, &TEXT.light)))?;
+    area.draw(&Text::new("Boot time by phase, medians in ms", (12, 10), font(15, &TEXT.light)))?;
+    let note = format!("At the end of a bar: the total (and what is over the base line). {}", report.host.qemu);
+    area.draw(&Text::new(note, (12, 32), font(11, &QUIET.light)))?;
     let linux = report.scenarios.iter().any(|measured| measured.scenario.payload.is_linux());
     let mut x = 12;
     for (phase, tone) in PHASES.iter().zip(&PHASE).take(if linux { 4 } else { 3 }) {
-        area.draw(&Rectangle::new([(x, 36), (x + 12, 48)], tone.light.filled()))?;
-        area.draw(&Text::new(phase.name, (x + 18, 36), font(12, &TEXT.light)))?;
+        area.draw(&Rectangle::new([(x, 54), (x + 12, 66)], tone.light.filled()))?;
+        area.draw(&Text::new(phase.name, (x + 18, 54), font(12, &TEXT.light)))?;
         x += 40 + 7 * i32::try_from(phase.name.len())?;
     }
     Ok(())
@@ -145,7 +146,7 @@ fn note(row: &Row, total: f64, end: f64) -> (String, &'static Tone) {
     if total > end {
         text = format!("→ {text} (cut off)");
     } else if let Some(over) = row.times.over_base_line {
-        text = format!("{text} (own {})", shown(over.median));
+        text = format!("{text} (+{})", shown(over.median));
     }
     (text, &TEXT)
 }

@@ -33,6 +33,9 @@ pub fn render(report: &Report, width: Option<u16>) -> String {
             }
         }
     }
+    for overview in overviews(report) {
+        text.push_str(&format!("\n{}\n", lay_out(&overview, width)));
+    }
     text.push('\n');
     text.push_str(&report.explanation());
     text.push('\n');
@@ -41,6 +44,31 @@ pub fn render(report: &Report, width: Option<u16>) -> String {
 
 /// A table as rows of words, the heads first.
 pub type Words = Vec<Vec<String>>;
+
+/// What is found in a row and shown for all scenarios at once.
+type Value = fn(&Row) -> Option<String>;
+
+/// One value of every firmware in every scenario, for the few values that say most.
+pub fn overviews(report: &Report) -> Vec<Words> {
+    let values: [(&str, Value); 3] = [
+        ("time over base line, ms", |row| row.times.over_base_line.map(|over| shown(over.median))),
+        ("exits (KVM)", |row| row.counts.as_ref()?.exits.map(grouped)),
+        ("instructions", |row| row.counts.as_ref()?.instructions.map(grouped)),
+    ];
+    let tables = values.into_iter().map(|(name, value)| overview(report, name, value));
+    // The first row has the heads, and the first column the scenarios.
+    tables.filter(|words| words.iter().skip(1).any(|line| line.iter().skip(1).any(|word| word != NONE))).collect()
+}
+
+fn overview(report: &Report, name: &str, value: Value) -> Words {
+    let heads = std::iter::once(name.to_owned()).chain(report.firmware.iter().map(|firmware| firmware.name.clone()));
+    let mut words = vec![heads.collect::<Vec<_>>()];
+    for measured in &report.scenarios {
+        let values = measured.rows.iter().map(|row| value(row).unwrap_or_else(|| NONE.to_owned()));
+        words.push(std::iter::once(measured.name.clone()).chain(values).collect());
+    }
+    words
+}
 
 /// The times of a scenario.
 pub fn times(measured: &Measured, reference: &str) -> Words {
@@ -143,6 +171,18 @@ mod tests {
         for wanted in ["firstlight", "base line", "ratio to seabios", "does not boot", "within 20 s", "187,412"] {
             assert!(text.contains(wanted), "{wanted} in:\n{text}");
         }
+    }
+
+    #[test]
+    fn an_overview_has_a_line_a_scenario_and_is_left_out_when_empty() {
+        let report = example();
+        let overviews = overviews(&report);
+        assert_eq!(
+            overviews.iter().map(|words| words[0][0].as_str()).collect::<Vec<_>>(),
+            ["time over base line, ms", "instructions"]
+        );
+        assert_eq!(overviews[0].len(), 1 + report.scenarios.len());
+        assert_eq!(overviews[0][1][1], "0.90");
     }
 
     #[test]
