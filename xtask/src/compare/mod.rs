@@ -345,7 +345,7 @@ impl Measurement {
         for round in 0..runs {
             let name = format!("run {} of {runs}", round + 1);
             progress.round(&format!("Timing, {name}"));
-            self.each(&progress, &name, |entry, place, twin, base| {
+            self.each(&progress, &name, round, |entry, place, twin, base| {
                 if !entry.is_due(round, twin.is_some()) {
                     return Ok(());
                 }
@@ -356,26 +356,31 @@ impl Measurement {
         self.each(
             &progress,
             "counting",
+            0,
             |entry, place, twin, base| {
                 if base { Ok(()) } else { count(entry, twin.unwrap_or(place), kvm) }
             },
         )?;
         if trace_points {
             progress.round("Reading trace points");
-            self.each(&progress, "trace points", |entry, place, _, _| points(entry, place))?;
+            self.each(&progress, "trace points", 0, |entry, place, _, _| points(entry, place))?;
         }
         Ok(())
     }
 
-    /// Does `work` for every firmware in every scenario; it is told which is the base line.
+    /// Does `work` for every firmware in every scenario, beginning with the firmware of the number `first`, so that
+    /// none is always the one that comes after a certain other. `work` is told which is the base line.
     fn each(
         &mut self,
         progress: &Rounds,
         what: &str,
+        first: usize,
         mut work: impl FnMut(&mut Entry, &Place, Option<&Place>, bool) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         for group in &mut self.groups {
-            for (number, entry) in group.entries.iter_mut().enumerate() {
+            let count = group.entries.len();
+            for number in (0..count).map(|number| (number + first) % count) {
+                let Some(entry) = group.entries.get_mut(number) else { continue };
                 progress.next(&format!("{what}: {}, {}", entry.name, group.place.scenario.name()));
                 work(entry, &group.place, group.twin.as_ref(), number == 0)?;
             }
