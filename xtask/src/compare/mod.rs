@@ -141,6 +141,10 @@ pub struct Args {
     /// Where to write the page [default: target/compare/compare.html]
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+
+    /// Where to write the overview tables as Markdown [default: nowhere]
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -506,12 +510,15 @@ fn write(report: &Report, args: &Args) -> anyhow::Result<()> {
     println!("{}", table::render(report, width));
     let chart = svg::render(report)?;
     let json = serde_json::to_string_pretty(report)? + "\n";
-    for (path, name, contents) in [
-        (&args.json, "compare.json", &json),
-        (&args.svg, "compare.svg", &chart),
-        (&args.html, "compare.html", &html::render(report, &chart)),
+    let folder = paths::target().join("compare");
+    let or_in_folder = |path: &Option<PathBuf>, name| Some(path.clone().unwrap_or_else(|| folder.join(name)));
+    for (path, contents) in [
+        (or_in_folder(&args.json, "compare.json"), &json),
+        (or_in_folder(&args.svg, "compare.svg"), &chart),
+        (or_in_folder(&args.html, "compare.html"), &html::render(report, &chart)),
+        (args.markdown.clone(), &table::markdown(report)),
     ] {
-        let path = path.clone().unwrap_or_else(|| paths::target().join("compare").join(name));
+        let Some(path) = path else { continue };
         fs::write(&path, contents).with_context(|| format!("cannot write {}", path.display()))?;
         say(&format!("Written: {}", paths::shown(&path)));
     }

@@ -73,21 +73,21 @@ fn draw(report: &Report, root: &Area<'_>) -> Result<(), Box<dyn std::error::Erro
 }
 
 fn legend(report: &Report, area: &Area<'_>) -> Result<(), Box<dyn std::error::Error>> {
-    area.draw(&Text::new("Boot time by phase, medians in ms", (12, 10), font(15, &TEXT.light)))?;
+    area.draw(&Text::new("Boot time by phase, medians in ms", (12, 10), font(15.0, &TEXT.light)))?;
     let note = format!("At the end of a bar: the total (and what is over the base line). {}", report.host.qemu);
-    area.draw(&Text::new(note, (12, 32), font(11, &QUIET.light)))?;
+    area.draw(&Text::new(note, (12, 32), font(11.0, &QUIET.light)))?;
     let linux = report.scenarios.iter().any(|measured| measured.scenario.payload.is_linux());
     let mut x = 12;
     for (phase, tone) in PHASES.iter().zip(&PHASE).take(if linux { 4 } else { 3 }) {
         area.draw(&Rectangle::new([(x, 54), (x + 12, 66)], tone.light.filled()))?;
-        area.draw(&Text::new(phase.name, (x + 18, 54), font(12, &TEXT.light)))?;
-        x += 40 + 7 * i32::try_from(phase.name.len())?;
+        area.draw(&Text::new(phase.name, (x + 18, 54), font(12.0, &TEXT.light)))?;
+        x += 40 + 8 * i32::try_from(phase.name.len())?;
     }
     Ok(())
 }
 
 fn draw_panel(measured: &Measured, area: &Area<'_>) -> Result<(), Box<dyn std::error::Error>> {
-    area.draw(&Text::new(measured.name.clone(), (12, 12), font(13, &TEXT.light)))?;
+    area.draw(&Text::new(measured.name.clone(), (12, 12), font(13.0, &TEXT.light)))?;
     let rows: Vec<_> = std::iter::once(&measured.base_line).chain(&measured.rows).collect();
     let totals: Vec<_> = rows.iter().map(|row| total(row)).collect();
     let end = axis_end(&totals);
@@ -108,7 +108,7 @@ fn draw_panel(measured: &Measured, area: &Area<'_>) -> Result<(), Box<dyn std::e
         .light_line_style(TRANSPARENT)
         .bold_line_style(GRID.light)
         .axis_style(GRID.light)
-        .label_style(font(11, &QUIET.light))
+        .label_style(font(11.0, &QUIET.light))
         .draw()?;
 
     for (number, row) in rows.iter().enumerate() {
@@ -124,10 +124,16 @@ fn draw_panel(measured: &Measured, area: &Area<'_>) -> Result<(), Box<dyn std::e
             from = to;
         }
         let label = |text: String, x: f64, offset: i32, side: HPos, tone: &Tone| {
-            let style = font(12, &tone.light).pos(Pos::new(side, VPos::Center));
+            let style = font(12.0, &tone.light).pos(Pos::new(side, VPos::Center));
             EmptyElement::at((x, number as f64 + 0.5)) + Text::new(text, (offset, 0), style)
         };
-        chart.draw_series(std::iter::once(label(row.firmware.clone(), 0.0, -8, HPos::Right, &TEXT)))?;
+        chart.draw_series(std::iter::once(label(
+            row.firmware.chars().take(16).collect(),
+            0.0,
+            -8,
+            HPos::Right,
+            &TEXT,
+        )))?;
         let (text, tone) = note(row, from, end);
         let x = from.min(end);
         chart.draw_series(std::iter::once(label(text, x, 8, HPos::Left, tone)))?;
@@ -168,8 +174,11 @@ fn axis_end(totals: &[f64]) -> f64 {
     longest.max(1.0)
 }
 
-fn font(size: i32, colour: &RGBColor) -> TextStyle<'static> {
-    ("system-ui, sans-serif", size).into_font().color(colour)
+/// Text of a size in pixels.
+fn font(size: f64, colour: &RGBColor) -> TextStyle<'static> {
+    // The library's SVG backend divides the size by this, to have it in points.
+    const POINTS: f64 = 1.24;
+    ("system-ui, sans-serif", size * POINTS).into_font().color(colour)
 }
 
 /// Adds the rules that replace the light page's colours on a dark one.

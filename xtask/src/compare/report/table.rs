@@ -1,6 +1,6 @@
 //! The report as tables for a terminal.
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::presets::{ASCII_MARKDOWN, UTF8_FULL_CONDENSED};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use super::{Measured, Report, Row, grouped, shown};
@@ -44,6 +44,16 @@ pub fn render(report: &Report, width: Option<u16>) -> String {
 
 /// A table as rows of words, the heads first.
 pub type Words = Vec<Vec<String>>;
+
+/// The overviews in Markdown, for a README.
+pub fn markdown(report: &Report) -> String {
+    let tables = overviews(report).into_iter().map(|words| {
+        let mut table = lay_out(&words, None);
+        table.load_style(ASCII_MARKDOWN);
+        table.to_string()
+    });
+    tables.collect::<Vec<_>>().join("\n\n") + "\n"
+}
 
 /// What is found in a row and shown for all scenarios at once.
 type Value = fn(&Row) -> Option<String>;
@@ -183,6 +193,15 @@ mod tests {
         );
         assert_eq!(overviews[0].len(), 1 + report.scenarios.len());
         assert_eq!(overviews[0][1][1], "0.90");
+    }
+
+    #[test]
+    fn markdown_has_its_line_below_the_heads() {
+        let text = markdown(&example());
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].starts_with("| time over base line, ms"), "{text}");
+        assert!(lines[1].starts_with("|---"), "{text}");
+        assert!(lines[2].starts_with("| q35"), "{text}");
     }
 
     #[test]
