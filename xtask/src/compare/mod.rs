@@ -367,7 +367,7 @@ impl Measurement {
         )?;
         if trace_points {
             progress.round("Reading trace points");
-            self.each(&progress, "trace points", 0, |entry, place, _, _| points(entry, place))?;
+            self.each(&progress, "trace points", 0, |entry, place, _, _| points(entry, place, &log))?;
         }
         Ok(())
     }
@@ -432,9 +432,9 @@ fn time(entry: &mut Entry, place: &Place, twin: Option<&Place>, log: &Path) -> a
     Ok(())
 }
 
-fn points(entry: &mut Entry, place: &Place) -> anyhow::Result<()> {
+fn points(entry: &mut Entry, place: &Place, log: &Path) -> anyhow::Result<()> {
     let Ok(image) = &entry.image else { return Ok(()) };
-    if let Ok(points) = tracepoints::read(&place.scenario, image, &place.payload)? {
+    if let Ok(points) = tracepoints::read(&place.scenario, image, &place.payload, log)? {
         entry.points = points;
     }
     Ok(())

@@ -13,6 +13,8 @@ pub const STATE: &str = "vm_state_notify";
 pub const SELECT: &str = "fw_cfg_select";
 /// The events of a guest's accesses to devices.
 pub const ACCESSES: &str = "memory_region_ops_*";
+/// Those of them that write.
+pub const WRITES: &str = "memory_region_ops_write";
 /// The event of a register in a PCI device's configuration space that is written.
 pub const CONFIG_WRITE: &str = "pci_cfg_write";
 /// The event of a new view of an address space: the guest's memory topology was rebuilt.
@@ -110,7 +112,7 @@ pub fn parse(line: &str) -> Option<Line<'_>> {
         STATE => text.starts_with("running 1").then_some(Event::Running),
         SELECT => after(text, "key ").and_then(number).and_then(|key| u16::try_from(key).ok()).map(Event::Select),
         "memory_region_ops_read" => access(text, false).map(Event::Access),
-        "memory_region_ops_write" => access(text, true).map(Event::Access),
+        WRITES => access(text, true).map(Event::Access),
         CONFIG_WRITE => Some(Event::ConfigWrite(text)),
         NEW_VIEW => Some(Event::NewView),
         EXIT => Some(Event::Exit),

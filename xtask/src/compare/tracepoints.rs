@@ -1,17 +1,13 @@
 //! Reads the trace points that a firmware emits, on the ports and with the codes of qboot and qemu-boot-time.
 //!
-//! This firmware emits them when the host gives it the item `opt/org.firstlight/trace`. Each port has a debug console
-//! of QEMU, whose bytes come through a FIFO and get their time here.
+//! This firmware emits them when the host gives it the item `opt/org.firstlight/trace`. The ports need no device: QEMU's
+//! trace has every write to any port, with its time. That costs a little time itself, so the points come from a run of
+//! their own, not from one of those that are compared.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
-use std::sync::mpsc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
 use serde::Serialize;
 
 use super::counts::Attempt;
@@ -19,15 +15,16 @@ use super::process::Running;
 use super::scenario::{PayloadFiles, Scenario};
 use super::stats::millis;
 use super::timing;
+use super::trace::{self, Event};
 
 /// The port of the firmware's codes, and that of the kernel's (qboot, `include/benchmark.h`).
-const PORTS: [u16; 2] = [0xf5, 0xf4];
+const PORTS: [u64; 2] = [0xf5, 0xf4];
 
 /// A trace point that was emitted.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Point {
     /// The port.
-    pub port: u16,
+    pub port: u64,
     /// The code.
     pub code: u8,
     /// Milliseconds from the start of QEMU's process.
@@ -54,58 +51,29 @@ impl Point {
 ///
 /// # Errors
 /// The outer one when QEMU cannot be run at all; the inner one when its run did not end by itself.
-pub fn read(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Vec<Point>> {
-    let folder = tempfile::tempdir()?;
-    let mut launch = scenario.launch(firmware, payload);
-    launch.extra.extend(["-fw_cfg".into(), "name=opt/org.firstlight/trace,string=on".into()]);
-    let (sender, receiver) = mpsc::channel();
-    let mut ends = Vec::new();
-    for port in PORTS {
-        let path = folder.path().join(format!("port-{port:x}"));
-        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).context("cannot make a FIFO")?;
-        // Opened for writing too, so that the opening does not wait for QEMU, and kept until QEMU has ended, so that
-        // the reader does not see an end before QEMU has opened its own.
-        let fifo = File::options().read(true).write(true).open(&path).context("cannot open a FIFO")?;
-        let reader = fifo.try_clone().context("cannot open a FIFO")?;
-        let sender = sender.clone();
-        std::thread::spawn(move || stamp(reader, port, &sender));
-        ends.push(fifo);
-        launch.extra.extend(["-chardev".into(), format!("file,id=port-{port:x},path={}", path.display()).into()]);
-        launch.extra.extend(["-device".into(), format!("isa-debugcon,iobase={port:#x},chardev=port-{port:x}").into()]);
-    }
-    drop(sender);
+pub fn read(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, log: &Path) -> Attempt<Vec<Point>> {
+    let mut launch = timing::launch(scenario, firmware, payload, log);
+    launch.extra.extend(["-fw_cfg", "name=opt/org.firstlight/trace,string=on"].map(Into::into));
+    launch.extra.extend(["-trace", trace::WRITES].map(Into::into));
     let limit = timing::limit(scenario);
+    std::fs::write(log, "").with_context(|| format!("cannot write {}", log.display()))?;
     let (running, _) = Running::start(&mut launch.command(), false)?;
     let ended = running.wait(limit)?;
-    for mut end in ends {
-        // The reader's last byte: no firmware emits it.
-        std::io::Write::write_all(&mut end, &[END]).context("cannot write to a FIFO")?;
-    }
-    let mut points: Vec<_> = receiver
-        .into_iter()
-        .map(|(port, code, time)| Point {
-            port,
-            code,
-            at: millis(time.duration_since(ended.started).unwrap_or_default()),
-        })
-        .collect();
-    points.sort_by(|a, b| a.at.total_cmp(&b.at));
+    let text = std::fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
+    let started = ended.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let points = points(&String::from_utf8_lossy(&text), started);
     Ok(if ended.timed_out { Err(ended.failure("its end", limit)) } else { Ok(points) })
 }
 
-/// What this tool writes behind the last code.
-const END: u8 = 0xff;
-
-fn stamp(mut from: impl Read, port: u16, to: &mpsc::Sender<(u16, u8, SystemTime)>) {
-    let mut buffer = [0; 64];
-    while let Ok(read @ 1..) = from.read(&mut buffer) {
-        let now = SystemTime::now();
-        for code in &buffer[..read] {
-            if *code == END || to.send((port, *code, now)).is_err() {
-                return;
-            }
-        }
-    }
+/// The trace points in a trace. `started` is when the process was started.
+fn points(trace: &str, started: Duration) -> Vec<Point> {
+    let point = |line: trace::Line<'_>| {
+        let Event::Access(access) = line.event else { return None };
+        let code = u8::try_from(access.value).ok()?;
+        let port = PORTS.into_iter().find(|port| access.write && access.address == *port)?;
+        Some(Point { port, code, at: millis(line.time?.checked_sub(started)?) })
+    };
+    trace.lines().filter_map(trace::parse).filter_map(point).collect()
 }
 
 #[cfg(test)]
@@ -113,12 +81,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_stamped_up_to_the_end() {
-        let (sender, receiver) = mpsc::channel();
-        stamp([1, 5, END, 2].as_slice(), 0xf5, &sender);
-        drop(sender);
-        let codes: Vec<_> = receiver.into_iter().map(|(port, code, _)| (port, code)).collect();
-        assert_eq!(codes, [(0xf5, 1), (0xf5, 5)]);
+    fn the_points_are_the_writes_to_their_ports() {
+        let trace = "\
+7@100.001000:vm_state_notify running 1 reason 9 (running)
+9@100.001500:memory_region_ops_write cpu 0 mr 0x5 addr 0xf5 value 0x1 size 1 name 'io'
+9@100.001600:memory_region_ops_write cpu 0 mr 0x5 addr 0xcf8 value 0x80000000 size 4 name 'pci-conf-idx'
+9@100.002000:memory_region_ops_write cpu 0 mr 0x5 addr 0xf4 value 0x3 size 1 name 'io'
+";
+        let points = points(trace, Duration::from_secs(100));
+        let found: Vec<_> = points.iter().map(|point| (point.port, point.code, point.at)).collect();
+        assert_eq!(found, [(0xf5, 1, 1.5), (0xf4, 3, 2.0)]);
     }
 
     #[test]
