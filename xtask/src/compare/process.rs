@@ -205,6 +205,7 @@ impl Output {
     /// The last line with something on it that is no warning.
     pub fn last_line(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.0);
+        let text = console::strip_ansi_codes(&text);
         // QEMU warns of much that does no harm.
         let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty() && !line.contains("warning: "))?;
         // The guest wrote it: nothing in it may reach the terminal as a control code.
@@ -267,7 +268,7 @@ mod tests {
         let long = [vec![b'x'; 3 * KEPT], b"\n\x1b[31mlast\r\n\n".to_vec()].concat();
         let output = collect(long.as_slice());
         assert_eq!(output.0.len(), KEPT);
-        assert_eq!(output.last_line().as_deref(), Some("[31mlast"));
+        assert_eq!(output.last_line().as_deref(), Some("last"));
         assert_eq!(collect([].as_slice()).last_line(), None);
     }
 }
