@@ -21,15 +21,38 @@ pub const PAGE_ZERO: PhysRange = range(0, 0x1000);
 /// map it, and none of it is page zero or the firmware's own.
 #[must_use]
 pub const fn may_access(range: PhysRange) -> bool {
-    PhysRange::LOW_4_GIB.contains(range)
-        && !PAGE_ZERO.contains_addr(range.start())
-        && !FIRMWARE_RAM.overlaps(range)
-        && !FIRMWARE_ROM.overlaps(range)
+    // Four comparisons: this stands before every access to memory and registers.
+    let (start, end) = (range.start().get(), range.end().get());
+    start >= PAGE_ZERO.end().get()
+        && end <= FIRMWARE_ROM.start().get()
+        && (end <= FIRMWARE_RAM.start().get() || start >= FIRMWARE_RAM.end().get())
 }
+
+const _: () = assert!(FIRMWARE_ROM.end().get() == PhysRange::LOW_4_GIB.end().get());
 
 const fn range(start: u64, end: u64) -> PhysRange {
     match PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)) {
         Some(range) => range,
         None => unreachable!(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_firmware_touches_neither_itself_nor_page_zero_nor_what_is_not_mapped() {
+        let may = |start, end| may_access(range(start, end));
+        for (start, end) in [(0x1000, 0x4_0000), (0x9_0000, 0xa_0000), (0x10_0000, 0xfffe_0000), (0x1000, 0x1000)] {
+            assert!(may(start, end), "{start:#x}");
+        }
+        for range in [PAGE_ZERO, FIRMWARE_RAM, FIRMWARE_ROM] {
+            let (start, end) = (range.start().get(), range.end().get());
+            assert!(!may(start, start + 1) && !may(end - 1, end) && !may(start, end), "{range}");
+        }
+        assert!(!may(0xfff, 0x1001) && !may(0x3_ffff, 0x4_0001) && !may(0x8_ffff, 0x9_0001));
+        assert!(!may(0x1000, 0x1_0000_0000) && !may(1 << 32, (1 << 32) + 1) && !may(0xfffd_ffff, 0xfffe_0001));
+        assert!(!may(0x1000, u64::MAX));
     }
 }

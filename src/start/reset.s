@@ -133,12 +133,12 @@ start64:
     mov ecx, 506
     rep stosq                           # PDPT[4..510]
 
-    # The rest of the identity map: 2,048 large pages, eight at a time.
+    # The rest of the identity map: 2,048 large pages, 32 at a time.
     mov edi, offset page_tables_physical + 2 * 4096
     mov eax, LARGE_PAGE
-    mov ecx, 2048 / 8
+    mov ecx, 2048 / 32
 1:
-    .rept 8
+    .rept 32
     stosq
     add rax, LARGE_PAGE_SIZE
     .endr
