@@ -11,7 +11,7 @@
 #![forbid(unsafe_code)]
 
 use alloc::vec::Vec;
-use core::fmt;
+use core::{fmt, mem};
 
 use super::topology::{Bar, BarKind, Bus, IoWindow, Topology};
 use super::windows::{PortRange, Windows};
@@ -214,6 +214,8 @@ struct Planner<'t> {
     buses: Vec<BusState>,
     /// By function index: the registers that are left out, one bit each.
     left_out: Vec<u8>,
+    /// Room for what is laid out together, kept from one time to the next.
+    items: Vec<Item>,
 }
 
 impl<'t> Planner<'t> {
@@ -235,7 +237,10 @@ impl<'t> Planner<'t> {
         }
         let mut left_out = with_capacity(topology.functions().len())?;
         left_out.resize(topology.functions().len(), 0);
-        Ok(Self { topology, buses, left_out })
+        // As many as there are at the most, if all of them were on one bus.
+        let bars: usize = topology.functions().iter().map(|function| function.bars.len()).sum();
+        let items = with_capacity(bars + Space::ALL.len() * topology.buses().len())?;
+        Ok(Self { topology, buses, left_out, items })
     }
 
     /// Which way a register on `bus` is reached; `None` when there is none, or it is left out.
@@ -293,36 +298,19 @@ impl<'t> Planner<'t> {
     ///
     /// Aligning leaves a hole; the largest so far is filled, from its end, which has the alignment of something larger.
     /// The layout is the same from any start that has the largest alignment.
-    fn pack(&self, group: Group, spaces: &[Space], start: u64, show: &mut dyn FnMut(Item, u64)) -> Option<(u64, u8)> {
-        let mut orders = 0u64;
-        self.each(group, spaces, &mut |item| orders |= 1 << item.order);
-        let largest = orders.checked_ilog2().unwrap_or(0) as u8;
-        let mut next = start;
-        let mut hole = Room { start, end: start };
-        let mut complete = true;
-        while let Some(order) = orders.checked_ilog2() {
-            orders ^= 1 << order;
-            self.each(group, spaces, &mut |item| {
-                if u32::from(item.order) != order {
-                    return;
-                }
-                if let Some(address) = hole.take_last(item) {
-                    return show(item, address);
-                }
-                let address = align_up(next, item.order);
-                let Some((address, end)) = address.and_then(|address| Some((address, address.checked_add(item.size)?)))
-                else {
-                    complete = false;
-                    return;
-                };
-                if address - next > hole.end - hole.start {
-                    hole = Room { start: next, end: address };
-                }
-                next = end;
-                show(item, address);
-            });
-        }
-        complete.then_some((next, largest))
+    fn pack(
+        &mut self,
+        group: Group,
+        spaces: &[Space],
+        start: u64,
+        show: &mut dyn FnMut(Item, u64),
+    ) -> Option<(u64, u8)> {
+        let mut items = mem::take(&mut self.items);
+        items.clear();
+        self.each(group, spaces, &mut |item| items.push(item));
+        let packed = pack(&items, start, show);
+        self.items = items;
+        packed
     }
 
     /// Works out what each bus needs, from the leaves to the root.
@@ -346,7 +334,7 @@ impl<'t> Planner<'t> {
     }
 
     /// Whether what the root buses need in `spaces` fits into `room`.
-    fn fits(&self, spaces: &[Space], room: Room) -> bool {
+    fn fits(&mut self, spaces: &[Space], room: Room) -> bool {
         self.pack(Group::Roots, spaces, room.start, &mut |_, _| {}).is_some_and(|(end, _)| end <= room.end)
     }
 
@@ -385,7 +373,7 @@ impl<'t> Planner<'t> {
     }
 
     /// Gives everything its place, from the root to the leaves. All of it fits.
-    fn place(&self, rooms: &[(&[Space], Room)]) -> Result<Plan, OutOfMemory> {
+    fn place(&mut self, rooms: &[(&[Space], Room)]) -> Result<Plan, OutOfMemory> {
         let bars = self.topology.functions().iter().map(|function| function.bars.len()).sum();
         let mut plan =
             Plan { placements: with_capacity(bars)?, unplaced: Vec::new(), windows: with_capacity(self.buses.len())? };
@@ -411,6 +399,31 @@ impl<'t> Planner<'t> {
         }
         Ok(plan)
     }
+}
+
+/// Lays out `items`; see [`Planner::pack`].
+fn pack(items: &[Item], start: u64, show: &mut dyn FnMut(Item, u64)) -> Option<(u64, u8)> {
+    let mut orders = items.iter().fold(0u64, |orders, item| orders | 1 << item.order);
+    let largest = orders.checked_ilog2().unwrap_or(0) as u8;
+    let mut next = start;
+    let mut hole = Room { start, end: start };
+    while let Some(order) = orders.checked_ilog2() {
+        orders ^= 1 << order;
+        for &item in items.iter().filter(|item| u32::from(item.order) == order) {
+            if let Some(address) = hole.take_last(item) {
+                show(item, address);
+                continue;
+            }
+            let address = align_up(next, item.order)?;
+            let end = address.checked_add(item.size)?;
+            if address - next > hole.end - hole.start {
+                hole = Room { start: next, end: address };
+            }
+            next = end;
+            show(item, address);
+        }
+    }
+    Some((next, largest))
 }
 
 impl Plan {
