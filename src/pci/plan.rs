@@ -298,6 +298,7 @@ impl<'t> Planner<'t> {
     ///
     /// Aligning leaves a hole; the largest so far is filled, from its end, which has the alignment of something larger.
     /// The layout is the same from any start that has the largest alignment.
+    #[inline(never)]
     fn pack(
         &mut self,
         group: Group,
@@ -401,7 +402,8 @@ impl<'t> Planner<'t> {
     }
 }
 
-/// Lays out `items`; see [`Planner::pack`].
+/// Lays out `items`; see [`Planner::pack`]. Not inlined: on hosts that translate code each copy would cost anew.
+#[inline(never)]
 fn pack(items: &[Item], start: u64, show: &mut dyn FnMut(Item, u64)) -> Option<(u64, u8)> {
     let mut orders = items.iter().fold(0u64, |orders, item| orders | 1 << item.order);
     let largest = orders.checked_ilog2().unwrap_or(0) as u8;
