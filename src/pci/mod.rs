@@ -18,6 +18,7 @@
 mod address;
 pub mod apply;
 mod config;
+mod display;
 pub mod plan;
 pub mod register;
 pub mod scan;
@@ -32,6 +33,7 @@ mod tests;
 pub use address::Address;
 pub use apply::{Routing, apply};
 pub use config::{ConfigSpace, Ecam, PortConfig};
+pub use display::Display;
 pub use plan::plan;
 pub use scan::scan;
 pub use topology::Pin;
@@ -52,6 +54,8 @@ pub struct Summary {
     pub unplaced: usize,
     /// From the first to the last byte that got an address above 4 GiB; empty when none did.
     pub high: PhysRange,
+    /// The display, if there is one.
+    pub display: Option<Display>,
 }
 
 /// Sets up everything on the buses `roots` (ascending) and behind them. What does not fit is warned about and left
@@ -75,6 +79,7 @@ pub fn configure(
         placed: plan.placements.len(),
         unplaced: plan.unplaced.len(),
         high: plan.above_4_gib(),
+        display: Display::first(&topology, &plan),
     };
     log::debug!(
         "PCI: {} functions on {} buses, {} BARs placed, {} not; above 4 GiB: {}",

@@ -28,7 +28,7 @@ use crate::addr::{PhysAddr, PhysRange};
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Machine, Memory, Ports};
 use crate::memory_map::MemoryMap;
-use crate::pci::{self, Address, ConfigSpace, Ecam, Pin, PortConfig, PortRange, Windows};
+use crate::pci::{self, Address, ConfigSpace, Display, Ecam, Pin, PortConfig, PortRange, Summary, Windows};
 use crate::tables;
 use window::{high_window, physical_bits};
 
@@ -40,6 +40,8 @@ const RESERVED_MEMORY_END: &str = "etc/reserved-memory-end";
 pub struct Platform {
     /// Whether 0xf0000 to 0xfffff is RAM.
     pub f_segment: bool,
+    /// The PCI display, if there is one.
+    pub display: Option<Display>,
 }
 
 impl Platform {
@@ -61,13 +63,15 @@ impl Platform {
         if let Some(window) = ecam {
             map.reserve(window, MemoryType::RESERVED)?;
         }
-        let Some((ports, low)) = chipset.low_windows(low_ram_end) else { return Ok(Self { f_segment }) };
+        let Some((ports, low)) = chipset.low_windows(low_ram_end) else {
+            return Ok(Self { f_segment, display: None });
+        };
         let bits = physical_bits(machine);
         let reserved = read_reserved_end(machine, fw_cfg);
         let windows = Windows::new(ports, low, high_window(map, reserved, bits), bits);
-        chipset.configure_pci(machine, ecam, &windows);
+        let pci = chipset.configure_pci(machine, ecam, &windows);
         mtrr::set(machine, ecam.map_or(low.start(), PhysRange::start), bits);
-        Ok(Self { f_segment })
+        Ok(Self { f_segment, display: pci.display })
     }
 }
 
@@ -198,12 +202,17 @@ impl Chipset {
 
     /// Configures PCI: through the memory-mapped window if one is open, which takes one access where the ports take
     /// two.
-    pub fn configure_pci<M: Ports + Memory>(self, machine: &mut M, ecam: Option<PhysRange>, windows: &Windows) {
+    pub fn configure_pci<M: Ports + Memory>(
+        self,
+        machine: &mut M,
+        ecam: Option<PhysRange>,
+        windows: &Windows,
+    ) -> Summary {
         let route = |device, pin| self.interrupt(device, pin);
         match ecam {
             Some(window) => pci::configure(&mut Ecam::new(machine, window), &[0], Some(HOST_BRIDGE), windows, &route),
             None => pci::configure(&mut PortConfig::new(machine), &[0], Some(HOST_BRIDGE), windows, &route),
-        };
+        }
     }
 }
 

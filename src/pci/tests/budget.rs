@@ -1,7 +1,7 @@
 //! How many accesses it takes: each is an exit to the host, and some make it rebuild its memory map.
 
 use super::*;
-use crate::pci::{Summary, configure, register};
+use crate::pci::{Display, Summary, configure, register};
 
 /// QEMU's q35 with its default devices: VGA, e1000e, and the ICH9 functions.
 fn q35() -> FakePci {
@@ -30,7 +30,15 @@ fn the_default_machine() {
     let mut pci = q35();
     let host_bridge = Address::new(0, 0, 0);
     let summary = configure(&mut pci, &[0], host_bridge, &windows(), &|_, _| Some(10));
-    assert_eq!(summary, Summary { buses: 1, functions: 5, placed: 9, unplaced: 0, high: range(0, 0) });
+    let display = Display {
+        address: at(0, 1, 0),
+        id: 0x1111_1234,
+        class: 0x03_0000,
+        framebuffer: range(0xc000_0000, 0xc100_0000),
+        registers: Some(range(0xc104_4000, 0xc104_5000)),
+    };
+    let high = range(0, 0);
+    assert_eq!(summary, Summary { buses: 1, functions: 5, placed: 9, unplaced: 0, high, display: Some(display) });
     // Reads: 38 slots and functions, the class of the 5 found, the header of the 3 that are function 0, command and
     // interrupt of the 4 that are no ISA bridge, 24 registers. Writes: 24 registers to size, 9 to place, 3 interrupt
     // lines.
@@ -60,4 +68,16 @@ fn a_port_with_a_disk() {
     // The windows for memory and prefetchable memory, and the command that turns them on.
     assert_eq!((pci.reads - before.0, pci.writes - before.1, pci.remaps), (4 + 5 + 2, 5 + 2 + 3, 3));
     assert_eq!(pci.function(6).get(register::PREFETCHABLE_WINDOW) & 0xfff0_fff0, 0xfff0);
+}
+
+#[test]
+fn the_display_is_the_first_with_memory_in_its_first_register() {
+    let mut pci = q35()
+        .with(ROOT, 5, 0, FakeFunction::new(0x1050_1af4, 0x03_8000).bar(1, MEMORY, 12).bar(4, WIDE, 14))
+        .with(ROOT, 6, 0, FakeFunction::new(0x1111_1234, 0x03_8000).bar(0, WIDE, 24));
+    pci.nodes.remove(1);
+    let display = configure(&mut pci, &[0], None, &windows(), &|_, _| None).display.unwrap();
+    assert_eq!((display.address, display.class, display.registers), (at(0, 6, 0), 0x03_8000, None));
+    let mut none = FakePci::default().with(ROOT, 1, 0, device(1).bar(0, MEMORY, 12));
+    assert_eq!(configure(&mut none, &[0], None, &windows(), &|_, _| None).display, None);
 }
