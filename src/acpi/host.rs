@@ -46,6 +46,12 @@ pub trait Host {
     /// When that memory cannot be read.
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), Self::Error>;
 
+    /// Shows guest memory in place, in order, in one or more pieces.
+    ///
+    /// # Errors
+    /// When that memory cannot be read.
+    fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), Self::Error>;
+
     /// Copies `bytes` to guest memory.
     ///
     /// # Errors

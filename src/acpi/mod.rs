@@ -128,20 +128,7 @@ fn hide<H: Host>(host: &mut H, plan: &Plan<'_>, places: &[PhysRange]) {
 
 /// The sum of the bytes of guest memory in `range`, modulo 256.
 fn sum<H: Host>(host: &mut H, range: PhysRange) -> Result<u8, Error<H::Error>> {
-    let mut buffer = [0; 512];
     let mut sum = 0_u8;
-    let mut at = range.start();
-    while let Some(left) = PhysRange::from_bounds(at, range.end()).filter(|left| !left.is_empty()) {
-        let chunk = match buffer.get_mut(..usize::try_from(left.len()).unwrap_or(usize::MAX)) {
-            Some(last) => last,
-            None => &mut buffer,
-        };
-        host.read(at, chunk).map_err(Error::Host)?;
-        sum = sum.wrapping_add(checksum::sum(chunk));
-        match at.checked_add(chunk.len() as u64) {
-            Some(next) => at = next,
-            None => break,
-        }
-    }
+    host.inspect(range, &mut |piece| sum = sum.wrapping_add(checksum::sum(piece))).map_err(Error::Host)?;
     Ok(sum)
 }

@@ -187,6 +187,14 @@ impl Memory for FakeMachine {
         into.copy_from_slice(&self.memory.bytes(from.get(), into.len()));
         Ok(())
     }
+    fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
+        Self::check(range.start(), range.len() as usize)?;
+        // In pieces of an odd length, so that a test meets more than one.
+        for piece in self.memory.bytes(range.start().get(), range.len() as usize).chunks(1021) {
+            show(piece);
+        }
+        Ok(())
+    }
     fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
         Self::check(to, bytes.len())?;
         self.memory.store(to.get(), bytes);

@@ -48,6 +48,14 @@ pub trait Memory {
     /// [`MemoryError`] when the range is not one the firmware may read; `into` is unchanged then.
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError>;
 
+    /// Shows the bytes of `range` in place, in order, in one or more pieces. None of them is empty.
+    ///
+    /// Nothing may write the range meanwhile: it is for what the host or the firmware has put there and is done with.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the range is not one the firmware may read; nothing is shown then.
+    fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError>;
+
     /// Copies `bytes` to guest memory.
     ///
     /// # Errors

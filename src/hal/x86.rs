@@ -11,7 +11,7 @@
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid_count, _rdtsc};
 use core::cell::UnsafeCell;
-use core::ptr;
+use core::{ptr, slice};
 
 use x86_64::registers::model_specific::Msr;
 
@@ -163,6 +163,16 @@ impl Memory for PcMachine {
         check_bytes(from, into.len())?;
         // SAFETY: `check_bytes` allowed the source, so it is mapped and disjoint from every Rust object, `into` too.
         unsafe { ptr::copy_nonoverlapping(pointer(from), into.as_mut_ptr(), into.len()) };
+        Ok(())
+    }
+
+    fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
+        check(range)?;
+        if !range.is_empty() {
+            // SAFETY: `check` allowed the range, so it is mapped, below 4 GiB and disjoint from every Rust object that
+            // could be written; `self` is borrowed, so no access to memory and no doorbell comes before the slice's end.
+            show(unsafe { slice::from_raw_parts(pointer(range.start()), range.len() as usize) });
+        }
         Ok(())
     }
 

@@ -260,6 +260,9 @@ mod tests {
         fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
             self.0.read(from, into)
         }
+        fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
+            self.0.inspect(range, show)
+        }
         fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
             self.0.write(to, bytes)
         }

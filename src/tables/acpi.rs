@@ -36,6 +36,10 @@ impl<M: Machine> Host for Place<'_, M> {
         Ok(self.machine.read(from, into)?)
     }
 
+    fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), Self::Error> {
+        Ok(self.machine.inspect(range, show)?)
+    }
+
     fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), Self::Error> {
         Ok(self.machine.write(to, bytes)?)
     }

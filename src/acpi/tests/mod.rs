@@ -102,6 +102,14 @@ impl Host for FakeHost {
         Ok(())
     }
 
+    fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), Self::Error> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.slice(range.start(), range.len() as usize).chunks(13).for_each(show);
+        Ok(())
+    }
+
     fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), Self::Error> {
         self.slice(to, bytes.len()).copy_from_slice(bytes);
         Ok(())
