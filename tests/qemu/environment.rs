@@ -18,6 +18,11 @@ pub fn initrd() -> PathBuf {
     path("FIRSTLIGHT_INITRD")
 }
 
+/// The guest's initramfs with `dmidecode` and `lspci` in it as well.
+pub fn initrd_with_tools() -> PathBuf {
+    path("FIRSTLIGHT_TOOLS_INITRD")
+}
+
 fn path(variable: &str) -> PathBuf {
     let Some(value) = env::var_os(variable) else {
         panic!("{variable} is not set: run these tests with `cargo xtask test`, which sets it");

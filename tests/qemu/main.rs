@@ -15,4 +15,5 @@ mod pci;
 mod placement;
 mod probe;
 mod random;
+mod script;
 mod tables;

@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context, anyhow, bail};
 
 use crate::progress::{run_quietly, run_step, say};
-use crate::{initramfs, modules, packages, paths};
+use crate::{initramfs, modules, packages, paths, tools};
 
 /// Debian's package that depends on the newest kernel for virtual machines.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -40,6 +40,23 @@ pub struct Guest {
     pub initrd: PathBuf,
 }
 
+impl Guest {
+    /// The initramfs with `dmidecode` and `lspci` in it as well.
+    ///
+    /// # Errors
+    /// When these are not to be had, or a file cannot be read or written.
+    pub fn initrd_with_tools(&self) -> anyhow::Result<PathBuf> {
+        let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        let mut archive = read(&self.initrd)?;
+        // An archive begins at a multiple of 4 bytes (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
+        archive.resize(archive.len().next_multiple_of(4), 0);
+        archive.extend(read(&tools::prepare()?)?);
+        let path = paths::guest_folder().join(format!("initrd-tools-{}.cpio", self.kernel.release));
+        write_if_changed(&path, &archive)?;
+        Ok(path)
+    }
+}
+
 /// Gets the default guest ready. busybox must be installed.
 ///
 /// # Errors
@@ -60,11 +77,7 @@ pub fn prepare() -> anyhow::Result<Guest> {
 /// When there is none to be had, with what was tried.
 pub fn kernel() -> anyhow::Result<Kernel> {
     let folder = paths::guest_folder();
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    // Two runs at the same time must not unpack over each other.
-    let lock = File::create(folder.join("lock")).and_then(|file| file.lock().map(|()| file));
-    let _lock = lock.with_context(|| format!("cannot lock {}", folder.display()))?;
-
+    let _lock = lock(&folder)?;
     if let Some(kernel) = newest_unpacked(&folder) {
         return Ok(kernel);
     }
@@ -83,6 +96,13 @@ pub fn kernel() -> anyhow::Result<Kernel> {
              Name one with --kernel (and an initramfs with --initrd)"
         )),
     }
+}
+
+/// Makes the guest's folder, and keeps other runs from unpacking into it for as long as the file is open.
+pub(crate) fn lock(folder: &Path) -> anyhow::Result<File> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let lock = File::create(folder.join("lock")).and_then(|file| file.lock().map(|()| file));
+    lock.with_context(|| format!("cannot lock {}", folder.display()))
 }
 
 impl Kernel {
@@ -219,7 +239,7 @@ fn compare_versions(a: &str, b: &str) -> Ordering {
 }
 
 /// An empty folder at `path`, whatever was there.
-fn remake(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn remake(path: &Path) -> anyhow::Result<()> {
     if path.exists() {
         fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
@@ -227,7 +247,7 @@ fn remake(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes a file in one step, and not at all when it has these bytes already, so that a running QEMU is not disturbed.
-fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }

@@ -64,9 +64,28 @@ pub fn pack(busybox: &[u8], modules: &[Module]) -> anyhow::Result<Vec<u8>> {
     file("payload", FILE, &payload);
     file("payload.sha256", FILE, checksum.as_bytes());
     entries.insert("dev/console".to_owned(), Entry { mode: CHARACTER_DEVICE, device: CONSOLE, bytes: &[] });
+    archive(&entries)
+}
 
+/// Packs programs and libraries, each under its path in the guest, as a second archive to go behind the first: the
+/// kernel unpacks one after the other.
+///
+/// # Errors
+/// When a file is larger than the format allows (4 GiB).
+pub fn pack_programs(files: &BTreeMap<String, Vec<u8>>) -> anyhow::Result<Vec<u8>> {
+    let mut entries = BTreeMap::new();
+    for (path, bytes) in files {
+        for (end, _) in path.match_indices('/') {
+            entries.insert(path[..end].to_owned(), Entry { mode: FOLDER, device: (0, 0), bytes: &[] });
+        }
+        entries.insert(path.clone(), Entry { mode: PROGRAM, device: (0, 0), bytes });
+    }
+    archive(&entries)
+}
+
+fn archive(entries: &BTreeMap<String, Entry<'_>>) -> anyhow::Result<Vec<u8>> {
     let mut archive = Vec::new();
-    for (number, (path, entry)) in (1..).zip(&entries) {
+    for (number, (path, entry)) in (1..).zip(entries) {
         let size = u32::try_from(entry.bytes.len())?;
         let (major, minor) = entry.device;
         let header = cpio::NewcBuilder::new(path).ino(number).mode(entry.mode).rdev_major(major).rdev_minor(minor);
@@ -146,6 +165,26 @@ mod tests {
             let Some((folder, _)) = path.rsplit_once('/') else { continue };
             assert!(entries[..number].iter().any(|earlier| earlier.0 == folder && earlier.1 == FOLDER), "{path}");
         }
+    }
+
+    #[test]
+    fn programs_come_with_the_folders_they_are_in() {
+        let files = [("usr/sbin/lspci", b"program".to_vec()), ("lib64/ld.so", vec![1; 3])];
+        let archive = pack_programs(&files.map(|(path, bytes)| (path.to_owned(), bytes)).into()).unwrap();
+        let entries: Vec<_> =
+            unpacked(&archive).into_iter().map(|(path, mode, _, bytes)| (path, mode, bytes)).collect();
+        let folder = |path: &str| (path.to_owned(), FOLDER, Vec::new());
+        let program = |path: &str, bytes: &[u8]| (path.to_owned(), PROGRAM, bytes.to_vec());
+        assert_eq!(
+            entries,
+            [
+                folder("lib64"),
+                program("lib64/ld.so", &[1; 3]),
+                folder("usr"),
+                folder("usr/sbin"),
+                program("usr/sbin/lspci", b"program")
+            ]
+        );
     }
 
     #[test]

@@ -114,14 +114,16 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
     }
     let mut guest = None;
     timed("default guest", &mut || {
-        guest = Some(guest::prepare().context("the default guest cannot be made")?);
+        let made = guest::prepare().and_then(|guest| Ok((guest.initrd_with_tools()?, guest)));
+        guest = Some(made.context("the default guest cannot be made")?);
         Ok(())
     })?;
-    if let (Some(image), Some(guest)) = (image, guest) {
+    if let (Some(image), Some((tools, guest))) = (image, guest) {
         let step = qemu_step(args.filter.as_deref())
             .with("FIRSTLIGHT_IMAGE", image.bin.display().to_string())
             .with("FIRSTLIGHT_KERNEL", guest.kernel.image.display().to_string())
-            .with("FIRSTLIGHT_INITRD", guest.initrd.display().to_string());
+            .with("FIRSTLIGHT_INITRD", guest.initrd.display().to_string())
+            .with("FIRSTLIGHT_TOOLS_INITRD", tools.display().to_string());
         timed(step.name, &mut || step.run())?;
     }
     Ok(())

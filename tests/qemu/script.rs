@@ -1,0 +1,42 @@
+//! Commands in a guest with a distribution's kernel, `dmidecode` and `lspci`.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use crate::environment;
+use crate::machine::{Kind, Machine};
+
+/// What the guest prints before and after a script.
+const BEGIN: &str = "firstlight-guest: script: begins\r\n";
+const END: &str = "firstlight-guest: script: ended with ";
+
+/// Boots the machine with the distribution's kernel, runs a shell script in it as root, and gives what that printed, with
+/// lines that end in `\n`.
+///
+/// # Panics
+/// When the guest does not come so far, or the script's last command fails.
+pub fn run(machine: &Machine, script: &str) -> String {
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("script");
+    fs::write(&file, script).expect("a file in the temporary folder");
+    let machine = Machine {
+        kernel: Some(environment::kernel()),
+        initrd: Some(environment::initrd_with_tools()),
+        append: Some("console=ttyS0 quiet panic=-1 firstlight.mode=script".to_owned()),
+        ..machine.clone()
+    };
+    let mut qemu = machine.with(&format!("-fw_cfg name=opt/org.firstlight/script,file={}", file.display())).start();
+    qemu.wait_for_end();
+    let com1 = qemu.com1();
+    let printed = com1.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
+    let (output, status) = printed.expect("the script's first and last line");
+    assert!(status.starts_with("0\r\n"), "the script failed");
+    output.replace("\r\n", "\n")
+}
+
+#[test]
+fn dmidecode_and_lspci_run_in_the_guest() {
+    let printed = run(&Machine::new(Kind::Q35), "dmidecode -s bios-vendor && lspci -n -s 00:1f.0");
+    assert_eq!(printed, "Firstlight\n00:1f.0 0601: 8086:2918 (rev 02)\n");
+}
