@@ -1,12 +1,14 @@
 //! Writing a plan to configuration space.
 //!
-//! Each register is written once. Bridges with something behind them pass it on afterwards; ordinary functions do not
-//! decode, unless they were found doing so or the host has to know how far above 4 GiB they reach: enabling them is left
-//! to the drivers, because each makes the host rebuild its memory map. An empty bridge keeps its windows as they were, which do nothing while it does not decode.
+//! Each register is written once. Afterwards functions decode and bridges with something behind them pass it on, as small
+//! kernels expect that do not turn a device on themselves. QEMU also makes its ACPI tables of what decodes: how far above
+//! 4 GiB the guest may look, and what an extra root bus has. Functions on the board are left to their drivers, because
+//! each makes the host rebuild its memory map. An empty bridge keeps its windows as they were, which do nothing while it
+//! does not decode.
 #![forbid(unsafe_code)]
 
 use super::plan::{BridgeWindows, Plan, Unplaced};
-use super::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY};
+use super::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};
 use super::scan::bar_offset;
 use super::topology::{Bar, BarKind, Bus, Function, IoWindow, Parent, Pin, Topology};
 use super::{Address, ConfigSpace};
@@ -20,7 +22,7 @@ const CLOSED: u32 = 0x0000_fff0;
 /// An I/O window register with its base above its limit.
 const CLOSED_IO: u32 = 0x00f0;
 
-/// Writes addresses, windows and interrupt lines. What has no address is warned about, and its register set to zero.
+/// Writes addresses, windows and interrupt lines, and turns decoding on. A register that has no address is set to zero.
 pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, routing: Routing) {
     for placement in &plan.placements {
         if let Some(function) = topology.functions().get(usize::from(placement.function)) {
@@ -30,43 +32,48 @@ pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, rou
     for &Unplaced { function, bar } in &plan.unplaced {
         if let Some(function) = topology.functions().get(usize::from(function)) {
             write_bar(config, function.address, bar, 0);
-            log::warn!("PCI {}: no room for BAR {}, {:#x} bytes", function.address, bar.register, bar.size());
         }
     }
-    let any_high = !plan.above_4_gib().is_empty();
     for bus in topology.buses() {
         for (index, function) in topology.on_bus(bus) {
             route(config, topology, bus, function, routing);
-            let decoded = function.command & (COMMAND_IO | COMMAND_MEMORY);
-            let needed = if any_high && bus.parent.is_none() && is_high(plan, index) { COMMAND_MEMORY } else { 0 };
-            if function.bridge.is_none() && decoded | needed != 0 && may_decode(plan, index, function) {
-                config.write32(function.address, register::COMMAND, (function.command | needed).into());
+            if function.bridge.is_none() {
+                turn_on(config, plan, index, function);
             }
         }
     }
     for (bus, windows) in topology.buses().iter().zip(&plan.windows) {
         let Some(Parent { bridge, .. }) = bus.parent else { continue };
         if let (Some(function), false) = (topology.functions().get(usize::from(bridge)), bus.is_empty())
-            && may_decode(plan, bridge, function)
+            && may_decode(plan, bridge, function) == COMMAND_IO | COMMAND_MEMORY
         {
             open_bridge(config, function, windows);
         }
     }
 }
 
-/// Whether the function with this index has a register above 4 GiB.
-///
-/// QEMU tells the guest in its ACPI tables how far PCI reaches above 4 GiB, going by the functions on root buses that
-/// decode memory and by the windows of bridges (`hw/pci/pci.c`, `pci_bus_get_w64_range`).
-fn is_high(plan: &Plan, index: u16) -> bool {
-    let high = |address| address >= PhysRange::LOW_4_GIB.end().get();
-    plan.placements.iter().any(|placement| placement.function == index && high(placement.address))
+/// Has a function decode what has an address, if it is not on the board or was found decoding.
+fn turn_on(config: &mut dyn ConfigSpace, plan: &Plan, index: u16, function: &Function) {
+    let found = function.command & (COMMAND_IO | COMMAND_MEMORY);
+    let wanted = if function.on_board || function.bars.is_empty() { found } else { COMMAND_IO | COMMAND_MEMORY };
+    if wanted != 0 {
+        let command = function.command & !found | wanted & may_decode(plan, index, function) | COMMAND_SERR;
+        config.write32(function.address, register::COMMAND, command.into());
+    }
 }
 
-/// Whether all registers of the function with this index have an address, so that it decodes nothing it should not.
-fn may_decode(plan: &Plan, index: u16, function: &Function) -> bool {
-    let placed = plan.placements.iter().filter(|placement| placement.function == index).count();
-    function.sound && placed == function.bars.len()
+/// The spaces, as bits of COMMAND, of which all registers of the function with this index have an address, so that it
+/// decodes nothing it should not.
+fn may_decode(plan: &Plan, index: u16, function: &Function) -> u16 {
+    if !function.sound {
+        return 0;
+    }
+    let lost = plan.unplaced.iter().filter(|lost| lost.function == index);
+    lost.fold(COMMAND_IO | COMMAND_MEMORY, |may, lost| match lost.bar.kind {
+        BarKind::Io => may & !COMMAND_IO,
+        BarKind::Memory32 | BarKind::Memory64 { .. } => may & !COMMAND_MEMORY,
+        BarKind::Rom => may,
+    })
 }
 
 fn write_bar(config: &mut dyn ConfigSpace, address: Address, bar: Bar, value: u64) {
@@ -100,7 +107,7 @@ fn route(config: &mut dyn ConfigSpace, topology: &Topology, bus: &Bus, function:
 /// Sets the windows that a bridge needs and closes the others that it would decode with them, then lets it pass on.
 fn open_bridge(config: &mut dyn ConfigSpace, function: &Function, windows: &BridgeWindows) {
     let (address, Some(bridge)) = (function.address, function.bridge) else { return };
-    let mut command = function.command & !(COMMAND_IO | COMMAND_MEMORY) | COMMAND_MASTER;
+    let mut command = function.command & !(COMMAND_IO | COMMAND_MEMORY) | COMMAND_MASTER | COMMAND_SERR;
     if windows.io.is_empty() && bridge.io != IoWindow::Absent {
         // The scan opened it to see whether it is there.
         config.write32(address, register::IO_WINDOW, CLOSED_IO);

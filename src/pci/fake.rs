@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY};
+use super::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};
 use super::topology::BarKind;
 use super::{Address, ConfigSpace};
 
@@ -27,7 +27,7 @@ impl FakeFunction {
         let mut function = Self { registers: [0; 64], writable: [0; 64] };
         function.registers[0] = id;
         function.registers[reg(register::CLASS)] = class << 8;
-        function.writable[reg(register::COMMAND)] = DECODING | u32::from(COMMAND_MASTER);
+        function.writable[reg(register::COMMAND)] = DECODING | u32::from(COMMAND_MASTER | COMMAND_SERR);
         function.writable[reg(register::INTERRUPT)] = 0xff;
         function
     }
@@ -89,7 +89,7 @@ impl FakeFunction {
         let mask = u64::MAX << order;
         let bits = match kind {
             BarKind::Io => 1,
-            BarKind::Memory32 => 0,
+            BarKind::Memory32 | BarKind::Rom => 0,
             BarKind::Memory64 { prefetchable } => 4 | u32::from(prefetchable) << 3,
         };
         self.registers[at] = bits;
@@ -98,6 +98,10 @@ impl FakeFunction {
             self.writable[at + 1] = (mask >> 32) as u32;
         }
         self
+    }
+
+    pub(crate) fn rom(self, order: u8) -> Self {
+        self.writable(register::ROM, (u64::MAX << order) as u32 | 1)
     }
 
     pub(crate) fn is_bridge(&self) -> bool {

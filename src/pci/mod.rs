@@ -8,7 +8,7 @@
 //! in their reset state: one that decodes is stopped, given a place, and started again.
 //!
 //! Left out:
-//! - Expansion ROMs. Nothing here runs them, and an operating system gives one an address when it wants to read it.
+//! - Running expansion ROMs, and those of bridges. The others get an address and stay off.
 //! - Room for devices plugged in later: an empty bridge gets a bus number and no windows.
 //! - 32-bit prefetchable windows: what could use one goes through the memory window.
 //! - CardBus bridges, legacy VGA forwarding, resizable BARs, virtual functions.
@@ -21,6 +21,7 @@ mod config;
 mod display;
 pub mod plan;
 pub mod register;
+mod report;
 pub mod scan;
 pub mod topology;
 mod windows;
@@ -35,7 +36,7 @@ pub use apply::{Routing, apply};
 pub use config::{ConfigSpace, Ecam, PortConfig};
 pub use display::Display;
 pub use plan::plan;
-pub use scan::scan;
+pub use scan::{Board, scan};
 pub use topology::Pin;
 pub use windows::{PortRange, Windows};
 
@@ -63,15 +64,16 @@ pub struct Summary {
 pub fn configure(
     config: &mut dyn ConfigSpace,
     roots: &[u8],
-    known: Option<Address>,
+    board: Board<'_>,
     windows: &Windows,
     routing: Routing,
 ) -> Summary {
-    let topology = scan(config, roots, known);
+    let topology = scan(config, roots, board);
     let plan = plan(&topology, windows).unwrap_or_else(|error| {
         log::warn!("{error}; functions get none");
         plan::Plan::default()
     });
+    report::unplaced(&topology, &plan);
     apply(config, &topology, &plan, routing);
     let summary = Summary {
         buses: topology.buses().len(),

@@ -213,7 +213,7 @@ struct Planner<'t> {
     /// By bus index.
     buses: Vec<BusState>,
     /// By function index: the registers that are left out, one bit each.
-    left_out: Vec<u8>,
+    left_out: Vec<u16>,
     /// Room for what is laid out together, kept from one time to the next.
     items: Vec<Item>,
 }
@@ -250,7 +250,7 @@ impl<'t> Planner<'t> {
         }
         match bar.kind {
             BarKind::Io => state.io.then_some(Space::Io),
-            BarKind::Memory32 => Some(Space::Low),
+            BarKind::Memory32 | BarKind::Rom => Some(Space::Low),
             BarKind::Memory64 { .. } if bus.parent.is_none() => Some(Space::Wide),
             BarKind::Memory64 { prefetchable } => {
                 Some(if prefetchable && state.wide { Space::Wide } else { Space::Low })

@@ -29,6 +29,11 @@ pub const PREFETCHABLE_BASE_UPPER: u8 = 0x28;
 pub const PREFETCHABLE_LIMIT_UPPER: u8 = 0x2c;
 /// Bits 31:16 of the I/O base in the low half, of the limit in the high half (PPB 3.2.5.11).
 pub const IO_WINDOW_UPPER: u8 = 0x30;
+/// The expansion ROM's base address in an ordinary function: an address in bits 31:11, and whether it decodes in bit 0
+/// (PLB 6.2.5.2).
+pub const ROM: u8 = 0x30;
+/// The bits of [`ROM`] that an address can have.
+pub const ROM_ADDRESS: u32 = 0xffff_f800;
 /// The first capability's offset in the low byte (PLB 6.7).
 pub const CAPABILITIES: u8 = 0x34;
 /// Interrupt line in the low byte, pin above it; in a bridge, BRIDGE_CONTROL in the high half (PLB 6.2.4, PPB 3.2.5.17).
@@ -40,6 +45,8 @@ pub const COMMAND_IO: u16 = 1 << 0;
 pub const COMMAND_MEMORY: u16 = 1 << 1;
 /// COMMAND: act as a bus master; in a bridge, pass on what devices behind it send up.
 pub const COMMAND_MASTER: u16 = 1 << 2;
+/// COMMAND: report address parity errors and the like.
+pub const COMMAND_SERR: u16 = 1 << 8;
 /// STATUS: there is a capability list.
 pub const STATUS_CAPABILITIES: u16 = 1 << 4;
 

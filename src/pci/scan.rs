@@ -36,14 +36,22 @@ const IDE_PRIMARY_NATIVE: u32 = 1 << 0;
 /// IDE programming interface: the secondary channel is not at its legacy ports.
 const IDE_SECONDARY_NATIVE: u32 = 1 << 2;
 
+/// What is known of the chipset's own functions beforehand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Board<'b> {
+    /// A device with one function that needs nothing, such as the host bridge. It is not looked at.
+    pub host_bridge: Option<Address>,
+    /// Functions without an expansion ROM, which only decode once their driver says so.
+    pub functions: &'b [Address],
+}
+
 /// Finds what is on the buses `roots`, ascending and without repeats, and behind the bridges there.
 ///
 /// Every function found has decoding off afterwards, unless it is a host or ISA bridge. What cannot be kept or numbered
 /// is left out and warned about.
 ///
-/// `known` is a device with one function that needs nothing, such as the host bridge, and is not looked at.
-pub fn scan(config: &mut dyn ConfigSpace, roots: &[u8], known: Option<Address>) -> Topology {
-    let mut scan = Scan { config, topology: Topology::default(), known, full: false, unnumbered: 0 };
+pub fn scan(config: &mut dyn ConfigSpace, roots: &[u8], board: Board<'_>) -> Topology {
+    let mut scan = Scan { config, topology: Topology::default(), board, full: false, unnumbered: 0 };
     let mut following = roots.iter().copied().skip(1);
     for &root in roots {
         // The buses behind one root's bridges are numbered up to the next root.
@@ -59,11 +67,10 @@ pub fn scan(config: &mut dyn ConfigSpace, roots: &[u8], known: Option<Address>) 
     scan.topology
 }
 
-struct Scan<'c> {
+struct Scan<'c, 'b> {
     config: &'c mut dyn ConfigSpace,
     topology: Topology,
-    /// A device that is not looked at.
-    known: Option<Address>,
+    board: Board<'b>,
     /// Nothing more can be kept.
     full: bool,
     /// Bridges without a bus number.
@@ -84,7 +91,7 @@ struct Level {
     wide: bool,
 }
 
-impl Scan<'_> {
+impl Scan<'_, '_> {
     /// One root bus and all behind it, numbered up to `limit`, depth first so that the buses behind a bridge follow each
     /// other.
     fn hierarchy(&mut self, root: u8, limit: u8) {
@@ -182,7 +189,7 @@ impl Scan<'_> {
             return None;
         }
         let devices = if single_device { 1 } else { 32 };
-        let known = self.known;
+        let known = self.board.host_bridge;
         for address in Address::devices(number).take(devices).filter(|&address| Some(address) != known) {
             // Only function 0 says whether there are more, and then any of them may be there.
             if self.function(address) {
@@ -245,6 +252,7 @@ impl Scan<'_> {
             pin: None,
             bars: ArrayVec::new(),
             sound: true,
+            on_board: self.board.functions.contains(&address),
             bridge: None,
         };
         if !matches!(class >> 8, CLASS_HOST_BRIDGE | CLASS_ISA_BRIDGE) {
@@ -262,6 +270,9 @@ impl Scan<'_> {
                 function.bridge = Some(self.bridge(address, listed));
             }
             size_bars(self.config, &mut function, registers);
+            if !function.on_board && function.bridge.is_none() {
+                size_rom(self.config, &mut function);
+            }
         }
         self.topology.functions.push(function);
         multifunction
@@ -372,6 +383,21 @@ fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, count: u8) {
                     config.write32(address, bar_offset(unusable), 0);
                 }
             }
+        }
+    }
+}
+
+/// Asks for the size of the expansion ROM, with its decoder off.
+fn size_rom(config: &mut dyn ConfigSpace, function: &mut Function) {
+    config.write32(function.address, register::ROM, register::ROM_ADDRESS);
+    let mask = config.read32(function.address, register::ROM) & register::ROM_ADDRESS;
+    match order(mask) {
+        // There is room for one more than there are registers.
+        Some(order) => function.bars.extend(Some(Bar { register: Bar::ROM, kind: BarKind::Rom, order })),
+        None if mask == 0 => {}
+        None => {
+            log::warn!("PCI {}: the ROM asks for {mask:#x}, which is no size; it gets no address", function.address);
+            config.write32(function.address, register::ROM, 0);
         }
     }
 }

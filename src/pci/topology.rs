@@ -102,10 +102,12 @@ pub struct Function {
     pub pin: Option<Pin>,
     /// The interrupt line register as it was found.
     pub line: u8,
-    /// What its base address registers ask for.
-    pub bars: ArrayVec<Bar, 6>,
+    /// What its base address registers ask for, and its expansion ROM.
+    pub bars: ArrayVec<Bar, 7>,
     /// Whether each base address register asks for something that can be. If not, the function must not decode.
     pub sound: bool,
+    /// Whether it is one of the chipset's own, which is left to its driver.
+    pub on_board: bool,
     /// What else there is to know if it is a bridge.
     pub bridge: Option<Bridge>,
 }
@@ -184,7 +186,7 @@ impl Pin {
 /// What a base address register asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bar {
-    /// Which register, 0-5; the lower one of a 64-bit pair.
+    /// Which register, 0-5, the lower one of a 64-bit pair; [`Bar::ROM`] for the expansion ROM.
     pub register: u8,
     /// What it decodes.
     pub kind: BarKind,
@@ -193,6 +195,9 @@ pub struct Bar {
 }
 
 impl Bar {
+    /// The register number of the expansion ROM: it lies where the register with this number would.
+    pub const ROM: u8 = 8;
+
     /// The size in bytes, or ports.
     #[must_use]
     pub const fn size(self) -> u64 {
@@ -207,6 +212,8 @@ pub enum BarKind {
     Io,
     /// Memory below 4 GiB.
     Memory32,
+    /// An expansion ROM, below 4 GiB. It gets an address and stays off.
+    Rom,
     /// Memory anywhere; it takes two registers.
     Memory64 {
         /// Whether a bridge may prefetch from it, which lets it sit in the only window that reaches above 4 GiB.

@@ -28,7 +28,7 @@ use crate::addr::{PhysAddr, PhysRange};
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Machine, Memory, Ports};
 use crate::memory_map::MemoryMap;
-use crate::pci::{self, Address, ConfigSpace, Display, Ecam, Pin, PortConfig, PortRange, Summary, Windows};
+use crate::pci::{self, Address, Board, ConfigSpace, Display, Ecam, Pin, PortConfig, PortRange, Summary, Windows};
 use crate::tables;
 use window::{high_window, physical_bits};
 
@@ -200,6 +200,16 @@ impl Chipset {
         }
     }
 
+    /// The chipset's own functions on bus 0, which every machine of its kind has. None has an expansion ROM, and each has
+    /// a driver that turns it on.
+    const fn own_functions(self) -> &'static [Address] {
+        match self {
+            Self::I440fx => &pc::FUNCTIONS,
+            Self::Q35 => &q35::FUNCTIONS,
+            Self::Other(_) | Self::None => &[],
+        }
+    }
+
     /// Configures PCI: through the memory-mapped window if one is open, which takes one access where the ports take
     /// two.
     pub fn configure_pci<M: Ports + Memory>(
@@ -209,9 +219,10 @@ impl Chipset {
         windows: &Windows,
     ) -> Summary {
         let route = |device, pin| self.interrupt(device, pin);
+        let board = Board { host_bridge: Some(HOST_BRIDGE), functions: self.own_functions() };
         match ecam {
-            Some(window) => pci::configure(&mut Ecam::new(machine, window), &[0], Some(HOST_BRIDGE), windows, &route),
-            None => pci::configure(&mut PortConfig::new(machine), &[0], Some(HOST_BRIDGE), windows, &route),
+            Some(window) => pci::configure(&mut Ecam::new(machine, window), &[0], board, windows, &route),
+            None => pci::configure(&mut PortConfig::new(machine), &[0], board, windows, &route),
         }
     }
 }

@@ -23,6 +23,10 @@ const IDE_TIMING_DECODE: u32 = 0x8000_8000;
 
 /// Power management.
 const PM: Address = address(1, 3);
+
+/// The functions that every `pc` has beside the host bridge: all on the PIIX.
+pub const FUNCTIONS: [Address; 3] = [ISA, IDE, PM];
+
 /// Power management: base of its registers (82371AB, 7.2.1, PMBA).
 const PMBA: u8 = 0x40;
 /// Power management: bit 0 turns the registers at PMBA on (82371AB, 7.2.6, PMREGMISC).

@@ -18,6 +18,8 @@ pub const PAM0: u8 = 0x90;
 
 /// The LPC bridge of the ICH9.
 const LPC: Address = address(0x1f, 0);
+/// The functions that every `q35` has beside the host bridge, all on the ICH9: LPC, SATA and SMBus.
+pub const FUNCTIONS: [Address; 3] = [LPC, address(0x1f, 2), address(0x1f, 3)];
 /// LPC: base of the power management registers (ICH9 data sheet, 13.1.11, PMBASE).
 const PMBASE: u8 = 0x40;
 /// LPC: ACPI control (13.1.12, ACPI_CNTL); bit 7 turns the registers at PMBASE on. The low bits at zero give the SCI

@@ -14,6 +14,9 @@ const COMMAND_MEMORY: u32 = 1 << 1;
 const CLASSES_WITHOUT: [u32; 2] = [0x0600, 0x0601];
 const CLASS_IDE: u32 = 0x0101;
 
+/// The address bits of an expansion ROM's register.
+const ROM_ADDRESS: u32 = 0xffff_f800;
+
 /// How many bits of an address QEMU's default CPU has.
 const PHYSICAL_BITS: u32 = 40;
 
@@ -54,6 +57,8 @@ struct Walk<'p> {
     buses: Vec<u8>,
     /// Vendor and device numbers that were found, the vendor in the low half.
     ids: Vec<u32>,
+    /// How many expansion ROMs were found.
+    roms: usize,
 }
 
 impl Walk<'_> {
@@ -85,9 +90,15 @@ impl Walk<'_> {
         let is_bridge = self.probe.pci(function, 0x0c) >> 16 & 0x7f == 1;
         let mut register = if class == CLASS_IDE { 4 } else { 0 };
         let count = if is_bridge { 2 } else { 6 };
+        let command = self.probe.pci(function, 0x04) & 0xffff;
+        self.probe.set_pci(function, 0x04, command & !(COMMAND_IO | COMMAND_MEMORY));
         while register < count && !CLASSES_WITHOUT.contains(&class) {
             register += self.base_address(function, register, room);
         }
+        if !is_bridge {
+            self.rom(function, room);
+        }
+        self.probe.set_pci(function, 0x04, command);
         let [line, pin, ..] = self.probe.pci(function, 0x3c).to_le_bytes();
         assert!(pin == 0 || (9..=11).contains(&line), "{function:x?}: pin {pin} has the interrupt line {line}");
         if is_bridge {
@@ -133,6 +144,23 @@ impl Walk<'_> {
         assert!(room.takes(space, &range), "{name}: not passed on by the bridge, {room:x?}");
         self.give(function, space, range);
         taken
+    }
+
+    /// Checks the expansion ROM, if there is one: it has an address and does not decode.
+    fn rom(&mut self, function: [u8; 3], room: &Room) {
+        let value = self.probe.pci(function, 0x30);
+        self.probe.set_pci(function, 0x30, ROM_ADDRESS);
+        let mask = self.probe.pci(function, 0x30) & ROM_ADDRESS;
+        self.probe.set_pci(function, 0x30, value);
+        if mask != 0 {
+            let start = u64::from(value);
+            let range = start..start + u64::from(mask.wrapping_neg());
+            eprintln!("{function:x?} ROM {range:x?}");
+            assert!(start != 0 && value & !mask == 0, "{function:x?}: ROM at {value:#x}, mask {mask:#x}");
+            assert!(room.takes(Space::Memory, &range), "{function:x?}: {range:x?} is not passed on, {room:x?}");
+            self.give(function, Space::Memory, range);
+            self.roms += 1;
+        }
     }
 
     /// Notes what `function` has, and checks that no other has any of it.
@@ -183,13 +211,24 @@ impl Walk<'_> {
     }
 }
 
-/// Boots `machine` and checks everything; gives the numbers of the devices and how many buses there are.
-fn check(machine: &Machine) -> (Vec<u32>, usize) {
-    let mut probe = Probe::boot(machine, &BzImage::new(), None, None);
+fn boot(machine: &Machine) -> Probe {
+    Probe::boot(machine, &BzImage::new(), None, None)
+}
+
+/// What a walk found.
+struct Found {
+    ids: Vec<u32>,
+    buses: usize,
+    roms: usize,
+}
+
+/// Boots `machine` and checks everything.
+fn check(machine: &Machine) -> Found {
+    let mut probe = boot(machine);
     let addresses = 0..1 << PHYSICAL_BITS;
     let everything = Room { ports: 0x1000..0x1_0000, memory: addresses.clone(), prefetchable: addresses };
     let map = probe.boot_params().e820();
-    let mut walk = Walk { probe: &mut probe, given: Vec::new(), buses: Vec::new(), ids: Vec::new() };
+    let mut walk = Walk { probe: &mut probe, given: Vec::new(), buses: Vec::new(), ids: Vec::new(), roms: 0 };
     for entry in map {
         // No function may have an address that is known to be something else.
         let kind = if entry.kind == E820_RAM { "RAM" } else { "reserved memory" };
@@ -197,7 +236,7 @@ fn check(machine: &Machine) -> (Vec<u32>, usize) {
         walk.given.push(([u8::MAX; 3], Space::Memory, entry.start..entry.end));
     }
     walk.bus(0, &everything);
-    (walk.ids, walk.buses.len())
+    Found { ids: walk.ids, buses: walk.buses.len(), roms: walk.roms }
 }
 
 /// The numbers of QEMU's test device, and of a virtio random number generator.
@@ -208,7 +247,7 @@ const E1000E: u32 = 0x10d3_8086;
 #[test]
 fn functions_on_the_root_bus_have_addresses() {
     for kind in Kind::ALL {
-        let (ids, _) =
+        let Found { ids, .. } =
             check(&Machine::new(kind).with("-device e1000e -device pci-testdev,membar=16M -device virtio-rng"));
         assert!(ids.contains(&E1000E) && ids.contains(&TEST_DEVICE), "{ids:x?}");
     }
@@ -223,7 +262,7 @@ fn functions_behind_bridges_have_addresses_inside_their_windows() {
         .with("-device xio3130-downstream,bus=d,id=e,chassis=4 -device virtio-rng-pci,bus=e")
         .with("-device xio3130-downstream,bus=d,id=f,chassis=5 -device pci-testdev,bus=f,membar=64M")
         .with("-device pcie-root-port,id=g,chassis=6");
-    let (ids, buses) = check(&q35);
+    let Found { ids, buses, .. } = check(&q35);
     assert_eq!(buses, 8, "four root ports, a switch with two ports");
     assert_eq!(ids.iter().filter(|&&id| id == VIRTIO_RNG).count(), 2, "{ids:x?}");
     assert!(ids.contains(&TEST_DEVICE) && ids.contains(&E1000E), "{ids:x?}");
@@ -231,7 +270,7 @@ fn functions_behind_bridges_have_addresses_inside_their_windows() {
     let pc = Machine::new(Kind::Pc)
         .with("-device pci-bridge,id=a,chassis_nr=1 -device e1000,bus=a,addr=1")
         .with("-device pci-bridge,id=b,chassis_nr=2,bus=a,addr=2 -device pci-testdev,bus=b,addr=3,membar=64M");
-    let (ids, buses) = check(&pc);
+    let Found { ids, buses, .. } = check(&pc);
     assert_eq!(buses, 3);
     assert!(ids.contains(&TEST_DEVICE), "{ids:x?}");
 }
@@ -249,7 +288,7 @@ fn functions_of_a_device_with_several_are_all_found() {
     let machine = Machine::new(Kind::Q35)
         .with("-device virtio-rng-pci,addr=5.0,multifunction=on")
         .with("-device virtio-rng-pci,addr=5.1 -device virtio-rng-pci,addr=5.7");
-    let (ids, _) = check(&machine);
+    let Found { ids, .. } = check(&machine);
     // Beside PCI Express, as integrated endpoints, they are modern devices only.
     assert_eq!(ids.iter().filter(|&&id| id & 0xffff == 0x1af4).count(), 3, "{ids:x?}");
 }
@@ -257,6 +296,36 @@ fn functions_of_a_device_with_several_are_all_found() {
 #[test]
 fn the_default_devices_have_addresses() {
     for kind in Kind::ALL {
-        check(&Machine { default_devices: true, ..Machine::new(kind) });
+        let walk = check(&Machine { default_devices: true, ..Machine::new(kind) });
+        assert_eq!(walk.roms, 2, "those of the display and of the network card");
     }
+}
+
+/// A virtio device's registers can be read by a kernel that turns nothing on, as under SeaBIOS.
+#[test]
+fn functions_decode_but_for_those_of_the_chipset() {
+    let mut pc = boot(&Machine::new(Kind::Pc).with("-device virtio-rng-pci,addr=5"));
+    let ports = pc.pci([0, 5, 0], 0x10) & !3;
+    assert_eq!(pc.in32(ports as u16 + LEGACY_QUEUE_SIZE) & 0xffff, 8, "the size of its queue");
+    check_common_registers(&mut pc, [0, 5, 0]);
+    let mut q35 = boot(&Machine { memory: "6G", ..Machine::new(Kind::Q35) }.with(
+        "-device virtio-rng-pci,addr=5 -device pcie-root-port,id=a,chassis=1,addr=6 -device virtio-rng-pci,bus=a",
+    ));
+    check_common_registers(&mut q35, [0, 5, 0]);
+    check_common_registers(&mut q35, [1, 0, 0]);
+    // Each would make the host rebuild its memory map, for a driver that turns it on itself.
+    for (probe, own) in [(&mut pc, [[0, 1, 1], [0, 1, 3]]), (&mut q35, [[0, 0x1f, 2], [0, 0x1f, 3]])] {
+        assert_eq!(own.map(|function| probe.pci(function, 4) & (COMMAND_IO | COMMAND_MEMORY)), [0; 2]);
+    }
+}
+
+/// Virtio 1.2, section 4.1.4.10: the size of the selected queue, in the legacy registers.
+const LEGACY_QUEUE_SIZE: u16 = 0xc;
+/// Virtio 1.2, section 4.1.4.3: the number of queues, in the common registers, which QEMU has at the start of BAR 4.
+const COMMON_QUEUES: u64 = 0x12;
+
+fn check_common_registers(probe: &mut Probe, function: [u8; 3]) {
+    let [low, high] = [0x20, 0x24].map(|at| u64::from(probe.pci(function, at)));
+    assert_eq!(low & 0xf, 0xc, "a 64-bit prefetchable register");
+    assert_eq!(probe.read(high << 32 | low & !0xf | COMMON_QUEUES, 2), [1, 0], "{function:x?}: its one queue");
 }

@@ -1,7 +1,11 @@
 //! Where things go.
 
 use super::*;
-use crate::pci::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY};
+use crate::pci::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};
+
+/// A function that decodes, and a bridge that passes everything on.
+const DECODES: u16 = COMMAND_IO | COMMAND_MEMORY | COMMAND_SERR;
+const PASSES: u16 = COMMAND_MASTER | COMMAND_SERR;
 
 #[test]
 fn all_memory_goes_below_4_gib_while_it_fits() {
@@ -9,7 +13,7 @@ fn all_memory_goes_below_4_gib_while_it_fits() {
     let mut pci = FakePci::default().with(ROOT, 1, 0, function);
     set_up(&mut pci, &windows());
     assert_eq!(addresses(&pci, 0), [0xc100_0000, 0x1000, 0xc000_0000, 0xc110_0000]);
-    assert_eq!(pci.function(0).command(), 0);
+    assert_eq!(pci.function(0).command(), DECODES);
 }
 
 #[test]
@@ -154,7 +158,7 @@ fn ports_behind_a_bridge_that_passes_none_on_take_no_room() {
     assert_eq!(addresses(&pci, lost), [0, 0xc000_0000]);
     assert_eq!(addresses(&pci, beside), [0x1000]);
     assert_eq!((plan.unplaced.len(), plan.windows[1].io), (1, PortRange::default()));
-    assert_eq!(pci.function(none).command(), COMMAND_MEMORY | COMMAND_MASTER);
+    assert_eq!(pci.function(none).command(), COMMAND_MEMORY | PASSES);
 }
 
 #[test]
@@ -174,10 +178,10 @@ fn a_bridge_passes_on_what_is_behind_it_and_nothing_else() {
     let block = |number: u64| Some((0xc000_0000 + number * MIB, 0xc000_0000 + (number + 1) * MIB - 1));
     assert_eq!(open(memory), [None, block(0), None]);
     assert_eq!(open(both), [Some((0x1000, 0x1fff)), block(1), None]);
-    assert_eq!((open(quiet), pci.function(quiet).command()), ([None; 3], COMMAND_MASTER));
+    assert_eq!((open(quiet), pci.function(quiet).command()), ([None; 3], PASSES));
     assert_eq!((open(empty), pci.function(empty).command()), ([None; 3], 0));
     assert_eq!(open(wide), [Some((0x2000, 0x2fff)), None, block(2)]);
-    assert_eq!(pci.function(wide).command(), COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER);
+    assert_eq!(pci.function(wide).command(), COMMAND_IO | COMMAND_MEMORY | PASSES);
 }
 
 #[test]
@@ -203,24 +207,44 @@ fn an_io_window_that_stays_empty_is_closed_after_it_was_looked_at() {
     pci.add(On::Behind(0), 0, 0, device(1).bar(0, IO, 5));
     set_up(&mut pci, &room);
     assert_eq!(pci.function(0).get(register::IO_WINDOW), 0x00f0);
-    assert_eq!(pci.function(0).command(), COMMAND_MASTER);
+    assert_eq!(pci.function(0).command(), PASSES);
 }
 
 #[test]
-fn what_is_above_4_gib_on_a_root_bus_decodes_so_that_the_host_tells_the_guest_of_it() {
-    let far = device(1).bar(0, WIDE, 33).bar(2, MEMORY, 12);
+fn functions_decode_what_has_an_address_and_those_on_the_board_as_they_were_found() {
+    let all = device(1).bar(0, MEMORY, 12).bar(1, IO, 5).bar(2, WIDE, 14);
     let mut pci = FakePci::default()
-        .with(ROOT, 1, 0, far.clone())
-        .with(ROOT, 2, 0, device(2).bar(0, MEMORY, 12))
-        .with(ROOT, 3, 0, bridge(None, true))
-        .with(On::Behind(2), 0, 0, far.clone());
-    set_up(&mut pci, &windows());
-    assert!(addresses(&pci, 0)[0] >= 4 * GIB && addresses(&pci, 3)[0] >= 4 * GIB);
-    let commands = [0, 1, 2, 3].map(|index| pci.function(index).command());
-    // The bridge's windows speak for what is behind it.
-    assert_eq!(commands, [COMMAND_MEMORY, 0, COMMAND_MEMORY | COMMAND_MASTER, 0]);
-    // Not when another register of the function has no place.
-    let mut pci = FakePci::default().with(ROOT, 1, 0, far.bar(3, MEMORY, 31));
-    set_up(&mut pci, &windows());
-    assert_eq!(pci.function(0).command(), 0);
+        .with(ROOT, 1, 0, all.clone())
+        .with(ROOT, 2, 0, all.clone().bar(4, MEMORY, 31))
+        .with(ROOT, 3, 0, all.clone().bar(4, IO, 17))
+        .with(ROOT, 4, 0, device(4).rom(30).bar(0, MEMORY, 31))
+        .with(ROOT, 5, 0, device(5))
+        .with(ROOT, 6, 0, all.clone())
+        .with(ROOT, 7, 0, all.set(register::COMMAND, COMMAND_IO.into()));
+    let board = Board { host_bridge: None, functions: &[at(0, 6, 0), at(0, 7, 0)] };
+    let topology = scan(&mut pci, &[0], board);
+    let plan = plan(&topology, &windows()).unwrap();
+    apply(&mut pci, &topology, &plan, &|_, _| None);
+    let commands = [0, 1, 2, 3, 4, 5, 6].map(|index| pci.function(index).command());
+    let ports = COMMAND_IO | COMMAND_SERR;
+    let memory = COMMAND_MEMORY | COMMAND_SERR;
+    assert_eq!(commands, [DECODES, ports, memory, ports, 0, 0, ports]);
+    assert!(pci.misuse.is_empty(), "{:?}", pci.misuse);
+}
+
+#[test]
+fn a_rom_gets_an_address_and_stays_off() {
+    let mut pci = FakePci::default().with(ROOT, 1, 0, device(1).bar(0, MEMORY, 12).rom(16));
+    let port = pci.add(ROOT, 2, 0, port());
+    let behind = pci.add(On::Behind(port), 0, 0, device(2).rom(18));
+    let odd = pci.add(ROOT, 3, 0, device(3).bar(0, MEMORY, 12).writable(register::ROM, 0xff00_f801));
+    let on_board = pci.add(ROOT, 4, 0, device(4).rom(16));
+    let board = Board { host_bridge: None, functions: &[at(0, 4, 0)] };
+    let topology = scan(&mut pci, &[0], board);
+    let plan = plan(&topology, &windows()).unwrap();
+    apply(&mut pci, &topology, &plan, &|_, _| None);
+    let rom = |index: usize| pci.function(index).get(register::ROM);
+    assert_eq!((rom(0), rom(behind), rom(odd), rom(on_board)), (0xc010_0000, 0xc000_0000, 0, 0));
+    assert_eq!(pci.function(port).windows()[1], Some((0xc000_0000, 0xc00f_ffff)));
+    assert_eq!(pci.function(odd).command(), DECODES, "the ROM is no register that must not decode");
 }

@@ -3,12 +3,16 @@
 use super::*;
 use crate::pci::{Display, Summary, configure, register};
 
+/// The functions of q35's own.
+const ICH9: [Address; 3] =
+    [Address::new(0, 31, 0).unwrap(), Address::new(0, 31, 2).unwrap(), Address::new(0, 31, 3).unwrap()];
+
 /// QEMU's q35 with its default devices: VGA, e1000e, and the ICH9 functions.
 fn q35() -> FakePci {
     let function = |id, class| FakeFunction::new(id, class);
     FakePci::default()
         .with(ROOT, 0, 0, function(0x29c0_8086, 0x06_0000))
-        .with(ROOT, 1, 0, function(0x1111_1234, 0x03_0000).bar(0, MEMORY, 24).bar(2, MEMORY, 12))
+        .with(ROOT, 1, 0, function(0x1111_1234, 0x03_0000).bar(0, MEMORY, 24).bar(2, MEMORY, 12).rom(16))
         .with(
             ROOT,
             2,
@@ -18,6 +22,7 @@ fn q35() -> FakePci {
                 .bar(1, MEMORY, 17)
                 .bar(2, IO, 5)
                 .bar(3, MEMORY, 14)
+                .rom(18)
                 .pin(1),
         )
         .with(ROOT, 31, 0, function(0x2918_8086, 0x06_0100).multifunction())
@@ -28,45 +33,46 @@ fn q35() -> FakePci {
 #[test]
 fn the_default_machine() {
     let mut pci = q35();
-    let host_bridge = Address::new(0, 0, 0);
-    let summary = configure(&mut pci, &[0], host_bridge, &windows(), &|_, _| Some(10));
+    let board = Board { host_bridge: Address::new(0, 0, 0), functions: &ICH9 };
+    let summary = configure(&mut pci, &[0], board, &windows(), &|_, _| Some(10));
     let display = Display {
         address: at(0, 1, 0),
         id: 0x1111_1234,
         class: 0x03_0000,
         framebuffer: range(0xc000_0000, 0xc100_0000),
-        registers: Some(range(0xc104_4000, 0xc104_5000)),
+        registers: Some(range(0xc109_4000, 0xc109_5000)),
     };
     let high = range(0, 0);
-    assert_eq!(summary, Summary { buses: 1, functions: 5, placed: 9, unplaced: 0, high, display: Some(display) });
+    assert_eq!(summary, Summary { buses: 1, functions: 5, placed: 11, unplaced: 0, high, display: Some(display) });
     // Reads: 38 slots and functions, the class of the 5 found, the header of the 3 that are function 0, command and
-    // interrupt of the 4 that are no ISA bridge, 24 registers. Writes: 24 registers to size, 9 to place, 3 interrupt
-    // lines.
-    assert_eq!((pci.reads, pci.writes, pci.remaps), (38 + 5 + 3 + 4 + 4 + 24, 24 + 9 + 3, 0));
+    // interrupt of the 4 that are no ISA bridge, 24 registers, the 2 ROMs of what is not on the board. Writes: 24 registers
+    // and 2 ROMs to size, 11 to place, 3 interrupt lines, 2 commands.
+    assert_eq!((pci.reads, pci.writes, pci.remaps), (38 + 5 + 3 + 4 + 4 + 24 + 2, 26 + 11 + 3 + 2, 2));
 }
 
 #[test]
 fn an_empty_port() {
     let mut pci = q35();
     set_up(&mut pci, &windows());
-    let before = (pci.reads, pci.writes);
+    let before = (pci.reads, pci.writes, pci.remaps);
     let mut pci = q35().with(ROOT, 3, 0, port());
     set_up(&mut pci, &windows());
     // Reads: class, header, interrupt, command, bus numbers, 3 for capabilities, 2 registers, 1 device behind it.
     // Writes: 2 registers, bus numbers.
-    assert_eq!((pci.reads - before.0, pci.writes - before.1, pci.remaps), (11, 3, 0));
+    assert_eq!((pci.reads - before.0, pci.writes - before.1, pci.remaps - before.2), (11, 3, 0));
 }
 
 #[test]
 fn a_port_with_a_disk() {
     let mut pci = q35().with(ROOT, 3, 0, port());
     set_up(&mut pci, &windows());
-    let before = (pci.reads, pci.writes);
+    let before = (pci.reads, pci.writes, pci.remaps);
     let mut pci = q35().with(ROOT, 3, 0, port());
     pci.add(On::Behind(6), 0, 0, FakeFunction::new(0x10_1b36, 0x01_0802).bar(0, WIDE_PLAIN, 14).pin(1));
     set_up(&mut pci, &windows());
-    // The windows for memory and prefetchable memory, and the command that turns them on.
-    assert_eq!((pci.reads - before.0, pci.writes - before.1, pci.remaps), (4 + 5 + 2, 5 + 2 + 3, 3));
+    // The ROM; the windows for memory and prefetchable memory, the command that turns them on, and that of the disk.
+    let after = (pci.reads - before.0, pci.writes - before.1, pci.remaps - before.2);
+    assert_eq!(after, (4 + 5 + 2 + 1, 5 + 2 + 1 + 3 + 1, 4));
     assert_eq!(pci.function(6).get(register::PREFETCHABLE_WINDOW) & 0xfff0_fff0, 0xfff0);
 }
 
@@ -76,8 +82,8 @@ fn the_display_is_the_first_with_memory_in_its_first_register() {
         .with(ROOT, 5, 0, FakeFunction::new(0x1050_1af4, 0x03_8000).bar(1, MEMORY, 12).bar(4, WIDE, 14))
         .with(ROOT, 6, 0, FakeFunction::new(0x1111_1234, 0x03_8000).bar(0, WIDE, 24));
     pci.nodes.remove(1);
-    let display = configure(&mut pci, &[0], None, &windows(), &|_, _| None).display.unwrap();
+    let display = configure(&mut pci, &[0], Board::default(), &windows(), &|_, _| None).display.unwrap();
     assert_eq!((display.address, display.class, display.registers), (at(0, 6, 0), 0x03_8000, None));
     let mut none = FakePci::default().with(ROOT, 1, 0, device(1).bar(0, MEMORY, 12));
-    assert_eq!(configure(&mut none, &[0], None, &windows(), &|_, _| None).display, None);
+    assert_eq!(configure(&mut none, &[0], Board::default(), &windows(), &|_, _| None).display, None);
 }

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::fake::{FakeFunction, FakePci, On};
 use super::plan::Plan;
 use super::topology::{BarKind, Topology};
-use super::{Address, PortRange, Windows, apply, plan, scan};
+use super::{Address, Board, PortRange, Windows, apply, plan, scan};
 use crate::addr::{PhysAddr, PhysRange};
 
 const ROOT: On = On::Root(0);
@@ -51,7 +51,7 @@ fn port() -> FakeFunction {
 
 /// Scans, plans and applies, with interrupts left alone.
 fn set_up(pci: &mut FakePci, windows: &Windows) -> (Topology, Plan) {
-    let topology = scan(pci, &[0], None);
+    let topology = scan(pci, &[0], Board::default());
     let plan = plan(&topology, windows).unwrap();
     apply(pci, &topology, &plan, &|_, _| None);
     assert_eq!(pci.misuse, Vec::<alloc::string::String>::new());

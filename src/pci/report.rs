@@ -1,0 +1,49 @@
+//! What a user is told when there is not room for everything: one line for each kind of room, with what to change.
+#![forbid(unsafe_code)]
+
+use super::plan::{Plan, Unplaced};
+use super::topology::{BarKind, Topology};
+
+/// What registers ask for, as far as the advice differs.
+struct Asked {
+    what: &'static str,
+    includes: fn(BarKind) -> bool,
+    advice: &'static str,
+}
+
+const ASKED: [Asked; 3] = [
+    Asked {
+        what: "I/O ports",
+        includes: |kind| kind == BarKind::Io,
+        advice: "virtio devices need none with disable-legacy=on",
+    },
+    Asked {
+        what: "memory below 4 GiB",
+        includes: |kind| matches!(kind, BarKind::Memory32 | BarKind::Rom),
+        advice: "give fewer or smaller devices, or with much RAM -machine max-ram-below-4g=2G",
+    },
+    Asked {
+        what: "memory",
+        includes: |kind| matches!(kind, BarKind::Memory64 { .. }),
+        advice: "give the CPU more address bits (-cpu ...,phys-bits=) or the devices less memory",
+    },
+];
+
+/// Warns about the registers that got no address.
+pub(super) fn unplaced(topology: &Topology, plan: &Plan) {
+    if plan.unplaced.is_empty() {
+        return;
+    }
+    for Asked { what, includes, advice } in ASKED {
+        let mut lost = plan.unplaced.iter().filter(|lost| includes(lost.bar.kind));
+        let Some(&Unplaced { function, bar }) = lost.next() else { continue };
+        let Some(function) = topology.functions().get(usize::from(function)) else { continue };
+        log::warn!(
+            "PCI: no room for {} BARs that ask for {what}, the first is BAR {} of {} with {:#x}; {advice}",
+            1 + lost.count(),
+            bar.register,
+            function.address,
+            bar.size()
+        );
+    }
+}
