@@ -103,6 +103,8 @@ pub struct Alignment(u64);
 impl Alignment {
     /// Any byte address.
     pub const BYTE: Self = Self(1);
+    /// 2 bytes: a 16-bit register.
+    pub const WORD: Self = Self(2);
     /// 4 bytes: a 32-bit register.
     pub const DWORD: Self = Self(4);
     /// 8 bytes: a 64-bit register.

@@ -15,6 +15,7 @@ pub mod boot;
 pub mod checksum;
 pub mod error;
 pub mod failure;
+pub mod framebuffer;
 pub mod fw_cfg;
 #[cfg(test)]
 mod golden;
@@ -56,10 +57,11 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg) -> Result<Handover, Error> {
     let mut map = MemoryMap::of_host(machine, fw_cfg)?;
     // Before the tables: the host makes them from the registers that are set here.
     let platform = Platform::set_up(machine, fw_cfg, &mut map)?;
+    let framebuffer = framebuffer::set_up(machine, fw_cfg, &mut map, platform.display.as_ref());
     let rsdp = tables::load(machine, fw_cfg, &mut map, platform.f_segment);
     trace.mark(machine, Point::FirmwareDone);
     trace.mark(machine, Point::KernelLoad);
-    let handover = boot::load(machine, fw_cfg, &mut map, rsdp)?;
+    let handover = boot::load(machine, fw_cfg, &mut map, rsdp, framebuffer.as_ref())?;
     trace.mark(machine, Point::KernelStart);
     Ok(handover)
 }

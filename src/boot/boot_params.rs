@@ -2,7 +2,7 @@
 //!
 //! Offsets are those of Linux `Documentation/arch/x86/zero-page.rst` and `arch/x86/include/uapi/asm/bootparam.h`.
 //!
-//! Left zero: the screen, EDD and APM data that a BIOS would give; the kernel does without.
+//! Left zero: the EDD and APM data that a BIOS would give; the kernel does without.
 
 use alloc::boxed::Box;
 
@@ -10,7 +10,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::setup_header::{HEADER_ROOM_END, HEADER_START, LOADED_HIGH, QUIET_FLAG, RawHeader};
-use super::{Error, LoadPlan, SetupHeader};
+use super::{Error, LoadPlan, ScreenInfo, SetupHeader};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::memory_map::{CAPACITY, E820Entry, MemoryMap};
 
@@ -22,7 +22,7 @@ const LOADER_QEMU: u8 = 0xb0;
 #[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct BootParams {
-    screen_info: [u8; 0x40],
+    screen_info: ScreenInfo,
     apm_to_ist: [u8; 0x30],
     acpi_rsdp_addr: U64,
     disks_to_olpc: [u8; 0x48],
@@ -94,6 +94,11 @@ impl BootParams {
         Ok(page)
     }
 
+    /// Tells the kernel of a screen; without this it has none.
+    pub fn set_screen(&mut self, screen: ScreenInfo) {
+        self.screen_info = screen;
+    }
+
     /// The 4096 bytes of the page.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -113,11 +118,11 @@ fn kib_above_1_mib(map: &MemoryMap) -> u32 {
     u32::try_from(end.saturating_sub(start) >> 10).unwrap_or(u32::MAX)
 }
 
-const fn low_half(value: u64) -> u32 {
+pub(super) const fn low_half(value: u64) -> u32 {
     (value & 0xffff_ffff) as u32
 }
 
-const fn high_half(value: u64) -> u32 {
+pub(super) const fn high_half(value: u64) -> u32 {
     (value >> 32) as u32
 }
 

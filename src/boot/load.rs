@@ -1,7 +1,8 @@
 //! From the host's items to a kernel that is ready to be entered: the one part of `boot` that touches the machine.
 
-use super::{BootParams, Error, Handover, ItemSizes, LoadPlan, Payload, SetupHeader};
+use super::{BootParams, Error, Handover, ItemSizes, LoadPlan, Payload, ScreenInfo, SetupHeader};
 use crate::addr::PhysAddr;
+use crate::framebuffer::Framebuffer;
 use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::Machine;
 use crate::memory_map::MemoryMap;
@@ -12,7 +13,8 @@ const SETUP_READ: usize = 1024;
 
 /// Reads the kernel's header, finds a place for everything, and has the host put each part there in one transfer.
 ///
-/// `rsdp` is where the ACPI root pointer is, if there is one. What the kernel is given is held in `map`.
+/// `rsdp` is where the ACPI root pointer is, and `framebuffer` what the display shows, if there is one. What the kernel
+/// is given is held in `map`.
 ///
 /// # Errors
 /// [`Error::FwCfg`] when the host does not deliver; else what [`Payload`], [`SetupHeader`] and [`LoadPlan`] find.
@@ -21,6 +23,7 @@ pub fn load<M: Machine>(
     fw_cfg: &FwCfg,
     map: &mut MemoryMap,
     rsdp: Option<PhysAddr>,
+    framebuffer: Option<&Framebuffer>,
 ) -> Result<Handover, Error> {
     let kernel = fw_cfg.read_u32(machine, Key::KERNEL_SIZE)?;
     if kernel == 0 {
@@ -46,7 +49,10 @@ pub fn load<M: Machine>(
     }
     fw_cfg.load(machine, Item::new(Key::CMDLINE_DATA, sizes.command_line), plan.command_line.start())?;
     end_command_line(machine, &plan)?;
-    let params = BootParams::new(&header, &plan, map, rsdp)?;
+    let mut params = BootParams::new(&header, &plan, map, rsdp)?;
+    if let Some(framebuffer) = framebuffer {
+        params.set_screen(ScreenInfo::new(framebuffer));
+    }
     machine.write(plan.boot_params.start(), params.bytes())?;
 
     log::info!(

@@ -16,6 +16,7 @@ mod handover;
 mod load;
 mod payload;
 mod placement;
+mod screen_info;
 mod setup_header;
 
 pub use self::boot_params::BootParams;
@@ -24,4 +25,5 @@ pub use self::handover::{Entry, Handover};
 pub use self::load::load;
 pub use self::payload::{ItemSizes, Payload};
 pub use self::placement::LoadPlan;
+pub use self::screen_info::ScreenInfo;
 pub use self::setup_header::{Relocation, SetupHeader};

@@ -96,6 +96,9 @@ impl Item {
     }
 }
 
+/// As many bytes as are written in one transfer: the longest item that hosts take is `etc/ramfb`, with 28.
+pub const MOST_WRITTEN: usize = 32;
+
 /// The device, with its directory.
 #[derive(Debug)]
 pub struct FwCfg {
@@ -199,13 +202,14 @@ impl FwCfg {
         Ok(range)
     }
 
-    /// Writes `bytes`, eight at most, to `item` from `offset` on. Hosts take that for few items and with QEMU's DMA only.
+    /// Writes `bytes`, [`MOST_WRITTEN`] at most, to `item` from `offset` on. Hosts take that for few items and with QEMU's
+    /// DMA only.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] without QEMU's DMA or when the bytes do not fit the item; [`Error::Refused`] when the host
+    /// [`Error::NotWritable`] without QEMU's DMA, for more bytes or when they do not fit the item; [`Error::Refused`] when the host
     /// does not let the item be written.
     pub fn write(&self, host: &mut impl Host, item: Item, offset: u32, bytes: &[u8]) -> Result<(), Error> {
-        let mut copy = [0; 8];
+        let mut copy = [0; MOST_WRITTEN];
         let fits = offset.checked_add(bytes.len() as u32).is_some_and(|end| end <= item.len);
         let (true, Transport::QemuDma, Some(source)) = (fits, self.transport, copy.get_mut(..bytes.len())) else {
             return Err(Error::NotWritable { key: item.key, offset, len: bytes.len() });

@@ -96,8 +96,17 @@ fn a_write_goes_to_its_offset() {
     fw_cfg.write(&mut machine, item, 4, &[1, 2, 3, 4]).unwrap();
     fw_cfg.write(&mut machine, item, 0, &[5; 8]).unwrap();
     assert_eq!(record.borrow().written, [(0x20, 4, vec![1, 2, 3, 4]), (0x20, 0, vec![5; 8])]);
+    // The longest in one piece, and one byte more.
+    let device = FakeFwCfg::new(true).with_file("file", &[0; 64]);
+    let record = device.record();
+    let mut machine = FakeMachine::new().with(device);
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    let item = fw_cfg.find("file").unwrap();
+    fw_cfg.write(&mut machine, item, 0, &bytes(MOST_WRITTEN)).unwrap();
+    assert_eq!(record.borrow().written, [(0x20, 0, bytes(MOST_WRITTEN))]);
+    assert!(matches!(fw_cfg.write(&mut machine, item, 0, &bytes(MOST_WRITTEN + 1)), Err(Error::NotWritable { .. })));
     // Past the end, by overflow too, and without DMA.
-    assert!(matches!(fw_cfg.write(&mut machine, item, 5, &[0; 4]), Err(Error::NotWritable { .. })));
+    assert!(matches!(fw_cfg.write(&mut machine, item, 61, &[0; 4]), Err(Error::NotWritable { .. })));
     assert!(matches!(fw_cfg.write(&mut machine, item, u32::MAX, &[0; 4]), Err(Error::NotWritable { .. })));
     let mut machine = FakeMachine::new().with(FakeFwCfg::new(false).with_file("etc/vmgenid_addr", &[0; 8]));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();

@@ -32,10 +32,13 @@ impl FakeMemory {
 
     /// Stores `bytes` from `to` on.
     pub fn store(&mut self, to: u64, bytes: &[u8]) {
-        for (i, &byte) in bytes.iter().enumerate() {
-            let at = to + i as u64;
+        let (mut at, mut rest) = (to, bytes);
+        while !rest.is_empty() {
+            let offset = (at % PAGE) as usize;
+            let (part, next) = rest.split_at(rest.len().min(PAGE as usize - offset));
             let page = self.pages.entry(at / PAGE).or_insert_with(|| vec![0; PAGE as usize]);
-            page[(at % PAGE) as usize] = byte;
+            page[offset..][..part.len()].copy_from_slice(part);
+            (at, rest) = (at + part.len() as u64, next);
         }
     }
 
@@ -216,6 +219,9 @@ impl Memory for FakeMachine {
         Ok(u64::from_le_bytes(bytes))
     }
     fn write_register64(&mut self, at: PhysAddr, value: u64) -> Result<(), MemoryError> {
+        self.write(at, &value.to_le_bytes())
+    }
+    fn write_register16(&mut self, at: PhysAddr, value: u16) -> Result<(), MemoryError> {
         self.write(at, &value.to_le_bytes())
     }
     fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {

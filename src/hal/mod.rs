@@ -80,6 +80,12 @@ pub trait Memory {
     /// [`MemoryError`] when the address is not aligned or not one the firmware may read.
     fn read_register64(&mut self, at: PhysAddr) -> Result<u64, MemoryError>;
 
+    /// Writes a 16-bit register in one access. `at` is a multiple of 2.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the address is not aligned or not one the firmware may write.
+    fn write_register16(&mut self, at: PhysAddr, value: u16) -> Result<(), MemoryError>;
+
     /// Writes a 32-bit register in one access. `at` is a multiple of 4.
     ///
     /// # Errors

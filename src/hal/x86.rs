@@ -202,6 +202,13 @@ impl Memory for PcMachine {
         Ok(unsafe { ptr::read_volatile(pointer(at).cast::<u64>()) })
     }
 
+    fn write_register16(&mut self, at: PhysAddr, value: u16) -> Result<(), MemoryError> {
+        check_register(at, Alignment::WORD)?;
+        // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
+        unsafe { ptr::write_volatile(pointer(at).cast::<u16>(), value) };
+        Ok(())
+    }
+
     fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {
         check_register(at, Alignment::DWORD)?;
         // SAFETY: the address is aligned, mapped and disjoint from every Rust object.

@@ -277,6 +277,10 @@ mod tests {
             self.1 += 1;
             self.0.read_register64(at)
         }
+        fn write_register16(&mut self, at: PhysAddr, value: u16) -> Result<(), MemoryError> {
+            self.1 += 1;
+            self.0.write_register16(at, value)
+        }
         fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {
             self.1 += 1;
             self.0.write_register32(at, value)

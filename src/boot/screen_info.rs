@@ -1,0 +1,146 @@
+//! What the kernel is told of the screen: `struct screen_info`, the first 64 bytes of `boot_params`.
+//!
+//! Source: Linux `include/uapi/linux/screen_info.h`. Zero but for the fields of a framebuffer: a kernel takes all zero for
+//! no screen, and a framebuffer for no text mode.
+
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::boot_params::{high_half, low_half};
+use crate::framebuffer::{Framebuffer, Mode};
+
+/// `VIDEO_TYPE_VLFB`: a linear framebuffer, as VESA's BIOS extension sets it.
+const VIDEO_TYPE_VLFB: u8 = 0x23;
+/// `VIDEO_CAPABILITY_64BIT_BASE`: `ext_lfb_base` means something.
+const CAPABILITY_64BIT_BASE: u32 = 1 << 1;
+/// `lfb_size` counts in units of two to this power, in bytes (Linux `drivers/firmware/sysfb_simplefb.c`).
+const SIZE_UNIT_ORDER: u32 = 16;
+
+/// The screen.
+#[derive(Clone, Copy, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct ScreenInfo {
+    text_mode: [u8; 0xf],
+    orig_video_is_vga: u8,
+    orig_video_points: U16,
+    /// Pixels in a line.
+    lfb_width: U16,
+    /// Lines.
+    lfb_height: U16,
+    /// Bits of a pixel.
+    lfb_depth: U16,
+    /// The address of the picture, low half.
+    lfb_base: U32,
+    /// All of the video memory, in units of 64 KiB.
+    lfb_size: U32,
+    cl_magic: U16,
+    cl_offset: U16,
+    /// Bytes from line to line.
+    lfb_linelength: U16,
+    red: Component,
+    green: Component,
+    blue: Component,
+    rsvd: Component,
+    vesapm_seg: U16,
+    vesapm_off: U16,
+    pages: U16,
+    vesa_attributes: U16,
+    capabilities: U32,
+    /// The address of the picture, high half.
+    ext_lfb_base: U32,
+    reserved: [u8; 2],
+}
+
+/// A part of a pixel, in bits.
+#[derive(Clone, Copy, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Component {
+    size: u8,
+    position: u8,
+}
+
+impl Component {
+    const fn byte(number: u8) -> Self {
+        Self { size: 8, position: number * 8 }
+    }
+}
+
+impl ScreenInfo {
+    /// The screen that shows `framebuffer`.
+    pub fn new(framebuffer: &Framebuffer) -> Self {
+        let (mode, base) = (framebuffer.mode, framebuffer.memory.start().get());
+        let mut this = Self::new_zeroed();
+        this.orig_video_is_vga = VIDEO_TYPE_VLFB;
+        this.lfb_width.set(mode.width());
+        this.lfb_height.set(mode.height());
+        this.lfb_depth.set(Mode::BITS_PER_PIXEL);
+        this.lfb_base.set(low_half(base));
+        this.lfb_size.set(low_half(framebuffer.memory.len() >> SIZE_UNIT_ORDER));
+        this.lfb_linelength.set(mode.line_bytes());
+        // XRGB8888.
+        [this.blue, this.green, this.red, this.rsvd] = [0, 1, 2, 3].map(Component::byte);
+        if high_half(base) != 0 {
+            this.capabilities.set(CAPABILITY_64BIT_BASE);
+            this.ext_lfb_base.set(high_half(base));
+        }
+        this
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::mem::offset_of;
+
+    use super::*;
+    use crate::addr::{PhysAddr, PhysRange};
+
+    #[test]
+    fn fields_are_where_linux_has_them() {
+        assert_eq!(offset_of!(ScreenInfo, orig_video_is_vga), 0x0f);
+        assert_eq!(offset_of!(ScreenInfo, orig_video_points), 0x10);
+        assert_eq!(offset_of!(ScreenInfo, lfb_width), 0x12);
+        assert_eq!(offset_of!(ScreenInfo, lfb_height), 0x14);
+        assert_eq!(offset_of!(ScreenInfo, lfb_depth), 0x16);
+        assert_eq!(offset_of!(ScreenInfo, lfb_base), 0x18);
+        assert_eq!(offset_of!(ScreenInfo, lfb_size), 0x1c);
+        assert_eq!(offset_of!(ScreenInfo, cl_magic), 0x20);
+        assert_eq!(offset_of!(ScreenInfo, lfb_linelength), 0x24);
+        assert_eq!(offset_of!(ScreenInfo, red), 0x26);
+        assert_eq!(offset_of!(ScreenInfo, green), 0x28);
+        assert_eq!(offset_of!(ScreenInfo, blue), 0x2a);
+        assert_eq!(offset_of!(ScreenInfo, rsvd), 0x2c);
+        assert_eq!(offset_of!(ScreenInfo, vesapm_seg), 0x2e);
+        assert_eq!(offset_of!(ScreenInfo, pages), 0x32);
+        assert_eq!(offset_of!(ScreenInfo, vesa_attributes), 0x34);
+        assert_eq!(offset_of!(ScreenInfo, capabilities), 0x36);
+        assert_eq!(offset_of!(ScreenInfo, ext_lfb_base), 0x3a);
+        assert_eq!(offset_of!(ScreenInfo, reserved), 0x3e);
+        assert_eq!(size_of::<ScreenInfo>(), 0x40);
+    }
+
+    fn screen(start: u64, len: u64) -> [u8; 0x40] {
+        let memory = PhysRange::new(PhysAddr::new(start), len).unwrap();
+        let info = ScreenInfo::new(&Framebuffer { memory, mode: Mode::DEFAULT });
+        info.as_bytes().try_into().unwrap()
+    }
+
+    #[test]
+    fn a_framebuffer_is_described_byte_for_byte() {
+        let mut expected = [0; 0x40];
+        expected[0x0f] = 0x23;
+        // 1024, 768, 32 bits; the address; 256 units of 64 KiB; 4096 bytes a line.
+        expected[0x12..0x18].copy_from_slice(&[0, 4, 0, 3, 32, 0]);
+        expected[0x18..0x20].copy_from_slice(&[0, 0, 0, 0xfd, 0, 1, 0, 0]);
+        expected[0x24..0x26].copy_from_slice(&[0, 0x10]);
+        // Size and position of red, green, blue, and what is left.
+        expected[0x26..0x2e].copy_from_slice(&[8, 16, 8, 8, 8, 0, 8, 24]);
+        assert_eq!(screen(0xfd00_0000, 16 << 20), expected);
+    }
+
+    #[test]
+    fn an_address_above_4_gib_is_marked_as_one() {
+        let high = screen(0x12_3456_0000, 64 << 20);
+        assert_eq!(high[0x18..0x20], [0, 0, 0x56, 0x34, 0, 4, 0, 0]);
+        assert_eq!(high[0x36..0x40], [2, 0, 0, 0, 0x12, 0, 0, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,79 @@
+//! The picture: its size, and how its pixels lie in memory.
+
+/// Bytes of a pixel.
+const PIXEL_BYTES: u16 = 4;
+
+/// A picture of `width` by `height` pixels of 32 bits, lines without a gap between them. A pixel is XRGB8888: blue in the
+/// lowest byte, then green and red; the highest byte means nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode {
+    width: u16,
+    height: u16,
+}
+
+impl Mode {
+    /// What every display gets that has the memory for it, 3 MiB.
+    pub const DEFAULT: Self = Self { width: 1024, height: 768 };
+    /// The modes that are set, the largest first. The others are for displays with 2 MiB and with 1 MiB of memory.
+    const ALL: [Self; 3] = [Self::DEFAULT, Self { width: 800, height: 600 }, Self { width: 640, height: 400 }];
+
+    /// Bits of a pixel.
+    pub const BITS_PER_PIXEL: u16 = PIXEL_BYTES * 8;
+
+    /// The largest mode whose picture fits into `memory` bytes.
+    #[must_use]
+    pub fn largest_in(memory: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| u64::from(mode.bytes()) <= memory)
+    }
+
+    /// Pixels in a line.
+    #[must_use]
+    pub const fn width(self) -> u16 {
+        self.width
+    }
+
+    /// Lines.
+    #[must_use]
+    pub const fn height(self) -> u16 {
+        self.height
+    }
+
+    /// Bytes from the start of a line to the start of the next.
+    #[must_use]
+    pub const fn line_bytes(self) -> u16 {
+        self.width * PIXEL_BYTES
+    }
+
+    /// Bytes of the whole picture.
+    #[must_use]
+    pub const fn bytes(self) -> u32 {
+        self.line_bytes() as u32 * self.height as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mode_is_the_largest_that_fits() {
+        let size = |memory| Mode::largest_in(memory).map(|mode| (mode.width(), mode.height()));
+        for memory in [4 << 20, 16 << 20, 512 << 20, u64::MAX] {
+            assert_eq!(size(memory), Some((1024, 768)));
+        }
+        assert_eq!(size(2 << 20), Some((800, 600)));
+        assert_eq!(size(1 << 20), Some((640, 400)));
+        assert_eq!(size(3 << 20), Some((1024, 768)));
+        assert_eq!(size((3 << 20) - 1), Some((800, 600)));
+        assert_eq!(size(64 << 10), None);
+        assert_eq!(size(0), None);
+    }
+
+    #[test]
+    fn lines_have_no_gap() {
+        assert_eq!((Mode::DEFAULT.line_bytes(), Mode::DEFAULT.bytes()), (4096, 3 << 20));
+        for mode in Mode::ALL {
+            assert_eq!(mode.bytes(), u32::from(mode.width()) * u32::from(mode.height()) * 4);
+        }
+    }
+}

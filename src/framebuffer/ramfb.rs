@@ -1,0 +1,71 @@
+//! A display whose picture is in the guest's RAM: the firmware says where, through a fw_cfg item that the host reads.
+//!
+//! QEMU's `ramfb`, also part of `vfio-pci`'s displays. Source: QEMU `hw/display/ramfb.c`, `struct RAMFBCfg`.
+
+use uefi_raw::table::boot::MemoryType;
+use zerocopy::big_endian::{U32, U64};
+use zerocopy::{Immutable, IntoBytes, Unaligned};
+
+use super::{Error, Framebuffer, Mode};
+use crate::addr::{Alignment, PhysRange};
+use crate::fw_cfg::{FwCfg, Item};
+use crate::hal::Machine;
+use crate::memory_map::{MemoryMap, Placement};
+
+/// The item that takes a [`Config`].
+pub const ITEM: &str = "etc/ramfb";
+/// How many bytes it has.
+pub const ITEM_SIZE: usize = size_of::<Config>();
+
+/// XRGB8888 (Linux `include/uapi/drm/drm_fourcc.h`, `DRM_FORMAT_XRGB8888`).
+const FORMAT_XRGB8888: u32 = u32::from_le_bytes(*b"XR24");
+
+/// What the host is told, 28 bytes, big-endian.
+#[derive(IntoBytes, Immutable, Unaligned)]
+#[repr(C)]
+struct Config {
+    address: U64,
+    format: U32,
+    flags: U32,
+    width: U32,
+    height: U32,
+    line_bytes: U32,
+}
+
+/// Takes memory for the picture, clears it, and has the host show it.
+pub fn set_up<M: Machine>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    map: &mut MemoryMap,
+    item: Item,
+) -> Result<Framebuffer, Error> {
+    if item.len() as usize != ITEM_SIZE {
+        return Err(Error::ItemSize(item.len()));
+    }
+    let mode = Mode::DEFAULT;
+    let (len, within) = (mode.bytes(), PhysRange::LOW_4_GIB);
+    // The kernel's driver takes the picture for memory of a device.
+    let memory = map.allocate(len.into(), Alignment::PAGE, within, Placement::Top, MemoryType::RESERVED);
+    let framebuffer = Framebuffer { memory: memory.ok_or(Error::NoRoom(len))?, mode };
+    let shown = show(machine, fw_cfg, item, &framebuffer);
+    if shown.is_err() {
+        // It was taken just now, so there is room in the map for what was there before.
+        let _ = map.release(framebuffer.memory);
+    }
+    shown.map(|()| framebuffer)
+}
+
+fn show<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, item: Item, framebuffer: &Framebuffer) -> Result<(), Error> {
+    let mode = framebuffer.mode;
+    let config = Config {
+        address: framebuffer.memory.start().get().into(),
+        format: FORMAT_XRGB8888.into(),
+        flags: 0.into(),
+        width: u32::from(mode.width()).into(),
+        height: u32::from(mode.height()).into(),
+        line_bytes: u32::from(mode.line_bytes()).into(),
+    };
+    machine.fill(framebuffer.memory, 0)?;
+    fw_cfg.write(machine, item, 0, config.as_bytes())?;
+    Ok(())
+}
