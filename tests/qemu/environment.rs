@@ -13,6 +13,11 @@ pub fn kernel() -> PathBuf {
     path("FIRSTLIGHT_KERNEL")
 }
 
+/// The distribution's kernel with all its drivers: one with a console on a framebuffer.
+pub fn console_kernel() -> PathBuf {
+    path("FIRSTLIGHT_CONSOLE_KERNEL")
+}
+
 /// The guest's initramfs.
 pub fn initrd() -> PathBuf {
     path("FIRSTLIGHT_INITRD")

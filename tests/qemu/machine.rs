@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::environment;
+use crate::qmp::Qmp;
 
 /// How long anything that a test waits for may take: far more than it does, as the host may be busy. Linux on a CPU
 /// that is emulated takes the longest.
@@ -16,6 +17,9 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// How often what is waited for is looked at.
 const POLL: Duration = Duration::from_millis(10);
+
+/// The socket on which QEMU takes commands, in the folder of its run.
+const QMP_SOCKET: &str = "qmp";
 
 /// QEMU's machine types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +129,7 @@ impl Machine {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-no-user-config", "-display", "none"]);
         command.args(["-monitor", "none", "-parallel", "none"]);
+        command.args(["-qmp", &format!("unix:{},server=on,wait=off", folder.join(QMP_SOCKET).display())]);
         if !self.default_devices {
             command.arg("-nodefaults");
         }
@@ -183,6 +188,16 @@ impl Qemu {
     /// What came out of the debug console.
     pub fn debug_console(&self) -> String {
         self.text("debug")
+    }
+
+    /// A connection to QEMU itself. Ended before the next one is made.
+    pub fn qmp(&self) -> Qmp {
+        Qmp::connect(&self.folder().join(QMP_SOCKET))
+    }
+
+    /// A folder for files of this run.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     fn text(&self, name: &str) -> String {

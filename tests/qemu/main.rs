@@ -2,10 +2,11 @@
 //!
 //! `handover`, `placement`, `tables`, `chipset` and `pci` boot the probe, a kernel of the project's own (the file
 //! `tests/kernels/probe.s`), and look at the machine through it. `linux` boots a distribution's kernel to user space.
-//! `failure` is about what cannot boot, and about the log.
+//! `display` does both, and looks at the screen. `failure` is about what cannot boot, and about the log.
 
 mod bzimage;
 mod chipset;
+mod display;
 mod environment;
 mod failure;
 mod handover;
@@ -14,6 +15,7 @@ mod machine;
 mod pci;
 mod placement;
 mod probe;
+mod qmp;
 mod random;
 mod script;
 mod tables;

@@ -1,6 +1,7 @@
-//! The default guest: Debian's cloud kernel, or one installed on this machine, and an initramfs made here.
+//! The default guest: Debian's cloud kernel, or one installed on this machine, and an initramfs made here. And Debian's
+//! ordinary kernel, for tests of what the cloud kernel has no driver for.
 //!
-//! The kernel is downloaded and unpacked once, without installing it, and used from then on without asking anyone;
+//! A kernel is downloaded and unpacked once, without installing it, and used from then on without asking anyone;
 //! removing `target/guest` gets the newest one again.
 
 use std::cmp::Ordering;
@@ -17,6 +18,9 @@ use crate::{initramfs, modules, packages, paths, tools};
 
 /// Debian's package that depends on the newest kernel for virtual machines.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// Debian's package that depends on the newest kernel with all drivers: a console on a framebuffer is among them.
+const CONSOLE_KERNEL_PACKAGE: &str = "linux-image-amd64";
 
 /// Where a distribution installs its kernels.
 const INSTALLED_KERNELS: &str = "/boot";
@@ -76,12 +80,24 @@ pub fn prepare() -> anyhow::Result<Guest> {
 /// # Errors
 /// When there is none to be had, with what was tried.
 pub fn kernel() -> anyhow::Result<Kernel> {
-    let folder = paths::guest_folder();
-    let _lock = lock(&folder)?;
-    if let Some(kernel) = newest_unpacked(&folder) {
+    obtain(&paths::guest_folder(), KERNEL_PACKAGE)
+}
+
+/// Gets a distribution's ordinary kernel, which shows its console on a framebuffer.
+///
+/// # Errors
+/// As for [`kernel`].
+pub fn console_kernel() -> anyhow::Result<Kernel> {
+    obtain(&paths::guest_folder().join("console"), CONSOLE_KERNEL_PACKAGE)
+}
+
+/// The kernel that was unpacked into `folder`, else that of `package`, else this machine's.
+fn obtain(folder: &Path, package: &'static str) -> anyhow::Result<Kernel> {
+    let _lock = lock(folder)?;
+    if let Some(kernel) = newest_unpacked(folder) {
         return Ok(kernel);
     }
-    let why_not_apt = match from_apt(&folder) {
+    let why_not_apt = match from_apt(folder, package) {
         Ok(kernel) => return Ok(kernel),
         Err(error) => format!("{error:#}"),
     };
@@ -133,8 +149,8 @@ fn newest_unpacked(folder: &Path) -> Option<Kernel> {
     })
 }
 
-/// Downloads Debian's cloud kernel with apt and unpacks it below `folder`, without installing it.
-fn from_apt(folder: &Path) -> anyhow::Result<Kernel> {
+/// Downloads the kernel that Debian's `package` depends on with apt and unpacks it below `folder`, without installing it.
+fn from_apt(folder: &Path, package: &'static str) -> anyhow::Result<Kernel> {
     if !packages::apt_usable() {
         bail!("apt is not there to download Debian's kernel with");
     }
@@ -143,7 +159,7 @@ fn from_apt(folder: &Path) -> anyhow::Result<Kernel> {
     }
     let partial = folder.join("partial");
     let download = || -> anyhow::Result<Package> {
-        let package = look_up()?;
+        let package = look_up(package)?;
         remake(&partial)?;
         let mut command = packages::apt("apt-get");
         command.arg("download").arg(format!("{}={}", package.name, package.version)).current_dir(&partial);
@@ -180,24 +196,24 @@ struct Package {
     version: String,
 }
 
-/// apt's lists have no such package.
+/// apt's lists have no package of this name.
 #[derive(Debug)]
-struct NotInLists;
+struct NotInLists(&'static str);
 
 impl std::fmt::Display for NotInLists {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "apt knows no package {KERNEL_PACKAGE}")
+        write!(f, "apt knows no package {}", self.0)
     }
 }
 
 impl std::error::Error for NotInLists {}
 
-/// The package with the kernel itself, which `KERNEL_PACKAGE` depends on.
-fn look_up() -> anyhow::Result<Package> {
+/// The package with the kernel itself, which the package `name` depends on.
+fn look_up(name: &'static str) -> anyhow::Result<Package> {
     // apt-cache fails for a package it does not know.
-    let printed = run_quietly(packages::apt("apt-cache").args(["show", "--no-all-versions", KERNEL_PACKAGE]))
-        .map_err(|_| NotInLists)?;
-    Ok(kernel_dependency(&String::from_utf8_lossy(&printed)).ok_or(NotInLists)?)
+    let printed = run_quietly(packages::apt("apt-cache").args(["show", "--no-all-versions", name]))
+        .map_err(|_| NotInLists(name))?;
+    Ok(kernel_dependency(&String::from_utf8_lossy(&printed)).ok_or(NotInLists(name))?)
 }
 
 /// The kernel in a package's description: "Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), …".

@@ -114,14 +114,16 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
     }
     let mut guest = None;
     timed("default guest", &mut || {
-        let made = guest::prepare().and_then(|guest| Ok((guest.initrd_with_tools()?, guest)));
+        let made =
+            guest::prepare().and_then(|guest| Ok((guest.initrd_with_tools()?, guest::console_kernel()?.image, guest)));
         guest = Some(made.context("the default guest cannot be made")?);
         Ok(())
     })?;
-    if let (Some(image), Some((tools, guest))) = (image, guest) {
+    if let (Some(image), Some((tools, console_kernel, guest))) = (image, guest) {
         let step = qemu_step(args.filter.as_deref())
             .with("FIRSTLIGHT_IMAGE", image.bin.display().to_string())
             .with("FIRSTLIGHT_KERNEL", guest.kernel.image.display().to_string())
+            .with("FIRSTLIGHT_CONSOLE_KERNEL", console_kernel.display().to_string())
             .with("FIRSTLIGHT_INITRD", guest.initrd.display().to_string())
             .with("FIRSTLIGHT_TOOLS_INITRD", tools.display().to_string());
         timed(step.name, &mut || step.run())?;
