@@ -14,6 +14,10 @@ pub const FIRMWARE_RAM: PhysRange = range(0x4_0000, 0x9_0000);
 /// The space at the top of the low 4 GiB that the image may fill: 128 KiB.
 pub const FIRMWARE_ROM: PhysRange = range(0xfffe_0000, 0x1_0000_0000);
 
+/// Where CPUs that are started begin, for that moment: a page below 640 KiB whose bytes are put back afterwards. Behind
+/// the firmware's own RAM, as far from what hosts leave lower down.
+pub const STARTUP_PAGE: PhysRange = range(0x9_0000, 0x9_1000);
+
 /// Page zero: the real-mode vectors and BIOS data. Nothing of ours goes there, and a null pointer stays invalid.
 pub const PAGE_ZERO: PhysRange = range(0, 0x1000);
 

@@ -13,6 +13,7 @@ pub mod acpi;
 pub mod addr;
 pub mod boot;
 pub mod checksum;
+pub mod cpus;
 pub mod error;
 pub mod failure;
 pub mod framebuffer;

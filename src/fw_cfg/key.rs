@@ -13,6 +13,8 @@ impl Key {
     pub const SIGNATURE: Self = Self(0x00);
     /// The interface's features, 32 bits.
     pub const ID: Self = Self(0x01);
+    /// Number of CPUs that are there at the start, 16 bits on QEMU and 32 on others.
+    pub const NB_CPUS: Self = Self(0x05);
     /// Length of the kernel without its setup code, 32 bits, in bytes.
     pub const KERNEL_SIZE: Self = Self(0x08);
     /// Length of the initial RAM disk, 32 bits, in bytes.

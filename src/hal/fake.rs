@@ -66,6 +66,13 @@ pub enum Access {
     Out(u16, u8, u32),
 }
 
+/// See [`FakeMachine::on_message`].
+pub type OnMessage = Box<dyn FnMut(u64, u32, &mut FakeMemory)>;
+
+/// The local APIC's interrupt command register, by memory and in x2APIC mode.
+const ICR: u64 = 0xfee0_0300;
+const X2APIC_ICR: u32 = 0x830;
+
 /// The machine. Absent ports read as `absent`, all ones unless changed.
 pub struct FakeMachine {
     /// Guest memory.
@@ -80,6 +87,9 @@ pub struct FakeMachine {
     pub cpuid: BTreeMap<(u32, u32), Cpuid>,
     /// Model-specific registers; absent ones read as zero.
     pub msrs: BTreeMap<u32, u64>,
+    /// What hears the messages that the local APIC sends, if there is anything: the register that was written (its
+    /// address, or its number in x2APIC mode), the message, and memory.
+    pub on_message: Option<OnMessage>,
     /// Ticks that pass at each look at the clock.
     pub ticks_per_look: u64,
     ticks: u64,
@@ -102,6 +112,7 @@ impl Default for FakeMachine {
             accesses: Vec::new(),
             cpuid: BTreeMap::new(),
             msrs: BTreeMap::new(),
+            on_message: None,
             ticks_per_look: 1 << 20,
             ticks: 0,
             descriptor: [0; 16],
@@ -142,6 +153,12 @@ impl FakeMachine {
             device.write(port, size, value, &mut self.memory);
         }
         self.descriptor.copy_from_slice(&self.memory.bytes(DESCRIPTOR, 16));
+    }
+
+    fn message(&mut self, register: u64, message: u32) {
+        if let Some(on_message) = &mut self.on_message {
+            on_message(register, message, &mut self.memory);
+        }
     }
 
     fn check(start: PhysAddr, len: usize) -> Result<PhysRange, MemoryError> {
@@ -225,6 +242,9 @@ impl Memory for FakeMachine {
         self.write(at, &value.to_le_bytes())
     }
     fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {
+        if at.get() == ICR {
+            self.message(ICR, value);
+        }
         self.write(at, &value.to_le_bytes())
     }
 }
@@ -261,7 +281,13 @@ impl Cpu for FakeMachine {
         self.msrs.get(&register).copied().unwrap_or_default()
     }
     fn write_msr(&mut self, register: u32, value: u64) {
+        if register == X2APIC_ICR {
+            self.message(register.into(), value as u32);
+        }
         self.msrs.insert(register, value);
+    }
+    fn startup_code(&self) -> &'static [u8] {
+        &[0xf4; super::STARTUP_ORDERS]
     }
 }
 

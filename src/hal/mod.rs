@@ -136,6 +136,9 @@ pub struct Cpuid {
     pub edx: u32,
 }
 
+/// Where the orders of a CPU that is started begin: bytes from the start of its page.
+pub const STARTUP_ORDERS: usize = 80;
+
 /// The CPU's identification and model-specific registers.
 pub trait Cpu {
     /// CPUID for a leaf and sub-leaf. A leaf above the CPU's highest gives unspecified values.
@@ -143,9 +146,12 @@ pub trait Cpu {
     /// Reads a model-specific register that CPUID says exists; another raises a fault, which stops the firmware.
     fn read_msr(&mut self, register: u32) -> u64;
     /// Writes a model-specific register. Only registers that cannot break the running code are accepted: the memory
-    /// type range registers (0x200-0x26f, 0x2ff) and IA32_FEATURE_CONTROL (0x3a); a write to another is ignored and
-    /// logged.
+    /// type range registers (0x200-0x26f, 0x2ff), IA32_FEATURE_CONTROL (0x3a) and x2APIC's interrupt command register
+    /// (0x830); a write to another is ignored and logged.
     fn write_msr(&mut self, register: u32, value: u64);
+    /// What a CPU that is started runs: real-mode code for the beginning of a page, [`STARTUP_ORDERS`] bytes long. It
+    /// carries out the orders that stand behind it (see [`crate::cpus`]) and halts.
+    fn startup_code(&self) -> &'static [u8];
 }
 
 /// A clock that only counts up, for deadlines.

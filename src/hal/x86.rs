@@ -8,14 +8,14 @@
 //!
 //! Left out: memory above 4 GiB, which the firmware describes to the kernel but never touches.
 
-use core::arch::asm;
 use core::arch::x86_64::{__cpuid_count, _rdtsc};
+use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::{ptr, slice};
 
 use x86_64::registers::model_specific::Msr;
 
-use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, Ports};
+use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, Ports, STARTUP_ORDERS};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::layout;
 
@@ -275,6 +275,13 @@ impl Dma for PcMachine {
     }
 }
 
+global_asm!(include_str!("startup.s"), STARTUP_ORDERS = const STARTUP_ORDERS);
+
+unsafe extern "C" {
+    /// The code of `startup.s`.
+    static firstlight_startup_code: [u8; STARTUP_ORDERS];
+}
+
 impl Cpu for PcMachine {
     fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Cpuid {
         let result = __cpuid_count(leaf, subleaf);
@@ -288,14 +295,20 @@ impl Cpu for PcMachine {
     }
 
     fn write_msr(&mut self, register: u32, value: u64) {
-        // Intel SDM volume 4, table 2-2: IA32_FEATURE_CONTROL, the MTRRs and IA32_MTRR_DEF_TYPE.
-        if !matches!(register, 0x3a | 0x200..=0x26f | 0x2ff) {
+        // Intel SDM volume 4, table 2-2: IA32_FEATURE_CONTROL, the MTRRs, IA32_MTRR_DEF_TYPE, IA32_X2APIC_ICR.
+        if !matches!(register, 0x3a | 0x200..=0x26f | 0x2ff | 0x830) {
             log::warn!("write to model-specific register {register:#x} ignored: not one that firmware sets");
             return;
         }
-        // SAFETY: these registers choose memory types and lock features; the running code's mapping, mode and stack do
-        // not depend on them.
+        // SAFETY: these registers choose memory types, lock features and send messages to CPUs; the running code's
+        // mapping, mode and stack do not depend on them.
         unsafe { Msr::new(register).write(value) };
+    }
+
+    fn startup_code(&self) -> &'static [u8] {
+        let start = &raw const firstlight_startup_code;
+        // SAFETY: `startup.s` puts STARTUP_ORDERS bytes there (`.org`), in read-only memory that stays.
+        unsafe { &*start }
     }
 }
 

@@ -13,7 +13,6 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
-pub mod mtrr;
 mod pc;
 mod q35;
 #[cfg(test)]
@@ -25,6 +24,7 @@ use core::fmt;
 use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::{PhysAddr, PhysRange};
+use crate::cpus;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Machine, Memory, Ports};
 use crate::memory_map::MemoryMap;
@@ -70,7 +70,7 @@ impl Platform {
         let reserved = read_reserved_end(machine, fw_cfg);
         let windows = Windows::new(ports, low, high_window(map, reserved, bits), bits);
         let pci = chipset.configure_pci(machine, ecam, &windows);
-        mtrr::set(machine, ecam.map_or(low.start(), PhysRange::start), bits);
+        cpus::set_up(machine, fw_cfg, ecam.map_or(low.start(), PhysRange::start), bits);
         Ok(Self { f_segment, display: pci.display })
     }
 }

@@ -1,5 +1,3 @@
-use std::vec::Vec;
-
 use super::fake::FakeConfigPorts;
 use super::*;
 use crate::hal::Cpuid;
@@ -172,37 +170,4 @@ fn physical_bits_are_those_of_the_cpu_within_reason() {
     assert_eq!(bits(0x8000_0008, 0x0000), 36, "a CPU that says zero");
     assert_eq!(bits(0x8000_0008, 0x00ff), 52, "a 64-bit window beyond what page tables can hold");
     assert_eq!(bits(0x8000_0001, 0x3028), 36, "a CPU without the leaf");
-}
-
-fn with_mtrrs(capabilities: u64) -> FakeMachine {
-    let mut machine = FakeMachine::new();
-    machine.cpuid.insert((1, 0), Cpuid { edx: 1 << 12, ..Cpuid::default() });
-    machine.msrs.insert(0xfe, capabilities);
-    machine
-}
-
-#[test]
-fn memory_types_are_those_of_a_pc() {
-    let mut machine = with_mtrrs(0x508);
-    mtrr::set(&mut machine, PhysAddr::new(0xb000_0000), 40);
-    assert_eq!(machine.msrs[&0x250], 0x0606_0606_0606_0606);
-    assert_eq!(machine.msrs[&0x259], 0);
-    assert_eq!(machine.msrs[&0x26f], 0x0505_0505_0505_0505);
-    assert_eq!(machine.msrs[&0x2ff], 0xc06);
-    // 0xb0000000 to 4 GiB, in pieces that are powers of two and aligned to themselves.
-    let ranges: Vec<_> =
-        (0..4).filter_map(|i| Some((*machine.msrs.get(&(0x200 + 2 * i))?, machine.msrs[&(0x201 + 2 * i)]))).collect();
-    assert_eq!(ranges, [(0xb000_0000, 0xff_f000_0800), (0xc000_0000, 0xff_c000_0800)]);
-}
-
-#[test]
-fn no_more_memory_types_are_set_than_there_are_registers() {
-    let mut machine = with_mtrrs(0x001);
-    mtrr::set(&mut machine, PhysAddr::new(0xb000_0000), 36);
-    assert!(machine.msrs.contains_key(&0x200) && !machine.msrs.contains_key(&0x202));
-    assert!(!machine.msrs.contains_key(&0x250), "fixed ranges that do not exist");
-    assert_eq!(machine.msrs[&0x2ff], 0x806);
-    let mut machine = FakeMachine::new();
-    mtrr::set(&mut machine, PhysAddr::new(0xb000_0000), 36);
-    assert!(machine.msrs.is_empty(), "no MTRRs at all");
 }

@@ -200,6 +200,11 @@ impl Qemu {
         self.folder.path()
     }
 
+    /// What QEMU itself printed, with what `-d` and `-trace` make it print.
+    pub fn log(&self) -> String {
+        self.text("qemu")
+    }
+
     fn text(&self, name: &str) -> String {
         String::from_utf8_lossy(&fs::read(self.folder.path().join(name)).unwrap_or_default()).into_owned()
     }

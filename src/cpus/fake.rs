@@ -1,0 +1,96 @@
+//! A machine with more than one CPU, for tests: the others obey the messages of the boot CPU's local APIC, carry out the
+//! orders in memory as `src/hal/startup.s` does, and may misbehave on purpose.
+
+extern crate std;
+
+use std::boxed::Box;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::vec::Vec;
+
+use super::startup::{Order, Orders};
+use crate::hal::fake::{FakeMachine, FakeMemory};
+use crate::hal::{Cpuid, STARTUP_ORDERS};
+
+/// What a CPU does at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// As after power-on, or after INIT.
+    Waiting,
+    /// It has done its work and halts.
+    Halted,
+}
+
+/// A CPU beside the first.
+pub struct FakeCpu {
+    pub state: State,
+    pub msrs: BTreeMap<u32, u64>,
+    /// It does not hear start-up messages.
+    pub deaf: bool,
+}
+
+/// The CPUs beside the first.
+#[derive(Default)]
+pub struct FakeCpus {
+    pub cpus: Vec<FakeCpu>,
+    /// Messages they were sent, with the register these went through.
+    pub messages: Vec<(u64, u32)>,
+    /// What stood at the start of the page when they began there.
+    pub code: Vec<u8>,
+}
+
+/// A machine whose local APIC has `base` in IA32_APIC_BASE, and `others` CPUs beside the first.
+pub fn machine(others: usize, base: u64) -> (FakeMachine, Rc<RefCell<FakeCpus>>) {
+    let cpu = || FakeCpu { state: State::Waiting, msrs: BTreeMap::new(), deaf: false };
+    let cpus = FakeCpus { cpus: (0..others).map(|_| cpu()).collect(), ..FakeCpus::default() };
+    let cpus = Rc::new(RefCell::new(cpus));
+    let mut machine = FakeMachine::new();
+    machine.cpuid.insert((1, 0), Cpuid { edx: 1 << 9, ..Cpuid::default() });
+    machine.msrs.insert(0x1b, base);
+    let hearers = cpus.clone();
+    machine.on_message =
+        Some(Box::new(move |register, message, memory| hearers.borrow_mut().hear(register, message, memory)));
+    (machine, cpus)
+}
+
+impl FakeCpus {
+    fn hear(&mut self, register: u64, message: u32, memory: &mut FakeMemory) {
+        self.messages.push((register, message));
+        match message & 0x700 {
+            0x500 => self.cpus.iter_mut().for_each(|cpu| cpu.state = State::Waiting),
+            0x600 => {
+                let page = u64::from(message & 0xff) << 12;
+                self.code = memory.bytes(page, STARTUP_ORDERS);
+                self.cpus.iter_mut().for_each(|cpu| cpu.run(page + STARTUP_ORDERS as u64, memory));
+            }
+            _ => panic!("an unknown message {message:#x}"),
+        }
+    }
+}
+
+impl FakeCpu {
+    /// What `startup.s` does.
+    fn run(&mut self, orders: u64, memory: &mut FakeMemory) {
+        if self.deaf || self.state != State::Waiting {
+            return;
+        }
+        let u32_at = |at: u64| u32::from_le_bytes(memory.bytes(orders + at, 4).try_into().unwrap());
+        let u64_at = |at: u64| u64::from_le_bytes(memory.bytes(orders + at, 8).try_into().unwrap());
+        for write in 0..u64::from(u32_at(4)) {
+            let at = 16 + 12 * write;
+            self.msrs.insert(u32_at(at), u64_at(at + 4));
+        }
+        let locked = self.msrs.get(&0x3a).is_some_and(|value| value & 1 != 0);
+        if !locked {
+            self.msrs.insert(0x3a, u64_at(8));
+        }
+        let done = u32_at(0) + 1;
+        memory.store(orders, &done.to_le_bytes());
+        self.state = State::Halted;
+    }
+}
+
+// As `startup.s` reads them.
+const _: () = assert!(size_of::<Order>() == 12 && core::mem::offset_of!(Orders, writes) == 16);
+const _: () = assert!(core::mem::offset_of!(Orders, count) == 4 && core::mem::offset_of!(Orders, feature_control) == 8);

@@ -1,0 +1,53 @@
+//! The CPUs' own registers: memory types, and the features that firmware opens or locks.
+//!
+//! The boot CPU gets its MTRRs on every machine with PCI. The other CPUs are left as they are, waiting for the kernel,
+//! on all machines but those whose host offers `etc/msr_feature_control`: Linux gives each CPU it starts the memory types
+//! of the boot CPU, so starting them here would cost time that grows with their number for nothing. But
+//! IA32_FEATURE_CONTROL differs: VMX, SGX and local machine checks are of use only if every CPU has them open, and a
+//! kernel that finds it unlocked on some and locked on others gives the features up. So then, and only then, each CPU is
+//! started once (`startup`), sets its MTRRs and that register, and goes back to waiting.
+//!
+//! Nothing is kept: [`set_up`] can be called again after a sleep, with the registers at their reset values.
+//!
+//! Assumed: every CPU is of the boot CPU's kind. Left out: CPUs that are plugged in later, microcode, and the kernel's
+//! choice between xAPIC and x2APIC mode: the CPUs are left in the mode they reset to, from which Linux moves all of them.
+#![forbid(unsafe_code)]
+
+mod error;
+#[cfg(test)]
+mod fake;
+mod feature_control;
+mod mtrr;
+mod startup;
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+pub use feature_control::FeatureControl;
+pub use mtrr::{MemoryTypes, Write};
+
+use crate::addr::PhysAddr;
+use crate::fw_cfg::{FwCfg, Key};
+use crate::hal::Machine;
+
+/// Sets the registers. `devices` is where the address space of devices begins below 4 GiB; the CPU's addresses have
+/// `physical_bits` bits.
+///
+/// What fails is warned of: a kernel runs without it.
+pub fn set_up<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, devices: PhysAddr, physical_bits: u8) {
+    let memory_types = MemoryTypes::plan(machine, devices, physical_bits);
+    memory_types.set(machine);
+    let Some(features) = FeatureControl::of_host(machine, fw_cfg) else { return };
+    features.set(machine);
+    let others = match fw_cfg.read_u32(machine, Key::NB_CPUS) {
+        Ok(all) => all.saturating_sub(1),
+        Err(error) => return log::warn!("the number of CPUs cannot be read, only the first is set up: {error}"),
+    };
+    if others == 0 {
+        return;
+    }
+    match startup::run(machine, others, &memory_types, features) {
+        Ok(()) => log::debug!("CPUs: {others} others have the memory types and features of the first"),
+        Err(error) => log::warn!("{error}"),
+    }
+}

@@ -1,0 +1,121 @@
+//! Memory type range registers.
+//!
+//! Linux up to 6.1 gives up PAT, and with it write-combining, on a CPU whose MTRRs are off; KVM before 6.11 maps RAM
+//! uncached for guests with assigned devices then. So they are set as a PC's firmware does: RAM write-back, video memory
+//! uncached, the ROM segments write-protected, everything from the end of low RAM's 32-bit space up uncached.
+//!
+//! Source: Intel SDM volume 3, 12.11 (registers in 12.11.2, fixed ranges in table 12-9).
+
+use arrayvec::ArrayVec;
+
+use crate::addr::PhysAddr;
+use crate::hal::Cpu;
+
+const CPUID_FEATURES: u32 = 1;
+/// CPUID leaf 1, EDX.
+const FEATURE_MTRR: u32 = 1 << 12;
+
+const MTRRCAP: u32 = 0xfe;
+/// MTRRCAP: number of variable ranges in the low byte, and whether there are fixed ones.
+const MTRRCAP_FIXED: u64 = 1 << 8;
+const DEF_TYPE: u32 = 0x2ff;
+/// DEF_TYPE: ranges on, fixed ranges on; the low byte is the type of everything else.
+const DEF_TYPE_ENABLE: u64 = 1 << 11;
+const DEF_TYPE_FIXED: u64 = 1 << 10;
+const FIRST_BASE: u32 = 0x200;
+const FIRST_MASK: u32 = 0x201;
+const MASK_VALID: u64 = 1 << 11;
+
+const UNCACHED: u64 = 0;
+const WRITE_PROTECTED: u64 = 5;
+const WRITE_BACK: u64 = 6;
+
+/// Eight ranges of a fixed register, all of one type.
+const fn all(kind: u64) -> u64 {
+    kind * 0x0101_0101_0101_0101
+}
+
+/// A register and what it shall hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The register's number.
+    pub register: u32,
+    /// Its value.
+    pub value: u64,
+}
+
+const fn write(register: u32, value: u64) -> Write {
+    Write { register, value }
+}
+
+/// The fixed registers, with the type of their eight ranges.
+static FIXED: [Write; 11] = [
+    write(0x250, all(WRITE_BACK)),      // 0x00000-0x7ffff
+    write(0x258, all(WRITE_BACK)),      // 0x80000-0x9ffff
+    write(0x259, all(UNCACHED)),        // 0xa0000-0xbffff, video memory
+    write(0x268, all(WRITE_PROTECTED)), // 0xc0000-0xfffff, eight registers of 32 KiB
+    write(0x269, all(WRITE_PROTECTED)),
+    write(0x26a, all(WRITE_PROTECTED)),
+    write(0x26b, all(WRITE_PROTECTED)),
+    write(0x26c, all(WRITE_PROTECTED)),
+    write(0x26d, all(WRITE_PROTECTED)),
+    write(0x26e, all(WRITE_PROTECTED)),
+    write(0x26f, all(WRITE_PROTECTED)),
+];
+
+/// Most variable ranges that the space for devices is cut into.
+const MOST_RANGES: u32 = 4;
+
+/// The most registers there are to write.
+pub const MOST_WRITES: usize = FIXED.len() + MOST_RANGE_WRITES;
+/// Two for a range, and the one that turns all of them on.
+const MOST_RANGE_WRITES: usize = 2 * MOST_RANGES as usize + 1;
+
+/// What the registers shall hold.
+#[derive(Debug, Default)]
+pub struct MemoryTypes {
+    fixed: &'static [Write],
+    ranges: ArrayVec<Write, MOST_RANGE_WRITES>,
+}
+
+impl MemoryTypes {
+    /// The memory types of a PC, as far as the CPU has registers for them. `devices` is where the address space of
+    /// devices begins below 4 GiB; it goes on to 4 GiB.
+    pub fn plan(cpu: &mut impl Cpu, devices: PhysAddr, physical_bits: u8) -> Self {
+        if cpu.cpuid(CPUID_FEATURES, 0).edx & FEATURE_MTRR == 0 {
+            return Self::default();
+        }
+        let capabilities = cpu.read_msr(MTRRCAP);
+        let (fixed, fixed_enable): (&[_], _) =
+            if capabilities & MTRRCAP_FIXED != 0 { (&FIXED, DEF_TYPE_FIXED) } else { (&[], 0) };
+        let mut ranges = ArrayVec::new();
+        // There is room for all of them.
+        let mut push = |register, value| {
+            let _ = ranges.try_push(write(register, value));
+        };
+        let [count, ..] = capabilities.to_le_bytes();
+        let address_mask = 1u64.checked_shl(physical_bits.into()).unwrap_or(0).wrapping_sub(1) & !0xfff;
+        let mut start = devices.get();
+        let mut index = 0;
+        while start < 1 << 32 && start != 0 && index < u32::from(count).min(MOST_RANGES) {
+            // A range is a power of two long and begins at a multiple of its length.
+            let len = start & start.wrapping_neg();
+            push(FIRST_BASE.wrapping_add(index * 2), start | UNCACHED);
+            push(FIRST_MASK.wrapping_add(index * 2), len.wrapping_neg() & address_mask | MASK_VALID);
+            start = start.wrapping_add(len);
+            index = index.wrapping_add(1);
+        }
+        push(DEF_TYPE, DEF_TYPE_ENABLE | fixed_enable | WRITE_BACK);
+        Self { fixed, ranges }
+    }
+
+    /// The writes that set them, in their order.
+    pub fn writes(&self) -> impl Iterator<Item = &Write> {
+        self.fixed.iter().chain(&self.ranges)
+    }
+
+    /// Sets the registers of this CPU.
+    pub fn set(&self, cpu: &mut impl Cpu) {
+        self.writes().for_each(|write| cpu.write_msr(write.register, write.value));
+    }
+}

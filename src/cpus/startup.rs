@@ -1,0 +1,164 @@
+//! The other CPUs, started once to set their registers, and sent back to wait.
+//!
+//! One INIT and one start-up message reach all of them, whatever their number and their APIC identifiers, in the mode
+//! that the boot CPU's local APIC is in. They begin in real mode at [`layout::STARTUP_PAGE`], with code of the hal and
+//! with [`Orders`] behind it, set their registers all at once, count themselves and halt. Then a second INIT puts them
+//! into the state they reset to, in which nothing but a start-up message wakes them: no interrupt, NMI or SMI finds them
+//! halted in memory that is the kernel's by then. INIT leaves both the MTRRs and IA32_FEATURE_CONTROL as they are. It
+//! also ends a CPU that comes too late. The bytes of the page are put back, so any RAM below 640 KiB is good for it.
+//!
+//! Assumed: the host's CPUs take a start-up message right after INIT, as those of KVM and TCG do; hardware wants 10 ms
+//! between the two. Left out: starting CPUs one by one.
+//!
+//! Sources: Intel SDM volume 3, 8.4.4 (start-up), 9.1 with table 9-1 (what INIT changes), 10.4.4, 10.6.1 and 10.12.9
+//! (local APIC, its command register in both modes).
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::feature_control::FeatureControl;
+use super::{Error, MemoryTypes, mtrr};
+use crate::addr::PhysAddr;
+use crate::hal::{Clock, Cpu, Deadline, Memory, MemoryError, STARTUP_ORDERS};
+use crate::layout;
+
+/// CPUID leaf 1, EDX: there is a local APIC.
+const CPUID_FEATURES: u32 = 1;
+const FEATURE_APIC: u32 = 1 << 9;
+
+/// IA32_APIC_BASE: the address of the registers, and whether they are on, by memory or by x2APIC's registers.
+const APIC_BASE: u32 = 0x1b;
+const APIC_BASE_ON: u64 = 1 << 11;
+const APIC_BASE_X2APIC: u64 = 1 << 10;
+const APIC_BASE_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// The interrupt command register, low half: by memory from the base on, and in x2APIC mode.
+const ICR: u64 = 0x300;
+const X2APIC_ICR: u32 = 0x830;
+/// To all but the sender.
+const ICR_ALL_OTHERS: u32 = 3 << 18;
+const ICR_ASSERT: u32 = 1 << 14;
+const ICR_INIT: u32 = 5 << 8;
+/// Start-up, with the number of the page to begin at in the low byte.
+const ICR_STARTUP: u32 = 6 << 8;
+const STARTUP_PAGE_NUMBER: u32 = (layout::STARTUP_PAGE.start().get() >> 12) as u32;
+const _: () = assert!(STARTUP_PAGE_NUMBER < 0xa0);
+
+/// What the started CPUs shall do, behind the code: little-endian. `src/hal/startup.s` reads it.
+#[derive(FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(super) struct Orders {
+    /// How many CPUs are done. They add to it.
+    pub done: U32,
+    /// How many of `writes` there are.
+    pub count: U32,
+    /// For IA32_FEATURE_CONTROL, where that is not locked.
+    pub feature_control: U64,
+    /// Registers to write.
+    pub writes: [Order; mtrr::MOST_WRITES],
+}
+
+/// One register to write.
+#[derive(FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(super) struct Order {
+    pub register: U32,
+    pub value: U64,
+}
+
+const ORDERS: PhysAddr = match layout::STARTUP_PAGE.start().checked_add(STARTUP_ORDERS as u64) {
+    Some(address) => address,
+    None => unreachable!(),
+};
+/// What of the page is used.
+const USED: usize = STARTUP_ORDERS + size_of::<Orders>();
+const _: () = assert!(USED as u64 <= layout::STARTUP_PAGE.len());
+
+/// Starts all CPUs but this one, has each write `memory_types` and `features`, and waits until all `others` have.
+///
+/// # Errors
+/// [`Error::Missing`] when the time is up; the CPUs are back in their wait then, too. [`Error::NoLocalApic`] and
+/// [`Error::Memory`] before any is started.
+pub fn run<M: Memory + Cpu + Clock>(
+    machine: &mut M,
+    others: u32,
+    memory_types: &MemoryTypes,
+    features: FeatureControl,
+) -> Result<(), Error> {
+    let apic = LocalApic::of(machine).ok_or(Error::NoLocalApic)?;
+    let mut before = [0; USED];
+    machine.read(layout::STARTUP_PAGE.start(), &mut before)?;
+    machine.write(layout::STARTUP_PAGE.start(), machine.startup_code())?;
+    machine.write(ORDERS, orders(memory_types, features).as_bytes())?;
+
+    apic.send(machine, ICR_INIT)?;
+    apic.send(machine, ICR_STARTUP | STARTUP_PAGE_NUMBER)?;
+    let done = wait(machine, others)?;
+    apic.send(machine, ICR_INIT)?;
+
+    machine.write(layout::STARTUP_PAGE.start(), &before)?;
+    if done < others { Err(Error::Missing { done, others }) } else { Ok(()) }
+}
+
+fn orders(memory_types: &MemoryTypes, features: FeatureControl) -> Orders {
+    let mut orders = Orders::new_zeroed();
+    orders.feature_control = features.get().into();
+    let mut count = 0u32;
+    for (order, write) in orders.writes.iter_mut().zip(memory_types.writes()) {
+        *order = Order { register: write.register.into(), value: write.value.into() };
+        count = count.wrapping_add(1);
+    }
+    orders.count = count.into();
+    orders
+}
+
+/// Waits until all are done or the time is up; gives how many are.
+fn wait<M: Memory + Clock>(machine: &mut M, others: u32) -> Result<u32, MemoryError> {
+    let deadline = Deadline::start(machine);
+    loop {
+        let done = machine.read_register32(ORDERS)?;
+        if done >= others || deadline.has_passed(machine) {
+            return Ok(done);
+        }
+        core::hint::spin_loop();
+    }
+}
+
+/// How this CPU's local APIC is reached.
+#[derive(Clone, Copy)]
+enum LocalApic {
+    /// By memory at its base.
+    XApic(PhysAddr),
+    /// By model-specific registers.
+    X2Apic,
+}
+
+impl LocalApic {
+    /// The local APIC, if there is one and it is on.
+    fn of(cpu: &mut impl Cpu) -> Option<Self> {
+        if cpu.cpuid(CPUID_FEATURES, 0).edx & FEATURE_APIC == 0 {
+            return None;
+        }
+        let base = cpu.read_msr(APIC_BASE);
+        match (base & APIC_BASE_ON != 0, base & APIC_BASE_X2APIC != 0) {
+            (false, _) => None,
+            (true, false) => Some(Self::XApic(PhysAddr::new(base & APIC_BASE_ADDRESS))),
+            (true, true) => Some(Self::X2Apic),
+        }
+    }
+
+    /// Sends a message to all other CPUs.
+    fn send<M: Memory + Cpu>(self, machine: &mut M, message: u32) -> Result<(), MemoryError> {
+        let command = ICR_ALL_OTHERS | ICR_ASSERT | message;
+        match self {
+            Self::XApic(base) => {
+                let register = PhysAddr::new(base.get() | ICR);
+                machine.write_register32(register, command)
+            }
+            Self::X2Apic => {
+                machine.write_msr(X2APIC_ICR, command.into());
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+extern crate std;
+
+use std::string::ToString;
+use std::vec::Vec;
+
+use super::fake::State;
+use super::*;
+use crate::fw_cfg::fake::FakeFwCfg;
+use crate::hal::STARTUP_ORDERS;
+use crate::hal::fake::FakeMachine;
+use crate::hal::{Cpu, Cpuid};
+use crate::layout::STARTUP_PAGE;
+
+const DEVICES: PhysAddr = PhysAddr::new(0xb000_0000);
+const VMX: u64 = 1 << 2;
+const LMCE: u64 = 1 << 20;
+const LOCK: u64 = 1;
+
+fn with_mtrrs(capabilities: u64) -> FakeMachine {
+    let mut machine = FakeMachine::new();
+    machine.cpuid.insert((1, 0), Cpuid { edx: 1 << 12, ..Cpuid::default() });
+    machine.msrs.insert(0xfe, capabilities);
+    machine
+}
+
+fn plan(machine: &mut FakeMachine, physical_bits: u8) -> Vec<(u32, u64)> {
+    MemoryTypes::plan(machine, DEVICES, physical_bits).writes().map(|write| (write.register, write.value)).collect()
+}
+
+#[test]
+fn memory_types_are_those_of_a_pc() {
+    let writes = plan(&mut with_mtrrs(0x508), 40);
+    let value = |register| writes.iter().find(|write| write.0 == register).map(|write| write.1);
+    assert_eq!(value(0x250), Some(0x0606_0606_0606_0606));
+    assert_eq!(value(0x259), Some(0));
+    assert_eq!(value(0x26f), Some(0x0505_0505_0505_0505));
+    // 0xb0000000 to 4 GiB, in pieces that are powers of two and aligned to themselves.
+    let ranges: Vec<_> = writes.iter().filter(|write| (0x200..0x210).contains(&write.0)).copied().collect();
+    let expected = [(0x200, 0xb000_0000), (0x201, 0xff_f000_0800), (0x202, 0xc000_0000), (0x203, 0xff_c000_0800)];
+    assert_eq!(ranges, expected);
+    assert_eq!(writes.last(), Some(&(0x2ff, 0xc06)), "turned on last");
+}
+
+#[test]
+fn no_more_memory_types_are_set_than_there_are_registers() {
+    let writes = plan(&mut with_mtrrs(0x001), 36);
+    let registers: Vec<_> = writes.iter().map(|write| write.0).collect();
+    assert_eq!(registers, [0x200, 0x201, 0x2ff], "one range, and no fixed ones");
+    assert_eq!(writes.last(), Some(&(0x2ff, 0x806)));
+    assert_eq!(plan(&mut FakeMachine::new(), 36), [], "no MTRRs at all");
+}
+
+#[test]
+fn all_registers_of_any_place_for_devices_fit() {
+    for start in [0x8000_0000, 0xb000_0000, 0x8fff_f000, 0xffff_f000, 0, 1 << 32] {
+        let types = MemoryTypes::plan(&mut with_mtrrs(0x5ff), PhysAddr::new(start), 52);
+        assert_eq!(types.writes().last().map(|write| write.register), Some(0x2ff), "{start:#x}");
+    }
+}
+
+/// A CPU with some of what IA32_FEATURE_CONTROL controls.
+fn with_features(ecx: u32, edx: u32, mcg_cap: u64) -> FakeMachine {
+    let mut machine = FakeMachine::new();
+    machine.cpuid.insert((1, 0), Cpuid { ecx, edx, ..Cpuid::default() });
+    machine.msrs.insert(0x179, mcg_cap);
+    machine
+}
+
+#[test]
+fn no_feature_is_asked_of_a_cpu_that_lacks_it() {
+    let value = |mut machine: FakeMachine, wanted| FeatureControl::new(&mut machine, wanted).map(FeatureControl::get);
+    let vmx = || with_features(1 << 5, 0, 0);
+    assert_eq!(value(vmx(), VMX | LOCK), Some(VMX | LOCK));
+    assert_eq!(value(vmx(), VMX | LMCE | LOCK), Some(VMX | LOCK), "no LMCE here");
+    assert_eq!(value(vmx(), LMCE | LOCK), None, "a lock would keep VMX from the kernel");
+    assert_eq!(value(vmx(), 0), None);
+    assert_eq!(value(vmx(), 1 << 63), None);
+    assert_eq!(value(with_features(0, 0, 0), VMX | LOCK), None, "no such register");
+    // Local machine checks: with machine checks, their architecture, and the capability.
+    assert_eq!(value(with_features(0, 1 << 7 | 1 << 14, 1 << 27), LMCE | LOCK), Some(LMCE | LOCK));
+    for (edx, mcg_cap) in [(1 << 7, 1 << 27), (1 << 14, 1 << 27), (1 << 7 | 1 << 14, 0)] {
+        assert_eq!(value(with_features(0, edx, mcg_cap), LMCE | LOCK), None);
+    }
+    // VMX in SMX operation wants both.
+    assert_eq!(value(with_features(1 << 5 | 1 << 6, 0, 0), 0xff07), Some(0xff07));
+    assert_eq!(value(with_features(1 << 6, 0, 0), 0xff07), Some(0xff01));
+    // SGX is in leaf 7, which not every CPU has.
+    let sgx = Cpuid { ebx: 1 << 2, ecx: 1 << 30, ..Cpuid::default() };
+    for (highest, expected) in [(6, None), (7, Some(0x6_0001))] {
+        let mut machine = with_features(0, 0, 0);
+        machine.cpuid.insert((0, 0), Cpuid { eax: highest, ..Cpuid::default() });
+        machine.cpuid.insert((7, 0), sgx);
+        assert_eq!(value(machine, 0x6_0001), expected);
+    }
+}
+
+#[test]
+fn a_locked_register_is_left_alone() {
+    let mut machine = with_features(1 << 5, 0, 0);
+    let features = FeatureControl::new(&mut machine, VMX | LOCK).unwrap();
+    machine.msrs.insert(0x3a, LOCK);
+    features.set(&mut machine);
+    assert_eq!(machine.msrs[&0x3a], LOCK);
+    machine.msrs.insert(0x3a, 0);
+    features.set(&mut machine);
+    assert_eq!(machine.msrs[&0x3a], VMX | LOCK);
+}
+
+/// Sets up one CPU whose host has these items; gives the machine.
+fn set_up_with(fw_cfg: FakeFwCfg, mut machine: FakeMachine) -> FakeMachine {
+    machine = machine.with(fw_cfg);
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    machine.accesses.clear();
+    set_up(&mut machine, &fw_cfg, DEVICES, 40);
+    machine
+}
+
+#[test]
+fn features_are_opened_when_the_host_says_so_and_only_then() {
+    let file = (VMX | LOCK).to_le_bytes();
+    let machine = set_up_with(
+        FakeFwCfg::new(true).with_file("etc/msr_feature_control", &file).with_item(5, &1u16.to_le_bytes()),
+        with_features(1 << 5, 0, 0),
+    );
+    assert_eq!(machine.msrs[&0x3a], VMX | LOCK);
+    for file in [None, Some([0; 8])] {
+        let mut fw_cfg = FakeFwCfg::new(true).with_item(5, &64u16.to_le_bytes());
+        if let Some(bytes) = &file {
+            fw_cfg = fw_cfg.with_file("etc/msr_feature_control", bytes);
+        }
+        let machine = set_up_with(fw_cfg, with_features(1 << 5, 0, 0));
+        assert!(!machine.msrs.contains_key(&0x3a));
+        // Neither is the number of CPUs asked for, nor any of them started.
+        assert_eq!(machine.accesses.len(), usize::from(file.is_some()), "{:?}", machine.accesses);
+        assert_eq!(machine.memory.bytes(0xfee0_0300, 4), [0; 4]);
+    }
+}
+
+/// Starts the `others` CPUs beside the first of `machine`.
+fn start(machine: &mut FakeMachine, others: u32) -> Result<(), Error> {
+    let features = FeatureControl::new(&mut with_features(1 << 5, 0, 0), VMX | LOCK).unwrap();
+    startup::run(machine, others, &memory_types(), features)
+}
+
+fn memory_types() -> MemoryTypes {
+    MemoryTypes::plan(&mut with_mtrrs(0x508), DEVICES, 40)
+}
+
+const XAPIC: u64 = 0xfee0_0900;
+const X2APIC: u64 = 0xfee0_0d00;
+
+#[test]
+fn every_other_cpu_gets_the_registers_and_waits_again() {
+    for (base, register, others) in [(XAPIC, 0xfee0_0300, 1), (XAPIC, 0xfee0_0300, 287), (X2APIC, 0x830, 287)] {
+        let (mut machine, cpus) = fake::machine(others, base);
+        let before: Vec<_> = (0..4096u32).map(|i| i as u8).collect();
+        machine.memory.store(STARTUP_PAGE.start().get(), &before);
+        start(&mut machine, others as u32).unwrap();
+        let cpus = cpus.borrow();
+        // INIT, start-up at 0x90000, INIT: three messages, however many CPUs there are.
+        assert_eq!(cpus.messages, [0xc4500, 0xc4690, 0xc4500].map(|command| (register, command)));
+        assert_eq!(cpus.code, machine.startup_code());
+        for cpu in &cpus.cpus {
+            assert_eq!(cpu.state, State::Waiting);
+            assert_eq!(cpu.msrs[&0x3a], VMX | LOCK);
+            assert_eq!(cpu.msrs.len(), memory_types().writes().count() + 1);
+            assert!(memory_types().writes().all(|write| cpu.msrs[&write.register] == write.value));
+        }
+        assert_eq!(machine.memory.bytes(STARTUP_PAGE.start().get(), 4096), before, "the page is as it was");
+    }
+}
+
+#[test]
+fn a_cpu_that_does_not_answer_is_told_of_and_does_not_stop_the_boot() {
+    let (mut machine, cpus) = fake::machine(3, XAPIC);
+    cpus.borrow_mut().cpus[1].deaf = true;
+    let error = start(&mut machine, 3).unwrap_err();
+    assert_eq!(error, Error::Missing { done: 2, others: 3 });
+    assert!(error.to_string().contains("1 of 3 CPUs"), "{error}");
+    assert_eq!(cpus.borrow().messages.len(), 3, "a CPU that comes late finds itself reset");
+    assert_eq!(machine.memory.bytes(STARTUP_PAGE.start().get(), STARTUP_ORDERS), [0; STARTUP_ORDERS]);
+}
+
+#[test]
+fn a_locked_register_of_another_cpu_is_left_alone() {
+    let (mut machine, cpus) = fake::machine(2, XAPIC);
+    cpus.borrow_mut().cpus[0].msrs.insert(0x3a, LOCK);
+    start(&mut machine, 2).unwrap();
+    assert_eq!([0, 1].map(|i: usize| cpus.borrow().cpus[i].msrs[&0x3a]), [LOCK, VMX | LOCK]);
+}
+
+#[test]
+fn without_a_local_apic_no_cpu_is_started() {
+    let off = fake::machine(1, XAPIC & !0x800);
+    let mut none = fake::machine(1, XAPIC);
+    none.0.cpuid.clear();
+    for (mut machine, cpus) in [off, none] {
+        assert_eq!(start(&mut machine, 1), Err(Error::NoLocalApic));
+        assert_eq!(cpus.borrow().messages, []);
+    }
+}
