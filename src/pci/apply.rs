@@ -17,11 +17,6 @@ use crate::addr::PhysRange;
 /// The interrupt line of a device on a root bus, by its number and pin; `None` leaves the register as it is.
 pub type Routing<'r> = &'r dyn Fn(u8, Pin) -> Option<u8>;
 
-/// A memory window register with its base above its limit, so that it passes on nothing.
-const CLOSED: u32 = 0x0000_fff0;
-/// An I/O window register with its base above its limit.
-const CLOSED_IO: u32 = 0x00f0;
-
 /// Writes addresses, windows and interrupt lines, and turns decoding on. A register that has no address is set to zero.
 pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, routing: Routing) {
     for placement in &plan.placements {
@@ -44,7 +39,8 @@ pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, rou
     }
     for (bus, windows) in topology.buses().iter().zip(&plan.windows) {
         let Some(Parent { bridge, .. }) = bus.parent else { continue };
-        if let (Some(function), false) = (topology.functions().get(usize::from(bridge)), bus.is_empty())
+        if let Some(function) = topology.functions().get(usize::from(bridge))
+            && (!bus.is_empty() || !windows.is_closed())
             && may_decode(plan, bridge, function) == COMMAND_IO | COMMAND_MEMORY
         {
             open_bridge(config, function, windows);
@@ -71,7 +67,7 @@ fn may_decode(plan: &Plan, index: u16, function: &Function) -> u16 {
     let lost = plan.unplaced.iter().filter(|lost| lost.function == index);
     lost.fold(COMMAND_IO | COMMAND_MEMORY, |may, lost| match lost.bar.kind {
         BarKind::Io => may & !COMMAND_IO,
-        BarKind::Memory32 | BarKind::Memory64 { .. } => may & !COMMAND_MEMORY,
+        BarKind::Memory32 { .. } | BarKind::Memory64 { .. } => may & !COMMAND_MEMORY,
         BarKind::Rom => may,
     })
 }
@@ -110,7 +106,7 @@ fn open_bridge(config: &mut dyn ConfigSpace, function: &Function, windows: &Brid
     let mut command = function.command & !(COMMAND_IO | COMMAND_MEMORY) | COMMAND_MASTER | COMMAND_SERR;
     if windows.io.is_empty() && bridge.io != IoWindow::Absent {
         // The scan opened it to see whether it is there.
-        config.write32(address, register::IO_WINDOW, CLOSED_IO);
+        config.write32(address, register::IO_WINDOW, register::CLOSED_IO);
     } else if !windows.io.is_empty() {
         command |= COMMAND_IO;
         let [base, limit] = [windows.io.start(), windows.io.end() - 1].map(|port| port >> 8 & 0xf0);
@@ -123,9 +119,9 @@ fn open_bridge(config: &mut dyn ConfigSpace, function: &Function, windows: &Brid
     if !windows.memory.is_empty() || !windows.prefetchable.is_empty() {
         command |= COMMAND_MEMORY;
         let (memory, _, _) = memory_window(windows.memory);
-        config.write32(address, register::MEMORY_WINDOW, memory);
         let (prefetchable, base, limit) = memory_window(windows.prefetchable);
-        config.write32(address, register::PREFETCHABLE_WINDOW, prefetchable);
+        // The two registers follow each other.
+        config.write64(address, register::MEMORY_WINDOW, u64::from(prefetchable) << 32 | u64::from(memory));
         // Each write makes the host rebuild its memory map, and they are mostly zero already.
         write_if_changed(config, address, register::PREFETCHABLE_BASE_UPPER, base);
         write_if_changed(config, address, register::PREFETCHABLE_LIMIT_UPPER, limit);
@@ -136,7 +132,7 @@ fn open_bridge(config: &mut dyn ConfigSpace, function: &Function, windows: &Brid
 /// The base and limit of a memory window as the bridge's register takes them, and bits 63:32 of each.
 fn memory_window(window: PhysRange) -> (u32, u32, u32) {
     if window.is_empty() {
-        return (CLOSED, 0, 0);
+        return (register::CLOSED_MEMORY, 0, 0);
     }
     let (base, limit) = (window.start().get(), window.end().get() - 1);
     let register = |address: u64| (address >> 16) as u32 & 0xfff0;

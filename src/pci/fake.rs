@@ -32,6 +32,11 @@ impl FakeFunction {
         function
     }
 
+    /// A bridge whose prefetchable window takes 32-bit addresses.
+    pub(crate) fn narrow_bridge(id: u32) -> Self {
+        Self::bridge(id, Some(0), false).writable(register::PREFETCHABLE_WINDOW, 0xfff0_fff0)
+    }
+
     /// A bridge with its windows as after a reset.
     pub(crate) fn bridge(id: u32, io: Option<u8>, wide: bool) -> Self {
         let mut function = Self::new(id, 0x06_0400).set(register::HEADER, 1 << 16);
@@ -66,6 +71,32 @@ impl FakeFunction {
             .set(0x54, u32::from(kind) << 20 | 2 << 16 | 0x10)
     }
 
+    /// Puts a capability at the head of the list; `rest` is the upper half of its first dword.
+    pub(crate) fn capability(mut self, at: u8, id: u8, rest: u32) -> Self {
+        let head = self.registers[reg(register::CAPABILITIES)];
+        self.registers[reg(register::CAPABILITIES)] = at.into();
+        self.set(register::COMMAND, u32::from(register::STATUS_CAPABILITIES) << 16)
+            .set(at, rest << 16 | head << 8 | u32::from(id))
+    }
+
+    /// An Express port whose slot can be empty.
+    pub(crate) fn slot(self) -> Self {
+        self.set(0x54, 1 << 24)
+    }
+
+    /// A conventional bridge with a hot-plug controller.
+    pub(crate) fn hot_plug(self) -> Self {
+        self.capability(0x50, register::CAPABILITY_HOT_PLUG, 0)
+    }
+
+    /// QEMU's capability with what to keep: buses, ports, memory, prefetchable memory below and above 4 GiB.
+    pub(crate) fn reserve(self, buses: u32, io: u64, memory: u32, low: u32, wide: u64) -> Self {
+        let mut function = self.capability(0xa0, register::CAPABILITY_VENDOR, 1 << 8 | 32);
+        let values = [buses, io as u32, (io >> 32) as u32, memory, low, wide as u32, (wide >> 32) as u32];
+        function.registers[reg(0xa4)..reg(0xc0)].copy_from_slice(&values);
+        function
+    }
+
     pub(crate) fn set(mut self, offset: u8, bits: u32) -> Self {
         self.registers[reg(offset)] |= bits;
         self
@@ -89,7 +120,8 @@ impl FakeFunction {
         let mask = u64::MAX << order;
         let bits = match kind {
             BarKind::Io => 1,
-            BarKind::Memory32 | BarKind::Rom => 0,
+            BarKind::Memory32 { prefetchable } => u32::from(prefetchable) << 3,
+            BarKind::Rom => 0,
             BarKind::Memory64 { prefetchable } => 4 | u32::from(prefetchable) << 3,
         };
         self.registers[at] = bits;
@@ -129,12 +161,13 @@ impl FakeFunction {
         while number < count {
             let at = reg(register::BAR0) + usize::from(number);
             let (value, mask) = (self.registers[at], self.writable[at]);
+            let value_bits = value;
             let this = number;
             number += 1;
             let kind = match value & 7 {
                 1 | 5 => BarKind::Io,
                 4 => BarKind::Memory64 { prefetchable: value & 8 != 0 },
-                _ => BarKind::Memory32,
+                _ => BarKind::Memory32 { prefetchable: value & 8 != 0 },
             };
             let (mut value, mut mask) = (u64::from(value & mask), u64::from(mask) | u64::from(u32::MAX) << 32);
             if let BarKind::Memory64 { .. } = kind {
@@ -142,7 +175,7 @@ impl FakeFunction {
                 value |= u64::from(self.registers[at + 1]) << 32;
                 mask = mask & 0xffff_ffff | u64::from(self.writable[at + 1]) << 32;
             }
-            if mask << 32 != 0 || kind != BarKind::Memory32 {
+            if mask << 32 != 0 || value_bits & 7 != 0 {
                 found.push((this, kind, value, 1 << mask.trailing_zeros()));
             }
         }

@@ -9,14 +9,13 @@
 //!
 //! Left out:
 //! - Running expansion ROMs, and those of bridges. The others get an address and stay off.
-//! - Room for devices plugged in later: an empty bridge gets a bus number and no windows.
-//! - 32-bit prefetchable windows: what could use one goes through the memory window.
 //! - CardBus bridges, legacy VGA forwarding, resizable BARs, virtual functions.
 //! - Base address registers of host and ISA bridges, and of IDE channels at their legacy ports: they have no meaning.
 #![forbid(unsafe_code)]
 
 mod address;
 pub mod apply;
+mod capabilities;
 mod config;
 mod display;
 pub mod plan;
@@ -73,7 +72,7 @@ pub fn configure(
         log::warn!("{error}; functions get none");
         plan::Plan::default()
     });
-    report::unplaced(&topology, &plan);
+    report::shortage(&topology, &plan);
     apply(config, &topology, &plan, routing);
     let summary = Summary {
         buses: topology.buses().len(),

@@ -2,18 +2,20 @@
 //! plan out.
 //!
 //! How: the buses are sized from the leaves to the root, each with what its own registers and the windows of the bridges
-//! on it need, the largest alignment first; then placed from the root to the leaves in the same order. Memory goes
-//! below 4 GiB if all of it fits there. If not, what takes 64-bit addresses goes above, all of it. If there is still
-//! no room, the largest register is left out, and so on until the rest fits.
+//! on it need, the largest alignment first; then placed from the root to the leaves in the same order. A window also has
+//! what is kept for functions that are plugged in later. Memory goes below 4 GiB if all of it fits there. If not, what
+//! takes 64-bit addresses goes above, all of it. If there is still no room, first what is kept is given up, where the host
+//! has not asked for it and then where it has; then the largest register is left out, and so on until the rest fits.
 //!
 //! A 64-bit register behind a bridge can only go above 4 GiB when it is prefetchable and each bridge on its way has a
-//! 64-bit prefetchable window; any other memory behind a bridge uses the bridge's memory window.
+//! 64-bit prefetchable window. Behind a bridge whose prefetchable window takes 32-bit addresses, prefetchable registers of
+//! both sizes use that. Any other memory behind a bridge uses the bridge's memory window.
 #![forbid(unsafe_code)]
 
 use alloc::vec::Vec;
 use core::{fmt, mem};
 
-use super::topology::{Bar, BarKind, Bus, IoWindow, Topology};
+use super::topology::{Bar, BarKind, Bus, IoWindow, PrefetchableWindow, Reserve, Slot, Topology};
 use super::windows::{PortRange, Windows};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 
@@ -21,6 +23,9 @@ use crate::addr::{Alignment, PhysAddr, PhysRange};
 const IO_WINDOW_ORDER: u8 = 12;
 /// Bridges pass on memory in blocks of 1 MiB (same specification, section 3.2.5.8).
 const MEMORY_WINDOW_ORDER: u8 = 20;
+/// What a slot has without being asked for: so many ports, and so much memory by each window, as SeaBIOS gives it.
+const SLOT_IO: u64 = 1 << 12;
+const SLOT_MEMORY: u64 = 2 << 20;
 /// Two functions do not share a 4 KiB page, so that a host or a kernel can map each on its own.
 const PAGE_ORDER: u8 = 12;
 
@@ -33,6 +38,17 @@ pub struct Plan {
     pub unplaced: Vec<Unplaced>,
     /// What the bridge to each bus has to pass on, by bus index.
     pub windows: Vec<BridgeWindows>,
+    /// The bridges that keep less than they should for functions plugged in later.
+    pub given_up: GivenUp,
+}
+
+/// How many bridges keep no room for functions plugged in later, because there was none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GivenUp {
+    /// No ports.
+    pub io: u16,
+    /// No memory, by one of the windows.
+    pub memory: u16,
 }
 
 /// An address for a base address register.
@@ -66,6 +82,14 @@ pub struct BridgeWindows {
     pub prefetchable: PhysRange,
 }
 
+impl BridgeWindows {
+    /// Whether the bridge passes on nothing.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.io.is_empty() && self.memory.is_empty() && self.prefetchable.is_empty()
+    }
+}
+
 /// There is no memory left for a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory;
@@ -84,10 +108,12 @@ impl core::error::Error for OutOfMemory {}
 /// [`OutOfMemory`] when the heap does not hold the plan.
 pub fn plan(topology: &Topology, windows: &Windows) -> Result<Plan, OutOfMemory> {
     let mut planner = Planner::new(topology)?;
-    let io = Room { start: windows.io().start().into(), end: windows.io().end().into() };
+    let [io, more_io] =
+        [windows.io(), windows.more_io()].map(|ports| Room { start: ports.start().into(), end: ports.end().into() });
     let [low, high] =
         [windows.low(), windows.high()].map(|window| Room { start: window.start().get(), end: window.end().get() });
     planner.size();
+    let io = if planner.fits(IO, io) || more_io.size() <= io.size() { io } else { more_io };
     let low_only: &[_] = &[(IO, io), (MEMORY, low)];
     let split: &[_] = &[(IO, io), (LOW, low), (WIDE, high)];
     let all_low = planner.fits(MEMORY, low);
@@ -100,24 +126,27 @@ pub fn plan(topology: &Topology, windows: &Windows) -> Result<Plan, OutOfMemory>
     planner.place(rooms)
 }
 
-/// One of the three ways in which addresses get to a function.
+/// One of the four ways in which addresses get to a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Space {
     /// Ports, by I/O windows.
     Io = 0,
     /// Memory that has to be below 4 GiB, by memory windows.
     Low = 1,
+    /// Memory that has to be below 4 GiB, by prefetchable windows. There is none on a root bus.
+    Prefetchable = 2,
     /// Memory that may be above 4 GiB, by prefetchable windows.
-    Wide = 2,
+    Wide = 3,
 }
 
 impl Space {
-    const ALL: [Self; 3] = [Self::Io, Self::Low, Self::Wide];
+    const ALL: [Self; 4] = [Self::Io, Self::Low, Self::Prefetchable, Self::Wide];
 
     const fn alone(self) -> &'static [Self] {
         match self {
             Self::Io => IO,
-            Self::Low => LOW,
+            Self::Low => &[Self::Low],
+            Self::Prefetchable => &[Self::Prefetchable],
             Self::Wide => WIDE,
         }
     }
@@ -125,7 +154,7 @@ impl Space {
     const fn window_order(self) -> u8 {
         match self {
             Self::Io => IO_WINDOW_ORDER,
-            Self::Low | Self::Wide => MEMORY_WINDOW_ORDER,
+            Self::Low | Self::Prefetchable | Self::Wide => MEMORY_WINDOW_ORDER,
         }
     }
 }
@@ -133,9 +162,9 @@ impl Space {
 /// What goes to the window for ports.
 const IO: &[Space] = &[Space::Io];
 /// What goes to the window below 4 GiB if that holds all memory.
-const MEMORY: &[Space] = &[Space::Low, Space::Wide];
+const MEMORY: &[Space] = &[Space::Low, Space::Prefetchable, Space::Wide];
 /// What goes to the window below 4 GiB if that does not.
-const LOW: &[Space] = &[Space::Low];
+const LOW: &[Space] = &[Space::Low, Space::Prefetchable];
 /// What goes to the window above 4 GiB then.
 const WIDE: &[Space] = &[Space::Wide];
 
@@ -147,6 +176,10 @@ struct Room {
 }
 
 impl Room {
+    const fn size(self) -> u64 {
+        self.end - self.start
+    }
+
     /// Cuts off what `item` takes at the end; `None`, and no change, when it does not fit.
     fn take_last(&mut self, item: Item) -> Option<u64> {
         let alignment = Alignment::new(1u64.checked_shl(item.order.into())?)?;
@@ -166,15 +199,29 @@ struct Need {
     order: u8,
 }
 
+/// Room for functions plugged in later, beyond what is there.
+#[derive(Clone, Copy, Default)]
+struct Kept {
+    /// Bytes or ports, with those for what is there.
+    size: u64,
+    /// Whether the host asks for it.
+    asked: bool,
+}
+
 /// What the planner knows of one bus.
 #[derive(Clone, Copy, Default)]
 struct BusState {
     /// By [`Space`].
-    needs: [Need; 3],
+    needs: [Need; 4],
+    /// By [`Space`]: what of the need is there for functions plugged in later.
+    kept: [Kept; 4],
+    /// Where nothing is kept any more, though a slot would have it, or though the host asks for it: one bit a [`Space`].
+    no_slot: u8,
+    no_reserve: u8,
     /// Whether ports get here.
     io: bool,
-    /// Whether prefetchable windows lead here, or this is a root bus.
-    wide: bool,
+    /// Which addresses the prefetchable windows that lead here take; any on a root bus.
+    prefetchable: Option<Space>,
 }
 
 /// The buses whose items share a room.
@@ -189,7 +236,6 @@ enum Group {
 /// Something that takes room on a bus.
 #[derive(Clone, Copy)]
 struct Item {
-    space: Space,
     /// Its alignment is two to this power.
     order: u8,
     size: u64,
@@ -202,9 +248,10 @@ enum What {
         function: u16,
         bar: Bar,
     },
-    /// The window of the bridge to the bus with this index.
+    /// The window of the bridge to the bus with this index, for what is in `space` there.
     Window {
         bus: u8,
+        space: Space,
     },
 }
 
@@ -223,14 +270,18 @@ impl<'t> Planner<'t> {
         let mut buses = with_capacity::<BusState>(topology.buses().len())?;
         for bus in topology.buses() {
             let state = match bus.parent {
-                None => BusState { io: true, wide: true, ..BusState::default() },
+                None => BusState { io: true, prefetchable: Some(Space::Wide), ..BusState::default() },
                 Some(parent) => {
                     let above = buses.get(usize::from(parent.bus)).copied().unwrap_or_default();
                     let function = topology.functions().get(usize::from(parent.bridge));
                     let bridge = function.and_then(|function| function.bridge);
                     let io = above.io && bridge.is_some_and(|bridge| bridge.io != IoWindow::Absent);
-                    let wide = above.wide && bridge.is_some_and(|bridge| bridge.wide);
-                    BusState { io, wide, ..BusState::default() }
+                    let prefetchable = bridge.and_then(|bridge| match bridge.prefetchable {
+                        PrefetchableWindow::Absent => None,
+                        PrefetchableWindow::Bits64 if !bridge.reserve.below_4_gib => above.prefetchable,
+                        _ => above.prefetchable.map(|_| Space::Prefetchable),
+                    });
+                    BusState { io, prefetchable, ..BusState::default() }
                 }
             };
             buses.push(state);
@@ -250,11 +301,12 @@ impl<'t> Planner<'t> {
         }
         match bar.kind {
             BarKind::Io => state.io.then_some(Space::Io),
-            BarKind::Memory32 | BarKind::Rom => Some(Space::Low),
             BarKind::Memory64 { .. } if bus.parent.is_none() => Some(Space::Wide),
-            BarKind::Memory64 { prefetchable } => {
-                Some(if prefetchable && state.wide { Space::Wide } else { Space::Low })
+            BarKind::Memory64 { prefetchable: true } => Some(state.prefetchable.unwrap_or(Space::Low)),
+            BarKind::Memory32 { prefetchable: true } if state.prefetchable == Some(Space::Prefetchable) => {
+                state.prefetchable
             }
+            BarKind::Memory32 { .. } | BarKind::Memory64 { .. } | BarKind::Rom => Some(Space::Low),
         }
     }
 
@@ -268,7 +320,7 @@ impl<'t> Planner<'t> {
         let states = self.buses.get(range).unwrap_or_default();
         let mut show = |space, order, size, what| {
             if spaces.contains(&space) {
-                visit(Item { space, order, size, what });
+                visit(Item { order, size, what });
             }
         };
         for (bus, state) in buses.iter().zip(states) {
@@ -286,7 +338,12 @@ impl<'t> Planner<'t> {
                 let Some(below) = self.buses.get(usize::from(bus)) else { continue };
                 for (space, need) in Space::ALL.into_iter().zip(below.needs) {
                     if need.size != 0 {
-                        show(space, need.order, need.size, What::Window { bus });
+                        // This bus may have no such window, or one that takes other addresses.
+                        let here = match space {
+                            Space::Prefetchable if state.prefetchable != Some(space) => Space::Low,
+                            other => other,
+                        };
+                        show(here, need.order, need.size, What::Window { bus, space });
                     }
                 }
             }
@@ -316,22 +373,29 @@ impl<'t> Planner<'t> {
 
     /// Works out what each bus needs, from the leaves to the root.
     fn size(&mut self) {
-        for (index, bus) in self.topology.buses().iter().enumerate().rev() {
-            // Nothing leads to a root bus.
-            let (Some(_), Ok(bus)) = (bus.parent, u8::try_from(index)) else { continue };
-            let needs = Space::ALL.map(|space| match self.pack(Group::Bus(bus), space.alone(), 0, &mut |_, _| {}) {
-                Some((0, _)) => Need::default(),
-                Some((end, order)) => {
-                    let order = order.max(space.window_order());
-                    Need { size: align_up(end, space.window_order()).unwrap_or(u64::MAX), order }
-                }
-                // More than there are addresses: this does not fit anywhere.
-                None => Need { size: u64::MAX, order: space.window_order() },
-            });
-            if let Some(state) = self.buses.get_mut(index) {
-                state.needs = needs;
-            }
+        for index in (0..self.buses.len()).rev() {
+            self.size_bus(index);
         }
+    }
+
+    /// Works out what the bus with this index needs. Gives the index of the bus above.
+    fn size_bus(&mut self, index: usize) -> Option<usize> {
+        let bus = self.topology.buses().get(index)?;
+        // Nothing leads to a root bus.
+        let (parent, number) = (bus.parent?, u8::try_from(index).ok()?);
+        let bridge = self.topology.functions().get(usize::from(parent.bridge)).and_then(|function| function.bridge);
+        let reserve = bridge.map_or_else(Reserve::default, |bridge| bridge.reserve);
+        for space in Space::ALL {
+            let content = self.pack(Group::Bus(number), space.alone(), 0, &mut |_, _| {});
+            let state = self.buses.get_mut(index)?;
+            let (need, kept) = match content {
+                Some((end, order)) => state.need(space, end, order, &reserve),
+                // More than there are addresses: this does not fit anywhere.
+                None => (Need { size: u64::MAX, order: space.window_order() }, Kept::default()),
+            };
+            (state.needs[space as usize], state.kept[space as usize]) = (need, kept);
+        }
+        Some(usize::from(parent.bus))
     }
 
     /// Whether what the root buses need in `spaces` fits into `room`.
@@ -339,16 +403,46 @@ impl<'t> Planner<'t> {
         self.pack(Group::Roots, spaces, room.start, &mut |_, _| {}).is_some_and(|(end, _)| end <= room.end)
     }
 
-    /// Leaves out registers until what remains in `spaces` fits into `room`.
+    /// Gives up what is kept and leaves out registers until what remains in `spaces` fits into `room`.
     fn make_fit(&mut self, spaces: &[Space], room: Room) {
-        // Each turn leaves one register out, so this ends.
+        // Each turn gives up something that is not kept again, or leaves one register out, so this ends.
         while !self.fits(spaces, room) {
+            if self.give_up(spaces) {
+                continue;
+            }
             let Some((function, bar)) = self.largest(spaces) else { return };
             if let Some(left_out) = self.left_out.get_mut(usize::from(function)) {
                 *left_out |= 1 << bar.register;
             }
             self.size();
         }
+    }
+
+    /// Gives up what one bridge keeps in one of `spaces`: what nobody asked for first, then the most, the last of several.
+    /// Whether there was any.
+    fn give_up(&mut self, spaces: &[Space]) -> bool {
+        let mut chosen: Option<(Kept, usize, Space)> = None;
+        for (index, state) in self.buses.iter().enumerate() {
+            for &space in spaces {
+                let kept = state.kept[space as usize];
+                let before = |chosen: Kept| (!chosen.asked, chosen.size) <= (!kept.asked, kept.size);
+                if kept.size != 0 && chosen.is_none_or(|(chosen, ..)| before(chosen)) {
+                    chosen = Some((kept, index, space));
+                }
+            }
+        }
+        let Some((kept, index, space)) = chosen else { return false };
+        if let Some(state) = self.buses.get_mut(index) {
+            let given_up = if kept.asked { &mut state.no_reserve } else { &mut state.no_slot };
+            *given_up |= 1 << space as u8;
+        }
+        let mut next = Some(index);
+        // Each turn goes one bridge towards the root.
+        for _ in 0..self.buses.len() {
+            let Some(index) = next else { break };
+            next = self.size_bus(index);
+        }
+        true
     }
 
     /// The register to leave out: from the root on, the one that takes most room or that is behind the bridge that does,
@@ -364,10 +458,9 @@ impl<'t> Planner<'t> {
                     largest = Some(item);
                 }
             });
-            let Item { space, what, .. } = largest?;
-            match what {
+            match largest?.what {
                 What::Bar { function, bar } => return Some((function, bar)),
-                What::Window { bus } => (group, spaces) = (Group::Bus(bus), space.alone()),
+                What::Window { bus, space } => (group, spaces) = (Group::Bus(bus), space.alone()),
             }
         }
         None
@@ -376,15 +469,29 @@ impl<'t> Planner<'t> {
     /// Gives everything its place, from the root to the leaves. All of it fits.
     fn place(&mut self, rooms: &[(&[Space], Room)]) -> Result<Plan, OutOfMemory> {
         let bars = self.topology.functions().iter().map(|function| function.bars.len()).sum();
-        let mut plan =
-            Plan { placements: with_capacity(bars)?, unplaced: Vec::new(), windows: with_capacity(self.buses.len())? };
+        let mut plan = Plan {
+            placements: with_capacity(bars)?,
+            unplaced: Vec::new(),
+            windows: with_capacity(self.buses.len())?,
+            given_up: self.given_up(),
+        };
         plan.windows.resize(self.buses.len(), BridgeWindows::default());
         for &(spaces, room) in rooms {
             self.pack(Group::Roots, spaces, room.start, &mut |item, address| plan.put(item, address));
         }
         for bus in 0..self.buses.len() {
-            let (Some(&windows), Ok(bus)) = (plan.windows.get(bus), u8::try_from(bus)) else { continue };
-            let starts = [windows.io.start().into(), windows.memory.start().get(), windows.prefetchable.start().get()];
+            let (Some(&windows), Some(state)) = (plan.windows.get(bus), self.buses.get(bus)) else { continue };
+            let Ok(bus) = u8::try_from(bus) else { continue };
+            let by_prefetchable = |space| match state.prefetchable {
+                Some(takes) if takes == space => windows.prefetchable.start().get(),
+                _ => 0,
+            };
+            let starts = [
+                windows.io.start().into(),
+                windows.memory.start().get(),
+                by_prefetchable(Space::Prefetchable),
+                by_prefetchable(Space::Wide),
+            ];
             for (space, start) in Space::ALL.into_iter().zip(starts) {
                 if start != 0 {
                     self.pack(Group::Bus(bus), space.alone(), start, &mut |item, address| plan.put(item, address));
@@ -399,6 +506,48 @@ impl<'t> Planner<'t> {
             }
         }
         Ok(plan)
+    }
+
+    /// How many bridges keep less than they should.
+    fn given_up(&self) -> GivenUp {
+        const IO_BIT: u8 = 1 << Space::Io as u8;
+        let count = |spaces: u8| {
+            let given_up = |state: &&BusState| (state.no_slot | state.no_reserve) & spaces != 0;
+            self.buses.iter().filter(given_up).count().try_into().unwrap_or(u16::MAX)
+        };
+        GivenUp { io: count(IO_BIT), memory: count(!IO_BIT) }
+    }
+}
+
+impl BusState {
+    /// What the bridge to this bus has to pass on in `space`, when what is behind it takes `end` bytes or ports of at most
+    /// the alignment `order`; and how much of it is kept for functions plugged in later.
+    fn need(&self, space: Space, end: u64, order: u8, reserve: &Reserve) -> (Need, Kept) {
+        let window_order = space.window_order();
+        let content = align_up(end, window_order).unwrap_or(u64::MAX);
+        let reachable = match space {
+            Space::Io => self.io,
+            Space::Low => true,
+            Space::Prefetchable | Space::Wide => self.prefetchable == Some(space),
+        };
+        let (asked, slot) = match (space, reserve.slot) {
+            (Space::Io, slot) => {
+                (u64::from(reserve.io) << 12, if slot == Some(Slot::Conventional) { SLOT_IO } else { 0 })
+            }
+            (Space::Low, slot) => (u64::from(reserve.memory) << 20, if slot.is_some() { SLOT_MEMORY } else { 0 }),
+            (_, slot) => (u64::from(reserve.prefetchable) << 20, if slot.is_some() { SLOT_MEMORY } else { 0 }),
+        };
+        let is_in = |bits: u8| bits >> space as u8 & 1 != 0;
+        let asked = if is_in(self.no_reserve) { 0 } else { asked };
+        let slot = if is_in(self.no_slot) || end != 0 { 0 } else { slot };
+        let kept = if reachable { asked.max(slot) } else { 0 };
+        if kept <= content {
+            let order = if content == 0 { 0 } else { order.max(window_order) };
+            return (Need { size: content, order }, Kept::default());
+        }
+        // What is plugged in can be one function that takes all of it, which wants to be aligned to its size.
+        let own_order = if space == Space::Io { window_order } else { kept.ilog2() as u8 };
+        (Need { size: kept, order: order.max(window_order).max(own_order) }, Kept { size: kept, asked: asked >= slot })
     }
 }
 
@@ -446,13 +595,13 @@ impl Plan {
     fn put(&mut self, item: Item, address: u64) {
         match item.what {
             What::Bar { function, bar } => self.placements.push(Placement { function, bar, address }),
-            What::Window { bus } => {
+            What::Window { bus, space } => {
                 let Some(windows) = self.windows.get_mut(usize::from(bus)) else { return };
                 let range = PhysRange::new(PhysAddr::new(address), item.size).unwrap_or_default();
-                match item.space {
+                match space {
                     Space::Io => windows.io = ports(address, item.size),
                     Space::Low => windows.memory = range,
-                    Space::Wide => windows.prefetchable = range,
+                    Space::Prefetchable | Space::Wide => windows.prefetchable = range,
                 }
             }
         }

@@ -19,6 +19,10 @@ pub const BAR0: u8 = 0x10;
 pub const BUS_NUMBERS: u8 = 0x18;
 /// I/O base and limit in the low half; the secondary status above them is cleared by writing one (PPB 3.2.5.6-7).
 pub const IO_WINDOW: u8 = 0x1c;
+/// A memory window register with its base above its limit, so that it passes on nothing.
+pub const CLOSED_MEMORY: u32 = 0x0000_fff0;
+/// An I/O window register with its base above its limit.
+pub const CLOSED_IO: u32 = 0x00f0;
 /// Memory base in the low half, limit in the high half (PPB 3.2.5.8).
 pub const MEMORY_WINDOW: u8 = 0x20;
 /// Prefetchable memory base in the low half, limit in the high half (PPB 3.2.5.9).
@@ -59,6 +63,12 @@ pub const HEADER_MULTIFUNCTION: u8 = 1 << 7;
 
 /// Capability ID: PCI Express (PCIe 7.5.3.1). Bits 23:20 of its first dword are the device or port type.
 pub const CAPABILITY_EXPRESS: u8 = 0x10;
+/// In the top byte of that dword: there is a slot at the port (PCIe 7.5.3.2).
+pub const EXPRESS_SLOT: u8 = 1 << 0;
+/// Capability ID: the vendor's own. The length in bytes follows the next capability's offset (PLB appendix H).
+pub const CAPABILITY_VENDOR: u8 = 0x09;
+/// Capability ID: the standard hot-plug controller of a conventional bridge (PLB appendix H).
+pub const CAPABILITY_HOT_PLUG: u8 = 0x0c;
 /// PCI Express device or port type: root port (PCIe 7.5.3.2).
 pub const EXPRESS_ROOT_PORT: u8 = 4;
 /// PCI Express device or port type: downstream port of a switch (PCIe 7.5.3.2).

@@ -1,7 +1,7 @@
 //! What a user is told when there is not room for everything: one line for each kind of room, with what to change.
 #![forbid(unsafe_code)]
 
-use super::plan::{Plan, Unplaced};
+use super::plan::{GivenUp, Plan, Unplaced};
 use super::topology::{BarKind, Topology};
 
 /// What registers ask for, as far as the advice differs.
@@ -19,7 +19,7 @@ const ASKED: [Asked; 3] = [
     },
     Asked {
         what: "memory below 4 GiB",
-        includes: |kind| matches!(kind, BarKind::Memory32 | BarKind::Rom),
+        includes: |kind| matches!(kind, BarKind::Memory32 { .. } | BarKind::Rom),
         advice: "give fewer or smaller devices, or with much RAM -machine max-ram-below-4g=2G",
     },
     Asked {
@@ -29,11 +29,21 @@ const ASKED: [Asked; 3] = [
     },
 ];
 
-/// Warns about the registers that got no address.
-pub(super) fn unplaced(topology: &Topology, plan: &Plan) {
-    if plan.unplaced.is_empty() {
-        return;
+/// Warns about what there was no room for.
+pub(super) fn shortage(topology: &Topology, plan: &Plan) {
+    let GivenUp { io, memory } = plan.given_up;
+    for (what, bridges) in [("I/O ports", io), ("memory", memory)] {
+        if bridges != 0 {
+            log::warn!("PCI: no {what} left to plug devices in behind {bridges} bridges; what is there comes first");
+        }
     }
+    if !plan.unplaced.is_empty() {
+        unplaced(topology, plan);
+    }
+}
+
+/// Warns about the registers that got no address.
+fn unplaced(topology: &Topology, plan: &Plan) {
     for Asked { what, includes, advice } in ASKED {
         let mut lost = plan.unplaced.iter().filter(|lost| includes(lost.bar.kind));
         let Some(&Unplaced { function, bar }) = lost.next() else { continue };

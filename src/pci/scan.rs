@@ -9,8 +9,11 @@
 
 use arrayvec::ArrayVec;
 
+use super::capabilities::Capabilities;
 use super::register::{self, COMMAND_IO, COMMAND_MEMORY};
-use super::topology::{Bar, BarKind, Bridge, Bus, Function, IoWindow, Parent, Pin, Topology};
+use super::topology::{
+    Bar, BarKind, Bridge, Bus, Function, IoWindow, Parent, Pin, PrefetchableWindow, Reserve, Topology,
+};
 use super::{Address, ConfigSpace};
 
 /// Functions that are kept, at most; more would not leave the heap room for anything else. The largest machine that can
@@ -19,9 +22,6 @@ pub const MAX_FUNCTIONS: usize = 512;
 
 /// Buses on the way from a root bus to a function, at most, both ends included.
 pub const MAX_DEPTH: usize = 32;
-
-/// Capabilities looked at in one list. The list lives in the upper 192 bytes, four bytes each at least.
-const MAX_CAPABILITIES: usize = 48;
 
 /// Class of all bridges (PCI Code and ID Assignment 1.11, section 1.7).
 const BASE_CLASS_BRIDGE: u32 = 0x06;
@@ -85,10 +85,12 @@ struct Level {
     next: u16,
     /// Whether the bridge to this bus passes on more than this bus by now.
     opened: bool,
-    /// Whether something on this bus or behind it asks for ports.
+    /// Whether something on this bus or behind it asks for ports, or ports are to be kept for it.
     io: bool,
-    /// Whether something on this bus or behind it can use a 64-bit prefetchable window.
-    wide: bool,
+    /// Whether something on this bus or behind it can use a prefetchable window.
+    prefetchable: bool,
+    /// What the bridge to this bus has to keep.
+    reserve: Reserve,
 }
 
 impl Scan<'_, '_> {
@@ -100,11 +102,12 @@ impl Scan<'_, '_> {
         path.extend(self.bus(root, None, false));
         while let Some(level) = path.last_mut() {
             let Some((index, address, bridge)) = self.next_bridge(level) else {
-                let (io, wide) = self.leave(level, last);
+                let (io, prefetchable);
+                (last, io, prefetchable) = self.leave(level, last, limit);
                 path.pop();
                 if let Some(above) = path.last_mut() {
                     above.io |= io;
-                    above.wide |= wide;
+                    above.prefetchable |= prefetchable;
                 }
                 continue;
             };
@@ -145,23 +148,26 @@ impl Scan<'_, '_> {
         None
     }
 
-    /// Finishes a bus when all behind it is known: its bridge passes on the buses up to `last`, and has its windows
-    /// looked at if they are needed. Whether the bus above has to pass on ports and 64-bit prefetchable memory for it.
-    fn leave(&mut self, level: &Level, last: u8) -> (bool, bool) {
-        if level.opened {
-            self.set_subordinate(level.bus, last);
+    /// Finishes a bus when all behind it is known: its bridge passes on the buses up to `last` and those that are kept, and
+    /// has its windows looked at if they are needed. Gives the last bus number then, and whether the bus above has to pass
+    /// on ports and prefetchable memory for it.
+    fn leave(&mut self, level: &Level, last: u8, limit: u8) -> (u8, bool, bool) {
+        let Some(&Bus { number, parent, .. }) = self.topology.buses.get(usize::from(level.bus)) else {
+            return (last, false, false);
+        };
+        let kept = number.saturating_add(level.reserve.buses).min(limit).max(last);
+        if level.opened || kept > last {
+            self.set_subordinate(level.bus, kept);
         }
-        let parent = self.topology.buses.get(usize::from(level.bus)).and_then(|bus| bus.parent);
         let function = parent.and_then(|parent| self.topology.functions.get_mut(usize::from(parent.bridge)));
-        let Some(Function { address, bridge: Some(bridge), .. }) = function else { return (false, false) };
+        let Some(Function { address, bridge: Some(bridge), .. }) = function else { return (kept, false, false) };
         if level.io {
             bridge.io = io_window(self.config, *address);
         }
-        if level.wide {
-            // The base's low nibble is 1 if the window takes 64-bit addresses (PCI-to-PCI Bridge 1.2, 3.2.5.9).
-            bridge.wide = self.config.read32(*address, register::PREFETCHABLE_WINDOW) & 0xf == 1;
+        if level.prefetchable {
+            bridge.prefetchable = prefetchable_window(self.config, *address);
         }
-        (bridge.io != IoWindow::Absent, bridge.wide)
+        (kept, bridge.io != IoWindow::Absent, bridge.prefetchable != PrefetchableWindow::Absent)
     }
 
     /// Sets the last bus number that the bridge to the bus with index `bus` passes on. A root bus has no bridge.
@@ -203,12 +209,19 @@ impl Scan<'_, '_> {
         let asks = |wanted: fn(BarKind) -> bool| {
             self.topology.on_bus(&bus).any(|(_, function)| function.bars.iter().any(|bar| wanted(bar.kind)))
         };
+        let io = asks(|kind| kind == BarKind::Io);
+        let prefetchable = asks(|kind| {
+            matches!(kind, BarKind::Memory32 { prefetchable: true } | BarKind::Memory64 { prefetchable: true })
+        });
+        let bridge = parent.and_then(|parent| self.topology.functions.get(usize::from(parent.bridge))?.bridge);
+        let reserve = bridge.map_or_else(Reserve::default, |bridge| bridge.reserve);
         let level = Level {
             bus: index,
             next: first,
             opened: false,
-            io: asks(|kind| kind == BarKind::Io),
-            wide: asks(|kind| kind == BarKind::Memory64 { prefetchable: true }),
+            io: io || reserve.wants_io(),
+            prefetchable: prefetchable || reserve.wants_prefetchable(),
+            reserve,
         };
         self.topology.buses.push(bus);
         Some(level)
@@ -267,7 +280,7 @@ impl Scan<'_, '_> {
             }
             if registers == 2 {
                 let listed = (command >> 16) as u16 & register::STATUS_CAPABILITIES != 0;
-                function.bridge = Some(self.bridge(address, listed));
+                function.bridge = Some(self.bridge(address, id, listed));
             }
             size_bars(self.config, &mut function, registers);
             if !function.on_board && function.bridge.is_none() {
@@ -279,35 +292,16 @@ impl Scan<'_, '_> {
     }
 
     /// What makes a bridge a bridge. Left-over bus numbers are cleared, so that none stands in the way of another bus.
-    fn bridge(&mut self, address: Address, has_capabilities: bool) -> Bridge {
+    fn bridge(&mut self, address: Address, id: u32, has_capabilities: bool) -> Bridge {
         let [numbers @ .., latency] = self.config.read32(address, register::BUS_NUMBERS).to_le_bytes();
         if numbers != [0; 3] {
             self.number(address, latency, 0, 0);
         }
-        let single_device = has_capabilities
-            && matches!(
-                express_type(self.config, address),
-                Some(register::EXPRESS_ROOT_PORT | register::EXPRESS_DOWNSTREAM_PORT)
-            );
-        Bridge { bus: None, io: IoWindow::Absent, wide: false, single_device, latency }
+        let Capabilities { single_device, reserve } =
+            if has_capabilities { Capabilities::of_bridge(self.config, address, id) } else { Capabilities::default() };
+        let (io, prefetchable) = (IoWindow::Absent, PrefetchableWindow::Absent);
+        Bridge { bus: None, io, prefetchable, single_device, latency, reserve }
     }
-}
-
-/// The PCI Express device or port type, if the function has that capability.
-fn express_type(config: &mut dyn ConfigSpace, address: Address) -> Option<u8> {
-    let mut at = config.read8(address, register::CAPABILITIES);
-    for _ in 0..MAX_CAPABILITIES {
-        // The list ends with 0; it never leads into the header.
-        if at < 0x40 {
-            return None;
-        }
-        let [id, next, flags, _] = config.read32(address, at).to_le_bytes();
-        if id == register::CAPABILITY_EXPRESS {
-            return Some(flags >> 4);
-        }
-        at = next;
-    }
-    None
 }
 
 /// A bridge's I/O window, which may be missing: then its registers are read-only zero. Decoding is off, so it may be
@@ -318,6 +312,22 @@ fn io_window(config: &mut dyn ConfigSpace, address: Address) -> IoWindow {
         0xf0f0 => IoWindow::Bits16,
         0xf1f1 => IoWindow::Bits32,
         _ => IoWindow::Absent,
+    }
+}
+
+/// A bridge's prefetchable window, of which 32-bit ones may be missing: then the register is read-only zero. Decoding is
+/// off, so it may be opened to see.
+fn prefetchable_window(config: &mut dyn ConfigSpace, address: Address) -> PrefetchableWindow {
+    // The base's low nibble is 1 if the window takes 64-bit addresses (PCI-to-PCI Bridge 1.2, 3.2.5.9).
+    match config.read32(address, register::PREFETCHABLE_WINDOW) {
+        value if value & 0xf == 1 => return PrefetchableWindow::Bits64,
+        0 => {}
+        _ => return PrefetchableWindow::Bits32,
+    }
+    config.write32(address, register::PREFETCHABLE_WINDOW, register::CLOSED_MEMORY);
+    match config.read32(address, register::PREFETCHABLE_WINDOW) {
+        0 => PrefetchableWindow::Absent,
+        _ => PrefetchableWindow::Bits32,
     }
 }
 
@@ -355,7 +365,10 @@ fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, count: u8) {
             continue;
         }
         let bar = match low & 0b111 {
-            0b000 => order(low & !0xf).map(|order| Bar { register: this, kind: BarKind::Memory32, order }),
+            0b000 => {
+                let kind = BarKind::Memory32 { prefetchable: low & 0b1000 != 0 };
+                order(low & !0xf).map(|order| Bar { register: this, kind, order })
+            }
             0b100 if register < count => {
                 register += 1;
                 let order = match low & !0xf {

@@ -119,13 +119,66 @@ pub struct Bridge {
     pub bus: Option<u8>,
     /// Its I/O window. Only looked at when something behind the bridge asks for ports.
     pub io: IoWindow,
-    /// Whether it has a prefetchable window that takes 64-bit addresses. Only looked at when something behind the
-    /// bridge can use it.
-    pub wide: bool,
+    /// Its prefetchable window. Only looked at when something behind the bridge can use it.
+    pub prefetchable: PrefetchableWindow,
     /// Whether there can only be a device 0 behind it, as it is a PCI Express root or downstream port.
     pub single_device: bool,
     /// The secondary latency timer, which shares a register with the bus numbers.
     pub latency: u8,
+    /// What is to be kept for functions that are plugged in later.
+    pub reserve: Reserve,
+}
+
+/// The prefetchable window of a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrefetchableWindow {
+    /// There is none, or nothing needs it.
+    Absent,
+    /// It takes 32-bit addresses.
+    Bits32,
+    /// It takes 64-bit addresses.
+    Bits64,
+}
+
+/// Room that a bridge keeps for functions that are plugged in later: what the host asks for, in the units of the windows,
+/// and zero where it asks for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reserve {
+    /// Where functions can be plugged in, if they can. Such a slot gets room without being asked for.
+    pub slot: Option<Slot>,
+    /// Bus numbers beyond the one behind the bridge.
+    pub buses: u8,
+    /// Ports, in blocks of 4 KiB.
+    pub io: u8,
+    /// Memory, in MiB.
+    pub memory: u32,
+    /// Prefetchable memory, in MiB.
+    pub prefetchable: u32,
+    /// Whether the prefetchable memory has to be below 4 GiB.
+    pub below_4_gib: bool,
+}
+
+impl Reserve {
+    /// Whether any ports are kept.
+    #[must_use]
+    pub fn wants_io(&self) -> bool {
+        self.io != 0 || self.slot == Some(Slot::Conventional)
+    }
+
+    /// Whether any prefetchable memory is kept.
+    #[must_use]
+    pub const fn wants_prefetchable(&self) -> bool {
+        self.prefetchable != 0 || self.slot.is_some()
+    }
+}
+
+/// A place where functions can be plugged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// At a PCI Express port. Functions there can do without ports.
+    Express,
+    /// Behind a conventional bridge with a hot-plug controller.
+    Conventional,
 }
 
 /// The I/O window of a bridge.
@@ -211,7 +264,10 @@ pub enum BarKind {
     /// I/O ports.
     Io,
     /// Memory below 4 GiB.
-    Memory32,
+    Memory32 {
+        /// Whether a bridge may prefetch from it.
+        prefetchable: bool,
+    },
     /// An expansion ROM, below 4 GiB. It gets an address and stays off.
     Rom,
     /// Memory anywhere; it takes two registers.

@@ -14,6 +14,9 @@ pub struct PortRange {
 }
 
 impl PortRange {
+    /// No ports.
+    pub const NONE: Self = Self { start: 0, end: 0 };
+
     /// All ports.
     pub const ALL: Self = Self { start: 0, end: 1 << 16 };
 
@@ -42,6 +45,11 @@ impl PortRange {
         self.end
     }
 
+    /// The part that can be given out.
+    fn usable(self) -> Self {
+        Self::new(self.start.max(FIRST_PORT), self.end).unwrap_or_default()
+    }
+
     /// Whether there is no port in it.
     #[must_use]
     pub const fn is_empty(self) -> bool {
@@ -63,6 +71,7 @@ const FIRST_PORT: u32 = 0x1000;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Windows {
     io: PortRange,
+    more_io: PortRange,
     low: PhysRange,
     high: PhysRange,
 }
@@ -85,18 +94,30 @@ impl Windows {
         let reach = |bounds: Range<u64>| {
             PhysRange::from_bounds(PhysAddr::new(bounds.start), PhysAddr::new(bounds.end)).unwrap_or_default()
         };
-        let start = io.start.max(FIRST_PORT);
         Self {
-            io: PortRange::new(start, io.end).unwrap_or_default(),
+            io: io.usable(),
+            more_io: PortRange::default(),
             low: low.intersection(reach(1 << 20..1 << 32)).unwrap_or_default(),
             high: high.and_then(|high| high.intersection(reach(1 << 32..top))).unwrap_or_default(),
         }
+    }
+
+    /// The same with other ports, which are taken when those do not suffice and these are more.
+    #[must_use]
+    pub fn or_ports(self, more_io: PortRange) -> Self {
+        Self { more_io: more_io.usable(), ..self }
     }
 
     /// Room for ports; empty when there is none.
     #[must_use]
     pub const fn io(&self) -> PortRange {
         self.io
+    }
+
+    /// Room for ports when that does not suffice; empty when there is none.
+    #[must_use]
+    pub const fn more_io(&self) -> PortRange {
+        self.more_io
     }
 
     /// Room for memory below 4 GiB; empty when there is none.

@@ -68,7 +68,7 @@ impl Platform {
         };
         let bits = physical_bits(machine);
         let reserved = read_reserved_end(machine, fw_cfg);
-        let windows = Windows::new(ports, low, high_window(map, reserved, bits), bits);
+        let windows = Windows::new(ports, low, high_window(map, reserved, bits), bits).or_ports(chipset.more_ports());
         let pci = chipset.configure_pci(machine, ecam, &windows);
         cpus::set_up(machine, fw_cfg, ecam.map_or(low.start(), PhysRange::start), bits);
         Ok(Self { f_segment, display: pci.display })
@@ -187,6 +187,16 @@ impl Chipset {
             Self::I440fx => pc::windows(low_ram_end),
             Self::Q35 => q35::windows(low_ram_end),
             Self::Other(_) | Self::None => None,
+        }
+    }
+
+    /// The I/O ports that PCI functions may have when the others do not suffice.
+    #[must_use]
+    pub const fn more_ports(self) -> PortRange {
+        match self {
+            Self::I440fx => pc::MORE_PORTS,
+            Self::Q35 => q35::MORE_PORTS,
+            Self::Other(_) | Self::None => PortRange::NONE,
         }
     }
 

@@ -41,6 +41,11 @@ const LOW_WINDOW_END: u64 = 0xfec0_0000;
 /// Ports for PCI: above the ones of QEMU's hot-plug controllers (0xae00 to 0xafff) and of the PIIX4's SMBus, which
 /// begin at 0xb100 after a reset.
 const PORTS: (u32, u32) = (0xc000, 0x1_0000);
+/// When those do not suffice: those between the mainboard's and the hot-plug controllers'.
+pub const MORE_PORTS: PortRange = match PortRange::new(0x1000, 0xa000) {
+    Some(ports) => ports,
+    None => unreachable!(),
+};
 
 /// Programs the chipset.
 pub fn program(machine: &mut impl Ports) {

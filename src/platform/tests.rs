@@ -124,6 +124,8 @@ fn low_windows_begin_behind_ram_and_end_at_the_io_apic() {
         let (ports, memory) = chipset.low_windows(PhysAddr::new(ram_end)).unwrap();
         assert_eq!((memory.start().get(), memory.end().get()), (start, 0xfec0_0000), "{chipset} {ram_end:#x}");
         assert!(ports.start() >= 0x6000 && ports.end() == 0x1_0000);
+        let more = chipset.more_ports();
+        assert!(more.start() == 0x1000 && more.end() - more.start() > ports.end() - ports.start());
     }
     assert_eq!(Chipset::Q35.low_windows(PhysAddr::new(0xff00_0000)), None);
 }

@@ -4,6 +4,7 @@ mod addresses;
 mod budget;
 mod discovery;
 mod faults;
+mod hot_plug;
 mod random;
 
 use alloc::vec::Vec;
@@ -16,7 +17,8 @@ use crate::addr::{PhysAddr, PhysRange};
 
 const ROOT: On = On::Root(0);
 const IO: BarKind = BarKind::Io;
-const MEMORY: BarKind = BarKind::Memory32;
+const MEMORY: BarKind = BarKind::Memory32 { prefetchable: false };
+const MEMORY_PREFETCHABLE: BarKind = BarKind::Memory32 { prefetchable: true };
 const WIDE: BarKind = BarKind::Memory64 { prefetchable: true };
 const WIDE_PLAIN: BarKind = BarKind::Memory64 { prefetchable: false };
 

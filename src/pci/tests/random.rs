@@ -139,7 +139,7 @@ fn check_plan(topology: &Topology, plan: &Plan, room: &Windows) {
                 assert_eq!(placement.address % size, 0);
                 assert_ne!(placement.address, 0);
                 let allowed = match (kind, bus.parent) {
-                    (BarKind::Memory32, _) | (WIDE_PLAIN, Some(_)) => &outer[1..2],
+                    (BarKind::Memory32 { .. }, _) | (WIDE_PLAIN, Some(_)) => &outer[1..2],
                     _ => &outer[..],
                 };
                 assert!(allowed.iter().any(|&outer| may_hold(outer, this)), "{placement:?} in {outer:?}");
