@@ -195,7 +195,7 @@ fn with_virtio(machine: &Machine) {
 }
 
 /// The SHA-256 of `bytes`, as coreutils compute it.
-fn sha256(folder: &Path, bytes: &[u8]) -> String {
+pub fn sha256(folder: &Path, bytes: &[u8]) -> String {
     let path = folder.join("hashed");
     fs::write(&path, bytes).expect("a file in the temporary folder");
     let output = Command::new("sha256sum").arg(&path).output().expect("sha256sum (coreutils) starts");

@@ -179,18 +179,7 @@ impl Walk<'_> {
         let [primary, secondary, subordinate, _] = numbers.to_le_bytes();
         assert_eq!(primary, function[0], "{function:x?}");
         assert!(function[0] < secondary && secondary <= subordinate, "{function:x?}: {numbers:#x}");
-        let command = self.probe.pci(function, 0x04);
-        let window = |on: u32, base: u64, limit: u64| if on == 0 || base > limit { 0..0 } else { base..limit + 1 };
-
-        let io = u64::from(self.probe.pci(function, 0x1c));
-        let ports = window(command & COMMAND_IO, (io & 0xf0) << 8, (io & 0xf000) | 0xfff);
-        let memory = u64::from(self.probe.pci(function, 0x20));
-        let memory = window(command & COMMAND_MEMORY, (memory & 0xfff0) << 16, memory & 0xfff0_0000 | 0xf_ffff);
-        let low = u64::from(self.probe.pci(function, 0x24));
-        let [base, limit] = [0x28, 0x2c].map(|at| u64::from(self.probe.pci(function, at)) << 32);
-        let (base, limit) = (base | (low & 0xfff0) << 16, limit | low & 0xfff0_0000 | 0xf_ffff);
-        let prefetchable = window(command & COMMAND_MEMORY, base, limit);
-
+        let [ports, memory, prefetchable] = windows(self.probe, function);
         let inner = Room { ports, memory, prefetchable };
         eprintln!("{function:x?} to bus {secondary}: {inner:x?}");
         let windows =
@@ -242,6 +231,7 @@ fn check(machine: &Machine) -> Found {
 /// The numbers of QEMU's test device, and of a virtio random number generator.
 const TEST_DEVICE: u32 = 0x0005_1b36;
 const VIRTIO_RNG: u32 = 0x1044_1af4;
+const E1000: u32 = 0x100e_8086;
 const E1000E: u32 = 0x10d3_8086;
 
 #[test]
@@ -273,6 +263,69 @@ fn functions_behind_bridges_have_addresses_inside_their_windows() {
     let Found { ids, buses, .. } = check(&pc);
     assert_eq!(buses, 3);
     assert!(ids.contains(&TEST_DEVICE), "{ids:x?}");
+}
+
+#[test]
+fn conventional_bridges_of_pci_express_machines_are_gone_through() {
+    let machine = Machine::new(Kind::Q35)
+        .with("-device pcie-root-port,id=a,chassis=1 -device pcie-pci-bridge,id=b,bus=a")
+        .with("-device e1000,bus=b,addr=3 -device pci-bridge,id=c,bus=b,addr=1,chassis_nr=2")
+        .with("-device pci-testdev,bus=c,addr=7,membar=16M")
+        .with("-device i82801b11-bridge,id=d,addr=1e -device virtio-rng-pci,bus=d,addr=1,disable-legacy=on");
+    let Found { ids, buses, .. } = check(&machine);
+    assert_eq!(buses, 5);
+    assert!([E1000, TEST_DEVICE, VIRTIO_RNG].iter().all(|id| ids.contains(id)), "{ids:x?}");
+}
+
+/// The windows of a bridge, as first and last address: ports, memory, prefetchable memory.
+fn windows(probe: &mut Probe, function: [u8; 3]) -> [Range<u64>; 3] {
+    let command = probe.pci(function, 0x04);
+    let window = |on: u32, base: u64, limit: u64| if on == 0 || base > limit { 0..0 } else { base..limit + 1 };
+    let io = u64::from(probe.pci(function, 0x1c));
+    let ports = window(command & COMMAND_IO, (io & 0xf0) << 8, (io & 0xf000) | 0xfff);
+    let memory = u64::from(probe.pci(function, 0x20));
+    let memory = window(command & COMMAND_MEMORY, (memory & 0xfff0) << 16, memory & 0xfff0_0000 | 0xf_ffff);
+    let low = u64::from(probe.pci(function, 0x24));
+    let [base, limit] = [0x28, 0x2c].map(|at| u64::from(probe.pci(function, at)) << 32);
+    let (base, limit) = (base | (low & 0xfff0) << 16, limit | low & 0xfff0_0000 | 0xf_ffff);
+    [ports, memory, window(command & COMMAND_MEMORY, base, limit)]
+}
+
+/// How much a bridge passes on: ports, memory, prefetchable memory.
+fn sizes(probe: &mut Probe, function: [u8; 3]) -> [u64; 3] {
+    windows(probe, function).map(|window| window.end - window.start)
+}
+
+#[test]
+fn empty_slots_have_room_and_bridges_what_the_host_asks_to_keep() {
+    const MIB: u64 = 1 << 20;
+    let mut q35 = boot(
+        &Machine::new(Kind::Q35)
+            .with("-device pcie-root-port,addr=2,chassis=1")
+            .with(
+                "-device pcie-root-port,addr=3,chassis=2,bus-reserve=3,io-reserve=8K,mem-reserve=20M,pref64-reserve=8G",
+            )
+            .with("-device pcie-root-port,addr=4,chassis=3,pref32-reserve=64M")
+            .with("-device pcie-root-port,addr=5,chassis=4,id=a -device x3130-upstream,bus=a,id=b")
+            .with("-device xio3130-downstream,bus=b,chassis=5 -device xio3130-downstream,bus=b,chassis=6"),
+    );
+    assert_eq!(sizes(&mut q35, [0, 2, 0]), [0, 2 * MIB, 2 * MIB]);
+    assert_eq!(sizes(&mut q35, [0, 3, 0]), [0x2000, 20 * MIB, 8192 * MIB]);
+    let [_, _, prefetchable] = windows(&mut q35, [0, 4, 0]);
+    assert!(prefetchable.end - prefetchable.start == 64 * MIB && prefetchable.end <= 1 << 32, "{prefetchable:x?}");
+    // Two empty ports of the switch.
+    assert_eq!(sizes(&mut q35, [0, 5, 0]), [0, 4 * MIB, 4 * MIB]);
+    let numbers = [2, 3, 4].map(|device| q35.pci([0, device, 0], 0x18) & 0xff_ffff);
+    assert_eq!(numbers, [0x01_0100, 0x05_0200, 0x06_0600]);
+
+    let mut pc = boot(
+        &Machine::new(Kind::Pc)
+            .with("-device pci-bridge,addr=3,chassis_nr=1 -device pci-bridge,addr=4,chassis_nr=2,shpc=off")
+            .with("-device pci-bridge,addr=5,chassis_nr=3,mem-reserve=32M,pref64-reserve=1G"),
+    );
+    assert_eq!(sizes(&mut pc, [0, 3, 0]), [0x1000, 2 * MIB, 2 * MIB]);
+    assert_eq!(sizes(&mut pc, [0, 4, 0]), [0; 3], "nothing can be plugged in there");
+    assert_eq!(sizes(&mut pc, [0, 5, 0]), [0x1000, 32 * MIB, 1024 * MIB]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use crate::environment;
-use crate::machine::{Kind, Machine};
+use crate::machine::{Kind, Machine, Qemu};
 
 /// What the guest prints before and after a script.
 const BEGIN: &str = "firstlight-guest: script: begins\r\n";
@@ -17,6 +17,11 @@ const END: &str = "firstlight-guest: script: ended with ";
 /// # Panics
 /// When the guest does not come so far, or the script's last command fails.
 pub fn run(machine: &Machine, script: &str) -> String {
+    run_with(machine, script, |_| ())
+}
+
+/// As [`run`], with something done to the machine while the script runs.
+pub fn run_with(machine: &Machine, script: &str, meanwhile: impl FnOnce(&mut Qemu)) -> String {
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("script");
     fs::write(&file, script).expect("a file in the temporary folder");
@@ -27,6 +32,7 @@ pub fn run(machine: &Machine, script: &str) -> String {
         ..machine.clone()
     };
     let mut qemu = machine.with(&format!("-fw_cfg name=opt/org.firstlight/script,file={}", file.display())).start();
+    meanwhile(&mut qemu);
     qemu.wait_for_end();
     let com1 = qemu.com1();
     let printed = com1.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
