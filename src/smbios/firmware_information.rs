@@ -1,6 +1,7 @@
 //! The structure that describes this firmware (DSP0134 3.6, 7.1), made when it is compiled.
 
 use super::walk::TYPE_FIRMWARE_INFORMATION;
+use crate::layout;
 
 /// Who made it.
 const VENDOR: &str = "Firstlight";
@@ -17,24 +18,34 @@ const CHARACTERISTICS: u64 = 1 << 3;
 const EXTENSION: [u8; 2] = [0, 1 << 4];
 /// An embedded controller's version where there is none.
 const NO_CONTROLLER: [u8; 2] = [0xff, 0xff];
-/// The structure's handle. QEMU's own structures leave it free when they have no type 0 (`hw/smbios/smbios.c`).
-const HANDLE: u16 = 0;
+/// The size of the ROM in steps of 64 KiB, less one.
+const ROM_SIZE: u8 = (layout::FIRMWARE_ROM.len() >> 16) as u8 - 1;
 
 /// The length of the formatted area.
 const FORMATTED_LEN: usize = 0x18;
-/// Each string ends with a zero byte, and the last one is followed by another.
-const LEN: usize = FORMATTED_LEN + VENDOR.len() + 1 + VERSION.len() + 1 + RELEASE_DATE.len() + 1 + 1;
+/// The length of the structure in bytes. Each string ends with a zero byte, and the last one is followed by another.
+pub const FIRMWARE_INFORMATION_LEN: usize =
+    FORMATTED_LEN + VENDOR.len() + 1 + VERSION.len() + 1 + RELEASE_DATE.len() + 1 + 1;
 
-/// The structure with its strings.
-pub const FIRMWARE_INFORMATION: [u8; LEN] = {
-    let [handle_low, handle_high] = HANDLE.to_le_bytes();
+/// Where the handle is, two bytes (6.1.2).
+const HANDLE: usize = 2;
+
+/// The structure with its strings and this handle.
+pub fn firmware_information(handle: u16) -> [u8; FIRMWARE_INFORMATION_LEN] {
+    let mut bytes = FIRMWARE_INFORMATION;
+    [bytes[HANDLE], bytes[HANDLE + 1]] = handle.to_le_bytes();
+    bytes
+}
+
+/// The structure with its strings and no handle.
+const FIRMWARE_INFORMATION: [u8; FIRMWARE_INFORMATION_LEN] = {
     let [segment_low, segment_high] = SEGMENT.to_le_bytes();
     let [c0, c1, c2, c3, c4, c5, c6, c7] = CHARACTERISTICS.to_le_bytes();
     let formatted: [u8; FORMATTED_LEN] = [
         TYPE_FIRMWARE_INFORMATION,
         FORMATTED_LEN as u8,
-        handle_low,
-        handle_high,
+        0,
+        0,
         // The first string is the vendor, the second the version.
         1,
         2,
@@ -42,8 +53,7 @@ pub const FIRMWARE_INFORMATION: [u8; LEN] = {
         segment_high,
         // The third string is the date.
         3,
-        // The size of the ROM, in steps of 64 KiB, less one.
-        0,
+        ROM_SIZE,
         c0,
         c1,
         c2,
@@ -59,7 +69,7 @@ pub const FIRMWARE_INFORMATION: [u8; LEN] = {
         NO_CONTROLLER[0],
         NO_CONTROLLER[1],
     ];
-    let mut bytes = [0; LEN];
+    let mut bytes = [0; FIRMWARE_INFORMATION_LEN];
     let mut at = put(&mut bytes, 0, &formatted);
     at = put(&mut bytes, at, VENDOR.as_bytes()) + 1;
     at = put(&mut bytes, at, VERSION.as_bytes()) + 1;
@@ -68,7 +78,7 @@ pub const FIRMWARE_INFORMATION: [u8; LEN] = {
 };
 
 /// Copies `part` to `bytes`, from `at` on, and gives where it ends.
-const fn put(bytes: &mut [u8; LEN], at: usize, part: &[u8]) -> usize {
+const fn put(bytes: &mut [u8; FIRMWARE_INFORMATION_LEN], at: usize, part: &[u8]) -> usize {
     let mut i = 0;
     while i < part.len() {
         bytes[at + i] = part[i];

@@ -6,11 +6,12 @@
 //! host has one. The bytes go this way:
 //!
 //! 1. [`Anchor::parse`] understands the host's anchor.
-//! 2. The caller allocates [`FIRMWARE_INFORMATION`] and the host's structures in one piece, and has the host load its
+//! 2. The caller allocates room for the firmware's own structure and the host's in one piece, and has the host load its
 //!    structures to their final place, after the firmware's own.
-//! 3. [`Summary::of`] walks along them.
+//! 3. [`Walk`] goes along them.
 //! 4. [`Summary::has_firmware_information`] says whether the tables start at the host's structures, or at the
-//!    firmware's, which are then written and counted ([`Summary::with_firmware_information`]).
+//!    firmware's, which is then written ([`firmware_information`]) and counted
+//!    ([`Summary::with_firmware_information`]).
 //! 5. [`Anchor::finish`] gives the anchor for that address.
 //!
 //! All of this is over bytes; the module touches no machine. It follows the SMBIOS reference specification, DMTF
@@ -26,8 +27,8 @@ mod walk;
 use core::fmt;
 
 pub use anchor::{Anchor, MAX_ANCHOR};
-pub use firmware_information::FIRMWARE_INFORMATION;
-pub use walk::Summary;
+pub use firmware_information::{FIRMWARE_INFORMATION_LEN, firmware_information};
+pub use walk::{Summary, Walk};
 
 /// Why there is no SMBIOS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -39,12 +39,19 @@ fn structures(mut bytes: &[u8]) -> Vec<Structure> {
     structures
 }
 
+/// The summary of structures that come in one piece.
+fn summary_of(bytes: &[u8]) -> Result<Summary, Error> {
+    let mut walk = Walk::default();
+    walk.add(bytes);
+    walk.finish()
+}
+
 /// The anchor and the structures as the firmware leaves them in memory, for structures at `table`.
 fn complete(folder: &str, table: u64) -> (Vec<u8>, Vec<u8>) {
     let mut tables = captured(folder, "etc/smbios/smbios-tables");
-    let mut summary = Summary::of(&tables).unwrap();
+    let mut summary = summary_of(&tables).unwrap();
     if !summary.has_firmware_information {
-        tables = [&FIRMWARE_INFORMATION, tables.as_slice()].concat();
+        tables = [&firmware_information(0), tables.as_slice()].concat();
         summary = summary.with_firmware_information();
     }
     let anchor = Anchor::parse(&captured(folder, "etc/smbios/smbios-anchor")).unwrap();
@@ -96,9 +103,11 @@ fn the_hosts_own_firmware_information_stands() {
 
 #[test]
 fn the_firmware_describes_itself() {
-    let [this] = structures(&FIRMWARE_INFORMATION).try_into().ok().unwrap();
+    let [this] = structures(&firmware_information(0x1234)).try_into().ok().unwrap();
     let Structure { kind, formatted, strings, len } = this;
-    assert_eq!((kind, formatted.len(), len), (0, 24, FIRMWARE_INFORMATION.len()));
+    assert_eq!((kind, formatted.len(), len), (0, 24, FIRMWARE_INFORMATION_LEN));
+    assert_eq!(formatted[2..4], [0x34, 0x12]);
+    assert_eq!(formatted[9], 1, "a ROM of 128 KiB");
     assert_eq!(strings[0], "Firstlight");
     assert_eq!(strings[1], env!("CARGO_PKG_VERSION"));
     assert_eq!((formatted[4], formatted[5], formatted[8]), (1, 2, 3));
@@ -147,7 +156,7 @@ fn an_anchor_says_nothing_that_its_fields_cannot_hold() {
         let anchor = Anchor::parse(&captured(folder, "etc/smbios/smbios-anchor")).unwrap();
         anchor.finish(PhysAddr::new(table), &summary).map(|anchor| anchor.len())
     };
-    let summary = Summary { structures: 0xffff, max_structure: 0xffff, len: 0xffff, has_firmware_information: true };
+    let summary = Summary { structures: 0xffff, max_structure: 0xffff, len: 0xffff, ..Summary::default() };
     assert_eq!(finish("q35", 0xffff_ffff, summary), Ok(31));
     assert_eq!(finish("q35", 0x1_0000_0000, summary), Err(Error::TooHigh));
     let long = Summary { len: 0x1_0000, ..summary };
@@ -167,24 +176,20 @@ fn structures_end_with_two_zero_bytes() {
     let with_strings = [2, 6, 0, 0, 9, 9, b'a', 0, b'b', b'c', 0, 0];
     let end = [127, 4, 0, 0, 0, 0];
     let all = [plain.as_slice(), &with_strings, &end].concat();
-    let expected = Summary { structures: 3, max_structure: 12, len: 24, has_firmware_information: false };
-    assert_eq!(Summary::of(&all), Ok(expected));
-    assert_eq!(
-        Summary::of(&[all.as_slice(), &[0xff; 9]].concat()),
-        Ok(expected),
-        "what follows the end does not count"
-    );
-    assert_eq!(Summary::of(&plain).unwrap().structures, 1, "an end is not needed");
-    assert_eq!(Summary::of(&[]), Ok(Summary::default()));
-    assert!(Summary::of(&[0, 4, 0, 0, 0, 0]).unwrap().has_firmware_information);
+    let expected = Summary { structures: 3, max_structure: 12, len: 24, has_handle_zero: true, ..Summary::default() };
+    assert_eq!(summary_of(&all), Ok(expected));
+    assert_eq!(summary_of(&[all.as_slice(), &[0xff; 9]].concat()), Ok(expected), "what follows the end does not count");
+    assert_eq!(summary_of(&plain).unwrap().structures, 1, "an end is not needed");
+    assert_eq!(summary_of(&[]), Ok(Summary::default()));
+    assert!(summary_of(&[0, 4, 0, 0, 0, 0]).unwrap().has_firmware_information);
     // Zero bytes in the formatted area, or across its end, end nothing.
-    assert_eq!(Summary::of(&[1, 8, 0, 0, 0, 0, 0, 0, b'x', 0, 0]).unwrap().len, 11);
+    assert_eq!(summary_of(&[1, 8, 0, 0, 0, 0, 0, 0, b'x', 0, 0]).unwrap().len, 11);
 }
 
 #[test]
 fn broken_structures_are_refused() {
     for len in 0..4 {
-        assert_eq!(Summary::of(&[1, 4, 0, 0, 0, 0, 2, len, 0, 0, 0, 0]), Err(Error::Header(6)));
+        assert_eq!(summary_of(&[1, 4, 0, 0, 0, 0, 2, len, 0, 0, 0, 0]), Err(Error::Header(6)));
     }
     let tables = captured("q35", "etc/smbios/smbios-tables");
     let mut whole = vec![0];
@@ -194,14 +199,53 @@ fn broken_structures_are_refused() {
     }));
     for len in 0..=tables.len() {
         let expected = if whole.contains(&len) { Ok(len) } else { Err(Error::Truncated(len)) };
-        assert_eq!(Summary::of(&tables[..len]).map(|summary| summary.len), expected);
+        assert_eq!(summary_of(&tables[..len]).map(|summary| summary.len), expected);
     }
+}
+
+#[test]
+fn a_handle_is_found_that_no_structure_has() {
+    let structure = |handle: u16| [&[1, 4], handle.to_le_bytes().as_slice(), &[0, 0]].concat();
+    let free = |handles: &[u16]| {
+        let bytes: Vec<_> = handles.iter().flat_map(|&handle| structure(handle)).collect();
+        summary_of(&bytes).unwrap().free_handle()
+    };
+    assert_eq!(free(&[]), 0);
+    assert_eq!(free(&[0x100, 0x7f00, 0x1000]), 0, "QEMU's");
+    assert_eq!(free(&[0x100, 0, 0x7f00, 0x1000]), 0x7f01);
+    assert_eq!(free(&[0]), 1);
+    assert_eq!(free(&[0, 0xfefe]), 0xfeff);
+    assert_eq!(free(&[0, 0xffff]), 0xfeff);
 }
 
 proptest! {
     #[test]
+    fn structures_may_come_in_any_pieces(cuts: Vec<proptest::sample::Index>, len: proptest::sample::Index) {
+        let tables = captured("q35", "etc/smbios/smbios-tables");
+        let tables = &tables[..len.index(tables.len() + 1)];
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(tables.len() + 1)).collect();
+        cuts.extend([0, tables.len()]);
+        cuts.sort_unstable();
+        let mut walk = Walk::default();
+        cuts.windows(2).for_each(|cut| walk.add(&tables[cut[0]..cut[1]]));
+        prop_assert_eq!(walk.finish(), summary_of(tables));
+    }
+
+    #[test]
+    fn strings_end_at_the_first_two_zero_bytes(bytes in proptest::collection::vec(0_u8..3, 0..40), before: bool) {
+        // With the byte before as a byte like the others.
+        let all = [&[if before { 0 } else { 1 }], bytes.as_slice()].concat();
+        let naive = all.windows(2).position(|pair| pair == [0, 0]).map_or((bytes.len(), false), |at| (at + 1, true));
+        let mut zero_before = before;
+        prop_assert_eq!(walk::strings_len(&bytes, &mut zero_before), naive);
+        if !naive.1 {
+            prop_assert_eq!(zero_before, all.last() == Some(&0));
+        }
+    }
+
+    #[test]
     fn any_bytes_are_survived(bytes: Vec<u8>) {
-        if let Ok(summary) = Summary::of(&bytes) {
+        if let Ok(summary) = summary_of(&bytes) {
             prop_assert!(summary.len <= bytes.len());
             prop_assert!(summary.max_structure <= summary.len);
         }

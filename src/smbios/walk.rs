@@ -1,16 +1,18 @@
 //! A look at the structures: a header, a formatted area, then strings, one structure after the other (DSP0134 3.6, 6.1).
 
 use super::Error;
-use super::firmware_information::FIRMWARE_INFORMATION;
+use super::firmware_information::FIRMWARE_INFORMATION_LEN;
 
 /// The length of a structure's header: type, length of the formatted area with the header, handle (6.1.2).
-const HEADER_LEN: u8 = 4;
+const HEADER_LEN: usize = 4;
 /// The type of the structure that describes the firmware (7.1).
 pub(super) const TYPE_FIRMWARE_INFORMATION: u8 = 0;
 /// The type of the structure that ends the tables (7.45).
 const TYPE_END: u8 = 127;
+/// The highest handle that a structure may have (6.1.2).
+const LAST_HANDLE: u16 = 0xfeff;
 
-/// What an anchor says about the structures.
+/// What there is to know of the structures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// How many there are.
@@ -21,57 +23,148 @@ pub struct Summary {
     pub len: usize,
     /// Whether one of them describes the firmware.
     pub has_firmware_information: bool,
+    /// Whether one of them has the handle 0.
+    pub has_handle_zero: bool,
+    /// The highest handle.
+    pub last_handle: u16,
 }
 
 impl Summary {
-    /// Walks along the structures in `bytes`. The one that ends the tables may be missing, as it may before SMBIOS 2.2;
-    /// what follows it is ignored.
+    /// The summary with the firmware's own structure put first.
+    #[must_use]
+    pub fn with_firmware_information(self) -> Self {
+        Self {
+            structures: self.structures.saturating_add(1),
+            max_structure: self.max_structure.max(FIRMWARE_INFORMATION_LEN),
+            len: self.len.saturating_add(FIRMWARE_INFORMATION_LEN),
+            has_firmware_information: true,
+            ..self
+        }
+    }
+
+    /// A handle that no structure has: 0, which QEMU leaves free, else the one after the highest. Where that is the last
+    /// of all it is taken twice.
+    #[must_use]
+    pub fn free_handle(&self) -> u16 {
+        if self.has_handle_zero { self.last_handle.saturating_add(1).min(LAST_HANDLE) } else { 0 }
+    }
+}
+
+/// A walk along the structures, whose bytes come in pieces.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Walk {
+    summary: Summary,
+    /// How many bytes of the structure at hand were seen.
+    at: usize,
+    /// Its header, as far as it was seen.
+    header: [u8; HEADER_LEN],
+    /// The length of its formatted area, in bytes.
+    formatted: usize,
+    /// Whether the last byte of its strings was zero.
+    zero_before: bool,
+    /// Whether the structure that ends the tables was seen.
+    ended: bool,
+    /// Where a structure begins that is shorter than its header.
+    broken: Option<usize>,
+}
+
+impl Walk {
+    /// Goes on along the next bytes. What follows the structure that ends the tables is ignored.
+    pub fn add(&mut self, piece: &[u8]) {
+        let mut rest = piece;
+        while !(rest.is_empty() || self.ended || self.broken.is_some()) {
+            let taken = match self.at {
+                at if at < HEADER_LEN => self.header(rest),
+                at if at < self.formatted => rest.len().min(self.formatted.saturating_sub(at)),
+                _ => {
+                    let (len, ends) = strings_len(rest, &mut self.zero_before);
+                    if ends {
+                        self.end_structure(len);
+                        rest = rest.get(len..).unwrap_or_default();
+                        continue;
+                    }
+                    len
+                }
+            };
+            self.at = self.at.saturating_add(taken);
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+    }
+
+    /// Takes a header, or as much of it as is there. Gives how many bytes these are.
+    fn header(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        for (place, &byte) in self.header.iter_mut().skip(self.at).zip(bytes) {
+            *place = byte;
+            taken += 1;
+        }
+        let [_, formatted, ..] = self.header;
+        self.formatted = formatted.into();
+        if self.at.saturating_add(taken) > 1 && self.formatted < HEADER_LEN {
+            self.broken = Some(self.summary.len);
+        }
+        taken
+    }
+
+    /// Counts the structure at hand, with its last `taken` bytes, and goes on to the next.
+    fn end_structure(&mut self, taken: usize) {
+        let len = self.at.saturating_add(taken);
+        let [kind, _, handle @ ..] = self.header;
+        let handle = u16::from_le_bytes(handle);
+        let summary = &mut self.summary;
+        summary.structures = summary.structures.saturating_add(1);
+        summary.max_structure = summary.max_structure.max(len);
+        summary.len = summary.len.saturating_add(len);
+        summary.has_firmware_information |= kind == TYPE_FIRMWARE_INFORMATION;
+        summary.has_handle_zero |= handle == 0;
+        summary.last_handle = summary.last_handle.max(handle);
+        self.ended = kind == TYPE_END;
+        (self.at, self.zero_before) = (0, false);
+    }
+
+    /// What was seen. The structure that ends the tables may be missing, as it may before SMBIOS 2.2.
     ///
     /// # Errors
     /// [`Error::Header`]; [`Error::Truncated`] when the last structure is not complete.
-    pub fn of(bytes: &[u8]) -> Result<Self, Error> {
-        let truncated = Error::Truncated(bytes.len());
-        let mut summary = Self::default();
-        let mut rest = bytes;
-        while let Some(&kind) = rest.first() {
-            let &formatted = rest.get(1).ok_or(truncated)?;
-            if formatted < HEADER_LEN {
-                return Err(Error::Header(summary.len));
-            }
-            let strings = rest.get(formatted.into()..).ok_or(truncated)?;
-            let (_, next) = split_strings(strings).ok_or(truncated)?;
-            summary.structures = summary.structures.saturating_add(1);
-            summary.max_structure = summary.max_structure.max(rest.len().saturating_sub(next.len()));
-            summary.len = bytes.len().saturating_sub(next.len());
-            summary.has_firmware_information |= kind == TYPE_FIRMWARE_INFORMATION;
-            if kind == TYPE_END {
-                break;
-            }
-            rest = next;
-        }
-        Ok(summary)
-    }
-
-    /// The summary with [`FIRMWARE_INFORMATION`] put first.
-    #[must_use]
-    pub fn with_firmware_information(self) -> Self {
-        let len = FIRMWARE_INFORMATION.len();
-        Self {
-            structures: self.structures.saturating_add(1),
-            max_structure: self.max_structure.max(len),
-            len: self.len.saturating_add(len),
-            has_firmware_information: true,
+    pub fn finish(self) -> Result<Summary, Error> {
+        match self.broken {
+            Some(at) => Err(Error::Header(at)),
+            None if self.at != 0 => Err(Error::Truncated(self.summary.len.saturating_add(self.at))),
+            None => Ok(self.summary),
         }
     }
 }
 
-/// Splits behind the two zero bytes that end a structure's strings, with or without a string before them.
-fn split_strings(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut zero_before = false;
-    let end = bytes.iter().position(|&byte| {
-        let ends = zero_before && byte == 0;
-        zero_before = byte == 0;
-        ends
-    })?;
-    bytes.split_at_checked(end.checked_add(1)?)
+/// How many of the bytes are strings of one structure, and whether it ends there: with two zero bytes, with or without a
+/// string before them. `zero_before` says whether the byte before these was zero, and then whether the last of them was.
+///
+/// Tables can have tens of kilobytes, nearly all of it strings, so this looks at eight bytes a round.
+pub(super) fn strings_len(bytes: &[u8], zero_before: &mut bool) -> (usize, bool) {
+    /// All bits of each byte but the highest.
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    const HIGH: u64 = 0x80;
+
+    let (words, rest) = bytes.as_chunks::<8>();
+    // The highest bit of a byte stands for a zero byte; this is that of the byte before.
+    let mut before = if *zero_before { HIGH } else { 0 };
+    for (word, number) in words.iter().zip(0_usize..) {
+        let word = u64::from_le_bytes(*word);
+        // A byte other than zero has its highest bit, or gets it from the sum of the others.
+        let zeros = !((word & LOW).wrapping_add(LOW) | word | LOW);
+        let second = zeros & (zeros << 8 | before);
+        if second != 0 {
+            let last = second.trailing_zeros() / u8::BITS;
+            return (number.saturating_mul(8).saturating_add(last as usize).saturating_add(1), true);
+        }
+        before = zeros >> 56;
+    }
+    let mut zero = before != 0;
+    for (&byte, number) in rest.iter().zip(1_usize..) {
+        if zero && byte == 0 {
+            return (words.as_flattened().len().saturating_add(number), true);
+        }
+        zero = byte == 0;
+    }
+    *zero_before = zero;
+    (bytes.len(), false)
 }

@@ -3,13 +3,11 @@
 
 use core::fmt;
 
-use zerocopy::FromZeros;
-
 use super::Place;
 use crate::addr::{Alignment, PhysRange};
 use crate::fw_cfg::{self, Item};
 use crate::hal::{Machine, MemoryError};
-use crate::smbios::{self, Anchor, FIRMWARE_INFORMATION, MAX_ANCHOR, Summary};
+use crate::smbios::{self, Anchor, FIRMWARE_INFORMATION_LEN, MAX_ANCHOR, Walk, firmware_information};
 
 /// Structures up to this many bytes go to the F-segment, beside the anchor.
 const SMALL: u64 = 4096;
@@ -53,13 +51,14 @@ impl From<MemoryError> for Error {
     }
 }
 
-/// Loads the structures, puts the firmware's own before them if the host has none of its kind, and writes the anchor.
+/// Loads the structures, puts the firmware's own before them if the host has none of its kind and there is room for it
+/// in what the anchor counts, and writes the anchor.
 pub fn load<M: Machine>(place: &mut Place<'_, M>, anchor: Item, tables: Item) -> Result<(), Error> {
     let mut bytes = [0; MAX_ANCHOR];
     place.fw_cfg.read(place.machine, anchor, &mut bytes)?;
     let anchor = Anchor::parse(&bytes)?;
 
-    let own = FIRMWARE_INFORMATION.len() as u64;
+    let own = FIRMWARE_INFORMATION_LEN as u64;
     let len = own.saturating_add(tables.len().into());
     let room =
         if len <= SMALL { place.scanned(len, Alignment::PARAGRAPH) } else { place.high(len, Alignment::PARAGRAPH) };
@@ -68,16 +67,26 @@ pub fn load<M: Machine>(place: &mut Place<'_, M>, anchor: Item, tables: Item) ->
     let theirs = theirs.ok_or(Error::NoRoom(len))?;
     place.load(tables, theirs.start())?;
 
-    let mut bytes = u8::new_vec_zeroed(tables.len() as usize).map_err(|_| Error::NoRoom(len))?;
-    place.machine.read(theirs.start(), &mut bytes)?;
-    let summary = Summary::of(&bytes)?;
-    let (start, summary) = if summary.has_firmware_information {
-        (theirs.start(), summary)
+    let mut walk = Walk::default();
+    place.machine.inspect(theirs, &mut |piece| walk.add(piece))?;
+    let summary = walk.finish()?;
+    let anchor = if summary.has_firmware_information {
+        anchor.finish(theirs.start(), &summary)?
     } else {
-        place.machine.write(room.start(), &FIRMWARE_INFORMATION)?;
-        (room.start(), summary.with_firmware_information())
+        match anchor.finish(room.start(), &summary.with_firmware_information()) {
+            Err(smbios::Error::TooLarge(_)) => {
+                log::warn!(
+                    "SMBIOS does not name the firmware: no room beside the host's structures of {} bytes",
+                    tables.len()
+                );
+                anchor.finish(theirs.start(), &summary)?
+            }
+            anchor => {
+                place.machine.write(room.start(), &firmware_information(summary.free_handle()))?;
+                anchor?
+            }
+        }
     };
-    let anchor = anchor.finish(start, &summary)?;
     let at = place.scanned(anchor.len() as u64, Alignment::PARAGRAPH).ok_or(Error::NoRoom(anchor.len() as u64))?;
     place.machine.write(at.start(), &anchor)?;
     Ok(())

@@ -5,7 +5,7 @@ use crate::checksum::sum;
 use crate::fw_cfg::fake::FakeFwCfg;
 use crate::golden;
 use crate::hal::fake::FakeMachine;
-use crate::smbios::FIRMWARE_INFORMATION;
+use crate::smbios::{FIRMWARE_INFORMATION_LEN, firmware_information};
 
 /// A machine with this device, and a map with 512 MiB of RAM.
 fn host(device: FakeFwCfg) -> (FakeMachine, FwCfg, MemoryMap) {
@@ -42,7 +42,7 @@ fn an_operating_system_finds_the_tables_by_scanning() {
         let anchor = scan(&machine, F_SEGMENT, b"_SM_").unwrap();
         assert_eq!(sum(&machine.memory.bytes(anchor, 31)), 0);
         let structures = u32_at(&machine, anchor + 0x18);
-        assert_eq!(machine.memory.bytes(structures, FIRMWARE_INFORMATION.len()), FIRMWARE_INFORMATION);
+        assert_eq!(machine.memory.bytes(structures, FIRMWARE_INFORMATION_LEN), firmware_information(0));
     }
 }
 
@@ -102,11 +102,55 @@ fn broken_smbios_structures_leave_no_anchor() {
     assert_eq!(scan(&machine, F_SEGMENT, b"_SM_"), None);
 }
 
+/// What the 2.x anchor says under a host whose structures have `len` bytes, if there is an anchor: how long they are, and
+/// where.
+fn with_structures_of(len: usize) -> Option<(usize, u64, FakeMachine)> {
+    // A type 11 structure, type 127, and their handles.
+    let mut tables = [11, 5, 0, 1, 1].to_vec();
+    tables.resize(len - 8, b'x');
+    tables.extend([0, 0, 127, 4, 0, 2, 0, 0]);
+    let anchor = golden::items("q35").remove(SMBIOS_ANCHOR).unwrap();
+    let device = FakeFwCfg::new(true).with_file(SMBIOS_ANCHOR, &anchor).with_file(SMBIOS_TABLES, &tables);
+    let (mut machine, fw_cfg, mut map) = host(device);
+    load(&mut machine, &fw_cfg, &mut map, true);
+    let anchor = scan(&machine, F_SEGMENT, b"_SM_")?;
+    assert_eq!(sum(&machine.memory.bytes(anchor, 31)), 0);
+    let len = u32_at(&machine, anchor + 0x16) & 0xffff;
+    let start = u32_at(&machine, anchor + 0x18);
+    assert!(!map.is_ram(PhysRange::new(PhysAddr::new(start), len).unwrap()));
+    Some((len as usize, start, machine))
+}
+
+#[test]
+fn as_many_structures_as_a_2_x_anchor_counts_are_kept_with_or_without_our_own() {
+    let room = 0xffff - FIRMWARE_INFORMATION_LEN;
+    let first = |machine: &FakeMachine, start| machine.memory.bytes(start, 4);
+    let (len, start, machine) = with_structures_of(room).unwrap();
+    assert_eq!((len, first(&machine, start)), (0xffff, [0, 24, 0, 0].to_vec()));
+    for size in [room + 1, 0xffff] {
+        let (len, start, machine) = with_structures_of(size).unwrap();
+        assert_eq!((len, first(&machine, start)), (size, [11, 5, 0, 1].to_vec()));
+    }
+    assert!(with_structures_of(0x1_0000).is_none(), "the anchor cannot say how many there are");
+}
+
+#[test]
+fn the_firmwares_structure_gets_a_handle_of_its_own() {
+    let tables = [[1, 4, 0, 0, 0, 0], [127, 4, 1, 0, 0, 0]].concat();
+    let anchor = golden::items("q35").remove(SMBIOS_ANCHOR).unwrap();
+    let device = FakeFwCfg::new(true).with_file(SMBIOS_ANCHOR, &anchor).with_file(SMBIOS_TABLES, &tables);
+    let (mut machine, fw_cfg, mut map) = host(device);
+    load(&mut machine, &fw_cfg, &mut map, true);
+    let anchor = scan(&machine, F_SEGMENT, b"_SM_").unwrap();
+    let structures = u32_at(&machine, anchor + 0x18);
+    assert_eq!(machine.memory.bytes(structures, 4), [0, 24, 2, 0]);
+}
+
 #[test]
 fn structures_too_many_for_the_f_segment_go_to_high_memory() {
-    // A type 11 structure with long strings, 100 times.
+    // A type 11 structure with a long string, 1,000 times.
     let mut tables = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..1000 {
         tables.extend([11, 5, 0, 1, 1]);
         tables.extend([b'x'; 100]);
         tables.extend([0, 0]);
@@ -119,4 +163,8 @@ fn structures_too_many_for_the_f_segment_go_to_high_memory() {
     let structures = u32_at(&machine, anchor + 16);
     assert!(structures > 0x10_0000);
     assert!(!map.is_ram(PhysRange::new(PhysAddr::new(structures), tables.len() as u64).unwrap()));
+    let len = u32_at(&machine, anchor + 12) as usize;
+    assert_eq!(len, FIRMWARE_INFORMATION_LEN + tables.len());
+    let own = structures + FIRMWARE_INFORMATION_LEN as u64;
+    assert!(machine.memory.bytes(own, tables.len()) == tables);
 }
