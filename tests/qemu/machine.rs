@@ -43,6 +43,15 @@ impl Transport {
     pub const ALL: [Self; 2] = [Self::Dma, Self::Ports];
 }
 
+/// The firmware that the machine starts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// This project's image.
+    Firstlight,
+    /// The one that QEMU takes by itself, to compare with.
+    SeaBios,
+}
+
 /// What executes the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
@@ -74,6 +83,7 @@ pub struct Machine {
     pub cpus: u8,
     pub transport: Transport,
     pub accelerator: Accelerator,
+    pub firmware: Firmware,
     /// Whether the machine has the devices that QEMU gives it when nothing is said.
     pub default_devices: bool,
     /// Whether there is a serial port.
@@ -96,6 +106,7 @@ impl Machine {
             cpus: 1,
             transport: Transport::Dma,
             accelerator: Accelerator::Tcg,
+            firmware: Firmware::Firstlight,
             default_devices: false,
             com1: true,
             reboots: false,
@@ -156,7 +167,9 @@ impl Machine {
             command.args(["-chardev", &console("com1"), "-serial", "chardev:com1"]);
         }
         command.args(["-chardev", &console("debug"), "-device", "isa-debugcon,iobase=0x402,chardev=debug"]);
-        command.arg("-bios").arg(environment::image());
+        if self.firmware == Firmware::Firstlight {
+            command.arg("-bios").arg(environment::image());
+        }
         if let Some(kernel) = &self.kernel {
             command.arg("-kernel").arg(kernel);
         }

@@ -20,4 +20,5 @@ mod probe;
 mod qmp;
 mod random;
 mod script;
+mod smbios;
 mod tables;
