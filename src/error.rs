@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use crate::{boot, fw_cfg, memory_map};
+use crate::{boot, fw_cfg, memory_map, resume};
 
 /// What stopped the boot. Each prints as one sentence: what was asked, what was seen, what to change.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub enum Error {
     MemoryMap(memory_map::Error),
     /// The kernel, its place or its transfer.
     Boot(boot::Error),
+    /// A wake from suspend.
+    Resume(resume::Error),
 }
 
 impl fmt::Display for Error {
@@ -22,6 +24,7 @@ impl fmt::Display for Error {
             Self::FwCfg(error) => error.fmt(f),
             Self::MemoryMap(error) => error.fmt(f),
             Self::Boot(error) => error.fmt(f),
+            Self::Resume(error) => error.fmt(f),
         }
     }
 }
@@ -43,5 +46,11 @@ impl From<memory_map::Error> for Error {
 impl From<boot::Error> for Error {
     fn from(error: boot::Error) -> Self {
         Self::Boot(error)
+    }
+}
+
+impl From<resume::Error> for Error {
+    fn from(error: resume::Error) -> Self {
+        Self::Resume(error)
     }
 }

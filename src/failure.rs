@@ -27,6 +27,12 @@ impl Failure {
         Self { error, restart_after: None }
     }
 
+    /// A failure after which the machine starts again at once.
+    #[must_use]
+    pub const fn restart(error: Error) -> Self {
+        Self { error, restart_after: Some(0) }
+    }
+
     /// A failure, with what the host wants done then.
     pub fn new<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, error: Error) -> Self {
         let mut bytes = [0; 4];

@@ -2,21 +2,28 @@
 //!
 //! The image runs in place, at the top of the low 4 GiB where the host puts it; it does not need the host to show it
 //! below 1 MiB as well. Its data, stack, heap and page tables are in low RAM, clear of what any known host leaves there
-//! for firmware (page zero, 0x500-0xa000, the command line at 0x20000, the tables at 0x9fc00). The memory map hands all
-//! of it back to the kernel.
+//! for firmware (page zero, 0x500-0xa000, the command line at 0x20000, the tables at 0x9fc00). The memory map hands it
+//! back to the kernel, but for the part that a wake from suspend needs, on a machine that can sleep.
 #![forbid(unsafe_code)]
 
 use crate::addr::{PhysAddr, PhysRange};
 
-/// The firmware's own RAM: page tables, data, stack and heap, 320 KiB.
-pub const FIRMWARE_RAM: PhysRange = range(0x4_0000, 0x9_0000);
+/// The firmware's own RAM: heap, page tables, data and stack, 376 KiB.
+pub const FIRMWARE_RAM: PhysRange = range(0x4_0000, 0x9_e000);
+
+/// The upper part of [`FIRMWARE_RAM`]: page tables, data, stack and a small heap, 92 KiB. It is all that the firmware
+/// runs in when the machine wakes from suspend, when every other byte is the operating system's.
+pub const WAKE_RAM: PhysRange = range(0x8_7000, 0x9_e000);
+
+/// Where the boot leaves what a wake needs to know (see [`crate::resume`]): 3 KiB below the extended BIOS data area.
+pub const RESUME_RECORD: PhysRange = range(0x9_f000, 0x9_fc00);
 
 /// The space at the top of the low 4 GiB that the image may fill: 128 KiB.
 pub const FIRMWARE_ROM: PhysRange = range(0xfffe_0000, 0x1_0000_0000);
 
 /// Where CPUs that are started begin, for that moment: a page below 640 KiB whose bytes are put back afterwards. Behind
-/// the firmware's own RAM, as far from what hosts leave lower down.
-pub const STARTUP_PAGE: PhysRange = range(0x9_0000, 0x9_1000);
+/// the firmware's own RAM, as far from what hosts leave lower down; on a machine that sleeps it stays the firmware's too.
+pub const STARTUP_PAGE: PhysRange = range(0x9_e000, 0x9_f000);
 
 /// Page zero: the real-mode vectors and BIOS data. Nothing of ours goes there, and a null pointer stays invalid.
 pub const PAGE_ZERO: PhysRange = range(0, 0x1000);
@@ -32,6 +39,8 @@ pub const fn may_access(range: PhysRange) -> bool {
         && (end <= FIRMWARE_RAM.start().get() || start >= FIRMWARE_RAM.end().get())
 }
 
+const _: () = assert!(FIRMWARE_RAM.contains(WAKE_RAM) && FIRMWARE_RAM.end().get() == WAKE_RAM.end().get());
+const _: () = assert!(may_access(RESUME_RECORD));
 const _: () = assert!(FIRMWARE_ROM.end().get() == PhysRange::LOW_4_GIB.end().get());
 
 const fn range(start: u64, end: u64) -> PhysRange {
@@ -48,14 +57,14 @@ mod tests {
     #[test]
     fn the_firmware_touches_neither_itself_nor_page_zero_nor_what_is_not_mapped() {
         let may = |start, end| may_access(range(start, end));
-        for (start, end) in [(0x1000, 0x4_0000), (0x9_0000, 0xa_0000), (0x10_0000, 0xfffe_0000), (0x1000, 0x1000)] {
+        for (start, end) in [(0x1000, 0x4_0000), (0x9_e000, 0xa_0000), (0x10_0000, 0xfffe_0000), (0x1000, 0x1000)] {
             assert!(may(start, end), "{start:#x}");
         }
         for range in [PAGE_ZERO, FIRMWARE_RAM, FIRMWARE_ROM] {
             let (start, end) = (range.start().get(), range.end().get());
             assert!(!may(start, start + 1) && !may(end - 1, end) && !may(start, end), "{range}");
         }
-        assert!(!may(0xfff, 0x1001) && !may(0x3_ffff, 0x4_0001) && !may(0x8_ffff, 0x9_0001));
+        assert!(!may(0xfff, 0x1001) && !may(0x3_ffff, 0x4_0001) && !may(0x9_dfff, 0x9_e001));
         assert!(!may(0x1000, 0x1_0000_0000) && !may(1 << 32, (1 << 32) + 1) && !may(0xfffd_ffff, 0xfffe_0001));
         assert!(!may(0x1000, u64::MAX));
     }

@@ -1,7 +1,8 @@
 //! Firstlight: firmware that boots a Linux guest first.
 //!
 //! The library holds all the logic. It is `no_std` and compiles and tests on the host; the firmware binary
-//! (`src/main.rs`) adds the entry code and hands it the machine. [`run`] is the boot order.
+//! (`src/main.rs`) adds the entry code and hands it the machine. [`run`] is the boot order, [`wake`] that of a wake from
+//! suspend.
 #![no_std]
 
 #[cfg(test)]
@@ -13,6 +14,7 @@ pub mod acpi;
 pub mod addr;
 pub mod boot;
 pub mod checksum;
+pub mod cmos;
 pub mod cpus;
 pub mod error;
 pub mod failure;
@@ -26,6 +28,7 @@ pub mod logging;
 pub mod memory_map;
 pub mod pci;
 pub mod platform;
+pub mod resume;
 pub mod smbios;
 pub mod tables;
 #[cfg(test)]
@@ -39,6 +42,7 @@ use fw_cfg::FwCfg;
 use hal::Machine;
 use memory_map::MemoryMap;
 use platform::Platform;
+use resume::{Record, WakingVector};
 use trace::{Point, Trace};
 
 /// Boots: from a machine at reset to a kernel in memory that waits to be entered.
@@ -59,10 +63,35 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg) -> Result<Handover, Error> {
     // Before the tables: the host makes them from the registers that are set here.
     let platform = Platform::set_up(machine, fw_cfg, &mut map)?;
     let framebuffer = framebuffer::set_up(machine, fw_cfg, &mut map, platform.display.as_ref());
-    let rsdp = tables::load(machine, fw_cfg, &mut map, platform.f_segment);
+    let tables = tables::load(machine, fw_cfg, &mut map, platform.f_segment);
     trace.mark(machine, Point::FirmwareDone);
     trace.mark(machine, Point::KernelLoad);
-    let handover = boot::load(machine, fw_cfg, &mut map, rsdp, framebuffer.as_ref())?;
+    let handover = boot::load(machine, fw_cfg, &mut map, tables.rsdp, framebuffer.as_ref())?;
+    resume::prepare(machine, &map, tables);
     trace.mark(machine, Point::KernelStart);
     Ok(handover)
+}
+
+/// Wakes from suspend, where [`resume::is_pending`]: from a machine at reset whose memory is an operating system's to
+/// one on which that operating system can go on.
+///
+/// # Errors
+/// [`Failure`]; the machine then boots anew.
+pub fn wake(machine: &mut impl Machine) -> Result<WakingVector, Failure> {
+    resume(machine).map_err(|error| {
+        resume::abandon(machine);
+        Failure::restart(error)
+    })
+}
+
+/// The order of a wake.
+fn resume(machine: &mut impl Machine) -> Result<WakingVector, Error> {
+    let record = Record::load(machine)?;
+    let fw_cfg = FwCfg::probe(machine)?;
+    logging::configure(machine, &fw_cfg);
+    let map = MemoryMap::of_host(machine, &fw_cfg)?;
+    // Before the tables are looked at: the RSDP may be in the F-segment.
+    platform::restore(machine, &fw_cfg, &map);
+    resume::tell_host(machine, &fw_cfg, &record.writes);
+    Ok(WakingVector::find(machine, &map, record.rsdp)?)
 }

@@ -11,6 +11,7 @@ use core::panic::PanicInfo;
 use firstlight::failure::{self, Failure};
 use firstlight::hal::x86::{PcMachine, PcPorts};
 use firstlight::logging::{Consoles, Logger};
+use firstlight::resume;
 
 // SAFETY: this is the firmware; nothing else drives the machine's ports.
 static LOGGER: Logger<PcPorts> = Logger::new(unsafe { PcPorts::new() });
@@ -18,13 +19,26 @@ static LOGGER: Logger<PcPorts> = Logger::new(unsafe { PcPorts::new() });
 /// The first Rust code: called once by `reset.s`, in 64-bit mode, with a stack and its statics in place.
 extern "C" fn rust_start() -> ! {
     LOGGER.install();
-    memory::give_heap();
     // SAFETY: `reset.s` made the mappings, runs in ring 0 and calls this once.
     let mut machine = unsafe { PcMachine::take() };
+    if resume::is_pending(&mut machine) {
+        wake(&mut machine)
+    }
+    memory::give_heap();
     match firstlight::run(&mut machine) {
         // SAFETY: `run` loaded the kernel and its parameters before it gave the handover.
         Ok(handover) => unsafe { start::hand_over(&handover) },
         Err(failure) => fail(&mut machine, &failure),
+    }
+}
+
+/// Goes on with the operating system that sleeps in memory, all but the firmware's part of which is its own.
+fn wake(machine: &mut PcMachine) -> ! {
+    memory::give_wake_heap();
+    match firstlight::wake(machine) {
+        // SAFETY: `wake` restored what the operating system left to the firmware before it gave the vector.
+        Ok(vector) => unsafe { start::wake(vector) },
+        Err(failure) => fail(machine, &failure),
     }
 }
 

@@ -131,12 +131,23 @@ unsafe extern "C" {
     // Zero-sized marks set by linker.ld; only their addresses mean something.
     static mut heap_start: [u8; 0];
     static heap_end: [u8; 0];
+    static mut wake_heap_start: [u8; 0];
+    static wake_heap_end: [u8; 0];
 }
 
-/// Gives the heap its memory. Called once, before the first allocation.
+/// Gives the heap its memory for a boot. Called once, before the first allocation.
 pub fn give_heap() {
     let start = &raw mut heap_start;
     let size = (&raw const heap_end).addr().wrapping_sub(start.addr());
     // SAFETY: linker.ld sets the bytes from heap_start to heap_end apart for this, and this is called once.
+    unsafe { HEAP.0.lock().init(start.cast(), size) };
+}
+
+/// Gives the heap its memory for a wake: what is left of the memory that stays the firmware's. Called once, in place of
+/// [`give_heap`].
+pub fn give_wake_heap() {
+    let start = &raw mut wake_heap_start;
+    let size = (&raw const wake_heap_end).addr().wrapping_sub(start.addr());
+    // SAFETY: linker.ld sets the bytes from wake_heap_start to wake_heap_end apart for this, and this is called once.
     unsafe { HEAP.0.lock().init(start.cast(), size) };
 }

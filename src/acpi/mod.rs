@@ -11,8 +11,8 @@
 //! firmware gave back. Tables that could not be linked are hidden from an operating system that scans for them.
 //!
 //! Assumed: the chipset is programmed, because QEMU builds the tables from its registers when one of the files is first
-//! selected; and the F-segment is writable. Left out: understanding any table but the RSDP, and telling the host the
-//! addresses again after S3.
+//! selected; and the F-segment is writable. Left out: understanding any table but the RSDP. That the host is told the
+//! addresses again after a wake from suspend is up to [`Host::write_file`] and [`crate::resume`].
 #![forbid(unsafe_code)]
 
 mod commands;
@@ -39,8 +39,10 @@ const RSDP2_LEN: u32 = 36;
 const RSDP_REVISION: usize = 15;
 /// The offset of the length, 32 bits, which the second checksum covers.
 const RSDP_TOTAL: usize = 20;
+/// From this revision on the RSDP has a length, a second checksum and the XSDT's address.
+pub(crate) const RSDP_XSDT_REVISION: u8 = 2;
 /// What every RSDP starts with, on a 16-byte boundary.
-const RSDP_SIGNATURE: &[u8] = b"RSD PTR ";
+pub(crate) const RSDP_SIGNATURE: &[u8; 8] = b"RSD PTR ";
 
 /// Runs `script`, the contents of the host's `etc/table-loader`, and gives the address of the RSDP.
 ///
@@ -103,7 +105,7 @@ fn is_rsdp<H: Host>(host: &mut H, place: PhysRange) -> Result<bool, Error<H::Err
     if place.len() < RSDP_LEN.into() || !first.starts_with(RSDP_SIGNATURE) || checksum::sum(first) != 0 {
         return Ok(false);
     }
-    if rsdp[RSDP_REVISION] < 2 {
+    if rsdp[RSDP_REVISION] < RSDP_XSDT_REVISION {
         return Ok(true);
     }
     let total = rsdp[RSDP_TOTAL..].first_chunk().map_or(0, |len| u32::from_le_bytes(*len));

@@ -157,8 +157,8 @@ fn every_other_cpu_gets_the_registers_and_waits_again() {
         machine.memory.store(STARTUP_PAGE.start().get(), &before);
         start(&mut machine, others as u32).unwrap();
         let cpus = cpus.borrow();
-        // INIT, start-up at 0x90000, INIT: three messages, however many CPUs there are.
-        assert_eq!(cpus.messages, [0xc4500, 0xc4690, 0xc4500].map(|command| (register, command)));
+        // INIT, start-up at 0x9e000, INIT: three messages, however many CPUs there are.
+        assert_eq!(cpus.messages, [0xc4500, 0xc469e, 0xc4500].map(|command| (register, command)));
         assert_eq!(cpus.code, machine.startup_code());
         for cpu in &cpus.cpus {
             assert_eq!(cpu.state, State::Waiting);

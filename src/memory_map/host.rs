@@ -3,6 +3,7 @@
 use super::{Error, MemoryMap};
 use crate::fw_cfg::FwCfg;
 use crate::hal::Machine;
+use crate::resume;
 
 /// The host's list of RAM and reservations.
 const E820: &str = "etc/e820";
@@ -20,7 +21,11 @@ impl MemoryMap {
             Some(item) => Self::from_e820(&fw_cfg.read_all(machine, item, MOST).map_err(Error::FwCfg)?)?,
             None => Self::from_cmos(machine)?,
         };
-        map.carve_pc()?;
+        if resume::can_sleep(fw_cfg) {
+            map.carve_pc_that_sleeps()?
+        } else {
+            map.carve_pc()?
+        }
         Ok(map)
     }
 }

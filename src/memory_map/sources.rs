@@ -5,6 +5,7 @@ use uefi_raw::table::boot::MemoryType;
 use super::e820::{self, E820Entry};
 use super::{CAPACITY, Error, MemoryMap};
 use crate::addr::{PhysAddr, PhysRange};
+use crate::cmos;
 use crate::hal::Ports;
 
 /// How many regions a host may fill; the rest of [`CAPACITY`] is for what the firmware cuts out and allocates.
@@ -75,7 +76,7 @@ impl MemoryMap {
         let mut map = Self::new();
         map.describe(low_ram, MemoryType::CONVENTIONAL)?;
 
-        let high_units = u64::from(cmos16(ports, 0x5b)) | u64::from(cmos8(ports, 0x5d)) << 16;
+        let high_units = u64::from(cmos16(ports, 0x5b)) | u64::from(cmos::read(ports, 0x5d)) << 16;
         if high_units != 0xff_ffff
             && let Some(high_ram) = PhysRange::new(PhysRange::LOW_4_GIB.end(), high_units * 64 * 1024)
         {
@@ -98,13 +99,7 @@ fn clipped(entry: E820Entry) -> PhysRange {
 
 /// A CMOS register and the one after it, low byte first.
 fn cmos16(ports: &mut impl Ports, register: u8) -> u16 {
-    let low = cmos8(ports, register);
-    let high = cmos8(ports, register.wrapping_add(1));
+    let low = cmos::read(ports, register);
+    let high = cmos::read(ports, register.wrapping_add(1));
     u16::from_le_bytes([low, high])
-}
-
-/// A CMOS register, by index port 0x70 and data port 0x71. Bit 7 of the index masks the NMI: nothing here can take one.
-fn cmos8(ports: &mut impl Ports, register: u8) -> u8 {
-    ports.out8(0x70, register | 0x80);
-    ports.in8(0x71)
 }

@@ -54,12 +54,7 @@ impl Platform {
         fw_cfg: &FwCfg,
         map: &mut MemoryMap,
     ) -> Result<Self, crate::memory_map::Error> {
-        let chipset = Chipset::detect(machine);
-        log::debug!("chipset: {chipset}");
-        let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or_default();
-        // First of all, while little of the guest's memory is in use.
-        let f_segment = tables::want_f_segment(fw_cfg) && chipset.open_f_segment(machine);
-        let ecam = chipset.program(machine, low_ram_end);
+        let (chipset, low_ram_end, f_segment, ecam) = program(machine, fw_cfg, map);
         if let Some(window) = ecam {
             map.reserve(window, MemoryType::RESERVED)?;
         }
@@ -73,6 +68,32 @@ impl Platform {
         cpus::set_up(machine, fw_cfg, ecam.map_or(low.start(), PhysRange::start), bits);
         Ok(Self { f_segment, display: pci.display })
     }
+}
+
+/// Sets the chipset's and the CPUs' registers again, after a reset that left the operating system's memory as it
+/// was. What PCI functions had, the operating system restores.
+pub fn restore<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &MemoryMap) {
+    let (chipset, low_ram_end, _, ecam) = program(machine, fw_cfg, map);
+    if let Some((_, low)) = chipset.low_windows(low_ram_end) {
+        let bits = physical_bits(machine);
+        cpus::set_up(machine, fw_cfg, ecam.map_or(low.start(), PhysRange::start), bits);
+    }
+}
+
+/// Programs the chipset. Gives it, the end of RAM below 4 GiB, whether the F-segment is RAM, and the window of
+/// memory-mapped configuration space if it is open.
+fn program<M: Machine>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    map: &MemoryMap,
+) -> (Chipset, PhysAddr, bool, Option<PhysRange>) {
+    let chipset = Chipset::detect(machine);
+    log::debug!("chipset: {chipset}");
+    let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or_default();
+    // First of all, while little of the guest's memory is in use.
+    let f_segment = tables::want_f_segment(fw_cfg) && chipset.open_f_segment(machine);
+    let ecam = chipset.program(machine, low_ram_end);
+    (chipset, low_ram_end, f_segment, ecam)
 }
 
 fn read_reserved_end<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Option<PhysAddr> {

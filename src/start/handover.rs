@@ -3,6 +3,7 @@
 use core::arch::asm;
 
 use firstlight::boot::{Entry, Handover};
+use firstlight::resume::WakingVector;
 
 /// Enters the kernel. The registers are as [`Handover`] says.
 ///
@@ -25,22 +26,44 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
                 options(noreturn)
             )
         },
-        // SAFETY: the caller promises a kernel at the entry, which lies below 4 GiB as the firmware loaded it there;
-        // nothing of the firmware runs after this.
-        Entry::Linux32(entry) => unsafe {
-            asm!(
-                "cli",
-                "cld",
-                "lgdt [rip + gdt32_pointer]",
-                // A far return to the 32-bit code segment, at the code's own physical address.
-                "push 0x10",
-                "mov edx, offset leave_long_mode_physical",
-                "push rdx",
-                "retfq",
-                in("eax") entry.get() as u32,
-                in("esi") boot_params as u32,
-                options(noreturn)
-            )
-        },
+        // SAFETY: the caller promises a kernel at the entry, which lies below 4 GiB as the firmware loaded it there.
+        Entry::Linux32(entry) => unsafe { leave_long_mode(entry.get() as u32, boot_params as u32) },
+    }
+}
+
+/// Goes on with an operating system that wakes from suspend: in real mode, with interrupts off.
+///
+/// # Safety
+/// The operating system's memory is as it left it.
+pub unsafe fn wake(vector: WakingVector) -> ! {
+    let entry: u32;
+    // SAFETY: this loads a constant of linker.ld's.
+    unsafe {
+        asm!("mov {0:e}, offset enter_real_mode_physical", out(reg) entry, options(nomem, nostack, preserves_flags))
+    };
+    // SAFETY: `reset.s` has 32-bit code there that takes the vector in ESI.
+    unsafe { leave_long_mode(entry, vector.get()) }
+}
+
+/// Jumps to `entry` in 32-bit mode with paging off and `esi` in that register.
+///
+/// # Safety
+/// There is 32-bit code at `entry`; nothing of the firmware runs after this.
+unsafe fn leave_long_mode(entry: u32, esi: u32) -> ! {
+    // SAFETY: the caller promises code at the entry.
+    unsafe {
+        asm!(
+            "cli",
+            "cld",
+            "lgdt [rip + gdt32_pointer]",
+            // A far return to the 32-bit code segment, at the code's own physical address.
+            "push 0x10",
+            "mov edx, offset leave_long_mode_physical",
+            "push rdx",
+            "retfq",
+            in("eax") entry,
+            in("esi") esi,
+            options(noreturn)
+        )
     }
 }

@@ -14,11 +14,11 @@ use core::arch::global_asm;
 use core::fmt;
 
 use firstlight::hal::x86::VIRTUAL_OFFSET;
-pub use handover::hand_over;
+pub use handover::{hand_over, wake};
 use x86_64::registers::control::Cr2;
 
 /// Bytes of the section `.start`, which fills the end of the image. `reset.s` fails to assemble when they do not suffice.
-const START_SIZE: u64 = 0x700;
+const START_SIZE: u64 = 0x780;
 
 global_asm!(
     include_str!("reset.s"),

@@ -33,9 +33,12 @@
 .set SELECTOR_CODE32, 0x08
 .set SELECTOR_CODE64, 0x10              # __BOOT_CS of the Linux boot protocol
 .set SELECTOR_DATA, 0x18                # __BOOT_DS
+.set SELECTOR_CODE16, 0x20              # of gdt32
+.set SELECTOR_DATA16, 0x28
 
 # linker.ld computes with these.
 .global start32, start64, no_long_mode_text, leave_long_mode, gdt, gdt32, gdt_pointer, reset_vector
+.global enter_real_mode, enter_real_mode16, real_mode_idt_pointer
 
 .section .start, "ax"
 
@@ -188,8 +191,8 @@ no_long_mode_text:
     .asciz "firstlight: error: the CPU has no 64-bit mode; give QEMU another -cpu\r\n"
 
 # ------------------------------------------------------------------------------------------------ Back to 32-bit mode
-# For the kernel's 32-bit entry, in EAX. ESI is boot_params and stays. Called in 32-bit compatibility mode, through the
-# identity map, with gdt32 loaded.
+# For 32-bit code at EAX, the kernel's or enter_real_mode. ESI stays: it is boot_params or the waking vector. Called in
+# 32-bit compatibility mode, through the identity map, with gdt32 loaded.
 .code32
 leave_long_mode:
     mov ebx, cr0
@@ -212,6 +215,42 @@ leave_long_mode:
     xor edi, edi
     xor ebp, ebp
     jmp eax
+
+# ----------------------------------------------------------------------------------------------------- To real mode
+# For an operating system that wakes from suspend at the real-mode address in ESI. The way is that of Intel SDM volume 3,
+# 10.9.2: from segments that are as in real mode, with the interrupt table of real mode. Code stays in the last 64 KiB
+# below 4 GiB, as it does after a reset, until the last jump.
+enter_real_mode:
+    lidt [real_mode_idt_pointer_physical]
+    mov eax, SELECTOR_DATA16
+    mov ds, eax
+    mov es, eax
+    mov fs, eax
+    mov gs, eax
+    mov ss, eax
+    .byte 0xea                          # jmp far
+    .long enter_real_mode16_in_segment
+    .word SELECTOR_CODE16
+.code16
+enter_real_mode16:
+    mov eax, cr0
+    and eax, ~CR0_PE
+    mov cr0, eax
+    # The page tables are in memory that stays the firmware's and are not in use any more: room for a far return.
+    mov ax, offset real_mode_stack_segment
+    mov ss, ax
+    mov sp, 4096
+    xor eax, eax
+    mov ds, ax
+    mov es, ax
+    mov fs, ax
+    mov gs, ax
+    mov eax, esi                        # CS is the address without its low four bits, which are IP
+    shr eax, 4
+    push ax
+    and si, 0xf
+    push si
+    .byte 0xcb                          # far return, 16-bit
 .code64
 
 # --------------------------------------------------------------------------------------------------------- Exceptions
@@ -243,12 +282,15 @@ gdt:
     .quad 0x00af9b000000ffff            # 0x10: code, 64-bit
     .quad 0x00cf93000000ffff            # 0x18: data, base 0, 4 GiB
 gdt_end:
-# The same for the kernel's 32-bit entry, which wants 32-bit code at 0x10.
+# The same for the kernel's 32-bit entry, which wants 32-bit code at 0x10, and for the way to real mode.
 gdt32:
     .quad 0
     .quad 0x00cf9b000000ffff
     .quad 0x00cf9b000000ffff            # 0x10: code, 32-bit
     .quad 0x00cf93000000ffff            # 0x18: data
+    .quad 0xff009bff0000ffff            # 0x20: code, 16-bit, base 0xffff0000, 64 KiB
+    .quad 0x000093000000ffff            # 0x28: data, 16-bit, base 0, 64 KiB
+gdt32_end:
 
 .balign 4
     .word 0
@@ -260,8 +302,15 @@ gdt_pointer:
     .word 0
 .global gdt32_pointer
 gdt32_pointer:                          # ten bytes: it is loaded in 64-bit mode
-    .word gdt_end - gdt - 1
+    .word gdt32_end - gdt32 - 1
     .long gdt32_physical
+    .long 0
+
+# The interrupt table of real mode: 256 vectors at 0.
+.balign 4
+    .word 0
+real_mode_idt_pointer:
+    .word 0x3ff
     .long 0
 
 # IDT: interrupt gates to the stubs (Intel SDM volume 3, 6.14.1). Their addresses are constants: this section ends at

@@ -6,6 +6,7 @@ use crate::acpi::{self, Error, Host, Plan, Zone};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::fw_cfg::{self, Item};
 use crate::hal::Machine;
+use crate::resume::HostWrite;
 
 /// Runs `script` and gives the address of the RSDP.
 pub fn load<M: Machine>(place: &mut Place<'_, M>, script: Item) -> Result<PhysAddr, Error<fw_cfg::Error>> {
@@ -46,6 +47,13 @@ impl<M: Machine> Host for Place<'_, M> {
 
     fn write_file(&mut self, file: &str, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
         let item = self.fw_cfg.find(file).ok_or(fw_cfg::Error::Absent)?;
-        self.fw_cfg.write(self.machine, item, offset, bytes)
+        self.fw_cfg.write(self.machine, item, offset, bytes)?;
+        // Without room to remember it, the device that asked is silent after a wake from suspend, and no worse.
+        if let Some(write) = HostWrite::new(file, offset, bytes)
+            && self.told.try_reserve(1).is_ok()
+        {
+            self.told.push(write);
+        }
+        Ok(())
     }
 }

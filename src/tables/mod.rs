@@ -13,12 +13,15 @@ mod smbios;
 #[cfg(test)]
 mod tests;
 
+use alloc::vec::Vec;
+
 use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::fw_cfg::{self, FwCfg, Item};
 use crate::hal::Machine;
 use crate::memory_map::{MemoryMap, Placement};
+use crate::resume::HostWrite;
 
 /// The script that says which ACPI files go where.
 const TABLE_LOADER: &str = "etc/table-loader";
@@ -38,12 +41,19 @@ pub fn want_f_segment(fw_cfg: &FwCfg) -> bool {
     fw_cfg.find(TABLE_LOADER).is_some() || fw_cfg.find(SMBIOS_ANCHOR).is_some()
 }
 
+/// What was loaded, as far as later steps need it.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// The address of the RSDP, if there is one.
+    pub rsdp: Option<PhysAddr>,
+    /// The addresses that the host asked for, as they were written into its files.
+    pub told: Vec<HostWrite>,
+}
+
 /// Loads the host's ACPI and SMBIOS tables. `f_segment` says whether 0xf0000 to 0xfffff is RAM.
-///
-/// Gives the address of the RSDP, if there is one.
-pub fn load<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap, f_segment: bool) -> Option<PhysAddr> {
+pub fn load<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap, f_segment: bool) -> Tables {
     let f_segment = if f_segment { F_SEGMENT } else { PhysRange::empty_at(F_SEGMENT.end()) };
-    let mut place = Place { machine, fw_cfg, map, f_segment };
+    let mut place = Place { machine, fw_cfg, map, f_segment, told: Vec::new() };
     let rsdp = fw_cfg.find(TABLE_LOADER).and_then(|script| match acpi::load(&mut place, script) {
         Ok(rsdp) => Some(rsdp),
         Err(error) => {
@@ -56,7 +66,7 @@ pub fn load<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap, f_
     {
         log::warn!("no SMBIOS tables: {error}");
     }
-    rsdp
+    Tables { rsdp, told: place.told }
 }
 
 /// The machine, with what is left of the F-segment and of RAM.
@@ -66,6 +76,8 @@ struct Place<'a, M> {
     map: &'a mut MemoryMap,
     /// What is free of the F-segment; empty where it is not RAM.
     f_segment: PhysRange,
+    /// What the host was told.
+    told: Vec<HostWrite>,
 }
 
 impl<M: Machine> Place<'_, M> {

@@ -31,7 +31,7 @@ fn scan(machine: &FakeMachine, within: PhysRange, anchor: &[u8]) -> Option<u64> 
 fn an_operating_system_finds_the_tables_by_scanning() {
     for dma in [true, false] {
         let (mut machine, fw_cfg, mut map) = host(golden::device("q35", dma));
-        let rsdp = load(&mut machine, &fw_cfg, &mut map, true).unwrap().get();
+        let rsdp = load(&mut machine, &fw_cfg, &mut map, true).rsdp.unwrap().get();
         assert_eq!(scan(&machine, F_SEGMENT, b"RSD PTR "), Some(rsdp));
         assert_eq!(sum(&machine.memory.bytes(rsdp, 20)), 0);
         let rsdt = u32_at(&machine, rsdp + 16);
@@ -62,9 +62,10 @@ fn the_host_learns_where_the_generation_id_is() {
     let device = golden::device("q35-vmgenid", true);
     let record = device.record();
     let (mut machine, fw_cfg, mut map) = host(device);
-    load(&mut machine, &fw_cfg, &mut map, true).unwrap();
+    let tables = load(&mut machine, &fw_cfg, &mut map, true);
     let written = record.borrow().written.clone();
     let [(_, 0, address)] = &written[..] else { panic!("{written:?}") };
+    assert_eq!(tables.told, [HostWrite::new("etc/vmgenid_addr", 0, address).unwrap()], "for a wake from suspend");
     let address = u64::from_le_bytes(address[..].try_into().unwrap());
     let guid = &golden::items("q35-vmgenid")["etc/vmgenid_guid"][0x28..0x38];
     assert_eq!(machine.memory.bytes(address, 16), guid);
@@ -73,7 +74,7 @@ fn the_host_learns_where_the_generation_id_is() {
 #[test]
 fn without_the_f_segment_the_tables_are_in_reserved_low_memory() {
     let (mut machine, fw_cfg, mut map) = host(golden::device("microvm", true));
-    let rsdp = load(&mut machine, &fw_cfg, &mut map, false).unwrap();
+    let rsdp = load(&mut machine, &fw_cfg, &mut map, false).rsdp.unwrap();
     assert!(CONVENTIONAL.contains_addr(rsdp));
     assert!(!map.is_ram(PhysRange::new(rsdp, 36).unwrap()));
     assert_eq!(machine.memory.bytes(F_SEGMENT.start().get(), 0x1_0000), std::vec![0; 0x1_0000]);
@@ -86,7 +87,7 @@ fn a_broken_script_costs_the_acpi_tables_and_nothing_else() {
         _ => device.with_file(name, bytes),
     });
     let (mut machine, fw_cfg, mut map) = host(device);
-    assert_eq!(load(&mut machine, &fw_cfg, &mut map, true), None);
+    assert_eq!(load(&mut machine, &fw_cfg, &mut map, true).rsdp, None);
     assert_eq!(scan(&machine, F_SEGMENT, b"RSD PTR "), None);
     assert!(scan(&machine, F_SEGMENT, b"_SM_").is_some());
 }
@@ -98,7 +99,7 @@ fn broken_smbios_structures_leave_no_anchor() {
         _ => device.with_file(name, bytes),
     });
     let (mut machine, fw_cfg, mut map) = host(device);
-    assert!(load(&mut machine, &fw_cfg, &mut map, true).is_some());
+    assert!(load(&mut machine, &fw_cfg, &mut map, true).rsdp.is_some());
     assert_eq!(scan(&machine, F_SEGMENT, b"_SM_"), None);
 }
 

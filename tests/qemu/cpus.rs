@@ -15,7 +15,7 @@ const WITH_LMCE: &str = "-cpu max,lmce=on";
 const FEATURES: u64 = 1 << 20 | 1;
 
 /// Makes QEMU print each instruction in the page where CPUs begin, with the registers before it.
-const WATCH_STARTUP: &str = "-singlestep -d in_asm,exec,cpu,nochain -dfilter 0x90000+0x1000";
+const WATCH_STARTUP: &str = "-singlestep -d in_asm,exec,cpu,nochain -dfilter 0x9e000+0x1000";
 
 const DEBUG: &str = "-fw_cfg name=opt/org.firstlight/log,string=debug";
 
@@ -86,10 +86,10 @@ fn as_many_cpus_as_there_can_be_get_the_features() {
 #[test]
 fn the_page_where_cpus_begin_is_the_kernels_afterwards() {
     let mut probe = boot(&machine(Kind::Q35, 4).with(WITH_LMCE));
-    assert_eq!(probe.read(0x9_0000, 512), [0; 512], "as it was");
+    assert_eq!(probe.read(0x9_e000, 512), [0; 512], "as it was");
     // Nothing runs there any more, whatever the kernel puts into it.
-    probe.fill(0x9_0000..0x9_1000, 0xff);
-    assert_eq!(probe.read(0x9_0000, 512), [0xff; 512]);
+    probe.fill(0x9_e000..0x9_f000, 0xff);
+    assert_eq!(probe.read(0x9_e000, 512), [0xff; 512]);
 }
 
 /// Every access of the firmware to a device, but for those of the probe's own conversation.

@@ -2,7 +2,7 @@
 
 use crate::bzimage::BzImage;
 use crate::machine::{Accelerator, Kind, Machine, Transport};
-use crate::probe::{E820_RAM, Probe, State};
+use crate::probe::{E820_RAM, E820_RESERVED, Probe, State};
 use crate::random;
 
 const COMMAND_LINE: &str = "console=ttyS0 root=/dev/null quiet -- \"two words\" ~";
@@ -154,13 +154,21 @@ fn what_the_kernel_is_given_is_in_ram_and_apart() {
             page.command_line()..page.command_line() + 2001,
             probe.state.esi..probe.state.esi + 4096,
         ];
-        parts.extend(page_tables(&mut probe).into_iter().map(|table| table..table + 4096));
+        let map = page.e820();
+        let kind = |part: &std::ops::Range<u64>| {
+            map.iter().find(|entry| entry.start <= part.start && part.end <= entry.end).map(|entry| entry.kind)
+        };
+        for part in &parts {
+            assert_eq!(kind(part), Some(E820_RAM), "{part:x?} in {map:x?}");
+        }
+        // The page tables are in the memory that stays the firmware's, for a wake from suspend.
+        let tables: Vec<_> = page_tables(&mut probe).into_iter().map(|table| table..table + 4096).collect();
+        for table in &tables {
+            assert!(kind(table) == Some(E820_RESERVED) && table.end <= 0xa_0000, "{table:x?} in {map:x?}");
+        }
+        parts.extend(tables);
         parts.sort_by_key(|part| part.start);
         assert!(parts.is_sorted_by(|a, b| a.end <= b.start), "{parts:x?}");
-        let ram: Vec<_> = page.e820().into_iter().filter(|entry| entry.kind == E820_RAM).collect();
-        for part in parts {
-            assert!(ram.iter().any(|ram| ram.start <= part.start && part.end <= ram.end), "{part:x?} in {ram:x?}");
-        }
     }
 }
 

@@ -20,6 +20,8 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// A type of e820 entry: RAM that the kernel may use.
 pub const E820_RAM: u32 = 1;
+/// A type of e820 entry: memory or address space that the kernel leaves alone.
+pub const E820_RESERVED: u32 = 2;
 
 /// The CPU as the kernel found it.
 #[derive(Clone, Debug)]

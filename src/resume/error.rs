@@ -1,0 +1,54 @@
+//! Why a wake cannot be carried out.
+
+use core::fmt;
+
+use crate::addr::{PhysAddr, PhysRange};
+
+/// What was wrong. The guest's memory is lost then; the machine starts again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The record does not have its checksum, or something in it makes no sense.
+    Record,
+    /// The record is of an image that kept other memory for the wake.
+    OtherMemory(PhysRange),
+    /// There is no heap left for the record.
+    HeapFull,
+    /// There is no valid table with this signature where one should be.
+    Table {
+        /// The table's signature.
+        signature: &'static str,
+        /// Where it should be.
+        at: PhysAddr,
+    },
+    /// No table is the FADT.
+    NoFadt,
+    /// The operating system left no address to wake up at.
+    NoVector,
+    /// The address to wake up at is not in RAM below 1 MiB.
+    Vector(u32),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the guest cannot wake up from suspend and boots again: ")?;
+        match self {
+            Self::Record => {
+                f.write_str("the firmware's record at 0x9f000 was overwritten; the guest must not use reserved memory")
+            }
+            Self::OtherMemory(range) => {
+                write!(f, "it was booted by another version of the firmware, which kept memory {range}")
+            }
+            Self::HeapFull => f.write_str("the firmware's heap is full"),
+            Self::Table { signature, at } => {
+                write!(f, "no valid {signature} at {at}; the guest must not overwrite ACPI tables")
+            }
+            Self::NoFadt => f.write_str("no ACPI table is the FADT"),
+            Self::NoVector => f.write_str("it left no address to wake up at in the FACS"),
+            Self::Vector(vector) => {
+                write!(f, "{vector:#x}, where it wants to wake up according to the FACS, is not in RAM below 1 MiB")
+            }
+        }
+    }
+}
+
+impl core::error::Error for Error {}

@@ -1,0 +1,175 @@
+//! What the boot leaves for a wake: in reserved memory, at [`layout::RESUME_RECORD`].
+//!
+//! A header and a list, all little-endian and of whole 64-bit words, so that the checksum goes by words.
+
+use alloc::vec::Vec;
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::Error;
+use crate::addr::{PhysAddr, PhysRange};
+use crate::hal::Memory;
+use crate::layout::{RESUME_RECORD, WAKE_RAM};
+
+/// What a record begins with. Its last byte is the version of the format.
+const MAGIC: [u8; 8] = *b"FLwake\0\x01";
+
+/// Most writes that are remembered.
+const MOST_WRITES: usize = 16;
+
+/// The beginning of a record.
+#[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Header {
+    magic: [u8; MAGIC.len()],
+    /// Of everything behind this field.
+    checksum: U64,
+    /// The memory that is kept: start and end.
+    kept_start: U32,
+    kept_end: U32,
+    rsdp: U32,
+    /// How many [`HostWrite`]s follow.
+    writes: U32,
+}
+
+/// How long the header is up to the end of its checksum.
+const CHECKED_FROM: usize = 16;
+
+/// The longest file name, as in fw_cfg's directory, and the most bytes that are written at a time.
+const NAME_LEN: usize = 56;
+const MOST_BYTES: usize = 8;
+
+/// Bytes that were written into one of the host's files.
+#[derive(Clone, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Eq, Unaligned)]
+#[repr(C)]
+pub struct HostWrite {
+    /// In fw_cfg, padded with zeros.
+    file: [u8; NAME_LEN],
+    offset: U32,
+    len: U32,
+    bytes: [u8; MOST_BYTES],
+}
+
+const _: () = assert!(size_of::<Header>().is_multiple_of(8) && size_of::<HostWrite>().is_multiple_of(8));
+const _: () = assert!((size_of::<Header>() + MOST_WRITES * size_of::<HostWrite>()) as u64 <= RESUME_RECORD.len());
+
+impl HostWrite {
+    /// Eight bytes at most, from `offset` on. `None` when they or the name are too long.
+    #[must_use]
+    pub fn new(file: &str, offset: u32, bytes: &[u8]) -> Option<Self> {
+        let len = u32::try_from(bytes.len()).ok()?;
+        let mut this = Self { file: [0; NAME_LEN], offset: offset.into(), len: len.into(), bytes: [0; MOST_BYTES] };
+        this.file.get_mut(..file.len())?.copy_from_slice(file.as_bytes());
+        this.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(this)
+    }
+
+    /// The file's name; empty when it is none.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        let name = self.file.split(|&byte| byte == 0).next().unwrap_or_default();
+        str::from_utf8(name).unwrap_or_default()
+    }
+
+    /// Where in the file.
+    #[must_use]
+    pub fn offset(&self) -> u32 {
+        self.offset.get()
+    }
+
+    /// What was written.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len.get() as usize).unwrap_or_default()
+    }
+
+    fn is_valid(&self) -> bool {
+        !self.file().is_empty() && !self.bytes().is_empty()
+    }
+}
+
+/// What a wake needs to know of the boot.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Where the ACPI root pointer is.
+    pub rsdp: PhysAddr,
+    /// What was written into the host's files.
+    pub writes: Vec<HostWrite>,
+}
+
+impl Record {
+    /// Stores the record. Of more than 16 writes the rest is left out, which is warned of.
+    pub fn store(&self, memory: &mut impl Memory) {
+        let Some(rsdp) = self.rsdp.get32() else { return };
+        let writes = self.writes.get(..MOST_WRITES).unwrap_or_else(|| &self.writes);
+        if writes.len() < self.writes.len() {
+            log::warn!("resume: only {MOST_WRITES} of the addresses that the host asked for are remembered");
+        }
+        let mut header = Header {
+            magic: MAGIC,
+            checksum: U64::ZERO,
+            kept_start: (WAKE_RAM.start().get() as u32).into(),
+            kept_end: (WAKE_RAM.end().get() as u32).into(),
+            rsdp: rsdp.into(),
+            writes: (writes.len() as u32).into(),
+        };
+        header.checksum = checksum(&header, writes).into();
+        let start = RESUME_RECORD.start();
+        // The record's memory may be written: see the assertions here and in `layout`.
+        let _ = memory.write(start, header.as_bytes());
+        if !writes.is_empty() {
+            let _ = memory.write(list_start(), writes.as_bytes());
+        }
+    }
+
+    /// The record in memory.
+    ///
+    /// # Errors
+    /// [`Error::Record`], [`Error::OtherMemory`], [`Error::HeapFull`].
+    pub fn load(memory: &mut impl Memory) -> Result<Self, Error> {
+        let mut header = Header::new_zeroed();
+        memory.read(RESUME_RECORD.start(), header.as_mut_bytes()).map_err(|_| Error::Record)?;
+        let count = header.writes.get() as usize;
+        if header.magic != MAGIC || count > MOST_WRITES {
+            return Err(Error::Record);
+        }
+        let mut writes = HostWrite::new_vec_zeroed(count).map_err(|_| Error::HeapFull)?;
+        memory.read(list_start(), writes.as_mut_bytes()).map_err(|_| Error::Record)?;
+        if header.checksum.get() != checksum(&header, &writes) || !writes.iter().all(HostWrite::is_valid) {
+            return Err(Error::Record);
+        }
+        let [start, end] = [header.kept_start, header.kept_end].map(|at| PhysAddr::new(at.get().into()));
+        let kept = PhysRange::from_bounds(start, end).ok_or(Error::Record)?;
+        if !kept.contains(WAKE_RAM) {
+            return Err(Error::OtherMemory(kept));
+        }
+        Ok(Self { rsdp: PhysAddr::new(header.rsdp.get().into()), writes })
+    }
+}
+
+/// Whether something that begins as a record does is in memory.
+pub fn is_present(memory: &mut impl Memory) -> bool {
+    let mut magic = [0; MAGIC.len()];
+    memory.read(RESUME_RECORD.start(), &mut magic).is_ok() && magic == MAGIC
+}
+
+/// Removes the record.
+pub fn remove(memory: &mut impl Memory) {
+    // The record's memory may be written: see the assertion in `layout`.
+    let _ = memory.write(RESUME_RECORD.start(), &[0; MAGIC.len()]);
+}
+
+fn list_start() -> PhysAddr {
+    // Inside the record's memory.
+    RESUME_RECORD.start().checked_add(size_of::<Header>() as u64).unwrap_or_default()
+}
+
+/// A checksum in which every change of a single word shows: an FNV-1a of 64-bit words.
+fn checksum(header: &Header, writes: &[HostWrite]) -> u64 {
+    const START: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let header = header.as_bytes().get(CHECKED_FROM..).unwrap_or_default();
+    let words = header.as_chunks().0.iter().chain(writes.as_bytes().as_chunks().0);
+    words.fold(START, |sum, word| (sum ^ u64::from_le_bytes(*word)).wrapping_mul(PRIME))
+}

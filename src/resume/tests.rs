@@ -1,0 +1,429 @@
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::string::ToString;
+use std::vec;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+use uefi_raw::table::boot::MemoryType;
+
+use super::*;
+use crate::addr::{PhysAddr, PhysRange};
+use crate::checksum::sum;
+use crate::failure::Failure;
+use crate::fw_cfg::fake::FakeFwCfg;
+use crate::hal::fake::{Access, FakeDevice, FakeMachine, FakeMemory};
+use crate::layout::{RESUME_RECORD, WAKE_RAM};
+use crate::platform::fake::FakeConfigPorts;
+use crate::{golden, tables};
+
+/// CMOS memory that a test can look at while the machine owns it.
+#[derive(Clone)]
+struct Cmos(Rc<RefCell<(u8, [u8; 128])>>);
+
+impl Cmos {
+    fn with_status(status: u8) -> Self {
+        let mut registers = [0; 128];
+        registers[0x0f] = status;
+        Self(Rc::new(RefCell::new((0, registers))))
+    }
+
+    fn status(&self) -> u8 {
+        self.0.borrow().1[0x0f]
+    }
+}
+
+impl FakeDevice for Cmos {
+    fn claims(&self, port: u16) -> bool {
+        port == 0x70 || port == 0x71
+    }
+    fn read(&mut self, _: u16, _: u8, _: &mut FakeMemory) -> u32 {
+        let (index, registers) = *self.0.borrow();
+        registers[usize::from(index)].into()
+    }
+    fn write(&mut self, port: u16, _: u8, value: u32, _: &mut FakeMemory) {
+        let (index, registers) = &mut *self.0.borrow_mut();
+        match port {
+            0x70 => *index = value as u8 & 0x7f,
+            _ => registers[usize::from(*index)] = value as u8,
+        }
+    }
+}
+
+fn range(start: u64, len: u64) -> PhysRange {
+    PhysRange::new(PhysAddr::new(start), len).unwrap()
+}
+
+fn record() -> Record {
+    let writes = [("etc/vmgenid_addr", 0, &[1, 2, 3, 4, 5, 6, 7, 8][..]), ("etc/another", 12, &[9, 10, 11, 12])];
+    let writes = writes.map(|(file, offset, bytes)| HostWrite::new(file, offset, bytes).unwrap()).to_vec();
+    Record { rsdp: PhysAddr::new(0xf_0000), writes }
+}
+
+/// A machine with the record in its memory.
+fn with_record(record: &Record) -> FakeMachine {
+    let mut machine = FakeMachine::new();
+    record.store(&mut machine);
+    machine
+}
+
+#[test]
+fn a_record_comes_back_as_it_was() {
+    for record in [record(), Record { rsdp: PhysAddr::new(0x10), writes: Vec::new() }] {
+        let mut machine = with_record(&record);
+        assert_eq!(Record::load(&mut machine), Ok(record));
+        assert!(machine.accesses.is_empty());
+    }
+}
+
+#[test]
+fn a_record_with_any_bit_changed_is_refused() {
+    let mut machine = with_record(&record());
+    let start = RESUME_RECORD.start().get();
+    let len = 32 + 2 * 72;
+    assert_eq!(machine.memory.bytes(start + len, 64), [0; 64], "the end of the record");
+    for at in start..start + len {
+        let [byte] = machine.memory.bytes(at, 1)[..] else { unreachable!() };
+        for bit in 0..8 {
+            machine.memory.store(at, &[byte ^ 1 << bit]);
+            assert_eq!(Record::load(&mut machine), Err(Error::Record), "bit {bit} at {:#x}", at - start);
+        }
+        machine.memory.store(at, &[byte]);
+    }
+    assert_eq!(Record::load(&mut machine), Ok(record()));
+}
+
+proptest! {
+    #[test]
+    fn no_memory_stops_the_firmware(bytes in proptest::collection::vec(any::<u8>(), 24), status in any::<u8>()) {
+        let cmos = Cmos::with_status(status);
+        let mut machine = with_record(&record()).with(cmos);
+        machine.memory.store(RESUME_RECORD.start().get() + 8, &bytes);
+        if is_pending(&mut machine) {
+            let _ = Record::load(&mut machine);
+        }
+    }
+}
+
+#[test]
+fn a_record_with_a_checksum_is_still_looked_at() {
+    // As another image would have left it, with its own ideas.
+    let store = |writes: &[HostWrite]| {
+        let record = Record { writes: writes.to_vec(), ..record() };
+        Record::load(&mut with_record(&record))
+    };
+    assert_eq!(store(&[HostWrite::new("", 0, &[1]).unwrap()]), Err(Error::Record), "a write to no file");
+    assert_eq!(store(&[HostWrite::new("etc/x", 0, &[]).unwrap()]), Err(Error::Record), "a write of nothing");
+    assert_eq!(HostWrite::new("etc/x", 0, &[0; 9]), None);
+    assert_eq!(HostWrite::new(&"x".repeat(57), 0, &[1]), None);
+    assert_eq!(HostWrite::new(&"x".repeat(56), 0, &[1]).unwrap().file(), "x".repeat(56));
+    // Too many are not all remembered.
+    let many = vec![HostWrite::new("etc/x", 0, &[1]).unwrap(); 17];
+    assert_eq!(store(&many).unwrap().writes, many[..16]);
+}
+
+#[test]
+fn a_record_of_an_image_that_kept_less_memory_is_refused() {
+    let mut machine = with_record(&Record { rsdp: PhysAddr::new(0xf_0000), writes: Vec::new() });
+    let at = RESUME_RECORD.start().get();
+    let kept = [WAKE_RAM.start().get() as u32 + 4096, WAKE_RAM.end().get() as u32];
+    machine.memory.store(at + 16, &kept.map(u32::to_le_bytes).concat());
+    // An FNV-1a over the words behind the checksum.
+    let words = machine.memory.bytes(at + 16, 16);
+    let words = words.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
+    let sum = words.fold(0xcbf2_9ce4_8422_2325_u64, |sum, word| (sum ^ word).wrapping_mul(0x0100_0000_01b3));
+    machine.memory.store(at + 8, &sum.to_le_bytes());
+    let expected = range(WAKE_RAM.start().get() + 4096, WAKE_RAM.len() - 4096);
+    assert_eq!(Record::load(&mut machine), Err(Error::OtherMemory(expected)));
+}
+
+#[test]
+fn a_machine_that_was_just_switched_on_is_not_asked_anything() {
+    let mut machine = FakeMachine::new().with(Cmos::with_status(STATUS_WAKE));
+    assert!(!is_pending(&mut machine));
+    machine.memory.store(RESUME_RECORD.start().get(), &[0xff; 3072]);
+    assert!(!is_pending(&mut machine));
+    assert_eq!(machine.accesses, [], "memory tells");
+}
+
+#[test]
+fn only_a_wake_is_one_and_only_once() {
+    for status in 0..=u8::MAX {
+        let cmos = Cmos::with_status(status);
+        let mut machine = with_record(&record()).with(cmos.clone());
+        let wakes = is_pending(&mut machine);
+        assert_eq!(wakes, status == 0xfe, "{status:#x}");
+        // After another reset there is no record; after a wake there is, for the next.
+        assert_eq!(Record::load(&mut machine).is_ok(), wakes);
+        assert_eq!(cmos.status(), if wakes { 0 } else { status });
+        assert!(!is_pending(&mut machine), "{status:#x}: the next reset is no wake");
+    }
+}
+
+/// The items of a machine, with that which says that it sleeps.
+fn device(name: &str) -> FakeFwCfg {
+    let items =
+        golden::items(name).into_iter().chain([("etc/system-states".to_string(), vec![128, 0, 0, 129, 2, 128])]);
+    let items: BTreeMap<_, _> = items.collect();
+    items.iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| device.with_file(name, bytes))
+}
+
+const Q35: u32 = 0x29c0_8086;
+const I440FX: u32 = 0x1237_8086;
+
+/// A machine of this kind that was booted: its memory.
+fn booted(name: &str, bridge: u32) -> FakeMemory {
+    let mut machine = FakeMachine::new().with(device(name)).with(FakeConfigPorts::with_host_bridge(bridge));
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    let mut map = MemoryMap::of_host(&mut machine, &fw_cfg).unwrap();
+    let tables = tables::load(&mut machine, &fw_cfg, &mut map, true);
+    prepare(&mut machine, &map, tables);
+    machine.memory
+}
+
+fn u32_at(memory: &FakeMemory, at: u64) -> u64 {
+    u32::from_le_bytes(memory.bytes(at, 4).try_into().unwrap()).into()
+}
+
+/// The table that the RSDT, whose address is in the RSDP, lists under this signature.
+fn table(memory: &FakeMemory, signature: &[u8]) -> u64 {
+    let rsdt = u32_at(memory, rsdp(memory) + 16);
+    let entries = (rsdt + 36..rsdt + u32_at(memory, rsdt + 4)).step_by(4);
+    entries.map(|at| u32_at(memory, at)).find(|&at| memory.bytes(at, 4) == signature).unwrap()
+}
+
+fn rsdp(memory: &FakeMemory) -> u64 {
+    (0xf_0000..0x10_0000).step_by(16).find(|&at| memory.bytes(at, 8) == b"RSD PTR ").unwrap()
+}
+
+fn facs(memory: &FakeMemory) -> u64 {
+    u32_at(memory, table(memory, b"FACP") + 36)
+}
+
+/// As the operating system leaves memory when it suspends.
+fn suspended(name: &str, bridge: u32, vector: u32) -> FakeMemory {
+    let mut memory = booted(name, bridge);
+    memory.store(facs(&memory) + 12, &vector.to_le_bytes());
+    memory
+}
+
+/// A machine of this kind at reset.
+fn reset(memory: FakeMemory, device: FakeFwCfg, bridge: u32) -> FakeMachine {
+    let mut machine = FakeMachine::new().with(device).with(FakeConfigPorts::with_host_bridge(bridge));
+    machine.memory = memory;
+    machine
+}
+
+fn wake(memory: FakeMemory) -> Result<WakingVector, Failure> {
+    crate::wake(&mut reset(memory, device("q35"), Q35))
+}
+
+#[test]
+fn an_operating_system_wakes_where_it_asked_for() {
+    for (name, bridge) in [("q35", Q35), ("q35-vmgenid", Q35), ("pc", I440FX)] {
+        let memory = suspended(name, bridge, 0x9_2c05 - 0x1_0000);
+        let vector = crate::wake(&mut reset(memory, device(name), bridge)).unwrap();
+        assert_eq!(vector.get(), 0x8_2c05);
+    }
+}
+
+#[test]
+fn a_wake_sets_what_a_boot_sets_but_for_pci_functions() {
+    let config = FakeConfigPorts::with_host_bridge(I440FX);
+    let writes = config.writes();
+    let mut machine = FakeMachine::new().with(device("pc")).with(config);
+    machine.memory = suspended("pc", I440FX, 0x8000);
+    crate::wake(&mut machine).unwrap();
+    let expected = [
+        (0x58 + 1, 1, 0x30),      // PAM0
+        (0x0860, 4, 0x0b0b_0a0a), // PIIX3: interrupts
+        (0x0940, 4, 0x8000_8000), // IDE
+        (0x0b40, 4, 0x601),       // power management
+        (0x0b80, 1, 1),
+    ];
+    assert_eq!(*writes.borrow(), expected);
+    assert!(machine.accesses.contains(&Access::Out(0x4d1, 1, 0x0c)));
+}
+
+#[test]
+fn the_host_is_told_again_what_it_asked_for() {
+    let memory = suspended("q35-vmgenid", Q35, 0x8000);
+    let device = device("q35-vmgenid");
+    let record = device.record();
+    crate::wake(&mut reset(memory, device, Q35)).unwrap();
+    let written = record.borrow().written.clone();
+    let [(_, 0, address)] = &written[..] else { panic!("{written:?}") };
+    assert_ne!(*address, [0; 8]);
+}
+
+#[test]
+fn several_files_are_written_again_each_where_it_was() {
+    let device = device("q35").with_file("etc/first", &[0; 8]).with_file("etc/second", &[0; 64]);
+    let written = device.record();
+    let mut memory = suspended("q35", Q35, 0x8000);
+    let writes = [
+        HostWrite::new("etc/first", 0, &[1; 8]).unwrap(),
+        HostWrite::new("etc/second", 16, &[2; 4]).unwrap(),
+        HostWrite::new("etc/gone", 0, &[3; 8]).unwrap(),
+        HostWrite::new("etc/second", 56, &[4; 8]).unwrap(),
+        HostWrite::new("etc/second", 60, &[5; 8]).unwrap(),
+    ];
+    let record = Record { rsdp: PhysAddr::new(rsdp(&memory)), writes: writes.to_vec() };
+    let mut stored = with_record(&record);
+    memory.store(RESUME_RECORD.start().get(), &stored.memory.bytes(RESUME_RECORD.start().get(), 3072));
+    assert!(Record::load(&mut stored).is_ok());
+    crate::wake(&mut reset(memory, device, Q35)).unwrap();
+    // Without the one that is gone and the one that does not fit.
+    let written: Vec<_> = written.borrow().written.iter().map(|(_, at, bytes)| (*at, bytes.clone())).collect();
+    assert_eq!(written, [(0, vec![1; 8]), (16, vec![2; 4]), (56, vec![4; 8])]);
+}
+
+/// Why a wake fails, which leaves no record and asks for a restart.
+fn failure(memory: FakeMemory) -> std::string::String {
+    let mut machine = reset(memory, device("q35"), Q35);
+    let failure = crate::wake(&mut machine).unwrap_err();
+    assert_eq!(failure.restart_after, Some(0));
+    assert_eq!(Record::load(&mut machine), Err(Error::Record), "the record is gone");
+    let text = failure.error.to_string();
+    let reason = text.strip_prefix("the guest cannot wake up from suspend and boots again: ");
+    reason.unwrap_or_else(|| panic!("{text}")).to_string()
+}
+
+#[test]
+fn an_address_that_is_no_ram_below_1_mib_is_refused() {
+    let suspended = |vector: u32| {
+        static MEMORY: std::sync::OnceLock<FakeMemory> = std::sync::OnceLock::new();
+        let mut memory = MEMORY.get_or_init(|| booted("q35", Q35)).clone();
+        memory.store(facs(&memory) + 12, &vector.to_le_bytes());
+        memory
+    };
+    assert_eq!(failure(suspended(0)), "it left no address to wake up at in the FACS");
+    for vector in [0x8_7000, 0x9_fc00, 0xa_0000, 0xf_0000, 0x10_0000, 0x10_0001, 0xffff_fff0] {
+        let reason = failure(suspended(vector));
+        assert!(reason.starts_with(&std::format!("{vector:#x}, where it wants to wake up")), "{reason}");
+    }
+    for vector in [1, 0x1000, 0x8_6fff] {
+        assert_eq!(wake(suspended(vector)).unwrap().get(), vector);
+    }
+}
+
+#[test]
+fn overwritten_tables_are_noticed() {
+    let intact = suspended("q35", Q35, 0x8000);
+    let changed = |at: u64| {
+        let mut memory = intact.clone();
+        memory.store(at, &[!memory.bytes(at, 1)[0]]);
+        failure(memory)
+    };
+    let at = rsdp(&intact);
+    for offset in 0..20 {
+        assert!(changed(at + offset).starts_with("no valid RSDP at"), "{offset}");
+    }
+    let rsdt = u32_at(&intact, at + 16);
+    for offset in 0..u32_at(&intact, rsdt + 4) {
+        assert!(changed(rsdt + offset).starts_with("no valid RSDT at"), "{offset}");
+    }
+    let fadt = table(&intact, b"FACP");
+    for offset in 0..u32_at(&intact, fadt + 4) {
+        assert_eq!(changed(fadt + offset), "no ACPI table is the FADT", "{offset}");
+    }
+    for offset in 0..4 {
+        assert!(changed(facs(&intact) + offset).starts_with("no valid FACS at"), "{offset}");
+    }
+    for len in [0, 63, 1 << 20, u32::MAX] {
+        let mut memory = intact.clone();
+        memory.store(facs(&memory) + 4, &len.to_le_bytes());
+        assert!(failure(memory).starts_with("no valid FACS at"), "{len}");
+    }
+}
+
+/// Changes bytes of a table and makes its sum zero again. The checksum is in byte 9 of every table, and 8 of the RSDP.
+fn patch(memory: &mut FakeMemory, table: u64, len: usize, sum_at: u64, changes: &[(u64, &[u8])]) {
+    for (at, bytes) in changes {
+        memory.store(table + at, bytes);
+    }
+    let [old] = memory.bytes(table + sum_at, 1)[..] else { unreachable!() };
+    let excess = sum(&memory.bytes(table, len));
+    memory.store(table + sum_at, &[old.wrapping_sub(excess)]);
+}
+
+#[test]
+fn tables_that_point_into_nowhere_are_refused() {
+    let intact = suspended("q35", Q35, 0x8000);
+    for to in [0_u32, 0xb000_0000, 0xfed0_0000, 0xffff_fff0, 0x2000_0000] {
+        let mut memory = intact.clone();
+        let at = rsdp(&memory);
+        patch(&mut memory, at, 20, 8, &[(16, &to.to_le_bytes())]);
+        assert!(failure(memory).starts_with("no valid RSDT at"), "{to:#x}");
+
+        let mut memory = intact.clone();
+        let fadt = table(&memory, b"FACP");
+        let len = u32_at(&memory, fadt + 4) as usize;
+        patch(&mut memory, fadt, len, 9, &[(36, &to.to_le_bytes())]);
+        assert!(failure(memory).starts_with("no valid FACS at"), "{to:#x}");
+    }
+    // A record that points to no RSDP.
+    for rsdp in [0, 0x1000, 0xb000_0000, 0xffff_fff8] {
+        let mut memory = intact.clone();
+        let stored = with_record(&Record { rsdp: PhysAddr::new(rsdp), writes: Vec::new() });
+        memory.store(RESUME_RECORD.start().get(), &stored.memory.bytes(RESUME_RECORD.start().get(), 3072));
+        assert!(failure(memory).starts_with("no valid RSDP at"), "{rsdp:#x}");
+    }
+}
+
+#[test]
+fn the_64_bit_fields_count_where_they_are_there() {
+    // A FACS elsewhere, and an XSDT that lists nothing but the FADT.
+    let mut memory = suspended("q35", Q35, 0x8000);
+    let (other, xsdt) = (0x20_0000_u64, 0x30_0000_u64);
+    let at = facs(&memory);
+    let bytes = memory.bytes(at, 64);
+    memory.store(other, &bytes);
+    memory.store(other + 12, &0x1234_u32.to_le_bytes());
+    let fadt = table(&memory, b"FACP");
+    let len = u32_at(&memory, fadt + 4) as usize;
+    assert!(len >= 140, "a FADT with 64-bit fields");
+    patch(&mut memory, fadt, len, 9, &[(132, &other.to_le_bytes())]);
+    memory.store(xsdt, b"XSDT");
+    patch(&mut memory, xsdt, 44, 9, &[(4, &44_u32.to_le_bytes()), (36, &fadt.to_le_bytes())]);
+    let root = rsdp(&memory);
+    patch(&mut memory, root, 20, 8, &[(15, &[2]), (16, &[0; 4]), (24, &xsdt.to_le_bytes())]);
+    assert_eq!(wake(memory).unwrap().get(), 0x1234);
+}
+
+#[test]
+fn an_image_without_its_record_does_not_wake() {
+    let mut memory = suspended("q35", Q35, 0x8000);
+    memory.store(RESUME_RECORD.start().get() + 24, &[0xff]);
+    let reason = failure(memory);
+    assert!(reason.starts_with("the firmware's record at 0x9f000 was overwritten"), "{reason}");
+}
+
+#[test]
+fn memory_is_kept_on_machines_that_sleep_only() {
+    let map = |device: FakeFwCfg| {
+        let mut machine = FakeMachine::new().with(device);
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        (can_sleep(&fw_cfg), MemoryMap::of_host(&mut machine, &fw_cfg).unwrap())
+    };
+    let e820 = |device: FakeFwCfg| {
+        let ram = [0, 128 << 20].map(u64::to_le_bytes).concat();
+        device.with_file("etc/e820", &[&ram[..], &[1, 0, 0, 0]].concat())
+    };
+    let (sleeps, kept) = map(e820(FakeFwCfg::new(true).with_file("etc/system-states", &[0; 6])));
+    assert!(sleeps);
+    let reserved = PhysRange::from_bounds(WAKE_RAM.start(), PhysAddr::new(0xa_0000)).unwrap();
+    assert!(kept.regions().any(|region| region.kind == MemoryType::RESERVED && region.range == reserved));
+    let (sleeps, given) = map(e820(FakeFwCfg::new(true)));
+    assert!(!sleeps && given.is_ram(range(0x1000, 0x9_ec00)));
+
+    // And a record is left where memory is kept, and where there are tables.
+    let left = |map: &MemoryMap, rsdp| {
+        let mut machine = FakeMachine::new();
+        prepare(&mut machine, map, Tables { rsdp, told: Vec::new() });
+        Record::load(&mut machine).is_ok()
+    };
+    let rsdp = Some(PhysAddr::new(0xf_0000));
+    assert!(left(&kept, rsdp) && !left(&given, rsdp) && !left(&kept, None));
+}
