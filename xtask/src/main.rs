@@ -1,6 +1,6 @@
 //! Firstlight's host tool: builds the image, boots it in QEMU, and tests it.
 //!
-//! One file a command (`run`, `image`, `test`, `compare`, `budget`, `setup`), and the pieces they share beside them. The commands are started
+//! One file a command (`run`, `image`, `test`, `compare`, `budget`, `parity`, `setup`), and the pieces they share beside them. The commands are started
 //! as `cargo xtask …` through the alias in `.cargo/config.toml`. What the tool has to say goes to the standard error;
 //! the standard output belongs to the guest's serial console and to the tests.
 #![forbid(unsafe_code)]
@@ -12,6 +12,7 @@ mod image;
 mod initramfs;
 mod modules;
 mod packages;
+mod parity;
 mod paths;
 mod progress;
 mod qemu;
@@ -42,6 +43,7 @@ enum Command {
     Test(test::Args),
     Compare(compare::Args),
     Budget(budget::Args),
+    Parity(parity::Args),
     Setup(setup::Args),
 }
 
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Compare(args) => compare::run(&args),
         Command::Budget(args) => budget::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Parity(args) => parity::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

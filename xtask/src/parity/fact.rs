@@ -1,0 +1,119 @@
+//! Facts about a machine, and the comparison of two lists of them.
+
+use std::collections::BTreeMap;
+
+/// What stands for the value of a fact that is not there.
+pub const ABSENT: &str = "absent";
+
+/// Facts: a section and a key, with a value.
+#[derive(Debug, Default)]
+pub struct Facts(BTreeMap<(&'static str, String), String>);
+
+impl Facts {
+    /// Adds a fact. Values of the same key are put in a row, so that none is lost.
+    pub fn add(&mut self, section: &'static str, key: impl Into<String>, value: impl AsRef<str>) {
+        let all = self.0.entry((section, key.into())).or_default();
+        if !all.is_empty() {
+            all.push_str(", ");
+        }
+        all.push_str(value.as_ref());
+    }
+
+    /// Adds a fact that is there or is not; more than once is as good as once.
+    pub fn mark(&mut self, section: &'static str, key: impl Into<String>) {
+        self.0.insert((section, key.into()), "there".to_owned());
+    }
+
+    /// The value of a fact.
+    #[cfg(test)]
+    pub fn get(&self, section: &'static str, key: &str) -> Option<&str> {
+        self.0.get(&(section, key.to_owned())).map(String::as_str)
+    }
+}
+
+/// A fact that is not the same under both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Where it was found.
+    pub section: &'static str,
+    /// What differs.
+    pub key: String,
+    /// What it is under SeaBIOS, or [`ABSENT`].
+    pub seabios: String,
+    /// What it is under this firmware, or [`ABSENT`].
+    pub firstlight: String,
+}
+
+/// The facts that differ, in order.
+pub fn differences(seabios: &Facts, firstlight: &Facts) -> Vec<Difference> {
+    let mut keys: Vec<_> = seabios.0.keys().chain(firstlight.0.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let value = |facts: &Facts, key| facts.0.get(key).map_or(ABSENT, String::as_str).to_owned();
+    keys.into_iter()
+        .map(|key| Difference {
+            section: key.0,
+            key: key.1.clone(),
+            seabios: value(seabios, key),
+            firstlight: value(firstlight, key),
+        })
+        .filter(|difference| difference.seabios != difference.firstlight)
+        .collect()
+}
+
+/// The differences without those about the parts of a thing that is not there at all: its own is enough. A part's key is
+/// that of the thing, a space, and more.
+pub fn without_parts(differences: Vec<Difference>, section: &str) -> Vec<Difference> {
+    let absent = |difference: &&Difference| difference.seabios == ABSENT || difference.firstlight == ABSENT;
+    let whole: Vec<_> = differences
+        .iter()
+        .filter(|difference| difference.section == section && !difference.key.contains(' '))
+        .filter(absent)
+        .map(|difference| format!("{} ", difference.key))
+        .collect();
+    let is_part = |difference: &Difference| {
+        difference.section == section && whole.iter().any(|start| difference.key.starts_with(start))
+    };
+    differences.into_iter().filter(|difference| !is_part(difference)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_compared_by_key() {
+        let [mut a, mut b] = [Facts::default(), Facts::default()];
+        for facts in [&mut a, &mut b] {
+            facts.add("pci", "same", "1");
+        }
+        a.add("pci", "other", "1");
+        b.add("pci", "other", "2");
+        b.add("log", "only", "3");
+        let found = differences(&a, &b);
+        let shown: Vec<_> = found.iter().map(|d| [d.section, &d.key, &d.seabios, &d.firstlight]).collect();
+        assert_eq!(shown, [["log", "only", "absent", "3"], ["pci", "other", "1", "2"]]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_one_difference() {
+        let [mut a, mut b] = [Facts::default(), Facts::default()];
+        for (key, value) in [("01:00.0", "virtio"), ("01:00.0 Control / Mem", "+"), ("02:00.0 Control / Mem", "+")] {
+            a.add("pci", key, value);
+        }
+        b.add("pci", "02:00.0 Control / Mem", "-");
+        let found = without_parts(differences(&a, &b), "pci");
+        assert_eq!(found.iter().map(|d| d.key.as_str()).collect::<Vec<_>>(), ["01:00.0", "02:00.0 Control / Mem"]);
+        assert_eq!(without_parts(differences(&a, &b), "log").len(), 3);
+    }
+
+    #[test]
+    fn values_of_one_key_are_all_kept() {
+        let mut facts = Facts::default();
+        facts.add("iomem", "a", "1");
+        facts.add("iomem", "a", "2");
+        facts.mark("log", "b");
+        facts.mark("log", "b");
+        assert_eq!((facts.get("iomem", "a"), facts.get("log", "b")), (Some("1, 2"), Some("there")));
+    }
+}

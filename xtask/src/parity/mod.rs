@@ -1,0 +1,210 @@
+//! `cargo xtask parity`: boots one guest under SeaBIOS and under this firmware, and compares what it sees.
+//!
+//! Two boots run at a time. The guest (`xtask/guest/parity`) prints sections on its serial port (`transcript`). Each kind
+//! of section has a module that reads it into facts (`fact`): a key and a value, both text, with what may differ from
+//! boot to boot masked. The facts of the two boots are compared key by key. A difference is either in the list of meant
+//! ones, `xtask/parity.toml` (`meant`), or an error; so is an entry of that list that nothing needs.
+
+mod acpi;
+mod aml;
+mod boot;
+mod configuration;
+mod cpu;
+mod dmi;
+mod e820;
+mod fact;
+mod interrupts;
+mod lines;
+mod log;
+mod meant;
+mod pattern;
+mod pci;
+mod report;
+mod resources;
+mod transcript;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+
+use self::boot::{Boot, Side};
+use self::configuration::{CONFIGURATIONS, Configuration};
+use self::fact::{Difference, Facts, differences, without_parts};
+use self::meant::{Judgement, Meant};
+use self::transcript::Transcript;
+use crate::compare::process;
+use crate::progress::say;
+use crate::{guest, image, packages, paths};
+
+/// The list of meant differences, below the repository's top folder.
+const MEANT: &str = "xtask/parity.toml";
+
+/// Compare what a guest sees under SeaBIOS and under this firmware
+///
+/// Boots a Linux guest under both on several machines and compares its memory map, ACPI and SMBIOS tables, PCI functions,
+/// resources, interrupts, MTRRs, CPUs, clocks, sleep states and kernel log. Fails when they differ in anything that
+/// xtask/parity.toml does not name with a reason, and when that file names something that does not differ any more.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Machines to boot, such as q35 or pc-virtio [default: all]
+    #[arg(value_name = "MACHINES", value_parser = clap::builder::PossibleValuesParser::new(configuration::names()))]
+    machines: Vec<String>,
+
+    /// Show the meant differences as well, with their reasons
+    #[arg(long)]
+    meant: bool,
+
+    /// An image to compare with SeaBIOS in place of the one that is built from the sources
+    #[arg(long, value_name = "FILE")]
+    firmware: Option<PathBuf>,
+
+    /// Keep what the guests printed in this folder
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the guest sees differences that are not meant, when a boot fails, and when something needed is missing.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    packages::ensure(&[packages::QEMU, packages::BUSYBOX])?;
+    let image = match &args.firmware {
+        Some(path) => std::path::absolute(path).with_context(|| format!("--firmware {}", path.display()))?,
+        None => image::build()?.bin,
+    };
+    let initrd = guest::prepare().and_then(|guest| Ok((guest.initrd_with_tools()?, guest)));
+    let (initrd, guest) = initrd.context("the default guest cannot be made")?;
+    check(args, &image, &guest.kernel.image, &initrd)
+}
+
+fn check(args: &Args, image: &Path, kernel: &Path, initrd: &Path) -> anyhow::Result<()> {
+    let start = Instant::now();
+    packages::ensure(&[packages::SEABIOS])?;
+    let seabios = packages::SEABIOS.found().context("SeaBIOS is not installed")?;
+    let meant = Meant::load(&paths::root().join(MEANT))?;
+    let chosen: Vec<_> = CONFIGURATIONS
+        .iter()
+        .filter(|configuration| args.machines.is_empty() || args.machines.iter().any(|name| name == configuration.name))
+        .collect();
+    let boots: Vec<_> =
+        chosen.iter().flat_map(|configuration| Side::BOTH.map(|side| Boot { configuration, side })).collect();
+    let files = boot::Files { seabios: &seabios, firstlight: image, kernel, initrd, keep: args.keep.as_deref() };
+    process::handle_signals()?;
+    let printed = boot::all(&boots, &files)?;
+
+    let mut differing = BTreeMap::new();
+    for (configuration, pair) in chosen.iter().zip(printed.chunks_exact(2)) {
+        let [seabios, firstlight] = pair else { bail!("a machine was not booted under both") };
+        let compared = compare(configuration, seabios, firstlight);
+        differing.insert(configuration.name, compared.with_context(|| configuration.name.to_owned())?);
+    }
+    let judgement = Judgement::of(&meant, &differing);
+    report::print(&judgement, args.meant);
+    say(&format!("Compared {} machines in {:.1} s.", chosen.len(), start.elapsed().as_secs_f64()));
+    let (wrong, stale) = (judgement.unmeant.len(), judgement.stale.len());
+    if wrong + stale > 0 {
+        bail!(
+            "{wrong} differences that are not meant, {stale} entries of {MEANT} that nothing needs; docs/parity.md says \
+             how to read and what to do"
+        );
+    }
+    Ok(())
+}
+
+/// The differences in what the guest printed.
+fn compare(configuration: &Configuration, seabios: &str, firstlight: &str) -> anyhow::Result<Vec<Difference>> {
+    let facts = |text, side: &str| facts(configuration, text).with_context(|| format!("under {side}"));
+    let differences = differences(&facts(seabios, "SeaBIOS")?, &facts(firstlight, "Firstlight")?);
+    Ok(without_parts(differences, "pci"))
+}
+
+/// All that the guest printed, as facts.
+fn facts(configuration: &Configuration, text: &str) -> anyhow::Result<Facts> {
+    let transcript = Transcript::parse(text)?;
+    let mut facts = Facts::default();
+    log::read(transcript.section("kernel-log")?, &mut facts);
+    e820::read(transcript.section("e820")?, &mut facts)?;
+    acpi::read(&transcript, configuration.extra_roots, &mut facts)?;
+    dmi::read(transcript.section("dmidecode")?, &mut facts);
+    pci::read(transcript.section("lspci")?, &mut facts);
+    resources::read("iomem", transcript.section("iomem")?, &mut facts)?;
+    resources::read("ioports", transcript.section("ioports")?, &mut facts)?;
+    interrupts::read(transcript.section("interrupts")?, &mut facts);
+    cpu::read(transcript.section("cpu")?, &mut facts);
+    for section in ["mtrr", "clock-sources", "sleep-states"] {
+        lines::read(section, transcript.section(section)?, &mut facts);
+    }
+    lines::read("firmware", &transcript.firmware_lines(), &mut facts);
+    Ok(facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a guest printed, cut from a boot of q35 under QEMU 7.2.
+    const PRINTED: &str = include_str!("sample.txt");
+
+    fn compared(text: &str) -> Vec<Difference> {
+        compare(&CONFIGURATIONS[0], PRINTED, text).unwrap()
+    }
+
+    #[test]
+    fn a_guest_that_sees_the_same_has_no_differences() {
+        assert_eq!(compared(PRINTED), []);
+    }
+
+    #[test]
+    fn a_difference_planted_in_any_section_is_found() {
+        for (section, from, to) in [
+            ("log", "ACPI: Interpreter enabled", "ACPI: Interpreter disabled."),
+            ("log", "<6>[    1.650649] ACPI: Interp", "<4>[    1.650649] ACPI: Interp"),
+            ("e820", "0x9fc00 0x9ffff Reserved", "0x9f000 0x9ffff Reserved"),
+            ("e820", "0x100000 0x1ffdffff System RAM", "0x100000 0x1ffcffff System RAM"),
+            ("acpi", "0900b20000000203", "0900b20000000303"),
+            ("dmi", "Product Name: Standard PC (Q35 + ICH9, 2009)", "Product Name: none"),
+            ("pci", "LLActRep+ BwNot+", "LLActRep- BwNot+"),
+            ("pci", "Port #0, Speed 16GT/s, Width x32", "Port #0, Speed 16GT/s, Width x1"),
+            ("pci", "[size=16K]", "<unassigned> [size=16K]"),
+            ("iomem", "      c1300000-c1303fff : virtio-pci-modern\n", ""),
+            ("ioports", "0070-0077 : rtc0", "0070-0071 : rtc0"),
+            ("interrupts", "   9-fasteoi   acpi", "   9-edge      acpi"),
+            ("mtrr", "size= 1024MB, count=1: uncachable", "size=  512MB, count=1: uncachable"),
+            ("cpu", " pat pse36", " pse36"),
+            ("clock-sources", "tsc hpet acpi_pm", "tsc acpi_pm"),
+            ("sleep-states", "freeze mem disk", "freeze disk"),
+            (
+                "firmware",
+                "firstlight-guest: script: begins",
+                "firstlight: warning: x\nfirstlight-guest: script: begins",
+            ),
+        ] {
+            assert_eq!(PRINTED.matches(from).count(), 1, "the sample has not one {from:?}");
+            let found = compared(&PRINTED.replace(from, to));
+            assert!(!found.is_empty(), "{to:?} was not seen");
+            assert!(found.iter().all(|difference| difference.section == section), "{to:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_differs_from_boot_to_boot_is_no_difference() {
+        for (from, to) in [
+            ("[    1.650649] ACPI: Interp", "[    0.150649] ACPI: Interp"),
+            ("Memory at c1100000", "Memory at fe300000"),
+            ("  4:       6230", "  4:        999"),
+        ] {
+            assert_eq!(PRINTED.matches(from).count(), 1, "the sample has not one {from:?}");
+            assert_eq!(compared(&PRINTED.replace(from, to)), []);
+        }
+    }
+
+    #[test]
+    fn a_guest_that_did_not_print_all_is_an_error() {
+        let cut = PRINTED.split("firstlight-parity: mtrr").next().unwrap();
+        assert!(facts(&CONFIGURATIONS[0], cut).is_err());
+        assert!(facts(&CONFIGURATIONS[0], "").is_err());
+    }
+}

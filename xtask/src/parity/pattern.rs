@@ -1,0 +1,41 @@
+//! Patterns in which `*` stands for any text, as a shell has them.
+
+/// Whether `text` is all of what `pattern` describes.
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(first) else { return false };
+    let mut parts: Vec<_> = rest.split('*').collect();
+    // What follows the last star ends the text.
+    let Some(last) = parts.pop() else { return true };
+    for part in parts {
+        let Some(at) = text.find(part) else { return false };
+        text = &text[at + part.len()..];
+    }
+    text.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, text) in [
+            ("a", "a"),
+            ("*", ""),
+            ("*", "a"),
+            ("a*", "abc"),
+            ("*c", "abc"),
+            ("a*c", "abc"),
+            ("a*b*b", "abb"),
+            ("**", ""),
+        ] {
+            assert!(matches(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in
+            [("a", "b"), ("a", "ab"), ("", "a"), ("a*", "ba"), ("*c", "ca"), ("ab*b", "ab"), ("a*b*b", "ab")]
+        {
+            assert!(!matches(pattern, text), "{pattern} {text}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What `lspci -vv -n` prints: every function, what it has been given, and its capabilities.
+//!
+//! A flag such as `Mem+` is a fact of its own. Addresses are masked, since where a function is placed is firmware's
+//! choice; that it has an address, how large it is, and whether the function decodes it, is compared.
+
+use super::fact::Facts;
+
+const SECTION: &str = "pci";
+
+/// Ports below this belong to ISA and the chipset: their addresses mean something.
+const FIRST_PCI_PORT: u64 = 0x1000;
+
+/// Reads it.
+pub fn read(text: &str, facts: &mut Facts) {
+    let mut function = "";
+    // The label of the line that a deeper one belongs to, by depth.
+    let mut labels: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let depth = line.len() - line.trim_start_matches('\t').len();
+        let line = line.trim();
+        if line.is_empty() {
+            continue;
+        }
+        if depth == 0 {
+            let (address, identity) = line.split_once(' ').unwrap_or((line, ""));
+            (function, labels) = (address, Vec::new());
+            facts.add(SECTION, function, identity);
+            continue;
+        }
+        let (label, value) = split(line);
+        labels.truncate(depth - 1);
+        if let Some(label) = label {
+            labels.push(label);
+        }
+        add(&format!("{function} {}", labels.join(" / ")), value, facts);
+    }
+}
+
+/// The label of a line and what it says. A line without a label goes on with the one before it.
+fn split(line: &str) -> (Option<String>, &str) {
+    if let Some(capability) = line.strip_prefix("Capabilities: ") {
+        // `Capabilities: [80] MSI: Enable- Count=1/1`: the name of the capability belongs to the label.
+        let end = capability.find(": ").unwrap_or(capability.len());
+        let name = &capability[..end];
+        // `Express (v2) Root Port (Slot+), MSI 00`: the first word is enough of a name, the rest is compared.
+        let short: Vec<_> = name.split(' ').take(2).collect();
+        let short = short.join(" ");
+        let rest = capability[short.len()..].trim_start_matches(':').trim();
+        return (Some(short), rest);
+    }
+    match line.split_once(':') {
+        Some((label, value)) if !label.contains([',', '=']) => (Some(label.to_owned()), value.trim()),
+        _ => (None, line),
+    }
+}
+
+fn add(key: &str, value: &str, facts: &mut Facts) {
+    let mut rest = Vec::new();
+    for word in masked(key, value) {
+        let bare = word.trim_end_matches([',', ';']);
+        let flag = bare
+            .strip_suffix(['+', '-'])
+            .filter(|name| name.starts_with(|c: char| c.is_ascii_alphanumeric() || "<>".contains(c)));
+        match flag {
+            Some(name) => facts.add(SECTION, format!("{key} / {name}"), &bare[name.len()..]),
+            None => rest.push(word),
+        }
+    }
+    if !rest.is_empty() {
+        facts.add(SECTION, key, rest.join(" "));
+    }
+}
+
+/// The words of a value, without what is firmware's choice.
+fn masked(key: &str, value: &str) -> Vec<String> {
+    // `I/O behind bridge: 1000-1fff`, `Address: 00000000fee01000`: the first word of the value.
+    let first = key.ends_with("behind bridge") || key.ends_with("MSI / Address");
+    let mut after = "";
+    value
+        .split_whitespace()
+        .map(|word| {
+            let place = match after {
+                // `Memory at fd000000 (32-bit`, `I/O ports at c040 [size=32]`
+                "at" | "Data:" => Some(word),
+                "" if first => word.split('-').next(),
+                _ => None,
+            };
+            let address = place.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+            let fixed = value.starts_with("I/O ports") && address.is_some_and(|address| address < FIRST_PCI_PORT);
+            after = word;
+            if address.is_some() && !fixed { "#".to_owned() } else { word.to_owned() }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRINTED: &str = "00:02.0 0604: 1b36:000c (prog-if 00 [Normal decode])
+\tControl: I/O+ Mem- BusMaster+ SpecCycle-
+\tStatus: Cap+ DEVSEL=fast >TAbort- <TAbort-
+\tRegion 0: Memory at fea11000 (32-bit, non-prefetchable) [size=4K]
+\tRegion 1: I/O ports at 0700 [size=64]
+\tRegion 2: Memory at <unassigned> (64-bit, prefetchable)
+\tRegion 4: I/O ports at c040 [disabled] [size=16]
+\tBus: primary=00, secondary=01, subordinate=01, sec-latency=0
+\tMemory behind bridge: fe800000-fe9fffff [size=2M] [32-bit]
+\tPrefetchable memory behind bridge: [disabled] [64-bit]
+\tCapabilities: [54] Express (v2) Root Port (Slot+), MSI 00
+\t\tDevCap:\tMaxPayload 128 bytes, PhantFunc 0
+\t\t\tExtTag- RBE+
+\t\tLnkSta:\tSpeed 2.5GT/s, Width x1
+\tCapabilities: [98] MSI-X: Enable+ Count=2 Masked-
+\t\tVector table: BAR=1 offset=00000000
+\tCapabilities: [48] MSI: Enable+ Count=1/1
+\t\tAddress: 00000000fee01000  Data: 0022
+";
+
+    #[test]
+    fn resources_and_capabilities_are_facts_and_addresses_are_not() {
+        let mut facts = Facts::default();
+        read(PRINTED, &mut facts);
+        for (key, value) in [
+            ("00:02.0", "0604: 1b36:000c (prog-if 00 [Normal decode])"),
+            ("00:02.0 Control / I/O", "+"),
+            ("00:02.0 Control / Mem", "-"),
+            ("00:02.0 Status / <TAbort", "-"),
+            ("00:02.0 Status", "DEVSEL=fast"),
+            ("00:02.0 Region 0", "Memory at # (32-bit, non-prefetchable) [size=4K]"),
+            ("00:02.0 Region 1", "I/O ports at 0700 [size=64]"),
+            ("00:02.0 Region 2", "Memory at <unassigned> (64-bit, prefetchable)"),
+            ("00:02.0 Region 4", "I/O ports at # [disabled] [size=16]"),
+            ("00:02.0 Bus", "primary=00, secondary=01, subordinate=01, sec-latency=0"),
+            ("00:02.0 Memory behind bridge", "# [size=2M] [32-bit]"),
+            ("00:02.0 Prefetchable memory behind bridge", "[disabled] [64-bit]"),
+            ("00:02.0 [54] Express", "(v2) Root Port (Slot+), MSI 00"),
+            ("00:02.0 [54] Express / DevCap", "MaxPayload 128 bytes, PhantFunc 0"),
+            ("00:02.0 [54] Express / DevCap / RBE", "+"),
+            ("00:02.0 [54] Express / LnkSta", "Speed 2.5GT/s, Width x1"),
+            ("00:02.0 [98] MSI-X / Enable", "+"),
+            ("00:02.0 [98] MSI-X / Vector table", "BAR=1 offset=00000000"),
+            ("00:02.0 [48] MSI / Address", "# Data: #"),
+        ] {
+            assert_eq!(facts.get(SECTION, key), Some(value), "{key} in {facts:?}");
+        }
+    }
+}

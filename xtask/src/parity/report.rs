@@ -1,0 +1,107 @@
+//! Prints the differences for a reader: those that are not meant, what the list names in vain, and on demand the rest.
+
+use std::collections::BTreeMap;
+
+use super::fact::Difference;
+use super::meant::{Found, Judgement};
+use crate::progress::say;
+
+/// A value longer than this is shown around the first difference.
+const SHOWN: usize = 120;
+
+/// How much is shown before the first difference.
+const BEFORE: usize = 24;
+
+/// Prints a judgement.
+pub fn print(judgement: &Judgement<'_>, meant: bool) {
+    if meant {
+        let mut reasons: BTreeMap<&str, Vec<Found<'_>>> = BTreeMap::new();
+        for (entry, found) in &judgement.meant {
+            reasons.entry(entry.reason.trim()).or_default().push(*found);
+        }
+        for (reason, found) in reasons {
+            say(&format!("\nMeant: {}", reason.replace('\n', " ")));
+            lines(&found).iter().for_each(|line| say(line));
+        }
+    }
+    if !judgement.unmeant.is_empty() {
+        say("\nNot meant:");
+        lines(&judgement.unmeant).iter().for_each(|line| say(line));
+    }
+    if !judgement.stale.is_empty() {
+        say("\nNamed as meant, but not there:");
+        for stale in &judgement.stale {
+            say(&format!("  {stale}"));
+        }
+    }
+    say(&format!(
+        "\n{} differences are meant{}, {} are not.",
+        judgement.meant.len(),
+        if meant { "" } else { " (--meant shows them)" },
+        judgement.unmeant.len()
+    ));
+}
+
+/// The differences, by section and by the machines that have them. What several machines have in common is shown once.
+fn lines(found: &[Found<'_>]) -> Vec<String> {
+    let mut machines: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+    for (machine, difference) in found {
+        let Difference { section, key, seabios, firstlight } = difference;
+        machines.entry((section, key, seabios, firstlight)).or_default().push(machine);
+    }
+    let mut blocks: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for ((section, key, seabios, firstlight), machines) in machines {
+        let [seabios, firstlight] = shown(seabios, firstlight);
+        let heading = format!("  {section} on {}: SeaBIOS | Firstlight", machines.join(", "));
+        blocks.entry(heading).or_default().push(format!("    {key}: {seabios} | {firstlight}"));
+    }
+    blocks.into_iter().flat_map(|(heading, lines)| std::iter::once(heading).chain(lines)).collect()
+}
+
+/// The two values, shortened alike.
+fn shown(seabios: &str, firstlight: &str) -> [String; 2] {
+    let values = [seabios, firstlight].map(|value| value.chars().collect::<Vec<_>>());
+    let [a, b] = &values;
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let start = if a.len().max(b.len()) > SHOWN { same.saturating_sub(BEFORE) } else { 0 };
+    values.map(|value| {
+        let all: String = value.iter().skip(start).take(SHOWN).collect();
+        let before = if start > 0 { format!("[{start} characters] ") } else { String::new() };
+        let after = if value.len() > start + SHOWN { " …" } else { "" };
+        format!("{before}{all}{after}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_values_are_shown_around_the_first_difference() {
+        assert_eq!(shown("a", "b"), ["a", "b"]);
+        let long = "0".repeat(1000);
+        let [a, b] = shown(&format!("{long}1{long}"), &format!("{long}2"));
+        assert!(a.starts_with("[976 characters] 0000") && a.ends_with("0 …") && a.chars().count() < 200, "{a}");
+        assert_eq!(b, format!("[976 characters] {}2", &long[..24]));
+    }
+
+    #[test]
+    fn what_machines_have_in_common_is_shown_once() {
+        let difference = |key: &str| Difference {
+            section: "pci",
+            key: key.to_owned(),
+            seabios: "+".to_owned(),
+            firstlight: "-".to_owned(),
+        };
+        let [a, b] = ["a", "b"].map(difference);
+        assert_eq!(
+            lines(&[("pc", &a), ("pc", &b), ("q35", &a)]),
+            [
+                "  pci on pc, q35: SeaBIOS | Firstlight",
+                "    a: + | -",
+                "  pci on pc: SeaBIOS | Firstlight",
+                "    b: + | -"
+            ]
+        );
+    }
+}

@@ -1,0 +1,86 @@
+//! What the guest printed, cut into sections.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
+
+/// What a line begins with that begins a section.
+const MARK: &str = "firstlight-parity: ";
+
+/// The name of the last section, which is empty.
+const END: &str = "end";
+
+/// What this firmware's messages begin with.
+const FIRMWARE: &str = "firstlight: ";
+
+/// The sections of one boot.
+pub struct Transcript<'a> {
+    before: &'a str,
+    sections: BTreeMap<&'a str, &'a str>,
+}
+
+/// Whether the guest got to its last section.
+pub fn is_complete(printed: &str) -> bool {
+    printed.lines().any(|line| line.strip_prefix(MARK) == Some(END))
+}
+
+impl<'a> Transcript<'a> {
+    /// Cuts what came out of the serial port.
+    ///
+    /// # Errors
+    /// When it is not complete, or a section occurs twice.
+    pub fn parse(printed: &'a str) -> anyhow::Result<Self> {
+        if !is_complete(printed) {
+            bail!("what the guest printed has no end");
+        }
+        let mut pieces = printed.split(MARK);
+        let before = pieces.next().unwrap_or_default();
+        let mut sections = BTreeMap::new();
+        for piece in pieces {
+            let (name, content) = piece.split_once('\n').unwrap_or((piece, ""));
+            if name == END {
+                break;
+            }
+            if sections.insert(name, content).is_some() {
+                bail!("the guest printed the section {name} twice");
+            }
+        }
+        Ok(Self { before, sections })
+    }
+
+    /// The content of a section.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn section(&self, name: &str) -> anyhow::Result<&'a str> {
+        self.sections.get(name).copied().with_context(|| format!("the guest printed no section {name}"))
+    }
+
+    /// The sections whose name begins with `prefix`: what follows it, and the content.
+    pub fn sections(&self, prefix: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.sections.iter().filter_map(move |(name, content)| Some((name.strip_prefix(prefix)?, *content)))
+    }
+
+    /// What this firmware printed: nothing in a good boot.
+    pub fn firmware_lines(&self) -> String {
+        self.before.lines().filter(|line| line.starts_with(FIRMWARE)).map(|line| format!("{line}\n")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_are_cut_and_have_to_be_complete() {
+        let text = "firstlight: warning: a\nother\nfirstlight-parity: a\n1\n2\nfirstlight-parity: acpi B\n3\n\
+            firstlight-parity: end\nfirstlight-guest: script: ended with 0\n";
+        let transcript = Transcript::parse(text).unwrap();
+        assert_eq!(transcript.section("a").unwrap(), "1\n2\n");
+        assert_eq!(transcript.sections("acpi ").collect::<Vec<_>>(), [("B", "3\n")]);
+        assert_eq!(transcript.firmware_lines(), "firstlight: warning: a\n");
+        assert!(transcript.section("end").is_err());
+        assert!(Transcript::parse("firstlight-parity: a\n1\n").is_err());
+        assert!(Transcript::parse(&text.replace("acpi B", "a")).is_err());
+    }
+}
