@@ -25,7 +25,7 @@ pub struct Display {
 }
 
 impl Display {
-    /// The first display in the order of discovery: the one on the lowest bus.
+    /// The first display in the order of discovery: on bus 0, on another root bus, or else on the lowest bus.
     #[must_use]
     pub fn first(topology: &Topology, plan: &Plan) -> Option<Self> {
         let functions = (0u16..).zip(topology.functions());

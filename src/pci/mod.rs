@@ -58,16 +58,16 @@ pub struct Summary {
     pub display: Option<Display>,
 }
 
-/// Sets up everything on the buses `roots` (ascending) and behind them. What does not fit is warned about and left
-/// without an address.
+/// Sets up everything on bus 0, on `extra_roots` more root buses, and behind them. What does not fit is warned about and
+/// left without an address.
 pub fn configure(
     config: &mut dyn ConfigSpace,
-    roots: &[u8],
+    extra_roots: u64,
     board: Board<'_>,
     windows: &Windows,
     routing: Routing,
 ) -> Summary {
-    let topology = scan(config, roots, board);
+    let topology = scan(config, extra_roots, board);
     let plan = plan(&topology, windows).unwrap_or_else(|error| {
         log::warn!("{error}; functions get none");
         plan::Plan::default()

@@ -45,18 +45,20 @@ pub struct Board<'b> {
     pub functions: &'b [Address],
 }
 
-/// Finds what is on the buses `roots`, ascending and without repeats, and behind the bridges there.
+/// Finds what is on bus 0 and on as many more root buses as the host says it has, and behind the bridges there.
 ///
 /// Every function found has decoding off afterwards, unless it is a host or ISA bridge. What cannot be kept or numbered
 /// is left out and warned about.
-///
-pub fn scan(config: &mut dyn ConfigSpace, roots: &[u8], board: Board<'_>) -> Topology {
+pub fn scan(config: &mut dyn ConfigSpace, extra_roots: u64, board: Board<'_>) -> Topology {
     let mut scan = Scan { config, topology: Topology::default(), board, full: false, unnumbered: 0 };
-    let mut following = roots.iter().copied().skip(1);
-    for &root in roots {
-        // The buses behind one root's bridges are numbered up to the next root.
-        let limit = following.next().map_or(u8::MAX, |next| next.saturating_sub(1).max(root));
-        scan.hierarchy(root, limit);
+    scan.bus(0, None, false);
+    if extra_roots > 0 {
+        scan.find_extra_roots(extra_roots);
+    }
+    // While nothing behind a bridge had a number, each bus was a root bus.
+    let roots = scan.topology.buses.len();
+    for root in 0..roots {
+        scan.hierarchy(root);
     }
     if scan.unnumbered > 0 {
         log::warn!("PCI: nothing behind {} bridges is set up: too many or too deep", scan.unnumbered);
@@ -94,12 +96,45 @@ struct Level {
 }
 
 impl Scan<'_, '_> {
-    /// One root bus and all behind it, numbered up to `limit`, depth first so that the buses behind a bridge follow each
-    /// other.
-    fn hierarchy(&mut self, root: u8, limit: u8) {
-        let mut last = root;
+    /// Finds root buses other than bus 0, until there are `count` of them.
+    ///
+    /// Where they are is the user's choice, and the host tells only how many there are. So each number is tried: first with
+    /// device 0, which is what QEMU's `pxb` has and where a device on a `pxb-pcie` goes when nobody says where, and only if
+    /// that does not find them all, with the other devices. Nothing behind a bridge has a number yet and could answer.
+    fn find_extra_roots(&mut self, count: u64) {
+        let mut missing = count;
+        for devices in [0..1, 1..32] {
+            for number in 1..=u8::MAX {
+                if missing == 0 || self.full {
+                    return;
+                }
+                let is_known = self.topology.buses.iter().any(|bus| bus.number == number);
+                let mut addresses = devices.clone().filter_map(|device| Address::new(number, device, 0));
+                if !is_known
+                    && addresses.any(|address| is_there(self.config.read32(address, register::ID)))
+                    && self.bus(number, None, false).is_some()
+                {
+                    missing -= 1;
+                }
+            }
+        }
+        if missing > 0 {
+            log::warn!(
+                "PCI: {missing} of the host's {count} extra root buses were not found; is anything plugged into them?"
+            );
+        }
+    }
+
+    /// All behind one root bus, which has this index, numbered up to the next root bus, depth first so that the buses behind
+    /// a bridge follow each other.
+    fn hierarchy(&mut self, root: usize) {
+        let Some(&Bus { number, .. }) = self.topology.buses.get(root) else { return };
+        let mut last = number;
+        let roots = self.topology.buses.iter().filter(|bus| bus.parent.is_none());
+        let next = roots.map(|bus| bus.number).filter(|&other| other > number).min();
+        let limit = next.map_or(u8::MAX, |next| next - 1);
         let mut path = ArrayVec::<Level, MAX_DEPTH>::new();
-        path.extend(self.bus(root, None, false));
+        path.extend(u8::try_from(root).ok().and_then(|root| self.level(root)));
         while let Some(level) = path.last_mut() {
             let Some((index, address, bridge)) = self.next_bridge(level) else {
                 let (io, prefetchable);
@@ -123,7 +158,8 @@ impl Scan<'_, '_> {
             }
             last += 1;
             self.number(address, bridge.latency, last, last);
-            let Some(level) = self.bus(last, Some(parent), bridge.single_device) else {
+            let bus = self.bus(last, Some(parent), bridge.single_device);
+            let Some(level) = bus.and_then(|bus| self.level(bus)) else {
                 self.number(address, bridge.latency, 0, 0);
                 continue;
             };
@@ -186,8 +222,8 @@ impl Scan<'_, '_> {
         self.config.write32(bridge, register::BUS_NUMBERS, value);
     }
 
-    /// Looks at each device on a bus. `None` when the bus cannot be kept.
-    fn bus(&mut self, number: u8, parent: Option<Parent>, single_device: bool) -> Option<Level> {
+    /// Looks at each device on a bus. Gives the index of the bus; `None` when it cannot be kept.
+    fn bus(&mut self, number: u8, parent: Option<Parent>, single_device: bool) -> Option<u8> {
         let index = u8::try_from(self.topology.buses.len()).ok()?;
         let first = u16::try_from(self.topology.functions.len()).ok()?;
         if self.topology.buses.try_reserve(1).is_err() {
@@ -205,26 +241,30 @@ impl Scan<'_, '_> {
             }
         }
         let end = u16::try_from(self.topology.functions.len()).ok()?;
-        let bus = Bus { number, parent, first, end };
+        self.topology.buses.push(Bus { number, parent, first, end });
+        Some(index)
+    }
+
+    /// The start of a walk through the bridges on the bus with this index, whose functions are known.
+    fn level(&self, index: u8) -> Option<Level> {
+        let bus = self.topology.buses.get(usize::from(index))?;
         let asks = |wanted: fn(BarKind) -> bool| {
-            self.topology.on_bus(&bus).any(|(_, function)| function.bars.iter().any(|bar| wanted(bar.kind)))
+            self.topology.on_bus(bus).any(|(_, function)| function.bars.iter().any(|bar| wanted(bar.kind)))
         };
         let io = asks(|kind| kind == BarKind::Io);
         let prefetchable = asks(|kind| {
             matches!(kind, BarKind::Memory32 { prefetchable: true } | BarKind::Memory64 { prefetchable: true })
         });
-        let bridge = parent.and_then(|parent| self.topology.functions.get(usize::from(parent.bridge))?.bridge);
+        let bridge = bus.parent.and_then(|parent| self.topology.functions.get(usize::from(parent.bridge))?.bridge);
         let reserve = bridge.map_or_else(Reserve::default, |bridge| bridge.reserve);
-        let level = Level {
+        Some(Level {
             bus: index,
-            next: first,
+            next: bus.first,
             opened: false,
             io: io || reserve.wants_io(),
             prefetchable: prefetchable || reserve.wants_prefetchable(),
             reserve,
-        };
-        self.topology.buses.push(bus);
-        Some(level)
+        })
     }
 
     /// Looks at one function and keeps it if it is there. Whether its device says that it has more.
@@ -233,8 +273,7 @@ impl Scan<'_, '_> {
             return false;
         }
         let id = self.config.read32(address, register::ID);
-        // No vendor has the number 0xffff (PCI Local Bus 3.0, section 6.2.1), nor 0 in practice.
-        if matches!(id as u16, 0 | u16::MAX) {
+        if !is_there(id) {
             return false;
         }
         let class = self.config.read32(address, register::CLASS) >> 8;
@@ -302,6 +341,12 @@ impl Scan<'_, '_> {
         let (io, prefetchable) = (IoWindow::Absent, PrefetchableWindow::Absent);
         Bridge { bus: None, io, prefetchable, single_device, latency, reserve }
     }
+}
+
+/// Whether a function with these vendor and device numbers exists. No vendor has the number 0xffff (PCI Local Bus 3.0,
+/// section 6.2.1), nor 0 in practice.
+const fn is_there(id: u32) -> bool {
+    !matches!(id as u16, 0 | u16::MAX)
 }
 
 /// A bridge's I/O window, which may be missing: then its registers are read-only zero. Decoding is off, so it may be

@@ -32,6 +32,9 @@ use crate::pci::{self, Address, Board, ConfigSpace, Display, Ecam, Pin, PortConf
 use crate::tables;
 use window::{high_window, physical_bits};
 
+/// How many root buses there are beside bus 0, 64 bits, little-endian.
+const EXTRA_ROOTS: &str = "etc/extra-pci-roots";
+
 /// The end of what the host keeps above RAM for memory that is plugged in later, 64 bits, little-endian.
 const RESERVED_MEMORY_END: &str = "etc/reserved-memory-end";
 
@@ -62,9 +65,10 @@ impl Platform {
             return Ok(Self { f_segment, display: None });
         };
         let bits = physical_bits(machine);
-        let reserved = read_reserved_end(machine, fw_cfg);
+        let reserved = read_number(machine, fw_cfg, RESERVED_MEMORY_END).map(PhysAddr::new);
+        let extra_roots = read_number(machine, fw_cfg, EXTRA_ROOTS).unwrap_or(0);
         let windows = Windows::new(ports, low, high_window(map, reserved, bits), bits).or_ports(chipset.more_ports());
-        let pci = chipset.configure_pci(machine, ecam, &windows);
+        let pci = chipset.configure_pci(machine, ecam, extra_roots, &windows);
         cpus::set_up(machine, fw_cfg, ecam.map_or(low.start(), PhysRange::start), bits);
         Ok(Self { f_segment, display: pci.display })
     }
@@ -96,13 +100,14 @@ fn program<M: Machine>(
     (chipset, low_ram_end, f_segment, ecam)
 }
 
-fn read_reserved_end<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Option<PhysAddr> {
-    let item = fw_cfg.find(RESERVED_MEMORY_END)?;
+/// Reads an item of 64 bits, if the host has it.
+fn read_number<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, name: &str) -> Option<u64> {
+    let item = fw_cfg.find(name)?;
     let mut bytes = [0; 8];
     match fw_cfg.read(machine, item, &mut bytes) {
-        Ok(()) => Some(PhysAddr::new(u64::from_le_bytes(bytes))),
+        Ok(()) => Some(u64::from_le_bytes(bytes)),
         Err(error) => {
-            log::warn!("{RESERVED_MEMORY_END} cannot be read, PCI may lie where memory is plugged in: {error}");
+            log::warn!("{name} cannot be read, and PCI is set up without it: {error}");
             None
         }
     }
@@ -247,13 +252,14 @@ impl Chipset {
         self,
         machine: &mut M,
         ecam: Option<PhysRange>,
+        extra_roots: u64,
         windows: &Windows,
     ) -> Summary {
         let route = |device, pin| self.interrupt(device, pin);
         let board = Board { host_bridge: Some(HOST_BRIDGE), functions: self.own_functions() };
         match ecam {
-            Some(window) => pci::configure(&mut Ecam::new(machine, window), &[0], board, windows, &route),
-            None => pci::configure(&mut PortConfig::new(machine), &[0], board, windows, &route),
+            Some(window) => pci::configure(&mut Ecam::new(machine, window), extra_roots, board, windows, &route),
+            None => pci::configure(&mut PortConfig::new(machine), extra_roots, board, windows, &route),
         }
     }
 }

@@ -145,6 +145,19 @@ fn pc_with_dma_2_cpus_6_gib_and_virtio_behind_a_bridge() {
 }
 
 #[test]
+fn q35_with_a_disk_behind_an_expander_bus() {
+    // Such a bus has the ports that are behind it and no others, and Linux complains when it finds none for an empty slot.
+    let devices = "-device pxb-pcie,id=x,bus_nr=128 -device pcie-root-port,id=a,bus=x,chassis=1,addr=3,io-reserve=4K";
+    with_disk(&Machine::new(Kind::Q35), devices, "bus=a", 1);
+}
+
+#[test]
+fn pc_with_a_disk_behind_an_expander_bus() {
+    let devices = "-device pxb,id=x,bus_nr=64 -device virtio-rng-pci,bus=x,addr=4";
+    with_disk(&Machine::new(Kind::Pc), devices, "bus=x,addr=1", 2);
+}
+
+#[test]
 fn q35_with_a_generation_identifier() {
     let report = run(&Machine::new(Kind::Q35).with("-device vmgenid,guid=324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87"));
     assert!(report.one("acpi-tables").contains("SSDT"), "{}", report.one("acpi-tables"));
@@ -167,31 +180,43 @@ const MAC: &str = "52:54:00:66:6c:01";
 /// Boots with a disk, a network card and a random number generator of virtio, each behind a bridge, and checks that the
 /// guest can use them.
 fn with_virtio(machine: &Machine) {
+    let (devices, disk) = match machine.kind {
+        Kind::Q35 => (
+            format!(
+                "-device pcie-root-port,id=a,chassis=1 \
+                 -device pcie-root-port,id=b,chassis=2 -device virtio-net-pci,bus=b,mac={MAC},netdev=net \
+                 -device pcie-root-port,id=c,chassis=3 -device virtio-rng-pci,bus=c"
+            ),
+            "bus=a",
+        ),
+        Kind::Pc => (
+            format!(
+                "-device pci-bridge,id=a,chassis_nr=1 -device virtio-net-pci,bus=a,addr=2,mac={MAC},netdev=net \
+                 -device virtio-rng-pci,bus=a,addr=3"
+            ),
+            "bus=a,addr=1",
+        ),
+    };
+    let report = with_disk(&machine.clone().with("-netdev user,id=net,restrict=on"), &devices, disk, 3);
+    assert_eq!(report.one("net").split_once(' ').map(|(_, mac)| mac), Some(MAC));
+}
+
+/// Boots with `devices` and a disk of virtio, which has the properties `place`, and checks that the guest reads it and
+/// drives so many virtio devices.
+fn with_disk(machine: &Machine, devices: &str, place: &str, driven: usize) -> Report {
     let folder = TempDir::new().expect("a temporary folder");
     let disk = folder.path().join("disk");
     let content = random::bytes(6, 1 << 20);
     fs::write(&disk, &content).expect("a file in the temporary folder");
     let first_sector = sha256(folder.path(), &content[..512]);
-
-    let devices = match machine.kind {
-        Kind::Q35 => format!(
-            "-device pcie-root-port,id=a,chassis=1 -device virtio-blk-pci,bus=a,drive=disk \
-             -device pcie-root-port,id=b,chassis=2 -device virtio-net-pci,bus=b,mac={MAC},netdev=net \
-             -device pcie-root-port,id=c,chassis=3 -device virtio-rng-pci,bus=c"
-        ),
-        Kind::Pc => format!(
-            "-device pci-bridge,id=a,chassis_nr=1 -device virtio-blk-pci,bus=a,addr=1,drive=disk \
-             -device virtio-net-pci,bus=a,addr=2,mac={MAC},netdev=net -device virtio-rng-pci,bus=a,addr=3"
-        ),
-    };
     let drive = format!("-drive if=none,id=disk,format=raw,readonly=on,file={}", disk.display());
-    let report = run(&machine.clone().with(&drive).with("-netdev user,id=net,restrict=on").with(&devices));
-
+    let disk = format!("-device virtio-blk-pci,drive=disk,{place}");
+    let report = run(&machine.clone().with(&drive).with(devices).with(&disk));
     let expected = format!("vda {} bytes, first sector {first_sector}", content.len());
     assert_eq!(report.all("disk"), [expected]);
-    assert_eq!(report.one("net").split_once(' ').map(|(_, mac)| mac), Some(MAC));
-    let driven = report.all("pci").iter().filter(|line| line.ends_with("driver virtio-pci")).count();
-    assert_eq!(driven, 3, "{:?}", report.all("pci"));
+    let drivers = report.all("pci").iter().filter(|line| line.ends_with("driver virtio-pci")).count();
+    assert_eq!(drivers, driven, "{:?}", report.all("pci"));
+    report
 }
 
 /// The SHA-256 of `bytes`, as coreutils compute it.

@@ -213,6 +213,11 @@ struct Found {
 
 /// Boots `machine` and checks everything.
 fn check(machine: &Machine) -> Found {
+    check_roots(machine, &[0])
+}
+
+/// As [`check`], for a machine with these root buses.
+fn check_roots(machine: &Machine, roots: &[u8]) -> Found {
     let mut probe = boot(machine);
     let addresses = 0..1 << PHYSICAL_BITS;
     let everything = Room { ports: 0x1000..0x1_0000, memory: addresses.clone(), prefetchable: addresses };
@@ -224,7 +229,9 @@ fn check(machine: &Machine) -> Found {
         eprintln!("{kind} {:#x} to {:#x}", entry.start, entry.end);
         walk.given.push(([u8::MAX; 3], Space::Memory, entry.start..entry.end));
     }
-    walk.bus(0, &everything);
+    for &root in roots {
+        walk.bus(root, &everything);
+    }
     Found { ids: walk.ids, buses: walk.buses.len(), roms: walk.roms }
 }
 
@@ -326,6 +333,33 @@ fn empty_slots_have_room_and_bridges_what_the_host_asks_to_keep() {
     assert_eq!(sizes(&mut pc, [0, 3, 0]), [0x1000, 2 * MIB, 2 * MIB]);
     assert_eq!(sizes(&mut pc, [0, 4, 0]), [0; 3], "nothing can be plugged in there");
     assert_eq!(sizes(&mut pc, [0, 5, 0]), [0x1000, 32 * MIB, 1024 * MIB]);
+}
+
+#[test]
+fn expander_buses_are_set_up_wherever_they_are() {
+    let q35 = Machine::new(Kind::Q35)
+        .with("-device pxb-pcie,id=x,bus_nr=200,bus=pcie.0 -device pxb-pcie,id=y,bus_nr=20,bus=pcie.0")
+        .with("-device pcie-root-port,id=a,bus=x,chassis=1,addr=a -device pci-testdev,bus=a,membar=64M")
+        .with("-device pcie-root-port,id=b,bus=y,chassis=2 -device virtio-rng-pci,bus=b")
+        .with("-device pcie-root-port,id=c,bus=pcie.0,chassis=3 -device e1000e,bus=c");
+    let Found { ids, buses, .. } = check_roots(&q35, &[0, 20, 200]);
+    assert_eq!(buses, 6);
+    assert!([VIRTIO_RNG, TEST_DEVICE, E1000E].iter().all(|id| ids.contains(id)), "{ids:x?}");
+    let pc = Machine::new(Kind::Pc)
+        .with("-device pxb,id=x,bus_nr=7,bus=pci.0 -device pxb,id=y,bus_nr=3,bus=pci.0 -device pci-bridge,id=a,bus=x,addr=4,chassis_nr=9")
+        .with("-device e1000,bus=a,addr=3 -device pci-testdev,bus=y,addr=5,membar=64M");
+    let Found { ids, buses, .. } = check_roots(&pc, &[0, 3, 7]);
+    assert_eq!(buses, 6, "each has a bridge of its own");
+    assert!([TEST_DEVICE, E1000].iter().all(|id| ids.contains(id)), "{ids:x?}");
+}
+
+#[test]
+fn an_expander_bus_with_nothing_in_it_stops_nothing() {
+    let machine = Machine::new(Kind::Q35).with("-device pxb-pcie,bus_nr=20");
+    let probe = Probe::boot_noisily(&machine, &BzImage::new(), None, None);
+    let warning = "firstlight: warning: PCI: 1 of the host's 1 extra root buses were not found";
+    assert_eq!(probe.qemu.com1().matches(warning).count(), 1, "{}", probe.qemu.com1());
+    assert_eq!(probe.qemu.com1().lines().count(), 1);
 }
 
 #[test]

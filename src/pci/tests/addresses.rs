@@ -222,7 +222,7 @@ fn functions_decode_what_has_an_address_and_those_on_the_board_as_they_were_foun
         .with(ROOT, 6, 0, all.clone())
         .with(ROOT, 7, 0, all.set(register::COMMAND, COMMAND_IO.into()));
     let board = Board { host_bridge: None, functions: &[at(0, 6, 0), at(0, 7, 0)] };
-    let topology = scan(&mut pci, &[0], board);
+    let topology = scan(&mut pci, 0, board);
     let plan = plan(&topology, &windows()).unwrap();
     apply(&mut pci, &topology, &plan, &|_, _| None);
     let commands = [0, 1, 2, 3, 4, 5, 6].map(|index| pci.function(index).command());
@@ -240,7 +240,7 @@ fn a_rom_gets_an_address_and_stays_off() {
     let odd = pci.add(ROOT, 3, 0, device(3).bar(0, MEMORY, 12).writable(register::ROM, 0xff00_f801));
     let on_board = pci.add(ROOT, 4, 0, device(4).rom(16));
     let board = Board { host_bridge: None, functions: &[at(0, 4, 0)] };
-    let topology = scan(&mut pci, &[0], board);
+    let topology = scan(&mut pci, 0, board);
     let plan = plan(&topology, &windows()).unwrap();
     apply(&mut pci, &topology, &plan, &|_, _| None);
     let rom = |index: usize| pci.function(index).get(register::ROM);

@@ -34,7 +34,7 @@ fn q35() -> FakePci {
 fn the_default_machine() {
     let mut pci = q35();
     let board = Board { host_bridge: Address::new(0, 0, 0), functions: &ICH9 };
-    let summary = configure(&mut pci, &[0], board, &windows(), &|_, _| Some(10));
+    let summary = configure(&mut pci, 0, board, &windows(), &|_, _| Some(10));
     let display = Display {
         address: at(0, 1, 0),
         id: 0x1111_1234,
@@ -82,8 +82,8 @@ fn the_display_is_the_first_with_memory_in_its_first_register() {
         .with(ROOT, 5, 0, FakeFunction::new(0x1050_1af4, 0x03_8000).bar(1, MEMORY, 12).bar(4, WIDE, 14))
         .with(ROOT, 6, 0, FakeFunction::new(0x1111_1234, 0x03_8000).bar(0, WIDE, 24));
     pci.nodes.remove(1);
-    let display = configure(&mut pci, &[0], Board::default(), &windows(), &|_, _| None).display.unwrap();
+    let display = configure(&mut pci, 0, Board::default(), &windows(), &|_, _| None).display.unwrap();
     assert_eq!((display.address, display.class, display.registers), (at(0, 6, 0), 0x03_8000, None));
     let mut none = FakePci::default().with(ROOT, 1, 0, device(1).bar(0, MEMORY, 12));
-    assert_eq!(configure(&mut none, &[0], Board::default(), &windows(), &|_, _| None).display, None);
+    assert_eq!(configure(&mut none, 0, Board::default(), &windows(), &|_, _| None).display, None);
 }

@@ -20,30 +20,30 @@ fn functions_1_to_7_are_found_when_only_function_0_carries_the_multifunction_bit
         7,
         device(3),
     );
-    assert_eq!(found(&scan(&mut pci, &[0], Board::default())), [at(0, 3, 0), at(0, 3, 2), at(0, 3, 7)]);
+    assert_eq!(found(&scan(&mut pci, 0, Board::default())), [at(0, 3, 0), at(0, 3, 2), at(0, 3, 7)]);
 }
 
 #[test]
 fn a_device_of_one_function_is_not_asked_for_more() {
     let mut alone = FakePci::default().with(ROOT, 3, 0, device(1));
     let mut shadowed = FakePci::default().with(ROOT, 3, 0, device(1)).with(ROOT, 3, 1, device(2));
-    assert_eq!(found(&scan(&mut shadowed, &[0], Board::default())), [at(0, 3, 0)]);
-    scan(&mut alone, &[0], Board::default());
+    assert_eq!(found(&scan(&mut shadowed, 0, Board::default())), [at(0, 3, 0)]);
+    scan(&mut alone, 0, Board::default());
     assert_eq!(alone.accesses(), shadowed.accesses());
 }
 
 #[test]
 fn a_device_without_function_0_is_absent() {
     let mut pci = FakePci::default().with(ROOT, 3, 1, device(1)).with(ROOT, 31, 0, device(2));
-    assert_eq!(found(&scan(&mut pci, &[0], Board::default())), [at(0, 31, 0)]);
-    assert_eq!(scan(&mut FakePci::default(), &[0], Board::default()).functions().len(), 0);
+    assert_eq!(found(&scan(&mut pci, 0, Board::default())), [at(0, 31, 0)]);
+    assert_eq!(scan(&mut FakePci::default(), 0, Board::default()).functions().len(), 0);
 }
 
 #[test]
 fn one_device_is_asked_for_behind_a_port_and_32_behind_other_bridges() {
     let reads = |function: FakeFunction| {
         let mut pci = FakePci::default().with(ROOT, 1, 0, function);
-        scan(&mut pci, &[0], Board::default());
+        scan(&mut pci, 0, Board::default());
         pci.reads
     };
     let plain = reads(bridge(Some(0), true));
@@ -61,7 +61,7 @@ fn a_capability_list_that_bites_its_tail_ends() {
     let tail =
         bridge(Some(0), true).set(register::COMMAND, 1 << 20).set(register::CAPABILITIES, 0x40).set(0x40, 0x4005);
     let mut pci = FakePci::default().with(ROOT, 1, 0, tail);
-    assert_eq!(scan(&mut pci, &[0], Board::default()).buses().len(), 2);
+    assert_eq!(scan(&mut pci, 0, Board::default()).buses().len(), 2);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn buses_are_numbered_depth_first() {
     let second = pci.add(ROOT, 5, 0, port());
     pci.add(On::Behind(deepest), 0, 0, device(1));
     pci.add(On::Behind(second), 0, 0, device(2));
-    let topology = scan(&mut pci, &[0], Board::default());
+    let topology = scan(&mut pci, 0, Board::default());
     assert_eq!(bus_numbers(&pci, first), [0, 1, 4, 0x40]);
     assert_eq!(bus_numbers(&pci, nested), [1, 2, 3, 0]);
     assert_eq!(bus_numbers(&pci, deepest), [2, 3, 3, 0]);
@@ -92,31 +92,16 @@ fn left_over_bus_numbers_stand_in_nobodys_way() {
     let stale = pci.add(ROOT, 2, 0, port().set(register::BUS_NUMBERS, 0x00ff_0100));
     pci.add(On::Behind(first), 0, 0, device(1));
     pci.add(On::Behind(stale), 0, 0, device(2));
-    let topology = scan(&mut pci, &[0], Board::default());
+    let topology = scan(&mut pci, 0, Board::default());
     assert_eq!(found(&topology), [at(0, 1, 0), at(0, 2, 0), at(1, 0, 0), at(2, 0, 0)]);
     assert!(pci.misuse.is_empty(), "{:?}", pci.misuse);
-}
-
-#[test]
-fn each_root_keeps_its_bus_numbers() {
-    let mut pci = FakePci::default();
-    for (root, bridges) in [(0, 4), (3, 2)] {
-        for number in 0..bridges {
-            pci.add(On::Root(root), number, 0, port());
-        }
-    }
-    let topology = scan(&mut pci, &[0, 3], Board::default());
-    assert_eq!(topology.buses().iter().map(|bus| bus.number).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
-    assert_eq!(topology.buses().iter().filter(|bus| bus.parent.is_none()).count(), 2);
-    // Buses 1 and 2 are all that is left below root 3.
-    assert_eq!(topology.functions().iter().filter(|f| f.bridge.is_some_and(|b| b.bus.is_none())).count(), 2);
 }
 
 #[test]
 fn registers_are_sized() {
     let function = device(1).bar(0, IO, 5).bar(1, MEMORY, 12).bar(2, WIDE, 14).bar(4, WIDE_PLAIN, 35);
     let mut pci = FakePci::default().with(ROOT, 1, 0, function);
-    let topology = scan(&mut pci, &[0], Board::default());
+    let topology = scan(&mut pci, 0, Board::default());
     let bar = |register, kind, order| Bar { register, kind, order };
     let expected = [bar(0, IO, 5), bar(1, MEMORY, 12), bar(2, WIDE, 14), bar(4, WIDE_PLAIN, 35)];
     assert_eq!(topology.functions()[0].bars.as_slice(), expected);
@@ -125,7 +110,7 @@ fn registers_are_sized() {
 #[test]
 fn a_16_bit_port_decoder_is_sized() {
     let function = device(1).set(0x10, 1).writable(0x10, 0xffe0);
-    let topology = scan(&mut FakePci::default().with(ROOT, 1, 0, function), &[0], Board::default());
+    let topology = scan(&mut FakePci::default().with(ROOT, 1, 0, function), 0, Board::default());
     assert_eq!(topology.functions()[0].bars.as_slice(), [Bar { register: 0, kind: IO, order: 5 }]);
 }
 
@@ -137,7 +122,7 @@ fn ide_channels_at_legacy_ports_have_no_registers() {
         let function = (0..5).fold(FakeFunction::new(0x7010_8086, 0x01_0100 | interface), |f, bar| f.bar(bar, IO, 4));
         let topology = scan(
             &mut FakePci::default().with(ROOT, 1, 1, function).with(ROOT, 1, 0, device(1).multifunction()),
-            &[0],
+            0,
             Board::default(),
         );
         let registers: Vec<_> = topology.functions()[1].bars.iter().map(|bar| bar.register).collect();
@@ -159,7 +144,7 @@ fn host_and_isa_bridges_are_only_looked_at() {
 fn other_header_types_are_left_alone_but_not_the_functions_beside_them() {
     let cardbus = device(1).set(register::HEADER, 2 << 16).multifunction();
     let mut pci = FakePci::default().with(ROOT, 1, 0, cardbus).with(ROOT, 1, 1, device(2));
-    assert_eq!(found(&scan(&mut pci, &[0], Board::default())), [at(0, 1, 1)]);
+    assert_eq!(found(&scan(&mut pci, 0, Board::default())), [at(0, 1, 1)]);
 }
 
 #[test]
@@ -179,7 +164,7 @@ fn a_function_that_decodes_is_stopped_and_started_again() {
 fn windows_are_looked_at_only_when_something_behind_needs_them() {
     let looked = |function: FakeFunction| {
         let mut pci = FakePci::default().with(ROOT, 1, 0, bridge(Some(1), true)).with(On::Behind(0), 1, 0, function);
-        let bridge = scan(&mut pci, &[0], Board::default()).functions()[0].bridge.unwrap();
+        let bridge = scan(&mut pci, 0, Board::default()).functions()[0].bridge.unwrap();
         (bridge.io, bridge.prefetchable, pci.remaps)
     };
     let (no_io, no_prefetchable) = (IoWindow::Absent, PrefetchableWindow::Absent);
@@ -198,7 +183,7 @@ fn interrupt_pins_turn_at_each_bridge() {
     let silent = pci.add(ROOT, 4, 0, device(2));
     let odd = pci.add(ROOT, 5, 0, device(3).pin(9));
     let same = pci.add(ROOT, 6, 0, device(4).pin(2).set(register::INTERRUPT, 62));
-    let topology = scan(&mut pci, &[0], Board::default());
+    let topology = scan(&mut pci, 0, Board::default());
     let plan = plan(&topology, &windows()).unwrap();
     let before = pci.writes;
     apply(&mut pci, &topology, &plan, &|device, pin| Some(device * 10 + pin.index() + 1));

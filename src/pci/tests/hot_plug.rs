@@ -80,7 +80,7 @@ fn reserved_bus_numbers_stay_within_what_there_is() {
     let outer = pci.add(ROOT, 1, 0, port());
     let inner = pci.add(On::Behind(outer), 0, 0, port().reserve(300, NO_WIDE, NO, NO, NO_WIDE));
     let starved = pci.add(ROOT, 2, 0, port());
-    let topology = scan(&mut pci, &[0], Board::default());
+    let topology = scan(&mut pci, 0, Board::default());
     let numbers = |index: usize| pci.function(index).get(register::BUS_NUMBERS);
     assert_eq!([outer, inner, starved].map(numbers), [0xff_0100, 0xff_0201, 0]);
     assert_eq!(topology.buses().len(), 3);

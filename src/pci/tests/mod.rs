@@ -6,6 +6,7 @@ mod discovery;
 mod faults;
 mod hot_plug;
 mod random;
+mod roots;
 
 use alloc::vec::Vec;
 
@@ -53,7 +54,7 @@ fn port() -> FakeFunction {
 
 /// Scans, plans and applies, with interrupts left alone.
 fn set_up(pci: &mut FakePci, windows: &Windows) -> (Topology, Plan) {
-    let topology = scan(pci, &[0], Board::default());
+    let topology = scan(pci, 0, Board::default());
     let plan = plan(&topology, windows).unwrap();
     apply(pci, &topology, &plan, &|_, _| None);
     assert_eq!(pci.misuse, Vec::<alloc::string::String>::new());

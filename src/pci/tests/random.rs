@@ -215,7 +215,7 @@ proptest! {
     #[test]
     fn a_scan_finds_all_there_is(trees in vec(tree(), 0..8)) {
         let mut pci = machine(&trees);
-        let topology = scan(&mut pci, &[0], Board::default());
+        let topology = scan(&mut pci, 0, Board::default());
         prop_assert_eq!(&pci.misuse, &Vec::<alloc::string::String>::new());
         let mut ids: Vec<_> = topology.functions().iter().map(|function| (function.id >> 16) as usize).collect();
         ids.sort_unstable();
@@ -232,7 +232,7 @@ proptest! {
     #[test]
     fn a_plan_is_aligned_disjoint_and_inside_its_window(trees in vec(tree(), 0..8), room in room()) {
         let mut pci = machine(&trees);
-        let topology = scan(&mut pci, &[0], Board::default());
+        let topology = scan(&mut pci, 0, Board::default());
         check_plan(&topology, &plan(&topology, &room).unwrap(), &room);
     }
 
@@ -246,7 +246,7 @@ proptest! {
     #[test]
     fn memory_is_placed_when_there_is_plenty(trees in vec(tree(), 0..4)) {
         let mut pci = machine(&trees);
-        let topology = scan(&mut pci, &[0], Board::default());
+        let topology = scan(&mut pci, 0, Board::default());
         let asked: u64 = topology
             .functions()
             .iter()
