@@ -93,8 +93,8 @@ fn route(config: &mut dyn ConfigSpace, topology: &Topology, bus: &Bus, function:
         return;
     }
     match function.bridge {
-        // The bridge's control register shares the dword.
-        Some(_) => config.write8(function.address, register::INTERRUPT, line),
+        // The pin is read-only. A bridge's control register follows, and a write to it makes the host rebuild its memory map.
+        Some(_) => config.write16(function.address, register::INTERRUPT, line.into()),
         // The rest of the dword is read-only.
         None => config.write32(function.address, register::INTERRUPT, line.into()),
     }

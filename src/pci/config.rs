@@ -186,6 +186,14 @@ impl<M: Memory> ConfigSpace for Ecam<'_, M> {
         }
     }
 
+    fn write16(&mut self, address: Address, offset: u8, value: u16) {
+        self.known = [NOTHING; 2];
+        if let Some(at) = self.locate(address, offset & !1) {
+            // As for `write32`.
+            let _ = self.memory.write_register16(at, value);
+        }
+    }
+
     fn probe(&mut self, address: Address, offset: u8) -> Probe {
         if offset & 4 != 0 {
             self.write32(address, offset, u32::MAX);

@@ -308,13 +308,26 @@ impl ConfigSpace for FakePci {
         self.find(address).map_or(u32::MAX, |index| self.nodes[index].function.get(offset))
     }
 
+    fn write16(&mut self, address: Address, offset: u8, value: u16) {
+        let shift = u32::from(offset & 2) * 8;
+        self.write(address, offset & !1, 0xffff << shift, u32::from(value) << shift);
+    }
+
     fn write32(&mut self, address: Address, offset: u8, value: u32) {
+        self.write(address, offset, u32::MAX, value);
+    }
+}
+
+impl FakePci {
+    /// Writes those bits of a dword that are set in `written`. `offset` is the first byte of them.
+    fn write(&mut self, address: Address, offset: u8, written: u32, value: u32) {
         self.writes += 1;
         let Some(index) = self.find(address) else { return };
         let function = &mut self.nodes[index].function;
         let at = reg(offset);
         let old = function.registers[at];
-        let new = old & !function.writable[at] | value & function.writable[at];
+        let writable = function.writable[at] & written;
+        let new = old & !writable | value & writable;
         let bridge = function.is_bridge();
         let placement = match offset & !3 {
             0x10..0x18 => true,
@@ -331,7 +344,8 @@ impl ConfigSpace for FakePci {
         }
         let rebuilds = match offset & !3 {
             register::COMMAND => (old ^ new) & DECODING != 0,
-            0x1c..0x34 | register::INTERRUPT => bridge,
+            0x1c..0x34 => bridge,
+            register::INTERRUPT => bridge && written >> 16 != 0,
             _ => false,
         };
         self.remaps += usize::from(rebuilds);

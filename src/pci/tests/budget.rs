@@ -87,3 +87,16 @@ fn the_display_is_the_first_with_memory_in_its_first_register() {
     let mut none = FakePci::default().with(ROOT, 1, 0, device(1).bar(0, MEMORY, 12));
     assert_eq!(configure(&mut none, 0, Board::default(), &windows(), &|_, _| None).display, None);
 }
+
+#[test]
+fn an_empty_slot() {
+    let mut pci = q35();
+    set_up(&mut pci, &windows());
+    let before = (pci.reads, pci.writes, pci.remaps);
+    let mut pci = q35().with(ROOT, 3, 0, port().slot().pin(1));
+    configure(&mut pci, 0, Board::default(), &windows(), &|_, _| Some(10));
+    // As an empty port, and the prefetchable window and its upper halves are read, the windows and the command written, and
+    // the interrupt lines of this and three others. The line of a bridge does not touch its control register.
+    let after = (pci.reads - before.0, pci.writes - before.1, pci.remaps - before.2);
+    assert_eq!(after, (11 + 1 + 2, 3 + 2 + 1 + 4, 3));
+}
