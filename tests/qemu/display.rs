@@ -250,14 +250,14 @@ fn check_console(machine: &Machine) {
     qemu.wait_for("the kernel's last line", |qemu| qemu.com1().contains(LAST_LINE) && qemu.com1().ends_with("\n"));
     assert_eq!(qemu.debug_console(), "", "the firmware has something to say");
 
-    let com1 = qemu.com1();
-    let lines: Vec<_> = com1.lines().flat_map(|line| wrapped(line.trim_end_matches('\r'), 128)).collect();
     // The kernel writes to the serial port first, so the screen may be a moment behind.
     let start = Instant::now();
     let characters = loop {
         let late = Picture::of(&mut qemu);
         let rows = cells(&late);
         assert_eq!((rows.len(), rows[0].len()), (48, 128));
+        let com1 = qemu.com1();
+        let lines: Vec<_> = com1.lines().flat_map(|line| wrapped(line.trim_end_matches('\r'), 128)).collect();
         // The cursor is on the last row, below the text.
         let (_, text) = rows.split_last().expect("rows");
         match read(text, &lines[lines.len() - text.len()..]) {
