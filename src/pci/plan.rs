@@ -21,9 +21,11 @@ use crate::addr::{Alignment, PhysAddr, PhysRange};
 
 /// Bridges pass on ports in blocks of 4 KiB (PCI-to-PCI Bridge 1.2, section 3.2.5.6).
 const IO_WINDOW_ORDER: u8 = 12;
-/// Bridges pass on memory in blocks of 1 MiB (same specification, section 3.2.5.8).
-const MEMORY_WINDOW_ORDER: u8 = 20;
-/// What a slot has without being asked for: so many ports, and so much memory by each window, as SeaBIOS gives it.
+/// Bridges pass on memory in blocks of 1 MiB (same specification, section 3.2.5.8). Two at a time are given, as SeaBIOS
+/// does: a large page maps them, and there is some room for more.
+const MEMORY_WINDOW_ORDER: u8 = 21;
+/// What a slot has at the least without being asked for: so many ports, and so much memory by each window, as SeaBIOS
+/// gives it.
 const SLOT_IO: u64 = 1 << 12;
 const SLOT_MEMORY: u64 = 2 << 20;
 /// Two functions do not share a 4 KiB page, so that a host or a kernel can map each on its own.
@@ -539,7 +541,7 @@ impl BusState {
         };
         let is_in = |bits: u8| bits >> space as u8 & 1 != 0;
         let asked = if is_in(self.no_reserve) { 0 } else { asked };
-        let slot = if is_in(self.no_slot) || end != 0 { 0 } else { slot };
+        let slot = if is_in(self.no_slot) { 0 } else { slot };
         let kept = if reachable { asked.max(slot) } else { 0 };
         if kept <= content {
             let order = if content == 0 { 0 } else { order.max(window_order) };

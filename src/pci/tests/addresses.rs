@@ -26,11 +26,11 @@ fn all_that_takes_64_bits_goes_above_4_gib_when_not_all_fits_below() {
     let (_, plan) = set_up(&mut pci, &windows());
     assert_eq!(plan.unplaced, []);
     assert_eq!(plan.above_4_gib(), range(8 * GIB - 2 * MIB - 0x4000, 16 * GIB));
-    assert_eq!(addresses(&pci, large), [8 * GIB, 0xc010_0000]);
+    assert_eq!(addresses(&pci, large), [8 * GIB, 0xc020_0000]);
     assert_eq!(addresses(&pci, plain), [8 * GIB - 2 * MIB - 0x4000]);
     assert_eq!(addresses(&pci, behind), [8 * GIB - 2 * MIB, 0xc000_0000]);
     assert_eq!(plan.windows[1].prefetchable, range(8 * GIB - 2 * MIB, 8 * GIB));
-    assert_eq!(plan.windows[1].memory, range(0xc000_0000, 0xc010_0000));
+    assert_eq!(plan.windows[1].memory, range(0xc000_0000, 0xc020_0000));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_bridge_passes_on_what_is_behind_it_and_nothing_else() {
     pci.add(On::Behind(wide), 0, 0, device(4).bar(0, WIDE, 20).bar(2, IO, 5));
     set_up(&mut pci, &windows());
     let open = |index: usize| pci.function(index).windows();
-    let block = |number: u64| Some((0xc000_0000 + number * MIB, 0xc000_0000 + (number + 1) * MIB - 1));
+    let block = |number: u64| Some((0xc000_0000 + number * 2 * MIB, 0xc000_0000 + (number + 1) * 2 * MIB - 1));
     assert_eq!(open(memory), [None, block(0), None]);
     assert_eq!(open(both), [Some((0x1000, 0x1fff)), block(1), None]);
     assert_eq!((open(quiet), pci.function(quiet).command()), ([None; 3], PASSES));
@@ -244,7 +244,7 @@ fn a_rom_gets_an_address_and_stays_off() {
     let plan = plan(&topology, &windows()).unwrap();
     apply(&mut pci, &topology, &plan, &|_, _| None);
     let rom = |index: usize| pci.function(index).get(register::ROM);
-    assert_eq!((rom(0), rom(behind), rom(odd), rom(on_board)), (0xc010_0000, 0xc000_0000, 0, 0));
-    assert_eq!(pci.function(port).windows()[1], Some((0xc000_0000, 0xc00f_ffff)));
+    assert_eq!((rom(0), rom(behind), rom(odd), rom(on_board)), (0xc020_0000, 0xc000_0000, 0, 0));
+    assert_eq!(pci.function(port).windows()[1], Some((0xc000_0000, 0xc01f_ffff)));
     assert_eq!(pci.function(odd).command(), DECODES, "the ROM is no register that must not decode");
 }

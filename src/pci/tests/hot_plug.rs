@@ -35,14 +35,14 @@ fn an_empty_slot_has_memory_and_a_conventional_one_ports_as_well() {
 }
 
 #[test]
-fn a_slot_with_a_function_has_room_only_where_that_has_none() {
+fn a_slot_with_a_function_has_as_much_room() {
     let mut pci = FakePci::default();
     let port = pci.add(ROOT, 1, 0, slot());
     pci.add(On::Behind(port), 0, 0, device(1).bar(0, MEMORY, 12));
     set_up(&mut pci, &windows());
     assert_eq!(
         pci.function(port).windows(),
-        [None, Some((0xc020_0000, 0xc02f_ffff)), Some((0xc000_0000, 0xc01f_ffff))]
+        [None, Some((0xc000_0000, 0xc01f_ffff)), Some((0xc020_0000, 0xc03f_ffff))]
     );
 }
 
