@@ -76,6 +76,8 @@ impl Accelerator {
 #[derive(Clone, Debug)]
 pub struct Machine {
     pub kind: Kind,
+    /// Of which version of QEMU the machine is; the newest unless given.
+    pub version: Option<&'static str>,
     /// More of the machine's properties, as `-machine` takes them.
     pub properties: &'static str,
     /// As `-m` takes it.
@@ -101,6 +103,7 @@ impl Machine {
     pub fn new(kind: Kind) -> Self {
         Self {
             kind,
+            version: None,
             properties: "",
             memory: "128M",
             cpus: 1,
@@ -147,9 +150,11 @@ impl Machine {
         if !self.reboots {
             command.arg("-no-reboot");
         }
-        let kind = match self.kind {
-            Kind::Q35 => "q35",
-            Kind::Pc => "pc",
+        let kind = match (self.kind, self.version) {
+            (Kind::Q35, None) => "q35".to_owned(),
+            (Kind::Pc, None) => "pc".to_owned(),
+            (Kind::Q35, Some(version)) => format!("pc-q35-{version}"),
+            (Kind::Pc, Some(version)) => format!("pc-i440fx-{version}"),
         };
         command.args(["-machine", &format!("{kind}{}", self.properties), "-m", self.memory]);
         command.args(["-smp", &self.cpus.to_string()]);

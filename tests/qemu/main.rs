@@ -11,6 +11,7 @@ mod display;
 mod environment;
 mod failure;
 mod handover;
+mod hosts;
 mod hot_plug;
 mod linux;
 mod machine;

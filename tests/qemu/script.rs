@@ -5,6 +5,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use crate::environment;
+use crate::linux::LATE_TIMERS;
 use crate::machine::{Kind, Machine, Qemu};
 
 /// What the guest prints before and after a script.
@@ -28,7 +29,7 @@ pub fn run_with(machine: &Machine, script: &str, meanwhile: impl FnOnce(&mut Qem
     let machine = Machine {
         kernel: Some(environment::kernel()),
         initrd: Some(environment::initrd_with_tools()),
-        append: Some("console=ttyS0 quiet panic=-1 firstlight.mode=script".to_owned()),
+        append: Some(format!("console=ttyS0 quiet {LATE_TIMERS} panic=-1 firstlight.mode=script")),
         ..machine.clone()
     };
     let mut qemu = machine.with(&format!("-fw_cfg name=opt/org.firstlight/script,file={}", file.display())).start();

@@ -45,16 +45,21 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// The initramfs with `dmidecode` and `lspci` in it as well.
+    /// The initramfs with `dmidecode` and `lspci` in it as well, and modules that scripts load.
     ///
     /// # Errors
     /// When these are not to be had, or a file cannot be read or written.
     pub fn initrd_with_tools(&self) -> anyhow::Result<PathBuf> {
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        let modules = modules::load_for_scripts(&self.kernel.modules)?;
+        let modules = modules.into_iter().map(|module| (format!("modules/{}.ko", module.name), module.bytes)).collect();
         let mut archive = read(&self.initrd)?;
-        // An archive begins at a multiple of 4 bytes (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
-        archive.resize(archive.len().next_multiple_of(4), 0);
-        archive.extend(read(&tools::prepare()?)?);
+        for more in [read(&tools::prepare()?)?, initramfs::pack_programs(&modules)?] {
+            // An archive begins at a multiple of 4 bytes (Linux,
+            // Documentation/driver-api/early-userspace/buffer-format.rst).
+            archive.resize(archive.len().next_multiple_of(4), 0);
+            archive.extend(more);
+        }
         let path = paths::guest_folder().join(format!("initrd-tools-{}.cpio", self.kernel.release));
         write_if_changed(&path, &archive)?;
         Ok(path)

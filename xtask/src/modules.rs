@@ -17,6 +17,9 @@ use crate::progress::run_quietly;
 /// shows what it found.
 const WANTED: [&str; 6] = ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "nvme", "qemu_fw_cfg"];
 
+/// Drivers that few guests need, for scripts to load: persistent memory, and the windows of CXL.
+const FOR_SCRIPTS: [&str; 3] = ["nfit", "nd_pmem", "cxl_acpi"];
+
 /// How deep folders of modules are followed.
 const MAX_DEPTH: usize = 12;
 
@@ -35,10 +38,22 @@ pub struct Module {
 /// # Errors
 /// When a module cannot be read, decompressed or parsed.
 pub fn load(folder: &Path) -> anyhow::Result<Vec<Module>> {
+    load_named(folder, &WANTED)
+}
+
+/// As [`load`], the modules that only some scripts load.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_for_scripts(folder: &Path) -> anyhow::Result<Vec<Module>> {
+    load_named(folder, &FOR_SCRIPTS)
+}
+
+fn load_named(folder: &Path, names: &[&str]) -> anyhow::Result<Vec<Module>> {
     let mut index = BTreeMap::new();
     find(folder, MAX_DEPTH, &mut index);
     let mut loaded = Loaded { index, seen: BTreeSet::new(), modules: Vec::new() };
-    for name in WANTED {
+    for name in names {
         loaded.add(name)?;
     }
     Ok(loaded.modules)
