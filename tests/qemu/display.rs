@@ -227,49 +227,56 @@ fn read(rows: &[Vec<u128>], lines: &[String]) -> Result<BTreeMap<u128, char>, St
     Ok(characters)
 }
 
+/// What the kernel says when it has started the drivers that are part of it.
+const AFTER_DRIVERS: &str = "Loading compiled-in X.509 certificates";
+
 /// What the kernel says last when it has no root file system, and nothing to do.
 const LAST_LINE: &str = "end Kernel panic - not syncing: VFS: Unable to mount root fs";
 
 /// How long the screen may be behind the serial port.
 const SCREEN_LIMIT: Duration = Duration::from_secs(30);
 
-/// Boots Linux without a root file system and reads its last lines from the screen, each of which is on the serial port
-/// as well.
+/// Boots Linux without a root file system, and reads all that it says from the screen, from the first line on. It says
+/// the same on the serial port.
 fn check_console(machine: &Machine) {
     eprintln!("{:?} {}", machine.kind, machine.arguments.join(" "));
     let machine = Machine {
         memory: "256M",
         kernel: Some(environment::console_kernel()),
-        append: Some("console=tty0 console=ttyS0".to_owned()),
+        // No more than fits one screen: notices and what is more urgent.
+        append: Some("console=tty0 console=ttyS0 loglevel=6".to_owned()),
         ..machine.clone()
     };
     let mut qemu = machine.start();
-    let first = |qemu: &Qemu| qemu.com1().contains("Console: switching to colour frame buffer device 128x48");
-    qemu.wait_for("a console on the framebuffer", first);
-    let early = Picture::of(&mut qemu);
     qemu.wait_for("the kernel's last line", |qemu| qemu.com1().contains(LAST_LINE) && qemu.com1().ends_with("\n"));
     assert_eq!(qemu.debug_console(), "", "the firmware has something to say");
 
     // The kernel writes to the serial port first, so the screen may be a moment behind.
     let start = Instant::now();
     let characters = loop {
-        let late = Picture::of(&mut qemu);
-        let rows = cells(&late);
+        let screen = Picture::of(&mut qemu);
+        let mut rows = cells(&screen);
         assert_eq!((rows.len(), rows[0].len()), (48, 128));
-        let com1 = qemu.com1();
-        let lines: Vec<_> = com1.lines().flat_map(|line| wrapped(line.trim_end_matches('\r'), 128)).collect();
-        // The cursor is on the last row, below the text.
-        let (_, text) = rows.split_last().expect("rows");
-        match read(text, &lines[lines.len() - text.len()..]) {
-            Ok(characters) => {
-                assert!(early != late, "the screen does not change");
-                break characters;
-            }
+        let mut text = on_screen(&qemu.com1());
+        assert!(text[0].starts_with("[    0.000000] Linux version ") && text.len() < rows.len(), "{text:?}");
+        // The cursor is below the text, and nothing below that.
+        rows.remove(text.len());
+        text.resize(rows.len(), String::new());
+        match read(&rows, &text) {
+            Ok(characters) => break characters,
             Err(error) => assert!(start.elapsed() < SCREEN_LIMIT, "{error}"),
         }
         thread::sleep(Duration::from_millis(100));
     };
     assert!(characters.len() > 40, "only {} characters were seen", characters.len());
+}
+
+/// What the kernel said on the serial port, in rows as the screen has them. Before there was a driver for the screen it
+/// had 80 columns.
+fn on_screen(com1: &str) -> Vec<String> {
+    let before_drivers = com1.lines().position(|line| line.contains(AFTER_DRIVERS)).expect(AFTER_DRIVERS);
+    let widths = (0..).map(|number| if number < before_drivers { 80 } else { 128 });
+    com1.lines().zip(widths).flat_map(|(line, width)| wrapped(line.trim_end_matches('\r'), width)).collect()
 }
 
 /// A line as a terminal with so many columns shows it.
