@@ -15,6 +15,9 @@ pub const LARGE: Sizes = Sizes { kernel: 14 << 20, initrd: 32 << 20 };
 /// The machines that are measured unless the user chooses.
 const MACHINES: [&str; 3] = ["q35", "pc", "microvm"];
 
+/// Those of them with a PCI bus, on which devices are measured unless the user chooses.
+const WITH_PCI: [&str; 2] = ["q35", "pc"];
+
 /// The numbers of devices and of CPUs, and the sizes of the initrd in MiB, with which growth is measured.
 const GROWTH_DEVICES: [u32; 4] = [0, 1, 8, 32];
 const GROWTH_CPUS: [u16; 3] = [4, 16, 64];
@@ -52,8 +55,10 @@ pub struct Wishes {
     pub initrd_size: Option<u64>,
     /// The form of the probe.
     pub format: Option<Format>,
-    /// Devices.
+    /// Devices that are on the machine.
     pub devices: Vec<String>,
+    /// Devices that are measured by themselves: each is some words, as in [`Scenario::devices`].
+    pub extras: Vec<Vec<String>>,
     /// How many CPUs.
     pub cpus: u16,
     /// The guest's memory.
@@ -61,9 +66,13 @@ pub struct Wishes {
 }
 
 impl Wishes {
-    /// Whether neither machine, transport nor payload is chosen.
+    /// Whether neither machine, transport, payload nor device is chosen.
     pub fn nothing_chosen(&self) -> bool {
-        self.machines.is_empty() && self.transports.is_empty() && !self.sizes_chosen() && self.linux.is_none()
+        self.extras.is_empty()
+            && self.machines.is_empty()
+            && self.transports.is_empty()
+            && !self.sizes_chosen()
+            && self.linux.is_none()
     }
 
     fn sizes_chosen(&self) -> bool {
@@ -80,22 +89,30 @@ pub fn scenarios(wishes: &Wishes, default_accelerator: Accelerator, kernel: Opti
         for machine in machines {
             for &transport in transports {
                 for &accelerator in accelerators {
-                    scenarios.extend(payloads.iter().map(|payload| Scenario {
-                        machine: machine.clone(),
-                        transport,
-                        accelerator,
-                        payload: payload.clone(),
-                        devices: wishes.devices.clone(),
-                        cpus: wishes.cpus,
-                        memory: wishes.memory.clone().unwrap_or_else(|| memory_for(payload)),
-                    }));
+                    for payload in payloads {
+                        let bare = Scenario {
+                            machine: machine.clone(),
+                            transport,
+                            accelerator,
+                            payload: payload.clone(),
+                            devices: wishes.devices.clone(),
+                            cpus: wishes.cpus,
+                            memory: wishes.memory.clone().unwrap_or_else(|| memory_for(payload)),
+                        };
+                        scenarios.push(bare.clone());
+                        let with =
+                            wishes.extras.iter().map(|devices| Scenario { devices: devices.clone(), ..bare.clone() });
+                        scenarios.extend(with);
+                    }
                 }
             }
         }
         scenarios
     };
     let format = wishes.format.unwrap_or(Format::Bzimage);
-    let default_machines = MACHINES.map(str::to_owned);
+    let extras = !wishes.extras.is_empty();
+    let default_machines =
+        if extras { WITH_PCI.map(str::to_owned).to_vec() } else { MACHINES.map(str::to_owned).to_vec() };
     let machines = if wishes.machines.is_empty() { &default_machines[..] } else { &wishes.machines };
     let transports = if wishes.transports.is_empty() { &[Transport::Dma][..] } else { &wishes.transports };
     let sizes_chosen = wishes.sizes_chosen();
@@ -104,6 +121,9 @@ pub fn scenarios(wishes: &Wishes, default_accelerator: Accelerator, kernel: Opti
     if sizes_chosen {
         let kernel = wishes.kernel_size.unwrap_or(SMALL.kernel);
         payloads.push(Sizes { kernel, initrd: wishes.initrd_size.unwrap_or(SMALL.initrd) }.probe(format));
+    } else if wishes.linux.is_none() && extras {
+        // What a device costs does not depend on the payload.
+        payloads.push(SMALL.probe(format));
     } else if wishes.linux.is_none() {
         payloads.extend([SMALL.probe(format), LARGE.probe(format)]);
     }
@@ -128,6 +148,7 @@ pub fn growth(wishes: &Wishes, default_accelerator: Accelerator) -> Vec<Scenario
         kernel_size: Some(SMALL.kernel),
         initrd_size: Some(SMALL.initrd),
         devices: Vec::new(),
+        extras: Vec::new(),
         cpus: 1,
         ..wishes.clone()
     };
@@ -202,6 +223,22 @@ mod tests {
         assert_eq!(names(&wishes), ["q35, DMA, Linux (bzImage), TCG"]);
         let both = Wishes { initrd_size: Some(1024), ..wishes };
         assert_eq!(names(&both), ["q35, DMA, probe 256 KiB, 1 KiB initrd, TCG", "q35, DMA, Linux (bzImage), TCG"]);
+    }
+
+    #[test]
+    fn each_device_is_measured_beside_the_bare_machine() {
+        let extras = ["VGA", "virtio-rng-pci"].map(|device| vec![device.to_owned()]).to_vec();
+        assert_eq!(
+            names(&Wishes { extras, ..nothing() }),
+            [
+                "q35, DMA, probe 256 KiB, no initrd, TCG",
+                "q35, DMA, probe 256 KiB, no initrd, VGA, TCG",
+                "q35, DMA, probe 256 KiB, no initrd, virtio-rng-pci, TCG",
+                "pc, DMA, probe 256 KiB, no initrd, TCG",
+                "pc, DMA, probe 256 KiB, no initrd, VGA, TCG",
+                "pc, DMA, probe 256 KiB, no initrd, virtio-rng-pci, TCG",
+            ]
+        );
     }
 
     #[test]

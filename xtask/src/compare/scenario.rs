@@ -53,7 +53,7 @@ pub struct Scenario {
     pub accelerator: Accelerator,
     /// What is booted.
     pub payload: Payload,
-    /// Devices, as `-device` takes them.
+    /// Devices, as `-device` takes them, and other options of QEMU's: a word that begins with a dash, and its value.
     pub devices: Vec<String>,
     /// How many CPUs.
     pub cpus: u16,
@@ -146,10 +146,8 @@ impl Scenario {
             Transport::Pio => "ports",
         };
         let mut name = format!("{}, {transport}, {}", self.machine, self.payload.name());
-        match self.devices.len() {
-            0 => {}
-            1 => name.push_str(", 1 device"),
-            count => name.push_str(&format!(", {count} devices")),
+        if !self.devices.is_empty() {
+            name.push_str(&format!(", {}", self.device_names()));
         }
         if self.cpus != 1 {
             name.push_str(&format!(", {} CPUs", self.cpus));
@@ -157,6 +155,19 @@ impl Scenario {
         name.push_str(", ");
         name.push_str(self.accelerator.name());
         name
+    }
+
+    /// Which devices there are, without their properties; of many, how many.
+    pub fn device_names(&self) -> String {
+        let devices: Vec<_> = options(&self.devices).filter(|[option, _]| *option == "-device").collect();
+        match devices.as_slice() {
+            [] => self.devices.join(" "),
+            few if few.len() <= FEW => {
+                let names = few.iter().map(|[_, device]| device.split(',').next().unwrap_or(device));
+                names.collect::<Vec<_>>().join(" + ")
+            }
+            many => format!("{} devices", many.len()),
+        }
     }
 
     /// Whether the machine is a microvm, which has no PCI bus by default.
@@ -178,9 +189,7 @@ impl Scenario {
             // The host's own CPU model has registers that not every KVM can set; this one is the same everywhere.
             extra.extend(["-cpu".into(), "qemu64".into()]);
         }
-        for device in &self.devices {
-            extra.extend(["-device".into(), device.into()]);
-        }
+        extra.extend(options(&self.devices).flatten().map(Into::into));
         Launch {
             machine: self.machine.clone(),
             memory: self.memory.clone(),
@@ -197,6 +206,18 @@ impl Scenario {
             extra,
         }
     }
+}
+
+/// So many devices are named one by one.
+const FEW: usize = 4;
+
+/// The options that stand for devices: each word that is neither an option nor its value is a device.
+fn options(words: &[String]) -> impl Iterator<Item = [&str; 2]> {
+    let mut words = words.iter().map(String::as_str);
+    std::iter::from_fn(move || {
+        let word = words.next()?;
+        Some(if word.starts_with('-') { [word, words.next().unwrap_or_default()] } else { ["-device", word] })
+    })
 }
 
 /// A number of bytes, as short as it is exact.
@@ -260,7 +281,22 @@ mod tests {
 
     #[test]
     fn the_name_says_what_is_different() {
-        assert_eq!(scenario().name(), "q35, ports, probe 256 KiB, no initrd, 1 device, 2 CPUs, TCG");
+        assert_eq!(scenario().name(), "q35, ports, probe 256 KiB, no initrd, virtio-rng-pci, 2 CPUs, TCG");
+        let many = Scenario { devices: vec!["virtio-rng-pci".to_owned(); 5], ..scenario() };
+        assert_eq!(many.name(), "q35, ports, probe 256 KiB, no initrd, 5 devices, 2 CPUs, TCG");
+    }
+
+    #[test]
+    fn options_come_with_their_values_and_the_rest_are_devices() {
+        let devices =
+            ["pcie-root-port,id=a", "-blockdev", "driver=null-co,node-name=d", "virtio-blk-pci,bus=a,drive=d"];
+        let scenario = Scenario { devices: devices.map(str::to_owned).to_vec(), ..scenario() };
+        assert_eq!(scenario.device_names(), "pcie-root-port + virtio-blk-pci");
+        let files = PayloadFiles { kernel: "k".into(), initrd: None };
+        let arguments = scenario.launch(Path::new("fw"), &files).arguments();
+        let wanted = ["-device", devices[0], devices[1], devices[2], "-device", devices[3]];
+        assert!(arguments.windows(6).any(|window| window == wanted), "{arguments:?}");
+        assert_eq!(options(&["-a".to_owned()]).collect::<Vec<_>>(), [["-a", ""]]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a comparison found, and the forms it is shown in.
 
+mod extras;
 pub mod html;
 pub mod svg;
 pub mod table;

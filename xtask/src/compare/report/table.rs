@@ -3,7 +3,7 @@
 use comfy_table::presets::{ASCII_MARKDOWN, UTF8_FULL_CONDENSED};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
-use super::{Measured, Report, Row, grouped, shown};
+use super::{Measured, Report, Row, extras, grouped, shown};
 use crate::compare::stats::Summary;
 
 /// What stands where there is no value.
@@ -33,7 +33,7 @@ pub fn render(report: &Report, width: Option<u16>) -> String {
             }
         }
     }
-    for overview in overviews(report) {
+    for overview in overviews(report).into_iter().chain(extras::tables(report)) {
         text.push_str(&format!("\n{}\n", lay_out(&overview, width)));
     }
     text.push('\n');
@@ -47,7 +47,7 @@ pub type Words = Vec<Vec<String>>;
 
 /// The overviews in Markdown, for a README.
 pub fn markdown(report: &Report) -> String {
-    let tables = overviews(report).into_iter().map(|words| {
+    let tables = overviews(report).into_iter().chain(extras::tables(report)).map(|words| {
         let mut table = lay_out(&words, None);
         table.load_style(ASCII_MARKDOWN);
         table.to_string()
