@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
-use crate::{budget, guest, image, packages, paths};
+use crate::{budget, guest, image, packages, parity, paths};
 
 /// More QEMU tests at a time than this do not help: each has up to two busy CPUs.
 const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
 
-/// Run everything that must pass: format, clippy, host tests, documentation, image checks, budget, QEMU tests
+/// Run everything that must pass: format, clippy, host tests, documentation, image checks, budget, QEMU tests, parity
 ///
 /// Installs what is missing first, and stops at the first step that fails, with the command that repeats that step.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Leave out the QEMU tests (and the default guest they boot)
+    /// Leave out the QEMU tests and what else needs QEMU (and the default guest they boot)
     #[arg(long)]
     no_qemu: bool,
 
-    /// Run only tests whose name contains this; format, clippy and documentation are left out
+    /// Run only tests whose name contains this; format, clippy, documentation, budget and parity are left out
     filter: Option<String>,
 }
 
@@ -127,6 +127,13 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
             .with("FIRSTLIGHT_INITRD", guest.initrd.display().to_string())
             .with("FIRSTLIGHT_TOOLS_INITRD", tools.display().to_string());
         timed(step.name, &mut || step.run())?;
+        if args.filter.is_none() {
+            timed("parity", &mut || {
+                say("\n==> parity: cargo xtask parity");
+                parity::check_all(&image.bin, &guest.kernel.image, &tools)
+                    .context("the step `parity` failed; to repeat it: cargo xtask parity")
+            })?;
+        }
     }
     Ok(())
 }

@@ -10,7 +10,9 @@ const SECTION: &str = "log";
 
 /// What lines are about that come or do not come with the load of the host: an emulated CPU loses time to other
 /// processes, and the kernel notices.
-const HOST_LOAD: [&str; 15] = [
+const HOST_LOAD: [&str; 17] = [
+    " usecs",
+    "random: crng init done",
     "hpet: Lost",
     "APIC calibration not consistent",
     "APIC delta adjusted",

@@ -80,6 +80,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     check(args, &image, &guest.kernel.image, &initrd)
 }
 
+/// Compares on every machine, with an image and a guest that are there already.
+///
+/// # Errors
+/// As [`run`].
+pub fn check_all(image: &Path, kernel: &Path, initrd: &Path) -> anyhow::Result<()> {
+    let args = Args { machines: Vec::new(), meant: false, firmware: None, keep: None };
+    check(&args, image, kernel, initrd)
+}
+
 fn check(args: &Args, image: &Path, kernel: &Path, initrd: &Path) -> anyhow::Result<()> {
     let start = Instant::now();
     packages::ensure(&[packages::SEABIOS])?;
