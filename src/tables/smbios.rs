@@ -76,7 +76,8 @@ pub fn load<M: Machine>(place: &mut Place<'_, M>, anchor: Item, tables: Item) ->
         match anchor.finish(room.start(), &summary.with_firmware_information()) {
             Err(smbios::Error::TooLarge(_)) => {
                 log::warn!(
-                    "SMBIOS does not name the firmware: no room beside the host's structures of {} bytes",
+                    "SMBIOS does not name the firmware: no room beside the host's structures of {} bytes; give -machine \
+                     smbios-entry-point-type=64",
                     tables.len()
                 );
                 anchor.finish(theirs.start(), &summary)?

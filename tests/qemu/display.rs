@@ -106,7 +106,14 @@ impl Screen {
 fn check(machine: &Machine, mode: (usize, usize), memory: u64) {
     eprintln!("{:?} {}", machine.kind, machine.arguments.join(" "));
     let mut probe = Probe::boot(machine, &BzImage::new(), None, None);
-    let screen = Screen::of(&mut probe);
+    let black = Picture::black(mode.0, mode.1);
+    Picture::of(&mut probe.qemu).check(&black);
+    draw_and_check(&mut probe, mode, memory);
+}
+
+/// The second part of [`check`], on a machine whose screen is black.
+fn draw_and_check(probe: &mut Probe, mode: (usize, usize), memory: u64) {
+    let screen = Screen::of(probe);
     assert_eq!((screen.width, screen.height), mode);
     assert_eq!(screen.memory, memory, "{screen:x?}");
     let end = screen.base + screen.memory;
@@ -116,7 +123,6 @@ fn check(machine: &Machine, mode: (usize, usize), memory: u64) {
     assert_eq!(ram, None, "the kernel takes the picture for free memory");
 
     let mut expected = Picture::black(mode.0, mode.1);
-    Picture::of(&mut probe.qemu).check(&expected);
     let (right, bottom) = (mode.0 - 1, mode.1 - 1);
     let corners = [(0, 0, 0x10), (right, 0, 0x20), (0, bottom, 0x30), (right, bottom, 0x40), (1, 1, 0x50)];
     for (x, y, shade) in corners {
@@ -177,6 +183,27 @@ fn what_is_drawn_in_ram_that_the_host_was_told_of_is_on_the_screen() {
 #[test]
 fn the_pci_display_comes_before_the_one_in_ram() {
     check(&Machine::new(Kind::Q35).with("-device bochs-display -device ramfb"), XGA, 16 * MIB);
+}
+
+#[test]
+fn the_screen_is_black_again_after_a_reset_and_can_be_drawn_on() {
+    for (display, memory) in [("-vga std", 16 * MIB), ("-device secondary-vga", 16 * MIB), ("-device ramfb", 3 * MIB)] {
+        let machine = Machine { reboots: true, ..Machine::new(Kind::Q35) }.with(display);
+        let mut probe = Probe::boot(&machine, &BzImage::new(), None, None);
+        draw_and_check(&mut probe, XGA, memory);
+        probe.reset();
+        Picture::of(&mut probe.qemu).check(&Picture::black(XGA.0, XGA.1));
+        draw_and_check(&mut probe, XGA, memory);
+    }
+}
+
+#[test]
+fn a_display_without_registers_is_warned_about() {
+    let machine = Machine::new(Kind::Q35).with("-device VGA,mmio=off");
+    let mut probe = Probe::boot_noisily(&machine, &BzImage::new(), None, None);
+    assert_eq!(probe.boot_params().0[..0x40], [0; 0x40]);
+    let com1 = probe.qemu.com1();
+    assert!(com1.starts_with("firstlight: warning: no framebuffer: ") && com1.contains("mmio=on"), "{com1}");
 }
 
 #[test]

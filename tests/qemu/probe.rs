@@ -104,6 +104,14 @@ impl Probe {
         Self { qemu, state, request, reply, _folder: folder }
     }
 
+    /// Resets the machine, which has to be one that starts again, and waits until the kernel runs once more.
+    pub fn reset(&mut self) {
+        self.qemu.qmp().run("system_reset", "{}");
+        let word = wait_for_kernel(&mut self.reply, &mut self.qemu);
+        self.reply.set_read_timeout(Some(ANSWER_LIMIT)).expect("a socket with a time limit");
+        self.state = State::read(&mut self.reply, word);
+    }
+
     /// What is in guest memory at `address`.
     pub fn read(&mut self, address: u64, len: usize) -> Vec<u8> {
         self.ask(b'r', 0, u32::try_from(len).unwrap(), address);
