@@ -107,6 +107,10 @@ dispatch_\word:
     je read_memory_\word
     cmp al, 'f'
     je fill_memory_\word
+    cmp al, 'w'
+    je write_memory32_\word
+    cmp al, 'h'
+    je hash_memory_\word
     cmp al, 'b'
     je read_port8_\word
     cmp al, 'd'
@@ -119,6 +123,14 @@ dispatch_\word:
     je read_msr_\word
     cmp al, 's'
     je load_segment_\word
+    cmp al, 'B'
+    je write_port8_\word
+    cmp al, 'R'
+    je write_port8_and_stop_\word
+    cmp al, 'S'
+    je write_port16_and_stop_\word
+    cmp al, 't'
+    je triple_fault_\word
     ud2                                 # 'u' is for this
 
 read_memory_\word:
@@ -131,6 +143,23 @@ fill_memory_\word:
     rep stosb
     jmp answer_\word
 
+write_memory32_\word:
+    mov [\r\()si], ecx
+    jmp answer_\word
+
+# An FNV-1 of the dwords.
+hash_memory_\word:
+    shr ecx, 2
+    xor edx, edx
+1:
+    imul edx, edx, 0x01000193
+    lodsd
+    xor edx, eax
+    dec ecx
+    jnz 1b
+    mov eax, edx
+    jmp answer_\word
+
 read_port8_\word:
     in al, dx
     movzx eax, al
@@ -139,6 +168,24 @@ read_port8_\word:
 read_port32_\word:
     in eax, dx
     jmp answer_\word
+
+write_port8_\word:
+    mov eax, esi
+    out dx, al
+    jmp answer_\word
+
+# For a device that ends this: nothing may come back, not even a part of an answer.
+write_port8_and_stop_\word:
+    mov eax, esi
+    out dx, al
+    jmp stop_\word
+write_port16_and_stop_\word:
+    mov eax, esi
+    out dx, ax
+stop_\word:
+    cli
+    hlt
+    jmp stop_\word
 
 write_port16_\word:
     mov eax, esi
@@ -154,6 +201,11 @@ read_msr_\word:
     rdmsr
     mov [\r\()bx + answer + 4], edx
     jmp answer_\word
+
+# An exception with no room in the interrupt table for it, nor for the double fault that it becomes.
+triple_fault_\word:
+    lidt [\r\()bx + empty_idt - entry32]
+    ud2
 
 load_segment_\word:
     mov ds, esi
@@ -213,3 +265,107 @@ entry64:
     retfq
 reloaded64:
     serve r, 8
+
+empty_idt:
+    .word 0
+    .quad 0
+
+# ---------------------------------------------------------------------------------------------- Waking from suspend
+# A section of its own, which the test copies below 1 MiB, with the kernel's address in it, and has the machine wake up
+# there. It sends the byte 2 and twelve dwords, the state of the CPU, and then serves requests as from the 32-bit entry.
+# All it presumes is that CS:IP is its beginning.
+
+.macro send_dword
+    mov cx, 4
+1:
+    out dx, al
+    shr eax, 8
+    loop 1b
+.endm
+
+.code32
+awake32:
+    reload_data_segments
+    lea esp, [ebx + stack_top]
+    cld
+    jmp next_4
+
+.section .wake, "ax"
+.code16
+wake:
+    jmp 1f
+.balign 4
+wake_base:                              # where the kernel is: 4 bytes from the beginning
+    .long 0
+1:
+    mov esi, ss                         # a stack of its own, behind the code
+    mov ax, cs
+    mov ss, ax
+    mov edi, esp
+    mov esp, 0x2000
+    pushfd
+    call 1f
+1:
+    pop bx
+    sub bx, offset 1b - wake            # IP at the entry
+    mov edx, REQUEST_FIFO
+    mov al, FIFO_ON
+    out dx, al
+    mov edx, REPLY
+    mov al, 2
+    out dx, al
+    pop eax
+    send_dword                          # flags
+    xor eax, eax
+    mov ax, cs
+    send_dword
+    movzx eax, bx
+    send_dword
+    xor eax, eax
+    mov ax, ds
+    send_dword
+    xor eax, eax
+    mov ax, es
+    send_dword
+    movzx eax, si
+    send_dword                          # SS
+    mov eax, edi
+    send_dword                          # ESP
+    mov eax, cr0
+    send_dword
+    mov eax, cr4
+    send_dword
+    mov ecx, MSR_EFER
+    rdmsr
+    mov edx, REPLY
+    send_dword
+    sub sp, 8
+    mov bp, sp
+    sidt [bp]
+    movzx eax, word ptr [bp]
+    send_dword                          # the limit of the interrupt table
+    mov eax, [bp + 2]
+    send_dword                          # and its base
+
+    xor eax, eax
+    mov ax, cs
+    shl eax, 4
+    movzx ecx, bx
+    lea ecx, [eax + ecx + (wake_gdt - wake)]
+    mov [bp + 2], ecx
+    mov word ptr [bp], wake_gdt_end - wake_gdt - 1
+    lgdtd [bp]
+    mov ebx, cs:[bx + (wake_base - wake)]
+    lea ecx, [ebx + (awake32 - entry32)]
+    mov eax, cr0
+    or eax, 1
+    mov cr0, eax
+    pushd BOOT_CS
+    push ecx
+    .byte 0x66, 0xcb                    # far return, 32-bit
+.balign 8
+wake_gdt:
+    .quad 0, 0
+    .quad 0x00cf9b000000ffff            # BOOT_CS
+    .quad 0x00cf93000000ffff            # BOOT_DS
+wake_gdt_end:

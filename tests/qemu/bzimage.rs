@@ -59,7 +59,7 @@ impl BzImage {
     pub fn code(&self) -> Vec<u8> {
         assert!(self.len <= FILE_LIMIT);
         let mut code = random::bytes(1, self.len);
-        let probe = probe();
+        let probe = &probe().text;
         code[..probe.len()].copy_from_slice(probe);
         code
     }
@@ -93,16 +93,32 @@ impl BzImage {
     }
 }
 
-/// The code of `tests/kernels/probe.s`, assembled once.
-fn probe() -> &'static [u8] {
-    static CODE: OnceLock<Vec<u8>> = OnceLock::new();
+/// The code with which the probe that was loaded at `base` wakes from suspend, for anywhere below 1 MiB.
+pub fn wake_code(base: u64) -> Vec<u8> {
+    let mut code = probe().wake.clone();
+    code[4..8].copy_from_slice(&u32::try_from(base).unwrap().to_le_bytes());
+    code
+}
+
+/// The sections of `tests/kernels/probe.s`.
+struct Code {
+    text: Vec<u8>,
+    wake: Vec<u8>,
+}
+
+/// Assembles the probe, once.
+fn probe() -> &'static Code {
+    static CODE: OnceLock<Code> = OnceLock::new();
     CODE.get_or_init(|| {
         let folder = TempDir::new().expect("a temporary folder");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels/probe.s");
         let [object, binary] = ["probe.o", "probe.bin"].map(|name| folder.path().join(name));
         run(Command::new("as").arg("--64").arg("-o").arg(&object).arg(source));
-        run(Command::new("objcopy").args(["-O", "binary", "-j", ".text"]).arg(&object).arg(&binary));
-        std::fs::read(binary).expect("what objcopy wrote")
+        let [text, wake] = [".text", ".wake"].map(|section| {
+            run(Command::new("objcopy").args(["-O", "binary", "-j", section]).arg(&object).arg(&binary));
+            std::fs::read(&binary).expect("what objcopy wrote")
+        });
+        Code { text, wake }
     })
 }
 

@@ -1,6 +1,6 @@
 //! What the image does in QEMU. `cargo xtask test` builds the image and the guest and runs these tests.
 //!
-//! `handover`, `placement`, `tables`, `chipset`, `cpus` and `pci` boot the probe, a kernel of the project's own (the file
+//! `handover`, `placement`, `tables`, `chipset`, `cpus`, `pci`, `sleep` and `reset` boot the probe, a kernel of the project's own (the file
 //! `tests/kernels/probe.s`), and look at the machine through it. `linux` boots a distribution's kernel to user space.
 //! `display` does both, and looks at the screen. `failure` is about what cannot boot, and about the log.
 
@@ -14,12 +14,15 @@ mod handover;
 mod hosts;
 mod hot_plug;
 mod linux;
+mod linux_sleep;
 mod machine;
 mod pci;
 mod placement;
 mod probe;
 mod qmp;
 mod random;
+mod reset;
 mod script;
+mod sleep;
 mod smbios;
 mod tables;

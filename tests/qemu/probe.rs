@@ -120,6 +120,12 @@ impl Probe {
         bytes
     }
 
+    /// A hash of what is in a range of guest memory, which is not empty and of whole dwords.
+    pub fn hash(&mut self, range: Range<u64>) -> u32 {
+        self.ask(b'h', 0, u32::try_from(range.end - range.start).unwrap(), range.start);
+        self.answer() as u32
+    }
+
     /// Stores `byte` over a range of guest memory.
     pub fn fill(&mut self, range: Range<u64>, byte: u8) {
         self.ask(b'f', byte, u32::try_from(range.end - range.start).unwrap(), range.start);
@@ -134,6 +140,11 @@ impl Probe {
     pub fn in32(&mut self, port: u16) -> u32 {
         self.ask(b'd', 0, port.into(), 0);
         self.answer() as u32
+    }
+
+    pub fn out8(&mut self, port: u16, value: u8) {
+        self.ask(b'B', 0, port.into(), value.into());
+        self.answer();
     }
 
     pub fn out16(&mut self, port: u16, value: u16) {
@@ -170,6 +181,58 @@ impl Probe {
 
     fn select_pci(&mut self, [bus, device, function]: [u8; 3], register: u8) {
         self.out32(0xcf8, 0x8000_0000 | u32::from_be_bytes([0, bus, device << 3 | function, register & !3]));
+    }
+
+    /// Stores bytes in guest memory.
+    pub fn write(&mut self, address: u64, bytes: &[u8]) {
+        let (dwords, rest) = bytes.as_chunks();
+        for (at, &dword) in (address..).step_by(4).zip(dwords) {
+            self.ask(b'w', 0, u32::from_le_bytes(dword), at);
+            self.answer();
+        }
+        let end = address + bytes.len() as u64;
+        for (at, &byte) in (end - rest.len() as u64..).zip(rest) {
+            self.fill(at..at + 1, byte);
+        }
+    }
+
+    /// Writes a byte to a port whose device resets the machine. Nothing comes back.
+    pub fn reset_by_port(&mut self, port: u16, value: u8) {
+        self.ask(b'R', 0, port.into(), value.into());
+    }
+
+    /// Resets the machine by a triple fault. Nothing comes back.
+    pub fn reset_by_triple_fault(&mut self) {
+        self.ask(b't', 0, 0, 0);
+    }
+
+    /// Writes to a port whose device suspends the machine. Nothing comes back.
+    pub fn suspend_by_port(&mut self, port: u16, value: u16) {
+        self.ask(b'S', 0, port.into(), value.into());
+    }
+
+    /// Waits until the kernel is started again, after a reset.
+    pub fn wait_for_restart(&mut self) {
+        let word = wait_for_kernel(&mut self.reply, &mut self.qemu);
+        self.reply.set_read_timeout(Some(ANSWER_LIMIT)).expect("a socket with a time limit");
+        self.state = State::read(&mut self.reply, word);
+    }
+
+    /// As [`Self::wait_for_restart`], after an error of the firmware's.
+    pub fn wait_for_error_and_restart(&mut self) {
+        self.qemu.wait_for("an error", |qemu| qemu.com1().contains("firstlight: error: "));
+        let mut size = [0];
+        self.reply.set_read_timeout(Some(ANSWER_LIMIT)).expect("a socket with a time limit");
+        self.reply.read_exact(&mut size).expect("the kernel, started again");
+        self.state = State::read(&mut self.reply, size[0].into());
+    }
+
+    /// Waits until the kernel is awake, at the address where the test put its [`crate::bzimage::wake_code`].
+    pub fn wait_for_wake(&mut self) -> Awake {
+        let mode = wait_for_kernel(&mut self.reply, &mut self.qemu);
+        assert_eq!(mode, 2, "the kernel was started again, and did not wake up");
+        self.reply.set_read_timeout(Some(ANSWER_LIMIT)).expect("a socket with a time limit");
+        Awake::read(&mut self.reply)
     }
 
     /// Runs an instruction that is none. Nothing comes back.
@@ -225,7 +288,7 @@ fn accept(listener: &UnixListener, qemu: &mut Qemu) -> UnixStream {
     }
 }
 
-/// Waits for the probe's first byte: the size of a word.
+/// Waits for the probe's first byte: the size of a word, or 2 where it wakes up.
 fn wait_for_kernel(reply: &mut UnixStream, qemu: &mut Qemu) -> usize {
     reply.set_read_timeout(Some(POLL)).expect("a socket with a time limit");
     let start = Instant::now();
@@ -236,8 +299,49 @@ fn wait_for_kernel(reply: &mut UnixStream, qemu: &mut Qemu) -> usize {
         assert!(start.elapsed() < LIMIT, "the kernel does not run after {LIMIT:?}");
     }
     let word = usize::from(size[0]);
-    assert!(word == 4 || word == 8, "the kernel's first byte is {word}");
+    assert!(matches!(word, 2 | 4 | 8), "the kernel's first byte is {word}");
     word
+}
+
+/// The CPU as it was when the kernel woke up: see `wake` in `tests/kernels/probe.s`.
+#[derive(Clone, Debug)]
+pub struct Awake {
+    pub flags: u32,
+    pub cs: u32,
+    pub ip: u32,
+    pub ds: u32,
+    pub es: u32,
+    pub ss: u32,
+    pub esp: u32,
+    pub cr0: u32,
+    pub cr4: u32,
+    pub efer: u32,
+    pub idt_limit: u32,
+    pub idt_base: u32,
+}
+
+impl Awake {
+    fn read(reply: &mut UnixStream) -> Self {
+        let mut next = || {
+            let mut bytes = [0; 4];
+            reply.read_exact(&mut bytes).expect("the state of the CPU");
+            u32::from_le_bytes(bytes)
+        };
+        Self {
+            flags: next(),
+            cs: next(),
+            ip: next(),
+            ds: next(),
+            es: next(),
+            ss: next(),
+            esp: next(),
+            cr0: next(),
+            cr4: next(),
+            efer: next(),
+            idt_limit: next(),
+            idt_base: next(),
+        }
+    }
 }
 
 impl State {

@@ -1,6 +1,7 @@
 //! Commands in a guest with a distribution's kernel, `dmidecode` and `lspci`.
 
 use std::fs;
+use std::path::Path;
 
 use tempfile::TempDir;
 
@@ -26,13 +27,7 @@ pub fn run_with(machine: &Machine, script: &str, meanwhile: impl FnOnce(&mut Qem
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("script");
     fs::write(&file, script).expect("a file in the temporary folder");
-    let machine = Machine {
-        kernel: Some(environment::kernel()),
-        initrd: Some(environment::initrd_with_tools()),
-        append: Some(format!("console=ttyS0 quiet {LATE_TIMERS} panic=-1 firstlight.mode=script")),
-        ..machine.clone()
-    };
-    let mut qemu = machine.with(&format!("-fw_cfg name=opt/org.firstlight/script,file={}", file.display())).start();
+    let mut qemu = guest(machine, &file).start();
     meanwhile(&mut qemu);
     qemu.wait_for_end();
     let com1 = qemu.com1();
@@ -40,6 +35,17 @@ pub fn run_with(machine: &Machine, script: &str, meanwhile: impl FnOnce(&mut Qem
     let (output, status) = printed.expect("the script's first and last line");
     assert!(status.starts_with("0\r\n"), "the script failed");
     output.replace("\r\n", "\n")
+}
+
+/// The machine with a guest that runs the script in `file`.
+pub fn guest(machine: &Machine, file: &Path) -> Machine {
+    let machine = Machine {
+        kernel: Some(environment::kernel()),
+        initrd: Some(environment::initrd_with_tools()),
+        append: Some(format!("console=ttyS0 quiet {LATE_TIMERS} panic=-1 firstlight.mode=script")),
+        ..machine.clone()
+    };
+    machine.with(&format!("-fw_cfg name=opt/org.firstlight/script,file={}", file.display()))
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn sums_to_zero(bytes: &[u8]) -> bool {
     bytes.iter().fold(0_u8, |sum, &byte| sum.wrapping_add(byte)) == 0
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
@@ -44,7 +44,7 @@ fn table(probe: &mut Probe, page: &BootParams, address: u32) -> (String, Vec<u8>
 }
 
 /// All the tables that the RSDP leads to.
-fn tables(probe: &mut Probe, page: &BootParams) -> Vec<(String, Vec<u8>)> {
+pub fn tables(probe: &mut Probe, page: &BootParams) -> Vec<(String, Vec<u8>)> {
     let rsdp = probe.read(page.rsdp(), 20);
     assert!(rsdp.starts_with(b"RSD PTR "), "{rsdp:x?} at {:#x}", page.rsdp());
     assert!(sums_to_zero(&rsdp), "{rsdp:x?}");
@@ -100,7 +100,7 @@ fn without_acpi_there_is_no_rsdp() {
 }
 
 /// The first bytes of a fw_cfg file (QEMU docs/specs/fw_cfg.rst: the directory is item 0x19, its numbers big-endian).
-fn file(probe: &mut Probe, name: &str, len: usize) -> Vec<u8> {
+pub fn file(probe: &mut Probe, name: &str, len: usize) -> Vec<u8> {
     let count = u32::from_be_bytes(probe.fw_cfg(0x19, 4).try_into().unwrap());
     let directory = probe.fw_cfg(0x19, 4 + 64 * count as usize);
     let name = format!("{name}\0");
