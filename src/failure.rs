@@ -3,7 +3,7 @@
 
 use crate::error::Error;
 use crate::fw_cfg::FwCfg;
-use crate::hal::{Machine, Ports};
+use crate::hal::Machine;
 
 /// How long a failed boot waits, in milliseconds, little-endian (QEMU `-boot reboot-timeout=`); -1 for ever.
 const BOOT_FAIL_WAIT: &str = "etc/boot-fail-wait";
@@ -88,11 +88,16 @@ const RESET_NOW: u8 = 0x04;
 const KEYBOARD_COMMAND: u16 = 0x64;
 const KEYBOARD_RESET: u8 = 0xfe;
 
+/// How long the reset control register has before the keyboard controller is asked, in milliseconds. The CPU runs on for
+/// a moment after a host was asked, and a second question would reset the machine a second time, in the next boot.
+const RESET_LIMIT: u32 = 100;
+
 /// Asks the machine to start again. Comes back where nothing answers.
-pub fn restart(ports: &mut impl Ports) {
-    ports.out8(RESET_CONTROL, RESET_HARD);
-    ports.out8(RESET_CONTROL, RESET_HARD | RESET_NOW);
-    ports.out8(KEYBOARD_COMMAND, KEYBOARD_RESET);
+pub fn restart<M: Machine>(machine: &mut M) {
+    machine.out8(RESET_CONTROL, RESET_HARD);
+    machine.out8(RESET_CONTROL, RESET_HARD | RESET_NOW);
+    wait(machine, RESET_LIMIT);
+    machine.out8(KEYBOARD_COMMAND, KEYBOARD_RESET);
 }
 
 #[cfg(test)]
@@ -147,7 +152,10 @@ mod tests {
     #[test]
     fn a_restart_asks_the_chipset_and_then_the_keyboard_controller() {
         let mut machine = FakeMachine::new();
+        let start = machine.ticks();
         restart(&mut machine);
-        assert_eq!(machine.accesses, [Access::Out(0xcf9, 1, 2), Access::Out(0xcf9, 1, 6), Access::Out(0x64, 1, 0xfe)]);
+        assert_eq!(machine.accesses[..2], [Access::Out(0xcf9, 1, 2), Access::Out(0xcf9, 1, 6)]);
+        assert_eq!(machine.accesses.last(), Some(&Access::Out(0x64, 1, 0xfe)));
+        assert!(machine.ticks() - start >= 10 * TSC_10_MS, "there is time for the first to be answered");
     }
 }

@@ -1,8 +1,9 @@
 //! What the image does in QEMU. `cargo xtask test` builds the image and the guest and runs these tests.
 //!
-//! `handover`, `placement`, `tables`, `chipset`, `cpus`, `pci`, `sleep` and `reset` boot the probe, a kernel of the project's own (the file
-//! `tests/kernels/probe.s`), and look at the machine through it. `linux` boots a distribution's kernel to user space.
-//! `display` does both, and looks at the screen. `failure` is about what cannot boot, and about the log.
+//! `handover`, `placement`, `tables`, `chipset`, `cpus`, `pci`, `sleep` and `reset` boot the probe, a kernel of the
+//! project's own (the file `tests/kernels/probe.s`), and look at the machine through it. `linux` boots a distribution's
+//! kernel to user space. `display` does both, and looks at the screen. `failure` is about what cannot boot, and about the
+//! log.
 
 mod bzimage;
 mod chipset;
