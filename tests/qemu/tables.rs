@@ -128,18 +128,24 @@ fn the_host_learns_where_the_generation_identifier_is() {
     }
 }
 
+/// The structures of SMBIOS up to the one that ends them (type 127), each with its strings (DSP0134 3.6, 6.1).
+fn split(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut structures: Vec<&[u8]> = Vec::new();
+    while structures.last().is_none_or(|last| last[0] != 127) {
+        let formatted = usize::from(bytes[1]);
+        let strings = bytes[formatted..].windows(2).position(|pair| pair == [0, 0]).expect("the end of the strings");
+        let (structure, rest) = bytes.split_at(formatted + strings + 2);
+        structures.push(structure);
+        bytes = rest;
+    }
+    structures
+}
+
 /// The strings of the SMBIOS structure of type 0 (DSP0134, 7.1) among `structures`: vendor, version, date.
 fn firmware_strings(structures: &[u8]) -> Vec<String> {
-    let mut rest = structures;
-    while rest[0] != 0 {
-        assert_ne!(rest[0], 127, "no type 0 before the end");
-        let strings = &rest[usize::from(rest[1])..];
-        let end = strings.windows(2).position(|pair| pair == [0, 0]).expect("the end of the strings");
-        rest = &strings[end + 2..];
-    }
-    let strings = &rest[usize::from(rest[1])..];
-    let end = strings.windows(2).position(|pair| pair == [0, 0]).expect("the end of the strings");
-    strings[..end].split(|&byte| byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect()
+    let own = split(structures).into_iter().find(|structure| structure[0] == 0).expect("a structure of type 0");
+    let strings = &own[usize::from(own[1])..own.len() - 2];
+    strings.split(|&byte| byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect()
 }
 
 /// The anchors: signature, where its length is, where the address of the structures is, where their length is.
@@ -183,4 +189,26 @@ fn the_firmware_that_the_host_names_is_kept() {
     let start = u32_at(&segment, anchor + 24);
     let strings = firmware_strings(&probe.read(start.into(), 512));
     assert_eq!(strings[0], "Somebody", "{strings:?}");
+}
+
+/// As much memory as a CPU with 40 bits of address allows, of which the host gives what is touched.
+#[test]
+fn every_memory_module_is_described() {
+    let memory = "-object memory-backend-ram,id=ram,size=900G,reserve=off -machine memory-backend=ram";
+    let (mut probe, _) = probe(
+        &Machine { memory: "900G", properties: ",smbios-entry-point-type=32", ..Machine::new(Kind::Q35) }.with(memory),
+    );
+    let segment = probe.read(F_SEGMENT.start, 0x1_0000);
+    let anchor = scan(&segment, b"_SM_").expect("an anchor");
+    let [start, len] = [u32_at(&segment, anchor + 24), u32_at(&segment, anchor + 22) & 0xffff];
+    let structures = probe.read(start.into(), len as usize);
+    // The firmware's own, then the host's as they were.
+    let structures = split(&structures);
+    let (own, rest) = structures.split_first().expect("a structure");
+    assert_eq!(own[0], 0);
+    let theirs: Vec<u8> = rest.concat();
+    assert_eq!(own.len() + theirs.len(), len as usize);
+    assert!(theirs == file(&mut probe, "etc/smbios/smbios-tables", theirs.len()), "not as the host has them");
+    // Modules of 16 GiB.
+    assert_eq!(rest.iter().filter(|structure| structure[0] == 17).count(), 57);
 }
