@@ -48,6 +48,10 @@ fn split(line: &str) -> (Option<String>, &str) {
         let rest = capability[short.len()..].trim_start_matches(':').trim();
         return (Some(short), rest);
     }
+    // `Expansion ROM at feb40000 [disabled] [size=256K]`, without a colon.
+    if let Some(place) = line.strip_prefix("Expansion ROM ") {
+        return (Some("Expansion ROM".to_owned()), place);
+    }
     match line.split_once(':') {
         Some((label, value)) if !label.contains([',', '=']) => (Some(label.to_owned()), value.trim()),
         _ => (None, line),
@@ -104,6 +108,7 @@ mod tests {
 \tRegion 1: I/O ports at 0700 [size=64]
 \tRegion 2: Memory at <unassigned> (64-bit, prefetchable)
 \tRegion 4: I/O ports at c040 [disabled] [size=16]
+\tExpansion ROM at feb40000 [disabled] [size=256K]
 \tBus: primary=00, secondary=01, subordinate=01, sec-latency=0
 \tMemory behind bridge: fe800000-fe9fffff [size=2M] [32-bit]
 \tPrefetchable memory behind bridge: [disabled] [64-bit]
@@ -131,6 +136,7 @@ mod tests {
             ("00:02.0 Region 1", "I/O ports at 0700 [size=64]"),
             ("00:02.0 Region 2", "Memory at <unassigned> (64-bit, prefetchable)"),
             ("00:02.0 Region 4", "I/O ports at # [disabled] [size=16]"),
+            ("00:02.0 Expansion ROM", "at # [disabled] [size=256K]"),
             ("00:02.0 Bus", "primary=00, secondary=01, subordinate=01, sec-latency=0"),
             ("00:02.0 Memory behind bridge", "# [size=2M] [32-bit]"),
             ("00:02.0 Prefetchable memory behind bridge", "[disabled] [64-bit]"),
