@@ -14,7 +14,7 @@ const HEADS: [&str; 7] = [
     "topology writes",
     "DMA transfers",
     "instructions",
-    "time over base line, ms",
+    "fastest run, ms",
 ];
 
 /// A table for each bare machine of a report that was also measured with devices: a line for each firmware, with what the
@@ -69,7 +69,8 @@ fn line(name: &str, row: &Row, base: Option<&Row>) -> Vec<String> {
             std::array::from_fn(|at| Some(difference(own[at]?, base[at]?)))
         }
     };
-    let time = |row: &Row| row.times.over_base_line.map(|over| over.median);
+    // A device takes less than what runs differ by on a busy host; the fastest are the least disturbed.
+    let time = |row: &Row| row.times.over_base_line.map(|over| over.min);
     let time = match base {
         None => time(row).map(shown),
         Some(base) => time(row).zip(time(base)).map(|(own, base)| {
@@ -125,7 +126,7 @@ mod tests {
                 counts.exits = None;
             }
             if let Some(over) = &mut row.times.over_base_line {
-                over.median += 0.5;
+                over.min += 0.5;
             }
         });
         let tables = tables(&report);
@@ -133,7 +134,7 @@ mod tests {
         let line = |name: &str, firmware: &str| {
             tables[0].iter().find(|line| line[0] == name && line[1] == firmware).expect("a line").clone()
         };
-        assert_eq!(line("bare", "firstlight")[2..], ["-", "1,111", "89", "3", "16", "187,412", "0.90"]);
+        assert_eq!(line("bare", "firstlight")[2..], ["-", "1,111", "89", "3", "16", "187,412", "0.81"]);
         assert_eq!(line("+ virtio-rng-pci", "firstlight")[2..], ["-", "+20", "+0", "+0", "+0", "-12", "+0.50"]);
         assert_eq!(line("+ virtio-rng-pci", "<broken>")[2], "does not boot");
         assert!(tables[0].iter().all(|line| line.len() == tables[0][0].len()));
