@@ -130,7 +130,7 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
         if args.filter.is_none() {
             timed("parity", &mut || {
                 say("\n==> parity: cargo xtask parity");
-                parity::check_all(&image.bin, &guest.kernel.image, &tools)
+                parity::check_all(&image.bin, &guest.kernel, &tools)
                     .context("the step `parity` failed; to repeat it: cargo xtask parity")
             })?;
         }

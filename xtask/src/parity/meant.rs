@@ -15,6 +15,10 @@ use super::pattern::matches;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Meant {
+    /// The version of QEMU that it was made with.
+    qemu: String,
+    /// The series of the guest's kernel, likewise.
+    kernel: String,
     meant: Vec<Entry>,
 }
 
@@ -80,6 +84,16 @@ impl Meant {
     }
 }
 
+impl Meant {
+    /// Whether it was made with these: a version of QEMU such as 7.2, and a kernel's release such as 6.1.0-56-cloud-amd64.
+    /// With others it may well name what does not differ.
+    pub fn is_for(&self, qemu: Option<(u32, u32)>, kernel: &str) -> bool {
+        let qemu = qemu.map(|(major, minor)| format!("{major}.{minor}"));
+        let series = kernel.split('.').take(2).collect::<Vec<_>>().join(".");
+        qemu.as_ref() == Some(&self.qemu) && series == self.kernel
+    }
+}
+
 impl Entry {
     /// Which of its patterns the difference fits: the numbers of those in `on` and in `what`.
     fn fits(&self, machine: &str, difference: &Difference) -> Vec<(usize, usize)> {
@@ -141,6 +155,8 @@ mod tests {
     use super::*;
 
     const LIST: &str = r#"
+        qemu = "7.2"
+        kernel = "6.1"
         [[meant]]
         on = ["q35*", "pc"]
         section = "log"
@@ -193,6 +209,14 @@ mod tests {
         // Where not all machines were compared, nothing can be said of a pattern that names more.
         let part = BTreeMap::from([("pc", Vec::new())]);
         assert_eq!(Judgement::of(&list, &part).stale.len(), 1);
+    }
+
+    #[test]
+    fn a_list_is_for_the_versions_it_was_made_with() {
+        let list = Meant::parse(LIST).unwrap();
+        assert!(list.is_for(Some((7, 2)), "6.1.0-56-cloud-amd64"));
+        assert!(!list.is_for(Some((10, 0)), "6.1.0-56-cloud-amd64") && !list.is_for(None, "6.1.0"));
+        assert!(!list.is_for(Some((7, 2)), "6.12.1") && !list.is_for(Some((7, 2)), "6"));
     }
 
     #[test]
