@@ -39,9 +39,11 @@ const IDE_SECONDARY_NATIVE: u32 = 1 << 2;
 /// What is known of the chipset's own functions beforehand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Board<'b> {
-    /// A device with one function that needs nothing, such as the host bridge. It is not looked at.
+    /// The host bridge, a device with one function. It needs nothing and is not looked at.
     pub host_bridge: Option<Address>,
-    /// Functions without an expansion ROM, which only decode once their driver says so.
+    /// The ISA bridge, function 0 of a device with several. It needs nothing and is not looked at.
+    pub isa_bridge: Option<Address>,
+    /// Other functions, without an expansion ROM, which only decode once their driver says so.
     pub functions: &'b [Address],
 }
 
@@ -231,10 +233,10 @@ impl Scan<'_, '_> {
             return None;
         }
         let devices = if single_device { 1 } else { 32 };
-        let known = self.board.host_bridge;
-        for address in Address::devices(number).take(devices).filter(|&address| Some(address) != known) {
+        let Board { host_bridge, isa_bridge, .. } = self.board;
+        for address in Address::devices(number).take(devices).filter(|&address| Some(address) != host_bridge) {
             // Only function 0 says whether there are more, and then any of them may be there.
-            if self.function(address) {
+            if Some(address) == isa_bridge || self.function(address) {
                 for address in address.other_functions() {
                     self.function(address);
                 }

@@ -13,6 +13,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod local_apic;
 mod pc;
 mod q35;
 #[cfg(test)]
@@ -236,13 +237,13 @@ impl Chipset {
         }
     }
 
-    /// The chipset's own functions on bus 0, which every machine of its kind has. None has an expansion ROM, and each has
-    /// a driver that turns it on.
-    const fn own_functions(self) -> &'static [Address] {
+    /// The chipset's own functions on bus 0, which every machine of its kind has: the ISA bridge, and others. None has an
+    /// expansion ROM, and each has a driver that turns it on.
+    const fn own_functions(self) -> (Option<Address>, &'static [Address]) {
         match self {
-            Self::I440fx => &pc::FUNCTIONS,
-            Self::Q35 => &q35::FUNCTIONS,
-            Self::Other(_) | Self::None => &[],
+            Self::I440fx => (Some(pc::ISA), &pc::FUNCTIONS),
+            Self::Q35 => (Some(q35::LPC), &q35::FUNCTIONS),
+            Self::Other(_) | Self::None => (None, &[]),
         }
     }
 
@@ -256,7 +257,8 @@ impl Chipset {
         windows: &Windows,
     ) -> Summary {
         let route = |device, pin| self.interrupt(device, pin);
-        let board = Board { host_bridge: Some(HOST_BRIDGE), functions: self.own_functions() };
+        let (isa_bridge, functions) = self.own_functions();
+        let board = Board { host_bridge: Some(HOST_BRIDGE), isa_bridge, functions };
         match ecam {
             Some(window) => pci::configure(&mut Ecam::new(machine, window), extra_roots, board, windows, &route),
             None => pci::configure(&mut PortConfig::new(machine), extra_roots, board, windows, &route),

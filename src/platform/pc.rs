@@ -1,16 +1,16 @@
 //! pc: the 440FX host bridge, the PIIX3, and the power management of the PIIX4.
 #![forbid(unsafe_code)]
 
-use super::{PIRQ_ROUTES, PM_BASE, address, rotated, set_level_triggered};
+use super::{PIRQ_ROUTES, PM_BASE, address, local_apic, rotated, set_level_triggered};
 use crate::addr::{PhysAddr, PhysRange};
-use crate::hal::Ports;
+use crate::hal::{Memory, Ports};
 use crate::pci::{Address, ConfigSpace, Pin, PortConfig, PortRange};
 
 /// Host bridge: PAM0 (82441FX data sheet, 3.2.15).
 pub const PAM0: u8 = 0x59;
 
 /// The ISA bridge.
-const ISA: Address = address(1, 0);
+pub const ISA: Address = address(1, 0);
 /// ISA bridge: routes of PIRQA to PIRQD (82371AB data sheet, 4.1.10, PIRQRCA to PIRQRCD).
 const PIRQ_A: u8 = 0x60;
 
@@ -24,8 +24,8 @@ const IDE_TIMING_DECODE: u32 = 0x8000_8000;
 /// Power management.
 const PM: Address = address(1, 3);
 
-/// The functions that every `pc` has beside the host bridge: all on the PIIX.
-pub const FUNCTIONS: [Address; 3] = [ISA, IDE, PM];
+/// The functions that every `pc` has beside the host bridge and the ISA bridge: all on the PIIX.
+pub const FUNCTIONS: [Address; 2] = [IDE, PM];
 
 /// Power management: base of its registers (82371AB, 7.2.1, PMBA).
 const PMBA: u8 = 0x40;
@@ -48,7 +48,7 @@ pub const MORE_PORTS: PortRange = match PortRange::new(0x1000, 0xa000) {
 };
 
 /// Programs the chipset.
-pub fn program(machine: &mut impl Ports) {
+pub fn program<M: Ports + Memory>(machine: &mut M) {
     let mut config = PortConfig::new(machine);
     config.write32(ISA, PIRQ_A, PIRQ_ROUTES);
     config.write32(IDE, IDE_TIMING, IDE_TIMING_DECODE);
@@ -56,6 +56,7 @@ pub fn program(machine: &mut impl Ports) {
     config.write32(PM, PMBA, PM_BASE);
     config.write8(PM, PMREGMISC, PMREGMISC_ENABLE);
     set_level_triggered(machine);
+    local_apic::wire_pic(machine);
 }
 
 /// The room for PCI.

@@ -1,7 +1,7 @@
 //! q35: the 82G33 host bridge and the ICH9.
 #![forbid(unsafe_code)]
 
-use super::{HOST_BRIDGE, PIRQ_INTERRUPTS, PIRQ_ROUTES, PM_BASE, address, rotated, set_level_triggered};
+use super::{HOST_BRIDGE, PIRQ_INTERRUPTS, PIRQ_ROUTES, PM_BASE, address, local_apic, rotated, set_level_triggered};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::{Memory, Ports};
 use crate::pci::{Address, ConfigSpace, Ecam, Pin, PortConfig, PortRange};
@@ -17,9 +17,9 @@ const ECAM_SIZE: u64 = 256 << 20;
 pub const PAM0: u8 = 0x90;
 
 /// The LPC bridge of the ICH9.
-const LPC: Address = address(0x1f, 0);
-/// The functions that every `q35` has beside the host bridge, all on the ICH9: LPC, SATA and SMBus.
-pub const FUNCTIONS: [Address; 3] = [LPC, address(0x1f, 2), address(0x1f, 3)];
+pub const LPC: Address = address(0x1f, 0);
+/// The functions that every `q35` has beside the host bridge and the LPC bridge, all on the ICH9: SATA and SMBus.
+pub const FUNCTIONS: [Address; 2] = [address(0x1f, 2), address(0x1f, 3)];
 /// LPC: base of the power management registers (ICH9 data sheet, 13.1.11, PMBASE).
 const PMBASE: u8 = 0x40;
 /// LPC: ACPI control (13.1.12, ACPI_CNTL); bit 7 turns the registers at PMBASE on. The low bits at zero give the SCI
@@ -66,6 +66,7 @@ pub fn program<M: Ports + Memory>(machine: &mut M, low_ram_end: PhysAddr) -> Opt
         }
     }
     set_level_triggered(machine);
+    local_apic::wire_pic(machine);
     ecam
 }
 

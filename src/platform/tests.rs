@@ -73,6 +73,16 @@ fn pc_gets_its_registers() {
 }
 
 #[test]
+fn the_pic_is_wired_to_the_boot_cpu() {
+    for chipset in [Chipset::Q35, Chipset::I440fx] {
+        let mut machine = FakeMachine::new();
+        chipset.program(&mut machine, PhysAddr::new(GIB));
+        let [spurious, pic, nmi] = [0xf0, 0x350, 0x360].map(|register| dword(&machine, 0xfee0_0000 + register));
+        assert_eq!((spurious, pic, nmi), (0x1ff, 0x700, 0x400));
+    }
+}
+
+#[test]
 fn the_f_segment_takes_one_write() {
     for (id, pam0) in [(0x1237_8086, 0x59), (0x29c0_8086, 0x90)] {
         let config = FakeConfigPorts::with_host_bridge(id);

@@ -107,6 +107,8 @@ dispatch_\word:
     je read_memory_\word
     cmp al, 'f'
     je fill_memory_\word
+    cmp al, 'l'
+    je read_memory32_\word
     cmp al, 'w'
     je write_memory32_\word
     cmp al, 'h'
@@ -141,6 +143,10 @@ read_memory_\word:
 fill_memory_\word:
     mov al, [\r\()bx + request + 1]
     rep stosb
+    jmp answer_\word
+
+read_memory32_\word:
+    mov eax, [\r\()si]
     jmp answer_\word
 
 write_memory32_\word:

@@ -55,6 +55,16 @@ fn pci_interrupts_are_routed_and_level_triggered() {
     }
 }
 
+/// A kernel that knows of no local APIC gets the interrupts of the PIC.
+#[test]
+fn the_pic_is_wired_to_the_boot_cpu() {
+    for kind in Kind::ALL {
+        let mut probe = probe(kind);
+        let registers = [0xf0, 0x350, 0x360].map(|register| probe.read32(0xfee0_0000 + register));
+        assert_eq!(registers, [0x1ff, 0x700, 0x400], "on, from the PIC, NMI");
+    }
+}
+
 #[test]
 fn the_f_segment_is_ram() {
     for (kind, pam0) in [(Kind::Q35, 0x90), (Kind::Pc, 0x59)] {

@@ -210,19 +210,72 @@ fn with_virtio(machine: &Machine) {
 /// Boots with `devices` and a disk of virtio, which has the properties `place`, and checks that the guest reads it and
 /// drives so many virtio devices.
 fn with_disk(machine: &Machine, devices: &str, place: &str, driven: usize) -> Report {
-    let folder = TempDir::new().expect("a temporary folder");
-    let disk = folder.path().join("disk");
-    let content = random::bytes(6, 1 << 20);
-    fs::write(&disk, &content).expect("a file in the temporary folder");
-    let first_sector = sha256(folder.path(), &content[..512]);
-    let drive = format!("-drive if=none,id=disk,format=raw,readonly=on,file={}", disk.display());
-    let disk = format!("-device virtio-blk-pci,drive=disk,{place}");
-    let report = run(&machine.clone().with(&drive).with(devices).with(&disk));
-    let expected = format!("vda {} bytes, first sector {first_sector}", content.len());
-    assert_eq!(report.all("disk"), [expected]);
+    let disk = Disk::new();
+    let report = run(&disk.put_into(&machine.clone().with(devices), place));
+    assert_eq!(report.all("disk"), [disk.as_reported()]);
     let drivers = report.all("pci").iter().filter(|line| line.ends_with("driver virtio-pci")).count();
     assert_eq!(drivers, driven, "{:?}", report.all("pci"));
     report
+}
+
+/// A disk with known content.
+struct Disk {
+    folder: TempDir,
+    content: Vec<u8>,
+}
+
+impl Disk {
+    fn new() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let content = random::bytes(6, 1 << 20);
+        fs::write(folder.path().join("disk"), &content).expect("a file in the temporary folder");
+        Self { folder, content }
+    }
+
+    /// The machine with the disk as a virtio device that has the properties `place`.
+    fn put_into(&self, machine: &Machine, place: &str) -> Machine {
+        let file = self.folder.path().join("disk");
+        let drive = format!("-drive if=none,id=disk,format=raw,readonly=on,file={}", file.display());
+        machine.clone().with(&drive).with(&format!("-device virtio-blk-pci,drive=disk,{place}"))
+    }
+
+    /// What the guest says of it.
+    fn as_reported(&self) -> String {
+        let first_sector = sha256(self.folder.path(), &self.content[..512]);
+        format!("vda {} bytes, first sector {first_sector}", self.content.len())
+    }
+}
+
+/// With a disk behind a bridge, and its interrupts by a pin and the PIC: the timer's come the same way.
+#[test]
+fn a_guest_without_acpi_reads_a_disk() {
+    // QEMU tells a slot that there is nothing in it, where it leaves hot-plug to ACPI.
+    for (kind, bridge) in [(Kind::Q35, "pcie-root-port,chassis=1,hotplug=off"), (Kind::Pc, "pci-bridge,chassis_nr=1")] {
+        let disk = Disk::new();
+        let machine = Machine::new(kind).with(&format!("-device {bridge},id=a,addr=6"));
+        let place = if kind == Kind::Pc { "bus=a,addr=3" } else { "bus=a" };
+        let mut qemu = guest(&disk.put_into(&machine, place), "acpi=off ").start();
+        // It cannot power off.
+        qemu.wait_for("the guest's report", |qemu| qemu.com1().contains(END));
+        assert!(!qemu.com1().contains("firstlight: "), "the firmware has something to say");
+        let report = Report::parse(&qemu.com1());
+        assert_eq!((report.one("acpi-tables"), report.all("disk")), ("", [disk.as_reported()].as_slice()));
+        assert_eq!(report.all("problem"), [""; 0], "what the kernel says against its firmware");
+    }
+}
+
+#[test]
+fn a_guest_without_message_signalled_interrupts_reads_a_disk() {
+    for (kind, bridge) in [(Kind::Q35, "pcie-root-port,chassis=1"), (Kind::Pc, "pci-bridge,chassis_nr=1")] {
+        let disk = Disk::new();
+        let machine = Machine::new(kind).with(&format!("-device {bridge},id=a,addr=6"));
+        let place = if kind == Kind::Pc { "bus=a,addr=3" } else { "bus=a" };
+        let mut qemu = guest(&disk.put_into(&machine, place), "pci=nomsi ").start();
+        qemu.wait_for_end();
+        let report = Report::parse(&qemu.com1());
+        assert_eq!(report.all("disk"), [disk.as_reported()]);
+        report.check(&machine);
+    }
 }
 
 /// The SHA-256 of `bytes`, as coreutils compute it.

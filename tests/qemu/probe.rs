@@ -120,6 +120,12 @@ impl Probe {
         bytes
     }
 
+    /// The dword at `address`, read in one access.
+    pub fn read32(&mut self, address: u64) -> u32 {
+        self.ask(b'l', 0, 0, address);
+        self.answer() as u32
+    }
+
     /// A hash of what is in a range of guest memory, which is not empty and of whole dwords.
     pub fn hash(&mut self, range: Range<u64>) -> u32 {
         self.ask(b'h', 0, u32::try_from(range.end - range.start).unwrap(), range.start);
