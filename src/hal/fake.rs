@@ -57,6 +57,17 @@ pub trait FakeDevice {
     fn write(&mut self, port: u16, size: u8, value: u32, memory: &mut FakeMemory);
 }
 
+/// A device behind memory-mapped registers. Only the addresses it claims reach it, and only by the functions of
+/// [`Memory`] that access registers.
+pub trait FakeRegisters {
+    /// Whether `at` is one of the device's.
+    fn claims(&self, at: u64) -> bool;
+    /// A read of `size` bytes (1, 2, 4 or 8).
+    fn read(&mut self, at: u64, size: u8) -> u64;
+    /// A write of `size` bytes (1, 2, 4 or 8).
+    fn write(&mut self, at: u64, size: u8, value: u64);
+}
+
 /// One port access as it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -79,6 +90,8 @@ pub struct FakeMachine {
     pub memory: FakeMemory,
     /// Devices; the first that claims a port answers.
     pub devices: Vec<Box<dyn FakeDevice>>,
+    /// Devices behind memory-mapped registers; the first that claims an address answers, memory where none does.
+    pub registers: Vec<Box<dyn FakeRegisters>>,
     /// What an absent port reads as, cut to the access size.
     pub absent: u32,
     /// Every port access so far, in order.
@@ -108,6 +121,7 @@ impl Default for FakeMachine {
         Self {
             memory: FakeMemory::default(),
             devices: Vec::new(),
+            registers: Vec::new(),
             absent: u32::MAX,
             accesses: Vec::new(),
             cpuid: BTreeMap::new(),
@@ -133,6 +147,25 @@ impl FakeMachine {
     pub fn with(mut self, device: impl FakeDevice + 'static) -> Self {
         self.devices.push(Box::new(device));
         self
+    }
+
+    fn register_in(&mut self, at: PhysAddr, size: u8) -> Result<u64, MemoryError> {
+        Self::check(at, size.into())?;
+        if let Some(device) = self.registers.iter_mut().find(|device| device.claims(at.get())) {
+            return Ok(device.read(at.get(), size));
+        }
+        let mut bytes = [0; 8];
+        bytes[..size.into()].copy_from_slice(&self.memory.bytes(at.get(), size.into()));
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn register_out(&mut self, at: PhysAddr, size: u8, value: u64) -> Result<(), MemoryError> {
+        Self::check(at, size.into())?;
+        match self.registers.iter_mut().find(|device| device.claims(at.get())) {
+            Some(device) => device.write(at.get(), size, value),
+            None => self.memory.store(at.get(), &value.to_le_bytes()[..size.into()]),
+        }
+        Ok(())
     }
 
     fn port_in(&mut self, port: u16, size: u8) -> u32 {
@@ -225,27 +258,29 @@ impl Memory for FakeMachine {
         self.memory.store(range.start().get(), &vec![byte; range.len() as usize]);
         Ok(())
     }
+    fn read_register8(&mut self, at: PhysAddr) -> Result<u8, MemoryError> {
+        Ok(self.register_in(at, 1)? as u8)
+    }
     fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError> {
-        let mut bytes = [0; 4];
-        self.read(at, &mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
+        Ok(self.register_in(at, 4)? as u32)
     }
     fn read_register64(&mut self, at: PhysAddr) -> Result<u64, MemoryError> {
-        let mut bytes = [0; 8];
-        self.read(at, &mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
+        self.register_in(at, 8)
     }
-    fn write_register64(&mut self, at: PhysAddr, value: u64) -> Result<(), MemoryError> {
-        self.write(at, &value.to_le_bytes())
+    fn write_register8(&mut self, at: PhysAddr, value: u8) -> Result<(), MemoryError> {
+        self.register_out(at, 1, value.into())
     }
     fn write_register16(&mut self, at: PhysAddr, value: u16) -> Result<(), MemoryError> {
-        self.write(at, &value.to_le_bytes())
+        self.register_out(at, 2, value.into())
     }
     fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {
         if at.get() == ICR {
             self.message(ICR, value);
         }
-        self.write(at, &value.to_le_bytes())
+        self.register_out(at, 4, value.into())
+    }
+    fn write_register64(&mut self, at: PhysAddr, value: u64) -> Result<(), MemoryError> {
+        self.register_out(at, 8, value)
     }
 }
 

@@ -68,6 +68,12 @@ pub trait Memory {
     /// [`MemoryError`] when the range is not one the firmware may write; nothing is written then.
     fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError>;
 
+    /// Reads an 8-bit register in one access.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the address is not one the firmware may read.
+    fn read_register8(&mut self, at: PhysAddr) -> Result<u8, MemoryError>;
+
     /// Reads a 32-bit register in one access. `at` is a multiple of 4.
     ///
     /// # Errors
@@ -79,6 +85,12 @@ pub trait Memory {
     /// # Errors
     /// [`MemoryError`] when the address is not aligned or not one the firmware may read.
     fn read_register64(&mut self, at: PhysAddr) -> Result<u64, MemoryError>;
+
+    /// Writes an 8-bit register in one access.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the address is not one the firmware may write.
+    fn write_register8(&mut self, at: PhysAddr, value: u8) -> Result<(), MemoryError>;
 
     /// Writes a 16-bit register in one access. `at` is a multiple of 2.
     ///

@@ -190,6 +190,12 @@ impl Memory for PcMachine {
         Ok(())
     }
 
+    fn read_register8(&mut self, at: PhysAddr) -> Result<u8, MemoryError> {
+        check_register(at, Alignment::BYTE)?;
+        // SAFETY: the address is mapped and disjoint from every Rust object.
+        Ok(unsafe { ptr::read_volatile(pointer(at)) })
+    }
+
     fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError> {
         check_register(at, Alignment::DWORD)?;
         // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
@@ -200,6 +206,13 @@ impl Memory for PcMachine {
         check_register(at, Alignment::QWORD)?;
         // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
         Ok(unsafe { ptr::read_volatile(pointer(at).cast::<u64>()) })
+    }
+
+    fn write_register8(&mut self, at: PhysAddr, value: u8) -> Result<(), MemoryError> {
+        check_register(at, Alignment::BYTE)?;
+        // SAFETY: the address is mapped and disjoint from every Rust object.
+        unsafe { ptr::write_volatile(pointer(at), value) };
+        Ok(())
     }
 
     fn write_register16(&mut self, at: PhysAddr, value: u16) -> Result<(), MemoryError> {

@@ -277,6 +277,10 @@ mod tests {
         fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError> {
             self.0.fill(range, byte)
         }
+        fn read_register8(&mut self, at: PhysAddr) -> Result<u8, MemoryError> {
+            self.1 += 1;
+            self.0.read_register8(at)
+        }
         fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError> {
             self.1 += 1;
             self.0.read_register32(at)
@@ -284,6 +288,10 @@ mod tests {
         fn read_register64(&mut self, at: PhysAddr) -> Result<u64, MemoryError> {
             self.1 += 1;
             self.0.read_register64(at)
+        }
+        fn write_register8(&mut self, at: PhysAddr, value: u8) -> Result<(), MemoryError> {
+            self.1 += 1;
+            self.0.write_register8(at, value)
         }
         fn write_register16(&mut self, at: PhysAddr, value: u16) -> Result<(), MemoryError> {
             self.1 += 1;
