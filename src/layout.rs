@@ -18,8 +18,8 @@ pub const WAKE_RAM: PhysRange = range(0x8_7000, 0x9_e000);
 /// Where the boot leaves what a wake needs to know (see [`crate::resume`]): 3 KiB below the extended BIOS data area.
 pub const RESUME_RECORD: PhysRange = range(0x9_f000, 0x9_fc00);
 
-/// The space at the top of the low 4 GiB that the image may fill: 128 KiB.
-pub const FIRMWARE_ROM: PhysRange = range(0xfffe_0000, 0x1_0000_0000);
+/// The space at the top of the low 4 GiB that the image may fill: 192 KiB.
+pub const FIRMWARE_ROM: PhysRange = range(0xfffd_0000, 0x1_0000_0000);
 
 /// Where CPUs that are started begin, for that moment: a page below 640 KiB whose bytes are put back afterwards. Behind
 /// the firmware's own RAM, as far from what hosts leave lower down; on a machine that sleeps it stays the firmware's too.
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn the_firmware_touches_neither_itself_nor_page_zero_nor_what_is_not_mapped() {
         let may = |start, end| may_access(range(start, end));
-        for (start, end) in [(0x1000, 0x4_0000), (0x9_e000, 0xa_0000), (0x10_0000, 0xfffe_0000), (0x1000, 0x1000)] {
+        for (start, end) in [(0x1000, 0x4_0000), (0x9_e000, 0xa_0000), (0x10_0000, 0xfffd_0000), (0x1000, 0x1000)] {
             assert!(may(start, end), "{start:#x}");
         }
         for range in [PAGE_ZERO, FIRMWARE_RAM, FIRMWARE_ROM] {

@@ -21,7 +21,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// QEMU takes a `-bios` file of a multiple of this many bytes.
 const GRANULE: usize = 64 << 10;
 /// The largest image (`FIRMWARE_ROM` in `src/layout.rs`).
-const LIMIT: usize = 128 << 10;
+const LIMIT: usize = 192 << 10;
 /// One past the last byte that the image covers.
 const IMAGE_END: u64 = 1 << 32;
 /// Bytes from the reset vector to the end (Intel SDM volume 3, 10.1.4).
