@@ -26,3 +26,13 @@ pub(crate) fn items(machine: &str) -> BTreeMap<String, Vec<u8>> {
 pub(crate) fn device(machine: &str, dma: bool) -> FakeFwCfg {
     items(machine).iter().fold(FakeFwCfg::new(dma), |device, (name, bytes)| device.with_file(name, bytes))
 }
+
+/// A command of the table-loader language that allocates a file below 4 GiB.
+pub(crate) fn allocate(file: &str) -> [u8; 128] {
+    let mut command = [0; 128];
+    command[0] = 1;
+    command[4..4 + file.len()].copy_from_slice(file.as_bytes());
+    command[60] = 1;
+    command[64] = 1;
+    command
+}

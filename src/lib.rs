@@ -33,6 +33,7 @@ pub mod smbios;
 pub mod tables;
 #[cfg(test)]
 mod tests;
+pub mod tpm;
 pub mod trace;
 
 use boot::Handover;
@@ -66,10 +67,11 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg) -> Result<Handover, Error> {
     let tables = tables::load(machine, fw_cfg, &mut map, platform.f_segment);
     trace.mark(machine, Point::FirmwareDone);
     trace.mark(machine, Point::KernelLoad);
-    let handover = boot::load(machine, fw_cfg, &mut map, tables.rsdp, framebuffer.as_ref())?;
+    let plan = boot::load(machine, fw_cfg, &mut map, tables.rsdp, framebuffer.as_ref())?;
+    tpm::measure(machine, fw_cfg, tables.tpm_log, &plan);
     resume::prepare(machine, &map, tables);
     trace.mark(machine, Point::KernelStart);
-    Ok(handover)
+    Ok(plan.handover())
 }
 
 /// Wakes from suspend, where [`resume::is_pending`]: from a machine at reset whose memory is an operating system's to
@@ -93,5 +95,6 @@ fn resume(machine: &mut impl Machine) -> Result<WakingVector, Error> {
     // Before the tables are looked at: the RSDP may be in the F-segment.
     platform::restore(machine, &fw_cfg, &map);
     resume::tell_host(machine, &fw_cfg, &record.writes);
+    tpm::resume(machine, record.has_tpm);
     Ok(WakingVector::find(machine, &map, record.rsdp)?)
 }

@@ -1,5 +1,8 @@
 //! The whole boot, against scripted hosts.
 
+use std::boxed::Box;
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
@@ -10,6 +13,7 @@ use crate::fw_cfg::fake::{FakeFwCfg, Quirks};
 use crate::golden;
 use crate::hal::fake::{Access, FakeMachine};
 use crate::platform::fake::FakeConfigPorts;
+use crate::tpm::fake::{Defects, FakeTpm, Kind, State};
 
 /// The first 1024 bytes of Debian's kernel.
 const SETUP: &[u8] = include_bytes!("boot/testdata/vmlinuz-6.1.0-56-cloud-amd64.setup");
@@ -193,4 +197,60 @@ fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
     let ram: u64 = entries.iter().filter(|entry| u32_at(entry, 16) == 1).map(|entry| u32_at(entry, 8)).sum();
     assert_eq!(ram >> 20, 511);
     assert_eq!(vec![0; 4], page[0x070..0x074], "no ACPI");
+}
+
+/// The whole boot with the registers of a TPM.
+fn with_tpm(defects: Defects) -> (FakeMachine, Handover, Rc<RefCell<State>>) {
+    let log = "etc/tpm/log";
+    let device = golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
+        "etc/table-loader" => device.with_file(name, &[bytes.as_slice(), &golden::allocate(log)].concat()),
+        _ => device.with_file(name, bytes),
+    });
+    let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], defects);
+    let mut machine = q35(with_kernel(device.with_file(log, &[0; 0x1_0000])));
+    machine.registers.push(Box::new(registers));
+    let handover = run(&mut machine).unwrap();
+    (machine, handover, state)
+}
+
+#[test]
+fn a_boot_with_a_tpm_is_measured() {
+    let (_, _, state) = with_tpm(Defects::default());
+    let sha256 = |bytes: &[u8]| tpm::replay::digest(0x0b, bytes);
+    let extend = |pcr: &[u8], bytes: &[u8]| tpm::replay::extend(0x0b, pcr, &sha256(bytes));
+    let mut setup = SETUP.to_vec();
+    // All of the setup code, whose end this kernel lacks.
+    setup.resize((usize::from(SETUP[0x1f1]) + 1) * 512, 0);
+    setup[0x224..0x226].fill(0);
+    setup[0x1fa..0x1fc].fill(0);
+    let kernel = [setup, bytes(9001, 1)].concat();
+    let files = extend(&extend(&[0; 32], &kernel), &bytes(7003, 2));
+    assert_eq!(state.borrow().pcrs[&0x0b][9], files);
+    assert_eq!(state.borrow().pcrs[&0x0b][8], extend(&[0; 32], b"console=ttyS0 quiet"));
+}
+
+#[test]
+fn a_tpm_that_does_not_answer_holds_up_no_boot() {
+    let silent = Defects { silent_from: Some(0), ..Defects::default() };
+    let (machine, handover, state) = with_tpm(silent);
+    assert_eq!(state.borrow().commands, [0x144]);
+    assert_eq!(machine.memory.bytes(handover.boot_params.get() + 0x202, 4), b"HdrS");
+}
+
+#[test]
+fn without_a_log_for_it_nothing_looks_for_a_tpm() {
+    struct Untouched;
+    impl hal::fake::FakeRegisters for Untouched {
+        fn claims(&self, at: u64) -> bool {
+            assert!(!(0xfed4_0000..0xfed4_5000).contains(&at), "an access to {at:#x}");
+            false
+        }
+        fn read(&mut self, _: u64, _: u8) -> u64 {
+            unreachable!("it claims nothing")
+        }
+        fn write(&mut self, _: u64, _: u8, _: u64) {}
+    }
+    let mut machine = q35(with_kernel(golden::device("q35", true)));
+    machine.registers.push(Box::new(Untouched));
+    run(&mut machine).unwrap();
 }

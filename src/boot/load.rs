@@ -1,6 +1,6 @@
 //! From the host's items to a kernel that is ready to be entered: the one part of `boot` that touches the machine.
 
-use super::{BootParams, Error, Handover, ItemSizes, LoadPlan, Payload, ScreenInfo, SetupHeader};
+use super::{BootParams, Error, ItemSizes, LoadPlan, Payload, ScreenInfo, SetupHeader};
 use crate::addr::PhysAddr;
 use crate::framebuffer::Framebuffer;
 use crate::fw_cfg::{FwCfg, Item, Key};
@@ -14,7 +14,7 @@ const SETUP_READ: usize = 1024;
 /// Reads the kernel's header, finds a place for everything, and has the host put each part there in one transfer.
 ///
 /// `rsdp` is where the ACPI root pointer is, and `framebuffer` what the display shows, if there is one. What the kernel
-/// is given is held in `map`.
+/// is given is held in `map`. Gives what went where.
 ///
 /// # Errors
 /// [`Error::FwCfg`] when the host does not deliver; else what [`Payload`], [`SetupHeader`] and [`LoadPlan`] find.
@@ -24,7 +24,7 @@ pub fn load<M: Machine>(
     map: &mut MemoryMap,
     rsdp: Option<PhysAddr>,
     framebuffer: Option<&Framebuffer>,
-) -> Result<Handover, Error> {
+) -> Result<LoadPlan, Error> {
     let kernel = fw_cfg.read_u32(machine, Key::KERNEL_SIZE)?;
     if kernel == 0 {
         return Err(Error::NoKernel);
@@ -65,7 +65,7 @@ pub fn load<M: Machine>(
         sizes.initrd >> 10,
         plan.entry
     );
-    Ok(plan.handover())
+    Ok(plan)
 }
 
 fn read_header<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<SetupHeader, Error> {

@@ -24,6 +24,9 @@ const ENTRY_64: u64 = 0x200;
 /// Where each part is to be put. No two overlap, and each is RAM that nothing else held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadPlan {
+    /// The length in bytes of the kernel file's real-mode part, which is not loaded: 64-bit and 32-bit entry need none of
+    /// it.
+    pub setup_len: u32,
     /// The bytes of the protected-mode part of the kernel file.
     pub kernel: PhysRange,
     /// All that the kernel uses until it manages memory itself. Contains `kernel`.
@@ -63,6 +66,7 @@ impl LoadPlan {
             Entry::Linux32(kernel.file.start())
         };
         Ok(Self {
+            setup_len: header.setup_len(),
             kernel: kernel.file,
             kernel_run: kernel.run,
             kernel_alignment: kernel.alignment,
@@ -125,7 +129,7 @@ fn place_kernel(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) ->
     let mut place = None;
     if setup_data != 0
         && let Some(host) = payload.host_address
-        && let Some(appended) = PhysRange::new(host, payload.kernel.saturating_add(header.setup_len()))
+        && let Some(appended) = PhysRange::new(host, payload.kernel.saturating_add(header.setup_len().into()))
         && appended.contains_addr(PhysAddr::new(setup_data))
     {
         let alignment = match header.relocation() {

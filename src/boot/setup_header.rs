@@ -172,8 +172,8 @@ impl SetupHeader {
     /// The length in bytes of the real-mode part of the file: the boot sector and `setup_sects` more. The
     /// protected-mode part follows it.
     #[must_use]
-    pub fn setup_len(&self) -> u64 {
-        let sectors = if self.raw.setup_sects == 0 { 4 } else { u64::from(self.raw.setup_sects) };
+    pub fn setup_len(&self) -> u32 {
+        let sectors = if self.raw.setup_sects == 0 { 4 } else { u32::from(self.raw.setup_sects) };
         sectors.saturating_add(1).saturating_mul(512)
     }
 

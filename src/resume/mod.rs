@@ -54,7 +54,7 @@ pub fn can_sleep(fw_cfg: &FwCfg) -> bool {
 /// system suspends.
 pub fn prepare(machine: &mut impl Memory, map: &MemoryMap, tables: Tables) {
     if let Some(rsdp) = tables.rsdp.filter(|_| !map.is_ram(layout::RESUME_RECORD)) {
-        Record { rsdp, writes: tables.told }.store(machine);
+        Record { rsdp, writes: tables.told, has_tpm: tables.tpm_log.is_some() }.store(machine);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::hal::Memory;
 use crate::layout::{RESUME_RECORD, WAKE_RAM};
 
 /// What a record begins with. Its last byte is the version of the format.
-const MAGIC: [u8; 8] = *b"FLwake\0\x01";
+const MAGIC: [u8; 8] = *b"FLwake\0\x02";
 
 /// Most writes that are remembered.
 const MOST_WRITES: usize = 16;
@@ -31,6 +31,8 @@ struct Header {
     rsdp: U32,
     /// How many [`HostWrite`]s follow.
     writes: U32,
+    /// 1 on a machine with a TPM, else 0.
+    has_tpm: U64,
 }
 
 /// How long the header is up to the end of its checksum.
@@ -96,6 +98,8 @@ pub struct Record {
     pub rsdp: PhysAddr,
     /// What was written into the host's files.
     pub writes: Vec<HostWrite>,
+    /// Whether the machine has a TPM.
+    pub has_tpm: bool,
 }
 
 impl Record {
@@ -113,6 +117,7 @@ impl Record {
             kept_end: (WAKE_RAM.end().get() as u32).into(),
             rsdp: rsdp.into(),
             writes: (writes.len() as u32).into(),
+            has_tpm: u64::from(self.has_tpm).into(),
         };
         header.checksum = checksum(&header, writes).into();
         let start = RESUME_RECORD.start();
@@ -144,7 +149,7 @@ impl Record {
         if !kept.contains(WAKE_RAM) {
             return Err(Error::OtherMemory(kept));
         }
-        Ok(Self { rsdp: PhysAddr::new(header.rsdp.get().into()), writes })
+        Ok(Self { rsdp: PhysAddr::new(header.rsdp.get().into()), writes, has_tpm: header.has_tpm.get() != 0 })
     }
 }
 

@@ -1,3 +1,4 @@
+use std::boxed::Box;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use crate::fw_cfg::fake::FakeFwCfg;
 use crate::hal::fake::{Access, FakeDevice, FakeMachine, FakeMemory};
 use crate::layout::{RESUME_RECORD, WAKE_RAM};
 use crate::platform::fake::FakeConfigPorts;
+use crate::tpm::fake::{Defects, FakeTpm, Kind};
 use crate::{golden, tables};
 
 /// CMOS memory that a test can look at while the machine owns it.
@@ -58,7 +60,7 @@ fn range(start: u64, len: u64) -> PhysRange {
 fn record() -> Record {
     let writes = [("etc/vmgenid_addr", 0, &[1, 2, 3, 4, 5, 6, 7, 8][..]), ("etc/another", 12, &[9, 10, 11, 12])];
     let writes = writes.map(|(file, offset, bytes)| HostWrite::new(file, offset, bytes).unwrap()).to_vec();
-    Record { rsdp: PhysAddr::new(0xf_0000), writes }
+    Record { rsdp: PhysAddr::new(0xf_0000), writes, has_tpm: true }
 }
 
 /// A machine with the record in its memory.
@@ -70,7 +72,7 @@ fn with_record(record: &Record) -> FakeMachine {
 
 #[test]
 fn a_record_comes_back_as_it_was() {
-    for record in [record(), Record { rsdp: PhysAddr::new(0x10), writes: Vec::new() }] {
+    for record in [record(), Record { rsdp: PhysAddr::new(0x10), writes: Vec::new(), has_tpm: false }] {
         let mut machine = with_record(&record);
         assert_eq!(Record::load(&mut machine), Ok(record));
         assert!(machine.accesses.is_empty());
@@ -81,7 +83,7 @@ fn a_record_comes_back_as_it_was() {
 fn a_record_with_any_bit_changed_is_refused() {
     let mut machine = with_record(&record());
     let start = RESUME_RECORD.start().get();
-    let len = 32 + 2 * 72;
+    let len = 40 + 2 * 72;
     assert_eq!(machine.memory.bytes(start + len, 64), [0; 64], "the end of the record");
     for at in start..start + len {
         let [byte] = machine.memory.bytes(at, 1)[..] else { unreachable!() };
@@ -125,12 +127,12 @@ fn a_record_with_a_checksum_is_still_looked_at() {
 
 #[test]
 fn a_record_of_an_image_that_kept_less_memory_is_refused() {
-    let mut machine = with_record(&Record { rsdp: PhysAddr::new(0xf_0000), writes: Vec::new() });
+    let mut machine = with_record(&Record { rsdp: PhysAddr::new(0xf_0000), writes: Vec::new(), has_tpm: false });
     let at = RESUME_RECORD.start().get();
     let kept = [WAKE_RAM.start().get() as u32 + 4096, WAKE_RAM.end().get() as u32];
     machine.memory.store(at + 16, &kept.map(u32::to_le_bytes).concat());
     // An FNV-1a over the words behind the checksum.
-    let words = machine.memory.bytes(at + 16, 16);
+    let words = machine.memory.bytes(at + 16, 24);
     let words = words.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
     let sum = words.fold(0xcbf2_9ce4_8422_2325_u64, |sum, word| (sum ^ word).wrapping_mul(0x0100_0000_01b3));
     machine.memory.store(at + 8, &sum.to_le_bytes());
@@ -269,7 +271,7 @@ fn several_files_are_written_again_each_where_it_was() {
         HostWrite::new("etc/second", 56, &[4; 8]).unwrap(),
         HostWrite::new("etc/second", 60, &[5; 8]).unwrap(),
     ];
-    let record = Record { rsdp: PhysAddr::new(rsdp(&memory)), writes: writes.to_vec() };
+    let record = Record { rsdp: PhysAddr::new(rsdp(&memory)), writes: writes.to_vec(), has_tpm: false };
     let mut stored = with_record(&record);
     memory.store(RESUME_RECORD.start().get(), &stored.memory.bytes(RESUME_RECORD.start().get(), 3072));
     assert!(Record::load(&mut stored).is_ok());
@@ -277,6 +279,22 @@ fn several_files_are_written_again_each_where_it_was() {
     // Without the one that is gone and the one that does not fit.
     let written: Vec<_> = written.borrow().written.iter().map(|(_, at, bytes)| (*at, bytes.clone())).collect();
     assert_eq!(written, [(0, vec![1; 8]), (16, vec![2; 4]), (56, vec![4; 8])]);
+}
+
+#[test]
+fn a_tpm_is_resumed_where_there_is_one() {
+    for has_tpm in [true, false] {
+        let (registers, tpm) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
+        tpm.borrow_mut().saved = true;
+        let mut memory = suspended("q35", Q35, 0x8000);
+        let stored = with_record(&Record { rsdp: PhysAddr::new(rsdp(&memory)), writes: Vec::new(), has_tpm });
+        memory.store(RESUME_RECORD.start().get(), &stored.memory.bytes(RESUME_RECORD.start().get(), 3072));
+        let mut machine = reset(memory, device("q35"), Q35);
+        machine.registers.push(Box::new(registers));
+        crate::wake(&mut machine).unwrap();
+        let started: &[u32] = if has_tpm { &[0x144] } else { &[] };
+        assert_eq!(tpm.borrow().commands, started);
+    }
 }
 
 /// Why a wake fails, which leaves no record and asks for a restart.
@@ -366,7 +384,7 @@ fn tables_that_point_into_nowhere_are_refused() {
     // A record that points to no RSDP.
     for rsdp in [0, 0x1000, 0xb000_0000, 0xffff_fff8] {
         let mut memory = intact.clone();
-        let stored = with_record(&Record { rsdp: PhysAddr::new(rsdp), writes: Vec::new() });
+        let stored = with_record(&Record { rsdp: PhysAddr::new(rsdp), writes: Vec::new(), has_tpm: false });
         memory.store(RESUME_RECORD.start().get(), &stored.memory.bytes(RESUME_RECORD.start().get(), 3072));
         assert!(failure(memory).starts_with("no valid RSDP at"), "{rsdp:#x}");
     }
@@ -421,7 +439,7 @@ fn memory_is_kept_on_machines_that_sleep_only() {
     // And a record is left where memory is kept, and where there are tables.
     let left = |map: &MemoryMap, rsdp| {
         let mut machine = FakeMachine::new();
-        prepare(&mut machine, map, Tables { rsdp, told: Vec::new() });
+        prepare(&mut machine, map, Tables { rsdp, ..Tables::default() });
         Record::load(&mut machine).is_ok()
     };
     let rsdp = Some(PhysAddr::new(0xf_0000));

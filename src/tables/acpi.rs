@@ -1,7 +1,7 @@
 //! ACPI: the table-loader script's view of this machine.
 #![forbid(unsafe_code)]
 
-use super::Place;
+use super::{Place, TPM_LOG};
 use crate::acpi::{self, Error, Host, Plan, Zone};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::fw_cfg::{self, Item};
@@ -30,7 +30,11 @@ impl<M: Machine> Host for Place<'_, M> {
 
     fn load(&mut self, file: &str, to: PhysRange) -> Result<(), Self::Error> {
         let item = self.fw_cfg.find(file).ok_or(fw_cfg::Error::Absent)?;
-        Place::load(self, item, to.start())
+        Place::load(self, item, to.start())?;
+        if file == TPM_LOG {
+            self.tpm_log = Some(to);
+        }
+        Ok(())
     }
 
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), Self::Error> {

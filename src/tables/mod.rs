@@ -35,6 +35,9 @@ const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
 /// Where a PC has RAM below that.
 const CONVENTIONAL: PhysRange = range(0, 0xa_0000);
 
+/// Where the log of a TPM goes: a file of zeros, which is empty on a machine without one.
+const TPM_LOG: &str = "etc/tpm/log";
+
 /// Whether the host has anything that belongs into the F-segment.
 #[must_use]
 pub fn want_f_segment(fw_cfg: &FwCfg) -> bool {
@@ -42,18 +45,20 @@ pub fn want_f_segment(fw_cfg: &FwCfg) -> bool {
 }
 
 /// What was loaded, as far as later steps need it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// The address of the RSDP, if there is one.
     pub rsdp: Option<PhysAddr>,
     /// The addresses that the host asked for, as they were written into its files.
     pub told: Vec<HostWrite>,
+    /// The memory for the log of a TPM, if the tables tell of one. It is zero.
+    pub tpm_log: Option<PhysRange>,
 }
 
 /// Loads the host's ACPI and SMBIOS tables. `f_segment` says whether 0xf0000 to 0xfffff is RAM.
 pub fn load<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap, f_segment: bool) -> Tables {
     let f_segment = if f_segment { F_SEGMENT } else { PhysRange::empty_at(F_SEGMENT.end()) };
-    let mut place = Place { machine, fw_cfg, map, f_segment, told: Vec::new() };
+    let mut place = Place { machine, fw_cfg, map, f_segment, told: Vec::new(), tpm_log: None };
     let rsdp = fw_cfg.find(TABLE_LOADER).and_then(|script| match acpi::load(&mut place, script) {
         Ok(rsdp) => Some(rsdp),
         Err(error) => {
@@ -66,7 +71,8 @@ pub fn load<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap, f_
     {
         log::warn!("no SMBIOS tables: {error}");
     }
-    Tables { rsdp, told: place.told }
+    // Tables that could not be linked tell of no log.
+    Tables { rsdp, told: place.told, tpm_log: place.tpm_log.filter(|_| rsdp.is_some()) }
 }
 
 /// The machine, with what is left of the F-segment and of RAM.
@@ -78,6 +84,8 @@ struct Place<'a, M> {
     f_segment: PhysRange,
     /// What the host was told.
     told: Vec<HostWrite>,
+    /// Where the log of a TPM was put.
+    tpm_log: Option<PhysRange>,
 }
 
 impl<M: Machine> Place<'_, M> {

@@ -1,3 +1,4 @@
+use std::vec;
 use std::vec::Vec;
 
 use super::*;
@@ -168,4 +169,40 @@ fn structures_too_many_for_the_f_segment_go_to_high_memory() {
     assert_eq!(len, FIRMWARE_INFORMATION_LEN + tables.len());
     let own = structures + FIRMWARE_INFORMATION_LEN as u64;
     assert!(machine.memory.bytes(own, tables.len()) == tables);
+}
+
+/// A machine whose script also allocates the log of a TPM, of `len` bytes.
+fn with_tpm_log(len: usize) -> FakeFwCfg {
+    golden::items("q35")
+        .iter()
+        .fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
+            TABLE_LOADER => device.with_file(name, &[bytes.as_slice(), &golden::allocate(TPM_LOG)].concat()),
+            _ => device.with_file(name, bytes),
+        })
+        .with_file(TPM_LOG, &vec![0; len])
+}
+
+#[test]
+fn the_log_of_a_tpm_is_where_the_script_put_it() {
+    let (mut machine, fw_cfg, mut map) = host(with_tpm_log(0x1_0000));
+    machine.memory.store(0x1ff0_0000, &[0x55; 0x10_0000]);
+    let log = load(&mut machine, &fw_cfg, &mut map, true).tpm_log.unwrap();
+    assert_eq!(log.len(), 0x1_0000);
+    assert!(!map.is_ram(log), "the kernel would reuse the log");
+    assert_eq!(machine.memory.bytes(log.start().get(), 0x1_0000), vec![0; 0x1_0000]);
+}
+
+#[test]
+fn a_machine_without_a_tpm_has_no_log() {
+    let (mut machine, fw_cfg, mut map) = host(with_tpm_log(0));
+    assert_eq!(load(&mut machine, &fw_cfg, &mut map, true).tpm_log, None);
+    let (mut machine, fw_cfg, mut map) = host(golden::device("q35", true));
+    assert_eq!(load(&mut machine, &fw_cfg, &mut map, true).tpm_log, None);
+    // Tables that an operating system does not find tell it of no log.
+    let broken = golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
+        TABLE_LOADER => device.with_file(name, &golden::allocate(TPM_LOG)),
+        _ => device.with_file(name, bytes),
+    });
+    let (mut machine, fw_cfg, mut map) = host(broken.with_file(TPM_LOG, &[0; 0x1000]));
+    assert_eq!(load(&mut machine, &fw_cfg, &mut map, true), Tables::default());
 }

@@ -2,8 +2,8 @@
 //!
 //! `handover`, `placement`, `tables`, `chipset`, `cpus`, `pci`, `sleep` and `reset` boot the probe, a kernel of the
 //! project's own (the file `tests/kernels/probe.s`), and look at the machine through it. `linux` boots a distribution's
-//! kernel to user space. `display` does both, and looks at the screen. `failure` is about what cannot boot, and about the
-//! log.
+//! kernel to user space. `display` does both, and looks at the screen. `tpm` boots with swtpm. `failure` is about what
+//! cannot boot, and about the log.
 
 mod bzimage;
 mod chipset;
@@ -27,3 +27,4 @@ mod script;
 mod sleep;
 mod smbios;
 mod tables;
+mod tpm;

@@ -13,6 +13,11 @@ use crate::machine::{Kind, Machine, Qemu};
 const BEGIN: &str = "firstlight-guest: script: begins\r\n";
 const END: &str = "firstlight-guest: script: ended with ";
 
+/// The guest's command line.
+pub fn command_line() -> String {
+    format!("console=ttyS0 quiet {LATE_TIMERS} panic=-1 firstlight.mode=script")
+}
+
 /// Boots the machine with the distribution's kernel, runs a shell script in it as root, and gives what that printed, with
 /// lines that end in `\n`.
 ///
@@ -42,7 +47,7 @@ pub fn guest(machine: &Machine, file: &Path) -> Machine {
     let machine = Machine {
         kernel: Some(environment::kernel()),
         initrd: Some(environment::initrd_with_tools()),
-        append: Some(format!("console=ttyS0 quiet {LATE_TIMERS} panic=-1 firstlight.mode=script")),
+        append: Some(command_line()),
         ..machine.clone()
     };
     machine.with(&format!("-fw_cfg name=opt/org.firstlight/script,file={}", file.display()))

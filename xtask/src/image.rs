@@ -96,6 +96,10 @@ fn flags() -> Result<Vec<String>> {
         "-Ccode-model=kernel".into(),
         // No vector registers: nothing has enabled them, and hosts that emulate ring 0 cannot run them.
         "-Ctarget-feature=-sse,-sse2".into(),
+        // Hashes without instructions that only some CPUs have, and in loops instead of unrolled, to be small.
+        "--cfg=sha1_backend=\"soft\"".into(),
+        "--cfg=sha2_backend=\"soft\"".into(),
+        "--cfg=sha2_backend_soft=\"compact\"".into(),
         // An exception's handler runs on the stack that it interrupts.
         "-Cno-redzone=yes".into(),
         // The same bytes wherever the sources are, and those of the crates.

@@ -314,7 +314,7 @@ proptest! {
             }
         };
         prop_assert!(plan.kernel_run.contains(range(start, start + header.run_len(payload.kernel))));
-        let appended = MIB..MIB + payload.kernel + header.setup_len();
+        let appended = MIB..MIB + payload.kernel + u64::from(header.setup_len());
         if plan.setup_data != 0 && appended.contains(&plan.setup_data) {
             prop_assert!(load == MIB && plan.kernel.end().get() <= start);
         }

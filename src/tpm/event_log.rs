@@ -1,0 +1,90 @@
+//! The log of what was measured, in the format for several PCR banks. All numbers are little-endian.
+//!
+//! Source: TCG PC Client Platform Firmware Profile (PFP) 1.05, section 10: "Event Logging".
+
+use arrayvec::ArrayVec;
+
+use super::Error;
+use super::bytes::Bytes;
+use super::hash::{ALGORITHMS, Algorithm, Digest};
+use crate::addr::{PhysAddr, PhysRange};
+
+/// What an event is (PFP 10.4.1, "Event Types").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    /// `EV_NO_ACTION`: nothing is extended.
+    NoAction = 0x03,
+    /// `EV_SEPARATOR`: the firmware is done with a PCR.
+    Separator = 0x04,
+    /// `EV_S_CRTM_VERSION`: which firmware this is.
+    FirmwareVersion = 0x08,
+    /// `EV_IPL`: what is booted.
+    Ipl = 0x0d,
+}
+
+/// The signature of the first event (PFP 10.4.5.1, `TCG_EfiSpecIdEvent`).
+const SIGNATURE: &[u8; 16] = b"Spec ID Event03\0";
+/// `platformClass`: a client.
+const CLIENT: u32 = 0;
+/// `specVersionMinor`, `specVersionMajor`, `specErrata`: 2.0 for TPM 2.0; and `uintnSize`: 2 for 64 bits.
+const VERSION: [u8; 4] = [0, 2, 0, 2];
+
+/// The log's room in guest memory, and how much of it is used.
+#[derive(Debug)]
+pub struct EventLog {
+    left: PhysRange,
+}
+
+impl EventLog {
+    /// An empty log in `room`, which is all zeros: readers take zeros for the end.
+    #[must_use]
+    pub const fn new(room: PhysRange) -> Self {
+        Self { left: room }
+    }
+
+    /// Takes `len` bytes for an event, or gives `None` when they do not fit.
+    pub fn take(&mut self, len: usize) -> Option<PhysAddr> {
+        let taken = PhysRange::new(self.left.start(), len as u64).filter(|&taken| self.left.contains(taken))?;
+        self.left = PhysRange::from_bounds(taken.end(), self.left.end())?;
+        Some(taken.start())
+    }
+}
+
+/// The first event of a log, which says what digests the others have (`TCG_PCClientPCREvent` with a
+/// `TCG_EfiSpecIdEvent`).
+pub fn first_event(algorithms: &ArrayVec<Algorithm, ALGORITHMS>) -> Result<Bytes, Error> {
+    let count = algorithms.len() as u32;
+    // `vendorInfoSize`, a byte, ends the event.
+    let data_len = (SIGNATURE.len() + 4 + VERSION.len() + 4 + 1) as u32;
+    let data_len = data_len.saturating_add(count.saturating_mul(4));
+    let mut event = Bytes::default();
+    for number in [0, EventType::NoAction as u32] {
+        event.put(&number.to_le_bytes())?;
+    }
+    event.put(&[0; 20])?;
+    event.put(&data_len.to_le_bytes())?;
+    event.put(SIGNATURE)?;
+    event.put(&CLIENT.to_le_bytes())?;
+    event.put(&VERSION)?;
+    event.put(&count.to_le_bytes())?;
+    for algorithm in algorithms {
+        event.put(&algorithm.id().to_le_bytes())?;
+        event.put(&algorithm.digest_len().to_le_bytes())?;
+    }
+    event.put(&[0])?;
+    Ok(event)
+}
+
+/// The start of an event with `data_len` bytes of data, which follow (`TCG_PCR_EVENT2`).
+pub fn event_start(pcr: u32, kind: EventType, digests: &[Digest], data_len: u32) -> Result<Bytes, Error> {
+    let mut event = Bytes::default();
+    for number in [pcr, kind as u32, digests.len() as u32] {
+        event.put(&number.to_le_bytes())?;
+    }
+    for digest in digests {
+        event.put(&digest.id.to_le_bytes())?;
+        event.put(digest.bytes())?;
+    }
+    event.put(&data_len.to_le_bytes())?;
+    Ok(event)
+}

@@ -1,0 +1,109 @@
+//! The FIFO interface: one register for the bytes of commands and responses, `tpm-tis` in QEMU (PTP 6.5).
+
+use super::{Host, Wait, read8, read32, wait, write8, write32};
+use crate::hal::Deadline;
+use crate::tpm::Error;
+
+/// `TPM_ACCESS`, 8 bits.
+const ACCESS: u64 = 0x00;
+/// The other bits are valid.
+const ACCESS_VALID: u8 = 1 << 7;
+/// The locality is the active one; written, it is given back.
+const ACCESS_ACTIVE: u8 = 1 << 5;
+/// Asks for the locality.
+const ACCESS_REQUEST: u8 = 1 << 1;
+
+/// `TPM_STS`, 32 bits; the bits that are written are in the lowest byte.
+const STATUS: u64 = 0x18;
+/// `EXPECT` and `DATA_AVAILABLE` are valid.
+const STATUS_VALID: u32 = 1 << 7;
+/// The TPM is ready for a command; written, it forgets the one before.
+const STATUS_READY: u8 = 1 << 6;
+/// Written, the command is executed.
+const STATUS_GO: u8 = 1 << 5;
+/// There are bytes of a response.
+const STATUS_DATA: u32 = 1 << 4;
+/// The command is not complete.
+const STATUS_EXPECT: u32 = 1 << 3;
+/// Where the burst count begins, 16 bits: how many bytes the FIFO takes or gives at once.
+const BURST_SHIFT: u32 = 8;
+
+/// `TPM_DATA_FIFO`: 1 to 4 bytes an access, the first of them the lowest.
+const DATA: u64 = 0x24;
+
+/// Takes locality 0.
+pub fn open(host: &mut impl Host) -> Result<(), Error> {
+    write8(host, ACCESS, ACCESS_REQUEST)?;
+    let wanted = ACCESS_VALID | ACCESS_ACTIVE;
+    let deadline = Deadline::start(host);
+    while read8(host, ACCESS)? & wanted != wanted {
+        if deadline.has_passed(host) {
+            return Err(Error::Timeout(Wait::Locality));
+        }
+    }
+    Ok(())
+}
+
+/// Gives locality 0 back.
+pub fn close(host: &mut impl Host) -> Result<(), Error> {
+    write8(host, ACCESS, ACCESS_ACTIVE)
+}
+
+/// Sends a command and waits for its response.
+pub fn send(host: &mut impl Host, command: &[u8]) -> Result<(), Error> {
+    make_ready(host)?;
+    let mut rest = command;
+    while !rest.is_empty() {
+        let burst = burst(host, Wait::Room)?;
+        let (now, later) = rest.split_at(burst.min(rest.len()));
+        let (words, bytes) = now.as_chunks();
+        for word in words {
+            write32(host, DATA, u32::from_le_bytes(*word))?;
+        }
+        for &byte in bytes {
+            write8(host, DATA, byte)?;
+        }
+        rest = later;
+    }
+    wait(host, Wait::EndOfCommand, STATUS, STATUS_VALID | STATUS_EXPECT, STATUS_VALID)?;
+    write8(host, STATUS, STATUS_GO)?;
+    let there = STATUS_VALID | STATUS_DATA;
+    wait(host, Wait::Response, STATUS, there, there)
+}
+
+/// Reads the next bytes of a response.
+pub fn receive(host: &mut impl Host, into: &mut [u8]) -> Result<(), Error> {
+    let mut rest = into;
+    while !rest.is_empty() {
+        let burst = burst(host, Wait::RestOfResponse)?;
+        let (now, later) = rest.split_at_mut(burst.min(rest.len()));
+        let (words, bytes) = now.as_chunks_mut();
+        for word in words {
+            *word = read32(host, DATA)?.to_le_bytes();
+        }
+        for byte in bytes {
+            *byte = read8(host, DATA)?;
+        }
+        rest = later;
+    }
+    Ok(())
+}
+
+/// Has the TPM be ready for a command, and forget the last one.
+pub fn make_ready(host: &mut impl Host) -> Result<(), Error> {
+    write8(host, STATUS, STATUS_READY)?;
+    wait(host, Wait::Readiness, STATUS, STATUS_READY.into(), STATUS_READY.into())
+}
+
+/// How many bytes the FIFO takes or gives now, at least one.
+#[inline(never)]
+fn burst(host: &mut impl Host, what: Wait) -> Result<usize, Error> {
+    let deadline = Deadline::start(host);
+    loop {
+        match read32(host, STATUS)? >> BURST_SHIFT & 0xffff {
+            0 if deadline.has_passed(host) => return Err(Error::Timeout(what)),
+            0 => core::hint::spin_loop(),
+            burst => return Ok(burst as usize),
+        }
+    }
+}

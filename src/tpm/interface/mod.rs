@@ -1,0 +1,172 @@
+//! The TPM's registers: how a command gets in and its response out.
+//!
+//! Both interfaces that QEMU has, [`fifo`] (`tpm-tis`) and [`crb`] (`tpm-crb`), are at the same address and used from
+//! locality 0, which firmware and operating system share. Every wait has a deadline.
+//!
+//! Source: TCG PC Client Platform TPM Profile Specification (PTP) for TPM 2.0, 1.05, section 6; QEMU
+//! `docs/specs/tpm.rst`.
+
+mod crb;
+mod fifo;
+
+use core::fmt;
+
+use super::Error;
+use super::command::HEADER_LEN;
+use crate::addr::{PhysAddr, PhysRange};
+use crate::hal::{Clock, Deadline, Memory};
+
+/// What a TPM needs of the machine.
+pub trait Host: Memory + Clock {}
+impl<T: Memory + Clock> Host for T {}
+
+/// The registers of locality 0 (PTP, table 17: "Allocation of Register Space").
+const REGISTERS: PhysRange = match PhysRange::new(PhysAddr::new(0xfed4_0000), 0x1000) {
+    Some(range) => range,
+    None => unreachable!(),
+};
+/// `TPM_INTERFACE_ID`, 32 bits: the interface's type in bits 3:0 (PTP 6.4.2.4 and 6.5.2.7).
+const INTERFACE_ID: u64 = 0x30;
+/// The type of the command response buffer interface. The other two, 0 and 15, are the FIFO.
+const TYPE_CRB: u32 = 1;
+/// `TPM_DID_VID`, 32 bits, in both interfaces at different places; this is the FIFO's (PTP, table 17). A FIFO of the
+/// time before TPM 2.0 has all ones in [`INTERFACE_ID`], but not there.
+const FIFO_VENDOR: u64 = 0xf00;
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Wait {
+    /// Locality 0 is granted.
+    Locality,
+    /// The TPM is ready for a command.
+    Readiness,
+    /// It takes bytes of a command.
+    Room,
+    /// It has all of the command.
+    EndOfCommand,
+    /// It has a response.
+    Response,
+    /// It gives bytes of the response.
+    RestOfResponse,
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Locality => "locality 0",
+            Self::Readiness => "readiness for a command",
+            Self::Room => "room for a command",
+            Self::EndOfCommand => "the acceptance of a command",
+            Self::Response => "the response to a command",
+            Self::RestOfResponse => "the rest of a response",
+        })
+    }
+}
+
+/// The interface of the machine's TPM.
+#[derive(Clone, Copy, Debug)]
+pub enum Interface {
+    /// Registers that take commands and give responses byte by byte.
+    Fifo,
+    /// A buffer for commands and responses.
+    Crb(crb::Buffer),
+}
+
+impl Interface {
+    /// Finds the interface and takes locality 0.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`], [`Error::Timeout`], [`Error::Buffer`].
+    pub fn open(host: &mut impl Host) -> Result<Self, Error> {
+        match read32(host, INTERFACE_ID)? {
+            u32::MAX if read32(host, FIFO_VENDOR)? == u32::MAX => Err(Error::NoDevice),
+            type_and_more if type_and_more & 0xf == TYPE_CRB => crb::open(host).map(Self::Crb),
+            _ => fifo::open(host).map(|()| Self::Fifo),
+        }
+    }
+
+    /// Sends a command, waits for its response and gives that, in `buffer`.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Error::Failed`]; [`Error::TooLong`] when the command or the response does not fit the
+    /// interface or `buffer`.
+    #[inline(never)]
+    pub fn transmit<'b>(self, host: &mut impl Host, command: &[u8], buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
+        match self {
+            Self::Fifo => fifo::send(host, command)?,
+            Self::Crb(place) => place.send(host, command)?,
+        }
+        // The header first, which says how long the response is.
+        let (header, _) = buffer.split_first_chunk_mut::<HEADER_LEN>().ok_or(Error::TooLong)?;
+        self.receive(host, 0, header)?;
+        let [_, _, size @ .., _, _, _, _] = *header;
+        let size = usize::try_from(u32::from_be_bytes(size)).unwrap_or(usize::MAX);
+        // A size that is too small is found by who parses the response.
+        let response = buffer.get_mut(..size.max(HEADER_LEN)).ok_or(Error::TooLong)?;
+        self.receive(host, HEADER_LEN, response.get_mut(HEADER_LEN..).unwrap_or_default())?;
+        match self {
+            Self::Fifo => fifo::make_ready(host)?,
+            Self::Crb(_) => crb::make_idle(host)?,
+        }
+        Ok(response)
+    }
+
+    /// Reads the bytes of the response that come after the first `offset`, which were read before.
+    fn receive(self, host: &mut impl Host, offset: usize, into: &mut [u8]) -> Result<(), Error> {
+        match self {
+            Self::Fifo => fifo::receive(host, into),
+            Self::Crb(place) => place.receive(host, offset, into),
+        }
+    }
+
+    /// Gives locality 0 back.
+    ///
+    /// # Errors
+    /// None that a machine gives: the registers are there, or opening would have failed.
+    pub fn close(self, host: &mut impl Host) -> Result<(), Error> {
+        match self {
+            Self::Fifo => fifo::close(host),
+            Self::Crb(_) => crb::close(host),
+        }
+    }
+}
+
+/// A register's address.
+const fn register(offset: u64) -> PhysAddr {
+    // The offsets are those of this module's constants, so this does not wrap.
+    PhysAddr::new(REGISTERS.start().get().wrapping_add(offset))
+}
+
+#[inline(never)]
+fn read8(host: &mut impl Host, offset: u64) -> Result<u8, Error> {
+    Ok(host.read_register8(register(offset))?)
+}
+
+#[inline(never)]
+fn read32(host: &mut impl Host, offset: u64) -> Result<u32, Error> {
+    Ok(host.read_register32(register(offset))?)
+}
+
+#[inline(never)]
+fn write8(host: &mut impl Host, offset: u64, value: u8) -> Result<(), Error> {
+    Ok(host.write_register8(register(offset), value)?)
+}
+
+#[inline(never)]
+fn write32(host: &mut impl Host, offset: u64, value: u32) -> Result<(), Error> {
+    Ok(host.write_register32(register(offset), value)?)
+}
+
+/// Waits until the bits of `mask` in a 32-bit register are `value`.
+#[inline(never)]
+fn wait(host: &mut impl Host, what: Wait, offset: u64, mask: u32, value: u32) -> Result<(), Error> {
+    let deadline = Deadline::start(host);
+    while read32(host, offset)? & mask != value {
+        if deadline.has_passed(host) {
+            return Err(Error::Timeout(what));
+        }
+        core::hint::spin_loop();
+    }
+    Ok(())
+}

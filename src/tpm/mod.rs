@@ -1,0 +1,408 @@
+//! Measured boot: starts a TPM 2.0 and records in it, and in a log, what is booted.
+//!
+//! Which PCR gets what, and how to tell the values beforehand, is in `docs/tpm.md`. The order: start, the firmware's
+//! version (PCR 0), separators (PCRs 0 to 7), command line (PCR 8), kernel and initrd (PCR 9); then the platform hierarchy
+//! gets a random password, so that the operating system has no power over what belongs to the firmware.
+//!
+//! There is a TPM where the host's table-loader script has a log allocated for it; without that nothing here touches the
+//! machine. What fails is warned about, and the kernel starts: it is the TPM's user who must not trust such a boot, so the
+//! hierarchies that could sign or unseal for it are turned off, as far as the TPM still answers.
+//!
+//! Assumed: the log's memory is reserved and zero, and kernel, initrd and command line are in their places. Left out: TPM
+//! 1.2, measuring ACPI and SMBIOS tables, hashes that the firmware does not know (their banks are capped), and the
+//! physical presence interface.
+#![forbid(unsafe_code)]
+
+mod bytes;
+mod command;
+mod error;
+mod event_log;
+#[cfg(test)]
+pub(crate) mod fake;
+mod hash;
+mod interface;
+#[cfg(any(test, not(feature = "firmware")))]
+pub mod replay;
+#[cfg(test)]
+mod tests;
+
+use alloc::vec::Vec;
+
+use arrayvec::ArrayVec;
+use zerocopy::FromZeros;
+
+pub use command::{Code, Refusal};
+pub use error::Error;
+use hash::{Digest, Digests, Hashes};
+use interface::{Host, Interface};
+
+use self::command::{Banks, Command, HEADER_LEN, MAX_RESPONSE, Startup, check_random};
+use self::event_log::{EventLog, EventType, event_start, first_event};
+use crate::addr::PhysRange;
+use crate::boot::LoadPlan;
+use crate::fw_cfg::{FwCfg, Item, Key};
+use crate::hal::{Deadline, Machine, MemoryError};
+
+/// The PCRs that the firmware separates (PFP 1.05, 3.3.4): 0 to 7.
+const FIRMWARE_PCRS: u32 = 8;
+/// The PCR of the command line, as GRUB has it (its manual, "Measured Boot").
+const COMMAND_LINE_PCR: u32 = 8;
+/// The PCR of files that are booted, as GRUB has it.
+const FILE_PCR: u32 = 9;
+
+/// The data of a separator where nothing went wrong (PFP 1.05, 10.4.1, `EV_SEPARATOR`).
+const SEPARATOR: [u8; 4] = [0; 4];
+/// The data of a separator where something did.
+const SEPARATOR_ERROR: [u8; 4] = 1_u32.to_le_bytes();
+
+/// Which firmware this is.
+const NAME: &str = concat!("Firstlight ", env!("CARGO_PKG_VERSION"));
+/// The same in UTF-16, little-endian and with a NUL, as logs have it (PFP 1.05, 10.4.1, `EV_S_CRTM_VERSION`).
+const VERSION: [u8; 2 * (NAME.len() + 1)] = {
+    let mut version = [0; 2 * (NAME.len() + 1)];
+    let mut i = 0;
+    while i < NAME.len() {
+        // A package's version is ASCII.
+        version[2 * i] = NAME.as_bytes()[i];
+        i += 1;
+    }
+    version
+};
+
+/// The longest setup code: 255 sectors and the first (boot.rst, `setup_sects`).
+const MAX_SETUP: u32 = 256 * 512;
+
+/// The fields of the setup header that the host or a boot loader writes (boot.rst, "Details of Header Fields"), so that
+/// they are not as in the file: offset and length in bytes.
+const WRITTEN_BY_LOADER: [(usize, usize); 6] = [
+    // vid_mode
+    (0x1fa, 2),
+    // type_of_loader
+    (0x210, 1),
+    // ramdisk_image, ramdisk_size
+    (0x218, 8),
+    // heap_end_ptr
+    (0x224, 2),
+    // cmd_line_ptr
+    (0x228, 4),
+    // setup_data
+    (0x250, 8),
+];
+/// `loadflags`, and its bit `CAN_USE_HEAP`, which a boot loader sets.
+const LOADFLAGS: usize = 0x211;
+const CAN_USE_HEAP: u8 = 1 << 7;
+
+/// Measures what `plan` has put into memory, if the host has a TPM, whose log is to be in `log`.
+pub fn measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRange>, plan: &LoadPlan) {
+    if let Some(log) = log {
+        measure_into(machine, fw_cfg, log, plan);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn measure_into<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, plan: &LoadPlan) {
+    if let Err(failure) = try_measure(machine, fw_cfg, log, plan) {
+        failure.report("this boot is not measured, or not all of it");
+    }
+}
+
+fn try_measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, plan: &LoadPlan) -> Result<(), Failure> {
+    let mut tpm = Tpm::open(machine)?;
+    let result = tpm.measure(machine, fw_cfg, log, plan).and_then(|()| tpm.lock_platform(machine));
+    tpm.finish(machine, result)
+}
+
+/// Resumes the TPM after a suspend to memory, if the machine has one.
+///
+/// An operating system that saved the TPM's state finds it as it was. One that did not gets a TPM whose PCRs say so.
+pub fn resume<M: Machine>(machine: &mut M, has_tpm: bool) {
+    if has_tpm && let Err(failure) = try_resume(machine) {
+        failure.report("the TPM's state from before the suspend is lost");
+    }
+}
+
+fn try_resume<M: Machine>(machine: &mut M) -> Result<(), Failure> {
+    let mut tpm = Tpm::open(machine)?;
+    // The state that was saved has the platform hierarchy's password in it.
+    let result = tpm.resume(machine);
+    tpm.finish(machine, result)
+}
+
+/// Why there is no measured boot, and whether the TPM could not be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Failure {
+    error: Error,
+    untold: Option<Error>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, untold: None }
+    }
+}
+
+impl Failure {
+    fn report(self, consequence: &str) {
+        log::warn!("{consequence}: {}", self.error);
+        if let Some(error) = self.untold {
+            log::warn!("the TPM goes on to vouch for this machine: {error}");
+        }
+    }
+}
+
+/// A TPM that is there.
+struct Tpm {
+    interface: Interface,
+    banks: Banks,
+}
+
+impl Tpm {
+    fn open(host: &mut impl Host) -> Result<Self, Error> {
+        Ok(Self { interface: Interface::open(host)?, banks: Banks::default() })
+    }
+
+    /// Starts the TPM, and measures.
+    fn measure<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        fw_cfg: &FwCfg,
+        log: PhysRange,
+        plan: &LoadPlan,
+    ) -> Result<(), Error> {
+        self.start(machine, Startup::Clear)?;
+        self.find_banks(machine)?;
+        self.cap_unknown_banks(machine)?;
+        let mut log = EventLog::new(log);
+        write(machine, &mut log, &[&first_event(&self.banks.known)?])?;
+
+        self.record_bytes(machine, &mut log, 0, EventType::FirmwareVersion, &VERSION)?;
+        for pcr in 0..FIRMWARE_PCRS {
+            self.record_bytes(machine, &mut log, pcr, EventType::Separator, &SEPARATOR)?;
+        }
+
+        let command_line = read_command_line(machine, plan.command_line)?;
+        let digests = self.hash(&command_line);
+        let description = [b"kernel_cmdline: ".as_slice(), &command_line, b"\0"];
+        self.record(machine, &mut log, COMMAND_LINE_PCR, EventType::Ipl, &digests, &description)?;
+        drop(command_line);
+        let digests = self.hash_kernel(machine, fw_cfg, plan)?;
+        self.record(machine, &mut log, FILE_PCR, EventType::Ipl, &digests, &[b"kernel\0"])?;
+        if let Some(initrd) = plan.initrd {
+            let digests = self.hash_memory(machine, Hashes::new(&self.banks.known), initrd)?;
+            self.record(machine, &mut log, FILE_PCR, EventType::Ipl, &digests, &[b"initrd\0"])?;
+        }
+        Ok(())
+    }
+
+    /// Starts the TPM as it was, else anew and with PCRs that tell of it.
+    fn resume(&mut self, host: &mut impl Host) -> Result<(), Error> {
+        let Err(error) = self.start(host, Startup::State) else { return Ok(()) };
+        if error.still_answers() {
+            self.start(host, Startup::Clear)?;
+            self.find_banks(host)?;
+            self.cap_unknown_banks(host)?;
+            let digests = self.hash(&SEPARATOR_ERROR);
+            for pcr in 0..=FILE_PCR {
+                self.extend(host, pcr, &digests)?;
+            }
+        }
+        Err(error)
+    }
+
+    /// Gives the TPM back. After an error all that depends on the PCRs being right is taken from the operating system
+    /// before.
+    fn finish(self, host: &mut impl Host, result: Result<(), Error>) -> Result<(), Failure> {
+        match result {
+            Ok(()) => Ok(self.interface.close(host)?),
+            Err(error) if error.still_answers() => Err(Failure { error, untold: self.turn_off(host).err() }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Turns off the hierarchies that an operating system uses.
+    fn turn_off(&self, host: &mut impl Host) -> Result<(), Error> {
+        for hierarchy in [command::ENDORSEMENT, command::OWNER] {
+            self.order(host, &Command::turn_off(hierarchy)?)?;
+        }
+        self.lock_platform(host)?;
+        self.interface.close(host)
+    }
+
+    /// Gives the platform hierarchy a password that nobody knows.
+    fn lock_platform(&self, host: &mut impl Host) -> Result<(), Error> {
+        let mut response = [0; MAX_RESPONSE];
+        let password = self.execute(host, &Command::random()?, &mut response)?;
+        check_random(password)?;
+        self.order(host, &Command::set_platform_password(password)?)
+    }
+
+    fn start(&self, host: &mut impl Host, kind: Startup) -> Result<(), Error> {
+        match self.order(host, &Command::startup(kind)?) {
+            // swtpm can be told to do it (`--flags startup-clear`).
+            Err(Error::Refused(refusal)) if refusal.response() == Refusal::INITIALIZE && kind == Startup::Clear => {
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn find_banks(&mut self, host: &mut impl Host) -> Result<(), Error> {
+        let mut response = [0; MAX_RESPONSE];
+        self.banks = Banks::parse(self.execute(host, &Command::list_banks()?, &mut response)?)?;
+        Ok(())
+    }
+
+    fn extend(&self, host: &mut impl Host, pcr: u32, digests: &[Digest]) -> Result<(), Error> {
+        self.order(host, &Command::extend(pcr, digests)?)
+    }
+
+    /// Extends what is not measured by ones, so that nobody takes it for a boot of nothing.
+    fn cap_unknown_banks(&self, host: &mut impl Host) -> Result<(), Error> {
+        for &id in &self.banks.others {
+            log::warn!(
+                "the TPM's PCR bank of algorithm {id:#x} tells nothing of this boot: the firmware has no such hash; \
+                 turn it off (swtpm_setup --pcr-banks sha256)"
+            );
+            let Some(len) = unknown_digest_len(id) else { continue };
+            for pcr in 0..=FILE_PCR {
+                self.extend(host, pcr, &[Digest::ones(id, len)])?;
+            }
+        }
+        if self.banks.known.is_empty() { Err(Error::NoBank) } else { Ok(()) }
+    }
+
+    /// Extends a PCR by the digests of `data`, and appends an event with them to the log.
+    #[inline(never)]
+    fn record_bytes<M: Machine>(
+        &self,
+        machine: &mut M,
+        log: &mut EventLog,
+        pcr: u32,
+        kind: EventType,
+        data: &[u8],
+    ) -> Result<(), Error> {
+        self.record(machine, log, pcr, kind, &self.hash(data), &[data])
+    }
+
+    /// Extends a PCR by `digests`, and appends to the log an event whose data are `data`, one after the other.
+    fn record<M: Machine>(
+        &self,
+        machine: &mut M,
+        log: &mut EventLog,
+        pcr: u32,
+        kind: EventType,
+        digests: &Digests,
+        data: &[&[u8]],
+    ) -> Result<(), Error> {
+        self.extend(machine, pcr, digests)?;
+        let len = data.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
+        let start = event_start(pcr, kind, digests, u32::try_from(len).unwrap_or(u32::MAX))?;
+        let mut parts = ArrayVec::<&[u8], 4>::new();
+        parts.push(&start);
+        parts.try_extend_from_slice(data).map_err(|_| Error::TooLong)?;
+        Ok(write(machine, log, &parts)?)
+    }
+
+    fn hash(&self, bytes: &[u8]) -> Digests {
+        let mut hashes = Hashes::new(&self.banks.known);
+        hashes.update(bytes);
+        hashes.finish()
+    }
+
+    /// Hashes the kernel file: the setup code without what a loader writes there, and all that follows it.
+    fn hash_kernel<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, plan: &LoadPlan) -> Result<Digests, Error> {
+        let setup = fw_cfg.read_all(machine, Item::new(Key::SETUP_DATA, plan.setup_len), MAX_SETUP);
+        let mut setup = setup.map_err(|error| {
+            log::warn!("{error}");
+            Error::Setup
+        })?;
+        forget_loader(&mut setup);
+        let mut hashes = Hashes::new(&self.banks.known);
+        hashes.update(&setup);
+        self.hash_memory(machine, hashes, plan.kernel)
+    }
+
+    fn hash_memory(&self, machine: &mut impl Machine, mut hashes: Hashes, range: PhysRange) -> Result<Digests, Error> {
+        machine.inspect(range, &mut |bytes| hashes.update(bytes))?;
+        Ok(hashes.finish())
+    }
+
+    /// Has the TPM execute a command whose response has nothing to say.
+    fn order(&self, host: &mut impl Host, command: &Command) -> Result<(), Error> {
+        self.execute(host, command, &mut [0; MAX_RESPONSE]).map(|_| ())
+    }
+
+    /// Has the TPM execute a command, again while it is busy, and gives the response's parameters.
+    #[inline(never)]
+    fn execute<'b>(
+        &self,
+        host: &mut impl Host,
+        command: &Command,
+        buffer: &'b mut [u8; MAX_RESPONSE],
+    ) -> Result<&'b [u8], Error> {
+        let deadline = Deadline::start(host);
+        let len = loop {
+            let response = self.interface.transmit(host, command.bytes(), buffer)?;
+            match command.parse(response) {
+                Ok(_) => break response.len(),
+                Err(Error::Refused(refusal)) if refusal.is_busy() && !deadline.has_passed(host) => {}
+                Err(Error::Refused(refusal))
+                    if refusal.response() == Refusal::NEEDS_TEST && !deadline.has_passed(host) =>
+                {
+                    // Whatever comes of it, the command itself says whether it was enough.
+                    self.interface.transmit(host, Command::self_test()?.bytes(), buffer)?;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(buffer.get(HEADER_LEN..len).unwrap_or_default())
+    }
+}
+
+/// The digest length in bytes of an algorithm that is not computed here (TCG Algorithm Registry): SM3-256, SHA3-256,
+/// SHA3-384, SHA3-512.
+const fn unknown_digest_len(id: u16) -> Option<u16> {
+    match id {
+        0x12 | 0x27 => Some(32),
+        0x28 => Some(48),
+        0x29 => Some(64),
+        _ => None,
+    }
+}
+
+/// Sets what a loader writes to the setup header to zero.
+fn forget_loader(setup: &mut [u8]) {
+    for (at, len) in WRITTEN_BY_LOADER {
+        if let Some(field) = setup.get_mut(at..at.saturating_add(len)) {
+            field.fill(0);
+        }
+    }
+    if let Some(flags) = setup.get_mut(LOADFLAGS) {
+        *flags &= !CAN_USE_HEAP;
+    }
+}
+
+/// The command line as the kernel sees it: up to the first NUL.
+fn read_command_line(machine: &mut impl Machine, range: PhysRange) -> Result<Vec<u8>, Error> {
+    let full = Error::HeapFull(u32::try_from(range.len()).unwrap_or(u32::MAX));
+    let mut bytes = u8::new_vec_zeroed(range.len() as usize).map_err(|_| full)?;
+    machine.read(range.start(), &mut bytes)?;
+    let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+/// Writes an event of several parts to the end of the log, unless the log is full.
+fn write(machine: &mut impl Machine, log: &mut EventLog, parts: &[&[u8]]) -> Result<(), MemoryError> {
+    let len = parts.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
+    let Some(mut at) = log.take(len) else {
+        log::warn!("the TPM's event log has no room for {len} bytes: an event is missing there");
+        return Ok(());
+    };
+    for part in parts {
+        machine.write(at, part)?;
+        at = at.checked_add(part.len() as u64).unwrap_or(at);
+    }
+    Ok(())
+}

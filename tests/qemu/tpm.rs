@@ -1,0 +1,263 @@
+//! Boots that are measured by a TPM: swtpm, connected to QEMU.
+//!
+//! What the PCRs ought to be is told in two ways that share nothing with the firmware: by the log, which the guest gives,
+//! and by `docs/predict-pcrs.sh` from the files that QEMU is given.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use firstlight::tpm::replay::{self, Log};
+use tempfile::TempDir;
+
+use crate::bzimage::BzImage;
+use crate::environment;
+use crate::machine::{Kind, LIMIT, Machine, Qemu};
+use crate::script;
+use crate::sleep::wake_when_asleep;
+
+/// How often what is waited for is looked at.
+const POLL: Duration = Duration::from_millis(10);
+
+/// What the guest prints when it is about to sleep.
+const SLEEPS: &str = "sleeps";
+
+/// Prints every PCR of every bank and the log, sleeps, and prints the PCRs again. Tries each time to use the platform
+/// hierarchy with the empty password that it has after a reset (`TPM2_HierarchyControl` of it by itself).
+const SCRIPT: &str = r#"
+mount -t securityfs none /sys/kernel/security
+state() {
+    for bank in /sys/class/tpm/tpm0/pcr-*; do
+        for number in $(seq 0 23); do
+            echo $1 ${bank##*-} $number $(cat $bank/$number)
+        done
+    done
+    exec 3<>/dev/tpm0
+    printf '\200\002\0\0\0\040\0\0\001\041\100\0\0\014\0\0\0\011\100\0\0\011\0\0\001\0\0\100\0\0\014\0' >&3
+    echo $1-platform $(od -An -v -tx1 <&3)
+    exec 3>&-
+}
+state booted
+echo log $(od -An -v -tx1 /sys/kernel/security/tpm0/binary_bios_measurements)
+echo deep >/sys/power/mem_sleep
+echo sleeps
+echo mem >/sys/power/state
+state awake
+"#;
+
+/// A TPM, which ends when this is dropped.
+struct Swtpm {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Swtpm {
+    /// A TPM 2.0 with these PCR banks, divided by commas.
+    fn new(banks: &str) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let made = Command::new("swtpm_setup")
+            .args(["--tpm2", "--pcr-banks", banks, "--tpmstate"])
+            .arg(folder.path())
+            .output()
+            .expect("swtpm_setup starts; `cargo xtask setup` installs it");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        Self::start(folder, &["--tpm2"])
+    }
+
+    /// A TPM 1.2.
+    fn old() -> Self {
+        Self::start(TempDir::new().expect("a temporary folder"), &[])
+    }
+
+    fn start(folder: TempDir, arguments: &[&str]) -> Self {
+        // Ended with the thread of the test, however that ends.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "swtpm", "socket"])
+            .args(arguments)
+            .args(["--tpmstate", &format!("dir={}", folder.path().display())])
+            .args(["--ctrl", &format!("type=unixio,path={}", folder.path().join("socket").display())])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("setpriv (util-linux) starts");
+        let this = Self { child, folder };
+        let start = Instant::now();
+        while !this.socket().exists() {
+            assert!(start.elapsed() < LIMIT, "swtpm makes no socket");
+            thread::sleep(POLL);
+        }
+        this
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    /// The machine with this TPM as a device of that kind.
+    fn on(&self, machine: &Machine, device: &str) -> Machine {
+        machine.clone().with(&format!(
+            "-chardev socket,id=tpm,path={} -tpmdev emulator,id=tpm,chardev=tpm -device {device},tpmdev=tpm",
+            self.socket().display()
+        ))
+    }
+
+    /// Stops it, so that it answers nothing and closes nothing.
+    fn stop(&self) {
+        let status = Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "swtpm cannot be stopped");
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().and_then(|()| self.child.wait()).expect("the end of a child");
+    }
+}
+
+impl Drop for Swtpm {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing left to be done.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the script printed in lines that begin with `key`.
+fn lines<'a>(printed: &'a str, key: &str) -> Vec<&'a str> {
+    printed.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).collect()
+}
+
+fn bytes(hexadecimal: &str) -> Vec<u8> {
+    let digits: String = hexadecimal.split_whitespace().collect();
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal digits");
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
+
+/// What `docs/predict-pcrs.sh` prints for a guest that runs a script.
+fn predicted(bank: &str) -> Vec<(usize, Vec<u8>)> {
+    let output = Command::new("sh")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/predict-pcrs.sh"))
+        .args([bank.as_ref(), environment::kernel().as_os_str(), script::command_line().as_ref()])
+        .arg(environment::initrd_with_tools())
+        .output()
+        .expect("sh starts");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let pcr = |line: &str| line.split_once(' ').map(|(pcr, value)| (pcr.parse().unwrap(), bytes(value)));
+    text.lines().map(|line| pcr(line).expect("a PCR and its value")).collect()
+}
+
+/// Boots Linux with a TPM that has these banks, and checks what it finds in PCRs and log.
+fn measured(kind: Kind, device: &str, banks: &[(&str, u16)]) {
+    let names: Vec<_> = banks.iter().map(|(name, _)| *name).collect();
+    let tpm = Swtpm::new(&names.join(","));
+    let printed = script::run_with(&tpm.on(&Machine::new(kind), device), SCRIPT, |qemu| {
+        qemu.wait_for("sleep", |qemu| qemu.com1().contains(SLEEPS));
+        wake_when_asleep(qemu);
+        assert!(!qemu.com1().contains("firstlight: "), "the firmware has something to say");
+    });
+
+    let log = lines(&printed, "log");
+    let log = Log::parse(&bytes(log.first().expect("a log"))).unwrap();
+    assert!(log.algorithms.keys().eq(banks.iter().map(|(_, id)| id)), "{:x?}", log.algorithms);
+    for &(name, id) in banks {
+        let pcr = |number: usize| {
+            let pcrs = lines(&printed, &format!("booted {name} {number}"));
+            bytes(pcrs.first().expect("a PCR"))
+        };
+        let replayed = log.replay(id);
+        assert!(replayed.keys().copied().eq(0..10), "{replayed:x?}");
+        for (&number, value) in &replayed {
+            assert_eq!(&pcr(number as usize), value, "PCR {number} of {name}");
+        }
+        let zero = vec![0; pcr(0).len()];
+        let separated = replay::extend(id, &zero, &replay::digest(id, &[0; 4]));
+        for number in 1..8 {
+            assert_eq!(pcr(number), separated, "PCR {number} of {name}");
+        }
+        let predicted = predicted(name);
+        assert_eq!(predicted.len(), 2);
+        for (number, value) in predicted {
+            assert_eq!(pcr(number), value, "PCR {number} of {name}");
+        }
+    }
+    let pcrs = lines(&printed, "booted");
+    assert_eq!(pcrs.len(), 24 * banks.len(), "no other bank");
+    assert_eq!(pcrs, lines(&printed, "awake"));
+    let command_line = format!("kernel_cmdline: {}\0", script::command_line());
+    assert!(log.events.iter().any(|event| event.data == command_line.as_bytes()));
+    // TPM_RC_BAD_AUTH for the first session.
+    let refusal = "80 01 00 00 00 0a 00 00 09 a2";
+    assert_eq!(lines(&printed, "booted-platform"), [refusal]);
+    assert_eq!(lines(&printed, "awake-platform"), [refusal]);
+}
+
+#[test]
+fn q35_with_tis_and_two_banks() {
+    measured(Kind::Q35, "tpm-tis", &[("sha1", 0x04), ("sha256", 0x0b)]);
+}
+
+#[test]
+fn q35_with_crb_and_one_bank() {
+    measured(Kind::Q35, "tpm-crb", &[("sha256", 0x0b)]);
+}
+
+#[test]
+fn pc_with_tis_and_all_banks() {
+    measured(Kind::Pc, "tpm-tis", &[("sha1", 0x04), ("sha256", 0x0b), ("sha384", 0x0c), ("sha512", 0x0d)]);
+}
+
+/// Starts a machine with a TPM, does something to that before the firmware runs, and gives the machine once the firmware
+/// is about to enter the kernel.
+fn with_trouble(tpm: &mut Swtpm, device: &str, trouble: impl FnOnce(&mut Swtpm)) -> Qemu {
+    let kernel = tpm.folder.path().join("kernel");
+    fs::write(&kernel, BzImage::new().file()).expect("a file in the temporary folder");
+    let points = tpm.folder.path().join("points");
+    let machine = Machine { kernel: Some(kernel), ..Machine::new(Kind::Q35) }
+        .with("-S -fw_cfg name=opt/org.firstlight/trace,string=on")
+        .with(&format!(
+            "-chardev file,id=points,path={} -device isa-debugcon,iobase=0xf4,chardev=points",
+            points.display()
+        ));
+    let mut qemu = tpm.on(&machine, device).start();
+    qemu.wait_for("QEMU's control socket", |qemu| qemu.folder().join("qmp").exists());
+    let mut qmp = qemu.qmp();
+    trouble(tpm);
+    qmp.run("cont", "{}");
+    // The second point on that port, and the last before the kernel.
+    qemu.wait_for("the kernel", |_| fs::read(&points).is_ok_and(|points| points == [2, 3]));
+    qemu
+}
+
+/// What the firmware warns of.
+fn warning(qemu: &Qemu) -> String {
+    // The kernel of these tests says no more than that it misses its own devices.
+    let com1 = qemu.com1().lines().next().unwrap_or_default().to_owned();
+    let warning = com1.strip_prefix("firstlight: warning: this boot is not measured, or not all of it: ");
+    warning.unwrap_or_else(|| panic!("no warning in {com1:?}")).to_owned()
+}
+
+#[test]
+fn a_tpm_that_is_silent_holds_the_boot_up_for_a_while_only() {
+    // With the other interface QEMU itself asks swtpm for what a register reads as, and waits for ever.
+    let qemu = with_trouble(&mut Swtpm::new("sha256"), "tpm-crb", |tpm| tpm.stop());
+    let expected = "the TPM does not answer, the response to a command is missing; is the host's swtpm running?";
+    assert_eq!(warning(&qemu), expected);
+}
+
+#[test]
+fn a_tpm_that_has_ended_stops_no_boot() {
+    // QEMU answers for it, by either interface in its own way.
+    for (device, expected) in
+        [("tpm-crb", "the TPM has failed"), ("tpm-tis", "the TPM refused TPM2_Startup: response code 0x9")]
+    {
+        let qemu = with_trouble(&mut Swtpm::new("sha256"), device, Swtpm::kill);
+        assert_eq!(warning(&qemu), expected);
+    }
+}
+
+#[test]
+fn a_tpm_1_2_is_left_alone() {
+    let qemu = with_trouble(&mut Swtpm::old(), "tpm-tis", |_| ());
+    assert_eq!(warning(&qemu), "the TPM is one of version 1.2, which is left alone; use swtpm --tpm2");
+}
