@@ -48,10 +48,21 @@ pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, rou
     }
 }
 
+/// Vendor and device numbers of QEMU's PIIX3 and PIIX4 IDE controllers, the vendor in the low half.
+const PIIX_IDE: [u32; 2] = [0x7010_8086, 0x7111_8086];
+/// Their timing registers, of both channels (82371AB data sheet, 5.2.3, IDETIM); bit 15 of each half lets the channel
+/// decode.
+const PIIX_IDE_TIMING: u8 = 0x40;
+const PIIX_IDE_DECODE: u32 = 0x8000_8000;
+
 /// Has a function decode what has an address, if it is not on the board or was found decoding.
 fn turn_on(config: &mut dyn ConfigSpace, plan: &Plan, index: u16, function: &Function) {
     let found = function.command & (COMMAND_IO | COMMAND_MEMORY);
     let wanted = if function.on_board || function.bars.is_empty() { found } else { COMMAND_IO | COMMAND_MEMORY };
+    if !function.on_board && PIIX_IDE.contains(&function.id) {
+        // Not a matter of COMMAND alone: a driver takes a channel without this for switched off.
+        config.write32(function.address, PIIX_IDE_TIMING, PIIX_IDE_DECODE);
+    }
     if wanted != 0 {
         let command = function.command & !found | wanted & may_decode(plan, index, function) | COMMAND_SERR;
         config.write32(function.address, register::COMMAND, command.into());

@@ -23,7 +23,7 @@ const ASKED: [Asked; 3] = [
         advice: "give fewer or smaller devices, or with much RAM -machine max-ram-below-4g=2G",
     },
     Asked {
-        what: "memory",
+        what: "64-bit memory",
         includes: |kind| matches!(kind, BarKind::Memory64 { .. }),
         advice: "give the CPU more address bits (-cpu ...,phys-bits=) or the devices less memory",
     },
@@ -34,7 +34,7 @@ pub(super) fn shortage(topology: &Topology, plan: &Plan) {
     let GivenUp { io, memory } = plan.given_up;
     for (what, bridges) in [("I/O ports", io), ("memory", memory)] {
         if bridges != 0 {
-            log::warn!("PCI: no {what} left to plug devices in behind {bridges} bridges; what is there comes first");
+            log::warn!("PCI: no {what} left to plug devices in behind {bridges} bridge(s); what is there comes first");
         }
     }
     if !plan.unplaced.is_empty() {
@@ -49,7 +49,7 @@ fn unplaced(topology: &Topology, plan: &Plan) {
         let Some(&Unplaced { function, bar }) = lost.next() else { continue };
         let Some(function) = topology.functions().get(usize::from(function)) else { continue };
         log::warn!(
-            "PCI: no room for {} BARs that ask for {what}, the first is BAR {} of {} with {:#x}; {advice}",
+            "PCI: not enough {what}: {} BAR(s) get none, the first is BAR {} of {} with {:#x}; {advice}",
             1 + lost.count(),
             bar.register,
             function.address,

@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::bzimage::BzImage;
 use crate::machine::{Kind, Machine};
 use crate::probe::{E820_RAM, Probe};
+use crate::script;
 
 /// The command register: decode ports, decode memory.
 const COMMAND_IO: u32 = 1 << 0;
@@ -209,6 +210,8 @@ struct Found {
     ids: Vec<u32>,
     buses: usize,
     roms: usize,
+    /// The lowest address above 4 GiB that a function has.
+    lowest_high: Option<u64>,
 }
 
 /// Boots `machine` and checks everything.
@@ -232,7 +235,10 @@ fn check_roots(machine: &Machine, roots: &[u8]) -> Found {
     for &root in roots {
         walk.bus(root, &everything);
     }
-    Found { ids: walk.ids, buses: walk.buses.len(), roms: walk.roms }
+    let of_functions =
+        walk.given.iter().filter(|(function, space, _)| *function != [u8::MAX; 3] && *space != Space::Ports);
+    let lowest_high = of_functions.map(|(_, _, range)| range.start).filter(|&start| start >= 1 << 32).min();
+    Found { ids: walk.ids, buses: walk.buses.len(), roms: walk.roms, lowest_high }
 }
 
 /// The numbers of QEMU's test device, and of a virtio random number generator.
@@ -371,6 +377,85 @@ fn a_device_with_more_memory_than_fits_below_4_gib_is_above() {
 }
 
 #[test]
+fn large_devices_are_above_4_gib_and_above_the_room_for_memory() {
+    let machine = Machine { memory: "128M,maxmem=16G,slots=2", ..Machine::new(Kind::Q35) }
+        .with("-object memory-backend-ram,id=m,size=2G -device ivshmem-plain,memdev=m,addr=2")
+        .with("-object memory-backend-ram,id=n,size=4G -device pcie-root-port,id=a,chassis=1,addr=3")
+        .with("-device ivshmem-plain,memdev=n,bus=a -device pcie-root-port,id=b,chassis=2,addr=4")
+        .with("-device pci-testdev,bus=b,membar=32G -device pci-testdev,membar=2G,addr=5");
+    let Found { lowest_high, .. } = check(&machine);
+    let lowest = lowest_high.expect("something above 4 GiB");
+    assert!(lowest >= (4 << 30) + (16 << 30), "{lowest:#x} is where memory can be plugged in");
+}
+
+/// What the firmware says on `machine`, where there is not room for all, and the probe.
+fn shortage(machine: &Machine) -> (Vec<String>, Probe) {
+    let probe = Probe::boot_noisily(machine, &BzImage::new(), None, None);
+    (probe.qemu.com1().lines().map(str::to_owned).collect(), probe)
+}
+
+#[test]
+fn more_memory_than_the_cpu_can_address_is_told_and_boot_goes_on() {
+    let machine = Machine::new(Kind::Q35).with(
+        "-device pci-testdev,membar=1T,addr=2 -device pci-testdev,membar=8G,addr=3 -device virtio-rng-pci,addr=4",
+    );
+    let (said, mut probe) = shortage(&machine);
+    let expected = "firstlight: warning: PCI: not enough 64-bit memory: 1 BAR(s) get none, the first is BAR 2 of 00:02.0 with \
+                    0x10000000000; give the CPU more address bits";
+    assert!(said.len() == 1 && said[0].starts_with(expected), "{said:?}");
+    // What has a place decodes, and what has not does not.
+    assert_eq!([2, 3].map(|device| probe.pci([0, device, 0], 0x1c)), [0, 2], "bits 63:32");
+    assert_eq!([2, 3].map(|device| probe.pci([0, device, 0], 4) & 3), [COMMAND_IO, COMMAND_IO | COMMAND_MEMORY]);
+    assert_eq!(probe.pci([0, 4, 0], 4) & COMMAND_MEMORY, COMMAND_MEMORY);
+}
+
+#[test]
+fn ports_run_out_in_one_line_and_devices_keep_their_memory() {
+    let mut machine = Machine::new(Kind::Q35);
+    for number in 1..=16 {
+        machine = machine.with(&format!("-device pcie-root-port,id=p{number},chassis={number},addr={number:x}"));
+        machine = machine.with(&format!("-device pci-testdev,bus=p{number}"));
+    }
+    let (said, mut probe) = shortage(&machine);
+    // There are 15 blocks of ports; one is for what is on bus 0.
+    let expected = "firstlight: warning: PCI: not enough I/O ports: 2 BAR(s) get none, the first is BAR 1 of 0f:00.0";
+    assert!(said.len() == 1 && said[0].starts_with(expected), "{said:?}");
+    for bus in 1..=16 {
+        let ports = probe.pci([bus, 0, 0], 0x14) & !3;
+        let decodes = probe.pci([bus, 0, 0], 4) & 3;
+        let expected = if bus <= 14 { (true, COMMAND_IO | COMMAND_MEMORY) } else { (false, COMMAND_MEMORY) };
+        assert_eq!((ports != 0, decodes), expected, "bus {bus}: ports at {ports:#x}");
+    }
+}
+
+#[test]
+fn empty_slots_go_without_ports_before_devices_do() {
+    let mut machine = Machine::new(Kind::Pc);
+    for number in 1..=12 {
+        machine = machine.with(&format!("-device pci-bridge,id=b{number},chassis_nr={number}"));
+    }
+    for number in [10, 11, 12] {
+        machine = machine.with(&format!("-device pci-testdev,bus=b{number},addr=1"));
+    }
+    let (said, mut probe) = shortage(&machine);
+    // There are 9 blocks of ports; one is for what is on bus 0.
+    let expected =
+        "firstlight: warning: PCI: no I/O ports left to plug devices in behind 4 bridge(s); what is there comes first";
+    assert_eq!(said, [expected]);
+    assert!([10, 11, 12].iter().all(|&bus| probe.pci([bus, 1, 0], 0x14) & !3 != 0));
+}
+
+#[test]
+fn an_ide_controller_at_its_legacy_ports_has_no_others() {
+    for kind in Kind::ALL {
+        let mut probe = boot(&Machine::new(kind).with("-device piix4-ide,addr=7"));
+        let registers = [0x10, 0x14, 0x18, 0x1c, 0x20].map(|at| probe.pci([0, 7, 0], at));
+        assert!(registers[..4] == [0; 4] && registers[4] & !3 >= 0x6000, "{registers:x?}");
+        assert_eq!(probe.pci([0, 7, 0], 0x40), 0x8000_8000, "both channels decode");
+    }
+}
+
+#[test]
 fn functions_of_a_device_with_several_are_all_found() {
     let machine = Machine::new(Kind::Q35)
         .with("-device virtio-rng-pci,addr=5.0,multifunction=on")
@@ -378,6 +463,10 @@ fn functions_of_a_device_with_several_are_all_found() {
     let Found { ids, .. } = check(&machine);
     // Beside PCI Express, as integrated endpoints, they are modern devices only.
     assert_eq!(ids.iter().filter(|&&id| id & 0xffff == 0x1af4).count(), 3, "{ids:x?}");
+    // Without function 0 there is no device, whatever its other functions are.
+    let machine = Machine::new(Kind::Q35).with("-device virtio-rng-pci,addr=5.1");
+    let mut probe = boot(&machine);
+    assert_eq!((probe.pci([0, 5, 0], 0), probe.pci([0, 5, 1], 0x20) & !0xf), (u32::MAX, 0));
 }
 
 #[test]
@@ -386,6 +475,22 @@ fn the_default_devices_have_addresses() {
         let walk = check(&Machine { default_devices: true, ..Machine::new(kind) });
         assert_eq!(walk.roms, 2, "those of the display and of the network card");
     }
+}
+
+/// As lspci shows it under SeaBIOS, and readable once it is turned on.
+#[test]
+fn linux_finds_an_expansion_rom_with_an_address() {
+    let machine = Machine::new(Kind::Q35).with("-device pcie-root-port,id=a,chassis=1 -device e1000e,bus=a");
+    let printed = script::run(
+        &machine,
+        "lspci -v -s 01:00.0 2>/dev/null | grep 'Expansion ROM'
+         rom=/sys/bus/pci/devices/0000:01:00.0/rom
+         echo 1 >$rom && head -c 2 $rom | hexdump -v -e '1/1 \"%02x\"'",
+    );
+    let lines: Vec<_> = printed.lines().map(str::trim).collect();
+    let [rom, content] = lines[..] else { panic!("{printed}") };
+    assert!(rom.starts_with("Expansion ROM at c") && rom.ends_with(" [disabled] [size=256K]"), "{rom}");
+    assert_eq!(content, "55aa", "what a ROM begins with");
 }
 
 /// A virtio device's registers can be read by a kernel that turns nothing on, as under SeaBIOS.
