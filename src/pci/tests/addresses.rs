@@ -252,10 +252,12 @@ fn a_rom_gets_an_address_and_stays_off() {
 #[test]
 fn a_piix_ide_controller_that_a_user_adds_decodes_its_channels() {
     let ide = |id| FakeFunction::new(id, 0x01_0180).bar(4, IO, 4).writable(0x40, u32::MAX);
-    let mut pci = FakePci::default()
-        .with(ROOT, 1, 0, ide(0x7010_8086))
-        .with(ROOT, 2, 0, ide(0x7111_8086))
-        .with(ROOT, 3, 0, ide(0x0646_1095));
+    let mut pci = FakePci::default().with(ROOT, 1, 0, ide(0x7010_8086)).with(ROOT, 2, 0, ide(0x7111_8086)).with(
+        ROOT,
+        3,
+        0,
+        ide(0x0646_1095),
+    );
     set_up(&mut pci, &windows());
     assert_eq!([0, 1, 2].map(|index| pci.function(index).get(0x40)), [0x8000_8000, 0x8000_8000, 0]);
 }
