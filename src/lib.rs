@@ -26,6 +26,7 @@ pub mod hal;
 pub mod layout;
 pub mod logging;
 pub mod memory_map;
+pub mod multiprocessor;
 pub mod pci;
 pub mod platform;
 pub mod resume;
@@ -65,6 +66,9 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg) -> Result<Handover, Error> {
     let platform = Platform::set_up(machine, fw_cfg, &mut map)?;
     let framebuffer = framebuffer::set_up(machine, fw_cfg, &mut map, platform.display.as_ref());
     let tables = tables::load(machine, fw_cfg, &mut map, platform.f_segment);
+    if tables.rsdp.is_none() {
+        multiprocessor::load(machine, fw_cfg, &mut map, platform.chipset);
+    }
     trace.mark(machine, Point::FirmwareDone);
     trace.mark(machine, Point::KernelLoad);
     let plan = boot::load(machine, fw_cfg, &mut map, tables.rsdp, framebuffer.as_ref())?;

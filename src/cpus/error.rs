@@ -16,6 +16,11 @@ pub enum Error {
         /// How many there are, without the boot CPU.
         others: u32,
     },
+    /// There are more CPUs than identifiers of 8 bits.
+    TooMany {
+        /// How many there are, without the boot CPU.
+        others: u32,
+    },
     /// The firmware may not touch memory that it needs for this.
     Memory(MemoryError),
 }
@@ -24,16 +29,19 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoLocalApic => f.write_str(
-                "VMX, SGX or LMCE stays off on all CPUs but the first: it has no local APIC to start them with; give \
-                 QEMU one CPU or a -cpu with apic",
+                "the first CPU has no local APIC to start the others with; give QEMU one CPU or a -cpu with apic",
             ),
             Self::Missing { done, others } => write!(
                 f,
-                "VMX, SGX or LMCE may stay off on {} of {others} CPUs beside the first: they did not answer in time; \
-                 the host may be too busy for so many",
+                "{} of {others} CPUs beside the first did not answer in time; the host may be too busy for so many",
                 others.saturating_sub(*done)
             ),
-            Self::Memory(error) => write!(f, "the other CPUs cannot be set up: {error}"),
+            Self::TooMany { others } => write!(
+                f,
+                "there are {others} CPUs beside the first, and 254 can be numbered without ACPI tables; give fewer, or \
+                 leave -machine acpi=on"
+            ),
+            Self::Memory(error) => write!(f, "the other CPUs cannot be started: {error}"),
         }
     }
 }

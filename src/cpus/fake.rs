@@ -25,6 +25,7 @@ pub enum State {
 /// A CPU beside the first.
 pub struct FakeCpu {
     pub state: State,
+    pub id: u8,
     pub msrs: BTreeMap<u32, u64>,
     /// It does not hear start-up messages.
     pub deaf: bool,
@@ -42,8 +43,9 @@ pub struct FakeCpus {
 
 /// A machine whose local APIC has `base` in IA32_APIC_BASE, and `others` CPUs beside the first.
 pub fn machine(others: usize, base: u64) -> (FakeMachine, Rc<RefCell<FakeCpus>>) {
-    let cpu = || FakeCpu { state: State::Waiting, msrs: BTreeMap::new(), deaf: false };
-    let cpus = FakeCpus { cpus: (0..others).map(|_| cpu()).collect(), ..FakeCpus::default() };
+    // The last comes first, and identifiers are not without gaps.
+    let cpu = |id: usize| FakeCpu { state: State::Waiting, id: id as u8, msrs: BTreeMap::new(), deaf: false };
+    let cpus = FakeCpus { cpus: (0..others).rev().map(|i| cpu(2 * i + 1)).collect(), ..FakeCpus::default() };
     let cpus = Rc::new(RefCell::new(cpus));
     let mut machine = FakeMachine::new();
     machine.cpuid.insert((1, 0), Cpuid { edx: 1 << 9, ..Cpuid::default() });
@@ -75,22 +77,30 @@ impl FakeCpu {
         if self.deaf || self.state != State::Waiting {
             return;
         }
+        let u16_at = |at: u64| u16::from_le_bytes(memory.bytes(orders + at, 2).try_into().unwrap());
         let u32_at = |at: u64| u32::from_le_bytes(memory.bytes(orders + at, 4).try_into().unwrap());
         let u64_at = |at: u64| u64::from_le_bytes(memory.bytes(orders + at, 8).try_into().unwrap());
         for write in 0..u64::from(u32_at(4)) {
-            let at = 16 + 12 * write;
+            let at = 20 + 12 * write;
             self.msrs.insert(u32_at(at), u64_at(at + 4));
         }
         let locked = self.msrs.get(&0x3a).is_some_and(|value| value & 1 != 0);
-        if !locked {
+        if !locked && u32_at(8) != 0 {
             self.msrs.insert(0x3a, u64_at(8));
         }
+        let (next, most) = (u16_at(16), u16_at(18));
         let done = u32_at(0) + 1;
+        memory.store(orders + 16, &(next + 1).to_le_bytes());
+        if next < most {
+            memory.store(orders + 20 + 12 * 20 + u64::from(next), &[self.id]);
+        }
         memory.store(orders, &done.to_le_bytes());
         self.state = State::Halted;
     }
 }
 
 // As `startup.s` reads them.
-const _: () = assert!(size_of::<Order>() == 12 && core::mem::offset_of!(Orders, writes) == 16);
+const _: () = assert!(size_of::<Order>() == 12 && core::mem::offset_of!(Orders, writes) == 20);
 const _: () = assert!(core::mem::offset_of!(Orders, count) == 4 && core::mem::offset_of!(Orders, feature_control) == 8);
+const _: () = assert!(core::mem::offset_of!(Orders, next_id) == 16 && core::mem::offset_of!(Orders, most_ids) == 18);
+const _: () = assert!(core::mem::offset_of!(Orders, ids) == 20 + 12 * 20);

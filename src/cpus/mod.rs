@@ -25,6 +25,7 @@ mod tests;
 pub use error::Error;
 pub use feature_control::FeatureControl;
 pub use mtrr::{MemoryTypes, Write};
+pub use startup::Ids;
 
 use crate::addr::PhysAddr;
 use crate::fw_cfg::{FwCfg, Key};
@@ -39,15 +40,42 @@ pub fn set_up<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, devices: PhysAddr, ph
     memory_types.set(machine);
     let Some(features) = FeatureControl::of_host(machine, fw_cfg) else { return };
     features.set(machine);
-    let others = match fw_cfg.read_u32(machine, Key::NB_CPUS) {
-        Ok(all) => all.saturating_sub(1),
-        Err(error) => return log::warn!("the number of CPUs cannot be read, only the first is set up: {error}"),
-    };
+    let others = others(machine, fw_cfg);
     if others == 0 {
         return;
     }
-    match startup::run(machine, others, &memory_types, features) {
+    match startup::run(machine, others, &memory_types, Some(features)).and_then(|started| started.all(others)) {
         Ok(()) => log::debug!("CPUs: {others} others have the memory types and features of the first"),
-        Err(error) => log::warn!("{error}"),
+        Err(error) => log::warn!("VMX, SGX or LMCE may stay off on CPUs but the first: {error}"),
+    }
+}
+
+/// The APIC identifiers of the CPUs beside the first, in ascending order: those of 8 bits. Each CPU is started to tell its
+/// own, as above.
+///
+/// # Errors
+/// When not all of them told, or there are too many.
+pub fn other_ids<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Ids, Error> {
+    let others = others(machine, fw_cfg);
+    if others == 0 {
+        return Ok(Ids::new());
+    }
+    if others as usize > startup::MOST_IDS {
+        return Err(Error::TooMany { others });
+    }
+    let mut started = startup::run(machine, others, &MemoryTypes::default(), None)?;
+    started.all(others)?;
+    started.ids.sort_unstable();
+    Ok(started.ids)
+}
+
+/// How many CPUs there are beside the first.
+fn others<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> u32 {
+    match fw_cfg.read_u32(machine, Key::NB_CPUS) {
+        Ok(all) => all.saturating_sub(1),
+        Err(error) => {
+            log::warn!("the number of CPUs cannot be read, only the first is set up: {error}");
+            0
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! The other CPUs, started once to set their registers, and sent back to wait.
+//! The other CPUs, started once to set their registers and to tell their identifiers, and sent back to wait.
 //!
 //! One INIT and one start-up message reach all of them, whatever their number and their APIC identifiers, in the mode
 //! that the boot CPU's local APIC is in. They begin in real mode at [`layout::STARTUP_PAGE`], with code of the hal and
-//! with [`Orders`] behind it, set their registers all at once, count themselves and halt. Then a second INIT puts them
+//! with [`Orders`] behind it, set their registers all at once, leave their identifiers, count themselves and halt. Then a second INIT puts them
 //! into the state they reset to, in which nothing but a start-up message wakes them: no interrupt, NMI or SMI finds them
 //! halted in memory that is the kernel's by then. INIT leaves both the MTRRs and IA32_FEATURE_CONTROL as they are. It
 //! also ends a CPU that comes too late. The bytes of the page are put back, so any RAM below 640 KiB is good for it.
@@ -13,13 +13,14 @@
 //! Sources: Intel SDM volume 3, 8.4.4 (start-up), 9.1 with table 9-1 (what INIT changes), 10.4.4, 10.6.1 and 10.12.9
 //! (local APIC, its command register in both modes).
 
-use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+use arrayvec::ArrayVec;
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::feature_control::FeatureControl;
 use super::{Error, MemoryTypes, mtrr};
 use crate::addr::PhysAddr;
-use crate::hal::{Clock, Cpu, Deadline, Memory, MemoryError, STARTUP_ORDERS};
+use crate::hal::{Clock, Cpu, Deadline, Memory, MemoryError, STARTUP_ORDERS, STARTUP_WRITES};
 use crate::layout;
 
 /// CPUID leaf 1, EDX: there is a local APIC.
@@ -45,21 +46,31 @@ const STARTUP_PAGE_NUMBER: u32 = (layout::STARTUP_PAGE.start().get() >> 12) as u
 const _: () = assert!(STARTUP_PAGE_NUMBER < 0xa0);
 
 /// What the started CPUs shall do, behind the code: little-endian. `src/hal/startup.s` reads it.
-#[derive(FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct Orders {
     /// How many CPUs are done. They add to it.
     pub done: U32,
     /// How many of `writes` there are.
     pub count: U32,
-    /// For IA32_FEATURE_CONTROL, where that is not locked.
+    /// For IA32_FEATURE_CONTROL, where that is not locked. Zero: it is left alone, as it may not exist.
     pub feature_control: U64,
+    /// How many of `ids` are taken. The CPUs add to it.
+    pub next_id: U16,
+    /// How many `ids` there is room for.
+    pub most_ids: U16,
     /// Registers to write.
-    pub writes: [Order; mtrr::MOST_WRITES],
+    pub writes: [Order; STARTUP_WRITES],
+    /// The CPUs' APIC identifiers, in the order in which they came.
+    pub ids: [u8; MOST_IDS],
 }
 
+/// As many identifiers as fit 8 bits, without that of the boot CPU and the one that means all.
+pub const MOST_IDS: usize = 254;
+const _: () = assert!(mtrr::MOST_WRITES <= STARTUP_WRITES);
+
 /// One register to write.
-#[derive(FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct Order {
     pub register: U32,
@@ -74,17 +85,39 @@ const ORDERS: PhysAddr = match layout::STARTUP_PAGE.start().checked_add(STARTUP_
 const USED: usize = STARTUP_ORDERS + size_of::<Orders>();
 const _: () = assert!(USED as u64 <= layout::STARTUP_PAGE.len());
 
-/// Starts all CPUs but this one, has each write `memory_types` and `features`, and waits until all `others` have.
+/// The APIC identifiers of CPUs.
+pub type Ids = ArrayVec<u8, MOST_IDS>;
+
+/// What became of the other CPUs.
+#[derive(Debug)]
+pub struct Started {
+    /// How many did their work; all, or those that did until the time was up. All wait again.
+    pub done: u32,
+    /// Their identifiers, in no order.
+    pub ids: Ids,
+}
+
+impl Started {
+    /// Whether all `others` did their work.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub const fn all(&self, others: u32) -> Result<(), Error> {
+        if self.done < others { Err(Error::Missing { done: self.done, others }) } else { Ok(()) }
+    }
+}
+
+/// Starts all CPUs but this one, has each write `memory_types` and `features` and tell its identifier, and waits until all
+/// `others` have, or until the time is up.
 ///
 /// # Errors
-/// [`Error::Missing`] when the time is up; the CPUs are back in their wait then, too. [`Error::NoLocalApic`] and
-/// [`Error::Memory`] before any is started.
+/// [`Error::NoLocalApic`] and [`Error::Memory`], before any is started.
 pub fn run<M: Memory + Cpu + Clock>(
     machine: &mut M,
     others: u32,
     memory_types: &MemoryTypes,
-    features: FeatureControl,
-) -> Result<(), Error> {
+    features: Option<FeatureControl>,
+) -> Result<Started, Error> {
     let apic = LocalApic::of(machine).ok_or(Error::NoLocalApic)?;
     let mut before = [0; USED];
     machine.read(layout::STARTUP_PAGE.start(), &mut before)?;
@@ -96,13 +129,17 @@ pub fn run<M: Memory + Cpu + Clock>(
     let done = wait(machine, others)?;
     apic.send(machine, ICR_INIT)?;
 
+    let mut orders = Orders::new_zeroed();
+    machine.read(ORDERS, orders.as_mut_bytes())?;
     machine.write(layout::STARTUP_PAGE.start(), &before)?;
-    if done < others { Err(Error::Missing { done, others }) } else { Ok(()) }
+    let ids = orders.ids.into_iter().take(usize::from(orders.next_id.get())).collect();
+    Ok(Started { done, ids })
 }
 
-fn orders(memory_types: &MemoryTypes, features: FeatureControl) -> Orders {
+fn orders(memory_types: &MemoryTypes, features: Option<FeatureControl>) -> Orders {
     let mut orders = Orders::new_zeroed();
-    orders.feature_control = features.get().into();
+    orders.feature_control = features.map_or(0, FeatureControl::get).into();
+    orders.most_ids = (MOST_IDS as u16).into();
     let mut count = 0u32;
     for (order, write) in orders.writes.iter_mut().zip(memory_types.writes()) {
         *order = Order { register: write.register.into(), value: write.value.into() };

@@ -139,7 +139,7 @@ fn features_are_opened_when_the_host_says_so_and_only_then() {
 /// Starts the `others` CPUs beside the first of `machine`.
 fn start(machine: &mut FakeMachine, others: u32) -> Result<(), Error> {
     let features = FeatureControl::new(&mut with_features(1 << 5, 0, 0), VMX | LOCK).unwrap();
-    startup::run(machine, others, &memory_types(), features)
+    startup::run(machine, others, &memory_types(), Some(features))?.all(others)
 }
 
 fn memory_types() -> MemoryTypes {
@@ -187,6 +187,21 @@ fn a_locked_register_of_another_cpu_is_left_alone() {
     cpus.borrow_mut().cpus[0].msrs.insert(0x3a, LOCK);
     start(&mut machine, 2).unwrap();
     assert_eq!([0, 1].map(|i: usize| cpus.borrow().cpus[i].msrs[&0x3a]), [LOCK, VMX | LOCK]);
+}
+
+#[test]
+fn every_other_cpu_tells_its_identifier() {
+    let told = |others: u16| {
+        let (mut machine, cpus) = fake::machine(others.into(), XAPIC);
+        machine = machine.with(FakeFwCfg::new(true).with_item(5, &(others + 1).to_le_bytes()));
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        let ids = other_ids(&mut machine, &fw_cfg);
+        assert!(cpus.borrow().cpus.iter().all(|cpu| cpu.msrs.is_empty()), "nothing is written");
+        (ids.map(|ids| ids.to_vec()), cpus.borrow().messages.len())
+    };
+    assert_eq!(told(0), (Ok(std::vec![]), 0));
+    assert_eq!(told(3), (Ok(std::vec![1, 3, 5]), 3));
+    assert_eq!(told(255), (Err(Error::TooMany { others: 255 }), 0));
 }
 
 #[test]

@@ -149,7 +149,9 @@ pub struct Cpuid {
 }
 
 /// Where the orders of a CPU that is started begin: bytes from the start of its page.
-pub const STARTUP_ORDERS: usize = 80;
+pub const STARTUP_ORDERS: usize = 128;
+/// The most registers that the orders of a CPU that is started can name.
+pub const STARTUP_WRITES: usize = 20;
 
 /// The CPU's identification and model-specific registers.
 pub trait Cpu {

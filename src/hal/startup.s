@@ -1,5 +1,5 @@
 # What a CPU that is started runs, at the beginning of a page below 1 MiB: real mode, CS at the page, interrupts off (Intel
-# SDM volume 3, 8.4.4). It writes the registers that the orders name, counts itself and halts.
+# SDM volume 3, 8.4.4). It writes the registers that the orders name, leaves its identifier, counts itself and halts.
 #
 # The orders stand at STARTUP_ORDERS; src/cpus/startup.rs lays them out. The caches stay off, as memory types want it
 # while they change.
@@ -7,9 +7,13 @@
 .set DONE, {STARTUP_ORDERS}
 .set COUNT, {STARTUP_ORDERS} + 4
 .set FEATURE_CONTROL, {STARTUP_ORDERS} + 8
-.set WRITES, {STARTUP_ORDERS} + 16
+.set NEXT_ID, {STARTUP_ORDERS} + 16
+.set MOST_IDS, {STARTUP_ORDERS} + 18
+.set WRITES, {STARTUP_ORDERS} + 20
 .set WRITE_SIZE, 12                     # register, 32 bits; value, 64 bits
+.set IDS, WRITES + WRITE_SIZE * {MOST_WRITES}
 
+.set CPUID_FEATURES, 1                  # EBX: the initial APIC identifier in bits 24 to 31
 .set MSR_FEATURE_CONTROL, 0x3a          # Intel SDM volume 4, table 2-2
 .set FEATURE_CONTROL_LOCK, 1 << 0
 
@@ -31,19 +35,31 @@ firstlight_startup_code:
     dec di
     jmp 1b
 2:
-    # A write to a locked register is a fault.
+    # Zero: nothing to write, and perhaps no such register. A write to a locked one is a fault.
+    mov ebx, [FEATURE_CONTROL]
+    test ebx, ebx
+    jz 3f
     mov ecx, MSR_FEATURE_CONTROL
     rdmsr
     test al, FEATURE_CONTROL_LOCK
     jnz 3f
-    mov eax, [FEATURE_CONTROL]
+    mov eax, ebx
     mov edx, [FEATURE_CONTROL + 4]
     wrmsr
 3:
-    lock inc dword ptr [DONE]
+    mov eax, CPUID_FEATURES
+    cpuid
+    shr ebx, 24
+    mov di, 1
+    lock xadd [NEXT_ID], di
+    cmp di, [MOST_IDS]
+    jae 4f
+    mov [di + IDS], bl
 4:
+    lock inc dword ptr [DONE]
+5:
     hlt
-    jmp 4b
+    jmp 5b
 .org {STARTUP_ORDERS}
 .code64
 .text

@@ -15,7 +15,7 @@ use core::{ptr, slice};
 
 use x86_64::registers::model_specific::Msr;
 
-use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, Ports, STARTUP_ORDERS};
+use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, Ports, STARTUP_ORDERS, STARTUP_WRITES};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::layout;
 
@@ -288,7 +288,11 @@ impl Dma for PcMachine {
     }
 }
 
-global_asm!(include_str!("startup.s"), STARTUP_ORDERS = const STARTUP_ORDERS);
+global_asm!(
+    include_str!("startup.s"),
+    STARTUP_ORDERS = const STARTUP_ORDERS,
+    MOST_WRITES = const STARTUP_WRITES,
+);
 
 unsafe extern "C" {
     /// The code of `startup.s`.

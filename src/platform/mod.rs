@@ -42,6 +42,8 @@ const RESERVED_MEMORY_END: &str = "etc/reserved-memory-end";
 /// What was set up, as far as later steps need it.
 #[derive(Clone, Copy, Debug)]
 pub struct Platform {
+    /// The chipset.
+    pub chipset: Chipset,
     /// Whether 0xf0000 to 0xfffff is RAM.
     pub f_segment: bool,
     /// The PCI display, if there is one.
@@ -63,7 +65,7 @@ impl Platform {
             map.reserve(window, MemoryType::RESERVED)?;
         }
         let Some((ports, low)) = chipset.low_windows(low_ram_end) else {
-            return Ok(Self { f_segment, display: None });
+            return Ok(Self { chipset, f_segment, display: None });
         };
         let bits = physical_bits(machine);
         let reserved = read_number(machine, fw_cfg, RESERVED_MEMORY_END).map(PhysAddr::new);
@@ -71,7 +73,7 @@ impl Platform {
         let windows = Windows::new(ports, low, high_window(map, reserved, bits), bits).or_ports(chipset.more_ports());
         let pci = chipset.configure_pci(machine, ecam, extra_roots, &windows);
         cpus::set_up(machine, fw_cfg, ecam.map_or(low.start(), PhysRange::start), bits);
-        Ok(Self { f_segment, display: pci.display })
+        Ok(Self { chipset, f_segment, display: pci.display })
     }
 }
 

@@ -17,6 +17,7 @@ mod hot_plug;
 mod linux;
 mod linux_sleep;
 mod machine;
+mod multiprocessor;
 mod pci;
 mod placement;
 mod probe;

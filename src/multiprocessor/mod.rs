@@ -1,0 +1,80 @@
+//! The MP configuration table: CPUs and interrupts for a guest whose host has no ACPI tables (`-machine acpi=off`).
+//!
+//! Without it such a guest has one CPU and the two old interrupt controllers, and none at all on a microvm without these.
+//! With ACPI tables it is not made: kernels look there first. The floating pointer goes to the start of the extended BIOS
+//! data area, in the last KiB below 640 KiB, where a guest looks and where no chipset register must be set for it; the
+//! table itself to the top of RAM below 4 GiB.
+//!
+//! Assumed: a PC's one I/O APIC, whose inputs 0 to 15 are the ISA interrupts but for the timer's, which is input 2 (QEMU
+//! `hw/intc/ioapic.c`). Left out: PCI root buses beside bus 0; the PIR table, whose routes a guest finds in the PCI
+//! functions' interrupt lines.
+//!
+//! Source: Intel MultiProcessor Specification, version 1.4, chapter 4.
+#![forbid(unsafe_code)]
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+use alloc::vec::Vec;
+
+use uefi_raw::table::boot::MemoryType;
+
+use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::cpus;
+use crate::fw_cfg::FwCfg;
+use crate::hal::{Machine, MemoryError};
+use crate::memory_map::{MemoryMap, Placement};
+use crate::platform::Chipset;
+use table::FloatingPointer;
+
+/// Where the pointer goes: the start of the last KiB below 640 KiB (section 4.1).
+const POINTER: PhysAddr = PhysAddr::new(0x9_fc00);
+
+/// CPUID leaf 1: the CPU's signature (EAX), its features (EDX) and its APIC identifier (EBX, bits 24 to 31).
+const CPUID_FEATURES: u32 = 1;
+
+/// Makes the table, unless the host has put one there itself. What fails is warned of: a kernel runs without it.
+pub fn load<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap, chipset: Chipset) {
+    match try_load(machine, fw_cfg, map, chipset) {
+        Ok(true) => {}
+        Ok(false) => log::warn!("no MP table: there is no RAM for it"),
+        Err(error) => log::warn!("no MP table: {error}"),
+    }
+}
+
+/// Whether there is a table now.
+fn try_load<M: Machine>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    map: &mut MemoryMap,
+    chipset: Chipset,
+) -> Result<bool, MemoryError> {
+    let mut signature = [0; 4];
+    machine.read(POINTER, &mut signature)?;
+    if signature == FloatingPointer::SIGNATURE {
+        return Ok(true);
+    }
+    let table = table::build(&processors(machine, fw_cfg), chipset);
+    let within = PhysRange::LOW_4_GIB;
+    let len = table.len() as u64;
+    let place = map.allocate(len, Alignment::PARAGRAPH, within, Placement::Top, MemoryType::RESERVED);
+    let Some((place, pointer)) = place.and_then(|place| Some((place, FloatingPointer::to(place.start())?))) else {
+        return Ok(false);
+    };
+    machine.write(place.start(), &table)?;
+    machine.write(POINTER, zerocopy::IntoBytes::as_bytes(&pointer))?;
+    Ok(true)
+}
+
+/// The CPUs, the boot CPU first; that one alone if the others cannot be asked.
+fn processors<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Vec<table::Processor> {
+    let cpuid = machine.cpuid(CPUID_FEATURES, 0);
+    let [.., boot] = cpuid.ebx.to_le_bytes();
+    let others = cpus::other_ids(machine, fw_cfg).unwrap_or_else(|error| {
+        log::warn!("the guest gets one CPU: {error}");
+        cpus::Ids::new()
+    });
+    let processor = |id, is_boot| table::Processor::new(id, is_boot, cpuid.eax, cpuid.edx);
+    core::iter::once(processor(boot, true)).chain(others.into_iter().map(|id| processor(id, false))).collect()
+}
