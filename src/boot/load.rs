@@ -51,7 +51,7 @@ pub fn load<M: Machine>(
     end_command_line(machine, &plan)?;
     let mut params = BootParams::new(&header, &plan, map, rsdp)?;
     if let Some(framebuffer) = framebuffer {
-        params.set_screen(ScreenInfo::new(framebuffer));
+        params.set_screen(ScreenInfo::new(framebuffer, header.has_efi_stub()));
     }
     machine.write(plan.boot_params.start(), params.bytes())?;
 

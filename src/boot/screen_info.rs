@@ -11,6 +11,8 @@ use crate::framebuffer::{Framebuffer, Mode};
 
 /// `VIDEO_TYPE_VLFB`: a linear framebuffer, as VESA's BIOS extension sets it.
 const VIDEO_TYPE_VLFB: u8 = 0x23;
+/// `VIDEO_TYPE_EFI`: a linear framebuffer, as EFI firmware sets it.
+const VIDEO_TYPE_EFI: u8 = 0x70;
 /// `VIDEO_CAPABILITY_64BIT_BASE`: `ext_lfb_base` means something.
 const CAPABILITY_64BIT_BASE: u32 = 1 << 1;
 /// `lfb_size` counts in units of two to this power, in bytes (Linux `drivers/firmware/sysfb_simplefb.c`).
@@ -66,11 +68,15 @@ impl Component {
 }
 
 impl ScreenInfo {
-    /// The screen that shows `framebuffer`.
-    pub fn new(framebuffer: &Framebuffer) -> Self {
+    /// The screen that shows `framebuffer`, for a kernel that has an `efi_stub` or not.
+    ///
+    /// The two types differ in which of the kernel's drivers takes the screen. One with a stub has `efifb` or
+    /// `simpledrm`, and `earlycon=efifb`, which writes from the first line on; kernels for clouds have no driver for the
+    /// other type. Of a kernel without a stub only `vesafb` can be expected.
+    pub fn new(framebuffer: &Framebuffer, efi_stub: bool) -> Self {
         let (mode, base) = (framebuffer.mode, framebuffer.memory.start().get());
         let mut this = Self::new_zeroed();
-        this.orig_video_is_vga = VIDEO_TYPE_VLFB;
+        this.orig_video_is_vga = if efi_stub { VIDEO_TYPE_EFI } else { VIDEO_TYPE_VLFB };
         this.lfb_width.set(mode.width());
         this.lfb_height.set(mode.height());
         this.lfb_depth.set(Mode::BITS_PER_PIXEL);
@@ -120,7 +126,7 @@ mod tests {
 
     fn screen(start: u64, len: u64) -> [u8; 0x40] {
         let memory = PhysRange::new(PhysAddr::new(start), len).unwrap();
-        let info = ScreenInfo::new(&Framebuffer { memory, mode: Mode::DEFAULT });
+        let info = ScreenInfo::new(&Framebuffer { memory, mode: Mode::DEFAULT }, false);
         info.as_bytes().try_into().unwrap()
     }
 
@@ -135,6 +141,15 @@ mod tests {
         // Size and position of red, green, blue, and what is left.
         expected[0x26..0x2e].copy_from_slice(&[8, 16, 8, 8, 8, 0, 8, 24]);
         assert_eq!(screen(0xfd00_0000, 16 << 20), expected);
+    }
+
+    #[test]
+    fn a_kernel_with_an_efi_stub_gets_the_same_screen_as_one_of_efi() {
+        let memory = PhysRange::new(PhysAddr::new(0xfd00_0000), 16 << 20).unwrap();
+        let info = ScreenInfo::new(&Framebuffer { memory, mode: Mode::DEFAULT }, true);
+        let mut expected = screen(0xfd00_0000, 16 << 20);
+        expected[0x0f] = 0x70;
+        assert_eq!(info.as_bytes(), expected);
     }
 
     #[test]

@@ -41,6 +41,10 @@ const XLF_KERNEL_64: u16 = 1 << 0;
 /// `xloadflags`: kernel, initrd, `boot_params` and command line may be above 4 GiB, so the initrd may be anywhere.
 const XLF_CAN_BE_LOADED_ABOVE_4G: u16 = 1 << 1;
 
+/// What the file of a kernel with an EFI stub begins with: an EFI application's DOS header (Linux
+/// `arch/x86/boot/header.S`, `MZ_MAGIC`).
+const EFI_STUB: [u8; 2] = *b"MZ";
+
 /// Where a bzImage is loaded unless it is relocatable (boot.rst, "Loading The Rest of The Kernel").
 pub(super) const DEFAULT_ADDRESS: PhysAddr = PhysAddr::new(0x10_0000);
 /// The longest command line where the header gives none (boot.rst, `cmdline_size`).
@@ -112,6 +116,7 @@ pub enum Relocation {
 pub struct SetupHeader {
     pub(super) raw: RawHeader,
     relocation: Relocation,
+    efi_stub: bool,
 }
 
 impl SetupHeader {
@@ -160,7 +165,7 @@ impl SetupHeader {
         if let Some(code) = raw.as_mut_bytes().get_mut(end.saturating_sub(HEADER_START)..) {
             code.fill(0);
         }
-        Ok(Self { relocation: relocation(&raw)?, raw })
+        Ok(Self { relocation: relocation(&raw)?, raw, efi_stub: setup.starts_with(&EFI_STUB) })
     }
 
     /// The protocol version, major in the upper byte, minor in the lower.
@@ -187,6 +192,12 @@ impl SetupHeader {
     #[must_use]
     pub fn is_64_bit(&self) -> bool {
         self.xloadflags() & XLF_KERNEL_64 != 0
+    }
+
+    /// Whether the kernel is an EFI application as well, and so has drivers for what EFI firmware hands over.
+    #[must_use]
+    pub fn has_efi_stub(&self) -> bool {
+        self.efi_stub
     }
 
     /// Where the initrd may be: up to `initrd_addr_max`, and always below 4 GiB.
