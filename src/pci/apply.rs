@@ -9,7 +9,7 @@
 
 use super::plan::{BridgeWindows, Plan, Unplaced};
 use super::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};
-use super::scan::bar_offset;
+use super::sizing::bar_offset;
 use super::topology::{Bar, BarKind, Bus, Function, IoWindow, Parent, Pin, Topology};
 use super::{Address, ConfigSpace};
 use crate::addr::PhysRange;

@@ -22,6 +22,7 @@ pub mod plan;
 pub mod register;
 mod report;
 pub mod scan;
+mod sizing;
 pub mod topology;
 mod windows;
 

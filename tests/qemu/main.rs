@@ -1,9 +1,9 @@
 //! What the image does in QEMU. `cargo xtask test` builds the image and the guest and runs these tests.
 //!
-//! `handover`, `placement`, `tables`, `chipset`, `cpus`, `pci`, `sleep` and `reset` boot the probe, a kernel of the
-//! project's own (the file `tests/kernels/probe.s`), and look at the machine through it. `linux` boots a distribution's
-//! kernel to user space. `display` does both, and looks at the screen. `tpm` boots with swtpm. `failure` is about what
-//! cannot boot, and about the log.
+//! `handover`, `placement`, `tables`, `chipset`, `cpus`, `pci`, `pci_room`, `sleep` and `reset` boot the probe, a kernel of
+//! the project's own (the file `tests/kernels/probe.s`), and look at the machine through it. `linux` boots a distribution's
+//! kernel to user space, and `hot_plug` plugs devices into it. `display` does both, and looks at the screen. `tpm` boots
+//! with swtpm. `failure` is about what cannot boot, and about the log.
 
 mod bzimage;
 mod chipset;
@@ -19,6 +19,7 @@ mod linux_sleep;
 mod machine;
 mod multiprocessor;
 mod pci;
+mod pci_room;
 mod placement;
 mod probe;
 mod qmp;

@@ -1,0 +1,283 @@
+//! The way to a plan: sizing the buses, giving up what does not fit, placing the rest.
+#![forbid(unsafe_code)]
+
+use alloc::vec::Vec;
+use core::mem;
+
+use super::super::topology::{Bar, BarKind, Bus, IoWindow, PrefetchableWindow, Reserve, Topology};
+use super::bus::{BusState, Kept, Need};
+use super::space::{self, Item, PAGE_ORDER, Room, Space, What};
+use super::{BridgeWindows, GivenUp, OutOfMemory, Plan, Unplaced, with_capacity};
+
+/// The buses whose items share a room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Group {
+    /// All root buses.
+    Roots,
+    /// The bus with this index.
+    Bus(u8),
+}
+
+pub(super) struct Planner<'t> {
+    pub(super) topology: &'t Topology,
+    /// By bus index.
+    pub(super) buses: Vec<BusState>,
+    /// By function index: the registers that are left out, one bit each.
+    pub(super) left_out: Vec<u16>,
+    /// Room for what is laid out together, kept from one time to the next.
+    pub(super) items: Vec<Item>,
+}
+
+impl<'t> Planner<'t> {
+    pub(super) fn new(topology: &'t Topology) -> Result<Self, OutOfMemory> {
+        let mut buses = with_capacity::<BusState>(topology.buses().len())?;
+        for bus in topology.buses() {
+            let state = match bus.parent {
+                None => BusState { io: true, prefetchable: Some(Space::Wide), ..BusState::default() },
+                Some(parent) => {
+                    let above = buses.get(usize::from(parent.bus)).copied().unwrap_or_default();
+                    let function = topology.functions().get(usize::from(parent.bridge));
+                    let bridge = function.and_then(|function| function.bridge);
+                    let io = above.io && bridge.is_some_and(|bridge| bridge.io != IoWindow::Absent);
+                    let prefetchable = bridge.and_then(|bridge| match bridge.prefetchable {
+                        PrefetchableWindow::Absent => None,
+                        PrefetchableWindow::Bits64 if !bridge.reserve.below_4_gib => above.prefetchable,
+                        _ => above.prefetchable.map(|_| Space::Prefetchable),
+                    });
+                    BusState { io, prefetchable, ..BusState::default() }
+                }
+            };
+            buses.push(state);
+        }
+        let mut left_out = with_capacity(topology.functions().len())?;
+        left_out.resize(topology.functions().len(), 0);
+        // As many as there are at the most, if all of them were on one bus.
+        let bars: usize = topology.functions().iter().map(|function| function.bars.len()).sum();
+        let items = with_capacity(bars + Space::ALL.len() * topology.buses().len())?;
+        Ok(Self { topology, buses, left_out, items })
+    }
+
+    /// Which way a register on `bus` is reached; `None` when there is none, or it is left out.
+    pub(super) fn space(&self, bus: &Bus, state: &BusState, function: u16, bar: Bar) -> Option<Space> {
+        if self.left_out.get(usize::from(function))? >> bar.register & 1 != 0 {
+            return None;
+        }
+        match bar.kind {
+            BarKind::Io => state.io.then_some(Space::Io),
+            BarKind::Memory64 { .. } if bus.parent.is_none() => Some(Space::Wide),
+            BarKind::Memory64 { prefetchable: true } => Some(state.prefetchable.unwrap_or(Space::Low)),
+            BarKind::Memory32 { prefetchable: true } if state.prefetchable == Some(Space::Prefetchable) => {
+                state.prefetchable
+            }
+            BarKind::Memory32 { .. } | BarKind::Memory64 { .. } | BarKind::Rom => Some(Space::Low),
+        }
+    }
+
+    /// Shows everything on the buses of `group` that needs room in `spaces`.
+    pub(super) fn each(&self, group: Group, spaces: &[Space], visit: &mut dyn FnMut(Item)) {
+        let range = match group {
+            Group::Roots => 0..self.buses.len(),
+            Group::Bus(index) => usize::from(index)..usize::from(index) + 1,
+        };
+        let buses = self.topology.buses().get(range.clone()).unwrap_or_default();
+        let states = self.buses.get(range).unwrap_or_default();
+        let mut show = |space, order, size, what| {
+            if spaces.contains(&space) {
+                visit(Item { order, size, what });
+            }
+        };
+        for (bus, state) in buses.iter().zip(states) {
+            if group == Group::Roots && bus.parent.is_some() {
+                continue;
+            }
+            for (function, found) in self.topology.on_bus(bus) {
+                for &bar in &found.bars {
+                    if let Some(space) = self.space(bus, state, function, bar) {
+                        let order = if space == Space::Io { bar.order } else { bar.order.max(PAGE_ORDER) };
+                        show(space, order, 1 << order, What::Bar { function, bar });
+                    }
+                }
+                let Some(bus) = found.bridge.and_then(|bridge| bridge.bus) else { continue };
+                let Some(below) = self.buses.get(usize::from(bus)) else { continue };
+                for (space, need) in Space::ALL.into_iter().zip(below.needs) {
+                    if need.size != 0 {
+                        // This bus may have no such window, or one that takes other addresses.
+                        let here = match space {
+                            Space::Prefetchable if state.prefetchable != Some(space) => Space::Low,
+                            other => other,
+                        };
+                        show(here, need.order, need.size, What::Window { bus, space });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lays out the items of `group` in `spaces` from `start` on, the largest alignment first, and shows each with its
+    /// address. Where the last one ends, and the largest alignment; `None` if an address wraps.
+    ///
+    /// Aligning leaves a hole; the largest so far is filled, from its end, which has the alignment of something larger.
+    /// The layout is the same from any start that has the largest alignment.
+    #[inline(never)]
+    pub(super) fn pack(
+        &mut self,
+        group: Group,
+        spaces: &[Space],
+        start: u64,
+        show: &mut dyn FnMut(Item, u64),
+    ) -> Option<(u64, u8)> {
+        let mut items = mem::take(&mut self.items);
+        items.clear();
+        self.each(group, spaces, &mut |item| items.push(item));
+        let packed = space::pack(&items, start, show);
+        self.items = items;
+        packed
+    }
+
+    /// Works out what each bus needs, from the leaves to the root.
+    pub(super) fn size(&mut self) {
+        for index in (0..self.buses.len()).rev() {
+            self.size_bus(index);
+        }
+    }
+
+    /// Works out what the bus with this index needs. Gives the index of the bus above.
+    pub(super) fn size_bus(&mut self, index: usize) -> Option<usize> {
+        let bus = self.topology.buses().get(index)?;
+        // Nothing leads to a root bus.
+        let (parent, number) = (bus.parent?, u8::try_from(index).ok()?);
+        let bridge = self.topology.functions().get(usize::from(parent.bridge)).and_then(|function| function.bridge);
+        let reserve = bridge.map_or_else(Reserve::default, |bridge| bridge.reserve);
+        for space in Space::ALL {
+            let content = self.pack(Group::Bus(number), space.alone(), 0, &mut |_, _| {});
+            let state = self.buses.get_mut(index)?;
+            let (need, kept) = match content {
+                Some((end, order)) => state.need(space, end, order, &reserve),
+                // More than there are addresses: this does not fit anywhere.
+                None => (Need { size: u64::MAX, order: space.window_order() }, Kept::default()),
+            };
+            (state.needs[space as usize], state.kept[space as usize]) = (need, kept);
+        }
+        Some(usize::from(parent.bus))
+    }
+
+    /// Whether what the root buses need in `spaces` fits into `room`.
+    pub(super) fn fits(&mut self, spaces: &[Space], room: Room) -> bool {
+        self.pack(Group::Roots, spaces, room.start, &mut |_, _| {}).is_some_and(|(end, _)| end <= room.end)
+    }
+
+    /// Gives up what is kept and leaves out registers until what remains in `spaces` fits into `room`.
+    pub(super) fn make_fit(&mut self, spaces: &[Space], room: Room) {
+        // Each turn gives up something that is not kept again, or leaves one register out, so this ends.
+        while !self.fits(spaces, room) {
+            if self.give_up(spaces) {
+                continue;
+            }
+            let Some((function, bar)) = self.largest(spaces) else { return };
+            if let Some(left_out) = self.left_out.get_mut(usize::from(function)) {
+                *left_out |= 1 << bar.register;
+            }
+            self.size();
+        }
+    }
+
+    /// Gives up what one bridge keeps in one of `spaces`: what nobody asked for first, then the most, the last of several.
+    /// Whether there was any.
+    pub(super) fn give_up(&mut self, spaces: &[Space]) -> bool {
+        let mut chosen: Option<(Kept, usize, Space)> = None;
+        for (index, state) in self.buses.iter().enumerate() {
+            for &space in spaces {
+                let kept = state.kept[space as usize];
+                let before = |chosen: Kept| (!chosen.asked, chosen.size) <= (!kept.asked, kept.size);
+                if kept.size != 0 && chosen.is_none_or(|(chosen, ..)| before(chosen)) {
+                    chosen = Some((kept, index, space));
+                }
+            }
+        }
+        let Some((kept, index, space)) = chosen else { return false };
+        if let Some(state) = self.buses.get_mut(index) {
+            let given_up = if kept.asked { &mut state.no_reserve } else { &mut state.no_slot };
+            *given_up |= 1 << space as u8;
+        }
+        let mut next = Some(index);
+        // Each turn goes one bridge towards the root.
+        for _ in 0..self.buses.len() {
+            let Some(index) = next else { break };
+            next = self.size_bus(index);
+        }
+        true
+    }
+
+    /// The register to leave out: from the root on, the one that takes most room or that is behind the bridge that does,
+    /// the last of several.
+    pub(super) fn largest(&self, spaces: &[Space]) -> Option<(u16, Bar)> {
+        let mut group = Group::Roots;
+        let mut spaces = spaces;
+        // Each turn but the last goes one bridge away from the root.
+        for _ in 0..=self.buses.len() {
+            let mut largest: Option<Item> = None;
+            self.each(group, spaces, &mut |item| {
+                if largest.is_none_or(|largest| largest.size <= item.size) {
+                    largest = Some(item);
+                }
+            });
+            match largest?.what {
+                What::Bar { function, bar } => return Some((function, bar)),
+                What::Window { bus, space } => (group, spaces) = (Group::Bus(bus), space.alone()),
+            }
+        }
+        None
+    }
+
+    /// Gives everything its place, from the root to the leaves. All of it fits.
+    pub(super) fn place(&mut self, rooms: &[(&[Space], Room)]) -> Result<Plan, OutOfMemory> {
+        let bars = self.topology.functions().iter().map(|function| function.bars.len()).sum();
+        let mut plan = Plan {
+            placements: with_capacity(bars)?,
+            unplaced: Vec::new(),
+            windows: with_capacity(self.buses.len())?,
+            given_up: self.given_up(),
+        };
+        plan.windows.resize(self.buses.len(), BridgeWindows::default());
+        for &(spaces, room) in rooms {
+            self.pack(Group::Roots, spaces, room.start, &mut |item, address| plan.put(item, address));
+        }
+        for bus in 0..self.buses.len() {
+            let (Some(&windows), Some(state)) = (plan.windows.get(bus), self.buses.get(bus)) else { continue };
+            let Ok(bus) = u8::try_from(bus) else { continue };
+            let by_prefetchable = |space| match state.prefetchable {
+                Some(takes) if takes == space => windows.prefetchable.start().get(),
+                _ => 0,
+            };
+            let starts = [
+                windows.io.start().into(),
+                windows.memory.start().get(),
+                by_prefetchable(Space::Prefetchable),
+                by_prefetchable(Space::Wide),
+            ];
+            for (space, start) in Space::ALL.into_iter().zip(starts) {
+                if start != 0 {
+                    self.pack(Group::Bus(bus), space.alone(), start, &mut |item, address| plan.put(item, address));
+                }
+            }
+        }
+        plan.unplaced = with_capacity(bars.saturating_sub(plan.placements.len()))?;
+        for (bus, state) in self.topology.buses().iter().zip(&self.buses) {
+            for (index, function) in self.topology.on_bus(bus) {
+                let lost = function.bars.iter().filter(|&&bar| self.space(bus, state, index, bar).is_none());
+                plan.unplaced.extend(lost.map(|&bar| Unplaced { function: index, bar }));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// How many bridges keep less than they should.
+    pub(super) fn given_up(&self) -> GivenUp {
+        const IO_BIT: u8 = 1 << Space::Io as u8;
+        let count = |spaces: u8| {
+            let given_up = |state: &&BusState| (state.no_slot | state.no_reserve) & spaces != 0;
+            self.buses.iter().filter(given_up).count().try_into().unwrap_or(u16::MAX)
+        };
+        GivenUp { io: count(IO_BIT), memory: count(!IO_BIT) }
+    }
+}

@@ -1,0 +1,119 @@
+//! Asking base address registers and expansion ROMs for their sizes.
+#![forbid(unsafe_code)]
+
+use super::topology::{Bar, BarKind, Function};
+use super::{Address, ConfigSpace, register};
+
+/// Class and sub-class of an IDE controller (PCI Code and ID Assignment 1.11, section 1.2).
+const CLASS_IDE: u32 = 0x0101;
+/// IDE programming interface: the primary channel is not at its legacy ports.
+const IDE_PRIMARY_NATIVE: u32 = 1 << 0;
+/// IDE programming interface: the secondary channel is not at its legacy ports.
+const IDE_SECONDARY_NATIVE: u32 = 1 << 2;
+
+/// The registers, one bit each, that an IDE channel at its legacy ports leaves without meaning (PCI IDE Controller
+/// Specification 1.0, section 2.1).
+const fn legacy_registers(class: u32) -> u8 {
+    let mut registers = 0;
+    if class >> 8 == CLASS_IDE {
+        if class & IDE_PRIMARY_NATIVE == 0 {
+            registers |= 0b0011;
+        }
+        if class & IDE_SECONDARY_NATIVE == 0 {
+            registers |= 0b1100;
+        }
+    }
+    registers
+}
+
+/// Asks the first `count` base address registers what they need. The function does not decode.
+///
+/// A register takes all ones and reads back which bits it has (PCI Local Bus 3.0, section 6.2.5.1). One that reads back
+/// what no decoder can mean is set to zero and left out.
+pub(super) fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, count: u8) {
+    let (address, skipped) = (function.address, legacy_registers(function.class));
+    let mut register = 0;
+    let mut probed = None;
+    while register < count {
+        let this = register;
+        register += 1;
+        if skipped >> this & 1 != 0 {
+            continue;
+        }
+        let low = probe(config, address, this, &mut probed);
+        if low == 0 {
+            continue;
+        }
+        let bar = match low & 0b111 {
+            0b000 => {
+                let kind = BarKind::Memory32 { prefetchable: low & 0b1000 != 0 };
+                order(low & !0xf).map(|order| Bar { register: this, kind, order })
+            }
+            0b100 if register < count => {
+                register += 1;
+                let order = match low & !0xf {
+                    // The upper half only matters if all of the size is there.
+                    0 => order(probe(config, address, this + 1, &mut probed)).map(|order| order + 32),
+                    mask => order(mask),
+                };
+                let kind = BarKind::Memory64 { prefetchable: low & 0b1000 != 0 };
+                order.map(|order| Bar { register: this, kind, order })
+            }
+            0b001 | 0b101 => {
+                // A 16-bit decoder leaves the upper half out.
+                let upper = if low >> 16 == 0 { 0xffff_0000 } else { 0 };
+                order(low & !0b11 | upper).map(|order| Bar { register: this, kind: BarKind::Io, order })
+            }
+            _ => None,
+        };
+        match bar {
+            // There are never more than `count`, so there is always room.
+            Some(bar) => function.bars.extend(Some(bar)),
+            None => {
+                function.sound = false;
+                log::warn!("PCI {address}: BAR {this} asks for {low:#x}, which is no size; it gets no address");
+                for unusable in this..register {
+                    config.write32(address, bar_offset(unusable), 0);
+                }
+            }
+        }
+    }
+}
+
+/// Asks for the size of the expansion ROM, with its decoder off.
+pub(super) fn size_rom(config: &mut dyn ConfigSpace, function: &mut Function) {
+    config.write32(function.address, register::ROM, register::ROM_ADDRESS);
+    let mask = config.read32(function.address, register::ROM) & register::ROM_ADDRESS;
+    match order(mask) {
+        // There is room for one more than there are registers.
+        Some(order) => function.bars.extend(Some(Bar { register: Bar::ROM, kind: BarKind::Rom, order })),
+        None if mask == 0 => {}
+        None => {
+            log::warn!("PCI {}: the ROM asks for {mask:#x}, which is no size; it gets no address", function.address);
+            config.write32(function.address, register::ROM, 0);
+        }
+    }
+}
+
+/// What a register reads back. `probed` is what is known already of one, by its number, and then of the one after this.
+fn probe(config: &mut dyn ConfigSpace, address: Address, register: u8, probed: &mut Option<(u8, u32)>) -> u32 {
+    if let Some((known, value)) = *probed
+        && known == register
+    {
+        return value;
+    }
+    let probe = config.probe(address, bar_offset(register));
+    *probed = probe.next.map(|next| (register + 1, next));
+    probe.this
+}
+
+/// Where a base address register is.
+pub(super) const fn bar_offset(register: u8) -> u8 {
+    register::BAR0 + 4 * register
+}
+
+/// The size that a mask of address bits means, as a power of two. All bits above the lowest have to be there.
+fn order(mask: u32) -> Option<u8> {
+    let order = mask.trailing_zeros();
+    (mask != 0 && mask == u32::MAX << order).then_some(order as u8)
+}
