@@ -54,7 +54,7 @@ pub struct Placement {
     pub function: u16,
     /// Which of its registers.
     pub bar: Bar,
-    /// The first byte, or the first port for [`BarKind::Io`].
+    /// The first byte, or the first port where it decodes ports.
     pub address: u64,
 }
 
