@@ -194,6 +194,14 @@ impl<M: Memory> ConfigSpace for Ecam<'_, M> {
         }
     }
 
+    fn write8(&mut self, address: Address, offset: u8, value: u8) {
+        self.known = [NOTHING; 2];
+        if let Some(at) = self.locate(address, offset) {
+            // As for `write32`.
+            let _ = self.memory.write_register8(at, value);
+        }
+    }
+
     fn probe(&mut self, address: Address, offset: u8) -> Probe {
         if offset & 4 != 0 {
             self.write32(address, offset, u32::MAX);
@@ -321,6 +329,8 @@ mod tests {
         assert_eq!(config.memory.1, 6);
         assert_eq!(config.probe(LPC, 0x24), Probe { this: u32::MAX, next: None });
         assert_eq!(config.read32(LPC, 0x28), 0, "a neighbour in another multiple of eight bytes");
+        config.write8(LPC, 0x29, 7);
+        assert_eq!((config.read32(LPC, 0x28), config.memory.1), (0x700, 11), "one to write a byte, one to read anew");
     }
 
     #[test]

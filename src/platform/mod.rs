@@ -13,6 +13,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod keyboard;
 mod local_apic;
 mod pc;
 mod q35;
@@ -97,9 +98,8 @@ fn program<M: Machine>(
     let chipset = Chipset::detect(machine);
     log::debug!("chipset: {chipset}");
     let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or_default();
-    // First of all, while little of the guest's memory is in use.
-    let f_segment = tables::want_f_segment(fw_cfg) && chipset.open_f_segment(machine);
     let ecam = chipset.program(machine, low_ram_end);
+    let f_segment = tables::want_f_segment(fw_cfg) && chipset.open_f_segment(machine, ecam);
     (chipset, low_ram_end, f_segment, ecam)
 }
 
@@ -197,14 +197,18 @@ impl Chipset {
     /// and the RSDP. Gives whether it is.
     ///
     /// The host rebuilds its memory map for this, which is the dearest single thing that firmware asks for: it is done
-    /// once, and only for a guest that has tables to find there.
-    pub fn open_f_segment(self, ports: &mut impl Ports) -> bool {
+    /// once, and only for a guest that has tables to find there. Through the window `ecam`, if there is one, it takes one
+    /// access and not two.
+    pub fn open_f_segment<M: Ports + Memory>(self, machine: &mut M, ecam: Option<PhysRange>) -> bool {
         let pam0 = match self {
             Self::I440fx => pc::PAM0,
             Self::Q35 => q35::PAM0,
             Self::Other(_) | Self::None => return false,
         };
-        PortConfig::new(ports).write8(HOST_BRIDGE, pam0, PAM0_RAM);
+        match ecam {
+            Some(window) => Ecam::new(machine, window).write8(HOST_BRIDGE, pam0, PAM0_RAM),
+            None => PortConfig::new(machine).write8(HOST_BRIDGE, pam0, PAM0_RAM),
+        }
         true
     }
 

@@ -1,7 +1,7 @@
 //! pc: the 440FX host bridge, the PIIX3, and the power management of the PIIX4.
 #![forbid(unsafe_code)]
 
-use super::{PIRQ_ROUTES, PM_BASE, address, local_apic, rotated, set_level_triggered};
+use super::{PIRQ_ROUTES, PM_BASE, address, keyboard, local_apic, rotated, set_level_triggered};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::{Memory, Ports};
 use crate::pci::{Address, ConfigSpace, Pin, PortConfig, PortRange};
@@ -57,6 +57,7 @@ pub fn program<M: Ports + Memory>(machine: &mut M) {
     config.write8(PM, PMREGMISC, PMREGMISC_ENABLE);
     set_level_triggered(machine);
     local_apic::wire_pic(machine);
+    keyboard::translate(machine);
 }
 
 /// The room for PCI.

@@ -1,7 +1,9 @@
 //! q35: the 82G33 host bridge and the ICH9.
 #![forbid(unsafe_code)]
 
-use super::{HOST_BRIDGE, PIRQ_INTERRUPTS, PIRQ_ROUTES, PM_BASE, address, local_apic, rotated, set_level_triggered};
+use super::{
+    HOST_BRIDGE, PIRQ_INTERRUPTS, PIRQ_ROUTES, PM_BASE, address, keyboard, local_apic, rotated, set_level_triggered,
+};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::{Memory, Ports};
 use crate::pci::{Address, ConfigSpace, Ecam, Pin, PortConfig, PortRange};
@@ -67,6 +69,7 @@ pub fn program<M: Ports + Memory>(machine: &mut M, low_ram_end: PhysAddr) -> Opt
     }
     set_level_triggered(machine);
     local_apic::wire_pic(machine);
+    keyboard::translate(machine);
     ecam
 }
 

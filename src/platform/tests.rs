@@ -89,8 +89,25 @@ fn the_f_segment_takes_one_write() {
         let writes = config.writes();
         let mut machine = FakeMachine::new().with(config);
         let chipset = Chipset::detect(&mut machine);
-        assert!(chipset.open_f_segment(&mut machine));
+        assert!(chipset.open_f_segment(&mut machine, None));
         assert_eq!(*writes.borrow(), [(pam0, 1, 0x30)]);
+    }
+    // And one access, where the configuration window is open.
+    let mut machine = FakeMachine::new();
+    let window = PhysRange::new(PhysAddr::new(0xb000_0000), 256 << 20);
+    assert!(Chipset::Q35.open_f_segment(&mut machine, window));
+    assert_eq!(machine.memory.bytes(0xb000_0090, 1), [0x30]);
+    assert!(machine.accesses.iter().all(|access| !matches!(access, Access::Out(..))), "{:?}", machine.accesses);
+}
+
+#[test]
+fn the_keyboard_controller_translates() {
+    for chipset in [Chipset::Q35, Chipset::I440fx] {
+        let mut machine = FakeMachine::new();
+        chipset.program(&mut machine, PhysAddr::new(GIB));
+        // The command comes before its byte.
+        let wanted = [Access::Out(0x64, 1, 0x60), Access::Out(0x60, 1, 0x43)];
+        assert!(machine.accesses.windows(2).any(|accesses| accesses == wanted), "{chipset}: {:?}", machine.accesses);
     }
 }
 
@@ -101,7 +118,7 @@ fn an_unknown_host_bridge_is_left_alone() {
     let mut machine = FakeMachine::new().with(config);
     let chipset = Chipset::detect(&mut machine);
     assert_eq!(chipset.program(&mut machine, PhysAddr::new(GIB)), None);
-    assert!(!chipset.open_f_segment(&mut machine));
+    assert!(!chipset.open_f_segment(&mut machine, None));
     assert!(writes.borrow().is_empty());
     assert_eq!(chipset.low_windows(PhysAddr::new(GIB)), None);
     assert_eq!(chipset.interrupt(3, Pin::A), None);

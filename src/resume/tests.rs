@@ -238,11 +238,11 @@ fn a_wake_sets_what_a_boot_sets_but_for_pci_functions() {
     machine.memory = suspended("pc", I440FX, 0x8000);
     crate::wake(&mut machine).unwrap();
     let expected = [
-        (0x58 + 1, 1, 0x30),      // PAM0
         (0x0860, 4, 0x0b0b_0a0a), // PIIX3: interrupts
         (0x0940, 4, 0x8000_8000), // IDE
         (0x0b40, 4, 0x601),       // power management
         (0x0b80, 1, 1),
+        (0x58 + 1, 1, 0x30), // PAM0
     ];
     assert_eq!(*writes.borrow(), expected);
     assert!(machine.accesses.contains(&Access::Out(0x4d1, 1, 0x0c)));
