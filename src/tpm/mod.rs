@@ -8,6 +8,9 @@
 //! machine. What fails is warned about, and the kernel starts: it is the TPM's user who must not trust such a boot, so the
 //! hierarchies that could sign or unseal for it are turned off, as far as the TPM still answers.
 //!
+//! All of this runs once, and most of it waits for the TPM: what has many callers is not inlined, so that the image stays
+//! small.
+//!
 //! Assumed: the log's memory is reserved and zero, and kernel, initrd and command line are in their places. Left out: TPM
 //! 1.2, measuring ACPI and SMBIOS tables, hashes that the firmware does not know (their banks are capped), and the
 //! physical presence interface.
@@ -21,6 +24,7 @@ mod event_log;
 pub(crate) mod fake;
 mod hash;
 mod interface;
+mod kernel_file;
 #[cfg(any(test, not(feature = "firmware")))]
 pub mod replay;
 #[cfg(test)]
@@ -35,6 +39,7 @@ pub use command::{Code, Refusal};
 pub use error::Error;
 use hash::{Digest, Digests, Hashes};
 use interface::{Host, Interface};
+use kernel_file::forget_loader;
 
 use self::command::{Banks, Command, HEADER_LEN, MAX_RESPONSE, Startup, check_random};
 use self::event_log::{EventLog, EventType, event_start, first_event};
@@ -72,26 +77,6 @@ const VERSION: [u8; 2 * (NAME.len() + 1)] = {
 /// The longest setup code: 255 sectors and the first (boot.rst, `setup_sects`).
 const MAX_SETUP: u32 = 256 * 512;
 
-/// The fields of the setup header that the host or a boot loader writes (boot.rst, "Details of Header Fields"), so that
-/// they are not as in the file: offset and length in bytes.
-const WRITTEN_BY_LOADER: [(usize, usize); 6] = [
-    // vid_mode
-    (0x1fa, 2),
-    // type_of_loader
-    (0x210, 1),
-    // ramdisk_image, ramdisk_size
-    (0x218, 8),
-    // heap_end_ptr
-    (0x224, 2),
-    // cmd_line_ptr
-    (0x228, 4),
-    // setup_data
-    (0x250, 8),
-];
-/// `loadflags`, and its bit `CAN_USE_HEAP`, which a boot loader sets.
-const LOADFLAGS: usize = 0x211;
-const CAN_USE_HEAP: u8 = 1 << 7;
-
 /// Measures what `plan` has put into memory, if the host has a TPM, whose log is to be in `log`.
 pub fn measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRange>, plan: &LoadPlan) {
     if let Some(log) = log {
@@ -99,6 +84,7 @@ pub fn measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRang
     }
 }
 
+/// Apart, so that a boot without a TPM has nothing of it.
 #[cold]
 #[inline(never)]
 fn measure_into<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, plan: &LoadPlan) {
@@ -368,18 +354,6 @@ const fn unknown_digest_len(id: u16) -> Option<u16> {
         0x28 => Some(48),
         0x29 => Some(64),
         _ => None,
-    }
-}
-
-/// Sets what a loader writes to the setup header to zero.
-fn forget_loader(setup: &mut [u8]) {
-    for (at, len) in WRITTEN_BY_LOADER {
-        if let Some(field) = setup.get_mut(at..at.saturating_add(len)) {
-            field.fill(0);
-        }
-    }
-    if let Some(flags) = setup.get_mut(LOADFLAGS) {
-        *flags &= !CAN_USE_HEAP;
     }
 }
 
