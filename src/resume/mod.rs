@@ -2,7 +2,7 @@
 //!
 //! The machine comes out of it by a reset that leaves RAM as it was: chipset registers are back at their reset values,
 //! and the addresses that the host was told are forgotten. The firmware sets both again and goes on where the operating
-//! system asked for, in real mode (ACPI specification 6.5, 16.3.2, "Waking using wake events"). All RAM is the operating
+//! system asked for, in real mode (ACPI specification 6.5, 16.3, "Initialization"). All RAM is the operating
 //! system's then, but for [`layout::WAKE_RAM`], which the firmware runs in, and the [`Record`] that the boot left.
 //!
 //! The order of a wake is in `lib.rs`. Nothing that is found in memory is used unchecked: the record has a checksum and
@@ -11,8 +11,8 @@
 //! boot from the start.
 //!
 //! Assumed: the host writes [`STATUS_WAKE`] to CMOS when the machine goes to sleep, as QEMU does (`hw/rtc/mc146818rtc.c`,
-//! `rtc_notify_suspend`). Left out: the other shutdown codes of a PC/AT (5, 9, 10), with which programs for the 80286
-//! came back from protected mode; waking in protected mode (`X_Firmware_Waking_Vector`), which the tables of no known
+//! `rtc_notify_suspend`). Left out: the other shutdown codes of a PC/AT (5, 10 and more), with which programs for the
+//! 80286 came back from protected mode; waking in protected mode (`X_Firmware_Waking_Vector`), which the tables of no known
 //! host offer; configuration space of PCI functions, graphics modes, the clock's alarm and interrupt controllers, which
 //! an operating system restores itself.
 #![forbid(unsafe_code)]

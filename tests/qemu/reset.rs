@@ -1,6 +1,8 @@
 //! Warm resets: whatever asks for one, the machine comes up again, and as it was before.
 
 use crate::bzimage::BzImage;
+use crate::environment;
+use crate::linux::LATE_TIMERS;
 use crate::machine::{Kind, Machine};
 use crate::probe::Probe;
 use crate::random;
@@ -67,4 +69,49 @@ fn q35_comes_up_again_fifty_times_each_way() {
 #[test]
 fn pc_comes_up_again_fifty_times_each_way() {
     fifty_times_each_way(Kind::Pc);
+}
+
+/// Starts Linux so that it reboots as soon as it is up, by ACPI, the keyboard controller, PCI's port and a triple fault in
+/// turn (`/sys/kernel/reboot/type`), and looks at what it says each time. At one address, Linux's code is translated by
+/// QEMU three times as fast as at changing ones.
+fn linux_reboots(kind: Kind, times: usize) {
+    let machine = Machine {
+        kernel: Some(environment::kernel()),
+        initrd: Some(environment::initrd()),
+        append: Some(format!("console=ttyS0 quiet nokaslr {LATE_TIMERS} panic=-1 firstlight.mode=reboots")),
+        reboots: true,
+        ..Machine::new(kind)
+    };
+    let mut qemu = machine.start();
+    // The lines are `start 0: map HASH, tables HASH, reboots by acpi`.
+    let line = |com1: &str, number: usize| {
+        let prefix = format!("firstlight-guest: start {number}: ");
+        com1.lines().find_map(|line| {
+            line.strip_prefix(&prefix)?
+                .rsplit_once(", reboots by ")
+                .map(|(given, way)| (given.to_owned(), way.to_owned()))
+        })
+    };
+    let mut first = None;
+    for number in 0..=times {
+        let whole = format!("firstlight-guest: start {number}: ");
+        qemu.wait_for(&format!("start number {number}"), |qemu| {
+            qemu.com1().split_once(&whole).is_some_and(|(_, rest)| rest.contains('\n'))
+        });
+        let (given, way) = line(&qemu.com1(), number).expect("a line with all of its parts");
+        assert_eq!(way, ["acpi", "kbd", "pci", "triple"][number % 4]);
+        assert_eq!(&given, first.get_or_insert_with(|| given.clone()), "memory map and tables at start {number}");
+    }
+    assert!(!qemu.com1().contains("firstlight: "), "the firmware has something to say");
+    assert_eq!(qemu.debug_console(), "");
+}
+
+#[test]
+fn linux_reboots_fifty_times_in_a_row_on_q35() {
+    linux_reboots(Kind::Q35, 50);
+}
+
+#[test]
+fn linux_reboots_in_every_way_on_pc() {
+    linux_reboots(Kind::Pc, 8);
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::bzimage::{BzImage, wake_code};
-use crate::machine::{Accelerator, Kind, Machine, Qemu};
+use crate::machine::{Accelerator, Kind, Machine, Qemu, Transport};
 use crate::probe::{Awake, BootParams, E820, E820_RAM, E820_RESERVED, Probe};
 use crate::tables::{self, u32_at};
 
@@ -74,7 +74,7 @@ fn registers(probe: &mut Probe, kind: Kind) -> Vec<u64> {
     values
 }
 
-/// Checks that the CPU is as an operating system may expect it (ACPI 6.5, 16.3.2; Intel SDM volume 3, 21.1).
+/// Checks that the CPU is as an operating system may expect it (ACPI 6.5, 16.3; Intel SDM volume 3, 21.1).
 fn check_cpu(awake: &Awake) {
     const IF: u32 = 1 << 9;
     const DF: u32 = 1 << 10;
@@ -152,6 +152,23 @@ fn what_a_wake_runs_in_is_reserved() {
     }
 }
 
+#[test]
+fn the_cpus_have_their_features_again_after_a_wake() {
+    for kind in Kind::ALL {
+        let machine = Machine { cpus: 4, ..Machine::new(kind) }
+            .with("-cpu max,lmce=on")
+            .with("-fw_cfg name=opt/org.firstlight/log,string=debug");
+        let mut probe = Probe::boot_noisily(&machine, &BzImage::new(), None, None);
+        let page = probe.boot_params();
+        prepare(&mut probe, &page);
+        sleep(&mut probe);
+        probe.wait_for_wake();
+        // TCG does not let the register be read; each CPU reports to the firmware that it has written it.
+        let log = probe.qemu.debug_console();
+        assert_eq!(log.matches("3 others have the memory types and features").count(), 2, "{log}");
+    }
+}
+
 /// The error that a wake ends with. Afterwards the kernel has been started again.
 fn failure(change: impl Fn(&mut Probe, &BootParams)) -> String {
     let machine = Machine { reboots: true, ..Machine::new(Kind::Q35) };
@@ -193,9 +210,9 @@ fn a_wake_that_cannot_be_is_said_and_becomes_a_boot() {
 
 #[test]
 fn a_wake_needs_its_record_and_what_cmos_says() {
-    for kind in Kind::ALL {
+    for (kind, transport) in Kind::ALL.into_iter().zip([Transport::Ports, Transport::Dma]) {
         // CMOS says wake, and there is no record: a boot.
-        let machine = Machine { reboots: true, ..Machine::new(kind) };
+        let machine = Machine { reboots: true, transport, ..Machine::new(kind) };
         let (mut probe, page) = boot(&machine);
         prepare(&mut probe, &page);
         probe.fill(RECORD..RECORD + 8, 0);
