@@ -107,9 +107,7 @@ impl Probe {
     /// Resets the machine, which has to be one that starts again, and waits until the kernel runs once more.
     pub fn reset(&mut self) {
         self.qemu.qmp().run("system_reset", "{}");
-        let word = wait_for_kernel(&mut self.reply, &mut self.qemu);
-        self.reply.set_read_timeout(Some(ANSWER_LIMIT)).expect("a socket with a time limit");
-        self.state = State::read(&mut self.reply, word);
+        self.wait_for_restart();
     }
 
     /// What is in guest memory at `address`.
@@ -220,6 +218,7 @@ impl Probe {
     /// Waits until the kernel is started again, after a reset.
     pub fn wait_for_restart(&mut self) {
         let word = wait_for_kernel(&mut self.reply, &mut self.qemu);
+        assert_ne!(word, 2, "the kernel woke up, and was not started again");
         self.reply.set_read_timeout(Some(ANSWER_LIMIT)).expect("a socket with a time limit");
         self.state = State::read(&mut self.reply, word);
     }
