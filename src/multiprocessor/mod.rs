@@ -34,6 +34,9 @@ const POINTER: PhysAddr = PhysAddr::new(0x9_fc00);
 /// CPUID leaf 1: the CPU's signature (EAX), its features (EDX) and its APIC identifier (EBX, bits 24 to 31).
 const CPUID_FEATURES: u32 = 1;
 
+/// The local APIC's version register: the version in the low byte (Intel SDM volume 3, 10.4.8).
+const LOCAL_APIC_VERSION: PhysAddr = PhysAddr::new(table::LOCAL_APIC as u64 + 0x30);
+
 /// Makes the table, unless the host has put one there itself. What fails is warned of: a kernel runs without it.
 pub fn load<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap, chipset: Chipset) {
     match try_load(machine, fw_cfg, map, chipset) {
@@ -55,7 +58,7 @@ fn try_load<M: Machine>(
     if signature == FloatingPointer::SIGNATURE {
         return Ok(true);
     }
-    let table = table::build(&processors(machine, fw_cfg), chipset);
+    let table = table::build(&processors(machine, fw_cfg)?, chipset);
     let within = PhysRange::LOW_4_GIB;
     let len = table.len() as u64;
     let place = map.allocate(len, Alignment::PARAGRAPH, within, Placement::Top, MemoryType::RESERVED);
@@ -68,13 +71,14 @@ fn try_load<M: Machine>(
 }
 
 /// The CPUs, the boot CPU first; that one alone if the others cannot be asked.
-fn processors<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Vec<table::Processor> {
+fn processors<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Vec<table::Processor>, MemoryError> {
     let cpuid = machine.cpuid(CPUID_FEATURES, 0);
     let [.., boot] = cpuid.ebx.to_le_bytes();
+    let [version, ..] = machine.read_register32(LOCAL_APIC_VERSION)?.to_le_bytes();
     let others = cpus::other_ids(machine, fw_cfg).unwrap_or_else(|error| {
         log::warn!("the guest gets one CPU: {error}");
         cpus::Ids::new()
     });
-    let processor = |id, is_boot| table::Processor::new(id, is_boot, cpuid.eax, cpuid.edx);
-    core::iter::once(processor(boot, true)).chain(others.into_iter().map(|id| processor(id, false))).collect()
+    let processor = |id, is_boot| table::Processor::new(id, is_boot, version, cpuid.eax, cpuid.edx);
+    Ok(core::iter::once(processor(boot, true)).chain(others.into_iter().map(|id| processor(id, false))).collect())
 }

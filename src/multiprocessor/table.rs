@@ -13,12 +13,11 @@ use crate::platform::Chipset;
 /// The specification's revision, 1.4.
 const REVISION: u8 = 4;
 /// Where local APICs and the I/O APIC are on a PC.
-const LOCAL_APIC: u32 = 0xfee0_0000;
+pub const LOCAL_APIC: u32 = 0xfee0_0000;
 const IO_APIC: u32 = 0xfec0_0000;
 /// As QEMU numbers it (`hw/i386/acpi-common.c`).
 const IO_APIC_ID: u8 = 0;
-/// What QEMU's version registers hold.
-const LOCAL_APIC_VERSION: u8 = 0x14;
+/// What QEMU's version register holds.
 const IO_APIC_VERSION: u8 = 0x20;
 
 /// The MP floating pointer structure (section 4.1), 16 bytes.
@@ -88,12 +87,12 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// A CPU with this APIC identifier.
-    pub fn new(id: u8, is_boot: bool, signature: u32, features: u32) -> Self {
+    /// A CPU with this APIC identifier; `version` is that of its local APIC, the other two as CPUID gives them.
+    pub fn new(id: u8, is_boot: bool, version: u8, signature: u32, features: u32) -> Self {
         Self {
             kind: 0,
             id,
-            version: LOCAL_APIC_VERSION,
+            version,
             flags: 1 | u8::from(is_boot) << 1,
             signature: signature.into(),
             features: features.into(),

@@ -38,7 +38,7 @@ fn entries(table: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn build(chipset: Chipset) -> Vec<Vec<u8>> {
-    let processors = [Processor::new(4, true, 0x663, 0x1ff), Processor::new(7, false, 0x663, 0x1ff)];
+    let processors = [Processor::new(4, true, 0x14, 0x663, 0x1ff), Processor::new(7, false, 0x14, 0x663, 0x1ff)];
     entries(&table::build(&processors, chipset))
 }
 
@@ -97,13 +97,14 @@ fn machine() -> (FakeMachine, FwCfg, MemoryMap) {
 #[test]
 fn a_kernel_finds_the_table() {
     let (mut machine, fw_cfg, mut map) = machine();
+    machine.memory.store(LOCAL_APIC_VERSION.get(), &[0x11, 0, 5, 0]);
     load(&mut machine, &fw_cfg, &mut map, Chipset::None);
     let pointer = machine.memory.bytes(POINTER.get(), 16);
     assert_eq!((&pointer[..4], checksum::sum(&pointer)), (b"_MP_".as_slice(), 0));
     let at = u32_at(&pointer, 4).into();
     let len = u16_at(&machine.memory.bytes(at, 6), 4);
     let table = machine.memory.bytes(at, len.into());
-    assert_eq!(of_kind(&entries(&table), 0).iter().map(|cpu| cpu[1]).collect::<Vec<_>>(), [9]);
+    assert_eq!(of_kind(&entries(&table), 0).iter().map(|cpu| (cpu[1], cpu[2])).collect::<Vec<_>>(), [(9, 0x11)]);
     let place = PhysRange::new(PhysAddr::new(at), len.into()).unwrap();
     assert!(!map.is_ram(place), "it is reserved");
 }

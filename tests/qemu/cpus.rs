@@ -8,6 +8,7 @@ use tempfile::NamedTempFile;
 use crate::bzimage::BzImage;
 use crate::machine::{Accelerator, Kind, Machine};
 use crate::probe::Probe;
+use crate::sleep;
 
 /// A CPU for which QEMU offers `etc/msr_feature_control`: with local machine checks, the one feature that TCG has.
 const WITH_LMCE: &str = "-cpu max,lmce=on";
@@ -27,11 +28,12 @@ fn boot(machine: &Machine) -> Probe {
     Probe::boot(machine, &BzImage::new(), None, None)
 }
 
-/// The model-specific registers that the one CPU which ran in that page wrote, with their last values.
+/// The model-specific registers that the one CPU which ran in that page wrote, with their last values, from the `from`th
+/// byte of the log on.
 ///
 /// The log has the instructions, with their addresses and names, and for each executed one the registers: EIP counts
 /// from the start of the page.
-fn registers_written(log: &str) -> BTreeMap<u32, u64> {
+fn registers_written(log: &str, from: usize) -> BTreeMap<u32, u64> {
     let hex = |text: &str| u64::from_str_radix(text, 16).unwrap_or_else(|error| panic!("{text}: {error}"));
     let wrmsr: Vec<_> = log
         .lines()
@@ -39,7 +41,7 @@ fn registers_written(log: &str) -> BTreeMap<u32, u64> {
         .filter_map(|line| Some(hex(line.strip_prefix("0x")?.split_once(':')?.0) & 0xfff))
         .collect();
     let mut written = BTreeMap::new();
-    for state in log.split("Trace ").skip(1) {
+    for state in log[from..].split("Trace ").skip(1) {
         let field = |name: &str| hex(&state.split_once(name).unwrap_or_else(|| panic!("no {name} in {state}")).1[..8]);
         if wrmsr.contains(&field("EIP=")) {
             let value = field("EDX=") << 32 | field("EAX=");
@@ -53,7 +55,7 @@ fn registers_written(log: &str) -> BTreeMap<u32, u64> {
 fn the_other_cpu_gets_the_features_and_memory_types_when_the_host_says_so() {
     for kind in Kind::ALL {
         let mut probe = boot(&machine(kind, 2).with(WITH_LMCE).with(WATCH_STARTUP));
-        let mut written = registers_written(&probe.qemu.log());
+        let mut written = registers_written(&probe.qemu.log(), 0);
         assert_eq!(written.remove(&0x3a), Some(FEATURES));
         for register in [0x250, 0x259, 0x26f, 0x200, 0x201, 0x2ff] {
             assert!(written.contains_key(&register), "{register:#x} in {written:x?}");
@@ -61,6 +63,20 @@ fn the_other_cpu_gets_the_features_and_memory_types_when_the_host_says_so() {
         for (register, value) in written {
             assert_eq!(value, probe.read_msr(register), "{register:#x}, on the boot CPU");
         }
+    }
+}
+
+#[test]
+fn the_other_cpu_gets_them_again_when_the_machine_wakes() {
+    for kind in Kind::ALL {
+        let (mut probe, page) = sleep::boot(&machine(kind, 2).with(WITH_LMCE).with(WATCH_STARTUP));
+        sleep::prepare(&mut probe, &page);
+        let before = probe.qemu.log();
+        sleep::sleep(&mut probe);
+        probe.wait_for_wake();
+        let written = registers_written(&probe.qemu.log(), before.len());
+        assert_eq!(written, registers_written(&before, 0));
+        assert_eq!(written.get(&0x3a), Some(&FEATURES));
     }
 }
 

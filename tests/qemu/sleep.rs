@@ -26,7 +26,8 @@ const VECTOR: u64 = 0x3_123c;
 /// Where the code there has its stack: 8 KiB from its segment's start (`tests/kernels/probe.s`).
 const WAKE_STACK: Range<u64> = 0x3_3000..0x3_4000;
 
-fn boot(machine: &Machine) -> (Probe, BootParams) {
+/// Boots the probe.
+pub fn boot(machine: &Machine) -> (Probe, BootParams) {
     let mut probe = Probe::boot(machine, &BzImage::new(), None, None);
     let page = probe.boot_params();
     (probe, page)
@@ -40,14 +41,14 @@ fn facs(probe: &mut Probe, page: &BootParams) -> u64 {
 }
 
 /// Prepares to wake up as an operating system does: code below 1 MiB, and its address in the FACS.
-fn prepare(probe: &mut Probe, page: &BootParams) {
+pub fn prepare(probe: &mut Probe, page: &BootParams) {
     probe.write(VECTOR, &wake_code(probe.state.base));
     let facs = facs(probe, page);
     probe.write(facs + 12, &(VECTOR as u32).to_le_bytes());
 }
 
 /// Suspends, and wakes the machine by a command to QEMU.
-fn sleep(probe: &mut Probe) {
+pub fn sleep(probe: &mut Probe) {
     probe.suspend_by_port(PM1A_CONTROL, SLEEP_S3);
     wake_when_asleep(&mut probe.qemu);
 }
