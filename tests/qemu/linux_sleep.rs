@@ -5,7 +5,9 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use crate::machine::{Kind, Machine};
+use crate::environment;
+use crate::linux::LATE_TIMERS;
+use crate::machine::{Kind, Machine, Qemu};
 use crate::random;
 use crate::script;
 use crate::sleep::wake_when_asleep;
@@ -119,12 +121,25 @@ echo "events $(events)"
 echo "identifier $(devmem $((address)) 64) $(devmem $((address + 8)) 64)"
 "#;
 
+/// Ends the original, and starts the copy with its state.
+fn copied(mut original: Qemu, mut copy: Machine) -> Qemu {
+    let state = original.folder().join("state");
+    original.qmp().run("migrate", &format!("{{\"uri\": \"exec:cat >{}\"}}", state.display()));
+    original.wait_for("a copy", |qemu| qemu.qmp().run("query-migrate", "{}").contains("\"completed\""));
+    copy.arguments.extend(["-incoming".to_owned(), format!("exec:cat {}", state.display())]);
+    let mut copy = copy.start();
+    // All of the state has been read when the copy runs.
+    copy.wait_for("the control socket", |qemu| qemu.folder().join("qmp").exists());
+    copy.wait_for("the state", |qemu| qemu.qmp().run("query-status", "{}").contains("\"running\": true"));
+    copy
+}
+
 /// QEMU only writes the identifier of a copy into its memory, and sends it the event, where it knows the address, which a
 /// reset makes it forget.
 #[test]
 fn a_guest_that_slept_is_told_that_it_is_a_copy() {
     let folder = TempDir::new().expect("a temporary folder");
-    let [script, state] = ["script", "state"].map(|name| folder.path().join(name));
+    let script = folder.path().join("script");
     fs::write(&script, IS_COPIED).expect("a file in the temporary folder");
     let guest = |identifier: &str| {
         let machine = Machine::new(Kind::Q35).with(&format!("-device vmgenid,guid={identifier}"));
@@ -136,15 +151,30 @@ fn a_guest_that_slept_is_told_that_it_is_a_copy() {
     wake_when_asleep(&mut original);
     original.wait_for("wake", |qemu| qemu.com1().contains("awake"));
     assert!(original.com1().contains("events 0\r\n"), "an event before there is a copy");
-    original.qmp().run("migrate", &format!("{{\"uri\": \"exec:cat >{}\"}}", state.display()));
-    original.wait_for("a copy", |qemu| qemu.qmp().run("query-migrate", "{}").contains("\"completed\""));
-    drop(original);
-
-    let mut copy = guest(COPY);
-    copy.arguments.extend(["-incoming".to_owned(), format!("exec:cat {}", state.display())]);
-    let mut copy = copy.start();
+    let mut copy = copied(original, guest(COPY));
     copy.wait_for_end();
     let printed = copy.com1();
     assert!(printed.contains("events 1\r\n"), "no event");
     assert!(printed.contains(&format!("identifier {COPY_IN_MEMORY}\r\n")), "not the copy's identifier");
+}
+
+/// Debian's ordinary kernel has the driver. It has nothing to boot here, and waits for that.
+#[test]
+fn the_kernels_driver_sees_the_identifier_of_a_copy() {
+    let guest = |identifier: &str| {
+        Machine {
+            memory: "256M",
+            kernel: Some(environment::console_kernel()),
+            append: Some(format!("console=ttyS0 {LATE_TIMERS} random.trust_cpu=on root=/dev/none rootwait")),
+            ..Machine::new(Kind::Q35)
+        }
+        .with("-cpu max")
+        .with(&format!("-device vmgenid,guid={identifier}"))
+    };
+    const SEEN: &str = "crng reseeded due to virtual machine fork";
+    let mut original = guest(ORIGINAL).start();
+    original.wait_for("Linux", |qemu| qemu.com1().contains("Waiting for root device"));
+    assert!(!original.com1().contains(SEEN), "there is no copy yet");
+    let mut copy = copied(original, guest(COPY));
+    copy.wait_for("the driver", |qemu| qemu.com1().contains(SEEN));
 }
