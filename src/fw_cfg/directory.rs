@@ -18,6 +18,9 @@ const HEAD_SIZE: usize = 8;
 /// As many files as are accepted: 64 KiB of records. QEMU has about thirty.
 const MOST_FILES: u32 = 1024;
 
+/// As much of the directory as tells it from another item: the count and the first record's length and key.
+pub const FIRST_BYTES: usize = 12;
+
 /// A file, as the host lists it.
 #[derive(Clone, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -61,6 +64,20 @@ impl Directory {
     /// The bytes of the records, to be read from the host.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.records.as_mut_bytes()
+    }
+
+    /// The directory's first bytes as the host gives them; zeros where it has no file.
+    #[must_use]
+    pub fn first_bytes(&self) -> [u8; FIRST_BYTES] {
+        let mut bytes = [0; FIRST_BYTES];
+        let (count, record) = bytes.split_at_mut(size_of::<U32>());
+        if let Some((head, _)) = self.records.first().and_then(|first| first.as_bytes().split_at_checked(record.len()))
+        {
+            // No more files than `MOST_FILES`.
+            count.copy_from_slice(U32::new(self.records.len() as u32).as_bytes());
+            record.copy_from_slice(head);
+        }
+        bytes
     }
 
     /// The item called `name`.

@@ -1,4 +1,7 @@
-//! A fw_cfg device for host tests, with the defects of known hosts to choose from.
+//! A fw_cfg device for tests, with the defects of known hosts to choose from.
+//!
+//! The device is written against [`GuestMemory`]: host tests give it a fake machine's memory, the test VMM (`tests/vmm`)
+//! that of a virtual machine.
 #![forbid(unsafe_code)]
 
 extern crate std;
@@ -6,27 +9,188 @@ extern crate std;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::vec;
 use std::vec::Vec;
 
-use crate::hal::fake::{FakeDevice, FakeMemory};
+use crate::hal::fake::{FakeDevice, FakeMemory, GuestMemory};
+
+/// Keys below this one are numbered items, the others those of files (QEMU `FW_CFG_FILE_FIRST`).
+const FIRST_FILE: u16 = 0x20;
+const FILE_DIR: u16 = 0x19;
+
+/// The bits of the DMA control word.
+mod control {
+    pub const ERROR: u32 = 1 << 0;
+    pub const READ: u32 = 1 << 1;
+    pub const SKIP: u32 = 1 << 2;
+    pub const SELECT: u32 = 1 << 3;
+    pub const WRITE: u32 = 1 << 4;
+}
+
+/// How the device answers for a key that it has no item of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Absent {
+    /// The item is empty (QEMU).
+    #[default]
+    Empty,
+    /// A DMA transfer fails; ports read zeros (Cloud Hypervisor, alioth).
+    Refused,
+    /// A key of a file leaves the item that was selected before, at its start (crosvm).
+    PreviousItem,
+    /// A numbered key serves the directory (VirtualBox).
+    Directory,
+    /// A DMA transfer of a key of 0x40 or above never ends (StratoVirt).
+    NeverEnds,
+}
+
+/// What the DMA address register reads as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressReads {
+    /// "QEMU CFG" with DMA, all ones without (QEMU).
+    #[default]
+    AsQemu,
+    /// The address written last (Cloud Hypervisor, propolis).
+    LastAddress,
+    /// Zero (crosvm).
+    Zero,
+}
 
 /// How a device departs from QEMU's.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quirks {
-    /// The DMA address register does not read as "QEMU CFG" (Cloud Hypervisor, propolis).
-    pub no_dma_signature: bool,
-    /// SELECT in the control word is ignored, and SKIP and WRITE are errors (Cloud Hypervisor).
+    /// What the DMA address register reads as.
+    pub address_reads: AddressReads,
+    /// The identification, where it is not 1 or 3 (crosvm, AxVisor).
+    pub id: Option<u32>,
+    /// The signature item is "QEMU CFG", 8 bytes (Cloud Hypervisor).
+    pub long_signature: bool,
+    /// SELECT in the control word is ignored (Cloud Hypervisor).
     pub ignores_select: bool,
+    /// SELECT in the control word selects item 1 and keeps the offset (alioth).
+    pub selects_the_id: bool,
+    /// SKIP and WRITE are errors (Cloud Hypervisor).
+    pub refuses_skip: bool,
+    /// SKIP does nothing (StratoVirt).
+    pub ignores_skip: bool,
     /// A transfer starts only when the high half of the address was written just before (AxVisor).
     pub needs_high_half: bool,
-    /// Bit 0 of the identification is clear (crosvm, AxVisor).
-    pub no_traditional_bit: bool,
-    /// What a read does not reach in memory stays as it was (Cloud Hypervisor, alioth).
+    /// What a DMA read does not reach in memory stays as it was (Cloud Hypervisor, alioth, VirtualBox).
     pub no_zero_fill: bool,
-    /// Transfers never end (StratoVirt, for keys it does not know).
+    /// A string read that passes the end of the item gives nothing but zeros (Cloud Hypervisor).
+    pub zeroes_a_string_past_the_end: bool,
+    /// What stands for absent items.
+    pub absent: Absent,
+    /// The host ends at a WRITE (alioth).
+    pub ends_at_write: bool,
+    /// The host ends at a DMA address (OpenVMM).
+    pub ends_at_dma: bool,
+    /// The host ends at any access but 16-bit selection and byte reads (bhyve).
+    pub ends_at_other_widths: bool,
+    /// Numbered items are listed in the directory (propolis).
+    pub lists_numbered_items: bool,
+    /// Transfers never end.
     pub never_completes: bool,
     /// Every transfer fails.
     pub always_fails: bool,
+}
+
+/// A host as it is known to be.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownHost {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it has DMA.
+    pub dma: bool,
+    /// How its device departs from QEMU's.
+    pub quirks: Quirks,
+    /// What an absent port reads as.
+    pub absent_port: u32,
+    /// Whether the end of the image is shown below 1 MiB.
+    pub alias: bool,
+    /// Whether there is `etc/e820`; without it memory sizes are in CMOS.
+    pub e820: bool,
+}
+
+/// The hosts that are known to have the device.
+#[must_use]
+pub fn known_hosts() -> Vec<KnownHost> {
+    let none = Quirks::default();
+    let qemu = KnownHost { name: "QEMU", dma: true, quirks: none, absent_port: u32::MAX, alias: true, e820: true };
+    vec![
+        qemu,
+        KnownHost { name: "QEMU without DMA", dma: false, ..qemu },
+        KnownHost {
+            name: "Cloud Hypervisor",
+            alias: false,
+            quirks: Quirks {
+                address_reads: AddressReads::LastAddress,
+                long_signature: true,
+                ignores_select: true,
+                refuses_skip: true,
+                no_zero_fill: true,
+                zeroes_a_string_past_the_end: true,
+                absent: Absent::Refused,
+                ..none
+            },
+            ..qemu
+        },
+        KnownHost {
+            name: "crosvm",
+            dma: false,
+            alias: false,
+            e820: false,
+            absent_port: 0,
+            quirks: Quirks {
+                address_reads: AddressReads::Zero,
+                id: Some(0x0100_0000),
+                absent: Absent::PreviousItem,
+                ..none
+            },
+        },
+        KnownHost {
+            name: "propolis",
+            alias: false,
+            quirks: Quirks { address_reads: AddressReads::LastAddress, lists_numbered_items: true, ..none },
+            ..qemu
+        },
+        KnownHost {
+            name: "bhyve",
+            dma: false,
+            alias: false,
+            quirks: Quirks { ends_at_other_widths: true, ..none },
+            ..qemu
+        },
+        KnownHost { name: "VirtualBox", dma: false, quirks: Quirks { absent: Absent::Directory, ..none }, ..qemu },
+        KnownHost {
+            name: "VirtualBox with DMA",
+            quirks: Quirks { address_reads: AddressReads::Zero, no_zero_fill: true, absent: Absent::Directory, ..none },
+            ..qemu
+        },
+        KnownHost { name: "OpenBSD vmd", e820: false, ..qemu },
+        KnownHost {
+            name: "StratoVirt",
+            quirks: Quirks { ignores_skip: true, absent: Absent::NeverEnds, ..none },
+            ..qemu
+        },
+        KnownHost {
+            name: "alioth",
+            quirks: Quirks {
+                address_reads: AddressReads::LastAddress,
+                selects_the_id: true,
+                no_zero_fill: true,
+                absent: Absent::Refused,
+                ends_at_write: true,
+                ..none
+            },
+            ..qemu
+        },
+        KnownHost {
+            name: "AxVisor",
+            quirks: Quirks { address_reads: AddressReads::LastAddress, id: Some(2), needs_high_half: true, ..none },
+            ..qemu
+        },
+        KnownHost { name: "OpenVMM", dma: false, quirks: Quirks { ends_at_dma: true, ..none }, ..qemu },
+    ]
 }
 
 /// What the device did, for a test to look at while the machine owns the device.
@@ -38,17 +202,22 @@ pub struct Record {
     pub past_end: u64,
     /// Bytes written to items: key, offset, contents.
     pub written: Vec<(u16, u32, Vec<u8>)>,
+    /// What would have ended this host.
+    pub fatal: Vec<&'static str>,
 }
 
 /// The device.
 pub struct FakeFwCfg {
     items: BTreeMap<u16, Vec<u8>>,
+    /// The items that the device makes: signature, identification, directory. One given in `items` counts before.
+    made: BTreeMap<u16, Vec<u8>>,
     names: Vec<(Vec<u8>, u16)>,
     dma: bool,
     quirks: Quirks,
     selected: u16,
     offset: usize,
     high: Option<u32>,
+    last_address: u64,
     record: Rc<RefCell<Record>>,
 }
 
@@ -56,36 +225,51 @@ impl FakeFwCfg {
     /// A device as QEMU has it, with DMA or without.
     #[must_use]
     pub fn new(dma: bool) -> Self {
-        Self {
-            items: BTreeMap::from([(0, b"QEMU".to_vec())]),
+        let device = Self {
+            items: BTreeMap::new(),
+            made: BTreeMap::new(),
             names: Vec::new(),
             dma,
             quirks: Quirks::default(),
             selected: 0,
             offset: 0,
             high: None,
+            last_address: 0,
             record: Rc::default(),
-        }
+        };
+        device.made()
+    }
+
+    /// The device of a known host, without any file.
+    #[must_use]
+    pub fn of(host: &KnownHost) -> Self {
+        Self::new(host.dma).with_quirks(host.quirks)
     }
 
     /// With defects.
     #[must_use]
     pub fn with_quirks(mut self, quirks: Quirks) -> Self {
         self.quirks = quirks;
-        self
+        self.made()
     }
 
     /// With an item in no directory.
     #[must_use]
     pub fn with_item(mut self, key: u16, bytes: &[u8]) -> Self {
         self.items.insert(key, bytes.to_vec());
-        self
+        self.made()
     }
 
     /// With a named item.
     #[must_use]
-    pub fn with_file(mut self, name: &str, bytes: &[u8]) -> Self {
-        let key = 0x20 + self.names.len() as u16;
+    pub fn with_file(self, name: &str, bytes: &[u8]) -> Self {
+        let key = FIRST_FILE + self.names.len() as u16;
+        self.with_file_at(key, name, bytes)
+    }
+
+    /// With a named item of a key that the caller chooses.
+    #[must_use]
+    pub fn with_file_at(mut self, key: u16, name: &str, bytes: &[u8]) -> Self {
         self.names.push((name.as_bytes().to_vec(), key));
         self.with_item(key, bytes)
     }
@@ -96,28 +280,110 @@ impl FakeFwCfg {
         self.record.clone()
     }
 
-    fn item(&self, key: u16) -> Option<Vec<u8>> {
-        match key {
-            1 => {
-                let traditional = u32::from(!self.quirks.no_traditional_bit);
-                Some((traditional | u32::from(self.dma) << 1).to_le_bytes().to_vec())
+    /// Whether `port` is one of the device's.
+    #[must_use]
+    pub fn has_port(port: u16) -> bool {
+        (0x510..0x51c).contains(&port)
+    }
+
+    /// A read of `size` bytes.
+    pub fn read_port(&mut self, port: u16, size: u8) -> u32 {
+        let address = match self.quirks.address_reads {
+            AddressReads::AsQemu if self.dma => u64::from_be_bytes(*b"QEMU CFG"),
+            AddressReads::AsQemu => u64::MAX,
+            AddressReads::LastAddress => self.last_address,
+            AddressReads::Zero => 0,
+        };
+        match (port, size) {
+            (0x511, 1) => self.next_byte().unwrap_or(0).into(),
+            (0x514, 4) => ((address >> 32) as u32).swap_bytes(),
+            (0x518, 4) => (address as u32).swap_bytes(),
+            _ => {
+                if self.quirks.ends_at_other_widths {
+                    self.record.borrow_mut().fatal.push("a read that is not of a byte");
+                }
+                0
             }
-            0x19 => self.items.get(&0x19).cloned().or_else(|| Some(self.directory())),
-            _ => self.items.get(&key).cloned(),
         }
     }
 
+    /// Successive byte reads of one port, as one access.
+    pub fn read_port_string(&mut self, port: u16, into: &mut [u8]) {
+        let left = self.item(self.selected).map_or(0, <[u8]>::len).saturating_sub(self.offset);
+        let short = into.len() > left;
+        for byte in into.iter_mut() {
+            *byte = self.read_port(port, 1) as u8;
+        }
+        if short && into.len() > 1 && self.quirks.zeroes_a_string_past_the_end {
+            into.fill(0);
+        }
+    }
+
+    /// A write of `size` bytes, which may start a DMA transfer.
+    pub fn write_port(&mut self, port: u16, size: u8, value: u32, memory: &mut dyn GuestMemory) {
+        match (port, size) {
+            (0x510, 2) => self.select(value as u16),
+            (0x514 | 0x518, 4) if self.quirks.ends_at_dma => {
+                self.record.borrow_mut().fatal.push("a DMA address");
+            }
+            (0x514, 4) if self.dma => self.high = Some(value.swap_bytes()),
+            (0x518, 4) if self.dma => {
+                let high = self.high.take();
+                if high.is_some() || !self.quirks.needs_high_half {
+                    self.transfer(u64::from(high.unwrap_or(0)) << 32 | u64::from(value.swap_bytes()), memory);
+                }
+            }
+            _ if self.quirks.ends_at_other_widths => {
+                self.record.borrow_mut().fatal.push("a write that selects nothing");
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes the items that follow from the others.
+    fn made(mut self) -> Self {
+        let signature: &[u8] = if self.quirks.long_signature { b"QEMU CFG" } else { b"QEMU" };
+        let id = self.quirks.id.unwrap_or(1 | u32::from(self.dma) << 1);
+        self.made.insert(0, signature.to_vec());
+        self.made.insert(1, id.to_le_bytes().to_vec());
+        self.made.insert(FILE_DIR, self.directory());
+        self
+    }
+
+    fn item(&self, key: u16) -> Option<&[u8]> {
+        self.items.get(&key).or_else(|| self.made.get(&key)).map(Vec::as_slice)
+    }
+
     fn directory(&self) -> Vec<u8> {
-        let mut bytes = (self.names.len() as u32).to_be_bytes().to_vec();
-        for (name, key) in &self.names {
-            bytes.extend((self.items[key].len() as u32).to_be_bytes());
+        let numbered: &[(&[u8], u16)] = &[(b"file_dir", FILE_DIR), (b"signature", 0), (b"id", 1)];
+        let numbered = if self.quirks.lists_numbered_items { numbered } else { &[] };
+        let files = self.names.iter().map(|(name, key)| (name.as_slice(), *key));
+        let listed: Vec<_> = numbered.iter().copied().chain(files).collect();
+        let mut bytes = (listed.len() as u32).to_be_bytes().to_vec();
+        for (name, key) in listed {
+            bytes.extend((self.item(key).map_or(0, <[u8]>::len) as u32).to_be_bytes());
             bytes.extend(key.to_be_bytes());
             bytes.extend([0; 2]);
-            let mut field = name.clone();
+            let mut field = name.to_vec();
             field.resize(56, 0);
             bytes.extend(field);
         }
         bytes
+    }
+
+    fn select(&mut self, key: u16) {
+        self.offset = 0;
+        if self.item(key).is_none() {
+            match self.quirks.absent {
+                Absent::PreviousItem if key >= FIRST_FILE => return,
+                Absent::Directory if key < FIRST_FILE => {
+                    self.selected = FILE_DIR;
+                    return;
+                }
+                _ => {}
+            }
+        }
+        self.selected = key;
     }
 
     fn next_byte(&mut self) -> Option<u8> {
@@ -129,71 +395,78 @@ impl FakeFwCfg {
         byte
     }
 
-    fn transfer(&mut self, at: u64, memory: &mut FakeMemory) {
+    fn transfer(&mut self, at: u64, memory: &mut dyn GuestMemory) {
+        self.last_address = at;
         self.record.borrow_mut().transfers += 1;
         if self.quirks.never_completes {
             return;
         }
         let descriptor = memory.bytes(at, 16);
         let word = |i: usize| u32::from_be_bytes(descriptor[i..i + 4].try_into().unwrap());
-        let (control, len) = (word(0), word(4) as usize);
+        let (command, len) = (word(0), word(4) as usize);
         let address = u64::from(word(8)) << 32 | u64::from(word(12));
-        let mut failed = self.quirks.always_fails;
-        if control & 8 != 0 && !self.quirks.ignores_select {
-            self.selected = (control >> 16) as u16;
-            self.offset = 0;
+        if command & control::SELECT != 0 {
+            if self.quirks.selects_the_id {
+                self.selected = 1;
+            } else if !self.quirks.ignores_select {
+                self.select((command >> 16) as u16);
+            }
         }
-        if control & 2 != 0 && !failed {
-            for i in 0..len {
+        let absent = self.item(self.selected).is_none();
+        if absent && self.quirks.absent == Absent::NeverEnds && self.selected >= 0x40 {
+            return;
+        }
+        let refused = self.quirks.always_fails || absent && self.quirks.absent == Absent::Refused;
+        let failed = refused || !self.carry_out(command, address, len, memory);
+        memory.store(at, &if failed { control::ERROR } else { 0 }.to_be_bytes());
+    }
+
+    /// Whether the command was carried out.
+    fn carry_out(&mut self, command: u32, address: u64, len: usize, memory: &mut dyn GuestMemory) -> bool {
+        if command & control::READ != 0 {
+            let mut bytes: Vec<u8> = Vec::new();
+            for _ in 0..len {
                 match self.next_byte() {
-                    Some(byte) => memory.store(address + i as u64, &[byte]),
+                    Some(byte) => bytes.push(byte),
                     None if self.quirks.no_zero_fill => {}
-                    None => memory.store(address + i as u64, &[0]),
+                    None => bytes.push(0),
                 }
             }
-        } else if control & 16 != 0 && !failed {
-            failed = self.quirks.ignores_select || !self.items.contains_key(&self.selected);
-            if !failed {
-                let bytes = memory.bytes(address, len);
-                self.record.borrow_mut().written.push((self.selected, self.offset as u32, bytes));
+            memory.store(address, &bytes);
+            return true;
+        }
+        if command & control::WRITE != 0 {
+            if self.quirks.ends_at_write {
+                self.record.borrow_mut().fatal.push("a DMA write");
             }
-        } else if control & 4 != 0 && !failed {
-            failed = self.quirks.ignores_select;
+            if self.quirks.refuses_skip || !self.items.contains_key(&self.selected) {
+                return false;
+            }
+            let bytes = memory.bytes(address, len);
+            self.record.borrow_mut().written.push((self.selected, self.offset as u32, bytes));
+            return true;
+        }
+        if command & control::SKIP != 0 && !self.quirks.ignores_skip {
             self.offset += len;
         }
-        memory.store(at, &u32::from(failed).to_be_bytes());
+        command & control::SKIP == 0 || !self.quirks.refuses_skip
     }
 }
 
 impl FakeDevice for FakeFwCfg {
     fn claims(&self, port: u16) -> bool {
-        (0x510..0x51c).contains(&port)
+        Self::has_port(port)
     }
 
     fn read(&mut self, port: u16, size: u8, _memory: &mut FakeMemory) -> u32 {
-        match (port, size) {
-            (0x511, 1) => self.next_byte().unwrap_or(0).into(),
-            (0x514, 4) if self.dma && !self.quirks.no_dma_signature => u32::from_le_bytes(*b"QEMU"),
-            (0x518, 4) if self.dma && !self.quirks.no_dma_signature => u32::from_le_bytes(*b" CFG"),
-            (0x514 | 0x518, _) if !self.dma => u32::MAX,
-            _ => 0,
-        }
+        self.read_port(port, size)
+    }
+
+    fn read_string(&mut self, port: u16, into: &mut [u8], _memory: &mut FakeMemory) {
+        self.read_port_string(port, into);
     }
 
     fn write(&mut self, port: u16, size: u8, value: u32, memory: &mut FakeMemory) {
-        match (port, size) {
-            (0x510, 2) => {
-                self.selected = value as u16;
-                self.offset = 0;
-            }
-            (0x514, 4) if self.dma => self.high = Some(value.swap_bytes()),
-            (0x518, 4) if self.dma => {
-                let high = self.high.take();
-                if high.is_some() || !self.quirks.needs_high_half {
-                    self.transfer(u64::from(high.unwrap_or(0)) << 32 | u64::from(value.swap_bytes()), memory);
-                }
-            }
-            _ => {}
-        }
+        self.write_port(port, size, value, memory);
     }
 }

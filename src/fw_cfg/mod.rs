@@ -10,6 +10,10 @@
 //!   because hosts differ in what they take from the descriptor and in when they start;
 //! - ports: a byte at a time through `rep insb`, which hosts batch.
 //!
+//! Where a host refuses a DMA read, that item is read through ports; where a transfer does not end, everything after it
+//! is too. Only a write needs DMA. Left to the caller: a named item is only read when the directory has it, because there
+//! are hosts on which the selection of an absent one does not do what QEMU does.
+//!
 //! Assumed: items do not change their size while the firmware runs. Left out: the memory-mapped form of other machines.
 //!
 //! Sources: QEMU `docs/specs/fw_cfg.rst`, `include/standard-headers/linux/qemu_fw_cfg.h`.
@@ -26,6 +30,7 @@ mod ports;
 mod tests;
 
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::fmt;
 
 pub use directory::Directory;
@@ -96,13 +101,30 @@ impl Item {
     }
 }
 
+/// Where in an item a transfer begins.
+#[derive(Clone, Copy)]
+enum Start {
+    /// At this offset of an item that is yet to be selected.
+    Select(u32),
+    /// At this offset, where the selected item stands.
+    Continue(u32),
+}
+
+impl Start {
+    const fn offset(self) -> u32 {
+        match self {
+            Self::Select(offset) | Self::Continue(offset) => offset,
+        }
+    }
+}
+
 /// As many bytes as are written in one transfer: the longest item that hosts take is `etc/ramfb`, with 28.
 pub const MOST_WRITTEN: usize = 32;
 
 /// The device, with its directory.
 #[derive(Debug)]
 pub struct FwCfg {
-    transport: Transport,
+    transport: Cell<Transport>,
     directory: Directory,
 }
 
@@ -113,7 +135,7 @@ impl FwCfg {
     /// [`Error::NoDevice`] when the signature is not there; any other when the directory cannot be read.
     pub fn probe(host: &mut impl Host) -> Result<Self, Error> {
         let transport = probe_transport(host)?;
-        let mut this = Self { transport, directory: Directory::default() };
+        let mut this = Self { transport: Cell::new(transport), directory: Directory::default() };
         this.directory = this.read_directory(host)?;
         Ok(this)
     }
@@ -121,7 +143,7 @@ impl FwCfg {
     /// The transport in use.
     #[must_use]
     pub const fn transport(&self) -> Transport {
-        self.transport
+        self.transport.get()
     }
 
     /// The named item, if the host offers it.
@@ -149,12 +171,8 @@ impl FwCfg {
         if target.is_empty() {
             return Ok(());
         }
-        if self.transport == Transport::PortableDma {
-            // Some hosts leave what they do not write as it was.
-            target.fill(0);
-        }
-        self.select_at(host, item.key, offset)?;
-        self.read_on(host, item.key, offset == 0, target)
+        self.read_from(host, item.key, Start::Select(offset), target);
+        Ok(())
     }
 
     /// Reads a whole item of at most `limit` bytes.
@@ -178,6 +196,9 @@ impl FwCfg {
     pub fn read_u32(&self, host: &mut impl Host, key: Key) -> Result<u32, Error> {
         let mut bytes = [0; 4];
         self.read(host, Item::new(key, 4), &mut bytes)?;
+        if self.is_directory(host, key, bytes)? {
+            return Ok(0);
+        }
         Ok(u32::from_le_bytes(bytes))
     }
 
@@ -192,12 +213,12 @@ impl FwCfg {
             return Ok(range);
         }
         host.check_device_range(range).map_err(Error::Memory)?;
-        self.select_at(host, item.key, 0)?;
-        match self.transport {
-            Transport::Ports => ports::load(host, range)?,
-            Transport::QemuDma | Transport::PortableDma => {
-                self.dma(host, item.key, true, dma::Operation::Read, to, item.len)?;
-            }
+        if self.transport() == Transport::Ports {
+            ports::select(host, item.key);
+            ports::load(host, range)?;
+        } else if let Err(fault) = self.dma(host, item.key, Start::Select(0), dma::Operation::Read, to, item.len) {
+            self.give_up_dma(host, item.key, 0, fault);
+            ports::load(host, range)?;
         }
         Ok(range)
     }
@@ -211,67 +232,106 @@ impl FwCfg {
     pub fn write(&self, host: &mut impl Host, item: Item, offset: u32, bytes: &[u8]) -> Result<(), Error> {
         let mut copy = [0; MOST_WRITTEN];
         let fits = offset.checked_add(bytes.len() as u32).is_some_and(|end| end <= item.len);
-        let (true, Transport::QemuDma, Some(source)) = (fits, self.transport, copy.get_mut(..bytes.len())) else {
+        let (true, Transport::QemuDma, Some(source)) = (fits, self.transport(), copy.get_mut(..bytes.len())) else {
             return Err(Error::NotWritable { key: item.key, offset, len: bytes.len() });
         };
         source.copy_from_slice(bytes);
-        self.select_at(host, item.key, offset)?;
         let address = host.share(source);
-        let result = self.dma(host, item.key, offset == 0, dma::Operation::Write, address, bytes.len() as u32);
+        let start = Start::Select(offset);
+        let result = self.dma(host, item.key, start, dma::Operation::Write, address, bytes.len() as u32);
         host.unshare(source);
-        result
+        result.map_err(|fault| fault.of(item.key))
     }
 
-    /// Selects the item and moves to `offset`. QEMU's DMA needs no step of its own for offset zero.
-    fn select_at(&self, host: &mut impl Host, key: Key, offset: u32) -> Result<(), Error> {
-        match self.transport {
-            Transport::QemuDma if offset == 0 => Ok(()),
-            Transport::QemuDma => dma::transfer(
-                host,
-                dma::Doorbell::Low,
-                dma::Descriptor::selecting(key, dma::Operation::Skip, PhysAddr::new(0), offset),
-            )
-            .map_err(|fault| fault.of(key)),
-            Transport::PortableDma | Transport::Ports => {
-                ports::select(host, key);
-                ports::skip(host, offset);
-                Ok(())
-            }
-        }
-    }
-
-    /// One DMA transfer of the item that [`Self::select_at`] prepared, from its start or from where it stands.
+    /// One DMA transfer of the item of `key`.
     fn dma(
         &self,
         host: &mut impl Host,
         key: Key,
-        at_start: bool,
+        start: Start,
         operation: dma::Operation,
         address: PhysAddr,
         len: u32,
-    ) -> Result<(), Error> {
-        let (doorbell, descriptor) = match self.transport {
-            Transport::QemuDma if at_start => {
-                (dma::Doorbell::Low, dma::Descriptor::selecting(key, operation, address, len))
+    ) -> Result<(), dma::Fault> {
+        use dma::{Descriptor, Doorbell};
+        let (doorbell, descriptor) = match (self.transport(), start) {
+            (Transport::QemuDma, Start::Select(0)) => {
+                (Doorbell::Low, Descriptor::selecting(key, operation, address, len))
             }
-            Transport::QemuDma => (dma::Doorbell::Low, dma::Descriptor::continuing(operation, address, len)),
-            _ => (dma::Doorbell::Both, dma::Descriptor::continuing(operation, address, len)),
+            (Transport::QemuDma, Start::Select(offset)) => {
+                let skip = Descriptor::selecting(key, dma::Operation::Skip, PhysAddr::new(0), offset);
+                dma::transfer(host, Doorbell::Low, skip)?;
+                (Doorbell::Low, Descriptor::continuing(operation, address, len))
+            }
+            (Transport::QemuDma, Start::Continue(_)) => {
+                (Doorbell::Low, Descriptor::continuing(operation, address, len))
+            }
+            (_, start) => {
+                if let Start::Select(offset) = start {
+                    ports::select(host, key);
+                    ports::skip(host, offset);
+                }
+                (Doorbell::Both, Descriptor::continuing(operation, address, len))
+            }
         };
-        dma::transfer(host, doorbell, descriptor).map_err(|fault| fault.of(key))
+        dma::transfer(host, doorbell, descriptor)
     }
 
-    /// Fills `target` from where the item stands, which is its start when `at_start`.
-    fn read_on(&self, host: &mut impl Host, key: Key, at_start: bool, target: &mut [u8]) -> Result<(), Error> {
-        if self.transport == Transport::Ports {
-            ports::read(host, target);
-            return Ok(());
+    /// After a DMA read that failed: selects the item by port, for its bytes to be read there.
+    #[cold]
+    #[inline(never)]
+    fn give_up_dma(&self, host: &mut impl Host, key: Key, offset: u32, fault: dma::Fault) {
+        match fault {
+            // So hosts answer for items they do not have, too.
+            dma::Fault::Refused(_) => log::debug!("{}; it is read through ports", fault.of(key)),
+            dma::Fault::Timeout(_) => {
+                log::warn!("{}; everything is read through ports from now on", fault.of(key));
+                self.transport.set(Transport::Ports);
+            }
+        }
+        ports::select(host, key);
+        ports::skip(host, offset);
+    }
+
+    /// Fills `target` with the item's bytes.
+    fn read_from(&self, host: &mut impl Host, key: Key, start: Start, target: &mut [u8]) {
+        match self.transport() {
+            Transport::Ports => {
+                if let Start::Select(offset) = start {
+                    ports::select(host, key);
+                    ports::skip(host, offset);
+                }
+                ports::read(host, target);
+                return;
+            }
+            // Some hosts leave what they do not write as it was.
+            Transport::PortableDma => target.fill(0),
+            Transport::QemuDma => {}
         }
         // An item's length is 32 bits, and no buffer is longer than the item.
         let len = target.len() as u32;
         let address = host.share(target);
-        let result = self.dma(host, key, at_start, dma::Operation::Read, address, len);
+        let result = self.dma(host, key, start, dma::Operation::Read, address, len);
         host.unshare(target);
-        result
+        if let Err(fault) = result {
+            self.give_up_dma(host, key, start.offset(), fault);
+            ports::read(host, target);
+        }
+    }
+
+    /// Whether what was read as the numbered item of `key` is the beginning of the directory, which VirtualBox gives for
+    /// numbered items that it does not have. A number that just equals the count of files is not followed by a file.
+    fn is_directory(&self, host: &mut impl Host, key: Key, bytes: [u8; 4]) -> Result<bool, Error> {
+        if self.transport() == Transport::QemuDma || bytes == [0; 4] {
+            return Ok(false);
+        }
+        let first = self.directory.first_bytes();
+        if first.first_chunk() != Some(&bytes) {
+            return Ok(false);
+        }
+        let mut more = [0; directory::FIRST_BYTES];
+        self.read(host, Item::new(key, more.len() as u32), &mut more)?;
+        Ok(more == first)
     }
 
     /// The count, then just the records that it counts: the item's own length is nowhere to be read.
@@ -281,7 +341,7 @@ impl FwCfg {
         let mut directory = Directory::with_room(U32::from_bytes(count))?;
         let records = directory.bytes_mut();
         if !records.is_empty() {
-            self.read_on(host, Key::FILE_DIR, false, records)?;
+            self.read_from(host, Key::FILE_DIR, Start::Continue(count.len() as u32), records);
         }
         Ok(directory)
     }

@@ -4,23 +4,10 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::fake::{FakeFwCfg, Quirks};
+use super::fake::{Absent, AddressReads, FakeFwCfg, Quirks, known_hosts};
 use super::*;
 use crate::hal::fake::{Access, FakeMachine};
 use crate::layout;
-
-/// Hosts as they are known to be (name, DMA, defects).
-fn hosts() -> Vec<(&'static str, bool, Quirks)> {
-    let none = Quirks::default();
-    vec![
-        ("QEMU", true, none),
-        ("QEMU without DMA", false, none),
-        ("propolis", true, Quirks { no_dma_signature: true, ..none }),
-        ("Cloud Hypervisor", true, Quirks { no_dma_signature: true, ignores_select: true, no_zero_fill: true, ..none }),
-        ("AxVisor", true, Quirks { no_dma_signature: true, needs_high_half: true, no_traditional_bit: true, ..none }),
-        ("crosvm", false, Quirks { no_traditional_bit: true, ..none }),
-    ]
-}
 
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + 3) as u8).collect()
@@ -28,9 +15,9 @@ fn bytes(len: usize) -> Vec<u8> {
 
 #[test]
 fn every_known_host_is_read_alike() {
-    for (name, dma, quirks) in hosts() {
-        let device = FakeFwCfg::new(dma)
-            .with_quirks(quirks)
+    for host in known_hosts() {
+        let name = host.name;
+        let device = FakeFwCfg::of(&host)
             .with_item(0x08, &0x1234_5678u32.to_le_bytes())
             .with_item(0x11, &bytes(5000))
             .with_file("etc/e820", &bytes(40))
@@ -54,6 +41,7 @@ fn every_known_host_is_read_alike() {
         fw_cfg.read(&mut machine, fw_cfg.find("etc/e820").unwrap(), &mut buffer).unwrap();
         assert_eq!(buffer.to_vec(), [bytes(40), vec![0; 24]].concat(), "{name}");
         assert_eq!(record.borrow().past_end, 0, "{name}");
+        assert_eq!(record.borrow().fatal, Vec::<&str>::new(), "{name}");
     }
 }
 
@@ -72,8 +60,13 @@ fn qemu_takes_one_port_write_a_transfer() {
 
 #[test]
 fn a_read_at_an_offset_skips_on_every_transport() {
-    for (name, dma, quirks) in hosts() {
-        let device = FakeFwCfg::new(dma).with_quirks(quirks).with_file("file", &bytes(400));
+    for host in known_hosts() {
+        if host.quirks.ignores_skip {
+            // StratoVirt reads as QEMU does, so it gets a SKIP, which it ignores. The firmware reads no item in parts.
+            continue;
+        }
+        let name = host.name;
+        let device = FakeFwCfg::of(&host).with_file("file", &bytes(400));
         let mut machine = FakeMachine::new().with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let item = fw_cfg.find("file").unwrap();
@@ -126,18 +119,124 @@ fn no_device_is_an_error_that_shows_what_was_read() {
 }
 
 #[test]
-fn a_transfer_that_never_ends_meets_the_deadline() {
-    let quirks = Quirks { never_completes: true, ..Quirks::default() };
-    let mut machine = FakeMachine::new().with(FakeFwCfg::new(true).with_quirks(quirks));
-    let error = FwCfg::probe(&mut machine).unwrap_err();
-    assert!(matches!(error, Error::Timeout { key: Key::FILE_DIR, .. }), "{error}");
+fn an_item_that_a_host_does_not_have_reads_as_zero() {
+    for host in known_hosts() {
+        let device = FakeFwCfg::of(&host).with_item(0x11, &bytes(50)).with_file("opt/file", &bytes(9));
+        let record = device.record();
+        let mut machine = FakeMachine::new().with(device);
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        let transport = fw_cfg.transport();
+        // Something else is selected before.
+        fw_cfg.load(&mut machine, Item::new(Key::KERNEL_DATA, 50), PhysAddr::new(0x10_0000)).unwrap();
+        for key in [Key::KERNEL_SIZE, Key::NB_CPUS, Key::CMDLINE_SIZE] {
+            assert_eq!(fw_cfg.read_u32(&mut machine, key), Ok(0), "{} {key}", host.name);
+        }
+        assert_eq!(fw_cfg.find("etc/e820"), None);
+        assert_eq!(fw_cfg.transport(), transport, "{}", host.name);
+        assert_eq!(record.borrow().fatal, Vec::<&str>::new(), "{}", host.name);
+    }
 }
 
 #[test]
-fn the_error_bit_is_reported() {
-    let quirks = Quirks { always_fails: true, ..Quirks::default() };
+fn a_number_that_equals_the_count_of_files_is_a_number() {
+    for host in known_hosts() {
+        let files = if host.quirks.lists_numbered_items { 4 } else { 1 };
+        let size = u32::to_be_bytes(files);
+        let device = FakeFwCfg::of(&host).with_item(0x0b, &size).with_file("opt/file", &bytes(9));
+        let mut machine = FakeMachine::new().with(device);
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        let read = fw_cfg.read_u32(&mut machine, Key::INITRD_SIZE);
+        assert_eq!(read, Ok(u32::from_le_bytes(size)), "{}", host.name);
+    }
+}
+
+#[test]
+fn transports_are_what_the_host_can_do() {
+    for host in known_hosts() {
+        let mut machine = FakeMachine::new().with(FakeFwCfg::of(&host));
+        let expected = match (host.dma, host.quirks.address_reads) {
+            (true, AddressReads::AsQemu) => Transport::QemuDma,
+            (true, _) => Transport::PortableDma,
+            (false, _) => Transport::Ports,
+        };
+        assert_eq!(FwCfg::probe(&mut machine).unwrap().transport(), expected, "{}", host.name);
+    }
+}
+
+#[test]
+fn the_documentation_has_every_known_host_and_its_transport() {
+    let page = include_str!("../../docs/hosts.md");
+    let ends = ["| ports |", "| DMA |", "| DMA, selected by port |"];
+    let rows: Vec<_> = page.lines().filter(|line| ends.iter().any(|end| line.ends_with(end))).collect();
+    assert_eq!(rows.len(), known_hosts().len(), "{rows:?}");
+    for host in known_hosts() {
+        let mut machine = FakeMachine::new().with(FakeFwCfg::of(&host));
+        let transport = FwCfg::probe(&mut machine).unwrap().transport();
+        let (start, end) = (std::format!("| {} |", host.name), std::format!("| {transport} |"));
+        assert!(rows.iter().any(|row| row.starts_with(&start) && row.ends_with(&end)), "{start} ... {end}");
+    }
+}
+
+#[test]
+fn keys_in_a_directory_come_in_any_order() {
+    let device = FakeFwCfg::new(true)
+        .with_quirks(Quirks { lists_numbered_items: true, ..Quirks::default() })
+        .with_file_at(0x31, "etc/table-loader", &bytes(7))
+        .with_file_at(0x8003, "etc/e820", &bytes(20))
+        .with_file_at(0x20, "bootorder", &bytes(1));
+    let mut machine = FakeMachine::new().with(device);
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    for (name, len) in [("etc/table-loader", 7), ("etc/e820", 20), ("bootorder", 1)] {
+        assert_eq!(fw_cfg.read_all(&mut machine, fw_cfg.find(name).unwrap(), 64).unwrap(), bytes(len), "{name}");
+    }
+    assert_eq!(fw_cfg.find("id").map(Item::key), Some(Key::ID));
+}
+
+#[test]
+fn ports_take_over_where_dma_does_not_work() {
+    let none = Quirks::default();
+    let portable = Quirks { address_reads: AddressReads::Zero, ..none };
+    for quirks in [
+        Quirks { never_completes: true, ..none },
+        Quirks { never_completes: true, ..portable },
+        Quirks { always_fails: true, ..none },
+        Quirks { always_fails: true, ..portable },
+    ] {
+        let device = FakeFwCfg::new(true).with_quirks(quirks).with_file("a", &bytes(1)).with_file("file", &bytes(400));
+        let record = device.record();
+        let mut machine = FakeMachine::new().with(device);
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        let item = fw_cfg.find("file").unwrap();
+        assert_eq!(fw_cfg.read_all(&mut machine, item, 400).unwrap(), bytes(400), "{quirks:?}");
+        let mut buffer = [0xaa; 16];
+        fw_cfg.read_at(&mut machine, item, 390, &mut buffer).unwrap();
+        assert_eq!(buffer.to_vec(), [bytes(400)[390..].to_vec(), vec![0; 6]].concat(), "{quirks:?}");
+        let to = PhysAddr::new(0x10_0000);
+        fw_cfg.load(&mut machine, item, to).unwrap();
+        assert_eq!(machine.memory.bytes(to.get(), 401), [bytes(400), vec![0]].concat(), "{quirks:?}");
+        assert_eq!(fw_cfg.transport() == Transport::Ports, quirks.never_completes);
+        if quirks.never_completes {
+            // The deadline was waited for once.
+            assert_eq!(record.borrow().transfers, 1);
+        }
+        assert!(fw_cfg.write(&mut machine, item, 0, &[1]).is_err(), "a write needs DMA");
+    }
+}
+
+#[test]
+fn a_write_that_never_ends_meets_the_deadline_and_a_refused_one_is_told() {
+    let quirks = Quirks { absent: Absent::NeverEnds, ..Quirks::default() };
     let mut machine = FakeMachine::new().with(FakeFwCfg::new(true).with_quirks(quirks));
-    assert_eq!(FwCfg::probe(&mut machine).unwrap_err(), Error::Refused { key: Key::FILE_DIR, control: 1 });
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    let error = fw_cfg.write(&mut machine, Item::new(Key::new(0x40), 4), 0, &[1]).unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+
+    let quirks = Quirks { always_fails: true, ..Quirks::default() };
+    let mut machine = FakeMachine::new().with(FakeFwCfg::new(true).with_quirks(quirks).with_file("file", &[0; 4]));
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    let item = fw_cfg.find("file").unwrap();
+    let error = fw_cfg.write(&mut machine, item, 0, &[1]).unwrap_err();
+    assert_eq!(error, Error::Refused { key: item.key(), control: 1 });
 }
 
 #[test]

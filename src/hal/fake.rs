@@ -47,6 +47,23 @@ impl FakeMemory {
     }
 }
 
+/// Guest memory as a device sees it: here, or of a virtual machine.
+pub trait GuestMemory {
+    /// The `len` bytes from `from` on; zeros where there is no memory.
+    fn bytes(&self, from: u64, len: usize) -> Vec<u8>;
+    /// Stores `bytes` from `to` on, where there is memory.
+    fn store(&mut self, to: u64, bytes: &[u8]);
+}
+
+impl GuestMemory for FakeMemory {
+    fn bytes(&self, from: u64, len: usize) -> Vec<u8> {
+        self.bytes(from, len)
+    }
+    fn store(&mut self, to: u64, bytes: &[u8]) {
+        self.store(to, bytes);
+    }
+}
+
 /// A device behind ports. Only the ports it claims reach it.
 pub trait FakeDevice {
     /// Whether `port` is one of the device's.
@@ -55,6 +72,12 @@ pub trait FakeDevice {
     fn read(&mut self, port: u16, size: u8, memory: &mut FakeMemory) -> u32;
     /// A write of `size` bytes (1, 2 or 4).
     fn write(&mut self, port: u16, size: u8, value: u32, memory: &mut FakeMemory);
+    /// Successive byte reads of one port (`rep insb`), which a host may see as one access.
+    fn read_string(&mut self, port: u16, into: &mut [u8], memory: &mut FakeMemory) {
+        for byte in into {
+            *byte = self.read(port, 1, memory) as u8;
+        }
+    }
 }
 
 /// A device behind memory-mapped registers. Only the addresses it claims reach it, and only by the functions of
@@ -220,16 +243,17 @@ impl Ports for FakeMachine {
         self.port_out(port, 4, value);
     }
     fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {
-        for byte in buffer {
-            *byte = self.in8(port);
+        match self.devices.iter_mut().find(|device| device.claims(port)) {
+            Some(device) => device.read_string(port, buffer, &mut self.memory),
+            None => buffer.fill(self.absent as u8),
         }
+        self.accesses.extend(buffer.iter().map(|&byte| Access::In(port, 1, byte.into())));
     }
     fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
         Self::check(to.start(), to.len() as usize)?;
-        for at in to.start().get()..to.end().get() {
-            let byte = self.in8(port);
-            self.memory.store(at, &[byte]);
-        }
+        let mut bytes = vec![0; to.len() as usize];
+        self.in8_string(port, &mut bytes);
+        self.memory.store(to.start().get(), &bytes);
         Ok(())
     }
 }
