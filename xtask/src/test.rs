@@ -103,6 +103,10 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
         image = Some(image::build().context("the step `image` failed; to repeat it: cargo xtask image")?);
         Ok(())
     })?;
+    if let Some(image) = &image {
+        let step = kvm_step(args.filter.as_deref()).with("FIRSTLIGHT_IMAGE", image.bin.display().to_string());
+        timed(step.name, &mut || step.run())?;
+    }
     if args.no_qemu {
         return Ok(());
     }
@@ -147,7 +151,10 @@ fn host_steps(filter: Option<&str>) -> Vec<Step> {
     }
     vec![
         Step::new("format", "fmt --all --check"),
-        Step::new("clippy", "clippy --workspace --all-targets --features firstlight/qemu-tests -- -D warnings"),
+        Step::new(
+            "clippy",
+            "clippy --workspace --all-targets --features firstlight/qemu-tests,vmm/kvm-tests -- -D warnings",
+        ),
         Step::new(
             "clippy image",
             "clippy --package firstlight --bin firstlight --features firmware --profile firmware -- -D warnings",
@@ -157,7 +164,16 @@ fn host_steps(filter: Option<&str>) -> Vec<Step> {
     ]
 }
 
-/// The tests that boot the image.
+/// The tests that start the image in the test VMM. They say so when there is no KVM for them.
+fn kvm_step(filter: Option<&str>) -> Step {
+    let mut step = Step::new("KVM tests", "test --package vmm --features kvm-tests --test boot");
+    step.arguments.extend(filter.map(str::to_owned));
+    // What a test says when it is skipped is to be seen.
+    step.arguments.extend(["--", "--nocapture"].map(str::to_owned));
+    step
+}
+
+/// The tests that boot the image in QEMU.
 fn qemu_step(filter: Option<&str>) -> Step {
     let mut step = Step::new("QEMU tests", "test --package firstlight --features qemu-tests --test *");
     step.arguments.extend(filter.map(str::to_owned));
@@ -183,6 +199,7 @@ mod tests {
         assert_eq!(steps.len(), 1);
         assert_eq!(steps[0].typed(), "cargo test --workspace e820");
         assert!(qemu_step(Some("e820")).typed().contains(" e820 -- "));
+        assert!(kvm_step(Some("e820")).typed().ends_with(" --test boot e820 -- --nocapture"));
         assert_eq!(host_steps(None)[0].name, "format");
     }
 }

@@ -1,0 +1,187 @@
+//! The devices behind ports: fw_cfg, COM1, the debug console, CMOS memory sizes, and a port that ends the machine.
+#![forbid(unsafe_code)]
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use firstlight::fw_cfg::fake::{FakeFwCfg, Record};
+use firstlight::hal::fake::GuestMemory;
+
+/// What is written here, of any width, is the guest's last word.
+pub const EXIT_PORT: u16 = 0xf4;
+
+const COM1: u16 = 0x3f8;
+/// The UART's line status: the transmitter is empty.
+const LINE_STATUS: u16 = COM1 + 5;
+const TRANSMITTER_EMPTY: u8 = 0x60;
+/// The UART's line control, bit 7: the transmitter's address is the divisor's.
+const LINE_CONTROL: u16 = COM1 + 3;
+const DIVISOR_LATCH: u8 = 1 << 7;
+
+const DEBUG_CONSOLE: u16 = 0x402;
+const DEBUG_CONSOLE_READS: u8 = 0xe9;
+
+const CMOS_INDEX: u16 = 0x70;
+const CMOS_DATA: u16 = 0x71;
+/// RAM above 16 MiB, in units of 64 KiB, low byte first (QEMU `hw/i386/pc.c`, `pc_cmos_init`).
+const CMOS_ABOVE_16_MIB: u8 = 0x34;
+
+const FW_CFG_DATA: u16 = 0x511;
+
+/// The devices of a machine.
+pub struct Devices {
+    fw_cfg: FakeFwCfg,
+    fw_cfg_record: Rc<RefCell<Record>>,
+    absent: u32,
+    /// The UART's registers as they were written, where there is one.
+    uart: Option<[u8; 8]>,
+    serial: Vec<u8>,
+    cmos_index: u8,
+    above_16_mib: u16,
+}
+
+impl Devices {
+    /// `fw_cfg` and the others. `absent` is what other ports read as, `ram` the bytes of RAM.
+    #[must_use]
+    pub fn new(fw_cfg: FakeFwCfg, absent: u32, ram: usize, serial: bool) -> Self {
+        Self {
+            fw_cfg_record: fw_cfg.record(),
+            fw_cfg,
+            absent,
+            uart: serial.then_some([0; 8]),
+            serial: Vec::new(),
+            cmos_index: 0,
+            above_16_mib: u16::try_from(ram.saturating_sub(16 << 20) >> 16).unwrap_or(u16::MAX),
+        }
+    }
+
+    /// What went to COM1.
+    #[must_use]
+    pub fn serial(&self) -> String {
+        String::from_utf8_lossy(&self.serial).into_owned()
+    }
+
+    /// What fw_cfg did so far, which is then forgotten.
+    #[must_use]
+    pub fn take_fw_cfg_record(&self) -> Record {
+        self.fw_cfg_record.take()
+    }
+
+    /// A read of `port`: of as many bytes as `into` has, or on the data port of fw_cfg of as many times one byte.
+    pub fn read(&mut self, port: u16, into: &mut [u8]) {
+        if port == FW_CFG_DATA {
+            self.fw_cfg.read_port_string(port, into);
+            return;
+        }
+        let value = match port {
+            _ if FakeFwCfg::has_port(port) => self.fw_cfg.read_port(port, into.len() as u8),
+            DEBUG_CONSOLE => DEBUG_CONSOLE_READS.into(),
+            CMOS_DATA => self.cmos().into(),
+            _ => self.uart_read(port).map_or(self.absent, u32::from),
+        };
+        for (byte, read) in into.iter_mut().zip(value.to_le_bytes()) {
+            *byte = read;
+        }
+    }
+
+    /// A write to `port`. Gives what was written to [`EXIT_PORT`].
+    pub fn write(&mut self, port: u16, bytes: &[u8], memory: &mut dyn GuestMemory) -> Option<u32> {
+        let value = bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte));
+        match port {
+            EXIT_PORT => return Some(value),
+            _ if FakeFwCfg::has_port(port) => self.fw_cfg.write_port(port, bytes.len() as u8, value, memory),
+            CMOS_INDEX => self.cmos_index = value as u8 & 0x7f,
+            _ => self.uart_write(port, value as u8),
+        }
+        None
+    }
+
+    fn cmos(&self) -> u8 {
+        let [low, high] = self.above_16_mib.to_le_bytes();
+        match self.cmos_index.wrapping_sub(CMOS_ABOVE_16_MIB) {
+            0 => low,
+            1 => high,
+            _ => 0,
+        }
+    }
+
+    fn uart_read(&self, port: u16) -> Option<u8> {
+        let register = *self.uart?.get(usize::from(port.checked_sub(COM1)?))?;
+        Some(if port == LINE_STATUS { TRANSMITTER_EMPTY } else { register })
+    }
+
+    fn uart_write(&mut self, port: u16, value: u8) {
+        let (Some(registers), Some(index)) = (&mut self.uart, port.checked_sub(COM1)) else { return };
+        let latched = registers[usize::from(LINE_CONTROL - COM1)] & DIVISOR_LATCH != 0;
+        let Some(register) = registers.get_mut(usize::from(index)) else { return };
+        *register = value;
+        if port == COM1 && !latched {
+            self.serial.push(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firstlight::hal::fake::FakeMemory;
+
+    use super::*;
+
+    fn devices(absent: u32, serial: bool) -> Devices {
+        let fw_cfg = FakeFwCfg::new(true).with_item(0x11, &[1, 2, 3, 4, 5]);
+        Devices::new(fw_cfg, absent, 64 << 20, serial)
+    }
+
+    fn read<const N: usize>(devices: &mut Devices, port: u16) -> [u8; N] {
+        let mut bytes = [0x55; N];
+        devices.read(port, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn absent_ports_read_as_the_host_has_them() {
+        for absent in [0, u32::MAX] {
+            let mut devices = devices(absent, false);
+            assert_eq!(u32::from_le_bytes(read(&mut devices, 0xcfc)), absent);
+            assert_eq!(read(&mut devices, COM1 + 7), [absent as u8]);
+        }
+    }
+
+    #[test]
+    fn com1_keeps_what_is_sent_and_not_its_divisor() {
+        let mut devices = devices(0, true);
+        let memory = &mut FakeMemory::default();
+        for (port, value) in [(COM1 + 3, 0x83), (COM1, 1), (COM1 + 3, 3), (COM1, b'o'), (COM1, b'k'), (COM1 + 7, 9)] {
+            assert_eq!(devices.write(port, &[value], memory), None);
+        }
+        assert_eq!(devices.serial(), "ok");
+        assert_eq!(read(&mut devices, COM1 + 7), [9]);
+        assert_eq!(read(&mut devices, LINE_STATUS), [TRANSMITTER_EMPTY]);
+    }
+
+    #[test]
+    fn fw_cfg_gives_bytes_and_writes_memory() {
+        let mut devices = devices(0, false);
+        let mut memory = FakeMemory::default();
+        devices.write(0x510, &[0x11, 0], &mut memory);
+        assert_eq!(read(&mut devices, FW_CFG_DATA), [1, 2, 3]);
+        assert_eq!(read(&mut devices, 0x514), *b"QEMU");
+        // READ with SELECT of item 0x11, 5 bytes to 0x2000; the descriptor is at 0x1000.
+        memory.store(0x1000, &[0, 0x11, 0, 0x0a, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0x20, 0]);
+        devices.write(0x518, &[0, 0, 0x10, 0], &mut memory);
+        assert_eq!(memory.bytes(0x2000, 6), [1, 2, 3, 4, 5, 0]);
+        assert_eq!(memory.bytes(0x1000, 4), [0; 4]);
+        assert_eq!(devices.take_fw_cfg_record().transfers, 1);
+    }
+
+    #[test]
+    fn cmos_has_the_size_of_ram_and_the_exit_port_the_last_word() {
+        let mut devices = devices(0, false);
+        let memory = &mut FakeMemory::default();
+        for (register, value) in [(0xb4, 0), (0xb5, 3), (0x8f, 0)] {
+            devices.write(CMOS_INDEX, &[register], memory);
+            assert_eq!(read(&mut devices, CMOS_DATA), [value], "{register:#x}");
+        }
+        assert_eq!(devices.write(EXIT_PORT, &[1, 2, 3, 4], memory), Some(0x0403_0201));
+    }
+}

@@ -1,0 +1,189 @@
+//! The KVM half: a virtual machine with one CPU, and a thread that runs it.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use std::{panic, thread};
+
+use anyhow::{Context, bail};
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_userspace_memory_region};
+use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd, VmFd};
+use libc::{c_int, c_void, siginfo_t};
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+
+use crate::ram::Ram;
+use crate::{End, Outcome, Setup};
+
+/// Three pages that KVM wants for itself on Intel hosts, out of the guest's way.
+const KVM_TSS: usize = 0xfeff_c000;
+const END_OF_ROM: u64 = 1 << 32;
+/// As much of the image is shown below 1 MiB on a PC.
+const ALIAS: u64 = 128 << 10;
+const MIB: u64 = 1 << 20;
+/// How often a CPU that does not hear is asked again to stop.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Why no machine can be made here, or nothing.
+#[must_use]
+pub fn why_not() -> Option<String> {
+    match Kvm::new() {
+        Err(error) => Some(format!("/dev/kvm cannot be opened: {error}")),
+        Ok(kvm) if !kvm.check_extension(Cap::ReadonlyMem) => Some("this KVM has no read-only memory".to_owned()),
+        Ok(kvm) => kvm.create_vm().err().map(|error| format!("KVM makes no machine: {error}")),
+    }
+}
+
+/// See [`Setup::boot`].
+///
+/// # Errors
+/// When KVM does not make the machine.
+pub fn boot(setup: Setup, limit: Duration) -> anyhow::Result<Outcome> {
+    // The signal makes KVM_RUN come back, no more.
+    register_signal_handler(SIGRTMIN(), on_signal).context("no signal handler")?;
+    let (done, when_done) = mpsc::channel::<()>();
+    let end_by = Instant::now() + limit;
+    let cpu = thread::spawn(move || {
+        let outcome = run(&setup, end_by);
+        drop(done);
+        outcome
+    });
+    let mut wait = limit;
+    while when_done.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+        cpu.kill(SIGRTMIN()).context("the CPU's thread is gone")?;
+        wait = ASK_AGAIN;
+    }
+    cpu.join().unwrap_or_else(|payload| panic::resume_unwind(payload))
+}
+
+extern "C" fn on_signal(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}
+
+fn run(setup: &Setup, end_by: Instant) -> anyhow::Result<Outcome> {
+    let kvm = Kvm::new().context("/dev/kvm")?;
+    let vm = kvm.create_vm().context("KVM_CREATE_VM")?;
+    vm.set_tss_address(KVM_TSS).context("KVM_SET_TSS_ADDR")?;
+    let ram = Ram::new(setup.ram, &setup.image)?;
+    let regions = regions(setup.ram as u64, setup.image.len() as u64, setup.host.alias);
+    for (slot, region) in regions.into_iter().enumerate() {
+        map(&vm, slot as u32, region, &ram)?;
+    }
+    let mut cpu = vm.create_vcpu(0).context("KVM_CREATE_VCPU")?;
+    let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).context("KVM_GET_SUPPORTED_CPUID")?;
+    cpu.set_cpuid2(&cpuid).context("KVM_SET_CPUID2")?;
+
+    let mut devices = setup.devices();
+    let mut outcome = Outcome {
+        end: End::Limit,
+        serial: String::new(),
+        fw_cfg: devices.take_fw_cfg_record(),
+        ram,
+        mmio_reads: Vec::new(),
+        mmio_writes: Vec::new(),
+        exits: 0,
+    };
+    while Instant::now() < end_by {
+        let end = match cpu.run() {
+            Ok(VcpuExit::IoIn(port, into)) => {
+                devices.read(port, into);
+                None
+            }
+            Ok(VcpuExit::IoOut(port, bytes)) => devices.write(port, bytes, &mut outcome.ram).map(End::Exit),
+            Ok(VcpuExit::MmioRead(at, into)) => {
+                into.fill(setup.host.absent_port as u8);
+                outcome.mmio_reads.push(at);
+                None
+            }
+            Ok(VcpuExit::MmioWrite(at, _)) => {
+                outcome.mmio_writes.push(at);
+                None
+            }
+            Ok(VcpuExit::Hlt) => Some(End::Halt),
+            Ok(VcpuExit::Shutdown) => Some(End::Shutdown),
+            Ok(VcpuExit::Intr) => None,
+            Ok(other) => {
+                let what = format!("{other:?}");
+                Some(End::Kvm(format!("{what} {}", place(&cpu))))
+            }
+            Err(error) if error.errno() == libc::EINTR => None,
+            Err(error) => Some(End::Kvm(format!("{error} {}", place(&cpu)))),
+        };
+        outcome.exits += 1;
+        if let Some(end) = end {
+            outcome.end = end;
+            break;
+        }
+    }
+    outcome.serial = devices.serial();
+    outcome.fw_cfg = devices.take_fw_cfg_record();
+    Ok(outcome)
+}
+
+/// Where the CPU is.
+fn place(cpu: &VcpuFd) -> String {
+    match (cpu.get_regs(), cpu.get_sregs()) {
+        (Ok(regs), Ok(sregs)) => {
+            format!("at {:#x}, CS {:#x}+{:#x}, CR0 {:#x}", regs.rip, sregs.cs.selector, sregs.cs.base, sregs.cr0)
+        }
+        _ => "at an unknown place".to_owned(),
+    }
+}
+
+/// A piece of guest memory: where the guest sees it, where [`Ram`] has it, its length, and whether it is ROM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Region {
+    at: u64,
+    of: u64,
+    len: u64,
+    rom: bool,
+}
+
+/// What the guest sees of `ram` bytes of RAM and an image of `image` bytes.
+fn regions(ram: u64, image: u64, alias: bool) -> Vec<Region> {
+    let plain = |at, end| Region { at, of: at, len: end - at, rom: false };
+    let rom = |at, len| Region { at, of: END_OF_ROM - len, len, rom: true };
+    let top = rom(END_OF_ROM - image, image);
+    if alias {
+        let shown = image.min(ALIAS);
+        vec![plain(0, MIB - shown), rom(MIB - shown, shown), plain(MIB, ram), top]
+    } else {
+        vec![plain(0, ram), top]
+    }
+}
+
+fn map(vm: &VmFd, slot: u32, region: Region, ram: &Ram) -> anyhow::Result<()> {
+    // Both ends: the whole region is one piece of `ram`'s.
+    let userspace_addr = ram.host_address(region.of)?;
+    if ram.host_address(region.of + region.len - 1)? != userspace_addr + region.len - 1 {
+        bail!("{region:?} is not in one piece");
+    }
+    let memory = kvm_userspace_memory_region {
+        slot,
+        flags: if region.rom { KVM_MEM_READONLY } else { 0 },
+        guest_phys_addr: region.at,
+        memory_size: region.len,
+        userspace_addr,
+    };
+    // SAFETY: the region is a part of one mapping of `ram`, as was checked above, which is accessed by volatile operations
+    // only. The one CPU that uses it runs in `run`, on whose stack `ram` or the `Outcome` with it is all the while.
+    unsafe { vm.set_user_memory_region(memory) }.with_context(|| format!("KVM_SET_USER_MEMORY_REGION {region:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_image_is_shown_below_1_mib_where_the_host_does_so() {
+        let all = regions(64 * MIB, 0x3_0000, true);
+        let ends: Vec<_> = all.iter().map(|region| (region.at, region.at + region.len, region.rom)).collect();
+        assert_eq!(
+            ends,
+            [
+                (0, 0xe_0000, false),
+                (0xe_0000, 0x10_0000, true),
+                (0x10_0000, 64 * MIB, false),
+                (0xfffd_0000, 1 << 32, true)
+            ]
+        );
+        assert_eq!(all[1].of, 0xfffe_0000);
+        assert_eq!(regions(64 * MIB, 0x3_0000, false).len(), 2);
+    }
+}

@@ -1,0 +1,67 @@
+//! Guest memory: RAM from zero on, and the image below 4 GiB.
+#![forbid(unsafe_code)]
+
+use anyhow::Context;
+use firstlight::hal::fake::GuestMemory;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+const END_OF_ROM: u64 = 1 << 32;
+
+/// The memory.
+#[derive(Clone, Debug)]
+pub struct Ram {
+    mapped: GuestMemoryMmap<()>,
+}
+
+impl Ram {
+    /// `len` bytes of RAM, and `image`.
+    ///
+    /// # Errors
+    /// When the host has no such memory.
+    pub fn new(len: usize, image: &[u8]) -> anyhow::Result<Self> {
+        let rom = GuestAddress(END_OF_ROM - image.len() as u64);
+        let mapped = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), len), (rom, image.len())])
+            .context("no memory for a guest")?;
+        mapped.write_slice(image, rom).context("the image does not fit")?;
+        Ok(Self { mapped })
+    }
+
+    /// Where the host has the memory at `address`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn host_address(&self, address: u64) -> anyhow::Result<u64> {
+        let pointer = self.mapped.get_host_address(GuestAddress(address)).context("no guest memory there")?;
+        Ok(pointer.addr() as u64)
+    }
+}
+
+impl GuestMemory for Ram {
+    fn bytes(&self, from: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        // What is not there stays zero.
+        let _ = self.mapped.read_slice(&mut bytes, GuestAddress(from));
+        bytes
+    }
+
+    fn store(&mut self, to: u64, bytes: &[u8]) {
+        // A device's write to where nothing is gets lost.
+        let _ = self.mapped.write_slice(bytes, GuestAddress(to));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_where_it_should_be_and_nowhere_else() {
+        let mut ram = Ram::new(1 << 20, &[7; 4096]).unwrap();
+        ram.store(0xf_ffff, &[1]);
+        ram.store(1 << 20, &[2]);
+        assert_eq!(ram.bytes(0xf_ffff, 1), [1]);
+        assert_eq!(ram.bytes(1 << 20, 1), [0]);
+        assert_eq!(ram.bytes(0xffff_f000, 2), [7, 7]);
+        assert!(ram.host_address(0xffff_f000).is_ok() && ram.host_address(1 << 20).is_err());
+    }
+}

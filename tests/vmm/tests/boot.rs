@@ -1,0 +1,224 @@
+//! The image on every known host, under KVM.
+
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use firstlight::fw_cfg::fake::{KnownHost, Quirks, known_hosts};
+use firstlight::hal::fake::GuestMemory;
+use vmm::{End, Outcome, Setup, machine, tables};
+
+/// Far more than a run takes: tens of milliseconds, or a few hundred where KVM emulates the guest's ring 0.
+const LIMIT: Duration = Duration::from_secs(20);
+const RAM: usize = 64 << 20;
+
+const COMMAND_LINE: &[u8] = b"console=ttyS0 quiet\0";
+/// Where the test kernel is loaded (`pref_address`).
+const KERNEL: u64 = 0x100_0000;
+/// `mov eax, esi; mov dx, 0xf4; out dx, eax; hlt`: where `boot_params` is.
+const ENTRY: [u8; 8] = [0x89, 0xf0, 0x66, 0xba, 0xf4, 0x00, 0xef, 0xf4];
+
+/// Whether KVM can run this; if not, says so.
+fn can_run(test: &str) -> bool {
+    let why_not = machine::why_not();
+    if let Some(why) = &why_not {
+        eprintln!("{test} skipped: {why}");
+    }
+    why_not.is_none()
+}
+
+fn bytes(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|i| (i / 256) as u8 ^ (i as u8).wrapping_mul(13) ^ seed).collect()
+}
+
+/// The protected-mode part: the 64-bit entry at 0x200, and more than one string read's worth of bytes.
+fn kernel() -> Vec<u8> {
+    let mut code = bytes(9001, 1);
+    code[0x200..][..ENTRY.len()].copy_from_slice(&ENTRY);
+    code
+}
+
+/// The real-mode part: nothing but the header (Linux `Documentation/arch/x86/boot.rst`).
+fn setup_code() -> Vec<u8> {
+    let mut setup = vec![0; 1024];
+    let mut put = |at: usize, bytes: &[u8]| setup[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0x1f1, &[1]);
+    put(0x1fe, &0xaa55_u16.to_le_bytes());
+    put(0x200, &[0xeb, 0x6a]);
+    put(0x202, b"HdrS");
+    put(0x206, &0x20f_u16.to_le_bytes());
+    put(0x211, &[1]);
+    put(0x214, &0x10_0000_u32.to_le_bytes());
+    put(0x22c, &0x7fff_ffff_u32.to_le_bytes());
+    put(0x230, &0x20_0000_u32.to_le_bytes());
+    put(0x234, &[1, 12]);
+    put(0x236, &1_u16.to_le_bytes());
+    put(0x238, &2047_u32.to_le_bytes());
+    put(0x258, &KERNEL.to_le_bytes());
+    put(0x260, &0x1_0000_u32.to_le_bytes());
+    setup
+}
+
+fn size(len: usize) -> Vec<u8> {
+    u32::try_from(len).unwrap().to_le_bytes().to_vec()
+}
+
+fn entry(start: u64, end: u64, kind: u32) -> Vec<u8> {
+    [&start.to_le_bytes()[..], &(end - start).to_le_bytes(), &kind.to_le_bytes()].concat()
+}
+
+/// A machine of this host, with a kernel.
+fn setup(host: KnownHost) -> Setup {
+    let path = env::var_os("FIRSTLIGHT_IMAGE").expect("FIRSTLIGHT_IMAGE: run these tests with `cargo xtask test`");
+    let image = fs::read(path).expect("the image");
+    let initrd = bytes(7003, 2);
+    let items = vec![
+        (0x18, setup_code()),
+        (0x08, size(kernel().len())),
+        (0x11, kernel()),
+        (0x0b, size(initrd.len())),
+        (0x12, initrd),
+        (0x14, size(COMMAND_LINE.len())),
+        (0x15, COMMAND_LINE.to_vec()),
+    ];
+    let mut files = vec![("opt/other".to_owned(), vec![1])];
+    if host.e820 {
+        // In no order, with the holes of a PC cut out, as Cloud Hypervisor has it.
+        let e820 = [
+            entry(0, 0xa_0000, 1),
+            entry(0xe800_0000, 0xf800_0000, 2),
+            entry(0xc000_0000, 0xe800_0000, 2),
+            entry(0x10_0000, RAM as u64, 1),
+        ];
+        files.push(("etc/e820".to_owned(), e820.concat()));
+    }
+    files.extend(match host.name {
+        "Cloud Hypervisor" | "alioth" => tables::files("acpi/rsdp", "acpi/tables"),
+        "crosvm" | "OpenBSD vmd" => Vec::new(),
+        _ => tables::files("etc/acpi/rsdp", "etc/acpi/tables"),
+    });
+    Setup { host, image, ram: RAM, items, files, serial: true }
+}
+
+fn u32_at(outcome: &Outcome, at: u64) -> u64 {
+    u32::from_le_bytes(outcome.ram.bytes(at, 4).try_into().unwrap()).into()
+}
+
+/// Boots, and looks at what the kernel was given.
+fn check(setup: Setup) -> Outcome {
+    let name = setup.host.name;
+    let tables = setup.files.iter().any(|(name, _)| name == "etc/table-loader");
+    let image = setup.image.clone();
+    let dma = setup.host.dma;
+    let outcome = setup.boot(LIMIT).unwrap();
+    let End::Exit(params) = outcome.end else { panic!("{name}: {:?}\n{}", outcome.end, outcome.serial) };
+    let params = u64::from(params);
+
+    let ram = &outcome.ram;
+    assert_eq!(ram.bytes(KERNEL, kernel().len()), kernel(), "{name}: kernel");
+    assert_eq!(ram.bytes(params + 0x202, 4), b"HdrS", "{name}: boot_params");
+    assert_eq!(u32_at(&outcome, params + 0x21c), 7003, "{name}");
+    assert_eq!(ram.bytes(u32_at(&outcome, params + 0x218), 7003), bytes(7003, 2), "{name}: initrd");
+    let command_line = ram.bytes(u32_at(&outcome, params + 0x228), COMMAND_LINE.len());
+    assert_eq!(command_line, COMMAND_LINE, "{name}: command line");
+    let entries = usize::from(ram.bytes(params + 0x1e8, 1)[0]);
+    let e820 = ram.bytes(params + 0x2d0, entries * 20);
+    let ends = |entry: &[u8]| {
+        let number = |at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().unwrap());
+        (entry[16] == 1).then(|| number(0) + number(8))
+    };
+    assert_eq!(e820.chunks(20).filter_map(ends).max(), Some(RAM as u64), "{name}: end of RAM");
+
+    let rsdp = u64::from_le_bytes(ram.bytes(params + 0x70, 8).try_into().unwrap());
+    if tables {
+        let root = ram.bytes(rsdp, 36);
+        assert_eq!(&root[..8], b"RSD PTR ", "{name}: RSDP at {rsdp:#x}");
+        assert_eq!(root.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)), 0, "{name}: checksum");
+        let xsdt = u64::from_le_bytes(root[24..32].try_into().unwrap());
+        assert_eq!(ram.bytes(xsdt, 4), b"XSDT", "{name}");
+    } else {
+        assert_eq!(rsdp, 0, "{name}");
+    }
+
+    assert_eq!(outcome.serial, "", "{name}: a good boot prints nothing");
+    assert_eq!(outcome.fw_cfg.fatal, Vec::<&str>::new(), "{name}");
+    assert_eq!(outcome.fw_cfg.transfers > 0, dma, "{name}");
+    // Without ACPI tables the number of CPUs is asked for, which no item has here.
+    assert_eq!(outcome.fw_cfg.past_end, if tables { 0 } else { 4 }, "{name}");
+    // Bytes that ports give come in strings.
+    assert!(outcome.exits < 150, "{name}: {} exits", outcome.exits);
+    assert_eq!(ram.bytes((1 << 32) - image.len() as u64, image.len()), image, "{name}: the image");
+    assert_eq!(outcome.mmio_writes, Vec::<u64>::new(), "{name}: nothing is written where there is no RAM");
+    outcome
+}
+
+#[test]
+fn every_known_host_boots_a_kernel() {
+    if can_run("every_known_host_boots_a_kernel") {
+        for host in known_hosts() {
+            check(setup(host));
+        }
+    }
+}
+
+#[test]
+fn a_host_without_a_kernel_gets_an_error_and_not_a_hang() {
+    if !can_run("a_host_without_a_kernel_gets_an_error_and_not_a_hang") {
+        return;
+    }
+    for host in known_hosts() {
+        let mut setup = setup(host);
+        setup.items.clear();
+        let outcome = setup.boot(LIMIT).unwrap();
+        assert_eq!(outcome.end, End::Halt, "{}: {}", host.name, outcome.serial);
+        assert!(outcome.serial.starts_with("firstlight: error: no kernel"), "{}: {}", host.name, outcome.serial);
+        assert_eq!(outcome.fw_cfg.fatal, Vec::<&str>::new(), "{}", host.name);
+    }
+}
+
+#[test]
+fn neither_a_serial_port_nor_an_alias_below_1_mib_is_needed() {
+    if !can_run("neither_a_serial_port_nor_an_alias_below_1_mib_is_needed") {
+        return;
+    }
+    for absent_port in [0, u32::MAX] {
+        for alias in [false, true] {
+            let host = KnownHost { absent_port, alias, ..known_hosts()[0] };
+            check(Setup { serial: false, ..setup(host) });
+        }
+    }
+}
+
+#[test]
+fn a_host_whose_dma_fails_is_read_through_ports() {
+    if can_run("a_host_whose_dma_fails_is_read_through_ports") {
+        let quirks = Quirks { always_fails: true, ..Quirks::default() };
+        let outcome = check(setup(KnownHost { name: "a host that refuses DMA", quirks, ..known_hosts()[0] }));
+        assert!(outcome.fw_cfg.transfers > 1);
+    }
+}
+
+#[test]
+fn dma_that_never_ends_meets_the_deadline_and_the_kernel_boots_all_the_same() {
+    if !can_run("dma_that_never_ends_meets_the_deadline_and_the_kernel_boots_all_the_same") {
+        return;
+    }
+    let quirks = Quirks { never_completes: true, ..Quirks::default() };
+    let outcome = setup(KnownHost { quirks, ..known_hosts()[0] }).boot(LIMIT).unwrap();
+    assert!(matches!(outcome.end, End::Exit(_)), "{:?}: {}", outcome.end, outcome.serial);
+    assert_eq!(outcome.fw_cfg.transfers, 1);
+    assert!(outcome.serial.contains("warning: fw_cfg: the transfer of item 0x19 did not end"), "{}", outcome.serial);
+    assert_eq!(outcome.ram.bytes(KERNEL, kernel().len()), kernel());
+}
+
+#[test]
+fn a_guest_that_never_ends_meets_the_limit() {
+    if can_run("a_guest_that_never_ends_meets_the_limit") {
+        let mut setup = setup(known_hosts()[0]);
+        let end = setup.image.len();
+        // `jmp $` at the reset vector.
+        setup.image[end - 16..end - 14].copy_from_slice(&[0xeb, 0xfe]);
+        let started = Instant::now();
+        assert_eq!(setup.boot(Duration::from_millis(300)).unwrap().end, End::Limit);
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+}
