@@ -138,6 +138,17 @@ fn an_item_that_a_host_does_not_have_reads_as_zero() {
 }
 
 #[test]
+fn a_numbered_item_that_is_shorter_than_what_is_read_leaves_no_rest() {
+    for host in known_hosts() {
+        let mut machine = FakeMachine::new().with(FakeFwCfg::of(&host).with_item(0x05, &3u16.to_le_bytes()));
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        let mut buffer = [0xaa; 4];
+        fw_cfg.read(&mut machine, Item::new(Key::NB_CPUS, 4), &mut buffer).unwrap();
+        assert_eq!(buffer, [3, 0, 0, 0], "{}", host.name);
+    }
+}
+
+#[test]
 fn a_number_that_equals_the_count_of_files_is_a_number() {
     for host in known_hosts() {
         let files = if host.quirks.lists_numbered_items { 4 } else { 1 };
