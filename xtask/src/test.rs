@@ -12,7 +12,8 @@ use crate::{budget, guest, image, packages, parity, paths};
 /// More QEMU tests at a time than this do not help: each has up to two busy CPUs.
 const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
 
-/// Run everything that must pass: format, clippy, host tests, documentation, image checks, budget, QEMU tests, parity
+/// Run everything that must pass: format, clippy, host tests, documentation, image checks, KVM tests, budget, QEMU
+/// tests, parity
 ///
 /// Installs what is missing first, and stops at the first step that fails, with the command that repeats that step.
 #[derive(clap::Args)]
