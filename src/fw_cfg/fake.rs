@@ -18,6 +18,9 @@ use crate::hal::fake::{FakeDevice, FakeMemory, GuestMemory};
 const FIRST_FILE: u16 = 0x20;
 const FILE_DIR: u16 = 0x19;
 
+/// The items of a kernel that Cloud Hypervisor knows, whether there is one or not.
+const KERNEL_ITEMS: [u16; 8] = [0x08, 0x0b, 0x11, 0x12, 0x14, 0x15, 0x17, 0x18];
+
 /// The bits of the DMA control word.
 mod control {
     pub const ERROR: u32 = 1 << 0;
@@ -33,7 +36,7 @@ pub enum Absent {
     /// The item is empty (QEMU).
     #[default]
     Empty,
-    /// A DMA transfer fails; ports read zeros (Cloud Hypervisor, alioth).
+    /// A DMA transfer fails, but for the items of a kernel, which are empty; ports read zeros (Cloud Hypervisor, alioth).
     Refused,
     /// A key of a file leaves the item that was selected before, at its start (crosvm).
     PreviousItem,
@@ -416,7 +419,8 @@ impl FakeFwCfg {
         if absent && self.quirks.absent == Absent::NeverEnds && self.selected >= 0x40 {
             return;
         }
-        let refused = self.quirks.always_fails || absent && self.quirks.absent == Absent::Refused;
+        let unknown = absent && !KERNEL_ITEMS.contains(&self.selected);
+        let refused = self.quirks.always_fails || unknown && self.quirks.absent == Absent::Refused;
         let failed = refused || !self.carry_out(command, address, len, memory);
         memory.store(at, &if failed { control::ERROR } else { 0 }.to_be_bytes());
     }
