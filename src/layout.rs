@@ -18,6 +18,10 @@ pub const WAKE_RAM: PhysRange = range(0x8_7000, 0x9_e000);
 /// Where the boot leaves what a wake needs to know (see [`crate::resume`]): 3 KiB below the extended BIOS data area.
 pub const RESUME_RECORD: PhysRange = range(0x9_f000, 0x9_fc00);
 
+/// All of low memory that the firmware uses until the kernel runs: [`FIRMWARE_RAM`], [`STARTUP_PAGE`] and
+/// [`RESUME_RECORD`].
+pub const BOOT_RAM: PhysRange = range(0x4_0000, 0x9_fc00);
+
 /// The space at the top of the low 4 GiB that the image may fill: 192 KiB.
 pub const FIRMWARE_ROM: PhysRange = range(0xfffd_0000, 0x1_0000_0000);
 
@@ -41,6 +45,8 @@ pub const fn may_access(range: PhysRange) -> bool {
 
 const _: () = assert!(FIRMWARE_RAM.contains(WAKE_RAM) && FIRMWARE_RAM.end().get() == WAKE_RAM.end().get());
 const _: () = assert!(may_access(RESUME_RECORD));
+const _: () =
+    assert!(BOOT_RAM.contains(FIRMWARE_RAM) && BOOT_RAM.contains(STARTUP_PAGE) && BOOT_RAM.contains(RESUME_RECORD));
 const _: () = assert!(FIRMWARE_ROM.end().get() == PhysRange::LOW_4_GIB.end().get());
 
 const fn range(start: u64, end: u64) -> PhysRange {

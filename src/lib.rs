@@ -37,7 +37,7 @@ mod tests;
 pub mod tpm;
 pub mod trace;
 
-use boot::Handover;
+use boot::{Handover, Kernel};
 use error::Error;
 use failure::Failure;
 use fw_cfg::FwCfg;
@@ -62,6 +62,8 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg) -> Result<Handover, Error> {
     let trace = Trace::of_host(machine, fw_cfg);
     trace.mark(machine, Point::FirmwareStart);
     let mut map = MemoryMap::of_host(machine, fw_cfg)?;
+    // Before anything is put into memory: the kernel may be there already.
+    let kernel = Kernel::of_host(machine, fw_cfg, &mut map)?;
     // Before the tables: the host makes them from the registers that are set here.
     let platform = Platform::set_up(machine, fw_cfg, &mut map)?;
     let framebuffer = framebuffer::set_up(machine, fw_cfg, &mut map, platform.display.as_ref());
@@ -71,11 +73,11 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg) -> Result<Handover, Error> {
     }
     trace.mark(machine, Point::FirmwareDone);
     trace.mark(machine, Point::KernelLoad);
-    let plan = boot::load(machine, fw_cfg, &mut map, tables.rsdp, framebuffer.as_ref())?;
-    tpm::measure(machine, fw_cfg, tables.tpm_log, &plan);
+    let loaded = boot::load(machine, fw_cfg, &mut map, &kernel, tables.rsdp, framebuffer.as_ref())?;
+    tpm::measure(machine, fw_cfg, tables.tpm_log, &loaded);
     resume::prepare(machine, &map, tables);
     trace.mark(machine, Point::KernelStart);
-    Ok(plan.handover())
+    Ok(loaded.handover)
 }
 
 /// Wakes from suspend, where [`resume::is_pending`]: from a machine at reset whose memory is an operating system's to

@@ -55,7 +55,7 @@ fn a_kernel_is_loaded_with_all_it_needs_on_every_transport() {
         let handover = run(&mut machine).unwrap();
         assert_eq!(handover.entry, Entry::Linux64(addr::PhysAddr::new(0x100_0200)));
         assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1));
-        let page = machine.memory.bytes(handover.boot_params.get(), 4096);
+        let page = machine.memory.bytes(handover.parameters.get(), 4096);
         assert_eq!(page[0x1f1 + 1..0x202], SETUP[0x1f1 + 1..0x202]);
         assert_eq!(u32_at(&page, 0x21c), 7003);
         assert_eq!(machine.memory.bytes(u32_at(&page, 0x218), 7003), bytes(7003, 2));
@@ -121,7 +121,7 @@ fn the_points_of_the_boot_are_marked_when_the_host_asks_for_it() {
 fn a_host_without_a_known_bridge_boots() {
     let mut machine = FakeMachine::new().with(with_kernel(golden::device("microvm", true)));
     let handover = run(&mut machine).unwrap();
-    let page = machine.memory.bytes(handover.boot_params.get(), 4096);
+    let page = machine.memory.bytes(handover.parameters.get(), 4096);
     assert_eq!(machine.memory.bytes(u32_at(&page, 0x070), 8), b"RSD PTR ");
 }
 
@@ -188,7 +188,7 @@ fn every_known_host_boots_a_kernel() {
         let handover = run(&mut machine).unwrap_or_else(|failure| panic!("{}: {}", host.name, failure.error));
         let name = host.name;
         assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1), "{name}");
-        let page = machine.memory.bytes(handover.boot_params.get(), 4096);
+        let page = machine.memory.bytes(handover.parameters.get(), 4096);
         assert_eq!(machine.memory.bytes(u32_at(&page, 0x218), 7003), bytes(7003, 2), "{name}");
         assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), COMMAND_LINE.len()), COMMAND_LINE, "{name}");
         assert_eq!(record.borrow().fatal, Vec::<&str>::new(), "{name}");
@@ -218,7 +218,7 @@ fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
     }
     let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true))).with(Cmos(0));
     let handover = run(&mut machine).unwrap();
-    let page = machine.memory.bytes(handover.boot_params.get(), 4096);
+    let page = machine.memory.bytes(handover.parameters.get(), 4096);
     let entries: Vec<_> = page[0x2d0..].chunks(20).take(page[0x1e8].into()).collect();
     let ram: u64 = entries.iter().filter(|entry| u32_at(entry, 16) == 1).map(|entry| u32_at(entry, 8)).sum();
     assert_eq!(ram >> 20, 511);
@@ -260,7 +260,7 @@ fn a_tpm_that_does_not_answer_holds_up_no_boot() {
     let silent = Defects { silent_from: Some(0), ..Defects::default() };
     let (machine, handover, state) = with_tpm(silent);
     assert_eq!(state.borrow().commands, [0x144]);
-    assert_eq!(machine.memory.bytes(handover.boot_params.get() + 0x202, 4), b"HdrS");
+    assert_eq!(machine.memory.bytes(handover.parameters.get() + 0x202, 4), b"HdrS");
 }
 
 #[test]
@@ -279,4 +279,59 @@ fn without_a_log_for_it_nothing_looks_for_a_tpm() {
     let mut machine = q35(with_kernel(golden::device("q35", true)));
     machine.registers.push(Box::new(Untouched));
     run(&mut machine).unwrap();
+}
+
+/// `device` with an ELF kernel that the host has put at 1 MiB, with an entry 16 bytes into it. What is in its setup code
+/// is `setup`.
+fn with_elf(device: FakeFwCfg, setup: &[u8]) -> FakeFwCfg {
+    device
+        .with_item(0x07, &0x10_0000_u32.to_le_bytes())
+        .with_item(0x08, &9001_u32.to_le_bytes())
+        .with_item(0x0b, &7003_u32.to_le_bytes())
+        .with_item(0x10, &0x10_0010_u32.to_le_bytes())
+        .with_item(0x12, &bytes(7003, 2))
+        .with_item(0x14, &(COMMAND_LINE.len() as u32).to_le_bytes())
+        .with_item(0x15, COMMAND_LINE)
+        .with_item(0x17, &8192_u32.to_le_bytes())
+        .with_item(0x18, setup)
+}
+
+#[test]
+fn an_elf_kernel_stays_where_the_host_has_put_it_and_is_told_of_the_rest() {
+    let mut elf = bytes(8192, 4);
+    elf[..4].copy_from_slice(b"\x7fELF");
+    // The second is what QEMU 7.2 may have left there.
+    for (setup, dma) in [(elf, true), (bytes(8192, 3), true), (vec![0; 8192], false)] {
+        let mut machine = q35(with_elf(golden::device("q35", dma), &setup));
+        machine.memory.store(0x10_0000, &bytes(9001, 1));
+        let handover = run(&mut machine).unwrap();
+        assert_eq!(handover.entry, Entry::Pvh(addr::PhysAddr::new(0x10_0010)));
+        assert_eq!(machine.memory.bytes(0x10_0000, 9001), bytes(9001, 1));
+        let info = machine.memory.bytes(handover.parameters.get(), 88);
+        assert_eq!(u32_at(&info, 0), 0x336e_c578);
+        assert_eq!(machine.memory.bytes(u32_at(&info, 24), COMMAND_LINE.len()), COMMAND_LINE);
+        assert_eq!(machine.memory.bytes(u32_at(&info, 32), 8), b"RSD PTR ");
+        let module = machine.memory.bytes(u32_at(&info, 16), 16);
+        assert_eq!(machine.memory.bytes(u32_at(&module, 0), 7003), bytes(7003, 2));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_elf_kernel_is_said_in_a_sentence() {
+    let with = |key: u16, value: u32| {
+        let device = with_elf(golden::device("q35", true), &bytes(8192, 3)).with_item(key, &value.to_le_bytes());
+        let entry = if key == 0x07 { value } else { 0x10_0010 };
+        let device = if key == 0x10 { device } else { device.with_item(0x10, &entry.to_le_bytes()) };
+        failure(device).error.to_string()
+    };
+    assert!(
+        with(0x07, 0x9_0000).contains("over the firmware's own memory 0x40000-0x9fbff"),
+        "{}",
+        with(0x07, 0x9_0000)
+    );
+    assert!(with(0x07, 0x3_e000).contains("0x3e000-0x40328, over the firmware's own memory"));
+    assert!(with(0x07, 0xf_ff00).contains("not all RAM of its own"), "{}", with(0x07, 0xf_ff00));
+    assert!(with(0x10, 0xf_ffff).contains("entry 0xfffff is not in the 9001 bytes from 0x100000"));
+    assert!(with(0x10, 0).contains("no Linux setup header"));
+    assert!(with(0x17, 0).contains("Multiboot"));
 }

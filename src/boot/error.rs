@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::addr::PhysAddr;
+use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::MemoryError;
 use crate::{fw_cfg, memory_map};
 
@@ -11,8 +11,31 @@ use crate::{fw_cfg, memory_map};
 pub enum Error {
     /// The host offers no kernel.
     NoKernel,
-    /// The kernel is an ELF file.
+    /// The kernel is an ELF file, and the host gives no entry for it.
     Elf,
+    /// The kernel is one for Multiboot.
+    Multiboot,
+    /// The host's entry is not one of the kernel's bytes, or these are not below 4 GiB.
+    EntryOutside {
+        /// The entry.
+        entry: PhysAddr,
+        /// The kernel's first byte.
+        start: PhysAddr,
+        /// Its size in bytes.
+        size: u32,
+    },
+    /// The host has put the kernel where the firmware is.
+    KernelOverFirmware {
+        /// Where the kernel is.
+        kernel: PhysRange,
+        /// Where the firmware is.
+        firmware: PhysRange,
+    },
+    /// The host has put the kernel where there is no RAM for it.
+    KernelOutsideRam {
+        /// Where the kernel is.
+        kernel: PhysRange,
+    },
     /// There is no setup header: the boot flag or the magic number is missing.
     NotLinux,
     /// The setup header ends before the fields that its protocol version has.
@@ -41,14 +64,14 @@ pub enum Error {
         /// The longest that the kernel takes.
         limit: u64,
     },
-    /// No room below 640 KiB for `boot_params` or the command line.
+    /// No room below 640 KiB for `boot_params`, `hvm_start_info` or the command line.
     NoLowMemory {
         /// The bytes that did not fit.
         needed: u64,
     },
     /// The host did not deliver an item.
     FwCfg(fw_cfg::Error),
-    /// The firmware's heap has no room for `boot_params`.
+    /// The firmware's heap has no room for `boot_params` or `hvm_start_info`.
     HeapFull,
     /// The memory map has no room to say where the kernel is.
     MemoryMap(memory_map::Error),
@@ -76,7 +99,24 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::NoKernel => f.write_str("no kernel: start QEMU with -kernel FILE"),
-            Self::Elf => f.write_str("the kernel is an ELF file; use a bzImage (vmlinuz)"),
+            Self::Elf => f.write_str("the kernel is an ELF file without a PVH entry; use a bzImage (vmlinuz)"),
+            Self::Multiboot => {
+                f.write_str("the kernel is one for Multiboot; use a bzImage, or an ELF file with a PVH note")
+            }
+            Self::EntryOutside { entry, start, size } => write!(
+                f,
+                "the kernel's entry {entry} is not in the {size} bytes from {start} that the host has loaded below 4 GiB; \
+                 is the file whole?"
+            ),
+            Self::KernelOverFirmware { kernel, firmware } => write!(
+                f,
+                "the host has put the kernel at {kernel}, over the firmware's own memory {firmware}; link it from 1 MiB on"
+            ),
+            Self::KernelOutsideRam { kernel } => write!(
+                f,
+                "the host has put the kernel at {kernel}, which is not all RAM of its own; give the machine more memory \
+                 (-m), or link the kernel elsewhere from 1 MiB on"
+            ),
             Self::NotLinux => f.write_str("the kernel has no Linux setup header; use a bzImage (vmlinuz)"),
             Self::Truncated { seen, needed } => {
                 write!(f, "the kernel's setup header is cut short: {seen} bytes, {needed} needed; is the file whole?")
@@ -93,7 +133,10 @@ impl fmt::Display for Error {
                 write!(f, "the command line has {len} bytes, the kernel takes {limit}; shorten -append")
             }
             Self::NoLowMemory { needed } => {
-                write!(f, "no {needed} bytes free below 640 KiB for boot_params and the command line; shorten -append")
+                write!(
+                    f,
+                    "no {needed} bytes free below 640 KiB for the kernel's parameters and command line; shorten -append"
+                )
             }
             Self::FwCfg(error) => error.fmt(f),
             Self::HeapFull => f.write_str("the firmware's heap is full: the host's tables are too large"),

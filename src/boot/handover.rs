@@ -11,31 +11,36 @@ pub enum Entry {
     Linux64(PhysAddr),
     /// In 32-bit protected mode with paging off: the kernel's load address (boot.rst, "32-bit Boot Protocol").
     Linux32(PhysAddr),
+    /// In 32-bit protected mode with paging off: the address in the ELF file's note (Xen `docs/misc/pvh.pandoc`).
+    Pvh(PhysAddr),
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (bits, at) = match self {
-            Self::Linux64(at) => (64, at),
-            Self::Linux32(at) => (32, at),
+        let (kind, at) = match self {
+            Self::Linux64(at) => ("64-bit", at),
+            Self::Linux32(at) => ("32-bit", at),
+            Self::Pvh(at) => ("PVH", at),
         };
-        write!(f, "{bits}-bit entry at {at}")
+        write!(f, "{kind} entry at {at}")
     }
 }
 
 /// All that the jump to the kernel needs to know.
 ///
-/// At either entry interrupts are off and the direction flag is clear, and a GDT is loaded whose selectors 0x10
+/// At any entry interrupts are off and the direction flag is clear, and a GDT is loaded whose selectors 0x10
 /// (code, execute and read) and 0x18 (data, read and write) are flat 4 GiB segments; CS is 0x10, DS, ES and SS are
 /// 0x18.
 ///
 /// - [`Entry::Linux64`]: 64-bit mode; the page tables map the kernel with all of its run range, `boot_params` and the
 ///   command line one to one; RSI is the address of `boot_params`.
 /// - [`Entry::Linux32`]: protected mode, paging off; ESI is the address of `boot_params`; EBP, EDI and EBX are zero.
+/// - [`Entry::Pvh`]: protected mode, paging off, CR0 with no bit but PE (and ET) set and CR4 with none; EBX is the address
+///   of [`super::StartInfo`]; TR is a busy 32-bit TSS with base 0 and limit 0x67; EBP and EDI are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handover {
     /// Where to jump, and in which mode.
     pub entry: Entry,
-    /// Where [`super::BootParams`] was stored.
-    pub boot_params: PhysAddr,
+    /// Where [`super::BootParams`] or [`super::StartInfo`] was stored.
+    pub parameters: PhysAddr,
 }

@@ -1,55 +1,78 @@
-//! From the host's items to a kernel that is ready to be entered: the one part of `boot` that touches the machine.
+//! From the host's items to a kernel that is ready to be entered: the part of `boot` that writes memory.
 
-use super::{BootParams, Error, ItemSizes, LoadPlan, Payload, ScreenInfo, SetupHeader};
-use crate::addr::PhysAddr;
+use super::pvh::{PvhPlan, StartInfo};
+use super::{BootParams, Error, Handover, ItemSizes, Kernel, LoadPlan, Payload, PvhKernel, ScreenInfo, SetupHeader};
+use crate::addr::{PhysAddr, PhysRange};
 use crate::framebuffer::Framebuffer;
 use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::Machine;
 use crate::memory_map::MemoryMap;
 
-/// How much of the setup code is read: the boot sector and the one after it, which hold the setup header and which every
-/// bzImage has (boot.rst, `setup_sects`), so that its size need not be asked for. The rest is for an entry in real mode.
-const SETUP_READ: usize = 1024;
+/// What is in memory, and how it is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The length in bytes of the kernel file's real-mode part, which is not loaded; zero where the file has none.
+    pub setup_len: u32,
+    /// The bytes of a bzImage's protected-mode part, or of an ELF file's segments with what is between them.
+    pub kernel: PhysRange,
+    /// The bytes of the initrd, if there is one.
+    pub initrd: Option<PhysRange>,
+    /// The bytes of the command line as the host counts them, and one more for a NUL in any case.
+    pub command_line: PhysRange,
+    /// How the kernel is entered.
+    pub handover: Handover,
+}
 
-/// Reads the kernel's header, finds a place for everything, and has the host put each part there in one transfer.
+/// Finds a place for everything, has the host put each part there in one transfer, and tells the kernel of it.
 ///
 /// `rsdp` is where the ACPI root pointer is, and `framebuffer` what the display shows, if there is one. What the kernel
 /// is given is held in `map`. Gives what went where.
 ///
 /// # Errors
-/// [`Error::FwCfg`] when the host does not deliver; else what [`Payload`], [`SetupHeader`] and [`LoadPlan`] find.
+/// [`Error::FwCfg`] when the host does not deliver; else what [`Payload`], [`LoadPlan`] and [`PvhPlan`] find.
 pub fn load<M: Machine>(
     machine: &mut M,
     fw_cfg: &FwCfg,
     map: &mut MemoryMap,
+    kernel: &Kernel,
     rsdp: Option<PhysAddr>,
     framebuffer: Option<&Framebuffer>,
-) -> Result<LoadPlan, Error> {
-    let kernel = fw_cfg.read_u32(machine, Key::KERNEL_SIZE)?;
-    if kernel == 0 {
-        return Err(Error::NoKernel);
-    }
+) -> Result<Loaded, Error> {
     let sizes = ItemSizes {
-        kernel,
+        kernel: match *kernel {
+            Kernel::BzImage { size, .. } => size,
+            // There is nothing to transfer.
+            Kernel::Pvh(_) => 0,
+        },
         initrd: fw_cfg.read_u32(machine, Key::INITRD_SIZE)?,
         command_line: fw_cfg.read_u32(machine, Key::CMDLINE_SIZE)?,
     };
-    let header = read_header(machine, fw_cfg)?;
+    match kernel {
+        Kernel::BzImage { header, .. } => load_bzimage(machine, fw_cfg, map, header, sizes, rsdp, framebuffer),
+        Kernel::Pvh(kernel) => load_for_pvh(machine, fw_cfg, map, *kernel, sizes, rsdp),
+    }
+}
+
+fn load_bzimage<M: Machine>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    map: &mut MemoryMap,
+    header: &SetupHeader,
+    sizes: ItemSizes,
+    rsdp: Option<PhysAddr>,
+    framebuffer: Option<&Framebuffer>,
+) -> Result<Loaded, Error> {
     // Only what the host appended to the kernel is relative to the address that the host had in mind.
     let host_address = match header.setup_data() {
         0 => None,
         _ => Some(PhysAddr::new(fw_cfg.read_u32(machine, Key::KERNEL_ADDR)?.into())),
     };
     let payload = Payload::new(sizes, host_address)?;
-    let plan = LoadPlan::new(&header, &payload, map)?;
+    let plan = LoadPlan::new(header, &payload, map)?;
 
     fw_cfg.load(machine, Item::new(Key::KERNEL_DATA, sizes.kernel), plan.kernel.start())?;
-    if let Some(initrd) = plan.initrd {
-        fw_cfg.load(machine, Item::new(Key::INITRD_DATA, sizes.initrd), initrd.start())?;
-    }
-    fw_cfg.load(machine, Item::new(Key::CMDLINE_DATA, sizes.command_line), plan.command_line.start())?;
-    end_command_line(machine, &plan)?;
-    let mut params = BootParams::new(&header, &plan, map, rsdp)?;
+    load_initrd_and_command_line(machine, fw_cfg, sizes, plan.initrd, plan.command_line)?;
+    let mut params = BootParams::new(header, &plan, map, rsdp)?;
     if let Some(framebuffer) = framebuffer {
         params.set_screen(ScreenInfo::new(framebuffer, header.has_efi_stub()));
     }
@@ -65,18 +88,47 @@ pub fn load<M: Machine>(
         sizes.initrd >> 10,
         plan.entry
     );
-    Ok(plan)
+    Ok(plan.loaded())
 }
 
-fn read_header<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<SetupHeader, Error> {
-    let mut bytes = [0; SETUP_READ];
-    fw_cfg.read(machine, Item::new(Key::SETUP_DATA, SETUP_READ as u32), &mut bytes)?;
-    SetupHeader::parse(&bytes)
+/// Loads what goes with a kernel that is in memory.
+#[cold]
+fn load_for_pvh<M: Machine>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    map: &mut MemoryMap,
+    kernel: PvhKernel,
+    sizes: ItemSizes,
+    rsdp: Option<PhysAddr>,
+) -> Result<Loaded, Error> {
+    let plan = PvhPlan::new(kernel, sizes, map)?;
+    load_initrd_and_command_line(machine, fw_cfg, sizes, plan.initrd, plan.command_line)?;
+    let info = StartInfo::new(&plan, map, rsdp)?;
+    machine.write(plan.start_info.start(), info.bytes())?;
+    let loaded = plan.loaded();
+    log::info!(
+        "ELF kernel, loaded by the host: {} KiB at {}, initrd {} KiB, {}",
+        kernel.image.len() >> 10,
+        kernel.image.start(),
+        sizes.initrd >> 10,
+        loaded.handover.entry
+    );
+    Ok(loaded)
 }
 
-/// Puts a NUL behind the command line: the host's own may lack it.
-fn end_command_line<M: Machine>(machine: &mut M, plan: &LoadPlan) -> Result<(), Error> {
-    if let Some(last) = plan.command_line.end().checked_sub(1) {
+fn load_initrd_and_command_line<M: Machine>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    sizes: ItemSizes,
+    initrd: Option<PhysRange>,
+    command_line: PhysRange,
+) -> Result<(), Error> {
+    if let Some(initrd) = initrd {
+        fw_cfg.load(machine, Item::new(Key::INITRD_DATA, sizes.initrd), initrd.start())?;
+    }
+    fw_cfg.load(machine, Item::new(Key::CMDLINE_DATA, sizes.command_line), command_line.start())?;
+    // The host's own may lack the NUL at the end.
+    if let Some(last) = command_line.end().checked_sub(1) {
         machine.write(last, &[0])?;
     }
     Ok(())

@@ -1,29 +1,34 @@
-//! What to boot, where to put it, and what the kernel is told: the Linux/x86 boot protocol, 2.06 and later.
+//! What to boot, where to put it, and what the kernel is told: the Linux/x86 boot protocol, 2.06 and later, and PVH.
 //!
-//! All of it is decided here without touching the machine. [`Payload`] is what the host offers, [`SetupHeader`] what
-//! the kernel says of itself, [`LoadPlan`] where everything goes, [`BootParams`] the page the kernel is handed, and
-//! [`Handover`] how it is entered. Applying the plan (transfers, the jump) is left to others.
+//! [`Kernel`] is which kind of kernel the host offers. The rest is decided without touching the machine: for a bzImage
+//! [`SetupHeader`] is what it says of itself, [`Payload`] what goes with it, [`LoadPlan`] where everything goes,
+//! [`BootParams`] the page it is handed; for an ELF file [`PvhKernel`], [`PvhPlan`] and [`StartInfo`] are these. [`load()`]
+//! applies a plan, and [`Handover`] is how the kernel is entered.
 //!
 //! The protocol is that of Linux `Documentation/arch/x86/boot.rst`, "boot.rst" below.
 //!
 //! Assumed: the memory map is complete, with the firmware's own memory and the tables held in it. Left out: kernels
-//! that are not bzImages (ELF with a PVH note, multiboot, zImage), kernels and initrds above 4 GiB, `SETUP_E820_EXT`.
+//! for Multiboot, zImages, kernels and initrds above 4 GiB, `SETUP_E820_EXT`.
 #![forbid(unsafe_code)]
 
 mod boot_params;
 mod error;
 mod handover;
+mod kernel;
 mod load;
 mod payload;
 mod placement;
+mod pvh;
 mod screen_info;
 mod setup_header;
 
 pub use self::boot_params::BootParams;
 pub use self::error::Error;
 pub use self::handover::{Entry, Handover};
-pub use self::load::load;
+pub use self::kernel::Kernel;
+pub use self::load::{Loaded, load};
 pub use self::payload::{ItemSizes, Payload};
 pub use self::placement::LoadPlan;
+pub use self::pvh::{PvhKernel, PvhPlan, StartInfo};
 pub use self::screen_info::ScreenInfo;
 pub use self::setup_header::{Relocation, SetupHeader};

@@ -7,7 +7,7 @@
 use uefi_raw::table::boot::MemoryType;
 
 use super::setup_header::DEFAULT_ADDRESS;
-use super::{Entry, Error, Handover, Payload, Relocation, SetupHeader};
+use super::{Entry, Error, Handover, Loaded, Payload, Relocation, SetupHeader};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::memory_map::{MemoryMap, Placement};
 
@@ -58,7 +58,8 @@ impl LoadPlan {
         let boot_params = allocate_low(map, BOOT_PARAMS_LEN)?;
         let command_line = place_command_line(header, payload, map)?;
         let (kernel, setup_data) = place_kernel(header, payload, map)?;
-        let initrd = if payload.initrd == 0 { None } else { Some(place_initrd(header, payload.initrd, map)?) };
+        let initrd =
+            if payload.initrd == 0 { None } else { Some(place_initrd(header.initrd_space(), payload.initrd, map)?) };
         let entry = if header.is_64_bit() {
             // The file ends below 4 GiB.
             Entry::Linux64(PhysAddr::new(kernel.file.start().get().saturating_add(ENTRY_64)))
@@ -78,10 +79,16 @@ impl LoadPlan {
         })
     }
 
-    /// How the kernel is entered once everything is in its place.
+    /// What there is once everything is in its place.
     #[must_use]
-    pub fn handover(&self) -> Handover {
-        Handover { entry: self.entry, boot_params: self.boot_params.start() }
+    pub fn loaded(&self) -> Loaded {
+        Loaded {
+            setup_len: self.setup_len,
+            kernel: self.kernel,
+            initrd: self.initrd,
+            command_line: self.command_line,
+            handover: Handover { entry: self.entry, parameters: self.boot_params.start() },
+        }
     }
 }
 
@@ -184,17 +191,18 @@ fn find_place(
     }
 }
 
-/// As high as the kernel takes it: that is as far as can be from where the kernel grows. It starts on a large page, which
+/// As high in `space` as it fits: that is as far as can be from where the kernel grows. It starts on a large page, which
 /// the host may back by one, where that costs less than one.
-fn place_initrd(header: &SetupHeader, len: u64, map: &mut MemoryMap) -> Result<PhysRange, Error> {
+pub(super) fn place_initrd(space: PhysRange, len: u64, map: &mut MemoryMap) -> Result<PhysRange, Error> {
     let low = PhysRange::LOW_1_MIB.end();
-    let space = PhysRange::from_bounds(low, header.initrd_space().end()).unwrap_or_default();
+    let below = space.end();
+    let space = PhysRange::from_bounds(low, below).unwrap_or_default();
     let find = |len, alignment| map.find_free(len, alignment, space, Placement::Top);
     // Whole pages: the kernel frees them all when it is done.
     let pages = len.checked_next_multiple_of(Alignment::PAGE.bytes());
     let Some(found) = pages.and_then(|len| find(len, Alignment::PAGE)) else {
         let free = map.largest_free(space);
-        return Err(Error::InitrdDoesNotFit { size: len, below: header.initrd_space().end(), free });
+        return Err(Error::InitrdDoesNotFit { size: len, below, free });
     };
     let on_large_page = find(found.len(), Alignment::LARGE_PAGE)
         .filter(|large| large.start().checked_add(Alignment::LARGE_PAGE.bytes()) > Some(found.start()));
@@ -215,7 +223,7 @@ fn place_command_line(header: &SetupHeader, payload: &Payload, map: &mut MemoryM
 }
 
 /// `len` bytes of low memory, held to the end of their last page.
-fn allocate_low(map: &mut MemoryMap, len: u64) -> Result<PhysRange, Error> {
+pub(super) fn allocate_low(map: &mut MemoryMap, len: u64) -> Result<PhysRange, Error> {
     let (start, end) = LOW_MEMORY;
     let low = PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)).unwrap_or_default();
     len.checked_next_multiple_of(Alignment::PAGE.bytes())

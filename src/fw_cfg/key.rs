@@ -21,6 +21,8 @@ impl Key {
     pub const INITRD_SIZE: Self = Self(0x0b);
     /// Where the host means the kernel to be loaded, 32 bits.
     pub const KERNEL_ADDR: Self = Self(0x07);
+    /// Where a kernel is entered that is not a bzImage, 32 bits.
+    pub const KERNEL_ENTRY: Self = Self(0x10);
     /// The kernel without its setup code.
     pub const KERNEL_DATA: Self = Self(0x11);
     /// The initial RAM disk.
@@ -29,6 +31,8 @@ impl Key {
     pub const CMDLINE_SIZE: Self = Self(0x14);
     /// The command line with its NUL.
     pub const CMDLINE_DATA: Self = Self(0x15);
+    /// Length of the kernel's setup code, 32 bits, in bytes.
+    pub const SETUP_SIZE: Self = Self(0x17);
     /// The kernel's setup code, which begins with the boot sector that holds the setup header.
     pub const SETUP_DATA: Self = Self(0x18);
     /// The directory of named items.

@@ -13,8 +13,6 @@ const PAGE_ZERO: PhysRange = range(0, 0x1000);
 const EBDA: PhysRange = range(0x9_fc00, 0xa_0000);
 /// The same on a machine that can sleep: with what a wake runs in, and its record, as one that is 100 KiB larger.
 const EBDA_AND_WAKE_RAM: PhysRange = range(layout::WAKE_RAM.start().get(), EBDA.end().get());
-/// What the firmware itself uses until the kernel runs.
-const FIRMWARE: PhysRange = range(layout::FIRMWARE_RAM.start().get(), layout::RESUME_RECORD.end().get());
 /// Video memory and option ROMs: not RAM on a PC, whatever the host has behind it.
 const VIDEO_AND_OPTION_ROMS: PhysRange = range(0xa_0000, 0xf_0000);
 /// The BIOS segment, in which a guest looks for the RSDP and SMBIOS anchors.
@@ -49,7 +47,7 @@ impl MemoryMap {
         self.reserve(ebda, MemoryType::RESERVED)?;
         self.reserve(ROM, MemoryType::RESERVED)?;
         self.reserve(PAGE_ZERO, MemoryType::BOOT_SERVICES_DATA)?;
-        self.reserve(FIRMWARE, MemoryType::BOOT_SERVICES_DATA)
+        self.reserve(layout::BOOT_RAM, MemoryType::BOOT_SERVICES_DATA)
     }
 }
 

@@ -8,9 +8,9 @@ use firstlight::resume::WakingVector;
 /// Enters the kernel. The registers are as [`Handover`] says.
 ///
 /// # Safety
-/// The kernel's bytes are at the entry, and `boot_params` is complete.
+/// The kernel's bytes are at the entry, and its parameters are complete.
 pub unsafe fn hand_over(handover: &Handover) -> ! {
-    let boot_params = handover.boot_params.get();
+    let parameters = handover.parameters.get();
     match handover.entry {
         // `reset.s` loaded a GDT, data segments and a CS as the kernel wants them, and the tables map the low 4 GiB.
         // SAFETY: the caller promises a kernel at the entry; nothing of the firmware runs after this.
@@ -22,12 +22,22 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
                 "xor edi, edi",
                 "jmp rax",
                 in("rax") entry.get(),
-                in("rsi") boot_params,
+                in("rsi") parameters,
                 options(noreturn)
             )
         },
         // SAFETY: the caller promises a kernel at the entry, which lies below 4 GiB as the firmware loaded it there.
-        Entry::Linux32(entry) => unsafe { leave_long_mode(entry.get() as u32, boot_params as u32) },
+        Entry::Linux32(entry) => unsafe { leave_long_mode(entry.get() as u32, parameters as u32, 0) },
+        Entry::Pvh(entry) => {
+            let enter_pvh: u32;
+            // SAFETY: this loads a constant of linker.ld's.
+            unsafe {
+                asm!("mov {0:e}, offset enter_pvh_physical", out(reg) enter_pvh, options(nomem, nostack, preserves_flags))
+            };
+            // SAFETY: `reset.s` has 32-bit code there that goes on to the entry in ESI, which lies below 4 GiB as the kernel
+            // does; the caller promises a kernel there.
+            unsafe { leave_long_mode(enter_pvh, entry.get() as u32, parameters as u32) }
+        }
     }
 }
 
@@ -42,14 +52,14 @@ pub unsafe fn wake(vector: WakingVector) -> ! {
         asm!("mov {0:e}, offset enter_real_mode_physical", out(reg) entry, options(nomem, nostack, preserves_flags))
     };
     // SAFETY: `reset.s` has 32-bit code there that takes the vector in ESI.
-    unsafe { leave_long_mode(entry, vector.get()) }
+    unsafe { leave_long_mode(entry, vector.get(), 0) }
 }
 
-/// Jumps to `entry` in 32-bit mode with paging off and `esi` in that register.
+/// Jumps to `entry` in 32-bit mode with paging off, and with `esi` and `ebx` in these registers.
 ///
 /// # Safety
 /// There is 32-bit code at `entry`; nothing of the firmware runs after this.
-unsafe fn leave_long_mode(entry: u32, esi: u32) -> ! {
+unsafe fn leave_long_mode(entry: u32, esi: u32, ebx: u32) -> ! {
     // SAFETY: the caller promises code at the entry.
     unsafe {
         asm!(
@@ -63,6 +73,7 @@ unsafe fn leave_long_mode(entry: u32, esi: u32) -> ! {
             "retfq",
             in("eax") entry,
             in("esi") esi,
+            in("edi") ebx,
             options(noreturn)
         )
     }

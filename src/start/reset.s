@@ -35,10 +35,11 @@
 .set SELECTOR_DATA, 0x18                # __BOOT_DS
 .set SELECTOR_CODE16, 0x20              # of gdt32
 .set SELECTOR_DATA16, 0x28
+.set SELECTOR_TASK, 0x30
 
 # linker.ld computes with these.
-.global start32, start64, no_long_mode_text, leave_long_mode, gdt, gdt32, gdt_pointer, reset_vector
-.global enter_real_mode, enter_real_mode16, real_mode_idt_pointer
+.global start32, start64, no_long_mode_text, leave_long_mode, gdt, gdt32, gdt32_end, gdt_pointer, reset_vector
+.global enter_real_mode, enter_real_mode16, real_mode_idt_pointer, enter_pvh, pvh_gdt_pointer
 
 .section .start, "ax"
 
@@ -191,14 +192,14 @@ no_long_mode_text:
     .asciz "firstlight: error: the CPU has no 64-bit mode; give QEMU another -cpu\r\n"
 
 # ------------------------------------------------------------------------------------------------ Back to 32-bit mode
-# For 32-bit code at EAX, the kernel's or enter_real_mode. ESI stays: it is boot_params or the waking vector. Called in
-# 32-bit compatibility mode, through the identity map, with gdt32 loaded.
+# For 32-bit code at EAX, the kernel's, enter_pvh or enter_real_mode. ESI stays: it is boot_params, the kernel's entry or
+# the waking vector. EDI goes to EBX. Called in 32-bit compatibility mode, through the identity map, with gdt32 loaded.
 .code32
 leave_long_mode:
     mov ebx, cr0
     and ebx, ~(CR0_PG | CR0_WP)
     mov cr0, ebx
-    mov edi, eax
+    mov ebp, eax
     mov ecx, MSR_EFER
     rdmsr
     and eax, ~EFER_LME
@@ -210,10 +211,25 @@ leave_long_mode:
     mov ds, ebx
     mov es, ebx
     mov ss, ebx
-    mov eax, edi
-    xor ebx, ebx
+    mov eax, ebp
+    mov ebx, edi
     xor edi, edi
     xor ebp, ebp
+    jmp eax
+
+# ------------------------------------------------------------------------------------------------------ The PVH entry
+# Gives TR a task state segment, as the PVH entry wants it, and jumps to ESI. EBX stays. Loading TR marks the segment's
+# descriptor as busy, so the GDT is one in RAM, in the place of the page tables, which are not in use any more.
+enter_pvh:
+    mov eax, esi
+    mov esi, offset gdt32_physical
+    mov edi, offset page_tables_physical
+    mov ecx, offset gdt32_dwords
+    rep movsd
+    xor edi, edi
+    lgdt [pvh_gdt_pointer_physical]
+    mov ecx, SELECTOR_TASK
+    ltr cx
     jmp eax
 
 # ----------------------------------------------------------------------------------------------------- To real mode
@@ -282,7 +298,7 @@ gdt:
     .quad 0x00af9b000000ffff            # 0x10: code, 64-bit
     .quad 0x00cf93000000ffff            # 0x18: data, base 0, 4 GiB
 gdt_end:
-# The same for the kernel's 32-bit entry, which wants 32-bit code at 0x10, and for the way to real mode.
+# The same for the kernel's 32-bit entry, which wants 32-bit code at 0x10, for the PVH entry, and for the way to real mode.
 gdt32:
     .quad 0
     .quad 0x00cf9b000000ffff
@@ -290,6 +306,7 @@ gdt32:
     .quad 0x00cf93000000ffff            # 0x18: data
     .quad 0xff009bff0000ffff            # 0x20: code, 16-bit, base 0xffff0000, 64 KiB
     .quad 0x000093000000ffff            # 0x28: data, 16-bit, base 0, 64 KiB
+    .quad 0x0000890000000067            # 0x30: task state, 32-bit, base 0, limit 0x67
 gdt32_end:
 
 .balign 4
@@ -305,6 +322,13 @@ gdt32_pointer:                          # ten bytes: it is loaded in 64-bit mode
     .word gdt32_end - gdt32 - 1
     .long gdt32_physical
     .long 0
+
+# The copy of gdt32 that enter_pvh makes.
+.balign 4
+    .word 0
+pvh_gdt_pointer:
+    .word gdt32_end - gdt32 - 1
+    .long page_tables_physical
 
 # The interrupt table of real mode: 256 vectors at 0.
 .balign 4

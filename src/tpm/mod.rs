@@ -44,7 +44,7 @@ use kernel_file::forget_loader;
 use self::command::{Banks, Command, HEADER_LEN, MAX_RESPONSE, Startup, check_random};
 use self::event_log::{EventLog, EventType, event_start, first_event};
 use crate::addr::PhysRange;
-use crate::boot::LoadPlan;
+use crate::boot::Loaded;
 use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::{Deadline, Machine, MemoryError};
 
@@ -77,25 +77,25 @@ const VERSION: [u8; 2 * (NAME.len() + 1)] = {
 /// The longest setup code: 255 sectors and the first (boot.rst, `setup_sects`).
 const MAX_SETUP: u32 = 256 * 512;
 
-/// Measures what `plan` has put into memory, if the host has a TPM, whose log is to be in `log`.
-pub fn measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRange>, plan: &LoadPlan) {
+/// Measures what `loaded` says is in memory, if the host has a TPM, whose log is to be in `log`.
+pub fn measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRange>, loaded: &Loaded) {
     if let Some(log) = log {
-        measure_into(machine, fw_cfg, log, plan);
+        measure_into(machine, fw_cfg, log, loaded);
     }
 }
 
 /// Apart, so that a boot without a TPM has nothing of it.
 #[cold]
 #[inline(never)]
-fn measure_into<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, plan: &LoadPlan) {
-    if let Err(failure) = try_measure(machine, fw_cfg, log, plan) {
+fn measure_into<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, loaded: &Loaded) {
+    if let Err(failure) = try_measure(machine, fw_cfg, log, loaded) {
         failure.report("this boot is not measured, or not all of it");
     }
 }
 
-fn try_measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, plan: &LoadPlan) -> Result<(), Failure> {
+fn try_measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, loaded: &Loaded) -> Result<(), Failure> {
     let mut tpm = Tpm::open(machine)?;
-    let result = tpm.measure(machine, fw_cfg, log, plan).and_then(|()| tpm.lock_platform(machine));
+    let result = tpm.measure(machine, fw_cfg, log, loaded).and_then(|()| tpm.lock_platform(machine));
     tpm.finish(machine, result)
 }
 
@@ -154,7 +154,7 @@ impl Tpm {
         machine: &mut M,
         fw_cfg: &FwCfg,
         log: PhysRange,
-        plan: &LoadPlan,
+        loaded: &Loaded,
     ) -> Result<(), Error> {
         self.start(machine, Startup::Clear)?;
         self.find_banks(machine)?;
@@ -167,14 +167,14 @@ impl Tpm {
             self.record_bytes(machine, &mut log, pcr, EventType::Separator, &SEPARATOR)?;
         }
 
-        let command_line = read_command_line(machine, plan.command_line)?;
+        let command_line = read_command_line(machine, loaded.command_line)?;
         let digests = self.hash(&command_line);
         let description = [b"kernel_cmdline: ".as_slice(), &command_line, b"\0"];
         self.record(machine, &mut log, COMMAND_LINE_PCR, EventType::Ipl, &digests, &description)?;
         drop(command_line);
-        let digests = self.hash_kernel(machine, fw_cfg, plan)?;
+        let digests = self.hash_kernel(machine, fw_cfg, loaded)?;
         self.record(machine, &mut log, FILE_PCR, EventType::Ipl, &digests, &[b"kernel\0"])?;
-        if let Some(initrd) = plan.initrd {
+        if let Some(initrd) = loaded.initrd {
             let digests = self.hash_memory(machine, Hashes::new(&self.banks.known), initrd)?;
             self.record(machine, &mut log, FILE_PCR, EventType::Ipl, &digests, &[b"initrd\0"])?;
         }
@@ -296,17 +296,20 @@ impl Tpm {
         hashes.finish()
     }
 
-    /// Hashes the kernel file: the setup code without what a loader writes there, and all that follows it.
-    fn hash_kernel<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, plan: &LoadPlan) -> Result<Digests, Error> {
-        let setup = fw_cfg.read_all(machine, Item::new(Key::SETUP_DATA, plan.setup_len), MAX_SETUP);
-        let mut setup = setup.map_err(|error| {
-            log::warn!("{error}");
-            Error::Setup
-        })?;
-        forget_loader(&mut setup);
+    /// Hashes the kernel file: the setup code without what a loader writes there, and all that follows it. Of an ELF file
+    /// it is what the host made of it in memory.
+    fn hash_kernel<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, loaded: &Loaded) -> Result<Digests, Error> {
         let mut hashes = Hashes::new(&self.banks.known);
-        hashes.update(&setup);
-        self.hash_memory(machine, hashes, plan.kernel)
+        if loaded.setup_len != 0 {
+            let setup = fw_cfg.read_all(machine, Item::new(Key::SETUP_DATA, loaded.setup_len), MAX_SETUP);
+            let mut setup = setup.map_err(|error| {
+                log::warn!("{error}");
+                Error::Setup
+            })?;
+            forget_loader(&mut setup);
+            hashes.update(&setup);
+        }
+        self.hash_memory(machine, hashes, loaded.kernel)
     }
 
     fn hash_memory(&self, machine: &mut impl Machine, mut hashes: Hashes, range: PhysRange) -> Result<Digests, Error> {

@@ -16,7 +16,7 @@ use super::interface::Wait;
 use super::replay::{Log, digest, extend};
 use super::*;
 use crate::addr::PhysAddr;
-use crate::boot::Entry;
+use crate::boot::{Entry, Handover};
 use crate::fw_cfg::fake::FakeFwCfg;
 use crate::hal::Clock;
 use crate::hal::fake::FakeMachine;
@@ -48,7 +48,7 @@ fn initrd() -> Vec<u8> {
 struct Boot {
     machine: FakeMachine,
     fw_cfg: FwCfg,
-    plan: LoadPlan,
+    loaded: Loaded,
     log: PhysRange,
     tpm: Rc<RefCell<State>>,
 }
@@ -63,22 +63,21 @@ impl Boot {
         // With two NULs, as where the host's own has one.
         machine.memory.store(0x2_0000, COMMAND_LINE);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        let plan = LoadPlan {
+        let loaded = Loaded {
             setup_len: SETUP.len() as u32,
             kernel: range(0x100_0000, kernel().len() as u64),
-            kernel_run: range(0x100_0000, 1 << 20),
-            kernel_alignment: None,
             initrd: Some(range(0x500_0000, initrd().len() as u64)),
             command_line: range(0x2_0000, COMMAND_LINE.len() as u64 + 2),
-            boot_params: range(0x1_0000, 4096),
-            setup_data: 0,
-            entry: Entry::Linux32(PhysAddr::new(0x100_0000)),
+            handover: Handover {
+                entry: Entry::Linux32(PhysAddr::new(0x100_0000)),
+                parameters: PhysAddr::new(0x1_0000),
+            },
         };
-        Self { machine, fw_cfg, plan, log: LOG, tpm }
+        Self { machine, fw_cfg, loaded, log: LOG, tpm }
     }
 
     fn measure(&mut self) -> Result<(), Error> {
-        try_measure(&mut self.machine, &self.fw_cfg, self.log, &self.plan).map_err(|failure| failure.error)
+        try_measure(&mut self.machine, &self.fw_cfg, self.log, &self.loaded).map_err(|failure| failure.error)
     }
 
     fn log(&self) -> Log {
@@ -185,9 +184,17 @@ fn what_a_loader_writes_into_the_kernel_does_not_change_its_measurement() {
 }
 
 #[test]
+fn an_elf_kernel_is_measured_as_it_is_in_memory() {
+    let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects::default());
+    boot.loaded.setup_len = 0;
+    assert_eq!(boot.measure(), Ok(()));
+    assert_eq!(boot.pcr(SHA256, 9), extended(SHA256, &[&kernel(), &initrd()]));
+}
+
+#[test]
 fn a_kernel_without_an_initrd_is_measured_alone() {
     let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects::default());
-    boot.plan.initrd = None;
+    boot.loaded.initrd = None;
     assert_eq!(boot.measure(), Ok(()));
     assert_eq!(boot.pcr(SHA256, 9), extended(SHA256, &[&[setup_as_measured(), kernel()].concat()]));
     assert_eq!(boot.log().events.len(), 11);
@@ -305,7 +312,7 @@ fn a_response_that_is_none_ends_the_measuring_and_the_tpms_credit() {
 fn a_start_that_fails_is_reported() {
     let responses = BTreeMap::from([(0x144, refuse(0x101))]);
     let mut boot = Boot::new(Kind::Fifo, &[SHA256], Defects { responses, ..Defects::default() });
-    let failure = try_measure(&mut boot.machine, &boot.fw_cfg, boot.log, &boot.plan).unwrap_err();
+    let failure = try_measure(&mut boot.machine, &boot.fw_cfg, boot.log, &boot.loaded).unwrap_err();
     assert_eq!(failure.error.to_string(), "the TPM refused TPM2_Startup: response code 0x101");
     let untold = Error::Refused(Refusal::new(Code::HierarchyControl, 0x100));
     assert_eq!(failure.untold, Some(untold));
@@ -347,7 +354,7 @@ fn a_bank_whose_hash_is_unknown_is_not_left_as_if_nothing_had_been_booted() {
 #[test]
 fn setup_code_that_the_host_keeps_back_is_an_error() {
     let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects::default());
-    boot.plan.setup_len = MAX_SETUP + 1;
+    boot.loaded.setup_len = MAX_SETUP + 1;
     assert_eq!(boot.measure(), Err(Error::Setup));
     assert_eq!(boot.tpm.borrow().off.len(), 2);
 }

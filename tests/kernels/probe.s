@@ -11,6 +11,8 @@
 #
 # What it sends goes to the port REPLY, where QEMU has a device that takes bytes at any rate.
 #
+# From a PVH entry, which `.pvh` below has, it goes on as from the 32-bit one.
+#
 # It runs wherever it is loaded. Its own memory, at `request`, is behind everything that a test puts into the kernel
 # file, so that the file's bytes stay as they were loaded. No instruction here is one that a KVM which emulates ring 0
 # cannot run.
@@ -375,3 +377,20 @@ wake_gdt:
     .quad 0x00cf9b000000ffff            # BOOT_CS
     .quad 0x00cf93000000ffff            # BOOT_DS
 wake_gdt_end:
+
+# -------------------------------------------------------------------------------------------------------- PVH entry
+# A section of its own, for an ELF file: linked at PVH_BASE, with all of .text at PVH_TEXT. It stores what the 32-bit
+# entry does not tell, TR and where the GDT is, and changes no flag and no register but ESI, which holds nothing yet.
+.set PVH_BASE, 0x200000
+.set PVH_TEXT, 0x1000                   # from PVH_BASE
+.set PVH_TR, PVH_BASE + 0x100
+.set PVH_GDT, PVH_BASE + 0x108
+.set PVH_SCRATCH, PVH_BASE + 0x200      # in the place of boot_params, as far as entry32 uses it
+
+.section .pvh, "ax"
+.code32
+pvh_entry:
+    str word ptr [PVH_TR]
+    sgdt [PVH_GDT]
+    mov esi, PVH_SCRATCH
+    jmp pvh_entry + PVH_TEXT

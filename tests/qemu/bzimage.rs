@@ -19,6 +19,16 @@ pub const SETUP_LEN: usize = 1024;
 /// `xloadflags`: there is a 64-bit entry.
 const XLF_KERNEL_64: u16 = 1;
 
+/// Where the ELF file of the probe runs, and where its `.text` is from there: `PVH_BASE` and `PVH_TEXT` in
+/// `tests/kernels/probe.s`.
+pub const PVH_BASE: u64 = 0x20_0000;
+const PVH_TEXT: u64 = 0x1000;
+
+/// Kinds of ELF segments, and of Xen's notes (its `public/elfnote.h`).
+const PT_LOAD: u32 = 1;
+const PT_NOTE: u32 = 4;
+const XEN_ELFNOTE_PHYS32_ENTRY: u32 = 18;
+
 /// The fields of the setup header that matter to a loader, as Linux's `Documentation/arch/x86/boot.rst` names them.
 #[derive(Clone, Debug)]
 pub struct BzImage {
@@ -100,10 +110,77 @@ pub fn wake_code(base: u64) -> Vec<u8> {
     code
 }
 
+/// The probe as an ELF file with a PVH note, for `PVH_BASE` of `tests/kernels/probe.s`, and where its segments are then.
+///
+/// There are two segments: the probe with its memory, and behind a gap random bytes followed by as many that are to be
+/// zero. `base` moves both, to where the probe does not run.
+pub fn pvh_file(base: u64) -> (Vec<u8>, PvhLayout) {
+    let layout = PvhLayout { base, probe: base + PVH_TEXT, data: base + 0x9_0000, data_bytes: random::bytes(7, 5003) };
+    let mut code = probe().pvh.clone();
+    code.resize(PVH_TEXT as usize, 0);
+    code.extend(&probe().text);
+    let entry = u32::try_from(base).unwrap();
+
+    let mut note = Vec::new();
+    for word in [4, 8, XEN_ELFNOTE_PHYS32_ENTRY] {
+        note.extend(u32::to_le_bytes(word));
+    }
+    note.extend(b"Xen\0");
+    note.extend(u64::from(entry).to_le_bytes());
+
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    // An executable for x86-64, version 1; the headers behind this one are three of 56 bytes.
+    file.extend(2_u16.to_le_bytes());
+    file.extend(62_u16.to_le_bytes());
+    file.extend(1_u32.to_le_bytes());
+    for wide in [base, 64, 0] {
+        file.extend(wide.to_le_bytes());
+    }
+    file.extend(0_u32.to_le_bytes());
+    for half in [64_u16, 56, 3, 64, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    let mut contents = Vec::new();
+    let offset = 64 + 3 * 56;
+    let mut segment = |kind: u32, at: u64, bytes: &[u8], size: u64| {
+        file.extend(kind.to_le_bytes());
+        file.extend(7_u32.to_le_bytes());
+        for wide in [offset + contents.len() as u64, at, at, bytes.len() as u64, size, 4] {
+            file.extend(wide.to_le_bytes());
+        }
+        contents.extend(bytes);
+        contents.resize(contents.len().next_multiple_of(4), 0);
+    };
+    segment(PT_LOAD, layout.base, &code, PVH_TEXT + u64::from(LEAST_INIT_SIZE));
+    segment(PT_LOAD, layout.data, &layout.data_bytes, layout.end() - layout.data);
+    segment(PT_NOTE, 0, &note, note.len() as u64);
+    file.extend(contents);
+    (file, layout)
+}
+
+/// Where the parts of [`pvh_file`] are in memory.
+pub struct PvhLayout {
+    pub base: u64,
+    /// The probe itself.
+    pub probe: u64,
+    /// The second segment, and what it begins with.
+    pub data: u64,
+    pub data_bytes: Vec<u8>,
+}
+
+impl PvhLayout {
+    /// One past the last byte.
+    pub fn end(&self) -> u64 {
+        self.data + 2 * self.data_bytes.len() as u64
+    }
+}
+
 /// The sections of `tests/kernels/probe.s`.
 struct Code {
     text: Vec<u8>,
     wake: Vec<u8>,
+    pvh: Vec<u8>,
 }
 
 /// Assembles the probe, once.
@@ -114,11 +191,11 @@ fn probe() -> &'static Code {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels/probe.s");
         let [object, binary] = ["probe.o", "probe.bin"].map(|name| folder.path().join(name));
         run(Command::new("as").arg("--64").arg("-o").arg(&object).arg(source));
-        let [text, wake] = [".text", ".wake"].map(|section| {
+        let [text, wake, pvh] = [".text", ".wake", ".pvh"].map(|section| {
             run(Command::new("objcopy").args(["-O", "binary", "-j", section]).arg(&object).arg(&binary));
             std::fs::read(&binary).expect("what objcopy wrote")
         });
-        Code { text, wake }
+        Code { text, wake, pvh }
     })
 }
 

@@ -42,7 +42,7 @@ fn wait_for_lines(qemu: &mut Qemu, count: usize) {
 }
 
 /// As [`stops`], for a kernel file.
-fn stops_for_kernel(file: &[u8], append: &str, parts: &[&str]) {
+pub fn stops_for_kernel(file: &[u8], append: &str, parts: &[&str]) {
     let folder = TempDir::new().expect("a temporary folder");
     let kernel = folder.path().join("kernel");
     fs::write(&kernel, file).expect("a file in the temporary folder");

@@ -79,7 +79,7 @@ impl Report {
 pub const LATE_TIMERS: &str = "no_timer_check tsc=nowatchdog";
 
 /// The command line with `words` in it; long, as one of a real machine can be.
-fn command_line(words: &str) -> String {
+pub fn command_line(words: &str) -> String {
     let filler: Vec<_> = (0..80).map(|i| format!("test.word{i}={}", i * 7919)).collect();
     format!("console=ttyS0 quiet {LATE_TIMERS} {words}{}", filler.join(" "))
 }

@@ -2,7 +2,7 @@
 //!
 //! `handover`, `placement`, `tables`, `chipset`, `cpus`, `pci`, `pci_room`, `sleep` and `reset` boot the probe, a kernel of
 //! the project's own (the file `tests/kernels/probe.s`), and look at the machine through it. `linux` boots a distribution's
-//! kernel to user space, and `hot_plug` plugs devices into it. `display` does both, and looks at the screen. `tpm` boots
+//! kernel to user space, `pvh` the same kernel as an ELF file, and `hot_plug` plugs devices into it. `display` does both, and looks at the screen. `tpm` boots
 //! with swtpm. `failure` is about what cannot boot, and about the log.
 
 mod bzimage;
@@ -22,6 +22,7 @@ mod pci;
 mod pci_room;
 mod placement;
 mod probe;
+mod pvh;
 mod qmp;
 mod random;
 mod reset;

@@ -77,10 +77,15 @@ impl Probe {
 
     /// As [`Self::boot`], whatever there is on the consoles.
     pub fn boot_noisily(machine: &Machine, kernel: &BzImage, initrd: Option<&[u8]>, append: Option<&str>) -> Self {
+        Self::boot_file(machine, &kernel.file(), initrd, append)
+    }
+
+    /// As [`Self::boot_noisily`], of a file that has the probe in it.
+    pub fn boot_file(machine: &Machine, kernel: &[u8], initrd: Option<&[u8]>, append: Option<&str>) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let path = |name: &str| folder.path().join(name);
         let mut machine = machine.clone();
-        fs::write(path("kernel"), kernel.file()).expect("a file in the temporary folder");
+        fs::write(path("kernel"), kernel).expect("a file in the temporary folder");
         machine.kernel = Some(path("kernel"));
         if let Some(initrd) = initrd {
             fs::write(path("initrd"), initrd).expect("a file in the temporary folder");

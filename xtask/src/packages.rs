@@ -60,12 +60,13 @@ const fn firmware(path: &'static str, packages: &'static [&'static str]) -> Need
 }
 
 /// Everything any command needs. The assembler and its kin build the kernel of the tests (`tests/kernels`).
-pub const ALL: [Need; 7] = [
+pub const ALL: [Need; 8] = [
     QEMU,
     BUSYBOX,
     Need { program: "as", packages: &["binutils"], purpose: "assemble the test kernel" },
     Need { program: "objcopy", packages: &["binutils"], purpose: "make a flat file of the test kernel" },
     Need { program: "cc", packages: &["gcc", "libc6-dev"], purpose: "link the programs that run on the host" },
+    Need { program: "lz4", packages: &["lz4"], purpose: "unpack the kernel of the default guest" },
     Need { program: "swtpm", packages: &["swtpm"], purpose: "give the tests' guests a TPM" },
     Need { program: "swtpm_setup", packages: &["swtpm-tools"], purpose: "choose the banks of that TPM" },
 ];
@@ -293,7 +294,7 @@ mod tests {
     fn packages_are_named_once_and_in_order() {
         let missing = missing(&ALL, |need| (need.program != "busybox").then_some(Lack::Absent));
         let names: Vec<_> = packages(&missing).into_iter().collect();
-        assert_eq!(names, ["binutils", "gcc", "libc6-dev", "qemu-system-x86", "swtpm", "swtpm-tools"]);
+        assert_eq!(names, ["binutils", "gcc", "libc6-dev", "lz4", "qemu-system-x86", "swtpm", "swtpm-tools"]);
     }
 
     #[test]

@@ -1,0 +1,76 @@
+//! Which kernel the host offers, decided once.
+
+use super::{Error, PvhKernel, SetupHeader};
+use crate::addr::PhysAddr;
+use crate::fw_cfg::{FwCfg, Item, Key};
+use crate::hal::Machine;
+use crate::memory_map::MemoryMap;
+
+/// How much of the setup code is read: the boot sector and the one after it, which hold the setup header and which every
+/// bzImage has (boot.rst, `setup_sects`), so that its size need not be asked for. The rest is for an entry in real mode.
+const SETUP_READ: usize = 1024;
+
+/// A kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// A bzImage, which the firmware has to load.
+    BzImage {
+        /// The bytes of its protected-mode part, and what the host appended to it.
+        size: u32,
+        /// What it says of itself.
+        header: SetupHeader,
+    },
+    /// An ELF file with a PVH note, which the host has loaded.
+    Pvh(PvhKernel),
+}
+
+impl Kernel {
+    /// The kernel that the host offers. One that is in memory already is held in `map`, so this comes before anything else
+    /// is put into memory.
+    ///
+    /// QEMU tells the kinds apart by the file, and so which items there are (`hw/i386/x86.c`, `x86_load_linux`;
+    /// `hw/i386/multiboot.c`): an entry only with a kernel that is not a bzImage, and then setup code only with a PVH note.
+    /// What is in that setup code is not looked at: QEMU 7.2 keeps it on a stack, and it is lost when it is read.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`], [`Error::Multiboot`], [`Error::FwCfg`] when the host does not deliver; else what
+    /// [`SetupHeader::parse`], [`PvhKernel::new`] and [`PvhKernel::hold`] find.
+    pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap) -> Result<Self, Error> {
+        let size = fw_cfg.read_u32(machine, Key::KERNEL_SIZE)?;
+        if size == 0 {
+            return Err(Error::NoKernel);
+        }
+        match read_header(machine, fw_cfg) {
+            Ok(header) => Ok(Self::BzImage { size, header }),
+            Err(error @ (Error::Elf | Error::NotLinux)) => match fw_cfg.read_u32(machine, Key::KERNEL_ENTRY)? {
+                0 => Err(error),
+                entry => Self::in_memory(machine, fw_cfg, map, size, entry),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A kernel with an entry of its own.
+    #[cold]
+    fn in_memory<M: Machine>(
+        machine: &mut M,
+        fw_cfg: &FwCfg,
+        map: &mut MemoryMap,
+        size: u32,
+        entry: u32,
+    ) -> Result<Self, Error> {
+        if fw_cfg.read_u32(machine, Key::SETUP_SIZE)? == 0 {
+            return Err(Error::Multiboot);
+        }
+        let start = PhysAddr::new(fw_cfg.read_u32(machine, Key::KERNEL_ADDR)?.into());
+        let kernel = PvhKernel::new(start, size, PhysAddr::new(entry.into()))?;
+        kernel.hold(map)?;
+        Ok(Self::Pvh(kernel))
+    }
+}
+
+fn read_header<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<SetupHeader, Error> {
+    let mut bytes = [0; SETUP_READ];
+    fw_cfg.read(machine, Item::new(Key::SETUP_DATA, SETUP_READ as u32), &mut bytes)?;
+    SetupHeader::parse(&bytes)
+}

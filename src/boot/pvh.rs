@@ -1,0 +1,187 @@
+//! Kernels that are entered as Xen's PVH guests are: ELF files with a note that names a 32-bit entry. An uncompressed
+//! `vmlinux` is one, FreeBSD's kernel, and many unikernels.
+//!
+//! The host has put such a kernel's segments into memory before the firmware starts. So its place is not chosen but held,
+//! before anything else is put anywhere, and a kernel that lies where the firmware is cannot be booted.
+//!
+//! The entry's contract is Xen's `docs/misc/pvh.pandoc`, the structures are those of its
+//! `xen/include/public/arch-x86/hvm/start_info.h`, version 1; all fields are little-endian.
+//!
+//! Left out: modules but for the initrd, a command line for it, and a screen, for which the structure has no field.
+
+use alloc::boxed::Box;
+
+use uefi_raw::table::boot::MemoryType;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::placement::{allocate_low, place_initrd};
+use super::{Entry, Error, Handover, ItemSizes, Loaded};
+use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::layout;
+use crate::memory_map::{CAPACITY, E820Entry, MemoryMap};
+
+/// `XEN_HVM_START_MAGIC_VALUE`.
+const MAGIC: u32 = 0x336e_c578;
+/// The version that brought the memory map.
+const VERSION: u32 = 1;
+
+/// A kernel that the host has put into memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PvhKernel {
+    /// From the first byte of its lowest segment to the last of its highest, with what it wants zero.
+    pub image: PhysRange,
+    /// Where it is entered; one of the bytes of `image`.
+    pub entry: PhysAddr,
+}
+
+impl PvhKernel {
+    /// The kernel of `size` bytes at `start`.
+    ///
+    /// # Errors
+    /// [`Error::EntryOutside`].
+    pub fn new(start: PhysAddr, size: u32, entry: PhysAddr) -> Result<Self, Error> {
+        PhysRange::new(start, size.into())
+            .filter(|image| PhysRange::LOW_4_GIB.contains(*image) && image.contains_addr(entry))
+            .map(|image| Self { image, entry })
+            .ok_or(Error::EntryOutside { entry, start, size })
+    }
+
+    /// Keeps everything else off it in `map`: it is `LOADER_DATA`, which is RAM to the kernel, to the ends of its pages.
+    ///
+    /// # Errors
+    /// [`Error::KernelOverFirmware`], [`Error::KernelOutsideRam`], [`Error::MemoryMap`].
+    pub fn hold(&self, map: &mut MemoryMap) -> Result<(), Error> {
+        let image = self.image;
+        if image.overlaps(layout::BOOT_RAM) {
+            return Err(Error::KernelOverFirmware { kernel: image, firmware: layout::BOOT_RAM });
+        }
+        if !map.is_free(image) {
+            return Err(Error::KernelOutsideRam { kernel: image });
+        }
+        let start = image.start().align_down(Alignment::PAGE);
+        let end = image.end().align_up(Alignment::PAGE).unwrap_or(image.end());
+        map.reserve(PhysRange::from_bounds(start, end).unwrap_or(image), MemoryType::LOADER_DATA)?;
+        Ok(())
+    }
+}
+
+/// Where the rest is to be put. No two parts overlap, and each is RAM that nothing else held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PvhPlan {
+    kernel: PvhKernel,
+    /// The bytes of the initrd, if there is one.
+    pub initrd: Option<PhysRange>,
+    /// The bytes of the command line as the host counts them, and one more for a NUL in any case.
+    pub command_line: PhysRange,
+    /// Room for [`StartInfo`].
+    pub start_info: PhysRange,
+}
+
+impl PvhPlan {
+    /// Finds a place for everything that goes with `kernel`, and holds it in `map` as `LOADER_DATA`.
+    ///
+    /// # Errors
+    /// [`Error::NoLowMemory`], [`Error::InitrdDoesNotFit`]. Parts that fitted stay held in `map` then.
+    pub fn new(kernel: PvhKernel, sizes: ItemSizes, map: &mut MemoryMap) -> Result<Self, Error> {
+        let start_info = allocate_low(map, size_of::<StartInfo>() as u64)?;
+        let command_line = allocate_low(map, u64::from(sizes.command_line).saturating_add(1))?;
+        let initrd = match sizes.initrd {
+            0 => None,
+            // Linux takes 32 bits of the address.
+            len => Some(place_initrd(PhysRange::LOW_4_GIB, len.into(), map)?),
+        };
+        Ok(Self { kernel, initrd, command_line, start_info })
+    }
+
+    /// What there is once everything is in its place.
+    #[must_use]
+    pub fn loaded(&self) -> Loaded {
+        Loaded {
+            setup_len: 0,
+            kernel: self.kernel.image,
+            initrd: self.initrd,
+            command_line: self.command_line,
+            handover: Handover { entry: Entry::Pvh(self.kernel.entry), parameters: self.start_info.start() },
+        }
+    }
+}
+
+/// `struct hvm_modlist_entry`.
+#[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Module {
+    paddr: U64,
+    size: U64,
+    cmdline_paddr: U64,
+    reserved: U64,
+}
+
+/// `struct hvm_memmap_table_entry`, whose types are those of e820.
+#[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct MapEntry {
+    addr: U64,
+    size: U64,
+    kind: U32,
+    reserved: U32,
+}
+
+/// `struct hvm_start_info` with the lists that it points to behind it, ready to be stored.
+#[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct StartInfo {
+    magic: U32,
+    version: U32,
+    flags: U32,
+    nr_modules: U32,
+    modlist_paddr: U64,
+    cmdline_paddr: U64,
+    rsdp_paddr: U64,
+    memmap_paddr: U64,
+    memmap_entries: U32,
+    reserved: U32,
+    module: Module,
+    memory_map: [MapEntry; CAPACITY],
+}
+
+impl StartInfo {
+    /// What a kernel is told when the rest was loaded by `plan`, on a machine with this map (in which the plan is already
+    /// held) and with the ACPI root pointer at `rsdp`.
+    ///
+    /// # Errors
+    /// [`Error::HeapFull`].
+    pub fn new(plan: &PvhPlan, map: &MemoryMap, rsdp: Option<PhysAddr>) -> Result<Box<Self>, Error> {
+        let mut info = Self::new_box_zeroed().map_err(|_| Error::HeapFull)?;
+        // The plan has room for all of it.
+        let at = |offset: usize| plan.start_info.start().get().saturating_add(offset as u64);
+        info.magic.set(MAGIC);
+        info.version.set(VERSION);
+        if let Some(initrd) = plan.initrd {
+            info.nr_modules.set(1);
+            info.modlist_paddr.set(at(core::mem::offset_of!(Self, module)));
+            info.module.paddr.set(initrd.start().get());
+            info.module.size.set(initrd.len());
+        }
+        info.cmdline_paddr.set(plan.command_line.start().get());
+        info.rsdp_paddr.set(rsdp.map_or(0, PhysAddr::get));
+        info.memmap_paddr.set(at(core::mem::offset_of!(Self, memory_map)));
+        let mut entries = 0_u32;
+        for (place, E820Entry { addr, size, kind }) in info.memory_map.iter_mut().zip(map.e820()) {
+            *place = MapEntry { addr, size, kind, reserved: 0.into() };
+            // There are at most CAPACITY.
+            entries = entries.saturating_add(1);
+        }
+        info.memmap_entries.set(entries);
+        Ok(info)
+    }
+
+    /// The bytes to be stored.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests;
