@@ -23,7 +23,7 @@ pub enum Point {
     FirmwareStart,
     /// The machine is set up, with its tables.
     FirmwareDone,
-    /// The kernel's items are about to be read.
+    /// Kernel, initrd and command line are about to be loaded.
     KernelLoad,
     /// The kernel is about to be entered.
     KernelStart,

@@ -20,7 +20,7 @@ use crate::qemu::Launch;
 pub struct Sample {
     /// From the start of the process to the first guest instruction.
     pub qemu: Duration,
-    /// From there to the first read of a kernel item. The base line image reads none.
+    /// From there to the first item that is loaded: kernel, initrd or command line. The base line image loads none.
     pub firmware: Option<Duration>,
     /// From there to the end of the measurement.
     pub loading: Option<Duration>,
@@ -74,8 +74,8 @@ fn sample(trace: &str, ended: &Ended) -> Option<Sample> {
     let (end, at) = marks.end;
     Some(Sample {
         qemu: marks.running.checked_sub(since_epoch(ended.started))?,
-        firmware: marks.kernel_item.and_then(|item| item.checked_sub(marks.running)),
-        loading: marks.kernel_item.and_then(|item| at.checked_sub(item)),
+        firmware: marks.first_load.and_then(|item| item.checked_sub(marks.running)),
+        loading: marks.first_load.and_then(|item| at.checked_sub(item)),
         guest: at.checked_sub(marks.running)?,
         stop: since_epoch(ended.ended).checked_sub(at)?,
         end,
@@ -86,23 +86,23 @@ fn sample(trace: &str, ended: &Ended) -> Option<Sample> {
 #[derive(Debug, PartialEq, Eq)]
 struct Marks {
     running: Duration,
-    kernel_item: Option<Duration>,
+    first_load: Option<Duration>,
     end: (End, Duration),
 }
 
 impl Marks {
     fn read(trace: &str) -> Option<Self> {
         let mut running = None;
-        let mut kernel_item = None;
+        let mut first_load = None;
         for line in trace.lines().filter_map(trace::parse) {
             let Some(time) = line.time else { continue };
             match line.event {
                 Event::Running => running = running.or(Some(time)),
                 event if trace::end(&event).is_some() => {
-                    return Some(Self { running: running?, kernel_item, end: (trace::end(&event)?, time) });
+                    return Some(Self { running: running?, first_load, end: (trace::end(&event)?, time) });
                 }
-                Event::Select(key) if running.is_some() && trace::is_kernel_key(key) => {
-                    kernel_item = kernel_item.or(Some(time));
+                Event::Select(key) if running.is_some() && trace::is_loaded_key(key) => {
+                    first_load = first_load.or(Some(time));
                 }
                 _ => {}
             }
@@ -153,8 +153,8 @@ mod tests {
         let trace = format!("{TRACE}7903@100.460000:fw_cfg_select 0x5 key 0x3f10 'unknown', ret: 0\n");
         let wanted = Sample {
             qemu: micros(51_000),
-            firmware: Some(micros(5_388)),
-            loading: Some(micros(3_612)),
+            firmware: Some(micros(5_549)),
+            loading: Some(micros(3_451)),
             guest: micros(9_000),
             stop: micros(2_540_000),
             end: End::Real16,

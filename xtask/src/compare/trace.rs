@@ -22,12 +22,13 @@ pub const NEW_VIEW: &str = "flatview_new";
 /// The event of KVM handing the guest over to QEMU.
 pub const EXIT: &str = "kvm_run_exit";
 
-/// The keys of the items that a kernel is loaded from (QEMU, `include/standard-headers/linux/qemu_fw_cfg.h`).
-const KERNEL_KEYS: [u16; 14] = [0x07, 0x08, 0x09, 0x0a, 0x0b, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18];
+/// The keys of the items that hold the kernel, the initrd and the command line (QEMU,
+/// `include/standard-headers/linux/qemu_fw_cfg.h`). Their sizes, and the kernel's setup code, may be read long before.
+const LOADED_KEYS: [u16; 3] = [0x11, 0x12, 0x15];
 
-/// Whether a fw_cfg item belongs to the kernel.
-pub fn is_kernel_key(key: u16) -> bool {
-    KERNEL_KEYS.contains(&key)
+/// Whether a fw_cfg item is one that is loaded for the kernel.
+pub fn is_loaded_key(key: u16) -> bool {
+    LOADED_KEYS.contains(&key)
 }
 
 /// One line of a trace.

@@ -96,7 +96,7 @@ pub struct Row {
 pub struct Times {
     /// From the start of the process to the first guest instruction.
     pub qemu: Option<Summary>,
-    /// From there to the first read of a kernel item.
+    /// From there to the first item that is loaded: kernel, initrd or command line.
     pub firmware: Option<Summary>,
     /// From there to the kernel's first instruction.
     pub loading: Option<Summary>,
@@ -154,7 +154,7 @@ impl Report {
     /// The remark about the phases that stands below a table.
     pub fn explanation(&self) -> String {
         let mut text = "Times are in milliseconds: the median, and the minimum and maximum below it. QEMU start ends at the \
-             first guest instruction, firmware at the first read of a kernel item, kernel loading at the kernel's first \
+             first guest instruction, firmware at the first item that is loaded, kernel loading at the kernel's first \
              instruction. Over base line is firmware and kernel loading, less what an image takes that ends at the reset \
              vector. A real kernel does not tell when it starts: that time is a probe's of the same size. Counts go up to \
              the kernel's first instruction; instructions and bytes repeat exactly, the accesses of a firmware that polls \
