@@ -60,9 +60,10 @@ const fn firmware(path: &'static str, packages: &'static [&'static str]) -> Need
 }
 
 /// Everything any command needs. The assembler and its kin build the kernel of the tests (`tests/kernels`).
-pub const ALL: [Need; 8] = [
+pub const ALL: [Need; 9] = [
     QEMU,
     BUSYBOX,
+    SEABIOS,
     Need { program: "as", packages: &["binutils"], purpose: "assemble the test kernel" },
     Need { program: "objcopy", packages: &["binutils"], purpose: "make a flat file of the test kernel" },
     Need { program: "cc", packages: &["gcc", "libc6-dev"], purpose: "link the programs that run on the host" },
