@@ -295,7 +295,10 @@ mod tests {
     fn packages_are_named_once_and_in_order() {
         let missing = missing(&ALL, |need| (need.program != "busybox").then_some(Lack::Absent));
         let names: Vec<_> = packages(&missing).into_iter().collect();
-        assert_eq!(names, ["binutils", "gcc", "libc6-dev", "lz4", "qemu-system-x86", "swtpm", "swtpm-tools"]);
+        assert_eq!(
+            names,
+            ["binutils", "gcc", "libc6-dev", "lz4", "qemu-system-x86", "seabios", "swtpm", "swtpm-tools"]
+        );
     }
 
     #[test]
