@@ -227,8 +227,8 @@ impl FwCfg {
     /// DMA only.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] without QEMU's DMA, for more bytes or when they do not fit the item; [`Error::Refused`] when the host
-    /// does not let the item be written.
+    /// [`Error::NotWritable`] without QEMU's DMA, for more bytes or when they do not fit the item; [`Error::Refused`] when
+    /// the host does not let the item be written.
     pub fn write(&self, host: &mut impl Host, item: Item, offset: u32, bytes: &[u8]) -> Result<(), Error> {
         let mut copy = [0; MOST_WRITTEN];
         let fits = offset.checked_add(bytes.len() as u32).is_some_and(|end| end <= item.len);
