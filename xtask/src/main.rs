@@ -1,8 +1,8 @@
 //! Firstlight's host tool: builds the image, boots it in QEMU, and tests it.
 //!
-//! One file a command (`run`, `image`, `test`, `compare`, `budget`, `parity`, `setup`), and the pieces they share beside them. The commands are started
-//! as `cargo xtask …` through the alias in `.cargo/config.toml`. What the tool has to say goes to the standard error;
-//! the standard output belongs to the guest's serial console and to the tests.
+//! One file a command (`run`, `image`, `test`, `compare`, `budget`, `parity`, `setup`, `support`), and the pieces they
+//! share beside them. The commands are started as `cargo xtask …` through the alias in `.cargo/config.toml`. What the tool
+//! has to say goes to the standard error; the standard output belongs to the guest's serial console and to the tests.
 #![forbid(unsafe_code)]
 
 mod budget;
@@ -18,6 +18,7 @@ mod progress;
 mod qemu;
 mod run;
 mod setup;
+mod support;
 mod test;
 mod tools;
 
@@ -45,6 +46,7 @@ enum Command {
     Budget(budget::Args),
     Parity(parity::Args),
     Setup(setup::Args),
+    Support(support::Args),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Budget(args) => budget::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Parity(args) => parity::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Support(args) => support::run(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

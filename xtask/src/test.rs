@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
-use crate::{budget, guest, image, packages, parity, paths};
+use crate::{budget, guest, image, packages, parity, paths, support};
 
 /// More QEMU tests at a time than this do not help: each has up to two busy CPUs.
 const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
 
-/// Run everything that must pass: format, clippy, host tests, documentation, image checks, KVM tests, budget, QEMU
-/// tests, parity
+/// Run everything that must pass: format, clippy, host tests, documentation, table of what is supported, image checks,
+/// KVM tests, budget, QEMU tests, parity
 ///
 /// Installs what is missing first, and stops at the first step that fails, with the command that repeats that step.
 #[derive(clap::Args)]
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long)]
     no_qemu: bool,
 
-    /// Run only tests whose name contains this; format, clippy, documentation, budget and parity are left out
+    /// Run only tests whose name contains this; format, clippy, documentation, support, budget and parity are left out
     filter: Option<String>,
 }
 
@@ -97,6 +97,13 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
     }
     for step in host_steps(args.filter.as_deref()) {
         timed(step.name, &mut || step.run())?;
+    }
+    if args.filter.is_none() {
+        timed("support", &mut || {
+            say("\n==> support: cargo xtask support");
+            support::check()
+                .context("the step `support` failed; to repeat it and correct the README: cargo xtask support")
+        })?;
     }
     let mut image = None;
     timed("image", &mut || {
