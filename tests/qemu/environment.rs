@@ -28,6 +28,14 @@ pub fn initrd_with_tools() -> PathBuf {
     path("FIRSTLIGHT_TOOLS_INITRD")
 }
 
+/// A QEMU newer than the one that is installed, else why there is none.
+pub fn newer_qemu() -> Result<PathBuf, String> {
+    match env::var("FIRSTLIGHT_NO_NEWER_QEMU") {
+        Ok(why) => Err(why),
+        Err(_) => Ok(path("FIRSTLIGHT_NEWER_QEMU")),
+    }
+}
+
 fn path(variable: &str) -> PathBuf {
     let Some(value) = env::var_os(variable) else {
         panic!("{variable} is not set: run these tests with `cargo xtask test`, which sets it");

@@ -185,7 +185,7 @@ const MAC: &str = "52:54:00:66:6c:01";
 
 /// Boots with a disk, a network card and a random number generator of virtio, each behind a bridge, and checks that the
 /// guest can use them.
-fn with_virtio(machine: &Machine) {
+pub fn with_virtio(machine: &Machine) {
     let (devices, disk) = match machine.kind {
         Kind::Q35 => (
             format!(

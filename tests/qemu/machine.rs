@@ -52,6 +52,25 @@ pub enum Firmware {
     SeaBios,
 }
 
+/// Which QEMU runs the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emulator {
+    /// The one that is installed: 7.2 on Debian 12.
+    Installed,
+    /// One of version 10 or later beside it.
+    Newer,
+}
+
+impl Emulator {
+    /// The newer one, if there is one. If not, the output of the test says why.
+    pub fn newer() -> Option<Self> {
+        environment::newer_qemu()
+            .map(|_| Self::Newer)
+            .inspect_err(|why| eprintln!("skipped: no newer QEMU: {why}"))
+            .ok()
+    }
+}
+
 /// What executes the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
@@ -75,6 +94,7 @@ impl Accelerator {
 /// A machine to start: without default devices, with one CPU, and ended by QEMU where it would restart.
 #[derive(Clone, Debug)]
 pub struct Machine {
+    pub emulator: Emulator,
     pub kind: Kind,
     /// Of which version of QEMU the machine is; the newest unless given.
     pub version: Option<&'static str>,
@@ -102,6 +122,7 @@ pub struct Machine {
 impl Machine {
     pub fn new(kind: Kind) -> Self {
         Self {
+            emulator: Emulator::Installed,
             kind,
             version: None,
             properties: "",
@@ -141,7 +162,12 @@ impl Machine {
     fn command(&self, folder: &Path) -> Command {
         // Ended with the thread of the test, however that ends.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-no-user-config", "-display", "none"]);
+        command.args(["--pdeathsig", "KILL"]);
+        command.arg(match self.emulator {
+            Emulator::Installed => PathBuf::from("qemu-system-x86_64"),
+            Emulator::Newer => environment::newer_qemu().expect("a newer QEMU"),
+        });
+        command.args(["-no-user-config", "-display", "none"]);
         command.args(["-monitor", "none", "-parallel", "none"]);
         command.args(["-qmp", &format!("unix:{},server=on,wait=off", folder.join(QMP_SOCKET).display())]);
         if !self.default_devices {

@@ -11,6 +11,7 @@ mod guest;
 mod image;
 mod initramfs;
 mod modules;
+mod newer_qemu;
 mod packages;
 mod parity;
 mod paths;

@@ -184,7 +184,7 @@ pub fn installed_qemu() -> Option<(u32, u32)> {
 }
 
 /// The version in what `qemu-system-x86_64 --version` prints: "QEMU emulator version 7.2.22 (Debian …)".
-fn qemu_version(printed: &str) -> Option<(u32, u32)> {
+pub fn qemu_version(printed: &str) -> Option<(u32, u32)> {
     let mut numbers = printed.split_once("version ")?.1.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
-use crate::{budget, guest, image, packages, parity, paths, support};
+use crate::{budget, guest, image, newer_qemu, packages, parity, paths, support};
 
 /// More QEMU tests at a time than this do not help: each has up to two busy CPUs.
 const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
@@ -131,8 +131,14 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
         guest = Some(made.context("the default guest cannot be made")?);
         Ok(())
     })?;
-    if let (Some(image), Some((tools, console_kernel, guest))) = (image, guest) {
+    let mut newer_qemu = None;
+    timed("newer QEMU", &mut || {
+        newer_qemu = Some(newer_qemu::for_tests());
+        Ok(())
+    })?;
+    if let (Some(image), Some((tools, console_kernel, guest)), Some((name, value))) = (image, guest, newer_qemu) {
         let step = qemu_step(args.filter.as_deref())
+            .with(name, value)
             .with("FIRSTLIGHT_IMAGE", image.bin.display().to_string())
             .with("FIRSTLIGHT_KERNEL", guest.kernel.image.display().to_string())
             .with("FIRSTLIGHT_CONSOLE_KERNEL", console_kernel.display().to_string())

@@ -1,0 +1,220 @@
+//! A newer QEMU beside the installed one: the tests run on both.
+//!
+//! Where the installed QEMU is old, the newer one comes from the backports of the Debian release that this machine runs,
+//! downloaded and unpacked below `target/newer-qemu` without installing it. apt gets lists, a cache and sources of its own
+//! for that, so the machine's stay as they are; and since it still knows what is installed, it finds which libraries are
+//! missing. Removing the folder gets the newest packages again.
+
+use std::collections::HashMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+
+use crate::guest;
+use crate::packages::{QEMU_PROGRAM, apt, apt_usable, installed_qemu, qemu_version};
+use crate::paths::{find_program, target};
+use crate::progress::{run_quietly, run_step, say};
+
+/// A QEMU of this major version or later is a newer one.
+const NEWER: u32 = 10;
+
+/// The archive when no source of the machine names one.
+const ARCHIVE: &str = "http://deb.debian.org/debian";
+
+/// The keys that Debian's archive is signed with (Debian's package `debian-archive-keyring`).
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Describes the system (os-release(5)).
+const OS_RELEASE: &str = "/etc/os-release";
+
+/// The Debian package with [`QEMU_PROGRAM`].
+const PACKAGE: &str = "qemu-system-x86";
+
+/// Starts what was unpacked; put into its top folder.
+const START: &str = include_str!("newer_qemu.sh");
+
+/// The variables that tell the tests of it (`tests/qemu/environment.rs`): the program, or why there is none.
+const PROGRAM_VARIABLE: &str = "FIRSTLIGHT_NEWER_QEMU";
+const REASON_VARIABLE: &str = "FIRSTLIGHT_NO_NEWER_QEMU";
+
+/// Gets it ready for the tests, and gives the variable that tells them, with its value. They can do without it.
+pub fn for_tests() -> (&'static str, String) {
+    match prepare() {
+        Ok(program) => (PROGRAM_VARIABLE, program.display().to_string()),
+        Err(error) => {
+            say(&format!("The tests of a newer QEMU are skipped: {error:#}"));
+            (REASON_VARIABLE, format!("{error:#}"))
+        }
+    }
+}
+
+/// Gets a QEMU of version 10 or later ready, and gives the program: the installed one where that is new enough.
+///
+/// # Errors
+/// When there is none to be had, with why.
+fn prepare() -> anyhow::Result<PathBuf> {
+    if installed_qemu().is_some_and(|(major, _)| major >= NEWER) {
+        return find_program(QEMU_PROGRAM).with_context(|| format!("{QEMU_PROGRAM} is not on the PATH"));
+    }
+    let folder = target().join("newer-qemu");
+    let _lock = guest::lock(&folder)?;
+    let system = folder.join("system");
+    if !system.is_dir() {
+        let release = debian_release(&fs::read_to_string(OS_RELEASE).unwrap_or_default())?;
+        let partial = folder.join("partial");
+        guest::remake(&partial)?;
+        let unpacked = unpack(&partial, &release)?;
+        write_program(&unpacked.join(QEMU_PROGRAM))?;
+        fs::rename(&unpacked, &system).with_context(|| format!("cannot make {}", system.display()))?;
+        fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
+    }
+    let program = system.join(QEMU_PROGRAM);
+    // It may not start: a library may be missing that apt does not know of.
+    let printed = run_quietly(Command::new(&program).arg("--version"))?;
+    let printed = String::from_utf8_lossy(&printed);
+    let is_newer = qemu_version(&printed).is_some_and(|(major, _)| major >= NEWER);
+    ensure!(is_newer, "{} is not QEMU {NEWER}: {printed}", program.display());
+    Ok(program)
+}
+
+/// The code name of the Debian release that the text of `/etc/os-release` describes.
+fn debian_release(text: &str) -> anyhow::Result<String> {
+    let fields: HashMap<_, _> = text.lines().filter_map(|line| line.split_once('=')).collect();
+    let field = |name| fields.get(name).map_or("", |value: &&str| value.trim_matches('"'));
+    let (system, release) = (field("ID"), field("VERSION_CODENAME"));
+    ensure!(system == "debian", "the installed QEMU is older than {NEWER}, and this is not Debian but {system:?}");
+    ensure!(!release.is_empty(), "{OS_RELEASE} names no release of Debian");
+    Ok(release.to_owned())
+}
+
+/// Downloads what QEMU of the release's backports needs that is not installed, and unpacks it. Returns the top folder of
+/// what was unpacked.
+fn unpack(folder: &Path, release: &str) -> anyhow::Result<PathBuf> {
+    if !apt_usable() {
+        bail!("apt is not there to download QEMU with");
+    }
+    for part in ["lists/partial", "cache/archives/partial"] {
+        guest::remake(&folder.join(part))?;
+    }
+    let sources = folder.join("sources.list");
+    fs::write(&sources, source_lines(&archive(release), release, Path::new(KEYRING).is_file()))
+        .with_context(|| format!("cannot write {}", sources.display()))?;
+    let apt_get = || {
+        let mut command = apt("apt-get");
+        for (option, value) in [
+            ("Dir::Etc::SourceList", sources.clone()),
+            ("Dir::Etc::SourceParts", folder.join("no-more-sources")),
+            ("Dir::State::Lists", folder.join("lists")),
+            ("Dir::Cache", folder.join("cache")),
+        ] {
+            command.arg("-o").arg(format!("{option}={}", value.display()));
+        }
+        // Descriptions of applications and translations are of no use here.
+        command.args([
+            "-o",
+            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
+            "-o",
+            "Acquire::Languages=none",
+        ]);
+        // Nothing of the machine's is written, and only root could lock it.
+        command.args(["-o", "Debug::NoLocking=true"]);
+        command
+    };
+    let what = format!("QEMU of {release}-backports");
+    run_step(&format!("Looking up {what}, to test with beside the installed one"), apt_get().arg("update"))?;
+    let mut command = apt_get();
+    command.args(["install", "--download-only", "--yes", "--no-install-recommends"]);
+    command.args(["--target-release", &format!("{release}-backports"), PACKAGE]);
+    run_step(&format!("Downloading {what}"), &mut command)?;
+    let system = folder.join("system");
+    for entry in fs::read_dir(folder.join("cache/archives"))?.flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "deb") {
+            run_quietly(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(&system))?;
+        }
+    }
+    ensure!(system.join("usr/bin").join(QEMU_PROGRAM).is_file(), "{release}-backports has no newer QEMU");
+    Ok(system)
+}
+
+/// The archive from which this machine has its release, so that its mirror is asked.
+fn archive(release: &str) -> String {
+    let mut command = apt("apt-get");
+    command.args(["indextargets", "--format", "$(ORIGIN) $(CODENAME) $(REPO_URI)", "Created-By: Packages"]);
+    let printed = run_quietly(&mut command).unwrap_or_default();
+    archive_in(&String::from_utf8_lossy(&printed), release).unwrap_or_else(|| ARCHIVE.to_owned())
+}
+
+/// The archive of Debian's `release` in lines of an origin, a code name and an address.
+fn archive_in(printed: &str, release: &str) -> Option<String> {
+    printed.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let is_it = words.next() == Some("Debian") && words.next() == Some(release);
+        words.next().filter(|_| is_it).map(str::to_owned)
+    })
+}
+
+/// The sources for apt (sources.list(5)): the release, for missing libraries, and its backports.
+fn source_lines(archive: &str, release: &str, has_keyring: bool) -> String {
+    // Else the keys that apt trusts anyway.
+    let keys = if has_keyring { format!("[signed-by={KEYRING}] ") } else { String::new() };
+    format!("deb {keys}{archive} {release} main\ndeb {keys}{archive} {release}-backports main\n")
+}
+
+/// Writes the program that starts QEMU.
+fn write_program(path: &Path) -> anyhow::Result<()> {
+    fs::write(path, START)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_release_is_read_and_other_systems_are_refused() {
+        let release = |text| debian_release(text).map_err(|error| error.to_string());
+        assert_eq!(release("NAME=\"x\"\nVERSION_CODENAME=bookworm\nID=debian\n"), Ok("bookworm".to_owned()));
+        assert_eq!(release("ID=\"debian\"\nVERSION_CODENAME=\"trixie\"\n"), Ok("trixie".to_owned()));
+        assert!(release("ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble\n").unwrap_err().contains("\"ubuntu\""));
+        assert!(release("ID=debian\n").unwrap_err().contains("no release"));
+        assert!(release("").is_err());
+    }
+
+    #[test]
+    fn the_machines_own_mirror_is_asked() {
+        let printed = "Other bookworm http://other/\nDebian bookworm-updates http://updates/\nDebian\n\
+            Debian bookworm http://mirror/debian/\nDebian bookworm http://second/\n";
+        assert_eq!(archive_in(printed, "bookworm").as_deref(), Some("http://mirror/debian/"));
+        assert_eq!(archive_in(printed, "trixie"), None);
+        assert_eq!(
+            source_lines("http://mirror/", "bookworm", true),
+            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror/ bookworm main\n\
+             deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror/ bookworm-backports main\n"
+        );
+        assert!(source_lines("http://mirror/", "bookworm", false).starts_with("deb http://mirror/ bookworm main\n"));
+    }
+
+    #[test]
+    fn the_program_runs_with_what_belongs_to_it_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let system = folder.path().join("the system");
+        let programs = system.join("usr/bin");
+        fs::create_dir_all(&programs).unwrap();
+        let real = programs.join(QEMU_PROGRAM);
+        fs::write(&real, "#!/bin/sh\necho $QEMU_MODULE_DIR; echo $LD_LIBRARY_PATH; printf '%s\\n' \"$@\"\n").unwrap();
+        fs::set_permissions(&real, Permissions::from_mode(0o755)).unwrap();
+        let program = system.join(QEMU_PROGRAM);
+        write_program(&program).unwrap();
+        let printed = run_quietly(Command::new(&program).args(["-append", "two words"])).unwrap();
+        let printed = String::from_utf8(printed).unwrap().replace(&system.display().to_string(), "SYSTEM");
+        let lines: Vec<_> = printed.lines().collect();
+        assert_eq!(lines[0], "SYSTEM/usr/lib/x86_64-linux-gnu/qemu");
+        assert!(lines[1].starts_with("SYSTEM/usr/lib/x86_64-linux-gnu:"), "{printed}");
+        assert_eq!(lines[2..4], ["-L", "SYSTEM/usr/share/qemu"]);
+        assert_eq!(lines[lines.len() - 2..], ["-append", "two words"]);
+    }
+}
