@@ -195,6 +195,91 @@ fn every_known_host_boots_a_kernel() {
     }
 }
 
+/// The kernel as a whole file: setup code and the rest.
+fn kernel_file() -> Vec<u8> {
+    let mut file = SETUP.to_vec();
+    file.resize((usize::from(SETUP[0x1f1]) + 1) * 512, 0x77);
+    file.extend(bytes(9001, 1));
+    file
+}
+
+#[test]
+fn every_known_host_boots_a_kernel_from_named_files() {
+    const E820: [u8; 20] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0];
+    // Nothing after the kernel, less than its setup code, and more.
+    for rest in [1, 512, 9001] {
+        for host in known_hosts() {
+            let file = &kernel_file()[..kernel_file().len() - 9001 + rest];
+            let device = FakeFwCfg::of(&host)
+                .with_file("etc/e820", &E820)
+                .with_file("etc/boot/kernel", b"not this one")
+                .with_file("opt/org.firstlight/kernel", file)
+                .with_file("opt/org.firstlight/initrd", &bytes(7003, 2))
+                .with_file("opt/org.firstlight/cmdline", b"console=ttyS0 quiet\n");
+            let record = device.record();
+            let mut machine = FakeMachine::new().with(device);
+            machine.absent = host.absent_port;
+            // What was in memory before does not end up in the command line.
+            machine.memory.store(0x1_1000, &[0x55; 64]);
+            let handover = run(&mut machine).unwrap_or_else(|failure| panic!("{}: {}", host.name, failure.error));
+            let name = host.name;
+            assert_eq!(machine.memory.bytes(0x100_0000, rest), bytes(9001, 1)[..rest], "{name}");
+            let page = machine.memory.bytes(handover.parameters.get(), 4096);
+            assert_eq!(u32_at(&page, 0x21c), 7003, "{name}");
+            assert_eq!(machine.memory.bytes(u32_at(&page, 0x218), 7003), bytes(7003, 2), "{name}");
+            assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), COMMAND_LINE.len()), COMMAND_LINE, "{name}");
+            // The signature and the directory may be read past their ends, the files not.
+            assert_eq!(record.borrow().fatal, Vec::<&str>::new(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_numbered_item_counts_before_a_named_file() {
+    let files = |device: FakeFwCfg| {
+        device
+            .with_file("opt/org.firstlight/kernel", b"not this one")
+            .with_file("opt/org.firstlight/initrd", b"nor this one")
+            .with_file("opt/org.firstlight/cmdline", b"nor this one")
+    };
+    let mut machine = q35(files(with_kernel(golden::device("q35", true))));
+    let handover = run(&mut machine).unwrap();
+    let page = machine.memory.bytes(handover.parameters.get(), 4096);
+    assert_eq!(u32_at(&page, 0x21c), 7003);
+    assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), COMMAND_LINE.len()), COMMAND_LINE);
+
+    // Cloud Hypervisor has numbered items for these, but none for a kernel of the guest's.
+    let device = files(with_kernel(golden::device("q35", true)).with_item(0x08, &[0; 4]));
+    let device = device.with_file("etc/boot/kernel", &kernel_file());
+    // The first of the two kernels is none.
+    assert!(failure(device).error.to_string().contains("no Linux setup header"));
+    let device = with_kernel(golden::device("q35", true)).with_item(0x08, &[0; 4]);
+    let mut machine = q35(device.with_file("etc/boot/kernel", &kernel_file()));
+    let handover = run(&mut machine).unwrap();
+    let page = machine.memory.bytes(handover.parameters.get(), 4096);
+    assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1));
+    assert_eq!(machine.memory.bytes(u32_at(&page, 0x218), 7003), bytes(7003, 2));
+    assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), COMMAND_LINE.len()), COMMAND_LINE);
+}
+
+#[test]
+fn what_is_wrong_with_a_kernel_file_is_said_in_a_sentence() {
+    let with = |file: &[u8]| {
+        let device = golden::device("q35", true).with_file("opt/org.firstlight/kernel", file);
+        failure(device).error.to_string()
+    };
+    assert!(with(&[]).starts_with("no kernel: "), "{}", with(&[]));
+    assert!(with(b"text").contains("no Linux setup header"));
+    // The setup code alone, and less.
+    let file = kernel_file();
+    for len in [1024, file.len() - 9001] {
+        assert!(with(&file[..len]).contains("is the file whole?"), "{}", with(&file[..len]));
+    }
+    let device = golden::device("q35", true).with_file("opt/org.firstlight/kernel", &file);
+    let long = device.with_file("opt/org.firstlight/cmdline", &[b'x'; 2048]);
+    assert!(failure(long).error.to_string().contains("has 2048 bytes, the kernel takes 2047"));
+}
+
 #[test]
 fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
     struct Cmos(u32);
@@ -237,6 +322,25 @@ fn with_tpm(defects: Defects) -> (FakeMachine, Handover, Rc<RefCell<State>>) {
     machine.registers.push(Box::new(registers));
     let handover = run(&mut machine).unwrap();
     (machine, handover, state)
+}
+
+#[test]
+fn a_kernel_file_is_measured_like_the_host_s_items() {
+    let log = "etc/tpm/log";
+    let device = golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
+        "etc/table-loader" => device.with_file(name, &[bytes.as_slice(), &golden::allocate(log)].concat()),
+        _ => device.with_file(name, bytes),
+    });
+    let device = device.with_file(log, &[0; 0x1_0000]).with_file("opt/org.firstlight/kernel", &kernel_file());
+    let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
+    let mut machine = q35(device);
+    machine.registers.push(Box::new(registers));
+    run(&mut machine).unwrap();
+    let mut file = kernel_file();
+    file[0x1fa..0x1fc].fill(0);
+    file[0x224..0x226].fill(0);
+    let expected = tpm::replay::extend(0x0b, &[0; 32], &tpm::replay::digest(0x0b, &file));
+    assert_eq!(state.borrow().pcrs[&0x0b][9], expected);
 }
 
 #[test]

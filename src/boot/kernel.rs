@@ -1,8 +1,8 @@
 //! Which kernel the host offers, decided once.
 
-use super::{Error, PvhKernel, SetupHeader};
+use super::{Error, PvhKernel, SetupHeader, Source};
 use crate::addr::PhysAddr;
-use crate::fw_cfg::{FwCfg, Item, Key};
+use crate::fw_cfg::{FwCfg, Key};
 use crate::hal::Machine;
 use crate::memory_map::MemoryMap;
 
@@ -15,6 +15,8 @@ const SETUP_READ: usize = 1024;
 pub enum Kernel {
     /// A bzImage, which the firmware has to load.
     BzImage {
+        /// Where it is read from.
+        source: Source,
         /// The bytes of its protected-mode part, and what the host appended to it.
         size: u32,
         /// What it says of itself.
@@ -38,15 +40,30 @@ impl Kernel {
     pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap) -> Result<Self, Error> {
         let size = fw_cfg.read_u32(machine, Key::KERNEL_SIZE)?;
         if size == 0 {
-            return Err(Error::NoKernel);
+            return Self::of_file(machine, fw_cfg);
         }
-        match read_header(machine, fw_cfg) {
-            Ok(header) => Ok(Self::BzImage { size, header }),
+        match read_header(machine, fw_cfg, Source::Items) {
+            Ok(header) => Ok(Self::BzImage { source: Source::Items, size, header }),
             Err(error @ (Error::Elf | Error::NotLinux)) => match fw_cfg.read_u32(machine, Key::KERNEL_ENTRY)? {
                 0 => Err(error),
                 entry => Self::in_memory(machine, fw_cfg, map, size, entry),
             },
             Err(error) => Err(error),
+        }
+    }
+
+    /// A kernel that is a named file.
+    #[cold]
+    fn of_file<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Self, Error> {
+        let file = Source::find(fw_cfg).ok_or(Error::NoKernel)?;
+        let source = Source::File(file);
+        let header = read_header(machine, fw_cfg, source)?;
+        let setup_len = header.setup_len();
+        match file.len().checked_sub(setup_len) {
+            None | Some(0) => {
+                Err(Error::Truncated { seen: file.len() as usize, needed: setup_len.saturating_add(1) as usize })
+            }
+            Some(size) => Ok(Self::BzImage { source, size, header }),
         }
     }
 
@@ -69,8 +86,8 @@ impl Kernel {
     }
 }
 
-fn read_header<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<SetupHeader, Error> {
+fn read_header<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, source: Source) -> Result<SetupHeader, Error> {
     let mut bytes = [0; SETUP_READ];
-    fw_cfg.read(machine, Item::new(Key::SETUP_DATA, SETUP_READ as u32), &mut bytes)?;
+    fw_cfg.read(machine, source.setup(SETUP_READ as u32), &mut bytes)?;
     SetupHeader::parse(&bytes)
 }

@@ -1,7 +1,10 @@
 //! From the host's items to a kernel that is ready to be entered: the part of `boot` that writes memory.
 
 use super::pvh::{PvhPlan, StartInfo};
-use super::{BootParams, Error, Handover, ItemSizes, Kernel, LoadPlan, Payload, PvhKernel, ScreenInfo, SetupHeader};
+use super::source::{CommandLine, Extras};
+use super::{
+    BootParams, Error, Handover, ItemSizes, Kernel, LoadPlan, Payload, PvhKernel, ScreenInfo, SetupHeader, Source,
+};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::framebuffer::Framebuffer;
 use crate::fw_cfg::{FwCfg, Item, Key};
@@ -11,8 +14,8 @@ use crate::memory_map::MemoryMap;
 /// What is in memory, and how it is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// The length in bytes of the kernel file's real-mode part, which is not loaded; zero where the file has none.
-    pub setup_len: u32,
+    /// The kernel file's real-mode part, which is not loaded, if the file has one.
+    pub setup: Option<Item>,
     /// The bytes of a bzImage's protected-mode part, or of an ELF file's segments with what is between them.
     pub kernel: PhysRange,
     /// The bytes of the initrd, if there is one.
@@ -38,18 +41,18 @@ pub fn load<M: Machine>(
     rsdp: Option<PhysAddr>,
     framebuffer: Option<&Framebuffer>,
 ) -> Result<Loaded, Error> {
-    let sizes = ItemSizes {
-        kernel: match *kernel {
-            Kernel::BzImage { size, .. } => size,
-            // There is nothing to transfer.
-            Kernel::Pvh(_) => 0,
-        },
-        initrd: fw_cfg.read_u32(machine, Key::INITRD_SIZE)?,
-        command_line: fw_cfg.read_u32(machine, Key::CMDLINE_SIZE)?,
+    let (source, size) = match *kernel {
+        Kernel::BzImage { source, size, .. } => (source, size),
+        // There is nothing to transfer.
+        Kernel::Pvh(_) => (Source::Items, 0),
     };
+    let extras = Extras::of_host(machine, fw_cfg, source)?;
+    let sizes = ItemSizes { kernel: size, initrd: extras.initrd.len(), command_line: extras.command_line.len() };
     match kernel {
-        Kernel::BzImage { header, .. } => load_bzimage(machine, fw_cfg, map, header, sizes, rsdp, framebuffer),
-        Kernel::Pvh(kernel) => load_for_pvh(machine, fw_cfg, map, *kernel, sizes, rsdp),
+        Kernel::BzImage { header, .. } => {
+            load_bzimage(machine, fw_cfg, map, (source, header), (sizes, extras), rsdp, framebuffer)
+        }
+        Kernel::Pvh(kernel) => load_for_pvh(machine, fw_cfg, map, *kernel, (sizes, extras), rsdp),
     }
 }
 
@@ -57,8 +60,8 @@ fn load_bzimage<M: Machine>(
     machine: &mut M,
     fw_cfg: &FwCfg,
     map: &mut MemoryMap,
-    header: &SetupHeader,
-    sizes: ItemSizes,
+    (source, header): (Source, &SetupHeader),
+    (sizes, extras): (ItemSizes, Extras),
     rsdp: Option<PhysAddr>,
     framebuffer: Option<&Framebuffer>,
 ) -> Result<Loaded, Error> {
@@ -70,8 +73,8 @@ fn load_bzimage<M: Machine>(
     let payload = Payload::new(sizes, host_address)?;
     let plan = LoadPlan::new(header, &payload, map)?;
 
-    fw_cfg.load(machine, Item::new(Key::KERNEL_DATA, sizes.kernel), plan.kernel.start())?;
-    load_initrd_and_command_line(machine, fw_cfg, sizes, plan.initrd, plan.command_line)?;
+    source.load_kernel(machine, fw_cfg, plan.setup_len, sizes.kernel, plan.kernel.start())?;
+    load_extras(machine, fw_cfg, extras, plan.initrd, plan.command_line)?;
     let mut params = BootParams::new(header, &plan, map, rsdp)?;
     if let Some(framebuffer) = framebuffer {
         params.set_screen(ScreenInfo::new(framebuffer, header.has_efi_stub()));
@@ -88,7 +91,7 @@ fn load_bzimage<M: Machine>(
         sizes.initrd >> 10,
         plan.entry
     );
-    Ok(plan.loaded())
+    Ok(plan.loaded(source))
 }
 
 /// Loads what goes with a kernel that is in memory.
@@ -98,11 +101,11 @@ fn load_for_pvh<M: Machine>(
     fw_cfg: &FwCfg,
     map: &mut MemoryMap,
     kernel: PvhKernel,
-    sizes: ItemSizes,
+    (sizes, extras): (ItemSizes, Extras),
     rsdp: Option<PhysAddr>,
 ) -> Result<Loaded, Error> {
     let plan = PvhPlan::new(kernel, sizes, map)?;
-    load_initrd_and_command_line(machine, fw_cfg, sizes, plan.initrd, plan.command_line)?;
+    load_extras(machine, fw_cfg, extras, plan.initrd, plan.command_line)?;
     let info = StartInfo::new(&plan, map, rsdp)?;
     machine.write(plan.start_info.start(), info.bytes())?;
     let loaded = plan.loaded();
@@ -116,20 +119,32 @@ fn load_for_pvh<M: Machine>(
     Ok(loaded)
 }
 
-fn load_initrd_and_command_line<M: Machine>(
+fn load_extras<M: Machine>(
     machine: &mut M,
     fw_cfg: &FwCfg,
-    sizes: ItemSizes,
+    extras: Extras,
     initrd: Option<PhysRange>,
     command_line: PhysRange,
 ) -> Result<(), Error> {
     if let Some(initrd) = initrd {
-        fw_cfg.load(machine, Item::new(Key::INITRD_DATA, sizes.initrd), initrd.start())?;
+        fw_cfg.load(machine, extras.initrd, initrd.start())?;
     }
-    fw_cfg.load(machine, Item::new(Key::CMDLINE_DATA, sizes.command_line), command_line.start())?;
-    // The host's own may lack the NUL at the end.
-    if let Some(last) = command_line.end().checked_sub(1) {
-        machine.write(last, &[0])?;
+    let text = fw_cfg.load(machine, extras.command_line.item, command_line.start())?;
+    // The host's own may lack the NUL at the end. The plan has room for it.
+    machine.write(text.end(), &[0])?;
+    cut_line_end(machine, extras.command_line, text)
+}
+
+/// What an editor leaves at the end of a file is no part of the command line.
+fn cut_line_end<M: Machine>(machine: &mut M, command_line: CommandLine, text: PhysRange) -> Result<(), Error> {
+    let mut last = [0];
+    if !command_line.has_nul
+        && let Some(at) = text.end().checked_sub(1).filter(|_| !text.is_empty())
+    {
+        machine.read(at, &mut last)?;
+        if last == *b"\n" {
+            machine.write(at, &[0])?;
+        }
     }
     Ok(())
 }

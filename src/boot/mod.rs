@@ -21,6 +21,7 @@ mod placement;
 mod pvh;
 mod screen_info;
 mod setup_header;
+mod source;
 
 pub use self::boot_params::BootParams;
 pub use self::error::Error;
@@ -32,3 +33,4 @@ pub use self::placement::LoadPlan;
 pub use self::pvh::{PvhKernel, PvhPlan, StartInfo};
 pub use self::screen_info::ScreenInfo;
 pub use self::setup_header::{Relocation, SetupHeader};
+pub use self::source::Source;

@@ -7,7 +7,7 @@
 use uefi_raw::table::boot::MemoryType;
 
 use super::setup_header::DEFAULT_ADDRESS;
-use super::{Entry, Error, Handover, Loaded, Payload, Relocation, SetupHeader};
+use super::{Entry, Error, Handover, Loaded, Payload, Relocation, SetupHeader, Source};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::memory_map::{MemoryMap, Placement};
 
@@ -79,11 +79,11 @@ impl LoadPlan {
         })
     }
 
-    /// What there is once everything is in its place.
+    /// What there is once everything is in its place, the kernel from `source`.
     #[must_use]
-    pub fn loaded(&self) -> Loaded {
+    pub fn loaded(&self, source: Source) -> Loaded {
         Loaded {
-            setup_len: self.setup_len,
+            setup: Some(source.setup(self.setup_len)),
             kernel: self.kernel,
             initrd: self.initrd,
             command_line: self.command_line,

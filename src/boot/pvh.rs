@@ -98,7 +98,7 @@ impl PvhPlan {
     #[must_use]
     pub fn loaded(&self) -> Loaded {
         Loaded {
-            setup_len: 0,
+            setup: None,
             kernel: self.kernel.image,
             initrd: self.initrd,
             command_line: self.command_line,

@@ -207,20 +207,52 @@ impl FwCfg {
     /// # Errors
     /// [`Error::Memory`] when the firmware may not write there; else what the transport reports.
     pub fn load(&self, host: &mut impl Host, item: Item, to: PhysAddr) -> Result<PhysRange, Error> {
-        let range = PhysRange::new(to, item.len.into())
-            .ok_or(Error::Memory(crate::hal::MemoryError { range: PhysRange::empty_at(to) }))?;
-        if range.is_empty() {
-            return Ok(range);
-        }
-        host.check_device_range(range).map_err(Error::Memory)?;
-        if self.transport() == Transport::Ports {
-            ports::select(host, item.key);
-            ports::load(host, range)?;
-        } else if let Err(fault) = self.dma(host, item.key, Start::Select(0), dma::Operation::Read, to, item.len) {
-            self.give_up_dma(host, item.key, 0, fault);
-            ports::load(host, range)?;
-        }
+        let range = place(host, to, item.len)?;
+        self.load_piece(host, item.key, Start::Select(0), range)?;
         Ok(range)
+    }
+
+    /// Loads the bytes of `item` from `offset` on straight to guest memory at `to` and gives the range they fill.
+    ///
+    /// There are hosts that refuse to skip bytes, and others that do not skip them and do not say so. So what comes before
+    /// `offset` is loaded to the same place first, and what was asked for over it.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    pub fn load_from(&self, host: &mut impl Host, item: Item, offset: u32, to: PhysAddr) -> Result<PhysRange, Error> {
+        let len = item.len.saturating_sub(offset);
+        let range = place(host, to, len)?;
+        let mut start = Start::Select(0);
+        // Each step is at least one byte: without any, nothing is asked for.
+        while !range.is_empty() && start.offset() < offset {
+            let step = offset.saturating_sub(start.offset()).min(len);
+            // No longer than the range.
+            self.load_piece(host, item.key, start, PhysRange::new(to, step.into()).unwrap_or(range))?;
+            start = Start::Continue(start.offset().saturating_add(step));
+        }
+        self.load_piece(host, item.key, start, range)?;
+        Ok(range)
+    }
+
+    /// One transfer to guest memory, of a range that a device may write.
+    fn load_piece(&self, host: &mut impl Host, key: Key, start: Start, range: PhysRange) -> Result<(), Error> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        if self.transport() == Transport::Ports {
+            if let Start::Select(_) = start {
+                ports::select(host, key);
+            }
+            ports::load(host, range)?;
+            return Ok(());
+        }
+        // The lengths of items are of 32 bits.
+        let len = range.len() as u32;
+        if let Err(fault) = self.dma(host, key, start, dma::Operation::Read, range.start(), len) {
+            self.give_up_dma(host, key, start.offset(), fault);
+            ports::load(host, range)?;
+        }
+        Ok(())
     }
 
     /// Writes `bytes`, [`MOST_WRITTEN`] at most, to `item` from `offset` on. Hosts take that for few items and with QEMU's
@@ -345,6 +377,16 @@ impl FwCfg {
         }
         Ok(directory)
     }
+}
+
+/// The `len` bytes from `to` on, if a device may write them.
+fn place(host: &impl Host, to: PhysAddr, len: u32) -> Result<PhysRange, Error> {
+    let range = PhysRange::new(to, len.into())
+        .ok_or(Error::Memory(crate::hal::MemoryError { range: PhysRange::empty_at(to) }))?;
+    if !range.is_empty() {
+        host.check_device_range(range).map_err(Error::Memory)?;
+    }
+    Ok(range)
 }
 
 /// The signature item's contents.

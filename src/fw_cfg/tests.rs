@@ -79,6 +79,31 @@ fn a_read_at_an_offset_skips_on_every_transport() {
     }
 }
 
+/// StratoVirt, which ignores SKIP, among them.
+#[test]
+fn every_known_host_loads_a_part_of_an_item() {
+    for host in known_hosts() {
+        let name = host.name;
+        let device = FakeFwCfg::of(&host).with_file("file", &bytes(5000));
+        let record = device.record();
+        let mut machine = FakeMachine::new().with(device);
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        let item = fw_cfg.find("file").unwrap();
+        // More before than after, as much, less, nothing, and all of it; then more than there is.
+        for offset in [4000, 2500, 1000, 0, 4999, 5000, 6000] {
+            let to = PhysAddr::new(0x10_0000);
+            machine.memory.store(to.get(), &[0xee; 5001]);
+            let range = fw_cfg.load_from(&mut machine, item, offset, to).unwrap();
+            let rest = bytes(5000).get(offset as usize..).unwrap_or_default().to_vec();
+            assert_eq!(range.len(), rest.len() as u64, "{name}");
+            let behind = vec![0xee; 5001 - rest.len()];
+            assert!(machine.memory.bytes(to.get(), 5001) == [rest, behind].concat(), "{name} from {offset}");
+        }
+        assert_eq!(record.borrow().past_end, 0, "{name}");
+        assert_eq!(record.borrow().fatal, Vec::<&str>::new(), "{name}");
+    }
+}
+
 #[test]
 fn a_write_goes_to_its_offset() {
     let device = FakeFwCfg::new(true).with_file("etc/vmgenid_addr", &[0; 8]);
@@ -225,6 +250,8 @@ fn ports_take_over_where_dma_does_not_work() {
         let to = PhysAddr::new(0x10_0000);
         fw_cfg.load(&mut machine, item, to).unwrap();
         assert_eq!(machine.memory.bytes(to.get(), 401), [bytes(400), vec![0]].concat(), "{quirks:?}");
+        fw_cfg.load_from(&mut machine, item, 300, to).unwrap();
+        assert_eq!(machine.memory.bytes(to.get(), 100), bytes(400)[300..], "{quirks:?}");
         assert_eq!(fw_cfg.transport() == Transport::Ports, quirks.never_completes);
         if quirks.never_completes {
             // The deadline was waited for once.

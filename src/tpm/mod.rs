@@ -45,7 +45,7 @@ use self::command::{Banks, Command, HEADER_LEN, MAX_RESPONSE, Startup, check_ran
 use self::event_log::{EventLog, EventType, event_start, first_event};
 use crate::addr::PhysRange;
 use crate::boot::Loaded;
-use crate::fw_cfg::{FwCfg, Item, Key};
+use crate::fw_cfg::FwCfg;
 use crate::hal::{Deadline, Machine, MemoryError};
 
 /// The PCRs that the firmware separates (PFP 1.05, 3.3.4): 0 to 7.
@@ -300,8 +300,8 @@ impl Tpm {
     /// it is what the host made of it in memory.
     fn hash_kernel<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, loaded: &Loaded) -> Result<Digests, Error> {
         let mut hashes = Hashes::new(&self.banks.known);
-        if loaded.setup_len != 0 {
-            let setup = fw_cfg.read_all(machine, Item::new(Key::SETUP_DATA, loaded.setup_len), MAX_SETUP);
+        if let Some(setup) = loaded.setup {
+            let setup = fw_cfg.read_all(machine, setup, MAX_SETUP);
             let mut setup = setup.map_err(|error| {
                 log::warn!("{error}");
                 Error::Setup

@@ -18,6 +18,7 @@ use super::*;
 use crate::addr::PhysAddr;
 use crate::boot::{Entry, Handover};
 use crate::fw_cfg::fake::FakeFwCfg;
+use crate::fw_cfg::{Item, Key};
 use crate::hal::Clock;
 use crate::hal::fake::FakeMachine;
 
@@ -64,7 +65,7 @@ impl Boot {
         machine.memory.store(0x2_0000, COMMAND_LINE);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let loaded = Loaded {
-            setup_len: SETUP.len() as u32,
+            setup: Some(Item::new(Key::SETUP_DATA, SETUP.len() as u32)),
             kernel: range(0x100_0000, kernel().len() as u64),
             initrd: Some(range(0x500_0000, initrd().len() as u64)),
             command_line: range(0x2_0000, COMMAND_LINE.len() as u64 + 2),
@@ -186,7 +187,7 @@ fn what_a_loader_writes_into_the_kernel_does_not_change_its_measurement() {
 #[test]
 fn an_elf_kernel_is_measured_as_it_is_in_memory() {
     let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects::default());
-    boot.loaded.setup_len = 0;
+    boot.loaded.setup = None;
     assert_eq!(boot.measure(), Ok(()));
     assert_eq!(boot.pcr(SHA256, 9), extended(SHA256, &[&kernel(), &initrd()]));
 }
@@ -354,7 +355,7 @@ fn a_bank_whose_hash_is_unknown_is_not_left_as_if_nothing_had_been_booted() {
 #[test]
 fn setup_code_that_the_host_keeps_back_is_an_error() {
     let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects::default());
-    boot.loaded.setup_len = MAX_SETUP + 1;
+    boot.loaded.setup = Some(Item::new(Key::SETUP_DATA, MAX_SETUP + 1));
     assert_eq!(boot.measure(), Err(Error::Setup));
     assert_eq!(boot.tpm.borrow().off.len(), 2);
 }

@@ -2,8 +2,10 @@
 //!
 //! `handover`, `placement`, `tables`, `chipset`, `cpus`, `pci`, `pci_room`, `sleep` and `reset` boot the probe, a kernel of
 //! the project's own (the file `tests/kernels/probe.s`), and look at the machine through it. `linux` boots a distribution's
-//! kernel to user space, `pvh` the same kernel as an ELF file, and `hot_plug` plugs devices into it. `display` does both, and looks at the screen. `tpm` boots
-//! with swtpm. `failure` is about what cannot boot, and about the log. `newer_qemu` does some of this on a second QEMU.
+//! kernel to user space, `pvh` the same kernel as an ELF file, and `hot_plug` plugs devices into it. `display` and
+//! `named_files` do both; the one looks at the screen, the other has the kernel come as a file of fw_cfg. `tpm` boots with
+//! swtpm. `failure` is about what cannot boot, and about the log. `newer_qemu` does some of
+//! this on a second QEMU.
 
 mod bzimage;
 mod chipset;
@@ -18,6 +20,7 @@ mod linux;
 mod linux_sleep;
 mod machine;
 mod multiprocessor;
+mod named_files;
 mod newer_qemu;
 mod pci;
 mod pci_room;

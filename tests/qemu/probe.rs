@@ -92,7 +92,13 @@ impl Probe {
             machine.initrd = Some(path("initrd"));
         }
         machine.append = append.map(str::to_owned);
+        Self::start(&machine, folder)
+    }
 
+    /// As [`Self::boot_noisily`], on a machine that has its kernel, whose files are in `folder`.
+    pub fn start(machine: &Machine, folder: TempDir) -> Self {
+        let machine = machine.clone();
+        let path = |name: &str| folder.path().join(name);
         let listen = |name: &str| UnixListener::bind(path(name)).expect("a socket in the temporary folder");
         let listeners = [listen("request"), listen("reply")];
         let socket = |name: &str| format!("-chardev socket,id={name},path={}", path(name).display());

@@ -78,7 +78,7 @@ fn every_field_of_start_info() {
     assert_eq!(plan.command_line.len(), 21);
     let loaded = plan.loaded();
     assert_eq!(loaded.handover.entry, Entry::Pvh(kernel.entry));
-    assert_eq!((loaded.setup_len, loaded.kernel), (0, kernel.image));
+    assert_eq!((loaded.setup, loaded.kernel), (None, kernel.image));
 
     let info = StartInfo::new(&plan, &map, Some(PhysAddr::new(0xf_1230))).unwrap();
     let (bytes, start) = (info.bytes(), loaded.handover.parameters.get());
