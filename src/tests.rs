@@ -378,7 +378,7 @@ fn without_a_log_for_it_nothing_looks_for_a_tpm() {
         fn read(&mut self, _: u64, _: u8) -> u64 {
             unreachable!("it claims nothing")
         }
-        fn write(&mut self, _: u64, _: u8, _: u64) {}
+        fn write(&mut self, _: u64, _: u8, _: u64, _: &mut hal::fake::FakeMemory) {}
     }
     let mut machine = q35(with_kernel(golden::device("q35", true)));
     machine.registers.push(Box::new(Untouched));

@@ -1,4 +1,4 @@
-//! DMA: a descriptor in memory, and a port write that makes the device carry it out.
+//! DMA: a descriptor in memory, and a register write that makes the device carry it out.
 //!
 //! A device that writes memory on its own: the descriptor and the buffers go through [`crate::hal::Dma`], which keeps
 //! the compiler from moving accesses across the doorbell. The wait for completion has a deadline.
@@ -6,14 +6,10 @@
 
 use bitflags::bitflags;
 
+use super::registers::{Doorbell, Registers};
 use super::{Error, Host, Key};
 use crate::addr::PhysAddr;
-use crate::hal::{Deadline, Ports};
-
-/// The descriptor's address, high half, big-endian.
-const ADDRESS_HIGH: u16 = 0x514;
-/// The descriptor's address, low half, big-endian; the write starts the transfer.
-const ADDRESS_LOW: u16 = 0x518;
+use crate::hal::Deadline;
 
 bitflags! {
     /// The control word, without the key in bits 16 to 31.
@@ -66,15 +62,6 @@ impl Operation {
     }
 }
 
-/// Which halves of the descriptor's address are written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Doorbell {
-    /// The low one: the device resets the high one to zero after each transfer.
-    Low,
-    /// The high one and then the low one.
-    Both,
-}
-
 /// One transfer.
 pub struct Descriptor {
     control: u32,
@@ -122,11 +109,8 @@ impl Fault {
 
 /// Carries out one transfer.
 pub fn transfer(host: &mut impl Host, doorbell: Doorbell, descriptor: Descriptor) -> Result<(), Fault> {
-    let at = host.write_descriptor(descriptor.bytes()).get();
-    if doorbell == Doorbell::Both {
-        host.out32(ADDRESS_HIGH, ((at >> 32) as u32).to_be());
-    }
-    host.out32(ADDRESS_LOW, (at as u32).to_be());
+    let at = host.write_descriptor(descriptor.bytes());
+    host.write_dma_address(at, doorbell);
 
     // QEMU is done before the write returns.
     let mut control = Control::of(host);
@@ -147,6 +131,6 @@ pub fn transfer(host: &mut impl Host, doorbell: Doorbell, descriptor: Descriptor
 
 /// Whether the address register reads as "QEMU CFG", as QEMU's does (`hw/nvram/fw_cfg.c`, `fw_cfg_dma_mem_read`). Its high
 /// half is enough to tell: on other hosts it reads as an address.
-pub fn has_qemu_signature(host: &mut impl Ports) -> bool {
-    host.in32(ADDRESS_HIGH) == u32::from_le_bytes(*b"QEMU")
+pub fn has_qemu_signature(host: &mut impl Registers) -> bool {
+    host.read_dma_address_high() == *b"QEMU"
 }

@@ -1,7 +1,7 @@
 //! A fw_cfg device for tests, with the defects of known hosts to choose from.
 //!
 //! The device is written against [`GuestMemory`]: host tests give it a fake machine's memory, the test VMM (`tests/vmm`)
-//! that of a virtual machine.
+//! that of a virtual machine. Its registers are ports, or in memory with [`MappedRegisters`].
 #![forbid(unsafe_code)]
 
 extern crate std;
@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
-use crate::hal::fake::{FakeDevice, FakeMemory, GuestMemory};
+use crate::hal::fake::{FakeDevice, FakeMemory, FakeRegisters, GuestMemory};
 
 /// Keys below this one are numbered items, the others those of files (QEMU `FW_CFG_FILE_FIRST`).
 const FIRST_FILE: u16 = 0x20;
@@ -207,6 +207,8 @@ pub struct Record {
     pub written: Vec<(u16, u32, Vec<u8>)>,
     /// What would have ended this host.
     pub fatal: Vec<&'static str>,
+    /// Accesses to registers in memory: how far from the first one, of how many bytes.
+    pub mapped: Vec<(u64, u8)>,
 }
 
 /// The device.
@@ -291,16 +293,10 @@ impl FakeFwCfg {
 
     /// A read of `size` bytes.
     pub fn read_port(&mut self, port: u16, size: u8) -> u32 {
-        let address = match self.quirks.address_reads {
-            AddressReads::AsQemu if self.dma => u64::from_be_bytes(*b"QEMU CFG"),
-            AddressReads::AsQemu => u64::MAX,
-            AddressReads::LastAddress => self.last_address,
-            AddressReads::Zero => 0,
-        };
         match (port, size) {
             (0x511, 1) => self.next_byte().unwrap_or(0).into(),
-            (0x514, 4) => ((address >> 32) as u32).swap_bytes(),
-            (0x518, 4) => (address as u32).swap_bytes(),
+            (0x514, 4) => ((self.address() >> 32) as u32).swap_bytes(),
+            (0x518, 4) => (self.address() as u32).swap_bytes(),
             _ => {
                 if self.quirks.ends_at_other_widths {
                     self.record.borrow_mut().fatal.push("a read that is not of a byte");
@@ -326,20 +322,45 @@ impl FakeFwCfg {
     pub fn write_port(&mut self, port: u16, size: u8, value: u32, memory: &mut dyn GuestMemory) {
         match (port, size) {
             (0x510, 2) => self.select(value as u16),
-            (0x514 | 0x518, 4) if self.quirks.ends_at_dma => {
-                self.record.borrow_mut().fatal.push("a DMA address");
-            }
-            (0x514, 4) if self.dma => self.high = Some(value.swap_bytes()),
-            (0x518, 4) if self.dma => {
-                let high = self.high.take();
-                if high.is_some() || !self.quirks.needs_high_half {
-                    self.transfer(u64::from(high.unwrap_or(0)) << 32 | u64::from(value.swap_bytes()), memory);
-                }
-            }
+            (0x514, 4) if self.takes_address() => self.write_address_high(value.swap_bytes()),
+            (0x518, 4) if self.takes_address() => self.write_address_low(value.swap_bytes(), memory),
             _ if self.quirks.ends_at_other_widths => {
                 self.record.borrow_mut().fatal.push("a write that selects nothing");
             }
             _ => {}
+        }
+    }
+
+    /// What the DMA address register reads as.
+    fn address(&self) -> u64 {
+        match self.quirks.address_reads {
+            AddressReads::AsQemu if self.dma => u64::from_be_bytes(*b"QEMU CFG"),
+            AddressReads::AsQemu => u64::MAX,
+            AddressReads::LastAddress => self.last_address,
+            AddressReads::Zero => 0,
+        }
+    }
+
+    /// Whether a DMA address does anything.
+    const fn takes_address(&self) -> bool {
+        self.dma || self.quirks.ends_at_dma
+    }
+
+    fn write_address_high(&mut self, high: u32) {
+        if self.quirks.ends_at_dma {
+            self.record.borrow_mut().fatal.push("a DMA address");
+        }
+        self.high = Some(high);
+    }
+
+    fn write_address_low(&mut self, low: u32, memory: &mut dyn GuestMemory) {
+        if self.quirks.ends_at_dma {
+            self.record.borrow_mut().fatal.push("a DMA address");
+            return;
+        }
+        let high = self.high.take();
+        if high.is_some() || !self.quirks.needs_high_half {
+            self.transfer(u64::from(high.unwrap_or(0)) << 32 | u64::from(low), memory);
         }
     }
 
@@ -472,5 +493,67 @@ impl FakeDevice for FakeFwCfg {
 
     fn write(&mut self, port: u16, size: u8, value: u32, memory: &mut FakeMemory) {
         self.write_port(port, size, value, memory);
+    }
+}
+
+/// The device with its registers in memory, as on QEMU's machines for Arm and RISC-V. It takes accesses only of the
+/// widths that every such host takes, and ends at others.
+pub struct MappedRegisters {
+    device: FakeFwCfg,
+    base: u64,
+}
+
+impl MappedRegisters {
+    /// `device` with its registers from `base` on.
+    #[must_use]
+    pub const fn new(device: FakeFwCfg, base: u64) -> Self {
+        Self { device, base }
+    }
+
+    fn record(&self, offset: u64, size: u8) {
+        self.device.record.borrow_mut().mapped.push((offset, size));
+    }
+
+    fn ends_at(&self, what: &'static str) {
+        self.device.record.borrow_mut().fatal.push(what);
+    }
+}
+
+impl FakeRegisters for MappedRegisters {
+    fn claims(&self, at: u64) -> bool {
+        (self.base..self.base + 24).contains(&at)
+    }
+
+    fn read(&mut self, at: u64, size: u8) -> u64 {
+        let offset = at - self.base;
+        self.record(offset, size);
+        match (offset, size) {
+            (0, 1) => self.device.next_byte().unwrap_or(0).into(),
+            (16, 4) => ((self.device.address() >> 32) as u32).swap_bytes().into(),
+            (20, 4) => (self.device.address() as u32).swap_bytes().into(),
+            _ => {
+                self.ends_at("a read of registers that hosts do not know");
+                0
+            }
+        }
+    }
+
+    fn write(&mut self, at: u64, size: u8, value: u64, memory: &mut FakeMemory) {
+        let offset = at - self.base;
+        self.record(offset, size);
+        match (offset, size) {
+            (8, 2) => self.device.select((value as u16).swap_bytes()),
+            (16, 4) if self.device.takes_address() => self.device.write_address_high((value as u32).swap_bytes()),
+            (20, 4) if self.device.takes_address() => {
+                self.device.write_address_low((value as u32).swap_bytes(), memory);
+            }
+            // Cloud Hypervisor knows only halves.
+            (16, 8) if self.device.dma && self.device.quirks.address_reads == AddressReads::AsQemu => {
+                let address = value.swap_bytes();
+                self.device.write_address_high((address >> 32) as u32);
+                self.device.write_address_low(address as u32, memory);
+            }
+            _ => self.ends_at("a write of registers that hosts do not know"),
+        }
     }
 }

@@ -5,16 +5,19 @@
 //! end.
 //!
 //! Three transports, from the cheapest:
-//! - QEMU's DMA: the descriptor selects the item, and one 32-bit port write starts the transfer;
-//! - DMA on other hosts: the item is selected by a port write, and both halves of the descriptor's address are written,
+//! - QEMU's DMA: the descriptor selects the item, and one register write starts the transfer;
+//! - DMA on other hosts: the item is selected by a register write, and both halves of the descriptor's address are written,
 //!   because hosts differ in what they take from the descriptor and in when they start;
-//! - ports: a byte at a time through `rep insb`, which hosts batch.
+//! - ports: a byte at a time from the data register, through `rep insb`, which hosts batch.
+//!
+//! The registers are ports on a PC. They are in memory on other machines, whose firmware wraps its machine in [`Mapped`];
+//! everything else is the same there.
 //!
 //! Where a host refuses a DMA read, that item is read through ports; where a transfer does not end, everything after it
 //! is too. Only a write needs DMA. Left to the caller: a named item is only read when the directory has it, because there
 //! are hosts on which the selection of an absent one does not do what QEMU does.
 //!
-//! Assumed: items do not change their size while the firmware runs. Left out: the memory-mapped form of other machines.
+//! Assumed: items do not change their size while the firmware runs.
 //!
 //! Sources: QEMU `docs/specs/fw_cfg.rst`, `include/standard-headers/linux/qemu_fw_cfg.h`.
 #![forbid(unsafe_code)]
@@ -25,7 +28,9 @@ mod error;
 #[cfg(any(test, not(feature = "firmware")))]
 pub mod fake;
 mod key;
+mod mapped;
 mod ports;
+mod registers;
 #[cfg(test)]
 mod tests;
 
@@ -36,25 +41,27 @@ use core::fmt;
 pub use directory::Directory;
 pub use error::Error;
 pub use key::Key;
+pub use mapped::Mapped;
+pub use registers::{Doorbell, Registers};
 
 use zerocopy::FromZeros;
 use zerocopy::big_endian::U32;
 
 use crate::addr::{PhysAddr, PhysRange};
-use crate::hal::{Clock, Dma, Ports};
+use crate::hal::{Clock, Dma};
 
 /// What fw_cfg needs of the machine.
-pub trait Host: Ports + Dma + Clock {}
-impl<T: Ports + Dma + Clock> Host for T {}
+pub trait Host: Registers + Dma + Clock {}
+impl<T: Registers + Dma + Clock> Host for T {}
 
 /// How bytes get from the host to the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// DMA with the item selected in the descriptor.
     QemuDma,
-    /// DMA with the item selected by a port write.
+    /// DMA with the item selected by a register write.
     PortableDma,
-    /// Byte reads of the data port.
+    /// Byte reads of the data register.
     Ports,
 }
 
@@ -241,16 +248,16 @@ impl FwCfg {
         }
         if self.transport() == Transport::Ports {
             if let Start::Select(_) = start {
-                ports::select(host, key);
+                host.select(key);
             }
-            ports::load(host, range)?;
+            host.load_data(range)?;
             return Ok(());
         }
         // The lengths of items are of 32 bits.
         let len = range.len() as u32;
         if let Err(fault) = self.dma(host, key, start, dma::Operation::Read, range.start(), len) {
             self.give_up_dma(host, key, start.offset(), fault);
-            ports::load(host, range)?;
+            host.load_data(range)?;
         }
         Ok(())
     }
@@ -285,25 +292,25 @@ impl FwCfg {
         address: PhysAddr,
         len: u32,
     ) -> Result<(), dma::Fault> {
-        use dma::{Descriptor, Doorbell};
+        use dma::Descriptor;
         let (doorbell, descriptor) = match (self.transport(), start) {
             (Transport::QemuDma, Start::Select(0)) => {
-                (Doorbell::Low, Descriptor::selecting(key, operation, address, len))
+                (Doorbell::Once, Descriptor::selecting(key, operation, address, len))
             }
             (Transport::QemuDma, Start::Select(offset)) => {
                 let skip = Descriptor::selecting(key, dma::Operation::Skip, PhysAddr::new(0), offset);
-                dma::transfer(host, Doorbell::Low, skip)?;
-                (Doorbell::Low, Descriptor::continuing(operation, address, len))
+                dma::transfer(host, Doorbell::Once, skip)?;
+                (Doorbell::Once, Descriptor::continuing(operation, address, len))
             }
             (Transport::QemuDma, Start::Continue(_)) => {
-                (Doorbell::Low, Descriptor::continuing(operation, address, len))
+                (Doorbell::Once, Descriptor::continuing(operation, address, len))
             }
             (_, start) => {
                 if let Start::Select(offset) = start {
-                    ports::select(host, key);
-                    ports::skip(host, offset);
+                    host.select(key);
+                    host.skip_data(offset);
                 }
-                (Doorbell::Both, Descriptor::continuing(operation, address, len))
+                (Doorbell::Halves, Descriptor::continuing(operation, address, len))
             }
         };
         dma::transfer(host, doorbell, descriptor)
@@ -321,8 +328,8 @@ impl FwCfg {
                 self.transport.set(Transport::Ports);
             }
         }
-        ports::select(host, key);
-        ports::skip(host, offset);
+        host.select(key);
+        host.skip_data(offset);
     }
 
     /// Fills `target` with the item's bytes.
@@ -330,10 +337,10 @@ impl FwCfg {
         match self.transport() {
             Transport::Ports => {
                 if let Start::Select(offset) = start {
-                    ports::select(host, key);
-                    ports::skip(host, offset);
+                    host.select(key);
+                    host.skip_data(offset);
                 }
-                ports::read(host, target);
+                host.read_data(target);
                 return;
             }
             // Some hosts leave what they do not write as it was.
@@ -347,7 +354,7 @@ impl FwCfg {
         host.unshare(target);
         if let Err(fault) = result {
             self.give_up_dma(host, key, start.offset(), fault);
-            ports::read(host, target);
+            host.read_data(target);
         }
     }
 
@@ -399,14 +406,14 @@ fn probe_transport(host: &mut impl Host) -> Result<Transport, Error> {
     if dma::has_qemu_signature(host) {
         return Ok(Transport::QemuDma);
     }
-    ports::select(host, Key::SIGNATURE);
+    host.select(Key::SIGNATURE);
     let mut seen = [0; 4];
-    ports::read(host, &mut seen);
+    host.read_data(&mut seen);
     if seen != SIGNATURE {
         return Err(Error::NoDevice { seen });
     }
-    ports::select(host, Key::ID);
+    host.select(Key::ID);
     let mut id = [0; 4];
-    ports::read(host, &mut id);
+    host.read_data(&mut id);
     Ok(if u32::from_le_bytes(id) & ID_DMA != 0 { Transport::PortableDma } else { Transport::Ports })
 }

@@ -1,38 +1,42 @@
-//! Port access: a selector and a data port that gives one byte a read.
+//! The registers of a PC: a selector and a data port that gives one byte a read, and two ports for DMA.
 #![forbid(unsafe_code)]
 
 use super::Key;
-use crate::addr::PhysRange;
+use super::registers::{Doorbell, Registers};
+use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::{MemoryError, Ports};
 
 /// Selects an item, 16 bits, little-endian.
 const SELECTOR: u16 = 0x510;
 /// The selected item's next byte. Only byte-wide reads are answered.
 const DATA: u16 = 0x511;
+/// The descriptor's address, high half, big-endian.
+const ADDRESS_HIGH: u16 = 0x514;
+/// The descriptor's address, low half, big-endian; the write starts the transfer.
+const ADDRESS_LOW: u16 = 0x518;
 
-/// Makes `key` the item that is read next, from its start.
-pub fn select(host: &mut impl Ports, key: Key) {
-    host.out16(SELECTOR, key.get());
-}
-
-/// Moves on by `len` bytes.
-pub fn skip(host: &mut impl Ports, len: u32) {
-    let mut scratch = [0; 64];
-    let mut left = len as usize;
-    while left > 0 {
-        let step = left.min(scratch.len());
-        let (target, _) = scratch.split_at_mut(step);
-        host.in8_string(DATA, target);
-        left = left.saturating_sub(step);
+impl<T: Ports> Registers for T {
+    fn select(&mut self, key: Key) {
+        self.out16(SELECTOR, key.get());
     }
-}
 
-/// Reads the next bytes.
-pub fn read(host: &mut impl Ports, into: &mut [u8]) {
-    host.in8_string(DATA, into);
-}
+    fn read_data(&mut self, into: &mut [u8]) {
+        self.in8_string(DATA, into);
+    }
 
-/// Reads the next bytes straight to guest memory.
-pub fn load(host: &mut impl Ports, to: PhysRange) -> Result<(), MemoryError> {
-    host.in8_string_to(DATA, to)
+    fn load_data(&mut self, to: PhysRange) -> Result<(), MemoryError> {
+        self.in8_string_to(DATA, to)
+    }
+
+    fn read_dma_address_high(&mut self) -> [u8; 4] {
+        self.in32(ADDRESS_HIGH).to_le_bytes()
+    }
+
+    fn write_dma_address(&mut self, descriptor: PhysAddr, doorbell: Doorbell) {
+        let at = descriptor.get();
+        if doorbell == Doorbell::Halves {
+            self.out32(ADDRESS_HIGH, ((at >> 32) as u32).to_be());
+        }
+        self.out32(ADDRESS_LOW, (at as u32).to_be());
+    }
 }

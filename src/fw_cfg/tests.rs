@@ -1,20 +1,102 @@
+use std::boxed::Box;
 use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::fake::{Absent, AddressReads, FakeFwCfg, Quirks, known_hosts};
+use super::fake::{Absent, AddressReads, FakeFwCfg, MappedRegisters, Quirks, known_hosts};
 use super::*;
 use crate::hal::fake::{Access, FakeMachine};
 use crate::layout;
+
+/// A machine that reaches the device in one of the two ways.
+trait Reached: Host + Sized {
+    /// The machine with `device`.
+    fn with(device: FakeFwCfg) -> Self;
+    /// A machine where there is no device: every byte reads as `absent`.
+    fn without_device(absent: u8) -> Self;
+    /// The machine itself.
+    fn fake(&mut self) -> &mut FakeMachine;
+}
+
+/// By ports.
+impl Reached for FakeMachine {
+    fn with(device: FakeFwCfg) -> Self {
+        Self::new().with(device)
+    }
+    fn without_device(absent: u8) -> Self {
+        let mut machine = Self::new();
+        machine.absent = u32::from_ne_bytes([absent; 4]);
+        machine
+    }
+    fn fake(&mut self) -> &mut FakeMachine {
+        self
+    }
+}
+
+/// Where the registers are on QEMU's `virt` for Arm.
+const BASE: u64 = 0x0902_0000;
+
+/// By registers in memory.
+impl Reached for Mapped<FakeMachine> {
+    fn with(device: FakeFwCfg) -> Self {
+        let mut machine = FakeMachine::new();
+        machine.registers.push(Box::new(MappedRegisters::new(device, BASE)));
+        Self::new(machine, PhysAddr::new(BASE)).unwrap()
+    }
+    fn without_device(absent: u8) -> Self {
+        let mut machine = FakeMachine::new();
+        machine.memory.store(BASE, &[absent; 24]);
+        Self::new(machine, PhysAddr::new(BASE)).unwrap()
+    }
+    fn fake(&mut self) -> &mut FakeMachine {
+        self.machine()
+    }
+}
+
+/// Makes two tests of each function: by ports, and by registers in memory.
+macro_rules! tests_by_either_way {
+    ($($test:ident)*) => {
+        mod by_ports {
+            $(#[test]
+            fn $test() {
+                super::$test::<crate::hal::fake::FakeMachine>();
+            })*
+        }
+        mod by_memory {
+            $(#[test]
+            fn $test() {
+                super::$test::<super::Mapped<crate::hal::fake::FakeMachine>>();
+            })*
+        }
+    };
+}
+
+tests_by_either_way! {
+    every_known_host_is_read_alike
+    a_read_at_an_offset_skips_on_every_transport
+    every_known_host_loads_a_part_of_an_item
+    a_write_goes_to_its_offset
+    no_device_is_an_error_that_shows_what_was_read
+    an_item_that_a_host_does_not_have_reads_as_zero
+    a_numbered_item_that_is_shorter_than_what_is_read_leaves_no_rest
+    a_number_that_equals_the_count_of_files_is_a_number
+    transports_are_what_the_host_can_do
+    keys_in_a_directory_come_in_any_order
+    ports_take_over_where_dma_does_not_work
+    a_write_that_never_ends_meets_the_deadline_and_a_refused_one_is_told
+    nothing_is_loaded_over_the_firmware_or_past_4_gib
+    a_directory_that_claims_too_many_files_is_refused
+    a_large_directory_is_read_whole
+    names_are_compared_whole
+}
 
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + 3) as u8).collect()
 }
 
-#[test]
-fn every_known_host_is_read_alike() {
+fn every_known_host_is_read_alike<R: Reached>() {
     for host in known_hosts() {
         let name = host.name;
         let device = FakeFwCfg::of(&host)
@@ -23,7 +105,7 @@ fn every_known_host_is_read_alike() {
             .with_file("etc/e820", &bytes(40))
             .with_file("etc/table-loader", &bytes(300));
         let record = device.record();
-        let mut machine = FakeMachine::new().with(device);
+        let mut machine = R::with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
 
         assert_eq!(fw_cfg.read_u32(&mut machine, Key::KERNEL_SIZE), Ok(0x1234_5678), "{name}");
@@ -34,7 +116,7 @@ fn every_known_host_is_read_alike() {
         let to = PhysAddr::new(0x10_0000);
         let range = fw_cfg.load(&mut machine, Item::new(Key::KERNEL_DATA, 5000), to).unwrap();
         assert_eq!(range.len(), 5000);
-        assert_eq!(machine.memory.bytes(to.get(), 5001), [bytes(5000), vec![0]].concat(), "{name}");
+        assert_eq!(machine.fake().memory.bytes(to.get(), 5001), [bytes(5000), vec![0]].concat(), "{name}");
 
         // A buffer that is longer than the item: the rest is zero, whatever was there, and nothing is read past the end.
         let mut buffer = [0xaa; 64];
@@ -59,7 +141,29 @@ fn qemu_takes_one_port_write_a_transfer() {
 }
 
 #[test]
-fn a_read_at_an_offset_skips_on_every_transport() {
+fn qemu_takes_one_write_of_memory_a_transfer() {
+    let device = FakeFwCfg::new(true).with_item(0x11, &bytes(100));
+    let record = device.record();
+    let mut machine = Mapped::with(device);
+    record.borrow_mut().mapped.clear();
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    assert_eq!(fw_cfg.transport(), Transport::QemuDma);
+    fw_cfg.load(&mut machine, Item::new(Key::KERNEL_DATA, 100), PhysAddr::new(0x10_0000)).unwrap();
+    // A read of the signature, the directory's count, the item.
+    assert_eq!(record.borrow().mapped, [(16, 4), (16, 8), (16, 8)]);
+    assert_eq!(machine.fake().accesses, [], "no port");
+}
+
+#[test]
+fn registers_in_memory_are_where_the_firmware_may_access_them() {
+    let end = layout::FIRMWARE_RAM.start().get();
+    for base in [BASE + 4, end - 16, end, 1 << 32, u64::MAX - 7] {
+        assert!(Mapped::new(FakeMachine::new(), PhysAddr::new(base)).is_err(), "{base:#x}");
+    }
+    assert!(Mapped::new(FakeMachine::new(), PhysAddr::new(end - 24)).is_ok());
+}
+
+fn a_read_at_an_offset_skips_on_every_transport<R: Reached>() {
     for host in known_hosts() {
         if host.quirks.ignores_skip {
             // StratoVirt reads as QEMU does, so it gets a SKIP, which it ignores. The firmware reads no item in parts.
@@ -67,7 +171,7 @@ fn a_read_at_an_offset_skips_on_every_transport() {
         }
         let name = host.name;
         let device = FakeFwCfg::of(&host).with_file("file", &bytes(400));
-        let mut machine = FakeMachine::new().with(device);
+        let mut machine = R::with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let item = fw_cfg.find("file").unwrap();
         let mut buffer = [0; 16];
@@ -80,35 +184,33 @@ fn a_read_at_an_offset_skips_on_every_transport() {
 }
 
 /// StratoVirt, which ignores SKIP, among them.
-#[test]
-fn every_known_host_loads_a_part_of_an_item() {
+fn every_known_host_loads_a_part_of_an_item<R: Reached>() {
     for host in known_hosts() {
         let name = host.name;
         let device = FakeFwCfg::of(&host).with_file("file", &bytes(5000));
         let record = device.record();
-        let mut machine = FakeMachine::new().with(device);
+        let mut machine = R::with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let item = fw_cfg.find("file").unwrap();
         // More before than after, as much, less, nothing, and all of it; then more than there is.
         for offset in [4000, 2500, 1000, 0, 4999, 5000, 6000] {
             let to = PhysAddr::new(0x10_0000);
-            machine.memory.store(to.get(), &[0xee; 5001]);
+            machine.fake().memory.store(to.get(), &[0xee; 5001]);
             let range = fw_cfg.load_from(&mut machine, item, offset, to).unwrap();
             let rest = bytes(5000).get(offset as usize..).unwrap_or_default().to_vec();
             assert_eq!(range.len(), rest.len() as u64, "{name}");
             let behind = vec![0xee; 5001 - rest.len()];
-            assert!(machine.memory.bytes(to.get(), 5001) == [rest, behind].concat(), "{name} from {offset}");
+            assert!(machine.fake().memory.bytes(to.get(), 5001) == [rest, behind].concat(), "{name} from {offset}");
         }
         assert_eq!(record.borrow().past_end, 0, "{name}");
         assert_eq!(record.borrow().fatal, Vec::<&str>::new(), "{name}");
     }
 }
 
-#[test]
-fn a_write_goes_to_its_offset() {
+fn a_write_goes_to_its_offset<R: Reached>() {
     let device = FakeFwCfg::new(true).with_file("etc/vmgenid_addr", &[0; 8]);
     let record = device.record();
-    let mut machine = FakeMachine::new().with(device);
+    let mut machine = R::with(device);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let item = fw_cfg.find("etc/vmgenid_addr").unwrap();
     fw_cfg.write(&mut machine, item, 4, &[1, 2, 3, 4]).unwrap();
@@ -117,7 +219,7 @@ fn a_write_goes_to_its_offset() {
     // The longest in one piece, and one byte more.
     let device = FakeFwCfg::new(true).with_file("file", &[0; 64]);
     let record = device.record();
-    let mut machine = FakeMachine::new().with(device);
+    let mut machine = R::with(device);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let item = fw_cfg.find("file").unwrap();
     fw_cfg.write(&mut machine, item, 0, &bytes(MOST_WRITTEN)).unwrap();
@@ -126,29 +228,26 @@ fn a_write_goes_to_its_offset() {
     // Past the end, by overflow too, and without DMA.
     assert!(matches!(fw_cfg.write(&mut machine, item, 61, &[0; 4]), Err(Error::NotWritable { .. })));
     assert!(matches!(fw_cfg.write(&mut machine, item, u32::MAX, &[0; 4]), Err(Error::NotWritable { .. })));
-    let mut machine = FakeMachine::new().with(FakeFwCfg::new(false).with_file("etc/vmgenid_addr", &[0; 8]));
+    let mut machine = R::with(FakeFwCfg::new(false).with_file("etc/vmgenid_addr", &[0; 8]));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let item = fw_cfg.find("etc/vmgenid_addr").unwrap();
     assert!(matches!(fw_cfg.write(&mut machine, item, 0, &[0; 4]), Err(Error::NotWritable { .. })));
 }
 
-#[test]
-fn no_device_is_an_error_that_shows_what_was_read() {
-    for absent in [0, u32::MAX] {
-        let mut machine = FakeMachine::new();
-        machine.absent = absent;
+fn no_device_is_an_error_that_shows_what_was_read<R: Reached>() {
+    for absent in [0, u8::MAX] {
+        let mut machine = R::without_device(absent);
         let error = FwCfg::probe(&mut machine).unwrap_err();
-        assert_eq!(error, Error::NoDevice { seen: [absent as u8; 4] });
+        assert_eq!(error, Error::NoDevice { seen: [absent; 4] });
         assert!(error.to_string().contains("q35"), "{error}");
     }
 }
 
-#[test]
-fn an_item_that_a_host_does_not_have_reads_as_zero() {
+fn an_item_that_a_host_does_not_have_reads_as_zero<R: Reached>() {
     for host in known_hosts() {
         let device = FakeFwCfg::of(&host).with_item(0x11, &bytes(50)).with_file("opt/file", &bytes(9));
         let record = device.record();
-        let mut machine = FakeMachine::new().with(device);
+        let mut machine = R::with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let transport = fw_cfg.transport();
         // Something else is selected before.
@@ -162,10 +261,9 @@ fn an_item_that_a_host_does_not_have_reads_as_zero() {
     }
 }
 
-#[test]
-fn a_numbered_item_that_is_shorter_than_what_is_read_leaves_no_rest() {
+fn a_numbered_item_that_is_shorter_than_what_is_read_leaves_no_rest<R: Reached>() {
     for host in known_hosts() {
-        let mut machine = FakeMachine::new().with(FakeFwCfg::of(&host).with_item(0x05, &3u16.to_le_bytes()));
+        let mut machine = R::with(FakeFwCfg::of(&host).with_item(0x05, &3u16.to_le_bytes()));
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let mut buffer = [0xaa; 4];
         fw_cfg.read(&mut machine, Item::new(Key::NB_CPUS, 4), &mut buffer).unwrap();
@@ -173,23 +271,21 @@ fn a_numbered_item_that_is_shorter_than_what_is_read_leaves_no_rest() {
     }
 }
 
-#[test]
-fn a_number_that_equals_the_count_of_files_is_a_number() {
+fn a_number_that_equals_the_count_of_files_is_a_number<R: Reached>() {
     for host in known_hosts() {
         let files = if host.quirks.lists_numbered_items { 4 } else { 1 };
         let size = u32::to_be_bytes(files);
         let device = FakeFwCfg::of(&host).with_item(0x0b, &size).with_file("opt/file", &bytes(9));
-        let mut machine = FakeMachine::new().with(device);
+        let mut machine = R::with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let read = fw_cfg.read_u32(&mut machine, Key::INITRD_SIZE);
         assert_eq!(read, Ok(u32::from_le_bytes(size)), "{}", host.name);
     }
 }
 
-#[test]
-fn transports_are_what_the_host_can_do() {
+fn transports_are_what_the_host_can_do<R: Reached>() {
     for host in known_hosts() {
-        let mut machine = FakeMachine::new().with(FakeFwCfg::of(&host));
+        let mut machine = R::with(FakeFwCfg::of(&host));
         let expected = match (host.dma, host.quirks.address_reads) {
             (true, AddressReads::AsQemu) => Transport::QemuDma,
             (true, _) => Transport::PortableDma,
@@ -213,14 +309,13 @@ fn the_documentation_has_every_known_host_and_its_transport() {
     }
 }
 
-#[test]
-fn keys_in_a_directory_come_in_any_order() {
+fn keys_in_a_directory_come_in_any_order<R: Reached>() {
     let device = FakeFwCfg::new(true)
         .with_quirks(Quirks { lists_numbered_items: true, ..Quirks::default() })
         .with_file_at(0x31, "etc/table-loader", &bytes(7))
         .with_file_at(0x8003, "etc/e820", &bytes(20))
         .with_file_at(0x20, "bootorder", &bytes(1));
-    let mut machine = FakeMachine::new().with(device);
+    let mut machine = R::with(device);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     for (name, len) in [("etc/table-loader", 7), ("etc/e820", 20), ("bootorder", 1)] {
         assert_eq!(fw_cfg.read_all(&mut machine, fw_cfg.find(name).unwrap(), 64).unwrap(), bytes(len), "{name}");
@@ -228,8 +323,7 @@ fn keys_in_a_directory_come_in_any_order() {
     assert_eq!(fw_cfg.find("id").map(Item::key), Some(Key::ID));
 }
 
-#[test]
-fn ports_take_over_where_dma_does_not_work() {
+fn ports_take_over_where_dma_does_not_work<R: Reached>() {
     let none = Quirks::default();
     let portable = Quirks { address_reads: AddressReads::Zero, ..none };
     for quirks in [
@@ -240,7 +334,7 @@ fn ports_take_over_where_dma_does_not_work() {
     ] {
         let device = FakeFwCfg::new(true).with_quirks(quirks).with_file("a", &bytes(1)).with_file("file", &bytes(400));
         let record = device.record();
-        let mut machine = FakeMachine::new().with(device);
+        let mut machine = R::with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let item = fw_cfg.find("file").unwrap();
         assert_eq!(fw_cfg.read_all(&mut machine, item, 400).unwrap(), bytes(400), "{quirks:?}");
@@ -249,9 +343,9 @@ fn ports_take_over_where_dma_does_not_work() {
         assert_eq!(buffer.to_vec(), [bytes(400)[390..].to_vec(), vec![0; 6]].concat(), "{quirks:?}");
         let to = PhysAddr::new(0x10_0000);
         fw_cfg.load(&mut machine, item, to).unwrap();
-        assert_eq!(machine.memory.bytes(to.get(), 401), [bytes(400), vec![0]].concat(), "{quirks:?}");
+        assert_eq!(machine.fake().memory.bytes(to.get(), 401), [bytes(400), vec![0]].concat(), "{quirks:?}");
         fw_cfg.load_from(&mut machine, item, 300, to).unwrap();
-        assert_eq!(machine.memory.bytes(to.get(), 100), bytes(400)[300..], "{quirks:?}");
+        assert_eq!(machine.fake().memory.bytes(to.get(), 100), bytes(400)[300..], "{quirks:?}");
         assert_eq!(fw_cfg.transport() == Transport::Ports, quirks.never_completes);
         if quirks.never_completes {
             // The deadline was waited for once.
@@ -261,65 +355,64 @@ fn ports_take_over_where_dma_does_not_work() {
     }
 }
 
-#[test]
-fn a_write_that_never_ends_meets_the_deadline_and_a_refused_one_is_told() {
+fn a_write_that_never_ends_meets_the_deadline_and_a_refused_one_is_told<R: Reached>() {
     let quirks = Quirks { absent: Absent::NeverEnds, ..Quirks::default() };
-    let mut machine = FakeMachine::new().with(FakeFwCfg::new(true).with_quirks(quirks));
+    let mut machine = R::with(FakeFwCfg::new(true).with_quirks(quirks));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let error = fw_cfg.write(&mut machine, Item::new(Key::new(0x40), 4), 0, &[1]).unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
 
     let quirks = Quirks { always_fails: true, ..Quirks::default() };
-    let mut machine = FakeMachine::new().with(FakeFwCfg::new(true).with_quirks(quirks).with_file("file", &[0; 4]));
+    let mut machine = R::with(FakeFwCfg::new(true).with_quirks(quirks).with_file("file", &[0; 4]));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let item = fw_cfg.find("file").unwrap();
     let error = fw_cfg.write(&mut machine, item, 0, &[1]).unwrap_err();
     assert_eq!(error, Error::Refused { key: item.key(), control: 1 });
 }
 
-#[test]
-fn nothing_is_loaded_over_the_firmware_or_past_4_gib() {
+fn nothing_is_loaded_over_the_firmware_or_past_4_gib<R: Reached>() {
     for dma in [false, true] {
-        let mut machine = FakeMachine::new().with(FakeFwCfg::new(dma));
+        let device = FakeFwCfg::new(dma);
+        let record = device.record();
+        let mut machine = R::with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        machine.accesses.clear();
+        machine.fake().accesses.clear();
+        record.borrow_mut().mapped.clear();
         for to in [layout::FIRMWARE_RAM.start().get(), 0xffff_0000, 0xffff_ffff, 0, u64::MAX - 10] {
             let item = Item::new(Key::KERNEL_DATA, 0x1000);
             let result = fw_cfg.load(&mut machine, item, PhysAddr::new(to));
             assert!(matches!(result, Err(Error::Memory(_))), "{to:#x}");
         }
-        assert!(machine.accesses.is_empty());
+        assert_eq!(machine.fake().accesses, []);
+        assert_eq!(record.borrow().mapped, []);
     }
 }
 
-#[test]
-fn a_directory_that_claims_too_many_files_is_refused() {
+fn a_directory_that_claims_too_many_files_is_refused<R: Reached>() {
     for count in [1025, u32::MAX] {
         for dma in [false, true] {
-            let mut machine = FakeMachine::new().with(FakeFwCfg::new(dma).with_item(0x19, &count.to_be_bytes()));
+            let mut machine = R::with(FakeFwCfg::new(dma).with_item(0x19, &count.to_be_bytes()));
             let error = FwCfg::probe(&mut machine).unwrap_err();
             assert!(matches!(error, Error::TooLarge { key: Key::FILE_DIR, .. }), "{error}");
         }
     }
 }
 
-#[test]
-fn a_large_directory_is_read_whole() {
+fn a_large_directory_is_read_whole<R: Reached>() {
     let mut device = FakeFwCfg::new(true);
     for i in 0..100 {
         device = device.with_file(&std::format!("opt/file-{i}"), &bytes(i));
     }
-    let mut machine = FakeMachine::new().with(device);
+    let mut machine = R::with(device);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     assert_eq!(fw_cfg.find("opt/file-99").map(Item::len), Some(99));
 }
 
-#[test]
-fn names_are_compared_whole() {
+fn names_are_compared_whole<R: Reached>() {
     let long = "n".repeat(56);
     let device =
         FakeFwCfg::new(true).with_file("etc/e820-old", &[]).with_file("etc/e820", &[1]).with_file(&long, &[2; 2]);
-    let mut machine = FakeMachine::new().with(device);
+    let mut machine = R::with(device);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     assert_eq!(fw_cfg.find("etc/e820").map(Item::len), Some(1));
     assert_eq!(fw_cfg.find("etc/e82"), None);
@@ -327,12 +420,17 @@ fn names_are_compared_whole() {
     assert_eq!(fw_cfg.find(&"n".repeat(57)), None);
 }
 
+fn survives_directory<R: Reached>(contents: &[u8], dma: bool) {
+    let mut machine = R::with(FakeFwCfg::new(dma).with_item(0x19, contents));
+    if let Ok(fw_cfg) = FwCfg::probe(&mut machine) {
+        let _ = fw_cfg.find("etc/e820");
+    }
+}
+
 proptest! {
     #[test]
     fn any_directory_bytes_are_survived(contents in proptest::collection::vec(any::<u8>(), 0..600), dma: bool) {
-        let mut machine = FakeMachine::new().with(FakeFwCfg::new(dma).with_item(0x19, &contents));
-        if let Ok(fw_cfg) = FwCfg::probe(&mut machine) {
-            let _ = fw_cfg.find("etc/e820");
-        }
+        survives_directory::<FakeMachine>(&contents, dma);
+        survives_directory::<Mapped<FakeMachine>>(&contents, dma);
     }
 }

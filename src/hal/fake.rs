@@ -88,7 +88,7 @@ pub trait FakeRegisters {
     /// A read of `size` bytes (1, 2, 4 or 8).
     fn read(&mut self, at: u64, size: u8) -> u64;
     /// A write of `size` bytes (1, 2, 4 or 8).
-    fn write(&mut self, at: u64, size: u8, value: u64);
+    fn write(&mut self, at: u64, size: u8, value: u64, memory: &mut FakeMemory);
 }
 
 /// One port access as it was made.
@@ -184,10 +184,12 @@ impl FakeMachine {
 
     fn register_out(&mut self, at: PhysAddr, size: u8, value: u64) -> Result<(), MemoryError> {
         Self::check(at, size.into())?;
+        self.show_descriptor();
         match self.registers.iter_mut().find(|device| device.claims(at.get())) {
-            Some(device) => device.write(at.get(), size, value),
+            Some(device) => device.write(at.get(), size, value, &mut self.memory),
             None => self.memory.store(at.get(), &value.to_le_bytes()[..size.into()]),
         }
+        self.take_descriptor();
         Ok(())
     }
 
@@ -203,11 +205,20 @@ impl FakeMachine {
 
     fn port_out(&mut self, port: u16, size: u8, value: u32) {
         self.accesses.push(Access::Out(port, size, value));
-        // A device finds the descriptor in memory like any other bytes.
-        self.memory.store(DESCRIPTOR, &self.descriptor);
+        self.show_descriptor();
         if let Some(device) = self.devices.iter_mut().find(|device| device.claims(port)) {
             device.write(port, size, value, &mut self.memory);
         }
+        self.take_descriptor();
+    }
+
+    /// Puts the descriptor into memory, where a device finds it like any other bytes.
+    fn show_descriptor(&mut self) {
+        self.memory.store(DESCRIPTOR, &self.descriptor);
+    }
+
+    /// Takes the descriptor from memory, as a device may have left it.
+    fn take_descriptor(&mut self) {
         self.descriptor.copy_from_slice(&self.memory.bytes(DESCRIPTOR, 16));
     }
 

@@ -10,7 +10,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::replay::extend;
-use crate::hal::fake::FakeRegisters;
+use crate::hal::fake::{FakeMemory, FakeRegisters};
 
 const BASE: u64 = 0xfed4_0000;
 /// How many bytes the FIFO takes or gives at once: not a multiple of four, so that accesses of one byte are needed.
@@ -350,7 +350,7 @@ impl FakeRegisters for FakeTpm {
         }
     }
 
-    fn write(&mut self, at: u64, size: u8, value: u64) {
+    fn write(&mut self, at: u64, size: u8, value: u64, _memory: &mut FakeMemory) {
         match self.kind {
             Kind::Fifo => self.write_fifo(at - BASE, size, value),
             Kind::Crb => self.write_crb(at - BASE, size, value),

@@ -1,0 +1,52 @@
+//! The device's registers, as the machine reaches them: behind ports, or in memory.
+//!
+//! What differs between the two is here and nowhere else: where the registers are, how wide they are, and their byte
+//! order. A machine with [`crate::hal::Ports`] has them without more; another one is wrapped in [`super::Mapped`].
+#![forbid(unsafe_code)]
+
+use super::Key;
+use crate::addr::{PhysAddr, PhysRange};
+use crate::hal::MemoryError;
+
+/// How the descriptor's address is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doorbell {
+    /// In one access, below 4 GiB: enough for QEMU's device, which resets the high half to zero after each transfer.
+    Once,
+    /// The high half and then the low one, as every host with DMA takes it.
+    Halves,
+}
+
+/// The device's registers.
+pub trait Registers {
+    /// Makes the item of `key` the one that is read next, from its start.
+    fn select(&mut self, key: Key);
+
+    /// Reads the selected item's next bytes.
+    fn read_data(&mut self, into: &mut [u8]);
+
+    /// Reads the selected item's next bytes straight to guest memory.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the range is not one the firmware may write; nothing is read then.
+    fn load_data(&mut self, to: PhysRange) -> Result<(), MemoryError>;
+
+    /// The high half of the DMA address register as it reads, in the order of its bytes.
+    fn read_dma_address_high(&mut self) -> [u8; 4];
+
+    /// Writes the address of a descriptor, which starts the transfer: all earlier writes to memory are done before it,
+    /// all later reads come after it.
+    fn write_dma_address(&mut self, descriptor: PhysAddr, doorbell: Doorbell);
+
+    /// Moves on by `len` bytes in the selected item.
+    fn skip_data(&mut self, len: u32) {
+        let mut scratch = [0; 64];
+        let mut left = len as usize;
+        while left > 0 {
+            let step = left.min(scratch.len());
+            let (target, _) = scratch.split_at_mut(step);
+            self.read_data(target);
+            left = left.saturating_sub(step);
+        }
+    }
+}
