@@ -9,6 +9,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::boot::Entry;
+use crate::fw_cfg::Transport;
 use crate::fw_cfg::fake::{AddressReads, FakeFwCfg, Quirks, known_hosts};
 use crate::golden;
 use crate::hal::fake::{Access, FakeMachine};
@@ -37,7 +38,8 @@ fn with_kernel(device: FakeFwCfg) -> FakeFwCfg {
 }
 
 fn q35(device: FakeFwCfg) -> FakeMachine {
-    FakeMachine::new().with(device).with(FakeConfigPorts::with_host_bridge(0x29c0_8086))
+    let config = FakeConfigPorts::with_host_bridge(0x29c0_8086).with_function(0x1f << 11, 0x2918_8086);
+    FakeMachine::new().with(device).with(config)
 }
 
 fn u32_at(page: &[u8], at: usize) -> u64 {
@@ -177,9 +179,11 @@ fn a_host_whose_dma_does_not_work_boots_through_ports() {
     }
 }
 
+/// 256 MiB of RAM.
+const E820: [u8; 20] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0];
+
 #[test]
 fn every_known_host_boots_a_kernel() {
-    const E820: [u8; 20] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0];
     for host in known_hosts() {
         let device = with_kernel(FakeFwCfg::of(&host)).with_file("opt/other", &[1]).with_file("etc/e820", &E820);
         let record = device.record();
@@ -205,7 +209,6 @@ fn kernel_file() -> Vec<u8> {
 
 #[test]
 fn every_known_host_boots_a_kernel_from_named_files() {
-    const E820: [u8; 20] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0];
     // Nothing after the kernel, less than its setup code, and more.
     for rest in [1, 512, 9001] {
         for host in known_hosts() {
@@ -278,6 +281,50 @@ fn what_is_wrong_with_a_kernel_file_is_said_in_a_sentence() {
     let device = golden::device("q35", true).with_file("opt/org.firstlight/kernel", &file);
     let long = device.with_file("opt/org.firstlight/cmdline", &[b'x'; 2048]);
     assert!(failure(long).error.to_string().contains("has 2048 bytes, the kernel takes 2047"));
+}
+
+/// What every host takes, each part of it because one is known that takes nothing else.
+#[test]
+fn other_hosts_than_qemu_get_the_portable_form_and_nothing_else() {
+    for host in known_hosts() {
+        let device = with_kernel(FakeFwCfg::of(&host)).with_file("opt/other", &[1]).with_file("etc/e820", &E820);
+        let (record, name) = (device.record(), host.name);
+        let mut machine = FakeMachine::new().with(device);
+        machine.absent = host.absent_port;
+        run(&mut machine).unwrap();
+
+        let accesses: Vec<_> = machine.accesses.iter().filter(|access| is_fw_cfg(access)).copied().collect();
+        // Items are selected by 16 bits, the data port is only read, and by bytes.
+        for access in &accesses {
+            let taken = match *access {
+                Access::Out(0x510, 2, key) => key < 0x20 || key == 0x21,
+                Access::In(0x511, 1, _) | Access::In(0x514, 4, _) => true,
+                Access::Out(0x514 | 0x518, 4, _) => host.dma,
+                _ => false,
+            };
+            assert!(taken, "{name}: {access:?}");
+        }
+        if FwCfg::probe(&mut machine).unwrap().transport() == Transport::QemuDma {
+            continue;
+        }
+        // The high half of the address, then the low one, of a descriptor on a 16-byte boundary that says READ alone.
+        for pair in accesses.windows(2) {
+            if let [before, Access::Out(0x518, _, low)] = pair {
+                assert_eq!((*before, low.swap_bytes() % 16), (Access::Out(0x514, 4, 0), 0), "{name}");
+            }
+        }
+        let record = record.borrow();
+        assert_eq!(record.transfers > 0, host.dma, "{name}");
+        assert!(record.controls.iter().all(|&control| control == 1 << 1), "{name}: {:x?}", record.controls);
+        // Without ACPI the number of CPUs is asked for, 4 bytes, which no item has. Nothing else is read past an end.
+        assert!(record.past_end <= 4, "{name}: {}", record.past_end);
+    }
+}
+
+fn is_fw_cfg(access: &Access) -> bool {
+    match *access {
+        Access::In(port, ..) | Access::Out(port, ..) => FakeFwCfg::has_port(port),
+    }
 }
 
 #[test]

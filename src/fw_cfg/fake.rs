@@ -201,6 +201,8 @@ pub fn known_hosts() -> Vec<KnownHost> {
 pub struct Record {
     /// DMA transfers that were started.
     pub transfers: u32,
+    /// Their descriptors' control words.
+    pub controls: Vec<u32>,
     /// Bytes asked for past the end of the selected item, or with none selected.
     pub past_end: u64,
     /// Bytes written to items: key, offset, contents.
@@ -428,6 +430,7 @@ impl FakeFwCfg {
         let descriptor = memory.bytes(at, 16);
         let word = |i: usize| u32::from_be_bytes(descriptor[i..i + 4].try_into().unwrap());
         let (command, len) = (word(0), word(4) as usize);
+        self.record.borrow_mut().controls.push(command);
         let address = u64::from(word(8)) << 32 | u64::from(word(12));
         if command & control::SELECT != 0 {
             if self.quirks.selects_the_id {

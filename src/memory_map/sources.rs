@@ -58,15 +58,19 @@ impl MemoryMap {
 
     /// The map that CMOS memory describes, for hosts without `etc/e820`: RAM from zero on, and from 4 GiB on.
     ///
-    /// The registers are those that QEMU sets (`hw/i386/pc.c`, `pc_cmos_init`) and Bochs before it.
+    /// The registers are those that QEMU sets (`hw/i386/pc.c`, `pc_cmos_init`) and Bochs before it: what is above 16 MiB,
+    /// where there is none what is above 1 MiB, as the setup has it or as it was found (IBM PC/AT technical reference,
+    /// 0x30 and 0x17), and what is above 4 GiB. How much is below 1 MiB (0x15) is not asked: the firmware needs 640 KiB.
     ///
     /// # Errors
     /// [`Error::NoRamInCmos`] when the registers hold zero, as ones that nobody set, or all ones, as where no CMOS is.
     pub fn from_cmos(ports: &mut impl Ports) -> Result<Self, Error> {
         let above_16_mib = u64::from(cmos16(ports, 0x34)) * 64 * 1024;
         let low_end = if above_16_mib == 0 {
-            // At most 63 MiB.
-            MIB.saturating_add(u64::from(cmos16(ports, 0x30)) * 1024)
+            // At most 64 MiB.
+            let found = cmos16(ports, 0x30);
+            let kib = if found == 0 { cmos16(ports, 0x17) } else { found };
+            MIB.saturating_add(u64::from(kib) * 1024)
         } else {
             (16 * MIB).saturating_add(above_16_mib)
         };

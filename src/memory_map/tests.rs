@@ -236,6 +236,100 @@ fn memory_sizes_from_cmos() {
     assert_eq!(view(&map), vec![(0, 8 * MIB - 1, RAM)]);
 }
 
+/// What QEMU's `pc_cmos_init` and hosts after it store for a machine with so much RAM below and above 4 GiB.
+fn cmos_of(below: u64, above: u64) -> FakeMachine {
+    let extended = (below.saturating_sub(MIB) / KIB).min(0xffff).to_le_bytes();
+    let above_16_mib = (below.saturating_sub(16 * MIB) / (64 * KIB)).min(0xffff).to_le_bytes();
+    let above_4_gib = (above / (64 * KIB)).to_le_bytes();
+    cmos(&[
+        (0x15, 0x80),
+        (0x16, 0x02),
+        (0x17, extended[0]),
+        (0x18, extended[1]),
+        (0x30, extended[0]),
+        (0x31, extended[1]),
+        (0x34, above_16_mib[0]),
+        (0x35, above_16_mib[1]),
+        (0x5b, above_4_gib[0]),
+        (0x5c, above_4_gib[1]),
+        (0x5d, above_4_gib[2]),
+    ])
+}
+
+#[test]
+fn every_size_that_cmos_can_tell_is_understood() {
+    let small = [2 * MIB, 4 * MIB, 15 * MIB, 16 * MIB, 16 * MIB + 64 * KIB, 17 * MIB, 63 * MIB, 64 * MIB, 65 * MIB];
+    let large = [GIB, 2 * GIB, 3 * GIB, 3 * GIB + 256 * MIB, 3 * GIB + 512 * MIB];
+    for below in small.into_iter().chain(large) {
+        assert_eq!(view(&MemoryMap::from_cmos(&mut cmos_of(below, 0)).unwrap()), [(0, below - 1, RAM)]);
+    }
+    // As far as 24 bits go, which all ones are no size of.
+    for above in [64 * KIB, 256 * MIB, 4 * GIB, 60 * GIB, 1024 * GIB - 128 * KIB] {
+        let map = MemoryMap::from_cmos(&mut cmos_of(3 * GIB, above)).unwrap();
+        assert_eq!(view(&map), [(0, 3 * GIB - 1, RAM), (4 * GIB, 4 * GIB + above - 1, RAM)], "{above:#x}");
+    }
+    // A host that has the size in one of the places only.
+    for registers in [[(0x30, 0), (0x31, 0x3c)], [(0x17, 0), (0x18, 0x3c)]] {
+        assert_eq!(view(&MemoryMap::from_cmos(&mut cmos(&registers)).unwrap()), [(0, 16 * MIB - 1, RAM)]);
+    }
+}
+
+/// RAM as a host's list has it that has cut out of it whatever is not RAM on that host, in pieces that touch, overlap and
+/// are empty, and in no order.
+#[test]
+fn a_list_that_is_cut_already_is_put_together() {
+    let mut map = MemoryMap::from_e820(&file(&[
+        (0x40_0000, 60 * MIB, RAM),
+        (0xfec0_0000, 0, RAM),
+        (0x9_fc00, 0x400, RESERVED),
+        (0, 0x500, RESERVED),
+        (0x10_0000, 2 * MIB, RAM),
+        (0x30_0000, MIB, RAM),
+        (0x2f_0000, 2 * MIB, RAM),
+        (0x500, 0x9_f700, RAM),
+        (0x10_0000, 0, RESERVED),
+        (0xa_0000, 0x6_0000, RESERVED),
+        (0x50_0000, 0x1000, 12),
+    ]))
+    .unwrap();
+    map.carve_pc().unwrap();
+    let expected = [
+        (0, 0x4ff, RESERVED),
+        (0x500, 0x9_fbff, RAM),
+        (0x9_fc00, 0xf_ffff, RESERVED),
+        (0x10_0000, 0x4f_ffff, RAM),
+        (0x50_0000, 0x50_0fff, RESERVED),
+        (0x50_1000, 64 * MIB - 1, RAM),
+        (0xfffc_0000, 0xffff_ffff, RESERVED),
+    ];
+    assert_eq!(view(&map), expected);
+}
+
+/// A host may keep the firmware's memory from the guest: alioth has its tables from 512 KiB to 640 KiB. It stays what the
+/// host says it is, and nothing is put there.
+#[test]
+fn memory_of_the_firmware_that_the_host_reserves_stays_reserved() {
+    for kind in [RESERVED, E820Entry::ACPI, E820Entry::NVS] {
+        let mut map = MemoryMap::from_e820(&file(&[
+            (0, 0x500, RESERVED),
+            (0x500, 0x7_fb00, RAM),
+            (0x8_0000, 0x2_0000, kind),
+            (MIB, 63 * MIB, RAM),
+        ]))
+        .unwrap();
+        map.carve_pc().unwrap();
+        let entries = view(&map);
+        assert!(entries.iter().any(|&(start, end, of)| start <= 0x8_0000 && 0x9_fbff <= end && of == kind));
+        let low = range(0, MIB);
+        let place = map.allocate(0x1000, Alignment::PAGE, low, Placement::Top, MemoryType::LOADER_DATA).unwrap();
+        assert_eq!(place, range(0x3_f000, 0x4_0000));
+    }
+    // All of it below 640 KiB but a little.
+    let mut map = MemoryMap::from_e820(&file(&[(0, 0xa_0000, RESERVED), (MIB, 63 * MIB, RAM)])).unwrap();
+    map.carve_pc().unwrap();
+    assert_eq!(map.ram_bytes(), 63 * MIB);
+}
+
 #[test]
 fn no_memory_sizes_in_cmos() {
     assert_eq!(MemoryMap::from_cmos(&mut cmos(&[])), Err(Error::NoRamInCmos));

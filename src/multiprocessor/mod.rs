@@ -23,7 +23,7 @@ use uefi_raw::table::boot::MemoryType;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::cpus;
 use crate::fw_cfg::FwCfg;
-use crate::hal::{Machine, MemoryError};
+use crate::hal::{Cpuid, Machine, MemoryError};
 use crate::memory_map::{MemoryMap, Placement};
 use crate::platform::Chipset;
 use table::FloatingPointer;
@@ -33,6 +33,8 @@ const POINTER: PhysAddr = PhysAddr::new(0x9_fc00);
 
 /// CPUID leaf 1: the CPU's signature (EAX), its features (EDX) and its APIC identifier (EBX, bits 24 to 31).
 const CPUID_FEATURES: u32 = 1;
+/// EDX: there is a local APIC.
+const FEATURE_APIC: u32 = 1 << 9;
 
 /// The local APIC's version register: the version in the low byte (Intel SDM volume 3, 10.4.8).
 const LOCAL_APIC_VERSION: PhysAddr = PhysAddr::new(table::LOCAL_APIC as u64 + 0x30);
@@ -46,7 +48,7 @@ pub fn load<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap, ch
     }
 }
 
-/// Whether there is a table now.
+/// Whether there is a table now, or nothing for one to tell.
 fn try_load<M: Machine>(
     machine: &mut M,
     fw_cfg: &FwCfg,
@@ -58,7 +60,12 @@ fn try_load<M: Machine>(
     if signature == FloatingPointer::SIGNATURE {
         return Ok(true);
     }
-    let table = table::build(&processors(machine, fw_cfg)?, chipset);
+    let cpuid = machine.cpuid(CPUID_FEATURES, 0);
+    if cpuid.edx & FEATURE_APIC == 0 {
+        // No local APIC, so neither other CPUs nor an I/O APIC that would reach it: there is nothing to tell.
+        return Ok(true);
+    }
+    let table = table::build(&processors(machine, fw_cfg, cpuid)?, chipset);
     let within = PhysRange::LOW_4_GIB;
     let len = table.len() as u64;
     let place = map.allocate(len, Alignment::PARAGRAPH, within, Placement::Top, MemoryType::RESERVED);
@@ -71,8 +78,7 @@ fn try_load<M: Machine>(
 }
 
 /// The CPUs, the boot CPU first; that one alone if the others cannot be asked.
-fn processors<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Vec<table::Processor>, MemoryError> {
-    let cpuid = machine.cpuid(CPUID_FEATURES, 0);
+fn processors<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, cpuid: Cpuid) -> Result<Vec<table::Processor>, MemoryError> {
     let [.., boot] = cpuid.ebx.to_le_bytes();
     let [version, ..] = machine.read_register32(LOCAL_APIC_VERSION)?.to_le_bytes();
     let others = cpus::other_ids(machine, fw_cfg).unwrap_or_else(|error| {

@@ -87,7 +87,7 @@ fn pci_pins_go_where_the_chipset_routes_them() {
 /// A machine with one CPU and 128 MiB, and its map.
 fn machine() -> (FakeMachine, FwCfg, MemoryMap) {
     let mut machine = FakeMachine::new().with(FakeFwCfg::new(true).with_item(5, &1u16.to_le_bytes()));
-    machine.cpuid.insert((1, 0), Cpuid { ebx: 9 << 24, eax: 0x663, edx: 0x1ff, ..Cpuid::default() });
+    machine.cpuid.insert((1, 0), Cpuid { ebx: 9 << 24, eax: 0x663, edx: 0x3ff, ..Cpuid::default() });
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let mut map = MemoryMap::new();
     map.describe(PhysRange::new(PhysAddr::new(0), 128 << 20).unwrap(), MemoryType::CONVENTIONAL).unwrap();
@@ -123,6 +123,15 @@ fn without_ram_for_the_table_there_is_no_pointer() {
     let (mut machine, fw_cfg, _) = machine();
     load(&mut machine, &fw_cfg, &mut MemoryMap::new(), Chipset::Q35);
     assert_eq!(machine.memory.bytes(POINTER.get(), 16), vec![0; 16]);
+}
+
+#[test]
+fn without_a_local_apic_there_is_nothing_to_tell() {
+    let (mut machine, fw_cfg, mut map) = machine();
+    machine.cpuid.insert((1, 0), Cpuid { edx: 0x1ff, ..Cpuid::default() });
+    let before = map.clone();
+    load(&mut machine, &fw_cfg, &mut map, Chipset::None);
+    assert_eq!((machine.memory.bytes(POINTER.get(), 16), map), (vec![0; 16], before));
 }
 
 #[test]

@@ -26,6 +26,12 @@ impl FakeConfigPorts {
         Self { registers: BTreeMap::from([(0, id)]), ..Self::default() }
     }
 
+    /// With another function, at a configuration address.
+    pub(crate) fn with_function(mut self, address: u32, id: u32) -> Self {
+        self.registers.insert(address, id);
+        self
+    }
+
     /// The writes so far, also those to come.
     pub(crate) fn writes(&self) -> Rc<RefCell<Vec<Write>>> {
         self.writes.clone()

@@ -5,7 +5,9 @@
 //! the root complex's base address) makes no difference to a guest with ACPI tables.
 //!
 //! Assumed: registers are at their reset values. An unknown or absent host bridge is no error: then there is nothing to
-//! program, and the tables of the host stand on their own. Left out: SMM, SMBus, graphics.
+//! program, and the tables of the host stand on their own. Nor is PCI set up there: every host that is known to have
+//! another bridge gives its functions addresses itself, and its tables tell of them (see `docs/hosts.md`). Left out: SMM,
+//! SMBus, graphics.
 //!
 //! Sources: Intel 82441FX (i440FX) data sheet; Intel 82371AB (PIIX4) data sheet; Intel 3 Series (82G33) MCH data sheet
 //! for q35's 29C0h; Intel I/O Controller Hub 9 data sheet; QEMU `hw/pci-host/`, `hw/isa/lpc_ich9.c`, `hw/isa/piix3.c`.
@@ -27,12 +29,12 @@ use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::{PhysAddr, PhysRange};
 use crate::cpus;
-use crate::fw_cfg::FwCfg;
+use crate::fw_cfg::{FwCfg, Transport};
 use crate::hal::{Machine, Memory, Ports};
 use crate::memory_map::MemoryMap;
 use crate::pci::{self, Address, Board, ConfigSpace, Display, Ecam, Pin, PortConfig, PortRange, Summary, Windows};
 use crate::tables;
-use window::{high_window, physical_bits};
+use window::{high_window, physical_bits, unoccupied};
 
 /// How many root buses there are beside bus 0, 64 bits, little-endian.
 const EXTRA_ROOTS: &str = "etc/extra-pci-roots";
@@ -71,7 +73,10 @@ impl Platform {
         let bits = physical_bits(machine);
         let reserved = read_number(machine, fw_cfg, RESERVED_MEMORY_END).map(PhysAddr::new);
         let extra_roots = read_number(machine, fw_cfg, EXTRA_ROOTS).unwrap_or(0);
-        let windows = Windows::new(ports, low, high_window(map, reserved, bits), bits).or_ports(chipset.more_ports());
+        let high = high_window(map, reserved, bits);
+        // QEMU reserves nothing there.
+        let free = if is_qemu(fw_cfg) { low } else { unoccupied(map, low) };
+        let windows = Windows::new(ports, free, high, bits).or_ports(chipset.more_ports());
         let pci = chipset.configure_pci(machine, ecam, extra_roots, &windows);
         cpus::set_up(machine, fw_cfg, ecam.map_or(low.start(), PhysRange::start), bits);
         Ok(Self { chipset, f_segment, display: pci.display })
@@ -95,12 +100,18 @@ fn program<M: Machine>(
     fw_cfg: &FwCfg,
     map: &MemoryMap,
 ) -> (Chipset, PhysAddr, bool, Option<PhysRange>) {
-    let chipset = Chipset::detect(machine);
+    let is_qemu = is_qemu(fw_cfg);
+    let chipset = Chipset::detect(machine, is_qemu);
     log::debug!("chipset: {chipset}");
     let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or_default();
-    let ecam = chipset.program(machine, low_ram_end);
+    let ecam = chipset.program(machine, low_ram_end, is_qemu);
     let f_segment = tables::want_f_segment(fw_cfg) && chipset.open_f_segment(machine, ecam);
     (chipset, low_ram_end, f_segment, ecam)
+}
+
+/// Whether the host is QEMU, or one that passes for it, so that the rest of the board is what QEMU has.
+fn is_qemu(fw_cfg: &FwCfg) -> bool {
+    fw_cfg.transport() == Transport::QemuDma
 }
 
 /// Reads an item of 64 bits, if the host has it.
@@ -167,25 +178,35 @@ const ELCR2_LEVEL_10_11: u8 = 1 << (10 - 8) | 1 << (11 - 8);
 const PAM0_RAM: u8 = 0x30;
 
 impl Chipset {
-    /// Reads the host bridge's numbers.
-    pub fn detect(ports: &mut impl Ports) -> Self {
-        match PortConfig::new(ports).read32(HOST_BRIDGE, ID) {
-            ID_I440FX => Self::I440fx,
-            ID_Q35 => Self::Q35,
+    /// Reads the host bridge's numbers, and where it is not known to be QEMU's (`is_qemu`) those of the ISA bridge too:
+    /// crosvm gives its host bridge the numbers of the 440FX, with nothing of a PC behind it.
+    pub fn detect(ports: &mut impl Ports, is_qemu: bool) -> Self {
+        let mut config = PortConfig::new(ports);
+        let id = config.read32(HOST_BRIDGE, ID);
+        let (chipset, isa_bridge, isa_id) = match id {
+            ID_I440FX => (Self::I440fx, pc::ISA, pc::ISA_ID),
+            ID_Q35 => (Self::Q35, q35::LPC, q35::LPC_ID),
             // Absent ports read as all ones, on crosvm and others as zero.
-            u32::MAX | 0 => Self::None,
-            other => Self::Other(other),
-        }
+            u32::MAX | 0 => return Self::None,
+            other => return Self::Other(other),
+        };
+        if is_qemu || config.read32(isa_bridge, ID) == isa_id { chipset } else { Self::Other(id) }
     }
 
     /// Sets the chipset's own registers: power management and ACPI, interrupt routing, the memory-mapped configuration
-    /// space. RAM below 4 GiB ends at `low_ram_end`.
+    /// space. RAM below 4 GiB ends at `low_ram_end`. Where the chipset is not known to be QEMU's (`is_qemu`) a part that
+    /// another may lack is looked for first.
     ///
     /// Gives the window of memory-mapped configuration space if it is open now.
-    pub fn program<M: Ports + Memory>(self, machine: &mut M, low_ram_end: PhysAddr) -> Option<PhysRange> {
+    pub fn program<M: Ports + Memory>(
+        self,
+        machine: &mut M,
+        low_ram_end: PhysAddr,
+        is_qemu: bool,
+    ) -> Option<PhysRange> {
         match self {
             Self::I440fx => {
-                pc::program(machine);
+                pc::program(machine, is_qemu);
                 None
             }
             Self::Q35 => q35::program(machine, low_ram_end),

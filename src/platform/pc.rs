@@ -1,7 +1,7 @@
 //! pc: the 440FX host bridge, the PIIX3, and the power management of the PIIX4.
 #![forbid(unsafe_code)]
 
-use super::{PIRQ_ROUTES, PM_BASE, address, keyboard, local_apic, rotated, set_level_triggered};
+use super::{ID, PIRQ_ROUTES, PM_BASE, address, keyboard, local_apic, rotated, set_level_triggered};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::{Memory, Ports};
 use crate::pci::{Address, ConfigSpace, Pin, PortConfig, PortRange};
@@ -11,6 +11,8 @@ pub const PAM0: u8 = 0x59;
 
 /// The ISA bridge.
 pub const ISA: Address = address(1, 0);
+/// Its vendor and device: the PIIX3.
+pub const ISA_ID: u32 = 0x7000_8086;
 /// ISA bridge: routes of PIRQA to PIRQD (82371AB data sheet, 4.1.10, PIRQRCA to PIRQRCD).
 const PIRQ_A: u8 = 0x60;
 
@@ -23,6 +25,8 @@ const IDE_TIMING_DECODE: u32 = 0x8000_8000;
 
 /// Power management.
 const PM: Address = address(1, 3);
+/// Its vendor and device: the PIIX4's.
+const PM_ID: u32 = 0x7113_8086;
 
 /// The functions that every `pc` has beside the host bridge and the ISA bridge: all on the PIIX.
 pub const FUNCTIONS: [Address; 2] = [IDE, PM];
@@ -47,14 +51,17 @@ pub const MORE_PORTS: PortRange = match PortRange::new(0x1000, 0xa000) {
     None => unreachable!(),
 };
 
-/// Programs the chipset.
-pub fn program<M: Ports + Memory>(machine: &mut M) {
+/// Programs the chipset. Power management is looked for first where the chipset is not known to be QEMU's: VirtualBox has
+/// it elsewhere.
+pub fn program<M: Ports + Memory>(machine: &mut M, is_qemu: bool) {
     let mut config = PortConfig::new(machine);
     config.write32(ISA, PIRQ_A, PIRQ_ROUTES);
     config.write32(IDE, IDE_TIMING, IDE_TIMING_DECODE);
-    // Without these two the guest has no ACPI: no power-off, no interrupt routing, no hot-plug.
-    config.write32(PM, PMBA, PM_BASE);
-    config.write8(PM, PMREGMISC, PMREGMISC_ENABLE);
+    if is_qemu || config.read32(PM, ID) == PM_ID {
+        // Without these two the guest has no ACPI: no power-off, no interrupt routing, no hot-plug.
+        config.write32(PM, PMBA, PM_BASE);
+        config.write8(PM, PMREGMISC, PMREGMISC_ENABLE);
+    }
     set_level_triggered(machine);
     local_apic::wire_pic(machine);
     keyboard::translate(machine);

@@ -20,6 +20,8 @@ pub const PAM0: u8 = 0x90;
 
 /// The LPC bridge of the ICH9.
 pub const LPC: Address = address(0x1f, 0);
+/// Its vendor and device.
+pub const LPC_ID: u32 = 0x2918_8086;
 /// The functions that every `q35` has beside the host bridge and the LPC bridge, all on the ICH9: SATA and SMBus.
 pub const FUNCTIONS: [Address; 2] = [address(0x1f, 2), address(0x1f, 3)];
 /// LPC: base of the power management registers (ICH9 data sheet, 13.1.11, PMBASE).

@@ -16,14 +16,14 @@ fn dword(machine: &FakeMachine, address: u64) -> u32 {
 
 #[test]
 fn the_host_bridge_tells_the_chipset() {
-    let detect = |id| Chipset::detect(&mut FakeMachine::new().with(FakeConfigPorts::with_host_bridge(id)));
+    let detect = |id| Chipset::detect(&mut FakeMachine::new().with(FakeConfigPorts::with_host_bridge(id)), true);
     assert_eq!(detect(0x1237_8086), Chipset::I440fx);
     assert_eq!(detect(0x29c0_8086), Chipset::Q35);
     assert_eq!(detect(0x0d57_8086), Chipset::Other(0x0d57_8086));
     for absent in [0, u32::MAX] {
         let mut machine = FakeMachine::new();
         machine.absent = absent;
-        assert_eq!(Chipset::detect(&mut machine), Chipset::None);
+        assert_eq!(Chipset::detect(&mut machine, true), Chipset::None);
     }
 }
 
@@ -32,7 +32,7 @@ fn q35_gets_its_registers() {
     let config = FakeConfigPorts::with_host_bridge(0x29c0_8086);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(config);
-    let ecam = Chipset::Q35.program(&mut machine, PhysAddr::new(2 * GIB)).unwrap();
+    let ecam = Chipset::Q35.program(&mut machine, PhysAddr::new(2 * GIB), true).unwrap();
     assert_eq!((ecam.start().get(), ecam.len()), (0xb000_0000, 256 << 20));
     // One write opens the window, the rest goes through it.
     assert_eq!(*writes.borrow(), [(at(0, 0, 0x60), 4, 0xb000_0001)]);
@@ -49,7 +49,7 @@ fn q35_with_ram_where_the_window_would_be_goes_through_the_ports() {
     let config = FakeConfigPorts::with_host_bridge(0x29c0_8086);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(config);
-    assert_eq!(Chipset::Q35.program(&mut machine, PhysAddr::new(3 * GIB)), None);
+    assert_eq!(Chipset::Q35.program(&mut machine, PhysAddr::new(3 * GIB), true), None);
     let writes = writes.borrow();
     assert!(writes.contains(&(at(0x1f, 0, 0x40), 4, 0x601)));
     assert!(writes.contains(&(at(0x1f, 0, 0x44), 4, 0x80)));
@@ -61,7 +61,7 @@ fn pc_gets_its_registers() {
     let config = FakeConfigPorts::with_host_bridge(0x1237_8086);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(config);
-    assert_eq!(Chipset::I440fx.program(&mut machine, PhysAddr::new(2 * GIB)), None);
+    assert_eq!(Chipset::I440fx.program(&mut machine, PhysAddr::new(2 * GIB), true), None);
     let expected = [
         (at(1, 0, 0x60), 4, 0x0b0b_0a0a),
         (at(1, 1, 0x40), 4, 0x8000_8000),
@@ -76,7 +76,7 @@ fn pc_gets_its_registers() {
 fn the_pic_is_wired_to_the_boot_cpu() {
     for chipset in [Chipset::Q35, Chipset::I440fx] {
         let mut machine = FakeMachine::new();
-        chipset.program(&mut machine, PhysAddr::new(GIB));
+        chipset.program(&mut machine, PhysAddr::new(GIB), true);
         let [spurious, pic, nmi] = [0xf0, 0x350, 0x360].map(|register| dword(&machine, 0xfee0_0000 + register));
         assert_eq!((spurious, pic, nmi), (0x1ff, 0x700, 0x400));
     }
@@ -88,7 +88,7 @@ fn the_f_segment_takes_one_write() {
         let config = FakeConfigPorts::with_host_bridge(id);
         let writes = config.writes();
         let mut machine = FakeMachine::new().with(config);
-        let chipset = Chipset::detect(&mut machine);
+        let chipset = Chipset::detect(&mut machine, true);
         assert!(chipset.open_f_segment(&mut machine, None));
         assert_eq!(*writes.borrow(), [(pam0, 1, 0x30)]);
     }
@@ -104,7 +104,7 @@ fn the_f_segment_takes_one_write() {
 fn the_keyboard_controller_translates() {
     for chipset in [Chipset::Q35, Chipset::I440fx] {
         let mut machine = FakeMachine::new();
-        chipset.program(&mut machine, PhysAddr::new(GIB));
+        chipset.program(&mut machine, PhysAddr::new(GIB), true);
         // The command comes before its byte.
         let wanted = [Access::Out(0x64, 1, 0x60), Access::Out(0x60, 1, 0x43)];
         assert!(machine.accesses.windows(2).any(|accesses| accesses == wanted), "{chipset}: {:?}", machine.accesses);
@@ -116,12 +116,57 @@ fn an_unknown_host_bridge_is_left_alone() {
     let config = FakeConfigPorts::with_host_bridge(0x0d57_8086);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(config);
-    let chipset = Chipset::detect(&mut machine);
-    assert_eq!(chipset.program(&mut machine, PhysAddr::new(GIB)), None);
+    let chipset = Chipset::detect(&mut machine, true);
+    assert_eq!(chipset.program(&mut machine, PhysAddr::new(GIB), true), None);
     assert!(!chipset.open_f_segment(&mut machine, None));
     assert!(writes.borrow().is_empty());
     assert_eq!(chipset.low_windows(PhysAddr::new(GIB)), None);
     assert_eq!(chipset.interrupt(3, Pin::A), None);
+}
+
+#[test]
+fn the_numbers_of_a_host_bridge_alone_do_not_make_a_pc_on_other_hosts() {
+    for (id, isa, isa_id, chipset) in [
+        (0x1237_8086, at(1, 0, 0), 0x7000_8086, Chipset::I440fx),
+        (0x29c0_8086, at(0x1f, 0, 0), 0x2918_8086, Chipset::Q35),
+    ] {
+        let detect = |config: FakeConfigPorts| Chipset::detect(&mut FakeMachine::new().with(config), false);
+        let bridge = || FakeConfigPorts::with_host_bridge(id);
+        assert_eq!(detect(bridge().with_function(isa, isa_id)), chipset);
+        // crosvm: the 440FX's numbers, then any device, or none.
+        assert_eq!(detect(bridge()), Chipset::Other(id));
+        assert_eq!(detect(bridge().with_function(isa, 0x1042_1af4)), Chipset::Other(id));
+        let mut qemu = FakeMachine::new().with(bridge());
+        assert_eq!(Chipset::detect(&mut qemu, true), chipset);
+        assert_eq!(qemu.accesses.len(), 2, "QEMU is taken at its word");
+    }
+}
+
+#[test]
+fn nothing_is_written_to_power_management_that_is_not_there() {
+    for (there, writes_there) in [(true, 2), (false, 0)] {
+        let config = FakeConfigPorts::with_host_bridge(0x1237_8086);
+        let config = if there { config.with_function(at(1, 3, 0), 0x7113_8086) } else { config };
+        let writes = config.writes();
+        Chipset::I440fx.program(&mut FakeMachine::new().with(config), PhysAddr::new(GIB), false);
+        let pm = at(1, 3, 0)..at(1, 4, 0);
+        assert_eq!(writes.borrow().iter().filter(|(address, ..)| pm.contains(address)).count(), writes_there);
+    }
+}
+
+#[test]
+fn pci_keeps_off_what_the_host_reserves_behind_ram() {
+    let (ecam, window) =
+        ((0xe000_0000, 256 << 20), PhysRange::from_bounds(PhysAddr::new(3 * GIB), PhysAddr::new(0xfec0_0000)));
+    let bounds = |reserved: &[(u64, u64)]| {
+        let gap = unoccupied(&map(0, reserved), window.unwrap());
+        (gap.start().get(), gap.end().get())
+    };
+    assert_eq!(bounds(&[]), (0xc000_0000, 0xfec0_0000));
+    assert_eq!(bounds(&[ecam]), (0xc000_0000, 0xe000_0000));
+    assert_eq!(bounds(&[(0xc000_0000, 256 << 20), ecam]), (0xd000_0000, 0xe000_0000));
+    assert_eq!(bounds(&[(0xc100_0000, 0x1000)]), (0xc100_1000, 0xfec0_0000));
+    assert_eq!(bounds(&[(0xb000_0000, 0x5000_0000)]), (0xc000_0000, 0xc000_0000));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Where PCI memory above 4 GiB can be.
+//! Where PCI memory can be.
 #![forbid(unsafe_code)]
 
 use crate::addr::{Alignment, PhysAddr, PhysRange};
@@ -40,4 +40,25 @@ pub fn high_window(map: &MemoryMap, reserved: Option<PhysAddr>, physical_bits: u
     let next = map.regions().map(|region| region.range).find(|range| range.end() > start);
     let end = next.map_or(above.end(), |range| range.start().max(start)).min(above.end());
     PhysRange::from_bounds(start, end).filter(|window| !window.is_empty())
+}
+
+/// The largest part of `window`, which is behind RAM, that the map knows nothing of. A host may have reserved some of it:
+/// propolis has its configuration space there.
+#[must_use]
+pub fn unoccupied(map: &MemoryMap, window: PhysRange) -> PhysRange {
+    let mut largest = PhysRange::empty_at(window.start());
+    let mut gap_start = window.start();
+    let mut take = |start, end| {
+        if let Some(gap) = PhysRange::from_bounds(start, end).filter(|gap| gap.len() > largest.len()) {
+            largest = gap;
+        }
+    };
+    for region in map.regions() {
+        if let Some(taken) = region.range.intersection(window) {
+            take(gap_start, taken.start());
+            gap_start = taken.end();
+        }
+    }
+    take(gap_start, window.end());
+    largest
 }
