@@ -5,7 +5,7 @@
 //! kernel to user space, `pvh` the same kernel as an ELF file, and `hot_plug` plugs devices into it. `display` and
 //! `named_files` do both; the one looks at the screen, the other has the kernel come as a file of fw_cfg. `tpm` boots with
 //! swtpm. `failure` is about what cannot boot, and about the log. `newer_qemu` does some of
-//! this on a second QEMU.
+//! this on a second QEMU. `fw_cfg` runs no guest: a module of the firmware, against QEMU's devices.
 
 mod bzimage;
 mod chipset;
@@ -13,6 +13,7 @@ mod cpus;
 mod display;
 mod environment;
 mod failure;
+mod fw_cfg;
 mod handover;
 mod hosts;
 mod hot_plug;
@@ -28,6 +29,7 @@ mod placement;
 mod probe;
 mod pvh;
 mod qmp;
+mod qtest;
 mod random;
 mod reset;
 mod script;

@@ -60,10 +60,15 @@ const fn firmware(path: &'static str, packages: &'static [&'static str]) -> Need
 }
 
 /// Everything any command needs. The assembler and its kin build the kernel of the tests (`tests/kernels`).
-pub const ALL: [Need; 9] = [
+pub const ALL: [Need; 10] = [
     QEMU,
     BUSYBOX,
     SEABIOS,
+    Need {
+        program: "qemu-system-aarch64",
+        packages: &["qemu-system-arm"],
+        purpose: "test the device with registers in memory",
+    },
     Need { program: "as", packages: &["binutils"], purpose: "assemble the test kernel" },
     Need { program: "objcopy", packages: &["binutils"], purpose: "make a flat file of the test kernel" },
     Need { program: "cc", packages: &["gcc", "libc6-dev"], purpose: "link the programs that run on the host" },
@@ -297,7 +302,17 @@ mod tests {
         let names: Vec<_> = packages(&missing).into_iter().collect();
         assert_eq!(
             names,
-            ["binutils", "gcc", "libc6-dev", "lz4", "qemu-system-x86", "seabios", "swtpm", "swtpm-tools"]
+            [
+                "binutils",
+                "gcc",
+                "libc6-dev",
+                "lz4",
+                "qemu-system-arm",
+                "qemu-system-x86",
+                "seabios",
+                "swtpm",
+                "swtpm-tools"
+            ]
         );
     }
 

@@ -1,0 +1,138 @@
+//! The module `fw_cfg` against QEMU's own devices: behind ports on a PC, and with registers in memory on a machine for Arm.
+//! No guest runs: the module does, on this host.
+
+use std::fs;
+use std::path::PathBuf;
+
+use firstlight::addr::PhysAddr;
+use firstlight::fw_cfg::{Error, FwCfg, Host, Item, Key, Mapped, Transport};
+use tempfile::TempDir;
+
+use crate::qtest::Qtest;
+use crate::random;
+
+/// A file of the user's.
+const NAME: &str = "opt/org.firstlight/test";
+const COMMAND_LINE: &str = "console=ttyAMA0";
+
+/// Where QEMU's `virt` for Arm has the registers (`hw/arm/virt.c`, `base_memmap`).
+const VIRT_REGISTERS: u64 = 0x0902_0000;
+/// RAM of that machine behind the device tree, and of a PC.
+const VIRT_RAM: u64 = 0x4200_0000;
+const PC_RAM: u64 = 0x10_0000;
+/// As much RAM as the tests use.
+const RAM_LEN: u64 = 32 << 20;
+/// Where in it items are loaded to.
+const LOADED: u64 = 16 << 20;
+
+/// The file that a machine is started with.
+struct File {
+    folder: TempDir,
+    bytes: Vec<u8>,
+}
+
+impl File {
+    fn new(len: usize) -> Self {
+        let file = Self { folder: TempDir::new().expect("a temporary folder"), bytes: random::bytes(9, len) };
+        fs::write(file.path(), &file.bytes).expect("a file in the temporary folder");
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("file")
+    }
+
+    /// QEMU's arguments for it.
+    fn arguments(&self) -> String {
+        format!("-m 128M -fw_cfg name={NAME},file={}", self.path().display())
+    }
+}
+
+/// Reads, loads and writes items in all the ways there are. `machine` is the machine below `host`, whose RAM begins at
+/// `ram`.
+fn check<H: Host>(host: &mut H, machine: fn(&mut H) -> &mut Qtest, ram: u64, transport: Transport, expected: &[u8]) {
+    let fw_cfg = FwCfg::probe(host).unwrap();
+    assert_eq!(fw_cfg.transport(), transport);
+    assert_eq!(fw_cfg.find("opt/org.firstlight/tes"), None);
+    assert_eq!(fw_cfg.read_u32(host, Key::new(0x1f)), Ok(0), "an item that there is not");
+
+    let item = fw_cfg.find(NAME).expect("the file");
+    assert_eq!(item.len() as usize, expected.len());
+    assert!(fw_cfg.read_all(host, item, item.len()).unwrap() == expected, "read whole");
+    let mut part = [0xaa; 100];
+    fw_cfg.read_at(host, item, item.len() - 40, &mut part).unwrap();
+    assert_eq!(part[..40], expected[expected.len() - 40..]);
+    assert_eq!(part[40..], [0; 60]);
+
+    let to = ram + LOADED;
+    let range = fw_cfg.load(host, item, PhysAddr::new(to)).unwrap();
+    assert_eq!(range.len() as usize, expected.len());
+    assert!(machine(host).ram(to, expected.len() + 1) == [expected, &[0]].concat(), "loaded whole");
+    fw_cfg.load_from(host, item, 1000, PhysAddr::new(to)).unwrap();
+    assert!(machine(host).ram(to, expected.len() - 1000) == expected[1000..], "loaded from an offset");
+
+    // The host lets one item be written, which is there with DMA only, and the user's file not.
+    let refused = fw_cfg.write(host, item, 0, &[1]).unwrap_err();
+    if transport == Transport::QemuDma {
+        assert!(matches!(refused, Error::Refused { .. }), "{refused}");
+        let screen = fw_cfg.find("etc/ramfb").expect("the item of ramfb");
+        // 16 x 16 pixels at address 0, of a format that there is not.
+        let contents = [&[0; 16][..], &[0, 0, 0, 16, 0, 0, 0, 16, 0, 0, 0, 64]].concat();
+        fw_cfg.write(host, screen, 0, &contents).unwrap();
+        assert_eq!(fw_cfg.read_all(host, screen, 28).unwrap(), contents);
+    } else {
+        assert!(matches!(refused, Error::NotWritable { .. }), "{refused}");
+    }
+}
+
+/// Starts `virt` with the file, as its kernel and initrd too.
+fn virt(file: &File, more: &str) -> Mapped<Qtest> {
+    let path = file.path();
+    let kernel = format!("-kernel {0} -initrd {0} -append {COMMAND_LINE}", path.display());
+    // With a firmware QEMU leaves it to that to load them. It is not run.
+    let firmware = format!("-bios {}", path.display());
+    let arguments = format!("-M virt -cpu cortex-a57 {firmware} {kernel} {} {more}", file.arguments());
+    let machine = Qtest::start("qemu-system-aarch64", &arguments, VIRT_RAM..VIRT_RAM + RAM_LEN);
+    Mapped::new(machine, PhysAddr::new(VIRT_REGISTERS)).expect("registers that can be accessed")
+}
+
+/// Starts `pc` with the file.
+fn pc(file: &File, more: &str) -> Qtest {
+    let arguments = format!("-M pc {} {more}", file.arguments());
+    Qtest::start("qemu-system-x86_64", &arguments, PC_RAM..PC_RAM + RAM_LEN)
+}
+
+#[test]
+fn registers_in_memory_of_a_machine_for_arm() {
+    let file = File::new(70_001);
+    let mut host = virt(&file, "-device ramfb");
+    check(&mut host, Mapped::machine, VIRT_RAM, Transport::QemuDma, &file.bytes);
+
+    // What a firmware would boot there.
+    let fw_cfg = FwCfg::probe(&mut host).unwrap();
+    for (size, data) in [(Key::KERNEL_SIZE, Key::KERNEL_DATA), (Key::INITRD_SIZE, Key::INITRD_DATA)] {
+        let len = fw_cfg.read_u32(&mut host, size).unwrap();
+        assert_eq!(len as usize, file.bytes.len());
+        fw_cfg.load(&mut host, Item::new(data, len), PhysAddr::new(VIRT_RAM + LOADED)).unwrap();
+        assert!(host.machine().ram(VIRT_RAM + LOADED, file.bytes.len()) == file.bytes);
+    }
+    let len = fw_cfg.read_u32(&mut host, Key::CMDLINE_SIZE).unwrap();
+    let text = fw_cfg.read_all(&mut host, Item::new(Key::CMDLINE_DATA, len), len).unwrap();
+    assert_eq!(text, format!("{COMMAND_LINE}\0").as_bytes());
+}
+
+#[test]
+fn registers_in_memory_without_dma() {
+    let file = File::new(3001);
+    let mut host = virt(&file, "-global fw_cfg_mem.dma_enabled=off");
+    check(&mut host, Mapped::machine, VIRT_RAM, Transport::Ports, &file.bytes);
+}
+
+#[test]
+fn ports_of_a_pc() {
+    let ports = "-global fw_cfg_io.dma_enabled=off";
+    for (more, transport) in [("-device ramfb", Transport::QemuDma), (ports, Transport::Ports)] {
+        let file = File::new(3001);
+        check(&mut pc(&file, more), |host| host, PC_RAM, transport, &file.bytes);
+    }
+}

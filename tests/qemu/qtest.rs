@@ -1,0 +1,195 @@
+//! A machine of QEMU's without a running CPU, whose registers, ports and RAM a test accesses itself.
+//!
+//! QEMU's `docs/devel/qtest.rst` has the protocol: one command a line, and one line that begins with `OK` as its answer.
+//! The machine implements the traits of `firstlight::hal`, so that modules of the firmware run on this host against QEMU's
+//! devices.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use firstlight::addr::{PhysAddr, PhysRange};
+use firstlight::hal::{Clock, Dma, Memory, MemoryError, Ports};
+
+/// How long QEMU may take for an answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Where in RAM the descriptor and lent buffers are shown to devices, and how far apart these are.
+const DESCRIPTOR: u64 = 0x1000;
+const BUFFERS: u64 = 0x2_0000;
+const BUFFER_STRIDE: u64 = 0x2_0000;
+
+/// The machine. Dropped, it is ended.
+pub struct Qtest {
+    child: Child,
+    lines: BufReader<UnixStream>,
+    /// RAM that devices may access and that nothing else is in.
+    ram: Range<u64>,
+    shared: BTreeMap<usize, u64>,
+    ticks: u64,
+}
+
+impl Qtest {
+    /// Starts `program` with these arguments, divided by white space. The machine has the range `ram` of RAM.
+    pub fn start(program: &str, arguments: &str, ram: Range<u64>) -> Self {
+        let (ours, theirs) = UnixStream::pair().expect("two sockets");
+        ours.set_read_timeout(Some(ANSWER_LIMIT)).expect("a socket with a time limit");
+        let output = OwnedFd::from(theirs.try_clone().expect("a second handle of a socket"));
+        // Ended with the thread of the test, however that ends.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", program, "-no-user-config", "-nodefaults", "-display", "none"]);
+        // Stopped before the first instruction, as Debian's QEMU has no accelerator of the name.
+        command.args(["-S", "-qtest", "stdio", "-qtest-log", "none"]).args(arguments.split_whitespace());
+        let child = command.stdin(OwnedFd::from(theirs)).stdout(Stdio::from(output)).spawn();
+        let child = child.expect("setpriv (util-linux) starts; `cargo xtask setup` installs QEMU");
+        Self { child, lines: BufReader::new(ours), ram, shared: BTreeMap::new(), ticks: 0 }
+    }
+
+    /// Runs a command, and gives what follows the `OK`.
+    fn run(&mut self, command: &str) -> String {
+        self.lines.get_mut().write_all(format!("{command}\n").as_bytes()).expect("QEMU takes a command");
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("a line from QEMU");
+        line.trim_end().strip_prefix("OK").unwrap_or_else(|| panic!("{command}: {line:?}")).trim_start().to_owned()
+    }
+
+    /// Runs a command whose answer is a number.
+    fn number(&mut self, command: &str) -> u64 {
+        let answer = self.run(command);
+        let digits = answer.strip_prefix("0x").unwrap_or_else(|| panic!("{command}: {answer}"));
+        u64::from_str_radix(digits, 16).unwrap_or_else(|error| panic!("{command}: {answer}: {error}"))
+    }
+
+    /// The `len` bytes of RAM from `from` on.
+    pub fn ram(&mut self, from: u64, len: usize) -> Vec<u8> {
+        let answer = self.run(&format!("read {from:#x} {len:#x}"));
+        let digits = answer.strip_prefix("0x").expect("bytes");
+        let byte = |at: usize| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).expect("a byte");
+        (0..len).map(byte).collect()
+    }
+
+    fn store(&mut self, to: u64, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            self.run(&format!("write {to:#x} {:#x} 0x{digits}", bytes.len()));
+        }
+    }
+}
+
+impl Drop for Qtest {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing left to be done.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ports for Qtest {
+    fn in8(&mut self, port: u16) -> u8 {
+        self.number(&format!("inb {port:#x}")) as u8
+    }
+    fn in16(&mut self, port: u16) -> u16 {
+        self.number(&format!("inw {port:#x}")) as u16
+    }
+    fn in32(&mut self, port: u16) -> u32 {
+        self.number(&format!("inl {port:#x}")) as u32
+    }
+    fn out8(&mut self, port: u16, value: u8) {
+        self.run(&format!("outb {port:#x} {value:#x}"));
+    }
+    fn out16(&mut self, port: u16, value: u16) {
+        self.run(&format!("outw {port:#x} {value:#x}"));
+    }
+    fn out32(&mut self, port: u16, value: u32) {
+        self.run(&format!("outl {port:#x} {value:#x}"));
+    }
+    fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {
+        buffer.fill_with(|| self.in8(port));
+    }
+    fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
+        let mut bytes = vec![0; to.len() as usize];
+        self.in8_string(port, &mut bytes);
+        self.write(to.start(), &bytes)
+    }
+}
+
+impl Memory for Qtest {
+    fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
+        into.copy_from_slice(&self.ram(from.get(), into.len()));
+        Ok(())
+    }
+    fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
+        show(&self.ram(range.start().get(), range.len() as usize));
+        Ok(())
+    }
+    fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
+        self.store(to.get(), bytes);
+        Ok(())
+    }
+    fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError> {
+        self.store(range.start().get(), &vec![byte; range.len() as usize]);
+        Ok(())
+    }
+    fn read_register8(&mut self, at: PhysAddr) -> Result<u8, MemoryError> {
+        Ok(self.number(&format!("readb {:#x}", at.get())) as u8)
+    }
+    fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError> {
+        Ok(self.number(&format!("readl {:#x}", at.get())) as u32)
+    }
+    fn read_register64(&mut self, at: PhysAddr) -> Result<u64, MemoryError> {
+        Ok(self.number(&format!("readq {:#x}", at.get())))
+    }
+    fn write_register8(&mut self, at: PhysAddr, value: u8) -> Result<(), MemoryError> {
+        self.run(&format!("writeb {:#x} {value:#x}", at.get()));
+        Ok(())
+    }
+    fn write_register16(&mut self, at: PhysAddr, value: u16) -> Result<(), MemoryError> {
+        self.run(&format!("writew {:#x} {value:#x}", at.get()));
+        Ok(())
+    }
+    fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {
+        self.run(&format!("writel {:#x} {value:#x}", at.get()));
+        Ok(())
+    }
+    fn write_register64(&mut self, at: PhysAddr, value: u64) -> Result<(), MemoryError> {
+        self.run(&format!("writeq {:#x} {value:#x}", at.get()));
+        Ok(())
+    }
+}
+
+impl Dma for Qtest {
+    fn share(&mut self, buffer: &mut [u8]) -> PhysAddr {
+        let at = self.ram.start + BUFFERS + self.shared.len() as u64 * BUFFER_STRIDE;
+        self.shared.insert(buffer.as_ptr().addr(), at);
+        self.store(at, buffer);
+        PhysAddr::new(at)
+    }
+    fn unshare(&mut self, buffer: &mut [u8]) {
+        let at = self.shared.remove(&buffer.as_ptr().addr()).expect("unshare of a buffer that was shared");
+        buffer.copy_from_slice(&self.ram(at, buffer.len()));
+    }
+    fn write_descriptor(&mut self, descriptor: [u8; 16]) -> PhysAddr {
+        let at = self.ram.start + DESCRIPTOR;
+        self.store(at, &descriptor);
+        PhysAddr::new(at)
+    }
+    fn read_descriptor_control(&mut self) -> [u8; 4] {
+        self.ram(self.ram.start + DESCRIPTOR, 4).try_into().expect("four bytes")
+    }
+    fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
+        let inside = self.ram.start <= range.start().get() && range.end().get() <= self.ram.end;
+        if inside { Ok(()) } else { Err(MemoryError { range }) }
+    }
+}
+
+impl Clock for Qtest {
+    fn ticks(&mut self) -> u64 {
+        // A wait for a device that does not answer ends after a few looks.
+        self.ticks += 1 << 30;
+        self.ticks
+    }
+}
