@@ -359,13 +359,18 @@ fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
 
 /// The whole boot with the registers of a TPM.
 fn with_tpm(defects: Defects) -> (FakeMachine, Handover, Rc<RefCell<State>>) {
+    with_tpm_and(defects, with_kernel)
+}
+
+/// The same with what `add` adds to the device.
+fn with_tpm_and(defects: Defects, add: fn(FakeFwCfg) -> FakeFwCfg) -> (FakeMachine, Handover, Rc<RefCell<State>>) {
     let log = "etc/tpm/log";
     let device = golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
         "etc/table-loader" => device.with_file(name, &[bytes.as_slice(), &golden::allocate(log)].concat()),
         _ => device.with_file(name, bytes),
     });
     let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], defects);
-    let mut machine = q35(with_kernel(device.with_file(log, &[0; 0x1_0000])));
+    let mut machine = q35(add(device.with_file(log, &[0; 0x1_0000])));
     machine.registers.push(Box::new(registers));
     let handover = run(&mut machine).unwrap();
     (machine, handover, state)
@@ -484,5 +489,82 @@ fn what_is_wrong_with_an_elf_kernel_is_said_in_a_sentence() {
     assert!(with(0x07, 0xf_ff00).contains("not all RAM of its own"), "{}", with(0x07, 0xf_ff00));
     assert!(with(0x10, 0xf_ffff).contains("entry 0xfffff is not in the 9001 bytes from 0x100000"));
     assert!(with(0x10, 0).contains("no Linux setup header"));
-    assert!(with(0x17, 0).contains("Multiboot"));
+}
+
+/// `device` with a kernel for Multiboot of 12 KiB, entered 16 bytes from its start, and two modules, all for 1 MiB.
+fn with_multiboot(device: FakeFwCfg) -> FakeFwCfg {
+    let mut info = [0; 88];
+    for (at, value) in [(0, 0x24f_u32), (16, 0x10_3020), (20, 2), (24, 0x10_3000), (48, 0x9000), (64, 0x10_3030)] {
+        info[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+    let blob = multiboot_blob();
+    device
+        .with_item(0x07, &0x10_0000_u32.to_le_bytes())
+        .with_item(0x08, &(blob.len() as u32).to_le_bytes())
+        .with_item(0x0a, &0x9500_u32.to_le_bytes())
+        .with_item(0x0b, &88_u32.to_le_bytes())
+        .with_item(0x10, &0x10_0010_u32.to_le_bytes())
+        .with_item(0x11, &blob)
+        .with_item(0x12, &info)
+}
+
+/// The kernel, the list of modules with strings behind it, and the modules.
+fn multiboot_blob() -> Vec<u8> {
+    let mut blob = bytes(0x3000, 1);
+    for field in [0x10_4000_u32, 0x10_4123, 0x10_3035, 0, 0x10_5000, 0x10_5001, 0x10_303b, 0] {
+        blob.extend(field.to_le_bytes());
+    }
+    blob.extend(b"kernel words\0\0\0\0qemu\0first\0second\0");
+    blob.resize(0x4000, 0);
+    blob.extend(bytes(0x1001, 5));
+    blob.resize(0x6000, 0);
+    blob
+}
+
+#[test]
+fn a_kernel_for_multiboot_is_loaded_where_the_host_says_and_told_of_memory() {
+    for dma in [true, false] {
+        let device = with_multiboot(golden::device("q35", dma));
+        let mut machine = q35(device);
+        let handover = run(&mut machine).unwrap();
+        assert_eq!(handover.entry, Entry::Multiboot(addr::PhysAddr::new(0x10_0010)));
+        assert_eq!(machine.memory.bytes(0x10_0000, 0x6000), multiboot_blob());
+        let info = machine.memory.bytes(handover.parameters.get(), 116);
+        assert_eq!([0, 16, 20, 24, 64].map(|at| u32_at(&info, at)), [0x24f, 0x10_3020, 2, 0x10_3000, 0x10_3030]);
+        assert_eq!(u32_at(&info, 4), 639);
+        let list = machine.memory.bytes(u32_at(&info, 48), u32_at(&info, 44) as usize);
+        assert!(list.len() >= 5 * 24 && list.chunks(24).all(|entry| u32_at(entry, 0) == 20));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_kernel_for_multiboot_is_said_in_a_sentence() {
+    let with = |key: u16, value: u32| {
+        failure(with_multiboot(golden::device("q35", true)).with_item(key, &value.to_le_bytes())).error.to_string()
+    };
+    assert!(with(0x08, 0x0800_0000).contains("not all RAM of its own"), "{}", with(0x08, 0x0800_0000));
+    assert!(with(0x10, 0xf_0000).contains("entry 0xf0000 is not in the 24576 bytes from 0x100000"));
+    assert!(with(0x0b, 60).contains("Multiboot information has 60 bytes"), "{}", with(0x0b, 60));
+    let low = failure(
+        with_multiboot(golden::device("q35", true))
+            .with_item(0x07, &0x3_e000_u32.to_le_bytes())
+            .with_item(0x10, &0x3_e010_u32.to_le_bytes()),
+    );
+    assert!(low.error.to_string().contains("0x3e000-0x43fff, over the firmware's own memory"), "{}", low.error);
+    let mut info = [0; 88];
+    info[..4].copy_from_slice(&4_u32.to_le_bytes());
+    let outside = failure(with_multiboot(golden::device("q35", true)).with_item(0x12, &info)).error.to_string();
+    assert!(outside.contains("has the command line at 0x0, not all of it in what the host has loaded"), "{outside}");
+}
+
+#[test]
+fn the_modules_of_a_kernel_for_multiboot_are_measured() {
+    let (machine, _, state) = with_tpm_and(Defects::default(), with_multiboot);
+    let blob = multiboot_blob();
+    let extend = |pcr: &[u8], bytes: &[u8]| tpm::replay::extend(0x0b, pcr, &tpm::replay::digest(0x0b, bytes));
+    let extended = |all: &[&[u8]]| all.iter().fold(vec![0; 32], |pcr, bytes| extend(&pcr, bytes));
+    let pcrs = &state.borrow().pcrs[&0x0b];
+    assert_eq!(pcrs[8], extended(&[b"kernel words", b"first", b"second"]));
+    assert_eq!(pcrs[9], extended(&[&blob[..0x3000], &blob[0x4000..0x4123], &blob[0x5000..0x5001]]));
+    assert_eq!(machine.memory.bytes(0x10_0000, blob.len()), blob);
 }

@@ -13,8 +13,22 @@ pub enum Error {
     NoKernel,
     /// The kernel is an ELF file, and the host gives no entry for it.
     Elf,
-    /// The kernel is one for Multiboot.
-    Multiboot,
+    /// The host's Multiboot information is too short.
+    MultibootInfo {
+        /// Its length in bytes.
+        len: u32,
+        /// The least that it can have.
+        needed: u32,
+    },
+    /// The host's Multiboot information points to what the host has not loaded.
+    MultibootPointer {
+        /// What is to be there.
+        what: &'static str,
+        /// Where that begins.
+        at: PhysAddr,
+        /// What the host has loaded.
+        loaded: PhysRange,
+    },
     /// The host's entry is not one of the kernel's bytes, or these are not below 4 GiB.
     EntryOutside {
         /// The entry.
@@ -24,14 +38,14 @@ pub enum Error {
         /// Its size in bytes.
         size: u32,
     },
-    /// The host has put the kernel where the firmware is.
+    /// The host wants the kernel where the firmware is.
     KernelOverFirmware {
         /// Where the kernel is.
         kernel: PhysRange,
         /// Where the firmware is.
         firmware: PhysRange,
     },
-    /// The host has put the kernel where there is no RAM for it.
+    /// The host wants the kernel where there is no RAM for it.
     KernelOutsideRam {
         /// Where the kernel is.
         kernel: PhysRange,
@@ -64,14 +78,14 @@ pub enum Error {
         /// The longest that the kernel takes.
         limit: u64,
     },
-    /// No room below 640 KiB for `boot_params`, `hvm_start_info` or the command line.
+    /// No room below 640 KiB for `boot_params`, `hvm_start_info`, Multiboot information or the command line.
     NoLowMemory {
         /// The bytes that did not fit.
         needed: u64,
     },
     /// The host did not deliver an item.
     FwCfg(fw_cfg::Error),
-    /// The firmware's heap has no room for `boot_params` or `hvm_start_info`.
+    /// The firmware's heap has no room for `boot_params`, `hvm_start_info` or Multiboot information.
     HeapFull,
     /// The memory map has no room to say where the kernel is.
     MemoryMap(memory_map::Error),
@@ -100,9 +114,15 @@ impl fmt::Display for Error {
         match *self {
             Self::NoKernel => f.write_str("no kernel: start QEMU with -kernel FILE"),
             Self::Elf => f.write_str("the kernel is an ELF file without a PVH entry; use a bzImage (vmlinuz)"),
-            Self::Multiboot => {
-                f.write_str("the kernel is one for Multiboot; use a bzImage, or an ELF file with a PVH note")
-            }
+            Self::MultibootInfo { len, needed } => write!(
+                f,
+                "the host's Multiboot information has {len} bytes, {needed} are needed; this is a defect of the host"
+            ),
+            Self::MultibootPointer { what, at, loaded } => write!(
+                f,
+                "the host's Multiboot information has the {what} at {at}, not all of it in what the host has loaded, \
+                 {loaded}; this is a defect of the host"
+            ),
             Self::EntryOutside { entry, start, size } => write!(
                 f,
                 "the kernel's entry {entry} is not in the {size} bytes from {start} that the host has loaded below 4 GiB; \
@@ -110,11 +130,11 @@ impl fmt::Display for Error {
             ),
             Self::KernelOverFirmware { kernel, firmware } => write!(
                 f,
-                "the host has put the kernel at {kernel}, over the firmware's own memory {firmware}; link it from 1 MiB on"
+                "the host has the kernel at {kernel}, over the firmware's own memory {firmware}; link it from 1 MiB on"
             ),
             Self::KernelOutsideRam { kernel } => write!(
                 f,
-                "the host has put the kernel at {kernel}, which is not all RAM of its own; give the machine more memory \
+                "the host has the kernel at {kernel}, which is not all RAM of its own; give the machine more memory \
                  (-m), or link the kernel elsewhere from 1 MiB on"
             ),
             Self::NotLinux => f.write_str("the kernel has no Linux setup header; use a bzImage (vmlinuz)"),

@@ -13,6 +13,9 @@ pub enum Entry {
     Linux32(PhysAddr),
     /// In 32-bit protected mode with paging off: the address in the ELF file's note (Xen `docs/misc/pvh.pandoc`).
     Pvh(PhysAddr),
+    /// In 32-bit protected mode with paging off: the address that the host found in the file (Multiboot specification
+    /// 0.6.96, 3.2).
+    Multiboot(PhysAddr),
 }
 
 impl fmt::Display for Entry {
@@ -21,6 +24,7 @@ impl fmt::Display for Entry {
             Self::Linux64(at) => ("64-bit", at),
             Self::Linux32(at) => ("32-bit", at),
             Self::Pvh(at) => ("PVH", at),
+            Self::Multiboot(at) => ("Multiboot", at),
         };
         write!(f, "{kind} entry at {at}")
     }
@@ -37,10 +41,13 @@ impl fmt::Display for Entry {
 /// - [`Entry::Linux32`]: protected mode, paging off; ESI is the address of `boot_params`; EBP, EDI and EBX are zero.
 /// - [`Entry::Pvh`]: protected mode, paging off, CR0 with no bit but PE (and ET) set and CR4 with none; EBX is the address
 ///   of [`super::StartInfo`]; TR is a busy 32-bit TSS with base 0 and limit 0x67; EBP and EDI are zero.
+/// - [`Entry::Multiboot`]: protected mode, paging off; EAX is 0x2badb002, EBX the address of [`super::MultibootInfo`]; FS and
+///   GS are 0x18 too. ESP is the end of some memory below 640 KiB that is not in use any more: the specification promises
+///   no stack, and kernels count on one. The BIOS data area has the size of low memory and the segment behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handover {
     /// Where to jump, and in which mode.
     pub entry: Entry,
-    /// Where [`super::BootParams`] or [`super::StartInfo`] was stored.
+    /// Where [`super::BootParams`], [`super::StartInfo`] or [`super::MultibootInfo`] was stored.
     pub parameters: PhysAddr,
 }

@@ -1,6 +1,6 @@
 //! Which kernel the host offers, decided once.
 
-use super::{Error, PvhKernel, SetupHeader, Source};
+use super::{Error, PlacedKernel, SetupHeader, Source};
 use crate::addr::PhysAddr;
 use crate::fw_cfg::{FwCfg, Key};
 use crate::hal::Machine;
@@ -23,20 +23,22 @@ pub enum Kernel {
         header: SetupHeader,
     },
     /// An ELF file with a PVH note, which the host has loaded.
-    Pvh(PvhKernel),
+    Pvh(PlacedKernel),
+    /// A kernel for Multiboot, which the firmware has to load where the host says.
+    Multiboot(PlacedKernel),
 }
 
 impl Kernel {
-    /// The kernel that the host offers. One that is in memory already is held in `map`, so this comes before anything else
-    /// is put into memory.
+    /// The kernel that the host offers. The memory of one whose place the host has chosen is held in `map`, so this comes
+    /// before anything else is put into memory.
     ///
     /// QEMU tells the kinds apart by the file, and so which items there are (`hw/i386/x86.c`, `x86_load_linux`;
     /// `hw/i386/multiboot.c`): an entry only with a kernel that is not a bzImage, and then setup code only with a PVH note.
     /// What is in that setup code is not looked at: QEMU 7.2 keeps it on a stack, and it is lost when it is read.
     ///
     /// # Errors
-    /// [`Error::NoKernel`], [`Error::Multiboot`], [`Error::FwCfg`] when the host does not deliver; else what
-    /// [`SetupHeader::parse`], [`PvhKernel::new`] and [`PvhKernel::hold`] find.
+    /// [`Error::NoKernel`], [`Error::FwCfg`] when the host does not deliver; else what [`SetupHeader::parse`],
+    /// [`PlacedKernel::new`] and [`PlacedKernel::hold`] find.
     pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap) -> Result<Self, Error> {
         let size = fw_cfg.read_u32(machine, Key::KERNEL_SIZE)?;
         if size == 0 {
@@ -46,7 +48,7 @@ impl Kernel {
             Ok(header) => Ok(Self::BzImage { source: Source::Items, size, header }),
             Err(error @ (Error::Elf | Error::NotLinux)) => match fw_cfg.read_u32(machine, Key::KERNEL_ENTRY)? {
                 0 => Err(error),
-                entry => Self::in_memory(machine, fw_cfg, map, size, entry),
+                entry => Self::placed(machine, fw_cfg, map, size, entry),
             },
             Err(error) => Err(error),
         }
@@ -69,20 +71,18 @@ impl Kernel {
 
     /// A kernel with an entry of its own.
     #[cold]
-    fn in_memory<M: Machine>(
+    fn placed<M: Machine>(
         machine: &mut M,
         fw_cfg: &FwCfg,
         map: &mut MemoryMap,
         size: u32,
         entry: u32,
     ) -> Result<Self, Error> {
-        if fw_cfg.read_u32(machine, Key::SETUP_SIZE)? == 0 {
-            return Err(Error::Multiboot);
-        }
+        let is_multiboot = fw_cfg.read_u32(machine, Key::SETUP_SIZE)? == 0;
         let start = PhysAddr::new(fw_cfg.read_u32(machine, Key::KERNEL_ADDR)?.into());
-        let kernel = PvhKernel::new(start, size, PhysAddr::new(entry.into()))?;
+        let kernel = PlacedKernel::new(start, size, PhysAddr::new(entry.into()))?;
         kernel.hold(map)?;
-        Ok(Self::Pvh(kernel))
+        Ok(if is_multiboot { Self::Multiboot(kernel) } else { Self::Pvh(kernel) })
     }
 }
 

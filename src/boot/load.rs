@@ -1,9 +1,12 @@
 //! From the host's items to a kernel that is ready to be entered: the part of `boot` that writes memory.
 
+use alloc::vec::Vec;
+
 use super::pvh::{PvhPlan, StartInfo};
 use super::source::{CommandLine, Extras};
 use super::{
-    BootParams, Error, Handover, ItemSizes, Kernel, LoadPlan, Payload, PvhKernel, ScreenInfo, SetupHeader, Source,
+    BootParams, Entry, Error, Handover, HostInfo, ItemSizes, Kernel, LoadPlan, Module, MultibootInfo, Payload,
+    PlacedKernel, ScreenInfo, SetupHeader, Source, placement,
 };
 use crate::addr::{PhysAddr, PhysRange};
 use crate::framebuffer::Framebuffer;
@@ -12,14 +15,17 @@ use crate::hal::Machine;
 use crate::memory_map::MemoryMap;
 
 /// What is in memory, and how it is entered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
     /// The kernel file's real-mode part, which is not loaded, if the file has one.
     pub setup: Option<Item>,
-    /// The bytes of a bzImage's protected-mode part, or of an ELF file's segments with what is between them.
+    /// The bytes of a bzImage's protected-mode part, or of an ELF file's segments with what is between them. Of a kernel for
+    /// Multiboot, all that the host gives before the list of modules.
     pub kernel: PhysRange,
     /// The bytes of the initrd, if there is one.
     pub initrd: Option<PhysRange>,
+    /// The modules of a kernel for Multiboot, in its list's order.
+    pub modules: Vec<Module>,
     /// The bytes of the command line as the host counts them, and one more for a NUL in any case.
     pub command_line: PhysRange,
     /// How the kernel is entered.
@@ -32,7 +38,7 @@ pub struct Loaded {
 /// is given is held in `map`. Gives what went where.
 ///
 /// # Errors
-/// [`Error::FwCfg`] when the host does not deliver; else what [`Payload`], [`LoadPlan`] and [`PvhPlan`] find.
+/// [`Error::FwCfg`] when the host does not deliver; else what [`Payload`], [`LoadPlan`], [`PvhPlan`] and [`HostInfo`] find.
 pub fn load<M: Machine>(
     machine: &mut M,
     fw_cfg: &FwCfg,
@@ -41,19 +47,30 @@ pub fn load<M: Machine>(
     rsdp: Option<PhysAddr>,
     framebuffer: Option<&Framebuffer>,
 ) -> Result<Loaded, Error> {
-    let (source, size) = match *kernel {
-        Kernel::BzImage { source, size, .. } => (source, size),
-        // There is nothing to transfer.
-        Kernel::Pvh(_) => (Source::Items, 0),
-    };
-    let extras = Extras::of_host(machine, fw_cfg, source)?;
-    let sizes = ItemSizes { kernel: size, initrd: extras.initrd.len(), command_line: extras.command_line.len() };
     match kernel {
-        Kernel::BzImage { header, .. } => {
-            load_bzimage(machine, fw_cfg, map, (source, header), (sizes, extras), rsdp, framebuffer)
+        Kernel::BzImage { source, size, header } => {
+            let extras = find_extras(machine, fw_cfg, *source, *size)?;
+            load_bzimage(machine, fw_cfg, map, (*source, header), extras, rsdp, framebuffer)
         }
-        Kernel::Pvh(kernel) => load_for_pvh(machine, fw_cfg, map, *kernel, (sizes, extras), rsdp),
+        Kernel::Pvh(kernel) => {
+            // Nothing of the kernel is to be transferred.
+            let extras = find_extras(machine, fw_cfg, Source::Items, 0)?;
+            load_for_pvh(machine, fw_cfg, map, *kernel, extras, rsdp)
+        }
+        Kernel::Multiboot(kernel) => load_for_multiboot(machine, fw_cfg, map, *kernel, framebuffer),
     }
+}
+
+/// What goes with a kernel of which `kernel` bytes are to be transferred, and the sizes of all.
+fn find_extras<M: Machine>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    source: Source,
+    kernel: u32,
+) -> Result<(ItemSizes, Extras), Error> {
+    let extras = Extras::of_host(machine, fw_cfg, source)?;
+    let sizes = ItemSizes { kernel, initrd: extras.initrd.len(), command_line: extras.command_line.len() };
+    Ok((sizes, extras))
 }
 
 fn load_bzimage<M: Machine>(
@@ -100,7 +117,7 @@ fn load_for_pvh<M: Machine>(
     machine: &mut M,
     fw_cfg: &FwCfg,
     map: &mut MemoryMap,
-    kernel: PvhKernel,
+    kernel: PlacedKernel,
     (sizes, extras): (ItemSizes, Extras),
     rsdp: Option<PhysAddr>,
 ) -> Result<Loaded, Error> {
@@ -114,6 +131,47 @@ fn load_for_pvh<M: Machine>(
         kernel.image.len() >> 10,
         kernel.image.start(),
         sizes.initrd >> 10,
+        loaded.handover.entry
+    );
+    Ok(loaded)
+}
+
+/// Loads a kernel for Multiboot with its modules and all that the host tells of them, in one piece.
+#[cold]
+fn load_for_multiboot<M: Machine>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    map: &mut MemoryMap,
+    kernel: PlacedKernel,
+    framebuffer: Option<&Framebuffer>,
+) -> Result<Loaded, Error> {
+    let image = kernel.image;
+    let item = Item::new(Key::INITRD_DATA, fw_cfg.read_u32(machine, Key::INITRD_SIZE)?);
+    let mut bytes = [0; HostInfo::LEN];
+    fw_cfg.read(machine, item, &mut bytes)?;
+    let told = HostInfo::parse(&bytes, item.len())?;
+    // A kernel is below 4 GiB.
+    fw_cfg.load(machine, Item::new(Key::KERNEL_DATA, image.len() as u32), image.start())?;
+    let command_line = told.command_line(machine, image)?;
+    let modules = told.modules(machine, image)?;
+
+    let place = placement::allocate_low(map, size_of::<MultibootInfo>() as u64)?;
+    let info = MultibootInfo::new(&told, place, map, framebuffer)?;
+    machine.write(place.start(), info.bytes())?;
+    let loaded = Loaded {
+        setup: None,
+        kernel: told.kernel(image),
+        initrd: None,
+        modules,
+        command_line,
+        handover: Handover { entry: Entry::Multiboot(kernel.entry), parameters: place.start() },
+    };
+    log::info!(
+        "kernel for Multiboot, loaded by {}: {} KiB at {} with {} modules, {}",
+        fw_cfg.transport(),
+        image.len() >> 10,
+        image.start(),
+        loaded.modules.len(),
         loaded.handover.entry
     );
     Ok(loaded)

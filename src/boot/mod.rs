@@ -1,14 +1,16 @@
-//! What to boot, where to put it, and what the kernel is told: the Linux/x86 boot protocol, 2.06 and later, and PVH.
+//! What to boot, where to put it, and what the kernel is told: the Linux/x86 boot protocol, 2.06 and later, PVH, and
+//! Multiboot.
 //!
 //! [`Kernel`] is which kind of kernel the host offers. The rest is decided without touching the machine: for a bzImage
 //! [`SetupHeader`] is what it says of itself, [`Payload`] what goes with it, [`LoadPlan`] where everything goes,
-//! [`BootParams`] the page it is handed; for an ELF file [`PvhKernel`], [`PvhPlan`] and [`StartInfo`] are these. [`load()`]
+//! [`BootParams`] the page it is handed; for an ELF file [`PlacedKernel`], [`PvhPlan`] and [`StartInfo`] are these, for
+//! Multiboot [`PlacedKernel`], [`HostInfo`] and [`MultibootInfo`]. [`load()`]
 //! applies a plan, and [`Handover`] is how the kernel is entered.
 //!
 //! The protocol is that of Linux `Documentation/arch/x86/boot.rst`, "boot.rst" below.
 //!
 //! Assumed: the memory map is complete, with the firmware's own memory and the tables held in it. Left out: kernels
-//! for Multiboot, zImages, kernels and initrds above 4 GiB, `SETUP_E820_EXT`.
+//! for Multiboot 2, zImages, kernels and initrds above 4 GiB, `SETUP_E820_EXT`.
 #![forbid(unsafe_code)]
 
 mod boot_params;
@@ -16,7 +18,9 @@ mod error;
 mod handover;
 mod kernel;
 mod load;
+mod multiboot;
 mod payload;
+mod placed;
 mod placement;
 mod pvh;
 mod screen_info;
@@ -28,9 +32,11 @@ pub use self::error::Error;
 pub use self::handover::{Entry, Handover};
 pub use self::kernel::Kernel;
 pub use self::load::{Loaded, load};
+pub use self::multiboot::{HostInfo, Module, MultibootInfo};
 pub use self::payload::{ItemSizes, Payload};
+pub use self::placed::PlacedKernel;
 pub use self::placement::LoadPlan;
-pub use self::pvh::{PvhKernel, PvhPlan, StartInfo};
+pub use self::pvh::{PvhPlan, StartInfo};
 pub use self::screen_info::ScreenInfo;
 pub use self::setup_header::{Relocation, SetupHeader};
 pub use self::source::Source;

@@ -4,6 +4,8 @@
 //! its first page tables and stack there, all before it looks at the memory map. So the whole run range is held, and
 //! nothing else is in it; an initrd that starts right behind the file would be unpacked over.
 
+use alloc::vec::Vec;
+
 use uefi_raw::table::boot::MemoryType;
 
 use super::setup_header::DEFAULT_ADDRESS;
@@ -86,6 +88,7 @@ impl LoadPlan {
             setup: Some(source.setup(self.setup_len)),
             kernel: self.kernel,
             initrd: self.initrd,
+            modules: Vec::new(),
             command_line: self.command_line,
             handover: Handover { entry: self.entry, parameters: self.boot_params.start() },
         }

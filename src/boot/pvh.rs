@@ -10,15 +10,14 @@
 //! Left out: modules but for the initrd, a command line for it, and a screen, for which the structure has no field.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
-use uefi_raw::table::boot::MemoryType;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::placement::{allocate_low, place_initrd};
-use super::{Entry, Error, Handover, ItemSizes, Loaded};
-use crate::addr::{Alignment, PhysAddr, PhysRange};
-use crate::layout;
+use super::{Entry, Error, Handover, ItemSizes, Loaded, PlacedKernel};
+use crate::addr::{PhysAddr, PhysRange};
 use crate::memory_map::{CAPACITY, E820Entry, MemoryMap};
 
 /// `XEN_HVM_START_MAGIC_VALUE`.
@@ -26,50 +25,10 @@ const MAGIC: u32 = 0x336e_c578;
 /// The version that brought the memory map.
 const VERSION: u32 = 1;
 
-/// A kernel that the host has put into memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PvhKernel {
-    /// From the first byte of its lowest segment to the last of its highest, with what it wants zero.
-    pub image: PhysRange,
-    /// Where it is entered; one of the bytes of `image`.
-    pub entry: PhysAddr,
-}
-
-impl PvhKernel {
-    /// The kernel of `size` bytes at `start`.
-    ///
-    /// # Errors
-    /// [`Error::EntryOutside`].
-    pub fn new(start: PhysAddr, size: u32, entry: PhysAddr) -> Result<Self, Error> {
-        PhysRange::new(start, size.into())
-            .filter(|image| PhysRange::LOW_4_GIB.contains(*image) && image.contains_addr(entry))
-            .map(|image| Self { image, entry })
-            .ok_or(Error::EntryOutside { entry, start, size })
-    }
-
-    /// Keeps everything else off it in `map`: it is `LOADER_DATA`, which is RAM to the kernel, to the ends of its pages.
-    ///
-    /// # Errors
-    /// [`Error::KernelOverFirmware`], [`Error::KernelOutsideRam`], [`Error::MemoryMap`].
-    pub fn hold(&self, map: &mut MemoryMap) -> Result<(), Error> {
-        let image = self.image;
-        if image.overlaps(layout::BOOT_RAM) {
-            return Err(Error::KernelOverFirmware { kernel: image, firmware: layout::BOOT_RAM });
-        }
-        if !map.is_free(image) {
-            return Err(Error::KernelOutsideRam { kernel: image });
-        }
-        let start = image.start().align_down(Alignment::PAGE);
-        let end = image.end().align_up(Alignment::PAGE).unwrap_or(image.end());
-        map.reserve(PhysRange::from_bounds(start, end).unwrap_or(image), MemoryType::LOADER_DATA)?;
-        Ok(())
-    }
-}
-
 /// Where the rest is to be put. No two parts overlap, and each is RAM that nothing else held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PvhPlan {
-    kernel: PvhKernel,
+    kernel: PlacedKernel,
     /// The bytes of the initrd, if there is one.
     pub initrd: Option<PhysRange>,
     /// The bytes of the command line as the host counts them, and one more for a NUL in any case.
@@ -83,7 +42,7 @@ impl PvhPlan {
     ///
     /// # Errors
     /// [`Error::NoLowMemory`], [`Error::InitrdDoesNotFit`]. Parts that fitted stay held in `map` then.
-    pub fn new(kernel: PvhKernel, sizes: ItemSizes, map: &mut MemoryMap) -> Result<Self, Error> {
+    pub fn new(kernel: PlacedKernel, sizes: ItemSizes, map: &mut MemoryMap) -> Result<Self, Error> {
         let start_info = allocate_low(map, size_of::<StartInfo>() as u64)?;
         let command_line = allocate_low(map, u64::from(sizes.command_line).saturating_add(1))?;
         let initrd = match sizes.initrd {
@@ -101,6 +60,7 @@ impl PvhPlan {
             setup: None,
             kernel: self.kernel.image,
             initrd: self.initrd,
+            modules: Vec::new(),
             command_line: self.command_line,
             handover: Handover { entry: Entry::Pvh(self.kernel.entry), parameters: self.start_info.start() },
         }

@@ -38,6 +38,20 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
             // does; the caller promises a kernel there.
             unsafe { leave_long_mode(enter_pvh, entry.get() as u32, parameters as u32) }
         }
+        Entry::Multiboot(entry) => {
+            let enter_multiboot: u32;
+            // SAFETY: this loads a constant of linker.ld's.
+            unsafe {
+                asm!(
+                    "mov {0:e}, offset enter_multiboot_physical",
+                    out(reg) enter_multiboot,
+                    options(nomem, nostack, preserves_flags)
+                )
+            };
+            // SAFETY: `reset.s` has 32-bit code there that goes on to the entry in ESI, which lies below 4 GiB as the kernel
+            // does; the caller promises a kernel there.
+            unsafe { leave_long_mode(enter_multiboot, entry.get() as u32, parameters as u32) }
+        }
     }
 }
 

@@ -37,9 +37,15 @@
 .set SELECTOR_DATA16, 0x28
 .set SELECTOR_TASK, 0x30
 
+.set MULTIBOOT_MAGIC, 0x2badb002        # Multiboot specification 0.6.96, 3.2
+.set MULTIBOOT_MEM_LOWER, 4             # 3.3: KiB of low memory
+.set BDA_EBDA_SEGMENT, 0x40e            # BIOS data area (IBM PC/AT technical reference)
+.set BDA_MEMORY_SIZE, 0x413             # in KiB
+
 # linker.ld computes with these.
 .global start32, start64, no_long_mode_text, leave_long_mode, gdt, gdt32, gdt32_end, gdt_pointer, reset_vector
 .global enter_real_mode, enter_real_mode16, real_mode_idt_pointer, enter_pvh, pvh_gdt_pointer
+.global enter_multiboot
 
 .section .start, "ax"
 
@@ -192,7 +198,7 @@ no_long_mode_text:
     .asciz "firstlight: error: the CPU has no 64-bit mode; give QEMU another -cpu\r\n"
 
 # ------------------------------------------------------------------------------------------------ Back to 32-bit mode
-# For 32-bit code at EAX, the kernel's, enter_pvh or enter_real_mode. ESI stays: it is boot_params, the kernel's entry or
+# For 32-bit code at EAX, the kernel's, enter_pvh, enter_multiboot or enter_real_mode. ESI stays: it is boot_params, the kernel's entry or
 # the waking vector. EDI goes to EBX. Called in 32-bit compatibility mode, through the identity map, with gdt32 loaded.
 .code32
 leave_long_mode:
@@ -231,6 +237,23 @@ enter_pvh:
     mov ecx, SELECTOR_TASK
     ltr cx
     jmp eax
+
+# ------------------------------------------------------------------------------------------------ The Multiboot entry
+# Gives FS and GS, which are as in real mode, the limit that they are to have, EAX the value that tells a kernel of its
+# loader, and the kernel a stack, in the place of the page tables, which are not in use any more. Puts the size of low memory
+# where a PC's BIOS has it, and the segment that begins behind it: Xen starts other CPUs, and the first, below these.
+# Jumps to ESI; EBX stays.
+enter_multiboot:
+    mov eax, SELECTOR_DATA
+    mov fs, eax
+    mov gs, eax
+    mov esp, offset page_tables_physical + 6 * 4096
+    mov eax, [ebx + MULTIBOOT_MEM_LOWER]
+    mov [BDA_MEMORY_SIZE], ax
+    shl eax, 10 - 4
+    mov [BDA_EBDA_SEGMENT], ax
+    mov eax, MULTIBOOT_MAGIC
+    jmp esi
 
 # ----------------------------------------------------------------------------------------------------- To real mode
 # For an operating system that wakes from suspend at the real-mode address in ESI. The way is that of Intel SDM volume 3,

@@ -1,7 +1,8 @@
 //! Measured boot: starts a TPM 2.0 and records in it, and in a log, what is booted.
 //!
 //! Which PCR gets what, and how to tell the values beforehand, is in `docs/tpm.md`. The order: start, the firmware's
-//! version (PCR 0), separators (PCRs 0 to 7), command line (PCR 8), kernel and initrd (PCR 9); then the platform hierarchy
+//! version (PCR 0), separators (PCRs 0 to 7), command line (PCR 8), kernel and initrd (PCR 9), modules of a
+//! Multiboot kernel (their command lines to PCR 8, themselves to PCR 9); then the platform hierarchy
 //! gets a random password, so that the operating system has no power over what belongs to the firmware.
 //!
 //! There is a TPM where the host's table-loader script has a log allocated for it; without that nothing here touches the
@@ -167,16 +168,17 @@ impl Tpm {
             self.record_bytes(machine, &mut log, pcr, EventType::Separator, &SEPARATOR)?;
         }
 
-        let command_line = read_command_line(machine, loaded.command_line)?;
-        let digests = self.hash(&command_line);
-        let description = [b"kernel_cmdline: ".as_slice(), &command_line, b"\0"];
-        self.record(machine, &mut log, COMMAND_LINE_PCR, EventType::Ipl, &digests, &description)?;
-        drop(command_line);
+        self.record_command_line(machine, &mut log, b"kernel_cmdline: ", loaded.command_line)?;
         let digests = self.hash_kernel(machine, fw_cfg, loaded)?;
         self.record(machine, &mut log, FILE_PCR, EventType::Ipl, &digests, &[b"kernel\0"])?;
         if let Some(initrd) = loaded.initrd {
             let digests = self.hash_memory(machine, Hashes::new(&self.banks.known), initrd)?;
             self.record(machine, &mut log, FILE_PCR, EventType::Ipl, &digests, &[b"initrd\0"])?;
+        }
+        for module in &loaded.modules {
+            self.record_command_line(machine, &mut log, b"module_cmdline: ", module.command_line)?;
+            let digests = self.hash_memory(machine, Hashes::new(&self.banks.known), module.bytes)?;
+            self.record(machine, &mut log, FILE_PCR, EventType::Ipl, &digests, &[b"module\0"])?;
         }
         Ok(())
     }
@@ -271,6 +273,20 @@ impl Tpm {
         self.record(machine, log, pcr, kind, &self.hash(data), &[data])
     }
 
+    /// Records a command line, up to its first NUL, with a label before it in the log, as GRUB has them.
+    #[inline(never)]
+    fn record_command_line<M: Machine>(
+        &self,
+        machine: &mut M,
+        log: &mut EventLog,
+        label: &[u8],
+        range: PhysRange,
+    ) -> Result<(), Error> {
+        let command_line = read_command_line(machine, range)?;
+        let digests = self.hash(&command_line);
+        self.record(machine, log, COMMAND_LINE_PCR, EventType::Ipl, &digests, &[label, &command_line, b"\0"])
+    }
+
     /// Extends a PCR by `digests`, and appends to the log an event whose data are `data`, one after the other.
     fn record<M: Machine>(
         &self,
@@ -297,7 +313,7 @@ impl Tpm {
     }
 
     /// Hashes the kernel file: the setup code without what a loader writes there, and all that follows it. Of an ELF file
-    /// it is what the host made of it in memory.
+    /// and of a kernel for Multiboot it is what the host made of it in memory.
     fn hash_kernel<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, loaded: &Loaded) -> Result<Digests, Error> {
         let mut hashes = Hashes::new(&self.banks.known);
         if let Some(setup) = loaded.setup {

@@ -68,6 +68,7 @@ impl Boot {
             setup: Some(Item::new(Key::SETUP_DATA, SETUP.len() as u32)),
             kernel: range(0x100_0000, kernel().len() as u64),
             initrd: Some(range(0x500_0000, initrd().len() as u64)),
+            modules: Vec::new(),
             command_line: range(0x2_0000, COMMAND_LINE.len() as u64 + 2),
             handover: Handover {
                 entry: Entry::Linux32(PhysAddr::new(0x100_0000)),

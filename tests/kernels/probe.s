@@ -11,7 +11,7 @@
 #
 # What it sends goes to the port REPLY, where QEMU has a device that takes bytes at any rate.
 #
-# From a PVH entry, which `.pvh` below has, it goes on as from the 32-bit one.
+# From a PVH entry, which `.pvh` below has, it goes on as from the 32-bit one; from a Multiboot entry, `.multiboot`, too.
 #
 # It runs wherever it is loaded. Its own memory, at `request`, is behind everything that a test puts into the kernel
 # file, so that the file's bytes stay as they were loaded. No instruction here is one that a KVM which emulates ring 0
@@ -394,3 +394,35 @@ pvh_entry:
     sgdt [PVH_GDT]
     mov esi, PVH_SCRATCH
     jmp pvh_entry + PVH_TEXT
+
+# -------------------------------------------------------------------------------------------------- Multiboot entry
+# The same for a file with a Multiboot header, which is the first thing in it (Multiboot specification 0.6.96, 3.1). It is
+# linked at PVH_BASE too. It stores EAX, FS and GS, ESP, where the GDT is, and a dword from far into FS and GS, whose limits
+# the selectors do not tell.
+.set MULTIBOOT_MAGIC, 0x1badb002
+.set MULTIBOOT_ENTRY, 0x40              # from PVH_BASE: behind the header, whose fields the test chooses
+.set MULTIBOOT_EAX, PVH_BASE + 0x110
+.set MULTIBOOT_FS, PVH_BASE + 0x114
+.set MULTIBOOT_GS, PVH_BASE + 0x118
+.set MULTIBOOT_ESP, PVH_BASE + 0x11c
+.set MULTIBOOT_BY_FS, PVH_BASE + 0x120
+.set MULTIBOOT_BY_GS, PVH_BASE + 0x124
+
+.section .multiboot, "ax"
+.code32
+multiboot_start:
+    .long MULTIBOOT_MAGIC
+.org MULTIBOOT_ENTRY
+    mov [MULTIBOOT_EAX], eax
+    mov [MULTIBOOT_ESP], esp
+    mov word ptr [MULTIBOOT_FS], fs
+    mov word ptr [MULTIBOOT_GS], gs
+    sgdt [PVH_GDT]
+    mov eax, fs:[PVH_BASE]
+    mov [MULTIBOOT_BY_FS], eax
+    mov eax, gs:[PVH_BASE]
+    mov [MULTIBOOT_BY_GS], eax
+    push eax                            # kernels count on a stack
+    pop eax
+    mov esi, PVH_SCRATCH
+    jmp multiboot_start + PVH_TEXT

@@ -176,11 +176,33 @@ impl PvhLayout {
     }
 }
 
+/// The probe with a Multiboot header, as it is in memory from `PVH_BASE` on: [`MULTIBOOT_SIZE`] bytes, of which the last are
+/// zero and not here.
+///
+/// `fields` are the header's after the checksum, which the flags say whether there are (Multiboot specification 0.6.96, 3.1).
+pub fn multiboot_image(flags: u32, fields: [u32; 5]) -> Vec<u8> {
+    let mut image = probe().multiboot.clone();
+    let magic = u32::from_le_bytes(image[..4].try_into().unwrap());
+    let checksum = 0_u32.wrapping_sub(magic).wrapping_sub(flags);
+    for (field, at) in [flags, checksum].iter().chain(&fields).zip((4..).step_by(4)) {
+        image[at..at + 4].copy_from_slice(&field.to_le_bytes());
+    }
+    image.resize(PVH_TEXT as usize, 0);
+    image.extend(&probe().text);
+    image
+}
+
+/// The memory that the probe takes with all that is before its code.
+pub const MULTIBOOT_SIZE: u32 = PVH_TEXT as u32 + LEAST_INIT_SIZE;
+/// Where it is entered, from its start: `MULTIBOOT_ENTRY` in `tests/kernels/probe.s`.
+pub const MULTIBOOT_ENTRY: u32 = 0x40;
+
 /// The sections of `tests/kernels/probe.s`.
 struct Code {
     text: Vec<u8>,
     wake: Vec<u8>,
     pvh: Vec<u8>,
+    multiboot: Vec<u8>,
 }
 
 /// Assembles the probe, once.
@@ -191,11 +213,11 @@ fn probe() -> &'static Code {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels/probe.s");
         let [object, binary] = ["probe.o", "probe.bin"].map(|name| folder.path().join(name));
         run(Command::new("as").arg("--64").arg("-o").arg(&object).arg(source));
-        let [text, wake, pvh] = [".text", ".wake", ".pvh"].map(|section| {
+        let [text, wake, pvh, multiboot] = [".text", ".wake", ".pvh", ".multiboot"].map(|section| {
             run(Command::new("objcopy").args(["-O", "binary", "-j", section]).arg(&object).arg(&binary));
             std::fs::read(&binary).expect("what objcopy wrote")
         });
-        Code { text, wake, pvh }
+        Code { text, wake, pvh, multiboot }
     })
 }
 

@@ -17,7 +17,7 @@ use crate::random;
 const COMMAND_LINE: &str = "unikernel --flag \"two words\" ~";
 
 /// A microvm, in place of the machine that came before.
-const MICROVM: &str = "-machine microvm,acpi=on,pit=on,pic=on,rtc=on";
+pub const MICROVM: &str = "-machine microvm,acpi=on,pit=on,pic=on,rtc=on";
 
 fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))

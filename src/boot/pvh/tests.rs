@@ -4,7 +4,10 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
+use uefi_raw::table::boot::MemoryType;
+
 use super::*;
+use crate::layout;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -26,8 +29,8 @@ fn pc(len: u64) -> MemoryMap {
     map
 }
 
-fn kernel(start: u64, size: u32) -> PvhKernel {
-    PvhKernel::new(PhysAddr::new(start), size, PhysAddr::new(start)).unwrap()
+fn kernel(start: u64, size: u32) -> PlacedKernel {
+    PlacedKernel::new(PhysAddr::new(start), size, PhysAddr::new(start)).unwrap()
 }
 
 /// The little-endian number of `len` bytes at `at`.
@@ -37,7 +40,7 @@ fn number(bytes: &[u8], at: u64, len: usize) -> u64 {
 
 #[test]
 fn the_entry_is_in_the_kernel_and_the_kernel_below_4_gib() {
-    let new = |start, size, entry| PvhKernel::new(PhysAddr::new(start), size, PhysAddr::new(entry)).is_ok();
+    let new = |start, size, entry| PlacedKernel::new(PhysAddr::new(start), size, PhysAddr::new(entry)).is_ok();
     assert!(new(MIB, 16, MIB) && new(MIB, 16, MIB + 15) && new(4 * GIB - 16, 16, 4 * GIB - 1));
     assert!(!new(MIB, 16, MIB - 1) && !new(MIB, 16, MIB + 16) && !new(MIB, 0, MIB));
     assert!(!new(4 * GIB - 15, 16, 4 * GIB - 15));
