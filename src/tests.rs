@@ -141,9 +141,9 @@ fn what_is_missing_is_said_in_a_sentence() {
     assert_eq!(no_kernel.error.to_string(), "no kernel: start QEMU with -kernel FILE");
 
     let mut old = SETUP.to_vec();
-    old[0x206..0x208].copy_from_slice(&[0x05, 0x02]);
+    old[0x206..0x208].copy_from_slice(&[0x05, 0x01]);
     let old = failure(with_kernel(golden::device("q35", true)).with_item(0x18, &old));
-    assert!(old.error.to_string().starts_with("kernel too old: its boot protocol is 2.05"), "{}", old.error);
+    assert!(old.error.to_string().starts_with("kernel too old: its boot protocol is 1.05"), "{}", old.error);
 
     let large = failure(with_kernel(golden::device("q35", true)).with_item(0x0b, &(200u32 << 20).to_le_bytes()));
     assert!(large.error.to_string().starts_with("the initrd of 200 MiB does not fit"), "{}", large.error);

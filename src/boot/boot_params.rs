@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::low::COMMAND_LINE_OFFSET;
 use super::setup_header::{HEADER_ROOM_END, HEADER_START, LOADED_HIGH, QUIET_FLAG, RawHeader};
 use super::{Error, LoadPlan, ScreenInfo, SetupHeader};
 use crate::addr::{PhysAddr, PhysRange};
@@ -65,15 +66,19 @@ impl BootParams {
         // CAN_USE_HEAP is about the real-mode code, which does not run. With KEEP_SEGMENTS, which is obsolete, a kernel
         // would not load its own; the others are the kernel's.
         hdr.loadflags &= LOADED_HIGH | QUIET_FLAG;
-        hdr.code32_start.set(low_half(plan.kernel.start().get()));
+        hdr.code32_start.set(low_half(plan.code32_start().get()));
         hdr.setup_data.set(plan.setup_data);
         if let Some(alignment) = plan.kernel_alignment {
             hdr.kernel_alignment.set(alignment);
         }
 
-        let command_line = plan.command_line.start().get();
-        hdr.cmd_line_ptr.set(low_half(command_line));
-        page.ext_cmd_line_ptr.set(high_half(command_line));
+        if header.has_cmd_line_ptr() {
+            let command_line = plan.at_entry(plan.command_line.start()).get();
+            hdr.cmd_line_ptr.set(low_half(command_line));
+            page.ext_cmd_line_ptr.set(high_half(command_line));
+        } else {
+            page.screen_info = ScreenInfo::for_old_kernel(kib_above_1_mib(map), COMMAND_LINE_OFFSET);
+        }
         let initrd = plan.initrd.unwrap_or_default();
         hdr.ramdisk_image.set(low_half(initrd.start().get()));
         hdr.ramdisk_size.set(low_half(initrd.len()));
@@ -96,7 +101,7 @@ impl BootParams {
 
     /// Tells the kernel of a screen; without this it has none.
     pub fn set_screen(&mut self, screen: ScreenInfo) {
-        self.screen_info = screen;
+        self.screen_info = screen.with_old_fields_of(&self.screen_info);
     }
 
     /// The 4096 bytes of the page.

@@ -59,13 +59,25 @@ pub enum Error {
         /// How many were needed.
         needed: usize,
     },
-    /// The boot protocol is older than 2.06.
+    /// The boot protocol is older than 2.00.
     TooOld {
         /// The version of the kernel, major in the upper byte, minor in the lower.
         version: u16,
     },
-    /// A zImage, which runs below 1 MiB.
-    NotLoadedHigh,
+    /// The kernel is for a BIOS: it has no entry but the one in real mode.
+    RealModeOnly,
+    /// A zImage that is too long for low memory.
+    ZImageTooLong {
+        /// The length of its protected-mode part in bytes.
+        len: u64,
+        /// The longest that there is room for.
+        limit: u64,
+    },
+    /// Not all of the low memory that a zImage runs in is free RAM.
+    NoPcMemory {
+        /// What the zImage needs.
+        needed: PhysRange,
+    },
     /// The alignment that the kernel asks for is no power of two.
     BadAlignment {
         /// `kernel_alignment`.
@@ -143,9 +155,20 @@ impl fmt::Display for Error {
             }
             Self::TooOld { version } => {
                 let (major, minor) = (version >> 8, version & 0xff);
-                write!(f, "kernel too old: its boot protocol is {major}.{minor:02}; 2.06 (Linux 2.6.22) is needed")
+                write!(f, "kernel too old: its boot protocol is {major}.{minor:02}; 2.00 (Linux 1.3.73) is needed")
             }
-            Self::NotLoadedHigh => f.write_str("the kernel is a zImage; use a bzImage (vmlinuz)"),
+            Self::RealModeOnly => f.write_str(
+                "the kernel starts in real mode only and needs the services of a BIOS, which this firmware does not have; \
+                 use a Linux kernel (bzImage) or an ELF file, or a BIOS (QEMU without -bios)",
+            ),
+            Self::ZImageTooLong { len, limit } => {
+                write!(f, "the kernel is a zImage with {len} bytes, {limit} fit below 640 KiB; make a bzImage of it")
+            }
+            Self::NoPcMemory { needed } => write!(
+                f,
+                "the kernel is a zImage and needs {needed}, of which not all is free RAM on this machine; use a bzImage \
+                 (or, on a microvm, which has its RSDP there, acpi=off)"
+            ),
             Self::BadAlignment { alignment } => {
                 write!(f, "the kernel asks for alignment {alignment:#x}, no power of two; is the file whole?")
             }

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::LowBlock;
 use crate::addr::PhysAddr;
 
 /// Where the kernel is entered, and in which mode.
@@ -11,6 +12,13 @@ pub enum Entry {
     Linux64(PhysAddr),
     /// In 32-bit protected mode with paging off: the kernel's load address (boot.rst, "32-bit Boot Protocol").
     Linux32(PhysAddr),
+    /// As [`Self::Linux32`], once a part of low memory is filled.
+    LinuxLow {
+        /// The address that is jumped to.
+        at: PhysAddr,
+        /// What is filled first.
+        block: LowBlock,
+    },
     /// In 32-bit protected mode with paging off: the address in the ELF file's note (Xen `docs/misc/pvh.pandoc`).
     Pvh(PhysAddr),
     /// In 32-bit protected mode with paging off: the address that the host found in the file (Multiboot specification
@@ -22,7 +30,7 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, at) = match self {
             Self::Linux64(at) => ("64-bit", at),
-            Self::Linux32(at) => ("32-bit", at),
+            Self::Linux32(at) | Self::LinuxLow { at, .. } => ("32-bit", at),
             Self::Pvh(at) => ("PVH", at),
             Self::Multiboot(at) => ("Multiboot", at),
         };
@@ -39,6 +47,8 @@ impl fmt::Display for Entry {
 /// - [`Entry::Linux64`]: 64-bit mode; the page tables map the kernel with all of its run range, `boot_params` and the
 ///   command line one to one; RSI is the address of `boot_params`.
 /// - [`Entry::Linux32`]: protected mode, paging off; ESI is the address of `boot_params`; EBP, EDI and EBX are zero.
+/// - [`Entry::LinuxLow`]: as [`Entry::Linux32`], with the block moved to its place; the entry and the parameters are the
+///   addresses after that.
 /// - [`Entry::Pvh`]: protected mode, paging off, CR0 with no bit but PE (and ET) set and CR4 with none; EBX is the address
 ///   of [`super::StartInfo`]; TR is a busy 32-bit TSS with base 0 and limit 0x67; EBP and EDI are zero.
 /// - [`Entry::Multiboot`]: protected mode, paging off; EAX is 0x2badb002, EBX the address of [`super::MultibootInfo`]; FS and
@@ -48,6 +58,6 @@ impl fmt::Display for Entry {
 pub struct Handover {
     /// Where to jump, and in which mode.
     pub entry: Entry,
-    /// Where [`super::BootParams`], [`super::StartInfo`] or [`super::MultibootInfo`] was stored.
+    /// Where [`super::BootParams`], [`super::StartInfo`] or [`super::MultibootInfo`] is when the kernel runs.
     pub parameters: PhysAddr,
 }

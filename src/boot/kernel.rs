@@ -46,10 +46,12 @@ impl Kernel {
         }
         match read_header(machine, fw_cfg, Source::Items) {
             Ok(header) => Ok(Self::BzImage { source: Source::Items, size, header }),
-            Err(error @ (Error::Elf | Error::NotLinux)) => match fw_cfg.read_u32(machine, Key::KERNEL_ENTRY)? {
-                0 => Err(error),
-                entry => Self::placed(machine, fw_cfg, map, size, entry),
-            },
+            Err(error @ (Error::Elf | Error::NotLinux | Error::RealModeOnly)) => {
+                match fw_cfg.read_u32(machine, Key::KERNEL_ENTRY)? {
+                    0 => Err(error),
+                    entry => Self::placed(machine, fw_cfg, map, size, entry),
+                }
+            }
             Err(error) => Err(error),
         }
     }

@@ -1,5 +1,4 @@
-//! What to boot, where to put it, and what the kernel is told: the Linux/x86 boot protocol, 2.06 and later, PVH, and
-//! Multiboot.
+//! What to boot, where to put it, and what the kernel is told: the Linux/x86 boot protocol, PVH, and Multiboot.
 //!
 //! [`Kernel`] is which kind of kernel the host offers. The rest is decided without touching the machine: for a bzImage
 //! [`SetupHeader`] is what it says of itself, [`Payload`] what goes with it, [`LoadPlan`] where everything goes,
@@ -10,7 +9,8 @@
 //! The protocol is that of Linux `Documentation/arch/x86/boot.rst`, "boot.rst" below.
 //!
 //! Assumed: the memory map is complete, with the firmware's own memory and the tables held in it. Left out: kernels
-//! for Multiboot 2, zImages, kernels and initrds above 4 GiB, `SETUP_E820_EXT`.
+//! for Multiboot 2, kernels and initrds above 4 GiB, `SETUP_E820_EXT`, kernels from before protocol 2.00, and those that
+//! can only start in real mode, which would need a BIOS.
 #![forbid(unsafe_code)]
 
 mod boot_params;
@@ -18,6 +18,7 @@ mod error;
 mod handover;
 mod kernel;
 mod load;
+mod low;
 mod multiboot;
 mod payload;
 mod placed;
@@ -32,6 +33,7 @@ pub use self::error::Error;
 pub use self::handover::{Entry, Handover};
 pub use self::kernel::Kernel;
 pub use self::load::{Loaded, load};
+pub use self::low::LowBlock;
 pub use self::multiboot::{HostInfo, Module, MultibootInfo};
 pub use self::payload::{ItemSizes, Payload};
 pub use self::placed::PlacedKernel;

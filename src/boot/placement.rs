@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use uefi_raw::table::boot::MemoryType;
 
+use super::low::{self, LowBlock};
 use super::setup_header::DEFAULT_ADDRESS;
 use super::{Entry, Error, Handover, Loaded, Payload, Relocation, SetupHeader, Source};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
@@ -18,12 +19,13 @@ use crate::memory_map::{MemoryMap, Placement};
 const LOW_MEMORY: (u64, u64) = (0x1_0000, 0xa_0000);
 
 /// The size of `boot_params`.
-const BOOT_PARAMS_LEN: u64 = 4096;
+pub(super) const BOOT_PARAMS_LEN: u64 = 4096;
 
 /// The distance from the load address to the 64-bit entry (boot.rst, "64-bit Boot Protocol").
 const ENTRY_64: u64 = 0x200;
 
-/// Where each part is to be put. No two overlap, and each is RAM that nothing else held.
+/// Where each part is to be put. No two overlap, and each is RAM that nothing else held. With [`Entry::LinuxLow`] that is
+/// where it is made ready: see [`LowBlock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadPlan {
     /// The length in bytes of the kernel file's real-mode part, which is not loaded: 64-bit and 32-bit entry need none of
@@ -31,7 +33,7 @@ pub struct LoadPlan {
     pub setup_len: u32,
     /// The bytes of the protected-mode part of the kernel file.
     pub kernel: PhysRange,
-    /// All that the kernel uses until it manages memory itself. Contains `kernel`.
+    /// All that the kernel uses until it manages memory itself, above 1 MiB. Contains `kernel`, unless that is a zImage.
     pub kernel_run: PhysRange,
     /// The alignment that the kernel is to assume (`kernel_alignment`), where the plan has to choose one.
     pub kernel_alignment: Option<u32>,
@@ -51,14 +53,21 @@ impl LoadPlan {
     /// Finds a place for everything and holds it in `map` as `LOADER_DATA`, which is RAM to the kernel.
     ///
     /// # Errors
-    /// [`Error::CommandLineTooLong`], [`Error::NoLowMemory`], [`Error::KernelDoesNotFit`],
-    /// [`Error::InitrdDoesNotFit`]. Parts that fitted stay held in `map` then.
+    /// [`Error::RealModeOnly`], [`Error::CommandLineTooLong`], [`Error::NoLowMemory`], [`Error::KernelDoesNotFit`],
+    /// [`Error::InitrdDoesNotFit`]; for a kernel in low memory [`Error::ZImageTooLong`], [`Error::NoPcMemory`]. Parts that
+    /// fitted stay held in `map` then.
     pub fn new(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) -> Result<Self, Error> {
-        if payload.kernel < header.kernel_len() {
+        let entry_offset = header.entry_offset(payload.kernel)?;
+        // The header counts in 16 bytes.
+        if payload.kernel.saturating_add(15) < header.kernel_len() {
             log::warn!("the kernel has {} bytes, its header says {}", payload.kernel, header.kernel_len());
         }
+        check_command_line(header, payload)?;
+        if LowBlock::is_for(header) {
+            return low::plan(header, payload, entry_offset, map);
+        }
         let boot_params = allocate_low(map, BOOT_PARAMS_LEN)?;
-        let command_line = place_command_line(header, payload, map)?;
+        let command_line = allocate_low(map, payload.command_line.saturating_add(1))?;
         let (kernel, setup_data) = place_kernel(header, payload, map)?;
         let initrd =
             if payload.initrd == 0 { None } else { Some(place_initrd(header.initrd_space(), payload.initrd, map)?) };
@@ -66,7 +75,7 @@ impl LoadPlan {
             // The file ends below 4 GiB.
             Entry::Linux64(PhysAddr::new(kernel.file.start().get().saturating_add(ENTRY_64)))
         } else {
-            Entry::Linux32(kernel.file.start())
+            Entry::Linux32(PhysAddr::new(kernel.file.start().get().saturating_add(entry_offset)))
         };
         Ok(Self {
             setup_len: header.setup_len(),
@@ -90,16 +99,33 @@ impl LoadPlan {
             initrd: self.initrd,
             modules: Vec::new(),
             command_line: self.command_line,
-            handover: Handover { entry: self.entry, parameters: self.boot_params.start() },
+            handover: Handover { entry: self.entry, parameters: self.at_entry(self.boot_params.start()) },
+        }
+    }
+
+    /// Where the byte that is at `address` now is when the kernel runs.
+    pub(super) fn at_entry(&self, address: PhysAddr) -> PhysAddr {
+        match self.entry {
+            Entry::LinuxLow { block, .. } => block.at_entry(address),
+            _ => address,
+        }
+    }
+
+    /// Where the protected-mode part of the kernel begins when it runs, for a 32-bit entry that is elsewhere in it the
+    /// entry (`code32_start`).
+    pub(super) fn code32_start(&self) -> PhysAddr {
+        match self.entry {
+            Entry::Linux32(at) | Entry::LinuxLow { at, .. } => at,
+            _ => self.kernel.start(),
         }
     }
 }
 
 /// A place for the kernel.
 #[derive(Clone, Copy)]
-struct Place {
-    file: PhysRange,
-    run: PhysRange,
+pub(super) struct Place {
+    pub file: PhysRange,
+    pub run: PhysRange,
     alignment: Option<u32>,
     /// The part of `run` that the kernel overwrites while it unpacks.
     unpacked: PhysRange,
@@ -134,7 +160,11 @@ impl Place {
 /// QEMU appends what `setup_data` points to to the kernel (a device tree; a random seed in 7.2.0), for the address at
 /// which it would load it. Elsewhere the pointer is wrong, and a kernel that unpacks over the data crashes on it. So the
 /// host's address is taken if the data survives there; else the kernel does without.
-fn place_kernel(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) -> Result<(Place, u64), Error> {
+pub(super) fn place_kernel(
+    header: &SetupHeader,
+    payload: &Payload,
+    map: &mut MemoryMap,
+) -> Result<(Place, u64), Error> {
     let mut setup_data = header.setup_data();
     let mut place = None;
     if setup_data != 0
@@ -215,14 +245,11 @@ pub(super) fn place_initrd(space: PhysRange, len: u64, map: &mut MemoryMap) -> R
     Ok(PhysRange::new(held.start(), len).unwrap_or(held))
 }
 
-fn place_command_line(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) -> Result<PhysRange, Error> {
+fn check_command_line(header: &SetupHeader, payload: &Payload) -> Result<(), Error> {
     // The host counts the NUL.
     let len = payload.command_line.saturating_sub(1);
     let limit = header.command_line_limit();
-    if len > limit {
-        return Err(Error::CommandLineTooLong { len, limit });
-    }
-    allocate_low(map, payload.command_line.saturating_add(1))
+    if len > limit { Err(Error::CommandLineTooLong { len, limit }) } else { Ok(()) }
 }
 
 /// `len` bytes of low memory, held to the end of their last page.

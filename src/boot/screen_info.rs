@@ -22,7 +22,10 @@ const SIZE_UNIT_ORDER: u32 = 16;
 #[derive(Clone, Copy, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct ScreenInfo {
-    text_mode: [u8; 0xf],
+    cursor: [u8; 2],
+    /// KiB of RAM from 1 MiB on, as far as it goes and 16 bits reach: all that kernels before 2.2 look at.
+    ext_mem_k: U16,
+    text_mode: [u8; 0xb],
     orig_video_is_vga: u8,
     orig_video_points: U16,
     /// Pixels in a line.
@@ -67,7 +70,26 @@ impl Component {
     }
 }
 
+/// `cl_magic` where `cl_offset` means something (boot.rst, "The Kernel Command Line").
+const CL_MAGIC: u16 = 0xa33f;
+
 impl ScreenInfo {
+    /// No screen, and what kernels before protocol 2.02 look for in the same structure: how much RAM there is from 1 MiB
+    /// on, and how many bytes from these parameters on the command line is.
+    pub fn for_old_kernel(kib_above_1_mib: u32, command_line_offset: u16) -> Self {
+        let mut this = Self::new_zeroed();
+        this.ext_mem_k.set(u16::try_from(kib_above_1_mib).unwrap_or(u16::MAX));
+        this.cl_magic.set(CL_MAGIC);
+        this.cl_offset.set(command_line_offset);
+        this
+    }
+
+    /// This screen, with what the other structure has for old kernels.
+    pub fn with_old_fields_of(self, other: &Self) -> Self {
+        let &Self { ext_mem_k, cl_magic, cl_offset, .. } = other;
+        Self { ext_mem_k, cl_magic, cl_offset, ..self }
+    }
+
     /// The screen that shows `framebuffer`, for a kernel that has an `efi_stub` or not.
     ///
     /// The two types differ in which of the kernel's drivers takes the screen. One with a stub has `efifb` or

@@ -19,8 +19,18 @@ const MAGIC: [u8; 4] = *b"HdrS";
 /// The offset from which the byte in `jump` counts to the end of the header (boot.rst, "32-bit Boot Protocol").
 const JUMP_BASE: usize = 0x202;
 
-/// 2.06: the first with a limit for the command line; kernels before it are from before 2007.
-const OLDEST: u16 = 0x206;
+/// 2.00: the first with this header (Linux 1.3.73).
+const OLDEST: u16 = 0x200;
+/// 2.02 added `cmd_line_ptr`, and left the memory at 0x90000 alone.
+const WITH_CMD_LINE_PTR: u16 = 0x202;
+/// 2.03 added `initrd_addr_max`.
+const WITH_INITRD_ADDR_MAX: u16 = 0x203;
+/// 2.04 made `syssize` wider, from two bytes to four.
+const WITH_WIDE_SYSSIZE: u16 = 0x204;
+/// 2.05 added `relocatable_kernel`.
+const WITH_RELOCATABLE_KERNEL: u16 = 0x205;
+/// 2.06 added `cmdline_size`.
+const WITH_CMDLINE_SIZE: u16 = 0x206;
 /// 2.09 added `setup_data`.
 const WITH_SETUP_DATA: u16 = 0x209;
 /// 2.10 added `pref_address`, `init_size` and `min_alignment`.
@@ -28,9 +38,8 @@ const WITH_INIT_SIZE: u16 = 0x20a;
 /// 2.12 added `xloadflags`.
 const WITH_XLOADFLAGS: u16 = 0x20c;
 
-/// The end of the fields of 2.06 (`cmdline_size`) and of 2.10 (`init_size`).
-const END_2_06: usize = 0x23c;
-const END_2_10: usize = 0x264;
+/// The end of the header's first form, 2.00 (`bootsect_kludge`).
+const END_2_00: usize = 0x224;
 
 /// `loadflags`: the protected-mode part runs at 1 MiB or above.
 pub(super) const LOADED_HIGH: u8 = 1 << 0;
@@ -47,8 +56,18 @@ const EFI_STUB: [u8; 2] = *b"MZ";
 
 /// Where a bzImage is loaded unless it is relocatable (boot.rst, "Loading The Rest of The Kernel").
 pub(super) const DEFAULT_ADDRESS: PhysAddr = PhysAddr::new(0x10_0000);
+/// Where a zImage runs: its setup code moves it there from [`ZIMAGE_LOADED`] (Linux 2.6.29
+/// `arch/x86/boot/header.S`, `code32_start`, and `pm.c`, `move_kernel_around`).
+const ZIMAGE_ADDRESS: PhysAddr = PhysAddr::new(0x1000);
+/// Where a loader puts a zImage for that, and where one that is not moved runs (boot.rst, "Loading The Rest of The
+/// Kernel").
+const ZIMAGE_LOADED: PhysAddr = PhysAddr::new(0x1_0000);
 /// The longest command line where the header gives none (boot.rst, `cmdline_size`).
 const DEFAULT_COMMAND_LINE: u64 = 255;
+/// The highest address that an initrd may have where the header gives none (boot.rst, `initrd_addr_max`).
+const DEFAULT_INITRD_ADDR_MAX: u64 = 0x37ff_ffff;
+/// What 16 bits of `syssize` count up to, in bytes.
+const NARROW_SYSSIZE_WRAP: u64 = 1 << 20;
 
 /// The header as it is in the file, little-endian; what the kernel's header is too short for is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -111,7 +130,7 @@ pub enum Relocation {
     },
 }
 
-/// A setup header that was checked: a bzImage of protocol 2.06 or later.
+/// A setup header that was checked: a bzImage or zImage of protocol 2.00 or later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupHeader {
     pub(super) raw: RawHeader,
@@ -128,36 +147,36 @@ impl SetupHeader {
     /// A header longer than `boot_params` has room for is cut there.
     ///
     /// # Errors
-    /// [`Error::Elf`], [`Error::NotLinux`], [`Error::TooOld`], [`Error::NotLoadedHigh`], [`Error::Truncated`],
-    /// [`Error::BadAlignment`].
+    /// [`Error::Elf`], [`Error::NotLinux`], [`Error::RealModeOnly`] for a boot sector without the header,
+    /// [`Error::TooOld`], [`Error::Truncated`], [`Error::BadAlignment`].
     pub fn parse(setup: &[u8]) -> Result<Self, Error> {
         if setup.starts_with(b"\x7fELF") {
             return Err(Error::Elf);
         }
         let truncated = |needed| Error::Truncated { seen: setup.len(), needed };
 
-        if setup.len() < END_2_06 {
-            return Err(truncated(END_2_06));
+        if setup.len() < END_2_00 {
+            return Err(truncated(END_2_00));
         }
         let there = setup.get(HEADER_START..setup.len().min(HEADER_ROOM_END)).unwrap_or_default();
         let mut raw = RawHeader::new_zeroed();
         if let Some(room) = raw.as_mut_bytes().get_mut(..there.len()) {
             room.copy_from_slice(there);
         }
-        if raw.boot_flag.get() != BOOT_FLAG || raw.header != MAGIC {
+        if raw.boot_flag.get() != BOOT_FLAG {
             return Err(Error::NotLinux);
+        }
+        if raw.header != MAGIC {
+            return Err(Error::RealModeOnly);
         }
         let version = raw.version.get();
         if version < OLDEST {
             return Err(Error::TooOld { version });
         }
-        if raw.loadflags & LOADED_HIGH == 0 {
-            return Err(Error::NotLoadedHigh);
-        }
 
         let [_, jump] = raw.jump;
         let end = JUMP_BASE.saturating_add(jump.into()).min(HEADER_ROOM_END);
-        let needed = if version >= WITH_INIT_SIZE { END_2_10 } else { END_2_06 };
+        let needed = fields_end(version);
         if setup.len() < end || end < needed {
             return Err(Error::Truncated { seen: setup.len().min(end), needed: needed.max(end) });
         }
@@ -182,16 +201,69 @@ impl SetupHeader {
         sectors.saturating_add(1).saturating_mul(512)
     }
 
-    /// The length in bytes of the protected-mode part of the file. More may follow it, such as a signature.
+    /// The length in bytes of the protected-mode part of the file, up to 15 bytes too many. More may follow it, such as a
+    /// signature. Zero for a kernel before 2.04, which cannot say.
     #[must_use]
     pub fn kernel_len(&self) -> u64 {
-        u64::from(self.raw.syssize.get()).saturating_mul(16)
+        if self.version() < WITH_WIDE_SYSSIZE { 0 } else { u64::from(self.raw.syssize.get()).saturating_mul(16) }
+    }
+
+    /// Whether it is a bzImage, whose protected-mode part runs at 1 MiB or above; else it is a zImage, which runs below.
+    #[must_use]
+    pub fn is_loaded_high(&self) -> bool {
+        self.raw.loadflags & LOADED_HIGH != 0
+    }
+
+    /// Whether the header has a field for where the command line is. A kernel without it looks for its parameters at
+    /// 0x90000 only.
+    #[must_use]
+    pub fn has_cmd_line_ptr(&self) -> bool {
+        self.version() >= WITH_CMD_LINE_PTR
+    }
+
+    /// Where the protected-mode part runs unless it is relocatable: for a bzImage that is where it is loaded.
+    #[must_use]
+    pub fn default_address(&self) -> PhysAddr {
+        if self.is_loaded_high() {
+            DEFAULT_ADDRESS
+        } else if u64::from(self.raw.code32_start.get()) < ZIMAGE_LOADED.get() {
+            ZIMAGE_ADDRESS
+        } else {
+            ZIMAGE_LOADED
+        }
+    }
+
+    /// How far into the protected-mode part its 32-bit entry is, given the part's length: at its beginning (boot.rst,
+    /// "32-bit Boot Protocol"), but for a kernel that is always at the same address and has another byte of it in
+    /// `code32_start`, to which its own setup code would jump.
+    ///
+    /// # Errors
+    /// [`Error::RealModeOnly`] for a kernel that has no such entry: the file is for its setup code to look at, which
+    /// calls the BIOS. What tells one, in a kernel that has no 64-bit entry and is not relocatable:
+    ///
+    /// - `code32_start` is zero. In every Linux kernel it is an address (iPXE, gPXE, Etherboot).
+    /// - Before 2.04, `syssize` is zero, and the file is so short that its 16 bits have not begun anew. In every Linux
+    ///   kernel it is the length (memdisk, GRUB's `lnxboot.img`). Later kernels of others leave it zero and do have
+    ///   the entry.
+    pub fn entry_offset(&self, kernel_len: u64) -> Result<u64, Error> {
+        if self.is_64_bit() || self.raw.relocatable_kernel != 0 && self.version() >= WITH_RELOCATABLE_KERNEL {
+            return Ok(0);
+        }
+        let code32_start = u64::from(self.raw.code32_start.get());
+        let says_empty = self.version() < WITH_WIDE_SYSSIZE
+            && self.raw.syssize.get() & 0xffff == 0
+            && kernel_len < NARROW_SYSSIZE_WRAP - 15;
+        if code32_start == 0 || says_empty {
+            return Err(Error::RealModeOnly);
+        }
+        let offset = code32_start.checked_sub(self.default_address().get());
+        Ok(offset.filter(|&offset| offset < kernel_len).unwrap_or(0))
     }
 
     /// Whether the kernel has a 64-bit entry point.
     #[must_use]
     pub fn is_64_bit(&self) -> bool {
-        self.xloadflags() & XLF_KERNEL_64 != 0
+        self.is_loaded_high() && self.xloadflags() & XLF_KERNEL_64 != 0
     }
 
     /// Whether the kernel is an EFI application as well, and so has drivers for what EFI firmware hands over.
@@ -208,7 +280,11 @@ impl SetupHeader {
         if self.xloadflags() & XLF_CAN_BE_LOADED_ABOVE_4G != 0 {
             return PhysRange::LOW_4_GIB;
         }
-        let end = u64::from(self.raw.initrd_addr_max.get()).saturating_add(1);
+        let last = match self.version() {
+            WITH_INITRD_ADDR_MAX.. => self.raw.initrd_addr_max.get().into(),
+            _ => DEFAULT_INITRD_ADDR_MAX,
+        };
+        let end = last.saturating_add(1);
         PhysRange::from_bounds(PhysAddr::new(0), PhysAddr::new(end)).unwrap_or_default()
     }
 
@@ -216,8 +292,8 @@ impl SetupHeader {
     #[must_use]
     pub fn command_line_limit(&self) -> u64 {
         match self.raw.cmdline_size.get() {
-            0 => DEFAULT_COMMAND_LINE,
-            limit => limit.into(),
+            limit if limit != 0 && self.version() >= WITH_CMDLINE_SIZE => limit.into(),
+            _ => DEFAULT_COMMAND_LINE,
         }
     }
 
@@ -242,11 +318,14 @@ impl SetupHeader {
     /// its protected-mode part: `init_size`.
     ///
     /// Kernels before 2.10 do not say. For them it is four times the length, more than they were ever compressed, and
-    /// 16 MiB for what is not in the file and for their way up to the address they were built for.
+    /// 16 MiB for what is not in the file and for their way up to the address they were built for. Before 2.04 (Linux
+    /// 2.6.14) that was 1 MiB for all of them; they unpack behind the file, and 2 MiB are for what is not in it.
     #[must_use]
     pub fn run_len(&self, kernel_len: u64) -> u64 {
+        let version = self.version();
         match self.raw.init_size.get() {
-            init_size if init_size != 0 && self.version() >= WITH_INIT_SIZE => init_size.into(),
+            init_size if init_size != 0 && version >= WITH_INIT_SIZE => init_size.into(),
+            _ if version < WITH_WIDE_SYSSIZE => kernel_len.saturating_mul(5).saturating_add(2 << 20),
             _ => kernel_len.saturating_mul(4).saturating_add(16 << 20),
         }
     }
@@ -262,8 +341,22 @@ impl SetupHeader {
     }
 }
 
+/// How far into the file the fields go that a header of this version has at least.
+fn fields_end(version: u16) -> usize {
+    match version {
+        ..=0x200 => END_2_00,
+        0x201 => 0x226,
+        0x202 => 0x22c,
+        0x203..=0x204 => 0x230,
+        0x205 => 0x235,
+        0x206..=0x209 => 0x23c,
+        _ => 0x264,
+    }
+}
+
 fn relocation(raw: &RawHeader) -> Result<Relocation, Error> {
-    if raw.relocatable_kernel == 0 || raw.version.get() < WITH_INIT_SIZE {
+    let fixed = raw.relocatable_kernel == 0 || raw.loadflags & LOADED_HIGH == 0;
+    if fixed || raw.version.get() < WITH_INIT_SIZE {
         return Ok(Relocation::Fixed);
     }
     let alignment = raw.kernel_alignment.get();

@@ -3,6 +3,7 @@
 use core::arch::asm;
 
 use firstlight::boot::{Entry, Handover};
+use firstlight::hal::x86::VIRTUAL_OFFSET;
 use firstlight::resume::WakingVector;
 
 /// Enters the kernel. The registers are as [`Handover`] says.
@@ -28,6 +29,25 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
         },
         // SAFETY: the caller promises a kernel at the entry, which lies below 4 GiB as the firmware loaded it there.
         Entry::Linux32(entry) => unsafe { leave_long_mode(entry.get() as u32, parameters as u32, 0) },
+        Entry::LinuxLow { at, block } => {
+            let enter_low: u32;
+            // SAFETY: this loads a constant of linker.ld's.
+            unsafe {
+                asm!("mov {0:e}, offset enter_low_physical", out(reg) enter_low, options(nomem, nostack, preserves_flags))
+            };
+            // All of it lies below 4 GiB; the block is whole pages.
+            let words: [u32; 5] = [
+                block.place.get() as u32,
+                (block.staged.len() / 4) as u32,
+                at.get() as u32,
+                parameters as u32,
+                block.staged.start().get() as u32,
+            ];
+            let words = words.as_ptr().expose_provenance() as u64;
+            // SAFETY: `reset.s` has 32-bit code there that reads these words at their physical address, moves the block over
+            // memory that only the firmware uses, and goes on to the entry; the caller promises a kernel there.
+            unsafe { leave_long_mode(enter_low, words.wrapping_sub(VIRTUAL_OFFSET) as u32, 0) }
+        }
         Entry::Pvh(entry) => {
             let enter_pvh: u32;
             // SAFETY: this loads a constant of linker.ld's.

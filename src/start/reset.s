@@ -44,7 +44,7 @@
 
 # linker.ld computes with these.
 .global start32, start64, no_long_mode_text, leave_long_mode, gdt, gdt32, gdt32_end, gdt_pointer, reset_vector
-.global enter_real_mode, enter_real_mode16, real_mode_idt_pointer, enter_pvh, pvh_gdt_pointer
+.global enter_low, enter_real_mode, enter_real_mode16, real_mode_idt_pointer, enter_pvh, pvh_gdt_pointer
 .global enter_multiboot
 
 .section .start, "ax"
@@ -198,8 +198,9 @@ no_long_mode_text:
     .asciz "firstlight: error: the CPU has no 64-bit mode; give QEMU another -cpu\r\n"
 
 # ------------------------------------------------------------------------------------------------ Back to 32-bit mode
-# For 32-bit code at EAX, the kernel's, enter_pvh, enter_multiboot or enter_real_mode. ESI stays: it is boot_params, the kernel's entry or
-# the waking vector. EDI goes to EBX. Called in 32-bit compatibility mode, through the identity map, with gdt32 loaded.
+# For 32-bit code at EAX, the kernel's, enter_low, enter_pvh, enter_multiboot or enter_real_mode. ESI stays: it is
+# boot_params, words for enter_low, the kernel's entry or the waking vector. EDI goes to EBX. Called in 32-bit
+# compatibility mode, through the identity map, with gdt32 loaded.
 .code32
 leave_long_mode:
     mov ebx, cr0
@@ -221,6 +222,27 @@ leave_long_mode:
     mov ebx, edi
     xor edi, edi
     xor ebp, ebp
+    jmp eax
+
+# -------------------------------------------------------------------------------------------------- To a low kernel
+# Fills a part of low memory, where all the firmware's own is, and enters the kernel as its 32-bit entry wants it. ESI is
+# the address of five dwords: where to, how many dwords, the entry, boot_params, where from. GDT and code are in the image.
+enter_low:
+    lodsd
+    mov edi, eax
+    lodsd
+    mov ecx, eax
+    lodsd
+    mov ebx, eax
+    lodsd
+    mov ebp, eax
+    mov esi, [esi]
+    rep movsd
+    mov eax, ebx
+    mov esi, ebp
+    xor ebx, ebx
+    xor ebp, ebp
+    xor edi, edi
     jmp eax
 
 # ------------------------------------------------------------------------------------------------------ The PVH entry

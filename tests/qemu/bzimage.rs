@@ -33,6 +33,10 @@ const XEN_ELFNOTE_PHYS32_ENTRY: u32 = 18;
 #[derive(Clone, Debug)]
 pub struct BzImage {
     pub version: u16,
+    /// Whether it is a bzImage; else it is a zImage.
+    pub loaded_high: bool,
+    /// Where the probe is entered in 32-bit mode if the kernel is not relocatable. It is there in the protected-mode part.
+    pub code32_start: u32,
     pub initrd_addr_max: u32,
     pub kernel_alignment: u32,
     pub relocatable_kernel: bool,
@@ -49,6 +53,8 @@ impl BzImage {
     pub fn new() -> Self {
         Self {
             version: 0x20f,
+            loaded_high: true,
+            code32_start: 0x10_0000,
             initrd_addr_max: 0x7fff_ffff,
             kernel_alignment: 0x20_0000,
             relocatable_kernel: true,
@@ -65,28 +71,60 @@ impl BzImage {
         Self { xloadflags: 0, ..self }
     }
 
+    /// A kernel of a protocol that knows no other entry than the 32-bit one, as old as `version`.
+    pub fn old(version: u16) -> Self {
+        Self { version, relocatable_kernel: false, ..Self::new() }.entered_in_32_bit_mode()
+    }
+
+    /// The same as a zImage.
+    pub fn low(self) -> Self {
+        Self { loaded_high: false, code32_start: 0x1000, ..self }
+    }
+
+    /// How far into the protected-mode part the probe is.
+    pub fn entry_offset(&self) -> usize {
+        match self.code32_start {
+            _ if self.relocatable_kernel => 0,
+            0x1_0000 => 0,
+            address => address as usize - if self.loaded_high { 0x10_0000 } else { 0x1000 },
+        }
+    }
+
     /// The protected-mode part.
     pub fn code(&self) -> Vec<u8> {
         assert!(self.len <= FILE_LIMIT);
         let mut code = random::bytes(1, self.len);
         let probe = &probe().text;
-        code[..probe.len()].copy_from_slice(probe);
+        code[self.entry_offset()..][..probe.len()].copy_from_slice(probe);
         code
     }
 
     /// The real-mode part: nothing but the header.
     pub fn setup(&self) -> Vec<u8> {
         let mut setup = vec![0; SETUP_LEN];
-        let mut put = |at: usize, bytes: &[u8]| setup[at..at + bytes.len()].copy_from_slice(bytes);
+        // Of each field there is as much as a header of this version has.
+        let end: usize = match self.version {
+            ..=0x200 => 0x224,
+            0x201 => 0x226,
+            0x202 => 0x22c,
+            0x203..=0x204 => 0x230,
+            0x205 => 0x236,
+            0x206..=0x209 => 0x23c,
+            _ => 0x26c,
+        };
+        let mut put = |at: usize, bytes: &[u8]| {
+            let bytes = &bytes[..bytes.len().min(end.saturating_sub(at))];
+            setup[at..at + bytes.len()].copy_from_slice(bytes);
+        };
         put(0x1f1, &[1]);
-        put(0x1f4, &u32::try_from(self.len / 16).unwrap().to_le_bytes());
+        put(0x1f4, &u32::try_from(self.len.div_ceil(16)).unwrap().to_le_bytes());
         put(0x1fe, &0xaa55_u16.to_le_bytes());
-        // A short jump behind the header, which ends at 0x26c.
-        put(0x200, &[0xeb, 0x6a]);
+        // A short jump behind the header.
+        put(0x200, &[0xeb, (end - 0x202) as u8]);
         put(0x202, b"HdrS");
         put(0x206, &self.version.to_le_bytes());
-        put(0x211, &[1]);
-        put(0x214, &0x10_0000_u32.to_le_bytes());
+        put(0x211, &[self.loaded_high.into()]);
+        put(0x214, &self.code32_start.to_le_bytes());
         put(0x22c, &self.initrd_addr_max.to_le_bytes());
         put(0x230, &self.kernel_alignment.to_le_bytes());
         put(0x234, &[u8::from(self.relocatable_kernel), 12]);

@@ -43,10 +43,15 @@ fn wait_for_lines(qemu: &mut Qemu, count: usize) {
 
 /// As [`stops`], for a kernel file.
 pub fn stops_for_kernel(file: &[u8], append: &str, parts: &[&str]) {
+    stops_for_kernel_on(&Machine::new(Kind::Q35), file, append, parts);
+}
+
+/// As [`stops_for_kernel`], on `machine`.
+pub fn stops_for_kernel_on(machine: &Machine, file: &[u8], append: &str, parts: &[&str]) {
     let folder = TempDir::new().expect("a temporary folder");
     let kernel = folder.path().join("kernel");
     fs::write(&kernel, file).expect("a file in the temporary folder");
-    stops(&Machine { kernel: Some(kernel), append: Some(append.to_owned()), ..Machine::new(Kind::Q35) }, parts);
+    stops(&Machine { kernel: Some(kernel), append: Some(append.to_owned()), ..machine.clone() }, parts);
 }
 
 #[test]
@@ -65,13 +70,20 @@ fn without_a_kernel_it_says_what_to_give() {
 
 #[test]
 fn a_kernel_that_is_too_old_is_named_by_its_protocol() {
-    let kernel = BzImage { version: 0x205, ..BzImage::new() };
-    stops_for_kernel(&kernel.file(), "", &["too old", "2.05", "2.06"]);
+    let kernel = BzImage { version: 0x105, ..BzImage::new() };
+    stops_for_kernel(&kernel.file(), "", &["too old", "1.05", "2.00"]);
 }
 
 #[test]
 fn a_file_that_is_no_kernel_is_not_run() {
     stops_for_kernel(&random::bytes(5, 100_000), "", &["no Linux setup header", "bzImage"]);
+}
+
+#[test]
+fn a_boot_sector_is_told_that_there_is_no_bios() {
+    let mut file = random::bytes(5, 100_000);
+    file[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+    stops_for_kernel(&file, "", &["real mode only", "services of a BIOS", "bzImage"]);
 }
 
 #[test]

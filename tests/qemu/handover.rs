@@ -19,7 +19,7 @@ const FLAG_INTERRUPTS: u64 = 1 << 9;
 const FLAG_DIRECTION: u64 = 1 << 10;
 
 /// What boot.rst wants of either entry ("32-bit Boot Protocol", "64-bit Boot Protocol").
-fn check_cpu(state: &State, word: usize) {
+pub fn check_cpu(state: &State, word: usize) {
     assert_eq!(state.word, word, "the entry");
     assert_eq!([state.cs, state.ds, state.es, state.ss], [0x10, 0x18, 0x18, 0x18], "segments");
     assert_eq!(state.flags & (FLAG_INTERRUPTS | FLAG_DIRECTION), 0, "flags {:#x}", state.flags);

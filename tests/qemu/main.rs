@@ -2,10 +2,10 @@
 //!
 //! `handover`, `placement`, `tables`, `chipset`, `cpus`, `pci`, `pci_room`, `sleep` and `reset` boot the probe, a kernel of
 //! the project's own (the file `tests/kernels/probe.s`), and look at the machine through it. `linux` boots a distribution's
-//! kernel to user space, `pvh` the same kernel as an ELF file, `multiboot` kernels for Multiboot, and `hot_plug` plugs devices into it. `display` and
-//! `named_files` do both; the one looks at the screen, the other has the kernel come as a file of fw_cfg. `tpm` boots with
-//! swtpm. `failure` is about what cannot boot, and about the log. `newer_qemu` does some of
-//! this on a second QEMU. `fw_cfg` runs no guest: a module of the firmware, against QEMU's devices.
+//! kernel to user space, `pvh` the same kernel as an ELF file, `multiboot` kernels for Multiboot, `kernels` bzImages and
+//! zImages of every age, and `hot_plug` plugs devices into it. `display` and `named_files` do both; the one looks at the
+//! screen, the other has the kernel come as a file of fw_cfg. `tpm` boots with swtpm. `failure` is about what cannot boot,
+//! and about the log. `newer_qemu` does some of this on a second QEMU. `fw_cfg` runs no guest: a module of the firmware, against QEMU's devices.
 
 mod bzimage;
 mod chipset;
@@ -17,6 +17,7 @@ mod fw_cfg;
 mod handover;
 mod hosts;
 mod hot_plug;
+mod kernels;
 mod linux;
 mod linux_sleep;
 mod machine;

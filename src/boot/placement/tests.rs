@@ -203,17 +203,23 @@ struct Case {
 fn cases() -> impl Strategy<Value = Case> {
     let piece = |len: u64| (0..1024 * MIB / 0x800, 1..len / 0x800).prop_map(|(at, len)| (at * 0x800, len * 0x800));
     let exponent = prop_oneof![6 => 12..25_u32, 1 => 0..34_u32];
-    let version = prop::sample::select(std::vec![0x206_u16, 0x209, 0x20a, 0x20c, 0x20f, 0xffff]);
+    let version = prop::sample::select(std::vec![
+        0x200_u16, 0x201, 0x202, 0x203, 0x204, 0x205, 0x206, 0x209, 0x20a, 0x20c, 0x20f, 0xffff
+    ]);
     let size = |most: u64| prop_oneof![16 => 1..most as u32, 2 => Just(0), 1 => any::<u32>()];
     let address = prop_oneof![8 => (0..64_u64).prop_map(|n| n * MIB), 1 => 0..4 * GIB, 1 => any::<u64>()];
     let header = (
-        (version, any::<u8>(), exponent, 0..40_u8, any::<u16>()),
+        (version, any::<u8>(), exponent, 0..40_u8, any::<u16>(), prop_oneof![4 => Just(1_u8), 1 => Just(0)]),
         (size(64 * MIB), prop_oneof![8 => 256..4096_u32, 1 => any::<u32>()], address.clone(), size(2 * GIB), address),
     )
         .prop_map(
-            |((version, movable, alignment, least, xloadflags), (init_size, line, preferred, initrd, data))| {
+            |(
+                (version, movable, alignment, least, xloadflags, loadflags),
+                (init_size, line, preferred, initrd, data),
+            )| {
                 std::vec![
                     (0x206, version.to_le_bytes().to_vec()),
+                    (0x211, std::vec![loadflags]),
                     (0x22c, initrd.to_le_bytes().to_vec()),
                     (0x230, 1_u32.checked_shl(alignment).unwrap_or(1).to_le_bytes().to_vec()),
                     (0x234, std::vec![movable & 1, least]),
@@ -281,8 +287,14 @@ proptest! {
             Err(_) => return Ok(()),
         };
 
-        let parts: Vec<_> = [Some(plan.kernel_run), plan.initrd, Some(plan.command_line), Some(plan.boot_params)]
+        let block = match plan.entry {
+            Entry::LinuxLow { block, .. } => Some(block),
+            _ => None,
+        };
+        let staged = block.map(|block| block.staged);
+        let parts: Vec<_> = [Some(plan.kernel_run), plan.initrd]
             .into_iter()
+            .chain(if block.is_some() { [staged, None] } else { [Some(plan.command_line), Some(plan.boot_params)] })
             .flatten()
             .map(whole_pages)
             .collect();
@@ -297,17 +309,25 @@ proptest! {
         }
         prop_assert_eq!(map.e820().collect::<Vec<_>>(), before.e820().collect::<Vec<_>>());
 
-        prop_assert!(plan.kernel_run.contains(plan.kernel));
+        let kernel = if header.is_loaded_high() { plan.kernel_run } else { staged.unwrap() };
+        prop_assert!(kernel.contains(plan.kernel));
+        if let Some(block) = block {
+            prop_assert!(block.staged.contains(plan.command_line) && block.staged.contains(plan.boot_params));
+            prop_assert!(block.place.get() >= 0x1000 && block.place.get() + block.staged.len() <= 0x9_a000);
+        }
+        let after = |part: PhysRange| PhysRange::new(plan.at_entry(part.start()), part.len()).unwrap();
+        let low = [plan.command_line, plan.boot_params].map(after);
+        prop_assert!(!low[0].overlaps(low[1]) && low.iter().all(|part| !part.overlaps(after(plan.kernel))));
         prop_assert_eq!(plan.kernel.len(), u64::from(case.sizes.kernel));
         prop_assert_eq!(plan.initrd.map_or(0, PhysRange::len), u64::from(case.sizes.initrd));
         prop_assert!(plan.initrd.is_none_or(|initrd| header.initrd_space().contains(initrd)));
-        prop_assert!(plan.command_line.end().get() <= 640 * KIB && plan.boot_params.end().get() <= 640 * KIB);
+        prop_assert!(low.iter().all(|part| part.end().get() <= 640 * KIB));
 
         // The runtime start as boot.rst has it, from what the kernel itself will read.
         let page = BootParams::new(&header, &plan, &map, None).unwrap();
         let field = |at: usize| u32::from_le_bytes(page.bytes()[at..at + 4].try_into().unwrap());
         let load = plan.kernel.start().get();
-        prop_assert_eq!(u64::from(field(0x214)), load);
+        prop_assert_eq!(PhysAddr::new(field(0x214).into()), plan.at_entry(plan.kernel.start()));
         let start = match header.relocation() {
             Relocation::Fixed => header.preferred_address().get(),
             Relocation::Movable { least, .. } => {

@@ -78,31 +78,107 @@ fn debian_kernel() {
 
 #[test]
 fn what_is_no_kernel_is_refused() {
-    assert_eq!(parse_with(&[(0x202, b"HdrX")]), Err(Error::NotLinux));
     assert_eq!(parse_with(&[(0x1fe, &[0, 0])]), Err(Error::NotLinux));
     assert_eq!(parse_with(&[(0, b"\x7fELF")]), Err(Error::Elf));
-    assert_eq!(parse_with(&[(0x211, &[0])]), Err(Error::NotLoadedHigh));
     assert_eq!(SetupHeader::parse(&[0; 4096]), Err(Error::NotLinux));
 }
 
 #[test]
 fn a_kernel_too_old_is_told_what_is_needed() {
-    let error = parse_with(&[(0x206, &[4, 2])]).unwrap_err();
-    assert_eq!(error, Error::TooOld { version: 0x204 });
-    let text = "kernel too old: its boot protocol is 2.04; 2.06 (Linux 2.6.22) is needed";
+    let error = parse_with(&[(0x206, &[5, 1])]).unwrap_err();
+    assert_eq!(error, Error::TooOld { version: 0x105 });
+    let text = "kernel too old: its boot protocol is 1.05; 2.00 (Linux 1.3.73) is needed";
     assert_eq!(error.to_string(), text);
+}
+
+/// A boot sector: its setup code, if it has any, is not Linux's.
+#[test]
+fn what_starts_in_real_mode_only_is_told_why_not() {
+    let error = parse_with(&[(0x202, b"HdrX")]).unwrap_err();
+    assert_eq!(error, Error::RealModeOnly);
+    let text = error.to_string();
+    for part in ["real mode only", "services of a BIOS", "bzImage", "QEMU without -bios"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+}
+
+/// The fields that matter, as they are in a file: `version`, `syssize`, `code32_start`, and what its jump skips.
+fn fixed(version: u16, syssize: u32, code32_start: u32, jump: u8) -> SetupHeader {
+    let [version, syssize, code32_start] = [version.into(), syssize, code32_start].map(u32::to_le_bytes);
+    let patches: &[(usize, &[u8])] = &[
+        (0x1f4, &syssize),
+        (0x201, &[jump]),
+        (0x206, &version[..2]),
+        (0x214, &code32_start),
+        (0x234, &[0]),
+        (0x236, &[0, 0]),
+    ];
+    parse_with(patches).unwrap()
+}
+
+#[test]
+fn kernels_without_an_entry_in_protected_mode_are_known_by_their_headers() {
+    // memdisk and GRUB's lnxboot.img; iPXE.
+    for header in [fixed(0x203, 0, 0x10_0000, 0x3e), fixed(0x203, 0, 0x10_0000, 0x66), fixed(0x207, 0x4a16, 0, 0x65)] {
+        assert_eq!(header.entry_offset(24_744), Err(Error::RealModeOnly));
+    }
+    // A Linux kernel of just 1 MiB, or of 2 MiB, whose length in 16 bits is zero.
+    for len in [(1 << 20) - 15, 1 << 20, 2 << 20] {
+        assert_eq!(fixed(0x203, 0, 0x10_0000, 0x3e).entry_offset(len), Ok(0), "{len:#x}");
+    }
+    // One of others that leaves its length out, a relocatable one, one with a 64-bit entry.
+    assert_eq!(fixed(0x20d, 0, 0x10_0000, 0x6a).entry_offset(24_744), Ok(0));
+    for movable in [(0x234, 1), (0x236, XLF_KERNEL_64 as u8)] {
+        let patches: &[(usize, &[u8])] =
+            &[(0x214, &[0; 4]), (0x234, &[0]), (0x236, &[0, 0]), (movable.0, &[movable.1])];
+        assert_eq!(parse_with(patches).unwrap().entry_offset(24_744), Ok(0));
+    }
+}
+
+#[test]
+fn an_entry_elsewhere_in_the_file_is_taken_where_it_is_in_it() {
+    let offset = |code32_start| fixed(0x203, 0x1000, code32_start, 0x3e).entry_offset(0x1_0000);
+    assert_eq!(offset(0x10_0000), Ok(0));
+    assert_eq!(offset(0x10_1000), Ok(0x1000));
+    assert_eq!(offset(0x10_ffff), Ok(0xffff));
+    // Not the kernel's own.
+    for elsewhere in [0x11_0000, 0xf_ffff, 0x1000, 1, 0xffff_ffff] {
+        assert_eq!(offset(elsewhere), Ok(0), "{elsewhere:#x}");
+    }
+}
+
+#[test]
+fn a_zimage_runs_where_its_setup_code_would_move_it_or_leave_it() {
+    let low = |code32_start: u32| {
+        let patches: &[(usize, &[u8])] =
+            &[(0x206, &[4, 2]), (0x211, &[0]), (0x214, &code32_start.to_le_bytes()), (0x236, &[1, 0])];
+        let header = parse_with(patches).unwrap();
+        assert!(!header.is_loaded_high() && !header.is_64_bit());
+        (header.default_address().get(), header.entry_offset(0x2_0000).unwrap())
+    };
+    assert_eq!(low(0x1000), (0x1000, 0));
+    assert_eq!(low(0x1400), (0x1000, 0x400));
+    assert_eq!(low(0x1_0000), (0x1_0000, 0));
+    assert_eq!(low(0x1_0200), (0x1_0000, 0x200));
+    assert_eq!(low(0x10_0000), (0x1_0000, 0));
 }
 
 #[test]
 fn a_header_cut_short_is_refused() {
-    for len in [0, 0x1f0, 0x202, 0x23b, 0x263, 0x26b] {
+    for len in [0, 0x1f0, 0x202, 0x223, 0x23b, 0x263, 0x26b] {
         assert!(matches!(SetupHeader::parse(&DEBIAN[..len]), Err(Error::Truncated { .. })), "{len:#x}");
     }
     assert!(SetupHeader::parse(&DEBIAN[..0x26c]).is_ok());
     // The header itself says that it ends before `init_size`.
     assert!(matches!(parse_with(&[(0x201, &[0x40])]), Err(Error::Truncated { .. })));
-    // One of 2.06 may.
-    assert!(parse_with(&[(0x201, &[0x3a]), (0x206, &[6, 2])]).is_ok());
+    // Older ones may, where the fields of their version end.
+    for (version, end) in
+        [(0, 0x224), (1, 0x226), (2, 0x22c), (3, 0x230), (4, 0x230), (5, 0x235), (6, 0x23c), (9, 0x23c), (10, 0x264)]
+    {
+        let ends_at = |end: usize| parse_with(&[(0x201, &[(end - 0x202) as u8]), (0x206, &[version, 2])]);
+        assert!(ends_at(end).is_ok(), "2.{version:02}");
+        assert_eq!(ends_at(end - 1), Err(Error::Truncated { seen: end - 1, needed: end }), "2.{version:02}");
+    }
 }
 
 #[test]
@@ -114,6 +190,24 @@ fn fields_of_later_protocols_are_not_read() {
     assert_eq!(header.preferred_address(), PhysAddr::new(0x10_0000));
     assert_eq!(header.run_len(2 << 20), 24 << 20);
     assert_eq!(header.setup_data(), 0);
+
+    // Of 2.04 the length is known, of the others not.
+    for (version, kernel_len, initrd_end, cmd_line_ptr) in [
+        (&[0, 2], 0, 0x3800_0000, false),
+        (&[1, 2], 0, 0x3800_0000, false),
+        (&[2, 2], 0, 0x3800_0000, true),
+        (&[3, 2], 0, 0x2000_0000, true),
+        (&[4, 2], 0xd8_2200, 0x2000_0000, true),
+    ] {
+        let patches: &[(usize, &[u8])] =
+            &[(0x206, version), (0x22c, &[0xff, 0xff, 0xff, 0x1f]), (0x238, &[0xff, 0xff, 0, 0])];
+        let header = parse_with(patches).unwrap();
+        assert_eq!(header.kernel_len(), kernel_len, "{version:?}");
+        assert_eq!(header.initrd_space().end(), PhysAddr::new(initrd_end), "{version:?}");
+        assert_eq!(header.command_line_limit(), 255, "{version:?}");
+        assert_eq!(header.has_cmd_line_ptr(), cmd_line_ptr, "{version:?}");
+        assert_eq!(header.relocation(), Relocation::Fixed, "{version:?}");
+    }
 }
 
 #[test]
@@ -139,15 +233,20 @@ proptest! {
     fn no_header_panics(
         bytes in prop::collection::vec(any::<u8>(), HEADER_ROOM_END - HEADER_START),
         len in 0..0x400_usize,
+        kernel_len in any::<u64>(),
         valid in any::<bool>(),
     ) {
         let mut setup = debian_with(&[(HEADER_START, &bytes)]);
         if valid {
-            setup[0x1fe..0x208].copy_from_slice(&[0x55, 0xaa, 0xeb, bytes[0], b'H', b'd', b'r', b'S', bytes[1], 2]);
-            setup[0x211] |= LOADED_HIGH;
+            let version = bytes[1] & 0x1f;
+            setup[0x1fe..0x208].copy_from_slice(&[0x55, 0xaa, 0xeb, bytes[0], b'H', b'd', b'r', b'S', version, 2]);
         }
         if let Ok(header) = SetupHeader::parse(&setup[..len]) {
-            prop_assert!(header.version() >= 0x206);
+            prop_assert!(header.version() >= 0x200);
+            prop_assert!(header.is_loaded_high() || !header.is_64_bit());
+            if let Ok(offset) = header.entry_offset(kernel_len) {
+                prop_assert!(offset < kernel_len || offset == 0);
+            }
             prop_assert!(PhysRange::LOW_4_GIB.contains(header.initrd_space()));
             let _ = (header.run_len(u64::MAX), header.setup_len(), header.kernel_len(), header.setup_data());
         }

@@ -1,0 +1,157 @@
+//! Kernels that use the low memory of a PC: zImages, and bzImages from before protocol 2.02.
+//!
+//! Such a kernel finds its parameters at 0x90000, whatever register points to them (boot.rst, "Memory Layout"), and a
+//! zImage runs below them, where its own setup code would move it. The firmware is there itself. So all of it is made
+//! ready elsewhere, as one block that is an image of low memory, and the last jump moves the block to its place, when
+//! nothing of the firmware is needed any more.
+//!
+//! What a wake from suspend needs is kept: its record is above the block, and the memory that it runs in is set up anew.
+
+use uefi_raw::table::boot::MemoryType;
+
+use super::placement::{BOOT_PARAMS_LEN, place_initrd, place_kernel};
+use super::setup_header::DEFAULT_ADDRESS;
+use super::{Entry, Error, LoadPlan, Payload, SetupHeader};
+use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::layout;
+use crate::memory_map::{MemoryMap, Placement};
+
+/// Where the parameters are (boot.rst, "Memory Layout").
+const PARAMETERS: PhysAddr = PhysAddr::new(0x9_0000);
+/// How far from there the command line is. It ends with its page at 0x9a000 at the latest (boot.rst, "Memory Layout of
+/// The Real-Mode Code").
+pub(super) const COMMAND_LINE_OFFSET: u16 = 0x1000;
+const COMMAND_LINES: PhysRange = range(PARAMETERS.get() + COMMAND_LINE_OFFSET as u64, 0x9_a000);
+/// Where a zImage ends at the latest. It has 508 KiB at most (Linux 2.6.29 `arch/x86/boot/tools/build.c`,
+/// `DEF_SYSSIZE`); the 64 KiB behind it are for its variables and its heap, which reaches up to the parameters.
+const ZIMAGE_END: u64 = 0x8_0000;
+
+/// A part of low memory that the last jump fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LowBlock {
+    /// The bytes, whole pages of them, where they are made ready: between 1 MiB and 4 GiB.
+    pub staged: PhysRange,
+    /// Where they are moved to, below 640 KiB.
+    pub place: PhysAddr,
+}
+
+impl LowBlock {
+    /// Whether a kernel with this header needs one.
+    pub(super) fn is_for(header: &SetupHeader) -> bool {
+        !header.is_loaded_high() || !header.has_cmd_line_ptr()
+    }
+
+    /// Finds and holds memory for a block from `place` to the end of a command line of `command_line` bytes.
+    fn new(place: PhysAddr, command_line: u64, map: &mut MemoryMap) -> Result<Self, Error> {
+        let whole = command_line
+            .checked_next_multiple_of(Alignment::PAGE.bytes())
+            .and_then(|len| PhysRange::new(COMMAND_LINES.start(), len))
+            .filter(|&pages| COMMAND_LINES.contains(pages))
+            .and_then(|pages| PhysRange::from_bounds(place, pages.end()))
+            .ok_or(Error::NoLowMemory { needed: command_line })?;
+        // The rest of it is the firmware's, and RAM.
+        let below = PhysRange::from_bounds(place, layout::BOOT_RAM.start()).unwrap_or_default();
+        if !map.is_free(below) {
+            return Err(Error::NoPcMemory { needed: whole });
+        }
+        let above = PhysRange::from_bounds(PhysRange::LOW_1_MIB.end(), PhysRange::LOW_4_GIB.end()).unwrap_or_default();
+        let staged = map
+            .allocate(whole.len(), Alignment::PAGE, above, Placement::Top, MemoryType::LOADER_DATA)
+            .ok_or_else(|| Error::KernelDoesNotFit { needed: whole.len(), at: above.start(), ram: map.ram_bytes() })?;
+        Ok(Self { staged, place })
+    }
+
+    /// Where the byte that is at `address` now is when the kernel runs.
+    #[must_use]
+    pub fn at_entry(&self, address: PhysAddr) -> PhysAddr {
+        if self.staged.contains_addr(address) {
+            let offset = address.get().saturating_sub(self.staged.start().get());
+            PhysAddr::new(self.place.get().saturating_add(offset))
+        } else {
+            address
+        }
+    }
+
+    /// Where `len` bytes are made ready that are to be at `place`.
+    fn staged_for(&self, place: PhysAddr, len: u64) -> Option<PhysRange> {
+        let offset = place.get().checked_sub(self.place.get())?;
+        PhysRange::new(self.staged.start().checked_add(offset)?, len).filter(|&part| self.staged.contains(part))
+    }
+}
+
+/// Finds a place for everything, as [`LoadPlan::new`] does. `entry_offset` is how far into the kernel its entry is.
+///
+/// # Errors
+/// [`Error::ZImageTooLong`], [`Error::NoPcMemory`]; else as [`LoadPlan::new`].
+#[cold]
+pub(super) fn plan(
+    header: &SetupHeader,
+    payload: &Payload,
+    entry_offset: u64,
+    map: &mut MemoryMap,
+) -> Result<LoadPlan, Error> {
+    // The host counts a NUL, and there is one more in any case.
+    let command_line_len = payload.command_line.saturating_add(1);
+    let (high, place) = if header.is_loaded_high() {
+        let (kernel, _) = place_kernel(header, payload, map)?;
+        (Some((kernel.file, kernel.run)), PARAMETERS)
+    } else {
+        (None, header.default_address())
+    };
+    let (file, kernel_run) = match high {
+        Some((file, run)) => (Some(file), run),
+        None => (None, hold_for_unpacking(header, payload.kernel, map)?),
+    };
+    let initrd =
+        if payload.initrd == 0 { None } else { Some(place_initrd(header.initrd_space(), payload.initrd, map)?) };
+    let block = LowBlock::new(place, command_line_len, map)?;
+    let no_room = Error::NoLowMemory { needed: command_line_len };
+    let kernel = match file {
+        Some(file) => file,
+        None => block.staged_for(place, payload.kernel).ok_or(no_room)?,
+    };
+    if header.setup_data() != 0 {
+        log::warn!("setup_data for a zImage would not survive: left out");
+    }
+    let entry = block.at_entry(kernel.start());
+    Ok(LoadPlan {
+        setup_len: header.setup_len(),
+        kernel,
+        kernel_run,
+        kernel_alignment: None,
+        initrd,
+        command_line: block.staged_for(COMMAND_LINES.start(), command_line_len).ok_or(no_room)?,
+        boot_params: block.staged_for(PARAMETERS, BOOT_PARAMS_LEN).ok_or(no_room)?,
+        setup_data: 0,
+        entry: Entry::LinuxLow { at: PhysAddr::new(entry.get().saturating_add(entry_offset)), block },
+    })
+}
+
+/// Holds the memory from 1 MiB on, where a zImage unpacks itself to.
+fn hold_for_unpacking(header: &SetupHeader, kernel_len: u64, map: &mut MemoryMap) -> Result<PhysRange, Error> {
+    let limit = ZIMAGE_END.saturating_sub(header.default_address().get());
+    if kernel_len > limit {
+        return Err(Error::ZImageTooLong { len: kernel_len, limit });
+    }
+    let needed = header.run_len(kernel_len);
+    let end = header.preferred_address().max(DEFAULT_ADDRESS).checked_add(needed);
+    let run = end
+        .and_then(|end| PhysRange::from_bounds(DEFAULT_ADDRESS, end))
+        .filter(|&run| PhysRange::LOW_4_GIB.contains(run) && map.is_free(run))
+        .ok_or_else(|| Error::KernelDoesNotFit { needed, at: DEFAULT_ADDRESS, ram: map.ram_bytes() })?;
+    map.reserve(run, MemoryType::LOADER_DATA)?;
+    Ok(run)
+}
+
+const fn range(start: u64, end: u64) -> PhysRange {
+    match PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)) {
+        Some(range) => range,
+        None => unreachable!(),
+    }
+}
+
+const _: () = assert!(COMMAND_LINES.end().get() <= layout::STARTUP_PAGE.start().get());
+const _: () = assert!(layout::BOOT_RAM.start().get() <= PARAMETERS.get());
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! bzImages and zImages of every age: the probe with each kind of header, and what Debian has of them.
+
+use std::ops::Range;
+
+use crate::bzimage::BzImage;
+use crate::failure::{stops_for_kernel, stops_for_kernel_on};
+use crate::handover::check_cpu;
+use crate::machine::{Kind, Machine};
+use crate::probe::{BootParams, E820_RAM, Probe};
+use crate::random;
+
+const COMMAND_LINE: &str = "console=ttyS0 root=/dev/null \"two words\" ~";
+
+/// Where a kernel finds its parameters that is told nothing else, and how far from there its command line may be.
+const PARAMETERS: u64 = 0x9_0000;
+const COMMAND_LINE_LIMIT: u64 = 0x9_a000;
+
+/// No multiple of a page, a sector or a word.
+const INITRD_LEN: usize = 50_001;
+
+/// A microvm, in place of the machine that came before.
+const MICROVM: &str = "-machine microvm,acpi=on,pit=on,pic=on,rtc=on";
+
+/// Where the command line is by what a kernel of protocol 2.00 or 2.01 looks at (boot.rst, "The Kernel Command Line").
+fn old_command_line(page: &BootParams) -> u64 {
+    assert_eq!(page.0[0x20..0x22], [0x3f, 0xa3], "the magic number of the command line");
+    PARAMETERS + u64::from(u16::from_le_bytes([page.0[0x22], page.0[0x23]]))
+}
+
+/// Boots `kernel`, and checks the CPU and all that the kernel is given. `base` is where it is to be.
+fn check(machine: &Machine, kernel: &BzImage, base: u64) {
+    eprintln!("{kernel:?}");
+    let initrd = random::bytes(2, INITRD_LEN);
+    let mut probe = Probe::boot(machine, kernel, Some(&initrd), Some(COMMAND_LINE));
+    check_cpu(&probe.state, 4);
+    let offset = kernel.entry_offset() as u64;
+    assert_eq!(probe.state.base, base + offset, "where it is entered");
+    let low = !kernel.loaded_high || kernel.version < 0x202;
+    if low {
+        assert_eq!(probe.state.esi, PARAMETERS);
+    }
+    let page = probe.boot_params();
+    assert_eq!(page.kernel(), base + offset, "code32_start");
+    assert_eq!(page.0[0x210], 0xb0, "type_of_loader: QEMU");
+    // The header is the file's, but for what a loader fills in, and ends where that of its version does.
+    let file = kernel.setup();
+    let loaders = [0x210..0x212, 0x214..0x220, 0x224..0x226, 0x228..0x22c];
+    for at in (0x1f1..0x2d0).filter(|at| !loaders.iter().any(|range| range.contains(at))) {
+        assert_eq!(page.0[at], file[at], "header byte {at:#x}");
+    }
+
+    let command_line = if kernel.version < 0x202 {
+        assert_eq!(page.0[0x226..0x230], [0; 10], "no field that the kernel does not have");
+        assert_eq!(page.0[2..4], [0xff; 2], "ext_mem_k: the machine has more than 16 bits can say");
+        old_command_line(&page)
+    } else {
+        assert_eq!(page.0[..0x40], [0; 0x40], "no screen");
+        page.command_line()
+    };
+    let text = format!("{COMMAND_LINE}\0");
+    let seen = probe.read(command_line, text.len());
+    assert_eq!(String::from_utf8_lossy(&seen), text);
+    // Not with assert_eq, which would print them.
+    let code = kernel.code();
+    assert!(probe.read(base, code.len()) == code, "the kernel is not as it was in the file");
+    assert!(probe.read(page.initrd().start, initrd.len()) == initrd, "the initrd is not as it was in the file");
+
+    let parameters = probe.state.esi..probe.state.esi + 4096;
+    let line = command_line..command_line + text.len() as u64;
+    assert!(!low || line.end <= COMMAND_LINE_LIMIT, "{line:x?}");
+    let parts = [base..base + code.len() as u64, parameters.clone(), line.clone(), page.initrd()];
+    for (i, part) in parts.iter().enumerate() {
+        assert!(parts[..i].iter().all(|other| apart(part, other)), "{parts:x?}");
+    }
+    let last = if kernel.version < 0x203 { 0x37ff_ffff } else { u64::from(kernel.initrd_addr_max) };
+    assert!(page.initrd().end <= last + 1 && page.initrd().start >= 0x10_0000);
+    let map = page.e820();
+    let is_ram = |part: &Range<u64>| {
+        map.iter().any(|entry| entry.kind == E820_RAM && entry.start <= part.start && part.end <= entry.end)
+    };
+    assert!(is_ram(&parts[0]) && is_ram(&parts[3]), "{parts:x?} in {map:x?}");
+
+    // What a kernel may write over before it looks at the map: where its kind unpacks itself to, and low memory from
+    // 0x2000 up to its parameters (Linux 2.4 arch/i386/boot/compressed/misc.c).
+    let unpacked = 0x10_0000.max(probe.state.base + 0x8_4000)..0x10_0000 + 3 * code.len() as u64 + (2 << 20);
+    probe.fill(unpacked, 0xaa);
+    if kernel.loaded_high {
+        probe.fill(0x2000..probe.state.esi.min(PARAMETERS), 0xaa);
+    }
+    assert!(probe.read(page.initrd().start, initrd.len()) == initrd, "the initrd is overwritten");
+    assert!(probe.boot_params().0 == page.0, "the parameters are overwritten");
+    assert_eq!(probe.read(line.start, text.len()), text.as_bytes(), "the command line is overwritten");
+}
+
+fn apart(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.end <= b.start || b.end <= a.start
+}
+
+#[test]
+fn a_bzimage_of_every_protocol_is_entered_in_32_bit_mode() {
+    for version in [0x200, 0x201, 0x202, 0x203, 0x204, 0x205, 0x206, 0x209] {
+        check(&Machine::new(Kind::Q35), &BzImage::old(version), 0x10_0000);
+    }
+    for version in [0x201, 0x203] {
+        check(&Machine::new(Kind::Pc), &BzImage::old(version), 0x10_0000);
+        check(&Machine::new(Kind::Pc).with(MICROVM), &BzImage::old(version), 0x10_0000);
+    }
+}
+
+#[test]
+fn a_kernel_whose_entry_is_not_its_beginning_is_entered_there() {
+    let entered_at = |kernel: BzImage, code32_start: u32| BzImage { code32_start, ..kernel };
+    check(&Machine::new(Kind::Q35), &entered_at(BzImage::old(0x203), 0x10_1400), 0x10_0000);
+    check(&Machine::new(Kind::Q35), &entered_at(BzImage::old(0x20f), 0x10_1400), 0x10_0000);
+    check(&Machine::new(Kind::Q35), &entered_at(BzImage::old(0x203).low(), 0x1400), 0x1000);
+}
+
+#[test]
+fn a_zimage_that_is_not_to_be_moved_runs_at_0x10000() {
+    let kernel = BzImage { code32_start: 0x1_0000, ..BzImage::old(0x203).low() };
+    let probe = Probe::boot(&Machine::new(Kind::Q35), &kernel, None, None);
+    check_cpu(&probe.state, 4);
+    // The probe's own memory is over its parameters then.
+    assert_eq!((probe.state.base, probe.state.esi), (0x1_0000, PARAMETERS));
+}
+
+#[test]
+fn a_zimage_too_long_for_low_memory_is_not_run() {
+    let kernel = BzImage { len: 0x7_f001, ..BzImage::old(0x203) }.low();
+    stops_for_kernel(&kernel.file(), "", &["zImage with 520193 bytes", "520192 fit", "bzImage"]);
+}
+
+#[test]
+fn a_zimage_where_low_memory_has_something_else_is_not_run() {
+    let kernel = BzImage::old(0x203).low().file();
+    stops_for_kernel_on(&Machine::new(Kind::Pc).with(MICROVM), &kernel, "", &["0x1000-0x91fff", "acpi=off"]);
+}
+
+#[test]
+fn a_zimage_of_every_protocol_is_moved_to_where_it_runs() {
+    let check =
+        |machine: Machine, version, len| check(&machine, &BzImage { len, ..BzImage::old(version) }.low(), 0x1000);
+    // The longest that there may be, too.
+    for (version, len) in [(0x200, 60_013), (0x201, 300_007), (0x202, 0x7_f000), (0x204, 60_013), (0x206, 60_013)] {
+        check(Machine::new(Kind::Q35), version, len);
+    }
+    check(Machine::new(Kind::Pc), 0x201, 300_007);
+    // With ACPI a microvm has its RSDP there.
+    check(Machine::new(Kind::Pc).with(&MICROVM.replace("acpi=on", "acpi=off")), 0x203, 300_007);
+}
