@@ -62,13 +62,14 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg) -> Result<Handover, Error> {
     let trace = Trace::of_host(machine, fw_cfg);
     trace.mark(machine, Point::FirmwareStart);
     let mut map = MemoryMap::of_host(machine, fw_cfg)?;
-    // Before anything is put into memory: the kernel may be there already.
+    // Before anything is put into memory: tables and the kernel may be there already.
+    let sources = tables::Sources::of_host(machine, fw_cfg, &mut map);
     let kernel = Kernel::of_host(machine, fw_cfg, &mut map)?;
     // Before the tables: the host makes them from the registers that are set here.
     let platform = Platform::set_up(machine, fw_cfg, &mut map)?;
     let framebuffer = framebuffer::set_up(machine, fw_cfg, &mut map, platform.display.as_ref());
-    let tables = tables::load(machine, fw_cfg, &mut map, platform.f_segment);
-    if tables.rsdp.is_none() {
+    let tables = tables::load(machine, fw_cfg, &mut map, sources, platform.f_segment);
+    if tables.rsdp.is_none() && !sources.in_memory.mp_table {
         multiprocessor::load(machine, fw_cfg, &mut map, platform.chipset);
     }
     trace.mark(machine, Point::FirmwareDone);

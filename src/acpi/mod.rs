@@ -10,6 +10,8 @@
 //! only then tells the host the addresses it asked for, so that a host never holds an address in memory that the
 //! firmware gave back. Tables that could not be linked are hidden from an operating system that scans for them.
 //!
+//! [`TableReader`] goes along tables that are in memory already.
+//!
 //! Assumed: the chipset is programmed, because QEMU builds the tables from its registers when one of the files is first
 //! selected; and the F-segment is writable. Left out: understanding any table but the RSDP. That the host is told the
 //! addresses again after a wake from suspend is up to [`Host::write_file`] and [`crate::resume`].
@@ -19,6 +21,7 @@ mod commands;
 mod error;
 mod host;
 mod plan;
+mod reader;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +30,7 @@ use alloc::vec::Vec;
 pub use error::{Cause, Error, ScriptError};
 pub use host::{Host, Zone};
 pub use plan::Plan;
+pub use reader::{HEADER_LEN, NoTable, Root, TableReader};
 
 use crate::addr::{PhysAddr, PhysRange};
 use crate::checksum;
@@ -40,9 +44,9 @@ const RSDP_REVISION: usize = 15;
 /// The offset of the length, 32 bits, which the second checksum covers.
 const RSDP_TOTAL: usize = 20;
 /// From this revision on the RSDP has a length, a second checksum and the XSDT's address.
-pub(crate) const RSDP_XSDT_REVISION: u8 = 2;
+const RSDP_XSDT_REVISION: u8 = 2;
 /// What every RSDP starts with, on a 16-byte boundary.
-pub(crate) const RSDP_SIGNATURE: &[u8; 8] = b"RSD PTR ";
+const RSDP_SIGNATURE: &[u8; 8] = b"RSD PTR ";
 
 /// Runs `script`, the contents of the host's `etc/table-loader`, and gives the address of the RSDP.
 ///

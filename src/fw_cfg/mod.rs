@@ -153,6 +153,12 @@ impl FwCfg {
         self.transport.get()
     }
 
+    /// Whether the host is QEMU, or one that passes for it: the rest of the machine is what QEMU's is then.
+    #[must_use]
+    pub const fn is_qemu(&self) -> bool {
+        matches!(self.transport(), Transport::QemuDma)
+    }
+
     /// The named item, if the host offers it.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Item> {
@@ -402,7 +408,8 @@ pub(crate) const SIGNATURE: [u8; 4] = *b"QEMU";
 const ID_DMA: u32 = 1 << 1;
 
 fn probe_transport(host: &mut impl Host) -> Result<Transport, Error> {
-    // QEMU's DMA register reads as the signature "QEMU CFG", and nothing else does: one access, not ten.
+    // QEMU's DMA register reads as the signature "QEMU CFG", and nothing else does: one access, not ten. VirtualBox calls
+    // its debugger for the read, which does nothing unless one is attached.
     if dma::has_qemu_signature(host) {
         return Ok(Transport::QemuDma);
     }

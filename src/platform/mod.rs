@@ -29,7 +29,7 @@ use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::{PhysAddr, PhysRange};
 use crate::cpus;
-use crate::fw_cfg::{FwCfg, Transport};
+use crate::fw_cfg::FwCfg;
 use crate::hal::{Machine, Memory, Ports};
 use crate::memory_map::MemoryMap;
 use crate::pci::{self, Address, Board, ConfigSpace, Display, Ecam, Pin, PortConfig, PortRange, Summary, Windows};
@@ -75,7 +75,7 @@ impl Platform {
         let extra_roots = read_number(machine, fw_cfg, EXTRA_ROOTS).unwrap_or(0);
         let high = high_window(map, reserved, bits);
         // QEMU reserves nothing there.
-        let free = if is_qemu(fw_cfg) { low } else { unoccupied(map, low) };
+        let free = if fw_cfg.is_qemu() { low } else { unoccupied(map, low) };
         let windows = Windows::new(ports, free, high, bits).or_ports(chipset.more_ports());
         let pci = chipset.configure_pci(machine, ecam, extra_roots, &windows);
         cpus::set_up(machine, fw_cfg, ecam.map_or(low.start(), PhysRange::start), bits);
@@ -100,18 +100,12 @@ fn program<M: Machine>(
     fw_cfg: &FwCfg,
     map: &MemoryMap,
 ) -> (Chipset, PhysAddr, bool, Option<PhysRange>) {
-    let is_qemu = is_qemu(fw_cfg);
-    let chipset = Chipset::detect(machine, is_qemu);
+    let chipset = Chipset::detect(machine, fw_cfg.is_qemu());
     log::debug!("chipset: {chipset}");
     let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or_default();
-    let ecam = chipset.program(machine, low_ram_end, is_qemu);
+    let ecam = chipset.program(machine, low_ram_end, fw_cfg.is_qemu());
     let f_segment = tables::want_f_segment(fw_cfg) && chipset.open_f_segment(machine, ecam);
     (chipset, low_ram_end, f_segment, ecam)
-}
-
-/// Whether the host is QEMU, or one that passes for it, so that the rest of the board is what QEMU has.
-fn is_qemu(fw_cfg: &FwCfg) -> bool {
-    fw_cfg.transport() == Transport::QemuDma
 }
 
 /// Reads an item of 64 bits, if the host has it.

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::acpi::NoTable;
 use crate::addr::{PhysAddr, PhysRange};
 
 /// What was wrong. The guest's memory is lost then; the machine starts again.
@@ -26,6 +27,12 @@ pub enum Error {
     NoVector,
     /// The address to wake up at is not in RAM below 1 MiB.
     Vector(u32),
+}
+
+impl From<NoTable> for Error {
+    fn from(NoTable { signature, at }: NoTable) -> Self {
+        Self::Table { signature, at }
+    }
 }
 
 impl fmt::Display for Error {

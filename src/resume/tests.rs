@@ -179,7 +179,8 @@ fn booted(name: &str, bridge: u32) -> FakeMemory {
     let mut machine = FakeMachine::new().with(device(name)).with(FakeConfigPorts::with_host_bridge(bridge));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let mut map = MemoryMap::of_host(&mut machine, &fw_cfg).unwrap();
-    let tables = tables::load(&mut machine, &fw_cfg, &mut map, true);
+    let sources = tables::Sources::of_host(&mut machine, &fw_cfg, &mut map);
+    let tables = tables::load(&mut machine, &fw_cfg, &mut map, sources, true);
     prepare(&mut machine, &map, tables);
     machine.memory
 }
@@ -407,6 +408,7 @@ fn the_64_bit_fields_count_where_they_are_there() {
     patch(&mut memory, xsdt, 44, 9, &[(4, &44_u32.to_le_bytes()), (36, &fadt.to_le_bytes())]);
     let root = rsdp(&memory);
     patch(&mut memory, root, 20, 8, &[(15, &[2]), (16, &[0; 4]), (24, &xsdt.to_le_bytes())]);
+    patch(&mut memory, root, 36, 32, &[(20, &36_u32.to_le_bytes())]);
     assert_eq!(wake(memory).unwrap().get(), 0x1234);
 }
 

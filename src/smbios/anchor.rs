@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::Error;
 use super::walk::Summary;
-use crate::addr::PhysAddr;
+use crate::addr::{PhysAddr, PhysRange};
 use crate::checksum;
 
 /// The length of the longest anchor in bytes.
@@ -103,6 +103,26 @@ impl Anchor {
             Ok((anchor, _)) if anchor.signature == Anchor3::SIGNATURE => Ok(Self(Kind::V3(anchor))),
             _ => Err(Error::Anchor),
         }
+    }
+
+    /// Where the structures are that an anchor in memory tells of: one with valid checksums. Of a 3.x anchor it is as
+    /// much as they may be.
+    ///
+    /// # Errors
+    /// [`Error::Anchor`].
+    pub fn locate(bytes: &[u8]) -> Result<PhysRange, Error> {
+        let summed = |anchor: &[u8]| checksum::sum(anchor) == 0;
+        let place = match Self::parse(bytes)?.0 {
+            Kind::V2(anchor) if summed(anchor.as_bytes()) && summed(anchor.intermediate.as_bytes()) => {
+                let part = anchor.intermediate;
+                PhysRange::new(PhysAddr::new(part.table.get().into()), part.table_len.get().into())
+            }
+            Kind::V3(anchor) if summed(anchor.as_bytes()) => {
+                PhysRange::new(PhysAddr::new(anchor.table.get()), anchor.max_table_len.get().into())
+            }
+            _ => None,
+        };
+        place.ok_or(Error::Anchor)
     }
 
     /// The anchor for structures at `table`, with counts and checksums.

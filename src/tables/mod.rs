@@ -4,17 +4,23 @@
 //! (0xf0000-0xfffff), as far as the host lets that be RAM, else to reserved memory below 640 KiB, where the RSDP is
 //! still found through `boot_params`.
 //!
+//! A host may have put tables into memory itself; those are found and kept ([`InMemory`]).
+//!
 //! Assumed: the chipset is programmed, since QEMU makes the ACPI tables from its registers. Tables that cannot be set up
 //! are warned about, and the kernel starts without them.
 #![forbid(unsafe_code)]
 
 mod acpi;
+#[cfg(any(test, not(feature = "firmware")))]
+pub mod fake;
+mod in_memory;
 mod smbios;
 #[cfg(test)]
 mod tests;
 
 use alloc::vec::Vec;
 
+pub use in_memory::{InMemory, hold_acpi};
 use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::{Alignment, PhysAddr, PhysRange};
@@ -55,11 +61,35 @@ pub struct Tables {
     pub tpm_log: Option<PhysRange>,
 }
 
-/// Loads the host's ACPI and SMBIOS tables. `f_segment` says whether 0xf0000 to 0xfffff is RAM.
-pub fn load<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap, f_segment: bool) -> Tables {
-    let f_segment = if f_segment { F_SEGMENT } else { PhysRange::empty_at(F_SEGMENT.end()) };
+/// Which tables the host has, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources {
+    /// The script for the ACPI tables that are in fw_cfg.
+    script: Option<Item>,
+    /// What is in memory already.
+    pub in_memory: InMemory,
+}
+
+impl Sources {
+    /// Asks the host, and holds in `map` what is in memory: before anything else is put there.
+    pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap) -> Self {
+        let script = fw_cfg.find(TABLE_LOADER);
+        Self { script, in_memory: InMemory::of_host(machine, fw_cfg, script.is_none(), map) }
+    }
+}
+
+/// Loads the host's ACPI and SMBIOS tables, but for those in memory. `f_segment` says whether 0xf0000 to 0xfffff is RAM.
+pub fn load<M: Machine>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    map: &mut MemoryMap,
+    sources: Sources,
+    f_segment: bool,
+) -> Tables {
+    let Sources { script, in_memory } = sources;
+    let f_segment = if f_segment && !in_memory.in_f_segment { F_SEGMENT } else { PhysRange::empty_at(F_SEGMENT.end()) };
     let mut place = Place { machine, fw_cfg, map, f_segment, told: Vec::new(), tpm_log: None };
-    let rsdp = fw_cfg.find(TABLE_LOADER).and_then(|script| match acpi::load(&mut place, script) {
+    let rsdp = script.and_then(|script| match acpi::load(&mut place, script) {
         Ok(rsdp) => Some(rsdp),
         Err(error) => {
             log::warn!("no ACPI tables: {error}");
@@ -71,6 +101,7 @@ pub fn load<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap, f_
     {
         log::warn!("no SMBIOS tables: {error}");
     }
+    let rsdp = rsdp.or(in_memory.rsdp);
     // Tables that could not be linked tell of no log.
     Tables { rsdp, told: place.told, tpm_log: place.tpm_log.filter(|_| rsdp.is_some()) }
 }

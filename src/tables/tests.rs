@@ -28,11 +28,16 @@ fn scan(machine: &FakeMachine, within: PhysRange, anchor: &[u8]) -> Option<u64> 
     places.find(|&at| machine.memory.bytes(at, anchor.len()) == anchor)
 }
 
+fn load_all(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &mut MemoryMap, f_segment: bool) -> Tables {
+    let sources = Sources::of_host(machine, fw_cfg, map);
+    load(machine, fw_cfg, map, sources, f_segment)
+}
+
 #[test]
 fn an_operating_system_finds_the_tables_by_scanning() {
     for dma in [true, false] {
         let (mut machine, fw_cfg, mut map) = host(golden::device("q35", dma));
-        let rsdp = load(&mut machine, &fw_cfg, &mut map, true).rsdp.unwrap().get();
+        let rsdp = load_all(&mut machine, &fw_cfg, &mut map, true).rsdp.unwrap().get();
         assert_eq!(scan(&machine, F_SEGMENT, b"RSD PTR "), Some(rsdp));
         assert_eq!(sum(&machine.memory.bytes(rsdp, 20)), 0);
         let rsdt = u32_at(&machine, rsdp + 16);
@@ -50,7 +55,7 @@ fn an_operating_system_finds_the_tables_by_scanning() {
 #[test]
 fn a_type_0_structure_of_the_host_stays_the_only_one() {
     let (mut machine, fw_cfg, mut map) = host(golden::device("q35-host-bios", true));
-    load(&mut machine, &fw_cfg, &mut map, true);
+    load_all(&mut machine, &fw_cfg, &mut map, true);
     let anchor = scan(&machine, F_SEGMENT, b"_SM3_").unwrap();
     assert_eq!(sum(&machine.memory.bytes(anchor, 24)), 0);
     let structures = u32_at(&machine, anchor + 16);
@@ -63,7 +68,7 @@ fn the_host_learns_where_the_generation_id_is() {
     let device = golden::device("q35-vmgenid", true);
     let record = device.record();
     let (mut machine, fw_cfg, mut map) = host(device);
-    let tables = load(&mut machine, &fw_cfg, &mut map, true);
+    let tables = load_all(&mut machine, &fw_cfg, &mut map, true);
     let written = record.borrow().written.clone();
     let [(_, 0, address)] = &written[..] else { panic!("{written:?}") };
     assert_eq!(tables.told, [HostWrite::new("etc/vmgenid_addr", 0, address).unwrap()], "for a wake from suspend");
@@ -75,7 +80,7 @@ fn the_host_learns_where_the_generation_id_is() {
 #[test]
 fn without_the_f_segment_the_tables_are_in_reserved_low_memory() {
     let (mut machine, fw_cfg, mut map) = host(golden::device("microvm", true));
-    let rsdp = load(&mut machine, &fw_cfg, &mut map, false).rsdp.unwrap();
+    let rsdp = load_all(&mut machine, &fw_cfg, &mut map, false).rsdp.unwrap();
     assert!(CONVENTIONAL.contains_addr(rsdp));
     assert!(!map.is_ram(PhysRange::new(rsdp, 36).unwrap()));
     assert_eq!(machine.memory.bytes(F_SEGMENT.start().get(), 0x1_0000), std::vec![0; 0x1_0000]);
@@ -88,7 +93,7 @@ fn a_broken_script_costs_the_acpi_tables_and_nothing_else() {
         _ => device.with_file(name, bytes),
     });
     let (mut machine, fw_cfg, mut map) = host(device);
-    assert_eq!(load(&mut machine, &fw_cfg, &mut map, true).rsdp, None);
+    assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, true).rsdp, None);
     assert_eq!(scan(&machine, F_SEGMENT, b"RSD PTR "), None);
     assert!(scan(&machine, F_SEGMENT, b"_SM_").is_some());
 }
@@ -100,7 +105,7 @@ fn broken_smbios_structures_leave_no_anchor() {
         _ => device.with_file(name, bytes),
     });
     let (mut machine, fw_cfg, mut map) = host(device);
-    assert!(load(&mut machine, &fw_cfg, &mut map, true).rsdp.is_some());
+    assert!(load_all(&mut machine, &fw_cfg, &mut map, true).rsdp.is_some());
     assert_eq!(scan(&machine, F_SEGMENT, b"_SM_"), None);
 }
 
@@ -114,7 +119,7 @@ fn with_structures_of(len: usize) -> Option<(usize, u64, FakeMachine)> {
     let anchor = golden::items("q35").remove(SMBIOS_ANCHOR).unwrap();
     let device = FakeFwCfg::new(true).with_file(SMBIOS_ANCHOR, &anchor).with_file(SMBIOS_TABLES, &tables);
     let (mut machine, fw_cfg, mut map) = host(device);
-    load(&mut machine, &fw_cfg, &mut map, true);
+    load_all(&mut machine, &fw_cfg, &mut map, true);
     let anchor = scan(&machine, F_SEGMENT, b"_SM_")?;
     assert_eq!(sum(&machine.memory.bytes(anchor, 31)), 0);
     let len = u32_at(&machine, anchor + 0x16) & 0xffff;
@@ -142,7 +147,7 @@ fn the_firmwares_structure_gets_a_handle_of_its_own() {
     let anchor = golden::items("q35").remove(SMBIOS_ANCHOR).unwrap();
     let device = FakeFwCfg::new(true).with_file(SMBIOS_ANCHOR, &anchor).with_file(SMBIOS_TABLES, &tables);
     let (mut machine, fw_cfg, mut map) = host(device);
-    load(&mut machine, &fw_cfg, &mut map, true);
+    load_all(&mut machine, &fw_cfg, &mut map, true);
     let anchor = scan(&machine, F_SEGMENT, b"_SM_").unwrap();
     let structures = u32_at(&machine, anchor + 0x18);
     assert_eq!(machine.memory.bytes(structures, 4), [0, 24, 2, 0]);
@@ -160,7 +165,7 @@ fn structures_too_many_for_the_f_segment_go_to_high_memory() {
     let anchor = golden::items("q35-smbios3").remove(SMBIOS_ANCHOR).unwrap();
     let device = FakeFwCfg::new(true).with_file(SMBIOS_ANCHOR, &anchor).with_file(SMBIOS_TABLES, &tables);
     let (mut machine, fw_cfg, mut map) = host(device);
-    load(&mut machine, &fw_cfg, &mut map, true);
+    load_all(&mut machine, &fw_cfg, &mut map, true);
     let anchor = scan(&machine, F_SEGMENT, b"_SM3_").unwrap();
     let structures = u32_at(&machine, anchor + 16);
     assert!(structures > 0x10_0000);
@@ -186,7 +191,7 @@ fn with_tpm_log(len: usize) -> FakeFwCfg {
 fn the_log_of_a_tpm_is_where_the_script_put_it() {
     let (mut machine, fw_cfg, mut map) = host(with_tpm_log(0x1_0000));
     machine.memory.store(0x1ff0_0000, &[0x55; 0x10_0000]);
-    let log = load(&mut machine, &fw_cfg, &mut map, true).tpm_log.unwrap();
+    let log = load_all(&mut machine, &fw_cfg, &mut map, true).tpm_log.unwrap();
     assert_eq!(log.len(), 0x1_0000);
     assert!(!map.is_ram(log), "the kernel would reuse the log");
     assert_eq!(machine.memory.bytes(log.start().get(), 0x1_0000), vec![0; 0x1_0000]);
@@ -195,14 +200,14 @@ fn the_log_of_a_tpm_is_where_the_script_put_it() {
 #[test]
 fn a_machine_without_a_tpm_has_no_log() {
     let (mut machine, fw_cfg, mut map) = host(with_tpm_log(0));
-    assert_eq!(load(&mut machine, &fw_cfg, &mut map, true).tpm_log, None);
+    assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, true).tpm_log, None);
     let (mut machine, fw_cfg, mut map) = host(golden::device("q35", true));
-    assert_eq!(load(&mut machine, &fw_cfg, &mut map, true).tpm_log, None);
+    assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, true).tpm_log, None);
     // Tables that an operating system does not find tell it of no log.
     let broken = golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
         TABLE_LOADER => device.with_file(name, &golden::allocate(TPM_LOG)),
         _ => device.with_file(name, bytes),
     });
     let (mut machine, fw_cfg, mut map) = host(broken.with_file(TPM_LOG, &[0; 0x1000]));
-    assert_eq!(load(&mut machine, &fw_cfg, &mut map, true), Tables::default());
+    assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, true), Tables::default());
 }

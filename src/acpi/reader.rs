@@ -1,0 +1,160 @@
+//! ACPI tables that are in memory, whoever has put them there. What a pointer leads to is looked at before it is believed.
+//!
+//! Assumed: the tables are below 4 GiB; the firmware sees no others. Left out: what is in a table, but for the pointers to
+//! others.
+//!
+//! Sources: ACPI specification 6.5, 5.2.5 (RSDP), 5.2.6 (header), 5.2.7 (RSDT), 5.2.8 (XSDT), 5.2.9 (FADT).
+#![forbid(unsafe_code)]
+
+use super::{RSDP_LEN, RSDP_REVISION, RSDP_SIGNATURE, RSDP_TOTAL, RSDP_XSDT_REVISION, RSDP2_LEN};
+use crate::addr::{PhysAddr, PhysRange};
+use crate::checksum;
+use crate::hal::Memory;
+
+/// The header that tables begin with: signature, length, and more.
+pub const HEADER_LEN: u32 = 36;
+/// Most bytes of a table whose contents are looked at.
+const MOST: u32 = 64 << 10;
+
+/// The RSDP: the RSDT's address, 32 bits, and the XSDT's, 64 bits.
+const RSDP_RSDT: u64 = 16;
+const RSDP_XSDT: u64 = 24;
+/// The offset of a table's length, 32 bits.
+const LENGTH: u64 = 4;
+/// The FADT: the addresses of FACS and DSDT, 32 bits, and the same with 64 bits, which count where they are there and not
+/// zero.
+const FADT_FACS: (u64, u64) = (36, 132);
+const FADT_DSDT: (u64, u64) = (40, 140);
+
+/// There is no such table where a pointer leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoTable {
+    /// The signature of what was looked for.
+    pub signature: &'static str,
+    /// Where.
+    pub at: PhysAddr,
+}
+
+/// A list of tables: the RSDT or the XSDT.
+#[derive(Clone, Copy, Debug)]
+pub struct Root {
+    /// All of it.
+    pub table: PhysRange,
+    /// The length of an entry in bytes.
+    entry_len: u64,
+}
+
+/// Memory that may have tables in it: what `is_memory` accepts.
+pub struct TableReader<'a, M> {
+    memory: &'a mut M,
+    is_memory: &'a dyn Fn(PhysRange) -> bool,
+}
+
+impl<'a, M: Memory> TableReader<'a, M> {
+    /// Reads what `is_memory` accepts, and nothing else.
+    pub fn new(memory: &'a mut M, is_memory: &'a dyn Fn(PhysRange) -> bool) -> Self {
+        Self { memory, is_memory }
+    }
+
+    /// The RSDP at `rsdp`, with valid checksums.
+    ///
+    /// # Errors
+    /// [`NoTable`].
+    pub fn rsdp(&mut self, rsdp: PhysAddr) -> Result<PhysRange, NoTable> {
+        self.find_rsdp(rsdp).ok_or(NoTable { signature: "RSDP", at: rsdp })
+    }
+
+    fn find_rsdp(&mut self, rsdp: PhysAddr) -> Option<PhysRange> {
+        let first = PhysRange::new(rsdp, RSDP_LEN.into()).filter(|&range| (self.is_memory)(range))?;
+        let mut signature = [0; RSDP_SIGNATURE.len()];
+        self.memory.read(rsdp, &mut signature).ok()?;
+        if signature != *RSDP_SIGNATURE || self.sum(first)? != 0 {
+            return None;
+        }
+        if self.number(first, RSDP_REVISION as u64, 1)? < RSDP_XSDT_REVISION.into() {
+            return Some(first);
+        }
+        let least = PhysRange::new(rsdp, RSDP2_LEN.into()).filter(|&range| (self.is_memory)(range))?;
+        let total = self.number(least, RSDP_TOTAL as u64, 4)?;
+        let whole = PhysRange::new(rsdp, total).filter(|&range| (self.is_memory)(range))?;
+        let valid = (RSDP2_LEN.into()..=u64::from(MOST)).contains(&total) && self.sum(whole)? == 0;
+        valid.then_some(whole)
+    }
+
+    /// The list of tables that counts: the XSDT where the RSDP has one, else the RSDT.
+    ///
+    /// # Errors
+    /// [`NoTable`].
+    pub fn root(&mut self, rsdp: PhysAddr) -> Result<Root, NoTable> {
+        let range = self.rsdp(rsdp)?;
+        // A short RSDP has none.
+        let xsdt = self.number(range, RSDP_XSDT, 8).unwrap_or(0);
+        let (signature, at, entry_len) =
+            if xsdt == 0 { ("RSDT", self.number(range, RSDP_RSDT, 4).unwrap_or(0), 4) } else { ("XSDT", xsdt, 8) };
+        let table = self.table(signature, PhysAddr::new(at), HEADER_LEN, true)?;
+        Ok(Root { table, entry_len })
+    }
+
+    /// The address in entry `index` of `root`; `None` behind the last. A root has 16,375 entries at most.
+    pub fn entry(&mut self, root: &Root, index: u64) -> Option<PhysAddr> {
+        let offset = index.checked_mul(root.entry_len)?.checked_add(HEADER_LEN.into())?;
+        self.number(root.table, offset, root.entry_len).map(PhysAddr::new)
+    }
+
+    /// The addresses of the FACS and the DSDT in a FADT; zero where there is none.
+    pub fn facs(&mut self, fadt: PhysRange) -> PhysAddr {
+        self.pointer(fadt, FADT_FACS)
+    }
+
+    /// See [`Self::facs`].
+    pub fn dsdt(&mut self, fadt: PhysRange) -> PhysAddr {
+        self.pointer(fadt, FADT_DSDT)
+    }
+
+    fn pointer(&mut self, fadt: PhysRange, (narrow, wide): (u64, u64)) -> PhysAddr {
+        let wide = self.number(fadt, wide, 8).filter(|&at| at != 0);
+        PhysAddr::new(wide.or_else(|| self.number(fadt, narrow, 4)).unwrap_or(0))
+    }
+
+    /// The table at `at`, `least` bytes or longer, with a valid checksum if it is `summed`.
+    ///
+    /// # Errors
+    /// [`NoTable`].
+    pub fn table(
+        &mut self,
+        signature: &'static str,
+        at: PhysAddr,
+        least: u32,
+        summed: bool,
+    ) -> Result<PhysRange, NoTable> {
+        let found = self.any_table(at, least).filter(|&(name, table)| {
+            name == signature.as_bytes() && table.len() <= MOST.into() && (!summed || self.sum(table) == Some(0))
+        });
+        found.map(|(_, table)| table).ok_or(NoTable { signature, at })
+    }
+
+    /// The signature and the range of what has a header at `at` that says it is `least` bytes or longer.
+    pub fn any_table(&mut self, at: PhysAddr, least: u32) -> Option<([u8; 4], PhysRange)> {
+        let header = PhysRange::new(at, least.into()).filter(|&range| (self.is_memory)(range))?;
+        let mut name = [0; 4];
+        self.memory.read(header.start(), &mut name).ok()?;
+        let len = self.number(header, LENGTH, 4).filter(|&len| len >= least.into())?;
+        let table = PhysRange::new(at, len).filter(|&range| (self.is_memory)(range))?;
+        Some((name, table))
+    }
+
+    /// The little-endian number of `len` bytes, eight at most, at `offset` in `table`, if all of it is inside.
+    #[inline(never)]
+    pub fn number(&mut self, table: PhysRange, offset: u64, len: u64) -> Option<u64> {
+        let at = PhysRange::new(table.start().checked_add(offset)?, len).filter(|&at| table.contains(at))?;
+        let mut bytes = [0; 8];
+        self.memory.read(at.start(), bytes.get_mut(..len as usize)?).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    }
+
+    fn sum(&mut self, table: PhysRange) -> Option<u8> {
+        let mut sum = 0_u8;
+        self.memory.inspect(table, &mut |piece| sum = sum.wrapping_add(checksum::sum(piece))).ok()?;
+        Some(sum)
+    }
+}

@@ -1,0 +1,298 @@
+//! Tables that the host has put into memory itself. They stay as they are: the memory that they are in is kept from
+//! everything else, and the kernel is told of the RSDP.
+//!
+//! They are looked for where an operating system without other word looks: in the last KiB below 640 KiB and from 0xe0000
+//! to 0xfffff, on 16-byte boundaries. That is instructions and no exits, where there is memory. A page that begins with all
+//! ones is taken for none.
+//!
+//! QEMU puts no tables into memory. After a restart that leaves memory as it was, those of the boot before may be found;
+//! or what a guest has put there, for itself.
+//!
+//! Assumed: what host tables point to beside other tables (a TPM's log, buffers of devices) the host keeps itself. Left
+//! out: tables above 4 GiB.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod tests;
+
+use arrayvec::ArrayVec;
+use uefi_raw::table::boot::MemoryType;
+
+use super::{SMBIOS_ANCHOR, range};
+use crate::acpi::{HEADER_LEN, NoTable, TableReader};
+use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::checksum;
+use crate::fw_cfg::FwCfg;
+use crate::hal::{Memory, MemoryError};
+use crate::layout;
+use crate::memory_map::MemoryMap;
+use crate::smbios::{Anchor, MAX_ANCHOR};
+
+/// Where anchors are looked for: the usual extended BIOS data area, and the BIOS's segments (ACPI 6.5, 5.2.5.1;
+/// MultiProcessor Specification 1.4, chapter 4).
+const SCANNED: [PhysRange; 2] = [range(0x9_fc00, 0xa_0000), range(0xe_0000, 0x10_0000)];
+/// Where those of SMBIOS are (DSP0134 3.6, 5.2.1).
+const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
+
+const PAGE: usize = 4096;
+/// Anchors are at multiples of this.
+const PARAGRAPH: usize = 16;
+/// Most anchors that are looked at. A host has one of each kind.
+const MOST_ANCHORS: usize = 16;
+
+/// Most tables that a list of tables is followed to.
+const MOST_TABLES: u64 = 128;
+/// The longest table that is believed, in bytes.
+const MOST_LEN: u64 = 4 << 20;
+
+/// What the host has put into memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InMemory {
+    /// The ACPI root pointer.
+    pub rsdp: Option<PhysAddr>,
+    /// Whether there is an MP table.
+    pub mp_table: bool,
+    /// Whether something of it is in the F-segment, which is not to be overwritten then.
+    pub in_f_segment: bool,
+}
+
+impl InMemory {
+    /// Finds the tables, and holds them in `map`, before anything else is put into memory. ACPI tables are looked for if
+    /// they are wanted, because the host has none in fw_cfg; then, or where the host is not QEMU and has no SMBIOS there,
+    /// the others.
+    pub fn of_host(machine: &mut impl Memory, fw_cfg: &FwCfg, wants_acpi: bool, map: &mut MemoryMap) -> Self {
+        if !wants_acpi && (fw_cfg.is_qemu() || fw_cfg.find(SMBIOS_ANCHOR).is_some()) {
+            return Self::default();
+        }
+        find(machine, map, wants_acpi).unwrap_or_else(|error| {
+            log::warn!("tables in memory cannot be looked for: {error}");
+            Self::default()
+        })
+    }
+}
+
+/// Holds the ACPI tables whose root pointer is at `rsdp`, and gives it if it is one.
+pub fn hold_acpi(memory: &mut impl Memory, map: &mut MemoryMap, rsdp: PhysAddr) -> Option<PhysAddr> {
+    let mut parts = Parts::new();
+    match acpi_parts(memory, rsdp, &mut parts) {
+        Ok(()) => {}
+        Err(NoTable { signature, at }) => {
+            log::warn!("the host's ACPI tables in memory are left out: no valid {signature} at {at}");
+            return None;
+        }
+    }
+    let mut intact = true;
+    for part in parts {
+        intact &= hold(map, part, "ACPI");
+    }
+    intact.then_some(rsdp)
+}
+
+#[cold]
+#[inline(never)]
+fn find<M: Memory>(memory: &mut M, map: &mut MemoryMap, wants_acpi: bool) -> Result<InMemory, MemoryError> {
+    let mut found = InMemory::default();
+    for (kind, at) in anchors(memory)? {
+        let known = match kind {
+            Kind::Rsdp if wants_acpi && found.rsdp.is_none() && is_rsdp(memory, at) => {
+                found.rsdp = hold_acpi(memory, map, at);
+                true
+            }
+            Kind::Smbios if F_SEGMENT.contains_addr(at) => hold_smbios(memory, map, at),
+            Kind::MpTable if hold_mp_table(memory, map, at)? => {
+                found.mp_table = true;
+                true
+            }
+            _ => false,
+        };
+        found.in_f_segment |= known && F_SEGMENT.contains_addr(at);
+    }
+    Ok(found)
+}
+
+/// What an anchor begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Rsdp,
+    Smbios,
+    MpTable,
+}
+
+impl Kind {
+    fn of(paragraph: &[u8; PARAGRAPH]) -> Option<Self> {
+        match paragraph {
+            [b'R', b'S', b'D', b' ', ..] => Some(Self::Rsdp),
+            [b'_', b'S', b'M', b'_' | b'3', ..] => Some(Self::Smbios),
+            [b'_', b'M', b'P', b'_', ..] => Some(Self::MpTable),
+            _ => None,
+        }
+    }
+}
+
+/// All that may be an anchor.
+fn anchors(memory: &mut impl Memory) -> Result<ArrayVec<(Kind, PhysAddr), MOST_ANCHORS>, MemoryError> {
+    let mut anchors = ArrayVec::new();
+    let mut page = [0; PAGE];
+    for area in SCANNED {
+        let mut at = area.start();
+        while at < area.end() {
+            let len = (area.end().get() - at.get()).min(PAGE as u64);
+            let (Some(next), Some(bytes)) = (at.checked_add(len), page.get_mut(..len as usize)) else { break };
+            let (paragraphs, _) = bytes.as_chunks_mut::<PARAGRAPH>();
+            if let Some(first) = paragraphs.first_mut() {
+                memory.read(at, first)?;
+                if *first != [0xff; PARAGRAPH] {
+                    memory.read(at, bytes)?;
+                    collect(bytes, at, &mut anchors);
+                }
+            }
+            at = next;
+        }
+    }
+    Ok(anchors)
+}
+
+/// Adds what may be an anchor in `bytes`, which are at `start`, as far as there is room.
+fn collect(bytes: &[u8], start: PhysAddr, anchors: &mut ArrayVec<(Kind, PhysAddr), MOST_ANCHORS>) {
+    for (paragraph, number) in bytes.as_chunks::<PARAGRAPH>().0.iter().zip(0_u64..) {
+        if let Some(kind) = Kind::of(paragraph)
+            && let Some(at) = start.checked_add(number * PARAGRAPH as u64)
+        {
+            let _ = anchors.try_push((kind, at));
+        }
+    }
+}
+
+/// Anything below 4 GiB may be memory: hosts put tables where their maps have none. The firmware's own is not read.
+const fn may_be_memory(range: PhysRange) -> bool {
+    layout::may_access(range)
+}
+
+fn is_rsdp(memory: &mut impl Memory, at: PhysAddr) -> bool {
+    TableReader::new(memory, &may_be_memory).rsdp(at).is_ok()
+}
+
+/// A piece of memory, and what it is to be in the map.
+type Part = (PhysRange, MemoryType);
+/// The RSDP, two lists, and per list the tables, the FACS, the DSDT and four windows.
+type Parts = ArrayVec<Part, { MOST_TABLES as usize + 16 }>;
+
+/// Puts together where the tables are.
+fn acpi_parts(memory: &mut impl Memory, rsdp: PhysAddr, parts: &mut Parts) -> Result<(), NoTable> {
+    let mut tables = TableReader::new(memory, &may_be_memory);
+    let mut add = |range, kind| {
+        if parts.try_push((range, kind)).is_err() {
+            log::warn!("there are too many ACPI tables in memory: {range} may be overwritten");
+        }
+    };
+    add(tables.rsdp(rsdp)?, MemoryType::ACPI_RECLAIM);
+    let root = tables.root(rsdp)?;
+    add(root.table, MemoryType::ACPI_RECLAIM);
+    for index in 0..MOST_TABLES {
+        let Some(at) = tables.entry(&root, index) else { break };
+        let Some((name, table)) = believed(&mut tables, at) else { continue };
+        add(table, MemoryType::ACPI_RECLAIM);
+        match &name {
+            b"FACP" => {
+                let (facs, dsdt) = (tables.facs(table), tables.dsdt(table));
+                for (at, kind) in [(facs, MemoryType::ACPI_NON_VOLATILE), (dsdt, MemoryType::ACPI_RECLAIM)] {
+                    if let Some((_, table)) = believed(&mut tables, at) {
+                        add(table, kind);
+                    }
+                }
+            }
+            b"MCFG" => {
+                for number in 0..MOST_WINDOWS {
+                    let Some(window) = config_window(&mut tables, table, number) else { break };
+                    add(window, MemoryType::RESERVED);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The table at `at`, zero for none, if its length can be believed.
+fn believed<M: Memory>(tables: &mut TableReader<'_, M>, at: PhysAddr) -> Option<([u8; 4], PhysRange)> {
+    if at == PhysAddr::default() {
+        return None;
+    }
+    let found = tables.any_table(at, LEAST_LEN).filter(|(_, table)| table.len() <= MOST_LEN);
+    if found.is_none() {
+        log::warn!("there is no ACPI table at {at}, where the host's tables in memory point");
+    }
+    found
+}
+
+/// What every table has of the header.
+const LEAST_LEN: u32 = 8;
+const _: () = assert!(LEAST_LEN <= HEADER_LEN);
+
+/// The MCFG's windows, from byte 44 on, 16 bytes each: base, segment, first and last bus (PCI Firmware Specification 3.3,
+/// table 4-3).
+const MCFG_WINDOWS: u64 = 44;
+const MCFG_WINDOW_LEN: u64 = 16;
+/// Most windows that are looked at.
+const MOST_WINDOWS: u64 = 4;
+
+/// A window of configuration space, which operating systems use only if it is reserved.
+fn config_window<M: Memory>(tables: &mut TableReader<'_, M>, mcfg: PhysRange, number: u64) -> Option<PhysRange> {
+    let entry = number.checked_mul(MCFG_WINDOW_LEN)?.checked_add(MCFG_WINDOWS)?;
+    let base = tables.number(mcfg, entry, 8)?;
+    let (first, last) = (tables.number(mcfg, entry + 10, 1)?, tables.number(mcfg, entry + 11, 1)?);
+    let buses = last.checked_sub(first)?.checked_add(1)?;
+    PhysRange::new(PhysAddr::new(base.checked_add(first << 20)?), buses << 20)
+}
+
+/// Holds the structures of the SMBIOS anchor at `at`. Whether it is one.
+fn hold_smbios(memory: &mut impl Memory, map: &mut MemoryMap, at: PhysAddr) -> bool {
+    let mut bytes = [0; MAX_ANCHOR];
+    let within = PhysRange::from_bounds(at, F_SEGMENT.end()).map_or(0, PhysRange::len);
+    let Some(anchor) = bytes.get_mut(..MAX_ANCHOR.min(within as usize)) else { return false };
+    if memory.read(at, anchor).is_err() {
+        return false;
+    }
+    match Anchor::locate(&bytes) {
+        Ok(structures) if structures.len() <= MOST_LEN => {
+            hold(map, (structures, MemoryType::RESERVED), "SMBIOS");
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Holds the table of the MP floating pointer at `at`. Whether it is one.
+fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut MemoryMap, at: PhysAddr) -> Result<bool, MemoryError> {
+    let mut pointer = [0; PARAGRAPH];
+    memory.read(at, &mut pointer)?;
+    let [_, _, _, _, a, b, c, d, length, ..] = pointer;
+    if length != 1 || checksum::sum(&pointer) != 0 {
+        return Ok(false);
+    }
+    let table = PhysAddr::new(u32::from_le_bytes([a, b, c, d]).into());
+    // None: one of the default configurations.
+    if table != PhysAddr::default() {
+        let mut header = [0; 8];
+        memory.read(table, &mut header)?;
+        let [b'P', b'C', b'M', b'P', low, high, ..] = header else { return Ok(false) };
+        let range = PhysRange::new(table, u16::from_le_bytes([low, high]).into());
+        hold(map, (range.unwrap_or_default(), MemoryType::RESERVED), "MP");
+    }
+    Ok(true)
+}
+
+/// Keeps everything else off `part`, to the ends of its pages. `false` where the firmware itself is: the host's tables are
+/// lost then.
+fn hold(map: &mut MemoryMap, (range, kind): Part, tables: &str) -> bool {
+    if range.overlaps(layout::BOOT_RAM) {
+        log::warn!("the host's {tables} table at {range} is where the firmware runs, and lost");
+        return false;
+    }
+    let start = range.start().align_down(Alignment::PAGE);
+    let pages = range.end().align_up(Alignment::PAGE).and_then(|end| PhysRange::from_bounds(start, end));
+    if map.reserve(pages.unwrap_or(range), kind).is_err() {
+        log::warn!("the memory map is full: the host's {tables} table at {range} may be overwritten");
+    }
+    true
+}

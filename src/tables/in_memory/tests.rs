@@ -1,0 +1,281 @@
+extern crate std;
+
+use std::vec;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::fw_cfg::fake::FakeFwCfg;
+use crate::hal::fake::FakeMachine;
+use crate::memory_map::E820Entry;
+use crate::tables::TABLE_LOADER;
+use crate::tables::fake::{self, DSDT_LEN, FACS_LEN, Piece, sum_up, table};
+
+const MIB: u64 = 1 << 20;
+const ECAM: u64 = 0xe000_0000;
+
+fn machine(pieces: &[Piece]) -> FakeMachine {
+    let mut machine = FakeMachine::new().with(FakeFwCfg::new(true));
+    for (at, bytes) in pieces {
+        machine.memory.store(*at, bytes);
+    }
+    machine
+}
+
+/// 64 MiB of RAM with the holes of a PC.
+fn map() -> MemoryMap {
+    let mut map = MemoryMap::new();
+    map.describe(range(0, 64 * MIB), MemoryType::CONVENTIONAL).unwrap();
+    map.carve_pc().unwrap();
+    map
+}
+
+fn of_host(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &mut MemoryMap) -> InMemory {
+    InMemory::of_host(machine, fw_cfg, fw_cfg.find(TABLE_LOADER).is_none(), map)
+}
+
+fn look(pieces: &[Piece]) -> (InMemory, MemoryMap) {
+    let (mut machine, mut map) = (machine(pieces), map());
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    let found = of_host(&mut machine, &fw_cfg, &mut map);
+    for (at, bytes) in pieces {
+        assert_eq!(machine.memory.bytes(*at, bytes.len()), *bytes, "the tables stay as they are");
+    }
+    (found, map)
+}
+
+fn rsdp_of(pieces: &[Piece]) -> Option<u64> {
+    look(pieces).0.rsdp.map(PhysAddr::get)
+}
+
+/// The e820 type at an address.
+fn kind(map: &MemoryMap, at: u64) -> Option<u32> {
+    let covers = |entry: &E820Entry| (entry.addr.get()..entry.addr.get() + entry.size.get()).contains(&at);
+    map.e820().find(covers).map(|entry| entry.kind.get())
+}
+
+#[test]
+fn acpi_tables_are_found_wherever_an_operating_system_looks() {
+    for at in [0x9_fc00, 0x9_fff0 - 32, 0xe_0000, 0xe_1230, 0xf_0000, 0xf_2400, 0xf_ffd0] {
+        let (found, map) = look(&fake::acpi(at, 32 * MIB, ECAM));
+        assert_eq!(found.rsdp, Some(PhysAddr::new(at)), "{at:#x}");
+        assert_eq!(found.in_f_segment, at >= 0xf_0000);
+        assert!(!map.is_ram(PhysRange::new(PhysAddr::new(at), 36).unwrap()), "{at:#x}");
+    }
+    for at in [0x9_f000, 0xe_0008, 0xd_fff0, 0x10_0000, 0x8000] {
+        let (found, unchanged) = look(&fake::acpi(at, 32 * MIB, ECAM));
+        assert_eq!((found, unchanged), (InMemory::default(), map()), "{at:#x}");
+    }
+}
+
+#[test]
+fn every_table_in_ram_is_kept_and_so_is_the_configuration_space() {
+    let tables = 32 * MIB + 0x800;
+    let pieces = fake::acpi(0xe_0000, tables, ECAM);
+    let (_, map) = look(&pieces);
+    for (at, bytes) in &pieces[1..] {
+        let expected = if bytes.len() == FACS_LEN { [E820Entry::NVS; 2] } else { [E820Entry::ACPI, E820Entry::NVS] };
+        // They share a page, whose stricter kind counts.
+        assert!(expected.contains(&kind(&map, *at).unwrap()), "{at:#x}");
+        assert!(expected.contains(&kind(&map, at + bytes.len() as u64 - 1).unwrap()), "{at:#x}");
+    }
+    assert_eq!(kind(&map, 32 * MIB - 1), Some(E820Entry::RAM));
+    assert_eq!(kind(&map, 32 * MIB + 0x1000), Some(E820Entry::RAM));
+    assert_eq!([ECAM, ECAM + (64 << 20) - 1].map(|at| kind(&map, at)), [Some(E820Entry::RESERVED); 2]);
+    assert_eq!(kind(&map, ECAM + (64 << 20)), None);
+    assert_eq!(pieces.last().unwrap().1.len(), DSDT_LEN);
+}
+
+#[test]
+fn where_the_host_says_what_its_memory_is_that_stays() {
+    let (mut machine, mut map) = (machine(&fake::acpi(0xe_0000, 32 * MIB, ECAM)), map());
+    map.describe(range(32 * MIB, 33 * MIB), MemoryType::RESERVED).unwrap();
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    assert!(of_host(&mut machine, &fw_cfg, &mut map).rsdp.is_some());
+    assert_eq!(kind(&map, 32 * MIB), Some(E820Entry::RESERVED));
+}
+
+#[test]
+fn an_rsdp_of_acpi_1_leads_to_an_rsdt() {
+    let (rsdt, ssdt) = (32 * MIB, 33 * MIB);
+    let mut root = b"RSD PTR \0HOST  \0".to_vec();
+    root.extend((rsdt as u32).to_le_bytes());
+    sum_up(&mut root, 8);
+    let pieces =
+        vec![(0xf_0000, root), (rsdt, table(b"RSDT", &(ssdt as u32).to_le_bytes())), (ssdt, table(b"SSDT", &[0; 9]))];
+    let (found, map) = look(&pieces);
+    assert_eq!(found.rsdp, Some(PhysAddr::new(0xf_0000)));
+    assert_eq!([rsdt, ssdt, ssdt + 44].map(|at| kind(&map, at)), [Some(E820Entry::ACPI); 3]);
+}
+
+#[test]
+fn what_is_no_rsdp_is_passed_over_for_one_behind_it() {
+    let good = fake::acpi(0xf_0000, 32 * MIB, ECAM);
+    for changed in (0..36).filter(|byte| ![8, 32].contains(byte)) {
+        let mut bad = good[0].1.clone();
+        bad[changed] ^= 0x40;
+        assert_eq!(rsdp_of(&[(0xe_0000, bad.clone())]), None, "{changed}");
+        let both = [vec![(0xe_0000, bad)], good.clone()].concat();
+        assert_eq!(rsdp_of(&both), Some(0xf_0000), "{changed}");
+    }
+    // With sound sums, but a length that is none.
+    for len in [0, 20, 35, u32::MAX] {
+        let mut bad = good[0].1.clone();
+        bad[20..24].copy_from_slice(&len.to_le_bytes());
+        sum_up(&mut bad, 32);
+        assert_eq!(rsdp_of(&[vec![(0xe_0000, bad)], good.clone()].concat()), Some(0xf_0000), "{len}");
+    }
+}
+
+/// The RSDP of `fake::acpi`, with another XSDT.
+fn with_xsdt(xsdt: &[u8]) -> Vec<Piece> {
+    let mut pieces = fake::acpi(0xe_0000, 32 * MIB, ECAM);
+    pieces.truncate(1);
+    pieces.push((32 * MIB, xsdt.to_vec()));
+    pieces
+}
+
+fn entries(addresses: &[u64]) -> Vec<u8> {
+    table(b"XSDT", &addresses.iter().copied().flat_map(u64::to_le_bytes).collect::<Vec<_>>())
+}
+
+#[test]
+fn lists_that_lead_nowhere_do_no_harm() {
+    // No list at all: nothing is passed on.
+    let mut broken = entries(&[]);
+    broken[0] ^= 1;
+    assert_eq!(rsdp_of(&with_xsdt(&broken)), None);
+    let mut long = entries(&[]);
+    long[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+    sum_up(&mut long, 9);
+    assert_eq!(rsdp_of(&with_xsdt(&long)), None);
+    // Entries that are no tables are passed over: nowhere, above 4 GiB, the list itself, the RSDP, many.
+    let nowhere = [0, 1, 0xfff, u64::MAX, u64::MAX - 7, 1 << 32, 0xffff_fff8, 0x4_0000, 20 * MIB];
+    for entries in [entries(&nowhere), entries(&[32 * MIB; 100]), entries(&[0xe_0000]), entries(&[0; 8000])] {
+        let (found, map) = look(&with_xsdt(&entries));
+        assert_eq!(found.rsdp, Some(PhysAddr::new(0xe_0000)));
+        assert_eq!(kind(&map, 20 * MIB), Some(E820Entry::RAM));
+        assert!(map.ram_bytes() > 62 * MIB);
+    }
+}
+
+#[test]
+fn tables_with_impossible_lengths_and_pointers_cost_no_memory() {
+    let place = 40 * MIB;
+    for len in [0_u32, 7, (4 << 20) + 1, 1 << 30, u32::MAX] {
+        let mut ssdt = table(b"SSDT", &[]);
+        ssdt[4..8].copy_from_slice(&len.to_le_bytes());
+        let (found, map) = look(&[with_xsdt(&entries(&[place])), vec![(place, ssdt)]].concat());
+        assert!(found.rsdp.is_some());
+        assert_eq!(kind(&map, place), Some(E820Entry::RAM), "{len:#x}");
+    }
+    // A FADT that ends before its pointers, one that points to itself, one that points to nowhere.
+    for facs in [place, 0xffff_ffff, 0] {
+        let mut contents = vec![0; 232];
+        contents[96..104].copy_from_slice(&facs.to_le_bytes());
+        contents[104..112].copy_from_slice(&facs.to_le_bytes());
+        for fadt in [table(b"FACP", &contents), table(b"FACP", &[])] {
+            assert!(rsdp_of(&[with_xsdt(&entries(&[place])), vec![(place, fadt)]].concat()).is_some());
+        }
+    }
+    // Windows whose buses go down, and that wrap.
+    for (base, first, last) in [(ECAM, 9, 8), (u64::MAX, 0, 255), (u64::MAX - 0xfff_ffff, 255, 255)] {
+        let mcfg = [&[0; 8][..], &u64::to_le_bytes(base), &[0, 0, first, last, 0, 0, 0, 0]].concat();
+        let pieces = [with_xsdt(&entries(&[place])), vec![(place, table(b"MCFG", &mcfg))]].concat();
+        assert!(rsdp_of(&pieces).is_some());
+    }
+}
+
+#[test]
+fn tables_where_the_firmware_runs_are_lost_and_not_passed_on() {
+    // In what the firmware may not read, and in what it uses of the rest.
+    for tables in [0x5_0000, 0x9_e800] {
+        let (mut machine, mut map) = (machine(&fake::acpi(0xe_0000, tables, ECAM)), map());
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        assert_eq!(of_host(&mut machine, &fw_cfg, &mut map).rsdp, None, "{tables:#x}");
+    }
+}
+
+#[test]
+fn smbios_structures_are_kept() {
+    for at in [0xf_0000, 0xf_1000, 0xf_ffe0] {
+        let (found, map) = look(&fake::smbios(at, 32 * MIB));
+        assert_eq!((found.rsdp, found.in_f_segment, found.mp_table), (None, true, false));
+        assert_eq!(kind(&map, 32 * MIB), Some(E820Entry::RESERVED));
+    }
+    // Not where nobody looks for it, nor with a wrong sum.
+    let mut broken = fake::smbios(0xf_0000, 32 * MIB);
+    broken[0].1[23] = 1;
+    for pieces in [fake::smbios(0xe_0000, 32 * MIB), broken] {
+        assert_eq!(look(&pieces), (InMemory::default(), map()));
+    }
+    // The 2.x form, as hosts have it in fw_cfg and as the firmware completes it.
+    let mut bytes = [0; MAX_ANCHOR];
+    let anchor = crate::golden::items("q35")["etc/smbios/smbios-anchor"].clone();
+    bytes[..anchor.len()].copy_from_slice(&anchor);
+    let summary = crate::smbios::Summary { structures: 1, len: 0x321, max_structure: 64, ..Default::default() };
+    let anchor = Anchor::parse(&bytes).unwrap().finish(PhysAddr::new(32 * MIB), &summary).unwrap();
+    let (found, map) = look(&[(0xf_1230, anchor.to_vec())]);
+    assert!(found.in_f_segment);
+    assert_eq!(kind(&map, 32 * MIB), Some(E820Entry::RESERVED));
+}
+
+#[test]
+fn an_mp_table_is_kept_and_none_is_made_beside_it() {
+    for pointer in [0x9_fc00, 0xf_0000] {
+        let (found, map) = look(&fake::mp_table(pointer, 32 * MIB));
+        assert!(found.mp_table, "{pointer:#x}");
+        assert_eq!(kind(&map, 32 * MIB), Some(E820Entry::RESERVED));
+    }
+    let mut broken = fake::mp_table(0xf_0000, 32 * MIB);
+    broken[1].1[0] = 0;
+    assert!(!look(&broken).0.mp_table);
+}
+
+#[test]
+fn a_host_with_tables_in_fw_cfg_is_not_searched() {
+    let pieces = [fake::acpi(0xe_0000, 32 * MIB, ECAM), fake::smbios(0xf_0000, 33 * MIB)].concat();
+    let search = |device: FakeFwCfg| {
+        let mut machine = FakeMachine::new().with(device);
+        for (at, bytes) in &pieces {
+            machine.memory.store(*at, bytes);
+        }
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        of_host(&mut machine, &fw_cfg, &mut map())
+    };
+    let script = |device: FakeFwCfg| device.with_file("etc/table-loader", &[]);
+    let both = |device: FakeFwCfg| script(device).with_file("etc/smbios/smbios-anchor", &[]);
+    assert_eq!(search(both(FakeFwCfg::new(false))), InMemory::default());
+    // QEMU's microvm has ACPI and no SMBIOS, in memory either.
+    assert_eq!(search(script(FakeFwCfg::new(true))), InMemory::default());
+    let found = search(script(FakeFwCfg::new(false)));
+    assert_eq!((found.rsdp, found.in_f_segment), (None, true), "SMBIOS alone, as Cloud Hypervisor has it");
+    assert!(search(FakeFwCfg::new(true)).rsdp.is_some());
+}
+
+proptest! {
+    /// Whatever is where tables are looked for, and wherever it points.
+    #[test]
+    fn any_bytes_are_survived(
+        changes in prop::collection::vec((0..0x400_u64, any::<u8>()), 0..40),
+        sums in any::<bool>(),
+    ) {
+        let pieces = [fake::acpi(0xe_0000, 0xe_0040, ECAM), fake::smbios(0xf_0000, 0xf_0020)].concat();
+        let (mut machine, mut map) = (machine(&pieces), map());
+        for (at, byte) in changes {
+            machine.memory.store(0xe_0000 + at, &[byte]);
+        }
+        if sums {
+            // What is looked at behind the checksums.
+            for (start, len, sum_at) in [(0xe_0000, 20, 8), (0xe_0000, 36, 32), (0xe_0040, 52, 9)] {
+                let mut bytes = machine.memory.bytes(start, len);
+                sum_up(&mut bytes, sum_at);
+                machine.memory.store(start, &bytes);
+            }
+        }
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        let _ = of_host(&mut machine, &fw_cfg, &mut map);
+        prop_assert!(map.ram_bytes() > 16 * MIB);
+    }
+}
