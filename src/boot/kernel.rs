@@ -6,10 +6,6 @@ use crate::fw_cfg::{FwCfg, Key};
 use crate::hal::Machine;
 use crate::memory_map::MemoryMap;
 
-/// How much of the setup code is read: the boot sector and the one after it, which hold the setup header and which every
-/// bzImage has (boot.rst, `setup_sects`), so that its size need not be asked for. The rest is for an entry in real mode.
-const SETUP_READ: usize = 1024;
-
 /// A kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kernel {
@@ -88,8 +84,10 @@ impl Kernel {
     }
 }
 
+/// Reads what there is to be looked at of the setup code. Every bzImage has the boot sector and at least one more
+/// (boot.rst, `setup_sects`), so the size need not be asked for. The rest is for an entry in real mode.
 fn read_header<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, source: Source) -> Result<SetupHeader, Error> {
-    let mut bytes = [0; SETUP_READ];
-    fw_cfg.read(machine, source.setup(SETUP_READ as u32), &mut bytes)?;
+    let mut bytes = [0; SetupHeader::BYTES];
+    fw_cfg.read(machine, source.setup(bytes.len() as u32), &mut bytes)?;
     SetupHeader::parse(&bytes)
 }

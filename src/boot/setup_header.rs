@@ -50,6 +50,8 @@ const XLF_KERNEL_64: u16 = 1 << 0;
 /// `xloadflags`: kernel, initrd, `boot_params` and command line may be above 4 GiB, so the initrd may be anywhere.
 const XLF_CAN_BE_LOADED_ABOVE_4G: u16 = 1 << 1;
 
+/// What an ELF file begins with (System V ABI, "ELF Identification").
+const ELF: [u8; 4] = *b"\x7fELF";
 /// What the file of a kernel with an EFI stub begins with: an EFI application's DOS header (Linux
 /// `arch/x86/boot/header.S`, `MZ_MAGIC`).
 const EFI_STUB: [u8; 2] = *b"MZ";
@@ -150,7 +152,7 @@ impl SetupHeader {
     /// [`Error::Elf`], [`Error::NotLinux`], [`Error::RealModeOnly`] for a boot sector without the header,
     /// [`Error::TooOld`], [`Error::Truncated`], [`Error::BadAlignment`].
     pub fn parse(setup: &[u8]) -> Result<Self, Error> {
-        if setup.starts_with(b"\x7fELF") {
+        if setup.first_chunk() == Some(&ELF) {
             return Err(Error::Elf);
         }
         let truncated = |needed| Error::Truncated { seen: setup.len(), needed };
@@ -184,7 +186,7 @@ impl SetupHeader {
         if let Some(code) = raw.as_mut_bytes().get_mut(end.saturating_sub(HEADER_START)..) {
             code.fill(0);
         }
-        Ok(Self { relocation: relocation(&raw)?, raw, efi_stub: setup.starts_with(&EFI_STUB) })
+        Ok(Self { relocation: relocation(&raw)?, raw, efi_stub: setup.first_chunk() == Some(&EFI_STUB) })
     }
 
     /// The protocol version, major in the upper byte, minor in the lower.
