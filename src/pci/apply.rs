@@ -1,13 +1,13 @@
 //! Writing a plan to configuration space.
 //!
-//! Each register is written once. Afterwards functions decode and bridges with something behind them pass it on, as small
-//! kernels expect that do not turn a device on themselves. QEMU also makes its ACPI tables of what decodes: how far above
-//! 4 GiB the guest may look, and what an extra root bus has. Functions on the board are left to their drivers, because
-//! each makes the host rebuild its memory map. An empty bridge keeps its windows as they were, which do nothing while it
-//! does not decode.
+//! Each register is written once, and two that are a pair in one access. Afterwards functions decode and bridges with
+//! something behind them pass it on, as small kernels expect that do not turn a device on themselves. QEMU also makes its
+//! ACPI tables of what decodes: how far above 4 GiB the guest may look, and what an extra root bus has. Functions on the
+//! board are left to their drivers, because each makes the host rebuild its memory map. An empty bridge keeps its windows
+//! as they were, which do nothing while it does not decode.
 #![forbid(unsafe_code)]
 
-use super::plan::{BridgeWindows, Plan, Unplaced};
+use super::plan::{BridgeWindows, Placement, Plan, Unplaced};
 use super::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};
 use super::sizing::bar_offset;
 use super::topology::{Bar, BarKind, Bus, Function, IoWindow, Parent, Pin, Topology};
@@ -20,8 +20,15 @@ pub type Routing<'r> = &'r dyn Fn(u8, Pin) -> Option<u8>;
 /// Writes addresses, windows and interrupt lines, and turns decoding on. A register that has no address is set to zero.
 pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, routing: Routing) {
     for placement in &plan.placements {
-        if let Some(function) = topology.functions().get(usize::from(placement.function)) {
-            write_bar(config, function.address, placement.bar, placement.address);
+        let Some(function) = topology.functions().get(usize::from(placement.function)) else { continue };
+        match neighbour(plan, function, placement) {
+            None => write_bar(config, function.address, placement.bar, placement.address),
+            Some(upper) if upper.bar.register & 1 != 0 => {
+                let value = upper.address << 32 | placement.address;
+                config.write64(function.address, bar_offset(placement.bar.register), value);
+            }
+            // Written with this one.
+            Some(_) => {}
         }
     }
     for &Unplaced { function, bar } in &plan.unplaced {
@@ -81,6 +88,19 @@ fn may_decode(plan: &Plan, index: u16, function: &Function) -> u16 {
         BarKind::Memory32 { .. } | BarKind::Memory64 { .. } => may & !COMMAND_MEMORY,
         BarKind::Rom => may,
     })
+}
+
+/// The placement of the register that is in the same multiple of eight bytes, where each takes 32 bits and has an address:
+/// the host splits one access for both.
+fn neighbour<'p>(plan: &'p Plan, function: &Function, placement: &Placement) -> Option<&'p Placement> {
+    let is_narrow = |bar: Bar| !matches!(bar.kind, BarKind::Memory64 { .. });
+    let register = placement.bar.register ^ 1;
+    // Few functions have one, and for the others the plan is not searched.
+    let bar = *function.bars.iter().find(|bar| bar.register == register)?;
+    if !is_narrow(bar) || !is_narrow(placement.bar) {
+        return None;
+    }
+    plan.placements.iter().find(|other| other.function == placement.function && other.bar.register == register)
 }
 
 fn write_bar(config: &mut dyn ConfigSpace, address: Address, bar: Bar, value: u64) {

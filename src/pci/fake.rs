@@ -237,6 +237,8 @@ pub(crate) struct FakePci {
     pub(crate) reads: usize,
     /// Writes so far.
     pub(crate) writes: usize,
+    /// Pairs of them that were one access.
+    pub(crate) pairs: usize,
     /// Writes that make QEMU rebuild its memory map.
     pub(crate) remaps: usize,
     /// What functions would not take well.
@@ -315,6 +317,12 @@ impl ConfigSpace for FakePci {
 
     fn write32(&mut self, address: Address, offset: u8, value: u32) {
         self.write(address, offset, u32::MAX, value);
+    }
+
+    fn write64(&mut self, address: Address, offset: u8, value: u64) {
+        self.pairs += 1;
+        self.write32(address, offset, value as u32);
+        self.write32(address, offset | 4, (value >> 32) as u32);
     }
 }
 

@@ -47,6 +47,8 @@ fn the_default_machine() {
     // interrupt of these, 24 registers, the 2 ROMs of what is not on the board. Writes: 24 registers
     // and 2 ROMs to size, 11 to place, 3 interrupt lines, 2 commands.
     assert_eq!((pci.reads, pci.writes, pci.remaps), (37 + 4 + 2 + 4 + 4 + 24 + 2, 26 + 11 + 3 + 2, 2));
+    // Six of the placed registers: four of e1000e and both of AHCI.
+    assert_eq!(pci.pairs, 3);
 }
 
 #[test]
