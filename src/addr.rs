@@ -232,6 +232,13 @@ impl PhysRange {
         !self.is_empty() && !other.is_empty() && self.start.0 < other.end.0 && other.start.0 < self.end.0
     }
 
+    /// The first `len` bytes, or all of them where there are fewer, and the rest.
+    #[must_use]
+    pub fn split_at(self, len: u64) -> (Self, Self) {
+        let at = self.start.checked_add(len).unwrap_or(self.end).min(self.end);
+        (Self { start: self.start, end: at }, Self { start: at, end: self.end })
+    }
+
     /// The bytes in both, or `None` when there are none.
     #[must_use]
     pub fn intersection(self, other: Self) -> Option<Self> {

@@ -15,6 +15,10 @@ pub const FIRMWARE_RAM: PhysRange = range(0x4_0000, 0x9_e000);
 /// runs in when the machine wakes from suspend, when every other byte is the operating system's.
 pub const WAKE_RAM: PhysRange = range(0x8_7000, 0x9_e000);
 
+/// The page tables that `src/start` makes, the top one first and then the one that it begins with (24 KiB). The kernel
+/// runs with them until it has its own.
+pub const PAGE_TABLES: PhysRange = range(0x8_7000, 0x8_d000);
+
 /// Where the boot leaves what a wake needs to know (see [`crate::resume`]): 3 KiB below the extended BIOS data area.
 pub const RESUME_RECORD: PhysRange = range(0x9_f000, 0x9_fc00);
 
@@ -44,6 +48,7 @@ pub const fn may_access(range: PhysRange) -> bool {
 }
 
 const _: () = assert!(FIRMWARE_RAM.contains(WAKE_RAM) && FIRMWARE_RAM.end().get() == WAKE_RAM.end().get());
+const _: () = assert!(WAKE_RAM.contains(PAGE_TABLES) && PAGE_TABLES.start().get() == WAKE_RAM.start().get());
 const _: () = assert!(may_access(RESUME_RECORD));
 const _: () =
     assert!(BOOT_RAM.contains(FIRMWARE_RAM) && BOOT_RAM.contains(STARTUP_PAGE) && BOOT_RAM.contains(RESUME_RECORD));

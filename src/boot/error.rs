@@ -114,9 +114,9 @@ pub enum Error {
     InitrdDoesNotFit {
         /// Its size in bytes.
         size: u64,
-        /// One past the highest address it may have.
-        below: PhysAddr,
-        /// The longest run of free memory below that, in bytes.
+        /// One past the highest address that the kernel takes, if it sets a limit.
+        limit: Option<PhysAddr>,
+        /// The longest run of free memory there, in bytes.
         free: u64,
     },
 }
@@ -190,12 +190,13 @@ impl fmt::Display for Error {
                 mib(needed),
                 ram >> 20
             ),
-            Self::InitrdDoesNotFit { size, below, free } => write!(
-                f,
-                "the initrd of {} MiB does not fit below {below}, {} MiB are free; give the machine more memory (-m)",
-                mib(size),
-                free >> 20
-            ),
+            Self::InitrdDoesNotFit { size, limit, free } => {
+                write!(f, "the initrd of {} MiB does not fit", mib(size))?;
+                if let Some(limit) = limit {
+                    write!(f, " below {limit}")?;
+                }
+                write!(f, ", {} MiB are free in one piece; give the machine more memory (-m)", free >> 20)
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::addr::{PhysAddr, PhysRange};
 use crate::framebuffer::Framebuffer;
 use crate::fw_cfg::{FwCfg, Item, Key};
-use crate::hal::Machine;
+use crate::hal::{Machine, paging};
 use crate::memory_map::MemoryMap;
 
 /// What is in memory, and how it is entered.
@@ -90,6 +90,12 @@ fn load_bzimage<M: Machine>(
     let payload = Payload::new(sizes, host_address)?;
     let plan = LoadPlan::new(header, &payload, map)?;
 
+    let mut room = plan.page_tables.unwrap_or_default();
+    for part in plan.above_4_gib() {
+        let (tables, rest) = room.split_at(paging::room_for(part));
+        machine.map(part, tables)?;
+        room = rest;
+    }
     source.load_kernel(machine, fw_cfg, plan.setup_len, sizes.kernel, plan.kernel.start())?;
     load_extras(machine, fw_cfg, extras, plan.initrd, plan.command_line)?;
     let mut params = BootParams::new(header, &plan, map, rsdp)?;

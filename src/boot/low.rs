@@ -122,6 +122,8 @@ pub(super) fn plan(
         initrd,
         command_line: block.staged_for(COMMAND_LINES.start(), command_line_len).ok_or(no_room)?,
         boot_params: block.staged_for(PARAMETERS, BOOT_PARAMS_LEN).ok_or(no_room)?,
+        // Such a kernel is below 4 GiB, and so is its initrd.
+        page_tables: None,
         setup_data: 0,
         entry: Entry::LinuxLow { at: PhysAddr::new(entry.get().saturating_add(entry_offset)), block },
     })

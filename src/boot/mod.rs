@@ -9,7 +9,7 @@
 //! The protocol is that of Linux `Documentation/arch/x86/boot.rst`, "boot.rst" below.
 //!
 //! Assumed: the memory map is complete, with the firmware's own memory and the tables held in it. Left out: kernels
-//! for Multiboot 2, kernels and initrds above 4 GiB, `SETUP_E820_EXT`, kernels from before protocol 2.00, and those that
+//! for Multiboot 2, `SETUP_E820_EXT`, kernels from before protocol 2.00, and those that
 //! can only start in real mode, which would need a BIOS.
 #![forbid(unsafe_code)]
 

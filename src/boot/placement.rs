@@ -3,6 +3,9 @@
 //! The kernel needs more memory than its file fills: it moves itself up inside its run range, unpacks there, and has
 //! its first page tables and stack there, all before it looks at the memory map. So the whole run range is held, and
 //! nothing else is in it; an initrd that starts right behind the file would be unpacked over.
+//!
+//! What does not fit below 4 GiB goes above, where the kernel allows it. There it has to be mapped, by page tables that the
+//! plan has room for.
 
 use alloc::vec::Vec;
 
@@ -12,6 +15,7 @@ use super::low::{self, LowBlock};
 use super::setup_header::DEFAULT_ADDRESS;
 use super::{Entry, Error, Handover, Loaded, Payload, Relocation, SetupHeader, Source};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::hal::paging;
 use crate::memory_map::{MemoryMap, Placement};
 
 /// Where `boot_params` and the command line go: below 640 KiB, as the protocol wants it, and from 64 KiB on, because
@@ -43,6 +47,8 @@ pub struct LoadPlan {
     pub command_line: PhysRange,
     /// A page for [`super::BootParams`].
     pub boot_params: PhysRange,
+    /// Room for the page tables of what is above 4 GiB, if anything is ([`Self::above_4_gib`]).
+    pub page_tables: Option<PhysRange>,
     /// The address of the host's `setup_data`, zero for none.
     pub setup_data: u64,
     /// Where the kernel is entered.
@@ -69,10 +75,10 @@ impl LoadPlan {
         let boot_params = allocate_low(map, BOOT_PARAMS_LEN)?;
         let command_line = allocate_low(map, payload.command_line.saturating_add(1))?;
         let (kernel, setup_data) = place_kernel(header, payload, map)?;
-        let initrd =
-            if payload.initrd == 0 { None } else { Some(place_initrd(header.initrd_space(), payload.initrd, map)?) };
+        let initrd = if payload.initrd == 0 { None } else { Some(place_any_initrd(header, payload.initrd, map)?) };
+        let page_tables = place_page_tables(kernel.run, initrd, map)?;
         let entry = if header.is_64_bit() {
-            // The file ends below 4 GiB.
+            // The file is longer than that, or else the run range.
             Entry::Linux64(PhysAddr::new(kernel.file.start().get().saturating_add(ENTRY_64)))
         } else {
             Entry::Linux32(PhysAddr::new(kernel.file.start().get().saturating_add(entry_offset)))
@@ -85,9 +91,15 @@ impl LoadPlan {
             initrd,
             command_line,
             boot_params,
+            page_tables,
             setup_data,
             entry,
         })
+    }
+
+    /// What has to be mapped: that of kernel and initrd which is above 4 GiB.
+    pub fn above_4_gib(&self) -> impl Iterator<Item = PhysRange> {
+        parts_above_4_gib(self.kernel_run, self.initrd)
     }
 
     /// What there is once everything is in its place, the kernel from `source`.
@@ -139,6 +151,7 @@ impl Place {
         kernel_len: u64,
         load: PhysAddr,
         alignment: Option<Alignment>,
+        within: PhysRange,
         map: &MemoryMap,
     ) -> Option<Self> {
         // boot.rst, `init_size`. What it does not say: a relocatable kernel never runs below its preferred address.
@@ -150,7 +163,7 @@ impl Place {
         let unpacked = PhysRange::new(start, header.run_len(kernel_len))?;
         let end = file.end().max(unpacked.end()).align_up(Alignment::PAGE)?;
         let run = PhysRange::from_bounds(file.start().min(start), end)?;
-        let usable = load.is_aligned(Alignment::PAGE) && PhysRange::LOW_4_GIB.contains(run) && map.is_free(run);
+        let usable = load.is_aligned(Alignment::PAGE) && within.contains(run) && map.is_free(run);
         usable.then_some(Self { file, run, alignment: None, unpacked })
     }
 }
@@ -176,7 +189,7 @@ pub(super) fn place_kernel(
             Relocation::Movable { alignment, .. } => Some(alignment),
             Relocation::Fixed => None,
         };
-        place = Place::at(header, payload.kernel, host, alignment, map)
+        place = Place::at(header, payload.kernel, host, alignment, PhysRange::LOW_4_GIB, map)
             .filter(|place| !place.unpacked.overlaps(place.file));
         if place.is_none() {
             log::warn!("setup_data behind the kernel would not survive: left out");
@@ -185,8 +198,13 @@ pub(super) fn place_kernel(
     }
     let place = match (place, header.relocation()) {
         (Some(place), _) => Some(place),
-        (None, Relocation::Fixed) => Place::at(header, payload.kernel, DEFAULT_ADDRESS, None, map),
-        (None, Relocation::Movable { alignment, least }) => find_place(header, payload.kernel, alignment, least, map),
+        (None, Relocation::Fixed) => {
+            Place::at(header, payload.kernel, DEFAULT_ADDRESS, None, PhysRange::LOW_4_GIB, map)
+        }
+        (None, Relocation::Movable { alignment, least }) => {
+            let find = |space| find_place(header, payload.kernel, (alignment, least), space, map);
+            find(PhysRange::LOW_4_GIB).or_else(|| spaces_above(header).find_map(find))
+        }
     };
     let place = place.ok_or_else(|| Error::KernelDoesNotFit {
         needed: header.run_len(payload.kernel).max(payload.kernel),
@@ -197,23 +215,24 @@ pub(super) fn place_kernel(
     Ok((place, setup_data))
 }
 
-/// The lowest place for a relocatable kernel at or above its preferred address, aligned as it prefers, else as little
-/// less as there is room for.
+/// The lowest place for a relocatable kernel in `space`, at or above its preferred address, aligned as it prefers, else as
+/// little less as there is room for.
 fn find_place(
     header: &SetupHeader,
     kernel_len: u64,
-    preferred: Alignment,
-    least: Alignment,
+    (preferred, least): (Alignment, Alignment),
+    space: PhysRange,
     map: &MemoryMap,
 ) -> Option<Place> {
-    let within = PhysRange::from_bounds(header.preferred_address(), PhysRange::LOW_4_GIB.end())?;
+    let within = PhysRange::from_bounds(header.preferred_address().max(space.start()), space.end())?;
     // Whole pages, whatever the kernel would take.
     let len = header.run_len(kernel_len).max(kernel_len).checked_next_multiple_of(Alignment::PAGE.bytes())?;
     let least = least.max(Alignment::PAGE);
     let mut alignment = preferred;
     loop {
         let found = map.find_free(len, alignment.max(least), within, Placement::Bottom);
-        if let Some(place) = found.and_then(|at| Place::at(header, kernel_len, at.start(), Some(alignment), map)) {
+        if let Some(place) = found.and_then(|at| Place::at(header, kernel_len, at.start(), Some(alignment), space, map))
+        {
             let changed = if alignment == preferred { None } else { u32::try_from(alignment.bytes()).ok() };
             return Some(Place { alignment: changed, ..place });
         }
@@ -224,20 +243,59 @@ fn find_place(
     }
 }
 
-/// As high in `space` as it fits: that is as far as can be from where the kernel grows. It starts on a large page, which
-/// the host may back by one, where that costs less than one.
+/// Where above 4 GiB what goes with this kernel can be.
+fn spaces_above(header: &SetupHeader) -> impl Iterator<Item = PhysRange> + Clone {
+    paging::SPACES.into_iter().filter(|_| header.may_be_above_4_gib())
+}
+
+fn parts_above_4_gib(kernel: PhysRange, initrd: Option<PhysRange>) -> impl Iterator<Item = PhysRange> {
+    [Some(kernel), initrd].into_iter().flatten().filter(|part| part.end() > PhysRange::LOW_4_GIB.end())
+}
+
+/// Room for the page tables of what is above 4 GiB.
+fn place_page_tables(
+    kernel: PhysRange,
+    initrd: Option<PhysRange>,
+    map: &mut MemoryMap,
+) -> Result<Option<PhysRange>, Error> {
+    match parts_above_4_gib(kernel, initrd).map(paging::room_for).fold(0, u64::saturating_add) {
+        0 => Ok(None),
+        len => allocate_low(map, len).map(Some),
+    }
+}
+
+/// Below 4 GiB where that is possible, else above where the kernel allows it.
+fn place_any_initrd(header: &SetupHeader, len: u64, map: &mut MemoryMap) -> Result<PhysRange, Error> {
+    let low = header.initrd_space();
+    let limit = if header.may_be_above_4_gib() { None } else { Some(low.end()) };
+    place_initrd_in(core::iter::once(low).chain(spaces_above(header)), limit, len, map)
+}
+
+/// As high in `space`, which the kernel limits, as it fits.
 pub(super) fn place_initrd(space: PhysRange, len: u64, map: &mut MemoryMap) -> Result<PhysRange, Error> {
+    place_initrd_in(core::iter::once(space), Some(space.end()), len, map)
+}
+
+/// As high in the first of `spaces` as it fits: that is as far as can be from where the kernel grows. It starts on a large
+/// page, which the host may back by one, where that costs less than one. `limit` is the one that the kernel sets.
+fn place_initrd_in(
+    spaces: impl Iterator<Item = PhysRange> + Clone,
+    limit: Option<PhysAddr>,
+    len: u64,
+    map: &mut MemoryMap,
+) -> Result<PhysRange, Error> {
     let low = PhysRange::LOW_1_MIB.end();
-    let below = space.end();
-    let space = PhysRange::from_bounds(low, below).unwrap_or_default();
-    let find = |len, alignment| map.find_free(len, alignment, space, Placement::Top);
+    let spaces = spaces.filter_map(|space| PhysRange::from_bounds(space.start().max(low), space.end()));
+    let find = |space, len, alignment| map.find_free(len, alignment, space, Placement::Top);
     // Whole pages: the kernel frees them all when it is done.
     let pages = len.checked_next_multiple_of(Alignment::PAGE.bytes());
-    let Some(found) = pages.and_then(|len| find(len, Alignment::PAGE)) else {
-        let free = map.largest_free(space);
-        return Err(Error::InitrdDoesNotFit { size: len, below, free });
+    let found = pages
+        .and_then(|len| spaces.clone().find_map(|space| find(space, len, Alignment::PAGE).map(|found| (space, found))));
+    let Some((space, found)) = found else {
+        let free = spaces.map(|space| map.largest_free(space)).max().unwrap_or(0);
+        return Err(Error::InitrdDoesNotFit { size: len, limit, free });
     };
-    let on_large_page = find(found.len(), Alignment::LARGE_PAGE)
+    let on_large_page = find(space, found.len(), Alignment::LARGE_PAGE)
         .filter(|large| large.start().checked_add(Alignment::LARGE_PAGE.bytes()) > Some(found.start()));
     let held = on_large_page.unwrap_or(found);
     map.reserve(held, MemoryType::LOADER_DATA)?;

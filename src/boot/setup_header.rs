@@ -274,7 +274,13 @@ impl SetupHeader {
         self.efi_stub
     }
 
-    /// Where the initrd may be: up to `initrd_addr_max`, and always below 4 GiB.
+    /// Whether kernel and initrd may be above 4 GiB. A kernel without a 64-bit entry cannot be reached there.
+    #[must_use]
+    pub fn may_be_above_4_gib(&self) -> bool {
+        self.is_64_bit() && self.xloadflags() & XLF_CAN_BE_LOADED_ABOVE_4G != 0
+    }
+
+    /// Where below 4 GiB the initrd may be: up to `initrd_addr_max`.
     ///
     /// That field is a limit of 32-bit kernels; one that takes an initrd above 4 GiB takes it anywhere below as well.
     #[must_use]

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::vec;
 use std::vec::Vec;
 
-use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, Ports};
+use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, Ports, paging};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::layout;
 
@@ -131,6 +131,7 @@ pub struct FakeMachine {
     ticks: u64,
     descriptor: [u8; 16],
     shared: BTreeMap<usize, u64>,
+    mapped: Vec<PhysRange>,
 }
 
 /// Where the fake shows lent buffers to devices: inside the firmware's own memory, as on the real machine.
@@ -154,6 +155,7 @@ impl Default for FakeMachine {
             ticks: 0,
             descriptor: [0; 16],
             shared: BTreeMap::new(),
+            mapped: Vec::new(),
         }
     }
 }
@@ -232,6 +234,11 @@ impl FakeMachine {
         let whole = PhysRange::new(start, len as u64).ok_or(MemoryError { range: PhysRange::empty_at(start) })?;
         if layout::may_access(whole) { Ok(whole) } else { Err(MemoryError { range: whole }) }
     }
+
+    fn check_mapped(&self, range: PhysRange) -> Result<(), MemoryError> {
+        let mapped = self.mapped.iter().any(|mapped| mapped.contains(range));
+        if layout::may_access(range) || mapped { Ok(()) } else { Err(MemoryError { range }) }
+    }
 }
 
 impl Ports for FakeMachine {
@@ -261,7 +268,7 @@ impl Ports for FakeMachine {
         self.accesses.extend(buffer.iter().map(|&byte| Access::In(port, 1, byte.into())));
     }
     fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
-        Self::check(to.start(), to.len() as usize)?;
+        self.check_mapped(to)?;
         let mut bytes = vec![0; to.len() as usize];
         self.in8_string(port, &mut bytes);
         self.memory.store(to.start().get(), &bytes);
@@ -269,14 +276,29 @@ impl Ports for FakeMachine {
     }
 }
 
+impl paging::Entries for FakeMemory {
+    fn get(&mut self, at: PhysAddr) -> u64 {
+        u64::from_le_bytes(self.bytes(at.get(), 8).try_into().unwrap_or_default())
+    }
+    fn set(&mut self, at: PhysAddr, entry: u64) {
+        self.store(at.get(), &entry.to_le_bytes());
+    }
+}
+
 impl Memory for FakeMachine {
+    fn map(&mut self, range: PhysRange, room: PhysRange) -> Result<(), MemoryError> {
+        Self::check(room.start(), room.len() as usize)?;
+        paging::map(&mut self.memory, range, room).ok_or(MemoryError { range })?;
+        self.mapped.push(range);
+        Ok(())
+    }
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
         Self::check(from, into.len())?;
         into.copy_from_slice(&self.memory.bytes(from.get(), into.len()));
         Ok(())
     }
     fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
-        Self::check(range.start(), range.len() as usize)?;
+        self.check_mapped(range)?;
         // In pieces of an odd length, so that a test meets more than one.
         for piece in self.memory.bytes(range.start().get(), range.len() as usize).chunks(1021) {
             show(piece);
@@ -339,7 +361,7 @@ impl Dma for FakeMachine {
         [a, b, c, d]
     }
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
-        if layout::may_access(range) { Ok(()) } else { Err(MemoryError { range }) }
+        self.check_mapped(range)
     }
 }
 

@@ -8,6 +8,7 @@
 
 #[cfg(any(test, not(feature = "firmware")))]
 pub mod fake;
+pub mod paging;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
@@ -40,8 +41,15 @@ pub trait Ports {
 }
 
 /// Guest memory by physical address: RAM and memory-mapped registers in the low 4 GiB that are not the firmware's own
-/// (see [`crate::layout`]).
+/// (see [`crate::layout`]). What is above can be mapped, for what is loaded there to be inspected as well.
 pub trait Memory {
+    /// Makes memory above 4 GiB accessible to [`Self::inspect`], [`Ports::in8_string_to`] and devices, with page tables in `room`: [`paging::room_for`] bytes from the
+    /// start of a page on, which stay in use from then on. [`paging::SPACES`] is what can be mapped; two ranges at most.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the range is not one that can be mapped, or `room` not one for its tables.
+    fn map(&mut self, range: PhysRange, room: PhysRange) -> Result<(), MemoryError>;
+
     /// Copies guest memory to `into`.
     ///
     /// # Errors
@@ -128,7 +136,8 @@ pub trait Dma {
     /// The first four bytes of the descriptor as the device left them.
     fn read_descriptor_control(&mut self) -> [u8; 4];
 
-    /// Whether a device may read and write `range` directly: below 4 GiB and none of it the firmware's own.
+    /// Whether a device may read and write `range` directly: below 4 GiB and none of it the firmware's own, or mapped above
+    /// by [`Memory::map`].
     ///
     /// # Errors
     /// [`MemoryError`] when it may not.
@@ -202,7 +211,7 @@ impl Deadline {
     }
 }
 
-/// A range of guest memory that the firmware may not touch: above 4 GiB, or its own code, data or stack.
+/// A range of guest memory that the firmware may not touch: above 4 GiB and not mapped, or its own code, data or stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryError {
     /// What was asked for.

@@ -6,16 +6,19 @@
 //!   object lives there. No Rust object lives at an identity-mapped address, so a raw access to memory that
 //!   [`layout::may_access`] allows cannot touch one.
 //!
-//! Left out: memory above 4 GiB, which the firmware describes to the kernel but never touches.
+//! What [`Memory::map`] has mapped above 4 GiB is added to the first of these, at its own addresses and in tables that are no
+//! Rust object either. Left out: all other memory there, which the firmware describes to the kernel but never touches.
 
 use core::arch::x86_64::{__cpuid_count, _rdtsc};
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::{ptr, slice};
 
+use arrayvec::ArrayVec;
+use x86_64::instructions::tlb;
 use x86_64::registers::model_specific::Msr;
 
-use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, Ports, STARTUP_ORDERS, STARTUP_WRITES};
+use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, Ports, STARTUP_ORDERS, STARTUP_WRITES, paging};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::layout;
 
@@ -42,6 +45,8 @@ impl PcPorts {
 #[derive(Debug)]
 pub struct PcMachine {
     ports: PcPorts,
+    /// What is mapped above 4 GiB: the kernel and the initrd.
+    mapped: ArrayVec<PhysRange, 2>,
 }
 
 impl PcMachine {
@@ -52,7 +57,13 @@ impl PcMachine {
     #[must_use]
     pub unsafe fn take() -> Self {
         // SAFETY: the caller promises ring 0 and ownership.
-        Self { ports: unsafe { PcPorts::new() } }
+        Self { ports: unsafe { PcPorts::new() }, mapped: ArrayVec::new_const() }
+    }
+
+    /// Whether `range` is below 4 GiB and the firmware may access it, or mapped above.
+    fn check_mapped(&self, range: PhysRange) -> Result<(), MemoryError> {
+        let mapped = || self.mapped.iter().any(|mapped| mapped.contains(range));
+        if layout::may_access(range) || mapped() { Ok(()) } else { Err(MemoryError { range }) }
     }
 }
 
@@ -105,13 +116,11 @@ impl Ports for PcPorts {
     }
 
     fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
-        check(to)?;
-        // SAFETY: `check` allowed the range, so it is mapped and no Rust object lives there; the direction flag is
-        // clear in Rust code.
-        unsafe {
-            asm!("rep insb", in("dx") port, inout("rdi") to.start().get() => _, inout("rcx") to.len() => _,
-                options(nostack, preserves_flags))
-        };
+        if !layout::may_access(to) {
+            return Err(MemoryError { range: to });
+        }
+        // SAFETY: `may_access` allowed the range.
+        unsafe { read_string_to(port, to) };
         Ok(())
     }
 }
@@ -139,7 +148,10 @@ impl Ports for PcMachine {
         self.ports.in8_string(port, buffer);
     }
     fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
-        self.ports.in8_string_to(port, to)
+        self.check_mapped(to)?;
+        // SAFETY: `check_mapped` allowed the range.
+        unsafe { read_string_to(port, to) };
+        Ok(())
     }
 }
 
@@ -153,12 +165,57 @@ fn check_bytes(start: PhysAddr, len: usize) -> Result<(), MemoryError> {
     check(range)
 }
 
+/// Fills `to` with successive byte reads of a port.
+///
+/// # Safety
+/// The range is mapped and no Rust object lives there; ring 0 and ownership of the devices were promised.
+unsafe fn read_string_to(port: u16, to: PhysRange) {
+    // SAFETY: the caller promises it; the direction flag is clear in Rust code.
+    unsafe {
+        asm!("rep insb", in("dx") port, inout("rdi") to.start().get() => _, inout("rcx") to.len() => _,
+            options(nostack, preserves_flags))
+    };
+}
+
+/// The page tables in memory.
+struct PageTables;
+
+impl paging::Entries for PageTables {
+    fn get(&mut self, at: PhysAddr) -> u64 {
+        // SAFETY: `paging::map` asks for entries of the tables of `src/start` and of those that it has set below. Both are
+        // mapped, and no Rust object lives there.
+        unsafe { ptr::read_volatile(pointer(at).cast::<u64>()) }
+    }
+
+    fn set(&mut self, at: PhysAddr, entry: u64) {
+        let place = PhysRange::new(at, 8).unwrap_or_default();
+        if layout::may_access(place) || layout::PAGE_TABLES.contains(place) {
+            // SAFETY: the place is mapped and no Rust object: `may_access` allowed it, or it is of the tables of `src/start`.
+            // There `paging::map` only sets entries that map nothing yet, so what the program runs with stays mapped.
+            unsafe { ptr::write_volatile(pointer(at).cast::<u64>(), entry) };
+        }
+    }
+}
+
 /// The identity-mapped pointer to `at`. Null for address zero, which `check` never allows.
 fn pointer(at: PhysAddr) -> *mut u8 {
     ptr::with_exposed_provenance_mut(at.get() as usize)
 }
 
 impl Memory for PcMachine {
+    #[cold]
+    fn map(&mut self, range: PhysRange, room: PhysRange) -> Result<(), MemoryError> {
+        let error = MemoryError { range };
+        if !layout::may_access(room) || self.mapped.is_full() {
+            return Err(error);
+        }
+        paging::map(&mut PageTables, range, room).ok_or(error)?;
+        // Also keeps the compiler from moving an access to the range to before this.
+        tlb::flush_all();
+        self.mapped.push(range);
+        Ok(())
+    }
+
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
         check_bytes(from, into.len())?;
         // SAFETY: `check_bytes` allowed the source, so it is mapped and disjoint from every Rust object, `into` too.
@@ -167,9 +224,9 @@ impl Memory for PcMachine {
     }
 
     fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
-        check(range)?;
+        self.check_mapped(range)?;
         if !range.is_empty() {
-            // SAFETY: `check` allowed the range, so it is mapped, below 4 GiB and disjoint from every Rust object that
+            // SAFETY: `check_mapped` allowed the range, so it is mapped and disjoint from every Rust object that
             // could be written; `self` is borrowed, so no access to memory and no doorbell comes before the slice's end.
             show(unsafe { slice::from_raw_parts(pointer(range.start()), range.len() as usize) });
         }
@@ -284,7 +341,7 @@ impl Dma for PcMachine {
     }
 
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
-        check(range)
+        self.check_mapped(range)
     }
 }
 

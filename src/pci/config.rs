@@ -273,6 +273,9 @@ mod tests {
     struct Counting(FakeMachine, u32);
 
     impl Memory for Counting {
+        fn map(&mut self, range: PhysRange, room: PhysRange) -> Result<(), MemoryError> {
+            self.0.map(range, room)
+        }
         fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
             self.0.read(from, into)
         }

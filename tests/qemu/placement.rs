@@ -6,7 +6,8 @@ use std::ops::Range;
 use tempfile::TempDir;
 
 use crate::bzimage::BzImage;
-use crate::machine::{Kind, Machine};
+use crate::linux::{self, Report};
+use crate::machine::{Kind, Machine, Transport};
 use crate::probe::Probe;
 use crate::random;
 
@@ -15,6 +16,59 @@ const XLF_KERNEL_64_ABOVE_4G: u16 = 0b11;
 
 fn machine() -> Machine {
     Machine::new(Kind::Q35)
+}
+
+/// A machine with little memory below 4 GiB and more above.
+fn machine_with_high_memory(transport: Transport) -> Machine {
+    Machine { properties: ",max-ram-below-4g=32M", memory: "512M", transport, ..machine() }
+}
+
+const GIB: u64 = 1 << 30;
+
+#[test]
+fn an_initrd_that_does_not_fit_below_4_gib_is_above() {
+    let initrd = random::bytes(5, (5 << 20) + 3);
+    // The kernel runs from 1 to 29 MiB, so there are 3 MiB left.
+    let kernel = BzImage { init_size: 28 << 20, xloadflags: XLF_KERNEL_64_ABOVE_4G, ..BzImage::new() };
+    let kernel = BzImage { pref_address: 1 << 20, kernel_alignment: 1 << 20, ..kernel };
+    for transport in Transport::ALL {
+        let mut probe = Probe::boot(&machine_with_high_memory(transport), &kernel, Some(&initrd), Some("text"));
+        assert_eq!(probe.state.base, 1 << 20);
+        let place = probe.boot_params().initrd();
+        assert!(place.start >= 4 * GIB && place.end <= 4 * GIB + (480 << 20), "{place:x?}");
+        assert_eq!(place.end - place.start, initrd.len() as u64);
+        for at in [0, initrd.len() / 2, initrd.len() - 70_001] {
+            assert!(probe.read(place.start + at as u64, 70_001) == initrd[at..at + 70_001], "{at:#x}");
+        }
+    }
+}
+
+#[test]
+fn a_kernel_that_does_not_fit_below_4_gib_is_above() {
+    let kernel = BzImage { init_size: 20 << 20, xloadflags: XLF_KERNEL_64_ABOVE_4G, ..BzImage::new() };
+    let initrd = random::bytes(6, 70_001);
+    for transport in Transport::ALL {
+        let mut probe = Probe::boot(&machine_with_high_memory(transport), &kernel, Some(&initrd), Some("text"));
+        assert_eq!(probe.state.base, 4 * GIB);
+        assert!(probe.read(4 * GIB, kernel.len) == kernel.code());
+        // All of its memory is mapped, and what it was given is nowhere in it.
+        survives(&mut probe, 4 * GIB..4 * GIB + (20 << 20), &initrd, "text");
+    }
+}
+
+/// With 4 MiB of memory below 4 GiB there is room for neither.
+#[test]
+fn debians_kernel_and_its_initrd_boot_above_4_gib() {
+    let machine = Machine { properties: ",max-ram-below-4g=4M", memory: "768M", ..Machine::new(Kind::Pc) };
+    let machine = Machine { transport: Transport::Ports, ..machine };
+    let mut qemu = linux::guest(&machine, "").start();
+    qemu.wait_for_end();
+    let com1 = qemu.com1();
+    assert!(com1.contains(linux::END) && !com1.contains("firstlight: "), "{com1}");
+    let report = Report::parse(&com1);
+    report.check(&machine);
+    let code = report.one("kernel-code").split('-').next().map(|start| u64::from_str_radix(start, 16));
+    assert!(matches!(code, Some(Ok(start)) if start >= 4 * GIB), "{code:?}");
 }
 
 /// How much memory from its start on the probe itself needs.

@@ -118,6 +118,10 @@ impl Ports for Qtest {
 }
 
 impl Memory for Qtest {
+    /// Refused: nothing is put above 4 GiB here.
+    fn map(&mut self, range: PhysRange, _: PhysRange) -> Result<(), MemoryError> {
+        Err(MemoryError { range })
+    }
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
         into.copy_from_slice(&self.ram(from.get(), into.len()));
         Ok(())

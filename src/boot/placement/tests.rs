@@ -32,6 +32,15 @@ fn pc(len: u64) -> MemoryMap {
     map
 }
 
+/// A PC with `low` bytes of RAM below 4 GiB, and `high` bytes above.
+fn pc_with(low: u64, high: u64) -> MemoryMap {
+    let mut map = MemoryMap::new();
+    map.describe(range(0, low), MemoryType::CONVENTIONAL).unwrap();
+    map.describe(range(4 * GIB, 4 * GIB + high), MemoryType::CONVENTIONAL).unwrap();
+    map.carve_pc().unwrap();
+    map
+}
+
 fn plan_in(map: &mut MemoryMap, patches: &[(usize, &[u8])], sizes: ItemSizes) -> Result<LoadPlan, Error> {
     let header = SetupHeader::parse(&debian_with(patches)).unwrap();
     let payload = Payload::new(sizes, Some(PhysAddr::new(MIB))).unwrap();
@@ -104,7 +113,7 @@ fn alignment_is_given_up_before_the_boot_is() {
     let page = BootParams::new(&header, &plan, &map, None).unwrap();
     assert_eq!(page.bytes()[0x230..0x234], (16 * MIB as u32).to_le_bytes());
     // But not below what the kernel needs.
-    let patches: &[(usize, &[u8])] = &[(0x230, &(64 * MIB as u32).to_le_bytes()), (0x235, &[26])];
+    let patches: &[(usize, &[u8])] = &[(0x230, &(64 * MIB as u32).to_le_bytes()), (0x235, &[26]), (0x236, &[1, 0])];
     assert!(matches!(
         plan_in(&mut pc(16 * MIB + DEBIAN_INIT_SIZE), patches, SIZES),
         Err(Error::KernelDoesNotFit { .. })
@@ -148,12 +157,17 @@ fn initrd_limits() {
 fn errors_say_what_to_change() {
     let text = |ram, patches: &[(usize, &[u8])], sizes| plan_in(&mut pc(ram), patches, sizes).unwrap_err().to_string();
     assert_eq!(
-        text(64 * MIB, &[], SIZES),
+        text(64 * MIB, &[(0x236, &[1, 0])], SIZES),
         "the kernel needs 52 MiB in one piece from 0x1000000 up, the machine has 1087 MiB; give it more memory (-m)"
     );
     assert_eq!(
-        text(128 * MIB, &[], ItemSizes { initrd: 300 * MIB as u32, ..SIZES }),
-        "the initrd of 300 MiB does not fit below 0x100000000, 60 MiB are free; give the machine more memory (-m)"
+        text(128 * MIB, &[(0x236, &[1, 0])], ItemSizes { initrd: 300 * MIB as u32, ..SIZES }),
+        "the initrd of 300 MiB does not fit below 0x80000000, 60 MiB are free in one piece; give the machine more \
+         memory (-m)"
+    );
+    assert_eq!(
+        text(128 * MIB, &[], ItemSizes { initrd: 1025 * MIB as u32, ..SIZES }),
+        "the initrd of 1025 MiB does not fit, 1024 MiB are free in one piece; give the machine more memory (-m)"
     );
     assert_eq!(
         text(128 * MIB, &[], ItemSizes { command_line: 2049, ..SIZES }),
@@ -169,6 +183,72 @@ fn the_longest_and_the_shortest_command_line() {
     assert_eq!(plan(2048).command_line.len(), 2049);
     assert_eq!(plan(1).command_line.len(), 2);
     assert_eq!(plan(0).command_line.len(), 1, "the kernel needs an empty one");
+}
+
+/// A kernel that may be above 4 GiB, and its initrd, go there where they do not fit below, and only then.
+#[test]
+fn what_does_not_fit_below_4_gib_goes_above() {
+    let sizes = ItemSizes { initrd: 100 * MIB as u32, ..SIZES };
+    let plan = plan_in(&mut pc_with(512 * MIB, 4 * GIB), &[], sizes).unwrap();
+    assert!(plan.initrd.unwrap().end().get() <= 512 * MIB && plan.page_tables.is_none());
+    assert_eq!(plan.above_4_gib().count(), 0);
+
+    // Only the initrd.
+    let plan = plan_in(&mut pc_with(128 * MIB, 4 * GIB), &[], sizes).unwrap();
+    assert_eq!(plan.kernel.start(), PhysAddr::new(16 * MIB));
+    assert_eq!(plan.initrd, Some(range(8 * GIB - 100 * MIB, 8 * GIB)));
+    assert_eq!(plan.above_4_gib().collect::<Vec<_>>(), [plan.initrd.unwrap()]);
+    assert_eq!(plan.page_tables, Some(range(0x1_2000, 0x1_4000)));
+
+    // The kernel, aligned, and the initrd below.
+    let plan = plan_in(&mut pc_with(64 * MIB, 4 * GIB), &[], ItemSizes { initrd: 10 * MIB as u32, ..SIZES }).unwrap();
+    assert_eq!(plan.kernel_run, range(4 * GIB, 4 * GIB + DEBIAN_INIT_SIZE));
+    assert_eq!(plan.entry, Entry::Linux64(PhysAddr::new(4 * GIB + 0x200)));
+    assert!(plan.initrd.unwrap().end().get() <= 64 * MIB);
+    assert_eq!(plan.above_4_gib().collect::<Vec<_>>(), [plan.kernel_run]);
+
+    // Both.
+    let plan = plan_in(&mut pc_with(64 * MIB, 4 * GIB), &[], sizes).unwrap();
+    assert_eq!(plan.kernel.start(), PhysAddr::new(4 * GIB));
+    assert_eq!(plan.initrd, Some(range(8 * GIB - 100 * MIB, 8 * GIB)));
+    assert_eq!(plan.page_tables.unwrap().len(), 4 * 4096);
+
+    // Without the flag, without a 64-bit entry and where it is not relocatable, nothing does.
+    for patches in [&[(0x236, &[1, 0][..])], &[(0x236, &[2, 0][..])]] {
+        assert!(matches!(
+            plan_in(&mut pc_with(64 * MIB, 4 * GIB), patches, SIZES),
+            Err(Error::KernelDoesNotFit { .. })
+        ));
+        assert!(matches!(
+            plan_in(&mut pc_with(128 * MIB, 4 * GIB), patches, sizes),
+            Err(Error::InitrdDoesNotFit { limit: Some(_), .. })
+        ));
+    }
+    assert!(plan_in(&mut pc_with(64 * MIB, 4 * GIB), &[(0x234, &[0])], SIZES).is_err());
+}
+
+#[test]
+fn a_6_gib_initrd_on_a_16_gib_guest() {
+    let header = SetupHeader::parse(&debian_with(&[])).unwrap();
+    let mut payload = Payload::new(SIZES, None).unwrap();
+    payload.initrd = 6 * GIB + 1;
+    // As q35 has it: 2 GiB below 4 GiB.
+    let mut map = pc_with(2 * GIB, 14 * GIB);
+    let before: Vec<_> = map.e820().collect();
+    let plan = LoadPlan::new(&header, &payload, &mut map).unwrap();
+    assert_eq!(plan.kernel.start(), PhysAddr::new(16 * MIB));
+    assert_eq!(plan.initrd, Some(range(12 * GIB - 2 * MIB, 18 * GIB - 2 * MIB + 1)));
+    // Seven tables and what they hang from.
+    assert_eq!(plan.page_tables.unwrap().len(), 8 * 4096);
+    let page = BootParams::new(&header, &plan, &map, None).unwrap();
+    let field = |at: usize| u64::from(u32::from_le_bytes(page.bytes()[at..at + 4].try_into().unwrap()));
+    let initrd = plan.initrd.unwrap();
+    assert_eq!(field(0xc0) << 32 | field(0x218), initrd.start().get());
+    assert_eq!(field(0xc4) << 32 | field(0x21c), 6 * GIB + 1);
+    assert_eq!(map.e820().collect::<Vec<_>>(), before, "all of it stays RAM to the kernel");
+    // Nor does it fit in 2 + 6 GiB, where all above 4 GiB is its but one byte too little.
+    let error = LoadPlan::new(&header, &payload, &mut pc_with(2 * GIB, 6 * GIB)).unwrap_err();
+    assert_eq!(error, Error::InitrdDoesNotFit { size: 6 * GIB + 1, limit: None, free: 6 * GIB });
 }
 
 /// QEMU 7.2.0 appends a random seed to the kernel, all versions a device tree: the kernel must not unpack over it.
@@ -238,6 +318,15 @@ fn cases() -> impl Strategy<Value = Case> {
         ram.push((MIB, 96 * MIB));
         ram
     });
+    let high = prop_oneof![
+        2 => Just((4 * GIB, 0)),
+        2 => (0..256 * MIB, 0..1024 * MIB).prop_map(|(at, len)| (4 * GIB + at, len)),
+        1 => (500..520_u64, 1..16 * GIB).prop_map(|(at, len)| (at * GIB, len)),
+    ];
+    let ram = (ram, high).prop_map(|(mut ram, high)| {
+        ram.push(high);
+        ram
+    });
     (ram, prop::collection::vec(piece(16 * MIB), 0..4), header, sizes).prop_map(|(ram, reserved, header, sizes)| Case {
         ram,
         reserved,
@@ -273,6 +362,9 @@ proptest! {
                 let pages = size.next_multiple_of(4096);
                 let space = range(MIB, header.initrd_space().end().get().max(MIB));
                 prop_assert_eq!(map.find_free(pages, Alignment::PAGE, space, Placement::Bottom), None);
+                for space in paging::SPACES.iter().filter(|_| header.may_be_above_4_gib()) {
+                    prop_assert_eq!(map.find_free(pages, Alignment::PAGE, *space, Placement::Bottom), None);
+                }
                 return Ok(());
             }
             Err(Error::KernelDoesNotFit { needed, at, .. }) => {
@@ -292,7 +384,7 @@ proptest! {
             _ => None,
         };
         let staged = block.map(|block| block.staged);
-        let parts: Vec<_> = [Some(plan.kernel_run), plan.initrd]
+        let parts: Vec<_> = [Some(plan.kernel_run), plan.initrd, plan.page_tables]
             .into_iter()
             .chain(if block.is_some() { [staged, None] } else { [Some(plan.command_line), Some(plan.boot_params)] })
             .flatten()
@@ -301,7 +393,9 @@ proptest! {
         for (i, &part) in parts.iter().enumerate() {
             prop_assert!(before.is_free(part), "{part:?}");
             prop_assert!(map.is_ram(part) && !map.is_free(part));
-            prop_assert!(PhysRange::LOW_4_GIB.contains(part) && !layout::FIRMWARE_RAM.overlaps(part));
+            let low = PhysRange::LOW_4_GIB.contains(part);
+            prop_assert!(low || header.may_be_above_4_gib() && paging::can_map(part), "{part:?}");
+            prop_assert!(!layout::FIRMWARE_RAM.overlaps(part));
             prop_assert!(part.start().get() >= 0x1000);
             for &other in &parts[i + 1..] {
                 prop_assert!(!part.overlaps(other));
@@ -320,14 +414,17 @@ proptest! {
         prop_assert!(!low[0].overlaps(low[1]) && low.iter().all(|part| !part.overlaps(after(plan.kernel))));
         prop_assert_eq!(plan.kernel.len(), u64::from(case.sizes.kernel));
         prop_assert_eq!(plan.initrd.map_or(0, PhysRange::len), u64::from(case.sizes.initrd));
-        prop_assert!(plan.initrd.is_none_or(|initrd| header.initrd_space().contains(initrd)));
+        let fits = |initrd| header.initrd_space().contains(initrd) || paging::can_map(initrd);
+        prop_assert!(plan.initrd.is_none_or(fits));
+        let tables = plan.above_4_gib().map(paging::room_for).sum::<u64>();
+        prop_assert_eq!(plan.page_tables.map_or(0, PhysRange::len), tables);
         prop_assert!(low.iter().all(|part| part.end().get() <= 640 * KIB));
 
         // The runtime start as boot.rst has it, from what the kernel itself will read.
         let page = BootParams::new(&header, &plan, &map, None).unwrap();
         let field = |at: usize| u32::from_le_bytes(page.bytes()[at..at + 4].try_into().unwrap());
         let load = plan.kernel.start().get();
-        prop_assert_eq!(PhysAddr::new(field(0x214).into()), plan.at_entry(plan.kernel.start()));
+        prop_assert_eq!(field(0x214), plan.at_entry(plan.kernel.start()).get() as u32);
         let start = match header.relocation() {
             Relocation::Fixed => header.preferred_address().get(),
             Relocation::Movable { least, .. } => {

@@ -123,7 +123,7 @@ fn what_does_not_fit_is_said() {
     kernel(2 * MIB, 50 << 20).hold(&mut map).unwrap();
     let plan = |sizes| PvhPlan::new(kernel(2 * MIB, 50 << 20), sizes, &mut map.clone());
     let initrd = plan(ItemSizes { initrd: 11 << 20, ..ItemSizes::default() });
-    let too_large = Error::InitrdDoesNotFit { size: 11 << 20, below: PhysRange::LOW_4_GIB.end(), free: 10 * MIB };
+    let too_large = Error::InitrdDoesNotFit { size: 11 << 20, limit: Some(PhysRange::LOW_4_GIB.end()), free: 10 * MIB };
     assert_eq!(initrd, Err(too_large));
     let command_line = plan(ItemSizes { command_line: 1 << 20, ..ItemSizes::default() });
     assert_eq!(command_line, Err(Error::NoLowMemory { needed: MIB + 1 }));
