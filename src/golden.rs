@@ -1,6 +1,8 @@
 //! The fw_cfg items of real machines, for tests (`tests/data/README.md`).
 #![forbid(unsafe_code)]
 
+extern crate std;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -10,7 +12,11 @@ use std::vec::Vec;
 use crate::fw_cfg::fake::FakeFwCfg;
 
 /// The captured items of a machine by name, at their full length.
-pub(crate) fn items(machine: &str) -> BTreeMap<String, Vec<u8>> {
+///
+/// # Panics
+/// When there is no such machine.
+#[must_use]
+pub fn items(machine: &str) -> BTreeMap<String, Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(machine);
     let sizes = fs::read_to_string(folder.join("sizes")).unwrap();
     let item = |line: &str| {
@@ -23,12 +29,17 @@ pub(crate) fn items(machine: &str) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// A device that offers a captured machine's items.
-pub(crate) fn device(machine: &str, dma: bool) -> FakeFwCfg {
+#[must_use]
+pub fn device(machine: &str, dma: bool) -> FakeFwCfg {
     items(machine).iter().fold(FakeFwCfg::new(dma), |device, (name, bytes)| device.with_file(name, bytes))
 }
 
 /// A command of the table-loader language that allocates a file below 4 GiB.
-pub(crate) fn allocate(file: &str) -> [u8; 128] {
+///
+/// # Panics
+/// When the name is too long for a command.
+#[must_use]
+pub fn allocate(file: &str) -> [u8; 128] {
     let mut command = [0; 128];
     command[0] = 1;
     command[4..4 + file.len()].copy_from_slice(file.as_bytes());

@@ -20,8 +20,8 @@ pub mod error;
 pub mod failure;
 pub mod framebuffer;
 pub mod fw_cfg;
-#[cfg(test)]
-mod golden;
+#[cfg(any(test, not(feature = "firmware")))]
+pub mod golden;
 pub mod hal;
 pub mod layout;
 pub mod logging;

@@ -17,6 +17,8 @@ use crate::hal::fake::{FakeDevice, FakeMemory, FakeRegisters, GuestMemory};
 /// Keys below this one are numbered items, the others those of files (QEMU `FW_CFG_FILE_FIRST`).
 const FIRST_FILE: u16 = 0x20;
 const FILE_DIR: u16 = 0x19;
+/// The port of the data.
+const DATA: u16 = 0x511;
 
 /// The items of a kernel that Cloud Hypervisor knows, whether there is one or not.
 const KERNEL_ITEMS: [u16; 8] = [0x08, 0x0b, 0x11, 0x12, 0x14, 0x15, 0x17, 0x18];
@@ -232,7 +234,7 @@ impl FakeFwCfg {
     /// A device as QEMU has it, with DMA or without.
     #[must_use]
     pub fn new(dma: bool) -> Self {
-        let device = Self {
+        Self {
             items: BTreeMap::new(),
             made: BTreeMap::new(),
             names: Vec::new(),
@@ -243,8 +245,7 @@ impl FakeFwCfg {
             high: None,
             last_address: 0,
             record: Rc::default(),
-        };
-        device.made()
+        }
     }
 
     /// The device of a known host, without any file.
@@ -257,14 +258,14 @@ impl FakeFwCfg {
     #[must_use]
     pub fn with_quirks(mut self, quirks: Quirks) -> Self {
         self.quirks = quirks;
-        self.made()
+        self
     }
 
     /// With an item in no directory.
     #[must_use]
     pub fn with_item(mut self, key: u16, bytes: &[u8]) -> Self {
         self.items.insert(key, bytes.to_vec());
-        self.made()
+        self
     }
 
     /// With a named item.
@@ -295,8 +296,9 @@ impl FakeFwCfg {
 
     /// A read of `size` bytes.
     pub fn read_port(&mut self, port: u16, size: u8) -> u32 {
+        self.make();
         match (port, size) {
-            (0x511, 1) => self.next_byte().unwrap_or(0).into(),
+            (DATA, 1) => self.next_byte().unwrap_or(0).into(),
             (0x514, 4) => ((self.address() >> 32) as u32).swap_bytes(),
             (0x518, 4) => (self.address() as u32).swap_bytes(),
             _ => {
@@ -310,10 +312,16 @@ impl FakeFwCfg {
 
     /// Successive byte reads of one port, as one access.
     pub fn read_port_string(&mut self, port: u16, into: &mut [u8]) {
+        self.make();
         let left = self.item(self.selected).map_or(0, <[u8]>::len).saturating_sub(self.offset);
         let short = into.len() > left;
-        for byte in into.iter_mut() {
-            *byte = self.read_port(port, 1) as u8;
+        if port == DATA {
+            let bytes = self.next_bytes(into.len());
+            let (there, rest) = into.split_at_mut(bytes.len());
+            there.copy_from_slice(&bytes);
+            rest.fill(0);
+        } else {
+            into.fill_with(|| self.read_port(port, 1) as u8);
         }
         if short && into.len() > 1 && self.quirks.zeroes_a_string_past_the_end {
             into.fill(0);
@@ -322,6 +330,7 @@ impl FakeFwCfg {
 
     /// A write of `size` bytes, which may start a DMA transfer.
     pub fn write_port(&mut self, port: u16, size: u8, value: u32, memory: &mut dyn GuestMemory) {
+        self.make();
         match (port, size) {
             (0x510, 2) => self.select(value as u16),
             (0x514, 4) if self.takes_address() => self.write_address_high(value.swap_bytes()),
@@ -366,14 +375,16 @@ impl FakeFwCfg {
         }
     }
 
-    /// Makes the items that follow from the others.
-    fn made(mut self) -> Self {
+    /// Makes the items that follow from the others, when the first access comes.
+    fn make(&mut self) {
+        if !self.made.is_empty() {
+            return;
+        }
         let signature: &[u8] = if self.quirks.long_signature { b"QEMU CFG" } else { b"QEMU" };
         let id = self.quirks.id.unwrap_or(1 | u32::from(self.dma) << 1);
         self.made.insert(0, signature.to_vec());
         self.made.insert(1, id.to_le_bytes().to_vec());
         self.made.insert(FILE_DIR, self.directory());
-        self
     }
 
     fn item(&self, key: u16) -> Option<&[u8]> {
@@ -413,12 +424,16 @@ impl FakeFwCfg {
     }
 
     fn next_byte(&mut self) -> Option<u8> {
-        let byte = self.item(self.selected).and_then(|item| item.get(self.offset).copied());
-        self.offset += 1;
-        if byte.is_none() {
-            self.record.borrow_mut().past_end += 1;
-        }
-        byte
+        self.next_bytes(1).first().copied()
+    }
+
+    /// The next `len` bytes, or as many as there are.
+    fn next_bytes(&mut self, len: usize) -> Vec<u8> {
+        let rest = self.item(self.selected).and_then(|item| item.get(self.offset..)).unwrap_or_default();
+        let bytes = rest[..len.min(rest.len())].to_vec();
+        self.offset += len;
+        self.record.borrow_mut().past_end += (len - bytes.len()) as u64;
+        bytes
     }
 
     fn transfer(&mut self, at: u64, memory: &mut dyn GuestMemory) {
@@ -452,15 +467,11 @@ impl FakeFwCfg {
     /// Whether the command was carried out.
     fn carry_out(&mut self, command: u32, address: u64, len: usize, memory: &mut dyn GuestMemory) -> bool {
         if command & control::READ != 0 {
-            let mut bytes: Vec<u8> = Vec::new();
-            for _ in 0..len {
-                match self.next_byte() {
-                    Some(byte) => bytes.push(byte),
-                    None if self.quirks.no_zero_fill => {}
-                    None => bytes.push(0),
-                }
-            }
+            let bytes = self.next_bytes(len);
             memory.store(address, &bytes);
+            if !self.quirks.no_zero_fill {
+                memory.clear(address + bytes.len() as u64, (len - bytes.len()) as u64);
+            }
             return true;
         }
         if command & control::WRITE != 0 {
@@ -492,6 +503,18 @@ impl FakeDevice for FakeFwCfg {
 
     fn read_string(&mut self, port: u16, into: &mut [u8], _memory: &mut FakeMemory) {
         self.read_port_string(port, into);
+    }
+
+    fn read_string_to(&mut self, port: u16, to: u64, len: u64, memory: &mut FakeMemory) {
+        self.make();
+        // As `read_port_string`, whose zeros at the end may be too many for a buffer.
+        let left = self.item(self.selected).map_or(0, <[u8]>::len).saturating_sub(self.offset) as u64;
+        let mut bytes = vec![0; len.min(left.saturating_add(2)) as usize];
+        self.read_port_string(port, &mut bytes);
+        self.offset += len as usize - bytes.len();
+        self.record.borrow_mut().past_end += len - bytes.len() as u64;
+        memory.store(to, &bytes);
+        memory.clear(to + bytes.len() as u64, len - bytes.len() as u64);
     }
 
     fn write(&mut self, port: u16, size: u8, value: u32, memory: &mut FakeMemory) {
@@ -529,6 +552,7 @@ impl FakeRegisters for MappedRegisters {
 
     fn read(&mut self, at: u64, size: u8) -> u64 {
         let offset = at - self.base;
+        self.device.make();
         self.record(offset, size);
         match (offset, size) {
             (0, 1) => self.device.next_byte().unwrap_or(0).into(),
@@ -543,6 +567,7 @@ impl FakeRegisters for MappedRegisters {
 
     fn write(&mut self, at: u64, size: u8, value: u64, memory: &mut FakeMemory) {
         let offset = at - self.base;
+        self.device.make();
         self.record(offset, size);
         match (offset, size) {
             (8, 2) => self.device.select((value as u16).swap_bytes()),

@@ -8,6 +8,7 @@ extern crate std;
 
 use std::boxed::Box;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::vec;
 use std::vec::Vec;
 
@@ -21,17 +22,36 @@ const PAGE: u64 = 4096;
 #[derive(Default, Clone)]
 pub struct FakeMemory {
     pages: BTreeMap<u64, Vec<u8>>,
+    /// Where was stored to, in order, once that is kept.
+    stores: Option<Vec<Range<u64>>>,
 }
 
 impl FakeMemory {
     /// The `len` bytes from `from` on.
     #[must_use]
     pub fn bytes(&self, from: u64, len: usize) -> Vec<u8> {
-        (0..len as u64).map(|i| self.byte(from + i)).collect()
+        let mut bytes = vec![0; len];
+        self.read(from, &mut bytes);
+        bytes
+    }
+
+    /// Copies the bytes from `from` on to `into`.
+    pub fn read(&self, from: u64, into: &mut [u8]) {
+        let (mut at, mut rest) = (from, into);
+        while !rest.is_empty() {
+            let offset = (at % PAGE) as usize;
+            let (part, next) = rest.split_at_mut((PAGE as usize - offset).min(rest.len()));
+            match self.pages.get(&(at / PAGE)) {
+                Some(page) => part.copy_from_slice(&page[offset..][..part.len()]),
+                None => part.fill(0),
+            }
+            (at, rest) = (at + part.len() as u64, next);
+        }
     }
 
     /// Stores `bytes` from `to` on.
     pub fn store(&mut self, to: u64, bytes: &[u8]) {
+        self.keep_store(to, bytes.len() as u64);
         let (mut at, mut rest) = (to, bytes);
         while !rest.is_empty() {
             let offset = (at % PAGE) as usize;
@@ -42,8 +62,38 @@ impl FakeMemory {
         }
     }
 
-    fn byte(&self, at: u64) -> u8 {
-        self.pages.get(&(at / PAGE)).map_or(0, |page| page[(at % PAGE) as usize])
+    /// Stores `len` zeros from `to` on, which takes no memory however many these are.
+    pub fn clear(&mut self, to: u64, len: u64) {
+        self.keep_store(to, len);
+        let end = to + len;
+        let pages: Vec<_> = self.pages.range(to / PAGE..end.div_ceil(PAGE)).map(|(&page, _)| page).collect();
+        for page in pages {
+            let start = page * PAGE;
+            if to <= start && start + PAGE <= end {
+                self.pages.remove(&page);
+            } else if let Some(bytes) = self.pages.get_mut(&page) {
+                bytes[(to.max(start) - start) as usize..(end.min(start + PAGE) - start) as usize].fill(0);
+            }
+        }
+    }
+
+    /// Begins to keep where is stored to.
+    pub fn keep_stores(&mut self) {
+        self.stores = Some(Vec::new());
+    }
+
+    /// Where was stored to since [`Self::keep_stores`], in order. A store that continues the one before is part of it.
+    #[must_use]
+    pub fn stores(&self) -> &[Range<u64>] {
+        self.stores.as_deref().unwrap_or_default()
+    }
+
+    fn keep_store(&mut self, to: u64, len: u64) {
+        let Some(stores) = self.stores.as_mut().filter(|_| len != 0) else { return };
+        match stores.last_mut() {
+            Some(last) if last.end == to => last.end += len,
+            _ => stores.push(to..to + len),
+        }
     }
 }
 
@@ -53,6 +103,15 @@ pub trait GuestMemory {
     fn bytes(&self, from: u64, len: usize) -> Vec<u8>;
     /// Stores `bytes` from `to` on, where there is memory.
     fn store(&mut self, to: u64, bytes: &[u8]);
+    /// Stores `len` zeros from `to` on, where there is memory.
+    fn clear(&mut self, to: u64, len: u64) {
+        let mut at = to;
+        while at < to + len {
+            let step = (to + len - at).min(PAGE);
+            self.store(at, &[0; PAGE as usize][..step as usize]);
+            at += step;
+        }
+    }
 }
 
 impl GuestMemory for FakeMemory {
@@ -61,6 +120,9 @@ impl GuestMemory for FakeMemory {
     }
     fn store(&mut self, to: u64, bytes: &[u8]) {
         self.store(to, bytes);
+    }
+    fn clear(&mut self, to: u64, len: u64) {
+        self.clear(to, len);
     }
 }
 
@@ -77,6 +139,12 @@ pub trait FakeDevice {
         for byte in into {
             *byte = self.read(port, 1, memory) as u8;
         }
+    }
+    /// The same straight to the `len` bytes of memory from `to` on.
+    fn read_string_to(&mut self, port: u16, to: u64, len: u64, memory: &mut FakeMemory) {
+        let mut bytes = vec![0; len as usize];
+        self.read_string(port, &mut bytes, memory);
+        memory.store(to, &bytes);
     }
 }
 
@@ -119,6 +187,12 @@ pub struct FakeMachine {
     pub absent: u32,
     /// Every port access so far, in order.
     pub accesses: Vec<Access>,
+    /// Whether these are kept.
+    pub keeps_accesses: bool,
+    /// Accesses to ports and registers and looks at the clock so far; a string of bytes is one.
+    pub steps: u64,
+    /// The most of these; one more is a panic, as what goes on so long does not end.
+    pub most_steps: u64,
     /// CPUID answers by leaf and sub-leaf; absent ones read as zero.
     pub cpuid: BTreeMap<(u32, u32), Cpuid>,
     /// Model-specific registers; absent ones read as zero.
@@ -148,6 +222,9 @@ impl Default for FakeMachine {
             registers: Vec::new(),
             absent: u32::MAX,
             accesses: Vec::new(),
+            keeps_accesses: true,
+            steps: 0,
+            most_steps: u64::MAX,
             cpuid: BTreeMap::new(),
             msrs: BTreeMap::new(),
             on_message: None,
@@ -174,18 +251,31 @@ impl FakeMachine {
         self
     }
 
+    fn step(&mut self) {
+        self.steps += 1;
+        assert!(self.steps <= self.most_steps, "after {} steps there is no end", self.most_steps);
+    }
+
+    fn keep(&mut self, access: Access) {
+        if self.keeps_accesses {
+            self.accesses.push(access);
+        }
+    }
+
     fn register_in(&mut self, at: PhysAddr, size: u8) -> Result<u64, MemoryError> {
         Self::check(at, size.into())?;
+        self.step();
         if let Some(device) = self.registers.iter_mut().find(|device| device.claims(at.get())) {
             return Ok(device.read(at.get(), size));
         }
         let mut bytes = [0; 8];
-        bytes[..size.into()].copy_from_slice(&self.memory.bytes(at.get(), size.into()));
+        self.memory.read(at.get(), &mut bytes[..size.into()]);
         Ok(u64::from_le_bytes(bytes))
     }
 
     fn register_out(&mut self, at: PhysAddr, size: u8, value: u64) -> Result<(), MemoryError> {
         Self::check(at, size.into())?;
+        self.step();
         self.show_descriptor();
         match self.registers.iter_mut().find(|device| device.claims(at.get())) {
             Some(device) => device.write(at.get(), size, value, &mut self.memory),
@@ -196,17 +286,19 @@ impl FakeMachine {
     }
 
     fn port_in(&mut self, port: u16, size: u8) -> u32 {
+        self.step();
         let mask = u32::MAX >> (32 - u32::from(size) * 8);
         let value = match self.devices.iter_mut().find(|device| device.claims(port)) {
             Some(device) => device.read(port, size, &mut self.memory),
             None => self.absent,
         } & mask;
-        self.accesses.push(Access::In(port, size, value));
+        self.keep(Access::In(port, size, value));
         value
     }
 
     fn port_out(&mut self, port: u16, size: u8, value: u32) {
-        self.accesses.push(Access::Out(port, size, value));
+        self.step();
+        self.keep(Access::Out(port, size, value));
         self.show_descriptor();
         if let Some(device) = self.devices.iter_mut().find(|device| device.claims(port)) {
             device.write(port, size, value, &mut self.memory);
@@ -221,7 +313,7 @@ impl FakeMachine {
 
     /// Takes the descriptor from memory, as a device may have left it.
     fn take_descriptor(&mut self) {
-        self.descriptor.copy_from_slice(&self.memory.bytes(DESCRIPTOR, 16));
+        self.memory.read(DESCRIPTOR, &mut self.descriptor);
     }
 
     fn message(&mut self, register: u64, message: u32) {
@@ -261,17 +353,27 @@ impl Ports for FakeMachine {
         self.port_out(port, 4, value);
     }
     fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {
+        self.step();
         match self.devices.iter_mut().find(|device| device.claims(port)) {
             Some(device) => device.read_string(port, buffer, &mut self.memory),
             None => buffer.fill(self.absent as u8),
         }
-        self.accesses.extend(buffer.iter().map(|&byte| Access::In(port, 1, byte.into())));
+        if self.keeps_accesses {
+            self.accesses.extend(buffer.iter().map(|&byte| Access::In(port, 1, byte.into())));
+        }
     }
     fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
         self.check_mapped(to)?;
-        let mut bytes = vec![0; to.len() as usize];
-        self.in8_string(port, &mut bytes);
-        self.memory.store(to.start().get(), &bytes);
+        self.step();
+        let (start, len) = (to.start().get(), to.len());
+        match self.devices.iter_mut().find(|device| device.claims(port)) {
+            Some(device) => device.read_string_to(port, start, len, &mut self.memory),
+            None => self.memory.store(start, &vec![self.absent as u8; len as usize]),
+        }
+        if self.keeps_accesses {
+            let bytes = self.memory.bytes(start, len as usize);
+            self.accesses.extend(bytes.into_iter().map(|byte| Access::In(port, 1, byte.into())));
+        }
         Ok(())
     }
 }
@@ -294,14 +396,19 @@ impl Memory for FakeMachine {
     }
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
         Self::check(from, into.len())?;
-        into.copy_from_slice(&self.memory.bytes(from.get(), into.len()));
+        self.memory.read(from.get(), into);
         Ok(())
     }
     fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
         self.check_mapped(range)?;
         // In pieces of an odd length, so that a test meets more than one.
-        for piece in self.memory.bytes(range.start().get(), range.len() as usize).chunks(1021) {
-            show(piece);
+        let mut piece = [0; 1021];
+        let (mut at, end) = (range.start().get(), range.end().get());
+        while at < end {
+            let len = piece.len().min((end - at) as usize);
+            self.memory.read(at, &mut piece[..len]);
+            show(&piece[..len]);
+            at += len as u64;
         }
         Ok(())
     }
@@ -312,7 +419,10 @@ impl Memory for FakeMachine {
     }
     fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError> {
         Self::check(range.start(), range.len() as usize)?;
-        self.memory.store(range.start().get(), &vec![byte; range.len() as usize]);
+        match byte {
+            0 => self.memory.clear(range.start().get(), range.len()),
+            byte => self.memory.store(range.start().get(), &vec![byte; range.len() as usize]),
+        }
         Ok(())
     }
     fn read_register8(&mut self, at: PhysAddr) -> Result<u8, MemoryError> {
@@ -350,7 +460,7 @@ impl Dma for FakeMachine {
     }
     fn unshare(&mut self, buffer: &mut [u8]) {
         let at = self.shared.remove(&buffer.as_ptr().addr()).expect("unshare of a buffer that was never shared");
-        buffer.copy_from_slice(&self.memory.bytes(at, buffer.len()));
+        self.memory.read(at, buffer);
     }
     fn write_descriptor(&mut self, descriptor: [u8; 16]) -> PhysAddr {
         self.descriptor = descriptor;
@@ -385,6 +495,7 @@ impl Cpu for FakeMachine {
 
 impl Clock for FakeMachine {
     fn ticks(&mut self) -> u64 {
+        self.step();
         self.ticks = self.ticks.wrapping_add(self.ticks_per_look);
         self.ticks
     }
