@@ -76,14 +76,16 @@ pub fn load<H: Host>(host: &mut H, script: &[u8]) -> Result<PhysAddr, Error<H::E
 }
 
 /// Allocates and loads the files, runs the commands on them and finds the RSDP. `places` has one range for each file
-/// that was loaded, in the plan's order, also after an error.
+/// that was allocated, in the plan's order, also after an error.
 fn place_and_link<H: Host>(
     host: &mut H,
     plan: &Plan<'_>,
     places: &mut Vec<PhysRange>,
 ) -> Result<PhysAddr, Error<H::Error>> {
     for file in &plan.files {
-        places.push(file.run(host)?);
+        let place = file.allocate(host)?;
+        places.push(place);
+        file.load(host, place)?;
     }
     for link in &plan.links {
         link.run(host, places)?;
@@ -119,17 +121,30 @@ fn is_rsdp<H: Host>(host: &mut H, place: PhysRange) -> Result<bool, Error<H::Err
     }
 }
 
-/// Overwrites the signature of anything an operating system could take for an RSDP.
+/// Overwrites all files that an operating system could find an RSDP in: one may be on any multiple of 16 bytes, and in a
+/// file that came only in part.
+#[cold]
 fn hide<H: Host>(host: &mut H, plan: &Plan<'_>, places: &[PhysRange]) {
-    let zeros = [0; RSDP_SIGNATURE.len()];
-    for (file, place) in plan.files.iter().zip(places) {
+    for (file, &place) in plan.files.iter().zip(places) {
         if file.zone == Zone::FSegment
-            && place.len() >= RSDP_LEN.into()
-            && let Err(error) = host.write(place.start(), &zeros)
+            && let Err(error) = overwrite(host, place)
         {
             log::warn!("acpi: a broken table remains at {}: {error}", place.start());
         }
     }
+}
+
+/// Sets guest memory to zero.
+fn overwrite<H: Host>(host: &mut H, place: PhysRange) -> Result<(), H::Error> {
+    let zeros = [0; 64];
+    let mut rest = place;
+    while let Some(now) = zeros.get(..rest.len().min(zeros.len() as u64) as usize).filter(|now| !now.is_empty()) {
+        host.write(rest.start(), now)?;
+        // No more than what is left.
+        let next = rest.start().checked_add(now.len() as u64);
+        rest = next.and_then(|next| PhysRange::from_bounds(next, rest.end())).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// The sum of the bytes of guest memory in `range`, modulo 256.

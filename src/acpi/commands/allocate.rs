@@ -57,11 +57,14 @@ impl<'s> Allocate<'s> {
         })
     }
 
-    /// Allocates memory for the file, loads it and gives its place.
-    pub(in crate::acpi) fn run<H: Host>(&self, host: &mut H) -> Result<PhysRange, Error<H::Error>> {
+    /// Allocates memory for the file and gives its place.
+    pub(in crate::acpi) fn allocate<H: Host>(&self, host: &mut H) -> Result<PhysRange, Error<H::Error>> {
         let no_room = Error::NoRoom { len: self.len, zone: self.zone };
-        let place = host.allocate(self.len.into(), self.alignment, self.zone).ok_or(no_room)?;
-        host.load(self.name, place).map_err(Error::Host)?;
-        Ok(place)
+        host.allocate(self.len.into(), self.alignment, self.zone).ok_or(no_room)
+    }
+
+    /// Loads the file to its place.
+    pub(in crate::acpi) fn load<H: Host>(&self, host: &mut H, place: PhysRange) -> Result<(), Error<H::Error>> {
+        host.load(self.name, place).map_err(Error::Host)
     }
 }

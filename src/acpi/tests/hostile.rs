@@ -147,6 +147,29 @@ fn tables_that_could_not_be_linked_are_hidden_and_the_host_is_told_nothing() {
     assert_eq!(host.contents(0)[..8], [0; 8]);
 }
 
+/// An RSDP of ACPI 1.0 that needs no command.
+fn complete_rsdp() -> Vec<u8> {
+    let mut rsdp = rsdp();
+    rsdp[8] = crate::checksum::sum(&rsdp).wrapping_neg();
+    rsdp
+}
+
+#[test]
+fn an_rsdp_that_does_not_begin_its_file_was_left_to_be_found_after_a_failure() {
+    let file = [vec![0; 16], complete_rsdp()].concat();
+    let mut host = FakeHost::new(&[("rsdp", &file)]);
+    assert_eq!(Script::default().allocate("rsdp", 16, 2).load(&mut host), Err(Error::NoRsdp));
+    assert_eq!(host.contents(0), vec![0; file.len()]);
+}
+
+#[test]
+fn an_rsdp_in_a_file_that_came_in_part_was_left_to_be_found() {
+    let mut host = FakeHost::new(&[("rsdp", &complete_rsdp())]);
+    host.broken = Some("rsdp");
+    assert_eq!(Script::default().allocate("rsdp", 16, 2).load(&mut host), Err(Error::Host("broken")));
+    assert_eq!(host.contents(0), [0; 20]);
+}
+
 #[test]
 fn a_host_that_does_not_take_an_address_is_no_reason_to_do_without_tables() {
     let (mut host, script) = minimal();
