@@ -1,12 +1,13 @@
 //! Firstlight's host tool: builds the image, boots it in QEMU, and tests it.
 //!
-//! One file a command (`run`, `image`, `test`, `compare`, `budget`, `parity`, `setup`, `support`), and the pieces they
+//! One file a command (`run`, `image`, `test`, `compare`, `fuzz`, `budget`, `parity`, `setup`, `support`), and the pieces they
 //! share beside them. The commands are started as `cargo xtask …` through the alias in `.cargo/config.toml`. What the tool
 //! has to say goes to the standard error; the standard output belongs to the guest's serial console and to the tests.
 #![forbid(unsafe_code)]
 
 mod budget;
 mod compare;
+mod fuzz;
 mod guest;
 mod image;
 mod initramfs;
@@ -44,6 +45,7 @@ enum Command {
     Image(image::Args),
     Test(test::Args),
     Compare(compare::Args),
+    Fuzz(fuzz::Args),
     Budget(budget::Args),
     Parity(parity::Args),
     Setup(setup::Args),
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Image(args) => image::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Compare(args) => compare::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Budget(args) => budget::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Parity(args) => parity::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),

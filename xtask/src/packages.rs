@@ -77,6 +77,9 @@ pub const ALL: [Need; 10] = [
     Need { program: "swtpm_setup", packages: &["swtpm-tools"], purpose: "choose the banks of that TPM" },
 ];
 
+/// What fuzzing needs beside that.
+pub const FUZZING: [Need; 1] = [Need { program: "c++", packages: &["g++"], purpose: "build libFuzzer" }];
+
 impl Need {
     /// The program or the file, where it is there.
     pub fn found(&self) -> Option<PathBuf> {

@@ -159,12 +159,21 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
 /// The steps that need neither the image nor QEMU.
 fn host_steps(filter: Option<&str>) -> Vec<Step> {
     let mut tests = Step::new("host tests", "test --workspace");
+    // A workspace of its own.
+    let mut fuzz_tests = Step::new("fuzz targets", "test --manifest-path fuzz/Cargo.toml --target-dir");
+    fuzz_tests.arguments.push(paths::target().join("fuzz").display().to_string());
     if let Some(filter) = filter {
-        tests.arguments.push(filter.to_owned());
-        return vec![tests];
+        for step in [&mut tests, &mut fuzz_tests] {
+            step.arguments.push(filter.to_owned());
+        }
+        return vec![tests, fuzz_tests];
     }
+    let mut clippy_fuzz = Step::new("clippy fuzz", "clippy --manifest-path fuzz/Cargo.toml --all-targets --target-dir");
+    clippy_fuzz.arguments.push(paths::target().join("fuzz").display().to_string());
+    clippy_fuzz.arguments.extend(["--", "-D", "warnings"].map(str::to_owned));
     vec![
         Step::new("format", "fmt --all --check"),
+        Step::new("format fuzz", "fmt --manifest-path fuzz/Cargo.toml --check"),
         Step::new(
             "clippy",
             "clippy --workspace --all-targets --features firstlight/qemu-tests,vmm/kvm-tests -- -D warnings",
@@ -173,7 +182,9 @@ fn host_steps(filter: Option<&str>) -> Vec<Step> {
             "clippy image",
             "clippy --package firstlight --bin firstlight --features firmware --profile firmware -- -D warnings",
         ),
+        clippy_fuzz,
         tests,
+        fuzz_tests,
         Step::new("documentation", "doc --workspace --no-deps").with("RUSTDOCFLAGS", "-D warnings".to_owned()),
     ]
 }
@@ -210,7 +221,8 @@ mod tests {
     #[test]
     fn a_filter_selects_tests_and_leaves_the_rest_out() {
         let steps = host_steps(Some("e820"));
-        assert_eq!(steps.len(), 1);
+        assert_eq!(steps.len(), 2);
+        assert!(steps[1].typed().starts_with("cargo test --manifest-path fuzz/Cargo.toml "));
         assert_eq!(steps[0].typed(), "cargo test --workspace e820");
         assert!(qemu_step(Some("e820")).typed().contains(" e820 -- "));
         assert!(kvm_step(Some("e820")).typed().ends_with(" --test boot e820 -- --nocapture"));

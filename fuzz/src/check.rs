@@ -1,0 +1,31 @@
+//! What several targets check.
+
+use firstlight::addr::PhysRange;
+use firstlight::memory_map::{CAPACITY, E820Entry, MemoryMap};
+
+/// Panics unless no two of `ranges` share a byte.
+pub fn disjoint(ranges: &[PhysRange]) {
+    let mut ranges: Vec<_> = ranges.iter().filter(|range| !range.is_empty()).collect();
+    ranges.sort_unstable();
+    for pair in ranges.windows(2) {
+        assert!(pair[0].end() <= pair[1].start(), "{} and {} overlap", pair[0], pair[1]);
+    }
+}
+
+/// Panics unless the map is as its type promises: sorted, disjoint, no empty region, no two that could be one, and the
+/// same as e820 entries.
+pub fn map(map: &MemoryMap) {
+    let regions: Vec<_> = map.regions().collect();
+    assert!(regions.len() <= CAPACITY, "{} regions", regions.len());
+    for pair in regions.windows(2) {
+        let (first, second) = (pair[0], pair[1]);
+        assert!(first.range.end() <= second.range.start(), "{first:?} and {second:?}");
+        assert!(first.range.end() < second.range.start() || first.kind != second.kind, "{first:?} and {second:?}");
+    }
+    assert!(regions.iter().all(|region| !region.range.is_empty()), "an empty region");
+    let mut end = 0;
+    for E820Entry { addr, size, .. } in map.e820() {
+        assert!(addr.get() >= end && size.get() != 0, "an entry at {addr} of {size} after {end:#x}");
+        end = addr.get() + size.get();
+    }
+}

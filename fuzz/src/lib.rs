@@ -1,0 +1,103 @@
+//! Fuzz targets: one for each of Firstlight's parsers and planners, and one for the whole boot.
+//!
+//! A target is a function of bytes that panics when something is found. Beside panics of the code under test that is
+//! whatever the target holds against it; each says what. Two things run them: libFuzzer (`fuzz_targets/`, started by
+//! `cargo xtask fuzz`), and a test on the stable toolchain that mutates the seeds by a fixed rule (`tests/seeds.rs`).
+//!
+//! Seeds are made from what was captured of real machines (`tests/data`), and are committed nowhere else.
+
+pub mod boot;
+pub mod bzimage;
+mod check;
+pub mod cmos;
+pub mod directory;
+pub mod e820;
+pub mod input;
+pub mod mutate;
+pub mod pci;
+pub mod pvh;
+pub mod resume;
+pub mod smbios;
+pub mod table_loader;
+pub mod tpm;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Once;
+
+use firstlight::golden;
+use log::{LevelFilter, Log, Metadata, Record};
+
+/// A target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name: that of its module, and of its program for libFuzzer.
+    pub name: &'static str,
+    /// Runs one input.
+    pub run: fn(&[u8]),
+    /// Inputs to begin with.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// How many inputs the test runs.
+    pub tested: u32,
+}
+
+macro_rules! targets {
+    ($($name:ident: $tested:literal,)*) => {
+        &[$(Target { name: stringify!($name), run: $name::run, seeds: $name::seeds, tested: $tested },)*]
+    };
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = targets! {
+    boot: 3_000,
+    bzimage: 20_000,
+    cmos: 20_000,
+    directory: 20_000,
+    e820: 20_000,
+    pci: 4_000,
+    pvh: 20_000,
+    resume: 20_000,
+    smbios: 20_000,
+    table_loader: 20_000,
+    tpm: 20_000,
+};
+
+/// The machines of `tests/data`.
+const MACHINES: [&str; 8] =
+    ["microvm", "pc", "pc-128m", "q35", "q35-6g", "q35-host-bios", "q35-smbios3", "q35-vmgenid"];
+
+/// The captured items of each, by name.
+fn machines() -> Vec<BTreeMap<String, Vec<u8>>> {
+    MACHINES.into_iter().map(golden::items).collect()
+}
+
+/// Panics unless `text` is one line, as all that the firmware prints is.
+fn one_line(text: &str) {
+    // Without a branch for each byte, which would be looked at by the fuzzer too.
+    let controls = text.bytes().fold(0, |seen, byte| seen | u8::from(byte < 0x20) | u8::from(byte == 0x7f));
+    assert!(!text.is_empty() && controls == 0, "not one line: {text:?}");
+}
+
+/// Has everything that is logged be formatted, and looked at.
+pub fn listen() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| log::set_logger(&Listener).expect("the only logger"));
+    log::set_max_level(LevelFilter::Trace);
+}
+
+/// Formats what is logged.
+struct Listener;
+
+impl Log for Listener {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let mut text = String::new();
+            write!(text, "{}", record.args()).expect("a string takes all");
+            one_line(&text);
+        }
+    }
+    fn flush(&self) {}
+}

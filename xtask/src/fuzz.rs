@@ -1,0 +1,265 @@
+//! `cargo xtask fuzz`: runs the targets of `fuzz/` under libFuzzer.
+//!
+//! The targets are built by cargo-fuzz with the project's own stable toolchain: without a sanitizer, as the code under test
+//! has no `unsafe`, but with overflow checks and debug assertions. Everything that is made goes to `target/fuzz`.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::{iter, thread};
+
+use anyhow::{Context, bail, ensure};
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, Table};
+
+use crate::packages;
+use crate::paths::{self, shown};
+use crate::progress::{run_quietly, run_step, say};
+
+/// The version of cargo-fuzz that is installed.
+const VERSION: &str = "0.13.2";
+/// Where cargo-fuzz puts programs, below the build folder: the host's own target.
+const PROGRAMS: &str = "x86_64-unknown-linux-gnu/release";
+
+/// Seconds after which one input is taken for an endless loop.
+const TIMEOUT: u32 = 20;
+/// MiB that a program may take.
+const MEMORY: u32 = 2048;
+
+/// Fuzz the parsers, the planners and the whole boot
+///
+/// Runs the targets of fuzz/ side by side, as many at once as there are CPUs, and prints a table. Goes on from what earlier
+/// runs found worth keeping (target/fuzz/corpus). Fails when something is found, and says where the input is.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How long each target runs, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    time: u32,
+
+    /// End a target when it has run this many inputs
+    #[arg(long, value_name = "NUMBER")]
+    inputs: Option<u32>,
+
+    /// How many targets run at once [default: as many as there are CPUs]
+    #[arg(long, value_name = "NUMBER")]
+    jobs: Option<usize>,
+
+    /// Only these targets
+    targets: Vec<String>,
+}
+
+/// What became of a target.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Report {
+    inputs: u64,
+    per_second: u64,
+    coverage: u64,
+    findings: Vec<PathBuf>,
+    /// The program's exit status, where it is not success.
+    failure: Option<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the targets cannot be built or started; a finding is no error but a failure.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let all = targets()?;
+    if let Some(unknown) = args.targets.iter().find(|target| !all.contains(*target)) {
+        bail!("there is no target {unknown}; there are {}", all.into_iter().collect::<Vec<_>>().join(", "));
+    }
+    let wanted: Vec<&str> = all
+        .iter()
+        .map(String::as_str)
+        .filter(|name| args.targets.is_empty() || args.targets.iter().any(|wanted| wanted == name))
+        .collect();
+    build()?;
+
+    let queue = Mutex::new(wanted.iter().copied());
+    let reports = Mutex::new(Vec::new());
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    let jobs = args.jobs.unwrap_or(cpus).clamp(1, wanted.len());
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                let next = || queue.lock().ok()?.next();
+                for name in iter::from_fn(next) {
+                    say(&format!("{name}: running, the log is {}", shown(&folder("logs").join(name))));
+                    let report = fuzz(name, args);
+                    if let Ok(mut reports) = reports.lock() {
+                        reports.push((name, report));
+                    }
+                }
+            });
+        }
+    });
+    let mut reports = reports.into_inner().unwrap_or_default();
+    reports.sort_by_key(|(name, _)| *name);
+    let reports: Vec<_> = reports
+        .into_iter()
+        .map(|(name, report)| Ok((name, report.with_context(|| format!("cannot run {name}"))?)))
+        .collect::<anyhow::Result<_>>()?;
+    say(&table(&reports));
+    let mut found = false;
+    for (name, report) in &reports {
+        for path in &report.findings {
+            let program = programs().join(name);
+            say(&format!("{name} found something; to repeat it: {} {}", shown(&program), shown(path)));
+            found = true;
+        }
+        if let Some(failure) = report.failure.as_ref().filter(|_| report.findings.is_empty()) {
+            say(&format!("{name} ended with {failure}; its log is {}", shown(&folder("logs").join(name))));
+            found = true;
+        }
+    }
+    Ok(if found { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// A folder of what fuzzing makes.
+fn folder(name: &str) -> PathBuf {
+    paths::target().join("fuzz").join(name)
+}
+
+fn programs() -> PathBuf {
+    folder(PROGRAMS)
+}
+
+fn manifest() -> PathBuf {
+    paths::root().join("fuzz").join("Cargo.toml")
+}
+
+/// The names of the targets: those of their programs' sources.
+fn targets() -> anyhow::Result<BTreeSet<String>> {
+    let sources = paths::root().join("fuzz").join("fuzz_targets");
+    let entries = fs::read_dir(&sources).with_context(|| format!("cannot read {}", sources.display()))?;
+    let name = |path: PathBuf| path.file_stem().map(|name| name.to_string_lossy().into_owned());
+    Ok(entries.flatten().filter_map(|entry| name(entry.path())).collect())
+}
+
+/// Builds all targets, and writes their seeds.
+fn build() -> anyhow::Result<()> {
+    packages::ensure(&packages::FUZZING)?;
+    let cargo_fuzz = cargo_fuzz()?;
+    let target = folder("");
+    let mut command = Command::new(cargo_fuzz);
+    command.current_dir(paths::root()).args([
+        "fuzz",
+        "build",
+        "--sanitizer",
+        "none",
+        "--release",
+        "--debug-assertions",
+    ]);
+    command.args(["--features", "libfuzzer", "--fuzz-dir"]).arg(paths::root().join("fuzz"));
+    command.arg("--target-dir").arg(&target);
+    run_step("Building the targets", &mut command)?;
+    let mut seeds = paths::cargo();
+    seeds.args(["run", "--quiet", "--example", "seeds", "--manifest-path"]).arg(manifest());
+    seeds.arg("--target-dir").arg(&target).arg("--").arg(folder("seeds"));
+    run_step("Making the seeds", &mut seeds)?;
+    Ok(())
+}
+
+/// cargo-fuzz, which is installed into the build folder where it is not there in its version.
+fn cargo_fuzz() -> anyhow::Result<PathBuf> {
+    let tools = paths::target().join("tools");
+    let program = tools.join("bin").join("cargo-fuzz");
+    let is_there = || {
+        let printed = run_quietly(Command::new(&program).arg("--version")).unwrap_or_default();
+        String::from_utf8_lossy(&printed).trim() == format!("cargo-fuzz {VERSION}")
+    };
+    if !is_there() {
+        say(&format!("cargo-fuzz {VERSION}, needed to build the targets, is not in {}", shown(&tools)));
+        let mut install = paths::cargo();
+        install.args(["install", "cargo-fuzz", "--locked", "--force", "--version", VERSION, "--root"]).arg(&tools);
+        run_step(&format!("Installing cargo-fuzz {VERSION} there"), &mut install)?;
+        ensure!(is_there(), "cargo-fuzz {VERSION} was installed, and is not at {}", program.display());
+    }
+    Ok(program)
+}
+
+/// Runs one target to its end.
+fn fuzz(name: &str, args: &Args) -> anyhow::Result<Report> {
+    let [corpus, seeds, findings] = ["corpus", "seeds", "findings"].map(|part| folder(part).join(name));
+    let logs = folder("logs");
+    for folder in [&corpus, &findings, &logs] {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    let before = files(&findings);
+    let log = logs.join(name);
+    let mut command = Command::new(programs().join(name));
+    command.args([format!("-max_total_time={}", args.time), format!("-timeout={TIMEOUT}")]);
+    command.args([format!("-rss_limit_mb={MEMORY}"), "-print_final_stats=1".into()]);
+    command.arg(format!("-artifact_prefix={}/", findings.display()));
+    command.args(args.inputs.map(|inputs| format!("-runs={inputs}")));
+    command.arg(&corpus).arg(&seeds).stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(File::create(&log).with_context(|| format!("cannot write {}", log.display()))?);
+    let status = command.status().with_context(|| format!("cannot start {}", programs().join(name).display()))?;
+    let printed = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
+    let mut report = Report::parse(&String::from_utf8_lossy(&printed));
+    report.findings = files(&findings).difference(&before).cloned().collect();
+    report.failure = (!status.success()).then(|| status.to_string());
+    Ok(report)
+}
+
+fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+impl Report {
+    /// What libFuzzer's log tells of a run.
+    fn parse(log: &str) -> Self {
+        let number = |text: &str| text.trim().split(' ').next().and_then(|word| word.parse().ok());
+        let statistic = |name: &str| {
+            let line = log.lines().rev().find_map(|line| line.strip_prefix("stat::")?.strip_prefix(name));
+            line.and_then(|line| number(line.trim_start_matches(':'))).unwrap_or(0)
+        };
+        let coverage = log.lines().rev().find_map(|line| number(line.split_once(" cov: ")?.1));
+        Self {
+            inputs: statistic("number_of_executed_units"),
+            per_second: statistic("average_exec_per_sec"),
+            coverage: coverage.unwrap_or(0),
+            ..Self::default()
+        }
+    }
+}
+
+fn table(reports: &[(&str, Report)]) -> String {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN).set_header(["target", "inputs", "a second", "coverage", "findings"]);
+    for (name, report) in reports {
+        let numbers = [report.inputs, report.per_second, report.coverage, report.findings.len() as u64];
+        table.add_row(iter::once((*name).to_owned()).chain(numbers.map(|number| number.to_string())));
+    }
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_read_from_its_log() {
+        let log = "INFO: seed corpus: files: 32\n#32\tINITED cov: 411 ft: 900 corp: 20/9Kb exec/s: 0 rss: 27Mb\n\
+            #20000\tDONE   cov: 523 ft: 1700 corp: 102/40Kb lim: 4096 exec/s: 10000 rss: 31Mb\n\
+            Done 20000 runs in 2 second(s)\nstat::number_of_executed_units: 20000\n\
+            stat::average_exec_per_sec:     10000\nstat::new_units_added:          102\n";
+        let report = Report { inputs: 20_000, per_second: 10_000, coverage: 523, ..Report::default() };
+        assert_eq!(Report::parse(log), report);
+        assert_eq!(Report::parse("==1== ERROR"), Report::default());
+    }
+
+    #[test]
+    fn every_target_has_a_program() {
+        let manifest = fs::read_to_string(manifest()).unwrap();
+        let targets = targets().unwrap();
+        assert!(targets.contains("boot"));
+        for target in targets {
+            assert!(manifest.contains(&format!("path = \"fuzz_targets/{target}.rs\"")), "{target}");
+        }
+    }
+}
