@@ -88,7 +88,7 @@ const FILES: [&str; 24] = [
 /// More accesses than this are an endless loop.
 const MOST_STEPS: u64 = 2_000_000;
 /// Longer files than this are cut where a machine has a TPM, which makes the firmware hash: that is slow, and no more.
-const MOST_HASHED: u32 = 1 << 20;
+const MOST_HASHED: u32 = 1 << 14;
 
 /// Where a captured machine's chipset is told from.
 const CHIPSETS: [Option<u32>; 4] = [Some(0x29c0_8086), Some(0x1237_8086), None, Some(0x0d57_1b36)];
@@ -409,7 +409,7 @@ fn boot(bytes: &[u8]) -> Outcome {
             return Outcome::Failed;
         }
     };
-    let told = Told::of(&machine, handover);
+    let told = Told::of(&script, &machine, handover);
     told.check(&script, &machine, map.as_ref().expect("no kernel without a map"));
 
     for (at, bytes) in script.later.iter().filter(|(at, _)| is_usable(*at)) {
@@ -453,13 +453,13 @@ struct Told {
     /// Address of the kernel and sectors of its setup code, if it was loaded, the initrd, and the command line's address.
     kernel: Option<(u64, u8)>,
     initrd: Range<u64>,
-    command_line: u64,
+    command_line: Option<u64>,
     /// RAM and the rest.
     e820: Vec<(Range<u64>, u32)>,
 }
 
 impl Told {
-    fn of(machine: &FakeMachine, handover: Handover) -> Self {
+    fn of(script: &Script, machine: &FakeMachine, handover: Handover) -> Self {
         let at = handover.parameters.get();
         let bytes = machine.memory.bytes(at, 4096);
         let u32_at = |at: usize| u64::from(u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()));
@@ -473,8 +473,23 @@ impl Told {
                     parts: vec![at..at + 4096, entry.get()..entry.get() + 1],
                     kernel: Some((u32_at(0x214), bytes[0x1f1])),
                     initrd: initrd..initrd + wide(0x21c, 0xc4),
-                    command_line: wide(0x228, 0xc8),
+                    command_line: Some(wide(0x228, 0xc8)),
                     e820: entries.map(|at| (u64_at(at)..u64_at(at) + u64_at(at + 8), u32_at(at + 16) as u32)).collect(),
+                }
+            }
+            Entry::Multiboot(entry) => {
+                let (len, list) = (u32_at(44), u32_at(48));
+                let entry_at = |at: u64| {
+                    let bytes = machine.memory.bytes(at, 24);
+                    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+                    (number(4)..number(4) + number(12), u32::from_le_bytes(bytes[20..24].try_into().unwrap()))
+                };
+                Self {
+                    parts: vec![at..at + 88, entry.get()..entry.get() + 1, list..list + len],
+                    kernel: Some((script.number(KERNEL_ADDR).into(), 0)),
+                    initrd: 0..0,
+                    command_line: None,
+                    e820: (0..len / 24).map(|entry| entry_at(list + 24 * entry)).collect(),
                 }
             }
             Entry::Pvh(entry) => {
@@ -489,7 +504,7 @@ impl Told {
                     parts: vec![at..at + 56, entry.get()..entry.get() + 1],
                     kernel: None,
                     initrd,
-                    command_line: u64_at(24),
+                    command_line: Some(u64_at(24)),
                     e820: entries.map(|at| (number(at)..number(at) + number(at + 8), number(at + 16) as u32)).collect(),
                 }
             }
@@ -504,7 +519,7 @@ impl Told {
             assert!(*kind != E820Entry::RAM || host.is_ram(range(entry.start, entry.end)), "{entry:x?} is no RAM");
         }
         let (_, size) = script.command_line();
-        self.parts.push(self.command_line..self.command_line + size.max(1));
+        self.parts.extend(self.command_line.map(|at| at..at + size.max(1)));
         if let Some((kernel, setup_sects)) = self.kernel {
             self.parts[1] = kernel..kernel + script.kernel(setup_sects).1;
         }
@@ -532,8 +547,12 @@ impl Told {
         if let Some((kernel, setup_sects)) = self.kernel {
             same(kernel, script.kernel(setup_sects), "kernel");
         }
-        same(self.initrd.start, script.initrd(), "initrd");
-        same(self.command_line, script.command_line(), "command line");
+        if !self.initrd.is_empty() {
+            same(self.initrd.start, script.initrd(), "initrd");
+        }
+        if let Some(command_line) = self.command_line {
+            same(command_line, script.command_line(), "command line");
+        }
     }
 }
 
@@ -583,7 +602,18 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let elf =
         [number(KERNEL_ADDR, 0x10_0000), number(KERNEL_ENTRY, 0x10_0010), order(4, &[&[0x02, 0x02], &[0; 4]])].concat();
     seeds.push([vec![3, 0, 2], elf.clone()].concat());
-    seeds.push([vec![0, 2, 0], elf].concat());
+    seeds.push([vec![0, 2, 0], elf.clone()].concat());
+    // A kernel for Multiboot.
+    let (info, kernel) = crate::multiboot::with_modules();
+    let item = |key: u16, bytes: &[u8]| {
+        let place = NUMBERED.iter().position(|&other| other == key).unwrap() as u8;
+        order(0, &[&[place], &(bytes.len() as u16).to_le_bytes(), bytes])
+    };
+    let sizes = [(KERNEL_SIZE, kernel.len()), (INITRD_SIZE, 88), (SETUP_SIZE, 0)];
+    let sizes: Vec<_> = sizes.iter().flat_map(|&(key, size)| number(key, size as u32)).collect();
+    let items = [item(KERNEL_DATA, &kernel), item(INITRD_DATA, &info)].concat();
+    seeds.push([vec![3, 0, 2], elf.clone(), sizes.clone(), items.clone()].concat());
+    seeds.push([vec![0, 2, 0], elf.clone(), sizes, items].concat());
     // A kernel that is a file.
     let mut setup = SETUP.to_vec();
     setup[0x1f1] = 1;

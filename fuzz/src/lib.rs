@@ -13,6 +13,7 @@ pub mod cmos;
 pub mod directory;
 pub mod e820;
 pub mod input;
+pub mod multiboot;
 pub mod mutate;
 pub mod pci;
 pub mod pvh;
@@ -54,6 +55,7 @@ pub const TARGETS: &[Target] = targets! {
     cmos: 20_000,
     directory: 20_000,
     e820: 20_000,
+    multiboot: 20_000,
     pci: 4_000,
     pvh: 20_000,
     resume: 20_000,

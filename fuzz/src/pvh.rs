@@ -3,7 +3,7 @@
 //! Input: where the kernel is, its size and entry, the sizes of what goes with it, and up to 15 regions of memory.
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::boot::{Entry, ItemSizes, PvhKernel, PvhPlan, StartInfo};
+use firstlight::boot::{Entry, ItemSizes, PlacedKernel, PvhPlan, StartInfo};
 use firstlight::layout;
 
 use crate::input::Input;
@@ -20,7 +20,7 @@ pub fn run(bytes: &[u8]) {
     let Some(mut map) = crate::bzimage::map(&mut input) else { return };
     let before = map.clone();
     let address = |at: u32| PhysAddr::new(at.into());
-    let kernel = match PvhKernel::new(address(start), size, address(entry)) {
+    let kernel = match PlacedKernel::new(address(start), size, address(entry)) {
         Ok(kernel) => kernel,
         Err(error) => return one_line(&error.to_string()),
     };

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use arbitrary::Arbitrary;
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::boot::{Entry, Handover, Loaded};
+use firstlight::boot::{Entry, Handover, Loaded, Module};
 use firstlight::fw_cfg::fake::FakeFwCfg;
 use firstlight::fw_cfg::{FwCfg, Item, Key};
 use firstlight::hal::fake::{FakeMachine, FakeMemory, FakeRegisters};
@@ -214,10 +214,12 @@ pub fn run(bytes: &[u8]) {
         assert!(machine.memory.stores().iter().all(own));
         return;
     }
+    let module = Module { bytes: range(INITRD, 50), command_line: range(COMMAND_LINE, 14) };
     let loaded = Loaded {
         setup: Some(Item::new(Key::SETUP_DATA, 1024)),
         kernel: range(KERNEL, 100),
         initrd: (flags & 2 != 0).then_some(range(INITRD, 100)),
+        modules: (flags & 4 != 0).then_some(module).into_iter().collect(),
         command_line: range(COMMAND_LINE, 14),
         handover: Handover { entry: Entry::Linux64(PhysAddr::new(KERNEL)), parameters: PhysAddr::new(0x1_0000) },
     };
@@ -244,7 +246,7 @@ fn own(store: &std::ops::Range<u64>) -> bool {
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for kind in [0, 1] {
-        for flags in [0, 1, 2] {
+        for flags in [0, 1, 2, 4] {
             for log in [0_u16, 100, 0xffff] {
                 seeds.push([&[flags], &log.to_le_bytes()[..], &[kind, 0, 0]].concat());
             }
