@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::boot::{Entry, Handover};
+use firstlight::boot::{Entry, Handover, SetupHeader};
 use firstlight::fw_cfg::FwCfg;
 use firstlight::hal::Cpuid;
 use firstlight::hal::fake::{FakeMachine, FakeMemory, FakeRegisters};
@@ -254,6 +254,17 @@ impl Script {
         }
     }
 
+    /// How far into the kernel its entry is.
+    fn entry_offset(&self, entry: Entry) -> u64 {
+        if let Entry::Linux64(_) = entry {
+            return 0x200;
+        }
+        let mut setup = self.kernel_file().unwrap_or(self.item(SETUP_DATA)).to_vec();
+        setup.resize(1024, 0);
+        let header = SetupHeader::parse(&setup).unwrap();
+        header.entry_offset(self.kernel(setup[0x1f1]).1).unwrap()
+    }
+
     /// What the initrd is to be, in the same way.
     fn initrd(&self) -> (&[u8], u64) {
         match self.number(INITRD_SIZE) {
@@ -409,6 +420,11 @@ fn boot(bytes: &[u8]) -> Outcome {
             return Outcome::Failed;
         }
     };
+    if let Entry::LinuxLow { block, .. } = handover.entry {
+        // As the last jump does.
+        let bytes = machine.memory.bytes(block.staged.start().get(), block.staged.len() as usize);
+        machine.memory.store(block.place.get(), &bytes);
+    }
     let told = Told::of(&script, &machine, handover);
     told.check(&script, &machine, map.as_ref().expect("no kernel without a map"));
 
@@ -454,6 +470,8 @@ struct Told {
     kernel: Option<(u64, u8)>,
     initrd: Range<u64>,
     command_line: Option<u64>,
+    /// Whether it is an old kernel, which has its parameters where they are reserved for a wake.
+    is_old: bool,
     /// RAM and the rest.
     e820: Vec<(Range<u64>, u32)>,
 }
@@ -466,14 +484,19 @@ impl Told {
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         let wide = |low: usize, high: usize| u32_at(low) | u32_at(high) << 32;
         match handover.entry {
-            Entry::Linux64(entry) | Entry::Linux32(entry) => {
+            Entry::Linux64(entry) | Entry::Linux32(entry) | Entry::LinuxLow { at: entry, .. } => {
+                let start = entry.get() - script.entry_offset(handover.entry);
                 let entries = (0..usize::from(bytes[0x1e8])).map(|number| 0x2d0 + 20 * number);
                 let initrd = wide(0x218, 0xc0);
                 Self {
                     parts: vec![at..at + 4096, entry.get()..entry.get() + 1],
-                    kernel: Some((u32_at(0x214), bytes[0x1f1])),
+                    kernel: Some((start, bytes[0x1f1])),
                     initrd: initrd..initrd + wide(0x21c, 0xc4),
-                    command_line: Some(wide(0x228, 0xc8)),
+                    is_old: matches!(handover.entry, Entry::LinuxLow { .. }),
+                    command_line: match handover.entry {
+                        Entry::LinuxLow { .. } => None,
+                        _ => Some(wide(0x228, 0xc8)),
+                    },
                     e820: entries.map(|at| (u64_at(at)..u64_at(at) + u64_at(at + 8), u32_at(at + 16) as u32)).collect(),
                 }
             }
@@ -489,6 +512,7 @@ impl Told {
                     kernel: Some((script.number(KERNEL_ADDR).into(), 0)),
                     initrd: 0..0,
                     command_line: None,
+                    is_old: false,
                     e820: (0..len / 24).map(|entry| entry_at(list + 24 * entry)).collect(),
                 }
             }
@@ -505,6 +529,7 @@ impl Told {
                     kernel: None,
                     initrd,
                     command_line: Some(u64_at(24)),
+                    is_old: false,
                     e820: entries.map(|at| (number(at)..number(at) + number(at + 8), number(at + 16) as u32)).collect(),
                 }
             }
@@ -531,7 +556,8 @@ impl Told {
             let is_ram = |(entry, kind): &(Range<u64>, u32)| {
                 *kind == E820Entry::RAM && entry.start <= part.start && part.end <= entry.end
             };
-            assert!(self.e820.iter().any(is_ram), "{part:x?} is not RAM to the kernel: {:x?}", self.e820);
+            let is_low = self.is_old && part.end <= 0xa_0000;
+            assert!(is_low || self.e820.iter().any(is_ram), "{part:x?} is not RAM to the kernel: {:x?}", self.e820);
         }
         if script.defects.is_none() && !script.numbered.contains_key(&0x19) {
             self.check_contents(script, machine);
@@ -603,6 +629,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [number(KERNEL_ADDR, 0x10_0000), number(KERNEL_ENTRY, 0x10_0010), order(4, &[&[0x02, 0x02], &[0; 4]])].concat();
     seeds.push([vec![3, 0, 2], elf.clone()].concat());
     seeds.push([vec![0, 2, 0], elf.clone()].concat());
+    // A zImage, and a bzImage that finds its command line in low memory.
+    let old = order(4, &[&0x206_u16.to_le_bytes(), &[0, 2, 0, 0]]);
+    seeds.push([&[3, 0, 2], &old[..]].concat());
+    seeds.push([&[3, 0, 0], &old[..], &order(4, &[&0x211_u16.to_le_bytes(), &[0, 0, 0, 0]])].concat());
     // A kernel for Multiboot.
     let (info, kernel) = crate::multiboot::with_modules();
     let item = |key: u16, bytes: &[u8]| {

@@ -60,28 +60,43 @@ pub fn run(bytes: &[u8]) {
         Err(error) => return one_line(&error.to_string()),
     };
     check::map(&map);
-    let mut parts = vec![plan.kernel_run, plan.command_line, plan.boot_params];
+    let low = match plan.entry {
+        Entry::LinuxLow { block, .. } => Some(block.staged),
+        _ => None,
+    };
+    let mut parts = match low {
+        Some(staged) => {
+            for part in [plan.command_line, plan.boot_params] {
+                assert!(staged.contains(part), "{part} is not in {staged}");
+            }
+            check::disjoint(&[plan.command_line, plan.boot_params, plan.kernel]);
+            vec![plan.kernel_run, staged]
+        }
+        None => vec![plan.kernel_run, plan.command_line, plan.boot_params],
+    };
+    assert!(parts[..2].iter().any(|part| part.contains(plan.kernel)), "{}", plan.kernel);
     parts.extend(plan.initrd);
     check::disjoint(&parts);
     for part in parts {
         assert!(before.is_free(part), "{part} was not free");
         assert!(map.is_ram(part) && !map.is_free(part), "{part} is not held");
     }
-    assert!(plan.kernel_run.contains(plan.kernel) && plan.kernel.len() == u64::from(kernel), "{}", plan.kernel);
+    assert!(plan.kernel.len() == u64::from(kernel), "{}", plan.kernel);
     assert_eq!(plan.initrd.map_or(0, PhysRange::len), u64::from(initrd));
     assert!(plan.initrd.is_none_or(|initrd| header.initrd_space().contains(initrd)));
     assert!(plan.command_line.len() > u64::from(command_line).saturating_sub(1));
+    let offset = header.entry_offset(kernel.into()).unwrap();
     match plan.entry {
         Entry::Linux64(at) => assert_eq!(Some(at), plan.kernel.start().checked_add(0x200)),
-        entry => assert_eq!(entry, Entry::Linux32(plan.kernel.start())),
+        Entry::LinuxLow { at, block } => assert_eq!(Some(at), block.at_entry(plan.kernel.start()).checked_add(offset)),
+        entry => assert_eq!(entry, Entry::Linux32(plan.kernel.start().checked_add(offset).unwrap())),
     }
     let page = BootParams::new(&header, &plan, &map, None).unwrap();
     let page = page.bytes();
     let u32_at = |at: usize| u64::from(u32::from_le_bytes(page[at..at + 4].try_into().unwrap()));
     assert_eq!(page.len(), 4096);
-    assert_eq!(u32_at(0x214), plan.kernel.start().get());
     assert_eq!(u32_at(0x218) | u32_at(0xc0) << 32, plan.initrd.unwrap_or_default().start().get());
-    assert_eq!(u32_at(0x228) | u32_at(0xc8) << 32, plan.command_line.start().get());
+    assert!(low.is_some() || u32_at(0x228) | u32_at(0xc8) << 32 == plan.command_line.start().get());
     assert_eq!(usize::from(page[0x1e8]), map.e820().count());
     assert_eq!(page[0x1ef], 0, "the sentinel");
 }
@@ -99,10 +114,14 @@ pub fn seeds() -> Vec<Vec<u8>> {
     {
         let head = head([kernel, initrd, 20, 0x10_0000], mib);
         seeds.push([head.as_slice(), &[0]].concat());
-        for version in [0x205_u16, 0x206, 0x208, 0x209, 0x20a, 0x20b, 0x20c, 0x20f, 0xffff] {
+        for version in
+            [0x200_u16, 0x201, 0x202, 0x203, 0x204, 0x205, 0x206, 0x208, 0x209, 0x20a, 0x20b, 0x20c, 0x20f, 0xffff]
+        {
             let [low, high] = version.to_le_bytes();
             seeds.push([head.as_slice(), &[1, 0x26, 0, low, high, 0, 0]].concat());
         }
+        // A zImage: not loaded high, and of an old protocol.
+        seeds.push([head.as_slice(), &[2, 0x31, 0, 0, 0, 0, 0, 0x26, 0, 0, 2, 0, 0]].concat());
         // No relocation, setup_data behind the kernel, another preferred address, another init_size.
         seeds.push([head.as_slice(), &[1, 0x54, 0, 0, 0, 0x15, 0]].concat());
         seeds.push([head.as_slice(), &[2, 0x70, 0, 0, 0, 0x20, 0, 0x74, 0, 0, 0, 0, 0]].concat());
