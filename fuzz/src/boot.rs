@@ -674,6 +674,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [vec![3, 0, 0], file("opt/org.firstlight/log", b"debug"), file("opt/org.firstlight/trace", b"on")].concat(),
     );
     seeds.push([vec![3, 0, 0], number(KERNEL_SIZE, 0x4000_0000), number(INITRD_SIZE, 0x3000_0000)].concat());
+    // An initrd that is above 4 GiB.
+    seeds.push([vec![4, 0, 2], number(INITRD_SIZE, 0xb000_0000)].concat());
     seeds
 }
 

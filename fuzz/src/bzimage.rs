@@ -5,6 +5,7 @@
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::boot::{BootParams, Entry, ItemSizes, LoadPlan, Payload, SetupHeader};
+use firstlight::hal::paging;
 use firstlight::memory_map::{E820Entry, MemoryMap};
 
 use crate::input::Input;
@@ -76,6 +77,7 @@ pub fn run(bytes: &[u8]) {
     };
     assert!(parts[..2].iter().any(|part| part.contains(plan.kernel)), "{}", plan.kernel);
     parts.extend(plan.initrd);
+    parts.extend(plan.page_tables);
     check::disjoint(&parts);
     for part in parts {
         assert!(before.is_free(part), "{part} was not free");
@@ -83,7 +85,11 @@ pub fn run(bytes: &[u8]) {
     }
     assert!(plan.kernel.len() == u64::from(kernel), "{}", plan.kernel);
     assert_eq!(plan.initrd.map_or(0, PhysRange::len), u64::from(initrd));
-    assert!(plan.initrd.is_none_or(|initrd| header.initrd_space().contains(initrd)));
+    for part in
+        plan.initrd.iter().filter(|initrd| !header.initrd_space().contains(**initrd)).chain(&above(plan.kernel_run))
+    {
+        assert!(header.may_be_above_4_gib() && paging::can_map(*part) && plan.page_tables.is_some(), "{part}");
+    }
     assert!(plan.command_line.len() > u64::from(command_line).saturating_sub(1));
     let offset = header.entry_offset(kernel.into()).unwrap();
     match plan.entry {
@@ -101,6 +107,11 @@ pub fn run(bytes: &[u8]) {
     assert_eq!(page[0x1ef], 0, "the sentinel");
 }
 
+/// What is not all below 4 GiB.
+fn above(range: PhysRange) -> Option<PhysRange> {
+    Some(range).filter(|range| !PhysRange::LOW_4_GIB.contains(*range))
+}
+
 /// The host's sizes and memory at its simplest: sizes, address, MiB, no region.
 fn head(sizes: [u32; 4], mib: u16) -> Vec<u8> {
     [&sizes.map(u32::to_le_bytes).concat()[..], &mib.to_le_bytes(), &[0]].concat()
@@ -110,8 +121,13 @@ fn head(sizes: [u32; 4], mib: u16) -> Vec<u8> {
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
-    for (kernel, initrd, mib) in [(0xd8_27c0, 0x12_3457, 512), (0xd8_27c0, 0, 64), (1, 0, 32), (9 << 20, 1 << 30, 2048)]
-    {
+    for (kernel, initrd, mib) in [
+        (0xd8_27c0, 0x12_3457, 512),
+        (0xd8_27c0, 0, 64),
+        (1, 0, 32),
+        (9 << 20, 1 << 30, 2048),
+        (9 << 20, 3 << 30, 2048),
+    ] {
         let head = head([kernel, initrd, 20, 0x10_0000], mib);
         seeds.push([head.as_slice(), &[0]].concat());
         for version in
@@ -132,7 +148,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             |page: u32, pages: u32, kind: u8| [&page.to_le_bytes()[..], &pages.to_le_bytes(), &[kind]].concat();
         let mut regions = head.clone();
         *regions.last_mut().unwrap() = 2 | 16;
-        seeds.push([regions, region(0x1000, 0x10, 2), region(0x10_0000, 0x1000, 1), vec![0]].concat());
+        seeds.push([regions, region(0x1000, 0x10, 2), region(0x10_0000, 0x10_0000, 1), vec![0]].concat());
     }
     seeds
 }
