@@ -1,8 +1,8 @@
 //! The host's tables, from fw_cfg to guest memory: the glue between the device, the memory map and the interpreters.
 //!
 //! Tables go to the top of low RAM, reserved; what an operating system scans for goes to the F-segment
-//! (0xf0000-0xfffff), as far as the host lets that be RAM, else to reserved memory below 640 KiB, where the RSDP is
-//! still found through `boot_params`.
+//! (0xf0000-0xfffff), as far as the host lets that be RAM, else below 640 KiB, where the RSDP is still found through
+//! `boot_params`, and from the extended BIOS data area by kernels for Multiboot.
 //!
 //! A host may have put tables into memory itself; those are found and kept ([`InMemory`]).
 //!
@@ -38,6 +38,9 @@ const SMBIOS_TABLES: &str = "etc/smbios/smbios-tables";
 
 /// Where an operating system scans for the RSDP and the SMBIOS anchor.
 const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
+/// Where it scans as well, if the BIOS data area has the segment: the beginning of the extended BIOS data area, reserved in
+/// the map.
+const EBDA: PhysRange = range(0x9_fc00, 0xa_0000);
 /// Where a PC has RAM below that.
 const CONVENTIONAL: PhysRange = range(0, 0xa_0000);
 
@@ -87,8 +90,15 @@ pub fn load<M: Machine>(
     f_segment: bool,
 ) -> Tables {
     let Sources { script, in_memory } = sources;
-    let f_segment = if f_segment && !in_memory.in_f_segment { F_SEGMENT } else { PhysRange::empty_at(F_SEGMENT.end()) };
-    let mut place = Place { machine, fw_cfg, map, f_segment, told: Vec::new(), tpm_log: None };
+    // QEMU leaves the extended BIOS data area to its firmware; other hosts may have tables of their own there.
+    let scanned = if f_segment && !in_memory.in_f_segment {
+        F_SEGMENT
+    } else if fw_cfg.is_qemu() {
+        EBDA
+    } else {
+        PhysRange::empty_at(EBDA.end())
+    };
+    let mut place = Place { machine, fw_cfg, map, scanned, told: Vec::new(), tpm_log: None };
     let rsdp = script.and_then(|script| match acpi::load(&mut place, script) {
         Ok(rsdp) => Some(rsdp),
         Err(error) => {
@@ -111,8 +121,8 @@ struct Place<'a, M> {
     machine: &'a mut M,
     fw_cfg: &'a FwCfg,
     map: &'a mut MemoryMap,
-    /// What is free of the F-segment; empty where it is not RAM.
-    f_segment: PhysRange,
+    /// What is free of the memory that an operating system scans; empty where there is none.
+    scanned: PhysRange,
     /// What the host was told.
     told: Vec<HostWrite>,
     /// Where the log of a TPM was put.
@@ -129,12 +139,12 @@ impl<M: Machine> Place<'_, M> {
         self.map.allocate(len, alignment, within, Placement::Top, MemoryType::RESERVED)
     }
 
-    /// Memory in the F-segment, or in its stead below 640 KiB.
+    /// Memory that is scanned, or in its stead below 640 KiB.
     fn scanned(&mut self, len: u64, alignment: Alignment) -> Option<PhysRange> {
-        let start = self.f_segment.start().align_up(alignment.max(Alignment::PARAGRAPH))?;
-        match PhysRange::new(start, len).filter(|&found| self.f_segment.contains(found)) {
+        let start = self.scanned.start().align_up(alignment.max(Alignment::PARAGRAPH))?;
+        match PhysRange::new(start, len).filter(|&found| self.scanned.contains(found)) {
             Some(found) => {
-                self.f_segment = PhysRange::from_bounds(found.end(), self.f_segment.end())?;
+                self.scanned = PhysRange::from_bounds(found.end(), self.scanned.end())?;
                 Some(found)
             }
             None => self.map.allocate(len, alignment, CONVENTIONAL, Placement::Top, MemoryType::RESERVED),
