@@ -30,9 +30,25 @@ pub fn initrd_with_tools() -> PathBuf {
 
 /// A QEMU newer than the one that is installed, else why there is none.
 pub fn newer_qemu() -> Result<PathBuf, String> {
-    match env::var("FIRSTLIGHT_NO_NEWER_QEMU") {
+    path_or_reason("FIRSTLIGHT_NEWER_QEMU", "FIRSTLIGHT_NO_NEWER_QEMU")
+}
+
+/// Xen, unpacked, if there is one. If not, the output of the test says why.
+pub fn xen() -> Option<PathBuf> {
+    let xen = path_or_reason("FIRSTLIGHT_XEN", "FIRSTLIGHT_NO_XEN");
+    xen.inspect_err(|why| eprintln!("skipped: no Xen: {why}")).ok()
+}
+
+/// GNU Mach, unpacked, if there is one. If not, the output of the test says why.
+pub fn gnu_mach() -> Option<PathBuf> {
+    let mach = path_or_reason("FIRSTLIGHT_GNU_MACH", "FIRSTLIGHT_NO_GNU_MACH");
+    mach.inspect_err(|why| eprintln!("skipped: no GNU Mach: {why}")).ok()
+}
+
+fn path_or_reason(variable: &str, reason: &str) -> Result<PathBuf, String> {
+    match env::var(reason) {
         Ok(why) => Err(why),
-        Err(_) => Ok(path("FIRSTLIGHT_NEWER_QEMU")),
+        Err(_) => Ok(path(variable)),
     }
 }
 

@@ -6,12 +6,15 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use crate::bzimage::{MULTIBOOT_ENTRY, MULTIBOOT_SIZE, PVH_BASE, multiboot_image};
+use crate::bzimage::{MULTIBOOT_ENTRY, MULTIBOOT_SIZE, PVH_BASE, multiboot_image, pvh_file};
+use crate::environment;
 use crate::failure::stops_for_kernel;
-use crate::machine::{Kind, Machine, Transport};
+use crate::linux::{self, LATE_TIMERS, Report};
+use crate::machine::{Kind, Machine, Qemu, Transport};
 use crate::probe::{E820_RAM, Probe};
 use crate::pvh::MICROVM;
 use crate::random;
+use crate::sleep;
 
 const COMMAND_LINE: &str = "words \"of a\" kernel ~";
 
@@ -158,17 +161,24 @@ fn check(machine: &Machine, file: &File, count: usize) {
     // What a PC's firmware leaves behind, which Xen looks at: sizes of low memory, and ACPI.
     assert_eq!(number(&probe.read(0x413, 2), 0, 2), field(4));
     assert_eq!(number(&probe.read(0x40e, 2), 0, 2) << 4, field(4) << 10);
-    // On microvm this is the end of the image, whatever that contains.
-    if !machine.arguments.iter().any(|argument| argument.starts_with("microvm")) {
-        let segment = probe.read(0xf_0000, 0x1_0000);
-        assert!(segment.chunks(16).any(|bytes| bytes.starts_with(b"RSD PTR ")), "no RSDP");
-    }
+    find_rsdp(&mut probe);
 
     if file.size > DATA {
         let data = PVH_BASE + u64::from(DATA);
         assert!(probe.read(data, DATA_LEN as usize) == random::bytes(7, DATA_LEN as usize));
         assert!(probe.read(data + u64::from(DATA_LEN), DATA_LEN as usize).iter().all(|&byte| byte == 0));
     }
+}
+
+/// The RSDP, as an operating system finds it (ACPI 6.5, 5.2.5.1): at the beginning of the extended BIOS data area, or below
+/// 1 MiB. Its first 20 bytes have a sum of zero, which a mere signature in the firmware's own bytes has not.
+fn find_rsdp(probe: &mut Probe) -> Vec<u8> {
+    let ebda = number(&probe.read(0x40e, 2), 0, 2) << 4;
+    let parts = [probe.read(ebda, 1024), probe.read(0xe_0000, 0x2_0000)];
+    let sum = |bytes: &[u8]| bytes[..20].iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+    let is_it = |bytes: &[u8]| bytes.starts_with(b"RSD PTR ") && sum(bytes) == 0;
+    let found = parts.iter().flat_map(|part| part.windows(20).step_by(16)).find(|bytes| is_it(bytes));
+    found.expect("the RSDP").to_vec()
 }
 
 /// Checks the state of the machine (section 3.2).
@@ -251,4 +261,92 @@ fn a_kernel_over_the_firmware_is_not_run() {
 #[test]
 fn a_kernel_beyond_the_memory_is_not_run() {
     stops_for_kernel(&flat(200 << 20).bytes, "", &["at 0xc800000-", "not all RAM", "-m"]);
+}
+
+/// Whether bytes in the second segment, which the kernel has changed, are as it left them after a wake from suspend.
+fn survives_a_wake(file: &[u8]) -> bool {
+    let mut probe = Probe::boot_file(&Machine::new(Kind::Q35), file, None, None);
+    // ACPI 6.5, 5.2.5.3, 5.2.7 and 5.2.9: the RSDT, whose first entry is the FADT, which has the address of the FACS.
+    let rsdt = number(&find_rsdp(&mut probe), 16, 4);
+    let fadt = probe.read32(rsdt + 36).into();
+    assert_eq!(probe.read(fadt, 4), b"FACP");
+    let facs = probe.read32(fadt + 36).into();
+    let changed = PVH_BASE + u64::from(DATA)..PVH_BASE + u64::from(DATA) + 64;
+    probe.fill(changed.clone(), 0x55);
+    sleep::prepare_with(&mut probe, facs);
+    sleep::sleep(&mut probe);
+    probe.wait_for_wake();
+    probe.read(changed.start, 64) == [0x55; 64]
+}
+
+/// QEMU puts ELF files into memory at every reset, and a wake is one. What docs/sleep.md says of it.
+#[test]
+fn only_a_kernel_that_is_no_elf_file_survives_a_wake() {
+    // Longer, so that there is something where the others have their second segment.
+    let base = u32::try_from(PVH_BASE).unwrap();
+    let mut image = multiboot_image(ALIGNED | ADDRESSES, [base, base, 0, base + 0xa_0000, base + MULTIBOOT_ENTRY]);
+    image.resize(0x9_8000, 0);
+    assert!(survives_a_wake(&image), "addresses in the header");
+    assert!(!survives_a_wake(&elf(ALIGNED).bytes), "an ELF file for Multiboot");
+    assert!(!survives_a_wake(&pvh_file(PVH_BASE).0), "an ELF file with a PVH note");
+}
+
+/// Boots GNU Mach with two modules that are none, and checks what it prints about them and about memory.
+fn boot_gnu_mach(machine: &Machine) {
+    let Some(kernel) = environment::gnu_mach() else { return };
+    let folder = TempDir::new().expect("a temporary folder");
+    let [one, two] = ["one", "two"].map(|name| folder.path().join(name).display().to_string());
+    fs::write(&one, "first").and_then(|()| fs::write(&two, "second")).expect("files in the temporary folder");
+    let machine = Machine {
+        kernel: Some(kernel),
+        append: Some("console=com0".to_owned()),
+        initrd: Some(PathBuf::from(format!("{one} with words,{two}"))),
+        ..machine.clone()
+    };
+    let mut qemu = machine.start();
+    qemu.wait_for("the list of modules", |qemu| qemu.com1().contains("2 multiboot modules"));
+    let com1 = qemu.com1();
+    assert!(com1.starts_with("GNU Mach "), "{com1}");
+    for line in [format!("module 0: {one} with words\n"), format!("module 1: {two}\n")] {
+        assert!(com1.replace('\r', "").contains(&line), "no {line:?}");
+    }
+    // Low memory up to what is kept for a wake, and from 1 MiB to the tables.
+    assert!(com1.contains("biosmem: 000000000000000000:000000000000087000, available"), "{com1}");
+    assert!(com1.contains("biosmem: 000000000000100000:000000000007fe0000, available"), "{com1}");
+}
+
+#[test]
+fn q35_boots_gnu_mach() {
+    boot_gnu_mach(&Machine::new(Kind::Q35));
+}
+
+#[test]
+fn pc_with_ports_boots_gnu_mach() {
+    boot_gnu_mach(&Machine { transport: Transport::Ports, ..Machine::new(Kind::Pc) });
+}
+
+/// Boots Xen, and under it Debian's kernel to user space.
+#[test]
+fn q35_boots_xen_with_linux() {
+    let Some(xen) = environment::xen() else { return };
+    let [linux, initrd] = [environment::console_kernel(), environment::initrd()].map(|path| path.display().to_string());
+    let words = format!("console=hvc0 quiet panic=-1 {LATE_TIMERS}");
+    let machine = Machine {
+        memory: "768M",
+        kernel: Some(xen),
+        append: Some("no-real-mode console=com1 com1=115200 dom0_mem=384M noreboot".to_owned()),
+        initrd: Some(PathBuf::from(format!("{linux} {words},{initrd}"))),
+        ..Machine::new(Kind::Q35)
+    };
+    let mut qemu = machine.start();
+    // Xen ends lines in another way.
+    let text = |qemu: &Qemu| qemu.com1().replace('\r', "");
+    qemu.wait_for("the guest's report", |qemu| text(qemu).contains(&linux::END.replace('\r', "")));
+    let com1 = text(&qemu);
+    assert!(com1.contains("(XEN) Bootloader: qemu"), "the loader's name");
+    assert!(com1.contains("(XEN) Multiboot-e820 RAM map:"), "the memory map");
+    let report = Report::parse(&com1);
+    assert_eq!(report.one("command-line"), words);
+    assert!(report.one("initrd").starts_with("ok "), "the second module");
+    assert!(report.one("acpi-tables").contains("APIC"));
 }

@@ -42,8 +42,13 @@ fn facs(probe: &mut Probe, page: &BootParams) -> u64 {
 
 /// Prepares to wake up as an operating system does: code below 1 MiB, and its address in the FACS.
 pub fn prepare(probe: &mut Probe, page: &BootParams) {
-    probe.write(VECTOR, &wake_code(probe.state.base));
     let facs = facs(probe, page);
+    prepare_with(probe, facs);
+}
+
+/// The same with the address of the FACS.
+pub fn prepare_with(probe: &mut Probe, facs: u64) {
+    probe.write(VECTOR, &wake_code(probe.state.base));
     probe.write(facs + 12, &(VECTOR as u32).to_le_bytes());
 }
 

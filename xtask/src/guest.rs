@@ -244,7 +244,7 @@ fn newest_kernel(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Compares two names with versions in them, runs of digits as numbers: 6.9 comes before 6.10.
-fn compare_versions(a: &str, b: &str) -> Ordering {
+pub(crate) fn compare_versions(a: &str, b: &str) -> Ordering {
     let parts = |text: &str| -> Vec<(u64, String)> {
         let mut parts = Vec::new();
         let mut rest = text;

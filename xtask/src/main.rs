@@ -22,6 +22,7 @@ mod run;
 mod setup;
 mod support;
 mod test;
+mod test_kernels;
 mod tools;
 
 use std::process::ExitCode;

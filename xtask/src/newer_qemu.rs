@@ -63,7 +63,7 @@ fn prepare() -> anyhow::Result<PathBuf> {
     let _lock = guest::lock(&folder)?;
     let system = folder.join("system");
     if !system.is_dir() {
-        let release = debian_release(&fs::read_to_string(OS_RELEASE).unwrap_or_default())?;
+        let release = this_release()?;
         let partial = folder.join("partial");
         guest::remake(&partial)?;
         let unpacked = unpack(&partial, &release)?;
@@ -78,6 +78,19 @@ fn prepare() -> anyhow::Result<PathBuf> {
     let is_newer = qemu_version(&printed).is_some_and(|(major, _)| major >= NEWER);
     ensure!(is_newer, "{} is not QEMU {NEWER}: {printed}", program.display());
     Ok(program)
+}
+
+/// The code name of the Debian release that this machine runs.
+///
+/// # Errors
+/// When it runs another system.
+pub fn this_release() -> anyhow::Result<String> {
+    debian_release(&fs::read_to_string(OS_RELEASE).unwrap_or_default())
+}
+
+/// The sources of a Debian release and its backports, from the machine's own mirror.
+pub fn sources_of(release: &str) -> String {
+    source_lines(&archive(release), release, Path::new(KEYRING).is_file())
 }
 
 /// The code name of the Debian release that the text of `/etc/os-release` describes.
@@ -100,8 +113,7 @@ fn unpack(folder: &Path, release: &str) -> anyhow::Result<PathBuf> {
         guest::remake(&folder.join(part))?;
     }
     let sources = folder.join("sources.list");
-    fs::write(&sources, source_lines(&archive(release), release, Path::new(KEYRING).is_file()))
-        .with_context(|| format!("cannot write {}", sources.display()))?;
+    fs::write(&sources, sources_of(release)).with_context(|| format!("cannot write {}", sources.display()))?;
     let apt_get = || {
         let mut command = apt("apt-get");
         for (option, value) in [

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
-use crate::{budget, guest, image, newer_qemu, packages, parity, paths, support};
+use crate::{budget, guest, image, newer_qemu, packages, parity, paths, support, test_kernels};
 
 /// More QEMU tests at a time than this do not help: each has up to two busy CPUs.
 const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
@@ -136,8 +136,15 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
         newer_qemu = Some(newer_qemu::for_tests());
         Ok(())
     })?;
+    let mut kernels = Vec::new();
+    timed("test kernels", &mut || {
+        kernels = test_kernels::for_tests();
+        Ok(())
+    })?;
     if let (Some(image), Some((tools, console_kernel, guest)), Some((name, value))) = (image, guest, newer_qemu) {
-        let step = qemu_step(args.filter.as_deref())
+        let step =
+            kernels.into_iter().fold(qemu_step(args.filter.as_deref()), |step, (name, value)| step.with(name, value));
+        let step = step
             .with(name, value)
             .with("FIRSTLIGHT_IMAGE", image.bin.display().to_string())
             .with("FIRSTLIGHT_KERNEL", guest.kernel.image.display().to_string())
