@@ -9,6 +9,22 @@
 
 use core::fmt;
 
+/// The value of a constant that is checked as it is made. The compiler evaluates it, and stops where there is none.
+///
+/// Only for constants: in code that runs it would panic.
+pub(crate) const fn constant<T: Copy>(value: Option<T>) -> T {
+    match value {
+        Some(value) => value,
+        #[allow(clippy::panic, reason = "evaluated by the compiler")]
+        None => panic!("this constant is none of its type"),
+    }
+}
+
+/// A constant range, from `start` to `end` exclusive.
+pub(crate) const fn constant_range(start: u64, end: u64) -> PhysRange {
+    constant(PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)))
+}
+
 /// A guest-physical byte address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PhysAddr(u64);

@@ -6,7 +6,7 @@
 //! back to the kernel, but for the part that a wake from suspend needs, on a machine that can sleep.
 #![forbid(unsafe_code)]
 
-use crate::addr::{PhysAddr, PhysRange};
+use crate::addr::{PhysRange, constant_range as range};
 
 /// The firmware's own RAM: heap, page tables, data and stack, 376 KiB.
 pub const FIRMWARE_RAM: PhysRange = range(0x4_0000, 0x9_e000);
@@ -53,13 +53,6 @@ const _: () = assert!(may_access(RESUME_RECORD));
 const _: () =
     assert!(BOOT_RAM.contains(FIRMWARE_RAM) && BOOT_RAM.contains(STARTUP_PAGE) && BOOT_RAM.contains(RESUME_RECORD));
 const _: () = assert!(FIRMWARE_ROM.end().get() == PhysRange::LOW_4_GIB.end().get());
-
-const fn range(start: u64, end: u64) -> PhysRange {
-    match PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)) {
-        Some(range) => range,
-        None => unreachable!(),
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,22 @@
 //! (`src/main.rs`) adds the entry code and hands it the machine. [`run`] is the boot order, [`wake`] that of a wake from
 //! suspend.
 #![no_std]
+// Nothing that goes into the image may panic. What the compiler leaves of it is counted in the image: xtask/src/panics.rs.
+#![cfg_attr(
+    feature = "firmware",
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::get_unwrap,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 #[cfg(test)]
 extern crate std;
@@ -23,6 +39,7 @@ pub mod fw_cfg;
 #[cfg(any(test, not(feature = "firmware")))]
 pub mod golden;
 pub mod hal;
+pub mod heap;
 pub mod layout;
 pub mod logging;
 pub mod memory_map;

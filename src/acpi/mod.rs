@@ -34,6 +34,7 @@ pub use reader::{HEADER_LEN, NoTable, Root, TableReader};
 
 use crate::addr::{PhysAddr, PhysRange};
 use crate::checksum;
+use crate::heap;
 
 /// The length of the RSDP of ACPI 1.0, which its first checksum covers (ACPI 6.5, 5.2.5.3).
 const RSDP_LEN: u32 = 20;
@@ -58,8 +59,7 @@ const RSDP_SIGNATURE: &[u8; 8] = b"RSD PTR ";
 /// F-segment looks like an RSDP.
 pub fn load<H: Host>(host: &mut H, script: &[u8]) -> Result<PhysAddr, Error<H::Error>> {
     let plan = Plan::parse(script, |file| host.len_of(file))?;
-    let mut places = Vec::new();
-    places.try_reserve_exact(plan.files.len()).map_err(|_| ScriptError::HeapFull)?;
+    let mut places = heap::with_capacity(plan.files.len()).map_err(|_| ScriptError::HeapFull)?;
 
     let linked = place_and_link(host, &plan, &mut places);
     if linked.is_err() {
@@ -84,7 +84,7 @@ fn place_and_link<H: Host>(
 ) -> Result<PhysAddr, Error<H::Error>> {
     for file in &plan.files {
         let place = file.allocate(host)?;
-        places.push(place);
+        heap::push_within_capacity(places, place).map_err(|_| ScriptError::HeapFull)?;
         file.load(host, place)?;
     }
     for link in &plan.links {

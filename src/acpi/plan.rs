@@ -8,6 +8,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
 
 use super::commands::{AddChecksum, AddPointer, Allocate, Link, WritePointer};
 use super::error::{Cause, ScriptError};
+use crate::addr::PhysRange;
+use crate::heap;
 
 /// The length of a command (`BiosLinkerLoaderEntry` in QEMU's `hw/acpi/bios-linker-loader.c`).
 const COMMAND_LEN: usize = 128;
@@ -29,9 +31,10 @@ struct Command {
 pub(super) struct FileIndex(u16);
 
 impl FileIndex {
-    /// The entry for this file in a list with one for each file of the plan.
-    pub(super) fn of<T: Copy>(self, list: &[T]) -> T {
-        list[usize::from(self.0)]
+    /// Where this file is, by a list with a place for each file of the plan. From a list without one it is a range that
+    /// nothing lies in.
+    pub(super) fn of(self, places: &[PhysRange]) -> PhysRange {
+        places.get(usize::from(self.0)).copied().unwrap_or_default()
     }
 }
 
@@ -66,10 +69,10 @@ impl<'s> Plan<'s> {
         if !rest.is_empty() || script.len() > Self::MAX_SCRIPT {
             return Err(ScriptError::Length(script.len()));
         }
-        let mut plan = Self { files: Vec::new(), links: Vec::new(), write_pointers: Vec::new(), empty: Vec::new() };
         // Most commands of a script change files; room for all of them is taken at once.
-        plan.links.try_reserve_exact(commands.len()).map_err(|_| ScriptError::HeapFull)?;
-        for (command, number) in commands.iter().zip(0..) {
+        let links = heap::with_capacity(commands.len()).map_err(|_| ScriptError::HeapFull)?;
+        let mut plan = Self { files: Vec::new(), links, write_pointers: Vec::new(), empty: Vec::new() };
+        for (command, number) in commands.iter().zip(0..u16::MAX) {
             plan.add(transmute_ref!(command), number, &len_of)?;
         }
         Ok(plan)
@@ -117,13 +120,13 @@ impl<'s> Plan<'s> {
     /// [`Cause::Name`], [`Cause::NotAllocated`].
     pub(super) fn file(&self, field: &[u8; NAME_LEN]) -> Result<Option<(FileIndex, u32)>, Cause> {
         // Nearly all fields are equal to the one that allocated the file, in their padding too.
-        for (file, index) in self.files.iter().zip(0..) {
+        for (file, index) in self.files.iter().zip(0..u16::MAX) {
             if file.field == field {
                 return Ok(Some((FileIndex(index), file.len)));
             }
         }
         let name = name(field)?;
-        for (file, index) in self.files.iter().zip(0..) {
+        for (file, index) in self.files.iter().zip(0..u16::MAX) {
             if file.name == name {
                 return Ok(Some((FileIndex(index), file.len)));
             }
@@ -133,9 +136,7 @@ impl<'s> Plan<'s> {
 }
 
 fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), ScriptError> {
-    list.try_reserve(1).map_err(|_| ScriptError::HeapFull)?;
-    list.push(item);
-    Ok(())
+    heap::push(list, item).map_err(|_| ScriptError::HeapFull)
 }
 
 /// A file name, ended by a zero byte.

@@ -12,7 +12,7 @@ use uefi_raw::table::boot::MemoryType;
 use super::placement::{BOOT_PARAMS_LEN, place_initrd, place_kernel};
 use super::setup_header::DEFAULT_ADDRESS;
 use super::{Entry, Error, LoadPlan, Payload, SetupHeader};
-use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as range};
 use crate::layout;
 use crate::memory_map::{MemoryMap, Placement};
 
@@ -143,13 +143,6 @@ fn hold_for_unpacking(header: &SetupHeader, kernel_len: u64, map: &mut MemoryMap
         .ok_or_else(|| Error::KernelDoesNotFit { needed, at: DEFAULT_ADDRESS, ram: map.ram_bytes() })?;
     map.reserve(run, MemoryType::LOADER_DATA)?;
     Ok(run)
-}
-
-const fn range(start: u64, end: u64) -> PhysRange {
-    match PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)) {
-        Some(range) => range,
-        None => unreachable!(),
-    }
 }
 
 const _: () = assert!(COMMAND_LINES.end().get() <= layout::STARTUP_PAGE.start().get());

@@ -21,6 +21,7 @@ use super::Error;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::framebuffer::{Framebuffer, Mode};
 use crate::hal::Memory;
+use crate::heap;
 use crate::memory_map::{CAPACITY, E820Entry, MemoryMap};
 
 /// Which fields mean something (section 3.3, `flags`).
@@ -153,13 +154,13 @@ impl HostInfo {
         let Some(list) = list.filter(|list| list.is_empty() || loaded.contains(*list)) else {
             return Err(Error::MultibootPointer { what: "list of modules", at, loaded });
         };
-        let mut modules = Vec::new();
-        modules.try_reserve_exact(count as usize).map_err(|_| Error::HeapFull)?;
+        let mut modules = heap::with_capacity(count as usize).map_err(|_| Error::HeapFull)?;
         let mut next = list.start();
         while next < list.end() {
             let mut entry = [0; size_of::<ModuleEntry>()];
             memory.read(next, &mut entry)?;
-            modules.push(module(memory, loaded, &zerocopy::transmute!(entry))?);
+            let module = module(memory, loaded, &zerocopy::transmute!(entry))?;
+            heap::push_within_capacity(&mut modules, module).map_err(|_| Error::HeapFull)?;
             // It is in the list, which ends below 4 GiB.
             next = PhysAddr::new(next.get().saturating_add(entry.len() as u64));
         }

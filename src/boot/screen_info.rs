@@ -66,7 +66,7 @@ struct Component {
 
 impl Component {
     const fn byte(number: u8) -> Self {
-        Self { size: 8, position: number * 8 }
+        Self { size: 8, position: number.saturating_mul(8) }
     }
 }
 

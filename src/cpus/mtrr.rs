@@ -32,7 +32,7 @@ const WRITE_BACK: u64 = 6;
 
 /// Eight ranges of a fixed register, all of one type.
 const fn all(kind: u64) -> u64 {
-    kind * 0x0101_0101_0101_0101
+    kind.wrapping_mul(0x0101_0101_0101_0101)
 }
 
 /// A register and what it shall hold.
@@ -100,8 +100,9 @@ impl MemoryTypes {
         while start < 1 << 32 && start != 0 && index < u32::from(count).min(MOST_RANGES) {
             // A range is a power of two long and begins at a multiple of its length.
             let len = start & start.wrapping_neg();
-            push(FIRST_BASE.wrapping_add(index * 2), start | UNCACHED);
-            push(FIRST_MASK.wrapping_add(index * 2), len.wrapping_neg() & address_mask | MASK_VALID);
+            let pair = index.wrapping_mul(2);
+            push(FIRST_BASE.wrapping_add(pair), start | UNCACHED);
+            push(FIRST_MASK.wrapping_add(pair), len.wrapping_neg() & address_mask | MASK_VALID);
             start = start.wrapping_add(len);
             index = index.wrapping_add(1);
         }

@@ -19,7 +19,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 
 use super::feature_control::FeatureControl;
 use super::{Error, MemoryTypes, mtrr};
-use crate::addr::PhysAddr;
+use crate::addr::{PhysAddr, constant};
 use crate::hal::{Clock, Cpu, Deadline, Memory, MemoryError, STARTUP_ORDERS, STARTUP_WRITES};
 use crate::layout;
 
@@ -77,10 +77,7 @@ pub(super) struct Order {
     pub value: U64,
 }
 
-const ORDERS: PhysAddr = match layout::STARTUP_PAGE.start().checked_add(STARTUP_ORDERS as u64) {
-    Some(address) => address,
-    None => unreachable!(),
-};
+const ORDERS: PhysAddr = constant(layout::STARTUP_PAGE.start().checked_add(STARTUP_ORDERS as u64));
 /// What of the page is used.
 const USED: usize = STARTUP_ORDERS + size_of::<Orders>();
 const _: () = assert!(USED as u64 <= layout::STARTUP_PAGE.len());
@@ -132,7 +129,11 @@ pub fn run<M: Memory + Cpu + Clock>(
     let mut orders = Orders::new_zeroed();
     machine.read(ORDERS, orders.as_mut_bytes())?;
     machine.write(layout::STARTUP_PAGE.start(), &before)?;
-    let ids = orders.ids.into_iter().take(usize::from(orders.next_id.get())).collect();
+    let mut ids = Ids::new();
+    for &id in orders.ids.iter().take(orders.next_id.get().into()) {
+        // There is room for as many as there is place to say.
+        let _ = ids.try_push(id);
+    }
     Ok(Started { done, ids })
 }
 

@@ -41,13 +41,13 @@ impl Mode {
     /// Bytes from the start of a line to the start of the next.
     #[must_use]
     pub const fn line_bytes(self) -> u16 {
-        self.width * PIXEL_BYTES
+        self.width.wrapping_mul(PIXEL_BYTES)
     }
 
     /// Bytes of the whole picture.
     #[must_use]
     pub const fn bytes(self) -> u32 {
-        self.line_bytes() as u32 * self.height as u32
+        (self.line_bytes() as u32).wrapping_mul(self.height as u32)
     }
 }
 

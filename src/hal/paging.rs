@@ -8,7 +8,7 @@
 //! GiB, which not every CPU has.
 #![forbid(unsafe_code)]
 
-use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as space};
 use crate::layout;
 
 /// A page table entry for another table, and one for a large page: present, writable, accessed; dirty, large (Intel SDM
@@ -31,13 +31,6 @@ const DIRECTORY_SHIFT: u32 = 39;
 /// program, which is at its end (see `src/start/reset.s`). From 64 TiB on Linux knows no RAM with four levels of tables
 /// (`arch/x86/include/asm/sparsemem.h`, `MAX_PHYSMEM_BITS`).
 pub const SPACES: [PhysRange; 2] = [space(4 << TABLE_SHIFT, 510 << TABLE_SHIFT), space(1 << DIRECTORY_SHIFT, 1 << 46)];
-
-const fn space(start: u64, end: u64) -> PhysRange {
-    match PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)) {
-        Some(range) => range,
-        None => unreachable!(),
-    }
-}
 
 /// Whether `range` is all above 4 GiB, where something can be mapped.
 #[must_use]
@@ -97,7 +90,7 @@ pub fn map(entries: &mut impl Entries, range: PhysRange, room: PhysRange) -> Opt
 
 /// The place of the entry with this number, or of as much of the number as counts, in `table`.
 fn slot(table: PhysAddr, number: u64) -> Option<PhysAddr> {
-    table.checked_add(number % ENTRIES * 8)
+    table.checked_add((number % ENTRIES) << 3)
 }
 
 /// A page of the room.

@@ -212,8 +212,7 @@ impl Memory for PcMachine {
         paging::map(&mut PageTables, range, room).ok_or(error)?;
         // Also keeps the compiler from moving an access to the range to before this.
         tlb::flush_all();
-        self.mapped.push(range);
-        Ok(())
+        self.mapped.try_push(range).map_err(|_| error)
     }
 
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {

@@ -29,6 +29,7 @@ use uefi_raw::table::boot::MemoryType;
 pub use self::e820::{E820Entry, E820View};
 pub use self::error::Error;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::heap;
 
 /// The most regions a map holds. It is also what `boot_params` has room for (`E820_MAX_ENTRIES_ZEROPAGE`, Linux
 /// `arch/x86/include/uapi/asm/bootparam.h`), so that a map always fits there.
@@ -273,16 +274,24 @@ impl MemoryMap {
         if len > capacity {
             return Err(Error::Full);
         }
-        if self.regions.capacity() == 0 {
-            self.regions.try_reserve_exact(CAPACITY).map_err(|_| Error::Full)?;
+        if self.regions.capacity() < len {
+            self.regions.try_reserve_exact(CAPACITY.saturating_sub(old_len)).map_err(|_| Error::Full)?;
         }
         let filler = Region { range: PhysRange::default(), kind: MemoryType::RESERVED };
-        self.regions.resize(len.max(old_len), filler);
-        self.regions.copy_within(end..old_len, new_end);
-        self.regions.truncate(len);
-        if let Some(place) = self.regions.get_mut(first..new_end) {
-            place.copy_from_slice(new);
+        while self.regions.len() < len {
+            heap::push_within_capacity(&mut self.regions, filler).map_err(|_| Error::Full)?;
         }
+        // The regions after those that go move up or down.
+        if let Some(after) = old_len.checked_sub(end)
+            && let Some(last_place) = self.regions.len().checked_sub(after)
+            && new_end <= last_place
+            && old_len <= self.regions.len()
+        {
+            self.regions.copy_within(end..old_len, new_end);
+        }
+        self.regions.truncate(len);
+        let places = self.regions.get_mut(first..).unwrap_or_default();
+        places.iter_mut().zip(new).for_each(|(place, region)| *place = *region);
         Ok(())
     }
 }

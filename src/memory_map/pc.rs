@@ -3,7 +3,7 @@
 use uefi_raw::table::boot::MemoryType;
 
 use super::{Error, MemoryMap};
-use crate::addr::{PhysAddr, PhysRange};
+use crate::addr::{PhysRange, constant_range as range};
 use crate::layout;
 
 /// Page zero: the real-mode interrupt table and the BIOS data area. The kernel sets it aside itself.
@@ -48,13 +48,6 @@ impl MemoryMap {
         self.reserve(ROM, MemoryType::RESERVED)?;
         self.reserve(PAGE_ZERO, MemoryType::BOOT_SERVICES_DATA)?;
         self.reserve(layout::BOOT_RAM, MemoryType::BOOT_SERVICES_DATA)
-    }
-}
-
-const fn range(start: u64, end: u64) -> PhysRange {
-    match PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)) {
-        Some(range) => range,
-        None => unreachable!(),
     }
 }
 

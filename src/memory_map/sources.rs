@@ -65,12 +65,12 @@ impl MemoryMap {
     /// # Errors
     /// [`Error::NoRamInCmos`] when the registers hold zero, as ones that nobody set, or all ones, as where no CMOS is.
     pub fn from_cmos(ports: &mut impl Ports) -> Result<Self, Error> {
-        let above_16_mib = u64::from(cmos16(ports, 0x34)) * 64 * 1024;
+        let above_16_mib = u64::from(cmos16(ports, 0x34)) << 16;
         let low_end = if above_16_mib == 0 {
             // At most 64 MiB.
             let found = cmos16(ports, 0x30);
             let kib = if found == 0 { cmos16(ports, 0x17) } else { found };
-            MIB.saturating_add(u64::from(kib) * 1024)
+            MIB.saturating_add(u64::from(kib) << 10)
         } else {
             (16 * MIB).saturating_add(above_16_mib)
         };
@@ -82,7 +82,7 @@ impl MemoryMap {
 
         let high_units = u64::from(cmos16(ports, 0x5b)) | u64::from(cmos::read(ports, 0x5d)) << 16;
         if high_units != 0xff_ffff
-            && let Some(high_ram) = PhysRange::new(PhysRange::LOW_4_GIB.end(), high_units * 64 * 1024)
+            && let Some(high_ram) = PhysRange::new(PhysRange::LOW_4_GIB.end(), high_units << 16)
         {
             map.describe(high_ram, MemoryType::CONVENTIONAL)?;
         }

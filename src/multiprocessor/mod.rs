@@ -16,8 +16,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use alloc::vec::Vec;
-
 use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::{Alignment, PhysAddr, PhysRange};
@@ -65,7 +63,7 @@ fn try_load<M: Machine>(
         // No local APIC, so neither other CPUs nor an I/O APIC that would reach it: there is nothing to tell.
         return Ok(true);
     }
-    let table = table::build(&processors(machine, fw_cfg, cpuid)?, chipset);
+    let Ok(table) = table::build(&processors(machine, fw_cfg, cpuid)?, chipset) else { return Ok(false) };
     let within = PhysRange::LOW_4_GIB;
     let len = table.len() as u64;
     let place = map.allocate(len, Alignment::PARAGRAPH, within, Placement::Top, MemoryType::RESERVED);
@@ -78,7 +76,7 @@ fn try_load<M: Machine>(
 }
 
 /// The CPUs, the boot CPU first; that one alone if the others cannot be asked.
-fn processors<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, cpuid: Cpuid) -> Result<Vec<table::Processor>, MemoryError> {
+fn processors<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, cpuid: Cpuid) -> Result<table::Processors, MemoryError> {
     let [.., boot] = cpuid.ebx.to_le_bytes();
     let [version, ..] = machine.read_register32(LOCAL_APIC_VERSION)?.to_le_bytes();
     let others = cpus::other_ids(machine, fw_cfg).unwrap_or_else(|error| {
@@ -86,5 +84,11 @@ fn processors<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, cpuid: Cpuid) -> Resu
         cpus::Ids::new()
     });
     let processor = |id, is_boot| table::Processor::new(id, is_boot, version, cpuid.eax, cpuid.edx);
-    Ok(core::iter::once(processor(boot, true)).chain(others.into_iter().map(|id| processor(id, false))).collect())
+    let mut processors = table::Processors::new();
+    let all = others.iter().map(|&id| processor(id, false));
+    for processor in core::iter::once(processor(boot, true)).chain(all) {
+        // There is room for as many as have an identifier.
+        let _ = processors.try_push(processor);
+    }
+    Ok(processors)
 }

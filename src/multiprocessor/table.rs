@@ -2,11 +2,13 @@
 
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::addr::PhysAddr;
 use crate::checksum;
+use crate::heap::{self, HeapFull};
 use crate::pci::Pin;
 use crate::platform::Chipset;
 
@@ -70,6 +72,9 @@ struct Header {
     /// No entries beyond those of version 1.1.
     extended: [u8; 4],
 }
+
+/// The CPUs of a machine: no more have an identifier of 8 bits.
+pub type Processors = ArrayVec<Processor, 255>;
 
 /// A processor entry (section 4.3.1), 20 bytes.
 #[derive(Clone, Debug, Immutable, IntoBytes, KnownLayout, Unaligned)]
@@ -160,10 +165,13 @@ const PINS: [Pin; 4] = [Pin::A, Pin::B, Pin::C, Pin::D];
 const DEVICES: u8 = 32;
 
 /// The table, with its checksum.
-pub fn build(processors: &[Processor], chipset: Chipset) -> Vec<u8> {
+///
+/// # Errors
+/// [`HeapFull`].
+pub fn build(processors: &[Processor], chipset: Chipset) -> Result<Vec<u8>, HeapFull> {
     let mut entries = Entries { bytes: Vec::new(), count: 0 };
     for processor in processors {
-        entries.push(processor);
+        entries.push(processor)?;
     }
     // Each of a device's pins that the chipset routes; none where there is no PCI.
     let pins = || (1..DEVICES).flat_map(|device| PINS.map(|pin| (device, pin)));
@@ -172,10 +180,10 @@ pub fn build(processors: &[Processor], chipset: Chipset) -> Vec<u8> {
     let has_pci = routes().next().is_some();
     let isa_bus = u8::from(has_pci);
     if has_pci {
-        entries.push(&Bus { kind: 1, id: PCI_BUS, name: *b"PCI   " });
+        entries.push(&Bus { kind: 1, id: PCI_BUS, name: *b"PCI   " })?;
     }
-    entries.push(&Bus { kind: 1, id: isa_bus, name: *b"ISA   " });
-    entries.push(&IoApic { kind: 2, id: IO_APIC_ID, version: IO_APIC_VERSION, flags: 1, address: IO_APIC.into() });
+    entries.push(&Bus { kind: 1, id: isa_bus, name: *b"ISA   " })?;
+    entries.push(&IoApic { kind: 2, id: IO_APIC_ID, version: IO_APIC_VERSION, flags: 1, address: IO_APIC.into() })?;
     let to_io_apic = |bus, line, flags: u16, input| Interrupt {
         kind: TO_IO_APIC,
         source: VECTORED,
@@ -186,15 +194,15 @@ pub fn build(processors: &[Processor], chipset: Chipset) -> Vec<u8> {
         input,
     };
     for (device, pin, input) in routes() {
-        entries.push(&to_io_apic(PCI_BUS, device << 2 | pin.index(), LEVEL_HIGH, input));
+        entries.push(&to_io_apic(PCI_BUS, device << 2 | pin.index(), LEVEL_HIGH, input))?;
     }
     for line in (0..16).filter(|&line| line != TIMER_INPUT && !routes().any(|(.., input)| input == line)) {
-        entries.push(&to_io_apic(isa_bus, line, AS_BUS, if line == 0 { TIMER_INPUT } else { line }));
+        entries.push(&to_io_apic(isa_bus, line, AS_BUS, if line == 0 { TIMER_INPUT } else { line }))?;
     }
     // The local inputs: the old controllers' interrupt at 0 (virtual wire mode), the NMI at 1.
     for (source, input) in [(OLD_CONTROLLER, 0), (NMI, 1)] {
         let flags = AS_BUS.into();
-        entries.push(&Interrupt { kind: TO_LOCAL_APICS, source, flags, bus: isa_bus, line: 0, apic: ALL, input });
+        entries.push(&Interrupt { kind: TO_LOCAL_APICS, source, flags, bus: isa_bus, line: 0, apic: ALL, input })?;
     }
     entries.finish()
 }
@@ -206,13 +214,13 @@ struct Entries {
 }
 
 impl Entries {
-    fn push(&mut self, entry: &(impl IntoBytes + Immutable)) {
-        self.bytes.extend_from_slice(entry.as_bytes());
+    fn push(&mut self, entry: &(impl IntoBytes + Immutable)) -> Result<(), HeapFull> {
         self.count = self.count.wrapping_add(1);
+        append(&mut self.bytes, entry.as_bytes())
     }
 
     /// The entries behind their header. At most 255 CPUs and 124 pins: the length fits 16 bits.
-    fn finish(self) -> Vec<u8> {
+    fn finish(self) -> Result<Vec<u8>, HeapFull> {
         let mut header = Header {
             signature: *b"PCMP",
             length: (size_of::<Header>().wrapping_add(self.bytes.len()) as u16).into(),
@@ -227,8 +235,14 @@ impl Entries {
         };
         let sum = checksum::sum(header.as_bytes()).wrapping_add(checksum::sum(&self.bytes));
         header.checksum = sum.wrapping_neg();
-        let mut table = header.as_bytes().to_vec();
-        table.extend_from_slice(&self.bytes);
-        table
+        let mut table = Vec::new();
+        append(&mut table, header.as_bytes())?;
+        append(&mut table, &self.bytes)?;
+        Ok(table)
     }
+}
+
+fn append(to: &mut Vec<u8>, bytes: &[u8]) -> Result<(), HeapFull> {
+    to.try_reserve(bytes.len()).map_err(|_| HeapFull)?;
+    bytes.iter().try_for_each(|&byte| heap::push_within_capacity(to, byte))
 }

@@ -39,7 +39,7 @@ fn entries(table: &[u8]) -> Vec<Vec<u8>> {
 
 fn build(chipset: Chipset) -> Vec<Vec<u8>> {
     let processors = [Processor::new(4, true, 0x14, 0x663, 0x1ff), Processor::new(7, false, 0x14, 0x663, 0x1ff)];
-    entries(&table::build(&processors, chipset))
+    entries(&table::build(&processors, chipset).unwrap())
 }
 
 fn of_kind(entries: &[Vec<u8>], kind: u8) -> Vec<&[u8]> {

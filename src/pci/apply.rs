@@ -109,7 +109,7 @@ fn write_bar(config: &mut dyn ConfigSpace, address: Address, bar: Bar, value: u6
         BarKind::Memory64 { .. } if offset & 4 == 0 => config.write64(address, offset, value),
         BarKind::Memory64 { .. } => {
             config.write32(address, offset, value as u32);
-            config.write32(address, bar_offset(bar.register + 1), (value >> 32) as u32);
+            config.write32(address, bar_offset(bar.register.wrapping_add(1)), (value >> 32) as u32);
         }
         _ => config.write32(address, offset, value as u32),
     }
@@ -140,7 +140,7 @@ fn open_bridge(config: &mut dyn ConfigSpace, function: &Function, windows: &Brid
         config.write32(address, register::IO_WINDOW, register::CLOSED_IO);
     } else if !windows.io.is_empty() {
         command |= COMMAND_IO;
-        let [base, limit] = [windows.io.start(), windows.io.end() - 1].map(|port| port >> 8 & 0xf0);
+        let [base, limit] = [windows.io.start(), windows.io.last()].map(|port| port >> 8 & 0xf0);
         // The upper half is the secondary status, where zero changes nothing.
         config.write32(address, register::IO_WINDOW, limit << 8 | base);
         if bridge.io == IoWindow::Bits32 {
@@ -165,7 +165,7 @@ fn memory_window(window: PhysRange) -> (u32, u32, u32) {
     if window.is_empty() {
         return (register::CLOSED_MEMORY, 0, 0);
     }
-    let (base, limit) = (window.start().get(), window.end().get() - 1);
+    let (base, limit) = (window.start().get(), window.end().get().wrapping_sub(1));
     let register = |address: u64| (address >> 16) as u32 & 0xfff0;
     (register(limit) << 16 | register(base), (base >> 32) as u32, (limit >> 32) as u32)
 }

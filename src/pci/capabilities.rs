@@ -69,7 +69,7 @@ impl Capabilities {
 fn read_reserve(config: &mut dyn ConfigSpace, address: Address, at: u8) -> Reserve {
     // What would lie beyond configuration space reads as none.
     let mut dword = |offset| at.checked_add(offset).map_or(u32::MAX, |at| config.read32(address, at));
-    let mut wide = |low: u8| u64::from(dword(low)) | u64::from(dword(low + 4)) << 32;
+    let mut wide = |low: u8| u64::from(dword(low)) | u64::from(dword(low.wrapping_add(4))) << 32;
     let given = |value: u64, none: u64| if value == none { 0 } else { value };
     let io = given(wide(RESERVE_IO), u64::MAX);
     let wide_prefetchable = given(wide(RESERVE_PREFETCHABLE_64), u64::MAX);

@@ -68,7 +68,7 @@ pub struct Probe {
 
 /// How far byte `offset` lies from the low end of its dword, in bits.
 const fn shift(offset: u8) -> u32 {
-    (offset & 3) as u32 * 8
+    ((offset & 3) as u32) << 3
 }
 
 /// Where the address of the next access goes (PCI Local Bus 3.0, section 3.2.2.3.2, CONFIG_ADDRESS).

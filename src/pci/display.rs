@@ -28,7 +28,7 @@ impl Display {
     /// The first display in the order of discovery: on bus 0, on another root bus, or else on the lowest bus.
     #[must_use]
     pub fn first(topology: &Topology, plan: &Plan) -> Option<Self> {
-        let functions = (0u16..).zip(topology.functions());
+        let functions = (0..u16::MAX).zip(topology.functions());
         let mut displays = functions.filter(|(_, function)| function.class >> 16 == BASE_CLASS_DISPLAY);
         displays.find_map(|(index, function)| {
             let memory = |register| {

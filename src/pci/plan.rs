@@ -17,13 +17,13 @@ mod planner;
 mod space;
 
 use alloc::vec::Vec;
-use core::fmt;
 
 use self::planner::Planner;
 use self::space::{IO, Item, LOW, MEMORY, Room, Space, WIDE, What};
 use super::topology::{Bar, Topology};
 use super::windows::{PortRange, Windows};
 use crate::addr::{PhysAddr, PhysRange};
+use crate::heap::{self, HeapFull};
 
 /// The plan for a topology. Function and bus indices are those of the topology.
 #[derive(Default, Debug)]
@@ -86,23 +86,11 @@ impl BridgeWindows {
     }
 }
 
-/// There is no memory left for a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfMemory;
-
-impl fmt::Display for OutOfMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no memory to plan PCI addresses")
-    }
-}
-
-impl core::error::Error for OutOfMemory {}
-
 /// Plans where everything goes.
 ///
 /// # Errors
-/// [`OutOfMemory`] when the heap does not hold the plan.
-pub fn plan(topology: &Topology, windows: &Windows) -> Result<Plan, OutOfMemory> {
+/// [`HeapFull`] when the heap does not hold the plan.
+pub fn plan(topology: &Topology, windows: &Windows) -> Result<Plan, HeapFull> {
     let mut planner = Planner::new(topology)?;
     let [io, more_io] =
         [windows.io(), windows.more_io()].map(|ports| Room { start: ports.start().into(), end: ports.end().into() });
@@ -139,7 +127,10 @@ impl Plan {
 
     fn put(&mut self, item: Item, address: u64) {
         match item.what {
-            What::Bar { function, bar } => self.placements.push(Placement { function, bar, address }),
+            What::Bar { function, bar } => {
+                // There is room for all registers.
+                let _ = heap::push_within_capacity(&mut self.placements, Placement { function, bar, address });
+            }
             What::Window { bus, space } => {
                 let Some(windows) = self.windows.get_mut(usize::from(bus)) else { return };
                 let range = PhysRange::new(PhysAddr::new(address), item.size).unwrap_or_default();
@@ -158,10 +149,4 @@ fn ports(start: u64, size: u64) -> PortRange {
     let end = start.checked_add(size).and_then(|end| u32::try_from(end).ok());
     let range = u32::try_from(start).ok().zip(end).and_then(|(start, end)| PortRange::new(start, end));
     range.unwrap_or_default()
-}
-
-fn with_capacity<T>(len: usize) -> Result<Vec<T>, OutOfMemory> {
-    let mut vec = Vec::new();
-    vec.try_reserve_exact(len).map_err(|_| OutOfMemory)?;
-    Ok(vec)
 }

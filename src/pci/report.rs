@@ -50,7 +50,7 @@ fn unplaced(topology: &Topology, plan: &Plan) {
         let Some(function) = topology.functions().get(usize::from(function)) else { continue };
         log::warn!(
             "PCI: not enough {what}: {} BAR(s) get none, the first is BAR {} of {} with {:#x}; {advice}",
-            1 + lost.count(),
+            lost.fold(1_u32, |count, _| count.saturating_add(1)),
             bar.register,
             function.address,
             bar.size()

@@ -13,6 +13,7 @@ use super::capabilities::Capabilities;
 use super::register::{self, COMMAND_IO, COMMAND_MEMORY};
 use super::topology::{BarKind, Bridge, Bus, Function, IoWindow, Parent, Pin, PrefetchableWindow, Reserve, Topology};
 use super::{Address, ConfigSpace, sizing};
+use crate::heap;
 
 /// Functions that are kept, at most; more would not leave the heap room for anything else. The largest machine that can
 /// be built without bridges behind bridges has 240 root ports with a function each behind them.
@@ -107,7 +108,7 @@ impl Scan<'_, '_> {
                     && addresses.any(|address| is_there(self.config.read32(address, register::ID)))
                     && self.bus(number, None, false).is_some()
                 {
-                    missing -= 1;
+                    missing = missing.saturating_sub(1);
                 }
             }
         }
@@ -125,9 +126,11 @@ impl Scan<'_, '_> {
         let mut last = number;
         let roots = self.topology.buses.iter().filter(|bus| bus.parent.is_none());
         let next = roots.map(|bus| bus.number).filter(|&other| other > number).min();
-        let limit = next.map_or(u8::MAX, |next| next - 1);
+        let limit = next.map_or(u8::MAX, |next| next.saturating_sub(1));
         let mut path = ArrayVec::<Level, MAX_DEPTH>::new();
-        path.extend(u8::try_from(root).ok().and_then(|root| self.level(root)));
+        if let Some(level) = u8::try_from(root).ok().and_then(|root| self.level(root)) {
+            let _ = path.try_push(level);
+        }
         while let Some(level) = path.last_mut() {
             let Some((index, address, bridge)) = self.next_bridge(level) else {
                 let (io, prefetchable);
@@ -149,7 +152,7 @@ impl Scan<'_, '_> {
                 level.opened = true;
                 self.set_subordinate(level.bus, limit);
             }
-            last += 1;
+            last = last.saturating_add(1);
             self.number(address, bridge.latency, last, last);
             let bus = self.bus(last, Some(parent), bridge.single_device);
             let Some(level) = bus.and_then(|bus| self.level(bus)) else {
@@ -159,7 +162,8 @@ impl Scan<'_, '_> {
             if let Some(Function { bridge: Some(bridge), .. }) = self.topology.functions.get_mut(usize::from(index)) {
                 bridge.bus = Some(level.bus);
             }
-            path.push(level);
+            // There is room: it was looked for.
+            let _ = path.try_push(level);
         }
     }
 
@@ -168,7 +172,7 @@ impl Scan<'_, '_> {
         let end = self.topology.buses.get(usize::from(level.bus))?.end;
         while level.next < end {
             let index = level.next;
-            level.next += 1;
+            level.next = level.next.saturating_add(1);
             let function = self.topology.functions.get(usize::from(index))?;
             if let Some(bridge) = function.bridge {
                 return Some((index, function.address, bridge));
@@ -234,7 +238,7 @@ impl Scan<'_, '_> {
             }
         }
         let end = u16::try_from(self.topology.functions.len()).ok()?;
-        self.topology.buses.push(Bus { number, parent, first, end });
+        heap::push(&mut self.topology.buses, Bus { number, parent, first, end }).ok()?;
         Some(index)
     }
 
@@ -319,7 +323,8 @@ impl Scan<'_, '_> {
                 sizing::size_rom(self.config, &mut function);
             }
         }
-        self.topology.functions.push(function);
+        // Room was taken above.
+        let _ = heap::push_within_capacity(&mut self.topology.functions, function);
         multifunction
     }
 

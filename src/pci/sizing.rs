@@ -13,7 +13,7 @@ const IDE_SECONDARY_NATIVE: u32 = 1 << 2;
 
 /// The registers, one bit each, that an IDE channel at its legacy ports leaves without meaning (PCI IDE Controller
 /// Specification 1.0, section 2.1).
-const fn legacy_registers(class: u32) -> u8 {
+const fn legacy_registers(class: u32) -> u32 {
     let mut registers = 0;
     if class >> 8 == CLASS_IDE {
         if class & IDE_PRIMARY_NATIVE == 0 {
@@ -32,12 +32,13 @@ const fn legacy_registers(class: u32) -> u8 {
 /// what no decoder can mean is set to zero and left out.
 pub(super) fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, count: u8) {
     let (address, skipped) = (function.address, legacy_registers(function.class));
-    let mut register = 0;
+    let mut next = 0;
     let mut probed = None;
-    while register < count {
-        let this = register;
-        register += 1;
-        if skipped >> this & 1 != 0 {
+    while next < count {
+        let this = next;
+        let after = this.saturating_add(1);
+        next = after;
+        if skipped.wrapping_shr(this.into()) & 1 != 0 {
             continue;
         }
         let low = probe(config, address, this, &mut probed);
@@ -49,11 +50,11 @@ pub(super) fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, c
                 let kind = BarKind::Memory32 { prefetchable: low & 0b1000 != 0 };
                 order(low & !0xf).map(|order| Bar { register: this, kind, order })
             }
-            0b100 if register < count => {
-                register += 1;
+            0b100 if after < count => {
+                next = after.saturating_add(1);
                 let order = match low & !0xf {
                     // The upper half only matters if all of the size is there.
-                    0 => order(probe(config, address, this + 1, &mut probed)).map(|order| order + 32),
+                    0 => order(probe(config, address, after, &mut probed)).map(|order| order.saturating_add(32)),
                     mask => order(mask),
                 };
                 let kind = BarKind::Memory64 { prefetchable: low & 0b1000 != 0 };
@@ -68,11 +69,11 @@ pub(super) fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, c
         };
         match bar {
             // There are never more than `count`, so there is always room.
-            Some(bar) => function.bars.extend(Some(bar)),
+            Some(bar) => drop(function.bars.try_push(bar)),
             None => {
                 function.sound = false;
                 log::warn!("PCI {address}: BAR {this} asks for {low:#x}, which is no size; it gets no address");
-                for unusable in this..register {
+                for unusable in this..next {
                     config.write32(address, bar_offset(unusable), 0);
                 }
             }
@@ -86,7 +87,7 @@ pub(super) fn size_rom(config: &mut dyn ConfigSpace, function: &mut Function) {
     let mask = config.read32(function.address, register::ROM) & register::ROM_ADDRESS;
     match order(mask) {
         // There is room for one more than there are registers.
-        Some(order) => function.bars.extend(Some(Bar { register: Bar::ROM, kind: BarKind::Rom, order })),
+        Some(order) => drop(function.bars.try_push(Bar { register: Bar::ROM, kind: BarKind::Rom, order })),
         None if mask == 0 => {}
         None => {
             log::warn!("PCI {}: the ROM asks for {mask:#x}, which is no size; it gets no address", function.address);
@@ -103,17 +104,17 @@ fn probe(config: &mut dyn ConfigSpace, address: Address, register: u8, probed: &
         return value;
     }
     let probe = config.probe(address, bar_offset(register));
-    *probed = probe.next.map(|next| (register + 1, next));
+    *probed = probe.next.map(|next| (register.wrapping_add(1), next));
     probe.this
 }
 
 /// Where a base address register is.
 pub(super) const fn bar_offset(register: u8) -> u8 {
-    register::BAR0 + 4 * register
+    register::BAR0.wrapping_add(register << 2)
 }
 
 /// The size that a mask of address bits means, as a power of two. All bits above the lowest have to be there.
 fn order(mask: u32) -> Option<u8> {
     let order = mask.trailing_zeros();
-    (mask != 0 && mask == u32::MAX << order).then_some(order as u8)
+    (mask != 0 && mask == u32::MAX.wrapping_shl(order)).then_some(order as u8)
 }

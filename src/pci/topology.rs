@@ -31,6 +31,11 @@ impl Topology {
         &self.functions
     }
 
+    /// How many base address registers all functions have.
+    pub(super) fn bars(&self) -> usize {
+        self.functions.iter().fold(0, |count, function| count.saturating_add(function.bars.len()))
+    }
+
     /// The functions on `bus`, each with its index in [`Topology::functions`].
     pub fn on_bus(&self, bus: &Bus) -> impl Iterator<Item = (u16, &Function)> {
         let first = bus.first;
@@ -227,13 +232,18 @@ impl Pin {
     /// The pin `steps` further on, INTA# again after INTD#.
     #[must_use]
     pub const fn turned(self, steps: u8) -> Self {
-        match (self as u8 + steps % 4) % 4 {
+        match (self as u8).wrapping_add(steps) % 4 {
             0 => Self::A,
             1 => Self::B,
             2 => Self::C,
             _ => Self::D,
         }
     }
+}
+
+/// Two to the power of `order`, which is below 64: no base address register asks for more.
+pub(super) const fn size_of_order(order: u8) -> u64 {
+    1_u64.wrapping_shl(order as u32)
 }
 
 /// What a base address register asks for.
@@ -254,7 +264,12 @@ impl Bar {
     /// The size in bytes, or ports.
     #[must_use]
     pub const fn size(self) -> u64 {
-        1 << self.order
+        size_of_order(self.order)
+    }
+
+    /// Its register's bit in a set of registers.
+    pub(super) fn bit(self) -> u16 {
+        1_u16.wrapping_shl(self.register.into())
     }
 }
 

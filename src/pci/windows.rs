@@ -45,6 +45,11 @@ impl PortRange {
         self.end
     }
 
+    /// The last port, where there is one.
+    pub(super) const fn last(self) -> u32 {
+        self.end.saturating_sub(1)
+    }
+
     /// The part that can be given out.
     fn usable(self) -> Self {
         Self::new(self.start.max(FIRST_PORT), self.end).unwrap_or_default()
@@ -60,7 +65,7 @@ impl PortRange {
 impl fmt::Display for PortRange {
     /// Inclusive bounds: `0x1000-0xffff`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_empty() { f.write_str("none") } else { write!(f, "{:#x}-{:#x}", self.start, self.end - 1) }
+        if self.is_empty() { f.write_str("none") } else { write!(f, "{:#x}-{:#x}", self.start, self.last()) }
     }
 }
 

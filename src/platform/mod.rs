@@ -27,7 +27,7 @@ use core::fmt;
 
 use uefi_raw::table::boot::MemoryType;
 
-use crate::addr::{PhysAddr, PhysRange};
+use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::cpus;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Machine, Memory, Ports};
@@ -294,13 +294,16 @@ fn set_level_triggered(ports: &mut impl Ports) {
 
 /// Index into [`PIRQ_INTERRUPTS`] of a pin (0 for A) that the board rotates by `device`.
 const fn rotated(device: u8, pin: u8) -> u8 {
-    PIRQ_INTERRUPTS[(device.wrapping_add(pin) & 3) as usize]
+    let [a, b, c, d] = PIRQ_INTERRUPTS;
+    match device.wrapping_add(pin) & 3 {
+        0 => a,
+        1 => b,
+        2 => c,
+        _ => d,
+    }
 }
 
 /// The function on bus 0. Only for the constants here, whose numbers exist.
 const fn address(device: u8, function: u8) -> Address {
-    match Address::new(0, device, function) {
-        Some(address) => address,
-        None => unreachable!(),
-    }
+    constant(Address::new(0, device, function))
 }

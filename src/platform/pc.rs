@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{ID, PIRQ_ROUTES, PM_BASE, address, keyboard, local_apic, rotated, set_level_triggered};
-use crate::addr::{PhysAddr, PhysRange};
+use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::hal::{Memory, Ports};
 use crate::pci::{Address, ConfigSpace, Pin, PortConfig, PortRange};
 
@@ -46,10 +46,7 @@ const LOW_WINDOW_END: u64 = 0xfec0_0000;
 /// begin at 0xb100 after a reset.
 const PORTS: (u32, u32) = (0xc000, 0x1_0000);
 /// When those do not suffice: those between the mainboard's and the hot-plug controllers'.
-pub const MORE_PORTS: PortRange = match PortRange::new(0x1000, 0xa000) {
-    Some(ports) => ports,
-    None => unreachable!(),
-};
+pub const MORE_PORTS: PortRange = constant(PortRange::new(0x1000, 0xa000));
 
 /// Programs the chipset. Power management is looked for first where the chipset is not known to be QEMU's: VirtualBox has
 /// it elsewhere.

@@ -4,7 +4,7 @@
 use super::{
     HOST_BRIDGE, PIRQ_INTERRUPTS, PIRQ_ROUTES, PM_BASE, address, keyboard, local_apic, rotated, set_level_triggered,
 };
-use crate::addr::{PhysAddr, PhysRange};
+use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::hal::{Memory, Ports};
 use crate::pci::{Address, ConfigSpace, Ecam, Pin, PortConfig, PortRange};
 
@@ -41,10 +41,7 @@ const LOW_WINDOW: (u64, u64) = (ECAM_BASE + ECAM_SIZE, 0xfec0_0000);
 /// Ports for PCI: above the ones QEMU's devices have (its VMware port is 0x5658).
 const PORTS: (u32, u32) = (0x6000, 0x1_0000);
 /// When those do not suffice: all but the mainboard's. A function that gets QEMU's VMware port takes it over.
-pub const MORE_PORTS: PortRange = match PortRange::new(0x1000, 0x1_0000) {
-    Some(ports) => ports,
-    None => unreachable!(),
-};
+pub const MORE_PORTS: PortRange = constant(PortRange::new(0x1000, 0x1_0000));
 
 /// Devices up to here rotate over PIRQE to PIRQH; the ICH9's own have fixed routes.
 const LAST_ROTATED_DEVICE: u8 = 24;

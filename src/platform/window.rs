@@ -1,7 +1,7 @@
 //! Where PCI memory can be.
 #![forbid(unsafe_code)]
 
-use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::addr::{Alignment, PhysAddr, PhysRange, constant};
 use crate::hal::Cpu;
 use crate::memory_map::MemoryMap;
 
@@ -23,10 +23,7 @@ pub fn physical_bits(cpu: &mut impl Cpu) -> u8 {
 }
 
 /// A gibibyte: the window begins at a multiple of it, so that large BARs lie well.
-const GRANULE: Alignment = match Alignment::new(1 << 30) {
-    Some(alignment) => alignment,
-    None => unreachable!(),
-};
+const GRANULE: Alignment = constant(Alignment::new(1 << 30));
 
 /// The address space from the end of RAM, and of what the host has `reserved` above it for memory plugged in later, to
 /// the next thing that the map knows of or to what `physical_bits` can address.

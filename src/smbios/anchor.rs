@@ -144,7 +144,7 @@ impl Anchor {
                 part.checksum = checksum::sum(part.as_bytes()).wrapping_neg();
                 anchor.checksum = 0;
                 anchor.checksum = checksum::sum(anchor.as_bytes()).wrapping_neg();
-                bytes.extend(anchor.as_bytes().iter().copied());
+                bytes.try_extend_from_slice(anchor.as_bytes()).map_err(|_| Error::TooLarge(summary.len))?;
             }
             Kind::V3(mut anchor) => {
                 anchor.length = size_of::<Anchor3>() as u8;
@@ -152,7 +152,7 @@ impl Anchor {
                 anchor.table = table.get().into();
                 anchor.checksum = 0;
                 anchor.checksum = checksum::sum(anchor.as_bytes()).wrapping_neg();
-                bytes.extend(anchor.as_bytes().iter().copied());
+                bytes.try_extend_from_slice(anchor.as_bytes()).map_err(|_| Error::TooLarge(summary.len))?;
             }
         }
         Ok(bytes)

@@ -78,6 +78,7 @@ const FIRMWARE_INFORMATION: [u8; FIRMWARE_INFORMATION_LEN] = {
 };
 
 /// Copies `part` to `bytes`, from `at` on, and gives where it ends.
+#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const fn put(bytes: &mut [u8; FIRMWARE_INFORMATION_LEN], at: usize, part: &[u8]) -> usize {
     let mut i = 0;
     while i < part.len() {
@@ -91,6 +92,7 @@ const fn put(bytes: &mut [u8; FIRMWARE_INFORMATION_LEN], at: usize, part: &[u8])
 const fn decimal(digits: &str) -> u8 {
     match u8::from_str_radix(digits, 10) {
         Ok(number) => number,
+        #[allow(clippy::panic, reason = "evaluated by the compiler")]
         Err(_) => panic!("a version number above 255"),
     }
 }

@@ -93,10 +93,10 @@ impl Walk {
 
     /// Takes a header, or as much of it as is there. Gives how many bytes these are.
     fn header(&mut self, bytes: &[u8]) -> usize {
-        let mut taken = 0;
+        let mut taken: usize = 0;
         for (place, &byte) in self.header.iter_mut().skip(self.at).zip(bytes) {
             *place = byte;
-            taken += 1;
+            taken = taken.saturating_add(1);
         }
         let [_, formatted, ..] = self.header;
         self.formatted = formatted.into();

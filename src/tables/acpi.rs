@@ -6,6 +6,7 @@ use crate::acpi::{self, Error, Host, Plan, Zone};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::fw_cfg::{self, Item};
 use crate::hal::Machine;
+use crate::heap;
 use crate::resume::HostWrite;
 
 /// Runs `script` and gives the address of the RSDP.
@@ -53,10 +54,8 @@ impl<M: Machine> Host for Place<'_, M> {
         let item = self.fw_cfg.find(file).ok_or(fw_cfg::Error::Absent)?;
         self.fw_cfg.write(self.machine, item, offset, bytes)?;
         // Without room to remember it, the device that asked is silent after a wake from suspend, and no worse.
-        if let Some(write) = HostWrite::new(file, offset, bytes)
-            && self.told.try_reserve(1).is_ok()
-        {
-            self.told.push(write);
+        if let Some(write) = HostWrite::new(file, offset, bytes) {
+            let _ = heap::push(&mut self.told, write);
         }
         Ok(())
     }

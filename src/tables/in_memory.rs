@@ -136,7 +136,7 @@ fn anchors(memory: &mut impl Memory) -> Result<ArrayVec<(Kind, PhysAddr), MOST_A
     for area in SCANNED {
         let mut at = area.start();
         while at < area.end() {
-            let len = (area.end().get() - at.get()).min(PAGE as u64);
+            let len = area.end().get().saturating_sub(at.get()).min(PAGE as u64);
             let (Some(next), Some(bytes)) = (at.checked_add(len), page.get_mut(..len as usize)) else { break };
             let (paragraphs, _) = bytes.as_chunks_mut::<PARAGRAPH>();
             if let Some(first) = paragraphs.first_mut() {
@@ -156,7 +156,7 @@ fn anchors(memory: &mut impl Memory) -> Result<ArrayVec<(Kind, PhysAddr), MOST_A
 fn collect(bytes: &[u8], start: PhysAddr, anchors: &mut ArrayVec<(Kind, PhysAddr), MOST_ANCHORS>) {
     for (paragraph, number) in bytes.as_chunks::<PARAGRAPH>().0.iter().zip(0_u64..) {
         if let Some(kind) = Kind::of(paragraph)
-            && let Some(at) = start.checked_add(number * PARAGRAPH as u64)
+            && let Some(at) = start.checked_add(number.saturating_mul(PARAGRAPH as u64))
         {
             let _ = anchors.try_push((kind, at));
         }
@@ -240,7 +240,8 @@ const MOST_WINDOWS: u64 = 4;
 fn config_window<M: Memory>(tables: &mut TableReader<'_, M>, mcfg: PhysRange, number: u64) -> Option<PhysRange> {
     let entry = number.checked_mul(MCFG_WINDOW_LEN)?.checked_add(MCFG_WINDOWS)?;
     let base = tables.number(mcfg, entry, 8)?;
-    let (first, last) = (tables.number(mcfg, entry + 10, 1)?, tables.number(mcfg, entry + 11, 1)?);
+    let (first, last) =
+        (tables.number(mcfg, entry.checked_add(10)?, 1)?, tables.number(mcfg, entry.checked_add(11)?, 1)?);
     let buses = last.checked_sub(first)?.checked_add(1)?;
     PhysRange::new(PhysAddr::new(base.checked_add(first << 20)?), buses << 20)
 }

@@ -23,7 +23,7 @@ use alloc::vec::Vec;
 pub use in_memory::{InMemory, hold_acpi};
 use uefi_raw::table::boot::MemoryType;
 
-use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as range};
 use crate::fw_cfg::{self, FwCfg, Item};
 use crate::hal::Machine;
 use crate::memory_map::{MemoryMap, Placement};
@@ -153,12 +153,5 @@ impl<M: Machine> Place<'_, M> {
 
     fn load(&mut self, item: Item, to: PhysAddr) -> Result<(), fw_cfg::Error> {
         self.fw_cfg.load(self.machine, item, to).map(|_| ())
-    }
-}
-
-const fn range(start: u64, end: u64) -> PhysRange {
-    match PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)) {
-        Some(range) => range,
-        None => unreachable!(),
     }
 }

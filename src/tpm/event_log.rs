@@ -55,8 +55,8 @@ impl EventLog {
 pub fn first_event(algorithms: &ArrayVec<Algorithm, ALGORITHMS>) -> Result<Bytes, Error> {
     let count = algorithms.len() as u32;
     // `vendorInfoSize`, a byte, ends the event.
-    let data_len = (SIGNATURE.len() + 4 + VERSION.len() + 4 + 1) as u32;
-    let data_len = data_len.saturating_add(count.saturating_mul(4));
+    const FIXED_LEN: u32 = (SIGNATURE.len() + 4 + VERSION.len() + 4 + 1) as u32;
+    let data_len = FIXED_LEN.saturating_add(count.saturating_mul(4));
     let mut event = Bytes::default();
     for number in [0, EventType::NoAction as u32] {
         event.put(&number.to_le_bytes())?;

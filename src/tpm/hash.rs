@@ -106,17 +106,17 @@ impl Hashes {
     #[must_use]
     #[inline(never)]
     pub fn new(algorithms: &ArrayVec<Algorithm, ALGORITHMS>) -> Self {
-        Self(
-            algorithms
-                .iter()
-                .map(|algorithm| match algorithm {
-                    Algorithm::Sha1 => Hash::Sha1(Sha1::new()),
-                    Algorithm::Sha256 => Hash::Sha256(Sha256::new()),
-                    Algorithm::Sha384 => Hash::Sha384(Sha384::new()),
-                    Algorithm::Sha512 => Hash::Sha512(Sha512::new()),
-                })
-                .collect(),
-        )
+        let mut hashes = ArrayVec::new();
+        for algorithm in algorithms {
+            // There is room for as many as there are algorithms.
+            let _ = hashes.try_push(match algorithm {
+                Algorithm::Sha1 => Hash::Sha1(Sha1::new()),
+                Algorithm::Sha256 => Hash::Sha256(Sha256::new()),
+                Algorithm::Sha384 => Hash::Sha384(Sha384::new()),
+                Algorithm::Sha512 => Hash::Sha512(Sha512::new()),
+            });
+        }
+        Self(hashes)
     }
 
     /// Hashes `bytes` after what was hashed before.
@@ -138,7 +138,8 @@ impl Hashes {
     pub fn finish(self) -> Digests {
         let mut digests = Digests::new();
         for hash in self.0 {
-            digests.push(match hash {
+            // As above.
+            let _ = digests.try_push(match hash {
                 Hash::Sha1(hash) => Digest::new(Algorithm::Sha1, &hash.finalize()),
                 Hash::Sha256(hash) => Digest::new(Algorithm::Sha256, &hash.finalize()),
                 Hash::Sha384(hash) => Digest::new(Algorithm::Sha384, &hash.finalize()),

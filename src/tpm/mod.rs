@@ -64,6 +64,7 @@ const SEPARATOR_ERROR: [u8; 4] = 1_u32.to_le_bytes();
 /// Which firmware this is.
 const NAME: &str = concat!("Firstlight ", env!("CARGO_PKG_VERSION"));
 /// The same in UTF-16, little-endian and with a NUL, as logs have it (PFP 1.05, 10.4.1, `EV_S_CRTM_VERSION`).
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const VERSION: [u8; 2 * (NAME.len() + 1)] = {
     let mut version = [0; 2 * (NAME.len() + 1)];
     let mut i = 0;

@@ -13,6 +13,7 @@ use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic};
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, elf};
 
+use crate::panics;
 use crate::paths::{self, shown};
 use crate::progress::{run_step, say};
 
@@ -32,7 +33,11 @@ const RESET_VECTOR: usize = 16;
 /// Writes target/firstlight/firstlight.bin (the flat image, for QEMU's -bios) and target/firstlight/firstlight.elf (the
 /// same with symbols, for gdb).
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Print every place where the image can panic, and do not fail for them
+    #[arg(long)]
+    panics: bool,
+}
 
 /// The files of a built image.
 pub struct Image {
@@ -46,7 +51,12 @@ pub struct Image {
 ///
 /// # Errors
 /// As [`build`].
-pub fn run(_args: &Args) -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
+    if args.panics {
+        let built = compile()?;
+        println!("{}", panics::list(&panics::sites(&ElfFile64::parse(&*fs::read(&built)?)?)?));
+        return Ok(());
+    }
     let image = build()?;
     let bytes = fs::read(&image.bin)?;
     let used = bytes.iter().filter(|&&byte| byte != FILL).count();
@@ -60,6 +70,23 @@ pub fn run(_args: &Args) -> Result<()> {
 /// # Errors
 /// When the firmware does not build, and when a check finds it unfit for use.
 pub fn build() -> Result<Image> {
+    let built = compile()?;
+    let file = fs::read(&built).with_context(|| format!("{} is missing", shown(&built)))?;
+    let bytes = flatten(&file).context("the firmware does not make an image")?;
+    check(&file, &bytes).context("the image is not fit for use")?;
+    say(&panics::check(&panics::sites(&ElfFile64::parse(&*file)?)?)?);
+
+    let folder = paths::image_folder();
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", shown(&folder)))?;
+    let image = Image { bin: folder.join("firstlight.bin"), elf: folder.join("firstlight.elf") };
+    for (path, contents) in [(&image.bin, &bytes), (&image.elf, &file)] {
+        fs::write(path, contents).with_context(|| format!("cannot write {}", shown(path)))?;
+    }
+    Ok(image)
+}
+
+/// Builds the program, and gives its path.
+fn compile() -> Result<PathBuf> {
     let target = paths::target().join("firmware");
     let mut cargo = paths::cargo();
     cargo
@@ -70,18 +97,7 @@ pub fn build() -> Result<Image> {
         .env_remove("RUSTFLAGS");
     run_step("Building the firmware", &mut cargo)?;
 
-    let built = target.join(TARGET).join("firmware").join("firstlight");
-    let file = fs::read(&built).with_context(|| format!("{} is missing", shown(&built)))?;
-    let bytes = flatten(&file).context("the firmware does not make an image")?;
-    check(&file, &bytes).context("the image is not fit for use")?;
-
-    let folder = paths::image_folder();
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", shown(&folder)))?;
-    let image = Image { bin: folder.join("firstlight.bin"), elf: folder.join("firstlight.elf") };
-    for (path, contents) in [(&image.bin, &bytes), (&image.elf, &file)] {
-        fs::write(path, contents).with_context(|| format!("cannot write {}", shown(path)))?;
-    }
-    Ok(image)
+    Ok(target.join(TARGET).join("firmware").join("firstlight"))
 }
 
 /// The compiler flags of the firmware.

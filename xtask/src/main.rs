@@ -14,6 +14,7 @@ mod initramfs;
 mod modules;
 mod newer_qemu;
 mod packages;
+mod panics;
 mod parity;
 mod paths;
 mod progress;

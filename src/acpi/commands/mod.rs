@@ -33,29 +33,44 @@ impl Link {
     }
 }
 
-/// The size of a pointer in bytes: 1, 2, 4 or 8.
+/// The size of a pointer in bytes.
 #[derive(Clone, Copy, Debug)]
-struct PointerSize(u8);
+enum PointerSize {
+    One = 1,
+    Two = 2,
+    Four = 4,
+    Eight = 8,
+}
 
 impl PointerSize {
     fn new(bytes: u8) -> Result<Self, Cause> {
-        if matches!(bytes, 1 | 2 | 4 | 8) { Ok(Self(bytes)) } else { Err(Cause::PointerSize(bytes)) }
+        match bytes {
+            1 => Ok(Self::One),
+            2 => Ok(Self::Two),
+            4 => Ok(Self::Four),
+            8 => Ok(Self::Eight),
+            _ => Err(Cause::PointerSize(bytes)),
+        }
     }
 
-    fn bytes(self) -> u32 {
-        self.0.into()
+    const fn bytes(self) -> u32 {
+        self as u32
     }
 
     /// The bytes of the pointer at the start of those of a 64-bit one.
     fn of(self, bytes: &mut [u8; 8]) -> &mut [u8] {
-        let (pointer, _) = bytes.split_at_mut(self.0.into());
-        pointer
+        bytes.get_mut(..self as usize).unwrap_or_default()
     }
 
     /// Whether `address` fits.
-    fn holds(self, address: PhysAddr) -> bool {
-        // The size is not 0, so this shifts by less than 64.
-        address.get() <= u64::MAX >> (64 - 8 * self.bytes())
+    const fn holds(self, address: PhysAddr) -> bool {
+        let most = match self {
+            Self::One => u8::MAX as u64,
+            Self::Two => u16::MAX as u64,
+            Self::Four => u32::MAX as u64,
+            Self::Eight => u64::MAX,
+        };
+        address.get() <= most
     }
 }
 

@@ -59,7 +59,7 @@ impl BusState {
             (Space::Low, slot) => (u64::from(reserve.memory) << 20, if slot.is_some() { SLOT_MEMORY } else { 0 }),
             (_, slot) => (u64::from(reserve.prefetchable) << 20, if slot.is_some() { SLOT_MEMORY } else { 0 }),
         };
-        let is_in = |bits: u8| bits >> space as u8 & 1 != 0;
+        let is_in = |bits: u8| bits & space.bit() != 0;
         let asked = if is_in(self.no_reserve) { 0 } else { asked };
         let slot = if is_in(self.no_slot) { 0 } else { slot };
         let kept = if reachable { asked.max(slot) } else { 0 };

@@ -4,10 +4,11 @@
 use alloc::vec::Vec;
 use core::mem;
 
-use super::super::topology::{Bar, BarKind, Bus, IoWindow, PrefetchableWindow, Reserve, Topology};
+use super::super::topology::{Bar, BarKind, Bus, IoWindow, PrefetchableWindow, Reserve, Topology, size_of_order};
 use super::bus::{BusState, Kept, Need};
 use super::space::{self, Item, PAGE_ORDER, Room, Space, What};
-use super::{BridgeWindows, GivenUp, OutOfMemory, Plan, Unplaced, with_capacity};
+use super::{BridgeWindows, GivenUp, Plan, Unplaced};
+use crate::heap::{self, HeapFull, with_capacity};
 
 /// The buses whose items share a room.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub(super) struct Planner<'t> {
 }
 
 impl<'t> Planner<'t> {
-    pub(super) fn new(topology: &'t Topology) -> Result<Self, OutOfMemory> {
+    pub(super) fn new(topology: &'t Topology) -> Result<Self, HeapFull> {
         let mut buses = with_capacity::<BusState>(topology.buses().len())?;
         for bus in topology.buses() {
             let state = match bus.parent {
@@ -47,19 +48,21 @@ impl<'t> Planner<'t> {
                     BusState { io, prefetchable, ..BusState::default() }
                 }
             };
-            buses.push(state);
+            heap::push_within_capacity(&mut buses, state)?;
         }
         let mut left_out = with_capacity(topology.functions().len())?;
-        left_out.resize(topology.functions().len(), 0);
+        for _ in topology.functions() {
+            heap::push_within_capacity(&mut left_out, 0)?;
+        }
         // As many as there are at the most, if all of them were on one bus.
-        let bars: usize = topology.functions().iter().map(|function| function.bars.len()).sum();
-        let items = with_capacity(bars + Space::ALL.len() * topology.buses().len())?;
+        let bars = topology.bars();
+        let items = with_capacity(topology.buses().len().saturating_mul(Space::ALL.len()).saturating_add(bars))?;
         Ok(Self { topology, buses, left_out, items })
     }
 
     /// Which way a register on `bus` is reached; `None` when there is none, or it is left out.
     pub(super) fn space(&self, bus: &Bus, state: &BusState, function: u16, bar: Bar) -> Option<Space> {
-        if self.left_out.get(usize::from(function))? >> bar.register & 1 != 0 {
+        if self.left_out.get(usize::from(function))? & bar.bit() != 0 {
             return None;
         }
         match bar.kind {
@@ -94,7 +97,7 @@ impl<'t> Planner<'t> {
                 for &bar in &found.bars {
                     if let Some(space) = self.space(bus, state, function, bar) {
                         let order = if space == Space::Io { bar.order } else { bar.order.max(PAGE_ORDER) };
-                        show(space, order, 1 << order, What::Bar { function, bar });
+                        show(space, order, size_of_order(order), What::Bar { function, bar });
                     }
                 }
                 let Some(bus) = found.bridge.and_then(|bridge| bridge.bus) else { continue };
@@ -128,7 +131,10 @@ impl<'t> Planner<'t> {
     ) -> Option<(u64, u8)> {
         let mut items = mem::take(&mut self.items);
         items.clear();
-        self.each(group, spaces, &mut |item| items.push(item));
+        // There is room for all of them.
+        self.each(group, spaces, &mut |item| {
+            let _ = heap::push_within_capacity(&mut items, item);
+        });
         let packed = space::pack(&items, start, show);
         self.items = items;
         packed
@@ -156,7 +162,9 @@ impl<'t> Planner<'t> {
                 // More than there are addresses: this does not fit anywhere.
                 None => (Need { size: u64::MAX, order: space.window_order() }, Kept::default()),
             };
-            (state.needs[space as usize], state.kept[space as usize]) = (need, kept);
+            let places = (state.needs.get_mut(space as usize), state.kept.get_mut(space as usize));
+            let (Some(needs), Some(keeps)) = places else { return None };
+            (*needs, *keeps) = (need, kept);
         }
         Some(usize::from(parent.bus))
     }
@@ -175,7 +183,7 @@ impl<'t> Planner<'t> {
             }
             let Some((function, bar)) = self.largest(spaces) else { return };
             if let Some(left_out) = self.left_out.get_mut(usize::from(function)) {
-                *left_out |= 1 << bar.register;
+                *left_out |= bar.bit();
             }
             self.size();
         }
@@ -187,7 +195,7 @@ impl<'t> Planner<'t> {
         let mut chosen: Option<(Kept, usize, Space)> = None;
         for (index, state) in self.buses.iter().enumerate() {
             for &space in spaces {
-                let kept = state.kept[space as usize];
+                let Some(&kept) = state.kept.get(space as usize) else { continue };
                 let before = |chosen: Kept| (!chosen.asked, chosen.size) <= (!kept.asked, kept.size);
                 if kept.size != 0 && chosen.is_none_or(|(chosen, ..)| before(chosen)) {
                     chosen = Some((kept, index, space));
@@ -197,7 +205,7 @@ impl<'t> Planner<'t> {
         let Some((kept, index, space)) = chosen else { return false };
         if let Some(state) = self.buses.get_mut(index) {
             let given_up = if kept.asked { &mut state.no_reserve } else { &mut state.no_slot };
-            *given_up |= 1 << space as u8;
+            *given_up |= space.bit();
         }
         let mut next = Some(index);
         // Each turn goes one bridge towards the root.
@@ -230,15 +238,17 @@ impl<'t> Planner<'t> {
     }
 
     /// Gives everything its place, from the root to the leaves. All of it fits.
-    pub(super) fn place(&mut self, rooms: &[(&[Space], Room)]) -> Result<Plan, OutOfMemory> {
-        let bars = self.topology.functions().iter().map(|function| function.bars.len()).sum();
+    pub(super) fn place(&mut self, rooms: &[(&[Space], Room)]) -> Result<Plan, HeapFull> {
+        let bars = self.topology.bars();
         let mut plan = Plan {
             placements: with_capacity(bars)?,
             unplaced: Vec::new(),
             windows: with_capacity(self.buses.len())?,
             given_up: self.given_up(),
         };
-        plan.windows.resize(self.buses.len(), BridgeWindows::default());
+        for _ in &self.buses {
+            heap::push_within_capacity(&mut plan.windows, BridgeWindows::default())?;
+        }
         for &(spaces, room) in rooms {
             self.pack(Group::Roots, spaces, room.start, &mut |item, address| plan.put(item, address));
         }
@@ -265,7 +275,9 @@ impl<'t> Planner<'t> {
         for (bus, state) in self.topology.buses().iter().zip(&self.buses) {
             for (index, function) in self.topology.on_bus(bus) {
                 let lost = function.bars.iter().filter(|&&bar| self.space(bus, state, index, bar).is_none());
-                plan.unplaced.extend(lost.map(|&bar| Unplaced { function: index, bar }));
+                for &bar in lost {
+                    heap::push_within_capacity(&mut plan.unplaced, Unplaced { function: index, bar })?;
+                }
             }
         }
         Ok(plan)
@@ -273,10 +285,10 @@ impl<'t> Planner<'t> {
 
     /// How many bridges keep less than they should.
     pub(super) fn given_up(&self) -> GivenUp {
-        const IO_BIT: u8 = 1 << Space::Io as u8;
+        const IO_BIT: u8 = Space::Io.bit();
         let count = |spaces: u8| {
             let given_up = |state: &&BusState| (state.no_slot | state.no_reserve) & spaces != 0;
-            self.buses.iter().filter(given_up).count().try_into().unwrap_or(u16::MAX)
+            self.buses.iter().filter(given_up).fold(0_u16, |count, _| count.saturating_add(1))
         };
         GivenUp { io: count(IO_BIT), memory: count(!IO_BIT) }
     }

@@ -1,7 +1,7 @@
 //! The ways in which addresses get to a function, the room there is, and laying things out in it.
 #![forbid(unsafe_code)]
 
-use super::super::topology::Bar;
+use super::super::topology::{Bar, size_of_order};
 use crate::addr::{Alignment, PhysAddr};
 
 /// Bridges pass on ports in blocks of 4 KiB (PCI-to-PCI Bridge 1.2, section 3.2.5.6).
@@ -37,6 +37,16 @@ impl Space {
         }
     }
 
+    /// Its bit in a set of spaces.
+    pub(super) const fn bit(self) -> u8 {
+        match self {
+            Self::Io => 1 << 0,
+            Self::Low => 1 << 1,
+            Self::Prefetchable => 1 << 2,
+            Self::Wide => 1 << 3,
+        }
+    }
+
     pub(super) const fn window_order(self) -> u8 {
         match self {
             Self::Io => IO_WINDOW_ORDER,
@@ -63,7 +73,7 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) const fn size(self) -> u64 {
-        self.end - self.start
+        self.end.saturating_sub(self.start)
     }
 
     /// Cuts off what `item` takes at the end; `None`, and no change, when it does not fit.
@@ -103,12 +113,12 @@ pub(super) enum What {
 /// Lays out `items`; see [`Planner::pack`]. Not inlined: on hosts that translate code each copy would cost anew.
 #[inline(never)]
 pub(super) fn pack(items: &[Item], start: u64, show: &mut dyn FnMut(Item, u64)) -> Option<(u64, u8)> {
-    let mut orders = items.iter().fold(0u64, |orders, item| orders | 1 << item.order);
+    let mut orders = items.iter().fold(0u64, |orders, item| orders | size_of_order(item.order));
     let largest = orders.checked_ilog2().unwrap_or(0) as u8;
     let mut next = start;
     let mut hole = Room { start, end: start };
     while let Some(order) = orders.checked_ilog2() {
-        orders ^= 1 << order;
+        orders ^= size_of_order(order as u8);
         for &item in items.iter().filter(|item| u32::from(item.order) == order) {
             if let Some(address) = hole.take_last(item) {
                 show(item, address);
@@ -116,8 +126,9 @@ pub(super) fn pack(items: &[Item], start: u64, show: &mut dyn FnMut(Item, u64)) 
             }
             let address = align_up(next, item.order)?;
             let end = address.checked_add(item.size)?;
-            if address - next > hole.end - hole.start {
-                hole = Room { start: next, end: address };
+            let aligned_over = Room { start: next, end: address };
+            if aligned_over.size() > hole.size() {
+                hole = aligned_over;
             }
             next = end;
             show(item, address);

@@ -89,7 +89,7 @@ impl Buffer {
         if command.len() as u64 > self.command.len() {
             return Err(Error::TooLong);
         }
-        for (word, at) in command.chunks(4).zip((offset(self.command.start())..).step_by(4)) {
+        for (word, at) in command.chunks(4).zip((offset(self.command.start())..u64::MAX).step_by(4)) {
             let mut bytes = [0; 4];
             bytes.iter_mut().zip(word).for_each(|(to, from)| *to = *from);
             write32(host, at, u32::from_le_bytes(bytes))?;
@@ -106,8 +106,8 @@ impl Buffer {
             return Err(Error::TooLong);
         }
         let mut word = None;
-        for (byte, at) in into.iter_mut().zip(offset(start)..) {
-            let shift = 8 * (at & 3) as u32;
+        for (byte, at) in into.iter_mut().zip(offset(start)..u64::MAX) {
+            let shift = ((at & 3) as u32) << 3;
             let value = match word {
                 Some(value) if shift != 0 => value,
                 _ => read32(host, at & !3)?,

@@ -13,7 +13,7 @@ use core::fmt;
 
 use super::Error;
 use super::command::HEADER_LEN;
-use crate::addr::{PhysAddr, PhysRange};
+use crate::addr::{PhysAddr, PhysRange, constant_range};
 use crate::hal::{Clock, Deadline, Memory};
 
 /// What a TPM needs of the machine.
@@ -21,10 +21,7 @@ pub trait Host: Memory + Clock {}
 impl<T: Memory + Clock> Host for T {}
 
 /// The registers of locality 0 (PTP, table 17: "Allocation of Register Space").
-const REGISTERS: PhysRange = match PhysRange::new(PhysAddr::new(0xfed4_0000), 0x1000) {
-    Some(range) => range,
-    None => unreachable!(),
-};
+const REGISTERS: PhysRange = constant_range(0xfed4_0000, 0xfed4_1000);
 /// `TPM_INTERFACE_ID`, 32 bits: the interface's type in bits 3:0 (PTP 6.4.2.4 and 6.5.2.7).
 const INTERFACE_ID: u64 = 0x30;
 /// The type of the command response buffer interface. The other two, 0 and 15, are the FIFO.

@@ -1,0 +1,74 @@
+//! Lists on the heap that grow without a panic.
+//!
+//! The heap is small, and what goes on it is often as much as somebody else decides. So a list gets its room by
+//! [`with_capacity`] or [`push`], which fail, and where the room was taken before, [`push_within_capacity`] says so.
+#![forbid(unsafe_code)]
+
+use alloc::vec::Vec;
+use core::fmt;
+
+/// The heap has no room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeapFull;
+
+impl fmt::Display for HeapFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the firmware's heap is full")
+    }
+}
+
+impl core::error::Error for HeapFull {}
+
+/// An empty list with room for `len` elements.
+///
+/// # Errors
+/// [`HeapFull`].
+pub fn with_capacity<T>(len: usize) -> Result<Vec<T>, HeapFull> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(len).map_err(|_| HeapFull)?;
+    Ok(list)
+}
+
+/// Appends `element`.
+///
+/// # Errors
+/// [`HeapFull`].
+pub fn push<T>(list: &mut Vec<T>, element: T) -> Result<(), HeapFull> {
+    list.try_reserve(1).map_err(|_| HeapFull)?;
+    push_within_capacity(list, element)
+}
+
+/// Appends `element`, for which there is room already.
+///
+/// # Errors
+/// [`HeapFull`] when there is none.
+#[inline]
+pub fn push_within_capacity<T>(list: &mut Vec<T>, element: T) -> Result<(), HeapFull> {
+    if list.len() == list.capacity() {
+        return Err(HeapFull);
+    }
+    list.push(element);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_grows_only_where_it_may() {
+        let mut list = with_capacity(1).unwrap();
+        assert_eq!(push_within_capacity(&mut list, 1), Ok(()));
+        while list.len() < list.capacity() {
+            push_within_capacity(&mut list, 0).unwrap();
+        }
+        assert_eq!(push_within_capacity(&mut list, 2), Err(HeapFull));
+        assert_eq!(push(&mut list, 2), Ok(()));
+        assert_eq!(list.last(), Some(&2));
+    }
+
+    #[test]
+    fn more_than_there_is_memory_is_an_error() {
+        assert_eq!(with_capacity::<u64>(usize::MAX / 16).err(), Some(HeapFull));
+    }
+}

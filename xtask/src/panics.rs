@@ -1,0 +1,237 @@
+//! Where the linked image can panic.
+//!
+//! A panic stops the guest, so none may be left in the project's own code, and as few as can be in the crates. What is
+//! looked at is the machine code, after everything that the compiler could prove: every call of, or jump to, a function
+//! that does nothing but panic.
+//!
+//! Such functions are found by what they do: the panic handler is one, and so is every function of a crate or of the
+//! standard library that never returns and goes on to one. A place belongs to whoever wrote the line that the panic would
+//! name, which is handed to it in a register as a `core::panic::Location`: `a[i]` in the project is the project's, though
+//! the check is `core`'s. Where a failed allocation names no line, it belongs to the function that the call is in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use anyhow::{Context as _, Result, ensure};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use object::read::elf::ElfFile64;
+use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
+
+/// How many there may be in crates and in the parts of the standard library that nothing of the project's is inlined
+/// around. Never raised without a reason; lowered when it can be.
+const MOST_IN_CRATES: usize = 31;
+
+/// What the panic handler's symbol is called by the compiler.
+const HANDLER: &str = "rust_begin_unwind";
+/// The project's own functions, demangled.
+const OWN: &str = "firstlight::";
+/// The project's own files, as `Location` has them.
+const OWN_FILES: &str = "src/";
+
+/// One place that can panic.
+#[derive(Debug)]
+pub struct Site {
+    /// The linked address of the call or jump.
+    at: u64,
+    /// The function that panics.
+    target: String,
+    /// The function and the line that it belongs to.
+    place: String,
+    /// Whether it is the project's own.
+    own: bool,
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {:#x} {}: {}", self.at, self.place, self.target)
+    }
+}
+
+/// Every place in a program that can panic.
+///
+/// # Errors
+/// When the file is not as the linker makes it, or has no panic handler.
+pub fn sites(elf: &ElfFile64<'_, LittleEndian>) -> Result<Vec<Site>> {
+    let functions = functions(elf)?;
+    let machinery = machinery(&functions)?;
+    let mut sites = Vec::new();
+    for (start, function) in &functions {
+        if machinery.contains(start) {
+            continue;
+        }
+        for branch in function.branches.iter().filter(|branch| machinery.contains(&branch.to)) {
+            let location = branch.constants.iter().find_map(|&at| location(elf, at));
+            let own = location.as_ref().map_or(function.name.starts_with(OWN), |place| place.starts_with(OWN_FILES));
+            let place = location.map_or_else(|| function.name.clone(), |place| format!("{place} in {}", function.name));
+            let target = functions.get(&branch.to).map(|function| function.name.clone()).unwrap_or_default();
+            sites.push(Site { at: branch.at, target, place, own });
+        }
+    }
+    Ok(sites)
+}
+
+/// Says how many there are, or all when they are too many.
+///
+/// # Errors
+/// When one is the project's own, or there are more in crates than were allowed.
+pub fn check(sites: &[Site]) -> Result<String> {
+    let (own, crates): (Vec<_>, Vec<_>) = sites.iter().partition(|site| site.own);
+    ensure!(own.is_empty(), "{} places of the project's own can panic:\n{}", own.len(), list(&own));
+    ensure!(
+        crates.len() <= MOST_IN_CRATES,
+        "{} places in crates can panic, and {MOST_IN_CRATES} are allowed (xtask/src/panics.rs):\n{}",
+        crates.len(),
+        list(&crates)
+    );
+    Ok(format!("Panics: none in the project's code, {} places in crates (of {MOST_IN_CRATES})", crates.len()))
+}
+
+/// One a line.
+pub fn list<S: std::borrow::Borrow<Site>>(sites: &[S]) -> String {
+    sites.iter().map(|site| site.borrow().to_string()).collect::<Vec<_>>().join("\n")
+}
+
+/// A function: its demangled name, its calls of and jumps to others, and whether it returns.
+#[derive(Debug, Default)]
+struct Function {
+    name: String,
+    branches: Vec<Branch>,
+    returns: bool,
+}
+
+/// A call or a jump to another function.
+#[derive(Debug)]
+struct Branch {
+    at: u64,
+    to: u64,
+    /// The constants that were put into registers since the branch before, the last first.
+    constants: Vec<u64>,
+}
+
+/// All functions by their addresses.
+fn functions(elf: &ElfFile64<'_, LittleEndian>) -> Result<BTreeMap<u64, Function>> {
+    let mut functions = BTreeMap::new();
+    for symbol in elf.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() != 0) {
+        let Some(section) = symbol.section_index() else { continue };
+        let code = elf.section_by_index(section)?.data_range(symbol.address(), symbol.size())?;
+        let code = code.with_context(|| format!("no code at {:#x}", symbol.address()))?;
+        let name = format!("{:#}", rustc_demangle::demangle(symbol.name()?));
+        functions.insert(symbol.address(), read(name, symbol.address(), code));
+    }
+    Ok(functions)
+}
+
+fn read(name: String, start: u64, code: &[u8]) -> Function {
+    let mut function = Function { name, ..Function::default() };
+    let inside = start..start + code.len() as u64;
+    let mut constants = Vec::new();
+    for instruction in &mut Decoder::with_ip(64, code, start, DecoderOptions::NONE) {
+        constants.extend(constant(&instruction));
+        match instruction.flow_control() {
+            FlowControl::Next => {}
+            FlowControl::Return => function.returns = true,
+            _ => {
+                let to = instruction.near_branch_target();
+                let constants = constants.drain(..).rev().collect();
+                if to != 0 && !inside.contains(&to) {
+                    function.branches.push(Branch { at: instruction.ip(), to, constants });
+                }
+            }
+        }
+    }
+    function
+}
+
+/// What `instruction` puts into a register, where that is a constant of 64 bits.
+fn constant(instruction: &Instruction) -> Option<u64> {
+    match (instruction.mnemonic(), instruction.op1_kind()) {
+        (Mnemonic::Mov, OpKind::Immediate32to64 | OpKind::Immediate64) => Some(instruction.immediate(1)),
+        (Mnemonic::Lea, OpKind::Memory) if instruction.memory_base() == Register::RIP => {
+            Some(instruction.memory_displacement64())
+        }
+        _ => None,
+    }
+}
+
+/// The file and the line of the `core::panic::Location` at this address, if it is one: the address and the length of the
+/// file's name, then line and column, 32 bits each.
+fn location(elf: &ElfFile64<'_, LittleEndian>, at: u64) -> Option<String> {
+    let bytes = |at: u64, len: u64| {
+        let mut sections = elf.sections();
+        sections.find_map(|section| section.data_range(at, len).ok()?).map(<[u8]>::to_vec)
+    };
+    let number = |at: u64, len: u64| {
+        Some(bytes(at, len)?.iter().rev().fold(0, |number: u64, byte| number << 8 | u64::from(*byte)))
+    };
+    let file = String::from_utf8(bytes(number(at, 8)?, number(at + 8, 8).filter(|&len| len < 1024)?)?).ok()?;
+    let line = number(at + 16, 4)?;
+    file.ends_with(".rs").then(|| format!("{file}:{line}"))
+}
+
+/// The addresses of the functions that do nothing but panic.
+fn machinery(functions: &BTreeMap<u64, Function>) -> Result<BTreeSet<u64>> {
+    let handlers = functions.iter().filter(|(_, function)| function.name.ends_with(HANDLER));
+    let mut found: BTreeSet<_> = handlers.map(|(start, _)| *start).collect();
+    ensure!(!found.is_empty(), "there is no panic handler in the image ({HANDLER})");
+    loop {
+        let before = found.len();
+        for (start, function) in functions {
+            let goes_on = function.branches.iter().any(|branch| found.contains(&branch.to));
+            if goes_on && !function.returns && !function.name.starts_with(OWN) {
+                found.insert(*start);
+            }
+        }
+        if found.len() == before {
+            return Ok(found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(name: &str, branches: &[u64], returns: bool) -> Function {
+        let branches = branches.iter().map(|&to| Branch { at: 0, to, constants: Vec::new() }).collect();
+        Function { name: name.to_owned(), branches, returns }
+    }
+
+    #[test]
+    fn what_does_nothing_but_panic_is_found_by_what_it_does() {
+        let functions = BTreeMap::from([
+            (1, function("__rustc::rust_begin_unwind", &[], false)),
+            (2, function("core::panicking::panic_fmt", &[1], false)),
+            (3, function("core::panicking::panic", &[2], false)),
+            (4, function("alloc::raw_vec::grow_one", &[3], true)),
+            (5, function("firstlight::main", &[3, 6], false)),
+            (6, function("firstlight::halt", &[], false)),
+        ]);
+        assert_eq!(machinery(&functions).unwrap(), BTreeSet::from([1, 2, 3]));
+        let without = BTreeMap::from([(6, function("firstlight::halt", &[], false))]);
+        assert!(machinery(&without).is_err(), "the image has another panic handler than was thought");
+    }
+
+    #[test]
+    fn calls_jumps_and_the_constants_before_them_are_read() {
+        let code = [
+            [0x48, 0xc7, 0xc7, 0x00, 0x00, 0x00, 0x80].as_slice(), // mov rdi, 0xffffffff80000000
+            &[0x74, 0x05],                                         // je over the call
+            &[0xe8, 0xf2, 0x0f, 0x00, 0x00],                       // call 0x2000
+            &[0xc3],
+        ];
+        let read = read("f".to_owned(), 0x1000, &code.concat());
+        assert!(read.returns);
+        let [branch] = &read.branches[..] else { panic!("{read:?}") };
+        assert_eq!((branch.at, branch.to), (0x1009, 0x2000));
+        assert!(branch.constants.is_empty(), "the jump before has them");
+    }
+
+    #[test]
+    fn a_panic_of_the_projects_own_is_refused_and_one_more_in_crates() {
+        let site = |own| Site { at: 0, target: "panic".to_owned(), place: "here".to_owned(), own };
+        let crates = |count| (0..count).map(|_| site(false)).collect::<Vec<_>>();
+        assert!(check(&crates(MOST_IN_CRATES)).is_ok());
+        assert!(check(&crates(MOST_IN_CRATES + 1)).unwrap_err().to_string().contains("here"));
+        assert!(check(&[site(true)]).unwrap_err().to_string().contains("the project's own"));
+    }
+}
