@@ -117,8 +117,9 @@ start32:
     mov [ebx + 5 * 4096 + 511 * 8 + 4], edx
 
     mov cr3, ebx
-    mov eax, cr4
-    or eax, CR4_PAE
+    # All else off: an operating system that restarts the machine by a jump to the reset vector leaves its own bits, of
+    # which one would have the tables read with a level more.
+    mov eax, CR4_PAE
     mov cr4, eax
     mov ecx, MSR_EFER
     rdmsr

@@ -104,7 +104,7 @@ impl Screen {
 /// Boots the probe, draws where the kernel is told that the screen is, and checks every pixel that QEMU shows.
 ///
 /// The display has `memory` bytes and shows a picture of the size `mode`.
-fn check(machine: &Machine, mode: (usize, usize), memory: u64) {
+pub fn check(machine: &Machine, mode: (usize, usize), memory: u64) {
     eprintln!("{:?} {}", machine.kind, machine.arguments.join(" "));
     let mut probe = Probe::boot(machine, &BzImage::new(), None, None);
     let black = Picture::black(mode.0, mode.1);
@@ -140,7 +140,7 @@ fn draw_and_check(probe: &mut Probe, mode: (usize, usize), memory: u64) {
     Picture::of(&mut probe.qemu).check(&expected);
 }
 
-const XGA: (usize, usize) = (1024, 768);
+pub const XGA: (usize, usize) = (1024, 768);
 const MIB: u64 = 1 << 20;
 
 #[test]

@@ -53,7 +53,7 @@ fn check_boot_params(probe: &mut Probe, kernel: &BzImage, initrd: &[u8]) {
 }
 
 /// Boots `kernel`, and compares everything with what QEMU was given.
-fn check(machine: &Machine, kernel: &BzImage, word: usize, initrd_len: usize) {
+pub fn check(machine: &Machine, kernel: &BzImage, word: usize, initrd_len: usize) {
     let initrd = random::bytes(2, initrd_len);
     let mut probe = Probe::boot(machine, kernel, Some(&initrd), Some(COMMAND_LINE));
     check_cpu(&probe.state, word);
@@ -67,7 +67,7 @@ fn check(machine: &Machine, kernel: &BzImage, word: usize, initrd_len: usize) {
     assert_eq!(String::from_utf8_lossy(&seen), expected);
 }
 
-fn every_machine_and_transport() -> impl Iterator<Item = Machine> {
+pub fn every_machine_and_transport() -> impl Iterator<Item = Machine> {
     Kind::ALL.into_iter().flat_map(|kind| {
         Transport::ALL.into_iter().map(move |transport| {
             eprintln!("{kind:?}, {transport:?}");

@@ -78,6 +78,10 @@ impl Report {
 /// takes for a defect of its firmware. Under KVM it leaves the first check out by itself.
 pub const LATE_TIMERS: &str = "no_timer_check tsc=nowatchdog";
 
+/// More such words, for machines on which the kernel can only measure the TSC by the PIT: those without a timer of ACPI. When
+/// the host is busy it measures for ever, whoever loads it.
+pub const TSC_IS_KNOWN: &str = "tsc_early_khz=2500000 ";
+
 /// The command line with `words` in it; long, as one of a real machine can be.
 pub fn command_line(words: &str) -> String {
     let filler: Vec<_> = (0..80).map(|i| format!("test.word{i}={}", i * 7919)).collect();
@@ -85,7 +89,7 @@ pub fn command_line(words: &str) -> String {
 }
 
 /// Boots to the end, and gives the report.
-fn run(machine: &Machine) -> Report {
+pub fn run(machine: &Machine) -> Report {
     let mut qemu = guest(machine, "").start();
     qemu.wait_for_end();
     let com1 = qemu.com1();
@@ -181,7 +185,7 @@ fn pc_with_more_device_memory_than_it_makes_room_for_by_itself() {
 }
 
 /// A network card's address.
-const MAC: &str = "52:54:00:66:6c:01";
+pub const MAC: &str = "52:54:00:66:6c:01";
 
 /// Boots with a disk, a network card and a random number generator of virtio, each behind a bridge, and checks that the
 /// guest can use them.
@@ -219,13 +223,13 @@ fn with_disk(machine: &Machine, devices: &str, place: &str, driven: usize) -> Re
 }
 
 /// A disk with known content.
-struct Disk {
+pub struct Disk {
     folder: TempDir,
     content: Vec<u8>,
 }
 
 impl Disk {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let content = random::bytes(6, 1 << 20);
         fs::write(folder.path().join("disk"), &content).expect("a file in the temporary folder");
@@ -233,14 +237,19 @@ impl Disk {
     }
 
     /// The machine with the disk as a virtio device that has the properties `place`.
-    fn put_into(&self, machine: &Machine, place: &str) -> Machine {
+    pub fn put_into(&self, machine: &Machine, place: &str) -> Machine {
+        self.put_into_as(machine, &format!("virtio-blk-pci,{place}"))
+    }
+
+    /// The machine with the disk in `device`.
+    pub fn put_into_as(&self, machine: &Machine, device: &str) -> Machine {
         let file = self.folder.path().join("disk");
         let drive = format!("-drive if=none,id=disk,format=raw,readonly=on,file={}", file.display());
-        machine.clone().with(&drive).with(&format!("-device virtio-blk-pci,drive=disk,{place}"))
+        machine.clone().with(&drive).with(&format!("-device {device},drive=disk"))
     }
 
     /// What the guest says of it.
-    fn as_reported(&self) -> String {
+    pub fn as_reported(&self) -> String {
         let first_sector = sha256(self.folder.path(), &self.content[..512]);
         format!("vda {} bytes, first sector {first_sector}", self.content.len())
     }

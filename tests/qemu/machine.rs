@@ -62,6 +62,11 @@ pub enum Emulator {
 }
 
 impl Emulator {
+    /// All there are on this host. If there is no newer one, the output of the test says why.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [Self::Installed].into_iter().chain(Self::newer())
+    }
+
     /// The newer one, if there is one. If not, the output of the test says why.
     pub fn newer() -> Option<Self> {
         environment::newer_qemu()

@@ -205,7 +205,7 @@ pub fn boot(machine: &Machine) -> Probe {
 }
 
 /// What a walk found.
-struct Found {
+pub struct Found {
     ids: Vec<u32>,
     buses: usize,
     roms: usize,
@@ -214,7 +214,7 @@ struct Found {
 }
 
 /// Boots `machine` and checks everything.
-fn check(machine: &Machine) -> Found {
+pub fn check(machine: &Machine) -> Found {
     check_roots(machine, &[0])
 }
 

@@ -24,7 +24,7 @@ pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// The position of `signature` at a multiple of 16 bytes.
-fn scan(bytes: &[u8], signature: &[u8]) -> Option<usize> {
+pub fn scan(bytes: &[u8], signature: &[u8]) -> Option<usize> {
     (0..bytes.len()).step_by(16).find(|&at| bytes[at..].starts_with(signature))
 }
 

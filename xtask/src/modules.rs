@@ -17,8 +17,8 @@ use crate::progress::run_quietly;
 /// shows what it found.
 const WANTED: [&str; 6] = ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "nvme", "qemu_fw_cfg"];
 
-/// Drivers that few guests need, for scripts to load: persistent memory, and the windows of CXL.
-const FOR_SCRIPTS: [&str; 3] = ["nfit", "nd_pmem", "cxl_acpi"];
+/// Drivers that few guests need, for scripts to load: persistent memory, the windows of CXL, and a console of virtio.
+const FOR_SCRIPTS: [&str; 4] = ["nfit", "nd_pmem", "cxl_acpi", "virtio_console"];
 
 /// How deep folders of modules are followed.
 const MAX_DEPTH: usize = 12;
