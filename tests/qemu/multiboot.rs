@@ -10,7 +10,7 @@ use crate::bzimage::{MULTIBOOT_ENTRY, MULTIBOOT_SIZE, PVH_BASE, multiboot_image,
 use crate::environment;
 use crate::failure::stops_for_kernel;
 use crate::linux::{self, LATE_TIMERS, Report};
-use crate::machine::{Kind, Machine, Qemu, Transport};
+use crate::machine::{Emulator, Kind, Machine, Qemu, Transport};
 use crate::probe::{E820_RAM, Probe};
 use crate::pvh::MICROVM;
 use crate::random;
@@ -31,13 +31,13 @@ const DATA: u32 = 0x9_0000;
 const DATA_LEN: u32 = 5003;
 
 /// A file, and how much memory its kernel takes.
-struct File {
+pub struct File {
     bytes: Vec<u8>,
     size: u32,
 }
 
 /// The probe as a file with addresses in the header, linked at `base`. The header is not the first thing in the file.
-fn flat(base: u64) -> File {
+pub fn flat(base: u64) -> File {
     let base = u32::try_from(base).unwrap();
     let fields = [base, base, 0, base + MULTIBOOT_SIZE, base + MULTIBOOT_ENTRY];
     let image = multiboot_image(ALIGNED | MEMORY | ADDRESSES, fields);
@@ -73,7 +73,7 @@ fn elf(flags: u32) -> File {
     File { bytes, size: DATA + 2 * DATA_LEN }
 }
 
-fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
+pub fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
     bytes[at..at + len].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
@@ -83,13 +83,13 @@ fn modules(count: usize) -> Vec<Vec<u8>> {
 }
 
 /// The modules' command lines: the name of the file comes first.
-fn module_lines(folder: &TempDir, count: usize) -> Vec<String> {
+pub fn module_lines(folder: &TempDir, count: usize) -> Vec<String> {
     let path = |name: &str| folder.path().join(name).display().to_string();
     [format!("{} arguments of=one", path("one")), path("two")].into_iter().take(count).collect()
 }
 
 /// Boots a file with this many modules.
-fn boot(machine: &Machine, file: &File, count: usize) -> (Probe, TempDir) {
+pub fn boot(machine: &Machine, file: &File, count: usize) -> (Probe, TempDir) {
     let folder = TempDir::new().expect("a temporary folder");
     for (name, bytes) in ["one", "two"].iter().zip(modules(count)) {
         fs::write(folder.path().join(name), bytes).expect("a file in the temporary folder");
@@ -172,7 +172,7 @@ fn check(machine: &Machine, file: &File, count: usize) {
 
 /// The RSDP, as an operating system finds it (ACPI 6.5, 5.2.5.1): at the beginning of the extended BIOS data area, or below
 /// 1 MiB. Its first 20 bytes have a sum of zero, which a mere signature in the firmware's own bytes has not.
-fn find_rsdp(probe: &mut Probe) -> Vec<u8> {
+pub fn find_rsdp(probe: &mut Probe) -> Vec<u8> {
     let ebda = number(&probe.read(0x40e, 2), 0, 2) << 4;
     let parts = [probe.read(ebda, 1024), probe.read(0xe_0000, 0x2_0000)];
     let sum = |bytes: &[u8]| bytes[..20].iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
@@ -210,6 +210,12 @@ fn every_field_on_q35_and_pc() {
             check(&Machine { transport, ..Machine::new(kind) }, &file, count);
         }
     }
+}
+
+#[test]
+fn every_field_on_a_newer_qemu() {
+    let Some(emulator) = Emulator::newer() else { return };
+    check(&Machine { emulator, ..Machine::new(Kind::Q35) }, &elf(ALIGNED | MEMORY), 2);
 }
 
 #[test]

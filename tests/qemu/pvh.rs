@@ -130,7 +130,7 @@ fn a_kernel_beyond_the_memory_is_not_run() {
 
 /// Takes the ELF file out of a bzImage: where it is, and how long, is in the setup header (Linux
 /// `Documentation/arch/x86/boot.rst`, `payload_offset`). Behind the packed file is its length when unpacked.
-fn unpack(bzimage: &Path, folder: &Path) -> PathBuf {
+pub fn unpack(bzimage: &Path, folder: &Path) -> PathBuf {
     let file = fs::read(bzimage).expect("the kernel");
     let field = |at: usize| number(&file[at..at + 4]) as usize;
     let start = (usize::from(file[0x1f1]) + 1) * 512 + field(0x248);

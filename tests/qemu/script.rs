@@ -42,10 +42,10 @@ pub fn run_with(machine: &Machine, script: &str, meanwhile: impl FnOnce(&mut Qem
     output.replace("\r\n", "\n")
 }
 
-/// The machine with a guest that runs the script in `file`.
+/// The machine with a guest that runs the script in `file`: the distribution's kernel, unless the machine has one.
 pub fn guest(machine: &Machine, file: &Path) -> Machine {
     let machine = Machine {
-        kernel: Some(environment::kernel()),
+        kernel: machine.kernel.clone().or_else(|| Some(environment::kernel())),
         initrd: Some(environment::initrd_with_tools()),
         append: Some(command_line()),
         ..machine.clone()

@@ -3,8 +3,9 @@
 //! What the PCRs ought to be is told in two ways that share nothing with the firmware: by the log, which the guest gives,
 //! and by `docs/predict-pcrs.sh` from the files that QEMU is given.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,9 +13,11 @@ use std::time::{Duration, Instant};
 use firstlight::tpm::replay::{self, Log};
 use tempfile::TempDir;
 
-use crate::bzimage::BzImage;
+use crate::bzimage::{BzImage, PVH_BASE};
 use crate::environment;
 use crate::machine::{Kind, LIMIT, Machine, Qemu};
+use crate::multiboot;
+use crate::pvh;
 use crate::script;
 use crate::sleep::wake_when_asleep;
 
@@ -133,12 +136,16 @@ fn bytes(hexadecimal: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(byte).collect()
 }
 
-/// What `docs/predict-pcrs.sh` prints for a guest that runs a script.
-fn predicted(bank: &str) -> Vec<(usize, Vec<u8>)> {
+/// What `docs/predict-pcrs.sh` prints for a guest that runs a script under this kernel.
+fn predicted_for_script(bank: &str, kernel: &Path) -> Vec<(usize, Vec<u8>)> {
+    predicted(bank, kernel.as_os_str(), script::command_line().as_ref(), environment::initrd_with_tools().as_os_str())
+}
+
+/// What `docs/predict-pcrs.sh` prints.
+fn predicted(bank: &str, kernel: &OsStr, command_line: &OsStr, initrd: &OsStr) -> Vec<(usize, Vec<u8>)> {
     let output = Command::new("sh")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/predict-pcrs.sh"))
-        .args([bank.as_ref(), environment::kernel().as_os_str(), script::command_line().as_ref()])
-        .arg(environment::initrd_with_tools())
+        .args([bank.as_ref(), kernel, command_line, initrd])
         .output()
         .expect("sh starts");
     assert!(output.status.success(), "{output:?}");
@@ -175,7 +182,7 @@ fn measured(kind: Kind, device: &str, banks: &[(&str, u16)]) {
         for number in 1..8 {
             assert_eq!(pcr(number), separated, "PCR {number} of {name}");
         }
-        let predicted = predicted(name);
+        let predicted = predicted_for_script(name, &environment::kernel());
         assert_eq!(predicted.len(), 2);
         for (number, value) in predicted {
             assert_eq!(pcr(number), value, "PCR {number} of {name}");
@@ -205,6 +212,47 @@ fn q35_with_crb_and_one_bank() {
 #[test]
 fn pc_with_tis_and_all_banks() {
     measured(Kind::Pc, "tpm-tis", &[("sha1", 0x04), ("sha256", 0x0b), ("sha384", 0x0c), ("sha512", 0x0d)]);
+}
+
+/// Debian's `vmlinux`. Its file tells what is measured in memory.
+#[test]
+fn an_elf_kernel_is_measured_as_its_file_says() {
+    let tpm = Swtpm::new("sha256");
+    let vmlinux = pvh::unpack(&environment::kernel(), tpm.folder.path());
+    let machine = Machine { kernel: Some(vmlinux.clone()), memory: "256M", ..Machine::new(Kind::Q35) };
+    let script = "for number in 8 9; do echo pcr $number $(cat /sys/class/tpm/tpm0/pcr-sha256/$number); done";
+    let printed = script::run(&tpm.on(&machine, "tpm-crb"), script);
+    assert!(!printed.is_empty());
+    for (number, value) in predicted_for_script("sha256", &vmlinux) {
+        assert_eq!(bytes(lines(&printed, &format!("pcr {number}"))[0]), value, "PCR {number}");
+    }
+}
+
+/// The log is what the probe can read without a driver. That the TPM has the same is tested with a TPM of the tests' own.
+#[test]
+fn a_kernel_for_multiboot_is_logged_as_its_files_say() {
+    const SHA256: u16 = 0x0b;
+    let tpm = Swtpm::new("sha256");
+    let machine = tpm.on(&Machine::new(Kind::Pc), "tpm-tis");
+    let (mut probe, folder) = multiboot::boot(&machine, &multiboot::flat(PVH_BASE), 2);
+    // ACPI 6.5, 5.2.7; TCG ACPI Specification 1.3, table 7: the log's length and its address.
+    let rsdt = multiboot::number(&multiboot::find_rsdp(&mut probe), 16, 4);
+    let entries: Vec<_> = (36..probe.read32(rsdt + 4)).step_by(4).map(|at| rsdt + u64::from(at)).collect();
+    let tables = entries.into_iter().map(|entry| u64::from(probe.read32(entry))).collect::<Vec<_>>();
+    let table = tables.into_iter().find(|table| probe.read(*table, 4) == b"TPM2").expect("the TPM's table");
+    let (len, log) = (probe.read32(table + 64), probe.read32(table + 68).into());
+    let log = Log::parse(&probe.read(log, len as usize)).expect("a log");
+    let info = probe.read(probe.state.ebx, 64);
+    let command_line = probe.read(multiboot::number(&info, 16, 4), 256);
+    let command_line = command_line.split(|&byte| byte == 0).next().map(String::from_utf8_lossy).expect("text");
+    let (kernel, words) = command_line.split_once(' ').expect("a file's name and the command line");
+    let modules = multiboot::module_lines(&folder, 2).join(",");
+    let replayed = log.replay(SHA256);
+    let predicted = predicted("sha256", kernel.as_ref(), words.as_ref(), modules.as_ref());
+    assert_eq!(predicted.len(), 2);
+    for (number, value) in predicted {
+        assert_eq!(replayed[&(number as u32)], value, "PCR {number}");
+    }
 }
 
 /// Starts a machine with a TPM, does something to that before the firmware runs, and gives the machine once the firmware
