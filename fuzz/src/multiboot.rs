@@ -4,7 +4,7 @@
 //! kernel with its modules and strings.
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::boot::{HostInfo, MultibootInfo, PlacedKernel};
+use firstlight::boot::{HostInfo, Module, MultibootInfo, PlacedKernel};
 use firstlight::framebuffer::{Framebuffer, Mode};
 use firstlight::hal::fake::FakeMachine;
 use firstlight::layout;
@@ -51,6 +51,8 @@ pub fn run(bytes: &[u8]) {
     }
     match told.modules(&mut machine, kernel.image) {
         Ok(modules) => {
+            let len = |module: &Module| module.bytes.len() + module.command_line.len();
+            assert!(modules.iter().map(len).sum::<u64>() <= kernel.image.len());
             for module in modules {
                 assert!(kernel.image.contains(module.bytes), "{}", module.bytes);
                 check(module.command_line);

@@ -29,6 +29,13 @@ pub enum Error {
         /// What the host has loaded.
         loaded: PhysRange,
     },
+    /// The modules of the host's Multiboot information have more bytes than all that the host has loaded.
+    MultibootOverlap {
+        /// Where the first module is that is too much.
+        at: PhysAddr,
+        /// What the host has loaded.
+        loaded: PhysRange,
+    },
     /// The host's entry is not one of the kernel's bytes, or these are not below 4 GiB.
     EntryOutside {
         /// The entry.
@@ -134,6 +141,11 @@ impl fmt::Display for Error {
                 f,
                 "the host's Multiboot information has the {what} at {at}, not all of it in what the host has loaded, \
                  {loaded}; this is a defect of the host"
+            ),
+            Self::MultibootOverlap { at, loaded } => write!(
+                f,
+                "the host's Multiboot information has modules over each other: with the one at {at} they are longer than all \
+                 that it has loaded, {loaded}; this is a defect of the host"
             ),
             Self::EntryOutside { entry, start, size } => write!(
                 f,

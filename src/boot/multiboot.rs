@@ -143,10 +143,11 @@ impl HostInfo {
         }
     }
 
-    /// The modules, each checked to be in what the host has `loaded`, with its command line.
+    /// The modules, each checked to be in what the host has `loaded`, with its command line. Together they are no longer than
+    /// that, so that what is done with all of them has an end.
     ///
     /// # Errors
-    /// [`Error::MultibootPointer`], [`Error::HeapFull`], [`Error::FwCfg`] when the memory cannot be read.
+    /// [`Error::MultibootPointer`], [`Error::MultibootOverlap`], [`Error::HeapFull`], [`Error::FwCfg`] when the memory cannot be read.
     pub fn modules(&self, memory: &mut impl Memory, loaded: PhysRange) -> Result<Vec<Module>, Error> {
         let count = self.0.modules_count.get();
         let at = address(self.0.modules);
@@ -155,11 +156,14 @@ impl HostInfo {
             return Err(Error::MultibootPointer { what: "list of modules", at, loaded });
         };
         let mut modules = heap::with_capacity(count as usize).map_err(|_| Error::HeapFull)?;
+        let mut left = loaded.len();
         let mut next = list.start();
         while next < list.end() {
             let mut entry = [0; size_of::<ModuleEntry>()];
             memory.read(next, &mut entry)?;
             let module = module(memory, loaded, &zerocopy::transmute!(entry))?;
+            let len = module.bytes.len().saturating_add(module.command_line.len());
+            left = left.checked_sub(len).ok_or(Error::MultibootOverlap { at: module.bytes.start(), loaded })?;
             heap::push_within_capacity(&mut modules, module).map_err(|_| Error::HeapFull)?;
             // It is in the list, which ends below 4 GiB.
             next = PhysAddr::new(next.get().saturating_add(entry.len() as u64));

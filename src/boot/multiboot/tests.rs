@@ -70,6 +70,14 @@ fn machine(list: [[u32; 4]; 2]) -> FakeMachine {
 const MODULES: [[u32; 4]; 2] = [[0x10_4000, 0x10_4123, STRINGS + 69, 0], [0x10_5000, 0x10_6000, STRINGS + 77, 0]];
 
 #[test]
+fn modules_that_share_their_bytes_were_read_and_measured_for_as_long_as_the_list_is() {
+    let all = [0x10_0000, 0x10_6000, 0, 0];
+    let error = parse(&qemus()).unwrap().modules(&mut machine([all, all]), LOADED).err();
+    assert_eq!(error, Some(Error::MultibootOverlap { at: LOADED.start(), loaded: LOADED }));
+    assert!(error.is_some_and(|error| error.to_string().contains("modules over each other")));
+}
+
+#[test]
 fn what_the_host_tells_is_found_in_what_it_has_loaded() {
     let mut machine = machine(MODULES);
     let told = parse(&qemus()).unwrap();
