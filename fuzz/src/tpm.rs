@@ -199,6 +199,7 @@ fn range(start: u64, len: u64) -> PhysRange {
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (flags, log_len): (u8, u16) = (input.take(), input.take());
+    let log_len = log_len & 0xfff;
     let tpm = Rc::new(RefCell::new(Tpm::take(&mut input)));
     let device = FakeFwCfg::new(true).with_item(0x18, &[0x55; 1024]);
     let mut machine = FakeMachine::new().with(device);

@@ -193,6 +193,8 @@ fn fuzz(name: &str, args: &Args) -> anyhow::Result<Report> {
     let mut command = Command::new(programs().join(name));
     command.args([format!("-max_total_time={}", args.time), format!("-timeout={TIMEOUT}")]);
     command.args([format!("-rss_limit_mb={MEMORY}"), "-print_final_stats=1".into()]);
+    // Inputs that take long are gone on from less.
+    command.arg("-entropic_scale_per_exec_time=1");
     command.arg(format!("-artifact_prefix={}/", findings.display()));
     command.args(args.inputs.map(|inputs| format!("-runs={inputs}")));
     command.arg(&corpus).arg(&seeds).stdin(Stdio::null()).stdout(Stdio::null());

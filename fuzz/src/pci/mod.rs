@@ -15,7 +15,7 @@ use crate::check;
 use crate::input::Input;
 
 /// The most functions of an input.
-const MOST: u8 = 32;
+const MOST: u8 = 24;
 
 /// Scans, plans and applies. What is placed is aligned, in the host's room and in the windows of the bridges on its way;
 /// nothing overlaps; each register is placed or said not to be; and only registers are written that are the firmware's to
