@@ -9,12 +9,13 @@ use std::vec::Vec;
 
 use super::*;
 use crate::boot::Entry;
-use crate::fw_cfg::Transport;
 use crate::fw_cfg::fake::{AddressReads, FakeFwCfg, Quirks, known_hosts};
 use crate::golden;
 use crate::hal::fake::{Access, FakeMachine};
 use crate::platform::fake::FakeConfigPorts;
 use crate::tpm::fake::{Defects, FakeTpm, Kind, State};
+
+mod hosts;
 
 /// The first 1024 bytes of Debian's kernel.
 const SETUP: &[u8] = include_bytes!("boot/testdata/vmlinuz-6.1.0-56-cloud-amd64.setup");
@@ -182,23 +183,6 @@ fn a_host_whose_dma_does_not_work_boots_through_ports() {
 /// 256 MiB of RAM.
 const E820: [u8; 20] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0];
 
-#[test]
-fn every_known_host_boots_a_kernel() {
-    for host in known_hosts() {
-        let device = with_kernel(FakeFwCfg::of(&host)).with_file("opt/other", &[1]).with_file("etc/e820", &E820);
-        let record = device.record();
-        let mut machine = FakeMachine::new().with(device);
-        machine.absent = host.absent_port;
-        let handover = run(&mut machine).unwrap_or_else(|failure| panic!("{}: {}", host.name, failure.error));
-        let name = host.name;
-        assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1), "{name}");
-        let page = machine.memory.bytes(handover.parameters.get(), 4096);
-        assert_eq!(machine.memory.bytes(u32_at(&page, 0x218), 7003), bytes(7003, 2), "{name}");
-        assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), COMMAND_LINE.len()), COMMAND_LINE, "{name}");
-        assert_eq!(record.borrow().fatal, Vec::<&str>::new(), "{name}");
-    }
-}
-
 /// The kernel as a whole file: setup code and the rest.
 fn kernel_file() -> Vec<u8> {
     let mut file = SETUP.to_vec();
@@ -281,80 +265,6 @@ fn what_is_wrong_with_a_kernel_file_is_said_in_a_sentence() {
     let device = golden::device("q35", true).with_file("opt/org.firstlight/kernel", &file);
     let long = device.with_file("opt/org.firstlight/cmdline", &[b'x'; 2048]);
     assert!(failure(long).error.to_string().contains("has 2048 bytes, the kernel takes 2047"));
-}
-
-/// What every host takes, each part of it because one is known that takes nothing else.
-#[test]
-fn other_hosts_than_qemu_get_the_portable_form_and_nothing_else() {
-    for host in known_hosts() {
-        let device = with_kernel(FakeFwCfg::of(&host)).with_file("opt/other", &[1]).with_file("etc/e820", &E820);
-        let (record, name) = (device.record(), host.name);
-        let mut machine = FakeMachine::new().with(device);
-        machine.absent = host.absent_port;
-        run(&mut machine).unwrap();
-
-        let accesses: Vec<_> = machine.accesses.iter().filter(|access| is_fw_cfg(access)).copied().collect();
-        // Items are selected by 16 bits, the data port is only read, and by bytes.
-        for access in &accesses {
-            let taken = match *access {
-                Access::Out(0x510, 2, key) => key < 0x20 || key == 0x21,
-                Access::In(0x511, 1, _) | Access::In(0x514, 4, _) => true,
-                Access::Out(0x514 | 0x518, 4, _) => host.dma,
-                _ => false,
-            };
-            assert!(taken, "{name}: {access:?}");
-        }
-        if FwCfg::probe(&mut machine).unwrap().transport() == Transport::QemuDma {
-            continue;
-        }
-        // The high half of the address, then the low one, of a descriptor on a 16-byte boundary that says READ alone.
-        for pair in accesses.windows(2) {
-            if let [before, Access::Out(0x518, _, low)] = pair {
-                assert_eq!((*before, low.swap_bytes() % 16), (Access::Out(0x514, 4, 0), 0), "{name}");
-            }
-        }
-        let record = record.borrow();
-        assert_eq!(record.transfers > 0, host.dma, "{name}");
-        assert!(record.controls.iter().all(|&control| control == 1 << 1), "{name}: {:x?}", record.controls);
-        // Without ACPI the number of CPUs is asked for, 4 bytes, which no item has. Nothing else is read past an end.
-        assert!(record.past_end <= 4, "{name}: {}", record.past_end);
-    }
-}
-
-fn is_fw_cfg(access: &Access) -> bool {
-    match *access {
-        Access::In(port, ..) | Access::Out(port, ..) => FakeFwCfg::has_port(port),
-    }
-}
-
-#[test]
-fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
-    struct Cmos(u32);
-    impl hal::fake::FakeDevice for Cmos {
-        fn claims(&self, port: u16) -> bool {
-            port == 0x70 || port == 0x71
-        }
-        fn read(&mut self, _port: u16, _size: u8, _memory: &mut hal::fake::FakeMemory) -> u32 {
-            // 512 MiB: what is above 16 MiB, in units of 64 KiB.
-            match self.0 & 0x7f {
-                0x34 => ((512 - 16) * 16) & 0xff,
-                0x35 => ((512 - 16) * 16) >> 8,
-                _ => 0,
-            }
-        }
-        fn write(&mut self, port: u16, _size: u8, value: u32, _memory: &mut hal::fake::FakeMemory) {
-            if port == 0x70 {
-                self.0 = value;
-            }
-        }
-    }
-    let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true))).with(Cmos(0));
-    let handover = run(&mut machine).unwrap();
-    let page = machine.memory.bytes(handover.parameters.get(), 4096);
-    let entries: Vec<_> = page[0x2d0..].chunks(20).take(page[0x1e8].into()).collect();
-    let ram: u64 = entries.iter().filter(|entry| u32_at(entry, 16) == 1).map(|entry| u32_at(entry, 8)).sum();
-    assert_eq!(ram >> 20, 511);
-    assert_eq!(vec![0; 4], page[0x070..0x074], "no ACPI");
 }
 
 /// The whole boot with the registers of a TPM.

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
+pub use super::known_hosts::{FunctionId, KnownHost, known_hosts};
 use crate::hal::fake::{FakeDevice, FakeMemory, FakeRegisters, GuestMemory};
 
 /// Keys below this one are numbered items, the others those of files (QEMU `FW_CFG_FILE_FIRST`).
@@ -97,105 +98,6 @@ pub struct Quirks {
     pub never_completes: bool,
     /// Every transfer fails.
     pub always_fails: bool,
-}
-
-/// A host as it is known to be.
-#[derive(Clone, Copy, Debug)]
-pub struct KnownHost {
-    /// Its name.
-    pub name: &'static str,
-    /// Whether it has DMA.
-    pub dma: bool,
-    /// How its device departs from QEMU's.
-    pub quirks: Quirks,
-    /// What an absent port reads as.
-    pub absent_port: u32,
-    /// Whether the end of the image is shown below 1 MiB.
-    pub alias: bool,
-    /// Whether there is `etc/e820`; without it memory sizes are in CMOS.
-    pub e820: bool,
-}
-
-/// The hosts that are known to have the device.
-#[must_use]
-pub fn known_hosts() -> Vec<KnownHost> {
-    let none = Quirks::default();
-    let qemu = KnownHost { name: "QEMU", dma: true, quirks: none, absent_port: u32::MAX, alias: true, e820: true };
-    vec![
-        qemu,
-        KnownHost { name: "QEMU without DMA", dma: false, ..qemu },
-        KnownHost {
-            name: "Cloud Hypervisor",
-            alias: false,
-            quirks: Quirks {
-                address_reads: AddressReads::LastAddress,
-                long_signature: true,
-                ignores_select: true,
-                refuses_skip: true,
-                no_zero_fill: true,
-                zeroes_a_string_past_the_end: true,
-                absent: Absent::Refused,
-                ..none
-            },
-            ..qemu
-        },
-        KnownHost {
-            name: "crosvm",
-            dma: false,
-            alias: false,
-            e820: false,
-            absent_port: 0,
-            quirks: Quirks {
-                address_reads: AddressReads::Zero,
-                id: Some(0x0100_0000),
-                absent: Absent::PreviousItem,
-                ..none
-            },
-        },
-        KnownHost {
-            name: "propolis",
-            alias: false,
-            quirks: Quirks { address_reads: AddressReads::LastAddress, lists_numbered_items: true, ..none },
-            ..qemu
-        },
-        KnownHost {
-            name: "bhyve",
-            dma: false,
-            alias: false,
-            quirks: Quirks { ends_at_other_widths: true, ..none },
-            ..qemu
-        },
-        KnownHost { name: "VirtualBox", dma: false, quirks: Quirks { absent: Absent::Directory, ..none }, ..qemu },
-        KnownHost {
-            name: "VirtualBox with DMA",
-            quirks: Quirks { address_reads: AddressReads::Zero, no_zero_fill: true, absent: Absent::Directory, ..none },
-            ..qemu
-        },
-        KnownHost { name: "OpenBSD vmd", e820: false, ..qemu },
-        KnownHost {
-            name: "StratoVirt",
-            quirks: Quirks { ignores_skip: true, absent: Absent::NeverEnds, ..none },
-            ..qemu
-        },
-        KnownHost {
-            name: "alioth",
-            quirks: Quirks {
-                address_reads: AddressReads::LastAddress,
-                selects_the_id: true,
-                no_zero_fill: true,
-                absent: Absent::Refused,
-                ends_at_write: true,
-                ..none
-            },
-            ..qemu
-        },
-        KnownHost {
-            name: "AxVisor",
-            quirks: Quirks { address_reads: AddressReads::LastAddress, id: Some(2), needs_high_half: true, ..none },
-            ..qemu
-        },
-        KnownHost { name: "OpenVMM", dma: false, quirks: Quirks { ends_at_dma: true, ..none }, ..qemu },
-    ]
 }
 
 /// What the device did, for a test to look at while the machine owns the device.

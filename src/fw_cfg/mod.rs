@@ -28,6 +28,8 @@ mod error;
 #[cfg(any(test, not(feature = "firmware")))]
 pub mod fake;
 mod key;
+#[cfg(any(test, not(feature = "firmware")))]
+mod known_hosts;
 mod mapped;
 mod ports;
 mod registers;

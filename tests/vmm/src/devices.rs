@@ -1,10 +1,11 @@
-//! The devices behind ports: fw_cfg, COM1, the debug console, CMOS memory sizes, and a port that ends the machine.
+//! The devices behind ports: fw_cfg, COM1, the debug console, CMOS memory sizes, PCI functions that have numbers and
+//! otherwise zeros, and a port that ends the machine.
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use firstlight::fw_cfg::fake::{FakeFwCfg, Record};
+use firstlight::fw_cfg::fake::{FakeFwCfg, FunctionId, Record};
 use firstlight::hal::fake::GuestMemory;
 
 /// What is written here, of any width, is the guest's last word.
@@ -28,6 +29,11 @@ const CMOS_ABOVE_16_MIB: u8 = 0x34;
 
 const FW_CFG_DATA: u16 = 0x511;
 
+/// PCI's configuration address, 32 bits, and the dword there, in one access of any width.
+const PCI_ADDRESS: u16 = 0xcf8;
+const PCI_DATA: u16 = 0xcfc;
+const PCI_DATA_END: u16 = PCI_DATA + 4;
+
 /// The devices of a machine.
 pub struct Devices {
     fw_cfg: FakeFwCfg,
@@ -38,12 +44,16 @@ pub struct Devices {
     serial: Vec<u8>,
     cmos_index: u8,
     above_16_mib: u16,
+    /// None where there is no PCI.
+    functions: &'static [FunctionId],
+    pci_address: u32,
+    pci_writes: Vec<u32>,
 }
 
 impl Devices {
-    /// `fw_cfg` and the others. `absent` is what other ports read as, `ram` the bytes of RAM.
+    /// `fw_cfg` and the others. `absent` is what other ports read as, `ram` the bytes of RAM, `functions` what is on PCI.
     #[must_use]
-    pub fn new(fw_cfg: FakeFwCfg, absent: u32, ram: usize, serial: bool) -> Self {
+    pub fn new(fw_cfg: FakeFwCfg, absent: u32, ram: usize, serial: bool, functions: &'static [FunctionId]) -> Self {
         Self {
             fw_cfg_record: fw_cfg.record(),
             fw_cfg,
@@ -52,6 +62,9 @@ impl Devices {
             serial: Vec::new(),
             cmos_index: 0,
             above_16_mib: u16::try_from(ram.saturating_sub(16 << 20) >> 16).unwrap_or(u16::MAX),
+            functions,
+            pci_address: 0,
+            pci_writes: Vec::new(),
         }
     }
 
@@ -59,6 +72,12 @@ impl Devices {
     #[must_use]
     pub fn serial(&self) -> String {
         String::from_utf8_lossy(&self.serial).into_owned()
+    }
+
+    /// The configuration addresses that were written to: of the first byte, with the bit that turns access on.
+    #[must_use]
+    pub fn pci_writes(&self) -> &[u32] {
+        &self.pci_writes
     }
 
     /// What fw_cfg did so far, which is then forgotten.
@@ -77,6 +96,7 @@ impl Devices {
             _ if FakeFwCfg::has_port(port) => self.fw_cfg.read_port(port, into.len() as u8),
             DEBUG_CONSOLE => DEBUG_CONSOLE_READS.into(),
             CMOS_DATA => self.cmos().into(),
+            PCI_DATA..PCI_DATA_END if !self.functions.is_empty() => self.pci() >> (8 * (port - PCI_DATA)),
             _ => self.uart_read(port).map_or(self.absent, u32::from),
         };
         for (byte, read) in into.iter_mut().zip(value.to_le_bytes()) {
@@ -91,6 +111,8 @@ impl Devices {
             EXIT_PORT => return Some(value),
             _ if FakeFwCfg::has_port(port) => self.fw_cfg.write_port(port, bytes.len() as u8, value, memory),
             CMOS_INDEX => self.cmos_index = value as u8 & 0x7f,
+            PCI_ADDRESS => self.pci_address = value,
+            PCI_DATA..PCI_DATA_END => self.pci_writes.push(self.pci_address + u32::from(port - PCI_DATA)),
             _ => self.uart_write(port, value as u8),
         }
         None
@@ -102,6 +124,17 @@ impl Devices {
             0 => low,
             1 => high,
             _ => 0,
+        }
+    }
+
+    /// The dword at the configuration address: the numbers of a function, or zero of another of its registers.
+    fn pci(&self) -> u32 {
+        let at = |(device, function, _): &FunctionId| u32::from(*device) << 11 | u32::from(*function) << 8;
+        let found = self.functions.iter().find(|function| 1 << 31 | at(function) == self.pci_address & !0xff);
+        match found {
+            Some((.., id)) if self.pci_address & 0xff == 0 => *id,
+            Some(_) => 0,
+            None => u32::MAX,
         }
     }
 
@@ -129,7 +162,7 @@ mod tests {
 
     fn devices(absent: u32, serial: bool) -> Devices {
         let fw_cfg = FakeFwCfg::new(true).with_item(0x11, &[1, 2, 3, 4, 5]);
-        Devices::new(fw_cfg, absent, 64 << 20, serial)
+        Devices::new(fw_cfg, absent, 64 << 20, serial, &[])
     }
 
     fn read<const N: usize>(devices: &mut Devices, port: u16) -> [u8; N] {
@@ -172,6 +205,23 @@ mod tests {
         assert_eq!(memory.bytes(0x2000, 6), [1, 2, 3, 4, 5, 0]);
         assert_eq!(memory.bytes(0x1000, 4), [0; 4]);
         assert_eq!(devices.take_fw_cfg_record().transfers, 1);
+    }
+
+    #[test]
+    fn pci_functions_have_their_numbers_and_zeros() {
+        let fw_cfg = FakeFwCfg::new(false);
+        let mut devices = Devices::new(fw_cfg, 0, 64 << 20, false, &[(1, 3, 0x7113_8086)]);
+        let memory = &mut FakeMemory::default();
+        let mut select = |devices: &mut Devices, at: u32| devices.write(PCI_ADDRESS, &at.to_le_bytes(), memory);
+        for (at, expected) in [(0x8000_0b00, 0x7113_8086), (0x8000_0b04, 0), (0x8000_0000, u32::MAX)] {
+            select(&mut devices, at);
+            assert_eq!(u32::from_le_bytes(read(&mut devices, PCI_DATA)), expected, "{at:#x}");
+        }
+        select(&mut devices, 0x8000_0b00);
+        assert_eq!(read(&mut devices, PCI_DATA + 2), 0x7113_u16.to_le_bytes());
+        assert!(devices.pci_writes().is_empty());
+        devices.write(PCI_DATA + 1, &[0], &mut FakeMemory::default());
+        assert_eq!(devices.pci_writes(), [0x8000_0b01]);
     }
 
     #[test]

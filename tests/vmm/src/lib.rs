@@ -2,7 +2,7 @@
 //!
 //! It is there for what QEMU does not show: hosts that differ. Its fw_cfg device is the library's model
 //! ([`firstlight::fw_cfg::fake`]), which has the defects of every host known to offer one; the image may or may not be
-//! shown below 1 MiB, absent ports read as zero or all ones, and there is no chipset.
+//! shown below 1 MiB, absent ports read as zero or all ones, and of a chipset there are only the numbers.
 //!
 //! [`Setup`] says what there is, [`Setup::boot`] runs it to its end under a limit, and [`Outcome`] has what was seen.
 //! [`devices`] needs no KVM and has tests of its own.
@@ -12,7 +12,6 @@
 pub mod devices;
 pub mod machine;
 pub mod ram;
-pub mod tables;
 
 use std::time::Duration;
 
@@ -34,6 +33,8 @@ pub struct Setup {
     pub items: Vec<(u16, Vec<u8>)>,
     /// Named fw_cfg items.
     pub files: Vec<(String, Vec<u8>)>,
+    /// What the host puts into memory before it starts the guest, and where.
+    pub memory: Vec<(u64, Vec<u8>)>,
     /// Whether COM1 is there.
     pub serial: bool,
 }
@@ -49,7 +50,7 @@ impl Setup {
         for (name, bytes) in &self.files {
             fw_cfg = fw_cfg.with_file(name, bytes);
         }
-        Devices::new(fw_cfg, self.host.absent_port, self.ram, self.serial)
+        Devices::new(fw_cfg, self.host.absent_port, self.ram, self.serial, self.host.functions)
     }
 
     /// Starts the machine and lets it run until the guest ends, or for as long as `limit`.
@@ -91,6 +92,8 @@ pub struct Outcome {
     pub mmio_reads: Vec<u64>,
     /// See there.
     pub mmio_writes: Vec<u64>,
+    /// PCI configuration addresses that were written to: of the first byte, with the bit that turns access on.
+    pub pci_writes: Vec<u32>,
     /// How often the guest came back to the host.
     pub exits: u32,
 }

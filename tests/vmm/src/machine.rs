@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use std::{panic, thread};
 
 use anyhow::{Context, bail};
+use firstlight::hal::fake::GuestMemory;
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd, VmFd};
 use libc::{c_int, c_void, siginfo_t};
@@ -19,6 +20,15 @@ const END_OF_ROM: u64 = 1 << 32;
 /// As much of the image is shown below 1 MiB on a PC.
 const ALIAS: u64 = 128 << 10;
 const MIB: u64 = 1 << 20;
+
+/// Where the 440FX has PAM0, with the bit that turns access on (82441FX data sheet, 3.2.15), and the Q35 through its
+/// configuration space where the firmware puts that (82G33 data sheet). What is written there makes the F-segment RAM.
+const PAM0: u32 = 0x8000_0059;
+const PAM0_BY_ECAM: u64 = 0xb000_0090;
+const F_SEGMENT: u64 = 0xf_0000;
+/// The slot of the alias below 1 MiB in [`regions`], and one behind the last.
+const ALIAS_SLOT: u32 = 1;
+const F_SEGMENT_SLOT: u32 = 4;
 /// How often a CPU that does not hear is asked again to stop.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -60,7 +70,10 @@ fn run(setup: &Setup, end_by: Instant) -> anyhow::Result<Outcome> {
     let kvm = Kvm::new().context("/dev/kvm")?;
     let vm = kvm.create_vm().context("KVM_CREATE_VM")?;
     vm.set_tss_address(KVM_TSS).context("KVM_SET_TSS_ADDR")?;
-    let ram = Ram::new(setup.ram, &setup.image)?;
+    let mut ram = Ram::new(setup.ram, &setup.image)?;
+    for (at, bytes) in &setup.memory {
+        ram.store(*at, bytes);
+    }
     let regions = regions(setup.ram as u64, setup.image.len() as u64, setup.host.alias);
     for (slot, region) in regions.into_iter().enumerate() {
         map(&vm, slot as u32, region, &ram)?;
@@ -77,8 +90,10 @@ fn run(setup: &Setup, end_by: Instant) -> anyhow::Result<Outcome> {
         ram,
         mmio_reads: Vec::new(),
         mmio_writes: Vec::new(),
+        pci_writes: Vec::new(),
         exits: 0,
     };
+    let mut f_segment_is_ram = false;
     while Instant::now() < end_by {
         let end = match cpu.run() {
             Ok(VcpuExit::IoIn(port, into)) => {
@@ -105,6 +120,14 @@ fn run(setup: &Setup, end_by: Instant) -> anyhow::Result<Outcome> {
             Err(error) if error.errno() == libc::EINTR => None,
             Err(error) => Some(End::Kvm(format!("{error} {}", place(&cpu)))),
         };
+        if setup.host.alias && !f_segment_is_ram {
+            let written =
+                devices.pci_writes().last() == Some(&PAM0) || outcome.mmio_writes.last() == Some(&PAM0_BY_ECAM);
+            if written {
+                f_segment_is_ram = true;
+                open_f_segment(&vm, setup.image.len() as u64, &outcome.ram)?;
+            }
+        }
         outcome.exits += 1;
         if let Some(end) = end {
             outcome.end = end;
@@ -112,6 +135,7 @@ fn run(setup: &Setup, end_by: Instant) -> anyhow::Result<Outcome> {
         }
     }
     outcome.serial = devices.serial();
+    outcome.pci_writes = devices.pci_writes().to_vec();
     outcome.fw_cfg = devices.take_fw_cfg_record();
     Ok(outcome)
 }
@@ -148,10 +172,21 @@ fn regions(ram: u64, image: u64, alias: bool) -> Vec<Region> {
     }
 }
 
+/// Shows RAM in the place of the second half of the alias.
+fn open_f_segment(vm: &VmFd, image: u64, ram: &Ram) -> anyhow::Result<()> {
+    let [_, alias, ..] = regions(2 * MIB, image, true)[..] else { bail!("there is no alias") };
+    // KVM changes no slot's length.
+    map(vm, ALIAS_SLOT, Region { len: 0, ..alias }, ram)?;
+    map(vm, ALIAS_SLOT, Region { len: F_SEGMENT - alias.at, ..alias }, ram)?;
+    let f_segment = Region { at: F_SEGMENT, of: F_SEGMENT, len: MIB - F_SEGMENT, rom: false };
+    map(vm, F_SEGMENT_SLOT, f_segment, ram)
+}
+
 fn map(vm: &VmFd, slot: u32, region: Region, ram: &Ram) -> anyhow::Result<()> {
     // Both ends: the whole region is one piece of `ram`'s.
     let userspace_addr = ram.host_address(region.of)?;
-    if ram.host_address(region.of + region.len - 1)? != userspace_addr + region.len - 1 {
+    let last = region.len.saturating_sub(1);
+    if ram.host_address(region.of + last)? != userspace_addr + last {
         bail!("{region:?} is not in one piece");
     }
     let memory = kvm_userspace_memory_region {
@@ -161,8 +196,9 @@ fn map(vm: &VmFd, slot: u32, region: Region, ram: &Ram) -> anyhow::Result<()> {
         memory_size: region.len,
         userspace_addr,
     };
-    // SAFETY: the region is a part of one mapping of `ram`, as was checked above, which is accessed by volatile operations
-    // only. The one CPU that uses it runs in `run`, on whose stack `ram` or the `Outcome` with it is all the while.
+    // SAFETY: the region is a part of one mapping of `ram`, as was checked above; one without bytes takes a slot away. The
+    // mapping is accessed by volatile operations only. The one CPU that uses it runs in `run`, on whose stack `ram` or the
+    // `Outcome` with it is all the while.
     unsafe { vm.set_user_memory_region(memory) }.with_context(|| format!("KVM_SET_USER_MEMORY_REGION {region:?}"))
 }
 

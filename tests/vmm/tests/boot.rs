@@ -5,7 +5,7 @@ use std::{env, fs};
 
 use firstlight::fw_cfg::fake::{KnownHost, Quirks, known_hosts};
 use firstlight::hal::fake::GuestMemory;
-use vmm::{End, Outcome, Setup, machine, tables};
+use vmm::{End, Outcome, Setup, machine};
 
 /// Far more than a run takes: tens of milliseconds, or a few hundred where KVM emulates the guest's ring 0.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -62,10 +62,6 @@ fn size(len: usize) -> Vec<u8> {
     u32::try_from(len).unwrap().to_le_bytes().to_vec()
 }
 
-fn entry(start: u64, end: u64, kind: u32) -> Vec<u8> {
-    [&start.to_le_bytes()[..], &(end - start).to_le_bytes(), &kind.to_le_bytes()].concat()
-}
-
 /// A machine of this host, with a kernel.
 fn setup(host: KnownHost) -> Setup {
     let path = env::var_os("FIRSTLIGHT_IMAGE").expect("FIRSTLIGHT_IMAGE: run these tests with `cargo xtask test`");
@@ -80,23 +76,9 @@ fn setup(host: KnownHost) -> Setup {
         (0x14, size(COMMAND_LINE.len())),
         (0x15, COMMAND_LINE.to_vec()),
     ];
-    let mut files = vec![("opt/other".to_owned(), vec![1])];
-    if host.e820 {
-        // In no order, with the holes of a PC cut out, as Cloud Hypervisor has it.
-        let e820 = [
-            entry(0, 0xa_0000, 1),
-            entry(0xe800_0000, 0xf800_0000, 2),
-            entry(0xc000_0000, 0xe800_0000, 2),
-            entry(0x10_0000, RAM as u64, 1),
-        ];
-        files.push(("etc/e820".to_owned(), e820.concat()));
-    }
-    files.extend(match host.name {
-        "Cloud Hypervisor" | "alioth" => tables::files("acpi/rsdp", "acpi/tables"),
-        "crosvm" | "OpenBSD vmd" => Vec::new(),
-        _ => tables::files("etc/acpi/rsdp", "etc/acpi/tables"),
-    });
-    Setup { host, image, ram: RAM, items, files, serial: true }
+    let other = ("opt/other".to_owned(), vec![1]);
+    let files = std::iter::once(other).chain(host.files(RAM as u64)).collect();
+    Setup { host, image, ram: RAM, items, files, memory: (host.in_memory)(), serial: true }
 }
 
 fn u32_at(outcome: &Outcome, at: u64) -> u64 {
@@ -105,10 +87,13 @@ fn u32_at(outcome: &Outcome, at: u64) -> u64 {
 
 /// Boots, and looks at what the kernel was given.
 fn check(setup: Setup) -> Outcome {
+    check_below(setup, RAM as u64)
+}
+
+/// The same on a machine whose RAM is the kernel's up to `ram_end`.
+fn check_below(setup: Setup, ram_end: u64) -> Outcome {
     let name = setup.host.name;
-    let tables = setup.files.iter().any(|(name, _)| name == "etc/table-loader");
-    let image = setup.image.clone();
-    let dma = setup.host.dma;
+    let (image, memory, host) = (setup.image.clone(), setup.memory.clone(), setup.host);
     let outcome = setup.boot(LIMIT).unwrap();
     let End::Exit(params) = outcome.end else { panic!("{name}: {:?}\n{}", outcome.end, outcome.serial) };
     let params = u64::from(params);
@@ -126,10 +111,13 @@ fn check(setup: Setup) -> Outcome {
         let number = |at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().unwrap());
         (entry[16] == 1).then(|| number(0) + number(8))
     };
-    assert_eq!(e820.chunks(20).filter_map(ends).max(), Some(RAM as u64), "{name}: end of RAM");
+    assert_eq!(e820.chunks(20).filter_map(ends).max(), Some(ram_end), "{name}: end of RAM");
 
+    // Tables in fw_cfg, else in memory, where they stay.
     let rsdp = u64::from_le_bytes(ram.bytes(params + 0x70, 8).try_into().unwrap());
+    let tables = host.acpi.is_some() || !memory.is_empty();
     if tables {
+        assert_eq!(memory.iter().any(|&(at, _)| at == rsdp), host.acpi.is_none(), "{name}");
         let root = ram.bytes(rsdp, 36);
         assert_eq!(&root[..8], b"RSD PTR ", "{name}: RSDP at {rsdp:#x}");
         assert_eq!(root.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)), 0, "{name}: checksum");
@@ -138,16 +126,29 @@ fn check(setup: Setup) -> Outcome {
     } else {
         assert_eq!(rsdp, 0, "{name}");
     }
+    for (at, bytes) in memory {
+        // alioth's are where the firmware runs. It has them in fw_cfg as well.
+        let lost = (0x4_0000..0x9_fc00).contains(&at);
+        assert!(lost || ram.bytes(at, bytes.len()) == bytes, "{name}: the table at {at:#x}");
+    }
 
     assert_eq!(outcome.serial, "", "{name}: a good boot prints nothing");
     assert_eq!(outcome.fw_cfg.fatal, Vec::<&str>::new(), "{name}");
-    assert_eq!(outcome.fw_cfg.transfers > 0, dma, "{name}");
+    assert_eq!(outcome.fw_cfg.transfers > 0, host.dma, "{name}");
     // Without ACPI tables the number of CPUs is asked for, which no item has here.
     assert_eq!(outcome.fw_cfg.past_end, if tables { 0 } else { 4 }, "{name}");
-    // Bytes that ports give come in strings.
-    assert!(outcome.exits < 150, "{name}: {} exits", outcome.exits);
     assert_eq!(ram.bytes((1 << 32) - image.len() as u64, image.len()), image, "{name}: the image");
-    assert_eq!(outcome.mmio_writes, Vec::<u64>::new(), "{name}: nothing is written where there is no RAM");
+    if host.has_chipset() {
+        // The local APIC, and on q35 the configuration space.
+        let registers = |at: &u64| *at >> 12 == 0xf_ee00 || (0xb000_0000..0xc000_0000).contains(at);
+        assert!(outcome.mmio_writes.iter().all(registers), "{name}: {:x?}", outcome.mmio_writes);
+        assert!(!outcome.pci_writes.is_empty(), "{name}");
+    } else {
+        // Bytes that ports give come in strings.
+        assert!(outcome.exits < 150, "{name}: {} exits", outcome.exits);
+        assert_eq!(outcome.mmio_writes, Vec::<u64>::new(), "{name}: nothing is written where there is no RAM");
+        assert_eq!(outcome.pci_writes, Vec::<u32>::new(), "{name}: PCI is the host's");
+    }
     outcome
 }
 
@@ -157,6 +158,16 @@ fn every_known_host_boots_a_kernel() {
         for host in known_hosts() {
             check(setup(host));
         }
+    }
+}
+
+#[test]
+fn tables_at_the_top_of_ram_are_kept_and_passed_on() {
+    if can_run("tables_at_the_top_of_ram_are_kept_and_passed_on") {
+        let host = known_hosts().into_iter().find(|host| host.name == "crosvm").unwrap();
+        let memory = firstlight::tables::fake::acpi(0xf_2400, RAM as u64 - 0x1000, 0xd000_0000);
+        let outcome = check_below(Setup { memory, ..setup(host) }, RAM as u64 - 0x1000);
+        assert!(outcome.exits < 150);
     }
 }
 

@@ -1,0 +1,389 @@
+//! The whole boot on every known host, and on hosts that lack what a PC has.
+
+use super::*;
+use crate::fw_cfg::Transport;
+use crate::fw_cfg::fake::KnownHost;
+use crate::hal::fake::{FakeDevice, FakeMemory};
+use crate::pci::fake::{FakeFunction, FakePci, On};
+use crate::pci::topology::BarKind;
+use crate::pci::{Address, ConfigSpace};
+use crate::platform::fake::Write;
+use crate::tables::fake as tables;
+
+const RAM: u64 = 256 << 20;
+const MIB: u64 = 1 << 20;
+
+/// CMOS memory with the sizes of RAM.
+struct Cmos {
+    index: u8,
+    below_4_gib: u64,
+    above_4_gib: u64,
+}
+
+impl Cmos {
+    fn new(below_4_gib: u64, above_4_gib: u64) -> Self {
+        Self { index: 0, below_4_gib, above_4_gib }
+    }
+}
+
+impl FakeDevice for Cmos {
+    fn claims(&self, port: u16) -> bool {
+        port == 0x70 || port == 0x71
+    }
+    fn read(&mut self, _port: u16, _size: u8, _memory: &mut FakeMemory) -> u32 {
+        let low = ((self.below_4_gib - 16 * MIB) >> 16).to_le_bytes();
+        let high = (self.above_4_gib >> 16).to_le_bytes();
+        u32::from(match self.index {
+            0x34..=0x35 => low[usize::from(self.index - 0x34)],
+            0x5b..=0x5d => high[usize::from(self.index - 0x5b)],
+            _ => 0,
+        })
+    }
+    fn write(&mut self, port: u16, _size: u8, value: u32, _memory: &mut FakeMemory) {
+        if port == 0x70 {
+            self.index = value as u8 & 0x7f;
+        }
+    }
+}
+
+/// What a device of a machine leaves for the test to look at.
+type Seen<T> = Rc<RefCell<T>>;
+
+/// A machine of this host with a kernel, and what is written to PCI's configuration space.
+fn machine_of(host: &KnownHost) -> (FakeMachine, Seen<fw_cfg::fake::Record>, Seen<Vec<Write>>) {
+    let device = with_kernel(FakeFwCfg::of(host)).with_file("opt/other", &[1]);
+    let device = host.files(RAM).iter().fold(device, |device, (name, bytes)| device.with_file(name, bytes));
+    let record = device.record();
+    let mut config = FakeConfigPorts::default();
+    for (device, function, id) in host.functions {
+        config = config.with_function(u32::from(*device) << 11 | u32::from(*function) << 8, *id);
+    }
+    let writes = config.writes();
+    let mut machine = FakeMachine::new().with(device);
+    if !host.functions.is_empty() {
+        machine = machine.with(config);
+    }
+    if host.e820.is_none() {
+        machine = machine.with(Cmos::new(RAM, 0));
+    }
+    machine.absent = host.absent_port;
+    for (at, bytes) in (host.in_memory)() {
+        machine.memory.store(at, &bytes);
+    }
+    (machine, record, writes)
+}
+
+/// The e820 entries in `boot_params`: start, end, type.
+fn map_of(page: &[u8]) -> Vec<(u64, u64, u8)> {
+    let entries = page[0x2d0..].chunks(20).take(page[0x1e8].into());
+    let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+    entries.map(|entry| (number(&entry[..8]), number(&entry[..8]) + number(&entry[8..16]), entry[16])).collect()
+}
+
+#[test]
+fn every_known_host_boots_a_kernel() {
+    for host in known_hosts() {
+        let (mut machine, record, _) = machine_of(&host);
+        let handover = run(&mut machine).unwrap_or_else(|failure| panic!("{}: {}", host.name, failure.error));
+        let name = host.name;
+        assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1), "{name}");
+        let page = machine.memory.bytes(handover.parameters.get(), 4096);
+        assert_eq!(machine.memory.bytes(u32_at(&page, 0x218), 7003), bytes(7003, 2), "{name}");
+        assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), COMMAND_LINE.len()), COMMAND_LINE, "{name}");
+        assert_eq!(record.borrow().fatal, Vec::<&str>::new(), "{name}");
+
+        let map = map_of(&page);
+        assert_eq!(map.iter().filter(|entry| entry.2 == 1).map(|entry| entry.1).max(), Some(RAM), "{name}");
+        assert!(!map.iter().any(|&(start, end, kind)| kind == 1 && end > 0xa_0000 && start < MIB), "{name}: {map:x?}");
+        // No order of the host's records, and nothing that is cut, turns what it reserves into RAM.
+        for (start, len, _) in
+            host.e820.map(|e820| e820(RAM)).unwrap_or_default().into_iter().filter(|record| record.2 != 1)
+        {
+            let is_ram = map.iter().any(|entry| entry.2 == 1 && entry.0 < start + len && start < entry.1);
+            assert!(!is_ram, "{name}: {start:x}");
+        }
+    }
+}
+
+#[test]
+fn every_known_host_s_acpi_tables_are_passed_on() {
+    for host in known_hosts() {
+        let (mut machine, ..) = machine_of(&host);
+        let handover = run(&mut machine).unwrap();
+        let page = machine.memory.bytes(handover.parameters.get(), 4096);
+        let (name, rsdp) = (host.name, u32_at(&page, 0x070));
+        // Those in fw_cfg, under whatever names, else those in memory.
+        match name {
+            "crosvm" => assert_eq!(rsdp, 0xe_0000),
+            "OpenBSD vmd" => assert_eq!(rsdp, 0),
+            _ => {
+                assert!(!(host.in_memory)().iter().any(|&(at, _)| at == rsdp), "{name}");
+                assert_eq!(machine.memory.bytes(rsdp, 8), b"RSD PTR ", "{name}");
+                let xsdt = u32_at(&machine.memory.bytes(rsdp, 36), 24);
+                assert_eq!(machine.memory.bytes(xsdt, 4), b"XSDT", "{name}");
+            }
+        }
+        // What is in memory stays, and none of it is RAM to the kernel.
+        for (at, bytes) in (host.in_memory)() {
+            let len = bytes.len() as u64;
+            assert_eq!(machine.memory.bytes(at, bytes.len()), bytes, "{name}: {at:x}");
+            let hit = map_of(&page).into_iter().find(|&(start, end, kind)| kind == 1 && start < at + len && at < end);
+            assert_eq!(hit, None, "{name}: {at:x}");
+        }
+        // Linux uses the window of an MCFG only where it is reserved.
+        if name == "crosvm" {
+            assert!(map_of(&page).contains(&(0xf400_0000, 0xf800_0000, 2)), "{:x?}", map_of(&page));
+            assert_eq!(machine.memory.bytes(0x9_fc00, 4), b"_MP_", "the host's own");
+        }
+    }
+}
+
+/// Hosts that set PCI up themselves describe it in their tables. Everyone whose chipset is not QEMU's does.
+#[test]
+fn pci_and_power_management_of_other_boards_are_left_alone() {
+    for host in known_hosts() {
+        let (mut machine, _, writes) = machine_of(&host);
+        run(&mut machine).unwrap();
+        let (name, writes) = (host.name, writes.borrow());
+        if !host.has_chipset() {
+            assert_eq!(*writes, [], "{name}");
+            // Nor is anything of a PC taken for granted: no interrupt controller, no keyboard controller, no console.
+            for access in &machine.accesses {
+                let taken = match *access {
+                    Access::Out(0xcf8, 4, _) | Access::In(0xcfc, 4, _) => true,
+                    Access::Out(port, ..) | Access::In(port, ..) => {
+                        FakeFwCfg::has_port(port) || host.e820.is_none() && (port == 0x70 || port == 0x71)
+                    }
+                };
+                assert!(taken, "{name}: {access:?}");
+            }
+        } else {
+            assert!(!writes.is_empty(), "{name}");
+            let pm = 0xb00..0xc00;
+            let has_pm = host.functions.iter().any(|&(device, function, _)| (device, function) == (1, 3));
+            assert!(has_pm || !writes.iter().any(|(address, ..)| pm.contains(address)), "{name}");
+        }
+    }
+}
+
+/// What every host takes, each part of it because one is known that takes nothing else.
+#[test]
+fn other_hosts_than_qemu_get_the_portable_form_and_nothing_else() {
+    for host in known_hosts() {
+        let (mut machine, record, _) = machine_of(&host);
+        let name = host.name;
+        run(&mut machine).unwrap();
+
+        let accesses: Vec<_> = machine.accesses.iter().filter(|access| is_fw_cfg(access)).copied().collect();
+        // Items are selected by 16 bits, the data port is only read, and by bytes.
+        let files = 0x21 + host.files(RAM).len() as u32;
+        for access in &accesses {
+            let taken = match *access {
+                Access::Out(0x510, 2, key) => key < files,
+                Access::In(0x511, 1, _) | Access::In(0x514, 4, _) => true,
+                Access::Out(0x514 | 0x518, 4, _) => host.dma,
+                _ => false,
+            };
+            assert!(taken, "{name}: {access:?}");
+        }
+        if FwCfg::probe(&mut machine).unwrap().transport() == Transport::QemuDma {
+            continue;
+        }
+        // The high half of the address, then the low one, of a descriptor on a 16-byte boundary that says READ alone.
+        for pair in accesses.windows(2) {
+            if let [before, Access::Out(0x518, _, low)] = pair {
+                assert_eq!((*before, low.swap_bytes() % 16), (Access::Out(0x514, 4, 0), 0), "{name}");
+            }
+        }
+        let record = record.borrow();
+        assert_eq!(record.transfers > 0, host.dma, "{name}");
+        assert!(record.controls.iter().all(|&control| control == 1 << 1), "{name}: {:x?}", record.controls);
+        assert_eq!(record.past_end, 0, "{name}: nothing is read past an item's end");
+    }
+}
+
+fn is_fw_cfg(access: &Access) -> bool {
+    match *access {
+        Access::In(port, ..) | Access::Out(port, ..) => FakeFwCfg::has_port(port),
+    }
+}
+
+#[test]
+fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
+    for (below, above) in [(128 * MIB, 0), (512 * MIB, 0), (3328 * MIB, 0), (3328 * MIB, 13 << 30)] {
+        let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true))).with(Cmos::new(below, above));
+        let handover = run(&mut machine).unwrap();
+        let page = machine.memory.bytes(handover.parameters.get(), 4096);
+        let ram: u64 = map_of(&page).iter().filter(|entry| entry.2 == 1).map(|entry| entry.1 - entry.0).sum();
+        assert_eq!((ram + MIB) >> 20, (below + above) >> 20);
+        assert_eq!(vec![0; 4], page[0x070..0x074], "no ACPI");
+    }
+    // None of the two, where absent ports read as either.
+    for absent in [0, u32::MAX] {
+        let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true)));
+        machine.absent = absent;
+        let error = run(&mut machine).unwrap_err().error.to_string();
+        assert!(error.starts_with("the host gives no memory size"), "{error}");
+    }
+}
+
+/// Tables at the top of RAM, where the firmware would put an initrd, with an MCFG elsewhere, and no PCI at the ports.
+#[test]
+fn tables_at_the_top_of_ram_are_held_before_anything_is_loaded() {
+    let top = RAM - 0x2000;
+    for (absent, rsdp) in [(0, 0xe_0000), (u32::MAX, 0xf_5550)] {
+        let pieces = [tables::acpi(rsdp, top, 0xd000_0000), tables::smbios(0xf_0000, RAM - 0x3000)].concat();
+        let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(false).with_file("etc/e820", &E820)));
+        machine.absent = absent;
+        for (at, bytes) in &pieces {
+            machine.memory.store(*at, bytes);
+        }
+        let handover = run(&mut machine).unwrap();
+        for (at, bytes) in &pieces {
+            assert_eq!(machine.memory.bytes(*at, bytes.len()), *bytes, "{at:x}");
+        }
+        let page = machine.memory.bytes(handover.parameters.get(), 4096);
+        assert_eq!(u32_at(&page, 0x070), rsdp);
+        let map = map_of(&page);
+        assert!(map.contains(&(0xd000_0000, 0xd400_0000, 2)), "{map:x?}");
+        assert_eq!(map.iter().find(|entry| entry.2 == 1 && entry.0 >= MIB).unwrap().1, RAM - 0x3000);
+        assert!(u32_at(&page, 0x218) + 7003 <= RAM - 0x3000, "the initrd is below");
+    }
+}
+
+/// A host with ACPI in fw_cfg, which belongs into the F-segment, and SMBIOS there already.
+#[test]
+fn what_the_host_has_in_the_f_segment_is_not_overwritten() {
+    for name in ["propolis", "QEMU without DMA"] {
+        let host = known_hosts().into_iter().find(|host| host.name == name).unwrap();
+        let (mut machine, ..) = machine_of(&KnownHost { in_memory: || tables::smbios(0xf_0000, 0xf_0018), ..host });
+        let handover = run(&mut machine).unwrap();
+        for (at, bytes) in tables::smbios(0xf_0000, 0xf_0018) {
+            assert_eq!(machine.memory.bytes(at, bytes.len()), bytes, "{name}");
+        }
+        let rsdp = u32_at(&machine.memory.bytes(handover.parameters.get(), 4096), 0x070);
+        assert!(rsdp < 0xa_0000, "{name}: {rsdp:x}");
+        assert_eq!(machine.memory.bytes(rsdp, 8), b"RSD PTR ");
+    }
+}
+
+/// Functions that have registers, behind the ports.
+struct PciPorts {
+    pci: Rc<RefCell<FakePci>>,
+    latched: u32,
+}
+
+impl PciPorts {
+    /// The function and the byte in it at `port`.
+    fn place(&self, port: u16) -> (Address, u8) {
+        let [register, function, bus, _] = self.latched.to_le_bytes();
+        (Address::new(bus, function >> 3, function & 7).unwrap(), register + (port - 0xcfc) as u8)
+    }
+}
+
+impl FakeDevice for PciPorts {
+    fn claims(&self, port: u16) -> bool {
+        (0xcf8..0xd00).contains(&port)
+    }
+    fn read(&mut self, port: u16, _size: u8, _memory: &mut FakeMemory) -> u32 {
+        let (address, register) = self.place(port);
+        self.pci.borrow_mut().read32(address, register)
+    }
+    fn write(&mut self, port: u16, size: u8, value: u32, _memory: &mut FakeMemory) {
+        if port == 0xcf8 {
+            self.latched = value;
+            return;
+        }
+        let ((address, register), mut pci) = (self.place(port), self.pci.borrow_mut());
+        match size {
+            2 => pci.write16(address, register, value as u16),
+            // The registers of one byte are the chipset's, which the fake has not.
+            _ => pci.write32(address, register & !3, value),
+        }
+    }
+}
+
+/// propolis has its configuration space where a `pc` has none, and says so in its map.
+#[test]
+fn bars_keep_off_what_the_host_reserves() {
+    let host = known_hosts().into_iter().find(|host| host.name == "propolis").unwrap();
+    let mut functions = FakePci::default();
+    for &(device, function, id) in host.functions {
+        functions = functions.with(On::Root(0), device, function, FakeFunction::new(id, 0x6_0100).multifunction());
+    }
+    // Seven of 256 MiB: as many as there is room for from 2 GiB to the I/O APIC.
+    let large = || FakeFunction::new(0x1042_1af4, 0x1_0000).bar(0, BarKind::Memory32 { prefetchable: false }, 28);
+    let functions = (4..11).fold(functions, |all, device| all.with(On::Root(0), device, 0, large()));
+    let pci = Rc::new(RefCell::new(functions));
+    let (mut machine, ..) = machine_of(&KnownHost { functions: &[], ..host });
+    machine.devices.push(Box::new(PciPorts { pci: pci.clone(), latched: 0 }));
+    run(&mut machine).unwrap();
+    let pci = pci.borrow();
+    let on: Vec<_> = (3..10).map(|index| pci.function(index)).filter(|one| one.command() & 2 != 0).collect();
+    assert_eq!(on.len(), 6, "one would be over the configuration space");
+    for function in on {
+        let (.., at, len) = function.bars()[0];
+        assert!(at >= 0x8000_0000 && at + len <= 0xe000_0000, "{at:x}");
+    }
+}
+
+/// A host with an MP table in the BIOS segment and no ACPI.
+#[test]
+fn no_mp_table_is_made_beside_the_host_s() {
+    let made = |memory: &[tables::Piece]| {
+        let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true).with_file("etc/e820", &E820)));
+        machine.cpuid.insert((1, 0), hal::Cpuid { edx: 1 << 9, ..hal::Cpuid::default() });
+        for (at, bytes) in memory {
+            machine.memory.store(*at, bytes);
+        }
+        run(&mut machine).unwrap();
+        machine.memory.bytes(0x9_fc00, 4) == b"_MP_"
+    };
+    assert!(made(&[]));
+    assert!(!made(&tables::mp_table(0xf_0000, 0xf_0010)));
+}
+
+/// A root pointer in memory goes to a PVH kernel as well.
+#[test]
+fn a_pvh_kernel_is_told_of_tables_in_memory() {
+    let mut machine =
+        FakeMachine::new().with(with_elf(FakeFwCfg::new(true).with_file("etc/e820", &E820), &bytes(8192, 3)));
+    for (at, bytes) in tables::acpi(0xe_0000, 0xe_0040, 0xd000_0000) {
+        machine.memory.store(at, &bytes);
+    }
+    let handover = run(&mut machine).unwrap();
+    assert_eq!(u32_at(&machine.memory.bytes(handover.parameters.get(), 88), 32), 0xe_0000);
+}
+
+/// Without the script that places them files are no tables: nobody says where they belong.
+#[test]
+fn acpi_files_without_a_script_are_left_where_they_are() {
+    let host = known_hosts()[0];
+    let device = with_kernel(FakeFwCfg::new(true));
+    let files = host.files(RAM).into_iter().filter(|(name, _)| name != "etc/table-loader");
+    let mut machine =
+        FakeMachine::new().with(files.fold(device, |device, (name, bytes)| device.with_file(&name, &bytes)));
+    let handover = run(&mut machine).unwrap();
+    assert_eq!(u32_at(&machine.memory.bytes(handover.parameters.get(), 4096), 0x070), 0);
+}
+
+/// The host's map has the firmware's own memory as the guest's not to touch, or not all of it.
+#[test]
+fn a_host_that_reserves_the_firmware_s_memory_boots_a_kernel() {
+    for (start, len, kind) in [(0x4_0000, 0x6_0000, 2), (0x8_0000, 0x2_0000, 3), (0x9_0000, 0x1_0000, 4_u32)] {
+        let record = |start: u64, len: u64, kind: u32| {
+            [&start.to_le_bytes()[..], &len.to_le_bytes(), &kind.to_le_bytes()].concat()
+        };
+        let e820 = [record(0, start, 1), record(start, len, kind), record(MIB, RAM - MIB, 1)].concat();
+        let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true).with_file("etc/e820", &e820)));
+        let handover = run(&mut machine).unwrap();
+        let page = machine.memory.bytes(handover.parameters.get(), 4096);
+        assert!(handover.parameters.get() < start && u32_at(&page, 0x228) < start);
+        assert!(
+            map_of(&page).iter().any(|entry| u32::from(entry.2) == kind && entry.0 <= start),
+            "{:x?}",
+            map_of(&page)
+        );
+        assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1));
+    }
+}
