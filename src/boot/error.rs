@@ -178,8 +178,7 @@ impl fmt::Display for Error {
             }
             Self::NoPcMemory { needed } => write!(
                 f,
-                "the kernel is a zImage and needs {needed}, of which not all is free RAM on this machine; use a bzImage \
-                 (or, on a microvm, which has its RSDP there, acpi=off)"
+                "the kernel is a zImage and needs {needed}, of which not all is free RAM on this machine; use a bzImage"
             ),
             Self::BadAlignment { alignment } => {
                 write!(f, "the kernel asks for alignment {alignment:#x}, no power of two; is the file whole?")

@@ -35,14 +35,12 @@ pub fn newer_qemu() -> Result<PathBuf, String> {
 
 /// Xen, unpacked, if there is one. If not, the output of the test says why.
 pub fn xen() -> Option<PathBuf> {
-    let xen = path_or_reason("FIRSTLIGHT_XEN", "FIRSTLIGHT_NO_XEN");
-    xen.inspect_err(|why| eprintln!("skipped: no Xen: {why}")).ok()
+    optional("Xen", "FIRSTLIGHT_XEN", "FIRSTLIGHT_NO_XEN")
 }
 
 /// GNU Mach, unpacked, if there is one. If not, the output of the test says why.
 pub fn gnu_mach() -> Option<PathBuf> {
-    let mach = path_or_reason("FIRSTLIGHT_GNU_MACH", "FIRSTLIGHT_NO_GNU_MACH");
-    mach.inspect_err(|why| eprintln!("skipped: no GNU Mach: {why}")).ok()
+    optional("GNU Mach", "FIRSTLIGHT_GNU_MACH", "FIRSTLIGHT_NO_GNU_MACH")
 }
 
 fn path_or_reason(variable: &str, reason: &str) -> Result<PathBuf, String> {
@@ -50,6 +48,39 @@ fn path_or_reason(variable: &str, reason: &str) -> Result<PathBuf, String> {
         Ok(why) => Err(why),
         Err(_) => Ok(path(variable)),
     }
+}
+
+/// Debian's kernel for i386 and the guest's initramfs for it, if they are there. If not, the output of the test says why.
+pub fn i386() -> Option<[PathBuf; 2]> {
+    let [kernel, initrd] = ["FIRSTLIGHT_I386_KERNEL", "FIRSTLIGHT_I386_INITRD"];
+    Some([optional("i386 kernel", kernel, "FIRSTLIGHT_NO_I386")?, path(initrd)])
+}
+
+/// As [`i386`], the kernel with PAE.
+pub fn i386_pae() -> Option<[PathBuf; 2]> {
+    let [kernel, initrd] = ["FIRSTLIGHT_I386_PAE_KERNEL", "FIRSTLIGHT_I386_PAE_INITRD"];
+    Some([optional("i386 kernel with PAE", kernel, "FIRSTLIGHT_NO_I386_PAE")?, path(initrd)])
+}
+
+/// Memtest86+, built for CPUs of 32 or 64 bits, if it is there. If not, the output of the test says why.
+pub fn memtest86(bits: u8) -> Option<PathBuf> {
+    let [found, absent] = ["", "NO_"].map(|no| format!("FIRSTLIGHT_{no}MEMTEST86_{bits}"));
+    optional("Memtest86+", &found, &absent)
+}
+
+/// iPXE's file with a setup header, if it is there. If not, the output of the test says why.
+pub fn ipxe() -> Option<PathBuf> {
+    optional("iPXE", "FIRSTLIGHT_IPXE", "FIRSTLIGHT_NO_IPXE")
+}
+
+/// memdisk, which has a setup header, if it is there. If not, the output of the test says why.
+pub fn memdisk() -> Option<PathBuf> {
+    optional("memdisk", "FIRSTLIGHT_MEMDISK", "FIRSTLIGHT_NO_MEMDISK")
+}
+
+/// The file that the variable `found` names, where `absent` does not say why there is none.
+fn optional(what: &str, found: &str, absent: &str) -> Option<PathBuf> {
+    path_or_reason(found, absent).inspect_err(|why| eprintln!("skipped: no {what}: {why}")).ok()
 }
 
 fn path(variable: &str) -> PathBuf {

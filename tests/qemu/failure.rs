@@ -43,15 +43,10 @@ fn wait_for_lines(qemu: &mut Qemu, count: usize) {
 
 /// As [`stops`], for a kernel file.
 pub fn stops_for_kernel(file: &[u8], append: &str, parts: &[&str]) {
-    stops_for_kernel_on(&Machine::new(Kind::Q35), file, append, parts);
-}
-
-/// As [`stops_for_kernel`], on `machine`.
-pub fn stops_for_kernel_on(machine: &Machine, file: &[u8], append: &str, parts: &[&str]) {
     let folder = TempDir::new().expect("a temporary folder");
     let kernel = folder.path().join("kernel");
     fs::write(&kernel, file).expect("a file in the temporary folder");
-    stops(&Machine { kernel: Some(kernel), append: Some(append.to_owned()), ..machine.clone() }, parts);
+    stops(&Machine { kernel: Some(kernel), append: Some(append.to_owned()), ..Machine::new(Kind::Q35) }, parts);
 }
 
 #[test]

@@ -1,13 +1,19 @@
 //! bzImages and zImages of every age: the probe with each kind of header, and what Debian has of them.
 
+use std::fs;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use crate::bzimage::BzImage;
-use crate::failure::{stops_for_kernel, stops_for_kernel_on};
+use crate::environment;
+use crate::failure::stops_for_kernel;
 use crate::handover::check_cpu;
-use crate::machine::{Kind, Machine};
+use crate::linux::{self, Report};
+use crate::machine::{Accelerator, Kind, Machine, Transport};
 use crate::probe::{BootParams, E820_RAM, Probe};
+use crate::pvh::MICROVM;
 use crate::random;
+use crate::sleep;
 
 const COMMAND_LINE: &str = "console=ttyS0 root=/dev/null \"two words\" ~";
 
@@ -17,9 +23,6 @@ const COMMAND_LINE_LIMIT: u64 = 0x9_a000;
 
 /// No multiple of a page, a sector or a word.
 const INITRD_LEN: usize = 50_001;
-
-/// A microvm, in place of the machine that came before.
-const MICROVM: &str = "-machine microvm,acpi=on,pit=on,pic=on,rtc=on";
 
 /// Where the command line is by what a kernel of protocol 2.00 or 2.01 looks at (boot.rst, "The Kernel Command Line").
 fn old_command_line(page: &BootParams) -> u64 {
@@ -116,6 +119,33 @@ fn a_kernel_whose_entry_is_not_its_beginning_is_entered_there() {
 }
 
 #[test]
+fn low_memory_is_filled_under_kvm_too() {
+    let Some(accelerator) = Accelerator::kvm() else { return };
+    let machine = Machine { accelerator, ..Machine::new(Kind::Q35) };
+    for kernel in [BzImage { len: 5008, ..BzImage::old(0x201) }, BzImage { len: 5008, ..BzImage::old(0x203) }.low()] {
+        let mut probe = Probe::boot(&machine, &kernel, None, Some(COMMAND_LINE));
+        check_cpu(&probe.state, 4);
+        assert_eq!(probe.state.esi, PARAMETERS);
+        assert!(probe.read(probe.state.base, kernel.len) == kernel.code(), "the kernel is not as it was in the file");
+    }
+}
+
+/// What the last jump writes over is what a wake from suspend runs in.
+#[test]
+fn a_machine_wakes_whose_kernel_was_put_over_the_firmware() {
+    for kernel in [BzImage::old(0x201), BzImage::old(0x203).low()] {
+        let mut probe = Probe::boot(&Machine::new(Kind::Q35), &kernel, None, None);
+        let page = probe.boot_params();
+        sleep::prepare(&mut probe, &page);
+        let before = probe.hash(0x1000..0x3_0000);
+        sleep::sleep(&mut probe);
+        probe.wait_for_wake();
+        assert_eq!(probe.hash(0x1000..0x3_0000), before, "the kernel's memory");
+        assert_eq!(probe.qemu.com1(), "", "a good wake is silent");
+    }
+}
+
+#[test]
 fn a_zimage_that_is_not_to_be_moved_runs_at_0x10000() {
     let kernel = BzImage { code32_start: 0x1_0000, ..BzImage::old(0x203).low() };
     let probe = Probe::boot(&Machine::new(Kind::Q35), &kernel, None, None);
@@ -131,12 +161,6 @@ fn a_zimage_too_long_for_low_memory_is_not_run() {
 }
 
 #[test]
-fn a_zimage_where_low_memory_has_something_else_is_not_run() {
-    let kernel = BzImage::old(0x203).low().file();
-    stops_for_kernel_on(&Machine::new(Kind::Pc).with(MICROVM), &kernel, "", &["0x1000-0x91fff", "acpi=off"]);
-}
-
-#[test]
 fn a_zimage_of_every_protocol_is_moved_to_where_it_runs() {
     let check =
         |machine: Machine, version, len| check(&machine, &BzImage { len, ..BzImage::old(version) }.low(), 0x1000);
@@ -145,6 +169,103 @@ fn a_zimage_of_every_protocol_is_moved_to_where_it_runs() {
         check(Machine::new(Kind::Q35), version, len);
     }
     check(Machine::new(Kind::Pc), 0x201, 300_007);
-    // With ACPI a microvm has its RSDP there.
-    check(Machine::new(Kind::Pc).with(&MICROVM.replace("acpi=on", "acpi=off")), 0x203, 300_007);
+    check(Machine::new(Kind::Pc).with(MICROVM), 0x203, 300_007);
+}
+
+/// Boots one of Debian's kernels for i386 to user space, where the same guest runs as on amd64.
+fn boot_i386(machine: &Machine, guest: Option<[PathBuf; 2]>, words: &str) -> Option<Report> {
+    let [kernel, initrd] = guest?;
+    let machine = Machine { kernel: Some(kernel), initrd: Some(initrd), ..linux::guest(machine, words) };
+    let mut qemu = machine.start();
+    qemu.wait_for("the guest's report", |qemu| qemu.com1().contains(linux::END));
+    let com1 = qemu.com1();
+    assert!(!com1.contains("firstlight: "), "the firmware has something to say");
+    let report = Report::parse(&com1);
+    assert_eq!(report.one("command-line"), linux::command_line(words));
+    assert_eq!(report.one("loader-type"), "0xb0");
+    Some(report)
+}
+
+#[test]
+fn q35_boots_debians_i386_kernel() {
+    let machine = Machine { cpus: 2, memory: "512M", default_devices: true, ..Machine::new(Kind::Q35) };
+    let Some(report) = boot_i386(&machine, environment::i386(), "") else { return };
+    report.check(&machine);
+    assert!(report.one("kernel").ends_with("-686"), "{}", report.one("kernel"));
+}
+
+/// With PAE such a kernel uses memory above 4 GiB.
+#[test]
+fn pc_with_ports_boots_debians_i386_kernel_with_pae() {
+    let machine = Machine { transport: Transport::Ports, memory: "5G", ..Machine::new(Kind::Pc) };
+    let Some(report) = boot_i386(&machine, environment::i386_pae(), "") else { return };
+    report.check(&machine);
+    assert!(report.one("kernel").ends_with("-686-pae"), "{}", report.one("kernel"));
+}
+
+#[test]
+fn microvm_boots_debians_i386_kernel() {
+    let machine = Machine { memory: "512M", ..Machine::new(Kind::Pc) }.with(MICROVM);
+    // See `pvh::microvm_boots_debians_vmlinux`.
+    let Some(report) = boot_i386(&machine, environment::i386(), "tsc_early_khz=2500000 ") else { return };
+    assert!(report.one("initrd").starts_with("ok "));
+    assert!(report.one("acpi-tables").contains("APIC"));
+}
+
+/// What a serial console with cursor control shows: its lines, without the blanks at their ends.
+fn screen(output: &str) -> String {
+    let mut lines = vec![vec![b' '; 80]; 25];
+    let (mut line, mut column) = (0, 0);
+    for part in output.split("\x1b[") {
+        let end = part.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(0);
+        let (sequence, text) = part.split_at(part.len().min(end + 1));
+        if let Some(place) = sequence.strip_suffix('H') {
+            let mut numbers = place.split(';').map(|number| number.parse::<usize>().unwrap_or(1) - 1);
+            (line, column) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        }
+        for byte in text.bytes() {
+            if let Some(place) = lines.get_mut(line).and_then(|line| line.get_mut(column)) {
+                *place = byte;
+            }
+            column += 1;
+        }
+    }
+    lines.iter().map(|line| format!("{}\n", String::from_utf8_lossy(line).trim_end())).collect()
+}
+
+/// Starts Memtest86+, and waits until it has gone through its first tests.
+fn run_memtest(kind: Kind, kernel: Option<PathBuf>, build: &str) {
+    let Some(kernel) = kernel else { return };
+    let append = Some("console=ttyS0,115200".to_owned());
+    let machine = Machine { memory: "32M", kernel: Some(kernel), append, ..Machine::new(kind) };
+    let mut qemu = machine.start();
+    let is_at_work = |screen: &str| ["Test #3", "Test #4", "Test #5"].iter().any(|test| screen.contains(test));
+    qemu.wait_for("memory tests", |qemu| is_at_work(&screen(&qemu.com1())));
+    let com1 = qemu.com1();
+    assert!(!com1.contains("firstlight: "), "the firmware has something to say");
+    let screen = screen(&com1);
+    // All but the first MiB's holes and the tables, which is what the memory map says.
+    for part in ["Memtest86+ v", build, "Memory  :   31", "Status: Testing", "Errors: 0", "QEMU Standard PC"] {
+        assert!(screen.contains(part), "{part} is missing:\n{screen}");
+    }
+}
+
+#[test]
+fn memtest86_runs_by_its_64_bit_entry() {
+    run_memtest(Kind::Q35, environment::memtest86(64), "x64");
+    run_memtest(Kind::Pc, environment::memtest86(64), "x64");
+}
+
+#[test]
+fn memtest86_runs_by_its_32_bit_entry() {
+    run_memtest(Kind::Q35, environment::memtest86(32), "x32");
+    run_memtest(Kind::Pc, environment::memtest86(32), "x32");
+}
+
+#[test]
+fn what_debian_has_for_real_mode_only_is_told_why_it_does_not_run() {
+    for file in [environment::ipxe(), environment::memdisk()].into_iter().flatten() {
+        let file = fs::read(file).expect("the file");
+        stops_for_kernel(&file, "", &["real mode only", "services of a BIOS", "QEMU without -bios"]);
+    }
 }

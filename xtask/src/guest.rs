@@ -45,6 +45,25 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// The guest with the kernel in an unpacked system, whose programs are `busybox`'s. Its initramfs is put into
+    /// `folder`.
+    ///
+    /// # Errors
+    /// When there is no kernel, or a file cannot be read or written.
+    pub fn of_system(system: &Path, busybox: &Path, folder: &Path) -> anyhow::Result<Self> {
+        let image = newest_kernel(&system.join("boot"))
+            .with_context(|| format!("there is no boot/vmlinuz-* below {}", system.display()))?;
+        Self::new(Kernel::new(image, system), busybox, folder)
+    }
+
+    fn new(kernel: Kernel, busybox: &Path, folder: &Path) -> anyhow::Result<Self> {
+        let busybox = fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
+        let archive = initramfs::pack(&busybox, &modules::load(&kernel.modules)?)?;
+        let initrd = folder.join(format!("initrd-{}.cpio", kernel.release));
+        write_if_changed(&initrd, &archive)?;
+        Ok(Self { kernel, initrd })
+    }
+
     /// The initramfs with `dmidecode` and `lspci` in it as well, and modules that scripts load.
     ///
     /// # Errors
@@ -72,12 +91,9 @@ impl Guest {
 /// When there is no kernel to be had, or a file cannot be read or written.
 pub fn prepare() -> anyhow::Result<Guest> {
     let kernel = kernel()?;
-    let path = paths::find_program("busybox").context("busybox is not installed; `cargo xtask setup` installs it")?;
-    let busybox = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let archive = initramfs::pack(&busybox, &modules::load(&kernel.modules)?)?;
-    let initrd = paths::guest_folder().join(format!("initrd-{}.cpio", kernel.release));
-    write_if_changed(&initrd, &archive)?;
-    Ok(Guest { kernel, initrd })
+    let busybox =
+        paths::find_program("busybox").context("busybox is not installed; `cargo xtask setup` installs it")?;
+    Guest::new(kernel, &busybox, &paths::guest_folder())
 }
 
 /// Gets the default guest's kernel.

@@ -1,4 +1,5 @@
-//! Kernels of Debian's that only tests boot: Xen and GNU Mach, for Multiboot.
+//! Kernels of Debian's that only tests boot: Xen and GNU Mach, for Multiboot; Memtest86+; Linux for i386, with the guest's
+//! initramfs; and what has a setup header and needs a BIOS.
 //!
 //! Each is downloaded and unpacked once below `target/guest`, without installing it, as the default guest's kernel is. One for
 //! another architecture comes by lists and sources of its own for apt, so that the machine's stay as they are. Removing the
@@ -10,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-use crate::guest::{self, compare_versions};
+use crate::guest::{self, Guest, compare_versions};
 use crate::newer_qemu::{sources_of, this_release};
 use crate::packages::{self, apt};
 use crate::paths;
@@ -22,23 +23,24 @@ struct Packaged {
     name: &'static str,
     /// The folder it is unpacked into.
     folder: &'static str,
-    /// What the package's name begins and ends with; between them are a version's digits and dots.
+    /// What the package's name begins and ends with; between them are a version's digits, dots and dashes. All of it where
+    /// that has no end.
     package: [&'static str; 2],
     /// Debian's architecture, where it is another one than the machine's.
     architecture: Option<&'static str>,
-    /// What the name of the file in `boot` begins with. It ends with `.gz`, and is packed so.
-    file: &'static str,
+    /// The folder of the file, and what its name begins with. If it ends with `.gz` it is packed so.
+    file: [&'static str; 2],
     /// The variables that tell the tests of it (`tests/qemu/environment.rs`): the file, or why there is none.
     variables: [&'static str; 2],
 }
 
-const ALL: [Packaged; 2] = [
+const ALL: [Packaged; 6] = [
     Packaged {
         name: "Xen",
         folder: "xen",
         package: ["xen-hypervisor-", "-amd64"],
         architecture: None,
-        file: "xen-",
+        file: ["boot", "xen-"],
         variables: ["FIRSTLIGHT_XEN", "FIRSTLIGHT_NO_XEN"],
     },
     // The one for amd64 is a 64-bit file, which QEMU does not load.
@@ -47,9 +49,48 @@ const ALL: [Packaged; 2] = [
         folder: "gnumach",
         package: ["gnumach-image-", "-486"],
         architecture: Some("i386"),
-        file: "gnumach-",
+        file: ["boot", "gnumach-"],
         variables: ["FIRSTLIGHT_GNU_MACH", "FIRSTLIGHT_NO_GNU_MACH"],
     },
+    Packaged {
+        name: "Memtest86+ for 32 bits",
+        folder: "memtest86-32",
+        package: ["memtest86+", ""],
+        architecture: None,
+        file: ["boot", "memtest86+ia32.bin"],
+        variables: ["FIRSTLIGHT_MEMTEST86_32", "FIRSTLIGHT_NO_MEMTEST86_32"],
+    },
+    Packaged {
+        name: "Memtest86+ for 64 bits",
+        folder: "memtest86-64",
+        package: ["memtest86+", ""],
+        architecture: None,
+        file: ["boot", "memtest86+x64.bin"],
+        variables: ["FIRSTLIGHT_MEMTEST86_64", "FIRSTLIGHT_NO_MEMTEST86_64"],
+    },
+    Packaged {
+        name: "iPXE",
+        folder: "ipxe",
+        package: ["ipxe", ""],
+        architecture: None,
+        file: ["boot", "ipxe.lkrn"],
+        variables: ["FIRSTLIGHT_IPXE", "FIRSTLIGHT_NO_IPXE"],
+    },
+    Packaged {
+        name: "memdisk",
+        folder: "memdisk",
+        package: ["syslinux-common", ""],
+        architecture: None,
+        file: ["usr/lib/syslinux", "memdisk"],
+        variables: ["FIRSTLIGHT_MEMDISK", "FIRSTLIGHT_NO_MEMDISK"],
+    },
+];
+
+/// Linux for i386 in its two forms: for each what the package's name ends with, the folder it is unpacked into, and the
+/// variables for kernel and initramfs, or why there are none.
+const I386: [(&str, &str, [&str; 3]); 2] = [
+    ("-686", "i386", ["FIRSTLIGHT_I386_KERNEL", "FIRSTLIGHT_I386_INITRD", "FIRSTLIGHT_NO_I386"]),
+    ("-686-pae", "i386-pae", ["FIRSTLIGHT_I386_PAE_KERNEL", "FIRSTLIGHT_I386_PAE_INITRD", "FIRSTLIGHT_NO_I386_PAE"]),
 ];
 
 /// Gets them ready, and gives the variables that tell the tests, with their values.
@@ -64,7 +105,40 @@ pub fn for_tests() -> Vec<(&'static str, String)> {
             }
         }
     };
-    ALL.iter().map(variable).collect()
+    let i386 = I386.iter().flat_map(|&(end, folder, [kernel, initrd, absent])| match prepare_i386(end, folder) {
+        Ok(guest) => vec![(kernel, shown(&guest.kernel.image)), (initrd, shown(&guest.initrd))],
+        Err(error) => {
+            say(&format!("The tests with Linux for i386 ({folder}) are skipped: {error:#}"));
+            vec![(absent, format!("{error:#}"))]
+        }
+    });
+    ALL.iter().map(variable).chain(i386).collect()
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The guest with Linux for i386 in the package whose name ends with `end`, below a folder of its own.
+fn prepare_i386(end: &str, folder: &str) -> anyhow::Result<Guest> {
+    let folder = paths::guest_folder().join(folder);
+    let _lock = guest::lock(&folder)?;
+    let system = folder.join("system");
+    if !system.is_dir() {
+        let partial = folder.join("partial");
+        guest::remake(&partial)?;
+        ensure!(packages::apt_usable(), "apt is not there to download it with");
+        let options = foreign(&partial, "i386")?;
+        let names = known_packages(&options, "linux-image-")?;
+        let kernel = newest(&names, "linux-image-", end).context("apt knows no kernel for i386")?;
+        let unpacked = unpack(&partial, &options, &[kernel, "busybox-static"], &format!("Linux for i386, {kernel}"))?;
+        fs::rename(&unpacked, &system).with_context(|| format!("cannot make {}", system.display()))?;
+        fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
+    }
+    let busybox = find(&system.join("bin"), |name| name == "busybox")
+        .or_else(|| find(&system.join("usr/bin"), |name| name == "busybox"))
+        .context("the package busybox-static has no busybox")?;
+    Guest::of_system(&system, &busybox, &folder)
 }
 
 impl Packaged {
@@ -76,41 +150,68 @@ impl Packaged {
         if !kernel.is_file() {
             let partial = folder.join("partial");
             guest::remake(&partial)?;
-            let packed = self.download(&partial)?;
-            let unpacked = run_quietly(Command::new("gzip").arg("-dc").arg(&packed))?;
-            guest::write_if_changed(&kernel, &unpacked)?;
+            let file = self.download(&partial)?;
+            let bytes = if file.extension().is_some_and(|extension| extension == "gz") {
+                run_quietly(Command::new("gzip").arg("-dc").arg(&file))?
+            } else {
+                fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?
+            };
+            guest::write_if_changed(&kernel, &bytes)?;
             fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
         }
         Ok(kernel)
     }
 
-    /// Downloads the package to `folder`, and gives the packed kernel in it.
+    /// Downloads the package to `folder`, and gives the file in it.
     fn download(&self, folder: &Path) -> anyhow::Result<PathBuf> {
         ensure!(packages::apt_usable(), "apt is not there to download it with");
         let options = match self.architecture {
             Some(architecture) => foreign(folder, architecture)?,
             None => Vec::new(),
         };
-        let names = run_quietly(apt("apt-cache").args(&options).args(["pkgnames", self.package[0]]))?;
-        let names = String::from_utf8_lossy(&names).into_owned();
-        let package = self.newest(&names).with_context(|| format!("apt knows no package {}*", self.package[0]))?;
-        let mut command = apt("apt-get");
-        command.args(&options).arg("download").arg(package).current_dir(folder);
-        run_step(&format!("Downloading {}, which tests boot", self.name), &mut command)?;
-        let archive = find(folder, |name| name.ends_with(".deb")).context("apt-get download left no package behind")?;
-        run_quietly(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(folder.join("system")))?;
-        find(&folder.join("system/boot"), |name| name.starts_with(self.file) && name.ends_with(".gz"))
-            .with_context(|| format!("the package {package} has no boot/{}*.gz", self.file))
-    }
-
-    /// The package of the newest version among the names, one a line.
-    fn newest<'a>(&self, names: &'a str) -> Option<&'a str> {
         let [start, end] = self.package;
-        let is_version = |text: &str| text.contains('.') && text.chars().all(|c| c.is_ascii_digit() || c == '.');
-        let fits =
-            |name: &&str| name.strip_prefix(start).and_then(|rest| rest.strip_suffix(end)).is_some_and(is_version);
-        names.lines().filter(fits).max_by(|a, b| compare_versions(a, b))
+        let names = known_packages(&options, start)?;
+        let package = newest(&names, start, end).with_context(|| format!("apt knows no package {start}*{end}"))?;
+        let system = unpack(folder, &options, &[package], &format!("{}, which tests boot", self.name))?;
+        let [place, start] = self.file;
+        find(&system.join(place), |name| name.starts_with(start))
+            .with_context(|| format!("the package {package} has no {place}/{start}*"))
     }
+}
+
+/// The names of the packages that apt knows and that begin with `start`, one a line.
+fn known_packages(options: &[String], start: &str) -> anyhow::Result<String> {
+    let names = run_quietly(apt("apt-cache").args(options).args(["pkgnames", start]))?;
+    Ok(String::from_utf8_lossy(&names).into_owned())
+}
+
+/// The package of the newest version among the names, one a line: between `start` and `end` is a version, unless `end` is
+/// empty.
+fn newest<'a>(names: &'a str, start: &str, end: &str) -> Option<&'a str> {
+    let is_version = |text: &str| {
+        text.contains('.') && text.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '-')) && !text.ends_with('-')
+    };
+    let fits = |name: &&str| match name.strip_prefix(start) {
+        Some(rest) if end.is_empty() => rest.is_empty(),
+        Some(rest) => rest.strip_suffix(end).is_some_and(is_version),
+        None => false,
+    };
+    names.lines().filter(fits).max_by(|a, b| compare_versions(a, b))
+}
+
+/// Downloads packages to `folder` and unpacks them. Returns the top folder of what was unpacked.
+fn unpack(folder: &Path, options: &[String], names: &[&str], what: &str) -> anyhow::Result<PathBuf> {
+    let mut command = apt("apt-get");
+    command.args(options).arg("download").args(names).current_dir(folder);
+    run_step(&format!("Downloading {what}"), &mut command)?;
+    let system = folder.join("system");
+    for entry in fs::read_dir(folder)?.flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "deb") {
+            run_quietly(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(&system))?;
+        }
+    }
+    ensure!(system.is_dir(), "apt-get download left no package behind");
+    Ok(system)
 }
 
 /// Options that make apt look for packages of another architecture, with lists in `folder`.
@@ -155,10 +256,15 @@ mod tests {
     fn the_newest_version_is_chosen_and_variants_are_not() {
         let names = "xen-hypervisor-4.9-amd64\nxen-hypervisor-4.17-amd64\nxen-hypervisor-4.17-amd64-dbg\n\
             xen-hypervisor-common\nxen-hypervisor-4.20-arm64\n";
-        assert_eq!(ALL[0].newest(names), Some("xen-hypervisor-4.17-amd64"));
+        assert_eq!(newest(names, "xen-hypervisor-", "-amd64"), Some("xen-hypervisor-4.17-amd64"));
         let names =
             "gnumach-image-1-486\ngnumach-image-1.8-xen-486\ngnumach-image-1.8-486\ngnumach-image-1.8-486-dbg\n";
-        assert_eq!(ALL[1].newest(names), Some("gnumach-image-1.8-486"));
-        assert_eq!(ALL[1].newest(""), None);
+        assert_eq!(newest(names, "gnumach-image-", "-486"), Some("gnumach-image-1.8-486"));
+        assert_eq!(newest("", "gnumach-image-", "-486"), None);
+        let names = "linux-image-6.1.0-9-686\nlinux-image-6.1.0-50-686\nlinux-image-6.1.0-50-686-pae\nlinux-image-686\n\
+            linux-image-6.1.0-50-rt-686-pae\nlinux-image-6.1.0-50-686-unsigned\n";
+        assert_eq!(newest(names, "linux-image-", "-686"), Some("linux-image-6.1.0-50-686"));
+        assert_eq!(newest(names, "linux-image-", "-686-pae"), Some("linux-image-6.1.0-50-686-pae"));
+        assert_eq!(newest("memtest86+\nmemtest86\n", "memtest86+", ""), Some("memtest86+"));
     }
 }
