@@ -20,6 +20,7 @@ pub mod pvh;
 pub mod resume;
 pub mod smbios;
 pub mod table_loader;
+pub mod tables_in_memory;
 pub mod tpm;
 
 use std::collections::BTreeMap;
@@ -61,6 +62,7 @@ pub const TARGETS: &[Target] = targets! {
     resume: 20_000,
     smbios: 20_000,
     table_loader: 20_000,
+    tables_in_memory: 20_000,
     tpm: 20_000,
 };
 

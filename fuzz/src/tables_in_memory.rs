@@ -1,0 +1,117 @@
+//! Tables that the host, or whoever had the memory before, has put into memory.
+//!
+//! Input: whether ACPI tables are wanted, and what is where: each with an address, where the checksum is that is made right,
+//! if any, and its bytes.
+
+use firstlight::addr::{PhysAddr, PhysRange};
+use firstlight::fw_cfg::FwCfg;
+use firstlight::fw_cfg::fake::FakeFwCfg;
+use firstlight::hal::fake::FakeMachine;
+use firstlight::layout;
+use firstlight::memory_map::MemoryMap;
+use firstlight::tables::{InMemory, fake};
+use uefi_raw::table::boot::MemoryType;
+
+use crate::check;
+use crate::input::Input;
+
+/// The end of RAM.
+const RAM_END: u64 = 0x80_0000;
+
+/// Looks for the tables. What is found is where it is looked for, and an RSDP; nothing is written, and the map has no more
+/// RAM than before, and the firmware's own as it was.
+///
+/// # Panics
+/// When that is not so.
+pub fn run(bytes: &[u8]) {
+    look(bytes);
+}
+
+fn look(bytes: &[u8]) -> InMemory {
+    let mut input = Input::new(bytes);
+    let wants_acpi: bool = input.take();
+    let mut machine = FakeMachine::new().with(FakeFwCfg::new(false));
+    machine.keeps_accesses = false;
+    machine.most_steps = 1000;
+    while !input.is_empty() {
+        let (at, sums): (u32, u8) = (input.take(), input.take());
+        let mut piece = input.short().to_vec();
+        if piece.starts_with(b"RSD ") && piece.len() >= 36 && sums != 0 {
+            fake::sum_up(&mut piece[..20], 8);
+            fake::sum_up(&mut piece, 32);
+        } else if usize::from(sums) < piece.len() && sums != 0 {
+            fake::sum_up(&mut piece, sums.into());
+        }
+        machine.memory.store((u64::from(at) % RAM_END).max(0x1000), &piece);
+    }
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    let mut map = MemoryMap::new();
+    map.describe(PhysRange::new(PhysAddr::new(0), RAM_END).unwrap(), MemoryType::CONVENTIONAL).unwrap();
+    map.carve_pc().unwrap();
+    let before = map.clone();
+    machine.memory.keep_stores();
+    let found = InMemory::of_host(&mut machine, &fw_cfg, wants_acpi, &mut map);
+    assert_eq!(machine.memory.stores(), []);
+    check::map(&map);
+    for region in map.regions().filter(|region| map.is_ram(region.range)) {
+        assert!(before.is_ram(region.range), "{region:?} is made up");
+    }
+    assert_eq!(before.is_ram(layout::FIRMWARE_RAM), map.is_ram(layout::FIRMWARE_RAM));
+    if let Some(rsdp) = found.rsdp {
+        assert!(wants_acpi && rsdp.get().is_multiple_of(16), "{rsdp}");
+        assert!((0x9_fc00..0xa_0000).contains(&rsdp.get()) || (0xe_0000..0x10_0000).contains(&rsdp.get()), "{rsdp}");
+        let bytes = machine.memory.bytes(rsdp.get(), 20);
+        assert!(bytes.starts_with(b"RSD PTR ") && bytes.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)) == 0);
+        assert!(!map.is_ram(PhysRange::new(rsdp, 20).unwrap()), "{rsdp} is not held");
+    }
+    found
+}
+
+/// Tables as hosts put them there.
+#[must_use]
+pub fn seeds() -> Vec<Vec<u8>> {
+    let seed = |pieces: &[fake::Piece]| {
+        let mut bytes = vec![1];
+        for (at, piece) in pieces {
+            // Where the checksum is, by what it begins with.
+            let sums = match &piece[..4] {
+                b"RSD " => 8,
+                b"_SM3" => 5,
+                b"_MP_" => 10,
+                b"PCMP" => 7,
+                b"FACS" => 0,
+                _ => 9,
+            };
+            let len = piece.len().min(255);
+            bytes.extend((*at as u32).to_le_bytes());
+            bytes.extend([sums, len as u8]);
+            bytes.extend(&piece[..len]);
+        }
+        bytes
+    };
+    let mut seeds = Vec::new();
+    for (rsdp, tables) in [(0xf_0000, 0x70_0000), (0x9_fc10, 0xe_1000), (0xe_0000, 0x6_0000)] {
+        let mut pieces = fake::acpi(rsdp, tables, 0xb000_0000);
+        seeds.push(seed(&pieces));
+        pieces.extend(fake::smbios(0xf_1000, 0xf_2000));
+        pieces.extend(fake::mp_table(0x9_fc00, 0xf_3000));
+        seeds.push(seed(&pieces));
+        pieces.extend(fake::mp_table(0xf_0100, 0x5_0000));
+        seeds.push(seed(&pieces));
+    }
+    seeds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_found() {
+        let found: Vec<_> = seeds().iter().map(|seed| look(seed).rsdp.map(PhysAddr::get)).collect();
+        let [first, second] = [0xf_0000, 0x9_fc10].map(Some);
+        assert_eq!(found[..6], [first, first, first, second, second, second]);
+        // The tables are where the firmware runs.
+        assert_eq!(found[6..], [None; 3]);
+    }
+}
