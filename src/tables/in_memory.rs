@@ -275,7 +275,8 @@ fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut MemoryMap, at: PhysAddr) -
     // None: one of the default configurations.
     if table != PhysAddr::default() {
         let mut header = [0; 8];
-        memory.read(table, &mut header)?;
+        // Where the firmware cannot look there is no table; what was found before stays.
+        let _ = memory.read(table, &mut header);
         let [b'P', b'C', b'M', b'P', low, high, ..] = header else { return Ok(false) };
         let range = PhysRange::new(table, u16::from_le_bytes([low, high]).into());
         hold(map, (range.unwrap_or_default(), MemoryType::RESERVED), "MP");

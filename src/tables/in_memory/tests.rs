@@ -70,6 +70,17 @@ fn acpi_tables_are_found_wherever_an_operating_system_looks() {
 }
 
 #[test]
+fn an_mp_pointer_to_the_firmwares_own_memory_lost_the_acpi_tables() {
+    for table in [0x5_0000, 0x10, 0xffff_0000] {
+        let mut pieces = fake::acpi(0xe_0000, 32 * MIB, ECAM);
+        let [(pointer, bytes), _] = fake::mp_table(0xf_0000, table).try_into().unwrap();
+        pieces.push((pointer, bytes));
+        let (found, _) = look(&pieces);
+        assert_eq!((found.rsdp, found.mp_table), (Some(PhysAddr::new(0xe_0000)), false), "{table:#x}");
+    }
+}
+
+#[test]
 fn every_table_in_ram_is_kept_and_so_is_the_configuration_space() {
     let tables = 32 * MIB + 0x800;
     let pieces = fake::acpi(0xe_0000, tables, ECAM);
