@@ -11,13 +11,16 @@ use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::low::COMMAND_LINE_OFFSET;
 use super::setup_header::{HEADER_ROOM_END, HEADER_START, LOADED_HIGH, QUIET_FLAG, RawHeader};
-use super::{Error, LoadPlan, ScreenInfo, SetupHeader};
+use super::{Entry, Error, LoadPlan, ScreenInfo, SetupHeader};
 use crate::addr::{PhysAddr, PhysRange};
-use crate::memory_map::{CAPACITY, E820Entry, MemoryMap};
+use crate::memory_map::{E820Entry, MemoryMap};
 
 /// What the host enters as `type_of_loader`: QEMU, any version (boot.rst, `type_of_loader`). Firstlight has no number
 /// of its own, and stands in for the loader of QEMU.
 const LOADER_QEMU: u8 = 0xb0;
+
+/// How many e820 entries the page has room for (`E820_MAX_ENTRIES_ZEROPAGE`). More are told of by `setup_data`.
+pub(super) const E820_ENTRIES: usize = 128;
 
 /// The page, ready to be stored.
 #[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -38,7 +41,7 @@ pub struct BootParams {
     edd_to_sentinel: [u8; HEADER_START - 0x1e9],
     hdr: RawHeader,
     edd_mbr_sig_buffer: [u8; 0x2d0 - HEADER_ROOM_END],
-    e820_table: [E820Entry; CAPACITY],
+    e820_table: [E820Entry; E820_ENTRIES],
     eddbuf: [u8; 0x1000 - 0xcd0],
 }
 
@@ -67,7 +70,9 @@ impl BootParams {
         // would not load its own; the others are the kernel's.
         hdr.loadflags &= LOADED_HIGH | QUIET_FLAG;
         hdr.code32_start.set(low_half(plan.code32_start().get()));
-        hdr.setup_data.set(plan.setup_data);
+        // What was appended to the kernel is told of when it has been moved; what a low kernel had is left out.
+        let is_elsewhere = plan.appended.is_none() && !matches!(plan.entry, Entry::LinuxLow { .. });
+        hdr.setup_data.set(if is_elsewhere { header.setup_data() } else { 0 });
         if let Some(alignment) = plan.kernel_alignment {
             hdr.kernel_alignment.set(alignment);
         }
@@ -92,11 +97,21 @@ impl BootParams {
         let mut entries = 0_u8;
         for (place, entry) in page.e820_table.iter_mut().zip(map.e820()) {
             *place = entry;
-            // There are at most CAPACITY, 128.
+            // There are 128 places.
             entries = entries.saturating_add(1);
         }
         page.e820_entries = entries;
         Ok(page)
+    }
+
+    /// The address of the first `setup_data` node, zero for none.
+    pub(super) fn setup_data(&self) -> u64 {
+        self.hdr.setup_data.get()
+    }
+
+    /// Tells the kernel where the first `setup_data` node is.
+    pub(super) fn set_setup_data(&mut self, first: u64) {
+        self.hdr.setup_data.set(first);
     }
 
     /// Tells the kernel of a screen; without this it has none.

@@ -2,7 +2,9 @@
 
 use alloc::vec::Vec;
 
+use super::boot_params::E820_ENTRIES;
 use super::pvh::{PvhPlan, StartInfo};
+use super::setup_data::add_e820;
 use super::source::{CommandLine, Extras};
 use super::{
     BootParams, Entry, Error, Handover, HostInfo, ItemSizes, Kernel, LoadPlan, Module, MultibootInfo, Payload,
@@ -83,8 +85,8 @@ fn load_bzimage<M: Machine>(
     framebuffer: Option<&Framebuffer>,
 ) -> Result<Loaded, Error> {
     // Only what the host appended to the kernel is relative to the address that the host had in mind.
-    let host_address = match header.setup_data() {
-        0 => None,
+    let host_address = match (header.setup_data(), source) {
+        (0, _) | (_, Source::File(_)) => None,
         _ => Some(PhysAddr::new(fw_cfg.read_u32(machine, Key::KERNEL_ADDR)?.into())),
     };
     let payload = Payload::new(sizes, host_address)?;
@@ -99,6 +101,12 @@ fn load_bzimage<M: Machine>(
     source.load_kernel(machine, fw_cfg, plan.setup_len, sizes.kernel, plan.kernel.start())?;
     load_extras(machine, fw_cfg, extras, plan.initrd, plan.command_line)?;
     let mut params = BootParams::new(header, &plan, map, rsdp)?;
+    if let Some(appended) = plan.appended {
+        params.set_setup_data(appended.copy(machine, header, plan.kernel)?);
+    }
+    if map.region_count() > E820_ENTRIES {
+        add_e820(machine, map, header, &mut params)?;
+    }
     if let Some(framebuffer) = framebuffer {
         params.set_screen(ScreenInfo::new(framebuffer, header.has_efi_stub()));
     }

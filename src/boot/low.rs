@@ -93,7 +93,7 @@ pub(super) fn plan(
     // The host counts a NUL, and there is one more in any case.
     let command_line_len = payload.command_line.saturating_add(1);
     let (high, place) = if header.is_loaded_high() {
-        let (kernel, _) = place_kernel(header, payload, map)?;
+        let kernel = place_kernel(header, payload, map)?;
         (Some((kernel.file, kernel.run)), PARAMETERS)
     } else {
         (None, header.default_address())
@@ -124,7 +124,7 @@ pub(super) fn plan(
         boot_params: block.staged_for(PARAMETERS, BOOT_PARAMS_LEN).ok_or(no_room)?,
         // Such a kernel is below 4 GiB, and so is its initrd.
         page_tables: None,
-        setup_data: 0,
+        appended: None,
         entry: Entry::LinuxLow { at: PhysAddr::new(entry.get().saturating_add(entry_offset)), block },
     })
 }

@@ -9,7 +9,7 @@
 //! The protocol is that of Linux `Documentation/arch/x86/boot.rst`, "boot.rst" below.
 //!
 //! Assumed: the memory map is complete, with the firmware's own memory and the tables held in it. Left out: kernels
-//! for Multiboot 2, `SETUP_E820_EXT`, kernels from before protocol 2.00, and those that
+//! for Multiboot 2, kernels from before protocol 2.00, and those that
 //! can only start in real mode, which would need a BIOS.
 #![forbid(unsafe_code)]
 
@@ -25,6 +25,7 @@ mod placed;
 mod placement;
 mod pvh;
 mod screen_info;
+mod setup_data;
 mod setup_header;
 mod source;
 
@@ -40,5 +41,6 @@ pub use self::placed::PlacedKernel;
 pub use self::placement::LoadPlan;
 pub use self::pvh::{PvhPlan, StartInfo};
 pub use self::screen_info::ScreenInfo;
+pub use self::setup_data::Appended;
 pub use self::setup_header::{Relocation, SetupHeader};
 pub use self::source::Source;

@@ -13,7 +13,7 @@ use uefi_raw::table::boot::MemoryType;
 
 use super::low::{self, LowBlock};
 use super::setup_header::DEFAULT_ADDRESS;
-use super::{Entry, Error, Handover, Loaded, Payload, Relocation, SetupHeader, Source};
+use super::{Appended, Entry, Error, Handover, Loaded, Payload, Relocation, SetupHeader, Source};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::hal::paging;
 use crate::memory_map::{MemoryMap, Placement};
@@ -49,8 +49,8 @@ pub struct LoadPlan {
     pub boot_params: PhysRange,
     /// Room for the page tables of what is above 4 GiB, if anything is ([`Self::above_4_gib`]).
     pub page_tables: Option<PhysRange>,
-    /// The address of the host's `setup_data`, zero for none.
-    pub setup_data: u64,
+    /// What the host has appended to the kernel for its `setup_data`, if it has.
+    pub appended: Option<Appended>,
     /// Where the kernel is entered.
     pub entry: Entry,
 }
@@ -74,8 +74,9 @@ impl LoadPlan {
         }
         let boot_params = allocate_low(map, BOOT_PARAMS_LEN)?;
         let command_line = allocate_low(map, payload.command_line.saturating_add(1))?;
-        let (kernel, setup_data) = place_kernel(header, payload, map)?;
+        let kernel = place_kernel(header, payload, map)?;
         let initrd = if payload.initrd == 0 { None } else { Some(place_any_initrd(header, payload.initrd, map)?) };
+        let appended = if header.setup_data() == 0 { None } else { Appended::plan(header, payload, map) };
         let page_tables = place_page_tables(kernel.run, initrd, map)?;
         let entry = if header.is_64_bit() {
             // The file is longer than that, or else the run range.
@@ -92,7 +93,7 @@ impl LoadPlan {
             command_line,
             boot_params,
             page_tables,
-            setup_data,
+            appended,
             entry,
         })
     }
@@ -139,8 +140,6 @@ pub(super) struct Place {
     pub file: PhysRange,
     pub run: PhysRange,
     alignment: Option<u32>,
-    /// The part of `run` that the kernel overwrites while it unpacks.
-    unpacked: PhysRange,
 }
 
 impl Place {
@@ -164,46 +163,17 @@ impl Place {
         let end = file.end().max(unpacked.end()).align_up(Alignment::PAGE)?;
         let run = PhysRange::from_bounds(file.start().min(start), end)?;
         let usable = load.is_aligned(Alignment::PAGE) && within.contains(run) && map.is_free(run);
-        usable.then_some(Self { file, run, alignment: None, unpacked })
+        usable.then_some(Self { file, run, alignment: None })
     }
 }
 
-/// Places the kernel, and says where its `setup_data` is then.
-///
-/// QEMU appends what `setup_data` points to to the kernel (a device tree; a random seed in 7.2.0), for the address at
-/// which it would load it. Elsewhere the pointer is wrong, and a kernel that unpacks over the data crashes on it. So the
-/// host's address is taken if the data survives there; else the kernel does without.
-pub(super) fn place_kernel(
-    header: &SetupHeader,
-    payload: &Payload,
-    map: &mut MemoryMap,
-) -> Result<(Place, u64), Error> {
-    let mut setup_data = header.setup_data();
-    let mut place = None;
-    if setup_data != 0
-        && let Some(host) = payload.host_address
-        && let Some(appended) = PhysRange::new(host, payload.kernel.saturating_add(header.setup_len().into()))
-        && appended.contains_addr(PhysAddr::new(setup_data))
-    {
-        let alignment = match header.relocation() {
-            Relocation::Movable { alignment, .. } => Some(alignment),
-            Relocation::Fixed => None,
-        };
-        place = Place::at(header, payload.kernel, host, alignment, PhysRange::LOW_4_GIB, map)
-            .filter(|place| !place.unpacked.overlaps(place.file));
-        if place.is_none() {
-            log::warn!("setup_data behind the kernel would not survive: left out");
-            setup_data = 0;
-        }
-    }
-    let place = match (place, header.relocation()) {
-        (Some(place), _) => Some(place),
-        (None, Relocation::Fixed) => {
-            Place::at(header, payload.kernel, DEFAULT_ADDRESS, None, PhysRange::LOW_4_GIB, map)
-        }
-        (None, Relocation::Movable { alignment, least }) => {
+/// Places the kernel.
+pub(super) fn place_kernel(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) -> Result<Place, Error> {
+    let place = match header.relocation() {
+        Relocation::Fixed => Place::at(header, payload.kernel, DEFAULT_ADDRESS, None, PhysRange::LOW_4_GIB, map),
+        Relocation::Movable { alignment, least } => {
             let find = |space| find_place(header, payload.kernel, (alignment, least), space, map);
-            find(PhysRange::LOW_4_GIB).or_else(|| spaces_above(header).find_map(find))
+            find(PhysRange::LOW_4_GIB).or_else(|| spaces_above(header).iter().copied().find_map(find))
         }
     };
     let place = place.ok_or_else(|| Error::KernelDoesNotFit {
@@ -212,11 +182,12 @@ pub(super) fn place_kernel(
         ram: map.ram_bytes(),
     })?;
     map.reserve(place.run, MemoryType::LOADER_DATA)?;
-    Ok((place, setup_data))
+    Ok(place)
 }
 
 /// The lowest place for a relocatable kernel in `space`, at or above its preferred address, aligned as it prefers, else as
 /// little less as there is room for.
+#[inline(never)]
 fn find_place(
     header: &SetupHeader,
     kernel_len: u64,
@@ -244,8 +215,8 @@ fn find_place(
 }
 
 /// Where above 4 GiB what goes with this kernel can be.
-fn spaces_above(header: &SetupHeader) -> impl Iterator<Item = PhysRange> + Clone {
-    paging::SPACES.into_iter().filter(|_| header.may_be_above_4_gib())
+fn spaces_above(header: &SetupHeader) -> &'static [PhysRange] {
+    if header.may_be_above_4_gib() { &paging::SPACES } else { &[] }
 }
 
 fn parts_above_4_gib(kernel: PhysRange, initrd: Option<PhysRange>) -> impl Iterator<Item = PhysRange> {
@@ -266,36 +237,43 @@ fn place_page_tables(
 
 /// Below 4 GiB where that is possible, else above where the kernel allows it.
 fn place_any_initrd(header: &SetupHeader, len: u64, map: &mut MemoryMap) -> Result<PhysRange, Error> {
-    let low = header.initrd_space();
-    let limit = if header.may_be_above_4_gib() { None } else { Some(low.end()) };
-    place_initrd_in(core::iter::once(low).chain(spaces_above(header)), limit, len, map)
+    match place_initrd(header.initrd_space(), len, map) {
+        Err(error) => place_initrd_above(header, len, map, error),
+        place => place,
+    }
 }
 
-/// As high in `space`, which the kernel limits, as it fits.
+/// Above 4 GiB, if the kernel allows it. `below` is why it is not below.
+#[cold]
+fn place_initrd_above(header: &SetupHeader, len: u64, map: &mut MemoryMap, below: Error) -> Result<PhysRange, Error> {
+    let mut result = below;
+    for &space in spaces_above(header) {
+        match (place_initrd(space, len, map), result) {
+            // Nothing but the room is limited.
+            (Err(Error::InitrdDoesNotFit { size, free, .. }), Error::InitrdDoesNotFit { free: other, .. }) => {
+                result = Error::InitrdDoesNotFit { size, limit: None, free: free.max(other) };
+            }
+            (place, _) => return place,
+        }
+    }
+    Err(result)
+}
+
+/// As high in `space` as it fits: that is as far as can be from where the kernel grows. It starts on a large page, which
+/// the host may back by one, where that costs less than one.
+#[inline(never)]
 pub(super) fn place_initrd(space: PhysRange, len: u64, map: &mut MemoryMap) -> Result<PhysRange, Error> {
-    place_initrd_in(core::iter::once(space), Some(space.end()), len, map)
-}
-
-/// As high in the first of `spaces` as it fits: that is as far as can be from where the kernel grows. It starts on a large
-/// page, which the host may back by one, where that costs less than one. `limit` is the one that the kernel sets.
-fn place_initrd_in(
-    spaces: impl Iterator<Item = PhysRange> + Clone,
-    limit: Option<PhysAddr>,
-    len: u64,
-    map: &mut MemoryMap,
-) -> Result<PhysRange, Error> {
     let low = PhysRange::LOW_1_MIB.end();
-    let spaces = spaces.filter_map(|space| PhysRange::from_bounds(space.start().max(low), space.end()));
-    let find = |space, len, alignment| map.find_free(len, alignment, space, Placement::Top);
+    let limit = Some(space.end());
+    let space = PhysRange::from_bounds(space.start().max(low), space.end()).unwrap_or_default();
+    let find = |len, alignment| map.find_free(len, alignment, space, Placement::Top);
     // Whole pages: the kernel frees them all when it is done.
     let pages = len.checked_next_multiple_of(Alignment::PAGE.bytes());
-    let found = pages
-        .and_then(|len| spaces.clone().find_map(|space| find(space, len, Alignment::PAGE).map(|found| (space, found))));
-    let Some((space, found)) = found else {
-        let free = spaces.map(|space| map.largest_free(space)).max().unwrap_or(0);
+    let Some(found) = pages.and_then(|len| find(len, Alignment::PAGE)) else {
+        let free = map.largest_free(space);
         return Err(Error::InitrdDoesNotFit { size: len, limit, free });
     };
-    let on_large_page = find(space, found.len(), Alignment::LARGE_PAGE)
+    let on_large_page = find(found.len(), Alignment::LARGE_PAGE)
         .filter(|large| large.start().checked_add(Alignment::LARGE_PAGE.bytes()) > Some(found.start()));
     let held = on_large_page.unwrap_or(found);
     map.reserve(held, MemoryType::LOADER_DATA)?;

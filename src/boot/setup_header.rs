@@ -338,10 +338,16 @@ impl SetupHeader {
         }
     }
 
+    /// Whether the kernel looks at `setup_data`.
+    #[must_use]
+    pub fn has_setup_data(&self) -> bool {
+        self.version() >= WITH_SETUP_DATA
+    }
+
     /// The address of the first `setup_data` node that the host left in the header; zero for none.
     #[must_use]
     pub fn setup_data(&self) -> u64 {
-        if self.version() < WITH_SETUP_DATA { 0 } else { self.raw.setup_data.get() }
+        if self.has_setup_data() { self.raw.setup_data.get() } else { 0 }
     }
 
     fn xloadflags(&self) -> u16 {

@@ -31,9 +31,8 @@ pub use self::error::Error;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::heap;
 
-/// The most regions a map holds. It is also what `boot_params` has room for (`E820_MAX_ENTRIES_ZEROPAGE`, Linux
-/// `arch/x86/include/uapi/asm/bootparam.h`), so that a map always fits there.
-pub const CAPACITY: usize = 128;
+/// The most regions a map holds: twice what `boot_params` has room for, and as many as the heap of a wake has.
+pub const CAPACITY: usize = 256;
 
 /// A run of memory of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +72,12 @@ impl MemoryMap {
     /// The regions by ascending address.
     pub fn regions(&self) -> impl DoubleEndedIterator<Item = Region> + '_ {
         self.regions.iter().copied()
+    }
+
+    /// How many regions there are: as many as e820 entries, or more.
+    #[must_use]
+    pub fn region_count(&self) -> usize {
+        self.regions.len()
     }
 
     /// The map as e820 entries by ascending address, at most [`CAPACITY`] of them.

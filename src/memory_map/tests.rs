@@ -141,14 +141,14 @@ fn a_file_without_ram_is_an_error() {
 /// A fixed table filled from a host's list: RAM beyond the room for it is lost, a reservation is not.
 #[test]
 fn too_many_records_cost_ram_but_never_a_reservation() {
-    let mut records: Vec<_> = (0..200).map(|i| (i * MIB, 512 * KIB, RAM)).collect();
+    let mut records: Vec<_> = (0..400).map(|i| (i * MIB, 512 * KIB, RAM)).collect();
     records.push((0, 0x1000, RESERVED));
     let mut map = MemoryMap::from_e820(&file(&records)).unwrap();
     assert!(!map.is_ram(range(0, 0x1000)));
     assert!(map.regions().count() < CAPACITY, "room is left for the firmware's own");
     map.carve_pc().unwrap();
 
-    let reservations: Vec<_> = (0..200).map(|i| (i * MIB, 512 * KIB, RESERVED)).chain([(GIB, GIB, RAM)]).collect();
+    let reservations: Vec<_> = (0..400).map(|i| (i * MIB, 512 * KIB, RESERVED)).chain([(GIB, GIB, RAM)]).collect();
     assert_eq!(MemoryMap::from_e820(&file(&reservations)), Err(Error::Full));
 }
 

@@ -7,8 +7,8 @@ use tempfile::TempDir;
 
 use crate::bzimage::BzImage;
 use crate::linux::{self, Report};
-use crate::machine::{Kind, Machine, Transport};
-use crate::probe::Probe;
+use crate::machine::{Emulator, Kind, Machine, Transport};
+use crate::probe::{BootParams, Probe};
 use crate::random;
 
 /// `xloadflags`: a 64-bit entry, and no part of it has to be below 4 GiB.
@@ -202,28 +202,66 @@ fn the_longest_command_line_that_the_kernel_takes_arrives_whole() {
     }
 }
 
-/// `struct setup_data` (boot.rst, `setup_data`): the next node, the type, the length, the data.
-const SETUP_DATA_HEADER: u64 = 16;
-/// fw_cfg's item with the real-mode part of the kernel file, as QEMU changed it.
-const FW_CFG_SETUP_DATA: u16 = 0x18;
+/// `SETUP_DTB` (Linux `arch/x86/include/uapi/asm/setup_data.h`).
+const SETUP_DTB: u32 = 2;
 
-#[test]
-fn setup_data_that_the_host_appends_to_the_kernel_survives() {
+/// The nodes of the list that begins at `next`, as the kernel finds them (boot.rst, `setup_data`): kind and data.
+fn setup_data(probe: &mut Probe) -> Vec<(u32, Vec<u8>)> {
+    let mut next = probe.boot_params().u64(0x250);
+    let mut nodes = Vec::new();
+    while next != 0 {
+        assert!(nodes.len() < 10, "the list does not end");
+        let header = BootParams(probe.read(next, 16));
+        nodes.push((header.u32(8), probe.read(next + 16, header.u32(12) as usize)));
+        next = header.u64(0);
+    }
+    nodes
+}
+
+fn check_device_tree(machine: &Machine) {
     let folder = TempDir::new().expect("a temporary folder");
     let path = folder.path().join("tree");
-    let tree = random::bytes(7, 4001);
-    fs::write(&path, &tree).expect("a file in the temporary folder");
-    for kind in Kind::ALL {
-        let kernel = BzImage { init_size: 24 << 20, ..BzImage::new() };
-        let machine = Machine::new(kind).with(&format!("-dtb {}", path.display()));
+    // More than the kernel's setup code, and less.
+    for len in [4001, 501] {
+        let tree = random::bytes(7, len);
+        fs::write(&path, &tree).expect("a file in the temporary folder");
+        // The kernel unpacks itself over the place where QEMU would have it, and all behind it.
+        let kernel = BzImage { pref_address: 0x10_0000, init_size: 40 << 20, ..BzImage::new() };
+        let machine = machine.clone().with(&format!("-dtb {}", path.display()));
         let mut probe = Probe::boot(&machine, &kernel, Some(b"initrd"), Some("text"));
-        // It is behind the file; the pointer to it is QEMU's.
-        let node = probe.state.base + (kernel.len as u64).next_multiple_of(16);
-        let header = probe.fw_cfg(FW_CFG_SETUP_DATA, 0x258);
-        assert_eq!(probe.boot_params().0[0x250..0x258], header[0x250..]);
-        assert_ne!(header[0x250..], [0; 8], "QEMU gives a pointer");
-        survives(&mut probe, 16 << 20..40 << 20, b"initrd", "text");
-        assert!(probe.read(node + SETUP_DATA_HEADER, tree.len()) == tree, "setup_data is overwritten");
         assert!(probe.read(probe.state.base, kernel.len) == kernel.code());
+        let end = probe.state.base + (40 << 20);
+        survives(&mut probe, 1 << 20..end, b"initrd", "text");
+        let nodes = setup_data(&mut probe);
+        assert!(nodes == [(SETUP_DTB, tree)], "{} nodes", nodes.len());
+    }
+}
+
+#[test]
+fn a_device_tree_that_the_host_appends_to_the_kernel_survives() {
+    for kind in Kind::ALL {
+        check_device_tree(&Machine::new(kind));
+    }
+}
+
+/// Version 10 counts the pointer to it from the beginning of the file.
+#[test]
+fn a_device_tree_of_a_newer_qemu_is_found() {
+    if let Some(emulator) = Emulator::newer() {
+        check_device_tree(&Machine { emulator, ..machine() });
+    }
+}
+
+#[test]
+fn a_command_line_of_60_000_characters_arrives_whole() {
+    let words: Vec<_> = (0..6000).map(|i| format!("w{i:08}")).collect();
+    let text = words.join(" ");
+    for transport in Transport::ALL {
+        for kernel in [BzImage::new(), BzImage::new().entered_in_32_bit_mode()] {
+            let kernel = BzImage { cmdline_size: 0xffff, ..kernel };
+            let mut probe = Probe::boot(&Machine { transport, ..machine() }, &kernel, Some(b"initrd"), Some(&text));
+            let at = probe.boot_params().command_line();
+            assert!(probe.read(at, text.len() + 1) == [text.as_bytes(), &[0]].concat());
+        }
     }
 }

@@ -164,7 +164,7 @@ fn every_field_of_the_information() {
     map.reserve(range(510 * MIB, 511 * MIB), MemoryType::ACPI_RECLAIM).unwrap();
     map.reserve(range(511 * MIB, 512 * MIB), MemoryType::ACPI_NON_VOLATILE).unwrap();
     map.carve_pc().unwrap();
-    let place = range(0x1_0000, 0x1_1000);
+    let place = range(0x1_0000, 0x1_2000);
     let info = MultibootInfo::new(&parse(&qemus()).unwrap(), place, &map, None).unwrap();
     let bytes = info.bytes();
     assert!(bytes.len() as u64 <= place.len());

@@ -161,6 +161,74 @@ fn every_known_host_boots_a_kernel() {
     }
 }
 
+/// More ranges than `boot_params` has room for, and a list of the host's own behind the kernel (Linux
+/// `arch/x86/include/uapi/asm/setup_data.h`).
+#[test]
+fn a_kernel_is_told_of_200_ranges_of_memory_and_keeps_the_host_s_setup_data() {
+    const HOST: u64 = 0x10_0000;
+    const SETUP_E820_EXT: u32 = 1;
+    const SETUP_DTB: u32 = 2;
+    const SETUP_RNG_SEED: u32 = 9;
+    if !can_run("a_kernel_is_told_of_200_ranges_of_memory_and_keeps_the_host_s_setup_data") {
+        return;
+    }
+    let node = |next: u64, kind: u32, data: &[u8]| {
+        [&next.to_le_bytes()[..], &kind.to_le_bytes(), &size(data.len()), data].concat()
+    };
+    let entry = |start: u64, end: u64, kind: u32| {
+        [&start.to_le_bytes()[..], &(end - start).to_le_bytes(), &kind.to_le_bytes()].concat()
+    };
+    let tree = bytes(3000, 9);
+    let seed = bytes(32, 10);
+    for host in known_hosts().into_iter().filter(|host| host.e820.is_some()) {
+        let mut setup = setup(host);
+        let mut kernel = kernel();
+        kernel.resize(kernel.len().next_multiple_of(16), 0);
+        let first = HOST + kernel.len() as u64;
+        kernel.extend(node(0, SETUP_DTB, &tree));
+        let second = HOST + kernel.len() as u64;
+        kernel.extend(node(first, SETUP_RNG_SEED, &seed));
+        let mut header = setup_code();
+        header[0x1f4..0x1f8].copy_from_slice(&size(9001 / 16));
+        header[0x250..0x258].copy_from_slice(&second.to_le_bytes());
+        let changed = [(0x07, size(HOST as usize)), (0x08, size(kernel.len())), (0x11, kernel), (0x18, header)];
+        setup.items.retain(|(key, _)| changed.iter().all(|(other, _)| key != other));
+        setup.items.extend(changed);
+        let mut ranges: Vec<_> =
+            (0..198).map(|i| ((5 << 30) + i * 0x2000, (5 << 30) + i * 0x2000 + 0x1000, 2)).collect();
+        ranges.splice(0..0, [(0, 0xa_0000, 1), (0x10_0000, RAM as u64, 1)]);
+        for (name, file) in &mut setup.files {
+            if name == "etc/e820" {
+                *file = ranges.iter().flat_map(|&(start, end, kind)| entry(start, end, kind)).collect();
+            }
+        }
+        let name = setup.host.name;
+        let outcome = setup.boot(LIMIT).unwrap();
+        let End::Exit(params) = outcome.end else { panic!("{name}: {:?}\n{}", outcome.end, outcome.serial) };
+        let params = u64::from(params);
+        assert_eq!(outcome.serial, "", "{name}");
+        let ram = &outcome.ram;
+        let mut next = u32_at(&outcome, params + 0x250);
+        let mut nodes = Vec::new();
+        while next != 0 {
+            assert!(nodes.len() < 4, "{name}: the list does not end");
+            let len = u32_at(&outcome, next + 12) as usize;
+            nodes.push((u32_at(&outcome, next + 8) as u32, ram.bytes(next + 16, len)));
+            next = u32_at(&outcome, next);
+        }
+        assert_eq!(ram.bytes(params + 0x1e8, 1), [128], "{name}");
+        let [(SETUP_E820_EXT, more), (SETUP_RNG_SEED, seen), (SETUP_DTB, tree_seen)] = &nodes[..] else {
+            panic!("{name}: {nodes:?}")
+        };
+        assert!(*seen == seed && *tree_seen == tree, "{name}");
+        let told = [ram.bytes(params + 0x2d0, 128 * 20), more.clone()].concat();
+        for (start, end, kind) in ranges.into_iter().filter(|range| range.2 == 2) {
+            let entry = entry(start, end, kind);
+            assert!(told.chunks(20).any(|other| other == entry), "{name}: {start:#x}");
+        }
+    }
+}
+
 #[test]
 fn tables_at_the_top_of_ram_are_kept_and_passed_on() {
     if can_run("tables_at_the_top_of_ram_are_kept_and_passed_on") {

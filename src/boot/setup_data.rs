@@ -1,0 +1,201 @@
+//! What a kernel is told beside `boot_params`: the list of `setup_data` nodes, which begins in the setup header.
+//!
+//! QEMU appends such nodes to the kernel (a device tree, `-dtb`; a random seed in 7.2.0), with pointers for the address at
+//! which it would have the kernel. Elsewhere they are wrong, and a kernel that unpacks itself would write over the nodes. So
+//! what is appended is copied out of the kernel's way once it is loaded, and the pointers are set to where it is then
+//! ([`Appended`]). In front of these nodes comes one of the firmware's own where there are more e820 entries than
+//! `boot_params` has room for ([`add_e820`]).
+//!
+//! Sources: boot.rst, `setup_data`; Linux `arch/x86/include/uapi/asm/setup_data.h`.
+
+use uefi_raw::table::boot::MemoryType;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::boot_params::{BootParams, E820_ENTRIES};
+use super::{Error, Payload, SetupHeader};
+use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::hal::{Machine, Memory};
+use crate::memory_map::{E820Entry, MemoryMap, Placement};
+
+/// `SETUP_E820_EXT`: more e820 entries.
+const SETUP_E820_EXT: u32 = 1;
+/// `SETUP_DTB`: a device tree.
+const SETUP_DTB: u32 = 2;
+
+/// More nodes than a host appends: QEMU has two.
+const MOST_NODES: usize = 32;
+
+/// `struct setup_data`, without the data that follow it.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Node {
+    next: U64,
+    kind: U32,
+    len: U32,
+}
+
+/// What the host has appended to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Where it begins in the protected-mode part of the kernel, in bytes.
+    offset: u64,
+    /// For which address of the protected-mode part its pointers are.
+    host_address: PhysAddr,
+    /// Where it is copied to. It ends with the kernel item.
+    pub place: PhysRange,
+}
+
+impl Appended {
+    /// Finds a place for what the host has appended, if the header points to that, and holds it in `map`.
+    #[cold]
+    pub(super) fn plan(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) -> Option<Self> {
+        let host_address = payload.host_address?;
+        let first = header.setup_data().checked_sub(host_address.get())?;
+        let setup_len = u64::from(header.setup_len());
+        if first >= payload.kernel.saturating_add(setup_len) {
+            return None;
+        }
+        // The nodes are behind the kernel, which may end before what its header says, and the first in the list need not be
+        // the first in memory. For why the setup code may count see `counts_setup_code`.
+        let offset = header.kernel_len().min(first.saturating_sub(setup_len));
+        let place = hold(map, payload.kernel.checked_sub(offset)?);
+        if place.is_none() {
+            log::warn!("no room for the setup_data that the host has appended to the kernel: left out");
+        }
+        Some(Self { offset, host_address, place: place.unwrap_or_default() })
+    }
+
+    /// Copies it from the `kernel` that was loaded, and gives the address of the first node.
+    ///
+    /// # Errors
+    /// [`Error::FwCfg`] when memory cannot be accessed.
+    #[cold]
+    pub(super) fn copy<M: Machine>(
+        &self,
+        machine: &mut M,
+        header: &SetupHeader,
+        kernel: PhysRange,
+    ) -> Result<u64, Error> {
+        let (_, appended) = kernel.split_at(self.offset);
+        if self.place.is_empty() {
+            return Ok(0);
+        }
+        copy(machine, appended, self.place)?;
+        let setup_len = u64::from(header.setup_len());
+        let skew = if self.counts_setup_code(machine, header.setup_data(), setup_len)? { setup_len } else { 0 };
+
+        let mut first = 0;
+        // The node before, whose first field is the pointer.
+        let mut before = None;
+        let mut next = header.setup_data();
+        for _ in 0..MOST_NODES {
+            let Some((at, node)) = self.node(machine, next, skew)? else { break };
+            match before {
+                None => first = at.get(),
+                Some(before) => machine.write(before, &at.get().to_le_bytes())?,
+            }
+            before = Some(at);
+            next = node.next.get();
+            if next == 0 {
+                return Ok(first);
+            }
+        }
+        log::warn!("setup_data at {next:#x} is not in what the host has appended to the kernel: left out");
+        if let Some(before) = before {
+            machine.write(before, &[0; size_of::<u64>()])?;
+        }
+        Ok(first)
+    }
+
+    /// Whether pointers are too high by the length of the setup code. QEMU 10 has them so: it counts from the beginning of the
+    /// file (`hw/i386/x86-common.c`, `x86_load_linux`). It appends one node, a device tree, which ends with the item.
+    fn counts_setup_code(&self, machine: &mut impl Memory, pointer: u64, setup_len: u64) -> Result<bool, Error> {
+        Ok(self.node(machine, pointer, setup_len)?.is_some_and(|(at, node)| {
+            let end = at.get().saturating_add(size_of::<Node>() as u64).saturating_add(node.len.get().into());
+            node.next.get() == 0 && node.kind.get() == SETUP_DTB && end == self.place.end().get()
+        }))
+    }
+
+    /// The node that a pointer of the host's means, and its address, if all of it is in what was copied.
+    fn node(&self, machine: &mut impl Memory, pointer: u64, skew: u64) -> Result<Option<(PhysAddr, Node)>, Error> {
+        let offset = pointer
+            .checked_sub(self.host_address.get())
+            .and_then(|offset| offset.checked_sub(skew)?.checked_sub(self.offset));
+        let Some(at) = offset.and_then(|offset| self.place.start().checked_add(offset)) else { return Ok(None) };
+        let is_inside = |len: u64| PhysRange::new(at, len).is_some_and(|range| self.place.contains(range));
+        let len = size_of::<Node>() as u64;
+        if !is_inside(len) {
+            return Ok(None);
+        }
+        let mut node = Node::new_zeroed();
+        machine.read(at, node.as_mut_bytes())?;
+        Ok(is_inside(len.saturating_add(node.len.get().into())).then_some((at, node)))
+    }
+}
+
+/// Has the kernel told of the e820 entries that `params` has no room for, by a node in front of the others.
+///
+/// # Errors
+/// [`Error::FwCfg`] when memory cannot be accessed.
+#[cold]
+pub(super) fn add_e820(
+    machine: &mut impl Memory,
+    map: &mut MemoryMap,
+    header: &SetupHeader,
+    params: &mut BootParams,
+) -> Result<(), Error> {
+    let count = map.e820().skip(E820_ENTRIES).fold(0_usize, |count, _| count.saturating_add(1));
+    if count == 0 {
+        return Ok(());
+    }
+    let len = count.saturating_mul(size_of::<E820Entry>());
+    let node_len = size_of::<Node>();
+    let place = hold(map, node_len.saturating_add(len) as u64).filter(|_| header.has_setup_data());
+    let Some(place) = place else {
+        log::warn!("the kernel is not told of the last {count} ranges of memory: it takes {E820_ENTRIES} at most");
+        return Ok(());
+    };
+    let node = Node { next: params.setup_data().into(), kind: SETUP_E820_EXT.into(), len: (len as u32).into() };
+    machine.write(place.start(), node.as_bytes())?;
+    let (_, mut rest) = place.split_at(node_len as u64);
+    for entry in map.e820().skip(E820_ENTRIES) {
+        machine.write(rest.start(), entry.as_bytes())?;
+        (_, rest) = rest.split_at(size_of::<E820Entry>() as u64);
+    }
+    params.set_setup_data(place.start().get());
+    Ok(())
+}
+
+/// Holds `len` bytes for the kernel, out of the way of where it grows.
+fn hold(map: &mut MemoryMap, len: u64) -> Option<PhysRange> {
+    let pages = len.checked_next_multiple_of(Alignment::PAGE.bytes())?;
+    let within = PhysRange::from_bounds(PhysRange::LOW_1_MIB.end(), PhysRange::LOW_4_GIB.end())?;
+    let held = map.allocate(pages, Alignment::PAGE, within, Placement::Top, MemoryType::LOADER_DATA)?;
+    PhysRange::new(held.start(), len)
+}
+
+/// Copies memory; both ranges are of one length.
+fn copy(machine: &mut impl Memory, from: PhysRange, to: PhysRange) -> Result<(), Error> {
+    const STEP: u64 = 1024;
+    let (mut from, mut to) = (from, to);
+    while !from.is_empty() && !to.is_empty() {
+        let mut buffer = [0; STEP as usize];
+        let (piece, rest) = from.split_at(STEP);
+        let mut filled = 0_usize;
+        machine.inspect(piece, &mut |bytes| {
+            let end = filled.saturating_add(bytes.len());
+            if let Some(part) = buffer.get_mut(filled..end) {
+                part.copy_from_slice(bytes);
+            }
+            filled = end;
+        })?;
+        machine.write(to.start(), buffer.get(..piece.len() as usize).unwrap_or_default())?;
+        from = rest;
+        (_, to) = to.split_at(STEP);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
