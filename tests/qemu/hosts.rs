@@ -8,12 +8,18 @@ use std::fs::{self, File};
 
 use tempfile::TempDir;
 
+use crate::bzimage::BzImage;
 use crate::linux::{self, Report};
-use crate::machine::{Kind, Machine, Qemu, Transport};
+use crate::machine::{Emulator, Kind, Machine, Qemu, Transport};
+use crate::probe::Probe;
+use crate::random;
 use crate::script;
 
 /// What stands between the report and what a test's own script prints.
 const DIVIDER: &str = "---- more";
+
+/// Bytes of a large initrd.
+const LARGE: usize = (16 << 20) + 4;
 
 /// Boots, gives the report, and what `script` prints.
 fn look(machine: &Machine, script: &str) -> (Report, String) {
@@ -31,6 +37,23 @@ fn look_while(machine: &Machine, script: &str, meanwhile: impl FnOnce(&mut Qemu)
     });
     let (report, rest) = printed.split_once(DIVIDER).expect("the divider");
     (Report::parse(report), rest.trim_start().to_owned())
+}
+
+/// Each byte of an item takes an access then.
+#[test]
+fn a_large_item_through_ports_is_the_same_as_by_dma() {
+    let initrd = random::bytes(7, LARGE);
+    for emulator in Emulator::all() {
+        let hashes = Transport::ALL.map(|transport| {
+            let machine = Machine { emulator, transport, ..Machine::new(Kind::Q35) };
+            let mut probe = Probe::boot(&machine, &BzImage::new(), Some(&initrd), None);
+            let place = probe.boot_params().initrd();
+            assert_eq!(place.end - place.start, LARGE as u64);
+            assert!(probe.read(place.end - 4096, 4096) == initrd[LARGE - 4096..], "the end is another");
+            probe.hash(place)
+        });
+        assert_eq!(hashes[0], hashes[1], "{emulator:?}");
+    }
 }
 
 /// The value in a line `name=value`.

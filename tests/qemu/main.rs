@@ -19,6 +19,7 @@ mod hosts;
 mod hot_plug;
 mod isapc;
 mod kernels;
+mod least_memory;
 mod linux;
 mod linux_sleep;
 mod machine;

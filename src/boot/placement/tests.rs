@@ -87,6 +87,19 @@ fn init_size_never_overlaps_the_initrd() {
 }
 
 #[test]
+fn the_least_memory_is_where_init_size_ends() {
+    // The initrd goes below the kernel, and everything else into low memory.
+    let least = 16 * MIB + DEBIAN_INIT_SIZE;
+    let sizes = |initrd| ItemSizes { initrd, command_line: 2048, ..SIZES };
+    let plan = plan_in(&mut pc_with(least, 0), &[], sizes(15 << 20)).unwrap();
+    assert_eq!(plan.kernel_run, range(16 * MIB, least));
+    assert_eq!(plan.initrd, Some(range(MIB, 16 * MIB)));
+    assert!(matches!(plan_in(&mut pc_with(least, 0), &[], sizes((15 << 20) + 1)), Err(Error::InitrdDoesNotFit { .. })));
+    let less = least - Alignment::PAGE.bytes();
+    assert!(matches!(plan_in(&mut pc_with(less, 0), &[], sizes(0)), Err(Error::KernelDoesNotFit { .. })));
+}
+
+#[test]
 fn a_file_longer_than_init_size_is_held_whole() {
     let plan = plan_in(&mut pc(512 * MIB), &[(0x260, &[0, 0x10, 0, 0])], SIZES).unwrap();
     assert!(plan.kernel_run.contains(plan.kernel));
