@@ -90,10 +90,10 @@ pub fn load<M: Machine>(
     f_segment: bool,
 ) -> Tables {
     let Sources { script, in_memory } = sources;
-    // QEMU leaves the extended BIOS data area to its firmware; other hosts may have tables of their own there.
     let scanned = if f_segment && !in_memory.in_f_segment {
         F_SEGMENT
-    } else if fw_cfg.is_qemu() {
+    } else if script.is_some() {
+        // A host that leaves tables to its firmware has none of its own there.
         EBDA
     } else {
         PhysRange::empty_at(EBDA.end())

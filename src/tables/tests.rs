@@ -78,12 +78,14 @@ fn the_host_learns_where_the_generation_id_is() {
 }
 
 #[test]
-fn without_the_f_segment_the_tables_are_in_reserved_low_memory() {
-    let (mut machine, fw_cfg, mut map) = host(golden::device("microvm", true));
-    let rsdp = load_all(&mut machine, &fw_cfg, &mut map, false).rsdp.unwrap();
-    assert!(CONVENTIONAL.contains_addr(rsdp));
-    assert!(!map.is_ram(PhysRange::new(rsdp, 36).unwrap()));
-    assert_eq!(machine.memory.bytes(F_SEGMENT.start().get(), 0x1_0000), std::vec![0; 0x1_0000]);
+fn without_the_f_segment_the_rsdp_is_in_the_extended_bios_data_area() {
+    for dma in [true, false] {
+        let (mut machine, fw_cfg, mut map) = host(golden::device("microvm", dma));
+        let rsdp = load_all(&mut machine, &fw_cfg, &mut map, false).rsdp.unwrap();
+        assert_eq!(rsdp, EBDA.start());
+        assert!(!map.is_ram(PhysRange::new(rsdp, 36).unwrap()));
+        assert_eq!(machine.memory.bytes(F_SEGMENT.start().get(), 0x1_0000), std::vec![0; 0x1_0000]);
+    }
 }
 
 #[test]

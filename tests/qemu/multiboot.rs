@@ -220,7 +220,9 @@ fn every_field_on_a_newer_qemu() {
 
 #[test]
 fn every_field_on_microvm() {
-    check(&Machine::new(Kind::Pc).with(MICROVM), &flat(PVH_BASE), 2);
+    for transport in Transport::ALL {
+        check(&Machine { transport, ..Machine::new(Kind::Pc) }.with(MICROVM), &flat(PVH_BASE), 2);
+    }
 }
 
 #[test]
