@@ -1,0 +1,138 @@
+//! The whole boot and a wake after it, on a machine that an input makes up.
+//!
+//! Input: which captured machine it is like, what it has, and then orders that change it, to the end: items, files,
+//! functions on PCI, registers, memory. Without any it boots Debian's kernel.
+
+mod script;
+mod seeds;
+mod told;
+
+use std::ops::Range;
+
+use firstlight::addr::{PhysAddr, PhysRange};
+use firstlight::boot::Entry;
+use firstlight::fw_cfg::FwCfg;
+use firstlight::layout;
+use firstlight::memory_map::MemoryMap;
+
+pub use self::seeds::seeds;
+
+use self::script::{KERNEL_ADDR, KERNEL_SIZE, Script, is_usable};
+use self::told::Told;
+use crate::input::Input;
+use crate::one_line;
+
+/// Boots, and wakes up again.
+///
+/// A boot ends in a handover or in one line that says why not. It writes only to RAM that the host's map has and nobody
+/// holds, to the F-segment, and to what is the firmware's own; the kernel gets a map in which all that it is handed is
+/// RAM and apart, with the bytes that the host has for it. A wake writes only to the firmware's own memory, and goes on in
+/// RAM below 1 MiB or not at all. None of it takes more than a bounded number of accesses.
+///
+/// # Panics
+/// When that is not so.
+pub fn run(bytes: &[u8]) {
+    let _ = boot(bytes);
+}
+
+/// How it went.
+#[derive(Debug)]
+enum Outcome {
+    /// No boot.
+    Failed,
+    /// A boot, and no wake.
+    Booted,
+    /// Both.
+    Woken,
+}
+
+fn boot(bytes: &[u8]) -> Outcome {
+    let script = Script::take(&mut Input::new(bytes));
+    let map = host_map(&script);
+    let ram: Vec<_> = map.iter().flat_map(MemoryMap::regions).map(|region| region.range).collect();
+    let ram: Vec<_> = ram.into_iter().filter(|range| map.as_ref().is_some_and(|map| map.is_ram(*range))).collect();
+    let mut machine = script.machine(ram.clone());
+    machine.memory.keep_stores();
+    let result = firstlight::run(&mut machine);
+    let may_be_written = |store: &Range<u64>| {
+        let store = range(store.start, store.end);
+        let f_segment = range(0xf_0000, 0x10_0000);
+        layout::BOOT_RAM.contains(store)
+            || range(0x9_fc00, 0xa_0000).contains(store)
+            || f_segment.contains(store)
+            || map.as_ref().is_some_and(|map| map.is_ram(store))
+    };
+    for store in machine.memory.stores() {
+        assert!(may_be_written(store), "{store:x?} is written; RAM is {ram:?}");
+    }
+    let image = range_of(script.number(KERNEL_ADDR), script.number(KERNEL_SIZE));
+    let is_over_image = |store: &Range<u64>| range(store.start, store.end).overlaps(image);
+    let over_image = machine.memory.stores().iter().find(|store| is_over_image(store)).cloned();
+    let handover = match result {
+        Ok(handover) => handover,
+        Err(failure) => {
+            one_line(&failure.error.to_string());
+            return Outcome::Failed;
+        }
+    };
+    if let Entry::LinuxLow { block, .. } = handover.entry {
+        // As the last jump does.
+        let bytes = machine.memory.bytes(block.staged.start().get(), block.staged.len() as usize);
+        machine.memory.store(block.place.get(), &bytes);
+    }
+    assert!(!matches!(handover.entry, Entry::Pvh(_)) || over_image.is_none(), "{over_image:x?} is over the kernel");
+    let told = Told::of(&script, &machine, handover);
+    told.check(&script, &machine, map.as_ref().expect("no kernel without a map"));
+
+    for (at, bytes) in script.later.iter().filter(|(at, _)| is_usable(*at)) {
+        machine.memory.store(*at, bytes);
+    }
+    machine.memory.keep_stores();
+    machine.steps = 0;
+    let woken = firstlight::wake(&mut machine);
+    for store in machine.memory.stores() {
+        assert!(layout::BOOT_RAM.contains(range(store.start, store.end)), "{store:x?} is written in a wake");
+    }
+    match woken {
+        Ok(vector) => {
+            let at = u64::from(vector.get());
+            let is_ram = map.as_ref().is_some_and(|map| map.is_ram(range(at, at + 1)));
+            assert!(at != 0 && at < 1 << 20 && is_ram, "{at:#x}");
+            Outcome::Woken
+        }
+        Err(failure) => {
+            one_line(&failure.error.to_string());
+            Outcome::Booted
+        }
+    }
+}
+
+fn range(start: u64, end: u64) -> PhysRange {
+    PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)).unwrap()
+}
+
+fn range_of(start: u32, len: u32) -> PhysRange {
+    PhysRange::new(PhysAddr::new(start.into()), len.into()).unwrap()
+}
+
+/// The map as the firmware makes it of what the host says, with a PC's holes cut out.
+fn host_map(script: &Script) -> Option<MemoryMap> {
+    let mut machine = script.machine(Vec::new());
+    let fw_cfg = FwCfg::probe(&mut machine).ok()?;
+    MemoryMap::of_host(&mut machine, &fw_cfg).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_boot_and_wake() {
+        let outcomes: Vec<_> = seeds().iter().map(|seed| boot(seed)).collect();
+        let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
+        let woken = count(|outcome| matches!(outcome, Outcome::Woken));
+        let failed = count(|outcome| matches!(outcome, Outcome::Failed));
+        // One has neither map nor CMOS, in two seeds, and one a kernel that is larger than memory.
+        assert!(woken >= 7 && failed == 3, "{outcomes:#?}");
+    }
+}

@@ -1,0 +1,107 @@
+//! Inputs to begin with.
+
+use firstlight::addr::PhysRange;
+
+use super::host_map;
+use super::script::{
+    CMDLINE_SIZE, FILES, INITRD_DATA, INITRD_SIZE, KERNEL_ADDR, KERNEL_DATA, KERNEL_ENTRY, KERNEL_SIZE, NUMBERED,
+    SETUP, SETUP_SIZE, Script, captured, pattern,
+};
+use crate::input::Input;
+
+/// Where a boot puts the FACS.
+fn facs(bytes: &[u8]) -> Option<u32> {
+    let script = Script::take(&mut Input::new(bytes));
+    let end = host_map(&script)?.ram_end(PhysRange::LOW_4_GIB)?.get();
+    let mut machine = script.machine(Vec::new());
+    firstlight::run(&mut machine).ok()?;
+    let high = machine.memory.bytes(end - (1 << 20), 1 << 20);
+    let at = high.chunks(64).position(|chunk| chunk.starts_with(b"FACS"))?;
+    u32::try_from(end - (1 << 20) + 64 * at as u64).ok()
+}
+
+/// Machines as they were captured, with what each adds.
+#[must_use]
+pub fn seeds() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    let order = |kind: u8, parts: &[&[u8]]| [&[kind], &parts.concat()[..]].concat();
+    let number = |key: u16, value: u32| {
+        let place = NUMBERED.iter().position(|&other| other == key).unwrap() as u8;
+        order(1, &[&[place], &value.to_le_bytes()])
+    };
+    let file = |name: &str, bytes: &[u8]| {
+        let place = FILES.iter().position(|&other| other == name).unwrap() as u8;
+        order(2, &[&[place], &(bytes.len() as u16).to_le_bytes(), bytes])
+    };
+    for base in 0..=captured().len() as u8 {
+        let chipset = match base {
+            0 => 2,
+            1 | 2 => 1,
+            _ => 0,
+        };
+        seeds.push(vec![base, chipset, 0]);
+        seeds.push(vec![base, chipset, 3 | 64]);
+        // An operating system that is to wake up at 0x1000.
+        if let Some(facs) = facs(&[base, chipset, 2]) {
+            seeds
+                .push([vec![base, chipset, 2], order(10, &[&(facs + 12).to_le_bytes(), &[4, 0, 0x10, 0, 0]])].concat());
+        }
+    }
+    // CMOS in place of a list, on a machine without tables.
+    let mut cmos = [0; 0x60];
+    cmos[0x35] = 0x1f;
+    seeds.push([vec![0xff, 2, 0], order(8, &[&[0x60], &cmos])].concat());
+    // An ELF kernel in memory.
+    let elf =
+        [number(KERNEL_ADDR, 0x10_0000), number(KERNEL_ENTRY, 0x10_0010), order(4, &[&[0x02, 0x02], &[0; 4]])].concat();
+    seeds.push([vec![3, 0, 2], elf.clone()].concat());
+    seeds.push([vec![0, 2, 0], elf.clone()].concat());
+    // A zImage, and a bzImage that finds its command line in low memory.
+    let old = order(4, &[&0x206_u16.to_le_bytes(), &[0, 2, 0, 0]]);
+    seeds.push([&[3, 0, 2], &old[..]].concat());
+    seeds.push([&[3, 0, 0], &old[..], &order(4, &[&0x211_u16.to_le_bytes(), &[0, 0, 0, 0]])].concat());
+    // A kernel for Multiboot.
+    let (info, kernel) = crate::multiboot::with_modules();
+    let item = |key: u16, bytes: &[u8]| {
+        let place = NUMBERED.iter().position(|&other| other == key).unwrap() as u8;
+        order(0, &[&[place], &(bytes.len() as u16).to_le_bytes(), bytes])
+    };
+    let sizes = [(KERNEL_SIZE, kernel.len()), (INITRD_SIZE, 88), (SETUP_SIZE, 0)];
+    let sizes: Vec<_> = sizes.iter().flat_map(|&(key, size)| number(key, size as u32)).collect();
+    let items = [item(KERNEL_DATA, &kernel), item(INITRD_DATA, &info)].concat();
+    seeds.push([vec![3, 0, 2], elf.clone(), sizes.clone(), items.clone()].concat());
+    seeds.push([vec![0, 2, 0], elf.clone(), sizes, items].concat());
+    // A kernel that is a file.
+    let mut setup = SETUP.to_vec();
+    setup[0x1f1] = 1;
+    let kernel = [setup.as_slice(), &pattern(2000, 3)].concat();
+    let extras = [file("opt/org.firstlight/initrd", &pattern(700, 4)), file("opt/org.firstlight/cmdline", b"quiet\n")];
+    for name in ["opt/org.firstlight/kernel", "etc/boot/kernel"] {
+        let sizes = [KERNEL_SIZE, INITRD_SIZE, CMDLINE_SIZE].map(|key| number(key, 0)).concat();
+        seeds.push([vec![4, 0, 2], sizes, file(name, &kernel), extras.concat()].concat());
+    }
+    // A TPM, whose log the script has to allocate.
+    let mut script = captured()[3].iter().find(|(name, _)| name == "etc/table-loader").unwrap().1.clone();
+    let used = script.chunks(128).rposition(|command| command[0] != 0).map_or(0, |last| last + 1);
+    script.truncate(used * 128);
+    script.extend(firstlight::golden::allocate("etc/tpm/log"));
+    let log = [file("etc/tpm/log", &[0; 4096]), file("etc/table-loader", &script)].concat();
+    for kind in [0, 1] {
+        seeds.push([vec![3, 0, 2 | 32, kind, 0, 0], log.clone()].concat());
+    }
+    // PCI, a display, a framebuffer in RAM, CPUs.
+    for pci in crate::pci::seeds() {
+        seeds.push([&[3, 15 << 2, 16], &pci[9..]].concat());
+        seeds.push([&[1, 1 | 15 << 2, 16], &pci[9..]].concat());
+    }
+    let features = order(6, &[&[1], &[0; 8], &0x20_u32.to_le_bytes(), &0x1200_u32.to_le_bytes()]);
+    let control = [file("etc/msr_feature_control", &[5, 0, 0, 0, 0, 0, 0, 0]), number(5, 4)].concat();
+    seeds.push([vec![3, 0, 0], features, control, file("etc/ramfb", &[0; 28])].concat());
+    seeds.push(
+        [vec![3, 0, 0], file("opt/org.firstlight/log", b"debug"), file("opt/org.firstlight/trace", b"on")].concat(),
+    );
+    seeds.push([vec![3, 0, 0], number(KERNEL_SIZE, 0x4000_0000), number(INITRD_SIZE, 0x3000_0000)].concat());
+    // An initrd that is above 4 GiB.
+    seeds.push([vec![4, 0, 2], number(INITRD_SIZE, 0xb000_0000)].concat());
+    seeds
+}

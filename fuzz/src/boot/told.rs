@@ -1,0 +1,133 @@
+//! What the kernel is told, by every protocol, and what has to be true of it.
+
+use std::ops::Range;
+
+use firstlight::boot::{Entry, Handover};
+use firstlight::hal::fake::FakeMachine;
+use firstlight::memory_map::{E820Entry, MemoryMap};
+
+use super::range;
+use super::script::{KERNEL_ADDR, Script};
+use crate::check;
+
+/// What the kernel is told.
+pub struct Told {
+    /// Where it is and what is handed to it: start and end each.
+    parts: Vec<Range<u64>>,
+    /// Address of the kernel and sectors of its setup code, if it was loaded, the initrd, and the command line's address.
+    kernel: Option<(u64, u8)>,
+    initrd: Range<u64>,
+    command_line: Option<u64>,
+    /// Whether it is an old kernel, which has its parameters where they are reserved for a wake.
+    is_old: bool,
+    /// RAM and the rest.
+    e820: Vec<(Range<u64>, u32)>,
+}
+
+impl Told {
+    /// What is where `handover` says.
+    pub fn of(script: &Script, machine: &FakeMachine, handover: Handover) -> Self {
+        let at = handover.parameters.get();
+        let bytes = machine.memory.bytes(at, 4096);
+        let u32_at = |at: usize| u64::from(u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()));
+        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let wide = |low: usize, high: usize| u32_at(low) | u32_at(high) << 32;
+        match handover.entry {
+            Entry::Linux64(entry) | Entry::Linux32(entry) | Entry::LinuxLow { at: entry, .. } => {
+                let start = entry.get() - script.entry_offset(handover.entry);
+                let entries = (0..usize::from(bytes[0x1e8])).map(|number| 0x2d0 + 20 * number);
+                let initrd = wide(0x218, 0xc0);
+                Self {
+                    parts: vec![at..at + 4096, entry.get()..entry.get() + 1],
+                    kernel: Some((start, bytes[0x1f1])),
+                    initrd: initrd..initrd + wide(0x21c, 0xc4),
+                    is_old: matches!(handover.entry, Entry::LinuxLow { .. }),
+                    command_line: match handover.entry {
+                        Entry::LinuxLow { .. } => None,
+                        _ => Some(wide(0x228, 0xc8)),
+                    },
+                    e820: entries.map(|at| (u64_at(at)..u64_at(at) + u64_at(at + 8), u32_at(at + 16) as u32)).collect(),
+                }
+            }
+            Entry::Multiboot(entry) => {
+                let (len, list) = (u32_at(44), u32_at(48));
+                let entry_at = |at: u64| {
+                    let bytes = machine.memory.bytes(at, 24);
+                    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+                    (number(4)..number(4) + number(12), u32::from_le_bytes(bytes[20..24].try_into().unwrap()))
+                };
+                Self {
+                    parts: vec![at..at + 88, entry.get()..entry.get() + 1, list..list + len],
+                    kernel: Some((script.number(KERNEL_ADDR).into(), 0)),
+                    initrd: 0..0,
+                    command_line: None,
+                    is_old: false,
+                    e820: (0..len / 24).map(|entry| entry_at(list + 24 * entry)).collect(),
+                }
+            }
+            Entry::Pvh(entry) => {
+                let (modules, list) = (u32_at(12), u64_at(16));
+                let number = |at| {
+                    let bytes = machine.memory.bytes(at, 8);
+                    u64::from_le_bytes(bytes.try_into().unwrap())
+                };
+                let initrd = if modules == 0 { 0..0 } else { number(list)..number(list) + number(list + 8) };
+                let entries = (0..u32_at(48)).map(|entry| u64_at(40) + 24 * entry);
+                Self {
+                    parts: vec![at..at + 56, entry.get()..entry.get() + 1],
+                    kernel: None,
+                    initrd,
+                    command_line: Some(u64_at(24)),
+                    is_old: false,
+                    e820: entries.map(|at| (number(at)..number(at) + number(at + 8), number(at + 16) as u32)).collect(),
+                }
+            }
+        }
+    }
+
+    /// Holds it against what the host has, and the map that the host gives.
+    pub fn check(mut self, script: &Script, machine: &FakeMachine, host: &MemoryMap) {
+        let mut end = 0;
+        for (entry, kind) in &self.e820 {
+            assert!(entry.start >= end && entry.end > entry.start, "{:x?}", self.e820);
+            end = entry.end;
+            assert!(*kind != E820Entry::RAM || host.is_ram(range(entry.start, entry.end)), "{entry:x?} is no RAM");
+        }
+        let (_, size) = script.command_line();
+        self.parts.extend(self.command_line.map(|at| at..at + size.max(1)));
+        if let Some((kernel, setup_sects)) = self.kernel {
+            self.parts[1] = kernel..kernel + script.kernel(setup_sects).1;
+        }
+        if !self.initrd.is_empty() {
+            self.parts.push(self.initrd.clone());
+        }
+        check::disjoint(&self.parts.iter().map(|part| range(part.start, part.end)).collect::<Vec<_>>());
+        for part in &self.parts {
+            let is_ram = |(entry, kind): &(Range<u64>, u32)| {
+                *kind == E820Entry::RAM && entry.start <= part.start && part.end <= entry.end
+            };
+            let is_low = self.is_old && part.end <= 0xa_0000;
+            assert!(is_low || self.e820.iter().any(is_ram), "{part:x?} is not RAM to the kernel: {:x?}", self.e820);
+        }
+        if script.defects.is_none() && !script.numbered.contains_key(&0x19) {
+            self.check_contents(script, machine);
+        }
+    }
+
+    /// All is as the host has it, up to the end, and zero beyond.
+    fn check_contents(&self, script: &Script, machine: &FakeMachine) {
+        let same = |at: u64, (item, size): (&[u8], u64), what: &str| {
+            let item = &item[..item.len().min(size as usize)];
+            assert!(machine.memory.bytes(at, item.len()) == item, "the {what} is not what is at {at:#x}");
+        };
+        if let Some((kernel, setup_sects)) = self.kernel {
+            same(kernel, script.kernel(setup_sects), "kernel");
+        }
+        if !self.initrd.is_empty() {
+            same(self.initrd.start, script.initrd(), "initrd");
+        }
+        if let Some(command_line) = self.command_line {
+            same(command_line, script.command_line(), "command line");
+        }
+    }
+}
