@@ -255,6 +255,13 @@ impl PhysRange {
         (Self { start: self.start, end: at }, Self { start: at, end: self.end })
     }
 
+    /// The whole pages that it lies in; without the last one where that would wrap.
+    #[must_use]
+    pub fn pages(self) -> Self {
+        let start = self.start.align_down(Alignment::PAGE);
+        Self { start, end: self.end.align_up(Alignment::PAGE).unwrap_or(self.end) }
+    }
+
     /// The bytes in both, or `None` when there are none.
     #[must_use]
     pub fn intersection(self, other: Self) -> Option<Self> {

@@ -3,13 +3,15 @@
 
 use core::fmt;
 
-use crate::{boot, fw_cfg, memory_map, resume};
+use crate::{boot, fw_cfg, memory_map, resume, start_info};
 
 /// What stopped the boot. Each prints as one sentence: what was asked, what was seen, what to change.
 #[derive(Debug)]
 pub enum Error {
     /// The fw_cfg device.
     FwCfg(fw_cfg::Error),
+    /// What a host hands over that starts the firmware by the PVH entry.
+    StartInfo(start_info::Error),
     /// The memory map.
     MemoryMap(memory_map::Error),
     /// The kernel, its place or its transfer.
@@ -22,6 +24,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FwCfg(error) => error.fmt(f),
+            Self::StartInfo(error) => error.fmt(f),
             Self::MemoryMap(error) => error.fmt(f),
             Self::Boot(error) => error.fmt(f),
             Self::Resume(error) => error.fmt(f),
@@ -34,6 +37,12 @@ impl core::error::Error for Error {}
 impl From<fw_cfg::Error> for Error {
     fn from(error: fw_cfg::Error) -> Self {
         Self::FwCfg(error)
+    }
+}
+
+impl From<start_info::Error> for Error {
+    fn from(error: start_info::Error) -> Self {
+        Self::StartInfo(error)
     }
 }
 

@@ -6,7 +6,7 @@
 //! back to the kernel, but for the part that a wake from suspend needs, on a machine that can sleep.
 #![forbid(unsafe_code)]
 
-use crate::addr::{PhysRange, constant_range as range};
+use crate::addr::{Alignment, PhysRange, constant_range as range};
 
 /// The firmware's own RAM: heap, page tables, data and stack, 376 KiB.
 pub const FIRMWARE_RAM: PhysRange = range(0x4_0000, 0x9_e000);
@@ -29,7 +29,13 @@ pub const BOOT_RAM: PhysRange = range(0x4_0000, 0x9_fc00);
 /// The space at the top of the low 4 GiB that the image may fill: 192 KiB.
 pub const FIRMWARE_ROM: PhysRange = range(0xfffd_0000, 0x1_0000_0000);
 
-/// Where CPUs that are started begin, for that moment: a page below 640 KiB whose bytes are put back afterwards. Behind
+/// Where the image is in a start by the PVH entry: in RAM, where the ELF file says that a host is to load it. Nothing else
+/// is put there, as the memory map holds it then. It ends on a large page, by which the end of the low 4 GiB, where the
+/// program is linked for, is mapped to it; a kernel has the 15 MiB below it and all from 16 MiB on, where Linux likes to be.
+pub const LOADED_IMAGE: PhysRange = range(0xfd_0000, 0x100_0000);
+
+/// Where CPUs that are started begin, for that moment: a page below 640 KiB whose bytes are put back afterwards. In the end
+/// the firmware leaves 64-bit mode there, where it does, as its image need not be where it is linked. Behind
 /// the firmware's own RAM, as far from what hosts leave lower down; on a machine that sleeps it stays the firmware's too.
 pub const STARTUP_PAGE: PhysRange = range(0x9_e000, 0x9_f000);
 
@@ -47,9 +53,20 @@ pub const fn may_access(range: PhysRange) -> bool {
         && (end <= FIRMWARE_RAM.start().get() || start >= FIRMWARE_RAM.end().get())
 }
 
+/// Whether the firmware may read `range`: where [`may_access`], and page zero behind the real-mode vectors, which in a
+/// start by the PVH entry may hold what the one before left (QEMU's `pvh.bin` has its memory map there).
+#[must_use]
+pub const fn may_read(range: PhysRange) -> bool {
+    may_access(range) || (range.start().get() >= VECTORS_END && range.end().get() <= PAGE_ZERO.end().get())
+}
+
+/// The end of the real-mode interrupt vectors.
+const VECTORS_END: u64 = 0x400;
+
 const _: () = assert!(FIRMWARE_RAM.contains(WAKE_RAM) && FIRMWARE_RAM.end().get() == WAKE_RAM.end().get());
 const _: () = assert!(WAKE_RAM.contains(PAGE_TABLES) && PAGE_TABLES.start().get() == WAKE_RAM.start().get());
 const _: () = assert!(may_access(RESUME_RECORD));
+const _: () = assert!(LOADED_IMAGE.len() == FIRMWARE_ROM.len() && LOADED_IMAGE.end().is_aligned(Alignment::LARGE_PAGE));
 const _: () =
     assert!(BOOT_RAM.contains(FIRMWARE_RAM) && BOOT_RAM.contains(STARTUP_PAGE) && BOOT_RAM.contains(RESUME_RECORD));
 const _: () = assert!(FIRMWARE_ROM.end().get() == PhysRange::LOW_4_GIB.end().get());
@@ -71,5 +88,15 @@ mod tests {
         assert!(!may(0xfff, 0x1001) && !may(0x3_ffff, 0x4_0001) && !may(0x9_dfff, 0x9_e001));
         assert!(!may(0x1000, 0x1_0000_0000) && !may(1 << 32, (1 << 32) + 1) && !may(0xfffd_ffff, 0xfffe_0001));
         assert!(!may(0x1000, u64::MAX));
+    }
+
+    #[test]
+    fn page_zero_is_read_behind_the_vectors_only() {
+        for (start, end, may) in
+            [(0x400, 0x1000, true), (0x3ff, 0x1000, false), (0, 1, false), (0x1000, 0x4_0000, true)]
+        {
+            assert_eq!(may_read(range(start, end)), may, "{start:#x}");
+        }
+        assert!(!may_read(FIRMWARE_RAM) && !may_read(range(0xff0, 0x1001)) && !may_access(range(0x400, 0x1000)));
     }
 }

@@ -48,54 +48,84 @@ pub mod pci;
 pub mod platform;
 pub mod resume;
 pub mod smbios;
+pub mod start_info;
 pub mod tables;
 #[cfg(test)]
 mod tests;
 pub mod tpm;
 pub mod trace;
 
+use addr::PhysAddr;
 use boot::{Handover, Kernel};
 use error::Error;
 use failure::Failure;
+use framebuffer::Framebuffer;
 use fw_cfg::FwCfg;
 use hal::Machine;
 use memory_map::MemoryMap;
 use platform::Platform;
 use resume::{Record, WakingVector};
+use start_info::StartInfo;
+use tables::Tables;
 use trace::{Point, Trace};
 
-/// Boots: from a machine at reset to a kernel in memory that waits to be entered.
+/// Boots: from a machine at reset, or from a start by the PVH entry with `hvm_start_info` at `start_info`, to a kernel in
+/// memory that waits to be entered.
 ///
 /// # Errors
 /// [`Failure`], with what the host wants done then.
-pub fn run(machine: &mut impl Machine) -> Result<Handover, Failure> {
-    let fw_cfg = FwCfg::probe(machine).map_err(|error| Failure::final_stop(error.into()))?;
-    boot(machine, &fw_cfg).map_err(|error| Failure::new(machine, &fw_cfg, error))
+pub fn run(machine: &mut impl Machine, start_info: Option<PhysAddr>) -> Result<Handover, Failure> {
+    // Before anything is put into memory: it may be anywhere there.
+    let start_info = start_info.map(|at| StartInfo::read(machine, at)).transpose();
+    let start_info = start_info.map_err(|error| Failure::final_stop(error.into()))?;
+    let fw_cfg = match FwCfg::probe(machine) {
+        Err(fw_cfg::Error::NoDevice { .. }) if start_info.is_some() => FwCfg::absent(),
+        result => result.map_err(|error| Failure::final_stop(error.into()))?,
+    };
+    boot(machine, &fw_cfg, start_info.as_ref()).map_err(|error| Failure::new(machine, &fw_cfg, error))
 }
 
 /// The boot order.
-fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg) -> Result<Handover, Error> {
+fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg, start_info: Option<&StartInfo>) -> Result<Handover, Error> {
     logging::configure(machine, fw_cfg);
     let trace = Trace::of_host(machine, fw_cfg);
     trace.mark(machine, Point::FirmwareStart);
-    let mut map = MemoryMap::of_host(machine, fw_cfg)?;
+    let mut map = MemoryMap::of_host(machine, fw_cfg, start_info)?;
     // Before anything is put into memory: tables and the kernel may be there already.
-    let sources = tables::Sources::of_host(machine, fw_cfg, &mut map);
-    let kernel = Kernel::of_host(machine, fw_cfg, &mut map)?;
-    // Before the tables: the host makes them from the registers that are set here.
-    let platform = Platform::set_up(machine, fw_cfg, &mut map)?;
-    let framebuffer = framebuffer::set_up(machine, fw_cfg, &mut map, platform.display.as_ref());
-    let tables = tables::load(machine, fw_cfg, &mut map, sources, platform.f_segment);
-    if tables.rsdp.is_none() && !sources.in_memory.mp_table {
-        multiprocessor::load(machine, fw_cfg, &mut map, platform.chipset);
-    }
+    let handed_over = start_info.and_then(|info| info.rsdp);
+    let sources = tables::Sources::of_host(machine, fw_cfg, handed_over, &mut map);
+    let kernel = Kernel::of_host(machine, fw_cfg, start_info, &mut map)?;
+    // A host that hands over ACPI tables has set up the machine that they describe.
+    let (tables, framebuffer) = match sources.handed_over {
+        Some(rsdp) => (Tables::in_memory(rsdp), None),
+        None => set_up(machine, fw_cfg, &mut map, sources)?,
+    };
     trace.mark(machine, Point::FirmwareDone);
     trace.mark(machine, Point::KernelLoad);
-    let loaded = boot::load(machine, fw_cfg, &mut map, &kernel, tables.rsdp, framebuffer.as_ref())?;
+    let loaded = boot::load(machine, fw_cfg, &mut map, (&kernel, start_info), tables.rsdp, framebuffer.as_ref())?;
     tpm::measure(machine, fw_cfg, tables.tpm_log, &loaded);
-    resume::prepare(machine, &map, tables);
+    if start_info.is_none() {
+        resume::prepare(machine, &map, tables);
+    }
     trace.mark(machine, Point::KernelStart);
     Ok(loaded.handover)
+}
+
+/// Sets the machine up and makes its tables: what a host leaves to firmware.
+fn set_up<M: Machine>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    map: &mut MemoryMap,
+    sources: tables::Sources,
+) -> Result<(Tables, Option<Framebuffer>), Error> {
+    // Before the tables: the host makes them from the registers that are set here.
+    let platform = Platform::set_up(machine, fw_cfg, map)?;
+    let framebuffer = framebuffer::set_up(machine, fw_cfg, map, platform.display.as_ref());
+    let tables = tables::load(machine, fw_cfg, map, sources, platform.f_segment);
+    if tables.rsdp.is_none() && !sources.in_memory.mp_table {
+        multiprocessor::load(machine, fw_cfg, map, platform.chipset);
+    }
+    Ok((tables, framebuffer))
 }
 
 /// Wakes from suspend, where [`resume::is_pending`]: from a machine at reset whose memory is an operating system's to
@@ -115,7 +145,7 @@ fn resume(machine: &mut impl Machine) -> Result<WakingVector, Error> {
     let record = Record::load(machine)?;
     let fw_cfg = FwCfg::probe(machine)?;
     logging::configure(machine, &fw_cfg);
-    let map = MemoryMap::of_host(machine, &fw_cfg)?;
+    let map = MemoryMap::of_host(machine, &fw_cfg, None)?;
     // Before the tables are looked at: the RSDP may be in the F-segment.
     platform::restore(machine, &fw_cfg, &map);
     resume::tell_host(machine, &fw_cfg, &record.writes);

@@ -8,6 +8,7 @@ mod start;
 use core::fmt;
 use core::panic::PanicInfo;
 
+use firstlight::addr::PhysAddr;
 use firstlight::failure::{self, Failure};
 use firstlight::hal::x86::{PcMachine, PcPorts};
 use firstlight::logging::{Consoles, Logger};
@@ -17,15 +18,18 @@ use firstlight::resume;
 static LOGGER: Logger<PcPorts> = Logger::new(unsafe { PcPorts::new() });
 
 /// The first Rust code: called once by `reset.s`, in 64-bit mode, with a stack and its statics in place.
-extern "C" fn rust_start() -> ! {
+///
+/// `start_info` is the address of Xen's `hvm_start_info` after a start by the PVH entry, zero after a reset.
+extern "C" fn rust_start(start_info: u64) -> ! {
     LOGGER.install();
     // SAFETY: `reset.s` made the mappings, runs in ring 0 and calls this once.
     let mut machine = unsafe { PcMachine::take() };
-    if resume::is_pending(&mut machine) {
+    let start_info = Some(PhysAddr::new(start_info)).filter(|at| at.get() != 0);
+    if start_info.is_none() && resume::is_pending(&mut machine) {
         wake(&mut machine)
     }
     memory::give_heap();
-    match firstlight::run(&mut machine) {
+    match firstlight::run(&mut machine, start_info) {
         // SAFETY: `run` loaded the kernel and its parameters before it gave the handover.
         Ok(handover) => unsafe { start::hand_over(&handover) },
         Err(failure) => fail(&mut machine, &failure),

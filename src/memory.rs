@@ -140,7 +140,7 @@ pub fn give_heap() {
     let start = &raw mut heap_start;
     let size = (&raw const heap_end).addr().wrapping_sub(start.addr());
     // SAFETY: linker.ld sets the bytes from heap_start to heap_end apart for this, and this is called once.
-    unsafe { HEAP.0.lock().init(start.cast(), size) };
+    unsafe { give(start.cast(), size) };
 }
 
 /// Gives the heap its memory for a wake: what is left of the memory that stays the firmware's. Called once, in place of
@@ -149,5 +149,15 @@ pub fn give_wake_heap() {
     let start = &raw mut wake_heap_start;
     let size = (&raw const wake_heap_end).addr().wrapping_sub(start.addr());
     // SAFETY: linker.ld sets the bytes from wake_heap_start to wake_heap_end apart for this, and this is called once.
-    unsafe { HEAP.0.lock().init(start.cast(), size) };
+    unsafe { give(start.cast(), size) };
+}
+
+/// Gives the heap `size` bytes.
+///
+/// # Safety
+/// The bytes are the heap's for ever; this is called once.
+#[inline(never)]
+unsafe fn give(start: *mut u8, size: usize) {
+    // SAFETY: the caller's promise is the same.
+    unsafe { HEAP.0.lock().init(start, size) };
 }

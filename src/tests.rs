@@ -55,7 +55,7 @@ fn a_kernel_is_loaded_with_all_it_needs_on_every_transport() {
         let device = with_kernel(golden::device("q35", dma)).with_quirks(quirks);
         let record = device.record();
         let mut machine = q35(device);
-        let handover = run(&mut machine).unwrap();
+        let handover = run(&mut machine, None).unwrap();
         assert_eq!(handover.entry, Entry::Linux64(addr::PhysAddr::new(0x100_0200)));
         assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1));
         let page = machine.memory.bytes(handover.parameters.get(), 4096);
@@ -78,7 +78,7 @@ fn the_chipset_is_programmed_before_any_acpi_item_is_selected() {
         let name = &names[key as usize - 0x20];
         name.starts_with("etc/acpi") || name == "etc/table-loader"
     };
-    run(&mut machine).unwrap();
+    run(&mut machine, None).unwrap();
     let select = |access: &Access| matches!(access, Access::Out(0x510, 2, key) if *key >= 0x20 && acpi(*key));
     let first = machine.accesses.iter().position(select).unwrap();
     let pciexbar = machine.accesses.iter().position(|access| *access == Access::Out(0xcfc, 4, 0xb000_0001)).unwrap();
@@ -92,7 +92,7 @@ fn the_chipset_is_programmed_before_any_acpi_item_is_selected() {
 #[test]
 fn a_good_boot_touches_no_console() {
     let mut machine = q35(with_kernel(golden::device("q35", true)));
-    run(&mut machine).unwrap();
+    run(&mut machine, None).unwrap();
     let console = |port| (0x3f8..0x400).contains(&port) || port == 0x402;
     assert!(!machine.accesses.iter().any(|access| match access {
         Access::In(port, ..) | Access::Out(port, ..) => console(*port),
@@ -108,7 +108,7 @@ fn the_points_of_the_boot_are_marked_when_the_host_asks_for_it() {
             None => device,
         };
         let mut machine = q35(device);
-        run(&mut machine).unwrap();
+        run(&mut machine, None).unwrap();
         let mark = |access: &Access| match *access {
             Access::Out(port @ (0xf4 | 0xf5), 1, code) => Some((port, code)),
             _ => None,
@@ -123,18 +123,18 @@ fn the_points_of_the_boot_are_marked_when_the_host_asks_for_it() {
 #[test]
 fn a_host_without_a_known_bridge_boots() {
     let mut machine = FakeMachine::new().with(with_kernel(golden::device("microvm", true)));
-    let handover = run(&mut machine).unwrap();
+    let handover = run(&mut machine, None).unwrap();
     let page = machine.memory.bytes(handover.parameters.get(), 4096);
     assert_eq!(machine.memory.bytes(u32_at(&page, 0x070), 8), b"RSD PTR ");
 }
 
 fn failure(device: FakeFwCfg) -> Failure {
-    run(&mut q35(device)).unwrap_err()
+    run(&mut q35(device), None).unwrap_err()
 }
 
 #[test]
 fn what_is_missing_is_said_in_a_sentence() {
-    let nothing = run(&mut FakeMachine::new()).unwrap_err();
+    let nothing = run(&mut FakeMachine::new(), None).unwrap_err();
     assert!(nothing.error.to_string().starts_with("no fw_cfg device"), "{}", nothing.error);
     assert_eq!(nothing.restart_after, None);
 
@@ -171,7 +171,7 @@ fn a_host_whose_dma_does_not_work_boots_through_ports() {
         let device = with_kernel(golden::device("q35", true)).with_quirks(quirks);
         let record = device.record();
         let mut machine = q35(device);
-        let handover = run(&mut machine).unwrap();
+        let handover = run(&mut machine, None).unwrap();
         assert_eq!(handover.entry, Entry::Linux64(addr::PhysAddr::new(0x100_0200)));
         assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1));
         // A transfer that does not end costs its deadline once.
@@ -208,7 +208,7 @@ fn every_known_host_boots_a_kernel_from_named_files() {
             machine.absent = host.absent_port;
             // What was in memory before does not end up in the command line.
             machine.memory.store(0x1_1000, &[0x55; 64]);
-            let handover = run(&mut machine).unwrap_or_else(|failure| panic!("{}: {}", host.name, failure.error));
+            let handover = run(&mut machine, None).unwrap_or_else(|failure| panic!("{}: {}", host.name, failure.error));
             let name = host.name;
             assert_eq!(machine.memory.bytes(0x100_0000, rest), bytes(9001, 1)[..rest], "{name}");
             let page = machine.memory.bytes(handover.parameters.get(), 4096);
@@ -230,7 +230,7 @@ fn a_numbered_item_counts_before_a_named_file() {
             .with_file("opt/org.firstlight/cmdline", b"nor this one")
     };
     let mut machine = q35(files(with_kernel(golden::device("q35", true))));
-    let handover = run(&mut machine).unwrap();
+    let handover = run(&mut machine, None).unwrap();
     let page = machine.memory.bytes(handover.parameters.get(), 4096);
     assert_eq!(u32_at(&page, 0x21c), 7003);
     assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), COMMAND_LINE.len()), COMMAND_LINE);
@@ -242,7 +242,7 @@ fn a_numbered_item_counts_before_a_named_file() {
     assert!(failure(device).error.to_string().contains("no Linux setup header"));
     let device = with_kernel(golden::device("q35", true)).with_item(0x08, &[0; 4]);
     let mut machine = q35(device.with_file("etc/boot/kernel", &kernel_file()));
-    let handover = run(&mut machine).unwrap();
+    let handover = run(&mut machine, None).unwrap();
     let page = machine.memory.bytes(handover.parameters.get(), 4096);
     assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1));
     assert_eq!(machine.memory.bytes(u32_at(&page, 0x218), 7003), bytes(7003, 2));
@@ -282,7 +282,7 @@ fn with_tpm_and(defects: Defects, add: fn(FakeFwCfg) -> FakeFwCfg) -> (FakeMachi
     let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], defects);
     let mut machine = q35(add(device.with_file(log, &[0; 0x1_0000])));
     machine.registers.push(Box::new(registers));
-    let handover = run(&mut machine).unwrap();
+    let handover = run(&mut machine, None).unwrap();
     (machine, handover, state)
 }
 
@@ -297,7 +297,7 @@ fn a_kernel_file_is_measured_like_the_host_s_items() {
     let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
     let mut machine = q35(device);
     machine.registers.push(Box::new(registers));
-    run(&mut machine).unwrap();
+    run(&mut machine, None).unwrap();
     let mut file = kernel_file();
     file[0x1fa..0x1fc].fill(0);
     file[0x224..0x226].fill(0);
@@ -344,7 +344,7 @@ fn without_a_log_for_it_nothing_looks_for_a_tpm() {
     }
     let mut machine = q35(with_kernel(golden::device("q35", true)));
     machine.registers.push(Box::new(Untouched));
-    run(&mut machine).unwrap();
+    run(&mut machine, None).unwrap();
 }
 
 /// `device` with an ELF kernel that the host has put at 1 MiB, with an entry 16 bytes into it. What is in its setup code
@@ -370,7 +370,7 @@ fn an_elf_kernel_stays_where_the_host_has_put_it_and_is_told_of_the_rest() {
     for (setup, dma) in [(elf, true), (bytes(8192, 3), true), (vec![0; 8192], false)] {
         let mut machine = q35(with_elf(golden::device("q35", dma), &setup));
         machine.memory.store(0x10_0000, &bytes(9001, 1));
-        let handover = run(&mut machine).unwrap();
+        let handover = run(&mut machine, None).unwrap();
         assert_eq!(handover.entry, Entry::Pvh(addr::PhysAddr::new(0x10_0010)));
         assert_eq!(machine.memory.bytes(0x10_0000, 9001), bytes(9001, 1));
         let info = machine.memory.bytes(handover.parameters.get(), 88);
@@ -436,7 +436,7 @@ fn a_kernel_for_multiboot_is_loaded_where_the_host_says_and_told_of_memory() {
     for dma in [true, false] {
         let device = with_multiboot(golden::device("q35", dma));
         let mut machine = q35(device);
-        let handover = run(&mut machine).unwrap();
+        let handover = run(&mut machine, None).unwrap();
         assert_eq!(handover.entry, Entry::Multiboot(addr::PhysAddr::new(0x10_0010)));
         assert_eq!(machine.memory.bytes(0x10_0000, 0x6000), multiboot_blob());
         let info = machine.memory.bytes(handover.parameters.get(), 116);
@@ -477,4 +477,137 @@ fn the_modules_of_a_kernel_for_multiboot_are_measured() {
     assert_eq!(pcrs[8], extended(&[b"kernel words", b"first", b"second"]));
     assert_eq!(pcrs[9], extended(&[&blob[..0x3000], &blob[0x4000..0x4123], &blob[0x5000..0x5001]]));
     assert_eq!(machine.memory.bytes(0x10_0000, blob.len()), blob);
+}
+
+/// Where [`pvh_host`] has ACPI tables.
+const TABLES: u64 = 0x7e0_0000;
+
+/// A host without fw_cfg that starts the firmware by the PVH entry, with these modules and, if not zero, an RSDP there.
+fn pvh_host(modules: &[&[u8]], rsdp: u64) -> FakeMachine {
+    let numbers = |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
+    let mut machine = FakeMachine::new();
+    let memory = &mut machine.memory;
+    let mut list = Vec::new();
+    for (at, module) in (0x600_0000..).step_by(0x10_0000).zip(modules) {
+        memory.store(at, module);
+        list.extend(numbers(&[at, module.len() as u64, 0, 0]));
+    }
+    memory.store(0x6040, &list);
+    memory.store(0x7000, &numbers(&[0, 0xa_0000, 1, 0x10_0000, 0x7f0_0000, 1]));
+    memory.store(0x2_0000, b"root=/dev/vda\0");
+    let header = [0x1_336e_c578, (modules.len() as u64) << 32, 0x6040, 0x2_0000, rsdp, 0x7000, 2];
+    memory.store(0x6000, &numbers(&header));
+    if rsdp != 0 {
+        tables::fake::acpi(rsdp, TABLES, 0xe000_0000).iter().for_each(|(at, bytes)| memory.store(*at, bytes));
+    }
+    machine
+}
+
+const START_INFO: Option<PhysAddr> = Some(PhysAddr::new(0x6000));
+
+/// A whole bzImage with the header of Debian's kernel and 9,001 bytes behind the setup code.
+fn bzimage() -> Vec<u8> {
+    let mut file = SETUP.to_vec();
+    file.resize(0x5000, 0);
+    file.extend(bytes(9001, 1));
+    file
+}
+
+#[test]
+fn a_host_without_fw_cfg_boots_a_kernel_from_its_modules() {
+    let initrd = bytes(7003, 2);
+    for modules in [[bzimage(), initrd.clone()], [initrd.clone(), bzimage()]] {
+        let mut machine = pvh_host(&[&modules[0], &modules[1]], 0);
+        let handover = run(&mut machine, START_INFO).unwrap();
+        assert_eq!(handover.entry, Entry::Linux64(PhysAddr::new(0x100_0200)));
+        assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1));
+        let page = machine.memory.bytes(handover.parameters.get(), 4096);
+        let at = u32_at(&page, 0x218);
+        assert_eq!((at & 0xf_ffff, u32_at(&page, 0x21c)), (0, 7003), "the initrd stays where it is");
+        assert_eq!(machine.memory.bytes(at, 7003), initrd);
+        assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), 14), b"root=/dev/vda\0");
+        assert_eq!(u32_at(&page, 0x070), 0);
+    }
+}
+
+#[test]
+fn a_kernel_module_alone_has_no_initrd() {
+    let handover_page = |machine: &mut FakeMachine| {
+        let handover = run(machine, START_INFO).unwrap();
+        machine.memory.bytes(handover.parameters.get(), 4096)
+    };
+    assert_eq!(u32_at(&handover_page(&mut pvh_host(&[&bzimage()], 0)), 0x21c), 0);
+    // QEMU has the same file as its initrd's item, and the firmware as its kernel.
+    for modules in [&[][..], &[&bzimage()[..]]] {
+        let mut machine = pvh_host(modules, 0xe_0000);
+        machine.memory.store(0x10_0000, &[0; 4096]);
+        machine.devices.push(Box::new(firmware_as_kernel().with_item(0x12, &bzimage())));
+        let page = handover_page(&mut machine);
+        assert_eq!(u32_at(&page, 0x21c), 0);
+        assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1));
+        assert_eq!(u32_at(&page, 0x070), 0xe_0000);
+    }
+}
+
+/// QEMU with the firmware as its kernel, and an initrd's item of a bzImage's length.
+fn firmware_as_kernel() -> FakeFwCfg {
+    golden::device("q35", true)
+        .with_item(0x08, &0x3_0000u32.to_le_bytes())
+        .with_item(0x10, &0xff_f800u32.to_le_bytes())
+        .with_item(0x18, b"\x7fELF")
+        .with_item(0x0b, &(bzimage().len() as u32).to_le_bytes())
+}
+
+#[test]
+fn items_of_fw_cfg_count_before_what_is_in_memory() {
+    // A kernel of fw_cfg's, with its initrd and its command line.
+    let mut machine = pvh_host(&[&bytes(7003, 9), &bzimage()], 0xe_0000);
+    machine.devices.push(Box::new(with_kernel(golden::device("q35", true))));
+    let accesses = machine.accesses.len();
+    let handover = run(&mut machine, START_INFO).unwrap();
+    let page = machine.memory.bytes(handover.parameters.get(), 4096);
+    assert_eq!(machine.memory.bytes(u32_at(&page, 0x218), 7003), bytes(7003, 2));
+    assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), COMMAND_LINE.len()), COMMAND_LINE);
+    // The tables and the machine that they describe are left alone.
+    assert_eq!(u32_at(&page, 0x070), 0xe_0000);
+    let entries: Vec<_> = page[0x2d0..][..usize::from(page[0x1e8]) * 20].chunks(20).collect();
+    let holds = |entry: &&&[u8]| (u32_at(entry, 0)..u32_at(entry, 0) + u32_at(entry, 8)).contains(&TABLES);
+    assert_ne!(entries.iter().find(holds).map(|entry| entry[16]), Some(1), "{entries:?}");
+    let to_pci = |access: &Access| matches!(access, Access::Out(0xcf8..=0xcff, ..));
+    assert!(!machine.accesses[accesses..].iter().any(to_pci));
+
+    // Without tables in memory both are made, as after a reset.
+    let mut machine = pvh_host(&[], 0);
+    machine.memory.store(0x7020, &(63_u64 << 20).to_le_bytes());
+    machine.devices.push(Box::new(with_kernel(golden::device("q35", true))));
+    machine.devices.push(Box::new(FakeConfigPorts::with_host_bridge(0x29c0_8086)));
+    let handover = run(&mut machine, START_INFO).unwrap();
+    let page = machine.memory.bytes(handover.parameters.get(), 4096);
+    assert_eq!(machine.memory.bytes(u32_at(&page, 0x070), 8), b"RSD PTR ");
+    // QEMU's own map, and not the one of 64 MiB.
+    let entries = page[0x2d0..][..usize::from(page[0x1e8]) * 20].chunks(20);
+    let end = |entry: &[u8]| u32_at(entry, 0) + u32_at(entry, 8);
+    assert!(entries.filter(|entry| entry[16] == 1).map(end).max() > Some(64 << 20));
+}
+
+#[test]
+fn what_is_wrong_with_a_pvh_start_is_said_in_a_sentence() {
+    let text = |machine: &mut FakeMachine, at| run(machine, Some(PhysAddr::new(at))).unwrap_err().error.to_string();
+    assert!(text(&mut pvh_host(&[], 0), 0x6000).starts_with("no kernel: fw_cfg has none, and none of 0 modules"));
+    let not_kernels = [&bytes(7003, 2)[..], &bzimage()[..0x5000]];
+    assert!(text(&mut pvh_host(&not_kernels, 0), 0x6000).contains("none of 2 modules is a bzImage; give one"));
+    assert!(text(&mut pvh_host(&[], 0), 0x7000).contains("and not hvm_start_info (0x336ec578)"));
+    let mut without_ram = pvh_host(&[&bzimage()], 0);
+    without_ram.memory.store(0x7010, &[2]);
+    without_ram.memory.store(0x7028, &[2]);
+    assert!(text(&mut without_ram, 0x6000).contains("hvm_start_info lists no RAM"));
+    // Tables that are none leave the machine to be set up.
+    let mut not_tables = pvh_host(&[&bzimage()], 0xe_0000);
+    not_tables.memory.store(0xe_0000, &[0]);
+    let handover = run(&mut not_tables, START_INFO).unwrap();
+    assert_eq!(u32_at(&not_tables.memory.bytes(handover.parameters.get(), 4096), 0x070), 0);
+    let mut old = bzimage();
+    old[0x206..0x208].copy_from_slice(&[0x05, 0x02]);
+    let error = text(&mut pvh_host(&[&old], 0), 0x6000);
+    assert!(!error.contains("none of 1 modules"), "{error}");
 }

@@ -11,6 +11,11 @@ use crate::{fw_cfg, memory_map};
 pub enum Error {
     /// The host offers no kernel.
     NoKernel,
+    /// The host gives no kernel beside the firmware, and none of its modules is one.
+    NoKernelModule {
+        /// How many modules there are.
+        modules: usize,
+    },
     /// The kernel is an ELF file, and the host gives no entry for it.
     Elf,
     /// The host's Multiboot information is too short.
@@ -132,6 +137,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::NoKernel => f.write_str("no kernel: start QEMU with -kernel FILE"),
+            Self::NoKernelModule { modules } => write!(
+                f,
+                "no kernel: fw_cfg has none, and none of {modules} modules is a bzImage; give one as the initrd (QEMU \
+                 -initrd, Cloud Hypervisor --initramfs)"
+            ),
             Self::Elf => f.write_str("the kernel is an ELF file without a PVH entry; use a bzImage (vmlinuz)"),
             Self::MultibootInfo { len, needed } => write!(
                 f,

@@ -1,10 +1,12 @@
 //! Which kernel the host offers, decided once.
 
-use super::{Error, PlacedKernel, SetupHeader, Source};
+use super::{Error, Part, PlacedKernel, SetupHeader, Source};
 use crate::addr::PhysAddr;
-use crate::fw_cfg::{FwCfg, Key};
+use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::Machine;
+use crate::layout;
 use crate::memory_map::MemoryMap;
+use crate::start_info::StartInfo;
 
 /// A kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,16 +37,26 @@ impl Kernel {
     /// # Errors
     /// [`Error::NoKernel`], [`Error::FwCfg`] when the host does not deliver; else what [`SetupHeader::parse`],
     /// [`PlacedKernel::new`] and [`PlacedKernel::hold`] find.
-    pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap) -> Result<Self, Error> {
+    pub fn of_host<M: Machine>(
+        machine: &mut M,
+        fw_cfg: &FwCfg,
+        start_info: Option<&StartInfo>,
+        map: &mut MemoryMap,
+    ) -> Result<Self, Error> {
         let size = fw_cfg.read_u32(machine, Key::KERNEL_SIZE)?;
         if size == 0 {
-            return Self::of_file(machine, fw_cfg);
+            return Self::of_file(machine, fw_cfg, start_info, map);
         }
         match read_header(machine, fw_cfg, Source::Items) {
             Ok(header) => Ok(Self::BzImage { source: Source::Items, size, header }),
             Err(error @ (Error::Elf | Error::NotLinux | Error::RealModeOnly)) => {
                 match fw_cfg.read_u32(machine, Key::KERNEL_ENTRY)? {
                     0 => Err(error),
+                    entry
+                        if start_info.is_some() && layout::LOADED_IMAGE.contains_addr(PhysAddr::new(entry.into())) =>
+                    {
+                        Self::of_file(machine, fw_cfg, start_info, map)
+                    }
                     entry => Self::placed(machine, fw_cfg, map, size, entry),
                 }
             }
@@ -52,16 +64,55 @@ impl Kernel {
         }
     }
 
-    /// A kernel that is a named file.
+    /// A kernel that is a file: a named one, else one in memory.
     #[cold]
-    fn of_file<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Self, Error> {
-        let file = Source::find(fw_cfg).ok_or(Error::NoKernel)?;
-        let source = Source::File(file);
+    fn of_file<M: Machine>(
+        machine: &mut M,
+        fw_cfg: &FwCfg,
+        start_info: Option<&StartInfo>,
+        map: &mut MemoryMap,
+    ) -> Result<Self, Error> {
+        match (Source::find(fw_cfg), start_info) {
+            (Some(file), _) => Self::whole(machine, fw_cfg, Source::File(file)),
+            (None, Some(info)) => Self::of_modules(machine, fw_cfg, info, map),
+            (None, None) => Err(Error::NoKernel),
+        }
+    }
+
+    /// The first module that is a bzImage. Where there is none it may still be the initrd's item: QEMU's `pvh.bin` passes no
+    /// modules on.
+    #[cold]
+    fn of_modules<M: Machine>(
+        machine: &mut M,
+        fw_cfg: &FwCfg,
+        info: &StartInfo,
+        map: &mut MemoryMap,
+    ) -> Result<Self, Error> {
+        let item = match fw_cfg.read_u32(machine, Key::INITRD_SIZE)? {
+            len if len != 0 && info.modules.is_empty() => {
+                Some(Part::Item(Item::new(Key::INITRD_DATA, len)).into_memory(machine, fw_cfg, map)?)
+            }
+            _ => None,
+        };
+        for file in info.modules.iter().copied().chain(item) {
+            match Self::whole(machine, fw_cfg, Source::Memory(file)) {
+                Err(Error::Elf | Error::NotLinux | Error::Truncated { .. }) => {}
+                kernel => return kernel,
+            }
+        }
+        Err(Error::NoKernelModule { modules: info.modules.len() })
+    }
+
+    /// The kernel that is the whole of `source`.
+    #[inline(never)]
+    fn whole<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, source: Source) -> Result<Self, Error> {
         let header = read_header(machine, fw_cfg, source)?;
         let setup_len = header.setup_len();
-        match file.len().checked_sub(setup_len) {
+        // No kernel is as long as 4 GiB.
+        let len = u32::try_from(source.len()).unwrap_or(u32::MAX);
+        match len.checked_sub(setup_len) {
             None | Some(0) => {
-                Err(Error::Truncated { seen: file.len() as usize, needed: setup_len.saturating_add(1) as usize })
+                Err(Error::Truncated { seen: len as usize, needed: setup_len.saturating_add(1) as usize })
             }
             Some(size) => Ok(Self::BzImage { source, size, header }),
         }
@@ -88,6 +139,6 @@ impl Kernel {
 /// (boot.rst, `setup_sects`), so the size need not be asked for. The rest is for an entry in real mode.
 fn read_header<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, source: Source) -> Result<SetupHeader, Error> {
     let mut bytes = [0; SetupHeader::BYTES];
-    fw_cfg.read(machine, source.setup(bytes.len() as u32), &mut bytes)?;
+    source.setup(bytes.len() as u32).read(machine, fw_cfg, &mut bytes)?;
     SetupHeader::parse(&bytes)
 }

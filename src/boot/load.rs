@@ -7,7 +7,7 @@ use super::pvh::{PvhPlan, StartInfo};
 use super::setup_data::add_e820;
 use super::source::{CommandLine, Extras};
 use super::{
-    BootParams, Entry, Error, Handover, HostInfo, ItemSizes, Kernel, LoadPlan, Module, MultibootInfo, Payload,
+    BootParams, Entry, Error, Handover, HostInfo, ItemSizes, Kernel, LoadPlan, Module, MultibootInfo, Part, Payload,
     PlacedKernel, ScreenInfo, SetupHeader, Source, placement,
 };
 use crate::addr::{PhysAddr, PhysRange};
@@ -15,12 +15,13 @@ use crate::framebuffer::Framebuffer;
 use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::{Machine, paging};
 use crate::memory_map::MemoryMap;
+use crate::start_info as host;
 
 /// What is in memory, and how it is entered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
     /// The kernel file's real-mode part, which is not loaded, if the file has one.
-    pub setup: Option<Item>,
+    pub setup: Option<Part<'static>>,
     /// The bytes of a bzImage's protected-mode part, or of an ELF file's segments with what is between them. Of a kernel for
     /// Multiboot, all that the host gives before the list of modules.
     pub kernel: PhysRange,
@@ -34,7 +35,8 @@ pub struct Loaded {
     pub handover: Handover,
 }
 
-/// Finds a place for everything, has the host put each part there in one transfer, and tells the kernel of it.
+/// Finds a place for everything, has the host put each part there in one transfer, and tells the kernel of it. What the
+/// host has put into memory is copied from there; an initrd stays where it is, if the kernel takes it there.
 ///
 /// `rsdp` is where the ACPI root pointer is, and `framebuffer` what the display shows, if there is one. What the kernel
 /// is given is held in `map`. Gives what went where.
@@ -45,18 +47,18 @@ pub fn load<M: Machine>(
     machine: &mut M,
     fw_cfg: &FwCfg,
     map: &mut MemoryMap,
-    kernel: &Kernel,
+    (kernel, start_info): (&Kernel, Option<&host::StartInfo>),
     rsdp: Option<PhysAddr>,
     framebuffer: Option<&Framebuffer>,
 ) -> Result<Loaded, Error> {
     match kernel {
         Kernel::BzImage { source, size, header } => {
-            let extras = find_extras(machine, fw_cfg, *source, *size)?;
+            let extras = find_extras(machine, fw_cfg, (*source, *size), start_info)?;
             load_bzimage(machine, fw_cfg, map, (*source, header), extras, rsdp, framebuffer)
         }
         Kernel::Pvh(kernel) => {
             // Nothing of the kernel is to be transferred.
-            let extras = find_extras(machine, fw_cfg, Source::Items, 0)?;
+            let extras = find_extras(machine, fw_cfg, (Source::Items, 0), start_info)?;
             load_for_pvh(machine, fw_cfg, map, *kernel, extras, rsdp)
         }
         Kernel::Multiboot(kernel) => load_for_multiboot(machine, fw_cfg, map, *kernel, framebuffer),
@@ -64,14 +66,17 @@ pub fn load<M: Machine>(
 }
 
 /// What goes with a kernel of which `kernel` bytes are to be transferred, and the sizes of all.
-fn find_extras<M: Machine>(
+fn find_extras<'a, M: Machine>(
     machine: &mut M,
     fw_cfg: &FwCfg,
-    source: Source,
-    kernel: u32,
-) -> Result<(ItemSizes, Extras), Error> {
-    let extras = Extras::of_host(machine, fw_cfg, source)?;
-    let sizes = ItemSizes { kernel, initrd: extras.initrd.len(), command_line: extras.command_line.len() };
+    (source, kernel): (Source, u32),
+    start_info: Option<&'a host::StartInfo>,
+) -> Result<(ItemSizes, Extras<'a>), Error> {
+    let extras = Extras::of_host(machine, fw_cfg, source, start_info)?;
+    // What is longer has no place below 4 GiB, and what has none is refused.
+    let [initrd, command_line] =
+        [extras.initrd.len(), extras.command_line.len()].map(|len| u32::try_from(len).unwrap_or(u32::MAX));
+    let sizes = ItemSizes { kernel, initrd, command_line };
     Ok((sizes, extras))
 }
 
@@ -80,7 +85,7 @@ fn load_bzimage<M: Machine>(
     fw_cfg: &FwCfg,
     map: &mut MemoryMap,
     (source, header): (Source, &SetupHeader),
-    (sizes, extras): (ItemSizes, Extras),
+    (sizes, extras): (ItemSizes, Extras<'_>),
     rsdp: Option<PhysAddr>,
     framebuffer: Option<&Framebuffer>,
 ) -> Result<Loaded, Error> {
@@ -89,7 +94,7 @@ fn load_bzimage<M: Machine>(
         (0, _) | (_, Source::File(_)) => None,
         _ => Some(PhysAddr::new(fw_cfg.read_u32(machine, Key::KERNEL_ADDR)?.into())),
     };
-    let payload = Payload::new(sizes, host_address)?;
+    let payload = Payload::new(sizes, host_address)?.with_initrd_at(extras.initrd.place());
     let plan = LoadPlan::new(header, &payload, map)?;
 
     let mut room = plan.page_tables.unwrap_or_default();
@@ -132,10 +137,10 @@ fn load_for_pvh<M: Machine>(
     fw_cfg: &FwCfg,
     map: &mut MemoryMap,
     kernel: PlacedKernel,
-    (sizes, extras): (ItemSizes, Extras),
+    (sizes, extras): (ItemSizes, Extras<'_>),
     rsdp: Option<PhysAddr>,
 ) -> Result<Loaded, Error> {
-    let plan = PvhPlan::new(kernel, sizes, map)?;
+    let plan = PvhPlan::new(kernel, sizes, extras.initrd.place(), map)?;
     load_extras(machine, fw_cfg, extras, plan.initrd, plan.command_line)?;
     let info = StartInfo::new(&plan, map, rsdp)?;
     machine.write(plan.start_info.start(), info.bytes())?;
@@ -194,21 +199,21 @@ fn load_for_multiboot<M: Machine>(
 fn load_extras<M: Machine>(
     machine: &mut M,
     fw_cfg: &FwCfg,
-    extras: Extras,
+    extras: Extras<'_>,
     initrd: Option<PhysRange>,
     command_line: PhysRange,
 ) -> Result<(), Error> {
     if let Some(initrd) = initrd {
-        fw_cfg.load(machine, extras.initrd, initrd.start())?;
+        extras.initrd.load(machine, fw_cfg, initrd.start())?;
     }
-    let text = fw_cfg.load(machine, extras.command_line.item, command_line.start())?;
+    let text = extras.command_line.text.load(machine, fw_cfg, command_line.start())?;
     // The host's own may lack the NUL at the end. The plan has room for it.
     machine.write(text.end(), &[0])?;
     cut_line_end(machine, extras.command_line, text)
 }
 
 /// What an editor leaves at the end of a file is no part of the command line.
-fn cut_line_end<M: Machine>(machine: &mut M, command_line: CommandLine, text: PhysRange) -> Result<(), Error> {
+fn cut_line_end<M: Machine>(machine: &mut M, command_line: CommandLine<'_>, text: PhysRange) -> Result<(), Error> {
     let mut last = [0];
     if !command_line.has_nul
         && let Some(at) = text.end().checked_sub(1).filter(|_| !text.is_empty())

@@ -1,7 +1,7 @@
 //! What there is to boot.
 
 use super::Error;
-use crate::addr::PhysAddr;
+use crate::addr::{PhysAddr, PhysRange};
 
 /// The sizes of the host's kernel items in bytes, zero where it has no such item (QEMU `docs/specs/fw_cfg.rst` and
 /// `include/standard-headers/linux/qemu_fw_cfg.h`: `FW_CFG_KERNEL_SIZE`, `_INITRD_SIZE`,
@@ -23,6 +23,7 @@ pub struct Payload {
     pub(super) initrd: u64,
     pub(super) command_line: u64,
     pub(super) host_address: Option<PhysAddr>,
+    pub(super) initrd_place: Option<PhysRange>,
 }
 
 impl Payload {
@@ -40,7 +41,15 @@ impl Payload {
             initrd: sizes.initrd.into(),
             command_line: sizes.command_line.into(),
             host_address,
+            initrd_place: None,
         })
+    }
+
+    /// With an initrd that is in memory already. It stays there if the kernel takes it there.
+    #[must_use]
+    pub const fn with_initrd_at(mut self, place: Option<PhysRange>) -> Self {
+        self.initrd_place = place;
+        self
     }
 }
 

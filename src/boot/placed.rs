@@ -6,7 +6,7 @@
 use uefi_raw::table::boot::MemoryType;
 
 use super::Error;
-use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::addr::{PhysAddr, PhysRange};
 use crate::layout;
 use crate::memory_map::MemoryMap;
 
@@ -44,9 +44,7 @@ impl PlacedKernel {
         if !map.is_free(image) {
             return Err(Error::KernelOutsideRam { kernel: image });
         }
-        let start = image.start().align_down(Alignment::PAGE);
-        let end = image.end().align_up(Alignment::PAGE).unwrap_or(image.end());
-        map.reserve(PhysRange::from_bounds(start, end).unwrap_or(image), MemoryType::LOADER_DATA)?;
+        map.reserve(image.pages(), MemoryType::LOADER_DATA)?;
         Ok(())
     }
 }

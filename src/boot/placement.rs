@@ -75,7 +75,11 @@ impl LoadPlan {
         let boot_params = allocate_low(map, BOOT_PARAMS_LEN)?;
         let command_line = allocate_low(map, payload.command_line.saturating_add(1))?;
         let kernel = place_kernel(header, payload, map)?;
-        let initrd = if payload.initrd == 0 { None } else { Some(place_any_initrd(header, payload.initrd, map)?) };
+        let initrd = match (payload.initrd, payload.initrd_place) {
+            (0, _) => None,
+            (_, Some(place)) if header.may_be_above_4_gib() || header.initrd_space().contains(place) => Some(place),
+            (len, _) => Some(place_any_initrd(header, len, map)?),
+        };
         let appended = if header.setup_data() == 0 { None } else { Appended::plan(header, payload, map) };
         let page_tables = place_page_tables(kernel.run, initrd, map)?;
         let entry = if header.is_64_bit() {

@@ -4,26 +4,20 @@
 //! The host has put such a kernel's segments into memory before the firmware starts. So its place is not chosen but held,
 //! before anything else is put anywhere, and a kernel that lies where the firmware is cannot be booted.
 //!
-//! The entry's contract is Xen's `docs/misc/pvh.pandoc`, the structures are those of its
-//! `xen/include/public/arch-x86/hvm/start_info.h`, version 1; all fields are little-endian.
+//! The entry's contract is Xen's `docs/misc/pvh.pandoc`, the structures are in [`crate::start_info::abi`].
 //!
 //! Left out: modules but for the initrd, a command line for it, and a screen, for which the structure has no field.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::placement::{allocate_low, place_initrd};
 use super::{Entry, Error, Handover, ItemSizes, Loaded, PlacedKernel};
 use crate::addr::{PhysAddr, PhysRange};
-use crate::memory_map::{CAPACITY, E820Entry, MemoryMap};
-
-/// `XEN_HVM_START_MAGIC_VALUE`.
-const MAGIC: u32 = 0x336e_c578;
-/// The version that brought the memory map.
-const VERSION: u32 = 1;
+use crate::memory_map::{CAPACITY, MemoryMap};
+use crate::start_info::abi::{self, Header, MapEntry, Module};
 
 /// Where the rest is to be put. No two parts overlap, and each is RAM that nothing else held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +32,25 @@ pub struct PvhPlan {
 }
 
 impl PvhPlan {
-    /// Finds a place for everything that goes with `kernel`, and holds it in `map` as `LOADER_DATA`.
+    /// Finds a place for everything that goes with `kernel`, and holds it in `map` as `LOADER_DATA`. An initrd that is in
+    /// memory, at `initrd_place`, stays there.
     ///
     /// # Errors
     /// [`Error::NoLowMemory`], [`Error::InitrdDoesNotFit`]. Parts that fitted stay held in `map` then.
-    pub fn new(kernel: PlacedKernel, sizes: ItemSizes, map: &mut MemoryMap) -> Result<Self, Error> {
+    pub fn new(
+        kernel: PlacedKernel,
+        sizes: ItemSizes,
+        initrd_place: Option<PhysRange>,
+        map: &mut MemoryMap,
+    ) -> Result<Self, Error> {
         let start_info = allocate_low(map, size_of::<StartInfo>() as u64)?;
         let command_line = allocate_low(map, u64::from(sizes.command_line).saturating_add(1))?;
-        let initrd = match sizes.initrd {
-            0 => None,
-            // Linux takes 32 bits of the address.
-            len => Some(place_initrd(PhysRange::LOW_4_GIB, len.into(), map)?),
+        // Linux takes 32 bits of the address.
+        let space = PhysRange::LOW_4_GIB;
+        let initrd = match (sizes.initrd, initrd_place) {
+            (0, _) => None,
+            (_, Some(place)) if space.contains(place) => Some(place),
+            (len, _) => Some(place_initrd(space, len.into(), map)?),
         };
         Ok(Self { kernel, initrd, command_line, start_info })
     }
@@ -67,40 +69,11 @@ impl PvhPlan {
     }
 }
 
-/// `struct hvm_modlist_entry`.
-#[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub struct Module {
-    paddr: U64,
-    size: U64,
-    cmdline_paddr: U64,
-    reserved: U64,
-}
-
-/// `struct hvm_memmap_table_entry`, whose types are those of e820.
-#[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub struct MapEntry {
-    addr: U64,
-    size: U64,
-    kind: U32,
-    reserved: U32,
-}
-
 /// `struct hvm_start_info` with the lists that it points to behind it, ready to be stored.
 #[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct StartInfo {
-    magic: U32,
-    version: U32,
-    flags: U32,
-    nr_modules: U32,
-    modlist_paddr: U64,
-    cmdline_paddr: U64,
-    rsdp_paddr: U64,
-    memmap_paddr: U64,
-    memmap_entries: U32,
-    reserved: U32,
+    header: Header,
     module: Module,
     memory_map: [MapEntry; CAPACITY],
 }
@@ -115,24 +88,24 @@ impl StartInfo {
         let mut info = Self::new_box_zeroed().map_err(|_| Error::HeapFull)?;
         // The plan has room for all of it.
         let at = |offset: usize| plan.start_info.start().get().saturating_add(offset as u64);
-        info.magic.set(MAGIC);
-        info.version.set(VERSION);
+        info.header.magic.set(abi::MAGIC);
+        info.header.version.set(abi::VERSION);
         if let Some(initrd) = plan.initrd {
-            info.nr_modules.set(1);
-            info.modlist_paddr.set(at(core::mem::offset_of!(Self, module)));
+            info.header.nr_modules.set(1);
+            info.header.modlist_paddr.set(at(core::mem::offset_of!(Self, module)));
             info.module.paddr.set(initrd.start().get());
             info.module.size.set(initrd.len());
         }
-        info.cmdline_paddr.set(plan.command_line.start().get());
-        info.rsdp_paddr.set(rsdp.map_or(0, PhysAddr::get));
-        info.memmap_paddr.set(at(core::mem::offset_of!(Self, memory_map)));
+        info.header.cmdline_paddr.set(plan.command_line.start().get());
+        info.header.rsdp_paddr.set(rsdp.map_or(0, PhysAddr::get));
+        info.header.memmap_paddr.set(at(core::mem::offset_of!(Self, memory_map)));
         let mut entries = 0_u32;
-        for (place, E820Entry { addr, size, kind }) in info.memory_map.iter_mut().zip(map.e820()) {
-            *place = MapEntry { addr, size, kind, reserved: 0.into() };
+        for (place, entry) in info.memory_map.iter_mut().zip(map.e820()) {
+            *place = MapEntry::new(entry);
             // There are at most CAPACITY.
             entries = entries.saturating_add(1);
         }
-        info.memmap_entries.set(entries);
+        info.header.memmap_entries.set(entries);
         Ok(info)
     }
 

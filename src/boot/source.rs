@@ -5,13 +5,17 @@
 //! numbered items, under `etc/boot/kernel`. Nobody has written to these, so the kernel is there as its file is: setup code
 //! and the rest in one. They are looked for where there is no numbered kernel, and only there.
 //!
+//! A host that starts the firmware by the PVH entry may have a kernel in memory ([`Source::Memory`]), as one of the modules
+//! of `hvm_start_info`; another one is the initrd. Items of fw_cfg count before these.
+//!
 //! Left out: `etc/boot/kernel` in place of a kernel that the host has divided. It is the same kernel, without what the host
 //! wrote into its header, which counts for none of what is done here (see `docs/kernels.md`).
 
-use super::Error;
-use crate::addr::PhysAddr;
+use super::{Error, Part};
+use crate::addr::{PhysAddr, PhysRange};
 use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::Machine;
+use crate::start_info::StartInfo;
 
 /// The files with a whole kernel, of which the first counts (QEMU 10 `hw/i386/x86-common.c`, `x86_load_linux`).
 const KERNELS: [&str; 2] = ["opt/org.firstlight/kernel", "etc/boot/kernel"];
@@ -27,6 +31,8 @@ pub enum Source {
     Items,
     /// In a named file: all of it.
     File(Item),
+    /// In memory: all of it.
+    Memory(PhysRange),
 }
 
 impl Source {
@@ -36,12 +42,24 @@ impl Source {
         KERNELS.into_iter().filter_map(|name| fw_cfg.find(name)).find(|file| !file.is_empty())
     }
 
-    /// The first `len` bytes of the kernel, or as many as there are of a named file.
-    #[must_use]
-    pub(super) fn setup(self, len: u32) -> Item {
+    /// The length in bytes of a whole file; zero for numbered items, which have two.
+    pub(super) const fn len(self) -> u64 {
         match self {
-            Self::Items => Item::new(Key::SETUP_DATA, len),
-            Self::File(file) => Item::new(file.key(), file.len().min(len)),
+            Self::Items => 0,
+            Self::File(file) => file.len() as u64,
+            Self::Memory(file) => file.len(),
+        }
+    }
+
+    /// The first `len` bytes of the kernel, or as many as there are of a whole file.
+    #[must_use]
+    pub(super) fn setup(self, len: u32) -> Part<'static> {
+        match self {
+            Self::Items => Part::Item(Item::new(Key::SETUP_DATA, len)),
+            Self::File(file) => Part::Item(Item::new(file.key(), file.len().min(len))),
+            Self::Memory(file) => {
+                Part::Memory(PhysRange::new(file.start(), file.len().min(len.into())).unwrap_or(file))
+            }
         }
     }
 
@@ -55,43 +73,63 @@ impl Source {
         to: PhysAddr,
     ) -> Result<(), Error> {
         match self {
-            Self::Items => fw_cfg.load(machine, Item::new(Key::KERNEL_DATA, size), to)?,
-            Self::File(file) => fw_cfg.load_from(machine, file, setup_len, to)?,
-        };
+            Self::Items => fw_cfg.load(machine, Item::new(Key::KERNEL_DATA, size), to).map(drop)?,
+            Self::File(file) => fw_cfg.load_from(machine, file, setup_len, to).map(drop)?,
+            Self::Memory(file) => {
+                let start = file.start().checked_add(setup_len.into()).unwrap_or(file.end());
+                let code = PhysRange::from_bounds(start, file.end()).unwrap_or_default();
+                Part::Memory(code).load(machine, fw_cfg, to)?;
+            }
+        }
         Ok(())
     }
 }
 
 /// What goes with a kernel, each with no bytes where there is none.
 #[derive(Clone, Copy)]
-pub(super) struct Extras {
-    pub initrd: Item,
-    pub command_line: CommandLine,
+pub(super) struct Extras<'a> {
+    pub initrd: Part<'static>,
+    pub command_line: CommandLine<'a>,
 }
 
 /// The command line.
 #[derive(Clone, Copy)]
-pub(super) struct CommandLine {
-    pub item: Item,
-    /// Whether the item ends with a NUL, which the host counts; else it is a file as somebody wrote it.
+pub(super) struct CommandLine<'a> {
+    pub text: Part<'a>,
+    /// Whether the text ends with a NUL, which the host counts; else it is as somebody wrote it.
     pub has_nul: bool,
 }
 
-impl CommandLine {
+impl CommandLine<'_> {
     /// The bytes of the text with a NUL at its end.
-    pub fn len(self) -> u32 {
-        if self.has_nul { self.item.len() } else { self.item.len().saturating_add(1) }
+    pub fn len(self) -> u64 {
+        if self.has_nul { self.text.len() } else { self.text.len().saturating_add(1) }
     }
 }
 
-impl Extras {
-    /// What the host has for a kernel from `source`. A numbered item counts before a file.
-    pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, source: Source) -> Result<Self, Error> {
-        let initrd = Item::new(Key::INITRD_DATA, fw_cfg.read_u32(machine, Key::INITRD_SIZE)?);
+impl<'a> Extras<'a> {
+    /// What the host has for a kernel from `source`. A numbered item counts before a file, and that before what is in
+    /// memory. The initrd's item is not one for a kernel in memory, which may be just that item.
+    pub fn of_host<M: Machine>(
+        machine: &mut M,
+        fw_cfg: &FwCfg,
+        source: Source,
+        start_info: Option<&'a StartInfo>,
+    ) -> Result<Self, Error> {
+        let initrd = match source {
+            Source::Memory(_) => 0,
+            Source::Items | Source::File(_) => fw_cfg.read_u32(machine, Key::INITRD_SIZE)?,
+        };
         let command_line = Item::new(Key::CMDLINE_DATA, fw_cfg.read_u32(machine, Key::CMDLINE_SIZE)?);
-        let mut this = Self { initrd, command_line: CommandLine { item: command_line, has_nul: true } };
-        if let Source::File(_) = source {
+        let mut this = Self {
+            initrd: Part::Item(Item::new(Key::INITRD_DATA, initrd)),
+            command_line: CommandLine { text: Part::Item(command_line), has_nul: true },
+        };
+        if source != Source::Items {
             this.find_files(fw_cfg);
+        }
+        if let Some(info) = start_info {
+            this.find_in_memory(source, info);
         }
         Ok(this)
     }
@@ -102,13 +140,27 @@ impl Extras {
         if self.initrd.is_empty()
             && let Some(file) = fw_cfg.find(INITRD)
         {
-            self.initrd = file;
+            self.initrd = Part::Item(file);
         }
         // A host without a command line may offer an empty one, which is its NUL.
         if self.command_line.len() <= 1
             && let Some(item) = fw_cfg.find(COMMAND_LINE)
         {
-            self.command_line = CommandLine { item, has_nul: false };
+            self.command_line = CommandLine { text: Part::Item(item), has_nul: false };
+        }
+    }
+
+    /// Puts what the host has put into memory in the place of what there is not: as initrd the first module that is not
+    /// the kernel.
+    #[cold]
+    fn find_in_memory(&mut self, source: Source, info: &'a StartInfo) {
+        if self.initrd.is_empty()
+            && let Some(&module) = info.modules.iter().find(|&&module| source != Source::Memory(module))
+        {
+            self.initrd = Part::Memory(module);
+        }
+        if self.command_line.len() <= 1 {
+            self.command_line = CommandLine { text: Part::Bytes(&info.command_line), has_nul: false };
         }
     }
 }

@@ -65,6 +65,8 @@ pub enum Transport {
     PortableDma,
     /// Byte reads of the data register.
     Ports,
+    /// There is no device, as on hosts that start the firmware by the PVH entry: every item is absent.
+    Absent,
 }
 
 impl fmt::Display for Transport {
@@ -73,6 +75,7 @@ impl fmt::Display for Transport {
             Self::QemuDma => "DMA",
             Self::PortableDma => "DMA, selected by port",
             Self::Ports => "ports",
+            Self::Absent => "the host",
         })
     }
 }
@@ -147,6 +150,12 @@ impl FwCfg {
         let mut this = Self { transport: Cell::new(transport), directory: Directory::default() };
         this.directory = this.read_directory(host)?;
         Ok(this)
+    }
+
+    /// No device: nothing is found, and numbered items are empty.
+    #[must_use]
+    pub fn absent() -> Self {
+        Self { transport: Cell::new(Transport::Absent), directory: Directory::default() }
     }
 
     /// The transport in use.
@@ -254,12 +263,16 @@ impl FwCfg {
         if range.is_empty() {
             return Ok(());
         }
-        if self.transport() == Transport::Ports {
-            if let Start::Select(_) = start {
-                host.select(key);
+        match self.transport() {
+            Transport::Ports => {
+                if let Start::Select(_) = start {
+                    host.select(key);
+                }
+                host.load_data(range)?;
+                return Ok(());
             }
-            host.load_data(range)?;
-            return Ok(());
+            Transport::Absent => return Err(Error::Absent),
+            Transport::QemuDma | Transport::PortableDma => {}
         }
         // The lengths of items are of 32 bits.
         let len = range.len() as u32;
@@ -349,6 +362,10 @@ impl FwCfg {
                     host.skip_data(offset);
                 }
                 host.read_data(target);
+                return;
+            }
+            Transport::Absent => {
+                target.fill(0);
                 return;
             }
             // Some hosts leave what they do not write as it was.

@@ -395,7 +395,10 @@ impl Memory for FakeMachine {
         Ok(())
     }
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
-        Self::check(from, into.len())?;
+        let range = PhysRange::new(from, into.len() as u64).ok_or(MemoryError { range: PhysRange::empty_at(from) })?;
+        if !layout::may_read(range) {
+            return Err(MemoryError { range });
+        }
         self.memory.read(from.get(), into);
         Ok(())
     }
@@ -415,6 +418,13 @@ impl Memory for FakeMachine {
     fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
         Self::check(to, bytes.len())?;
         self.memory.store(to.get(), bytes);
+        Ok(())
+    }
+    fn copy(&mut self, from: PhysRange, to: PhysAddr) -> Result<(), MemoryError> {
+        Self::check(from.start(), from.len() as usize)?;
+        Self::check(to, from.len() as usize)?;
+        let bytes = self.memory.bytes(from.start().get(), from.len() as usize);
+        self.memory.store(to.get(), &bytes);
         Ok(())
     }
     fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError> {

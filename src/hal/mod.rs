@@ -70,6 +70,12 @@ pub trait Memory {
     /// [`MemoryError`] when the range is not one the firmware may write; nothing is written then.
     fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError>;
 
+    /// Copies the bytes of `from` to `to`, as they are before the first is written. The two may overlap.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when one of the two is not one the firmware may access; nothing is written then.
+    fn copy(&mut self, from: PhysRange, to: PhysAddr) -> Result<(), MemoryError>;
+
     /// Sets every byte of `range` to `byte`.
     ///
     /// # Errors

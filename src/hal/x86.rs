@@ -4,7 +4,8 @@
 //! - the low 4 GiB are mapped at their own addresses, readable and writable;
 //! - the image and the firmware's RAM ([`layout`]) are mapped a second time, [`VIRTUAL_OFFSET`] higher, and every Rust
 //!   object lives there. No Rust object lives at an identity-mapped address, so a raw access to memory that
-//!   [`layout::may_access`] allows cannot touch one.
+//!   [`layout::may_access`] allows cannot touch one. After a start by the PVH entry the image's own bytes are in RAM as
+//!   well ([`layout::LOADED_IMAGE`]), which the memory map holds from the beginning, so that nothing is put there.
 //!
 //! What [`Memory::map`] has mapped above 4 GiB is added to the first of these, at its own addresses and in tables that are no
 //! Rust object either. Left out: all other memory there, which the firmware describes to the kernel but never touches.
@@ -160,9 +161,12 @@ fn check(range: PhysRange) -> Result<(), MemoryError> {
 }
 
 fn check_bytes(start: PhysAddr, len: usize) -> Result<(), MemoryError> {
+    check(bytes(start, len)?)
+}
+
+fn bytes(start: PhysAddr, len: usize) -> Result<PhysRange, MemoryError> {
     // A length that wraps is reported as an empty range at its start.
-    let range = PhysRange::new(start, len as u64).ok_or(MemoryError { range: PhysRange::empty_at(start) })?;
-    check(range)
+    PhysRange::new(start, len as u64).ok_or(MemoryError { range: PhysRange::empty_at(start) })
 }
 
 /// Fills `to` with successive byte reads of a port.
@@ -197,7 +201,7 @@ impl paging::Entries for PageTables {
     }
 }
 
-/// The identity-mapped pointer to `at`. Null for address zero, which `check` never allows.
+/// The identity-mapped pointer to `at`. Null for address zero, which is never allowed.
 fn pointer(at: PhysAddr) -> *mut u8 {
     ptr::with_exposed_provenance_mut(at.get() as usize)
 }
@@ -216,8 +220,12 @@ impl Memory for PcMachine {
     }
 
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
-        check_bytes(from, into.len())?;
-        // SAFETY: `check_bytes` allowed the source, so it is mapped and disjoint from every Rust object, `into` too.
+        let range = bytes(from, into.len())?;
+        if !layout::may_read(range) {
+            return Err(MemoryError { range });
+        }
+        // SAFETY: `may_read` allowed the source, so it is mapped, not at address zero, and disjoint from every Rust object,
+        // `into` too.
         unsafe { ptr::copy_nonoverlapping(pointer(from), into.as_mut_ptr(), into.len()) };
         Ok(())
     }
@@ -236,6 +244,14 @@ impl Memory for PcMachine {
         check_bytes(to, bytes.len())?;
         // SAFETY: `check_bytes` allowed the target, so it is mapped and disjoint from every Rust object, `bytes` too.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), pointer(to), bytes.len()) };
+        Ok(())
+    }
+
+    fn copy(&mut self, from: PhysRange, to: PhysAddr) -> Result<(), MemoryError> {
+        self.check_mapped(from)?;
+        self.check_mapped(bytes(to, from.len() as usize)?)?;
+        // SAFETY: both ranges were allowed, so they are mapped and disjoint from every Rust object; they may overlap.
+        unsafe { ptr::copy(pointer(from.start()), pointer(to), from.len() as usize) };
         Ok(())
     }
 

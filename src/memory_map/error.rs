@@ -17,6 +17,8 @@ pub enum Error {
     },
     /// `etc/e820` lists no RAM.
     NoRamInE820,
+    /// The map of `hvm_start_info` lists no RAM.
+    NoRamInStartInfo,
     /// `etc/e820` cannot be read.
     FwCfg(crate::fw_cfg::Error),
     /// There is no `etc/e820`, and CMOS holds no plausible memory size.
@@ -30,6 +32,9 @@ impl fmt::Display for Error {
             Self::NotHeld { range } => write!(f, "memory {range} is not held by the firmware"),
             Self::FwCfg(error) => error.fmt(f),
             Self::NoRamInE820 => f.write_str("the host's etc/e820 lists no RAM; give the machine memory"),
+            Self::NoRamInStartInfo => {
+                f.write_str("the memory map of hvm_start_info lists no RAM; give the machine memory")
+            }
             Self::NoRamInCmos => f.write_str("the host gives no memory size: no etc/e820, nothing usable in CMOS"),
         }
     }

@@ -4,6 +4,7 @@ use super::{Error, MemoryMap};
 use crate::fw_cfg::FwCfg;
 use crate::hal::Machine;
 use crate::resume;
+use crate::start_info::StartInfo;
 
 /// The host's list of RAM and reservations.
 const E820: &str = "etc/e820";
@@ -11,21 +12,47 @@ const E820: &str = "etc/e820";
 const MOST: u32 = 20 << 10;
 
 impl MemoryMap {
-    /// The map of the host's `etc/e820`, else of CMOS, with the holes of a PC cut out.
+    /// The map of the host's `etc/e820`, else of `start_info`, else of CMOS, with the holes of a PC cut out.
+    ///
+    /// Where `start_info` has ACPI tables, its own map comes first: whoever put the tables into memory reserved them there.
+    /// The firmware's image and the modules are held in it.
     ///
     /// # Errors
-    /// [`Error::FwCfg`] when the list is there and cannot be read; else what [`Self::from_e820`], [`Self::from_cmos`]
-    /// and [`Self::carve_pc`] give.
-    pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Self, Error> {
-        let mut map = match fw_cfg.find(E820) {
-            Some(item) => Self::from_e820(&fw_cfg.read_all(machine, item, MOST).map_err(Error::FwCfg)?)?,
-            None => Self::from_cmos(machine)?,
-        };
+    /// [`Error::FwCfg`] when the list is there and cannot be read; else what [`Self::from_e820`], [`Self::from_start_info`],
+    /// [`Self::from_cmos`] and [`Self::carve_pc`] give.
+    pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start_info: Option<&StartInfo>) -> Result<Self, Error> {
+        if let Some(info) = start_info {
+            return Self::of_pvh_host(machine, fw_cfg, info);
+        }
+        let mut map = Self::listed(machine, fw_cfg)?;
         if resume::can_sleep(fw_cfg) {
             map.carve_pc_that_sleeps()?
         } else {
             map.carve_pc()?
         }
         Ok(map)
+    }
+
+    /// The map in a start by the PVH entry. No wake from suspend comes back to the firmware then.
+    #[cold]
+    fn of_pvh_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, info: &StartInfo) -> Result<Self, Error> {
+        let is_first = info.rsdp.is_some() || fw_cfg.find(E820).is_none();
+        let mut map = if is_first && !info.memory_map.is_empty() {
+            Self::from_start_info(&info.memory_map)?
+        } else {
+            Self::listed(machine, fw_cfg)?
+        };
+        map.carve_pc()?;
+        info.hold(&mut map)?;
+        Ok(map)
+    }
+
+    /// The map of `etc/e820`, else of CMOS.
+    #[inline(never)]
+    fn listed<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Self, Error> {
+        match fw_cfg.find(E820) {
+            Some(item) => Self::from_e820(&fw_cfg.read_all(machine, item, MOST).map_err(Error::FwCfg)?),
+            None => Self::from_cmos(machine),
+        }
     }
 }

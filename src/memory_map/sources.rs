@@ -1,6 +1,7 @@
-//! Where a map comes from: the host's e820 file, or the memory sizes in CMOS.
+//! Where a map comes from: the host's e820 file, `hvm_start_info`, or the memory sizes in CMOS.
 
 use uefi_raw::table::boot::MemoryType;
+use zerocopy::FromBytes;
 
 use super::e820::{self, E820Entry};
 use super::{CAPACITY, Error, MemoryMap};
@@ -24,21 +25,32 @@ impl MemoryMap {
     /// [`Error::NoRamInE820`], or [`Error::Full`] when the reservations leave no room for any RAM.
     pub fn from_e820(file: &[u8]) -> Result<Self, Error> {
         let (records, rest) = file.as_chunks::<{ size_of::<E820Entry>() }>();
+        let entries = <[E820Entry]>::ref_from_bytes(records.as_flattened()).unwrap_or_default();
         if !rest.is_empty() {
             log::warn!("etc/e820: {} bytes at its end are no whole record", rest.len());
         }
+        Self::from_entries("etc/e820", entries, Error::NoRamInE820)
+    }
+
+    /// The map of a host's `hvm_start_info`, as [`Self::from_e820`].
+    ///
+    /// # Errors
+    /// [`Error::NoRamInStartInfo`], or [`Error::Full`] when the reservations leave no room for any RAM.
+    pub fn from_start_info(entries: &[E820Entry]) -> Result<Self, Error> {
+        Self::from_entries("hvm_start_info", entries, Error::NoRamInStartInfo)
+    }
+
+    fn from_entries(source: &str, entries: &[E820Entry], no_ram: Error) -> Result<Self, Error> {
         let mut map = Self::new();
         // Reservations first: RAM that comes after cannot uncover them, even if it does not all fit.
-        for &record in records {
-            let entry = entry(record);
+        for entry in entries {
             let kind = e820::kind_of(entry.kind.get());
             if kind != MemoryType::CONVENTIONAL {
                 map.describe_within(clipped(entry), kind, HOST_CAPACITY)?;
             }
         }
         let mut left_out = false;
-        for &record in records {
-            let entry = entry(record);
+        for entry in entries {
             if e820::kind_of(entry.kind.get()) != MemoryType::CONVENTIONAL || entry.size.get() == 0 {
                 continue;
             }
@@ -46,12 +58,12 @@ impl MemoryMap {
                 .is_some_and(|range| map.describe_within(range, MemoryType::CONVENTIONAL, HOST_CAPACITY).is_ok());
             if !added {
                 left_out = true;
-                log::warn!("etc/e820: RAM at {:#x} left out: it wraps, or the map is full", entry.addr.get());
+                log::warn!("{source}: RAM at {:#x} left out: it wraps, or the map is full", entry.addr.get());
             }
         }
         match map.ram_bytes() {
             0 if left_out => Err(Error::Full),
-            0 => Err(Error::NoRamInE820),
+            0 => Err(no_ram),
             _ => Ok(map),
         }
     }
@@ -90,12 +102,8 @@ impl MemoryMap {
     }
 }
 
-fn entry(record: [u8; size_of::<E820Entry>()]) -> E820Entry {
-    zerocopy::transmute!(record)
-}
-
 /// Where a reservation is. One that wraps reaches to the end of the address space.
-fn clipped(entry: E820Entry) -> PhysRange {
+fn clipped(entry: &E820Entry) -> PhysRange {
     let start = PhysAddr::new(entry.addr.get());
     let end = PhysAddr::new(entry.addr.get().saturating_add(entry.size.get()));
     PhysRange::from_bounds(start, end).unwrap_or_default()

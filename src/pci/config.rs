@@ -285,6 +285,9 @@ mod tests {
         fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
             self.0.write(to, bytes)
         }
+        fn copy(&mut self, from: PhysRange, to: PhysAddr) -> Result<(), MemoryError> {
+            self.0.copy(from, to)
+        }
         fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError> {
             self.0.fill(range, byte)
         }

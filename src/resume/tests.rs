@@ -178,8 +178,8 @@ const I440FX: u32 = 0x1237_8086;
 fn booted(name: &str, bridge: u32) -> FakeMemory {
     let mut machine = FakeMachine::new().with(device(name)).with(FakeConfigPorts::with_host_bridge(bridge));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-    let mut map = MemoryMap::of_host(&mut machine, &fw_cfg).unwrap();
-    let sources = tables::Sources::of_host(&mut machine, &fw_cfg, &mut map);
+    let mut map = MemoryMap::of_host(&mut machine, &fw_cfg, None).unwrap();
+    let sources = tables::Sources::of_host(&mut machine, &fw_cfg, None, &mut map);
     let tables = tables::load(&mut machine, &fw_cfg, &mut map, sources, true);
     prepare(&mut machine, &map, tables);
     machine.memory
@@ -425,7 +425,7 @@ fn memory_is_kept_on_machines_that_sleep_only() {
     let map = |device: FakeFwCfg| {
         let mut machine = FakeMachine::new().with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        (can_sleep(&fw_cfg), MemoryMap::of_host(&mut machine, &fw_cfg).unwrap())
+        (can_sleep(&fw_cfg), MemoryMap::of_host(&mut machine, &fw_cfg, None).unwrap())
     };
     let e820 = |device: FakeFwCfg| {
         let ram = [0, 128 << 20].map(u64::to_le_bytes).concat();

@@ -33,7 +33,7 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
             let enter_low: u32;
             // SAFETY: this loads a constant of linker.ld's.
             unsafe {
-                asm!("mov {0:e}, offset enter_low_physical", out(reg) enter_low, options(nomem, nostack, preserves_flags))
+                asm!("mov {0:e}, offset enter_low_in_ram", out(reg) enter_low, options(nomem, nostack, preserves_flags))
             };
             // All of it lies below 4 GiB; the block is whole pages.
             let words: [u32; 5] = [
@@ -52,10 +52,10 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
             let enter_pvh: u32;
             // SAFETY: this loads a constant of linker.ld's.
             unsafe {
-                asm!("mov {0:e}, offset enter_pvh_physical", out(reg) enter_pvh, options(nomem, nostack, preserves_flags))
+                asm!("mov {0:e}, offset enter_pvh_in_ram", out(reg) enter_pvh, options(nomem, nostack, preserves_flags))
             };
-            // SAFETY: `reset.s` has 32-bit code there that goes on to the entry in ESI, which lies below 4 GiB as the kernel
-            // does; the caller promises a kernel there.
+            // SAFETY: that is where `leave_long_mode` puts 32-bit code of `reset.s` that goes on to the entry in ESI, which
+            // lies below 4 GiB as the kernel does; the caller promises a kernel there.
             unsafe { leave_long_mode(enter_pvh, entry.get() as u32, parameters as u32) }
         }
         Entry::Multiboot(entry) => {
@@ -63,7 +63,7 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
             // SAFETY: this loads a constant of linker.ld's.
             unsafe {
                 asm!(
-                    "mov {0:e}, offset enter_multiboot_physical",
+                    "mov {0:e}, offset enter_multiboot_in_ram",
                     out(reg) enter_multiboot,
                     options(nomem, nostack, preserves_flags)
                 )
@@ -91,18 +91,29 @@ pub unsafe fn wake(vector: WakingVector) -> ! {
 
 /// Jumps to `entry` in 32-bit mode with paging off, and with `esi` and `ebx` in these registers.
 ///
+/// The last instructions run with paging off, where the image may be elsewhere: in a copy in [`layout::STARTUP_PAGE`].
+///
 /// # Safety
-/// There is 32-bit code at `entry`; nothing of the firmware runs after this.
+/// There is 32-bit code at `entry`, in that copy or outside the firmware; nothing of the firmware runs after this.
 unsafe fn leave_long_mode(entry: u32, esi: u32, ebx: u32) -> ! {
-    // SAFETY: the caller promises code at the entry.
+    // SAFETY: the page is RAM that is kept for code which is started; nothing else is there when the firmware ends. The
+    // caller promises code at the entry.
     unsafe {
         asm!(
             "cli",
             "cld",
+            "mov r8d, esi",
+            "mov r9d, edi",
+            "mov rsi, offset start16",
+            "mov edi, offset START_IN_RAM",
+            "mov ecx, offset start_qwords",
+            "rep movsq",
+            "mov esi, r8d",
+            "mov edi, r9d",
             "lgdt [rip + gdt32_pointer]",
             // A far return to the 32-bit code segment, at the code's own physical address.
             "push 0x10",
-            "mov edx, offset leave_long_mode_physical",
+            "mov edx, offset leave_long_mode_in_ram",
             "push rdx",
             "retfq",
             in("eax") entry,

@@ -1,9 +1,13 @@
-# From the reset vector to 64-bit mode. Everything here is the section `.start`, which linker.ld puts at the very end of
-# the image, so that it ends at 4 GiB where the CPU begins.
+# From the reset vector, or from the PVH entry, to 64-bit mode. Everything here is the section `.start`, which linker.ld
+# puts at the very end of the image, so that it ends at 4 GiB where the CPU begins.
 #
 # The CPU begins in real mode at f000:fff0 with a CS base of 0xffff0000 (Intel SDM volume 3, 10.1.4): the last 64 KiB
 # below 4 GiB, wherever the host shows the image below 1 MiB, or does not. A near jump keeps that base; the far jump to
 # protected mode replaces it. The image is never copied and never written.
+#
+# A host that starts it as a PVH guest has loaded it into RAM, LOADED_BIAS higher, wrapping. Once paging is on it is seen
+# where it is linked, so the two starts differ in what comes before that: from `start32` on ESI is how much higher the
+# image is, and EBP the address of hvm_start_info, both zero after a reset.
 #
 # Names in braces come from src/start/mod.rs; those of sections, and the physical addresses, from linker.ld.
 
@@ -43,9 +47,18 @@
 .set BDA_MEMORY_SIZE, 0x413             # in KiB
 
 # linker.ld computes with these.
-.global start32, start64, no_long_mode_text, leave_long_mode, gdt, gdt32, gdt32_end, gdt_pointer, reset_vector
-.global enter_low, enter_real_mode, enter_real_mode16, real_mode_idt_pointer, enter_pvh, pvh_gdt_pointer
+.global start16, start32, start64, no_long_mode_text, leave_long_mode, gdt, gdt32, gdt_pointer, reset_vector
+.global enter_low, enter_real_mode, enter_real_mode16, real_mode_idt_pointer, enter_pvh, pvh_entry, loaded_gdt_pointer
 .global enter_multiboot
+
+# ------------------------------------------------------------------------------------------------------ PVH entry note
+# XEN_ELFNOTE_PHYS32_ENTRY (Xen public/elfnote.h). Eight bytes of address, as Linux has them: QEMU reads as many as the
+# file's class has, others the lower four.
+.section .note.pvh, "a", @note
+.balign 4
+    .long 4, 8, 18
+    .asciz "Xen"
+    .quad pvh_entry_loaded
 
 .section .start, "ax"
 
@@ -56,6 +69,8 @@ start16:
     cld
     # The operand is relative to CS here, and CS still has the base 0xffff0000.
     lgdtd cs:[gdt_pointer_in_segment]
+    xor esi, esi
+    xor ebp, ebp
     mov eax, cr0
     # A CPU resets with its caches off; with CD set every fetch from the image would go to memory.
     and eax, ~(CR0_CD | CR0_NW)
@@ -67,6 +82,21 @@ start16:
 
 # ------------------------------------------------------------------------------------------------------- 32-bit mode
 .code32
+pvh_entry:
+    # Xen docs/misc/pvh.pandoc: 32-bit protected mode with flat segments, paging off, EBX is the address of
+    # hvm_start_info. Everything is taken from where the image was loaded, as it is not where it is linked yet.
+    cli
+    cld
+    mov ebp, ebx
+    mov esi, offset LOADED_BIAS
+    lgdt [loaded_gdt_pointer_loaded]
+    # The large page that this code is in, to go on when paging is turned on.
+    mov dword ptr [loaded_page_entry], offset LOADED_PAGE + LARGE_PAGE
+    mov dword ptr [loaded_page_entry + 4], 0
+    .byte 0xea                          # jmp far
+    .long start32_loaded
+    .word SELECTOR_CODE32
+
 start32:
     mov eax, SELECTOR_DATA
     mov ds, eax
@@ -81,6 +111,8 @@ start32:
     #   PDPT[0..4]  -> PD 0 to 3      the low 4 GiB, at their own addresses
     #   PDPT[510]   -> PD 3           the image,              VIRTUAL_OFFSET higher
     #   PDPT[511]   -> PD 0           the firmware's own RAM, VIRTUAL_OFFSET higher
+    #
+    # The last entry of PD 3 is where the image is: at its own address, or where a PVH start has it.
     # Without long mode the next step would reset the CPU, again and again.
     mov eax, CPUID_FEATURES_EXTENDED
     cpuid
@@ -113,7 +145,8 @@ start32:
     mov [edi + 510 * 8 + 4], edx
     mov dword ptr [ebx + 2 * 4096], LARGE_PAGE
     mov [ebx + 2 * 4096 + 4], edx
-    mov dword ptr [ebx + 5 * 4096 + 511 * 8], 0xffe00000 | LARGE_PAGE
+    lea eax, [esi + 0xffe00000 + LARGE_PAGE]
+    mov [ebx + 5 * 4096 + 511 * 8], eax
     mov [ebx + 5 * 4096 + 511 * 8 + 4], edx
 
     mov cr3, ebx
@@ -144,12 +177,12 @@ start64:
     mov ecx, 506
     rep stosq                           # PDPT[4..510]
 
-    # The rest of the identity map: 2,048 large pages, 32 at a time.
-    mov edi, offset page_tables_physical + 2 * 4096
-    mov eax, LARGE_PAGE
-    mov ecx, 2048 / 32
+    # The rest of the identity map: all of 2,048 large pages but the first and the last, 31 at a time.
+    mov edi, offset page_tables_physical + 2 * 4096 + 8
+    mov eax, LARGE_PAGE + LARGE_PAGE_SIZE
+    mov ecx, 2046 / 31
 1:
-    .rept 32
+    .rept 31
     stosq
     add rax, LARGE_PAGE_SIZE
     .endr
@@ -171,6 +204,7 @@ start64_high:
 
     lidt [rip + idt_pointer]
     mov rsp, offset stack_top
+    mov edi, ebp                        # hvm_start_info
     xor ebp, ebp                        # the end of the chain for a debugger
     call {rust_start}
     ud2                                 # rust_start does not return
@@ -178,7 +212,7 @@ start64_high:
 # The same line as every failure, on the debug console and on COM1, and the end. A UART that nobody set up still sends.
 .code32
 no_long_mode:
-    mov esi, offset no_long_mode_text_physical
+    add esi, offset no_long_mode_text_physical
 1:
     lodsb
     test al, al
@@ -202,6 +236,9 @@ no_long_mode_text:
 # For 32-bit code at EAX, the kernel's, enter_low, enter_pvh, enter_multiboot or enter_real_mode. ESI stays: it is
 # boot_params, words for enter_low, the kernel's entry or the waking vector. EDI goes to EBX. Called in 32-bit
 # compatibility mode, through the identity map, with gdt32 loaded.
+#
+# After a PVH start the image is not where it is linked once paging is off. So this, what follows up to enter_real_mode, and
+# gdt32 are used in a copy of this section in RAM, which src/start/handover.rs makes.
 .code32
 leave_long_mode:
     mov ebx, cr0
@@ -227,7 +264,8 @@ leave_long_mode:
 
 # -------------------------------------------------------------------------------------------------- To a low kernel
 # Fills a part of low memory, where all the firmware's own is, and enters the kernel as its 32-bit entry wants it. ESI is
-# the address of five dwords: where to, how many dwords, the entry, boot_params, where from. GDT and code are in the image.
+# the address of five dwords: where to, how many dwords, the entry, boot_params, where from. GDT and code are in
+# the copy of this section, above that.
 enter_low:
     lodsd
     mov edi, eax
@@ -248,15 +286,10 @@ enter_low:
 
 # ------------------------------------------------------------------------------------------------------ The PVH entry
 # Gives TR a task state segment, as the PVH entry wants it, and jumps to ESI. EBX stays. Loading TR marks the segment's
-# descriptor as busy, so the GDT is one in RAM, in the place of the page tables, which are not in use any more.
+# descriptor as busy: gdt32 is the copy in RAM.
 enter_pvh:
     mov eax, esi
-    mov esi, offset gdt32_physical
-    mov edi, offset page_tables_physical
-    mov ecx, offset gdt32_dwords
-    rep movsd
-    xor edi, edi
-    lgdt [pvh_gdt_pointer_physical]
+    xor esi, esi
     mov ecx, SELECTOR_TASK
     ltr cx
     jmp eax
@@ -366,15 +399,15 @@ gdt_pointer:
 .global gdt32_pointer
 gdt32_pointer:                          # ten bytes: it is loaded in 64-bit mode
     .word gdt32_end - gdt32 - 1
-    .long gdt32_physical
+    .long gdt32_in_ram
     .long 0
 
-# The copy of gdt32 that enter_pvh makes.
+# The GDT where a PVH start has it.
 .balign 4
     .word 0
-pvh_gdt_pointer:
-    .word gdt32_end - gdt32 - 1
-    .long page_tables_physical
+loaded_gdt_pointer:
+    .word gdt_end - gdt - 1
+    .long gdt_loaded
 
 # The interrupt table of real mode: 256 vectors at 0.
 .balign 4

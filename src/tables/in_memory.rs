@@ -64,6 +64,15 @@ impl InMemory {
         if !wants_acpi && (fw_cfg.is_qemu() || fw_cfg.find(SMBIOS_ANCHOR).is_some()) {
             return Self::default();
         }
+        Self::find(machine, map, wants_acpi)
+    }
+
+    /// Finds and holds what else is in memory than ACPI tables.
+    pub fn beside_acpi(machine: &mut impl Memory, map: &mut MemoryMap) -> Self {
+        Self::find(machine, map, false)
+    }
+
+    fn find(machine: &mut impl Memory, map: &mut MemoryMap, wants_acpi: bool) -> Self {
         find(machine, map, wants_acpi).unwrap_or_else(|error| {
             log::warn!("tables in memory cannot be looked for: {error}");
             Self::default()

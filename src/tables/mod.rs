@@ -71,13 +71,33 @@ pub struct Sources {
     script: Option<Item>,
     /// What is in memory already.
     pub in_memory: InMemory,
+    /// The RSDP of ACPI tables that the host hands over with the machine that they describe.
+    pub handed_over: Option<PhysAddr>,
 }
 
 impl Sources {
-    /// Asks the host, and holds in `map` what is in memory: before anything else is put there.
-    pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap) -> Self {
+    /// Asks the host, and holds in `map` what is in memory: before anything else is put there. `handed_over` is the RSDP that
+    /// the host names, if it does.
+    pub fn of_host<M: Machine>(
+        machine: &mut M,
+        fw_cfg: &FwCfg,
+        handed_over: Option<PhysAddr>,
+        map: &mut MemoryMap,
+    ) -> Self {
+        if let Some(rsdp) = handed_over.and_then(|at| hold_acpi(machine, map, at)) {
+            let in_memory = InMemory::beside_acpi(machine, map);
+            return Self { script: None, in_memory, handed_over: Some(rsdp) };
+        }
         let script = fw_cfg.find(TABLE_LOADER);
-        Self { script, in_memory: InMemory::of_host(machine, fw_cfg, script.is_none(), map) }
+        Self { script, in_memory: InMemory::of_host(machine, fw_cfg, script.is_none(), map), handed_over: None }
+    }
+}
+
+impl Tables {
+    /// Tables that are in memory already, and are left as they are.
+    #[must_use]
+    pub const fn in_memory(rsdp: PhysAddr) -> Self {
+        Self { rsdp: Some(rsdp), told: Vec::new(), tpm_log: None }
     }
 }
 
@@ -89,7 +109,7 @@ pub fn load<M: Machine>(
     sources: Sources,
     f_segment: bool,
 ) -> Tables {
-    let Sources { script, in_memory } = sources;
+    let Sources { script, in_memory, .. } = sources;
     let scanned = if f_segment && !in_memory.in_f_segment {
         F_SEGMENT
     } else if script.is_some() {

@@ -29,7 +29,7 @@ fn scan(machine: &FakeMachine, within: PhysRange, anchor: &[u8]) -> Option<u64> 
 }
 
 fn load_all(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &mut MemoryMap, f_segment: bool) -> Tables {
-    let sources = Sources::of_host(machine, fw_cfg, map);
+    let sources = Sources::of_host(machine, fw_cfg, None, map);
     load(machine, fw_cfg, map, sources, f_segment)
 }
 

@@ -84,7 +84,7 @@ fn map_of(page: &[u8]) -> Vec<(u64, u64, u8)> {
 fn every_known_host_boots_a_kernel() {
     for host in known_hosts() {
         let (mut machine, record, _) = machine_of(&host);
-        let handover = run(&mut machine).unwrap_or_else(|failure| panic!("{}: {}", host.name, failure.error));
+        let handover = run(&mut machine, None).unwrap_or_else(|failure| panic!("{}: {}", host.name, failure.error));
         let name = host.name;
         assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1), "{name}");
         let page = machine.memory.bytes(handover.parameters.get(), 4096);
@@ -109,7 +109,7 @@ fn every_known_host_boots_a_kernel() {
 fn every_known_host_s_acpi_tables_are_passed_on() {
     for host in known_hosts() {
         let (mut machine, ..) = machine_of(&host);
-        let handover = run(&mut machine).unwrap();
+        let handover = run(&mut machine, None).unwrap();
         let page = machine.memory.bytes(handover.parameters.get(), 4096);
         let (name, rsdp) = (host.name, u32_at(&page, 0x070));
         // Those in fw_cfg, under whatever names, else those in memory.
@@ -143,7 +143,7 @@ fn every_known_host_s_acpi_tables_are_passed_on() {
 fn pci_and_power_management_of_other_boards_are_left_alone() {
     for host in known_hosts() {
         let (mut machine, _, writes) = machine_of(&host);
-        run(&mut machine).unwrap();
+        run(&mut machine, None).unwrap();
         let (name, writes) = (host.name, writes.borrow());
         if !host.has_chipset() {
             assert_eq!(*writes, [], "{name}");
@@ -172,7 +172,7 @@ fn other_hosts_than_qemu_get_the_portable_form_and_nothing_else() {
     for host in known_hosts() {
         let (mut machine, record, _) = machine_of(&host);
         let name = host.name;
-        run(&mut machine).unwrap();
+        run(&mut machine, None).unwrap();
 
         let accesses: Vec<_> = machine.accesses.iter().filter(|access| is_fw_cfg(access)).copied().collect();
         // Items are selected by 16 bits, the data port is only read, and by bytes.
@@ -212,7 +212,7 @@ fn is_fw_cfg(access: &Access) -> bool {
 fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
     for (below, above) in [(128 * MIB, 0), (512 * MIB, 0), (3328 * MIB, 0), (3328 * MIB, 13 << 30)] {
         let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true))).with(Cmos::new(below, above));
-        let handover = run(&mut machine).unwrap();
+        let handover = run(&mut machine, None).unwrap();
         let page = machine.memory.bytes(handover.parameters.get(), 4096);
         let ram: u64 = map_of(&page).iter().filter(|entry| entry.2 == 1).map(|entry| entry.1 - entry.0).sum();
         assert_eq!((ram + MIB) >> 20, (below + above) >> 20);
@@ -222,7 +222,7 @@ fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
     for absent in [0, u32::MAX] {
         let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true)));
         machine.absent = absent;
-        let error = run(&mut machine).unwrap_err().error.to_string();
+        let error = run(&mut machine, None).unwrap_err().error.to_string();
         assert!(error.starts_with("the host gives no memory size"), "{error}");
     }
 }
@@ -238,7 +238,7 @@ fn tables_at_the_top_of_ram_are_held_before_anything_is_loaded() {
         for (at, bytes) in &pieces {
             machine.memory.store(*at, bytes);
         }
-        let handover = run(&mut machine).unwrap();
+        let handover = run(&mut machine, None).unwrap();
         for (at, bytes) in &pieces {
             assert_eq!(machine.memory.bytes(*at, bytes.len()), *bytes, "{at:x}");
         }
@@ -257,7 +257,7 @@ fn what_the_host_has_in_the_f_segment_is_not_overwritten() {
     for name in ["propolis", "QEMU without DMA"] {
         let host = known_hosts().into_iter().find(|host| host.name == name).unwrap();
         let (mut machine, ..) = machine_of(&KnownHost { in_memory: || tables::smbios(0xf_0000, 0xf_0018), ..host });
-        let handover = run(&mut machine).unwrap();
+        let handover = run(&mut machine, None).unwrap();
         for (at, bytes) in tables::smbios(0xf_0000, 0xf_0018) {
             assert_eq!(machine.memory.bytes(at, bytes.len()), bytes, "{name}");
         }
@@ -317,7 +317,7 @@ fn bars_keep_off_what_the_host_reserves() {
     let pci = Rc::new(RefCell::new(functions));
     let (mut machine, ..) = machine_of(&KnownHost { functions: &[], ..host });
     machine.devices.push(Box::new(PciPorts { pci: pci.clone(), latched: 0 }));
-    run(&mut machine).unwrap();
+    run(&mut machine, None).unwrap();
     let pci = pci.borrow();
     let on: Vec<_> = (3..10).map(|index| pci.function(index)).filter(|one| one.command() & 2 != 0).collect();
     assert_eq!(on.len(), 6, "one would be over the configuration space");
@@ -336,7 +336,7 @@ fn no_mp_table_is_made_beside_the_host_s() {
         for (at, bytes) in memory {
             machine.memory.store(*at, bytes);
         }
-        run(&mut machine).unwrap();
+        run(&mut machine, None).unwrap();
         machine.memory.bytes(0x9_fc00, 4) == b"_MP_"
     };
     assert!(made(&[]));
@@ -351,7 +351,7 @@ fn a_pvh_kernel_is_told_of_tables_in_memory() {
     for (at, bytes) in tables::acpi(0xe_0000, 0xe_0040, 0xd000_0000) {
         machine.memory.store(at, &bytes);
     }
-    let handover = run(&mut machine).unwrap();
+    let handover = run(&mut machine, None).unwrap();
     assert_eq!(u32_at(&machine.memory.bytes(handover.parameters.get(), 88), 32), 0xe_0000);
 }
 
@@ -363,7 +363,7 @@ fn acpi_files_without_a_script_are_left_where_they_are() {
     let files = host.files(RAM).into_iter().filter(|(name, _)| name != "etc/table-loader");
     let mut machine =
         FakeMachine::new().with(files.fold(device, |device, (name, bytes)| device.with_file(&name, &bytes)));
-    let handover = run(&mut machine).unwrap();
+    let handover = run(&mut machine, None).unwrap();
     assert_eq!(u32_at(&machine.memory.bytes(handover.parameters.get(), 4096), 0x070), 0);
 }
 
@@ -376,7 +376,7 @@ fn a_host_that_reserves_the_firmware_s_memory_boots_a_kernel() {
         };
         let e820 = [record(0, start, 1), record(start, len, kind), record(MIB, RAM - MIB, 1)].concat();
         let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true).with_file("etc/e820", &e820)));
-        let handover = run(&mut machine).unwrap();
+        let handover = run(&mut machine, None).unwrap();
         let page = machine.memory.bytes(handover.parameters.get(), 4096);
         assert!(handover.parameters.get() < start && u32_at(&page, 0x228) < start);
         assert!(

@@ -77,7 +77,7 @@ const VERSION: [u8; 2 * (NAME.len() + 1)] = {
 };
 
 /// The longest setup code: 255 sectors and the first (boot.rst, `setup_sects`).
-const MAX_SETUP: u32 = 256 * 512;
+const MAX_SETUP: u64 = 256 * 512;
 
 /// Measures what `loaded` says is in memory, if the host has a TPM, whose log is to be in `log`.
 pub fn measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRange>, loaded: &Loaded) {
@@ -318,13 +318,16 @@ impl Tpm {
     fn hash_kernel<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, loaded: &Loaded) -> Result<Digests, Error> {
         let mut hashes = Hashes::new(&self.banks.known);
         if let Some(setup) = loaded.setup {
-            let setup = fw_cfg.read_all(machine, setup, MAX_SETUP);
-            let mut setup = setup.map_err(|error| {
+            let mut bytes = Some(setup.len())
+                .filter(|&len| len <= MAX_SETUP)
+                .and_then(|len| u8::new_vec_zeroed(len as usize).ok())
+                .ok_or(Error::Setup)?;
+            setup.read(machine, fw_cfg, &mut bytes).map_err(|error| {
                 log::warn!("{error}");
                 Error::Setup
             })?;
-            forget_loader(&mut setup);
-            hashes.update(&setup);
+            forget_loader(&mut bytes);
+            hashes.update(&bytes);
         }
         self.hash_memory(machine, hashes, loaded.kernel)
     }

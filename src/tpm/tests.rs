@@ -16,7 +16,7 @@ use super::interface::Wait;
 use super::replay::{Log, digest, extend};
 use super::*;
 use crate::addr::PhysAddr;
-use crate::boot::{Entry, Handover};
+use crate::boot::{Entry, Handover, Part};
 use crate::fw_cfg::fake::FakeFwCfg;
 use crate::fw_cfg::{Item, Key};
 use crate::hal::Clock;
@@ -65,7 +65,7 @@ impl Boot {
         machine.memory.store(0x2_0000, COMMAND_LINE);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let loaded = Loaded {
-            setup: Some(Item::new(Key::SETUP_DATA, SETUP.len() as u32)),
+            setup: Some(Part::Item(Item::new(Key::SETUP_DATA, SETUP.len() as u32))),
             kernel: range(0x100_0000, kernel().len() as u64),
             initrd: Some(range(0x500_0000, initrd().len() as u64)),
             modules: Vec::new(),
@@ -356,7 +356,7 @@ fn a_bank_whose_hash_is_unknown_is_not_left_as_if_nothing_had_been_booted() {
 #[test]
 fn setup_code_that_the_host_keeps_back_is_an_error() {
     let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects::default());
-    boot.loaded.setup = Some(Item::new(Key::SETUP_DATA, MAX_SETUP + 1));
+    boot.loaded.setup = Some(Part::Item(Item::new(Key::SETUP_DATA, MAX_SETUP as u32 + 1)));
     assert_eq!(boot.measure(), Err(Error::Setup));
     assert_eq!(boot.tpm.borrow().off.len(), 2);
 }

@@ -8,6 +8,11 @@ pub fn image() -> PathBuf {
     path("FIRSTLIGHT_IMAGE")
 }
 
+/// The firmware as an ELF file, `firstlight.elf`.
+pub fn elf() -> PathBuf {
+    path("FIRSTLIGHT_ELF")
+}
+
 /// The distribution's kernel.
 pub fn kernel() -> PathBuf {
     path("FIRSTLIGHT_KERNEL")

@@ -50,6 +50,8 @@ pub enum Firmware {
     Firstlight,
     /// The one that QEMU takes by itself, to compare with.
     SeaBios,
+    /// qboot, which is QEMU's as well.
+    Qboot,
 }
 
 /// Which QEMU runs the machine.
@@ -203,8 +205,14 @@ impl Machine {
             command.args(["-chardev", &console("com1"), "-serial", "chardev:com1"]);
         }
         command.args(["-chardev", &console("debug"), "-device", "isa-debugcon,iobase=0x402,chardev=debug"]);
-        if self.firmware == Firmware::Firstlight {
-            command.arg("-bios").arg(environment::image());
+        match self.firmware {
+            Firmware::Firstlight => {
+                command.arg("-bios").arg(environment::image());
+            }
+            Firmware::SeaBios => {}
+            Firmware::Qboot => {
+                command.args(["-bios", "qboot.rom"]);
+            }
         }
         if let Some(kernel) = &self.kernel {
             command.arg("-kernel").arg(kernel);

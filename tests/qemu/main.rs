@@ -33,6 +33,7 @@ mod pci_room;
 mod placement;
 mod probe;
 mod pvh;
+mod pvh_entry;
 mod qmp;
 mod qtest;
 mod random;

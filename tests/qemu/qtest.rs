@@ -134,6 +134,11 @@ impl Memory for Qtest {
         self.store(to.get(), bytes);
         Ok(())
     }
+    fn copy(&mut self, from: PhysRange, to: PhysAddr) -> Result<(), MemoryError> {
+        let bytes = self.ram(from.start().get(), from.len() as usize);
+        self.store(to.get(), &bytes);
+        Ok(())
+    }
     fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError> {
         self.store(range.start().get(), &vec![byte; range.len() as usize]);
         Ok(())

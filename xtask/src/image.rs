@@ -1,8 +1,8 @@
 //! `cargo xtask image`: builds the firmware, makes the flat image of it and checks both.
 //!
 //! The firmware is built for the host target, so that no other target has to be installed, with flags of its own in a
-//! target folder of its own. The flat image is the bytes of the ELF file's loadable segments at their load addresses,
-//! which end at 4 GiB.
+//! target folder of its own. The flat image is the bytes of the ELF file's loadable segments, as far from its end, which is
+//! at 4 GiB, as their load addresses are from the end of what a host loads for the PVH entry.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,15 +23,15 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 const GRANULE: usize = 64 << 10;
 /// The largest image (`FIRMWARE_ROM` in `src/layout.rs`).
 const LIMIT: usize = 192 << 10;
-/// One past the last byte that the image covers.
-const IMAGE_END: u64 = 1 << 32;
+/// One past the last byte of the image where the ELF file has it loaded (`LOADED_IMAGE` in `src/layout.rs`).
+const LOADED_END: u64 = 16 << 20;
 /// Bytes from the reset vector to the end (Intel SDM volume 3, 10.1.4).
 const RESET_VECTOR: usize = 16;
 
 /// Build the firmware image and check it
 ///
 /// Writes target/firstlight/firstlight.bin (the flat image, for QEMU's -bios) and target/firstlight/firstlight.elf (the
-/// same with symbols, for gdb).
+/// same with symbols, for gdb and for hosts that start an ELF file by its PVH entry).
 #[derive(clap::Args)]
 pub struct Args {
     /// Print every place where the image can panic, and do not fail for them
@@ -43,7 +43,7 @@ pub struct Args {
 pub struct Image {
     /// The flat image, as `-bios` takes it.
     pub bin: PathBuf,
-    /// The program with symbols, as gdb takes it.
+    /// The program with symbols, as gdb takes it, and hosts that start it by the PVH entry.
     pub elf: PathBuf,
 }
 
@@ -117,6 +117,8 @@ fn flags() -> Result<Vec<String>> {
         "--cfg=sha1_backend=\"soft\"".into(),
         "--cfg=sha2_backend=\"soft\"".into(),
         "--cfg=sha2_backend_soft=\"compact\"".into(),
+        // Less inlining than the compiler would do (225), which takes 10 KiB more: the image would not fit.
+        "-Cllvm-args=-inline-threshold=150".into(),
         // An exception's handler runs on the stack that it interrupts.
         "-Cno-redzone=yes".into(),
         // The same bytes wherever the sources are, and those of the crates.
@@ -143,15 +145,15 @@ fn flatten(file: &[u8]) -> Result<Vec<u8>> {
         }
     }
     let start = segments.iter().map(|&(start, _)| start).min().context("no loadable segment")?;
-    let used = usize::try_from(IMAGE_END.checked_sub(start).context("a segment is loaded above 4 GiB")?)?;
+    let used = usize::try_from(LOADED_END.checked_sub(start).context("a segment is loaded above 16 MiB")?)?;
     let size = used.next_multiple_of(GRANULE);
     ensure!(size <= LIMIT, "it takes {} KiB, and {} KiB is the limit", size >> 10, LIMIT >> 10);
     let mut image = vec![FILL; size];
     for (start, data) in segments {
-        let offset = size - usize::try_from(IMAGE_END - start)?;
+        let offset = size - usize::try_from(LOADED_END - start)?;
         image
             .get_mut(offset..offset + data.len())
-            .with_context(|| format!("the segment at {start:#x} reaches past 4 GiB"))?
+            .with_context(|| format!("the segment at {start:#x} reaches past {LOADED_END:#x}"))?
             .copy_from_slice(data);
     }
     Ok(image)
@@ -159,6 +161,7 @@ fn flatten(file: &[u8]) -> Result<Vec<u8>> {
 
 fn check(file: &[u8], image: &[u8]) -> Result<()> {
     check_reset_vector(image)?;
+    check_pvh_entry(file)?;
     let elf = ElfFile64::<LittleEndian>::parse(file)?;
     let undefined: Vec<_> =
         elf.symbols().filter(|symbol| symbol.is_undefined()).filter_map(|symbol| symbol.name().ok()).collect();
@@ -172,6 +175,44 @@ fn check_reset_vector(image: &[u8]) -> Result<()> {
     let &[0xe9, low, high, ..] = vector else { bail!("no near jump at the reset vector: {vector:02x?}") };
     let displacement = i16::from_le_bytes([low, high]);
     ensure!(displacement < -16, "the reset vector jumps by {displacement}, not back into the image");
+    Ok(())
+}
+
+/// The name and the type of the note with the PVH entry (Xen `public/elfnote.h`, `XEN_ELFNOTE_PHYS32_ENTRY`).
+const PVH_NOTE: (&[u8], u32) = (b"Xen", 18);
+/// What the code at the PVH entry begins with: `cli`, `cld`.
+const PVH_CODE: [u8; 2] = [0xfa, 0xfc];
+
+/// A host that loads the file puts segments where the image is then, and nowhere else, and finds the PVH entry in a note.
+fn check_pvh_entry(file: &[u8]) -> Result<()> {
+    let header = elf::FileHeader64::<LittleEndian>::parse(file)?;
+    let endian = header.endian()?;
+    let segments = header.program_headers(endian, file)?;
+    let mut entry = None;
+    for segment in segments {
+        let (start, len) = (segment.p_paddr(endian), segment.p_memsz(endian));
+        if segment.p_type(endian) == elf::PT_LOAD {
+            let inside = start >= LOADED_END - LIMIT as u64 && start + len <= LOADED_END;
+            ensure!(inside, "a segment is loaded at {start:#x}, outside the {LIMIT:#x} bytes below {LOADED_END:#x}");
+            ensure!(
+                len == segment.p_filesz(endian),
+                "the segment at {start:#x} is longer than what the file has of it"
+            );
+        }
+        for note in segment.notes(endian, file)?.into_iter().flat_map(|notes| notes.into_iter()) {
+            let note = note?;
+            if (note.name(), note.n_type(endian)) == PVH_NOTE {
+                let address = note.desc().first_chunk().context("the PVH note has no address of eight bytes")?;
+                entry = Some(u64::from_le_bytes(*address));
+            }
+        }
+    }
+    let entry = entry.context("no PVH note")?;
+    let code = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD).find_map(|segment| {
+        let offset = usize::try_from(entry.checked_sub(segment.p_paddr(endian))?).ok()?;
+        segment.data(endian, file).ok()?.get(offset..offset + PVH_CODE.len())
+    });
+    ensure!(code == Some(&PVH_CODE), "at the PVH entry {entry:#x} is {code:02x?}, not {PVH_CODE:02x?}");
     Ok(())
 }
 

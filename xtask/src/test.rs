@@ -147,6 +147,7 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
         let step = step
             .with(name, value)
             .with("FIRSTLIGHT_IMAGE", image.bin.display().to_string())
+            .with("FIRSTLIGHT_ELF", image.elf.display().to_string())
             .with("FIRSTLIGHT_KERNEL", guest.kernel.image.display().to_string())
             .with("FIRSTLIGHT_CONSOLE_KERNEL", console_kernel.display().to_string())
             .with("FIRSTLIGHT_INITRD", guest.initrd.display().to_string())

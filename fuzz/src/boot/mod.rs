@@ -53,7 +53,7 @@ fn boot(bytes: &[u8]) -> Outcome {
     let ram: Vec<_> = ram.into_iter().filter(|range| map.as_ref().is_some_and(|map| map.is_ram(*range))).collect();
     let mut machine = script.machine(ram.clone());
     machine.memory.keep_stores();
-    let result = firstlight::run(&mut machine);
+    let result = firstlight::run(&mut machine, None);
     let may_be_written = |store: &Range<u64>| {
         let store = range(store.start, store.end);
         let f_segment = range(0xf_0000, 0x10_0000);
@@ -119,7 +119,7 @@ fn range_of(start: u32, len: u32) -> PhysRange {
 fn host_map(script: &Script) -> Option<MemoryMap> {
     let mut machine = script.machine(Vec::new());
     let fw_cfg = FwCfg::probe(&mut machine).ok()?;
-    MemoryMap::of_host(&mut machine, &fw_cfg).ok()
+    MemoryMap::of_host(&mut machine, &fw_cfg, None).ok()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ fn facs(bytes: &[u8]) -> Option<u32> {
     let script = Script::take(&mut Input::new(bytes));
     let end = host_map(&script)?.ram_end(PhysRange::LOW_4_GIB)?.get();
     let mut machine = script.machine(Vec::new());
-    firstlight::run(&mut machine).ok()?;
+    firstlight::run(&mut machine, None).ok()?;
     let high = machine.memory.bytes(end - (1 << 20), 1 << 20);
     let at = high.chunks(64).position(|chunk| chunk.starts_with(b"FACS"))?;
     u32::try_from(end - (1 << 20) + 64 * at as u64).ok()

@@ -76,7 +76,7 @@ fn every_field_of_start_info() {
     let kernel = kernel(16 * MIB, 0x12_3456);
     kernel.hold(&mut map).unwrap();
     let sizes = ItemSizes { kernel: 0, initrd: 5_000_001, command_line: 20 };
-    let plan = PvhPlan::new(kernel, sizes, &mut map).unwrap();
+    let plan = PvhPlan::new(kernel, sizes, None, &mut map).unwrap();
     assert_eq!(plan.initrd, Some(range(504 * MIB, 504 * MIB + 5_000_001)));
     assert_eq!(plan.command_line.len(), 21);
     let loaded = plan.loaded();
@@ -110,7 +110,7 @@ fn every_field_of_start_info() {
 #[test]
 fn without_initrd_and_rsdp_there_is_none() {
     let mut map = pc(64 * MIB);
-    let plan = PvhPlan::new(kernel(MIB, 16), ItemSizes::default(), &mut map).unwrap();
+    let plan = PvhPlan::new(kernel(MIB, 16), ItemSizes::default(), None, &mut map).unwrap();
     let info = StartInfo::new(&plan, &map, None).unwrap();
     assert_eq!(number(info.bytes(), 12, 4), 0);
     assert_eq!([16, 32].map(|at| number(info.bytes(), at, 8)), [0, 0]);
@@ -121,7 +121,7 @@ fn without_initrd_and_rsdp_there_is_none() {
 fn what_does_not_fit_is_said() {
     let mut map = pc(64 * MIB);
     kernel(2 * MIB, 50 << 20).hold(&mut map).unwrap();
-    let plan = |sizes| PvhPlan::new(kernel(2 * MIB, 50 << 20), sizes, &mut map.clone());
+    let plan = |sizes| PvhPlan::new(kernel(2 * MIB, 50 << 20), sizes, None, &mut map.clone());
     let initrd = plan(ItemSizes { initrd: 11 << 20, ..ItemSizes::default() });
     let too_large = Error::InitrdDoesNotFit { size: 11 << 20, limit: Some(PhysRange::LOW_4_GIB.end()), free: 10 * MIB };
     assert_eq!(initrd, Err(too_large));
@@ -138,7 +138,7 @@ proptest! {
         let fresh = map.clone();
         let kernel = kernel(start, size);
         if kernel.hold(&mut map).is_ok()
-            && let Ok(plan) = PvhPlan::new(kernel, ItemSizes { kernel: 0, initrd, command_line }, &mut map)
+            && let Ok(plan) = PvhPlan::new(kernel, ItemSizes { kernel: 0, initrd, command_line }, None, &mut map)
         {
             let parts: Vec<_> =
                 [Some(kernel.image), plan.initrd, Some(plan.command_line), Some(plan.start_info)].into_iter().flatten().collect();

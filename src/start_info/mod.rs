@@ -1,0 +1,151 @@
+//! What a host hands over that starts the firmware by the PVH entry instead of at the reset vector: Xen's
+//! `hvm_start_info` with the lists that it points to.
+//!
+//! All of it is read once, before the firmware puts anything into memory, because hosts leave it wherever they like below
+//! 1 MiB. Modules are ranges of memory; what they hold is for [`crate::boot`].
+//!
+//! Assumed: the low 4 GiB are mapped. Left out: the command lines of modules.
+//!
+//! The contract is Xen's `docs/misc/pvh.pandoc`, the structures are in [`abi`].
+#![forbid(unsafe_code)]
+
+pub mod abi;
+mod error;
+#[cfg(test)]
+mod tests;
+
+use alloc::vec::Vec;
+
+use arrayvec::ArrayVec;
+use uefi_raw::table::boot::MemoryType;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+pub use error::{Error, Part};
+
+use crate::addr::{PhysAddr, PhysRange};
+use crate::hal::{Memory, MemoryError};
+use crate::layout;
+use crate::memory_map::{self, E820Entry, MemoryMap};
+use abi::{Header, MapEntry, Module};
+
+/// As many entries of a memory map are accepted.
+const MOST_ENTRIES: u32 = 1024;
+/// As many modules are kept: a kernel, an initrd, and some that are neither.
+pub const MOST_MODULES: usize = 8;
+/// As long may a command line be, in bytes without its NUL: as long as Cloud Hypervisor's.
+const MOST_COMMAND_LINE: usize = 0x1_0000;
+/// As much of a command line is read at a time, to a multiple of it: behind the line may be what the firmware may not read.
+const COMMAND_LINE_PIECE: usize = 256;
+
+/// What the host said, checked and copied out of its memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StartInfo {
+    /// The memory map in the host's order; empty where it gives none.
+    pub memory_map: Vec<E820Entry>,
+    /// The command line, without the NUL at its end.
+    pub command_line: Vec<u8>,
+    /// The bytes of each module, in the host's order; none is empty or overlaps what the firmware runs in.
+    pub modules: ArrayVec<PhysRange, MOST_MODULES>,
+    /// The address of the RSDP, if the host has put ACPI tables into memory.
+    pub rsdp: Option<PhysAddr>,
+}
+
+impl StartInfo {
+    /// Reads the structure at `at` and what it points to.
+    ///
+    /// # Errors
+    /// [`Error::NoMagic`], [`Error::Unreachable`], [`Error::TooManyEntries`], [`Error::CommandLineTooLong`],
+    /// [`Error::ModuleOverFirmware`], [`Error::HeapFull`].
+    #[cold]
+    #[inline(never)]
+    pub fn read(memory: &mut dyn Memory, at: PhysAddr) -> Result<Self, Error> {
+        let mut header = Header::new_zeroed();
+        read(memory, at, header.as_mut_bytes(), Part::StartInfo)?;
+        if header.magic.get() != abi::MAGIC {
+            return Err(Error::NoMagic { at, seen: header.magic.get() });
+        }
+        let rsdp = Some(PhysAddr::new(header.rsdp_paddr.get())).filter(|at| at.get() != 0);
+        Ok(Self {
+            memory_map: read_memory_map(memory, &header)?,
+            command_line: read_command_line(memory, PhysAddr::new(header.cmdline_paddr.get()))?,
+            modules: read_modules(memory, &header)?,
+            rsdp,
+        })
+    }
+
+    /// Keeps everything else in `map` off the firmware's image and the modules: both are RAM to the kernel.
+    ///
+    /// # Errors
+    /// [`memory_map::Error::Full`].
+    pub fn hold(&self, map: &mut MemoryMap) -> Result<(), memory_map::Error> {
+        map.reserve(layout::LOADED_IMAGE, MemoryType::LOADER_CODE)?;
+        self.modules.iter().try_for_each(|module| map.reserve(module.pages(), MemoryType::LOADER_DATA))
+    }
+}
+
+fn read(memory: &mut dyn Memory, at: PhysAddr, into: &mut [u8], part: Part) -> Result<(), Error> {
+    // A list without entries may be nowhere.
+    if into.is_empty() {
+        return Ok(());
+    }
+    memory.read(at, into).map_err(|MemoryError { range }| Error::Unreachable { part, range })
+}
+
+fn read_memory_map(memory: &mut dyn Memory, header: &Header) -> Result<Vec<E820Entry>, Error> {
+    // Version 0 ends before these fields.
+    let count = if header.version.get() == 0 { 0 } else { header.memmap_entries.get() };
+    if count > MOST_ENTRIES {
+        return Err(Error::TooManyEntries { count, limit: MOST_ENTRIES });
+    }
+    let mut entries = MapEntry::new_vec_zeroed(count as usize).map_err(|_| Error::HeapFull)?;
+    read(memory, PhysAddr::new(header.memmap_paddr.get()), entries.as_mut_bytes(), Part::MemoryMap)?;
+    let mut map = Vec::new();
+    map.try_reserve_exact(entries.len()).map_err(|_| Error::HeapFull)?;
+    map.extend(entries.iter().map(MapEntry::as_e820));
+    Ok(map)
+}
+
+fn read_command_line(memory: &mut dyn Memory, at: PhysAddr) -> Result<Vec<u8>, Error> {
+    let mut line = Vec::new();
+    if at.get() == 0 {
+        return Ok(line);
+    }
+    let mut from = at;
+    while line.len() <= MOST_COMMAND_LINE {
+        let mut buffer = [0; COMMAND_LINE_PIECE];
+        let (_, piece) = buffer.split_at_mut(from.get() as usize % COMMAND_LINE_PIECE);
+        read(memory, from, piece, Part::CommandLine)?;
+        let text = piece.split(|byte| *byte == 0).next().unwrap_or_default();
+        line.try_reserve(text.len()).map_err(|_| Error::HeapFull)?;
+        line.extend_from_slice(text);
+        if text.len() < piece.len() && line.len() <= MOST_COMMAND_LINE {
+            return Ok(line);
+        }
+        // Addresses that could be read do not wrap.
+        from = PhysAddr::new(from.get().saturating_add(piece.len() as u64));
+    }
+    Err(Error::CommandLineTooLong { at, limit: MOST_COMMAND_LINE })
+}
+
+fn read_modules(memory: &mut dyn Memory, header: &Header) -> Result<ArrayVec<PhysRange, MOST_MODULES>, Error> {
+    let count = header.nr_modules.get();
+    let mut list = [const { [0; size_of::<Module>()] }; MOST_MODULES];
+    let list = list.get_mut(..(count as usize).min(MOST_MODULES)).unwrap_or_default();
+    if count as usize > list.len() {
+        log::warn!("the host gives {count} modules, the first {MOST_MODULES} are looked at");
+    }
+    read(memory, PhysAddr::new(header.modlist_paddr.get()), list.as_mut_bytes(), Part::ModuleList)?;
+    let mut modules = ArrayVec::new();
+    for module in list.iter().filter_map(|bytes| Module::ref_from_bytes(bytes).ok()) {
+        let (start, size) = (PhysAddr::new(module.paddr.get()), module.size.get());
+        let range = PhysRange::new(start, size).ok_or(Error::ModuleWraps { start, size })?;
+        if range.overlaps(layout::BOOT_RAM) || range.overlaps(layout::LOADED_IMAGE) {
+            return Err(Error::ModuleOverFirmware { module: range });
+        }
+        if !range.is_empty() {
+            // There are no more than the list has.
+            let _ = modules.try_push(range);
+        }
+    }
+    Ok(modules)
+}
