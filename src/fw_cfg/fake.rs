@@ -61,6 +61,28 @@ pub enum AddressReads {
     Zero,
 }
 
+/// What becomes of a DMA transfer that is not carried out as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misdeed {
+    /// It fails.
+    Fails,
+    /// It fails when half of the bytes are in memory.
+    FailsHalfway,
+    /// It never ends.
+    NeverEnds,
+    /// Half of the bytes are in memory, and it is said to be done.
+    IsShort,
+}
+
+/// When an item has other bytes than before: all of them inverted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changing {
+    /// From the second selection on.
+    AtSelection,
+    /// From the second read on.
+    AtRead,
+}
+
 /// How a device departs from QEMU's.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quirks {
@@ -98,6 +120,10 @@ pub struct Quirks {
     pub never_completes: bool,
     /// Every transfer fails.
     pub always_fails: bool,
+    /// What becomes of one transfer, the first of which is 1.
+    pub misdeed: Option<(u32, Misdeed)>,
+    /// When items change.
+    pub changing: Option<Changing>,
 }
 
 /// What the device did, for a test to look at while the machine owns the device.
@@ -129,6 +155,8 @@ pub struct FakeFwCfg {
     offset: usize,
     high: Option<u32>,
     last_address: u64,
+    /// How often items were selected or read, whichever makes them change.
+    touched: BTreeMap<u16, u32>,
     record: Rc<RefCell<Record>>,
 }
 
@@ -146,6 +174,7 @@ impl FakeFwCfg {
             offset: 0,
             high: None,
             last_address: 0,
+            touched: BTreeMap::new(),
             record: Rc::default(),
         }
     }
@@ -311,6 +340,7 @@ impl FakeFwCfg {
     }
 
     fn select(&mut self, key: u16) {
+        self.touch(Changing::AtSelection, key);
         self.offset = 0;
         if self.item(key).is_none() {
             match self.quirks.absent {
@@ -325,6 +355,12 @@ impl FakeFwCfg {
         self.selected = key;
     }
 
+    fn touch(&mut self, how: Changing, key: u16) {
+        if self.quirks.changing == Some(how) {
+            *self.touched.entry(key).or_default() += 1;
+        }
+    }
+
     fn next_byte(&mut self) -> Option<u8> {
         self.next_bytes(1).first().copied()
     }
@@ -332,7 +368,11 @@ impl FakeFwCfg {
     /// The next `len` bytes, or as many as there are.
     fn next_bytes(&mut self, len: usize) -> Vec<u8> {
         let rest = self.item(self.selected).and_then(|item| item.get(self.offset..)).unwrap_or_default();
-        let bytes = rest[..len.min(rest.len())].to_vec();
+        let mut bytes = rest[..len.min(rest.len())].to_vec();
+        self.touch(Changing::AtRead, self.selected);
+        if self.touched.get(&self.selected).is_some_and(|&times| times > 1) {
+            bytes.iter_mut().for_each(|byte| *byte = !*byte);
+        }
         self.offset += len;
         self.record.borrow_mut().past_end += (len - bytes.len()) as u64;
         bytes
@@ -341,7 +381,9 @@ impl FakeFwCfg {
     fn transfer(&mut self, at: u64, memory: &mut dyn GuestMemory) {
         self.last_address = at;
         self.record.borrow_mut().transfers += 1;
-        if self.quirks.never_completes {
+        let nth = self.record.borrow().transfers;
+        let misdeed = self.quirks.misdeed.filter(|&(of, _)| of == nth).map(|(_, misdeed)| misdeed);
+        if self.quirks.never_completes || misdeed == Some(Misdeed::NeverEnds) {
             return;
         }
         let descriptor = memory.bytes(at, 16);
@@ -362,7 +404,11 @@ impl FakeFwCfg {
         }
         let unknown = absent && !KERNEL_ITEMS.contains(&self.selected);
         let refused = self.quirks.always_fails || unknown && self.quirks.absent == Absent::Refused;
-        let failed = refused || !self.carry_out(command, address, len, memory);
+        let refused = refused || misdeed == Some(Misdeed::Fails);
+        let half = matches!(misdeed, Some(Misdeed::FailsHalfway | Misdeed::IsShort));
+        let failed = refused
+            || !self.carry_out(command, address, if half { len / 2 } else { len }, memory)
+            || misdeed == Some(Misdeed::FailsHalfway);
         memory.store(at, &if failed { control::ERROR } else { 0 }.to_be_bytes());
     }
 

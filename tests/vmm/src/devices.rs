@@ -34,6 +34,31 @@ const PCI_ADDRESS: u16 = 0xcf8;
 const PCI_DATA: u16 = 0xcfc;
 const PCI_DATA_END: u16 = PCI_DATA + 4;
 
+/// A device that a test adds. What it claims reaches no other.
+pub trait Extra {
+    /// Whether `at` is one of the device's.
+    fn claims(&self, at: At) -> bool;
+    /// A read of `size` bytes (1, 2, 4 or 8).
+    fn read(&mut self, at: At, size: u8) -> u64;
+    /// A write of `size` bytes (1, 2, 4 or 8).
+    fn write(&mut self, at: At, size: u8, value: u64);
+}
+
+/// Where an access goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// To a port.
+    Port(u16),
+    /// To an address without memory.
+    Memory(u64),
+}
+
+/// The number that little-endian `bytes` are.
+#[must_use]
+pub fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
 /// The devices of a machine.
 pub struct Devices {
     fw_cfg: FakeFwCfg,
@@ -106,7 +131,7 @@ impl Devices {
 
     /// A write to `port`. Gives what was written to [`EXIT_PORT`].
     pub fn write(&mut self, port: u16, bytes: &[u8], memory: &mut dyn GuestMemory) -> Option<u32> {
-        let value = bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte));
+        let value = number(bytes) as u32;
         match port {
             EXIT_PORT => return Some(value),
             _ if FakeFwCfg::has_port(port) => self.fw_cfg.write_port(port, bytes.len() as u8, value, memory),

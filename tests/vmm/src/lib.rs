@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use firstlight::fw_cfg::fake::{FakeFwCfg, KnownHost, Record};
 
-use devices::Devices;
+use devices::{Devices, Extra};
 use ram::Ram;
 
 /// What a machine is made of.
@@ -37,6 +37,8 @@ pub struct Setup {
     pub memory: Vec<(u64, Vec<u8>)>,
     /// Whether COM1 is there.
     pub serial: bool,
+    /// Makes a device that a test adds.
+    pub extra: Option<fn() -> Box<dyn Extra>>,
 }
 
 impl Setup {

@@ -11,6 +11,7 @@ use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd, VmFd};
 use libc::{c_int, c_void, siginfo_t};
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
+use crate::devices::{At, Extra, number};
 use crate::ram::Ram;
 use crate::{End, Outcome, Setup};
 
@@ -83,6 +84,7 @@ fn run(setup: &Setup, end_by: Instant) -> anyhow::Result<Outcome> {
     cpu.set_cpuid2(&cpuid).context("KVM_SET_CPUID2")?;
 
     let mut devices = setup.devices();
+    let mut extra = Added(setup.extra.map(|make| make()));
     let mut outcome = Outcome {
         end: End::Limit,
         serial: String::new(),
@@ -97,17 +99,24 @@ fn run(setup: &Setup, end_by: Instant) -> anyhow::Result<Outcome> {
     while Instant::now() < end_by {
         let end = match cpu.run() {
             Ok(VcpuExit::IoIn(port, into)) => {
-                devices.read(port, into);
+                if !extra.read(At::Port(port), into) {
+                    devices.read(port, into);
+                }
                 None
             }
+            Ok(VcpuExit::IoOut(port, bytes)) if extra.write(At::Port(port), bytes) => None,
             Ok(VcpuExit::IoOut(port, bytes)) => devices.write(port, bytes, &mut outcome.ram).map(End::Exit),
             Ok(VcpuExit::MmioRead(at, into)) => {
-                into.fill(setup.host.absent_port as u8);
-                outcome.mmio_reads.push(at);
+                if !extra.read(At::Memory(at), into) {
+                    into.fill(setup.host.absent_port as u8);
+                    outcome.mmio_reads.push(at);
+                }
                 None
             }
-            Ok(VcpuExit::MmioWrite(at, _)) => {
-                outcome.mmio_writes.push(at);
+            Ok(VcpuExit::MmioWrite(at, bytes)) => {
+                if !extra.write(At::Memory(at), bytes) {
+                    outcome.mmio_writes.push(at);
+                }
                 None
             }
             Ok(VcpuExit::Hlt) => Some(End::Halt),
@@ -138,6 +147,30 @@ fn run(setup: &Setup, end_by: Instant) -> anyhow::Result<Outcome> {
     outcome.pci_writes = devices.pci_writes().to_vec();
     outcome.fw_cfg = devices.take_fw_cfg_record();
     Ok(outcome)
+}
+
+/// The device that a test adds, if there is one.
+struct Added(Option<Box<dyn Extra>>);
+
+impl Added {
+    fn claiming(&mut self, at: At) -> Option<&mut Box<dyn Extra>> {
+        self.0.as_mut().filter(|extra| extra.claims(at))
+    }
+
+    /// Whether it took the read.
+    fn read(&mut self, at: At, into: &mut [u8]) -> bool {
+        let Some(extra) = self.claiming(at) else { return false };
+        let value = extra.read(at, into.len() as u8);
+        into.iter_mut().zip(value.to_le_bytes()).for_each(|(byte, read)| *byte = read);
+        true
+    }
+
+    /// Whether it took the write.
+    fn write(&mut self, at: At, bytes: &[u8]) -> bool {
+        let Some(extra) = self.claiming(at) else { return false };
+        extra.write(at, bytes.len() as u8, number(bytes));
+        true
+    }
 }
 
 /// Where the CPU is.

@@ -78,7 +78,7 @@ fn setup(host: KnownHost) -> Setup {
     ];
     let other = ("opt/other".to_owned(), vec![1]);
     let files = std::iter::once(other).chain(host.files(RAM as u64)).collect();
-    Setup { host, image, ram: RAM, items, files, memory: (host.in_memory)(), serial: true }
+    Setup { host, image, ram: RAM, items, files, memory: (host.in_memory)(), serial: true, extra: None }
 }
 
 fn u32_at(outcome: &Outcome, at: u64) -> u64 {

@@ -1,0 +1,106 @@
+//! A heap as the image has it, for code under test: of the same size, from the same allocator.
+//!
+//! Every program with this library allocates through [`Divided`]: what runs under [`inside`] from the small heap, the rest
+//! (the fakes, the tests) from the system's.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::{Cell, UnsafeCell};
+use std::ptr::{self, NonNull};
+use std::sync::{Mutex, PoisonError};
+
+use firstlight::layout;
+use linked_list_allocator::Heap;
+
+/// The bytes of the image's heap: what is below the page tables.
+pub const SIZE: usize = (layout::PAGE_TABLES.start().get() - layout::FIRMWARE_RAM.start().get()) as usize;
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` with the small heap.
+pub fn inside<T>(work: impl FnOnce() -> T) -> T {
+    with(true, work)
+}
+
+/// Runs `work`, called from what runs [`inside`], with the system's heap.
+pub fn outside<T>(work: impl FnOnce() -> T) -> T {
+    with(false, work)
+}
+
+fn with<T>(inside: bool, work: impl FnOnce() -> T) -> T {
+    /// Sets it back, whether `work` returns or panics.
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            INSIDE.set(self.0);
+        }
+    }
+    let _before = Before(INSIDE.replace(inside));
+    work()
+}
+
+/// The bytes of the small heap that are in use, and the most that were since the last call.
+pub fn usage() -> (usize, usize) {
+    let mut small = HEAP.small.lock().unwrap_or_else(PoisonError::into_inner);
+    let used = small.heap.used();
+    (used, std::mem::replace(&mut small.most, used))
+}
+
+struct Small {
+    heap: Heap,
+    started: bool,
+    most: usize,
+}
+
+#[repr(align(4096))]
+struct Room(UnsafeCell<[u8; SIZE]>);
+
+// SAFETY: the bytes are accessed through the blocks that the one heap in them gives out, and nothing else.
+unsafe impl Sync for Room {}
+
+static ROOM: Room = Room(UnsafeCell::new([0; SIZE]));
+
+/// The two heaps.
+struct Divided {
+    small: Mutex<Small>,
+}
+
+#[global_allocator]
+static HEAP: Divided = Divided { small: Mutex::new(Small { heap: Heap::empty(), started: false, most: 0 }) };
+
+impl Divided {
+    fn is_small(block: *mut u8) -> bool {
+        block.addr().wrapping_sub(ROOM.0.get().addr()) < SIZE
+    }
+}
+
+// SAFETY: both heaps give out disjoint blocks of the requested layout; a block goes back to the one whose memory it is in.
+unsafe impl GlobalAlloc for Divided {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if !INSIDE.try_with(Cell::get).unwrap_or(false) {
+            // SAFETY: the caller's promise is the same.
+            return unsafe { System.alloc(layout) };
+        }
+        let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
+        if !small.started {
+            small.started = true;
+            // SAFETY: the room is this heap's alone, and this is done once.
+            unsafe { small.heap.init(ROOM.0.get().cast(), SIZE) };
+        }
+        let block = small.heap.allocate_first_fit(layout).map_or(ptr::null_mut(), NonNull::as_ptr);
+        small.most = small.most.max(small.heap.used());
+        block
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if !Self::is_small(block) {
+            // SAFETY: it is none of the small heap's, so the system gave it, for this layout.
+            unsafe { System.dealloc(block, layout) };
+        } else if let Some(block) = NonNull::new(block) {
+            let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: it is in the small heap's room, so that gave it, for this layout.
+            unsafe { small.heap.deallocate(block, layout) };
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Faults of a host while firmware runs on it: one list of them, what is expected of each, and two ways to try them.
+//!
+//! Each fault of [`FAULTS`] is tried on the whole boot: against the library's fakes ([`on_fakes`], with a heap as small as the image's),
+//! and with the image in the test VMM ([`in_vmm`]), where there is a KVM. A boot goes on or stops, as expected; what is printed is what was expected
+//! and nothing else; and no memory was written but the firmware's own and what it was to fill ([`written`]).
+//!
+//! The tests here are those of the fakes, one for each fault, by its name. The program prints a table of all of it
+//! (`cargo xtask faults`).
+
+mod heap;
+mod host;
+mod in_vmm;
+mod list;
+mod on_fakes;
+mod outside;
+mod pci;
+mod written;
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+
+pub use in_vmm::Vmm;
+pub use list::FAULTS;
+pub use on_fakes::Fakes;
+
+use host::Host;
+
+/// Most lines that a boot may print: one fault is not to hide another behind its warnings.
+const MOST_LINES: usize = 12;
+
+/// A fault.
+pub struct Fault {
+    /// Its name, and that of its test.
+    pub name: &'static str,
+    /// What the host does.
+    pub what: &'static str,
+    cases: Cases,
+    host: fn(u32) -> Host,
+    expected: Expected,
+    vmm: InVmm,
+}
+
+/// For which numbers a fault is tried.
+#[derive(Clone, Copy)]
+enum Cases {
+    /// From 0 up to this, exclusive.
+    Below(u32),
+    /// For the number of each DMA transfer that a boot makes, from 1 on.
+    Transfers,
+}
+
+/// What is expected.
+#[derive(Clone, Copy)]
+struct Expected {
+    may_go_on: bool,
+    may_stop: bool,
+    /// Whether a kernel has what the host has for it.
+    intact: bool,
+    /// What is printed: each line has one of these in it, and each of these is in a line of some case.
+    lines: &'static [&'static str],
+}
+
+impl Expected {
+    /// The boot goes on, the kernel and what goes with it are as the host has them, and these lines are printed.
+    const fn goes_on(lines: &'static [&'static str]) -> Self {
+        Self { may_go_on: true, may_stop: false, intact: true, lines }
+    }
+
+    /// The boot goes on with what there is: a host's lie about a kernel's bytes is not to be seen.
+    const fn goes_on_with_what_there_is(lines: &'static [&'static str]) -> Self {
+        Self { intact: false, ..Self::goes_on(lines) }
+    }
+
+    /// The boot stops, with one of these lines.
+    const fn stops(lines: &'static [&'static str]) -> Self {
+        Self { may_go_on: false, may_stop: true, intact: false, lines }
+    }
+
+    /// Some cases stop, others go on.
+    const fn either(lines: &'static [&'static str]) -> Self {
+        Self { may_go_on: true, may_stop: true, intact: false, lines }
+    }
+}
+
+/// Whether the VMM runs it too.
+#[derive(Clone, Copy)]
+enum InVmm {
+    /// All cases.
+    All,
+    /// One case of so many.
+    Every(u32),
+    /// None, because of this.
+    No(&'static str),
+}
+
+/// How a boot ended.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// In a kernel.
+    WentOn,
+    /// With a line that says why.
+    Stopped,
+    /// In another way, which is a defect.
+    Other(String),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WentOn => f.write_str("went on"),
+            Self::Stopped => f.write_str("stopped"),
+            Self::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+/// One boot.
+struct Boot {
+    end: End,
+    /// What was printed.
+    lines: Vec<String>,
+    /// DMA transfers that were started.
+    transfers: u32,
+    /// What was wrong in any case.
+    problems: Vec<String>,
+    /// What a kernel was handed otherwise than the host has it.
+    different: Vec<String>,
+}
+
+/// A way to boot a host.
+pub trait Runner {
+    /// Why it does not run here, if it does not.
+    fn why_not(&self) -> Option<String>;
+    /// Whether it runs this case of a fault; the reason where it runs none.
+    #[doc(hidden)]
+    fn takes(&self, fault: &Fault, case: u32) -> Result<bool, &'static str>;
+    #[doc(hidden)]
+    fn boot(&mut self, host: &Host) -> BootResult;
+}
+
+#[doc(hidden)]
+pub struct BootResult(Boot);
+
+/// What became of a fault.
+#[derive(Default)]
+pub struct Report {
+    /// What happened, in words; the reason where nothing was tried.
+    pub happened: String,
+    /// How many cases were tried.
+    pub cases: u32,
+    /// What was not as expected.
+    pub problems: Vec<String>,
+}
+
+/// More transfers than a boot makes.
+const MOST_TRANSFERS: u32 = 200;
+
+/// Tries a fault.
+pub fn run(fault: &Fault, runner: &mut dyn Runner) -> Report {
+    if let Some(why) = runner.why_not() {
+        return Report { happened: format!("skipped: {why}"), ..Report::default() };
+    }
+    let mut report = Report::default();
+    // By how it ended and what was printed, without the numbers: the first lines, and how many cases.
+    let mut outcomes = BTreeMap::<_, (Vec<String>, u32)>::new();
+    let mut unseen: Vec<_> = fault.expected.lines.to_vec();
+    let cases = match fault.cases {
+        Cases::Below(end) => 0..end,
+        Cases::Transfers => 1..MOST_TRANSFERS,
+    };
+    for case in cases {
+        match runner.takes(fault, case) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(why) => {
+                report.happened = format!("not run: {why}");
+                return report;
+            }
+        }
+        let BootResult(boot) = runner.boot(&(fault.host)(case));
+        if matches!(fault.cases, Cases::Transfers) && boot.transfers < case {
+            break;
+        }
+        report.cases += 1;
+        let problems = judge(fault.expected, &boot);
+        report.problems.extend(problems.into_iter().map(|problem| format!("case {case}: {problem}")));
+        unseen.retain(|wanted| !boot.lines.iter().any(|line| line.contains(wanted)));
+        let kind = boot.lines.iter().map(|line| without_numbers(line)).collect::<Vec<_>>();
+        outcomes.entry((boot.end, kind)).or_insert((boot.lines, 0)).1 += 1;
+    }
+    if report.cases == 0 {
+        report.problems.push("nothing was tried".to_owned());
+    }
+    if matches!(runner.takes(fault, 1), Ok(true)) || report.cases > 1 {
+        report.problems.extend(unseen.iter().map(|line| format!("nothing with {line:?} was printed")));
+    }
+    report.happened = words(&outcomes);
+    report
+}
+
+/// What is not as expected of one boot.
+fn judge(expected: Expected, boot: &Boot) -> Vec<String> {
+    let mut problems = boot.problems.clone();
+    if expected.intact {
+        problems.extend(boot.different.iter().cloned());
+    }
+    let as_expected = match &boot.end {
+        End::WentOn => expected.may_go_on,
+        End::Stopped => expected.may_stop,
+        End::Other(_) => false,
+    };
+    if !as_expected {
+        problems.push(format!("it {}; printed: {:?}", boot.end, boot.lines));
+    }
+    let unexpected = |line: &&String| !expected.lines.iter().any(|wanted| line.contains(wanted));
+    problems.extend(boot.lines.iter().filter(unexpected).take(2).map(|line| format!("not expected: {line}")));
+    let not_one = boot.lines.iter().filter(|line| line.chars().any(char::is_control));
+    problems.extend(not_one.map(|line| format!("not one line: {line:?}")));
+    let errors = boot.lines.iter().filter(|line| line.starts_with("error: ")).count();
+    if errors != usize::from(boot.end == End::Stopped) {
+        problems.push(format!("{errors} lines with an error"));
+    }
+    if boot.lines.len() > MOST_LINES {
+        problems.push(format!("{} lines", boot.lines.len()));
+    }
+    problems
+}
+
+/// Text in which all numbers are the same.
+fn without_numbers(line: &str) -> String {
+    let number = |word: &str| word.starts_with(|first: char| first.is_ascii_digit());
+    line.split_inclusive(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !number(word)).collect()
+}
+
+fn words(outcomes: &BTreeMap<(End, Vec<String>), (Vec<String>, u32)>) -> String {
+    let mut text = String::new();
+    for ((end, _), (lines, cases)) in outcomes {
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        let _ = match cases {
+            1 => write!(text, "{end}"),
+            cases => write!(text, "{end} ({cases} cases)"),
+        };
+        for (number, line) in lines.iter().enumerate() {
+            let _ = write!(text, "{} {line}", if number == 0 { ":" } else { " |" });
+        }
+    }
+    text
+}

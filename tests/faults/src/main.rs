@@ -1,0 +1,38 @@
+//! Prints what becomes of every fault, on the fakes and in the test VMM.
+//!
+//! With a name as argument only the faults whose names contain it; the image is the file that `FIRSTLIGHT_IMAGE` names.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+use std::{env, fs};
+
+use anyhow::{Context, ensure};
+use comfy_table::Table;
+use comfy_table::presets::ASCII_MARKDOWN;
+use faults::{FAULTS, Fakes, Vmm, run};
+
+fn main() -> anyhow::Result<ExitCode> {
+    let image = env::var_os("FIRSTLIGHT_IMAGE").map(fs::read).transpose().context("FIRSTLIGHT_IMAGE cannot be read")?;
+    let wanted = env::args().nth(1).unwrap_or_default();
+    let (mut fakes, mut vmm) = (Fakes::default(), Vmm::new(image));
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN).set_header(["fault", "what the host does", "on the fakes", "in the test VMM"]);
+    let (mut tried, mut problems) = (0, Vec::new());
+    for fault in FAULTS.iter().filter(|fault| fault.name.contains(&wanted)) {
+        let reports = [run(fault, &mut fakes), run(fault, &mut vmm)];
+        let [on_fakes, in_vmm] = [&reports[0], &reports[1]].map(|report| report.happened.replace('|', "/"));
+        table.add_row([fault.name, fault.what, &on_fakes, &in_vmm]);
+        tried += 1;
+        for (report, place) in reports.iter().zip(["on the fakes", "in the test VMM"]) {
+            problems.extend(report.problems.iter().map(|problem| format!("{} {place}: {problem}", fault.name)));
+        }
+    }
+    ensure!(tried > 0, "no fault has a name with {wanted} in it");
+    println!("{table}");
+    println!("\nThe heap was never fuller than {} of {} bytes.", fakes.most_heap, Fakes::HEAP);
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    println!("{tried} faults tried, {} findings.", problems.len());
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

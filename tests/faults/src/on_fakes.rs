@@ -1,0 +1,165 @@
+//! The whole boot against the fakes, with a heap as small as the image's.
+#![forbid(unsafe_code)]
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
+use std::sync::{Mutex, Once, PoisonError};
+
+use firstlight::boot::Entry;
+use firstlight::hal::fake::{FakeDevice, FakeMachine, FakeMemory, FakeRegisters};
+use log::{LevelFilter, Log, Metadata};
+use vmm::devices::{At, Extra};
+
+use crate::host::Host;
+use crate::outside::Outside;
+use crate::written::{Handed, strays};
+use crate::{Boot, BootResult, End, Fault, Runner, heap};
+
+/// More accesses than this do not end.
+const MOST_STEPS: u64 = 20_000_000;
+
+/// The fakes.
+#[derive(Default)]
+pub struct Fakes {
+    /// The most bytes of the heap that any boot used.
+    pub most_heap: usize,
+}
+
+impl Fakes {
+    /// The bytes of the heap.
+    pub const HEAP: usize = heap::SIZE;
+}
+
+/// The heap is one: boots take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+impl Runner for Fakes {
+    fn why_not(&self) -> Option<String> {
+        None
+    }
+
+    fn takes(&self, _: &Fault, _: u32) -> Result<bool, &'static str> {
+        Ok(true)
+    }
+
+    fn boot(&mut self, host: &Host) -> BootResult {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        listen();
+        LINES.take();
+        let device = host.device();
+        let record = device.record();
+        let mut machine = Outside(machine(host, device));
+        machine.0.memory.keep_stores();
+
+        let result = panic::catch_unwind(AssertUnwindSafe(|| heap::inside(|| firstlight::run(&mut machine))));
+        let mut lines = LINES.take();
+        let mut problems = Vec::new();
+        let (end, handover) = match result {
+            Ok(Ok(handover)) => (End::WentOn, Some(handover)),
+            Ok(Err(failure)) => {
+                lines.push(format!("error: {}", failure.error));
+                (End::Stopped, None)
+            }
+            Err(payload) => (End::Other(format!("panicked: {}", message(&*payload))), None),
+        };
+        let memory = &machine.0.memory;
+        let handed = handover.as_ref().map(|handover| Handed::of(host, memory, handover.parameters.get()));
+        problems.extend(strays(host, handed.as_ref(), memory.stores()));
+        if let (Some(handed), Some(handover)) = (&handed, &handover) {
+            if handover.entry != Entry::Linux64(firstlight::addr::PhysAddr::new(handed.kernel.start + 0x200)) {
+                problems.push(format!("the kernel is entered at {:?}", handover.entry));
+            }
+        }
+        let different = handed.map_or_else(Vec::new, |handed| handed.differences(host, memory));
+        let (left, most) = heap::usage();
+        if left != 0 {
+            problems.push(format!("{left} bytes of the heap were not given back"));
+        }
+        self.most_heap = self.most_heap.max(most);
+        let transfers = record.borrow().transfers;
+        BootResult(Boot { end, lines, transfers, problems, different })
+    }
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+fn machine(host: &Host, device: impl FakeDevice + 'static) -> FakeMachine {
+    let extra = Shared(Rc::new(RefCell::new((host.extra)())));
+    let mut machine = FakeMachine::new().with(extra.clone()).with(device);
+    machine.registers.push(Box::new(extra));
+    machine.absent = host.known.absent_port;
+    machine.keeps_accesses = false;
+    // A deadline passes at the tenth look.
+    machine.ticks_per_look = 1 << 31;
+    machine.most_steps = MOST_STEPS;
+    for (at, bytes) in &host.memory {
+        machine.memory.store(*at, bytes);
+    }
+    machine
+}
+
+/// The rest of the machine, behind ports and in memory.
+#[derive(Clone)]
+struct Shared(Rc<RefCell<Box<dyn Extra>>>);
+
+impl FakeDevice for Shared {
+    fn claims(&self, port: u16) -> bool {
+        self.0.borrow().claims(At::Port(port))
+    }
+    fn read(&mut self, port: u16, size: u8, _: &mut FakeMemory) -> u32 {
+        self.0.borrow_mut().read(At::Port(port), size) as u32
+    }
+    fn write(&mut self, port: u16, size: u8, value: u32, _: &mut FakeMemory) {
+        self.0.borrow_mut().write(At::Port(port), size, value.into());
+    }
+}
+
+impl FakeRegisters for Shared {
+    fn claims(&self, at: u64) -> bool {
+        self.0.borrow().claims(At::Memory(at))
+    }
+    fn read(&mut self, at: u64, size: u8) -> u64 {
+        self.0.borrow_mut().read(At::Memory(at), size)
+    }
+    fn write(&mut self, at: u64, size: u8, value: u64, _: &mut FakeMemory) {
+        self.0.borrow_mut().write(At::Memory(at), size, value);
+    }
+}
+
+thread_local! {
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Collects what is logged.
+struct Listener;
+
+impl Log for Listener {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        let level = match record.level() {
+            log::Level::Error => "error",
+            log::Level::Warn => "warning",
+            _ => "more",
+        };
+        heap::outside(|| LINES.with_borrow_mut(|lines| lines.push(format!("{level}: {}", record.args()))));
+    }
+    fn flush(&self) {}
+}
+
+fn listen() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        // There is no other: this is the only one to call it, and once.
+        let _ = log::set_logger(&Listener);
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |info| heap::outside(|| hook(info))));
+    });
+    log::set_max_level(LevelFilter::Warn);
+}

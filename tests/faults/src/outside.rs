@@ -1,0 +1,83 @@
+//! The machine as code under test sees it: a fake that does not use that code's heap.
+#![forbid(unsafe_code)]
+
+use firstlight::addr::{PhysAddr, PhysRange};
+use firstlight::hal::fake::FakeMachine;
+use firstlight::hal::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, Ports};
+
+use crate::heap::{inside, outside};
+
+/// A fake machine on the system's heap.
+pub struct Outside(pub FakeMachine);
+
+macro_rules! delegate {
+    ($($name:ident(&mut self $(, $argument:ident: $type:ty)*) $(-> $result:ty)?;)*) => {
+        $(fn $name(&mut self $(, $argument: $type)*) $(-> $result)? {
+            outside(|| self.0.$name($($argument),*))
+        })*
+    };
+}
+
+impl Ports for Outside {
+    delegate! {
+        in8(&mut self, port: u16) -> u8;
+        in16(&mut self, port: u16) -> u16;
+        in32(&mut self, port: u16) -> u32;
+        out8(&mut self, port: u16, value: u8);
+        out16(&mut self, port: u16, value: u16);
+        out32(&mut self, port: u16, value: u32);
+        in8_string(&mut self, port: u16, buffer: &mut [u8]);
+        in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError>;
+    }
+}
+
+impl Memory for Outside {
+    delegate! {
+        map(&mut self, range: PhysRange, room: PhysRange) -> Result<(), MemoryError>;
+        read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError>;
+        write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError>;
+        fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError>;
+        read_register8(&mut self, at: PhysAddr) -> Result<u8, MemoryError>;
+        read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError>;
+        read_register64(&mut self, at: PhysAddr) -> Result<u64, MemoryError>;
+        write_register8(&mut self, at: PhysAddr, value: u8) -> Result<(), MemoryError>;
+        write_register16(&mut self, at: PhysAddr, value: u16) -> Result<(), MemoryError>;
+        write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError>;
+        write_register64(&mut self, at: PhysAddr, value: u64) -> Result<(), MemoryError>;
+    }
+
+    fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
+        outside(|| self.0.inspect(range, &mut |piece| inside(|| show(piece))))
+    }
+}
+
+impl Dma for Outside {
+    delegate! {
+        share(&mut self, buffer: &mut [u8]) -> PhysAddr;
+        unshare(&mut self, buffer: &mut [u8]);
+        write_descriptor(&mut self, descriptor: [u8; 16]) -> PhysAddr;
+        read_descriptor_control(&mut self) -> [u8; 4];
+    }
+
+    fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
+        outside(|| self.0.check_device_range(range))
+    }
+}
+
+impl Cpu for Outside {
+    delegate! {
+        cpuid(&mut self, leaf: u32, subleaf: u32) -> Cpuid;
+        read_msr(&mut self, register: u32) -> u64;
+        write_msr(&mut self, register: u32, value: u64);
+    }
+
+    fn startup_code(&self) -> &'static [u8] {
+        self.0.startup_code()
+    }
+}
+
+impl Clock for Outside {
+    delegate! {
+        ticks(&mut self) -> u64;
+    }
+}

@@ -1,0 +1,118 @@
+//! What may be written to memory, and whether anything else was.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use firstlight::hal::fake::GuestMemory;
+use vmm::devices::number;
+
+use crate::host::{Host, key};
+
+/// What is the firmware's own, whatever the host says: heap, page tables, data, stack, and up to 640 KiB what other CPUs and
+/// a wake need and what is scanned for (`src/layout.rs`, ARCHITECTURE.md); then the F-segment.
+const OWN: [Range<u64>; 2] = [0x4_0000..0xa_0000, 0xf_0000..0x10_0000];
+/// The length of `boot_params`.
+const PARAMETERS: u64 = 4096;
+
+/// What a kernel was handed.
+#[derive(Debug)]
+pub struct Handed {
+    /// `boot_params`.
+    pub parameters: Range<u64>,
+    /// The kernel, as long as the host says it is.
+    pub kernel: Range<u64>,
+    /// The initrd.
+    pub initrd: Range<u64>,
+    /// The command line, as long as the host says it is.
+    pub command_line: Range<u64>,
+    /// What the kernel is told is no RAM.
+    reserved: Vec<Range<u64>>,
+}
+
+impl Handed {
+    /// As `boot_params` at `parameters` say (Linux `Documentation/arch/x86/zero-page.rst`).
+    pub fn of(host: &Host, memory: &dyn GuestMemory, parameters: u64) -> Self {
+        let page = memory.bytes(parameters, PARAMETERS as usize);
+        let at = |offset: usize, len: usize| number(&page[offset..offset + len]);
+        let size = |key| host.items.get(&key).map_or(0, |bytes| number(bytes));
+        let range = |start: u64, len: u64| start..start + len;
+        let entries = page[0x2d0..].chunks(20).take(page[0x1e8].into());
+        let kernel = at(0x214, 4);
+        Self {
+            parameters: range(parameters, PARAMETERS),
+            kernel: range(kernel, size(key::KERNEL_SIZE)),
+            initrd: range(at(0x218, 4) | at(0x0c0, 4) << 32, at(0x21c, 4) | at(0x0c4, 4) << 32),
+            command_line: range(at(0x228, 4) | at(0x0c8, 4) << 32, size(key::CMDLINE_SIZE)),
+            reserved: entries
+                .filter(|entry| entry[16..20] != [1, 0, 0, 0])
+                .map(|entry| range(number(&entry[..8]), number(&entry[8..16])))
+                .collect(),
+        }
+    }
+
+    /// What is not as the host has it.
+    pub fn differences(&self, host: &Host, memory: &dyn GuestMemory) -> Vec<String> {
+        let item = |key| host.items.get(&key).map_or(&[][..], Vec::as_slice);
+        let parts = [
+            ("kernel", &self.kernel, item(key::KERNEL_DATA)),
+            ("initrd", &self.initrd, item(key::INITRD_DATA)),
+            ("command line", &self.command_line, item(key::CMDLINE_DATA)),
+        ];
+        let differs = parts.into_iter().filter(|(_, range, bytes)| {
+            range.end - range.start != bytes.len() as u64 || memory.bytes(range.start, bytes.len()) != *bytes
+        });
+        differs.map(|(name, range, _)| format!("the {name} at {range:x?} is not the host's")).collect()
+    }
+}
+
+/// The bytes of `changed` that were not to be changed, at most a few.
+///
+/// Memory that the host does not say is RAM, or says is something else too, is not to be touched in any case, beside the
+/// firmware's own. When a kernel was started it is `handed`, and what is reserved from it, that may be changed; when none
+/// was, other RAM may be.
+pub fn strays(host: &Host, handed: Option<&Handed>, changed: &[Range<u64>]) -> Vec<String> {
+    let (ram, reserved) = host.ram();
+    let touches = |list: &[Range<u64>], range: &Range<u64>| {
+        list.iter().any(|other| other.start < range.end && range.start < other.end)
+    };
+    let is_meant = |range: &Range<u64>| {
+        let Some(handed) = handed else { return true };
+        // Behind the command line is a NUL of the firmware's own.
+        let command_line = handed.command_line.start..handed.command_line.end + 1;
+        let parts = [handed.parameters.clone(), handed.kernel.clone(), handed.initrd.clone(), command_line];
+        covers(&[&parts[..], &handed.reserved].concat(), range)
+    };
+    let may_change = |range: &Range<u64>| {
+        covers(&OWN, range) || covers(&ram, range) && !touches(&reserved, range) && is_meant(range)
+    };
+    let stray = changed.iter().filter(|range| !may_change(range));
+    stray.take(4).map(|range| format!("memory {range:#x?} was written")).collect()
+}
+
+/// Whether every byte of `range` is in one of `list`.
+fn covers(list: &[Range<u64>], range: &Range<u64>) -> bool {
+    let mut at = range.start;
+    while at < range.end {
+        match list.iter().filter(|part| part.contains(&at)).map(|part| part.end).max() {
+            Some(end) => at = end,
+            None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_elsewhere_is_seen() {
+        let host = Host::sound();
+        let stray = |range: Range<u64>| !strays(&host, None, &[range]).is_empty();
+        for range in [0..1, 0x3_ffff..0x4_0001, 0xb_0000..0xb_0001, 0x80_0000..0x80_0001, 0x1ff_0000..0x1ff_0001] {
+            assert_eq!(stray(range.clone()), range.start != 0 && range.start != 0x3_ffff, "{range:x?}");
+        }
+        assert!(stray(0x1ef_ffff..0x1f0_0001) && stray(0x200_0000..0x200_0001));
+        assert!(!stray(0x4_0000..0xa_0000) && !stray(0xf_0000..0x10_0000) && !stray(0x100_0000..0x1f0_0000));
+    }
+}
