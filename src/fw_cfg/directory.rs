@@ -50,15 +50,15 @@ impl Directory {
     /// A directory with room for as many files as the count says, each of no length and without a name.
     ///
     /// # Errors
-    /// [`Error::TooLarge`].
+    /// [`Error::TooManyFiles`], [`Error::HeapFull`].
     pub fn with_room(files: U32) -> Result<Self, Error> {
-        let bytes = |files: u32| files.saturating_mul(size_of::<Record>() as u32);
         let files = files.get();
-        let too_large = Error::TooLarge { key: Key::FILE_DIR, len: bytes(files), limit: bytes(MOST_FILES) };
         if files > MOST_FILES {
-            return Err(too_large);
+            return Err(Error::TooManyFiles { files, limit: MOST_FILES });
         }
-        Record::new_vec_zeroed(files as usize).map(|records| Self { records }).map_err(|_| too_large)
+        let heap_full =
+            || Error::HeapFull { key: Key::FILE_DIR, len: files.saturating_mul(size_of::<Record>() as u32) };
+        Record::new_vec_zeroed(files as usize).map(|records| Self { records }).map_err(|_| heap_full())
     }
 
     /// The bytes of the records, to be read from the host.

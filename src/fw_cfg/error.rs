@@ -28,13 +28,27 @@ pub enum Error {
         /// The control word when waiting ended.
         control: u32,
     },
-    /// An item is longer than its kind may be, or than there is memory for.
+    /// An item is longer than its kind may be.
     TooLarge {
         /// The item.
         key: Key,
         /// Its length in bytes.
         len: u32,
         /// The limit in bytes.
+        limit: u32,
+    },
+    /// The firmware's heap has no room for an item.
+    HeapFull {
+        /// The item.
+        key: Key,
+        /// Its length in bytes.
+        len: u32,
+    },
+    /// The directory lists more files than are accepted.
+    TooManyFiles {
+        /// How many it lists.
+        files: u32,
+        /// As many are accepted.
         limit: u32,
     },
     /// The host offers no way to write this range of the item.
@@ -72,6 +86,15 @@ impl fmt::Display for Error {
             ),
             Self::TooLarge { key, len, limit } => {
                 write!(f, "fw_cfg: item {key} has {len} bytes, and the limit is {limit}")
+            }
+            Self::HeapFull { key, len } => {
+                write!(f, "fw_cfg: the firmware's heap has no room for the {len} bytes of item {key}")
+            }
+            Self::TooManyFiles { files, limit } => {
+                write!(
+                    f,
+                    "fw_cfg: the host lists {files} files, and the limit is {limit}; give it fewer -fw_cfg options"
+                )
             }
             Self::NotWritable { key, offset, len } => {
                 write!(

@@ -81,6 +81,8 @@ pub enum Changing {
     AtSelection,
     /// From the second read on.
     AtRead,
+    /// The same for all but the directory.
+    AtReadButTheDirectory,
 }
 
 /// How a device departs from QEMU's.
@@ -370,6 +372,9 @@ impl FakeFwCfg {
         let rest = self.item(self.selected).and_then(|item| item.get(self.offset..)).unwrap_or_default();
         let mut bytes = rest[..len.min(rest.len())].to_vec();
         self.touch(Changing::AtRead, self.selected);
+        if self.selected != FILE_DIR {
+            self.touch(Changing::AtReadButTheDirectory, self.selected);
+        }
         if self.touched.get(&self.selected).is_some_and(|&times| times > 1) {
             bytes.iter_mut().for_each(|byte| *byte = !*byte);
         }

@@ -202,13 +202,13 @@ impl FwCfg {
     /// Reads a whole item of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] when it is longer than `limit` or there is no memory for it; else what the transport reports.
+    /// [`Error::TooLarge`] when it is longer than `limit`, [`Error::HeapFull`]; else what the transport reports.
     pub fn read_all(&self, host: &mut impl Host, item: Item, limit: u32) -> Result<Vec<u8>, Error> {
-        let too_large = Error::TooLarge { key: item.key, len: item.len, limit };
-        if item.len > limit {
-            return Err(too_large);
+        let Item { key, len } = item;
+        if len > limit {
+            return Err(Error::TooLarge { key, len, limit });
         }
-        let mut bytes = u8::new_vec_zeroed(item.len as usize).map_err(|_| too_large)?;
+        let mut bytes = u8::new_vec_zeroed(len as usize).map_err(|_| Error::HeapFull { key, len })?;
         self.read(host, item, &mut bytes)?;
         Ok(bytes)
     }

@@ -30,7 +30,7 @@ impl fmt::Display for Error {
         match self {
             Self::Full => write!(f, "the memory map needs more than {CAPACITY} regions; give the machine fewer"),
             Self::NotHeld { range } => write!(f, "memory {range} is not held by the firmware"),
-            Self::FwCfg(error) => error.fmt(f),
+            Self::FwCfg(error) => write!(f, "the host's etc/e820 cannot be read: {error}"),
             Self::NoRamInE820 => f.write_str("the host's etc/e820 lists no RAM; give the machine memory"),
             Self::NoRamInStartInfo => {
                 f.write_str("the memory map of hvm_start_info lists no RAM; give the machine memory")

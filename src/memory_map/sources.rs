@@ -49,7 +49,7 @@ impl MemoryMap {
                 map.describe_within(clipped(entry), kind, HOST_CAPACITY)?;
             }
         }
-        let mut left_out = false;
+        let (mut left_out, mut first) = (0_u32, 0);
         for entry in entries {
             if e820::kind_of(entry.kind.get()) != MemoryType::CONVENTIONAL || entry.size.get() == 0 {
                 continue;
@@ -57,12 +57,19 @@ impl MemoryMap {
             let added = PhysRange::new(PhysAddr::new(entry.addr.get()), entry.size.get())
                 .is_some_and(|range| map.describe_within(range, MemoryType::CONVENTIONAL, HOST_CAPACITY).is_ok());
             if !added {
-                left_out = true;
-                log::warn!("{source}: RAM at {:#x} left out: it wraps, or the map is full", entry.addr.get());
+                if left_out == 0 {
+                    first = entry.addr.get();
+                }
+                left_out = left_out.saturating_add(1);
             }
         }
+        if left_out > 0 {
+            log::warn!(
+                "{source}: {left_out} pieces of RAM left out, the first at {first:#x}: they wrap, or the map is full"
+            );
+        }
         match map.ram_bytes() {
-            0 if left_out => Err(Error::Full),
+            0 if left_out > 0 => Err(Error::Full),
             0 => Err(no_ram),
             _ => Ok(map),
         }

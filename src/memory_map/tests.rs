@@ -1,5 +1,6 @@
 extern crate std;
 
+use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 
@@ -502,4 +503,13 @@ proptest! {
             prop_assert!(map.e820().count() <= CAPACITY);
         }
     }
+}
+
+#[test]
+fn a_list_that_is_too_long_was_not_said_to_be_the_list() {
+    let item = crate::fw_cfg::Error::TooLarge { key: crate::fw_cfg::Key::new(0x21), len: 20_500, limit: 20_480 };
+    assert_eq!(
+        Error::FwCfg(item).to_string(),
+        "the host's etc/e820 cannot be read: fw_cfg: item 0x21 has 20500 bytes, and the limit is 20480"
+    );
 }

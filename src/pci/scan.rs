@@ -44,7 +44,8 @@ pub struct Board<'b> {
 /// Every function found has decoding off afterwards, unless it is a host or ISA bridge. What cannot be kept or numbered
 /// is left out and warned about.
 pub fn scan(config: &mut dyn ConfigSpace, extra_roots: u64, board: Board<'_>) -> Topology {
-    let mut scan = Scan { config, topology: Topology::default(), board, full: false, unnumbered: 0 };
+    let odd = sizing::Odd::default();
+    let mut scan = Scan { config, topology: Topology::default(), board, full: false, unnumbered: 0, odd };
     scan.bus(0, None, false);
     if extra_roots > 0 {
         scan.find_extra_roots(extra_roots);
@@ -54,6 +55,7 @@ pub fn scan(config: &mut dyn ConfigSpace, extra_roots: u64, board: Board<'_>) ->
     for root in 0..roots {
         scan.hierarchy(root);
     }
+    scan.odd.warn_of_the_rest();
     if scan.unnumbered > 0 {
         log::warn!("PCI: nothing behind {} bridges is set up: too many or too deep", scan.unnumbered);
     }
@@ -71,6 +73,8 @@ struct Scan<'c, 'b> {
     full: bool,
     /// Bridges without a bus number.
     unnumbered: u16,
+    /// Registers that ask for no size.
+    odd: sizing::Odd,
 }
 
 /// A bus whose bridges are being gone through.
@@ -318,9 +322,9 @@ impl Scan<'_, '_> {
                 let listed = (command >> 16) as u16 & register::STATUS_CAPABILITIES != 0;
                 function.bridge = Some(self.bridge(address, id, listed));
             }
-            sizing::size_bars(self.config, &mut function, registers);
+            sizing::size_bars(self.config, &mut function, registers, &mut self.odd);
             if !function.on_board && function.bridge.is_none() {
-                sizing::size_rom(self.config, &mut function);
+                sizing::size_rom(self.config, &mut function, &mut self.odd);
             }
         }
         // Room was taken above.

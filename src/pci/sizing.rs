@@ -1,6 +1,8 @@
 //! Asking base address registers and expansion ROMs for their sizes.
 #![forbid(unsafe_code)]
 
+use core::fmt;
+
 use super::topology::{Bar, BarKind, Function};
 use super::{Address, ConfigSpace, register};
 
@@ -26,11 +28,37 @@ const fn legacy_registers(class: u32) -> u32 {
     registers
 }
 
+/// Registers that ask for what is no size. Only the first few are named: where one is wrong, hundreds may be.
+#[derive(Default)]
+pub(super) struct Odd {
+    count: u16,
+}
+
+impl Odd {
+    /// How many are named.
+    const NAMED: u16 = 4;
+
+    #[cold]
+    fn warn(&mut self, address: Address, register: fmt::Arguments<'_>, asks: u32) {
+        self.count = self.count.saturating_add(1);
+        if self.count <= Self::NAMED {
+            log::warn!("PCI {address}: {register} asks for {asks:#x}, which is no size; it gets no address");
+        }
+    }
+
+    /// Says how many were not named.
+    pub fn warn_of_the_rest(&self) {
+        if let Some(rest @ 1..) = self.count.checked_sub(Self::NAMED) {
+            log::warn!("PCI: {rest} more BARs ask for what is no size; they get no address");
+        }
+    }
+}
+
 /// Asks the first `count` base address registers what they need. The function does not decode.
 ///
 /// A register takes all ones and reads back which bits it has (PCI Local Bus 3.0, section 6.2.5.1). One that reads back
 /// what no decoder can mean is set to zero and left out.
-pub(super) fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, count: u8) {
+pub(super) fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, count: u8, odd: &mut Odd) {
     let (address, skipped) = (function.address, legacy_registers(function.class));
     let mut next = 0;
     let mut probed = None;
@@ -72,7 +100,7 @@ pub(super) fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, c
             Some(bar) => drop(function.bars.try_push(bar)),
             None => {
                 function.sound = false;
-                log::warn!("PCI {address}: BAR {this} asks for {low:#x}, which is no size; it gets no address");
+                odd.warn(address, format_args!("BAR {this}"), low);
                 for unusable in this..next {
                     config.write32(address, bar_offset(unusable), 0);
                 }
@@ -82,7 +110,7 @@ pub(super) fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, c
 }
 
 /// Asks for the size of the expansion ROM, with its decoder off.
-pub(super) fn size_rom(config: &mut dyn ConfigSpace, function: &mut Function) {
+pub(super) fn size_rom(config: &mut dyn ConfigSpace, function: &mut Function, odd: &mut Odd) {
     config.write32(function.address, register::ROM, register::ROM_ADDRESS);
     let mask = config.read32(function.address, register::ROM) & register::ROM_ADDRESS;
     match order(mask) {
@@ -90,7 +118,7 @@ pub(super) fn size_rom(config: &mut dyn ConfigSpace, function: &mut Function) {
         Some(order) => drop(function.bars.try_push(Bar { register: Bar::ROM, kind: BarKind::Rom, order })),
         None if mask == 0 => {}
         None => {
-            log::warn!("PCI {}: the ROM asks for {mask:#x}, which is no size; it gets no address", function.address);
+            odd.warn(function.address, format_args!("the ROM"), mask);
             config.write32(function.address, register::ROM, 0);
         }
     }

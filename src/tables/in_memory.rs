@@ -92,6 +92,14 @@ pub fn hold_acpi(memory: &mut impl Memory, map: &mut MemoryMap, rsdp: PhysAddr) 
     }
     let mut intact = true;
     for part in parts {
+        let (range, kind) = part;
+        // Only the windows are of this kind, and no window is where RAM is.
+        if kind == MemoryType::RESERVED && map.ram_end(range).is_some() {
+            log::warn!(
+                "the host's ACPI tables in memory have PCI configuration at {range}, which is RAM: it is not kept"
+            );
+            continue;
+        }
         intact &= hold(map, part, "ACPI");
     }
     intact.then_some(rsdp)
@@ -108,7 +116,7 @@ fn find<M: Memory>(memory: &mut M, map: &mut MemoryMap, wants_acpi: bool) -> Res
                 true
             }
             Kind::Smbios if F_SEGMENT.contains_addr(at) => hold_smbios(memory, map, at),
-            Kind::MpTable if hold_mp_table(memory, map, at)? => {
+            Kind::MpTable if hold_mp_table(memory, map, at).unwrap_or(false) => {
                 found.mp_table = true;
                 true
             }
@@ -272,7 +280,8 @@ fn hold_smbios(memory: &mut impl Memory, map: &mut MemoryMap, at: PhysAddr) -> b
     }
 }
 
-/// Holds the table of the MP floating pointer at `at`. Whether it is one.
+/// Holds the table of the MP floating pointer at `at`. Whether it is one; an error where the pointer leads to what cannot
+/// be read.
 fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut MemoryMap, at: PhysAddr) -> Result<bool, MemoryError> {
     let mut pointer = [0; PARAGRAPH];
     memory.read(at, &mut pointer)?;

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
-use crate::{budget, guest, image, newer_qemu, packages, parity, paths, support, test_kernels};
+use crate::{budget, faults, guest, image, newer_qemu, packages, parity, paths, support, test_kernels};
 
 /// More QEMU tests at a time than this do not help: each has up to two busy CPUs.
 const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
 
 /// Run everything that must pass: format, clippy, host tests, documentation, table of what is supported, image checks,
-/// KVM tests, budget, QEMU tests, parity
+/// KVM tests, faults, budget, QEMU tests, parity
 ///
 /// Installs what is missing first, and stops at the first step that fails, with the command that repeats that step.
 #[derive(clap::Args)]
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long)]
     no_qemu: bool,
 
-    /// Run only tests whose name contains this; format, clippy, documentation, support, budget and parity are left out
+    /// Run only tests whose name contains this; format, clippy, documentation, support, faults, budget and parity are left out
     filter: Option<String>,
 }
 
@@ -114,6 +114,12 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
     if let Some(image) = &image {
         let step = kvm_step(args.filter.as_deref()).with("FIRSTLIGHT_IMAGE", image.bin.display().to_string());
         timed(step.name, &mut || step.run())?;
+    }
+    if let Some(image) = image.as_ref().filter(|_| args.filter.is_none()) {
+        timed("faults", &mut || {
+            say("\n==> faults: cargo xtask faults");
+            faults::check(&image.bin, None).context("the step `faults` failed; to repeat it: cargo xtask faults")
+        })?;
     }
     if args.no_qemu {
         return Ok(());

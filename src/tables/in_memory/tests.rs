@@ -290,3 +290,20 @@ proptest! {
         prop_assert!(map.ram_bytes() > 16 * MIB);
     }
 }
+
+#[test]
+fn an_mp_table_that_cannot_be_read_lost_the_acpi_tables_found_before() {
+    for table in [layout::FIRMWARE_RAM.start().get(), 0xffff_f000, 0xffff_ffff] {
+        let pieces =
+            [fake::acpi(0xf_0000, 2 * MIB, ECAM), vec![fake::mp_table(0xf_1000, table).swap_remove(0)]].concat();
+        let (found, _) = look(&pieces);
+        assert_eq!((found.rsdp.map(PhysAddr::get), found.mp_table), (Some(0xf_0000), false), "{table:#x}");
+    }
+}
+
+#[test]
+fn a_configuration_window_over_ram_took_the_ram() {
+    let (found, map) = look(&fake::acpi(0xf_0000, 2 * MIB, 16 * MIB));
+    assert_eq!(found.rsdp.map(PhysAddr::get), Some(0xf_0000));
+    assert!(map.is_ram(range(16 * MIB, 64 * MIB)));
+}

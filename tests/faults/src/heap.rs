@@ -6,7 +6,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use firstlight::layout;
 use linked_list_allocator::Heap;
@@ -40,17 +40,38 @@ fn with<T>(inside: bool, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// The bytes of the small heap that are in use, and the most that were since the last call.
-pub fn usage() -> (usize, usize) {
-    let mut small = HEAP.small.lock().unwrap_or_else(PoisonError::into_inner);
-    let used = small.heap.used();
-    (used, std::mem::replace(&mut small.most, used))
+/// What was made of the small heap since [`start`].
+pub struct Usage {
+    /// Bytes that are still in use.
+    pub left: usize,
+    /// The most bytes that were.
+    pub most: usize,
+    /// How many blocks were asked for.
+    pub allocations: u32,
+}
+
+/// See there.
+pub fn usage() -> Usage {
+    let small = small();
+    Usage { left: small.heap.used(), most: small.most, allocations: small.allocations }
+}
+
+/// Begins to count. The allocation of this number, from 1 on, will find no room.
+pub fn start(fails: Option<u32>) {
+    let mut small = small();
+    (small.most, small.allocations, small.fails) = (0, 0, fails);
+}
+
+fn small() -> MutexGuard<'static, Small> {
+    HEAP.small.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Small {
     heap: Heap,
     started: bool,
     most: usize,
+    allocations: u32,
+    fails: Option<u32>,
 }
 
 #[repr(align(4096))]
@@ -67,7 +88,13 @@ struct Divided {
 }
 
 #[global_allocator]
-static HEAP: Divided = Divided { small: Mutex::new(Small { heap: Heap::empty(), started: false, most: 0 }) };
+static HEAP: Divided = Divided { small: Mutex::new(Small::new()) };
+
+impl Small {
+    const fn new() -> Self {
+        Self { heap: Heap::empty(), started: false, most: 0, allocations: 0, fails: None }
+    }
+}
 
 impl Divided {
     fn is_small(block: *mut u8) -> bool {
@@ -82,11 +109,15 @@ unsafe impl GlobalAlloc for Divided {
             // SAFETY: the caller's promise is the same.
             return unsafe { System.alloc(layout) };
         }
-        let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut small = small();
         if !small.started {
             small.started = true;
             // SAFETY: the room is this heap's alone, and this is done once.
             unsafe { small.heap.init(ROOM.0.get().cast(), SIZE) };
+        }
+        small.allocations += 1;
+        if small.fails == Some(small.allocations) {
+            return ptr::null_mut();
         }
         let block = small.heap.allocate_first_fit(layout).map_or(ptr::null_mut(), NonNull::as_ptr);
         small.most = small.most.max(small.heap.used());
@@ -98,7 +129,7 @@ unsafe impl GlobalAlloc for Divided {
             // SAFETY: it is none of the small heap's, so the system gave it, for this layout.
             unsafe { System.dealloc(block, layout) };
         } else if let Some(block) = NonNull::new(block) {
-            let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut small = small();
             // SAFETY: it is in the small heap's room, so that gave it, for this layout.
             unsafe { small.heap.deallocate(block, layout) };
         }

@@ -45,6 +45,10 @@ pub struct Host {
     pub memory: Vec<(u64, Vec<u8>)>,
     /// Makes the rest of the machine.
     pub extra: fn() -> Box<dyn Extra>,
+    /// Whether its list of RAM does not come to the firmware: nothing can be known to be reserved then.
+    pub hides_its_list: bool,
+    /// Which allocation of the firmware's fails, from 1 on.
+    pub allocation_fails: Option<u32>,
 }
 
 impl Host {
@@ -70,9 +74,11 @@ impl Host {
             files,
             memory: Vec::new(),
             extra: Board::none,
+            hides_its_list: false,
+            allocation_fails: None,
         };
         let reserved = RESERVED.map(|range| record(range, 2));
-        host.set_file("etc/e820", [record(0..RAM, 1), reserved.concat()].concat());
+        host.set_file("etc/e820", [reserved.concat(), record(0..RAM, 1)].concat());
         host
     }
 
@@ -139,17 +145,17 @@ impl Host {
 
     /// The fw_cfg device.
     pub fn device(&self) -> FakeFwCfg {
-        let device = self.items.iter().fold(FakeFwCfg::of(&self.known), |device, (key, bytes)| {
-            device.with_item(*key, bytes)
-        });
+        let device =
+            self.items.iter().fold(FakeFwCfg::of(&self.known), |device, (key, bytes)| device.with_item(*key, bytes));
         self.files.iter().fold(device, |device, (name, bytes)| device.with_file(name, bytes))
     }
 
     /// What the host says is RAM, and what it says is not, in its own list.
     pub fn ram(&self) -> (Vec<Range<u64>>, Vec<Range<u64>>) {
         let list = self.contents("etc/e820");
-        if list.is_empty() {
-            return (vec![0..RAM], Vec::new());
+        if list.is_empty() || self.hides_its_list {
+            // CMOS may tell of more above 4 GiB.
+            return (vec![0..RAM, 1 << 32..u64::MAX], Vec::new());
         }
         let mut sides = (Vec::new(), Vec::new());
         for record in list.chunks_exact(20) {

@@ -40,10 +40,14 @@ impl Runner for Vmm {
         self.why_not.clone()
     }
 
+    fn is_complete(&self) -> bool {
+        false
+    }
+
     fn takes(&self, fault: &Fault, case: u32) -> Result<bool, &'static str> {
         match fault.vmm {
             InVmm::All => Ok(true),
-            InVmm::Every(number) => Ok(case % number == 0),
+            InVmm::Every(number) => Ok(case.is_multiple_of(number)),
             InVmm::No(why) => Err(why),
         }
     }
@@ -66,6 +70,7 @@ impl Runner for Vmm {
                 end: End::Other(format!("no machine: {error:#}")),
                 lines: Vec::new(),
                 transfers: 0,
+                allocations: 0,
                 problems: Vec::new(),
                 different: Vec::new(),
             },
@@ -96,6 +101,7 @@ impl Vmm {
             end,
             lines: lines.collect(),
             transfers: outcome.fw_cfg.transfers,
+            allocations: 0,
             problems,
             different: handed.map_or_else(Vec::new, |handed| handed.differences(host, &outcome.ram)),
         }
@@ -117,7 +123,9 @@ fn changes(host: &Host, ram: &dyn GuestMemory) -> Vec<Range<u64>> {
         let start = (number * PAGE) as u64;
         let mut was = was.to_vec();
         let here = start..start + PAGE as u64;
-        for (at, bytes) in host.memory.iter().filter(|(at, bytes)| *at < here.end && here.start < at + bytes.len() as u64) {
+        for (at, bytes) in
+            host.memory.iter().filter(|(at, bytes)| *at < here.end && here.start < at + bytes.len() as u64)
+        {
             for (byte, at) in bytes.iter().zip(*at..) {
                 if let Some(place) = at.checked_sub(start).and_then(|offset| was.get_mut(offset as usize)) {
                     *place = *byte;

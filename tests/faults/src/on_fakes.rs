@@ -7,6 +7,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::{Mutex, Once, PoisonError};
 
+use firstlight::addr::PhysAddr;
 use firstlight::boot::Entry;
 use firstlight::hal::fake::{FakeDevice, FakeMachine, FakeMemory, FakeRegisters};
 use log::{LevelFilter, Log, Metadata};
@@ -40,6 +41,10 @@ impl Runner for Fakes {
         None
     }
 
+    fn is_complete(&self) -> bool {
+        true
+    }
+
     fn takes(&self, _: &Fault, _: u32) -> Result<bool, &'static str> {
         Ok(true)
     }
@@ -53,7 +58,8 @@ impl Runner for Fakes {
         let mut machine = Outside(machine(host, device));
         machine.0.memory.keep_stores();
 
-        let result = panic::catch_unwind(AssertUnwindSafe(|| heap::inside(|| firstlight::run(&mut machine))));
+        heap::start(host.allocation_fails);
+        let result = panic::catch_unwind(AssertUnwindSafe(|| heap::inside(|| firstlight::run(&mut machine, None))));
         let mut lines = LINES.take();
         let mut problems = Vec::new();
         let (end, handover) = match result {
@@ -67,19 +73,20 @@ impl Runner for Fakes {
         let memory = &machine.0.memory;
         let handed = handover.as_ref().map(|handover| Handed::of(host, memory, handover.parameters.get()));
         problems.extend(strays(host, handed.as_ref(), memory.stores()));
-        if let (Some(handed), Some(handover)) = (&handed, &handover) {
-            if handover.entry != Entry::Linux64(firstlight::addr::PhysAddr::new(handed.kernel.start + 0x200)) {
-                problems.push(format!("the kernel is entered at {:?}", handover.entry));
-            }
+        let entry = |handed: &Handed| Entry::Linux64(PhysAddr::new(handed.kernel.start + 0x200));
+        if let (Some(handed), Some(handover)) = (&handed, &handover)
+            && handover.entry != entry(handed)
+        {
+            problems.push(format!("the kernel is entered at {:?}", handover.entry));
         }
         let different = handed.map_or_else(Vec::new, |handed| handed.differences(host, memory));
-        let (left, most) = heap::usage();
-        if left != 0 {
-            problems.push(format!("{left} bytes of the heap were not given back"));
+        let usage = heap::usage();
+        if usage.left != 0 {
+            problems.push(format!("{} bytes of the heap were not given back", usage.left));
         }
-        self.most_heap = self.most_heap.max(most);
+        self.most_heap = self.most_heap.max(usage.most);
         let transfers = record.borrow().transfers;
-        BootResult(Boot { end, lines, transfers, problems, different })
+        BootResult(Boot { end, lines, transfers, allocations: usage.allocations, problems, different })
     }
 }
 

@@ -34,6 +34,7 @@ impl Ports for Outside {
 impl Memory for Outside {
     delegate! {
         map(&mut self, range: PhysRange, room: PhysRange) -> Result<(), MemoryError>;
+        copy(&mut self, from: PhysRange, to: PhysAddr) -> Result<(), MemoryError>;
         read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError>;
         write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError>;
         fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError>;

@@ -11,6 +11,8 @@ use crate::host::{Host, key};
 /// What is the firmware's own, whatever the host says: heap, page tables, data, stack, and up to 640 KiB what other CPUs and
 /// a wake need and what is scanned for (`src/layout.rs`, ARCHITECTURE.md); then the F-segment.
 const OWN: [Range<u64>; 2] = [0x4_0000..0xa_0000, 0xf_0000..0x10_0000];
+/// What is never written, whatever the host says: page zero, and what is no RAM on a PC.
+const NEVER: [Range<u64>; 2] = [0..0x1000, 0xa_0000..0xf_0000];
 /// The length of `boot_params`.
 const PARAMETERS: u64 = 4096;
 
@@ -27,6 +29,8 @@ pub struct Handed {
     pub command_line: Range<u64>,
     /// What the kernel is told is no RAM.
     reserved: Vec<Range<u64>>,
+    /// More of that, where `boot_params` have no room for all.
+    extension: Range<u64>,
 }
 
 impl Handed {
@@ -36,7 +40,12 @@ impl Handed {
         let at = |offset: usize, len: usize| number(&page[offset..offset + len]);
         let size = |key| host.items.get(&key).map_or(0, |bytes| number(bytes));
         let range = |start: u64, len: u64| start..start + len;
-        let entries = page[0x2d0..].chunks(20).take(page[0x1e8].into());
+        // A list of pieces of memory: the next one, its kind (1 for more of the map), its length, and so many bytes.
+        let node = at(0x250, 8);
+        let head = memory.bytes(node, 16);
+        let len = if node != 0 && head[8..12] == [1, 0, 0, 0] { number(&head[12..16]) } else { 0 };
+        let extension = memory.bytes(node + 16, len as usize);
+        let entries = page[0x2d0..].chunks(20).take(page[0x1e8].into()).chain(extension.chunks_exact(20));
         let kernel = at(0x214, 4);
         Self {
             parameters: range(parameters, PARAMETERS),
@@ -47,6 +56,7 @@ impl Handed {
                 .filter(|entry| entry[16..20] != [1, 0, 0, 0])
                 .map(|entry| range(number(&entry[..8]), number(&entry[8..16])))
                 .collect(),
+            extension: range(node, if len == 0 { 0 } else { len + 16 }),
         }
     }
 
@@ -79,11 +89,18 @@ pub fn strays(host: &Host, handed: Option<&Handed>, changed: &[Range<u64>]) -> V
         let Some(handed) = handed else { return true };
         // Behind the command line is a NUL of the firmware's own.
         let command_line = handed.command_line.start..handed.command_line.end + 1;
-        let parts = [handed.parameters.clone(), handed.kernel.clone(), handed.initrd.clone(), command_line];
+        let parts = [
+            handed.parameters.clone(),
+            handed.kernel.clone(),
+            handed.initrd.clone(),
+            command_line,
+            handed.extension.clone(),
+        ];
         covers(&[&parts[..], &handed.reserved].concat(), range)
     };
     let may_change = |range: &Range<u64>| {
-        covers(&OWN, range) || covers(&ram, range) && !touches(&reserved, range) && is_meant(range)
+        covers(&OWN, range)
+            || covers(&ram, range) && !touches(&reserved, range) && !touches(&NEVER, range) && is_meant(range)
     };
     let stray = changed.iter().filter(|range| !may_change(range));
     stray.take(4).map(|range| format!("memory {range:#x?} was written")).collect()
@@ -104,15 +121,28 @@ fn covers(list: &[Range<u64>], range: &Range<u64>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::RAM;
 
     #[test]
     fn what_is_written_elsewhere_is_seen() {
         let host = Host::sound();
         let stray = |range: Range<u64>| !strays(&host, None, &[range]).is_empty();
-        for range in [0..1, 0x3_ffff..0x4_0001, 0xb_0000..0xb_0001, 0x80_0000..0x80_0001, 0x1ff_0000..0x1ff_0001] {
-            assert_eq!(stray(range.clone()), range.start != 0 && range.start != 0x3_ffff, "{range:x?}");
+        // Page zero, video memory, what the host keeps in the middle and at the end, what there is not.
+        for range in [0xfff..0x1001, 0x9_ffff..0xa_0001, 0x80_0000..0x80_0001, 0x1ef_ffff..0x1f0_0001, RAM..RAM + 1] {
+            assert!(stray(range.clone()), "{range:x?}");
         }
-        assert!(stray(0x1ef_ffff..0x1f0_0001) && stray(0x200_0000..0x200_0001));
-        assert!(!stray(0x4_0000..0xa_0000) && !stray(0xf_0000..0x10_0000) && !stray(0x100_0000..0x1f0_0000));
+        for range in [0x1000..0x4_0000, 0x4_0000..0xa_0000, 0xf_0000..0x10_0000, 0x100_0000..0x1f0_0000] {
+            assert!(!stray(range.clone()), "{range:x?}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_s_boot_writes_only_what_it_was_handed() {
+        let host = Host::sound();
+        let memory = firstlight::hal::fake::FakeMemory::default();
+        let handed = Handed { kernel: 0x100_0000..0x100_1000, ..Handed::of(&host, &memory, 0x1_0000) };
+        let stray = |range: Range<u64>| !strays(&host, Some(&handed), &[range]).is_empty();
+        assert!(!stray(0x100_0000..0x100_1000) && !stray(0x1_0000..0x1_1000) && !stray(0x4_0000..0x4_0001));
+        assert!(stray(0x100_0000..0x100_1001) && stray(0x2_0000..0x2_0001) && stray(0x1e0_0000..0x1e0_0001));
     }
 }
