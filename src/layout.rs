@@ -26,13 +26,13 @@ pub const RESUME_RECORD: PhysRange = range(0x9_f000, 0x9_fc00);
 /// [`RESUME_RECORD`].
 pub const BOOT_RAM: PhysRange = range(0x4_0000, 0x9_fc00);
 
-/// The space at the top of the low 4 GiB that the image may fill: 192 KiB.
-pub const FIRMWARE_ROM: PhysRange = range(0xfffd_0000, 0x1_0000_0000);
+/// The space at the top of the low 4 GiB that the image may fill: 256 KiB.
+pub const FIRMWARE_ROM: PhysRange = range(0xfffc_0000, 0x1_0000_0000);
 
 /// Where the image is in a start by the PVH entry: in RAM, where the ELF file says that a host is to load it. Nothing else
 /// is put there, as the memory map holds it then. It ends on a large page, by which the end of the low 4 GiB, where the
 /// program is linked for, is mapped to it; a kernel has the 15 MiB below it and all from 16 MiB on, where Linux likes to be.
-pub const LOADED_IMAGE: PhysRange = range(0xfd_0000, 0x100_0000);
+pub const LOADED_IMAGE: PhysRange = range(0xfc_0000, 0x100_0000);
 
 /// Where CPUs that are started begin, for that moment: a page below 640 KiB whose bytes are put back afterwards. In the end
 /// the firmware leaves 64-bit mode there, where it does, as its image need not be where it is linked. Behind
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn the_firmware_touches_neither_itself_nor_page_zero_nor_what_is_not_mapped() {
         let may = |start, end| may_access(range(start, end));
-        for (start, end) in [(0x1000, 0x4_0000), (0x9_e000, 0xa_0000), (0x10_0000, 0xfffd_0000), (0x1000, 0x1000)] {
+        for (start, end) in [(0x1000, 0x4_0000), (0x9_e000, 0xa_0000), (0x10_0000, 0xfffc_0000), (0x1000, 0x1000)] {
             assert!(may(start, end), "{start:#x}");
         }
         for range in [PAGE_ZERO, FIRMWARE_RAM, FIRMWARE_ROM] {
@@ -86,7 +86,7 @@ mod tests {
             assert!(!may(start, start + 1) && !may(end - 1, end) && !may(start, end), "{range}");
         }
         assert!(!may(0xfff, 0x1001) && !may(0x3_ffff, 0x4_0001) && !may(0x9_dfff, 0x9_e001));
-        assert!(!may(0x1000, 0x1_0000_0000) && !may(1 << 32, (1 << 32) + 1) && !may(0xfffd_ffff, 0xfffe_0001));
+        assert!(!may(0x1000, 0x1_0000_0000) && !may(1 << 32, (1 << 32) + 1) && !may(0xfffb_ffff, 0xfffc_0001));
         assert!(!may(0x1000, u64::MAX));
     }
 
