@@ -2,6 +2,7 @@
 
 use std::boxed::Box;
 use std::cell::RefCell;
+use std::format;
 use std::rc::Rc;
 use std::string::ToString;
 use std::vec;
@@ -17,8 +18,12 @@ use crate::tpm::fake::{Defects, FakeTpm, Kind, State};
 
 mod hosts;
 
-/// The first 1024 bytes of Debian's kernel.
-const SETUP: &[u8] = include_bytes!("boot/testdata/vmlinuz-6.1.0-56-cloud-amd64.setup");
+/// The first 1024 bytes of Debian's kernel, but for its length (`syssize`, in 16 bytes): that of [`with_kernel`]'s.
+const SETUP: &[u8] = &{
+    let mut setup = *include_bytes!("boot/testdata/vmlinuz-6.1.0-56-cloud-amd64.setup");
+    [setup[0x1f4], setup[0x1f5], setup[0x1f6], setup[0x1f7]] = 9001_u32.div_ceil(16).to_le_bytes();
+    setup
+};
 const COMMAND_LINE: &[u8] = b"console=ttyS0 quiet\0";
 
 fn bytes(len: usize, seed: u8) -> Vec<u8> {
@@ -196,11 +201,13 @@ fn every_known_host_boots_a_kernel_from_named_files() {
     // Nothing after the kernel, less than its setup code, and more.
     for rest in [1, 512, 9001] {
         for host in known_hosts() {
-            let file = &kernel_file()[..kernel_file().len() - 9001 + rest];
+            let mut file = kernel_file();
+            file.truncate(file.len() - 9001 + rest);
+            file[0x1f4..0x1f8].copy_from_slice(&(rest as u32).div_ceil(16).to_le_bytes());
             let device = FakeFwCfg::of(&host)
                 .with_file("etc/e820", &E820)
                 .with_file("etc/boot/kernel", b"not this one")
-                .with_file("opt/org.firstlight/kernel", file)
+                .with_file("opt/org.firstlight/kernel", &file)
                 .with_file("opt/org.firstlight/initrd", &bytes(7003, 2))
                 .with_file("opt/org.firstlight/cmdline", b"console=ttyS0 quiet\n");
             let record = device.record();
@@ -255,12 +262,15 @@ fn what_is_wrong_with_a_kernel_file_is_said_in_a_sentence() {
         let device = golden::device("q35", true).with_file("opt/org.firstlight/kernel", file);
         failure(device).error.to_string()
     };
-    assert!(with(&[]).starts_with("no kernel: "), "{}", with(&[]));
-    assert!(with(b"text").contains("no Linux setup header"));
-    // The setup code alone, and less.
+    assert!(with(&[]).starts_with("no kernel: the fw_cfg file with it is empty"), "{}", with(&[]));
+    assert!(with(b"text").contains("no Linux setup header: it is text"));
+    let elf = [b"\x7fELF", &[0; 14][..], &[62, 0]].concat();
+    assert!(with(&elf).contains("ELF file, which the host has to load"), "{}", with(&elf));
+    // The setup code alone, less, and some more.
     let file = kernel_file();
-    for len in [1024, file.len() - 9001] {
-        assert!(with(&file[..len]).contains("is the file whole?"), "{}", with(&file[..len]));
+    for len in [1024, file.len() - 9001, file.len() - 16] {
+        let expected = format!("it has {len} bytes, and {} by its header", file.len() + 7);
+        assert!(with(&file[..len]).contains(&expected), "{}", with(&file[..len]));
     }
     let device = golden::device("q35", true).with_file("opt/org.firstlight/kernel", &file);
     let long = device.with_file("opt/org.firstlight/cmdline", &[b'x'; 2048]);
@@ -594,8 +604,12 @@ fn items_of_fw_cfg_count_before_what_is_in_memory() {
 fn what_is_wrong_with_a_pvh_start_is_said_in_a_sentence() {
     let text = |machine: &mut FakeMachine, at| run(machine, Some(PhysAddr::new(at))).unwrap_err().error.to_string();
     assert!(text(&mut pvh_host(&[], 0), 0x6000).starts_with("no kernel: fw_cfg has none, and none of 0 modules"));
-    let not_kernels = [&bytes(7003, 2)[..], &bzimage()[..0x5000]];
+    let not_kernels = [&bytes(7003, 2)[..], b"text"];
     assert!(text(&mut pvh_host(&not_kernels, 0), 0x6000).contains("none of 2 modules is a bzImage; give one"));
+    for len in [0x5000, bzimage().len() - 16] {
+        let cut = [&bytes(7003, 2)[..], &bzimage()[..len]];
+        assert!(text(&mut pvh_host(&cut, 0), 0x6000).contains(&format!("cut short: it has {len} bytes")));
+    }
     assert!(text(&mut pvh_host(&[], 0), 0x7000).contains("and not hvm_start_info (0x336ec578)"));
     let mut without_ram = pvh_host(&[&bzimage()], 0);
     without_ram.memory.store(0x7010, &[2]);

@@ -11,8 +11,13 @@ use firstlight::memory_map::{E820Entry, MemoryMap};
 use crate::input::Input;
 use crate::{check, one_line};
 
-/// The first 1024 bytes of Debian's kernel.
-const SETUP: &[u8] = include_bytes!("../../src/boot/testdata/vmlinuz-6.1.0-56-cloud-amd64.setup");
+/// The first 1024 bytes of Debian's kernel, but for the length (`syssize`): that of a file with 16 bytes of it, so that one
+/// of any size is whole.
+pub(crate) const SETUP: &[u8] = &{
+    let mut setup = *include_bytes!("../../src/boot/testdata/vmlinuz-6.1.0-56-cloud-amd64.setup");
+    [setup[0x1f4], setup[0x1f5], setup[0x1f6], setup[0x1f7]] = [1, 0, 0, 0];
+    setup
+};
 
 /// A map from up to 15 regions, in pages; RAM from zero to a number of MiB first.
 pub(crate) fn map(input: &mut Input<'_>) -> Option<MemoryMap> {
@@ -138,7 +143,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
             seeds.push([head.as_slice(), &[1, 0x26, 0, low, high, 0, 0]].concat());
         }
         // A zImage: not loaded high, and of an old protocol.
-        seeds.push([head.as_slice(), &[2, 0x31, 0, 0, 0, 0, 0, 0x26, 0, 0, 2, 0, 0]].concat());
+        seeds.push([head.as_slice(), &[3, 0x31, 0, 0, 0, 0, 0, 0x34, 0, 0, 0x10, 0, 0, 0x26, 0, 0, 2, 0, 0]].concat());
+        // Longer than the file.
+        seeds.push([head.as_slice(), &[1, 0x14, 0, 0xff, 0xff, 0xff, 0xff]].concat());
         // No relocation, setup_data behind the kernel, another preferred address, another init_size.
         seeds.push([head.as_slice(), &[1, 0x54, 0, 0, 0, 0x15, 0]].concat());
         seeds.push([head.as_slice(), &[2, 0x70, 0, 0, 0, 0x20, 0, 0x74, 0, 0, 0, 0, 0]].concat());

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::FileKind;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::MemoryError;
 use crate::{fw_cfg, memory_map};
@@ -16,8 +17,12 @@ pub enum Error {
         /// How many modules there are.
         modules: usize,
     },
+    /// The named file that is to be the kernel has no bytes.
+    EmptyFile,
     /// The kernel is an ELF file, and the host gives no entry for it.
     Elf,
+    /// The named file that is to be the kernel is an ELF file, which only the host can load.
+    ElfFile,
     /// The host's Multiboot information is too short.
     MultibootInfo {
         /// Its length in bytes.
@@ -63,7 +68,17 @@ pub enum Error {
         kernel: PhysRange,
     },
     /// There is no setup header: the boot flag or the magic number is missing.
-    NotLinux,
+    NotLinux {
+        /// What the file is instead, if that is known.
+        kind: Option<FileKind>,
+    },
+    /// The kernel file ends before what its header says is in it.
+    FileTruncated {
+        /// The bytes that there are.
+        seen: u64,
+        /// The bytes that the header tells of.
+        needed: u64,
+    },
     /// The setup header ends before the fields that its protocol version has.
     Truncated {
         /// How many bytes from the start of the file were there.
@@ -78,6 +93,15 @@ pub enum Error {
     },
     /// The kernel is for a BIOS: it has no entry but the one in real mode.
     RealModeOnly,
+    /// The 32-bit entry that the header gives is not one of the kernel's bytes.
+    EntryMoved {
+        /// `code32_start`.
+        entry: PhysAddr,
+        /// Where the kernel's first byte is loaded.
+        start: PhysAddr,
+        /// Its length in bytes.
+        len: u64,
+    },
     /// A zImage that is too long for low memory.
     ZImageTooLong {
         /// The length of its protected-mode part in bytes.
@@ -122,6 +146,15 @@ pub enum Error {
         /// All the RAM of the machine in bytes.
         ram: u64,
     },
+    /// The header asks for memory that no machine can have where the kernel takes it.
+    KernelOutOfReach {
+        /// The bytes it asks for.
+        needed: u64,
+        /// The lowest address it can run at.
+        at: PhysAddr,
+        /// One past the highest address that it may use.
+        limit: PhysAddr,
+    },
     /// No room for the initrd.
     InitrdDoesNotFit {
         /// Its size in bytes.
@@ -142,7 +175,12 @@ impl fmt::Display for Error {
                 "no kernel: fw_cfg has none, and none of {modules} modules is a bzImage; give one as the initrd (QEMU \
                  -initrd, Cloud Hypervisor --initramfs)"
             ),
+            Self::EmptyFile => f.write_str("no kernel: the fw_cfg file with it is empty; put a bzImage (vmlinuz) into it"),
             Self::Elf => f.write_str("the kernel is an ELF file without a PVH entry; use a bzImage (vmlinuz)"),
+            Self::ElfFile => f.write_str(
+                "the kernel is an ELF file, which the host has to load; start QEMU with -kernel FILE, or use a bzImage \
+                 (vmlinuz)",
+            ),
             Self::MultibootInfo { len, needed } => write!(
                 f,
                 "the host's Multiboot information has {len} bytes, {needed} are needed; this is a defect of the host"
@@ -171,7 +209,16 @@ impl fmt::Display for Error {
                 "the host has the kernel at {kernel}, which is not all RAM of its own; give the machine more memory \
                  (-m), or link the kernel elsewhere from 1 MiB on"
             ),
-            Self::NotLinux => f.write_str("the kernel has no Linux setup header; use a bzImage (vmlinuz)"),
+            Self::NotLinux { kind: None } => {
+                f.write_str("the kernel has no Linux setup header; use a bzImage (vmlinuz)")
+            }
+            Self::NotLinux { kind: Some(kind) } => {
+                write!(f, "the kernel has no Linux setup header: it is {kind}; use a bzImage (vmlinuz)")
+            }
+            Self::FileTruncated { seen, needed } => write!(
+                f,
+                "the kernel file is cut short: it has {seen} bytes, and {needed} by its header; build or copy it again"
+            ),
             Self::Truncated { seen, needed } => {
                 write!(f, "the kernel's setup header is cut short: {seen} bytes, {needed} needed; is the file whole?")
             }
@@ -182,6 +229,11 @@ impl fmt::Display for Error {
             Self::RealModeOnly => f.write_str(
                 "the kernel starts in real mode only and needs the services of a BIOS, which this firmware does not have; \
                  use a Linux kernel (bzImage) or an ELF file, or a BIOS (QEMU without -bios)",
+            ),
+            Self::EntryMoved { entry, start, len } => write!(
+                f,
+                "the kernel's header has the entry (code32_start) at {entry}, outside its {len} bytes from {start}; use a \
+                 file that no other loader has changed"
             ),
             Self::ZImageTooLong { len, limit } => {
                 write!(f, "the kernel is a zImage with {len} bytes, {limit} fit below 640 KiB; make a bzImage of it")
@@ -194,12 +246,12 @@ impl fmt::Display for Error {
                 write!(f, "the kernel asks for alignment {alignment:#x}, no power of two; is the file whole?")
             }
             Self::CommandLineTooLong { len, limit } => {
-                write!(f, "the command line has {len} bytes, the kernel takes {limit}; shorten -append")
+                write!(f, "the command line has {len} bytes, the kernel takes {limit}; shorten it (-append)")
             }
             Self::NoLowMemory { needed } => {
                 write!(
                     f,
-                    "no {needed} bytes free below 640 KiB for the kernel's parameters and command line; shorten -append"
+                    "no {needed} bytes free below 640 KiB for the kernel's parameters and command line; shorten it (-append)"
                 )
             }
             Self::FwCfg(error) => error.fmt(f),
@@ -210,6 +262,12 @@ impl fmt::Display for Error {
                 "the kernel needs {} MiB in one piece from {at} up, the machine has {} MiB; give it more memory (-m)",
                 mib(needed),
                 ram >> 20
+            ),
+            Self::KernelOutOfReach { needed, at, limit } => write!(
+                f,
+                "the kernel's header asks for {} MiB from {at} up (init_size, pref_address), and it can use none from \
+                 {limit} on; is the file whole?",
+                mib(needed)
             ),
             Self::InitrdDoesNotFit { size, limit, free } => {
                 write!(f, "the initrd of {} MiB does not fit", mib(size))?;

@@ -35,8 +35,8 @@ impl Kernel {
     /// What is in that setup code is not looked at: QEMU 7.2 keeps it on a stack, and it is lost when it is read.
     ///
     /// # Errors
-    /// [`Error::NoKernel`], [`Error::FwCfg`] when the host does not deliver; else what [`SetupHeader::parse`],
-    /// [`PlacedKernel::new`] and [`PlacedKernel::hold`] find.
+    /// [`Error::NoKernel`], [`Error::EmptyFile`], [`Error::ElfFile`], [`Error::FileTruncated`], [`Error::FwCfg`] when the
+    /// host does not deliver; else what [`SetupHeader::parse`], [`PlacedKernel::new`] and [`PlacedKernel::hold`] find.
     pub fn of_host<M: Machine>(
         machine: &mut M,
         fw_cfg: &FwCfg,
@@ -49,7 +49,7 @@ impl Kernel {
         }
         match read_header(machine, fw_cfg, Source::Items) {
             Ok(header) => Ok(Self::BzImage { source: Source::Items, size, header }),
-            Err(error @ (Error::Elf | Error::NotLinux | Error::RealModeOnly)) => {
+            Err(error @ (Error::Elf | Error::NotLinux { .. } | Error::RealModeOnly)) => {
                 match fw_cfg.read_u32(machine, Key::KERNEL_ENTRY)? {
                     0 => Err(error),
                     entry
@@ -73,9 +73,12 @@ impl Kernel {
         map: &mut MemoryMap,
     ) -> Result<Self, Error> {
         match (Source::find(fw_cfg), start_info) {
-            (Some(file), _) => Self::whole(machine, fw_cfg, Source::File(file)),
-            (None, Some(info)) => Self::of_modules(machine, fw_cfg, info, map),
-            (None, None) => Err(Error::NoKernel),
+            (Ok(file), _) => Self::whole(machine, fw_cfg, Source::File(file)).map_err(|error| match error {
+                Error::Elf => Error::ElfFile,
+                error => error,
+            }),
+            (Err(_), Some(info)) => Self::of_modules(machine, fw_cfg, info, map),
+            (Err(error), None) => Err(error),
         }
     }
 
@@ -96,7 +99,7 @@ impl Kernel {
         };
         for file in info.modules.iter().copied().chain(item) {
             match Self::whole(machine, fw_cfg, Source::Memory(file)) {
-                Err(Error::Elf | Error::NotLinux | Error::Truncated { .. }) => {}
+                Err(Error::Elf | Error::NotLinux { .. } | Error::Truncated { .. }) => {}
                 kernel => return kernel,
             }
         }
@@ -107,13 +110,10 @@ impl Kernel {
     #[inline(never)]
     fn whole<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, source: Source) -> Result<Self, Error> {
         let header = read_header(machine, fw_cfg, source)?;
-        let setup_len = header.setup_len();
         // No kernel is as long as 4 GiB.
         let len = u32::try_from(source.len()).unwrap_or(u32::MAX);
-        match len.checked_sub(setup_len) {
-            None | Some(0) => {
-                Err(Error::Truncated { seen: len as usize, needed: setup_len.saturating_add(1) as usize })
-            }
+        match len.checked_sub(header.setup_len()) {
+            None | Some(0) => Err(Error::FileTruncated { seen: source.len(), needed: header.file_len().max(1) }),
             Some(size) => Ok(Self::BzImage { source, size, header }),
         }
     }
@@ -139,6 +139,8 @@ impl Kernel {
 /// (boot.rst, `setup_sects`), so the size need not be asked for. The rest is for an entry in real mode.
 fn read_header<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, source: Source) -> Result<SetupHeader, Error> {
     let mut bytes = [0; SetupHeader::BYTES];
-    source.setup(bytes.len() as u32).read(machine, fw_cfg, &mut bytes)?;
-    SetupHeader::parse(&bytes)
+    let part = source.setup(bytes.len() as u32);
+    part.read(machine, fw_cfg, &mut bytes)?;
+    // A whole file may have fewer.
+    SetupHeader::parse(bytes.get(..part.len() as usize).unwrap_or(&bytes))
 }

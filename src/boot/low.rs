@@ -9,7 +9,7 @@
 
 use uefi_raw::table::boot::MemoryType;
 
-use super::placement::{BOOT_PARAMS_LEN, place_initrd, place_kernel};
+use super::placement::{BOOT_PARAMS_LEN, does_not_fit, place_initrd, place_kernel};
 use super::setup_header::DEFAULT_ADDRESS;
 use super::{Entry, Error, LoadPlan, Payload, SetupHeader};
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as range};
@@ -140,7 +140,7 @@ fn hold_for_unpacking(header: &SetupHeader, kernel_len: u64, map: &mut MemoryMap
     let run = end
         .and_then(|end| PhysRange::from_bounds(DEFAULT_ADDRESS, end))
         .filter(|&run| PhysRange::LOW_4_GIB.contains(run) && map.is_free(run))
-        .ok_or_else(|| Error::KernelDoesNotFit { needed, at: DEFAULT_ADDRESS, ram: map.ram_bytes() })?;
+        .ok_or_else(|| does_not_fit(header, kernel_len, map))?;
     map.reserve(run, MemoryType::LOADER_DATA)?;
     Ok(run)
 }

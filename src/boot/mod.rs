@@ -15,6 +15,7 @@
 
 mod boot_params;
 mod error;
+mod file_kind;
 mod handover;
 mod kernel;
 mod load;
@@ -32,6 +33,7 @@ mod source;
 
 pub use self::boot_params::BootParams;
 pub use self::error::Error;
+pub use self::file_kind::FileKind;
 pub use self::handover::{Entry, Handover};
 pub use self::kernel::Kernel;
 pub use self::load::{Loaded, load};

@@ -59,14 +59,15 @@ impl LoadPlan {
     /// Finds a place for everything and holds it in `map` as `LOADER_DATA`, which is RAM to the kernel.
     ///
     /// # Errors
-    /// [`Error::RealModeOnly`], [`Error::CommandLineTooLong`], [`Error::NoLowMemory`], [`Error::KernelDoesNotFit`],
-    /// [`Error::InitrdDoesNotFit`]; for a kernel in low memory [`Error::ZImageTooLong`], [`Error::NoPcMemory`]. Parts that
+    /// [`Error::RealModeOnly`], [`Error::EntryMoved`], [`Error::FileTruncated`], [`Error::CommandLineTooLong`],
+    /// [`Error::NoLowMemory`], [`Error::KernelDoesNotFit`], [`Error::KernelOutOfReach`], [`Error::InitrdDoesNotFit`]; for a kernel in low memory [`Error::ZImageTooLong`], [`Error::NoPcMemory`]. Parts that
     /// fitted stay held in `map` then.
     pub fn new(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) -> Result<Self, Error> {
         let entry_offset = header.entry_offset(payload.kernel)?;
         // The header counts in 16 bytes.
         if payload.kernel.saturating_add(15) < header.kernel_len() {
-            log::warn!("the kernel has {} bytes, its header says {}", payload.kernel, header.kernel_len());
+            let seen = payload.kernel.saturating_add(header.setup_len().into());
+            return Err(Error::FileTruncated { seen, needed: header.file_len() });
         }
         check_command_line(header, payload)?;
         if LowBlock::is_for(header) {
@@ -180,13 +181,26 @@ pub(super) fn place_kernel(header: &SetupHeader, payload: &Payload, map: &mut Me
             find(PhysRange::LOW_4_GIB).or_else(|| spaces_above(header).iter().copied().find_map(find))
         }
     };
-    let place = place.ok_or_else(|| Error::KernelDoesNotFit {
-        needed: header.run_len(payload.kernel).max(payload.kernel),
-        at: header.preferred_address(),
-        ram: map.ram_bytes(),
-    })?;
+    let place = place.ok_or_else(|| does_not_fit(header, payload.kernel, map))?;
     map.reserve(place.run, MemoryType::LOADER_DATA)?;
     Ok(place)
+}
+
+/// Why there is no place for the kernel: the machine has too little memory, or no machine could have enough.
+#[cold]
+pub(super) fn does_not_fit(header: &SetupHeader, kernel_len: u64, map: &MemoryMap) -> Error {
+    let needed = header.run_len(kernel_len).max(kernel_len);
+    let at = header.preferred_address();
+    let above = match header.relocation() {
+        Relocation::Fixed => None,
+        Relocation::Movable { .. } => spaces_above(header).last(),
+    };
+    let limit = above.unwrap_or(&PhysRange::LOW_4_GIB).end();
+    if PhysRange::new(at, needed).is_some_and(|run| run.end() <= limit) {
+        Error::KernelDoesNotFit { needed, at, ram: map.ram_bytes() }
+    } else {
+        Error::KernelOutOfReach { needed, at, limit }
+    }
 }
 
 /// The lowest place for a relocatable kernel in `space`, at or above its preferred address, aligned as it prefers, else as

@@ -5,7 +5,7 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::Error;
+use super::{Error, FileKind};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 
 /// Where the header begins, in the kernel file and in `boot_params`.
@@ -153,12 +153,17 @@ impl SetupHeader {
     /// [`Error::TooOld`], [`Error::Truncated`], [`Error::BadAlignment`].
     pub fn parse(setup: &[u8]) -> Result<Self, Error> {
         if setup.first_chunk() == Some(&ELF) {
-            return Err(Error::Elf);
+            return Err(match FileKind::of(setup) {
+                None => Error::Elf,
+                kind => Error::NotLinux { kind },
+            });
         }
-        let truncated = |needed| Error::Truncated { seen: setup.len(), needed };
-
         if setup.len() < END_2_00 {
-            return Err(truncated(END_2_00));
+            // What begins as an EFI program may be a kernel with an EFI stub.
+            return Err(match FileKind::of(setup) {
+                None | Some(FileKind::Efi) => Error::Truncated { seen: setup.len(), needed: END_2_00 },
+                kind => Error::NotLinux { kind },
+            });
         }
         let there = setup.get(HEADER_START..setup.len().min(HEADER_ROOM_END)).unwrap_or_default();
         let mut raw = RawHeader::new_zeroed();
@@ -166,7 +171,7 @@ impl SetupHeader {
             room.copy_from_slice(there);
         }
         if raw.boot_flag.get() != BOOT_FLAG {
-            return Err(Error::NotLinux);
+            return Err(Error::NotLinux { kind: FileKind::of(setup) });
         }
         if raw.header != MAGIC {
             return Err(Error::RealModeOnly);
@@ -210,6 +215,13 @@ impl SetupHeader {
         if self.version() < WITH_WIDE_SYSSIZE { 0 } else { u64::from(self.raw.syssize.get()).saturating_mul(16) }
     }
 
+    /// The length in bytes of the whole file as the header tells it, up to 15 bytes too many. Of a kernel before 2.04 that
+    /// of its real-mode part.
+    #[must_use]
+    pub fn file_len(&self) -> u64 {
+        self.kernel_len().saturating_add(self.setup_len().into())
+    }
+
     /// Whether it is a bzImage, whose protected-mode part runs at 1 MiB or above; else it is a zImage, which runs below.
     #[must_use]
     pub fn is_loaded_high(&self) -> bool {
@@ -240,7 +252,7 @@ impl SetupHeader {
     /// `code32_start`, to which its own setup code would jump.
     ///
     /// # Errors
-    /// [`Error::RealModeOnly`] for a kernel that has no such entry: the file is for its setup code to look at, which
+    /// [`Error::EntryMoved`] when that is none of the kernel's bytes. [`Error::RealModeOnly`] for a kernel that has no such entry: the file is for its setup code to look at, which
     /// calls the BIOS. What tells one, in a kernel that has no 64-bit entry and is not relocatable:
     ///
     /// - `code32_start` is zero. In every Linux kernel it is an address (iPXE, gPXE, Etherboot).
@@ -258,8 +270,10 @@ impl SetupHeader {
         if code32_start == 0 || says_empty {
             return Err(Error::RealModeOnly);
         }
-        let offset = code32_start.checked_sub(self.default_address().get());
-        Ok(offset.filter(|&offset| offset < kernel_len).unwrap_or(0))
+        let start = self.default_address();
+        let offset = code32_start.checked_sub(start.get());
+        let moved = Error::EntryMoved { entry: PhysAddr::new(code32_start), start, len: kernel_len };
+        offset.filter(|&offset| offset < kernel_len).ok_or(moved)
     }
 
     /// Whether the kernel has a 64-bit entry point.

@@ -36,10 +36,15 @@ pub enum Source {
 }
 
 impl Source {
-    /// The first named file with a kernel, where the host has one.
+    /// The first named file with a kernel.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`] when the host has none, [`Error::EmptyFile`] when nothing is in it.
     #[cold]
-    pub(super) fn find(fw_cfg: &FwCfg) -> Option<Item> {
-        KERNELS.into_iter().filter_map(|name| fw_cfg.find(name)).find(|file| !file.is_empty())
+    pub(super) fn find(fw_cfg: &FwCfg) -> Result<Item, Error> {
+        let files = || KERNELS.into_iter().filter_map(|name| fw_cfg.find(name));
+        let none = if files().next().is_some() { Error::EmptyFile } else { Error::NoKernel };
+        files().find(|file| !file.is_empty()).ok_or(none)
     }
 
     /// The length in bytes of a whole file; zero for numbered items, which have two.

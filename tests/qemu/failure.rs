@@ -18,7 +18,7 @@ use crate::random;
 const A_WHILE: Duration = Duration::from_millis(500);
 
 /// Checks that the firmware stops with one line on both consoles, which has all of `parts`, and stays there.
-fn stops(machine: &Machine, parts: &[&str]) {
+pub fn stops(machine: &Machine, parts: &[&str]) {
     let mut qemu = machine.start();
     wait_for_lines(&mut qemu, 1);
     thread::sleep(A_WHILE);

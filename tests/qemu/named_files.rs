@@ -12,7 +12,7 @@ use crate::probe::Probe;
 use crate::random;
 
 /// The machine with an argument for each file.
-fn with_files(machine: Machine, folder: &TempDir, files: &[(&str, &[u8])]) -> Machine {
+pub fn with_files(machine: Machine, folder: &TempDir, files: &[(&str, &[u8])]) -> Machine {
     files.iter().fold(machine, |machine, (name, bytes)| {
         let path = folder.path().join(name);
         fs::write(&path, bytes).expect("a file in the temporary folder");

@@ -12,6 +12,7 @@ use firstlight::hal::fake::{FakeMachine, FakeMemory, FakeRegisters};
 use firstlight::layout;
 use log::LevelFilter;
 
+use crate::bzimage::SETUP;
 use crate::cmos::Cmos;
 use crate::directory::Defects;
 use crate::input::Input;
@@ -19,8 +20,6 @@ use crate::machines;
 use crate::pci::model::{Model, Ports, Window};
 use crate::tpm::{Registers, Tpm};
 
-/// The first 1024 bytes of Debian's kernel.
-pub const SETUP: &[u8] = include_bytes!("../../../src/boot/testdata/vmlinuz-6.1.0-56-cloud-amd64.setup");
 pub const COMMAND_LINE: &[u8] = b"console=ttyS0 quiet\0";
 
 /// Numbered items (`include/standard-headers/linux/qemu_fw_cfg.h`).

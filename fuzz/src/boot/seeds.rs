@@ -5,8 +5,9 @@ use firstlight::addr::PhysRange;
 use super::host_map;
 use super::script::{
     CMDLINE_SIZE, FILES, INITRD_DATA, INITRD_SIZE, KERNEL_ADDR, KERNEL_DATA, KERNEL_ENTRY, KERNEL_SIZE, NUMBERED,
-    SETUP, SETUP_SIZE, Script, captured, pattern,
+    SETUP_SIZE, Script, captured, pattern,
 };
+use crate::bzimage::SETUP;
 use crate::input::Input;
 
 /// Where a boot puts the FACS.
@@ -59,7 +60,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
     // A zImage, and a bzImage that finds its command line in low memory.
     let old = order(4, &[&0x206_u16.to_le_bytes(), &[0, 2, 0, 0]]);
     seeds.push([&[3, 0, 2], &old[..]].concat());
-    seeds.push([&[3, 0, 0], &old[..], &order(4, &[&0x211_u16.to_le_bytes(), &[0, 0, 0, 0]])].concat());
+    let zimage =
+        [(0x211_u16, [0; 4]), (0x214, [0, 0x10, 0, 0])].map(|(at, bytes)| order(4, &[&at.to_le_bytes(), &bytes]));
+    seeds.push([&[3, 0, 0], &old[..], &zimage.concat()].concat());
     // A kernel for Multiboot.
     let (info, kernel) = crate::multiboot::with_modules();
     let item = |key: u16, bytes: &[u8]| {

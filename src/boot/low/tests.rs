@@ -13,6 +13,9 @@ const MIB: u64 = 1 << 20;
 const SIZES: ItemSizes = ItemSizes { kernel: 600 << 10, initrd: 3 << 20, command_line: 20 };
 const ZIMAGE: ItemSizes = ItemSizes { kernel: 400 << 10, ..SIZES };
 
+/// The length that the header tells, of either.
+const LEN: (usize, &[u8]) = (0x1f4, &[0, 0x64, 0, 0]);
+
 /// A PC on which the operating system may sleep, so that less of low memory is the kernel's.
 fn pc(len: u64) -> MemoryMap {
     let mut map = MemoryMap::new();
@@ -25,7 +28,8 @@ fn pc(len: u64) -> MemoryMap {
 fn header(version: u8, loadflags: u8) -> SetupHeader {
     let code32_start: u32 = if loadflags == 0 { 0x1000 } else { 0x10_0000 };
     let code32_start = code32_start.to_le_bytes();
-    SetupHeader::parse(&debian_with(&[(0x206, &[version, 2]), (0x211, &[loadflags]), (0x214, &code32_start)])).unwrap()
+    let patches: &[(usize, &[u8])] = &[LEN, (0x206, &[version, 2]), (0x211, &[loadflags]), (0x214, &code32_start)];
+    SetupHeader::parse(&debian_with(patches)).unwrap()
 }
 
 fn plan_in(map: &mut MemoryMap, header: &SetupHeader, sizes: ItemSizes) -> Result<LoadPlan, Error> {
@@ -129,7 +133,7 @@ fn a_zimage_has_508_kib_at_most() {
 
 #[test]
 fn the_command_line_ends_at_0x9a000_at_the_latest() {
-    let long = debian_with(&[(0x211, &[0]), (0x214, &[0, 0x10, 0, 0]), (0x238, &[0xff, 0xff, 0, 0])]);
+    let long = debian_with(&[LEN, (0x211, &[0]), (0x214, &[0, 0x10, 0, 0]), (0x238, &[0xff, 0xff, 0, 0])]);
     let header = SetupHeader::parse(&long).unwrap();
     let plan = |command_line| plan_in(&mut pc(128 * MIB), &header, ItemSizes { command_line, ..ZIMAGE });
     assert_eq!(at_entry(&plan(0x8fff).unwrap())[2], range(0x9_1000, 0x9_a000));

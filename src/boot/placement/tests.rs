@@ -149,7 +149,8 @@ fn a_fixed_kernel() {
 #[test]
 fn an_old_kernel_gets_room_to_spare() {
     let sizes = ItemSizes { kernel: 2 * MIB as u32, initrd: MIB as u32, ..SIZES };
-    let patches: &[(usize, &[u8])] = &[(0x206, &[6, 2]), (0x22c, &0x37ff_ffff_u32.to_le_bytes())];
+    let patches: &[(usize, &[u8])] =
+        &[(0x1f4, &[0, 0, 2, 0]), (0x206, &[6, 2]), (0x22c, &0x37ff_ffff_u32.to_le_bytes())];
     let plan = plan_in(&mut pc(2 * GIB), patches, sizes).unwrap();
     assert_eq!(plan.kernel_run, range(MIB, 25 * MIB));
     assert_eq!(plan.entry, Entry::Linux32(PhysAddr::new(MIB)));
@@ -184,7 +185,29 @@ fn errors_say_what_to_change() {
     );
     assert_eq!(
         text(128 * MIB, &[], ItemSizes { command_line: 2049, ..SIZES }),
-        "the command line has 2048 bytes, the kernel takes 2047; shorten -append"
+        "the command line has 2048 bytes, the kernel takes 2047; shorten it (-append)"
+    );
+    // No machine has the memory, or it is the header that is wrong.
+    let beyond = "is the file whole?";
+    let wrapping: &[(usize, &[u8])] = &[(0x258, &[0xff; 8])];
+    assert_eq!(
+        text(128 * MIB, wrapping, SIZES),
+        "the kernel's header asks for 52 MiB from 0xffffffffffffffff up (init_size, pref_address), and it can use none \
+         from 0x400000000000 on; is the file whole?"
+    );
+    let all: &[(usize, &[u8])] = &[(0x236, &[1, 0]), (0x260, &[0xff; 4])];
+    assert!(text(128 * MIB, all, SIZES).contains("4096 MiB from 0x1000000 up"));
+    assert!(text(128 * MIB, all, SIZES).contains("none from 0x100000000 on; is the file whole?"));
+    let fixed: &[(usize, &[u8])] = &[(0x234, &[0]), (0x258, &[0, 0, 0, 0, 1, 0, 0, 0])];
+    assert!(text(128 * MIB, fixed, SIZES).contains("none from 0x100000000 on; is the file whole?"));
+    let low: &[(usize, &[u8])] =
+        &[(0x211, &[0]), (0x214, &[0, 0x10, 0, 0]), (0x1f4, &[1, 0, 0, 0]), (0x258, &[0xff; 8])];
+    assert!(text(128 * MIB, low, ItemSizes { kernel: 4096, ..SIZES }).ends_with(beyond));
+    // Memory above 4 GiB would do for this one.
+    assert!(text(64 * MIB, &[(0x260, &[0xff; 4])], SIZES).ends_with("give it more memory (-m)"));
+    assert_eq!(
+        text(128 * MIB, &[], ItemSizes { kernel: KERNEL - 0x1000, ..SIZES }),
+        "the kernel file is cut short: it has 14182336 bytes, and 14184960 by its header; build or copy it again"
     );
     let no_limit: &[(usize, &[u8])] = &[(0x238, &[0xff; 4])];
     assert!(text(128 * MIB, no_limit, ItemSizes { command_line: MIB as u32, ..SIZES }).contains("below 640 KiB"));
@@ -290,6 +313,7 @@ fn cases() -> impl Strategy<Value = Case> {
                 (init_size, line, preferred, initrd, data),
             )| {
                 std::vec![
+                    (0x1f4, std::vec![1, 0, 0, 0]),
                     (0x206, version.to_le_bytes().to_vec()),
                     (0x211, std::vec![loadflags]),
                     (0x22c, initrd.to_le_bytes().to_vec()),

@@ -78,9 +78,15 @@ fn debian_kernel() {
 
 #[test]
 fn what_is_no_kernel_is_refused() {
-    assert_eq!(parse_with(&[(0x1fe, &[0, 0])]), Err(Error::NotLinux));
-    assert_eq!(parse_with(&[(0, b"\x7fELF")]), Err(Error::Elf));
-    assert_eq!(SetupHeader::parse(&[0; 4096]), Err(Error::NotLinux));
+    // Debian's kernel has an EFI stub.
+    let not_linux = |kind| Err(Error::NotLinux { kind });
+    assert_eq!(parse_with(&[(0x1fe, &[0, 0])]), not_linux(Some(FileKind::Efi)));
+    assert_eq!(parse_with(&[(0, b"\x7fELF"), (18, &[62, 0])]), Err(Error::Elf));
+    assert_eq!(parse_with(&[(0, b"\x7fELF"), (18, &[183, 0])]), not_linux(Some(FileKind::Elf { machine: 183 })));
+    assert_eq!(SetupHeader::parse(&[0; 4096]), not_linux(None));
+    // However short it is, as long as it is not what a kernel may begin with.
+    assert_eq!(SetupHeader::parse(b"text"), not_linux(Some(FileKind::Text)));
+    assert_eq!(SetupHeader::parse(&DEBIAN[..64]), Err(Error::Truncated { seen: 64, needed: 0x224 }));
 }
 
 #[test]
@@ -141,9 +147,14 @@ fn an_entry_elsewhere_in_the_file_is_taken_where_it_is_in_it() {
     assert_eq!(offset(0x10_0000), Ok(0));
     assert_eq!(offset(0x10_1000), Ok(0x1000));
     assert_eq!(offset(0x10_ffff), Ok(0xffff));
-    // Not the kernel's own.
+    // Not the kernel's own: another loader's hook, or a broken file.
     for elsewhere in [0x11_0000, 0xf_ffff, 0x1000, 1, 0xffff_ffff] {
-        assert_eq!(offset(elsewhere), Ok(0), "{elsewhere:#x}");
+        let [entry, start] = [elsewhere, 0x10_0000].map(|at| PhysAddr::new(at.into()));
+        assert_eq!(offset(elsewhere), Err(Error::EntryMoved { entry, start, len: 0x1_0000 }), "{elsewhere:#x}");
+    }
+    let text = offset(0x9_0000).unwrap_err().to_string();
+    for part in ["code32_start) at 0x90000", "65536 bytes from 0x100000", "no other loader has changed"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
     }
 }
 
@@ -154,13 +165,13 @@ fn a_zimage_runs_where_its_setup_code_would_move_it_or_leave_it() {
             &[(0x206, &[4, 2]), (0x211, &[0]), (0x214, &code32_start.to_le_bytes()), (0x236, &[1, 0])];
         let header = parse_with(patches).unwrap();
         assert!(!header.is_loaded_high() && !header.is_64_bit());
-        (header.default_address().get(), header.entry_offset(0x2_0000).unwrap())
+        (header.default_address().get(), header.entry_offset(0x2_0000).ok())
     };
-    assert_eq!(low(0x1000), (0x1000, 0));
-    assert_eq!(low(0x1400), (0x1000, 0x400));
-    assert_eq!(low(0x1_0000), (0x1_0000, 0));
-    assert_eq!(low(0x1_0200), (0x1_0000, 0x200));
-    assert_eq!(low(0x10_0000), (0x1_0000, 0));
+    assert_eq!(low(0x1000), (0x1000, Some(0)));
+    assert_eq!(low(0x1400), (0x1000, Some(0x400)));
+    assert_eq!(low(0x1_0000), (0x1_0000, Some(0)));
+    assert_eq!(low(0x1_0200), (0x1_0000, Some(0x200)));
+    assert_eq!(low(0x10_0000), (0x1_0000, None));
 }
 
 #[test]
