@@ -19,6 +19,7 @@ pub mod pci;
 pub mod pvh;
 pub mod resume;
 pub mod smbios;
+pub mod start_info;
 pub mod table_loader;
 pub mod tables_in_memory;
 pub mod tpm;
@@ -61,6 +62,7 @@ pub const TARGETS: &[Target] = targets! {
     pvh: 20_000,
     resume: 20_000,
     smbios: 20_000,
+    start_info: 20_000,
     table_loader: 20_000,
     tables_in_memory: 20_000,
     tpm: 20_000,

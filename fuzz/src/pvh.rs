@@ -30,7 +30,7 @@ pub fn run(bytes: &[u8]) {
     }
     assert!(before.is_free(kernel.image) && !kernel.image.overlaps(layout::BOOT_RAM));
     assert!(kernel.image.contains_addr(kernel.entry));
-    let plan = match PvhPlan::new(kernel, ItemSizes { kernel: 0, initrd, command_line }, &mut map) {
+    let plan = match PvhPlan::new(kernel, ItemSizes { kernel: 0, initrd, command_line }, None, &mut map) {
         Ok(plan) => plan,
         Err(error) => return one_line(&error.to_string()),
     };

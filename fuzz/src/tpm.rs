@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use arbitrary::Arbitrary;
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::boot::{Entry, Handover, Loaded, Module};
+use firstlight::boot::{Entry, Handover, Loaded, Module, Part};
 use firstlight::fw_cfg::fake::FakeFwCfg;
 use firstlight::fw_cfg::{FwCfg, Item, Key};
 use firstlight::hal::fake::{FakeMachine, FakeMemory, FakeRegisters};
@@ -217,7 +217,7 @@ pub fn run(bytes: &[u8]) {
     }
     let module = Module { bytes: range(INITRD, 50), command_line: range(COMMAND_LINE, 14) };
     let loaded = Loaded {
-        setup: Some(Item::new(Key::SETUP_DATA, 1024)),
+        setup: Some(Part::Item(Item::new(Key::SETUP_DATA, 1024))),
         kernel: range(KERNEL, 100),
         initrd: (flags & 2 != 0).then_some(range(INITRD, 100)),
         modules: (flags & 4 != 0).then_some(module).into_iter().collect(),

@@ -11,9 +11,10 @@ use std::ops::Range;
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::boot::Entry;
-use firstlight::fw_cfg::FwCfg;
+use firstlight::fw_cfg::{Error, FwCfg};
 use firstlight::layout;
 use firstlight::memory_map::MemoryMap;
+use firstlight::start_info::StartInfo;
 
 pub use self::seeds::seeds;
 
@@ -53,14 +54,15 @@ fn boot(bytes: &[u8]) -> Outcome {
     let ram: Vec<_> = ram.into_iter().filter(|range| map.as_ref().is_some_and(|map| map.is_ram(*range))).collect();
     let mut machine = script.machine(ram.clone());
     machine.memory.keep_stores();
-    let result = firstlight::run(&mut machine, None);
+    let result = firstlight::run(&mut machine, script.start_info);
     let may_be_written = |store: &Range<u64>| {
         let store = range(store.start, store.end);
         let f_segment = range(0xf_0000, 0x10_0000);
+        let is_image = script.start_info.is_some() && store.overlaps(layout::LOADED_IMAGE);
         layout::BOOT_RAM.contains(store)
             || range(0x9_fc00, 0xa_0000).contains(store)
             || f_segment.contains(store)
-            || map.as_ref().is_some_and(|map| map.is_ram(store))
+            || map.as_ref().is_some_and(|map| map.is_ram(store)) && !is_image
     };
     for store in machine.memory.stores() {
         assert!(may_be_written(store), "{store:x?} is written; RAM is {ram:?}");
@@ -118,8 +120,15 @@ fn range_of(start: u32, len: u32) -> PhysRange {
 /// The map as the firmware makes it of what the host says, with a PC's holes cut out.
 fn host_map(script: &Script) -> Option<MemoryMap> {
     let mut machine = script.machine(Vec::new());
-    let fw_cfg = FwCfg::probe(&mut machine).ok()?;
-    MemoryMap::of_host(&mut machine, &fw_cfg, None).ok()
+    let info = match script.start_info {
+        Some(at) => Some(StartInfo::read(&mut machine, at).ok()?),
+        None => None,
+    };
+    let fw_cfg = match FwCfg::probe(&mut machine) {
+        Err(Error::NoDevice { .. }) if info.is_some() => FwCfg::absent(),
+        result => result.ok()?,
+    };
+    MemoryMap::of_host(&mut machine, &fw_cfg, info.as_ref()).ok()
 }
 
 #[cfg(test)]

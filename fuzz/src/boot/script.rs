@@ -103,6 +103,8 @@ pub struct Script {
     pub later: Vec<(u64, Vec<u8>)>,
     /// What the local APIC's and displays' registers read as.
     register: u64,
+    /// Where `hvm_start_info` is, in a start by the PVH entry.
+    pub start_info: Option<PhysAddr>,
 }
 
 impl Script {
@@ -147,6 +149,7 @@ impl Script {
             at_reset: Vec::new(),
             later: Vec::new(),
             register: 0xb0c5,
+            start_info: (flags & 128 != 0).then(|| PhysAddr::new(input.take::<u32>().into())),
         };
         while !input.is_empty() {
             script.order(input);
@@ -156,7 +159,7 @@ impl Script {
 
     /// One order.
     fn order(&mut self, input: &mut Input<'_>) {
-        match input.take::<u8>() % 12 {
+        match input.take::<u8>() % 13 {
             0 => {
                 let key = input.pick(&NUMBERED);
                 self.numbered.insert(key, input.long().to_vec());
@@ -216,7 +219,14 @@ impl Script {
                 let at: u32 = input.take();
                 self.later.push((at.into(), input.short().to_vec()));
             }
-            _ => self.register = input.take(),
+            11 => self.register = input.take(),
+            _ => {
+                // A kernel that is a module.
+                let (at, sects): (u32, u8) = (input.take(), input.take());
+                let mut kernel = [SETUP, &pattern(2000, 5)].concat();
+                kernel[0x1f1] = sects;
+                self.at_reset.push((at.into(), kernel));
+            }
         }
     }
 
@@ -360,5 +370,5 @@ impl FakeRegisters for Devices {
 
 /// Whether what an input has in memory can be there.
 pub fn is_usable(at: u64) -> bool {
-    PhysRange::new(PhysAddr::new(at), 256).is_some_and(layout::may_access)
+    PhysRange::new(PhysAddr::new(at), 4096).is_some_and(layout::may_access)
 }

@@ -104,6 +104,16 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [vec![3, 0, 0], file("opt/org.firstlight/log", b"debug"), file("opt/org.firstlight/trace", b"on")].concat(),
     );
     seeds.push([vec![3, 0, 0], number(KERNEL_SIZE, 0x4000_0000), number(INITRD_SIZE, 0x3000_0000)].concat());
+    // A start by the PVH entry, with a kernel and an initrd as modules, and with the items of fw_cfg.
+    let modules = [(0x200_0000, 1024 + 2000), (0x300_0000, 500)];
+    let pieces = crate::start_info::pieces(0x6000, &modules, b"quiet", &[(0, 0xa_0000), (0x10_0000, 0x3ff0_0000)]);
+    let pieces = pieces.iter().map(|(at, piece)| order(9, &[&at.to_le_bytes(), &[piece.len() as u8], piece]));
+    let pieces: Vec<_> = pieces.collect::<Vec<_>>().concat();
+    let start = [0, 2, 128, 0, 0x60, 0, 0];
+    let module = order(12, &[&0x200_0000_u32.to_le_bytes(), &[1]]);
+    let sizes = [KERNEL_SIZE, INITRD_SIZE, CMDLINE_SIZE].map(|key| number(key, 0)).concat();
+    seeds.push([&start[..], &pieces, &module, &sizes].concat());
+    seeds.push([&start[..], &pieces].concat());
     // An initrd that is above 4 GiB.
     seeds.push([vec![4, 0, 2], number(INITRD_SIZE, 0xb000_0000)].concat());
     seeds

@@ -93,9 +93,11 @@ impl Told {
             end = entry.end;
             assert!(*kind != E820Entry::RAM || host.is_ram(range(entry.start, entry.end)), "{entry:x?} is no RAM");
         }
-        let (_, size) = script.command_line();
+        // The host may have the kernel and what goes with it as modules.
+        let modules = script.start_info.is_some();
+        let size = if modules { 1 } else { script.command_line().1 };
         self.parts.extend(self.command_line.map(|at| at..at + size.max(1)));
-        if let Some((kernel, setup_sects)) = self.kernel {
+        if let Some((kernel, setup_sects)) = self.kernel.filter(|_| !modules) {
             self.parts[1] = kernel..kernel + script.kernel(setup_sects).1;
         }
         if !self.initrd.is_empty() {
@@ -109,7 +111,7 @@ impl Told {
             let is_low = self.is_old && part.end <= 0xa_0000;
             assert!(is_low || self.e820.iter().any(is_ram), "{part:x?} is not RAM to the kernel: {:x?}", self.e820);
         }
-        if script.defects.is_none() && !script.numbered.contains_key(&0x19) {
+        if !modules && script.defects.is_none() && !script.numbered.contains_key(&0x19) {
             self.check_contents(script, machine);
         }
     }
