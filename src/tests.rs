@@ -615,6 +615,15 @@ fn what_is_wrong_with_a_pvh_start_is_said_in_a_sentence() {
     without_ram.memory.store(0x7010, &[2]);
     without_ram.memory.store(0x7028, &[2]);
     assert!(text(&mut without_ram, 0x6000).contains("hvm_start_info lists no RAM"));
+    // The last byte of RAM is a module's, and the one behind it.
+    let initrd_up_to = |len: u64| {
+        let mut machine = pvh_host(&[&bzimage(), &[1]], 0);
+        machine.memory.store(0x6060, &0x7ff_f000_u64.to_le_bytes());
+        machine.memory.store(0x6068, &len.to_le_bytes());
+        machine
+    };
+    assert!(run(&mut initrd_up_to(0x1000), START_INFO).is_ok());
+    assert!(text(&mut initrd_up_to(0x1001), 0x6000).contains("a module at 0x7fff000-0x8000000, which is not all RAM"));
     // Tables that are none leave the machine to be set up.
     let mut not_tables = pvh_host(&[&bzimage()], 0xe_0000);
     not_tables.memory.store(0xe_0000, &[0]);

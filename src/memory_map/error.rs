@@ -19,6 +19,11 @@ pub enum Error {
     NoRamInE820,
     /// The map of `hvm_start_info` lists no RAM.
     NoRamInStartInfo,
+    /// A module of `hvm_start_info` is where the map has no RAM.
+    ModuleNotInRam {
+        /// Where it is.
+        module: PhysRange,
+    },
     /// `etc/e820` cannot be read.
     FwCfg(crate::fw_cfg::Error),
     /// There is no `etc/e820`, and CMOS holds no plausible memory size.
@@ -35,6 +40,11 @@ impl fmt::Display for Error {
             Self::NoRamInStartInfo => {
                 f.write_str("the memory map of hvm_start_info lists no RAM; give the machine memory")
             }
+            Self::ModuleNotInRam { module } => write!(
+                f,
+                "PVH start: the host has put a module at {module}, which is not all RAM by the memory map; give the machine \
+                 more memory"
+            ),
             Self::NoRamInCmos => f.write_str("the host gives no memory size: no etc/e820, nothing usable in CMOS"),
         }
     }

@@ -18,7 +18,7 @@ impl MemoryMap {
     /// The firmware's image and the modules are held in it.
     ///
     /// # Errors
-    /// [`Error::FwCfg`] when the list is there and cannot be read; else what [`Self::from_e820`], [`Self::from_start_info`],
+    /// [`Error::FwCfg`] when the list is there and cannot be read, [`Error::ModuleNotInRam`]; else what [`Self::from_e820`], [`Self::from_start_info`],
     /// [`Self::from_cmos`] and [`Self::carve_pc`] give.
     pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start_info: Option<&StartInfo>) -> Result<Self, Error> {
         if let Some(info) = start_info {
@@ -43,6 +43,9 @@ impl MemoryMap {
             Self::listed(machine, fw_cfg)?
         };
         map.carve_pc()?;
+        if let Some(&module) = info.modules.iter().find(|&&module| !map.is_ram(module)) {
+            return Err(Error::ModuleNotInRam { module });
+        }
         info.hold(&mut map)?;
         Ok(map)
     }
