@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
-pub use super::known_hosts::{FunctionId, KnownHost, known_hosts};
+pub use super::known_hosts::{E820Record, FunctionId, KnownHost, known_hosts};
 use crate::hal::fake::{FakeDevice, FakeMemory, FakeRegisters, GuestMemory};
 
 /// Keys below this one are numbered items, the others those of files (QEMU `FW_CFG_FILE_FIRST`).

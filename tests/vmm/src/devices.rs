@@ -63,6 +63,7 @@ pub fn number(bytes: &[u8]) -> u64 {
 pub struct Devices {
     fw_cfg: FakeFwCfg,
     fw_cfg_record: Rc<RefCell<Record>>,
+    has_fw_cfg: bool,
     absent: u32,
     /// The UART's registers as they were written, where there is one.
     uart: Option<[u8; 8]>,
@@ -82,6 +83,7 @@ impl Devices {
         Self {
             fw_cfg_record: fw_cfg.record(),
             fw_cfg,
+            has_fw_cfg: true,
             absent,
             uart: serial.then_some([0; 8]),
             serial: Vec::new(),
@@ -91,6 +93,16 @@ impl Devices {
             pci_address: 0,
             pci_writes: Vec::new(),
         }
+    }
+
+    /// The same without fw_cfg.
+    #[must_use]
+    pub fn without_fw_cfg(self) -> Self {
+        Self { has_fw_cfg: false, ..self }
+    }
+
+    fn is_fw_cfg(&self, port: u16) -> bool {
+        self.has_fw_cfg && FakeFwCfg::has_port(port)
     }
 
     /// What went to COM1.
@@ -113,12 +125,12 @@ impl Devices {
 
     /// A read of `port`: of as many bytes as `into` has, or on the data port of fw_cfg of as many times one byte.
     pub fn read(&mut self, port: u16, into: &mut [u8]) {
-        if port == FW_CFG_DATA {
+        if port == FW_CFG_DATA && self.has_fw_cfg {
             self.fw_cfg.read_port_string(port, into);
             return;
         }
         let value = match port {
-            _ if FakeFwCfg::has_port(port) => self.fw_cfg.read_port(port, into.len() as u8),
+            _ if self.is_fw_cfg(port) => self.fw_cfg.read_port(port, into.len() as u8),
             DEBUG_CONSOLE => DEBUG_CONSOLE_READS.into(),
             CMOS_DATA => self.cmos().into(),
             PCI_DATA..PCI_DATA_END if !self.functions.is_empty() => self.pci() >> (8 * (port - PCI_DATA)),
@@ -134,7 +146,7 @@ impl Devices {
         let value = number(bytes) as u32;
         match port {
             EXIT_PORT => return Some(value),
-            _ if FakeFwCfg::has_port(port) => self.fw_cfg.write_port(port, bytes.len() as u8, value, memory),
+            _ if self.is_fw_cfg(port) => self.fw_cfg.write_port(port, bytes.len() as u8, value, memory),
             CMOS_INDEX => self.cmos_index = value as u8 & 0x7f,
             PCI_ADDRESS => self.pci_address = value,
             PCI_DATA..PCI_DATA_END => self.pci_writes.push(self.pci_address + u32::from(port - PCI_DATA)),
@@ -230,6 +242,14 @@ mod tests {
         assert_eq!(memory.bytes(0x2000, 6), [1, 2, 3, 4, 5, 0]);
         assert_eq!(memory.bytes(0x1000, 4), [0; 4]);
         assert_eq!(devices.take_fw_cfg_record().transfers, 1);
+    }
+
+    #[test]
+    fn without_fw_cfg_its_ports_are_absent() {
+        let mut devices = devices(u32::MAX, false).without_fw_cfg();
+        devices.write(0x510, &[0x11, 0], &mut FakeMemory::default());
+        assert_eq!(read(&mut devices, FW_CFG_DATA), [0xff; 3]);
+        assert_eq!(read(&mut devices, 0x514), [0xff; 4]);
     }
 
     #[test]

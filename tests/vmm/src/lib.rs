@@ -1,16 +1,19 @@
-//! A small host for tests: a virtual machine under KVM that starts an image at the reset vector.
+//! A small host for tests: a virtual machine under KVM that starts an image at the reset vector, or an ELF file by its
+//! PVH entry.
 //!
 //! It is there for what QEMU does not show: hosts that differ. Its fw_cfg device is the library's model
 //! ([`firstlight::fw_cfg::fake`]), which has the defects of every host known to offer one; the image may or may not be
 //! shown below 1 MiB, absent ports read as zero or all ones, and of a chipset there are only the numbers.
 //!
-//! [`Setup`] says what there is, [`Setup::boot`] runs it to its end under a limit, and [`Outcome`] has what was seen.
-//! [`devices`] needs no KVM and has tests of its own.
+//! [`Setup`] says what there is, [`Setup::boot`] or [`Setup::boot_by_pvh`] runs it to its end under a limit, and
+//! [`Outcome`] has what was seen. [`devices`] and [`elf`] need no KVM and have tests of their own.
 //!
 //! Assumed: a Linux host. Left out: interrupts, more than one CPU, PCI, and everything a kernel such as Linux would need.
 
 pub mod devices;
+pub mod elf;
 pub mod machine;
+pub mod pvh;
 pub mod ram;
 
 use std::time::Duration;
@@ -25,7 +28,7 @@ use ram::Ram;
 pub struct Setup {
     /// Whose defects it has.
     pub host: KnownHost,
-    /// The firmware: what ends at 4 GiB.
+    /// The firmware: what ends at 4 GiB, or for a start by the PVH entry an ELF file.
     pub image: Vec<u8>,
     /// Bytes of RAM, a multiple of 64 KiB from 16 MiB up.
     pub ram: usize,
@@ -60,7 +63,15 @@ impl Setup {
     /// # Errors
     /// When KVM does not make the machine.
     pub fn boot(self, limit: Duration) -> anyhow::Result<Outcome> {
-        machine::boot(self, limit)
+        machine::boot(self, None, limit)
+    }
+
+    /// The same by the PVH entry: no image is shown below 4 GiB or 1 MiB then.
+    ///
+    /// # Errors
+    /// When KVM does not make the machine, or the image is not an ELF file that can be started so.
+    pub fn boot_by_pvh(self, start: pvh::Start, limit: Duration) -> anyhow::Result<Outcome> {
+        machine::boot(self, Some(start), limit)
     }
 }
 

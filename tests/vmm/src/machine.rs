@@ -13,7 +13,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use crate::devices::{At, Extra, number};
 use crate::ram::Ram;
-use crate::{End, Outcome, Setup};
+use crate::{End, Outcome, Setup, elf, pvh};
 
 /// Three pages that KVM wants for itself on Intel hosts, out of the guest's way.
 const KVM_TSS: usize = 0xfeff_c000;
@@ -43,17 +43,17 @@ pub fn why_not() -> Option<String> {
     }
 }
 
-/// See [`Setup::boot`].
+/// See [`Setup::boot`], and [`Setup::boot_by_pvh`] for `start`.
 ///
 /// # Errors
-/// When KVM does not make the machine.
-pub fn boot(setup: Setup, limit: Duration) -> anyhow::Result<Outcome> {
+/// When KVM does not make the machine, or the image cannot be started so.
+pub fn boot(setup: Setup, start: Option<pvh::Start>, limit: Duration) -> anyhow::Result<Outcome> {
     // The signal makes KVM_RUN come back, no more.
     register_signal_handler(SIGRTMIN(), on_signal).context("no signal handler")?;
     let (done, when_done) = mpsc::channel::<()>();
     let end_by = Instant::now() + limit;
     let cpu = thread::spawn(move || {
-        let outcome = run(&setup, end_by);
+        let outcome = run(&setup, start.as_ref(), end_by);
         drop(done);
         outcome
     });
@@ -67,15 +67,19 @@ pub fn boot(setup: Setup, limit: Duration) -> anyhow::Result<Outcome> {
 
 extern "C" fn on_signal(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}
 
-fn run(setup: &Setup, end_by: Instant) -> anyhow::Result<Outcome> {
+fn run(setup: &Setup, start: Option<&pvh::Start>, end_by: Instant) -> anyhow::Result<Outcome> {
     let kvm = Kvm::new().context("/dev/kvm")?;
     let vm = kvm.create_vm().context("KVM_CREATE_VM")?;
     vm.set_tss_address(KVM_TSS).context("KVM_SET_TSS_ADDR")?;
-    let mut ram = Ram::new(setup.ram, &setup.image)?;
+    // By the PVH entry the image is in RAM and nowhere else.
+    let rom = if start.is_some() { &[][..] } else { &setup.image };
+    let alias = setup.host.alias && start.is_none();
+    let mut ram = Ram::new(setup.ram, rom)?;
+    let entry = start.map(|_| elf::load(&setup.image, &ram)).transpose()?;
     for (at, bytes) in &setup.memory {
         ram.store(*at, bytes);
     }
-    let regions = regions(setup.ram as u64, setup.image.len() as u64, setup.host.alias);
+    let regions = regions(setup.ram as u64, rom.len() as u64, alias);
     for (slot, region) in regions.into_iter().enumerate() {
         map(&vm, slot as u32, region, &ram)?;
     }
@@ -85,6 +89,12 @@ fn run(setup: &Setup, end_by: Instant) -> anyhow::Result<Outcome> {
 
     let mut devices = setup.devices();
     let mut extra = Added(setup.extra.map(|make| make()));
+    if let (Some(start), Some(entry)) = (start, entry) {
+        pvh::enter(&cpu, entry, start.start_info)?;
+        if !start.has_fw_cfg {
+            devices = devices.without_fw_cfg();
+        }
+    }
     let mut outcome = Outcome {
         end: End::Limit,
         serial: String::new(),
@@ -129,7 +139,7 @@ fn run(setup: &Setup, end_by: Instant) -> anyhow::Result<Outcome> {
             Err(error) if error.errno() == libc::EINTR => None,
             Err(error) => Some(End::Kvm(format!("{error} {}", place(&cpu)))),
         };
-        if setup.host.alias && !f_segment_is_ram {
+        if alias && !f_segment_is_ram {
             let written =
                 devices.pci_writes().last() == Some(&PAM0) || outcome.mmio_writes.last() == Some(&PAM0_BY_ECAM);
             if written {
@@ -201,7 +211,7 @@ fn regions(ram: u64, image: u64, alias: bool) -> Vec<Region> {
         let shown = image.min(ALIAS);
         vec![plain(0, MIB - shown), rom(MIB - shown, shown), plain(MIB, ram), top]
     } else {
-        vec![plain(0, ram), top]
+        [plain(0, ram), top].into_iter().filter(|region| region.len > 0).collect()
     }
 }
 
@@ -254,5 +264,6 @@ mod tests {
         );
         assert_eq!(all[1].of, 0xfffe_0000);
         assert_eq!(regions(64 * MIB, 0x3_0000, false).len(), 2);
+        assert_eq!(regions(64 * MIB, 0, false), [Region { at: 0, of: 0, len: 64 * MIB, rom: false }]);
     }
 }

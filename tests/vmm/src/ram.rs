@@ -14,16 +14,32 @@ pub struct Ram {
 }
 
 impl Ram {
-    /// `len` bytes of RAM, and `image`.
+    /// `len` bytes of RAM, and `image`, if there is one.
     ///
     /// # Errors
     /// When the host has no such memory.
     pub fn new(len: usize, image: &[u8]) -> anyhow::Result<Self> {
         let rom = GuestAddress(END_OF_ROM - image.len() as u64);
-        let mapped = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), len), (rom, image.len())])
-            .context("no memory for a guest")?;
-        mapped.write_slice(image, rom).context("the image does not fit")?;
-        Ok(Self { mapped })
+        let ranges = [(GuestAddress(0), len), (rom, image.len())];
+        let there = if image.is_empty() { &ranges[..1] } else { &ranges };
+        let mapped = GuestMemoryMmap::from_ranges(there).context("no memory for a guest")?;
+        let ram = Self { mapped };
+        ram.write(rom.0, image).context("the image does not fit")?;
+        Ok(ram)
+    }
+
+    /// Whether there is memory in all of the `len` bytes from `address` on.
+    #[must_use]
+    pub fn has(&self, address: u64, len: u64) -> bool {
+        usize::try_from(len).is_ok_and(|len| self.mapped.check_range(GuestAddress(address), len))
+    }
+
+    /// Writes `bytes` to `address`.
+    ///
+    /// # Errors
+    /// When not all of it is memory.
+    pub fn write(&self, address: u64, bytes: &[u8]) -> anyhow::Result<()> {
+        self.mapped.write_slice(bytes, GuestAddress(address)).with_context(|| format!("no memory at {address:#x}"))
     }
 
     /// Where the host has the memory at `address`.

@@ -1,4 +1,6 @@
-//! The image on every known host, under KVM.
+//! The image on every known host, under KVM: from the reset vector, and in [`pvh_entry`] by the PVH entry.
+
+mod pvh_entry;
 
 use std::time::{Duration, Instant};
 use std::{env, fs};
@@ -85,6 +87,47 @@ fn u32_at(outcome: &Outcome, at: u64) -> u64 {
     u32::from_le_bytes(outcome.ram.bytes(at, 4).try_into().unwrap()).into()
 }
 
+/// What `boot_params` say of the RSDP.
+fn rsdp(outcome: &Outcome, params: u64) -> u64 {
+    u64::from_le_bytes(outcome.ram.bytes(params + 0x70, 8).try_into().unwrap())
+}
+
+/// The RSDP and what it leads to.
+fn check_tables(name: &str, outcome: &Outcome, rsdp: u64) {
+    let root = outcome.ram.bytes(rsdp, 36);
+    assert_eq!(&root[..8], b"RSD PTR ", "{name}: RSDP at {rsdp:#x}");
+    assert_eq!(root.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)), 0, "{name}: checksum");
+    let xsdt = u64::from_le_bytes(root[24..32].try_into().unwrap());
+    assert_eq!(outcome.ram.bytes(xsdt, 4), b"XSDT", "{name}");
+}
+
+/// The memory map in `boot_params`: start, end and type.
+fn e820(outcome: &Outcome, params: u64) -> Vec<(u64, u64, u8)> {
+    let entries = usize::from(outcome.ram.bytes(params + 0x1e8, 1)[0]);
+    let list = outcome.ram.bytes(params + 0x2d0, entries * 20);
+    let entry = |entry: &[u8]| {
+        let number = |at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().unwrap());
+        (number(0), number(0) + number(8), entry[16])
+    };
+    list.chunks(20).map(entry).collect()
+}
+
+/// Looks at what a kernel was given whose RAM ends at `ram_end`; gives where its `boot_params` are.
+fn check_kernel(name: &str, outcome: &Outcome, ram_end: u64) -> u64 {
+    let End::Exit(params) = outcome.end else { panic!("{name}: {:?}\n{}", outcome.end, outcome.serial) };
+    let params = u64::from(params);
+    let ram = &outcome.ram;
+    assert_eq!(ram.bytes(KERNEL, kernel().len()), kernel(), "{name}: kernel");
+    assert_eq!(ram.bytes(params + 0x202, 4), b"HdrS", "{name}: boot_params");
+    assert_eq!(u32_at(outcome, params + 0x21c), 7003, "{name}");
+    assert_eq!(ram.bytes(u32_at(outcome, params + 0x218), 7003), bytes(7003, 2), "{name}: initrd");
+    let command_line = ram.bytes(u32_at(outcome, params + 0x228), COMMAND_LINE.len());
+    assert_eq!(command_line, COMMAND_LINE, "{name}: command line");
+    let ends = e820(outcome, params).into_iter().filter_map(|(_, end, kind)| (kind == 1).then_some(end));
+    assert_eq!(ends.max(), Some(ram_end), "{name}: end of RAM");
+    params
+}
+
 /// Boots, and looks at what the kernel was given.
 fn check(setup: Setup) -> Outcome {
     check_below(setup, RAM as u64)
@@ -95,34 +138,15 @@ fn check_below(setup: Setup, ram_end: u64) -> Outcome {
     let name = setup.host.name;
     let (image, memory, host) = (setup.image.clone(), setup.memory.clone(), setup.host);
     let outcome = setup.boot(LIMIT).unwrap();
-    let End::Exit(params) = outcome.end else { panic!("{name}: {:?}\n{}", outcome.end, outcome.serial) };
-    let params = u64::from(params);
-
+    let params = check_kernel(name, &outcome, ram_end);
     let ram = &outcome.ram;
-    assert_eq!(ram.bytes(KERNEL, kernel().len()), kernel(), "{name}: kernel");
-    assert_eq!(ram.bytes(params + 0x202, 4), b"HdrS", "{name}: boot_params");
-    assert_eq!(u32_at(&outcome, params + 0x21c), 7003, "{name}");
-    assert_eq!(ram.bytes(u32_at(&outcome, params + 0x218), 7003), bytes(7003, 2), "{name}: initrd");
-    let command_line = ram.bytes(u32_at(&outcome, params + 0x228), COMMAND_LINE.len());
-    assert_eq!(command_line, COMMAND_LINE, "{name}: command line");
-    let entries = usize::from(ram.bytes(params + 0x1e8, 1)[0]);
-    let e820 = ram.bytes(params + 0x2d0, entries * 20);
-    let ends = |entry: &[u8]| {
-        let number = |at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().unwrap());
-        (entry[16] == 1).then(|| number(0) + number(8))
-    };
-    assert_eq!(e820.chunks(20).filter_map(ends).max(), Some(ram_end), "{name}: end of RAM");
 
     // Tables in fw_cfg, else in memory, where they stay.
-    let rsdp = u64::from_le_bytes(ram.bytes(params + 0x70, 8).try_into().unwrap());
+    let rsdp = rsdp(&outcome, params);
     let tables = host.acpi.is_some() || !memory.is_empty();
     if tables {
         assert_eq!(memory.iter().any(|&(at, _)| at == rsdp), host.acpi.is_none(), "{name}");
-        let root = ram.bytes(rsdp, 36);
-        assert_eq!(&root[..8], b"RSD PTR ", "{name}: RSDP at {rsdp:#x}");
-        assert_eq!(root.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)), 0, "{name}: checksum");
-        let xsdt = u64::from_le_bytes(root[24..32].try_into().unwrap());
-        assert_eq!(ram.bytes(xsdt, 4), b"XSDT", "{name}");
+        check_tables(name, &outcome, rsdp);
     } else {
         assert_eq!(rsdp, 0, "{name}");
     }
