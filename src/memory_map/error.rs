@@ -10,6 +10,8 @@ use crate::addr::PhysRange;
 pub enum Error {
     /// The change would need more than [`CAPACITY`] regions, or what the host reserves fills the map.
     Full,
+    /// The heap has no room for a map.
+    HeapFull,
     /// A range to hand back that the firmware does not hold.
     NotHeld {
         /// What was to be handed back.
@@ -34,6 +36,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => write!(f, "the memory map needs more than {CAPACITY} regions; give the machine fewer"),
+            Self::HeapFull => f.write_str("the firmware's heap has no room for the memory map"),
             Self::NotHeld { range } => write!(f, "memory {range} is not held by the firmware"),
             Self::FwCfg(error) => write!(f, "the host's etc/e820 cannot be read: {error}"),
             Self::NoRamInE820 => f.write_str("the host's etc/e820 lists no RAM; give the machine memory"),

@@ -90,7 +90,7 @@ impl MemoryMap {
     /// of the two stays.
     ///
     /// # Errors
-    /// [`Error::Full`]; the map is unchanged then.
+    /// [`Error::Full`], [`Error::HeapFull`]; the map is unchanged then.
     pub fn describe(&mut self, range: PhysRange, kind: MemoryType) -> Result<(), Error> {
         self.describe_within(range, kind, CAPACITY)
     }
@@ -103,7 +103,7 @@ impl MemoryMap {
     /// stays that. Holes become `kind` too, unless that is a kind of RAM: no RAM is made up.
     ///
     /// # Errors
-    /// [`Error::Full`]; the map is unchanged then.
+    /// [`Error::Full`], [`Error::HeapFull`]; the map is unchanged then.
     pub fn reserve(&mut self, range: PhysRange, kind: MemoryType) -> Result<(), Error> {
         let for_hole = if is_ram_kind(kind) { None } else { Some(kind) };
         self.rewrite(range, CAPACITY, &|old| old.map_or(for_hole, |old| Some(stricter(old, kind))))
@@ -112,7 +112,7 @@ impl MemoryMap {
     /// Makes a hole where `range` was RAM; the rest of it stays what it was.
     ///
     /// # Errors
-    /// [`Error::Full`]; the map is unchanged then.
+    /// [`Error::Full`], [`Error::HeapFull`]; the map is unchanged then.
     pub fn remove_ram(&mut self, range: PhysRange) -> Result<(), Error> {
         self.rewrite(range, CAPACITY, &|old| old.filter(|&kind| !is_ram_kind(kind)))
     }
@@ -280,7 +280,7 @@ impl MemoryMap {
             return Err(Error::Full);
         }
         if self.regions.capacity() < len {
-            self.regions.try_reserve_exact(CAPACITY.saturating_sub(old_len)).map_err(|_| Error::Full)?;
+            self.regions.try_reserve_exact(CAPACITY.saturating_sub(old_len)).map_err(|_| Error::HeapFull)?;
         }
         let filler = Region { range: PhysRange::default(), kind: MemoryType::RESERVED };
         while self.regions.len() < len {

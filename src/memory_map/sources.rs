@@ -22,7 +22,7 @@ impl MemoryMap {
     /// is given up, never a reservation. Whatever is given up is warned of.
     ///
     /// # Errors
-    /// [`Error::NoRamInE820`], or [`Error::Full`] when the reservations leave no room for any RAM.
+    /// [`Error::NoRamInE820`], [`Error::HeapFull`], or [`Error::Full`] when the reservations leave no room for any RAM.
     pub fn from_e820(file: &[u8]) -> Result<Self, Error> {
         let (records, rest) = file.as_chunks::<{ size_of::<E820Entry>() }>();
         let entries = <[E820Entry]>::ref_from_bytes(records.as_flattened()).unwrap_or_default();
@@ -54,9 +54,12 @@ impl MemoryMap {
             if e820::kind_of(entry.kind.get()) != MemoryType::CONVENTIONAL || entry.size.get() == 0 {
                 continue;
             }
-            let added = PhysRange::new(PhysAddr::new(entry.addr.get()), entry.size.get())
-                .is_some_and(|range| map.describe_within(range, MemoryType::CONVENTIONAL, HOST_CAPACITY).is_ok());
-            if !added {
+            let range = PhysRange::new(PhysAddr::new(entry.addr.get()), entry.size.get()).ok_or(Error::Full);
+            let added = range.and_then(|range| map.describe_within(range, MemoryType::CONVENTIONAL, HOST_CAPACITY));
+            if added == Err(Error::HeapFull) {
+                return Err(Error::HeapFull);
+            }
+            if added.is_err() {
                 if left_out == 0 {
                     first = entry.addr.get();
                 }

@@ -70,7 +70,7 @@ pub fn configure(
 ) -> Summary {
     let topology = scan(config, extra_roots, board);
     let plan = plan(&topology, windows).unwrap_or_else(|error| {
-        log::warn!("{error}; functions get none");
+        log::warn!("PCI: {error}; functions get no addresses");
         plan::Plan::default()
     });
     report::shortage(&topology, &plan);

@@ -29,6 +29,9 @@ use host::Host;
 /// Most lines that a boot may print: one fault is not to hide another behind its warnings.
 const MOST_LINES: usize = 12;
 
+/// As many lines of a boot are in the table.
+const SHOWN_LINES: usize = 3;
+
 /// A fault.
 pub struct Fault {
     /// Its name, and that of its test.
@@ -252,9 +255,80 @@ fn words(outcomes: &Outcomes) -> String {
             1 => write!(text, "{end}"),
             cases => write!(text, "{end} ({cases} cases)"),
         };
-        for (number, line) in lines.iter().enumerate() {
-            let _ = write!(text, "{} {line}", if number == 0 { ":" } else { " |" });
+        let (shown, rest) = lines.split_at(lines.len().min(SHOWN_LINES));
+        for (number, line) in shown.iter().enumerate() {
+            let _ = write!(text, "{} {line}", if number == 0 { ":" } else { " /" });
+        }
+        if !rest.is_empty() {
+            let _ = write!(text, " / and {} more lines", rest.len());
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STOPS: Expected = Expected::stops(&["error: no"]);
+
+    fn boot(end: End, lines: &[&str]) -> Boot {
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        Boot { end, lines, transfers: 0, allocations: 0, problems: Vec::new(), different: Vec::new() }
+    }
+
+    #[test]
+    fn a_boot_that_is_not_as_expected_is_a_finding() {
+        let found = |expected, boot: Boot| !judge(expected, &boot).is_empty();
+        assert!(!found(STOPS, boot(End::Stopped, &["error: no RAM"])));
+        assert!(found(STOPS, boot(End::Stopped, &["error: what"])));
+        assert!(found(STOPS, boot(End::Stopped, &["warning: error: no RAM"])));
+        assert!(found(STOPS, boot(End::Stopped, &["error: no\u{7}"])));
+        assert!(found(STOPS, boot(End::Stopped, &["error: no"; 2])));
+        assert!(found(STOPS, boot(End::WentOn, &[])));
+        assert!(found(STOPS, boot(End::Other("panicked".to_owned()), &["error: no"])));
+
+        const GOES_ON: Expected = Expected::goes_on(&["warning"]);
+        assert!(!found(GOES_ON, boot(End::WentOn, &["warning"; MOST_LINES])));
+        assert!(found(GOES_ON, boot(End::WentOn, &["warning"; MOST_LINES + 1])));
+        assert!(found(GOES_ON, Boot { different: vec![String::new()], ..boot(End::WentOn, &[]) }));
+        assert!(found(GOES_ON, Boot { problems: vec![String::new()], ..boot(End::WentOn, &[]) }));
+    }
+
+    #[test]
+    fn a_line_that_is_expected_and_never_comes_is_a_finding() {
+        let never = Fault {
+            name: "never",
+            what: "",
+            cases: Cases::Below(2),
+            host: |_| Host::sound(),
+            expected: Expected::goes_on(&["never printed"]),
+            vmm: InVmm::All,
+        };
+        let report = run(&never, &mut Fakes::default());
+        assert_eq!((report.cases, report.happened.as_str()), (2, "went on (2 cases)"));
+        assert_eq!(report.problems, ["nothing with \"never printed\" was printed"]);
+    }
+
+    #[test]
+    fn what_cannot_run_says_so_and_is_no_finding() {
+        let report = run(&FAULTS[0], &mut Vmm::new(None));
+        assert_eq!((report.happened.as_str(), report.cases), ("skipped: no image was given", 0));
+        assert!(report.problems.is_empty());
+    }
+
+    #[test]
+    fn names_are_there_once() {
+        let names: std::collections::BTreeSet<_> = FAULTS.iter().map(|fault| fault.name).collect();
+        assert_eq!(names.len(), FAULTS.len());
+    }
+
+    #[test]
+    fn the_small_heap_is_as_small_as_it_says() {
+        let _turn = on_fakes::turn();
+        heap::start(None);
+        let fits = |len: usize| heap::inside(|| Vec::<u8>::new().try_reserve_exact(len).is_ok());
+        assert!(fits(1000) && fits(1 << 18) && !fits(heap::SIZE));
+        assert!(heap::outside(|| Vec::<u8>::new().try_reserve_exact(heap::SIZE).is_ok()));
+    }
 }

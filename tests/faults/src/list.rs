@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use firstlight::fw_cfg::fake::{Changing, Misdeed, Quirks, known_hosts};
-use firstlight::tables::fake::{acpi, mp_table, smbios, sum_up, table};
+use firstlight::tables::fake::{acpi, mp_table, smbios, sum_up};
 use vmm::devices::{At, Extra};
 
 use crate::host::{Host, RAM, directory, key, pattern, record, script};
@@ -34,148 +34,279 @@ macro_rules! faults {
 const ONCE: Cases = Cases::Below(1);
 
 faults! {
-    none: "nothing wrong", ONCE, |_| Host::sound(), Expected::goes_on(&[]), InVmm::All;
+    none: "nothing wrong",
+        ONCE, |_| Host::sound(),
+        Expected::goes_on(&[]), InVmm::All;
 
     // DMA.
     dma_fails_at_the_nth_transfer: "DMA reports an error, at each transfer of a boot in turn",
-        Cases::Transfers, |n| misdeed(n, Misdeed::Fails), Expected::goes_on(&[]), InVmm::All;
+        Cases::Transfers, |n| misdeed(n, Misdeed::Fails),
+        Expected::goes_on(&[]), InVmm::All;
     dma_fails_halfway_at_the_nth_transfer: "DMA reports an error when half of the bytes are there, at each transfer in turn",
-        Cases::Transfers, |n| misdeed(n, Misdeed::FailsHalfway), Expected::goes_on(&[]), InVmm::All;
-    dma_fails_at_the_nth_transfer_of_another_host:
-        "the same where items are selected through a port (propolis)",
-        Cases::Transfers, |n| of_propolis(misdeed(n, Misdeed::FailsHalfway)), Expected::goes_on(&[]), InVmm::Every(4);
+        Cases::Transfers, |n| misdeed(n, Misdeed::FailsHalfway),
+        Expected::goes_on(&[]), InVmm::All;
+    dma_fails_at_the_nth_transfer_of_another_host: "the same where items are selected through a port (propolis)",
+        Cases::Transfers, |n| of_propolis(misdeed(n, Misdeed::FailsHalfway)),
+        Expected::goes_on(&[]), InVmm::Every(4);
     dma_always_fails: "DMA reports an error each time",
-        ONCE, |_| Host::sound().quirks(Quirks { always_fails: true, ..Quirks::default() }), Expected::goes_on(&[]), InVmm::All;
+        ONCE, |_| Host::sound().quirks(Quirks { always_fails: true, ..Quirks::default() }),
+        Expected::goes_on(&[]), InVmm::All;
     dma_never_ends: "DMA never completes",
-        ONCE, |_| Host::sound().quirks(Quirks { never_completes: true, ..Quirks::default() }), Expected::goes_on(&["did not end"]),
-        InVmm::All;
+        ONCE, |_| Host::sound().quirks(Quirks { never_completes: true, ..Quirks::default() }),
+        Expected::goes_on(&["did not end"]), InVmm::All;
     dma_never_ends_at_the_nth_transfer: "DMA never completes, at each transfer in turn",
-        Cases::Transfers, |n| misdeed(n, Misdeed::NeverEnds), Expected::goes_on(&["did not end"]),
-        InVmm::No("each case waits for a deadline of 2^34 ticks");
+        Cases::Transfers, |n| misdeed(n, Misdeed::NeverEnds),
+        Expected::goes_on(&["did not end"]), InVmm::No("each case waits for a deadline of 2^34 ticks");
     dma_is_short_at_the_nth_transfer: "DMA completes short and says it is done, at each transfer in turn",
-        Cases::Transfers, |n| misdeed(n, Misdeed::IsShort), Expected::either(&["warning: no ACPI tables: the host's", "no SMBIOS tables: the host's SMBIOS", "error: the host gives no memory size: no etc/e820, nothing usable in CMOS", "error: the host's etc/e820 lists no RAM", "error: the kernel has no Linux setup header"]), InVmm::All;
+        Cases::Transfers, |n| misdeed(n, Misdeed::IsShort),
+        Expected::either(&[
+            "warning: no ACPI tables: the host's",
+            "no SMBIOS tables: the host's SMBIOS",
+            "error: the host gives no memory size: no etc/e820, nothing usable in CMOS",
+            "error: the host's etc/e820 lists no RAM",
+            "error: the kernel has no Linux setup header",
+        ]),
+        InVmm::All;
     items_change_between_two_selections: "an item has other bytes each time it is selected again",
-        ONCE, |_| changing(Changing::AtSelection), Expected::goes_on(&[]), InVmm::All;
+        ONCE, |_| changing(Changing::AtSelection),
+        Expected::goes_on(&[]), InVmm::All;
     items_change_between_two_reads: "an item has other bytes each time it is read again",
-        ONCE, |_| changing(Changing::AtRead), Expected::either(&["error: the host gives no memory size: no etc/e820, nothing usable in CMOS"]), InVmm::All;
+        ONCE, |_| changing(Changing::AtRead),
+        Expected::either(&["error: the host gives no memory size: no etc/e820, nothing usable in CMOS"]), InVmm::All;
     items_change_between_two_reads_without_dma: "the same without DMA",
-        ONCE, |_| without_dma(changing(Changing::AtRead)), Expected::either(&["error: the host gives no memory size: no etc/e820, nothing usable in CMOS"]), InVmm::All;
+        ONCE, |_| without_dma(changing(Changing::AtRead)),
+        Expected::either(&["error: the host gives no memory size: no etc/e820, nothing usable in CMOS"]), InVmm::All;
     the_directory_stays_and_items_change: "every item but the directory has other bytes each time it is read again",
-        ONCE, |_| changing(Changing::AtReadButTheDirectory), Expected::goes_on(&[]), InVmm::All;
+        ONCE, |_| changing(Changing::AtReadButTheDirectory),
+        Expected::goes_on(&[]), InVmm::All;
 
     // Sizes and names.
     sizes_of_files_are_too_large: "every named file, or only the list of RAM, is said to have 4 GiB less one byte",
-        Cases::Below(2), |n| sizes(n, |_| u32::MAX), Expected::either(&["warning: no ACPI tables: an ACPI file could not be loaded: fw_cfg: item", "warning: no SMBIOS tables: no room for 4294967", "error: the host's etc/e820 cannot be read: fw_cfg: item"]), InVmm::All;
+        Cases::Below(2), |n| sizes(n, |_| u32::MAX),
+        Expected::either(&[
+            "warning: no ACPI tables: an ACPI file could not be loaded: fw_cfg: item",
+            "warning: no SMBIOS tables: no room for 4294967",
+            "error: the host's etc/e820 cannot be read: fw_cfg: item",
+        ]),
+        InVmm::All;
     sizes_of_files_are_larger: "the same, longer than it is",
-        Cases::Below(2), |n| sizes(n, |len| len + 1000), Expected::goes_on(&["warning: no ACPI tables: the host's etc/table-loader has an impossible length"]), InVmm::All;
+        Cases::Below(2), |n| sizes(n, |len| len + 1000),
+        Expected::goes_on(&["warning: no ACPI tables: the host's etc/table-loader has an impossible length"]),
+        InVmm::All;
     sizes_of_files_are_smaller: "the same, half as long as it is",
-        Cases::Below(2), |n| sizes(n, |len| len / 2), Expected::either(&["no ACPI tables: the host's ACPI files have no valid RSDP", "no SMBIOS tables: the host's SMBIOS", "warning: etc/e820: 10 bytes at its end", "error: the host's etc/e820 lists no RAM"]), InVmm::All;
+        Cases::Below(2), |n| sizes(n, |len| len / 2),
+        Expected::either(&[
+            "no ACPI tables: the host's ACPI files have no valid RSDP",
+            "no SMBIOS tables: the host's SMBIOS",
+            "warning: etc/e820: 10 bytes at its end",
+            "error: the host's etc/e820 lists no RAM",
+        ]),
+        InVmm::All;
     sizes_of_files_are_zero: "the same, empty",
-        Cases::Below(2), |n| sizes(n, |_| 0), Expected::either(&["no ACPI tables: the host's ACPI files have no valid RSDP", "no SMBIOS tables: the host's SMBIOS", "error: the host's etc/e820 lists no RAM"]), InVmm::All;
+        Cases::Below(2), |n| sizes(n, |_| 0),
+        Expected::either(&[
+            "no ACPI tables: the host's ACPI files have no valid RSDP",
+            "no SMBIOS tables: the host's SMBIOS",
+            "error: the host's etc/e820 lists no RAM",
+        ]),
+        InVmm::All;
     the_size_of_the_kernel_is_a_lie: "a kernel of 0, 4096, 16 MiB, 2 GiB, 4 GiB less one byte",
-        Cases::Below(5), |n| Host::sound().number(key::KERNEL_SIZE, SIZES[n as usize]), Expected::either(&["error: no kernel", "error: the kernel needs"]), InVmm::All;
+        Cases::Below(5), |n| Host::sound().number(key::KERNEL_SIZE, SIZES[n as usize]),
+        Expected::either(&["error: no kernel", "error: the kernel needs"]), InVmm::All;
     the_size_of_the_initrd_is_a_lie: "an initrd of the same sizes",
-        Cases::Below(5), |n| Host::sound().number(key::INITRD_SIZE, SIZES[n as usize]), Expected::either(&["does not fit below"]), InVmm::All;
+        Cases::Below(5), |n| Host::sound().number(key::INITRD_SIZE, SIZES[n as usize]),
+        Expected::either(&["does not fit below"]), InVmm::All;
     the_size_of_the_command_line_is_a_lie: "a command line of the same sizes",
-        Cases::Below(5), |n| Host::sound().number(key::CMDLINE_SIZE, SIZES[n as usize]), Expected::either(&["the kernel takes 2047; shorten -append"]), InVmm::All;
+        Cases::Below(5), |n| Host::sound().number(key::CMDLINE_SIZE, SIZES[n as usize]),
+        Expected::either(&["the kernel takes 2047; shorten -append"]), InVmm::All;
     the_directory_counts_too_many_files: "65,535 files, 2^32 less one, and more than there are",
-        Cases::Below(3), |n| counted([65_535, u32::MAX, 1000][n as usize]), Expected::either(&["files, and the limit is 1024; give it fewer"]), InVmm::All;
+        Cases::Below(3), |n| counted([65_535, u32::MAX, 1000][n as usize]),
+        Expected::either(&["files, and the limit is 1024; give it fewer"]), InVmm::All;
     the_directory_has_as_many_files_as_may_be: "1,024 files, the known ones at the end",
-        ONCE, |_| many_files(1024), Expected::goes_on(&[]), InVmm::All;
+        ONCE, |_| many_files(1024),
+        Expected::goes_on(&[]), InVmm::All;
     the_directory_has_65_535_files: "65,535 files that are there",
-        ONCE, |_| many_files(65_535), Expected::stops(&["error: fw_cfg: the host lists 65535 files, and the limit is 1024"]), InVmm::All;
+        ONCE, |_| many_files(65_535),
+        Expected::stops(&["error: fw_cfg: the host lists 65535 files, and the limit is 1024"]), InVmm::All;
     names_are_there_twice: "each name twice, the second or the first for an empty file",
-        Cases::Below(2), |n| Host::sound().directory(|records| twice(records, n)), Expected::either(&["error: the host's etc/e820 lists no RAM"]), InVmm::All;
+        Cases::Below(2), |n| Host::sound().directory(|records| twice(records, n)),
+        Expected::either(&["error: the host's etc/e820 lists no RAM"]), InVmm::All;
     names_have_no_end: "names that fill their field, without a NUL, and ones that are no text",
-        ONCE, |_| Host::sound().directory(endless_names), Expected::goes_on(&[]), InVmm::All;
+        ONCE, |_| Host::sound().directory(endless_names),
+        Expected::goes_on(&[]), InVmm::All;
     keys_are_those_of_other_items: "every named file has the key of the directory, of the kernel, of nothing",
-        Cases::Below(3), |n| keys([key::FILE_DIR, key::KERNEL_DATA, 0xffff][n as usize]), Expected::goes_on(&["no ACPI tables: the host's ACPI files have no valid RSDP", "no SMBIOS tables: the host's SMBIOS"]), InVmm::All;
+        Cases::Below(3), |n| keys([key::FILE_DIR, key::KERNEL_DATA, 0xffff][n as usize]),
+        Expected::goes_on(&[
+            "no ACPI tables: the host's ACPI files have no valid RSDP",
+            "no SMBIOS tables: the host's SMBIOS",
+        ]),
+        InVmm::All;
 
     // Tables.
     tables_have_pointers_outside_their_file: "pointers in tables that lead outside the file they are to point into",
-        Cases::Below(4), |n| pointer_holds([0x2_0000, 0x7fff_ffff, u32::MAX, 0xfffd_0000][n as usize]), Expected::goes_on(&["command 20: pointer to 0x"]),
-        InVmm::All;
+        Cases::Below(4), |n| pointer_holds([0x2_0000, 0x7fff_ffff, u32::MAX, 0xfffd_0000][n as usize]),
+        Expected::goes_on(&["command 20: pointer to 0x"]), InVmm::All;
     tables_point_at_each_other_in_circles: "files that point at each other, and into themselves",
-        ONCE, |_| with_script(&circles()), Expected::goes_on(&["past the end of the file"]), InVmm::All;
+        ONCE, |_| with_script(&circles()),
+        Expected::goes_on(&["past the end of the file"]), InVmm::All;
     the_script_allocates_4_gib: "a file of 4 GiB less one byte, 2 GiB, 1 GiB to be loaded",
         Cases::Below(6), |n| allocation([u32::MAX, 1 << 31, 1 << 30][n as usize % 3], 16, 1 + n as u8 / 3),
         Expected::goes_on(&["bytes below 4 GiB; add memory", "bytes in the F-segment; add memory"]), InVmm::All;
     the_script_aligns_by_no_power_of_two: "alignments of 0, 3, 2 GiB, 2^32 less one",
-        Cases::Below(8), |n| allocation(100, [0, 3, 1 << 31, u32::MAX][n as usize % 4], 1 + n as u8 / 4), Expected::goes_on(&["is not a power of two", "no room for an ACPI file of 100 bytes"]),
-        InVmm::All;
+        Cases::Below(8), |n| allocation(100, [0, 3, 1 << 31, u32::MAX][n as usize % 4], 1 + n as u8 / 4),
+        Expected::goes_on(&["is not a power of two", "no room for an ACPI file of 100 bytes"]), InVmm::All;
     the_script_sums_up_what_wraps: "a checksum of a range that wraps, or is outside its file",
-        Cases::Below(4), |n| with_script(&wrong_sums()[n as usize]), Expected::goes_on(&["command 20: reaches past the end of a file"]), InVmm::All;
+        Cases::Below(4), |n| with_script(&wrong_sums()[n as usize]),
+        Expected::goes_on(&["command 20: reaches past the end of a file"]), InVmm::All;
     the_script_names_what_is_not_there: "files that are not there, not loaded, without a name, loaded twice",
-        Cases::Below(5), |n| with_script(&wrong_names()[n as usize]), Expected::goes_on(&[": no such file", ": file is not allocated", ": bad file name", ": file is allocated twice"]), InVmm::All;
+        Cases::Below(5), |n| with_script(&wrong_names()[n as usize]),
+        Expected::goes_on(&[
+            ": no such file",
+            ": file is not allocated",
+            ": bad file name",
+            ": file is allocated twice",
+        ]),
+        InVmm::All;
     the_script_points_outside: "pointers to be put or told outside their file, of odd sizes",
-        Cases::Below(6), |n| with_script(&wrong_places()[n as usize]), Expected::goes_on(&["command 20: reaches past the end of a file", "is not 1, 2, 4 or 8"]), InVmm::All;
+        Cases::Below(6), |n| with_script(&wrong_places()[n as usize]),
+        Expected::goes_on(&["command 20: reaches past the end of a file", "is not 1, 2, 4 or 8"]), InVmm::All;
     the_script_is_as_long_as_may_be: "a script of 512 commands, of 513, of half a command",
-        Cases::Below(3), |n| long_script([512, 513, 0][n as usize]), Expected::goes_on(&["has 65664 bytes, and the limit is 65536", "has an impossible length, 2496 bytes"]), InVmm::All;
+        Cases::Below(3), |n| long_script([512, 513, 0][n as usize]),
+        Expected::goes_on(&["has 65664 bytes, and the limit is 65536", "has an impossible length, 2496 bytes"]),
+        InVmm::All;
     the_script_is_noise: "a script of any bytes",
-        Cases::Below(8), |n| noise("etc/table-loader", n), Expected::goes_on(&["no ACPI tables: the host's etc/table-loader, command 0: "]), InVmm::Every(4);
+        Cases::Below(8), |n| noise("etc/table-loader", n),
+        Expected::goes_on(&["no ACPI tables: the host's etc/table-loader, command 0: "]), InVmm::Every(4);
     smbios_is_noise: "an SMBIOS anchor or structures of any bytes",
         Cases::Below(8), |n| noise(["etc/smbios/smbios-anchor", "etc/smbios/smbios-tables"][n as usize % 2], n),
         Expected::goes_on(&["no SMBIOS tables: the host's SMBIOS"]), InVmm::Every(4);
-    tables_in_memory_are_in_circles: "tables in memory that lead back to where they are told of",
-        Cases::Below(3), |n| in_memory(&CIRCLES[n as usize]), Expected::goes_on(&["are left out: no valid XSDT at 0x9fc00"]), InVmm::All;
-    tables_in_memory_point_at_the_firmware: "tables in memory that lead to the firmware's memory, image, page zero",
-        Cases::Below(4), |n| in_memory(&[Some([0x4_0000, 0x9_0000, 0xffff_f000, 0x10][n as usize]); 4]), Expected::goes_on(&["warning: there is no ACPI table at 0x"]),
-        InVmm::All;
-    tables_in_memory_point_outside: "tables in memory that lead where nothing is, to the end, to what does not exist",
-        Cases::Below(4),
-        |n| in_memory(&[Some([RAM, 0xfec0_0000, u64::MAX - 3, 1 << 52][n as usize]); 4]), Expected::goes_on(&["warning: there is no ACPI table at 0x"]), InVmm::All;
+    tables_in_memory_are_in_circles: "tables in memory that point at themselves and back",
+        Cases::Below(5), |n| CIRCLES[n as usize](),
+        Expected::goes_on(&["are left out: no valid XSDT at 0x9fc00", "is no ACPI table at 0x9fc00"]), InVmm::All;
+    tables_in_memory_point_at_the_firmware: "one pointer of tables in memory leads to the firmware's memory, image, page zero",
+        Cases::Below(16), |n| in_memory(n % 4, [0x4_0000, 0x9_0000, 0xffff_f000, 0x10][n as usize / 4]),
+        Expected::goes_on(&["are left out: no valid XSDT at 0x", "warning: there is no ACPI table at 0x"]),
+        InVmm::Every(3);
+    tables_in_memory_point_outside: "the same where nothing is, to the end of what there is, to what there cannot be",
+        Cases::Below(16), |n| in_memory(n % 4, [RAM, 0xfec0_0000, u64::MAX - 3, 1 << 52][n as usize / 4]),
+        Expected::goes_on(&["are left out: no valid XSDT at 0x", "warning: there is no ACPI table at 0x"]),
+        InVmm::Every(3);
     tables_in_memory_have_a_window_over_ram: "tables in memory that have PCI's configuration space where RAM is",
-        ONCE, |_| tables_at(acpi(RSDP, TABLES, 0x100_0000)), Expected::goes_on(&["which is RAM: it is not kept"]), InVmm::All;
-    other_tables_in_memory_point_at_the_firmware: "an SMBIOS anchor and an MP table at the firmware's memory, image, outside",
-        Cases::Below(4), |n| others_in_memory([0x4_0000, 0x9_0000, 0xffff_f000, 0xffff_fff0][n as usize]), Expected::goes_on(&["is where the firmware runs, and lost"]),
-        InVmm::All;
+        ONCE, |_| tables_at(acpi(RSDP, TABLES, 0x100_0000)),
+        Expected::goes_on(&["which is RAM: it is not kept"]), InVmm::All;
+    other_tables_in_memory_point_at_the_firmware: "SMBIOS and MP tables at the firmware's memory, image, outside",
+        Cases::Below(4), |n| others_in_memory([0x4_0000, 0x9_0000, 0xffff_f000, 0xffff_fff0][n as usize]),
+        Expected::goes_on(&["is where the firmware runs, and lost"]), InVmm::All;
 
     // Memory.
     e820_has_10_000_entries_that_overlap: "a list of 10,000 overlapping entries",
-        ONCE, |_| e820(10_000), Expected::stops(&["error: the host's etc/e820 cannot be read: fw_cfg: item 0x25 has 200000 bytes, and the limit is 20480"]), InVmm::All;
+        ONCE, |_| e820(10_000),
+        Expected::stops(&[
+            "error: the host's etc/e820 cannot be read: fw_cfg: item 0x25 has 200000 bytes, and the limit is 20480",
+        ]),
+        InVmm::All;
     e820_has_as_many_entries_as_are_read: "a list of 1,024 overlapping entries",
-        ONCE, |_| e820(1024), Expected::stops(&["error: the memory map needs more than"]), InVmm::All;
+        ONCE, |_| e820(1024),
+        Expected::stops(&["error: the memory map needs more than"]), InVmm::All;
     e820_has_1000_pieces_of_ram: "a list of 1,000 pieces of RAM that do not touch",
-        ONCE, |_| Host::sound().file("etc/e820", pieces_of_ram()), Expected::goes_on(&["pieces of RAM left out, the first at"]), InVmm::All;
+        ONCE, |_| Host::sound().file("etc/e820", pieces_of_ram()),
+        Expected::goes_on(&["pieces of RAM left out, the first at"]), InVmm::All;
     e820_has_entries_that_wrap: "entries that wrap, have no length, or are cut off",
-        ONCE, |_| Host::sound().file("etc/e820", wrapping_e820()), Expected::goes_on(&["3 bytes at its end are no whole record", "1 pieces of RAM left out, the first at 0xfffffffffffff000"]), InVmm::All;
+        ONCE, |_| Host::sound().file("etc/e820", wrapping_e820()),
+        Expected::goes_on(&[
+            "3 bytes at its end are no whole record",
+            "1 pieces of RAM left out, the first at 0xfffffffffffff000",
+        ]),
+        InVmm::All;
     e820_says_that_the_firmware_has_no_memory: "the firmware's own memory is none by the list, or reserved",
-        Cases::Below(2), |n| no_low_memory(n), Expected::stops(&["error: no 4096 bytes free below 640 KiB"]), InVmm::All;
+        Cases::Below(2), |n| no_low_memory(n),
+        Expected::stops(&["error: no 4096 bytes free below 640 KiB"]), InVmm::All;
     ram_is_1_mib: "RAM of 1 MiB",
-        ONCE, |_| Host::sound().file("etc/e820", record(0..1 << 20, 1)), Expected::stops(&["error: the kernel needs 1 MiB"]), InVmm::All;
+        ONCE, |_| Host::sound().file("etc/e820", record(0..1 << 20, 1)),
+        Expected::stops(&["error: the kernel needs 1 MiB"]), InVmm::All;
     ram_is_none: "a list without RAM, and an empty one",
         Cases::Below(2), |n| Host::sound().file("etc/e820", record(0..RAM, 2)[..20 - 20 * n as usize].to_vec()),
         Expected::stops(&["error: the host's etc/e820 lists no RAM"]), InVmm::All;
     cmos_reads_as_all_ones: "no list, and CMOS that reads as 0xff",
-        ONCE, |_| Host::sound().without("etc/e820").extra(|| Cmos::boxed(|_| 0xff)), Expected::stops(&["error: the host gives no memory size: no etc/e820, nothing usable in CMOS"]), InVmm::All;
+        ONCE, |_| Host::sound().without("etc/e820").extra(|| Cmos::boxed(|_| 0xff)),
+        Expected::stops(&["error: the host gives no memory size: no etc/e820, nothing usable in CMOS"]), InVmm::All;
     cmos_reads_as_anything: "no list, and CMOS that says what it likes",
-        Cases::Below(4), |n| Host::sound().without("etc/e820").extra(CMOS[n as usize]), Expected::either(&["error: the host gives no memory size: no etc/e820, nothing usable in CMOS"]), InVmm::All;
+        Cases::Below(4), |n| Host::sound().without("etc/e820").extra(CMOS[n as usize]),
+        Expected::either(&["error: the host gives no memory size: no etc/e820, nothing usable in CMOS"]), InVmm::All;
 
     // The heap.
-    the_heap_is_full_at_the_nth_allocation: "(no fault of a host) the heap has no room, at each allocation of a boot in turn",
-        Cases::Allocations, |n| Host { allocation_fails: Some(n), ..board(1, FOUR_DEVICES) }, Expected::either(&["or no memory for them; the rest is left alone", "the firmware's heap is full; functions get none", "warning: no ACPI tables: ", "error: fw_cfg: the firmware's heap", "error: the host's etc/e820 cannot be read: fw_cfg: the firmware's heap", "error: the memory map", "error: the firmware's heap is full"]),
+    the_heap_is_full_at_the_nth_allocation: "(none of a host) the heap is full, at each allocation in turn",
+        Cases::Allocations, |n| Host { allocation_fails: Some(n), ..board(1, FOUR_DEVICES) },
+        Expected::either(&[
+            "or no memory for them; the rest is left alone",
+            "PCI: the firmware's heap is full; functions get no addresses",
+            "warning: no ACPI tables: ",
+            "error: fw_cfg: the firmware's heap",
+            "error: the host's etc/e820 cannot be read: fw_cfg: the firmware's heap",
+            "error: the firmware's heap has no room for the memory map",
+            "error: the firmware's heap is full",
+        ]),
         InVmm::No("the image's heap has room");
-    the_heap_holds_as_much_as_a_host_can_have_kept: "1,024 files, 512 commands, bridges everywhere, and a list of 1,000 pieces of RAM",
-        ONCE, |_| as_much_as_can_be(), Expected::goes_on(&["pieces of RAM left out", "which is no size; it gets no address", "more BARs ask for what is no size", "PCI: more than 512 functions, or no memory for them", "bridges is set up: too many or too deep"]), InVmm::All;
+    the_heap_holds_as_much_as_a_host_can_have_kept: "1,024 files, 512 commands, bridges everywhere, much RAM",
+        ONCE, |_| as_much_as_can_be(),
+        Expected::goes_on(&[
+            "pieces of RAM left out",
+            "which is no size; it gets no address",
+            "more BARs ask for what is no size",
+            "PCI: more than 512 functions, or no memory for them",
+            "bridges is set up: too many or too deep",
+        ]),
+        InVmm::All;
 
     // PCI.
     pci_bars_never_settle: "base address registers that read as something else each time",
-        Cases::Below(2), |n| board(n, BARS_NEVER_SETTLE), Expected::goes_on(&["which is no size; it gets no address", "PCI: 24 more BARs ask for what is no size"]), InVmm::All;
+        Cases::Below(2), |n| board(n, BARS_NEVER_SETTLE),
+        Expected::goes_on(&["which is no size; it gets no address", "PCI: 24 more BARs ask for what is no size"]),
+        InVmm::All;
     pci_bars_ask_for_everything: "base address registers of 2 GiB, of 2^63 bytes, of every port",
-        Cases::Below(2), |n| board(n, BARS_ASK_FOR_EVERYTHING), Expected::goes_on(&["PCI: not enough I/O ports", "PCI: not enough memory below 4 GiB", "PCI: not enough 64-bit memory"]), InVmm::All;
+        Cases::Below(2), |n| board(n, BARS_ASK_FOR_EVERYTHING),
+        Expected::goes_on(&[
+            "PCI: not enough I/O ports",
+            "PCI: not enough memory below 4 GiB",
+            "PCI: not enough 64-bit memory",
+        ]),
+        InVmm::All;
     pci_answers_on_every_function: "a function answers at every address of every bus",
-        Cases::Below(2), |n| board(n, EVERY_FUNCTION_ANSWERS).file("etc/extra-pci-roots", 255_u64.to_le_bytes().to_vec()), Expected::goes_on(&["PCI: more than 512 functions, or no memory for them"]), InVmm::All;
+        Cases::Below(2),
+        |n| board(n, EVERY_FUNCTION_ANSWERS).file("etc/extra-pci-roots", 255_u64.to_le_bytes().to_vec()),
+        Expected::goes_on(&["PCI: more than 512 functions, or no memory for them"]), InVmm::All;
     pci_has_a_bridge_at_every_function: "a bridge answers at every address of every bus",
-        Cases::Below(2), |n| board(n, EVERY_FUNCTION_IS_A_BRIDGE), Expected::goes_on(&["which is no size; it gets no address", "more BARs ask for what is no size", "PCI: more than 512 functions, or no memory for them", "bridges is set up: too many or too deep"]), InVmm::All;
+        Cases::Below(2), |n| board(n, EVERY_FUNCTION_IS_A_BRIDGE),
+        Expected::goes_on(&[
+            "which is no size; it gets no address",
+            "more BARs ask for what is no size",
+            "PCI: more than 512 functions, or no memory for them",
+            "bridges is set up: too many or too deep",
+        ]),
+        InVmm::All;
     pci_has_capabilities_in_a_circle: "a list of capabilities that leads back to its beginning",
-        Cases::Below(2), |n| board(n, CAPABILITIES_IN_A_CIRCLE), Expected::goes_on(&["which is no size; it gets no address"]), InVmm::All;
+        Cases::Below(2), |n| board(n, CAPABILITIES_IN_A_CIRCLE),
+        Expected::goes_on(&["which is no size; it gets no address"]), InVmm::All;
     pci_devices_go_away: "devices that are there no more in the middle of it",
-        Cases::Below(2), |n| board(n, DEVICES_GO_AWAY), Expected::goes_on(&[]), InVmm::All;
+        Cases::Below(2), |n| board(n, DEVICES_GO_AWAY),
+        Expected::goes_on(&[]), InVmm::All;
     pci_is_noise: "every read of configuration space gives something else",
-        Cases::Below(2), |n| board(n, NOTHING_BUT_NOISE), Expected::goes_on(&["which is no size; it gets no address", "more BARs ask for what is no size", "PCI: more than 512 functions, or no memory for them"]), InVmm::All;
+        Cases::Below(2), |n| board(n, NOTHING_BUT_NOISE),
+        Expected::goes_on(&[
+            "which is no size; it gets no address",
+            "more BARs ask for what is no size",
+            "PCI: more than 512 functions, or no memory for them",
+        ]),
+        InVmm::All;
     pci_has_as_many_roots_as_can_be_counted: "2^64 less one extra root buses",
         Cases::Below(2), |n| board(n, BARS_ASK_FOR_EVERYTHING).file("etc/extra-pci-roots", vec![0xff; 8]),
-        Expected::goes_on(&["extra root buses were not found", "PCI: not enough I/O ports", "PCI: not enough memory below 4 GiB", "PCI: not enough 64-bit memory"]), InVmm::All;
+        Expected::goes_on(&[
+            "extra root buses were not found",
+            "PCI: not enough I/O ports",
+            "PCI: not enough memory below 4 GiB",
+            "PCI: not enough 64-bit memory",
+        ]),
+        InVmm::All;
 }
 
 /// Tries the fault of this name on the fakes.
@@ -370,33 +501,23 @@ fn noise(name: &str, seed: u32) -> Host {
 const RSDP: u64 = 0x9_fc00;
 const TABLES: u64 = RAM - 0x8_0000;
 
-/// To where XSDT, its first entry, FACS and DSDT are pointed, if elsewhere. 0 stands for the table that has the pointer.
-const CIRCLES: [[Option<u64>; 4]; 3] = [
-    [None, Some(TABLES), None, None],
-    [None, None, Some(TABLES + 64), Some(TABLES + 64)],
-    [Some(RSDP), None, None, None],
+/// RSDP to itself; XSDT to itself, to the RSDP; FADT to itself, in the two places.
+const CIRCLES: [fn() -> Host; 5] = [
+    || in_memory(0, RSDP),
+    || in_memory(1, TABLES),
+    || in_memory(1, RSDP),
+    || in_memory(2, TABLES + 64),
+    || in_memory(3, TABLES + 64),
 ];
 
-/// Tables in memory, with pointers of theirs elsewhere.
-fn in_memory(pointers: &[Option<u64>; 4]) -> Host {
+/// Tables in memory with one pointer that leads to `value`: that to the XSDT, its first entry, those to FACS and DSDT.
+fn in_memory(pointer: u32, value: u64) -> Host {
     let mut pieces = acpi(RSDP, TABLES, 0xd000_0000);
-    let [xsdt, entry, facs, dsdt] = *pointers;
-    let mut put = |piece: usize, at: usize, value: Option<u64>, sums: &[(usize, usize)]| {
-        let Some(value) = value else { return };
-        let bytes = &mut pieces[piece].1;
-        bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
-        for (end, sum) in sums {
-            let end = (*end).min(bytes.len());
-            sum_up(&mut bytes[..end], *sum);
-        }
-    };
-    // What a case is about is the first pointer that leads astray: the others are sound, or are never come to.
-    put(2, 132, facs, &[(usize::MAX, 9)]);
-    put(2, 140, dsdt, &[(usize::MAX, 9)]);
-    put(1, 36, entry.filter(|_| facs.is_none() || xsdt.is_some()), &[(usize::MAX, 9)]);
-    put(0, 24, xsdt.filter(|_| entry.is_none()), &[(20, 8), (36, 32)]);
-    // Another table, so that there is one that nothing is wrong with.
-    pieces.push((TABLES + 0x1000, table(b"GOOD", &[1, 2, 3])));
+    // The piece, where the pointer is in it, and its checksum.
+    let (piece, at, sum) = [(0, 24, 32), (1, 36, 9), (2, 132, 9), (2, 140, 9)][pointer as usize];
+    let bytes = &mut pieces[piece].1;
+    bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    sum_up(bytes, sum);
     tables_at(pieces)
 }
 

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use firstlight::addr::PhysAddr;
 use firstlight::boot::Entry;
@@ -33,8 +33,11 @@ impl Fakes {
     pub const HEAP: usize = heap::SIZE;
 }
 
-/// The heap is one: boots take turns.
-static TURN: Mutex<()> = Mutex::new(());
+/// Waits for its turn: the heap is one.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Runner for Fakes {
     fn why_not(&self) -> Option<String> {
@@ -50,7 +53,7 @@ impl Runner for Fakes {
     }
 
     fn boot(&mut self, host: &Host) -> BootResult {
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = turn();
         listen();
         LINES.take();
         let device = host.device();

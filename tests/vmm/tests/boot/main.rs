@@ -301,19 +301,6 @@ fn a_host_whose_dma_fails_is_read_through_ports() {
 }
 
 #[test]
-fn dma_that_never_ends_meets_the_deadline_and_the_kernel_boots_all_the_same() {
-    if !can_run("dma_that_never_ends_meets_the_deadline_and_the_kernel_boots_all_the_same") {
-        return;
-    }
-    let quirks = Quirks { never_completes: true, ..Quirks::default() };
-    let outcome = setup(KnownHost { quirks, ..known_hosts()[0] }).boot(LIMIT).unwrap();
-    assert!(matches!(outcome.end, End::Exit(_)), "{:?}: {}", outcome.end, outcome.serial);
-    assert_eq!(outcome.fw_cfg.transfers, 1);
-    assert!(outcome.serial.contains("warning: fw_cfg: the transfer of item 0x19 did not end"), "{}", outcome.serial);
-    assert_eq!(outcome.ram.bytes(KERNEL, kernel().len()), kernel());
-}
-
-#[test]
 fn a_guest_that_never_ends_meets_the_limit() {
     if can_run("a_guest_that_never_ends_meets_the_limit") {
         let mut setup = setup(known_hosts()[0]);
