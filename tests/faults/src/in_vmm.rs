@@ -22,6 +22,8 @@ const PREFIX: &str = "firstlight: ";
 pub struct Vmm {
     image: Vec<u8>,
     why_not: Option<String>,
+    /// Which pattern memory has before the next boot.
+    inverted: bool,
 }
 
 impl Vmm {
@@ -31,7 +33,7 @@ impl Vmm {
             None => Some("no image was given".to_owned()),
             Some(_) => machine::why_not(),
         };
-        Self { image: image.unwrap_or_default(), why_not }
+        Self { image: image.unwrap_or_default(), why_not, inverted: true }
     }
 }
 
@@ -53,7 +55,8 @@ impl Runner for Vmm {
     }
 
     fn boot(&mut self, host: &Host) -> BootResult {
-        let memory = [&[(0, before().to_vec())][..], &host.memory].concat();
+        self.inverted = !self.inverted;
+        let memory = [&[(0, before(self.inverted).to_vec())][..], &host.memory].concat();
         let setup = Setup {
             host: host.known,
             image: self.image.clone(),
@@ -86,7 +89,7 @@ impl Vmm {
             other => (End::Other(format!("{other:?}")), None),
         };
         let handed = parameters.map(|parameters| Handed::of(host, &outcome.ram, parameters));
-        let mut problems = strays(host, handed.as_ref(), &changes(host, &outcome.ram));
+        let mut problems = strays(host, handed.as_ref(), &changes(host, before(self.inverted), &outcome.ram));
         if !outcome.mmio_writes.is_empty() {
             problems.push(format!("written where there is no memory, or ROM: {:x?}", outcome.mmio_writes));
         }
@@ -108,18 +111,24 @@ impl Vmm {
     }
 }
 
-/// What all of RAM has in it before a boot.
-fn before() -> &'static [u8] {
-    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
-    // An odd number of words: each page is another.
-    let word = |i: u64| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 0x0101_0101_0101_0101).to_le_bytes();
-    BYTES.get_or_init(|| (0..RAM / 8).flat_map(word).collect())
+/// What all of RAM has in it before a boot: one of two patterns, of which each has the other's bits inverted. What is
+/// written as it was is not seen; with the other pattern it is.
+fn before(inverted: bool) -> &'static [u8] {
+    static BYTES: [OnceLock<Vec<u8>>; 2] = [const { OnceLock::new() }; 2];
+    let word = |number: u64| {
+        // The steps of SplitMix64: no byte is like those around it.
+        let mut word = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word ^= word >> 27;
+        (if inverted { !word } else { word }).to_le_bytes()
+    };
+    BYTES[usize::from(inverted)].get_or_init(|| (0..RAM / 8).flat_map(word).collect())
 }
 
 /// Where memory is not as before.
-fn changes(host: &Host, ram: &dyn GuestMemory) -> Vec<Range<u64>> {
+fn changes(host: &Host, before: &[u8], ram: &dyn GuestMemory) -> Vec<Range<u64>> {
     let mut changes = Vec::<Range<u64>>::new();
-    for (number, was) in before().chunks(PAGE).enumerate() {
+    for (number, was) in before.chunks(PAGE).enumerate() {
         let start = (number * PAGE) as u64;
         let mut was = was.to_vec();
         let here = start..start + PAGE as u64;

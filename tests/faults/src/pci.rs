@@ -145,11 +145,14 @@ const fn is_bar(offset: u8) -> bool {
     matches!(offset, 0x10..0x28 | 0x30)
 }
 
-/// Four devices whose base address registers read as something else each time.
+/// Four devices whose base address registers read as something else each time: as any bits, or as another size.
 pub fn bars_never_settle(functions: &mut Functions, function: u16, offset: u8) -> Option<u32> {
     match offset {
         _ if !is_of_four(function) => None,
-        _ if is_bar(offset) => Some(functions.noise()),
+        _ if is_bar(offset) => Some(match functions.noise() {
+            noise if noise % 3 == 0 => noise,
+            noise => u32::MAX << (4 + noise % 24) | [0, 1, 4, 8, 12][noise as usize / 32 % 5],
+        }),
         _ => Some(ordinary(functions, function, offset)),
     }
 }
