@@ -10,6 +10,9 @@ const TESTS: [&str; 4] = ["src", "tests", "xtask/src", "fuzz/tests"];
 /// What stands before the name of a fuzz target, and where it is.
 const FUZZ: &str = "fuzz:";
 const FUZZ_TARGETS: &str = "fuzz/fuzz_targets";
+/// What stands before the name of a fault, and where the list of these is, each of which is a test.
+const FAULT: &str = "fault:";
+const FAULTS: &str = "tests/faults/src/list.rs";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -54,6 +57,7 @@ fn tests_in(source: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_promise_of_the_threat_model_has_tests_that_are_there() {
     let page = fs::read_to_string(root().join(PAGE)).unwrap();
+    let faults = fs::read_to_string(root().join(FAULTS)).unwrap();
     let mut texts = Vec::new();
     for folder in TESTS {
         sources(&root().join(folder), &mut texts);
@@ -65,9 +69,10 @@ fn every_promise_of_the_threat_model_has_tests_that_are_there() {
         let names = names(cell);
         assert!(!names.is_empty(), "{PAGE}: a promise without a test: {cell}");
         for name in names {
-            let there = match name.strip_prefix(FUZZ) {
-                Some(target) => root().join(FUZZ_TARGETS).join(target).with_extension("rs").is_file(),
-                None => tests.contains(name),
+            let there = match (name.strip_prefix(FUZZ), name.strip_prefix(FAULT)) {
+                (Some(target), _) => root().join(FUZZ_TARGETS).join(target).with_extension("rs").is_file(),
+                (_, Some(fault)) => faults.contains(&format!("\n    {fault}: \"")),
+                _ => tests.contains(name),
             };
             assert!(there, "{PAGE} names {name}, and there is no such test");
         }
