@@ -141,7 +141,7 @@ mod tests {
         let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
         let woken = count(|outcome| matches!(outcome, Outcome::Woken));
         let failed = count(|outcome| matches!(outcome, Outcome::Failed));
-        // One has neither map nor CMOS, in two seeds, and one a kernel that is larger than memory.
-        assert!(woken >= 7 && failed == 3, "{outcomes:#?}");
+        // One has neither map nor CMOS, in two seeds, one a kernel that is larger than memory, and one a module outside.
+        assert!(woken >= 7 && failed == 4, "{outcomes:#?}");
     }
 }

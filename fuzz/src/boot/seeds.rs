@@ -114,6 +114,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let sizes = [KERNEL_SIZE, INITRD_SIZE, CMDLINE_SIZE].map(|key| number(key, 0)).concat();
     seeds.push([&start[..], &pieces, &module, &sizes].concat());
     seeds.push([&start[..], &pieces].concat());
+    // An initrd where there is no RAM.
+    let outside = order(9, &[&0x6120_u32.to_le_bytes(), &[8], &0x7_0200_0000_u64.to_le_bytes()]);
+    seeds.push([&start[..], &pieces, &module, &sizes, &outside].concat());
     // An initrd that is above 4 GiB.
     seeds.push([vec![4, 0, 2], number(INITRD_SIZE, 0xb000_0000)].concat());
     seeds
