@@ -11,13 +11,20 @@ use crate::addr::{Alignment, PhysRange, constant_range as range};
 /// The firmware's own RAM: heap, page tables, data and stack, 376 KiB.
 pub const FIRMWARE_RAM: PhysRange = range(0x4_0000, 0x9_e000);
 
-/// The upper part of [`FIRMWARE_RAM`]: page tables, data, stack and a small heap, 92 KiB. It is all that the firmware
+/// The upper part of [`FIRMWARE_RAM`]: page tables, stack, data and a small heap, 108 KiB. It is all that the firmware
 /// runs in when the machine wakes from suspend, when every other byte is the operating system's.
-pub const WAKE_RAM: PhysRange = range(0x8_7000, 0x9_e000);
+pub const WAKE_RAM: PhysRange = range(0x8_3000, 0x9_e000);
 
-/// The page tables that `src/start` makes, the top one first and then the one that it begins with (24 KiB). The kernel
-/// runs with them until it has its own.
-pub const PAGE_TABLES: PhysRange = range(0x8_7000, 0x8_d000);
+/// The page tables that `src/start` makes (36 KiB): the top one first, then the one that it begins with, page directories
+/// for each of the low 4 GiB and for the program, [`LOW_PAGES`], and the table of the image's pages. The kernel runs with
+/// them until it has its own.
+pub const PAGE_TABLES: PhysRange = range(0x8_3000, 0x8_c000);
+
+/// The one of [`PAGE_TABLES`] that maps the first 2 MiB, in pages of 4 KiB.
+pub const LOW_PAGES: PhysRange = range(0x8_a000, 0x8_b000);
+
+/// The page below the stack. It is not mapped while the firmware runs, so a stack that is too small does no harm unseen.
+pub const STACK_GUARD: PhysRange = range(0x8_c000, 0x8_d000);
 
 /// Where the boot leaves what a wake needs to know (see [`crate::resume`]): 3 KiB below the extended BIOS data area.
 pub const RESUME_RECORD: PhysRange = range(0x9_f000, 0x9_fc00);
@@ -39,7 +46,8 @@ pub const LOADED_IMAGE: PhysRange = range(0xfc_0000, 0x100_0000);
 /// the firmware's own RAM, as far from what hosts leave lower down; on a machine that sleeps it stays the firmware's too.
 pub const STARTUP_PAGE: PhysRange = range(0x9_e000, 0x9_f000);
 
-/// Page zero: the real-mode vectors and BIOS data. Nothing of ours goes there, and a null pointer stays invalid.
+/// Page zero: the real-mode vectors and BIOS data. Nothing of ours goes there, and it is not mapped while the firmware runs:
+/// a null pointer is an exception. After a start by the PVH entry it can be read.
 pub const PAGE_ZERO: PhysRange = range(0, 0x1000);
 
 /// Whether the firmware may read, write or let a device write `range`: all of it is below 4 GiB, where the page tables
@@ -65,6 +73,7 @@ const VECTORS_END: u64 = 0x400;
 
 const _: () = assert!(FIRMWARE_RAM.contains(WAKE_RAM) && FIRMWARE_RAM.end().get() == WAKE_RAM.end().get());
 const _: () = assert!(WAKE_RAM.contains(PAGE_TABLES) && PAGE_TABLES.start().get() == WAKE_RAM.start().get());
+const _: () = assert!(PAGE_TABLES.contains(LOW_PAGES) && STACK_GUARD.start().get() == PAGE_TABLES.end().get());
 const _: () = assert!(may_access(RESUME_RECORD));
 const _: () = assert!(LOADED_IMAGE.len() == FIRMWARE_ROM.len() && LOADED_IMAGE.end().is_aligned(Alignment::LARGE_PAGE));
 const _: () =

@@ -30,8 +30,11 @@ extern "C" fn rust_start(start_info: u64) -> ! {
     }
     memory::give_heap();
     match firstlight::run(&mut machine, start_info) {
-        // SAFETY: `run` loaded the kernel and its parameters before it gave the handover.
-        Ok(handover) => unsafe { start::hand_over(&handover) },
+        Ok(handover) => {
+            machine.give_mapping();
+            // SAFETY: `run` loaded the kernel and its parameters before it gave the handover; it can be executed where it is.
+            unsafe { start::hand_over(&handover) }
+        }
         Err(failure) => fail(&mut machine, &failure),
     }
 }
@@ -40,8 +43,11 @@ extern "C" fn rust_start(start_info: u64) -> ! {
 fn wake(machine: &mut PcMachine) -> ! {
     memory::give_wake_heap();
     match firstlight::wake(machine) {
-        // SAFETY: `wake` restored what the operating system left to the firmware before it gave the vector.
-        Ok(vector) => unsafe { start::wake(vector) },
+        Ok(vector) => {
+            machine.give_mapping();
+            // SAFETY: `wake` restored what the operating system left to the firmware before it gave the vector.
+            unsafe { start::wake(vector) }
+        }
         Err(failure) => fail(machine, &failure),
     }
 }

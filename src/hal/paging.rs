@@ -4,6 +4,9 @@
 //! known, at its own addresses and in large pages: a table for each gibibyte, and one more for each 512 GiB after the first.
 //! Their memory is the caller's and stays in use until the kernel has tables of its own.
 //!
+//! While the firmware runs nothing but its code is executable, and page zero and the page under the stack are not mapped.
+//! For the kernel [`give`] takes that back: everything is mapped then, and executable, at its own address.
+//!
 //! Assumed: four levels of tables, of which `src/start` made the first two at [`layout::PAGE_TABLES`]. Left out: pages of 1
 //! GiB, which not every CPU has.
 #![forbid(unsafe_code)]
@@ -15,6 +18,10 @@ use crate::layout;
 /// volume 3, tables 4-15 to 4-18).
 const TABLE: u64 = 1 << 0 | 1 << 1 | 1 << 5;
 const LARGE_PAGE: u64 = TABLE | 1 << 6 | 1 << 7;
+/// The same for a page: present, writable, accessed, dirty (table 4-20).
+const PAGE: u64 = TABLE | 1 << 6;
+/// The bit of an entry that forbids to execute what it maps, if EFER.NXE is set.
+const NO_EXECUTE: u64 = 1 << 63;
 /// The bit of an entry that is in use.
 const PRESENT: u64 = 1 << 0;
 /// The bits of an entry that are an address.
@@ -22,6 +29,8 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Entries in a table.
 const ENTRIES: u64 = 512;
+/// What an entry of the lowest table maps: 4 KiB.
+const PAGE_SHIFT: u32 = 12;
 /// What a table of large pages maps: 1 GiB.
 const TABLE_SHIFT: u32 = 30;
 /// What a table of those maps: 512 GiB.
@@ -65,6 +74,8 @@ pub fn map(entries: &mut impl Entries, range: PhysRange, room: PhysRange) -> Opt
         return None;
     }
     let mut free = room;
+    // As it is for the low 4 GiB: there if the CPU has it.
+    let no_execute = entries.get(slot(first_directory()?, 0)?) & NO_EXECUTE;
     let last = range.end().get().checked_sub(1).filter(|_| !range.is_empty())?;
     for gibibyte in range.start().get() >> TABLE_SHIFT..=last >> TABLE_SHIFT {
         let top = slot(layout::PAGE_TABLES.start(), gibibyte >> (DIRECTORY_SHIFT - TABLE_SHIFT))?;
@@ -82,10 +93,34 @@ pub fn map(entries: &mut impl Entries, range: PhysRange, room: PhysRange) -> Opt
             let table = take(&mut free)?;
             let start = gibibyte << TABLE_SHIFT;
             fill(entries, table, |i| start | i << 21 | LARGE_PAGE)?;
-            entries.set(upper, table.get() | TABLE);
+            entries.set(upper, table.get() | TABLE | no_execute);
         }
     }
     Some(())
+}
+
+/// Lets everything that is mapped at its own address, the low 4 GiB and these ranges, be executed, and maps what was left out
+/// of the low 4 GiB.
+pub fn give(entries: &mut impl Entries, ranges: &[PhysRange]) -> Option<()> {
+    for page in [layout::PAGE_ZERO, layout::STACK_GUARD] {
+        let start = page.start().get();
+        entries.set(slot(layout::LOW_PAGES.start(), start >> PAGE_SHIFT)?, start | PAGE);
+    }
+    for range in [PhysRange::LOW_4_GIB].iter().chain(ranges) {
+        let last = range.end().get().checked_sub(1).filter(|_| !range.is_empty())?;
+        for gibibyte in range.start().get() >> TABLE_SHIFT..=last >> TABLE_SHIFT {
+            let top = slot(layout::PAGE_TABLES.start(), gibibyte >> (DIRECTORY_SHIFT - TABLE_SHIFT))?;
+            let upper = slot(PhysAddr::new(entries.get(top) & ADDRESS), gibibyte)?;
+            let entry = entries.get(upper);
+            entries.set(upper, entry & !NO_EXECUTE);
+        }
+    }
+    Some(())
+}
+
+/// The table that the top one begins with.
+fn first_directory() -> Option<PhysAddr> {
+    layout::PAGE_TABLES.start().checked_add(Alignment::PAGE.bytes())
 }
 
 /// The place of the entry with this number, or of as much of the number as counts, in `table`.
@@ -112,6 +147,7 @@ mod tests {
     extern crate std;
 
     use std::collections::BTreeMap;
+    use std::vec::Vec;
 
     use super::*;
 
@@ -124,7 +160,14 @@ mod tests {
 
     impl Fake {
         fn new() -> Self {
-            Self(BTreeMap::from([(TOP, (TOP + 0x1000) | TABLE)]))
+            Self::with(0)
+        }
+
+        /// With this bit for what is not to be executed.
+        fn with(no_execute: u64) -> Self {
+            let mut entries = BTreeMap::from([(TOP, (TOP + 0x1000) | TABLE)]);
+            entries.extend((0..4).map(|i| (TOP + 0x1000 + i * 8, (TOP + 0x2000 + i * 0x1000) | TABLE | no_execute)));
+            Self(entries)
         }
 
         /// Where an address is mapped to, as the CPU finds it (Intel SDM volume 3, figure 4-9).
@@ -149,7 +192,8 @@ mod tests {
         }
         fn set(&mut self, at: PhysAddr, entry: u64) {
             let table = PhysRange::new(at, 8).unwrap();
-            assert!(ROOM.contains(table) || space(TOP, TOP + 0x2000).contains(table), "an entry at {at}");
+            let own = [space(TOP, TOP + 0x2000), layout::LOW_PAGES];
+            assert!(own.iter().chain([&ROOM]).any(|part| part.contains(table)), "an entry at {at}");
             self.0.insert(at.get(), entry);
         }
     }
@@ -172,6 +216,29 @@ mod tests {
             }
             for gibibyte in [range.start().get() / GIB - 1, range.end().get().div_ceil(GIB)] {
                 assert_eq!(fake.translate(gibibyte * GIB), None, "{range}: {gibibyte}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_mapped_is_executable_once_it_is_given() {
+        let ranges = [space(5 * GIB - 1, 5 * GIB + 1), space(600 * GIB, 600 * GIB + 1)];
+        // The entries that decide: of the first 512 GiB in the first table, of the others in the room's.
+        let uppers = |fake: &Fake| -> Vec<u64> {
+            let first = [0, 1, 2, 3, 4, 5].map(|i| TOP + 0x1000 + i * 8);
+            let other = fake.0[&(TOP + 8)] & ADDRESS;
+            first.into_iter().chain([other + (600 - 512) * 8]).map(|at| fake.0[&at]).collect()
+        };
+        for no_execute in [NO_EXECUTE, 0] {
+            let mut fake = Fake::with(no_execute);
+            map(&mut fake, ranges[0], space(0x1_2000, 0x1_5000)).unwrap();
+            map(&mut fake, ranges[1], space(0x1_5000, 0x1_8000)).unwrap();
+            assert!(uppers(&fake).iter().all(|entry| entry & (NO_EXECUTE | PRESENT) == no_execute | PRESENT));
+            give(&mut fake, &ranges).unwrap();
+            assert!(uppers(&fake).iter().all(|entry| entry & (NO_EXECUTE | PRESENT) == PRESENT));
+            for page in [layout::PAGE_ZERO, layout::STACK_GUARD] {
+                let start = page.start().get();
+                assert_eq!(fake.0[&(layout::LOW_PAGES.start().get() + start / 4096 * 8)], start | PAGE);
             }
         }
     }

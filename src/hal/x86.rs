@@ -1,7 +1,8 @@
 //! The machine itself: port instructions, memory through the identity map, CPUID, model-specific and control registers.
 //!
 //! Assumed, because `src/start` arranged it before [`PcMachine::take`] is called:
-//! - the low 4 GiB are mapped at their own addresses, readable and writable;
+//! - the low 4 GiB are mapped at their own addresses, readable and writable but not executable, without page zero and the page
+//!   under the stack ([`layout::STACK_GUARD`]);
 //! - the image and the firmware's RAM ([`layout`]) are mapped a second time, [`VIRTUAL_OFFSET`] higher, and every Rust
 //!   object lives there. No Rust object lives at an identity-mapped address, so a raw access to memory that
 //!   [`layout::may_access`] allows cannot touch one. After a start by the PVH entry the image's own bytes are in RAM as
@@ -59,6 +60,14 @@ impl PcMachine {
     pub unsafe fn take() -> Self {
         // SAFETY: the caller promises ring 0 and ownership.
         Self { ports: unsafe { PcPorts::new() }, mapped: ArrayVec::new_const() }
+    }
+
+    /// Gives the map of memory to what runs next: everything at its own address can be executed, and page zero and the page
+    /// under the stack are mapped. For the end of the firmware.
+    pub fn give_mapping(&mut self) {
+        // The ranges are of `map`, so their tables are there.
+        let _ = paging::give(&mut PageTables, &self.mapped);
+        tlb::flush_all();
     }
 
     /// Whether `range` is below 4 GiB and the firmware may access it, or mapped above.
@@ -195,7 +204,8 @@ impl paging::Entries for PageTables {
         let place = PhysRange::new(at, 8).unwrap_or_default();
         if layout::may_access(place) || layout::PAGE_TABLES.contains(place) {
             // SAFETY: the place is mapped and no Rust object: `may_access` allowed it, or it is of the tables of `src/start`.
-            // There `paging::map` only sets entries that map nothing yet, so what the program runs with stays mapped.
+            // There `paging` only sets entries that map nothing yet, or lets what is mapped be executed, so what the program
+            // runs with stays mapped.
             unsafe { ptr::write_volatile(pointer(at).cast::<u64>(), entry) };
         }
     }

@@ -11,7 +11,7 @@ const PAGE_ZERO: PhysRange = range(0, 0x1000);
 /// The extended BIOS data area, at the usual place below 640 KiB: a guest that looks for one finds it reserved, and
 /// hosts put tables there.
 const EBDA: PhysRange = range(0x9_fc00, 0xa_0000);
-/// The same on a machine that can sleep: with what a wake runs in, and its record, as one that is 100 KiB larger.
+/// The same on a machine that can sleep: with what a wake runs in, and its record, as one that is 115 KiB larger.
 const EBDA_AND_WAKE_RAM: PhysRange = range(layout::WAKE_RAM.start().get(), EBDA.end().get());
 /// Video memory and option ROMs: not RAM on a PC, whatever the host has behind it.
 const VIDEO_AND_OPTION_ROMS: PhysRange = range(0xa_0000, 0xf_0000);

@@ -318,11 +318,11 @@ fn an_address_that_is_no_ram_below_1_mib_is_refused() {
         memory
     };
     assert_eq!(failure(suspended(0)), "it left no address to wake up at in the FACS");
-    for vector in [0x8_7000, 0x9_fc00, 0xa_0000, 0xf_0000, 0x10_0000, 0x10_0001, 0xffff_fff0] {
+    for vector in [0x8_3000, 0x9_fc00, 0xa_0000, 0xf_0000, 0x10_0000, 0x10_0001, 0xffff_fff0] {
         let reason = failure(suspended(vector));
         assert!(reason.starts_with(&std::format!("{vector:#x}, where it wants to wake up")), "{reason}");
     }
-    for vector in [1, 0x1000, 0x8_6fff] {
+    for vector in [1, 0x1000, 0x8_2fff] {
         assert_eq!(wake(suspended(vector)).unwrap().get(), vector);
     }
 }

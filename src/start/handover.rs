@@ -9,7 +9,7 @@ use firstlight::resume::WakingVector;
 /// Enters the kernel. The registers are as [`Handover`] says.
 ///
 /// # Safety
-/// The kernel's bytes are at the entry, and its parameters are complete.
+/// The kernel's bytes are at the entry, and its parameters are complete. Memory can be executed at its own addresses.
 pub unsafe fn hand_over(handover: &Handover) -> ! {
     let parameters = handover.parameters.get();
     match handover.entry {
@@ -78,7 +78,7 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
 /// Goes on with an operating system that wakes from suspend: in real mode, with interrupts off.
 ///
 /// # Safety
-/// The operating system's memory is as it left it.
+/// The operating system's memory is as it left it. Memory can be executed at its own addresses.
 pub unsafe fn wake(vector: WakingVector) -> ! {
     let entry: u32;
     // SAFETY: this loads a constant of linker.ld's.
@@ -94,7 +94,8 @@ pub unsafe fn wake(vector: WakingVector) -> ! {
 /// The last instructions run with paging off, where the image may be elsewhere: in a copy in [`layout::STARTUP_PAGE`].
 ///
 /// # Safety
-/// There is 32-bit code at `entry`, in that copy or outside the firmware; nothing of the firmware runs after this.
+/// There is 32-bit code at `entry`, in that copy or outside the firmware; nothing of the firmware runs after this. Memory can
+/// be executed at its own addresses.
 unsafe fn leave_long_mode(entry: u32, esi: u32, ebx: u32) -> ! {
     // SAFETY: the page is RAM that is kept for code which is started; nothing else is there when the firmware ends. The
     // caller promises code at the entry.

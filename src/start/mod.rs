@@ -1,7 +1,7 @@
 //! From the reset vector to [`rust_start`], and from an exception to a message.
 //!
 //! `reset.s` is the code; this module gives it its constants and takes over from it. Page tables are built in RAM at
-//! every start (24 KiB, see `reset.s` for why not in ROM); GDT and IDT are constants in the image, with every bit set
+//! every start (36 KiB, see `reset.s` for why not in ROM); GDT and IDT are constants in the image, with every bit set
 //! that the CPU would otherwise write.
 //!
 //! Assumed: the CPU is at its reset state, long mode exists, the image ends at 4 GiB, and RAM covers
@@ -18,7 +18,7 @@ pub use handover::{hand_over, wake};
 use x86_64::registers::control::Cr2;
 
 /// Bytes of the section `.start`, which fills the end of the image. `reset.s` fails to assemble when they do not suffice.
-const START_SIZE: u64 = 0x800;
+const START_SIZE: u64 = 0x900;
 
 global_asm!(
     include_str!("reset.s"),

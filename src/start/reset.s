@@ -19,9 +19,11 @@
 .set CR4_PAE, 1 << 5
 .set MSR_EFER, 0xc0000080               # Intel SDM volume 4, table 2-2
 .set EFER_LME, 1 << 8
+.set EFER_NXE, 1 << 11
 
 .set CPUID_FEATURES_EXTENDED, 0x80000001 # AMD APM volume 3, appendix E.4.2
 .set CPUID_LONG_MODE, 1 << 29           # in EDX
+.set CPUID_NO_EXECUTE_BIT, 20           # in EDX
 .set DEBUG_CONSOLE, 0x402
 .set COM1, 0x3f8
 
@@ -30,9 +32,13 @@
 .set PAGE_ACCESSED, 1 << 5              # set beforehand, so that the CPU need not write the tables
 .set PAGE_DIRTY, 1 << 6
 .set PAGE_LARGE, 1 << 7
+.set PAGE_NO_EXECUTE_BIT, 63
 .set TABLE, PAGE_PRESENT | PAGE_WRITABLE | PAGE_ACCESSED
 .set LARGE_PAGE, TABLE | PAGE_DIRTY | PAGE_LARGE
 .set LARGE_PAGE_SIZE, 2 << 20
+.set DATA_PAGE, TABLE | PAGE_DIRTY
+.set READ_ONLY_PAGE, PAGE_PRESENT | PAGE_ACCESSED
+.set PAGE_SIZE, 4096
 
 .set SELECTOR_CODE32, 0x08
 .set SELECTOR_CODE64, 0x10              # __BOOT_CS of the Linux boot protocol
@@ -40,6 +46,7 @@
 .set SELECTOR_CODE16, 0x20              # of gdt32
 .set SELECTOR_DATA16, 0x28
 .set SELECTOR_TASK, 0x30
+.set SELECTOR_TASK64, 0x08              # of task_gdt
 
 .set MULTIBOOT_MAGIC, 0x2badb002        # Multiboot specification 0.6.96, 3.2
 .set MULTIBOOT_MEM_LOWER, 4             # 3.3: KiB of low memory
@@ -49,7 +56,7 @@
 # linker.ld computes with these.
 .global start16, start32, start64, no_long_mode_text, leave_long_mode, gdt, gdt32, gdt_pointer, reset_vector
 .global enter_low, enter_real_mode, enter_real_mode16, real_mode_idt_pointer, enter_pvh, pvh_entry, loaded_gdt_pointer
-.global enter_multiboot
+.global enter_multiboot, task_state
 
 # ------------------------------------------------------------------------------------------------------ PVH entry note
 # XEN_ELFNOTE_PHYS32_ENTRY (Xen public/elfnote.h). Eight bytes of address, as Linux has them: QEMU reads as many as the
@@ -105,19 +112,25 @@ start32:
 
     # Page tables, in RAM because a CPU with accessed and dirty bits in its nested tables treats every walk as a write,
     # which costs an emulated instruction each when the tables are in ROM. First the top two levels, and of the lowest
-    # only what this code needs to go on: the first large page for data and stack, the last one for the image.
+    # only what this code needs to go on: the first large page for data, the last one for the image. In the end:
     #
-    #   PML4[0] and PML4[511] -> PDPT
-    #   PDPT[0..4]  -> PD 0 to 3      the low 4 GiB, at their own addresses
-    #   PDPT[510]   -> PD 3           the image,              VIRTUAL_OFFSET higher
-    #   PDPT[511]   -> PD 0           the firmware's own RAM, VIRTUAL_OFFSET higher
+    #   0  PML4      [0] and [511] -> 1
+    #   1  PDPT      [0..4]        -> 2 to 5   the low 4 GiB, at their own addresses, not to be executed
+    #                [510], [511]  -> 6        the image and the firmware's own RAM, VIRTUAL_OFFSET higher
+    #   2  PD        [0]           -> 7        the first 2 MiB, else large pages, as 3, 4 and 5
+    #   6  PD        [0]           -> 7        RAM, not to be executed
+    #                [511]         -> 8        the image
+    #   7  PT        the first 2 MiB, without page zero and the guard page under the stack
+    #   8  PT        the image: its constants, then its code, neither to be written
     #
-    # The last entry of PD 3 is where the image is: at its own address, or where a PVH start has it.
+    # The last entry of 5 is where the image is: at its own address, or where a PVH start has it. What is not to be
+    # executed can be on a CPU that does not know how to forbid it.
     # Without long mode the next step would reset the CPU, again and again.
     mov eax, CPUID_FEATURES_EXTENDED
     cpuid
     test edx, CPUID_LONG_MODE
     jz no_long_mode
+    mov esp, edx                        # there is no stack yet
 
     mov ebx, offset page_tables_physical
     xor edx, edx                        # the upper half of every entry
@@ -130,8 +143,6 @@ start32:
     lea eax, [ebx + 2 * 4096 + TABLE]   # PD 0
     mov [edi], eax
     mov [edi + 4], edx
-    mov [edi + 511 * 8], eax
-    mov [edi + 511 * 8 + 4], edx
     add eax, 4096
     mov [edi + 1 * 8], eax
     mov [edi + 1 * 8 + 4], edx
@@ -141,8 +152,6 @@ start32:
     add eax, 4096
     mov [edi + 3 * 8], eax
     mov [edi + 3 * 8 + 4], edx
-    mov [edi + 510 * 8], eax            # PD 3
-    mov [edi + 510 * 8 + 4], edx
     mov dword ptr [ebx + 2 * 4096], LARGE_PAGE
     mov [ebx + 2 * 4096 + 4], edx
     lea eax, [esi + 0xffe00000 + LARGE_PAGE]
@@ -157,6 +166,10 @@ start32:
     mov ecx, MSR_EFER
     rdmsr
     or eax, EFER_LME
+    bt esp, CPUID_NO_EXECUTE_BIT
+    jnc 1f
+    or eax, EFER_NXE
+1:
     wrmsr
     mov eax, cr0
     or eax, CR0_PG | CR0_WP
@@ -168,6 +181,10 @@ start32:
 # ------------------------------------------------------------------------------------------------------- 64-bit mode
 .code64
 start64:
+    xor ebx, ebx                        # the bit that forbids to execute, if there is one
+    bt esp, CPUID_NO_EXECUTE_BIT
+    rcr rbx, 1
+
     # The entries between, which nothing used until here: RAM holds whatever was there before a reset.
     mov edi, offset page_tables_physical + 8
     xor eax, eax
@@ -176,9 +193,12 @@ start64:
     mov edi, offset page_tables_physical + 4096 + 4 * 8
     mov ecx, 506
     rep stosq                           # PDPT[4..510]
+    mov eax, offset page_tables_physical + 6 * 4096 + TABLE
+    stosq
+    stosq                               # PDPT[510], PDPT[511]
 
     # The rest of the identity map: all of 2,048 large pages but the first and the last, 31 at a time.
-    mov edi, offset page_tables_physical + 2 * 4096 + 8
+    add edi, 8
     mov eax, LARGE_PAGE + LARGE_PAGE_SIZE
     mov ecx, 2046 / 31
 1:
@@ -189,10 +209,66 @@ start64:
     dec ecx
     jnz 1b
 
+    # The program's own page directory.
+    add edi, 8
+    lea rax, [rbx + page_tables_physical + 7 * 4096 + TABLE]
+    stosq
+    xor eax, eax
+    mov ecx, 510
+    rep stosq
+    mov eax, offset page_tables_physical + 8 * 4096 + TABLE
+    stosq
+
+    # The first 2 MiB, 511 pages of them seven at a time. hvm_start_info may be in page zero.
+    xor eax, eax
+    test ebp, ebp
+    jz 1f
+    mov eax, READ_ONLY_PAGE
+1:
+    stosq
+    mov eax, PAGE_SIZE + DATA_PAGE
+    mov ecx, 511 / 7
+1:
+    .rept 7
+    stosq
+    add eax, PAGE_SIZE
+    .endr
+    dec ecx
+    jnz 1b
+    xor eax, eax
+    mov [stack_guard_entry], rax
+
+    # The image.
+    mov ecx, offset image_entry
+    rep stosq
+    mov eax, offset image_physical + READ_ONLY_PAGE
+    add eax, esi
+    or rax, rbx
+    mov ecx, offset constant_pages
+1:
+    stosq
+    add rax, PAGE_SIZE
+    loop 1b
+    btr rax, PAGE_NO_EXECUTE_BIT
+    mov ecx, offset code_pages
+1:
+    stosq
+    add rax, PAGE_SIZE
+    loop 1b
+
     # Leave the identity map for the addresses the program was linked at.
     movabs rax, offset start64_high
     jmp rax
 start64_high:
+    mov edi, offset page_tables_physical + 4096
+    or [rdi], rbx                       # PDPT[0..4]
+    or [rdi + 8], rbx
+    or [rdi + 16], rbx
+    or [rdi + 24], rbx
+    mov dword ptr [rdi + 4096], offset page_tables_physical + 7 * 4096 + TABLE
+    mov rax, cr3
+    mov cr3, rax                        # forgets what was mapped otherwise
+
     mov rsi, offset data_image
     mov rdi, offset data_start
     mov ecx, offset data_qwords
@@ -204,6 +280,14 @@ start64_high:
 
     lidt [rip + idt_pointer]
     mov rsp, offset stack_top
+    # The task state, for its stack. The CPU keeps what it has loaded, so the GDT is that from before again.
+    sub rsp, 16
+    sgdt [rsp]
+    lgdt [rip + task_gdt_pointer]
+    mov eax, SELECTOR_TASK64
+    ltr ax
+    lgdt [rsp]
+    add rsp, 16
     mov edi, ebp                        # hvm_start_info
     xor ebp, ebp                        # the end of the chain for a debugger
     call {rust_start}
@@ -247,7 +331,7 @@ leave_long_mode:
     mov ebp, eax
     mov ecx, MSR_EFER
     rdmsr
-    and eax, ~EFER_LME
+    and eax, ~(EFER_LME | EFER_NXE)
     wrmsr
     mov ebx, cr4
     and ebx, ~CR4_PAE
@@ -263,7 +347,7 @@ leave_long_mode:
     jmp eax
 
 # -------------------------------------------------------------------------------------------------- To a low kernel
-# Fills a part of low memory, where all the firmware's own is, and enters the kernel as its 32-bit entry wants it. ESI is
+# Fills a part of low memory, where all the firmware's own is, from above, and enters the kernel as its 32-bit entry wants it. ESI is
 # the address of five dwords: where to, how many dwords, the entry, boot_params, where from. GDT and code are in
 # the copy of this section, above that.
 enter_low:
@@ -276,9 +360,18 @@ enter_low:
     lodsd
     mov ebp, eax
     mov esi, [esi]
+    mov edx, ecx
     rep movsd
+    # Nothing is left where it was: from its end down.
+    lea edi, [esi - 4]
+    mov ecx, edx
+    xor eax, eax
+    std
+    rep stosd
+    cld
     mov eax, ebx
     mov esi, ebp
+    xor edx, edx
     xor ebx, ebx
     xor ebp, ebp
     xor edi, edi
@@ -303,7 +396,7 @@ enter_multiboot:
     mov eax, SELECTOR_DATA
     mov fs, eax
     mov gs, eax
-    mov esp, offset page_tables_physical + 6 * 4096
+    mov esp, offset page_tables_physical + 9 * 4096
     mov eax, [ebx + MULTIBOOT_MEM_LOWER]
     mov [BDA_MEMORY_SIZE], ax
     shl eax, 10 - 4
@@ -416,6 +509,29 @@ real_mode_idt_pointer:
     .word 0x3ff
     .long 0
 
+# Task state (Intel SDM volume 3, figure 8-11): the stack of every exception, as the one that was in use may be what is
+# wrong. It is the same memory from its top again, since nothing returns.
+.balign 8
+task_state:
+    .fill 0x24, 1, 0
+    .quad stack_top                     # IST1
+    .fill 0x66 - 0x2c, 1, 0
+    .word 0x68                          # no map of ports
+# Loading TR marks the descriptor as busy, so it is in RAM.
+.section .data.task, "aw"
+.balign 8
+task_gdt:
+    .quad 0
+    .quad task_descriptor_low
+    .quad task_descriptor_high
+task_gdt_end:
+.section .start, "ax"
+.balign 8
+    .word 0, 0, 0
+task_gdt_pointer:
+    .word task_gdt_end - task_gdt - 1
+    .quad task_gdt
+
 # IDT: interrupt gates to the stubs (Intel SDM volume 3, 6.14.1). Their addresses are constants: this section ends at
 # VIRTUAL_OFFSET, so only the low word differs.
 .balign 16
@@ -424,7 +540,7 @@ idt:
 .rept 32
     .word {START_OFFSET} + (exception_stubs - start16) + vector * 8
     .word SELECTOR_CODE64
-    .word 0x8e00                        # present, ring 0, 64-bit interrupt gate, no stack switch
+    .word 0x8e01                        # present, ring 0, 64-bit interrupt gate, stack IST1
     .word {VIRTUAL_HIGH_WORD}
     .long 0xffffffff
     .long 0

@@ -119,24 +119,32 @@ fn the_transports_are_what_qemu_was_told() {
 /// A page table entry (Intel SDM volume 3, table 4-18): present, writable, and the address.
 const PRESENT_WRITABLE: u64 = 0b11;
 const LARGE: u64 = 1 << 7;
+const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 #[test]
 fn the_low_4_gib_are_mapped_to_themselves() {
     let mut probe = Probe::boot(&Machine::new(Kind::Q35), &BzImage::new(), None, None);
     let tables = page_tables(&mut probe);
-    assert_eq!(tables.len(), 6, "a PML4, a PDPT and four page directories");
-    for (gib, &directory) in (0..).zip(&tables[2..]) {
-        for (i, entry) in (0..).zip(table(&mut probe, directory)) {
+    assert_eq!(tables.len(), 7, "a PML4, a PDPT, four page directories and a page table");
+    for (i, entry) in (0..).zip(table(&mut probe, tables[6])) {
+        assert_eq!(entry & (PRESENT_WRITABLE | NO_EXECUTE), PRESENT_WRITABLE, "page {i}: {entry:#x}");
+        assert_eq!(entry & ADDRESS, i << 12, "{entry:#x}");
+    }
+    for (gib, &directory) in (0..).zip(&tables[2..6]) {
+        for (i, entry) in (0..).zip(table(&mut probe, directory)).skip(usize::from(gib == 0)) {
             let address = gib << 30 | i << 21;
+            assert_eq!(entry & NO_EXECUTE, 0, "{address:#x}: {entry:#x}");
             assert_eq!(entry & (PRESENT_WRITABLE | LARGE), PRESENT_WRITABLE | LARGE, "{address:#x}: {entry:#x}");
             // Bits 12 to 20 of a large page's entry are no address, and zero here.
             assert_eq!(entry & ADDRESS, address, "{entry:#x}");
         }
     }
-    // And they are in use: the end of RAM, and the firmware's last 16 bytes, which begin with a jump.
-    probe.fill(0x7f0_0000..0x7f0_0010, 0x5a);
-    assert_eq!(probe.read(0x7f0_0000, 16), [0x5a; 16]);
+    // And they are in use: page zero, the page under the firmware's stack, the end of RAM, and the firmware's last 16 bytes, which begin with a jump.
+    for start in [0x400, 0x8_c000, 0x7f0_0000] {
+        probe.fill(start..start + 16, 0x5a);
+        assert_eq!(probe.read(start, 16), [0x5a; 16]);
+    }
     assert_eq!(probe.read(0xffff_fff0, 1), [0xe9]);
 }
 
@@ -172,15 +180,16 @@ fn what_the_kernel_is_given_is_in_ram_and_apart() {
     }
 }
 
-/// The tables for the low 4 GiB: PML4, PDPT, and the page directories.
+/// The tables for the low 4 GiB: PML4, PDPT, the page directories, and a table for the first 2 MiB.
 fn page_tables(probe: &mut Probe) -> Vec<u64> {
     let pml4 = probe.state.cr3 & ADDRESS;
     let pdpt = table(probe, pml4)[0];
     let directories: Vec<_> = table(probe, pdpt & ADDRESS)[..4].to_vec();
-    for entry in [&[pdpt], directories.as_slice()].concat() {
-        assert_eq!(entry & (PRESENT_WRITABLE | LARGE), PRESENT_WRITABLE, "{entry:#x}");
+    let pages = table(probe, directories[0] & ADDRESS)[0];
+    for entry in [&[pdpt], directories.as_slice(), &[pages]].concat() {
+        assert_eq!(entry & (PRESENT_WRITABLE | LARGE | NO_EXECUTE), PRESENT_WRITABLE, "{entry:#x}");
     }
-    let addresses = directories.into_iter().map(|entry| entry & ADDRESS);
+    let addresses = directories.into_iter().chain([pages]).map(|entry| entry & ADDRESS);
     [pml4, pdpt & ADDRESS].into_iter().chain(addresses).collect()
 }
 

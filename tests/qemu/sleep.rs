@@ -17,7 +17,7 @@ const SHUTDOWN_STATUS: u8 = 0x0f;
 const STATUS_WAKE: u8 = 0xfe;
 
 /// What the firmware keeps for a wake, and where in it its record is.
-const KEPT: Range<u64> = 0x8_7000..0xa_0000;
+const KEPT: Range<u64> = 0x8_3000..0xa_0000;
 const RECORD: u64 = 0x9_f000;
 
 /// An address to wake up at, with something in each part of it.
