@@ -4,6 +4,8 @@
 //! (`src/main.rs`) adds the entry code and hands it the machine. [`run`] is the boot order, [`wake`] that of a wake from
 //! suspend.
 #![no_std]
+// But for `hal::x86`, which allows it; every other module forbids it.
+#![deny(unsafe_code)]
 // Nothing that goes into the image may panic. What the compiler leaves of it is counted in the image: xtask/src/panics.rs.
 #![cfg_attr(
     feature = "firmware",

@@ -1,4 +1,5 @@
 //! The whole boot, against scripted hosts.
+#![forbid(unsafe_code)]
 
 use std::boxed::Box;
 use std::cell::RefCell;

@@ -5,11 +5,13 @@
 //! machine by `&mut`, because a port read is a side effect.
 //!
 //! Assumed: one CPU runs, nothing interrupts it, and the machine is little-endian. Left out: interrupts, other CPUs.
+#![deny(unsafe_code)]
 
 #[cfg(any(test, not(feature = "firmware")))]
 pub mod fake;
 pub mod paging;
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "the machine is reached by no other way")]
 pub mod x86;
 
 use core::fmt;

@@ -16,6 +16,7 @@ use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, S
 use crate::panics;
 use crate::paths::{self, shown};
 use crate::progress::{run_step, say};
+use crate::unsafe_code;
 
 /// Rust's name of the target: the host's own.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -70,11 +71,13 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// When the firmware does not build, and when a check finds it unfit for use.
 pub fn build() -> Result<Image> {
+    let unsafe_places = unsafe_code::check()?;
     let built = compile()?;
     let file = fs::read(&built).with_context(|| format!("{} is missing", shown(&built)))?;
     let bytes = flatten(&file).context("the firmware does not make an image")?;
     check(&file, &bytes).context("the image is not fit for use")?;
     say(&panics::check(&panics::sites(&ElfFile64::parse(&*file)?)?)?);
+    say(&unsafe_places);
 
     let folder = paths::image_folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", shown(&folder)))?;

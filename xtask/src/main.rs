@@ -26,6 +26,7 @@ mod support;
 mod test;
 mod test_kernels;
 mod tools;
+mod unsafe_code;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must pass, the quick steps first.
 
 use std::num::NonZero;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -12,7 +12,10 @@ use crate::{budget, faults, guest, image, newer_qemu, packages, parity, paths, s
 /// More QEMU tests at a time than this do not help: each has up to two busy CPUs.
 const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
 
-/// Run everything that must pass: format, clippy, host tests, documentation, table of what is supported, image checks,
+/// The toolchain that has sanitizers.
+const NIGHTLY: &str = "nightly";
+
+/// Run everything that must pass: format, clippy, host tests, tests under AddressSanitizer, documentation, table of what is supported, image checks,
 /// KVM tests, faults, budget, QEMU tests, parity
 ///
 /// Installs what is missing first, and stops at the first step that fails, with the command that repeats that step.
@@ -54,12 +57,28 @@ impl Step {
     }
 
     fn run(&self) -> anyhow::Result<()> {
-        let mut command = paths::cargo();
+        self.run_as(paths::cargo(), &self.typed())
+    }
+
+    /// Runs it with the nightly compiler, which has what the stable one has not. Says so where there is none.
+    fn run_with_nightly(&self) -> anyhow::Result<()> {
+        let mut rustc = Command::new("rustup");
+        rustc.args(["run", NIGHTLY, "rustc", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+        if !rustc.status().is_ok_and(|status| status.success()) {
+            say(&format!("\n==> {}: skipped: no {NIGHTLY} compiler (rustup toolchain install {NIGHTLY})", self.name));
+            return Ok(());
+        }
+        let mut command = Command::new("rustup");
+        command.current_dir(paths::root()).args(["run", NIGHTLY, "cargo"]);
+        self.run_as(command, &self.typed().replacen(" cargo ", &format!(" cargo +{NIGHTLY} "), 1))
+    }
+
+    fn run_as(&self, mut command: Command, typed: &str) -> anyhow::Result<()> {
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
-        say(&format!("\n==> {}: {}", self.name, self.typed()));
+        say(&format!("\n==> {}: {typed}", self.name));
         let status = command.status().context("cannot start cargo")?;
         if !status.success() {
-            bail!("the step `{}` failed; to repeat it: {}", self.name, self.typed());
+            bail!("the step `{}` failed; to repeat it: {typed}", self.name);
         }
         Ok(())
     }
@@ -98,6 +117,7 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
     for step in host_steps(args.filter.as_deref()) {
         timed(step.name, &mut || step.run())?;
     }
+    timed("sanitizer", &mut || sanitizer_step(args.filter.as_deref()).run_with_nightly())?;
     if args.filter.is_none() {
         timed("support", &mut || {
             say("\n==> support: cargo xtask support");
@@ -205,6 +225,23 @@ fn host_steps(filter: Option<&str>) -> Vec<Step> {
     ]
 }
 
+/// The library's tests, and those of the code that the compiler cannot check, with every access to memory checked.
+///
+/// What goes on for long without another kind of access is cut short: fewer random cases.
+fn sanitizer_step(filter: Option<&str>) -> Step {
+    let mut step = Step::new(
+        "sanitizer",
+        "test --package firstlight --lib --test memory --target x86_64-unknown-linux-gnu --target-dir",
+    )
+    .with("RUSTFLAGS", "-Zsanitizer=address".to_owned())
+    // Some tests ask for more memory than there is.
+    .with("ASAN_OPTIONS", "allocator_may_return_null=1".to_owned())
+    .with("PROPTEST_CASES", "8".to_owned());
+    step.arguments.push(paths::target().join("sanitizer").display().to_string());
+    step.arguments.extend(filter.map(str::to_owned));
+    step
+}
+
 /// The tests that start the image in the test VMM. They say so when there is no KVM for them.
 fn kvm_step(filter: Option<&str>) -> Step {
     let mut step = Step::new("KVM tests", "test --package vmm --features kvm-tests --test boot");
@@ -242,6 +279,7 @@ mod tests {
         assert_eq!(steps[0].typed(), "cargo test --workspace e820");
         assert!(qemu_step(Some("e820")).typed().contains(" e820 -- "));
         assert!(kvm_step(Some("e820")).typed().ends_with(" --test boot e820 -- --nocapture"));
+        assert!(sanitizer_step(Some("e820")).typed().ends_with("/sanitizer e820"));
         assert_eq!(host_steps(None)[0].name, "format");
     }
 }

@@ -1,21 +1,19 @@
-//! The memory functions that the compiler calls, and the heap.
+//! The memory functions that the compiler calls.
 //!
-//! The functions use string instructions on eight bytes at a time: one emulated step each on hosts that emulate ring 0,
-//! microcoded everywhere else, and no vector registers.
+//! They use string instructions on eight bytes at a time: one emulated step each on hosts that emulate ring 0, microcoded
+//! everywhere else, and no vector registers.
+//!
+//! In the firmware they have the names of C. Without that feature they are functions as any other, and `tests/memory.rs`
+//! runs them on the host.
 
-use core::alloc::{GlobalAlloc, Layout};
 use core::arch::asm;
-use core::ptr::{self, NonNull};
-
-use linked_list_allocator::Heap;
-use spin::Mutex;
 
 /// C `memcpy`.
 ///
 /// # Safety
 /// `n` bytes are readable at `source`, writable at `target`, and the two do not overlap.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memcpy(target: *mut u8, source: *const u8, n: usize) -> *mut u8 {
+#[cfg_attr(feature = "firmware", unsafe(no_mangle))]
+pub unsafe extern "C" fn memcpy(target: *mut u8, source: *const u8, n: usize) -> *mut u8 {
     // SAFETY: the caller's promise covers the n bytes; whole words first, the rest by bytes.
     unsafe {
         asm!("rep movsq", "mov ecx, {rest:e}", "rep movsb", rest = in(reg) n & 7, inout("rcx") n >> 3 => _,
@@ -28,8 +26,8 @@ unsafe extern "C" fn memcpy(target: *mut u8, source: *const u8, n: usize) -> *mu
 ///
 /// # Safety
 /// `n` bytes are readable at `source` and writable at `target`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memmove(target: *mut u8, source: *const u8, n: usize) -> *mut u8 {
+#[cfg_attr(feature = "firmware", unsafe(no_mangle))]
+pub unsafe extern "C" fn memmove(target: *mut u8, source: *const u8, n: usize) -> *mut u8 {
     if target.addr().wrapping_sub(source.addr()) >= n {
         // The target begins below the source or behind its end: copying upwards reads every byte before it is written.
         // SAFETY: as for the caller's promise; the direction makes the overlap harmless.
@@ -50,8 +48,8 @@ unsafe extern "C" fn memmove(target: *mut u8, source: *const u8, n: usize) -> *m
 ///
 /// # Safety
 /// `n` bytes are writable at `target`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memset(target: *mut u8, value: i32, n: usize) -> *mut u8 {
+#[cfg_attr(feature = "firmware", unsafe(no_mangle))]
+pub unsafe extern "C" fn memset(target: *mut u8, value: i32, n: usize) -> *mut u8 {
     let word = u64::from(value as u8).wrapping_mul(0x0101_0101_0101_0101);
     // SAFETY: the caller's promise covers the n bytes; whole words first, the rest by bytes.
     unsafe {
@@ -65,8 +63,8 @@ unsafe extern "C" fn memset(target: *mut u8, value: i32, n: usize) -> *mut u8 {
 ///
 /// # Safety
 /// `n` bytes are readable at `left` and at `right`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, n: usize) -> i32 {
+#[cfg_attr(feature = "firmware", unsafe(no_mangle))]
+pub unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, n: usize) -> i32 {
     let (above, below): (u8, u8);
     // Whole words while they are equal, then the bytes of the word that is not, or those that make no whole word. A
     // comparison of RCX with itself stands for no words or bytes at all.
@@ -101,63 +99,8 @@ unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, n: usize) -> i32 
 ///
 /// # Safety
 /// As for [`memcmp`].
-#[unsafe(no_mangle)]
-unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, n: usize) -> i32 {
+#[cfg_attr(feature = "firmware", unsafe(no_mangle))]
+pub unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, n: usize) -> i32 {
     // SAFETY: the caller's promise is the same.
     unsafe { memcmp(left, right, n) }
-}
-
-/// The heap, behind a lock that one CPU without interrupts never waits for.
-struct Allocator(Mutex<Heap>);
-
-#[global_allocator]
-static HEAP: Allocator = Allocator(Mutex::new(Heap::empty()));
-
-// SAFETY: `Heap` gives out disjoint blocks of the requested layout and takes back those that it gave.
-unsafe impl GlobalAlloc for Allocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.0.lock().allocate_first_fit(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if let Some(block) = NonNull::new(block) {
-            // SAFETY: the caller promises that `alloc` gave `block` for this layout.
-            unsafe { self.0.lock().deallocate(block, layout) };
-        }
-    }
-}
-
-unsafe extern "C" {
-    // Zero-sized marks set by linker.ld; only their addresses mean something.
-    static mut heap_start: [u8; 0];
-    static heap_end: [u8; 0];
-    static mut wake_heap_start: [u8; 0];
-    static wake_heap_end: [u8; 0];
-}
-
-/// Gives the heap its memory for a boot. Called once, before the first allocation.
-pub fn give_heap() {
-    let start = &raw mut heap_start;
-    let size = (&raw const heap_end).addr().wrapping_sub(start.addr());
-    // SAFETY: linker.ld sets the bytes from heap_start to heap_end apart for this, and this is called once.
-    unsafe { give(start.cast(), size) };
-}
-
-/// Gives the heap its memory for a wake: what is left of the memory that stays the firmware's. Called once, in place of
-/// [`give_heap`].
-pub fn give_wake_heap() {
-    let start = &raw mut wake_heap_start;
-    let size = (&raw const wake_heap_end).addr().wrapping_sub(start.addr());
-    // SAFETY: linker.ld sets the bytes from wake_heap_start to wake_heap_end apart for this, and this is called once.
-    unsafe { give(start.cast(), size) };
-}
-
-/// Gives the heap `size` bytes.
-///
-/// # Safety
-/// The bytes are the heap's for ever; this is called once.
-#[inline(never)]
-unsafe fn give(start: *mut u8, size: usize) {
-    // SAFETY: the caller's promise is the same.
-    unsafe { HEAP.0.lock().init(start, size) };
 }
