@@ -1,12 +1,13 @@
 //! Firstlight's host tool: builds the image, boots it in QEMU, and tests it.
 //!
-//! One file a command (`run`, `image`, `test`, `compare`, `faults`, `fuzz`, `budget`, `parity`, `setup`, `support`), and the pieces they
-//! share beside them. The commands are started as `cargo xtask …` through the alias in `.cargo/config.toml`. What the tool
+//! One file a command (`run`, `image`, `test`, `compare`, `dependencies`, `faults`, `fuzz`, `budget`, `parity`, `setup`,
+//! `support`), and the pieces they share beside them. The commands are started as `cargo xtask …` through the alias in `.cargo/config.toml`. What the tool
 //! has to say goes to the standard error; the standard output belongs to the guest's serial console and to the tests.
 #![forbid(unsafe_code)]
 
 mod budget;
 mod compare;
+mod dependencies;
 mod faults;
 mod fuzz;
 mod guest;
@@ -49,6 +50,7 @@ enum Command {
     Image(image::Args),
     Test(test::Args),
     Compare(compare::Args),
+    Dependencies(dependencies::Args),
     Faults(faults::Args),
     Fuzz(fuzz::Args),
     Budget(budget::Args),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Image(args) => image::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Compare(args) => compare::run(&args),
+        Command::Dependencies(args) => dependencies::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Faults(args) => faults::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Budget(args) => budget::run(&args).map(|()| ExitCode::SUCCESS),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
-use crate::{budget, faults, guest, image, newer_qemu, packages, parity, paths, support, test_kernels};
+use crate::{budget, dependencies, faults, guest, image, newer_qemu, packages, parity, paths, support, test_kernels};
 
 /// More QEMU tests at a time than this do not help: each has up to two busy CPUs.
 const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
@@ -123,6 +123,14 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
             say("\n==> support: cargo xtask support");
             support::check()
                 .context("the step `support` failed; to repeat it and correct the README: cargo xtask support")
+        })?;
+    }
+    if args.filter.is_none() {
+        timed("dependencies", &mut || {
+            say("\n==> dependencies: cargo xtask dependencies");
+            say(&dependencies::check()
+                .context("the step `dependencies` failed; to repeat it: cargo xtask dependencies")?);
+            Ok(())
         })?;
     }
     let mut image = None;
