@@ -60,8 +60,8 @@ impl LoadPlan {
     ///
     /// # Errors
     /// [`Error::RealModeOnly`], [`Error::EntryMoved`], [`Error::FileTruncated`], [`Error::CommandLineTooLong`],
-    /// [`Error::NoLowMemory`], [`Error::KernelDoesNotFit`], [`Error::KernelOutOfReach`], [`Error::InitrdDoesNotFit`]; for a kernel in low memory [`Error::ZImageTooLong`], [`Error::NoPcMemory`]. Parts that
-    /// fitted stay held in `map` then.
+    /// [`Error::NoLowMemory`], [`Error::KernelDoesNotFit`], [`Error::KernelOutOfReach`], [`Error::InitrdDoesNotFit`]; for a
+    /// kernel in low memory [`Error::ZImageTooLong`], [`Error::NoPcMemory`]. Parts that fitted stay held in `map` then.
     pub fn new(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) -> Result<Self, Error> {
         let entry_offset = header.entry_offset(payload.kernel)?;
         // The header counts in 16 bytes.

@@ -319,7 +319,7 @@ fn boot_gnu_mach(machine: &Machine) {
         assert!(com1.replace('\r', "").contains(&line), "no {line:?}");
     }
     // Low memory up to what is kept for a wake, and from 1 MiB to the tables.
-    assert!(com1.contains("biosmem: 000000000000000000:000000000000087000, available"), "{com1}");
+    assert!(com1.contains("biosmem: 000000000000000000:000000000000083000, available"), "{com1}");
     assert!(com1.contains("biosmem: 000000000000100000:000000000007fe0000, available"), "{com1}");
 }
 

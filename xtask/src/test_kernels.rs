@@ -28,8 +28,8 @@ struct Packaged {
     package: [&'static str; 2],
     /// Debian's architecture, where it is another one than the machine's.
     architecture: Option<&'static str>,
-    /// The folder of the file, and what its name begins with. If it ends with `.gz` it is packed so.
-    file: [&'static str; 2],
+    /// The folder of the file, and what its name begins and ends with. If it ends with `.gz` it is packed so.
+    file: [&'static str; 3],
     /// The variables that tell the tests of it (`tests/qemu/environment.rs`): the file, or why there is none.
     variables: [&'static str; 2],
 }
@@ -40,7 +40,7 @@ const ALL: [Packaged; 6] = [
         folder: "xen",
         package: ["xen-hypervisor-", "-amd64"],
         architecture: None,
-        file: ["boot", "xen-"],
+        file: ["boot", "xen-", ".gz"],
         variables: ["FIRSTLIGHT_XEN", "FIRSTLIGHT_NO_XEN"],
     },
     // The one for amd64 is a 64-bit file, which QEMU does not load.
@@ -49,7 +49,7 @@ const ALL: [Packaged; 6] = [
         folder: "gnumach",
         package: ["gnumach-image-", "-486"],
         architecture: Some("i386"),
-        file: ["boot", "gnumach-"],
+        file: ["boot", "gnumach-", ".gz"],
         variables: ["FIRSTLIGHT_GNU_MACH", "FIRSTLIGHT_NO_GNU_MACH"],
     },
     Packaged {
@@ -57,7 +57,7 @@ const ALL: [Packaged; 6] = [
         folder: "memtest86-32",
         package: ["memtest86+", ""],
         architecture: None,
-        file: ["boot", "memtest86+ia32.bin"],
+        file: ["boot", "memtest86+ia32.bin", ""],
         variables: ["FIRSTLIGHT_MEMTEST86_32", "FIRSTLIGHT_NO_MEMTEST86_32"],
     },
     Packaged {
@@ -65,7 +65,7 @@ const ALL: [Packaged; 6] = [
         folder: "memtest86-64",
         package: ["memtest86+", ""],
         architecture: None,
-        file: ["boot", "memtest86+x64.bin"],
+        file: ["boot", "memtest86+x64.bin", ""],
         variables: ["FIRSTLIGHT_MEMTEST86_64", "FIRSTLIGHT_NO_MEMTEST86_64"],
     },
     Packaged {
@@ -73,7 +73,7 @@ const ALL: [Packaged; 6] = [
         folder: "ipxe",
         package: ["ipxe", ""],
         architecture: None,
-        file: ["boot", "ipxe.lkrn"],
+        file: ["boot", "ipxe.lkrn", ""],
         variables: ["FIRSTLIGHT_IPXE", "FIRSTLIGHT_NO_IPXE"],
     },
     Packaged {
@@ -81,7 +81,7 @@ const ALL: [Packaged; 6] = [
         folder: "memdisk",
         package: ["syslinux-common", ""],
         architecture: None,
-        file: ["usr/lib/syslinux", "memdisk"],
+        file: ["usr/lib/syslinux", "memdisk", ""],
         variables: ["FIRSTLIGHT_MEMDISK", "FIRSTLIGHT_NO_MEMDISK"],
     },
 ];
@@ -173,9 +173,9 @@ impl Packaged {
         let names = known_packages(&options, start)?;
         let package = newest(&names, start, end).with_context(|| format!("apt knows no package {start}*{end}"))?;
         let system = unpack(folder, &options, &[package], &format!("{}, which tests boot", self.name))?;
-        let [place, start] = self.file;
-        find(&system.join(place), |name| name.starts_with(start))
-            .with_context(|| format!("the package {package} has no {place}/{start}*"))
+        let [place, start, end] = self.file;
+        find(&system.join(place), |name| name.starts_with(start) && name.ends_with(end))
+            .with_context(|| format!("the package {package} has no {place}/{start}*{end}"))
     }
 }
 

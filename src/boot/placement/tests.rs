@@ -400,7 +400,9 @@ proptest! {
             _ => None,
         };
         let staged = block.map(|block| block.staged);
-        let parts: Vec<_> = [Some(plan.kernel_run), plan.initrd, plan.page_tables, plan.appended.map(|appended| appended.place)]
+        // There may be no room for what the host appended, which is left out then.
+        let appended = plan.appended.map(|appended| appended.place).filter(|place| !place.is_empty());
+        let parts: Vec<_> = [Some(plan.kernel_run), plan.initrd, plan.page_tables, appended]
             .into_iter()
             .chain(if block.is_some() { [staged, None] } else { [Some(plan.command_line), Some(plan.boot_params)] })
             .flatten()
