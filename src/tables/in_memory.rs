@@ -305,6 +305,10 @@ fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut MemoryMap, at: PhysAddr) -
 /// Keeps everything else off `part`, to the ends of its pages. `false` where the firmware itself is: the host's tables are
 /// lost then.
 fn hold(map: &mut MemoryMap, (range, kind): Part, tables: &str) -> bool {
+    // Nothing to keep, wherever it says that it is.
+    if range.is_empty() {
+        return true;
+    }
     if range.overlaps(layout::BOOT_RAM) {
         log::warn!("the host's {tables} table at {range} is where the firmware runs, and lost");
         return false;

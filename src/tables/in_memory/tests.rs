@@ -232,6 +232,19 @@ fn smbios_structures_are_kept() {
     assert_eq!(kind(&map, 32 * MIB), Some(E820Entry::RESERVED));
 }
 
+/// Found by fuzzing: an anchor that tells of no bytes, where the firmware runs, took their page from the RAM of the firmware.
+#[test]
+fn structures_of_no_length_took_a_page_of_the_firmwares_memory() {
+    let mut pieces = fake::smbios(0xf_0000, layout::FIRMWARE_RAM.start().get() + 0x1_0010);
+    let anchor = &mut pieces[0].1;
+    anchor[12..16].fill(0);
+    anchor[5] = 0;
+    fake::sum_up(anchor, 5);
+    pieces.truncate(1);
+    let (_, map) = look(&pieces);
+    assert!(map.is_ram(layout::FIRMWARE_RAM));
+}
+
 #[test]
 fn an_mp_table_is_kept_and_none_is_made_beside_it() {
     for pointer in [0x9_fc00, 0xf_0000] {
