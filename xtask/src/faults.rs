@@ -33,6 +33,6 @@ pub fn check(image: &Path, filter: Option<&str>) -> anyhow::Result<()> {
     let mut command = paths::cargo();
     command.args(["run", "--quiet", "--package", "faults", "--"]).args(filter).env("FIRSTLIGHT_IMAGE", image);
     let status = command.status().context("cannot start cargo")?;
-    anyhow::ensure!(status.success(), "a fault of the host did what is not expected");
+    anyhow::ensure!(status.success(), "the faults did not all end as expected, or none was tried; see above");
     Ok(())
 }
