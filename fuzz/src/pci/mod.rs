@@ -6,8 +6,8 @@
 pub mod model;
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::pci::plan::BridgeWindows;
-use firstlight::pci::topology::{BarKind, Bus, Topology};
+use firstlight::pci::plan::{BridgeWindows, Placement};
+use firstlight::pci::topology::{BarKind, Topology};
 use firstlight::pci::{Board, Display, Pin, PortRange, Windows, apply, plan, scan};
 
 use self::model::Model;
@@ -68,15 +68,27 @@ fn check_plan(topology: &Topology, plan: &Plan, room: &Windows) {
     });
     assert_eq!(registers, all.collect::<Vec<_>>(), "each register once");
 
+    let mut places = vec![Vec::new(); topology.functions().len()];
+    for place in &plan.placements {
+        places[usize::from(place.function)].push(place);
+    }
+    let mut children = vec![Vec::new(); topology.buses().len()];
+    for (bus, passed) in topology.buses().iter().zip(&plan.windows) {
+        if let Some(parent) = bus.parent {
+            children[usize::from(parent.bus)].push(passed);
+        }
+    }
     let host = [(true, ports(room.io())), (true, ports(room.more_io())), (false, room.low()), (false, room.high())];
     let mut at_root = Vec::new();
     for (index, bus) in topology.buses().iter().enumerate() {
-        let mut here = on_bus(topology, plan, bus);
+        let mut here: Vec<_> = topology
+            .on_bus(bus)
+            .flat_map(|(function, _)| &places[usize::from(function)])
+            .map(|place| run_of(place))
+            .collect();
         let outer = if bus.parent.is_none() { host.to_vec() } else { windows(&plan.windows[index]).to_vec() };
-        for (below, passed) in topology.buses().iter().zip(&plan.windows) {
-            if below.parent.is_some_and(|parent| usize::from(parent.bus) == index) {
-                here.extend(windows(passed).into_iter().filter(|(_, range)| !range.is_empty()));
-            }
+        for passed in &children[index] {
+            here.extend(windows(passed).into_iter().filter(|(_, range)| !range.is_empty()));
         }
         for &run in &here {
             assert!(is_inside(run, &outer), "{run:?} is outside {outer:?}");
@@ -91,20 +103,14 @@ fn check_plan(topology: &Topology, plan: &Plan, room: &Windows) {
     }
 }
 
-/// What is placed on one bus.
-fn on_bus(topology: &Topology, plan: &Plan, bus: &Bus) -> Vec<Run> {
-    let mut runs = Vec::new();
-    for (function, _) in topology.on_bus(bus) {
-        for place in plan.placements.iter().filter(|place| place.function == function) {
-            let size = place.bar.size();
-            assert!(place.address != 0 && place.address.is_multiple_of(size), "{place:?}");
-            let range = PhysRange::new(PhysAddr::new(place.address), size).unwrap();
-            let narrow = !matches!(place.bar.kind, BarKind::Memory64 { .. });
-            assert!(!narrow || PhysRange::LOW_4_GIB.contains(range), "{place:?}");
-            runs.push((place.bar.kind == BarKind::Io, range));
-        }
-    }
-    runs
+/// Where a register is, which is aligned, and below 4 GiB where it has to be.
+fn run_of(place: &Placement) -> Run {
+    let size = place.bar.size();
+    assert!(place.address != 0 && place.address.is_multiple_of(size), "{place:?}");
+    let range = PhysRange::new(PhysAddr::new(place.address), size).unwrap();
+    let narrow = !matches!(place.bar.kind, BarKind::Memory64 { .. });
+    assert!(!narrow || PhysRange::LOW_4_GIB.contains(range), "{place:?}");
+    (place.bar.kind == BarKind::Io, range)
 }
 
 /// What QEMU's devices have in configuration space, and hierarchies of them.

@@ -169,6 +169,17 @@ impl<'t> Planner<'t> {
         Some(usize::from(parent.bus))
     }
 
+    /// Works out anew what the bus with this index needs, and with it each bus on the way to the root. No other bus is
+    /// touched: a host may say that there are as many registers as it likes, and each may have to be left out.
+    fn size_from(&mut self, index: usize) {
+        let mut next = Some(index);
+        // Each turn goes one bridge towards the root.
+        for _ in 0..self.buses.len() {
+            let Some(index) = next else { break };
+            next = self.size_bus(index);
+        }
+    }
+
     /// Whether what the root buses need in `spaces` fits into `room`.
     pub(super) fn fits(&mut self, spaces: &[Space], room: Room) -> bool {
         self.pack(Group::Roots, spaces, room.start, &mut |_, _| {}).is_some_and(|(end, _)| end <= room.end)
@@ -176,17 +187,58 @@ impl<'t> Planner<'t> {
 
     /// Gives up what is kept and leaves out registers until what remains in `spaces` fits into `room`.
     pub(super) fn make_fit(&mut self, spaces: &[Space], room: Room) {
-        // Each turn gives up something that is not kept again, or leaves one register out, so this ends.
+        // Each turn gives up something that is not kept again, or leaves a register out, so this ends.
         while !self.fits(spaces, room) {
             if self.give_up(spaces) {
                 continue;
             }
-            let Some((function, bar)) = self.largest(spaces) else { return };
-            if let Some(left_out) = self.left_out.get_mut(usize::from(function)) {
-                *left_out |= bar.bit();
+            match self.largest(spaces) {
+                None => return,
+                Some((Group::Roots, Item { size, .. })) => self.leave_out_at_root(spaces, room, size),
+                Some((Group::Bus(bus), item)) => {
+                    self.leave_out(item);
+                    self.size_from(bus.into());
+                }
             }
-            self.size();
         }
+    }
+
+    fn leave_out(&mut self, register: Item) {
+        let What::Bar { function, bar } = register.what else { return };
+        if let Some(left_out) = self.left_out.get_mut(usize::from(function)) {
+            *left_out |= bar.bit();
+        }
+    }
+
+    /// Leaves out the last registers of root buses that take `size`, and nothing there takes more: as many as have to go
+    /// even if nothing is lost to alignment, at least one, and none that is before a window of that size.
+    ///
+    /// One at a time would do, but for hosts that fill the root bus with functions, and may have to lose thousands.
+    #[cold]
+    fn leave_out_at_root(&mut self, spaces: &[Space], room: Room, size: u64) {
+        let mut total = 0_u64;
+        let mut last = mem::take(&mut self.items);
+        last.clear();
+        // There is room for all of them.
+        self.each(Group::Roots, spaces, &mut |item| {
+            total = total.saturating_add(item.size);
+            match item.what {
+                _ if item.size != size => {}
+                What::Window { .. } => last.clear(),
+                What::Bar { .. } => {
+                    let _ = heap::push_within_capacity(&mut last, item);
+                }
+            }
+        });
+        // Each turn leaves one out.
+        while let Some(register) = last.pop() {
+            self.leave_out(register);
+            total = total.saturating_sub(size);
+            if total <= room.size() {
+                break;
+            }
+        }
+        self.items = last;
     }
 
     /// Gives up what one bridge keeps in one of `spaces`: what nobody asked for first, then the most, the last of several.
@@ -207,18 +259,13 @@ impl<'t> Planner<'t> {
             let given_up = if kept.asked { &mut state.no_reserve } else { &mut state.no_slot };
             *given_up |= space.bit();
         }
-        let mut next = Some(index);
-        // Each turn goes one bridge towards the root.
-        for _ in 0..self.buses.len() {
-            let Some(index) = next else { break };
-            next = self.size_bus(index);
-        }
+        self.size_from(index);
         true
     }
 
-    /// The register to leave out: from the root on, the one that takes most room or that is behind the bridge that does,
-    /// the last of several.
-    pub(super) fn largest(&self, spaces: &[Space]) -> Option<(u16, Bar)> {
+    /// The register to leave out, after where it is: from the root on, the one that takes most room or that is behind the
+    /// bridge that does, the last of several.
+    pub(super) fn largest(&self, spaces: &[Space]) -> Option<(Group, Item)> {
         let mut group = Group::Roots;
         let mut spaces = spaces;
         // Each turn but the last goes one bridge away from the root.
@@ -229,8 +276,9 @@ impl<'t> Planner<'t> {
                     largest = Some(item);
                 }
             });
-            match largest?.what {
-                What::Bar { function, bar } => return Some((function, bar)),
+            let largest = largest?;
+            match largest.what {
+                What::Bar { .. } => return Some((group, largest)),
                 What::Window { bus, space } => (group, spaces) = (Group::Bus(bus), space.alone()),
             }
         }

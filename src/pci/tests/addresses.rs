@@ -131,6 +131,38 @@ fn the_largest_is_left_out_first() {
 }
 
 #[test]
+fn as_many_of_the_same_size_are_left_out_as_have_to_be_and_the_last_ones() {
+    // Of less than a page, a page and more; the least room is one byte too short for all of them.
+    for order in [4, 12, 20] {
+        let size = 1 << order.max(12);
+        for fitting in [0, 1, 7, 8] {
+            let mut pci = FakePci::default();
+            for number in 1..9 {
+                pci.add(ROOT, number, 0, device(number.into()).bar(0, MEMORY, order));
+            }
+            let start = 0xc000_0000;
+            let (_, plan) = set_up(&mut pci, &low_only(start, start + fitting * size + size - 1));
+            let placed: Vec<_> = plan.placements.iter().map(|place| u64::from(place.function)).collect();
+            assert_eq!(placed, (0..fitting.min(8)).collect::<Vec<_>>(), "room for {fitting} of order {order}");
+        }
+    }
+}
+
+#[test]
+fn what_is_behind_a_window_as_large_as_registers_is_left_out_in_its_turn() {
+    for (room, placed) in [(3, &["first", "behind", "last"][..]), (2, &["first", "behind"]), (1, &["first"]), (0, &[])] {
+        let mut pci = FakePci::default();
+        let mut names = Vec::from([("first", pci.add(ROOT, 1, 0, device(1).bar(0, MEMORY, 21)))]);
+        let bridge = pci.add(ROOT, 2, 0, bridge(None, true));
+        names.push(("behind", pci.add(On::Behind(bridge), 1, 0, device(2).bar(0, MEMORY, 21))));
+        names.push(("last", pci.add(ROOT, 3, 0, device(3).bar(0, MEMORY, 21))));
+        set_up(&mut pci, &low_only(0xc000_0000, 0xc000_0000 + (room << 21)));
+        names.retain(|(_, function)| addresses(&pci, *function) != [0]);
+        assert_eq!(names.iter().map(|(name, _)| *name).collect::<Vec<_>>(), placed);
+    }
+}
+
+#[test]
 fn devices_on_the_root_bus_keep_their_ports_when_bridges_use_them_up() {
     let mut pci = FakePci::default();
     let beside = pci.add(ROOT, 31, 0, device(99).bar(4, IO, 8));
