@@ -30,21 +30,34 @@ const CLIENT: u32 = 0;
 const VERSION: [u8; 4] = [0, 2, 0, 2];
 
 /// The log's room in guest memory, and how much of it is used.
+///
+/// A log has no gaps: it ends before the first event that does not fit, though shorter ones follow.
 #[derive(Debug)]
 pub struct EventLog {
     left: PhysRange,
+    ended: bool,
 }
 
 impl EventLog {
     /// An empty log in `room`, which is all zeros: readers take zeros for the end.
     #[must_use]
     pub const fn new(room: PhysRange) -> Self {
-        Self { left: room }
+        Self { left: room, ended: false }
     }
 
-    /// Takes `len` bytes for an event, or gives `None` when they do not fit.
+    /// Takes `len` bytes for an event; `None` when they do not fit, or an event before them did not.
     pub fn take(&mut self, len: usize) -> Option<PhysAddr> {
-        let taken = PhysRange::new(self.left.start(), len as u64).filter(|&taken| self.left.contains(taken))?;
+        if self.ended {
+            return None;
+        }
+        let Some(taken) = PhysRange::new(self.left.start(), len as u64).filter(|&taken| self.left.contains(taken))
+        else {
+            log::warn!(
+                "the TPM's event log has no room for an event of {len} bytes: it ends there, and is not what the PCRs say"
+            );
+            self.ended = true;
+            return None;
+        };
         self.left = PhysRange::from_bounds(taken.end(), self.left.end())?;
         Some(taken.start())
     }

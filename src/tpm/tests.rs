@@ -339,6 +339,32 @@ fn a_full_log_keeps_no_event_from_its_pcr() {
 }
 
 #[test]
+fn an_event_that_did_not_fit_left_a_gap_in_the_log() {
+    // The events with room for `room` bytes; `None` when not even the one that says what the log is has room.
+    let events = |room: u64| {
+        let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects::default());
+        boot.log = range(LOG.start().get(), room);
+        let command_line = [b'x'; 2000];
+        boot.machine.memory.store(0x2_0000, &command_line);
+        boot.loaded.command_line = range(0x2_0000, command_line.len() as u64 + 1);
+        assert_eq!(boot.measure(), Ok(()));
+        let is_empty = boot.machine.memory.bytes(LOG.start().get(), room as usize).iter().all(|&byte| byte == 0);
+        (!is_empty).then(|| boot.log().events)
+    };
+    let all = events(0x1_0000).unwrap();
+    // Version, separators, command line, kernel and initrd: the last two are shorter than the command line.
+    assert_eq!(all.len(), 1 + 8 + 1 + 2);
+    let mut lens = Vec::new();
+    for room in (0..3000).step_by(11) {
+        let Some(events) = events(room) else { continue };
+        assert_eq!(all[..events.len()], events, "{room} bytes");
+        lens.push(events.len());
+    }
+    lens.dedup();
+    assert_eq!(lens, (0..=12).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_bank_whose_hash_is_unknown_is_not_left_as_if_nothing_had_been_booted() {
     let mut boot = Boot::new(Kind::Crb, &[SHA256, SM3, 0x77], Defects::default());
     assert_eq!(boot.measure(), Ok(()));

@@ -150,7 +150,8 @@ fn as_many_of_the_same_size_are_left_out_as_have_to_be_and_the_last_ones() {
 
 #[test]
 fn what_is_behind_a_window_as_large_as_registers_is_left_out_in_its_turn() {
-    for (room, placed) in [(3, &["first", "behind", "last"][..]), (2, &["first", "behind"]), (1, &["first"]), (0, &[])] {
+    for (room, placed) in [(3, &["first", "behind", "last"][..]), (2, &["first", "behind"]), (1, &["first"]), (0, &[])]
+    {
         let mut pci = FakePci::default();
         let mut names = Vec::from([("first", pci.add(ROOT, 1, 0, device(1).bar(0, MEMORY, 21)))]);
         let bridge = pci.add(ROOT, 2, 0, bridge(None, true));
