@@ -43,6 +43,10 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER")]
     inputs: Option<u32>,
 
+    /// Do not trace comparisons: twice to three times as many inputs a second, but constants have to be guessed
+    #[arg(long)]
+    no_compares: bool,
+
     /// How many targets run at once [default: as many as there are CPUs]
     #[arg(long, value_name = "NUMBER")]
     jobs: Option<usize>,
@@ -76,7 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .map(String::as_str)
         .filter(|name| args.targets.is_empty() || args.targets.iter().any(|wanted| wanted == name))
         .collect();
-    build()?;
+    build(args)?;
 
     let queue = Mutex::new(wanted.iter().copied());
     let reports = Mutex::new(Vec::new());
@@ -140,7 +144,7 @@ fn targets() -> anyhow::Result<BTreeSet<String>> {
 }
 
 /// Builds all targets, and writes their seeds.
-fn build() -> anyhow::Result<()> {
+fn build(args: &Args) -> anyhow::Result<()> {
     packages::ensure(&packages::FUZZING)?;
     let cargo_fuzz = cargo_fuzz()?;
     let target = folder("");
@@ -154,6 +158,7 @@ fn build() -> anyhow::Result<()> {
         "--debug-assertions",
     ]);
     command.args(["--features", "libfuzzer", "--fuzz-dir"]).arg(paths::root().join("fuzz"));
+    command.args(args.no_compares.then_some("--no-trace-compares"));
     command.arg("--target-dir").arg(&target);
     run_step("Building the targets", &mut command)?;
     let mut seeds = paths::cargo();
