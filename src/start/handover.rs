@@ -6,6 +6,9 @@ use firstlight::boot::{Entry, Handover};
 use firstlight::hal::x86::VIRTUAL_OFFSET;
 use firstlight::resume::WakingVector;
 
+/// CR4: physical address extension, without which there is no 64-bit mode (Intel SDM volume 3, 2.5).
+const CR4_PAE: u64 = 1 << 5;
+
 /// Enters the kernel. The registers are as [`Handover`] says.
 ///
 /// # Safety
@@ -13,17 +16,20 @@ use firstlight::resume::WakingVector;
 pub unsafe fn hand_over(handover: &Handover) -> ! {
     let parameters = handover.parameters.get();
     match handover.entry {
-        // `reset.s` loaded a GDT, data segments and a CS as the kernel wants them, and the tables map the low 4 GiB.
+        // `reset.s` loaded a GDT, data segments and a CS as the kernel wants them, and the tables map the low 4 GiB. Of CR4
+        // only what 64-bit mode needs stays: the rest is the kernel's to turn on.
         // SAFETY: the caller promises a kernel at the entry; nothing of the firmware runs after this.
         Entry::Linux64(entry) => unsafe {
             asm!(
                 "cli",
                 "cld",
+                "mov cr4, rdi",
                 "xor ebp, ebp",
                 "xor edi, edi",
                 "jmp rax",
                 in("rax") entry.get(),
                 in("rsi") parameters,
+                in("rdi") CR4_PAE,
                 options(noreturn)
             )
         },

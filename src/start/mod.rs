@@ -18,7 +18,7 @@ pub use handover::{hand_over, wake};
 use x86_64::registers::control::Cr2;
 
 /// Bytes of the section `.start`, which fills the end of the image. `reset.s` fails to assemble when they do not suffice.
-const START_SIZE: u64 = 0x900;
+const START_SIZE: u64 = 0x940;
 
 global_asm!(
     include_str!("reset.s"),

@@ -17,10 +17,17 @@
 .set CR0_CD, 1 << 30
 .set CR0_PG, 1 << 31
 .set CR4_PAE, 1 << 5
+.set CR4_UMIP_BIT, 11
+.set CR4_SMEP_BIT, 20
+.set CR4_SMAP_BIT, 21
 .set MSR_EFER, 0xc0000080               # Intel SDM volume 4, table 2-2
 .set EFER_LME, 1 << 8
 .set EFER_NXE, 1 << 11
 
+.set CPUID_FEATURES_STRUCTURED, 7       # Intel SDM volume 2, CPUID, table 3-8: subleaf 0
+.set CPUID_SMEP_BIT, 7                  # in EBX
+.set CPUID_SMAP_BIT, 20                 # in EBX
+.set CPUID_UMIP_BIT, 2                  # in ECX
 .set CPUID_FEATURES_EXTENDED, 0x80000001 # AMD APM volume 3, appendix E.4.2
 .set CPUID_LONG_MODE, 1 << 29           # in EDX
 .set CPUID_NO_EXECUTE_BIT, 20           # in EDX
@@ -132,6 +139,30 @@ start32:
     jz no_long_mode
     mov esp, edx                        # there is no stack yet
 
+    # No page is a user's, and no code either: what the CPU has against such pages and such code is turned on. All else is
+    # off: an operating system that restarts the machine by a jump to the reset vector leaves its own bits, of which one
+    # would have the tables read with a level more.
+    mov edi, CR4_PAE
+    xor eax, eax
+    cpuid
+    cmp eax, CPUID_FEATURES_STRUCTURED
+    jb 1f
+    mov eax, CPUID_FEATURES_STRUCTURED
+    xor ecx, ecx
+    cpuid
+    and ecx, 1 << CPUID_UMIP_BIT
+    shl ecx, CR4_UMIP_BIT - CPUID_UMIP_BIT
+    or edi, ecx
+    mov ecx, ebx
+    and ecx, 1 << CPUID_SMEP_BIT
+    shl ecx, CR4_SMEP_BIT - CPUID_SMEP_BIT
+    or edi, ecx
+    and ebx, 1 << CPUID_SMAP_BIT
+    shl ebx, CR4_SMAP_BIT - CPUID_SMAP_BIT
+    or edi, ebx
+1:
+    mov cr4, edi
+
     mov ebx, offset page_tables_physical
     xor edx, edx                        # the upper half of every entry
     lea eax, [ebx + 1 * 4096 + TABLE]
@@ -159,10 +190,6 @@ start32:
     mov [ebx + 5 * 4096 + 511 * 8 + 4], edx
 
     mov cr3, ebx
-    # All else off: an operating system that restarts the machine by a jump to the reset vector leaves its own bits, of
-    # which one would have the tables read with a level more.
-    mov eax, CR4_PAE
-    mov cr4, eax
     mov ecx, MSR_EFER
     rdmsr
     or eax, EFER_LME
@@ -333,8 +360,7 @@ leave_long_mode:
     rdmsr
     and eax, ~(EFER_LME | EFER_NXE)
     wrmsr
-    mov ebx, cr4
-    and ebx, ~CR4_PAE
+    xor ebx, ebx
     mov cr4, ebx
     mov ebx, SELECTOR_DATA
     mov ds, ebx

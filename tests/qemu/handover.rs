@@ -26,11 +26,11 @@ pub fn check_cpu(state: &State, word: usize) {
     assert_eq!(state.cr0 & (CR0_PE | CR0_CD | CR0_NW), CR0_PE, "CR0 {:#x}", state.cr0);
     if word == 8 {
         assert_ne!(state.cr0 & CR0_PG, 0, "CR0 {:#x}", state.cr0);
-        assert_ne!(state.cr4 & CR4_PAE, 0, "CR4 {:#x}", state.cr4);
+        assert_eq!(state.cr4, CR4_PAE, "CR4 {:#x}", state.cr4);
         assert_eq!(state.efer & (EFER_LME | EFER_LMA), EFER_LME | EFER_LMA, "EFER {:#x}", state.efer);
     } else {
         assert_eq!(state.cr0 & CR0_PG, 0, "CR0 {:#x}", state.cr0);
-        assert_eq!(state.efer & EFER_LMA, 0, "EFER {:#x}", state.efer);
+        assert_eq!([state.cr4, state.efer & EFER_LMA], [0; 2], "CR4, EFER");
         assert_eq!([state.ebx, state.ebp, state.edi], [0; 3]);
     }
 }

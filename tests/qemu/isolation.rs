@@ -36,6 +36,11 @@ const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const EFER_NXE: u64 = 1 << 11;
+/// Bits of CR4 (Intel SDM volume 3, 2.5).
+const CR4_PAE: u64 = 1 << 5;
+const CR4_UMIP: u64 = 1 << 11;
+const CR4_SMEP: u64 = 1 << 20;
+const CR4_SMAP: u64 = 1 << 21;
 
 /// A page that is mapped, with what all levels of tables together allow.
 #[derive(Debug)]
@@ -53,6 +58,7 @@ struct Mapping {
     memory: Vec<u8>,
     pages: Vec<Page>,
     no_execute: bool,
+    cr4: u64,
 }
 
 impl Mapping {
@@ -67,7 +73,7 @@ impl Mapping {
         let (root, no_execute) = (register("CR3=") & ADDRESS, register("EFER=") & EFER_NXE != 0);
         assert_ne!(register("CR0=") & 1 << 16, 0, "the firmware may write what is read-only");
         let memory = fs::read(save_memory(qemu, &mut qmp, 1 << 20)).expect("the machine's memory");
-        let mut mapping = Self { memory, pages: Vec::new(), no_execute };
+        let mut mapping = Self { memory, pages: Vec::new(), no_execute, cr4: register("CR4=") };
         mapping.walk(root, 39, 0, (true, true));
         mapping
     }
@@ -80,7 +86,6 @@ impl Mapping {
                 assert_eq!(entry, 0, "what is left of something is at {at:#x}");
                 continue;
             }
-            // There is no user mode, so SMEP and SMAP have nothing to keep the firmware from.
             assert_eq!(entry & USER, 0, "{entry:#x} is a user's");
             let allowed =
                 (writable && entry & WRITABLE != 0, executable && !(self.no_execute && entry & NO_EXECUTE != 0));
@@ -177,6 +182,25 @@ fn a_cpu_that_cannot_forbid_to_execute_boots_with_the_rest() {
     assert!(mapping.at(0).is_none());
     for kernel in [BzImage::new(), BzImage::new().entered_in_32_bit_mode()] {
         Probe::boot(&machine, &kernel, None, None);
+    }
+}
+
+#[test]
+fn what_the_cpu_has_against_user_pages_and_user_code_is_on_until_the_jump() {
+    // The first has no leaf for these features, the second has one without them.
+    for (cpu, on) in [
+        ("qemu64,level=6", 0),
+        ("qemu64", 0),
+        ("qemu64,+smep", CR4_SMEP),
+        ("qemu64,+smap", CR4_SMAP),
+        ("qemu64,+umip", CR4_UMIP),
+        ("max", CR4_SMEP | CR4_SMAP | CR4_UMIP),
+    ] {
+        let machine = Machine::new(Kind::Q35).with(&format!("-cpu {cpu}"));
+        assert_eq!(Mapping::read(&stopped(&machine)).cr4, CR4_PAE | on, "{cpu}");
+        for (kernel, left) in [(BzImage::new(), CR4_PAE), (BzImage::new().entered_in_32_bit_mode(), 0)] {
+            assert_eq!(Probe::boot(&machine, &kernel, None, None).state.cr4, left, "{cpu}, {kernel:?}");
+        }
     }
 }
 
