@@ -26,7 +26,8 @@ pub const LOW_PAGES: PhysRange = range(0x8_a000, 0x8_b000);
 /// The page below the stack. It is not mapped while the firmware runs, so a stack that is too small does no harm unseen.
 pub const STACK_GUARD: PhysRange = range(0x8_c000, 0x8_d000);
 
-/// Where the boot leaves what a wake needs to know (see [`crate::resume`]): 3 KiB below the extended BIOS data area.
+/// Where the boot leaves what a wake needs to know (see [`crate::resume`](mod@crate::resume)): 3 KiB below the extended
+/// BIOS data area.
 pub const RESUME_RECORD: PhysRange = range(0x9_f000, 0x9_fc00);
 
 /// All of low memory that the firmware uses until the kernel runs: [`FIRMWARE_RAM`], [`STARTUP_PAGE`] and

@@ -126,7 +126,12 @@ pub enum Error {
         /// The longest that the kernel takes.
         limit: u64,
     },
-    /// No room below 640 KiB for `boot_params`, `hvm_start_info`, Multiboot information or the command line.
+    /// No room below 640 KiB for the command line.
+    CommandLineDoesNotFit {
+        /// The bytes that did not fit.
+        needed: u64,
+    },
+    /// No room below 640 KiB for `boot_params`, `hvm_start_info`, Multiboot information or page tables.
     NoLowMemory {
         /// The bytes that did not fit.
         needed: u64,
@@ -248,12 +253,14 @@ impl fmt::Display for Error {
             Self::CommandLineTooLong { len, limit } => {
                 write!(f, "the command line has {len} bytes, the kernel takes {limit}; shorten it (-append)")
             }
-            Self::NoLowMemory { needed } => {
-                write!(
-                    f,
-                    "no {needed} bytes free below 640 KiB for the kernel's parameters and command line; shorten it (-append)"
-                )
+            Self::CommandLineDoesNotFit { needed } => {
+                write!(f, "no {needed} bytes free below 640 KiB for the command line; shorten it (-append)")
             }
+            Self::NoLowMemory { needed } => write!(
+                f,
+                "no {needed} bytes free below 640 KiB for what the kernel is told; the host's memory map (etc/e820) has to \
+                 have RAM there"
+            ),
             Self::FwCfg(error) => error.fmt(f),
             Self::HeapFull => f.write_str("the firmware's heap is full: the host's tables are too large"),
             Self::MemoryMap(error) => error.fmt(f),

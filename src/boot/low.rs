@@ -48,7 +48,7 @@ impl LowBlock {
             .and_then(|len| PhysRange::new(COMMAND_LINES.start(), len))
             .filter(|&pages| COMMAND_LINES.contains(pages))
             .and_then(|pages| PhysRange::from_bounds(place, pages.end()))
-            .ok_or(Error::NoLowMemory { needed: command_line })?;
+            .ok_or(Error::CommandLineDoesNotFit { needed: command_line })?;
         // The rest of it is the firmware's, and RAM.
         let below = PhysRange::from_bounds(place, layout::BOOT_RAM.start()).unwrap_or_default();
         if !map.is_free(below) {
@@ -105,7 +105,7 @@ pub(super) fn plan(
     let initrd =
         if payload.initrd == 0 { None } else { Some(place_initrd(header.initrd_space(), payload.initrd, map)?) };
     let block = LowBlock::new(place, command_line_len, map)?;
-    let no_room = Error::NoLowMemory { needed: command_line_len };
+    let no_room = Error::CommandLineDoesNotFit { needed: command_line_len };
     let kernel = match file {
         Some(file) => file,
         None => block.staged_for(place, payload.kernel).ok_or(no_room)?,

@@ -25,9 +25,6 @@ const LOW_MEMORY: (u64, u64) = (0x1_0000, 0xa_0000);
 /// The size of `boot_params`.
 pub(super) const BOOT_PARAMS_LEN: u64 = 4096;
 
-/// The distance from the load address to the 64-bit entry (boot.rst, "64-bit Boot Protocol").
-const ENTRY_64: u64 = 0x200;
-
 /// Where each part is to be put. No two overlap, and each is RAM that nothing else held. With [`Entry::LinuxLow`] that is
 /// where it is made ready: see [`LowBlock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +57,9 @@ impl LoadPlan {
     ///
     /// # Errors
     /// [`Error::RealModeOnly`], [`Error::EntryMoved`], [`Error::FileTruncated`], [`Error::CommandLineTooLong`],
-    /// [`Error::NoLowMemory`], [`Error::KernelDoesNotFit`], [`Error::KernelOutOfReach`], [`Error::InitrdDoesNotFit`]; for a
-    /// kernel in low memory [`Error::ZImageTooLong`], [`Error::NoPcMemory`]. Parts that fitted stay held in `map` then.
+    /// [`Error::NoLowMemory`], [`Error::CommandLineDoesNotFit`], [`Error::KernelDoesNotFit`],
+    /// [`Error::KernelOutOfReach`], [`Error::InitrdDoesNotFit`]; for a kernel in low memory [`Error::ZImageTooLong`],
+    /// [`Error::NoPcMemory`]. Parts that fitted stay held in `map` then.
     pub fn new(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) -> Result<Self, Error> {
         let entry_offset = header.entry_offset(payload.kernel)?;
         // The header counts in 16 bytes.
@@ -74,7 +72,7 @@ impl LoadPlan {
             return low::plan(header, payload, entry_offset, map);
         }
         let boot_params = allocate_low(map, BOOT_PARAMS_LEN)?;
-        let command_line = allocate_low(map, payload.command_line.saturating_add(1))?;
+        let command_line = allocate_command_line(map, payload.command_line)?;
         let kernel = place_kernel(header, payload, map)?;
         let initrd = match (payload.initrd, payload.initrd_place) {
             (0, _) => None,
@@ -83,12 +81,9 @@ impl LoadPlan {
         };
         let appended = if header.setup_data() == 0 { None } else { Appended::plan(header, payload, map) };
         let page_tables = place_page_tables(kernel.run, initrd, map)?;
-        let entry = if header.is_64_bit() {
-            // The file is longer than that, or else the run range.
-            Entry::Linux64(PhysAddr::new(kernel.file.start().get().saturating_add(ENTRY_64)))
-        } else {
-            Entry::Linux32(PhysAddr::new(kernel.file.start().get().saturating_add(entry_offset)))
-        };
+        // One of the file's bytes.
+        let entry = PhysAddr::new(kernel.file.start().get().saturating_add(entry_offset));
+        let entry = if header.is_64_bit() { Entry::Linux64(entry) } else { Entry::Linux32(entry) };
         Ok(Self {
             setup_len: header.setup_len(),
             kernel: kernel.file,
@@ -306,14 +301,23 @@ fn check_command_line(header: &SetupHeader, payload: &Payload) -> Result<(), Err
     if len > limit { Err(Error::CommandLineTooLong { len, limit }) } else { Ok(()) }
 }
 
+/// Low memory for a command line of `len` bytes and a NUL, held to the end of its last page.
+pub(super) fn allocate_command_line(map: &mut MemoryMap, len: u64) -> Result<PhysRange, Error> {
+    let needed = len.saturating_add(1);
+    find_low(map, needed).ok_or(Error::CommandLineDoesNotFit { needed })
+}
+
 /// `len` bytes of low memory, held to the end of their last page.
 pub(super) fn allocate_low(map: &mut MemoryMap, len: u64) -> Result<PhysRange, Error> {
+    find_low(map, len).ok_or(Error::NoLowMemory { needed: len })
+}
+
+fn find_low(map: &mut MemoryMap, len: u64) -> Option<PhysRange> {
     let (start, end) = LOW_MEMORY;
     let low = PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)).unwrap_or_default();
     len.checked_next_multiple_of(Alignment::PAGE.bytes())
         .and_then(|pages| map.allocate(pages, Alignment::PAGE, low, Placement::Bottom, MemoryType::LOADER_DATA))
         .and_then(|pages| PhysRange::new(pages.start(), len))
-        .ok_or(Error::NoLowMemory { needed: len })
 }
 
 #[cfg(test)]

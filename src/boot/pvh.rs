@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::placement::{allocate_low, place_initrd};
+use super::placement::{allocate_command_line, allocate_low, place_initrd};
 use super::{Entry, Error, Handover, ItemSizes, Loaded, PlacedKernel};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::memory_map::{CAPACITY, MemoryMap};
@@ -36,7 +36,8 @@ impl PvhPlan {
     /// memory, at `initrd_place`, stays there.
     ///
     /// # Errors
-    /// [`Error::NoLowMemory`], [`Error::InitrdDoesNotFit`]. Parts that fitted stay held in `map` then.
+    /// [`Error::NoLowMemory`], [`Error::CommandLineDoesNotFit`], [`Error::InitrdDoesNotFit`]. Parts that fitted stay held
+    /// in `map` then.
     pub fn new(
         kernel: PlacedKernel,
         sizes: ItemSizes,
@@ -44,7 +45,7 @@ impl PvhPlan {
         map: &mut MemoryMap,
     ) -> Result<Self, Error> {
         let start_info = allocate_low(map, size_of::<StartInfo>() as u64)?;
-        let command_line = allocate_low(map, u64::from(sizes.command_line).saturating_add(1))?;
+        let command_line = allocate_command_line(map, sizes.command_line.into())?;
         // Linux takes 32 bits of the address.
         let space = PhysRange::LOW_4_GIB;
         let initrd = match (sizes.initrd, initrd_place) {

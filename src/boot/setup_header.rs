@@ -45,6 +45,8 @@ const END_2_00: usize = 0x224;
 pub(super) const LOADED_HIGH: u8 = 1 << 0;
 /// `loadflags`: the kernel prints no early messages.
 pub(super) const QUIET_FLAG: u8 = 1 << 5;
+/// Where the 64-bit entry is in the protected-mode part (boot.rst, "64-bit Boot Protocol").
+const ENTRY_64: u64 = 0x200;
 /// `xloadflags`: there is a 64-bit entry at 0x200.
 const XLF_KERNEL_64: u16 = 1 << 0;
 /// `xloadflags`: kernel, initrd, `boot_params` and command line may be above 4 GiB, so the initrd may be anywhere.
@@ -247,22 +249,35 @@ impl SetupHeader {
         }
     }
 
-    /// How far into the protected-mode part its 32-bit entry is, given the part's length: at its beginning (boot.rst,
-    /// "32-bit Boot Protocol"), but for a kernel that is always at the same address and has another byte of it in
-    /// `code32_start`, to which its own setup code would jump.
+    /// How far into the protected-mode part, of `kernel_len` bytes, its entry is: 0x200 for the 64-bit entry, else at its
+    /// beginning (boot.rst, "64-bit Boot Protocol" and "32-bit Boot Protocol"), but for a kernel that is always at the same
+    /// address and has another byte of it in `code32_start`, to which its own setup code would jump.
     ///
     /// # Errors
-    /// [`Error::EntryMoved`] when that is none of the kernel's bytes. [`Error::RealModeOnly`] for a kernel that has no such entry: the file is for its setup code to look at, which
-    /// calls the BIOS. What tells one, in a kernel that has no 64-bit entry and is not relocatable:
+    /// [`Error::FileTruncated`], [`Error::EntryMoved`] when that is none of the kernel's bytes. [`Error::RealModeOnly`] for a
+    /// kernel that has no such entry: the file is for its setup code to look at, which calls the BIOS. What tells one, in a
+    /// kernel that has no 64-bit entry and is not relocatable:
     ///
     /// - `code32_start` is zero. In every Linux kernel it is an address (iPXE, gPXE, Etherboot).
     /// - Before 2.04, `syssize` is zero, and the file is so short that its 16 bits have not begun anew. In every Linux
     ///   kernel it is the length (memdisk, GRUB's `lnxboot.img`). Later kernels of others leave it zero and do have
     ///   the entry.
     pub fn entry_offset(&self, kernel_len: u64) -> Result<u64, Error> {
-        if self.is_64_bit() || self.raw.relocatable_kernel != 0 && self.version() >= WITH_RELOCATABLE_KERNEL {
-            return Ok(0);
+        let is_relocatable = self.raw.relocatable_kernel != 0 && self.version() >= WITH_RELOCATABLE_KERNEL;
+        let offset = if self.is_64_bit() { ENTRY_64 } else { 0 };
+        if offset == 0 && !is_relocatable {
+            return self.fixed_entry_offset(kernel_len);
         }
+        if kernel_len <= offset {
+            let before = u64::from(self.setup_len());
+            let needed = self.file_len().max(before.saturating_add(offset).saturating_add(1));
+            return Err(Error::FileTruncated { seen: before.saturating_add(kernel_len), needed });
+        }
+        Ok(offset)
+    }
+
+    /// The same for a kernel that cannot be moved.
+    fn fixed_entry_offset(&self, kernel_len: u64) -> Result<u64, Error> {
         let code32_start = u64::from(self.raw.code32_start.get());
         let says_empty = self.version() < WITH_WIDE_SYSSIZE
             && self.raw.syssize.get() & 0xffff == 0

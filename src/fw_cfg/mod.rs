@@ -239,7 +239,7 @@ impl FwCfg {
     /// Loads the bytes of `item` from `offset` on straight to guest memory at `to` and gives the range they fill.
     ///
     /// There are hosts that refuse to skip bytes, and others that do not skip them and do not say so. So what comes before
-    /// `offset` is loaded to the same place first, and what was asked for over it.
+    /// `offset` is loaded to the same place first, and what was asked for over it; where that is a small place, to the stack.
     ///
     /// # Errors
     /// As for [`Self::load`].
@@ -247,11 +247,17 @@ impl FwCfg {
         let len = item.len.saturating_sub(offset);
         let range = place(host, to, len)?;
         let mut start = Start::Select(0);
-        // Each step is at least one byte: without any, nothing is asked for.
+        // Each step is at least `LEAST_STEP` bytes, or the last: without any, nothing is asked for.
         while !range.is_empty() && start.offset() < offset {
-            let step = offset.saturating_sub(start.offset()).min(len);
-            // No longer than the range.
-            self.load_piece(host, item.key, start, PhysRange::new(to, step.into()).unwrap_or(range))?;
+            let left = offset.saturating_sub(start.offset());
+            let step = left.min(len.max(LEAST_STEP));
+            match PhysRange::new(to, step.into()).filter(|&piece| range.contains(piece)) {
+                Some(piece) => self.load_piece(host, item.key, start, piece)?,
+                None => {
+                    let mut bytes = [0; LEAST_STEP as usize];
+                    self.read_from(host, item.key, start, bytes.get_mut(..step as usize).unwrap_or_default());
+                }
+            }
             start = Start::Continue(start.offset().saturating_add(step));
         }
         self.load_piece(host, item.key, start, range)?;
@@ -410,6 +416,10 @@ impl FwCfg {
         Ok(directory)
     }
 }
+
+/// How much [`FwCfg::load_from`] passes over at a time, however little it is to load: a sector, 256 of which are the longest
+/// setup code of a kernel.
+const LEAST_STEP: u32 = 512;
 
 /// The `len` bytes from `to` on, if a device may write them.
 fn place(host: &impl Host, to: PhysAddr, len: u32) -> Result<PhysRange, Error> {

@@ -77,6 +77,7 @@ tests_by_either_way! {
     every_known_host_is_read_alike
     a_read_at_an_offset_skips_on_every_transport
     every_known_host_loads_a_part_of_an_item
+    a_byte_behind_many_took_a_transfer_for_each_of_them
     a_write_goes_to_its_offset
     no_device_is_an_error_that_shows_what_was_read
     an_item_that_a_host_does_not_have_reads_as_zero
@@ -204,6 +205,25 @@ fn every_known_host_loads_a_part_of_an_item<R: Reached>() {
         }
         assert_eq!(record.borrow().past_end, 0, "{name}");
         assert_eq!(record.borrow().fatal, Vec::<&str>::new(), "{name}");
+    }
+}
+
+fn a_byte_behind_many_took_a_transfer_for_each_of_them<R: Reached>() {
+    // A kernel of a byte behind the longest setup code.
+    let (offset, last) = (256 * 512, 0x5a);
+    let mut file = bytes(offset);
+    file.push(last);
+    for host in known_hosts() {
+        let device = FakeFwCfg::of(&host).with_file("file", &file);
+        let record = device.record();
+        let mut machine = R::with(device);
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        let before = record.borrow().transfers;
+        let to = PhysAddr::new(0x10_0000);
+        fw_cfg.load_from(&mut machine, fw_cfg.find("file").unwrap(), offset as u32, to).unwrap();
+        assert_eq!(machine.fake().memory.bytes(to.get(), 2), [last, 0], "{}", host.name);
+        let transfers = record.borrow().transfers - before;
+        assert!(transfers <= 257, "{}: {transfers}", host.name);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the boot leaves for a wake: in reserved memory, at [`layout::RESUME_RECORD`].
+//! What the boot leaves for a wake: in reserved memory, at [`RESUME_RECORD`].
 //!
 //! A header and a list, all little-endian and of whole 64-bit words, so that the checksum goes by words.
 

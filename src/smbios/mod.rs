@@ -10,7 +10,7 @@
 //!    structures to their final place, after the firmware's own.
 //! 3. [`Walk`] goes along them.
 //! 4. [`Summary::has_firmware_information`] says whether the tables start at the host's structures, or at the
-//!    firmware's, which is then written ([`firmware_information`]) and counted
+//!    firmware's, which is then written (`firmware_information`) and counted
 //!    ([`Summary::with_firmware_information`]).
 //! 5. [`Anchor::finish`] gives the anchor for that address.
 //!

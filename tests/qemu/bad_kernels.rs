@@ -163,7 +163,11 @@ fn a_command_line_longer_than_the_kernel_takes_names_both_lengths() {
     // One that sets no limit, and more than there is low memory.
     let kernel = BzImage { cmdline_size: u32::MAX, ..BzImage::new() };
     let files: &[(&str, &[u8])] = &[("kernel", &kernel.file()), ("cmdline", &vec![b'x'; 640 << 10])];
-    stops_for_files(&machine, files, &["no 655362 bytes free below 640 KiB", "shorten it (-append)"]);
+    stops_for_files(
+        &machine,
+        files,
+        &["no 655362 bytes free below 640 KiB for the command line; shorten it (-append)"],
+    );
 }
 
 /// What is not looked at by anything before the firmware.

@@ -137,7 +137,7 @@ fn the_command_line_ends_at_0x9a000_at_the_latest() {
     let header = SetupHeader::parse(&long).unwrap();
     let plan = |command_line| plan_in(&mut pc(128 * MIB), &header, ItemSizes { command_line, ..ZIMAGE });
     assert_eq!(at_entry(&plan(0x8fff).unwrap())[2], range(0x9_1000, 0x9_a000));
-    assert_eq!(plan(0x9000), Err(Error::NoLowMemory { needed: 0x9001 }));
+    assert_eq!(plan(0x9000), Err(Error::CommandLineDoesNotFit { needed: 0x9001 }));
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn what_does_not_fit_is_said() {
     let too_large = Error::InitrdDoesNotFit { size: 11 << 20, limit: Some(PhysRange::LOW_4_GIB.end()), free: 10 * MIB };
     assert_eq!(initrd, Err(too_large));
     let command_line = plan(ItemSizes { command_line: 1 << 20, ..ItemSizes::default() });
-    assert_eq!(command_line, Err(Error::NoLowMemory { needed: MIB + 1 }));
+    assert_eq!(command_line, Err(Error::CommandLineDoesNotFit { needed: MIB + 1 }));
 }
 
 proptest! {

@@ -134,10 +134,26 @@ fn kernels_without_an_entry_in_protected_mode_are_known_by_their_headers() {
     }
     // One of others that leaves its length out, a relocatable one, one with a 64-bit entry.
     assert_eq!(fixed(0x20d, 0, 0x10_0000, 0x6a).entry_offset(24_744), Ok(0));
-    for movable in [(0x234, 1), (0x236, XLF_KERNEL_64 as u8)] {
-        let patches: &[(usize, &[u8])] =
-            &[(0x214, &[0; 4]), (0x234, &[0]), (0x236, &[0, 0]), (movable.0, &[movable.1])];
-        assert_eq!(parse_with(patches).unwrap().entry_offset(24_744), Ok(0));
+    assert_eq!(movable((0x234, 1)).entry_offset(24_744), Ok(0));
+    assert_eq!(movable((0x236, XLF_KERNEL_64 as u8)).entry_offset(24_744), Ok(0x200));
+}
+
+/// A kernel that says no length, and in one byte more that it can be anywhere, or has a 64-bit entry.
+fn movable((at, value): (usize, u8)) -> SetupHeader {
+    let patches: &[(usize, &[u8])] =
+        &[(0x1f4, &[0; 4]), (0x214, &[0; 4]), (0x234, &[0]), (0x236, &[0, 0]), (at, &[value])];
+    parse_with(patches).unwrap()
+}
+
+#[test]
+fn a_file_that_ended_before_its_entry_was_entered_behind_it() {
+    for (header, entry) in [(movable((0x234, 1)), 0), (movable((0x236, XLF_KERNEL_64 as u8)), 0x200)] {
+        let setup = u64::from(header.setup_len());
+        for len in [0, 1, 0x1ff, 0x200, 0x201] {
+            let truncated = Error::FileTruncated { seen: setup + len, needed: setup + entry + 1 };
+            let expected = if len > entry { Ok(entry) } else { Err(truncated) };
+            assert_eq!(header.entry_offset(len), expected, "{len:#x} bytes");
+        }
     }
 }
 
