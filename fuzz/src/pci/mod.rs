@@ -147,7 +147,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [head(0, 2), bridge(0, 0, 16), virtio(2, 0, 8), virtio(1, 0x40, 0), bridge(1, 0x80, 0), virtio(2, 3, 0)]
             .concat(),
     ];
-    for flags in [1, 2, 4] {
+    for flags in [1, 2, 3, 4] {
         seeds.push([head(flags, 1), bridge(0, 0, 0), virtio(2, 0, 8), vga.clone()].concat());
     }
     for captured in [&include_bytes!("../../data/pci/q35")[..], include_bytes!("../../data/pci/pc")] {

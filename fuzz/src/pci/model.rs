@@ -68,6 +68,12 @@ impl Function {
         (self.registers[3] >> 16 & 0x7f == 1 && secondary != 0).then_some(secondary)
     }
 
+    /// Whether it passes on accesses to the bus with this number, which is not the one just behind it.
+    fn passes_on(&self, bus: u8) -> bool {
+        let [_, _, subordinate, _] = self.registers[6].to_le_bytes();
+        self.secondary().is_some_and(|secondary| secondary < bus && bus <= subordinate)
+    }
+
     fn decodes(&self) -> bool {
         self.registers[1] & 3 != 0
     }
@@ -85,6 +91,8 @@ pub struct Model {
     everywhere: bool,
     /// Registers read otherwise each time.
     unsettled: bool,
+    /// A bridge answers for the bus with its number wherever it is, behind itself too, and no other has to pass that on.
+    unrouted: bool,
     /// Whether who sets it up is held to what is good for devices.
     strict: bool,
     accesses: u32,
@@ -127,9 +135,10 @@ impl Model {
             at_place.entry(function.place).or_default().push(index);
         }
         // Each a rare thing, as it makes for many accesses.
-        let (mirrored, everywhere, unsettled) = (flags & 15 == 1, flags & 15 == 2, flags & 12 == 4);
-        let strict = !(mirrored || everywhere || unsettled);
-        Self { functions, at_place, mirrored, everywhere, unsettled, strict, accesses: 0 }
+        let (mirrored, everywhere, unrouted) = (flags & 15 == 1, flags & 15 == 2, flags & 15 == 3);
+        let unsettled = flags & 12 == 4;
+        let strict = !(mirrored || everywhere || unrouted || unsettled);
+        Self { functions, at_place, mirrored, everywhere, unsettled, unrouted, strict, accesses: 0 }
     }
 
     /// Whether no function misbehaves as a whole, only by what its registers hold.
@@ -144,14 +153,32 @@ impl Model {
         Self { strict: false, ..self }
     }
 
+    fn bridge(&self, index: usize) -> &Function {
+        &self.functions[index % self.functions.len()]
+    }
+
+    /// Whether accesses to the bus with this number get as far as `bridge` (PCI-to-PCI Bridge 1.2, 3.1.2.1.3).
+    fn is_led_to(&self, bridge: &Function, bus: u8) -> bool {
+        let mut on = bridge.on;
+        for _ in 0..self.functions.len() {
+            let On::Behind(above) = on else { return true };
+            let above = self.bridge(above);
+            if !above.passes_on(bus) {
+                return false;
+            }
+            on = above.on;
+        }
+        false
+    }
+
     fn find(&mut self, bus: u8, place: u8) -> Option<usize> {
         self.accesses += 1;
         assert!(self.accesses <= MOST_ACCESSES, "{MOST_ACCESSES} accesses to configuration space");
         let is_on = |on| match on {
             On::Root(number) => number == bus || self.mirrored,
             On::Behind(bridge) => {
-                let bridge = self.functions.get(bridge % self.functions.len());
-                bridge.is_some_and(|bridge| bridge.secondary() == Some(bus))
+                let bridge = self.bridge(bridge);
+                bridge.secondary() == Some(bus) && (self.unrouted || self.is_led_to(bridge, bus))
             }
         };
         let found = self.at_place.get(&place).and_then(|at| at.iter().find(|&&index| is_on(self.functions[index].on)));
