@@ -49,15 +49,17 @@ impl FakeMemory {
         }
     }
 
-    /// Stores `bytes` from `to` on.
+    /// Stores `bytes` from `to` on. Zeros where nothing is take no memory.
     pub fn store(&mut self, to: u64, bytes: &[u8]) {
         self.keep_store(to, bytes.len() as u64);
         let (mut at, mut rest) = (to, bytes);
         while !rest.is_empty() {
             let offset = (at % PAGE) as usize;
             let (part, next) = rest.split_at(rest.len().min(PAGE as usize - offset));
-            let page = self.pages.entry(at / PAGE).or_insert_with(|| vec![0; PAGE as usize]);
-            page[offset..][..part.len()].copy_from_slice(part);
+            if self.pages.contains_key(&(at / PAGE)) || part.iter().any(|&byte| byte != 0) {
+                let page = self.pages.entry(at / PAGE).or_insert_with(|| vec![0; PAGE as usize]);
+                page[offset..][..part.len()].copy_from_slice(part);
+            }
             (at, rest) = (at + part.len() as u64, next);
         }
     }
