@@ -30,6 +30,10 @@ pub const STACK_GUARD: PhysRange = range(0x8_c000, 0x8_d000);
 /// BIOS data area.
 pub const RESUME_RECORD: PhysRange = range(0x9_f000, 0x9_fc00);
 
+/// What the operating system leaves alone on a machine that can sleep: [`WAKE_RAM`], [`STARTUP_PAGE`] and
+/// [`RESUME_RECORD`].
+pub const KEPT_RAM: PhysRange = range(0x8_3000, 0x9_fc00);
+
 /// All of low memory that the firmware uses until the kernel runs: [`FIRMWARE_RAM`], [`STARTUP_PAGE`] and
 /// [`RESUME_RECORD`].
 pub const BOOT_RAM: PhysRange = range(0x4_0000, 0x9_fc00);
@@ -79,6 +83,8 @@ const _: () = assert!(may_access(RESUME_RECORD));
 const _: () = assert!(LOADED_IMAGE.len() == FIRMWARE_ROM.len() && LOADED_IMAGE.end().is_aligned(Alignment::LARGE_PAGE));
 const _: () =
     assert!(BOOT_RAM.contains(FIRMWARE_RAM) && BOOT_RAM.contains(STARTUP_PAGE) && BOOT_RAM.contains(RESUME_RECORD));
+const _: () =
+    assert!(KEPT_RAM.start().get() == WAKE_RAM.start().get() && KEPT_RAM.end().get() == RESUME_RECORD.end().get());
 const _: () = assert!(FIRMWARE_ROM.end().get() == PhysRange::LOW_4_GIB.end().get());
 
 #[cfg(test)]

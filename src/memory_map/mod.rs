@@ -186,6 +186,12 @@ impl MemoryMap {
         self.every(range, |kind| kind == MemoryType::CONVENTIONAL)
     }
 
+    /// Whether the kernel leaves all of `range` alone: it is told of every byte, and none is RAM to it.
+    #[must_use]
+    pub fn is_withheld(&self, range: PhysRange) -> bool {
+        self.every(range, |kind| !is_ram_kind(kind))
+    }
+
     /// How many bytes are RAM to the kernel.
     #[must_use]
     pub fn ram_bytes(&self) -> u64 {

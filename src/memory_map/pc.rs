@@ -12,7 +12,7 @@ const PAGE_ZERO: PhysRange = range(0, 0x1000);
 /// hosts put tables there.
 const EBDA: PhysRange = range(0x9_fc00, 0xa_0000);
 /// The same on a machine that can sleep: with what a wake runs in, and its record, as one that is 115 KiB larger.
-const EBDA_AND_WAKE_RAM: PhysRange = range(layout::WAKE_RAM.start().get(), EBDA.end().get());
+const EBDA_AND_WAKE_RAM: PhysRange = range(layout::KEPT_RAM.start().get(), EBDA.end().get());
 /// Video memory and option ROMs: not RAM on a PC, whatever the host has behind it.
 const VIDEO_AND_OPTION_ROMS: PhysRange = range(0xa_0000, 0xf_0000);
 /// The BIOS segment, in which a guest looks for the RSDP and SMBIOS anchors.
@@ -51,4 +51,5 @@ impl MemoryMap {
     }
 }
 
+const _: () = assert!(layout::KEPT_RAM.end().get() == EBDA.start().get());
 const _: () = assert!(ROM.contains(layout::FIRMWARE_ROM));

@@ -50,10 +50,10 @@ pub fn can_sleep(fw_cfg: &FwCfg) -> bool {
     fw_cfg.find(SYSTEM_STATES).is_some()
 }
 
-/// Leaves the record of a boot that loaded these tables, if memory is kept for a wake. Without ACPI tables no operating
-/// system suspends.
+/// Leaves the record of a boot that loaded these tables, if all the memory is kept that a wake needs: a page of it alone
+/// may be for a host's table beside it. Without ACPI tables no operating system suspends.
 pub fn prepare(machine: &mut impl Memory, map: &MemoryMap, tables: Tables) {
-    if let Some(rsdp) = tables.rsdp.filter(|_| !map.is_ram(layout::RESUME_RECORD)) {
+    if let Some(rsdp) = tables.rsdp.filter(|_| map.is_withheld(layout::KEPT_RAM)) {
         Record { rsdp, writes: tables.told, has_tpm: tables.tpm_log.is_some() }.store(machine);
     }
 }

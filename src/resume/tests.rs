@@ -447,3 +447,24 @@ fn memory_is_kept_on_machines_that_sleep_only() {
     let rsdp = Some(PhysAddr::new(0xf_0000));
     assert!(left(&kept, rsdp) && !left(&given, rsdp) && !left(&kept, None));
 }
+
+#[test]
+fn a_host_table_in_the_page_of_the_record_does_not_make_a_machine_one_that_sleeps() {
+    let e820 = [&[0, 128 << 20].map(u64::to_le_bytes).concat()[..], &[1, 0, 0, 0]].concat();
+    for sleeps in [false, true] {
+        let device = FakeFwCfg::new(false).with_file("etc/e820", &e820);
+        let device = if sleeps { device.with_file("etc/system-states", &[0; 6]) } else { device };
+        let mut machine = FakeMachine::new().with(device);
+        // An MP table where crosvm has it, and ACPI tables in memory.
+        let pieces = tables::fake::acpi(0xe_0000, 0xe_0040, 0xe000_0000);
+        let pieces = pieces.into_iter().chain(tables::fake::mp_table(0x9_fc00, 0x9_fc10));
+        pieces.for_each(|(at, bytes)| machine.memory.store(at, &bytes));
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        let mut map = MemoryMap::of_host(&mut machine, &fw_cfg, None).unwrap();
+        let in_memory = tables::Sources::of_host(&mut machine, &fw_cfg, None, &mut map).in_memory;
+        assert!(in_memory.mp_table && !map.is_ram(RESUME_RECORD), "the page is the table's");
+        assert_eq!(map.is_ram(WAKE_RAM), !sleeps);
+        prepare(&mut machine, &map, Tables { rsdp: in_memory.rsdp, ..Tables::default() });
+        assert_eq!(Record::load(&mut machine).is_ok(), sleeps);
+    }
+}
