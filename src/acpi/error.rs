@@ -53,6 +53,13 @@ pub enum ScriptError {
         /// What is wrong with it.
         cause: Cause,
     },
+    /// Its checksums together are of many times the bytes that it loads: the firmware would sum for hours.
+    Sums {
+        /// The length of all files in bytes.
+        loaded: u64,
+        /// How many bytes the checksums are of.
+        summed: u64,
+    },
     /// The firmware's heap has no room for the script's commands.
     HeapFull,
 }
@@ -62,6 +69,10 @@ impl fmt::Display for ScriptError {
         match self {
             Self::Length(len) => write!(f, "the host's etc/table-loader has an impossible length, {len} bytes"),
             Self::Command { number, cause } => write!(f, "the host's etc/table-loader, command {number}: {cause}"),
+            Self::Sums { loaded, summed } => write!(
+                f,
+                "the host's etc/table-loader has checksums of {summed} bytes, but loads only {loaded}; sum each table once"
+            ),
             Self::HeapFull => f.write_str("the host's etc/table-loader has more commands than fit the firmware's heap"),
         }
     }

@@ -18,6 +18,9 @@ pub(super) const NAME_LEN: usize = 56;
 /// The length of what follows a command's number.
 pub(super) const ARGUMENTS_LEN: usize = COMMAND_LEN - size_of::<u32>();
 
+/// How many times the bytes of all files may be summed. A host asks for each table's sum once, and for the RSDP's twice.
+const MOST_SUMS: u64 = 4;
+
 /// A command: its number (`BIOS_LINKER_LOADER_COMMAND_*`), and arguments whose layout depends on it.
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -52,6 +55,10 @@ pub struct Plan<'s> {
     pub(super) write_pointers: Vec<WritePointer<'s>>,
     /// Names of empty files. Commands that refer to them do nothing.
     empty: Vec<&'s str>,
+    /// The length of all files, in bytes.
+    loaded: u64,
+    /// How many bytes are summed up, each as often as it is.
+    summed: u64,
 }
 
 impl<'s> Plan<'s> {
@@ -63,7 +70,7 @@ impl<'s> Plan<'s> {
     /// Commands with unknown numbers do nothing; number 0 is the padding at the end of a script.
     ///
     /// # Errors
-    /// [`ScriptError`], with the first command that makes no sense.
+    /// [`ScriptError`]: the first command that makes no sense, or all checksums together.
     pub fn parse(script: &'s [u8], len_of: impl Fn(&str) -> Option<u32>) -> Result<Self, ScriptError> {
         let (commands, rest) = script.as_chunks::<COMMAND_LEN>();
         if !rest.is_empty() || script.len() > Self::MAX_SCRIPT {
@@ -71,11 +78,13 @@ impl<'s> Plan<'s> {
         }
         // Most commands of a script change files; room for all of them is taken at once.
         let links = heap::with_capacity(commands.len()).map_err(|_| ScriptError::HeapFull)?;
-        let mut plan = Self { files: Vec::new(), links, write_pointers: Vec::new(), empty: Vec::new() };
+        let (files, write_pointers, empty) = (Vec::new(), Vec::new(), Vec::new());
+        let mut plan = Self { files, links, write_pointers, empty, loaded: 0, summed: 0 };
         for (command, number) in commands.iter().zip(0..u16::MAX) {
             plan.add(transmute_ref!(command), number, &len_of)?;
         }
-        Ok(plan)
+        let Self { loaded, summed, .. } = plan;
+        if summed > loaded.saturating_mul(MOST_SUMS) { Err(ScriptError::Sums { loaded, summed }) } else { Ok(plan) }
     }
 
     fn add(
@@ -93,6 +102,7 @@ impl<'s> Plan<'s> {
                 if self.file(file.field).is_ok() {
                     return Err(bad(Cause::AllocatedTwice));
                 }
+                self.loaded = self.loaded.saturating_add(file.len.into());
                 if file.len == 0 { push(&mut self.empty, file.name) } else { push(&mut self.files, file) }
             }
             2 => match AddPointer::parse(arguments, self).map_err(bad)? {
@@ -100,7 +110,10 @@ impl<'s> Plan<'s> {
                 None => Ok(()),
             },
             3 => match AddChecksum::parse(arguments, self).map_err(bad)? {
-                Some(link) => push(&mut self.links, Link::AddChecksum(link, number)),
+                Some(link) => {
+                    self.summed = self.summed.saturating_add(link.len.into());
+                    push(&mut self.links, Link::AddChecksum(link, number))
+                }
                 None => Ok(()),
             },
             4 => match WritePointer::parse(arguments, number, self, len_of).map_err(bad)? {

@@ -30,7 +30,7 @@ pub(in crate::acpi) struct AddChecksum {
     /// Where the range starts in the file.
     start: u32,
     /// The length of the range. Cloud Hypervisor asks for 0 bytes once, and has that checksum right already.
-    len: u32,
+    pub(in crate::acpi) len: u32,
 }
 
 impl AddChecksum {

@@ -55,6 +55,28 @@ fn a_checksum_whose_start_and_length_wrap_is_refused() {
 }
 
 #[test]
+fn a_script_that_sums_a_file_hundreds_of_times_is_refused_before_it_runs() {
+    let (mut host, script) = minimal();
+    // Four times what the files have, with the RSDP's.
+    let most = (0..4).fold(script, |script, _| script.add_checksum("tables", 0, 0, 64));
+    let most = most.add_checksum("rsdp", 8, 0, 20).add_checksum("rsdp", 8, 0, 20).add_checksum("rsdp", 8, 0, 20);
+    assert!(most.load(&mut host).is_ok());
+    let (mut host, _) = minimal();
+    let error = most.add_checksum("tables", 0, 0, 1).load(&mut host).unwrap_err();
+    assert_eq!(error, ScriptError::Sums { loaded: 84, summed: 337 }.into());
+    assert!(host.allocations.is_empty(), "the script ran");
+    let text = "the host's etc/table-loader has checksums of 337 bytes, but loads only 84; sum each table once";
+    assert_eq!(error.to_string(), text);
+
+    // As long as a script may be, over one file that is large.
+    let (mut host, script) = minimal();
+    host.files.insert("tables".into(), vec![1; 4 << 20]);
+    let script = (0..Plan::MAX_SCRIPT / 128 - 4).fold(script, |script, _| script.add_checksum("tables", 0, 0, 4 << 20));
+    let summed = (508 << 22) + 20;
+    assert_eq!(script.load(&mut host), Err(ScriptError::Sums { loaded: (4 << 20) + 20, summed }.into()));
+}
+
+#[test]
 fn a_pointer_that_holds_more_than_its_file_is_refused() {
     for offset in [64, 0x1000, u32::MAX.into(), u64::MAX - 0x7fff_0000, u64::MAX] {
         let (mut host, script) = minimal();

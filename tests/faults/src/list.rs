@@ -159,6 +159,9 @@ faults! {
     the_script_sums_up_what_wraps: "a checksum of a range that wraps, or is outside its file",
         Cases::Below(4), |n| with_script(&wrong_sums()[n as usize]),
         Expected::goes_on(&["command 20: reaches past the end of a file"]), InVmm::All;
+    the_script_sums_up_a_file_hundreds_of_times: "checksums of all of the tables, again and again, up to the end of the script",
+        ONCE, |_| script_up_to(512, &script::add_checksum("etc/acpi/tables", 9, 0, 0x2_0000)),
+        Expected::goes_on(&["bytes, but loads only 131156; sum each table once"]), InVmm::All;
     the_script_names_what_is_not_there: "files that are not there, not loaded, without a name, loaded twice",
         Cases::Below(5), |n| with_script(&wrong_names()[n as usize]),
         Expected::goes_on(&[
@@ -482,12 +485,14 @@ fn long_script(commands: usize) -> Host {
     if commands == 0 {
         return with_script(&script::allocate("etc/more", 16, 1)[..64]);
     }
-    let host = with_script(&script::allocate("etc/more", 16, 1));
-    let used = host.contents("etc/table-loader").len() / 128;
-    with_script(
-        &[script::allocate("etc/more", 16, 1), script::add_checksum("etc/more", 0, 0, 64).repeat(commands - used)]
-            .concat(),
-    )
+    script_up_to(commands, &script::add_checksum("etc/more", 0, 0, 64))
+}
+
+/// A script of so many commands: what is needed, `etc/more`, and then the same again and again.
+fn script_up_to(commands: usize, command: &[u8]) -> Host {
+    let allocate = script::allocate("etc/more", 16, 1);
+    let used = with_script(&allocate).contents("etc/table-loader").len() / 128;
+    with_script(&[allocate, command.repeat(commands - used)].concat())
 }
 
 fn noise(name: &str, seed: u32) -> Host {
