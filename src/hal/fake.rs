@@ -195,6 +195,8 @@ pub struct FakeMachine {
     pub steps: u64,
     /// The most of these; one more is a panic, as what goes on so long does not end.
     pub most_steps: u64,
+    /// Bytes of memory that were shown in place so far: what was summed up or hashed.
+    pub inspected: u64,
     /// CPUID answers by leaf and sub-leaf; absent ones read as zero.
     pub cpuid: BTreeMap<(u32, u32), Cpuid>,
     /// Model-specific registers; absent ones read as zero.
@@ -227,6 +229,7 @@ impl Default for FakeMachine {
             keeps_accesses: true,
             steps: 0,
             most_steps: u64::MAX,
+            inspected: 0,
             cpuid: BTreeMap::new(),
             msrs: BTreeMap::new(),
             on_message: None,
@@ -406,6 +409,7 @@ impl Memory for FakeMachine {
     }
     fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
         self.check_mapped(range)?;
+        self.inspected += range.len();
         // In pieces of an odd length, so that a test meets more than one.
         let mut piece = [0; 1021];
         let (mut at, end) = (range.start().get(), range.end().get());

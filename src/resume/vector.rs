@@ -55,16 +55,16 @@ const FACS_LEAST: u32 = 64;
 /// Where an operating system looks for the RSDP.
 const BIOS_SEGMENT: (u64, u64) = (0xf_0000, 0x10_0000);
 
-/// The FADT among the tables that `root` lists.
+/// The FADT among the tables that `root` lists: the first that says that it is one, and the only one that is summed up.
 fn fadt<M: Memory>(tables: &mut TableReader<'_, M>, root: &Root) -> Result<PhysRange, Error> {
     let mut index = 0_u64;
     // As many rounds as a root has entries.
     while let Some(at) = tables.entry(root, index) {
         // Its signature is not its name.
-        match tables.table("FACP", at, HEADER_LEN, true) {
-            Ok(fadt) => return Ok(fadt),
-            Err(_) => index = index.saturating_add(1),
+        if tables.any_table(at, HEADER_LEN).is_some_and(|(name, _)| name == *b"FACP") {
+            return Ok(tables.table("FACP", at, HEADER_LEN, true)?);
         }
+        index = index.saturating_add(1);
     }
     Err(Error::NoFadt)
 }
