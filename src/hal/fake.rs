@@ -56,7 +56,7 @@ impl FakeMemory {
         while !rest.is_empty() {
             let offset = (at % PAGE) as usize;
             let (part, next) = rest.split_at(rest.len().min(PAGE as usize - offset));
-            if self.pages.contains_key(&(at / PAGE)) || part.iter().any(|&byte| byte != 0) {
+            if self.pages.contains_key(&(at / PAGE)) || *part != [0; PAGE as usize][..part.len()] {
                 let page = self.pages.entry(at / PAGE).or_insert_with(|| vec![0; PAGE as usize]);
                 page[offset..][..part.len()].copy_from_slice(part);
             }

@@ -77,9 +77,14 @@ impl Expected {
         Self { may_go_on: false, may_stop: true, intact: false, lines }
     }
 
-    /// Some cases stop, others go on.
+    /// Some cases stop, others go on with all as the host has it.
     const fn either(lines: &'static [&'static str]) -> Self {
-        Self { may_go_on: true, may_stop: true, intact: false, lines }
+        Self { may_go_on: true, may_stop: true, intact: true, lines }
+    }
+
+    /// Some cases stop, others go on with what came of kernel, initrd and command line: the fault is in these.
+    const fn either_in_part(lines: &'static [&'static str]) -> Self {
+        Self { intact: false, ..Self::either(lines) }
     }
 }
 
