@@ -33,6 +33,7 @@ pub const CMDLINE_SIZE: u16 = 0x14;
 pub const CMDLINE_DATA: u16 = 0x15;
 pub const SETUP_SIZE: u16 = 0x17;
 pub const SETUP_DATA: u16 = 0x18;
+const NUMBERS: [u16; 6] = [KERNEL_ADDR, KERNEL_SIZE, INITRD_SIZE, KERNEL_ENTRY, CMDLINE_SIZE, SETUP_SIZE];
 pub const NUMBERED: [u16; 13] = [
     0x05,
     KERNEL_ADDR,
@@ -162,7 +163,12 @@ impl Script {
         match input.take::<u8>() % 13 {
             0 => {
                 let key = input.pick(&NUMBERED);
-                self.numbered.insert(key, input.long().to_vec());
+                let mut bytes = input.long().to_vec();
+                if NUMBERS.contains(&key) && !self.defects.is_none() {
+                    // What a number lacks reads as the defects have it, so that nobody could say which number it is.
+                    bytes.resize(bytes.len().max(4), 0);
+                }
+                self.numbered.insert(key, bytes);
             }
             1 => {
                 let (key, value): (_, u32) = (input.pick(&NUMBERED), input.take());
