@@ -317,6 +317,24 @@ fn a_kernel_file_is_measured_like_the_host_s_items() {
 }
 
 #[test]
+fn a_setup_data_pointer_in_the_kernel_s_file_reached_the_kernel_unmeasured() {
+    // Left-over memory, and the kernel itself.
+    for pointer in [0x123_4560_u64, 0x10_0100] {
+        let mut file = kernel_file();
+        file[0x250..0x258].copy_from_slice(&pointer.to_le_bytes());
+        let named = FakeFwCfg::new(true).with_file("etc/e820", &E820).with_file("opt/org.firstlight/kernel", &file);
+        let setup = &file[..SETUP.len()];
+        let items = with_kernel(golden::device("q35", true)).with_item(0x18, setup).with_item(0x07, &[0, 0, 0x10, 0]);
+        let hosts = [(q35(named), None), (q35(items), None), (pvh_host(&[&file], 0), START_INFO)];
+        for (mut machine, start_info) in hosts {
+            let handover = run(&mut machine, start_info).unwrap();
+            let page = machine.memory.bytes(handover.parameters.get(), 4096);
+            assert_eq!(page[0x250..0x258], [0; 8], "{pointer:#x}");
+        }
+    }
+}
+
+#[test]
 fn a_boot_with_a_tpm_is_measured() {
     let (_, _, state) = with_tpm(Defects::default());
     let sha256 = |bytes: &[u8]| tpm::replay::digest(0x0b, bytes);
@@ -476,6 +494,26 @@ fn what_is_wrong_with_a_kernel_for_multiboot_is_said_in_a_sentence() {
     info[..4].copy_from_slice(&4_u32.to_le_bytes());
     let outside = failure(with_multiboot(golden::device("q35", true)).with_item(0x12, &info)).error.to_string();
     assert!(outside.contains("has the command line at 0x0, not all of it in what the host has loaded"), "{outside}");
+}
+
+#[test]
+fn an_entry_behind_a_kernel_for_multiboot_ran_bytes_that_were_not_measured() {
+    // The list of modules, what is between two modules, and a module.
+    for (list, entry, len) in [
+        (0x10_3000_u32, 0x10_3000_u32, 12288),
+        (0x10_3000, 0x10_4800, 12288),
+        (0x10_3000, 0x10_5000, 12288),
+        (0x10_0000, 0x10_0010, 0),
+    ] {
+        let mut info = [0; 88];
+        for (at, value) in [(0, 0x208_u32), (20, 2), (24, list), (64, 0x10_3030)] {
+            info[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        let device = with_multiboot(golden::device("q35", true)).with_item(0x12, &info);
+        let error = failure(device.with_item(0x10, &entry.to_le_bytes())).error.to_string();
+        let expected = format!("entry {entry:#x} is not in the {len} bytes from 0x100000");
+        assert!(error.contains(&expected), "{error}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::low::COMMAND_LINE_OFFSET;
 use super::setup_header::{HEADER_ROOM_END, HEADER_START, LOADED_HIGH, QUIET_FLAG, RawHeader};
-use super::{Entry, Error, LoadPlan, ScreenInfo, SetupHeader};
+use super::{Error, LoadPlan, ScreenInfo, SetupHeader};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::memory_map::{E820Entry, MemoryMap};
 
@@ -70,9 +70,8 @@ impl BootParams {
         // would not load its own; the others are the kernel's.
         hdr.loadflags &= LOADED_HIGH | QUIET_FLAG;
         hdr.code32_start.set(low_half(plan.code32_start().get()));
-        // What was appended to the kernel is told of when it has been moved; what a low kernel had is left out.
-        let is_elsewhere = plan.appended.is_none() && !matches!(plan.entry, Entry::LinuxLow { .. });
-        hdr.setup_data.set(if is_elsewhere { header.setup_data() } else { 0 });
+        // What the host has appended to the kernel is told of when it has been moved. Nothing else is.
+        hdr.setup_data.set(0);
         if let Some(alignment) = plan.kernel_alignment {
             hdr.kernel_alignment.set(alignment);
         }
@@ -241,13 +240,11 @@ mod tests {
 
     #[test]
     fn what_the_host_set_is_kept() {
-        let patches: &[(usize, &[u8])] =
-            &[(0x1fa, &[0x17, 0x03]), (0x210, &[0xff]), (0x211, &[0xff]), (0x250, &0x7000_1234_u64.to_le_bytes())];
+        let patches: &[(usize, &[u8])] = &[(0x1fa, &[0x17, 0x03]), (0x210, &[0xff]), (0x211, &[0xff])];
         let (page, ..) = build(&debian_with(patches), SIZES, None);
         assert_eq!(page[0x1fa..0x1fc], [0x17, 0x03], "the video mode of vga=");
         assert_eq!(page[0x210], 0xff);
         assert_eq!(page[0x211], 0x21, "no heap, no kept segments");
-        assert_eq!(u64_at(&page, 0x250), 0x7000_1234);
         assert_eq!(u64_at(&page, 0x70), 0);
     }
 

@@ -89,10 +89,11 @@ fn load_bzimage<M: Machine>(
     rsdp: Option<PhysAddr>,
     framebuffer: Option<&Framebuffer>,
 ) -> Result<Loaded, Error> {
-    // Only what the host appended to the kernel is relative to the address that the host had in mind.
+    // Only what the host appended to the kernel is relative to the address that the host had in mind. To a whole file nothing
+    // is appended.
     let host_address = match (header.setup_data(), source) {
-        (0, _) | (_, Source::File(_)) => None,
-        _ => Some(PhysAddr::new(fw_cfg.read_u32(machine, Key::KERNEL_ADDR)?.into())),
+        (0, _) | (_, Source::File(_) | Source::Memory(_)) => None,
+        (_, Source::Items) => Some(PhysAddr::new(fw_cfg.read_u32(machine, Key::KERNEL_ADDR)?.into())),
     };
     let payload = Payload::new(sizes, host_address)?.with_initrd_at(extras.initrd.place());
     let plan = LoadPlan::new(header, &payload, map)?;
@@ -169,6 +170,10 @@ fn load_for_multiboot<M: Machine>(
     let mut bytes = [0; HostInfo::LEN];
     fw_cfg.read(machine, item, &mut bytes)?;
     let told = HostInfo::parse(&bytes, item.len())?;
+    let code = told.kernel(image);
+    // The rest of the image may hold the entry as well, but not all of that is measured.
+    // Both are below 4 GiB.
+    PlacedKernel::new(code.start(), code.len() as u32, kernel.entry)?;
     // A kernel is below 4 GiB.
     fw_cfg.load(machine, Item::new(Key::KERNEL_DATA, image.len() as u32), image.start())?;
     let command_line = told.command_line(machine, image)?;
@@ -179,7 +184,7 @@ fn load_for_multiboot<M: Machine>(
     machine.write(place.start(), info.bytes())?;
     let loaded = Loaded {
         setup: None,
-        kernel: told.kernel(image),
+        kernel: code,
         initrd: None,
         modules,
         command_line,

@@ -47,23 +47,32 @@ pub struct Appended {
 }
 
 impl Appended {
-    /// Finds a place for what the host has appended, if the header points to that, and holds it in `map`.
+    /// Finds a place for what the host has appended, and holds it in `map`. A header that points elsewhere is warned about.
+    ///
+    /// Such a pointer is not passed on. It may have come with the file, as nothing of it is measured; and the memory that it
+    /// points to is neither measured nor held, or is a part of the kernel.
     #[cold]
     pub(super) fn plan(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) -> Option<Self> {
-        let host_address = payload.host_address?;
-        let first = header.setup_data().checked_sub(host_address.get())?;
-        let setup_len = u64::from(header.setup_len());
-        if first >= payload.kernel.saturating_add(setup_len) {
+        let Some((host_address, offset, len)) = Self::find(header, payload) else {
+            warn_of_elsewhere(header.setup_data());
             return None;
-        }
-        // The nodes are behind the kernel, which may end before what its header says, and the first in the list need not be
-        // the first in memory. For why the setup code may count see `counts_setup_code`.
-        let offset = header.kernel_len().min(first.saturating_sub(setup_len));
-        let place = hold(map, payload.kernel.checked_sub(offset)?);
+        };
+        let place = hold(map, len);
         if place.is_none() {
             log::warn!("no room for the setup_data that the host has appended to the kernel: left out");
         }
         Some(Self { offset, host_address, place: place.unwrap_or_default() })
+    }
+
+    /// The host's address of the kernel, and offset and length of what is behind it, if the header points there.
+    fn find(header: &SetupHeader, payload: &Payload) -> Option<(PhysAddr, u64, u64)> {
+        let host_address = payload.host_address?;
+        let first = header.setup_data().checked_sub(host_address.get())?;
+        // The first in the list need not be the first in memory. For why the setup code may count see `counts_setup_code`.
+        let offset = header.kernel_len();
+        let end = payload.kernel.saturating_add(header.setup_len().into());
+        let len = payload.kernel.checked_sub(offset).filter(|&len| len != 0 && (offset..end).contains(&first))?;
+        Some((host_address, offset, len))
     }
 
     /// Copies it from the `kernel` that was loaded, and gives the address of the first node.
@@ -101,7 +110,7 @@ impl Appended {
                 return Ok(first);
             }
         }
-        log::warn!("setup_data at {next:#x} is not in what the host has appended to the kernel: left out");
+        warn_of_elsewhere(next);
         if let Some(before) = before {
             machine.write(before, &[0; size_of::<u64>()])?;
         }
@@ -165,6 +174,10 @@ pub(super) fn add_e820(
     }
     params.set_setup_data(place.start().get());
     Ok(())
+}
+
+fn warn_of_elsewhere(pointer: u64) {
+    log::warn!("setup_data at {pointer:#x} is not in what the host has appended to the kernel: left out");
 }
 
 /// Holds `len` bytes for the kernel, out of the way of where it grows.

@@ -452,8 +452,8 @@ proptest! {
             }
         };
         prop_assert!(plan.kernel_run.contains(range(start, start + header.run_len(payload.kernel))));
-        let appended = MIB..MIB + payload.kernel + u64::from(header.setup_len());
-        let is_appended = header.setup_data() != 0 && appended.contains(&header.setup_data());
+        let appended = MIB + header.kernel_len()..MIB + payload.kernel + u64::from(header.setup_len());
+        let is_appended = payload.kernel > header.kernel_len() && appended.contains(&header.setup_data());
         prop_assert_eq!(plan.appended.is_some(), is_appended && block.is_none());
     }
 }

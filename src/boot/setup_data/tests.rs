@@ -111,15 +111,24 @@ fn what_is_not_whole_is_left_out_and_the_rest_stays() {
     assert_eq!(list(&machine, first), whole);
 }
 
+/// In other memory, in the setup code or the kernel, and past the end; nothing is appended, the item is not the host's, or
+/// it is shorter than the kernel.
 #[test]
-fn a_list_elsewhere_is_the_host_s() {
-    let header = SetupHeader::parse(&debian_with(&[(0x250, &0x7000_u64.to_le_bytes())])).unwrap();
-    let sizes = ItemSizes { kernel: KERNEL as u32, initrd: 0, command_line: 1 };
-    let payload = Payload::new(sizes, Some(PhysAddr::new(HOST))).unwrap();
-    let mut map = map();
-    let plan = LoadPlan::new(&header, &payload, &mut map).unwrap();
-    assert_eq!(plan.appended, None);
-    assert_eq!(BootParams::new(&header, &plan, &map, None).unwrap().setup_data(), 0x7000);
+fn a_list_that_the_host_has_not_appended_was_passed_on_unmeasured() {
+    let end = HOST + KERNEL + 100 + SETUP;
+    let with_100 = [1, 0x7000, HOST - 1, HOST, HOST + 0x1000, HOST + KERNEL - 1, end, u64::MAX];
+    let cases = with_100.map(|first| (first, KERNEL + 100, Some(HOST)));
+    let others = [(KERNEL, Some(HOST)), (KERNEL - 15, Some(HOST)), (KERNEL + 100, None)];
+    let others = others.map(|(kernel, host)| (HOST + KERNEL, kernel, host));
+    for (first, kernel, host) in cases.into_iter().chain(others) {
+        let header = SetupHeader::parse(&debian_with(&[(0x250, &first.to_le_bytes())])).unwrap();
+        let sizes = ItemSizes { kernel: kernel as u32, initrd: 0, command_line: 1 };
+        let payload = Payload::new(sizes, host.map(PhysAddr::new)).unwrap();
+        let mut map = map();
+        let plan = LoadPlan::new(&header, &payload, &mut map).unwrap();
+        assert_eq!(plan.appended, None, "{first:#x} {kernel:#x}");
+        assert_eq!(BootParams::new(&header, &plan, &map, None).unwrap().setup_data(), 0, "{first:#x} {kernel:#x}");
+    }
 }
 
 /// A map with `count` entries above 4 GiB.
@@ -179,7 +188,7 @@ fn a_kernel_that_knows_no_nodes_is_told_of_the_first_entries() {
 proptest! {
     #[test]
     fn whatever_is_appended_the_list_ends_in_what_was_copied(
-        first in HOST + KERNEL - 64..HOST + KERNEL + SETUP + 600,
+        first in HOST + KERNEL..HOST + KERNEL + SETUP + 600,
         appended in proptest::collection::vec(prop_oneof![4 => Just(0_u8), 1 => any::<u8>()], 1..600),
         links in proptest::collection::vec((0_usize..600, 0_u64..700), 0..6),
     ) {
