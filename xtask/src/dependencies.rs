@@ -1,7 +1,7 @@
 //! `cargo xtask dependencies`: what the project is built of, against what ARCHITECTURE.md says of it.
 //!
-//! Read from cargo's own resolution and the lock files, so it needs no network and no list of advisories. `deny.toml` has the
-//! same rules for `cargo deny`, which looks up advisories as well.
+//! Read from cargo's own resolution of both workspaces and the lock files, so it needs no list of advisories. `deny.toml` has
+//! the same licences and sources for `cargo deny`, which looks up advisories as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,16 +14,24 @@ use crate::paths;
 use crate::progress::say;
 
 /// The licences that a crate may be under, by SPDX.
-const LICENCES: [&str; 6] = ["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT", "Unicode-3.0", "Zlib"];
+const LICENCES: [&str; 7] = ["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT", "NCSA", "Unicode-3.0", "Zlib"];
 /// Where crates come from: crates.io, as cargo names it.
 const SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";
 /// The workspaces' lock files.
 const LOCKS: [&str; 2] = ["Cargo.lock", "fuzz/Cargo.lock"];
-/// The package of the workspace that cargo's resolution of the main one does not have.
-const FUZZ: &str = "firstlight-fuzz";
+/// What cargo is asked to resolve: the main workspace with all that is in the image, and the fuzz targets' with libFuzzer.
+const WORKSPACES: [[&str; 4]; 2] = [
+    ["--manifest-path", "Cargo.toml", "--features", "firmware"],
+    ["--manifest-path", "fuzz/Cargo.toml", "--features", "libfuzzer"],
+];
 /// The project's packages, with what the table has behind the crates that only they use.
-const PACKAGES: [(&str, &str); 4] =
-    [("firstlight", "tests"), ("xtask", "xtask"), ("vmm", "test VMM"), ("faults", "tests of faults")];
+const PACKAGES: [(&str, &str); 5] = [
+    ("firstlight", "tests"),
+    ("xtask", "xtask"),
+    ("vmm", "test VMM"),
+    ("faults", "tests of faults"),
+    ("firstlight-fuzz", "fuzz targets"),
+];
 
 /// Check the crates that the project uses: reasons, licences, sources, versions, and code that runs while building
 #[derive(clap::Args)]
@@ -105,18 +113,14 @@ pub fn run(_args: &Args) -> Result<()> {
 /// # Errors
 /// When the lock file is not up to date, or anything is not as ARCHITECTURE.md and the rules have it.
 pub fn check() -> Result<String> {
-    let output = paths::cargo()
-        .args(["metadata", "--locked", "--format-version", "1", "--features", "firmware"])
-        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start cargo")?;
-    ensure!(output.status.success(), "cargo metadata fails; is Cargo.lock up to date?");
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("cargo metadata is not understood")?;
+    let [metadata, fuzz] = WORKSPACES.map(resolve);
+    let mut metadata = metadata?;
+    let known: BTreeSet<_> = metadata.packages.iter().map(|package| package.id.clone()).collect();
+    metadata.packages.extend(fuzz?.packages.into_iter().filter(|package| !known.contains(&package.id)));
     let document = fs::read_to_string(paths::root().join("ARCHITECTURE.md")).context("cannot read ARCHITECTURE.md")?;
     let mut problems = Vec::new();
     let own = metadata.packages.iter().filter(|package| package.source.is_none()).map(|package| package.name.as_str());
-    let own: BTreeSet<_> = own.chain([FUZZ]).collect();
+    let own: BTreeSet<_> = own.collect();
     for path in LOCKS {
         let text = fs::read_to_string(paths::root().join(path)).with_context(|| format!("cannot read {path}"))?;
         problems.extend(lock_problems(path, &text, &own)?);
@@ -126,6 +130,19 @@ pub fn check() -> Result<String> {
     ensure!(problems.is_empty(), "dependencies:\n  {}", problems.join("\n  "));
     let building = image.iter().filter(|package| !runs_while_building(package).is_empty()).count();
     Ok(format!("Dependencies: {} crates in the image, {building} of which run code while building", image.len()))
+}
+
+/// What cargo makes of a workspace.
+fn resolve(workspace: [&str; 4]) -> Result<Metadata> {
+    let output = paths::cargo()
+        .current_dir(paths::root())
+        .args(["metadata", "--locked", "--format-version", "1", "--filter-platform", "x86_64-unknown-linux-gnu"])
+        .args(workspace)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    ensure!(output.status.success(), "cargo metadata fails for {}; is its lock file up to date?", workspace[1]);
+    serde_json::from_slice(&output.stdout).context("cargo metadata is not understood")
 }
 
 /// All crates that the image is made of or made with.
@@ -210,10 +227,8 @@ fn problems_of(metadata: &Metadata, image: &[Package], document: &str) -> Vec<St
     for (name, whom) in used.difference(&reasons).filter(|(name, _)| !reasons.contains(&(*name, "image"))) {
         problems.push(format!("{name} ({whom}) has no reason in ARCHITECTURE.md, \"Dependencies\""));
     }
-    for (name, whom) in reasons.difference(&used).filter(|(_, whom)| !whom.starts_with("fuzz")) {
-        if !whom.starts_with("only by") {
-            problems.push(format!("{name} ({whom}) is in ARCHITECTURE.md, \"Dependencies\", and not used"));
-        }
+    for (name, whom) in reasons.difference(&used) {
+        problems.push(format!("{name} ({whom}) is in ARCHITECTURE.md, \"Dependencies\", and not used"));
     }
 
     let described: BTreeMap<_, _> = rows(document, "\n### All that the image is made of\n")
@@ -306,6 +321,14 @@ mod tests {
             }
         };
         assert!(after(declare("c"), DOCUMENT).contains("c (image) has no reason"));
+        let fuzz = after(
+            |metadata| {
+                let dependencies = vec![Declared { name: "f".to_owned(), kind: None }];
+                metadata.packages.push(Package { source: None, dependencies, ..package("firstlight-fuzz", &["lib"]) });
+            },
+            DOCUMENT,
+        );
+        assert!(fuzz.contains("f (fuzz targets) has no reason"), "{fuzz}");
         // A reason for tests is none for the image.
         assert!(after(declare("t"), DOCUMENT).contains("t (image) has no reason"));
         let unused = after(|metadata| drop(metadata.packages[0].dependencies.remove(0)), DOCUMENT);
