@@ -18,12 +18,12 @@ use object::read::elf::ElfFile64;
 use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
 /// How many there may be in crates and in the parts of the standard library that nothing of the project's is inlined
-/// around. Never raised without a reason; lowered when it can be.
-const MOST_IN_CRATES: usize = 28;
+/// around. Never raised without a reason; the check says when it can be lowered.
+const MOST_IN_CRATES: usize = 27;
 
 /// What the panic handler's symbol is called by the compiler.
 const HANDLER: &str = "rust_begin_unwind";
-/// The project's own functions, demangled.
+/// What the demangled names of the project's own functions begin with; after a `<`, those of a type's trait.
 const OWN: &str = "firstlight::";
 /// The project's own files, as `Location` has them.
 const OWN_FILES: &str = "src/";
@@ -39,6 +39,15 @@ pub struct Site {
     place: String,
     /// Whether it is the project's own.
     own: bool,
+}
+
+impl Site {
+    /// `location` is the file and the line that the panic would name, where it names one.
+    fn new(at: u64, target: String, function: &str, location: Option<String>) -> Self {
+        let own = location.as_ref().map_or(is_own(function), |place| place.starts_with(OWN_FILES));
+        let place = location.map_or_else(|| function.to_owned(), |place| format!("{place} in {function}"));
+        Self { at, target, place, own }
+    }
 }
 
 impl fmt::Display for Site {
@@ -61,10 +70,8 @@ pub fn sites(elf: &ElfFile64<'_, LittleEndian>) -> Result<Vec<Site>> {
         }
         for branch in function.branches.iter().filter(|branch| machinery.contains(&branch.to)) {
             let location = branch.constants.iter().find_map(|&at| location(elf, at));
-            let own = location.as_ref().map_or(function.name.starts_with(OWN), |place| place.starts_with(OWN_FILES));
-            let place = location.map_or_else(|| function.name.clone(), |place| format!("{place} in {}", function.name));
             let target = functions.get(&branch.to).map(|function| function.name.clone()).unwrap_or_default();
-            sites.push(Site { at: branch.at, target, place, own });
+            sites.push(Site::new(branch.at, target, &function.name, location));
         }
     }
     Ok(sites)
@@ -73,7 +80,7 @@ pub fn sites(elf: &ElfFile64<'_, LittleEndian>) -> Result<Vec<Site>> {
 /// Says how many there are, or all when they are too many.
 ///
 /// # Errors
-/// When one is the project's own, or there are more in crates than were allowed.
+/// When one is the project's own, or there are more or fewer in crates than are recorded.
 pub fn check(sites: &[Site]) -> Result<String> {
     let (own, crates): (Vec<_>, Vec<_>) = sites.iter().partition(|site| site.own);
     ensure!(own.is_empty(), "{} places of the project's own can panic:\n{}", own.len(), list(&own));
@@ -83,12 +90,22 @@ pub fn check(sites: &[Site]) -> Result<String> {
         crates.len(),
         list(&crates)
     );
-    Ok(format!("Panics: none in the project's code, {} places in crates (of {MOST_IN_CRATES})", crates.len()))
+    ensure!(
+        crates.len() == MOST_IN_CRATES,
+        "only {} places in crates can panic: lower MOST_IN_CRATES to that (xtask/src/panics.rs)",
+        crates.len()
+    );
+    Ok(format!("Panics: none in the project's code, {MOST_IN_CRATES} places in crates"))
 }
 
 /// One a line.
 pub fn list<S: std::borrow::Borrow<Site>>(sites: &[S]) -> String {
     sites.iter().map(|site| site.borrow().to_string()).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a function of this demangled name is the project's own.
+fn is_own(name: &str) -> bool {
+    name.trim_start_matches('<').starts_with(OWN)
 }
 
 /// A function: its demangled name, its calls of and jumps to others, and whether it returns.
@@ -177,7 +194,7 @@ fn machinery(functions: &BTreeMap<u64, Function>) -> Result<BTreeSet<u64>> {
         let before = found.len();
         for (start, function) in functions {
             let goes_on = function.branches.iter().any(|branch| found.contains(&branch.to));
-            if goes_on && !function.returns && !function.name.starts_with(OWN) {
+            if goes_on && !function.returns && !is_own(&function.name) {
                 found.insert(*start);
             }
         }
@@ -205,10 +222,24 @@ mod tests {
             (4, function("alloc::raw_vec::grow_one", &[3], true)),
             (5, function("firstlight::main", &[3, 6], false)),
             (6, function("firstlight::halt", &[], false)),
+            (7, function("<firstlight::a::B as core::fmt::Display>::fmt", &[3, 6], false)),
         ]);
         assert_eq!(machinery(&functions).unwrap(), BTreeSet::from([1, 2, 3]));
         let without = BTreeMap::from([(6, function("firstlight::halt", &[], false))]);
         assert!(machinery(&without).is_err(), "the image has another panic handler than was thought");
+    }
+
+    #[test]
+    fn a_failed_allocation_in_a_trait_of_an_own_type_was_counted_as_one_in_a_crate() {
+        let own = |function: &str, location: Option<&str>| {
+            Site::new(0, "panic".to_owned(), function, location.map(str::to_owned)).own
+        };
+        assert!(own("<firstlight::a::B as core::fmt::Display>::fmt", None));
+        assert!(own("firstlight::a::b", None));
+        assert!(own("<a::B as core::fmt::Display>::fmt", Some("src/a.rs:1")), "a closure of the project's");
+        assert!(!own("<a::B as core::fmt::Display>::fmt", None));
+        assert!(!own("core::ptr::drop_in_place<firstlight::a::B>", None));
+        assert!(!own("<firstlight::a::B as core::fmt::Display>::fmt", Some("crates/a/src/b.rs:1")));
     }
 
     #[test]
@@ -224,6 +255,13 @@ mod tests {
         let [branch] = &read.branches[..] else { panic!("{read:?}") };
         assert_eq!((branch.at, branch.to), (0x1009, 0x2000));
         assert!(branch.constants.is_empty(), "the jump before has them");
+    }
+
+    #[test]
+    fn a_count_in_crates_that_can_be_lowered_was_left_as_it_was() {
+        let sites: Vec<_> =
+            (1..MOST_IN_CRATES).map(|at| Site::new(at as u64, "panic".to_owned(), "a::b", None)).collect();
+        assert!(check(&sites).unwrap_err().to_string().contains("lower MOST_IN_CRATES"));
     }
 
     #[test]
