@@ -8,6 +8,8 @@
 //! standard library that never returns and goes on to one. A place belongs to whoever wrote the line that the panic would
 //! name, which is handed to it in a register as a `core::panic::Location`: `a[i]` in the project is the project's, though
 //! the check is `core`'s. Where a failed allocation names no line, it belongs to the function that the call is in.
+//!
+//! The same list tells whether overflow checks are in the image: some of the places in crates are such checks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,6 +27,8 @@ const MOST_IN_CRATES: usize = 27;
 const HANDLER: &str = "rust_begin_unwind";
 /// What the demangled names of the project's own functions begin with; after a `<`, those of a type's trait.
 const OWN: &str = "firstlight::";
+/// The functions of `core` that overflow checks call, and nothing else does.
+const OVERFLOWS: [&str; 3] = ["panic_const_add_overflow", "panic_const_mul_overflow", "panic_const_sub_overflow"];
 /// The project's own files, as `Location` has them.
 const OWN_FILES: &str = "src/";
 
@@ -80,9 +84,14 @@ pub fn sites(elf: &ElfFile64<'_, LittleEndian>) -> Result<Vec<Site>> {
 /// Says how many there are, or all when they are too many.
 ///
 /// # Errors
-/// When one is the project's own, or there are more or fewer in crates than are recorded.
+/// When one is the project's own, there are more or fewer in crates than are recorded, or none is an overflow check.
 pub fn check(sites: &[Site]) -> Result<String> {
     let (own, crates): (Vec<_>, Vec<_>) = sites.iter().partition(|site| site.own);
+    let checks_overflow = |site: &Site| OVERFLOWS.iter().any(|check| site.target.ends_with(check));
+    ensure!(
+        sites.iter().any(checks_overflow),
+        "no overflow checks are in the image: the profile it is built with has to have overflow-checks = true (Cargo.toml)"
+    );
     ensure!(own.is_empty(), "{} places of the project's own can panic:\n{}", own.len(), list(&own));
     ensure!(
         crates.len() <= MOST_IN_CRATES,
@@ -257,19 +266,42 @@ mod tests {
         assert!(branch.constants.is_empty(), "the jump before has them");
     }
 
+    /// Places in crates, with overflow checks among them.
+    fn in_crates(count: usize) -> Vec<Site> {
+        let target = |at: usize| format!("core::panicking::panic_const::{}", OVERFLOWS[at % OVERFLOWS.len()]);
+        (0..count).map(|at| Site::new(at as u64, target(at), "a::b", None)).collect()
+    }
+
     #[test]
     fn a_count_in_crates_that_can_be_lowered_was_left_as_it_was() {
-        let sites: Vec<_> =
-            (1..MOST_IN_CRATES).map(|at| Site::new(at as u64, "panic".to_owned(), "a::b", None)).collect();
-        assert!(check(&sites).unwrap_err().to_string().contains("lower MOST_IN_CRATES"));
+        let error = check(&in_crates(MOST_IN_CRATES - 1)).unwrap_err().to_string();
+        assert!(error.contains("lower MOST_IN_CRATES"), "{error}");
     }
 
     #[test]
     fn a_panic_of_the_projects_own_is_refused_and_one_more_in_crates() {
-        let site = |own| Site { at: 0, target: "panic".to_owned(), place: "here".to_owned(), own };
-        let crates = |count| (0..count).map(|_| site(false)).collect::<Vec<_>>();
-        assert!(check(&crates(MOST_IN_CRATES)).is_ok());
-        assert!(check(&crates(MOST_IN_CRATES + 1)).unwrap_err().to_string().contains("here"));
-        assert!(check(&[site(true)]).unwrap_err().to_string().contains("the project's own"));
+        assert!(check(&in_crates(MOST_IN_CRATES)).is_ok());
+        assert!(check(&in_crates(MOST_IN_CRATES + 1)).unwrap_err().to_string().contains("a::b"));
+        let mut sites = in_crates(MOST_IN_CRATES);
+        sites.push(Site::new(0, "panic".to_owned(), "firstlight::a", None));
+        assert!(check(&sites).unwrap_err().to_string().contains("the project's own"));
+    }
+
+    #[test]
+    fn an_image_without_overflow_checks_was_fit_for_use() {
+        let mut sites = in_crates(MOST_IN_CRATES);
+        for site in &mut sites {
+            // Of a division, which is checked in any case.
+            site.target = "core::panicking::panic_const::panic_const_div_overflow".to_owned();
+        }
+        assert!(check(&sites).unwrap_err().to_string().contains("overflow-checks = true"));
+    }
+
+    #[test]
+    fn the_firmware_is_built_with_overflow_checks_in_every_crate() {
+        let text = std::fs::read_to_string(crate::paths::root().join("Cargo.toml")).unwrap();
+        let profile = toml::from_str::<toml::Table>(&text).unwrap()["profile"]["firmware"].clone();
+        assert_eq!(profile["overflow-checks"].as_bool(), Some(true));
+        assert!(profile.get("package").is_none(), "a crate may have others");
     }
 }
