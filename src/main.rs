@@ -19,12 +19,13 @@ static LOGGER: Logger<PcPorts> = Logger::new(unsafe { PcPorts::new() });
 
 /// The first Rust code: called once by `reset.s`, in 64-bit mode, with a stack and its statics in place.
 ///
-/// `start_info` is the address of Xen's `hvm_start_info` after a start by the PVH entry, zero after a reset.
-extern "C" fn rust_start(start_info: u64) -> ! {
+/// `bias` is how much higher than at the end of the low 4 GiB the image is, wrapping: zero after a reset. Else this is a start
+/// by the PVH entry, and `start_info` the address that the host gives for Xen's `hvm_start_info`, be it zero.
+extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
     LOGGER.install();
     // SAFETY: `reset.s` made the mappings, runs in ring 0 and calls this once.
     let mut machine = unsafe { PcMachine::take() };
-    let start_info = Some(PhysAddr::new(start_info)).filter(|at| at.get() != 0);
+    let start_info = Some(PhysAddr::new(start_info)).filter(|_| bias != 0);
     if start_info.is_none() && resume::is_pending(&mut machine) {
         wake(&mut machine)
     }

@@ -7,7 +7,8 @@
 #
 # A host that starts it as a PVH guest has loaded it into RAM, LOADED_BIAS higher, wrapping. Once paging is on it is seen
 # where it is linked, so the two starts differ in what comes before that: from `start32` on ESI is how much higher the
-# image is, and EBP the address of hvm_start_info, both zero after a reset.
+# image is, which is zero after a reset and tells the two apart, and EBP the address of hvm_start_info. That is whatever the
+# host has left in EBX, so zero too may be one.
 #
 # Names in braces come from src/start/mod.rs; those of sections, and the physical addresses, from linker.ld.
 
@@ -248,7 +249,7 @@ start64:
 
     # The first 2 MiB, 511 pages of them seven at a time. hvm_start_info may be in page zero.
     xor eax, eax
-    test ebp, ebp
+    test esi, esi
     jz 1f
     mov eax, READ_ONLY_PAGE
 1:
@@ -296,6 +297,7 @@ start64_high:
     mov rax, cr3
     mov cr3, rax                        # forgets what was mapped otherwise
 
+    mov ebx, esi
     mov rsi, offset data_image
     mov rdi, offset data_start
     mov ecx, offset data_qwords
@@ -316,6 +318,7 @@ start64_high:
     lgdt [rsp]
     add rsp, 16
     mov edi, ebp                        # hvm_start_info
+    mov esi, ebx                        # zero after a reset
     xor ebp, ebp                        # the end of the chain for a debugger
     call {rust_start}
     ud2                                 # rust_start does not return

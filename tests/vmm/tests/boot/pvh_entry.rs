@@ -239,6 +239,25 @@ fn what_is_wrong_with_start_info_is_said_and_ends_the_boot() {
     }
 }
 
+/// The CPU's state after a reset has zero there too, but a fw_cfg with a kernel does not make this a reset: the image is in RAM,
+/// and nothing would be kept off it.
+#[test]
+fn a_pvh_start_with_ebx_zero_is_not_taken_for_a_reset() {
+    if !can_run("a_pvh_start_with_ebx_zero_is_not_taken_for_a_reset") {
+        return;
+    }
+    for has_fw_cfg in [true, false] {
+        let host = known_hosts()[0];
+        let outcome =
+            pvh_setup(host, &start_info(&host)).boot_by_pvh(Start { start_info: 0, has_fw_cfg }, LIMIT).unwrap();
+        assert_eq!(outcome.end, End::Halt, "{}", outcome.serial);
+        let expected = "firstlight: error: PVH start: hvm_start_info is at 0x0-0x37, where the firmware itself is";
+        assert!(outcome.serial.starts_with(expected), "{}", outcome.serial);
+        assert_eq!(outcome.serial.lines().count(), 1, "{}", outcome.serial);
+        assert_eq!(outcome.fw_cfg.transfers, 0);
+    }
+}
+
 #[test]
 fn a_list_of_too_many_modules_is_looked_at_in_part() {
     if can_run("a_list_of_too_many_modules_is_looked_at_in_part") {
