@@ -1,6 +1,22 @@
 //! The firmware binary: entry, memory functions, allocator, panic handler. All logic is in the library.
 #![no_std]
 #![no_main]
+// Nothing that goes into the image may panic, here as in the library (`src/lib.rs`).
+#![cfg_attr(
+    feature = "firmware",
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::get_unwrap,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 mod memory;
 mod start;

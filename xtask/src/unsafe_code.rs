@@ -269,4 +269,34 @@ mod tests {
             assert_eq!(read(&manifest)["lints"]["workspace"].as_bool(), Some(true), "{manifest}");
         }
     }
+
+    /// The library and the binary, `start/` and `memory/` with it, are both what the image is made of.
+    #[test]
+    fn the_binary_was_not_under_the_lints_that_keep_panics_out_of_the_library() {
+        for root in ["lib.rs", "main.rs"] {
+            let text = fs::read_to_string(paths::root().join("src").join(root)).unwrap();
+            let attributes = syn::parse_file(&text).unwrap().attrs;
+            let levels = attributes.iter().filter(|attribute| attribute.path().is_ident("cfg_attr"));
+            let denied: String = levels
+                .filter_map(|attribute| attribute.meta.require_list().ok())
+                .map(|list| list.tokens.to_string().replace(' ', ""))
+                .filter(|list| list.starts_with("feature=\"firmware\",deny("))
+                .collect();
+            for lint in [
+                "arithmetic_side_effects",
+                "expect_used",
+                "get_unwrap",
+                "indexing_slicing",
+                "panic",
+                "string_slice",
+                "todo",
+                "unimplemented",
+                "unreachable",
+                "unwrap_used",
+            ] {
+                let is_denied = denied.split(['(', ',', ')', '\n']).any(|word| word == format!("clippy::{lint}"));
+                assert!(is_denied, "src/{root} does not deny clippy::{lint}");
+            }
+        }
+    }
 }
