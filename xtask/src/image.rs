@@ -93,7 +93,7 @@ fn compile() -> Result<PathBuf> {
     let target = paths::target().join("firmware");
     let mut cargo = paths::cargo();
     cargo
-        .args(["build", "--package", "firstlight", "--bin", "firstlight", "--features", "firmware"])
+        .args(["build", "--locked", "--package", "firstlight", "--bin", "firstlight", "--features", "firmware"])
         .args(["--profile", "firmware", "--target", TARGET, "--target-dir"])
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags()?.join("\x1f"))

@@ -18,8 +18,8 @@ const NIGHTLY: &str = "nightly";
 const SANITIZED: [&str; 8] =
     ["acpi::", "boot::", "fw_cfg::", "heap::", "mem", "smbios::", "tables::", "the_machine_touches"];
 
-/// Run everything that must pass: format, clippy, host tests, tests under AddressSanitizer, documentation, table of what is supported, image checks,
-/// KVM tests, faults, budget, QEMU tests, parity
+/// Run everything that must pass: format, clippy, host tests, fuzz targets, documentation, tests under AddressSanitizer,
+/// table of what is supported, dependencies, image checks, KVM tests, faults, budget, QEMU tests, parity
 ///
 /// Installs what is missing first, and stops at the first step that fails, with the command that repeats that step.
 #[derive(clap::Args)]
@@ -28,7 +28,8 @@ pub struct Args {
     #[arg(long)]
     no_qemu: bool,
 
-    /// Run only tests whose name contains this; format, clippy, documentation, support, faults, budget and parity are left out
+    /// Run only tests whose name contains this; format, clippy, documentation, table of what is supported, dependencies,
+    /// faults, budget and parity are left out
     filter: Option<String>,
 }
 
@@ -207,7 +208,7 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
 fn host_steps(filter: Option<&str>) -> Vec<Step> {
     let mut tests = Step::new("host tests", "test --workspace");
     // A workspace of its own.
-    let mut fuzz_tests = Step::new("fuzz targets", "test --manifest-path fuzz/Cargo.toml --target-dir");
+    let mut fuzz_tests = Step::new("fuzz targets", "test --locked --manifest-path fuzz/Cargo.toml --target-dir");
     fuzz_tests.arguments.push(paths::target().join("fuzz").display().to_string());
     if let Some(filter) = filter {
         for step in [&mut tests, &mut fuzz_tests] {
@@ -215,7 +216,8 @@ fn host_steps(filter: Option<&str>) -> Vec<Step> {
         }
         return vec![tests, fuzz_tests];
     }
-    let mut clippy_fuzz = Step::new("clippy fuzz", "clippy --manifest-path fuzz/Cargo.toml --all-targets --target-dir");
+    let mut clippy_fuzz =
+        Step::new("clippy fuzz", "clippy --locked --manifest-path fuzz/Cargo.toml --all-targets --target-dir");
     clippy_fuzz.arguments.push(paths::target().join("fuzz").display().to_string());
     clippy_fuzz.arguments.extend(["--", "-D", "warnings"].map(str::to_owned));
     vec![
@@ -285,11 +287,25 @@ mod tests {
         assert!(qemu_step(None).typed().contains(" --test '*' -- --test-threads="));
     }
 
+    /// Cargo completes a lock file wherever it is not told to leave it, and then nothing is left for a check to find.
+    #[test]
+    fn a_lock_file_that_lacked_a_line_was_completed_before_it_was_checked() {
+        let configuration = std::fs::read_to_string(paths::root().join(".cargo/config.toml")).unwrap();
+        assert!(configuration.contains("xtask = \"run --locked "), "all else of this workspace comes after it");
+        let fuzz = |step: &Step| step.typed().contains("fuzz/Cargo.toml") && !step.typed().contains("cargo fmt");
+        for steps in [host_steps(None), host_steps(Some("e820"))] {
+            assert!(steps.iter().any(fuzz));
+            for step in steps.iter().filter(|step| fuzz(step)) {
+                assert!(step.arguments.iter().any(|argument| argument == "--locked"), "{}", step.typed());
+            }
+        }
+    }
+
     #[test]
     fn a_filter_selects_tests_and_leaves_the_rest_out() {
         let steps = host_steps(Some("e820"));
         assert_eq!(steps.len(), 2);
-        assert!(steps[1].typed().starts_with("cargo test --manifest-path fuzz/Cargo.toml "));
+        assert!(steps[1].typed().starts_with("cargo test --locked --manifest-path fuzz/Cargo.toml "));
         assert_eq!(steps[0].typed(), "cargo test --workspace e820");
         assert!(qemu_step(Some("e820")).typed().contains(" e820 -- "));
         assert!(kvm_step(Some("e820")).typed().ends_with(" --test boot e820 -- --nocapture"));
