@@ -2,13 +2,15 @@
 //!
 //! Linux up to 6.1 gives up PAT, and with it write-combining, on a CPU whose MTRRs are off; KVM before 6.11 maps RAM
 //! uncached for guests with assigned devices then. So they are set as a PC's firmware does: RAM write-back, video memory
-//! uncached, the ROM segments write-protected, everything from the end of low RAM's 32-bit space up uncached.
+//! uncached, the ROM segments write-protected, everything from the end of low RAM's 32-bit space up uncached. Where that
+//! takes more ranges than there are, they begin lower, in RAM: memory that is uncached is slow, a device that is not is
+//! broken.
 //!
 //! Source: Intel SDM volume 3, 12.11 (registers in 12.11.2, fixed ranges in table 12-9).
 
 use arrayvec::ArrayVec;
 
-use crate::addr::PhysAddr;
+use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::hal::Cpu;
 
 const CPUID_FEATURES: u32 = 1;
@@ -22,8 +24,8 @@ const DEF_TYPE: u32 = 0x2ff;
 /// DEF_TYPE: ranges on, fixed ranges on; the low byte is the type of everything else.
 const DEF_TYPE_ENABLE: u64 = 1 << 11;
 const DEF_TYPE_FIXED: u64 = 1 << 10;
+/// The first range's base; its mask is the next register, and so on in pairs.
 const FIRST_BASE: u32 = 0x200;
-const FIRST_MASK: u32 = 0x201;
 const MASK_VALID: u64 = 1 << 11;
 
 const UNCACHED: u64 = 0;
@@ -71,6 +73,33 @@ pub const MOST_WRITES: usize = FIXED.len() + MOST_RANGE_WRITES;
 /// Two for a range, and the one that turns all of them on.
 const MOST_RANGE_WRITES: usize = 2 * MOST_RANGES as usize + 1;
 
+/// Where the space for devices ends.
+const END: u64 = PhysRange::LOW_4_GIB.end().get();
+
+/// Where ranges that reach up to 4 GiB and are no more than `count` begin: at `devices` or as little below as can be, on a
+/// page.
+fn start_in_ranges(devices: PhysAddr, count: u32) -> u64 {
+    let page = devices.align_down(Alignment::PAGE).get();
+    let mut start = page;
+    // A range goes up to the next address without the lowest bit of its start. A start without that bit is lower, and takes
+    // no more ranges; one with a single bit takes one.
+    while start != 0 && (0..count).fold(start, |at, _| at.wrapping_add(lowest_bit(at))) < END {
+        start = start.wrapping_sub(lowest_bit(start));
+    }
+    if start < page {
+        log::warn!(
+            "memory from {} to {devices} is uncached, and slow if it is RAM: the space for devices above it takes more than \
+             {count} MTRRs; let RAM end at a whole GiB, -machine max-ram-below-4g=3G",
+            PhysAddr::new(start)
+        );
+    }
+    start
+}
+
+const fn lowest_bit(value: u64) -> u64 {
+    value & value.wrapping_neg()
+}
+
 /// What the registers shall hold.
 #[derive(Debug, Default)]
 pub struct MemoryTypes {
@@ -80,12 +109,18 @@ pub struct MemoryTypes {
 
 impl MemoryTypes {
     /// The memory types of a PC, as far as the CPU has registers for them. `devices` is where the address space of
-    /// devices begins below 4 GiB; it goes on to 4 GiB.
+    /// devices begins, 2 GiB or above; it goes on to 4 GiB.
     pub fn plan(cpu: &mut impl Cpu, devices: PhysAddr, physical_bits: u8) -> Self {
         if cpu.cpuid(CPUID_FEATURES, 0).edx & FEATURE_MTRR == 0 {
             return Self::default();
         }
         let capabilities = cpu.read_msr(MTRRCAP);
+        let [count, ..] = capabilities.to_le_bytes();
+        let count = u32::from(count).min(MOST_RANGES);
+        if count == 0 {
+            log::warn!("the memory types stay as they are: the CPU's MTRRs have no range for devices");
+            return Self::default();
+        }
         let (fixed, fixed_enable): (&[_], _) =
             if capabilities & MTRRCAP_FIXED != 0 { (&FIXED, DEF_TYPE_FIXED) } else { (&[], 0) };
         let mut ranges = ArrayVec::new();
@@ -93,18 +128,17 @@ impl MemoryTypes {
         let mut push = |register, value| {
             let _ = ranges.try_push(write(register, value));
         };
-        let [count, ..] = capabilities.to_le_bytes();
         let address_mask = 1u64.checked_shl(physical_bits.into()).unwrap_or(0).wrapping_sub(1) & !0xfff;
-        let mut start = devices.get();
-        let mut index = 0;
-        while start < 1 << 32 && start != 0 && index < u32::from(count).min(MOST_RANGES) {
+        let mut start = start_in_ranges(devices, count);
+        let mut register = FIRST_BASE;
+        // As often as there are ranges.
+        while start < END && start != 0 {
             // A range is a power of two long and begins at a multiple of its length.
-            let len = start & start.wrapping_neg();
-            let pair = index.wrapping_mul(2);
-            push(FIRST_BASE.wrapping_add(pair), start | UNCACHED);
-            push(FIRST_MASK.wrapping_add(pair), len.wrapping_neg() & address_mask | MASK_VALID);
+            let len = lowest_bit(start);
+            push(register, start | UNCACHED);
+            push(register.wrapping_add(1), len.wrapping_neg() & address_mask | MASK_VALID);
             start = start.wrapping_add(len);
-            index = index.wrapping_add(1);
+            register = register.wrapping_add(2);
         }
         push(DEF_TYPE, DEF_TYPE_ENABLE | fixed_enable | WRITE_BACK);
         Self { fixed, ranges }

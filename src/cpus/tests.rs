@@ -41,6 +41,48 @@ fn memory_types_are_those_of_a_pc() {
     assert_eq!(writes.last(), Some(&(0x2ff, 0xc06)), "turned on last");
 }
 
+/// The type of each page below 4 GiB from 2 GiB on, as the first `count` of a machine's ranges and its default have it.
+fn types_above_2_gib(machine: &FakeMachine, count: u32) -> Vec<u64> {
+    let at = |register| machine.msrs.get(&register).copied().unwrap_or_default();
+    let valid: Vec<_> = (0..count).map(|i| 0x200 + 2 * i).filter(|&base| at(base + 1) & 1 << 11 != 0).collect();
+    let is_in = |page: u64, base: u32| page & at(base + 1) & !0xfff == at(base) & at(base + 1) & !0xfff;
+    let kind = |page| valid.iter().find(|&&base| is_in(page, base)).map_or(at(0x2ff) & 0xff, |&base| at(base) & 0xff);
+    (0x8_0000..0x10_0000).map(|number| kind(number << 12)).collect()
+}
+
+#[test]
+fn wherever_ram_ends_devices_are_uncached_up_to_4_gib() {
+    // The end of RAM, and where the first of so many ranges begins: as little below as possible.
+    let cases = [
+        (0xb000_0000_u64, 8, 0xb000_0000_u64),
+        (0xc000_0000, 8, 0xc000_0000),
+        // Not a whole page; its first bits would be the type and bits that are reserved.
+        (0xc000_0500, 8, 0xc000_0000),
+        (0xc000_0103, 8, 0xc000_0000),
+        (0xc000_1000, 8, 0xc000_0000),
+        (0xfebf_f001, 8, 0xfebf_f000),
+        (0xfeab_f000, 8, 0xfea8_0000),
+        // 3501 MiB: five ranges.
+        (0xdad0_0000, 8, 0xdac0_0000),
+        (0xdad0_0000, 3, 0xda00_0000),
+        (0xdad0_0000, 2, 0xd800_0000),
+        (0xb000_0000, 1, 0x8000_0000),
+    ];
+    for (end, count, start) in cases {
+        let mut machine = with_mtrrs(0x500 | count);
+        MemoryTypes::plan(&mut machine, PhysAddr::new(end), 40).set(&mut machine);
+        let types = types_above_2_gib(&machine, count as u32);
+        let cached = ((start - 0x8000_0000) >> 12) as usize;
+        assert!(types[..cached].iter().all(|&kind| kind == 6), "{end:#x}: RAM below {start:#x}");
+        assert!(types[cached..].iter().all(|&kind| kind == 0), "{end:#x}: devices from {start:#x}");
+    }
+}
+
+#[test]
+fn without_a_range_for_devices_nothing_is_made_cached() {
+    assert_eq!(plan(&mut with_mtrrs(0x500), 36), []);
+}
+
 #[test]
 fn no_more_memory_types_are_set_than_there_are_registers() {
     let writes = plan(&mut with_mtrrs(0x001), 36);

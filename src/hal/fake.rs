@@ -177,6 +177,24 @@ pub type OnMessage = Box<dyn FnMut(u64, u32, &mut FakeMemory)>;
 const ICR: u64 = 0xfee0_0300;
 const X2APIC_ICR: u32 = 0x830;
 
+const MTRRCAP: u32 = 0xfe;
+
+/// Panics where a CPU raises a fault, as KVM does (Intel SDM volume 3, 12.11): at a memory type that there is none of, and
+/// at reserved bits of a memory type range register. `capabilities` say how many ranges there are.
+pub fn check_memory_type(register: u32, value: u64, capabilities: u64) {
+    let is_type = |kind: u64| matches!(kind, 0 | 1 | 4 | 5 | 6);
+    let ranges = 0x200..0x200 + 2 * (capabilities as u32 & 0xff);
+    let is_valid = match register {
+        0x200..=0x24f if !ranges.contains(&register) => false,
+        0x200..=0x24f if register.is_multiple_of(2) => is_type(value & 0xff) && value & 0xf00 == 0 && value >> 52 == 0,
+        0x200..=0x24f => value & 0x7ff == 0 && value >> 52 == 0,
+        0x250..=0x26f => value.to_le_bytes().into_iter().all(|kind| is_type(kind.into())),
+        0x2ff => is_type(value & 0xff) && value & !0xcff == 0,
+        _ => true,
+    };
+    assert!(is_valid, "a fault: MSR {register:#x} cannot be {value:#x}");
+}
+
 /// The machine. Absent ports read as `absent`, all ones unless changed.
 pub struct FakeMachine {
     /// Guest memory.
@@ -199,7 +217,7 @@ pub struct FakeMachine {
     pub inspected: u64,
     /// CPUID answers by leaf and sub-leaf; absent ones read as zero.
     pub cpuid: BTreeMap<(u32, u32), Cpuid>,
-    /// Model-specific registers; absent ones read as zero.
+    /// Model-specific registers; absent ones read as zero. What is no memory type cannot be written.
     pub msrs: BTreeMap<u32, u64>,
     /// What hears the messages that the local APIC sends, if there is anything: the register that was written (its
     /// address, or its number in x2APIC mode), the message, and memory.
@@ -502,6 +520,7 @@ impl Cpu for FakeMachine {
         if register == X2APIC_ICR {
             self.message(register.into(), value as u32);
         }
+        check_memory_type(register, value, self.read_msr(MTRRCAP));
         self.msrs.insert(register, value);
     }
     fn startup_code(&self) -> &'static [u8] {
