@@ -342,7 +342,7 @@ impl Tpm {
         self.execute(host, command, &mut [0; MAX_RESPONSE]).map(|_| ())
     }
 
-    /// Has the TPM execute a command, again while it is busy, and gives the response's parameters.
+    /// Has the TPM execute a command, again while it is busy, and gives the response's parameters. All of it has one deadline.
     #[inline(never)]
     fn execute<'b>(
         &self,
@@ -352,7 +352,7 @@ impl Tpm {
     ) -> Result<&'b [u8], Error> {
         let deadline = Deadline::start(host);
         let len = loop {
-            let response = self.interface.transmit(host, command.bytes(), buffer)?;
+            let response = self.interface.transmit(host, deadline, command.bytes(), buffer)?;
             match command.parse(response) {
                 Ok(_) => break response.len(),
                 Err(Error::Refused(refusal)) if refusal.is_busy() && !deadline.has_passed(host) => {}
@@ -360,7 +360,7 @@ impl Tpm {
                     if refusal.response() == Refusal::NEEDS_TEST && !deadline.has_passed(host) =>
                 {
                     // Whatever comes of it, the command itself says whether it was enough.
-                    self.interface.transmit(host, Command::self_test()?.bytes(), buffer)?;
+                    self.interface.transmit(host, deadline, Command::self_test()?.bytes(), buffer)?;
                 }
                 Err(error) => return Err(error),
             }

@@ -20,7 +20,7 @@ use crate::boot::{Entry, Handover, Part};
 use crate::fw_cfg::fake::FakeFwCfg;
 use crate::fw_cfg::{Item, Key};
 use crate::hal::Clock;
-use crate::hal::fake::FakeMachine;
+use crate::hal::fake::{FakeMachine, FakeMemory, FakeRegisters};
 
 /// The first 1024 bytes of Debian's kernel.
 const SETUP: &[u8] = include_bytes!("../boot/testdata/vmlinuz-6.1.0-56-cloud-amd64.setup");
@@ -241,6 +241,54 @@ fn a_tpm_that_does_not_answer_is_given_up_once() {
     }
     let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects { failed: true, ..Defects::default() });
     assert_eq!(boot.measure(), Err(Error::Failed));
+}
+
+/// A FIFO that takes or gives nothing at all but every ninth look, and then one byte.
+struct Dribble {
+    tpm: FakeTpm,
+    looks: u32,
+}
+
+impl FakeRegisters for Dribble {
+    fn claims(&self, at: u64) -> bool {
+        self.tpm.claims(at)
+    }
+
+    fn read(&mut self, at: u64, size: u8) -> u64 {
+        let value = self.tpm.read(at, size);
+        if at & 0xfff != 0x18 || value & 0xff_ff00 == 0 {
+            return value;
+        }
+        self.looks += 1;
+        value & !0xff_ff00 | u64::from(self.looks.is_multiple_of(9)) << 8
+    }
+
+    fn write(&mut self, at: u64, size: u8, value: u64, memory: &mut FakeMemory) {
+        self.tpm.write(at, size, value, memory);
+    }
+}
+
+#[test]
+fn a_fifo_that_gave_a_byte_before_each_deadline_held_up_the_boot_for_hours() {
+    let mut boot = Boot::new(Kind::Fifo, &[SHA256], Defects::default());
+    let (tpm, state) = FakeTpm::new(Kind::Fifo, &[SHA256], Defects::default());
+    boot.machine.registers = vec![std::boxed::Box::new(Dribble { tpm, looks: 0 })];
+    boot.machine.ticks_per_look = Deadline::TICKS / 10;
+    let before = boot.machine.ticks();
+    assert!(matches!(boot.measure(), Err(Error::Timeout(_))));
+    let waited = boot.machine.ticks() - before;
+    assert!(waited < Deadline::TICKS * 3 / 2, "one deadline, not {}", waited / Deadline::TICKS);
+    assert!(state.borrow().commands.len() <= 1);
+}
+
+#[test]
+fn a_tpm_that_is_busy_for_ever_is_given_up_with_its_command() {
+    let busy = Defects { busy: usize::MAX, ..Defects::default() };
+    let mut boot = Boot::new(Kind::Fifo, &[SHA256], busy);
+    let before = boot.machine.ticks();
+    assert_eq!(boot.measure(), Err(Error::Refused(Refusal::new(Code::Startup, 0x922))));
+    // And one for the first order to turn off what would vouch for the machine.
+    assert!(boot.machine.ticks() - before < Deadline::TICKS * 5 / 2);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use super::{Host, REGISTERS, Wait, read32, wait, write32};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::hal::Deadline;
 use crate::tpm::Error;
 
 /// `TPM_LOC_CTRL_x`.
@@ -50,7 +51,8 @@ pub struct Buffer {
 /// Takes locality 0 and reads where the buffer is.
 pub fn open(host: &mut impl Host) -> Result<Buffer, Error> {
     write32(host, LOCALITY_CONTROL, REQUEST)?;
-    wait(host, Wait::Locality, LOCALITY_STATUS, GRANTED, GRANTED)?;
+    let deadline = Deadline::start(host);
+    wait(host, deadline, Wait::Locality, LOCALITY_STATUS, GRANTED, GRANTED)?;
     let command = buffer(host, COMMAND_SIZE, COMMAND_ADDRESS, COMMAND_ADDRESS_HIGH)?;
     let response = buffer(host, RESPONSE_SIZE, RESPONSE_ADDRESS, RESPONSE_ADDRESS_HIGH)?;
     Ok(Buffer { command, response })
@@ -82,10 +84,10 @@ fn offset(at: PhysAddr) -> u64 {
 
 impl Buffer {
     /// Sends a command and waits for its response.
-    pub fn send(self, host: &mut impl Host, command: &[u8]) -> Result<(), Error> {
+    pub fn send(self, host: &mut impl Host, deadline: Deadline, command: &[u8]) -> Result<(), Error> {
         write32(host, CONTROL_REQUEST, BE_READY)?;
-        wait(host, Wait::Readiness, CONTROL_REQUEST, BE_READY, 0)?;
-        wait(host, Wait::Readiness, CONTROL_STATUS, STATUS_IDLE, 0)?;
+        wait(host, deadline, Wait::Readiness, CONTROL_REQUEST, BE_READY, 0)?;
+        wait(host, deadline, Wait::Readiness, CONTROL_STATUS, STATUS_IDLE, 0)?;
         if command.len() as u64 > self.command.len() {
             return Err(Error::TooLong);
         }
@@ -95,7 +97,7 @@ impl Buffer {
             write32(host, at, u32::from_le_bytes(bytes))?;
         }
         write32(host, START, 1)?;
-        wait(host, Wait::Response, START, 1, 0)?;
+        wait(host, deadline, Wait::Response, START, 1, 0)?;
         if read32(host, CONTROL_STATUS)? & STATUS_ERROR == 0 { Ok(()) } else { Err(Error::Failed) }
     }
 

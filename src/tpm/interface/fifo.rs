@@ -50,11 +50,11 @@ pub fn close(host: &mut impl Host) -> Result<(), Error> {
 }
 
 /// Sends a command and waits for its response.
-pub fn send(host: &mut impl Host, command: &[u8]) -> Result<(), Error> {
-    make_ready(host)?;
+pub fn send(host: &mut impl Host, deadline: Deadline, command: &[u8]) -> Result<(), Error> {
+    make_ready(host, deadline)?;
     let mut rest = command;
     while !rest.is_empty() {
-        let burst = burst(host, Wait::Room)?;
+        let burst = burst(host, deadline, Wait::Room)?;
         let (now, later) = rest.split_at(burst.min(rest.len()));
         let (words, bytes) = now.as_chunks();
         for word in words {
@@ -65,17 +65,17 @@ pub fn send(host: &mut impl Host, command: &[u8]) -> Result<(), Error> {
         }
         rest = later;
     }
-    wait(host, Wait::EndOfCommand, STATUS, STATUS_VALID | STATUS_EXPECT, STATUS_VALID)?;
+    wait(host, deadline, Wait::EndOfCommand, STATUS, STATUS_VALID | STATUS_EXPECT, STATUS_VALID)?;
     write8(host, STATUS, STATUS_GO)?;
     let there = STATUS_VALID | STATUS_DATA;
-    wait(host, Wait::Response, STATUS, there, there)
+    wait(host, deadline, Wait::Response, STATUS, there, there)
 }
 
 /// Reads the next bytes of a response.
-pub fn receive(host: &mut impl Host, into: &mut [u8]) -> Result<(), Error> {
+pub fn receive(host: &mut impl Host, deadline: Deadline, into: &mut [u8]) -> Result<(), Error> {
     let mut rest = into;
     while !rest.is_empty() {
-        let burst = burst(host, Wait::RestOfResponse)?;
+        let burst = burst(host, deadline, Wait::RestOfResponse)?;
         let (now, later) = rest.split_at_mut(burst.min(rest.len()));
         let (words, bytes) = now.as_chunks_mut();
         for word in words {
@@ -90,15 +90,14 @@ pub fn receive(host: &mut impl Host, into: &mut [u8]) -> Result<(), Error> {
 }
 
 /// Has the TPM be ready for a command, and forget the last one.
-pub fn make_ready(host: &mut impl Host) -> Result<(), Error> {
+pub fn make_ready(host: &mut impl Host, deadline: Deadline) -> Result<(), Error> {
     write8(host, STATUS, STATUS_READY)?;
-    wait(host, Wait::Readiness, STATUS, STATUS_READY.into(), STATUS_READY.into())
+    wait(host, deadline, Wait::Readiness, STATUS, STATUS_READY.into(), STATUS_READY.into())
 }
 
 /// How many bytes the FIFO takes or gives now, at least one.
 #[inline(never)]
-fn burst(host: &mut impl Host, what: Wait) -> Result<usize, Error> {
-    let deadline = Deadline::start(host);
+fn burst(host: &mut impl Host, deadline: Deadline, what: Wait) -> Result<usize, Error> {
     loop {
         match read32(host, STATUS)? >> BURST_SHIFT & 0xffff {
             0 if deadline.has_passed(host) => return Err(Error::Timeout(what)),

@@ -83,36 +83,43 @@ impl Interface {
         }
     }
 
-    /// Sends a command, waits for its response and gives that, in `buffer`.
+    /// Sends a command, waits for its response and gives that, in `buffer`. All the waits together are no longer than until
+    /// `deadline`: a TPM that lets each byte be waited for is not waited for longer.
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Failed`]; [`Error::TooLong`] when the command or the response does not fit the
     /// interface or `buffer`.
     #[inline(never)]
-    pub fn transmit<'b>(self, host: &mut impl Host, command: &[u8], buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
+    pub fn transmit<'b>(
+        self,
+        host: &mut impl Host,
+        deadline: Deadline,
+        command: &[u8],
+        buffer: &'b mut [u8],
+    ) -> Result<&'b [u8], Error> {
         match self {
-            Self::Fifo => fifo::send(host, command)?,
-            Self::Crb(place) => place.send(host, command)?,
+            Self::Fifo => fifo::send(host, deadline, command)?,
+            Self::Crb(place) => place.send(host, deadline, command)?,
         }
         // The header first, which says how long the response is.
         let (header, _) = buffer.split_first_chunk_mut::<HEADER_LEN>().ok_or(Error::TooLong)?;
-        self.receive(host, 0, header)?;
+        self.receive(host, deadline, 0, header)?;
         let [_, _, size @ .., _, _, _, _] = *header;
         let size = usize::try_from(u32::from_be_bytes(size)).unwrap_or(usize::MAX);
         // A size that is too small is found by who parses the response.
         let response = buffer.get_mut(..size.max(HEADER_LEN)).ok_or(Error::TooLong)?;
-        self.receive(host, HEADER_LEN, response.get_mut(HEADER_LEN..).unwrap_or_default())?;
+        self.receive(host, deadline, HEADER_LEN, response.get_mut(HEADER_LEN..).unwrap_or_default())?;
         match self {
-            Self::Fifo => fifo::make_ready(host)?,
+            Self::Fifo => fifo::make_ready(host, deadline)?,
             Self::Crb(_) => crb::make_idle(host)?,
         }
         Ok(response)
     }
 
     /// Reads the bytes of the response that come after the first `offset`, which were read before.
-    fn receive(self, host: &mut impl Host, offset: usize, into: &mut [u8]) -> Result<(), Error> {
+    fn receive(self, host: &mut impl Host, deadline: Deadline, offset: usize, into: &mut [u8]) -> Result<(), Error> {
         match self {
-            Self::Fifo => fifo::receive(host, into),
+            Self::Fifo => fifo::receive(host, deadline, into),
             Self::Crb(place) => place.receive(host, offset, into),
         }
     }
@@ -157,8 +164,7 @@ fn write32(host: &mut impl Host, offset: u64, value: u32) -> Result<(), Error> {
 
 /// Waits until the bits of `mask` in a 32-bit register are `value`.
 #[inline(never)]
-fn wait(host: &mut impl Host, what: Wait, offset: u64, mask: u32, value: u32) -> Result<(), Error> {
-    let deadline = Deadline::start(host);
+fn wait(host: &mut impl Host, deadline: Deadline, what: Wait, offset: u64, mask: u32, value: u32) -> Result<(), Error> {
     while read32(host, offset)? & mask != value {
         if deadline.has_passed(host) {
             return Err(Error::Timeout(what));
