@@ -306,6 +306,10 @@ impl FwCfg {
         let start = Start::Select(offset);
         let result = self.dma(host, item.key, start, dma::Operation::Write, address, bytes.len() as u32);
         host.unshare(source);
+        if let Err(dma::Fault::Timeout(_)) = result {
+            // As for reads. Of what follows none waits for the same deadline again.
+            self.transport.set(Transport::Ports);
+        }
         result.map_err(|fault| fault.of(item.key))
     }
 

@@ -379,8 +379,12 @@ fn a_write_that_never_ends_meets_the_deadline_and_a_refused_one_is_told<R: Reach
     let quirks = Quirks { absent: Absent::NeverEnds, ..Quirks::default() };
     let mut machine = R::with(FakeFwCfg::new(true).with_quirks(quirks));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-    let error = fw_cfg.write(&mut machine, Item::new(Key::new(0x40), 4), 0, &[1]).unwrap_err();
+    let item = Item::new(Key::new(0x40), 4);
+    let error = fw_cfg.write(&mut machine, item, 0, &[1]).unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    // Once: a script may ask for hundreds.
+    let error = fw_cfg.write(&mut machine, item, 0, &[1]).unwrap_err();
+    assert!(matches!(error, Error::NotWritable { .. }), "{error}");
 
     let quirks = Quirks { always_fails: true, ..Quirks::default() };
     let mut machine = R::with(FakeFwCfg::new(true).with_quirks(quirks).with_file("file", &[0; 4]));
