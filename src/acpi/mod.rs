@@ -35,6 +35,7 @@ pub use reader::{HEADER_LEN, NoTable, Root, TableReader};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::checksum;
 use crate::heap;
+use crate::logging::Few;
 
 /// The length of the RSDP of ACPI 1.0, which its first checksum covers (ACPI 6.5, 5.2.5.3).
 const RSDP_LEN: u32 = 20;
@@ -67,10 +68,17 @@ pub fn load<H: Host>(host: &mut H, script: &[u8]) -> Result<PhysAddr, Error<H::E
     }
     let rsdp = linked?;
 
+    let mut not_taken = Few::<4>::default();
     for pointer in &plan.write_pointers {
         if let Err(error) = pointer.run(host, &places) {
-            log::warn!("acpi: the host did not take the address it asked for in {}: {error}", pointer.dest);
+            not_taken.warn(format_args!(
+                "acpi: the host did not take the address it asked for in {}: {error}",
+                pointer.dest
+            ));
         }
+    }
+    if let Some(rest) = not_taken.rest() {
+        log::warn!("acpi: the host did not take {rest} more of the addresses it asked for");
     }
     Ok(rsdp)
 }

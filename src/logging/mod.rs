@@ -8,10 +8,12 @@
 #![forbid(unsafe_code)]
 
 mod debug_console;
+mod few;
 mod uart;
 
 use core::fmt::{self, Write};
 
+pub use few::Few;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
 

@@ -3,6 +3,8 @@
 
 use core::fmt;
 
+use crate::logging::Few;
+
 use super::topology::{Bar, BarKind, Function};
 use super::{Address, ConfigSpace, register};
 
@@ -30,25 +32,17 @@ const fn legacy_registers(class: u32) -> u32 {
 
 /// Registers that ask for what is no size. Only the first few are named: where one is wrong, hundreds may be.
 #[derive(Default)]
-pub(super) struct Odd {
-    count: u16,
-}
+pub(super) struct Odd(Few<4>);
 
 impl Odd {
-    /// How many are named.
-    const NAMED: u16 = 4;
-
     #[cold]
     fn warn(&mut self, address: Address, register: fmt::Arguments<'_>, asks: u32) {
-        self.count = self.count.saturating_add(1);
-        if self.count <= Self::NAMED {
-            log::warn!("PCI {address}: {register} asks for {asks:#x}, which is no size; it gets no address");
-        }
+        self.0.warn(format_args!("PCI {address}: {register} asks for {asks:#x}, which is no size; it gets no address"));
     }
 
     /// Says how many were not named.
     pub fn warn_of_the_rest(&self) {
-        if let Some(rest @ 1..) = self.count.checked_sub(Self::NAMED) {
+        if let Some(rest) = self.0.rest() {
             log::warn!("PCI: {rest} more BARs ask for what is no size; they get no address");
         }
     }

@@ -31,6 +31,7 @@ use crate::cmos;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Machine, Memory, Ports};
 use crate::layout;
+use crate::logging::Few;
 use crate::memory_map::MemoryMap;
 use crate::tables::Tables;
 
@@ -82,6 +83,7 @@ pub fn abandon(machine: &mut impl Memory) {
 
 /// Writes to the host's files again what it was told at the boot.
 pub fn tell_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, writes: &[HostWrite]) {
+    let mut not_taken = Few::<4>::default();
     for write in writes {
         let file = write.file();
         let result = match fw_cfg.find(file) {
@@ -89,7 +91,10 @@ pub fn tell_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, writes: &[HostWrit
             None => Err(crate::fw_cfg::Error::Absent),
         };
         if let Err(error) = result {
-            log::warn!("resume: the host did not take again what it asked for in {file}: {error}");
+            not_taken.warn(format_args!("resume: the host did not take again what it asked for in {file}: {error}"));
         }
+    }
+    if let Some(rest) = not_taken.rest() {
+        log::warn!("resume: the host did not take again {rest} more of what it asked for");
     }
 }

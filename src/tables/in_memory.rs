@@ -25,6 +25,7 @@ use crate::checksum;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Memory, MemoryError};
 use crate::layout;
+use crate::logging::Few;
 use crate::memory_map::MemoryMap;
 use crate::smbios::{Anchor, MAX_ANCHOR};
 
@@ -82,11 +83,24 @@ impl InMemory {
 
 /// Holds the ACPI tables whose root pointer is at `rsdp`, and gives it if it is one.
 pub fn hold_acpi(memory: &mut impl Memory, map: &mut MemoryMap, rsdp: PhysAddr) -> Option<PhysAddr> {
+    let mut warnings = Warnings::default();
+    let held = try_hold_acpi(memory, map, rsdp, &mut warnings);
+    warnings.say_rest();
+    held
+}
+
+fn try_hold_acpi(
+    memory: &mut impl Memory,
+    map: &mut MemoryMap,
+    rsdp: PhysAddr,
+    warnings: &mut Warnings,
+) -> Option<PhysAddr> {
     let mut parts = Parts::new();
-    match acpi_parts(memory, rsdp, &mut parts) {
+    match acpi_parts(memory, rsdp, &mut parts, warnings) {
         Ok(()) => {}
         Err(NoTable { signature, at }) => {
-            log::warn!("the host's ACPI tables in memory are left out: no valid {signature} at {at}");
+            let text = format_args!("the host's ACPI tables in memory are left out: no valid {signature} at {at}");
+            warnings.left_out.warn(text);
             return None;
         }
     }
@@ -95,12 +109,12 @@ pub fn hold_acpi(memory: &mut impl Memory, map: &mut MemoryMap, rsdp: PhysAddr) 
         let (range, kind) = part;
         // Only the windows are of this kind, and no window is where RAM is.
         if kind == MemoryType::RESERVED && map.ram_end(range).is_some() {
-            log::warn!(
+            warnings.windows.warn(format_args!(
                 "the host's ACPI tables in memory have PCI configuration at {range}, which is RAM: it is not kept"
-            );
+            ));
             continue;
         }
-        intact &= hold(map, part, "ACPI");
+        intact &= hold(map, part, "ACPI", warnings);
     }
     intact.then_some(rsdp)
 }
@@ -109,14 +123,15 @@ pub fn hold_acpi(memory: &mut impl Memory, map: &mut MemoryMap, rsdp: PhysAddr) 
 #[inline(never)]
 fn find<M: Memory>(memory: &mut M, map: &mut MemoryMap, wants_acpi: bool) -> Result<InMemory, MemoryError> {
     let mut found = InMemory::default();
+    let mut warnings = Warnings::default();
     for (kind, at) in anchors(memory)? {
         let known = match kind {
             Kind::Rsdp if wants_acpi && found.rsdp.is_none() && is_rsdp(memory, at) => {
-                found.rsdp = hold_acpi(memory, map, at);
+                found.rsdp = try_hold_acpi(memory, map, at, &mut warnings);
                 true
             }
-            Kind::Smbios if F_SEGMENT.contains_addr(at) => hold_smbios(memory, map, at),
-            Kind::MpTable if hold_mp_table(memory, map, at).unwrap_or(false) => {
+            Kind::Smbios if F_SEGMENT.contains_addr(at) => hold_smbios(memory, map, at, &mut warnings),
+            Kind::MpTable if hold_mp_table(memory, map, at, &mut warnings).unwrap_or(false) => {
                 found.mp_table = true;
                 true
             }
@@ -124,7 +139,34 @@ fn find<M: Memory>(memory: &mut M, map: &mut MemoryMap, wants_acpi: bool) -> Res
         };
         found.in_f_segment |= known && F_SEGMENT.contains_addr(at);
     }
+    warnings.say_rest();
     Ok(found)
+}
+
+/// What is wrong with tables in memory. Of each kind the first is said: a list may lead to hundreds of tables.
+#[derive(Default)]
+struct Warnings {
+    /// Root pointers that lead to no list.
+    left_out: Few<1>,
+    /// Pointers that lead to no table.
+    none: Few<1>,
+    /// Windows of configuration space that are RAM.
+    windows: Few<1>,
+    /// Tables where the firmware is.
+    lost: Few<1>,
+    /// Tables for which there is no room in a list of the firmware's.
+    not_held: Few<1>,
+}
+
+impl Warnings {
+    fn say_rest(&self) {
+        let Self { left_out, none, windows, lost, not_held } = self;
+        let rest = [left_out, none, windows, lost, not_held].map(|few| few.rest().unwrap_or(0));
+        let rest = rest.into_iter().fold(0, u32::saturating_add);
+        if rest > 0 {
+            log::warn!("the host's tables in memory: {rest} more warnings like these");
+        }
+    }
 }
 
 /// What an anchor begins with.
@@ -195,11 +237,17 @@ type Part = (PhysRange, MemoryType);
 type Parts = ArrayVec<Part, { MOST_TABLES as usize + 16 }>;
 
 /// Puts together where the tables are.
-fn acpi_parts(memory: &mut impl Memory, rsdp: PhysAddr, parts: &mut Parts) -> Result<(), NoTable> {
+fn acpi_parts(
+    memory: &mut impl Memory,
+    rsdp: PhysAddr,
+    parts: &mut Parts,
+    warnings: &mut Warnings,
+) -> Result<(), NoTable> {
     let mut tables = TableReader::new(memory, &may_be_memory);
     let mut add = |range, kind| {
         if parts.try_push((range, kind)).is_err() {
-            log::warn!("there are too many ACPI tables in memory: {range} may be overwritten");
+            let text = format_args!("there are too many ACPI tables in memory: {range} may be overwritten");
+            warnings.not_held.warn(text);
         }
     };
     add(tables.rsdp(rsdp)?, MemoryType::ACPI_RECLAIM);
@@ -207,13 +255,13 @@ fn acpi_parts(memory: &mut impl Memory, rsdp: PhysAddr, parts: &mut Parts) -> Re
     add(root.table, MemoryType::ACPI_RECLAIM);
     for index in 0..MOST_TABLES {
         let Some(at) = tables.entry(&root, index) else { break };
-        let Some((name, table)) = believed(&mut tables, at) else { continue };
+        let Some((name, table)) = believed(&mut tables, at, &mut warnings.none) else { continue };
         add(table, MemoryType::ACPI_RECLAIM);
         match &name {
             b"FACP" => {
                 let (facs, dsdt) = (tables.facs(table), tables.dsdt(table));
                 for (at, kind) in [(facs, MemoryType::ACPI_NON_VOLATILE), (dsdt, MemoryType::ACPI_RECLAIM)] {
-                    if let Some((_, table)) = believed(&mut tables, at) {
+                    if let Some((_, table)) = believed(&mut tables, at, &mut warnings.none) {
                         add(table, kind);
                     }
                 }
@@ -231,13 +279,17 @@ fn acpi_parts(memory: &mut impl Memory, rsdp: PhysAddr, parts: &mut Parts) -> Re
 }
 
 /// The table at `at`, zero for none, if its length can be believed.
-fn believed<M: Memory>(tables: &mut TableReader<'_, M>, at: PhysAddr) -> Option<([u8; 4], PhysRange)> {
+fn believed<M: Memory>(
+    tables: &mut TableReader<'_, M>,
+    at: PhysAddr,
+    none: &mut Few<1>,
+) -> Option<([u8; 4], PhysRange)> {
     if at == PhysAddr::default() {
         return None;
     }
     let found = tables.any_table(at, LEAST_LEN).filter(|(_, table)| table.len() <= MOST_LEN);
     if found.is_none() {
-        log::warn!("there is no ACPI table at {at}, where the host's tables in memory point");
+        none.warn(format_args!("there is no ACPI table at {at}, where the host's tables in memory point"));
     }
     found
 }
@@ -264,7 +316,7 @@ fn config_window<M: Memory>(tables: &mut TableReader<'_, M>, mcfg: PhysRange, nu
 }
 
 /// Holds the structures of the SMBIOS anchor at `at`. Whether it is one.
-fn hold_smbios(memory: &mut impl Memory, map: &mut MemoryMap, at: PhysAddr) -> bool {
+fn hold_smbios(memory: &mut impl Memory, map: &mut MemoryMap, at: PhysAddr, warnings: &mut Warnings) -> bool {
     let mut bytes = [0; MAX_ANCHOR];
     let within = PhysRange::from_bounds(at, F_SEGMENT.end()).map_or(0, PhysRange::len);
     let Some(anchor) = bytes.get_mut(..MAX_ANCHOR.min(within as usize)) else { return false };
@@ -273,7 +325,7 @@ fn hold_smbios(memory: &mut impl Memory, map: &mut MemoryMap, at: PhysAddr) -> b
     }
     match Anchor::locate(&bytes) {
         Ok(structures) if structures.len() <= MOST_LEN => {
-            hold(map, (structures, MemoryType::RESERVED), "SMBIOS");
+            hold(map, (structures, MemoryType::RESERVED), "SMBIOS", warnings);
             true
         }
         _ => false,
@@ -282,7 +334,12 @@ fn hold_smbios(memory: &mut impl Memory, map: &mut MemoryMap, at: PhysAddr) -> b
 
 /// Holds the table of the MP floating pointer at `at`. Whether it is one; an error where the pointer leads to what cannot
 /// be read.
-fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut MemoryMap, at: PhysAddr) -> Result<bool, MemoryError> {
+fn hold_mp_table<M: Memory>(
+    memory: &mut M,
+    map: &mut MemoryMap,
+    at: PhysAddr,
+    warnings: &mut Warnings,
+) -> Result<bool, MemoryError> {
     let mut pointer = [0; PARAGRAPH];
     memory.read(at, &mut pointer)?;
     let [_, _, _, _, a, b, c, d, length, ..] = pointer;
@@ -297,26 +354,28 @@ fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut MemoryMap, at: PhysAddr) -
         let _ = memory.read(table, &mut header);
         let [b'P', b'C', b'M', b'P', low, high, ..] = header else { return Ok(false) };
         let range = PhysRange::new(table, u16::from_le_bytes([low, high]).into());
-        hold(map, (range.unwrap_or_default(), MemoryType::RESERVED), "MP");
+        hold(map, (range.unwrap_or_default(), MemoryType::RESERVED), "MP", warnings);
     }
     Ok(true)
 }
 
 /// Keeps everything else off `part`, to the ends of its pages. `false` where the firmware itself is: the host's tables are
 /// lost then.
-fn hold(map: &mut MemoryMap, (range, kind): Part, tables: &str) -> bool {
+fn hold(map: &mut MemoryMap, (range, kind): Part, tables: &str, warnings: &mut Warnings) -> bool {
     // Nothing to keep, wherever it says that it is.
     if range.is_empty() {
         return true;
     }
     if range.overlaps(layout::BOOT_RAM) {
-        log::warn!("the host's {tables} table at {range} is where the firmware runs, and lost");
+        let text = format_args!("the host's {tables} table at {range} is where the firmware runs, and lost");
+        warnings.lost.warn(text);
         return false;
     }
     let start = range.start().align_down(Alignment::PAGE);
     let pages = range.end().align_up(Alignment::PAGE).and_then(|end| PhysRange::from_bounds(start, end));
     if map.reserve(pages.unwrap_or(range), kind).is_err() {
-        log::warn!("the memory map is full: the host's {tables} table at {range} may be overwritten");
+        let text = format_args!("the memory map is full: the host's {tables} table at {range} may be overwritten");
+        warnings.not_held.warn(text);
     }
     true
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use firstlight::fw_cfg::fake::{Changing, Misdeed, Quirks, known_hosts};
-use firstlight::tables::fake::{acpi, mp_table, smbios, sum_up};
+use firstlight::tables::fake::{acpi, mp_table, smbios, sum_up, table};
 use vmm::devices::{At, Extra};
 
 use crate::host::{Host, RAM, directory, key, pattern, record, script};
@@ -162,6 +162,9 @@ faults! {
     the_script_sums_up_a_file_hundreds_of_times: "checksums of all of the tables, again and again, up to the end of the script",
         ONCE, |_| script_up_to(512, &script::add_checksum("etc/acpi/tables", 9, 0, 0x2_0000)),
         Expected::goes_on(&["bytes, but loads only 131156; sum each table once"]), InVmm::All;
+    the_script_tells_addresses_that_are_not_taken: "hundreds of addresses to be told, and no DMA to tell them by",
+        ONCE, |_| without_dma(script_up_to(512, &script::write_pointer("etc/other", 0, "etc/more", 0, 8))),
+        Expected::goes_on(&["the address it asked for in etc/other", "more of the addresses it asked for"]), InVmm::All;
     the_script_names_what_is_not_there: "files that are not there, not loaded, without a name, loaded twice",
         Cases::Below(5), |n| with_script(&wrong_names()[n as usize]),
         Expected::goes_on(&[
@@ -198,6 +201,17 @@ faults! {
     tables_in_memory_have_a_window_over_ram: "tables in memory that have PCI's configuration space where RAM is",
         ONCE, |_| tables_at(acpi(RSDP, TABLES, 0x100_0000)),
         Expected::goes_on(&["which is RAM: it is not kept"]), InVmm::All;
+    tables_in_memory_are_wrong_a_hundred_times: "as many tables in memory as are looked at, all of them wrong; root pointers to nothing",
+        Cases::Below(5), |n| WRONG_TABLES[n as usize](),
+        Expected::goes_on(&[
+            "are left out: no valid XSDT at 0x",
+            "warning: there is no ACPI table at 0x",
+            "which is RAM: it is not kept",
+            "is where the firmware runs, and lost",
+            "warning: there are too many ACPI tables in memory",
+            "more warnings like these",
+        ]),
+        InVmm::All;
     other_tables_in_memory_point_at_the_firmware: "SMBIOS and MP tables at the firmware's memory, image, outside",
         Cases::Below(4), |n| others_in_memory([0x4_0000, 0x9_0000, 0xffff_f000, 0xffff_fff0][n as usize]),
         Expected::goes_on(&["is where the firmware runs, and lost"]), InVmm::All;
@@ -529,6 +543,34 @@ fn in_memory(pointer: u32, value: u64) -> Host {
     bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
     sum_up(bytes, sum);
     tables_at(pieces)
+}
+
+/// Root pointers to nothing; a list that leads to nothing, to FADTs that do, to windows over RAM, to where the firmware runs.
+const WRONG_TABLES: [fn() -> Host; 5] = [
+    || tables_at((0..16).map(|number| acpi(RSDP + number * 48, TABLES, 0xd000_0000).swap_remove(0)).collect()),
+    || listed(|number| RAM + number * 64, &[]),
+    || listed(|_| LISTED, &table(b"FACP", &RAM.to_le_bytes().repeat(29))),
+    || listed(|_| LISTED, &table(b"MCFG", &windows_over_ram())),
+    || {
+        let mut host = listed(|_| 0x9_e800, &[]);
+        host.memory.push((0x9_e800, table(b"SSDT", &[])));
+        host
+    },
+];
+
+/// Where a table is that is listed again and again.
+const LISTED: u64 = TABLES + 0x1000;
+
+/// Tables in memory: a list of 128, and one table.
+fn listed(entry: fn(u64) -> u64, table_there: &[u8]) -> Host {
+    let root = acpi(RSDP, TABLES, 0xd000_0000).swap_remove(0);
+    let list = table(b"XSDT", &(0..128).map(entry).flat_map(u64::to_le_bytes).collect::<Vec<_>>());
+    tables_at(vec![root, (TABLES, list), (LISTED, table_there.to_vec())])
+}
+
+fn windows_over_ram() -> Vec<u8> {
+    let window = [&0x100_0000_u64.to_le_bytes()[..], &[0, 0, 0, 63, 0, 0, 0, 0]].concat();
+    [vec![0; 8], window.repeat(4)].concat()
 }
 
 fn tables_at(pieces: Vec<(u64, Vec<u8>)>) -> Host {

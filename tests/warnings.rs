@@ -1,0 +1,46 @@
+//! Warnings that a host can cause by the hundred: a few of them are said, and how many there were more. A test program of its
+//! own, because it has the one logger. Those of a boot are among the faults (`tests/faults`).
+
+use std::sync::Mutex;
+
+use firstlight::fw_cfg::FwCfg;
+use firstlight::fw_cfg::fake::FakeFwCfg;
+use firstlight::hal::fake::FakeMachine;
+use firstlight::resume::{self, HostWrite};
+use log::{LevelFilter, Log, Metadata, Record};
+
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Listener;
+
+impl Log for Listener {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &Record<'_>) {
+        LINES.lock().unwrap().push(record.args().to_string());
+    }
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_wake_on_another_host_said_for_each_address_that_it_was_not_taken() {
+    log::set_logger(&Listener).unwrap();
+    log::set_max_level(LevelFilter::Warn);
+    let mut machine = FakeMachine::new().with(FakeFwCfg::new(true));
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    let write = HostWrite::new("etc/gone", 0, &[1; 8]).unwrap();
+    for (writes, expected) in [(1, 1), (4, 4), (5, 5), (16, 5)] {
+        LINES.lock().unwrap().clear();
+        resume::tell_host(&mut machine, &fw_cfg, &vec![write.clone(); writes]);
+        let lines = LINES.lock().unwrap();
+        assert_eq!(lines.len(), expected, "{lines:#?}");
+        assert!(
+            lines[..expected.min(4)].iter().all(|line| line.contains("what it asked for in etc/gone")),
+            "{lines:#?}"
+        );
+        if let Some(last) = lines.get(4) {
+            assert_eq!(*last, format!("resume: the host did not take again {} more of what it asked for", writes - 4));
+        }
+    }
+}
