@@ -1,10 +1,14 @@
-//! The threat model's page names a test for each promise. Here it is held to that: each is there.
+//! Pages name the tests that hold what they say: the threat model one for each promise, the page on isolation too, the one on
+//! fuzzing one for each finding. Here they are held to that: each is there.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const PAGE: &str = "docs/threat-model.md";
+/// The other pages with a table that has tests in the last cells of its rows, and what stands in the head of that table.
+const MORE_PAGES: [(&str, &str); 2] =
+    [("docs/isolation.md", "| promise | test (`tests/qemu/`) |"), ("docs/fuzzing.md", "| found | test |")];
 /// Where tests are.
 const TESTS: [&str; 4] = ["src", "tests", "xtask/src", "fuzz/tests"];
 /// What stands before the name of a fuzz target, and where it is.
@@ -24,6 +28,21 @@ fn shown_by(page: &str) -> Vec<&str> {
         page.split("## What is promised").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap_or_default();
     let rows = table.lines().filter(|line| line.starts_with("| **"));
     rows.filter_map(|row| row.trim_end_matches(" |").rsplit("| ").next()).collect()
+}
+
+/// The last cells of the rows of the table with this head.
+fn cells_under<'a>(head: &str, page: &'a str) -> Vec<&'a str> {
+    let lines = page.lines().skip_while(|line| *line != head).skip(2).take_while(|line| line.starts_with('|'));
+    lines.filter_map(|row| row.trim_end_matches(" |").rsplit("| ").next()).collect()
+}
+
+/// The names of all tests.
+fn tests() -> BTreeSet<String> {
+    let mut texts = Vec::new();
+    for folder in TESTS {
+        sources(&root().join(folder), &mut texts);
+    }
+    texts.iter().flat_map(|text| tests_in(text)).map(str::to_owned).collect()
 }
 
 /// What is between backticks in a cell and has the form of a test's or a fuzz target's name.
@@ -58,11 +77,7 @@ fn tests_in(source: &str) -> impl Iterator<Item = &str> {
 fn every_promise_of_the_threat_model_has_tests_that_are_there() {
     let page = fs::read_to_string(root().join(PAGE)).unwrap();
     let faults = fs::read_to_string(root().join(FAULTS)).unwrap();
-    let mut texts = Vec::new();
-    for folder in TESTS {
-        sources(&root().join(folder), &mut texts);
-    }
-    let tests: BTreeSet<_> = texts.iter().flat_map(|text| tests_in(text)).collect();
+    let tests = tests();
     let cells = shown_by(&page);
     assert!(cells.len() > 10, "{PAGE} has another form than was thought");
     for cell in cells {
@@ -80,8 +95,27 @@ fn every_promise_of_the_threat_model_has_tests_that_are_there() {
 }
 
 #[test]
+fn what_isolation_and_fuzzing_name_as_tests_did_not_have_to_be_there() {
+    let tests = tests();
+    for (path, head) in MORE_PAGES {
+        let page = fs::read_to_string(root().join(path)).unwrap();
+        let cells = cells_under(head, &page);
+        assert!(cells.len() > 5, "{path} has another form than was thought");
+        for cell in cells {
+            let names = names(cell);
+            assert!(!names.is_empty(), "{path}: a row without a test: {cell}");
+            for name in names {
+                let test = name.rsplit("::").next().unwrap_or(name);
+                assert!(tests.contains(test), "{path} names {name}, and there is no such test");
+            }
+        }
+    }
+}
+
+#[test]
 fn names_are_told_from_other_code() {
     assert_eq!(names("`a_test`, `fuzz:boot`; a step of `cargo xtask test`, `acpi/`"), ["a_test", "fuzz:boot"]);
     assert_eq!(shown_by("x\n## What is promised\n\n| **A.** b | `c_d` |\n\n## Not\n| **E** | `f_g` |\n"), ["`c_d`"]);
+    assert_eq!(cells_under("| a | b |", "| a | b |\n|---|---|\n| c | `d::e_f` |\n\n| g | `h_i` |\n"), ["`d::e_f`"]);
     assert_eq!(tests_in("#[test]\n#[ignore]\nfn one() {}\nfn two() {}").collect::<Vec<_>>(), ["one"]);
 }
