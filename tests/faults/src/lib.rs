@@ -322,6 +322,34 @@ mod tests {
         assert!(report.problems.is_empty());
     }
 
+    /// The first two cells of the rows of the table of docs/faults.md.
+    fn described(page: &str) -> Vec<[&str; 2]> {
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+        rows.filter_map(|row| {
+            let (name, rest) = row.split_once("` | ")?;
+            Some([name, rest.split_once(" | ")?.0])
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_page_lists_every_fault_once_and_no_other() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/faults.md")).unwrap();
+        let described = described(&page);
+        for fault in FAULTS {
+            assert!(
+                described.contains(&[fault.name, fault.what]),
+                "docs/faults.md lacks {}: {}",
+                fault.name,
+                fault.what
+            );
+        }
+        for row in &described {
+            assert!(FAULTS.iter().any(|fault| [fault.name, fault.what] == *row), "docs/faults.md has {row:?}");
+        }
+        assert_eq!(described.len(), FAULTS.len(), "docs/faults.md has a fault twice");
+    }
+
     #[test]
     fn names_are_there_once() {
         let names: std::collections::BTreeSet<_> = FAULTS.iter().map(|fault| fault.name).collect();
