@@ -4,9 +4,13 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
+use crate::progress::run_quietly;
 use crate::{image, paths};
+
+/// What cargo is told to run the program with the faults.
+const PROGRAM: [&str; 5] = ["run", "--quiet", "--package", "faults", "--"];
 
 /// Try faults of the host: on the fakes, and with the image in the test VMM, where there is a KVM
 ///
@@ -22,7 +26,21 @@ pub struct Args {
 /// # Errors
 /// When the image or the program with the faults cannot be built, or a fault does what is not expected.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(filter) = &args.filter {
+        // Before the image is built for nothing.
+        let names = run_quietly(paths::cargo().args(PROGRAM).arg("--names"))?;
+        find(filter, &String::from_utf8_lossy(&names))?;
+    }
     check(&image::build()?.bin, args.filter.as_deref())
+}
+
+/// Sees to it that one of these names, one a line, has `filter` in it.
+fn find(filter: &str, names: &str) -> anyhow::Result<()> {
+    ensure!(
+        names.lines().any(|name| name.contains(filter)),
+        "no fault has {filter} in its name; docs/faults.md lists them"
+    );
+    Ok(())
 }
 
 /// Tries the faults with this image.
@@ -31,8 +49,23 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// As for [`run`].
 pub fn check(image: &Path, filter: Option<&str>) -> anyhow::Result<()> {
     let mut command = paths::cargo();
-    command.args(["run", "--quiet", "--package", "faults", "--"]).args(filter).env("FIRSTLIGHT_IMAGE", image);
+    command.args(PROGRAM).args(filter).env("FIRSTLIGHT_IMAGE", image);
     let status = command.status().context("cannot start cargo")?;
-    anyhow::ensure!(status.success(), "the faults did not all end as expected, or none was tried; see above");
+    ensure!(status.success(), "the faults did not all end as expected; see above");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_image_was_built_for_a_fault_that_is_not_there() {
+        let names = "none\ndma_always_fails\n";
+        assert!(find("dma", names).is_ok());
+        assert_eq!(
+            find("nosuch", names).unwrap_err().to_string(),
+            "no fault has nosuch in its name; docs/faults.md lists them"
+        );
+    }
 }

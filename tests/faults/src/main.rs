@@ -1,6 +1,7 @@
 //! Prints what becomes of every fault, on the fakes and in the test VMM.
 //!
-//! With a name as argument only the faults whose names contain it; the image is the file that `FIRSTLIGHT_IMAGE` names.
+//! With a name as argument only the faults whose names contain it; the image is the file that `FIRSTLIGHT_IMAGE` names. With
+//! `--names` it prints their names alone.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -14,9 +15,24 @@ use faults::{FAULTS, Fakes, Vmm, run};
 /// Columns of the terminal that the table takes.
 const WIDTH: u16 = 150;
 
-fn main() -> anyhow::Result<ExitCode> {
+/// What asks for the names.
+const NAMES: &str = "--names";
+
+fn main() -> ExitCode {
+    // In one sentence, without the trace that a `Result` would be printed with.
+    print_faults().unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn print_faults() -> anyhow::Result<ExitCode> {
     let image = env::var_os("FIRSTLIGHT_IMAGE").map(fs::read).transpose().context("FIRSTLIGHT_IMAGE cannot be read")?;
     let wanted = env::args().nth(1).unwrap_or_default();
+    if wanted == NAMES {
+        FAULTS.iter().for_each(|fault| println!("{}", fault.name));
+        return Ok(ExitCode::SUCCESS);
+    }
     let (mut fakes, mut vmm) = (Fakes::default(), Vmm::new(image));
     let mut table = Table::new();
     table.load_style(ASCII_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
@@ -32,7 +48,7 @@ fn main() -> anyhow::Result<ExitCode> {
             problems.extend(report.problems.iter().map(|problem| format!("{} {place}: {problem}", fault.name)));
         }
     }
-    ensure!(tried > 0, "no fault has a name with {wanted} in it");
+    ensure!(tried > 0, "no fault has {wanted} in its name");
     println!("{table}");
     println!("\nThe heap was never fuller than {} of {} bytes.", fakes.most_heap, Fakes::HEAP);
     for problem in &problems {
