@@ -35,11 +35,16 @@ const MEMORY: u32 = 2048;
 /// runs found worth keeping (target/fuzz/corpus). Fails when something is found, and says where the input is.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How long each target runs, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    /// How long each target runs at most, in seconds
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(u32).range(1..=i32::MAX.into())
+    )]
     time: u32,
 
-    /// End a target when it has run this many inputs
+    /// End a target when it has run this many inputs, if its time (--time) is not over before: the table says where it was
     #[arg(long, value_name = "NUMBER")]
     inputs: Option<u32>,
 
@@ -62,6 +67,8 @@ struct Report {
     per_second: u64,
     coverage: u64,
     findings: Vec<PathBuf>,
+    /// Whether its time was over before the inputs that were asked for.
+    time_over: bool,
     /// The program's exit status, where it is not success.
     failure: Option<String>,
 }
@@ -208,6 +215,7 @@ fn fuzz(name: &str, args: &Args) -> anyhow::Result<Report> {
     let printed = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
     let mut report = Report::parse(&String::from_utf8_lossy(&printed));
     report.findings = files(&findings).difference(&before).cloned().collect();
+    report.time_over = report.is_time_over(args.inputs);
     report.failure = (!status.success()).then(|| status.to_string());
     Ok(report)
 }
@@ -232,14 +240,23 @@ impl Report {
             ..Self::default()
         }
     }
+
+    /// Whether fewer inputs ran than were asked for. A target with findings ended for these.
+    fn is_time_over(&self, asked: Option<u32>) -> bool {
+        self.findings.is_empty() && asked.is_some_and(|asked| self.inputs < asked.into())
+    }
 }
 
 fn table(reports: &[(&str, Report)]) -> String {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN).set_header(["target", "inputs", "a second", "coverage", "findings"]);
     for (name, report) in reports {
-        let numbers = [report.inputs, report.per_second, report.coverage, report.findings.len() as u64];
-        table.add_row(iter::once((*name).to_owned()).chain(numbers.map(|number| number.to_string())));
+        let mut cells = [report.inputs, report.per_second, report.coverage, report.findings.len() as u64]
+            .map(|number| number.to_string());
+        if report.time_over {
+            cells[0] += " (time over)";
+        }
+        table.add_row(iter::once((*name).to_owned()).chain(cells));
     }
     table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table.to_string()
@@ -247,6 +264,8 @@ fn table(reports: &[(&str, Report)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]
@@ -258,6 +277,33 @@ mod tests {
         let report = Report { inputs: 20_000, per_second: 10_000, coverage: 523, ..Report::default() };
         assert_eq!(Report::parse(log), report);
         assert_eq!(Report::parse("==1== ERROR"), Report::default());
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn a_time_of_zero_was_no_limit() {
+        let time = |text| Line::try_parse_from(["fuzz", "--time", text]).map(|line| line.args.time);
+        assert!(time("0").is_err());
+        assert_eq!(time("1").unwrap(), 1);
+        assert!(time("4294967295").is_err(), "libFuzzer takes it for less than zero, which is no limit either");
+    }
+
+    #[test]
+    fn a_target_whose_time_was_over_before_its_inputs_looked_as_if_it_had_run_them() {
+        let report = Report { inputs: 900, ..Report::default() };
+        assert!(report.is_time_over(Some(1000)));
+        assert!(!report.is_time_over(Some(900)) && !report.is_time_over(None));
+        let found = Report { inputs: 900, findings: vec![PathBuf::new()], ..Report::default() };
+        assert!(!found.is_time_over(Some(1000)), "it ended for what it found");
+
+        let rows = table(&[("boot", Report { time_over: true, ..report }), ("pci", Report { inputs: 1000, ..found })]);
+        let marked: Vec<_> = rows.lines().filter(|row| row.contains("(time over)")).collect();
+        assert!(matches!(marked[..], [row] if row.contains("| boot ") && row.contains(" 900 (time over) |")), "{rows}");
     }
 
     #[test]
