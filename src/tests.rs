@@ -639,6 +639,34 @@ fn items_of_fw_cfg_count_before_what_is_in_memory() {
     assert!(entries.filter(|entry| entry[16] == 1).map(end).max() > Some(64 << 20));
 }
 
+/// A table's memory is kept by taking it from the kernel, and that took pages out of an initrd that stays where it is.
+#[test]
+fn tables_that_lead_into_a_module_took_its_memory_from_the_kernel() {
+    let boot = |tables: u64, handed_over: u64| {
+        let mut machine = pvh_host(&[&bzimage(), &bytes(0x4321, 2)], 0);
+        tables::fake::acpi(0xe_0000, tables, 0xe000_0000).iter().for_each(|(at, b)| machine.memory.store(*at, b));
+        machine.memory.store(0x6020, &handed_over.to_le_bytes());
+        let handover = run(&mut machine, START_INFO).unwrap();
+        let page = machine.memory.bytes(handover.parameters.get(), 4096);
+        let initrd = (u32_at(&page, 0x218), u32_at(&page, 0x21c));
+        let is_ram = |at: u64| {
+            let entries = page[0x2d0..][..usize::from(page[0x1e8]) * 20].chunks(20);
+            let start_and_end = |entry: &[u8]| u32_at(entry, 0)..u32_at(entry, 0) + u32_at(entry, 8);
+            entries.clone().any(|entry| entry[16] == 1 && start_and_end(entry).contains(&at))
+        };
+        assert_eq!((initrd.0 & 0xf_ffff, initrd.1), (0, 0x4321), "it stays where it is");
+        assert!((initrd.0..initrd.0 + initrd.1).all(is_ram), "{tables:#x}");
+        (u32_at(&page, 0x070), is_ram(tables))
+    };
+    // Told of, or found.
+    for handed_over in [0xe_0000, 0] {
+        for lost in [0x60f_fe00, 0x610_1000, 0x610_4fc0, 0xfc_1000, 0xff_f000] {
+            assert_eq!(boot(lost, handed_over).0, 0, "{lost:#x}");
+        }
+        assert_eq!(boot(0x610_5000, handed_over), (0xe_0000, false), "behind the module's last page");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_pvh_start_is_said_in_a_sentence() {
     let text = |machine: &mut FakeMachine, at| run(machine, Some(PhysAddr::new(at))).unwrap_err().error.to_string();

@@ -192,6 +192,13 @@ impl MemoryMap {
         self.every(range, |kind| !is_ram_kind(kind))
     }
 
+    /// Whether some byte of `range` is held as what is loaded: a kernel, the firmware's image, or a module of the host's.
+    #[must_use]
+    pub fn has_loaded(&self, range: PhysRange) -> bool {
+        let is_loaded = |kind| matches!(kind, MemoryType::LOADER_CODE | MemoryType::LOADER_DATA);
+        self.regions.iter().any(|region| is_loaded(region.kind) && region.range.overlaps(range))
+    }
+
     /// How many bytes are RAM to the kernel.
     #[must_use]
     pub fn ram_bytes(&self) -> u64 {

@@ -359,8 +359,8 @@ fn hold_mp_table<M: Memory>(
     Ok(true)
 }
 
-/// Keeps everything else off `part`, to the ends of its pages. `false` where the firmware itself is: the host's tables are
-/// lost then.
+/// Keeps everything else off `part`, to the ends of its pages. `false` where the firmware itself is, or a module: the host's
+/// tables are lost then.
 fn hold(map: &mut MemoryMap, (range, kind): Part, tables: &str, warnings: &mut Warnings) -> bool {
     // Nothing to keep, wherever it says that it is.
     if range.is_empty() {
@@ -368,6 +368,13 @@ fn hold(map: &mut MemoryMap, (range, kind): Part, tables: &str, warnings: &mut W
     }
     if range.overlaps(layout::BOOT_RAM) {
         let text = format_args!("the host's {tables} table at {range} is where the firmware runs, and lost");
+        warnings.lost.warn(text);
+        return false;
+    }
+    // Nothing is loaded yet but the image and modules of a PVH start, in whole pages. These stay RAM to the kernel.
+    if map.has_loaded(range) {
+        let text =
+            format_args!("the host's {tables} table at {range} is where the firmware's image or a module is, and lost");
         warnings.lost.warn(text);
         return false;
     }

@@ -117,6 +117,14 @@ pub fn seeds() -> Vec<Vec<u8>> {
     // An initrd where there is no RAM.
     let outside = order(9, &[&0x6120_u32.to_le_bytes(), &[8], &0x7_0200_0000_u64.to_le_bytes()]);
     seeds.push([&start[..], &pieces, &module, &sizes, &outside].concat());
+    // ACPI tables that lead into an initrd.
+    let mut tables = order(9, &[&0x6020_u32.to_le_bytes(), &[8], &0xe_0000_u64.to_le_bytes()]);
+    for (at, bytes) in firstlight::tables::fake::acpi(0xe_0000, 0x300_0100, 0xe000_0000) {
+        for (at, bytes) in (at as u32..).step_by(128).zip(bytes.chunks(128)) {
+            tables.extend(order(9, &[&at.to_le_bytes(), &[bytes.len() as u8], bytes]));
+        }
+    }
+    seeds.push([&start[..], &pieces, &module, &sizes, &tables].concat());
     // An initrd that is above 4 GiB.
     seeds.push([vec![4, 0, 2], number(INITRD_SIZE, 0xb000_0000)].concat());
     seeds
