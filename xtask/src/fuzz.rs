@@ -215,8 +215,8 @@ fn fuzz(name: &str, args: &Args) -> anyhow::Result<Report> {
     let printed = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
     let mut report = Report::parse(&String::from_utf8_lossy(&printed));
     report.findings = files(&findings).difference(&before).cloned().collect();
-    report.time_over = report.is_time_over(args.inputs);
     report.failure = (!status.success()).then(|| status.to_string());
+    report.time_over = report.is_time_over(args.inputs);
     Ok(report)
 }
 
@@ -241,9 +241,9 @@ impl Report {
         }
     }
 
-    /// Whether fewer inputs ran than were asked for. A target with findings ended for these.
+    /// Whether fewer inputs ran than were asked for, and nothing else ended the target.
     fn is_time_over(&self, asked: Option<u32>) -> bool {
-        self.findings.is_empty() && asked.is_some_and(|asked| self.inputs < asked.into())
+        self.findings.is_empty() && self.failure.is_none() && asked.is_some_and(|asked| self.inputs < asked.into())
     }
 }
 
@@ -298,6 +298,8 @@ mod tests {
         let report = Report { inputs: 900, ..Report::default() };
         assert!(report.is_time_over(Some(1000)));
         assert!(!report.is_time_over(Some(900)) && !report.is_time_over(None));
+        let killed = Report { inputs: 900, failure: Some("signal: 9".to_owned()), ..Report::default() };
+        assert!(!killed.is_time_over(Some(1000)));
         let found = Report { inputs: 900, findings: vec![PathBuf::new()], ..Report::default() };
         assert!(!found.is_time_over(Some(1000)), "it ended for what it found");
 
