@@ -18,7 +18,7 @@ use firstlight::start_info::StartInfo;
 
 pub use self::seeds::seeds;
 
-use self::script::{KERNEL_ADDR, KERNEL_SIZE, Script, is_usable};
+use self::script::{KERNEL_SIZE, Script, is_usable};
 use self::told::Told;
 use crate::input::Input;
 use crate::one_line;
@@ -67,10 +67,7 @@ fn boot(bytes: &[u8]) -> Outcome {
     for store in machine.memory.stores() {
         assert!(may_be_written(store), "{store:x?} is written; RAM is {ram:?}");
     }
-    // Without that item a host with defects may have the kernel anywhere.
-    let is_told = script.numbered.contains_key(&KERNEL_ADDR) || script.defects.is_none();
-    let image =
-        if is_told { range_of(script.number(KERNEL_ADDR), script.number(KERNEL_SIZE)) } else { PhysRange::default() };
+    let image = script.kernel_address().map_or_else(PhysRange::default, |at| range_of(at, script.number(KERNEL_SIZE)));
     let is_over_image = |store: &Range<u64>| range(store.start, store.end).overlaps(image);
     let over_image = machine.memory.stores().iter().find(|store| is_over_image(store)).cloned();
     let handover = match result {

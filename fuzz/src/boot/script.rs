@@ -297,6 +297,13 @@ impl Script {
         }
     }
 
+    /// Where the host has loaded the kernel. `None` where it does not say, and has defects: then it may be anywhere, as what
+    /// is read is another item.
+    pub fn kernel_address(&self) -> Option<u32> {
+        let is_told = self.numbered.contains_key(&KERNEL_ADDR) || self.defects.is_none();
+        is_told.then(|| self.number(KERNEL_ADDR))
+    }
+
     pub fn number(&self, key: u16) -> u32 {
         let bytes = self.item(key);
         bytes.iter().take(4).rev().fold(0, |value, &byte| value << 8 | u32::from(byte))

@@ -7,7 +7,7 @@ use firstlight::hal::fake::FakeMachine;
 use firstlight::memory_map::{E820Entry, MemoryMap};
 
 use super::range;
-use super::script::{KERNEL_ADDR, Script};
+use super::script::Script;
 use crate::check;
 
 /// What the kernel is told.
@@ -58,7 +58,7 @@ impl Told {
                 };
                 Self {
                     parts: vec![at..at + 88, entry.get()..entry.get() + 1, list..list + len],
-                    kernel: Some((script.number(KERNEL_ADDR).into(), 0)),
+                    kernel: script.kernel_address().map(|at| (at.into(), 0)),
                     initrd: 0..0,
                     command_line: None,
                     is_old: false,
