@@ -2,11 +2,13 @@
 
 extern crate std;
 
+use core::cell::Cell;
 use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 
 use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::*;
 use crate::hal::fake::FakeMachine;
@@ -149,23 +151,52 @@ fn image_and_modules_are_held_and_stay_ram() {
     assert_eq!(map.e820().collect::<Vec<_>>(), before);
 }
 
-proptest! {
-    /// Nothing that a host hands over makes the firmware fail in another way than by an error.
-    #[test]
-    fn no_structure_breaks_the_reader(
-        fields in prop::collection::vec(any::<u32>(), 14),
-        small in any::<[bool; 14]>(),
-        list in prop::collection::vec(any::<u8>(), 0..400),
-    ) {
-        let mut machine = FakeMachine::new();
-        let magic = if small[0] { 0x336e_c578 } else { fields[0] };
-        let mut words: Vec<u32> = fields.iter().zip(small).map(|(&field, small)| if small { field % 0x8000 } else { field }).collect();
-        words[0] = magic;
-        machine.memory.store(AT, &super::tests::words(&words));
-        machine.memory.store(0x1000, &list);
+/// An address of 64 bits: of something that is there, in the low 32 KiB, or any.
+fn pointer(likely: u64) -> impl Strategy<Value = u64> {
+    prop_oneof![4 => Just(likely), 2 => 0_u64..0x8000, 1 => any::<u64>()]
+}
+
+/// A number of entries: a few, or any.
+fn entries() -> impl Strategy<Value = u32> {
+    prop_oneof![6 => 0_u32..8, 1 => any::<u32>()]
+}
+
+/// Nothing that a host hands over makes the firmware fail in another way than by an error, and what is read is within bounds.
+/// That something is read is looked at as well: structures, and those with a map, modules and a command line.
+#[test]
+fn no_structure_breaks_the_reader() {
+    let module = (pointer(0x200_0000), prop_oneof![3 => 0_u64..0x10_0000, 1 => any::<u64>()]);
+    let inputs = (
+        prop_oneof![9 => Just(0x336e_c578), 1 => any::<u32>()],
+        (0_u32..3, entries(), entries()),
+        (pointer(MODULES), pointer(COMMAND_LINE), any::<u64>(), pointer(MAP)),
+        prop::collection::vec(module, 0..8),
+        prop::collection::vec(any::<u8>(), 0..400),
+    );
+    let (read, whole) = (Cell::new(0), Cell::new(0));
+    // The same inputs in every run, as a share of them has to be read.
+    let mut runner =
+        TestRunner::new_with_rng(Config::with_cases(1024), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let result = runner.run(&inputs, |(magic, (version, modules, entries), pointers, list, rubbish)| {
+        let mut machine = machine(&[]);
+        let pointers = wide(&[pointers.0, pointers.1, pointers.2, pointers.3]);
+        machine.memory.store(AT, &[words(&[magic, version, 0, modules]), pointers, words(&[entries, 0])].concat());
+        machine.memory.store(MODULES, &wide(&list.iter().flat_map(|&(at, len)| [at, len, 0, 0]).collect::<Vec<_>>()));
+        machine.memory.store(0x1000, &rubbish);
         if let Ok(info) = StartInfo::read(&mut machine, PhysAddr::new(AT)) {
-            prop_assert!(info.memory_map.len() <= MOST_ENTRIES as usize && info.command_line.len() <= MOST_COMMAND_LINE);
-            prop_assert!(info.modules.iter().all(|module| !module.is_empty() && !module.overlaps(layout::BOOT_RAM)));
+            let own = |module: &PhysRange| module.overlaps(layout::BOOT_RAM) || module.overlaps(layout::LOADED_IMAGE);
+            prop_assert!(
+                info.memory_map.len() <= MOST_ENTRIES as usize && info.command_line.len() <= MOST_COMMAND_LINE
+            );
+            prop_assert!(info.modules.iter().all(|module| !module.is_empty() && !own(module)));
+            let is_whole =
+                [info.memory_map.len(), info.modules.len(), info.command_line.len()].iter().all(|&len| len > 0);
+            read.set(read.get() + 1);
+            whole.set(whole.get() + u32::from(is_whole));
         }
-    }
+        Ok(())
+    });
+    result.unwrap();
+    let read = [read, whole].map(Cell::into_inner);
+    assert!(read.iter().all(|&count| count >= 30), "of 1024: {read:?}");
 }

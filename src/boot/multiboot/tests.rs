@@ -1,9 +1,11 @@
 extern crate std;
 
+use core::cell::Cell;
 use std::string::ToString;
 use std::vec::Vec;
 
 use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use uefi_raw::table::boot::MemoryType;
 
 use super::*;
@@ -223,24 +225,53 @@ fn what_the_firmware_does_not_know_is_not_passed_on() {
     assert!(info.bytes()[12..44].iter().all(|&byte| byte == 0));
 }
 
-proptest! {
-    #[test]
-    fn nothing_that_is_accepted_is_outside(
-        item in prop::collection::vec(any::<u8>(), 68..90), flags in any::<u32>(),
-        pointers in prop::array::uniform3(0xf_fff0_u32..0x10_6010), count in 0_u32..600,
-        list in prop::array::uniform2(prop::array::uniform4(0xf_fff0_u32..0x10_6010)),
-    ) {
-        let mut item = item;
-        for (at, value) in [(0, flags), (16, pointers[0]), (20, count), (24, pointers[1]), (64, pointers[2])] {
+/// Anywhere in what is loaded and a little to each side, or `likely`.
+fn pointer(likely: u32) -> impl Strategy<Value = u32> {
+    prop_oneof![Just(likely), 0xf_fff0_u32..0x10_6010]
+}
+
+/// An entry of the list of modules: any, or one that is as it is to be, with its end anywhere.
+fn module_entry() -> impl Strategy<Value = [u32; 4]> {
+    let sane = (0x10_3000_u32..0x10_4000, 0_u32..0x1000, prop_oneof![Just(0), Just(STRINGS + 64), Just(STRINGS + 69)]);
+    let sane = sane.prop_map(|(start, len, command_line)| [start, start + len, command_line, 0]);
+    prop_oneof![sane, prop::array::uniform4(0xf_fff0_u32..0x10_6010)]
+}
+
+/// What is taken is in what the host has loaded. That something is taken is looked at as well: lists, and the names in them.
+#[test]
+fn nothing_that_is_accepted_is_outside() {
+    let inputs = (
+        prop::collection::vec(any::<u8>(), 68..90),
+        any::<u32>(),
+        (pointer(STRINGS), pointer(LIST), pointer(STRINGS + 64)),
+        prop_oneof![0_u32..4, 0_u32..600],
+        prop::array::uniform2(module_entry()),
+    );
+    let (lines, lists, names) = (Cell::new(0), Cell::new(0), Cell::new(0));
+    let count = |cell: &Cell<u32>, is_one: bool| cell.set(cell.get() + u32::from(is_one));
+    // The same inputs in every run, as a share of them has to be accepted.
+    let mut runner =
+        TestRunner::new_with_rng(Config::with_cases(1024), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let result = runner.run(&inputs, |(mut item, flags, pointers, number, list)| {
+        for (at, value) in [(0, flags), (16, pointers.0), (20, number), (24, pointers.1), (64, pointers.2)] {
             item[at..at + 4].copy_from_slice(&value.to_le_bytes());
         }
         let mut machine = machine(list);
         let told = parse(&item).unwrap();
         if let Ok(command_line) = told.command_line(&mut machine, LOADED) {
             prop_assert!(LOADED.contains(command_line) && told.kernel(LOADED).start() == LOADED.start());
+            count(&lines, !command_line.is_empty());
         }
         if let Ok(modules) = told.modules(&mut machine, LOADED) {
-            prop_assert!(modules.iter().all(|module| LOADED.contains(module.bytes) && LOADED.contains(module.command_line)));
+            prop_assert!(
+                modules.iter().all(|module| LOADED.contains(module.bytes) && LOADED.contains(module.command_line))
+            );
+            count(&lists, !modules.is_empty());
+            count(&names, modules.iter().any(|module| !module.command_line.is_empty()));
         }
-    }
+        Ok(())
+    });
+    result.unwrap();
+    let accepted = [lines, lists, names].map(Cell::into_inner);
+    assert!(accepted.iter().all(|&count| count >= 30), "of 1024: {accepted:?}");
 }
