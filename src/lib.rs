@@ -106,6 +106,9 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg, start_info: Option<&StartInf
     trace.mark(machine, Point::KernelLoad);
     let loaded = boot::load(machine, fw_cfg, &mut map, (&kernel, start_info), tables.rsdp, framebuffer.as_ref())?;
     tpm::measure(machine, fw_cfg, tables.tpm_log, &loaded);
+    if tables.tpm_is_untold {
+        tpm::disown(machine);
+    }
     if start_info.is_none() {
         resume::prepare(machine, &map, tables);
     }

@@ -278,6 +278,16 @@ fn what_is_wrong_with_a_kernel_file_is_said_in_a_sentence() {
     assert!(failure(long).error.to_string().contains("has 2048 bytes, the kernel takes 2047"));
 }
 
+/// What a host with a TPM has, whose log has `log_len` bytes.
+fn tpm_device(log_len: usize) -> FakeFwCfg {
+    let log = "etc/tpm/log";
+    let device = golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
+        "etc/table-loader" => device.with_file(name, &[bytes.as_slice(), &golden::allocate(log)].concat()),
+        _ => device.with_file(name, bytes),
+    });
+    device.with_file(log, &vec![0; log_len])
+}
+
 /// The whole boot with the registers of a TPM.
 fn with_tpm(defects: Defects) -> (FakeMachine, Handover, Rc<RefCell<State>>) {
     with_tpm_and(defects, with_kernel)
@@ -285,13 +295,8 @@ fn with_tpm(defects: Defects) -> (FakeMachine, Handover, Rc<RefCell<State>>) {
 
 /// The same with what `add` adds to the device.
 fn with_tpm_and(defects: Defects, add: fn(FakeFwCfg) -> FakeFwCfg) -> (FakeMachine, Handover, Rc<RefCell<State>>) {
-    let log = "etc/tpm/log";
-    let device = golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
-        "etc/table-loader" => device.with_file(name, &[bytes.as_slice(), &golden::allocate(log)].concat()),
-        _ => device.with_file(name, bytes),
-    });
     let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], defects);
-    let mut machine = q35(add(device.with_file(log, &[0; 0x1_0000])));
+    let mut machine = q35(add(tpm_device(0x1_0000)));
     machine.registers.push(Box::new(registers));
     let handover = run(&mut machine, None).unwrap();
     (machine, handover, state)
@@ -299,12 +304,7 @@ fn with_tpm_and(defects: Defects, add: fn(FakeFwCfg) -> FakeFwCfg) -> (FakeMachi
 
 #[test]
 fn a_kernel_file_is_measured_like_the_host_s_items() {
-    let log = "etc/tpm/log";
-    let device = golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
-        "etc/table-loader" => device.with_file(name, &[bytes.as_slice(), &golden::allocate(log)].concat()),
-        _ => device.with_file(name, bytes),
-    });
-    let device = device.with_file(log, &[0; 0x1_0000]).with_file("opt/org.firstlight/kernel", &kernel_file());
+    let device = tpm_device(0x1_0000).with_file("opt/org.firstlight/kernel", &kernel_file());
     let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
     let mut machine = q35(device);
     machine.registers.push(Box::new(registers));
@@ -348,6 +348,30 @@ fn a_boot_with_a_tpm_is_measured() {
     let files = extend(&extend(&[0; 32], &kernel), &bytes(7003, 2));
     assert_eq!(state.borrow().pcrs[&0x0b][9], files);
     assert_eq!(state.borrow().pcrs[&0x0b][8], extend(&[0; 32], b"console=ttyS0 quiet"));
+}
+
+/// An ELF kernel is held before tables are placed, and may have all of RAM for what it wants zero.
+#[test]
+fn a_kernel_that_left_no_room_for_the_tables_was_given_the_tpm_as_it_was_switched_on() {
+    let mut machine = q35(golden::device("q35", true));
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    let ram_end = MemoryMap::of_host(&mut machine, &fw_cfg, None).unwrap().ram_end(addr::PhysRange::LOW_4_GIB).unwrap();
+    // Nothing is left but what is below 640 KiB, where a log of 1 MiB has no room.
+    let size = u32::try_from(ram_end.get() - 0x10_0000).unwrap();
+    let device =
+        with_elf(tpm_device(0x10_0000), &[0; 8192]).with_item(0x08, &size.to_le_bytes()).with_item(0x0b, &[0; 4]);
+    let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
+    let mut machine = q35(device);
+    machine.registers.push(Box::new(registers));
+    let handover = run(&mut machine, None).unwrap();
+    assert_eq!(u32_at(&machine.memory.bytes(handover.parameters.get(), 40), 32), 0, "no RSDP");
+
+    let state = state.borrow();
+    let separator = tpm::replay::extend(0x0b, &[0; 32], &tpm::replay::digest(0x0b, &[1, 0, 0, 0]));
+    assert!(state.pcrs[&0x0b][..10].iter().all(|pcr| *pcr == separator));
+    assert_eq!(state.off, [0x4000_000b, 0x4000_0001], "it can vouch for nothing");
+    assert_eq!(state.password.len(), 20);
+    assert!(!state.taken);
 }
 
 #[test]

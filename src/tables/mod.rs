@@ -62,6 +62,8 @@ pub struct Tables {
     pub told: Vec<HostWrite>,
     /// The memory for the log of a TPM, if the tables tell of one. It is zero.
     pub tpm_log: Option<PhysRange>,
+    /// Whether the host has a TPM of which no table tells, because they could not be linked.
+    pub tpm_is_untold: bool,
 }
 
 /// Which tables the host has, and where.
@@ -97,7 +99,7 @@ impl Tables {
     /// Tables that are in memory already, and are left as they are.
     #[must_use]
     pub const fn in_memory(rsdp: PhysAddr) -> Self {
-        Self { rsdp: Some(rsdp), told: Vec::new(), tpm_log: None }
+        Self { rsdp: Some(rsdp), told: Vec::new(), tpm_log: None, tpm_is_untold: false }
     }
 }
 
@@ -119,10 +121,12 @@ pub fn load<M: Machine>(
         PhysRange::empty_at(EBDA.end())
     };
     let mut place = Place { machine, fw_cfg, map, scanned, told: Vec::new(), tpm_log: None };
+    let mut tpm_is_untold = false;
     let rsdp = script.and_then(|script| match acpi::load(&mut place, script) {
         Ok(rsdp) => Some(rsdp),
         Err(error) => {
             log::warn!("no ACPI tables: {error}");
+            tpm_is_untold = fw_cfg.find(TPM_LOG).is_some_and(|log| !log.is_empty());
             None
         }
     });
@@ -133,7 +137,7 @@ pub fn load<M: Machine>(
     }
     let rsdp = rsdp.or(in_memory.rsdp);
     // Tables that could not be linked tell of no log.
-    Tables { rsdp, told: place.told, tpm_log: place.tpm_log.filter(|_| rsdp.is_some()) }
+    Tables { rsdp, told: place.told, tpm_log: place.tpm_log.filter(|_| rsdp.is_some()), tpm_is_untold }
 }
 
 /// The machine, with what is left of the F-segment and of RAM.

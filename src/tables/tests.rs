@@ -206,10 +206,15 @@ fn a_machine_without_a_tpm_has_no_log() {
     let (mut machine, fw_cfg, mut map) = host(golden::device("q35", true));
     assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, true).tpm_log, None);
     // Tables that an operating system does not find tell it of no log.
-    let broken = golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
-        TABLE_LOADER => device.with_file(name, &golden::allocate(TPM_LOG)),
-        _ => device.with_file(name, bytes),
-    });
-    let (mut machine, fw_cfg, mut map) = host(broken.with_file(TPM_LOG, &[0; 0x1000]));
-    assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, true), Tables::default());
+    let broken = || {
+        golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
+            TABLE_LOADER => device.with_file(name, &golden::allocate(TPM_LOG)),
+            _ => device.with_file(name, bytes),
+        })
+    };
+    for (len, tpm_is_untold) in [(0x1000, true), (0, false)] {
+        let (mut machine, fw_cfg, mut map) = host(broken().with_file(TPM_LOG, &vec![0; len]));
+        let expected = Tables { tpm_is_untold, ..Tables::default() };
+        assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, true), expected);
+    }
 }

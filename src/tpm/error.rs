@@ -33,6 +33,8 @@ pub enum Error {
     HeapFull(u32),
     /// The kernel's setup code is not to be had. The reason was logged.
     Setup,
+    /// The tables that tell of the TPM could not be set up. The reason was logged.
+    NoTables,
     /// Registers, log, or what is to be measured are where the firmware may not read or write.
     Memory,
 }
@@ -60,6 +62,7 @@ impl fmt::Display for Error {
             Self::NoBank => f.write_str("the TPM has no active PCR bank of SHA-1, SHA-256, SHA-384 or SHA-512"),
             Self::HeapFull(len) => write!(f, "the command line's {len} bytes do not fit the firmware's heap"),
             Self::Setup => f.write_str("the kernel's setup code cannot be read a second time"),
+            Self::NoTables => f.write_str("the host's ACPI tables, which tell of the TPM, could not be set up"),
             Self::Memory => f.write_str("something is where the firmware may not read or write"),
         }
     }

@@ -6,7 +6,7 @@
 //! gets a random password, so that the operating system has no power over what belongs to the firmware.
 //!
 //! There is a TPM where the host's table-loader script has a log allocated for it; without that nothing here touches the
-//! machine. What fails is warned about, and the kernel starts: it is the TPM's user who must not trust such a boot, so the
+//! machine. Where the script failed there is no log, and the TPM is told that this boot is not measured. What fails is warned about, and the kernel starts: it is the TPM's user who must not trust such a boot, so the
 //! hierarchies that could sign or unseal for it are turned off, as far as the TPM still answers.
 //!
 //! All of this runs once, and most of it waits for the TPM: what has many callers is not inlined, so that the image stays
@@ -79,6 +79,9 @@ const VERSION: [u8; 2 * (NAME.len() + 1)] = {
 /// The longest setup code: 255 sectors and the first (boot.rst, `setup_sects`).
 const MAX_SETUP: u64 = 256 * 512;
 
+/// How the warning about a boot begins that is not measured as it should be.
+const NOT_MEASURED: &str = "this boot is not measured, or not all of it";
+
 /// Measures what `loaded` says is in memory, if the host has a TPM, whose log is to be in `log`.
 pub fn measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRange>, loaded: &Loaded) {
     if let Some(log) = log {
@@ -91,8 +94,24 @@ pub fn measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRang
 #[inline(never)]
 fn measure_into<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, loaded: &Loaded) {
     if let Err(failure) = try_measure(machine, fw_cfg, log, loaded) {
-        failure.report("this boot is not measured, or not all of it");
+        failure.report(NOT_MEASURED);
     }
+}
+
+/// Has the TPM know that this boot is not measured, where the tables that tell of it could not be linked: not started and
+/// with its platform hierarchy open, it would be the kernel's, to make up any boot in it.
+#[cold]
+#[inline(never)]
+pub fn disown<M: Machine>(machine: &mut M) {
+    if let Err(failure) = try_disown(machine) {
+        failure.report(NOT_MEASURED);
+    }
+}
+
+fn try_disown<M: Machine>(machine: &mut M) -> Result<(), Failure> {
+    let mut tpm = Tpm::open(machine)?;
+    let result = tpm.start_with_error(machine).and(Err(Error::NoTables));
+    tpm.finish(machine, result)
 }
 
 fn try_measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, loaded: &Loaded) -> Result<(), Failure> {
@@ -188,15 +207,21 @@ impl Tpm {
     fn resume(&mut self, host: &mut impl Host) -> Result<(), Error> {
         let Err(error) = self.start(host, Startup::State) else { return Ok(()) };
         if error.still_answers() {
-            self.start(host, Startup::Clear)?;
-            self.find_banks(host)?;
-            self.cap_unknown_banks(host)?;
-            let digests = self.hash(&SEPARATOR_ERROR);
-            for pcr in 0..=FILE_PCR {
-                self.extend(host, pcr, &digests)?;
-            }
+            self.start_with_error(host)?;
         }
         Err(error)
+    }
+
+    /// Starts the TPM with PCRs in which no boot can be made up.
+    fn start_with_error(&mut self, host: &mut impl Host) -> Result<(), Error> {
+        self.start(host, Startup::Clear)?;
+        self.find_banks(host)?;
+        self.cap_unknown_banks(host)?;
+        let digests = self.hash(&SEPARATOR_ERROR);
+        for pcr in 0..=FILE_PCR {
+            self.extend(host, pcr, &digests)?;
+        }
+        Ok(())
     }
 
     /// Gives the TPM back. After an error all that depends on the PCRs being right is taken from the operating system
