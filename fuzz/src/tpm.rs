@@ -191,7 +191,7 @@ fn range(start: u64, len: u64) -> PhysRange {
     PhysRange::new(PhysAddr::new(start), len).unwrap()
 }
 
-/// Measures a boot, and resumes after a suspend. Only the log is written, whole events of it in the form that verifiers
+/// Measures a boot, resumes after a suspend, and tells of a boot that is not measured. Only the log is written, whole events of it in the form that verifiers
 /// read.
 ///
 /// # Panics
@@ -210,8 +210,12 @@ pub fn run(bytes: &[u8]) {
     machine.memory.store(COMMAND_LINE, b"console=ttyS0\0");
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     machine.memory.keep_stores();
-    if flags & 1 != 0 {
-        tpm::resume(&mut machine, true);
+    if flags & (1 | 8) != 0 {
+        if flags & 1 != 0 {
+            tpm::resume(&mut machine, true)
+        } else {
+            tpm::disown(&mut machine)
+        }
         assert!(machine.memory.stores().iter().all(own));
         return;
     }
@@ -247,7 +251,7 @@ fn own(store: &std::ops::Range<u64>) -> bool {
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for kind in [0, 1] {
-        for flags in [0, 1, 2, 4] {
+        for flags in [0, 1, 2, 4, 8] {
             for log in [0_u16, 100, 0xffff] {
                 seeds.push([&[flags], &log.to_le_bytes()[..], &[kind, 0, 0]].concat());
             }
