@@ -32,6 +32,7 @@ pub mod replay;
 mod tests;
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use arrayvec::ArrayVec;
 use zerocopy::FromZeros;
@@ -273,11 +274,10 @@ impl Tpm {
 
     /// Extends what is not measured by ones, so that nobody takes it for a boot of nothing.
     fn cap_unknown_banks(&self, host: &mut impl Host) -> Result<(), Error> {
+        if !self.banks.others.is_empty() {
+            log::warn!("{}", UnknownBanks(&self.banks.others));
+        }
         for &id in &self.banks.others {
-            log::warn!(
-                "the TPM's PCR bank of algorithm {id:#x} tells nothing of this boot: the firmware has no such hash; \
-                 turn it off (swtpm_setup --pcr-banks sha256)"
-            );
             let Some(len) = unknown_digest_len(id) else { continue };
             for pcr in 0..=FILE_PCR {
                 self.extend(host, pcr, &[Digest::ones(id, len)])?;
@@ -391,6 +391,19 @@ impl Tpm {
             }
         };
         Ok(buffer.get(HEADER_LEN..len).unwrap_or_default())
+    }
+}
+
+/// What is said of the banks whose hash is not computed here, by their `TPM_ALG_ID`s: all in one line, as a TPM may have 16.
+struct UnknownBanks<'a>(&'a [u16]);
+
+impl fmt::Display for UnknownBanks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the TPM's PCR banks of these algorithms tell nothing of this boot:")?;
+        for id in self.0 {
+            write!(f, " {id:#x}")?;
+        }
+        f.write_str("; the firmware has no such hash; turn them off (swtpm_setup --pcr-banks sha256)")
     }
 }
 

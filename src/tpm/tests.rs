@@ -412,6 +412,39 @@ fn an_event_that_did_not_fit_left_a_gap_in_the_log() {
     assert_eq!(lens, (0..=12).collect::<Vec<_>>());
 }
 
+/// Collects what is logged, of each thread by itself.
+struct Listener;
+
+std::thread_local! {
+    static LINES: RefCell<Vec<std::string::String>> = const { RefCell::new(Vec::new()) };
+}
+
+impl log::Log for Listener {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+    }
+    fn flush(&self) {}
+}
+
+#[test]
+fn each_of_sixteen_banks_without_a_known_hash_was_a_warning_of_its_own() {
+    log::set_logger(&Listener).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let banks: Vec<u16> = (0x100..0x10f).chain([SHA256]).collect();
+    let list = banks.iter().flat_map(|id| [id.to_be_bytes().as_slice(), &[3, 0xff, 0xff, 0xff]].concat());
+    let list: Vec<u8> = [0, 0, 0, 0, 5, 0, 0, 0, 16].into_iter().chain(list).collect();
+    let responses = BTreeMap::from([(0x17a, plain(&list))]);
+    let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects { responses, ..Defects::default() });
+    LINES.take();
+    assert_eq!(boot.measure(), Ok(()));
+    let lines = LINES.take();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(banks[..15].iter().all(|id| lines[0].contains(&std::format!(" {id:#x}"))), "{lines:?}");
+}
+
 #[test]
 fn a_bank_whose_hash_is_unknown_is_not_left_as_if_nothing_had_been_booted() {
     let mut boot = Boot::new(Kind::Crb, &[SHA256, SM3, 0x77], Defects::default());
