@@ -37,7 +37,10 @@ const FEATURE_APIC: u32 = 1 << 9;
 /// The local APIC's version register: the version in the low byte (Intel SDM volume 3, 10.4.8).
 const LOCAL_APIC_VERSION: PhysAddr = PhysAddr::new(table::LOCAL_APIC as u64 + 0x30);
 
-/// Makes the table, unless the host has put one there itself. What fails is warned of: a kernel runs without it.
+/// Makes the table, on a host that has put none into memory itself ([`InMemory::mp_table`]). What fails is warned of: a
+/// kernel runs without it.
+///
+/// [`InMemory::mp_table`]: crate::tables::InMemory::mp_table
 pub fn load<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap, chipset: Chipset) {
     match try_load(machine, fw_cfg, map, chipset) {
         Ok(true) => {}
@@ -53,11 +56,6 @@ fn try_load<M: Machine>(
     map: &mut MemoryMap,
     chipset: Chipset,
 ) -> Result<bool, MemoryError> {
-    let mut signature = [0; 4];
-    machine.read(POINTER, &mut signature)?;
-    if signature == FloatingPointer::SIGNATURE {
-        return Ok(true);
-    }
     let cpuid = machine.cpuid(CPUID_FEATURES, 0);
     if cpuid.edx & FEATURE_APIC == 0 {
         // No local APIC, so neither other CPUs nor an I/O APIC that would reach it: there is nothing to tell.

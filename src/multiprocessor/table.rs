@@ -37,7 +37,7 @@ pub struct FloatingPointer {
 }
 
 impl FloatingPointer {
-    pub const SIGNATURE: [u8; 4] = *b"_MP_";
+    const SIGNATURE: [u8; 4] = *b"_MP_";
 
     /// The pointer to a table below 4 GiB.
     pub fn to(table: PhysAddr) -> Option<Self> {

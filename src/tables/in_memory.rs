@@ -38,7 +38,7 @@ const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
 const PAGE: usize = 4096;
 /// Anchors are at multiples of this.
 const PARAGRAPH: usize = 16;
-/// Most anchors that are looked at. A host has one of each kind.
+/// Most anchors with their checksums that are looked at. A host has one of each kind.
 const MOST_ANCHORS: usize = 16;
 
 /// Most tables that a list of tables is followed to.
@@ -124,14 +124,14 @@ fn try_hold_acpi(
 fn find<M: Memory>(memory: &mut M, map: &mut MemoryMap, wants_acpi: bool) -> Result<InMemory, MemoryError> {
     let mut found = InMemory::default();
     let mut warnings = Warnings::default();
-    for (kind, at) in anchors(memory)? {
+    for (kind, at) in anchors(memory, wants_acpi)? {
         let known = match kind {
-            Kind::Rsdp if wants_acpi && found.rsdp.is_none() && is_rsdp(memory, at) => {
+            Kind::Rsdp if found.rsdp.is_none() => {
                 found.rsdp = try_hold_acpi(memory, map, at, &mut warnings);
                 true
             }
-            Kind::Smbios if F_SEGMENT.contains_addr(at) => hold_smbios(memory, map, at, &mut warnings),
-            Kind::MpTable if hold_mp_table(memory, map, at, &mut warnings).unwrap_or(false) => {
+            Kind::Smbios => hold_smbios(memory, map, at, &mut warnings),
+            Kind::MpTable if hold_mp_table(memory, map, at, &mut warnings) => {
                 found.mp_table = true;
                 true
             }
@@ -186,11 +186,23 @@ impl Kind {
             _ => None,
         }
     }
+
+    /// Whether an anchor of this kind that is wanted is at `at`, with its checksum.
+    fn is_at(self, memory: &mut impl Memory, at: PhysAddr, wants_acpi: bool) -> bool {
+        match self {
+            Self::Rsdp => wants_acpi && is_rsdp(memory, at),
+            Self::Smbios => F_SEGMENT.contains_addr(at) && smbios_structures(memory, at).is_some(),
+            Self::MpTable => mp_pointer(memory, at).is_some(),
+        }
+    }
 }
 
-/// All that may be an anchor.
-fn anchors(memory: &mut impl Memory) -> Result<ArrayVec<(Kind, PhysAddr), MOST_ANCHORS>, MemoryError> {
-    let mut anchors = ArrayVec::new();
+/// The anchors that were found.
+type Anchors = ArrayVec<(Kind, PhysAddr), MOST_ANCHORS>;
+
+/// All anchors, those of ACPI only if they are wanted.
+fn anchors(memory: &mut impl Memory, wants_acpi: bool) -> Result<Anchors, MemoryError> {
+    let mut anchors = Anchors::new();
     let mut page = [0; PAGE];
     for area in SCANNED {
         let mut at = area.start();
@@ -202,7 +214,13 @@ fn anchors(memory: &mut impl Memory) -> Result<ArrayVec<(Kind, PhysAddr), MOST_A
                 memory.read(at, first)?;
                 if *first != [0xff; PARAGRAPH] {
                     memory.read(at, bytes)?;
-                    collect(bytes, at, &mut anchors);
+                    if !collect(memory, bytes, at, wants_acpi, &mut anchors) {
+                        log::warn!(
+                            "more than {MOST_ANCHORS} anchors of tables are in memory below 1 MiB: those above {at} are \
+                             not all looked at, start the machine anew if a guest has left them there"
+                        );
+                        return Ok(anchors);
+                    }
                 }
             }
             at = next;
@@ -211,15 +229,15 @@ fn anchors(memory: &mut impl Memory) -> Result<ArrayVec<(Kind, PhysAddr), MOST_A
     Ok(anchors)
 }
 
-/// Adds what may be an anchor in `bytes`, which are at `start`, as far as there is room.
-fn collect(bytes: &[u8], start: PhysAddr, anchors: &mut ArrayVec<(Kind, PhysAddr), MOST_ANCHORS>) {
-    for (paragraph, number) in bytes.as_chunks::<PARAGRAPH>().0.iter().zip(0_u64..) {
-        if let Some(kind) = Kind::of(paragraph)
-            && let Some(at) = start.checked_add(number.saturating_mul(PARAGRAPH as u64))
-        {
-            let _ = anchors.try_push((kind, at));
-        }
-    }
+/// Adds the anchors in `bytes`, which are at `start`. Whether there was room.
+///
+/// What is no anchor takes none: a guest that ran before a reset can leave as many beginnings as it likes.
+fn collect<M: Memory>(memory: &mut M, bytes: &[u8], start: PhysAddr, wants_acpi: bool, anchors: &mut Anchors) -> bool {
+    bytes.as_chunks::<PARAGRAPH>().0.iter().zip(0_u64..).all(|(paragraph, number)| {
+        let Some(kind) = Kind::of(paragraph) else { return true };
+        let Some(at) = start.checked_add(number.saturating_mul(PARAGRAPH as u64)) else { return true };
+        !kind.is_at(memory, at, wants_acpi) || anchors.try_push((kind, at)).is_ok()
+    })
 }
 
 /// Anything below 4 GiB may be memory: hosts put tables where their maps have none. The firmware's own is not read.
@@ -315,48 +333,45 @@ fn config_window<M: Memory>(tables: &mut TableReader<'_, M>, mcfg: PhysRange, nu
     PhysRange::new(PhysAddr::new(base.checked_add(first << 20)?), buses << 20)
 }
 
-/// Holds the structures of the SMBIOS anchor at `at`. Whether it is one.
-fn hold_smbios(memory: &mut impl Memory, map: &mut MemoryMap, at: PhysAddr, warnings: &mut Warnings) -> bool {
+/// Where the structures of the SMBIOS anchor at `at` are, if it is one.
+fn smbios_structures(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysRange> {
     let mut bytes = [0; MAX_ANCHOR];
     let within = PhysRange::from_bounds(at, F_SEGMENT.end()).map_or(0, PhysRange::len);
-    let Some(anchor) = bytes.get_mut(..MAX_ANCHOR.min(within as usize)) else { return false };
-    if memory.read(at, anchor).is_err() {
-        return false;
-    }
-    match Anchor::locate(&bytes) {
-        Ok(structures) if structures.len() <= MOST_LEN => {
-            hold(map, (structures, MemoryType::RESERVED), "SMBIOS", warnings);
-            true
-        }
-        _ => false,
-    }
+    memory.read(at, bytes.get_mut(..MAX_ANCHOR.min(within as usize))?).ok()?;
+    Anchor::locate(&bytes).ok().filter(|structures| structures.len() <= MOST_LEN)
 }
 
-/// Holds the table of the MP floating pointer at `at`. Whether it is one; an error where the pointer leads to what cannot
-/// be read.
-fn hold_mp_table<M: Memory>(
-    memory: &mut M,
-    map: &mut MemoryMap,
-    at: PhysAddr,
-    warnings: &mut Warnings,
-) -> Result<bool, MemoryError> {
-    let mut pointer = [0; PARAGRAPH];
-    memory.read(at, &mut pointer)?;
-    let [_, _, _, _, a, b, c, d, length, ..] = pointer;
-    if length != 1 || checksum::sum(&pointer) != 0 {
-        return Ok(false);
+/// Holds the structures of the SMBIOS anchor at `at`. Whether it is one.
+fn hold_smbios(memory: &mut impl Memory, map: &mut MemoryMap, at: PhysAddr, warnings: &mut Warnings) -> bool {
+    let structures = smbios_structures(memory, at);
+    if let Some(structures) = structures {
+        hold(map, (structures, MemoryType::RESERVED), "SMBIOS", warnings);
     }
+    structures.is_some()
+}
+
+/// Where the MP floating pointer at `at` points, if it is one: zero for a default configuration without a table.
+fn mp_pointer(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysAddr> {
+    let mut pointer = [0; PARAGRAPH];
+    memory.read(at, &mut pointer).ok()?;
+    let [_, _, _, _, a, b, c, d, length, ..] = pointer;
     let table = PhysAddr::new(u32::from_le_bytes([a, b, c, d]).into());
+    (length == 1 && checksum::sum(&pointer) == 0).then_some(table)
+}
+
+/// Holds the table of the MP floating pointer at `at`. Whether it is one.
+fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut MemoryMap, at: PhysAddr, warnings: &mut Warnings) -> bool {
+    let Some(table) = mp_pointer(memory, at) else { return false };
     // None: one of the default configurations.
     if table != PhysAddr::default() {
         let mut header = [0; 8];
         // Where the firmware cannot look there is no table; what was found before stays.
         let _ = memory.read(table, &mut header);
-        let [b'P', b'C', b'M', b'P', low, high, ..] = header else { return Ok(false) };
+        let [b'P', b'C', b'M', b'P', low, high, ..] = header else { return false };
         let range = PhysRange::new(table, u16::from_le_bytes([low, high]).into());
         hold(map, (range.unwrap_or_default(), MemoryType::RESERVED), "MP", warnings);
     }
-    Ok(true)
+    true
 }
 
 /// Keeps everything else off `part`, to the ends of its pages. `false` where the firmware itself is, or a module: the host's

@@ -111,6 +111,21 @@ fn broken_smbios_structures_leave_no_anchor() {
     assert_eq!(scan(&machine, F_SEGMENT, b"_SM_"), None);
 }
 
+#[test]
+fn structures_below_640_kib_were_found_by_nobody_and_the_mp_table_was_put_over_them() {
+    let q35 = golden::items("q35");
+    for script in [None, Some(&q35[TABLE_LOADER][..100])] {
+        let names = [SMBIOS_ANCHOR, SMBIOS_TABLES];
+        let device = names.iter().fold(FakeFwCfg::new(true), |device, name| device.with_file(name, &q35[*name]));
+        let device = if let Some(script) = script { device.with_file(TABLE_LOADER, script) } else { device };
+        let (mut machine, fw_cfg, mut map) = host(device);
+        let before = map.clone();
+        assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, false), Tables::default());
+        assert_eq!(scan(&machine, CONVENTIONAL, b"_SM_"), None, "nobody looks there");
+        assert_eq!(map, before);
+    }
+}
+
 /// What the 2.x anchor says under a host whose structures have `len` bytes, if there is an anchor: how long they are, and
 /// where.
 fn with_structures_of(len: usize) -> Option<(usize, u64, FakeMachine)> {

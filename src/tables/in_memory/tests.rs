@@ -139,6 +139,22 @@ fn what_is_no_rsdp_is_passed_over_for_one_behind_it() {
     }
 }
 
+#[test]
+fn beginnings_of_anchors_left_from_before_a_reset_hid_the_hosts_tables() {
+    let beginnings = [&b"RSD "[..], b"RSD PTR ", b"_MP_", b"_SM_", b"_SM3_"];
+    for beginning in beginnings {
+        let mut pieces: Vec<Piece> = (0x9_fc00..0xa_0000).step_by(16).map(|at| (at, beginning.to_vec())).collect();
+        pieces.extend(fake::acpi(0xe_0000, 32 * MIB, ECAM));
+        assert_eq!(rsdp_of(&pieces), Some(0xe_0000), "{beginning:?}");
+    }
+    // Nor do anchors of a kind that is not asked for: with tables handed over, the rest is still found.
+    let mut pieces: Vec<Piece> = (0..64).flat_map(|i| fake::acpi(0x9_fc00 + i * 64, 32 * MIB, ECAM)).collect();
+    pieces.retain(|(at, bytes)| *at < 0xa_0000 && bytes.len() <= 48);
+    pieces.extend(fake::smbios(0xf_0000, 32 * MIB));
+    let mut machine = machine(&pieces);
+    assert!(InMemory::beside_acpi(&mut machine, &mut map()).in_f_segment);
+}
+
 /// The RSDP of `fake::acpi`, with another XSDT.
 fn with_xsdt(xsdt: &[u8]) -> Vec<Piece> {
     let mut pieces = fake::acpi(0xe_0000, 32 * MIB, ECAM);
