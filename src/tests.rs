@@ -691,6 +691,40 @@ fn tables_that_lead_into_a_module_took_its_memory_from_the_kernel() {
     }
 }
 
+/// A disk's boot sector was taken for a kernel of real mode, and a module above 4 GiB for one that fw_cfg does not deliver.
+#[test]
+fn modules_before_the_kernel_that_are_none_ended_the_boot() {
+    let mut disk = vec![0; 0x4000];
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    assert!(run(&mut pvh_host(&[&disk, &bzimage()], 0), START_INFO).is_ok());
+    let error = run(&mut pvh_host(&[&disk], 0), START_INFO).unwrap_err().error.to_string();
+    assert!(error.contains("real mode only"), "{error}");
+    let mut machine = pvh_host(&[&bytes(7003, 2), &bzimage()], 0);
+    machine.memory.store(0x6040, &0x1_8000_0000_u64.to_le_bytes());
+    let high = [0x1_0000_0000_u64, 0x1_0000_0000, 1].map(u64::to_le_bytes).concat();
+    machine.memory.store(0x7030, &high);
+    machine.memory.store(0x6030, &3_u64.to_le_bytes());
+    assert!(run(&mut machine, START_INFO).is_ok());
+}
+
+#[test]
+fn ram_that_wraps_was_said_to_be_too_many_regions() {
+    let list = [0x1000_u64.to_le_bytes(), u64::MAX.to_le_bytes()].concat();
+    let error = MemoryMap::from_e820(&[list, vec![1, 0, 0, 0]].concat()).unwrap_err().to_string();
+    assert!(error.contains("past the last address"), "{error}");
+}
+
+#[test]
+fn a_map_full_of_tables_was_said_to_have_no_ram() {
+    let mut machine = pvh_host(&[&bzimage()], 0xe_0000);
+    let tables = (0..124_u64).map(|number| 0x300_0000 + number * 0x4000);
+    let entries: Vec<u8> = tables.clone().flat_map(u64::to_le_bytes).collect();
+    tables.for_each(|at| machine.memory.store(at, &tables::fake::table(b"SSDT", &[0; 4])));
+    machine.memory.store(TABLES, &tables::fake::table(b"XSDT", &entries));
+    let error = run(&mut machine, START_INFO).unwrap_err().error.to_string();
+    assert!(error.contains("more than 256 regions"), "{error}");
+}
+
 #[test]
 fn what_is_wrong_with_a_pvh_start_is_said_in_a_sentence() {
     let text = |machine: &mut FakeMachine, at| run(machine, Some(PhysAddr::new(at))).unwrap_err().error.to_string();

@@ -97,13 +97,17 @@ impl Kernel {
             }
             _ => None,
         };
+        let mut none = Error::NoKernelModule { modules: info.modules.len() };
         for file in info.modules.iter().copied().chain(item) {
             match Self::whole(machine, fw_cfg, Source::Memory(file)) {
-                Err(Error::Elf | Error::NotLinux { .. } | Error::Truncated { .. }) => {}
+                // Of memory that is where the firmware cannot read it.
+                Err(Error::Elf | Error::NotLinux { .. } | Error::Truncated { .. } | Error::FwCfg(_)) => {}
+                // Any file with a boot sector, unless it is all that there is.
+                Err(error @ Error::RealModeOnly) => none = error,
                 kernel => return kernel,
             }
         }
-        Err(Error::NoKernelModule { modules: info.modules.len() })
+        Err(none)
     }
 
     /// The kernel that is the whole of `source`.

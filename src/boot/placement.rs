@@ -16,7 +16,7 @@ use super::setup_header::DEFAULT_ADDRESS;
 use super::{Appended, Entry, Error, Handover, Loaded, Payload, Relocation, SetupHeader, Source};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::hal::paging;
-use crate::memory_map::{MemoryMap, Placement};
+use crate::memory_map::{self, MemoryMap, Placement};
 
 /// Where `boot_params` and the command line go: below 640 KiB, as the protocol wants it, and from 64 KiB on, because
 /// hosts leave data for the firmware below (boot.rst, "The Kernel Command Line"; QEMU, crosvm).
@@ -304,20 +304,27 @@ fn check_command_line(header: &SetupHeader, payload: &Payload) -> Result<(), Err
 /// Low memory for a command line of `len` bytes and a NUL, held to the end of its last page.
 pub(super) fn allocate_command_line(map: &mut MemoryMap, len: u64) -> Result<PhysRange, Error> {
     let needed = len.saturating_add(1);
-    find_low(map, needed).ok_or(Error::CommandLineDoesNotFit { needed })
+    find_low(map, needed, Error::CommandLineDoesNotFit { needed })
 }
 
 /// `len` bytes of low memory, held to the end of their last page.
 pub(super) fn allocate_low(map: &mut MemoryMap, len: u64) -> Result<PhysRange, Error> {
-    find_low(map, len).ok_or(Error::NoLowMemory { needed: len })
+    find_low(map, len, Error::NoLowMemory { needed: len })
 }
 
-fn find_low(map: &mut MemoryMap, len: u64) -> Option<PhysRange> {
+/// `no_room`, or that the map is full where there is room.
+fn find_low(map: &mut MemoryMap, len: u64, no_room: Error) -> Result<PhysRange, Error> {
     let (start, end) = LOW_MEMORY;
     let low = PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)).unwrap_or_default();
-    len.checked_next_multiple_of(Alignment::PAGE.bytes())
-        .and_then(|pages| map.allocate(pages, Alignment::PAGE, low, Placement::Bottom, MemoryType::LOADER_DATA))
-        .and_then(|pages| PhysRange::new(pages.start(), len))
+    let Some(pages) = len.checked_next_multiple_of(Alignment::PAGE.bytes()) else { return Err(no_room) };
+    let found = map.allocate(pages, Alignment::PAGE, low, Placement::Bottom, MemoryType::LOADER_DATA);
+    match found.and_then(|found| PhysRange::new(found.start(), len)) {
+        Some(found) => Ok(found),
+        None if map.find_free(pages, Alignment::PAGE, low, Placement::Bottom).is_some() => {
+            Err(Error::MemoryMap(memory_map::Error::Full))
+        }
+        None => Err(no_room),
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub enum Error {
     NoRamInE820,
     /// The map of `hvm_start_info` lists no RAM.
     NoRamInStartInfo,
+    /// All RAM in the list reaches past the last address.
+    RamWraps,
     /// A module of `hvm_start_info` is where the map has no RAM.
     ModuleNotInRam {
         /// Where it is.
@@ -43,6 +45,9 @@ impl fmt::Display for Error {
             Self::NoRamInStartInfo => {
                 f.write_str("the memory map of hvm_start_info lists no RAM; give the machine memory")
             }
+            Self::RamWraps => f.write_str(
+                "all RAM in the memory map reaches past the last address; the host has to give its true size",
+            ),
             Self::ModuleNotInRam { module } => write!(
                 f,
                 "PVH start: the host has put a module at {module}, which is not all RAM by the memory map; give the machine \

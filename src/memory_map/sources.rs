@@ -22,7 +22,7 @@ impl MemoryMap {
     /// is given up, never a reservation. Whatever is given up is warned of.
     ///
     /// # Errors
-    /// [`Error::NoRamInE820`], [`Error::HeapFull`], or [`Error::Full`] when the reservations leave no room for any RAM.
+    /// [`Error::NoRamInE820`], [`Error::RamWraps`], [`Error::HeapFull`], or [`Error::Full`] when the reservations leave no room for any RAM.
     pub fn from_e820(file: &[u8]) -> Result<Self, Error> {
         let (records, rest) = file.as_chunks::<{ size_of::<E820Entry>() }>();
         let entries = <[E820Entry]>::ref_from_bytes(records.as_flattened()).unwrap_or_default();
@@ -35,7 +35,7 @@ impl MemoryMap {
     /// The map of a host's `hvm_start_info`, as [`Self::from_e820`].
     ///
     /// # Errors
-    /// [`Error::NoRamInStartInfo`], or [`Error::Full`] when the reservations leave no room for any RAM.
+    /// [`Error::NoRamInStartInfo`], [`Error::RamWraps`], [`Error::HeapFull`], or [`Error::Full`] when the reservations leave no room for any RAM.
     pub fn from_start_info(entries: &[E820Entry]) -> Result<Self, Error> {
         Self::from_entries("hvm_start_info", entries, Error::NoRamInStartInfo)
     }
@@ -49,17 +49,20 @@ impl MemoryMap {
                 map.describe_within(clipped(entry), kind, HOST_CAPACITY)?;
             }
         }
-        let (mut left_out, mut first) = (0_u32, 0);
+        let (mut left_out, mut first, mut why) = (0_u32, 0, no_ram);
         for entry in entries {
             if e820::kind_of(entry.kind.get()) != MemoryType::CONVENTIONAL || entry.size.get() == 0 {
                 continue;
             }
-            let range = PhysRange::new(PhysAddr::new(entry.addr.get()), entry.size.get()).ok_or(Error::Full);
+            let range = PhysRange::new(PhysAddr::new(entry.addr.get()), entry.size.get()).ok_or(Error::RamWraps);
             let added = range.and_then(|range| map.describe_within(range, MemoryType::CONVENTIONAL, HOST_CAPACITY));
-            if added == Err(Error::HeapFull) {
-                return Err(Error::HeapFull);
-            }
-            if added.is_err() {
+            if let Err(error) = added {
+                if error == Error::HeapFull {
+                    return Err(error);
+                }
+                if why != Error::Full {
+                    why = error;
+                }
                 if left_out == 0 {
                     first = entry.addr.get();
                 }
@@ -72,8 +75,7 @@ impl MemoryMap {
             );
         }
         match map.ram_bytes() {
-            0 if left_out > 0 => Err(Error::Full),
-            0 => Err(no_ram),
+            0 => Err(why),
             _ => Ok(map),
         }
     }
