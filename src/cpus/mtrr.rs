@@ -76,28 +76,45 @@ const MOST_RANGE_WRITES: usize = 2 * MOST_RANGES as usize + 1;
 /// Where the space for devices ends.
 const END: u64 = PhysRange::LOW_4_GIB.end().get();
 
-/// Where ranges that reach up to 4 GiB and are no more than `count` begin: at `devices` or as little below as can be, on a
-/// page.
-fn start_in_ranges(devices: PhysAddr, count: u32) -> u64 {
-    let page = devices.align_down(Alignment::PAGE).get();
+/// Below the page `start`, as little as can be: where ranges begin that reach up to 4 GiB and are no more than `count`.
+#[cold]
+fn start_lower(page: u64, count: u32) -> u64 {
     let mut start = page;
     // A range goes up to the next address without the lowest bit of its start. A start without that bit is lower, and takes
     // no more ranges; one with a single bit takes one.
     while start != 0 && (0..count).fold(start, |at, _| at.wrapping_add(lowest_bit(at))) < END {
         start = start.wrapping_sub(lowest_bit(start));
     }
-    if start < page {
-        log::warn!(
-            "memory from {} to {devices} is uncached, and slow if it is RAM: the space for devices above it takes more than \
-             {count} MTRRs; let RAM end at a whole GiB, -machine max-ram-below-4g=3G",
-            PhysAddr::new(start)
-        );
-    }
+    log::warn!(
+        "memory from {} to {} is uncached, and slow if it is RAM: the space for devices above it takes more than {count} \
+         MTRRs; let RAM end at a whole GiB, -machine max-ram-below-4g=3G",
+        PhysAddr::new(start),
+        PhysAddr::new(page)
+    );
     start
 }
 
 const fn lowest_bit(value: u64) -> u64 {
     value & value.wrapping_neg()
+}
+
+/// Uncached ranges from `start` up to 4 GiB, `count` at most; `None` when these do not reach so far.
+fn cut(start: u64, count: u32, address_mask: u64) -> Option<ArrayVec<Write, MOST_RANGE_WRITES>> {
+    let mut ranges = ArrayVec::new();
+    let (mut start, mut register) = (start, FIRST_BASE);
+    for _ in 0..count {
+        if start >= END || start == 0 {
+            break;
+        }
+        // A range is a power of two long and begins at a multiple of its length.
+        let len = lowest_bit(start);
+        // There is room for all of them.
+        let _ = ranges.try_push(write(register, start | UNCACHED));
+        let _ = ranges.try_push(write(register.wrapping_add(1), len.wrapping_neg() & address_mask | MASK_VALID));
+        start = start.wrapping_add(len);
+        register = register.wrapping_add(2);
+    }
+    (start >= END || start == 0).then_some(ranges)
 }
 
 /// What the registers shall hold.
@@ -123,24 +140,13 @@ impl MemoryTypes {
         }
         let (fixed, fixed_enable): (&[_], _) =
             if capabilities & MTRRCAP_FIXED != 0 { (&FIXED, DEF_TYPE_FIXED) } else { (&[], 0) };
-        let mut ranges = ArrayVec::new();
-        // There is room for all of them.
-        let mut push = |register, value| {
-            let _ = ranges.try_push(write(register, value));
-        };
         let address_mask = 1u64.checked_shl(physical_bits.into()).unwrap_or(0).wrapping_sub(1) & !0xfff;
-        let mut start = start_in_ranges(devices, count);
-        let mut register = FIRST_BASE;
-        // As often as there are ranges.
-        while start < END && start != 0 {
-            // A range is a power of two long and begins at a multiple of its length.
-            let len = lowest_bit(start);
-            push(register, start | UNCACHED);
-            push(register.wrapping_add(1), len.wrapping_neg() & address_mask | MASK_VALID);
-            start = start.wrapping_add(len);
-            register = register.wrapping_add(2);
-        }
-        push(DEF_TYPE, DEF_TYPE_ENABLE | fixed_enable | WRITE_BACK);
+        let start = devices.align_down(Alignment::PAGE).get();
+        let mut ranges = cut(start, count, address_mask)
+            .or_else(|| cut(start_lower(start, count), count, address_mask))
+            .unwrap_or_default();
+        // There is room for all of them.
+        let _ = ranges.try_push(write(DEF_TYPE, DEF_TYPE_ENABLE | fixed_enable | WRITE_BACK));
         Self { fixed, ranges }
     }
 

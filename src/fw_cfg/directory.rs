@@ -83,9 +83,12 @@ impl Directory {
     /// The item called `name`.
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<Item> {
-        let head = name.first_chunk::<HEAD_SIZE>();
-        let mut alike = self.records.iter().filter(|record| head.is_none() || record.name.first_chunk() == head);
-        let record = alike.find(|record| record.is_called(name))?;
+        let mut records = self.records.iter();
+        let record = match name.first_chunk::<HEAD_SIZE>() {
+            // Most records are passed over by this one comparison.
+            Some(head) => records.find(|record| record.name.first_chunk() == Some(head) && record.is_called(name)),
+            None => records.find(|record| record.is_called(name)),
+        }?;
         Some(Item::new(Key::new(record.key.get()), record.len.get()))
     }
 }

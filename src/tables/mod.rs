@@ -2,7 +2,7 @@
 //!
 //! Tables go to the top of low RAM, reserved; what an operating system scans for goes to the F-segment
 //! (0xf0000-0xfffff), as far as the host lets that be RAM, else below 640 KiB, where the RSDP is still found through
-//! `boot_params`, and from the extended BIOS data area by kernels for Multiboot. SMBIOS, which would not be, is left out.
+//! `boot_params`, and from the extended BIOS data area by kernels for Multiboot.
 //!
 //! A host may have put tables into memory itself; those are found and kept ([`InMemory`]).
 //!

@@ -21,8 +21,6 @@ pub enum Error {
     FwCfg(fw_cfg::Error),
     /// There is no room for this many bytes.
     NoRoom(u64),
-    /// There is no room where an operating system looks for the anchor.
-    NotScanned,
 }
 
 impl fmt::Display for Error {
@@ -31,10 +29,6 @@ impl fmt::Display for Error {
             Self::Smbios(error) => error.fmt(f),
             Self::FwCfg(error) => error.fmt(f),
             Self::NoRoom(len) => write!(f, "no room for {len} bytes; add memory"),
-            Self::NotScanned => write!(
-                f,
-                "{F_SEGMENT}, where they are looked for, is no RAM or the host's own; have the host put them there itself"
-            ),
         }
     }
 }
@@ -60,10 +54,14 @@ impl From<MemoryError> for Error {
 /// Loads the structures, puts the firmware's own before them if the host has none of its kind and there is room for it
 /// in what the anchor counts, and writes the anchor.
 ///
-/// Nothing is put anywhere else than the F-segment lets an operating system find.
+/// Without room in the F-segment they are below 640 KiB, not where an MP table's pointer goes: nothing looks for them there,
+/// which is a property of the machine and no defect of a boot.
 pub fn load<M: Machine>(place: &mut Place<'_, M>, anchor: Item, tables: Item) -> Result<(), Error> {
     if !F_SEGMENT.contains_addr(place.scanned.start()) {
-        return Err(Error::NotScanned);
+        log::info!(
+            "SMBIOS tables will not be found: {F_SEGMENT}, where they are looked for, is no RAM or the host's own"
+        );
+        place.scanned = PhysRange::empty_at(place.scanned.end());
     }
     let mut bytes = [0; MAX_ANCHOR];
     place.fw_cfg.read(place.machine, anchor, &mut bytes)?;
@@ -99,8 +97,7 @@ pub fn load<M: Machine>(place: &mut Place<'_, M>, anchor: Item, tables: Item) ->
             }
         }
     };
-    let at = place.scanned(anchor.len() as u64, Alignment::PARAGRAPH).filter(|&at| F_SEGMENT.contains(at));
-    let at = at.ok_or(Error::NotScanned)?;
+    let at = place.scanned(anchor.len() as u64, Alignment::PARAGRAPH).ok_or(Error::NoRoom(anchor.len() as u64))?;
     place.machine.write(at.start(), &anchor)?;
     Ok(())
 }
