@@ -48,7 +48,8 @@ for round in 1 2; do
     clock=$(($(cut -d . -f 1 /proc/uptime) - clock))
     # Within what a busy host takes, and never backwards.
     [ $slept -ge 0 ] && [ $slept -le 60 ] && [ $clock -ge 0 ] && [ $clock -le 60 ] || echo "round $round: $slept s, $clock s"
-    [ $round = 1 ] || [ $slept -ge 2 ] || echo "the alarm came after $slept s"
+    # Two seconds of the RTC, which sets the clock at a wake: whole seconds of both can differ by one.
+    [ $round = 1 ] || [ $slept -ge 1 ] || echo "the alarm came after $slept s"
     dmesg -c >/tmp/log
     grep -q 'Low-level resume complete' /tmp/log || echo "round $round: no resume in the log"
     grep -v no_console_suspend /tmp/log | grep -iE 'bug|error|warn|fail|timed? ?out|mtrr|can.t|invalid|unable|not respond'
