@@ -191,8 +191,8 @@ fn range(start: u64, len: u64) -> PhysRange {
     PhysRange::new(PhysAddr::new(start), len).unwrap()
 }
 
-/// Measures a boot, resumes after a suspend, and tells of a boot that is not measured. Only the log is written, whole events of it in the form that verifiers
-/// read.
+/// Measures a boot, resumes after a suspend, and tells of a boot that is not measured. Only the log is written, whole events
+/// of it in the form that verifiers read.
 ///
 /// # Panics
 /// When that is not so.

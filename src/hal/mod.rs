@@ -45,8 +45,9 @@ pub trait Ports {
 /// Guest memory by physical address: RAM and memory-mapped registers in the low 4 GiB that are not the firmware's own
 /// (see [`crate::layout`]). What is above can be mapped, for what is loaded there to be inspected as well.
 pub trait Memory {
-    /// Makes memory above 4 GiB accessible to [`Self::inspect`], [`Ports::in8_string_to`] and devices, with page tables in `room`: [`paging::room_for`] bytes from the
-    /// start of a page on, which stay in use from then on. [`paging::SPACES`] is what can be mapped; two ranges at most.
+    /// Makes memory above 4 GiB accessible to [`Self::inspect`], [`Ports::in8_string_to`] and devices, with page tables in
+    /// `room`: [`paging::room_for`] bytes from the start of a page on, which stay in use from then on. [`paging::SPACES`] is
+    /// what can be mapped; two ranges at most.
     ///
     /// # Errors
     /// [`MemoryError`] when the range is not one that can be mapped, or `room` not one for its tables.

@@ -22,7 +22,8 @@ impl MemoryMap {
     /// is given up, never a reservation. Whatever is given up is warned of.
     ///
     /// # Errors
-    /// [`Error::NoRamInE820`], [`Error::RamWraps`], [`Error::HeapFull`], or [`Error::Full`] when the reservations leave no room for any RAM.
+    /// [`Error::NoRamInE820`], [`Error::RamWraps`], [`Error::HeapFull`], or [`Error::Full`] when the reservations leave no
+    /// room for any RAM.
     pub fn from_e820(file: &[u8]) -> Result<Self, Error> {
         let (records, rest) = file.as_chunks::<{ size_of::<E820Entry>() }>();
         let entries = <[E820Entry]>::ref_from_bytes(records.as_flattened()).unwrap_or_default();
@@ -35,7 +36,8 @@ impl MemoryMap {
     /// The map of a host's `hvm_start_info`, as [`Self::from_e820`].
     ///
     /// # Errors
-    /// [`Error::NoRamInStartInfo`], [`Error::RamWraps`], [`Error::HeapFull`], or [`Error::Full`] when the reservations leave no room for any RAM.
+    /// [`Error::NoRamInStartInfo`], [`Error::RamWraps`], [`Error::HeapFull`], or [`Error::Full`] when the reservations leave
+    /// no room for any RAM.
     pub fn from_start_info(entries: &[E820Entry]) -> Result<Self, Error> {
         Self::from_entries("hvm_start_info", entries, Error::NoRamInStartInfo)
     }

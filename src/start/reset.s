@@ -376,8 +376,8 @@ leave_long_mode:
     jmp eax
 
 # -------------------------------------------------------------------------------------------------- To a low kernel
-# Fills a part of low memory, where all the firmware's own is, from above, and enters the kernel as its 32-bit entry wants it. ESI is
-# the address of five dwords: where to, how many dwords, the entry, boot_params, where from. GDT and code are in
+# Fills a part of low memory, where all the firmware's own is, from above, and enters the kernel as its 32-bit entry wants
+# it. ESI is the address of five dwords: where to, how many dwords, the entry, boot_params, where from. GDT and code are in
 # the copy of this section, above that.
 enter_low:
     lodsd

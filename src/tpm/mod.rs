@@ -6,8 +6,9 @@
 //! gets a random password, so that the operating system has no power over what belongs to the firmware.
 //!
 //! There is a TPM where the host's table-loader script has a log allocated for it; without that nothing here touches the
-//! machine. Where the script failed there is no log, and the TPM is told that this boot is not measured. What fails is warned about, and the kernel starts: it is the TPM's user who must not trust such a boot, so the
-//! hierarchies that could sign or unseal for it are turned off, as far as the TPM still answers.
+//! machine. Where the script failed there is no log, and the TPM is told that this boot is not measured. What fails is
+//! warned about, and the kernel starts: it is the TPM's user who must not trust such a boot, so the hierarchies that could
+//! sign or unseal for it are turned off, as far as the TPM still answers.
 //!
 //! All of this runs once, and most of it waits for the TPM: what has many callers is not inlined, so that the image stays
 //! small.

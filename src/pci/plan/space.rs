@@ -110,7 +110,8 @@ pub(super) enum What {
     },
 }
 
-/// Lays out `items`; see [`Planner::pack`](super::planner::Planner::pack). Not inlined: on hosts that translate code each copy would cost anew.
+/// Lays out `items`; see [`Planner::pack`](super::planner::Planner::pack). Not inlined: on hosts that translate code each
+/// copy would cost anew.
 #[inline(never)]
 pub(super) fn pack(items: &[Item], start: u64, show: &mut dyn FnMut(Item, u64)) -> Option<(u64, u8)> {
     let mut orders = items.iter().fold(0u64, |orders, item| orders | size_of_order(item.order));
