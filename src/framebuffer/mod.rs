@@ -9,10 +9,12 @@
 #![forbid(unsafe_code)]
 
 mod dispi;
+pub mod font;
 mod mode;
 mod ramfb;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use core::fmt;
 

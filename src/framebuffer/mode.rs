@@ -44,6 +44,12 @@ impl Mode {
         self.width.wrapping_mul(PIXEL_BYTES)
     }
 
+    /// Bytes from the start of the picture to the pixel in column `x` of line `y`.
+    #[must_use]
+    pub const fn offset(self, x: u16, y: u16) -> u32 {
+        (self.line_bytes() as u32).wrapping_mul(y as u32).wrapping_add((x as u32).wrapping_mul(PIXEL_BYTES as u32))
+    }
+
     /// Bytes of the whole picture.
     #[must_use]
     pub const fn bytes(self) -> u32 {
@@ -74,6 +80,8 @@ mod tests {
         assert_eq!((Mode::DEFAULT.line_bytes(), Mode::DEFAULT.bytes()), (4096, 3 << 20));
         for mode in Mode::ALL {
             assert_eq!(mode.bytes(), u32::from(mode.width()) * u32::from(mode.height()) * 4);
+            assert_eq!((mode.offset(0, 0), mode.offset(3, 2)), (0, u32::from(mode.width()) * 8 + 12));
+            assert_eq!(mode.offset(mode.width() - 1, mode.height() - 1), mode.bytes() - 4);
         }
     }
 }
