@@ -1,9 +1,18 @@
-//! What happens when the boot fails: how long the message stands before the machine starts again.
+//! What happens when the boot fails: the message on the display, how long it stands there, and the restart.
+//!
+//! Left out: the consoles, which the binary has (`src/main.rs`) and which come first; panics and exceptions, which are on the
+//! consoles only.
 #![forbid(unsafe_code)]
 
+use log::Level;
+
+use crate::addr::PhysAddr;
 use crate::error::Error;
 use crate::fw_cfg::FwCfg;
 use crate::hal::Machine;
+use crate::logging::Line;
+use crate::memory_map::MemoryMap;
+use crate::{framebuffer, platform};
 
 /// How long a failed boot waits, in milliseconds, little-endian (QEMU `-boot reboot-timeout=`); -1 for ever.
 const BOOT_FAIL_WAIT: &str = "etc/boot-fail-wait";
@@ -41,6 +50,26 @@ impl Failure {
             .filter(|item| item.len() == 4 && fw_cfg.read(machine, *item, &mut bytes).is_ok())
             .map(|_| u32::from_le_bytes(bytes));
         Self { error, restart_after: wait.filter(|&wait| wait != FOR_EVER) }
+    }
+}
+
+/// Shows `error` on the display, in the words that the consoles have. Does nothing where no display can be set up.
+/// `start_info` is as for [`crate::run`].
+///
+/// The boot may have failed anywhere, so nothing of it is used: the host is asked again, and PCI is set up anew for the
+/// display alone. No kernel can be started after that.
+#[cold]
+pub fn show<M: Machine>(machine: &mut M, start_info: Option<PhysAddr>, error: &Error) {
+    let fw_cfg = FwCfg::probe(machine).unwrap_or_else(|_| FwCfg::absent());
+    let mut map = match start_info {
+        None => MemoryMap::of_host(machine, &fw_cfg, None).unwrap_or_default(),
+        // What the host handed over may be overwritten, and with it what it reserves. So no memory is known to be free.
+        Some(_) => MemoryMap::new(),
+    };
+    let display = platform::set_up_display(machine, &fw_cfg, &map);
+    if let Some(framebuffer) = framebuffer::set_up(machine, &fw_cfg, &mut map, display.as_ref()) {
+        // What cannot be drawn was printed.
+        let _ = framebuffer.show(machine, &Line { level: Level::Error, message: error });
     }
 }
 

@@ -52,7 +52,13 @@ extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
             // SAFETY: `run` loaded the kernel and its parameters before it gave the handover; it can be executed where it is.
             unsafe { start::hand_over(&handover) }
         }
-        Err(failure) => fail(&mut machine, &failure),
+        Err(failure) => {
+            report(&failure.error);
+            // That was the last line: what the display lacks is no news after it.
+            log::set_max_level(log::LevelFilter::Off);
+            failure::show(&mut machine, start_info, &failure.error);
+            end(&mut machine, &failure)
+        }
     }
 }
 
@@ -65,13 +71,15 @@ fn wake(machine: &mut PcMachine) -> ! {
             // SAFETY: `wake` restored what the operating system left to the firmware before it gave the vector.
             unsafe { start::wake(vector) }
         }
-        Err(failure) => fail(machine, &failure),
+        Err(failure) => {
+            report(&failure.error);
+            end(machine, &failure)
+        }
     }
 }
 
-/// Says why the boot failed, and does what the host wants done then.
-fn fail(machine: &mut PcMachine, failure: &Failure) -> ! {
-    report(&failure.error);
+/// Does what the host wants done after a failure.
+fn end(machine: &mut PcMachine, failure: &Failure) -> ! {
     if let Some(milliseconds) = failure.restart_after {
         failure::wait(machine, milliseconds);
         failure::restart(machine);

@@ -17,6 +17,7 @@ use crate::hal::fake::{Access, FakeMachine};
 use crate::platform::fake::FakeConfigPorts;
 use crate::tpm::fake::{Defects, FakeTpm, Kind, State};
 
+mod display;
 mod hosts;
 
 /// The first 1024 bytes of Debian's kernel, but for its length (`syssize`, in 16 bytes): that of [`with_kernel`]'s.

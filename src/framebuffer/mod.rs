@@ -4,14 +4,19 @@
 //! The first PCI display is taken if it has the Bochs registers (`dispi`); else the one that the host keeps in RAM, if
 //! it has one (`ramfb`). Without either nothing is asked of the host.
 //!
-//! Assumed: the display is as it is after a reset, and decodes the addresses that PCI gave it. Left out: other displays (cirrus, qxl, VMware's, virtio-gpu without
-//! VGA), a second display, the display's own idea of a good mode (EDID), text mode and VGA services.
+//! A failed boot shows its error there ([`Framebuffer::show`]).
+//!
+//! Assumed: the display decodes the addresses that PCI gave it. It is as after a reset, or has one of these modes already.
+//! Left out: other displays (cirrus, qxl, VMware's, virtio-gpu without VGA), a second display, the display's own idea of a
+//! good mode (EDID), text mode and VGA services.
 #![forbid(unsafe_code)]
 
 mod dispi;
 pub mod font;
 mod mode;
 mod ramfb;
+#[cfg(any(test, not(feature = "firmware")))]
+pub mod reader;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -117,7 +117,7 @@ impl Framebuffer {
         let text = Text::of(message);
         let (columns, lines) = room(self.mode);
         let rows = text.lines(columns).take(lines).flat_map(|line| (0..font::HEIGHT).map(move |row| (line, row)));
-        for ((line, row), y) in rows.zip(font::HEIGHT..) {
+        for ((line, row), y) in rows.zip(font::HEIGHT..self.mode.height()) {
             let at = start.checked_add(self.mode.offset(font::WIDTH, y).into()).ok_or(error)?;
             memory.write(at, &pixels(line, row.into()))?;
         }
@@ -134,6 +134,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::reader;
     use super::*;
     use crate::addr::PhysAddr;
     use crate::hal::fake::FakeMachine;
@@ -218,33 +219,6 @@ mod tests {
         Framebuffer { memory: PhysRange::new(PhysAddr::new(start), len).unwrap(), mode }
     }
 
-    /// The picture as text: what the cells show from the first to the last that is not black. `None` where there is anything
-    /// but glyphs in cells.
-    fn shown(machine: &FakeMachine, framebuffer: &Framebuffer) -> Option<Vec<String>> {
-        let mode = framebuffer.mode;
-        let bytes = machine.memory.bytes(framebuffer.memory.start().get(), mode.bytes() as usize);
-        let is_set = |x: u16, y: u16| match bytes[mode.offset(x, y) as usize..][..4] {
-            [0, 0, 0, 0] => Some(false),
-            [0xa0, 0xa0, 0xff, 0] => Some(true),
-            _ => None,
-        };
-        let cell = |column: u16, line: u16| {
-            let row = |row: u16| -> Option<u8> {
-                (0..font::WIDTH).try_fold(0, |bits, i| {
-                    let is_set = is_set(column * font::WIDTH + i, line * font::HEIGHT + row)?;
-                    Some(bits | u8::from(is_set) << (7 - i))
-                })
-            };
-            let rows: Option<Vec<u8>> = (0..font::HEIGHT).map(row).collect();
-            let character =
-                (b' '..=b'~').find(|character| font::glyph(*character).unwrap()[..] == rows.as_ref().unwrap()[..]);
-            character.map(char::from)
-        };
-        let line =
-            |line| -> Option<String> { (0..mode.width() / font::WIDTH).map(|column| cell(column, line)).collect() };
-        (0..mode.height() / font::HEIGHT).map(line).collect()
-    }
-
     #[test]
     fn the_message_is_on_the_screen_and_nothing_else() {
         for (memory, columns) in [(1 << 20, 91), (2 << 20, 114), (16 << 20, 146)] {
@@ -254,12 +228,12 @@ mod tests {
             machine.memory.store(0xfd00_0000, &std::vec![0x55; framebuffer.mode.bytes() as usize]);
             machine.memory.keep_stores();
             framebuffer.show(&mut machine, &LONG).unwrap();
-            let screen = shown(&machine, &framebuffer).unwrap();
+            let screen = reader::of_memory(&machine.memory, &framebuffer).unwrap();
             let expected = lines(LONG, columns - 2);
             for (number, line) in screen.iter().enumerate() {
                 let text = number.checked_sub(1).and_then(|number| expected.get(number)).cloned().unwrap_or_default();
                 let text = if text.is_empty() { text } else { std::format!(" {text}") };
-                assert_eq!(line.trim_end(), text, "line {number}");
+                assert_eq!(*line, text, "line {number}");
             }
             let end = 0xfd00_0000 + u64::from(framebuffer.mode.bytes());
             assert!(machine.memory.stores().iter().all(|store| store.start >= 0xfd00_0000 && store.end <= end));

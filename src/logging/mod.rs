@@ -40,17 +40,10 @@ impl<P: Ports> Consoles<P> {
         Self { ports, present: None }
     }
 
-    /// Prints `firstlight: LEVEL: MESSAGE` on every console that answers.
+    /// Prints [`Line`] on every console that answers.
     pub fn print(&mut self, level: Level, message: &dyn fmt::Display) {
-        let level = match level {
-            Level::Error => "error",
-            Level::Warn => "warning",
-            Level::Info => "info",
-            Level::Debug => "debug",
-            Level::Trace => "trace",
-        };
         // `write_str` below does not fail.
-        let _ = writeln!(self, "firstlight: {level}: {message}");
+        let _ = writeln!(self, "{}", Line { level, message });
     }
 
     fn present(&mut self) -> Present {
@@ -61,6 +54,27 @@ impl<P: Ports> Consoles<P> {
             Present { com1: uart::start(&mut self.ports), debug_console: debug_console::is_present(&mut self.ports) };
         self.present = Some(present);
         present
+    }
+}
+
+/// A message as it is printed, without the end of the line: `firstlight: LEVEL: MESSAGE`.
+pub struct Line<'m> {
+    /// How urgent it is.
+    pub level: Level,
+    /// What it says.
+    pub message: &'m dyn fmt::Display,
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let level = match self.level {
+            Level::Error => "error",
+            Level::Warn => "warning",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        };
+        write!(f, "firstlight: {level}: {}", self.message)
     }
 }
 

@@ -13,6 +13,7 @@
 //! for q35's 29C0h; Intel I/O Controller Hub 9 data sheet; QEMU `hw/pci-host/`, `hw/isa/lpc_ich9.c`, `hw/isa/piix3.c`.
 #![forbid(unsafe_code)]
 
+mod display;
 #[cfg(test)]
 pub(crate) mod fake;
 mod keyboard;
@@ -34,6 +35,7 @@ use crate::hal::{Machine, Memory, Ports};
 use crate::memory_map::MemoryMap;
 use crate::pci::{self, Address, Board, ConfigSpace, Display, Ecam, Pin, PortConfig, PortRange, Summary, Windows};
 use crate::tables;
+pub use display::set_up_display;
 use window::{high_window, physical_bits, unoccupied};
 
 /// How many root buses there are beside bus 0, 64 bits, little-endian.
