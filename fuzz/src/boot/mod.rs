@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::boot::Entry;
+use firstlight::failure;
 use firstlight::fw_cfg::{Error, FwCfg};
 use firstlight::layout;
 use firstlight::memory_map::MemoryMap;
@@ -23,9 +24,12 @@ use self::told::Told;
 use crate::input::Input;
 use crate::one_line;
 
+/// Where PCI functions below 4 GiB can be, and with them a display's memory.
+const DISPLAYS: Range<u64> = 0x8000_0000..0xfec0_0000;
+
 /// Boots, and wakes up again.
 ///
-/// A boot ends in a handover or in one line that says why not. It writes only to RAM that the host's map has and nobody
+/// A boot ends in a handover or in one line that says why not, and that is shown on the display. It writes only to RAM that the host's map has and nobody
 /// holds, to the F-segment, and to what is the firmware's own; the kernel gets a map in which all that it is handed is
 /// RAM and apart, with the bytes that the host has for it. A wake writes only to the firmware's own memory, and goes on in
 /// RAM below 1 MiB or not at all. None of it takes more than a bounded number of accesses.
@@ -74,6 +78,18 @@ fn boot(bytes: &[u8]) -> Outcome {
         Ok(handover) => handover,
         Err(failure) => {
             one_line(&failure.error.to_string());
+            machine.memory.keep_stores();
+            machine.steps = 0;
+            failure::show(&mut machine, script.start_info, &failure.error);
+            let is_display = |store: &Range<u64>| {
+                // Where the map cannot be read, or only what a start by the PVH entry hands over has it, RAM is not known.
+                let is_ram_known = map.is_some() && script.start_info.is_none();
+                let is_ram = ram.iter().any(|ram| ram.overlaps(range(store.start, store.end)));
+                DISPLAYS.start <= store.start && store.end <= DISPLAYS.end && !(is_ram_known && is_ram)
+            };
+            for store in machine.memory.stores() {
+                assert!(may_be_written(store) || is_display(store), "{store:x?} is drawn on; RAM is {ram:?}");
+            }
             return Outcome::Failed;
         }
     };
@@ -141,7 +157,8 @@ mod tests {
         let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
         let woken = count(|outcome| matches!(outcome, Outcome::Woken));
         let failed = count(|outcome| matches!(outcome, Outcome::Failed));
-        // One has neither map nor CMOS, in two seeds, one a kernel that is larger than memory, and one a module outside.
-        assert!(woken >= 7 && failed == 4, "{outcomes:#?}");
+        // One has neither map nor CMOS, in two seeds, one a kernel that is larger than memory, and one a module outside;
+        // two have a display and no kernel.
+        assert!(woken >= 7 && failed == 6, "{outcomes:#?}");
     }
 }

@@ -104,6 +104,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [vec![3, 0, 0], file("opt/org.firstlight/log", b"debug"), file("opt/org.firstlight/trace", b"on")].concat(),
     );
     seeds.push([vec![3, 0, 0], number(KERNEL_SIZE, 0x4000_0000), number(INITRD_SIZE, 0x3000_0000)].concat());
+    // A display, and no kernel: the first of the seeds for PCI has three functions.
+    let no_kernel = number(KERNEL_SIZE, 0);
+    let functions = &crate::pci::seeds()[0][9..];
+    seeds.push([&[3, 3 << 2, 16], functions, &no_kernel].concat());
+    seeds.push([vec![3, 0, 0], file("etc/ramfb", &[0; 28]), no_kernel].concat());
     // A start by the PVH entry, with a kernel and an initrd as modules, and with the items of fw_cfg.
     let modules = [(0x200_0000, 1024 + 2000), (0x300_0000, 500)];
     let pieces = crate::start_info::pieces(0x6000, &modules, b"quiet", &[(0, 0xa_0000), (0x10_0000, 0x3ff0_0000)]);

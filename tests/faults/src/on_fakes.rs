@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use firstlight::addr::PhysAddr;
-use firstlight::boot::Entry;
+use firstlight::boot::{Entry, Handover};
+use firstlight::failure::{self, Failure};
 use firstlight::hal::fake::{FakeDevice, FakeMachine, FakeMemory, FakeRegisters};
 use log::{LevelFilter, Log, Metadata};
 use vmm::devices::{At, Extra};
@@ -62,7 +63,7 @@ impl Runner for Fakes {
         machine.0.memory.keep_stores();
 
         heap::start(host.allocation_fails);
-        let result = panic::catch_unwind(AssertUnwindSafe(|| heap::inside(|| firstlight::run(&mut machine, None))));
+        let result = panic::catch_unwind(AssertUnwindSafe(|| heap::inside(|| run(&mut machine))));
         let mut lines = LINES.take();
         let mut problems = Vec::new();
         let (end, handover) = match result {
@@ -91,6 +92,14 @@ impl Runner for Fakes {
         let transfers = record.borrow().transfers;
         BootResult(Boot { end, lines, transfers, allocations: usage.allocations, problems, different })
     }
+}
+
+/// Boots, and shows a failure on the display, as the binary does.
+fn run(machine: &mut Outside) -> Result<Handover, Failure> {
+    firstlight::run(machine, None).inspect_err(|failure| {
+        log::set_max_level(LevelFilter::Off);
+        failure::show(machine, None, &failure.error);
+    })
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {
