@@ -14,22 +14,22 @@ use crate::machine::{Accelerator, Kind, Machine, Qemu};
 use crate::probe::{E820_RAM, Probe};
 
 /// A colour: red, green, blue.
-type Colour = [u8; 3];
+pub type Colour = [u8; 3];
 
 const BLACK: Colour = [0; 3];
 
 /// What is on the screen.
 #[derive(PartialEq, Eq)]
-struct Picture {
-    width: usize,
-    height: usize,
+pub struct Picture {
+    pub width: usize,
+    pub height: usize,
     /// Line after line.
-    pixels: Vec<Colour>,
+    pub pixels: Vec<Colour>,
 }
 
 impl Picture {
     /// What QEMU's first display shows.
-    fn of(qemu: &mut Qemu) -> Self {
+    pub fn of(qemu: &mut Qemu) -> Self {
         let path = qemu.folder().join("screen");
         qemu.qmp().run("screendump", &format!("{{\"filename\": \"{}\"}}", path.display()));
         Self::parse(&fs::read(path).expect("QEMU's file"))

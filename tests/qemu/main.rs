@@ -5,7 +5,7 @@
 //! kernel to user space, `pvh` the same kernel as an ELF file, `multiboot` kernels for Multiboot, `kernels` bzImages and
 //! zImages of every age, and `hot_plug` plugs devices into it. `display` and `named_files` do both; the one looks at the
 //! screen, the other has the kernel come as a file of fw_cfg. `tpm` boots with swtpm. `failure` is about what cannot boot,
-//! and about the log, `bad_kernels` about files that are broken or no kernels. `newer_qemu` does some of this on a second QEMU. `fw_cfg` runs no guest: a module of the firmware, against QEMU's devices.
+//! and about the log, `failure_on_display` about how that is shown, `bad_kernels` about files that are broken or no kernels. `newer_qemu` does some of this on a second QEMU. `fw_cfg` runs no guest: a module of the firmware, against QEMU's devices.
 
 mod bad_kernels;
 mod bzimage;
@@ -14,6 +14,7 @@ mod cpus;
 mod display;
 mod environment;
 mod failure;
+mod failure_on_display;
 mod fw_cfg;
 mod gdb;
 mod handover;

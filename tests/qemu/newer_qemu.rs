@@ -4,6 +4,7 @@
 
 use crate::bzimage::BzImage;
 use crate::display;
+use crate::failure_on_display;
 use crate::handover;
 use crate::linux;
 use crate::machine::{Emulator, Kind, Machine, Transport};
@@ -69,6 +70,13 @@ fn what_is_drawn_is_on_the_screen() {
     let Some(machine) = newer(Machine::new(Kind::Q35)) else { return };
     display::check(&machine.clone().with("-vga std"), display::XGA, 16 << 20);
     display::check(&machine.with("-device ramfb"), display::XGA, 3 << 20);
+}
+
+#[test]
+fn why_a_boot_fails_is_on_the_screen() {
+    let Some(machine) = newer(Machine::new(Kind::Q35)) else { return };
+    failure_on_display::check_no_kernel(&machine.clone().with("-vga std"));
+    failure_on_display::check_no_kernel(&machine.with("-device ramfb"));
 }
 
 #[test]
