@@ -48,10 +48,27 @@ impl Odd {
     }
 }
 
+/// Address bits of a memory register; the others tell its kind (PCI Local Bus 3.0, section 6.2.5.1, figure 6-5). So 16 bytes
+/// are the least that a register can ask for.
+const MEMORY_ADDRESS: u32 = !0xf;
+/// The lowest of them.
+const LEAST_MEMORY: u32 = 1 << 4;
+/// Address bits of an I/O register (same section, figure 6-6). Four ports are the least.
+const IO_ADDRESS: u32 = !0b11;
+/// Bit of an I/O register that reads as zero.
+const IO_RESERVED: u32 = 1 << 1;
+/// Bit 0: the register decodes ports and not memory.
+const IS_IO: u32 = 1 << 0;
+/// Bits 1 and 2 of a memory register, and their value for 64 bits. Every other value is taken for 32 bits, as Linux does.
+const WIDTH: u32 = 0b11 << 1;
+const WIDTH_64: u32 = 0b10 << 1;
+/// Bit 3 of a memory register.
+const PREFETCHABLE: u32 = 1 << 3;
+
 /// Asks the first `count` base address registers what they need. The function does not decode.
 ///
-/// A register takes all ones and reads back which bits it has (PCI Local Bus 3.0, section 6.2.5.1). One that reads back
-/// what no decoder can mean is set to zero and left out.
+/// A register takes all ones and reads back which bits it has (PCI Local Bus 3.0, section 6.2.5.1). The address bits tell the
+/// size, and the others the kind. One whose address bits no decoder can have is set to zero and left out.
 pub(super) fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, count: u8, odd: &mut Odd) {
     let (address, skipped) = (function.address, legacy_registers(function.class));
     let mut next = 0;
@@ -67,28 +84,25 @@ pub(super) fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, c
         if low == 0 {
             continue;
         }
-        let bar = match low & 0b111 {
-            0b000 => {
-                let kind = BarKind::Memory32 { prefetchable: low & 0b1000 != 0 };
-                order(low & !0xf).map(|order| Bar { register: this, kind, order })
-            }
-            0b100 if after < count => {
-                next = after.saturating_add(1);
-                let order = match low & !0xf {
-                    // The upper half only matters if all of the size is there.
-                    0 => order(probe(config, address, after, &mut probed)).map(|order| order.saturating_add(32)),
-                    mask => order(mask),
-                };
-                let kind = BarKind::Memory64 { prefetchable: low & 0b1000 != 0 };
-                order.map(|order| Bar { register: this, kind, order })
-            }
-            0b001 | 0b101 => {
-                // A 16-bit decoder leaves the upper half out.
-                let upper = if low >> 16 == 0 { 0xffff_0000 } else { 0 };
-                order(low & !0b11 | upper).map(|order| Bar { register: this, kind: BarKind::Io, order })
-            }
-            _ => None,
+        let kind = if is_kind_hidden(low) { fixed_bits(config, address, this) } else { low };
+        let prefetchable = kind & PREFETCHABLE != 0;
+        let (kind, order) = if kind & IS_IO != 0 {
+            // A 16-bit decoder leaves the upper half out.
+            let upper = if low >> 16 == 0 { 0xffff_0000 } else { 0 };
+            (BarKind::Io, order(low & IO_ADDRESS | upper))
+        } else if kind & WIDTH != WIDTH_64 {
+            (BarKind::Memory32 { prefetchable }, order(low & MEMORY_ADDRESS))
+        } else {
+            let order = match low & MEMORY_ADDRESS {
+                _ if after >= count => None,
+                // The upper half only matters if all of the size is there.
+                0 => order(probe(config, address, after, &mut probed)).map(|order| order.saturating_add(32)),
+                mask => order(mask),
+            };
+            next = after.saturating_add(1).min(count);
+            (BarKind::Memory64 { prefetchable }, order)
         };
+        let bar = order.map(|order| Bar { register: this, kind, order });
         match bar {
             // There are never more than `count`, so there is always room.
             Some(bar) => drop(function.bars.try_push(bar)),
@@ -116,6 +130,20 @@ pub(super) fn size_rom(config: &mut dyn ConfigSpace, function: &mut Function, od
             config.write32(function.address, register::ROM, 0);
         }
     }
+}
+
+/// Whether a register that reads back `low` may ask for less than the least size, so that it has bits of an address where its
+/// kind should be: of a memory register of 2 to 8 bytes bit 4 and some below it are set; of one of 1 byte, and of an I/O
+/// register of 2 ports, bits 0 and 1.
+const fn is_kind_hidden(low: u32) -> bool {
+    if low & IS_IO == 0 { low & LEAST_MEMORY != 0 } else { low & IO_RESERVED != 0 }
+}
+
+/// What a register reads back after zeros, which is its kind.
+#[cold]
+fn fixed_bits(config: &mut dyn ConfigSpace, address: Address, register: u8) -> u32 {
+    config.write32(address, bar_offset(register), 0);
+    config.read32(address, bar_offset(register))
 }
 
 /// What a register reads back. `probed` is what is known already of one, by its number, and then of the one after this.

@@ -360,6 +360,22 @@ fn an_ide_controller_at_its_legacy_ports_has_no_others() {
     }
 }
 
+/// Its register has 2 bytes.
+#[test]
+fn pvpanic_has_an_address_and_the_boot_prints_nothing() {
+    for kind in Kind::ALL {
+        let machine = Machine::new(kind).with("-device pvpanic-pci,addr=7");
+        check(&machine);
+        let mut probe = boot(&machine);
+        let at = u64::from(probe.pci([0, 7, 0], 0x10));
+        assert_eq!(at % 0x1000, 0, "a page of its own");
+        assert_eq!(probe.read(at, 1), [PVPANIC_EVENTS], "the events that it knows");
+    }
+}
+
+/// QEMU `docs/specs/pvpanic.txt`: a guest's panic, and one that a crash kernel takes.
+const PVPANIC_EVENTS: u8 = 1 << 0 | 1 << 1;
+
 #[test]
 fn functions_of_a_device_with_several_are_all_found() {
     let machine = Machine::new(Kind::Q35)

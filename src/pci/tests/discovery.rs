@@ -115,6 +115,59 @@ fn a_16_bit_port_decoder_is_sized() {
 }
 
 #[test]
+fn a_register_that_asks_for_less_than_the_least_size_gets_the_least() {
+    // The kind, the bits that can be written, and what is found. The least is 16 bytes, or 4 ports.
+    let prefetchable = 8;
+    for (kind, writable, expected) in [
+        (0, 0xffff_ffff, (MEMORY, 4)),
+        (0, 0xffff_fffe, (MEMORY, 4)),
+        (0, 0xffff_fffc, (MEMORY, 4)),
+        (0, 0xffff_fff8, (MEMORY, 4)),
+        (0, 0xffff_fff0, (MEMORY, 4)),
+        (prefetchable, 0xffff_fff0, (MEMORY_PREFETCHABLE, 4)),
+        (4, 0xffff_fff0, (WIDE_PLAIN, 4)),
+        (4 | prefetchable, 0xffff_fff0, (WIDE, 4)),
+        (1, 0xffff_fffe, (IO, 2)),
+        (1, 0xffff_fffc, (IO, 2)),
+    ] {
+        let upper = if kind & 4 != 0 { u32::MAX } else { 0 };
+        let function = device(1).set(0x10, kind).writable(0x10, writable).writable(0x14, upper).bar(2, MEMORY, 12);
+        let mut pci = FakePci::default().with(ROOT, 1, 0, function);
+        let (topology, plan) = set_up(&mut pci, &windows());
+        let (kind_found, order) = expected;
+        let bars = [Bar { register: 0, kind: kind_found, order }, Bar { register: 2, kind: MEMORY, order: 12 }];
+        assert_eq!(topology.functions()[0].bars.as_slice(), bars, "{kind:#x} {writable:#x}");
+        assert_eq!(u64::from(pci.function(0).get(0x10)), plan.placements[0].address | u64::from(kind));
+        assert_eq!(pci.function(0).command() & 3, COMMAND_IO | COMMAND_MEMORY);
+    }
+}
+
+#[test]
+fn a_register_of_a_kind_that_is_reserved_takes_32_bits() {
+    for (kind, writable, expected) in
+        [(0x2, 0xffff_f000, (MEMORY, 12)), (0x6, 0xffff_f000, (MEMORY, 12)), (0x3, 0xffff_ff00, (IO, 8))]
+    {
+        let function = device(1).set(0x10, kind).writable(0x10, writable);
+        let topology = scan(&mut FakePci::default().with(ROOT, 1, 0, function), 0, Board::default());
+        let (kind, order) = expected;
+        assert_eq!(topology.functions()[0].bars.as_slice(), [Bar { register: 0, kind, order }]);
+    }
+}
+
+#[test]
+fn sizing_takes_more_accesses_only_where_the_kind_may_be_hidden() {
+    let accesses = |kind, order| {
+        let mut pci = FakePci::default().with(ROOT, 1, 0, device(1).bar(0, kind, order));
+        scan(&mut pci, 0, Board::default());
+        pci.accesses()
+    };
+    for kind in [MEMORY, MEMORY_PREFETCHABLE, WIDE] {
+        assert_eq!(accesses(kind, 4), accesses(kind, 5) + 2, "{kind:?}");
+    }
+    assert_eq!(accesses(IO, 2), accesses(IO, 5));
+}
+
+#[test]
 fn ide_channels_at_legacy_ports_have_no_registers() {
     for (interface, expected) in
         [(0x80, [4].as_slice()), (0x81, &[0, 1, 4]), (0x84, &[2, 3, 4]), (0x85, &[0, 1, 2, 3, 4])]

@@ -11,10 +11,10 @@ fn a_register_with_a_mask_that_is_no_size_is_cleared_and_the_next_is_found() {
         (0x0, 0xffff_0f00u32),
         (0x0, 0x0000_fff0),
         (0x1, 0xff00_ff00),
-        (0x2, 0xffff_f000),
-        (0x3, 0xffff_ff00),
-        (0x6, 0xffff_f000),
-        (0xf, 0xffff_fff0),
+        (0x2, 0xff0f_f000),
+        (0x3, 0xff0f_ff00),
+        (0x6, 0x0fff_f000),
+        (0x0, 0x0000_fffe),
     ];
     for (bits, mask) in odd {
         let function = device(1).set(0x10, bits).writable(0x10, mask).bar(1, MEMORY, 12).set(register::COMMAND, 2);

@@ -180,13 +180,14 @@ pub fn every_function_answers(functions: &mut Functions, function: u16, offset: 
     })
 }
 
-/// Every function of every bus is a bridge.
+/// Every function of every bus is a bridge, whose two registers have a hole in their address bits.
 pub fn every_function_is_a_bridge(functions: &mut Functions, function: u16, offset: u8) -> Option<u32> {
     Some(match offset {
         0 => 0x0001_1b36,
         4 => functions.written(function, 4) & 0xffff,
         8 => 0x0604_0000,
         0x0c => 0x81 << 16,
+        0x10 | 0x14 => functions.written(function, offset) & 0x0fff_fff0,
         _ => functions.written(function, offset),
     })
 }
