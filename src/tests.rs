@@ -508,6 +508,9 @@ fn what_is_wrong_with_a_kernel_for_multiboot_is_said_in_a_sentence() {
     };
     assert!(with(0x08, 0x0800_0000).contains("not all RAM of its own"), "{}", with(0x08, 0x0800_0000));
     assert!(with(0x10, 0xf_0000).contains("entry 0xf0000 is not in the 24576 bytes from 0x100000"));
+    let no_entry = with(0x10, 0);
+    assert!(no_entry.contains("entry 0x0 is not in the 24576 bytes from 0x100000"), "{no_entry}");
+    assert!(no_entry.contains("without an entry (ld -e SYMBOL)"), "{no_entry}");
     assert!(with(0x0b, 60).contains("Multiboot information has 60 bytes"), "{}", with(0x0b, 60));
     let low = failure(
         with_multiboot(golden::device("q35", true))
@@ -515,6 +518,9 @@ fn what_is_wrong_with_a_kernel_for_multiboot_is_said_in_a_sentence() {
             .with_item(0x10, &0x3_e010_u32.to_le_bytes()),
     );
     assert!(low.error.to_string().contains("0x3e000-0x43fff, over the firmware's own memory"), "{}", low.error);
+    let page_zero = with_multiboot(golden::device("q35", true)).with_item(0x07, &[0; 4]).with_item(0x10, &[0; 4]);
+    let page_zero = failure(page_zero).error.to_string();
+    assert!(page_zero.contains("kernel at 0x0-0x5fff, which is not all RAM of its own"), "{page_zero}");
     let mut info = [0; 88];
     info[..4].copy_from_slice(&4_u32.to_le_bytes());
     let outside = failure(with_multiboot(golden::device("q35", true)).with_item(0x12, &info)).error.to_string();

@@ -200,11 +200,18 @@ impl fmt::Display for Error {
                 "the host's Multiboot information has modules over each other: with the one at {at} they are longer than all \
                  that it has loaded, {loaded}; this is a defect of the host"
             ),
-            Self::EntryOutside { entry, start, size } => write!(
-                f,
-                "the kernel's entry {entry} is not in the {size} bytes from {start} that the host has loaded below 4 GiB; \
-                 is the file whole?"
-            ),
+            Self::EntryOutside { entry, start, size } => {
+                let advice = if entry == PhysAddr::new(0) {
+                    "the file may have been linked without an entry (ld -e SYMBOL)"
+                } else {
+                    "is the file whole?"
+                };
+                write!(
+                    f,
+                    "the kernel's entry {entry} is not in the {size} bytes from {start} that the host has loaded below \
+                     4 GiB; {advice}"
+                )
+            }
             Self::KernelOverFirmware { kernel, firmware } => write!(
                 f,
                 "the host has the kernel at {kernel}, over the firmware's own memory {firmware}; link it from 1 MiB on"

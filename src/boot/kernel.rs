@@ -32,6 +32,7 @@ impl Kernel {
     ///
     /// QEMU tells the kinds apart by the file, and so which items there are (`hw/i386/x86.c`, `x86_load_linux`;
     /// `hw/i386/multiboot.c`): an entry only with a kernel that is not a bzImage, and then setup code only with a PVH note.
+    /// An entry that is zero reads as one that is absent.
     /// What is in that setup code is not looked at: QEMU 7.2 keeps it on a stack, and it is lost when it is read.
     ///
     /// # Errors
@@ -51,7 +52,8 @@ impl Kernel {
             Ok(header) => Ok(Self::BzImage { source: Source::Items, size, header }),
             Err(error @ (Error::Elf | Error::NotLinux { .. } | Error::RealModeOnly)) => {
                 match fw_cfg.read_u32(machine, Key::KERNEL_ENTRY)? {
-                    0 => Err(error),
+                    // Absent. Without setup code it is the entry of a kernel for Multiboot.
+                    0 if fw_cfg.read_u32(machine, Key::SETUP_SIZE)? != 0 => Err(error),
                     entry
                         if start_info.is_some() && layout::LOADED_IMAGE.contains_addr(PhysAddr::new(entry.into())) =>
                     {

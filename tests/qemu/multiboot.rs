@@ -271,6 +271,24 @@ fn a_kernel_beyond_the_memory_is_not_run() {
     stops_for_kernel(&flat(200 << 20).bytes, "", &["at 0xc800000-", "not all RAM", "-m"]);
 }
 
+#[test]
+fn a_kernel_whose_entry_is_zero_is_named_by_that() {
+    let mut elf = elf(ALIGNED).bytes;
+    elf[24..28].fill(0);
+    let base = u32::try_from(PVH_BASE).unwrap();
+    let flat = multiboot_image(ALIGNED | ADDRESSES, [base, base, 0, base + MULTIBOOT_SIZE, 0]);
+    for file in [elf, flat] {
+        stops_for_kernel(
+            &file,
+            "",
+            &["the kernel's entry 0x0 is not in the", "from 0x200000", "linked without an entry"],
+        );
+    }
+    // One that is linked at address zero.
+    let low = multiboot_image(ALIGNED | ADDRESSES, [0; 5]);
+    stops_for_kernel(&low, "", &["the host has the kernel at 0x0-", "not all RAM of its own", "from 1 MiB on"]);
+}
+
 /// Whether bytes in the second segment, which the kernel has changed, are as it left them after a wake from suspend.
 fn survives_a_wake(file: &[u8]) -> bool {
     let mut probe = Probe::boot_file(&Machine::new(Kind::Q35), file, None, None);
