@@ -24,7 +24,7 @@ mod tests;
 
 pub use error::Error;
 pub use feature_control::FeatureControl;
-pub use mtrr::{MemoryTypes, Write};
+pub use mtrr::{MemoryTypes, Write, devices_from};
 pub use startup::Ids;
 
 use crate::addr::PhysAddr;

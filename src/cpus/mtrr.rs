@@ -2,9 +2,9 @@
 //!
 //! Linux up to 6.1 gives up PAT, and with it write-combining, on a CPU whose MTRRs are off; KVM before 6.11 maps RAM
 //! uncached for guests with assigned devices then. So they are set as a PC's firmware does: RAM write-back, video memory
-//! uncached, the ROM segments write-protected, everything from the end of low RAM's 32-bit space up uncached. Where that
-//! takes more ranges than there are, they begin lower, in RAM: memory that is uncached is slow, a device that is not is
-//! broken.
+//! uncached, the ROM segments write-protected, the space for devices below 4 GiB uncached. That space begins where a few ranges
+//! hold all of it ([`devices_from`]), at the end of RAM or a little above. What is between the two stays write-back; nothing is
+//! there.
 //!
 //! Source: Intel SDM volume 3, 12.11 (registers in 12.11.2, fixed ranges in table 12-9).
 
@@ -76,22 +76,16 @@ const MOST_RANGE_WRITES: usize = 2 * MOST_RANGES as usize + 1;
 /// Where the space for devices ends.
 const END: u64 = PhysRange::LOW_4_GIB.end().get();
 
-/// Below the page `start`, as little as can be: where ranges begin that reach up to 4 GiB and are no more than `count`.
-#[cold]
-fn start_lower(page: u64, count: u32) -> u64 {
-    let mut start = page;
-    // A range goes up to the next address without the lowest bit of its start. A start without that bit is lower, and takes
-    // no more ranges; one with a single bit takes one.
-    while start != 0 && (0..count).fold(start, |at, _| at.wrapping_add(lowest_bit(at))) < END {
-        start = start.wrapping_sub(lowest_bit(start));
+/// Where the space for devices begins when RAM below 4 GiB ends at `ram_end`: at the lowest address from there on from which
+/// four ranges reach up to 4 GiB. Less than a fifteenth of the space is lost by it.
+#[must_use]
+pub const fn devices_from(ram_end: PhysAddr) -> PhysAddr {
+    // Whole pages, and so many powers of two as add up to the length: the smallest are left out.
+    let mut len = END.saturating_sub(ram_end.get()) & !(Alignment::PAGE.bytes().wrapping_sub(1));
+    while len.count_ones() > MOST_RANGES {
+        len ^= lowest_bit(len);
     }
-    log::warn!(
-        "memory from {} to {} is uncached, and slow if it is RAM: the space for devices above it takes more than {count} \
-         MTRRs; let RAM end at a whole GiB, -machine max-ram-below-4g=3G",
-        PhysAddr::new(start),
-        PhysAddr::new(page)
-    );
-    start
+    PhysAddr::new(END.wrapping_sub(len))
 }
 
 const fn lowest_bit(value: u64) -> u64 {
@@ -125,8 +119,8 @@ pub struct MemoryTypes {
 }
 
 impl MemoryTypes {
-    /// The memory types of a PC, as far as the CPU has registers for them. `devices` is where the address space of
-    /// devices begins, 2 GiB or above; it goes on to 4 GiB.
+    /// The memory types of a PC, as far as the CPU has registers for them. The space for devices begins at `devices` or, if
+    /// that takes too many ranges, where [`devices_from`] has it.
     pub fn plan(cpu: &mut impl Cpu, devices: PhysAddr, physical_bits: u8) -> Self {
         if cpu.cpuid(CPUID_FEATURES, 0).edx & FEATURE_MTRR == 0 {
             return Self::default();
@@ -134,17 +128,15 @@ impl MemoryTypes {
         let capabilities = cpu.read_msr(MTRRCAP);
         let [count, ..] = capabilities.to_le_bytes();
         let count = u32::from(count).min(MOST_RANGES);
-        if count == 0 {
-            log::warn!("the memory types stay as they are: the CPU's MTRRs have no range for devices");
-            return Self::default();
-        }
         let (fixed, fixed_enable): (&[_], _) =
             if capabilities & MTRRCAP_FIXED != 0 { (&FIXED, DEF_TYPE_FIXED) } else { (&[], 0) };
         let address_mask = 1u64.checked_shl(physical_bits.into()).unwrap_or(0).wrapping_sub(1) & !0xfff;
-        let start = devices.align_down(Alignment::PAGE).get();
-        let mut ranges = cut(start, count, address_mask)
-            .or_else(|| cut(start_lower(start, count), count, address_mask))
-            .unwrap_or_default();
+        let Some(mut ranges) = cut(devices_from(devices).get(), count, address_mask) else {
+            log::warn!(
+                "the memory types stay as they are: the CPU has {count} MTRRs, too few for the devices below 4 GiB"
+            );
+            return Self::default();
+        };
         // There is room for all of them.
         let _ = ranges.try_push(write(DEF_TYPE, DEF_TYPE_ENABLE | fixed_enable | WRITE_BACK));
         Self { fixed, ranges }

@@ -3,6 +3,8 @@ extern crate std;
 use std::string::ToString;
 use std::vec::Vec;
 
+use proptest::prelude::*;
+
 use super::fake::State;
 use super::*;
 use crate::fw_cfg::fake::FakeFwCfg;
@@ -51,43 +53,67 @@ fn types_above_2_gib(machine: &FakeMachine, count: u32) -> Vec<u64> {
 }
 
 #[test]
-fn wherever_ram_ends_devices_are_uncached_up_to_4_gib() {
-    // The end of RAM, and where the first of so many ranges begins: as little below as possible.
+fn wherever_ram_ends_all_of_it_is_cached_and_devices_are_uncached_up_to_4_gib() {
+    // The end of RAM, and where devices begin: as little above as possible.
     let cases = [
-        (0xb000_0000_u64, 8, 0xb000_0000_u64),
-        (0xc000_0000, 8, 0xc000_0000),
+        (0xb000_0000_u64, 0xb000_0000_u64),
+        (0xc000_0000, 0xc000_0000),
+        (0xfebf_f001, 0xfec0_0000),
         // Not a whole page; its first bits would be the type and bits that are reserved.
-        (0xc000_0500, 8, 0xc000_0000),
-        (0xc000_0103, 8, 0xc000_0000),
-        (0xc000_1000, 8, 0xc000_0000),
-        (0xfebf_f001, 8, 0xfebf_f000),
-        (0xfeab_f000, 8, 0xfea8_0000),
-        // 3501 MiB: five ranges.
-        (0xdad0_0000, 8, 0xdac0_0000),
-        (0xdad0_0000, 3, 0xda00_0000),
-        (0xdad0_0000, 2, 0xd800_0000),
-        (0xb000_0000, 1, 0x8000_0000),
+        (0xffff_e800, 0xffff_f000),
+        (0xffff_f800, 1 << 32),
+        // -m 3073M and 3330M of a pc.
+        (0xc010_0000, 0xc400_0000),
+        (0xd020_0000, 0xd200_0000),
+        (0xdad0_0000, 0xdae0_0000),
+        // Four ranges exactly, and a page more.
+        (0xc400_0000, 0xc400_0000),
+        (0xc3ff_f000, 0xc400_0000),
     ];
-    for (end, count, start) in cases {
-        let mut machine = with_mtrrs(0x500 | count);
+    for (end, start) in cases {
+        let mut machine = with_mtrrs(0x508);
         MemoryTypes::plan(&mut machine, PhysAddr::new(end), 40).set(&mut machine);
-        let types = types_above_2_gib(&machine, count as u32);
+        assert_eq!(devices_from(PhysAddr::new(end)), PhysAddr::new(start), "RAM to {end:#x}");
+        let types = types_above_2_gib(&machine, 8);
         let cached = ((start - 0x8000_0000) >> 12) as usize;
-        assert!(types[..cached].iter().all(|&kind| kind == 6), "{end:#x}: RAM below {start:#x}");
+        assert!(types[..cached].iter().all(|&kind| kind == 6), "{end:#x}: up to {start:#x}");
         assert!(types[cached..].iter().all(|&kind| kind == 0), "{end:#x}: devices from {start:#x}");
     }
 }
 
+proptest! {
+    #[test]
+    fn four_ranges_hold_the_devices_above_any_ram(end in 1_u64 << 31..1 << 32) {
+        let start = devices_from(PhysAddr::new(end)).get();
+        let pages = end.next_multiple_of(0x1000);
+        prop_assert!(pages <= start && start - pages <= ((1 << 32) - pages) / 15, "RAM to {end:#x}, devices from {start:#x}");
+        let mut machine = with_mtrrs(0x504);
+        let planned = MemoryTypes::plan(&mut machine, PhysAddr::new(end), 40);
+        let ranges: Vec<_> = planned.writes().filter(|write| (0x200..0x208).contains(&write.register)).collect();
+        let mut next = start;
+        for pair in ranges.chunks(2) {
+            let len = (1 << 40) - (pair[1].value & !0xfff);
+            prop_assert_eq!((pair[0].value, next % len, pair[1].value & 0xfff), (next, 0, 0x800));
+            next += len;
+        }
+        prop_assert_eq!(next, 1 << 32);
+        prop_assert_eq!(planned.writes().last().map(|write| write.value), Some(0xc06));
+    }
+}
+
 #[test]
-fn without_a_range_for_devices_nothing_is_made_cached() {
-    assert_eq!(plan(&mut with_mtrrs(0x500), 36), []);
+fn without_ranges_enough_for_devices_nothing_is_made_cached() {
+    // On q35 it takes two.
+    for (count, writes) in [(0, 0), (1, 0), (2, 11 + 4 + 1), (8, 11 + 4 + 1)] {
+        assert_eq!(plan(&mut with_mtrrs(0x500 | count), 36).len(), writes);
+    }
 }
 
 #[test]
 fn no_more_memory_types_are_set_than_there_are_registers() {
-    let writes = plan(&mut with_mtrrs(0x001), 36);
+    let writes = plan(&mut with_mtrrs(0x002), 36);
     let registers: Vec<_> = writes.iter().map(|write| write.0).collect();
-    assert_eq!(registers, [0x200, 0x201, 0x2ff], "one range, and no fixed ones");
+    assert_eq!(registers, [0x200, 0x201, 0x202, 0x203, 0x2ff], "two ranges, and no fixed ones");
     assert_eq!(writes.last(), Some(&(0x2ff, 0x806)));
     assert_eq!(plan(&mut FakeMachine::new(), 36), [], "no MTRRs at all");
 }

@@ -3,6 +3,7 @@
 
 use super::{ID, PIRQ_ROUTES, PM_BASE, address, keyboard, local_apic, rotated, set_level_triggered};
 use crate::addr::{PhysAddr, PhysRange, constant};
+use crate::cpus;
 use crate::hal::{Memory, Ports};
 use crate::pci::{Address, ConfigSpace, Pin, PortConfig, PortRange};
 
@@ -67,7 +68,8 @@ pub fn program<M: Ports + Memory>(machine: &mut M, is_qemu: bool) {
 /// The room for PCI.
 pub fn windows(low_ram_end: PhysAddr) -> Option<(PortRange, PhysRange)> {
     let start = LOW_WINDOW_STARTS.into_iter().map(PhysAddr::new).find(|&start| low_ram_end <= start);
-    let memory = PhysRange::from_bounds(start.unwrap_or(low_ram_end), PhysAddr::new(LOW_WINDOW_END))?;
+    let start = start.unwrap_or(cpus::devices_from(low_ram_end));
+    let memory = PhysRange::from_bounds(start, PhysAddr::new(LOW_WINDOW_END))?;
     Some((PortRange::new(PORTS.0, PORTS.1)?, memory))
 }
 

@@ -5,6 +5,7 @@ use super::{
     HOST_BRIDGE, PIRQ_INTERRUPTS, PIRQ_ROUTES, PM_BASE, address, keyboard, local_apic, rotated, set_level_triggered,
 };
 use crate::addr::{PhysAddr, PhysRange, constant};
+use crate::cpus;
 use crate::hal::{Memory, Ports};
 use crate::pci::{Address, ConfigSpace, Ecam, Pin, PortConfig, PortRange};
 
@@ -83,7 +84,7 @@ fn program_lpc(config: &mut impl ConfigSpace) {
 
 /// The room for PCI.
 pub fn windows(low_ram_end: PhysAddr) -> Option<(PortRange, PhysRange)> {
-    let start = PhysAddr::new(LOW_WINDOW.0).max(low_ram_end);
+    let start = PhysAddr::new(LOW_WINDOW.0).max(cpus::devices_from(low_ram_end));
     Some((PortRange::new(PORTS.0, PORTS.1)?, PhysRange::from_bounds(start, PhysAddr::new(LOW_WINDOW.1))?))
 }
 

@@ -1,3 +1,5 @@
+use alloc::vec::Vec;
+
 use super::fake::FakeConfigPorts;
 use super::*;
 use crate::hal::Cpuid;
@@ -192,6 +194,9 @@ fn low_windows_begin_behind_ram_and_end_at_the_io_apic() {
         (Chipset::I440fx, 2 * GIB, 0x8000_0000),
         (Chipset::I440fx, 3 * GIB, 0xc000_0000),
         (Chipset::I440fx, 3 * GIB + (512 << 20), 0xe000_0000),
+        // Where four ranges of memory types reach up to 4 GiB.
+        (Chipset::I440fx, 3073 << 20, 0xc400_0000),
+        (Chipset::Q35, 3501 << 20, 0xdae0_0000),
     ] {
         let (ports, memory) = chipset.low_windows(PhysAddr::new(ram_end)).unwrap();
         assert_eq!((memory.start().get(), memory.end().get()), (start, 0xfec0_0000), "{chipset} {ram_end:#x}");
@@ -200,6 +205,31 @@ fn low_windows_begin_behind_ram_and_end_at_the_io_apic() {
         assert!(more.start() == 0x1000 && more.end() - more.start() > ports.end() - ports.start());
     }
     assert_eq!(Chipset::Q35.low_windows(PhysAddr::new(0xff00_0000)), None);
+}
+
+/// Where RAM below 4 GiB ends with `-m`, in MiB (QEMU `hw/i386/pc_piix.c` and `pc_q35.c`).
+fn low_ram_end(chipset: Chipset, mib: u64) -> PhysAddr {
+    let (most, rest) = if chipset == Chipset::Q35 { (2816, 2048) } else { (3584, 3072) };
+    PhysAddr::new(if mib >= most { rest } else { mib } << 20)
+}
+
+#[test]
+fn with_any_memory_all_ram_is_cached_and_pci_is_not() {
+    for chipset in [Chipset::Q35, Chipset::I440fx] {
+        for mib in 1..=8192 {
+            let ram_end = low_ram_end(chipset, mib);
+            let (_, low) = chipset.low_windows(ram_end).unwrap();
+            let mut machine = FakeMachine::new();
+            machine.cpuid.insert((1, 0), Cpuid { edx: 1 << 12, ..Cpuid::default() });
+            machine.msrs.insert(0xfe, 0x508);
+            let types = cpus::MemoryTypes::plan(&mut machine, low.start(), 40);
+            let bases: Vec<_> =
+                types.writes().filter(|write| (0x200..0x210).contains(&write.register)).step_by(2).collect();
+            let uncached = bases.iter().map(|write| write.value).min().unwrap();
+            assert!(ram_end.get() <= uncached && uncached == low.start().get() && bases.len() <= 4, "{chipset} {mib}M");
+            assert!(low.len() >= 448 << 20, "{chipset} {mib}M leaves {low} for PCI");
+        }
+    }
 }
 
 fn map(ram_above: u64, reserved: &[(u64, u64)]) -> MemoryMap {

@@ -81,6 +81,31 @@ fn the_ide_channels_of_a_pc_decode() {
     assert_eq!(probe(Kind::Pc).pci([0, 1, 1], 0x40) & 0x8000_8000, 0x8000_8000);
 }
 
+/// What says of an address below 4 GiB whether it is in a variable range that is uncached (Intel SDM volume 3, 12.11.2.3).
+fn uncached(probe: &mut Probe) -> impl Fn(u64) -> bool + use<> {
+    let ranges: Vec<_> = (0..8).map(|i| (probe.read_msr(0x200 + 2 * i), probe.read_msr(0x201 + 2 * i))).collect();
+    move |address: u64| {
+        let inside = |&(base, mask): &(u64, u64)| mask & 0x800 != 0 && address & mask & !0xfff == base & mask & !0xfff;
+        ranges.iter().filter(|range| inside(range)).any(|(base, _)| base & 0xff == 0)
+    }
+}
+
+/// RAM of a `pc` ends at any MiB up to 3.5 GiB.
+#[test]
+fn all_ram_is_cached_and_pci_is_not_wherever_ram_ends() {
+    for (memory, mib) in [("3072M", 3072_u64), ("3073M", 3073), ("3330M", 3330), ("3583M", 3583)] {
+        let machine = Machine { memory, ..Machine::new(Kind::Pc) }.with("-device virtio-rng-pci,addr=5");
+        let mut probe = Probe::boot(&machine, &BzImage::new(), None, None);
+        let uncached = uncached(&mut probe);
+        let registers = u64::from(probe.pci([0, 5, 0], 0x20) & !0xf);
+        assert!(!uncached((mib << 20) - 1) && !uncached((mib << 20) - 0x20_0000), "{memory}: RAM");
+        assert!(
+            registers >= mib << 20 && [registers, 0xfec0_0000].into_iter().all(&uncached),
+            "{memory}: {registers:#x}"
+        );
+    }
+}
+
 /// The memory types of the fixed ranges (Intel SDM volume 3, table 12-9).
 fn check_memory_types(probe: &mut Probe) {
     assert_eq!(probe.read_msr(0x2ff), 0xc06, "MTRRs and fixed ranges on, all else write-back");
@@ -90,13 +115,9 @@ fn check_memory_types(probe: &mut Probe) {
         assert_eq!(probe.read_msr(register), 0x0505_0505_0505_0505, "{register:#x}");
     }
     // The space of devices below 4 GiB, which begins where RAM can end.
-    let ranges: Vec<_> = (0..8).map(|i| (probe.read_msr(0x200 + 2 * i), probe.read_msr(0x201 + 2 * i))).collect();
-    let uncached = |address: u64| {
-        let inside = |&(base, mask): &(u64, u64)| mask & 0x800 != 0 && address & mask & !0xfff == base & mask & !0xfff;
-        ranges.iter().filter(|range| inside(range)).any(|(base, _)| base & 0xff == 0)
-    };
-    assert!(uncached(0xfee0_0000) && uncached(0xc000_0000), "{ranges:x?}");
-    assert!(!uncached(0x10_0000) && !uncached(0x7ff_f000) && !uncached(1 << 32), "{ranges:x?}");
+    let uncached = uncached(probe);
+    assert!([0xfee0_0000, 0xc000_0000].into_iter().all(&uncached));
+    assert!(![0x10_0000, 0x7ff_f000, 1 << 32].into_iter().any(uncached));
 }
 
 #[test]
