@@ -13,7 +13,7 @@ pub fn disjoint(ranges: &[PhysRange]) {
 }
 
 /// Panics unless the map is as its type promises: sorted, disjoint, no empty region, no two that could be one, and the
-/// same as e820 entries.
+/// same as e820 entries, which begin and end with a page, but for the one with a PC's extended BIOS data area.
 pub fn map(map: &MemoryMap) {
     let regions: Vec<_> = map.regions().collect();
     assert!(regions.len() <= CAPACITY, "{} regions", regions.len());
@@ -27,5 +27,10 @@ pub fn map(map: &MemoryMap) {
     for E820Entry { addr, size, .. } in map.e820() {
         assert!(addr.get() >= end && size.get() != 0, "an entry at {addr} of {size} after {end:#x}");
         end = addr.get() + size.get();
+        for at in [addr.get(), end] {
+            let is_whole =
+                at.is_multiple_of(0x1000) || at / 0x1000 == 0x9f && at.is_multiple_of(0x400) || at == u64::MAX;
+            assert!(is_whole, "an entry from {addr:#x} to {end:#x}");
+        }
     }
 }

@@ -7,7 +7,7 @@
 //! A region's kind is a UEFI memory type, which says more than an e820 type does: whose the memory is and whether the
 //! kernel gets it back. Address space in no region is a hole: nothing is known of it, and it is never used as RAM.
 //! Where two statements about the same byte disagree, the more restrictive one wins, so that no order of entries can
-//! turn reserved memory into RAM.
+//! turn reserved memory into RAM. What is kept from the kernel is rounded out to pages (`whole`).
 //!
 //! Assumed: the host's map is final when it is read. Left out: memory attributes (caching, speed), NUMA, and more than
 //! [`CAPACITY`] regions.
@@ -20,6 +20,7 @@ mod pc;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use alloc::vec::Vec;
 
@@ -28,6 +29,7 @@ use uefi_raw::table::boot::MemoryType;
 
 pub use self::e820::{E820Entry, E820View};
 pub use self::error::Error;
+use self::whole::rounded_out;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::heap;
 
@@ -102,10 +104,12 @@ impl MemoryMap {
     /// Takes `range` out of the free memory for `kind`. Where memory is already held for something more restrictive it
     /// stays that. Holes become `kind` too, unless that is a kind of RAM: no RAM is made up.
     ///
+    /// A kind that the kernel does not get takes whole pages, and whole KiB in the page from 0x9f000 on.
+    ///
     /// # Errors
     /// [`Error::Full`], [`Error::HeapFull`]; the map is unchanged then.
     pub fn reserve(&mut self, range: PhysRange, kind: MemoryType) -> Result<(), Error> {
-        let for_hole = if is_ram_kind(kind) { None } else { Some(kind) };
+        let (range, for_hole) = if is_ram_kind(kind) { (range, None) } else { (rounded_out(range), Some(kind)) };
         self.rewrite(range, CAPACITY, &|old| old.map_or(for_hole, |old| Some(stricter(old, kind))))
     }
 
@@ -145,8 +149,8 @@ impl MemoryMap {
     }
 
     /// Takes `len` bytes of free memory inside `within` for `kind`, which is any but `CONVENTIONAL`. The start is
-    /// aligned; the length is taken as it is, so give a multiple of the page size where the kernel should not share a
-    /// page. `None` for no bytes, or where no free memory fits.
+    /// aligned. A kind that the kernel does not get takes whole pages; the length of another is taken as it is. `None` for no
+    /// bytes, or where no free memory fits.
     pub fn allocate(
         &mut self,
         len: u64,
@@ -155,15 +159,22 @@ impl MemoryMap {
         placement: Placement,
         kind: MemoryType,
     ) -> Option<PhysRange> {
-        let found = self.find_free(len, alignment, within, placement)?;
         if kind == MemoryType::CONVENTIONAL {
             return None;
         }
-        self.rewrite(found, CAPACITY, &|_| Some(kind)).ok()?;
+        let taken = if is_ram_kind(kind) {
+            self.find_free(len, alignment, within, placement)?
+        } else {
+            let pages = PhysAddr::new(len).align_up(Alignment::PAGE)?.get();
+            self.find_free(pages, alignment.max(Alignment::PAGE), within, placement)?
+        };
+        self.rewrite(taken, CAPACITY, &|_| Some(kind)).ok()?;
+        let (found, _) = taken.split_at(len);
         Some(found)
     }
 
-    /// Hands memory back that [`Self::allocate`] or [`Self::reserve`] took, or a part of it: it is free again.
+    /// Hands memory back that [`Self::allocate`] or [`Self::reserve`] took, or a part of it: it is free again. Give whole pages
+    /// where these were taken.
     ///
     /// # Errors
     /// [`Error::NotHeld`] when some byte of it is a hole or already free, [`Error::Full`]; the map is unchanged then.

@@ -10,7 +10,7 @@ use crate::cmos;
 use crate::hal::Ports;
 
 /// How many regions a host may fill; the rest of [`CAPACITY`] is for what the firmware cuts out and allocates.
-const HOST_CAPACITY: usize = CAPACITY - 32;
+pub(super) const HOST_CAPACITY: usize = CAPACITY - 32;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -18,8 +18,9 @@ const GIB: u64 = 1 << 30;
 impl MemoryMap {
     /// The map that the contents of the fw_cfg file `etc/e820` describe: packed [`E820Entry`] records in any order.
     ///
-    /// Empty records are skipped. Where records overlap the more restrictive type wins. Where there are too many, RAM
-    /// is given up, never a reservation. Whatever is given up is warned of.
+    /// Empty records are skipped. Where records overlap the more restrictive type wins, and in the whole page where one begins or
+    /// ends in the middle of it. Where there are too many, RAM is given up, never a reservation. Whatever is given up is warned
+    /// of, but for parts of pages.
     ///
     /// # Errors
     /// [`Error::NoRamInE820`], [`Error::RamWraps`], [`Error::HeapFull`], or [`Error::Full`] when the reservations leave no
@@ -76,6 +77,7 @@ impl MemoryMap {
                 "{source}: {left_out} pieces of RAM left out, the first at {first:#x}: they wrap, or the map is full"
             );
         }
+        map.round_out();
         match map.ram_bytes() {
             0 => Err(why),
             _ => Ok(map),
@@ -112,6 +114,7 @@ impl MemoryMap {
         {
             map.describe(high_ram, MemoryType::CONVENTIONAL)?;
         }
+        map.round_out();
         Ok(map)
     }
 }

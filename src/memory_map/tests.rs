@@ -161,7 +161,8 @@ fn a_full_map_refuses_and_stays_as_it_was() {
     }
     let before = map.clone();
     assert_eq!(map.describe(range(GIB, 2 * GIB), MemoryType::RESERVED), Err(Error::Full));
-    assert_eq!(map.reserve(range(0x10, 0x20), MemoryType::RESERVED), Err(Error::Full));
+    // In the kernel's memory; what it does not get takes whole pages, of which there is one here.
+    assert_eq!(map.reserve(range(0x10, 0x20), MemoryType::LOADER_DATA), Err(Error::Full));
     let everything = range(0, u64::MAX);
     let part = map.allocate(0x10, Alignment::BYTE, everything, Placement::Bottom, MemoryType::LOADER_DATA);
     assert_eq!(part, None);
@@ -295,8 +296,8 @@ fn a_list_that_is_cut_already_is_put_together() {
     .unwrap();
     map.carve_pc().unwrap();
     let expected = [
-        (0, 0x4ff, RESERVED),
-        (0x500, 0x9_fbff, RAM),
+        (0, 0xfff, RESERVED),
+        (0x1000, 0x9_fbff, RAM),
         (0x9_fc00, 0xf_ffff, RESERVED),
         (0x10_0000, 0x4f_ffff, RAM),
         (0x50_0000, 0x50_0fff, RESERVED),
@@ -340,9 +341,77 @@ fn no_memory_sizes_in_cmos() {
     assert_eq!(MemoryMap::from_cmos(&mut zeros), Err(Error::NoRamInCmos));
 }
 
+/// No page is in part RAM to the kernel and in part not, but for the one with a PC's extended BIOS data area.
+fn is_whole(map: &MemoryMap) -> bool {
+    let is_boundary =
+        |at: u64| at.is_multiple_of(0x1000) || at == u64::MAX || at / 0x1000 == 0x9f && at.is_multiple_of(0x400);
+    view(map).into_iter().all(|(first, last, _)| is_boundary(first) && is_boundary(last + 1))
+}
+
+#[test]
+fn what_the_host_reserves_grows_to_whole_pages_and_ram_shrinks_to_them() {
+    let view_of = |records: &[(u64, u64, u32)]| view(&MemoryMap::from_e820(&file(records)).unwrap());
+    // Two pieces of RAM that touch in the middle of a page are one.
+    assert_eq!(view_of(&[(0, 0x1800, RAM), (0x1800, 0xe800, RAM)]), [(0, 0xffff, RAM)]);
+    assert_eq!(
+        view_of(&[(0x10, 0xffef, RAM)]),
+        [(0, 0xfff, RESERVED), (0x1000, 0xefff, RAM), (0xf000, 0xffff, RESERVED)]
+    );
+    // Some bytes in RAM, and over the boundary between two pages.
+    let nvs = E820Entry::NVS;
+    assert_eq!(view_of(&[(0, MIB, RAM), (0x2345, 1, nvs)])[1], (0x2000, 0x2fff, nvs));
+    assert_eq!(view_of(&[(0, MIB, RAM), (0x2fff, 2, nvs)])[1], (0x2000, 0x3fff, nvs));
+    assert_eq!(
+        view_of(&[(0, MIB, RAM), (0x2fff, 2, nvs), (0x2000, 4, RESERVED)])[1..3],
+        [(0x2000, 0x2fff, RESERVED), (0x3000, 0x3fff, nvs)]
+    );
+    // Behind RAM, where there is nothing.
+    assert_eq!(view_of(&[(0, MIB, RAM), (GIB, 1, RESERVED)])[1], (GIB, GIB + 0xfff, RESERVED));
+    // A PC's boundary stays as it is.
+    let pc = [(0, 0x9_fc00, RAM), (0x9_fc00, 0x400, RESERVED)];
+    assert_eq!(view_of(&pc), [(0, 0x9_fbff, RAM), (0x9_fc00, 0x9_ffff, RESERVED)]);
+}
+
+#[test]
+fn what_the_firmware_reserves_takes_whole_pages() {
+    let mut map = MemoryMap::from_e820(&file(&[(0, 16 * MIB, RAM)])).unwrap();
+    map.carve_pc().unwrap();
+    let low = PhysRange::LOW_4_GIB;
+    let paragraph = Alignment::PARAGRAPH;
+    let first = map.allocate(0x2e2, paragraph, low, Placement::Top, RESERVED_KIND).unwrap();
+    assert_eq!(first, range(16 * MIB - 0x1000, 16 * MIB - 0x1000 + 0x2e2), "as many bytes as were asked for");
+    let second = map.allocate(0x1001, paragraph, low, Placement::Top, RESERVED_KIND).unwrap();
+    assert_eq!(second, range(16 * MIB - 0x3000, 16 * MIB - 0x1fff));
+    map.reserve(range(0x20_0ff0, 0x20_1010), RESERVED_KIND).unwrap();
+    assert!(map.is_withheld(range(0x20_0000, 0x20_2000)));
+    // What the kernel gets back is told as RAM, and ends where it ends.
+    let parameters = map.allocate(0x10, paragraph, low, Placement::Bottom, MemoryType::LOADER_DATA).unwrap();
+    assert!(map.is_free(range(parameters.end().get(), parameters.end().get() + 1)));
+    assert!(is_whole(&map), "{:x?}", view(&map));
+    map.release(first.pages()).unwrap();
+    map.release(second.pages()).unwrap();
+    assert_eq!(view(&map).into_iter().filter(|entry| entry.1 == 16 * MIB - 1).count(), 1);
+    assert!(map.is_free(range(16 * MIB - 0x3000, 16 * MIB)));
+}
+
+const RESERVED_KIND: MemoryType = MemoryType::RESERVED;
+
+#[test]
+fn a_full_map_loses_ram_and_not_a_boundary() {
+    // Every piece of RAM begins in the middle of a page, and no region can be added.
+    let records: Vec<_> = (0..400).map(|i| (i * MIB + 0x800, 512 * KIB, RAM)).collect();
+    let map = MemoryMap::from_e820(&file(&records)).unwrap();
+    assert!(is_whole(&map) && map.ram_bytes() > 100 * 511 * KIB, "{} bytes", map.ram_bytes());
+}
+
 /// The simplest thing a map can be: the kind of each of a few units of memory.
 type Model = [Option<MemoryType>; MODEL_UNITS as usize];
 const MODEL_UNITS: u64 = 48;
+
+/// Units from `start` to `end`: pages.
+fn units(start: u64, end: u64) -> PhysRange {
+    range(start << 12, end << 12)
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -395,24 +464,24 @@ fn run(map: &mut MemoryMap, model: &mut Model, step: Step) {
     let is_ram = |kind: MemoryType| e820::type_of(kind) == RAM;
     match step {
         Step::Describe(a, b, kind) => {
-            map.describe(range(a, b), kind).unwrap();
+            map.describe(units(a, b), kind).unwrap();
             change_model(model, (a, b), |old| Some(old.map_or(kind, |old| stricter(old, kind))));
         }
         Step::Reserve(a, b, kind) => {
-            map.reserve(range(a, b), kind).unwrap();
+            map.reserve(units(a, b), kind).unwrap();
             change_model(model, (a, b), |old| match old {
                 None => Some(kind).filter(|&kind| !is_ram(kind)),
                 Some(old) => Some(stricter(old, kind)),
             });
         }
         Step::RemoveRam(a, b) => {
-            map.remove_ram(range(a, b)).unwrap();
+            map.remove_ram(units(a, b)).unwrap();
             change_model(model, (a, b), |old| old.filter(|&kind| !is_ram(kind)));
         }
         Step::Release(a, b) => {
             let held = |unit: &Option<MemoryType>| unit.is_some_and(|kind| kind != MemoryType::CONVENTIONAL);
             let may = model[a as usize..b as usize].iter().all(held);
-            assert_eq!(map.release(range(a, b)).is_ok(), may);
+            assert_eq!(map.release(units(a, b)).is_ok(), may);
             if may {
                 change_model(model, (a, b), |_| Some(MemoryType::CONVENTIONAL));
             }
@@ -428,9 +497,9 @@ fn run(map: &mut MemoryMap, model: &mut Model, step: Step) {
                 Placement::Top => (a..b).rev().find(fits),
                 Placement::Bottom => (a..b).find(fits),
             };
-            let alignment = Alignment::new(alignment).unwrap();
-            let found = map.allocate(len, alignment, range(a, b), placement, MemoryType::LOADER_DATA);
-            assert_eq!(found, expected.map(|start| range(start, start + len)));
+            let alignment = Alignment::new(alignment << 12).unwrap();
+            let found = map.allocate(len << 12, alignment, units(a, b), placement, MemoryType::LOADER_DATA);
+            assert_eq!(found, expected.map(|start| units(start, start + len)));
             if let Some(start) = expected {
                 change_model(model, (start, start + len), |_| Some(MemoryType::LOADER_DATA));
             }
@@ -439,10 +508,10 @@ fn run(map: &mut MemoryMap, model: &mut Model, step: Step) {
 }
 
 proptest! {
-    /// Whatever is done, the map says of every byte what a plain table of bytes says, in sorted, disjoint, merged
+    /// Whatever is done, the map says of every page what a plain table of bytes says, in sorted, disjoint, merged
     /// regions.
     #[test]
-    fn the_map_agrees_with_a_table_of_bytes(steps in steps()) {
+    fn the_map_agrees_with_a_table_of_pages(steps in steps()) {
         let mut map = MemoryMap::new();
         let mut model: Model = [None; MODEL_UNITS as usize];
         for step in steps {
@@ -452,7 +521,7 @@ proptest! {
             let mut from_map: Model = [None; MODEL_UNITS as usize];
             for region in &regions {
                 prop_assert!(!region.range.is_empty());
-                change_model(&mut from_map, (region.range.start().get(), region.range.end().get()), |_| Some(region.kind));
+                change_model(&mut from_map, (region.range.start().get() >> 12, region.range.end().get() >> 12), |_| Some(region.kind));
             }
             prop_assert_eq!(from_map, model);
             for pair in regions.windows(2) {
@@ -461,10 +530,10 @@ proptest! {
             }
 
             let ram = model.iter().flatten().filter(|&&kind| e820::type_of(kind) == RAM).count();
-            prop_assert_eq!(map.ram_bytes(), ram as u64);
+            prop_assert_eq!(map.ram_bytes(), (ram as u64) << 12);
             let entries: Vec<_> = map.e820().collect();
             let entry_ram: u64 = entries.iter().filter(|entry| entry.kind.get() == RAM).map(|entry| entry.size.get()).sum();
-            prop_assert_eq!(entry_ram, ram as u64);
+            prop_assert_eq!(entry_ram, (ram as u64) << 12);
             for pair in entries.windows(2) {
                 let end = pair[0].addr.get() + pair[0].size.get();
                 prop_assert!(end < pair[1].addr.get() || end == pair[1].addr.get() && pair[0].kind != pair[1].kind);
@@ -472,7 +541,8 @@ proptest! {
         }
     }
 
-    /// A file says the same in any order, and its RAM is the union of its RAM records less what others cover.
+    /// A file says the same in any order, and its RAM is the whole pages in the union of its RAM records less those in which
+    /// another has a byte.
     #[test]
     fn the_order_of_records_does_not_matter(
         records in prop::collection::vec((0..64_u64, 0..32_u64, 0..8_u32), 0..40),
@@ -480,14 +550,24 @@ proptest! {
     ) {
         let mut shuffled = records.clone();
         shuffled.sort_by_key(|record| (record.0 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ record.1));
-        let map = MemoryMap::from_e820(&file(&records));
-        prop_assert_eq!(&map, &MemoryMap::from_e820(&file(&shuffled)));
+        let in_kib = |records: &[(u64, u64, u32)]| {
+            file(&records.iter().map(|&(start, len, kind)| (start * KIB, len * KIB, kind)).collect::<Vec<_>>())
+        };
+        let map = MemoryMap::from_e820(&in_kib(&records));
+        prop_assert_eq!(&map, &MemoryMap::from_e820(&in_kib(&shuffled)));
 
         let covers = |at: u64, ram: bool| {
             records.iter().any(|&(start, len, kind)| (kind == RAM) == ram && start <= at && at < start + len)
         };
-        let expected = (0..96).filter(|&at| covers(at, true) && !covers(at, false)).count() as u64;
-        prop_assert_eq!(map.map_or(0, |map| map.ram_bytes()), expected);
+        let is_ram_page = |page: &u64| (page * 4..page * 4 + 4).all(|at| covers(at, true) && !covers(at, false));
+        let expected = (0..24).filter(is_ram_page).count() as u64;
+        if let Ok(map) = &map {
+            prop_assert!(is_whole(map), "{:x?}", view(map));
+            for at in (0..96).filter(|&at| covers(at, false)) {
+                prop_assert!(map.is_withheld(range(at * KIB, at * KIB + KIB)), "{at} KiB");
+            }
+        }
+        prop_assert_eq!(map.map_or(0, |map| map.ram_bytes()), expected * 4 * KIB);
     }
 
     #[test]
@@ -500,7 +580,7 @@ proptest! {
         }
         if let Ok(mut map) = MemoryMap::from_e820(&bytes) {
             map.carve_pc().unwrap();
-            prop_assert!(map.e820().count() <= CAPACITY);
+            prop_assert!(map.e820().count() <= CAPACITY && is_whole(&map), "{:x?}", view(&map));
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::bzimage::BzImage;
 use crate::machine::{Accelerator, Kind, Machine, Transport};
 use crate::probe::{E820_RAM, E820_RESERVED, Probe, State};
+use crate::pvh::MICROVM;
 use crate::random;
 
 const COMMAND_LINE: &str = "console=ttyS0 root=/dev/null quiet -- \"two words\" ~";
@@ -216,6 +217,26 @@ fn the_memory_map_has_all_the_memory() {
             assert_eq!(is_ram(1 << 32), mib > 4096, "{kind:?} {memory}: {map:x?}");
         }
     }
+}
+
+/// But for the page in which the extended BIOS data area begins, as on any PC.
+#[test]
+fn no_page_is_ram_in_part() {
+    const ACPI_OFF: &str = "-machine acpi=off";
+    for kind in Kind::ALL {
+        for arguments in ["", ACPI_OFF] {
+            has_whole_pages(&Machine::new(kind).with(arguments));
+        }
+    }
+    for arguments in [MICROVM, "-machine microvm", "-machine microvm,acpi=off", "-machine isapc -cpu qemu64"] {
+        has_whole_pages(&Machine::new(Kind::Pc).with(arguments));
+    }
+}
+
+fn has_whole_pages(machine: &Machine) {
+    let map = Probe::boot(machine, &BzImage::new(), None, None).boot_params().e820();
+    let is_whole = |at: u64| at.is_multiple_of(4096) || at == 0x9_fc00;
+    assert!(map.iter().all(|entry| is_whole(entry.start) && is_whole(entry.end)), "{:?}: {map:x?}", machine.arguments);
 }
 
 #[test]
