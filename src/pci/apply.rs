@@ -31,7 +31,7 @@ pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, rou
             Some(_) => {}
         }
     }
-    for &Unplaced { function, bar } in &plan.unplaced {
+    for &Unplaced { function, bar, .. } in &plan.unplaced {
         if let Some(function) = topology.functions().get(usize::from(function)) {
             write_bar(config, function.address, bar, 0);
         }

@@ -4,7 +4,9 @@
 //! How: the buses are sized from the leaves to the root, each with what its own registers and the windows of the bridges
 //! on it need, the largest alignment first; then placed from the root to the leaves in the same order. A window also has
 //! what is kept for functions that are plugged in later. Memory goes below 4 GiB if all of it fits there. If not, what
-//! takes 64-bit addresses goes above, all of it. If there is still no room, first what is kept is given up, where the host
+//! takes 64-bit addresses goes above, all of it, into the first room there that holds it, else into the largest. It is never
+//! divided over two: QEMU's tables tell the kernel of one piece, from the first byte to the last, and what lies between two
+//! rooms is no room. If there is still no room, first what is kept is given up, where the host
 //! has not asked for it and then where it has; then the largest register is left out, and so on until the rest fits.
 //!
 //! A 64-bit register behind a bridge can only go above 4 GiB when it is prefetchable and each bridge on its way has a
@@ -65,6 +67,8 @@ pub struct Unplaced {
     pub function: u16,
     /// Which of its registers.
     pub bar: Bar,
+    /// Whether it could have one above 4 GiB: it takes 64 bits, and so does each window on the way.
+    pub may_be_high: bool,
 }
 
 /// What a bridge passes on; an empty range where it has to pass on nothing, as for a root bus.
@@ -94,14 +98,21 @@ pub fn plan(topology: &Topology, windows: &Windows) -> Result<Plan, HeapFull> {
     let mut planner = Planner::new(topology)?;
     let [io, more_io] =
         [windows.io(), windows.more_io()].map(|ports| Room { start: ports.start().into(), end: ports.end().into() });
-    let [low, high] =
-        [windows.low(), windows.high()].map(|window| Room { start: window.start().get(), end: window.end().get() });
+    let room = |window: PhysRange| Room { start: window.start().get(), end: window.end().get() };
+    let low = room(windows.low());
     planner.size();
     let io = if planner.fits(IO, io) || more_io.size() <= io.size() { io } else { more_io };
     let low_only: &[_] = &[(IO, io), (MEMORY, low)];
-    let split: &[_] = &[(IO, io), (LOW, low), (WIDE, high)];
     let all_low = planner.fits(MEMORY, low);
-    let rooms = if all_low || high.start == high.end { low_only } else { split };
+    let high = match windows.high() {
+        [.., largest] if !all_low => {
+            let first = windows.high().iter().find(|window| planner.fits(WIDE, room(**window)));
+            Some(room(*first.unwrap_or(largest)))
+        }
+        _ => None,
+    };
+    let split = high.map(|high| [(IO, io), (LOW, low), (WIDE, high)]);
+    let rooms = split.as_ref().map_or(low_only, |split| split);
     for &(spaces, room) in rooms {
         if !(all_low && spaces == MEMORY) {
             planner.make_fit(spaces, room);

@@ -7,25 +7,25 @@ use super::topology::{BarKind, Topology};
 /// What registers ask for, as far as the advice differs.
 struct Asked {
     what: &'static str,
-    includes: fn(BarKind) -> bool,
+    includes: fn(&Unplaced) -> bool,
     advice: &'static str,
 }
 
 const ASKED: [Asked; 3] = [
     Asked {
         what: "I/O ports",
-        includes: |kind| kind == BarKind::Io,
+        includes: |lost| lost.bar.kind == BarKind::Io,
         advice: "virtio devices need none with disable-legacy=on",
     },
     Asked {
         what: "memory below 4 GiB",
-        includes: |kind| matches!(kind, BarKind::Memory32 { .. } | BarKind::Rom),
+        includes: |lost| lost.bar.kind != BarKind::Io && !lost.may_be_high,
         advice: "give fewer or smaller devices, or with much RAM -machine max-ram-below-4g=2G",
     },
     Asked {
         what: "64-bit memory",
-        includes: |kind| matches!(kind, BarKind::Memory64 { .. }),
-        advice: "give the CPU more address bits (-cpu ...,phys-bits=) or the devices less memory",
+        includes: |lost| lost.may_be_high,
+        advice: "give the CPU more address bits (-cpu ...,phys-bits= or host-phys-bits=on) or the devices less memory",
     },
 ];
 
@@ -45,8 +45,8 @@ pub(super) fn shortage(topology: &Topology, plan: &Plan) {
 /// Warns about the registers that got no address.
 fn unplaced(topology: &Topology, plan: &Plan) {
     for Asked { what, includes, advice } in ASKED {
-        let mut lost = plan.unplaced.iter().filter(|lost| includes(lost.bar.kind));
-        let Some(&Unplaced { function, bar }) = lost.next() else { continue };
+        let mut lost = plan.unplaced.iter().filter(|lost| includes(lost));
+        let Some(&Unplaced { function, bar, .. }) = lost.next() else { continue };
         let Some(function) = topology.functions().get(usize::from(function)) else { continue };
         log::warn!(
             "PCI: not enough {what}: {} BAR(s) get none, the first is BAR {} of {} with {:#x}; {advice}",

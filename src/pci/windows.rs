@@ -4,6 +4,8 @@
 use core::fmt;
 use core::ops::Range;
 
+use arrayvec::ArrayVec;
+
 use crate::addr::{PhysAddr, PhysRange};
 
 /// A run of I/O ports, `start` to `end` exclusive, within the 65,536 there are. It may be empty.
@@ -72,18 +74,24 @@ impl fmt::Display for PortRange {
 /// The first port that is given out. Those below belong to the mainboard, and a bridge passes on blocks of 4 KiB.
 const FIRST_PORT: u32 = 0x1000;
 
+/// The most rooms above 4 GiB that are kept.
+const MOST_HIGH: usize = 4;
+
 /// The room for ports and memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Windows {
     io: PortRange,
     more_io: PortRange,
     low: PhysRange,
-    high: PhysRange,
+    high: ArrayVec<PhysRange, MOST_HIGH>,
 }
 
 impl Windows {
     /// The room that a host offers, cut to what can be used: ports from 0x1000 on, `low` to the memory from 1 MiB to
     /// 4 GiB, `high` to the memory from 4 GiB to what `physical_bits` bits can address.
+    ///
+    /// Of `high`, whose order is that of preference, one room will be used. So one that is not larger than those before it is
+    /// left out, and if there are more than four, the largest is the last.
     ///
     /// ```
     /// use firstlight::addr::{PhysAddr, PhysRange};
@@ -91,19 +99,28 @@ impl Windows {
     /// let low = PhysRange::new(PhysAddr::new(0xc000_0000), 0x3ec0_0000).unwrap();
     /// let high = PhysRange::new(PhysAddr::new(32 << 30), 64 << 30).unwrap();
     /// let windows = Windows::new(PortRange::ALL, low, Some(high), 36);
-    /// assert_eq!(windows.high().end(), PhysAddr::new(64 << 30));
+    /// assert_eq!(windows.high()[0].end(), PhysAddr::new(64 << 30));
     /// ```
     #[must_use]
-    pub fn new(io: PortRange, low: PhysRange, high: Option<PhysRange>, physical_bits: u8) -> Self {
+    pub fn new(io: PortRange, low: PhysRange, high: impl IntoIterator<Item = PhysRange>, physical_bits: u8) -> Self {
         let top = 1u64.checked_shl(physical_bits.into()).unwrap_or(u64::MAX);
         let reach = |bounds: Range<u64>| {
             PhysRange::from_bounds(PhysAddr::new(bounds.start), PhysAddr::new(bounds.end)).unwrap_or_default()
         };
+        let mut kept = ArrayVec::<PhysRange, MOST_HIGH>::new();
+        for room in high.into_iter().filter_map(|room| room.intersection(reach(1 << 32..top))) {
+            if kept.last().is_none_or(|largest| largest.len() < room.len()) {
+                if kept.is_full() {
+                    kept.pop();
+                }
+                kept.push(room);
+            }
+        }
         Self {
             io: io.usable(),
             more_io: PortRange::default(),
             low: low.intersection(reach(1 << 20..1 << 32)).unwrap_or_default(),
-            high: high.and_then(|high| high.intersection(reach(1 << 32..top))).unwrap_or_default(),
+            high: kept,
         }
     }
 
@@ -131,10 +148,10 @@ impl Windows {
         self.low
     }
 
-    /// Room for memory above 4 GiB; empty when there is none.
+    /// Rooms for memory above 4 GiB, of which one is used; each is larger than the one before.
     #[must_use]
-    pub const fn high(&self) -> PhysRange {
-        self.high
+    pub fn high(&self) -> &[PhysRange] {
+        &self.high
     }
 }
 
@@ -150,14 +167,12 @@ mod tests {
     fn no_64_bit_window_reaches_beyond_the_physical_address_bits() {
         let low = range(0xc000_0000, 0xfec0_0000);
         let high = range(1 << 35, 1 << 41);
-        for (bits, expected) in
-            [(0, 0..0), (32, 0..0), (35, 0..0), (36, 1 << 35..1 << 36), (40, 1 << 35..1 << 40), (52, 1 << 35..1 << 41)]
-        {
-            let windows = Windows::new(PortRange::ALL, low, Some(high), bits);
-            assert_eq!(windows.high(), range(expected.start, expected.end), "{bits} bits");
+        for bits in [0, 32, 35] {
+            assert_eq!(Windows::new(PortRange::ALL, low, Some(high), bits).high(), [], "{bits} bits");
         }
-        for bits in [64, 200] {
-            assert_eq!(Windows::new(PortRange::ALL, low, Some(high), bits).high(), high);
+        for (bits, end) in [(36, 1 << 36), (40, 1 << 40), (52, 1 << 41), (64, 1 << 41), (200, 1 << 41)] {
+            let windows = Windows::new(PortRange::ALL, low, Some(high), bits);
+            assert_eq!(windows.high(), [range(1 << 35, end)], "{bits} bits");
         }
     }
 
@@ -166,7 +181,21 @@ mod tests {
         let windows = Windows::new(PortRange::ALL, range(0, 1 << 33), Some(range(0, 1 << 33)), 36);
         assert_eq!(windows.io(), PortRange::new(0x1000, 0x1_0000).unwrap());
         assert_eq!(windows.low(), range(1 << 20, 1 << 32));
-        assert_eq!(windows.high(), range(1 << 32, 1 << 33));
+        assert_eq!(windows.high(), [range(1 << 32, 1 << 33)]);
+    }
+
+    #[test]
+    fn a_room_above_4_gib_is_kept_if_it_is_larger_than_those_before() {
+        let gib = |start: u64, len: u64| range(start << 30, (start + len) << 30);
+        let kept = |rooms: &[PhysRange], bits| {
+            Windows::new(PortRange::ALL, range(0, 0), rooms.iter().copied(), bits).high().to_vec()
+        };
+        let rooms = [gib(0, 8), gib(10, 4), gib(20, 2), gib(30, 5)];
+        assert_eq!(kept(&rooms, 52), [gib(4, 4), gib(30, 5)], "cut to what is above 4 GiB first");
+        assert_eq!(kept(&rooms, 35), [gib(4, 4)], "and to what can be addressed");
+        // The first ones, and the largest.
+        let many: [_; 8] = core::array::from_fn(|i| gib(10 << i, i as u64 + 1));
+        assert_eq!(kept(&many, 52), [many[0], many[1], many[2], many[7]]);
     }
 
     #[test]

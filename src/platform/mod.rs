@@ -36,7 +36,7 @@ use crate::memory_map::MemoryMap;
 use crate::pci::{self, Address, Board, ConfigSpace, Display, Ecam, Pin, PortConfig, PortRange, Summary, Windows};
 use crate::tables;
 pub use display::set_up_display;
-use window::{high_window, physical_bits, unoccupied};
+use window::{high_windows, physical_bits, unoccupied};
 
 /// How many root buses there are beside bus 0, 64 bits, little-endian.
 const EXTRA_ROOTS: &str = "etc/extra-pci-roots";
@@ -75,7 +75,7 @@ impl Platform {
         let bits = physical_bits(machine);
         let reserved = read_number(machine, fw_cfg, RESERVED_MEMORY_END).map(PhysAddr::new);
         let extra_roots = read_number(machine, fw_cfg, EXTRA_ROOTS).unwrap_or(0);
-        let high = high_window(map, reserved, bits);
+        let high = high_windows(map, reserved, bits);
         // QEMU reserves nothing there.
         let free = if fw_cfg.is_qemu() { low } else { unoccupied(map, low) };
         let windows = Windows::new(ports, free, high, bits).or_ports(chipset.more_ports());

@@ -1,5 +1,7 @@
 use alloc::vec::Vec;
 
+use proptest::prelude::*;
+
 use super::fake::FakeConfigPorts;
 use super::*;
 use crate::hal::Cpuid;
@@ -246,20 +248,69 @@ fn map(ram_above: u64, reserved: &[(u64, u64)]) -> MemoryMap {
 }
 
 #[test]
-fn the_high_window_lies_between_ram_and_what_the_cpu_can_address() {
-    let window = |map: &MemoryMap, reserved: Option<u64>, bits| {
-        high_window(map, reserved.map(PhysAddr::new), bits).map(|window| (window.start().get(), window.end().get()))
+fn the_high_windows_are_above_ram_and_within_what_the_cpu_can_address() {
+    let windows = |map: &MemoryMap, reserved: Option<u64>, bits| {
+        let all = high_windows(map, reserved.map(PhysAddr::new), bits);
+        all.map(|window| (window.start().get(), window.end().get())).collect::<Vec<_>>()
     };
-    assert_eq!(window(&map(0, &[]), None, 36), Some((4 * GIB, 64 * GIB)));
-    assert_eq!(window(&map(4 * GIB + 4096, &[]), None, 36), Some((9 * GIB, 64 * GIB)));
+    assert_eq!(windows(&map(0, &[]), None, 36), [(4 * GIB, 64 * GIB)]);
+    assert_eq!(windows(&map(4 * GIB + 4096, &[]), None, 36), [(9 * GIB, 64 * GIB)]);
     // What the host keeps for memory that is plugged in later stays free.
-    assert_eq!(window(&map(4 * GIB, &[]), Some(40 * GIB), 36), Some((40 * GIB, 64 * GIB)));
-    // The window ends at a reservation: QEMU's for AMD's HyperTransport below 1 TiB.
-    assert_eq!(window(&map(0, &[(0xfd << 32, 3 << 32)]), None, 40), Some((4 * GIB, 0xfd << 32)));
+    assert_eq!(windows(&map(4 * GIB, &[]), Some(40 * GIB), 36), [(40 * GIB, 64 * GIB)]);
     // No room at all: RAM up to the limit of the CPU, or beyond.
-    assert_eq!(window(&map(60 * GIB, &[]), None, 36), None);
-    assert_eq!(window(&map(100 * GIB, &[]), None, 36), None);
-    assert_eq!(window(&map(0, &[]), Some(u64::MAX), 36), None);
+    assert_eq!(windows(&map(60 * GIB, &[]), None, 36), []);
+    assert_eq!(windows(&map(100 * GIB, &[]), None, 36), []);
+    assert_eq!(windows(&map(0, &[]), Some(u64::MAX), 36), []);
+}
+
+/// QEMU's reservation for AMD's HyperTransport.
+const HYPER_TRANSPORT: (u64, u64) = (0xfd << 32, 3 << 32);
+
+#[test]
+fn a_high_window_ends_at_a_reservation_and_another_begins_behind_it() {
+    let windows = |reserved: &[(u64, u64)], bits| {
+        let all: Vec<_> = high_windows(&map(0, reserved), None, bits).collect();
+        all.into_iter().map(|window| (window.start().get() >> 30, window.end().get() >> 30)).collect::<Vec<_>>()
+    };
+    assert_eq!(windows(&[HYPER_TRANSPORT], 40), [(4, 1012)]);
+    assert_eq!(windows(&[HYPER_TRANSPORT], 48), [(4, 1012), (1024, 1 << 18)]);
+    // Behind what is no whole GiB, and up to one.
+    assert_eq!(windows(&[(8 * GIB + 4096, 4096), (10 * GIB, GIB)], 36), [(4, 8), (9, 10), (11, 64)]);
+    // RAM that QEMU has moved behind the reservation: what is below it is not asked for.
+    let mut moved = map(0, &[HYPER_TRANSPORT]);
+    moved.describe(PhysRange::new(PhysAddr::new(1 << 40), GIB).unwrap(), MemoryType::CONVENTIONAL).unwrap();
+    let all: Vec<_> = high_windows(&moved, None, 48).collect();
+    assert_eq!(all, [PhysRange::from_bounds(PhysAddr::new((1 << 40) + GIB), PhysAddr::new(1 << 48)).unwrap()]);
+}
+
+proptest! {
+    /// Whatever is reserved, no window has a byte of it, and together they have every whole GiB that is free.
+    #[test]
+    fn high_windows_are_all_that_is_free_above_ram(
+        ram in 0_u64..64,
+        kept in proptest::option::of(4_u64..128),
+        reserved in proptest::collection::vec((4 * 16_u64..160 * 16, 1_u64..80), 0..12),
+        bits in 36_u8..=38,
+    ) {
+        // In units of 64 MiB.
+        let reserved: Vec<_> = reserved.iter().map(|&(start, len)| (start << 26, len << 26)).collect();
+        let map = map(ram * GIB, &reserved);
+        let kept = kept.map(|gib| PhysAddr::new(gib * GIB));
+        let windows: Vec<_> = high_windows(&map, kept, bits).collect();
+        let top = PhysAddr::new(1 << bits);
+        let bottom = map.ram_end(PhysRange::from_bounds(PhysRange::LOW_4_GIB.end(), top).unwrap());
+        let bottom = bottom.unwrap_or(PhysRange::LOW_4_GIB.end()).max(kept.unwrap_or_default());
+        prop_assert!(windows.is_sorted_by(|a, b| a.end() <= b.start()), "{windows:?}");
+        for window in &windows {
+            prop_assert!(bottom <= window.start() && window.end() <= top && window.start().get() % GIB == 0, "{window}");
+            prop_assert!(map.regions().all(|region| !region.range.overlaps(*window)), "{window}");
+        }
+        for gib in bottom.get().div_ceil(GIB)..top.get() / GIB {
+            let whole = PhysRange::new(PhysAddr::new(gib * GIB), GIB).unwrap();
+            let is_free = map.regions().all(|region| !region.range.overlaps(whole));
+            prop_assert_eq!(windows.iter().any(|window| window.contains(whole)), is_free, "{}", whole);
+        }
+    }
 }
 
 #[test]

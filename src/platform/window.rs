@@ -25,18 +25,30 @@ pub fn physical_bits(cpu: &mut impl Cpu) -> u8 {
 /// A gibibyte: the window begins at a multiple of it, so that large BARs lie well.
 const GRANULE: Alignment = constant(Alignment::new(1 << 30));
 
-/// The address space from the end of RAM, and of what the host has `reserved` above it for memory plugged in later, to
-/// the next thing that the map knows of or to what `physical_bits` can address.
+/// The address space from the end of RAM, and of what the host has `reserved` above it for memory plugged in later, up to
+/// what `physical_bits` can address, without all that the map knows of: by ascending address, each from a whole GiB on. QEMU
+/// reserves the 12 GiB below 1 TiB on AMD's CPUs, where their HyperTransport has addresses of its own.
 ///
 /// It is given out from the bottom up, close above RAM, because CPUs are known to claim more bits than their host has.
-#[must_use]
-pub fn high_window(map: &MemoryMap, reserved: Option<PhysAddr>, physical_bits: u8) -> Option<PhysRange> {
+pub fn high_windows(
+    map: &MemoryMap,
+    reserved: Option<PhysAddr>,
+    physical_bits: u8,
+) -> impl Iterator<Item = PhysRange> + '_ {
     let four_gib = PhysRange::LOW_4_GIB.end();
-    let above = PhysRange::from_bounds(four_gib, PhysAddr::new(1u64.checked_shl(physical_bits.into())?))?;
-    let start = map.ram_end(above).unwrap_or(four_gib).max(reserved.unwrap_or(four_gib)).align_up(GRANULE)?;
-    let next = map.regions().map(|region| region.range).find(|range| range.end() > start);
-    let end = next.map_or(above.end(), |range| range.start().max(start)).min(above.end());
-    PhysRange::from_bounds(start, end).filter(|window| !window.is_empty())
+    let top = PhysAddr::new(1u64.checked_shl(physical_bits.into()).unwrap_or(u64::MAX));
+    let above = PhysRange::from_bounds(four_gib, top).unwrap_or_default();
+    let ram_end = map.ram_end(above).unwrap_or(four_gib);
+    // Where the next window may begin, as long as there is such an address.
+    let mut next = ram_end.max(reserved.unwrap_or(four_gib)).align_up(GRANULE);
+    let taken = map.regions().map(|region| region.range).chain([PhysRange::empty_at(top)]);
+    taken.filter_map(move |taken| {
+        let start = next?;
+        if taken.end() > start {
+            next = taken.end().align_up(GRANULE);
+        }
+        PhysRange::from_bounds(start, taken.start().min(top)).filter(|window| !window.is_empty())
+    })
 }
 
 /// The largest part of `window`, which is behind RAM, that the map knows nothing of. A host may have reserved some of it:

@@ -236,6 +236,25 @@ fn q35_with_1_tib_of_address_space_and_3_gib_of_memory() {
     assert!(reserved > 2 << 40 && device >= reserved && device + (8 << 30) <= 1 << 46, "{printed}");
 }
 
+/// Eight GPUs of 128 GiB, each in a slot: more than there is below the 12 GiB that QEMU reserves below 1 TiB.
+#[test]
+fn linux_uses_what_is_above_the_addresses_of_hyper_transport() {
+    let gpu = |i: u8| format!("-device pcie-root-port,id=p{i},chassis={i} -device pci-testdev,bus=p{i},membar=128G");
+    let gpus: Vec<_> = (1..=8).map(gpu).collect();
+    let machine = Machine::new(Kind::Q35).with("-cpu EPYC,phys-bits=48").with(&gpus.join(" "));
+    let (report, printed) = look(
+        &machine,
+        "cat /proc/iomem | grep -E 'PCI Bus 0000:00$|0000:0[1-8]:00.0' | grep -E '[0-9a-f]{11}-' | tr -d ' '",
+    );
+    report.check(&machine);
+    let ranges = printed.lines().filter_map(|line| line.split_once(':')?.0.split_once('-'));
+    let ranges = ranges.map(|bounds| [bounds.0, bounds.1].map(|at| u64::from_str_radix(at, 16).expect("an address")));
+    let ranges: Vec<_> = ranges.collect();
+    assert_eq!(ranges.len(), 1 + 8, "the root bus's and the devices': {printed}");
+    assert!(ranges.iter().all(|[first, last]| 1 << 40 <= *first && *last < 1 << 48), "{printed}");
+    assert!(ranges[1..].iter().all(|[first, last]| last - first == (128 << 30) - 1), "{printed}");
+}
+
 #[test]
 fn q35_with_a_window_of_cxl() {
     let machine =

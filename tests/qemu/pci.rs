@@ -215,13 +215,13 @@ pub struct Found {
 
 /// Boots `machine` and checks everything.
 pub fn check(machine: &Machine) -> Found {
-    check_roots(machine, &[0])
+    check_roots(machine, &[0], PHYSICAL_BITS)
 }
 
-/// As [`check`], for a machine with these root buses.
-fn check_roots(machine: &Machine, roots: &[u8]) -> Found {
+/// As [`check`], for a machine with these root buses whose CPU's addresses have so many bits.
+fn check_roots(machine: &Machine, roots: &[u8], bits: u32) -> Found {
     let mut probe = boot(machine);
-    let addresses = 0..1 << PHYSICAL_BITS;
+    let addresses = 0..1 << bits;
     let everything = Room { ports: 0x1000..0x1_0000, memory: addresses.clone(), prefetchable: addresses };
     let map = probe.boot_params().e820();
     let mut walk = Walk { probe: &mut probe, given: Vec::new(), buses: Vec::new(), ids: Vec::new(), roms: 0 };
@@ -310,13 +310,13 @@ fn expander_buses_are_set_up_wherever_they_are() {
         .with("-device pcie-root-port,id=a,bus=x,chassis=1,addr=a -device pci-testdev,bus=a,membar=64M")
         .with("-device pcie-root-port,id=b,bus=y,chassis=2 -device virtio-rng-pci,bus=b")
         .with("-device pcie-root-port,id=c,bus=pcie.0,chassis=3 -device e1000e,bus=c");
-    let Found { ids, buses, .. } = check_roots(&q35, &[0, 20, 200]);
+    let Found { ids, buses, .. } = check_roots(&q35, &[0, 20, 200], PHYSICAL_BITS);
     assert_eq!(buses, 6);
     assert!([VIRTIO_RNG, TEST_DEVICE, E1000E].iter().all(|id| ids.contains(id)), "{ids:x?}");
     let pc = Machine::new(Kind::Pc)
         .with("-device pxb,id=x,bus_nr=7,bus=pci.0 -device pxb,id=y,bus_nr=3,bus=pci.0 -device pci-bridge,id=a,bus=x,addr=4,chassis_nr=9")
         .with("-device e1000,bus=a,addr=3 -device pci-testdev,bus=y,addr=5,membar=64M");
-    let Found { ids, buses, .. } = check_roots(&pc, &[0, 3, 7]);
+    let Found { ids, buses, .. } = check_roots(&pc, &[0, 3, 7], PHYSICAL_BITS);
     assert_eq!(buses, 6, "each has a bridge of its own");
     assert!([TEST_DEVICE, E1000].iter().all(|id| ids.contains(id)), "{ids:x?}");
 }
@@ -348,6 +348,26 @@ fn large_devices_are_above_4_gib_and_above_the_room_for_memory() {
     let Found { lowest_high, .. } = check(&machine);
     let lowest = lowest_high.expect("something above 4 GiB");
     assert!(lowest >= (4 << 30) + (16 << 30), "{lowest:#x} is where memory can be plugged in");
+}
+
+/// QEMU reserves the 12 GiB below 1 TiB on AMD's CPUs, and what is large goes behind that.
+#[test]
+fn what_does_not_fit_below_hyper_transport_is_above_it() {
+    let behind_ports = |count: u8| {
+        let device =
+            |i: u8| format!("-device pcie-root-port,id=p{i},chassis={i} -device pci-testdev,bus=p{i},membar=128G");
+        (1..=count).map(device).collect::<Vec<_>>().join(" ")
+    };
+    for (kind, devices, is_above) in [
+        (Kind::Q35, "-device pci-testdev,membar=512G".to_owned(), true),
+        (Kind::Pc, "-device pci-testdev,membar=512G -device pci-testdev,membar=64G".to_owned(), true),
+        (Kind::Q35, behind_ports(8), true),
+        (Kind::Q35, behind_ports(4), false),
+    ] {
+        let machine = Machine { memory: "6G", ..Machine::new(kind) }.with("-cpu EPYC,phys-bits=48").with(&devices);
+        let Found { lowest_high, .. } = check_roots(&machine, &[0], 48);
+        assert_eq!(lowest_high.expect("something above 4 GiB") >= 1 << 40, is_above, "{devices}: {lowest_high:x?}");
+    }
 }
 
 #[test]

@@ -63,6 +63,20 @@ fn more_memory_than_the_cpu_can_address_is_told_and_boot_goes_on() {
     assert_eq!([2, 3].map(|device| probe.pci([0, device, 0], 0x1c)), [0, 2], "bits 63:32");
     assert_eq!([2, 3].map(|device| probe.pci([0, device, 0], 4) & 3), [COMMAND_IO, COMMAND_IO | COMMAND_MEMORY]);
     assert_eq!(probe.pci([0, 4, 0], 4) & COMMAND_MEMORY, COMMAND_MEMORY);
+    // The advice helps.
+    boot(&machine.with("-cpu qemu64,phys-bits=42"));
+}
+
+/// More address bits would not help here.
+#[test]
+fn memory_that_cannot_be_above_4_gib_is_told_as_what_it_is() {
+    let machine = Machine::new(Kind::Q35)
+        .with("-device pcie-root-port,id=a,chassis=1,pref32-reserve=64M -device pci-testdev,membar=4G,bus=a");
+    let (said, _) = shortage(&machine);
+    let expected = "firstlight: warning: PCI: not enough memory below 4 GiB: 1 BAR(s) get none, the first is BAR 2 of 01:00.0 \
+                    with 0x100000000; give fewer or smaller devices";
+    assert!(said.iter().any(|line| line.starts_with(expected)), "{said:?}");
+    assert!(!said.iter().any(|line| line.contains("-cpu")), "{said:?}");
 }
 
 #[test]

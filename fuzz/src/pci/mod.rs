@@ -28,7 +28,11 @@ pub fn run(bytes: &[u8]) {
     let numbers: [u16; 4] = input.take();
     let [a, b, c, d] = numbers.map(|number| u64::from(number) << 16);
     let range = |a: u64, b: u64| PhysRange::from_bounds(PhysAddr::new(a.min(b)), PhysAddr::new(a.max(b)));
-    let room = Windows::new(PortRange::ALL, range(a, b).unwrap(), range(c << 8, d << 8), 46)
+    // Two rooms above 4 GiB, with something between them that is no room.
+    let high = range(c << 8, d << 8).unwrap();
+    let (first, rest) = high.split_at(high.len() / 4);
+    let (_, second) = rest.split_at(high.len() / 8);
+    let room = Windows::new(PortRange::ALL, range(a, b).unwrap(), [first, second], 46)
         .or_ports(PortRange::new(0x1000, 0xa000).unwrap());
     let extra_roots: u8 = input.take();
     let mut pci = Model::take(&mut input, MOST, &[]);
@@ -78,7 +82,9 @@ fn check_plan(topology: &Topology, plan: &Plan, room: &Windows) {
             children[usize::from(parent.bus)].push(passed);
         }
     }
-    let host = [(true, ports(room.io())), (true, ports(room.more_io())), (false, room.low()), (false, room.high())];
+    let mut host = vec![(true, ports(room.io())), (true, ports(room.more_io())), (false, room.low())];
+    let lowest = plan.above_4_gib().start();
+    host.extend(room.high().iter().filter(|high| high.contains_addr(lowest)).map(|high| (false, *high)));
     let mut at_root = Vec::new();
     for (index, bus) in topology.buses().iter().enumerate() {
         let mut here: Vec<_> = topology
@@ -86,7 +92,7 @@ fn check_plan(topology: &Topology, plan: &Plan, room: &Windows) {
             .flat_map(|(function, _)| &places[usize::from(function)])
             .map(|place| run_of(place))
             .collect();
-        let outer = if bus.parent.is_none() { host.to_vec() } else { windows(&plan.windows[index]).to_vec() };
+        let outer = if bus.parent.is_none() { host.clone() } else { windows(&plan.windows[index]).to_vec() };
         for passed in &children[index] {
             here.extend(windows(passed).into_iter().filter(|(_, range)| !range.is_empty()));
         }

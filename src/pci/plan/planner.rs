@@ -62,18 +62,7 @@ impl<'t> Planner<'t> {
 
     /// Which way a register on `bus` is reached; `None` when there is none, or it is left out.
     pub(super) fn space(&self, bus: &Bus, state: &BusState, function: u16, bar: Bar) -> Option<Space> {
-        if self.left_out.get(usize::from(function))? & bar.bit() != 0 {
-            return None;
-        }
-        match bar.kind {
-            BarKind::Io => state.io.then_some(Space::Io),
-            BarKind::Memory64 { .. } if bus.parent.is_none() => Some(Space::Wide),
-            BarKind::Memory64 { prefetchable: true } => Some(state.prefetchable.unwrap_or(Space::Low)),
-            BarKind::Memory32 { prefetchable: true } if state.prefetchable == Some(Space::Prefetchable) => {
-                state.prefetchable
-            }
-            BarKind::Memory32 { .. } | BarKind::Memory64 { .. } | BarKind::Rom => Some(Space::Low),
-        }
+        if self.left_out.get(usize::from(function))? & bar.bit() != 0 { None } else { way(bus, state, bar) }
     }
 
     /// Shows everything on the buses of `group` that needs room in `spaces`.
@@ -324,7 +313,8 @@ impl<'t> Planner<'t> {
             for (index, function) in self.topology.on_bus(bus) {
                 let lost = function.bars.iter().filter(|&&bar| self.space(bus, state, index, bar).is_none());
                 for &bar in lost {
-                    heap::push_within_capacity(&mut plan.unplaced, Unplaced { function: index, bar })?;
+                    let may_be_high = way(bus, state, bar) == Some(Space::Wide);
+                    heap::push_within_capacity(&mut plan.unplaced, Unplaced { function: index, bar, may_be_high })?;
                 }
             }
         }
@@ -339,5 +329,18 @@ impl<'t> Planner<'t> {
             self.buses.iter().filter(given_up).fold(0_u16, |count, _| count.saturating_add(1))
         };
         GivenUp { io: count(IO_BIT), memory: count(!IO_BIT) }
+    }
+}
+
+/// Which way a register on `bus` is reached; `None` when there is none.
+fn way(bus: &Bus, state: &BusState, bar: Bar) -> Option<Space> {
+    match bar.kind {
+        BarKind::Io => state.io.then_some(Space::Io),
+        BarKind::Memory64 { .. } if bus.parent.is_none() => Some(Space::Wide),
+        BarKind::Memory64 { prefetchable: true } => Some(state.prefetchable.unwrap_or(Space::Low)),
+        BarKind::Memory32 { prefetchable: true } if state.prefetchable == Some(Space::Prefetchable) => {
+            state.prefetchable
+        }
+        BarKind::Memory32 { .. } | BarKind::Memory64 { .. } | BarKind::Rom => Some(Space::Low),
     }
 }

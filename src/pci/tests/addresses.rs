@@ -60,6 +60,27 @@ fn nothing_behind_a_bridge_without_a_64_bit_window_goes_above_4_gib() {
     assert!(plan.windows.iter().all(|windows| windows.prefetchable.is_empty()));
 }
 
+/// A user is told which room is short, so that the advice helps.
+#[test]
+fn a_register_without_an_address_says_whether_it_could_be_above_4_gib() {
+    let lost = |function: FakeFunction, behind: Option<FakeFunction>| {
+        let mut pci = FakePci::default();
+        let on = behind.map_or(ROOT, |bridge| On::Behind(pci.add(ROOT, 1, 0, bridge)));
+        pci.add(on, 2, 0, function);
+        let (_, plan) = set_up(&mut pci, &windows());
+        plan.unplaced.iter().map(|lost| lost.may_be_high).collect::<Vec<_>>()
+    };
+    for kind in [WIDE, WIDE_PLAIN] {
+        assert_eq!(lost(device(1).bar(0, kind, 40), None), [true]);
+    }
+    assert_eq!(lost(device(1).bar(0, WIDE, 40), Some(bridge(None, true))), [true]);
+    assert_eq!(lost(device(1).bar(0, WIDE_PLAIN, 31), Some(bridge(None, true))), [false]);
+    for narrow in [bridge(None, false), FakeFunction::narrow_bridge(0x1_1b36)] {
+        assert_eq!(lost(device(1).bar(0, WIDE, 31), Some(narrow)), [false]);
+    }
+    assert_eq!(lost(device(1).bar(0, MEMORY, 31), None), [false]);
+}
+
 #[test]
 fn a_bar_never_wraps_past_its_window() {
     // The window ends with the 32-bit space: the second mebibyte would start at address zero.
@@ -116,6 +137,31 @@ fn no_bar_is_placed_beyond_the_physical_address_bits() {
     let (_, plan) = set_up(&mut pci, &windows(35));
     assert_eq!(plan.unplaced.len(), 1);
     assert_eq!((addresses(&pci, 0), addresses(&pci, 1)), ([0].into(), [8 * GIB].into()));
+}
+
+/// As with an AMD CPU of QEMU's: the room up to 1012 GiB, and from 1 TiB on.
+#[test]
+fn of_two_rooms_above_4_gib_the_first_that_holds_everything_is_used() {
+    let rooms = [range(8 * GIB, 1012 * GIB), range(1024 * GIB, 1 << 48)];
+    let windows = |bits| Windows::new(PortRange::ALL, range(0xc000_0000, 0xfec0_0000), rooms, bits);
+    let place = |orders: &[u8], bits| {
+        let mut pci = FakePci::default();
+        for (number, &order) in (1..).zip(orders) {
+            let port = pci.add(ROOT, number, 0, port());
+            pci.add(On::Behind(port), 0, 0, device(number.into()).bar(0, WIDE, order));
+        }
+        let (_, plan) = set_up(&mut pci, &windows(bits));
+        (plan.placements.iter().map(|place| place.address / GIB).collect::<Vec<_>>(), plan.unplaced.len())
+    };
+    assert_eq!(place(&[35, 36], 48), ([32, 64].into(), 0));
+    // One of 512 GiB, eight of 128 GiB, and small ones that go with them.
+    assert_eq!(place(&[39], 48), ([1024].into(), 0));
+    assert_eq!(place(&[37; 8], 48), ((0..8).map(|number| 1024 + 128 * number).collect(), 0));
+    assert_eq!(place(&[33, 39, 33], 48), ([1536, 1024, 1544].into(), 0));
+    // The CPU reaches no further than the first.
+    assert_eq!(place(&[37; 8], 40), ((1..8).map(|number| 128 * number).take(6).collect(), 2));
+    // Where nothing holds all, the largest holds most.
+    assert_eq!(place(&[46; 4], 48), ([1 << 16, 2 << 16, 3 << 16].into(), 1));
 }
 
 #[test]
