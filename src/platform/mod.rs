@@ -1,8 +1,9 @@
 //! The chipset: what the host bridge tells about the machine, and the registers that firmware sets on it.
 //!
 //! QEMU makes the ACPI tables from these registers at the moment the first ACPI item is selected, so all of this comes
-//! before that. Each write is one that a guest misses when it is left out; what SeaBIOS writes beyond these (SMM, SMBus,
-//! the root complex's base address) makes no difference to a guest with ACPI tables.
+//! before that. Each write is one that a guest misses when it is left out. What SeaBIOS writes beyond these (SMM, SMBus) makes no
+//! difference to a guest with ACPI tables, but for the root complex's base address, without which q35 has no watchdog of its own
+//! (`docs/hosts.md`, "q35's watchdog").
 //!
 //! Assumed: registers are at their reset values. An unknown or absent host bridge is no error: then there is nothing to
 //! program, and the tables of the host stand on their own. Nor is PCI set up there: every host that is known to have

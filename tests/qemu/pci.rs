@@ -380,6 +380,17 @@ fn an_ide_controller_at_its_legacy_ports_has_no_others() {
     }
 }
 
+/// Its register has 16 bytes, the least that there is. It is the watchdog that a q35 can have (docs/hosts.md).
+#[test]
+fn the_watchdog_of_a_user_has_an_address() {
+    for kind in Kind::ALL {
+        let Found { ids, .. } = check(&Machine::new(kind).with("-device i6300esb"));
+        assert!(ids.contains(&I6300ESB), "{ids:x?}");
+    }
+}
+
+const I6300ESB: u32 = 0x25ab_8086;
+
 /// Its register has 2 bytes.
 #[test]
 fn pvpanic_has_an_address_and_the_boot_prints_nothing() {
