@@ -3,14 +3,17 @@
 //! Each register is written once, and two that are a pair in one access. Afterwards functions decode and bridges with
 //! something behind them pass it on, as small kernels expect that do not turn a device on themselves. QEMU also makes its
 //! ACPI tables of what decodes: how far above 4 GiB the guest may look, and what an extra root bus has. Functions on the
-//! board are left to their drivers, because each makes the host rebuild its memory map. An empty bridge keeps its windows
-//! as they were, which do nothing while it does not decode.
+//! board are left to their drivers, because each makes the host rebuild its memory map.
+//!
+//! A bridge that passes nothing on has its windows closed: after a reset they read as open, from 0 on. The I/O window of a
+//! bridge that passes on memory alone is left as it was found, since each write to a window makes the host rebuild its memory
+//! map, and most ports are such. It does nothing while the bridge does not decode I/O.
 #![forbid(unsafe_code)]
 
 use super::plan::{BridgeWindows, Placement, Plan, Unplaced};
 use super::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};
 use super::sizing::bar_offset;
-use super::topology::{Bar, BarKind, Bus, Function, IoWindow, Parent, Pin, Topology};
+use super::topology::{Bar, BarKind, Bridge, Bus, Function, IoWindow, Pin, Topology};
 use super::{Address, ConfigSpace};
 use crate::addr::PhysRange;
 
@@ -44,15 +47,24 @@ pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, rou
             }
         }
     }
-    for (bus, windows) in topology.buses().iter().zip(&plan.windows) {
-        let Some(Parent { bridge, .. }) = bus.parent else { continue };
-        if let Some(function) = topology.functions().get(usize::from(bridge))
-            && (!bus.is_empty() || !windows.is_closed())
-            && may_decode(plan, bridge, function) == COMMAND_IO | COMMAND_MEMORY
-        {
-            open_bridge(config, function, windows);
+    for bus in topology.buses() {
+        for (index, function) in topology.on_bus(bus) {
+            if let Some(bridge) = function.bridge {
+                let may_pass_on = may_decode(plan, index, function) == COMMAND_IO | COMMAND_MEMORY;
+                match behind(topology, plan, bridge).filter(|_| may_pass_on) {
+                    Some(windows) => open_bridge(config, function, bridge, windows),
+                    None => close_windows(config, function.address),
+                }
+            }
         }
     }
+}
+
+/// What a bridge has to pass on; `None` where nothing is behind it and nothing can be plugged in.
+fn behind<'p>(topology: &Topology, plan: &'p Plan, bridge: Bridge) -> Option<&'p BridgeWindows> {
+    let index = usize::from(bridge.bus?);
+    let (bus, windows) = (topology.buses().get(index)?, plan.windows.get(index)?);
+    (!bus.is_empty() || !windows.is_closed()).then_some(windows)
 }
 
 /// Vendor and device numbers of QEMU's PIIX3 and PIIX4 IDE controllers, the vendor in the low half.
@@ -131,33 +143,54 @@ fn route(config: &mut dyn ConfigSpace, topology: &Topology, bus: &Bus, function:
     }
 }
 
-/// Sets the windows that a bridge needs and closes the others that it would decode with them, then lets it pass on.
-fn open_bridge(config: &mut dyn ConfigSpace, function: &Function, windows: &BridgeWindows) {
-    let (address, Some(bridge)) = (function.address, function.bridge) else { return };
+/// Sets the windows of a bridge, then lets it pass on what is in them.
+fn open_bridge(config: &mut dyn ConfigSpace, function: &Function, bridge: Bridge, windows: &BridgeWindows) {
+    let address = function.address;
     let mut command = function.command & !(COMMAND_IO | COMMAND_MEMORY) | COMMAND_MASTER | COMMAND_SERR;
-    if windows.io.is_empty() && bridge.io != IoWindow::Absent {
-        // The scan opened it to see whether it is there.
-        config.write32(address, register::IO_WINDOW, register::CLOSED_IO);
-    } else if !windows.io.is_empty() {
-        command |= COMMAND_IO;
+    if windows.is_closed() {
+        close_windows(config, address);
+    } else {
+        command |= set_windows(config, address, bridge, windows);
+    }
+    config.write32(address, register::COMMAND, command.into());
+}
+
+/// Sets the windows that a bridge needs and closes the others that it would decode with them. Gives what it has to decode.
+fn set_windows(config: &mut dyn ConfigSpace, address: Address, bridge: Bridge, windows: &BridgeWindows) -> u16 {
+    let mut decodes = 0;
+    if !windows.io.is_empty() {
+        decodes |= COMMAND_IO;
         let [base, limit] = [windows.io.start(), windows.io.last()].map(|port| port >> 8 & 0xf0);
         // The upper half is the secondary status, where zero changes nothing.
         config.write32(address, register::IO_WINDOW, limit << 8 | base);
         if bridge.io == IoWindow::Bits32 {
             write_if_changed(config, address, register::IO_WINDOW_UPPER, 0);
         }
+    } else if bridge.io != IoWindow::Absent {
+        // The scan opened it to see whether it is there.
+        config.write32(address, register::IO_WINDOW, register::CLOSED_IO);
     }
     if !windows.memory.is_empty() || !windows.prefetchable.is_empty() {
-        command |= COMMAND_MEMORY;
-        let (memory, _, _) = memory_window(windows.memory);
-        let (prefetchable, base, limit) = memory_window(windows.prefetchable);
-        // The two registers follow each other.
-        config.write64(address, register::MEMORY_WINDOW, u64::from(prefetchable) << 32 | u64::from(memory));
-        // Each write makes the host rebuild its memory map, and they are mostly zero already.
-        write_if_changed(config, address, register::PREFETCHABLE_BASE_UPPER, base);
-        write_if_changed(config, address, register::PREFETCHABLE_LIMIT_UPPER, limit);
+        decodes |= COMMAND_MEMORY;
     }
-    config.write32(address, register::COMMAND, command.into());
+    let (memory, _, _) = memory_window(windows.memory);
+    let (prefetchable, base, limit) = memory_window(windows.prefetchable);
+    // The two registers follow each other.
+    config.write64(address, register::MEMORY_WINDOW, u64::from(prefetchable) << 32 | u64::from(memory));
+    // Each write makes the host rebuild its memory map, and they are mostly zero already.
+    write_if_changed(config, address, register::PREFETCHABLE_BASE_UPPER, base);
+    write_if_changed(config, address, register::PREFETCHABLE_LIMIT_UPPER, limit);
+    decodes
+}
+
+/// Closes the windows of a bridge that passes nothing on.
+#[cold]
+fn close_windows(config: &mut dyn ConfigSpace, address: Address) {
+    // The upper half is the secondary status, where zero changes nothing.
+    config.write32(address, register::IO_WINDOW, register::CLOSED_IO);
+    // The two registers follow each other.
+    let both = u64::from(register::CLOSED_MEMORY) << 32 | u64::from(register::CLOSED_MEMORY);
+    config.write64(address, register::MEMORY_WINDOW, both);
 }
 
 /// The base and limit of a memory window as the bridge's register takes them, and bits 63:32 of each.

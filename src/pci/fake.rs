@@ -182,8 +182,19 @@ impl FakeFunction {
         found
     }
 
-    /// The windows that are open, as first and last address: ports, memory, prefetchable memory.
+    /// The windows that it passes on, as first and last address: ports, memory, prefetchable memory.
     pub(crate) fn windows(&self) -> [Option<(u64, u64)>; 3] {
+        let [io, memory, wide] = self.windows_as_read();
+        let decodes = |bit: u16| self.command() & bit != 0;
+        [
+            io.filter(|_| decodes(COMMAND_IO)),
+            memory.filter(|_| decodes(COMMAND_MEMORY)),
+            wide.filter(|_| decodes(COMMAND_MEMORY)),
+        ]
+    }
+
+    /// The windows that read as open, whether it decodes or not.
+    pub(crate) fn windows_as_read(&self) -> [Option<(u64, u64)>; 3] {
         let pair = |base: u64, limit: u64| (base <= limit).then_some((base, limit));
         let on = |offset: u8| self.writable[reg(offset)] != 0;
         let io = u64::from(self.get(register::IO_WINDOW));
@@ -201,9 +212,9 @@ impl FakeFunction {
             self.get(register::PREFETCHABLE_LIMIT_UPPER).into(),
         );
         [
-            io.filter(|_| on(register::IO_WINDOW) && self.command() & COMMAND_IO != 0),
-            memory(self.get(register::MEMORY_WINDOW).into(), 0, 0).filter(|_| self.command() & COMMAND_MEMORY != 0),
-            wide.filter(|_| on(register::PREFETCHABLE_WINDOW) && self.command() & COMMAND_MEMORY != 0),
+            io.filter(|_| on(register::IO_WINDOW)),
+            memory(self.get(register::MEMORY_WINDOW).into(), 0, 0),
+            wide.filter(|_| on(register::PREFETCHABLE_WINDOW)),
         ]
     }
 }

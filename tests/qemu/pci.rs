@@ -289,18 +289,24 @@ fn conventional_bridges_of_pci_express_machines_are_gone_through() {
     assert!([E1000, TEST_DEVICE, VIRTIO_RNG].iter().all(|id| ids.contains(id)), "{ids:x?}");
 }
 
-/// The windows of a bridge, as first and last address: ports, memory, prefetchable memory.
+/// The windows that a bridge passes on: ports, memory, prefetchable memory.
 pub fn windows(probe: &mut Probe, function: [u8; 3]) -> [Range<u64>; 3] {
     let command = probe.pci(function, 0x04);
-    let window = |on: u32, base: u64, limit: u64| if on == 0 || base > limit { 0..0 } else { base..limit + 1 };
+    let [ports, memory, prefetchable] = windows_as_read(probe, function);
+    let decoded = |bit: u32, window| if command & bit == 0 { 0..0 } else { window };
+    [decoded(COMMAND_IO, ports), decoded(COMMAND_MEMORY, memory), decoded(COMMAND_MEMORY, prefetchable)]
+}
+
+/// The same by the registers of the windows alone.
+pub fn windows_as_read(probe: &mut Probe, function: [u8; 3]) -> [Range<u64>; 3] {
+    let window = |base: u64, limit: u64| if base > limit { 0..0 } else { base..limit + 1 };
     let io = u64::from(probe.pci(function, 0x1c));
-    let ports = window(command & COMMAND_IO, (io & 0xf0) << 8, (io & 0xf000) | 0xfff);
+    let ports = window((io & 0xf0) << 8, (io & 0xf000) | 0xfff);
     let memory = u64::from(probe.pci(function, 0x20));
-    let memory = window(command & COMMAND_MEMORY, (memory & 0xfff0) << 16, memory & 0xfff0_0000 | 0xf_ffff);
+    let memory = window((memory & 0xfff0) << 16, memory & 0xfff0_0000 | 0xf_ffff);
     let low = u64::from(probe.pci(function, 0x24));
     let [base, limit] = [0x28, 0x2c].map(|at| u64::from(probe.pci(function, at)) << 32);
-    let (base, limit) = (base | (low & 0xfff0) << 16, limit | low & 0xfff0_0000 | 0xf_ffff);
-    [ports, memory, window(command & COMMAND_MEMORY, base, limit)]
+    [ports, memory, window(base | (low & 0xfff0) << 16, limit | low & 0xfff0_0000 | 0xf_ffff)]
 }
 
 #[test]

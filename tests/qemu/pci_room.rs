@@ -3,7 +3,7 @@
 
 use crate::bzimage::BzImage;
 use crate::machine::{Kind, Machine};
-use crate::pci::{COMMAND_IO, COMMAND_MEMORY, boot, windows};
+use crate::pci::{COMMAND_IO, COMMAND_MEMORY, boot, windows, windows_as_read};
 use crate::probe::Probe;
 use crate::script;
 
@@ -42,6 +42,22 @@ fn empty_slots_have_room_and_bridges_what_the_host_asks_to_keep() {
     assert_eq!(sizes(&mut pc, [0, 3, 0]), [0x1000, 2 * MIB, 2 * MIB]);
     assert_eq!(sizes(&mut pc, [0, 4, 0]), [0; 3], "nothing can be plugged in there");
     assert_eq!(sizes(&mut pc, [0, 5, 0]), [0x1000, 32 * MIB, 1024 * MIB]);
+}
+
+/// After a reset they read as ports 0 to 0xfff and memory 0 to 0xfffff.
+#[test]
+fn unused_bridges_have_closed_windows() {
+    let mut q35 = boot(
+        &Machine::new(Kind::Q35)
+            .with("-device i82801b11-bridge,addr=2")
+            .with("-device pcie-root-port,addr=3,chassis=1,id=a -device x3130-upstream,bus=a"),
+    );
+    for function in [[0, 2, 0], [2, 0, 0]] {
+        assert_eq!(q35.pci(function, 4) & 7, 0, "{function:x?} is not turned on");
+        assert_eq!(windows_as_read(&mut q35, function), [0..0, 0..0, 0..0], "{function:x?}");
+    }
+    let mut pc = boot(&Machine::new(Kind::Pc).with("-device pci-bridge,addr=4,chassis_nr=2,shpc=off"));
+    assert_eq!(windows_as_read(&mut pc, [0, 4, 0]), [0..0, 0..0, 0..0]);
 }
 
 /// What the firmware says on `machine`, where there is not room for all, and the probe.

@@ -263,6 +263,34 @@ fn a_bridge_passes_on_what_is_behind_it_and_nothing_else() {
     assert_eq!(pci.function(wide).command(), COMMAND_IO | COMMAND_MEMORY | PASSES);
 }
 
+/// After a reset they read as open, from 0 on.
+#[test]
+fn the_windows_of_a_bridge_that_passes_nothing_on_are_closed() {
+    let mut pci = FakePci::default();
+    let empty = [port(), bridge(Some(1), true), bridge(None, false), FakeFunction::narrow_bridge(0x1_1b36)];
+    let mut closed: Vec<_> = (1..).zip(empty).map(|(device, bridge)| pci.add(ROOT, device, 0, bridge)).collect();
+    // One with a function that needs nothing, one whose own register has no place, one behind an empty one.
+    closed.push(pci.add(ROOT, 8, 0, port()));
+    pci.add(On::Behind(closed[4]), 0, 0, device(1));
+    closed.push(pci.add(ROOT, 9, 0, port().bar(0, MEMORY, 31)));
+    pci.add(On::Behind(closed[5]), 0, 0, device(2).bar(0, MEMORY, 12));
+    closed.push(pci.add(On::Behind(closed[1]), 1, 0, port()));
+    // One that passes on ports, and one that passes on memory.
+    let ports = pci.add(ROOT, 10, 0, port());
+    pci.add(On::Behind(ports), 0, 0, device(3).bar(0, IO, 5));
+    let memory = pci.add(ROOT, 11, 0, port());
+    pci.add(On::Behind(memory), 0, 0, device(4).bar(0, MEMORY, 12));
+    assert!(closed.iter().all(|&index| pci.function(index).windows_as_read()[1] == Some((0, 0xf_ffff))));
+    set_up(&mut pci, &windows());
+    for index in closed {
+        assert_eq!(pci.function(index).windows_as_read(), [None; 3], "{index}");
+    }
+    assert_eq!(pci.function(ports).windows_as_read(), [Some((0x1000, 0x1fff)), None, None]);
+    let [io, memory, prefetchable] = pci.function(memory).windows_as_read();
+    assert!(memory.is_some() && prefetchable.is_none());
+    assert_eq!(io, Some((0, 0xfff)), "left as it was: it does not decode ports");
+}
+
 #[test]
 fn small_memory_registers_do_not_share_a_page() {
     let function = device(1).bar(0, MEMORY, 4).bar(1, MEMORY, 4);

@@ -59,21 +59,22 @@ fn an_empty_port() {
     let mut pci = q35().with(ROOT, 3, 0, port());
     set_up(&mut pci, &windows());
     // Reads: class, header, interrupt, command, bus numbers, 3 for capabilities, 2 registers, 1 device behind it.
-    // Writes: 2 registers, bus numbers.
-    assert_eq!((pci.reads - before.0, pci.writes - before.1, pci.remaps - before.2), (11, 3, 0));
+    // Writes: 2 registers, bus numbers, 3 windows to close.
+    assert_eq!((pci.reads - before.0, pci.writes - before.1, pci.remaps - before.2), (11, 6, 3));
 }
 
 #[test]
 fn a_port_with_a_disk() {
-    let mut pci = q35().with(ROOT, 3, 0, port());
+    let mut pci = q35();
     set_up(&mut pci, &windows());
     let before = (pci.reads, pci.writes, pci.remaps);
     let mut pci = q35().with(ROOT, 3, 0, port());
     pci.add(On::Behind(6), 0, 0, FakeFunction::new(0x10_1b36, 0x01_0802).bar(0, WIDE_PLAIN, 14).pin(1));
     set_up(&mut pci, &windows());
-    // The ROM; the windows for memory and prefetchable memory, the command that turns them on, and that of the disk.
+    // The port; the disk and its ROM; the windows for memory and prefetchable memory, the command that turns them on, and that
+    // of the disk.
     let after = (pci.reads - before.0, pci.writes - before.1, pci.remaps - before.2);
-    assert_eq!(after, (4 + 5 + 2 + 1, 5 + 2 + 1 + 3 + 1, 4));
+    assert_eq!(after, (11 + 4 + 5 + 2 + 1, 3 + 5 + 2 + 1 + 3 + 1, 4));
     assert_eq!(pci.function(6).get(register::PREFETCHABLE_WINDOW) & 0xfff0_fff0, 0xfff0);
 }
 
