@@ -36,7 +36,7 @@ pub use apply::{Routing, apply};
 pub use config::{ConfigSpace, Ecam, PortConfig};
 pub use display::Display;
 pub use plan::plan;
-pub use scan::{Board, scan};
+pub use scan::{Board, OwnFunction, scan};
 pub use topology::Pin;
 pub use windows::{PortRange, Windows};
 

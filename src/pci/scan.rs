@@ -28,6 +28,18 @@ const BASE_CLASS_BRIDGE: u32 = 0x06;
 const CLASS_HOST_BRIDGE: u32 = 0x0600;
 /// Class and sub-class of an ISA bridge (same section).
 const CLASS_ISA_BRIDGE: u32 = 0x0601;
+
+/// One of the chipset's own functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnFunction {
+    /// Where it is.
+    pub address: Address,
+    /// Vendor ID in the low half, device ID in the high half.
+    pub id: u32,
+    /// The base address registers that QEMU's has, one bit each. On QEMU the others are not asked for their sizes.
+    pub registers: u8,
+}
+
 /// What is known of the chipset's own functions beforehand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Board<'b> {
@@ -36,7 +48,9 @@ pub struct Board<'b> {
     /// The ISA bridge, function 0 of a device with several. It needs nothing and is not looked at.
     pub isa_bridge: Option<Address>,
     /// Other functions, without an expansion ROM, which only decode once their driver says so.
-    pub functions: &'b [Address],
+    pub functions: &'b [OwnFunction],
+    /// Whether the functions are QEMU's.
+    pub is_qemu: bool,
 }
 
 /// Finds what is on bus 0 and on as many more root buses as the host says it has, and behind the bridges there.
@@ -296,6 +310,8 @@ impl Scan<'_, '_> {
             self.full = true;
             return false;
         }
+        let own = self.board.functions.iter().find(|own| own.address == address);
+        let known = own.filter(|own| self.board.is_qemu && own.id == id).map(|own| own.registers);
         let mut function = Function {
             address,
             id,
@@ -305,7 +321,7 @@ impl Scan<'_, '_> {
             pin: None,
             bars: ArrayVec::new(),
             sound: true,
-            on_board: self.board.functions.contains(&address),
+            on_board: own.is_some(),
             bridge: None,
         };
         if !matches!(class >> 8, CLASS_HOST_BRIDGE | CLASS_ISA_BRIDGE) {
@@ -322,7 +338,7 @@ impl Scan<'_, '_> {
                 let listed = (command >> 16) as u16 & register::STATUS_CAPABILITIES != 0;
                 function.bridge = Some(self.bridge(address, id, listed));
             }
-            sizing::size_bars(self.config, &mut function, registers, &mut self.odd);
+            sizing::size_bars(self.config, &mut function, registers, known, &mut self.odd);
             if !function.on_board && function.bridge.is_none() {
                 sizing::size_rom(self.config, &mut function, &mut self.odd);
             }

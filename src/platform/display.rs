@@ -29,5 +29,5 @@ pub fn set_up_display<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &MemoryM
     let windows = Windows::new(ports, free, None, physical_bits(machine)).or_ports(chipset.more_ports());
     let extra_roots = read_number(machine, fw_cfg, EXTRA_ROOTS).unwrap_or(0);
     // By the ports: whether the memory-mapped window is open is not known.
-    chipset.configure_pci(machine, None, extra_roots, &windows).display
+    chipset.configure_pci(machine, None, extra_roots, &windows, fw_cfg.is_qemu()).display
 }

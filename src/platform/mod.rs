@@ -34,7 +34,9 @@ use crate::cpus;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Machine, Memory, Ports};
 use crate::memory_map::MemoryMap;
-use crate::pci::{self, Address, Board, ConfigSpace, Display, Ecam, Pin, PortConfig, PortRange, Summary, Windows};
+use crate::pci::{
+    self, Address, Board, ConfigSpace, Display, Ecam, OwnFunction, Pin, PortConfig, PortRange, Summary, Windows,
+};
 use crate::tables;
 pub use display::set_up_display;
 use window::{high_windows, physical_bits, unoccupied};
@@ -80,7 +82,7 @@ impl Platform {
         // QEMU reserves nothing there.
         let free = if fw_cfg.is_qemu() { low } else { unoccupied(map, low) };
         let windows = Windows::new(ports, free, high, bits).or_ports(chipset.more_ports());
-        let pci = chipset.configure_pci(machine, ecam, extra_roots, &windows);
+        let pci = chipset.configure_pci(machine, ecam, extra_roots, &windows, fw_cfg.is_qemu());
         cpus::set_up(machine, fw_cfg, ecam.map_or(low.start(), PhysRange::start), bits);
         Ok(Self { chipset, f_segment, display: pci.display })
     }
@@ -263,7 +265,7 @@ impl Chipset {
 
     /// The chipset's own functions on bus 0, which every machine of its kind has: the ISA bridge, and others. None has an
     /// expansion ROM, and each has a driver that turns it on.
-    const fn own_functions(self) -> (Option<Address>, &'static [Address]) {
+    const fn own_functions(self) -> (Option<Address>, &'static [OwnFunction]) {
         match self {
             Self::I440fx => (Some(pc::ISA), &pc::FUNCTIONS),
             Self::Q35 => (Some(q35::LPC), &q35::FUNCTIONS),
@@ -272,17 +274,18 @@ impl Chipset {
     }
 
     /// Configures PCI: through the memory-mapped window if one is open, which takes one access where the ports take
-    /// two.
+    /// two. On QEMU (`is_qemu`) it is known which registers the chipset's own functions have.
     pub fn configure_pci<M: Ports + Memory>(
         self,
         machine: &mut M,
         ecam: Option<PhysRange>,
         extra_roots: u64,
         windows: &Windows,
+        is_qemu: bool,
     ) -> Summary {
         let route = |device, pin| self.interrupt(device, pin);
         let (isa_bridge, functions) = self.own_functions();
-        let board = Board { host_bridge: Some(HOST_BRIDGE), isa_bridge, functions };
+        let board = Board { host_bridge: Some(HOST_BRIDGE), isa_bridge, functions, is_qemu };
         match ecam {
             Some(window) => pci::configure(&mut Ecam::new(machine, window), extra_roots, board, windows, &route),
             None => pci::configure(&mut PortConfig::new(machine), extra_roots, board, windows, &route),

@@ -5,7 +5,7 @@ use super::{ID, PIRQ_ROUTES, PM_BASE, address, keyboard, local_apic, rotated, se
 use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::cpus;
 use crate::hal::{Memory, Ports};
-use crate::pci::{Address, ConfigSpace, Pin, PortConfig, PortRange};
+use crate::pci::{Address, ConfigSpace, OwnFunction, Pin, PortConfig, PortRange};
 
 /// Host bridge: PAM0 (82441FX data sheet, 3.2.15).
 pub const PAM0: u8 = 0x59;
@@ -19,6 +19,8 @@ const PIRQ_A: u8 = 0x60;
 
 /// The IDE controller.
 const IDE: Address = address(1, 1);
+/// Its vendor and device: the PIIX3's.
+const IDE_ID: u32 = 0x7010_8086;
 /// IDE: timing of both channels (82371AB, 5.2.3, IDETIM); bit 15 of each half lets the channel decode. A driver takes a
 /// channel without it for switched off.
 const IDE_TIMING: u8 = 0x40;
@@ -29,8 +31,10 @@ const PM: Address = address(1, 3);
 /// Its vendor and device: the PIIX4's.
 const PM_ID: u32 = 0x7113_8086;
 
-/// The functions that every `pc` has beside the host bridge and the ISA bridge: all on the PIIX.
-pub const FUNCTIONS: [Address; 2] = [IDE, PM];
+/// The functions that every `pc` has beside the host bridge and the ISA bridge: all on the PIIX. IDE has a register for its bus
+/// master (82371AB data sheet, BMIBA), power management has none (QEMU `hw/ide/piix.c` and `hw/acpi/piix4.c`).
+pub const FUNCTIONS: [OwnFunction; 2] =
+    [OwnFunction { address: IDE, id: IDE_ID, registers: 1 << 4 }, OwnFunction { address: PM, id: PM_ID, registers: 0 }];
 
 /// Power management: base of its registers (82371AB, 7.2.1, PMBA).
 const PMBA: u8 = 0x40;

@@ -7,7 +7,7 @@ use super::{
 use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::cpus;
 use crate::hal::{Memory, Ports};
-use crate::pci::{Address, ConfigSpace, Ecam, Pin, PortConfig, PortRange};
+use crate::pci::{Address, ConfigSpace, Ecam, OwnFunction, Pin, PortConfig, PortRange};
 
 /// Host bridge: base of the memory-mapped configuration space, low dword (82G33 data sheet, PCIEXBAR).
 const PCIEXBAR: u8 = 0x60;
@@ -23,8 +23,13 @@ pub const PAM0: u8 = 0x90;
 pub const LPC: Address = address(0x1f, 0);
 /// Its vendor and device.
 pub const LPC_ID: u32 = 0x2918_8086;
-/// The functions that every `q35` has beside the host bridge and the LPC bridge, all on the ICH9: SATA and SMBus.
-pub const FUNCTIONS: [Address; 2] = [address(0x1f, 2), address(0x1f, 3)];
+/// The functions that every `q35` has beside the host bridge and the LPC bridge, all on the ICH9. SATA has ports to reach its
+/// registers by, and the registers in memory (ICH9 data sheet, BAR and ABAR); the SMBus has ports (SMB_BASE). QEMU's have no
+/// others (`hw/ide/ich.c`, `hw/i2c/smbus_ich9.c`).
+pub const FUNCTIONS: [OwnFunction; 2] = [
+    OwnFunction { address: address(0x1f, 2), id: 0x2922_8086, registers: 1 << 4 | 1 << 5 },
+    OwnFunction { address: address(0x1f, 3), id: 0x2930_8086, registers: 1 << 4 },
+];
 /// LPC: base of the power management registers (ICH9 data sheet, 13.1.11, PMBASE).
 const PMBASE: u8 = 0x40;
 /// LPC: ACPI control (13.1.12, ACPI_CNTL); bit 7 turns the registers at PMBASE on. The low bits at zero give the SCI

@@ -4,7 +4,10 @@ use super::*;
 use crate::pci::{Display, Summary, configure, register};
 
 /// The functions of q35's own.
-const ICH9: [Address; 2] = [Address::new(0, 31, 2).unwrap(), Address::new(0, 31, 3).unwrap()];
+const ICH9: [OwnFunction; 2] = [
+    OwnFunction { address: Address::new(0, 31, 2).unwrap(), id: 0x2922_8086, registers: 1 << 4 | 1 << 5 },
+    OwnFunction { address: Address::new(0, 31, 3).unwrap(), id: 0x2930_8086, registers: 1 << 4 },
+];
 
 /// QEMU's q35 with its default devices: VGA, e1000e, and the ICH9 functions.
 fn q35() -> FakePci {
@@ -32,7 +35,8 @@ fn q35() -> FakePci {
 #[test]
 fn the_default_machine() {
     let mut pci = q35();
-    let board = Board { host_bridge: Address::new(0, 0, 0), isa_bridge: Address::new(0, 31, 0), functions: &ICH9 };
+    let (host_bridge, isa_bridge) = (Address::new(0, 0, 0), Address::new(0, 31, 0));
+    let board = Board { host_bridge, isa_bridge, functions: &ICH9, is_qemu: true };
     let summary = configure(&mut pci, 0, board, &windows(), &|_, _| Some(10));
     let display = Display {
         address: at(0, 1, 0),
@@ -44,11 +48,26 @@ fn the_default_machine() {
     let high = range(0, 0);
     assert_eq!(summary, Summary { buses: 1, functions: 4, placed: 11, unplaced: 0, high, display: Some(display) });
     // Reads: 37 slots and functions, the class of the 4 found, the header of the 2 that are function 0, command and
-    // interrupt of these, 24 registers, the 2 ROMs of what is not on the board. Writes: 24 registers
+    // interrupt of these, 12 registers and 3 of the chipset's own, the 2 ROMs of what is not on the board. Writes: 15 registers
     // and 2 ROMs to size, 11 to place, 3 interrupt lines, 2 commands.
-    assert_eq!((pci.reads, pci.writes, pci.remaps), (37 + 4 + 2 + 4 + 4 + 24 + 2, 26 + 11 + 3 + 2, 2));
+    assert_eq!((pci.reads, pci.writes, pci.remaps), (37 + 4 + 2 + 4 + 4 + 15 + 2, 17 + 11 + 3 + 2, 2));
     // Six of the placed registers: four of e1000e and both of AHCI.
     assert_eq!(pci.pairs, 3);
+}
+
+#[test]
+fn only_the_registers_of_qemu_s_own_functions_are_known() {
+    let function = FakeFunction::new(5 << 16 | 0x1af4, 0x0c_0500).bar(0, MEMORY, 12).bar(4, IO, 5);
+    let sized = |own: OwnFunction, is_qemu| {
+        let mut pci = FakePci::default().with(ROOT, 5, 0, function.clone());
+        let topology = scan(&mut pci, 0, Board { functions: &[own], is_qemu, ..Board::default() });
+        let function = &topology.functions()[0];
+        (function.on_board, function.bars.iter().map(|bar| bar.register).collect::<Vec<_>>())
+    };
+    assert_eq!(sized(on_board(5, 1 << 4), true), (true, [4].into()));
+    // Another host's, and one that is another function than is expected there.
+    assert_eq!(sized(on_board(5, 1 << 4), false), (true, [0, 4].into()));
+    assert_eq!(sized(OwnFunction { id: 6, ..on_board(5, 1 << 4) }, true), (true, [0, 4].into()));
 }
 
 #[test]

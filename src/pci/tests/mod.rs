@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use super::fake::{FakeFunction, FakePci, On};
 use super::plan::Plan;
 use super::topology::{BarKind, Topology};
-use super::{Address, Board, PortRange, Windows, apply, plan, scan};
+use super::{Address, Board, OwnFunction, PortRange, Windows, apply, plan, scan};
 use crate::addr::{PhysAddr, PhysRange};
 
 const ROOT: On = On::Root(0);
@@ -68,4 +68,9 @@ fn addresses(pci: &FakePci, index: usize) -> Vec<u64> {
 
 fn at(bus: u8, device: u8, function: u8) -> Address {
     Address::new(bus, device, function).unwrap()
+}
+
+/// A function of the chipset on bus 0, with these base address registers on QEMU.
+const fn on_board(device: u8, registers: u8) -> OwnFunction {
+    OwnFunction { address: Address::new(0, device, 0).unwrap(), id: (device as u32) << 16 | 0x1af4, registers }
 }
