@@ -14,6 +14,7 @@
 //! for q35's 29C0h; Intel I/O Controller Hub 9 data sheet; QEMU `hw/pci-host/`, `hw/isa/lpc_ich9.c`, `hw/isa/piix3.c`.
 #![forbid(unsafe_code)]
 
+mod a20;
 mod display;
 #[cfg(test)]
 pub(crate) mod fake;

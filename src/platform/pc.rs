@@ -1,7 +1,7 @@
 //! pc: the 440FX host bridge, the PIIX3, and the power management of the PIIX4.
 #![forbid(unsafe_code)]
 
-use super::{ID, PIRQ_ROUTES, PM_BASE, address, keyboard, local_apic, rotated, set_level_triggered};
+use super::{ID, PIRQ_ROUTES, PM_BASE, a20, address, keyboard, local_apic, rotated, set_level_triggered};
 use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::cpus;
 use crate::hal::{Memory, Ports};
@@ -67,6 +67,7 @@ pub fn program<M: Ports + Memory>(machine: &mut M, is_qemu: bool) {
     set_level_triggered(machine);
     local_apic::wire_pic(machine);
     keyboard::translate(machine);
+    a20::tell(machine);
 }
 
 /// The room for PCI.

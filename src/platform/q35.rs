@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    HOST_BRIDGE, PIRQ_INTERRUPTS, PIRQ_ROUTES, PM_BASE, address, keyboard, local_apic, rotated, set_level_triggered,
+    HOST_BRIDGE, PIRQ_INTERRUPTS, PIRQ_ROUTES, PM_BASE, a20, address, keyboard, local_apic, rotated,
+    set_level_triggered,
 };
 use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::cpus;
@@ -75,6 +76,7 @@ pub fn program<M: Ports + Memory>(machine: &mut M, low_ram_end: PhysAddr) -> Opt
     set_level_triggered(machine);
     local_apic::wire_pic(machine);
     keyboard::translate(machine);
+    a20::tell(machine);
     ecam
 }
 

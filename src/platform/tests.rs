@@ -116,6 +116,16 @@ fn the_keyboard_controller_translates() {
 }
 
 #[test]
+fn port_0x92_says_that_address_line_20_is_open() {
+    for chipset in [Chipset::Q35, Chipset::I440fx] {
+        let mut machine = FakeMachine::new();
+        chipset.program(&mut machine, PhysAddr::new(GIB), true);
+        let written = machine.accesses.iter().filter(|access| matches!(access, Access::Out(0x92, ..)));
+        assert_eq!(written.collect::<Vec<_>>(), [&Access::Out(0x92, 1, 2)], "{chipset}: once, and without a reset");
+    }
+}
+
+#[test]
 fn an_unknown_host_bridge_is_left_alone() {
     let config = FakeConfigPorts::with_host_bridge(0x0d57_8086);
     let writes = config.writes();

@@ -65,6 +65,18 @@ fn the_pic_is_wired_to_the_boot_cpu() {
     }
 }
 
+/// And it is, as the whole of memory above 1 MiB is used.
+#[test]
+fn port_0x92_says_that_address_line_20_is_open() {
+    for kind in Kind::ALL {
+        let mut probe = probe(kind);
+        assert_eq!(probe.in32(0x92) & 0xff, 1 << 1, "{kind:?}");
+        probe.fill(0x10_0000..0x10_0008, 0x5a);
+        probe.fill(0x20_0000..0x20_0008, 0xa5);
+        assert_eq!(probe.read(0x10_0000, 8), [0x5a; 8]);
+    }
+}
+
 #[test]
 fn the_f_segment_is_ram() {
     for (kind, pam0) in [(Kind::Q35, 0x90), (Kind::Pc, 0x59)] {
