@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::child;
 use crate::environment;
 use crate::qmp::Qmp;
 
@@ -157,20 +158,18 @@ impl Machine {
     /// Starts it.
     pub fn start(&self) -> Qemu {
         let folder = TempDir::new().expect("a temporary folder");
-        let mut command = self.command(folder.path());
+        let command = self.command(folder.path());
         let output = File::create(folder.path().join("qemu")).expect("a file in the temporary folder");
         let errors = output.try_clone().expect("a second handle of a file");
-        command.stdin(Stdio::null()).stdout(output).stderr(errors);
         let line = format!("{command:?}");
-        let child = command.spawn().expect("setpriv (util-linux) starts; `cargo xtask setup` installs QEMU");
+        let mut command = child::tied(&command);
+        let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
+        let child = child.expect("setpriv (util-linux) starts; `cargo xtask setup` installs QEMU");
         Qemu { child, folder, line, status: None }
     }
 
     fn command(&self, folder: &Path) -> Command {
-        // Ended with the thread of the test, however that ends.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]);
-        command.arg(match self.emulator {
+        let mut command = Command::new(match self.emulator {
             Emulator::Installed => PathBuf::from("qemu-system-x86_64"),
             Emulator::Newer => environment::newer_qemu().expect("a newer QEMU"),
         });

@@ -9,6 +9,7 @@
 
 mod bad_kernels;
 mod bzimage;
+mod child;
 mod chipset;
 mod cpus;
 mod display;

@@ -15,6 +15,8 @@ use std::time::Duration;
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::hal::{Clock, Dma, Memory, MemoryError, Ports};
 
+use crate::child;
+
 /// How long QEMU may take for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
@@ -39,12 +41,11 @@ impl Qtest {
         let (ours, theirs) = UnixStream::pair().expect("two sockets");
         ours.set_read_timeout(Some(ANSWER_LIMIT)).expect("a socket with a time limit");
         let output = OwnedFd::from(theirs.try_clone().expect("a second handle of a socket"));
-        // Ended with the thread of the test, however that ends.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", program, "-no-user-config", "-nodefaults", "-display", "none"]);
+        let mut command = Command::new(program);
+        command.args(["-no-user-config", "-nodefaults", "-display", "none"]);
         // Stopped before the first instruction, as Debian's QEMU has no accelerator of the name.
         command.args(["-S", "-qtest", "stdio", "-qtest-log", "none"]).args(arguments.split_whitespace());
-        let child = command.stdin(OwnedFd::from(theirs)).stdout(Stdio::from(output)).spawn();
+        let child = child::tied(&command).stdin(OwnedFd::from(theirs)).stdout(Stdio::from(output)).spawn();
         let child = child.expect("setpriv (util-linux) starts; `cargo xtask setup` installs QEMU");
         Self { child, lines: BufReader::new(ours), ram, shared: BTreeMap::new(), ticks: 0 }
     }

@@ -14,6 +14,7 @@ use firstlight::tpm::replay::{self, Log};
 use tempfile::TempDir;
 
 use crate::bzimage::{BzImage, PVH_BASE};
+use crate::child;
 use crate::environment;
 use crate::machine::{Kind, LIMIT, Machine, Qemu};
 use crate::multiboot;
@@ -75,16 +76,12 @@ impl Swtpm {
     }
 
     fn start(folder: TempDir, arguments: &[&str]) -> Self {
-        // Ended with the thread of the test, however that ends.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "swtpm", "socket"])
-            .args(arguments)
-            .args(["--tpmstate", &format!("dir={}", folder.path().display())])
-            .args(["--ctrl", &format!("type=unixio,path={}", folder.path().join("socket").display())])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("setpriv (util-linux) starts");
+        let mut command = Command::new("swtpm");
+        command.arg("socket").args(arguments);
+        command.args(["--tpmstate", &format!("dir={}", folder.path().display())]);
+        command.args(["--ctrl", &format!("type=unixio,path={}", folder.path().join("socket").display())]);
+        let child = child::tied(&command).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let child = child.expect("setpriv (util-linux) starts");
         let this = Self { child, folder };
         let start = Instant::now();
         while !this.socket().exists() {

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 
 use crate::progress::run_quietly;
-use crate::{image, paths};
+use crate::{child, image, paths};
 
 /// What cargo is told to run the program with the faults.
 const PROGRAM: [&str; 5] = ["run", "--quiet", "--package", "faults", "--"];
@@ -50,7 +50,7 @@ fn find(filter: &str, names: &str) -> anyhow::Result<()> {
 pub fn check(image: &Path, filter: Option<&str>) -> anyhow::Result<()> {
     let mut command = paths::cargo();
     command.args(PROGRAM).args(filter).env("FIRSTLIGHT_IMAGE", image);
-    let status = command.status().context("cannot start cargo")?;
+    let status = child::tied(&command).status().context("cannot start cargo")?;
     ensure!(status.success(), "the faults did not all end as expected; see above");
     Ok(())
 }

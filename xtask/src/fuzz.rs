@@ -15,9 +15,9 @@ use anyhow::{Context, bail, ensure};
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 
-use crate::packages;
 use crate::paths::{self, shown};
 use crate::progress::{run_quietly, run_step, say};
+use crate::{child, packages};
 
 /// The version of cargo-fuzz that is installed.
 const VERSION: &str = "0.13.2";
@@ -209,7 +209,9 @@ fn fuzz(name: &str, args: &Args) -> anyhow::Result<Report> {
     command.arg("-entropic_scale_per_exec_time=1");
     command.arg(format!("-artifact_prefix={}/", findings.display()));
     command.args(args.inputs.map(|inputs| format!("-runs={inputs}")));
-    command.arg(&corpus).arg(&seeds).stdin(Stdio::null()).stdout(Stdio::null());
+    command.arg(&corpus).arg(&seeds);
+    let mut command = child::tied(&command);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(File::create(&log).with_context(|| format!("cannot write {}", log.display()))?);
     let status = command.status().with_context(|| format!("cannot start {}", programs().join(name).display()))?;
     let printed = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod budget;
+#[path = "../../tests/qemu/child.rs"]
+mod child;
 mod compare;
 mod dependencies;
 mod faults;

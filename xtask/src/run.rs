@@ -1,7 +1,8 @@
 //! `cargo xtask run`: boots a kernel with the image in QEMU.
 //!
 //! With a terminal this process becomes QEMU, so that keys, signals and the exit code are QEMU's own and nothing is left
-//! behind. Without one it stays, passes the serial output on, and ends a guest that does not end by itself.
+//! behind. Without one it stays, passes the serial output on, and ends a guest that does not end by itself. However this
+//! program ends, QEMU ends with it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,7 +17,7 @@ use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
 use crate::qemu::{self, Launch, Request};
-use crate::{guest, image, packages, paths};
+use crate::{child, guest, image, packages, paths};
 
 /// The last line of the default guest's report.
 const REPORT_END: &str = "firstlight-guest: done";
@@ -153,7 +154,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let limit = (args.time_limit > 0 && !args.gdb).then(|| Duration::from_secs(args.time_limit));
     // Who chooses another mode for the guest may not get a report.
     let report = default_guest && !launch_mode_is_chosen(args.append.as_deref());
-    watch(&mut launch.command(), std::io::stdout(), limit, report)
+    watch(&launch.command(), std::io::stdout(), limit, report)
 }
 
 /// A file the user named, as an absolute path.
@@ -219,11 +220,12 @@ enum Event {
 
 /// Runs QEMU without a terminal until it ends or has to be ended; its output goes to `to`.
 fn watch(
-    command: &mut Command,
+    command: &Command,
     to: impl Write + Send + 'static,
     limit: Option<Duration>,
     report: bool,
 ) -> anyhow::Result<ExitCode> {
+    let mut command = child::tied(command);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start QEMU")?;
     let output = child.stdout.take().context("QEMU has no output")?;
     let (sender, events) = mpsc::channel();
@@ -323,6 +325,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::child::tests::{SLEEPER, assert_ends_with_its_starter, is_inner, shell};
 
     #[test]
     fn the_default_guest_is_told_what_to_do() {
@@ -371,38 +374,44 @@ mod tests {
         assert_eq!(events_of(input), (input.to_vec(), vec![Event::Closed]));
     }
 
-    fn shell(script: &str) -> Command {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]);
-        command
+    #[test]
+    #[ignore = "the inner part of the next test"]
+    fn watches_a_guest() {
+        if is_inner() {
+            watch(&shell(SLEEPER), io::stdout(), None, false).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_guest_ends_with_the_tool() {
+        assert_ends_with_its_starter("run::tests::watches_a_guest");
     }
 
     #[test]
     fn a_guest_without_end_is_ended() {
-        let error =
-            watch(&mut shell("exec sleep 100"), io::sink(), Some(Duration::from_millis(50)), false).unwrap_err();
+        let error = watch(&shell("exec sleep 100"), io::sink(), Some(Duration::from_millis(50)), false).unwrap_err();
         assert!(error.to_string().contains("--time-limit"), "{error}");
     }
 
     #[test]
     fn a_firmware_error_ends_the_wait() {
         let start = Instant::now();
-        let error = watch(&mut shell("echo 'firstlight: error: no kernel'; exec sleep 100"), io::sink(), None, true)
-            .unwrap_err();
+        let error =
+            watch(&shell("echo 'firstlight: error: no kernel'; exec sleep 100"), io::sink(), None, true).unwrap_err();
         assert!(error.to_string().contains("no kernel"), "{error}");
         assert!(start.elapsed() < Duration::from_secs(50));
     }
 
     #[test]
     fn the_report_has_to_be_complete() {
-        assert!(watch(&mut shell("echo firstlight-guest: done"), io::sink(), None, true).is_ok());
-        assert!(watch(&mut shell("true"), io::sink(), None, true).is_err());
-        assert!(watch(&mut shell("true"), io::sink(), None, false).is_ok());
+        assert!(watch(&shell("echo firstlight-guest: done"), io::sink(), None, true).is_ok());
+        assert!(watch(&shell("true"), io::sink(), None, true).is_err());
+        assert!(watch(&shell("true"), io::sink(), None, false).is_ok());
     }
 
     #[test]
     fn the_exit_code_is_the_programs() {
-        let code = |script| format!("{:?}", watch(&mut shell(script), io::sink(), None, true).unwrap());
+        let code = |script| format!("{:?}", watch(&shell(script), io::sink(), None, true).unwrap());
         assert_eq!(code("exit 7"), format!("{:?}", ExitCode::from(7)));
         assert_eq!(code("kill -9 $$"), format!("{:?}", ExitCode::from(137)));
     }

@@ -7,10 +7,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
-use crate::{budget, dependencies, faults, guest, image, newer_qemu, packages, parity, paths, support, test_kernels};
+use crate::{
+    budget, child, dependencies, faults, guest, image, newer_qemu, packages, parity, paths, support, test_kernels,
+};
 
 /// More QEMU tests at a time than this do not help: each has up to two busy CPUs.
 const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
+
+/// The variable with the program through which cargo starts tests (The Cargo Book, "Configuration",
+/// `target.<triple>.runner`), and one that ends them with cargo.
+const RUNNER: (&str, &str) = ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "setpriv --pdeathsig KILL --");
 
 /// The toolchain that has sanitizers.
 const NIGHTLY: &str = "nightly";
@@ -64,6 +70,13 @@ impl Step {
         self.run_as(paths::cargo(), &self.typed())
     }
 
+    /// The step as a command that ends with this program, and so do the tests that it starts.
+    fn tied(&self, mut command: Command) -> Command {
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.env(RUNNER.0, RUNNER.1);
+        child::tied(&command)
+    }
+
     /// Runs it with the nightly compiler, which has what the stable one has not. Says so where there is none.
     fn run_with_nightly(&self) -> anyhow::Result<()> {
         let mut rustc = Command::new("rustup");
@@ -77,10 +90,9 @@ impl Step {
         self.run_as(command, &self.typed().replacen(" cargo ", &format!(" cargo +{NIGHTLY} "), 1))
     }
 
-    fn run_as(&self, mut command: Command, typed: &str) -> anyhow::Result<()> {
-        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
+    fn run_as(&self, command: Command, typed: &str) -> anyhow::Result<()> {
         say(&format!("\n==> {}: {typed}", self.name));
-        let status = command.status().context("cannot start cargo")?;
+        let status = self.tied(command).status().context("cannot start cargo")?;
         if !status.success() {
             bail!("the step `{}` failed; to repeat it: {typed}", self.name);
         }
@@ -285,6 +297,14 @@ mod tests {
         let step = Step::new("documentation", "doc --no-deps").with("RUSTDOCFLAGS", "-D warnings".to_owned());
         assert_eq!(step.typed(), "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps");
         assert!(qemu_step(None).typed().contains(" --test '*' -- --test-threads="));
+    }
+
+    #[test]
+    fn the_tests_end_with_cargo_and_cargo_with_this_program() {
+        let tied = qemu_step(None).tied(Command::new("cargo"));
+        assert_eq!(tied.get_program(), child::tied(&Command::new("cargo")).get_program());
+        let runner = tied.get_envs().find(|(name, _)| *name == RUNNER.0).and_then(|(_, value)| value);
+        assert!(runner.is_some_and(|runner| runner.to_string_lossy().contains("pdeathsig")));
     }
 
     /// Cargo completes a lock file wherever it is not told to leave it, and then nothing is left for a check to find.

@@ -122,7 +122,7 @@ fn launch(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Launc
 
 /// Runs QEMU and counts what it prints; with the guest's memory, also the bytes of the transfers.
 fn count(launch: &Launch, memory: Option<&File>) -> Attempt<Counts> {
-    let (running, stderr) = Running::start(&mut launch.command(), true)?;
+    let (running, stderr) = Running::start(&launch.command(), true)?;
     let stderr = stderr.context("QEMU has no standard error")?;
     let mut counter = Counter::default();
     let ended = watch(running, stderr, memory, &mut counter)?;
@@ -145,7 +145,7 @@ fn exits(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attemp
     launch.extra.extend(["-D".into(), log.path().into()]);
     let events = [trace::STATE, trace::SELECT, trace::EXIT];
     launch.extra.extend(events.iter().flat_map(|event| ["-trace".into(), (*event).into()]));
-    let (running, _) = Running::start(&mut launch.command(), false)?;
+    let (running, _) = Running::start(&launch.command(), false)?;
     let ended = running.wait(LIMIT)?;
     let text = std::fs::read(log.path())?;
     let exits = exits_in(&String::from_utf8_lossy(&text));

@@ -1,12 +1,12 @@
 //! Runs QEMU with a time limit, so that it never outlives the measurement.
 //!
 //! Every QEMU is in a list for as long as it runs. Ctrl-C, SIGTERM and SIGHUP end all that are in it, and nothing is
-//! started after that.
+//! started after that. However this program ends otherwise, QEMU ends with it (`child`).
 
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -16,6 +16,8 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
+
+use crate::child;
 
 /// How much of the end of an output is kept.
 const KEPT: usize = 4096;
@@ -81,14 +83,12 @@ pub struct Ended {
 
 impl Running {
     /// Starts QEMU. Its standard output is the guest's serial port; its standard error is left to the caller where
-    /// `take_stderr` asks for that.
+    /// `take_stderr` asks for that. It ends with the calling thread.
     ///
     /// # Errors
     /// When it cannot be started, and when the user has asked for the end.
-    pub fn start(
-        command: &mut Command,
-        take_stderr: bool,
-    ) -> anyhow::Result<(Self, Option<std::process::ChildStderr>)> {
+    pub fn start(command: &Command, take_stderr: bool) -> anyhow::Result<(Self, Option<ChildStderr>)> {
+        let mut command = child::tied(command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A terminal's Ctrl-C goes to this program alone, which ends QEMU then.
         command.process_group(0);
@@ -229,16 +229,26 @@ impl Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::child::tests::{assert_ends_with_its_starter, is_inner, shell};
 
-    fn shell(script: &str) -> Command {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]);
-        command
+    #[test]
+    #[ignore = "the inner part of the next test"]
+    fn waits_for_a_program() {
+        if is_inner() {
+            let (running, _) = Running::start(&shell("exec sleep 600"), false).unwrap();
+            println!("{}", running.pid());
+            running.wait(Duration::from_secs(600)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_measured_program_ends_with_the_tool() {
+        assert_ends_with_its_starter("compare::process::tests::waits_for_a_program");
     }
 
     #[test]
     fn a_program_that_hangs_is_ended() {
-        let (running, _) = Running::start(&mut shell("echo words; exec sleep 60"), false).unwrap();
+        let (running, _) = Running::start(&shell("echo words; exec sleep 60"), false).unwrap();
         let pid = running.pid();
         let ended = running.wait(Duration::from_millis(200)).unwrap();
         assert!(ended.timed_out);
@@ -248,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_program_that_ends_is_not_hung() {
-        let (running, _) = Running::start(&mut shell("echo to-errors >&2; exit 3"), false).unwrap();
+        let (running, _) = Running::start(&shell("echo to-errors >&2; exit 3"), false).unwrap();
         let ended = running.wait(Duration::from_secs(60)).unwrap();
         assert!(!ended.timed_out && ended.ended >= ended.started);
         assert_eq!(ended.status.code(), Some(3));
@@ -257,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_dropped_is_ended() {
-        let (running, _) = Running::start(&mut shell("exec sleep 60"), false).unwrap();
+        let (running, _) = Running::start(&shell("exec sleep 60"), false).unwrap();
         let pid = running.pid();
         drop(running);
         assert!(kill(pid, None).is_err(), "it is still there");

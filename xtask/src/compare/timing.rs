@@ -61,7 +61,7 @@ pub fn run(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, log: &P
     let limit = limit(scenario);
     // QEMU appends to the file.
     std::fs::write(log, "").with_context(|| format!("cannot write {}", log.display()))?;
-    let (running, _) = Running::start(&mut launch.command(), false)?;
+    let (running, _) = Running::start(&launch.command(), false)?;
     let ended = running.wait(limit)?;
     let text = std::fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
     let goal = if scenario.payload.is_linux() { "user space" } else { "the kernel" };

@@ -57,7 +57,7 @@ pub fn read(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, log: &
     launch.extra.extend(["-trace", trace::WRITES].map(Into::into));
     let limit = timing::limit(scenario);
     std::fs::write(log, "").with_context(|| format!("cannot write {}", log.display()))?;
-    let (running, _) = Running::start(&mut launch.command(), false)?;
+    let (running, _) = Running::start(&launch.command(), false)?;
     let ended = running.wait(limit)?;
     let text = std::fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
     let started = ended.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

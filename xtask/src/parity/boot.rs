@@ -123,9 +123,9 @@ impl Boot<'_> {
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let (script, serial) = (folder.path().join("script"), folder.path().join("serial"));
         fs::write(&script, SCRIPT).context("cannot write the guest's script")?;
-        let mut command = self.command(files, &script, &serial);
+        let command = self.command(files, &script, &serial);
         let typed = command_line(&command);
-        let ended = Running::start(&mut command, false)?.0.wait(LIMIT)?;
+        let ended = Running::start(&command, false)?.0.wait(LIMIT)?;
         let printed = String::from_utf8_lossy(&fs::read(&serial).unwrap_or_default()).replace("\r\n", "\n");
         if let Some(folder) = files.keep {
             let path = folder.join(format!("{}-{}.txt", self.configuration.name, self.side.name()));
