@@ -120,6 +120,7 @@ fn obtain(folder: &Path, package: &'static str) -> anyhow::Result<Kernel> {
     }
     let why_not_apt = match from_apt(folder, package) {
         Ok(kernel) => return Ok(kernel),
+        Err(error) if packages::is_disk_full(&error) => return Err(error),
         Err(error) => format!("{error:#}"),
     };
     match newest_kernel(Path::new(INSTALLED_KERNELS)) {
@@ -187,14 +188,7 @@ fn from_apt(folder: &Path, package: &'static str) -> anyhow::Result<Kernel> {
         run_step(&format!("Downloading the guest's kernel, {}", package.name), &mut command)?;
         Ok(package)
     };
-    let package = match download() {
-        // An old list names a version that the archive no longer has.
-        Err(error) if error.downcast_ref::<NotInLists>().is_none() => {
-            packages::update_lists("the download failed, and they may be old")?;
-            download()?
-        }
-        result => result?,
-    };
+    let package = packages::download(download)?;
     let archive = fs::read_dir(&partial)?
         .flatten()
         .map(|entry| entry.path())
@@ -217,24 +211,12 @@ struct Package {
     version: String,
 }
 
-/// apt's lists have no package of this name.
-#[derive(Debug)]
-struct NotInLists(&'static str);
-
-impl std::fmt::Display for NotInLists {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "apt knows no package {}", self.0)
-    }
-}
-
-impl std::error::Error for NotInLists {}
-
 /// The package with the kernel itself, which the package `name` depends on.
 fn look_up(name: &'static str) -> anyhow::Result<Package> {
     // apt-cache fails for a package it does not know.
     let printed = run_quietly(packages::apt("apt-cache").args(["show", "--no-all-versions", name]))
-        .map_err(|_| NotInLists(name))?;
-    Ok(kernel_dependency(&String::from_utf8_lossy(&printed)).ok_or(NotInLists(name))?)
+        .map_err(|_| packages::NotInLists(name))?;
+    Ok(kernel_dependency(&String::from_utf8_lossy(&printed)).ok_or(packages::NotInLists(name))?)
 }
 
 /// The kernel in a package's description: "Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), …".

@@ -137,6 +137,47 @@ pub fn update_lists(why: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// apt's lists have no package of this name.
+#[derive(Debug)]
+pub struct NotInLists(pub &'static str);
+
+impl std::fmt::Display for NotInLists {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "apt knows no package {}", self.0)
+    }
+}
+
+impl std::error::Error for NotInLists {}
+
+/// Downloads something with `fetch`, and once more with new package lists where that failed: an old list names versions
+/// that the archive no longer has.
+///
+/// # Errors
+/// Those of `fetch`. With a full disk there is no second attempt ([`is_disk_full`]).
+pub fn download<T>(fetch: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    download_with(fetch, || update_lists("the download failed, and they may be old"))
+}
+
+fn download_with<T>(
+    mut fetch: impl FnMut() -> anyhow::Result<T>,
+    update: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<T> {
+    let result = match fetch() {
+        Err(error) if !is_disk_full(&error) && !error.is::<NotInLists>() => update().and_then(|()| fetch()),
+        result => result,
+    };
+    result.map_err(|error| if is_disk_full(&error) { error.context(DISK_FULL) } else { error })
+}
+
+/// What is said first of a download that found no room.
+const DISK_FULL: &str = "the disk is full; make room below the build folder and try again";
+
+/// Whether a step failed as there was no room on the disk. apt and dpkg-deb have two ways to say so; the third is a quota's.
+pub fn is_disk_full(error: &anyhow::Error) -> bool {
+    let text = format!("{error:#}");
+    ["No space left on device", "enough free space", "Disk quota exceeded"].iter().any(|sign| text.contains(sign))
+}
+
 /// Whether apt knows of any package at all; a fresh container has no lists.
 pub fn has_lists() -> bool {
     let Ok(entries) = fs::read_dir(APT_LISTS) else { return false };
@@ -332,6 +373,44 @@ mod tests {
         );
         let unfit = Lack::Unfit("is a shell".to_owned());
         assert!(describe(&BUSYBOX, &unfit).contains("(is a shell): package busybox-static"));
+    }
+
+    /// Downloads what cannot be had, and gives the error and the numbers of attempts and of updates of the lists.
+    fn failed_download(why: impl Fn() -> anyhow::Error) -> (String, u32, u32) {
+        let (mut attempts, mut updates) = (0, 0);
+        let fetch = || -> anyhow::Result<()> {
+            attempts += 1;
+            Err(why())
+        };
+        let update = || {
+            updates += 1;
+            Ok(())
+        };
+        let error = download_with(fetch, update).unwrap_err();
+        (format!("{error:#}"), attempts, updates)
+    }
+
+    #[test]
+    fn a_full_disk_is_said_and_nothing_is_downloaded_again() {
+        for why in [
+            "`apt-get download x` failed (exit status: 100):\nE: You don't have enough free space in /x.",
+            "dpkg-deb: error: failed to write: No space left on device",
+        ] {
+            let (error, attempts, updates) = failed_download(|| anyhow!(why));
+            assert_eq!((attempts, updates), (1, 0));
+            assert!(error.starts_with("the disk is full") && error.ends_with(why), "{error}");
+        }
+        // ENOSPC, as the tool itself gets it.
+        let (error, ..) = failed_download(|| std::io::Error::from_raw_os_error(28).into());
+        assert!(error.starts_with("the disk is full"), "{error}");
+    }
+
+    #[test]
+    fn an_old_list_is_renewed_once_and_a_package_that_is_in_none_is_not_looked_up_again() {
+        let (_, attempts, updates) = failed_download(|| anyhow!("404  Not Found"));
+        assert_eq!((attempts, updates), (2, 1));
+        let (error, attempts, _) = failed_download(|| NotInLists("x").into());
+        assert_eq!((error.as_str(), attempts), ("apt knows no package x", 1));
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub fn prepare() -> anyhow::Result<PathBuf> {
     guest::remake(&partial)?;
     let files = match download(&partial) {
         Ok(system) => collect(&system, &names)?,
+        Err(error) if packages::is_disk_full(&error) => return Err(error),
         Err(why_not_apt) => collect(Path::new("/"), &names).map_err(|error| {
             anyhow!("the guest's programs are not to be had: by apt: {why_not_apt:#}; from this machine: {error:#}")
         })?,
@@ -69,11 +70,7 @@ fn download(folder: &Path) -> anyhow::Result<PathBuf> {
         command.arg("download").args(closure()?).current_dir(folder);
         run_step("Downloading the guest's programs, dmidecode and lspci", &mut command).map(drop)
     };
-    if fetch().is_err() {
-        // An old list names a version that the archive no longer has.
-        packages::update_lists("the download failed, and they may be old")?;
-        fetch()?;
-    }
+    packages::download(fetch)?;
     let system = folder.join("system");
     for entry in fs::read_dir(folder)?.flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "deb") {
