@@ -38,6 +38,10 @@ pub struct Args {
     /// Print every place where the image can panic, and do not fail for them
     #[arg(long)]
     panics: bool,
+
+    /// Say how many places of the image can panic, and how many places of the source are unsafe
+    #[arg(long)]
+    verbose: bool,
 }
 
 /// The files of a built image.
@@ -46,6 +50,8 @@ pub struct Image {
     pub bin: PathBuf,
     /// The program with symbols, as gdb takes it, and hosts that start it by the PVH entry.
     pub elf: PathBuf,
+    /// What the checks counted, a sentence each.
+    counted: [String; 2],
 }
 
 /// Runs the command.
@@ -63,6 +69,9 @@ pub fn run(args: &Args) -> Result<()> {
     let used = bytes.iter().filter(|&&byte| byte != FILL).count();
     say(&format!("Image: {}, {} KiB, {} KiB of it used", shown(&image.bin), bytes.len() >> 10, used.div_ceil(1024)));
     say(&format!("Symbols: {}", shown(&image.elf)));
+    for counted in image.counted.iter().filter(|_| args.verbose) {
+        say(counted);
+    }
     Ok(())
 }
 
@@ -76,12 +85,12 @@ pub fn build() -> Result<Image> {
     let file = fs::read(&built).with_context(|| format!("{} is missing", shown(&built)))?;
     let bytes = flatten(&file).context("the firmware does not make an image")?;
     check(&file, &bytes).context("the image is not fit for use")?;
-    say(&panics::check(&panics::sites(&ElfFile64::parse(&*file)?)?)?);
-    say(&unsafe_places);
+    let panics = panics::check(&panics::sites(&ElfFile64::parse(&*file)?)?)?;
 
     let folder = paths::image_folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", shown(&folder)))?;
-    let image = Image { bin: folder.join("firstlight.bin"), elf: folder.join("firstlight.elf") };
+    let [bin, elf] = ["firstlight.bin", "firstlight.elf"].map(|name| folder.join(name));
+    let image = Image { bin, elf, counted: [panics, unsafe_places] };
     for (path, contents) in [(&image.bin, &bytes), (&image.elf, &file)] {
         fs::write(path, contents).with_context(|| format!("cannot write {}", shown(path)))?;
     }
