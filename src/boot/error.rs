@@ -273,9 +273,12 @@ impl fmt::Display for Error {
             Self::MemoryMap(error) => error.fmt(f),
             Self::KernelDoesNotFit { needed, at, ram } => write!(
                 f,
-                "the kernel needs {} MiB in one piece from {at} up, the machine has {} MiB; give it more memory (-m)",
+                "the kernel needs {} MiB in one piece from {at} up, which ends at {} MiB; the machine has {} MiB in all: give \
+                 it more memory (-m)",
                 mib(needed),
-                ram >> 20
+                mib(at.get().saturating_add(needed)),
+                // What the firmware and the tables take is not all of a MiB.
+                mib(ram)
             ),
             Self::KernelOutOfReach { needed, at, limit } => write!(
                 f,

@@ -88,7 +88,11 @@ fn a_kernel_that_asks_for_memory_that_no_machine_has_is_told_so() {
     beyond(above, &["from 0xffffffffffffffff up", "none from 0x400000000000 on", "is the file whole?"]);
     // The same of one that a larger machine could have.
     let large = BzImage { pref_address: 3 << 30, ..BzImage::new() };
-    stops_for_kernel(&large.file(), "", &["1 MiB in one piece from 0xc0000000 up", "the machine has 127 MiB", "-m"]);
+    stops_for_kernel(
+        &large.file(),
+        "",
+        &["1 MiB in one piece from 0xc0000000 up", "the machine has 128 MiB in all", "-m"],
+    );
 }
 
 #[test]

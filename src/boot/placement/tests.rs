@@ -172,7 +172,8 @@ fn errors_say_what_to_change() {
     let text = |ram, patches: &[(usize, &[u8])], sizes| plan_in(&mut pc(ram), patches, sizes).unwrap_err().to_string();
     assert_eq!(
         text(64 * MIB, &[(0x236, &[1, 0])], SIZES),
-        "the kernel needs 52 MiB in one piece from 0x1000000 up, the machine has 1087 MiB; give it more memory (-m)"
+        "the kernel needs 52 MiB in one piece from 0x1000000 up, which ends at 68 MiB; the machine has 1088 MiB in all: \
+         give it more memory (-m)"
     );
     assert_eq!(
         text(128 * MIB, &[(0x236, &[1, 0])], ItemSizes { initrd: 300 * MIB as u32, ..SIZES }),
