@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 
 use crate::packages::QEMU_PROGRAM;
+use crate::progress::run_quietly;
 
 /// The port of gdb's connection that QEMU's option `-s` opens.
 pub const GDB_PORT: u16 = 1234;
@@ -170,20 +172,68 @@ impl Launch {
     }
 
     /// The command that starts QEMU.
-    pub fn command(&self) -> std::process::Command {
-        let mut command = std::process::Command::new(QEMU_PROGRAM);
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(QEMU_PROGRAM);
         command.args(self.arguments());
         command
     }
 }
 
+/// The machine type in the value of `-machine`, which may have properties; empty where only properties are given.
+pub fn machine_type(machine: &str) -> &str {
+    let named = machine.split(',').find_map(|part| part.strip_prefix("type="));
+    let first = machine.split(',').next().filter(|first| !first.contains('='));
+    named.or(first).unwrap_or_default()
+}
+
+/// Sees to it that QEMU has the machine type in the value of `-machine`, before anything is built or measured for it.
+///
+/// # Errors
+/// When it has not, and when QEMU cannot be asked.
+pub fn check_machine(machine: &str) -> anyhow::Result<()> {
+    let printed = run_quietly(Command::new(QEMU_PROGRAM).args(["-machine", "help"]))?;
+    find_machine(machine_type(machine), &String::from_utf8_lossy(&printed))
+}
+
+/// Looks a machine type up in what `-machine help` prints: after a heading, a name and a description a line.
+fn find_machine(name: &str, printed: &str) -> anyhow::Result<()> {
+    let mut names = printed.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+    ensure!(
+        name.is_empty() || names.any(|known| known == name),
+        "--machine {name}: this QEMU has no machine of that name; there are q35, pc, microvm, isapc, and what \
+         `{QEMU_PROGRAM} -machine help` lists"
+    );
+    Ok(())
+}
+
+/// Words for the command line of a Linux kernel, for a host that may be busy. On a CPU that QEMU emulates, timers are late
+/// then. Linux takes that for a defect of the machine and stops, or measures the rate of its clock for ever.
+///
+/// A microvm's only timer that Linux drives is measured with the TSC, whose rate has to be given there. QEMU's TSC runs at the
+/// host's rate, so the guest's clock is as wrong as the number.
+pub fn timer_words(machine: &str, accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        // KVM tells Linux the rate, and Linux leaves the check of the timer out.
+        Accelerator::Kvm => "",
+        Accelerator::Tcg if machine_type(machine) == "microvm" => "no_timer_check tsc=nowatchdog tsc_early_khz=2500000",
+        Accelerator::Tcg => "no_timer_check tsc=nowatchdog",
+    }
+}
+
+/// A number of MiB without a letter that is less than this was meant as one of GiB.
+const LEAST_PLAIN_MIB: u64 = 16;
+
 /// Checks an amount of memory as QEMU's `-m` takes it: a number, and K, M, G or T; without a letter, MiB.
 ///
 /// # Errors
-/// When it is not of that form, or zero; for the user of the command line.
+/// When it is not of that form, zero, or a number without a letter that no guest boots with; for the user of the command
+/// line.
 pub fn parse_memory(text: &str) -> Result<String, String> {
     let number = text.strip_suffix(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']).unwrap_or(text);
     match number.parse::<u64>() {
+        Ok(mib @ 1..LEAST_PLAIN_MIB) if number == text => {
+            Err(format!("a number without a letter is in MiB, and {mib} MiB boot nothing; did you mean {mib}G?"))
+        }
         Ok(1..) if number.bytes().all(|byte| byte.is_ascii_digit()) => Ok(text.to_owned()),
         _ => Err("an amount of memory is a number and K, M, G or T, as in 512M or 6G".to_owned()),
     }
@@ -288,11 +338,42 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_type_is_found_with_and_without_properties() {
+        let printed = "Supported machines are:\nmicrovm              microvm (i386)\n\
+            q35                  Standard PC (Q35 + ICH9, 2009) (alias of pc-q35-7.2)\n";
+        for machine in ["q35", "microvm,acpi=off", "acpi=off,type=q35", "acpi=off"] {
+            assert!(find_machine(machine_type(machine), printed).is_ok(), "{machine}");
+        }
+        for machine in ["q36", "Supported", "Standard", "microvm2,acpi=off", "type=q"] {
+            let error = find_machine(machine_type(machine), printed).unwrap_err().to_string();
+            assert!(error.contains("no machine of that name; there are q35"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_emulated_cpu_is_not_measured_by_a_clock_that_may_be_late() {
+        assert_eq!(timer_words("microvm,rtc=off", Accelerator::Kvm), "");
+        assert!(timer_words("microvm,rtc=off", Accelerator::Tcg).contains("tsc_early_khz"));
+        assert_eq!(timer_words("q35", Accelerator::Tcg), "no_timer_check tsc=nowatchdog");
+    }
+
+    #[test]
+    fn a_few_mib_without_a_letter_are_refused() {
+        for text in ["1", "3", "15"] {
+            let error = parse_memory(text).unwrap_err();
+            assert!(error.contains(&format!("{text} MiB")) && error.ends_with(&format!("{text}G?")), "{error}");
+        }
+        for text in ["16", "3M", "3G", "512"] {
+            assert_eq!(parse_memory(text).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
     fn amounts_of_memory_are_checked() {
         for good in ["512", "512M", "6G", "131072k"] {
             assert_eq!(parse_memory(good).as_deref(), Ok(good));
         }
-        for bad in ["", "M", "0", "0G", "1.5G", "512MB", "-1", "+1", "1 G", "99999999999999999999"] {
+        for bad in ["", "M", "0", "0G", "1.5G", "512MB", "-1", "+1", "1 G", "+3", "99999999999999999999"] {
             assert!(parse_memory(bad).is_err(), "{bad}");
         }
     }

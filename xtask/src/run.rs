@@ -4,6 +4,7 @@
 //! behind. Without one it stays, passes the serial output on, and ends a guest that does not end by itself. However this
 //! program ends, QEMU ends with it.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
@@ -13,7 +14,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
 use crate::progress::{command_line, say, shell_word};
 use crate::qemu::{self, Launch, Request};
@@ -24,6 +25,12 @@ const REPORT_END: &str = "firstlight-guest: done";
 
 /// What the firmware's own errors start with; it stops after one.
 const FIRMWARE_ERROR: &str = "firstlight: error:";
+
+/// How many of the last lines of serial output are shown when a boot fails.
+const LAST_LINES: usize = 12;
+
+/// The kernel's parameters that decide what it logs, and where. With one of them from the user the log is the user's.
+const LOG_PARAMETERS: [&str; 5] = ["loglevel=", "quiet", "debug", "ignore_loglevel", "console="];
 
 /// How long the firmware's last words may take after its error.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -54,7 +61,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
 
-    /// Words to add to the kernel command line, after `console=ttyS0 quiet`
+    /// Words to add to the kernel command line, after the tool's own; `loglevel=7` shows the kernel's log
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     append: Option<String>,
 
@@ -106,6 +113,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let default_guest = kernel.is_none() && initrd.is_none();
     let needs = [packages::QEMU, packages::BUSYBOX];
     packages::ensure(if default_guest { &needs } else { &needs[..1] })?;
+    qemu::check_machine(&args.machine)?;
 
     let image = image::build()?;
     let (kernel, initrd) = match (kernel, initrd) {
@@ -122,7 +130,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
 
-    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let console = Console::choose(default_guest, args.append.as_deref());
+    let terminal = matches!(console, Console::Terminal | Console::Shell(_));
     let launch = Launch {
         machine: args.machine.clone(),
         memory: args.memory.clone(),
@@ -135,7 +144,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         firmware: image.bin,
         kernel,
         initrd,
-        append: kernel_command_line(default_guest, terminal.then(terminal_size), args.append.as_deref()),
+        append: kernel_command_line(console, qemu::timer_words(&args.machine, accelerator), args.append.as_deref()),
         extra: args.qemu.clone(),
     };
     announce(&launch, &why);
@@ -152,9 +161,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Err(launch.command().exec()).context("cannot start QEMU");
     }
     let limit = (args.time_limit > 0 && !args.gdb).then(|| Duration::from_secs(args.time_limit));
-    // Who chooses another mode for the guest may not get a report.
-    let report = default_guest && !launch_mode_is_chosen(args.append.as_deref());
-    watch(&launch.command(), std::io::stdout(), limit, report)
+    watch(&launch.command(), std::io::stdout(), limit, console)
 }
 
 /// A file the user named, as an absolute path.
@@ -167,24 +174,55 @@ fn given_file(option: &str, path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{option} {}", path.display()))
 }
 
-/// The kernel command line. `terminal` is there when the console is a terminal, with its size if that is known.
-fn kernel_command_line(default_guest: bool, terminal: Option<Option<(u16, u16)>>, append: Option<&str>) -> String {
-    let mut words = vec!["console=ttyS0".to_owned(), "quiet".to_owned()];
-    match terminal {
-        // On a terminal a panic stays to be read; elsewhere it ends QEMU, which does not reboot there.
-        None => words.push("panic=-1".to_owned()),
-        Some(size) if default_guest => {
-            words.push("firstlight.mode=shell".to_owned());
-            words.extend(size.map(|(rows, columns)| format!("firstlight.terminal={rows}x{columns}")));
-        }
-        Some(_) => {}
-    }
-    words.extend(append.map(str::to_owned));
-    words.join(" ")
+/// What the guest's serial port is connected to, and what comes out of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Console {
+    /// A terminal, with the user's guest.
+    Terminal,
+    /// A terminal, with the default guest's shell; with the rows and columns, if they are known.
+    Shell(Option<(u16, u16)>),
+    /// No terminal; whatever the guest prints.
+    Other,
+    /// No terminal; the default guest's report, and what the user has the kernel log.
+    Report,
+    /// No terminal; the report after the kernel's log, which is not passed on. Its end is shown when there is no report.
+    ReportAfterLog,
 }
 
-fn launch_mode_is_chosen(append: Option<&str>) -> bool {
-    append.is_some_and(|words| words.split_ascii_whitespace().any(|word| word.starts_with("firstlight.mode=")))
+impl Console {
+    fn choose(default_guest: bool, append: Option<&str>) -> Self {
+        let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        match (terminal, default_guest) {
+            (true, true) => Self::Shell(terminal_size()),
+            (true, false) => Self::Terminal,
+            // Who chooses another mode for the guest may not get a report.
+            (false, _) if !default_guest || has_parameter(append, &["firstlight.mode="]) => Self::Other,
+            (false, _) if has_parameter(append, &LOG_PARAMETERS) => Self::Report,
+            (false, _) => Self::ReportAfterLog,
+        }
+    }
+}
+
+/// The kernel command line: the tool's own words, `timers`, and the user's, `append`.
+fn kernel_command_line(console: Console, timers: &str, append: Option<&str>) -> String {
+    let own = match console {
+        Console::Terminal => "quiet".to_owned(),
+        Console::Shell(None) => "quiet firstlight.mode=shell".to_owned(),
+        Console::Shell(Some((rows, columns))) => {
+            format!("quiet firstlight.mode=shell firstlight.terminal={rows}x{columns}")
+        }
+        // On a terminal a panic stays to be read; elsewhere it ends QEMU, which does not reboot there.
+        Console::Other | Console::Report => "quiet panic=-1".to_owned(),
+        Console::ReportAfterLog => "loglevel=7 panic=-1".to_owned(),
+    };
+    let words = ["console=ttyS0", &own, timers, append.unwrap_or_default()];
+    words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether one of the user's words begins with one of `parameters`.
+fn has_parameter(append: Option<&str>, parameters: &[&str]) -> bool {
+    let mut words = append.unwrap_or_default().split_ascii_whitespace();
+    words.any(|word| parameters.iter().any(|parameter| word.starts_with(parameter)))
 }
 
 /// The terminal's rows and columns.
@@ -223,13 +261,23 @@ fn watch(
     command: &Command,
     to: impl Write + Send + 'static,
     limit: Option<Duration>,
-    report: bool,
+    console: Console,
 ) -> anyhow::Result<ExitCode> {
     let mut command = child::tied(command);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start QEMU")?;
     let output = child.stdout.take().context("QEMU has no output")?;
     let (sender, events) = mpsc::channel();
-    std::thread::spawn(move || pass_on(output, to, &sender));
+    let reader = std::thread::spawn(move || pass_on(output, to, &sender, console == Console::ReportAfterLog));
+    // Called when QEMU has ended, so that the reader ends too.
+    let failure = |what: &str| {
+        let lines = reader.join().unwrap_or_default();
+        let heading = if lines.is_empty() { "; the guest printed nothing" } else { "; its last lines:" };
+        let more = match console {
+            Console::Other | Console::Report => "\n(A Linux kernel says more with --append loglevel=7)",
+            _ => "",
+        };
+        anyhow!("{what}{heading}{}{more}", lines.iter().map(|line| format!("\n  {line}")).collect::<String>())
+    };
 
     let mut deadline = limit.map(|limit| Instant::now() + limit);
     let mut error = None;
@@ -254,7 +302,9 @@ fn watch(
                     bail!("the firmware stopped: {line}");
                 }
                 let seconds = limit.unwrap_or_default().as_secs();
-                bail!("the guest was ended after {seconds} s, the limit without a terminal (--time-limit changes it)");
+                return Err(failure(&format!(
+                    "the guest was ended after {seconds} s, the limit without a terminal (--time-limit changes it)"
+                )));
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
@@ -264,8 +314,8 @@ fn watch(
     if let Some(line) = error {
         bail!("the firmware stopped: {line}");
     }
-    if status.success() && report && !reported {
-        bail!("the guest ended before its report was complete");
+    if status.success() && matches!(console, Console::Report | Console::ReportAfterLog) && !reported {
+        return Err(failure("the guest ended before its report was complete"));
     }
     Ok(exit_code(status))
 }
@@ -282,8 +332,10 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-/// Copies the serial output as it comes, and tells of the lines that matter.
-fn pass_on(mut from: impl Read, mut to: impl Write, events: &mpsc::Sender<Event>) {
+/// Copies the serial output as it comes, tells of the lines that matter, and gives the last ones, fit for a terminal.
+/// With `without_log` it copies line by line, and nothing of the kernel's log.
+fn pass_on(mut from: impl Read, mut to: impl Write, events: &mpsc::Sender<Event>, without_log: bool) -> Vec<String> {
+    let mut last = VecDeque::new();
     let mut line = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -291,25 +343,50 @@ fn pass_on(mut from: impl Read, mut to: impl Write, events: &mpsc::Sender<Event>
             Ok(0) | Err(_) => break,
             Ok(read) => &buffer[..read],
         };
-        if to.write_all(read).and_then(|()| to.flush()).is_err() {
-            // The receiver is gone only when the outcome is settled.
-            let _ = events.send(Event::Unread);
-            return;
-        }
+        let mut copied = if without_log { Vec::new() } else { read.to_vec() };
         for byte in read {
-            match byte {
-                b'\n' => {
-                    if let Some(event) = meaning(&String::from_utf8_lossy(&line)) {
-                        let _ = events.send(event);
-                    }
-                    line.clear();
-                }
-                _ if line.len() < MAX_LINE => line.push(*byte),
-                _ => {}
+            line.push(*byte);
+            // A line that is too long counts as several.
+            if *byte != b'\n' && line.len() < MAX_LINE {
+                continue;
             }
+            let text = String::from_utf8_lossy(&line);
+            // The receiver is gone only when the outcome is settled.
+            meaning(&text).map(|event| events.send(event));
+            keep(&text, &mut last);
+            if without_log && !is_log(&text) {
+                copied.extend(&line);
+            }
+            line.clear();
+        }
+        if to.write_all(&copied).and_then(|()| to.flush()).is_err() {
+            let _ = events.send(Event::Unread);
+            return last.into();
         }
     }
+    keep(&String::from_utf8_lossy(&line), &mut last);
+    if without_log && !line.is_empty() {
+        let _ = to.write_all(&line);
+    }
     let _ = events.send(Event::Closed);
+    last.into()
+}
+
+/// Adds a line to the last ones, unless it is empty. The guest wrote it: no control code in it may reach the terminal.
+fn keep(line: &str, last: &mut VecDeque<String>) {
+    let line: String = console::strip_ansi_codes(line).chars().filter(|c| !c.is_control()).take(200).collect();
+    if !line.trim().is_empty() {
+        last.push_back(line);
+        last.drain(..last.len().saturating_sub(LAST_LINES));
+    }
+}
+
+/// Whether the kernel logged the line: "[    0.123456] text", the seconds since its start before the text.
+fn is_log(line: &str) -> bool {
+    let seconds = line.strip_prefix('[').and_then(|rest| Some(rest.split_once("] ")?.0.trim_start()));
+    let parts = seconds.and_then(|seconds| seconds.split_once('.'));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    parts.is_some_and(|(whole, micros)| digits(whole) && micros.len() == 6 && digits(micros))
 }
 
 fn meaning(line: &str) -> Option<Event> {
@@ -329,18 +406,20 @@ mod tests {
 
     #[test]
     fn the_default_guest_is_told_what_to_do() {
-        assert_eq!(kernel_command_line(true, None, None), "console=ttyS0 quiet panic=-1");
+        let line = |console, append| kernel_command_line(console, "timers", append);
+        assert_eq!(line(Console::ReportAfterLog, None), "console=ttyS0 loglevel=7 panic=-1 timers");
         assert_eq!(
-            kernel_command_line(true, Some(Some((24, 80))), Some("debug")),
-            "console=ttyS0 quiet firstlight.mode=shell firstlight.terminal=24x80 debug"
+            line(Console::Shell(Some((24, 80))), Some("debug")),
+            "console=ttyS0 quiet firstlight.mode=shell firstlight.terminal=24x80 timers debug"
         );
-        assert_eq!(kernel_command_line(false, Some(None), None), "console=ttyS0 quiet");
+        assert_eq!(kernel_command_line(Console::Terminal, "", None), "console=ttyS0 quiet");
     }
 
     #[test]
-    fn a_mode_in_the_users_words_is_seen() {
-        assert!(launch_mode_is_chosen(Some("debug firstlight.mode=shell")));
-        assert!(!launch_mode_is_chosen(Some("debug")) && !launch_mode_is_chosen(None));
+    fn parameters_in_the_users_words_are_seen() {
+        assert!(has_parameter(Some("a firstlight.mode=shell"), &["firstlight.mode="]));
+        assert!(has_parameter(Some("a quiet"), &LOG_PARAMETERS));
+        assert!(!has_parameter(Some("a=quiet"), &LOG_PARAMETERS) && !has_parameter(None, &LOG_PARAMETERS));
     }
 
     #[test]
@@ -351,34 +430,53 @@ mod tests {
         assert_eq!(folder.to_string(), "--initrd /: this is no file");
     }
 
-    fn events_of(input: &[u8]) -> (Vec<u8>, Vec<Event>) {
+    fn events_of(input: &[u8], without_log: bool) -> (Vec<u8>, Vec<Event>, Vec<String>) {
         let (sender, receiver) = mpsc::channel();
         let mut output = Vec::new();
-        pass_on(input, &mut output, &sender);
+        let last = pass_on(input, &mut output, &sender, without_log);
         drop(sender);
-        (output, receiver.iter().collect())
+        (output, receiver.iter().collect(), last)
     }
 
     #[test]
     fn output_is_passed_on_and_its_lines_are_understood() {
         let long = [b'x'; 3 * MAX_LINE];
         let input = [b"a\r\nfirstlight-guest: done\r\n".as_slice(), &long, b"\nfirstlight: error: x\r\nrest"].concat();
-        let (output, events) = events_of(&input);
-        assert_eq!(output, input);
-        assert_eq!(events, [Event::ReportEnd, Event::FirmwareError("firstlight: error: x".to_owned()), Event::Closed]);
+        for without_log in [false, true] {
+            let (output, events, last) = events_of(&input, without_log);
+            assert_eq!(output, input);
+            assert_eq!(
+                events,
+                [Event::ReportEnd, Event::FirmwareError("firstlight: error: x".to_owned()), Event::Closed]
+            );
+            assert_eq!(last.last().map(String::as_str), Some("rest"));
+        }
     }
 
     #[test]
     fn output_that_is_not_utf8_is_passed_on() {
         let input = b"\xff\xfe\n";
-        assert_eq!(events_of(input), (input.to_vec(), vec![Event::Closed]));
+        let (output, events, _) = events_of(input, true);
+        assert_eq!((output.as_slice(), events), (input.as_slice(), vec![Event::Closed]));
+    }
+
+    #[test]
+    fn the_kernels_log_is_kept_back_and_its_end_is_kept() {
+        let log: String = (0..100).map(|n| format!("[    0.{n:06}] message\x1b[31m {n}\r\n")).collect();
+        let input = format!("{log}[ok] not the kernel's\r\nfirstlight-guest: a\r\n");
+        let (output, _, last) = events_of(input.as_bytes(), true);
+        assert_eq!(String::from_utf8_lossy(&output), "[ok] not the kernel's\r\nfirstlight-guest: a\r\n");
+        assert_eq!(last.len(), LAST_LINES);
+        assert_eq!(last[LAST_LINES - 3], "[    0.000099] message 99");
+        let (output, ..) = events_of(input.as_bytes(), false);
+        assert_eq!(output, input.as_bytes());
     }
 
     #[test]
     #[ignore = "the inner part of the next test"]
     fn watches_a_guest() {
         if is_inner() {
-            watch(&shell(SLEEPER), io::stdout(), None, false).unwrap();
+            watch(&shell(SLEEPER), io::stdout(), None, Console::Other).unwrap();
         }
     }
 
@@ -388,30 +486,40 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_without_end_is_ended() {
-        let error = watch(&shell("exec sleep 100"), io::sink(), Some(Duration::from_millis(50)), false).unwrap_err();
-        assert!(error.to_string().contains("--time-limit"), "{error}");
+    fn a_guest_that_fails_is_shown_with_its_last_lines() {
+        let log = "echo '[    0.000001] before'; echo '[    0.000002] Kernel panic';";
+        let hangs = shell(&format!("{log} exec sleep 100"));
+        let limit = Some(Duration::from_millis(500));
+        let error = watch(&hangs, io::sink(), limit, Console::ReportAfterLog).unwrap_err().to_string();
+        assert!(error.contains("--time-limit"), "{error}");
+        assert!(error.ends_with("\n  [    0.000001] before\n  [    0.000002] Kernel panic"), "{error}");
+        let error = watch(&shell(log), io::sink(), None, Console::Report).unwrap_err().to_string();
+        assert!(error.contains("[    0.000002] Kernel panic\n(A Linux kernel says more"), "{error}");
+        let error = watch(&shell("exec sleep 100"), io::sink(), limit, Console::Other).unwrap_err().to_string();
+        assert!(error.contains("printed nothing"), "{error}");
     }
 
     #[test]
     fn a_firmware_error_ends_the_wait() {
         let start = Instant::now();
-        let error =
-            watch(&shell("echo 'firstlight: error: no kernel'; exec sleep 100"), io::sink(), None, true).unwrap_err();
+        let command = shell("echo 'firstlight: error: no kernel'; exec sleep 100");
+        let error = watch(&command, io::sink(), None, Console::Report).unwrap_err();
         assert!(error.to_string().contains("no kernel"), "{error}");
         assert!(start.elapsed() < Duration::from_secs(50));
     }
 
     #[test]
     fn the_report_has_to_be_complete() {
-        assert!(watch(&shell("echo firstlight-guest: done"), io::sink(), None, true).is_ok());
-        assert!(watch(&shell("true"), io::sink(), None, true).is_err());
-        assert!(watch(&shell("true"), io::sink(), None, false).is_ok());
+        let result = |script, console| watch(&shell(script), io::sink(), None, console);
+        assert!(result("echo firstlight-guest: done", Console::Report).is_ok());
+        assert!(result("true", Console::Report).is_err());
+        assert!(result("true", Console::ReportAfterLog).is_err());
+        assert!(result("true", Console::Other).is_ok());
     }
 
     #[test]
     fn the_exit_code_is_the_programs() {
-        let code = |script| format!("{:?}", watch(&shell(script), io::sink(), None, true).unwrap());
+        let code = |script| format!("{:?}", watch(&shell(script), io::sink(), None, Console::Report).unwrap());
         assert_eq!(code("exit 7"), format!("{:?}", ExitCode::from(7)));
         assert_eq!(code("kill -9 $$"), format!("{:?}", ExitCode::from(137)));
     }

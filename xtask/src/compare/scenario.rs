@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::probe::{EXIT_PORT, Files, Format, USER_PROGRAM};
-use crate::qemu::{Accelerator, Launch};
+use crate::qemu::{self, Accelerator, Launch};
 
 /// How the firmware reads fw_cfg's items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, Serialize)]
@@ -172,14 +172,15 @@ impl Scenario {
 
     /// Whether the machine is a microvm, which has no PCI bus by default.
     pub fn is_microvm(&self) -> bool {
-        self.machine.split(',').next() == Some("microvm")
+        qemu::machine_type(&self.machine) == "microvm"
     }
 
     /// The start of QEMU with a firmware, without what a kind of measurement adds.
     pub fn launch(&self, firmware: &Path, payload: &PayloadFiles) -> Launch {
         let append = if self.payload.is_linux() {
             // `panic` ends a guest that failed.
-            format!("console=ttyS0 quiet panic=-1 rdinit={USER_PROGRAM}")
+            let timers = qemu::timer_words(&self.machine, self.accelerator);
+            format!("console=ttyS0 quiet panic=-1 {timers} rdinit={USER_PROGRAM}")
         } else {
             "console=ttyS0 quiet".to_owned()
         };
