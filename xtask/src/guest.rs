@@ -5,9 +5,7 @@
 //! removing `target/guest` gets the newest one again.
 
 use std::cmp::Ordering;
-use std::fs::{self, File, Permissions};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -270,15 +268,7 @@ pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> 
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
-    let write = || -> std::io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        // As readable as a file made without a detour.
-        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    paths::stage(path, bytes)?.take_place().map(drop)
 }
 
 #[cfg(test)]
