@@ -97,6 +97,7 @@ pub fn check(image: &Path) -> anyhow::Result<()> {
         let budget = record.machine.get(machine).with_context(|| format!("{RECORD} has no budget for {machine}"))?;
         let findings = compare(&counts, budget);
         say(&format!("{machine}: {}", summary(&counts)));
+        counts.not_counted.iter().for_each(|why| say(&format!("  {why}")));
         for (finding, above) in findings {
             if above && qemu == record.qemu {
                 writeln!(failures, "  {machine}: {finding}")?;
@@ -238,6 +239,7 @@ mod tests {
             instructions: Some(187_412),
             exits: Some(110),
             topology: Vec::new(),
+            not_counted: Vec::new(),
         }
     }
 

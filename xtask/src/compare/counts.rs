@@ -59,6 +59,9 @@ pub struct Counts {
     pub exits: Option<u64>,
     /// The topology writes, each with device, register and value.
     pub topology: Vec<String>,
+    /// The counts that could not be had, each with the reason.
+    #[serde(skip)]
+    pub not_counted: Vec<String>,
 }
 
 /// A way to get a count, or why there is none, for a user.
@@ -77,15 +80,24 @@ pub fn exact(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, kvm: 
         Ok(counts) => counts,
         Err(failure) => return Ok(Err(failure)),
     };
-    if counts.dma_transfers == 0 {
-        counts.dma_bytes = Some(0);
-    } else if let Ok(with_bytes) = with_descriptors(scenario, firmware, payload)? {
-        counts.dma_bytes = with_bytes.dma_bytes;
-    }
+    let mut missing = Vec::new();
+    let mut had = |name: &str, count: Result<u64, String>| {
+        count.inspect_err(|why| missing.push(format!("no {name}: {why}"))).ok()
+    };
+    counts.dma_bytes = match counts.dma_transfers {
+        0 => Some(0),
+        _ => {
+            let counted = with_descriptors(scenario, firmware, payload)?;
+            let bytes =
+                counted.and_then(|counts| counts.dma_bytes.ok_or_else(|| "ptrace is forbidden here".to_owned()));
+            had("bytes", bytes)
+        }
+    };
     if kvm {
         // A KVM that does not run this firmware is no failure of the firmware.
-        counts.exits = exits(scenario, firmware, payload)?.ok();
+        counts.exits = had("exits (KVM)", exits(scenario, firmware, payload)?);
     }
+    counts.not_counted = missing;
     Ok(Ok(counts))
 }
 

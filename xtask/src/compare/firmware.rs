@@ -1,8 +1,11 @@
 //! The firmware images that are compared: this one, its peers from Debian's packages, and files.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
+
+use anyhow::{Context as _, ensure};
 
 use super::scenario::Scenario;
 use crate::packages::{self, Need};
@@ -81,6 +84,17 @@ impl Choice {
         }
     }
 
+    /// Sees to it that an image that the user names can be read.
+    ///
+    /// # Errors
+    /// When it cannot be, or is no file.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let Self::File(path) = self else { return Ok(()) };
+        let data = File::open(path).and_then(|file| file.metadata()).with_context(|| path.display().to_string())?;
+        ensure!(data.is_file(), "{} is no file", path.display());
+        Ok(())
+    }
+
     /// The image for a scenario, or why there is none. `built` is this firmware's.
     pub fn image(&self, scenario: &Scenario, built: Option<&Path>) -> Result<PathBuf, String> {
         match self {
@@ -90,11 +104,10 @@ impl Choice {
                 let need = need.ok_or("has no image for this machine")?;
                 need.found().ok_or_else(|| format!("missing: {need}"))
             }
-            Self::File(path) => match path.metadata() {
-                Ok(data) if data.is_file() => std::path::absolute(path).map_err(|error| format!("missing: {error}")),
-                Ok(_) => Err(format!("missing: {} is no file", path.display())),
-                Err(error) => Err(format!("missing: {}: {error}", path.display())),
-            },
+            Self::File(path) => self
+                .check()
+                .and_then(|()| Ok(std::path::absolute(path)?))
+                .map_err(|error| format!("missing: {error:#}")),
         }
     }
 

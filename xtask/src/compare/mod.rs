@@ -27,7 +27,7 @@ use self::counts::Counts;
 use self::firmware::Choice;
 use self::plan::Wishes;
 use self::probe::{Files, Format};
-use self::report::{Firmware, Measured, Report, Row, Times, html, svg, table};
+use self::report::{Firmware, Measured, Report, Row, Run, Times, html, svg, table};
 use self::scenario::{PayloadFiles, Scenario, Transport, parse_size};
 use self::stats::{Summary, millis};
 use self::timing::Sample;
@@ -181,6 +181,9 @@ fn compare(args: &Args) -> anyhow::Result<()> {
         );
     }
     let accelerators = accelerators(&args.accel)?;
+    for choice in &choices {
+        choice.check().context("--firmware")?;
+    }
     for (option, file) in [("--kernel", &args.kernel), ("--initrd", &args.initrd)] {
         if let Some(file) = file {
             fs::File::open(file).with_context(|| format!("{option} {}", file.display()))?;
@@ -188,6 +191,9 @@ fn compare(args: &Args) -> anyhow::Result<()> {
     }
 
     packages::ensure(&[packages::QEMU])?;
+    for machine in &args.machine {
+        qemu::check_machine(machine)?;
+    }
     if chosen {
         install(&choices);
     }
@@ -198,10 +204,9 @@ fn compare(args: &Args) -> anyhow::Result<()> {
     measurement.run(usize::from(args.runs), args.trace_points)?;
     let report = measurement.report(reference, &choices);
 
-    write(&report, args)?;
-    let measured = report.scenarios.iter().any(|measured| measured.rows.iter().any(|row| row.failure.is_none()));
-    ensure!(measured, "no firmware could be measured");
-    Ok(())
+    let width = console::Term::stdout().size_checked().map(|(_, columns)| columns);
+    println!("{}", table::render(&report, width));
+    write(&report, args)
 }
 
 /// The name of the firmware that the ratios refer to.
@@ -281,13 +286,15 @@ struct Entry {
     twins: Vec<Sample>,
     taken: Duration,
     counts: Option<Counts>,
+    /// What could not be counted, with the reason.
+    not_counted: Vec<String>,
     points: Vec<tracepoints::Point>,
 }
 
 impl Entry {
     fn new(name: String, image: Result<PathBuf, String>) -> Self {
-        let (samples, twins, points) = (Vec::new(), Vec::new(), Vec::new());
-        Self { name, image, samples, twins, taken: Duration::ZERO, counts: None, points }
+        let (samples, twins, not_counted, points) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { name, image, samples, twins, taken: Duration::ZERO, counts: None, not_counted, points }
     }
 
     /// Whether it is to run in the round of that number.
@@ -357,7 +364,13 @@ impl Measurement {
                 if !entry.is_due(round, twin.is_some()) {
                     return Ok(());
                 }
-                time(entry, place, twin.filter(|_| !base), &log)
+                time(entry, place, twin.filter(|_| !base), &log)?;
+                match &entry.image {
+                    Err(why) if base && round == 0 => {
+                        bail!("{}: nothing can be measured, as QEMU itself {why}", place.scenario.name())
+                    }
+                    _ => Ok(()),
+                }
             })?;
         }
         progress.round("Counting accesses and instructions");
@@ -412,11 +425,24 @@ impl Measurement {
 fn count(entry: &mut Entry, place: &Place, kvm: bool) -> anyhow::Result<()> {
     let Ok(image) = entry.image.clone() else { return Ok(()) };
     // That it boots was seen before; it may still take too long to count.
-    let Ok(mut counts) = counts::at_full_speed(&place.scenario, &image, &place.payload)? else { return Ok(()) };
-    if counts.accesses < MOST_ACCESSES
-        && let Ok(exact) = counts::exact(&place.scenario, &image, &place.payload, kvm)?
-    {
-        counts = Counts { accesses: counts.accesses, ..exact };
+    let mut counts = match counts::at_full_speed(&place.scenario, &image, &place.payload)? {
+        Ok(counts) => counts,
+        Err(why) => {
+            entry.not_counted.push(format!("no counts: {why}"));
+            return Ok(());
+        }
+    };
+    if counts.accesses >= MOST_ACCESSES {
+        let why = format!("no instructions, bytes and exits: it polls a device, with {} accesses", counts.accesses);
+        entry.not_counted.push(why);
+    } else {
+        match counts::exact(&place.scenario, &image, &place.payload, kvm)? {
+            Ok(mut exact) => {
+                entry.not_counted.append(&mut exact.not_counted);
+                counts = Counts { accesses: counts.accesses, ..exact };
+            }
+            Err(why) => entry.not_counted.push(format!("no instructions, bytes and exits: {why}")),
+        }
     }
     entry.counts = Some(counts);
     Ok(())
@@ -452,7 +478,7 @@ impl Group {
         let own = |times: &Times| times.over_base_line.map(|over| over.median).filter(|own| *own > 0.0);
         let mut rows: Vec<_> = (self.entries.iter().enumerate())
             .map(|(number, entry)| {
-                let twins = self.twin.as_ref().map(|_| entry.twins.as_slice());
+                let twins = self.twin.as_ref().filter(|_| number > 0).map(|_| entry.twins.as_slice());
                 let end = twins.unwrap_or(&entry.samples).first().or(entry.samples.first());
                 let command = entry
                     .image
@@ -464,8 +490,10 @@ impl Group {
                     runs: entry.samples.len(),
                     end: end.map(|sample| sample.end.name().to_owned()),
                     times: if number == 0 { base_times(&entry.samples) } else { times(&entry.samples, twins, base) },
+                    median_run: median_run(&entry.samples, twins),
                     ratio: None,
                     counts: entry.counts.clone(),
+                    not_counted: entry.not_counted.clone(),
                     trace_points: entry.points.clone(),
                     command: command.unwrap_or_default(),
                 }
@@ -484,10 +512,32 @@ impl Group {
 fn base_times(samples: &[Sample]) -> Times {
     Times {
         qemu: Summary::of(samples.iter().map(|sample| sample.qemu)),
+        firmware: Summary::of(samples.iter().map(|sample| sample.guest)),
         total: Summary::of(samples.iter().map(Sample::total)),
         stop: Summary::of(samples.iter().map(|sample| sample.stop)),
         ..Times::default()
     }
+}
+
+/// The time from the first instruction to the kernel's, in milliseconds: the median of the probes that stand in for it.
+fn before_kernel(twins: &[Sample]) -> Option<f64> {
+    Summary::of(twins.iter().map(|sample| sample.guest)).map(|guest| guest.median)
+}
+
+/// The run with the median total, phase by phase. A real kernel starts when its probes did.
+fn median_run(samples: &[Sample], twins: Option<&[Sample]>) -> Option<Run> {
+    let mut sorted: Vec<_> = samples.iter().collect();
+    sorted.sort_by_key(|sample| sample.total());
+    let sample = sorted.get(sorted.len().checked_sub(1)? / 2)?;
+    let guest = millis(sample.guest);
+    let before = twins.and_then(before_kernel).map_or(guest, |before| before.min(guest));
+    let firmware = sample.firmware.map_or(before, |firmware| millis(firmware).min(before));
+    Some(Run {
+        qemu: millis(sample.qemu),
+        firmware,
+        loading: sample.firmware.map(|_| before - firmware),
+        kernel: twins.map(|_| guest - before),
+    })
 }
 
 /// The times of a firmware. `twins` are those of the probe where a real kernel was booted; `base` is what the base line
@@ -497,8 +547,7 @@ fn times(samples: &[Sample], twins: Option<&[Sample]>, base: f64) -> Times {
     let less = |samples: &[Sample], other: f64| {
         Summary::of_millis(samples.iter().map(|sample| (millis(sample.guest) - other).max(0.0)).collect())
     };
-    let before_kernel = Summary::of(probes.iter().map(|sample| sample.guest)).map(|guest| guest.median);
-    let kernel = before_kernel.filter(|_| twins.is_some());
+    let kernel = twins.and_then(before_kernel);
     Times {
         firmware: Summary::of(samples.iter().filter_map(|sample| sample.firmware)),
         loading: Summary::of(probes.iter().filter_map(|sample| sample.loading)),
@@ -508,23 +557,24 @@ fn times(samples: &[Sample], twins: Option<&[Sample]>, base: f64) -> Times {
     }
 }
 
-/// Prints the tables and writes the files.
+/// Writes the files: all or none, and none of a report in which no firmware was measured.
 fn write(report: &Report, args: &Args) -> anyhow::Result<()> {
-    let width = console::Term::stdout().size_checked().map(|(_, columns)| columns);
-    println!("{}", table::render(report, width));
-    let chart = svg::render(report)?;
+    let measured = report.scenarios.iter().any(|measured| measured.rows.iter().any(|row| row.failure.is_none()));
+    ensure!(measured, "no firmware could be measured, so nothing was written");
+    let chart = svg::render(report);
     let json = serde_json::to_string_pretty(report)? + "\n";
     let folder = paths::target().join("compare");
-    let or_in_folder = |path: &Option<PathBuf>, name| Some(path.clone().unwrap_or_else(|| folder.join(name)));
-    for (path, contents) in [
-        (or_in_folder(&args.json, "compare.json"), &json),
-        (or_in_folder(&args.svg, "compare.svg"), &chart),
-        (or_in_folder(&args.html, "compare.html"), &html::render(report, &chart)),
-        (args.markdown.clone(), &table::markdown(report)),
-    ] {
-        let Some(path) = path else { continue };
-        fs::write(&path, contents).with_context(|| format!("cannot write {}", path.display()))?;
-        say(&format!("Written: {}", paths::shown(&path)));
+    let or_in_folder = |path: &Option<PathBuf>, name| path.clone().unwrap_or_else(|| folder.join(name));
+    let mut files = vec![
+        (or_in_folder(&args.json, "compare.json"), json),
+        (or_in_folder(&args.html, "compare.html"), html::render(report, &chart)),
+        (or_in_folder(&args.svg, "compare.svg"), chart),
+    ];
+    files.extend(args.markdown.clone().map(|path| (path, table::markdown(report))));
+    let staged = files.iter().map(|(path, contents)| paths::stage(path, contents.as_bytes()));
+    // Whatever cannot be written is found before an older file is replaced.
+    for staged in staged.collect::<anyhow::Result<Vec<_>>>()? {
+        say(&format!("Written: {}", paths::shown(&staged.take_place()?)));
     }
     Ok(())
 }
@@ -565,7 +615,11 @@ mod tests {
         assert!(parsed("--kernel-size 1X").is_err());
         let mut args = parsed("--firmware qboot --reference ovmf").unwrap();
         assert!(compare(&args).unwrap_err().to_string().contains("measured are only qboot"));
+        args.firmware = vec![Choice::File("/nonexistent/image".into())];
         args.reference = None;
+        let error = format!("{:#}", compare(&args).unwrap_err());
+        assert!(error.starts_with("--firmware: /nonexistent/image: No such file"), "{error}");
+        args.firmware.clear();
         args.device = vec!["isa-debug-exit,iobase=0xf4".to_owned()];
         assert!(compare(&args).unwrap_err().to_string().contains("0xf4"));
     }
@@ -590,6 +644,59 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_run_leaves_the_results_of_a_good_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let mut args = parsed("").unwrap();
+        args.json = Some(file("json"));
+        args.svg = Some(file("svg"));
+        args.html = Some(file("html"));
+        let mut report = report::tests::example();
+        write(&report, &args).unwrap();
+        let good = fs::read(file("json")).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing is left beside the files");
+
+        report.command = "another".to_owned();
+        args.html = Some(file("absent/html"));
+        assert!(write(&report, &args).is_err());
+        assert_eq!(fs::read(file("json")).unwrap(), good);
+
+        args.html = Some(file("html"));
+        report.scenarios[0].rows.retain(|row| row.failure.is_some());
+        assert!(write(&report, &args).unwrap_err().to_string().contains("nothing was written"));
+        assert_eq!(fs::read(file("json")).unwrap(), good);
+    }
+
+    /// A firmware with such runs: the time of QEMU's start and the guest's, each in milliseconds.
+    pub fn row_of(runs: &[(u64, u64)]) -> Row {
+        let samples = runs.iter().map(|&(qemu, guest)| Sample { qemu: Duration::from_millis(qemu), ..sample(guest) });
+        let samples: Vec<_> = samples.collect();
+        Row {
+            firmware: "firstlight".to_owned(),
+            times: times(&samples, None, 0.0),
+            median_run: median_run(&samples, None),
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn the_median_run_is_one_run_whose_phases_add_up() {
+        let row = row_of(&[(10, 80), (50, 10), (60, 50)]);
+        let run = row.median_run.unwrap();
+        assert_eq!((run.qemu, run.firmware, run.loading, run.kernel), (10.0, 1.0, Some(79.0), None));
+        assert_eq!(run.total(), row.times.total.unwrap().median);
+        assert_eq!(row_of(&[(10, 80), (50, 10)]).median_run.unwrap().total(), 60.0, "the faster one in the middle");
+        assert_eq!(row_of(&[]).median_run, None);
+    }
+
+    #[test]
+    fn the_base_lines_run_is_its_start_and_its_one_phase() {
+        let base = Sample { firmware: None, loading: None, ..sample(2) };
+        let run = median_run(&[base], None).unwrap();
+        assert_eq!((run.phases(), run.total()), ([Some(40.0), Some(2.0), None, None], 42.0));
+    }
+
+    #[test]
     fn the_base_line_is_taken_off_but_never_below_zero() {
         let over = times(&[sample(1), sample(5), sample(9)], None, 2.0).over_base_line.unwrap();
         assert_eq!((over.min, over.median, over.max), (0.0, 3.0, 7.0));
@@ -604,5 +711,7 @@ mod tests {
         assert_eq!(times.loading.unwrap().median, 9.0);
         assert_eq!(times.over_base_line.unwrap().median, 10.0);
         assert_eq!(times.total.unwrap().max, 1070.0);
+        let run = median_run(&[sample(1010), sample(1030)], Some(&[sample(10), sample(10), sample(12)])).unwrap();
+        assert_eq!(run.phases(), [Some(40.0), Some(1.0), Some(9.0), Some(1000.0)]);
     }
 }

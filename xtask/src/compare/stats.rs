@@ -1,8 +1,11 @@
-//! Minimum, median and maximum of a few runs.
+//! Minimum, median, maximum and spread of a few runs.
 
 use std::time::Duration;
 
 use statrs::statistics::{Data, Max, Min, OrderStatistics};
+
+/// So many runs have a middle half.
+const QUARTERS: usize = 4;
 
 /// What a number of runs gave, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -13,6 +16,8 @@ pub struct Summary {
     pub median: f64,
     /// The longest.
     pub max: f64,
+    /// The interquartile range: how far apart the ends of the middle half are. `None` of too few runs to have one.
+    pub iqr: Option<f64>,
 }
 
 impl Summary {
@@ -26,8 +31,14 @@ impl Summary {
         if times.is_empty() {
             return None;
         }
+        let enough = times.len() >= QUARTERS;
         let mut data = Data::new(times);
-        Some(Self { min: data.min(), median: data.median(), max: data.max() })
+        Some(Self {
+            min: data.min(),
+            median: data.median(),
+            max: data.max(),
+            iqr: enough.then(|| data.interquartile_range()),
+        })
     }
 }
 
@@ -43,9 +54,19 @@ mod tests {
     #[test]
     fn the_middle_of_the_sorted_times_is_taken() {
         let times = |millis: &[u64]| Summary::of(millis.iter().copied().map(Duration::from_millis));
-        assert_eq!(times(&[9, 1, 5]), Some(Summary { min: 1.0, median: 5.0, max: 9.0 }));
-        assert_eq!(times(&[4, 1, 2, 100]), Some(Summary { min: 1.0, median: 3.0, max: 100.0 }));
-        assert_eq!(times(&[7]), Some(Summary { min: 7.0, median: 7.0, max: 7.0 }));
+        let found = |millis| times(millis).map(|found| (found.min, found.median, found.max));
+        assert_eq!(found(&[9, 1, 5]), Some((1.0, 5.0, 9.0)));
+        assert_eq!(found(&[4, 1, 2, 100]), Some((1.0, 3.0, 100.0)));
+        assert_eq!(found(&[7]), Some((7.0, 7.0, 7.0)));
         assert_eq!(times(&[]), None);
+    }
+    #[test]
+    fn the_spread_is_that_of_the_middle_half() {
+        let iqr = |millis: &[u64]| Summary::of(millis.iter().copied().map(Duration::from_millis)).unwrap().iqr;
+        assert_eq!(iqr(&[7; 3]), None);
+        assert_eq!(iqr(&[5; 9]), Some(0.0));
+        // One run that was disturbed does not change it much.
+        let runs = [10, 11, 12, 13, 14, 15, 16, 17, 1000];
+        assert!(iqr(&runs).is_some_and(|iqr| (3.0..7.0).contains(&iqr)), "{:?}", iqr(&runs));
     }
 }

@@ -15,12 +15,13 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .75rem 0; font-variant-numeric: tabular-nums; }
 th, td { border: 1px solid var(--line); padding: .25rem .6rem; text-align: right; vertical-align: top; }
-th:first-child, td:first-child { text-align: left; }
+caption, th:first-child { text-align: left; }
+caption { color: var(--quiet); } th[scope=row] { font-weight: normal; }
 td small { color: var(--quiet); display: block; white-space: nowrap; }
 pre { background: var(--code); padding: .6rem; overflow-x: auto; }
 dt { font-weight: 600; } dd { margin: 0 0 .4rem 0; }
 .failure { color: var(--quiet); }
-svg { max-width: 100%; height: auto; }
+svg { display: block; width: 100%; max-width: 45rem; }
 ";
 
 /// The page. `chart` is the chart's SVG.
@@ -37,14 +38,17 @@ pub fn render(report: &Report, chart: &str) -> String {
             body {
                 h1 { "Boot time compared" }
                 p { "Made by " code { (report.command) } " on " (report.date) "." }
-                div.wide { (PreEscaped(chart)) }
-                @for overview in table::overviews(report) { (words(&overview)) }
+                (PreEscaped(chart))
+                @for overview in table::overviews(report) {
+                    (words(&overview, &format!("{}: every firmware in every scenario", overview[0][0])))
+                }
                 p { (report.explanation()) }
+                p { (report.noise()) }
                 @for measured in &report.scenarios {
                     h2 { (measured.name) }
-                    (words(&table::times(measured, &report.reference)))
+                    (words(&table::times(measured, &report.reference), &format!("Times: {}", measured.name)))
                     @if measured.rows.iter().any(|row| row.counts.is_some()) {
-                        (words(&table::counts(measured)))
+                        (words(&table::counts(measured), &format!("Counts: {}", measured.name)))
                     }
                     @for row in &measured.rows { (remarks(row)) }
                     details {
@@ -76,14 +80,17 @@ pub fn render(report: &Report, chart: &str) -> String {
     markup.into_string()
 }
 
-fn words(words: &table::Words) -> Markup {
+/// A table with its caption. The first line and the first word of each line are headings.
+fn words(words: &table::Words, caption: &str) -> Markup {
     html! {
         div.wide {
             table {
+                caption { (caption) }
                 @for (number, line) in words.iter().enumerate() {
                     tr {
-                        @for word in line {
-                            @if number == 0 { th { (word) } }
+                        @for (column, word) in line.iter().enumerate() {
+                            @if number == 0 { th scope="col" { (word) } }
+                            @else if column == 0 { th scope="row" { (word) } }
                             @else { (cell(word)) }
                         }
                     }
@@ -103,8 +110,8 @@ fn cell(word: &str) -> Markup {
 
 fn remarks(row: &Row) -> Markup {
     html! {
-        @if let Some(failure) = &row.failure {
-            p.failure { (row.firmware) ": " (failure) }
+        @for why in row.failure.iter().chain(&row.not_counted) {
+            p.failure { (row.firmware) ": " (why) }
         }
         @if let Some(counts) = &row.counts {
             @if !counts.topology.is_empty() {
@@ -129,6 +136,20 @@ fn remarks(row: &Row) -> Markup {
 mod tests {
     use super::super::tests::example;
     use super::*;
+
+    #[test]
+    fn every_table_has_a_caption_and_headings_of_rows_and_columns() {
+        let mut report = example();
+        report.scenarios[0].rows[1].not_counted = vec!["exits (KVM): why".to_owned()];
+        let page = render(&report, "");
+        let tables: Vec<_> = page.split("<table>").skip(1).collect();
+        assert!(tables.len() > 3);
+        for table in tables {
+            assert!(table.starts_with("<caption>") && table.contains("scope=\"col\""), "{table}");
+            assert!(table.contains("scope=\"row\"") && !table.contains("<th>"), "{table}");
+        }
+        assert!(page.contains("Noise: ") && page.contains("seabios: exits (KVM): why"));
+    }
 
     #[test]
     fn the_page_stands_alone_and_escapes_what_it_shows() {

@@ -81,10 +81,14 @@ pub struct Row {
     pub end: Option<String>,
     /// The times.
     pub times: Times,
+    /// The run with the median total; of an even number of runs, the faster one of the two in the middle.
+    pub median_run: Option<Run>,
     /// Its time over the base line, as a multiple of the reference's.
     pub ratio: Option<f64>,
     /// The counts.
     pub counts: Option<Counts>,
+    /// The counts that could not be had, each with the reason.
+    pub not_counted: Vec<String>,
     /// The trace points, where they were asked for.
     pub trace_points: Vec<Point>,
     /// QEMU's command line.
@@ -110,21 +114,34 @@ pub struct Times {
     pub over_base_line: Option<Summary>,
 }
 
-/// A phase of a boot.
-pub struct Phase {
-    /// Its name.
-    pub name: &'static str,
-    /// Its time in a row.
-    pub time: fn(&Times) -> Option<Summary>,
+/// One run, phase by phase, in milliseconds. Medians of the phases of many runs do not add up to the median of the totals;
+/// these add up to the total of this run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Run {
+    /// From the start of the process to the first guest instruction.
+    pub qemu: f64,
+    /// From there to the first item that is loaded, or to the end of an image that loads none.
+    pub firmware: f64,
+    /// From there to the kernel's first instruction.
+    pub loading: Option<f64>,
+    /// From there to user space.
+    pub kernel: Option<f64>,
 }
 
-/// The phases, in order.
-pub const PHASES: [Phase; 4] = [
-    Phase { name: "QEMU start", time: |times| times.qemu },
-    Phase { name: "firmware", time: |times| times.firmware },
-    Phase { name: "kernel loading", time: |times| times.loading },
-    Phase { name: "kernel to user space", time: |times| times.kernel },
-];
+/// The names of the phases, in order.
+pub const PHASES: [&str; 4] = ["QEMU start", "firmware", "kernel loading", "kernel to user space"];
+
+impl Run {
+    /// The phases, in the order of their names.
+    pub fn phases(&self) -> [Option<f64>; 4] {
+        [Some(self.qemu), Some(self.firmware), self.loading, self.kernel]
+    }
+
+    /// All of it.
+    pub fn total(&self) -> f64 {
+        self.phases().into_iter().flatten().sum()
+    }
+}
 
 /// A time, with as many digits as mean something.
 pub fn shown(millis: f64) -> String {
@@ -151,12 +168,28 @@ pub fn grouped(number: u64) -> String {
 }
 
 impl Report {
+    /// How far the same run differs from itself on this machine.
+    pub fn noise(&self) -> String {
+        let ranges = self.scenarios.iter().filter_map(|measured| measured.base_line.times.total?.iqr);
+        let ranges: Vec<_> = ranges.collect();
+        let least = ranges.iter().copied().reduce(f64::min).map(shown).unwrap_or_default();
+        match ranges.iter().copied().reduce(f64::max).map(shown) {
+            None => "Noise: not known, as the base line has too few runs.".to_owned(),
+            Some(most) if most == least => format!("Noise: half of the base line's runs lie within {most} ms."),
+            Some(most) => {
+                format!("Noise: half of the base line's runs lie within {least} to {most} ms, depending on the panel.")
+            }
+        }
+    }
+
     /// The remark about the phases that stands below a table.
     pub fn explanation(&self) -> String {
-        let mut text = "Times are in milliseconds: the median, and the minimum and maximum below it. QEMU start ends at the \
-             first guest instruction, firmware at the first item that is loaded, kernel loading at the kernel's first \
-             instruction. Over base line is firmware and kernel loading, less what an image takes that ends at the reset \
-             vector. A real kernel does not tell when it starts: that time is a probe's of the same size. Counts go up to \
+        let mut text = "Times are in milliseconds. The phases and the total are those of the run with the median total, so \
+             they add up; below each are the minimum and maximum of all runs. QEMU start ends at the first guest \
+             instruction, firmware at the first item that is loaded, kernel loading at the kernel's first instruction. The \
+             base line is an image that ends at the reset vector. Over base line is the median of firmware and kernel \
+             loading together, less what the base line takes. IQR is the interquartile range: half of the totals lie within \
+             it; that of the base line is the noise of this machine. A real kernel does not tell when it starts: that time is a probe's of the same size. Counts go up to \
              the kernel's first instruction; instructions and bytes repeat exactly, the accesses of a firmware that polls \
              a clock do not."
             .to_owned();
@@ -176,7 +209,7 @@ pub mod tests {
     use crate::qemu::Accelerator;
 
     fn around(median: f64) -> Option<Summary> {
-        Some(Summary { min: median * 0.9, median, max: median * 1.2 })
+        Some(Summary { min: median * 0.9, median, max: median * 1.2, iqr: Some(median * 0.1) })
     }
 
     fn row(name: &str, factor: f64) -> Row {
@@ -193,6 +226,7 @@ pub mod tests {
                 stop: around(3.0),
                 over_base_line: around(9.0 * factor),
             },
+            median_run: Some(Run { qemu: 40.0, firmware: 5.0 * factor, loading: Some(4.0 * factor), kernel: None }),
             ratio: Some(factor),
             counts: Some(Counts {
                 accesses: 1111,
@@ -203,6 +237,7 @@ pub mod tests {
                 instructions: Some(187_412),
                 exits: None,
                 topology: Vec::new(),
+                not_counted: Vec::new(),
             }),
             command: "qemu-system-x86_64 -bios 'a & b'".to_owned(),
             ..Row::default()
@@ -256,12 +291,25 @@ pub mod tests {
     }
 
     #[test]
+    fn the_noise_is_the_spread_of_the_base_line() {
+        let mut report = example();
+        assert_eq!(report.noise(), "Noise: half of the base line's runs lie within 4.00 ms.");
+        let mut other = report.scenarios[0].clone();
+        other.base_line.times.total = around(5.0);
+        report.scenarios.push(other);
+        assert!(report.noise().contains("within 0.50 to 4.00 ms"), "{}", report.noise());
+        report.scenarios.iter_mut().for_each(|measured| measured.base_line.times.total = None);
+        assert!(report.noise().contains("not known"));
+    }
+
+    #[test]
     fn the_json_has_the_numbers_by_name() {
         let json = serde_json::to_value(example()).unwrap();
         let row = &json["scenarios"][0]["rows"][0];
         assert_eq!(row["firmware"], "firstlight");
         assert_eq!(row["counts"]["dma_bytes"], 48_369_592);
         assert_eq!(row["times"]["qemu"]["median"], 40.0);
+        assert_eq!(row["median_run"]["qemu"], 40.0);
         assert_eq!(json["scenarios"][0]["scenario"]["payload"]["kind"], "probe");
     }
 }

@@ -1,165 +1,182 @@
 //! The report as a chart: a stacked bar per firmware, one panel a scenario.
 //!
-//! The chart brings its own background, light or dark as the reader's page is said to be, so that it can be read on
-//! either.
+//! The chart is as wide as its reader has room for, and its text is large enough at 400 pixels. It brings its own
+//! background, light or dark as the reader's page is said to be. A program that reads aloud gets the totals in words.
 
-use anyhow::anyhow;
-use plotters::coord::Shift;
-use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use maud::{Markup, PreEscaped, html};
 
-use super::{Measured, PHASES, Report, Row, shown};
+use super::{Measured, PHASES, Report, Row, Run, shown};
 
-/// The width of the chart, and the heights of its parts, in pixels.
-const WIDTH: u32 = 900;
-const HEAD: u32 = 76;
-const PANEL_HEAD: u32 = 34;
-const BAR: u32 = 26;
-const AXIS: u32 = 34;
+/// The width of the chart in its own units. Text is set in them, so a smaller width makes it larger.
+const WIDTH: f64 = 520.0;
+/// The heights of a line of text, of a panel's title, of a bar's line and of the axis below the bars.
+const LINE: f64 = 20.0;
+const PANEL_HEAD: f64 = 36.0;
+const BAR: f64 = 26.0;
+const AXIS: f64 = 30.0;
+/// The space around everything.
+const MARGIN: f64 = 12.0;
 
-/// Where the bars start, and how much room is right of them for their numbers.
-const LEFT: u32 = 110;
-const RIGHT: u32 = 150;
+/// Where the bars start and end; at the right is room for their numbers.
+const LEFT: f64 = 122.0;
+const RIGHT: f64 = WIDTH - 64.0;
 
-/// The colours on a light page, and those that stand for them on a dark one. No two are the same, as they are replaced
-/// by name.
-const PAGE: Tone = Tone { light: RGBColor(0xff, 0xff, 0xff), dark: "#0d1117" };
-const TEXT: Tone = Tone { light: RGBColor(0x1f, 0x23, 0x28), dark: "#e6edf3" };
-const QUIET: Tone = Tone { light: RGBColor(0x59, 0x63, 0x6e), dark: "#9198a1" };
-const GRID: Tone = Tone { light: RGBColor(0xd1, 0xd9, 0xe0), dark: "#3d444d" };
-/// One a phase, told apart by brightness as well as by hue.
-const PHASE: [Tone; 4] = [
-    Tone { light: RGBColor(0xa8, 0xb1, 0xbb), dark: "#6e7681" },
-    Tone { light: RGBColor(0xd2, 0x5a, 0x0b), dark: "#f0883e" },
-    Tone { light: RGBColor(0x1f, 0x6f, 0xd6), dark: "#58a6ff" },
-    Tone { light: RGBColor(0x2b, 0x8a, 0x3f), dark: "#56d364" },
+/// How wide a character of the usual text is, roughly, to break lines and to place the legend.
+const CHARACTER: f64 = 7.6;
+
+/// The class of what has a colour, the colour, and the one on a dark page. The first four are the phases', told apart by
+/// brightness as well as by hue.
+const TONES: [(&str, &str, &str); 8] = [
+    ("p0", "#a8b1bb", "#6e7681"),
+    ("p1", "#d25a0b", "#f0883e"),
+    ("p2", "#1f6fd6", "#58a6ff"),
+    ("p3", "#2b8a3f", "#56d364"),
+    ("page", "#ffffff", "#0d1117"),
+    ("text", "#1f2328", "#e6edf3"),
+    ("quiet", "#59636e", "#9198a1"),
+    ("grid", "#d1d9e0", "#3d444d"),
 ];
 
-struct Tone {
-    light: RGBColor,
-    dark: &'static str,
-}
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-
-/// The chart.
-///
-/// # Errors
-/// When the chart library fails.
-pub fn render(report: &Report) -> anyhow::Result<String> {
-    let height = HEAD + report.scenarios.iter().map(panel_height).sum::<u32>();
-    let mut text = String::new();
-    {
-        let root = SVGBackend::with_string(&mut text, (WIDTH, height)).into_drawing_area();
-        draw(report, &root).map_err(|error| anyhow!("cannot draw the chart: {error}"))?;
-    }
-    Ok(with_dark_colours(&text))
-}
-
-fn panel_height(measured: &Measured) -> u32 {
-    PANEL_HEAD + BAR * u32::try_from(measured.rows.len() + 1).unwrap_or(1) + AXIS
-}
-
-fn draw(report: &Report, root: &Area<'_>) -> Result<(), Box<dyn std::error::Error>> {
-    root.fill(&PAGE.light)?;
-    let (head, mut rest) = root.split_vertically(HEAD);
-    legend(report, &head)?;
-    for measured in &report.scenarios {
-        let (panel, below) = rest.split_vertically(panel_height(measured));
-        draw_panel(measured, &panel)?;
-        rest = below;
-    }
-    Ok(())
-}
-
-fn legend(report: &Report, area: &Area<'_>) -> Result<(), Box<dyn std::error::Error>> {
-    area.draw(&Text::new("Boot time by phase, medians in ms", (12, 10), font(15.0, &TEXT.light)))?;
-    let note = format!("At the end of a bar: the total (and what is over the base line). {}", report.host.qemu);
-    area.draw(&Text::new(note, (12, 32), font(11.0, &QUIET.light)))?;
-    let linux = report.scenarios.iter().any(|measured| measured.scenario.payload.is_linux());
-    let mut x = 12;
-    for (phase, tone) in PHASES.iter().zip(&PHASE).take(if linux { 4 } else { 3 }) {
-        area.draw(&Rectangle::new([(x, 54), (x + 12, 66)], tone.light.filled()))?;
-        area.draw(&Text::new(phase.name, (x + 18, 54), font(12.0, &TEXT.light)))?;
-        x += 40 + 8 * i32::try_from(phase.name.len())?;
-    }
-    Ok(())
-}
-
-fn draw_panel(measured: &Measured, area: &Area<'_>) -> Result<(), Box<dyn std::error::Error>> {
-    area.draw(&Text::new(measured.name.clone(), (12, 12), font(13.0, &TEXT.light)))?;
-    let rows: Vec<_> = std::iter::once(&measured.base_line).chain(&measured.rows).collect();
-    let totals: Vec<_> = rows.iter().map(|row| total(row)).collect();
-    let end = axis_end(&totals);
-
-    let count = rows.len();
-    let mut chart = ChartBuilder::on(area)
-        .margin_top(PANEL_HEAD)
-        .margin_right(RIGHT)
-        .x_label_area_size(AXIS)
-        .y_label_area_size(LEFT)
-        .build_cartesian_2d(0.0..end, count as f64..0.0)?;
-    chart
-        .configure_mesh()
-        .disable_y_mesh()
-        .disable_y_axis()
-        .x_labels(8)
-        .x_label_formatter(&|millis| format!("{millis}"))
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID.light)
-        .axis_style(GRID.light)
-        .label_style(font(11.0, &QUIET.light))
-        .draw()?;
-
-    for (number, row) in rows.iter().enumerate() {
-        let (top, bottom) = (number as f64 + 0.18, number as f64 + 0.82);
-        let mut from = 0.0;
-        for (phase, tone) in PHASES.iter().zip(&PHASE) {
-            let Some(time) = (phase.time)(&row.times) else { continue };
-            let to = from + time.median;
-            if from < end {
-                let shape = Rectangle::new([(from, top), (to.min(end), bottom)], tone.light.filled());
-                chart.draw_series(std::iter::once(shape))?;
-            }
-            from = to;
+/// The chart, as a file of its own or as part of a page.
+pub fn render(report: &Report) -> String {
+    let mut y = MARGIN;
+    let head = head(report, &mut y);
+    let panels: Vec<_> = report.scenarios.iter().map(|measured| panel(measured, &mut y)).collect();
+    let markup = html! {
+        svg.chart xmlns="http://www.w3.org/2000/svg" viewBox={ "0 0 " (WIDTH) " " (y + MARGIN) } role="img"
+            aria-labelledby="chart-title chart-text" {
+            title #chart-title { "Boot time by phase" }
+            desc #chart-text { (in_words(report)) }
+            style { (PreEscaped(style())) }
+            rect.page width="100%" height="100%" {}
+            (head)
+            @for panel in panels { (panel) }
         }
-        let label = |text: String, x: f64, offset: i32, side: HPos, tone: &Tone| {
-            let style = font(12.0, &tone.light).pos(Pos::new(side, VPos::Center));
-            EmptyElement::at((x, number as f64 + 0.5)) + Text::new(text, (offset, 0), style)
-        };
-        chart.draw_series(std::iter::once(label(
-            row.firmware.chars().take(16).collect(),
-            0.0,
-            -8,
-            HPos::Right,
-            &TEXT,
-        )))?;
-        let (text, tone) = note(row, from, end);
-        let x = from.min(end);
-        chart.draw_series(std::iter::once(label(text, x, 8, HPos::Left, tone)))?;
-    }
-    Ok(())
-}
-
-/// What stands at the end of a bar.
-fn note(row: &Row, total: f64, end: f64) -> (String, &'static Tone) {
-    let Some(times) = row.times.total else {
-        let reason = row.failure.as_deref().unwrap_or("not measured");
-        let short = if reason.starts_with("missing") { "missing" } else { reason.split(';').next().unwrap_or(reason) };
-        return (short.chars().take(80).collect(), &QUIET);
     };
-    let mut text = shown(times.median);
-    if total > end {
-        text = format!("→ {text} (cut off)");
-    } else if let Some(over) = row.times.over_base_line {
-        text = format!("{text} (+{})", shown(over.median));
-    }
-    (text, &TEXT)
+    markup.into_string() + "\n"
 }
 
-/// The sum of a row's phases.
-fn total(row: &Row) -> f64 {
-    PHASES.iter().filter_map(|phase| (phase.time)(&row.times)).map(|time| time.median).sum()
+/// The rules for text and colours. They hold in the chart alone, also where it is part of a page.
+fn style() -> String {
+    let rules = |pick: fn(&(&'static str, &'static str, &'static str)) -> &'static str| {
+        TONES.iter().map(|tone| format!(".chart .{}{{fill:{}}}", tone.0, pick(tone))).collect::<String>()
+    };
+    format!(
+        ".chart text{{font:14px system-ui,sans-serif}}.chart .title{{font-size:17px;font-weight:600}}\
+         .chart .name{{font-weight:600}}{}@media (prefers-color-scheme:dark){{{}}}",
+        rules(|tone| tone.1),
+        rules(|tone| tone.2)
+    )
+}
+
+/// The totals in words.
+fn in_words(report: &Report) -> String {
+    let scenario = |measured: &Measured| {
+        let rows = std::iter::once(&measured.base_line).chain(&measured.rows).map(|row| match row.median_run {
+            Some(run) => format!("{} {} ms", row.firmware, shown(run.total())),
+            None => format!("{}: {}", row.firmware, reason(row)),
+        });
+        format!("{}: {}.", measured.name, rows.collect::<Vec<_>>().join("; "))
+    };
+    report.scenarios.iter().map(scenario).collect::<Vec<_>>().join(" ")
+}
+
+/// The title, the legend and the caption. Moves `y` below them.
+fn head(report: &Report, y: &mut f64) -> Markup {
+    let linux = report.scenarios.iter().any(|measured| measured.scenario.payload.is_linux());
+    let mut line = || {
+        *y += LINE;
+        *y
+    };
+    let title = line();
+    let mut legend = Vec::new();
+    let (mut x, mut row) = (MARGIN, line() + 4.0);
+    for (number, name) in PHASES.iter().enumerate().take(if linux { 4 } else { 3 }) {
+        let width = 20.0 + CHARACTER * name.len() as f64 + MARGIN;
+        if x + width > WIDTH {
+            (x, row) = (MARGIN, line() + 4.0);
+        }
+        legend.push((number, name, x, row));
+        x += width;
+    }
+    let caption = format!(
+        "Each bar is the run of the median total, with that total in ms behind it; → means that the bar goes on. {} {}",
+        report.noise(),
+        report.host.qemu
+    );
+    let caption: Vec<_> = wrapped(&caption).into_iter().map(|text| (text, line() + 6.0)).collect();
+    *y += LINE;
+    html! {
+        text.text.title x=(MARGIN) y=(title) { "Boot time by phase, ms" }
+        @for (number, name, x, y) in legend {
+            rect class={ "p" (number) } x=(x) y=(y - 11.0) width="12" height="12" {}
+            text.text x=(x + 18.0) y=(y) { (name) }
+        }
+        @for (text, y) in caption { text.quiet x=(MARGIN) y=(y) { (text) } }
+    }
+}
+
+/// A scenario. Moves `y` below it.
+fn panel(measured: &Measured, y: &mut f64) -> Markup {
+    let title: Vec<_> = wrapped(&measured.name).into_iter().enumerate().collect();
+    let first = *y + LINE;
+    let top = *y + PANEL_HEAD + LINE * (title.len() as f64 - 1.0);
+    let rows: Vec<_> = std::iter::once(&measured.base_line).chain(&measured.rows).collect();
+    let totals: Vec<_> = rows.iter().filter_map(|row| row.median_run.as_ref().map(Run::total)).collect();
+    let end = axis_end(&totals);
+    let bottom = top + BAR * rows.len() as f64;
+    *y = bottom + AXIS;
+    html! {
+        @for (number, text) in title { text.text.name x=(MARGIN) y=(first + LINE * number as f64) { (text) } }
+        @for tick in ticks(end) {
+            rect.grid x=(tenths(at(tick, end) - 0.5)) y=(top) width="1" height=(bottom - top) {}
+            text.quiet x=(tenths(at(tick, end))) y=(bottom + 16.0) text-anchor="middle" { (tick) }
+        }
+        @for (number, row) in rows.iter().enumerate() { (bar(row, top + BAR * number as f64, end)) }
+    }
+}
+
+/// The bar of a firmware in the line below `y`, on an axis that ends at `end` milliseconds.
+fn bar(row: &Row, y: f64, end: f64) -> Markup {
+    let mut parts = Vec::new();
+    let mut from = 0.0;
+    let phases = row.median_run.as_ref().map(Run::phases).unwrap_or_default();
+    for (number, time) in phases.into_iter().enumerate() {
+        let to = from + time.unwrap_or(0.0);
+        if from < end {
+            parts.push((number, at(from, end), at(to.min(end), end)));
+        }
+        from = to;
+    }
+    let note = match &row.median_run {
+        None => reason(row).chars().take(46).collect(),
+        Some(run) if run.total() > end => format!("→ {}", shown(run.total())),
+        Some(run) => shown(run.total()),
+    };
+    let tone = if row.median_run.is_some() { "text" } else { "quiet" };
+    html! {
+        text.text x=(LEFT - 8.0) y=(y + 18.0) text-anchor="end" { (row.firmware.chars().take(14).collect::<String>()) }
+        @for (number, start, end) in parts {
+            rect class={ "p" (number) } x=(tenths(start)) y=(y + 4.0) width=(tenths(end - start)) height=(BAR - 8.0) {}
+        }
+        text class=(tone) x=(tenths(at(from.min(end), end) + 6.0)) y=(y + 18.0) { (note) }
+    }
+}
+
+/// Why a row has no times, in a few words.
+fn reason(row: &Row) -> &str {
+    let reason = row.failure.as_deref().unwrap_or("not measured");
+    if reason.starts_with("missing") { "missing" } else { reason.split(';').next().unwrap_or(reason) }
+}
+
+/// Where a time is on the axis.
+fn at(millis: f64, end: f64) -> f64 {
+    LEFT + (RIGHT - LEFT) * millis / end
+}
+
+/// A number as a file needs it.
+fn tenths(number: f64) -> String {
+    format!("{number:.1}")
 }
 
 /// Where the axis ends: at the longest bar, but one that is far longer than the others is cut off.
@@ -174,28 +191,29 @@ fn axis_end(totals: &[f64]) -> f64 {
     longest.max(1.0)
 }
 
-/// Text of a size in pixels.
-fn font(size: f64, colour: &RGBColor) -> TextStyle<'static> {
-    // The library's SVG backend divides the size by this, to have it in points.
-    const POINTS: f64 = 1.24;
-    ("system-ui, sans-serif", size * POINTS).into_font().color(colour)
+/// Up to six round numbers from zero to `end`, in equal steps of 1, 2 or 5 times a power of ten.
+fn ticks(end: f64) -> Vec<f64> {
+    let power = 10_f64.powf((end / 5.0).log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| end / step <= 5.0);
+    let step = step.unwrap_or(end);
+    // Without the last digits of binary fractions.
+    let rounded = |tick: f64| (tick * 1e3).round() / 1e3;
+    (0..6).map(|number| rounded(f64::from(number) * step)).filter(|tick| *tick <= end).collect()
 }
 
-/// Adds the rules that replace the light page's colours on a dark one.
-fn with_dark_colours(svg: &str) -> String {
-    let tones = [&PAGE, &TEXT, &QUIET, &GRID].into_iter().chain(&PHASE);
-    let rules: String = tones
-        .map(|tone| {
-            let RGBColor(red, green, blue) = tone.light;
-            let (light, dark) = (format!("#{red:02X}{green:02X}{blue:02X}"), tone.dark);
-            format!("[fill=\"{light}\"]{{fill:{dark}}}[stroke=\"{light}\"]{{stroke:{dark}}}")
-        })
-        .collect();
-    let style = format!("<style>@media (prefers-color-scheme:dark){{{rules}}}</style>");
-    match svg.split_once('>') {
-        Some((start, rest)) => format!("{start}>\n{style}{rest}"),
-        None => svg.to_owned(),
+/// A text in lines that are as wide as the chart.
+fn wrapped(text: &str) -> Vec<String> {
+    let most = ((WIDTH - 2.0 * MARGIN) / CHARACTER) as usize;
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() < most => {
+                line.extend([if line.is_empty() { "" } else { " " }, word]);
+            }
+            _ => lines.push(word.to_owned()),
+        }
     }
+    lines
 }
 
 #[cfg(test)]
@@ -205,21 +223,69 @@ mod tests {
 
     #[test]
     fn the_chart_has_a_bar_for_each_phase_and_a_word_for_each_failure() {
-        let svg = render(&example()).unwrap();
+        let svg = render(&example());
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{svg}");
-        for wanted in ["firstlight", "did not reach the kernel", "cut off", "#D25A0B", "prefers-color-scheme"] {
+        for wanted in ["firstlight", "did not reach the kernel", "→ 850", "class=\"p1\"", "prefers-color-scheme"] {
             assert!(svg.contains(wanted), "{wanted} in {svg}");
         }
         // The firmware's name is escaped.
         assert!(!svg.contains("<broken>"));
     }
 
+    /// The text of the attribute `name` in the tag that `text` begins with.
+    fn attribute<'a>(text: &'a str, name: &str) -> &'a str {
+        let tag = text.split('>').next().unwrap();
+        tag.split_once(&format!(" {name}=\"")).unwrap().1.split('"').next().unwrap()
+    }
+
+    #[test]
+    fn the_parts_of_a_bar_add_up_to_the_number_behind_it() {
+        let mut report = example();
+        // The medians of the phases are 50 and 50, that of the totals is 90.
+        let samples = [(10, 80), (50, 10), (60, 50)];
+        let rows = &mut report.scenarios[0].rows;
+        rows.truncate(1);
+        rows[0] = crate::compare::tests::row_of(&samples);
+        let svg = render(&report);
+        let bar = svg.split(">firstlight</text>").nth(1).unwrap();
+        let (bar, label) = bar.split_once("<text ").unwrap();
+        let millis = |units: f64| units / (RIGHT - LEFT) * 90.0;
+        let mut end = LEFT;
+        for part in bar.split("<rect").skip(1) {
+            let [x, width] = ["x", "width"].map(|name| attribute(part, name).parse::<f64>().unwrap());
+            assert!((x - end).abs() < 0.11, "a gap in {bar}");
+            end = x + width;
+        }
+        let label = label.split_once('>').unwrap().1.split('<').next().unwrap();
+        assert_eq!(label, "90.0");
+        assert!((millis(end - LEFT) - 90.0).abs() < 0.1, "{bar}");
+    }
+
+    #[test]
+    fn the_chart_has_no_fixed_width_and_is_read_aloud_in_words() {
+        let svg = render(&example());
+        let start = svg.split('>').next().unwrap();
+        assert!(start.contains("viewBox=\"0 0 520 ") && start.contains("role=\"img\""), "{start}");
+        assert!(!start.contains(" width=") && !start.contains(" height="), "{start}");
+        let labels = attribute(&svg, "aria-labelledby").split(' ');
+        for label in labels {
+            assert!(svg.contains(&format!("id=\"{label}\"")), "{label}");
+        }
+        assert!(svg.contains("firstlight 40.9 ms; seabios 49.0 ms"), "{svg}");
+        // At 400 pixels, 14 units are 10.8.
+        assert!(svg.contains("font:14px"));
+    }
+
     #[test]
     fn every_colour_has_one_for_dark_pages() {
-        let svg = render(&example()).unwrap();
-        for part in svg.split("fill=\"#").skip(1) {
-            let colour = format!("[fill=\"#{}\"]", &part[..6]);
-            assert!(svg.contains(&colour), "{colour}");
+        let svg = render(&example());
+        let (light, dark) = svg.split_once("prefers-color-scheme:dark").unwrap();
+        for class in svg.split("class=\"").skip(1).flat_map(|rest| rest.split('"').next().unwrap().split(' ')) {
+            if ["chart", "title", "name"].contains(&class) {
+                continue;
+            }
+            let rule = format!(".chart .{class}{{fill:#");
+            assert!(light.contains(&rule) && dark.contains(&rule), "{class}");
         }
     }
 
@@ -229,5 +295,20 @@ mod tests {
         assert_eq!(axis_end(&[50.0, 60.0, 100.0]), 100.0);
         assert_eq!(axis_end(&[0.0, 0.0]), 1.0);
         assert_eq!(axis_end(&[]), 1.0);
+    }
+
+    #[test]
+    fn an_axis_has_a_few_round_numbers() {
+        assert_eq!(ticks(90.0), [0.0, 20.0, 40.0, 60.0, 80.0]);
+        assert_eq!(ticks(1.0), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
+        assert_eq!(ticks(3012.0), [0.0, 1000.0, 2000.0, 3000.0]);
+    }
+
+    #[test]
+    fn a_long_text_is_broken_between_words() {
+        let text = "word ".repeat(40);
+        let lines = wrapped(&text);
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.len() as f64 * CHARACTER <= WIDTH));
+        assert_eq!(lines.join(" "), text.trim());
     }
 }

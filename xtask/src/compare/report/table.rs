@@ -19,8 +19,8 @@ pub fn render(report: &Report, width: Option<u16>) -> String {
             text.push_str(&format!("{}\n", lay_out(&counts(measured), width)));
         }
         for row in &measured.rows {
-            if let Some(failure) = &row.failure {
-                text.push_str(&format!("{}: {failure}\n", row.firmware));
+            for why in row.failure.iter().chain(&row.not_counted) {
+                text.push_str(&format!("{}: {why}\n", row.firmware));
             }
             for point in &row.trace_points {
                 let (name, meaning) = (&row.firmware, point.meaning());
@@ -86,14 +86,17 @@ pub fn times(measured: &Measured, reference: &str) -> Words {
     let ratio = format!("ratio to {reference}");
     let mut heads = vec!["times in ms", "QEMU start", "firmware", "kernel loading"];
     heads.extend(linux.then_some("kernel to user space"));
-    heads.extend(["total", "QEMU stop", "over base line", &ratio, "entry"]);
+    heads.extend(["total", "IQR of total", "QEMU stop", "over base line", &ratio, "entry"]);
     let mut words = vec![heads.into_iter().map(str::to_owned).collect::<Vec<_>>()];
     for row in std::iter::once(&measured.base_line).chain(&measured.rows) {
         let times = &row.times;
+        let [qemu, firmware, loading, kernel] = row.median_run.map(|run| run.phases()).unwrap_or_default();
         let mut line = vec![row.firmware.clone()];
-        line.extend([times.qemu, times.firmware, times.loading].map(spread));
-        line.extend(linux.then(|| spread(times.kernel)));
-        line.extend([times.total, times.stop, times.over_base_line].map(spread));
+        line.extend([(qemu, times.qemu), (firmware, times.firmware), (loading, times.loading)].map(in_spread));
+        line.extend(linux.then(|| in_spread((kernel, times.kernel))));
+        line.push(in_spread((row.median_run.map(|run| run.total()), times.total)));
+        line.push(times.total.and_then(|total| total.iqr).map_or_else(|| NONE.to_owned(), shown));
+        line.extend([times.stop, times.over_base_line].map(|all| in_spread((all.map(|all| all.median), all))));
         line.push(row.ratio.map_or_else(|| NONE.to_owned(), |ratio| format!("{ratio:.2}")));
         line.push(outcome(row));
         words.push(line);
@@ -131,11 +134,11 @@ pub fn counts(measured: &Measured) -> Words {
     words
 }
 
-/// The median, and the minimum and maximum below it.
-fn spread(summary: Option<Summary>) -> String {
-    summary.map_or_else(
+/// A time, and the minimum and maximum of all runs below it.
+fn in_spread((time, all): (Option<f64>, Option<Summary>)) -> String {
+    time.zip(all).map_or_else(
         || NONE.to_owned(),
-        |summary| format!("{}\n{}–{}", shown(summary.median), shown(summary.min), shown(summary.max)),
+        |(time, all)| format!("{}\n{}–{}", shown(time), shown(all.min), shown(all.max)),
     )
 }
 
@@ -181,6 +184,25 @@ mod tests {
         for wanted in ["firstlight", "base line", "ratio to seabios", "does not boot", "within 20 s", "187,412"] {
             assert!(text.contains(wanted), "{wanted} in:\n{text}");
         }
+    }
+
+    #[test]
+    fn the_phases_add_up_to_the_total_and_the_noise_stands_beside_it() {
+        let mut report = example();
+        let measured = &mut report.scenarios[0];
+        measured.rows = vec![crate::compare::tests::row_of(&[(10, 80), (50, 10), (60, 50)])];
+        let words = times(measured, "seabios");
+        let column = |name: &str| words[0].iter().position(|head| head == name).unwrap();
+        let number = |name: &str| words[2][column(name)].lines().next().unwrap().parse::<f64>().unwrap();
+        assert_eq!(number("QEMU start") + number("firmware") + number("kernel loading"), number("total"));
+        assert_eq!(words[1][column("IQR of total")], "4.00");
+    }
+
+    #[test]
+    fn a_count_that_failed_has_its_reason_below_the_table() {
+        let mut report = example();
+        report.scenarios[0].rows[1].not_counted = vec!["exits (KVM): did not reach the kernel".to_owned()];
+        assert!(render(&report, None).contains("\nseabios: exits (KVM): did not reach the kernel\n"));
     }
 
     #[test]
