@@ -1,7 +1,7 @@
 //! Boots the guest, two machines at a time, and gives what it printed.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,14 +57,12 @@ pub struct Boot<'a> {
     pub configuration: &'a Configuration,
     /// Under what.
     pub side: Side,
+    /// The image of that firmware for this machine.
+    pub image: PathBuf,
 }
 
-/// The files of all boots.
+/// What all boots have in common.
 pub struct Files<'a> {
-    /// SeaBIOS's image.
-    pub seabios: &'a Path,
-    /// This firmware's image.
-    pub firstlight: &'a Path,
     /// The guest's kernel.
     pub kernel: &'a Path,
     /// The guest's initramfs.
@@ -141,14 +139,10 @@ impl Boot<'_> {
     }
 
     fn command(&self, files: &Files<'_>, script: &Path, serial: &Path) -> Command {
-        let firmware = match self.side {
-            Side::Seabios => files.seabios,
-            Side::Firstlight => files.firstlight,
-        };
         let mut command = Command::new(QEMU_PROGRAM);
         command.args(["-no-user-config", "-display", "none", "-monitor", "none", "-parallel", "none", "-no-reboot"]);
         command.args(["-accel", "tcg"]).args(self.configuration.arguments());
-        command.arg("-bios").arg(firmware).arg("-kernel").arg(files.kernel).arg("-initrd").arg(files.initrd);
+        command.arg("-bios").arg(&self.image).arg("-kernel").arg(files.kernel).arg("-initrd").arg(files.initrd);
         command.args(["-append", COMMAND_LINE]);
         command.args(["-fw_cfg", &format!("name=opt/org.firstlight/script,file={}", doubled(script))]);
         command.args(["-chardev", &format!("file,id=com1,path={}", doubled(serial)), "-serial", "chardev:com1"]);
@@ -169,11 +163,11 @@ mod tests {
     #[test]
     fn both_sides_differ_in_the_firmware_alone() {
         let path = Path::new("/a");
-        let files =
-            Files { seabios: Path::new("/s"), firstlight: Path::new("/f"), kernel: path, initrd: path, keep: None };
+        let files = Files { kernel: path, initrd: path, keep: None };
         for configuration in &CONFIGURATIONS {
             let [seabios, firstlight] = Side::BOTH.map(|side| {
-                let command = Boot { configuration, side }.command(&files, Path::new("/a,b"), path);
+                let image = if side == Side::Seabios { "/s" } else { "/f" }.into();
+                let command = Boot { configuration, side, image }.command(&files, Path::new("/a,b"), path);
                 command_line(&command)
             });
             assert_eq!(seabios.replace("-bios /s", "-bios /f"), firstlight);
@@ -184,8 +178,8 @@ mod tests {
     #[test]
     fn a_boot_that_fails_is_an_error_that_shows_the_command() {
         let path = Path::new("/nonexistent");
-        let files = Files { seabios: path, firstlight: path, kernel: path, initrd: path, keep: None };
-        let boots = Side::BOTH.map(|side| Boot { configuration: &CONFIGURATIONS[0], side });
+        let files = Files { kernel: path, initrd: path, keep: None };
+        let boots = Side::BOTH.map(|side| Boot { configuration: &CONFIGURATIONS[0], side, image: path.into() });
         let error = all(&boots, &files).unwrap_err().to_string();
         assert!(error.contains("-bios /nonexistent") && error.contains("q35 under"), "{error}");
     }

@@ -1,5 +1,7 @@
 //! The machines on which the guest is compared.
 
+use crate::packages::{self, Need};
+
 /// A machine.
 #[derive(Debug)]
 pub struct Configuration {
@@ -20,7 +22,7 @@ pub struct Configuration {
 const DISK: &str = "-blockdev driver=null-co,node-name=disk,read-zeroes=on,size=1048576";
 
 /// Every machine that is compared.
-pub const CONFIGURATIONS: [Configuration; 8] = [
+pub const CONFIGURATIONS: [Configuration; 9] = [
     Configuration { name: "q35", machine: "q35", cpus: 1, arguments: "", extra_roots: false },
     Configuration { name: "pc", machine: "pc", cpus: 1, arguments: "", extra_roots: false },
     Configuration {
@@ -60,6 +62,14 @@ pub const CONFIGURATIONS: [Configuration; 8] = [
     },
     Configuration { name: "q35-8cpus", machine: "q35", cpus: 8, arguments: "", extra_roots: false },
     Configuration { name: "pc-8cpus", machine: "pc", cpus: 8, arguments: "", extra_roots: false },
+    Configuration {
+        name: "microvm",
+        machine: "microvm",
+        cpus: 2,
+        arguments: "-device virtio-blk-device,drive=disk -netdev user,id=net,restrict=on \
+            -device virtio-net-device,netdev=net -device virtio-rng-device",
+        extra_roots: false,
+    },
 ];
 
 /// Their names.
@@ -68,6 +78,11 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 impl Configuration {
+    /// SeaBIOS's build for the machine.
+    pub fn seabios(&self) -> Need {
+        if self.machine == "microvm" { packages::SEABIOS_MICROVM } else { packages::SEABIOS }
+    }
+
     /// QEMU's arguments for the machine and its devices.
     pub fn arguments(&self) -> Vec<String> {
         let cpus = self.cpus.to_string();

@@ -92,17 +92,21 @@ pub fn check_all(image: &Path, kernel: &Kernel, initrd: &Path) -> anyhow::Result
 
 fn check(args: &Args, image: &Path, kernel: &Kernel, initrd: &Path) -> anyhow::Result<()> {
     let start = Instant::now();
-    packages::ensure(&[packages::SEABIOS])?;
-    let seabios = packages::SEABIOS.found().context("SeaBIOS is not installed")?;
+    packages::ensure(&[packages::SEABIOS, packages::SEABIOS_MICROVM])?;
     let meant = Meant::load(&paths::root().join(MEANT))?;
     let chosen: Vec<_> = CONFIGURATIONS
         .iter()
         .filter(|configuration| args.machines.is_empty() || args.machines.iter().any(|name| name == configuration.name))
         .collect();
-    let boots: Vec<_> =
-        chosen.iter().flat_map(|configuration| Side::BOTH.map(|side| Boot { configuration, side })).collect();
-    let files =
-        boot::Files { seabios: &seabios, firstlight: image, kernel: &kernel.image, initrd, keep: args.keep.as_deref() };
+    let boots = chosen.iter().flat_map(|configuration| {
+        Side::BOTH.map(|side| {
+            let seabios = || configuration.seabios().found().context("SeaBIOS is not installed");
+            let image = if side == Side::Seabios { seabios()? } else { image.to_owned() };
+            Ok(Boot { configuration, side, image })
+        })
+    });
+    let boots = boots.collect::<anyhow::Result<Vec<_>>>()?;
+    let files = boot::Files { kernel: &kernel.image, initrd, keep: args.keep.as_deref() };
     process::handle_signals()?;
     let printed = boot::all(&boots, &files)?;
 
