@@ -44,11 +44,11 @@ impl Failure {
 
     /// A failure, with what the host wants done then.
     pub fn new<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, error: Error) -> Self {
-        let mut bytes = [0; 4];
-        let wait = fw_cfg
-            .find(BOOT_FAIL_WAIT)
-            .filter(|item| item.len() == 4 && fw_cfg.read(machine, *item, &mut bytes).is_ok())
-            .map(|_| u32::from_le_bytes(bytes));
+        let wait = fw_cfg.find(BOOT_FAIL_WAIT).filter(|item| item.len() == 4).map(|item| {
+            let mut bytes = [0; 4];
+            fw_cfg.read(machine, item, &mut bytes);
+            u32::from_le_bytes(bytes)
+        });
         Self { error, restart_after: wait.filter(|&wait| wait != FOR_EVER) }
     }
 }

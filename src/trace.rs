@@ -47,12 +47,13 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// As the host asks for it. An option that cannot be read, or says anything but `on`, is off.
+    /// As the host asks for it. An option that says anything but `on` is off.
     pub fn of_host(host: &mut impl fw_cfg::Host, fw_cfg: &FwCfg) -> Self {
         let mut option = [0; 2];
-        let on =
-            fw_cfg.find(OPTION).is_some_and(|item| fw_cfg.read(host, item, &mut option).is_ok() && option == *b"on");
-        Self { on }
+        if let Some(item) = fw_cfg.find(OPTION) {
+            fw_cfg.read(host, item, &mut option);
+        }
+        Self { on: option == *b"on" }
     }
 
     /// Marks a point.

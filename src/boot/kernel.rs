@@ -44,16 +44,16 @@ impl Kernel {
         start_info: Option<&StartInfo>,
         map: &mut MemoryMap,
     ) -> Result<Self, Error> {
-        let size = fw_cfg.read_u32(machine, Key::KERNEL_SIZE)?;
+        let size = fw_cfg.read_u32(machine, Key::KERNEL_SIZE);
         if size == 0 {
             return Self::of_file(machine, fw_cfg, start_info, map);
         }
         match read_header(machine, fw_cfg, Source::Items) {
             Ok(header) => Ok(Self::BzImage { source: Source::Items, size, header }),
             Err(error @ (Error::Elf | Error::NotLinux { .. } | Error::RealModeOnly)) => {
-                match fw_cfg.read_u32(machine, Key::KERNEL_ENTRY)? {
+                match fw_cfg.read_u32(machine, Key::KERNEL_ENTRY) {
                     // Absent. Without setup code it is the entry of a kernel for Multiboot.
-                    0 if fw_cfg.read_u32(machine, Key::SETUP_SIZE)? != 0 => Err(error),
+                    0 if fw_cfg.read_u32(machine, Key::SETUP_SIZE) != 0 => Err(error),
                     entry
                         if start_info.is_some() && layout::LOADED_IMAGE.contains_addr(PhysAddr::new(entry.into())) =>
                     {
@@ -93,7 +93,7 @@ impl Kernel {
         info: &StartInfo,
         map: &mut MemoryMap,
     ) -> Result<Self, Error> {
-        let item = match fw_cfg.read_u32(machine, Key::INITRD_SIZE)? {
+        let item = match fw_cfg.read_u32(machine, Key::INITRD_SIZE) {
             len if len != 0 && info.modules.is_empty() => {
                 Some(Part::Item(Item::new(Key::INITRD_DATA, len)).into_memory(machine, fw_cfg, map)?)
             }
@@ -133,8 +133,8 @@ impl Kernel {
         size: u32,
         entry: u32,
     ) -> Result<Self, Error> {
-        let is_multiboot = fw_cfg.read_u32(machine, Key::SETUP_SIZE)? == 0;
-        let start = PhysAddr::new(fw_cfg.read_u32(machine, Key::KERNEL_ADDR)?.into());
+        let is_multiboot = fw_cfg.read_u32(machine, Key::SETUP_SIZE) == 0;
+        let start = PhysAddr::new(fw_cfg.read_u32(machine, Key::KERNEL_ADDR).into());
         let kernel = PlacedKernel::new(start, size, PhysAddr::new(entry.into()))?;
         kernel.hold(map)?;
         Ok(if is_multiboot { Self::Multiboot(kernel) } else { Self::Pvh(kernel) })

@@ -53,12 +53,12 @@ pub fn load<M: Machine>(
 ) -> Result<Loaded, Error> {
     match kernel {
         Kernel::BzImage { source, size, header } => {
-            let extras = find_extras(machine, fw_cfg, (*source, *size), start_info)?;
+            let extras = find_extras(machine, fw_cfg, (*source, *size), start_info);
             load_bzimage(machine, fw_cfg, map, (*source, header), extras, rsdp, framebuffer)
         }
         Kernel::Pvh(kernel) => {
             // Nothing of the kernel is to be transferred.
-            let extras = find_extras(machine, fw_cfg, (Source::Items, 0), start_info)?;
+            let extras = find_extras(machine, fw_cfg, (Source::Items, 0), start_info);
             load_for_pvh(machine, fw_cfg, map, *kernel, extras, rsdp)
         }
         Kernel::Multiboot(kernel) => load_for_multiboot(machine, fw_cfg, map, *kernel, framebuffer),
@@ -71,13 +71,13 @@ fn find_extras<'a, M: Machine>(
     fw_cfg: &FwCfg,
     (source, kernel): (Source, u32),
     start_info: Option<&'a host::StartInfo>,
-) -> Result<(ItemSizes, Extras<'a>), Error> {
-    let extras = Extras::of_host(machine, fw_cfg, source, start_info)?;
+) -> (ItemSizes, Extras<'a>) {
+    let extras = Extras::of_host(machine, fw_cfg, source, start_info);
     // What is longer has no place below 4 GiB, and what has none is refused.
     let [initrd, command_line] =
         [extras.initrd.len(), extras.command_line.len()].map(|len| u32::try_from(len).unwrap_or(u32::MAX));
     let sizes = ItemSizes { kernel, initrd, command_line };
-    Ok((sizes, extras))
+    (sizes, extras)
 }
 
 fn load_bzimage<M: Machine>(
@@ -93,7 +93,7 @@ fn load_bzimage<M: Machine>(
     // is appended.
     let host_address = match (header.setup_data(), source) {
         (0, _) | (_, Source::File(_) | Source::Memory(_)) => None,
-        (_, Source::Items) => Some(PhysAddr::new(fw_cfg.read_u32(machine, Key::KERNEL_ADDR)?.into())),
+        (_, Source::Items) => Some(PhysAddr::new(fw_cfg.read_u32(machine, Key::KERNEL_ADDR).into())),
     };
     let payload = Payload::new(sizes, host_address)?.with_initrd_at(extras.initrd.place());
     let plan = LoadPlan::new(header, &payload, map)?;
@@ -166,9 +166,9 @@ fn load_for_multiboot<M: Machine>(
     framebuffer: Option<&Framebuffer>,
 ) -> Result<Loaded, Error> {
     let image = kernel.image;
-    let item = Item::new(Key::INITRD_DATA, fw_cfg.read_u32(machine, Key::INITRD_SIZE)?);
+    let item = Item::new(Key::INITRD_DATA, fw_cfg.read_u32(machine, Key::INITRD_SIZE));
     let mut bytes = [0; HostInfo::LEN];
-    fw_cfg.read(machine, item, &mut bytes)?;
+    fw_cfg.read(machine, item, &mut bytes);
     let told = HostInfo::parse(&bytes, item.len())?;
     let code = told.kernel(image);
     // The rest of the image may hold the entry as well, but not all of that is measured.

@@ -64,13 +64,13 @@ impl Part<'_> {
     /// Reads the first bytes: as many as there are, or `into` has. The rest of `into` is set to zero.
     ///
     /// # Errors
-    /// What the transport reports; [`Error::FwCfg`] for memory that the firmware may not read.
+    /// [`Error::FwCfg`] for memory that the firmware may not read.
     pub fn read<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, into: &mut [u8]) -> Result<(), Error> {
         let there = usize::try_from(self.len()).unwrap_or(usize::MAX).min(into.len());
         let (target, rest) = into.split_at_mut(there);
         rest.fill(0);
         match self {
-            Self::Item(item) => fw_cfg.read(machine, *item, target)?,
+            Self::Item(item) => fw_cfg.read(machine, *item, target),
             Self::Memory(range) => machine.read(range.start(), target)?,
             Self::Bytes(bytes) => target.copy_from_slice(bytes.get(..there).unwrap_or_default()),
         }
@@ -80,7 +80,7 @@ impl Part<'_> {
     /// Puts it to `to`, unless it is there, and gives the range it fills.
     ///
     /// # Errors
-    /// What the transport reports; [`Error::FwCfg`] for memory that the firmware may not access.
+    /// [`Error::FwCfg`] for memory that the firmware may not access.
     #[inline(never)]
     pub fn load<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, to: PhysAddr) -> Result<PhysRange, Error> {
         match self {

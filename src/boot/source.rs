@@ -120,12 +120,12 @@ impl<'a> Extras<'a> {
         fw_cfg: &FwCfg,
         source: Source,
         start_info: Option<&'a StartInfo>,
-    ) -> Result<Self, Error> {
+    ) -> Self {
         let initrd = match source {
             Source::Memory(_) => 0,
-            Source::Items | Source::File(_) => fw_cfg.read_u32(machine, Key::INITRD_SIZE)?,
+            Source::Items | Source::File(_) => fw_cfg.read_u32(machine, Key::INITRD_SIZE),
         };
-        let command_line = Item::new(Key::CMDLINE_DATA, fw_cfg.read_u32(machine, Key::CMDLINE_SIZE)?);
+        let command_line = Item::new(Key::CMDLINE_DATA, fw_cfg.read_u32(machine, Key::CMDLINE_SIZE));
         let mut this = Self {
             initrd: Part::Item(Item::new(Key::INITRD_DATA, initrd)),
             command_line: CommandLine { text: Part::Item(command_line), has_nul: true },
@@ -136,7 +136,7 @@ impl<'a> Extras<'a> {
         if let Some(info) = start_info {
             this.find_in_memory(source, info);
         }
-        Ok(this)
+        this
     }
 
     /// Puts named files in the place of what there is not.

@@ -90,13 +90,8 @@ impl FeatureControl {
     pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Option<Self> {
         let item = fw_cfg.find(FILE)?;
         let mut bytes = [0; 8];
-        match fw_cfg.read(machine, item, &mut bytes) {
-            Ok(()) => Self::new(machine, u64::from_le_bytes(bytes)),
-            Err(error) => {
-                log::warn!("{FILE} cannot be read, VMX, SGX and LMCE stay off: {error}");
-                None
-            }
-        }
+        fw_cfg.read(machine, item, &mut bytes);
+        Self::new(machine, u64::from_le_bytes(bytes))
     }
 
     /// The bits of `value` that the CPU takes; `None` when these are none.

@@ -71,11 +71,5 @@ pub fn other_ids<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Ids, Err
 
 /// How many CPUs there are beside the first.
 fn others<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> u32 {
-    match fw_cfg.read_u32(machine, Key::NB_CPUS) {
-        Ok(all) => all.saturating_sub(1),
-        Err(error) => {
-            log::warn!("the number of CPUs cannot be read, only the first is set up: {error}");
-            0
-        }
-    }
+    fw_cfg.read_u32(machine, Key::NB_CPUS).saturating_sub(1)
 }

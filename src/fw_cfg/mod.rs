@@ -144,7 +144,7 @@ impl FwCfg {
     /// Finds the device and reads its directory.
     ///
     /// # Errors
-    /// [`Error::NoDevice`] when the signature is not there; any other when the directory cannot be read.
+    /// [`Error::NoDevice`] when the signature is not there; [`Error::TooManyFiles`] and [`Error::HeapFull`] for the directory.
     pub fn probe(host: &mut impl Host) -> Result<Self, Error> {
         let transport = probe_transport(host)?;
         let mut this = Self { transport: Cell::new(transport), directory: Directory::default() };
@@ -177,59 +177,47 @@ impl FwCfg {
     }
 
     /// Reads the first bytes of `item` to `into`: as many as both hold. The rest of `into` is set to zero.
-    ///
-    /// # Errors
-    /// What the transport reports.
-    pub fn read(&self, host: &mut impl Host, item: Item, into: &mut [u8]) -> Result<(), Error> {
-        self.read_at(host, item, 0, into)
+    pub fn read(&self, host: &mut impl Host, item: Item, into: &mut [u8]) {
+        self.read_at(host, item, 0, into);
     }
 
     /// Reads bytes of `item` from `offset` on to `into`: as many as both hold. The rest of `into` is set to zero.
     ///
-    /// # Errors
-    /// What the transport reports.
-    pub fn read_at(&self, host: &mut impl Host, item: Item, offset: u32, into: &mut [u8]) -> Result<(), Error> {
+    /// This cannot fail: where DMA does, ports take over, and these always give a byte.
+    pub fn read_at(&self, host: &mut impl Host, item: Item, offset: u32, into: &mut [u8]) {
         let left = item.len.saturating_sub(offset) as usize;
         let (target, rest) = into.split_at_mut(left.min(into.len()));
         rest.fill(0);
-        if target.is_empty() {
-            return Ok(());
+        if !target.is_empty() {
+            self.read_from(host, item.key, Start::Select(offset), target);
         }
-        self.read_from(host, item.key, Start::Select(offset), target);
-        Ok(())
     }
 
     /// Reads a whole item of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] when it is longer than `limit`, [`Error::HeapFull`]; else what the transport reports.
+    /// [`Error::TooLarge`] when it is longer than `limit`, [`Error::HeapFull`].
     pub fn read_all(&self, host: &mut impl Host, item: Item, limit: u32) -> Result<Vec<u8>, Error> {
         let Item { key, len } = item;
         if len > limit {
             return Err(Error::TooLarge { key, len, limit });
         }
         let mut bytes = u8::new_vec_zeroed(len as usize).map_err(|_| Error::HeapFull { key, len })?;
-        self.read(host, item, &mut bytes)?;
+        self.read(host, item, &mut bytes);
         Ok(bytes)
     }
 
     /// Reads a little-endian 32-bit item that is in no directory. Zero when the host does not have it.
-    ///
-    /// # Errors
-    /// What the transport reports.
-    pub fn read_u32(&self, host: &mut impl Host, key: Key) -> Result<u32, Error> {
+    pub fn read_u32(&self, host: &mut impl Host, key: Key) -> u32 {
         let mut bytes = [0; 4];
-        self.read(host, Item::new(key, 4), &mut bytes)?;
-        if self.is_directory(host, key, bytes)? {
-            return Ok(0);
-        }
-        Ok(u32::from_le_bytes(bytes))
+        self.read(host, Item::new(key, 4), &mut bytes);
+        if self.is_directory(host, key, bytes) { 0 } else { u32::from_le_bytes(bytes) }
     }
 
     /// Loads the whole of `item` straight to guest memory at `to` and gives the range it fills.
     ///
     /// # Errors
-    /// [`Error::Memory`] when the firmware may not write there; else what the transport reports.
+    /// [`Error::Memory`] when the firmware may not write there, [`Error::Absent`] without a device.
     pub fn load(&self, host: &mut impl Host, item: Item, to: PhysAddr) -> Result<PhysRange, Error> {
         let range = place(host, to, item.len)?;
         self.load_piece(host, item.key, Start::Select(0), range)?;
@@ -294,7 +282,7 @@ impl FwCfg {
     ///
     /// # Errors
     /// [`Error::NotWritable`] without QEMU's DMA, for more bytes or when they do not fit the item; [`Error::Refused`] when
-    /// the host does not let the item be written.
+    /// the host does not let the item be written; [`Error::Timeout`].
     pub fn write(&self, host: &mut impl Host, item: Item, offset: u32, bytes: &[u8]) -> Result<(), Error> {
         let mut copy = [0; MOST_WRITTEN];
         let fits = offset.checked_add(bytes.len() as u32).is_some_and(|end| end <= item.len);
@@ -395,23 +383,23 @@ impl FwCfg {
 
     /// Whether what was read as the numbered item of `key` is the beginning of the directory, which VirtualBox gives for
     /// numbered items that it does not have. A number that just equals the count of files is not followed by a file.
-    fn is_directory(&self, host: &mut impl Host, key: Key, bytes: [u8; 4]) -> Result<bool, Error> {
+    fn is_directory(&self, host: &mut impl Host, key: Key, bytes: [u8; 4]) -> bool {
         if self.transport() == Transport::QemuDma || bytes == [0; 4] {
-            return Ok(false);
+            return false;
         }
         let first = self.directory.first_bytes();
         if first.first_chunk() != Some(&bytes) {
-            return Ok(false);
+            return false;
         }
         let mut more = [0; directory::FIRST_BYTES];
-        self.read(host, Item::new(key, more.len() as u32), &mut more)?;
-        Ok(more == first)
+        self.read(host, Item::new(key, more.len() as u32), &mut more);
+        more == first
     }
 
     /// The count, then just the records that it counts: the item's own length is nowhere to be read.
     fn read_directory(&self, host: &mut impl Host) -> Result<Directory, Error> {
         let mut count = [0; size_of::<U32>()];
-        self.read(host, Item::new(Key::FILE_DIR, count.len() as u32), &mut count)?;
+        self.read(host, Item::new(Key::FILE_DIR, count.len() as u32), &mut count);
         let mut directory = Directory::with_room(U32::from_bytes(count))?;
         let records = directory.bytes_mut();
         if !records.is_empty() {

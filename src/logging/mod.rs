@@ -129,10 +129,8 @@ const LEVEL_MAX: usize = 8;
 pub fn configure(host: &mut impl fw_cfg::Host, fw_cfg: &FwCfg) {
     let Some(item) = fw_cfg.find(LEVEL) else { return };
     let mut option = [0; LEVEL_MAX];
-    match fw_cfg.read(host, item, &mut option) {
-        Ok(()) => set_level(&option),
-        Err(error) => log::warn!("{LEVEL} cannot be read, logging warnings: {error}"),
-    }
+    fw_cfg.read(host, item, &mut option);
+    set_level(&option);
 }
 
 /// Sets the level that the option names, up to a NUL, space or line end.

@@ -118,13 +118,8 @@ fn program<M: Machine>(
 fn read_number<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, name: &str) -> Option<u64> {
     let item = fw_cfg.find(name)?;
     let mut bytes = [0; 8];
-    match fw_cfg.read(machine, item, &mut bytes) {
-        Ok(()) => Some(u64::from_le_bytes(bytes)),
-        Err(error) => {
-            log::warn!("{name} cannot be read, and PCI is set up without it: {error}");
-            None
-        }
-    }
+    fw_cfg.read(machine, item, &mut bytes);
+    Some(u64::from_le_bytes(bytes))
 }
 
 /// What the host bridge at 00:00.0 says the machine is.

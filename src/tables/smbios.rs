@@ -64,7 +64,7 @@ pub fn load<M: Machine>(place: &mut Place<'_, M>, anchor: Item, tables: Item) ->
         place.scanned = PhysRange::empty_at(place.scanned.end());
     }
     let mut bytes = [0; MAX_ANCHOR];
-    place.fw_cfg.read(place.machine, anchor, &mut bytes)?;
+    place.fw_cfg.read(place.machine, anchor, &mut bytes);
     let anchor = Anchor::parse(&bytes)?;
 
     let own = FIRMWARE_INFORMATION_LEN as u64;
