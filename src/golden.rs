@@ -28,10 +28,14 @@ pub fn items(machine: &str) -> BTreeMap<String, Vec<u8>> {
     sizes.lines().map(item).collect()
 }
 
+/// A file that the captured machines have as well, with no bytes in it. Firmware tells QEMU by its name.
+pub const QEMU_FILE: &str = "bios-geometry";
+
 /// A device that offers a captured machine's items.
 #[must_use]
 pub fn device(machine: &str, dma: bool) -> FakeFwCfg {
-    items(machine).iter().fold(FakeFwCfg::new(dma), |device, (name, bytes)| device.with_file(name, bytes))
+    let device = items(machine).iter().fold(FakeFwCfg::new(dma), |device, (name, bytes)| device.with_file(name, bytes));
+    device.with_file(QEMU_FILE, &[])
 }
 
 /// A command of the table-loader language that allocates a file below 4 GiB.

@@ -45,7 +45,8 @@ pub enum Absent {
     PreviousItem,
     /// A numbered key serves the directory (VirtualBox).
     Directory,
-    /// A DMA transfer of a key of 0x40 or above never ends (StratoVirt).
+    /// A DMA transfer of a key of 0x40 or above never ends, and the one after it gives zeros: StratoVirt looks at the
+    /// item that was selected before it carries out SELECT.
     NeverEnds,
 }
 
@@ -92,6 +93,8 @@ pub struct Quirks {
     pub address_reads: AddressReads,
     /// The identification, where it is not 1 or 3 (crosvm, AxVisor).
     pub id: Option<u32>,
+    /// The identification has two bytes (StratoVirt).
+    pub short_id: bool,
     /// The signature item is "QEMU CFG", 8 bytes (Cloud Hypervisor).
     pub long_signature: bool,
     /// SELECT in the control word is ignored (Cloud Hypervisor).
@@ -316,7 +319,8 @@ impl FakeFwCfg {
         let signature: &[u8] = if self.quirks.long_signature { b"QEMU CFG" } else { b"QEMU" };
         let id = self.quirks.id.unwrap_or(1 | u32::from(self.dma) << 1);
         self.made.insert(0, signature.to_vec());
-        self.made.insert(1, id.to_le_bytes().to_vec());
+        let id_len = if self.quirks.short_id { 2 } else { 4 };
+        self.made.insert(1, id.to_le_bytes()[..id_len].to_vec());
         self.made.insert(FILE_DIR, self.directory());
     }
 
@@ -395,6 +399,7 @@ impl FakeFwCfg {
         let word = |i: usize| u32::from_be_bytes(descriptor[i..i + 4].try_into().unwrap());
         let (command, len) = (word(0), word(4) as usize);
         self.record.borrow_mut().controls.push(command);
+        let was_beyond = self.is_beyond();
         let address = u64::from(word(8)) << 32 | u64::from(word(12));
         if command & control::SELECT != 0 {
             if self.quirks.selects_the_id {
@@ -403,10 +408,18 @@ impl FakeFwCfg {
                 self.select((command >> 16) as u16);
             }
         }
-        let absent = self.item(self.selected).is_none();
-        if absent && self.quirks.absent == Absent::NeverEnds && self.selected >= 0x40 {
+        if self.is_beyond() {
             return;
         }
+        if was_beyond {
+            let is_write = command & control::WRITE != 0;
+            if command & control::READ != 0 {
+                memory.clear(address, len as u64);
+            }
+            memory.store(at, &if is_write { control::ERROR } else { 0 }.to_be_bytes());
+            return;
+        }
+        let absent = self.item(self.selected).is_none();
         let unknown = absent && !KERNEL_ITEMS.contains(&self.selected);
         let refused = self.quirks.always_fails || unknown && self.quirks.absent == Absent::Refused;
         let refused = refused || misdeed == Some(Misdeed::Fails);
@@ -415,6 +428,11 @@ impl FakeFwCfg {
             || !self.carry_out(command, address, if half { len / 2 } else { len }, memory)
             || misdeed == Some(Misdeed::FailsHalfway);
         memory.store(at, &if failed { control::ERROR } else { 0 }.to_be_bytes());
+    }
+
+    /// Whether an item is selected that transfers do not end for.
+    fn is_beyond(&self) -> bool {
+        self.quirks.absent == Absent::NeverEnds && self.selected >= 0x40 && self.item(self.selected).is_none()
     }
 
     /// Whether the command was carried out.

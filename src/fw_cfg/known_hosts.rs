@@ -33,12 +33,17 @@ pub struct KnownHost {
     pub alias: bool,
     /// What `etc/e820` lists on a machine with so many bytes of RAM, 2 GiB at most. Without it memory sizes are in CMOS.
     pub e820: Option<fn(u64) -> Vec<E820Record>>,
+    /// Files that firmware makes nothing of, but may tell the host by. They are empty.
+    pub other_files: &'static [&'static str],
     /// The names of the files with the ACPI root pointer and tables, which `etc/table-loader` places.
     pub acpi: Option<(&'static str, &'static str)>,
     /// The tables that the host has put into memory.
     pub in_memory: fn() -> Vec<Piece>,
     /// The PCI functions by which firmware tells the chipset; none where there is no PCI.
     pub functions: &'static [FunctionId],
+    /// The longest access that the q35's configuration space in memory takes, in bytes. A longer write is lost, a longer
+    /// read of a function that is there gives zeros.
+    pub longest_config_access: u8,
 }
 
 impl KnownHost {
@@ -50,7 +55,8 @@ impl KnownHost {
         };
         let e820 = self.e820.map(|e820| ("etc/e820".to_owned(), e820(ram).into_iter().flat_map(record).collect()));
         let acpi = self.acpi.map(|(rsdp, tables)| acpi_files(rsdp, tables));
-        e820.into_iter().chain(acpi.into_iter().flatten()).collect()
+        let others = self.other_files.iter().map(|&name| (name.to_owned(), Vec::new()));
+        e820.into_iter().chain(acpi.into_iter().flatten()).chain(others).collect()
     }
 
     /// Whether the host bridge is one of QEMU's with QEMU's ISA bridge beside it.
@@ -102,6 +108,11 @@ fn of_propolis(ram: u64) -> Vec<E820Record> {
     vec![(0, ram, RAM), (0xe000_0000, 256 * MIB, RESERVED), (0xffe0_0000, 2 * MIB, RESERVED)]
 }
 
+/// With what KVM has for itself.
+fn of_stratovirt(ram: u64) -> Vec<E820Record> {
+    vec![(0, ram, RAM), (0xfef0_c000, 0x4000, RESERVED)]
+}
+
 /// With the firmware's own RAM in part, and all from 640 KiB to 1 MiB.
 fn of_alioth(ram: u64) -> Vec<E820Record> {
     vec![
@@ -146,10 +157,13 @@ pub fn known_hosts() -> Vec<KnownHost> {
         absent_port: u32::MAX,
         alias: true,
         e820: Some(one_piece),
+        other_files: &["bios-geometry", "bootorder"],
         acpi: Some(("etc/acpi/rsdp", "etc/acpi/tables")),
         in_memory: nothing,
         functions: PC,
+        longest_config_access: 8,
     };
+    let other = KnownHost { other_files: &["bootorder"], longest_config_access: 4, ..qemu };
     vec![
         qemu,
         KnownHost { name: "QEMU without DMA", dma: false, ..qemu },
@@ -170,7 +184,7 @@ pub fn known_hosts() -> Vec<KnownHost> {
                 absent: Absent::Refused,
                 ..none
             },
-            ..qemu
+            ..other
         },
         KnownHost {
             name: "crosvm",
@@ -181,6 +195,8 @@ pub fn known_hosts() -> Vec<KnownHost> {
             in_memory: in_memory_of_crosvm,
             functions: CROSVM,
             absent_port: 0,
+            other_files: &[],
+            longest_config_access: 4,
             quirks: Quirks {
                 address_reads: AddressReads::Zero,
                 id: Some(0x0100_0000),
@@ -193,36 +209,38 @@ pub fn known_hosts() -> Vec<KnownHost> {
             alias: false,
             e820: Some(of_propolis),
             quirks: Quirks { address_reads: AddressReads::LastAddress, lists_numbered_items: true, ..none },
-            ..qemu
+            ..other
         },
         KnownHost {
             name: "bhyve",
             dma: false,
             alias: false,
             in_memory: in_memory_of_bhyve,
+            other_files: &["bootorder", "opt/bhyve/hw.ncpu"],
             functions: &[(0, 0, 0x1275_1275)],
             quirks: Quirks { ends_at_other_widths: true, ..none },
-            ..qemu
+            ..other
         },
         KnownHost {
             name: "VirtualBox",
             dma: false,
             functions: PC_OF_VIRTUALBOX,
             quirks: Quirks { absent: Absent::Directory, ..none },
-            ..qemu
+            ..other
         },
         KnownHost {
             name: "VirtualBox with DMA",
             functions: PC_OF_VIRTUALBOX,
             quirks: Quirks { address_reads: AddressReads::Zero, no_zero_fill: true, absent: Absent::Directory, ..none },
-            ..qemu
+            ..other
         },
-        KnownHost { name: "OpenBSD vmd", e820: None, acpi: None, functions: &[(0, 0, 0x0666_0b5d)], ..qemu },
+        KnownHost { name: "OpenBSD vmd", e820: None, acpi: None, functions: &[(0, 0, 0x0666_0b5d)], ..other },
         KnownHost {
             name: "StratoVirt",
+            e820: Some(of_stratovirt),
             functions: Q35,
-            quirks: Quirks { ignores_skip: true, absent: Absent::NeverEnds, ..none },
-            ..qemu
+            quirks: Quirks { ignores_skip: true, absent: Absent::NeverEnds, short_id: true, ..none },
+            ..other
         },
         KnownHost {
             name: "alioth",
@@ -239,20 +257,20 @@ pub fn known_hosts() -> Vec<KnownHost> {
                 ends_at_write: true,
                 ..none
             },
-            ..qemu
+            ..other
         },
         KnownHost {
             name: "AxVisor",
             functions: &[],
             quirks: Quirks { address_reads: AddressReads::LastAddress, id: Some(2), needs_high_half: true, ..none },
-            ..qemu
+            ..other
         },
         KnownHost {
             name: "OpenVMM",
             dma: false,
             functions: &[(0, 0, 0x7192_8086)],
             quirks: Quirks { ends_at_dma: true, ..none },
-            ..qemu
+            ..other
         },
     ]
 }

@@ -1,8 +1,8 @@
 //! The fw_cfg device: what the host hands to firmware, as numbered and as named items.
 //!
-//! [`FwCfg::probe`] finds the device, chooses a [`Transport`] and reads the directory of named items, once. After that
-//! an [`Item`] is read to a buffer or loaded straight to its place in guest memory, in one transfer, and never past its
-//! end.
+//! [`FwCfg::probe`] finds the device, chooses a [`Transport`], reads the directory of named items and tells from it which
+//! host this is ([`HostKind`]), once. After that an [`Item`] is read to a buffer or loaded straight to its place in guest
+//! memory, in one transfer, and never past its end.
 //!
 //! Three transports, from the cheapest:
 //! - QEMU's DMA: the descriptor selects the item, and one register write starts the transfer;
@@ -27,6 +27,7 @@ mod dma;
 mod error;
 #[cfg(any(test, not(feature = "firmware")))]
 pub mod fake;
+mod host_kind;
 mod key;
 #[cfg(any(test, not(feature = "firmware")))]
 mod known_hosts;
@@ -42,6 +43,7 @@ use core::fmt;
 
 pub use directory::Directory;
 pub use error::Error;
+pub use host_kind::HostKind;
 pub use key::Key;
 pub use mapped::Mapped;
 pub use registers::{Doorbell, Registers};
@@ -56,7 +58,7 @@ use crate::hal::{Clock, Dma};
 pub trait Host: Registers + Dma + Clock {}
 impl<T: Registers + Dma + Clock> Host for T {}
 
-/// How bytes get from the host to the guest.
+/// How bytes get from the host to the guest. A transfer that does not end makes it [`Self::Ports`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// DMA with the item selected in the descriptor.
@@ -137,6 +139,7 @@ pub const MOST_WRITTEN: usize = 32;
 #[derive(Debug)]
 pub struct FwCfg {
     transport: Cell<Transport>,
+    host_kind: HostKind,
     directory: Directory,
 }
 
@@ -147,15 +150,16 @@ impl FwCfg {
     /// [`Error::NoDevice`] when the signature is not there; [`Error::TooManyFiles`] and [`Error::HeapFull`] for the directory.
     pub fn probe(host: &mut impl Host) -> Result<Self, Error> {
         let transport = probe_transport(host)?;
-        let mut this = Self { transport: Cell::new(transport), directory: Directory::default() };
+        let mut this = Self { transport: Cell::new(transport), ..Self::absent() };
         this.directory = this.read_directory(host)?;
+        this.host_kind = HostKind::of(transport, &this.directory);
         Ok(this)
     }
 
     /// No device: nothing is found, and numbered items are empty.
     #[must_use]
     pub fn absent() -> Self {
-        Self { transport: Cell::new(Transport::Absent), directory: Directory::default() }
+        Self { transport: Cell::new(Transport::Absent), host_kind: HostKind::Other, directory: Directory::default() }
     }
 
     /// The transport in use.
@@ -164,10 +168,10 @@ impl FwCfg {
         self.transport.get()
     }
 
-    /// Whether the host is QEMU, or one that passes for it: the rest of the machine is what QEMU's is then.
+    /// What the host is.
     #[must_use]
-    pub const fn is_qemu(&self) -> bool {
-        matches!(self.transport(), Transport::QemuDma)
+    pub const fn host_kind(&self) -> HostKind {
+        self.host_kind
     }
 
     /// The named item, if the host offers it.

@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::fake::{Absent, AddressReads, FakeFwCfg, MappedRegisters, Quirks, known_hosts};
+use super::fake::{Absent, AddressReads, FakeFwCfg, KnownHost, MappedRegisters, Misdeed, Quirks, known_hosts};
 use super::*;
 use crate::hal::fake::{Access, FakeMachine};
 use crate::layout;
@@ -84,6 +84,8 @@ tests_by_either_way! {
     a_numbered_item_that_is_shorter_than_what_is_read_leaves_no_rest
     a_number_that_equals_the_count_of_files_is_a_number
     transports_are_what_the_host_can_do
+    qemu_is_known_whatever_its_transport_and_whatever_becomes_of_it
+    after_an_item_that_a_host_has_no_end_for_the_next_transfer_gives_zeros
     keys_in_a_directory_come_in_any_order
     ports_take_over_where_dma_does_not_work
     a_write_that_never_ends_meets_the_deadline_and_a_refused_one_is_told
@@ -313,6 +315,55 @@ fn transports_are_what_the_host_can_do<R: Reached>() {
         };
         assert_eq!(FwCfg::probe(&mut machine).unwrap().transport(), expected, "{}", host.name);
     }
+}
+
+/// The device of a host with its files, on a machine.
+fn with_files<R: Reached>(host: &KnownHost, quirks: Quirks) -> R {
+    let device = FakeFwCfg::new(host.dma).with_quirks(quirks);
+    R::with(host.files(64 << 20).iter().fold(device, |device, (name, bytes)| device.with_file(name, bytes)))
+}
+
+fn qemu_is_known_whatever_its_transport_and_whatever_becomes_of_it<R: Reached>() {
+    for host in known_hosts() {
+        let mut machine: R = with_files(&host, host.quirks);
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        let expected = if host.name.starts_with("QEMU") { HostKind::Qemu } else { HostKind::Other };
+        assert_eq!(fw_cfg.host_kind(), expected, "{}", host.name);
+    }
+    // The files of machine types of QEMU 7.2: `pc-i440fx-2.4,acpi=off`, `pc-q35-2.4` without others, and `isapc`.
+    for files in [
+        &["etc/boot-fail-wait", "etc/e820", "genroms/kvmvapic.bin", "bootorder"][..],
+        &["etc/boot-fail-wait", "etc/e820", "etc/system-states", "bootorder"],
+        &["bios-geometry", "bootorder", "etc/boot-fail-wait", "etc/e820"],
+    ] {
+        for dma in [true, false] {
+            let device = files.iter().fold(FakeFwCfg::new(dma), |device, name| device.with_file(name, &[]));
+            let fw_cfg = FwCfg::probe(&mut R::with(device)).unwrap();
+            assert_eq!(fw_cfg.host_kind(), HostKind::Qemu, "{files:?}");
+        }
+    }
+    // DMA that is given up in the middle of a boot.
+    let qemu = known_hosts()[0];
+    let mut machine: R = with_files(&qemu, Quirks { misdeed: Some((3, Misdeed::NeverEnds)), ..qemu.quirks });
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    fw_cfg.read(&mut machine, fw_cfg.find("etc/e820").unwrap(), &mut [0; 4]);
+    assert_eq!((fw_cfg.transport(), fw_cfg.host_kind()), (Transport::Ports, HostKind::Qemu));
+    assert_eq!(FwCfg::absent().host_kind(), HostKind::Other);
+}
+
+/// StratoVirt, as it was seen to do.
+fn after_an_item_that_a_host_has_no_end_for_the_next_transfer_gives_zeros<R: Reached>() {
+    let quirks = Quirks { absent: Absent::NeverEnds, ..Quirks::default() };
+    let mut machine = R::with(FakeFwCfg::new(true).with_quirks(quirks).with_file("file", &bytes(8)));
+    let read = |machine: &mut R, key: u16| {
+        let fw_cfg = FwCfg { transport: Cell::new(Transport::QemuDma), ..FwCfg::absent() };
+        let mut buffer = [0xaa; 8];
+        fw_cfg.read(machine, Item::new(Key::new(key), 8), &mut buffer);
+        (fw_cfg.transport(), buffer.to_vec())
+    };
+    assert_eq!(read(&mut machine, 0x40).0, Transport::Ports, "it does not end");
+    assert_eq!(read(&mut machine, 0x20), (Transport::QemuDma, vec![0; 8]));
+    assert_eq!(read(&mut machine, 0x20), (Transport::QemuDma, bytes(8)));
 }
 
 #[test]

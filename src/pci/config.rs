@@ -123,24 +123,53 @@ impl<P: Ports> ConfigSpace for PortConfig<'_, P> {
     }
 }
 
-/// Configuration space through a memory-mapped window, bus 0 first. A bus beyond the window's end is absent.
+/// The longest access that a window of configuration space takes. Software may not cross a dword unless it knows that the
+/// root complex allows it (PCI Express Base Specification 5.0, 7.2.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LongestAccess {
+    /// Four bytes, as every window does.
+    Dword,
+    /// Eight bytes, as QEMU's do (`hw/pci/pcie_host.c`, whose accesses the memory core splits into dwords).
+    Qword,
+}
+
+/// A window of memory-mapped configuration space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EcamWindow {
+    /// Where the host bridge was told to put it: bus 0 first, 1 MiB a bus.
+    pub range: PhysRange,
+    /// The longest access.
+    pub longest: LongestAccess,
+}
+
+impl EcamWindow {
+    /// Calls `work` with configuration space through this window, and gives what it gives.
+    pub fn with<M: Memory, T>(self, memory: &mut M, work: impl FnOnce(&mut dyn ConfigSpace) -> T) -> T {
+        match self.longest {
+            LongestAccess::Qword => work(&mut Ecam::<M, true>::new(memory, self.range)),
+            LongestAccess::Dword => work(&mut Ecam::<M, false>::new(memory, self.range)),
+        }
+    }
+}
+
+/// Configuration space through a memory-mapped window. A bus beyond the window's end is absent.
 ///
-/// An access takes two dwords at once: the host splits it, and it is one exit. So a dword that was read stays known, with
-/// its neighbour, until two more pairs were read or anything is written. Firmware alone touches configuration space, and
-/// what it reads there changes only by its own writes.
-pub struct Ecam<'m, M> {
+/// With `QWORDS` an access takes two dwords at once: the host splits it, and it is one exit. So a dword that was read stays
+/// known, with its neighbour, until two more accesses have read or anything is written. Firmware alone touches
+/// configuration space, and what it reads there changes only by its own writes.
+struct Ecam<'m, M, const QWORDS: bool> {
     memory: &'m mut M,
     window: PhysRange,
-    /// The last pairs that were read, the latest first.
+    /// What was read last, the latest first: of eight bytes, or of four in the low half.
     known: [(PhysAddr, u64); 2],
 }
 
-/// An address that no pair has, as it is not aligned.
+/// An address that nothing was read at, as it is not aligned.
 const NOTHING: (PhysAddr, u64) = (PhysAddr::new(1), 0);
 
-impl<'m, M: Memory> Ecam<'m, M> {
+impl<'m, M: Memory, const QWORDS: bool> Ecam<'m, M, QWORDS> {
     /// Takes the memory over. `window` is where the host bridge was told to put configuration space: 1 MiB a bus.
-    pub fn new(memory: &'m mut M, window: PhysRange) -> Self {
+    fn new(memory: &'m mut M, window: PhysRange) -> Self {
         Self { memory, window, known: [NOTHING; 2] }
     }
 
@@ -150,7 +179,8 @@ impl<'m, M: Memory> Ecam<'m, M> {
         self.window.contains_addr(at).then_some(at)
     }
 
-    fn read_pair(&mut self, at: PhysAddr) -> Option<u64> {
+    /// One access of the longest kind.
+    fn read(&mut self, at: PhysAddr) -> Option<u64> {
         let [latest, before] = self.known;
         if latest.0 == at {
             return Some(latest.1);
@@ -158,16 +188,18 @@ impl<'m, M: Memory> Ecam<'m, M> {
         if before.0 == at {
             return Some(before.1);
         }
-        let value = self.memory.read_register64(at).ok()?;
+        let value =
+            if QWORDS { self.memory.read_register64(at).ok()? } else { self.memory.read_register32(at).ok()?.into() };
         self.known = [(at, value), latest];
         Some(value)
     }
 }
 
-impl<M: Memory> ConfigSpace for Ecam<'_, M> {
+impl<M: Memory, const QWORDS: bool> ConfigSpace for Ecam<'_, M, QWORDS> {
     fn read32(&mut self, address: Address, offset: u8) -> u32 {
-        let pair = self.locate(address, offset & !7).and_then(|at| self.read_pair(at));
-        pair.map_or(u32::MAX, |pair| (pair >> (u32::from(offset & 4) * 8)) as u32)
+        let (start, shift) = if QWORDS { (offset & !7, u32::from(offset & 4) * 8) } else { (offset & !3, 0) };
+        let value = self.locate(address, start).and_then(|at| self.read(at));
+        value.map_or(u32::MAX, |value| (value >> shift) as u32)
     }
 
     fn write32(&mut self, address: Address, offset: u8, value: u32) {
@@ -179,6 +211,11 @@ impl<M: Memory> ConfigSpace for Ecam<'_, M> {
     }
 
     fn write64(&mut self, address: Address, offset: u8, value: u64) {
+        if !QWORDS {
+            self.write32(address, offset, value as u32);
+            self.write32(address, offset | 4, (value >> 32) as u32);
+            return;
+        }
         self.known = [NOTHING; 2];
         if let Some(at) = self.locate(address, offset & !7) {
             // As for `write32`.
@@ -203,7 +240,7 @@ impl<M: Memory> ConfigSpace for Ecam<'_, M> {
     }
 
     fn probe(&mut self, address: Address, offset: u8) -> Probe {
-        if offset & 4 != 0 {
+        if !QWORDS || offset & 4 != 0 {
             self.write32(address, offset, u32::MAX);
             return Probe { this: self.read32(address, offset), next: None };
         }
@@ -214,11 +251,16 @@ impl<M: Memory> ConfigSpace for Ecam<'_, M> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::boxed::Box;
+    use alloc::rc::Rc;
     use alloc::vec::Vec;
+    use core::cell::RefCell;
 
     use super::*;
     use crate::hal::MemoryError;
     use crate::hal::fake::{Access, FakeMachine};
+    use crate::pci::fake::{FakeFunction, FakePci, FakeWindow, On};
+    use crate::pci::topology::BarKind;
 
     const LPC: Address = Address::new(0, 0x1f, 0).unwrap();
 
@@ -255,11 +297,34 @@ mod tests {
         PhysRange::new(PhysAddr::new(start), len).unwrap()
     }
 
+    /// A window that takes no more than four bytes gives zeros for what is longer, or loses it.
+    #[test]
+    fn a_window_of_dwords_gets_no_longer_access() {
+        let function = FakeFunction::new(0x2918_8086, 0x06_0100).writable(0x40, 0xff80).writable(0x44, u32::MAX);
+        let function = function.bar(0, BarKind::Memory64 { prefetchable: true }, 36);
+        let pci = Rc::new(RefCell::new(FakePci::default().with(On::Root(0), 0x1f, 0, function)));
+        let mut machine = FakeMachine::new();
+        machine.registers.push(Box::new(FakeWindow { pci: pci.clone(), start: 0xb000_0000, longest: 4 }));
+        let mut config = Ecam::<_, false>::new(&mut machine, window(0xb000_0000, 256 << 20));
+        assert_eq!([0, 8, 0].map(|at| config.read32(LPC, at)), [0x2918_8086, 0x0601_0000, 0x2918_8086]);
+        assert_eq!(pci.borrow().reads, 2, "what was read is known");
+        config.write64(LPC, 0x40, 0x80 << 32 | 0x601);
+        assert_eq!((config.read32(LPC, 0x40), config.read32(LPC, 0x44)), (0x600, 0x80));
+        assert_eq!(config.probe(LPC, 0x10), Probe { this: 0xc, next: None });
+        assert_eq!(config.probe(LPC, 0x14), Probe { this: 0xffff_fff0, next: None });
+        config.write16(LPC, 0x46, 0x1234);
+        config.write8(LPC, 0x45, 0x56);
+        assert_eq!(
+            (config.read32(LPC, 0x44), config.read16(LPC, 0x46), config.read8(LPC, 0x45)),
+            (0x1234_5680, 0x1234, 0x56)
+        );
+    }
+
     #[test]
     fn the_window_maps_bus_device_and_function() {
         let mut machine = FakeMachine::new();
         machine.memory.store(0xb000_0000 + (2 << 20 | 3 << 15 | 1 << 12 | 0x40), &[1, 2, 3, 4]);
-        let mut config = Ecam::new(&mut machine, window(0xb000_0000, 256 << 20));
+        let mut config = Ecam::<_, true>::new(&mut machine, window(0xb000_0000, 256 << 20));
         let address = Address::new(2, 3, 1).unwrap();
         assert_eq!(config.read32(address, 0x40), 0x0403_0201);
         assert_eq!(config.read16(address, 0x42), 0x0403);
@@ -326,7 +391,7 @@ mod tests {
         let mut machine = FakeMachine::new();
         machine.memory.store(0xb000_0000 + (0x1f << 15), &[1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0]);
         let mut memory = Counting(machine, 0);
-        let mut config = Ecam::new(&mut memory, window(0xb000_0000, 256 << 20));
+        let mut config = Ecam::<_, true>::new(&mut memory, window(0xb000_0000, 256 << 20));
         let dwords: Vec<_> = [0, 8, 12, 4].into_iter().map(|offset| config.read32(LPC, offset)).collect();
         assert_eq!((dwords.as_slice(), config.memory.1), ([1, 3, 4, 2].as_slice(), 2));
         config.write64(LPC, 0x10, 5 << 32 | 6);
@@ -342,12 +407,12 @@ mod tests {
     #[test]
     fn a_bus_past_the_window_is_absent_and_not_written() {
         let mut machine = FakeMachine::new();
-        let mut config = Ecam::new(&mut machine, window(0xb000_0000, 1 << 20));
+        let mut config = Ecam::<_, true>::new(&mut machine, window(0xb000_0000, 1 << 20));
         let address = Address::new(1, 0, 0).unwrap();
         config.write32(address, 0, 0);
         assert_eq!(config.read32(address, 0), u32::MAX);
         // One the firmware may not touch at all.
-        let mut config = Ecam::new(&mut machine, window(1 << 32, 256 << 20));
+        let mut config = Ecam::<_, true>::new(&mut machine, window(1 << 32, 256 << 20));
         config.write32(address, 0, 0);
         assert_eq!(config.read32(address, 0), u32::MAX);
         assert_eq!(machine.memory.bytes(0xb010_0000, 4), [0; 4]);

@@ -5,8 +5,12 @@
 #![forbid(unsafe_code)]
 
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::RefCell;
+
+use crate::hal::fake::{FakeMemory, FakeRegisters};
 
 use super::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};
 use super::topology::BarKind;
@@ -369,5 +373,58 @@ impl FakePci {
         };
         self.remaps += usize::from(rebuilds);
         function.registers[at] = new;
+    }
+}
+
+/// The hierarchy behind a window in memory, the first 256 bytes of each function.
+pub(crate) struct FakeWindow {
+    pub(crate) pci: Rc<RefCell<FakePci>>,
+    /// Where the window begins.
+    pub(crate) start: u64,
+    /// The longest access in bytes. A longer write is lost, a longer read of a function that is there gives zeros.
+    pub(crate) longest: u8,
+}
+
+impl FakeWindow {
+    /// The function and the byte in it at `at`.
+    fn place(&self, at: u64) -> Option<(Address, u8)> {
+        let offset = at - self.start;
+        let (bus, device, function) = ((offset >> 20) as u8, (offset >> 15 & 31) as u8, (offset >> 12 & 7) as u8);
+        Some((Address::new(bus, device, function)?, u8::try_from(offset & 0xfff).ok()?))
+    }
+}
+
+impl FakeRegisters for FakeWindow {
+    fn claims(&self, at: u64) -> bool {
+        (self.start..self.start + (256 << 20)).contains(&at)
+    }
+
+    fn read(&mut self, at: u64, size: u8) -> u64 {
+        let Some((address, offset)) = self.place(at) else { return 0 };
+        let mut pci = self.pci.borrow_mut();
+        let low = u64::from(pci.read32(address, offset & !3));
+        if size <= self.longest && size == 8 {
+            return low | u64::from(pci.read32(address, offset | 4)) << 32;
+        }
+        let is_there = pci.find(address).is_some();
+        match size {
+            _ if !is_there => u64::MAX,
+            _ if size > self.longest => 0,
+            _ => low >> (offset % 4 * 8),
+        }
+    }
+
+    fn write(&mut self, at: u64, size: u8, value: u64, _memory: &mut FakeMemory) {
+        let Some((address, offset)) = self.place(at).filter(|_| size <= self.longest) else { return };
+        let mut pci = self.pci.borrow_mut();
+        match size {
+            8 => pci.write64(address, offset, value),
+            4 => pci.write32(address, offset, value as u32),
+            2 => pci.write16(address, offset, value as u16),
+            _ => {
+                let shift = u32::from(offset & 3) * 8;
+                pci.write(address, offset, 0xff << shift, (value as u32 & 0xff) << shift);
+            }
+        }
     }
 }

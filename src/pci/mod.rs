@@ -33,7 +33,7 @@ mod tests;
 
 pub use address::Address;
 pub use apply::{Routing, apply};
-pub use config::{ConfigSpace, Ecam, PortConfig};
+pub use config::{ConfigSpace, EcamWindow, LongestAccess, PortConfig};
 pub use display::Display;
 pub use plan::plan;
 pub use scan::{Board, OwnFunction, scan};

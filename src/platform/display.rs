@@ -21,13 +21,13 @@ const MOST_RAM: PhysAddr = PhysAddr::new(0xe000_0000);
 ///
 /// `None` where there is no such display, or no chipset whose PCI the firmware sets up.
 pub fn set_up_display<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &MemoryMap) -> Option<Display> {
-    let chipset = Chipset::detect(machine, fw_cfg.is_qemu());
+    let chipset = Chipset::detect(machine, fw_cfg.host_kind());
     let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or(MOST_RAM);
     let (ports, low) = chipset.low_windows(low_ram_end)?;
     // QEMU reserves nothing there.
-    let free = if fw_cfg.is_qemu() { low } else { unoccupied(map, low) };
+    let free = if fw_cfg.host_kind().is_qemu() { low } else { unoccupied(map, low) };
     let windows = Windows::new(ports, free, None, physical_bits(machine)).or_ports(chipset.more_ports());
     let extra_roots = read_number(machine, fw_cfg, EXTRA_ROOTS).unwrap_or(0);
     // By the ports: whether the memory-mapped window is open is not known.
-    chipset.configure_pci(machine, None, extra_roots, &windows, fw_cfg.is_qemu()).display
+    chipset.configure_pci(machine, None, extra_roots, &windows, fw_cfg.host_kind()).display
 }

@@ -32,11 +32,11 @@ use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::cpus;
-use crate::fw_cfg::FwCfg;
+use crate::fw_cfg::{FwCfg, HostKind};
 use crate::hal::{Machine, Memory, Ports};
 use crate::memory_map::MemoryMap;
 use crate::pci::{
-    self, Address, Board, ConfigSpace, Display, Ecam, OwnFunction, Pin, PortConfig, PortRange, Summary, Windows,
+    self, Address, Board, ConfigSpace, Display, EcamWindow, OwnFunction, Pin, PortConfig, PortRange, Summary, Windows,
 };
 use crate::tables;
 pub use display::set_up_display;
@@ -71,7 +71,7 @@ impl Platform {
     ) -> Result<Self, crate::memory_map::Error> {
         let (chipset, low_ram_end, f_segment, ecam) = program(machine, fw_cfg, map);
         if let Some(window) = ecam {
-            map.reserve(window, MemoryType::RESERVED)?;
+            map.reserve(window.range, MemoryType::RESERVED)?;
         }
         let Some((ports, low)) = chipset.low_windows(low_ram_end) else {
             return Ok(Self { chipset, f_segment, display: None });
@@ -81,10 +81,10 @@ impl Platform {
         let extra_roots = read_number(machine, fw_cfg, EXTRA_ROOTS).unwrap_or(0);
         let high = high_windows(map, reserved, bits);
         // QEMU reserves nothing there.
-        let free = if fw_cfg.is_qemu() { low } else { unoccupied(map, low) };
+        let free = if fw_cfg.host_kind().is_qemu() { low } else { unoccupied(map, low) };
         let windows = Windows::new(ports, free, high, bits).or_ports(chipset.more_ports());
-        let pci = chipset.configure_pci(machine, ecam, extra_roots, &windows, fw_cfg.is_qemu());
-        cpus::set_up(machine, fw_cfg, ecam.map_or(low.start(), PhysRange::start), bits);
+        let pci = chipset.configure_pci(machine, ecam, extra_roots, &windows, fw_cfg.host_kind());
+        cpus::set_up(machine, fw_cfg, devices_start(ecam, low), bits);
         Ok(Self { chipset, f_segment, display: pci.display })
     }
 }
@@ -95,8 +95,13 @@ pub fn restore<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &MemoryMap) {
     let (chipset, low_ram_end, _, ecam) = program(machine, fw_cfg, map);
     if let Some((_, low)) = chipset.low_windows(low_ram_end) {
         let bits = physical_bits(machine);
-        cpus::set_up(machine, fw_cfg, ecam.map_or(low.start(), PhysRange::start), bits);
+        cpus::set_up(machine, fw_cfg, devices_start(ecam, low), bits);
     }
+}
+
+/// Where the address space of devices begins below 4 GiB.
+fn devices_start(ecam: Option<EcamWindow>, low: PhysRange) -> PhysAddr {
+    ecam.map_or(low, |window| window.range).start()
 }
 
 /// Programs the chipset. Gives it, the end of RAM below 4 GiB, whether the F-segment is RAM, and the window of
@@ -105,11 +110,11 @@ fn program<M: Machine>(
     machine: &mut M,
     fw_cfg: &FwCfg,
     map: &MemoryMap,
-) -> (Chipset, PhysAddr, bool, Option<PhysRange>) {
-    let chipset = Chipset::detect(machine, fw_cfg.is_qemu());
+) -> (Chipset, PhysAddr, bool, Option<EcamWindow>) {
+    let chipset = Chipset::detect(machine, fw_cfg.host_kind());
     log::debug!("chipset: {chipset}");
     let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or_default();
-    let ecam = chipset.program(machine, low_ram_end, fw_cfg.is_qemu());
+    let ecam = chipset.program(machine, low_ram_end, fw_cfg.host_kind());
     let f_segment = tables::want_f_segment(fw_cfg) && chipset.open_f_segment(machine, ecam);
     (chipset, low_ram_end, f_segment, ecam)
 }
@@ -173,9 +178,9 @@ const ELCR2_LEVEL_10_11: u8 = 1 << (10 - 8) | 1 << (11 - 8);
 const PAM0_RAM: u8 = 0x30;
 
 impl Chipset {
-    /// Reads the host bridge's numbers, and where it is not known to be QEMU's (`is_qemu`) those of the ISA bridge too:
-    /// crosvm gives its host bridge the numbers of the 440FX, with nothing of a PC behind it.
-    pub fn detect(ports: &mut impl Ports, is_qemu: bool) -> Self {
+    /// Reads the host bridge's numbers, and where the host is not QEMU those of the ISA bridge too: crosvm gives its host
+    /// bridge the numbers of the 440FX, with nothing of a PC behind it.
+    pub fn detect(ports: &mut impl Ports, host: HostKind) -> Self {
         let mut config = PortConfig::new(ports);
         let id = config.read32(HOST_BRIDGE, ID);
         let (chipset, isa_bridge, isa_id) = match id {
@@ -185,26 +190,26 @@ impl Chipset {
             u32::MAX | 0 => return Self::None,
             other => return Self::Other(other),
         };
-        if is_qemu || config.read32(isa_bridge, ID) == isa_id { chipset } else { Self::Other(id) }
+        if host.is_qemu() || config.read32(isa_bridge, ID) == isa_id { chipset } else { Self::Other(id) }
     }
 
     /// Sets the chipset's own registers: power management and ACPI, interrupt routing, the memory-mapped configuration
-    /// space. RAM below 4 GiB ends at `low_ram_end`. Where the chipset is not known to be QEMU's (`is_qemu`) a part that
-    /// another may lack is looked for first.
+    /// space. RAM below 4 GiB ends at `low_ram_end`. Where the host is not QEMU, a part that another may lack is looked for
+    /// first.
     ///
     /// Gives the window of memory-mapped configuration space if it is open now.
     pub fn program<M: Ports + Memory>(
         self,
         machine: &mut M,
         low_ram_end: PhysAddr,
-        is_qemu: bool,
-    ) -> Option<PhysRange> {
+        host: HostKind,
+    ) -> Option<EcamWindow> {
         match self {
             Self::I440fx => {
-                pc::program(machine, is_qemu);
+                pc::program(machine, host);
                 None
             }
-            Self::Q35 => q35::program(machine, low_ram_end),
+            Self::Q35 => q35::program(machine, low_ram_end, host),
             Self::Other(_) | Self::None => None,
         }
     }
@@ -215,14 +220,14 @@ impl Chipset {
     /// The host rebuilds its memory map for this, which is the dearest single thing that firmware asks for: it is done
     /// once, and only for a guest that has tables to find there. Through the window `ecam`, if there is one, it takes one
     /// access and not two.
-    pub fn open_f_segment<M: Ports + Memory>(self, machine: &mut M, ecam: Option<PhysRange>) -> bool {
+    pub fn open_f_segment<M: Ports + Memory>(self, machine: &mut M, ecam: Option<EcamWindow>) -> bool {
         let pam0 = match self {
             Self::I440fx => pc::PAM0,
             Self::Q35 => q35::PAM0,
             Self::Other(_) | Self::None => return false,
         };
         match ecam {
-            Some(window) => Ecam::new(machine, window).write8(HOST_BRIDGE, pam0, PAM0_RAM),
+            Some(window) => window.with(machine, |config| config.write8(HOST_BRIDGE, pam0, PAM0_RAM)),
             None => PortConfig::new(machine).write8(HOST_BRIDGE, pam0, PAM0_RAM),
         }
         true
@@ -274,17 +279,18 @@ impl Chipset {
     pub fn configure_pci<M: Ports + Memory>(
         self,
         machine: &mut M,
-        ecam: Option<PhysRange>,
+        ecam: Option<EcamWindow>,
         extra_roots: u64,
         windows: &Windows,
-        is_qemu: bool,
+        host: HostKind,
     ) -> Summary {
         let route = |device, pin| self.interrupt(device, pin);
         let (isa_bridge, functions) = self.own_functions();
-        let board = Board { host_bridge: Some(HOST_BRIDGE), isa_bridge, functions, is_qemu };
+        let board = Board { host_bridge: Some(HOST_BRIDGE), isa_bridge, functions, is_qemu: host.is_qemu() };
+        let configure = |config: &mut dyn ConfigSpace| pci::configure(config, extra_roots, board, windows, &route);
         match ecam {
-            Some(window) => pci::configure(&mut Ecam::new(machine, window), extra_roots, board, windows, &route),
-            None => pci::configure(&mut PortConfig::new(machine), extra_roots, board, windows, &route),
+            Some(window) => window.with(machine, configure),
+            None => configure(&mut PortConfig::new(machine)),
         }
     }
 }

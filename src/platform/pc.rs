@@ -4,6 +4,7 @@
 use super::{ID, PIRQ_ROUTES, PM_BASE, a20, address, keyboard, local_apic, rotated, set_level_triggered};
 use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::cpus;
+use crate::fw_cfg::HostKind;
 use crate::hal::{Memory, Ports};
 use crate::pci::{Address, ConfigSpace, OwnFunction, Pin, PortConfig, PortRange};
 
@@ -53,13 +54,12 @@ const PORTS: (u32, u32) = (0xc000, 0x1_0000);
 /// When those do not suffice: those between the mainboard's and the hot-plug controllers'.
 pub const MORE_PORTS: PortRange = constant(PortRange::new(0x1000, 0xa000));
 
-/// Programs the chipset. Power management is looked for first where the chipset is not known to be QEMU's: VirtualBox has
-/// it elsewhere.
-pub fn program<M: Ports + Memory>(machine: &mut M, is_qemu: bool) {
+/// Programs the chipset. Power management is looked for first where the host is not QEMU: VirtualBox has it elsewhere.
+pub fn program<M: Ports + Memory>(machine: &mut M, host: HostKind) {
     let mut config = PortConfig::new(machine);
     config.write32(ISA, PIRQ_A, PIRQ_ROUTES);
     config.write32(IDE, IDE_TIMING, IDE_TIMING_DECODE);
-    if is_qemu || config.read32(PM, ID) == PM_ID {
+    if host.is_qemu() || config.read32(PM, ID) == PM_ID {
         // Without these two the guest has no ACPI: no power-off, no interrupt routing, no hot-plug.
         config.write32(PM, PMBA, PM_BASE);
         config.write8(PM, PMREGMISC, PMREGMISC_ENABLE);

@@ -7,8 +7,9 @@ use super::{
 };
 use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::cpus;
+use crate::fw_cfg::HostKind;
 use crate::hal::{Memory, Ports};
-use crate::pci::{Address, ConfigSpace, Ecam, OwnFunction, Pin, PortConfig, PortRange};
+use crate::pci::{Address, ConfigSpace, EcamWindow, LongestAccess, OwnFunction, Pin, PortConfig, PortRange};
 
 /// Host bridge: base of the memory-mapped configuration space, low dword (82G33 data sheet, PCIEXBAR).
 const PCIEXBAR: u8 = 0x60;
@@ -56,14 +57,16 @@ const LAST_ROTATED_DEVICE: u8 = 24;
 /// Programs the chipset; the result is the configuration window.
 ///
 /// The window comes first: without it the guest has no extended configuration space, and through it each further
-/// register takes one access.
-pub fn program<M: Ports + Memory>(machine: &mut M, low_ram_end: PhysAddr) -> Option<PhysRange> {
-    let ecam = PhysRange::new(PhysAddr::new(ECAM_BASE), ECAM_SIZE).filter(|window| low_ram_end <= window.start());
+/// register takes one access. StratoVirt has this chipset too, and its window takes dwords alone.
+pub fn program<M: Ports + Memory>(machine: &mut M, low_ram_end: PhysAddr, host: HostKind) -> Option<EcamWindow> {
+    let range = PhysRange::new(PhysAddr::new(ECAM_BASE), ECAM_SIZE).filter(|range| low_ram_end <= range.start());
+    let longest = if host.is_qemu() { LongestAccess::Qword } else { LongestAccess::Dword };
+    let ecam = range.map(|range| EcamWindow { range, longest });
     match ecam {
         Some(window) => {
             let value = ECAM_BASE as u32 | PCIEXBAR_ENABLE;
             PortConfig::new(machine).write32(HOST_BRIDGE, PCIEXBAR, value);
-            program_lpc(&mut Ecam::new(machine, window));
+            window.with(machine, |config| program_lpc(config));
         }
         None => {
             log::warn!(
@@ -80,9 +83,9 @@ pub fn program<M: Ports + Memory>(machine: &mut M, low_ram_end: PhysAddr) -> Opt
     ecam
 }
 
-fn program_lpc(config: &mut impl ConfigSpace) {
+fn program_lpc(config: &mut dyn ConfigSpace) {
     // Without these two the guest has no ACPI: no power-off, no interrupt routing, no hot-plug.
-    // ACPI_CNTL is the dword after PMBASE: one access takes both.
+    // ACPI_CNTL is the dword after PMBASE: one access takes both, where the window takes eight bytes.
     config.write64(LPC, PMBASE, u64::from(ACPI_CNTL_ENABLE) << 32 | u64::from(PM_BASE));
     // For guests that do not route interrupts themselves.
     config.write32(LPC, PIRQ_A, PIRQ_ROUTES);

@@ -6,6 +6,7 @@ use super::fake::FakeConfigPorts;
 use super::*;
 use crate::hal::Cpuid;
 use crate::hal::fake::{Access, FakeMachine};
+use crate::pci::LongestAccess;
 
 const GIB: u64 = 1 << 30;
 
@@ -20,14 +21,15 @@ fn dword(machine: &FakeMachine, address: u64) -> u32 {
 
 #[test]
 fn the_host_bridge_tells_the_chipset() {
-    let detect = |id| Chipset::detect(&mut FakeMachine::new().with(FakeConfigPorts::with_host_bridge(id)), true);
+    let detect =
+        |id| Chipset::detect(&mut FakeMachine::new().with(FakeConfigPorts::with_host_bridge(id)), HostKind::Qemu);
     assert_eq!(detect(0x1237_8086), Chipset::I440fx);
     assert_eq!(detect(0x29c0_8086), Chipset::Q35);
     assert_eq!(detect(0x0d57_8086), Chipset::Other(0x0d57_8086));
     for absent in [0, u32::MAX] {
         let mut machine = FakeMachine::new();
         machine.absent = absent;
-        assert_eq!(Chipset::detect(&mut machine, true), Chipset::None);
+        assert_eq!(Chipset::detect(&mut machine, HostKind::Qemu), Chipset::None);
     }
 }
 
@@ -36,8 +38,8 @@ fn q35_gets_its_registers() {
     let config = FakeConfigPorts::with_host_bridge(0x29c0_8086);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(config);
-    let ecam = Chipset::Q35.program(&mut machine, PhysAddr::new(2 * GIB), true).unwrap();
-    assert_eq!((ecam.start().get(), ecam.len()), (0xb000_0000, 256 << 20));
+    let ecam = Chipset::Q35.program(&mut machine, PhysAddr::new(2 * GIB), HostKind::Qemu).unwrap();
+    assert_eq!((ecam.range.start().get(), ecam.range.len()), (0xb000_0000, 256 << 20));
     // One write opens the window, the rest goes through it.
     assert_eq!(*writes.borrow(), [(at(0, 0, 0x60), 4, 0xb000_0001)]);
     let lpc = 0xb000_0000 + (0x1f << 15);
@@ -53,7 +55,7 @@ fn q35_with_ram_where_the_window_would_be_goes_through_the_ports() {
     let config = FakeConfigPorts::with_host_bridge(0x29c0_8086);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(config);
-    assert_eq!(Chipset::Q35.program(&mut machine, PhysAddr::new(3 * GIB), true), None);
+    assert_eq!(Chipset::Q35.program(&mut machine, PhysAddr::new(3 * GIB), HostKind::Qemu), None);
     let writes = writes.borrow();
     assert!(writes.contains(&(at(0x1f, 0, 0x40), 4, 0x601)));
     assert!(writes.contains(&(at(0x1f, 0, 0x44), 4, 0x80)));
@@ -65,7 +67,7 @@ fn pc_gets_its_registers() {
     let config = FakeConfigPorts::with_host_bridge(0x1237_8086);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(config);
-    assert_eq!(Chipset::I440fx.program(&mut machine, PhysAddr::new(2 * GIB), true), None);
+    assert_eq!(Chipset::I440fx.program(&mut machine, PhysAddr::new(2 * GIB), HostKind::Qemu), None);
     let expected = [
         (at(1, 0, 0x60), 4, 0x0b0b_0a0a),
         (at(1, 1, 0x40), 4, 0x8000_8000),
@@ -80,7 +82,7 @@ fn pc_gets_its_registers() {
 fn the_pic_is_wired_to_the_boot_cpu() {
     for chipset in [Chipset::Q35, Chipset::I440fx] {
         let mut machine = FakeMachine::new();
-        chipset.program(&mut machine, PhysAddr::new(GIB), true);
+        chipset.program(&mut machine, PhysAddr::new(GIB), HostKind::Qemu);
         let [spurious, pic, nmi] = [0xf0, 0x350, 0x360].map(|register| dword(&machine, 0xfee0_0000 + register));
         assert_eq!((spurious, pic, nmi), (0x1ff, 0x700, 0x400));
     }
@@ -92,14 +94,15 @@ fn the_f_segment_takes_one_write() {
         let config = FakeConfigPorts::with_host_bridge(id);
         let writes = config.writes();
         let mut machine = FakeMachine::new().with(config);
-        let chipset = Chipset::detect(&mut machine, true);
+        let chipset = Chipset::detect(&mut machine, HostKind::Qemu);
         assert!(chipset.open_f_segment(&mut machine, None));
         assert_eq!(*writes.borrow(), [(pam0, 1, 0x30)]);
     }
     // And one access, where the configuration window is open.
     let mut machine = FakeMachine::new();
-    let window = PhysRange::new(PhysAddr::new(0xb000_0000), 256 << 20);
-    assert!(Chipset::Q35.open_f_segment(&mut machine, window));
+    let range = PhysRange::new(PhysAddr::new(0xb000_0000), 256 << 20).unwrap();
+    let window = EcamWindow { range, longest: LongestAccess::Qword };
+    assert!(Chipset::Q35.open_f_segment(&mut machine, Some(window)));
     assert_eq!(machine.memory.bytes(0xb000_0090, 1), [0x30]);
     assert!(machine.accesses.iter().all(|access| !matches!(access, Access::Out(..))), "{:?}", machine.accesses);
 }
@@ -108,7 +111,7 @@ fn the_f_segment_takes_one_write() {
 fn the_keyboard_controller_translates() {
     for chipset in [Chipset::Q35, Chipset::I440fx] {
         let mut machine = FakeMachine::new();
-        chipset.program(&mut machine, PhysAddr::new(GIB), true);
+        chipset.program(&mut machine, PhysAddr::new(GIB), HostKind::Qemu);
         // The command comes before its byte.
         let wanted = [Access::Out(0x64, 1, 0x60), Access::Out(0x60, 1, 0x43)];
         assert!(machine.accesses.windows(2).any(|accesses| accesses == wanted), "{chipset}: {:?}", machine.accesses);
@@ -119,7 +122,7 @@ fn the_keyboard_controller_translates() {
 fn port_0x92_says_that_address_line_20_is_open() {
     for chipset in [Chipset::Q35, Chipset::I440fx] {
         let mut machine = FakeMachine::new();
-        chipset.program(&mut machine, PhysAddr::new(GIB), true);
+        chipset.program(&mut machine, PhysAddr::new(GIB), HostKind::Qemu);
         let written = machine.accesses.iter().filter(|access| matches!(access, Access::Out(0x92, ..)));
         assert_eq!(written.collect::<Vec<_>>(), [&Access::Out(0x92, 1, 2)], "{chipset}: once, and without a reset");
     }
@@ -130,8 +133,8 @@ fn an_unknown_host_bridge_is_left_alone() {
     let config = FakeConfigPorts::with_host_bridge(0x0d57_8086);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(config);
-    let chipset = Chipset::detect(&mut machine, true);
-    assert_eq!(chipset.program(&mut machine, PhysAddr::new(GIB), true), None);
+    let chipset = Chipset::detect(&mut machine, HostKind::Qemu);
+    assert_eq!(chipset.program(&mut machine, PhysAddr::new(GIB), HostKind::Qemu), None);
     assert!(!chipset.open_f_segment(&mut machine, None));
     assert!(writes.borrow().is_empty());
     assert_eq!(chipset.low_windows(PhysAddr::new(GIB)), None);
@@ -144,14 +147,14 @@ fn the_numbers_of_a_host_bridge_alone_do_not_make_a_pc_on_other_hosts() {
         (0x1237_8086, at(1, 0, 0), 0x7000_8086, Chipset::I440fx),
         (0x29c0_8086, at(0x1f, 0, 0), 0x2918_8086, Chipset::Q35),
     ] {
-        let detect = |config: FakeConfigPorts| Chipset::detect(&mut FakeMachine::new().with(config), false);
+        let detect = |config: FakeConfigPorts| Chipset::detect(&mut FakeMachine::new().with(config), HostKind::Other);
         let bridge = || FakeConfigPorts::with_host_bridge(id);
         assert_eq!(detect(bridge().with_function(isa, isa_id)), chipset);
         // crosvm: the 440FX's numbers, then any device, or none.
         assert_eq!(detect(bridge()), Chipset::Other(id));
         assert_eq!(detect(bridge().with_function(isa, 0x1042_1af4)), Chipset::Other(id));
         let mut qemu = FakeMachine::new().with(bridge());
-        assert_eq!(Chipset::detect(&mut qemu, true), chipset);
+        assert_eq!(Chipset::detect(&mut qemu, HostKind::Qemu), chipset);
         assert_eq!(qemu.accesses.len(), 2, "QEMU is taken at its word");
     }
 }
@@ -162,7 +165,7 @@ fn nothing_is_written_to_power_management_that_is_not_there() {
         let config = FakeConfigPorts::with_host_bridge(0x1237_8086);
         let config = if there { config.with_function(at(1, 3, 0), 0x7113_8086) } else { config };
         let writes = config.writes();
-        Chipset::I440fx.program(&mut FakeMachine::new().with(config), PhysAddr::new(GIB), false);
+        Chipset::I440fx.program(&mut FakeMachine::new().with(config), PhysAddr::new(GIB), HostKind::Other);
         let pm = at(1, 3, 0)..at(1, 4, 0);
         assert_eq!(writes.borrow().iter().filter(|(address, ..)| pm.contains(address)).count(), writes_there);
     }

@@ -62,7 +62,7 @@ impl InMemory {
     /// they are wanted, because the host has none in fw_cfg; then, or where the host is not QEMU and has no SMBIOS there,
     /// the others.
     pub fn of_host(machine: &mut impl Memory, fw_cfg: &FwCfg, wants_acpi: bool, map: &mut MemoryMap) -> Self {
-        if !wants_acpi && (fw_cfg.is_qemu() || fw_cfg.find(SMBIOS_ANCHOR).is_some()) {
+        if !wants_acpi && (fw_cfg.host_kind().is_qemu() || fw_cfg.find(SMBIOS_ANCHOR).is_some()) {
             return Self::default();
         }
         Self::find(machine, map, wants_acpi)

@@ -4,9 +4,9 @@ use super::*;
 use crate::fw_cfg::Transport;
 use crate::fw_cfg::fake::KnownHost;
 use crate::hal::fake::{FakeDevice, FakeMemory};
-use crate::pci::fake::{FakeFunction, FakePci, On};
+use crate::pci::fake::{FakeFunction, FakePci, FakeWindow, On};
 use crate::pci::topology::BarKind;
-use crate::pci::{Address, ConfigSpace};
+use crate::pci::{Address, ConfigSpace, register};
 use crate::platform::fake::Write;
 use crate::tables::fake as tables;
 
@@ -258,7 +258,7 @@ fn tables_at_the_top_of_ram_are_held_before_anything_is_loaded() {
 /// A host with ACPI in fw_cfg, which belongs into the F-segment, and SMBIOS there already.
 #[test]
 fn what_the_host_has_in_the_f_segment_is_not_overwritten() {
-    for name in ["propolis", "QEMU without DMA"] {
+    for name in ["propolis", "VirtualBox"] {
         let host = known_hosts().into_iter().find(|host| host.name == name).unwrap();
         let (mut machine, ..) = machine_of(&KnownHost { in_memory: || tables::smbios(0xf_0000, 0xf_0018), ..host });
         let handover = run(&mut machine, None).unwrap();
@@ -304,6 +304,50 @@ impl FakeDevice for PciPorts {
             // The registers of one byte are the chipset's, which the fake has not.
             _ => pci.write32(address, register & !3, value),
         }
+    }
+}
+
+/// A q35 with a function behind a root port, and one beside it.
+fn q35_functions() -> FakePci {
+    let bridge = FakeFunction::new(0x29c0_8086, 0x06_0000).writable(0x90, 0xff);
+    let lpc = FakeFunction::new(0x2918_8086, 0x06_0100).multifunction().writable(0x40, 0xff80).writable(0x44, 0xff);
+    let lpc = lpc.writable(0x60, u32::MAX).writable(0x68, u32::MAX);
+    let wide = || FakeFunction::new(0x1042_1af4, 0x1_0000).bar(4, BarKind::Memory64 { prefetchable: true }, 14);
+    let narrow = FakeFunction::new(0x1041_1af4, 0x2_0000).bar(1, BarKind::Memory32 { prefetchable: false }, 12);
+    FakePci::default()
+        .with(On::Root(0), 0, 0, bridge)
+        .with(On::Root(0), 1, 0, FakeFunction::port(0x000c_1b36, 4))
+        .with(On::Root(0), 2, 0, narrow.bar(4, BarKind::Memory64 { prefetchable: true }, 14))
+        .with(On::Root(0), 0x1f, 0, lpc)
+        .with(On::Behind(1), 0, 0, wide())
+}
+
+/// StratoVirt's window of configuration space takes four bytes an access, QEMU's eight.
+#[test]
+fn a_q35_gets_its_registers_by_accesses_that_its_window_takes() {
+    let stratovirt = known_hosts().into_iter().find(|host| host.name == "StratoVirt").unwrap();
+    let qemu = KnownHost { functions: stratovirt.functions, ..known_hosts()[0] };
+    for host in [stratovirt, qemu] {
+        let name = host.name;
+        let pci = Rc::new(RefCell::new(q35_functions()));
+        let (mut machine, ..) = machine_of(&KnownHost { functions: &[], ..host });
+        machine.devices.push(Box::new(PciPorts { pci: pci.clone(), latched: 0 }));
+        let window = FakeWindow { pci: pci.clone(), start: 0xb000_0000, longest: host.longest_config_access };
+        machine.registers.push(Box::new(window));
+        run(&mut machine, None).unwrap();
+
+        let pci = pci.borrow();
+        let [bridge, port, narrow, lpc, wide] = [0, 1, 2, 3, 4].map(|index| pci.function(index));
+        assert_eq!(bridge.get(0x90), 0x30, "{name}: PAM0");
+        assert_eq!((lpc.get(0x40), lpc.get(0x44)), (0x600, 0x80), "{name}: PMBASE and ACPI_CNTL");
+        assert_eq!((lpc.get(0x60), lpc.get(0x68)), (0x0b0b_0a0a, 0x0b0b_0a0a), "{name}: PIRQ routes");
+        assert_eq!(port.get(register::BUS_NUMBERS) & 0xff_ffff, 0x01_0100, "{name}: bus numbers");
+        for function in [narrow, wide] {
+            assert_eq!(function.command() & 2, 2, "{name}: it decodes");
+            assert!(function.bars().iter().all(|&(.., at, _)| at != 0), "{name}: {:x?}", function.bars());
+        }
+        assert_eq!((narrow.bars().len(), wide.bars().len(), pci.misuse.len()), (2, 1, 0), "{name}");
+        assert_eq!(pci.pairs > 0, name == "QEMU", "{name}: {} pairs", pci.pairs);
     }
 }
 

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use firstlight::addr::PhysAddr;
-use firstlight::fw_cfg::{Error, FwCfg, Host, Item, Key, Mapped, Transport};
+use firstlight::fw_cfg::{Error, FwCfg, Host, HostKind, Item, Key, Mapped, Transport};
 use tempfile::TempDir;
 
+use crate::environment;
 use crate::qtest::Qtest;
 use crate::random;
 
@@ -134,5 +135,23 @@ fn ports_of_a_pc() {
     for (more, transport) in [("-device ramfb", Transport::QemuDma), (ports, Transport::Ports)] {
         let file = File::new(3001);
         check(&mut pc(&file, more), |host| host, PC_RAM, transport, &file.bytes);
+    }
+}
+
+/// Whatever files a machine offers: with DMA and without, with the order of files before 2.6, with and without ACPI tables.
+#[test]
+fn every_machine_type_is_known_to_be_qemu() {
+    let types = ["q35", "pc", "microvm", "isapc", "pc-i440fx-2.4", "pc-i440fx-2.5", "pc-q35-2.5", "pc-q35-6.2"];
+    let cases = types.into_iter().flat_map(|machine| ["", ",acpi=off"].map(|more| (machine, more)));
+    for (machine, more) in cases.filter(|&case| case != ("isapc", ",acpi=off")) {
+        for program in ["qemu-system-x86_64".into()].into_iter().chain(environment::newer_qemu()) {
+            for dma in ["on", "off"] {
+                let arguments = format!("-M {machine}{more} -m 128M -nodefaults -global fw_cfg_io.dma_enabled={dma}");
+                let mut host = Qtest::start(&program.to_string_lossy(), &arguments, PC_RAM..PC_RAM + RAM_LEN);
+                let fw_cfg = FwCfg::probe(&mut host).unwrap();
+                assert_eq!(fw_cfg.host_kind(), HostKind::Qemu, "{arguments}");
+                assert!(dma == "on" || fw_cfg.transport() == Transport::Ports, "{arguments}");
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fw_cfg::fake::FakeFwCfg;
+use crate::golden;
 use crate::hal::fake::FakeMachine;
 use crate::memory_map::E820Entry;
 use crate::tables::TABLE_LOADER;
@@ -288,7 +289,7 @@ fn a_host_with_tables_in_fw_cfg_is_not_searched() {
     let both = |device: FakeFwCfg| script(device).with_file("etc/smbios/smbios-anchor", &[]);
     assert_eq!(search(both(FakeFwCfg::new(false))), InMemory::default());
     // QEMU's microvm has ACPI and no SMBIOS, in memory either.
-    assert_eq!(search(script(FakeFwCfg::new(true))), InMemory::default());
+    assert_eq!(search(script(FakeFwCfg::new(true).with_file(golden::QEMU_FILE, &[]))), InMemory::default());
     let found = search(script(FakeFwCfg::new(false)));
     assert_eq!((found.rsdp, found.in_f_segment), (None, true), "SMBIOS alone, as Cloud Hypervisor has it");
     assert!(search(FakeFwCfg::new(true)).rsdp.is_some());

@@ -79,6 +79,7 @@ impl Host {
         };
         let reserved = RESERVED.map(|range| record(range, 2));
         host.set_file("etc/e820", [reserved.concat(), record(0..RAM, 1)].concat());
+        host.set_file(golden::QEMU_FILE, Vec::new());
         host
     }
 

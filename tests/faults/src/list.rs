@@ -220,7 +220,7 @@ faults! {
     e820_has_10_000_entries_that_overlap: "a list of 10,000 overlapping entries",
         ONCE, |_| e820(10_000),
         Expected::stops(&[
-            "error: the host's etc/e820 cannot be read: fw_cfg: item 0x25 has 200000 bytes, and the limit is 20480",
+            "error: the host's etc/e820 cannot be read: fw_cfg: item 0x26 has 200000 bytes, and the limit is 20480",
         ]),
         InVmm::All;
     e820_has_as_many_entries_as_are_read: "a list of 1,024 overlapping entries",

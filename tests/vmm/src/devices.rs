@@ -1,12 +1,14 @@
 //! The devices behind ports: fw_cfg, COM1, the debug console, CMOS memory sizes, PCI functions that have numbers and
-//! otherwise zeros, and a port that ends the machine.
+//! otherwise zeros, and a port that ends the machine; and a q35's configuration space in memory.
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use firstlight::fw_cfg::fake::{FakeFwCfg, FunctionId, Record};
+use firstlight::fw_cfg::fake::{FakeFwCfg, FunctionId, KnownHost, Record};
 use firstlight::hal::fake::GuestMemory;
+
+use crate::window::Window;
 
 /// What is written here, of any width, is the guest's last word.
 pub const EXIT_PORT: u16 = 0xf4;
@@ -74,24 +76,26 @@ pub struct Devices {
     functions: &'static [FunctionId],
     pci_address: u32,
     pci_writes: Vec<u32>,
+    window: Window,
 }
 
 impl Devices {
-    /// `fw_cfg` and the others. `absent` is what other ports read as, `ram` the bytes of RAM, `functions` what is on PCI.
+    /// `fw_cfg` and the others, as `host` has them. `ram` is the bytes of RAM.
     #[must_use]
-    pub fn new(fw_cfg: FakeFwCfg, absent: u32, ram: usize, serial: bool, functions: &'static [FunctionId]) -> Self {
+    pub fn new(fw_cfg: FakeFwCfg, host: &KnownHost, ram: usize, serial: bool) -> Self {
         Self {
             fw_cfg_record: fw_cfg.record(),
             fw_cfg,
             has_fw_cfg: true,
-            absent,
+            absent: host.absent_port,
             uart: serial.then_some([0; 8]),
             serial: Vec::new(),
             cmos_index: 0,
             above_16_mib: u16::try_from(ram.saturating_sub(16 << 20) >> 16).unwrap_or(u16::MAX),
-            functions,
+            functions: host.functions,
             pci_address: 0,
             pci_writes: Vec::new(),
+            window: Window::new(host.functions, host.longest_config_access),
         }
     }
 
@@ -123,6 +127,11 @@ impl Devices {
         self.fw_cfg_record.take()
     }
 
+    /// A q35's configuration space in memory.
+    pub const fn window(&mut self) -> &mut Window {
+        &mut self.window
+    }
+
     /// A read of `port`: of as many bytes as `into` has, or on the data port of fw_cfg of as many times one byte.
     pub fn read(&mut self, port: u16, into: &mut [u8]) {
         if port == FW_CFG_DATA && self.has_fw_cfg {
@@ -149,7 +158,11 @@ impl Devices {
             _ if self.is_fw_cfg(port) => self.fw_cfg.write_port(port, bytes.len() as u8, value, memory),
             CMOS_INDEX => self.cmos_index = value as u8 & 0x7f,
             PCI_ADDRESS => self.pci_address = value,
-            PCI_DATA..PCI_DATA_END => self.pci_writes.push(self.pci_address + u32::from(port - PCI_DATA)),
+            PCI_DATA..PCI_DATA_END => {
+                let address = self.pci_address + u32::from(port - PCI_DATA);
+                self.pci_writes.push(address);
+                self.window.port_write(address, value);
+            }
             _ => self.uart_write(port, value as u8),
         }
         None
@@ -193,13 +206,18 @@ impl Devices {
 
 #[cfg(test)]
 mod tests {
+    use firstlight::fw_cfg::fake::known_hosts;
     use firstlight::hal::fake::FakeMemory;
 
     use super::*;
 
+    fn host(absent_port: u32, functions: &'static [FunctionId]) -> KnownHost {
+        KnownHost { absent_port, functions, ..known_hosts()[0] }
+    }
+
     fn devices(absent: u32, serial: bool) -> Devices {
         let fw_cfg = FakeFwCfg::new(true).with_item(0x11, &[1, 2, 3, 4, 5]);
-        Devices::new(fw_cfg, absent, 64 << 20, serial, &[])
+        Devices::new(fw_cfg, &host(absent, &[]), 64 << 20, serial)
     }
 
     fn read<const N: usize>(devices: &mut Devices, port: u16) -> [u8; N] {
@@ -255,7 +273,7 @@ mod tests {
     #[test]
     fn pci_functions_have_their_numbers_and_zeros() {
         let fw_cfg = FakeFwCfg::new(false);
-        let mut devices = Devices::new(fw_cfg, 0, 64 << 20, false, &[(1, 3, 0x7113_8086)]);
+        let mut devices = Devices::new(fw_cfg, &host(0, &[(1, 3, 0x7113_8086)]), 64 << 20, false);
         let memory = &mut FakeMemory::default();
         let mut select = |devices: &mut Devices, at: u32| devices.write(PCI_ADDRESS, &at.to_le_bytes(), memory);
         for (at, expected) in [(0x8000_0b00, 0x7113_8086), (0x8000_0b04, 0), (0x8000_0000, u32::MAX)] {

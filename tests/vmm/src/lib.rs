@@ -3,7 +3,8 @@
 //!
 //! It is there for what QEMU does not show: hosts that differ. Its fw_cfg device is the library's model
 //! ([`firstlight::fw_cfg::fake`]), which has the defects of every host known to offer one; the image may or may not be
-//! shown below 1 MiB, absent ports read as zero or all ones, and of a chipset there are only the numbers.
+//! shown below 1 MiB, absent ports read as zero or all ones, and of a chipset there are only the numbers, and a q35's
+//! configuration space in memory.
 //!
 //! [`Setup`] says what there is, [`Setup::boot`] or [`Setup::boot_by_pvh`] runs it to its end under a limit, and
 //! [`Outcome`] has what was seen. [`devices`] and [`elf`] need no KVM and have tests of their own.
@@ -15,6 +16,7 @@ pub mod elf;
 pub mod machine;
 pub mod pvh;
 pub mod ram;
+pub mod window;
 
 use std::time::Duration;
 
@@ -55,7 +57,7 @@ impl Setup {
         for (name, bytes) in &self.files {
             fw_cfg = fw_cfg.with_file(name, bytes);
         }
-        Devices::new(fw_cfg, self.host.absent_port, self.ram, self.serial, self.host.functions)
+        Devices::new(fw_cfg, &self.host, self.ram, self.serial)
     }
 
     /// Starts the machine and lets it run until the guest ends, or for as long as `limit`.
@@ -107,6 +109,8 @@ pub struct Outcome {
     pub mmio_writes: Vec<u64>,
     /// PCI configuration addresses that were written to: of the first byte, with the bit that turns access on.
     pub pci_writes: Vec<u32>,
+    /// The port of a q35's power management timer, once its base is set.
+    pub pm_timer: Option<u16>,
     /// How often the guest came back to the host.
     pub exits: u32,
 }

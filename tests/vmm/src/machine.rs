@@ -103,6 +103,7 @@ fn run(setup: &Setup, start: Option<&pvh::Start>, end_by: Instant) -> anyhow::Re
         mmio_reads: Vec::new(),
         mmio_writes: Vec::new(),
         pci_writes: Vec::new(),
+        pm_timer: None,
         exits: 0,
     };
     let mut f_segment_is_ram = false;
@@ -118,13 +119,16 @@ fn run(setup: &Setup, start: Option<&pvh::Start>, end_by: Instant) -> anyhow::Re
             Ok(VcpuExit::IoOut(port, bytes)) => devices.write(port, bytes, &mut outcome.ram).map(End::Exit),
             Ok(VcpuExit::MmioRead(at, into)) => {
                 if !extra.read(At::Memory(at), into) {
-                    into.fill(setup.host.absent_port as u8);
+                    if devices.window().read(at, into).is_none() {
+                        into.fill(setup.host.absent_port as u8);
+                    }
                     outcome.mmio_reads.push(at);
                 }
                 None
             }
             Ok(VcpuExit::MmioWrite(at, bytes)) => {
                 if !extra.write(At::Memory(at), bytes) {
+                    devices.window().write(at, bytes);
                     outcome.mmio_writes.push(at);
                 }
                 None
@@ -155,6 +159,7 @@ fn run(setup: &Setup, start: Option<&pvh::Start>, end_by: Instant) -> anyhow::Re
     }
     outcome.serial = devices.serial();
     outcome.pci_writes = devices.pci_writes().to_vec();
+    outcome.pm_timer = devices.window().pm_timer();
     outcome.fw_cfg = devices.take_fw_cfg_record();
     Ok(outcome)
 }

@@ -167,6 +167,9 @@ fn check_below(setup: Setup, ram_end: u64) -> Outcome {
     // Without ACPI tables the number of CPUs is asked for, which no item has here.
     assert_eq!(outcome.fw_cfg.past_end, if tables { 0 } else { 4 }, "{name}");
     assert_eq!(ram.bytes((1 << 32) - image.len() as u64, image.len()), image, "{name}: the image");
+    // Where the tables of every q35 have it.
+    let has_window = host.functions.contains(&(0x1f, 0, 0x2918_8086));
+    assert_eq!(outcome.pm_timer, has_window.then_some(0x608), "{name}: the power management timer");
     if host.has_chipset() {
         // The local APIC, and on q35 the configuration space.
         let registers = |at: &u64| *at >> 12 == 0xf_ee00 || (0xb000_0000..0xc000_0000).contains(at);
