@@ -13,7 +13,7 @@ use super::*;
 use crate::boot::Entry;
 use crate::fw_cfg::fake::{AddressReads, FakeFwCfg, Quirks, known_hosts};
 use crate::golden;
-use crate::hal::fake::{Access, FakeMachine};
+use crate::hal::fake::{Access, FakeMachine, FakeMemory};
 use crate::platform::fake::FakeConfigPorts;
 use crate::tpm::fake::{Defects, FakeTpm, Kind, State};
 
@@ -57,7 +57,7 @@ fn u32_at(page: &[u8], at: usize) -> u64 {
 #[test]
 fn a_kernel_is_loaded_with_all_it_needs_on_every_transport() {
     let address_reads = AddressReads::LastAddress;
-    let portable = Quirks { address_reads, ignores_select: true, no_zero_fill: true, ..Quirks::default() };
+    let portable = Quirks { address_reads, moves_control_bits: true, no_zero_fill: true, ..Quirks::default() };
     for (dma, quirks) in [(true, Quirks::default()), (false, Quirks::default()), (true, portable)] {
         let device = with_kernel(golden::device("q35", dma)).with_quirks(quirks);
         let record = device.record();
@@ -564,23 +564,28 @@ const TABLES: u64 = 0x7e0_0000;
 
 /// A host without fw_cfg that starts the firmware by the PVH entry, with these modules and, if not zero, an RSDP there.
 fn pvh_host(modules: &[&[u8]], rsdp: u64) -> FakeMachine {
-    let numbers = |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
     let mut machine = FakeMachine::new();
-    let memory = &mut machine.memory;
+    store_start_info(&mut machine.memory, 0x800_0000, modules, rsdp);
+    if rsdp != 0 {
+        let pieces = tables::fake::acpi(rsdp, TABLES, 0xe000_0000);
+        pieces.iter().for_each(|(at, bytes)| machine.memory.store(*at, bytes));
+    }
+    machine
+}
+
+/// Stores `hvm_start_info` of a machine with RAM up to `ram_end`.
+fn store_start_info(memory: &mut FakeMemory, ram_end: u64, modules: &[&[u8]], rsdp: u64) {
+    let numbers = |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
     let mut list = Vec::new();
     for (at, module) in (0x600_0000..).step_by(0x10_0000).zip(modules) {
         memory.store(at, module);
         list.extend(numbers(&[at, module.len() as u64, 0, 0]));
     }
     memory.store(0x6040, &list);
-    memory.store(0x7000, &numbers(&[0, 0xa_0000, 1, 0x10_0000, 0x7f0_0000, 1]));
+    memory.store(0x7000, &numbers(&[0, 0xa_0000, 1, 0x10_0000, ram_end - 0x10_0000, 1]));
     memory.store(0x2_0000, b"root=/dev/vda\0");
     let header = [0x1_336e_c578, (modules.len() as u64) << 32, 0x6040, 0x2_0000, rsdp, 0x7000, 2];
     memory.store(0x6000, &numbers(&header));
-    if rsdp != 0 {
-        tables::fake::acpi(rsdp, TABLES, 0xe000_0000).iter().for_each(|(at, bytes)| memory.store(*at, bytes));
-    }
-    machine
 }
 
 const START_INFO: Option<PhysAddr> = Some(PhysAddr::new(0x6000));
@@ -636,6 +641,59 @@ fn firmware_as_kernel() -> FakeFwCfg {
         .with_item(0x10, &0xff_f800u32.to_le_bytes())
         .with_item(0x18, b"\x7fELF")
         .with_item(0x0b, &(bzimage().len() as u32).to_le_bytes())
+}
+
+/// Cloud Hypervisor has the file that it was given as the kernel, which is the firmware, in the items of a kernel: cut as a
+/// bzImage would be, with some bytes changed, and without an entry.
+fn firmware_in_the_kernel_items(entry: u64) -> FakeFwCfg {
+    let mut setup = vec![0; 4096];
+    setup[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\0");
+    setup[16..20].copy_from_slice(&[2, 0, 62, 0]);
+    setup[24..32].copy_from_slice(&entry.to_le_bytes());
+    (setup[0x1f1], setup[0x210]) = (4, 0xff);
+    let cloud_hypervisor = known_hosts().into_iter().find(|host| host.name == "Cloud Hypervisor").unwrap();
+    FakeFwCfg::of(&cloud_hypervisor)
+        .with_file("etc/e820", &E820)
+        .with_item(0x17, &4096_u32.to_le_bytes())
+        .with_item(0x18, &setup)
+        .with_item(0x08, &0x4_0000_u32.to_le_bytes())
+        .with_item(0x11, &bytes(0x4_0000, 7))
+}
+
+#[test]
+fn the_firmware_in_the_kernel_s_items_is_not_the_kernel() {
+    let own = 0xff_f6e7;
+    // A named file; a module, with the next one as the initrd.
+    let named = firmware_in_the_kernel_items(own).with_file("opt/org.firstlight/kernel", &bzimage());
+    let initrd = bytes(7003, 2);
+    for (device, modules) in
+        [(named, &[&initrd[..]][..]), (firmware_in_the_kernel_items(own), &[&bzimage()[..], &initrd[..]])]
+    {
+        let mut machine = pvh_host(modules, 0xe_0000);
+        machine.devices.push(Box::new(device));
+        let handover = run(&mut machine, START_INFO).unwrap();
+        assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1));
+        let page = machine.memory.bytes(handover.parameters.get(), 4096);
+        assert_eq!(machine.memory.bytes(u32_at(&page, 0x218), 7003), initrd);
+        assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), 14), b"root=/dev/vda\0");
+    }
+    // Without another kernel, with a kernel that is not the firmware, of 32 bits, and after a reset.
+    let error = |device: FakeFwCfg, start_info: Option<PhysAddr>| {
+        let mut machine = pvh_host(&[], 0);
+        machine.devices.push(Box::new(device));
+        run(&mut machine, start_info).unwrap_err().error.to_string()
+    };
+    assert!(error(firmware_in_the_kernel_items(own), START_INFO).contains("none of 0 modules"));
+    for device in [
+        firmware_in_the_kernel_items(0x100_0000),
+        firmware_in_the_kernel_items(own | 1 << 32),
+        firmware_in_the_kernel_items(0),
+        firmware_in_the_kernel_items(own).with_item(0x18, &[b"\x7fELF\x01", &[0xff; 27][..]].concat()),
+    ] {
+        let error = error(device.with_file("opt/org.firstlight/kernel", &bzimage()), START_INFO);
+        assert!(error.contains("is an ELF file"), "{error}");
+    }
+    assert!(error(firmware_in_the_kernel_items(own), None).contains("ELF file without a PVH entry"));
 }
 
 #[test]

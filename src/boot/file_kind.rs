@@ -4,6 +4,8 @@
 
 use core::fmt;
 
+use super::elf;
+
 /// A kind of file that is taken for a kernel by mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
@@ -24,11 +26,6 @@ pub enum FileKind {
     Text,
 }
 
-/// What an ELF file begins with, and where in it the machine is that it is for (System V ABI, "ELF Header").
-const ELF: &[u8] = b"\x7fELF";
-const E_MACHINE: usize = 18;
-/// The machines that QEMU takes ELF kernels for: `EM_386` and `EM_X86_64`.
-const X86: [u16; 2] = [3, 62];
 /// What packed files begin with: RFC 1952, 2.3.1; the .xz file format, 2.1.1.1; RFC 8878, 3.1.1.
 const PACKED: [&[u8]; 3] = [b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
 /// Where kernels for Arm and RISC-V have a magic number (Linux `Documentation/arch/arm64/booting.rst`, "Call the kernel
@@ -46,9 +43,8 @@ impl FileKind {
     pub(super) fn of(start: &[u8]) -> Option<Self> {
         let magic = start.get(IMAGE_MAGIC..).unwrap_or_default();
         let is_text = |&byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
-        if start.starts_with(ELF) {
-            let machine = start.get(E_MACHINE..).and_then(<[u8]>::first_chunk).copied().map(u16::from_le_bytes);
-            machine.filter(|machine| !X86.contains(machine)).map(|machine| Self::Elf { machine })
+        if start.starts_with(elf::MAGIC) {
+            elf::machine(start).filter(|&machine| !elf::is_x86(machine)).map(|machine| Self::Elf { machine })
         } else if PACKED.iter().any(|magic| start.starts_with(magic)) {
             Some(Self::Packed)
         } else if magic.starts_with(ARM64) {

@@ -1,6 +1,6 @@
 //! Which kernel the host offers, decided once.
 
-use super::{Error, Part, PlacedKernel, SetupHeader, Source};
+use super::{Error, Part, PlacedKernel, SetupHeader, Source, elf};
 use crate::addr::PhysAddr;
 use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::Machine;
@@ -35,6 +35,9 @@ impl Kernel {
     /// An entry that is zero reads as one that is absent.
     /// What is in that setup code is not looked at: QEMU 7.2 keeps it on a stack, and it is lost when it is read.
     ///
+    /// After a start by the PVH entry the numbered kernel may be the firmware itself: the host was given it as the kernel. QEMU
+    /// gives its entry then, Cloud Hypervisor none. The kernel is looked for elsewhere.
+    ///
     /// # Errors
     /// [`Error::NoKernel`], [`Error::EmptyFile`], [`Error::ElfFile`], [`Error::FileTruncated`], [`Error::FwCfg`] when the
     /// host does not deliver; else what [`SetupHeader::parse`], [`PlacedKernel::new`] and [`PlacedKernel::hold`] find.
@@ -51,16 +54,15 @@ impl Kernel {
         match read_header(machine, fw_cfg, Source::Items) {
             Ok(header) => Ok(Self::BzImage { source: Source::Items, size, header }),
             Err(error @ (Error::Elf | Error::NotLinux { .. } | Error::RealModeOnly)) => {
-                match fw_cfg.read_u32(machine, Key::KERNEL_ENTRY) {
-                    // Absent. Without setup code it is the entry of a kernel for Multiboot.
-                    0 if fw_cfg.read_u32(machine, Key::SETUP_SIZE) != 0 => Err(error),
-                    entry
-                        if start_info.is_some() && layout::LOADED_IMAGE.contains_addr(PhysAddr::new(entry.into())) =>
-                    {
-                        Self::of_file(machine, fw_cfg, start_info, map)
-                    }
-                    entry => Self::placed(machine, fw_cfg, map, size, entry),
+                let entry = fw_cfg.read_u32(machine, Key::KERNEL_ENTRY);
+                if start_info.is_some() && is_own_image(machine, fw_cfg, entry) {
+                    return Self::of_file(machine, fw_cfg, start_info, map);
                 }
+                // An entry that is absent. Without setup code it is the entry of a kernel for Multiboot.
+                if entry == 0 && fw_cfg.read_u32(machine, Key::SETUP_SIZE) != 0 {
+                    return Err(error);
+                }
+                Self::placed(machine, fw_cfg, map, size, entry)
             }
             Err(error) => Err(error),
         }
@@ -139,6 +141,21 @@ impl Kernel {
         kernel.hold(map)?;
         Ok(if is_multiboot { Self::Multiboot(kernel) } else { Self::Pvh(kernel) })
     }
+}
+
+/// Whether the numbered kernel is the firmware itself, by its entry: that of the host, or without one (zero) that of the file.
+/// Nothing else is entered where the image is, since nothing else can be there.
+#[cold]
+fn is_own_image<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, entry: u32) -> bool {
+    let entry = match entry {
+        0 => {
+            let mut bytes = [0; elf::BYTES];
+            fw_cfg.read(machine, Item::new(Key::SETUP_DATA, bytes.len() as u32), &mut bytes);
+            elf::entry(&bytes)
+        }
+        entry => Some(PhysAddr::new(entry.into())),
+    };
+    entry.is_some_and(|entry| layout::LOADED_IMAGE.contains_addr(entry))
 }
 
 /// Reads what there is to be looked at of the setup code. Every bzImage has the boot sector and at least one more

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod boot_params;
+mod elf;
 mod error;
 mod file_kind;
 mod handover;

@@ -5,7 +5,7 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Error, FileKind};
+use super::{Error, FileKind, elf};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 
 /// Where the header begins, in the kernel file and in `boot_params`.
@@ -52,8 +52,6 @@ const XLF_KERNEL_64: u16 = 1 << 0;
 /// `xloadflags`: kernel, initrd, `boot_params` and command line may be above 4 GiB, so the initrd may be anywhere.
 const XLF_CAN_BE_LOADED_ABOVE_4G: u16 = 1 << 1;
 
-/// What an ELF file begins with (System V ABI, "ELF Identification").
-const ELF: [u8; 4] = *b"\x7fELF";
 /// What the file of a kernel with an EFI stub begins with: an EFI application's DOS header (Linux
 /// `arch/x86/boot/header.S`, `MZ_MAGIC`).
 const EFI_STUB: [u8; 2] = *b"MZ";
@@ -154,7 +152,7 @@ impl SetupHeader {
     /// [`Error::Elf`], [`Error::NotLinux`], [`Error::RealModeOnly`] for a boot sector without the header,
     /// [`Error::TooOld`], [`Error::Truncated`], [`Error::BadAlignment`].
     pub fn parse(setup: &[u8]) -> Result<Self, Error> {
-        if setup.first_chunk() == Some(&ELF) {
+        if setup.starts_with(elf::MAGIC) {
             return Err(match FileKind::of(setup) {
                 None => Error::Elf,
                 kind => Error::NotLinux { kind },

@@ -21,9 +21,6 @@ const FILE_DIR: u16 = 0x19;
 /// The port of the data.
 const DATA: u16 = 0x511;
 
-/// The items of a kernel that Cloud Hypervisor knows, whether there is one or not.
-const KERNEL_ITEMS: [u16; 8] = [0x08, 0x0b, 0x11, 0x12, 0x14, 0x15, 0x17, 0x18];
-
 /// The bits of the DMA control word.
 mod control {
     pub const ERROR: u32 = 1 << 0;
@@ -31,7 +28,13 @@ mod control {
     pub const SKIP: u32 = 1 << 2;
     pub const SELECT: u32 = 1 << 3;
     pub const WRITE: u32 = 1 << 4;
+
+    /// Where Cloud Hypervisor has the last three.
+    pub const MOVED: [(u32, u32); 3] = [(1 << 3, SKIP), (1 << 7, SELECT), (1 << 15, WRITE)];
 }
+
+/// What is in the buffer of a host for a string that it does not fill.
+const LEFT_BEHIND: u8 = 0x5a;
 
 /// How the device answers for a key that it has no item of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +42,7 @@ pub enum Absent {
     /// The item is empty (QEMU).
     #[default]
     Empty,
-    /// A DMA transfer fails, but for the items of a kernel, which are empty; ports read zeros (Cloud Hypervisor, alioth).
+    /// The DMA transfer of a file fails, numbered items are empty (Cloud Hypervisor, alioth).
     Refused,
     /// A key of a file leaves the item that was selected before, at its start (crosvm).
     PreviousItem,
@@ -97,20 +100,20 @@ pub struct Quirks {
     pub short_id: bool,
     /// The signature item is "QEMU CFG", 8 bytes (Cloud Hypervisor).
     pub long_signature: bool,
-    /// SELECT in the control word is ignored (Cloud Hypervisor).
-    pub ignores_select: bool,
+    /// All bits of the control word but READ are elsewhere. So QEMU's SELECT is ignored beside READ and skips without it,
+    /// and its SKIP and WRITE are errors (Cloud Hypervisor).
+    pub moves_control_bits: bool,
     /// SELECT in the control word selects item 1 and keeps the offset (alioth).
     pub selects_the_id: bool,
-    /// SKIP and WRITE are errors (Cloud Hypervisor).
-    pub refuses_skip: bool,
     /// SKIP does nothing (StratoVirt).
     pub ignores_skip: bool,
     /// A transfer starts only when the high half of the address was written just before (AxVisor).
     pub needs_high_half: bool,
     /// What a DMA read does not reach in memory stays as it was (Cloud Hypervisor, alioth, VirtualBox).
     pub no_zero_fill: bool,
-    /// A string read that passes the end of the item gives nothing but zeros (Cloud Hypervisor).
-    pub zeroes_a_string_past_the_end: bool,
+    /// A string read that passes the end of the item, or of an absent item, gives what the host's buffer held before
+    /// (Cloud Hypervisor).
+    pub leaves_a_short_string: bool,
     /// What stands for absent items.
     pub absent: Absent,
     /// The host ends at a WRITE (alioth).
@@ -259,8 +262,8 @@ impl FakeFwCfg {
         } else {
             into.fill_with(|| self.read_port(port, 1) as u8);
         }
-        if short && into.len() > 1 && self.quirks.zeroes_a_string_past_the_end {
-            into.fill(0);
+        if short && self.quirks.leaves_a_short_string {
+            into.fill(LEFT_BEHIND);
         }
     }
 
@@ -399,12 +402,13 @@ impl FakeFwCfg {
         let word = |i: usize| u32::from_be_bytes(descriptor[i..i + 4].try_into().unwrap());
         let (command, len) = (word(0), word(4) as usize);
         self.record.borrow_mut().controls.push(command);
+        let command = self.command(command);
         let was_beyond = self.is_beyond();
         let address = u64::from(word(8)) << 32 | u64::from(word(12));
         if command & control::SELECT != 0 {
             if self.quirks.selects_the_id {
                 self.selected = 1;
-            } else if !self.quirks.ignores_select {
+            } else {
                 self.select((command >> 16) as u16);
             }
         }
@@ -420,7 +424,7 @@ impl FakeFwCfg {
             return;
         }
         let absent = self.item(self.selected).is_none();
-        let unknown = absent && !KERNEL_ITEMS.contains(&self.selected);
+        let unknown = absent && self.selected >= FIRST_FILE;
         let refused = self.quirks.always_fails || unknown && self.quirks.absent == Absent::Refused;
         let refused = refused || misdeed == Some(Misdeed::Fails);
         let half = matches!(misdeed, Some(Misdeed::FailsHalfway | Misdeed::IsShort));
@@ -428,6 +432,15 @@ impl FakeFwCfg {
             || !self.carry_out(command, address, if half { len / 2 } else { len }, memory)
             || misdeed == Some(Misdeed::FailsHalfway);
         memory.store(at, &if failed { control::ERROR } else { 0 }.to_be_bytes());
+    }
+
+    /// A control word with the bits where QEMU has them.
+    fn command(&self, control: u32) -> u32 {
+        if !self.quirks.moves_control_bits {
+            return control;
+        }
+        let moved = control::MOVED.iter().filter(|(at, _)| control & at != 0).map(|(_, bit)| bit);
+        moved.fold(control & (control::READ | 0xffff << 16), |command, bit| command | bit)
     }
 
     /// Whether an item is selected that transfers do not end for.
@@ -449,7 +462,7 @@ impl FakeFwCfg {
             if self.quirks.ends_at_write {
                 self.record.borrow_mut().fatal.push("a DMA write");
             }
-            if self.quirks.refuses_skip || !self.items.contains_key(&self.selected) {
+            if !self.items.contains_key(&self.selected) {
                 return false;
             }
             let bytes = memory.bytes(address, len);
@@ -459,7 +472,7 @@ impl FakeFwCfg {
         if command & control::SKIP != 0 && !self.quirks.ignores_skip {
             self.offset += len;
         }
-        command & control::SKIP == 0 || !self.quirks.refuses_skip
+        command & control::SKIP != 0 || !self.quirks.moves_control_bits
     }
 }
 

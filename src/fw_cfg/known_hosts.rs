@@ -31,6 +31,8 @@ pub struct KnownHost {
     pub absent_port: u32,
     /// Whether the end of the image is shown below 1 MiB.
     pub alias: bool,
+    /// Whether it starts a flat image at the reset vector. If not, it starts an ELF file by the PVH entry and nothing else.
+    pub reset_vector: bool,
     /// What `etc/e820` lists on a machine with so many bytes of RAM, 2 GiB at most. Without it memory sizes are in CMOS.
     pub e820: Option<fn(u64) -> Vec<E820Record>>,
     /// Files that firmware makes nothing of, but may tell the host by. They are empty.
@@ -129,7 +131,8 @@ fn nothing() -> Vec<Piece> {
 }
 
 fn in_memory_of_cloud_hypervisor() -> Vec<Piece> {
-    [acpi(0xa_0000, 0xa_0040, 0xe800_0000), smbios(0xf_0000, 0xf_0018)].concat()
+    let others = [smbios(0xf_0000, 0xf_0018), mp_table(0xf_0090, 0xf_00a0)].concat();
+    [acpi(0xa_0000, 0xa_0040, 0xe800_0000), others].concat()
 }
 
 fn in_memory_of_crosvm() -> Vec<Piece> {
@@ -156,6 +159,7 @@ pub fn known_hosts() -> Vec<KnownHost> {
         quirks: none,
         absent_port: u32::MAX,
         alias: true,
+        reset_vector: true,
         e820: Some(one_piece),
         other_files: &["bios-geometry", "bootorder"],
         acpi: Some(("etc/acpi/rsdp", "etc/acpi/tables")),
@@ -170,6 +174,7 @@ pub fn known_hosts() -> Vec<KnownHost> {
         KnownHost {
             name: "Cloud Hypervisor",
             alias: false,
+            reset_vector: false,
             e820: Some(of_cloud_hypervisor),
             acpi: Some(("acpi/rsdp", "acpi/tables")),
             in_memory: in_memory_of_cloud_hypervisor,
@@ -177,10 +182,9 @@ pub fn known_hosts() -> Vec<KnownHost> {
             quirks: Quirks {
                 address_reads: AddressReads::LastAddress,
                 long_signature: true,
-                ignores_select: true,
-                refuses_skip: true,
+                moves_control_bits: true,
                 no_zero_fill: true,
-                zeroes_a_string_past_the_end: true,
+                leaves_a_short_string: true,
                 absent: Absent::Refused,
                 ..none
             },
@@ -195,6 +199,7 @@ pub fn known_hosts() -> Vec<KnownHost> {
             in_memory: in_memory_of_crosvm,
             functions: CROSVM,
             absent_port: 0,
+            reset_vector: true,
             other_files: &[],
             longest_config_access: 4,
             quirks: Quirks {

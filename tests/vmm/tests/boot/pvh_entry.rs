@@ -145,6 +145,33 @@ fn tables_that_the_host_hands_over_are_passed_on_and_left_alone() {
     }
 }
 
+/// Cloud Hypervisor, as its `--fw-cfg-config` is by default: the file that it starts is in the items of a kernel too, cut
+/// where it would cut a bzImage.
+#[test]
+fn the_firmware_in_the_kernel_s_items_is_not_the_kernel() {
+    if !can_run("the_firmware_in_the_kernel_s_items_is_not_the_kernel") {
+        return;
+    }
+    let host = known_hosts().into_iter().find(|host| host.name == "Cloud Hypervisor").unwrap();
+    let rsdp = (host.in_memory)()[0].0;
+    let bzimage = [setup_code(), kernel()].concat();
+    let (mut start, sectors) = (elf()[..4096].to_vec(), usize::from(elf()[0x1f1]));
+    let sectors = if sectors == 0 { 4 } else { sectors };
+    (start[0x1f1], start[0x210]) = (sectors as u8, 0xff);
+    let rest = elf().split_off((sectors + 1) * 512);
+    // A named file, with the initrd as a module, and both as modules.
+    for named in [true, false] {
+        let mut info = StartInfo { rsdp, ..whole_start_info(&host) };
+        info.modules.drain(..usize::from(named));
+        let mut setup = pvh_setup(host, &info);
+        setup.items = vec![(0x17, size(4096)), (0x18, start.clone()), (0x08, size(rest.len())), (0x11, rest.clone())];
+        if named {
+            setup.files.push(("opt/org.firstlight/kernel".to_owned(), bzimage.clone()));
+        }
+        check(setup, true);
+    }
+}
+
 #[test]
 fn a_host_without_fw_cfg_boots_a_kernel_from_its_modules() {
     if !can_run("a_host_without_fw_cfg_boots_a_kernel_from_its_modules") {
