@@ -34,7 +34,7 @@ pub const RESUME_RECORD: PhysRange = range(0x9_f000, 0x9_fc00);
 /// [`RESUME_RECORD`].
 pub const KEPT_RAM: PhysRange = range(0x8_3000, 0x9_fc00);
 
-/// All of low memory that the firmware uses until the kernel runs: [`FIRMWARE_RAM`], [`STARTUP_PAGE`] and
+/// All of low memory that the firmware may use until the kernel runs: [`FIRMWARE_RAM`], [`STARTUP_PAGE`] and
 /// [`RESUME_RECORD`].
 pub const BOOT_RAM: PhysRange = range(0x4_0000, 0x9_fc00);
 
@@ -50,6 +50,9 @@ pub const LOADED_IMAGE: PhysRange = range(0xfc_0000, 0x100_0000);
 /// the firmware leaves 64-bit mode there, where it does, as its image need not be where it is linked. Behind
 /// the firmware's own RAM, as far from what hosts leave lower down; on a machine that sleeps it stays the firmware's too.
 pub const STARTUP_PAGE: PhysRange = range(0x9_e000, 0x9_f000);
+
+/// What of [`STARTUP_PAGE`] is used. crosvm has its MP table behind it, from 0x9e800 on.
+pub const STARTUP_CODE: PhysRange = range(0x9_e000, 0x9_e800);
 
 /// Page zero: the real-mode vectors and BIOS data. Nothing of ours goes there, and it is not mapped while the firmware runs:
 /// a null pointer is an exception. After a start by the PVH entry it can be read.
@@ -79,7 +82,8 @@ const VECTORS_END: u64 = 0x400;
 const _: () = assert!(FIRMWARE_RAM.contains(WAKE_RAM) && FIRMWARE_RAM.end().get() == WAKE_RAM.end().get());
 const _: () = assert!(WAKE_RAM.contains(PAGE_TABLES) && PAGE_TABLES.start().get() == WAKE_RAM.start().get());
 const _: () = assert!(PAGE_TABLES.contains(LOW_PAGES) && STACK_GUARD.start().get() == PAGE_TABLES.end().get());
-const _: () = assert!(may_access(RESUME_RECORD));
+const _: () = assert!(may_access(RESUME_RECORD) && STARTUP_PAGE.contains(STARTUP_CODE));
+const _: () = assert!(STARTUP_CODE.start().get() == STARTUP_PAGE.start().get());
 const _: () = assert!(LOADED_IMAGE.len() == FIRMWARE_ROM.len() && LOADED_IMAGE.end().is_aligned(Alignment::LARGE_PAGE));
 const _: () =
     assert!(BOOT_RAM.contains(FIRMWARE_RAM) && BOOT_RAM.contains(STARTUP_PAGE) && BOOT_RAM.contains(RESUME_RECORD));

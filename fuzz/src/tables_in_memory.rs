@@ -18,8 +18,8 @@ use crate::input::Input;
 /// The end of RAM.
 const RAM_END: u64 = 0x80_0000;
 
-/// Looks for the tables. What is found is where it is looked for, and an RSDP; nothing is written, and the map has no more
-/// RAM than before, and the firmware's own as it was.
+/// Looks for the tables. What is found is where it is looked for, and an RSDP; nothing is written but the signature of an
+/// anchor whose tables are lost, and the map has no more RAM than before, and the firmware's own as it was.
 ///
 /// # Panics
 /// When that is not so.
@@ -51,7 +51,11 @@ fn look(bytes: &[u8]) -> InMemory {
     let before = map.clone();
     machine.memory.keep_stores();
     let found = InMemory::of_host(&mut machine, &fw_cfg, wants_acpi, &mut map);
-    assert_eq!(machine.memory.stores(), []);
+    for store in machine.memory.stores() {
+        let is_searched = (0x9_fc00..0xa_0000).contains(&store.start) || (0xe_0000..0x10_0000).contains(&store.start);
+        let is_anchor = is_searched && store.start % 16 == 0 && store.end - store.start == 4;
+        assert!(is_anchor && machine.memory.bytes(store.start, 4) == [0; 4], "{store:x?}");
+    }
     check::map(&map);
     for region in map.regions().filter(|region| map.is_ram(region.range)) {
         assert!(before.is_ram(region.range), "{region:?} is made up");

@@ -80,7 +80,7 @@ pub(super) struct Order {
 const ORDERS: PhysAddr = constant(layout::STARTUP_PAGE.start().checked_add(STARTUP_ORDERS as u64));
 /// What of the page is used.
 const USED: usize = STARTUP_ORDERS + size_of::<Orders>();
-const _: () = assert!(USED as u64 <= layout::STARTUP_PAGE.len());
+const _: () = assert!(USED as u64 <= layout::STARTUP_CODE.len());
 
 /// The APIC identifiers of CPUs.
 pub type Ids = ArrayVec<u8, MOST_IDS>;

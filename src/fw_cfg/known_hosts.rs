@@ -11,7 +11,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::fake::{Absent, AddressReads, Quirks};
-use crate::tables::fake::{Piece, acpi, acpi_files, mp_table, smbios};
+use crate::tables::fake::{Piece, acpi, acpi_files, long_mp_table, mp_table, smbios};
 
 /// A record of `etc/e820`: start, length, type.
 pub type E820Record = (u64, u64, u32);
@@ -136,7 +136,8 @@ fn in_memory_of_cloud_hypervisor() -> Vec<Piece> {
 }
 
 fn in_memory_of_crosvm() -> Vec<Piece> {
-    let others = [smbios(0xf_0000, 0xf_0018), mp_table(0x9_fc00, 0x9_fc10)].concat();
+    // As long as with four CPUs.
+    let others = [smbios(0xf_0000, 0xf_0018), long_mp_table(0x9_fff0, 0x9_e800, 284)].concat();
     [acpi(0xe_0000, 0xe_0040, 0xf400_0000), others].concat()
 }
 

@@ -97,23 +97,23 @@ pub unsafe fn wake(vector: WakingVector) -> ! {
 
 /// Jumps to `entry` in 32-bit mode with paging off, and with `esi` and `ebx` in these registers.
 ///
-/// The last instructions run with paging off, where the image may be elsewhere: in a copy in [`layout::STARTUP_PAGE`].
+/// The last instructions run with paging off, where the image may be elsewhere: in a copy in [`layout::STARTUP_CODE`].
 ///
 /// # Safety
 /// There is 32-bit code at `entry`, in that copy or outside the firmware; nothing of the firmware runs after this. Memory can
 /// be executed at its own addresses.
 unsafe fn leave_long_mode(entry: u32, esi: u32, ebx: u32) -> ! {
-    // SAFETY: the page is RAM that is kept for code which is started; nothing else is there when the firmware ends. The
-    // caller promises code at the entry.
+    // SAFETY: `linker.ld` has the last code fit the memory that is kept for code which is started; nothing else is there when
+    // the firmware ends. The caller promises code at the entry.
     unsafe {
         asm!(
             "cli",
             "cld",
             "mov r8d, esi",
             "mov r9d, edi",
-            "mov rsi, offset start16",
-            "mov edi, offset START_IN_RAM",
-            "mov ecx, offset start_qwords",
+            "mov rsi, offset last_code",
+            "mov edi, offset LAST_CODE_IN_RAM",
+            "mov ecx, offset last_code_qwords",
             "rep movsq",
             "mov esi, r8d",
             "mov edi, r9d",

@@ -64,7 +64,7 @@
 # linker.ld computes with these.
 .global start16, start32, start64, no_long_mode_text, leave_long_mode, gdt, gdt32, gdt_pointer, reset_vector
 .global enter_low, enter_real_mode, enter_real_mode16, real_mode_idt_pointer, enter_pvh, pvh_entry, loaded_gdt_pointer
-.global enter_multiboot, task_state
+.global enter_multiboot, task_state, last_code, last_code_end
 
 # ------------------------------------------------------------------------------------------------------ PVH entry note
 # XEN_ELFNOTE_PHYS32_ENTRY (Xen public/elfnote.h). Eight bytes of address, as Linux has them: QEMU reads as many as the
@@ -351,8 +351,10 @@ no_long_mode_text:
 # boot_params, words for enter_low, the kernel's entry or the waking vector. EDI goes to EBX. Called in 32-bit
 # compatibility mode, through the identity map, with gdt32 loaded.
 #
-# After a PVH start the image is not where it is linked once paging is off. So this, what follows up to enter_real_mode, and
-# gdt32 are used in a copy of this section in RAM, which src/start/handover.rs makes.
+# After a PVH start the image is not where it is linked once paging is off. So this, and what follows up to last_code_end, is
+# used in a copy in RAM, which src/start/handover.rs makes.
+.balign 8
+last_code:
 .code32
 leave_long_mode:
     mov ebx, cr0
@@ -433,6 +435,20 @@ enter_multiboot:
     mov eax, MULTIBOOT_MAGIC
     jmp esi
 
+# GDT for the kernel's 32-bit entry, which wants 32-bit code at 0x10, for the PVH entry, and for the way to real mode.
+# Accessed bits are set beforehand, as in the GDT further down.
+.balign 8
+gdt32:
+    .quad 0
+    .quad 0x00cf9b000000ffff
+    .quad 0x00cf9b000000ffff            # 0x10: code, 32-bit
+    .quad 0x00cf93000000ffff            # 0x18: data
+    .quad 0xff009bff0000ffff            # 0x20: code, 16-bit, base 0xffff0000, 64 KiB
+    .quad 0x000093000000ffff            # 0x28: data, 16-bit, base 0, 64 KiB
+    .quad 0x0000890000000067            # 0x30: task state, 32-bit, base 0, limit 0x67
+gdt32_end:
+last_code_end:
+
 # ----------------------------------------------------------------------------------------------------- To real mode
 # For an operating system that wakes from suspend at the real-mode address in ESI. The way is that of Intel SDM volume 3,
 # 10.9.2: from segments that are as in real mode, with the interrupt table of real mode. Code stays in the last 64 KiB
@@ -499,16 +515,6 @@ gdt:
     .quad 0x00af9b000000ffff            # 0x10: code, 64-bit
     .quad 0x00cf93000000ffff            # 0x18: data, base 0, 4 GiB
 gdt_end:
-# The same for the kernel's 32-bit entry, which wants 32-bit code at 0x10, for the PVH entry, and for the way to real mode.
-gdt32:
-    .quad 0
-    .quad 0x00cf9b000000ffff
-    .quad 0x00cf9b000000ffff            # 0x10: code, 32-bit
-    .quad 0x00cf93000000ffff            # 0x18: data
-    .quad 0xff009bff0000ffff            # 0x20: code, 16-bit, base 0xffff0000, 64 KiB
-    .quad 0x000093000000ffff            # 0x28: data, 16-bit, base 0, 64 KiB
-    .quad 0x0000890000000067            # 0x30: task state, 32-bit, base 0, limit 0x67
-gdt32_end:
 
 .balign 4
     .word 0

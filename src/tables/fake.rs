@@ -29,6 +29,8 @@ pub type Piece = (u64, Vec<u8>);
 pub const DSDT_LEN: usize = 300;
 /// See there.
 pub const FACS_LEN: usize = 64;
+/// The length of an MP table's header.
+const MP_HEADER_LEN: usize = 44;
 
 /// An RSDP at `rsdp`, and from `tables` on an XSDT, a FADT of ACPI 5 with FACS and DSDT, and an MCFG with one window of
 /// 64 buses at `ecam`.
@@ -82,14 +84,22 @@ pub fn smbios(anchor: u64, structures: u64) -> Vec<Piece> {
 /// An MP floating pointer at `pointer`, and an empty table at `table`.
 #[must_use]
 pub fn mp_table(pointer: u64, table: u64) -> Vec<Piece> {
+    long_mp_table(pointer, table, MP_HEADER_LEN)
+}
+
+/// The same with a table of `len` bytes.
+#[must_use]
+pub fn long_mp_table(pointer: u64, table: u64, len: usize) -> Vec<Piece> {
     let mut bytes = b"_MP_".to_vec();
     bytes.extend((table as u32).to_le_bytes());
     bytes.extend([1, 4, 0, 0, 0, 0, 0, 0]);
     sum_up(&mut bytes, 10);
-    let mut header = b"PCMP\x2c\0\x04\0".to_vec();
-    header.resize(44, 0);
-    sum_up(&mut header, 7);
-    vec![(pointer, bytes), (table, header)]
+    let mut contents = b"PCMP\0\0\x04\0".to_vec();
+    contents[4..6].copy_from_slice(&(len as u16).to_le_bytes());
+    contents.resize(MP_HEADER_LEN, 0);
+    contents.resize(len, 0xa7);
+    sum_up(&mut contents, 7);
+    vec![(pointer, bytes), (table, contents)]
 }
 
 /// A table with this signature and what follows the header.

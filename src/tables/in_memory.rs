@@ -35,6 +35,9 @@ const SCANNED: [PhysRange; 2] = [range(0x9_fc00, 0xa_0000), range(0xe_0000, 0x10
 /// Where those of SMBIOS are (DSP0134 3.6, 5.2.1).
 const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
 
+/// The length of the longer RSDP (ACPI 6.5, table 5.3).
+const RSDP_LEN: u64 = 36;
+
 const PAGE: usize = 4096;
 /// Anchors are at multiples of this.
 const PARAGRAPH: usize = 16;
@@ -86,25 +89,40 @@ pub fn hold_acpi(memory: &mut impl Memory, map: &mut MemoryMap, rsdp: PhysAddr) 
     let mut warnings = Warnings::default();
     let held = try_hold_acpi(memory, map, rsdp, &mut warnings);
     warnings.say_rest();
-    held
+    if held == Held::Lost {
+        remove_anchor(memory, rsdp);
+    }
+    (held == Held::Kept).then_some(rsdp)
 }
 
-fn try_hold_acpi(
-    memory: &mut impl Memory,
-    map: &mut MemoryMap,
-    rsdp: PhysAddr,
-    warnings: &mut Warnings,
-) -> Option<PhysAddr> {
+/// What became of the tables of an anchor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// They are kept.
+    Kept,
+    /// They are where the firmware, its image or a module is.
+    Lost,
+    /// There are none.
+    None,
+}
+
+impl Held {
+    const fn of(is_kept: bool) -> Self {
+        if is_kept { Self::Kept } else { Self::Lost }
+    }
+}
+
+fn try_hold_acpi(memory: &mut impl Memory, map: &mut MemoryMap, rsdp: PhysAddr, warnings: &mut Warnings) -> Held {
     let mut parts = Parts::new();
     match acpi_parts(memory, rsdp, &mut parts, warnings) {
         Ok(()) => {}
         Err(NoTable { signature, at }) => {
             let text = format_args!("the host's ACPI tables in memory are left out: no valid {signature} at {at}");
             warnings.left_out.warn(text);
-            return None;
+            return Held::None;
         }
     }
-    let mut intact = true;
+    let mut is_kept = true;
     for part in parts {
         let (range, kind) = part;
         // Only the windows are of this kind, and no window is where RAM is.
@@ -114,9 +132,9 @@ fn try_hold_acpi(
             ));
             continue;
         }
-        intact &= hold(map, part, "ACPI", warnings);
+        is_kept &= hold(map, part, "ACPI", warnings);
     }
-    intact.then_some(rsdp)
+    Held::of(is_kept)
 }
 
 #[cold]
@@ -125,19 +143,20 @@ fn find<M: Memory>(memory: &mut M, map: &mut MemoryMap, wants_acpi: bool) -> Res
     let mut found = InMemory::default();
     let mut warnings = Warnings::default();
     for (kind, at) in anchors(memory, wants_acpi)? {
-        let known = match kind {
-            Kind::Rsdp if found.rsdp.is_none() => {
-                found.rsdp = try_hold_acpi(memory, map, at, &mut warnings);
-                true
-            }
+        let is_first_rsdp = kind == Kind::Rsdp && found.rsdp.is_none();
+        let held = match kind {
+            Kind::Rsdp if is_first_rsdp => try_hold_acpi(memory, map, at, &mut warnings),
+            Kind::Rsdp => Held::None,
             Kind::Smbios => hold_smbios(memory, map, at, &mut warnings),
-            Kind::MpTable if hold_mp_table(memory, map, at, &mut warnings) => {
-                found.mp_table = true;
-                true
-            }
-            _ => false,
+            Kind::MpTable => hold_mp_table(memory, map, at, &mut warnings),
         };
-        found.in_f_segment |= known && F_SEGMENT.contains_addr(at);
+        match (held, kind) {
+            (Held::Kept, Kind::Rsdp) => found.rsdp = Some(at),
+            (Held::Kept, Kind::MpTable) => found.mp_table = true,
+            (Held::Lost, _) if !is_in_rsdp(found.rsdp, at) => remove_anchor(memory, at),
+            _ => {}
+        }
+        found.in_f_segment |= (held != Held::None || is_first_rsdp) && F_SEGMENT.contains_addr(at);
     }
     warnings.say_rest();
     Ok(found)
@@ -341,13 +360,12 @@ fn smbios_structures(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysRange
     Anchor::locate(&bytes).ok().filter(|structures| structures.len() <= MOST_LEN)
 }
 
-/// Holds the structures of the SMBIOS anchor at `at`. Whether it is one.
-fn hold_smbios(memory: &mut impl Memory, map: &mut MemoryMap, at: PhysAddr, warnings: &mut Warnings) -> bool {
-    let structures = smbios_structures(memory, at);
-    if let Some(structures) = structures {
-        hold(map, (structures, MemoryType::RESERVED), "SMBIOS", warnings);
+/// Holds the structures of the SMBIOS anchor at `at`, if it is one.
+fn hold_smbios(memory: &mut impl Memory, map: &mut MemoryMap, at: PhysAddr, warnings: &mut Warnings) -> Held {
+    match smbios_structures(memory, at) {
+        Some(structures) => Held::of(hold(map, (structures, MemoryType::RESERVED), "SMBIOS", warnings)),
+        None => Held::None,
     }
-    structures.is_some()
 }
 
 /// Where the MP floating pointer at `at` points, if it is one: zero for a default configuration without a table.
@@ -359,19 +377,44 @@ fn mp_pointer(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysAddr> {
     (length == 1 && checksum::sum(&pointer) == 0).then_some(table)
 }
 
-/// Holds the table of the MP floating pointer at `at`. Whether it is one.
-fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut MemoryMap, at: PhysAddr, warnings: &mut Warnings) -> bool {
-    let Some(table) = mp_pointer(memory, at) else { return false };
+/// Holds the table of the MP floating pointer at `at`, if it is one.
+fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut MemoryMap, at: PhysAddr, warnings: &mut Warnings) -> Held {
+    let Some(table) = mp_pointer(memory, at) else { return Held::None };
     // None: one of the default configurations.
-    if table != PhysAddr::default() {
-        let mut header = [0; 8];
-        // Where the firmware cannot look there is no table; what was found before stays.
-        let _ = memory.read(table, &mut header);
-        let [b'P', b'C', b'M', b'P', low, high, ..] = header else { return false };
-        let range = PhysRange::new(table, u16::from_le_bytes([low, high]).into());
-        hold(map, (range.unwrap_or_default(), MemoryType::RESERVED), "MP", warnings);
+    if table == PhysAddr::default() {
+        return Held::Kept;
     }
-    true
+    let mut header = [0; 8];
+    // Where the firmware cannot look there is no table; what was found before stays.
+    let _ = memory.read(table, &mut header);
+    let len = match header {
+        [b'P', b'C', b'M', b'P', low, high, ..] => u16::from_le_bytes([low, high]),
+        // Its beginning is lost already.
+        _ if layout::FIRMWARE_RAM.contains_addr(table) => header.len() as u16,
+        _ => return Held::None,
+    };
+    let range = PhysRange::new(table, len.into()).unwrap_or_default();
+    Held::of(hold(map, (range, MemoryType::RESERVED), "MP", warnings))
+}
+
+/// Whether the anchor at `at` is in the RSDP that was found, which stays as it is.
+fn is_in_rsdp(rsdp: Option<PhysAddr>, at: PhysAddr) -> bool {
+    rsdp.and_then(|rsdp| PhysRange::new(rsdp, RSDP_LEN)).is_some_and(|rsdp| rsdp.contains_addr(at))
+}
+
+/// Takes the signature from the anchor at `at`, whose tables are lost: an operating system that finds it would follow it to
+/// what is there instead. Where the anchor is in ROM it stays.
+fn remove_anchor(memory: &mut impl Memory, at: PhysAddr) {
+    // It was read, so it can be accessed.
+    let _ = memory.write(at, &[0; 4]);
+}
+
+/// Whether the firmware itself is in `range`. The record for a wake is only made on a machine that can sleep, where all of
+/// that memory is kept from the kernel.
+fn is_own(map: &MemoryMap, range: PhysRange) -> bool {
+    range.overlaps(layout::FIRMWARE_RAM)
+        || range.overlaps(layout::STARTUP_CODE)
+        || range.overlaps(layout::RESUME_RECORD) && map.is_withheld(layout::KEPT_RAM)
 }
 
 /// Keeps everything else off `part`, to the ends of its pages. `false` where the firmware itself is, or a module: the host's
@@ -381,7 +424,7 @@ fn hold(map: &mut MemoryMap, (range, kind): Part, tables: &str, warnings: &mut W
     if range.is_empty() {
         return true;
     }
-    if range.overlaps(layout::BOOT_RAM) {
+    if is_own(map, range) {
         let text = format_args!("the host's {tables} table at {range} is where the firmware runs, and lost");
         warnings.lost.warn(text);
         return false;

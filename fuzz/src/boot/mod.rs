@@ -29,10 +29,10 @@ const DISPLAYS: Range<u64> = 0x8000_0000..0xfec0_0000;
 
 /// Boots, and wakes up again.
 ///
-/// A boot ends in a handover or in one line that says why not, and that is shown on the display. It writes only to RAM that the host's map has and nobody
-/// holds, to the F-segment, and to what is the firmware's own; the kernel gets a map in which all that it is handed is
-/// RAM and apart, with the bytes that the host has for it. A wake writes only to the firmware's own memory, and goes on in
-/// RAM below 1 MiB or not at all. None of it takes more than a bounded number of accesses.
+/// A boot ends in a handover or in one line that says why not, and that is shown on the display. It writes only to RAM that the
+/// host's map has and nobody holds, to where a BIOS has its tables, and to what is the firmware's own; the kernel gets a map in
+/// which all that it is handed is RAM and apart, with the bytes that the host has for it. A wake writes only to the firmware's
+/// own memory, and goes on in RAM below 1 MiB or not at all. None of it takes more than a bounded number of accesses.
 ///
 /// # Panics
 /// When that is not so.
@@ -61,11 +61,12 @@ fn boot(bytes: &[u8]) -> Outcome {
     let result = firstlight::run(&mut machine, script.start_info);
     let may_be_written = |store: &Range<u64>| {
         let store = range(store.start, store.end);
-        let f_segment = range(0xf_0000, 0x10_0000);
+        // Where tables of the firmware go, and anchors may be whose tables are lost.
+        let bios = range(0xe_0000, 0x10_0000);
         let is_image = script.start_info.is_some() && store.overlaps(layout::LOADED_IMAGE);
         layout::BOOT_RAM.contains(store)
             || range(0x9_fc00, 0xa_0000).contains(store)
-            || f_segment.contains(store)
+            || bios.contains(store)
             || map.as_ref().is_some_and(|map| map.is_ram(store)) && !is_image
     };
     for store in machine.memory.stores() {
