@@ -23,8 +23,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Builds the image from a copy of the sources in `folder`; gives it, and the file with its symbols.
-fn build(folder: &Path) -> [Vec<u8>; 2] {
+/// Builds the image from a copy of the sources in `folder`; gives it, and the ELF file without symbols and with them.
+fn build(folder: &Path) -> [Vec<u8>; 3] {
     fs::create_dir_all(folder).expect("a new folder");
     for source in SOURCES {
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join(source), &folder.join(source));
@@ -43,7 +43,7 @@ fn build(folder: &Path) -> [Vec<u8>; 2] {
         .output()
         .expect("cargo starts");
     assert!(output.status.success(), "the image does not build:\n{}", String::from_utf8_lossy(&output.stderr));
-    ["firstlight.bin", "firstlight.elf"]
+    ["firstlight.bin", "firstlight-stripped.elf", "firstlight.elf"]
         .map(|name| fs::read(folder.join("target/firstlight").join(name)).expect("what the host tool makes"))
 }
 
@@ -52,7 +52,8 @@ fn two_builds_in_different_folders_give_the_same_bytes() {
     let folder = TempDir::new().expect("a temporary folder");
     let first = build(&folder.path().join("a"));
     let second = build(&folder.path().join("a folder with a longer name/and another in it"));
-    for (name, first, second) in [("image", &first[0], &second[0]), ("file with symbols", &first[1], &second[1])] {
+    for (name, (first, second)) in ["image", "stripped file", "file with symbols"].iter().zip(first.iter().zip(&second))
+    {
         let differing = first.iter().zip(second).filter(|(first, second)| first != second).count();
         assert!(first == second, "the {name}: {differing} bytes differ, of {} and {}", first.len(), second.len());
     }

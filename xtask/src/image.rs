@@ -13,26 +13,26 @@ use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic};
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, elf};
 
-use crate::panics;
 use crate::paths::{self, shown};
 use crate::progress::{run_step, say};
 use crate::unsafe_code;
+use crate::{elf_file, panics};
 
 /// Rust's name of the target: the host's own.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// QEMU takes a `-bios` file of a multiple of this many bytes.
 const GRANULE: usize = 64 << 10;
 /// The largest image (`FIRMWARE_ROM` in `src/layout.rs`).
-const LIMIT: usize = 256 << 10;
+pub const LIMIT: usize = 256 << 10;
 /// One past the last byte of the image where the ELF file has it loaded (`LOADED_IMAGE` in `src/layout.rs`).
-const LOADED_END: u64 = 16 << 20;
+pub const LOADED_END: u64 = 16 << 20;
 /// Bytes from the reset vector to the end (Intel SDM volume 3, 10.1.4).
 const RESET_VECTOR: usize = 16;
 
 /// Build the firmware image and check it
 ///
-/// Writes target/firstlight/firstlight.bin (the flat image, for QEMU's -bios) and target/firstlight/firstlight.elf (the
-/// same with symbols, for gdb and for hosts that start an ELF file by its PVH entry).
+/// Writes to target/firstlight: firstlight.bin (the flat image, for QEMU's -bios), firstlight-stripped.elf (for hosts that
+/// start an ELF file by its PVH entry) and firstlight.elf (the same with symbols, for gdb).
 #[derive(clap::Args)]
 pub struct Args {
     /// Print every place where the image can panic, and do not fail for them
@@ -48,7 +48,9 @@ pub struct Args {
 pub struct Image {
     /// The flat image, as `-bios` takes it.
     pub bin: PathBuf,
-    /// The program with symbols, as gdb takes it, and hosts that start it by the PVH entry.
+    /// The program, as hosts take it that start it by the PVH entry.
+    pub stripped: PathBuf,
+    /// The same with symbols, as gdb takes it.
     pub elf: PathBuf,
     /// What the checks counted, a sentence each.
     counted: [String; 2],
@@ -68,7 +70,9 @@ pub fn run(args: &Args) -> Result<()> {
     let bytes = fs::read(&image.bin)?;
     let used = bytes.iter().filter(|&&byte| byte != FILL).count();
     say(&format!("Image: {}, {} KiB, {} KiB of it used", shown(&image.bin), bytes.len() >> 10, used.div_ceil(1024)));
-    say(&format!("Symbols: {}", shown(&image.elf)));
+    let stripped = fs::metadata(&image.stripped)?.len();
+    say(&format!("ELF file: {}, {} KiB", shown(&image.stripped), stripped.div_ceil(1024)));
+    say(&format!("The same with symbols: {}", shown(&image.elf)));
     for counted in image.counted.iter().filter(|_| args.verbose) {
         say(counted);
     }
@@ -89,9 +93,12 @@ pub fn build() -> Result<Image> {
 
     let folder = paths::image_folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", shown(&folder)))?;
-    let [bin, elf] = ["firstlight.bin", "firstlight.elf"].map(|name| folder.join(name));
-    let image = Image { bin, elf, counted: [panics, unsafe_places] };
-    for (path, contents) in [(&image.bin, &bytes), (&image.elf, &file)] {
+    let [bin, stripped, elf] =
+        ["firstlight.bin", "firstlight-stripped.elf", "firstlight.elf"].map(|name| folder.join(name));
+    let image = Image { bin, stripped, elf, counted: [panics, unsafe_places] };
+    let without_symbols = elf_file::strip(&file)?;
+    elf_file::check(&without_symbols).context("the stripped file is not fit for use")?;
+    for (path, contents) in [(&image.bin, &bytes), (&image.stripped, &without_symbols), (&image.elf, &file)] {
         fs::write(path, contents).with_context(|| format!("cannot write {}", shown(path)))?;
     }
     Ok(image)
@@ -171,7 +178,7 @@ fn flatten(file: &[u8]) -> Result<Vec<u8>> {
 
 fn check(file: &[u8], image: &[u8]) -> Result<()> {
     check_reset_vector(image)?;
-    check_pvh_entry(file)?;
+    elf_file::check(file)?;
     let elf = ElfFile64::<LittleEndian>::parse(file)?;
     let undefined: Vec<_> =
         elf.symbols().filter(|symbol| symbol.is_undefined()).filter_map(|symbol| symbol.name().ok()).collect();
@@ -185,44 +192,6 @@ fn check_reset_vector(image: &[u8]) -> Result<()> {
     let &[0xe9, low, high, ..] = vector else { bail!("no near jump at the reset vector: {vector:02x?}") };
     let displacement = i16::from_le_bytes([low, high]);
     ensure!(displacement < -16, "the reset vector jumps by {displacement}, not back into the image");
-    Ok(())
-}
-
-/// The name and the type of the note with the PVH entry (Xen `public/elfnote.h`, `XEN_ELFNOTE_PHYS32_ENTRY`).
-const PVH_NOTE: (&[u8], u32) = (b"Xen", 18);
-/// What the code at the PVH entry begins with: `cli`, `cld`.
-const PVH_CODE: [u8; 2] = [0xfa, 0xfc];
-
-/// A host that loads the file puts segments where the image is then, and nowhere else, and finds the PVH entry in a note.
-fn check_pvh_entry(file: &[u8]) -> Result<()> {
-    let header = elf::FileHeader64::<LittleEndian>::parse(file)?;
-    let endian = header.endian()?;
-    let segments = header.program_headers(endian, file)?;
-    let mut entry = None;
-    for segment in segments {
-        let (start, len) = (segment.p_paddr(endian), segment.p_memsz(endian));
-        if segment.p_type(endian) == elf::PT_LOAD {
-            let inside = start >= LOADED_END - LIMIT as u64 && start + len <= LOADED_END;
-            ensure!(inside, "a segment is loaded at {start:#x}, outside the {LIMIT:#x} bytes below {LOADED_END:#x}");
-            ensure!(
-                len == segment.p_filesz(endian),
-                "the segment at {start:#x} is longer than what the file has of it"
-            );
-        }
-        for note in segment.notes(endian, file)?.into_iter().flat_map(|notes| notes.into_iter()) {
-            let note = note?;
-            if (note.name(), note.n_type(endian)) == PVH_NOTE {
-                let address = note.desc().first_chunk().context("the PVH note has no address of eight bytes")?;
-                entry = Some(u64::from_le_bytes(*address));
-            }
-        }
-    }
-    let entry = entry.context("no PVH note")?;
-    let code = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD).find_map(|segment| {
-        let offset = usize::try_from(entry.checked_sub(segment.p_paddr(endian))?).ok()?;
-        segment.data(endian, file).ok()?.get(offset..offset + PVH_CODE.len())
-    });
-    ensure!(code == Some(&PVH_CODE), "at the PVH entry {entry:#x} is {code:02x?}, not {PVH_CODE:02x?}");
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod budget;
 mod child;
 mod compare;
 mod dependencies;
+mod elf_file;
 mod faults;
 mod fuzz;
 mod guest;

@@ -34,7 +34,7 @@ pub fn target() -> PathBuf {
     )
 }
 
-/// The folder of the image: `firstlight.bin` and `firstlight.elf`.
+/// The folder of the image: `firstlight.bin`, `firstlight-stripped.elf` and `firstlight.elf`.
 pub fn image_folder() -> PathBuf {
     target().join("firstlight")
 }

@@ -158,7 +158,7 @@ fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Re
     if let Some(image) = &image {
         let step = kvm_step(args.filter.as_deref())
             .with("FIRSTLIGHT_IMAGE", image.bin.display().to_string())
-            .with("FIRSTLIGHT_ELF", image.elf.display().to_string());
+            .with("FIRSTLIGHT_ELF", image.stripped.display().to_string());
         timed(step.name, &mut || step.run())?;
     }
     if let Some(image) = image.as_ref().filter(|_| args.filter.is_none()) {

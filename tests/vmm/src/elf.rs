@@ -1,5 +1,8 @@
 //! An ELF file for a start by the PVH entry: its segments at their load addresses, and the note that names the entry.
 //!
+//! It is as strict as the strictest host in each point: alioth copies the bytes of every program header, whatever its type, and
+//! crosvm refuses a file whose last loadable segment does not end behind the start of the first.
+//!
 //! Left out: files of 32 bits, sections, and everything that `p_vaddr` and `e_entry` are for.
 #![forbid(unsafe_code)]
 
@@ -16,20 +19,23 @@ const PVH_NOTE: (&[u8], u32) = (b"Xen", 18);
 /// Loads `file` into `ram` and gives the address of its PVH entry.
 ///
 /// # Errors
-/// When it is not such a file, a segment is not in RAM, or the entry is in no segment.
+/// When it is not such a file, what a header has is not in RAM, the segments are in no order, or the entry is in none.
 pub fn load(file: &[u8], ram: &Ram) -> anyhow::Result<u32> {
     let header = elf::FileHeader64::<LittleEndian>::parse(file).context("not an ELF file of 64 bits")?;
     let endian = header.endian()?;
     let mut entry = None;
-    let mut loaded = Vec::new();
+    let mut loaded = Vec::<std::ops::Range<u64>>::new();
     for segment in header.program_headers(endian, file).context("no program headers")? {
         let (start, len) = (segment.p_paddr(endian), segment.p_memsz(endian));
-        if segment.p_type(endian) == elf::PT_LOAD {
-            let bytes = segment.data(endian, file).ok().context("a segment is not in the file")?;
+        let bytes = segment.data(endian, file).ok().context("a segment is not in the file")?;
+        let is_loadable = segment.p_type(endian) == elf::PT_LOAD;
+        if is_loadable || !bytes.is_empty() {
             ensure!(bytes.len() as u64 <= len, "the segment at {start:#x} is longer in the file than in memory");
             ensure!(ram.has(start, len), "the segment at {start:#x} of {len:#x} bytes is not in RAM");
             // The rest of it is zero, as RAM is.
             ram.write(start, bytes)?;
+        }
+        if is_loadable {
             loaded.push(start..start + len);
         }
         for note in segment.notes(endian, file)?.into_iter().flat_map(|notes| notes.into_iter()) {
@@ -39,6 +45,9 @@ pub fn load(file: &[u8], ram: &Ram) -> anyhow::Result<u32> {
                 entry = Some(u32::from_le_bytes(*address));
             }
         }
+    }
+    if let [first, .., last] = &loaded[..] {
+        ensure!(first.start < last.end, "the last segment ends at {:#x}, before the first one's start", last.end);
     }
     let entry = entry.context("there is no PVH note")?;
     ensure!(loaded.iter().any(|segment| segment.contains(&entry.into())), "the entry {entry:#x} is in no segment");
@@ -55,6 +64,11 @@ mod tests {
 
     /// A file with a segment of four bytes, 16 in memory, at `at`, and with a note of this type that names `entry`.
     fn file(at: u64, note: u32, entry: u32) -> Vec<u8> {
+        file_of([(elf::PT_LOAD, [176, 0x1234_5000, at, 4, 16, 1]), (elf::PT_NOTE, [180, 0, 0, 20, 20, 4])], note, entry)
+    }
+
+    /// A file with these program headers: type, offset in the file, addresses, length in the file and in memory, alignment.
+    fn file_of(segments: [(u32, [u64; 6]); 2], note: u32, entry: u32) -> Vec<u8> {
         let mut file = b"\x7fELF\x02\x01\x01".to_vec();
         file.resize(16, 0);
         let mut put = |bytes: &[u8]| file.extend_from_slice(bytes);
@@ -62,8 +76,6 @@ mod tests {
         put(&[2, 0, 62, 0, 1, 0, 0, 0]);
         [0_u64, 64, 0].iter().for_each(|field| put(&field.to_le_bytes()));
         put(&[0, 0, 0, 0, 64, 0, 56, 0, 2, 0, 64, 0, 0, 0, 0, 0]);
-        let segments: [(u32, [u64; 6]); 2] =
-            [(elf::PT_LOAD, [176, 0x1234_5000, at, 4, 16, 1]), (elf::PT_NOTE, [180, 0, 0, 20, 20, 4])];
         for (kind, fields) in segments {
             put(&kind.to_le_bytes());
             put(&[0; 4]);
@@ -93,6 +105,22 @@ mod tests {
             (file(0x1000, 18, 0x1010), "in no segment"),
             (file(0x1000, 18, 0x1000)[..64].to_vec(), "program headers"),
             (vec![0; 64], "not an ELF file"),
+            (
+                file_of(
+                    [(elf::PT_LOAD, [176, 0, 0x1000, 4, 16, 1]), (elf::PT_NULL, [180, 0, RAM, 1, 16, 1])],
+                    18,
+                    0x1000,
+                ),
+                "is not in RAM",
+            ),
+            (
+                file_of(
+                    [(elf::PT_LOAD, [176, 0, 0x1000, 4, 16, 1]), (elf::PT_LOAD, [176, 0, 0, 4, 16, 1])],
+                    18,
+                    0x1000,
+                ),
+                "before the first one's start",
+            ),
         ] {
             let error = load(&file, &ram).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
