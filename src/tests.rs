@@ -146,7 +146,9 @@ fn what_is_missing_is_said_in_a_sentence() {
     assert_eq!(nothing.restart_after, None);
 
     let no_kernel = failure(golden::device("q35", true));
-    assert_eq!(no_kernel.error.to_string(), "no kernel: start QEMU with -kernel FILE");
+    let expected =
+        "no kernel: give the host one (QEMU -kernel, libvirt <kernel>), or the fw_cfg file opt/org.firstlight/kernel";
+    assert_eq!(no_kernel.error.to_string(), expected);
 
     let mut old = SETUP.to_vec();
     old[0x206..0x208].copy_from_slice(&[0x05, 0x01]);

@@ -174,16 +174,18 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::NoKernel => f.write_str("no kernel: start QEMU with -kernel FILE"),
+            Self::NoKernel => f.write_str(
+                "no kernel: give the host one (QEMU -kernel, libvirt <kernel>), or the fw_cfg file opt/org.firstlight/kernel",
+            ),
             Self::NoKernelModule { modules } => write!(
                 f,
                 "no kernel: fw_cfg has none, and none of {modules} modules is a bzImage; give one as the initrd (QEMU \
-                 -initrd, Cloud Hypervisor --initramfs)"
+                 -initrd, libvirt <initrd>, Cloud Hypervisor --initramfs), or as the fw_cfg file opt/org.firstlight/kernel"
             ),
             Self::EmptyFile => f.write_str("no kernel: the fw_cfg file with it is empty; put a bzImage (vmlinuz) into it"),
             Self::Elf => f.write_str("the kernel is an ELF file without a PVH entry; use a bzImage (vmlinuz)"),
             Self::ElfFile => f.write_str(
-                "the kernel is an ELF file, which the host has to load; start QEMU with -kernel FILE, or use a bzImage \
+                "the kernel is an ELF file, which the host has to load (QEMU -kernel, libvirt <kernel>); or use a bzImage \
                  (vmlinuz)",
             ),
             Self::MultibootInfo { len, needed } => write!(
@@ -218,8 +220,8 @@ impl fmt::Display for Error {
             ),
             Self::KernelOutsideRam { kernel } => write!(
                 f,
-                "the host has the kernel at {kernel}, which is not all RAM of its own; give the machine more memory \
-                 (-m), or link the kernel elsewhere from 1 MiB on"
+                "the host has the kernel at {kernel}, which is not all RAM of its own; give the machine more memory, \
+                 or link the kernel elsewhere from 1 MiB on"
             ),
             Self::NotLinux { kind: None } => {
                 f.write_str("the kernel has no Linux setup header; use a bzImage (vmlinuz)")
@@ -240,7 +242,7 @@ impl fmt::Display for Error {
             }
             Self::RealModeOnly => f.write_str(
                 "the kernel starts in real mode only and needs the services of a BIOS, which this firmware does not have; \
-                 use a Linux kernel (bzImage) or an ELF file, or a BIOS (QEMU without -bios)",
+                 use a Linux kernel (bzImage) or an ELF file, or start the machine with a BIOS such as SeaBIOS",
             ),
             Self::EntryMoved { entry, start, len } => write!(
                 f,
@@ -258,10 +260,10 @@ impl fmt::Display for Error {
                 write!(f, "the kernel asks for alignment {alignment:#x}, no power of two; is the file whole?")
             }
             Self::CommandLineTooLong { len, limit } => {
-                write!(f, "the command line has {len} bytes, the kernel takes {limit}; shorten it (-append)")
+                write!(f, "the command line has {len} bytes, the kernel takes {limit}; shorten it")
             }
             Self::CommandLineDoesNotFit { needed } => {
-                write!(f, "no {needed} bytes free below 640 KiB for the command line; shorten it (-append)")
+                write!(f, "no {needed} bytes free below 640 KiB for the command line; shorten it")
             }
             Self::NoLowMemory { needed } => write!(
                 f,
@@ -274,7 +276,7 @@ impl fmt::Display for Error {
             Self::KernelDoesNotFit { needed, at, ram } => write!(
                 f,
                 "the kernel needs {} MiB in one piece from {at} up, which ends at {} MiB; the machine has {} MiB in all: give \
-                 it more memory (-m)",
+                 it more memory",
                 mib(needed),
                 mib(at.get().saturating_add(needed)),
                 // What the firmware and the tables take is not all of a MiB.
@@ -291,7 +293,7 @@ impl fmt::Display for Error {
                 if let Some(limit) = limit {
                     write!(f, " below {limit}")?;
                 }
-                write!(f, ", {} MiB are free in one piece; give the machine more memory (-m)", free >> 20)
+                write!(f, ", {} MiB are free in one piece; give the machine more memory", free >> 20)
             }
         }
     }

@@ -29,7 +29,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoLocalApic => f.write_str(
-                "the first CPU has no local APIC to start the others with; give QEMU one CPU or a -cpu with apic",
+                "the first CPU has no local APIC to start the others with; give the machine one CPU, or CPUs with one (QEMU: -cpu ...,apic=on)",
             ),
             Self::Missing { done, others } => write!(
                 f,
@@ -39,7 +39,7 @@ impl fmt::Display for Error {
             Self::TooMany { others } => write!(
                 f,
                 "there are {others} CPUs beside the first, and 254 can be numbered without ACPI tables; give fewer, or \
-                 leave -machine acpi=on"
+                 have the host make these (QEMU: -machine acpi=on)"
             ),
             Self::Memory(error) => write!(f, "the other CPUs cannot be started: {error}"),
         }

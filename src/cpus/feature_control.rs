@@ -102,7 +102,9 @@ impl FeatureControl {
         let taken = Bits::of_cpu(cpu).intersection(Bits::from_bits_retain(value));
         let left_out = value & !taken.bits();
         if left_out != 0 {
-            log::warn!("{FILE} asks for {value:#x}, but this CPU has no feature for {left_out:#x}: check -cpu");
+            log::warn!(
+                "{FILE} asks for {value:#x}, but this CPU has no feature for {left_out:#x}: check its model (QEMU: -cpu)"
+            );
         }
         // The lock alone would only take from the operating system what it can still open itself.
         (!taken.difference(Bits::LOCK).is_empty()).then_some(Self(taken))

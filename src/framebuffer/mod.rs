@@ -62,7 +62,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoRegisters => f.write_str("the display has no registers in its BAR 2; leave its property mmio=on"),
+            Self::NoRegisters => f.write_str("the display has no registers in its BAR 2; turn them on (QEMU: mmio=on)"),
             Self::Version(id) => {
                 write!(f, "the display's registers begin with {id:#06x}, and the Bochs interface with 0xb0cX")
             }

@@ -71,8 +71,8 @@ impl fmt::Display for Error {
         match self {
             Self::NoDevice { seen } => write!(
                 f,
-                "no fw_cfg device: its signature reads as {:#010x}, not as {:#010x} (\"QEMU\"); use a machine that has \
-                 one, such as QEMU's q35 and pc",
+                "no fw_cfg device: its signature reads as {:#010x}, not as {:#010x} (\"QEMU\"); turn it on in the host, \
+                 or use a machine that has one, such as QEMU's q35 and pc",
                 u32::from_be_bytes(*seen),
                 u32::from_be_bytes(SIGNATURE)
             ),
@@ -81,8 +81,8 @@ impl fmt::Display for Error {
             }
             Self::Timeout { key, control } => write!(
                 f,
-                "fw_cfg: the transfer of item {key} did not end, control word {control:#x}; try the host without DMA \
-                 (-global fw_cfg.dma_enabled=off)"
+                "fw_cfg: the transfer of item {key} did not end, control word {control:#x}; turn its DMA off (QEMU: \
+                 -global fw_cfg.dma_enabled=off)"
             ),
             Self::TooLarge { key, len, limit } => {
                 write!(f, "fw_cfg: item {key} has {len} bytes, and the limit is {limit}")
@@ -91,15 +91,12 @@ impl fmt::Display for Error {
                 write!(f, "fw_cfg: the firmware's heap has no room for the {len} bytes of item {key}")
             }
             Self::TooManyFiles { files, limit } => {
-                write!(
-                    f,
-                    "fw_cfg: the host lists {files} files, and the limit is {limit}; give it fewer -fw_cfg options"
-                )
+                write!(f, "fw_cfg: the host lists {files} files, and the limit is {limit}; give it fewer")
             }
             Self::NotWritable { key, offset, len } => {
                 write!(
                     f,
-                    "fw_cfg: no way to write {len} bytes at {offset} of item {key}: that takes QEMU's DMA and a writable item"
+                    "fw_cfg: no way to write {len} bytes at {offset} of item {key}: that takes DMA as QEMU has it, and a writable item"
                 )
             }
             Self::Absent => f.write_str("fw_cfg: the host has no item of that name"),

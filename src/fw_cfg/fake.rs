@@ -59,8 +59,10 @@ pub enum AddressReads {
     /// "QEMU CFG" with DMA, all ones without (QEMU).
     #[default]
     AsQemu,
-    /// The address written last (Cloud Hypervisor, propolis).
+    /// The address written last (Cloud Hypervisor, alioth).
     LastAddress,
+    /// The same, but zero after a transfer (propolis).
+    LastUntilTransfer,
     /// Zero (crosvm).
     Zero,
 }
@@ -118,8 +120,6 @@ pub struct Quirks {
     pub absent: Absent,
     /// The host ends at a WRITE (alioth).
     pub ends_at_write: bool,
-    /// The host ends at a DMA address (OpenVMM).
-    pub ends_at_dma: bool,
     /// The host ends at any access but 16-bit selection and byte reads (bhyve).
     pub ends_at_other_widths: bool,
     /// Numbered items are listed in the directory (propolis).
@@ -272,8 +272,8 @@ impl FakeFwCfg {
         self.make();
         match (port, size) {
             (0x510, 2) => self.select(value as u16),
-            (0x514, 4) if self.takes_address() => self.write_address_high(value.swap_bytes()),
-            (0x518, 4) if self.takes_address() => self.write_address_low(value.swap_bytes(), memory),
+            (0x514, 4) if self.dma => self.write_address_high(value.swap_bytes()),
+            (0x518, 4) if self.dma => self.write_address_low(value.swap_bytes(), memory),
             _ if self.quirks.ends_at_other_widths => {
                 self.record.borrow_mut().fatal.push("a write that selects nothing");
             }
@@ -286,28 +286,17 @@ impl FakeFwCfg {
         match self.quirks.address_reads {
             AddressReads::AsQemu if self.dma => u64::from_be_bytes(*b"QEMU CFG"),
             AddressReads::AsQemu => u64::MAX,
-            AddressReads::LastAddress => self.last_address,
+            AddressReads::LastAddress | AddressReads::LastUntilTransfer => self.last_address,
             AddressReads::Zero => 0,
         }
     }
 
-    /// Whether a DMA address does anything.
-    const fn takes_address(&self) -> bool {
-        self.dma || self.quirks.ends_at_dma
-    }
-
     fn write_address_high(&mut self, high: u32) {
-        if self.quirks.ends_at_dma {
-            self.record.borrow_mut().fatal.push("a DMA address");
-        }
         self.high = Some(high);
+        self.last_address = u64::from(high) << 32;
     }
 
     fn write_address_low(&mut self, low: u32, memory: &mut dyn GuestMemory) {
-        if self.quirks.ends_at_dma {
-            self.record.borrow_mut().fatal.push("a DMA address");
-            return;
-        }
         let high = self.high.take();
         if high.is_some() || !self.quirks.needs_high_half {
             self.transfer(u64::from(high.unwrap_or(0)) << 32 | u64::from(low), memory);
@@ -391,7 +380,7 @@ impl FakeFwCfg {
     }
 
     fn transfer(&mut self, at: u64, memory: &mut dyn GuestMemory) {
-        self.last_address = at;
+        self.last_address = if self.quirks.address_reads == AddressReads::LastUntilTransfer { 0 } else { at };
         self.record.borrow_mut().transfers += 1;
         let nth = self.record.borrow().transfers;
         let misdeed = self.quirks.misdeed.filter(|&(of, _)| of == nth).map(|(_, misdeed)| misdeed);
@@ -555,8 +544,8 @@ impl FakeRegisters for MappedRegisters {
         self.record(offset, size);
         match (offset, size) {
             (8, 2) => self.device.select((value as u16).swap_bytes()),
-            (16, 4) if self.device.takes_address() => self.device.write_address_high((value as u32).swap_bytes()),
-            (20, 4) if self.device.takes_address() => {
+            (16, 4) if self.device.dma => self.device.write_address_high((value as u32).swap_bytes()),
+            (20, 4) if self.device.dma => {
                 self.device.write_address_low((value as u32).swap_bytes(), memory);
             }
             // Cloud Hypervisor knows only halves.

@@ -214,7 +214,7 @@ pub fn known_hosts() -> Vec<KnownHost> {
             name: "propolis",
             alias: false,
             e820: Some(of_propolis),
-            quirks: Quirks { address_reads: AddressReads::LastAddress, lists_numbered_items: true, ..none },
+            quirks: Quirks { address_reads: AddressReads::LastUntilTransfer, lists_numbered_items: true, ..none },
             ..other
         },
         KnownHost {
@@ -269,13 +269,6 @@ pub fn known_hosts() -> Vec<KnownHost> {
             name: "AxVisor",
             functions: &[],
             quirks: Quirks { address_reads: AddressReads::LastAddress, id: Some(2), needs_high_half: true, ..none },
-            ..other
-        },
-        KnownHost {
-            name: "OpenVMM",
-            dma: false,
-            functions: &[(0, 0, 0x7192_8086)],
-            quirks: Quirks { ends_at_dma: true, ..none },
             ..other
         },
     ]

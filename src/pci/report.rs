@@ -15,17 +15,17 @@ const ASKED: [Asked; 3] = [
     Asked {
         what: "I/O ports",
         includes: |lost| lost.bar.kind == BarKind::Io,
-        advice: "virtio devices need none with disable-legacy=on",
+        advice: "virtio devices need none without their legacy interface (QEMU: disable-legacy=on)",
     },
     Asked {
         what: "memory below 4 GiB",
         includes: |lost| lost.bar.kind != BarKind::Io && !lost.may_be_high,
-        advice: "give fewer or smaller devices, or with much RAM -machine max-ram-below-4g=2G",
+        advice: "give fewer or smaller devices, or with much RAM let less of it be below 4 GiB (QEMU: -machine max-ram-below-4g=2G)",
     },
     Asked {
         what: "64-bit memory",
         includes: |lost| lost.may_be_high,
-        advice: "give the CPU more address bits (-cpu ...,phys-bits= or host-phys-bits=on) or the devices less memory",
+        advice: "give the CPU more address bits (QEMU: -cpu ...,phys-bits= or host-phys-bits=on) or the devices less memory",
     },
 ];
 

@@ -70,7 +70,8 @@ pub fn program<M: Ports + Memory>(machine: &mut M, low_ram_end: PhysAddr, host: 
         }
         None => {
             log::warn!(
-                "RAM reaches {}: no room for PCI Express configuration space; give -machine max-ram-below-4g=2G",
+                "RAM reaches {}: no room for PCI Express configuration space; let less of it be below 4 GiB (QEMU: -machine \
+                 max-ram-below-4g=2G)",
                 low_ram_end
             );
             program_lpc(&mut PortConfig::new(machine));

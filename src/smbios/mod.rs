@@ -30,6 +30,9 @@ pub use anchor::{Anchor, MAX_ANCHOR};
 pub use firmware_information::{FIRMWARE_INFORMATION_LEN, firmware_information};
 pub use walk::{Summary, Walk};
 
+/// What to change where an anchor of SMBIOS 2.x cannot count what there is.
+pub const USE_SMBIOS_3: &str = "have the host give SMBIOS 3 (QEMU: -machine smbios-entry-point-type=64)";
+
 /// Why there is no SMBIOS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Error {
@@ -52,9 +55,9 @@ impl fmt::Display for Error {
             Self::Header(at) => write!(f, "the host's SMBIOS structure at offset {at} is shorter than its header"),
             Self::Truncated(len) => write!(f, "the host's SMBIOS structures break off after {len} bytes"),
             Self::TooLarge(len) => {
-                write!(f, "{len} bytes of SMBIOS structures are too many; try smbios-entry-point-type=64")
+                write!(f, "{len} bytes of SMBIOS structures are too many; {USE_SMBIOS_3}")
             }
-            Self::TooHigh => f.write_str("SMBIOS structures above 4 GiB; try smbios-entry-point-type=64"),
+            Self::TooHigh => write!(f, "SMBIOS structures above 4 GiB; {USE_SMBIOS_3}"),
         }
     }
 }

@@ -48,7 +48,7 @@ impl fmt::Display for Exception {
         write!(
             f,
             "CPU exception {} at {:#x}, error code {:#x}, CR2 {:#x}: this is a defect of the firmware or a CPU that \
-             lacks what it needs; please report it with the QEMU command line",
+             lacks what it needs; please report it with the host's command line",
             self.vector, self.rip, self.error_code, self.cr2
         )
     }

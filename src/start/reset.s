@@ -344,7 +344,7 @@ no_long_mode:
     hlt
     jmp 3b
 no_long_mode_text:
-    .asciz "firstlight: error: the CPU has no 64-bit mode; give QEMU another -cpu\r\n"
+    .asciz "firstlight: error: the CPU has no 64-bit mode; choose another model (QEMU: -cpu)\r\n"
 
 # ------------------------------------------------------------------------------------------------ Back to 32-bit mode
 # For 32-bit code at EAX, the kernel's, enter_low, enter_pvh, enter_multiboot or enter_real_mode. ESI stays: it is

@@ -7,7 +7,7 @@ use super::{F_SEGMENT, Place};
 use crate::addr::{Alignment, PhysRange};
 use crate::fw_cfg::{self, Item};
 use crate::hal::{Machine, MemoryError};
-use crate::smbios::{self, Anchor, FIRMWARE_INFORMATION_LEN, MAX_ANCHOR, Walk, firmware_information};
+use crate::smbios::{self, Anchor, FIRMWARE_INFORMATION_LEN, MAX_ANCHOR, USE_SMBIOS_3, Walk, firmware_information};
 
 /// Structures up to this many bytes go to the F-segment, beside the anchor.
 const SMALL: u64 = 4096;
@@ -85,8 +85,7 @@ pub fn load<M: Machine>(place: &mut Place<'_, M>, anchor: Item, tables: Item) ->
         match anchor.finish(room.start(), &summary.with_firmware_information()) {
             Err(smbios::Error::TooLarge(_)) => {
                 log::warn!(
-                    "SMBIOS does not name the firmware: no room beside the host's structures of {} bytes; give -machine \
-                     smbios-entry-point-type=64",
+                    "SMBIOS does not name the firmware: no room beside the host's structures of {} bytes; {USE_SMBIOS_3}",
                     tables.len()
                 );
                 anchor.finish(theirs.start(), &summary)?

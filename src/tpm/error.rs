@@ -55,7 +55,9 @@ impl fmt::Display for Error {
             }
             Self::Failed => f.write_str("the TPM has failed"),
             Self::Buffer => f.write_str("the TPM's registers give no usable buffer for commands"),
-            Self::OldFamily => f.write_str("the TPM is one of version 1.2, which is left alone; use swtpm --tpm2"),
+            Self::OldFamily => f.write_str(
+                "the TPM is one of version 1.2, which is left alone; give the machine a TPM 2.0 (swtpm --tpm2)",
+            ),
             Self::Refused(refusal) => write!(f, "the TPM refused {refusal}"),
             Self::Response(command) => write!(f, "the TPM's response to {command} is broken"),
             Self::TooLong => f.write_str("a command to the TPM or its response is longer than the firmware knows any"),

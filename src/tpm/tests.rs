@@ -304,7 +304,10 @@ fn a_machine_without_the_registers_is_found_out_at_once() {
 fn a_tpm_1_2_is_left_alone() {
     let mut boot = Boot::new(Kind::Fifo, &[SHA1], Defects { old_family: true, ..Defects::default() });
     let error = boot.measure().unwrap_err();
-    assert_eq!(error.to_string(), "the TPM is one of version 1.2, which is left alone; use swtpm --tpm2");
+    assert_eq!(
+        error.to_string(),
+        "the TPM is one of version 1.2, which is left alone; give the machine a TPM 2.0 (swtpm --tpm2)"
+    );
     assert_eq!(boot.tpm.borrow().commands.len(), 1);
 }
 

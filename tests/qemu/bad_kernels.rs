@@ -91,7 +91,7 @@ fn a_kernel_that_asks_for_memory_that_no_machine_has_is_told_so() {
     stops_for_kernel(
         &large.file(),
         "",
-        &["1 MiB in one piece from 0xc0000000 up", "the machine has 128 MiB in all", "-m"],
+        &["1 MiB in one piece from 0xc0000000 up", "the machine has 128 MiB in all", "more memory"],
     );
 }
 
@@ -124,7 +124,7 @@ fn an_elf_kernel_with_an_entry_outside_it_is_not_run() {
     for base in [1 << 30, 0xb000_0000, 0xfff0_0000] {
         let (file, layout) = pvh_file(base);
         let seen = format!("the host has the kernel at {base:#x}-{:#x}", layout.end() - 1);
-        stops_for_kernel(&file, "", &[&seen, "not all RAM", "-m", "from 1 MiB on"]);
+        stops_for_kernel(&file, "", &[&seen, "not all RAM", "more memory", "from 1 MiB on"]);
     }
 }
 
@@ -142,36 +142,28 @@ fn an_initrd_larger_than_the_memory_names_both_sizes() {
     sparse("small", 126);
     let option = format!("-fw_cfg name=opt/org.firstlight/initrd,file={}", path("initrd").display());
     for machine in [Machine::new(Kind::Q35), Machine { transport: Transport::Ports, ..Machine::new(Kind::Pc) }] {
-        let parts = ["initrd of 300 MiB does not fit", " MiB are free in one piece", "more memory (-m)"];
+        let parts = ["initrd of 300 MiB does not fit", " MiB are free in one piece", "more memory"];
         stops_for_files(&machine.with(&option), &[("kernel", &kernel)], &parts);
     }
     // The same of an ELF kernel; QEMU itself refuses one that is larger than all memory.
     let machine = Machine { kernel: Some(path("elf")), initrd: Some(path("small")), ..Machine::new(Kind::Q35) };
-    stops(&machine, &["initrd of 126 MiB does not fit below 0x100000000", "more memory (-m)"]);
+    stops(&machine, &["initrd of 126 MiB does not fit below 0x100000000", "more memory"]);
 }
 
 #[test]
 fn a_command_line_longer_than_the_kernel_takes_names_both_lengths() {
     let kernel = BzImage { cmdline_size: 300, ..BzImage::new() };
-    let too_long: &[&str] = &["command line has 301 bytes, the kernel takes 300; shorten it (-append)"];
+    let too_long: &[&str] = &["command line has 301 bytes, the kernel takes 300; shorten it"];
     stops_for_kernel(&kernel.file(), &"x".repeat(301), too_long);
     let machine = Machine::new(Kind::Pc);
     stops_for_files(&machine, &[("kernel", &kernel.file()), ("cmdline", &[b'x'; 301])], too_long);
     // Before 2.06 a header has no field for it.
     let old = BzImage::old(0x205).file();
-    stops_for_kernel(
-        &old,
-        &"x".repeat(256),
-        &["command line has 256 bytes, the kernel takes 255; shorten it (-append)"],
-    );
+    stops_for_kernel(&old, &"x".repeat(256), &["command line has 256 bytes, the kernel takes 255; shorten it"]);
     // One that sets no limit, and more than there is low memory.
     let kernel = BzImage { cmdline_size: u32::MAX, ..BzImage::new() };
     let files: &[(&str, &[u8])] = &[("kernel", &kernel.file()), ("cmdline", &vec![b'x'; 640 << 10])];
-    stops_for_files(
-        &machine,
-        files,
-        &["no 655362 bytes free below 640 KiB for the command line; shorten it (-append)"],
-    );
+    stops_for_files(&machine, files, &["no 655362 bytes free below 640 KiB for the command line; shorten it"]);
 }
 
 /// What is not looked at by anything before the firmware.
@@ -195,7 +187,7 @@ fn a_file_that_is_no_kernel_is_called_what_it_is() {
     // A real ELF file; QEMU would refuse that for Arm.
     let (elf, _) = pvh_file(PVH_BASE);
     is(&with(elf.clone(), 18, &[183, 0]), "an ELF file for another machine, number 183, not x86");
-    stops_for_file(&elf, &["ELF file, which the host has to load", "-kernel FILE"]);
+    stops_for_file(&elf, &["ELF file, which the host has to load", "QEMU -kernel"]);
     stops_for_file(&vec![0xee; 70_000], &["the kernel has no Linux setup header; use a bzImage (vmlinuz)"]);
 }
 

@@ -58,7 +58,7 @@ fn a_cpu_without_64_bit_mode_is_named() {
 fn without_a_kernel_it_says_what_to_give() {
     for kind in Kind::ALL {
         for transport in Transport::ALL {
-            stops(&Machine { transport, ..Machine::new(kind) }, &["no kernel", "-kernel FILE"]);
+            stops(&Machine { transport, ..Machine::new(kind) }, &["no kernel", "QEMU -kernel", "libvirt <kernel>"]);
         }
     }
 }
@@ -99,7 +99,7 @@ fn a_kernel_cut_short_is_not_run() {
 #[test]
 fn a_kernel_too_large_for_the_memory_names_both_sizes() {
     let kernel = BzImage { init_size: 300 << 20, ..BzImage::new() };
-    stops_for_kernel(&kernel.file(), "", &["300 MiB", "127 MiB", "-m"]);
+    stops_for_kernel(&kernel.file(), "", &["300 MiB", "127 MiB", "more memory"]);
 }
 
 #[test]
@@ -111,13 +111,13 @@ fn an_initrd_too_large_for_the_memory_names_both_sizes() {
     let initrd = fs::File::create(path("initrd")).expect("a file");
     initrd.set_len(60 << 20).expect("a file with a hole");
     let machine = Machine { kernel: Some(path("kernel")), initrd: Some(path("initrd")), ..Machine::new(Kind::Q35) };
-    stops(&machine, &["initrd", "60 MiB", "-m"]);
+    stops(&machine, &["initrd", "60 MiB", "more memory"]);
 }
 
 #[test]
 fn a_command_line_too_long_names_both_lengths() {
     let kernel = BzImage { cmdline_size: 300, ..BzImage::new() };
-    stops_for_kernel(&kernel.file(), &"x".repeat(301), &["301", "300", "-append"]);
+    stops_for_kernel(&kernel.file(), &"x".repeat(301), &["301", "300", "shorten"]);
 }
 
 #[test]

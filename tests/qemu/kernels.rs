@@ -266,6 +266,6 @@ fn memtest86_runs_by_its_32_bit_entry() {
 fn what_debian_has_for_real_mode_only_is_told_why_it_does_not_run() {
     for file in [environment::ipxe(), environment::memdisk()].into_iter().flatten() {
         let file = fs::read(file).expect("the file");
-        stops_for_kernel(&file, "", &["real mode only", "services of a BIOS", "QEMU without -bios"]);
+        stops_for_kernel(&file, "", &["real mode only", "services of a BIOS", "SeaBIOS"]);
     }
 }

@@ -268,7 +268,7 @@ fn a_kernel_over_the_firmware_is_not_run() {
 
 #[test]
 fn a_kernel_beyond_the_memory_is_not_run() {
-    stops_for_kernel(&flat(200 << 20).bytes, "", &["at 0xc800000-", "not all RAM", "-m"]);
+    stops_for_kernel(&flat(200 << 20).bytes, "", &["at 0xc800000-", "not all RAM", "more memory"]);
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn a_kernel_over_the_firmware_is_not_run() {
 #[test]
 fn a_kernel_beyond_the_memory_is_not_run() {
     let (file, _) = pvh_file(200 << 20);
-    stops_for_kernel(&file, "", &["at 0xc800000-", "not all RAM", "-m"]);
+    stops_for_kernel(&file, "", &["at 0xc800000-", "not all RAM", "more memory"]);
 }
 
 /// Takes the ELF file out of a bzImage: where it is, and how long, is in the setup header (Linux

@@ -304,5 +304,8 @@ fn a_tpm_that_has_ended_stops_no_boot() {
 #[test]
 fn a_tpm_1_2_is_left_alone() {
     let qemu = with_trouble(&mut Swtpm::old(), "tpm-tis", |_| ());
-    assert_eq!(warning(&qemu), "the TPM is one of version 1.2, which is left alone; use swtpm --tpm2");
+    assert_eq!(
+        warning(&qemu),
+        "the TPM is one of version 1.2, which is left alone; give the machine a TPM 2.0 (swtpm --tpm2)"
+    );
 }

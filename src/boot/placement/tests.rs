@@ -173,20 +173,20 @@ fn errors_say_what_to_change() {
     assert_eq!(
         text(64 * MIB, &[(0x236, &[1, 0])], SIZES),
         "the kernel needs 52 MiB in one piece from 0x1000000 up, which ends at 68 MiB; the machine has 1088 MiB in all: \
-         give it more memory (-m)"
+         give it more memory"
     );
     assert_eq!(
         text(128 * MIB, &[(0x236, &[1, 0])], ItemSizes { initrd: 300 * MIB as u32, ..SIZES }),
         "the initrd of 300 MiB does not fit below 0x80000000, 60 MiB are free in one piece; give the machine more \
-         memory (-m)"
+         memory"
     );
     assert_eq!(
         text(128 * MIB, &[], ItemSizes { initrd: 1025 * MIB as u32, ..SIZES }),
-        "the initrd of 1025 MiB does not fit, 1024 MiB are free in one piece; give the machine more memory (-m)"
+        "the initrd of 1025 MiB does not fit, 1024 MiB are free in one piece; give the machine more memory"
     );
     assert_eq!(
         text(128 * MIB, &[], ItemSizes { command_line: 2049, ..SIZES }),
-        "the command line has 2048 bytes, the kernel takes 2047; shorten it (-append)"
+        "the command line has 2048 bytes, the kernel takes 2047; shorten it"
     );
     // No machine has the memory, or it is the header that is wrong.
     let beyond = "is the file whole?";
@@ -205,7 +205,7 @@ fn errors_say_what_to_change() {
         &[(0x211, &[0]), (0x214, &[0, 0x10, 0, 0]), (0x1f4, &[1, 0, 0, 0]), (0x258, &[0xff; 8])];
     assert!(text(128 * MIB, low, ItemSizes { kernel: 4096, ..SIZES }).ends_with(beyond));
     // Memory above 4 GiB would do for this one.
-    assert!(text(64 * MIB, &[(0x260, &[0xff; 4])], SIZES).ends_with("give it more memory (-m)"));
+    assert!(text(64 * MIB, &[(0x260, &[0xff; 4])], SIZES).ends_with("give it more memory"));
     assert_eq!(
         text(128 * MIB, &[], ItemSizes { kernel: KERNEL - 0x1000, ..SIZES }),
         "the kernel file is cut short: it has 14182336 bytes, and 14184960 by its header; build or copy it again"

@@ -103,7 +103,7 @@ fn what_starts_in_real_mode_only_is_told_why_not() {
     let error = parse_with(&[(0x202, b"HdrX")]).unwrap_err();
     assert_eq!(error, Error::RealModeOnly);
     let text = error.to_string();
-    for part in ["real mode only", "services of a BIOS", "bzImage", "QEMU without -bios"] {
+    for part in ["real mode only", "services of a BIOS", "bzImage", "SeaBIOS"] {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
 }
