@@ -2,7 +2,7 @@ use std::boxed::Box;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::string::ToString;
+use std::string::{String, ToString};
 use std::vec;
 use std::vec::Vec;
 
@@ -96,14 +96,72 @@ fn a_record_with_any_bit_changed_is_refused() {
     assert_eq!(Record::load(&mut machine), Ok(record()));
 }
 
+/// The length of a record's header, and of each write behind it.
+const HEADER_LEN: u64 = 40;
+const WRITE_LEN: usize = 72;
+
+/// Makes the checksum of a record with so many writes right: an FNV-1a over the words behind it.
+fn sum_up(machine: &mut FakeMachine, writes: usize) {
+    let start = RESUME_RECORD.start().get();
+    let words = machine.memory.bytes(start + 16, HEADER_LEN as usize - 16 + writes * WRITE_LEN);
+    let words = words.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
+    let sum = words.fold(0xcbf2_9ce4_8422_2325_u64, |sum, word| (sum ^ word).wrapping_mul(0x0100_0000_01b3));
+    machine.memory.store(start + 8, &sum.to_le_bytes());
+}
+
+/// A write as it may be in memory: a name that may be empty or no text, a place, a length that may be too large.
+fn any_write() -> impl Strategy<Value = (Vec<u8>, u32, u32, [u8; 8])> {
+    let name =
+        prop_oneof![8 => "[a-z/]{1,56}".prop_map(String::into_bytes), 1 => Just(Vec::new()), 1 => Just(vec![0xff])];
+    let len = prop_oneof![8 => 1..=8_u32, 1 => Just(0), 1 => any::<u32>()];
+    (name, any::<u32>(), len, any::<[u8; 8]>())
+}
+
 proptest! {
+    /// A record with its checksum, whatever is in it: it is one only if each field is one that a boot could have left.
     #[test]
-    fn no_memory_stops_the_firmware(bytes in proptest::collection::vec(any::<u8>(), 24), status in any::<u8>()) {
-        let cmos = Cmos::with_status(status);
-        let mut machine = with_record(&record()).with(cmos);
-        machine.memory.store(RESUME_RECORD.start().get() + 8, &bytes);
-        if is_pending(&mut machine) {
-            let _ = Record::load(&mut machine);
+    fn no_memory_stops_the_firmware(
+        (start, end) in prop_oneof![
+            4 => Just((WAKE_RAM.start().get() as u32, WAKE_RAM.end().get() as u32)),
+            1 => any::<(u32, u32)>(),
+        ],
+        rsdp: u32,
+        writes in proptest::collection::vec(any_write(), 0..=4),
+        count in prop_oneof![8 => Just(None), 1 => (17..=u32::MAX).prop_map(Some)],
+        is_summed in prop_oneof![8 => Just(true), 1 => Just(false)],
+    ) {
+        let mut machine = with_record(&Record { rsdp: PhysAddr::new(0x10), writes: Vec::new(), has_tpm: true });
+        let at = RESUME_RECORD.start().get();
+        let count = count.unwrap_or(writes.len() as u32);
+        machine.memory.store(at + 16, &[start, end, rsdp, count].map(u32::to_le_bytes).concat());
+        for ((name, offset, len, bytes), at) in writes.iter().zip((at + HEADER_LEN..).step_by(WRITE_LEN)) {
+            machine.memory.store(at, name);
+            machine.memory.store(at + 56, &[offset.to_le_bytes(), len.to_le_bytes()].concat());
+            machine.memory.store(at + 64, bytes);
+        }
+        sum_up(&mut machine, count.min(16) as usize);
+        if !is_summed {
+            let [byte] = machine.memory.bytes(at + 8, 1)[..] else { unreachable!() };
+            machine.memory.store(at + 8, &[byte ^ 1]);
+        }
+
+        let is_write = |(name, _, len, _): &(Vec<u8>, u32, u32, [u8; 8])| {
+            !name.is_empty() && name.is_ascii() && (1..=8).contains(len)
+        };
+        let is_record = is_summed && count as usize == writes.len() && writes.iter().all(is_write);
+        let is_ours = start <= end && u64::from(start) <= WAKE_RAM.start().get() && WAKE_RAM.end().get() <= u64::from(end);
+        match Record::load(&mut machine) {
+            Ok(record) => {
+                prop_assert!(is_record && is_ours);
+                prop_assert_eq!(record.rsdp, PhysAddr::new(rsdp.into()));
+                prop_assert_eq!(record.writes.len(), writes.len());
+                for (seen, (name, offset, len, bytes)) in record.writes.iter().zip(&writes) {
+                    prop_assert_eq!(seen.file().as_bytes(), &name[..]);
+                    prop_assert_eq!((seen.offset(), seen.bytes()), (*offset, &bytes[..*len as usize]));
+                }
+            }
+            Err(Error::OtherMemory(_)) => prop_assert!(is_record && !is_ours),
+            Err(_) => prop_assert!(!is_record || start > end),
         }
     }
 }
@@ -131,11 +189,7 @@ fn a_record_of_an_image_that_kept_less_memory_is_refused() {
     let at = RESUME_RECORD.start().get();
     let kept = [WAKE_RAM.start().get() as u32 + 4096, WAKE_RAM.end().get() as u32];
     machine.memory.store(at + 16, &kept.map(u32::to_le_bytes).concat());
-    // An FNV-1a over the words behind the checksum.
-    let words = machine.memory.bytes(at + 16, 24);
-    let words = words.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
-    let sum = words.fold(0xcbf2_9ce4_8422_2325_u64, |sum, word| (sum ^ word).wrapping_mul(0x0100_0000_01b3));
-    machine.memory.store(at + 8, &sum.to_le_bytes());
+    sum_up(&mut machine, 0);
     let expected = range(WAKE_RAM.start().get() + 4096, WAKE_RAM.len() - 4096);
     assert_eq!(Record::load(&mut machine), Err(Error::OtherMemory(expected)));
 }
