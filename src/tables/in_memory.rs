@@ -1,5 +1,6 @@
 //! Tables that the host has put into memory itself. They stay as they are: the memory that they are in is kept from
-//! everything else, and the kernel is told of the RSDP.
+//! everything else, and the kernel is told of the RSDP. Those that are lost, because the firmware or a module is in their
+//! place, lose the signature of their anchor.
 //!
 //! They are looked for where an operating system without other word looks: in the last KiB below 640 KiB and from 0xe0000
 //! to 0xfffff, on 16-byte boundaries. That is instructions and no exits, where there is memory. A page that begins with all
