@@ -72,7 +72,10 @@ fn a_kernel_is_loaded_with_all_it_needs_on_every_transport() {
         assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), COMMAND_LINE.len()), COMMAND_LINE);
         let rsdp = u32_at(&page, 0x070);
         assert_eq!(machine.memory.bytes(rsdp, 8), b"RSD PTR ");
-        assert_eq!(record.borrow().past_end, 0, "no item is read past its end");
+        // No item is read past its end, but on QEMU, which gives zeros then, the directory, for as many files as are usual.
+        let directory = (24 - golden::items("q35").len() as u64) * 64;
+        let zeros = if dma && quirks.address_reads == AddressReads::AsQemu { directory } else { 0 };
+        assert_eq!(record.borrow().past_end, zeros);
     }
 }
 

@@ -200,6 +200,13 @@ impl FakeFwCfg {
         self
     }
 
+    /// With the high half of a DMA address that a guest wrote before the reset, which QEMU keeps.
+    #[must_use]
+    pub const fn with_address_left(mut self, high: u32) -> Self {
+        self.high = Some(high);
+        self
+    }
+
     /// With an item in no directory.
     #[must_use]
     pub fn with_item(mut self, key: u16, bytes: &[u8]) -> Self {

@@ -88,6 +88,10 @@ impl<M: Memory + Dma> Registers for Mapped<M> {
         self.machine.read_register32(self.address).unwrap_or(u32::MAX).to_le_bytes()
     }
 
+    fn forget_dma_address(&mut self) {
+        // Both halves are always written.
+    }
+
     fn write_dma_address(&mut self, descriptor: PhysAddr, doorbell: Doorbell) {
         let at = descriptor.get();
         let _ = match doorbell {

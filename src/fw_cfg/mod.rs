@@ -49,7 +49,6 @@ pub use mapped::Mapped;
 pub use registers::{Doorbell, Registers};
 
 use zerocopy::FromZeros;
-use zerocopy::big_endian::U32;
 
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::{Clock, Dma};
@@ -400,15 +399,18 @@ impl FwCfg {
         more == first
     }
 
-    /// The count, then just the records that it counts: the item's own length is nowhere to be read.
+    /// The count, then just the records that it counts: the item's own length is nowhere to be read. QEMU gives zeros for
+    /// what is behind the end, so there both are one transfer, unless there are unusually many files.
     fn read_directory(&self, host: &mut impl Host) -> Result<Directory, Error> {
-        let mut count = [0; size_of::<U32>()];
-        self.read(host, Item::new(Key::FILE_DIR, count.len() as u32), &mut count);
-        let mut directory = Directory::with_room(U32::from_bytes(count))?;
-        let records = directory.bytes_mut();
-        if !records.is_empty() {
-            self.read_from(host, Key::FILE_DIR, Start::Continue(count.len() as u32), records);
+        let room = if self.transport() == Transport::QemuDma { directory::USUAL_FILES } else { 0 };
+        let mut directory = Directory::with_room(room)?;
+        self.read_from(host, Key::FILE_DIR, Start::Select(0), directory.bytes_mut());
+        let files = directory.count();
+        if files > room {
+            directory = Directory::with_room(files)?;
+            self.read_from(host, Key::FILE_DIR, Start::Select(0), directory.bytes_mut());
         }
+        directory.truncate(files);
         Ok(directory)
     }
 }
@@ -436,6 +438,7 @@ fn probe_transport(host: &mut impl Host) -> Result<Transport, Error> {
     // QEMU's DMA register reads as the signature "QEMU CFG", and nothing else does: one access, not ten. VirtualBox calls
     // its debugger for the read, which does nothing unless one is attached.
     if dma::has_qemu_signature(host) {
+        host.forget_dma_address();
         return Ok(Transport::QemuDma);
     }
     host.select(Key::SIGNATURE);

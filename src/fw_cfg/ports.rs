@@ -32,6 +32,10 @@ impl<T: Ports> Registers for T {
         self.in32(ADDRESS_HIGH).to_le_bytes()
     }
 
+    fn forget_dma_address(&mut self) {
+        self.out32(ADDRESS_HIGH, 0);
+    }
+
     fn write_dma_address(&mut self, descriptor: PhysAddr, doorbell: Doorbell) {
         let at = descriptor.get();
         if doorbell == Doorbell::Halves {

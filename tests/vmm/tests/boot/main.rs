@@ -5,7 +5,7 @@ mod pvh_entry;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use firstlight::fw_cfg::fake::{KnownHost, Quirks, known_hosts};
+use firstlight::fw_cfg::fake::{AddressReads, KnownHost, Quirks, known_hosts};
 use firstlight::hal::fake::GuestMemory;
 use vmm::{End, Outcome, Setup, machine};
 
@@ -164,8 +164,10 @@ fn check_below(setup: Setup, ram_end: u64) -> Outcome {
     assert_eq!(outcome.serial, "", "{name}: a good boot prints nothing");
     assert_eq!(outcome.fw_cfg.fatal, Vec::<&str>::new(), "{name}");
     assert_eq!(outcome.fw_cfg.transfers > 0, host.dma, "{name}");
-    // Without ACPI tables the number of CPUs is asked for, which no item has here.
-    assert_eq!(outcome.fw_cfg.past_end, if tables { 0 } else { 4 }, "{name}");
+    // QEMU gives zeros for what is behind an item's end, and the firmware makes use of it. Without ACPI tables the number of
+    // CPUs is asked for, which no item has here.
+    let is_qemu = host.dma && host.quirks.address_reads == AddressReads::AsQemu;
+    assert!(is_qemu || outcome.fw_cfg.past_end == if tables { 0 } else { 4 }, "{name}: {}", outcome.fw_cfg.past_end);
     assert_eq!(ram.bytes((1 << 32) - image.len() as u64, image.len()), image, "{name}: the image");
     // Where the tables of every q35 have it.
     let has_window = host.functions.contains(&(0x1f, 0, 0x2918_8086));
