@@ -1,11 +1,11 @@
-//! Tables that the host, or whoever had the memory before, has put into memory.
+//! Tables that the host has put into memory, on one that does; what it has there otherwise is none of its tables.
 //!
 //! Input: whether ACPI tables are wanted, and what is where: each with an address, where the checksum is that is made right,
 //! if any, and its bytes.
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::fw_cfg::FwCfg;
-use firstlight::fw_cfg::fake::FakeFwCfg;
+use firstlight::fw_cfg::fake::{FakeFwCfg, known_hosts};
 use firstlight::hal::fake::FakeMachine;
 use firstlight::layout;
 use firstlight::memory_map::MemoryMap;
@@ -19,7 +19,8 @@ use crate::input::Input;
 const RAM_END: u64 = 0x80_0000;
 
 /// Looks for the tables. What is found is where it is looked for, and an RSDP; nothing is written but the signature of an
-/// anchor whose tables are lost, and the map has no more RAM than before, and the firmware's own as it was.
+/// anchor whose tables are lost, and the map has no more RAM than before, and the firmware's own as it was. On any other
+/// host nothing is found in the same memory, and the map stays as it was: a guest may have left all of it.
 ///
 /// # Panics
 /// When that is not so.
@@ -30,7 +31,9 @@ pub fn run(bytes: &[u8]) {
 fn look(bytes: &[u8]) -> InMemory {
     let mut input = Input::new(bytes);
     let wants_acpi: bool = input.take();
-    let mut machine = FakeMachine::new().with(FakeFwCfg::new(false));
+    let hosts = known_hosts();
+    let device = |name: &str| FakeFwCfg::of(hosts.iter().find(|host| host.name == name).unwrap());
+    let mut machine = FakeMachine::new().with(device("crosvm"));
     machine.keeps_accesses = false;
     machine.most_steps = 1000;
     while !input.is_empty() {
@@ -49,6 +52,13 @@ fn look(bytes: &[u8]) -> InMemory {
     map.describe(PhysRange::new(PhysAddr::new(0), RAM_END).unwrap(), MemoryType::CONVENTIONAL).unwrap();
     map.carve_pc().unwrap();
     let before = map.clone();
+    for name in ["QEMU", "QEMU without DMA", "bhyve"] {
+        let mut other = FakeMachine::new().with(device(name));
+        other.memory = machine.memory.clone();
+        let fw_cfg = FwCfg::probe(&mut other).unwrap();
+        assert_eq!(InMemory::of_host(&mut other, &fw_cfg, wants_acpi, &mut map), InMemory::default(), "{name}");
+        assert_eq!(map, before, "{name}");
+    }
     machine.memory.keep_stores();
     let found = InMemory::of_host(&mut machine, &fw_cfg, wants_acpi, &mut map);
     for store in machine.memory.stores() {

@@ -139,6 +139,7 @@ pub const MOST_WRITTEN: usize = 32;
 pub struct FwCfg {
     transport: Cell<Transport>,
     host_kind: HostKind,
+    identification: Option<u32>,
     directory: Directory,
 }
 
@@ -148,8 +149,8 @@ impl FwCfg {
     /// # Errors
     /// [`Error::NoDevice`] when the signature is not there; [`Error::TooManyFiles`] and [`Error::HeapFull`] for the directory.
     pub fn probe(host: &mut impl Host) -> Result<Self, Error> {
-        let transport = probe_transport(host)?;
-        let mut this = Self { transport: Cell::new(transport), ..Self::absent() };
+        let (transport, identification) = probe_transport(host)?;
+        let mut this = Self { transport: Cell::new(transport), identification, ..Self::absent() };
         this.directory = this.read_directory(host)?;
         this.host_kind = HostKind::of(transport, &this.directory);
         Ok(this)
@@ -158,7 +159,12 @@ impl FwCfg {
     /// No device: nothing is found, and numbered items are empty.
     #[must_use]
     pub fn absent() -> Self {
-        Self { transport: Cell::new(Transport::Absent), host_kind: HostKind::Other, directory: Directory::default() }
+        Self {
+            transport: Cell::new(Transport::Absent),
+            host_kind: HostKind::Other,
+            identification: None,
+            directory: Directory::default(),
+        }
     }
 
     /// The transport in use.
@@ -171,6 +177,13 @@ impl FwCfg {
     #[must_use]
     pub const fn host_kind(&self) -> HostKind {
         self.host_kind
+    }
+
+    /// The interface's identification (the item [`Key::ID`]) as it was when the device was found. `None` where it was not
+    /// read: without a device, and where the DMA register reads as QEMU's.
+    #[must_use]
+    pub const fn identification(&self) -> Option<u32> {
+        self.identification
     }
 
     /// The named item, if the host offers it.
@@ -434,12 +447,13 @@ pub(crate) const SIGNATURE: [u8; 4] = *b"QEMU";
 /// Bit 1 of the interface's identification: there is a DMA interface.
 const ID_DMA: u32 = 1 << 1;
 
-fn probe_transport(host: &mut impl Host) -> Result<Transport, Error> {
+/// The transport, and the interface's identification if it was read.
+fn probe_transport(host: &mut impl Host) -> Result<(Transport, Option<u32>), Error> {
     // QEMU's DMA register reads as the signature "QEMU CFG", and nothing else does: one access, not ten. VirtualBox calls
     // its debugger for the read, which does nothing unless one is attached.
     if dma::has_qemu_signature(host) {
         host.forget_dma_address();
-        return Ok(Transport::QemuDma);
+        return Ok((Transport::QemuDma, None));
     }
     host.select(Key::SIGNATURE);
     let mut seen = [0; 4];
@@ -450,5 +464,6 @@ fn probe_transport(host: &mut impl Host) -> Result<Transport, Error> {
     host.select(Key::ID);
     let mut id = [0; 4];
     host.read_data(&mut id);
-    Ok(if u32::from_le_bytes(id) & ID_DMA != 0 { Transport::PortableDma } else { Transport::Ports })
+    let id = u32::from_le_bytes(id);
+    Ok((if id & ID_DMA != 0 { Transport::PortableDma } else { Transport::Ports }, Some(id)))
 }

@@ -366,7 +366,7 @@ fn qemu_is_known_by_its_files_whatever_its_transport<R: Reached>() {
 #[test]
 fn qemu_stays_qemu_when_dma_is_given_up() {
     let qemu = known_hosts()[0];
-    let mut machine: FakeMachine = with_files(&qemu, Quirks { misdeed: Some((3, Misdeed::NeverEnds)), ..qemu.quirks });
+    let mut machine: FakeMachine = with_files(&qemu, Quirks { misdeed: Some((2, Misdeed::NeverEnds)), ..qemu.quirks });
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     fw_cfg.read(&mut machine, fw_cfg.find("etc/e820").unwrap(), &mut [0; 4]);
     assert_eq!((fw_cfg.transport(), fw_cfg.host_kind()), (Transport::Ports, HostKind::Qemu));

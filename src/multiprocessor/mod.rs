@@ -5,6 +5,8 @@
 //! data area, in the last KiB below 640 KiB, where a guest looks and where no chipset register must be set for it; the
 //! table itself to the top of RAM below 4 GiB.
 //!
+//! Nor is it made on a board that is none of QEMU's, since the host knows what is on it.
+//!
 //! Assumed: a PC's one I/O APIC, whose inputs 0 to 15 are the ISA interrupts but for the timer's, which is input 2 (QEMU
 //! `hw/intc/ioapic.c`). Left out: PCI root buses beside bus 0; the PIR table, whose routes a guest finds in the PCI
 //! functions' interrupt lines.
@@ -56,6 +58,10 @@ fn try_load<M: Machine>(
     map: &mut MemoryMap,
     chipset: Chipset,
 ) -> Result<bool, MemoryError> {
+    if matches!(chipset, Chipset::Other(_)) {
+        // Another board than QEMU's, which its host describes itself if it likes: bhyve does so, at 0xf0000.
+        return Ok(true);
+    }
     let cpuid = machine.cpuid(CPUID_FEATURES, 0);
     if cpuid.edx & FEATURE_APIC == 0 {
         // No local APIC, so neither other CPUs nor an I/O APIC that would reach it: there is nothing to tell.

@@ -136,6 +136,14 @@ fn without_a_local_apic_there_is_nothing_to_tell() {
 }
 
 #[test]
+fn a_board_that_is_none_of_qemus_gets_no_table() {
+    let (mut machine, fw_cfg, mut map) = machine();
+    let before = map.clone();
+    load(&mut machine, &fw_cfg, &mut map, Chipset::Other(0x1275_1275));
+    assert_eq!((machine.memory.bytes(POINTER.get(), 16), map), (vec![0; 16], before));
+}
+
+#[test]
 fn a_pointer_reaches_4_gib_at_most() {
     assert!(FloatingPointer::to(PhysAddr::new(0xffff_fff0)).is_some());
     assert!(FloatingPointer::to(PhysAddr::new(1 << 32)).is_none());

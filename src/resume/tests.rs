@@ -13,7 +13,7 @@ use super::*;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::checksum::sum;
 use crate::failure::Failure;
-use crate::fw_cfg::fake::FakeFwCfg;
+use crate::fw_cfg::fake::{FakeFwCfg, known_hosts};
 use crate::hal::fake::{Access, FakeDevice, FakeMachine, FakeMemory};
 use crate::layout::{RESUME_RECORD, WAKE_RAM};
 use crate::platform::fake::FakeConfigPorts;
@@ -533,7 +533,8 @@ fn memory_is_kept_on_machines_that_sleep_only() {
 fn a_host_table_in_the_page_of_the_record_does_not_make_a_machine_one_that_sleeps() {
     let e820 = [&[0, 128 << 20].map(u64::to_le_bytes).concat()[..], &[1, 0, 0, 0]].concat();
     for sleeps in [false, true] {
-        let device = FakeFwCfg::new(false).with_file("etc/e820", &e820);
+        let crosvm = known_hosts().into_iter().find(|host| host.name == "crosvm").unwrap();
+        let device = FakeFwCfg::of(&crosvm).with_file("etc/e820", &e820);
         let device = if sleeps { device.with_file("etc/system-states", &[0; 6]) } else { device };
         let mut machine = FakeMachine::new().with(device);
         // An MP table where crosvm has it, and ACPI tables in memory.

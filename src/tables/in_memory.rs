@@ -6,8 +6,9 @@
 //! to 0xfffff, on 16-byte boundaries. That is instructions and no exits, where there is memory. A page that begins with all
 //! ones is taken for none.
 //!
-//! QEMU puts no tables into memory. After a restart that leaves memory as it was, those of the boot before may be found;
-//! or what a guest has put there, for itself.
+//! What is found is believed, so it has to be of this start, and not of a guest that ran before a reset. Nothing in memory
+//! shows that. So tables are looked for only on hosts that are known to put them there and to give each start new memory
+//! ([`puts_tables_into_memory`]). QEMU does neither.
 //!
 //! Assumed: what host tables point to beside other tables (a TPM's log, buffers of devices) the host keeps itself. Left
 //! out: tables above 4 GiB.
@@ -19,11 +20,11 @@ mod tests;
 use arrayvec::ArrayVec;
 use uefi_raw::table::boot::MemoryType;
 
-use super::{SMBIOS_ANCHOR, range};
+use super::range;
 use crate::acpi::{HEADER_LEN, NoTable, TableReader};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::checksum;
-use crate::fw_cfg::FwCfg;
+use crate::fw_cfg::{FwCfg, Transport};
 use crate::hal::{Memory, MemoryError};
 use crate::layout;
 use crate::logging::Few;
@@ -57,27 +58,37 @@ pub struct InMemory {
     pub rsdp: Option<PhysAddr>,
     /// Whether there is an MP table.
     pub mp_table: bool,
-    /// Whether something of it is in the F-segment, which is not to be overwritten then.
-    pub in_f_segment: bool,
+}
+
+/// The identification of crosvm's device, whose number is in the wrong byte order (`devices/src/fw_cfg.rs`,
+/// `FW_CFG_REVISION`).
+const CROSVM: u32 = 0x0100_0000;
+
+/// Whether the host puts tables into memory at each start, and into memory in which no guest has run.
+///
+/// The host says itself who it is; a guest cannot change that:
+/// - crosvm, by the identification of its device. It ends when its guest resets (`src/crosvm/sys/linux.rs`,
+///   `VmEventType::Reset`).
+/// - Firecracker: the only known host without the device that starts firmware, by the PVH entry. It ends as well
+///   (`src/vmm/src/devices/legacy/i8042.rs`).
+///
+/// Other hosts that have tables in memory give them in fw_cfg or hand over where they are. bhyve even keeps memory over
+/// a reset, and with it what its guest left there.
+#[must_use]
+pub fn puts_tables_into_memory(fw_cfg: &FwCfg) -> bool {
+    match fw_cfg.identification() {
+        Some(id) => id == CROSVM,
+        None => fw_cfg.transport() == Transport::Absent,
+    }
 }
 
 impl InMemory {
-    /// Finds the tables, and holds them in `map`, before anything else is put into memory. ACPI tables are looked for if
-    /// they are wanted, because the host has none in fw_cfg; then, or where the host is not QEMU and has no SMBIOS there,
-    /// the others.
+    /// Finds the tables, on hosts that put them into memory, and holds them in `map`, before anything else is put there. ACPI
+    /// tables are looked for if they are wanted, because the host has none in fw_cfg.
     pub fn of_host(machine: &mut impl Memory, fw_cfg: &FwCfg, wants_acpi: bool, map: &mut MemoryMap) -> Self {
-        if !wants_acpi && (fw_cfg.host_kind().is_qemu() || fw_cfg.find(SMBIOS_ANCHOR).is_some()) {
+        if !puts_tables_into_memory(fw_cfg) {
             return Self::default();
         }
-        Self::find(machine, map, wants_acpi)
-    }
-
-    /// Finds and holds what else is in memory than ACPI tables.
-    pub fn beside_acpi(machine: &mut impl Memory, map: &mut MemoryMap) -> Self {
-        Self::find(machine, map, false)
-    }
-
-    fn find(machine: &mut impl Memory, map: &mut MemoryMap, wants_acpi: bool) -> Self {
         find(machine, map, wants_acpi).unwrap_or_else(|error| {
             log::warn!("tables in memory cannot be looked for: {error}");
             Self::default()
@@ -144,9 +155,8 @@ fn find<M: Memory>(memory: &mut M, map: &mut MemoryMap, wants_acpi: bool) -> Res
     let mut found = InMemory::default();
     let mut warnings = Warnings::default();
     for (kind, at) in anchors(memory, wants_acpi)? {
-        let is_first_rsdp = kind == Kind::Rsdp && found.rsdp.is_none();
         let held = match kind {
-            Kind::Rsdp if is_first_rsdp => try_hold_acpi(memory, map, at, &mut warnings),
+            Kind::Rsdp if found.rsdp.is_none() => try_hold_acpi(memory, map, at, &mut warnings),
             Kind::Rsdp => Held::None,
             Kind::Smbios => hold_smbios(memory, map, at, &mut warnings),
             Kind::MpTable => hold_mp_table(memory, map, at, &mut warnings),
@@ -157,7 +167,6 @@ fn find<M: Memory>(memory: &mut M, map: &mut MemoryMap, wants_acpi: bool) -> Res
             (Held::Lost, _) if !is_in_rsdp(found.rsdp, at) => remove_anchor(memory, at),
             _ => {}
         }
-        found.in_f_segment |= (held != Held::None || is_first_rsdp) && F_SEGMENT.contains_addr(at);
     }
     warnings.say_rest();
     Ok(found)
@@ -237,7 +246,7 @@ fn anchors(memory: &mut impl Memory, wants_acpi: bool) -> Result<Anchors, Memory
                     if !collect(memory, bytes, at, wants_acpi, &mut anchors) {
                         log::warn!(
                             "more than {MOST_ANCHORS} anchors of tables are in memory below 1 MiB: those above {at} are \
-                             not all looked at, start the machine anew if a guest has left them there"
+                             not all looked at; report it with the host's version"
                         );
                         return Ok(anchors);
                     }
@@ -251,7 +260,7 @@ fn anchors(memory: &mut impl Memory, wants_acpi: bool) -> Result<Anchors, Memory
 
 /// Adds the anchors in `bytes`, which are at `start`. Whether there was room.
 ///
-/// What is no anchor takes none: a guest that ran before a reset can leave as many beginnings as it likes.
+/// What is no anchor takes none.
 fn collect<M: Memory>(memory: &mut M, bytes: &[u8], start: PhysAddr, wants_acpi: bool, anchors: &mut Anchors) -> bool {
     bytes.as_chunks::<PARAGRAPH>().0.iter().zip(0_u64..).all(|(paragraph, number)| {
         let Some(kind) = Kind::of(paragraph) else { return true };

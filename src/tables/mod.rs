@@ -4,7 +4,8 @@
 //! (0xf0000-0xfffff), as far as the host lets that be RAM, else below 640 KiB, where the RSDP is still found through
 //! `boot_params`, and from the extended BIOS data area by kernels for Multiboot.
 //!
-//! A host may have put tables into memory itself; those are found and kept ([`InMemory`]).
+//! A host may have put tables into memory itself; those are found and kept ([`InMemory`]). On other hosts what an operating
+//! system scans is cleared, since a guest that ran before a reset can have left tables there for the next.
 //!
 //! Assumed: the chipset is programmed, since QEMU makes the ACPI tables from its registers. Tables that cannot be set up
 //! are warned about, and the kernel starts without them.
@@ -20,12 +21,12 @@ mod tests;
 
 use alloc::vec::Vec;
 
-pub use in_memory::{InMemory, hold_acpi};
+pub use in_memory::{InMemory, hold_acpi, puts_tables_into_memory};
 use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as range};
-use crate::fw_cfg::{self, FwCfg, Item};
-use crate::hal::Machine;
+use crate::fw_cfg::{self, FwCfg, Item, Transport};
+use crate::hal::{Machine, MemoryError};
 use crate::memory_map::{MemoryMap, Placement};
 use crate::resume::HostWrite;
 
@@ -80,17 +81,20 @@ pub struct Sources {
 impl Sources {
     /// Asks the host, and holds in `map` what is in memory: before anything else is put there. `handed_over` is the RSDP that
     /// the host names, if it does.
+    ///
+    /// On QEMU that is one which its option ROM has found in memory. Without tables in fw_cfg QEMU has none for a firmware
+    /// to put there, and it may be a guest's.
     pub fn of_host<M: Machine>(
         machine: &mut M,
         fw_cfg: &FwCfg,
         handed_over: Option<PhysAddr>,
         map: &mut MemoryMap,
     ) -> Self {
-        if let Some(rsdp) = handed_over.and_then(|at| hold_acpi(machine, map, at)) {
-            let in_memory = InMemory::beside_acpi(machine, map);
-            return Self { script: None, in_memory, handed_over: Some(rsdp) };
-        }
         let script = fw_cfg.find(TABLE_LOADER);
+        let handed_over = handed_over.filter(|_| script.is_some() || !fw_cfg.host_kind().is_qemu());
+        if let Some(rsdp) = handed_over.and_then(|at| hold_acpi(machine, map, at)) {
+            return Self { script: None, in_memory: InMemory::default(), handed_over: Some(rsdp) };
+        }
         Self { script, in_memory: InMemory::of_host(machine, fw_cfg, script.is_none(), map), handed_over: None }
     }
 }
@@ -112,7 +116,7 @@ pub fn load<M: Machine>(
     f_segment: bool,
 ) -> Tables {
     let Sources { script, in_memory, .. } = sources;
-    let scanned = if f_segment && !in_memory.in_f_segment {
+    let scanned = if f_segment {
         F_SEGMENT
     } else if script.is_some() {
         // A host that leaves tables to its firmware has none of its own there.
@@ -120,7 +124,10 @@ pub fn load<M: Machine>(
     } else {
         PhysRange::empty_at(EBDA.end())
     };
-    let mut place = Place { machine, fw_cfg, map, scanned, told: Vec::new(), tpm_log: None };
+    let mut place = Place { machine, fw_cfg, map, scanned, stale: scanned, told: Vec::new(), tpm_log: None };
+    if scanned != EBDA && !puts_tables_into_memory(fw_cfg) {
+        place.clear(EBDA);
+    }
     let mut tpm_is_untold = false;
     let rsdp = script.and_then(|script| match acpi::load(&mut place, script) {
         Ok(rsdp) => Some(rsdp),
@@ -130,6 +137,7 @@ pub fn load<M: Machine>(
             None
         }
     });
+    place.clear(place.stale);
     if let (Some(anchor), Some(tables)) = (fw_cfg.find(SMBIOS_ANCHOR), fw_cfg.find(SMBIOS_TABLES))
         && let Err(error) = smbios::load(&mut place, anchor, tables)
     {
@@ -147,6 +155,9 @@ struct Place<'a, M> {
     map: &'a mut MemoryMap,
     /// What is free of the memory that an operating system scans; empty where there is none.
     scanned: PhysRange,
+    /// The memory that is scanned, while it still has what it had at the reset: a guest of before may have left tables there.
+    /// Nothing is loaded to it before it is cleared.
+    stale: PhysRange,
     /// What the host was told.
     told: Vec<HostWrite>,
     /// Where the log of a TPM was put.
@@ -175,7 +186,34 @@ impl<M: Machine> Place<'_, M> {
         }
     }
 
+    /// Loads `item` to `to`. What is the first of the memory that is scanned clears the rest of it: on QEMU by the same
+    /// transfer, which gives zeros for what is behind an item's end.
     fn load(&mut self, item: Item, to: PhysAddr) -> Result<(), fw_cfg::Error> {
-        self.fw_cfg.load(self.machine, item, to).map(|_| ())
+        let rest = PhysRange::from_bounds(to, self.stale.end()).filter(|rest| self.stale.contains(*rest));
+        let Some(rest) = rest.filter(|rest| !rest.is_empty()) else {
+            return self.fw_cfg.load(self.machine, item, to).map(|_| ());
+        };
+        let before = PhysRange::from_bounds(self.stale.start(), to).unwrap_or_default();
+        if self.fw_cfg.transport() == Transport::QemuDma && item.len() <= rest.len() as u32 {
+            self.fill(before)?;
+            self.fw_cfg.load(self.machine, Item::new(item.key(), rest.len() as u32), to)?;
+        } else {
+            self.fill(self.stale)?;
+            self.fw_cfg.load(self.machine, item, to)?;
+        }
+        self.stale = PhysRange::default();
+        Ok(())
+    }
+
+    /// Clears memory that is scanned.
+    fn clear(&mut self, range: PhysRange) {
+        if let Err(error) = self.fill(range) {
+            log::warn!("tables of before the reset may be found: {error}");
+        }
+    }
+
+    /// Sets a range, which may be empty, to zero.
+    fn fill(&mut self, range: PhysRange) -> Result<(), MemoryError> {
+        if range.is_empty() { Ok(()) } else { self.machine.fill(range, 0) }
     }
 }

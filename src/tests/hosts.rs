@@ -46,6 +46,12 @@ impl FakeDevice for Cmos {
     }
 }
 
+/// The device of a host that puts tables into memory, with a memory map.
+fn crosvm() -> FakeFwCfg {
+    let host = known_hosts().into_iter().find(|host| host.name == "crosvm").unwrap();
+    FakeFwCfg::of(&host).with_file("etc/e820", &E820)
+}
+
 /// What a device of a machine leaves for the test to look at.
 type Seen<T> = Rc<RefCell<T>>;
 
@@ -248,7 +254,7 @@ fn tables_at_the_top_of_ram_are_held_before_anything_is_loaded() {
     let top = RAM - 0x2000;
     for (absent, rsdp) in [(0, 0xe_0000), (u32::MAX, 0xf_5550)] {
         let pieces = [tables::acpi(rsdp, top, 0xd000_0000), tables::smbios(0xf_0000, RAM - 0x3000)].concat();
-        let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(false).with_file("etc/e820", &E820)));
+        let mut machine = FakeMachine::new().with(with_kernel(crosvm()));
         machine.absent = absent;
         for (at, bytes) in &pieces {
             machine.memory.store(*at, bytes);
@@ -263,22 +269,6 @@ fn tables_at_the_top_of_ram_are_held_before_anything_is_loaded() {
         assert!(map.contains(&(0xd000_0000, 0xd400_0000, 2)), "{map:x?}");
         assert_eq!(map.iter().find(|entry| entry.2 == 1 && entry.0 >= MIB).unwrap().1, RAM - 0x3000);
         assert!(u32_at(&page, 0x218) + 7003 <= RAM - 0x3000, "the initrd is below");
-    }
-}
-
-/// A host with ACPI in fw_cfg, which belongs into the F-segment, and SMBIOS there already.
-#[test]
-fn what_the_host_has_in_the_f_segment_is_not_overwritten() {
-    for name in ["propolis", "VirtualBox"] {
-        let host = known_hosts().into_iter().find(|host| host.name == name).unwrap();
-        let (mut machine, ..) = machine_of(&KnownHost { in_memory: || tables::smbios(0xf_0000, 0xf_0018), ..host });
-        let handover = run(&mut machine, None).unwrap();
-        for (at, bytes) in tables::smbios(0xf_0000, 0xf_0018) {
-            assert_eq!(machine.memory.bytes(at, bytes.len()), bytes, "{name}");
-        }
-        let rsdp = u32_at(&machine.memory.bytes(handover.parameters.get(), 4096), 0x070);
-        assert!(rsdp < 0xa_0000, "{name}: {rsdp:x}");
-        assert_eq!(machine.memory.bytes(rsdp, 8), b"RSD PTR ");
     }
 }
 
@@ -390,7 +380,7 @@ fn bars_keep_off_what_the_host_reserves() {
 #[test]
 fn no_mp_table_is_made_beside_the_host_s() {
     let made = |memory: &[tables::Piece]| {
-        let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true).with_file("etc/e820", &E820)));
+        let mut machine = FakeMachine::new().with(with_kernel(crosvm()));
         machine.cpuid.insert((1, 0), hal::Cpuid { edx: 1 << 9, ..hal::Cpuid::default() });
         for (at, bytes) in memory {
             machine.memory.store(*at, bytes);
@@ -405,8 +395,7 @@ fn no_mp_table_is_made_beside_the_host_s() {
 /// A root pointer in memory goes to a PVH kernel as well.
 #[test]
 fn a_pvh_kernel_is_told_of_tables_in_memory() {
-    let mut machine =
-        FakeMachine::new().with(with_elf(FakeFwCfg::new(true).with_file("etc/e820", &E820), &bytes(8192, 3)));
+    let mut machine = FakeMachine::new().with(with_elf(crosvm(), &bytes(8192, 3)));
     for (at, bytes) in tables::acpi(0xe_0000, 0xe_0040, 0xd000_0000) {
         machine.memory.store(at, &bytes);
     }

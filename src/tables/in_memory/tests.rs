@@ -6,8 +6,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::fw_cfg::fake::FakeFwCfg;
-use crate::golden;
+use crate::fw_cfg::fake::{FakeFwCfg, known_hosts};
 use crate::hal::fake::FakeMachine;
 use crate::memory_map::E820Entry;
 use crate::tables::TABLE_LOADER;
@@ -16,8 +15,17 @@ use crate::tables::fake::{self, DSDT_LEN, FACS_LEN, Piece, sum_up, table};
 const MIB: u64 = 1 << 20;
 const ECAM: u64 = 0xe000_0000;
 
+/// The device of a host that puts tables into memory.
+fn crosvm() -> FakeFwCfg {
+    FakeFwCfg::of(&known_hosts().into_iter().find(|host| host.name == "crosvm").unwrap())
+}
+
 fn machine(pieces: &[Piece]) -> FakeMachine {
-    let mut machine = FakeMachine::new().with(FakeFwCfg::new(true));
+    machine_with(crosvm(), pieces)
+}
+
+fn machine_with(device: FakeFwCfg, pieces: &[Piece]) -> FakeMachine {
+    let mut machine = FakeMachine::new().with(device);
     for (at, bytes) in pieces {
         machine.memory.store(*at, bytes);
     }
@@ -61,7 +69,6 @@ fn acpi_tables_are_found_wherever_an_operating_system_looks() {
     for at in [0x9_fc00, 0x9_fff0 - 32, 0xe_0000, 0xe_1230, 0xf_0000, 0xf_2400, 0xf_ffd0] {
         let (found, map) = look(&fake::acpi(at, 32 * MIB, ECAM));
         assert_eq!(found.rsdp, Some(PhysAddr::new(at)), "{at:#x}");
-        assert_eq!(found.in_f_segment, at >= 0xf_0000);
         assert!(!map.is_ram(PhysRange::new(PhysAddr::new(at), 36).unwrap()), "{at:#x}");
     }
     for at in [0x9_f000, 0xe_0008, 0xd_fff0, 0x10_0000, 0x8000] {
@@ -143,19 +150,21 @@ fn what_is_no_rsdp_is_passed_over_for_one_behind_it() {
 }
 
 #[test]
-fn beginnings_of_anchors_left_from_before_a_reset_hid_the_hosts_tables() {
+fn beginnings_of_entry_points_do_not_hide_the_hosts_tables() {
     let beginnings = [&b"RSD "[..], b"RSD PTR ", b"_MP_", b"_SM_", b"_SM3_"];
     for beginning in beginnings {
         let mut pieces: Vec<Piece> = (0x9_fc00..0xa_0000).step_by(16).map(|at| (at, beginning.to_vec())).collect();
         pieces.extend(fake::acpi(0xe_0000, 32 * MIB, ECAM));
         assert_eq!(rsdp_of(&pieces), Some(0xe_0000), "{beginning:?}");
     }
-    // Nor do anchors of a kind that is not asked for: with tables handed over, the rest is still found.
+    // Nor do entry points of a kind that is not asked for: with ACPI tables in fw_cfg, the rest is still found.
     let mut pieces: Vec<Piece> = (0..64).flat_map(|i| fake::acpi(0x9_fc00 + i * 64, 32 * MIB, ECAM)).collect();
     pieces.retain(|(at, bytes)| *at < 0xa_0000 && bytes.len() <= 48);
-    pieces.extend(fake::smbios(0xf_0000, 32 * MIB));
-    let mut machine = machine(&pieces);
-    assert!(InMemory::beside_acpi(&mut machine, &mut map()).in_f_segment);
+    pieces.extend(fake::mp_table(0xf_0000, 32 * MIB));
+    let mut machine = machine_with(crosvm().with_file(TABLE_LOADER, &[0]), &pieces);
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    let found = of_host(&mut machine, &fw_cfg, &mut map());
+    assert_eq!(found, InMemory { rsdp: None, mp_table: true });
 }
 
 /// The RSDP of `fake::acpi`, with another XSDT.
@@ -272,7 +281,7 @@ fn an_mp_table_behind_the_code_for_started_cpus_is_kept() {
 fn smbios_structures_are_kept() {
     for at in [0xf_0000, 0xf_1000, 0xf_ffe0] {
         let (found, map) = look(&fake::smbios(at, 32 * MIB));
-        assert_eq!((found.rsdp, found.in_f_segment, found.mp_table), (None, true, false));
+        assert_eq!(found, InMemory::default());
         assert_eq!(kind(&map, 32 * MIB), Some(E820Entry::RESERVED));
     }
     // Not where nobody looks for it, nor with a wrong sum.
@@ -287,8 +296,7 @@ fn smbios_structures_are_kept() {
     bytes[..anchor.len()].copy_from_slice(&anchor);
     let summary = crate::smbios::Summary { structures: 1, len: 0x321, max_structure: 64, ..Default::default() };
     let anchor = Anchor::parse(&bytes).unwrap().finish(PhysAddr::new(32 * MIB), &summary).unwrap();
-    let (found, map) = look(&[(0xf_1230, anchor.to_vec())]);
-    assert!(found.in_f_segment);
+    let (_, map) = look(&[(0xf_1230, anchor.to_vec())]);
     assert_eq!(kind(&map, 32 * MIB), Some(E820Entry::RESERVED));
 }
 
@@ -317,25 +325,26 @@ fn an_mp_table_is_kept_and_none_is_made_beside_it() {
     assert!(!look(&broken).0.mp_table);
 }
 
+/// The same tables on each host: those that a guest left before a reset, as far as a firmware could tell.
 #[test]
-fn a_host_with_tables_in_fw_cfg_is_not_searched() {
-    let pieces = [fake::acpi(0xe_0000, 32 * MIB, ECAM), fake::smbios(0xf_0000, 33 * MIB)].concat();
-    let search = |device: FakeFwCfg| {
-        let mut machine = FakeMachine::new().with(device);
-        for (at, bytes) in &pieces {
-            machine.memory.store(*at, bytes);
+fn only_hosts_that_put_tables_into_new_memory_are_searched() {
+    let pieces = [fake::acpi(0xe_0000, 32 * MIB, ECAM), fake::mp_table(0x9_fc00, 33 * MIB)].concat();
+    let found = InMemory { rsdp: Some(PhysAddr::new(0xe_0000)), mp_table: true };
+    for host in known_hosts() {
+        for (script, rsdp) in [(false, found.rsdp), (true, None)] {
+            let device = FakeFwCfg::of(&host);
+            let device = if script { device.with_file(TABLE_LOADER, &[0]) } else { device.with_file("opt/x", &[0]) };
+            let (mut machine, mut map) = (machine_with(device, &pieces), map());
+            let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+            let expected = if host.name == "crosvm" { InMemory { rsdp, ..found } } else { InMemory::default() };
+            assert_eq!(of_host(&mut machine, &fw_cfg, &mut map), expected, "{}", host.name);
+            let is_held = !map.is_ram(range(33 * MIB, 33 * MIB + 1));
+            assert_eq!(is_held, host.name == "crosvm", "{}", host.name);
         }
-        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        of_host(&mut machine, &fw_cfg, &mut map())
-    };
-    let script = |device: FakeFwCfg| device.with_file("etc/table-loader", &[]);
-    let both = |device: FakeFwCfg| script(device).with_file("etc/smbios/smbios-anchor", &[]);
-    assert_eq!(search(both(FakeFwCfg::new(false))), InMemory::default());
-    // QEMU's microvm has ACPI and no SMBIOS, in memory either.
-    assert_eq!(search(script(FakeFwCfg::new(true).with_file(golden::QEMU_FILE, &[]))), InMemory::default());
-    let found = search(script(FakeFwCfg::new(false)));
-    assert_eq!((found.rsdp, found.in_f_segment), (None, true), "SMBIOS alone, as Cloud Hypervisor has it");
-    assert!(search(FakeFwCfg::new(true)).rsdp.is_some());
+    }
+    // Without the device firmware is started by the PVH entry, and the host has just loaded it.
+    let (mut machine, mut map) = (machine(&pieces), map());
+    assert_eq!(of_host(&mut machine, &FwCfg::absent(), &mut map), found);
 }
 
 proptest! {

@@ -9,10 +9,11 @@ use vmm::devices::number;
 use crate::host::{Host, key};
 
 /// What is the firmware's own, whatever the host says: heap, page tables, data, stack, and up to 640 KiB what other CPUs and
-/// a wake need and what is scanned for (`src/layout.rs`, ARCHITECTURE.md); then the F-segment.
-const OWN: [Range<u64>; 2] = [0x4_0000..0xa_0000, 0xf_0000..0x10_0000];
-/// What is never written, whatever the host says: page zero, and what is no RAM on a PC.
-const NEVER: [Range<u64>; 2] = [0..0x1000, 0xa_0000..0xf_0000];
+/// a wake need and what is scanned for (`src/layout.rs`, ARCHITECTURE.md); then the F-segment. First the real-mode vectors and
+/// the BIOS data area, which the kernel gets as zeros.
+const OWN: [Range<u64>; 3] = [0..0x500, 0x4_0000..0xa_0000, 0xf_0000..0x10_0000];
+/// What is never written, whatever the host says: the rest of page zero, and what is no RAM on a PC.
+const NEVER: [Range<u64>; 2] = [0x500..0x1000, 0xa_0000..0xf_0000];
 /// The length of `boot_params`.
 const PARAMETERS: u64 = 4096;
 
@@ -128,10 +129,17 @@ mod tests {
         let host = Host::sound();
         let stray = |range: Range<u64>| !strays(&host, None, &[range]).is_empty();
         // Page zero, video memory, what the host keeps in the middle and at the end, what there is not.
-        for range in [0xfff..0x1001, 0x9_ffff..0xa_0001, 0x80_0000..0x80_0001, 0x1ef_ffff..0x1f0_0001, RAM..RAM + 1] {
+        for range in [
+            0x4ff..0x501,
+            0xfff..0x1001,
+            0x9_ffff..0xa_0001,
+            0x80_0000..0x80_0001,
+            0x1ef_ffff..0x1f0_0001,
+            RAM..RAM + 1,
+        ] {
             assert!(stray(range.clone()), "{range:x?}");
         }
-        for range in [0x1000..0x4_0000, 0x4_0000..0xa_0000, 0xf_0000..0x10_0000, 0x100_0000..0x1f0_0000] {
+        for range in [0..0x500, 0x1000..0x4_0000, 0x4_0000..0xa_0000, 0xf_0000..0x10_0000, 0x100_0000..0x1f0_0000] {
             assert!(!stray(range.clone()), "{range:x?}");
         }
     }

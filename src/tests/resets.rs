@@ -1,0 +1,99 @@
+//! What a guest leaves before a reset that wants the next boot to be another one: root in a guest writes memory, CMOS and
+//! registers, and resets the machine. The boot after it, with another kernel perhaps and measured by a TPM, is as on a
+//! machine that was just switched on.
+
+use super::*;
+use crate::tables::fake as tables;
+use crate::tables::fake::Piece;
+
+/// What an operating system scans for tables, of a `q35` and a `pc`: the extended BIOS data area and the F-segment.
+fn scanned(machine: &FakeMachine) -> [Vec<u8>; 2] {
+    [machine.memory.bytes(0x9_fc00, 0x400), machine.memory.bytes(0xf_0000, 0x1_0000)]
+}
+
+/// All kinds of tables, in every place that is scanned, before, between and behind what the firmware puts there.
+fn tables_of_a_guest() -> Vec<Piece> {
+    let tables = 0x600_0000;
+    let places = [0x9_fc00, 0x9_fe00, 0xf_0000, 0xf_0040, 0xf_8000, 0xf_fe00];
+    let at = |place: u64| {
+        let others = [tables::smbios(place + 0x80, tables + 0x1000), tables::mp_table(place + 0xc0, tables + 0x2000)];
+        [tables::acpi(place, tables, 0xe000_0000), others.concat()].concat()
+    };
+    places.into_iter().flat_map(at).collect()
+}
+
+/// What the kernel of a machine is told, and what it finds where it scans for tables, with these left by a guest.
+fn boot(mut machine: FakeMachine, left: &[Piece]) -> [Vec<u8>; 3] {
+    left.iter().for_each(|(at, bytes)| machine.memory.store(*at, bytes));
+    let handover = run(&mut machine, None).unwrap();
+    let page = machine.memory.bytes(handover.parameters.get(), 4096);
+    let [ebda, f_segment] = scanned(&machine);
+    [page, ebda, f_segment]
+}
+
+/// Checks that what a guest left is gone, from so many areas.
+fn check(name: &str, machine: impl Fn() -> FakeMachine, areas: usize) {
+    let (first, again) = (boot(machine(), &[]), boot(machine(), &tables_of_a_guest()));
+    for (area, (first, again)) in first.iter().zip(&again).take(1 + areas).enumerate() {
+        let differs = first.iter().zip(again).position(|(one, other)| one != other);
+        assert_eq!(differs, None, "{name}: {}", ["boot_params", "the data area", "the F-segment"][area]);
+    }
+}
+
+#[test]
+fn tables_that_a_guest_left_are_gone_where_an_operating_system_looks() {
+    let always_fails = Quirks { always_fails: true, ..Quirks::default() };
+    let without_acpi = |device: FakeFwCfg| {
+        let items = golden::items("q35").into_iter().filter(|(name, _)| name.contains("smbios") || name == "etc/e820");
+        items.fold(device, |device, (name, bytes)| device.with_file(&name, &bytes))
+    };
+    let broken_script = || FakeFwCfg::new(true).with_file("etc/e820", &E820).with_file("etc/table-loader", &[1; 128]);
+    let devices: [(&str, &dyn Fn() -> FakeFwCfg); 7] = [
+        ("q35", &|| golden::device("q35", true)),
+        ("q35 without DMA", &|| golden::device("q35", false)),
+        ("SMBIOS 3", &|| golden::device("q35-smbios3", true)),
+        ("refused transfers", &|| golden::device("q35", true).with_quirks(always_fails)),
+        ("acpi=off", &|| without_acpi(FakeFwCfg::new(true))),
+        ("acpi=off without DMA", &|| without_acpi(FakeFwCfg::new(false))),
+        ("a broken script", &broken_script),
+    ];
+    for (name, device) in devices {
+        check(name, || q35(with_kernel(device())), 2);
+    }
+}
+
+/// There the RSDP is in the extended BIOS data area, as is the pointer to the MP table, and the F-segment is the image.
+#[test]
+fn tables_that_a_guest_left_are_gone_on_a_microvm() {
+    let without_acpi = || FakeFwCfg::new(true).with_file("etc/e820", &E820);
+    let devices: [(&str, &dyn Fn() -> FakeFwCfg); 3] = [
+        ("microvm", &|| golden::device("microvm", true)),
+        ("microvm without DMA", &|| golden::device("microvm", false)),
+        ("acpi=off", &without_acpi),
+    ];
+    for (name, device) in devices {
+        let machine = || {
+            let mut machine = FakeMachine::new().with(with_kernel(device()));
+            machine.cpuid.insert((1, 0), hal::Cpuid { edx: 1 << 9, ..hal::Cpuid::default() });
+            machine
+        };
+        check(name, machine, 1);
+    }
+}
+
+/// QEMU's option ROM finds it where it scans memory, and hands it over to the firmware as its kernel. With `acpi=off` that
+/// is none of QEMU's.
+#[test]
+fn an_rsdp_that_qemu_hands_over_without_having_tables_is_not_believed() {
+    for acpi in [true, false] {
+        let items = golden::items("q35").into_iter().filter(|(name, _)| acpi || name == "etc/e820");
+        let device = items.fold(FakeFwCfg::new(true).with_file(golden::QEMU_FILE, &[]), |device, (name, bytes)| {
+            device.with_file(&name, &bytes)
+        });
+        let mut machine = pvh_host(&[], 0xe_0000);
+        machine.devices.push(Box::new(with_kernel(device)));
+        let handover = run(&mut machine, START_INFO).unwrap();
+        let rsdp = u32_at(&machine.memory.bytes(handover.parameters.get(), 4096), 0x070);
+        assert_eq!(rsdp, if acpi { 0xe_0000 } else { 0 });
+    }
+}
