@@ -136,27 +136,49 @@ fn set_up<M: Machine>(
     Ok((tables, framebuffer))
 }
 
-/// Wakes from suspend, where [`resume::is_pending`]: from a machine at reset whose memory is an operating system's to
-/// one on which that operating system can go on.
+/// Wakes from suspend, where [`resume::is_requested`]: from a machine at reset whose memory may be an operating system's to
+/// one on which that operating system can go on. `None` where the host says that this reset is no wake: then [`run`] is
+/// next, and of the memory only the firmware's own was written ([`layout::WAKE_RAM`]).
 ///
 /// # Errors
 /// [`Failure`]; the machine then boots anew.
-pub fn wake(machine: &mut impl Machine) -> Result<WakingVector, Failure> {
-    resume(machine).map_err(|error| {
+pub fn wake(machine: &mut impl Machine) -> Result<Option<WakingVector>, Failure> {
+    let result = resume(machine);
+    if !matches!(result, Ok(Some(_))) {
         resume::abandon(machine);
-        Failure::restart(error)
-    })
+    }
+    result.map_err(Failure::restart)
 }
 
 /// The order of a wake.
-fn resume(machine: &mut impl Machine) -> Result<WakingVector, Error> {
-    let record = Record::load(machine)?;
-    let fw_cfg = FwCfg::probe(machine)?;
+fn resume(machine: &mut impl Machine) -> Result<Option<WakingVector>, Error> {
+    // First what the host says. What fails here fails in the boot again, which says so, unless that has the larger heap.
+    let lost = |error: Error| {
+        log::warn!("if the guest slept, it is lost: {error}");
+        Ok(None)
+    };
+    let fw_cfg = match FwCfg::probe(machine) {
+        Err(fw_cfg::Error::NoDevice { .. }) => return Ok(None),
+        Err(error) => return lost(error.into()),
+        Ok(fw_cfg) => fw_cfg,
+    };
+    if !resume::can_wake(machine, &fw_cfg) {
+        return Ok(None);
+    }
     logging::configure(machine, &fw_cfg);
-    let map = MemoryMap::of_host(machine, &fw_cfg, None)?;
+    let map = match MemoryMap::of_host(machine, &fw_cfg, None) {
+        Err(error) => return lost(error.into()),
+        Ok(map) => map,
+    };
     // Before the tables are looked at: the RSDP may be in the F-segment.
-    platform::restore(machine, &fw_cfg, &map);
+    let platform = platform::restore(machine, &fw_cfg, &map);
+    if !platform.was_asleep(machine) {
+        return Ok(None);
+    }
+    // Before anything that the guest has left is read: no record keeps the TPM from it.
+    tpm::resume(machine, tables::has_tpm(&fw_cfg));
+    platform.set_up_cpus(machine, &fw_cfg);
+    let record = Record::load(machine)?;
     resume::tell_host(machine, &fw_cfg, &record.writes);
-    tpm::resume(machine, record.has_tpm);
-    Ok(WakingVector::find(machine, &map, record.rsdp)?)
+    Ok(Some(WakingVector::find(machine, &map, record.rsdp)?))
 }

@@ -42,8 +42,8 @@ extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
     // SAFETY: `reset.s` made the mappings, runs in ring 0 and calls this once.
     let mut machine = unsafe { PcMachine::take() };
     let start_info = Some(PhysAddr::new(start_info)).filter(|_| bias != 0);
-    if start_info.is_none() && resume::is_pending(&mut machine) {
-        wake(&mut machine)
+    if start_info.is_none() && resume::is_requested(&mut machine) {
+        wake(&mut machine);
     }
     memory::give_heap();
     match firstlight::run(&mut machine, start_info) {
@@ -63,15 +63,17 @@ extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
     }
 }
 
-/// Goes on with the operating system that sleeps in memory, all but the firmware's part of which is its own.
-fn wake(machine: &mut PcMachine) -> ! {
+/// Goes on with the operating system that sleeps in memory, all but the firmware's part of which is its own. Comes back
+/// where none sleeps, with nothing left in the heap.
+fn wake(machine: &mut PcMachine) {
     memory::give_wake_heap();
     match firstlight::wake(machine) {
-        Ok(vector) => {
+        Ok(Some(vector)) => {
             machine.give_mapping();
             // SAFETY: `wake` restored what the operating system left to the firmware before it gave the vector.
             unsafe { start::wake(vector) }
         }
+        Ok(None) => {}
         Err(failure) => {
             report(&failure.error);
             end(machine, &failure)

@@ -27,6 +27,24 @@ impl Cmos {
     }
 }
 
+/// The PM1 status register where the firmware puts it, with what it reads as.
+pub struct Pm1(pub u16);
+
+impl Pm1 {
+    /// Set at a wake: WAK_STS.
+    pub const WOKEN: u16 = 1 << 15;
+}
+
+impl FakeDevice for Pm1 {
+    fn claims(&self, port: u16) -> bool {
+        (0x600..0x602).contains(&port)
+    }
+    fn read(&mut self, _port: u16, _size: u8, _memory: &mut FakeMemory) -> u32 {
+        self.0.into()
+    }
+    fn write(&mut self, _port: u16, _size: u8, _value: u32, _memory: &mut FakeMemory) {}
+}
+
 impl FakeDevice for Cmos {
     fn claims(&self, port: u16) -> bool {
         matches!(port, 0x70 | 0x71)

@@ -1,24 +1,89 @@
-//! A wake from suspend: the firmware's own record, and the operating system's tables up to the waking vector.
+//! A wake from suspend: whether it is one, the firmware's own record, and the operating system's tables up to the waking
+//! vector.
 //!
-//! Input: a byte with what is repaired, what is changed in a record that a boot could have left, an address for the RSDP,
-//! and memory from there on, with the tables that it points to.
+//! Input: a byte with what is repaired, what the host says of the reset, what is changed in a record that a boot could have
+//! left, an address for the RSDP, and memory from there on, with the tables that it points to.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use arbitrary::Arbitrary;
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::hal::fake::FakeMachine;
+use firstlight::fw_cfg::fake::FakeFwCfg;
+use firstlight::hal::fake::{FakeMachine, FakeMemory};
 use firstlight::layout;
 use firstlight::memory_map::MemoryMap;
 use firstlight::resume::{self, HostWrite, Record, WakingVector};
 use uefi_raw::table::boot::MemoryType;
 
+use crate::boot::{CHIPSETS, board};
+use crate::cmos::{Cmos, Pm1};
 use crate::input::Input;
 use crate::one_line;
+use crate::pci::model::{Model, Ports};
+use crate::tpm::{Registers, Tpm};
 
 /// Where the tables of an input begin.
 const TABLES: u64 = 0x7f_0000;
 /// The end of RAM.
 const RAM_END: u64 = 0x80_0000;
 
-/// Loads the record and looks for the vector. A record that loads is one that can be stored and loads the same again, and
+/// What the host says of a reset, and what the guest can have written beside memory.
+#[derive(Arbitrary, Clone, Copy, Debug, Default)]
+struct Reset {
+    /// CMOS 0x0f, which the guest can write.
+    shutdown_status: u8,
+    pm1: u16,
+    /// Of `etc/system-states` the byte of S3.
+    s3: u8,
+    /// Bit 0: no DMA. Bit 1: no ACPI tables. Bit 2: no `etc/system-states`. Bits 3 and 4: the chipset.
+    host: u8,
+}
+
+impl Reset {
+    /// Of a machine that was asleep.
+    const WOKEN: [u8; 5] = [0xfe, 0x01, 0x81, 0x81, 0];
+
+    /// Whether the host says that the machine was asleep.
+    fn is_wake(self) -> bool {
+        let can_sleep = self.host & 6 == 0 && self.s3 & 0x80 != 0 && self.host >> 3 & 3 < 2;
+        can_sleep && self.pm1 != u16::MAX && self.pm1 & Pm1::WOKEN != 0
+    }
+
+    /// The machine, with what the guest left in memory.
+    fn machine(self, memory: FakeMemory, tpm: &Tpm, has_log: bool) -> FakeMachine {
+        let e820 = [&[0; 8][..], &RAM_END.to_le_bytes(), &[1, 0, 0, 0]].concat();
+        let mut device = FakeFwCfg::new(self.host & 1 == 0).with_file("etc/e820", &e820);
+        if self.host & 2 == 0 {
+            device = device.with_file("etc/table-loader", &[]);
+        }
+        if self.host & 4 == 0 {
+            device = device.with_file("etc/system-states", &[128, 0, 0, self.s3, 2, 128]);
+        }
+        if has_log {
+            device = device.with_file("etc/tpm/log", &[0; 64]);
+        }
+        let chipset = CHIPSETS[usize::from(self.host >> 3 & 3)];
+        let pci = Model::take(&mut Input::new(&[]), 0, &board(chipset)).relaxed();
+        let mut cmos = [0; 16];
+        cmos[0x0f] = self.shutdown_status;
+        let mut machine = FakeMachine::new().with(device).with(Cmos::new(&cmos, 0)).with(Pm1(self.pm1));
+        if chipset.is_some() {
+            machine = machine.with(Ports::new(Rc::new(RefCell::new(pci))));
+        }
+        machine.registers.push(Box::new(Registers(Rc::new(RefCell::new(tpm.clone())))));
+        machine.memory = memory;
+        machine.keeps_accesses = false;
+        machine.most_steps = 10_000;
+        machine
+    }
+}
+
+/// Decides whether the reset is a wake, loads the record and looks for the vector.
+///
+/// It is a wake only where a record is, CMOS asks for one, and the host says that the machine was asleep; then a TPM is
+/// resumed, whatever the record is, if the host has one. Otherwise nothing is written but the firmware's own memory, and no
+/// record is left. A record that loads is one that can be stored and loads the same again, and
 /// names files and bytes that are not empty; a vector is RAM below 1 MiB, and the one that the FACS has. Nothing is written.
 ///
 /// # Panics
@@ -26,13 +91,14 @@ const RAM_END: u64 = 0x80_0000;
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let flags: u8 = input.take();
+    let reset: Reset = input.take();
     let mut machine = FakeMachine::new();
     machine.keeps_accesses = false;
     machine.most_steps = 1000;
     let (name, offset, told): (_, u32, _) = (input.short(), input.take(), input.short());
     let writes = str::from_utf8(name).ok().and_then(|name| HostWrite::new(name, offset, told)).into_iter();
     let writes = writes.cycle().take(usize::from(flags >> 3)).collect();
-    let stored = Record { rsdp: PhysAddr::new(TABLES), writes, has_tpm: flags & 1 != 0 };
+    let stored = Record { rsdp: PhysAddr::new(TABLES), writes };
     stored.store(&mut machine);
     let changed = flags & 2 != 0;
     if changed {
@@ -51,12 +117,43 @@ pub fn run(bytes: &[u8]) {
     record(&mut machine, &stored, changed);
     vector(&mut machine, rsdp);
     assert_eq!(machine.memory.stores(), []);
+    decision(reset, machine.memory, flags & 1 != 0);
+}
+
+fn decision(reset: Reset, memory: FakeMemory, has_log: bool) {
+    let tpm = Tpm::take(&mut Input::new(&[]));
+    let has_record = memory.bytes(layout::RESUME_RECORD.start().get(), 8) == *b"FLwake\0\x03";
+    let mut machine = reset.machine(memory, &tpm, has_log);
+    machine.memory.keep_stores();
+    let requested = resume::is_requested(&mut machine);
+    assert_eq!(requested, has_record && reset.shutdown_status == 0xfe);
+    let result = if requested { firstlight::wake(&mut machine) } else { Ok(None) };
+    let is_wake = !matches!(result, Ok(None));
+    assert_eq!(is_wake, requested && reset.is_wake(), "{reset:x?}");
+    for store in machine.memory.stores() {
+        // The window of configuration space, and above it the local APIC.
+        let is_own = layout::BOOT_RAM.start().get() <= store.start && store.end <= layout::BOOT_RAM.end().get();
+        assert!(is_own || store.start >= 0xb000_0000, "{store:x?} is written");
+    }
+    let executed = tpm.executed().take();
+    // TPM2_Startup of the state that was saved.
+    let resumed = executed.first().is_some_and(|command| command[6..] == [0, 0, 1, 0x44, 0, 1]);
+    assert_eq!((resumed, executed.is_empty()), (is_wake && has_log, !is_wake || !has_log), "{executed:x?}");
+    if let Err(failure) = &result {
+        one_line(&failure.error.to_string());
+    }
+    // After a wake there is a record for the next.
+    assert_eq!(
+        machine.memory.bytes(layout::RESUME_RECORD.start().get(), 8) == *b"FLwake\0\x03",
+        matches!(result, Ok(Some(_)))
+    );
+    assert!(!resume::is_requested(&mut machine), "the next reset asks for a wake");
 }
 
 fn record(machine: &mut FakeMachine, stored: &Record, changed: bool) {
     match Record::load(machine) {
         Ok(record) => {
-            assert!(changed || record.rsdp == stored.rsdp && record.has_tpm == stored.has_tpm);
+            assert!(changed || record.rsdp == stored.rsdp);
             assert!(record.writes.iter().all(|write| !write.file().is_empty() && !write.bytes().is_empty()));
             let mut other = FakeMachine::new();
             record.store(&mut other);
@@ -67,7 +164,7 @@ fn record(machine: &mut FakeMachine, stored: &Record, changed: bool) {
     // Without ports nobody says that this is a wake.
     let mut copy = FakeMachine::new();
     copy.memory = machine.memory.clone();
-    assert!(!resume::is_pending(&mut copy));
+    assert!(!resume::is_requested(&mut copy));
     assert!(Record::load(&mut copy).is_err(), "the record is still there");
 }
 
@@ -121,9 +218,16 @@ pub fn seeds() -> Vec<Vec<u8>> {
         for vector in [0x1000_u32, 0, 0x9_f000, 0x10_0000] {
             memory[0x4c..0x50].copy_from_slice(&vector.to_le_bytes());
             let name = b"etc/vmgenid_addr";
-            let record = [&[1 | 2 << 3, name.len() as u8][..], name, &[0; 4], &[8, 1, 2, 3, 4, 5, 6, 7, 8]].concat();
-            seeds.push([record.as_slice(), &[0; 2], &memory].concat());
-            seeds.push([&[2, 0, 0, 0, 0, 0, 0], &[0x20, 0, 2, 1, 1][..], &[0; 2], &memory].concat());
+            let writes = [&[name.len() as u8][..], name, &[0; 4], &[8, 1, 2, 3, 4, 5, 6, 7, 8]].concat();
+            // Of a machine that was asleep, one that was reset, ones without S3, ACPI, fw_cfg's file, or a chipset.
+            let mut resets = [Reset::WOKEN; 6];
+            (resets[1][2], resets[2][3]) = (0, 1);
+            (resets[3][4], resets[4][4], resets[5][4]) = (2, 4, 16);
+            for reset in resets {
+                seeds.push([&[1 | 2 << 3], &reset[..], &writes, &[0; 2], &memory].concat());
+            }
+            let damaged = [&[2], &Reset::WOKEN[..], &[0; 6], &[0x20, 0, 2, 1, 1], &[0; 2]].concat();
+            seeds.push([damaged.as_slice(), &memory].concat());
         }
     }
     seeds

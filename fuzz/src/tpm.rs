@@ -47,6 +47,9 @@ struct Patch {
     value: u8,
 }
 
+/// Commands that were executed, in order.
+pub type Executed = Rc<RefCell<Vec<Vec<u8>>>>;
+
 /// The TPM.
 #[derive(Clone, Debug)]
 pub struct Tpm {
@@ -57,6 +60,8 @@ pub struct Tpm {
     reads: u32,
     /// Commands so far.
     commands: u8,
+    /// These commands, also of the TPMs that were cloned from this one.
+    executed: Executed,
     buffer: [u8; BUFFER_LEN],
     /// Of the FIFO: bytes of the command, then those of the response that are left.
     command: Vec<u8>,
@@ -74,6 +79,7 @@ impl Tpm {
             patches: (0..patches & 15).map(|_| input.take()).collect(),
             reads: 0,
             commands: 0,
+            executed: Executed::default(),
             buffer: [0; BUFFER_LEN],
             command: Vec::new(),
             response: Vec::new(),
@@ -81,8 +87,17 @@ impl Tpm {
         }
     }
 
+    /// The commands that this TPM, and those that were cloned from it, have executed.
+    #[must_use]
+    pub fn executed(&self) -> Executed {
+        self.executed.clone()
+    }
+
     /// The response to a command.
     fn execute(&mut self, command: &[u8]) -> Vec<u8> {
+        // A command says how long it is; a buffer has more.
+        let len = command.get(2..6).map_or(0, |len| u32::from_be_bytes(len.try_into().unwrap()) as usize);
+        self.executed.borrow_mut().push(command.get(..len).unwrap_or(command).to_vec());
         let tag = command.get(..2).map_or([0x80, 1], |tag| [tag[0], tag[1]]);
         let code = command.get(6..10).map_or(0, |code| u32::from_be_bytes(code.try_into().unwrap()));
         let parameters: &[u8] = match code {

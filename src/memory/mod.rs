@@ -37,29 +37,34 @@ unsafe extern "C" {
     static wake_heap_end: [u8; 0];
 }
 
-/// Gives the heap its memory for a boot. Called once, before the first allocation.
+/// Gives the heap its memory for a boot, in place of what [`give_wake_heap`] gave before a reset turned out to be no wake.
+/// Called once, when nothing is allocated.
 pub fn give_heap() {
     let start = &raw mut heap_start;
     let size = (&raw const heap_end).addr().wrapping_sub(start.addr());
-    // SAFETY: linker.ld sets the bytes from heap_start to heap_end apart for this, and this is called once.
+    // SAFETY: linker.ld sets the bytes from heap_start to heap_end apart for this, and this is called once, before the boot
+    // allocates and after all that looked for a wake was dropped: it gives back a number or nothing.
     unsafe { give(start.cast(), size) };
 }
 
-/// Gives the heap its memory for a wake: what is left of the memory that stays the firmware's. Called once, in place of
-/// [`give_heap`].
+/// Gives the heap its memory for a wake: what is left of the memory that stays the firmware's. Called once, before the
+/// first allocation.
 pub fn give_wake_heap() {
     let start = &raw mut wake_heap_start;
     let size = (&raw const wake_heap_end).addr().wrapping_sub(start.addr());
-    // SAFETY: linker.ld sets the bytes from wake_heap_start to wake_heap_end apart for this, and this is called once.
+    // SAFETY: linker.ld sets the bytes from wake_heap_start to wake_heap_end apart for this, and this is called once, before
+    // anything is allocated.
     unsafe { give(start.cast(), size) };
 }
 
-/// Gives the heap `size` bytes.
+/// Gives the heap `size` bytes in place of those that it had.
 ///
 /// # Safety
-/// The bytes are the heap's for ever; this is called once.
+/// The bytes are the heap's for ever; they are given once, and nothing is allocated.
 #[inline(never)]
 unsafe fn give(start: *mut u8, size: usize) {
-    // SAFETY: the caller's promise is the same.
-    unsafe { HEAP.0.lock().init(start, size) };
+    let mut heap = HEAP.0.lock();
+    *heap = Heap::empty();
+    // SAFETY: the heap is empty, and the caller promises the bytes.
+    unsafe { heap.init(start, size) };
 }

@@ -57,3 +57,26 @@ impl FakeDevice for FakeConfigPorts {
         }
     }
 }
+
+/// The PM1 status register where the firmware puts it, with what it reads as.
+pub(crate) struct FakePm1(pub(crate) u16);
+
+impl FakePm1 {
+    /// What QEMU's reads as after a suspend and a wake by its user (measured on `q35`).
+    pub(crate) const WOKEN: Self = Self(0x8101);
+    /// After a plain reset.
+    pub(crate) const RESET: Self = Self(0x0001);
+}
+
+impl FakeDevice for FakePm1 {
+    fn claims(&self, port: u16) -> bool {
+        port == 0x600 || port == 0x601
+    }
+
+    fn read(&mut self, port: u16, size: u8, _memory: &mut FakeMemory) -> u32 {
+        // QEMU answers accesses of 16 bits alone.
+        if (port, size) == (0x600, 2) { self.0.into() } else { u32::MAX }
+    }
+
+    fn write(&mut self, _port: u16, _size: u8, _value: u32, _memory: &mut FakeMemory) {}
+}

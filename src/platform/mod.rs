@@ -5,7 +5,8 @@
 //! difference to a guest with ACPI tables, but for the root complex's base address, without which q35 has no watchdog of its own
 //! (`docs/hosts.md`, "q35's watchdog").
 //!
-//! Assumed: registers are at their reset values. An unknown or absent host bridge is no error: then there is nothing to
+//! Assumed: registers are at their reset values, or as this module left them in the same run, when a reset that a guest
+//! wanted taken for a wake is none ([`restore`]). An unknown or absent host bridge is no error: then there is nothing to
 //! program, and the tables of the host stand on their own. Nor is PCI set up there: every host that is known to have
 //! another bridge gives its functions addresses itself, and its tables tell of them (see `docs/hosts.md`). Left out: SMM,
 //! SMBus, graphics.
@@ -89,13 +90,46 @@ impl Platform {
     }
 }
 
-/// Sets the chipset's and the CPUs' registers again, after a reset that left the operating system's memory as it
-/// was. What PCI functions had, the operating system restores.
-pub fn restore<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &MemoryMap) {
+/// The chipset after [`restore`].
+#[derive(Clone, Copy, Debug)]
+pub struct Restored {
+    chipset: Chipset,
+    low_ram_end: PhysAddr,
+    ecam: Option<EcamWindow>,
+}
+
+/// Sets the chipset's registers as a boot does, after a reset that may have left an operating system's memory as it was.
+/// What PCI functions had, the operating system restores.
+///
+/// Writes no memory, and a boot may follow: it writes the same again.
+pub fn restore<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &MemoryMap) -> Restored {
     let (chipset, low_ram_end, _, ecam) = program(machine, fw_cfg, map);
-    if let Some((_, low)) = chipset.low_windows(low_ram_end) {
-        let bits = physical_bits(machine);
-        cpus::set_up(machine, fw_cfg, devices_start(ecam, low), bits);
+    Restored { chipset, low_ram_end, ecam }
+}
+
+impl Restored {
+    /// Whether the machine was asleep before this reset: WAK_STS in the PM1 status register (ACPI 6.5, 4.8.3.1.1).
+    ///
+    /// QEMU sets it when a machine wakes, after the reset of its devices, which clears it; a guest can only clear it
+    /// (`hw/acpi/core.c`: `acpi_notify_wakeup`, `acpi_pm1_evt_reset`, `acpi_pm1_evt_write_sts`).
+    pub fn was_asleep(&self, ports: &mut impl Ports) -> bool {
+        match self.chipset {
+            Chipset::I440fx | Chipset::Q35 => {
+                let status = ports.in16(PM1_STATUS);
+                log::debug!("PM1 status after a reset that asks for a wake: {status:#06x}");
+                // Where nothing answers all bits are set, reserved ones too.
+                status != u16::MAX && status & WAK_STS != 0
+            }
+            Chipset::Other(_) | Chipset::None => false,
+        }
+    }
+
+    /// Sets the memory types and features of all CPUs as a boot does.
+    pub fn set_up_cpus<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg) {
+        if let Some((_, low)) = self.chipset.low_windows(self.low_ram_end) {
+            let bits = physical_bits(machine);
+            cpus::set_up(machine, fw_cfg, devices_start(self.ecam, low), bits);
+        }
     }
 }
 
@@ -162,6 +196,10 @@ const ID_Q35: u32 = 0x29c0_8086;
 /// The I/O base of the power management registers, and bit 0, which an I/O base has. Below 0x1000, so that PCI can have
 /// the ports from there on; QEMU's tables take whatever stands here.
 const PM_BASE: u32 = 0x600 | 1;
+/// The PM1 status register, 16 bits, the first of them (ICH9 data sheet, 13.8.3; 82371AB, 7.1.1).
+const PM1_STATUS: u16 = (PM_BASE & !1) as u16;
+/// PM1 status: the machine was asleep and has woken (ACPI 6.5, 4.8.3.1.1).
+const WAK_STS: u16 = 1 << 15;
 
 /// Interrupts of the four routing registers, PIRQA to PIRQD in a dword from the low byte up: 10, 10, 11, 11, as a PC's
 /// firmware has it.

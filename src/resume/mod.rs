@@ -5,16 +5,27 @@
 //! system asked for, in real mode (ACPI specification 6.5, 16.3, "Initialization"). All RAM is the operating
 //! system's then, but for [`layout::WAKE_RAM`], which the firmware runs in, and the [`Record`] that the boot left.
 //!
-//! The order of a wake is in `lib.rs`. Nothing that is found in memory is used unchecked: the record has a checksum and
+//! The order of a wake is in `lib.rs`. A guest can write RAM and CMOS, and a plain reset keeps both. So neither decides
+//! that a reset is a wake. They only ask for one ([`is_requested`]); the host decides:
+//!
+//! 1. it offers S3 (`etc/system-states`) and ACPI tables, without which no operating system suspends ([`can_wake`]);
+//! 2. its power management says that the machine was asleep: WAK_STS in the PM1 status register
+//!    ([`crate::platform::Restored::was_asleep`]). The host sets this bit, a guest can only clear it, and a reset clears it.
+//!
+//! Until then only [`layout::WAKE_RAM`] is written and nothing is taken from the record. Without both the reset is a
+//! boot, which goes on in the same run.
+//!
+//! In a wake nothing that is found in memory is used unchecked: the record has a checksum and
 //! names the memory that was kept, the tables have theirs, and the address to go on at is RAM below 1 MiB. What can be
 //! had from the host is asked for again rather than remembered. A wake that cannot be carried out ends in a reset and a
 //! boot from the start.
 //!
 //! Assumed: the host writes [`STATUS_WAKE`] to CMOS when the machine goes to sleep, as QEMU does (`hw/rtc/mc146818rtc.c`,
-//! `rtc_notify_suspend`). Left out: the other shutdown codes of a PC/AT (5, 10 and more), with which programs for the
-//! 80286 came back from protected mode; waking in protected mode (`X_Firmware_Waking_Vector`), which the tables of no known
-//! host offer; configuration space of PCI functions, graphics modes, the clock's alarm and interrupt controllers, which
-//! an operating system restores itself.
+//! `rtc_notify_suspend`), and clears PM1 status at a reset, as QEMU does on `q35`, and on `pc` from 6.0 on
+//! (`hw/acpi/piix4.c`, `piix4_pm_reset`). Left out: the other shutdown codes of a PC/AT (5, 10 and more), with which programs
+//! for the 80286 came back from protected mode; waking in protected mode (`X_Firmware_Waking_Vector`), which the tables of
+//! no known host offer; configuration space of PCI functions, graphics modes, the clock's alarm and interrupt controllers,
+//! which an operating system restores itself.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -33,11 +44,16 @@ use crate::hal::{Machine, Memory, Ports};
 use crate::layout;
 use crate::logging::Few;
 use crate::memory_map::MemoryMap;
-use crate::tables::Tables;
+use crate::tables::{self, Tables};
 
-/// Which sleep states the machine offers, six bytes (QEMU `hw/acpi/core.c`). Its name alone tells a machine with the
-/// power management of a PC from others; what is in it is not asked for, because that would cost every boot a transfer.
+/// Which sleep states the machine offers, six bytes (QEMU `hw/acpi/core.c`, `acpi_pm1_cnt_init`). A boot goes by the name
+/// alone, which tells a machine with the power management of a PC from others: to read it would cost every boot a
+/// transfer.
 const SYSTEM_STATES: &str = "etc/system-states";
+const SYSTEM_STATES_LEN: usize = 6;
+/// The byte of S3, and its bit for "offered"; the low bits are the type that a guest writes to sleep.
+const S3: usize = 3;
+const STATE_OFFERED: u8 = 1 << 7;
 
 /// CMOS: why the machine was reset (IBM PC/AT technical reference, "shutdown status byte").
 const SHUTDOWN_STATUS: u8 = 0x0f;
@@ -55,28 +71,36 @@ pub fn can_sleep(fw_cfg: &FwCfg) -> bool {
 /// may be for a host's table beside it. Without ACPI tables no operating system suspends.
 pub fn prepare(machine: &mut impl Memory, map: &MemoryMap, tables: Tables) {
     if let Some(rsdp) = tables.rsdp.filter(|_| map.is_withheld(layout::KEPT_RAM)) {
-        Record { rsdp, writes: tables.told, has_tpm: tables.tpm_log.is_some() }.store(machine);
+        Record { rsdp, writes: tables.told }.store(machine);
     }
 }
 
-/// Whether this reset is a wake. If not, a record of an earlier boot is removed.
+/// Whether what the guest left asks for a wake: a record in RAM, and the value for it in CMOS. If not, the record of an
+/// earlier boot is removed. The value is set back, so the next reset asks for nothing.
 ///
 /// CMOS is only read where there is a record: a machine that was just switched on has none, and this costs nothing.
-pub fn is_pending(machine: &mut (impl Ports + Memory)) -> bool {
+pub fn is_requested(machine: &mut (impl Ports + Memory)) -> bool {
     if !record::is_present(machine) {
         return false;
     }
-    let wakes = cmos::read(machine, SHUTDOWN_STATUS) == STATUS_WAKE;
-    if wakes {
-        // The next reset is one like any other, however this wake ends.
+    let requested = cmos::read(machine, SHUTDOWN_STATUS) == STATUS_WAKE;
+    if requested {
         cmos::write(machine, SHUTDOWN_STATUS, STATUS_NONE);
     } else {
         record::remove(machine);
     }
-    wakes
+    requested
 }
 
-/// Gives a wake up: the next start is a boot.
+/// Whether the host offers S3, and ACPI tables by which an operating system finds it.
+pub fn can_wake(machine: &mut impl Machine, fw_cfg: &FwCfg) -> bool {
+    let Some(item) = fw_cfg.find(SYSTEM_STATES).filter(|_| tables::has_acpi(fw_cfg)) else { return false };
+    let mut states = [0; SYSTEM_STATES_LEN];
+    fw_cfg.read(machine, item, &mut states);
+    states[S3] & STATE_OFFERED != 0
+}
+
+/// Removes the record: the next start is a boot, and so is this one where it turns out to be no wake.
 pub fn abandon(machine: &mut impl Memory) {
     record::remove(machine);
 }

@@ -13,7 +13,7 @@ use crate::hal::Memory;
 use crate::layout::{RESUME_RECORD, WAKE_RAM};
 
 /// What a record begins with. Its last byte is the version of the format.
-const MAGIC: [u8; 8] = *b"FLwake\0\x02";
+const MAGIC: [u8; 8] = *b"FLwake\0\x03";
 
 /// Most writes that are remembered.
 const MOST_WRITES: usize = 16;
@@ -31,8 +31,6 @@ struct Header {
     rsdp: U32,
     /// How many [`HostWrite`]s follow.
     writes: U32,
-    /// 1 on a machine with a TPM, else 0.
-    has_tpm: U64,
 }
 
 /// How long the header is up to the end of its checksum.
@@ -57,12 +55,13 @@ const _: () = assert!(size_of::<Header>().is_multiple_of(8) && size_of::<HostWri
 const _: () = assert!((size_of::<Header>() + MOST_WRITES * size_of::<HostWrite>()) as u64 <= RESUME_RECORD.len());
 
 impl HostWrite {
-    /// Eight bytes at most, from `offset` on. `None` when they or the name are too long.
+    /// Eight bytes at most, from `offset` on. `None` when they or the name are too long, or the name has a character
+    /// that cannot be printed.
     #[must_use]
     pub fn new(file: &str, offset: u32, bytes: &[u8]) -> Option<Self> {
         let len = u32::try_from(bytes.len()).ok()?;
         let mut this = Self { file: [0; NAME_LEN], offset: offset.into(), len: len.into(), bytes: [0; MOST_BYTES] };
-        this.file.get_mut(..file.len())?.copy_from_slice(file.as_bytes());
+        this.file.get_mut(..file.len()).filter(|_| is_name(file.as_bytes()))?.copy_from_slice(file.as_bytes());
         this.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(this)
     }
@@ -70,8 +69,8 @@ impl HostWrite {
     /// The file's name; empty when it is none.
     #[must_use]
     pub fn file(&self) -> &str {
-        let name = self.file.split(|&byte| byte == 0).next().unwrap_or_default();
-        str::from_utf8(name).unwrap_or_default()
+        let name = self.file.split(|&byte| byte == 0).next().filter(|name| is_name(name));
+        name.and_then(|name| str::from_utf8(name).ok()).unwrap_or_default()
     }
 
     /// Where in the file.
@@ -91,6 +90,12 @@ impl HostWrite {
     }
 }
 
+/// Whether a name has only characters that can be printed. It is printed where a host does not know the file, and a guest
+/// can have written it.
+fn is_name(name: &[u8]) -> bool {
+    name.iter().all(u8::is_ascii_graphic)
+}
+
 /// What a wake needs to know of the boot.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Record {
@@ -98,8 +103,6 @@ pub struct Record {
     pub rsdp: PhysAddr,
     /// What was written into the host's files.
     pub writes: Vec<HostWrite>,
-    /// Whether the machine has a TPM.
-    pub has_tpm: bool,
 }
 
 impl Record {
@@ -117,7 +120,6 @@ impl Record {
             kept_end: (WAKE_RAM.end().get() as u32).into(),
             rsdp: rsdp.into(),
             writes: (writes.len() as u32).into(),
-            has_tpm: u64::from(self.has_tpm).into(),
         };
         header.checksum = checksum(&header, writes).into();
         let start = RESUME_RECORD.start();
@@ -149,7 +151,7 @@ impl Record {
         if !kept.contains(WAKE_RAM) {
             return Err(Error::OtherMemory(kept));
         }
-        Ok(Self { rsdp: PhysAddr::new(header.rsdp.get().into()), writes, has_tpm: header.has_tpm.get() != 0 })
+        Ok(Self { rsdp: PhysAddr::new(header.rsdp.get().into()), writes })
     }
 }
 

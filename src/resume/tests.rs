@@ -1,4 +1,3 @@
-use std::boxed::Box;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -16,9 +15,11 @@ use crate::failure::Failure;
 use crate::fw_cfg::fake::{FakeFwCfg, known_hosts};
 use crate::hal::fake::{Access, FakeDevice, FakeMachine, FakeMemory};
 use crate::layout::{RESUME_RECORD, WAKE_RAM};
-use crate::platform::fake::FakeConfigPorts;
-use crate::tpm::fake::{Defects, FakeTpm, Kind};
+use crate::platform::fake::{FakeConfigPorts, FakePm1};
 use crate::{golden, tables};
+
+mod decision;
+mod tpm;
 
 /// CMOS memory that a test can look at while the machine owns it.
 #[derive(Clone)]
@@ -60,7 +61,7 @@ fn range(start: u64, len: u64) -> PhysRange {
 fn record() -> Record {
     let writes = [("etc/vmgenid_addr", 0, &[1, 2, 3, 4, 5, 6, 7, 8][..]), ("etc/another", 12, &[9, 10, 11, 12])];
     let writes = writes.map(|(file, offset, bytes)| HostWrite::new(file, offset, bytes).unwrap()).to_vec();
-    Record { rsdp: PhysAddr::new(0xf_0000), writes, has_tpm: true }
+    Record { rsdp: PhysAddr::new(0xf_0000), writes }
 }
 
 /// A machine with the record in its memory.
@@ -72,7 +73,7 @@ fn with_record(record: &Record) -> FakeMachine {
 
 #[test]
 fn a_record_comes_back_as_it_was() {
-    for record in [record(), Record { rsdp: PhysAddr::new(0x10), writes: Vec::new(), has_tpm: false }] {
+    for record in [record(), Record { rsdp: PhysAddr::new(0x10), writes: Vec::new() }] {
         let mut machine = with_record(&record);
         assert_eq!(Record::load(&mut machine), Ok(record));
         assert!(machine.accesses.is_empty());
@@ -83,7 +84,7 @@ fn a_record_comes_back_as_it_was() {
 fn a_record_with_any_bit_changed_is_refused() {
     let mut machine = with_record(&record());
     let start = RESUME_RECORD.start().get();
-    let len = 40 + 2 * 72;
+    let len = 32 + 2 * 72;
     assert_eq!(machine.memory.bytes(start + len, 64), [0; 64], "the end of the record");
     for at in start..start + len {
         let [byte] = machine.memory.bytes(at, 1)[..] else { unreachable!() };
@@ -97,22 +98,25 @@ fn a_record_with_any_bit_changed_is_refused() {
 }
 
 /// The length of a record's header, and of each write behind it.
-const HEADER_LEN: u64 = 40;
+const HEADER_LEN: u64 = 32;
 const WRITE_LEN: usize = 72;
 
 /// Makes the checksum of a record with so many writes right: an FNV-1a over the words behind it.
-fn sum_up(machine: &mut FakeMachine, writes: usize) {
+fn sum_up(memory: &mut FakeMemory, writes: usize) {
     let start = RESUME_RECORD.start().get();
-    let words = machine.memory.bytes(start + 16, HEADER_LEN as usize - 16 + writes * WRITE_LEN);
+    let words = memory.bytes(start + 16, HEADER_LEN as usize - 16 + writes * WRITE_LEN);
     let words = words.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
     let sum = words.fold(0xcbf2_9ce4_8422_2325_u64, |sum, word| (sum ^ word).wrapping_mul(0x0100_0000_01b3));
-    machine.memory.store(start + 8, &sum.to_le_bytes());
+    memory.store(start + 8, &sum.to_le_bytes());
 }
 
 /// A write as it may be in memory: a name that may be empty or no text, a place, a length that may be too large.
 fn any_write() -> impl Strategy<Value = (Vec<u8>, u32, u32, [u8; 8])> {
-    let name =
-        prop_oneof![8 => "[a-z/]{1,56}".prop_map(String::into_bytes), 1 => Just(Vec::new()), 1 => Just(vec![0xff])];
+    let name = prop_oneof![
+        8 => "[a-z/]{1,56}".prop_map(String::into_bytes),
+        1 => Just(Vec::new()),
+        1 => prop_oneof![Just(vec![0xff]), Just(b"a\n".to_vec())],
+    ];
     let len = prop_oneof![8 => 1..=8_u32, 1 => Just(0), 1 => any::<u32>()];
     (name, any::<u32>(), len, any::<[u8; 8]>())
 }
@@ -130,7 +134,7 @@ proptest! {
         count in prop_oneof![8 => Just(None), 1 => (17..=u32::MAX).prop_map(Some)],
         is_summed in prop_oneof![8 => Just(true), 1 => Just(false)],
     ) {
-        let mut machine = with_record(&Record { rsdp: PhysAddr::new(0x10), writes: Vec::new(), has_tpm: true });
+        let mut machine = with_record(&Record { rsdp: PhysAddr::new(0x10), writes: Vec::new() });
         let at = RESUME_RECORD.start().get();
         let count = count.unwrap_or(writes.len() as u32);
         machine.memory.store(at + 16, &[start, end, rsdp, count].map(u32::to_le_bytes).concat());
@@ -139,14 +143,14 @@ proptest! {
             machine.memory.store(at + 56, &[offset.to_le_bytes(), len.to_le_bytes()].concat());
             machine.memory.store(at + 64, bytes);
         }
-        sum_up(&mut machine, count.min(16) as usize);
+        sum_up(&mut machine.memory, count.min(16) as usize);
         if !is_summed {
             let [byte] = machine.memory.bytes(at + 8, 1)[..] else { unreachable!() };
             machine.memory.store(at + 8, &[byte ^ 1]);
         }
 
         let is_write = |(name, _, len, _): &(Vec<u8>, u32, u32, [u8; 8])| {
-            !name.is_empty() && name.is_ascii() && (1..=8).contains(len)
+            !name.is_empty() && name.iter().all(u8::is_ascii_graphic) && (1..=8).contains(len)
         };
         let is_record = is_summed && count as usize == writes.len() && writes.iter().all(is_write);
         let is_ours = start <= end && u64::from(start) <= WAKE_RAM.start().get() && WAKE_RAM.end().get() <= u64::from(end);
@@ -175,6 +179,14 @@ fn a_record_with_a_checksum_is_still_looked_at() {
     };
     assert_eq!(store(&[HostWrite::new("", 0, &[1]).unwrap()]), Err(Error::Record), "a write to no file");
     assert_eq!(store(&[HostWrite::new("etc/x", 0, &[]).unwrap()]), Err(Error::Record), "a write of nothing");
+    // A name that would be lines of its own where it is printed, which a guest can write into a record with its checksum.
+    let record = Record { writes: vec![HostWrite::new("etc/xy", 0, &[1]).unwrap()], ..record() };
+    let mut machine = with_record(&record);
+    let start = RESUME_RECORD.start().get();
+    machine.memory.store(start + 32 + 4, b"\n");
+    sum_up(&mut machine.memory, 1);
+    assert_eq!(Record::load(&mut machine), Err(Error::Record), "a name with a line's end");
+    assert_eq!(HostWrite::new("etc/\nx", 0, &[1]), None);
     assert_eq!(HostWrite::new("etc/x", 0, &[0; 9]), None);
     assert_eq!(HostWrite::new(&"x".repeat(57), 0, &[1]), None);
     assert_eq!(HostWrite::new(&"x".repeat(56), 0, &[1]).unwrap().file(), "x".repeat(56));
@@ -185,11 +197,11 @@ fn a_record_with_a_checksum_is_still_looked_at() {
 
 #[test]
 fn a_record_of_an_image_that_kept_less_memory_is_refused() {
-    let mut machine = with_record(&Record { rsdp: PhysAddr::new(0xf_0000), writes: Vec::new(), has_tpm: false });
+    let mut machine = with_record(&Record { rsdp: PhysAddr::new(0xf_0000), writes: Vec::new() });
     let at = RESUME_RECORD.start().get();
     let kept = [WAKE_RAM.start().get() as u32 + 4096, WAKE_RAM.end().get() as u32];
     machine.memory.store(at + 16, &kept.map(u32::to_le_bytes).concat());
-    sum_up(&mut machine, 0);
+    sum_up(&mut machine.memory, 0);
     let expected = range(WAKE_RAM.start().get() + 4096, WAKE_RAM.len() - 4096);
     assert_eq!(Record::load(&mut machine), Err(Error::OtherMemory(expected)));
 }
@@ -197,32 +209,39 @@ fn a_record_of_an_image_that_kept_less_memory_is_refused() {
 #[test]
 fn a_machine_that_was_just_switched_on_is_not_asked_anything() {
     let mut machine = FakeMachine::new().with(Cmos::with_status(STATUS_WAKE));
-    assert!(!is_pending(&mut machine));
+    assert!(!is_requested(&mut machine));
     machine.memory.store(RESUME_RECORD.start().get(), &[0xff; 3072]);
-    assert!(!is_pending(&mut machine));
+    assert!(!is_requested(&mut machine));
     assert_eq!(machine.accesses, [], "memory tells");
 }
 
 #[test]
-fn only_a_wake_is_one_and_only_once() {
+fn a_wake_is_requested_by_its_shutdown_code_alone_and_once() {
     for status in 0..=u8::MAX {
         let cmos = Cmos::with_status(status);
         let mut machine = with_record(&record()).with(cmos.clone());
-        let wakes = is_pending(&mut machine);
-        assert_eq!(wakes, status == 0xfe, "{status:#x}");
+        let requested = is_requested(&mut machine);
+        assert_eq!(requested, status == 0xfe, "{status:#x}");
         // After another reset there is no record; after a wake there is, for the next.
-        assert_eq!(Record::load(&mut machine).is_ok(), wakes);
-        assert_eq!(cmos.status(), if wakes { 0 } else { status });
-        assert!(!is_pending(&mut machine), "{status:#x}: the next reset is no wake");
+        assert_eq!(Record::load(&mut machine).is_ok(), requested);
+        assert_eq!(cmos.status(), if requested { 0 } else { status });
+        assert!(!is_requested(&mut machine), "{status:#x}: the next reset requests none");
     }
 }
 
+/// What `etc/system-states` has on a machine with S3 (QEMU `hw/acpi/core.c`).
+const STATES: [u8; 6] = [128, 0, 0, 129, 2, 128];
+
 /// The items of a machine, with that which says that it sleeps.
 fn device(name: &str) -> FakeFwCfg {
-    let items =
-        golden::items(name).into_iter().chain([("etc/system-states".to_string(), vec![128, 0, 0, 129, 2, 128])]);
-    let items: BTreeMap<_, _> = items.collect();
-    items.iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| device.with_file(name, bytes))
+    device_without(name, "").with_file(SYSTEM_STATES, &STATES)
+}
+
+/// The items of a machine, without one of them and without what says that it sleeps.
+fn device_without(name: &str, left_out: &str) -> FakeFwCfg {
+    let items: BTreeMap<_, _> = golden::items(name).into_iter().collect();
+    let items = items.iter().filter(|(name, _)| *name != left_out && *name != SYSTEM_STATES);
+    items.fold(FakeFwCfg::new(true), |device, (name, bytes)| device.with_file(name, bytes))
 }
 
 const Q35: u32 = 0x29c0_8086;
@@ -265,22 +284,32 @@ fn suspended(name: &str, bridge: u32, vector: u32) -> FakeMemory {
     memory
 }
 
-/// A machine of this kind at reset.
-fn reset(memory: FakeMemory, device: FakeFwCfg, bridge: u32) -> FakeMachine {
-    let mut machine = FakeMachine::new().with(device).with(FakeConfigPorts::with_host_bridge(bridge));
+/// A machine of this kind at a reset of this kind.
+fn reset_with(memory: FakeMemory, device: FakeFwCfg, bridge: u32, pm1: FakePm1) -> FakeMachine {
+    let mut machine = FakeMachine::new().with(device).with(FakeConfigPorts::with_host_bridge(bridge)).with(pm1);
     machine.memory = memory;
     machine
 }
 
+/// A machine of this kind that was woken.
+fn reset(memory: FakeMemory, device: FakeFwCfg, bridge: u32) -> FakeMachine {
+    reset_with(memory, device, bridge, FakePm1::WOKEN)
+}
+
+/// Where the machine, which was woken, wakes.
+fn wake_on(machine: &mut FakeMachine) -> Result<WakingVector, Failure> {
+    crate::wake(machine).map(|vector| vector.expect("a wake, by what the host says"))
+}
+
 fn wake(memory: FakeMemory) -> Result<WakingVector, Failure> {
-    crate::wake(&mut reset(memory, device("q35"), Q35))
+    wake_on(&mut reset(memory, device("q35"), Q35))
 }
 
 #[test]
 fn an_operating_system_wakes_where_it_asked_for() {
     for (name, bridge) in [("q35", Q35), ("q35-vmgenid", Q35), ("pc", I440FX)] {
         let memory = suspended(name, bridge, 0x9_2c05 - 0x1_0000);
-        let vector = crate::wake(&mut reset(memory, device(name), bridge)).unwrap();
+        let vector = wake_on(&mut reset(memory, device(name), bridge)).unwrap();
         assert_eq!(vector.get(), 0x8_2c05);
     }
 }
@@ -289,9 +318,9 @@ fn an_operating_system_wakes_where_it_asked_for() {
 fn a_wake_sets_what_a_boot_sets_but_for_pci_functions() {
     let config = FakeConfigPorts::with_host_bridge(I440FX);
     let writes = config.writes();
-    let mut machine = FakeMachine::new().with(device("pc")).with(config);
+    let mut machine = FakeMachine::new().with(device("pc")).with(config).with(FakePm1::WOKEN);
     machine.memory = suspended("pc", I440FX, 0x8000);
-    crate::wake(&mut machine).unwrap();
+    wake_on(&mut machine).unwrap();
     let expected = [
         (0x0860, 4, 0x0b0b_0a0a), // PIIX3: interrupts
         (0x0940, 4, 0x8000_8000), // IDE
@@ -308,7 +337,7 @@ fn the_host_is_told_again_what_it_asked_for() {
     let memory = suspended("q35-vmgenid", Q35, 0x8000);
     let device = device("q35-vmgenid");
     let record = device.record();
-    crate::wake(&mut reset(memory, device, Q35)).unwrap();
+    wake_on(&mut reset(memory, device, Q35)).unwrap();
     let written = record.borrow().written.clone();
     let [(_, 0, address)] = &written[..] else { panic!("{written:?}") };
     assert_ne!(*address, [0; 8]);
@@ -326,30 +355,14 @@ fn several_files_are_written_again_each_where_it_was() {
         HostWrite::new("etc/second", 56, &[4; 8]).unwrap(),
         HostWrite::new("etc/second", 60, &[5; 8]).unwrap(),
     ];
-    let record = Record { rsdp: PhysAddr::new(rsdp(&memory)), writes: writes.to_vec(), has_tpm: false };
+    let record = Record { rsdp: PhysAddr::new(rsdp(&memory)), writes: writes.to_vec() };
     let mut stored = with_record(&record);
     memory.store(RESUME_RECORD.start().get(), &stored.memory.bytes(RESUME_RECORD.start().get(), 3072));
     assert!(Record::load(&mut stored).is_ok());
-    crate::wake(&mut reset(memory, device, Q35)).unwrap();
+    wake_on(&mut reset(memory, device, Q35)).unwrap();
     // Without the one that is gone and the one that does not fit.
     let written: Vec<_> = written.borrow().written.iter().map(|(_, at, bytes)| (*at, bytes.clone())).collect();
     assert_eq!(written, [(0, vec![1; 8]), (16, vec![2; 4]), (56, vec![4; 8])]);
-}
-
-#[test]
-fn a_tpm_is_resumed_where_there_is_one() {
-    for has_tpm in [true, false] {
-        let (registers, tpm) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
-        tpm.borrow_mut().saved = true;
-        let mut memory = suspended("q35", Q35, 0x8000);
-        let stored = with_record(&Record { rsdp: PhysAddr::new(rsdp(&memory)), writes: Vec::new(), has_tpm });
-        memory.store(RESUME_RECORD.start().get(), &stored.memory.bytes(RESUME_RECORD.start().get(), 3072));
-        let mut machine = reset(memory, device("q35"), Q35);
-        machine.registers.push(Box::new(registers));
-        crate::wake(&mut machine).unwrap();
-        let started: &[u32] = if has_tpm { &[0x144] } else { &[] };
-        assert_eq!(tpm.borrow().commands, started);
-    }
 }
 
 /// Why a wake fails, which leaves no record and asks for a restart.
@@ -446,7 +459,7 @@ fn tables_that_point_into_nowhere_are_refused() {
     // A record that points to no RSDP.
     for rsdp in [0, 0x1000, 0xb000_0000, 0xffff_fff8] {
         let mut memory = intact.clone();
-        let stored = with_record(&Record { rsdp: PhysAddr::new(rsdp), writes: Vec::new(), has_tpm: false });
+        let stored = with_record(&Record { rsdp: PhysAddr::new(rsdp), writes: Vec::new() });
         memory.store(RESUME_RECORD.start().get(), &stored.memory.bytes(RESUME_RECORD.start().get(), 3072));
         assert!(failure(memory).starts_with("no valid RSDP at"), "{rsdp:#x}");
     }

@@ -51,7 +51,19 @@ const TPM_LOG: &str = "etc/tpm/log";
 /// Whether the host has anything that belongs into the F-segment.
 #[must_use]
 pub fn want_f_segment(fw_cfg: &FwCfg) -> bool {
-    fw_cfg.find(TABLE_LOADER).is_some() || fw_cfg.find(SMBIOS_ANCHOR).is_some()
+    has_acpi(fw_cfg) || fw_cfg.find(SMBIOS_ANCHOR).is_some()
+}
+
+/// Whether the host has ACPI tables in fw_cfg.
+#[must_use]
+pub fn has_acpi(fw_cfg: &FwCfg) -> bool {
+    fw_cfg.find(TABLE_LOADER).is_some()
+}
+
+/// Whether the host has a TPM: then it has a log for it.
+#[must_use]
+pub fn has_tpm(fw_cfg: &FwCfg) -> bool {
+    fw_cfg.find(TPM_LOG).is_some_and(|log| !log.is_empty())
 }
 
 /// What was loaded, as far as later steps need it.
@@ -63,7 +75,7 @@ pub struct Tables {
     pub told: Vec<HostWrite>,
     /// The memory for the log of a TPM, if the tables tell of one. It is zero.
     pub tpm_log: Option<PhysRange>,
-    /// Whether the host has a TPM of which no table tells, because they could not be linked.
+    /// Whether the host has a TPM of which no table tells.
     pub tpm_is_untold: bool,
 }
 
@@ -128,12 +140,10 @@ pub fn load<M: Machine>(
     if scanned != EBDA && !puts_tables_into_memory(fw_cfg) {
         place.clear(EBDA);
     }
-    let mut tpm_is_untold = false;
     let rsdp = script.and_then(|script| match acpi::load(&mut place, script) {
         Ok(rsdp) => Some(rsdp),
         Err(error) => {
             log::warn!("no ACPI tables: {error}");
-            tpm_is_untold = fw_cfg.find(TPM_LOG).is_some_and(|log| !log.is_empty());
             None
         }
     });
@@ -145,7 +155,8 @@ pub fn load<M: Machine>(
     }
     let rsdp = rsdp.or(in_memory.rsdp);
     // Tables that could not be linked tell of no log.
-    Tables { rsdp, told: place.told, tpm_log: place.tpm_log.filter(|_| rsdp.is_some()), tpm_is_untold }
+    let tpm_log = place.tpm_log.filter(|_| rsdp.is_some());
+    Tables { rsdp, told: place.told, tpm_log, tpm_is_untold: tpm_log.is_none() && has_tpm(fw_cfg) }
 }
 
 /// The machine, with what is left of the F-segment and of RAM.

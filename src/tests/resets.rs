@@ -3,8 +3,40 @@
 //! machine that was just switched on.
 
 use super::*;
+use crate::hal::fake::{FakeDevice, FakeMemory};
+use crate::platform::fake::FakePm1;
 use crate::tables::fake as tables;
 use crate::tables::fake::Piece;
+
+/// CMOS memory in which the reason of the last reset is that a sleeping machine woke.
+struct Cmos {
+    index: u32,
+    shutdown_status: u8,
+}
+
+impl FakeDevice for Cmos {
+    fn claims(&self, port: u16) -> bool {
+        port == 0x70 || port == 0x71
+    }
+    fn read(&mut self, _port: u16, _size: u8, _memory: &mut FakeMemory) -> u32 {
+        if self.index == 0x0f { self.shutdown_status.into() } else { 0 }
+    }
+    fn write(&mut self, port: u16, _size: u8, value: u32, _memory: &mut FakeMemory) {
+        match port {
+            0x70 => self.index = value & 0x7f,
+            _ if self.index == 0x0f => self.shutdown_status = value as u8,
+            _ => {}
+        }
+    }
+}
+
+/// The start of the program: what `main.rs` does.
+fn start(machine: &mut FakeMachine) -> Handover {
+    if resume::is_requested(machine) {
+        assert_eq!(wake(machine).unwrap_or_else(|failure| panic!("{}", failure.error)), None);
+    }
+    run(machine, None).unwrap_or_else(|failure| panic!("{}", failure.error))
+}
 
 /// What an operating system scans for tables, of a `q35` and a `pc`: the extended BIOS data area and the F-segment.
 fn scanned(machine: &FakeMachine) -> [Vec<u8>; 2] {
@@ -20,6 +52,33 @@ fn tables_of_a_guest() -> Vec<Piece> {
         [tables::acpi(place, tables, 0xe000_0000), others.concat()].concat()
     };
     places.into_iter().flat_map(at).collect()
+}
+
+/// A `q35` with a TPM and S3, at a plain reset.
+fn with_tpm_and_s3() -> (FakeMachine, Rc<RefCell<State>>) {
+    let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
+    let device = with_kernel(tpm_device(0x1_0000)).with_file("etc/system-states", &[128, 0, 0, 129, 2, 128]);
+    let mut machine = q35(device).with(FakePm1::RESET).with(Cmos { index: 0, shutdown_status: 0xfe });
+    machine.registers.push(Box::new(registers));
+    (machine, state)
+}
+
+/// The record of the boot before is whole, and CMOS says that a sleeping machine woke: all that there was to a wake once.
+#[test]
+fn a_plain_reset_with_a_record_is_measured_as_the_first_boot_was() {
+    let (mut machine, first) = with_tpm_and_s3();
+    let handover = start(&mut machine);
+    let page = machine.memory.bytes(handover.parameters.get(), 4096);
+    assert!(resume::Record::load(&mut machine).is_ok(), "a boot leaves one");
+    assert_eq!(first.borrow().commands[0], 0x144);
+
+    let (mut again, second) = with_tpm_and_s3();
+    again.memory = machine.memory.clone();
+    let handover = start(&mut again);
+    assert_eq!(again.memory.bytes(handover.parameters.get(), 4096), page);
+    assert_eq!(second.borrow().pcrs, first.borrow().pcrs);
+    assert_eq!(second.borrow().commands, first.borrow().commands);
+    assert!(!second.borrow().password.is_empty(), "the platform hierarchy is closed");
 }
 
 /// What the kernel of a machine is told, and what it finds where it scans for tables, with these left by a guest.

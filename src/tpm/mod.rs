@@ -122,9 +122,11 @@ fn try_measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, load
     tpm.finish(machine, result)
 }
 
-/// Resumes the TPM after a suspend to memory, if the machine has one.
+/// Resumes the TPM after a suspend to memory, if the host has one: `has_tpm` is asked of the host, never of memory, which
+/// the guest can write.
 ///
-/// An operating system that saved the TPM's state finds it as it was. One that did not gets a TPM whose PCRs say so.
+/// An operating system that saved the TPM's state finds it as it was. One that did not gets a TPM whose PCRs say so, with
+/// the hierarchies that could sign or unseal for it turned off, as after a boot that could not be measured.
 pub fn resume<M: Machine>(machine: &mut M, has_tpm: bool) {
     if has_tpm && let Err(failure) = try_resume(machine) {
         failure.report("the TPM's state from before the suspend is lost");

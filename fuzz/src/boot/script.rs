@@ -13,7 +13,7 @@ use firstlight::layout;
 use log::LevelFilter;
 
 use crate::bzimage::SETUP;
-use crate::cmos::Cmos;
+use crate::cmos::{Cmos, Pm1};
 use crate::directory::Defects;
 use crate::input::Input;
 use crate::machines;
@@ -87,6 +87,32 @@ pub const MOST_HASHED: u32 = 1 << 14;
 /// Where a captured machine's chipset is told from.
 pub const CHIPSETS: [Option<u32>; 4] = [Some(0x29c0_8086), Some(0x1237_8086), None, Some(0x0d57_1b36)];
 
+/// The functions of a chipset: device and function number, and the numbers that tell what it is.
+pub fn board(chipset: Option<u32>) -> Vec<(u8, u32)> {
+    match chipset {
+        Some(id @ 0x29c0_8086) => vec![(0, id), (0xf8, 0x2918_8086), (0xfa, 0x2922_8086), (0xfb, 0x2930_8086)],
+        Some(id @ 0x1237_8086) => vec![(0, id), (8, 0x7000_8086), (9, 0x7010_8086), (11, 0x7113_8086)],
+        Some(id) => vec![(0, id)],
+        None => Vec::new(),
+    }
+}
+
+/// How a machine starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// What CMOS says that it started for; `None` for what the input says.
+    pub shutdown_status: Option<u8>,
+    /// Its PM1 status register.
+    pub pm1: u16,
+    /// The high half of a DMA address that was left to the fw_cfg device.
+    pub dma_address: Option<u32>,
+}
+
+impl Start {
+    /// Switched on, or reset: nothing says that it slept.
+    pub const PLAIN: Self = Self { shutdown_status: None, pm1: 1, dma_address: None };
+}
+
 /// A machine to be.
 pub struct Script {
     chipset: Option<u32>,
@@ -94,16 +120,18 @@ pub struct Script {
     absent: u32,
     pub numbered: BTreeMap<u16, Vec<u8>>,
     files: Files,
-    pci: Model,
-    tpm: Option<Tpm>,
+    pub pci: Model,
+    pub tpm: Option<Tpm>,
     cmos: Vec<u8>,
     cpuid: Vec<((u32, u32), Cpuid)>,
     msrs: Vec<(u32, u64)>,
     /// What is in memory at reset, and what the operating system writes before it suspends.
-    at_reset: Vec<(u64, Vec<u8>)>,
+    pub at_reset: Vec<(u64, Vec<u8>)>,
     pub later: Vec<(u64, Vec<u8>)>,
     /// What the local APIC's and displays' registers read as.
     register: u64,
+    /// Whether the operating system resets the machine before it suspends.
+    pub resets: bool,
     /// Where `hvm_start_info` is, in a start by the PVH entry.
     pub start_info: Option<PhysAddr>,
 }
@@ -115,7 +143,7 @@ impl Script {
         let chipset = CHIPSETS[usize::from(kind & 3)];
         let mut files: Files = captured().get(usize::from(base)).cloned().unwrap_or_default();
         if flags & 2 != 0 && !files.iter().any(|(name, _)| name == "etc/system-states") {
-            files.push(("etc/system-states".into(), vec![0; 6]));
+            files.push(("etc/system-states".into(), vec![128, 0, 0, 129, 2, 128]));
         }
         let size = |bytes: &[u8]| (bytes.len() as u32).to_le_bytes().to_vec();
         let (kernel, initrd) = (pattern(3000, 1), pattern(2000, 2));
@@ -130,19 +158,14 @@ impl Script {
             (SETUP_SIZE, size(SETUP)),
         ]);
         let mut none = Input::new(&[]);
-        let board: &[_] = match chipset {
-            Some(id @ 0x29c0_8086) => &[(0, id), (0xf8, 0x2918_8086), (0xfa, 0x2922_8086), (0xfb, 0x2930_8086)],
-            Some(id @ 0x1237_8086) => &[(0, id), (8, 0x7000_8086), (9, 0x7010_8086), (11, 0x7113_8086)],
-            Some(id) => &[(0, id)],
-            None => &[],
-        };
+        let board = board(chipset);
         let mut script = Self {
             chipset,
             defects: if flags & 4 != 0 { input.take() } else { Defects::none(flags & 1 == 0) },
             absent: if flags & 8 != 0 { 0 } else { u32::MAX },
             numbered,
             files,
-            pci: Model::take(if flags & 16 != 0 { &mut *input } else { &mut none }, kind >> 2 & 15, board).relaxed(),
+            pci: Model::take(if flags & 16 != 0 { &mut *input } else { &mut none }, kind >> 2 & 15, &board).relaxed(),
             tpm: (flags & 32 != 0).then(|| Tpm::take(input)),
             cmos: Vec::new(),
             cpuid: Vec::new(),
@@ -150,6 +173,7 @@ impl Script {
             at_reset: Vec::new(),
             later: Vec::new(),
             register: 0xb0c5,
+            resets: kind & 64 != 0,
             start_info: (flags & 128 != 0).then(|| PhysAddr::new(input.take::<u32>().into())),
         };
         while !input.is_empty() {
@@ -310,8 +334,11 @@ impl Script {
     }
 
     /// The machine. It has a TPM only where there is not too much to hash.
-    pub fn machine(&self, ram: Vec<PhysRange>) -> FakeMachine {
+    pub fn machine(&self, ram: Vec<PhysRange>, start: Start) -> FakeMachine {
         let mut device = self.defects.device();
+        if let Some(high) = start.dma_address {
+            device = device.with_address_left(high);
+        }
         for (key, bytes) in &self.numbered {
             device = device.with_item(*key, bytes);
         }
@@ -321,7 +348,12 @@ impl Script {
             device = device.with_file(name, if lost { &[] } else { bytes });
         }
         let pci = Rc::new(RefCell::new(self.pci.clone()));
-        let mut machine = FakeMachine::new().with(device).with(Cmos::new(&self.cmos, 0));
+        let mut cmos = self.cmos.clone();
+        if let Some(status) = start.shutdown_status {
+            cmos.resize(cmos.len().max(16), 0);
+            cmos[0x0f] = status;
+        }
+        let mut machine = FakeMachine::new().with(device).with(Cmos::new(&cmos, 0)).with(Pm1(start.pm1));
         if self.chipset.is_some() {
             machine = machine.with(Ports::new(pci.clone()));
         }

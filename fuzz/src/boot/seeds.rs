@@ -1,20 +1,24 @@
 //! Inputs to begin with.
 
 use firstlight::addr::PhysRange;
+use firstlight::tables::fake;
 
 use super::host_map;
 use super::script::{
     CMDLINE_SIZE, FILES, INITRD_DATA, INITRD_SIZE, KERNEL_ADDR, KERNEL_DATA, KERNEL_ENTRY, KERNEL_SIZE, NUMBERED,
-    SETUP_SIZE, Script, captured, pattern,
+    SETUP_SIZE, Script, Start, captured, pattern,
 };
 use crate::bzimage::SETUP;
 use crate::input::Input;
+
+/// In the second byte of an input: the operating system resets the machine.
+const RESETS: u8 = 64;
 
 /// Where a boot puts the FACS.
 fn facs(bytes: &[u8]) -> Option<u32> {
     let script = Script::take(&mut Input::new(bytes));
     let end = host_map(&script)?.ram_end(PhysRange::LOW_4_GIB)?.get();
-    let mut machine = script.machine(Vec::new());
+    let mut machine = script.machine(Vec::new(), Start::PLAIN);
     firstlight::run(&mut machine, None).ok()?;
     let high = machine.memory.bytes(end - (1 << 20), 1 << 20);
     let at = high.chunks(64).position(|chunk| chunk.starts_with(b"FACS"))?;
@@ -34,6 +38,15 @@ pub fn seeds() -> Vec<Vec<u8>> {
         let place = FILES.iter().position(|&other| other == name).unwrap() as u8;
         order(2, &[&[place], &(bytes.len() as u16).to_le_bytes(), bytes])
     };
+    let mut left_tables = Vec::new();
+    for (anchor, tables) in [(0x9_fc00, 0x60_0000), (0xf_0000, 0x61_0000), (0xf_8000, 0x62_0000)] {
+        let others = [fake::smbios(anchor + 64, tables + 0x1000), fake::mp_table(anchor + 128, tables + 0x2000)];
+        for (at, bytes) in [fake::acpi(anchor, tables, 0xe000_0000), others.concat()].concat() {
+            for (at, bytes) in (at as u32..).step_by(128).zip(bytes.chunks(128)) {
+                left_tables.extend(order(10, &[&at.to_le_bytes(), &[bytes.len() as u8], bytes]));
+            }
+        }
+    }
     for base in 0..=captured().len() as u8 {
         let chipset = match base {
             0 => 2,
@@ -42,11 +55,25 @@ pub fn seeds() -> Vec<Vec<u8>> {
         };
         seeds.push(vec![base, chipset, 0]);
         seeds.push(vec![base, chipset, 3 | 64]);
-        // An operating system that is to wake up at 0x1000.
+        // An operating system that is to wake up at 0x1000, after a suspend, and after a plain reset.
         if let Some(facs) = facs(&[base, chipset, 2]) {
-            seeds
-                .push([vec![base, chipset, 2], order(10, &[&(facs + 12).to_le_bytes(), &[4, 0, 0x10, 0, 0]])].concat());
+            let vector = order(10, &[&(facs + 12).to_le_bytes(), &[4, 0, 0x10, 0, 0]]);
+            for kind in [chipset, chipset | RESETS] {
+                seeds.push([vec![base, kind, 2], vector.clone()].concat());
+            }
         }
+        // One that leaves tables to the next.
+        seeds.push([vec![base, chipset | RESETS, 2], left_tables.clone()].concat());
+    }
+    // The same with what a host has that has no ACPI tables, and with one that has nothing at all.
+    let ram = [&[0; 11][..], &[0x10, 0, 0, 0, 0, 1, 0, 0, 0]].concat();
+    let smbios = ["etc/smbios/smbios-anchor", "etc/smbios/smbios-tables"];
+    let smbios: Vec<_> = captured()[3].iter().filter(|(name, _)| smbios.contains(&name.as_str())).collect();
+    let smbios: Vec<_> = smbios.iter().flat_map(|(name, bytes)| file(name, bytes)).collect();
+    for chipset in [0, 1, 2] {
+        let start = [&[0xff, chipset | RESETS, 2][..], &file("etc/e820", &ram)].concat();
+        seeds.push([start.as_slice(), &left_tables].concat());
+        seeds.push([start, smbios.clone(), left_tables.clone()].concat());
     }
     // CMOS in place of a list, on a machine without tables.
     let mut cmos = [0; 0x60];
@@ -91,6 +118,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let log = [file("etc/tpm/log", &[0; 4096]), file("etc/table-loader", &script)].concat();
     for kind in [0, 1] {
         seeds.push([vec![3, 0, 2 | 32, kind, 0, 0], log.clone()].concat());
+        seeds.push([vec![3, RESETS, 2 | 32, kind, 0, 0], log.clone()].concat());
     }
     // PCI, a display, a framebuffer in RAM, CPUs.
     for pci in crate::pci::seeds() {

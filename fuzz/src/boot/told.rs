@@ -11,6 +11,7 @@ use super::script::Script;
 use crate::check;
 
 /// What the kernel is told.
+#[derive(Debug, PartialEq)]
 pub struct Told {
     /// Where it is and what is handed to it: start and end each.
     parts: Vec<Range<u64>>,
@@ -18,6 +19,8 @@ pub struct Told {
     kernel: Option<(u64, u8)>,
     initrd: Range<u64>,
     command_line: Option<u64>,
+    /// The root pointer of ACPI, zero for none.
+    rsdp: u64,
     /// Whether it is an old kernel, which has its parameters where they are reserved for a wake.
     is_old: bool,
     /// RAM and the rest.
@@ -41,6 +44,7 @@ impl Told {
                     parts: vec![at..at + 4096, entry.get()..entry.get() + 1],
                     kernel: Some((start, bytes[0x1f1])),
                     initrd: initrd..initrd + wide(0x21c, 0xc4),
+                    rsdp: u64_at(0x70),
                     is_old: matches!(handover.entry, Entry::LinuxLow { .. }),
                     command_line: match handover.entry {
                         Entry::LinuxLow { .. } => None,
@@ -60,6 +64,7 @@ impl Told {
                     parts: vec![at..at + 88, entry.get()..entry.get() + 1, list..list + len],
                     kernel: script.kernel_address().map(|at| (at.into(), 0)),
                     initrd: 0..0,
+                    rsdp: 0,
                     command_line: None,
                     is_old: false,
                     e820: (0..len / 24).map(|entry| entry_at(list + 24 * entry)).collect(),
@@ -77,6 +82,7 @@ impl Told {
                     parts: vec![at..at + 56, entry.get()..entry.get() + 1],
                     kernel: None,
                     initrd,
+                    rsdp: u64_at(32),
                     command_line: Some(u64_at(24)),
                     is_old: false,
                     e820: entries.map(|at| (number(at)..number(at) + number(at + 8), number(at + 16) as u32)).collect(),

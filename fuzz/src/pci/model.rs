@@ -147,6 +147,12 @@ impl Model {
         self.strict
     }
 
+    /// Whether it answers alike as often as it is asked, whatever is written elsewhere.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !(self.mirrored || self.everywhere || self.unsettled || self.unrouted)
+    }
+
     /// Not held to anything any more: the boot has registers of its own.
     #[must_use]
     pub fn relaxed(self) -> Self {

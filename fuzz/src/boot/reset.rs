@@ -1,0 +1,73 @@
+//! A plain reset: what the operating system leaves must not matter to the boot after it.
+
+use std::ops::Range;
+
+use firstlight::addr::PhysRange;
+use firstlight::boot::Handover;
+use firstlight::failure::Failure;
+use firstlight::hal::fake::FakeMachine;
+
+use super::script::{KERNEL_SIZE, Script, Start, is_usable};
+use super::start;
+use super::told::Told;
+
+/// Where an operating system looks for tables: the extended BIOS data area and the F-segment.
+const SCANNED: [(u64, usize); 2] = [(0x9_fc00, 0x400), (0xf_0000, 0x1_0000)];
+
+/// What can be seen of a boot.
+#[derive(Debug, PartialEq)]
+pub struct Seen {
+    /// What the kernel is told and how it is entered, or why there is none.
+    outcome: Result<(Told, Handover), String>,
+    /// What the TPM was told.
+    commands: Vec<Vec<u8>>,
+    /// What was written above 4 GiB, where a DMA address that a guest left would lead.
+    high: Vec<Range<u64>>,
+    scanned: [Vec<u8>; 2],
+}
+
+impl Seen {
+    /// Of the boot that `machine` has come from.
+    pub fn of(script: &Script, machine: &FakeMachine, result: &Result<Handover, Failure>) -> Self {
+        let outcome = match result {
+            Ok(handover) => Ok((Told::of(script, machine, *handover), *handover)),
+            Err(failure) => Err(failure.error.to_string()),
+        };
+        let commands = script.tpm.as_ref().map(|tpm| tpm.executed().take()).unwrap_or_default();
+        let scanned = SCANNED.map(|(at, len)| machine.memory.bytes(at, len));
+        let high = machine.memory.stores().iter().filter(|store| store.end > 1 << 32).cloned().collect();
+        Self { outcome, commands, high, scanned }
+    }
+}
+
+/// Resets the machine after a boot that was `first`, with memory as the operating system leaves it, a reason in CMOS and half
+/// of an address in the fw_cfg device. The boot is the same once more.
+///
+/// # Panics
+/// When it is not.
+pub fn check(script: &Script, first: &Seen, booted: &FakeMachine, ram: &[PhysRange]) {
+    // The host loads a kernel in memory anew, with zeros between its parts.
+    let Some(kernel) = script.kernel_address() else { return };
+    let start_with = Start { shutdown_status: Some(0xfe), dma_address: Some(1), ..Start::PLAIN };
+    let mut machine = script.machine(ram.to_vec(), start_with);
+    machine.memory = booted.memory.clone();
+    for (at, bytes) in script.later.iter().filter(|(at, _)| is_usable(*at)) {
+        machine.memory.store(*at, bytes);
+    }
+    machine.memory.clear(kernel.into(), script.number(KERNEL_SIZE).into());
+    for (at, bytes) in script.at_reset.iter().filter(|(at, _)| is_usable(*at)) {
+        machine.memory.store(*at, bytes);
+    }
+    machine.memory.keep_stores();
+    let result = start(&mut machine, None);
+    let mut again = Seen::of(script, &machine, &result);
+    for ((at, len), (first, again)) in SCANNED.iter().zip(first.scanned.iter().zip(&mut again.scanned)) {
+        // Where a boot that succeeds puts nothing there is no memory, or the image; the data area is always there.
+        let is_written = |store: &Range<u64>| store.start < at + *len as u64 && *at < store.end;
+        let is_memory = *at < 0xa_0000 || machine.memory.stores().iter().any(is_written);
+        if result.is_err() || !is_memory {
+            again.clone_from(first);
+        }
+    }
+    assert!(*first == again, "a reset makes another boot:\n{first:x?}\n{again:x?}");
+}
