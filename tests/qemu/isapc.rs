@@ -6,7 +6,7 @@ use crate::linux::{self, Report, TSC_IS_KNOWN};
 use crate::machine::{Emulator, Kind, Machine, Transport};
 
 /// In place of the machine that came before.
-fn machine(emulator: Emulator) -> Machine {
+pub fn machine(emulator: Emulator) -> Machine {
     Machine { emulator, memory: "256M", ..Machine::new(Kind::Pc) }.with("-machine isapc -cpu qemu64")
 }
 

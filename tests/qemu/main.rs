@@ -1,7 +1,8 @@
 //! What the image does in QEMU. `cargo xtask test` builds the image and the guest and runs these tests.
 //!
-//! `handover`, `placement`, `tables`, `chipset`, `cpus`, `pci`, `pci_room`, `sleep` and `reset` boot the probe, a kernel of
-//! the project's own (the file `tests/kernels/probe.s`), and look at the machine through it. `linux` boots a distribution's
+//! `handover`, `placement`, `tables`, `chipset`, `cpus`, `pci`, `pci_room`, `sleep`, `reset` and `left_behind` boot the probe,
+//! a kernel of the project's own (the file `tests/kernels/probe.s`), and look at the machine through it; the last one attacks
+//! the boot that comes after it. `linux` boots a distribution's
 //! kernel to user space, `pvh` the same kernel as an ELF file, `multiboot` kernels for Multiboot, `kernels` bzImages and
 //! zImages of every age, and `hot_plug` plugs devices into it. `display` and `named_files` do both; the one looks at the
 //! screen, the other has the kernel come as a file of fw_cfg. `tpm` boots with swtpm. `failure` is about what cannot boot,
@@ -25,6 +26,7 @@ mod isapc;
 mod isolation;
 mod kernels;
 mod least_memory;
+mod left_behind;
 mod linux;
 mod linux_sleep;
 mod machine;

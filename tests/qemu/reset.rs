@@ -13,15 +13,26 @@ const ROUNDS: usize = 50;
 
 /// A way to reset the machine.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+pub enum Way {
     /// Writing this byte to this port.
     Port(u16, u8),
     TripleFault,
 }
 
+impl Way {
+    /// Resets the machine, and waits until the kernel runs once more.
+    pub fn take(self, probe: &mut Probe) {
+        match self {
+            Self::Port(port, value) => probe.reset_by_port(port, value),
+            Self::TripleFault => probe.reset_by_triple_fault(),
+        }
+        probe.wait_for_restart();
+    }
+}
+
 /// What `reboot=` of Linux makes of them: `acpi` writes what QEMU's FADT says, 0xf to 0xcf9, `pci` 6 to the same port,
 /// `kbd` 0xfe to 0x64.
-const WAYS: [Way; 4] = [Way::Port(0xcf9, 0x0f), Way::Port(0xcf9, 6), Way::Port(0x64, 0xfe), Way::TripleFault];
+pub const WAYS: [Way; 4] = [Way::Port(0xcf9, 0x0f), Way::Port(0xcf9, 6), Way::Port(0x64, 0xfe), Way::TripleFault];
 
 /// All that a kernel is given: memory map and other parameters, the host's tables, the bytes of its files.
 fn given(probe: &mut Probe) -> Vec<Vec<u8>> {
@@ -45,11 +56,7 @@ fn fifty_times_each_way(kind: Kind) {
     let first = given(&mut probe);
     for round in 0..ROUNDS {
         for way in WAYS {
-            match way {
-                Way::Port(port, value) => probe.reset_by_port(port, value),
-                Way::TripleFault => probe.reset_by_triple_fault(),
-            }
-            probe.wait_for_restart();
+            way.take(&mut probe);
             assert_eq!(probe.state.word, 8, "{kind:?}, {way:?}, round {round}");
             // The tables take a while to read.
             if round % 10 == 9 {

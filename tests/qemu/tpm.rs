@@ -16,11 +16,14 @@ use tempfile::TempDir;
 use crate::bzimage::{BzImage, PVH_BASE};
 use crate::child;
 use crate::environment;
+use crate::left_behind::{NO_S3, forge_wake};
 use crate::machine::{Kind, LIMIT, Machine, Qemu};
 use crate::multiboot;
+use crate::probe::Probe;
 use crate::pvh;
+use crate::reset::WAYS;
 use crate::script;
-use crate::sleep::wake_when_asleep;
+use crate::sleep::{sleep, wake_when_asleep};
 
 /// How often what is waited for is looked at.
 const POLL: Duration = Duration::from_millis(10);
@@ -308,4 +311,131 @@ fn a_tpm_1_2_is_left_alone() {
         warning(&qemu),
         "the TPM is one of version 1.2, which is left alone; give the machine a TPM 2.0 (swtpm --tpm2)"
     );
+}
+
+/// The registers of `tpm-crb`'s locality 0 (TCG PC Client Platform TPM Profile 1.05, 6.5.2), and its buffer.
+const LOCALITY_CONTROL: u64 = 0xfed4_0008;
+const CONTROL_REQUEST: u64 = 0xfed4_0040;
+const CONTROL_START: u64 = 0xfed4_004c;
+const BUFFER: u64 = 0xfed4_0080;
+
+/// `TPM2_Startup` with the given type, `TPM2_Shutdown` of the state (TPM 2.0 library, part 3, 9.3 and 9.4).
+const STARTUP_CLEAR: [u8; 12] = [0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0];
+const SHUTDOWN_STATE: [u8; 12] = [0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x45, 0, 1];
+/// `TPM2_HierarchyControl` of the platform by itself, with the empty password that it has after a reset.
+const CONTROL_PLATFORM: [u8; 32] = [
+    0x80, 2, 0, 0, 0, 32, 0, 0, 1, 0x21, 0x40, 0, 0, 0xc, 0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 1, 0, 0, 0x40, 0, 0, 0xc, 0,
+];
+/// Response codes (part 2, 6.6): success, the TPM was started before, a wrong password for the first session.
+const SUCCESS: u32 = 0;
+const RC_INITIALIZE: u32 = 0x100;
+const RC_BAD_AUTH_1: u32 = 0x9a2;
+
+/// Has the TPM execute a command, as root in a guest can.
+fn execute(probe: &mut Probe, command: &[u8]) -> Vec<u8> {
+    probe.write(LOCALITY_CONTROL, &1_u32.to_le_bytes());
+    probe.write(CONTROL_REQUEST, &1_u32.to_le_bytes());
+    probe.write(BUFFER, command);
+    probe.write(CONTROL_START, &1_u32.to_le_bytes());
+    let start = Instant::now();
+    while probe.read32(CONTROL_START) != 0 {
+        assert!(start.elapsed() < LIMIT, "the TPM does not answer");
+    }
+    let size = u32::from_be_bytes(probe.read(BUFFER, 6)[2..].try_into().unwrap());
+    let response = probe.read(BUFFER, size as usize);
+    probe.write(CONTROL_REQUEST, &2_u32.to_le_bytes());
+    probe.write(LOCALITY_CONTROL, &2_u32.to_le_bytes());
+    response
+}
+
+fn response_code(response: &[u8]) -> u32 {
+    u32::from_be_bytes(response[6..10].try_into().unwrap())
+}
+
+/// PCRs 0 to 9 of the bank of SHA-256 (`TPM2_PCR_Read`).
+fn pcrs(probe: &mut Probe) -> Vec<Vec<u8>> {
+    let read = |number: u8| {
+        let selection = 1_u32 << number;
+        let mut command = vec![0x80, 1, 0, 0, 0, 20, 0, 0, 1, 0x7e, 0, 0, 0, 1, 0, 0x0b, 3];
+        command.extend(&selection.to_le_bytes()[..3]);
+        let response = execute(probe, &command);
+        assert_eq!(response_code(&response), SUCCESS, "PCR {number}");
+        response[response.len() - 32..].to_vec()
+    };
+    (0..10).map(read).collect()
+}
+
+/// Checks that the TPM was started, so that root cannot start it anew, and that the platform hierarchy is closed.
+fn check_closed(probe: &mut Probe) {
+    assert_eq!(response_code(&execute(probe, &STARTUP_CLEAR)), RC_INITIALIZE, "the TPM was not started");
+    assert_eq!(response_code(&execute(probe, &CONTROL_PLATFORM)), RC_BAD_AUTH_1, "the platform hierarchy is open");
+}
+
+/// Boots the probe with a TPM.
+fn boot_with(tpm: &Swtpm, machine: &Machine) -> Probe {
+    let machine = tpm.on(&Machine { reboots: true, ..machine.clone() }, "tpm-crb");
+    let mut probe = Probe::boot(&machine, &BzImage::new(), Some(b"initrd"), Some("words"));
+    check_closed(&mut probe);
+    probe
+}
+
+/// Root wants the TPM left alone by a reset that passes for a wake, to make up a boot in it.
+#[test]
+fn a_plain_reset_is_measured_whatever_a_guest_left() {
+    let tpm = Swtpm::new("sha256");
+    for kind in Kind::ALL {
+        for machine in [Machine::new(kind), Machine::new(kind).with(NO_S3)] {
+            let mut probe = boot_with(&tpm, &machine);
+            let first = pcrs(&mut probe);
+            for way in WAYS {
+                // With the TPM's state saved, as before a suspend.
+                assert_eq!(response_code(&execute(&mut probe, &SHUTDOWN_STATE)), SUCCESS);
+                forge_wake(&mut probe);
+                way.take(&mut probe);
+                check_closed(&mut probe);
+                assert_eq!(pcrs(&mut probe), first, "{way:?}: {machine:?}");
+            }
+            assert_eq!(probe.qemu.com1(), "");
+        }
+    }
+}
+
+/// The record that the machine wakes by is the guest's own.
+#[test]
+fn a_wake_by_a_forged_record_resumes_the_tpm() {
+    let tpm = Swtpm::new("sha256");
+    for kind in Kind::ALL {
+        let mut probe = boot_with(&tpm, &Machine::new(kind));
+        let first = pcrs(&mut probe);
+        assert_eq!(response_code(&execute(&mut probe, &SHUTDOWN_STATE)), SUCCESS);
+        forge_wake(&mut probe);
+        sleep(&mut probe);
+        probe.wait_for_wake();
+        check_closed(&mut probe);
+        assert_eq!(pcrs(&mut probe), first);
+        assert_eq!(probe.qemu.com1(), "");
+    }
+}
+
+#[test]
+fn a_wake_without_a_saved_state_shows_in_the_pcrs() {
+    const SHA256: u16 = 0x0b;
+    let separator = replay::extend(SHA256, &[0; 32], &replay::digest(SHA256, &[1, 0, 0, 0]));
+    let tpm = Swtpm::new("sha256");
+    for kind in Kind::ALL {
+        let mut probe = boot_with(&tpm, &Machine::new(kind));
+        let first = pcrs(&mut probe);
+        forge_wake(&mut probe);
+        sleep(&mut probe);
+        probe.wait_for_wake();
+        check_closed(&mut probe);
+        assert_eq!(pcrs(&mut probe), vec![separator.clone(); 10]);
+        assert!(
+            probe.qemu.com1().starts_with("firstlight: warning: the TPM's state from before the suspend is lost: ")
+        );
+        // And the next boot is measured as ever.
+        probe.reset();
+        check_closed(&mut probe);
+        assert_eq!(pcrs(&mut probe), first);
+    }
 }
