@@ -75,7 +75,7 @@ pub struct Tables {
     pub told: Vec<HostWrite>,
     /// The memory for the log of a TPM, if the tables tell of one. It is zero.
     pub tpm_log: Option<PhysRange>,
-    /// Whether the host has a TPM of which no table tells.
+    /// Whether the host has a TPM of which no table tells, because there are none or they could not be linked.
     pub tpm_is_untold: bool,
 }
 
@@ -156,7 +156,7 @@ pub fn load<M: Machine>(
     let rsdp = rsdp.or(in_memory.rsdp);
     // Tables that could not be linked tell of no log.
     let tpm_log = place.tpm_log.filter(|_| rsdp.is_some());
-    Tables { rsdp, told: place.told, tpm_log, tpm_is_untold: tpm_log.is_none() && has_tpm(fw_cfg) }
+    Tables { rsdp, told: place.told, tpm_log, tpm_is_untold: rsdp.is_none() && has_tpm(fw_cfg) }
 }
 
 /// The machine, with what is left of the F-segment and of RAM.
