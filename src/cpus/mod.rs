@@ -17,6 +17,7 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod feature_control;
+mod local_apic;
 mod mtrr;
 mod startup;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod tests;
 
 pub use error::Error;
 pub use feature_control::FeatureControl;
+pub use local_apic::LocalApic;
 pub use mtrr::{MemoryTypes, Write, devices_from};
 pub use startup::Ids;
 

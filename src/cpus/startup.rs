@@ -10,37 +10,20 @@
 //! Assumed: the host's CPUs take a start-up message right after INIT, as those of KVM and TCG do; hardware wants 10 ms
 //! between the two. Left out: starting CPUs one by one.
 //!
-//! Sources: Intel SDM volume 3, 8.4.4 (start-up), 9.1 with table 9-1 (what INIT changes), 10.4.4, 10.6.1 and 10.12.9
-//! (local APIC, its command register in both modes).
+//! Source: Intel SDM volume 3, 8.4.4 (start-up), 9.1 with table 9-1 (what INIT changes).
 
 use arrayvec::ArrayVec;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::feature_control::FeatureControl;
-use super::{Error, MemoryTypes, mtrr};
+use super::{Error, LocalApic, MemoryTypes, mtrr};
 use crate::addr::{PhysAddr, constant};
 use crate::hal::{Clock, Cpu, Deadline, Memory, MemoryError, STARTUP_ORDERS, STARTUP_WRITES};
 use crate::layout;
 
-/// CPUID leaf 1, EDX: there is a local APIC.
-const CPUID_FEATURES: u32 = 1;
-const FEATURE_APIC: u32 = 1 << 9;
-
-/// IA32_APIC_BASE: the address of the registers, and whether they are on, by memory or by x2APIC's registers.
-const APIC_BASE: u32 = 0x1b;
-const APIC_BASE_ON: u64 = 1 << 11;
-const APIC_BASE_X2APIC: u64 = 1 << 10;
-const APIC_BASE_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-
-/// The interrupt command register, low half: by memory from the base on, and in x2APIC mode.
-const ICR: u64 = 0x300;
-const X2APIC_ICR: u32 = 0x830;
-/// To all but the sender.
-const ICR_ALL_OTHERS: u32 = 3 << 18;
-const ICR_ASSERT: u32 = 1 << 14;
+/// Messages of the local APIC: INIT, and start-up with the number of the page to begin at in the low byte.
 const ICR_INIT: u32 = 5 << 8;
-/// Start-up, with the number of the page to begin at in the low byte.
 const ICR_STARTUP: u32 = 6 << 8;
 const STARTUP_PAGE_NUMBER: u32 = (layout::STARTUP_PAGE.start().get() >> 12) as u32;
 const _: () = assert!(STARTUP_PAGE_NUMBER < 0xa0);
@@ -159,44 +142,5 @@ fn wait<M: Memory + Clock>(machine: &mut M, others: u32) -> Result<u32, MemoryEr
             return Ok(done);
         }
         core::hint::spin_loop();
-    }
-}
-
-/// How this CPU's local APIC is reached.
-#[derive(Clone, Copy)]
-enum LocalApic {
-    /// By memory at its base.
-    XApic(PhysAddr),
-    /// By model-specific registers.
-    X2Apic,
-}
-
-impl LocalApic {
-    /// The local APIC, if there is one and it is on.
-    fn of(cpu: &mut impl Cpu) -> Option<Self> {
-        if cpu.cpuid(CPUID_FEATURES, 0).edx & FEATURE_APIC == 0 {
-            return None;
-        }
-        let base = cpu.read_msr(APIC_BASE);
-        match (base & APIC_BASE_ON != 0, base & APIC_BASE_X2APIC != 0) {
-            (false, _) => None,
-            (true, false) => Some(Self::XApic(PhysAddr::new(base & APIC_BASE_ADDRESS))),
-            (true, true) => Some(Self::X2Apic),
-        }
-    }
-
-    /// Sends a message to all other CPUs.
-    fn send<M: Memory + Cpu>(self, machine: &mut M, message: u32) -> Result<(), MemoryError> {
-        let command = ICR_ALL_OTHERS | ICR_ASSERT | message;
-        match self {
-            Self::XApic(base) => {
-                let register = PhysAddr::new(base.get() | ICR);
-                machine.write_register32(register, command)
-            }
-            Self::X2Apic => {
-                machine.write_msr(X2APIC_ICR, command.into());
-                Ok(())
-            }
-        }
     }
 }

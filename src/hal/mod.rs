@@ -178,8 +178,8 @@ pub trait Cpu {
     /// Reads a model-specific register that CPUID says exists; another raises a fault, which stops the firmware.
     fn read_msr(&mut self, register: u32) -> u64;
     /// Writes a model-specific register. Only registers that cannot break the running code are accepted: the memory
-    /// type range registers (0x200-0x26f, 0x2ff), IA32_FEATURE_CONTROL (0x3a) and x2APIC's interrupt command register
-    /// (0x830); a write to another is ignored and logged.
+    /// type range registers (0x200-0x26f, 0x2ff), IA32_FEATURE_CONTROL (0x3a) and of x2APIC's the spurious interrupt vector
+    /// (0x80f), the interrupt command (0x830) and the two pins (0x835, 0x836); a write to another is ignored and logged.
     fn write_msr(&mut self, register: u32, value: u64);
     /// What a CPU that is started runs: real-mode code for the beginning of a page, [`STARTUP_ORDERS`] bytes long. It
     /// carries out the orders that stand behind it (see [`crate::cpus`]) and halts.

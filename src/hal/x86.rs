@@ -394,13 +394,14 @@ impl Cpu for PcMachine {
     }
 
     fn write_msr(&mut self, register: u32, value: u64) {
-        // Intel SDM volume 4, table 2-2: IA32_FEATURE_CONTROL, the MTRRs, IA32_MTRR_DEF_TYPE, IA32_X2APIC_ICR.
-        if !matches!(register, 0x3a | 0x200..=0x26f | 0x2ff | 0x830) {
+        // Intel SDM volume 4, table 2-2: IA32_FEATURE_CONTROL, the MTRRs, IA32_MTRR_DEF_TYPE, IA32_X2APIC_SIVR, _ICR,
+        // _LVT_LINT0, _LVT_LINT1.
+        if !matches!(register, 0x3a | 0x200..=0x26f | 0x2ff | 0x80f | 0x830 | 0x835 | 0x836) {
             log::warn!("write to model-specific register {register:#x} ignored: not one that firmware sets");
             return;
         }
-        // SAFETY: these registers choose memory types, lock features and send messages to CPUs; the running code's
-        // mapping, mode and stack do not depend on them.
+        // SAFETY: these registers choose memory types, lock features, send messages to CPUs and let interrupts through to this
+        // one, where they are off; the running code's mapping, mode and stack do not depend on them.
         unsafe { Msr::new(register).write(value) };
     }
 

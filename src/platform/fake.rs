@@ -1,5 +1,5 @@
-//! Configuration space behind the ports 0xcf8 and 0xcfc, for tests: registers that keep what is written, and a record
-//! of the writes.
+//! Devices of a PC, for tests: configuration space behind the ports 0xcf8 and 0xcfc, with registers that keep what is
+//! written and a record of the writes; and the two 8259 interrupt controllers.
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
@@ -79,4 +79,54 @@ impl FakeDevice for FakePm1 {
     }
 
     fn write(&mut self, _port: u16, _size: u8, _value: u32, _memory: &mut FakeMemory) {}
+}
+
+/// An 8259 as software leaves it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pic8259 {
+    /// The vector of its first input.
+    pub base: u8,
+    /// The inputs that are masked.
+    pub mask: u8,
+    /// What it was told of the other one, and its mode.
+    pub cascade: u8,
+    pub mode: u8,
+    /// The command word that it waits for (2 to 4); 0 for none.
+    waits_for: u8,
+}
+
+/// Both interrupt controllers of a PC, as they are after a reset: vectors from 0 on, nothing masked.
+#[derive(Default)]
+pub(crate) struct FakePics(Rc<RefCell<[Pic8259; 2]>>);
+
+impl FakePics {
+    /// The controllers, also as they will be.
+    pub(crate) fn state(&self) -> Rc<RefCell<[Pic8259; 2]>> {
+        self.0.clone()
+    }
+}
+
+impl FakeDevice for FakePics {
+    fn claims(&self, port: u16) -> bool {
+        matches!(port, 0x20 | 0x21 | 0xa0 | 0xa1)
+    }
+
+    fn read(&mut self, port: u16, _size: u8, _memory: &mut FakeMemory) -> u32 {
+        let pic = self.0.borrow()[usize::from(port >> 7)];
+        if port & 1 == 1 { pic.mask.into() } else { 0 }
+    }
+
+    fn write(&mut self, port: u16, _size: u8, value: u32, _memory: &mut FakeMemory) {
+        let (pic, value) = (&mut self.0.borrow_mut()[usize::from(port >> 7)], value as u8);
+        match (port & 1, pic.waits_for) {
+            (0, _) => {
+                assert_eq!(value, 0x11, "edge-triggered, two of them, four words");
+                *pic = Pic8259 { waits_for: 2, ..Pic8259::default() };
+            }
+            (_, 2) => (pic.base, pic.waits_for) = (value, 3),
+            (_, 3) => (pic.cascade, pic.waits_for) = (value, 4),
+            (_, 4) => (pic.mode, pic.waits_for) = (value, 0),
+            _ => pic.mask = value,
+        }
+    }
 }

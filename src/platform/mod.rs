@@ -20,8 +20,8 @@ mod display;
 #[cfg(test)]
 pub(crate) mod fake;
 mod keyboard;
-mod local_apic;
 mod pc;
+mod pic;
 mod q35;
 #[cfg(test)]
 mod tests;
@@ -32,9 +32,9 @@ use core::fmt;
 use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::{PhysAddr, PhysRange, constant};
-use crate::cpus;
+use crate::cpus::{self, LocalApic};
 use crate::fw_cfg::{FwCfg, HostKind};
-use crate::hal::{Machine, Memory, Ports};
+use crate::hal::{Cpu, Machine, Memory, Ports};
 use crate::memory_map::MemoryMap;
 use crate::pci::{
     self, Address, Board, ConfigSpace, Display, EcamWindow, OwnFunction, Pin, PortConfig, PortRange, Summary, Windows,
@@ -149,8 +149,29 @@ fn program<M: Machine>(
     log::debug!("chipset: {chipset}");
     let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or_default();
     let ecam = chipset.program(machine, low_ram_end, fw_cfg.host_kind());
+    let is_microvm = chipset == Chipset::None && tables::describe_devices(fw_cfg);
+    connect_pic(machine, is_microvm);
+    if chipset == Chipset::None && !is_microvm {
+        keyboard::translate_if_present(machine);
+    }
     let f_segment = tables::want_f_segment(fw_cfg) && chipset.open_f_segment(machine, ecam);
     (chipset, low_ram_end, f_segment, ecam)
+}
+
+/// Programs the old interrupt controllers, where there are any, and lets their interrupts through to this CPU, for operating
+/// systems that drive no APIC. One that does sets all of this itself.
+///
+/// On a microvm they are only masked: KVM leaves them to QEMU there, and each write is an exit.
+fn connect_pic<M: Ports + Memory + Cpu>(machine: &mut M, is_microvm: bool) {
+    if is_microvm {
+        pic::mask(machine);
+    } else if !pic::set_up(machine) {
+        return;
+    }
+    // Without a local APIC, or with one that is off, the controllers reach the CPU by themselves.
+    if let Some(Err(error)) = LocalApic::of(machine).map(|apic| apic.wire_pic(machine)) {
+        log::info!("interrupts of the 8259 controllers do not reach the CPU: {error}");
+    }
 }
 
 /// Reads an item of 64 bits, if the host has it.

@@ -1,7 +1,7 @@
 //! pc: the 440FX host bridge, the PIIX3, and the power management of the PIIX4.
 #![forbid(unsafe_code)]
 
-use super::{ID, PIRQ_ROUTES, PM_BASE, a20, address, keyboard, local_apic, rotated, set_level_triggered};
+use super::{ID, PIRQ_ROUTES, PM_BASE, a20, address, keyboard, rotated, set_level_triggered};
 use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::cpus;
 use crate::fw_cfg::HostKind;
@@ -65,7 +65,6 @@ pub fn program<M: Ports + Memory>(machine: &mut M, host: HostKind) {
         config.write8(PM, PMREGMISC, PMREGMISC_ENABLE);
     }
     set_level_triggered(machine);
-    local_apic::wire_pic(machine);
     keyboard::translate(machine);
     a20::tell(machine);
 }

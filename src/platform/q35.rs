@@ -1,10 +1,7 @@
 //! q35: the 82G33 host bridge and the ICH9.
 #![forbid(unsafe_code)]
 
-use super::{
-    HOST_BRIDGE, PIRQ_INTERRUPTS, PIRQ_ROUTES, PM_BASE, a20, address, keyboard, local_apic, rotated,
-    set_level_triggered,
-};
+use super::{HOST_BRIDGE, PIRQ_INTERRUPTS, PIRQ_ROUTES, PM_BASE, a20, address, keyboard, rotated, set_level_triggered};
 use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::cpus;
 use crate::fw_cfg::HostKind;
@@ -78,7 +75,6 @@ pub fn program<M: Ports + Memory>(machine: &mut M, low_ram_end: PhysAddr, host: 
         }
     }
     set_level_triggered(machine);
-    local_apic::wire_pic(machine);
     keyboard::translate(machine);
     a20::tell(machine);
     ecam

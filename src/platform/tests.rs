@@ -2,10 +2,11 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::fake::FakeConfigPorts;
+use super::fake::{FakeConfigPorts, FakePics};
 use super::*;
+use crate::fw_cfg::fake::FakeFwCfg;
 use crate::hal::Cpuid;
-use crate::hal::fake::{Access, FakeMachine};
+use crate::hal::fake::{Access, FakeDevice, FakeMachine, FakeMemory};
 use crate::pci::LongestAccess;
 
 const GIB: u64 = 1 << 30;
@@ -78,13 +79,91 @@ fn pc_gets_its_registers() {
     assert!(machine.accesses.contains(&Access::Out(0x4d1, 1, 0x0c)), "ELCR");
 }
 
+/// A CPU whose local APIC is on, with its registers in memory or as model-specific ones.
+fn with_apic(machine: FakeMachine, x2apic: bool) -> FakeMachine {
+    let mut machine = machine;
+    machine.cpuid.insert((1, 0), Cpuid { edx: 1 << 9, ..Cpuid::default() });
+    machine.msrs.insert(0x1b, 0xfee0_0900 | if x2apic { 1 << 10 } else { 0 });
+    machine
+}
+
+/// A host with the device, and with these files.
+fn qemu(machine: FakeMachine, files: &[&str]) -> (FakeMachine, FwCfg) {
+    let device = files.iter().fold(FakeFwCfg::new(true), |device, file| device.with_file(file, &[0; 8]));
+    let mut machine = machine.with(device);
+    let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+    machine.accesses.clear();
+    (machine, fw_cfg)
+}
+
+/// Programs the chipset with the host bridge of this number, or of a machine without PCI.
+fn programmed(machine: FakeMachine, bridge: Option<u32>, files: &[&str]) -> FakeMachine {
+    let machine = match bridge {
+        Some(id) => machine.with(FakeConfigPorts::with_host_bridge(id)),
+        None => machine,
+    };
+    let (mut machine, fw_cfg) = qemu(machine, files);
+    program(&mut machine, &fw_cfg, &map(0, &[]));
+    machine
+}
+
+/// Each kind of machine: the chipsets, another with PCI, and one without.
+const BRIDGES: [Option<u32>; 4] = [Some(0x1237_8086), Some(0x29c0_8086), Some(0x0d57_8086), None];
+
 #[test]
-fn the_pic_is_wired_to_the_boot_cpu() {
-    for chipset in [Chipset::Q35, Chipset::I440fx] {
-        let mut machine = FakeMachine::new();
-        chipset.program(&mut machine, PhysAddr::new(GIB), HostKind::Qemu);
-        let [spurious, pic, nmi] = [0xf0, 0x350, 0x360].map(|register| dword(&machine, 0xfee0_0000 + register));
-        assert_eq!((spurious, pic, nmi), (0x1ff, 0x700, 0x400));
+fn the_interrupt_controllers_of_every_machine_have_the_vectors_of_a_pc_and_are_masked() {
+    for bridge in BRIDGES {
+        let pics = FakePics::default();
+        let state = pics.state();
+        programmed(FakeMachine::new().with(pics), bridge, &[]);
+        let seen = state.borrow().map(|pic| (pic.base, pic.cascade, pic.mode, pic.mask));
+        assert_eq!(seen, [(0x08, 4, 1, 0xfb), (0x70, 2, 1, 0xff)], "{bridge:x?}");
+    }
+}
+
+#[test]
+fn interrupts_of_the_pic_reach_the_boot_cpu_of_every_machine() {
+    for bridge in BRIDGES {
+        let machine = |x2apic| with_apic(FakeMachine::new().with(FakePics::default()), x2apic);
+        let xapic = programmed(machine(false), bridge, &[]);
+        assert_eq!([0xf0, 0x350, 0x360].map(|at| dword(&xapic, 0xfee0_0000 + at)), [0x1ff, 0x700, 0x400]);
+        let x2apic = programmed(machine(true), bridge, &[]);
+        assert_eq!([0x80f, 0x835, 0x836].map(|register| x2apic.msrs[&register]), [0x1ff, 0x700, 0x400]);
+        assert_eq!(dword(&x2apic, 0xfee0_0350), 0, "its registers are not in memory");
+    }
+}
+
+#[test]
+fn without_a_pic_or_a_local_apic_nothing_is_wired() {
+    for (bridge, absent) in BRIDGES.into_iter().flat_map(|bridge| [(bridge, 0), (bridge, u32::MAX)]) {
+        let mut machine = with_apic(FakeMachine::new(), false);
+        machine.absent = absent;
+        let machine = programmed(machine, bridge, &[]);
+        assert_eq!(dword(&machine, 0xfee0_0350), 0);
+        // Two accesses tell that there is none.
+        assert_eq!(machine.accesses.iter().filter(is_pics).count(), 2, "{:?}", machine.accesses);
+    }
+    let mut off = with_apic(FakeMachine::new().with(FakePics::default()), false);
+    off.msrs.insert(0x1b, 0xfee0_0100);
+    let none = FakeMachine::new().with(FakePics::default());
+    for machine in [off, none] {
+        assert_eq!(dword(&programmed(machine, None, &[]), 0xfee0_0350), 0);
+    }
+}
+
+fn is_pics(access: &&Access) -> bool {
+    matches!(access, Access::In(0x20 | 0x21 | 0xa0 | 0xa1, ..) | Access::Out(0x20 | 0x21 | 0xa0 | 0xa1, ..))
+}
+
+#[test]
+fn the_interrupt_controllers_of_a_microvm_are_masked_by_one_access_and_wired() {
+    for file in ["etc/table-loader", "etc/fdt"] {
+        let pics = FakePics::default();
+        let state = pics.state();
+        let machine = programmed(with_apic(FakeMachine::new().with(pics), false), None, &[file]);
+        assert_eq!(state.borrow()[0].mask, 0xff);
+        assert_eq!(machine.accesses.iter().filter(is_pics).count(), 1, "{:?}", machine.accesses);
+        assert_eq!([0xf0, 0x350, 0x360].map(|at| dword(&machine, 0xfee0_0000 + at)), [0x1ff, 0x700, 0x400]);
     }
 }
 
@@ -115,6 +194,39 @@ fn the_keyboard_controller_translates() {
         // The command comes before its byte.
         let wanted = [Access::Out(0x64, 1, 0x60), Access::Out(0x60, 1, 0x43)];
         assert!(machine.accesses.windows(2).any(|accesses| accesses == wanted), "{chipset}: {:?}", machine.accesses);
+    }
+}
+
+/// A keyboard controller that has this status.
+struct Keyboard(u32);
+
+impl FakeDevice for Keyboard {
+    fn claims(&self, port: u16) -> bool {
+        port == 0x64 || port == 0x60
+    }
+    fn read(&mut self, _port: u16, _size: u8, _memory: &mut FakeMemory) -> u32 {
+        self.0
+    }
+    fn write(&mut self, _port: u16, _size: u8, _value: u32, _memory: &mut FakeMemory) {}
+}
+
+#[test]
+fn the_keyboard_controller_of_a_machine_without_pci_translates_if_there_is_one() {
+    let accesses = |machine: FakeMachine, files: &[&str]| {
+        let accesses = programmed(machine, None, files).accesses;
+        let keyboard = |access: &Access| matches!(access, Access::In(0x60 | 0x64, ..) | Access::Out(0x60 | 0x64, ..));
+        accesses.into_iter().filter(keyboard).collect::<Vec<_>>()
+    };
+    let isapc = accesses(FakeMachine::new().with(Keyboard(0x18)), &[]);
+    assert_eq!(isapc, [Access::In(0x64, 1, 0x18), Access::Out(0x64, 1, 0x60), Access::Out(0x60, 1, 0x43)]);
+    for absent in [0, u32::MAX] {
+        let mut machine = FakeMachine::new();
+        machine.absent = absent;
+        assert_eq!(accesses(machine, &[]), [Access::In(0x64, 1, absent & 0xff)]);
+    }
+    // A microvm has none, and one of these two.
+    for file in ["etc/table-loader", "etc/fdt"] {
+        assert_eq!(accesses(FakeMachine::new().with(Keyboard(0x18)), &[file]), [], "{file}");
     }
 }
 

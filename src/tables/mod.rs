@@ -37,6 +37,9 @@ const SMBIOS_ANCHOR: &str = "etc/smbios/smbios-anchor";
 /// The SMBIOS structures.
 const SMBIOS_TABLES: &str = "etc/smbios/smbios-tables";
 
+/// A device tree, which QEMU's microvm has.
+const DEVICE_TREE: &str = "etc/fdt";
+
 /// Where an operating system scans for the RSDP and the SMBIOS anchor.
 const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
 /// Where it scans as well, if the BIOS data area has the segment: the beginning of the extended BIOS data area, reserved in
@@ -64,6 +67,13 @@ pub fn has_acpi(fw_cfg: &FwCfg) -> bool {
 #[must_use]
 pub fn has_tpm(fw_cfg: &FwCfg) -> bool {
     fw_cfg.find(TPM_LOG).is_some_and(|log| !log.is_empty())
+}
+
+/// Whether the host has tables or a device tree that say which devices there are. A machine without them and without PCI is
+/// taken for an old PC, with what every PC had.
+#[must_use]
+pub fn describe_devices(fw_cfg: &FwCfg) -> bool {
+    fw_cfg.find(TABLE_LOADER).is_some() || fw_cfg.find(DEVICE_TREE).is_some()
 }
 
 /// What was loaded, as far as later steps need it.

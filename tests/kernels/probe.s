@@ -30,7 +30,19 @@
 # The kernel's own memory, from where it is loaded.
 .set request, 0x80000
 .set answer, request + 16
+.set interrupt_table, request + 0x1000
 .set stack_top, request + 0x4000
+
+# Vectors that an interrupt can be told of, and what a gate says of them (Intel SDM volume 3, 6.11): present, interrupt.
+.set VECTORS, 32
+.set GATE, 0x8e00
+.set STUB_LEN, 8
+# The first 8259, and its command that ends an interrupt.
+.set PIC_COMMAND, 0x20
+.set PIC_END, 0x20
+# A port that is read to let time pass.
+.set DELAY, 0x80
+.set NO_VECTOR, -1
 
 .set MSR_EFER, 0xc0000080
 .set BOOT_CS, 0x10                      # Linux, boot.rst
@@ -135,6 +147,10 @@ dispatch_\word:
     je write_port16_and_stop_\word
     cmp al, 't'
     je triple_fault_\word
+    cmp al, 'i'
+    je take_interrupt_\word
+    cmp al, 'j'
+    je jump_to_reset_vector_\word
     ud2                                 # 'u' is for this
 
 read_memory_\word:
@@ -217,6 +233,74 @@ triple_fault_\word:
 
 load_segment_\word:
     mov ds, esi
+    jmp answer_\word
+
+# Lets interrupts in until one comes or a port has been read ECX times, and tells its vector, or NO_VECTOR.
+take_interrupt_\word:
+    mov esi, ecx
+    lea \r\()di, [\r\()bx + interrupt_table]
+    lea \r\()ax, [\r\()bx + stubs_\word - entry32]
+    mov ecx, VECTORS
+1:
+    mov \r\()dx, \r\()ax
+    mov [\r\()di], dx
+    mov word ptr [\r\()di + 2], BOOT_CS
+    mov word ptr [\r\()di + 4], GATE
+    shr \r\()dx, 16
+    mov [\r\()di + 6], dx
+.if \word == 8
+    shr rdx, 16
+    mov [rdi + 8], rdx
+.endif
+    add \r\()di, 2 * \word
+    add \r\()ax, STUB_LEN
+    dec ecx
+    jnz 1b
+    lea \r\()ax, [\r\()bx + interrupt_table]
+    mov [\r\()di + 2], \r\()ax
+    mov word ptr [\r\()di], 2 * \word * VECTORS - 1
+    lidt [\r\()di]
+    mov ecx, esi
+    sti
+1:
+    in al, DELAY
+    dec ecx
+    jnz 1b
+    cli
+    mov eax, NO_VECTOR
+    jmp answer_\word
+.balign STUB_LEN
+stubs_\word:
+.set vector, 0
+.rept VECTORS
+    .balign STUB_LEN
+    push vector
+    jmp interrupted_\word
+.set vector, vector + 1
+.endr
+interrupted_\word:
+    pop \r\()cx
+    lea \r\()sp, [\r\()bx + stack_top]
+    mov al, PIC_END
+    out PIC_COMMAND, al
+    mov eax, ecx
+    jmp answer_\word
+
+# Restarts the machine as operating systems of PCs do: by a jump, in real mode, to f000:fff0. The code for it runs below 64
+# KiB.
+jump_to_reset_vector_\word:
+    lea \r\()si, [\r\()bx + jump - entry32]
+    mov ecx, jump_end - jump
+    mov edi, JUMP
+    rep movsb
+    lgdt [JUMP + jump_gdt_pointer - jump]
+    push JUMP_CS
+    push JUMP + jump32 - jump
+.if \word == 8
+    retfq
+.else
+    retf
+.endif
 
 # Sends 8 bytes: EAX, and what was put behind it.
 answer_\word:
@@ -251,7 +335,7 @@ here:
     push eax
     retf
 reloaded32:
-    serve e, 4
+    jmp serve32
 
 # ------------------------------------------------------------------------------------------------------- 64-bit entry
 .org 0x200
@@ -274,9 +358,65 @@ entry64:
 reloaded64:
     serve r, 8
 
+.code32
+serve32:
+    serve e, 4
+.code64
+
 empty_idt:
     .word 0
     .quad 0
+
+# Copied to JUMP, and entered in 32-bit mode, with paging or without.
+.set JUMP, 0x7000
+.set JUMP_CS, 0x08
+.set JUMP_CS16, 0x10
+.set JUMP_DS16, 0x18
+.set CR0_PE, 1 << 0
+.set CR0_PG, 1 << 31
+.set EFER_LME, 1 << 8
+.balign 8
+jump:
+jump_gdt:
+    .quad 0
+    .quad 0x00cf9b000000ffff            # JUMP_CS: 32-bit
+    .quad 0x00009b000000ffff            # JUMP_CS16: 16-bit, base 0, 64 KiB
+    .quad 0x000093000000ffff            # JUMP_DS16
+jump_gdt_pointer:                       # ten bytes, for 64-bit mode
+    .word jump_gdt_pointer - jump_gdt - 1
+    .long JUMP + jump_gdt - jump
+    .long 0
+jump_idt_pointer:
+    .word 0x3ff
+    .long 0
+.code32
+jump32:
+    mov eax, cr0
+    and eax, ~CR0_PG
+    mov cr0, eax
+    mov ecx, MSR_EFER
+    rdmsr
+    and eax, ~EFER_LME
+    wrmsr
+    xor eax, eax
+    mov cr4, eax
+    lidt [JUMP + jump_idt_pointer - jump]
+    mov eax, JUMP_DS16
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    .byte 0xea                          # jmp far
+    .long JUMP + jump16 - jump
+    .word JUMP_CS16
+.code16
+jump16:
+    mov eax, cr0
+    and eax, ~CR0_PE
+    mov cr0, eax
+    .byte 0xea                          # jmp far
+    .word 0xfff0, 0xf000
+jump_end:
+.code64
 
 # ---------------------------------------------------------------------------------------------- Waking from suspend
 # A section of its own, which the test copies below 1 MiB, with the kernel's address in it, and has the machine wake up

@@ -1,12 +1,13 @@
 //! What the image does in QEMU. `cargo xtask test` builds the image and the guest and runs these tests.
 //!
-//! `handover`, `placement`, `tables`, `chipset`, `cpus`, `pci`, `pci_room`, `sleep`, `reset` and `left_behind` boot the probe,
-//! a kernel of the project's own (the file `tests/kernels/probe.s`), and look at the machine through it; the last one attacks
-//! the boot that comes after it. `linux` boots a distribution's
-//! kernel to user space, `pvh` the same kernel as an ELF file, `multiboot` kernels for Multiboot, `kernels` bzImages and
-//! zImages of every age, and `hot_plug` plugs devices into it. `display` and `named_files` do both; the one looks at the
-//! screen, the other has the kernel come as a file of fw_cfg. `tpm` boots with swtpm. `failure` is about what cannot boot,
-//! and about the log, `failure_on_display` about how that is shown, `bad_kernels` about files that are broken or no kernels. `newer_qemu` does some of this on a second QEMU. `fw_cfg` runs no guest: a module of the firmware, against QEMU's devices.
+//! `handover`, `placement`, `tables`, `chipset`, `interrupts`, `cpus`, `pci`, `pci_room`, `sleep`, `reset` and `left_behind` boot
+//! the probe, a kernel of the project's own (the file `tests/kernels/probe.s`), and look at the machine through it; the last one
+//! attacks the boot that comes after it. `linux` boots a distribution's kernel to user space, `pvh` the same kernel as an ELF
+//! file, `multiboot` kernels for Multiboot, `kernels` bzImages and zImages of every age, and `hot_plug` plugs devices into it.
+//! `display` and `named_files` do both; the one looks at the screen, the other has the kernel come as a file of fw_cfg. `tpm`
+//! boots with swtpm. `failure` is about what cannot boot, and about the log, `failure_on_display` about how that is shown,
+//! `bad_kernels` about files that are broken or no kernels. `newer_qemu` does some of this on a second QEMU. `fw_cfg` runs no
+//! guest: a module of the firmware, against QEMU's devices.
 
 mod bad_kernels;
 mod bzimage;
@@ -22,6 +23,7 @@ mod gdb;
 mod handover;
 mod hosts;
 mod hot_plug;
+mod interrupts;
 mod isapc;
 mod isolation;
 mod kernels;

@@ -251,6 +251,13 @@ impl Probe {
         Awake::read(&mut self.reply)
     }
 
+    /// Lets interrupts in until one comes, which is ended at the first 8259, or for as long as reading a port `looks` times
+    /// takes. Gives its vector.
+    pub fn take_interrupt(&mut self, looks: u32) -> Option<u8> {
+        self.ask(b'i', 0, looks, 0);
+        u8::try_from(self.answer() as u32).ok()
+    }
+
     /// Runs an instruction that is none. Nothing comes back.
     pub fn run_undefined_instruction(&mut self) {
         self.ask(b'u', 0, 0, 0);

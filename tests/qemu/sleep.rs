@@ -64,7 +64,7 @@ pub fn wake_when_asleep(qemu: &mut Qemu) {
     qemu.qmp().run("system_wakeup", "{}");
 }
 
-/// The registers that firmware sets, as they are: of the chipset, and memory types.
+/// The registers that firmware sets, as they are: of the chipset, of the interrupt controllers, and memory types.
 pub fn registers(probe: &mut Probe, kind: Kind) -> Vec<u64> {
     let functions: &[([u8; 3], &[u8])] = match kind {
         Kind::Q35 => &[([0, 0, 0], &[0x60, 0x64, 0x90]), ([0, 0x1f, 0], &[0x40, 0x44, 0x60, 0x68])],
@@ -74,7 +74,8 @@ pub fn registers(probe: &mut Probe, kind: Kind) -> Vec<u64> {
     for (function, offsets) in functions {
         values.extend(offsets.iter().map(|&offset| u64::from(probe.pci(*function, offset))));
     }
-    values.extend([0x4d0, 0x4d1].map(|port| u64::from(probe.in8(port))));
+    values.extend([0x4d0, 0x4d1, 0x21, 0xa1].map(|port| u64::from(probe.in8(port))));
+    values.extend([0xf0, 0x350, 0x360].map(|register| u64::from(probe.read32(0xfee0_0000 + register))));
     let memory_types = [0x200, 0x201, 0x202, 0x203, 0x250, 0x258, 0x259, 0x268, 0x26f, 0x2ff];
     values.extend(memory_types.map(|register| probe.read_msr(register)));
     values
