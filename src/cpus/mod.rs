@@ -1,6 +1,6 @@
 //! The CPUs' own registers: memory types, and the features that firmware opens or locks.
 //!
-//! The boot CPU gets its MTRRs on every machine with PCI. The other CPUs are left as they are, waiting for the kernel,
+//! The boot CPU gets its MTRRs on every machine. The other CPUs are left as they are, waiting for the kernel,
 //! on all machines but those whose host offers `etc/msr_feature_control`: Linux gives each CPU it starts the memory types
 //! of the boot CPU, so starting them here would cost time that grows with their number for nothing. But
 //! IA32_FEATURE_CONTROL differs: VMX, SGX and local machine checks are of use only if every CPU has them open, and a

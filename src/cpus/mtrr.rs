@@ -92,25 +92,6 @@ const fn lowest_bit(value: u64) -> u64 {
     value & value.wrapping_neg()
 }
 
-/// Uncached ranges from `start` up to 4 GiB, `count` at most; `None` when these do not reach so far.
-fn cut(start: u64, count: u32, address_mask: u64) -> Option<ArrayVec<Write, MOST_RANGE_WRITES>> {
-    let mut ranges = ArrayVec::new();
-    let (mut start, mut register) = (start, FIRST_BASE);
-    for _ in 0..count {
-        if start >= END || start == 0 {
-            break;
-        }
-        // A range is a power of two long and begins at a multiple of its length.
-        let len = lowest_bit(start);
-        // There is room for all of them.
-        let _ = ranges.try_push(write(register, start | UNCACHED));
-        let _ = ranges.try_push(write(register.wrapping_add(1), len.wrapping_neg() & address_mask | MASK_VALID));
-        start = start.wrapping_add(len);
-        register = register.wrapping_add(2);
-    }
-    (start >= END || start == 0).then_some(ranges)
-}
-
 /// What the registers shall hold.
 #[derive(Debug, Default)]
 pub struct MemoryTypes {
@@ -131,15 +112,43 @@ impl MemoryTypes {
         let (fixed, fixed_enable): (&[_], _) =
             if capabilities & MTRRCAP_FIXED != 0 { (&FIXED, DEF_TYPE_FIXED) } else { (&[], 0) };
         let address_mask = 1u64.checked_shl(physical_bits.into()).unwrap_or(0).wrapping_sub(1) & !0xfff;
-        let Some(mut ranges) = cut(devices_from(devices).get(), count, address_mask) else {
+        // Filled where it is, as each copy of it would cost instructions.
+        let mut types = Self { fixed, ranges: ArrayVec::new_const() };
+        if !types.add_uncached(devices_from(devices).get(), count, address_mask) {
             log::warn!(
                 "the memory types stay as they are: the CPU has {count} MTRRs, too few for the devices below 4 GiB"
             );
             return Self::default();
-        };
-        // There is room for all of them.
-        let _ = ranges.try_push(write(DEF_TYPE, DEF_TYPE_ENABLE | fixed_enable | WRITE_BACK));
-        Self { fixed, ranges }
+        }
+        types.add(DEF_TYPE, DEF_TYPE_ENABLE | fixed_enable | WRITE_BACK);
+        types
+    }
+
+    /// Adds uncached ranges from `start` up to 4 GiB, `count` at most. Whether these reach so far.
+    fn add_uncached(&mut self, mut start: u64, count: u32, address_mask: u64) -> bool {
+        let mut register = FIRST_BASE;
+        for _ in 0..count {
+            if start >= END || start == 0 {
+                break;
+            }
+            // A range is a power of two long and begins at a multiple of its length.
+            let len = lowest_bit(start);
+            self.add(register, start | UNCACHED);
+            self.add(register.wrapping_add(1), len.wrapping_neg() & address_mask | MASK_VALID);
+            start = start.wrapping_add(len);
+            register = register.wrapping_add(2);
+        }
+        start >= END || start == 0
+    }
+
+    /// Adds a register behind the fixed ones. There is room for [`MOST_RANGES`] ranges and the one that turns all on.
+    fn add(&mut self, register: u32, value: u64) {
+        let _ = self.ranges.try_push(write(register, value));
+    }
+
+    /// Whether the registers of this CPU are in use, because the host has set them.
+    pub fn are_on(cpu: &mut impl Cpu) -> bool {
+        cpu.cpuid(CPUID_FEATURES, 0).edx & FEATURE_MTRR != 0 && cpu.read_msr(DEF_TYPE) & DEF_TYPE_ENABLE != 0
     }
 
     /// The writes that set them, in their order.

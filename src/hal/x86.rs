@@ -381,6 +381,13 @@ unsafe extern "C" {
     static firstlight_startup_code: [u8; STARTUP_ORDERS];
 }
 
+/// Not inlined: it would cost each write to a register that is known.
+#[cold]
+#[inline(never)]
+fn warn_of_register(register: u32) {
+    log::warn!("write to model-specific register {register:#x} ignored: not one that firmware sets");
+}
+
 impl Cpu for PcMachine {
     fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Cpuid {
         let result = __cpuid_count(leaf, subleaf);
@@ -394,11 +401,10 @@ impl Cpu for PcMachine {
     }
 
     fn write_msr(&mut self, register: u32, value: u64) {
-        // Intel SDM volume 4, table 2-2: IA32_FEATURE_CONTROL, the MTRRs, IA32_MTRR_DEF_TYPE, IA32_X2APIC_SIVR, _ICR,
-        // _LVT_LINT0, _LVT_LINT1.
-        if !matches!(register, 0x3a | 0x200..=0x26f | 0x2ff | 0x80f | 0x830 | 0x835 | 0x836) {
-            log::warn!("write to model-specific register {register:#x} ignored: not one that firmware sets");
-            return;
+        // Intel SDM volume 4, table 2-2: the MTRRs, most of what is written; IA32_FEATURE_CONTROL, IA32_MTRR_DEF_TYPE,
+        // IA32_X2APIC_SIVR, _ICR, _LVT_LINT0, _LVT_LINT1.
+        if !(0x200..=0x26f).contains(&register) && !matches!(register, 0x3a | 0x2ff | 0x80f | 0x830 | 0x835 | 0x836) {
+            return warn_of_register(register);
         }
         // SAFETY: these registers choose memory types, lock features, send messages to CPUs and let interrupts through to this
         // one, where they are off; the running code's mapping, mode and stack do not depend on them.

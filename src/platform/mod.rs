@@ -32,7 +32,7 @@ use core::fmt;
 use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::{PhysAddr, PhysRange, constant};
-use crate::cpus::{self, LocalApic};
+use crate::cpus::{self, LocalApic, MemoryTypes};
 use crate::fw_cfg::{FwCfg, HostKind};
 use crate::hal::{Cpu, Machine, Memory, Ports};
 use crate::memory_map::MemoryMap;
@@ -75,6 +75,7 @@ impl Platform {
             map.reserve(window.range, MemoryType::RESERVED)?;
         }
         let Some((ports, low)) = chipset.low_windows(low_ram_end) else {
+            set_up_cpus_beside_unknown_devices(machine, fw_cfg, low_ram_end);
             return Ok(Self { chipset, f_segment, display: None });
         };
         let bits = physical_bits(machine);
@@ -126,10 +127,29 @@ impl Restored {
 
     /// Sets the memory types and features of all CPUs as a boot does.
     pub fn set_up_cpus<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg) {
-        if let Some((_, low)) = self.chipset.low_windows(self.low_ram_end) {
-            let bits = physical_bits(machine);
-            cpus::set_up(machine, fw_cfg, devices_start(self.ecam, low), bits);
-        }
+        let Some((_, low)) = self.chipset.low_windows(self.low_ram_end) else {
+            return set_up_cpus_beside_unknown_devices(machine, fw_cfg, self.low_ram_end);
+        };
+        let bits = physical_bits(machine);
+        cpus::set_up(machine, fw_cfg, devices_start(self.ecam, low), bits);
+    }
+}
+
+/// No host is known to have devices below 2 GiB; all have the I/O APIC, and some above it.
+const LEAST_DEVICES: PhysAddr = PhysAddr::new(2 << 30);
+const IO_APIC: PhysAddr = PhysAddr::new(0xfec0_0000);
+
+/// Where devices may begin on a board that the firmware does not know, whose RAM below 4 GiB ends at `low_ram_end`.
+fn unknown_devices(low_ram_end: PhysAddr) -> PhysAddr {
+    low_ram_end.clamp(LEAST_DEVICES, IO_APIC)
+}
+
+/// Sets the CPUs' registers on a board that the firmware does not know. A host other than QEMU that has turned the MTRRs on
+/// has set them for its own devices.
+fn set_up_cpus_beside_unknown_devices<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, low_ram_end: PhysAddr) {
+    if fw_cfg.host_kind().is_qemu() || !MemoryTypes::are_on(machine) {
+        let bits = physical_bits(machine);
+        cpus::set_up(machine, fw_cfg, unknown_devices(low_ram_end), bits);
     }
 }
 
@@ -154,7 +174,7 @@ fn program<M: Machine>(
     if chipset == Chipset::None && !is_microvm {
         keyboard::translate_if_present(machine);
     }
-    let f_segment = tables::want_f_segment(fw_cfg) && chipset.open_f_segment(machine, ecam);
+    let f_segment = chipset.is_known() && tables::want_f_segment(fw_cfg) && chipset.open_f_segment(machine, ecam);
     (chipset, low_ram_end, f_segment, ecam)
 }
 
@@ -250,6 +270,11 @@ impl Chipset {
             other => return Self::Other(other),
         };
         if host.is_qemu() || config.read32(isa_bridge, ID) == isa_id { chipset } else { Self::Other(id) }
+    }
+
+    /// Whether it is one that the firmware programs.
+    const fn is_known(self) -> bool {
+        matches!(self, Self::I440fx | Self::Q35)
     }
 
     /// Sets the chipset's own registers: power management and ACPI, interrupt routing, the memory-mapped configuration

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::fake::{FakeConfigPorts, FakePics};
 use super::*;
 use crate::fw_cfg::fake::FakeFwCfg;
+use crate::golden::QEMU_FILE;
 use crate::hal::Cpuid;
 use crate::hal::fake::{Access, FakeDevice, FakeMachine, FakeMemory};
 use crate::pci::LongestAccess;
@@ -87,9 +88,10 @@ fn with_apic(machine: FakeMachine, x2apic: bool) -> FakeMachine {
     machine
 }
 
-/// A host with the device, and with these files.
+/// QEMU, with these files beside its own.
 fn qemu(machine: FakeMachine, files: &[&str]) -> (FakeMachine, FwCfg) {
-    let device = files.iter().fold(FakeFwCfg::new(true), |device, file| device.with_file(file, &[0; 8]));
+    let device = FakeFwCfg::new(true).with_file(QEMU_FILE, &[]);
+    let device = files.iter().fold(device, |device, file| device.with_file(file, &[0; 8]));
     let mut machine = machine.with(device);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     machine.accesses.clear();
@@ -195,6 +197,57 @@ fn the_keyboard_controller_translates() {
         let wanted = [Access::Out(0x64, 1, 0x60), Access::Out(0x60, 1, 0x43)];
         assert!(machine.accesses.windows(2).any(|accesses| accesses == wanted), "{chipset}: {:?}", machine.accesses);
     }
+}
+
+/// Where the uncached ranges begin in these registers, all of which reach up to 4 GiB, and the default type's register.
+fn memory_types(machine: &FakeMachine) -> (Option<u64>, Option<u64>) {
+    let ranges = (0..8).map(|i| 0x200 + 2 * i).filter(|base| machine.msrs.contains_key(base));
+    (ranges.map(|base| machine.msrs[&base]).min(), machine.msrs.get(&0x2ff).copied())
+}
+
+fn with_mtrrs(mut machine: FakeMachine) -> FakeMachine {
+    machine.cpuid.insert((1, 0), Cpuid { edx: 1 << 12, ..Cpuid::default() });
+    machine.msrs.insert(0xfe, 0x508);
+    machine
+}
+
+#[test]
+fn memory_types_are_set_on_every_board_from_the_end_of_ram_up() {
+    for bridge in [Some(0x0d57_8086), None] {
+        // RAM below 4 GiB in MiB, and where devices begin: 2 GiB at the least, and where four ranges hold them.
+        for (ram, devices) in
+            [(128, 0x8000_0000), (2048, 0x8000_0000), (2500, 0x9d00_0000), (3072, 0xc000_0000), (4096, 0xfec0_0000)]
+        {
+            let machine = match bridge {
+                Some(id) => FakeMachine::new().with(FakeConfigPorts::with_host_bridge(id)),
+                None => FakeMachine::new(),
+            };
+            let (mut machine, fw_cfg) = qemu(with_mtrrs(machine), &["etc/table-loader"]);
+            let mut map = MemoryMap::new();
+            map.describe(PhysRange::new(PhysAddr::default(), ram << 20).unwrap(), MemoryType::CONVENTIONAL).unwrap();
+            Platform::set_up(&mut machine, &fw_cfg, &mut map).unwrap();
+            assert_eq!(memory_types(&machine), (Some(devices), Some(0xc06)), "{bridge:x?}, {ram} MiB");
+        }
+    }
+}
+
+#[test]
+fn memory_types_that_another_host_has_set_for_a_board_of_its_own_stay() {
+    let seen = |is_qemu: bool, bridge, default_type| {
+        let device = FakeFwCfg::new(true).with_file("etc/table-loader", &[0; 8]);
+        let device = if is_qemu { device.with_file(QEMU_FILE, &[]) } else { device };
+        let mut machine = with_mtrrs(FakeMachine::new().with(FakeConfigPorts::with_host_bridge(bridge)).with(device));
+        machine.msrs.insert(0x2ff, default_type);
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        assert_eq!(fw_cfg.host_kind().is_qemu(), is_qemu);
+        Platform::set_up(&mut machine, &fw_cfg, &mut map(0, &[])).unwrap();
+        memory_types(&machine)
+    };
+    const CROSVM: u32 = 0x1237_8086;
+    assert_eq!(seen(false, CROSVM, 0x806), (None, Some(0x806)));
+    // What is there after a reset, and what the firmware itself has left on a QEMU that was not reset.
+    assert_eq!(seen(false, CROSVM, 0), (Some(0x8000_0000), Some(0xc06)));
+    assert_eq!(seen(true, 0x0d57_8086, 0x806), (Some(0x8000_0000), Some(0xc06)));
 }
 
 /// A keyboard controller that has this status.

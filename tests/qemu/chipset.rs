@@ -1,8 +1,8 @@
 //! The registers of the chipset and the memory types, as a kernel finds them.
 
 use crate::bzimage::BzImage;
-use crate::machine::{Accelerator, Kind, Machine};
-use crate::probe::Probe;
+use crate::machine::{Accelerator, Emulator, Kind, Machine};
+use crate::probe::{E820_RAM, Probe};
 
 fn probe(kind: Kind) -> Probe {
     Probe::boot(&Machine::new(kind), &BzImage::new(), None, None)
@@ -127,9 +127,26 @@ fn check_memory_types(probe: &mut Probe) {
         assert_eq!(probe.read_msr(register), 0x0505_0505_0505_0505, "{register:#x}");
     }
     // The space of devices below 4 GiB, which begins where RAM can end.
-    let uncached = uncached(probe);
-    assert!([0xfee0_0000, 0xc000_0000].into_iter().all(&uncached));
-    assert!(![0x10_0000, 0x7ff_f000, 1 << 32].into_iter().any(uncached));
+    for (address, expected) in [
+        (0xfee0_0000, UNCACHED),
+        (0xc000_0000, UNCACHED),
+        (0x10_0000, WRITE_BACK),
+        (0x7ff_f000, WRITE_BACK),
+        (1 << 32, WRITE_BACK),
+    ] {
+        assert_eq!(memory_type(probe, address), expected, "{address:#x}");
+    }
+}
+
+/// Memory types (Intel SDM volume 3, table 12-8).
+const UNCACHED: u64 = 0;
+const WRITE_BACK: u64 = 6;
+
+/// The memory type of an address from 1 MiB on: that of the range it is in, else the default.
+fn memory_type(probe: &mut Probe, address: u64) -> u64 {
+    let ranges: Vec<_> = (0..8).map(|i| (probe.read_msr(0x200 + 2 * i), probe.read_msr(0x201 + 2 * i))).collect();
+    let inside = |&&(base, mask): &&(u64, u64)| mask & 0x800 != 0 && address & mask & !0xfff == base & mask & !0xfff;
+    ranges.iter().find(inside).map_or_else(|| probe.read_msr(0x2ff), |(base, _)| *base) & 0xff
 }
 
 #[test]
@@ -139,11 +156,33 @@ fn memory_types_are_set() {
     }
 }
 
+/// Boards of which the firmware knows nothing, with RAM that ends where the space for devices begins and elsewhere.
+#[test]
+fn memory_types_are_set_on_machines_without_a_known_chipset() {
+    for emulator in Emulator::all() {
+        for arguments in ["-machine microvm", "-machine microvm,acpi=off,pcie=on", "-machine isapc -cpu qemu64"] {
+            for memory in ["128M", "2047M", "3G"] {
+                let machine = Machine { emulator, memory, ..Machine::new(Kind::Pc) }.with(arguments);
+                let mut probe = Probe::boot(&machine, &BzImage::new(), None, None);
+                check_memory_types(&mut probe);
+                let end =
+                    probe.boot_params().e820().iter().filter(|e| e.kind == E820_RAM).map(|e| e.end).max().unwrap();
+                assert_eq!(memory_type(&mut probe, end - 1), WRITE_BACK, "{arguments}, {memory}");
+                // Where their devices are: of virtio, and interrupt controllers.
+                for device in [0xfeb0_0000, 0xfec0_0000, 0xfee0_0000] {
+                    assert_eq!(memory_type(&mut probe, device), UNCACHED, "{arguments}, {memory}: {device:#x}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn memory_types_are_set_under_kvm() {
     let Some(accelerator) = Accelerator::kvm() else { return };
-    for kind in Kind::ALL {
-        let machine = Machine { accelerator, ..Machine::new(kind) };
+    let microvm = Machine::new(Kind::Pc).with("-machine microvm");
+    for machine in Kind::ALL.map(Machine::new).into_iter().chain([microvm]) {
+        let machine = Machine { accelerator, ..machine };
         check_memory_types(&mut Probe::boot(&machine, &BzImage::new(), None, None));
     }
 }

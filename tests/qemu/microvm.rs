@@ -100,6 +100,22 @@ fn linux_drives_pci_devices() {
     }
 }
 
+/// Linux up to 6.1 has no page attribute table on a CPU whose memory types are off, and with it no write-combining.
+#[test]
+fn linux_has_its_page_attribute_table() {
+    let machine = machine(&PARTS).with("-smp 2");
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("script");
+    fs::write(&file, "dmesg | grep -e PAT -e MTRR -e mtrr").expect("a file in the temporary folder");
+    let mut machine = script::guest(&machine, &file);
+    machine.append = Some(format!("{} {TSC_IS_KNOWN}", script::command_line()));
+    let mut qemu = machine.start();
+    qemu.wait_for_end();
+    let com1 = qemu.com1();
+    assert!(com1.contains("x86/PAT: Configuration [0-7]: WB  WC  UC- UC"), "{com1}");
+    assert!(!com1.contains("MTRRs disabled"), "{com1}");
+}
+
 /// A script for a guest without any console that the kernel knows: it loads the driver of one, and reports there.
 const REPORT_ON_VIRTIO: &str = "
     insmod /modules/virtio_console.ko
