@@ -86,6 +86,7 @@ fn end(machine: &mut PcMachine, failure: &Failure) -> ! {
     if let Some(milliseconds) = failure.restart_after {
         failure::wait(machine, milliseconds);
         failure::restart(machine);
+        start::triple_fault();
     }
     halt()
 }

@@ -10,6 +10,12 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The date of the release, mm/dd/yyyy. It is a constant and not the day of the build, so that the same sources give
 /// the same image. Linux works around the firmware of machines that are dated before 2008 (`arch/x86/pci/acpi.c`).
 const RELEASE_DATE: &str = "01/01/2026";
+/// The same in the short form, mm/dd/yy.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+pub const SHORT_RELEASE_DATE: [u8; 8] = {
+    let date = RELEASE_DATE.as_bytes();
+    [date[0], date[1], date[2], date[3], date[4], date[5], date[8], date[9]]
+};
 /// Where the runtime part of a legacy BIOS starts, in paragraphs: here, the F-segment with the tables.
 const SEGMENT: u16 = 0xf000;
 /// Bit 3: the bits that tell what a BIOS supports are not supported (7.1.1).

@@ -27,7 +27,7 @@ mod walk;
 use core::fmt;
 
 pub use anchor::{Anchor, MAX_ANCHOR};
-pub use firmware_information::{FIRMWARE_INFORMATION_LEN, firmware_information};
+pub use firmware_information::{FIRMWARE_INFORMATION_LEN, SHORT_RELEASE_DATE, firmware_information};
 pub use walk::{Summary, Walk};
 
 /// What to change where an anchor of SMBIOS 2.x cannot count what there is.

@@ -10,10 +10,11 @@
 
 mod handover;
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::fmt;
 
 use firstlight::hal::x86::VIRTUAL_OFFSET;
+use firstlight::smbios::SHORT_RELEASE_DATE;
 pub use handover::{hand_over, wake};
 use x86_64::registers::control::Cr2;
 
@@ -27,6 +28,7 @@ global_asm!(
     START_OFFSET = const 0x1_0000 - START_SIZE,
     // Bits 16 to 31 of every address in the last 64 KiB of the image.
     VIRTUAL_HIGH_WORD = const ((VIRTUAL_OFFSET - 0x1_0000) >> 16) & 0xffff,
+    RELEASE_DATE = const u64::from_le_bytes(SHORT_RELEASE_DATE),
     rust_start = sym super::rust_start,
     exception = sym exception,
 );
@@ -68,4 +70,14 @@ extern "C" fn exception(frame: *const u64) -> ! {
     let exception = Exception { vector, error_code, rip, cr2: Cr2::read_raw() };
     super::report(&exception);
     super::halt()
+}
+
+/// A table without vectors: limit and address.
+static NO_VECTORS: [u16; 5] = [0; 5];
+
+/// Resets the machine by a triple fault, where nothing else has.
+pub fn triple_fault() -> ! {
+    // SAFETY: nothing runs after this. The exception finds no handler, nor does the double fault that follows, and the CPU
+    // shuts down (Intel SDM volume 3, 6.15, "Interrupt 8").
+    unsafe { asm!("lidt [{}]", "ud2", in(reg) &raw const NO_VECTORS, options(noreturn)) }
 }

@@ -595,5 +595,10 @@ idt_pointer:
 reset_vector:
     .byte 0xe9                          # jmp near
     .word start16 - reset_vector - 3
+# Behind it the date and the model, as a PC's BIOS has them: some hosts show this below 1 MiB (src/tables/bios_end.rs).
+.org {START_SIZE} - 11
+    .quad {RELEASE_DATE}
+.org {START_SIZE} - 2
+    .byte 0xfc
 .org {START_SIZE}
 .code64

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod acpi;
+mod bios_end;
 #[cfg(any(test, not(feature = "firmware")))]
 pub mod fake;
 mod in_memory;
@@ -42,6 +43,9 @@ const DEVICE_TREE: &str = "etc/fdt";
 
 /// Where an operating system scans for the RSDP and the SMBIOS anchor.
 const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
+/// What of it is for tables, and the end, which is a BIOS's (`bios_end`).
+const F_SEGMENT_TABLES: PhysRange = range(0xf_0000, 0xf_ffc0);
+const BIOS_END: PhysRange = range(0xf_ffc0, 0x10_0000);
 /// Where it scans as well, if the BIOS data area has the segment: the beginning of the extended BIOS data area, reserved in
 /// the map.
 const EBDA: PhysRange = range(0x9_fc00, 0xa_0000);
@@ -139,7 +143,10 @@ pub fn load<M: Machine>(
 ) -> Tables {
     let Sources { script, in_memory, .. } = sources;
     let scanned = if f_segment {
-        F_SEGMENT
+        if let Err(error) = bios_end::write(machine) {
+            log::warn!("a jump to f000:fff0 does not restart the machine: {error}");
+        }
+        F_SEGMENT_TABLES
     } else if script.is_some() {
         // A host that leaves tables to its firmware has none of its own there.
         EBDA

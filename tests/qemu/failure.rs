@@ -10,7 +10,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::bzimage::BzImage;
-use crate::machine::{Kind, Machine, Qemu, Transport};
+use crate::machine::{Accelerator, Emulator, Kind, Machine, Qemu, Transport};
+use crate::microvm;
 use crate::probe::Probe;
 use crate::random;
 
@@ -130,6 +131,24 @@ fn a_machine_that_is_to_start_again_after_a_failure_does() {
         let mut qemu = machine.with("-boot reboot-timeout=100").start();
         wait_for_lines(&mut qemu, 3);
         assert!(qemu.is_running());
+    }
+}
+
+/// Neither a chipset nor a keyboard controller is there to reset it.
+#[test]
+fn a_microvm_that_is_to_start_again_after_a_failure_does() {
+    let tcg = Emulator::all().map(|emulator| (emulator, Accelerator::Tcg));
+    let kvm = Accelerator::kvm().map(|accelerator| (Emulator::Installed, accelerator));
+    for (emulator, accelerator) in tcg.chain(kvm) {
+        for parts in [&["acpi", "isa-serial", "rtc", "pit", "pic"][..], &["isa-serial"]] {
+            let machine = Machine { emulator, accelerator, ..microvm::machine(parts) };
+            let mut qemu = machine.clone().with("-boot reboot-timeout=100").start();
+            qemu.wait_for_end();
+            assert_eq!(qemu.com1().matches("firstlight: error: ").count(), 1);
+            let mut qemu = Machine { reboots: true, ..machine }.with("-boot reboot-timeout=100").start();
+            wait_for_lines(&mut qemu, 3);
+            assert!(qemu.is_running());
+        }
     }
 }
 

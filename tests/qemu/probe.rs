@@ -258,6 +258,11 @@ impl Probe {
         u8::try_from(self.answer() as u32).ok()
     }
 
+    /// Restarts the machine by a jump to f000:fff0 in real mode. Nothing comes back.
+    pub fn reset_by_jump(&mut self) {
+        self.ask(b'j', 0, 0, 0);
+    }
+
     /// Runs an instruction that is none. Nothing comes back.
     pub fn run_undefined_instruction(&mut self) {
         self.ask(b'u', 0, 0, 0);

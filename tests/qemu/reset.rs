@@ -2,10 +2,11 @@
 
 use crate::bzimage::BzImage;
 use crate::environment;
-use crate::linux::LATE_TIMERS;
-use crate::machine::{Kind, Machine};
+use crate::linux::{self, LATE_TIMERS};
+use crate::machine::{Accelerator, Kind, Machine};
 use crate::probe::Probe;
 use crate::random;
+use crate::sleep;
 use crate::tables;
 
 /// How often each way is taken.
@@ -17,6 +18,8 @@ pub enum Way {
     /// Writing this byte to this port.
     Port(u16, u8),
     TripleFault,
+    /// A jump to f000:fff0 in real mode.
+    Jump,
 }
 
 impl Way {
@@ -25,14 +28,16 @@ impl Way {
         match self {
             Self::Port(port, value) => probe.reset_by_port(port, value),
             Self::TripleFault => probe.reset_by_triple_fault(),
+            Self::Jump => probe.reset_by_jump(),
         }
         probe.wait_for_restart();
     }
 }
 
 /// What `reboot=` of Linux makes of them: `acpi` writes what QEMU's FADT says, 0xf to 0xcf9, `pci` 6 to the same port,
-/// `kbd` 0xfe to 0x64.
-pub const WAYS: [Way; 4] = [Way::Port(0xcf9, 0x0f), Way::Port(0xcf9, 6), Way::Port(0x64, 0xfe), Way::TripleFault];
+/// `kbd` 0xfe to 0x64, `bios` jumps.
+pub const WAYS: [Way; 5] =
+    [Way::Port(0xcf9, 0x0f), Way::Port(0xcf9, 6), Way::Port(0x64, 0xfe), Way::TripleFault, Way::Jump];
 
 /// All that a kernel is given: memory map and other parameters, the host's tables, the bytes of its files.
 fn given(probe: &mut Probe) -> Vec<Vec<u8>> {
@@ -76,6 +81,78 @@ fn q35_comes_up_again_fifty_times_each_way() {
 #[test]
 fn pc_comes_up_again_fifty_times_each_way() {
     fifty_times_each_way(Kind::Pc);
+}
+
+/// There is the end of the image, or what the firmware has put into RAM.
+#[test]
+fn a_jump_to_f000_fff0_restarts_every_machine() {
+    let microvm = Machine::new(Kind::Pc).with("-machine microvm");
+    let isapc = Machine::new(Kind::Pc).with("-machine isapc -cpu qemu64");
+    // Without tables for it the F-segment is no RAM.
+    let without_smbios = Machine { version: Some("2.0"), properties: ",acpi=off", ..Machine::new(Kind::Pc) };
+    let without_acpi = Machine { properties: ",acpi=off", ..Machine::new(Kind::Q35) };
+    let machines = Kind::ALL.map(Machine::new).into_iter().chain([microvm, isapc, without_smbios, without_acpi]);
+    let accelerators: Vec<_> = [Accelerator::Tcg].into_iter().chain(Accelerator::kvm()).collect();
+    for machine in machines {
+        for &accelerator in &accelerators {
+            eprintln!("{:?}, {:?}, {accelerator:?}", machine.kind, machine.arguments);
+            // From either entry, with paging and without.
+            for kernel in [BzImage::new(), BzImage::new().entered_in_32_bit_mode()] {
+                let machine = Machine { accelerator, reboots: true, ..machine.clone() };
+                let mut probe = Probe::boot(&machine, &kernel, None, None);
+                let last = probe.read(0xf_fff0, 16);
+                assert_eq!((last[0], &last[5..13], last[14]), (0xe9, &b"01/01/26"[..], 0xfc), "{last:x?}");
+                for _ in 0..2 {
+                    probe.reset_by_jump();
+                    probe.wait_for_restart();
+                }
+                assert_eq!((probe.qemu.com1(), probe.qemu.debug_console()), Default::default());
+            }
+        }
+    }
+}
+
+/// What is tried after the chipset: the keyboard controller, which an isapc has, and a triple fault. On both machines the place
+/// can be written, so they get the code that the firmware has for others.
+#[test]
+fn the_code_at_f000_fff0_resets_machines_without_a_chipset() {
+    let code = Probe::boot(&Machine::new(Kind::Q35), &BzImage::new(), None, None).read(0xf_ffc0, 64);
+    for arguments in ["-machine isapc -cpu qemu64", "-machine microvm"] {
+        let machine = Machine { reboots: true, ..Machine::new(Kind::Pc) }.with(arguments);
+        let mut probe = Probe::boot(&machine, &BzImage::new(), None, None);
+        let image = probe.read(0xf_ffc0, 64);
+        assert_ne!(image, code);
+        probe.write(0xf_ffc0, &code);
+        assert_eq!(probe.read(0xf_ffc0, 64), code);
+        probe.reset_by_jump();
+        probe.wait_for_restart();
+        assert_eq!(probe.read(0xf_ffc0, 64), image, "QEMU has loaded the image again");
+    }
+}
+
+#[test]
+fn a_jump_to_f000_fff0_restarts_a_machine_that_has_woken() {
+    for kind in Kind::ALL {
+        let (mut probe, page) = sleep::boot(&Machine { reboots: true, ..Machine::new(kind) });
+        sleep::prepare(&mut probe, &page);
+        let before = probe.read(0xf_ffc0, 64);
+        sleep::sleep(&mut probe);
+        probe.wait_for_wake();
+        assert_eq!((probe.read(0xf_ffc0, 64), before[0x30]), (before, 0xe9));
+        probe.reset_by_jump();
+        probe.wait_for_restart();
+        assert_eq!((probe.state.word, probe.qemu.com1()), (8, String::new()));
+    }
+}
+
+#[test]
+fn linux_reboots_by_a_jump_to_f000_fff0() {
+    for kind in Kind::ALL {
+        let machine = Machine { reboots: true, ..Machine::new(kind) };
+        let mut qemu = linux::guest(&machine, "reboot=bios firstlight.mode=reboot ").start();
+        qemu.wait_for("a second report", |qemu| qemu.com1().matches(linux::END).count() >= 2);
+        assert!(!qemu.com1().contains("firstlight: "), "the firmware has something to say");
+    }
 }
 
 /// Starts Linux so that it reboots as soon as it is up, by ACPI, the keyboard controller, PCI's port and a triple fault in

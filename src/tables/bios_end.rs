@@ -1,0 +1,80 @@
+//! The end of the F-segment, as a PC's BIOS has it: code at f000:fff0, the date and the model.
+//!
+//! Operating systems jump there, in real mode, to restart a PC (Linux with `reboot=bios`). Where the F-segment shows the end of
+//! the image, such a jump comes to the image's own reset vector. Where the firmware has made it RAM there would be zeros. So
+//! it gets code that resets the machine: by the chipset, by the keyboard controller, and in the end by a triple fault.
+//!
+//! Assumed: the jump is made in real mode, with CS 0xf000. Left out: what else of a BIOS software finds at fixed addresses.
+//!
+//! Source: IBM PC/AT technical reference, BIOS listing (the vector at f000:fff0, the date at f000:fff5, the model at
+//! f000:fffe); the ports are those of [`crate::failure`].
+#![forbid(unsafe_code)]
+
+use super::{BIOS_END, F_SEGMENT};
+use crate::hal::{Memory, MemoryError};
+use crate::smbios;
+
+/// The model byte of a PC/AT, which every later PC has.
+const MODEL_AT: u8 = 0xfc;
+
+/// The first byte's offset in the segment, and those of the table without vectors and of the vector.
+const START: u16 = (BIOS_END.start().get() - F_SEGMENT.start().get()) as u16;
+const NO_VECTORS: [u8; 2] = START.wrapping_add(31).to_le_bytes();
+const VECTOR: u16 = 0xfff0;
+/// From behind the vector's jump, three bytes, to the first byte.
+const JUMP: [u8; 2] = START.wrapping_sub(VECTOR + 3).to_le_bytes();
+
+const DATE: [u8; 8] = smbios::SHORT_RELEASE_DATE;
+
+/// All of it. Each line is an instruction or a field.
+#[rustfmt::skip]
+const BYTES: [u8; BIOS_END.len() as usize] = [
+    0xba, 0xf9, 0x0c,                   // mov dx, 0xcf9: the chipset's reset control
+    0xb0, 0x02,                         // mov al, 2: a hard reset
+    0xee,                               // out dx, al
+    0xb0, 0x06,                         // mov al, 6: now
+    0xee,                               // out dx, al
+    0x31, 0xc9,                         // xor cx, cx: time for it, as long as 65,536 reads of a port take
+    0xe4, 0x64,                         // in al, 0x64
+    0xe2, 0xfc,                         // loop to the read
+    0xb0, 0xfe,                         // mov al, 0xfe: the keyboard controller's pulse of the reset line
+    0xe6, 0x64,                         // out 0x64, al
+    0xe4, 0x64,                         // in al, 0x64: as much time again
+    0xe2, 0xfc,                         // loop to the read
+    0x2e, 0x0f, 0x01, 0x1e, NO_VECTORS[0], NO_VECTORS[1], // lidt cs:[NO_VECTORS]
+    0x0f, 0x0b,                         // ud2: an exception without a handler, and so is the double fault that follows
+    0, 0, 0, 0, 0, 0,                   // NO_VECTORS: limit and address
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0xe9, JUMP[0], JUMP[1], 0, 0,       // VECTOR: jmp START
+    DATE[0], DATE[1], DATE[2], DATE[3], DATE[4], DATE[5], DATE[6], DATE[7], 0,
+    MODEL_AT, 0,
+];
+
+/// Puts it there. Nothing else of the firmware's has this place.
+///
+/// # Errors
+/// [`MemoryError`] when the firmware may not write there, which it may.
+pub fn write(memory: &mut impl Memory) -> Result<(), MemoryError> {
+    memory.write(BIOS_END.start(), &BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hal::fake::FakeMachine;
+
+    #[test]
+    fn a_bios_s_last_paragraph_is_a_jump_back_the_date_and_the_model() {
+        let mut machine = FakeMachine::new();
+        write(&mut machine).unwrap();
+        let last = machine.memory.bytes(0xf_fff0, 16);
+        assert_eq!(last[0], 0xe9);
+        let target = 0xfff3_u16.wrapping_add(u16::from_le_bytes([last[1], last[2]]));
+        assert_eq!(target, 0xffc0);
+        assert_eq!(&last[5..13], b"01/01/26");
+        assert_eq!(last[14], 0xfc);
+        // What LIDT reads: no vectors.
+        assert_eq!(machine.memory.bytes(0xf_ffd7, 6), [0x2e, 0x0f, 0x01, 0x1e, 0xdf, 0xff]);
+        assert_eq!(machine.memory.bytes(0xf_ffdf, 6), [0; 6]);
+    }
+}
