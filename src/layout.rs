@@ -26,6 +26,16 @@ pub const LOW_PAGES: PhysRange = range(0x8_a000, 0x8_b000);
 /// The page below the stack. It is not mapped while the firmware runs, so a stack that is too small does no harm unseen.
 pub const STACK_GUARD: PhysRange = range(0x8_c000, 0x8_d000);
 
+/// The extended BIOS data area, at the usual place below 640 KiB: a guest that looks for one finds it reserved, and hosts
+/// put tables there.
+pub const EBDA: PhysRange = range(0x9_fc00, 0xa_0000);
+
+/// What of [`EBDA`] is for tables: its first byte is its length.
+pub const EBDA_TABLES: PhysRange = range(0x9_fc10, 0xa_0000);
+
+/// Where a PC has RAM below the video memory: 640 KiB.
+pub const CONVENTIONAL: PhysRange = range(0, 0xa_0000);
+
 /// Where the boot leaves what a wake needs to know (see [`crate::resume`](mod@crate::resume)): 3 KiB below the extended
 /// BIOS data area.
 pub const RESUME_RECORD: PhysRange = range(0x9_f000, 0x9_fc00);
@@ -82,8 +92,9 @@ const VECTORS_END: u64 = 0x400;
 const _: () = assert!(FIRMWARE_RAM.contains(WAKE_RAM) && FIRMWARE_RAM.end().get() == WAKE_RAM.end().get());
 const _: () = assert!(WAKE_RAM.contains(PAGE_TABLES) && PAGE_TABLES.start().get() == WAKE_RAM.start().get());
 const _: () = assert!(PAGE_TABLES.contains(LOW_PAGES) && STACK_GUARD.start().get() == PAGE_TABLES.end().get());
-const _: () = assert!(may_access(RESUME_RECORD) && STARTUP_PAGE.contains(STARTUP_CODE));
+const _: () = assert!(may_access(RESUME_RECORD) && may_access(EBDA) && STARTUP_PAGE.contains(STARTUP_CODE));
 const _: () = assert!(STARTUP_CODE.start().get() == STARTUP_PAGE.start().get());
+const _: () = assert!(KEPT_RAM.end().get() == EBDA.start().get() && EBDA.contains(EBDA_TABLES));
 const _: () = assert!(LOADED_IMAGE.len() == FIRMWARE_ROM.len() && LOADED_IMAGE.end().is_aligned(Alignment::LARGE_PAGE));
 const _: () =
     assert!(BOOT_RAM.contains(FIRMWARE_RAM) && BOOT_RAM.contains(STARTUP_PAGE) && BOOT_RAM.contains(RESUME_RECORD));

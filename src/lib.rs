@@ -30,6 +30,7 @@ extern crate alloc;
 
 pub mod acpi;
 pub mod addr;
+pub mod bios_data;
 pub mod boot;
 pub mod checksum;
 pub mod cmos;
@@ -58,6 +59,7 @@ pub mod tpm;
 pub mod trace;
 
 use addr::PhysAddr;
+use bios_data::BiosData;
 use boot::{Handover, Kernel};
 use error::Error;
 use failure::Failure;
@@ -102,6 +104,8 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg, start_info: Option<&StartInf
         Some(rsdp) => (Tables::in_memory(rsdp), None),
         None => set_up(machine, fw_cfg, &mut map, sources)?,
     };
+    // What is reserved is known now. After a start by the PVH entry page zero is as the host has left it.
+    let bios_data = start_info.is_none().then(|| BiosData::of(&map));
     trace.mark(machine, Point::FirmwareDone);
     trace.mark(machine, Point::KernelLoad);
     let loaded = boot::load(machine, fw_cfg, &mut map, (&kernel, start_info), tables.rsdp, framebuffer.as_ref())?;
@@ -113,7 +117,7 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg, start_info: Option<&StartInf
         resume::prepare(machine, &map, tables);
     }
     trace.mark(machine, Point::KernelStart);
-    Ok(loaded.handover)
+    Ok(Handover { bios_data, ..loaded.handover })
 }
 
 /// Sets the machine up and makes its tables: what a host leaves to firmware.

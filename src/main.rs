@@ -49,9 +49,11 @@ extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
     match firstlight::run(&mut machine, start_info) {
         Ok(handover) => {
             machine.give_mapping();
-            // SAFETY: `run` loaded the kernel and its parameters before it gave the handover; it can be executed where it is,
-            // and nothing was loaded to page zero, which is mapped now.
-            unsafe { start::hand_over(&handover, start_info.is_none()) }
+            if let Some(data) = handover.bios_data {
+                machine.set_bios_data(data);
+            }
+            // SAFETY: `run` loaded the kernel and its parameters before it gave the handover; it can be executed where it is.
+            unsafe { start::hand_over(&handover) }
         }
         Err(failure) => {
             report(&failure.error);

@@ -241,7 +241,7 @@ pub fn run(bytes: &[u8]) {
         initrd: (flags & 2 != 0).then_some(range(INITRD, 100)),
         modules: (flags & 4 != 0).then_some(module).into_iter().collect(),
         command_line: range(COMMAND_LINE, 14),
-        handover: Handover { entry: Entry::Linux64(PhysAddr::new(KERNEL)), parameters: PhysAddr::new(0x1_0000) },
+        handover: Handover::new(Entry::Linux64(PhysAddr::new(KERNEL)), PhysAddr::new(0x1_0000)),
     };
     let log = range(LOG, log_len.into());
     tpm::measure(&mut machine, &fw_cfg, Some(log), &loaded);

@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::LowBlock;
 use crate::addr::PhysAddr;
+use crate::bios_data::BiosData;
 
 /// Where the kernel is entered, and in which mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +54,21 @@ impl fmt::Display for Entry {
 ///   of [`super::StartInfo`]; TR is a busy 32-bit TSS with base 0 and limit 0x67; EBP and EDI are zero.
 /// - [`Entry::Multiboot`]: protected mode, paging off; EAX is 0x2badb002, EBX the address of [`super::MultibootInfo`]; FS and
 ///   GS are 0x18 too. ESP is the end of some memory below 640 KiB that is not in use any more: the specification promises
-///   no stack, and kernels count on one. The BIOS data area has the size of low memory and the segment behind it.
+///   no stack, and kernels count on one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handover {
     /// Where to jump, and in which mode.
     pub entry: Entry,
     /// Where [`super::BootParams`], [`super::StartInfo`] or [`super::MultibootInfo`] is when the kernel runs.
     pub parameters: PhysAddr,
+    /// What is written to the BIOS data area first; nothing, if that is the host's.
+    pub bios_data: Option<BiosData>,
+}
+
+impl Handover {
+    /// Enters a kernel with these parameters, and leaves the BIOS data area as it is.
+    #[must_use]
+    pub const fn new(entry: Entry, parameters: PhysAddr) -> Self {
+        Self { entry, parameters, bios_data: None }
+    }
 }

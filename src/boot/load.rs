@@ -188,7 +188,7 @@ fn load_for_multiboot<M: Machine>(
         initrd: None,
         modules,
         command_line,
-        handover: Handover { entry: Entry::Multiboot(kernel.entry), parameters: place.start() },
+        handover: Handover::new(Entry::Multiboot(kernel.entry), place.start()),
     };
     log::info!(
         "kernel for Multiboot, loaded by {}: {} KiB at {} with {} modules, {}",

@@ -18,11 +18,11 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::Error;
-use crate::addr::{PhysAddr, PhysRange};
+use crate::addr::{PhysAddr, PhysRange, constant_range};
 use crate::framebuffer::{Framebuffer, Mode};
 use crate::hal::Memory;
-use crate::heap;
 use crate::memory_map::{CAPACITY, E820Entry, MemoryMap};
+use crate::{heap, layout};
 
 /// Which fields mean something (section 3.3, `flags`).
 mod flags {
@@ -40,6 +40,9 @@ const FROM_HOST: u32 = flags::BOOT_DEVICE | flags::COMMAND_LINE | flags::MODULES
 
 /// `framebuffer_type`: pixels of red, green and blue.
 const FRAMEBUFFER_RGB: u8 = 1;
+
+/// The memory of which `mem_upper` tells.
+const UPPER_MEMORY: PhysRange = constant_range(1 << 20, 1 << 32);
 
 /// The bytes of a string that are looked at together.
 const STRING_PIECE: u64 = 64;
@@ -267,8 +270,8 @@ impl MultibootInfo {
         let mut info = Self::new_box_zeroed().map_err(|_| Error::HeapFull)?;
         info.fields = told.0.clone();
         let mut given = info.fields.flags.get() | flags::MEMORY | flags::MEMORY_MAP;
-        info.fields.mem_lower.set(kib_of_ram_from(0, 640 << 10, map));
-        info.fields.mem_upper.set(kib_of_ram_from(1 << 20, PhysRange::LOW_4_GIB.end().get(), map));
+        info.fields.mem_lower.set(kib_of_ram(layout::CONVENTIONAL, map));
+        info.fields.mem_upper.set(kib_of_ram(UPPER_MEMORY, map));
         let mut length = 0_u32;
         for (to, entry) in info.memory_map.iter_mut().zip(map.e820()) {
             *to = MapEntry { size: U32::new(size_of::<E820Entry>() as u32), entry };
@@ -309,16 +312,9 @@ impl Video {
     }
 }
 
-/// The KiB of RAM from `start` on, up to the first hole or to `end`.
-fn kib_of_ram_from(start: u64, end: u64, map: &MemoryMap) -> u32 {
-    let of = |entry: E820Entry| {
-        let first = entry.addr.get();
-        let last = first.saturating_add(entry.size.get());
-        (entry.kind.get() == E820Entry::RAM && (first..last).contains(&start)).then_some(last)
-    };
-    let found = map.e820().find_map(of).unwrap_or(start).min(end);
-    // Less than 4 GiB.
-    (found.saturating_sub(start) >> 10) as u32
+/// The KiB of RAM at the start of `within`, which is below 4 GiB.
+fn kib_of_ram(within: PhysRange, map: &MemoryMap) -> u32 {
+    (map.ram_run_end(within).get().saturating_sub(within.start().get()) >> 10) as u32
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ impl LoadPlan {
             initrd: self.initrd,
             modules: Vec::new(),
             command_line: self.command_line,
-            handover: Handover { entry: self.entry, parameters: self.at_entry(self.boot_params.start()) },
+            handover: Handover::new(self.entry, self.at_entry(self.boot_params.start())),
         }
     }
 

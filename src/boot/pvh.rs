@@ -65,7 +65,7 @@ impl PvhPlan {
             initrd: self.initrd,
             modules: Vec::new(),
             command_line: self.command_line,
-            handover: Handover { entry: Entry::Pvh(self.kernel.entry), parameters: self.start_info.start() },
+            handover: Handover::new(Entry::Pvh(self.kernel.entry), self.start_info.start()),
         }
     }
 }

@@ -22,6 +22,7 @@ use x86_64::registers::model_specific::Msr;
 
 use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, Ports, STARTUP_ORDERS, STARTUP_WRITES, paging};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::bios_data::{self, BiosData};
 use crate::layout;
 
 /// What is added to a physical address of the image or of the firmware's RAM to give the address the code uses
@@ -68,6 +69,23 @@ impl PcMachine {
         // The ranges are of `map`, so their tables are there.
         let _ = paging::give(&mut PageTables, &self.mapped);
         tlb::flush_all();
+    }
+
+    /// Writes the BIOS data area. After [`Self::give_mapping`]: page zero is not mapped before.
+    ///
+    /// All else of it, and the real-mode vectors, are zero then, as on a machine that was just switched on. Kernels look for an
+    /// MP table there, and a guest that ran before a reset can have left one.
+    pub fn set_bios_data(&mut self, data: BiosData) {
+        // SAFETY: page zero is mapped, and no Rust object lives there. A pointer cannot lead to address zero, a register can.
+        unsafe {
+            asm!("rep stosq", inout("rcx") bios_data::END / 8 => _, inout("rdi") 0_u64 => _, in("rax") 0_u64,
+                options(nostack, preserves_flags))
+        };
+        for (at, word) in data.words() {
+            let bytes = word.to_le_bytes();
+            // SAFETY: both words are in page zero, which is mapped and in which no Rust object lives; neither is at its start.
+            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), pointer(at), bytes.len()) };
+        }
     }
 
     /// Whether `range` is below 4 GiB and the firmware may access it, or mapped above.

@@ -223,6 +223,20 @@ impl MemoryMap {
         self.ram().rev().find_map(|range| range.intersection(within)).map(PhysRange::end)
     }
 
+    /// Where the RAM ends that is at the start of `within`, at the end of `within` at the latest; the start where there is none.
+    #[must_use]
+    pub fn ram_run_end(&self, within: PhysRange) -> PhysAddr {
+        let mut end = within.start();
+        // The first that begins behind the end leaves a gap.
+        for range in self.ram() {
+            if range.start() > end {
+                break;
+            }
+            end = end.max(range.end());
+        }
+        end.min(within.end())
+    }
+
     /// The length in bytes of the longest run of free memory inside `within`.
     #[must_use]
     pub fn largest_free(&self, within: PhysRange) -> u64 {

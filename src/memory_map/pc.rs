@@ -8,11 +8,8 @@ use crate::layout;
 
 /// Page zero: the real-mode interrupt table and the BIOS data area. The kernel sets it aside itself.
 const PAGE_ZERO: PhysRange = range(0, 0x1000);
-/// The extended BIOS data area, at the usual place below 640 KiB: a guest that looks for one finds it reserved, and
-/// hosts put tables there.
-const EBDA: PhysRange = range(0x9_fc00, 0xa_0000);
-/// The same on a machine that can sleep: with what a wake runs in, and its record, as one that is 115 KiB larger.
-const EBDA_AND_WAKE_RAM: PhysRange = range(layout::KEPT_RAM.start().get(), EBDA.end().get());
+/// The extended BIOS data area, and on a machine that can sleep what a wake runs in, and its record, 115 KiB below it.
+const EBDA_AND_WAKE_RAM: PhysRange = range(layout::KEPT_RAM.start().get(), layout::EBDA.end().get());
 /// Video memory and option ROMs: not RAM on a PC, whatever the host has behind it.
 const VIDEO_AND_OPTION_ROMS: PhysRange = range(0xa_0000, 0xf_0000);
 /// The BIOS segment, in which a guest looks for the RSDP and SMBIOS anchors.
@@ -30,7 +27,7 @@ impl MemoryMap {
     /// # Errors
     /// [`Error::Full`].
     pub fn carve_pc(&mut self) -> Result<(), Error> {
-        self.carve(EBDA)
+        self.carve(layout::EBDA)
     }
 
     /// As [`Self::carve_pc`], and reserves the memory that a wake from suspend runs in.
@@ -51,5 +48,4 @@ impl MemoryMap {
     }
 }
 
-const _: () = assert!(layout::KEPT_RAM.end().get() == EBDA.start().get());
 const _: () = assert!(ROM.contains(layout::FIRMWARE_ROM));

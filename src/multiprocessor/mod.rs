@@ -24,12 +24,13 @@ use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::cpus;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Cpuid, Machine, MemoryError};
+use crate::layout;
 use crate::memory_map::{MemoryMap, Placement};
 use crate::platform::Chipset;
 use table::FloatingPointer;
 
-/// Where the pointer goes: the start of the last KiB below 640 KiB (section 4.1).
-const POINTER: PhysAddr = PhysAddr::new(0x9_fc00);
+/// Where the pointer goes: the first KiB of the extended BIOS data area, which is the last below 640 KiB as well (chapter 4).
+const POINTER: PhysAddr = layout::EBDA_TABLES.start();
 
 /// CPUID leaf 1: the CPU's signature (EAX), its features (EDX) and its APIC identifier (EBX, bits 24 to 31).
 const CPUID_FEATURES: u32 = 1;

@@ -75,7 +75,7 @@ impl Platform {
             map.reserve(window.range, MemoryType::RESERVED)?;
         }
         let Some((ports, low)) = chipset.low_windows(low_ram_end) else {
-            set_up_cpus_beside_unknown_devices(machine, fw_cfg, low_ram_end);
+            set_memory_types_beside_unknown_devices(machine, fw_cfg, low_ram_end);
             return Ok(Self { chipset, f_segment, display: None });
         };
         let bits = physical_bits(machine);
@@ -128,7 +128,7 @@ impl Restored {
     /// Sets the memory types and features of all CPUs as a boot does.
     pub fn set_up_cpus<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg) {
         let Some((_, low)) = self.chipset.low_windows(self.low_ram_end) else {
-            return set_up_cpus_beside_unknown_devices(machine, fw_cfg, self.low_ram_end);
+            return set_memory_types_beside_unknown_devices(machine, fw_cfg, self.low_ram_end);
         };
         let bits = physical_bits(machine);
         cpus::set_up(machine, fw_cfg, devices_start(self.ecam, low), bits);
@@ -144,12 +144,12 @@ fn unknown_devices(low_ram_end: PhysAddr) -> PhysAddr {
     low_ram_end.clamp(LEAST_DEVICES, IO_APIC)
 }
 
-/// Sets the CPUs' registers on a board that the firmware does not know. A host other than QEMU that has turned the MTRRs on
-/// has set them for its own devices.
-fn set_up_cpus_beside_unknown_devices<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, low_ram_end: PhysAddr) {
+/// Sets the memory types on a board that the firmware does not know. A host other than QEMU that has turned the MTRRs on has
+/// set them for its own devices. The CPUs' features are no concern there: QEMU offers them on `q35` and `pc` alone.
+fn set_memory_types_beside_unknown_devices<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, low_ram_end: PhysAddr) {
     if fw_cfg.host_kind().is_qemu() || !MemoryTypes::are_on(machine) {
         let bits = physical_bits(machine);
-        cpus::set_up(machine, fw_cfg, unknown_devices(low_ram_end), bits);
+        MemoryTypes::plan(machine, unknown_devices(low_ram_end), bits).set(machine);
     }
 }
 
@@ -169,9 +169,9 @@ fn program<M: Machine>(
     log::debug!("chipset: {chipset}");
     let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or_default();
     let ecam = chipset.program(machine, low_ram_end, fw_cfg.host_kind());
-    let is_microvm = chipset == Chipset::None && tables::describe_devices(fw_cfg);
-    connect_pic(machine, is_microvm);
-    if chipset == Chipset::None && !is_microvm {
+    let is_described = chipset != Chipset::None || tables::describe_devices(fw_cfg);
+    connect_pic(machine, chipset == Chipset::None && is_described && fw_cfg.host_kind().is_qemu());
+    if !is_described {
         keyboard::translate_if_present(machine);
     }
     let f_segment = chipset.is_known() && tables::want_f_segment(fw_cfg) && chipset.open_f_segment(machine, ecam);

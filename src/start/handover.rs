@@ -9,27 +9,12 @@ use firstlight::resume::WakingVector;
 /// CR4: physical address extension, without which there is no 64-bit mode (Intel SDM volume 3, 2.5).
 const CR4_PAE: u64 = 1 << 5;
 
-/// The real-mode vectors and the BIOS data area, from address zero on, in bytes.
-const VECTORS_AND_BIOS_DATA: u64 = 0x500;
-
 /// Enters the kernel. The registers are as [`Handover`] says.
 ///
-/// After a reset (`is_reset`) the real-mode vectors and the BIOS data area are set to zero before, as they are on a machine
-/// that was just switched on. Kernels look for an MP table there, and for the address of the extended BIOS data area; a
-/// guest that ran before the reset can have left both.
-///
 /// # Safety
-/// The kernel's bytes are at the entry, and its parameters are complete. Page zero is mapped, and nothing of what is to be
-/// set to zero is in use. Memory can be executed at its own addresses.
-pub unsafe fn hand_over(handover: &Handover, is_reset: bool) -> ! {
+/// The kernel's bytes are at the entry, and its parameters are complete. Memory can be executed at its own addresses.
+pub unsafe fn hand_over(handover: &Handover) -> ! {
     let parameters = handover.parameters.get();
-    if is_reset {
-        // SAFETY: the caller promises that the bytes are mapped and not in use. No Rust object is there.
-        unsafe {
-            asm!("rep stosq", inout("rcx") VECTORS_AND_BIOS_DATA / 8 => _, inout("rdi") 0_u64 => _, in("rax") 0_u64,
-                options(nostack, preserves_flags))
-        };
-    }
     match handover.entry {
         // `reset.s` loaded a GDT, data segments and a CS as the kernel wants them, and the tables map the low 4 GiB. Of CR4
         // only what 64-bit mode needs stays: the rest is the kernel's to turn on.

@@ -57,9 +57,6 @@
 .set SELECTOR_TASK64, 0x08              # of task_gdt
 
 .set MULTIBOOT_MAGIC, 0x2badb002        # Multiboot specification 0.6.96, 3.2
-.set MULTIBOOT_MEM_LOWER, 4             # 3.3: KiB of low memory
-.set BDA_EBDA_SEGMENT, 0x40e            # BIOS data area (IBM PC/AT technical reference)
-.set BDA_MEMORY_SIZE, 0x413             # in KiB
 
 # linker.ld computes with these.
 .global start16, start32, start64, no_long_mode_text, leave_long_mode, gdt, gdt32, gdt_pointer, reset_vector
@@ -420,18 +417,12 @@ enter_pvh:
 
 # ------------------------------------------------------------------------------------------------ The Multiboot entry
 # Gives FS and GS, which are as in real mode, the limit that they are to have, EAX the value that tells a kernel of its
-# loader, and the kernel a stack, in the place of the page tables, which are not in use any more. Puts the size of low memory
-# where a PC's BIOS has it, and the segment that begins behind it: Xen starts other CPUs, and the first, below these.
-# Jumps to ESI; EBX stays.
+# loader, and the kernel a stack, in the place of the page tables, which are not in use any more. Jumps to ESI; EBX stays.
 enter_multiboot:
     mov eax, SELECTOR_DATA
     mov fs, eax
     mov gs, eax
     mov esp, offset page_tables_physical + 9 * 4096
-    mov eax, [ebx + MULTIBOOT_MEM_LOWER]
-    mov [BDA_MEMORY_SIZE], ax
-    shl eax, 10 - 4
-    mov [BDA_EBDA_SEGMENT], ax
     mov eax, MULTIBOOT_MAGIC
     jmp esi
 

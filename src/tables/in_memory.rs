@@ -33,7 +33,7 @@ use crate::smbios::{Anchor, MAX_ANCHOR};
 
 /// Where anchors are looked for: the usual extended BIOS data area, and the BIOS's segments (ACPI 6.5, 5.2.5.1;
 /// MultiProcessor Specification 1.4, chapter 4).
-const SCANNED: [PhysRange; 2] = [range(0x9_fc00, 0xa_0000), range(0xe_0000, 0x10_0000)];
+const SCANNED: [PhysRange; 2] = [layout::EBDA, range(0xe_0000, 0x10_0000)];
 /// Where those of SMBIOS are (DSP0134 3.6, 5.2.1).
 const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
 
@@ -58,6 +58,8 @@ pub struct InMemory {
     pub rsdp: Option<PhysAddr>,
     /// Whether there is an MP table.
     pub mp_table: bool,
+    /// Whether something of it is in the extended BIOS data area, which is not to be overwritten then.
+    pub in_ebda: bool,
 }
 
 /// The identification of crosvm's device, whose number is in the wrong byte order (`devices/src/fw_cfg.rs`,
@@ -167,6 +169,7 @@ fn find<M: Memory>(memory: &mut M, map: &mut MemoryMap, wants_acpi: bool) -> Res
             (Held::Lost, _) if !is_in_rsdp(found.rsdp, at) => remove_anchor(memory, at),
             _ => {}
         }
+        found.in_ebda |= held != Held::None && layout::EBDA.contains_addr(at);
     }
     warnings.say_rest();
     Ok(found)

@@ -2,7 +2,7 @@
 //!
 //! Tables go to the top of low RAM, reserved; what an operating system scans for goes to the F-segment
 //! (0xf0000-0xfffff), as far as the host lets that be RAM, else below 640 KiB, where the RSDP is still found through
-//! `boot_params`, and from the extended BIOS data area by kernels for Multiboot.
+//! `boot_params`, and in the extended BIOS data area by kernels that have none.
 //!
 //! A host may have put tables into memory itself; those are found and kept ([`InMemory`]). On other hosts what an operating
 //! system scans is cleared, since a guest that ran before a reset can have left tables there for the next.
@@ -26,8 +26,10 @@ pub use in_memory::{InMemory, hold_acpi, puts_tables_into_memory};
 use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as range};
+use crate::bios_data;
 use crate::fw_cfg::{self, FwCfg, Item, Transport};
 use crate::hal::{Machine, MemoryError};
+use crate::layout::{CONVENTIONAL, EBDA_TABLES};
 use crate::memory_map::{MemoryMap, Placement};
 use crate::resume::HostWrite;
 
@@ -46,12 +48,6 @@ const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
 /// What of it is for tables, and the end, which is a BIOS's (`bios_end`).
 const F_SEGMENT_TABLES: PhysRange = range(0xf_0000, 0xf_ffc0);
 const BIOS_END: PhysRange = range(0xf_ffc0, 0x10_0000);
-/// Where it scans as well, if the BIOS data area has the segment: the beginning of the extended BIOS data area, reserved in
-/// the map.
-const EBDA: PhysRange = range(0x9_fc00, 0xa_0000);
-/// Where a PC has RAM below that.
-const CONVENTIONAL: PhysRange = range(0, 0xa_0000);
-
 /// Where the log of a TPM goes: a file of zeros, which is empty on a machine without one.
 const TPM_LOG: &str = "etc/tpm/log";
 
@@ -147,15 +143,19 @@ pub fn load<M: Machine>(
             log::warn!("a jump to f000:fff0 does not restart the machine: {error}");
         }
         F_SEGMENT_TABLES
-    } else if script.is_some() {
-        // A host that leaves tables to its firmware has none of its own there.
-        EBDA
+    } else if script.is_some() && !in_memory.in_ebda {
+        EBDA_TABLES
     } else {
-        PhysRange::empty_at(EBDA.end())
+        PhysRange::empty_at(EBDA_TABLES.end())
     };
     let mut place = Place { machine, fw_cfg, map, scanned, stale: scanned, told: Vec::new(), tpm_log: None };
-    if scanned != EBDA && !puts_tables_into_memory(fw_cfg) {
-        place.clear(EBDA);
+    if scanned != EBDA_TABLES && !puts_tables_into_memory(fw_cfg) {
+        place.clear(EBDA_TABLES);
+    }
+    if !in_memory.in_ebda
+        && let Err(error) = bios_data::mark_ebda(place.machine)
+    {
+        log::warn!("the extended BIOS data area does not tell its length: {error}");
     }
     let rsdp = script.and_then(|script| match acpi::load(&mut place, script) {
         Ok(rsdp) => Some(rsdp),

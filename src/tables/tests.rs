@@ -82,7 +82,8 @@ fn without_the_f_segment_the_rsdp_is_in_the_extended_bios_data_area() {
     for dma in [true, false] {
         let (mut machine, fw_cfg, mut map) = host(golden::device("microvm", dma));
         let rsdp = load_all(&mut machine, &fw_cfg, &mut map, false).rsdp.unwrap();
-        assert_eq!(rsdp, EBDA.start());
+        assert_eq!(rsdp, EBDA_TABLES.start());
+        assert_eq!(machine.memory.bytes(0x9_fc00, 2), [1, 0], "the area's length in KiB");
         assert!(!map.is_ram(PhysRange::new(rsdp, 36).unwrap()));
         assert_eq!(machine.memory.bytes(F_SEGMENT.start().get(), 0x1_0000), std::vec![0; 0x1_0000]);
     }
@@ -121,7 +122,10 @@ fn the_anchor_of_structures_without_an_f_segment_was_where_the_mp_tables_pointer
         let (mut machine, fw_cfg, mut map) = host(device);
         assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, false), Tables::default());
         let anchor = scan(&machine, CONVENTIONAL, b"_SM_").expect("an anchor below 640 KiB");
-        assert!(!EBDA.contains_addr(PhysAddr::new(anchor)) && !map.is_ram(range(anchor, anchor + 31)), "{anchor:#x}");
+        assert!(
+            !EBDA_TABLES.contains_addr(PhysAddr::new(anchor)) && !map.is_ram(range(anchor, anchor + 31)),
+            "{anchor:#x}"
+        );
     }
 }
 

@@ -388,7 +388,7 @@ fn no_mp_table_is_made_beside_the_host_s() {
             machine.memory.store(*at, bytes);
         }
         run(&mut machine, None).unwrap();
-        machine.memory.bytes(0x9_fc00, 4) == b"_MP_"
+        machine.memory.bytes(0x9_fc10, 4) == b"_MP_"
     };
     assert!(made(&[]));
     assert!(!made(&tables::mp_table(0xf_0000, 0xf_0010)));

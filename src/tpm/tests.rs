@@ -70,10 +70,7 @@ impl Boot {
             initrd: Some(range(0x500_0000, initrd().len() as u64)),
             modules: Vec::new(),
             command_line: range(0x2_0000, COMMAND_LINE.len() as u64 + 2),
-            handover: Handover {
-                entry: Entry::Linux32(PhysAddr::new(0x100_0000)),
-                parameters: PhysAddr::new(0x1_0000),
-            },
+            handover: Handover::new(Entry::Linux32(PhysAddr::new(0x100_0000)), PhysAddr::new(0x1_0000)),
         };
         Self { machine, fw_cfg, loaded, log: LOG, tpm }
     }

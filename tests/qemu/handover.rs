@@ -2,7 +2,7 @@
 
 use crate::bzimage::BzImage;
 use crate::machine::{Accelerator, Kind, Machine, Transport};
-use crate::probe::{E820_RAM, E820_RESERVED, Probe, State};
+use crate::probe::{E820, E820_RAM, E820_RESERVED, Probe, State};
 use crate::pvh::MICROVM;
 use crate::random;
 
@@ -53,6 +53,22 @@ fn check_boot_params(probe: &mut Probe, kernel: &BzImage, initrd: &[u8]) {
     }
 }
 
+#[test]
+fn every_linux_kernel_finds_the_bios_data_area() {
+    let microvm = Machine::new(Kind::Pc).with("-machine microvm");
+    let without_acpi = Machine::new(Kind::Pc).with("-machine microvm,acpi=off");
+    let isapc = Machine::new(Kind::Pc).with("-machine isapc -cpu qemu64");
+    for machine in Kind::ALL.map(Machine::new).into_iter().chain([microvm, without_acpi, isapc]) {
+        eprintln!("{:?}, {:?}", machine.kind, machine.arguments);
+        let old = BzImage { len: 5008, ..BzImage::old(0x201) };
+        for kernel in [BzImage::new(), BzImage::new().entered_in_32_bit_mode(), old.clone(), old.low()] {
+            let mut probe = Probe::boot(&machine, &kernel, None, None);
+            let map = probe.boot_params().e820();
+            check_bios_data(&mut probe, &map);
+        }
+    }
+}
+
 /// Boots `kernel`, and compares everything with what QEMU was given.
 pub fn check(machine: &Machine, kernel: &BzImage, word: usize, initrd_len: usize) {
     let initrd = random::bytes(2, initrd_len);
@@ -66,6 +82,23 @@ pub fn check(machine: &Machine, kernel: &BzImage, word: usize, initrd_len: usize
     let expected = format!("{COMMAND_LINE}\0");
     let seen = probe.read(page.command_line(), expected.len());
     assert_eq!(String::from_utf8_lossy(&seen), expected);
+}
+
+/// Two words of the BIOS data area (IBM PC/AT technical reference): the segment of the extended one, and KiB of memory.
+const EBDA_SEGMENT: u64 = 0x40e;
+const MEMORY_SIZE: u64 = 0x413;
+
+/// The BIOS data area agrees with the memory map, as Linux and firmware test suites want it: all is reserved from where it says
+/// that memory ends, and the extended area is there and says how long it is.
+pub fn check_bios_data(probe: &mut Probe, map: &[E820]) {
+    let mut word = |at| u64::from(u16::from_le_bytes(probe.read(at, 2).try_into().unwrap()));
+    let (ebda, memory) = (word(EBDA_SEGMENT) << 4, word(MEMORY_SIZE) << 10);
+    let end = |kind, start| map.iter().find(|e| e.kind == kind && e.start <= start && start < e.end).map(|e| e.end);
+    assert_eq!(end(E820_RAM, 0), Some(memory), "{map:x?}");
+    assert!(end(E820_RESERVED, memory).is_some_and(|end| end >= 0xa_0000), "{memory:#x} in {map:x?}");
+    assert!(memory <= ebda && ebda < 0xa_0000, "{memory:#x}, {ebda:#x}");
+    let kib = u64::from(probe.read(ebda, 1)[0]);
+    assert_eq!(ebda + (kib << 10), 0xa_0000);
 }
 
 pub fn every_machine_and_transport() -> impl Iterator<Item = Machine> {

@@ -9,9 +9,10 @@ use tempfile::TempDir;
 use crate::bzimage::{MULTIBOOT_ENTRY, MULTIBOOT_SIZE, PVH_BASE, multiboot_image, pvh_file};
 use crate::environment;
 use crate::failure::stops_for_kernel;
+use crate::handover::check_bios_data;
 use crate::linux::{self, LATE_TIMERS, Report};
 use crate::machine::{Emulator, Kind, Machine, Qemu, Transport};
-use crate::probe::{E820_RAM, Probe};
+use crate::probe::{E820, E820_RAM, Probe};
 use crate::pvh::MICROVM;
 use crate::random;
 use crate::sleep;
@@ -160,7 +161,8 @@ fn check(machine: &Machine, file: &File, count: usize) {
 
     // What a PC's firmware leaves behind, which Xen looks at: sizes of low memory, and ACPI.
     assert_eq!(number(&probe.read(0x413, 2), 0, 2), field(4));
-    assert_eq!(number(&probe.read(0x40e, 2), 0, 2) << 4, field(4) << 10);
+    let entries = map.iter().map(|&(start, end, kind)| E820 { start, end, kind: kind as u32 });
+    check_bios_data(&mut probe, &entries.collect::<Vec<_>>());
     find_rsdp(&mut probe);
 
     if file.size > DATA {

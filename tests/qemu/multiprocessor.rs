@@ -6,7 +6,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use crate::bzimage::BzImage;
+use crate::bzimage::{BzImage, PVH_BASE, pvh_file};
 use crate::environment;
 use crate::linux::LATE_TIMERS;
 use crate::machine::{Kind, Machine};
@@ -77,12 +77,31 @@ fn microvm_without_acpi_has_its_cpus() {
     assert!(com1.contains("cpus=3\r\n") && com1.contains("IO-APIC"), "{com1}");
 }
 
+/// The MP table as the specification has it looked for (1.4, chapter 4): the pointer is in the first KiB of the extended BIOS data
+/// area, if there is one, and on a paragraph.
+#[test]
+fn a_kernel_for_pvh_finds_the_table_by_the_specification_s_search() {
+    let boards = ["-machine q35,acpi=off", "-machine pc,acpi=off", "-machine microvm,acpi=off"];
+    for board in boards.map(|board| Machine::new(Kind::Q35).with(board)) {
+        eprintln!("{:?}", board.arguments);
+        let (file, _) = pvh_file(PVH_BASE);
+        let mut probe = Probe::boot_file(&board, &file, None, None);
+        let segment = u16::from_le_bytes(probe.read(0x40e, 2).try_into().unwrap());
+        assert_ne!(segment, 0);
+        let area = probe.read(u64::from(segment) << 4, 1024);
+        let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+        let pointer = area.chunks(16).find(|bytes| bytes.starts_with(b"_MP_") && sum(bytes) == 0).expect("a pointer");
+        let table = u32::from_le_bytes(pointer[4..8].try_into().unwrap());
+        assert_eq!(probe.read(table.into(), 4), b"PCMP");
+    }
+}
+
 #[test]
 fn every_cpu_is_listed_with_its_own_identifier() {
     let machine = Machine { properties: ",acpi=off", ..Machine::new(Kind::Q35) };
     // Sockets of three: identifiers have a gap between them.
     let mut probe = Probe::boot(&machine.with("-smp 6,sockets=2,cores=3"), &BzImage::new(), None, None);
-    let pointer = probe.read(0x9_fc00, 8);
+    let pointer = probe.read(0x9_fc10, 8);
     let table = u32::from_le_bytes(pointer[4..].try_into().unwrap());
     let processors = probe.read(u64::from(table) + 44, 7 * 20);
     let ids: Vec<_> = processors.chunks(20).take_while(|entry| entry[0] == 0).map(|entry| entry[1]).collect();
@@ -93,6 +112,6 @@ fn every_cpu_is_listed_with_its_own_identifier() {
 fn there_is_no_table_where_there_is_acpi() {
     for (properties, there) in [("", false), (",acpi=off", true)] {
         let mut probe = Probe::boot(&Machine { properties, ..Machine::new(Kind::Q35) }, &BzImage::new(), None, None);
-        assert_eq!(probe.read(0x9_fc00, 4) == b"_MP_", there, "{properties}");
+        assert_eq!(probe.read(0x9_fc10, 4) == b"_MP_", there, "{properties}");
     }
 }

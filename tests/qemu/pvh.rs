@@ -9,9 +9,10 @@ use tempfile::TempDir;
 use crate::bzimage::{PVH_BASE, pvh_file};
 use crate::environment;
 use crate::failure::stops_for_kernel;
+use crate::handover::check_bios_data;
 use crate::linux::{self, Report};
 use crate::machine::{Kind, Machine, Transport};
-use crate::probe::{E820_RAM, Probe};
+use crate::probe::{E820, E820_RAM, Probe};
 use crate::random;
 
 const COMMAND_LINE: &str = "unikernel --flag \"two words\" ~";
@@ -75,6 +76,8 @@ pub fn check(machine: &Machine) {
         list.chunks(24).map(|entry| (wide(entry, 0), wide(entry, 0) + wide(entry, 8), narrow(entry, 16))).collect();
     assert!(map.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{map:x?}");
     assert!(list.chunks(24).all(|entry| narrow(entry, 20) == 0));
+    let entries = map.iter().map(|&(start, end, kind)| E820 { start, end, kind: kind as u32 });
+    check_bios_data(&mut probe, &entries.collect::<Vec<_>>());
     let parts = [
         PVH_BASE..layout.end(),
         module..module + initrd.len() as u64,

@@ -117,6 +117,8 @@ fn the_machine_wakes_as_it_was_and_twice() {
         // Memory in which a stray write would show.
         probe.fill(0x2_0000..0x3_0000, 0x5a);
         probe.fill(0x3_8000..KEPT.start, 0xa5);
+        // And what the firmware has left in page zero, which is the guest's now.
+        probe.fill(0x40e..0x415, 0x5a);
         prepare(&mut probe, &page);
         let before = registers(&mut probe, kind);
         let memory_before = memory(&mut probe);
@@ -125,6 +127,7 @@ fn the_machine_wakes_as_it_was_and_twice() {
             let awake = probe.wait_for_wake();
             check_cpu(&awake);
             assert_eq!(registers(&mut probe, kind), before, "registers");
+            assert_eq!(probe.read(0x40e, 7), [0x5a; 7], "the BIOS data area");
             for (before, after) in memory_before.iter().zip(memory(&mut probe)) {
                 assert!(*before == after, "memory at {:x?} is not as it was", before.0);
             }

@@ -16,11 +16,11 @@ use crate::paths;
 /// The files that may have such places, from `src/`, and how many each has: blocks, functions, implementations, foreign
 /// items and attributes. Never raised without a reason; lowered when it can be. ARCHITECTURE.md names them.
 const ALLOWED: [(&str, usize); 6] = [
-    ("hal/x86.rs", 36),
+    ("hal/x86.rs", 38),
     ("main.rs", 5),
     ("memory/functions.rs", 16),
     ("memory/mod.rs", 9),
-    ("start/handover.rs", 15),
+    ("start/handover.rs", 14),
     ("start/mod.rs", 4),
 ];
 /// Files without such places that cannot forbid them, as they have one of those below them. They deny them.

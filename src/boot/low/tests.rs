@@ -57,10 +57,7 @@ fn a_bzimage_of_2_01_has_its_parameters_at_0x90000() {
     let block = block_of(&plan);
     assert_eq!((block.place, block.staged.len()), (PhysAddr::new(0x9_0000), 0x2000));
     assert_eq!(plan.entry, Entry::LinuxLow { at: PhysAddr::new(MIB), block });
-    assert_eq!(
-        plan.loaded(Source::Items).handover,
-        Handover { entry: plan.entry, parameters: PhysAddr::new(0x9_0000) }
-    );
+    assert_eq!(plan.loaded(Source::Items).handover, Handover::new(plan.entry, PhysAddr::new(0x9_0000)));
     assert_eq!(plan.boot_params.start(), block.staged.start());
     // Five times its length and 2 MiB, and nothing else there.
     assert_eq!(plan.kernel_run, range(MIB, 3 * MIB + 3000 * KIB));

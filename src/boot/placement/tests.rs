@@ -59,10 +59,7 @@ fn debian_kernel_on_512_mib() {
     assert_eq!(plan.initrd, Some(range(506 * MIB, 506 * MIB + 5_000_001)));
     assert_eq!(plan.boot_params, range(0x1_0000, 0x1_1000));
     assert_eq!(plan.command_line, range(0x1_1000, 0x1_1015));
-    assert_eq!(
-        plan.loaded(Source::Items).handover,
-        Handover { entry: plan.entry, parameters: PhysAddr::new(0x1_0000) }
-    );
+    assert_eq!(plan.loaded(Source::Items).handover, Handover::new(plan.entry, PhysAddr::new(0x1_0000)));
     assert_eq!(map.e820().collect::<Vec<_>>(), before, "all of it stays RAM to the kernel");
 }
 

@@ -69,6 +69,7 @@ fn acpi_tables_are_found_wherever_an_operating_system_looks() {
     for at in [0x9_fc00, 0x9_fff0 - 32, 0xe_0000, 0xe_1230, 0xf_0000, 0xf_2400, 0xf_ffd0] {
         let (found, map) = look(&fake::acpi(at, 32 * MIB, ECAM));
         assert_eq!(found.rsdp, Some(PhysAddr::new(at)), "{at:#x}");
+        assert_eq!(found.in_ebda, at < 0xa_0000);
         assert!(!map.is_ram(PhysRange::new(PhysAddr::new(at), 36).unwrap()), "{at:#x}");
     }
     for at in [0x9_f000, 0xe_0008, 0xd_fff0, 0x10_0000, 0x8000] {
@@ -164,7 +165,7 @@ fn beginnings_of_entry_points_do_not_hide_the_hosts_tables() {
     let mut machine = machine_with(crosvm().with_file(TABLE_LOADER, &[0]), &pieces);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let found = of_host(&mut machine, &fw_cfg, &mut map());
-    assert_eq!(found, InMemory { rsdp: None, mp_table: true });
+    assert_eq!(found, InMemory { mp_table: true, ..InMemory::default() });
 }
 
 /// The RSDP of `fake::acpi`, with another XSDT.
@@ -329,7 +330,7 @@ fn an_mp_table_is_kept_and_none_is_made_beside_it() {
 #[test]
 fn only_hosts_that_put_tables_into_new_memory_are_searched() {
     let pieces = [fake::acpi(0xe_0000, 32 * MIB, ECAM), fake::mp_table(0x9_fc00, 33 * MIB)].concat();
-    let found = InMemory { rsdp: Some(PhysAddr::new(0xe_0000)), mp_table: true };
+    let found = InMemory { rsdp: Some(PhysAddr::new(0xe_0000)), mp_table: true, in_ebda: true };
     for host in known_hosts() {
         for (script, rsdp) in [(false, found.rsdp), (true, None)] {
             let device = FakeFwCfg::of(&host);

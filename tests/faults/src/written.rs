@@ -9,11 +9,12 @@ use vmm::devices::number;
 use crate::host::{Host, key};
 
 /// What is the firmware's own, whatever the host says: heap, page tables, data, stack, and up to 640 KiB what other CPUs and
-/// a wake need and what is scanned for (`src/layout.rs`, ARCHITECTURE.md); then the F-segment. First the real-mode vectors and
-/// the BIOS data area, which the kernel gets as zeros.
-const OWN: [Range<u64>; 3] = [0..0x500, 0x4_0000..0xa_0000, 0xf_0000..0x10_0000];
-/// What is never written, whatever the host says: the rest of page zero, and what is no RAM on a PC.
+/// a wake need and what is scanned for (`src/layout.rs`, ARCHITECTURE.md); then the F-segment.
+const OWN: [Range<u64>; 2] = [0x4_0000..0xa_0000, 0xf_0000..0x10_0000];
+/// What is never written, whatever the host says: page zero behind the BIOS data area, and what is no RAM on a PC.
 const NEVER: [Range<u64>; 2] = [0x500..0x1000, 0xa_0000..0xf_0000];
+/// The real-mode vectors and the BIOS data area, which are written when a kernel is started.
+const BIOS_DATA: Range<u64> = 0..0x500;
 /// The length of `boot_params`.
 const PARAMETERS: u64 = 4096;
 
@@ -87,7 +88,7 @@ pub fn strays(host: &Host, handed: Option<&Handed>, changed: &[Range<u64>]) -> V
         list.iter().any(|other| other.start < range.end && range.start < other.end)
     };
     let is_meant = |range: &Range<u64>| {
-        let Some(handed) = handed else { return true };
+        let Some(handed) = handed else { return !touches(&[BIOS_DATA], range) };
         // Behind the command line is a NUL of the firmware's own.
         let command_line = handed.command_line.start..handed.command_line.end + 1;
         let parts = [
@@ -97,7 +98,7 @@ pub fn strays(host: &Host, handed: Option<&Handed>, changed: &[Range<u64>]) -> V
             command_line,
             handed.extension.clone(),
         ];
-        covers(&[&parts[..], &handed.reserved].concat(), range)
+        covers(&[&parts[..], &handed.reserved, &[BIOS_DATA]].concat(), range)
     };
     let may_change = |range: &Range<u64>| {
         covers(&OWN, range)

@@ -146,6 +146,13 @@ fn check_below(setup: Setup, ram_end: u64) -> Outcome {
     let params = check_kernel(name, &outcome, ram_end);
     let ram = &outcome.ram;
 
+    // The BIOS data area has the extended one, and where memory ends before what is reserved.
+    let word = |at| u16::from_le_bytes(ram.bytes(at, 2).try_into().unwrap());
+    let entries = e820(&outcome, params);
+    let low =
+        entries.iter().find(|entry| entry.0 <= 0x1000 && entry.1 > 0x1000 && entry.2 == 1).map(|entry| entry.1 >> 10);
+    assert_eq!((word(0x40e), Some(u64::from(word(0x413)))), (0x9fc0, low), "{name}");
+
     // Tables in fw_cfg, else in memory, where they stay.
     let rsdp = rsdp(&outcome, params);
     let tables = host.acpi.is_some() || !memory.is_empty();
