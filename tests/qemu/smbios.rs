@@ -5,7 +5,9 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use crate::machine::{Firmware, Kind, Machine};
+use crate::bzimage::BzImage;
+use crate::machine::{Emulator, Firmware, Kind, Machine};
+use crate::probe::Probe;
 use crate::script;
 
 /// The structures as `dmidecode` printed them.
@@ -236,4 +238,20 @@ fn pc_with_type_0_from_the_host() {
     let type_0 = "-smbios type=0,vendor=Host,version=0.5,date=02/03/2004,release=6.7,uefi=on";
     let tables = compare(&Machine::new(Kind::Pc).with(type_0), true).words;
     assert!(tables.of_type(0)[0].1.contains("Vendor: Host"));
+}
+
+/// QEMU describes a microvm by no structures, and the firmware makes none up (docs/hosts.md, "microvm").
+#[test]
+fn a_microvm_has_no_smbios_as_its_host_gives_none() {
+    const DIRECTORY: u16 = 0x19;
+    for emulator in Emulator::all() {
+        let machine = Machine { emulator, ..Machine::new(Kind::Pc) }
+            .with("-machine microvm -smbios type=1,manufacturer=Maker -uuid 00112233-4455-6677-8899-aabbccddeeff");
+        let mut probe = Probe::boot(&machine, &BzImage::new(), None, None);
+        let files = probe.fw_cfg(DIRECTORY, 4 + 64 * 32);
+        let files = String::from_utf8_lossy(&files);
+        assert!(files.contains("etc/acpi/tables") && !files.contains("etc/smbios"), "{files}");
+        let segment = probe.read(0xf_0000, 0x1_0000);
+        assert!(!segment.chunks(16).any(|paragraph| paragraph.starts_with(b"_SM")));
+    }
 }
