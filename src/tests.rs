@@ -14,7 +14,7 @@ use crate::boot::Entry;
 use crate::fw_cfg::fake::{AddressReads, FakeFwCfg, Quirks, known_hosts};
 use crate::golden;
 use crate::hal::fake::{Access, FakeMachine, FakeMemory};
-use crate::platform::fake::FakeConfigPorts;
+use crate::platform::fake::{FakeConfigPorts, FakePics};
 use crate::tpm::fake::{Defects, FakeTpm, Kind, State};
 
 mod display;
@@ -734,6 +734,25 @@ fn items_of_fw_cfg_count_before_what_is_in_memory() {
     let entries = page[0x2d0..][..usize::from(page[0x1e8]) * 20].chunks(20);
     let end = |entry: &[u8]| u32_at(entry, 0) + u32_at(entry, 8);
     assert!(entries.filter(|entry| entry[16] == 1).map(end).max() > Some(64 << 20));
+}
+
+/// A host that hands over ACPI tables has set up the machine: its interrupt controllers, memory types and BIOS data area stay.
+#[test]
+fn a_machine_that_the_host_has_set_up_stays_as_it_is() {
+    let boot = |rsdp: u64| {
+        let mut machine = pvh_host(&[&bzimage()], rsdp).with(FakePics::default());
+        machine.cpuid.insert((1, 0), hal::Cpuid { edx: 1 << 9 | 1 << 12, ..hal::Cpuid::default() });
+        machine.msrs.extend([(0x1b, 0xfee0_0900), (0xfe, 0x508)]);
+        let before = machine.msrs.clone();
+        let handover = run(&mut machine, START_INFO).unwrap();
+        assert_eq!(handover.bios_data, None);
+        let outs = machine.accesses.iter().filter(|access| matches!(access, Access::Out(0x20..=0xff, ..))).count();
+        let apic = machine.memory.bytes(0xfee0_0350, 4);
+        (outs == 0 && apic == [0; 4], machine.msrs == before, machine.memory.bytes(0x9_fc00, 1) == [0])
+    };
+    assert_eq!(boot(0xe_0000), (true, true, true));
+    // Without tables of the host's the firmware sets it up, but for page zero.
+    assert_eq!(boot(0), (false, false, false));
 }
 
 /// A table's memory is kept by taking it from the kernel, and that took pages out of an initrd that stays where it is.
