@@ -162,7 +162,7 @@ pub fn known_hosts() -> Vec<KnownHost> {
         alias: true,
         reset_vector: true,
         e820: Some(one_piece),
-        other_files: &["bios-geometry", "bootorder"],
+        other_files: &["bios-geometry", "bootorder", "etc/system-states"],
         acpi: Some(("etc/acpi/rsdp", "etc/acpi/tables")),
         in_memory: nothing,
         functions: PC,

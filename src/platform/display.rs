@@ -21,7 +21,7 @@ const MOST_RAM: PhysAddr = PhysAddr::new(0xe000_0000);
 ///
 /// `None` where there is no such display, or no chipset whose PCI the firmware sets up.
 pub fn set_up_display<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &MemoryMap) -> Option<Display> {
-    let chipset = Chipset::detect(machine, fw_cfg.host_kind());
+    let chipset = Chipset::of_host(machine, fw_cfg);
     let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or(MOST_RAM);
     let (ports, low) = chipset.low_windows(low_ram_end)?;
     // QEMU reserves nothing there.

@@ -39,7 +39,7 @@ use crate::memory_map::MemoryMap;
 use crate::pci::{
     self, Address, Board, ConfigSpace, Display, EcamWindow, OwnFunction, Pin, PortConfig, PortRange, Summary, Windows,
 };
-use crate::tables;
+use crate::{resume, tables};
 pub use display::set_up_display;
 use window::{high_windows, physical_bits, unoccupied};
 
@@ -121,7 +121,7 @@ impl Restored {
                 // Where nothing answers all bits are set, reserved ones too.
                 status != u16::MAX && status & WAK_STS != 0
             }
-            Chipset::Other(_) | Chipset::None => false,
+            Chipset::Microvm | Chipset::Other(_) | Chipset::None => false,
         }
     }
 
@@ -165,17 +165,25 @@ fn program<M: Machine>(
     fw_cfg: &FwCfg,
     map: &MemoryMap,
 ) -> (Chipset, PhysAddr, bool, Option<EcamWindow>) {
-    let chipset = Chipset::detect(machine, fw_cfg.host_kind());
+    let chipset = Chipset::of_host(machine, fw_cfg);
     log::debug!("chipset: {chipset}");
     let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or_default();
     let ecam = chipset.program(machine, low_ram_end, fw_cfg.host_kind());
-    let is_described = chipset != Chipset::None || tables::describe_devices(fw_cfg);
-    connect_pic(machine, chipset == Chipset::None && is_described && fw_cfg.host_kind().is_qemu());
-    if !is_described {
+    connect_pic(machine, chipset == Chipset::Microvm);
+    if chipset == Chipset::None && !tables::describe_devices(fw_cfg) {
         keyboard::translate_if_present(machine);
     }
     let f_segment = chipset.is_known() && tables::want_f_segment(fw_cfg) && chipset.open_f_segment(machine, ecam);
     (chipset, low_ram_end, f_segment, ecam)
+}
+
+/// Whether this is QEMU's microvm, by its files: it describes its devices, and has neither the SMBIOS tables nor the power
+/// management of a PC.
+fn is_microvm(fw_cfg: &FwCfg) -> bool {
+    !tables::has_smbios(fw_cfg)
+        && fw_cfg.host_kind().is_qemu()
+        && tables::describe_devices(fw_cfg)
+        && !resume::can_sleep(fw_cfg)
 }
 
 /// Programs the old interrupt controllers, where there are any, and lets their interrupts through to this CPU, for operating
@@ -209,6 +217,8 @@ pub enum Chipset {
     I440fx,
     /// Intel Q35 with ICH9: QEMU's `q35`.
     Q35,
+    /// QEMU's `microvm`: no chipset, and a PCI host, if it has one, without a register at a known place.
+    Microvm,
     /// Another, with its vendor and device numbers (vendor in the low half).
     Other(u32),
     /// No PCI at all.
@@ -220,6 +230,7 @@ impl fmt::Display for Chipset {
         match self {
             Self::I440fx => f.write_str("440FX and PIIX (pc)"),
             Self::Q35 => f.write_str("Q35 and ICH9 (q35)"),
+            Self::Microvm => f.write_str("none (microvm)"),
             Self::Other(id) => write!(f, "unknown, host bridge {:04x}:{:04x}", id & 0xffff, id >> 16),
             Self::None => f.write_str("none, no PCI"),
         }
@@ -257,6 +268,11 @@ const ELCR2_LEVEL_10_11: u8 = 1 << (10 - 8) | 1 << (11 - 8);
 const PAM0_RAM: u8 = 0x30;
 
 impl Chipset {
+    /// The chipset of this host. A microvm is known by its files, and not asked.
+    pub fn of_host(ports: &mut impl Ports, fw_cfg: &FwCfg) -> Self {
+        if is_microvm(fw_cfg) { Self::Microvm } else { Self::detect(ports, fw_cfg.host_kind()) }
+    }
+
     /// Reads the host bridge's numbers, and where the host is not QEMU those of the ISA bridge too: crosvm gives its host
     /// bridge the numbers of the 440FX, with nothing of a PC behind it.
     pub fn detect(ports: &mut impl Ports, host: HostKind) -> Self {
@@ -294,7 +310,7 @@ impl Chipset {
                 None
             }
             Self::Q35 => q35::program(machine, low_ram_end, host),
-            Self::Other(_) | Self::None => None,
+            Self::Microvm | Self::Other(_) | Self::None => None,
         }
     }
 
@@ -308,7 +324,7 @@ impl Chipset {
         let pam0 = match self {
             Self::I440fx => pc::PAM0,
             Self::Q35 => q35::PAM0,
-            Self::Other(_) | Self::None => return false,
+            Self::Microvm | Self::Other(_) | Self::None => return false,
         };
         match ecam {
             Some(window) => window.with(machine, |config| config.write8(HOST_BRIDGE, pam0, PAM0_RAM)),
@@ -324,7 +340,7 @@ impl Chipset {
         match self {
             Self::I440fx => pc::windows(low_ram_end),
             Self::Q35 => q35::windows(low_ram_end),
-            Self::Other(_) | Self::None => None,
+            Self::Microvm | Self::Other(_) | Self::None => None,
         }
     }
 
@@ -334,7 +350,7 @@ impl Chipset {
         match self {
             Self::I440fx => pc::MORE_PORTS,
             Self::Q35 => q35::MORE_PORTS,
-            Self::Other(_) | Self::None => PortRange::NONE,
+            Self::Microvm | Self::Other(_) | Self::None => PortRange::NONE,
         }
     }
 
@@ -344,7 +360,7 @@ impl Chipset {
         match self {
             Self::I440fx => Some(pc::interrupt(device, pin)),
             Self::Q35 => Some(q35::interrupt(device, pin)),
-            Self::Other(_) | Self::None => None,
+            Self::Microvm | Self::Other(_) | Self::None => None,
         }
     }
 
@@ -354,7 +370,7 @@ impl Chipset {
         match self {
             Self::I440fx => (Some(pc::ISA), &pc::FUNCTIONS),
             Self::Q35 => (Some(q35::LPC), &q35::FUNCTIONS),
-            Self::Other(_) | Self::None => (None, &[]),
+            Self::Microvm | Self::Other(_) | Self::None => (None, &[]),
         }
     }
 

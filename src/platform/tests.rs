@@ -504,3 +504,23 @@ fn physical_bits_are_those_of_the_cpu_within_reason() {
     assert_eq!(bits(0x8000_0008, 0x00ff), 52, "a 64-bit window beyond what page tables can hold");
     assert_eq!(bits(0x8000_0001, 0x3028), 36, "a CPU without the leaf");
 }
+
+/// QEMU's microvm is told by its files. All other machines are asked for their host bridge.
+#[test]
+fn a_microvm_is_not_asked_for_a_host_bridge() {
+    let is_asked = |files: &[&str]| {
+        let machine = programmed(FakeMachine::new(), None, files);
+        machine.accesses.iter().any(|access| matches!(access, Access::Out(0xcf8, ..)))
+    };
+    for file in ["etc/table-loader", "etc/fdt"] {
+        assert!(!is_asked(&[file]));
+        for of_a_pc in ["etc/system-states", "etc/smbios/smbios-anchor"] {
+            assert!(is_asked(&[file, of_a_pc]), "{file}, {of_a_pc}");
+        }
+    }
+    assert!(is_asked(&[]), "an isapc");
+    let mut other = FakeMachine::new().with(FakeFwCfg::new(true).with_file("etc/table-loader", &[0; 8]));
+    let fw_cfg = FwCfg::probe(&mut other).unwrap();
+    program(&mut other, &fw_cfg, &map(0, &[]));
+    assert!(other.accesses.iter().any(|access| matches!(access, Access::Out(0xcf8, ..))), "another host");
+}

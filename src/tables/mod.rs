@@ -54,13 +54,19 @@ const TPM_LOG: &str = "etc/tpm/log";
 /// Whether the host has anything that belongs into the F-segment.
 #[must_use]
 pub fn want_f_segment(fw_cfg: &FwCfg) -> bool {
-    has_acpi(fw_cfg) || fw_cfg.find(SMBIOS_ANCHOR).is_some()
+    has_acpi(fw_cfg) || has_smbios(fw_cfg)
 }
 
 /// Whether the host has ACPI tables in fw_cfg.
 #[must_use]
 pub fn has_acpi(fw_cfg: &FwCfg) -> bool {
     fw_cfg.find(TABLE_LOADER).is_some()
+}
+
+/// Whether the host has SMBIOS tables in fw_cfg.
+#[must_use]
+pub fn has_smbios(fw_cfg: &FwCfg) -> bool {
+    fw_cfg.find(SMBIOS_ANCHOR).is_some()
 }
 
 /// Whether the host has a TPM: then it has a log for it.
@@ -73,7 +79,7 @@ pub fn has_tpm(fw_cfg: &FwCfg) -> bool {
 /// taken for an old PC, with what every PC had.
 #[must_use]
 pub fn describe_devices(fw_cfg: &FwCfg) -> bool {
-    fw_cfg.find(TABLE_LOADER).is_some() || fw_cfg.find(DEVICE_TREE).is_some()
+    has_acpi(fw_cfg) || fw_cfg.find(DEVICE_TREE).is_some()
 }
 
 /// What was loaded, as far as later steps need it.
