@@ -88,7 +88,7 @@ pub fn strays(host: &Host, handed: Option<&Handed>, changed: &[Range<u64>]) -> V
         list.iter().any(|other| other.start < range.end && range.start < other.end)
     };
     let is_meant = |range: &Range<u64>| {
-        let Some(handed) = handed else { return !touches(&[BIOS_DATA], range) };
+        let Some(handed) = handed else { return true };
         // Behind the command line is a NUL of the firmware's own.
         let command_line = handed.command_line.start..handed.command_line.end + 1;
         let parts = [
