@@ -518,7 +518,7 @@ fn what_is_wrong_with_a_kernel_for_multiboot_is_said_in_a_sentence() {
     assert!(with(0x10, 0xf_0000).contains("entry 0xf0000 is not in the 24576 bytes from 0x100000"));
     let no_entry = with(0x10, 0);
     assert!(no_entry.contains("entry 0x0 is not in the 24576 bytes from 0x100000"), "{no_entry}");
-    assert!(no_entry.contains("without an entry (ld -e SYMBOL)"), "{no_entry}");
+    assert!(no_entry.contains("without an entry; name one to the linker"), "{no_entry}");
     assert!(with(0x0b, 60).contains("Multiboot information has 60 bytes"), "{}", with(0x0b, 60));
     let low = failure(
         with_multiboot(golden::device("q35", true))

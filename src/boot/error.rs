@@ -204,7 +204,7 @@ impl fmt::Display for Error {
             ),
             Self::EntryOutside { entry, start, size } => {
                 let advice = if entry == PhysAddr::new(0) {
-                    "the file may have been linked without an entry (ld -e SYMBOL)"
+                    "the file may have been linked without an entry; name one to the linker"
                 } else {
                     "is the file whole?"
                 };
