@@ -100,7 +100,7 @@ fn a_kernel_cut_short_is_not_run() {
 #[test]
 fn a_kernel_too_large_for_the_memory_names_both_sizes() {
     let kernel = BzImage { init_size: 300 << 20, ..BzImage::new() };
-    stops_for_kernel(&kernel.file(), "", &["300 MiB", "127 MiB", "more memory"]);
+    stops_for_kernel(&kernel.file(), "", &["300 MiB", "128 MiB", "more memory"]);
 }
 
 #[test]
