@@ -7,7 +7,26 @@
 # them: its command line begins with the one, and the other may be several modules with arguments. Needs coreutils. What it does
 # stands in docs/tpm.md.
 set -eu
+
+stop() {
+    echo "predict-pcrs.sh: $1" >&2
+    exit 1
+}
+
+# A file that is missing would count as an empty one below.
+check_file() {
+    if [ ! -f "$1" ] || [ ! -r "$1" ] || [ ! -s "$1" ]; then
+        stop "$1: this is no file, it is empty, or it cannot be read"
+    fi
+}
+
+[ $# = 3 ] || [ $# = 4 ] || stop "usage: sh predict-pcrs.sh ALGORITHM KERNEL COMMAND-LINE [INITRD]"
 algorithm=$1 kernel=$2 command_line=$3 initrd=${4-}
+case $algorithm in
+    sha1 | sha256 | sha384 | sha512) ;;
+    *) stop "ALGORITHM is sha1, sha256, sha384 or sha512, not $algorithm" ;;
+esac
+check_file "$kernel"
 
 digest() {
     "${algorithm}sum" | cut -d ' ' -f 1
@@ -121,6 +140,7 @@ if [ -z "$multiboot" ]; then
     command_lines=$(extend "$zero" "$(printf %s "$command_line" | digest)")
     files=$(extend "$zero" "$(digest <"$copy")")
     if [ -n "$initrd" ]; then
+        check_file "$initrd"
         files=$(extend "$files" "$(digest <"$initrd")")
     fi
 else
@@ -129,6 +149,7 @@ else
     files=$(extend "$zero" "$(digest <"$copy")")
     while [ -n "$initrd" ]; do
         module=${initrd%%,*}
+        check_file "${module%% *}"
         command_lines=$(extend "$command_lines" "$(printf %s "$module" | digest)")
         files=$(extend "$files" "$(digest <"${module%% *}")")
         initrd=${initrd#"$module"} initrd=${initrd#,}

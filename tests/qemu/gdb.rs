@@ -4,8 +4,10 @@ use std::io::{Read, Write};
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
+use crate::environment;
 use crate::machine::Qemu;
 
 /// How long the machine may take to get to a place.
@@ -105,4 +107,16 @@ impl Gdb {
         self.0.write_all(b"+").expect("QEMU takes an acknowledgement");
         body
     }
+}
+
+/// What the README tells to type. Functions that the compiler has put into others have no name in the file.
+#[test]
+fn the_breakpoint_of_the_readme_is_a_function_of_the_image() {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("`hbreak ").expect("the advice");
+    let (name, _) = rest.split_once('`').expect("its end");
+    let listed = Command::new("nm").arg("--demangle").arg(environment::elf()).output().expect("nm, of binutils");
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let is_it = |line: &str| line.split_whitespace().nth(2).is_some_and(|symbol| symbol == name);
+    assert!(listed.lines().any(is_it), "there is no {name}");
 }

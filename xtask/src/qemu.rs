@@ -11,8 +11,8 @@ use anyhow::{bail, ensure};
 use crate::packages::QEMU_PROGRAM;
 use crate::progress::run_quietly;
 
-/// The port of gdb's connection that QEMU's option `-s` opens.
-pub const GDB_PORT: u16 = 1234;
+/// Where gdb connects: this machine alone, and the port that QEMU's option `-s` opens for any.
+pub const GDB_ADDRESS: &str = "127.0.0.1:1234";
 
 /// The device through which a program uses KVM.
 const KVM: &str = "/dev/kvm";
@@ -66,7 +66,13 @@ fn cpuinfo() -> String {
 fn choose(request: Request, opened: io::Result<()>, cpuinfo: &str) -> anyhow::Result<(Accelerator, String)> {
     let chosen = match (request, opened) {
         (Request::Tcg, _) => (Accelerator::Tcg, "as asked".to_owned()),
-        (Request::Kvm, Ok(())) => (Accelerator::Kvm, "as asked".to_owned()),
+        (Request::Kvm, Ok(())) => {
+            let doubt = match virtualization_flag(cpuinfo) {
+                Some(_) => "",
+                None => ", though the CPU shows neither vmx nor svm: it may not run Linux",
+            };
+            (Accelerator::Kvm, format!("as asked{doubt}"))
+        }
         (Request::Kvm, Err(error)) => bail!("--accel kvm: {KVM} cannot be opened: {error}{}", kvm_hint(&error)),
         (Request::Auto, Err(error)) => {
             (Accelerator::Tcg, format!("{KVM} cannot be opened: {error}{}", kvm_hint(&error)))
@@ -159,7 +165,7 @@ impl Launch {
             add(&["-fw_cfg", "name=opt/org.firstlight/log,string=debug"]);
         }
         if self.gdb {
-            add(&["-s", "-S"]);
+            add(&["-gdb", &format!("tcp:{GDB_ADDRESS}"), "-S"]);
         }
         arguments.extend(["-bios".into(), self.firmware.clone().into_os_string()]);
         arguments.extend(["-kernel".into(), self.kernel.clone().into_os_string()]);
@@ -200,7 +206,7 @@ fn find_machine(name: &str, printed: &str) -> anyhow::Result<()> {
     let mut names = printed.lines().skip(1).filter_map(|line| line.split_whitespace().next());
     ensure!(
         name.is_empty() || names.any(|known| known == name),
-        "--machine {name}: this QEMU has no machine of that name; there are q35, pc, microvm, isapc, and what \
+        "--machine {name}: this QEMU has no machine of that name; there are q35, pc, microvm, and what \
          `{QEMU_PROGRAM} -machine help` lists"
     );
     Ok(())
@@ -321,7 +327,7 @@ mod tests {
             &["-smp", "2"][..],
             &["-global", "fw_cfg.dma_enabled=off"],
             &["-fw_cfg", "name=opt/org.firstlight/log,string=debug"],
-            &["-s", "-S"],
+            &["-gdb", "tcp:127.0.0.1:1234", "-S"],
             &["-initrd", "initrd"],
         ] {
             assert!(has(&arguments, wanted), "{wanted:?} in {arguments:?}");

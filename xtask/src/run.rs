@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
+use std::net::TcpListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -32,6 +33,12 @@ const LAST_LINES: usize = 12;
 /// The kernel's parameters that decide what it logs, and where. With one of them from the user the log is the user's.
 const LOG_PARAMETERS: [&str; 5] = ["loglevel=", "quiet", "debug", "ignore_loglevel", "console="];
 
+/// What a Linux kernel prints when it gives up, which it does with any log level.
+const KERNEL_PANIC: &str = "Kernel panic - not syncing";
+
+/// How long a guest may take to power off after its report. Some machines cannot (`isapc`).
+const POWER_OFF: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+
 /// How long the firmware's last words may take after its error.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -52,7 +59,7 @@ Examples:
   cargo xtask run --gdb                                wait for gdb before the first instruction
   cargo xtask run -- -drive file=disk.img,if=virtio,format=raw")]
 pub struct Args {
-    /// Kernel to boot (a bzImage) [default: Debian's cloud kernel, downloaded into target/guest; where apt does not
+    /// Kernel to boot, of any kind that the README names [default: Debian's cloud kernel, downloaded into target/guest; where apt does not
     /// have it, the newest /boot/vmlinuz-*]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
@@ -110,6 +117,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let kernel = args.kernel.as_deref().map(|path| given_file("--kernel", path)).transpose()?;
     let initrd = args.initrd.as_deref().map(|path| given_file("--initrd", path)).transpose()?;
     let (accelerator, why) = qemu::accelerator(args.accel)?;
+    if args.gdb {
+        TcpListener::bind(qemu::GDB_ADDRESS).with_context(|| {
+            format!("--gdb: {} cannot be used; does another QEMU wait for gdb there?", qemu::GDB_ADDRESS)
+        })?;
+    }
     let default_guest = kernel.is_none() && initrd.is_none();
     let needs = [packages::QEMU, packages::BUSYBOX];
     packages::ensure(if default_guest { &needs } else { &needs[..1] })?;
@@ -153,7 +165,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     if args.gdb {
         let elf = shell_word(&paths::shown(&image.elf));
-        say(&format!("QEMU waits for gdb: gdb {elf} -ex 'target remote localhost:{}'", qemu::GDB_PORT));
+        say(&format!("QEMU waits for gdb: gdb {elf} -ex 'target remote {}'", qemu::GDB_ADDRESS));
     }
     if terminal {
         say("Ctrl-A X ends QEMU.");
@@ -246,10 +258,12 @@ fn announce(launch: &Launch, why: &str) {
 /// What became of the guest's output.
 #[derive(Debug, PartialEq, Eq)]
 enum Event {
-    /// The firmware printed an error, and stops.
+    /// The firmware printed this error, and stops.
     FirmwareError(String),
     /// The report is complete.
     ReportEnd,
+    /// The kernel gave up.
+    Panic,
     /// QEMU closed its output: it has ended.
     Closed,
     /// Nobody reads this program's output any more.
@@ -282,15 +296,20 @@ fn watch(
     let mut deadline = limit.map(|limit| Instant::now() + limit);
     let mut error = None;
     let mut reported = false;
+    let mut panicked = false;
     loop {
         // Without a deadline, a long time and round again.
         let remaining = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
         match events.recv_timeout(remaining.min(Duration::from_secs(3600))) {
-            Ok(Event::FirmwareError(line)) => {
-                error = Some(line);
+            Ok(Event::FirmwareError(text)) => {
+                error = Some(text);
                 deadline = Some(Instant::now() + LAST_WORDS);
             }
-            Ok(Event::ReportEnd) => reported = true,
+            Ok(Event::ReportEnd) => {
+                reported = true;
+                deadline = Some(Instant::now() + POWER_OFF);
+            }
+            Ok(Event::Panic) => panicked = true,
             Ok(Event::Closed) => break,
             Ok(Event::Unread) => {
                 end(&mut child)?;
@@ -298,8 +317,12 @@ fn watch(
             }
             Err(_) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
                 end(&mut child)?;
-                if let Some(line) = error {
-                    bail!("the firmware stopped: {line}");
+                if let Some(text) = error {
+                    bail!("the firmware stopped: {text}");
+                }
+                if reported {
+                    say("The guest has reported and cannot power off: it was ended.");
+                    return Ok(ExitCode::SUCCESS);
                 }
                 let seconds = limit.unwrap_or_default().as_secs();
                 return Err(failure(&format!(
@@ -311,8 +334,11 @@ fn watch(
         }
     }
     let status = child.wait().context("cannot wait for QEMU")?;
-    if let Some(line) = error {
-        bail!("the firmware stopped: {line}");
+    if let Some(text) = error {
+        bail!("the firmware stopped: {text}");
+    }
+    if panicked {
+        return Err(failure("the kernel panicked"));
     }
     if status.success() && matches!(console, Console::Report | Console::ReportAfterLog) && !reported {
         return Err(failure("the guest ended before its report was complete"));
@@ -394,7 +420,10 @@ fn meaning(line: &str) -> Option<Event> {
     if line == REPORT_END {
         return Some(Event::ReportEnd);
     }
-    line.starts_with(FIRMWARE_ERROR).then(|| Event::FirmwareError(line.to_owned()))
+    if line.contains(KERNEL_PANIC) {
+        return Some(Event::Panic);
+    }
+    line.strip_prefix(FIRMWARE_ERROR).map(|text| Event::FirmwareError(text.trim().to_owned()))
 }
 
 #[cfg(test)]
@@ -445,10 +474,7 @@ mod tests {
         for without_log in [false, true] {
             let (output, events, last) = events_of(&input, without_log);
             assert_eq!(output, input);
-            assert_eq!(
-                events,
-                [Event::ReportEnd, Event::FirmwareError("firstlight: error: x".to_owned()), Event::Closed]
-            );
+            assert_eq!(events, [Event::ReportEnd, Event::FirmwareError("x".to_owned()), Event::Closed]);
             assert_eq!(last.last().map(String::as_str), Some("rest"));
         }
     }
@@ -515,6 +541,22 @@ mod tests {
         assert!(result("true", Console::Report).is_err());
         assert!(result("true", Console::ReportAfterLog).is_err());
         assert!(result("true", Console::Other).is_ok());
+    }
+
+    #[test]
+    fn a_guest_that_cannot_power_off_is_ended_after_its_report() {
+        let command = shell("echo firstlight-guest: done; exec sleep 100");
+        let code = watch(&command, io::sink(), Some(Duration::from_secs(60)), Console::Report).unwrap();
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+    }
+
+    #[test]
+    fn a_kernel_that_panics_has_failed_whoever_gave_it() {
+        for console in [Console::Other, Console::Report, Console::ReportAfterLog] {
+            let command = shell("echo '[    0.1] Kernel panic - not syncing: VFS'");
+            let error = watch(&command, io::sink(), None, console).unwrap_err().to_string();
+            assert!(error.starts_with("the kernel panicked") && error.contains("VFS"), "{error}");
+        }
     }
 
     #[test]

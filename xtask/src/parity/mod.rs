@@ -113,7 +113,8 @@ fn check(args: &Args, image: &Path, kernel: &Kernel, initrd: &Path) -> anyhow::R
     let differing = found(&chosen, &printed)?;
     let judgement = Judgement::of(&meant, &differing);
     report::print(&judgement, args.meant);
-    say(&format!("Compared {} machines in {:.1} s.", chosen.len(), start.elapsed().as_secs_f64()));
+    let machines = if chosen.len() == 1 { "machine" } else { "machines" };
+    say(&format!("Compared {} {machines} in {:.1} s.", chosen.len(), start.elapsed().as_secs_f64()));
     let (wrong, stale) = (judgement.unmeant.len(), judgement.stale.len());
     let strict = meant.is_for(packages::installed_qemu(), &kernel.release);
     if stale > 0 && !strict {
