@@ -67,7 +67,7 @@ use framebuffer::Framebuffer;
 use fw_cfg::FwCfg;
 use hal::Machine;
 use memory_map::MemoryMap;
-use platform::Platform;
+use platform::{Chipset, Platform};
 use resume::{Record, WakingVector};
 use start_info::StartInfo;
 use tables::Tables;
@@ -113,6 +113,9 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg, start_info: Option<&StartInf
     if tables.tpm_is_untold {
         tpm::disown(machine);
     }
+    if tables.tpm_is_unlisted {
+        tpm::measure_unlisted(machine, fw_cfg, &loaded);
+    }
     if start_info.is_none() {
         resume::prepare(machine, &map, tables);
     }
@@ -133,7 +136,10 @@ fn set_up<M: Machine>(
     // Before the tables: the host makes them from the registers that are set here.
     let platform = Platform::set_up(machine, fw_cfg, map)?;
     let framebuffer = framebuffer::set_up(machine, fw_cfg, map, platform.display.as_ref());
-    let tables = tables::load(machine, fw_cfg, map, sources, platform.f_segment);
+    let mut tables = tables::load(machine, fw_cfg, map, sources, platform.f_segment);
+    // In this order, which spares a PC the look for a file.
+    tables.tpm_is_unlisted =
+        (tables.rsdp.is_none() || platform.chipset == Chipset::Microvm) && tables::is_silent_on_tpm(fw_cfg);
     if tables.rsdp.is_none() && !sources.in_memory.mp_table {
         multiprocessor::load(machine, fw_cfg, map, platform.chipset);
     }

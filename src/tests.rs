@@ -311,6 +311,31 @@ fn with_tpm_and(defects: Defects, add: fn(FakeFwCfg) -> FakeFwCfg) -> (FakeMachi
     (machine, handover, state)
 }
 
+/// QEMU says nothing of a TPM with `acpi=off`, nor on a microvm. The TPM's user cannot tell these from others.
+#[test]
+fn a_tpm_of_which_the_host_says_nothing_is_measured_into() {
+    let (_, _, listed) = with_tpm(Defects::default());
+    let without_acpi = || FakeFwCfg::new(true).with_file(golden::QEMU_FILE, &[]).with_file("etc/e820", &E820);
+    let devices: [&dyn Fn() -> FakeFwCfg; 2] = [&without_acpi, &|| golden::device("microvm", true)];
+    for device in devices {
+        for kind in [Kind::Crb, Kind::Fifo] {
+            let (registers, state) = FakeTpm::new(kind, &[0x0b], Defects::default());
+            let mut machine = q35(with_kernel(device()));
+            machine.registers.push(Box::new(registers));
+            run(&mut machine, None).unwrap();
+            assert_eq!(state.borrow().pcrs, listed.borrow().pcrs);
+            assert!(!state.borrow().password.is_empty(), "the platform hierarchy is closed");
+            assert!(!state.borrow().taken);
+        }
+    }
+    // Another host's silence says that there is none.
+    let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
+    let mut machine = q35(with_kernel(FakeFwCfg::new(true).with_file("etc/e820", &E820)));
+    machine.registers.push(Box::new(registers));
+    run(&mut machine, None).unwrap();
+    assert_eq!(state.borrow().commands, []);
+}
+
 #[test]
 fn a_kernel_file_is_measured_like_the_host_s_items() {
     let device = tpm_device(0x1_0000).with_file("opt/org.firstlight/kernel", &kernel_file());

@@ -75,6 +75,13 @@ pub fn has_tpm(fw_cfg: &FwCfg) -> bool {
     fw_cfg.find(TPM_LOG).is_some_and(|log| !log.is_empty())
 }
 
+/// Whether the host says nothing of a TPM, be there one or not: QEMU's machines without ACPI tables, and its microvm. The others
+/// of QEMU's have a log in any case. Other hosts tell of what they have.
+#[must_use]
+pub fn is_silent_on_tpm(fw_cfg: &FwCfg) -> bool {
+    fw_cfg.host_kind().is_qemu() && fw_cfg.find(TPM_LOG).is_none()
+}
+
 /// Whether the host has tables or a device tree that say which devices there are. A machine without them and without PCI is
 /// taken for an old PC, with what every PC had.
 #[must_use]
@@ -93,6 +100,8 @@ pub struct Tables {
     pub tpm_log: Option<PhysRange>,
     /// Whether the host has a TPM of which no table tells, because there are none or they could not be linked.
     pub tpm_is_untold: bool,
+    /// Whether there may be a TPM of which the host does not say whether it has one ([`is_silent_on_tpm`]).
+    pub tpm_is_unlisted: bool,
 }
 
 /// Which tables the host has, and where.
@@ -131,7 +140,7 @@ impl Tables {
     /// Tables that are in memory already, and are left as they are.
     #[must_use]
     pub const fn in_memory(rsdp: PhysAddr) -> Self {
-        Self { rsdp: Some(rsdp), told: Vec::new(), tpm_log: None, tpm_is_untold: false }
+        Self { rsdp: Some(rsdp), told: Vec::new(), tpm_log: None, tpm_is_untold: false, tpm_is_unlisted: false }
     }
 }
 
@@ -179,7 +188,9 @@ pub fn load<M: Machine>(
     let rsdp = rsdp.or(in_memory.rsdp);
     // Tables that could not be linked tell of no log.
     let tpm_log = place.tpm_log.filter(|_| rsdp.is_some());
-    Tables { rsdp, told: place.told, tpm_log, tpm_is_untold: rsdp.is_none() && has_tpm(fw_cfg) }
+    let tpm_is_untold = rsdp.is_none() && has_tpm(fw_cfg);
+    // Whether it is unlisted depends on the platform, which the caller knows.
+    Tables { rsdp, told: place.told, tpm_log, tpm_is_untold, tpm_is_unlisted: false }
 }
 
 /// The machine, with what is left of the F-segment and of RAM.

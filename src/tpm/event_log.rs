@@ -45,6 +45,12 @@ impl EventLog {
         Self { left: room, ended: false }
     }
 
+    /// No log: nothing is written, and nothing is said of it.
+    #[must_use]
+    pub fn absent() -> Self {
+        Self { left: PhysRange::default(), ended: true }
+    }
+
     /// Takes `len` bytes for an event; `None` when they do not fit, or an event before them did not.
     pub fn take(&mut self, len: usize) -> Option<PhysAddr> {
         if self.ended {

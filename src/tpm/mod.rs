@@ -5,8 +5,10 @@
 //! Multiboot kernel (their command lines to PCR 8, themselves to PCR 9); then the platform hierarchy
 //! gets a random password, so that the operating system has no power over what belongs to the firmware.
 //!
-//! There is a TPM where the host's table-loader script has a log allocated for it; without that nothing here touches the
-//! machine. Where the script failed there is no log, and the TPM is told that this boot is not measured. What fails is
+//! There is a TPM where the host's table-loader script has a log allocated for it. Where the script failed there is no log,
+//! and the TPM is told that this boot is not measured. On machines whose host would not tell of a TPM (QEMU's microvm, and all
+//! without ACPI tables) it is looked for, and this boot measured without a log. On all others nothing here touches the machine
+//! if it has none. What fails is
 //! warned about, and the kernel starts: it is the TPM's user who must not trust such a boot, so the hierarchies that could
 //! sign or unseal for it are turned off, as far as the TPM still answers.
 //!
@@ -95,7 +97,19 @@ pub fn measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRang
 #[cold]
 #[inline(never)]
 fn measure_into<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, loaded: &Loaded) {
-    if let Err(failure) = try_measure(machine, fw_cfg, log, loaded) {
+    if let Err(failure) = try_measure(machine, fw_cfg, EventLog::new(log), loaded) {
+        failure.report(NOT_MEASURED);
+    }
+}
+
+/// Measures what `loaded` says is in memory, on a machine that may have a TPM of which its host tells nothing: if it has. There
+/// is no log then.
+#[cold]
+#[inline(never)]
+pub fn measure_unlisted<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, loaded: &Loaded) {
+    if interface::is_present(machine)
+        && let Err(failure) = try_measure(machine, fw_cfg, EventLog::absent(), loaded)
+    {
         failure.report(NOT_MEASURED);
     }
 }
@@ -116,7 +130,7 @@ fn try_disown<M: Machine>(machine: &mut M) -> Result<(), Failure> {
     tpm.finish(machine, result)
 }
 
-fn try_measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, loaded: &Loaded) -> Result<(), Failure> {
+fn try_measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: EventLog, loaded: &Loaded) -> Result<(), Failure> {
     let mut tpm = Tpm::open(machine)?;
     let result = tpm.measure(machine, fw_cfg, log, loaded).and_then(|()| tpm.lock_platform(machine));
     tpm.finish(machine, result)
@@ -178,13 +192,12 @@ impl Tpm {
         &mut self,
         machine: &mut M,
         fw_cfg: &FwCfg,
-        log: PhysRange,
+        mut log: EventLog,
         loaded: &Loaded,
     ) -> Result<(), Error> {
         self.start(machine, Startup::Clear)?;
         self.find_banks(machine)?;
         self.cap_unknown_banks(machine)?;
-        let mut log = EventLog::new(log);
         write(machine, &mut log, &[&first_event(&self.banks.known)?])?;
 
         self.record_bytes(machine, &mut log, 0, EventType::FirmwareVersion, &VERSION)?;

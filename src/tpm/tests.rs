@@ -76,7 +76,8 @@ impl Boot {
     }
 
     fn measure(&mut self) -> Result<(), Error> {
-        try_measure(&mut self.machine, &self.fw_cfg, self.log, &self.loaded).map_err(|failure| failure.error)
+        try_measure(&mut self.machine, &self.fw_cfg, EventLog::new(self.log), &self.loaded)
+            .map_err(|failure| failure.error)
     }
 
     fn log(&self) -> Log {
@@ -362,7 +363,7 @@ fn a_response_that_is_none_ends_the_measuring_and_the_tpms_credit() {
 fn a_start_that_fails_is_reported() {
     let responses = BTreeMap::from([(0x144, refuse(0x101))]);
     let mut boot = Boot::new(Kind::Fifo, &[SHA256], Defects { responses, ..Defects::default() });
-    let failure = try_measure(&mut boot.machine, &boot.fw_cfg, boot.log, &boot.loaded).unwrap_err();
+    let failure = try_measure(&mut boot.machine, &boot.fw_cfg, EventLog::new(boot.log), &boot.loaded).unwrap_err();
     assert_eq!(failure.error.to_string(), "the TPM refused TPM2_Startup: response code 0x101");
     let untold = Error::Refused(Refusal::new(Code::HierarchyControl, 0x100));
     assert_eq!(failure.untold, Some(untold));

@@ -16,8 +16,10 @@ use tempfile::TempDir;
 use crate::bzimage::{BzImage, PVH_BASE};
 use crate::child;
 use crate::environment;
+use crate::isapc;
 use crate::left_behind::{NO_S3, forge_wake};
-use crate::machine::{Kind, LIMIT, Machine, Qemu};
+use crate::machine::{Emulator, Kind, LIMIT, Machine, Qemu};
+use crate::microvm;
 use crate::multiboot;
 use crate::probe::Probe;
 use crate::pvh;
@@ -397,6 +399,21 @@ fn a_plain_reset_is_measured_whatever_a_guest_left() {
             }
             assert_eq!(probe.qemu.com1(), "");
         }
+    }
+}
+
+/// QEMU tells of no TPM there. What is in the PCRs is what a machine has whose tables tell of it.
+#[test]
+fn machines_whose_host_says_nothing_of_a_tpm_are_measured() {
+    let tpm = Swtpm::new("sha256");
+    let listed = pcrs(&mut boot_with(&tpm, &Machine::new(Kind::Q35)));
+    let without_acpi = Kind::ALL.map(|kind| Machine { properties: ",acpi=off", ..Machine::new(kind) });
+    let microvms = [&["isa-serial"][..], &["isa-serial", "acpi"]].map(microvm::machine);
+    for machine in without_acpi.into_iter().chain(microvms).chain([isapc::machine(Emulator::Installed)]) {
+        eprintln!("{machine:?}");
+        // Each machine has a TPM that was just switched on, as its TPM ends with it.
+        let mut probe = boot_with(&tpm, &machine);
+        assert_eq!(pcrs(&mut probe), listed);
     }
 }
 

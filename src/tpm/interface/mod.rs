@@ -61,6 +61,12 @@ impl fmt::Display for Wait {
     }
 }
 
+/// Whether there is a TPM, on a machine of which nothing says so: one read. Where nothing answers the register reads as zeros
+/// or as ones; it has the interface's version and what it can do (PTP 6.4.2.4 and 6.5.2.7), so a TPM 2.0's is neither.
+pub fn is_present(host: &mut impl Host) -> bool {
+    !matches!(read32(host, INTERFACE_ID), Ok(0 | u32::MAX) | Err(_))
+}
+
 /// The interface of the machine's TPM.
 #[derive(Clone, Copy, Debug)]
 pub enum Interface {
