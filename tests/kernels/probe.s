@@ -48,6 +48,16 @@
 .set BOOT_CS, 0x10                      # Linux, boot.rst
 .set BOOT_DS, 0x18
 
+# Where the code for a jump in real mode goes, and the segments it uses. The assembler takes a name without a value for the place
+# of an operand in memory, so these stand before their use.
+.set JUMP, 0x7000
+.set JUMP_CS, 0x08
+.set JUMP_CS16, 0x10
+.set JUMP_DS16, 0x18
+.set CR0_PE, 1 << 0
+.set CR0_PG, 1 << 31
+.set EFER_LME, 1 << 8
+
 # `r` is the first letter of the registers of this mode. The flags are on the stack already; bx is where the kernel is.
 .macro state r
     push \r\()bx
@@ -286,13 +296,14 @@ interrupted_\word:
     mov eax, ecx
     jmp answer_\word
 
-# Restarts the machine as operating systems of PCs do: by a jump, in real mode, to f000:fff0. The code for it runs below 64
-# KiB.
+# Restarts the machine as operating systems of PCs do: by a jump, in real mode, to the segment and the offset in EDX. The code
+# for it runs below 64 KiB.
 jump_to_reset_vector_\word:
     lea \r\()si, [\r\()bx + jump - entry32]
     mov ecx, jump_end - jump
     mov edi, JUMP
     rep movsb
+    mov [JUMP + jump_target - jump], edx
     lgdt [JUMP + jump_gdt_pointer - jump]
     push JUMP_CS
     push JUMP + jump32 - jump
@@ -368,13 +379,6 @@ empty_idt:
     .quad 0
 
 # Copied to JUMP, and entered in 32-bit mode, with paging or without.
-.set JUMP, 0x7000
-.set JUMP_CS, 0x08
-.set JUMP_CS16, 0x10
-.set JUMP_DS16, 0x18
-.set CR0_PE, 1 << 0
-.set CR0_PG, 1 << 31
-.set EFER_LME, 1 << 8
 .balign 8
 jump:
 jump_gdt:
@@ -414,7 +418,8 @@ jump16:
     and eax, ~CR0_PE
     mov cr0, eax
     .byte 0xea                          # jmp far
-    .word 0xfff0, 0xf000
+jump_target:
+    .long 0                             # the offset, and the segment above it
 jump_end:
 .code64
 

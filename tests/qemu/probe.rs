@@ -260,7 +260,19 @@ impl Probe {
 
     /// Restarts the machine by a jump to f000:fff0 in real mode. Nothing comes back.
     pub fn reset_by_jump(&mut self) {
-        self.ask(b'j', 0, 0, 0);
+        self.jump_in_real_mode(0xf000, 0xfff0);
+    }
+
+    /// Jumps in real mode. Nothing comes back.
+    pub fn jump_in_real_mode(&mut self, segment: u16, offset: u16) {
+        self.ask(b'j', 0, u32::from(segment) << 16 | u32::from(offset), 0);
+    }
+
+    /// The next byte that code of the test's own sends.
+    pub fn next_byte(&mut self) -> u8 {
+        let mut byte = [0];
+        self.reply.read_exact(&mut byte).expect("a byte");
+        byte[0]
     }
 
     /// Runs an instruction that is none. Nothing comes back.

@@ -83,6 +83,21 @@ fn pc_comes_up_again_fifty_times_each_way() {
     fifty_times_each_way(Kind::Pc);
 }
 
+/// Or the other tests would show nothing: a fault on the way there resets the machine as well.
+#[test]
+fn the_probe_s_jump_in_real_mode_runs_what_is_there() {
+    // mov al, 0x55; out 0xe9, al; hlt
+    const CODE: [u8; 5] = [0xb0, 0x55, 0xe6, 0xe9, 0xf4];
+    for kernel in [BzImage::new(), BzImage::new().entered_in_32_bit_mode()] {
+        for (segment, offset) in [(0xf000, 0xfff0), (0xffff, 0), (0x7000, 0x10)] {
+            let mut probe = Probe::boot(&Machine::new(Kind::Q35), &kernel, None, None);
+            probe.write(u64::from(segment) * 16 + u64::from(offset), &CODE);
+            probe.jump_in_real_mode(segment, offset);
+            assert_eq!(probe.next_byte(), 0x55, "{segment:x}:{offset:x}");
+        }
+    }
+}
+
 /// There is the end of the image, or what the firmware has put into RAM.
 #[test]
 fn a_jump_to_f000_fff0_restarts_every_machine() {
