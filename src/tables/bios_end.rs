@@ -4,7 +4,9 @@
 //! the image, such a jump comes to the image's own reset vector. Where the firmware has made it RAM there would be zeros. So
 //! it gets code that resets the machine: by the chipset, by the keyboard controller, and in the end by a triple fault.
 //!
-//! Assumed: the jump is made in real mode, with CS 0xf000. Left out: what else of a BIOS software finds at fixed addresses.
+//! Others jump to ffff:0000, which is the same place: Linux up to 2.6.38, DOS. So what is there is a far jump.
+//!
+//! Assumed: the jump is made in real mode. Left out: what else of a BIOS software finds at fixed addresses.
 //!
 //! Source: IBM PC/AT technical reference, BIOS listing (the vector at f000:fff0, the date at f000:fff5, the model at
 //! f000:fffe); the ports are those of [`crate::failure`].
@@ -17,12 +19,11 @@ use crate::smbios;
 /// The model byte of a PC/AT, which every later PC has.
 const MODEL_AT: u8 = 0xfc;
 
-/// The first byte's offset in the segment, and those of the table without vectors and of the vector.
-const START: u16 = (BIOS_END.start().get() - F_SEGMENT.start().get()) as u16;
-const NO_VECTORS: [u8; 2] = START.wrapping_add(31).to_le_bytes();
-const VECTOR: u16 = 0xfff0;
-/// From behind the vector's jump, three bytes, to the first byte.
-const JUMP: [u8; 2] = START.wrapping_sub(VECTOR + 3).to_le_bytes();
+/// The first byte's offset in the segment, the segment, and the offset of the table without vectors.
+const OFFSET: u16 = (BIOS_END.start().get() - F_SEGMENT.start().get()) as u16;
+const START: [u8; 2] = OFFSET.to_le_bytes();
+const SEGMENT: [u8; 2] = ((F_SEGMENT.start().get() >> 4) as u16).to_le_bytes();
+const NO_VECTORS: [u8; 2] = OFFSET.wrapping_add(31).to_le_bytes();
 
 const DATE: [u8; 8] = smbios::SHORT_RELEASE_DATE;
 
@@ -45,7 +46,7 @@ const BYTES: [u8; BIOS_END.len() as usize] = [
     0x0f, 0x0b,                         // ud2: an exception without a handler, and so is the double fault that follows
     0, 0, 0, 0, 0, 0,                   // NO_VECTORS: limit and address
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    0xe9, JUMP[0], JUMP[1], 0, 0,       // VECTOR: jmp START
+    0xea, START[0], START[1], SEGMENT[0], SEGMENT[1], // f000:fff0: jmp SEGMENT:START
     DATE[0], DATE[1], DATE[2], DATE[3], DATE[4], DATE[5], DATE[6], DATE[7], 0,
     MODEL_AT, 0,
 ];
@@ -64,13 +65,12 @@ mod tests {
     use crate::hal::fake::FakeMachine;
 
     #[test]
-    fn a_bios_s_last_paragraph_is_a_jump_back_the_date_and_the_model() {
+    fn a_bios_s_last_paragraph_is_a_far_jump_back_the_date_and_the_model() {
         let mut machine = FakeMachine::new();
         write(&mut machine).unwrap();
         let last = machine.memory.bytes(0xf_fff0, 16);
-        assert_eq!(last[0], 0xe9);
-        let target = 0xfff3_u16.wrapping_add(u16::from_le_bytes([last[1], last[2]]));
-        assert_eq!(target, 0xffc0);
+        // From any segment.
+        assert_eq!(&last[..5], [0xea, 0xc0, 0xff, 0x00, 0xf0]);
         assert_eq!(&last[5..13], b"01/01/26");
         assert_eq!(last[14], 0xfc);
         // What LIDT reads: no vectors.

@@ -116,13 +116,32 @@ fn a_jump_to_f000_fff0_restarts_every_machine() {
                 let machine = Machine { accelerator, reboots: true, ..machine.clone() };
                 let mut probe = Probe::boot(&machine, &kernel, None, None);
                 let last = probe.read(0xf_fff0, 16);
-                assert_eq!((last[0], &last[5..13], last[14]), (0xe9, &b"01/01/26"[..], 0xfc), "{last:x?}");
+                assert!(matches!(last[0], 0xe9 | 0xea), "a jump: {last:x?}");
+                assert_eq!((&last[5..13], last[14]), (&b"01/01/26"[..], 0xfc), "{last:x?}");
                 for _ in 0..2 {
                     probe.reset_by_jump();
                     probe.wait_for_restart();
                 }
                 assert_eq!((probe.qemu.com1(), probe.qemu.debug_console()), Default::default());
             }
+        }
+    }
+}
+
+/// The same place by another segment, as Linux up to 2.6.38 and DOS have it. A jump relative to that would end above 1 MiB, where
+/// this has one to itself. QEMU's TCG does not wrap the offset, so this shows under KVM alone. The end of the image cannot serve
+/// it: the CPU begins there too, and has to keep its CS.
+#[test]
+fn a_jump_to_ffff_0_restarts_a_machine_whose_f_segment_is_ram() {
+    for accelerator in [Accelerator::Tcg].into_iter().chain(Accelerator::kvm()) {
+        for kind in Kind::ALL {
+            eprintln!("{kind:?}, {accelerator:?}");
+            let machine = Machine { accelerator, reboots: true, ..Machine::new(kind) };
+            let mut probe = Probe::boot(&machine, &BzImage::new(), None, None);
+            probe.write(0x10_ffc0, &[0xeb, 0xfe]);
+            probe.jump_in_real_mode(0xffff, 0);
+            probe.wait_for_restart();
+            assert_eq!((probe.qemu.com1(), probe.qemu.debug_console()), Default::default());
         }
     }
 }
@@ -153,7 +172,7 @@ fn a_jump_to_f000_fff0_restarts_a_machine_that_has_woken() {
         let before = probe.read(0xf_ffc0, 64);
         sleep::sleep(&mut probe);
         probe.wait_for_wake();
-        assert_eq!((probe.read(0xf_ffc0, 64), before[0x30]), (before, 0xe9));
+        assert_eq!((probe.read(0xf_ffc0, 64), before[0x30]), (before, 0xea));
         probe.reset_by_jump();
         probe.wait_for_restart();
         assert_eq!((probe.state.word, probe.qemu.com1()), (8, String::new()));
