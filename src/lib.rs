@@ -101,7 +101,10 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg, start_info: Option<&StartInf
     let kernel = Kernel::of_host(machine, fw_cfg, start_info, &mut map)?;
     // A host that hands over ACPI tables has set up the machine that they describe.
     let (tables, framebuffer) = match sources.handed_over {
-        Some(rsdp) => (Tables::in_memory(rsdp), None),
+        Some(rsdp) => {
+            let tpm_is_unlisted = tables::is_silent_on_tpm(fw_cfg);
+            (Tables { tpm_is_unlisted, ..Tables::in_memory(rsdp) }, None)
+        }
         None => set_up(machine, fw_cfg, &mut map, sources)?,
     };
     // What is reserved is known now. After a start by the PVH entry page zero is as the host has left it.

@@ -328,6 +328,14 @@ fn a_tpm_of_which_the_host_says_nothing_is_measured_into() {
             assert!(!state.borrow().taken);
         }
     }
+    // A microvm's firmware before this one hands over tables.
+    let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
+    let mut machine = pvh_host(&[], 0xe_0000);
+    machine.devices.push(Box::new(with_kernel(golden::device("microvm", true))));
+    machine.registers.push(Box::new(registers));
+    let handover = run(&mut machine, START_INFO).unwrap();
+    assert_eq!(u32_at(&machine.memory.bytes(handover.parameters.get(), 4096), 0x070), 0xe_0000, "these are taken");
+    assert_eq!(state.borrow().pcrs[&0x0b][9], listed.borrow().pcrs[&0x0b][9]);
     // Another host's silence says that there is none.
     let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
     let mut machine = q35(with_kernel(FakeFwCfg::new(true).with_file("etc/e820", &E820)));
