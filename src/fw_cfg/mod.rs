@@ -17,6 +17,9 @@
 //! is too. Only a write needs DMA. Left to the caller: a named item is only read when the directory has it, because there
 //! are hosts on which the selection of an absent one does not do what QEMU does.
 //!
+//! What a boot calls from many places is not inlined there: nearly all of these places are passed once, and a host that
+//! translates code takes longer for a dozen copies than for a dozen calls.
+//!
 //! Assumed: items do not change their size while the firmware runs.
 //!
 //! Sources: QEMU `docs/specs/fw_cfg.rst`, `include/standard-headers/linux/qemu_fw_cfg.h`.
@@ -188,6 +191,7 @@ impl FwCfg {
 
     /// The named item, if the host offers it.
     #[must_use]
+    #[inline(never)]
     pub fn find(&self, name: &str) -> Option<Item> {
         self.directory.find(name.as_bytes())
     }
@@ -224,6 +228,7 @@ impl FwCfg {
     }
 
     /// Reads a little-endian 32-bit item that is in no directory. Zero when the host does not have it.
+    #[inline(never)]
     pub fn read_u32(&self, host: &mut impl Host, key: Key) -> u32 {
         let mut bytes = [0; 4];
         self.read(host, Item::new(key, 4), &mut bytes);
@@ -234,6 +239,7 @@ impl FwCfg {
     ///
     /// # Errors
     /// [`Error::Memory`] when the firmware may not write there, [`Error::Absent`] without a device.
+    #[inline(never)]
     pub fn load(&self, host: &mut impl Host, item: Item, to: PhysAddr) -> Result<PhysRange, Error> {
         let range = place(host, to, item.len)?;
         self.load_piece(host, item.key, Start::Select(0), range)?;
@@ -368,6 +374,7 @@ impl FwCfg {
     }
 
     /// Fills `target` with the item's bytes.
+    #[inline(never)]
     fn read_from(&self, host: &mut impl Host, key: Key, start: Start, target: &mut [u8]) {
         match self.transport() {
             Transport::Ports => {

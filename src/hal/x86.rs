@@ -378,9 +378,9 @@ impl Dma for PcMachine {
     }
 
     fn read_descriptor_control(&mut self) -> [u8; 4] {
-        // SAFETY: as in `write_descriptor`; the control word is the first four of the cell's sixteen bytes, and the
-        // device may have written it.
-        unsafe { ptr::read_volatile(DESCRIPTOR.0.get().cast::<[u8; 4]>()) }
+        // SAFETY: as in `write_descriptor`; the control word is the first four of the cell's sixteen bytes, which
+        // are aligned for it. The device may write it at any time, so it is read at once and not byte by byte.
+        unsafe { ptr::read_volatile(DESCRIPTOR.0.get().cast::<u32>()) }.to_ne_bytes()
     }
 
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {

@@ -3,6 +3,9 @@
 //! They use string instructions on eight bytes at a time: one emulated step each on hosts that emulate ring 0, microcoded
 //! everywhere else, and no vector registers.
 //!
+//! They stay functions of their own: a boot compares in a dozen places, once each, and a host that translates code would
+//! translate a copy for each of these.
+//!
 //! In the firmware they have the names of C. Without that feature they are functions as any other, and `tests/memory.rs`
 //! runs them on the host.
 
@@ -64,6 +67,7 @@ pub unsafe extern "C" fn memset(target: *mut u8, value: i32, n: usize) -> *mut u
 /// # Safety
 /// `n` bytes are readable at `left` and at `right`.
 #[cfg_attr(feature = "firmware", unsafe(no_mangle))]
+#[inline(never)]
 pub unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, n: usize) -> i32 {
     let (above, below): (u8, u8);
     // Whole words while they are equal, then the bytes of the word that is not, or those that make no whole word. A
@@ -95,12 +99,33 @@ pub unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, n: usize) -> 
     i32::from(above).wrapping_sub(i32::from(below))
 }
 
-/// C `bcmp`: zero when equal.
+/// C `bcmp`: zero when equal. Slices and texts are compared by it, which do not ask for [`memcmp`]'s order.
 ///
 /// # Safety
 /// As for [`memcmp`].
 #[cfg_attr(feature = "firmware", unsafe(no_mangle))]
+#[inline(never)]
 pub unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, n: usize) -> i32 {
-    // SAFETY: the caller's promise is the same.
-    unsafe { memcmp(left, right, n) }
+    let differ: u8;
+    // Whole words while they are equal, then the bytes that make no whole word. Where there are no words, or no bytes, the
+    // flags stay as they are: equal, first by the comparison of RCX with itself.
+    // SAFETY: the caller's promise covers the n bytes.
+    unsafe {
+        asm!(
+            "cmp rcx, rcx",
+            "repe cmpsq",
+            "jne 2f",
+            "mov ecx, {rest:e}",
+            "repe cmpsb",
+            "2:",
+            "setne {differ}",
+            rest = in(reg) n & 7,
+            differ = out(reg_byte) differ,
+            inout("rcx") n >> 3 => _,
+            inout("rsi") left => _,
+            inout("rdi") right => _,
+            options(nostack, readonly)
+        )
+    };
+    differ.into()
 }
