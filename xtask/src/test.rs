@@ -20,7 +20,7 @@ const RUNNER: (&str, &str) = ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "s
 
 /// The toolchain that has sanitizers.
 const NIGHTLY: &str = "nightly";
-/// What the names of the tests contain that run with one: parsers and their memory, and `tests/memory.rs`.
+/// What the names of the tests contain that run with one: parsers and their memory, `tests/memory.rs` and `tests/heap.rs`.
 const SANITIZED: [&str; 8] =
     ["acpi::", "boot::", "fw_cfg::", "heap::", "mem", "smbios::", "tables::", "the_machine_touches"];
 
@@ -255,7 +255,7 @@ fn host_steps(filter: Option<&str>) -> Vec<Step> {
 fn sanitizer_step(filter: Option<&str>) -> Step {
     let mut step = Step::new(
         "sanitizer",
-        "test --package firstlight --lib --test memory --target x86_64-unknown-linux-gnu --target-dir",
+        "test --package firstlight --lib --test memory --test heap --target x86_64-unknown-linux-gnu --target-dir",
     )
     .with("RUSTFLAGS", "-Zsanitizer=address".to_owned())
     // Some tests ask for more memory than there is.

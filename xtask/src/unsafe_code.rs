@@ -15,11 +15,12 @@ use crate::paths;
 
 /// The files that may have such places, from `src/`, and how many each has: blocks, functions, implementations, foreign
 /// items and attributes. Never raised without a reason; lowered when it can be. ARCHITECTURE.md names them.
-const ALLOWED: [(&str, usize); 6] = [
+const ALLOWED: [(&str, usize); 7] = [
     ("hal/x86.rs", 38),
     ("main.rs", 5),
     ("memory/functions.rs", 16),
-    ("memory/mod.rs", 9),
+    ("memory/heap.rs", 6),
+    ("memory/mod.rs", 3),
     ("start/handover.rs", 14),
     ("start/mod.rs", 4),
 ];
