@@ -1,7 +1,6 @@
 //! A script, understood: which files to place, and what to do to them in what order.
 
 use alloc::vec::Vec;
-use core::ffi::CStr;
 
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
@@ -154,6 +153,7 @@ fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), ScriptError> {
 
 /// A file name, ended by a zero byte.
 pub(super) fn name(field: &[u8; NAME_LEN]) -> Result<&str, Cause> {
-    let name = CStr::from_bytes_until_nul(field).ok().filter(|name| !name.is_empty());
-    name.and_then(|name| name.to_str().ok()).ok_or(Cause::Name)
+    let len = field.iter().position(|&byte| byte == 0).filter(|&len| len != 0);
+    let name = len.and_then(|len| field.get(..len)).ok_or(Cause::Name)?;
+    core::str::from_utf8(name).map_err(|_| Cause::Name)
 }

@@ -226,6 +226,7 @@ start64:
     add edi, 8
     mov eax, LARGE_PAGE + LARGE_PAGE_SIZE
     mov ecx, 2046 / 31
+    jmp 1f                              # a host that translates code translates a block from where it is entered
 1:
     .rept 31
     stosq
@@ -253,6 +254,7 @@ start64:
     stosq
     mov eax, PAGE_SIZE + DATA_PAGE
     mov ecx, 511 / 7
+    jmp 1f                              # as above
 1:
     .rept 7
     stosq
