@@ -92,7 +92,8 @@ impl FakeHost<'_> {
 impl Host for FakeHost<'_> {
     type Error = &'static str;
 
-    fn len_of(&self, file: &str) -> Option<u32> {
+    fn len_of(&self, file: &[u8]) -> Option<u32> {
+        let file = str::from_utf8(file).ok()?;
         self.files.get(file).map(|bytes| bytes.len() as u32)
     }
 
@@ -109,7 +110,8 @@ impl Host for FakeHost<'_> {
         Some(place)
     }
 
-    fn load(&mut self, file: &str, to: PhysRange) -> Result<(), Self::Error> {
+    fn load(&mut self, file: &[u8], to: PhysRange) -> Result<(), Self::Error> {
+        let file = str::from_utf8(file).unwrap();
         let bytes = self.files[file];
         assert_eq!(to.len(), bytes.len() as u64, "{file}");
         let breaks = self.breaks == Some(file);
@@ -135,7 +137,8 @@ impl Host for FakeHost<'_> {
         Ok(())
     }
 
-    fn write_file(&mut self, file: &str, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+    fn write_file(&mut self, file: &[u8], offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+        let file = str::from_utf8(file).unwrap();
         assert!(offset as usize + bytes.len() <= self.files[file].len(), "{} bytes at {offset} of {file}", bytes.len());
         self.told += 1;
         if self.takes_addresses { Ok(()) } else { Err("no") }

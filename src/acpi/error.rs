@@ -83,7 +83,7 @@ impl core::error::Error for ScriptError {}
 /// What is wrong with a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
-    /// A file name is empty, not ended by a zero byte, or not text.
+    /// A file name is empty, or not ended by a zero byte.
     Name,
     /// It names a file that the host does not have.
     Absent,

@@ -22,13 +22,13 @@ impl fmt::Display for Zone {
     }
 }
 
-/// The host's files, by their names in fw_cfg, and guest memory.
+/// The host's files, by their names in fw_cfg, and guest memory. The names are bytes as the script has them.
 pub trait Host {
     /// Why the host or the memory failed.
     type Error: fmt::Display;
 
     /// The length of a file in bytes, or `None` when the host has no file of that name.
-    fn len_of(&self, file: &str) -> Option<u32>;
+    fn len_of(&self, file: &[u8]) -> Option<u32>;
 
     /// Sets `len` bytes aside, which the operating system will keep its hands off, or gives `None` when the zone has no
     /// room for them. The range has that length.
@@ -38,7 +38,7 @@ pub trait Host {
     ///
     /// # Errors
     /// When the host does not deliver the file or the memory cannot be written.
-    fn load(&mut self, file: &str, to: PhysRange) -> Result<(), Self::Error>;
+    fn load(&mut self, file: &[u8], to: PhysRange) -> Result<(), Self::Error>;
 
     /// Copies guest memory to `into`.
     ///
@@ -62,5 +62,5 @@ pub trait Host {
     ///
     /// # Errors
     /// When the host does not take them, for instance because its fw_cfg device has no DMA.
-    fn write_file(&mut self, file: &str, offset: u32, bytes: &[u8]) -> Result<(), Self::Error>;
+    fn write_file(&mut self, file: &[u8], offset: u32, bytes: &[u8]) -> Result<(), Self::Error>;
 }

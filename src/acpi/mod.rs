@@ -73,7 +73,7 @@ pub fn load<H: Host>(host: &mut H, script: &[u8]) -> Result<PhysAddr, Error<H::E
         if let Err(error) = pointer.run(host, &places) {
             not_taken.warn(format_args!(
                 "acpi: the host did not take the address it asked for in {}: {error}",
-                pointer.dest
+                pointer.dest.escape_ascii()
             ));
         }
     }

@@ -53,7 +53,7 @@ pub struct Plan<'s> {
     /// Which addresses to tell the host. They depend on no file's contents, so they can come last.
     pub(super) write_pointers: Vec<WritePointer<'s>>,
     /// Names of empty files. Commands that refer to them do nothing.
-    empty: Vec<&'s str>,
+    empty: Vec<&'s [u8]>,
     /// The length of all files, in bytes.
     loaded: u64,
     /// How many bytes are summed up, each as often as it is.
@@ -70,7 +70,7 @@ impl<'s> Plan<'s> {
     ///
     /// # Errors
     /// [`ScriptError`]: the first command that makes no sense, or all checksums together.
-    pub fn parse(script: &'s [u8], len_of: impl Fn(&str) -> Option<u32>) -> Result<Self, ScriptError> {
+    pub fn parse(script: &'s [u8], len_of: impl Fn(&[u8]) -> Option<u32>) -> Result<Self, ScriptError> {
         let (commands, rest) = script.as_chunks::<COMMAND_LEN>();
         if !rest.is_empty() || script.len() > Self::MAX_SCRIPT {
             return Err(ScriptError::Length(script.len()));
@@ -90,7 +90,7 @@ impl<'s> Plan<'s> {
         &mut self,
         command: &'s Command,
         number: u16,
-        len_of: &impl Fn(&str) -> Option<u32>,
+        len_of: &impl Fn(&[u8]) -> Option<u32>,
     ) -> Result<(), ScriptError> {
         let bad = |cause| ScriptError::Command { number, cause };
         let arguments = &command.arguments;
@@ -151,9 +151,8 @@ fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), ScriptError> {
     heap::push(list, item).map_err(|_| ScriptError::HeapFull)
 }
 
-/// A file name, ended by a zero byte.
-pub(super) fn name(field: &[u8; NAME_LEN]) -> Result<&str, Cause> {
+/// A file name, ended by a zero byte. It need not be text: what counts is that the host has a file of that name.
+pub(super) fn name(field: &[u8; NAME_LEN]) -> Result<&[u8], Cause> {
     let len = field.iter().position(|&byte| byte == 0).filter(|&len| len != 0);
-    let name = len.and_then(|len| field.get(..len)).ok_or(Cause::Name)?;
-    core::str::from_utf8(name).map_err(|_| Cause::Name)
+    len.and_then(|len| field.get(..len)).ok_or(Cause::Name)
 }

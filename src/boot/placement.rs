@@ -242,6 +242,20 @@ fn place_page_tables(
     initrd: Option<PhysRange>,
     map: &mut MemoryMap,
 ) -> Result<Option<PhysRange>, Error> {
+    // Nearly always all is below, and that takes two comparisons.
+    if kernel.end().max(initrd.unwrap_or_default().end()) <= PhysRange::LOW_4_GIB.end() {
+        return Ok(None);
+    }
+    place_page_tables_above(kernel, initrd, map)
+}
+
+/// As [`place_page_tables`], where one of them ends above 4 GiB.
+#[cold]
+fn place_page_tables_above(
+    kernel: PhysRange,
+    initrd: Option<PhysRange>,
+    map: &mut MemoryMap,
+) -> Result<Option<PhysRange>, Error> {
     match parts_above_4_gib(kernel, initrd).map(paging::room_for).fold(0, u64::saturating_add) {
         0 => Ok(None),
         len => allocate_low(map, len).map(Some),

@@ -191,9 +191,15 @@ impl FwCfg {
 
     /// The named item, if the host offers it.
     #[must_use]
-    #[inline(never)]
     pub fn find(&self, name: &str) -> Option<Item> {
-        self.directory.find(name.as_bytes())
+        self.find_bytes(name.as_bytes())
+    }
+
+    /// As [`Self::find`], for a name that need not be text.
+    #[must_use]
+    #[inline(never)]
+    pub fn find_bytes(&self, name: &[u8]) -> Option<Item> {
+        self.directory.find(name)
     }
 
     /// Reads the first bytes of `item` to `into`: as many as both hold. The rest of `into` is set to zero.

@@ -58,10 +58,10 @@ impl HostWrite {
     /// Eight bytes at most, from `offset` on. `None` when they or the name are too long, or the name has a character
     /// that cannot be printed.
     #[must_use]
-    pub fn new(file: &str, offset: u32, bytes: &[u8]) -> Option<Self> {
+    pub fn new(file: &[u8], offset: u32, bytes: &[u8]) -> Option<Self> {
         let len = u32::try_from(bytes.len()).ok()?;
         let mut this = Self { file: [0; NAME_LEN], offset: offset.into(), len: len.into(), bytes: [0; MOST_BYTES] };
-        this.file.get_mut(..file.len()).filter(|_| is_name(file.as_bytes()))?.copy_from_slice(file.as_bytes());
+        this.file.get_mut(..file.len()).filter(|_| is_name(file))?.copy_from_slice(file);
         this.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(this)
     }

@@ -60,7 +60,7 @@ fn range(start: u64, len: u64) -> PhysRange {
 
 fn record() -> Record {
     let writes = [("etc/vmgenid_addr", 0, &[1, 2, 3, 4, 5, 6, 7, 8][..]), ("etc/another", 12, &[9, 10, 11, 12])];
-    let writes = writes.map(|(file, offset, bytes)| HostWrite::new(file, offset, bytes).unwrap()).to_vec();
+    let writes = writes.map(|(file, offset, bytes)| HostWrite::new(file.as_bytes(), offset, bytes).unwrap()).to_vec();
     Record { rsdp: PhysAddr::new(0xf_0000), writes }
 }
 
@@ -177,21 +177,21 @@ fn a_record_with_a_checksum_is_still_looked_at() {
         let record = Record { writes: writes.to_vec(), ..record() };
         Record::load(&mut with_record(&record))
     };
-    assert_eq!(store(&[HostWrite::new("", 0, &[1]).unwrap()]), Err(Error::Record), "a write to no file");
-    assert_eq!(store(&[HostWrite::new("etc/x", 0, &[]).unwrap()]), Err(Error::Record), "a write of nothing");
+    assert_eq!(store(&[HostWrite::new(b"", 0, &[1]).unwrap()]), Err(Error::Record), "a write to no file");
+    assert_eq!(store(&[HostWrite::new(b"etc/x", 0, &[]).unwrap()]), Err(Error::Record), "a write of nothing");
     // A name that would be lines of its own where it is printed, which a guest can write into a record with its checksum.
-    let record = Record { writes: vec![HostWrite::new("etc/xy", 0, &[1]).unwrap()], ..record() };
+    let record = Record { writes: vec![HostWrite::new(b"etc/xy", 0, &[1]).unwrap()], ..record() };
     let mut machine = with_record(&record);
     let start = RESUME_RECORD.start().get();
     machine.memory.store(start + 32 + 4, b"\n");
     sum_up(&mut machine.memory, 1);
     assert_eq!(Record::load(&mut machine), Err(Error::Record), "a name with a line's end");
-    assert_eq!(HostWrite::new("etc/\nx", 0, &[1]), None);
-    assert_eq!(HostWrite::new("etc/x", 0, &[0; 9]), None);
-    assert_eq!(HostWrite::new(&"x".repeat(57), 0, &[1]), None);
-    assert_eq!(HostWrite::new(&"x".repeat(56), 0, &[1]).unwrap().file(), "x".repeat(56));
+    assert_eq!(HostWrite::new(b"etc/\nx", 0, &[1]), None);
+    assert_eq!(HostWrite::new(b"etc/x", 0, &[0; 9]), None);
+    assert_eq!(HostWrite::new(&[b'x'; 57], 0, &[1]), None);
+    assert_eq!(HostWrite::new(&[b'x'; 56], 0, &[1]).unwrap().file(), "x".repeat(56));
     // Too many are not all remembered.
-    let many = vec![HostWrite::new("etc/x", 0, &[1]).unwrap(); 17];
+    let many = vec![HostWrite::new(b"etc/x", 0, &[1]).unwrap(); 17];
     assert_eq!(store(&many).unwrap().writes, many[..16]);
 }
 
@@ -349,11 +349,11 @@ fn several_files_are_written_again_each_where_it_was() {
     let written = device.record();
     let mut memory = suspended("q35", Q35, 0x8000);
     let writes = [
-        HostWrite::new("etc/first", 0, &[1; 8]).unwrap(),
-        HostWrite::new("etc/second", 16, &[2; 4]).unwrap(),
-        HostWrite::new("etc/gone", 0, &[3; 8]).unwrap(),
-        HostWrite::new("etc/second", 56, &[4; 8]).unwrap(),
-        HostWrite::new("etc/second", 60, &[5; 8]).unwrap(),
+        HostWrite::new(b"etc/first", 0, &[1; 8]).unwrap(),
+        HostWrite::new(b"etc/second", 16, &[2; 4]).unwrap(),
+        HostWrite::new(b"etc/gone", 0, &[3; 8]).unwrap(),
+        HostWrite::new(b"etc/second", 56, &[4; 8]).unwrap(),
+        HostWrite::new(b"etc/second", 60, &[5; 8]).unwrap(),
     ];
     let record = Record { rsdp: PhysAddr::new(rsdp(&memory)), writes: writes.to_vec() };
     let mut stored = with_record(&record);

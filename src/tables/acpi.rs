@@ -18,8 +18,8 @@ pub fn load<M: Machine>(place: &mut Place<'_, M>, script: Item) -> Result<PhysAd
 impl<M: Machine> Host for Place<'_, M> {
     type Error = fw_cfg::Error;
 
-    fn len_of(&self, file: &str) -> Option<u32> {
-        self.fw_cfg.find(file).map(Item::len)
+    fn len_of(&self, file: &[u8]) -> Option<u32> {
+        self.fw_cfg.find_bytes(file).map(Item::len)
     }
 
     fn allocate(&mut self, len: u64, alignment: Alignment, zone: Zone) -> Option<PhysRange> {
@@ -29,10 +29,10 @@ impl<M: Machine> Host for Place<'_, M> {
         }
     }
 
-    fn load(&mut self, file: &str, to: PhysRange) -> Result<(), Self::Error> {
-        let item = self.fw_cfg.find(file).ok_or(fw_cfg::Error::Absent)?;
+    fn load(&mut self, file: &[u8], to: PhysRange) -> Result<(), Self::Error> {
+        let item = self.fw_cfg.find_bytes(file).ok_or(fw_cfg::Error::Absent)?;
         Place::load(self, item, to.start())?;
-        if file == TPM_LOG {
+        if file == TPM_LOG.as_bytes() {
             self.tpm_log = Some(to);
         }
         Ok(())
@@ -50,8 +50,8 @@ impl<M: Machine> Host for Place<'_, M> {
         Ok(self.machine.write(to, bytes)?)
     }
 
-    fn write_file(&mut self, file: &str, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
-        let item = self.fw_cfg.find(file).ok_or(fw_cfg::Error::Absent)?;
+    fn write_file(&mut self, file: &[u8], offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+        let item = self.fw_cfg.find_bytes(file).ok_or(fw_cfg::Error::Absent)?;
         self.fw_cfg.write(self.machine, item, offset, bytes)?;
         // Without room to remember it, the device that asked is silent after a wake from suspend, and no worse.
         if let Some(write) = HostWrite::new(file, offset, bytes) {

@@ -71,7 +71,7 @@ fn the_host_learns_where_the_generation_id_is() {
     let tables = load_all(&mut machine, &fw_cfg, &mut map, true);
     let written = record.borrow().written.clone();
     let [(_, 0, address)] = &written[..] else { panic!("{written:?}") };
-    assert_eq!(tables.told, [HostWrite::new("etc/vmgenid_addr", 0, address).unwrap()], "for a wake from suspend");
+    assert_eq!(tables.told, [HostWrite::new(b"etc/vmgenid_addr", 0, address).unwrap()], "for a wake from suspend");
     let address = u64::from_le_bytes(address[..].try_into().unwrap());
     let guid = &golden::items("q35-vmgenid")["etc/vmgenid_guid"][0x28..0x38];
     assert_eq!(machine.memory.bytes(address, 16), guid);

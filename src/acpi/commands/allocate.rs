@@ -22,7 +22,7 @@ struct Arguments {
 #[derive(Debug)]
 pub(in crate::acpi) struct Allocate<'s> {
     /// The file's name in fw_cfg.
-    pub(in crate::acpi) name: &'s str,
+    pub(in crate::acpi) name: &'s [u8],
     /// The same as it stands in the script.
     pub(in crate::acpi) field: &'s [u8; NAME_LEN],
     /// Its length in bytes.
@@ -37,7 +37,7 @@ impl<'s> Allocate<'s> {
     /// for it (Cloud Hypervisor asks for 4).
     pub(in crate::acpi) fn parse(
         arguments: &'s [u8; ARGUMENTS_LEN],
-        len_of: impl Fn(&str) -> Option<u32>,
+        len_of: impl Fn(&[u8]) -> Option<u32>,
     ) -> Result<Self, Cause> {
         let arguments: &Arguments = transmute_ref!(arguments);
         let name = name(&arguments.file)?;

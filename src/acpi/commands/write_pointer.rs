@@ -25,7 +25,7 @@ struct Arguments {
 #[derive(Debug)]
 pub(in crate::acpi) struct WritePointer<'s> {
     /// The name in fw_cfg of the file to write. It is not one that is loaded.
-    pub(in crate::acpi) dest: &'s str,
+    pub(in crate::acpi) dest: &'s [u8],
     source: FileIndex,
     /// Where in `dest`.
     dest_offset: u32,
@@ -42,7 +42,7 @@ impl<'s> WritePointer<'s> {
         arguments: &'s [u8; ARGUMENTS_LEN],
         number: u16,
         plan: &Plan<'_>,
-        len_of: impl Fn(&str) -> Option<u32>,
+        len_of: impl Fn(&[u8]) -> Option<u32>,
     ) -> Result<Option<Self>, Cause> {
         let arguments: &Arguments = transmute_ref!(arguments);
         let dest = name(&arguments.dest)?;

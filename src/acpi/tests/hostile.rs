@@ -128,9 +128,10 @@ fn files_are_allocated_once_and_before_they_are_used() {
 }
 
 #[test]
-fn names_are_ended_text() {
-    for field in [[b'a'; 56], [0; 56], { [[0xff; 1].as_slice(), &[0; 55]].concat().try_into().unwrap() }] {
-        assert_eq!(refused(|s| s.command(1, &[&field, &[16, 0, 0, 0, 1]])), Cause::Name);
+fn names_are_ended_and_one_that_is_no_text_is_that_of_no_file() {
+    let no_text = [[0xff; 1].as_slice(), &[0; 55]].concat().try_into().unwrap();
+    for (field, cause) in [([b'a'; 56], Cause::Name), ([0; 56], Cause::Name), (no_text, Cause::Absent)] {
+        assert_eq!(refused(|s| s.command(1, &[&field, &[16, 0, 0, 0, 1]])), cause);
     }
     let (mut host, _) = minimal();
     let longest = "n".repeat(55);

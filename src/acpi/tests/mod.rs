@@ -73,7 +73,8 @@ fn range(start: u64, end: u64) -> PhysRange {
 impl Host for FakeHost {
     type Error = &'static str;
 
-    fn len_of(&self, file: &str) -> Option<u32> {
+    fn len_of(&self, file: &[u8]) -> Option<u32> {
+        let file = str::from_utf8(file).ok()?;
         self.files.get(file).map(|bytes| bytes.len() as u32)
     }
 
@@ -88,7 +89,8 @@ impl Host for FakeHost {
         Some(place)
     }
 
-    fn load(&mut self, file: &str, to: PhysRange) -> Result<(), Self::Error> {
+    fn load(&mut self, file: &[u8], to: PhysRange) -> Result<(), Self::Error> {
+        let file = str::from_utf8(file).unwrap();
         let bytes = self.files[file].clone();
         self.slice(to.start(), to.len() as usize).copy_from_slice(&bytes);
         if self.broken == Some(file) { Err("broken") } else { Ok(()) }
@@ -112,10 +114,11 @@ impl Host for FakeHost {
         Ok(())
     }
 
-    fn write_file(&mut self, file: &str, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+    fn write_file(&mut self, file: &[u8], offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
         if !self.writable {
             return Err("read-only");
         }
+        let file = str::from_utf8(file).unwrap();
         assert!(offset as usize + bytes.len() <= self.files[file].len(), "a write past the end of {file}");
         self.told.push((file.to_string(), offset, bytes.to_vec()));
         Ok(())
