@@ -158,6 +158,10 @@ impl MemoryTypes {
 
     /// Sets the registers of this CPU.
     pub fn set(&self, cpu: &mut impl Cpu) {
-        self.writes().for_each(|write| cpu.write_msr(write.register, write.value));
+        for list in [self.fixed, &self.ranges] {
+            for write in list {
+                cpu.write_msr(write.register, write.value);
+            }
+        }
     }
 }
