@@ -37,7 +37,7 @@ pub use config::{ConfigSpace, EcamWindow, LongestAccess, PortConfig};
 pub use display::Display;
 pub use plan::plan;
 pub use scan::{Board, OwnFunction, scan};
-pub use topology::Pin;
+pub use topology::{Bar, BarKind, Pin};
 pub use windows::{PortRange, Windows};
 
 use crate::addr::PhysRange;

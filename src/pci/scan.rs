@@ -11,7 +11,9 @@ use arrayvec::ArrayVec;
 
 use super::capabilities::Capabilities;
 use super::register::{self, COMMAND_IO, COMMAND_MEMORY};
-use super::topology::{BarKind, Bridge, Bus, Function, IoWindow, Parent, Pin, PrefetchableWindow, Reserve, Topology};
+use super::topology::{
+    Bar, BarKind, Bridge, Bus, Function, IoWindow, Parent, Pin, PrefetchableWindow, Reserve, Topology,
+};
 use super::{Address, ConfigSpace, sizing};
 use crate::heap;
 
@@ -29,15 +31,30 @@ const CLASS_HOST_BRIDGE: u32 = 0x0600;
 /// Class and sub-class of an ISA bridge (same section).
 const CLASS_ISA_BRIDGE: u32 = 0x0601;
 
-/// One of the chipset's own functions.
+/// One of the chipset's own functions, and what QEMU's is like after a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnFunction {
-    /// Where it is.
+    /// Where it is. It is not function 0 of its device.
     pub address: Address,
     /// Vendor ID in the low half, device ID in the high half.
     pub id: u32,
-    /// The base address registers that QEMU's has, one bit each. On QEMU the others are not asked for their sizes.
-    pub registers: u8,
+    /// Class, sub-class and programming interface in bits 23:16, 15:8 and 7:0.
+    pub class: u32,
+    /// The interrupt pin it uses, if any.
+    pub pin: Option<Pin>,
+    /// Its base address registers, at most six.
+    pub bars: &'static [Bar],
+}
+
+impl OwnFunction {
+    /// The function as a scan finds it after a reset.
+    fn function(&self) -> Function {
+        let Self { address, id, class, pin, bars: known } = *self;
+        let mut bars = ArrayVec::new();
+        // A function has six registers at most, and there is room for seven.
+        let _ = bars.try_extend_from_slice(known);
+        Function { address, id, class, command: 0, line: 0, pin, bars, sound: true, on_board: true, bridge: None }
+    }
 }
 
 /// What is known of the chipset's own functions beforehand.
@@ -49,7 +66,8 @@ pub struct Board<'b> {
     pub isa_bridge: Option<Address>,
     /// Other functions, without an expansion ROM, which only decode once their driver says so.
     pub functions: &'b [OwnFunction],
-    /// Whether the functions are QEMU's.
+    /// Whether the functions are QEMU's. If so, one with the expected ID is as it is described, and only its ID is read: a
+    /// reset of QEMU's turns decoding off and clears the interrupt line (`hw/pci/pci.c`, `pci_do_device_reset`).
     pub is_qemu: bool,
 }
 
@@ -288,7 +306,12 @@ impl Scan<'_, '_> {
             return false;
         }
         let id = self.config.read32(address, register::ID);
-        if !is_there(id) {
+        if !is_there(id) || !self.has_room() {
+            return false;
+        }
+        let own = self.board.functions.iter().find(|own| own.address == address);
+        if let Some(own) = own.filter(|own| self.board.is_qemu && own.id == id) {
+            self.keep(own.function());
             return false;
         }
         let class = self.config.read32(address, register::CLASS) >> 8;
@@ -305,13 +328,6 @@ impl Scan<'_, '_> {
             register::HEADER_BRIDGE => 2,
             _ => return multifunction,
         };
-        let functions = &mut self.topology.functions;
-        if functions.len() >= MAX_FUNCTIONS || functions.try_reserve(1).is_err() {
-            self.full = true;
-            return false;
-        }
-        let own = self.board.functions.iter().find(|own| own.address == address);
-        let known = own.filter(|own| self.board.is_qemu && own.id == id).map(|own| own.registers);
         let mut function = Function {
             address,
             id,
@@ -338,14 +354,25 @@ impl Scan<'_, '_> {
                 let listed = (command >> 16) as u16 & register::STATUS_CAPABILITIES != 0;
                 function.bridge = Some(self.bridge(address, id, listed));
             }
-            sizing::size_bars(self.config, &mut function, registers, known, &mut self.odd);
+            sizing::size_bars(self.config, &mut function, registers, &mut self.odd);
             if !function.on_board && function.bridge.is_none() {
                 sizing::size_rom(self.config, &mut function, &mut self.odd);
             }
         }
-        // Room was taken above.
-        let _ = heap::push_within_capacity(&mut self.topology.functions, function);
+        self.keep(function);
         multifunction
+    }
+
+    /// Takes room for one more function. If there is none, nothing more is kept.
+    fn has_room(&mut self) -> bool {
+        let functions = &mut self.topology.functions;
+        self.full |= functions.len() >= MAX_FUNCTIONS || functions.try_reserve(1).is_err();
+        !self.full
+    }
+
+    /// Keeps a function for which room was taken.
+    fn keep(&mut self, function: Function) {
+        let _ = heap::push_within_capacity(&mut self.topology.functions, function);
     }
 
     /// What makes a bridge a bridge. Left-over bus numbers are cleared, so that none stands in the way of another bus.

@@ -65,20 +65,12 @@ const WIDTH_64: u32 = 0b10 << 1;
 /// Bit 3 of a memory register.
 const PREFETCHABLE: u32 = 1 << 3;
 
-/// Asks the first `count` base address registers what they need; where it is `known` which there are, one bit each, only
-/// those. The function does not decode.
+/// Asks the first `count` base address registers what they need. The function does not decode.
 ///
 /// A register takes all ones and reads back which bits it has (PCI Local Bus 3.0, section 6.2.5.1). The address bits tell the
 /// size, and the others the kind. One whose address bits no decoder can have is set to zero and left out.
-pub(super) fn size_bars(
-    config: &mut dyn ConfigSpace,
-    function: &mut Function,
-    count: u8,
-    known: Option<u8>,
-    odd: &mut Odd,
-) {
-    let absent = known.map_or(0, |known| !u32::from(known));
-    let (address, skipped) = (function.address, legacy_registers(function.class) | absent);
+pub(super) fn size_bars(config: &mut dyn ConfigSpace, function: &mut Function, count: u8, odd: &mut Odd) {
+    let (address, skipped) = (function.address, legacy_registers(function.class));
     let mut next = 0;
     let mut probed = None;
     while next < count {

@@ -364,18 +364,19 @@ impl Chipset {
         }
     }
 
-    /// The chipset's own functions on bus 0, which every machine of its kind has: the ISA bridge, and others. None has an
-    /// expansion ROM, and each has a driver that turns it on.
-    const fn own_functions(self) -> (Option<Address>, &'static [OwnFunction]) {
-        match self {
+    /// The chipset's own functions on bus 0, which every machine of its kind has.
+    #[must_use]
+    pub fn board(self, host: HostKind) -> Board<'static> {
+        let (isa_bridge, functions): (_, &[OwnFunction]) = match self {
             Self::I440fx => (Some(pc::ISA), &pc::FUNCTIONS),
             Self::Q35 => (Some(q35::LPC), &q35::FUNCTIONS),
             Self::Microvm | Self::Other(_) | Self::None => (None, &[]),
-        }
+        };
+        Board { host_bridge: Some(HOST_BRIDGE), isa_bridge, functions, is_qemu: host.is_qemu() }
     }
 
     /// Configures PCI: through the memory-mapped window if one is open, which takes one access where the ports take
-    /// two. On QEMU (`is_qemu`) it is known which registers the chipset's own functions have.
+    /// two. On QEMU it is known what the chipset's own functions are like.
     pub fn configure_pci<M: Ports + Memory>(
         self,
         machine: &mut M,
@@ -385,8 +386,7 @@ impl Chipset {
         host: HostKind,
     ) -> Summary {
         let route = |device, pin| self.interrupt(device, pin);
-        let (isa_bridge, functions) = self.own_functions();
-        let board = Board { host_bridge: Some(HOST_BRIDGE), isa_bridge, functions, is_qemu: host.is_qemu() };
+        let board = self.board(host);
         let configure = |config: &mut dyn ConfigSpace| pci::configure(config, extra_roots, board, windows, &route);
         match ecam {
             Some(window) => window.with(machine, configure),

@@ -6,7 +6,7 @@ use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::cpus;
 use crate::fw_cfg::HostKind;
 use crate::hal::{Memory, Ports};
-use crate::pci::{Address, ConfigSpace, OwnFunction, Pin, PortConfig, PortRange};
+use crate::pci::{Address, Bar, BarKind, ConfigSpace, OwnFunction, Pin, PortConfig, PortRange};
 
 /// Host bridge: PAM0 (82441FX data sheet, 3.2.15).
 pub const PAM0: u8 = 0x59;
@@ -32,10 +32,19 @@ const PM: Address = address(1, 3);
 /// Its vendor and device: the PIIX4's.
 const PM_ID: u32 = 0x7113_8086;
 
-/// The functions that every `pc` has beside the host bridge and the ISA bridge: all on the PIIX. IDE has a register for its bus
-/// master (82371AB data sheet, BMIBA), power management has none (QEMU `hw/ide/piix.c` and `hw/acpi/piix4.c`).
-pub const FUNCTIONS: [OwnFunction; 2] =
-    [OwnFunction { address: IDE, id: IDE_ID, registers: 1 << 4 }, OwnFunction { address: PM, id: PM_ID, registers: 0 }];
+/// The functions that every `pc` has beside the host bridge and the ISA bridge: all on the PIIX. IDE has its channels at their
+/// legacy ports and a register for its bus master (82371AB data sheet, BMIBA); power management has no register, and its pin is
+/// that of the SCI (QEMU `hw/ide/piix.c` and `hw/acpi/piix4.c`).
+pub const FUNCTIONS: [OwnFunction; 2] = [
+    OwnFunction {
+        address: IDE,
+        id: IDE_ID,
+        class: 0x01_0180,
+        pin: None,
+        bars: &[Bar { register: 4, kind: BarKind::Io, order: 4 }],
+    },
+    OwnFunction { address: PM, id: PM_ID, class: 0x06_8000, pin: Some(Pin::A), bars: &[] },
+];
 
 /// Power management: base of its registers (82371AB, 7.2.1, PMBA).
 const PMBA: u8 = 0x40;

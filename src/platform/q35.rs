@@ -6,7 +6,9 @@ use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::cpus;
 use crate::fw_cfg::HostKind;
 use crate::hal::{Memory, Ports};
-use crate::pci::{Address, ConfigSpace, EcamWindow, LongestAccess, OwnFunction, Pin, PortConfig, PortRange};
+use crate::pci::{
+    Address, Bar, BarKind, ConfigSpace, EcamWindow, LongestAccess, OwnFunction, Pin, PortConfig, PortRange,
+};
 
 /// Host bridge: base of the memory-mapped configuration space, low dword (82G33 data sheet, PCIEXBAR).
 const PCIEXBAR: u8 = 0x60;
@@ -26,8 +28,23 @@ pub const LPC_ID: u32 = 0x2918_8086;
 /// registers by, and the registers in memory (ICH9 data sheet, BAR and ABAR); the SMBus has ports (SMB_BASE). QEMU's have no
 /// others (`hw/ide/ich.c`, `hw/i2c/smbus_ich9.c`).
 pub const FUNCTIONS: [OwnFunction; 2] = [
-    OwnFunction { address: address(0x1f, 2), id: 0x2922_8086, registers: 1 << 4 | 1 << 5 },
-    OwnFunction { address: address(0x1f, 3), id: 0x2930_8086, registers: 1 << 4 },
+    OwnFunction {
+        address: address(0x1f, 2),
+        id: 0x2922_8086,
+        class: 0x01_0601,
+        pin: Some(Pin::A),
+        bars: &[
+            Bar { register: 4, kind: BarKind::Io, order: 5 },
+            Bar { register: 5, kind: BarKind::Memory32 { prefetchable: false }, order: 12 },
+        ],
+    },
+    OwnFunction {
+        address: address(0x1f, 3),
+        id: 0x2930_8086,
+        class: 0x0c_0500,
+        pin: Some(Pin::A),
+        bars: &[Bar { register: 4, kind: BarKind::Io, order: 6 }],
+    },
 ];
 /// LPC: base of the power management registers (ICH9 data sheet, 13.1.11, PMBASE).
 const PMBASE: u8 = 0x40;

@@ -37,6 +37,7 @@ mod multiboot;
 mod multiprocessor;
 mod named_files;
 mod newer_qemu;
+mod own_functions;
 mod pci;
 mod pci_room;
 mod placement;

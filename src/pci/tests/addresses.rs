@@ -328,7 +328,7 @@ fn functions_decode_what_has_an_address_and_those_on_the_board_as_they_were_foun
         .with(ROOT, 5, 0, device(5))
         .with(ROOT, 6, 0, all.clone())
         .with(ROOT, 7, 0, all.set(register::COMMAND, COMMAND_IO.into()));
-    let board = Board { functions: &[on_board(6, 0), on_board(7, 0)], ..Board::default() };
+    let board = Board { functions: &[on_board(6), on_board(7)], ..Board::default() };
     let topology = scan(&mut pci, 0, board);
     let plan = plan(&topology, &windows()).unwrap();
     apply(&mut pci, &topology, &plan, &|_, _| None);
@@ -346,7 +346,7 @@ fn a_rom_gets_an_address_and_stays_off() {
     let behind = pci.add(On::Behind(port), 0, 0, device(2).rom(18));
     let odd = pci.add(ROOT, 3, 0, device(3).bar(0, MEMORY, 12).writable(register::ROM, 0xff00_f801));
     let on_board = pci.add(ROOT, 4, 0, device(4).rom(16));
-    let board = Board { functions: &[super::on_board(4, 0)], ..Board::default() };
+    let board = Board { functions: &[super::on_board(4)], ..Board::default() };
     let topology = scan(&mut pci, 0, board);
     let plan = plan(&topology, &windows()).unwrap();
     apply(&mut pci, &topology, &plan, &|_, _| None);

@@ -5,8 +5,20 @@ use crate::pci::{Display, Summary, configure, register};
 
 /// The functions of q35's own.
 const ICH9: [OwnFunction; 2] = [
-    OwnFunction { address: Address::new(0, 31, 2).unwrap(), id: 0x2922_8086, registers: 1 << 4 | 1 << 5 },
-    OwnFunction { address: Address::new(0, 31, 3).unwrap(), id: 0x2930_8086, registers: 1 << 4 },
+    OwnFunction {
+        address: Address::new(0, 31, 2).unwrap(),
+        id: 0x2922_8086,
+        class: 0x01_0601,
+        pin: Some(Pin::A),
+        bars: &[Bar { register: 4, kind: IO, order: 5 }, Bar { register: 5, kind: MEMORY, order: 12 }],
+    },
+    OwnFunction {
+        address: Address::new(0, 31, 3).unwrap(),
+        id: 0x2930_8086,
+        class: 0x0c_0500,
+        pin: Some(Pin::A),
+        bars: &[Bar { register: 4, kind: IO, order: 6 }],
+    },
 ];
 
 /// QEMU's q35 with its default devices: VGA, e1000e, and the ICH9 functions.
@@ -47,27 +59,35 @@ fn the_default_machine() {
     };
     let high = range(0, 0);
     assert_eq!(summary, Summary { buses: 1, functions: 4, placed: 11, unplaced: 0, high, display: Some(display) });
-    // Reads: 37 slots and functions, the class of the 4 found, the header of the 2 that are function 0, command and
-    // interrupt of these, 12 registers and 3 of the chipset's own, the 2 ROMs of what is not on the board. Writes: 15 registers
-    // and 2 ROMs to size, 11 to place, 3 interrupt lines, 2 commands.
-    assert_eq!((pci.reads, pci.writes, pci.remaps), (37 + 4 + 2 + 4 + 4 + 15 + 2, 17 + 11 + 3 + 2, 2));
+    // Reads: 37 slots and functions; of the 2 that are not the chipset's own class, header, command and interrupt, 12 registers
+    // and 2 ROMs. Writes: these registers and ROMs to size, 11 to place, 3 interrupt lines, 2 commands.
+    assert_eq!((pci.reads, pci.writes, pci.remaps), (37 + 2 * 4 + 12 + 2, 14 + 11 + 3 + 2, 2));
     // Six of the placed registers: four of e1000e and both of AHCI.
     assert_eq!(pci.pairs, 3);
 }
 
 #[test]
-fn only_the_registers_of_qemu_s_own_functions_are_known() {
-    let function = FakeFunction::new(5 << 16 | 0x1af4, 0x0c_0500).bar(0, MEMORY, 12).bar(4, IO, 5);
-    let sized = |own: OwnFunction, is_qemu| {
-        let mut pci = FakePci::default().with(ROOT, 5, 0, function.clone());
+fn of_qemu_s_own_functions_only_the_id_is_read() {
+    let function = FakeFunction::new(5 << 16 | 0x1af4, 0x0c_0500).bar(0, MEMORY, 12).bar(4, IO, 5).pin(2);
+    let bars = &[Bar { register: 4, kind: IO, order: 5 }];
+    let described = OwnFunction { class: 0x0c_0500, pin: Some(Pin::B), bars, ..on_board(5) };
+    let accesses = |pci: FakePci, own: OwnFunction, is_qemu| {
+        let mut pci = pci;
         let topology = scan(&mut pci, 0, Board { functions: &[own], is_qemu, ..Board::default() });
-        let function = &topology.functions()[0];
-        (function.on_board, function.bars.iter().map(|bar| bar.register).collect::<Vec<_>>())
+        (topology.functions().to_vec(), pci.accesses())
     };
-    assert_eq!(sized(on_board(5, 1 << 4), true), (true, [4].into()));
-    // Another host's, and one that is another function than is expected there.
-    assert_eq!(sized(on_board(5, 1 << 4), false), (true, [0, 4].into()));
-    assert_eq!(sized(OwnFunction { id: 6, ..on_board(5, 1 << 4) }, true), (true, [0, 4].into()));
+    let (none, slots) = accesses(FakePci::default(), described, true);
+    assert_eq!(none, [], "one that is not there");
+    let there = || FakePci::default().with(ROOT, 5, 0, function.clone());
+    let (known, of_qemu) = accesses(there(), described, true);
+    assert_eq!(of_qemu, slots);
+    // Another host's, and one that is another function than is expected there, is asked, and has one more register.
+    for (own, is_qemu) in [(described, false), (OwnFunction { id: 6, ..described }, true)] {
+        let (mut asked, others) = accesses(there(), own, is_qemu);
+        assert!(others > slots);
+        assert_eq!(asked[0].bars.remove(0), Bar { register: 0, kind: MEMORY, order: 12 });
+        assert_eq!(asked, known);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pci::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};
-use crate::pci::topology::{Bar, Function, IoWindow, Pin, PrefetchableWindow};
+use crate::pci::topology::{Function, IoWindow, PrefetchableWindow};
 
 fn found(topology: &Topology) -> Vec<Address> {
     topology.functions().iter().map(|function| function.address).collect()

@@ -12,8 +12,8 @@ use alloc::vec::Vec;
 
 use super::fake::{FakeFunction, FakePci, On};
 use super::plan::Plan;
-use super::topology::{BarKind, Topology};
-use super::{Address, Board, OwnFunction, PortRange, Windows, apply, plan, scan};
+use super::topology::{Bar, BarKind, Topology};
+use super::{Address, Board, OwnFunction, Pin, PortRange, Windows, apply, plan, scan};
 use crate::addr::{PhysAddr, PhysRange};
 
 const ROOT: On = On::Root(0);
@@ -70,7 +70,8 @@ fn at(bus: u8, device: u8, function: u8) -> Address {
     Address::new(bus, device, function).unwrap()
 }
 
-/// A function of the chipset on bus 0, with these base address registers on QEMU.
-const fn on_board(device: u8, registers: u8) -> OwnFunction {
-    OwnFunction { address: Address::new(0, device, 0).unwrap(), id: (device as u32) << 16 | 0x1af4, registers }
+/// A function of the chipset on bus 0.
+fn on_board(device: u16) -> OwnFunction {
+    let address = at(0, device as u8, 0);
+    OwnFunction { address, id: u32::from(device) << 16 | 0x1af4, class: 0xff_0000, pin: None, bars: &[] }
 }

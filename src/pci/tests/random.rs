@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::pci::plan::BridgeWindows;
-use crate::pci::topology::{Bar, IoWindow};
+use crate::pci::topology::IoWindow;
 
 #[derive(Clone, Debug)]
 enum Tree {
