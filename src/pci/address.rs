@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use core::fmt;
+use core::ops::Range;
 
 /// A function's address, as PCI Local Bus 3.0, section 3.2.2.3.2 numbers it: bus 0-255, device 0-31, function 0-7.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -25,14 +26,17 @@ impl Address {
         }
     }
 
-    /// Function 0 of each of the 32 devices that `bus` can hold, in order.
-    pub fn devices(bus: u8) -> impl Iterator<Item = Self> {
-        (0..32).map(move |device| Self(u16::from(bus) << 8 | device << 3))
+    /// Function 0 of each of these devices on `bus`, in order. There are 32, from 0 on; numbers beyond are left out.
+    #[must_use]
+    pub const fn devices(bus: u8, numbers: Range<u8>) -> Addresses {
+        let left = if numbers.end < 32 { numbers.end } else { 32 }.saturating_sub(numbers.start);
+        Addresses { next: (bus as u16) << 8 | (numbers.start as u16) << 3, step: 1 << 3, left }
     }
 
     /// Functions 1 to 7 of this function's device, in order.
-    pub fn other_functions(self) -> impl Iterator<Item = Self> {
-        (1..8).map(move |function| Self(self.0 & !7 | function))
+    #[must_use]
+    pub const fn other_functions(self) -> Addresses {
+        Addresses { next: self.0 & !7 | 1, step: 1, left: 7 }
     }
 
     /// The bus number.
@@ -60,6 +64,29 @@ impl Address {
     }
 }
 
+/// Addresses on one bus, each as far from the one before.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// The next address.
+    next: u16,
+    /// How far it is to the one after.
+    step: u16,
+    /// How many there still are.
+    left: u8,
+}
+
+impl Iterator for Addresses {
+    type Item = Address;
+
+    fn next(&mut self) -> Option<Address> {
+        self.left = self.left.checked_sub(1)?;
+        let address = Address(self.next);
+        // It only wraps behind the last function of the last bus.
+        self.next = self.next.wrapping_add(self.step);
+        Some(address)
+    }
+}
+
 impl fmt::Display for Address {
     /// As `lspci` prints it: `00:1f.2`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,10 +109,14 @@ mod tests {
 
     #[test]
     fn a_bus_has_32_devices_and_a_device_8_functions() {
-        let devices: Vec<_> = Address::devices(3).collect();
+        let devices: Vec<_> = Address::devices(3, 0..u8::MAX).collect();
         assert_eq!(devices.len(), 32);
         assert_eq!(devices[31], Address::new(3, 31, 0).unwrap());
         let others: Vec<_> = devices[4].other_functions().map(|a| (a.device(), a.function())).collect();
         assert_eq!(others, (1..8).map(|function| (4, function)).collect::<Vec<_>>());
+        let some: Vec<_> = Address::devices(255, 30..32).collect();
+        assert_eq!(some, [Address::new(255, 30, 0).unwrap(), Address::new(255, 31, 0).unwrap()]);
+        assert_eq!(Address::devices(3, 5..5).chain(Address::devices(3, 40..50)).count(), 0);
+        assert_eq!(Address::new(255, 31, 7).unwrap().other_functions().count(), 7);
     }
 }

@@ -5,7 +5,7 @@
 //! touched. Left out: extended configuration space, from byte 256 on.
 #![forbid(unsafe_code)]
 
-use super::Address;
+use super::{Address, Addresses, register};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::{Memory, Ports};
 
@@ -13,6 +13,14 @@ use crate::hal::{Memory, Ports};
 pub trait ConfigSpace {
     /// Reads the dword that holds byte `offset`; the offset's low two bits are ignored.
     fn read32(&mut self, address: Address, offset: u8) -> u32;
+
+    /// Looks for a function, and gives the first of `addresses` where there is one, with its vendor ID in the low half and its
+    /// device ID in the high half. Those after it are left in `addresses`.
+    ///
+    /// Most of what a boot asks for is absent. So the loop is here, where each way into configuration space has its own.
+    fn find_next(&mut self, addresses: &mut Addresses) -> Option<(Address, u32)> {
+        addresses.map(|address| (address, self.read32(address, register::ID))).find(|&(_, id)| is_there(id))
+    }
 
     /// Writes the dword that holds byte `offset`; the offset's low two bits are ignored.
     fn write32(&mut self, address: Address, offset: u8, value: u32);
@@ -64,6 +72,12 @@ pub struct Probe {
     pub this: u32,
     /// The next one's.
     pub next: Option<u32>,
+}
+
+/// Whether a function with these vendor and device IDs exists. No vendor has the ID 0xffff (PCI Local Bus 3.0, section 6.2.1),
+/// nor 0 in practice.
+const fn is_there(id: u32) -> bool {
+    !matches!(id as u16, 0 | u16::MAX)
 }
 
 /// How far byte `offset` lies from the low end of its dword, in bits.
@@ -402,6 +416,45 @@ mod tests {
         assert_eq!(config.read32(LPC, 0x28), 0, "a neighbour in another multiple of eight bytes");
         config.write8(LPC, 0x29, 7);
         assert_eq!((config.read32(LPC, 0x28), config.memory.1), (0x700, 11), "one to write a byte, one to read anew");
+    }
+
+    /// A machine whose window takes accesses of up to `longest` bytes, with a function of this ID as device 5.
+    fn device_5(id: u32, longest: u8) -> (FakeMachine, Rc<RefCell<FakePci>>) {
+        let pci = FakePci::default().with(On::Root(0), 5, 0, FakeFunction::new(id, 0xff_0000));
+        let pci = Rc::new(RefCell::new(pci));
+        let mut machine = FakeMachine::new();
+        machine.registers.push(Box::new(FakeWindow { pci: pci.clone(), start: 0xb000_0000, longest }));
+        (machine, pci)
+    }
+
+    #[test]
+    fn a_function_is_found_behind_absent_ones_at_one_access_each() {
+        let range = window(0xb000_0000, 256 << 20);
+        let (id, found) = (0x0005_1b36, Address::new(0, 5, 0).unwrap());
+        for longest in [4, 8] {
+            let (mut machine, pci) = device_5(id, longest);
+            let mut devices = Address::devices(0, 1..32);
+            let mut find = || match longest {
+                4 => Ecam::<_, false>::new(&mut machine, range).find_next(&mut devices),
+                _ => Ecam::<_, true>::new(&mut machine, range).find_next(&mut devices),
+            };
+            let results = [find(), find()];
+            assert_eq!(results, [Some((found, id)), None], "{longest} bytes");
+            assert_eq!(pci.borrow().reads, 31 * usize::from(longest) / 4, "{longest} bytes: dwords");
+            assert_eq!(devices.next(), None);
+        }
+        let mut machine = FakeMachine::new();
+        assert_eq!(PortConfig::new(&mut machine).find_next(&mut Address::devices(0, 1..32)), None);
+        assert_eq!(machine.accesses.len(), 2 * 31);
+    }
+
+    #[test]
+    fn what_has_no_vendor_is_not_there() {
+        for id in [u32::MAX, 0x1234_ffff, 0, 0x1234_0000] {
+            let (mut machine, _) = device_5(id, 8);
+            let mut config = Ecam::<_, true>::new(&mut machine, window(0xb000_0000, 256 << 20));
+            assert_eq!(config.find_next(&mut Address::devices(0, 0..32)), None, "{id:#x}");
+        }
     }
 
     #[test]

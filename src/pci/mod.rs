@@ -31,7 +31,7 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
-pub use address::Address;
+pub use address::{Address, Addresses};
 pub use apply::{Routing, apply};
 pub use config::{ConfigSpace, EcamWindow, LongestAccess, PortConfig};
 pub use display::Display;

@@ -14,7 +14,7 @@ use super::register::{self, COMMAND_IO, COMMAND_MEMORY};
 use super::topology::{
     Bar, BarKind, Bridge, Bus, Function, IoWindow, Parent, Pin, PrefetchableWindow, Reserve, Topology,
 };
-use super::{Address, ConfigSpace, sizing};
+use super::{Address, Addresses, ConfigSpace, sizing};
 use crate::heap;
 
 /// Functions that are kept, at most; more would not leave the heap room for anything else. The largest machine that can
@@ -60,7 +60,7 @@ impl OwnFunction {
 /// What is known of the chipset's own functions beforehand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Board<'b> {
-    /// The host bridge, a device with one function. It needs nothing and is not looked at.
+    /// The host bridge, device 0 of its bus, with one function. It needs nothing and is not looked at.
     pub host_bridge: Option<Address>,
     /// The ISA bridge, function 0 of a device with several. It needs nothing and is not looked at.
     pub isa_bridge: Option<Address>,
@@ -139,9 +139,8 @@ impl Scan<'_, '_> {
                     return;
                 }
                 let is_known = self.topology.buses.iter().any(|bus| bus.number == number);
-                let mut addresses = devices.clone().filter_map(|device| Address::new(number, device, 0));
                 if !is_known
-                    && addresses.any(|address| is_there(self.config.read32(address, register::ID)))
+                    && self.config.find_next(&mut Address::devices(number, devices.clone())).is_some()
                     && self.bus(number, None, false).is_some()
                 {
                     missing = missing.saturating_sub(1);
@@ -263,19 +262,42 @@ impl Scan<'_, '_> {
             self.full = true;
             return None;
         }
-        let devices = if single_device { 1 } else { 32 };
-        let Board { host_bridge, isa_bridge, .. } = self.board;
-        for address in Address::devices(number).take(devices).filter(|&address| Some(address) != host_bridge) {
-            // Only function 0 says whether there are more, and then any of them may be there.
-            if Some(address) == isa_bridge || self.function(address) {
-                for address in address.other_functions() {
-                    self.function(address);
-                }
+        let is_here = |address: &Address| address.bus() == number;
+        let start = if self.board.host_bridge.is_some_and(|bridge| is_here(&bridge)) { 1 } else { 0 };
+        let count = if single_device { 1 } else { 32 };
+        match self.board.isa_bridge.filter(is_here) {
+            Some(bridge) => {
+                self.devices(Address::devices(number, start..bridge.device()));
+                self.other_functions(bridge);
+                self.devices(Address::devices(number, bridge.device().saturating_add(1)..count));
             }
+            None => self.devices(Address::devices(number, start..count)),
         }
         let end = u16::try_from(self.topology.functions.len()).ok()?;
         heap::push(&mut self.topology.buses, Bus { number, parent, first, end }).ok()?;
         Some(index)
+    }
+
+    /// Looks at each of these devices.
+    fn devices(&mut self, mut devices: Addresses) {
+        while !self.full
+            && let Some((address, id)) = self.config.find_next(&mut devices)
+        {
+            // Only function 0 says whether there are more, and then any of them may be there.
+            if self.function(address, id) {
+                self.other_functions(address);
+            }
+        }
+    }
+
+    /// Looks at the functions of a device beside function 0.
+    fn other_functions(&mut self, device: Address) {
+        let mut others = device.other_functions();
+        while !self.full
+            && let Some((address, id)) = self.config.find_next(&mut others)
+        {
+            self.function(address, id);
+        }
     }
 
     /// The start of a walk through the bridges on the bus with this index, whose functions are known.
@@ -300,13 +322,10 @@ impl Scan<'_, '_> {
         })
     }
 
-    /// Looks at one function and keeps it if it is there. Whether its device says that it has more.
-    fn function(&mut self, address: Address) -> bool {
-        if self.full {
-            return false;
-        }
-        let id = self.config.read32(address, register::ID);
-        if !is_there(id) || !self.has_room() {
+    /// Looks at a function that is there, with this vendor and device ID, and keeps it. Whether its device says that it has
+    /// more.
+    fn function(&mut self, address: Address, id: u32) -> bool {
+        if !self.has_room() {
             return false;
         }
         let own = self.board.functions.iter().find(|own| own.address == address);
@@ -386,12 +405,6 @@ impl Scan<'_, '_> {
         let (io, prefetchable) = (IoWindow::Absent, PrefetchableWindow::Absent);
         Bridge { bus: None, io, prefetchable, single_device, latency, reserve }
     }
-}
-
-/// Whether a function with these vendor and device numbers exists. No vendor has the number 0xffff (PCI Local Bus 3.0,
-/// section 6.2.1), nor 0 in practice.
-const fn is_there(id: u32) -> bool {
-    !matches!(id as u16, 0 | u16::MAX)
 }
 
 /// A bridge's I/O window, which may be missing: then its registers are read-only zero. Decoding is off, so it may be

@@ -183,6 +183,25 @@ fn ide_channels_at_legacy_ports_have_no_registers() {
     }
 }
 
+/// The ISA bridge of a `pc` is device 1, that of a q35 device 31.
+#[test]
+fn the_board_s_bridges_are_not_looked_at_but_all_beside_them() {
+    for isa in [1, 31] {
+        let board = Board { host_bridge: Some(at(0, 0, 0)), isa_bridge: Some(at(0, isa, 0)), ..Board::default() };
+        let mut pci = FakePci::default()
+            .with(ROOT, 0, 0, device(1))
+            .with(ROOT, isa, 0, device(2).multifunction())
+            .with(ROOT, isa, 7, device(3))
+            .with(ROOT, 2, 0, device(4))
+            .with(ROOT, 30, 0, bridge(Some(0), true))
+            .with(On::Behind(4), 0, 0, device(5))
+            .with(On::Behind(4), isa, 0, device(6));
+        let mut expected = [at(0, isa, 7), at(0, 2, 0), at(0, 30, 0), at(1, 0, 0), at(1, isa, 0)];
+        expected.sort_unstable();
+        assert_eq!(found(&scan(&mut pci, 0, board)), expected);
+    }
+}
+
 #[test]
 fn host_and_isa_bridges_are_only_looked_at() {
     for class in [0x06_0000, 0x06_0100] {
