@@ -12,14 +12,18 @@
 //! A 64-bit register behind a bridge can only go above 4 GiB when it is prefetchable and each bridge on its way has a
 //! 64-bit prefetchable window. Behind a bridge whose prefetchable window takes 32-bit addresses, prefetchable registers of
 //! both sizes use that. Any other memory behind a bridge uses the bridge's memory window.
+//!
+//! Most machines have no bridges and room for everything. Their plan is the same and has a shorter way of its own, `flat`.
 #![forbid(unsafe_code)]
 
 mod bus;
+mod flat;
 mod planner;
 mod space;
 
 use alloc::vec::Vec;
 
+use self::flat::flat;
 use self::planner::Planner;
 use self::space::{IO, Item, LOW, MEMORY, Room, Space, WIDE, What};
 use super::topology::{Bar, Topology};
@@ -28,7 +32,7 @@ use crate::addr::{PhysAddr, PhysRange};
 use crate::heap::{self, HeapFull};
 
 /// The plan for a topology. Function and bus indices are those of the topology.
-#[derive(Default, Debug)]
+#[derive(Default, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The registers that got an address.
     pub placements: Vec<Placement>,
@@ -95,19 +99,23 @@ impl BridgeWindows {
 /// # Errors
 /// [`HeapFull`] when the heap does not hold the plan.
 pub fn plan(topology: &Topology, windows: &Windows) -> Result<Plan, HeapFull> {
+    flat(topology, windows).map_or_else(|| of_any_topology(topology, windows), Ok)
+}
+
+/// As [`plan`], with bridges or without, whether all fits or not.
+#[inline(never)]
+fn of_any_topology(topology: &Topology, windows: &Windows) -> Result<Plan, HeapFull> {
     let mut planner = Planner::new(topology)?;
-    let [io, more_io] =
-        [windows.io(), windows.more_io()].map(|ports| Room { start: ports.start().into(), end: ports.end().into() });
-    let room = |window: PhysRange| Room { start: window.start().get(), end: window.end().get() };
-    let low = room(windows.low());
+    let [io, more_io] = [windows.io(), windows.more_io()].map(Room::from);
+    let low = Room::from(windows.low());
     planner.size();
     let io = if planner.fits(IO, io) || more_io.size() <= io.size() { io } else { more_io };
     let low_only: &[_] = &[(IO, io), (MEMORY, low)];
     let all_low = planner.fits(MEMORY, low);
     let high = match windows.high() {
         [.., largest] if !all_low => {
-            let first = windows.high().iter().find(|window| planner.fits(WIDE, room(**window)));
-            Some(room(*first.unwrap_or(largest)))
+            let first = windows.high().iter().find(|window| planner.fits(WIDE, Room::from(**window)));
+            Some(Room::from(*first.unwrap_or(largest)))
         }
         _ => None,
     };

@@ -4,9 +4,9 @@
 use alloc::vec::Vec;
 use core::mem;
 
-use super::super::topology::{Bar, BarKind, Bus, IoWindow, PrefetchableWindow, Reserve, Topology, size_of_order};
+use super::super::topology::{Bar, BarKind, Bus, IoWindow, PrefetchableWindow, Reserve, Topology};
 use super::bus::{BusState, Kept, Need};
-use super::space::{self, Item, PAGE_ORDER, Room, Space, What};
+use super::space::{self, Item, Room, Space, What};
 use super::{BridgeWindows, GivenUp, Plan, Unplaced};
 use crate::heap::{self, HeapFull, with_capacity};
 
@@ -73,9 +73,9 @@ impl<'t> Planner<'t> {
         };
         let buses = self.topology.buses().get(range.clone()).unwrap_or_default();
         let states = self.buses.get(range).unwrap_or_default();
-        let mut show = |space, order, size, what| {
+        let mut show = |space, item| {
             if spaces.contains(&space) {
-                visit(Item { order, size, what });
+                visit(item);
             }
         };
         for (bus, state) in buses.iter().zip(states) {
@@ -85,8 +85,7 @@ impl<'t> Planner<'t> {
             for (function, found) in self.topology.on_bus(bus) {
                 for &bar in &found.bars {
                     if let Some(space) = self.space(bus, state, function, bar) {
-                        let order = if space == Space::Io { bar.order } else { bar.order.max(PAGE_ORDER) };
-                        show(space, order, size_of_order(order), What::Bar { function, bar });
+                        show(space, Item::of_bar(function, bar));
                     }
                 }
                 let Some(bus) = found.bridge.and_then(|bridge| bridge.bus) else { continue };
@@ -98,7 +97,7 @@ impl<'t> Planner<'t> {
                             Space::Prefetchable if state.prefetchable != Some(space) => Space::Low,
                             other => other,
                         };
-                        show(here, need.order, need.size, What::Window { bus, space });
+                        show(here, Item { order: need.order, size: need.size, what: What::Window { bus, space } });
                     }
                 }
             }

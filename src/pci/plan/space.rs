@@ -1,8 +1,9 @@
 //! The ways in which addresses get to a function, the room there is, and laying things out in it.
 #![forbid(unsafe_code)]
 
-use super::super::topology::{Bar, size_of_order};
-use crate::addr::{Alignment, PhysAddr};
+use super::super::topology::{Bar, BarKind, size_of_order};
+use super::super::windows::PortRange;
+use crate::addr::{Alignment, PhysAddr, PhysRange};
 
 /// Bridges pass on ports in blocks of 4 KiB (PCI-to-PCI Bridge 1.2, section 3.2.5.6).
 pub(super) const IO_WINDOW_ORDER: u8 = 12;
@@ -71,6 +72,18 @@ pub(super) struct Room {
     pub(super) end: u64,
 }
 
+impl From<PortRange> for Room {
+    fn from(ports: PortRange) -> Self {
+        Self { start: ports.start().into(), end: ports.end().into() }
+    }
+}
+
+impl From<PhysRange> for Room {
+    fn from(memory: PhysRange) -> Self {
+        Self { start: memory.start().get(), end: memory.end().get() }
+    }
+}
+
 impl Room {
     pub(super) const fn size(self) -> u64 {
         self.end.saturating_sub(self.start)
@@ -95,6 +108,14 @@ pub(super) struct Item {
     pub(super) order: u8,
     pub(super) size: u64,
     pub(super) what: What,
+}
+
+impl Item {
+    /// What a base address register of the function with this index takes.
+    pub(super) fn of_bar(function: u16, bar: Bar) -> Self {
+        let order = if bar.kind == BarKind::Io { bar.order } else { bar.order.max(PAGE_ORDER) };
+        Self { order, size: size_of_order(order), what: What::Bar { function, bar } }
+    }
 }
 
 #[derive(Clone, Copy)]

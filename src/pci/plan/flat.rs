@@ -1,0 +1,151 @@
+//! The plan of a machine without bridges, as most are: what [`Planner`](super::planner::Planner) gives, by a shorter way.
+//!
+//! Where all buses are root buses there is nothing to size and no window to place. What is on them is laid out once for ports
+//! and once for memory. Left to the planner is whatever does not fit into the first ports and below 4 GiB.
+#![forbid(unsafe_code)]
+
+use super::super::topology::{BarKind, Topology};
+use super::super::windows::Windows;
+use super::space::{Item, Room, pack};
+use super::{BridgeWindows, Plan};
+use crate::heap::{push_within_capacity, with_capacity};
+
+/// Plans where everything goes. `None` where there is a bus behind a bridge, or something has no room, or the heap is full.
+pub(super) fn flat(topology: &Topology, windows: &Windows) -> Option<Plan> {
+    if topology.buses().iter().any(|bus| bus.parent.is_some()) {
+        return None;
+    }
+    let mut plan = Plan { placements: with_capacity(topology.bars()).ok()?, ..Plan::default() };
+    let mut items = with_capacity(topology.bars()).ok()?;
+    for (is_io, room) in [(true, Room::from(windows.io())), (false, Room::from(windows.low()))] {
+        items.clear();
+        for (function, found) in (0..u16::MAX).zip(topology.functions()) {
+            for &bar in found.bars.iter().filter(|bar| (bar.kind == BarKind::Io) == is_io) {
+                push_within_capacity(&mut items, Item::of_bar(function, bar)).ok()?;
+            }
+        }
+        let (end, _) = pack(&items, room.start, &mut |item, address| plan.put(item, address))?;
+        if end > room.end {
+            return None;
+        }
+    }
+    plan.windows = with_capacity(topology.buses().len()).ok()?;
+    plan.windows.resize(topology.buses().len(), BridgeWindows::default());
+    Some(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrayvec::ArrayVec;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::strategy::ValueTree as _;
+    use proptest::test_runner::TestRunner;
+
+    use super::super::of_any_topology;
+    use super::super::planner::Planner;
+    use super::super::space::{IO, MEMORY};
+    use super::*;
+    use crate::addr::{PhysAddr, PhysRange};
+    use crate::pci::topology::{Bar, Bus, Function, Parent};
+    use crate::pci::{Address, PortRange};
+
+    fn bar() -> impl Strategy<Value = (BarKind, u8)> {
+        let memory = |kind| (Just(kind), 4_u8..28);
+        prop_oneof![
+            4 => (Just(BarKind::Io), 2_u8..=13),
+            2 => memory(BarKind::Memory32 { prefetchable: false }),
+            1 => memory(BarKind::Memory32 { prefetchable: true }),
+            2 => memory(BarKind::Memory64 { prefetchable: true }),
+            1 => (Just(BarKind::Memory64 { prefetchable: false }), 4_u8..64),
+            1 => (Just(BarKind::Rom), 11_u8..=24),
+        ]
+    }
+
+    /// Root buses with functions.
+    fn topology() -> impl Strategy<Value = Topology> {
+        vec(vec(vec(bar(), 0..=6), 0..6), 1..4).prop_map(|buses| {
+            let mut topology = Topology::default();
+            for (number, functions) in (0..).zip(buses) {
+                let first = topology.functions.len() as u16;
+                for (device, bars) in (0..).zip(functions) {
+                    let bars = (0..).zip(bars).map(|(register, (kind, order))| Bar { register, kind, order }).collect();
+                    topology.functions.push(function(number, device, bars));
+                }
+                let end = topology.functions.len() as u16;
+                topology.buses.push(Bus { number, parent: None, first, end });
+            }
+            topology
+        })
+    }
+
+    fn function(bus: u8, device: u8, bars: ArrayVec<Bar, 7>) -> Function {
+        Function {
+            address: Address::new(bus, device, 0).unwrap(),
+            id: 0x5_1b36,
+            class: 0xff_0000,
+            command: 0,
+            pin: None,
+            line: 0,
+            bars,
+            sound: true,
+            on_board: false,
+            bridge: None,
+        }
+    }
+
+    /// Mostly as much as a machine has, and any.
+    fn windows() -> impl Strategy<Value = Windows> {
+        let ports = |bounds: (u32, u32)| PortRange::new(bounds.0.min(bounds.1), bounds.0.max(bounds.1)).unwrap();
+        let any_ports = (0_u32..=0x1_0000, 0_u32..=0x1_0000);
+        let io = prop_oneof![Just((0x1000, 0x1_0000)), any_ports.clone()].prop_map(ports);
+        let memory = |(a, b): (u64, u64)| {
+            PhysRange::from_bounds(PhysAddr::new(a.min(b) << 12), PhysAddr::new(a.max(b) << 12)).unwrap()
+        };
+        let low = prop_oneof![Just((0x8_0000, 0xf_ec00)), (0_u64..1 << 20, 0_u64..=1 << 20)].prop_map(memory);
+        let high = proptest::option::of((1_u64 << 20..1 << 28, 1_u64 << 20..1 << 28).prop_map(memory));
+        (io, any_ports.prop_map(ports), low, high)
+            .prop_map(|(io, more, low, high)| Windows::new(io, low, high, 40).or_ports(more))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
+
+        #[test]
+        fn without_bridges_the_plan_is_the_planner_s_where_all_has_room(
+            topology in topology(),
+            windows in windows(),
+        ) {
+            let mut planner = Planner::new(&topology).unwrap();
+            let has_room = planner.fits(IO, windows.io().into()) && planner.fits(MEMORY, windows.low().into());
+            let flat = flat(&topology, &windows);
+            prop_assert_eq!(flat.is_some(), has_room);
+            if let Some(flat) = flat {
+                prop_assert_eq!(flat, of_any_topology(&topology, &windows).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn the_property_is_tried_with_room_and_without() {
+        let mut runner = TestRunner::deterministic();
+        let mut outcomes = [0; 2];
+        for _ in 0..200 {
+            let (topology, windows) = (topology(), windows()).new_tree(&mut runner).unwrap().current();
+            outcomes[usize::from(flat(&topology, &windows).is_some())] += 1;
+        }
+        assert!(outcomes.iter().all(|&count| count > 20), "{outcomes:?}");
+    }
+
+    #[test]
+    fn what_is_behind_a_bridge_is_left_to_the_planner() {
+        let mut topology = Topology::default();
+        topology.functions.push(function(0, 1, ArrayVec::new()));
+        topology.buses.push(Bus { number: 0, parent: None, first: 0, end: 1 });
+        let low = PhysRange::from_bounds(PhysAddr::new(0xc000_0000), PhysAddr::new(0xd000_0000)).unwrap();
+        let windows = Windows::new(PortRange::ALL, low, None, 40);
+        assert!(flat(&topology, &windows).is_some());
+        topology.buses.push(Bus { number: 1, parent: Some(Parent { bus: 0, bridge: 0 }), first: 1, end: 1 });
+        assert_eq!(flat(&topology, &windows), None);
+    }
+}
