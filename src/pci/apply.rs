@@ -47,6 +47,13 @@ pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, rou
             }
         }
     }
+    if topology.has_bridges() {
+        set_up_bridges(config, topology, plan);
+    }
+}
+
+/// Opens each bridge for what is behind it, or closes it.
+fn set_up_bridges(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan) {
     for bus in topology.buses() {
         for (index, function) in topology.on_bus(bus) {
             if let Some(bridge) = function.bridge {

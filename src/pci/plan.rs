@@ -38,7 +38,7 @@ pub struct Plan {
     pub placements: Vec<Placement>,
     /// The registers that got none.
     pub unplaced: Vec<Unplaced>,
-    /// What the bridge to each bus has to pass on, by bus index.
+    /// What the bridge to each bus has to pass on, by bus index; empty where there is no bridge.
     pub windows: Vec<BridgeWindows>,
     /// The bridges that keep less than they should for functions plugged in later.
     pub given_up: GivenUp,

@@ -82,10 +82,8 @@ pub fn scan(config: &mut dyn ConfigSpace, extra_roots: u64, board: Board<'_>) ->
     if extra_roots > 0 {
         scan.find_extra_roots(extra_roots);
     }
-    // While nothing behind a bridge had a number, each bus was a root bus.
-    let roots = scan.topology.buses.len();
-    for root in 0..roots {
-        scan.hierarchy(root);
+    if scan.topology.has_bridges() {
+        scan.hierarchies();
     }
     scan.odd.warn_of_the_rest();
     if scan.unnumbered > 0 {
@@ -151,6 +149,16 @@ impl Scan<'_, '_> {
             log::warn!(
                 "PCI: {missing} of the host's {count} extra root buses were not found; is anything plugged into them?"
             );
+        }
+    }
+
+    /// All behind the root buses.
+    #[inline(never)]
+    fn hierarchies(&mut self) {
+        // While nothing behind a bridge had a number, each bus was a root bus.
+        let roots = self.topology.buses.len();
+        for root in 0..roots {
+            self.hierarchy(root);
         }
     }
 

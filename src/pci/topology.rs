@@ -31,6 +31,12 @@ impl Topology {
         &self.functions
     }
 
+    /// Whether there is a bridge to another bus.
+    #[inline(never)]
+    pub(super) fn has_bridges(&self) -> bool {
+        self.functions.iter().any(|function| function.bridge.is_some())
+    }
+
     /// How many base address registers all functions have.
     pub(super) fn bars(&self) -> usize {
         self.functions.iter().fold(0, |count, function| count.saturating_add(function.bars.len()))

@@ -1,22 +1,23 @@
 //! The plan of a machine without bridges, as most are: what [`Planner`](super::planner::Planner) gives, by a shorter way.
 //!
-//! Where all buses are root buses there is nothing to size and no window to place. What is on them is laid out once for ports
+//! Without a bridge all buses are root buses, and there is nothing to size and no window to place. What is on them is laid out once for ports
 //! and once for memory. Left to the planner is whatever does not fit into the first ports and below 4 GiB.
 #![forbid(unsafe_code)]
 
 use super::super::topology::{BarKind, Topology};
 use super::super::windows::Windows;
+use super::Plan;
 use super::space::{Item, Room, pack};
-use super::{BridgeWindows, Plan};
 use crate::heap::{push_within_capacity, with_capacity};
 
-/// Plans where everything goes. `None` where there is a bus behind a bridge, or something has no room, or the heap is full.
+/// Plans where everything goes. `None` where there is a bridge, or something has no room, or the heap is full.
 pub(super) fn flat(topology: &Topology, windows: &Windows) -> Option<Plan> {
-    if topology.buses().iter().any(|bus| bus.parent.is_some()) {
+    if topology.has_bridges() {
         return None;
     }
-    let mut plan = Plan { placements: with_capacity(topology.bars()).ok()?, ..Plan::default() };
-    let mut items = with_capacity(topology.bars()).ok()?;
+    let bars = topology.bars();
+    let mut plan = Plan { placements: with_capacity(bars).ok()?, ..Plan::default() };
+    let mut items = with_capacity(bars).ok()?;
     for (is_io, room) in [(true, Room::from(windows.io())), (false, Room::from(windows.low()))] {
         items.clear();
         for (function, found) in (0..u16::MAX).zip(topology.functions()) {
@@ -29,8 +30,6 @@ pub(super) fn flat(topology: &Topology, windows: &Windows) -> Option<Plan> {
             return None;
         }
     }
-    plan.windows = with_capacity(topology.buses().len()).ok()?;
-    plan.windows.resize(topology.buses().len(), BridgeWindows::default());
     Some(plan)
 }
 
@@ -42,12 +41,14 @@ mod tests {
     use proptest::strategy::ValueTree as _;
     use proptest::test_runner::TestRunner;
 
-    use super::super::of_any_topology;
+    use alloc::vec::Vec;
+
     use super::super::planner::Planner;
     use super::super::space::{IO, MEMORY};
+    use super::super::{BridgeWindows, of_any_topology};
     use super::*;
     use crate::addr::{PhysAddr, PhysRange};
-    use crate::pci::topology::{Bar, Bus, Function, Parent};
+    use crate::pci::topology::{Bar, Bridge, Bus, Function, IoWindow, PrefetchableWindow, Reserve};
     use crate::pci::{Address, PortRange};
 
     fn bar() -> impl Strategy<Value = (BarKind, u8)> {
@@ -121,7 +122,9 @@ mod tests {
             let flat = flat(&topology, &windows);
             prop_assert_eq!(flat.is_some(), has_room);
             if let Some(flat) = flat {
-                prop_assert_eq!(flat, of_any_topology(&topology, &windows).unwrap());
+                let plan = of_any_topology(&topology, &windows).unwrap();
+                prop_assert!(plan.windows.iter().all(|&windows| windows == BridgeWindows::default()));
+                prop_assert_eq!(flat, Plan { windows: Vec::new(), ..plan });
             }
         }
     }
@@ -138,14 +141,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_a_bridge_is_left_to_the_planner() {
+    fn a_machine_with_a_bridge_is_left_to_the_planner() {
         let mut topology = Topology::default();
         topology.functions.push(function(0, 1, ArrayVec::new()));
         topology.buses.push(Bus { number: 0, parent: None, first: 0, end: 1 });
         let low = PhysRange::from_bounds(PhysAddr::new(0xc000_0000), PhysAddr::new(0xd000_0000)).unwrap();
         let windows = Windows::new(PortRange::ALL, low, None, 40);
         assert!(flat(&topology, &windows).is_some());
-        topology.buses.push(Bus { number: 1, parent: Some(Parent { bus: 0, bridge: 0 }), first: 1, end: 1 });
+        topology.functions[0].bridge = Some(Bridge {
+            bus: None,
+            io: IoWindow::Absent,
+            prefetchable: PrefetchableWindow::Absent,
+            single_device: false,
+            latency: 0,
+            reserve: Reserve::default(),
+        });
         assert_eq!(flat(&topology, &windows), None);
     }
 }
