@@ -59,8 +59,15 @@ const fn firmware(path: &'static str, packages: &'static [&'static str]) -> Need
     Need { program: path, packages, purpose: "compare with" }
 }
 
+/// The program that counts the host's instructions.
+pub const VALGRIND_PROGRAM: &str = "valgrind";
+
+/// valgrind, which counts the instructions that QEMU executes.
+pub const VALGRIND: Need =
+    Need { program: VALGRIND_PROGRAM, packages: &["valgrind"], purpose: "count the host's instructions" };
+
 /// Everything any command needs. The assembler and its kin build the kernel of the tests (`tests/kernels`).
-pub const ALL: [Need; 10] = [
+pub const ALL: [Need; 11] = [
     QEMU,
     BUSYBOX,
     SEABIOS,
@@ -75,6 +82,7 @@ pub const ALL: [Need; 10] = [
     Need { program: "lz4", packages: &["lz4"], purpose: "unpack the kernel of the default guest" },
     Need { program: "swtpm", packages: &["swtpm"], purpose: "give the tests' guests a TPM" },
     Need { program: "swtpm_setup", packages: &["swtpm-tools"], purpose: "choose the banks of that TPM" },
+    VALGRIND,
 ];
 
 /// What fuzzing needs beside that.
@@ -355,7 +363,8 @@ mod tests {
                 "qemu-system-x86",
                 "seabios",
                 "swtpm",
-                "swtpm-tools"
+                "swtpm-tools",
+                "valgrind"
             ]
         );
     }

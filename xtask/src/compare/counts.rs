@@ -34,7 +34,7 @@ use super::trace::{self, Event};
 use crate::qemu::{Accelerator, Launch};
 
 /// How long one run may take that counts. It runs at a fraction of the usual speed.
-const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// QEMU's arguments for a clock that stands in relation to the instructions alone: it goes on by a nanosecond with each
 /// of them. The RTC tells the same time in every run.
@@ -56,7 +56,11 @@ pub struct Counts {
     /// Executed instructions. `None` where they were not counted.
     pub instructions: Option<u64>,
     /// Exits from KVM to QEMU. `None` where no KVM runs the firmware.
+    ///
+    /// A write to port 0xcf8 counts as one, also where KVM keeps it and hands it over with the next exit.
     pub exits: Option<u64>,
+    /// Those of them that are left where KVM coalesces the writes to port 0xcf8.
+    pub exits_coalesced: Option<u64>,
     /// The topology writes, each with device, register and value.
     pub topology: Vec<String>,
     /// The counts that could not be had, each with the reason.
@@ -81,21 +85,21 @@ pub fn exact(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, kvm: 
         Err(failure) => return Ok(Err(failure)),
     };
     let mut missing = Vec::new();
-    let mut had = |name: &str, count: Result<u64, String>| {
-        count.inspect_err(|why| missing.push(format!("no {name}: {why}"))).ok()
-    };
+    let mut lacks = |name: &str, why: &String| missing.push(format!("no {name}: {why}"));
     counts.dma_bytes = match counts.dma_transfers {
         0 => Some(0),
         _ => {
             let counted = with_descriptors(scenario, firmware, payload)?;
             let bytes =
                 counted.and_then(|counts| counts.dma_bytes.ok_or_else(|| "ptrace is forbidden here".to_owned()));
-            had("bytes", bytes)
+            bytes.inspect_err(|why| lacks("bytes", why)).ok()
         }
     };
     if kvm {
         // A KVM that does not run this firmware is no failure of the firmware.
-        counts.exits = had("exits (KVM)", exits(scenario, firmware, payload)?);
+        let exits = exits(scenario, firmware, payload)?.inspect_err(|why| lacks("exits (KVM)", why)).ok();
+        counts.exits = exits.map(|exits| exits.others + exits.address_writes);
+        counts.exits_coalesced = exits.map(|exits| exits.others);
     }
     counts.not_counted = missing;
     Ok(Ok(counts))
@@ -150,12 +154,22 @@ fn memory_folder() -> &'static Path {
     if shared.is_dir() { shared } else { Path::new("/tmp") }
 }
 
+/// The exits of a run under KVM.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Exits {
+    /// Writes to PCI's address port, 0xcf8. QEMU asks KVM to coalesce them (QEMU, `hw/pci-host/{i440fx,q35}.c`). A KVM
+    /// that can do so collects them, and QEMU takes them when the guest reaches for the data port.
+    address_writes: u64,
+    /// All others.
+    others: u64,
+}
+
 /// Counts the exits under KVM.
-fn exits(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<u64> {
+fn exits(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Exits> {
     let log = tempfile::NamedTempFile::new()?;
     let mut launch = Scenario { accelerator: Accelerator::Kvm, ..scenario.clone() }.launch(firmware, payload);
     launch.extra.extend(["-D".into(), log.path().into()]);
-    let events = [trace::STATE, trace::SELECT, trace::EXIT];
+    let events = [trace::STATE, trace::SELECT, trace::ACCESSES, trace::EXIT];
     launch.extra.extend(events.iter().flat_map(|event| ["-trace".into(), (*event).into()]));
     let (running, _) = Running::start(&launch.command(), false)?;
     let ended = running.wait(LIMIT)?;
@@ -164,14 +178,28 @@ fn exits(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attemp
     Ok(exits.ok_or_else(|| ended.failure("the kernel under KVM", LIMIT)))
 }
 
-/// The exits in a trace, up to the one of the kernel's marker, which is not the firmware's.
-fn exits_in(text: &str) -> Option<u64> {
-    let mut exits = 0_u64;
+/// The exits in a trace, up to the one of the kernel's marker, which is not the firmware's. After each exit the trace has
+/// the accesses that it brought; an exit with address writes alone is there where KVM does not coalesce them.
+fn exits_in(text: &str) -> Option<Exits> {
+    let mut exits = Exits::default();
+    // What the last exit brought: an address write, anything else.
+    let mut last: Option<(bool, bool)> = None;
     for line in text.lines().filter_map(trace::parse) {
         match line.event {
-            Event::Running => exits = 0,
-            Event::Exit => exits += 1,
-            event if trace::end(&event).is_some() => return exits.checked_sub(1),
+            Event::Running => (exits, last) = (Exits::default(), None),
+            Event::Exit => {
+                let is_other = last.replace((false, false)).is_some_and(|brought| brought != (true, false));
+                exits.others += u64::from(is_other);
+            }
+            Event::Access(access) => {
+                let is_address = access.is_config_address();
+                exits.address_writes += u64::from(is_address);
+                if let Some((address, other)) = &mut last {
+                    *address |= is_address;
+                    *other |= !is_address;
+                }
+            }
+            event if trace::end(&event).is_some() => return last.map(|_| exits),
             _ => {}
         }
     }
@@ -429,8 +457,30 @@ kvm_run_exit cpu_index 0, reason 2
 fw_cfg_select 0x1 key 0x3f20 'unknown', ret: 0
 kvm_run_exit cpu_index 0, reason 2
 ";
-        assert_eq!(exits_in(trace), Some(1));
+        assert_eq!(exits_in(trace), Some(Exits { address_writes: 0, others: 1 }));
         assert_eq!(exits_in("vm_state_notify running 1 reason 9 (running)\n"), None);
+    }
+
+    /// Two accesses to configuration space, and the write to fw_cfg that starts a transfer.
+    fn exits_of(coalesced: bool) -> Option<Exits> {
+        let exit = "kvm_run_exit cpu_index 0, reason 2\n";
+        let access = |name: &str, region| {
+            format!("memory_region_ops_{name} cpu 0 mr 0x5 addr 0xcf8 value 0x8 size 4 name '{region}'\n")
+        };
+        let address = [if coalesced { "" } else { exit }, &access("write", "pci-conf-idx")].concat();
+        let data = access("read", "pci-conf-data");
+        // With coalescing, QEMU takes the address within the exit of the data.
+        let config = if coalesced { [exit, &address, &data].concat() } else { [&address, exit, &data].concat() };
+        let transfer = [exit, &access("write", "fwcfg.dma")].concat();
+        let marker = [exit, "fw_cfg_select 0x1 key 0x3f20 'unknown', ret: 0\n"].concat();
+        let start = "vm_state_notify running 1 reason 9 (running)\n";
+        exits_in(&[start, &config, &config, &transfer, &marker].concat())
+    }
+
+    #[test]
+    fn exits_are_the_same_whether_the_host_coalesces_or_not() {
+        assert_eq!(exits_of(false), Some(Exits { address_writes: 2, others: 3 }));
+        assert_eq!(exits_of(true), exits_of(false));
     }
 
     #[test]

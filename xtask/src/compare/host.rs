@@ -17,7 +17,7 @@ pub fn describe() -> Host {
         cpus: std::thread::available_parallelism().map_or(1, NonZero::get),
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         system: value(&read("/etc/os-release"), "PRETTY_NAME", '=').trim_matches('"').to_owned(),
-        qemu: printed(Command::new(QEMU_PROGRAM).arg("--version")).lines().next().unwrap_or_default().to_owned(),
+        qemu: qemu_build(),
         kvm: kvm().to_owned(),
     }
 }
@@ -25,6 +25,11 @@ pub fn describe() -> Host {
 /// The time, in UTC.
 pub fn date() -> String {
     printed(Command::new("date").args(["--utc", "+%Y-%m-%dT%H:%M:%SZ"])).trim().to_owned()
+}
+
+/// QEMU's version and package: "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)". Empty where there is none.
+pub fn qemu_build() -> String {
+    printed(Command::new(QEMU_PROGRAM).arg("--version")).lines().next().unwrap_or_default().to_owned()
 }
 
 /// What a reader has to know of this machine's KVM.

@@ -5,7 +5,8 @@
 
 pub mod counts;
 mod firmware;
-mod host;
+pub mod host;
+pub mod host_instructions;
 pub mod plan;
 pub mod probe;
 pub mod process;
@@ -15,6 +16,7 @@ mod stats;
 mod timing;
 mod trace;
 mod tracepoints;
+pub mod translation;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,7 @@ use self::counts::Counts;
 use self::firmware::Choice;
 use self::plan::Wishes;
 use self::probe::{Files, Format};
+pub use self::report::grouped;
 use self::report::{Firmware, Measured, Report, Row, Run, Times, html, svg, table};
 use self::scenario::{PayloadFiles, Scenario, Transport, parse_size};
 use self::stats::{Summary, millis};

@@ -7,7 +7,7 @@ use super::scenario::{Payload, Scenario, Transport, memory_for};
 use crate::qemu::Accelerator;
 
 /// The small payload hides nothing of the firmware behind copying.
-const SMALL: Sizes = Sizes { kernel: 256 << 10, initrd: 0 };
+pub const SMALL: Sizes = Sizes { kernel: 256 << 10, initrd: 0 };
 
 /// The large one is of the size of a distribution's kernel and initrd.
 pub const LARGE: Sizes = Sizes { kernel: 14 << 20, initrd: 32 << 20 };
@@ -33,7 +33,8 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    const fn probe(self, format: Format) -> Payload {
+    /// A probe of these sizes.
+    pub const fn probe(self, format: Format) -> Payload {
         Payload::Probe { format, kernel: self.kernel, initrd: self.initrd }
     }
 }

@@ -77,6 +77,12 @@ impl Access<'_> {
         ["pci-conf-data", "pcie-mmcfg-mmio", "pcie-mmcfg"].contains(&self.region)
     }
 
+    /// Whether it chooses a register in configuration space for the next access to the data port, 0xcfc.
+    pub fn is_config_address(&self) -> bool {
+        // QEMU, `hw/pci/pci_host.c`.
+        self.write && self.region == "pci-conf-idx"
+    }
+
     /// The address of the descriptor, where this starts a transfer of fw_cfg (QEMU, `docs/specs/fw_cfg.rst`).
     /// `high` is what was last written to the high half of the address register, and is kept here.
     pub fn doorbell(&self, high: &mut u64) -> Option<u64> {

@@ -62,6 +62,12 @@ impl End {
         ENDS.into_iter().find(|end| end.marker() == key)
     }
 
+    /// The end at which the guest ended QEMU with this exit status: twice the code, plus one (QEMU,
+    /// `hw/misc/debugexit.c`).
+    pub fn of_status(status: i32) -> Option<Self> {
+        ENDS.into_iter().find(|end| i32::from(end.code()) * 2 + 1 == status)
+    }
+
     /// What it is called in a report.
     pub const fn name(self) -> &'static str {
         match self {

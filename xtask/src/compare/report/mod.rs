@@ -236,6 +236,7 @@ pub mod tests {
                 dma_bytes: Some(48_369_592),
                 instructions: Some(187_412),
                 exits: None,
+                exits_coalesced: None,
                 topology: Vec::new(),
                 not_counted: Vec::new(),
             }),

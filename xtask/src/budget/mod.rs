@@ -1,0 +1,313 @@
+//! `cargo xtask budget`: counts what a boot costs, and fails when that is more than what is recorded.
+//!
+//! No other load on the machine changes a count. Most repeat exactly, so that the smallest growth shows. What depends on
+//! the compiler or on QEMU's threads has a tolerance (`costs`). Another version of QEMU has other tables and other items, so
+//! the record holds for one version; under another one the counts are shown and nothing fails.
+
+mod costs;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use self::costs::{Costs, compare, explanation, table};
+use crate::compare::counts;
+use crate::compare::grouped;
+use crate::compare::host::qemu_build;
+use crate::compare::host_instructions::{self, OverBaseLine, Runs};
+use crate::compare::plan::{LARGE, SMALL, Sizes};
+use crate::compare::probe::{Files, Format};
+use crate::compare::process;
+use crate::compare::scenario::{Scenario, Transport, memory_for};
+use crate::compare::translation;
+use crate::progress::{say, step};
+use crate::qemu::{self, Accelerator};
+use crate::{image, packages, paths};
+
+/// Where the record is, from the repository's top folder.
+const RECORD: &str = "benches/budget.toml";
+
+/// What stands at the head of the record.
+const HEAD: &str = "\
+# What a boot may cost, per machine: counted by `cargo xtask budget`, a step of `cargo xtask test`, with `-nodefaults`, a
+# kernel of 14 MiB and an initrd of 32 MiB, from reset to the kernel's first instruction. The step fails when a count is
+# above its budget. `cargo xtask budget --update` records what is measured; say in the commit why a count grew.
+#
+# The counts are those of one version of QEMU, and the host instructions those of one build.
+#
+";
+
+/// How often the host instructions of one image are counted. The least of the runs counts.
+const RUNS: usize = 3;
+
+/// After so many times [`RUNS`], a firmware that is still above its budget is above it.
+const ATTEMPTS: usize = 2;
+
+/// Count what a boot costs, and compare with the recorded budget
+///
+/// Boots a probe kernel on q35, pc and microvm, and counts what the columns below say. Fails when a count is above what
+/// benches/budget.toml records. A column that needs something that this host lacks is left out.
+#[derive(clap::Args)]
+#[command(after_help = help())]
+pub struct Args {
+    /// Record what is measured, in place of comparing
+    #[arg(long)]
+    update: bool,
+}
+
+fn help() -> String {
+    format!("Columns, by their names in {RECORD}:\n{}", explanation("  "))
+}
+
+/// The file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    /// The version of QEMU, as in "7.2".
+    qemu: String,
+    /// What `qemu-system-x86_64 --version` prints first: the host instructions are those of one build.
+    qemu_build: Option<String>,
+    /// The budgets.
+    machine: BTreeMap<String, Costs>,
+}
+
+/// The machines, in order.
+const MACHINES: [&str; 3] = ["q35", "pc", "microvm"];
+
+/// Runs the command.
+///
+/// # Errors
+/// As [`check`].
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    packages::ensure(&[packages::QEMU])?;
+    let image = image::build()?;
+    if args.update { update(&image.bin) } else { check(&image.bin) }
+}
+
+/// Counts, and compares with the record.
+///
+/// # Errors
+/// When a count is above its budget, and when the firmware does not boot.
+pub fn check(image: &Path) -> anyhow::Result<()> {
+    let path = path();
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", paths::shown(&path)))?;
+    let record: Record = toml::from_str(&text).with_context(|| format!("cannot read {}", paths::shown(&path)))?;
+    let (version, build) = (qemu_version(), qemu_build());
+    let mut machines = Vec::new();
+    let mut notes = Notes::default();
+    for machine in MACHINES {
+        let budget = record.machine.get(machine).with_context(|| format!("{RECORD} has no budget for {machine}"))?;
+        let budget = record.held(budget, &build);
+        let costs = count(image, machine, Some(&budget), &mut notes)?;
+        machines.push((machine, costs, budget));
+    }
+    say(&table(&machines));
+    notes.say();
+    if record.qemu_build.as_ref() != Some(&build) {
+        say(&format!("{build} is not the build of QEMU of the record: host instructions are not compared."));
+    }
+    let is_held = version == record.qemu;
+    if !is_held {
+        say(&format!("The budget is for QEMU {}, and this is {version}: nothing is held against it.", record.qemu));
+    }
+    let mut failures = String::new();
+    for (machine, costs, budget) in &machines {
+        for finding in compare(costs, budget) {
+            let text = format!("  {machine}: {}", finding.text);
+            if finding.is_above && is_held {
+                writeln!(failures, "{text}")?;
+            } else {
+                say(&text);
+            }
+        }
+    }
+    ensure!(
+        failures.is_empty(),
+        "a boot costs more than {RECORD} allows:\n{failures}If that is worth it, `cargo xtask budget --update` records it."
+    );
+    Ok(())
+}
+
+/// Counts, and records.
+fn update(image: &Path) -> anyhow::Result<()> {
+    let old = fs::read_to_string(path()).ok().and_then(|text| toml::from_str::<Record>(&text).ok());
+    let build = qemu_build();
+    let mut machine = BTreeMap::new();
+    let mut notes = Notes::default();
+    for name in MACHINES {
+        let old = old.as_ref().and_then(|record| Some(record.held(record.machine.get(name)?, &build)));
+        let mut costs = count(image, name, None, &mut notes)?;
+        match costs.complete_from(old.as_ref()) {
+            Err(column) => {
+                notes.say();
+                bail!("{name}: no {}, so there is no budget to record", column.name)
+            }
+            Ok(kept) => kept.iter().for_each(|column| notes.add(format!("{}: the budget stays as it is", column.name))),
+        }
+        machine.insert(name.to_owned(), costs);
+    }
+    notes.say();
+    let record = Record { qemu: qemu_version(), qemu_build: Some(build), machine };
+    let path = path();
+    fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).context("cannot make the record's folder")?;
+    fs::write(&path, record.text()?).with_context(|| format!("cannot write {}", paths::shown(&path)))?;
+    say(&format!("Recorded in {}", paths::shown(&path)));
+    Ok(())
+}
+
+impl Record {
+    /// The budgets that hold on a build of QEMU.
+    fn held(&self, costs: &Costs, build: &str) -> Costs {
+        if self.qemu_build.as_deref() == Some(build) { costs.clone() } else { costs.without_host_instructions() }
+    }
+
+    /// The file's contents.
+    fn text(&self) -> anyhow::Result<String> {
+        Ok(format!("{HEAD}{}\n{}", explanation("# "), toml::to_string(self)?))
+    }
+}
+
+/// What the user is told once, after the counts.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Notes {
+    fn add(&mut self, note: String) {
+        if !self.0.contains(&note) {
+            self.0.push(note);
+        }
+    }
+
+    fn say(&self) {
+        self.0.iter().for_each(|note| say(note));
+    }
+}
+
+fn path() -> PathBuf {
+    paths::root().join(RECORD)
+}
+
+fn qemu_version() -> String {
+    packages::installed_qemu().map_or_else(String::new, |(major, minor)| format!("{major}.{minor}"))
+}
+
+/// The machine with a probe of these sizes, under TCG.
+fn scenario(machine: &str, sizes: Sizes) -> Scenario {
+    let payload = sizes.probe(Format::Bzimage);
+    Scenario {
+        machine: machine.to_owned(),
+        transport: Transport::Dma,
+        accelerator: Accelerator::Tcg,
+        memory: memory_for(&payload),
+        payload,
+        devices: Vec::new(),
+        cpus: 1,
+    }
+}
+
+/// Counts everything on one machine. `budget` is what the costs are compared with later.
+fn count(image: &Path, machine: &str, budget: Option<&Costs>, notes: &mut Notes) -> anyhow::Result<Costs> {
+    process::handle_signals()?;
+    let large = scenario(machine, LARGE);
+    let files = Files::new(&paths::target().join("compare"))?;
+    let payload = large.payload.files(&files)?;
+    let step = step(&format!("Counting on {machine}"));
+    let failed = |failure| anyhow!("{machine}: the firmware {failure}");
+    let counts = counts::exact(&large, image, &payload, qemu::kvm_opens())?.map_err(failed)?;
+    counts.not_counted.iter().for_each(|why| notes.add(why.clone()));
+    let mut had = |name: &str, why: String| notes.add(format!("no {name}: {why}"));
+    let translation = translation::count(&large, image, &payload)?;
+    let translation = translation.map_err(|why| had("blocks, CPUID, RDMSR and WRMSR", why)).ok();
+    let host = host_instructions(image, machine, budget, &files)?;
+    let host = host.map_err(|why| had("host instructions", why)).ok();
+    step.done();
+    if let Some(OverBaseLine { instructions, noise }) = host {
+        let (instructions, noise) = (grouped(instructions), grouped(noise));
+        notes.add(format!("{machine}: {instructions} host instructions, in runs that differ by up to {noise}"));
+    }
+    Ok(Costs::of(&counts, translation.as_ref(), host))
+}
+
+/// Counts the host instructions, once more where they are above the budget: a busy machine must not make it fail.
+fn host_instructions(
+    image: &Path,
+    machine: &str,
+    budget: Option<&Costs>,
+    files: &Files,
+) -> anyhow::Result<Result<OverBaseLine, String>> {
+    if let Some(lack) = host_instructions::lack() {
+        return Ok(Err(lack));
+    }
+    let small = scenario(machine, SMALL);
+    let payload = small.payload.files(files)?;
+    let base_line = files.base_line()?;
+    let (mut base_runs, mut runs) = (Runs::default(), Runs::default());
+    let mut attempts = ATTEMPTS;
+    loop {
+        for (image, runs) in [(base_line.as_path(), &mut base_runs), (image, &mut runs)] {
+            for _ in 0..RUNS {
+                match host_instructions::run(&small, image, &payload)? {
+                    Ok(count) => runs.0.push(count),
+                    Err(why) => return Ok(Err(why)),
+                }
+            }
+        }
+        attempts -= 1;
+        let over = OverBaseLine::of(&runs, &base_runs).context("no run was made")?;
+        if attempts == 0 || budget.is_none_or(|budget| budget.allows_host_instructions(over.instructions)) {
+            return Ok(Ok(over));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::costs::{COLUMNS, tests::costs};
+    use super::*;
+
+    fn record() -> Record {
+        let machine = MACHINES.map(|machine| (machine.to_owned(), costs())).into();
+        Record { qemu: "7.2".to_owned(), qemu_build: Some("QEMU 7.2.22".to_owned()), machine }
+    }
+
+    #[test]
+    fn the_record_is_complete_and_can_be_read_back() {
+        let record: Record = toml::from_str(&fs::read_to_string(path()).unwrap()).unwrap();
+        for machine in MACHINES {
+            let costs = record.machine.get(machine).unwrap();
+            let lacking = COLUMNS.iter().filter(|column| column.needs.is_none() && (column.get)(costs).is_none());
+            assert_eq!(lacking.map(|column| column.key).collect::<Vec<_>>(), [""; 0], "{machine}");
+        }
+        let text = record.text().unwrap();
+        assert_eq!(toml::from_str::<Record>(&text).unwrap(), record);
+        assert!(toml::from_str::<Record>(&text.replace("accesses =", "access =")).is_err());
+    }
+
+    #[test]
+    fn the_record_and_the_help_say_what_each_column_is() {
+        let (text, help) = (record().text().unwrap(), help());
+        for column in COLUMNS {
+            assert!(text.contains(&format!("\n# {}: {}", column.key, column.means)), "{}", column.key);
+            assert!(help.contains(&format!("\n  {}: {}", column.key, column.means)), "{}", column.key);
+        }
+    }
+
+    #[test]
+    fn host_instructions_hold_on_the_build_of_qemu_that_they_were_recorded_on() {
+        assert_eq!(record().held(&costs(), "QEMU 7.2.22"), costs());
+        let twice = Costs::of_host_instructions(180_000_000);
+        let held = |build| compare(&twice, &record().held(&costs(), build)).len();
+        assert_eq!((held("QEMU 7.2.22"), held("QEMU 7.2.23"), held("")), (1, 0, 0));
+    }
+
+    #[test]
+    fn a_note_is_told_once() {
+        let mut notes = Notes::default();
+        ["a", "b", "a"].iter().for_each(|note| notes.add((*note).to_owned()));
+        assert_eq!(notes.0, ["a", "b"]);
+    }
+}

@@ -1,0 +1,199 @@
+//! What TCG translates and which instructions leave a guest inside KVM, from QEMU's log of one run.
+//!
+//! With `-d in_asm` QEMU prints each block of guest code when it translates it, and with `-d exec,nochain` one line
+//! whenever it enters one. A block runs from its first instruction to its last, so the two together give how often an
+//! instruction was executed. A block that an exception ends early counts as a whole.
+//!
+//! CPUID, RDMSR and WRMSR are counted because a KVM handles each of them itself, outside of the guest. QEMU sees none of
+//! these exits.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::counts::{Attempt, LIMIT};
+use super::process::Running;
+use super::scenario::{PayloadFiles, Scenario};
+use super::trace::{self, Event};
+use crate::qemu::Accelerator;
+
+/// What QEMU translated and executed from reset to the kernel's first instruction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Translation {
+    /// Translated blocks. A block that is translated twice counts twice.
+    pub blocks: u64,
+    /// Executed instructions that leave a guest inside KVM.
+    pub executed: Exiting,
+}
+
+/// Numbers of instructions that leave a guest inside KVM.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exiting {
+    /// CPUID.
+    pub cpuid: u64,
+    /// RDMSR.
+    pub rdmsr: u64,
+    /// WRMSR.
+    pub wrmsr: u64,
+}
+
+/// Boots once under TCG and counts.
+///
+/// # Errors
+/// The outer one when QEMU cannot be run at all; the inner one when the kernel was not reached, and when this QEMU was
+/// built without a disassembler.
+pub fn count(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Translation> {
+    let log = tempfile::NamedTempFile::new()?;
+    let mut launch = Scenario { accelerator: Accelerator::Tcg, ..scenario.clone() }.launch(firmware, payload);
+    launch.extra.extend(["-d", "in_asm,exec,nochain", "-D"].map(Into::into));
+    launch.extra.push(log.path().into());
+    launch.extra.extend([trace::STATE, trace::SELECT].iter().flat_map(|event| ["-trace".into(), (*event).into()]));
+    let (running, _) = Running::start(&launch.command(), false)?;
+    let ended = running.wait(LIMIT)?;
+    let text = std::fs::read(log.path())?;
+    Ok(match read(&String::from_utf8_lossy(&text)) {
+        None => Err(ended.failure("the kernel", LIMIT)),
+        Some(None) => Err("this QEMU was built without a disassembler".to_owned()),
+        Some(Some(translation)) => Ok(translation),
+    })
+}
+
+/// Reads the log. The outer `None` is a run that did not reach the kernel, the inner one a log without instructions.
+fn read(text: &str) -> Option<Option<Translation>> {
+    let mut found = Translation::default();
+    let mut blocks = HashMap::<u64, Exiting>::new();
+    let mut current = None;
+    for line in text.lines() {
+        match line.split_once(' ').map_or(line, |(word, _)| word) {
+            "IN:" => {
+                found.blocks += 1;
+                current = None;
+            }
+            "Trace" => {
+                let block = entered(line).and_then(|address| blocks.get(&address));
+                found.executed.add(block.copied().unwrap_or_default());
+            }
+            _ => {
+                if let Some((address, mnemonic)) = instruction(line) {
+                    let start = *current.get_or_insert_with(|| {
+                        blocks.insert(address, Exiting::default());
+                        address
+                    });
+                    blocks.entry(start).or_default().add(Exiting::of(mnemonic));
+                } else if let Some(line) = trace::parse(line) {
+                    match line.event {
+                        Event::Running => found = Translation::default(),
+                        event if trace::end(&event).is_some() => {
+                            // The kernel's first block, which selects the marker.
+                            found.blocks = found.blocks.saturating_sub(1);
+                            return Some((!blocks.is_empty()).then_some(found));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    None
+}
+
+/// "0xfffff6c0:  0f a2                    cpuid": the address, and the mnemonic after the bytes.
+fn instruction(line: &str) -> Option<(u64, &str)> {
+    let (address, rest) = line.strip_prefix("0x")?.split_once(':')?;
+    let address = u64::from_str_radix(address, 16).ok()?;
+    let is_byte = |word: &&str| word.len() == 2 && u8::from_str_radix(word, 16).is_ok();
+    Some((address, rest.split_whitespace().find(|word| !is_byte(word)).unwrap_or_default()))
+}
+
+/// "Trace 0: 0x7fe7b4000100 [00000000ffff0000/00000000fffffff0/00000040/ff000200]": the second number in the brackets,
+/// the address of the block's first instruction.
+fn entered(line: &str) -> Option<u64> {
+    u64::from_str_radix(line.split_once('[')?.1.split('/').nth(1)?, 16).ok()
+}
+
+impl Exiting {
+    fn of(mnemonic: &str) -> Self {
+        let is = |name| u64::from(mnemonic == name);
+        Self { cpuid: is("cpuid"), rdmsr: is("rdmsr"), wrmsr: is("wrmsr") }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.cpuid += other.cpuid;
+        self.rdmsr += other.rdmsr;
+        self.wrmsr += other.wrmsr;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cut from a run of this firmware with the probe under QEMU 7.2, with one more round of the block at 0xfffff71f.
+    const LOG: &str = "\
+fw_cfg_select 0x55cc679adf20 key 0x0000 'signature', ret: 1
+vm_state_notify running 1 reason 9 (running)
+----------------
+IN: 
+0xfffffff0:  e9 cd f6                 jmp      0xf6c0
+
+Trace 0: 0x7fe7b4000100 [00000000ffff0000/00000000fffffff0/00000040/ff000200] 
+----------------
+IN: 
+0xfffff71f:  0f a2                    cpuid    
+0xfffff721:  b9 80 00 00 c0           movl     $0xc0000080, %ecx
+0xfffff726:  0f 32                    rdmsr    
+0xfffff728:  0f 30                    wrmsr    
+0xfffff72a:  0f 30                    wrmsr    
+
+Trace 0: 0x7fe7b4000700 [0000000000000000/00000000fffff71f/00000090/ff000200] 
+Trace 0: 0x7fe7b4000700 [0000000000000000/00000000fffff71f/00000090/ff000200] 
+----------------
+IN: 
+0x01000200:  0f 31                    rdtsc    
+0x01000220:  ee                       outb     %al, %dx
+
+Trace 0: 0x7fe7b40ec000 [0000000000000000/0000000001000200/0000c0b0/ff000200] 
+fw_cfg_select 0x55cc679adf20 key 0x3f30 'unknown', ret: 0
+----------------
+IN: 
+0x01000223:  0f a2                    cpuid    
+
+Trace 0: 0x7fe7b40ec100 [0000000000000000/0000000001000223/0000c0b0/ff000200] 
+";
+
+    #[test]
+    fn blocks_are_counted_once_and_their_instructions_whenever_they_run() {
+        let wanted = Translation { blocks: 2, executed: Exiting { cpuid: 2, rdmsr: 2, wrmsr: 4 } };
+        assert_eq!(read(LOG), Some(Some(wanted)));
+    }
+
+    #[test]
+    fn a_block_translated_anew_replaces_the_one_at_its_address() {
+        let again = "IN: \n0xfffffff0:  0f a2                    cpuid    \n\nTrace 0: 0x7f [0/fffffff0/0/0]\n";
+        let log = LOG.replacen("----------------\nIN: \n0x01000200", &format!("{again}IN: \n0x01000200"), 1);
+        let wanted = Translation { blocks: 3, executed: Exiting { cpuid: 3, rdmsr: 2, wrmsr: 4 } };
+        assert_eq!(read(&log), Some(Some(wanted)));
+    }
+
+    #[test]
+    fn a_run_that_does_not_reach_the_kernel_has_no_counts() {
+        assert_eq!(read(LOG.split_once("fw_cfg_select 0x55cc679adf20 key 0x3f30").unwrap().0), None);
+        assert_eq!(read(""), None);
+    }
+
+    #[test]
+    fn a_log_without_instructions_is_told_from_one_without_cpuid() {
+        let bare =
+            "IN: \nOBJD-T: e9cdf6\n\nTrace 0: 0x7f [0/fffffff0/0/0]\nfw_cfg_select 0x5 key 0x3f30 'unknown', ret: 0\n";
+        assert_eq!(read(bare), Some(None));
+    }
+
+    #[test]
+    fn a_byte_is_no_mnemonic() {
+        assert_eq!(
+            instruction("0xfffff6df:  66 ea 12 f7 ff ff 08 00  ljmpl    $0x8:$0xfffff712"),
+            Some((0xffff_f6df, "ljmpl"))
+        );
+        assert_eq!(instruction("0x10:  0f a2"), Some((0x10, "")));
+        assert_eq!(instruction("fw_cfg_select 0x5 key"), None);
+    }
+}
