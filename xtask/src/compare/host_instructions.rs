@@ -21,6 +21,9 @@ use super::scenario::{PayloadFiles, Scenario};
 use crate::packages;
 use crate::qemu::Accelerator;
 
+/// How often the instructions of one image are counted.
+const RUNS: usize = 3;
+
 /// How long one run may take. It runs at a thirtieth of the usual speed.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -50,6 +53,11 @@ pub struct OverBaseLine {
     pub noise: u64,
 }
 
+/// A number of instructions in millions, as a report shows it.
+pub fn millions(instructions: u64) -> f64 {
+    instructions as f64 / 1e6
+}
+
 impl OverBaseLine {
     /// From the runs of a firmware and of the base line image. `None` where one of them has no run.
     pub fn of(firmware: &Runs, base_line: &Runs) -> Option<Self> {
@@ -73,11 +81,21 @@ pub fn lack() -> Option<String> {
     packages::VALGRIND.found().is_none().then(|| format!("missing: {}", packages::VALGRIND))
 }
 
-/// Boots once under TCG and valgrind, and counts.
+/// Boots a few times under TCG and valgrind, and counts. The runs are added to `runs`.
 ///
 /// # Errors
 /// The outer one when valgrind cannot be run at all; the inner one when the kernel was not reached.
-pub fn run(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<u64> {
+pub fn count(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, runs: &mut Runs) -> Attempt<()> {
+    for _ in 0..RUNS {
+        match run(scenario, firmware, payload)? {
+            Ok(count) => runs.0.push(count),
+            Err(why) => return Ok(Err(why)),
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn run(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<u64> {
     let log = tempfile::NamedTempFile::new()?;
     let launch = Scenario { accelerator: Accelerator::Tcg, ..scenario.clone() }.launch(firmware, payload);
     let (running, _) = Running::start(&under_valgrind(&launch.command(), log.path()), false)?;

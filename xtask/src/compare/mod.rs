@@ -1,7 +1,12 @@
 //! `cargo xtask compare`: measures how fast firmware boots, beside its peers, and counts what it does.
 //!
 //! The times come from runs at full speed, in rounds: each round runs every firmware in every scenario once, so that
-//! whatever else the machine does hits all alike. The counts come from runs of their own (`counts`).
+//! whatever else the machine does hits all alike. The counts come from runs of their own (`counts`), and so do the host
+//! instructions, the figure for TCG that a loaded machine does not change (`host_instructions`).
+//!
+//! There is no option to repeat until the times are stable. Another load lasts longer than a measurement, so a rule that
+//! stops at a small spread stops by chance and shows less noise than there is. `--runs` fixes the number beforehand, the
+//! spread is shown, and what has to be exact is counted.
 
 pub mod counts;
 mod firmware;
@@ -27,6 +32,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use self::counts::Counts;
 use self::firmware::Choice;
+use self::host_instructions::{OverBaseLine, Runs};
 use self::plan::Wishes;
 use self::probe::{Files, Format};
 pub use self::report::grouped;
@@ -45,6 +51,9 @@ const LINUX_RUNS: usize = 3;
 const SLOW: Duration = Duration::from_secs(8);
 const SLOW_RUNS: usize = 3;
 
+/// A firmware that takes longer than this in its fastest run would take minutes under valgrind.
+const SLOW_FOR_VALGRIND: Duration = Duration::from_secs(1);
+
 /// A firmware with more accesses than these polls a clock for long. By the clock of the runs that count exactly, it
 /// would do so without an end in sight.
 const MOST_ACCESSES: u64 = 700_000;
@@ -55,7 +64,8 @@ const INTERRUPTED: u8 = 130;
 /// Compare boot times and costs with other firmware
 ///
 /// Boots a probe kernel, which ends QEMU at its first instruction, and a real kernel under several firmware images, in
-/// rounds, and counts device accesses, exits and instructions. Prints tables and writes a chart, a page and the numbers
+/// rounds, and counts device accesses, exits and instructions. Under TCG it also counts the host's instructions with
+/// valgrind, where that is installed: they repeat on a loaded machine, where times do not. Prints tables and writes a chart, a page and the numbers
 /// to target/compare. Without options it measures this firmware, SeaBIOS and qboot, and OVMF where it is installed, on
 /// q35, pc and microvm; that takes some minutes.
 #[derive(clap::Args)]
@@ -289,6 +299,7 @@ struct Entry {
     twins: Vec<Sample>,
     taken: Duration,
     counts: Option<Counts>,
+    host_instructions: Runs,
     /// What could not be counted, with the reason.
     not_counted: Vec<String>,
     points: Vec<tracepoints::Point>,
@@ -296,8 +307,17 @@ struct Entry {
 
 impl Entry {
     fn new(name: String, image: Result<PathBuf, String>) -> Self {
-        let (samples, twins, not_counted, points) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { name, image, samples, twins, taken: Duration::ZERO, counts: None, not_counted, points }
+        Self {
+            name,
+            image,
+            samples: Vec::new(),
+            twins: Vec::new(),
+            taken: Duration::ZERO,
+            counts: None,
+            host_instructions: Runs::default(),
+            not_counted: Vec::new(),
+            points: Vec::new(),
+        }
     }
 
     /// Whether it is to run in the round of that number.
@@ -357,7 +377,8 @@ impl Measurement {
     /// Measures everything.
     fn run(&mut self, runs: usize, trace_points: bool) -> anyhow::Result<()> {
         let entries: usize = self.groups.iter().map(|group| group.entries.len()).sum();
-        let progress = Rounds::start(entries * (runs + 1 + usize::from(trace_points)));
+        let valgrind = self.has_valgrind_work();
+        let progress = Rounds::start(entries * (runs + 1 + usize::from(valgrind) + usize::from(trace_points)));
         let kvm = qemu::kvm_opens();
         let log = self.log.clone();
         for round in 0..runs {
@@ -385,11 +406,27 @@ impl Measurement {
                 if base { Ok(()) } else { count(entry, twin.unwrap_or(place), kvm) }
             },
         )?;
+        if valgrind {
+            progress.round("Counting host instructions");
+            self.each(&progress, "host instructions", 0, |entry, place, twin, _| {
+                count_host_instructions(entry, twin.unwrap_or(place))
+            })?;
+        }
         if trace_points {
             progress.round("Reading trace points");
             self.each(&progress, "trace points", 0, |entry, place, _, _| points(entry, place, &log))?;
         }
         Ok(())
+    }
+
+    /// Whether host instructions are to be counted. Says so where they cannot be.
+    fn has_valgrind_work(&self) -> bool {
+        let tcg = self.groups.iter().any(|group| group.place.scenario.accelerator == Accelerator::Tcg);
+        let lack = if tcg { host_instructions::lack() } else { None };
+        if let Some(lack) = &lack {
+            say(&format!("No host instructions are counted: {lack}"));
+        }
+        tcg && lack.is_none()
     }
 
     /// Does `work` for every firmware in every scenario, beginning with the firmware of the number `first`, so that
@@ -451,6 +488,25 @@ fn count(entry: &mut Entry, place: &Place, kvm: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Counts the host's instructions, where TCG executes the guest and the firmware is fast enough for valgrind.
+fn count_host_instructions(entry: &mut Entry, place: &Place) -> anyhow::Result<()> {
+    let Ok(image) = &entry.image else { return Ok(()) };
+    if place.scenario.accelerator != Accelerator::Tcg {
+        return Ok(());
+    }
+    let samples = if entry.twins.is_empty() { &entry.samples } else { &entry.twins };
+    let fastest = samples.iter().map(|sample| sample.guest).min().unwrap_or_default();
+    if fastest > SLOW_FOR_VALGRIND {
+        entry.not_counted.push("no host instructions: it is too slow to be run under valgrind".to_owned());
+        return Ok(());
+    }
+    let counted = host_instructions::count(&place.scenario, image, &place.payload, &mut entry.host_instructions)?;
+    if let Err(why) = counted {
+        entry.not_counted.push(format!("no host instructions: {why}"));
+    }
+    Ok(())
+}
+
 fn time(entry: &mut Entry, place: &Place, twin: Option<&Place>, log: &Path) -> anyhow::Result<()> {
     let start = Instant::now();
     for (place, is_twin) in twin.map(|twin| (twin, true)).into_iter().chain([(place, false)]) {
@@ -478,6 +534,7 @@ impl Group {
         let Place { scenario, payload } = self.place;
         let base = self.entries.first().map(|entry| entry.samples.as_slice()).unwrap_or_default();
         let base = Summary::of(base.iter().map(|sample| sample.guest)).map_or(0.0, |base| base.median);
+        let base_runs = self.entries.first().map(|entry| entry.host_instructions.clone()).unwrap_or_default();
         let own = |times: &Times| times.over_base_line.map(|over| over.median).filter(|own| *own > 0.0);
         let mut rows: Vec<_> = (self.entries.iter().enumerate())
             .map(|(number, entry)| {
@@ -496,6 +553,7 @@ impl Group {
                     median_run: median_run(&entry.samples, twins),
                     ratio: None,
                     counts: entry.counts.clone(),
+                    host_instructions: OverBaseLine::of(&entry.host_instructions, &base_runs).filter(|_| number > 0),
                     not_counted: entry.not_counted.clone(),
                     trace_points: entry.points.clone(),
                     command: command.unwrap_or_default(),

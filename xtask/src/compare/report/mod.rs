@@ -8,6 +8,7 @@ pub mod table;
 use serde::Serialize;
 
 use super::counts::Counts;
+use super::host_instructions::{OverBaseLine, millions};
 use super::scenario::Scenario;
 use super::stats::Summary;
 use super::tracepoints::Point;
@@ -87,6 +88,8 @@ pub struct Row {
     pub ratio: Option<f64>,
     /// The counts.
     pub counts: Option<Counts>,
+    /// The instructions of the whole QEMU process over the base line, where TCG executed the guest.
+    pub host_instructions: Option<OverBaseLine>,
     /// The counts that could not be had, each with the reason.
     pub not_counted: Vec<String>,
     /// The trace points, where they were asked for.
@@ -173,13 +176,28 @@ impl Report {
         let ranges = self.scenarios.iter().filter_map(|measured| measured.base_line.times.total?.iqr);
         let ranges: Vec<_> = ranges.collect();
         let least = ranges.iter().copied().reduce(f64::min).map(shown).unwrap_or_default();
-        match ranges.iter().copied().reduce(f64::max).map(shown) {
+        let times = match ranges.iter().copied().reduce(f64::max).map(shown) {
             None => "Noise: not known, as the base line has too few runs.".to_owned(),
             Some(most) if most == least => format!("Noise: half of the base line's runs lie within {most} ms."),
             Some(most) => {
                 format!("Noise: half of the base line's runs lie within {least} to {most} ms, depending on the panel.")
             }
+        };
+        let rows = self.scenarios.iter().flat_map(|measured| &measured.rows);
+        let counted: Vec<_> = rows.filter_map(|row| row.host_instructions).map(|host| host.noise).collect();
+        match (counted.iter().min(), counted.iter().max()) {
+            (Some(least), Some(most)) => {
+                let (least, most) = (shown(millions(*least)), shown(millions(*most)));
+                let range = if least == most { most } else { format!("{least} to {most}") };
+                format!("{times} Host instructions: the runs of one firmware lie within {range} M.")
+            }
+            _ => times,
         }
+    }
+
+    /// Whether host instructions were counted at all.
+    pub fn has_host_instructions(&self) -> bool {
+        self.scenarios.iter().flat_map(|measured| &measured.rows).any(|row| row.host_instructions.is_some())
     }
 
     /// The remark about the phases that stands below a table.
@@ -193,6 +211,13 @@ impl Report {
              the kernel's first instruction; instructions and bytes repeat exactly, the accesses of a firmware that polls \
              a clock do not."
             .to_owned();
+        if self.has_host_instructions() {
+            text.push_str(
+                " Host instructions are those of the whole QEMU process, in millions: the least of three runs, less the \
+                 least of the base line's. The spread is how far these runs lie apart. Another load on the machine does not \
+                 change them, so under TCG they compare firmware better than times do.",
+            );
+        }
         if !self.host.kvm.is_empty() {
             text.push(' ');
             text.push_str(&self.host.kvm);
@@ -240,6 +265,9 @@ pub mod tests {
                 topology: Vec::new(),
                 not_counted: Vec::new(),
             }),
+            // Neither of the base line nor of what is too slow for valgrind.
+            host_instructions: (factor > 0.0 && factor < 10.0)
+                .then_some(OverBaseLine { instructions: (343e6 * factor) as u64, noise: 1_100_000 }),
             command: "qemu-system-x86_64 -bios 'a & b'".to_owned(),
             ..Row::default()
         }
@@ -294,13 +322,26 @@ pub mod tests {
     #[test]
     fn the_noise_is_the_spread_of_the_base_line() {
         let mut report = example();
-        assert_eq!(report.noise(), "Noise: half of the base line's runs lie within 4.00 ms.");
+        let text = "Noise: half of the base line's runs lie within 4.00 ms. Host instructions: the runs of one firmware lie \
+                    within 1.10 M.";
+        assert_eq!(report.noise(), text);
         let mut other = report.scenarios[0].clone();
+        other.rows[0].host_instructions = Some(OverBaseLine { instructions: 1, noise: 30_000 });
         other.base_line.times.total = around(5.0);
         report.scenarios.push(other);
-        assert!(report.noise().contains("within 0.50 to 4.00 ms"), "{}", report.noise());
+        for wanted in ["within 0.50 to 4.00 ms", "within 0.03 to 1.10 M"] {
+            assert!(report.noise().contains(wanted), "{}", report.noise());
+        }
         report.scenarios.iter_mut().for_each(|measured| measured.base_line.times.total = None);
         assert!(report.noise().contains("not known"));
+    }
+
+    #[test]
+    fn host_instructions_are_explained_where_there_are_any() {
+        let mut report = example();
+        assert!(report.explanation().contains("Host instructions are"));
+        report.scenarios[0].rows.iter_mut().for_each(|row| row.host_instructions = None);
+        assert!(!report.explanation().contains("Host instructions") && !report.noise().contains("Host instructions"));
     }
 
     #[test]
@@ -311,6 +352,7 @@ pub mod tests {
         assert_eq!(row["counts"]["dma_bytes"], 48_369_592);
         assert_eq!(row["times"]["qemu"]["median"], 40.0);
         assert_eq!(row["median_run"]["qemu"], 40.0);
+        assert_eq!(row["host_instructions"]["noise"], 1_100_000);
         assert_eq!(json["scenarios"][0]["scenario"]["payload"]["kind"], "probe");
     }
 }

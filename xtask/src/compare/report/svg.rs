@@ -5,6 +5,8 @@
 
 use maud::{Markup, PreEscaped, html};
 
+use crate::compare::host_instructions::millions;
+
 use super::{Measured, PHASES, Report, Row, Run, shown};
 
 /// The width of the chart in its own units. Text is set in them, so a smaller width makes it larger.
@@ -19,7 +21,7 @@ const MARGIN: f64 = 12.0;
 
 /// Where the bars start and end; at the right is room for their numbers.
 const LEFT: f64 = 122.0;
-const RIGHT: f64 = WIDTH - 64.0;
+const RIGHT: f64 = WIDTH - 116.0;
 
 /// How wide a character of the usual text is, roughly, to break lines and to place the legend.
 const CHARACTER: f64 = 7.6;
@@ -73,7 +75,11 @@ fn style() -> String {
 fn in_words(report: &Report) -> String {
     let scenario = |measured: &Measured| {
         let rows = std::iter::once(&measured.base_line).chain(&measured.rows).map(|row| match row.median_run {
-            Some(run) => format!("{} {} ms", row.firmware, shown(run.total())),
+            Some(run) => {
+                let host = row.host_instructions.map(|host| shown(millions(host.instructions)));
+                let host = host.map(|host| format!(", {host} M host instructions")).unwrap_or_default();
+                format!("{} {} ms{host}", row.firmware, shown(run.total()))
+            }
             None => format!("{}: {}", row.firmware, reason(row)),
         });
         format!("{}: {}.", measured.name, rows.collect::<Vec<_>>().join("; "))
@@ -99,8 +105,14 @@ fn head(report: &Report, y: &mut f64) -> Markup {
         legend.push((number, name, x, row));
         x += width;
     }
+    let host = if report.has_host_instructions() {
+        "; after that are the host instructions over the base line, in millions (M), which the load of the machine does not \
+         change"
+    } else {
+        ""
+    };
     let caption = format!(
-        "Each bar is the run of the median total, with that total in ms behind it; → means that the bar goes on. {} {}",
+        "Each bar is the run of the median total, with that total in ms behind it{host}; → means that the bar goes on. {} {}",
         report.noise(),
         report.host.qemu
     );
@@ -150,8 +162,11 @@ fn bar(row: &Row, y: f64, end: f64) -> Markup {
     }
     let note = match &row.median_run {
         None => reason(row).chars().take(46).collect(),
-        Some(run) if run.total() > end => format!("→ {}", shown(run.total())),
-        Some(run) => shown(run.total()),
+        Some(run) => {
+            let goes_on = if run.total() > end { "→ " } else { "" };
+            let host = row.host_instructions.map(|host| format!(" · {} M", shown(millions(host.instructions))));
+            format!("{goes_on}{}{}", shown(run.total()), host.unwrap_or_default())
+        }
     };
     let tone = if row.median_run.is_some() { "text" } else { "quiet" };
     html! {
@@ -262,6 +277,18 @@ mod tests {
     }
 
     #[test]
+    fn the_number_behind_a_bar_has_room_beside_the_longest() {
+        let mut report = example();
+        let svg = render(&report);
+        assert!(svg.contains(">40.9 · 34.3 M</text>") && svg.contains("in millions (M)"), "{svg}");
+        let longest = svg.split("<text").filter_map(|text| text.split_once('>')?.1.split('<').next());
+        let longest = longest.filter(|text| text.contains(" · ")).map(|text| text.chars().count()).max().unwrap();
+        assert!(CHARACTER * longest as f64 + 6.0 <= WIDTH - RIGHT, "{longest}");
+        report.scenarios[0].rows.iter_mut().for_each(|row| row.host_instructions = None);
+        assert!(!render(&report).contains(" M"));
+    }
+
+    #[test]
     fn the_chart_has_no_fixed_width_and_is_read_aloud_in_words() {
         let svg = render(&example());
         let start = svg.split('>').next().unwrap();
@@ -271,7 +298,8 @@ mod tests {
         for label in labels {
             assert!(svg.contains(&format!("id=\"{label}\"")), "{label}");
         }
-        assert!(svg.contains("firstlight 40.9 ms; seabios 49.0 ms"), "{svg}");
+        let words = "base line 40.0 ms; firstlight 40.9 ms, 34.3 M host instructions; seabios 49.0 ms, 343 M";
+        assert!(svg.contains(words), "{svg}");
         // At 400 pixels, 14 units are 10.8.
         assert!(svg.contains("font:14px"));
     }

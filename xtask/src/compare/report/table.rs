@@ -4,6 +4,7 @@ use comfy_table::presets::{ASCII_MARKDOWN, UTF8_FULL_CONDENSED};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use super::{Measured, Report, Row, extras, grouped, shown};
+use crate::compare::host_instructions::millions;
 use crate::compare::stats::Summary;
 
 /// What stands where there is no value.
@@ -37,8 +38,7 @@ pub fn render(report: &Report, width: Option<u16>) -> String {
         text.push_str(&format!("\n{}\n", lay_out(&overview, width)));
     }
     text.push('\n');
-    text.push_str(&report.explanation());
-    text.push('\n');
+    text.push_str(&format!("{} {}\n", report.explanation(), report.noise()));
     text
 }
 
@@ -60,8 +60,9 @@ type Value = fn(&Row) -> Option<String>;
 
 /// One value of every firmware in every scenario, for the few values that say most.
 pub fn overviews(report: &Report) -> Vec<Words> {
-    let values: [(&str, Value); 3] = [
+    let values: [(&str, Value); 4] = [
         ("time over base line, ms", |row| row.times.over_base_line.map(|over| shown(over.median))),
+        ("host instructions over base line, M", |row| Some(shown(millions(row.host_instructions?.instructions)))),
         ("exits (KVM)", |row| row.counts.as_ref()?.exits.map(grouped)),
         ("instructions", |row| row.counts.as_ref()?.instructions.map(grouped)),
     ];
@@ -83,10 +84,13 @@ fn overview(report: &Report, name: &str, value: Value) -> Words {
 /// The times of a scenario.
 pub fn times(measured: &Measured, reference: &str) -> Words {
     let linux = measured.scenario.payload.is_linux();
+    let host = measured.rows.iter().any(|row| row.host_instructions.is_some());
     let ratio = format!("ratio to {reference}");
     let mut heads = vec!["times in ms", "QEMU start", "firmware", "kernel loading"];
     heads.extend(linux.then_some("kernel to user space"));
-    heads.extend(["total", "IQR of total", "QEMU stop", "over base line", &ratio, "entry"]);
+    heads.extend(["total", "IQR of total", "QEMU stop", "over base line", &ratio]);
+    heads.extend(host.then_some("host instructions, M"));
+    heads.push("entry");
     let mut words = vec![heads.into_iter().map(str::to_owned).collect::<Vec<_>>()];
     for row in std::iter::once(&measured.base_line).chain(&measured.rows) {
         let times = &row.times;
@@ -98,6 +102,7 @@ pub fn times(measured: &Measured, reference: &str) -> Words {
         line.push(times.total.and_then(|total| total.iqr).map_or_else(|| NONE.to_owned(), shown));
         line.extend([times.stop, times.over_base_line].map(|all| in_spread((all.map(|all| all.median), all))));
         line.push(row.ratio.map_or_else(|| NONE.to_owned(), |ratio| format!("{ratio:.2}")));
+        line.extend(host.then(|| host_instructions(row)));
         line.push(outcome(row));
         words.push(line);
     }
@@ -139,6 +144,14 @@ fn in_spread((time, all): (Option<f64>, Option<Summary>)) -> String {
     time.zip(all).map_or_else(
         || NONE.to_owned(),
         |(time, all)| format!("{}\n{}–{}", shown(time), shown(all.min), shown(all.max)),
+    )
+}
+
+/// The host instructions over the base line, and how far the runs lie apart below them.
+fn host_instructions(row: &Row) -> String {
+    row.host_instructions.map_or_else(
+        || NONE.to_owned(),
+        |host| format!("{}\nspread {}", shown(millions(host.instructions)), shown(millions(host.noise))),
     )
 }
 
@@ -199,6 +212,16 @@ mod tests {
     }
 
     #[test]
+    fn host_instructions_stand_beside_the_times_with_their_noise() {
+        let mut report = example();
+        let words = times(&report.scenarios[0], "seabios");
+        let column = words[0].iter().position(|head| head == "host instructions, M").unwrap();
+        assert_eq!([&words[1][column], &words[2][column]], ["-", "34.3\nspread 1.10"]);
+        report.scenarios[0].rows.iter_mut().for_each(|row| row.host_instructions = None);
+        assert!(!times(&report.scenarios[0], "seabios")[0].contains(&"host instructions, M".to_owned()));
+    }
+
+    #[test]
     fn a_count_that_failed_has_its_reason_below_the_table() {
         let mut report = example();
         report.scenarios[0].rows[1].not_counted = vec!["exits (KVM): did not reach the kernel".to_owned()];
@@ -211,10 +234,11 @@ mod tests {
         let overviews = overviews(&report);
         assert_eq!(
             overviews.iter().map(|words| words[0][0].as_str()).collect::<Vec<_>>(),
-            ["time over base line, ms", "instructions"]
+            ["time over base line, ms", "host instructions over base line, M", "instructions"]
         );
         assert_eq!(overviews[0].len(), 1 + report.scenarios.len());
         assert_eq!(overviews[0][1][1], "0.90");
+        assert_eq!(overviews[1][1][1], "34.3");
     }
 
     #[test]
