@@ -73,22 +73,43 @@ impl Walk {
     pub fn add(&mut self, piece: &[u8]) {
         let mut rest = piece;
         while !(rest.is_empty() || self.ended || self.broken.is_some()) {
-            let taken = match self.at {
-                at if at < HEADER_LEN => self.header(rest),
-                at if at < self.formatted => rest.len().min(self.formatted.saturating_sub(at)),
-                _ => {
-                    let (len, ends) = strings_len(rest, &mut self.zero_before);
-                    if ends {
-                        self.end_structure(len);
-                        rest = rest.get(len..).unwrap_or_default();
-                        continue;
-                    }
-                    len
-                }
-            };
-            self.at = self.at.saturating_add(taken);
+            // Nearly always all pieces are one, which has every structure whole.
+            let whole = if self.at == 0 { self.whole(rest) } else { None };
+            let taken = whole.unwrap_or_else(|| self.part(rest));
             rest = rest.get(taken..).unwrap_or_default();
         }
+    }
+
+    /// Takes the structure that the bytes begin with, if they have all of it. Gives its length.
+    fn whole(&mut self, bytes: &[u8]) -> Option<usize> {
+        let header = bytes.first_chunk::<HEADER_LEN>()?;
+        let [_, formatted, ..] = header.map(usize::from);
+        let strings = bytes.get(formatted..).filter(|_| formatted >= HEADER_LEN)?;
+        let (len, true) = strings_len(strings, &mut false) else { return None };
+        (self.header, self.at) = (*header, formatted);
+        self.end_structure(len);
+        Some(formatted.saturating_add(len))
+    }
+
+    /// Takes as much of the header, the formatted area or the strings of the structure at hand as is there. Gives how many
+    /// bytes these are.
+    #[cold]
+    #[inline(never)]
+    fn part(&mut self, bytes: &[u8]) -> usize {
+        let taken = match self.at {
+            at if at < HEADER_LEN => self.header(bytes),
+            at if at < self.formatted => bytes.len().min(self.formatted.saturating_sub(at)),
+            _ => {
+                let (len, ends) = strings_len(bytes, &mut self.zero_before);
+                if ends {
+                    self.end_structure(len);
+                    return len;
+                }
+                len
+            }
+        };
+        self.at = self.at.saturating_add(taken);
+        taken
     }
 
     /// Takes a header, or as much of it as is there. Gives how many bytes these are.
