@@ -29,7 +29,7 @@ fn a_wake_on_another_host_said_for_each_address_that_it_was_not_taken() {
     log::set_max_level(LevelFilter::Warn);
     let mut machine = FakeMachine::new().with(FakeFwCfg::new(true));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-    let write = HostWrite::new("etc/gone", 0, &[1; 8]).unwrap();
+    let write = HostWrite::new(b"etc/gone", 0, &[1; 8]).unwrap();
     for (writes, expected) in [(1, 1), (4, 4), (5, 5), (16, 5)] {
         LINES.lock().unwrap().clear();
         resume::tell_host(&mut machine, &fw_cfg, &vec![write.clone(); writes]);
