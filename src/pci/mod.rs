@@ -38,7 +38,7 @@ pub use display::Display;
 pub use plan::plan;
 pub use scan::{Board, OwnFunction, scan};
 pub use topology::{Bar, BarKind, Pin};
-pub use windows::{PortRange, Windows};
+pub use windows::{Near, PortRange, Windows};
 
 use crate::addr::PhysRange;
 
@@ -60,16 +60,17 @@ pub struct Summary {
 }
 
 /// Sets up everything on bus 0, on `extra_roots` more root buses, and behind them. What does not fit is warned about and
-/// left without an address.
+/// left without an address. `windows` is called only where `near`, their part that is tried first, does not do.
 pub fn configure(
     config: &mut dyn ConfigSpace,
     extra_roots: u64,
     board: Board<'_>,
-    windows: &Windows,
+    near: Near,
+    windows: &dyn Fn() -> Windows,
     routing: Routing,
 ) -> Summary {
     let topology = scan(config, extra_roots, board);
-    let plan = plan(&topology, windows).unwrap_or_else(|error| {
+    let plan = plan::plan_near(&topology, near, windows).unwrap_or_else(|error| {
         log::warn!("PCI: {error}; functions get no addresses");
         plan::Plan::default()
     });

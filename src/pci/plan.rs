@@ -27,7 +27,7 @@ use self::flat::flat;
 use self::planner::Planner;
 use self::space::{IO, Item, LOW, MEMORY, Room, Space, WIDE, What};
 use super::topology::{Bar, Topology};
-use super::windows::{PortRange, Windows};
+use super::windows::{Near, PortRange, Windows};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::heap::{self, HeapFull};
 
@@ -99,15 +99,23 @@ impl BridgeWindows {
 /// # Errors
 /// [`HeapFull`] when the heap does not hold the plan.
 pub fn plan(topology: &Topology, windows: &Windows) -> Result<Plan, HeapFull> {
-    flat(topology, windows).map_or_else(|| of_any_topology(topology, windows), Ok)
+    flat(topology, windows.near()).map_or_else(|| of_any_topology(topology, windows), Ok)
+}
+
+/// As [`plan`]. The windows are worked out only where `near`, their part that is tried first, does not do.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_near(topology: &Topology, near: Near, windows: &dyn Fn() -> Windows) -> Result<Plan, HeapFull> {
+    flat(topology, near).map_or_else(|| of_any_topology(topology, &windows()), Ok)
 }
 
 /// As [`plan`], with bridges or without, whether all fits or not.
 #[inline(never)]
 fn of_any_topology(topology: &Topology, windows: &Windows) -> Result<Plan, HeapFull> {
     let mut planner = Planner::new(topology)?;
-    let [io, more_io] = [windows.io(), windows.more_io()].map(Room::from);
-    let low = Room::from(windows.low());
+    let [io, more_io] = [windows.near().io(), windows.more_io()].map(Room::from);
+    let low = Room::from(windows.near().low());
     planner.size();
     let io = if planner.fits(IO, io) || more_io.size() <= io.size() { io } else { more_io };
     let low_only: &[_] = &[(IO, io), (MEMORY, low)];

@@ -77,36 +77,64 @@ const FIRST_PORT: u32 = 0x1000;
 /// The most rooms above 4 GiB that are kept.
 const MOST_HIGH: usize = 4;
 
-/// The room for ports and memory.
+/// The room that is tried first: ports, and memory below 4 GiB. It holds all that most machines have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Near {
+    io: PortRange,
+    low: PhysRange,
+}
+
+impl Near {
+    /// The room that a host offers, cut to what can be used: ports from 0x1000 on, `low` to the memory from 1 MiB to 4 GiB.
+    #[must_use]
+    pub fn new(io: PortRange, low: PhysRange) -> Self {
+        Self { io: io.usable(), low: reach(1 << 20..1 << 32).intersection(low).unwrap_or_default() }
+    }
+
+    /// Room for ports; empty when there is none.
+    #[must_use]
+    pub const fn io(&self) -> PortRange {
+        self.io
+    }
+
+    /// Room for memory below 4 GiB; empty when there is none.
+    #[must_use]
+    pub const fn low(&self) -> PhysRange {
+        self.low
+    }
+}
+
+/// The addresses within these bounds; empty if they are the wrong way round.
+fn reach(bounds: Range<u64>) -> PhysRange {
+    PhysRange::from_bounds(PhysAddr::new(bounds.start), PhysAddr::new(bounds.end)).unwrap_or_default()
+}
+
+/// All the room for ports and memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Windows {
-    io: PortRange,
+    near: Near,
     more_io: PortRange,
-    low: PhysRange,
     high: ArrayVec<PhysRange, MOST_HIGH>,
 }
 
 impl Windows {
-    /// The room that a host offers, cut to what can be used: ports from 0x1000 on, `low` to the memory from 1 MiB to
-    /// 4 GiB, `high` to the memory from 4 GiB to what `physical_bits` bits can address.
+    /// The room that a host offers: what is near, and of `high` the memory from 4 GiB to what `physical_bits` bits can
+    /// address.
     ///
     /// Of `high`, whose order is that of preference, one room will be used. So one that is not larger than those before it is
     /// left out, and if there are more than four, the largest is the last.
     ///
     /// ```
     /// use firstlight::addr::{PhysAddr, PhysRange};
-    /// use firstlight::pci::{PortRange, Windows};
+    /// use firstlight::pci::{Near, PortRange, Windows};
     /// let low = PhysRange::new(PhysAddr::new(0xc000_0000), 0x3ec0_0000).unwrap();
     /// let high = PhysRange::new(PhysAddr::new(32 << 30), 64 << 30).unwrap();
-    /// let windows = Windows::new(PortRange::ALL, low, Some(high), 36);
+    /// let windows = Windows::new(Near::new(PortRange::ALL, low), Some(high), 36);
     /// assert_eq!(windows.high()[0].end(), PhysAddr::new(64 << 30));
     /// ```
     #[must_use]
-    pub fn new(io: PortRange, low: PhysRange, high: impl IntoIterator<Item = PhysRange>, physical_bits: u8) -> Self {
+    pub fn new(near: Near, high: impl IntoIterator<Item = PhysRange>, physical_bits: u8) -> Self {
         let top = 1u64.checked_shl(physical_bits.into()).unwrap_or(u64::MAX);
-        let reach = |bounds: Range<u64>| {
-            PhysRange::from_bounds(PhysAddr::new(bounds.start), PhysAddr::new(bounds.end)).unwrap_or_default()
-        };
         let mut kept = ArrayVec::<PhysRange, MOST_HIGH>::new();
         for room in high.into_iter().filter_map(|room| room.intersection(reach(1 << 32..top))) {
             if kept.last().is_none_or(|largest| largest.len() < room.len()) {
@@ -116,12 +144,7 @@ impl Windows {
                 kept.push(room);
             }
         }
-        Self {
-            io: io.usable(),
-            more_io: PortRange::default(),
-            low: low.intersection(reach(1 << 20..1 << 32)).unwrap_or_default(),
-            high: kept,
-        }
+        Self { near, more_io: PortRange::default(), high: kept }
     }
 
     /// The same with other ports, which are taken when those do not suffice and these are more.
@@ -130,22 +153,16 @@ impl Windows {
         Self { more_io: more_io.usable(), ..self }
     }
 
-    /// Room for ports; empty when there is none.
+    /// The room that is tried first.
     #[must_use]
-    pub const fn io(&self) -> PortRange {
-        self.io
+    pub const fn near(&self) -> Near {
+        self.near
     }
 
     /// Room for ports when that does not suffice; empty when there is none.
     #[must_use]
     pub const fn more_io(&self) -> PortRange {
         self.more_io
-    }
-
-    /// Room for memory below 4 GiB; empty when there is none.
-    #[must_use]
-    pub const fn low(&self) -> PhysRange {
-        self.low
     }
 
     /// Rooms for memory above 4 GiB, of which one is used; each is larger than the one before.
@@ -168,19 +185,19 @@ mod tests {
         let low = range(0xc000_0000, 0xfec0_0000);
         let high = range(1 << 35, 1 << 41);
         for bits in [0, 32, 35] {
-            assert_eq!(Windows::new(PortRange::ALL, low, Some(high), bits).high(), [], "{bits} bits");
+            assert_eq!(Windows::new(Near::new(PortRange::ALL, low), Some(high), bits).high(), [], "{bits} bits");
         }
         for (bits, end) in [(36, 1 << 36), (40, 1 << 40), (52, 1 << 41), (64, 1 << 41), (200, 1 << 41)] {
-            let windows = Windows::new(PortRange::ALL, low, Some(high), bits);
+            let windows = Windows::new(Near::new(PortRange::ALL, low), Some(high), bits);
             assert_eq!(windows.high(), [range(1 << 35, end)], "{bits} bits");
         }
     }
 
     #[test]
     fn each_window_is_cut_to_its_own_place() {
-        let windows = Windows::new(PortRange::ALL, range(0, 1 << 33), Some(range(0, 1 << 33)), 36);
-        assert_eq!(windows.io(), PortRange::new(0x1000, 0x1_0000).unwrap());
-        assert_eq!(windows.low(), range(1 << 20, 1 << 32));
+        let windows = Windows::new(Near::new(PortRange::ALL, range(0, 1 << 33)), Some(range(0, 1 << 33)), 36);
+        assert_eq!(windows.near().io(), PortRange::new(0x1000, 0x1_0000).unwrap());
+        assert_eq!(windows.near().low(), range(1 << 20, 1 << 32));
         assert_eq!(windows.high(), [range(1 << 32, 1 << 33)]);
     }
 
@@ -188,7 +205,7 @@ mod tests {
     fn a_room_above_4_gib_is_kept_if_it_is_larger_than_those_before() {
         let gib = |start: u64, len: u64| range(start << 30, (start + len) << 30);
         let kept = |rooms: &[PhysRange], bits| {
-            Windows::new(PortRange::ALL, range(0, 0), rooms.iter().copied(), bits).high().to_vec()
+            Windows::new(Near::new(PortRange::ALL, range(0, 0)), rooms.iter().copied(), bits).high().to_vec()
         };
         let rooms = [gib(0, 8), gib(10, 4), gib(20, 2), gib(30, 5)];
         assert_eq!(kept(&rooms, 52), [gib(4, 4), gib(30, 5)], "cut to what is above 4 GiB first");
@@ -200,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_window_with_nothing_usable_is_empty() {
-        let windows = Windows::new(PortRange::new(0, 0x800).unwrap(), range(0, 0x1000), None, 36);
-        assert!(windows.io().is_empty() && windows.low().is_empty() && windows.high().is_empty());
+        let windows = Windows::new(Near::new(PortRange::new(0, 0x800).unwrap(), range(0, 0x1000)), None, 36);
+        assert!(windows.near().io().is_empty() && windows.near().low().is_empty() && windows.high().is_empty());
     }
 }

@@ -9,7 +9,7 @@ use crate::addr::{PhysAddr, PhysRange};
 use crate::fw_cfg::FwCfg;
 use crate::hal::Machine;
 use crate::memory_map::MemoryMap;
-use crate::pci::{Display, Windows};
+use crate::pci::{Display, Near, Windows};
 
 /// Where RAM below 4 GiB ends at the most, unless the user has asked for more (QEMU `hw/i386/pc_piix.c`, the default of
 /// `max-ram-below-4g`).
@@ -26,8 +26,11 @@ pub fn set_up_display<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &MemoryM
     let (ports, low) = chipset.low_windows(low_ram_end)?;
     // QEMU reserves nothing there.
     let free = if fw_cfg.host_kind().is_qemu() { low } else { unoccupied(map, low) };
-    let windows = Windows::new(ports, free, None, physical_bits(machine)).or_ports(chipset.more_ports());
+    let near = Near::new(ports, free);
+    // Nothing above 4 GiB.
+    let bits = physical_bits(machine);
+    let windows = || Windows::new(near, None, bits).or_ports(chipset.more_ports());
     let extra_roots = read_number(machine, fw_cfg, EXTRA_ROOTS).unwrap_or(0);
     // By the ports: whether the memory-mapped window is open is not known.
-    chipset.configure_pci(machine, None, extra_roots, &windows, fw_cfg.host_kind()).display
+    chipset.configure_pci(machine, None, extra_roots, near, &windows, fw_cfg.host_kind()).display
 }

@@ -37,7 +37,8 @@ use crate::fw_cfg::{FwCfg, HostKind};
 use crate::hal::{Cpu, Machine, Memory, Ports};
 use crate::memory_map::MemoryMap;
 use crate::pci::{
-    self, Address, Board, ConfigSpace, Display, EcamWindow, OwnFunction, Pin, PortConfig, PortRange, Summary, Windows,
+    self, Address, Board, ConfigSpace, Display, EcamWindow, Near, OwnFunction, Pin, PortConfig, PortRange, Summary,
+    Windows,
 };
 use crate::{resume, tables};
 pub use display::set_up_display;
@@ -81,11 +82,11 @@ impl Platform {
         let bits = physical_bits(machine);
         let reserved = read_number(machine, fw_cfg, RESERVED_MEMORY_END).map(PhysAddr::new);
         let extra_roots = read_number(machine, fw_cfg, EXTRA_ROOTS).unwrap_or(0);
-        let high = high_windows(map, reserved, bits);
         // QEMU reserves nothing there.
         let free = if fw_cfg.host_kind().is_qemu() { low } else { unoccupied(map, low) };
-        let windows = Windows::new(ports, free, high, bits).or_ports(chipset.more_ports());
-        let pci = chipset.configure_pci(machine, ecam, extra_roots, &windows, fw_cfg.host_kind());
+        let near = Near::new(ports, free);
+        let windows = || Windows::new(near, high_windows(map, reserved, bits), bits).or_ports(chipset.more_ports());
+        let pci = chipset.configure_pci(machine, ecam, extra_roots, near, &windows, fw_cfg.host_kind());
         cpus::set_up(machine, fw_cfg, devices_start(ecam, low), bits);
         Ok(Self { chipset, f_segment, display: pci.display })
     }
@@ -382,12 +383,14 @@ impl Chipset {
         machine: &mut M,
         ecam: Option<EcamWindow>,
         extra_roots: u64,
-        windows: &Windows,
+        near: Near,
+        windows: &dyn Fn() -> Windows,
         host: HostKind,
     ) -> Summary {
         let route = |device, pin| self.interrupt(device, pin);
         let board = self.board(host);
-        let configure = |config: &mut dyn ConfigSpace| pci::configure(config, extra_roots, board, windows, &route);
+        let configure =
+            |config: &mut dyn ConfigSpace| pci::configure(config, extra_roots, board, near, windows, &route);
         match ecam {
             Some(window) => window.with(machine, configure),
             None => configure(&mut PortConfig::new(machine)),

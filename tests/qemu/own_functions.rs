@@ -1,7 +1,7 @@
 //! The chipset's own functions, against QEMU's: they are as the firmware describes them, so that it need not ask. No guest runs:
 //! the module `pci` does, on this host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ const NOW: u8 = 1 << 2;
 /// How long a reset may take.
 const RESET_LIMIT: Duration = Duration::from_secs(30);
 
-fn start(program: &PathBuf, machine: &str) -> Qtest {
+fn start(program: &Path, machine: &str) -> Qtest {
     let arguments = format!("-M {machine} -m 128M");
     Qtest::start(&program.to_string_lossy(), &arguments, 1 << 20..32 << 20)
 }

@@ -8,7 +8,7 @@ pub mod model;
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::pci::plan::{BridgeWindows, Placement};
 use firstlight::pci::topology::{BarKind, Topology};
-use firstlight::pci::{Board, Display, Pin, PortRange, Windows, apply, plan, scan};
+use firstlight::pci::{Board, Display, Near, Pin, PortRange, Windows, apply, plan, scan};
 
 use self::model::Model;
 use crate::check;
@@ -32,7 +32,7 @@ pub fn run(bytes: &[u8]) {
     let high = range(c << 8, d << 8).unwrap();
     let (first, rest) = high.split_at(high.len() / 4);
     let (_, second) = rest.split_at(high.len() / 8);
-    let room = Windows::new(PortRange::ALL, range(a, b).unwrap(), [first, second], 46)
+    let room = Windows::new(Near::new(PortRange::ALL, range(a, b).unwrap()), [first, second], 46)
         .or_ports(PortRange::new(0x1000, 0xa000).unwrap());
     let extra_roots: u8 = input.take();
     let mut pci = Model::take(&mut input, MOST, &[]);
@@ -82,7 +82,7 @@ fn check_plan(topology: &Topology, plan: &Plan, room: &Windows) {
             children[usize::from(parent.bus)].push(passed);
         }
     }
-    let mut host = vec![(true, ports(room.io())), (true, ports(room.more_io())), (false, room.low())];
+    let mut host = vec![(true, ports(room.near().io())), (true, ports(room.more_io())), (false, room.near().low())];
     let lowest = plan.above_4_gib().start();
     host.extend(room.high().iter().filter(|high| high.contains_addr(lowest)).map(|high| (false, *high)));
     let mut at_root = Vec::new();

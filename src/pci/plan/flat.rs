@@ -5,20 +5,20 @@
 #![forbid(unsafe_code)]
 
 use super::super::topology::{BarKind, Topology};
-use super::super::windows::Windows;
+use super::super::windows::Near;
 use super::Plan;
 use super::space::{Item, Room, pack};
 use crate::heap::{push_within_capacity, with_capacity};
 
 /// Plans where everything goes. `None` where there is a bridge, or something has no room, or the heap is full.
-pub(super) fn flat(topology: &Topology, windows: &Windows) -> Option<Plan> {
+pub(super) fn flat(topology: &Topology, near: Near) -> Option<Plan> {
     if topology.has_bridges() {
         return None;
     }
     let bars = topology.bars();
     let mut plan = Plan { placements: with_capacity(bars).ok()?, ..Plan::default() };
     let mut items = with_capacity(bars).ok()?;
-    for (is_io, room) in [(true, Room::from(windows.io())), (false, Room::from(windows.low()))] {
+    for (is_io, room) in [(true, Room::from(near.io())), (false, Room::from(near.low()))] {
         items.clear();
         for (function, found) in (0..u16::MAX).zip(topology.functions()) {
             for &bar in found.bars.iter().filter(|bar| (bar.kind == BarKind::Io) == is_io) {
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
     use crate::addr::{PhysAddr, PhysRange};
     use crate::pci::topology::{Bar, Bridge, Bus, Function, IoWindow, PrefetchableWindow, Reserve};
-    use crate::pci::{Address, PortRange};
+    use crate::pci::{Address, PortRange, Windows};
 
     fn bar() -> impl Strategy<Value = (BarKind, u8)> {
         let memory = |kind| (Just(kind), 4_u8..28);
@@ -106,7 +106,7 @@ mod tests {
         let low = prop_oneof![Just((0x8_0000, 0xf_ec00)), (0_u64..1 << 20, 0_u64..=1 << 20)].prop_map(memory);
         let high = proptest::option::of((1_u64 << 20..1 << 28, 1_u64 << 20..1 << 28).prop_map(memory));
         (io, any_ports.prop_map(ports), low, high)
-            .prop_map(|(io, more, low, high)| Windows::new(io, low, high, 40).or_ports(more))
+            .prop_map(|(io, more, low, high)| Windows::new(Near::new(io, low), high, 40).or_ports(more))
     }
 
     proptest! {
@@ -117,9 +117,10 @@ mod tests {
             topology in topology(),
             windows in windows(),
         ) {
+            let near = windows.near();
             let mut planner = Planner::new(&topology).unwrap();
-            let has_room = planner.fits(IO, windows.io().into()) && planner.fits(MEMORY, windows.low().into());
-            let flat = flat(&topology, &windows);
+            let has_room = planner.fits(IO, near.io().into()) && planner.fits(MEMORY, near.low().into());
+            let flat = flat(&topology, near);
             prop_assert_eq!(flat.is_some(), has_room);
             if let Some(flat) = flat {
                 let plan = of_any_topology(&topology, &windows).unwrap();
@@ -135,7 +136,7 @@ mod tests {
         let mut outcomes = [0; 2];
         for _ in 0..200 {
             let (topology, windows) = (topology(), windows()).new_tree(&mut runner).unwrap().current();
-            outcomes[usize::from(flat(&topology, &windows).is_some())] += 1;
+            outcomes[usize::from(flat(&topology, windows.near()).is_some())] += 1;
         }
         assert!(outcomes.iter().all(|&count| count > 20), "{outcomes:?}");
     }
@@ -146,8 +147,8 @@ mod tests {
         topology.functions.push(function(0, 1, ArrayVec::new()));
         topology.buses.push(Bus { number: 0, parent: None, first: 0, end: 1 });
         let low = PhysRange::from_bounds(PhysAddr::new(0xc000_0000), PhysAddr::new(0xd000_0000)).unwrap();
-        let windows = Windows::new(PortRange::ALL, low, None, 40);
-        assert!(flat(&topology, &windows).is_some());
+        let near = Near::new(PortRange::ALL, low);
+        assert!(flat(&topology, near).is_some());
         topology.functions[0].bridge = Some(Bridge {
             bus: None,
             io: IoWindow::Absent,
@@ -156,6 +157,6 @@ mod tests {
             latency: 0,
             reserve: Reserve::default(),
         });
-        assert_eq!(flat(&topology, &windows), None);
+        assert_eq!(flat(&topology, near), None);
     }
 }

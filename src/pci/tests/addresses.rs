@@ -95,7 +95,7 @@ fn a_bar_never_wraps_past_its_window() {
     assert_eq!(plan.unplaced.len(), 1);
 
     // One that ends with the 64-bit space: aligning the address or adding the size would wrap.
-    let all = Windows::new(PortRange::ALL, range(0, 0), Some(range(u64::MAX - GIB, u64::MAX)), 64);
+    let all = Windows::new(Near::new(PortRange::ALL, range(0, 0)), Some(range(u64::MAX - GIB, u64::MAX)), 64);
     for orders in [[63, 63], [62, 30], [30, 30]] {
         let mut pci = FakePci::default();
         for (number, order) in (1..).zip(orders) {
@@ -129,8 +129,9 @@ fn what_alignment_leaves_free_is_used() {
 fn no_bar_is_placed_beyond_the_physical_address_bits() {
     let mut pci =
         FakePci::default().with(ROOT, 1, 0, device(1).bar(0, WIDE, 35)).with(ROOT, 2, 0, device(2).bar(0, WIDE, 30));
-    let windows =
-        |bits| Windows::new(PortRange::ALL, range(0xc000_0000, 0xd000_0000), Some(range(8 * GIB, 1 << 46)), bits);
+    let windows = |bits| {
+        Windows::new(Near::new(PortRange::ALL, range(0xc000_0000, 0xd000_0000)), Some(range(8 * GIB, 1 << 46)), bits)
+    };
     let (_, plan) = set_up(&mut pci, &windows(36));
     assert_eq!(plan.unplaced, []);
     assert_eq!(addresses(&pci, 0), [32 * GIB]);
@@ -143,7 +144,7 @@ fn no_bar_is_placed_beyond_the_physical_address_bits() {
 #[test]
 fn of_two_rooms_above_4_gib_the_first_that_holds_everything_is_used() {
     let rooms = [range(8 * GIB, 1012 * GIB), range(1024 * GIB, 1 << 48)];
-    let windows = |bits| Windows::new(PortRange::ALL, range(0xc000_0000, 0xfec0_0000), rooms, bits);
+    let windows = |bits| Windows::new(Near::new(PortRange::ALL, range(0xc000_0000, 0xfec0_0000)), rooms, bits);
     let place = |orders: &[u8], bits| {
         let mut pci = FakePci::default();
         for (number, &order) in (1..).zip(orders) {
@@ -309,7 +310,7 @@ fn a_bridge_whose_own_register_has_no_place_passes_nothing_on() {
 
 #[test]
 fn an_io_window_that_stays_empty_is_closed_after_it_was_looked_at() {
-    let room = Windows::new(PortRange::default(), range(0xc000_0000, 0xd000_0000), None, 40);
+    let room = Windows::new(Near::new(PortRange::default(), range(0xc000_0000, 0xd000_0000)), None, 40);
     let mut pci = FakePci::default().with(ROOT, 1, 0, port());
     pci.add(On::Behind(0), 0, 0, device(1).bar(0, IO, 5));
     set_up(&mut pci, &room);

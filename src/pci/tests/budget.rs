@@ -1,5 +1,7 @@
 //! How many accesses it takes: each is an exit to the host, and some make it rebuild its memory map.
 
+use core::cell::Cell;
+
 use super::*;
 use crate::pci::{Display, Summary, configure, register};
 
@@ -49,7 +51,7 @@ fn the_default_machine() {
     let mut pci = q35();
     let (host_bridge, isa_bridge) = (Address::new(0, 0, 0), Address::new(0, 31, 0));
     let board = Board { host_bridge, isa_bridge, functions: &ICH9, is_qemu: true };
-    let summary = configure(&mut pci, 0, board, &windows(), &|_, _| Some(10));
+    let summary = configure(&mut pci, 0, board, windows().near(), &windows, &|_, _| Some(10));
     let display = Display {
         address: at(0, 1, 0),
         id: 0x1111_1234,
@@ -90,6 +92,28 @@ fn of_qemu_s_own_functions_only_the_id_is_read() {
     }
 }
 
+/// What is above RAM is looked for only for those who need it.
+#[test]
+fn windows_are_worked_out_only_where_what_is_near_does_not_do() {
+    let calls = |function: Option<FakeFunction>| {
+        let mut pci = q35();
+        if let Some(function) = function {
+            pci.add(ROOT, 5, 0, function);
+        }
+        let calls = Cell::new(0);
+        let counted = || {
+            calls.set(calls.get() + 1);
+            windows()
+        };
+        let summary = configure(&mut pci, 0, Board::default(), windows().near(), &counted, &|_, _| None);
+        assert_eq!(summary.unplaced, 0);
+        calls.get()
+    };
+    assert_eq!(calls(None), 0);
+    assert_eq!(calls(Some(device(1).bar(0, WIDE, 34))), 1, "more than there is below 4 GiB");
+    assert_eq!(calls(Some(port())), 1, "a bridge");
+}
+
 #[test]
 fn an_empty_port() {
     let mut pci = q35();
@@ -123,10 +147,10 @@ fn the_display_is_the_first_with_memory_in_its_first_register() {
         .with(ROOT, 5, 0, FakeFunction::new(0x1050_1af4, 0x03_8000).bar(1, MEMORY, 12).bar(4, WIDE, 14))
         .with(ROOT, 6, 0, FakeFunction::new(0x1111_1234, 0x03_8000).bar(0, WIDE, 24));
     pci.nodes.remove(1);
-    let display = configure(&mut pci, 0, Board::default(), &windows(), &|_, _| None).display.unwrap();
+    let display = configure(&mut pci, 0, Board::default(), windows().near(), &windows, &|_, _| None).display.unwrap();
     assert_eq!((display.address, display.class, display.registers), (at(0, 6, 0), 0x03_8000, None));
     let mut none = FakePci::default().with(ROOT, 1, 0, device(1).bar(0, MEMORY, 12));
-    assert_eq!(configure(&mut none, 0, Board::default(), &windows(), &|_, _| None).display, None);
+    assert_eq!(configure(&mut none, 0, Board::default(), windows().near(), &windows, &|_, _| None).display, None);
 }
 
 #[test]
@@ -135,7 +159,7 @@ fn an_empty_slot() {
     set_up(&mut pci, &windows());
     let before = (pci.reads, pci.writes, pci.remaps);
     let mut pci = q35().with(ROOT, 3, 0, port().slot().pin(1));
-    configure(&mut pci, 0, Board::default(), &windows(), &|_, _| Some(10));
+    configure(&mut pci, 0, Board::default(), windows().near(), &windows, &|_, _| Some(10));
     // As an empty port, and the prefetchable window and its upper halves are read, the windows and the command written, and
     // the interrupt lines of this and three others. The line of a bridge does not touch its control register.
     let after = (pci.reads - before.0, pci.writes - before.1, pci.remaps - before.2);

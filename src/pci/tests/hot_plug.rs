@@ -152,7 +152,7 @@ fn slots_share_the_ports_that_functions_leave() {
 fn the_other_ports_are_taken_when_the_first_do_not_suffice() {
     let ports = |start, end| PortRange::new(start, end).unwrap();
     let low = range(0xc000_0000, 0xfec0_0000);
-    let windows = |first, other| Windows::new(first, low, None, 40).or_ports(other);
+    let windows = |first, other| Windows::new(Near::new(first, low), None, 40).or_ports(other);
     let mut pci = FakePci::default();
     for number in 1..4 {
         let port = pci.add(ROOT, number, 0, port());

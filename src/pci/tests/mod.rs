@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use super::fake::{FakeFunction, FakePci, On};
 use super::plan::Plan;
 use super::topology::{Bar, BarKind, Topology};
-use super::{Address, Board, OwnFunction, Pin, PortRange, Windows, apply, plan, scan};
+use super::{Address, Board, Near, OwnFunction, Pin, PortRange, Windows, apply, plan, scan};
 use crate::addr::{PhysAddr, PhysRange};
 
 const ROOT: On = On::Root(0);
@@ -32,11 +32,11 @@ fn range(start: u64, end: u64) -> PhysRange {
 
 /// As on q35 with 2 GiB, and a CPU with 40 address bits.
 fn windows() -> Windows {
-    Windows::new(PortRange::ALL, range(0xc000_0000, 0xfec0_0000), Some(range(4 * GIB, 1 << 46)), 40)
+    Windows::new(Near::new(PortRange::ALL, range(0xc000_0000, 0xfec0_0000)), Some(range(4 * GIB, 1 << 46)), 40)
 }
 
 fn low_only(start: u64, end: u64) -> Windows {
-    Windows::new(PortRange::ALL, range(start, end), None, 40)
+    Windows::new(Near::new(PortRange::ALL, range(start, end)), None, 40)
 }
 
 /// An ordinary function that nobody knows.

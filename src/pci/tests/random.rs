@@ -33,7 +33,7 @@ fn room() -> impl Strategy<Value = Windows> {
     let io = (0u32..0x1_0000, 0u32..=0x1_0000).prop_map(|(a, b)| PortRange::new(a.min(b), a.max(b)).unwrap());
     let low = (0u64..1 << 20, 0u64..=1 << 20).prop_map(|(a, b)| range(a.min(b) << 12, a.max(b) << 12));
     let high = (0u64..1 << 28, 0u64..1 << 28).prop_map(|(a, b)| range(a.min(b) << 12, a.max(b) << 12));
-    (io, low, vec(high, 0..4), 32u8..=52).prop_map(|(io, low, high, bits)| Windows::new(io, low, high, bits))
+    (io, low, vec(high, 0..4), 32u8..=52).prop_map(|(io, low, high, bits)| Windows::new(Near::new(io, low), high, bits))
 }
 
 fn with_bars(mut function: FakeFunction, bars: &[(BarKind, u8)], count: u8) -> FakeFunction {
@@ -125,8 +125,8 @@ fn check_plan(topology: &Topology, plan: &Plan, room: &Windows) {
     let lowest = plan.above_4_gib().start();
     let high = room.high().iter().find(|high| high.contains_addr(lowest)).copied().unwrap_or_default();
     let host = [
-        run(true, room.io().start().into(), (room.io().end() - room.io().start()).into()),
-        Run { ports: false, range: room.low() },
+        run(true, room.near().io().start().into(), (room.near().io().end() - room.near().io().start()).into()),
+        Run { ports: false, range: room.near().low() },
         Run { ports: false, range: high },
     ];
     let mut at_root = Vec::new();
@@ -257,7 +257,7 @@ proptest! {
             .filter(|bar| bar.kind != IO)
             .map(|bar| bar.size().max(MIB))
             .sum();
-        let room = Windows::new(PortRange::ALL, range(MIB, 1 << 32), Some(range(1 << 40, 1 << 51)), 52);
+        let room = Windows::new(Near::new(PortRange::ALL, range(MIB, 1 << 32)), Some(range(1 << 40, 1 << 51)), 52);
         let plan = plan(&topology, &room).unwrap();
         // A bridge rounds up what is behind it to its alignment at worst.
         if asked <= GIB {
