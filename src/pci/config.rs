@@ -194,6 +194,11 @@ impl<'m, M: Memory, const QWORDS: bool> Ecam<'m, M, QWORDS> {
     }
 
     /// One access of the longest kind.
+    fn access(&mut self, at: PhysAddr) -> Option<u64> {
+        if QWORDS { self.memory.read_register64(at).ok() } else { self.memory.read_register32(at).ok().map(u64::from) }
+    }
+
+    /// What is at `at`, by an access if it is not known.
     fn read(&mut self, at: PhysAddr) -> Option<u64> {
         let [latest, before] = self.known;
         if latest.0 == at {
@@ -202,8 +207,7 @@ impl<'m, M: Memory, const QWORDS: bool> Ecam<'m, M, QWORDS> {
         if before.0 == at {
             return Some(before.1);
         }
-        let value =
-            if QWORDS { self.memory.read_register64(at).ok()? } else { self.memory.read_register32(at).ok()?.into() };
+        let value = self.access(at)?;
         self.known = [(at, value), latest];
         Some(value)
     }
@@ -214,6 +218,21 @@ impl<M: Memory, const QWORDS: bool> ConfigSpace for Ecam<'_, M, QWORDS> {
         let (start, shift) = if QWORDS { (offset & !7, u32::from(offset & 4) * 8) } else { (offset & !3, 0) };
         let value = self.locate(address, start).and_then(|at| self.read(at));
         value.map_or(u32::MAX, |value| (value >> shift) as u32)
+    }
+
+    /// Of absent functions nothing is kept.
+    fn find_next(&mut self, addresses: &mut Addresses) -> Option<(Address, u32)> {
+        for address in addresses {
+            let at = self.locate(address, register::ID)?;
+            let value = self.access(at)?;
+            let id = value as u32;
+            if is_there(id) {
+                let [latest, _] = self.known;
+                self.known = [(at, value), latest];
+                return Some((address, id));
+            }
+        }
+        None
     }
 
     fn write32(&mut self, address: Address, offset: u8, value: u32) {
