@@ -5,12 +5,15 @@ use std::env;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=linker.ld");
+    println!("cargo::rerun-if-changed=order.ld");
     if env::var_os("CARGO_FEATURE_FIRMWARE").is_none() {
         return;
     }
     let root = env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
     for argument in [
         &format!("-T{root}/linker.ld"),
+        // Where linker.ld looks for what it includes.
+        &format!("-L{root}"),
         "-nostdlib",
         "-nostartfiles",
         "-static",

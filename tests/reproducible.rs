@@ -8,8 +8,18 @@ use std::process::Command;
 use tempfile::TempDir;
 
 /// All that the image is made of, and what makes it.
-const SOURCES: [&str; 9] =
-    [".cargo", "Cargo.lock", "Cargo.toml", "build.rs", "linker.ld", "rust-toolchain.toml", "src", "tests", "xtask"];
+const SOURCES: [&str; 10] = [
+    ".cargo",
+    "Cargo.lock",
+    "Cargo.toml",
+    "build.rs",
+    "linker.ld",
+    "order.ld",
+    "rust-toolchain.toml",
+    "src",
+    "tests",
+    "xtask",
+];
 
 fn copy(from: &Path, to: &Path) {
     if from.is_dir() {

@@ -1,7 +1,7 @@
 //! Firstlight's host tool: builds the image, boots it in QEMU, and tests it.
 //!
-//! One file a command (`run`, `image`, `test`, `compare`, `dependencies`, `faults`, `fuzz`, `budget`, `parity`, `setup`,
-//! `support`), and the pieces they share beside them. The commands are started as `cargo xtask …` through the alias in `.cargo/config.toml`. What the tool
+//! One file a command (`run`, `image`, `test`, `compare`, `dependencies`, `faults`, `fuzz`, `budget`, `order`, `parity`,
+//! `setup`, `support`), and the pieces they share beside them. The commands are started as `cargo xtask …` through the alias in `.cargo/config.toml`. What the tool
 //! has to say goes to the standard error; the standard output belongs to the guest's serial console and to the tests.
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ mod image;
 mod initramfs;
 mod modules;
 mod newer_qemu;
+mod order;
 mod packages;
 mod panics;
 mod parity;
@@ -57,6 +58,7 @@ enum Command {
     Faults(faults::Args),
     Fuzz(fuzz::Args),
     Budget(budget::Args),
+    Order(order::Args),
     Parity(parity::Args),
     Setup(setup::Args),
     Support(support::Args),
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Faults(args) => faults::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Budget(args) => budget::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Order(args) => order::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Parity(args) => parity::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Support(args) => support::run(&args).map(|()| ExitCode::SUCCESS),

@@ -21,6 +21,7 @@ pub struct Costs {
     cpuid: Option<u64>,
     rdmsr: Option<u64>,
     wrmsr: Option<u64>,
+    code_pages: Option<u64>,
     instructions: Option<u64>,
     blocks: Option<u64>,
     host_instructions: Option<u64>,
@@ -58,7 +59,7 @@ macro_rules! column {
 }
 
 /// Every column, in the order of the table and of the record.
-pub const COLUMNS: [Column; 13] = [
+pub const COLUMNS: [Column; 14] = [
     column!(accesses, "device accesses", 0, None, "reads and writes of ports and of device registers in memory"),
     column!(config_accesses, "of these, PCI configuration", 0, None, "those that reach PCI configuration space"),
     column!(
@@ -81,6 +82,14 @@ pub const COLUMNS: [Column; 13] = [
     column!(cpuid, "CPUID", 0, None, "executed CPUID instructions, each an exit inside KVM of about 1 us"),
     column!(rdmsr, "RDMSR", 0, None, "executed RDMSR instructions, which may be the same"),
     column!(wrmsr, "WRMSR", 0, None, "executed WRMSR instructions, which may be the same"),
+    column!(
+        code_pages,
+        "code pages",
+        10,
+        None,
+        "pages of 4 KiB of the image with executed code, each mapped by the host at its first use; where they grow, `cargo \
+         xtask order` orders the functions anew"
+    ),
     column!(instructions, "guest instructions", 2, None, "executed instructions of the guest"),
     column!(
         blocks,
@@ -123,6 +132,7 @@ impl Costs {
             cpuid: executed.map(|executed| executed.cpuid),
             rdmsr: executed.map(|executed| executed.rdmsr),
             wrmsr: executed.map(|executed| executed.wrmsr),
+            code_pages: translation.map(|translation| translation.code_pages),
             instructions: counts.instructions,
             blocks: translation.map(|translation| translation.blocks),
             host_instructions: host.map(|host| host.instructions),
@@ -254,7 +264,8 @@ pub mod tests {
             topology: Vec::new(),
             not_counted: Vec::new(),
         };
-        let translation = Translation { blocks: 1_000, executed: Exiting { cpuid: 6, rdmsr: 2, wrmsr: 17 } };
+        let translation =
+            Translation { blocks: 1_000, executed: Exiting { cpuid: 6, rdmsr: 2, wrmsr: 17 }, code_pages: 29 };
         Costs::of(&counts, Some(&translation), Some(OverBaseLine { instructions: 90_000_000, noise: 1_000_000 }))
     }
 
@@ -289,7 +300,7 @@ pub mod tests {
             let found = found(&costs);
             assert!(matches!(found.as_slice(), [(text, true)] if text.starts_with(column.name)), "{found:?}");
         }
-        assert_eq!(COLUMNS.iter().filter(|column| column.tolerance == 0).count(), COLUMNS.len() - 3);
+        assert_eq!(COLUMNS.iter().filter(|column| column.tolerance == 0).count(), COLUMNS.len() - 4);
     }
 
     #[test]
@@ -302,6 +313,9 @@ pub mod tests {
         }
         for (host, is_above) in [(92_700_000, false), (92_700_001, true)] {
             assert_eq!(!found(&Costs { host_instructions: Some(host), ..costs() }).is_empty(), is_above);
+        }
+        for (pages, is_above) in [(31, false), (32, true)] {
+            assert_eq!(!found(&Costs { code_pages: Some(pages), ..costs() }).is_empty(), is_above);
         }
         let found = found(&Costs { instructions: Some(60_000), ..costs() });
         assert_eq!(

@@ -73,7 +73,7 @@ struct Record {
 }
 
 /// The machines, in order.
-const MACHINES: [&str; 3] = ["q35", "pc", "microvm"];
+pub const MACHINES: [&str; 3] = ["q35", "pc", "microvm"];
 
 /// Runs the command.
 ///
@@ -193,7 +193,7 @@ fn qemu_version() -> String {
 }
 
 /// The machine with a probe of these sizes, under TCG.
-fn scenario(machine: &str, sizes: Sizes) -> Scenario {
+pub fn scenario(machine: &str, sizes: Sizes) -> Scenario {
     let payload = sizes.probe(Format::Bzimage);
     Scenario {
         machine: machine.to_owned(),
@@ -217,8 +217,8 @@ fn count(image: &Path, machine: &str, budget: Option<&Costs>, notes: &mut Notes)
     let counts = counts::exact(&large, image, &payload, qemu::kvm_opens())?.map_err(failed)?;
     counts.not_counted.iter().for_each(|why| notes.add(why.clone()));
     let mut had = |name: &str, why: String| notes.add(format!("no {name}: {why}"));
-    let translation = translation::count(&large, image, &payload)?;
-    let translation = translation.map_err(|why| had("blocks, CPUID, RDMSR and WRMSR", why)).ok();
+    let log = translation::log(&large, image, &payload)?;
+    let log = log.map_err(|why| had("blocks, code pages, CPUID, RDMSR and WRMSR", why)).ok();
     let host = host_instructions(image, machine, budget, &files)?;
     let host = host.map_err(|why| had("host instructions", why)).ok();
     step.done();
@@ -226,7 +226,7 @@ fn count(image: &Path, machine: &str, budget: Option<&Costs>, notes: &mut Notes)
         let (instructions, noise) = (grouped(instructions), grouped(noise));
         notes.add(format!("{machine}: {instructions} host instructions, in runs that differ by up to {noise}"));
     }
-    Ok(Costs::of(&counts, translation.as_ref(), host))
+    Ok(Costs::of(&counts, log.as_ref().map(|log| &log.translation), host))
 }
 
 /// Counts the host instructions, and once more where they are above the budget.

@@ -7,14 +7,23 @@
 //! CPUID, RDMSR and WRMSR are counted because a KVM handles each of them itself, outside of the guest. QEMU sees none of
 //! these exits.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use super::counts::{Attempt, LIMIT};
 use super::process::Running;
 use super::scenario::{PayloadFiles, Scenario};
 use super::trace::{self, Event};
+use crate::image;
 use crate::qemu::Accelerator;
+
+/// What the image's physical addresses lie below the linked ones (`linker.ld`), but that the image ends at 4 GiB there and
+/// at this address here.
+const VIRTUAL_OFFSET: u64 = 0xffff_ffff_c000_0000;
+const FOUR_GIB: u64 = 1 << 32;
+
+/// Bytes of a page, the unit in which a KVM maps the image on its first use.
+const PAGE: u64 = 4096;
 
 /// What QEMU translated and executed from reset to the kernel's first instruction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,6 +32,17 @@ pub struct Translation {
     pub blocks: u64,
     /// Executed instructions that leave a guest inside KVM.
     pub executed: Exiting,
+    /// Pages of the image with code that was translated.
+    pub code_pages: u64,
+}
+
+/// What one run tells.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// The counts.
+    pub translation: Translation,
+    /// The linked addresses of the image's instructions, in the order in which they were translated.
+    pub addresses: Vec<u64>,
 }
 
 /// Numbers of instructions that leave a guest inside KVM.
@@ -36,12 +56,12 @@ pub struct Exiting {
     pub wrmsr: u64,
 }
 
-/// Boots once under TCG and counts.
+/// Boots once under TCG and reads the log.
 ///
 /// # Errors
 /// The outer one when QEMU cannot be run at all; the inner one when the kernel was not reached, and when this QEMU was
 /// built without a disassembler.
-pub fn count(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Translation> {
+pub fn log(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Log> {
     let log = tempfile::NamedTempFile::new()?;
     let mut launch = Scenario { accelerator: Accelerator::Tcg, ..scenario.clone() }.launch(firmware, payload);
     launch.extra.extend(["-d", "in_asm,exec,nochain", "-D"].map(Into::into));
@@ -53,24 +73,24 @@ pub fn count(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> At
     Ok(match read(&String::from_utf8_lossy(&text)) {
         None => Err(ended.failure("the kernel", LIMIT)),
         Some(None) => Err("this QEMU was built without a disassembler".to_owned()),
-        Some(Some(translation)) => Ok(translation),
+        Some(Some(log)) => Ok(log),
     })
 }
 
 /// Reads the log. The outer `None` is a run that did not reach the kernel, the inner one a log without instructions.
-fn read(text: &str) -> Option<Option<Translation>> {
-    let mut found = Translation::default();
+fn read(text: &str) -> Option<Option<Log>> {
+    let mut log = Log::default();
     let mut blocks = HashMap::<u64, Exiting>::new();
     let mut current = None;
     for line in text.lines() {
         match line.split_once(' ').map_or(line, |(word, _)| word) {
             "IN:" => {
-                found.blocks += 1;
+                log.translation.blocks += 1;
                 current = None;
             }
             "Trace" => {
                 let block = entered(line).and_then(|address| blocks.get(&address));
-                found.executed.add(block.copied().unwrap_or_default());
+                log.translation.executed.add(block.copied().unwrap_or_default());
             }
             _ => {
                 if let Some((address, mnemonic)) = instruction(line) {
@@ -79,13 +99,16 @@ fn read(text: &str) -> Option<Option<Translation>> {
                         address
                     });
                     blocks.entry(start).or_default().add(Exiting::of(mnemonic));
+                    log.addresses.extend(linked(address));
                 } else if let Some(line) = trace::parse(line) {
                     match line.event {
-                        Event::Running => found = Translation::default(),
+                        Event::Running => log = Log::default(),
                         event if trace::end(&event).is_some() => {
                             // The kernel's first block, which selects the marker.
-                            found.blocks = found.blocks.saturating_sub(1);
-                            return Some((!blocks.is_empty()).then_some(found));
+                            log.translation.blocks = log.translation.blocks.saturating_sub(1);
+                            let pages: BTreeSet<_> = log.addresses.iter().map(|address| address / PAGE).collect();
+                            log.translation.code_pages = pages.len() as u64;
+                            return Some((!blocks.is_empty()).then_some(log));
                         }
                         _ => {}
                     }
@@ -94,6 +117,19 @@ fn read(text: &str) -> Option<Option<Translation>> {
         }
     }
     None
+}
+
+/// The linked address of code in the image, which runs at its physical address before there is paging. `None` of code
+/// elsewhere.
+fn linked(address: u64) -> Option<u64> {
+    let size = image::LIMIT as u64;
+    match address {
+        VIRTUAL_OFFSET.. => None,
+        _ if address >= VIRTUAL_OFFSET - size => Some(address),
+        FOUR_GIB.. => None,
+        _ if address >= FOUR_GIB - size => Some(VIRTUAL_OFFSET - (FOUR_GIB - address)),
+        _ => None,
+    }
 }
 
 /// "0xfffff6c0:  0f a2                    cpuid": the address, and the mnemonic after the bytes.
@@ -162,16 +198,32 @@ Trace 0: 0x7fe7b40ec100 [0000000000000000/0000000001000223/0000c0b0/ff000200]
 
     #[test]
     fn blocks_are_counted_once_and_their_instructions_whenever_they_run() {
-        let wanted = Translation { blocks: 2, executed: Exiting { cpuid: 2, rdmsr: 2, wrmsr: 4 } };
-        assert_eq!(read(LOG), Some(Some(wanted)));
+        let wanted = Translation { blocks: 2, executed: Exiting { cpuid: 2, rdmsr: 2, wrmsr: 4 }, code_pages: 1 };
+        assert_eq!(read(LOG).flatten().map(|log| log.translation), Some(wanted));
     }
 
     #[test]
     fn a_block_translated_anew_replaces_the_one_at_its_address() {
         let again = "IN: \n0xfffffff0:  0f a2                    cpuid    \n\nTrace 0: 0x7f [0/fffffff0/0/0]\n";
         let log = LOG.replacen("----------------\nIN: \n0x01000200", &format!("{again}IN: \n0x01000200"), 1);
-        let wanted = Translation { blocks: 3, executed: Exiting { cpuid: 3, rdmsr: 2, wrmsr: 4 } };
-        assert_eq!(read(&log), Some(Some(wanted)));
+        let wanted = Translation { blocks: 3, executed: Exiting { cpuid: 3, rdmsr: 2, wrmsr: 4 }, code_pages: 1 };
+        assert_eq!(read(&log).flatten().map(|log| log.translation), Some(wanted));
+    }
+
+    #[test]
+    fn the_images_code_is_found_before_and_after_paging_and_other_code_is_left_out() {
+        let log = LOG.replacen(
+            "----------------\nIN: \n0x01000200",
+            "IN: \n0xffffffffbffd6fe2:  31 ed  xorl %ebp, %ebp\nIN: \n0x01000200",
+            1,
+        );
+        let log = read(&log).flatten().unwrap();
+        assert_eq!(log.addresses.first(), Some(&0xffff_ffff_bfff_fff0));
+        assert_eq!(log.addresses.last(), Some(&0xffff_ffff_bffd_6fe2));
+        assert_eq!((log.addresses.len(), log.translation.code_pages), (7, 2));
+        for outside in [0, 0x9e000, 0xfffb_ffff, 1 << 32, 0xffff_ffff_bffb_ffff, 0xffff_ffff_c009_e000] {
+            assert_eq!(linked(outside), None, "{outside:#x}");
+        }
     }
 
     #[test]
