@@ -213,8 +213,8 @@ impl Report {
             .to_owned();
         if self.has_host_instructions() {
             text.push_str(
-                " Host instructions are those of the whole QEMU process, in millions: the least of three runs, less the \
-                 least of the base line's. The spread is how far these runs lie apart. Another load on the machine does not \
+                " Host instructions are those of the whole QEMU process, in millions: the lesser of two runs, less the \
+                 lesser of the base line's. The spread is how far these runs lie apart. Another load on the machine does not \
                  change them, so under TCG they compare firmware better than times do.",
             );
         }
