@@ -5,7 +5,6 @@
 //!
 //! Left out: virtual addresses. The firmware runs with an identity map of the low 4 GiB and has no use for a type of
 //! their own.
-#![forbid(unsafe_code)]
 
 use core::fmt;
 

@@ -14,7 +14,6 @@
 //!
 //! Source: IBM PC/AT technical reference, "BIOS data area"; IBM Personal System/2 and Personal Computer BIOS Interface
 //! Technical Reference, "Extended BIOS data area".
-#![forbid(unsafe_code)]
 
 use crate::addr::{PhysAddr, PhysRange, constant_range};
 use crate::hal::{Memory, MemoryError};

@@ -1,7 +1,6 @@
 //! CMOS memory: bytes that keep their values over a reset, behind the ports of the real-time clock.
 //!
 //! Source: Motorola MC146818 data sheet; ICH9 data sheet, 13.6. Left out: the clock.
-#![forbid(unsafe_code)]
 
 use crate::hal::Ports;
 

@@ -1,5 +1,4 @@
 //! Why the boot failed, for the one who reads the console.
-#![forbid(unsafe_code)]
 
 use core::fmt;
 

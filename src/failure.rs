@@ -1,8 +1,7 @@
 //! What happens when the boot fails: the message on the display, how long it stands there, and the restart.
 //!
-//! Left out: the consoles, which the binary has (`src/main.rs`) and which come first; panics and exceptions, which are on the
+//! Left out: the consoles, which the binary has (`src/firmware/main.rs`) and which come first; panics and exceptions, which are on the
 //! consoles only.
-#![forbid(unsafe_code)]
 
 use log::Level;
 

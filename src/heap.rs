@@ -2,7 +2,6 @@
 //!
 //! The heap is small, and what goes on it is often as much as somebody else decides. So a list gets its room by
 //! [`with_capacity`] or [`push`], which fail, and where the room was taken before, [`push_within_capacity`] says so.
-#![forbid(unsafe_code)]
 
 use alloc::vec::Vec;
 use core::fmt;

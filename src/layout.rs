@@ -1,10 +1,9 @@
-//! Where the firmware itself lives in guest-physical memory. `linker.ld` and `src/start` use the same figures.
+//! Where the firmware itself lives in guest-physical memory. `linker.ld` and `src/firmware/start` use the same figures.
 //!
 //! The image runs in place, at the top of the low 4 GiB where the host puts it; it does not need the host to show it
 //! below 1 MiB as well. Its data, stack, heap and page tables are in low RAM, clear of what any known host leaves there
 //! for firmware (page zero, 0x500-0xa000, the command line at 0x20000, the tables at 0x9fc00). The memory map hands it
 //! back to the kernel, but for the part that a wake from suspend needs, on a machine that can sleep.
-#![forbid(unsafe_code)]
 
 use crate::addr::{Alignment, PhysRange, constant_range as range};
 
@@ -15,7 +14,7 @@ pub const FIRMWARE_RAM: PhysRange = range(0x4_0000, 0x9_e000);
 /// runs in when the machine wakes from suspend, when every other byte is the operating system's.
 pub const WAKE_RAM: PhysRange = range(0x8_3000, 0x9_e000);
 
-/// The page tables that `src/start` makes (36 KiB): the top one first, then the one that it begins with, page directories
+/// The page tables that `src/firmware/start` makes (36 KiB): the top one first, then the one that it begins with, page directories
 /// for each of the low 4 GiB and for the program, [`LOW_PAGES`], and the table of the image's pages. The kernel runs with
 /// them until it has its own.
 pub const PAGE_TABLES: PhysRange = range(0x8_3000, 0x8_c000);

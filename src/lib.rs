@@ -1,11 +1,10 @@
 //! Firstlight: firmware that boots a Linux guest first.
 //!
-//! The library holds all the logic. It is `no_std` and compiles and tests on the host; the firmware binary
-//! (`src/main.rs`) adds the entry code and hands it the machine. [`run`] is the boot order, [`wake`] that of a wake from
-//! suspend.
+//! The library holds all the logic. It is `no_std` and compiles and tests on the host. The firmware binary
+//! (`src/firmware`) adds what executes on the machine: the entry code, the [`hal`], the heap. [`run`] is the boot order,
+//! [`wake`] that of a wake from suspend.
 #![no_std]
-// But for `hal::x86`, which allows it; every other module forbids it.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 // Nothing that goes into the image may panic. What the compiler leaves of it is counted in the image: xtask/src/panics.rs.
 #![cfg_attr(
     feature = "firmware",

@@ -1,5 +1,4 @@
 //! The whole boot, against scripted hosts.
-#![forbid(unsafe_code)]
 
 use std::boxed::Box;
 use std::cell::RefCell;

@@ -3,7 +3,6 @@
 //! Off unless the host asks for them with `-fw_cfg name=opt/org.firstlight/trace,string=on`, and then an exit each. The
 //! ports and codes are those of qboot's `benchmark.h` and of the qemu-boot-time scripts, so that their tools read these
 //! too. (A host with an isa-debug-exit device at port 0xf4 would end there.)
-#![forbid(unsafe_code)]
 
 use crate::fw_cfg::{self, FwCfg};
 use crate::hal::Ports;

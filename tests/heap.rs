@@ -1,6 +1,6 @@
 //! The allocator of the image, on the host: the blocks that it gives out are memory of its own, and each is nobody else's.
 
-#[path = "../src/memory/heap.rs"]
+#[path = "../src/firmware/memory/heap.rs"]
 mod allocator;
 
 // The name by which `cargo xtask test` finds the tests to run under AddressSanitizer.

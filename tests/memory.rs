@@ -4,17 +4,20 @@
 //! The memory they get ends, or begins, at a page that may not be touched, so that one byte too many ends the test.
 #![cfg(target_arch = "x86_64")]
 
-#[path = "../src/memory/functions.rs"]
+#[path = "../src/firmware/memory/functions.rs"]
 #[allow(dead_code, reason = "in the image they are called by the compiler")]
 mod functions;
+#[path = "../src/firmware/machine/mod.rs"]
+#[allow(dead_code, reason = "what executes privileged instructions is for the image")]
+mod machine;
 
 use std::ops::Range;
 use std::{ptr, slice};
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::hal::x86::PcMachine;
 use firstlight::hal::{Clock as _, Cpu as _, Dma as _, Memory as _};
 use firstlight::layout;
+use machine::PcMachine;
 
 const PAGE: usize = 4096;
 
@@ -187,7 +190,7 @@ fn the_machine_touches_the_memory_that_it_is_told_to_and_no_other() {
     let mut guest = Guarded::at(Some(GUEST - PAGE), 2);
     // SAFETY: nothing of what is called here executes a privileged instruction, the memory is what `guest` has mapped, and
     // this is the only machine. No descriptor is given to a device.
-    let mut machine = unsafe { PcMachine::take() };
+    let mut machine = unsafe { PcMachine::take(layout::LOADED_IMAGE) };
     let at = |offset: usize| PhysAddr::new((GUEST + offset) as u64);
     for len in [0, 1, 7, 8, 9, 4096, 2 * PAGE] {
         for at_end in [false, true] {
@@ -227,9 +230,11 @@ fn the_machine_touches_the_memory_that_it_is_told_to_and_no_other() {
 
     // What it may not touch: page zero, its own memory, what wraps, what no register is. None of it is mapped here.
     let before = guest.fill(7);
-    let own = [layout::FIRMWARE_RAM.start(), layout::WAKE_RAM.start(), PhysAddr::new(u64::from(u32::MAX))];
-    for place in
-        [PhysAddr::new(0), PhysAddr::new(8), PhysAddr::new(u64::MAX - 3), PhysAddr::new(1 << 32)].into_iter().chain(own)
+    let image = layout::LOADED_IMAGE;
+    let own = [layout::FIRMWARE_RAM, layout::WAKE_RAM, image, image.split_at(image.len() - 8).1, layout::FIRMWARE_ROM];
+    for place in [PhysAddr::new(0), PhysAddr::new(8), PhysAddr::new(u64::MAX - 3), PhysAddr::new(1 << 32)]
+        .into_iter()
+        .chain(own.map(PhysRange::start))
     {
         let what = format!("{place}");
         assert!(machine.read(place, &mut [0; 8]).is_err(), "{what}");

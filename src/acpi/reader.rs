@@ -4,7 +4,6 @@
 //! others.
 //!
 //! Sources: ACPI specification 6.5, 5.2.5 (RSDP), 5.2.6 (header), 5.2.7 (RSDT), 5.2.8 (XSDT), 5.2.9 (FADT).
-#![forbid(unsafe_code)]
 
 use super::{RSDP_LEN, RSDP_REVISION, RSDP_SIGNATURE, RSDP_TOTAL, RSDP_XSDT_REVISION, RSDP2_LEN};
 use crate::addr::{PhysAddr, PhysRange};

@@ -11,7 +11,6 @@
 //! Assumed: the memory map is complete, with the firmware's own memory and the tables held in it. Left out: kernels
 //! for Multiboot 2, kernels from before protocol 2.00, and those that
 //! can only start in real mode, which would need a BIOS.
-#![forbid(unsafe_code)]
 
 mod boot_params;
 mod elf;

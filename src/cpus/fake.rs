@@ -1,5 +1,5 @@
 //! A machine with more than one CPU, for tests: the others obey the messages of the boot CPU's local APIC, carry out the
-//! orders in memory as `src/hal/startup.s` does, and may misbehave on purpose.
+//! orders in memory as `src/firmware/machine/startup.s` does, and may misbehave on purpose.
 
 extern crate std;
 

@@ -11,7 +11,6 @@
 //!
 //! Assumed: every CPU is of the boot CPU's kind. Left out: CPUs that are plugged in later, microcode, and the kernel's
 //! choice between xAPIC and x2APIC mode: the CPUs are left in the mode they reset to, from which Linux moves all of them.
-#![forbid(unsafe_code)]
 
 mod error;
 #[cfg(test)]

@@ -28,7 +28,7 @@ const ICR_STARTUP: u32 = 6 << 8;
 const STARTUP_PAGE_NUMBER: u32 = (layout::STARTUP_PAGE.start().get() >> 12) as u32;
 const _: () = assert!(STARTUP_PAGE_NUMBER < 0xa0);
 
-/// What the started CPUs shall do, behind the code: little-endian. `src/hal/startup.s` reads it.
+/// What the started CPUs shall do, behind the code: little-endian. `src/firmware/machine/startup.s` reads it.
 #[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct Orders {

@@ -2,7 +2,6 @@
 //!
 //! The crate has one byte of coverage a pixel, 10 KiB in all. The compiler makes one bit of each, so the image holds 1,520
 //! bytes and nothing of the crate itself. The font is under the SIL Open Font License 1.1.
-#![forbid(unsafe_code)]
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster, get_raster_width};
 

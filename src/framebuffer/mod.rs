@@ -9,7 +9,6 @@
 //! Assumed: the display decodes the addresses that PCI gave it. It is as after a reset, or has one of these modes already.
 //! Left out: other displays (cirrus, qxl, VMware's, virtio-gpu without VGA), a second display, the display's own idea of a
 //! good mode (EDID), text mode and VGA services.
-#![forbid(unsafe_code)]
 
 mod dispi;
 pub mod font;

@@ -1,5 +1,4 @@
 //! Reads the text on a picture, for tests. The firmware never does.
-#![forbid(unsafe_code)]
 
 extern crate std;
 

@@ -1,7 +1,6 @@
 //! One message on the framebuffer, in lines from the top down: what a failed boot says.
 //!
 //! Left out: scrolling, and all characters but printable ASCII.
-#![forbid(unsafe_code)]
 
 use core::fmt::{self, Write};
 

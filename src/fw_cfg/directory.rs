@@ -2,7 +2,6 @@
 //!
 //! A record is the length (32 bits, big-endian), the key (16 bits, big-endian), two reserved bytes and the name, 56
 //! bytes padded with NULs. Records come in any order; where a name stands twice, the first counts.
-#![forbid(unsafe_code)]
 
 use alloc::vec::Vec;
 

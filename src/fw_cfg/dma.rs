@@ -2,7 +2,6 @@
 //!
 //! A device that writes memory on its own: the descriptor and the buffers go through [`crate::hal::Dma`], which keeps
 //! the compiler from moving accesses across the doorbell. The wait for completion has a deadline.
-#![forbid(unsafe_code)]
 
 use bitflags::bitflags;
 

@@ -1,5 +1,4 @@
 //! What can go wrong with fw_cfg.
-#![forbid(unsafe_code)]
 
 use core::fmt;
 

@@ -2,7 +2,6 @@
 //!
 //! The device is written against [`GuestMemory`]: host tests give it a fake machine's memory, the test VMM (`tests/vmm`)
 //! that of a virtual machine. Its registers are ports, or in memory with [`MappedRegisters`].
-#![forbid(unsafe_code)]
 
 extern crate std;
 

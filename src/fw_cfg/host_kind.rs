@@ -4,7 +4,6 @@
 //! before 2.5 and with `-global fw_cfg.dma_enabled=off`. The names of the files do, and these are read on each boot anyway.
 //!
 //! Assumed: no other host offers these names of its own accord.
-#![forbid(unsafe_code)]
 
 use super::{Directory, Transport};
 

@@ -1,5 +1,4 @@
 //! The numbers of items.
-#![forbid(unsafe_code)]
 
 use core::fmt;
 

@@ -1,7 +1,6 @@
 //! The hosts that are known to have the device: how it departs from QEMU's, and what is around it.
 //!
 //! Read in their sources, as far as `docs/hosts.md` does not say otherwise. What is not known of a host is as on QEMU.
-#![forbid(unsafe_code)]
 
 extern crate std;
 

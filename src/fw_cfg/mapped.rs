@@ -8,7 +8,6 @@
 //! device left it. Left out: finding the registers, which a device tree does (`qemu,fw-cfg-mmio`).
 //!
 //! Sources: QEMU `docs/specs/fw_cfg.rst`, `hw/nvram/fw_cfg.c` (`fw_cfg_init_mem_wide`).
-#![forbid(unsafe_code)]
 
 use super::Key;
 use super::registers::{Doorbell, Registers};

@@ -23,7 +23,6 @@
 //! Assumed: items do not change their size while the firmware runs.
 //!
 //! Sources: QEMU `docs/specs/fw_cfg.rst`, `include/standard-headers/linux/qemu_fw_cfg.h`.
-#![forbid(unsafe_code)]
 
 mod directory;
 mod dma;

@@ -1,10 +1,9 @@
 //! The registers of a PC: a selector and a data port that gives one byte a read, and two ports for DMA.
-#![forbid(unsafe_code)]
 
 use super::Key;
 use super::registers::{Doorbell, Registers};
 use crate::addr::{PhysAddr, PhysRange};
-use crate::hal::{MemoryError, Ports};
+use crate::hal::{MemoryError, PortInput};
 
 /// Selects an item, 16 bits, little-endian.
 const SELECTOR: u16 = 0x510;
@@ -15,7 +14,7 @@ const ADDRESS_HIGH: u16 = 0x514;
 /// The descriptor's address, low half, big-endian; the write starts the transfer.
 const ADDRESS_LOW: u16 = 0x518;
 
-impl<T: Ports> Registers for T {
+impl<T: PortInput> Registers for T {
     fn select(&mut self, key: Key) {
         self.out16(SELECTOR, key.get());
     }

@@ -2,7 +2,6 @@
 //!
 //! What differs between the two is here and nowhere else: where the registers are, how wide they are, and their byte
 //! order. A machine with [`crate::hal::Ports`] has them without more; another one is wrapped in [`super::Mapped`].
-#![forbid(unsafe_code)]
 
 use super::Key;
 use crate::addr::{PhysAddr, PhysRange};

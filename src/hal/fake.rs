@@ -2,7 +2,6 @@
 //!
 //! It records what was done to it, so that a test can count accesses, and its devices may misbehave on purpose. It is
 //! part of the library (not only of its unit tests) so that integration tests can use it; the firmware never does.
-#![forbid(unsafe_code)]
 
 extern crate std;
 
@@ -12,7 +11,7 @@ use std::ops::Range;
 use std::vec;
 use std::vec::Vec;
 
-use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, Ports, paging};
+use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, PortInput, Ports, paging};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::layout;
 
@@ -385,6 +384,9 @@ impl Ports for FakeMachine {
             self.accesses.extend(buffer.iter().map(|&byte| Access::In(port, 1, byte.into())));
         }
     }
+}
+
+impl PortInput for FakeMachine {
     fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
         self.check_mapped(to)?;
         self.step();

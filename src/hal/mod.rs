@@ -1,18 +1,14 @@
 //! What the firmware needs of the machine it runs on, as traits.
 //!
-//! The logic of every other module is written against these; [`x86`] is the one implementation that executes them,
-//! [`fake`] the one that the host tests run against. A module asks for the narrowest traits it needs and takes the
+//! The logic of every other module is written against these. The firmware binary has the one implementation that executes
+//! them (`src/firmware/machine`); [`fake`] is the one that the host tests run against. A module asks for the narrowest traits it needs and takes the
 //! machine by `&mut`, because a port read is a side effect.
 //!
 //! Assumed: one CPU runs, nothing interrupts it, and the machine is little-endian. Left out: interrupts, other CPUs.
-#![deny(unsafe_code)]
 
 #[cfg(any(test, not(feature = "firmware")))]
 pub mod fake;
 pub mod paging;
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code, reason = "the machine is reached by no other way")]
-pub mod x86;
 
 use core::fmt;
 
@@ -35,6 +31,10 @@ pub trait Ports {
     fn out32(&mut self, port: u16, value: u32);
     /// Fills `buffer` with successive byte reads of one port (`rep insb`).
     fn in8_string(&mut self, port: u16, buffer: &mut [u8]);
+}
+
+/// Input from a port straight to guest memory. A trait of its own: the consoles have ports and no memory.
+pub trait PortInput: Ports {
     /// Fills guest memory with successive byte reads of one port (`rep insb`).
     ///
     /// # Errors
@@ -45,7 +45,7 @@ pub trait Ports {
 /// Guest memory by physical address: RAM and memory-mapped registers in the low 4 GiB that are not the firmware's own
 /// (see [`crate::layout`]). What is above can be mapped, for what is loaded there to be inspected as well.
 pub trait Memory {
-    /// Makes memory above 4 GiB accessible to [`Self::inspect`], [`Ports::in8_string_to`] and devices, with page tables in
+    /// Makes memory above 4 GiB accessible to [`Self::inspect`], [`PortInput::in8_string_to`] and devices, with page tables in
     /// `room`: [`paging::room_for`] bytes from the start of a page on, which stay in use from then on. [`paging::SPACES`] is
     /// what can be mapped; two ranges at most.
     ///
@@ -193,8 +193,8 @@ pub trait Clock {
 }
 
 /// All of a machine.
-pub trait Machine: Ports + Memory + Dma + Cpu + Clock {}
-impl<T: Ports + Memory + Dma + Cpu + Clock> Machine for T {}
+pub trait Machine: PortInput + Memory + Dma + Cpu + Clock {}
+impl<T: PortInput + Memory + Dma + Cpu + Clock> Machine for T {}
 
 /// A moment after which a wait gives up.
 ///

@@ -1,15 +1,14 @@
 //! Page tables for memory above 4 GiB.
 //!
-//! `src/start` maps the low 4 GiB, and a boot that stays there needs no more. What is to be put above is mapped when it is
+//! `src/firmware/start` maps the low 4 GiB, and a boot that stays there needs no more. What is to be put above is mapped when it is
 //! known, at its own addresses and in large pages: a table for each gibibyte, and one more for each 512 GiB after the first.
 //! Their memory is the caller's and stays in use until the kernel has tables of its own.
 //!
 //! While the firmware runs nothing but its code is executable, and page zero and the page under the stack are not mapped.
 //! For the kernel [`give`] takes that back: everything is mapped then, and executable, at its own address.
 //!
-//! Assumed: four levels of tables, of which `src/start` made the first two at [`layout::PAGE_TABLES`]. Left out: pages of 1
+//! Assumed: four levels of tables, of which `src/firmware/start` made the first two at [`layout::PAGE_TABLES`]. Left out: pages of 1
 //! GiB, which not every CPU has.
-#![forbid(unsafe_code)]
 
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as space};
 use crate::layout;
@@ -37,7 +36,7 @@ const TABLE_SHIFT: u32 = 30;
 const DIRECTORY_SHIFT: u32 = 39;
 
 /// What can be mapped, in the order in which it is to be looked for room. The first 512 GiB share their table with the
-/// program, which is at its end (see `src/start/reset.s`). From 64 TiB on Linux knows no RAM with four levels of tables
+/// program, which is at its end (see `src/firmware/start/reset.s`). From 64 TiB on Linux knows no RAM with four levels of tables
 /// (`arch/x86/include/asm/sparsemem.h`, `MAX_PHYSMEM_BITS`).
 pub const SPACES: [PhysRange; 2] = [space(4 << TABLE_SHIFT, 510 << TABLE_SHIFT), space(1 << DIRECTORY_SHIFT, 1 << 46)];
 
@@ -155,7 +154,7 @@ mod tests {
     const ROOM: PhysRange = space(0x1_2000, 0x1_8000);
     const TOP: u64 = layout::PAGE_TABLES.start().get();
 
-    /// The tables as `src/start` leaves them, and what is written to them.
+    /// The tables as `src/firmware/start` leaves them, and what is written to them.
     struct Fake(BTreeMap<u64, u64>);
 
     impl Fake {

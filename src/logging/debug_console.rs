@@ -1,5 +1,4 @@
 //! The debug console: every byte written to port 0x402 is a character (QEMU's `isa-debugcon`).
-#![forbid(unsafe_code)]
 
 use crate::hal::Ports;
 

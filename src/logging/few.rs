@@ -1,5 +1,4 @@
 //! Warnings of one kind, of which a host may cause hundreds.
-#![forbid(unsafe_code)]
 
 use core::fmt;
 

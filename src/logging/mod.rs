@@ -5,7 +5,6 @@
 //! there is something to print, because every access is an exit to the host.
 //!
 //! Lines are `firstlight: error: ...`, `firstlight: warning: ...`, `firstlight: info: ...` and so on.
-#![forbid(unsafe_code)]
 
 mod debug_console;
 mod few;

@@ -1,7 +1,6 @@
 //! COM1, a 16550-compatible UART at 115,200 baud, 8 data bits, no parity, 1 stop bit, polled.
 //!
 //! Source of the registers: the PC16550D data sheet, section 8.
-#![forbid(unsafe_code)]
 
 use crate::hal::Ports;
 

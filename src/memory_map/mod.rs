@@ -11,7 +11,6 @@
 //!
 //! Assumed: the host's map is final when it is read. Left out: memory attributes (caching, speed), NUMA, and more than
 //! [`CAPACITY`] regions.
-#![forbid(unsafe_code)]
 
 mod e820;
 mod error;

@@ -3,7 +3,6 @@
 //! A kernel hands memory out by the page, and some read a map with pieces of pages in it wrongly. So what is kept from the
 //! kernel is rounded out. The one exception is a PC's: the extended BIOS data area begins at 0x9fc00, since the BIOS data area
 //! tells the size of low memory in KiB. In that page a boundary may be at any KiB.
-#![forbid(unsafe_code)]
 
 use uefi_raw::table::boot::MemoryType;
 

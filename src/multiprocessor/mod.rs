@@ -12,7 +12,6 @@
 //! functions' interrupt lines.
 //!
 //! Source: Intel MultiProcessor Specification, version 1.4, chapter 4.
-#![forbid(unsafe_code)]
 
 mod table;
 #[cfg(test)]

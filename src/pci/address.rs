@@ -1,5 +1,4 @@
 //! Which function: bus, device and function number in one value.
-#![forbid(unsafe_code)]
 
 use core::fmt;
 use core::ops::Range;

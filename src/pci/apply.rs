@@ -8,7 +8,6 @@
 //! A bridge that passes nothing on has its windows closed: after a reset they read as open, from 0 on. The I/O window of a
 //! bridge that passes on memory alone is left as it was found, since each write to a window makes the host rebuild its memory
 //! map, and most ports are such. It does nothing while the bridge does not decode I/O.
-#![forbid(unsafe_code)]
 
 use super::plan::{BridgeWindows, Placement, Plan, Unplaced};
 use super::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};

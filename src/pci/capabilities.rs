@@ -2,7 +2,6 @@
 //! the host wants kept for those.
 //!
 //! The list is walked once, and only of bridges.
-#![forbid(unsafe_code)]
 
 use super::topology::{Reserve, Slot};
 use super::{Address, ConfigSpace, register};

@@ -3,7 +3,6 @@
 //! Two ways in: the port pair every PC has, and the memory-mapped window (ECAM) that a PCI Express host bridge opens
 //! once it is told where. Each access is an exit to the host; the ports need two for a dword that was not the last one
 //! touched. Left out: extended configuration space, from byte 256 on.
-#![forbid(unsafe_code)]
 
 use super::{Address, Addresses, register};
 use crate::addr::{PhysAddr, PhysRange};

@@ -1,5 +1,4 @@
 //! The display that a framebuffer can be set up on: which function it is, and where its memory ended up.
-#![forbid(unsafe_code)]
 
 use super::Address;
 use super::plan::Plan;

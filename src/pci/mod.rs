@@ -11,7 +11,6 @@
 //! - Running expansion ROMs, and those of bridges. The others get an address and stay off.
 //! - CardBus bridges, legacy VGA forwarding, resizable BARs, virtual functions.
 //! - Base address registers of host and ISA bridges, and of IDE channels at their legacy ports: they have no meaning.
-#![forbid(unsafe_code)]
 
 mod address;
 pub mod apply;

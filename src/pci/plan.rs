@@ -14,7 +14,6 @@
 //! both sizes use that. Any other memory behind a bridge uses the bridge's memory window.
 //!
 //! Most machines have no bridges and room for everything. Their plan is the same and has a shorter way of its own, `flat`.
-#![forbid(unsafe_code)]
 
 mod bus;
 mod flat;

@@ -2,7 +2,6 @@
 //!
 //! Sources: PCI Local Bus Specification 3.0, chapter 6 ("PLB"); PCI-to-PCI Bridge Architecture Specification 1.2,
 //! section 3.2 ("PPB"); PCI Express Base Specification 5.0, section 7.5.3 ("PCIe").
-#![forbid(unsafe_code)]
 
 /// Vendor ID in the low half, device ID in the high half (PLB 6.2.1).
 pub const ID: u8 = 0x00;

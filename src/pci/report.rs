@@ -1,5 +1,4 @@
 //! What a user is told when there is not room for everything: one line for each kind of room, with what to change.
-#![forbid(unsafe_code)]
 
 use super::plan::{GivenUp, Plan, Unplaced};
 use super::topology::{BarKind, Topology};

@@ -5,7 +5,6 @@
 //! the I/O window of a bridge with an I/O register behind it.
 //!
 //! Base address registers hold nonsense afterwards; [`super::apply()`] gives each its final value.
-#![forbid(unsafe_code)]
 
 use arrayvec::ArrayVec;
 

@@ -1,5 +1,4 @@
 //! Asking base address registers and expansion ROMs for their sizes.
-#![forbid(unsafe_code)]
 
 use core::fmt;
 

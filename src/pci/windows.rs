@@ -1,5 +1,4 @@
 //! Where the host lets PCI functions decode: the room that the plan has.
-#![forbid(unsafe_code)]
 
 use core::fmt;
 use core::ops::Range;

@@ -4,7 +4,6 @@
 //! the slow way of the keyboard controller if it has to, is told what is true.
 //!
 //! Source: IBM Personal System/2 Hardware Interface Technical Reference, "System Control Port A"; QEMU `hw/i386/port92.c`.
-#![forbid(unsafe_code)]
 
 use crate::hal::Ports;
 

@@ -2,7 +2,6 @@
 //!
 //! Assumed: any state of the machine. The failure may have come before anything was set up, in the middle, or after all of
 //! it. Left out: the chipset's registers, memory types and interrupts, which a picture does not need.
-#![forbid(unsafe_code)]
 
 use super::{Chipset, EXTRA_ROOTS, physical_bits, read_number, unoccupied};
 use crate::addr::{PhysAddr, PhysRange};

@@ -1,6 +1,5 @@
 //! Devices of a PC, for tests: configuration space behind the ports 0xcf8 and 0xcfc, with registers that keep what is
 //! written and a record of the writes; and the two 8259 interrupt controllers.
-#![forbid(unsafe_code)]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -9,7 +9,6 @@
 //!
 //! Source: QEMU `hw/input/pckbd.c`; IBM Personal System/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary
 //! Device Controller" (commands, command byte).
-#![forbid(unsafe_code)]
 
 use crate::hal::Ports;
 

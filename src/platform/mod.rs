@@ -13,7 +13,6 @@
 //!
 //! Sources: Intel 82441FX (i440FX) data sheet; Intel 82371AB (PIIX4) data sheet; Intel 3 Series (82G33) MCH data sheet
 //! for q35's 29C0h; Intel I/O Controller Hub 9 data sheet; QEMU `hw/pci-host/`, `hw/isa/lpc_ich9.c`, `hw/isa/piix3.c`.
-#![forbid(unsafe_code)]
 
 mod a20;
 mod display;

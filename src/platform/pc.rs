@@ -1,5 +1,4 @@
 //! pc: the 440FX host bridge, the PIIX3, and the power management of the PIIX4.
-#![forbid(unsafe_code)]
 
 use super::{ID, PIRQ_ROUTES, PM_BASE, a20, address, keyboard, rotated, set_level_triggered};
 use crate::addr::{PhysAddr, PhysRange, constant};

@@ -8,7 +8,6 @@
 //! interrupts are level-triggered, which is the chipset's ([`super`]).
 //!
 //! Source: Intel 8259A data sheet, "Programming the 8259A"; ICH9 data sheet, 13.4.
-#![forbid(unsafe_code)]
 
 use crate::hal::Ports;
 

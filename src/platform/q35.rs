@@ -1,5 +1,4 @@
 //! q35: the 82G33 host bridge and the ICH9.
-#![forbid(unsafe_code)]
 
 use super::{HOST_BRIDGE, PIRQ_INTERRUPTS, PIRQ_ROUTES, PM_BASE, a20, address, keyboard, rotated, set_level_triggered};
 use crate::addr::{PhysAddr, PhysRange, constant};

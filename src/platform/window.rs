@@ -1,5 +1,4 @@
 //! Where PCI memory can be.
-#![forbid(unsafe_code)]
 
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant};
 use crate::hal::Cpu;

@@ -26,7 +26,6 @@
 //! for the 80286 came back from protected mode; waking in protected mode (`X_Firmware_Waking_Vector`), which the tables of
 //! no known host offer; configuration space of PCI functions, graphics modes, the clock's alarm and interrupt controllers,
 //! which an operating system restores itself.
-#![forbid(unsafe_code)]
 
 mod error;
 mod record;

@@ -16,7 +16,6 @@
 //!
 //! All of this is over bytes; the module touches no machine. It follows the SMBIOS reference specification, DMTF
 //! DSP0134 3.6. Left out: the contents of the host's structures, which pass unchanged.
-#![forbid(unsafe_code)]
 
 mod anchor;
 mod firmware_information;

@@ -7,7 +7,6 @@
 //! Assumed: the low 4 GiB are mapped. Left out: the command lines of modules.
 //!
 //! The contract is Xen's `docs/misc/pvh.pandoc`, the structures are in [`abi`].
-#![forbid(unsafe_code)]
 
 pub mod abi;
 mod error;

@@ -1,5 +1,4 @@
 //! ACPI: the table-loader script's view of this machine.
-#![forbid(unsafe_code)]
 
 use super::{Place, TPM_LOG};
 use crate::acpi::{self, Error, Host, Plan, Zone};

@@ -10,7 +10,6 @@
 //!
 //! Source: IBM PC/AT technical reference, BIOS listing (the vector at f000:fff0, the date at f000:fff5, the model at
 //! f000:fffe); the ports are those of [`crate::failure`].
-#![forbid(unsafe_code)]
 
 use super::{BIOS_END, F_SEGMENT};
 use crate::hal::{Memory, MemoryError};

@@ -2,7 +2,6 @@
 //! names that hosts choose.
 //!
 //! Source of the script's commands: QEMU `hw/acpi/bios-linker-loader.c`.
-#![forbid(unsafe_code)]
 
 extern crate std;
 

@@ -1,5 +1,4 @@
 //! SMBIOS: structures and anchor to their places.
-#![forbid(unsafe_code)]
 
 use core::fmt;
 

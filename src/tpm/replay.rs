@@ -2,7 +2,6 @@
 //!
 //! For tests alone, on the host and in QEMU; the firmware only writes logs. It is strict: what this does not read is not
 //! as the PFP has it.
-#![forbid(unsafe_code)]
 
 extern crate std;
 

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::hal::{Clock, Dma, Memory, MemoryError, Ports};
+use firstlight::hal::{Clock, Dma, Memory, MemoryError, PortInput, Ports};
 
 use crate::child;
 
@@ -111,6 +111,9 @@ impl Ports for Qtest {
     fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {
         buffer.fill_with(|| self.in8(port));
     }
+}
+
+impl PortInput for Qtest {
     fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
         let mut bytes = vec![0; to.len() as usize];
         self.in8_string(port, &mut bytes);

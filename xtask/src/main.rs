@@ -31,7 +31,6 @@ mod support;
 mod test;
 mod test_kernels;
 mod tools;
-mod unsafe_code;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,4 @@
 //! What one bus needs from the bridge to it, with what is kept for functions plugged in later.
-#![forbid(unsafe_code)]
 
 use super::super::topology::{Reserve, Slot};
 use super::space::{Space, align_up};

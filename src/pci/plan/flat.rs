@@ -2,7 +2,6 @@
 //!
 //! Without a bridge all buses are root buses, and there is nothing to size and no window to place. What is on them is laid out once for ports
 //! and once for memory. Left to the planner is whatever does not fit into the first ports and below 4 GiB.
-#![forbid(unsafe_code)]
 
 use super::super::topology::{BarKind, Topology};
 use super::super::windows::Near;

@@ -1,5 +1,4 @@
 //! The ways in which addresses get to a function, the room there is, and laying things out in it.
-#![forbid(unsafe_code)]
 
 use super::super::topology::{Bar, BarKind, size_of_order};
 use super::super::windows::PortRange;

@@ -3,7 +3,7 @@
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::hal::fake::FakeMachine;
-use firstlight::hal::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, Ports};
+use firstlight::hal::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, PortInput, Ports};
 
 use crate::heap::{inside, outside};
 
@@ -27,6 +27,11 @@ impl Ports for Outside {
         out16(&mut self, port: u16, value: u16);
         out32(&mut self, port: u16, value: u32);
         in8_string(&mut self, port: u16, buffer: &mut [u8]);
+    }
+}
+
+impl PortInput for Outside {
+    delegate! {
         in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError>;
     }
 }

@@ -2,8 +2,8 @@
 
 use core::arch::asm;
 
+use crate::machine::VIRTUAL_OFFSET;
 use firstlight::boot::{Entry, Handover};
-use firstlight::hal::x86::VIRTUAL_OFFSET;
 use firstlight::resume::WakingVector;
 
 /// CR4: physical address extension, without which there is no 64-bit mode (Intel SDM volume 3, 2.5).

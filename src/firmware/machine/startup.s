@@ -19,6 +19,7 @@
 
 .section .rodata.startup, "a"
 .code16
+.globl firstlight_startup_code
 firstlight_startup_code:
     mov ax, cs
     mov ds, ax

@@ -10,7 +10,7 @@
 # image is, which is zero after a reset and tells the two apart, and EBP the address of hvm_start_info. That is whatever the
 # host has left in EBX, so zero too may be one.
 #
-# Names in braces come from src/start/mod.rs; those of sections, and the physical addresses, from linker.ld.
+# Names in braces come from src/firmware/start/mod.rs; those of sections, and the physical addresses, from linker.ld.
 
 .set CR0_PE, 1 << 0                     # Intel SDM volume 3, 2.5
 .set CR0_WP, 1 << 16
@@ -351,7 +351,7 @@ no_long_mode_text:
 # compatibility mode, through the identity map, with gdt32 loaded.
 #
 # After a PVH start the image is not where it is linked once paging is off. So this, and what follows up to last_code_end, is
-# used in a copy in RAM, which src/start/handover.rs makes.
+# used in a copy in RAM, which src/firmware/start/handover.rs makes.
 .balign 8
 last_code:
 .code32

@@ -13,7 +13,7 @@ mod handover;
 use core::arch::{asm, global_asm};
 use core::fmt;
 
-use firstlight::hal::x86::VIRTUAL_OFFSET;
+use crate::machine::VIRTUAL_OFFSET;
 use firstlight::smbios::SHORT_RELEASE_DATE;
 pub use handover::{hand_over, wake};
 use x86_64::registers::control::Cr2;
@@ -56,10 +56,12 @@ impl fmt::Display for Exception {
     }
 }
 
-/// Prints the exception and stops. `frame` is the stack as the stub left it: the vector, the error code if this vector
-/// has one, then RIP.
-extern "C" fn exception(frame: *const u64) -> ! {
-    // SAFETY: the stub passes its stack pointer; the vector is the first word there.
+/// Prints the exception and stops.
+///
+/// # Safety
+/// `frame` is the stack as the stub of `reset.s` left it: the vector, the error code if this vector has one, then RIP.
+unsafe extern "C" fn exception(frame: *const u64) -> ! {
+    // SAFETY: the caller passes its stack pointer; the vector is the first word there.
     let vector = unsafe { frame.read() };
     let has_code = u32::try_from(vector).is_ok_and(|vector| vector < 32 && WITH_ERROR_CODE & (1 << vector) != 0);
     // SAFETY: the CPU pushed at least five more words.

@@ -18,17 +18,19 @@
     )
 )]
 
+mod machine;
 mod memory;
 mod start;
 
 use core::fmt;
 use core::panic::PanicInfo;
 
-use firstlight::addr::PhysAddr;
+use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::failure::{self, Failure};
-use firstlight::hal::x86::{PcMachine, PcPorts};
+use firstlight::layout;
 use firstlight::logging::{Consoles, Logger};
 use firstlight::resume;
+use machine::{PcMachine, PcPorts};
 
 // SAFETY: this is the firmware; nothing else drives the machine's ports.
 static LOGGER: Logger<PcPorts> = Logger::new(unsafe { PcPorts::new() });
@@ -37,15 +39,21 @@ static LOGGER: Logger<PcPorts> = Logger::new(unsafe { PcPorts::new() });
 ///
 /// `bias` is how much higher than at the end of the low 4 GiB the image is, wrapping: zero after a reset. Else this is a start
 /// by the PVH entry, and `start_info` the address that the host gives for Xen's `hvm_start_info`, be it zero.
-extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
+///
+/// # Safety
+/// It is called once, by `reset.s`, which made the mappings that [`machine`] assumes, with these arguments.
+unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
     LOGGER.install();
-    // SAFETY: `reset.s` made the mappings, runs in ring 0 and calls this once.
-    let mut machine = unsafe { PcMachine::take() };
     let start_info = Some(PhysAddr::new(start_info)).filter(|_| bias != 0);
+    let image = if start_info.is_some() { layout::LOADED_IMAGE } else { PhysRange::default() };
+    // SAFETY: the caller made the mappings, runs in ring 0 and calls this once. After a reset the image is in ROM.
+    let mut machine = unsafe { PcMachine::take(image) };
     if start_info.is_none() && resume::is_requested(&mut machine) {
-        wake(&mut machine);
+        // SAFETY: this is called once, and nothing was allocated before.
+        unsafe { wake(&mut machine) };
     }
-    memory::give_heap();
+    // SAFETY: this is called once; all that looked for a wake was dropped.
+    unsafe { memory::give_heap() };
     match firstlight::run(&mut machine, start_info) {
         Ok(handover) => {
             machine.give_mapping();
@@ -67,8 +75,12 @@ extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
 
 /// Goes on with the operating system that sleeps in memory, all but the firmware's part of which is its own. Comes back
 /// where none sleeps, with nothing left in the heap.
-fn wake(machine: &mut PcMachine) {
-    memory::give_wake_heap();
+///
+/// # Safety
+/// This is called once, before anything is allocated.
+unsafe fn wake(machine: &mut PcMachine) {
+    // SAFETY: the caller promises it.
+    unsafe { memory::give_wake_heap() };
     match firstlight::wake(machine) {
         Ok(Some(vector)) => {
             machine.give_mapping();

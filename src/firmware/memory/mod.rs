@@ -21,21 +21,24 @@ unsafe extern "C" {
 }
 
 /// Gives the heap its memory for a boot, in place of what [`give_wake_heap`] gave before a reset turned out to be no wake.
-/// Called once, when nothing is allocated.
-pub fn give_heap() {
+///
+/// # Safety
+/// It is called once, when nothing is allocated.
+pub unsafe fn give_heap() {
     let start = &raw mut heap_start;
     let size = (&raw const heap_end).addr().wrapping_sub(start.addr());
-    // SAFETY: linker.ld sets the bytes from heap_start to heap_end apart for this, and this is called once, before the boot
-    // allocates and after all that looked for a wake was dropped: it gives back a number or nothing.
+    // SAFETY: linker.ld sets the bytes from heap_start to heap_end apart for this; the caller promises the rest.
     unsafe { HEAP.give(start.cast(), size, ARENA) };
 }
 
 /// Gives the heap its memory for a wake: what is left of the memory that stays the firmware's. It is small, so all of it is
-/// used again. Called once, before the first allocation.
-pub fn give_wake_heap() {
+/// used again.
+///
+/// # Safety
+/// It is called once, before the first allocation.
+pub unsafe fn give_wake_heap() {
     let start = &raw mut wake_heap_start;
     let size = (&raw const wake_heap_end).addr().wrapping_sub(start.addr());
-    // SAFETY: linker.ld sets the bytes from wake_heap_start to wake_heap_end apart for this, and this is called once, before
-    // anything is allocated.
+    // SAFETY: linker.ld sets the bytes from wake_heap_start to wake_heap_end apart for this; the caller promises the rest.
     unsafe { HEAP.give(start.cast(), size, 0) };
 }

@@ -1,0 +1,64 @@
+//! CPUID, model-specific registers, the time stamp counter, and the code of CPUs that are started.
+
+use core::arch::global_asm;
+use core::arch::x86_64::{__cpuid_count, _rdtsc};
+
+use firstlight::hal::{Clock, Cpu, Cpuid, STARTUP_ORDERS, STARTUP_WRITES};
+use x86_64::registers::model_specific::Msr;
+
+use super::PcMachine;
+
+global_asm!(
+    include_str!("startup.s"),
+    STARTUP_ORDERS = const STARTUP_ORDERS,
+    MOST_WRITES = const STARTUP_WRITES,
+);
+
+unsafe extern "C" {
+    /// The code of `startup.s`.
+    static firstlight_startup_code: [u8; STARTUP_ORDERS];
+}
+
+/// Not inlined: it would cost each write to a register that is known.
+#[cold]
+#[inline(never)]
+fn warn_of_register(register: u32) {
+    log::warn!("write to model-specific register {register:#x} ignored: not one that firmware sets");
+}
+
+impl Cpu for PcMachine {
+    fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Cpuid {
+        let result = __cpuid_count(leaf, subleaf);
+        Cpuid { eax: result.eax, ebx: result.ebx, ecx: result.ecx, edx: result.edx }
+    }
+
+    fn read_msr(&mut self, register: u32) -> u64 {
+        // SAFETY: ring 0 was promised to `take`; a register that does not exist raises a fault, which stops the
+        // firmware with a message and breaks no invariant.
+        unsafe { Msr::new(register).read() }
+    }
+
+    fn write_msr(&mut self, register: u32, value: u64) {
+        // Intel SDM volume 4, table 2-2: the MTRRs, most of what is written; IA32_FEATURE_CONTROL, IA32_MTRR_DEF_TYPE,
+        // IA32_X2APIC_SIVR, _ICR, _LVT_LINT0, _LVT_LINT1.
+        if !(0x200..=0x26f).contains(&register) && !matches!(register, 0x3a | 0x2ff | 0x80f | 0x830 | 0x835 | 0x836) {
+            return warn_of_register(register);
+        }
+        // SAFETY: these registers choose memory types, lock features, send messages to CPUs and let interrupts through to this
+        // one, where they are off; the running code's mapping, mode and stack do not depend on them.
+        unsafe { Msr::new(register).write(value) };
+    }
+
+    fn startup_code(&self) -> &'static [u8] {
+        let start = &raw const firstlight_startup_code;
+        // SAFETY: `startup.s` puts STARTUP_ORDERS bytes there (`.org`), in read-only memory that stays.
+        unsafe { &*start }
+    }
+}
+
+impl Clock for PcMachine {
+    fn ticks(&mut self) -> u64 {
+        // SAFETY: every x86-64 CPU has RDTSC, and ring 0 may always execute it.
+        unsafe { _rdtsc() }
+    }
+}

@@ -1,0 +1,134 @@
+//! Guest memory and registers in memory, by physical address, and the page tables.
+
+use core::{ptr, slice};
+
+use firstlight::addr::{Alignment, PhysAddr, PhysRange};
+use firstlight::hal::{Memory, MemoryError, paging};
+use firstlight::layout;
+use x86_64::instructions::tlb;
+
+use super::{PcMachine, bytes, pointer};
+
+/// The page tables in memory.
+pub struct PageTables;
+
+impl paging::Entries for PageTables {
+    fn get(&mut self, at: PhysAddr) -> u64 {
+        // SAFETY: `paging::map` asks for entries of the tables of `src/firmware/start` and of those that it has set below. Both are
+        // mapped, and no Rust object lives there.
+        unsafe { ptr::read_volatile(pointer(at).cast::<u64>()) }
+    }
+
+    fn set(&mut self, at: PhysAddr, entry: u64) {
+        let place = PhysRange::new(at, 8).unwrap_or_default();
+        if layout::may_access(place) || layout::PAGE_TABLES.contains(place) {
+            // SAFETY: the place is mapped and no Rust object: `may_access` allowed it, or it is of the tables of `src/firmware/start`.
+            // There `paging` only sets entries that map nothing yet, or lets what is mapped be executed, so what the program
+            // runs with stays mapped.
+            unsafe { ptr::write_volatile(pointer(at).cast::<u64>(), entry) };
+        }
+    }
+}
+
+impl Memory for PcMachine {
+    #[cold]
+    fn map(&mut self, range: PhysRange, room: PhysRange) -> Result<(), MemoryError> {
+        let error = MemoryError { range };
+        if !layout::may_access(room) || self.mapped.is_full() {
+            return Err(error);
+        }
+        paging::map(&mut PageTables, range, room).ok_or(error)?;
+        // Also keeps the compiler from moving an access to the range to before this.
+        tlb::flush_all();
+        self.mapped.try_push(range).map_err(|_| error)
+    }
+
+    fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
+        let range = bytes(from, into.len())?;
+        if !layout::may_read(range) || self.image.overlaps(range) {
+            return Err(MemoryError { range });
+        }
+        // SAFETY: both allowed the source, so it is mapped, not at address zero, and disjoint from every Rust object,
+        // `into` too.
+        unsafe { ptr::copy_nonoverlapping(pointer(from), into.as_mut_ptr(), into.len()) };
+        Ok(())
+    }
+
+    fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
+        self.check_mapped(range)?;
+        if !range.is_empty() {
+            // SAFETY: `check_mapped` allowed the range, so it is mapped and disjoint from every Rust object that
+            // could be written; `self` is borrowed, so no access to memory and no doorbell comes before the slice's end.
+            show(unsafe { slice::from_raw_parts(pointer(range.start()), range.len() as usize) });
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
+        self.check_bytes(to, bytes.len())?;
+        // SAFETY: `check_bytes` allowed the target, so it is mapped and disjoint from every Rust object, `bytes` too.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), pointer(to), bytes.len()) };
+        Ok(())
+    }
+
+    fn copy(&mut self, from: PhysRange, to: PhysAddr) -> Result<(), MemoryError> {
+        self.check_mapped(from)?;
+        self.check_mapped(bytes(to, from.len() as usize)?)?;
+        // SAFETY: both ranges were allowed, so they are mapped and disjoint from every Rust object; they may overlap.
+        unsafe { ptr::copy(pointer(from.start()), pointer(to), from.len() as usize) };
+        Ok(())
+    }
+
+    fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError> {
+        self.check(range)?;
+        // SAFETY: `check` allowed the range, so it is mapped and disjoint from every Rust object.
+        unsafe { ptr::write_bytes(pointer(range.start()), byte, range.len() as usize) };
+        Ok(())
+    }
+
+    fn read_register8(&mut self, at: PhysAddr) -> Result<u8, MemoryError> {
+        self.check_register(at, Alignment::BYTE)?;
+        // SAFETY: the address is mapped and disjoint from every Rust object.
+        Ok(unsafe { ptr::read_volatile(pointer(at)) })
+    }
+
+    fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError> {
+        self.check_register(at, Alignment::DWORD)?;
+        // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
+        Ok(unsafe { ptr::read_volatile(pointer(at).cast::<u32>()) })
+    }
+
+    fn read_register64(&mut self, at: PhysAddr) -> Result<u64, MemoryError> {
+        self.check_register(at, Alignment::QWORD)?;
+        // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
+        Ok(unsafe { ptr::read_volatile(pointer(at).cast::<u64>()) })
+    }
+
+    fn write_register8(&mut self, at: PhysAddr, value: u8) -> Result<(), MemoryError> {
+        self.check_register(at, Alignment::BYTE)?;
+        // SAFETY: the address is mapped and disjoint from every Rust object.
+        unsafe { ptr::write_volatile(pointer(at), value) };
+        Ok(())
+    }
+
+    fn write_register16(&mut self, at: PhysAddr, value: u16) -> Result<(), MemoryError> {
+        self.check_register(at, Alignment::WORD)?;
+        // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
+        unsafe { ptr::write_volatile(pointer(at).cast::<u16>(), value) };
+        Ok(())
+    }
+
+    fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {
+        self.check_register(at, Alignment::DWORD)?;
+        // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
+        unsafe { ptr::write_volatile(pointer(at).cast::<u32>(), value) };
+        Ok(())
+    }
+
+    fn write_register64(&mut self, at: PhysAddr, value: u64) -> Result<(), MemoryError> {
+        self.check_register(at, Alignment::QWORD)?;
+        // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
+        unsafe { ptr::write_volatile(pointer(at).cast::<u64>(), value) };
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! Port instructions.
+
+use core::arch::asm;
+
+use firstlight::addr::PhysRange;
+use firstlight::hal::{MemoryError, PortInput, Ports};
+
+use super::PcMachine;
+
+/// Port I/O. A type of its own, so that the logger can print while the machine is lent out.
+#[derive(Debug, Default)]
+pub struct PcPorts(());
+
+impl PcPorts {
+    /// Port I/O, for the firmware.
+    ///
+    /// # Safety
+    /// The caller runs in ring 0 and owns the machine: no operating system drives the devices behind the ports.
+    #[must_use]
+    pub const unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+// None of these blocks is `nomem`: a write to a port may start a DMA transfer or change what an address shows (PAM,
+// PCIEXBAR), so the compiler keeps memory accesses on their side of it.
+impl Ports for PcPorts {
+    fn in8(&mut self, port: u16) -> u8 {
+        let value: u8;
+        // SAFETY: ring 0 and ownership of the devices were promised to `new`; IN writes AL only.
+        unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nostack, preserves_flags)) };
+        value
+    }
+
+    fn in16(&mut self, port: u16) -> u16 {
+        let value: u16;
+        // SAFETY: as for `in8`; IN writes AX only.
+        unsafe { asm!("in ax, dx", in("dx") port, out("ax") value, options(nostack, preserves_flags)) };
+        value
+    }
+
+    fn in32(&mut self, port: u16) -> u32 {
+        let value: u32;
+        // SAFETY: as for `in8`; IN writes EAX only.
+        unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nostack, preserves_flags)) };
+        value
+    }
+
+    fn out8(&mut self, port: u16, value: u8) {
+        // SAFETY: as for `in8`; OUT writes no register.
+        unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack, preserves_flags)) };
+    }
+
+    fn out16(&mut self, port: u16, value: u16) {
+        // SAFETY: as for `in8`; OUT writes no register.
+        unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nostack, preserves_flags)) };
+    }
+
+    fn out32(&mut self, port: u16, value: u32) {
+        // SAFETY: as for `in8`; OUT writes no register. A DMA doorbell makes the device write memory that was lent to
+        // it with `share` or checked with `check_device_range`; neither is borrowed by Rust code meanwhile.
+        unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags)) };
+    }
+
+    fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {
+        // SAFETY: RDI to RDI + RCX is `buffer`, borrowed mutably; the direction flag is clear in Rust code.
+        unsafe {
+            asm!("rep insb", in("dx") port, inout("rdi") buffer.as_mut_ptr() => _, inout("rcx") buffer.len() => _,
+                options(nostack, preserves_flags))
+        };
+    }
+}
+
+impl Ports for PcMachine {
+    fn in8(&mut self, port: u16) -> u8 {
+        self.ports.in8(port)
+    }
+    fn in16(&mut self, port: u16) -> u16 {
+        self.ports.in16(port)
+    }
+    fn in32(&mut self, port: u16) -> u32 {
+        self.ports.in32(port)
+    }
+    fn out8(&mut self, port: u16, value: u8) {
+        self.ports.out8(port, value);
+    }
+    fn out16(&mut self, port: u16, value: u16) {
+        self.ports.out16(port, value);
+    }
+    fn out32(&mut self, port: u16, value: u32) {
+        self.ports.out32(port, value);
+    }
+    fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {
+        self.ports.in8_string(port, buffer);
+    }
+}
+
+impl PortInput for PcMachine {
+    fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
+        self.check_mapped(to)?;
+        // SAFETY: `check_mapped` allowed the range, so it is mapped and disjoint from every Rust object; ring 0 and ownership of
+        // the devices were promised to `new`; the direction flag is clear in Rust code.
+        unsafe {
+            asm!("rep insb", in("dx") port, inout("rdi") to.start().get() => _, inout("rcx") to.len() => _,
+                options(nostack, preserves_flags))
+        };
+        Ok(())
+    }
+}
