@@ -4,6 +4,8 @@
 //! The memory they get ends, or begins, at a page that may not be touched, so that one byte too many ends the test.
 #![cfg(target_arch = "x86_64")]
 
+extern crate alloc;
+
 #[path = "../src/firmware/memory/functions.rs"]
 #[allow(dead_code, reason = "in the image they are called by the compiler")]
 mod functions;
@@ -15,7 +17,8 @@ use std::ops::Range;
 use std::{ptr, slice};
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::hal::{Clock as _, Cpu as _, Dma as _, Memory as _};
+use firstlight::hal::dma::{ADDRESS_HIGH, ADDRESS_LOW, AddressWrite, Doorbell, Fault, MOST_BYTES, Transfer};
+use firstlight::hal::{Clock as _, Cpu as _, Dma as _, Memory as _, MemoryError, Ports as _};
 use firstlight::layout;
 use machine::PcMachine;
 
@@ -253,9 +256,21 @@ fn the_machine_touches_the_memory_that_it_is_told_to_and_no_other() {
     }
     assert!(guest.bytes() == before);
 
-    // The one descriptor, which the device would write to.
-    machine.write_descriptor([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
-    assert_eq!(machine.read_descriptor_control(), [1, 2, 3, 4]);
+    // No descriptor names what a device may not write: the doorbell, which no program may ring here, is not reached.
+    let transfer = Transfer { doorbell: Doorbell::Ports, address_write: AddressWrite::Once, control: 2 };
+    for range in [layout::FIRMWARE_RAM, layout::LOADED_IMAGE, layout::PAGE_ZERO, range(1 << 32, 1)] {
+        let refused = machine.load(transfer, range);
+        assert_eq!(refused, Err(Fault::Memory(MemoryError { range })), "{range}");
+    }
+    let refused = machine.read_bytes(transfer, &mut [0; MOST_BYTES + 1]);
+    assert!(matches!(refused, Err(Fault::Memory(_))), "{refused:?}");
+    // Nor does a write to its ports.
+    for port in ADDRESS_HIGH - 3..=ADDRESS_LOW + 3 {
+        machine.out32(port, 0);
+    }
+    machine.out16(ADDRESS_HIGH - 1, 0);
+    machine.out8(ADDRESS_LOW + 3, 0);
+
     assert!(!machine.startup_code().is_empty());
     assert_ne!(machine.cpuid(0, 0).eax, 0);
     assert!(machine.ticks() <= machine.ticks());

@@ -90,7 +90,7 @@ impl Appended {
         if self.place.is_empty() {
             return Ok(0);
         }
-        copy(machine, appended, self.place)?;
+        machine.copy(appended, self.place.start())?;
         let setup_len = u64::from(header.setup_len());
         let skew = if self.counts_setup_code(machine, header.setup_data(), setup_len)? { setup_len } else { 0 };
 
@@ -186,28 +186,6 @@ fn hold(map: &mut MemoryMap, len: u64) -> Option<PhysRange> {
     let within = PhysRange::from_bounds(PhysRange::LOW_1_MIB.end(), PhysRange::LOW_4_GIB.end())?;
     let held = map.allocate(pages, Alignment::PAGE, within, Placement::Top, MemoryType::LOADER_DATA)?;
     PhysRange::new(held.start(), len)
-}
-
-/// Copies memory; both ranges are of one length.
-fn copy(machine: &mut impl Memory, from: PhysRange, to: PhysRange) -> Result<(), Error> {
-    const STEP: u64 = 1024;
-    let (mut from, mut to) = (from, to);
-    while !from.is_empty() && !to.is_empty() {
-        let mut buffer = [0; STEP as usize];
-        let (piece, rest) = from.split_at(STEP);
-        let mut filled = 0_usize;
-        machine.inspect(piece, &mut |bytes| {
-            let end = filled.saturating_add(bytes.len());
-            if let Some(part) = buffer.get_mut(filled..end) {
-                part.copy_from_slice(bytes);
-            }
-            filled = end;
-        })?;
-        machine.write(to.start(), buffer.get(..piece.len() as usize).unwrap_or_default())?;
-        from = rest;
-        (_, to) = to.split_at(STEP);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@
     )
 )]
 
+extern crate alloc;
+
 mod machine;
 mod memory;
 mod start;

@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 
 use zerocopy::big_endian::{U16, U32};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Error, Item, Key};
 
@@ -45,61 +45,51 @@ impl Record {
 /// The directory as the host gave it.
 #[derive(Debug, Default)]
 pub struct Directory {
-    /// None, or one that is no file's and then those of the files. The count, which the host gives before the records, is the
-    /// end of the first: so both come in one piece, and every record is where it belongs.
-    records: Vec<Record>,
+    /// Nothing, or the count and the records.
+    bytes: Vec<u8>,
 }
 
-/// Where the count is in the first record.
-const COUNT: usize = size_of::<Record>() - size_of::<U32>();
+/// The bytes of the count.
+const COUNT: usize = size_of::<U32>();
 
 impl Directory {
-    /// A directory with room for the count and the records of so many files.
+    /// The bytes of the count and of the records of so many files.
     ///
     /// # Errors
-    /// [`Error::TooManyFiles`], [`Error::HeapFull`].
-    pub fn with_room(files: u32) -> Result<Self, Error> {
+    /// [`Error::TooManyFiles`].
+    pub fn len_of(files: u32) -> Result<u32, Error> {
         if files > MOST_FILES {
             return Err(Error::TooManyFiles { files, limit: MOST_FILES });
         }
-        let heap_full =
-            || Error::HeapFull { key: Key::FILE_DIR, len: files.saturating_mul(size_of::<Record>() as u32) };
-        let records = (files as usize).saturating_add(1);
-        Record::new_vec_zeroed(records).map(|records| Self { records }).map_err(|_| heap_full())
+        Ok(files.saturating_mul(size_of::<Record>() as u32).saturating_add(COUNT as u32))
     }
 
-    /// The bytes of the count and of the records, to be read from the host.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.records.as_mut_bytes().get_mut(COUNT..).unwrap_or_default()
-    }
-
-    /// How many files there are by the count that was read.
+    /// How many files there are by the count that the bytes of a directory begin with.
     #[must_use]
-    pub fn count(&self) -> u32 {
-        let count = self.records.first().and_then(|first| first.as_bytes().last_chunk());
-        count.map_or(0, |count| u32::from_be_bytes(*count))
+    pub fn count(bytes: &[u8]) -> u32 {
+        bytes.first_chunk().map_or(0, |count| u32::from_be_bytes(*count))
     }
 
-    /// Forgets the room for more than so many files.
-    pub fn truncate(&mut self, files: u32) {
-        self.records.truncate((files as usize).saturating_add(1));
+    /// The directory in these bytes, of which those behind the last file are left out.
+    #[must_use]
+    pub fn new(mut bytes: Vec<u8>) -> Self {
+        let len = Self::len_of(Self::count(&bytes)).unwrap_or_default();
+        bytes.truncate(len as usize);
+        Self { bytes }
     }
 
     /// The files.
-    fn files(&self) -> &[Record] {
-        self.records.get(1..).unwrap_or_default()
+    fn files(&self) -> impl Iterator<Item = &Record> {
+        let (records, _) = self.bytes.get(COUNT..).unwrap_or_default().as_chunks::<{ size_of::<Record>() }>();
+        records.iter().map(|bytes| -> &Record { zerocopy::transmute_ref!(bytes) })
     }
 
     /// The directory's first bytes as the host gives them; zeros where it has no file.
     #[must_use]
     pub fn first_bytes(&self) -> [u8; FIRST_BYTES] {
         let mut bytes = [0; FIRST_BYTES];
-        let (count, record) = bytes.split_at_mut(size_of::<U32>());
-        let files = self.files();
-        if let Some((head, _)) = files.first().and_then(|first| first.as_bytes().split_at_checked(record.len())) {
-            // No more files than `MOST_FILES`.
-            count.copy_from_slice(U32::new(files.len() as u32).as_bytes());
-            record.copy_from_slice(head);
+        if let Some(first) = self.bytes.first_chunk() {
+            bytes = *first;
         }
         bytes
     }
@@ -107,7 +97,7 @@ impl Directory {
     /// The item called `name`.
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<Item> {
-        let mut records = self.files().iter();
+        let mut records = self.files();
         let record = match name.first_chunk::<HEAD_SIZE>() {
             // Most records are passed over by this one comparison.
             Some(head) => records.find(|record| record.name.first_chunk() == Some(head) && record.is_called(name)),

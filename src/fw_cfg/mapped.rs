@@ -3,15 +3,16 @@
 //! The data register is read by bytes. QEMU's is 8 bytes wide, other hosts' is not, and nothing tells which it is; where
 //! there is DMA, and all these machines have it, next to nothing is read there.
 //!
-//! Assumed: the machine's [`Dma`] sees to the order, where a CPU or a compiler may change it: a descriptor and all that was
-//! written before it is in memory when a register is written after it, and what is read after its control word is as the
-//! device left it. Left out: finding the registers, which a device tree does (`qemu,fw-cfg-mmio`).
+//! Left out: finding the registers, which a device tree does (`qemu,fw-cfg-mmio`).
 //!
 //! Sources: QEMU `docs/specs/fw_cfg.rst`, `hw/nvram/fw_cfg.c` (`fw_cfg_init_mem_wide`).
 
+use alloc::vec::Vec;
+
 use super::Key;
-use super::registers::{Doorbell, Registers};
+use super::registers::Registers;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::hal::dma::{Doorbell, Fault, Transfer};
 use crate::hal::{Clock, Dma, Memory, MemoryError};
 
 /// The selected item's next byte.
@@ -20,7 +21,7 @@ const DATA: u64 = 0;
 const SELECTOR: u64 = 8;
 /// The descriptor's address, 64 bits, big-endian, or its high half; the write of all of it starts the transfer.
 const ADDRESS: u64 = 16;
-/// The descriptor's address, low half; the write starts the transfer.
+/// Its low half; the write starts the transfer.
 const ADDRESS_LOW: u64 = 20;
 
 /// A machine whose fw_cfg registers are in memory.
@@ -30,7 +31,6 @@ pub struct Mapped<M> {
     data: PhysAddr,
     selector: PhysAddr,
     address: PhysAddr,
-    address_low: PhysAddr,
 }
 
 impl<M: Memory> Mapped<M> {
@@ -44,11 +44,11 @@ impl<M: Memory> Mapped<M> {
             return Err(unreachable);
         }
         let register = |offset| base.checked_add(offset).ok_or(unreachable);
-        let (data, address_low) = (register(DATA)?, register(ADDRESS_LOW)?);
+        let data = register(DATA)?;
         // If the first and the last can be accessed, those between can.
         machine.read_register8(data)?;
-        machine.read_register32(address_low)?;
-        Ok(Self { machine, data, selector: register(SELECTOR)?, address: register(ADDRESS)?, address_low })
+        machine.read_register32(register(ADDRESS_LOW)?)?;
+        Ok(Self { machine, data, selector: register(SELECTOR)?, address: register(ADDRESS)? })
     }
 
     /// The machine.
@@ -87,34 +87,29 @@ impl<M: Memory + Dma> Registers for Mapped<M> {
         self.machine.read_register32(self.address).unwrap_or(u32::MAX).to_le_bytes()
     }
 
-    fn forget_dma_address(&mut self) {
-        // Both halves are always written.
-    }
-
-    fn write_dma_address(&mut self, descriptor: PhysAddr, doorbell: Doorbell) {
-        let at = descriptor.get();
-        let _ = match doorbell {
-            Doorbell::Once => self.machine.write_register64(self.address, at.to_be()),
-            Doorbell::Halves => {
-                let _ = self.machine.write_register32(self.address, ((at >> 32) as u32).to_be());
-                self.machine.write_register32(self.address_low, (at as u32).to_be())
-            }
-        };
+    fn doorbell(&self) -> Doorbell {
+        Doorbell::Register(self.address)
     }
 }
 
 impl<M: Dma> Dma for Mapped<M> {
-    fn share(&mut self, buffer: &mut [u8]) -> PhysAddr {
-        self.machine.share(buffer)
+    fn pass(&mut self, transfer: Transfer, len: u32) -> Result<(), Fault> {
+        self.machine.pass(transfer, len)
     }
-    fn unshare(&mut self, buffer: &mut [u8]) {
-        self.machine.unshare(buffer);
+    fn load(&mut self, transfer: Transfer, to: PhysRange) -> Result<(), Fault> {
+        self.machine.load(transfer, to)
     }
-    fn write_descriptor(&mut self, descriptor: [u8; 16]) -> PhysAddr {
-        self.machine.write_descriptor(descriptor)
+    fn read_list(&mut self, transfer: Transfer, into: &mut Vec<u8>) -> Result<(), Fault> {
+        self.machine.read_list(transfer, into)
     }
-    fn read_descriptor_control(&mut self) -> [u8; 4] {
-        self.machine.read_descriptor_control()
+    fn read_bytes(&mut self, transfer: Transfer, into: &mut [u8]) -> Result<(), Fault> {
+        self.machine.read_bytes(transfer, into)
+    }
+    fn write_bytes(&mut self, transfer: Transfer, bytes: &[u8]) -> Result<(), Fault> {
+        self.machine.write_bytes(transfer, bytes)
+    }
+    fn forget_address(&mut self) {
+        // Both halves are always written.
     }
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
         self.machine.check_device_range(range)

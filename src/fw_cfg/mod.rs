@@ -48,11 +48,12 @@ pub use error::Error;
 pub use host_kind::HostKind;
 pub use key::Key;
 pub use mapped::Mapped;
-pub use registers::{Doorbell, Registers};
+pub use registers::Registers;
 
 use zerocopy::FromZeros;
 
 use crate::addr::{PhysAddr, PhysRange};
+use crate::hal::dma::{AddressWrite, Fault, MOST_BYTES, Transfer};
 use crate::hal::{Clock, Dma};
 
 /// What fw_cfg needs of the machine.
@@ -227,8 +228,29 @@ impl FwCfg {
         if len > limit {
             return Err(Error::TooLarge { key, len, limit });
         }
-        let mut bytes = u8::new_vec_zeroed(len as usize).map_err(|_| Error::HeapFull { key, len })?;
-        self.read(host, item, &mut bytes);
+        self.read_list(host, key, Start::Select(0), len)
+    }
+
+    /// Reads `len` bytes of the item of `key`.
+    fn read_list(&self, host: &mut impl Host, key: Key, start: Start, len: u32) -> Result<Vec<u8>, Error> {
+        let room = || u8::new_vec_zeroed(len as usize).map_err(|_| Error::HeapFull { key, len });
+        let mut bytes = room()?;
+        match self.transport() {
+            Transport::QemuDma | Transport::PortableDma if len > 0 => {}
+            _ => {
+                self.read_from(host, key, start, &mut bytes);
+                return Ok(bytes);
+            }
+        }
+        let transfer = self.transfer_of(host, key, start, dma::Operation::Read);
+        if let Err(fault) = transfer.and_then(|transfer| Dma::read_list(host, transfer, &mut bytes)) {
+            self.give_up_dma(host, key, start.offset(), fault);
+            // The device may have kept the list's memory.
+            if bytes.is_empty() {
+                bytes = room()?;
+            }
+            host.read_data(&mut bytes);
+        }
         Ok(bytes)
     }
 
@@ -295,9 +317,8 @@ impl FwCfg {
             Transport::Absent => return Err(Error::Absent),
             Transport::QemuDma | Transport::PortableDma => {}
         }
-        // The lengths of items are of 32 bits.
-        let len = range.len() as u32;
-        if let Err(fault) = self.dma(host, key, start, dma::Operation::Read, range.start(), len) {
+        let transfer = self.transfer_of(host, key, start, dma::Operation::Read);
+        if let Err(fault) = transfer.and_then(|transfer| Dma::load(host, transfer, range)) {
             self.give_up_dma(host, key, start.offset(), fault);
             host.load_data(range)?;
         }
@@ -311,66 +332,59 @@ impl FwCfg {
     /// [`Error::NotWritable`] without QEMU's DMA, for more bytes or when they do not fit the item; [`Error::Refused`] when
     /// the host does not let the item be written; [`Error::Timeout`].
     pub fn write(&self, host: &mut impl Host, item: Item, offset: u32, bytes: &[u8]) -> Result<(), Error> {
-        let mut copy = [0; MOST_WRITTEN];
-        let fits = offset.checked_add(bytes.len() as u32).is_some_and(|end| end <= item.len);
-        let (true, Transport::QemuDma, Some(source)) = (fits, self.transport(), copy.get_mut(..bytes.len())) else {
+        let fits =
+            bytes.len() <= MOST_WRITTEN && offset.checked_add(bytes.len() as u32).is_some_and(|end| end <= item.len);
+        if !fits || self.transport() != Transport::QemuDma {
             return Err(Error::NotWritable { key: item.key, offset, len: bytes.len() });
-        };
-        source.copy_from_slice(bytes);
-        let address = host.share(source);
+        }
         let start = Start::Select(offset);
-        let result = self.dma(host, item.key, start, dma::Operation::Write, address, bytes.len() as u32);
-        host.unshare(source);
-        if let Err(dma::Fault::Timeout(_)) = result {
+        let transfer = self.transfer_of(host, item.key, start, dma::Operation::Write);
+        let result = transfer.and_then(|transfer| host.write_bytes(transfer, bytes));
+        if let Err(Fault::Timeout(_)) = result {
             // As for reads. Of what follows none waits for the same deadline again.
             self.transport.set(Transport::Ports);
         }
-        result.map_err(|fault| fault.of(item.key))
+        result.map_err(|fault| dma::error(fault, item.key))
     }
 
-    /// One DMA transfer of the item of `key`.
-    fn dma(
+    /// Selects the item of `key`, unless the descriptor does, and gives the transfer.
+    fn transfer_of(
         &self,
         host: &mut impl Host,
         key: Key,
         start: Start,
         operation: dma::Operation,
-        address: PhysAddr,
-        len: u32,
-    ) -> Result<(), dma::Fault> {
-        use dma::Descriptor;
-        let (doorbell, descriptor) = match (self.transport(), start) {
-            (Transport::QemuDma, Start::Select(0)) => {
-                (Doorbell::Once, Descriptor::selecting(key, operation, address, len))
-            }
+    ) -> Result<Transfer, Fault> {
+        let doorbell = host.doorbell();
+        let once = |control| Transfer { doorbell, address_write: AddressWrite::Once, control };
+        match (self.transport(), start) {
+            (Transport::QemuDma, Start::Select(0)) => Ok(once(operation.selecting(key))),
             (Transport::QemuDma, Start::Select(offset)) => {
-                let skip = Descriptor::selecting(key, dma::Operation::Skip, PhysAddr::new(0), offset);
-                dma::transfer(host, Doorbell::Once, skip)?;
-                (Doorbell::Once, Descriptor::continuing(operation, address, len))
+                host.pass(once(dma::Operation::Skip.selecting(key)), offset)?;
+                Ok(once(operation.continuing()))
             }
-            (Transport::QemuDma, Start::Continue(_)) => {
-                (Doorbell::Once, Descriptor::continuing(operation, address, len))
-            }
+            (Transport::QemuDma, Start::Continue(_)) => Ok(once(operation.continuing())),
             (_, start) => {
                 if let Start::Select(offset) = start {
                     host.select(key);
                     host.skip_data(offset);
                 }
-                (Doorbell::Halves, Descriptor::continuing(operation, address, len))
+                Ok(Transfer { doorbell, address_write: AddressWrite::Halves, control: operation.continuing() })
             }
-        };
-        dma::transfer(host, doorbell, descriptor)
+        }
     }
 
     /// After a DMA read that failed: selects the item by port, for its bytes to be read there.
     #[cold]
     #[inline(never)]
-    fn give_up_dma(&self, host: &mut impl Host, key: Key, offset: u32, fault: dma::Fault) {
+    fn give_up_dma(&self, host: &mut impl Host, key: Key, offset: u32, fault: Fault) {
         match fault {
             // So hosts answer for items they do not have, too.
-            dma::Fault::Refused(_) => log::debug!("{}; it is read through ports", fault.of(key)),
-            dma::Fault::Timeout(_) => {
-                log::warn!("{}; everything is read through ports from now on", fault.of(key));
+            Fault::Refused(_) | Fault::Memory(_) => {
+                log::debug!("{}; it is read through ports", dma::error(fault, key));
+            }
+            Fault::Timeout(_) => {
+                log::warn!("{}; everything is read through ports from now on", dma::error(fault, key));
                 self.transport.set(Transport::Ports);
             }
         }
@@ -398,14 +412,30 @@ impl FwCfg {
             Transport::PortableDma => target.fill(0),
             Transport::QemuDma => {}
         }
-        // An item's length is 32 bits, and no buffer is longer than the item.
-        let len = target.len() as u32;
-        let address = host.share(target);
-        let result = self.dma(host, key, start, dma::Operation::Read, address, len);
-        host.unshare(target);
-        if let Err(fault) = result {
-            self.give_up_dma(host, key, start.offset(), fault);
-            host.read_data(target);
+        // A longer one is a list on the heap for the device, if there is room.
+        if target.len() > MOST_BYTES
+            && let Ok(bytes) = self.read_list(host, key, start, target.len() as u32)
+            && let Some(bytes) = bytes.get(..target.len())
+        {
+            target.copy_from_slice(bytes);
+            return;
+        }
+        let mut start = start;
+        let mut left = target;
+        while !left.is_empty() {
+            let (piece, rest) = left.split_at_mut(left.len().min(MOST_BYTES));
+            let transfer = self.transfer_of(host, key, start, dma::Operation::Read);
+            let result = transfer.and_then(|transfer| host.read_bytes(transfer, piece));
+            // An item's length is 32 bits, and no buffer is longer than the item.
+            let offset = start.offset().saturating_add(piece.len() as u32);
+            if let Err(fault) = result {
+                self.give_up_dma(host, key, start.offset(), fault);
+                host.read_data(piece);
+                host.read_data(rest);
+                return;
+            }
+            start = Start::Continue(offset);
+            left = rest;
         }
     }
 
@@ -428,15 +458,12 @@ impl FwCfg {
     /// what is behind the end, so there both are one transfer, unless there are unusually many files.
     fn read_directory(&self, host: &mut impl Host) -> Result<Directory, Error> {
         let room = if self.transport() == Transport::QemuDma { directory::USUAL_FILES } else { 0 };
-        let mut directory = Directory::with_room(room)?;
-        self.read_from(host, Key::FILE_DIR, Start::Select(0), directory.bytes_mut());
-        let files = directory.count();
+        let mut bytes = self.read_list(host, Key::FILE_DIR, Start::Select(0), Directory::len_of(room)?)?;
+        let files = Directory::count(&bytes);
         if files > room {
-            directory = Directory::with_room(files)?;
-            self.read_from(host, Key::FILE_DIR, Start::Select(0), directory.bytes_mut());
+            bytes = self.read_list(host, Key::FILE_DIR, Start::Select(0), Directory::len_of(files)?)?;
         }
-        directory.truncate(files);
-        Ok(directory)
+        Ok(Directory::new(bytes))
     }
 }
 
@@ -464,7 +491,7 @@ fn probe_transport(host: &mut impl Host) -> Result<(Transport, Option<u32>), Err
     // QEMU's DMA register reads as the signature "QEMU CFG", and nothing else does: one access, not ten. VirtualBox calls
     // its debugger for the read, which does nothing unless one is attached.
     if dma::has_qemu_signature(host) {
-        host.forget_dma_address();
+        host.forget_address();
         return Ok((Transport::QemuDma, None));
     }
     host.select(Key::SIGNATURE);

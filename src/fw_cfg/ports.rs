@@ -1,18 +1,15 @@
 //! The registers of a PC: a selector and a data port that gives one byte a read, and two ports for DMA.
 
 use super::Key;
-use super::registers::{Doorbell, Registers};
-use crate::addr::{PhysAddr, PhysRange};
+use super::registers::Registers;
+use crate::addr::PhysRange;
+use crate::hal::dma::{ADDRESS_HIGH, Doorbell};
 use crate::hal::{MemoryError, PortInput};
 
 /// Selects an item, 16 bits, little-endian.
 const SELECTOR: u16 = 0x510;
 /// The selected item's next byte. Only byte-wide reads are answered.
 const DATA: u16 = 0x511;
-/// The descriptor's address, high half, big-endian.
-const ADDRESS_HIGH: u16 = 0x514;
-/// The descriptor's address, low half, big-endian; the write starts the transfer.
-const ADDRESS_LOW: u16 = 0x518;
 
 impl<T: PortInput> Registers for T {
     fn select(&mut self, key: Key) {
@@ -31,15 +28,7 @@ impl<T: PortInput> Registers for T {
         self.in32(ADDRESS_HIGH).to_le_bytes()
     }
 
-    fn forget_dma_address(&mut self) {
-        self.out32(ADDRESS_HIGH, 0);
-    }
-
-    fn write_dma_address(&mut self, descriptor: PhysAddr, doorbell: Doorbell) {
-        let at = descriptor.get();
-        if doorbell == Doorbell::Halves {
-            self.out32(ADDRESS_HIGH, ((at >> 32) as u32).to_be());
-        }
-        self.out32(ADDRESS_LOW, (at as u32).to_be());
+    fn doorbell(&self) -> Doorbell {
+        Doorbell::Ports
     }
 }

@@ -4,18 +4,9 @@
 //! order. A machine with [`crate::hal::Ports`] has them without more; another one is wrapped in [`super::Mapped`].
 
 use super::Key;
-use crate::addr::{PhysAddr, PhysRange};
+use crate::addr::PhysRange;
 use crate::hal::MemoryError;
-
-/// How the descriptor's address is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doorbell {
-    /// In one access, below 4 GiB: enough for QEMU's device, which resets the high half to zero after each transfer. Before
-    /// the first one see [`Registers::forget_dma_address`].
-    Once,
-    /// The high half and then the low one, as every host with DMA takes it.
-    Halves,
-}
+use crate::hal::dma::Doorbell;
 
 /// The device's registers.
 pub trait Registers {
@@ -34,14 +25,8 @@ pub trait Registers {
     /// The high half of the DMA address register as it reads, in the order of its bytes.
     fn read_dma_address_high(&mut self) -> [u8; 4];
 
-    /// Forgets the high half of a descriptor's address that was written without the low half. QEMU keeps it over a reset
-    /// (`hw/nvram/fw_cfg.c`, `fw_cfg_reset`): with what a guest has left there the first [`Doorbell::Once`] would start a
-    /// descriptor of the guest's above 4 GiB.
-    fn forget_dma_address(&mut self);
-
-    /// Writes the address of a descriptor, which starts the transfer: all earlier writes to memory are done before it,
-    /// all later reads come after it.
-    fn write_dma_address(&mut self, descriptor: PhysAddr, doorbell: Doorbell);
+    /// What starts a transfer by DMA.
+    fn doorbell(&self) -> Doorbell;
 
     /// Moves on by `len` bytes in the selected item.
     fn skip_data(&mut self, len: u32) {

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::vec;
 use std::vec::Vec;
 
+use super::dma::{self, AddressWrite, Doorbell, Fault, MOST_BYTES, Transfer};
 use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, PortInput, Ports, paging};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::layout;
@@ -225,13 +226,13 @@ pub struct FakeMachine {
     pub ticks_per_look: u64,
     ticks: u64,
     descriptor: [u8; 16],
-    shared: BTreeMap<usize, u64>,
+    /// Whether the memory of a transfer that did not end is the device's.
+    pub is_lent_for_good: bool,
     mapped: Vec<PhysRange>,
 }
 
 /// Where the fake shows lent buffers to devices: inside the firmware's own memory, as on the real machine.
-const BUFFERS: u64 = layout::FIRMWARE_RAM.start().get() + 0x1_0000;
-const BUFFER_STRIDE: u64 = 0x1_0000;
+const BUFFER: u64 = layout::FIRMWARE_RAM.start().get() + 0x1_0000;
 /// Where the fake keeps the DMA descriptor.
 const DESCRIPTOR: u64 = layout::FIRMWARE_RAM.start().get() + 0x8000;
 
@@ -253,7 +254,7 @@ impl Default for FakeMachine {
             ticks_per_look: 1 << 20,
             ticks: 0,
             descriptor: [0; 16],
-            shared: BTreeMap::new(),
+            is_lent_for_good: false,
             mapped: Vec::new(),
         }
     }
@@ -366,12 +367,15 @@ impl Ports for FakeMachine {
         self.port_in(port, 4)
     }
     fn out8(&mut self, port: u16, value: u8) {
+        assert!(!dma::is_doorbell(port, 1));
         self.port_out(port, 1, value.into());
     }
     fn out16(&mut self, port: u16, value: u16) {
+        assert!(!dma::is_doorbell(port, 2));
         self.port_out(port, 2, value.into());
     }
     fn out32(&mut self, port: u16, value: u32) {
+        assert!(!dma::is_doorbell(port, 4));
         self.port_out(port, 4, value);
     }
     fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {
@@ -487,24 +491,69 @@ impl Memory for FakeMachine {
     }
 }
 
+impl FakeMachine {
+    /// Has the device carry out a transfer with the `len` bytes of memory at `at`.
+    fn transfer(&mut self, transfer: Transfer, at: u64, len: usize) -> Result<(), Fault> {
+        if self.is_lent_for_good {
+            return Err(Fault::Timeout(transfer.control));
+        }
+        self.descriptor = transfer.descriptor(PhysAddr::new(at), u32::try_from(len).expect("a length of 32 bits"));
+        let halves = transfer.address_write == AddressWrite::Halves;
+        match transfer.doorbell {
+            Doorbell::Ports => {
+                if halves {
+                    self.port_out(dma::ADDRESS_HIGH, 4, ((DESCRIPTOR >> 32) as u32).to_be());
+                }
+                self.port_out(dma::ADDRESS_LOW, 4, (DESCRIPTOR as u32).to_be());
+            }
+            Doorbell::Register(register) if halves => {
+                let low = register.checked_add(4).expect("a register");
+                self.register_out(register, 4, ((DESCRIPTOR >> 32) as u32).to_be().into())?;
+                self.register_out(low, 4, (DESCRIPTOR as u32).to_be().into())?;
+            }
+            Doorbell::Register(register) => self.register_out(register, 8, DESCRIPTOR.to_be())?,
+        }
+        let result = dma::wait(self, |machine| {
+            let [a, b, c, d, ..] = machine.descriptor;
+            u32::from_be_bytes([a, b, c, d])
+        });
+        self.is_lent_for_good = matches!(result, Err(Fault::Timeout(_)));
+        result
+    }
+}
+
 impl Dma for FakeMachine {
-    fn share(&mut self, buffer: &mut [u8]) -> PhysAddr {
-        let at = BUFFERS + self.shared.len() as u64 * BUFFER_STRIDE;
-        self.shared.insert(buffer.as_ptr().addr(), at);
-        self.memory.store(at, buffer);
-        PhysAddr::new(at)
+    fn pass(&mut self, transfer: Transfer, len: u32) -> Result<(), Fault> {
+        self.transfer(transfer, 0, len as usize)
     }
-    fn unshare(&mut self, buffer: &mut [u8]) {
-        let at = self.shared.remove(&buffer.as_ptr().addr()).expect("unshare of a buffer that was never shared");
-        self.memory.read(at, buffer);
+    fn load(&mut self, transfer: Transfer, to: PhysRange) -> Result<(), Fault> {
+        self.check_mapped(to)?;
+        self.transfer(transfer, to.start().get(), to.len() as usize)
     }
-    fn write_descriptor(&mut self, descriptor: [u8; 16]) -> PhysAddr {
-        self.descriptor = descriptor;
-        PhysAddr::new(DESCRIPTOR)
+    fn read_list(&mut self, transfer: Transfer, into: &mut Vec<u8>) -> Result<(), Fault> {
+        self.memory.store(BUFFER, into);
+        let result = self.transfer(transfer, BUFFER, into.len());
+        if self.is_lent_for_good {
+            core::mem::forget(core::mem::take(into));
+        } else {
+            self.memory.read(BUFFER, into);
+        }
+        result
     }
-    fn read_descriptor_control(&mut self) -> [u8; 4] {
-        let [a, b, c, d, ..] = self.descriptor;
-        [a, b, c, d]
+    fn read_bytes(&mut self, transfer: Transfer, into: &mut [u8]) -> Result<(), Fault> {
+        assert!(into.len() <= MOST_BYTES);
+        self.memory.store(BUFFER, into);
+        self.transfer(transfer, BUFFER, into.len())?;
+        self.memory.read(BUFFER, into);
+        Ok(())
+    }
+    fn write_bytes(&mut self, transfer: Transfer, bytes: &[u8]) -> Result<(), Fault> {
+        assert!(bytes.len() <= MOST_BYTES);
+        self.memory.store(BUFFER, bytes);
+        self.transfer(transfer, BUFFER, bytes.len())
+    }
+    fn forget_address(&mut self) {
+        self.port_out(dma::ADDRESS_HIGH, 4, 0);
     }
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
         self.check_mapped(range)

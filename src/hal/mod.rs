@@ -6,15 +6,18 @@
 //!
 //! Assumed: one CPU runs, nothing interrupts it, and the machine is little-endian. Left out: interrupts, other CPUs.
 
+pub mod dma;
 #[cfg(any(test, not(feature = "firmware")))]
 pub mod fake;
 pub mod paging;
 
 use core::fmt;
 
+pub use dma::Dma;
+
 use crate::addr::{PhysAddr, PhysRange};
 
-/// Port I/O. A read of a port that no device answers gives all ones on QEMU and zero on some other hosts.
+/// Port I/O. Writes to [`dma`]'s doorbell are refused and do nothing. A read of a port that no device answers gives all ones on QEMU and zero on some other hosts.
 pub trait Ports {
     /// Reads one byte.
     fn in8(&mut self, port: u16) -> u8;
@@ -26,8 +29,7 @@ pub trait Ports {
     fn out8(&mut self, port: u16, value: u8);
     /// Writes two bytes in one access.
     fn out16(&mut self, port: u16, value: u16);
-    /// Writes four bytes in one access. A device may read or write memory in answer (a DMA doorbell): all earlier
-    /// writes to memory are done before it, all later reads come after it.
+    /// Writes four bytes in one access.
     fn out32(&mut self, port: u16, value: u32);
     /// Fills `buffer` with successive byte reads of one port (`rep insb`).
     fn in8_string(&mut self, port: u16, buffer: &mut [u8]);
@@ -127,30 +129,6 @@ pub trait Memory {
     /// # Errors
     /// [`MemoryError`] when the address is not aligned or not one the firmware may write.
     fn write_register64(&mut self, at: PhysAddr, value: u64) -> Result<(), MemoryError>;
-}
-
-/// Memory shared with a device that reads and writes it on its own.
-pub trait Dma {
-    /// Lends `buffer` to the device and gives the address under which the device finds it. The device may read and
-    /// write it until [`Dma::unshare`]; the contents as the device left them are in `buffer` only after that.
-    fn share(&mut self, buffer: &mut [u8]) -> PhysAddr;
-
-    /// Ends the loan of `buffer` that [`Dma::share`] began.
-    fn unshare(&mut self, buffer: &mut [u8]);
-
-    /// Stores a 16-byte DMA descriptor where the device can read it, 16-byte aligned and below 4 GiB, and gives its
-    /// address. There is one such place; the next call overwrites it.
-    fn write_descriptor(&mut self, descriptor: [u8; 16]) -> PhysAddr;
-
-    /// The first four bytes of the descriptor as the device left them.
-    fn read_descriptor_control(&mut self) -> [u8; 4];
-
-    /// Whether a device may read and write `range` directly: below 4 GiB and none of it the firmware's own, or mapped above
-    /// by [`Memory::map`].
-    ///
-    /// # Errors
-    /// [`MemoryError`] when it may not.
-    fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError>;
 }
 
 /// The registers that CPUID returns.

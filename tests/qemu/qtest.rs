@@ -4,7 +4,6 @@
 //! The machine implements the traits of `firstlight::hal`, so that modules of the firmware run on this host against QEMU's
 //! devices.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -13,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use firstlight::addr::{PhysAddr, PhysRange};
+use firstlight::hal::dma::{self, AddressWrite, Doorbell, Fault, Transfer};
 use firstlight::hal::{Clock, Dma, Memory, MemoryError, PortInput, Ports};
 
 use crate::child;
@@ -20,10 +20,9 @@ use crate::child;
 /// How long QEMU may take for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
-/// Where in RAM the descriptor and lent buffers are shown to devices, and how far apart these are.
+/// Where in RAM the descriptor and a lent buffer are shown to devices.
 const DESCRIPTOR: u64 = 0x1000;
-const BUFFERS: u64 = 0x2_0000;
-const BUFFER_STRIDE: u64 = 0x2_0000;
+const BUFFER: u64 = 0x2_0000;
 
 /// The machine. Dropped, it is ended.
 pub struct Qtest {
@@ -31,7 +30,6 @@ pub struct Qtest {
     lines: BufReader<UnixStream>,
     /// RAM that devices may access and that nothing else is in.
     ram: Range<u64>,
-    shared: BTreeMap<usize, u64>,
     ticks: u64,
 }
 
@@ -47,7 +45,7 @@ impl Qtest {
         command.args(["-S", "-qtest", "stdio", "-qtest-log", "none"]).args(arguments.split_whitespace());
         let child = child::tied(&command).stdin(OwnedFd::from(theirs)).stdout(Stdio::from(output)).spawn();
         let child = child.expect("setpriv (util-linux) starts; `cargo xtask setup` installs QEMU");
-        Self { child, lines: BufReader::new(ours), ram, shared: BTreeMap::new(), ticks: 0 }
+        Self { child, lines: BufReader::new(ours), ram, ticks: 0 }
     }
 
     /// Runs a command, and gives what follows the `OK`.
@@ -174,24 +172,59 @@ impl Memory for Qtest {
     }
 }
 
+impl Qtest {
+    /// Has the device carry out a transfer with the `len` bytes of memory at `at`.
+    fn transfer(&mut self, transfer: Transfer, at: u64, len: usize) -> Result<(), Fault> {
+        let descriptor = self.ram.start + DESCRIPTOR;
+        self.store(descriptor, &transfer.descriptor(PhysAddr::new(at), len as u32));
+        let halves = transfer.address_write == AddressWrite::Halves;
+        let (high, low) = (((descriptor >> 32) as u32).to_be(), (descriptor as u32).to_be());
+        match transfer.doorbell {
+            Doorbell::Ports => {
+                if halves {
+                    self.out32(dma::ADDRESS_HIGH, high);
+                }
+                self.out32(dma::ADDRESS_LOW, low);
+            }
+            Doorbell::Register(at) if halves => {
+                self.write_register32(at, high)?;
+                self.write_register32(at.checked_add(4).expect("a register"), low)?;
+            }
+            Doorbell::Register(at) => self.write_register64(at, descriptor.to_be())?,
+        }
+        dma::wait(self, |machine| u32::from_be_bytes(machine.ram(descriptor, 4).try_into().expect("four bytes")))
+    }
+
+    fn buffer(&self) -> u64 {
+        self.ram.start + BUFFER
+    }
+}
+
 impl Dma for Qtest {
-    fn share(&mut self, buffer: &mut [u8]) -> PhysAddr {
-        let at = self.ram.start + BUFFERS + self.shared.len() as u64 * BUFFER_STRIDE;
-        self.shared.insert(buffer.as_ptr().addr(), at);
-        self.store(at, buffer);
-        PhysAddr::new(at)
+    fn pass(&mut self, transfer: Transfer, len: u32) -> Result<(), Fault> {
+        self.transfer(transfer, 0, len as usize)
     }
-    fn unshare(&mut self, buffer: &mut [u8]) {
-        let at = self.shared.remove(&buffer.as_ptr().addr()).expect("unshare of a buffer that was shared");
-        buffer.copy_from_slice(&self.ram(at, buffer.len()));
+    fn load(&mut self, transfer: Transfer, to: PhysRange) -> Result<(), Fault> {
+        self.check_device_range(to)?;
+        self.transfer(transfer, to.start().get(), to.len() as usize)
     }
-    fn write_descriptor(&mut self, descriptor: [u8; 16]) -> PhysAddr {
-        let at = self.ram.start + DESCRIPTOR;
-        self.store(at, &descriptor);
-        PhysAddr::new(at)
+    fn read_list(&mut self, transfer: Transfer, into: &mut Vec<u8>) -> Result<(), Fault> {
+        self.read_bytes(transfer, into)
     }
-    fn read_descriptor_control(&mut self) -> [u8; 4] {
-        self.ram(self.ram.start + DESCRIPTOR, 4).try_into().expect("four bytes")
+    fn read_bytes(&mut self, transfer: Transfer, into: &mut [u8]) -> Result<(), Fault> {
+        let buffer = self.buffer();
+        self.store(buffer, into);
+        self.transfer(transfer, buffer, into.len())?;
+        into.copy_from_slice(&self.ram(buffer, into.len()));
+        Ok(())
+    }
+    fn write_bytes(&mut self, transfer: Transfer, bytes: &[u8]) -> Result<(), Fault> {
+        let buffer = self.buffer();
+        self.store(buffer, bytes);
+        self.transfer(transfer, buffer, bytes.len())
+    }
+    fn forget_address(&mut self) {
+        self.out32(dma::ADDRESS_HIGH, 0);
     }
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
         let inside = self.ram.start <= range.start().get() && range.end().get() <= self.ram.end;

@@ -1,49 +1,136 @@
-//! Memory that is lent to a device.
+//! Transfers by fw_cfg's device: the one descriptor, the doorbell, and the memory that is lent.
 
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
-use core::ptr;
+use core::{mem, ptr};
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::hal::{Dma, MemoryError};
+use firstlight::hal::dma::{self, AddressWrite, Doorbell, Fault, MOST_BYTES, Transfer};
+use firstlight::hal::{Dma, Memory as _, MemoryError};
 
 use super::{PcMachine, VIRTUAL_OFFSET};
 
-/// Where the one DMA descriptor lives: 16-byte aligned, in the firmware's RAM and so below 4 GiB.
+/// What the device finds in the firmware's RAM, and so below 4 GiB. The descriptor is 16-byte aligned.
 #[repr(C, align(16))]
-struct DescriptorCell(UnsafeCell<[u8; 16]>);
+struct Shared {
+    descriptor: UnsafeCell<[u8; 16]>,
+    bytes: UnsafeCell<[u8; MOST_BYTES]>,
+}
 
-// SAFETY: one CPU runs and nothing interrupts it, so there is one access at a time.
-unsafe impl Sync for DescriptorCell {}
+// SAFETY: one CPU runs and nothing interrupts it, so there is one access at a time. Only `PcMachine`, of which there is one,
+// accesses them.
+unsafe impl Sync for Shared {}
 
-static DESCRIPTOR: DescriptorCell = DescriptorCell(UnsafeCell::new([0; 16]));
+static SHARED: Shared = Shared { descriptor: UnsafeCell::new([0; 16]), bytes: UnsafeCell::new([0; MOST_BYTES]) };
 
-/// The physical address of a Rust object, which lives in the firmware's RAM window.
+/// The physical address of a Rust object, which lives in the firmware's RAM window. Its provenance is exposed, so that the
+/// compiler takes every later write to a port to be able to write it.
 fn physical(pointer: *const u8) -> PhysAddr {
     PhysAddr::new((pointer.expose_provenance() as u64).wrapping_sub(VIRTUAL_OFFSET))
 }
 
+/// The memory of a transfer that is too long for its place or for a descriptor.
+fn too_long(at: PhysAddr) -> Fault {
+    Fault::Memory(MemoryError { range: PhysRange::empty_at(at) })
+}
+
+/// A length for a descriptor.
+fn length(at: PhysAddr, len: usize) -> Result<u32, Fault> {
+    u32::try_from(len).map_err(|_| too_long(at))
+}
+
+/// The first bytes of [`SHARED`] for the device and back: as many as `len`.
+fn shared_bytes(len: usize) -> Result<*mut u8, Fault> {
+    let bytes = SHARED.bytes.get().cast::<u8>();
+    if len <= MOST_BYTES { Ok(bytes) } else { Err(too_long(physical(bytes))) }
+}
+
+impl PcMachine {
+    /// Writes the descriptor's address to the doorbell.
+    fn ring(&mut self, transfer: Transfer) -> Result<(), MemoryError> {
+        let at = physical(SHARED.descriptor.get().cast()).get();
+        let (high, low) = (((at >> 32) as u32).to_be(), (at as u32).to_be());
+        let halves = transfer.address_write == AddressWrite::Halves;
+        match transfer.doorbell {
+            Doorbell::Ports => {
+                if halves {
+                    self.ports.write32(dma::ADDRESS_HIGH, high);
+                }
+                self.ports.write32(dma::ADDRESS_LOW, low);
+                Ok(())
+            }
+            Doorbell::Register(register) if halves => {
+                self.write_register32(register, high)?;
+                let place = register.checked_add(4).ok_or(MemoryError { range: PhysRange::empty_at(register) })?;
+                self.write_register32(place, low)
+            }
+            Doorbell::Register(register) => self.write_register64(register, at.to_be()),
+        }
+    }
+
+    /// The control word as the device left it.
+    fn control(&mut self) -> u32 {
+        // SAFETY: the cell is a static, aligned and only ever accessed through this raw pointer; volatile, because the device
+        // writes it. The control word is the first four of its sixteen bytes.
+        u32::from_be(unsafe { ptr::read_volatile(SHARED.descriptor.get().cast::<u32>()) })
+    }
+
+    /// Has the device carry out a transfer with `len` bytes at `at`, which it may access: they are lent until this returns,
+    /// and for good after [`Fault::Timeout`].
+    #[inline(never)]
+    fn transfer(&mut self, transfer: Transfer, at: PhysAddr, len: u32) -> Result<(), Fault> {
+        if self.lost.is_some() {
+            return Err(Fault::Timeout(transfer.control));
+        }
+        // SAFETY: as in `control`; volatile, because the device reads it.
+        unsafe { ptr::write_volatile(SHARED.descriptor.get(), transfer.descriptor(at, len)) };
+        self.ring(transfer)?;
+        let result = dma::wait(self, Self::control);
+        if matches!(result, Err(Fault::Timeout(_))) {
+            self.lost = Some(PhysRange::new(at, len.into()).unwrap_or(PhysRange::empty_at(at)));
+        }
+        result
+    }
+}
+
 impl Dma for PcMachine {
-    fn share(&mut self, buffer: &mut [u8]) -> PhysAddr {
-        // Exposed, so that the compiler takes every later `out` to be able to write it.
-        physical(buffer.as_mut_ptr())
+    fn pass(&mut self, transfer: Transfer, len: u32) -> Result<(), Fault> {
+        self.transfer(transfer, PhysAddr::new(0), len)
     }
 
-    fn unshare(&mut self, _buffer: &mut [u8]) {
-        // The transfer's `out` was the last access; it is not `nomem`, so nothing cached from before it survives.
+    fn load(&mut self, transfer: Transfer, to: PhysRange) -> Result<(), Fault> {
+        self.check_mapped(to)?;
+        self.transfer(transfer, to.start(), length(to.start(), to.len() as usize)?)
     }
 
-    fn write_descriptor(&mut self, descriptor: [u8; 16]) -> PhysAddr {
-        let cell = DESCRIPTOR.0.get();
-        // SAFETY: the cell is a static, aligned and only ever accessed through this raw pointer; volatile, because the
-        // device reads it.
-        unsafe { ptr::write_volatile(cell, descriptor) };
-        physical(cell.cast())
+    fn read_list(&mut self, transfer: Transfer, into: &mut Vec<u8>) -> Result<(), Fault> {
+        let at = physical(into.as_mut_ptr());
+        let result = self.transfer(transfer, at, length(at, into.len())?);
+        if self.lost.is_some() {
+            // The device may write it at any time: nobody else has it from now on.
+            mem::forget(mem::take(into));
+        }
+        result
     }
 
-    fn read_descriptor_control(&mut self) -> [u8; 4] {
-        // SAFETY: as in `write_descriptor`; the control word is the first four of the cell's sixteen bytes, and the
-        // device may have written it.
-        unsafe { ptr::read_volatile(DESCRIPTOR.0.get().cast::<[u8; 4]>()) }
+    fn read_bytes(&mut self, transfer: Transfer, into: &mut [u8]) -> Result<(), Fault> {
+        let shared = shared_bytes(into.len())?;
+        self.transfer(transfer, physical(shared), into.len() as u32)?;
+        // SAFETY: `shared` has as many bytes, which the device is done with, and is no part of `into`: nothing borrows it.
+        unsafe { ptr::copy_nonoverlapping(shared, into.as_mut_ptr(), into.len()) };
+        Ok(())
+    }
+
+    fn write_bytes(&mut self, transfer: Transfer, bytes: &[u8]) -> Result<(), Fault> {
+        let shared = shared_bytes(bytes.len())?;
+        // SAFETY: `shared` has room for them, and is no part of `bytes`: nothing borrows it. After a transfer that did not end
+        // the device may read them, and that one may have been for others: it fails anyway.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), shared, bytes.len()) };
+        self.transfer(transfer, physical(shared), bytes.len() as u32)
+    }
+
+    fn forget_address(&mut self) {
+        self.ports.write32(dma::ADDRESS_HIGH, 0);
     }
 
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {

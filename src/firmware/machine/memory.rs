@@ -56,9 +56,13 @@ impl Memory for PcMachine {
 
     fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
         self.check_mapped(range)?;
+        if self.lost.is_some_and(|lost| lost.overlaps(range)) {
+            return show_copies(range, show);
+        }
         if !range.is_empty() {
             // SAFETY: `check_mapped` allowed the range, so it is mapped and disjoint from every Rust object that
-            // could be written; `self` is borrowed, so no access to memory and no doorbell comes before the slice's end.
+            // could be written. No device writes it: transfers are over when they return, but for what is lost. `self` is
+            // borrowed, so no access to memory and no transfer comes before the slice's end.
             show(unsafe { slice::from_raw_parts(pointer(range.start()), range.len() as usize) });
         }
         Ok(())
@@ -131,4 +135,20 @@ impl Memory for PcMachine {
         unsafe { ptr::write_volatile(pointer(at).cast::<u64>(), value) };
         Ok(())
     }
+}
+
+/// Shows the bytes of `range`, which can be accessed, as they are at some moment: a device may write them.
+#[cold]
+fn show_copies(range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
+    let mut rest = range;
+    while !rest.is_empty() {
+        let mut bytes = [0; 512];
+        let (piece, behind) = rest.split_at(bytes.len() as u64);
+        let copy = bytes.get_mut(..piece.len() as usize).unwrap_or_default();
+        // SAFETY: the range is mapped and disjoint from every Rust object, `copy` too.
+        unsafe { ptr::copy_nonoverlapping(pointer(piece.start()), copy.as_mut_ptr(), copy.len()) };
+        show(copy);
+        rest = behind;
+    }
+    Ok(())
 }

@@ -38,6 +38,8 @@ pub struct PcMachine {
     ports: PcPorts,
     /// The image in RAM, of which every byte may be a Rust object or code: empty after a reset.
     image: PhysRange,
+    /// The memory of a transfer that did not end, which the device may write at any time.
+    lost: Option<PhysRange>,
     /// What is mapped above 4 GiB: the kernel and the initrd.
     mapped: ArrayVec<PhysRange, 2>,
 }
@@ -50,7 +52,7 @@ impl PcMachine {
     #[must_use]
     pub unsafe fn take(image: PhysRange) -> Self {
         // SAFETY: the caller promises ring 0 and ownership.
-        Self { ports: unsafe { PcPorts::new() }, image, mapped: ArrayVec::new_const() }
+        Self { ports: unsafe { PcPorts::new() }, image, lost: None, mapped: ArrayVec::new_const() }
     }
 
     /// Gives the map of memory to what runs next: everything at its own address can be executed, and page zero and the page

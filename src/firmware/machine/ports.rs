@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use firstlight::addr::PhysRange;
-use firstlight::hal::{MemoryError, PortInput, Ports};
+use firstlight::hal::{MemoryError, PortInput, Ports, dma};
 
 use super::PcMachine;
 
@@ -24,10 +24,30 @@ impl PcPorts {
 
 // None of these blocks is `nomem`: a write to a port may start a DMA transfer or change what an address shows (PAM,
 // PCIEXBAR), so the compiler keeps memory accesses on their side of it.
+impl PcPorts {
+    fn write8(&mut self, port: u16, value: u8) {
+        // SAFETY: ring 0 and ownership of the devices were promised to `new`; OUT writes no register, and the port is no
+        // doorbell.
+        unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack, preserves_flags)) };
+    }
+
+    fn write16(&mut self, port: u16, value: u16) {
+        // SAFETY: as for `write8`.
+        unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nostack, preserves_flags)) };
+    }
+
+    /// Writes four bytes in one access, to the doorbell as well, whose memory is [`super::dma`]'s to see to.
+    pub(super) fn write32(&mut self, port: u16, value: u32) {
+        // SAFETY: as for `write8`. A DMA doorbell makes the device write memory that `super::dma` has lent it, which is not
+        // borrowed by Rust code meanwhile.
+        unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags)) };
+    }
+}
+
 impl Ports for PcPorts {
     fn in8(&mut self, port: u16) -> u8 {
         let value: u8;
-        // SAFETY: ring 0 and ownership of the devices were promised to `new`; IN writes AL only.
+        // SAFETY: as for `write8`; IN writes AL only.
         unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nostack, preserves_flags)) };
         value
     }
@@ -47,19 +67,21 @@ impl Ports for PcPorts {
     }
 
     fn out8(&mut self, port: u16, value: u8) {
-        // SAFETY: as for `in8`; OUT writes no register.
-        unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack, preserves_flags)) };
+        if !dma::is_doorbell(port, 1) {
+            self.write8(port, value);
+        }
     }
 
     fn out16(&mut self, port: u16, value: u16) {
-        // SAFETY: as for `in8`; OUT writes no register.
-        unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nostack, preserves_flags)) };
+        if !dma::is_doorbell(port, 2) {
+            self.write16(port, value);
+        }
     }
 
     fn out32(&mut self, port: u16, value: u32) {
-        // SAFETY: as for `in8`; OUT writes no register. A DMA doorbell makes the device write memory that was lent to
-        // it with `share` or checked with `check_device_range`; neither is borrowed by Rust code meanwhile.
-        unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags)) };
+        if !dma::is_doorbell(port, 4) {
+            self.write32(port, value);
+        }
     }
 
     fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {

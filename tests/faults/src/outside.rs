@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use firstlight::addr::{PhysAddr, PhysRange};
+use firstlight::hal::dma::{Fault, Transfer};
 use firstlight::hal::fake::FakeMachine;
 use firstlight::hal::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, PortInput, Ports};
 
@@ -59,10 +60,12 @@ impl Memory for Outside {
 
 impl Dma for Outside {
     delegate! {
-        share(&mut self, buffer: &mut [u8]) -> PhysAddr;
-        unshare(&mut self, buffer: &mut [u8]);
-        write_descriptor(&mut self, descriptor: [u8; 16]) -> PhysAddr;
-        read_descriptor_control(&mut self) -> [u8; 4];
+        pass(&mut self, transfer: Transfer, len: u32) -> Result<(), Fault>;
+        load(&mut self, transfer: Transfer, to: PhysRange) -> Result<(), Fault>;
+        read_list(&mut self, transfer: Transfer, into: &mut Vec<u8>) -> Result<(), Fault>;
+        read_bytes(&mut self, transfer: Transfer, into: &mut [u8]) -> Result<(), Fault>;
+        write_bytes(&mut self, transfer: Transfer, bytes: &[u8]) -> Result<(), Fault>;
+        forget_address(&mut self);
     }
 
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
