@@ -71,18 +71,30 @@ pub const PAGE_ZERO: PhysRange = range(0, 0x1000);
 /// map it, and none of it is page zero or the firmware's own.
 #[must_use]
 pub const fn may_access(range: PhysRange) -> bool {
+    may_access_below(range, FIRMWARE_ROM)
+}
+
+/// As [`may_access`], where `range` ends below the image at `image` as well.
+#[must_use]
+pub const fn may_access_below(range: PhysRange, image: PhysRange) -> bool {
     // Four comparisons: this stands before every access to memory and registers.
     let (start, end) = (range.start().get(), range.end().get());
     start >= PAGE_ZERO.end().get()
-        && end <= FIRMWARE_ROM.start().get()
+        && end <= image.start().get()
         && (end <= FIRMWARE_RAM.start().get() || start >= FIRMWARE_RAM.end().get())
 }
 
-/// Whether the firmware may read `range`: where [`may_access`], and page zero behind the real-mode vectors, which in a
-/// start by the PVH entry may hold what the one before left (QEMU's `pvh.bin` has its memory map there).
+/// Whether the firmware may read `range`: where [`may_access`], and [`may_read_page_zero`].
 #[must_use]
 pub const fn may_read(range: PhysRange) -> bool {
-    may_access(range) || (range.start().get() >= VECTORS_END && range.end().get() <= PAGE_ZERO.end().get())
+    may_access(range) || may_read_page_zero(range)
+}
+
+/// Whether `range` is in page zero behind the real-mode vectors, which in a start by the PVH entry may hold what the one
+/// before left (QEMU's `pvh.bin` has its memory map there).
+#[must_use]
+pub const fn may_read_page_zero(range: PhysRange) -> bool {
+    range.start().get() >= VECTORS_END && range.end().get() <= PAGE_ZERO.end().get()
 }
 
 /// The end of the real-mode interrupt vectors.

@@ -59,7 +59,7 @@ pub mod trace;
 
 use addr::PhysAddr;
 use bios_data::BiosData;
-use boot::{Handover, Kernel};
+use boot::{Clears, Handover, Kernel};
 use error::Error;
 use failure::Failure;
 use framebuffer::Framebuffer;
@@ -118,11 +118,12 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg, start_info: Option<&StartInf
     if tables.tpm_is_unlisted {
         tpm::measure_unlisted(machine, fw_cfg, &loaded);
     }
-    if start_info.is_none() {
-        resume::prepare(machine, &map, tables);
-    }
+    let clears = match start_info {
+        None => resume::prepare(machine, fw_cfg, &map, tables),
+        Some(_) => Clears::Nothing,
+    };
     trace.mark(machine, Point::KernelStart);
-    Ok(Handover { bios_data, ..loaded.handover })
+    Ok(Handover { bios_data, clears, ..loaded.handover })
 }
 
 /// Sets the machine up and makes its tables: what a host leaves to firmware.

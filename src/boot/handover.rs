@@ -63,12 +63,27 @@ pub struct Handover {
     pub parameters: PhysAddr,
     /// What is written to the BIOS data area first; nothing, if that is the host's.
     pub bios_data: Option<BiosData>,
+    /// What of the firmware's memory is cleared first.
+    pub clears: Clears,
+}
+
+/// How the memory is cleared that stays the firmware's for a wake ([`crate::layout::KEPT_RAM`]), and that it does not use any
+/// more. An operating system that ran before a reset can have written there, as to all reserved memory, and kernels look for
+/// tables up to 640 KiB (Linux for an iBFT from 512 KiB on, `drivers/firmware/iscsi_ibft_find.c`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clears {
+    /// Not at all: it is RAM, which a kernel keeps its users from, and whose next owner has to expect anything.
+    Nothing,
+    /// By QEMU's fw_cfg, which gives zeros for an item that there is not.
+    ByDma,
+    /// By the CPU.
+    ByCpu,
 }
 
 impl Handover {
     /// Enters a kernel with these parameters, and leaves the BIOS data area as it is.
     #[must_use]
     pub const fn new(entry: Entry, parameters: PhysAddr) -> Self {
-        Self { entry, parameters, bios_data: None }
+        Self { entry, parameters, bios_data: None, clears: Clears::Nothing }
     }
 }

@@ -161,9 +161,6 @@ fn is_own_image<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, entry: u32) -> bool
 /// Reads what there is to be looked at of the setup code. Every bzImage has the boot sector and at least one more
 /// (boot.rst, `setup_sects`), so the size need not be asked for. The rest is for an entry in real mode.
 fn read_header<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, source: Source) -> Result<SetupHeader, Error> {
-    let mut bytes = [0; SetupHeader::BYTES];
-    let part = source.setup(bytes.len() as u32);
-    part.read(machine, fw_cfg, &mut bytes)?;
-    // A whole file may have fewer.
-    SetupHeader::parse(bytes.get(..part.len() as usize).unwrap_or(&bytes))
+    const BYTES: u32 = SetupHeader::BYTES as u32;
+    SetupHeader::parse(&source.setup(BYTES).read(machine, fw_cfg, BYTES)?)
 }

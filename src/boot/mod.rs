@@ -34,7 +34,7 @@ mod source;
 pub use self::boot_params::BootParams;
 pub use self::error::Error;
 pub use self::file_kind::FileKind;
-pub use self::handover::{Entry, Handover};
+pub use self::handover::{Clears, Entry, Handover};
 pub use self::kernel::Kernel;
 pub use self::load::{Loaded, load};
 pub use self::low::LowBlock;

@@ -1,9 +1,13 @@
 //! Where the bytes of a part of what is to be booted are.
 
+use alloc::vec::Vec;
+
+use zerocopy::FromZeros;
+
 use super::Error;
 use super::placement::place_initrd;
 use crate::addr::{PhysAddr, PhysRange};
-use crate::fw_cfg::{FwCfg, Item};
+use crate::fw_cfg::{self, FwCfg, Item, Key};
 use crate::hal::Machine;
 use crate::memory_map::MemoryMap;
 
@@ -61,20 +65,23 @@ impl Part<'_> {
         self.load(machine, fw_cfg, place.start())
     }
 
-    /// Reads the first bytes: as many as there are, or `into` has. The rest of `into` is set to zero.
+    /// Reads the first `len` bytes, or as many as there are.
     ///
     /// # Errors
-    /// [`Error::FwCfg`] for memory that the firmware may not read.
-    pub fn read<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, into: &mut [u8]) -> Result<(), Error> {
-        let there = usize::try_from(self.len()).unwrap_or(usize::MAX).min(into.len());
-        let (target, rest) = into.split_at_mut(there);
-        rest.fill(0);
-        match self {
-            Self::Item(item) => fw_cfg.read(machine, *item, target),
-            Self::Memory(range) => machine.read(range.start(), target)?,
-            Self::Bytes(bytes) => target.copy_from_slice(bytes.get(..there).unwrap_or_default()),
+    /// [`Error::FwCfg`] for memory that the firmware may not read, and when the heap has no room.
+    pub fn read<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, len: u32) -> Result<Vec<u8>, Error> {
+        let len = u32::try_from(self.len()).map_or(len, |there| there.min(len));
+        if let Self::Item(item) = self {
+            return Ok(fw_cfg.read_all(machine, Item::new(item.key(), len), len)?);
         }
-        Ok(())
+        let full = fw_cfg::Error::HeapFull { key: Key::KERNEL_DATA, len };
+        let mut bytes = u8::new_vec_zeroed(len as usize).map_err(|_| full)?;
+        match self {
+            Self::Item(_) => {}
+            Self::Memory(range) => machine.read(range.start(), &mut bytes)?,
+            Self::Bytes(source) => bytes.iter_mut().zip(*source).for_each(|(byte, read)| *byte = *read),
+        }
+        Ok(bytes)
     }
 
     /// Puts it to `to`, unless it is there, and gives the range it fills.

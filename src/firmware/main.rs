@@ -27,7 +27,8 @@ mod start;
 use core::fmt;
 use core::panic::PanicInfo;
 
-use firstlight::addr::{PhysAddr, PhysRange};
+use firstlight::addr::PhysAddr;
+use firstlight::boot::Handover;
 use firstlight::failure::{self, Failure};
 use firstlight::layout;
 use firstlight::logging::{Consoles, Logger};
@@ -47,18 +48,14 @@ static LOGGER: Logger<PcPorts> = Logger::new(unsafe { PcPorts::new() });
 unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
     LOGGER.install();
     let start_info = Some(PhysAddr::new(start_info)).filter(|_| bias != 0);
-    let image = if start_info.is_some() { layout::LOADED_IMAGE } else { PhysRange::default() };
+    let image = if start_info.is_some() { layout::LOADED_IMAGE } else { layout::FIRMWARE_ROM };
     // SAFETY: the caller made the mappings, runs in ring 0 and calls this once. After a reset the image is in ROM.
     let mut machine = unsafe { PcMachine::take(image) };
-    if start_info.is_none() && resume::is_requested(&mut machine) {
-        // SAFETY: this is called once, and nothing was allocated before.
-        unsafe { wake(&mut machine) };
-    }
-    // SAFETY: this is called once; all that looked for a wake was dropped.
-    unsafe { memory::give_heap() };
-    match firstlight::run(&mut machine, start_info) {
+    // SAFETY: this is called once, and nothing was allocated before.
+    match unsafe { boot(&mut machine, start_info) } {
         Ok(handover) => {
             machine.give_mapping();
+            machine.clear_unused(handover.clears);
             if let Some(data) = handover.bios_data {
                 machine.set_bios_data(data);
             }
@@ -73,6 +70,21 @@ unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
             end(&mut machine, &failure)
         }
     }
+}
+
+/// Wakes or boots. Not inlined: its stack is below that of [`rust_start`], and is cleared with the rest.
+///
+/// # Safety
+/// This is called once, before anything is allocated.
+#[inline(never)]
+unsafe fn boot(machine: &mut PcMachine, start_info: Option<PhysAddr>) -> Result<Handover, Failure> {
+    if start_info.is_none() && resume::is_requested(machine) {
+        // SAFETY: the caller promises it.
+        unsafe { wake(machine) };
+    }
+    // SAFETY: this is called once; all that looked for a wake was dropped.
+    unsafe { memory::give_heap() };
+    firstlight::run(machine, start_info)
 }
 
 /// Goes on with the operating system that sleeps in memory, all but the firmware's part of which is its own. Comes back

@@ -37,8 +37,9 @@ pub use error::Error;
 pub use record::{HostWrite, Record};
 pub use vector::WakingVector;
 
+use crate::boot::Clears;
 use crate::cmos;
-use crate::fw_cfg::FwCfg;
+use crate::fw_cfg::{FwCfg, Transport};
 use crate::hal::{Machine, Memory, Ports};
 use crate::layout;
 use crate::logging::Few;
@@ -67,11 +68,17 @@ pub fn can_sleep(fw_cfg: &FwCfg) -> bool {
 }
 
 /// Leaves the record of a boot that loaded these tables, if all the memory is kept that a wake needs: a page of it alone
-/// may be for a host's table beside it. Without ACPI tables no operating system suspends.
-pub fn prepare(machine: &mut impl Memory, map: &MemoryMap, tables: Tables) {
-    if let Some(rsdp) = tables.rsdp.filter(|_| map.is_withheld(layout::KEPT_RAM)) {
-        Record { rsdp, writes: tables.told }.store(machine);
+/// may be for a host's table beside it. Without ACPI tables no operating system suspends. Gives how what is kept and is not in
+/// use is to be cleared.
+pub fn prepare(machine: &mut impl Memory, fw_cfg: &FwCfg, map: &MemoryMap, tables: Tables) -> Clears {
+    if !map.is_withheld(layout::KEPT_RAM) {
+        return Clears::Nothing;
     }
+    match tables.rsdp {
+        Some(rsdp) => Record { rsdp, writes: tables.told }.store(machine),
+        None => record::clear(machine),
+    }
+    if fw_cfg.transport() == Transport::QemuDma { Clears::ByDma } else { Clears::ByCpu }
 }
 
 /// Whether what the guest left asks for a wake: a record in RAM, and the value for it in CMOS. If not, the record of an

@@ -128,6 +128,11 @@ impl Record {
         if !writes.is_empty() {
             let _ = memory.write(list_start(), writes.as_bytes());
         }
+        // What a guest of before left behind it is for no kernel to find.
+        let end = list_start().checked_add(writes.as_bytes().len() as u64);
+        if let Some(rest) = end.and_then(|end| PhysRange::from_bounds(end, RESUME_RECORD.end())) {
+            let _ = memory.fill(rest, 0);
+        }
     }
 
     /// The record in memory.
@@ -165,6 +170,12 @@ pub fn is_present(memory: &mut impl Memory) -> bool {
 pub fn remove(memory: &mut impl Memory) {
     // The record's memory may be written: see the assertion in `layout`.
     let _ = memory.write(RESUME_RECORD.start(), &[0; MAGIC.len()]);
+}
+
+/// Clears all of the record's memory.
+pub fn clear(memory: &mut impl Memory) {
+    // As in `remove`.
+    let _ = memory.fill(RESUME_RECORD, 0);
 }
 
 fn list_start() -> PhysAddr {

@@ -254,7 +254,7 @@ fn booted(name: &str, bridge: u32) -> FakeMemory {
     let mut map = MemoryMap::of_host(&mut machine, &fw_cfg, None).unwrap();
     let sources = tables::Sources::of_host(&mut machine, &fw_cfg, None, &mut map);
     let tables = tables::load(&mut machine, &fw_cfg, &mut map, sources, true);
-    prepare(&mut machine, &map, tables);
+    prepare(&mut machine, &FwCfg::absent(), &map, tables);
     machine.memory
 }
 
@@ -535,7 +535,7 @@ fn memory_is_kept_on_machines_that_sleep_only() {
     // And a record is left where memory is kept, and where there are tables.
     let left = |map: &MemoryMap, rsdp| {
         let mut machine = FakeMachine::new();
-        prepare(&mut machine, map, Tables { rsdp, ..Tables::default() });
+        prepare(&mut machine, &FwCfg::absent(), map, Tables { rsdp, ..Tables::default() });
         Record::load(&mut machine).is_ok()
     };
     let rsdp = Some(PhysAddr::new(0xf_0000));
@@ -559,7 +559,7 @@ fn a_host_table_in_the_page_of_the_record_does_not_make_a_machine_one_that_sleep
         let in_memory = tables::Sources::of_host(&mut machine, &fw_cfg, None, &mut map).in_memory;
         assert!(in_memory.mp_table && !map.is_ram(RESUME_RECORD), "the page is the table's");
         assert_eq!(map.is_ram(WAKE_RAM), !sleeps);
-        prepare(&mut machine, &map, Tables { rsdp: in_memory.rsdp, ..Tables::default() });
+        prepare(&mut machine, &FwCfg::absent(), &map, Tables { rsdp: in_memory.rsdp, ..Tables::default() });
         assert_eq!(Record::load(&mut machine).is_ok(), sleeps);
     }
 }

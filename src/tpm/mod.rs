@@ -80,7 +80,7 @@ const VERSION: [u8; 2 * (NAME.len() + 1)] = {
 };
 
 /// The longest setup code: 255 sectors and the first (boot.rst, `setup_sects`).
-const MAX_SETUP: u64 = 256 * 512;
+const MAX_SETUP: u32 = 256 * 512;
 
 /// How the warning about a boot begins that is not measured as it should be.
 const NOT_MEASURED: &str = "this boot is not measured, or not all of it";
@@ -358,11 +358,8 @@ impl Tpm {
     fn hash_kernel<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, loaded: &Loaded) -> Result<Digests, Error> {
         let mut hashes = Hashes::new(&self.banks.known);
         if let Some(setup) = loaded.setup {
-            let mut bytes = Some(setup.len())
-                .filter(|&len| len <= MAX_SETUP)
-                .and_then(|len| u8::new_vec_zeroed(len as usize).ok())
-                .ok_or(Error::Setup)?;
-            setup.read(machine, fw_cfg, &mut bytes).map_err(|error| {
+            let len = u32::try_from(setup.len()).ok().filter(|&len| len <= MAX_SETUP).ok_or(Error::Setup)?;
+            let mut bytes = setup.read(machine, fw_cfg, len).map_err(|error| {
                 log::warn!("{error}");
                 Error::Setup
             })?;

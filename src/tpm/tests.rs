@@ -464,7 +464,7 @@ fn a_bank_whose_hash_is_unknown_is_not_left_as_if_nothing_had_been_booted() {
 #[test]
 fn setup_code_that_the_host_keeps_back_is_an_error() {
     let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects::default());
-    boot.loaded.setup = Some(Part::Item(Item::new(Key::SETUP_DATA, MAX_SETUP as u32 + 1)));
+    boot.loaded.setup = Some(Part::Item(Item::new(Key::SETUP_DATA, MAX_SETUP + 1)));
     assert_eq!(boot.measure(), Err(Error::Setup));
     assert_eq!(boot.tpm.borrow().off.len(), 2);
 }

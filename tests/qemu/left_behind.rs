@@ -3,6 +3,8 @@
 //!
 //! The probe plays root. `tpm` has the attacks on measured boot.
 
+use std::ops::Range;
+
 use firstlight::addr::PhysAddr;
 use firstlight::hal::fake::FakeMachine;
 use firstlight::resume::Record;
@@ -185,6 +187,29 @@ fn a_kernel_finds_no_tables_of_the_guest_before() {
     }
     for (machine, ways) in machines_that_cannot_sleep() {
         check_tables(&machine, ways);
+    }
+}
+
+/// What is reserved below 640 KiB is written by root of a stock kernel, and Linux looks for an iBFT there. The page tables
+/// before it are in use, and written whole at each start.
+#[test]
+fn nothing_that_a_guest_left_is_in_the_memory_that_stays_reserved() {
+    const RESERVED: Range<u64> = 0x8_c000..0xa_0000;
+    const LEFT: u8 = b'B';
+    // A `pc` without ACPI cannot sleep, and all this is RAM there.
+    for (kind, properties) in [(Kind::Q35, ""), (Kind::Q35, ",acpi=off"), (Kind::Pc, "")] {
+        for transport in Transport::ALL {
+            let machine = Machine { properties, transport, ..Machine::new(kind) };
+            let mut probe = boot(&machine);
+            for way in WAYS {
+                probe.fill(RESERVED, LEFT);
+                way.take(&mut probe);
+                let after = probe.read(RESERVED.start, (RESERVED.end - RESERVED.start) as usize);
+                let left = after.chunks_exact(16).position(|paragraph| paragraph.starts_with(&[LEFT; 4]));
+                let at = left.map(|paragraph| format!("{:#x}", RESERVED.start + paragraph as u64 * 16));
+                assert_eq!(at, None, "{way:?}: {machine:?}");
+            }
+        }
     }
 }
 

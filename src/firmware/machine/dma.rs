@@ -1,14 +1,17 @@
 //! Transfers by fw_cfg's device: the one descriptor, the doorbell, and the memory that is lent.
 
 use alloc::vec::Vec;
+use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::{mem, ptr};
 
 use firstlight::addr::{PhysAddr, PhysRange};
+use firstlight::boot::Clears;
 use firstlight::hal::dma::{self, AddressWrite, Doorbell, Fault, MOST_BYTES, Transfer};
 use firstlight::hal::{Dma, Memory as _, MemoryError};
+use firstlight::layout;
 
-use super::{PcMachine, VIRTUAL_OFFSET};
+use super::{PcMachine, VIRTUAL_OFFSET, pointer};
 
 /// What the device finds in the firmware's RAM, and so below 4 GiB. The descriptor is 16-byte aligned.
 #[repr(C, align(16))]
@@ -91,6 +94,57 @@ impl PcMachine {
         }
         result
     }
+}
+
+/// The control word that reads an item which no host has (QEMU `include/standard-headers/linux/qemu_fw_cfg.h`,
+/// `FW_CFG_INVALID`): select, read.
+const READ_NOTHING: u32 = 0xffff << 16 | 1 << 3 | 1 << 1;
+
+impl PcMachine {
+    /// Clears what stays reserved for a wake and is not in use: the page under the stack, the stack below this call, the heap of
+    /// a wake and the page for started CPUs. After [`Self::give_mapping`], for the end of the firmware.
+    #[inline(never)]
+    pub fn clear_unused(&mut self, clears: Clears) {
+        let top: u64;
+        // SAFETY: this reads a register.
+        unsafe { asm!("mov {}, rsp", out(reg) top, options(nomem, nostack, preserves_flags)) };
+        let top = top.wrapping_sub(VIRTUAL_OFFSET);
+        let below = PhysRange::from_bounds(layout::STACK_GUARD.start(), PhysAddr::new(top.wrapping_sub(USED_BELOW)));
+        let heap = physical((&raw const wake_heap_start).cast());
+        let behind = PhysRange::from_bounds(heap, layout::STARTUP_PAGE.end());
+        for range in [below, behind].into_iter().flatten() {
+            match clears {
+                Clears::Nothing => return,
+                Clears::ByDma => {
+                    let transfer = Transfer {
+                        doorbell: Doorbell::Ports,
+                        address_write: AddressWrite::Once,
+                        control: READ_NOTHING,
+                    };
+                    // Neither range is longer than the low memory. The host has carried out every transfer so far.
+                    let _ = self.transfer(transfer, range.start(), range.len() as u32);
+                }
+                // SAFETY: the memory is mapped, and neither holds a Rust object that is used again: the heap of a wake is empty
+                // in a boot, and the stack ends `USED_BELOW` bytes higher.
+                Clears::ByCpu => unsafe {
+                    ptr::write_bytes(pointer(range.start()), 0, range.len() as usize);
+                },
+            }
+        }
+        // SAFETY: nothing is below the stack pointer between two calls: there is no red zone.
+        unsafe {
+            asm!("lea rdi, [rsp - {used}]", "rep stosq", used = const USED_BELOW, inout("rcx") USED_BELOW / 8 => _,
+                out("rdi") _, in("rax") 0_u64, options(preserves_flags))
+        };
+    }
+}
+
+/// As many bytes below the stack pointer of [`PcMachine::clear_unused`] as its own calls may use.
+const USED_BELOW: u64 = 1024;
+
+unsafe extern "C" {
+    /// A mark set by linker.ld; only its address means something.
+    static wake_heap_start: [u8; 0];
 }
 
 impl Dma for PcMachine {

@@ -45,15 +45,16 @@ impl Memory for PcMachine {
 
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
         let range = bytes(from, into.len())?;
-        if !layout::may_read(range) || self.image.overlaps(range) {
-            return Err(MemoryError { range });
+        if !layout::may_read_page_zero(range) {
+            self.check(range)?;
         }
-        // SAFETY: both allowed the source, so it is mapped, not at address zero, and disjoint from every Rust object,
+        // SAFETY: one of them allowed the source, so it is mapped, not at address zero, and disjoint from every Rust object,
         // `into` too.
         unsafe { ptr::copy_nonoverlapping(pointer(from), into.as_mut_ptr(), into.len()) };
         Ok(())
     }
 
+    #[inline]
     fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
         self.check_mapped(range)?;
         if self.lost.is_some_and(|lost| lost.overlaps(range)) {

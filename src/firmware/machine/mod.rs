@@ -36,7 +36,7 @@ pub const VIRTUAL_OFFSET: u64 = 0xffff_ffff_c000_0000;
 #[derive(Debug)]
 pub struct PcMachine {
     ports: PcPorts,
-    /// The image in RAM, of which every byte may be a Rust object or code: empty after a reset.
+    /// The image, of which every byte may be a Rust object or code.
     image: PhysRange,
     /// The memory of a transfer that did not end, which the device may write at any time.
     lost: Option<PhysRange>,
@@ -45,7 +45,7 @@ pub struct PcMachine {
 }
 
 impl PcMachine {
-    /// The machine, with the image at `image` in RAM, or nowhere there.
+    /// The machine, with the image at `image`: [`layout::FIRMWARE_ROM`] after a reset.
     ///
     /// # Safety
     /// As for [`PcPorts::new`]; the memory is mapped as the module's head says, and this is called once.
@@ -83,8 +83,15 @@ impl PcMachine {
     /// Checks that `range` is below 4 GiB and not the firmware's own: mapped, not at address zero, disjoint from every Rust
     /// object and from the code.
     fn check(&self, range: PhysRange) -> Result<(), MemoryError> {
-        let allowed = layout::may_access(range) && !self.image.overlaps(range);
+        let allowed = layout::may_access_below(range, self.image) || self.is_behind_image(range);
         if allowed { Ok(()) } else { Err(MemoryError { range }) }
+    }
+
+    /// Whether `range` is behind an image in RAM, and the firmware may access it.
+    #[cold]
+    #[inline(never)]
+    fn is_behind_image(&self, range: PhysRange) -> bool {
+        range.start() >= self.image.end() && layout::may_access(range)
     }
 
     /// As [`Self::check`], and allows what is mapped above 4 GiB.
