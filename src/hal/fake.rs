@@ -228,6 +228,8 @@ pub struct FakeMachine {
     descriptor: [u8; 16],
     /// Whether the memory of a transfer that did not end is the device's.
     pub is_lent_for_good: bool,
+    /// That memory, where it is a list.
+    pub lent_for_good: Vec<u8>,
     mapped: Vec<PhysRange>,
 }
 
@@ -255,6 +257,7 @@ impl Default for FakeMachine {
             ticks: 0,
             descriptor: [0; 16],
             is_lent_for_good: false,
+            lent_for_good: Vec::new(),
             mapped: Vec::new(),
         }
     }
@@ -534,7 +537,7 @@ impl Dma for FakeMachine {
         self.memory.store(BUFFER, into);
         let result = self.transfer(transfer, BUFFER, into.len());
         if self.is_lent_for_good {
-            core::mem::forget(core::mem::take(into));
+            self.lent_for_good = core::mem::take(into);
         } else {
             self.memory.read(BUFFER, into);
         }

@@ -197,6 +197,7 @@ pub fn machine_type(machine: &str) -> &str {
 /// # Errors
 /// When it has not, and when QEMU cannot be asked.
 pub fn check_machine(machine: &str) -> anyhow::Result<()> {
+    ensure!(!machine.trim().is_empty(), "--machine: there is no name; q35 is the default");
     let printed = run_quietly(Command::new(QEMU_PROGRAM).args(["-machine", "help"]))?;
     find_machine(machine_type(machine), &String::from_utf8_lossy(&printed))
 }

@@ -169,8 +169,11 @@ impl Dma for PcMachine {
 
     fn read_bytes(&mut self, transfer: Transfer, into: &mut [u8]) -> Result<(), Fault> {
         let shared = shared_bytes(into.len())?;
+        // What the device does not write stays as it is in `into`, and is nothing of an earlier transfer.
+        // SAFETY: `shared` has room for them, and is no part of `into`: nothing borrows it.
+        unsafe { ptr::copy_nonoverlapping(into.as_ptr(), shared, into.len()) };
         self.transfer(transfer, physical(shared), into.len() as u32)?;
-        // SAFETY: `shared` has as many bytes, which the device is done with, and is no part of `into`: nothing borrows it.
+        // SAFETY: as above; the device is done with them.
         unsafe { ptr::copy_nonoverlapping(shared, into.as_mut_ptr(), into.len()) };
         Ok(())
     }

@@ -257,7 +257,7 @@ faults! {
 
     // The heap.
     the_heap_is_full_at_the_nth_allocation: "(none of a host) the heap is full, at each allocation in turn",
-        Cases::Allocations, |n| Host { allocation_fails: Some(n), ..board(1, FOUR_DEVICES) },
+        Cases::Allocations, |n| Host { allocation_fails: Some(n), ..board(1, FOUR_DEVICES_AND_A_BRIDGE) },
         Expected::either(&[
             "or no memory for them; the rest is left alone",
             "PCI: the firmware's heap is full; functions get no addresses",
@@ -675,7 +675,8 @@ impl Extra for Cmos {
 /// A board of each kind: pc, q35.
 type Boards = [fn() -> Box<dyn Extra>; 2];
 
-const FOUR_DEVICES: Boards = [|| Board::pc(pci::four_devices), || Board::q35(pci::four_devices)];
+const FOUR_DEVICES_AND_A_BRIDGE: Boards =
+    [|| Board::pc(pci::four_devices_and_a_bridge), || Board::q35(pci::four_devices_and_a_bridge)];
 
 const BARS_NEVER_SETTLE: Boards = [|| Board::pc(pci::bars_never_settle), || Board::q35(pci::bars_never_settle)];
 const BARS_ASK_FOR_EVERYTHING: Boards =

@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
@@ -84,6 +85,8 @@ impl Runner for Fakes {
             problems.push(format!("the kernel is entered at {:?}", handover.entry));
         }
         let different = handed.map_or_else(Vec::new, |handed| handed.differences(host, memory));
+        // What a transfer that did not end has for good is the device's.
+        drop(mem::take(&mut machine.0.lent_for_good));
         let usage = heap::usage();
         if usage.left != 0 {
             problems.push(format!("{} bytes of the heap were not given back", usage.left));

@@ -214,6 +214,16 @@ pub fn devices_go_away(functions: &mut Functions, function: u16, offset: u8) -> 
     if functions.accesses > 150 { None } else { four_devices(functions, function, offset) }
 }
 
+/// Four devices and a bridge with nothing behind it, none of which is wrong.
+pub fn four_devices_and_a_bridge(functions: &mut Functions, function: u16, offset: u8) -> Option<u32> {
+    const BRIDGE: u16 = 0x48;
+    match offset {
+        _ if function != BRIDGE => four_devices(functions, function, offset),
+        0x10 | 0x14 => Some(0),
+        _ => every_function_is_a_bridge(functions, function, offset),
+    }
+}
+
 /// Four devices that nothing is wrong with.
 pub fn four_devices(functions: &mut Functions, function: u16, offset: u8) -> Option<u32> {
     match offset {

@@ -185,6 +185,10 @@ fn compare(args: &Args) -> anyhow::Result<()> {
     let mut choices = if chosen { args.firmware.clone() } else { firmware::default_choices() };
     choices.dedup();
     let reference = reference(args.reference.as_deref(), &choices)?;
+    for path in [&args.json, &args.svg, &args.html, &args.markdown].into_iter().flatten() {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        ensure!(folder.is_dir(), "{}: there is no folder {}", path.display(), folder.display());
+    }
     for device in &args.device {
         ensure!(
             !device.split_whitespace().any(|word| word.starts_with("isa-debug-exit")),
