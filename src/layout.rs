@@ -32,6 +32,9 @@ pub const EBDA: PhysRange = range(0x9_fc00, 0xa_0000);
 /// What of [`EBDA`] is for tables: its first byte is its length.
 pub const EBDA_TABLES: PhysRange = range(0x9_fc10, 0xa_0000);
 
+/// The last 64 KiB below 1 MiB, where a PC has its BIOS, and where an operating system looks for tables.
+pub const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
+
 /// Where a PC has RAM below the video memory: 640 KiB.
 pub const CONVENTIONAL: PhysRange = range(0, 0xa_0000);
 

@@ -68,7 +68,7 @@ use hal::Machine;
 use memory_map::MemoryMap;
 use platform::{Chipset, Platform};
 use resume::{Record, WakingVector};
-use start_info::StartInfo;
+use start_info::{Start, StartInfo};
 use tables::Tables;
 use trace::{Point, Trace};
 
@@ -79,25 +79,27 @@ use trace::{Point, Trace};
 /// [`Failure`], with what the host wants done then.
 pub fn run(machine: &mut impl Machine, start_info: Option<PhysAddr>) -> Result<Handover, Failure> {
     // Before anything is put into memory: it may be anywhere there.
-    let start_info = start_info.map(|at| StartInfo::read(machine, at)).transpose();
-    let start_info = start_info.map_err(|error| Failure::final_stop(error.into()))?;
+    let start = match start_info.map(|at| StartInfo::read(machine, at)).transpose() {
+        Ok(info) => info.map_or(Start::Reset, Start::Pvh),
+        Err(error) => return Err(Failure::final_stop(error.into())),
+    };
     let fw_cfg = match FwCfg::probe(machine) {
-        Err(fw_cfg::Error::NoDevice { .. }) if start_info.is_some() => FwCfg::absent(),
+        Err(fw_cfg::Error::NoDevice { .. }) if start.info().is_some() => FwCfg::absent(),
         result => result.map_err(|error| Failure::final_stop(error.into()))?,
     };
-    boot(machine, &fw_cfg, start_info.as_ref()).map_err(|error| Failure::new(machine, &fw_cfg, error))
+    boot(machine, &fw_cfg, &start).map_err(|error| Failure::new(machine, &fw_cfg, error))
 }
 
 /// The boot order.
-fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg, start_info: Option<&StartInfo>) -> Result<Handover, Error> {
+fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg, start: &Start) -> Result<Handover, Error> {
     logging::configure(machine, fw_cfg);
     let trace = Trace::of_host(machine, fw_cfg);
     trace.mark(machine, Point::FirmwareStart);
-    let mut map = MemoryMap::of_host(machine, fw_cfg, start_info)?;
+    let mut map = MemoryMap::of_host(machine, fw_cfg, start)?;
     // Before anything is put into memory: tables and the kernel may be there already.
-    let handed_over = start_info.and_then(|info| info.rsdp);
+    let handed_over = start.info().and_then(|info| info.rsdp);
     let sources = tables::Sources::of_host(machine, fw_cfg, handed_over, &mut map);
-    let kernel = Kernel::of_host(machine, fw_cfg, start_info, &mut map)?;
+    let kernel = Kernel::of_host(machine, fw_cfg, start, &mut map)?;
     // A host that hands over ACPI tables has set up the machine that they describe.
     let (tables, framebuffer) = match sources.handed_over {
         Some(rsdp) => {
@@ -107,10 +109,10 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg, start_info: Option<&StartInf
         None => set_up(machine, fw_cfg, &mut map, sources)?,
     };
     // What is reserved is known now. After a start by the PVH entry page zero is as the host has left it.
-    let bios_data = start_info.is_none().then(|| BiosData::of(&map));
+    let bios_data = matches!(start, Start::Reset).then(|| BiosData::of(&map));
     trace.mark(machine, Point::FirmwareDone);
     trace.mark(machine, Point::KernelLoad);
-    let loaded = boot::load(machine, fw_cfg, &mut map, (&kernel, start_info), tables.rsdp, framebuffer.as_ref())?;
+    let loaded = boot::load(machine, fw_cfg, &mut map, start, &kernel, tables.rsdp, framebuffer.as_ref())?;
     tpm::measure(machine, fw_cfg, tables.tpm_log, &loaded);
     if tables.tpm_is_untold {
         tpm::disown(machine);
@@ -118,9 +120,9 @@ fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg, start_info: Option<&StartInf
     if tables.tpm_is_unlisted {
         tpm::measure_unlisted(machine, fw_cfg, &loaded);
     }
-    let clears = match start_info {
-        None => resume::prepare(machine, fw_cfg, &map, tables),
-        Some(_) => Clears::Nothing,
+    let clears = match start {
+        Start::Reset => resume::prepare(machine, fw_cfg, &map, tables),
+        Start::Pvh(_) => Clears::Nothing,
     };
     trace.mark(machine, Point::KernelStart);
     Ok(Handover { bios_data, clears, ..loaded.handover })
@@ -179,7 +181,7 @@ fn resume(machine: &mut impl Machine) -> Result<Option<WakingVector>, Error> {
         return Ok(None);
     }
     logging::configure(machine, &fw_cfg);
-    let map = match MemoryMap::of_host(machine, &fw_cfg, None) {
+    let map = match MemoryMap::of_host(machine, &fw_cfg, &Start::Reset) {
         Err(error) => return lost(error.into()),
         Ok(map) => map,
     };

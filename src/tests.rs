@@ -396,7 +396,10 @@ fn a_boot_with_a_tpm_is_measured() {
 fn a_kernel_that_left_no_room_for_the_tables_was_given_the_tpm_as_it_was_switched_on() {
     let mut machine = q35(golden::device("q35", true));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-    let ram_end = MemoryMap::of_host(&mut machine, &fw_cfg, None).unwrap().ram_end(addr::PhysRange::LOW_4_GIB).unwrap();
+    let ram_end = MemoryMap::of_host(&mut machine, &fw_cfg, &crate::start_info::Start::Reset)
+        .unwrap()
+        .ram_end(addr::PhysRange::LOW_4_GIB)
+        .unwrap();
     // Nothing is left but what is below 640 KiB, where a log of 1 MiB has no room.
     let size = u32::try_from(ram_end.get() - 0x10_0000).unwrap();
     let device =

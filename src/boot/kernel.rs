@@ -6,7 +6,7 @@ use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::Machine;
 use crate::layout;
 use crate::memory_map::MemoryMap;
-use crate::start_info::StartInfo;
+use crate::start_info::{Start, StartInfo};
 
 /// A kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,19 +44,19 @@ impl Kernel {
     pub fn of_host<M: Machine>(
         machine: &mut M,
         fw_cfg: &FwCfg,
-        start_info: Option<&StartInfo>,
+        start: &Start,
         map: &mut MemoryMap,
     ) -> Result<Self, Error> {
         let size = fw_cfg.read_u32(machine, Key::KERNEL_SIZE);
         if size == 0 {
-            return Self::of_file(machine, fw_cfg, start_info, map);
+            return Self::of_file(machine, fw_cfg, start, map);
         }
         match read_header(machine, fw_cfg, Source::Items) {
             Ok(header) => Ok(Self::BzImage { source: Source::Items, size, header }),
             Err(error @ (Error::Elf | Error::NotLinux { .. } | Error::RealModeOnly)) => {
                 let entry = fw_cfg.read_u32(machine, Key::KERNEL_ENTRY);
-                if start_info.is_some() && is_own_image(machine, fw_cfg, entry) {
-                    return Self::of_file(machine, fw_cfg, start_info, map);
+                if start.info().is_some() && is_own_image(machine, fw_cfg, entry) {
+                    return Self::of_file(machine, fw_cfg, start, map);
                 }
                 // An entry that is absent. Without setup code it is the entry of a kernel for Multiboot.
                 if entry == 0 && fw_cfg.read_u32(machine, Key::SETUP_SIZE) != 0 {
@@ -70,19 +70,14 @@ impl Kernel {
 
     /// A kernel that is a file: a named one, else one in memory.
     #[cold]
-    fn of_file<M: Machine>(
-        machine: &mut M,
-        fw_cfg: &FwCfg,
-        start_info: Option<&StartInfo>,
-        map: &mut MemoryMap,
-    ) -> Result<Self, Error> {
-        match (Source::find(fw_cfg), start_info) {
+    fn of_file<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start, map: &mut MemoryMap) -> Result<Self, Error> {
+        match (Source::find(fw_cfg), start) {
             (Ok(file), _) => Self::whole(machine, fw_cfg, Source::File(file)).map_err(|error| match error {
                 Error::Elf => Error::ElfFile,
                 error => error,
             }),
-            (Err(_), Some(info)) => Self::of_modules(machine, fw_cfg, info, map),
-            (Err(error), None) => Err(error),
+            (Err(_), Start::Pvh(info)) => Self::of_modules(machine, fw_cfg, info, map),
+            (Err(error), Start::Reset) => Err(error),
         }
     }
 

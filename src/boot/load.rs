@@ -15,7 +15,7 @@ use crate::framebuffer::Framebuffer;
 use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::{Machine, paging};
 use crate::memory_map::MemoryMap;
-use crate::start_info as host;
+use crate::start_info::Start;
 
 /// What is in memory, and how it is entered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,18 +47,19 @@ pub fn load<M: Machine>(
     machine: &mut M,
     fw_cfg: &FwCfg,
     map: &mut MemoryMap,
-    (kernel, start_info): (&Kernel, Option<&host::StartInfo>),
+    start: &Start,
+    kernel: &Kernel,
     rsdp: Option<PhysAddr>,
     framebuffer: Option<&Framebuffer>,
 ) -> Result<Loaded, Error> {
     match kernel {
         Kernel::BzImage { source, size, header } => {
-            let extras = find_extras(machine, fw_cfg, (*source, *size), start_info);
+            let extras = find_extras(machine, fw_cfg, (*source, *size), start);
             load_bzimage(machine, fw_cfg, map, (*source, header), extras, rsdp, framebuffer)
         }
         Kernel::Pvh(kernel) => {
             // Nothing of the kernel is to be transferred.
-            let extras = find_extras(machine, fw_cfg, (Source::Items, 0), start_info);
+            let extras = find_extras(machine, fw_cfg, (Source::Items, 0), start);
             load_for_pvh(machine, fw_cfg, map, *kernel, extras, rsdp)
         }
         Kernel::Multiboot(kernel) => load_for_multiboot(machine, fw_cfg, map, *kernel, framebuffer),
@@ -70,9 +71,9 @@ fn find_extras<'a, M: Machine>(
     machine: &mut M,
     fw_cfg: &FwCfg,
     (source, kernel): (Source, u32),
-    start_info: Option<&'a host::StartInfo>,
+    start: &'a Start,
 ) -> (ItemSizes, Extras<'a>) {
-    let extras = Extras::of_host(machine, fw_cfg, source, start_info);
+    let extras = Extras::of_host(machine, fw_cfg, source, start);
     // What is longer has no place below 4 GiB, and what has none is refused.
     let [initrd, command_line] =
         [extras.initrd.len(), extras.command_line.len()].map(|len| u32::try_from(len).unwrap_or(u32::MAX));

@@ -15,7 +15,7 @@ use super::{Error, Part};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::Machine;
-use crate::start_info::StartInfo;
+use crate::start_info::{Start, StartInfo};
 
 /// The files with a whole kernel, of which the first counts (QEMU 10 `hw/i386/x86-common.c`, `x86_load_linux`).
 const KERNELS: [&str; 2] = ["opt/org.firstlight/kernel", "etc/boot/kernel"];
@@ -115,12 +115,7 @@ impl CommandLine<'_> {
 impl<'a> Extras<'a> {
     /// What the host has for a kernel from `source`. A numbered item counts before a file, and that before what is in
     /// memory. The initrd's item is not one for a kernel in memory, which may be just that item.
-    pub fn of_host<M: Machine>(
-        machine: &mut M,
-        fw_cfg: &FwCfg,
-        source: Source,
-        start_info: Option<&'a StartInfo>,
-    ) -> Self {
+    pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, source: Source, start: &'a Start) -> Self {
         let initrd = match source {
             Source::Memory(_) => 0,
             Source::Items | Source::File(_) => fw_cfg.read_u32(machine, Key::INITRD_SIZE),
@@ -133,7 +128,7 @@ impl<'a> Extras<'a> {
         if source != Source::Items {
             this.find_files(fw_cfg);
         }
-        if let Some(info) = start_info {
+        if let Start::Pvh(info) = start {
             this.find_in_memory(source, info);
         }
         this

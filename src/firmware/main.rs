@@ -32,6 +32,7 @@ use firstlight::boot::Handover;
 use firstlight::failure::{self, Failure};
 use firstlight::layout;
 use firstlight::logging::{Consoles, Logger};
+use firstlight::platform::{reset, timer};
 use firstlight::resume;
 use machine::{PcMachine, PcPorts};
 
@@ -112,8 +113,8 @@ unsafe fn wake(machine: &mut PcMachine) {
 /// Does what the host wants done after a failure.
 fn end(machine: &mut PcMachine, failure: &Failure) -> ! {
     if let Some(milliseconds) = failure.restart_after {
-        failure::wait(machine, milliseconds);
-        failure::restart(machine);
+        timer::wait(machine, milliseconds);
+        reset::restart(machine);
         start::triple_fault();
     }
     halt()

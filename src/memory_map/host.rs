@@ -4,7 +4,7 @@ use super::{Error, MemoryMap};
 use crate::fw_cfg::FwCfg;
 use crate::hal::Machine;
 use crate::resume;
-use crate::start_info::StartInfo;
+use crate::start_info::{Start, StartInfo};
 
 /// The host's list of RAM and reservations.
 const E820: &str = "etc/e820";
@@ -12,16 +12,16 @@ const E820: &str = "etc/e820";
 const MOST: u32 = 20 << 10;
 
 impl MemoryMap {
-    /// The map of the host's `etc/e820`, else of `start_info`, else of CMOS, with the holes of a PC cut out.
+    /// The map of the host's `etc/e820`, else of `hvm_start_info`, else of CMOS, with the holes of a PC cut out.
     ///
-    /// Where `start_info` has ACPI tables, its own map comes first: whoever put the tables into memory reserved them there.
+    /// Where `hvm_start_info` has ACPI tables, its own map comes first: whoever put the tables into memory reserved them there.
     /// The firmware's image and the modules are held in it.
     ///
     /// # Errors
     /// [`Error::FwCfg`] when the list is there and cannot be read, [`Error::ModuleNotInRam`]; else what [`Self::from_e820`], [`Self::from_start_info`],
     /// [`Self::from_cmos`] and [`Self::carve_pc`] give.
-    pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start_info: Option<&StartInfo>) -> Result<Self, Error> {
-        if let Some(info) = start_info {
+    pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<Self, Error> {
+        if let Start::Pvh(info) = start {
             return Self::of_pvh_host(machine, fw_cfg, info);
         }
         let mut map = Self::listed(machine, fw_cfg)?;

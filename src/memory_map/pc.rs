@@ -6,14 +6,10 @@ use super::{Error, MemoryMap};
 use crate::addr::{PhysRange, constant_range as range};
 use crate::layout;
 
-/// Page zero: the real-mode interrupt table and the BIOS data area. The kernel sets it aside itself.
-const PAGE_ZERO: PhysRange = range(0, 0x1000);
 /// The extended BIOS data area, and on a machine that can sleep what a wake runs in, and its record, 115 KiB below it.
 const EBDA_AND_WAKE_RAM: PhysRange = range(layout::KEPT_RAM.start().get(), layout::EBDA.end().get());
 /// Video memory and option ROMs: not RAM on a PC, whatever the host has behind it.
 const VIDEO_AND_OPTION_ROMS: PhysRange = range(0xa_0000, 0xf_0000);
-/// The BIOS segment, in which a guest looks for the RSDP and SMBIOS anchors.
-const BIOS_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
 /// The space at the top of the low 4 GiB kept for ROM, 256 KiB as SeaBIOS reports it (`src/fw/paravirt.c`,
 /// `qemu_preinit`); the image itself is smaller.
 const ROM: PhysRange = range(0xfffc_0000, 0x1_0000_0000);
@@ -40,10 +36,10 @@ impl MemoryMap {
 
     fn carve(&mut self, ebda: PhysRange) -> Result<(), Error> {
         self.remove_ram(VIDEO_AND_OPTION_ROMS)?;
-        self.reserve(BIOS_SEGMENT, MemoryType::RESERVED)?;
+        self.reserve(layout::F_SEGMENT, MemoryType::RESERVED)?;
         self.reserve(ebda, MemoryType::RESERVED)?;
         self.reserve(ROM, MemoryType::RESERVED)?;
-        self.reserve(PAGE_ZERO, MemoryType::BOOT_SERVICES_DATA)?;
+        self.reserve(layout::PAGE_ZERO, MemoryType::BOOT_SERVICES_DATA)?;
         self.reserve(layout::BOOT_RAM, MemoryType::BOOT_SERVICES_DATA)
     }
 }

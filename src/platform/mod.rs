@@ -22,8 +22,10 @@ mod keyboard;
 mod pc;
 mod pic;
 mod q35;
+pub mod reset;
 #[cfg(test)]
 mod tests;
+pub mod timer;
 mod window;
 
 use core::fmt;

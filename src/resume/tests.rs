@@ -251,7 +251,7 @@ const I440FX: u32 = 0x1237_8086;
 fn booted(name: &str, bridge: u32) -> FakeMemory {
     let mut machine = FakeMachine::new().with(device(name)).with(FakeConfigPorts::with_host_bridge(bridge));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-    let mut map = MemoryMap::of_host(&mut machine, &fw_cfg, None).unwrap();
+    let mut map = MemoryMap::of_host(&mut machine, &fw_cfg, &crate::start_info::Start::Reset).unwrap();
     let sources = tables::Sources::of_host(&mut machine, &fw_cfg, None, &mut map);
     let tables = tables::load(&mut machine, &fw_cfg, &mut map, sources, true);
     prepare(&mut machine, &FwCfg::absent(), &map, tables);
@@ -519,7 +519,7 @@ fn memory_is_kept_on_machines_that_sleep_only() {
     let map = |device: FakeFwCfg| {
         let mut machine = FakeMachine::new().with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        (can_sleep(&fw_cfg), MemoryMap::of_host(&mut machine, &fw_cfg, None).unwrap())
+        (can_sleep(&fw_cfg), MemoryMap::of_host(&mut machine, &fw_cfg, &crate::start_info::Start::Reset).unwrap())
     };
     let e820 = |device: FakeFwCfg| {
         let ram = [0, 128 << 20].map(u64::to_le_bytes).concat();
@@ -555,7 +555,7 @@ fn a_host_table_in_the_page_of_the_record_does_not_make_a_machine_one_that_sleep
         let pieces = pieces.into_iter().chain(tables::fake::mp_table(0x9_fc00, 0x9_fc10));
         pieces.for_each(|(at, bytes)| machine.memory.store(at, &bytes));
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        let mut map = MemoryMap::of_host(&mut machine, &fw_cfg, None).unwrap();
+        let mut map = MemoryMap::of_host(&mut machine, &fw_cfg, &crate::start_info::Start::Reset).unwrap();
         let in_memory = tables::Sources::of_host(&mut machine, &fw_cfg, None, &mut map).in_memory;
         assert!(in_memory.mp_table && !map.is_ram(RESUME_RECORD), "the page is the table's");
         assert_eq!(map.is_ram(WAKE_RAM), !sleeps);

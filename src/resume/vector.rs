@@ -7,6 +7,7 @@ use super::Error;
 use crate::acpi::{HEADER_LEN, Root, TableReader};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::Memory;
+use crate::layout;
 use crate::memory_map::MemoryMap;
 
 /// An address in real mode at which an operating system wakes up: RAM, below 1 MiB.
@@ -52,8 +53,6 @@ impl WakingVector {
 /// The FACS: where in it the waking vector is, and what it has at least up to there.
 const FACS_WAKING_VECTOR: u64 = 12;
 const FACS_LEAST: u32 = 64;
-/// Where an operating system looks for the RSDP.
-const BIOS_SEGMENT: (u64, u64) = (0xf_0000, 0x10_0000);
 
 /// The FADT among the tables that `root` lists: the first that says that it is one, and the only one that is summed up.
 fn fadt<M: Memory>(tables: &mut TableReader<'_, M>, root: &Root) -> Result<PhysRange, Error> {
@@ -72,6 +71,5 @@ fn fadt<M: Memory>(tables: &mut TableReader<'_, M>, root: &Root) -> Result<PhysR
 /// Whether there is memory, and no device: RAM, or where the BIOS was.
 #[inline(never)]
 fn is_memory(map: &MemoryMap, range: PhysRange) -> bool {
-    let bios = PhysRange::from_bounds(PhysAddr::new(BIOS_SEGMENT.0), PhysAddr::new(BIOS_SEGMENT.1));
-    map.is_ram(range) || bios.is_some_and(|bios| bios.contains(range))
+    map.is_ram(range) || layout::F_SEGMENT.contains(range)
 }

@@ -49,6 +49,26 @@ pub struct StartInfo {
     pub rsdp: Option<PhysAddr>,
 }
 
+/// How the firmware was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the reset vector: the machine is as it was switched on.
+    Reset,
+    /// By the PVH entry, on a machine that the host may have set up, with what it handed over.
+    Pvh(StartInfo),
+}
+
+impl Start {
+    /// What the host handed over, if it did.
+    #[must_use]
+    pub const fn info(&self) -> Option<&StartInfo> {
+        match self {
+            Self::Reset => None,
+            Self::Pvh(info) => Some(info),
+        }
+    }
+}
+
 impl StartInfo {
     /// Reads the structure at `at` and what it points to.
     ///

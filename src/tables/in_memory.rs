@@ -25,7 +25,7 @@ use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::checksum;
 use crate::fw_cfg::{FwCfg, Transport};
 use crate::hal::{Memory, MemoryError};
-use crate::layout;
+use crate::layout::{self, F_SEGMENT};
 use crate::logging::Few;
 use crate::memory_map::MemoryMap;
 use crate::smbios::{Anchor, MAX_ANCHOR};
@@ -33,8 +33,6 @@ use crate::smbios::{Anchor, MAX_ANCHOR};
 /// Where anchors are looked for: the usual extended BIOS data area, and the BIOS's segments (ACPI 6.5, 5.2.5.1;
 /// MultiProcessor Specification 1.4, chapter 4).
 const SCANNED: [PhysRange; 2] = [layout::EBDA, range(0xe_0000, 0x10_0000)];
-/// Where those of SMBIOS are (DSP0134 3.6, 5.2.1).
-const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
 
 /// The length of the longer RSDP (ACPI 6.5, table 5.3).
 const RSDP_LEN: u64 = 36;

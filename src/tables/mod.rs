@@ -42,8 +42,6 @@ const SMBIOS_TABLES: &str = "etc/smbios/smbios-tables";
 /// A device tree, which QEMU's microvm has.
 const DEVICE_TREE: &str = "etc/fdt";
 
-/// Where an operating system scans for the RSDP and the SMBIOS anchor.
-const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
 /// What of it is for tables, and the end, which is a BIOS's (`bios_end`).
 const F_SEGMENT_TABLES: PhysRange = range(0xf_0000, 0xf_ffc0);
 const BIOS_END: PhysRange = range(0xf_ffc0, 0x10_0000);

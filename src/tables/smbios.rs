@@ -2,10 +2,11 @@
 
 use core::fmt;
 
-use super::{F_SEGMENT, Place};
+use super::Place;
 use crate::addr::{Alignment, PhysRange};
 use crate::fw_cfg::{self, Item};
 use crate::hal::{Machine, MemoryError};
+use crate::layout::F_SEGMENT;
 use crate::smbios::{self, Anchor, FIRMWARE_INFORMATION_LEN, MAX_ANCHOR, USE_SMBIOS_3, Walk, firmware_information};
 
 /// Structures up to this many bytes go to the F-segment, beside the anchor.

@@ -6,6 +6,7 @@ use crate::checksum::sum;
 use crate::fw_cfg::fake::FakeFwCfg;
 use crate::golden;
 use crate::hal::fake::FakeMachine;
+use crate::layout::F_SEGMENT;
 use crate::smbios::{FIRMWARE_INFORMATION_LEN, firmware_information};
 
 /// A machine with this device, and a map with 512 MiB of RAM.

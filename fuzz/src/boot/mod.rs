@@ -16,7 +16,7 @@ use firstlight::failure::{self, Failure};
 use firstlight::fw_cfg::{Error, FwCfg};
 use firstlight::hal::fake::FakeMachine;
 use firstlight::memory_map::MemoryMap;
-use firstlight::start_info::StartInfo;
+use firstlight::start_info::{self, StartInfo};
 use firstlight::{layout, resume};
 
 pub use self::script::{CHIPSETS, board};
@@ -162,15 +162,15 @@ fn range_of(start: u32, len: u32) -> PhysRange {
 /// The map as the firmware makes it of what the host says, with a PC's holes cut out.
 fn host_map(script: &Script) -> Option<MemoryMap> {
     let mut machine = script.machine(Vec::new(), Start::PLAIN);
-    let info = match script.start_info {
-        Some(at) => Some(StartInfo::read(&mut machine, at).ok()?),
-        None => None,
+    let start = match script.start_info {
+        Some(at) => start_info::Start::Pvh(StartInfo::read(&mut machine, at).ok()?),
+        None => start_info::Start::Reset,
     };
     let fw_cfg = match FwCfg::probe(&mut machine) {
-        Err(Error::NoDevice { .. }) if info.is_some() => FwCfg::absent(),
+        Err(Error::NoDevice { .. }) if start.info().is_some() => FwCfg::absent(),
         result => result.ok()?,
     };
-    MemoryMap::of_host(&mut machine, &fw_cfg, info.as_ref()).ok()
+    MemoryMap::of_host(&mut machine, &fw_cfg, &start).ok()
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ fn the_power_management_has_its_address_before_it_is_asked() {
     // What costs a boot nothing costs it nothing: a boot does not ask.
     let map = |machine: &mut FakeMachine| {
         let fw_cfg = FwCfg::probe(machine).unwrap();
-        let map = MemoryMap::of_host(machine, &fw_cfg, None).unwrap();
+        let map = MemoryMap::of_host(machine, &fw_cfg, &crate::start_info::Start::Reset).unwrap();
         (fw_cfg, map)
     };
     let mut machine = reset(FakeMemory::default(), device("pc"), I440FX);
