@@ -196,7 +196,9 @@ fn linux_reboots(kind: Kind, times: usize) {
     let machine = Machine {
         kernel: Some(environment::kernel()),
         initrd: Some(environment::initrd()),
-        append: Some(format!("console=ttyS0 quiet nokaslr {LATE_TIMERS} panic=-1 firstlight.mode=reboots memmap=4K$0x5000000")),
+        append: Some(format!(
+            "console=ttyS0 quiet nokaslr {LATE_TIMERS} panic=-1 firstlight.mode=reboots memmap=4K$0x5000000"
+        )),
         reboots: true,
         ..Machine::new(kind)
     };
