@@ -101,50 +101,47 @@ impl PcMachine {
 const READ_NOTHING: u32 = 0xffff << 16 | 1 << 3 | 1 << 1;
 
 impl PcMachine {
-    /// Clears what stays reserved for a wake and is not in use: the page under the stack, the stack below this call, the heap of
-    /// a wake and the page for started CPUs. After [`Self::give_mapping`], for the end of the firmware.
+    /// Clears what stays reserved for a wake and is not in use: the page under the stack, the stack but for its top, the heap of
+    /// a wake and the page for started CPUs. After [`Self::give_mapping`], for the end of the firmware. The last jump clears the
+    /// top of the stack ([`STACK_IN_USE`]).
     #[inline(never)]
     pub fn clear_unused(&mut self, clears: Clears) {
         let top: u64;
         // SAFETY: this reads a register.
         unsafe { asm!("mov {}, rsp", out(reg) top, options(nomem, nostack, preserves_flags)) };
         let top = top.wrapping_sub(VIRTUAL_OFFSET);
-        let below = PhysRange::from_bounds(layout::STACK_GUARD.start(), PhysAddr::new(top.wrapping_sub(USED_BELOW)));
+        let top_of_stack = physical((&raw const stack_top).cast()).get().wrapping_sub(STACK_IN_USE);
+        let end = PhysAddr::new(top.wrapping_sub(USED_BELOW).min(top_of_stack));
+        let below = PhysRange::from_bounds(layout::STACK_GUARD.start(), end);
         let heap = physical((&raw const wake_heap_start).cast());
         let behind = PhysRange::from_bounds(heap, layout::STARTUP_PAGE.end());
+        let zeros = Transfer { doorbell: Doorbell::Ports, address_write: AddressWrite::Once, control: READ_NOTHING };
         for range in [below, behind].into_iter().flatten() {
-            match clears {
+            let is_clear = match clears {
                 Clears::Nothing => return,
-                Clears::ByDma => {
-                    let transfer = Transfer {
-                        doorbell: Doorbell::Ports,
-                        address_write: AddressWrite::Once,
-                        control: READ_NOTHING,
-                    };
-                    // Neither range is longer than the low memory. The host has carried out every transfer so far.
-                    let _ = self.transfer(transfer, range.start(), range.len() as u32);
-                }
+                // Neither range is longer than the low memory.
+                Clears::ByDma => self.transfer(zeros, range.start(), range.len() as u32).is_ok(),
+                Clears::ByCpu => false,
+            };
+            if !is_clear {
                 // SAFETY: the memory is mapped, and neither holds a Rust object that is used again: the heap of a wake is empty
-                // in a boot, and the stack ends `USED_BELOW` bytes higher.
-                Clears::ByCpu => unsafe {
-                    ptr::write_bytes(pointer(range.start()), 0, range.len() as usize);
-                },
+                // in a boot, and what is used of the stack begins higher.
+                unsafe { ptr::write_bytes(pointer(range.start()), 0, range.len() as usize) };
             }
         }
-        // SAFETY: nothing is below the stack pointer between two calls: there is no red zone.
-        unsafe {
-            asm!("lea rdi, [rsp - {used}]", "rep stosq", used = const USED_BELOW, inout("rcx") USED_BELOW / 8 => _,
-                out("rdi") _, in("rax") 0_u64, options(preserves_flags))
-        };
     }
 }
 
-/// As many bytes below the stack pointer of [`PcMachine::clear_unused`] as its own calls may use.
-const USED_BELOW: u64 = 1024;
+/// As many bytes at the top of the stack are in use at the end of the firmware: by the entry, and by [`PcMachine::clear_unused`]
+/// with its calls.
+pub const STACK_IN_USE: u64 = 2048;
+/// As many bytes below its stack pointer its calls may use.
+const USED_BELOW: u64 = 512;
 
 unsafe extern "C" {
-    /// A mark set by linker.ld; only its address means something.
+    // Marks set by linker.ld; only their addresses mean something.
     static wake_heap_start: [u8; 0];
+    static stack_top: [u8; 0];
 }
 
 impl Dma for PcMachine {

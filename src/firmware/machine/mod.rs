@@ -25,6 +25,7 @@ use firstlight::hal::{MemoryError, paging};
 use firstlight::layout;
 use x86_64::instructions::tlb;
 
+pub use dma::STACK_IN_USE;
 use memory::PageTables;
 pub use ports::PcPorts;
 

@@ -2,12 +2,17 @@
 
 use core::arch::asm;
 
-use crate::machine::VIRTUAL_OFFSET;
-use firstlight::boot::{Entry, Handover};
+use crate::machine::{STACK_IN_USE, VIRTUAL_OFFSET};
+use firstlight::boot::{Clears, Entry, Handover};
 use firstlight::resume::WakingVector;
 
 /// CR4: physical address extension, without which there is no 64-bit mode (Intel SDM volume 3, 2.5).
 const CR4_PAE: u64 = 1 << 5;
+
+/// How much of the top of the stack is cleared for this kernel, in units of eight bytes.
+fn stack_qwords(handover: &Handover) -> u64 {
+    if handover.clears == Clears::Nothing { 0 } else { STACK_IN_USE / 8 }
+}
 
 /// Enters the kernel. The registers are as [`Handover`] says.
 ///
@@ -24,17 +29,25 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
                 "cli",
                 "cld",
                 "mov cr4, rdi",
+                // The top of the stack, which may have bytes of a guest before a reset between its values.
+                "mov rdi, offset stack_top - {in_use}",
+                "xor eax, eax",
+                "rep stosq",
                 "xor ebp, ebp",
                 "xor edi, edi",
-                "jmp rax",
-                in("rax") entry.get(),
+                "jmp rdx",
+                in_use = const STACK_IN_USE,
+                in("rcx") stack_qwords(handover),
+                in("rdx") entry.get(),
                 in("rsi") parameters,
                 in("rdi") CR4_PAE,
                 options(noreturn)
             )
         },
         // SAFETY: the caller promises a kernel at the entry, which lies below 4 GiB as the firmware loaded it there.
-        Entry::Linux32(entry) => unsafe { leave_long_mode(entry.get() as u32, parameters as u32, 0) },
+        Entry::Linux32(entry) => unsafe {
+            leave_long_mode(entry.get() as u32, parameters as u32, 0, stack_qwords(handover))
+        },
         Entry::LinuxLow { at, block } => {
             let enter_low: u32;
             // SAFETY: this loads a constant of linker.ld's.
@@ -52,7 +65,7 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
             let words = words.as_ptr().expose_provenance() as u64;
             // SAFETY: `reset.s` has 32-bit code there that reads these words at their physical address, moves the block over
             // memory that only the firmware uses, and goes on to the entry; the caller promises a kernel there.
-            unsafe { leave_long_mode(enter_low, words.wrapping_sub(VIRTUAL_OFFSET) as u32, 0) }
+            unsafe { leave_long_mode(enter_low, words.wrapping_sub(VIRTUAL_OFFSET) as u32, 0, 0) }
         }
         Entry::Pvh(entry) => {
             let enter_pvh: u32;
@@ -62,7 +75,7 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
             };
             // SAFETY: that is where `leave_long_mode` puts 32-bit code of `reset.s` that goes on to the entry in ESI, which
             // lies below 4 GiB as the kernel does; the caller promises a kernel there.
-            unsafe { leave_long_mode(enter_pvh, entry.get() as u32, parameters as u32) }
+            unsafe { leave_long_mode(enter_pvh, entry.get() as u32, parameters as u32, stack_qwords(handover)) }
         }
         Entry::Multiboot(entry) => {
             let enter_multiboot: u32;
@@ -76,7 +89,7 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
             };
             // SAFETY: `reset.s` has 32-bit code there that goes on to the entry in ESI, which lies below 4 GiB as the kernel
             // does; the caller promises a kernel there.
-            unsafe { leave_long_mode(enter_multiboot, entry.get() as u32, parameters as u32) }
+            unsafe { leave_long_mode(enter_multiboot, entry.get() as u32, parameters as u32, stack_qwords(handover)) }
         }
     }
 }
@@ -92,17 +105,19 @@ pub unsafe fn wake(vector: WakingVector) -> ! {
         asm!("mov {0:e}, offset enter_real_mode_physical", out(reg) entry, options(nomem, nostack, preserves_flags))
     };
     // SAFETY: `reset.s` has 32-bit code there that takes the vector in ESI.
-    unsafe { leave_long_mode(entry, vector.get(), 0) }
+    unsafe { leave_long_mode(entry, vector.get(), 0, 0) }
 }
 
 /// Jumps to `entry` in 32-bit mode with paging off, and with `esi` and `ebx` in these registers.
+///
+/// So many eight bytes of the top of the stack are cleared, from [`STACK_IN_USE`] on: all, or none.
 ///
 /// The last instructions run with paging off, where the image may be elsewhere: in a copy in [`layout::STARTUP_CODE`].
 ///
 /// # Safety
 /// There is 32-bit code at `entry`, in that copy or outside the firmware; nothing of the firmware runs after this. Memory can
 /// be executed at its own addresses.
-unsafe fn leave_long_mode(entry: u32, esi: u32, ebx: u32) -> ! {
+unsafe fn leave_long_mode(entry: u32, esi: u32, ebx: u32, stack_qwords: u64) -> ! {
     // SAFETY: `linker.ld` has the last code fit the memory that is kept for code which is started; nothing else is there when
     // the firmware ends. The caller promises code at the entry.
     unsafe {
@@ -111,6 +126,11 @@ unsafe fn leave_long_mode(entry: u32, esi: u32, ebx: u32) -> ! {
             "cld",
             "mov r8d, esi",
             "mov r9d, edi",
+            "mov r10d, eax",
+            "mov rdi, offset stack_top - {in_use}",
+            "xor eax, eax",
+            "rep stosq",
+            "mov eax, r10d",
             "mov rsi, offset last_code",
             "mov edi, offset LAST_CODE_IN_RAM",
             "mov ecx, offset last_code_qwords",
@@ -126,6 +146,8 @@ unsafe fn leave_long_mode(entry: u32, esi: u32, ebx: u32) -> ! {
             in("eax") entry,
             in("esi") esi,
             in("edi") ebx,
+            in("rcx") stack_qwords,
+            in_use = const STACK_IN_USE,
             options(noreturn)
         )
     }

@@ -56,7 +56,6 @@
 .set SELECTOR_TASK, 0x30
 .set SELECTOR_TASK64, 0x08              # of task_gdt
 
-.set USED_TO_THE_END, 512               # of the stack: by rust_start, which calls all else
 .set MULTIBOOT_MAGIC, 0x2badb002        # Multiboot specification 0.6.96, 3.2
 
 # linker.ld computes with these.
@@ -305,11 +304,6 @@ start64_high:
     mov rdi, offset bss_start
     xor eax, eax
     mov ecx, offset bss_qwords
-    rep stosq
-
-    # The top of the stack, which is in use to the end: a guest of before can have left something there.
-    mov rdi, offset stack_top - USED_TO_THE_END
-    mov ecx, USED_TO_THE_END / 8
     rep stosq
 
     lidt [rip + idt_pointer]
