@@ -8,7 +8,8 @@
 //! Memory whose transfer does not end before its deadline belongs to the device for good: a buffer is not given back, and
 //! there are no more transfers.
 //!
-//! Left out: devices whose drivers come later. Each brings a doorbell of its own.
+//! Left out: devices whose drivers come later. Each brings a doorbell of its own. Fw_cfg's registers in memory, which no PC has,
+//! are written like any other register; and other devices than this one are told by no module to write memory.
 //!
 //! Source: QEMU `docs/specs/fw_cfg.rst`, "Guest-side DMA Interface".
 
@@ -35,6 +36,9 @@ pub const MOST_BYTES: usize = 64;
 pub const fn is_doorbell(port: u16, size: u16) -> bool {
     port <= *PORTS.end() && port.saturating_add(size) > *PORTS.start()
 }
+
+/// What of a control word [`Dma::pass`] takes: the key, and the bits that select and skip. Nothing that reads or writes memory.
+pub const PASSING: u32 = 0xffff << 16 | 1 << 3 | 1 << 2;
 
 /// Where the register for the descriptor's address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +109,7 @@ impl fmt::Display for Fault {
 /// A machine with such a device. Each transfer is waited for, until its end or a deadline. All earlier writes to memory are
 /// done before it, all later reads come after it.
 pub trait Dma {
-    /// A transfer without memory: `len` bytes are passed over.
+    /// A transfer without memory: `len` bytes are passed over. Of the control word only [`PASSING`] counts.
     ///
     /// # Errors
     /// [`Fault`].

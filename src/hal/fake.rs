@@ -527,7 +527,8 @@ impl FakeMachine {
 
 impl Dma for FakeMachine {
     fn pass(&mut self, transfer: Transfer, len: u32) -> Result<(), Fault> {
-        self.transfer(transfer, 0, len as usize)
+        let control = transfer.control & dma::PASSING;
+        self.transfer(Transfer { control, ..transfer }, 0, len as usize)
     }
     fn load(&mut self, transfer: Transfer, to: PhysRange) -> Result<(), Fault> {
         self.check_mapped(to)?;

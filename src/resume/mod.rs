@@ -71,14 +71,17 @@ pub fn can_sleep(fw_cfg: &FwCfg) -> bool {
 /// may be for a host's table beside it. Without ACPI tables no operating system suspends. Gives how what is kept and is not in
 /// use is to be cleared.
 pub fn prepare(machine: &mut impl Memory, fw_cfg: &FwCfg, map: &MemoryMap, tables: Tables) -> Clears {
-    if !map.is_withheld(layout::KEPT_RAM) {
+    // Reserved by the firmware, and not by a host that has something there.
+    if !can_sleep(fw_cfg) || !map.is_withheld(layout::KEPT_RAM) {
         return Clears::Nothing;
     }
     match tables.rsdp {
         Some(rsdp) => Record { rsdp, writes: tables.told }.store(machine),
         None => record::clear(machine),
     }
-    if fw_cfg.transport() == Transport::QemuDma { Clears::ByDma } else { Clears::ByCpu }
+    // Others that have the register of QEMU may take the key for an item.
+    let is_qemu = fw_cfg.host_kind().is_qemu() && fw_cfg.transport() == Transport::QemuDma;
+    if is_qemu { Clears::ByDma } else { Clears::ByCpu }
 }
 
 /// Whether what the guest left asks for a wake: a record in RAM, and the value for it in CMOS. If not, the record of an

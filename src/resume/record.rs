@@ -108,7 +108,7 @@ pub struct Record {
 impl Record {
     /// Stores the record. Of more than 16 writes the rest is left out, which is warned of.
     pub fn store(&self, memory: &mut impl Memory) {
-        let Some(rsdp) = self.rsdp.get32() else { return };
+        let Some(rsdp) = self.rsdp.get32() else { return clear(memory) };
         let writes = self.writes.get(..MOST_WRITES).unwrap_or_else(|| &self.writes);
         if writes.len() < self.writes.len() {
             log::warn!("resume: only {MOST_WRITES} of the addresses that the host asked for are remembered");

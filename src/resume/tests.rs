@@ -254,7 +254,7 @@ fn booted(name: &str, bridge: u32) -> FakeMemory {
     let mut map = MemoryMap::of_host(&mut machine, &fw_cfg, &crate::start_info::Start::Reset).unwrap();
     let sources = tables::Sources::of_host(&mut machine, &fw_cfg, None, &mut map);
     let tables = tables::load(&mut machine, &fw_cfg, &mut map, sources, true);
-    prepare(&mut machine, &FwCfg::absent(), &map, tables);
+    prepare(&mut machine, &fw_cfg, &map, tables);
     machine.memory
 }
 
@@ -532,14 +532,20 @@ fn memory_is_kept_on_machines_that_sleep_only() {
     let (sleeps, given) = map(e820(FakeFwCfg::new(true)));
     assert!(!sleeps && given.is_ram(range(0x1000, 0x9_ec00)));
 
-    // And a record is left where memory is kept, and where there are tables.
-    let left = |map: &MemoryMap, rsdp| {
-        let mut machine = FakeMachine::new();
-        prepare(&mut machine, &FwCfg::absent(), map, Tables { rsdp, ..Tables::default() });
-        Record::load(&mut machine).is_ok()
+    // And a record is left where memory is kept for it, and where there are tables. Nothing else is cleared.
+    let left = |device: FakeFwCfg, map: &MemoryMap, rsdp| {
+        let mut machine = FakeMachine::new().with(device);
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        let clears = prepare(&mut machine, &fw_cfg, map, Tables { rsdp, ..Tables::default() });
+        (Record::load(&mut machine).is_ok(), clears)
     };
     let rsdp = Some(PhysAddr::new(0xf_0000));
-    assert!(left(&kept, rsdp) && !left(&given, rsdp) && !left(&kept, None));
+    let sleeping = || FakeFwCfg::new(true).with_file("etc/system-states", &[0; 6]);
+    assert_eq!(left(sleeping(), &kept, rsdp), (true, Clears::ByDma));
+    assert_eq!(left(sleeping(), &kept, None), (false, Clears::ByDma));
+    assert_eq!(left(sleeping(), &given, rsdp), (false, Clears::Nothing));
+    assert_eq!(left(FakeFwCfg::new(true), &kept, rsdp), (false, Clears::Nothing), "what a host reserves is the host's");
+    assert_eq!(left(FakeFwCfg::new(false).with_file("etc/system-states", &[0; 6]), &kept, rsdp).1, Clears::ByCpu);
 }
 
 #[test]
@@ -559,7 +565,7 @@ fn a_host_table_in_the_page_of_the_record_does_not_make_a_machine_one_that_sleep
         let in_memory = tables::Sources::of_host(&mut machine, &fw_cfg, None, &mut map).in_memory;
         assert!(in_memory.mp_table && !map.is_ram(RESUME_RECORD), "the page is the table's");
         assert_eq!(map.is_ram(WAKE_RAM), !sleeps);
-        prepare(&mut machine, &FwCfg::absent(), &map, Tables { rsdp: in_memory.rsdp, ..Tables::default() });
+        prepare(&mut machine, &fw_cfg, &map, Tables { rsdp: in_memory.rsdp, ..Tables::default() });
         assert_eq!(Record::load(&mut machine).is_ok(), sleeps);
     }
 }

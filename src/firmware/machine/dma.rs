@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 use core::arch::asm;
 use core::cell::UnsafeCell;
+use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::compiler_fence;
 use core::{mem, ptr};
 
 use firstlight::addr::{PhysAddr, PhysRange};
@@ -71,6 +73,11 @@ impl PcMachine {
         }
     }
 
+    /// A device that has memory for good gets no other transfer.
+    fn check_not_lost(&self, transfer: Transfer) -> Result<(), Fault> {
+        if self.lost.is_some() { Err(Fault::Timeout(transfer.control)) } else { Ok(()) }
+    }
+
     /// The control word as the device left it.
     fn control(&mut self) -> u32 {
         // SAFETY: the cell is a static, aligned and only ever accessed through this raw pointer; volatile, because the device
@@ -82,13 +89,14 @@ impl PcMachine {
     /// and for good after [`Fault::Timeout`].
     #[inline(never)]
     fn transfer(&mut self, transfer: Transfer, at: PhysAddr, len: u32) -> Result<(), Fault> {
-        if self.lost.is_some() {
-            return Err(Fault::Timeout(transfer.control));
-        }
+        self.check_not_lost(transfer)?;
         // SAFETY: as in `control`; volatile, because the device reads it.
         unsafe { ptr::write_volatile(SHARED.descriptor.get(), transfer.descriptor(at, len)) };
+        // The compiler moves no access to the memory of the transfer over its start or its end.
+        compiler_fence(SeqCst);
         self.ring(transfer)?;
         let result = dma::wait(self, Self::control);
+        compiler_fence(SeqCst);
         if matches!(result, Err(Fault::Timeout(_))) {
             self.lost = Some(PhysRange::new(at, len.into()).unwrap_or(PhysRange::empty_at(at)));
         }
@@ -146,7 +154,9 @@ unsafe extern "C" {
 
 impl Dma for PcMachine {
     fn pass(&mut self, transfer: Transfer, len: u32) -> Result<(), Fault> {
-        self.transfer(transfer, PhysAddr::new(0), len)
+        // No memory is checked, so none may be read or written.
+        let control = transfer.control & dma::PASSING;
+        self.transfer(Transfer { control, ..transfer }, PhysAddr::new(0), len)
     }
 
     fn load(&mut self, transfer: Transfer, to: PhysRange) -> Result<(), Fault> {
@@ -165,6 +175,7 @@ impl Dma for PcMachine {
     }
 
     fn read_bytes(&mut self, transfer: Transfer, into: &mut [u8]) -> Result<(), Fault> {
+        self.check_not_lost(transfer)?;
         let shared = shared_bytes(into.len())?;
         // What the device does not write stays as it is in `into`, and is nothing of an earlier transfer.
         // SAFETY: `shared` has room for them, and is no part of `into`: nothing borrows it.
@@ -176,9 +187,9 @@ impl Dma for PcMachine {
     }
 
     fn write_bytes(&mut self, transfer: Transfer, bytes: &[u8]) -> Result<(), Fault> {
+        self.check_not_lost(transfer)?;
         let shared = shared_bytes(bytes.len())?;
-        // SAFETY: `shared` has room for them, and is no part of `bytes`: nothing borrows it. After a transfer that did not end
-        // the device may read them, and that one may have been for others: it fails anyway.
+        // SAFETY: `shared` has room for them, and is no part of `bytes`: nothing borrows it, and no device has it.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), shared, bytes.len()) };
         self.transfer(transfer, physical(shared), bytes.len() as u32)
     }

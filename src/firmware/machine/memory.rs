@@ -10,21 +10,32 @@ use x86_64::instructions::tlb;
 use super::{PcMachine, bytes, pointer};
 
 /// The page tables in memory.
-pub struct PageTables;
+pub struct PageTables<'a> {
+    /// The tables that were added to those of `src/firmware/start`.
+    pub added: &'a [PhysRange],
+}
 
-impl paging::Entries for PageTables {
+impl PageTables<'_> {
+    /// Whether there is an entry: in a table of `src/firmware/start`, or in one that was added.
+    fn has(&self, at: PhysAddr) -> bool {
+        let contain = |tables: &PhysRange| PhysRange::new(at, 8).is_some_and(|entry| tables.contains(entry));
+        at.is_aligned(Alignment::QWORD) && (contain(&layout::PAGE_TABLES) || self.added.iter().any(contain))
+    }
+}
+
+impl paging::Entries for PageTables<'_> {
     fn get(&mut self, at: PhysAddr) -> u64 {
-        // SAFETY: `paging::map` asks for entries of the tables of `src/firmware/start` and of those that it has set below. Both are
-        // mapped, and no Rust object lives there.
+        if !self.has(at) {
+            return 0;
+        }
+        // SAFETY: the entry is aligned and mapped, and no Rust object lives there.
         unsafe { ptr::read_volatile(pointer(at).cast::<u64>()) }
     }
 
     fn set(&mut self, at: PhysAddr, entry: u64) {
-        let place = PhysRange::new(at, 8).unwrap_or_default();
-        if layout::may_access(place) || layout::PAGE_TABLES.contains(place) {
-            // SAFETY: the place is mapped and no Rust object: `may_access` allowed it, or it is of the tables of `src/firmware/start`.
-            // There `paging` only sets entries that map nothing yet, or lets what is mapped be executed, so what the program
-            // runs with stays mapped.
+        if self.has(at) {
+            // SAFETY: the entry is aligned and mapped, and no Rust object lives there. Of what is in use `paging` only sets
+            // entries that map nothing yet, or lets what is mapped be executed, so what the program runs with stays mapped.
             unsafe { ptr::write_volatile(pointer(at).cast::<u64>(), entry) };
         }
     }
@@ -34,10 +45,9 @@ impl Memory for PcMachine {
     #[cold]
     fn map(&mut self, range: PhysRange, room: PhysRange) -> Result<(), MemoryError> {
         let error = MemoryError { range };
-        if !layout::may_access(room) || self.mapped.is_full() {
-            return Err(error);
-        }
-        paging::map(&mut PageTables, range, room).ok_or(error)?;
+        self.check(room)?;
+        self.tables.try_push(room).map_err(|_| error)?;
+        paging::map(&mut PageTables { added: &self.tables }, range, room).ok_or(error)?;
         // Also keeps the compiler from moving an access to the range to before this.
         tlb::flush_all();
         self.mapped.try_push(range).map_err(|_| error)

@@ -8,7 +8,8 @@
 //!   [`PcMachine::check`] allows cannot touch one.
 //!
 //! What `Memory::map` has mapped above 4 GiB is added to the first of these, at its own addresses and in tables that
-//! are no Rust object either. Left out: all other memory there, which the firmware describes to the kernel but never touches.
+//! are no Rust object either. Whoever gave the room for them writes nothing else there: that is not checked, as it would stand
+//! before every access. Left out: all other memory there, which the firmware describes to the kernel but never touches.
 
 mod cpu;
 mod dma;
@@ -43,6 +44,8 @@ pub struct PcMachine {
     lost: Option<PhysRange>,
     /// What is mapped above 4 GiB: the kernel and the initrd.
     mapped: ArrayVec<PhysRange, 2>,
+    /// The page tables for that.
+    tables: ArrayVec<PhysRange, 2>,
 }
 
 impl PcMachine {
@@ -53,14 +56,15 @@ impl PcMachine {
     #[must_use]
     pub unsafe fn take(image: PhysRange) -> Self {
         // SAFETY: the caller promises ring 0 and ownership.
-        Self { ports: unsafe { PcPorts::new() }, image, lost: None, mapped: ArrayVec::new_const() }
+        let ports = unsafe { PcPorts::new() };
+        Self { ports, image, lost: None, mapped: ArrayVec::new_const(), tables: ArrayVec::new_const() }
     }
 
     /// Gives the map of memory to what runs next: everything at its own address can be executed, and page zero and the page
     /// under the stack are mapped. For the end of the firmware.
     pub fn give_mapping(&mut self) {
         // The ranges are of `map`, so their tables are there.
-        let _ = paging::give(&mut PageTables, &self.mapped);
+        let _ = paging::give(&mut PageTables { added: &self.tables }, &self.mapped);
         tlb::flush_all();
     }
 

@@ -1,6 +1,8 @@
 //! The last jump.
 
 use core::arch::asm;
+use core::cell::UnsafeCell;
+use core::ptr;
 
 use crate::machine::{STACK_IN_USE, VIRTUAL_OFFSET};
 use firstlight::boot::{Clears, Entry, Handover};
@@ -8,6 +10,14 @@ use firstlight::resume::WakingVector;
 
 /// CR4: physical address extension, without which there is no 64-bit mode (Intel SDM volume 3, 2.5).
 const CR4_PAE: u64 = 1 << 5;
+
+/// What `enter_low` of `reset.s` reads: not on the stack, which is cleared.
+struct LowWords(UnsafeCell<[u32; 5]>);
+
+// SAFETY: one CPU runs and nothing interrupts it, so there is one access at a time.
+unsafe impl Sync for LowWords {}
+
+static LOW_WORDS: LowWords = LowWords(UnsafeCell::new([0; 5]));
 
 /// How much of the top of the stack is cleared for this kernel, in units of eight bytes.
 fn stack_qwords(handover: &Handover) -> u64 {
@@ -62,10 +72,12 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
                 parameters as u32,
                 block.staged.start().get() as u32,
             ];
-            let words = words.as_ptr().expose_provenance() as u64;
+            // SAFETY: nothing else accesses the cell: this is the end of the firmware.
+            unsafe { ptr::write_volatile(LOW_WORDS.0.get(), words) };
+            let words = LOW_WORDS.0.get().expose_provenance() as u64;
             // SAFETY: `reset.s` has 32-bit code there that reads these words at their physical address, moves the block over
             // memory that only the firmware uses, and goes on to the entry; the caller promises a kernel there.
-            unsafe { leave_long_mode(enter_low, words.wrapping_sub(VIRTUAL_OFFSET) as u32, 0, 0) }
+            unsafe { leave_long_mode(enter_low, words.wrapping_sub(VIRTUAL_OFFSET) as u32, 0, stack_qwords(handover)) }
         }
         Entry::Pvh(entry) => {
             let enter_pvh: u32;
