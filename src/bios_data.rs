@@ -72,7 +72,7 @@ mod tests {
     use uefi_raw::table::boot::MemoryType;
 
     use super::*;
-    use crate::hal::fake::FakeMachine;
+    use crate::fakes::machine::FakeMachine;
 
     fn map() -> MemoryMap {
         let mut map = MemoryMap::new();

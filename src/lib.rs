@@ -36,10 +36,10 @@ pub mod cmos;
 pub mod cpus;
 pub mod error;
 pub mod failure;
+#[cfg(any(test, feature = "fakes"))]
+pub mod fakes;
 pub mod framebuffer;
 pub mod fw_cfg;
-#[cfg(any(test, not(feature = "firmware")))]
-pub mod golden;
 pub mod hal;
 pub mod heap;
 pub mod layout;

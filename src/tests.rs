@@ -10,11 +10,12 @@ use std::vec::Vec;
 
 use super::*;
 use crate::boot::Entry;
-use crate::fw_cfg::fake::{AddressReads, FakeFwCfg, Quirks, known_hosts};
-use crate::golden;
-use crate::hal::fake::{Access, FakeMachine, FakeMemory};
-use crate::platform::fake::{FakeConfigPorts, FakePics};
-use crate::tpm::fake::{Defects, FakeTpm, Kind, State};
+use crate::fakes::chipset::{FakeConfigPorts, FakePics};
+use crate::fakes::fw_cfg::{AddressReads, FakeFwCfg, Quirks};
+use crate::fakes::known_hosts::known_hosts;
+use crate::fakes::machine::{Access, FakeMachine, FakeMemory};
+use crate::fakes::tpm::{Defects, FakeTpm, Kind, State};
+use crate::fakes::{event_log, golden, machine, tables as made};
 
 mod display;
 mod hosts;
@@ -213,7 +214,8 @@ fn every_known_host_boots_a_kernel_from_named_files() {
             let mut file = kernel_file();
             file.truncate(file.len() - 9001 + rest);
             file[0x1f4..0x1f8].copy_from_slice(&(rest as u32).div_ceil(16).to_le_bytes());
-            let device = FakeFwCfg::of(&host)
+            let device = host
+                .device()
                 .with_file("etc/e820", &E820)
                 .with_file("etc/boot/kernel", b"not this one")
                 .with_file("opt/org.firstlight/kernel", &file)
@@ -353,7 +355,7 @@ fn a_kernel_file_is_measured_like_the_host_s_items() {
     let mut file = kernel_file();
     file[0x1fa..0x1fc].fill(0);
     file[0x224..0x226].fill(0);
-    let expected = tpm::replay::extend(0x0b, &[0; 32], &tpm::replay::digest(0x0b, &file));
+    let expected = event_log::extend(0x0b, &[0; 32], &event_log::digest(0x0b, &file));
     assert_eq!(state.borrow().pcrs[&0x0b][9], expected);
 }
 
@@ -378,8 +380,8 @@ fn a_setup_data_pointer_in_the_kernel_s_file_reached_the_kernel_unmeasured() {
 #[test]
 fn a_boot_with_a_tpm_is_measured() {
     let (_, _, state) = with_tpm(Defects::default());
-    let sha256 = |bytes: &[u8]| tpm::replay::digest(0x0b, bytes);
-    let extend = |pcr: &[u8], bytes: &[u8]| tpm::replay::extend(0x0b, pcr, &sha256(bytes));
+    let sha256 = |bytes: &[u8]| event_log::digest(0x0b, bytes);
+    let extend = |pcr: &[u8], bytes: &[u8]| event_log::extend(0x0b, pcr, &sha256(bytes));
     let mut setup = SETUP.to_vec();
     // All of the setup code, whose end this kernel lacks.
     setup.resize((usize::from(SETUP[0x1f1]) + 1) * 512, 0);
@@ -411,7 +413,7 @@ fn a_kernel_that_left_no_room_for_the_tables_was_given_the_tpm_as_it_was_switche
     assert_eq!(u32_at(&machine.memory.bytes(handover.parameters.get(), 40), 32), 0, "no RSDP");
 
     let state = state.borrow();
-    let separator = tpm::replay::extend(0x0b, &[0; 32], &tpm::replay::digest(0x0b, &[1, 0, 0, 0]));
+    let separator = event_log::extend(0x0b, &[0; 32], &event_log::digest(0x0b, &[1, 0, 0, 0]));
     assert!(state.pcrs[&0x0b][..10].iter().all(|pcr| *pcr == separator));
     assert_eq!(state.off, [0x4000_000b, 0x4000_0001], "it can vouch for nothing");
     assert_eq!(state.password.len(), 20);
@@ -429,7 +431,7 @@ fn a_tpm_that_does_not_answer_holds_up_no_boot() {
 #[test]
 fn without_a_log_for_it_nothing_looks_for_a_tpm() {
     struct Untouched;
-    impl hal::fake::FakeRegisters for Untouched {
+    impl machine::FakeRegisters for Untouched {
         fn claims(&self, at: u64) -> bool {
             assert!(!(0xfed4_0000..0xfed4_5000).contains(&at), "an access to {at:#x}");
             false
@@ -437,7 +439,7 @@ fn without_a_log_for_it_nothing_looks_for_a_tpm() {
         fn read(&mut self, _: u64, _: u8) -> u64 {
             unreachable!("it claims nothing")
         }
-        fn write(&mut self, _: u64, _: u8, _: u64, _: &mut hal::fake::FakeMemory) {}
+        fn write(&mut self, _: u64, _: u8, _: u64, _: &mut machine::FakeMemory) {}
     }
     let mut machine = q35(with_kernel(golden::device("q35", true)));
     machine.registers.push(Box::new(Untouched));
@@ -594,7 +596,7 @@ fn an_entry_behind_a_kernel_for_multiboot_ran_bytes_that_were_not_measured() {
 fn the_modules_of_a_kernel_for_multiboot_are_measured() {
     let (machine, _, state) = with_tpm_and(Defects::default(), with_multiboot);
     let blob = multiboot_blob();
-    let extend = |pcr: &[u8], bytes: &[u8]| tpm::replay::extend(0x0b, pcr, &tpm::replay::digest(0x0b, bytes));
+    let extend = |pcr: &[u8], bytes: &[u8]| event_log::extend(0x0b, pcr, &event_log::digest(0x0b, bytes));
     let extended = |all: &[&[u8]]| all.iter().fold(vec![0; 32], |pcr, bytes| extend(&pcr, bytes));
     let pcrs = &state.borrow().pcrs[&0x0b];
     assert_eq!(pcrs[8], extended(&[b"kernel words", b"first", b"second"]));
@@ -610,7 +612,7 @@ fn pvh_host(modules: &[&[u8]], rsdp: u64) -> FakeMachine {
     let mut machine = FakeMachine::new();
     store_start_info(&mut machine.memory, 0x800_0000, modules, rsdp);
     if rsdp != 0 {
-        let pieces = tables::fake::acpi(rsdp, TABLES, 0xe000_0000);
+        let pieces = made::acpi(rsdp, TABLES, 0xe000_0000);
         pieces.iter().for_each(|(at, bytes)| machine.memory.store(*at, bytes));
     }
     machine
@@ -695,7 +697,8 @@ fn firmware_in_the_kernel_items(entry: u64) -> FakeFwCfg {
     setup[24..32].copy_from_slice(&entry.to_le_bytes());
     (setup[0x1f1], setup[0x210]) = (4, 0xff);
     let cloud_hypervisor = known_hosts().into_iter().find(|host| host.name == "Cloud Hypervisor").unwrap();
-    FakeFwCfg::of(&cloud_hypervisor)
+    cloud_hypervisor
+        .device()
         .with_file("etc/e820", &E820)
         .with_item(0x17, &4096_u32.to_le_bytes())
         .with_item(0x18, &setup)
@@ -795,7 +798,7 @@ fn a_machine_that_the_host_has_set_up_stays_as_it_is() {
 fn tables_that_lead_into_a_module_took_its_memory_from_the_kernel() {
     let boot = |tables: u64, handed_over: u64| {
         let mut machine = pvh_host(&[&bzimage(), &bytes(0x4321, 2)], 0);
-        tables::fake::acpi(0xe_0000, tables, 0xe000_0000).iter().for_each(|(at, b)| machine.memory.store(*at, b));
+        made::acpi(0xe_0000, tables, 0xe000_0000).iter().for_each(|(at, b)| machine.memory.store(*at, b));
         machine.memory.store(0x6020, &handed_over.to_le_bytes());
         let handover = run(&mut machine, START_INFO).unwrap();
         let page = machine.memory.bytes(handover.parameters.get(), 4096);
@@ -846,8 +849,8 @@ fn a_map_full_of_tables_was_said_to_have_no_ram() {
     let mut machine = pvh_host(&[&bzimage()], 0xe_0000);
     let tables = (0..124_u64).map(|number| 0x300_0000 + number * 0x4000);
     let entries: Vec<u8> = tables.clone().flat_map(u64::to_le_bytes).collect();
-    tables.for_each(|at| machine.memory.store(at, &tables::fake::table(b"SSDT", &[0; 4])));
-    machine.memory.store(TABLES, &tables::fake::table(b"XSDT", &entries));
+    tables.for_each(|at| machine.memory.store(at, &made::table(b"SSDT", &[0; 4])));
+    machine.memory.store(TABLES, &made::table(b"XSDT", &entries));
     let error = run(&mut machine, START_INFO).unwrap_err().error.to_string();
     assert!(error.contains("more than 256 regions"), "{error}");
 }

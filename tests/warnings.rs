@@ -3,9 +3,9 @@
 
 use std::sync::Mutex;
 
+use firstlight::fakes::fw_cfg::FakeFwCfg;
+use firstlight::fakes::machine::FakeMachine;
 use firstlight::fw_cfg::FwCfg;
-use firstlight::fw_cfg::fake::FakeFwCfg;
-use firstlight::hal::fake::FakeMachine;
 use firstlight::resume::{self, HostWrite};
 use log::{LevelFilter, Log, Metadata, Record};
 

@@ -3,7 +3,7 @@
 //! Input: what is changed at each read, and the registers.
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::hal::fake::{FakeDevice, FakeMachine, FakeMemory};
+use firstlight::fakes::machine::{FakeDevice, FakeMachine, FakeMemory};
 use firstlight::memory_map::MemoryMap;
 
 use crate::check;

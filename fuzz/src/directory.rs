@@ -3,9 +3,9 @@
 //! Input: two bytes with the device's defects, and what it gives for the directory.
 
 use arbitrary::Arbitrary;
+use firstlight::fakes::fw_cfg::{Absent, AddressReads, FakeFwCfg, Quirks};
+use firstlight::fakes::machine::FakeMachine;
 use firstlight::fw_cfg::FwCfg;
-use firstlight::fw_cfg::fake::{Absent, AddressReads, FakeFwCfg, Quirks};
-use firstlight::hal::fake::FakeMachine;
 
 use crate::input::Input;
 

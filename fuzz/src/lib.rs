@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Once;
 
-use firstlight::golden;
+use firstlight::fakes::golden;
 use log::{LevelFilter, Log, Metadata, Record};
 
 /// A target.

@@ -5,8 +5,8 @@
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::boot::{HostInfo, Module, MultibootInfo, PlacedKernel};
+use firstlight::fakes::machine::FakeMachine;
 use firstlight::framebuffer::{Framebuffer, Mode};
-use firstlight::hal::fake::FakeMachine;
 use firstlight::layout;
 
 use crate::input::Input;

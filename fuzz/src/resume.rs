@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use arbitrary::Arbitrary;
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::fw_cfg::fake::FakeFwCfg;
-use firstlight::hal::fake::{FakeMachine, FakeMemory};
+use firstlight::fakes::fw_cfg::FakeFwCfg;
+use firstlight::fakes::machine::{FakeMachine, FakeMemory};
 use firstlight::layout;
 use firstlight::memory_map::MemoryMap;
 use firstlight::resume::{self, HostWrite, Record, WakingVector};

@@ -3,7 +3,7 @@
 //! Input: where it is, and what is where in memory: each piece with its address and bytes.
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::hal::fake::FakeMachine;
+use firstlight::fakes::machine::FakeMachine;
 use firstlight::layout;
 use firstlight::memory_map::MemoryMap;
 use firstlight::start_info::abi::{Header, MAGIC, MapEntry, Module, VERSION};

@@ -4,12 +4,13 @@
 //! if any, and its bytes.
 
 use firstlight::addr::{PhysAddr, PhysRange};
+use firstlight::fakes::known_hosts::known_hosts;
+use firstlight::fakes::machine::FakeMachine;
+use firstlight::fakes::tables as fake;
 use firstlight::fw_cfg::FwCfg;
-use firstlight::fw_cfg::fake::{FakeFwCfg, known_hosts};
-use firstlight::hal::fake::FakeMachine;
 use firstlight::layout;
 use firstlight::memory_map::MemoryMap;
-use firstlight::tables::{InMemory, fake};
+use firstlight::tables::InMemory;
 use uefi_raw::table::boot::MemoryType;
 
 use crate::check;
@@ -32,7 +33,7 @@ fn look(bytes: &[u8]) -> InMemory {
     let mut input = Input::new(bytes);
     let wants_acpi: bool = input.take();
     let hosts = known_hosts();
-    let device = |name: &str| FakeFwCfg::of(hosts.iter().find(|host| host.name == name).unwrap());
+    let device = |name: &str| hosts.iter().find(|host| host.name == name).unwrap().device();
     let mut machine = FakeMachine::new().with(device("crosvm"));
     machine.keeps_accesses = false;
     machine.most_steps = 1000;

@@ -9,11 +9,11 @@ use std::rc::Rc;
 use arbitrary::Arbitrary;
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::boot::{Entry, Handover, Loaded, Module, Part};
-use firstlight::fw_cfg::fake::FakeFwCfg;
+use firstlight::fakes::event_log::Log;
+use firstlight::fakes::fw_cfg::FakeFwCfg;
+use firstlight::fakes::machine::{FakeMachine, FakeMemory, FakeRegisters};
 use firstlight::fw_cfg::{FwCfg, Item, Key};
-use firstlight::hal::fake::{FakeMachine, FakeMemory, FakeRegisters};
 use firstlight::tpm;
-use firstlight::tpm::replay::Log;
 
 use crate::input::Input;
 

@@ -13,12 +13,10 @@
 //! choice between xAPIC and x2APIC mode: the CPUs are left in the mode they reset to, from which Linux moves all of them.
 
 mod error;
-#[cfg(test)]
-mod fake;
 mod feature_control;
 mod local_apic;
 mod mtrr;
-mod startup;
+pub(crate) mod startup;
 #[cfg(test)]
 mod tests;
 

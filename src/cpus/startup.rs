@@ -12,6 +12,8 @@
 //!
 //! Source: Intel SDM volume 3, 8.4.4 (start-up), 9.1 with table 9-1 (what INIT changes).
 
+use core::mem::offset_of;
+
 use arrayvec::ArrayVec;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -47,6 +49,12 @@ pub(super) struct Orders {
     /// The CPUs' APIC identifiers, in the order in which they came.
     pub ids: [u8; MOST_IDS],
 }
+
+// As `startup.s` reads them.
+const _: () = assert!(size_of::<Order>() == 12 && offset_of!(Orders, writes) == 20);
+const _: () = assert!(offset_of!(Orders, count) == 4 && offset_of!(Orders, feature_control) == 8);
+const _: () = assert!(offset_of!(Orders, next_id) == 16 && offset_of!(Orders, most_ids) == 18);
+const _: () = assert!(offset_of!(Orders, ids) == 20 + 12 * 20);
 
 /// As many identifiers as fit 8 bits, without that of the boot CPU and the one that means all.
 pub const MOST_IDS: usize = 254;

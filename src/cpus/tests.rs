@@ -5,11 +5,11 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::fake::State;
 use super::*;
-use crate::fw_cfg::fake::FakeFwCfg;
+use crate::fakes::cpus::{self as fake, State};
+use crate::fakes::fw_cfg::FakeFwCfg;
+use crate::fakes::machine::FakeMachine;
 use crate::hal::STARTUP_ORDERS;
-use crate::hal::fake::FakeMachine;
 use crate::hal::{Cpu, Cpuid};
 use crate::layout::STARTUP_PAGE;
 

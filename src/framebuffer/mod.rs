@@ -14,8 +14,6 @@ mod dispi;
 pub mod font;
 mod mode;
 mod ramfb;
-#[cfg(any(test, not(feature = "firmware")))]
-pub mod reader;
 #[cfg(test)]
 mod tests;
 mod text;

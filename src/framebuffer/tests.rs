@@ -7,8 +7,8 @@ use uefi_raw::table::boot::MemoryType;
 
 use super::*;
 use crate::addr::PhysAddr;
-use crate::fw_cfg::fake::{FakeFwCfg, Quirks};
-use crate::hal::fake::FakeMachine;
+use crate::fakes::fw_cfg::{FakeFwCfg, Quirks};
+use crate::fakes::machine::FakeMachine;
 use crate::pci::Address;
 
 const VIDEO_MEMORY: u64 = 0xfd00_0000;

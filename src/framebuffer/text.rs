@@ -133,10 +133,10 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::reader;
     use super::*;
     use crate::addr::PhysAddr;
-    use crate::hal::fake::FakeMachine;
+    use crate::fakes::machine::FakeMachine;
+    use crate::fakes::picture;
 
     const LONG: &str =
         "the initrd of 200 MiB does not fit below 0x80000000, 14 MiB are free in one piece; give the machine more";
@@ -227,7 +227,7 @@ mod tests {
             machine.memory.store(0xfd00_0000, &std::vec![0x55; framebuffer.mode.bytes() as usize]);
             machine.memory.keep_stores();
             framebuffer.show(&mut machine, &LONG).unwrap();
-            let screen = reader::of_memory(&machine.memory, &framebuffer).unwrap();
+            let screen = picture::of_memory(&machine.memory, &framebuffer).unwrap();
             let expected = lines(LONG, columns - 2);
             for (number, line) in screen.iter().enumerate() {
                 let text = number.checked_sub(1).and_then(|number| expected.get(number)).cloned().unwrap_or_default();

@@ -27,12 +27,8 @@
 mod directory;
 mod dma;
 mod error;
-#[cfg(any(test, not(feature = "firmware")))]
-pub mod fake;
 mod host_kind;
 mod key;
-#[cfg(any(test, not(feature = "firmware")))]
-mod known_hosts;
 mod mapped;
 mod ports;
 mod registers;

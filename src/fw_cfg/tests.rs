@@ -5,9 +5,10 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::fake::{Absent, AddressReads, FakeFwCfg, KnownHost, MappedRegisters, Misdeed, Quirks, known_hosts};
 use super::*;
-use crate::hal::fake::{Access, FakeMachine};
+use crate::fakes::fw_cfg::{Absent, AddressReads, FakeFwCfg, MappedRegisters, Misdeed, Quirks};
+use crate::fakes::known_hosts::{KnownHost, known_hosts};
+use crate::fakes::machine::{Access, FakeMachine};
 use crate::layout;
 
 /// A machine that reaches the device in one of the two ways.
@@ -61,13 +62,13 @@ macro_rules! tests_by_either_way {
         mod by_ports {
             $(#[test]
             fn $test() {
-                super::$test::<crate::hal::fake::FakeMachine>();
+                super::$test::<crate::fakes::machine::FakeMachine>();
             })*
         }
         mod by_memory {
             $(#[test]
             fn $test() {
-                super::$test::<super::Mapped<crate::hal::fake::FakeMachine>>();
+                super::$test::<super::Mapped<crate::fakes::machine::FakeMachine>>();
             })*
         }
     };
@@ -102,7 +103,8 @@ fn bytes(len: usize) -> Vec<u8> {
 fn every_known_host_is_read_alike<R: Reached>() {
     for host in known_hosts() {
         let name = host.name;
-        let device = FakeFwCfg::of(&host)
+        let device = host
+            .device()
             .with_item(0x08, &0x1234_5678u32.to_le_bytes())
             .with_item(0x11, &bytes(5000))
             .with_file("etc/e820", &bytes(40))
@@ -190,7 +192,7 @@ fn a_read_at_an_offset_skips_on_every_transport<R: Reached>() {
             continue;
         }
         let name = host.name;
-        let device = FakeFwCfg::of(&host).with_file("file", &bytes(400));
+        let device = host.device().with_file("file", &bytes(400));
         let mut machine = R::with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let item = fw_cfg.find("file").unwrap();
@@ -207,7 +209,7 @@ fn a_read_at_an_offset_skips_on_every_transport<R: Reached>() {
 fn every_known_host_loads_a_part_of_an_item<R: Reached>() {
     for host in known_hosts() {
         let name = host.name;
-        let device = FakeFwCfg::of(&host).with_file("file", &bytes(5000));
+        let device = host.device().with_file("file", &bytes(5000));
         let record = device.record();
         let mut machine = R::with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
@@ -234,7 +236,7 @@ fn a_byte_behind_many_took_a_transfer_for_each_of_them<R: Reached>() {
     let mut file = bytes(offset);
     file.push(last);
     for host in known_hosts() {
-        let device = FakeFwCfg::of(&host).with_file("file", &file);
+        let device = host.device().with_file("file", &file);
         let record = device.record();
         let mut machine = R::with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
@@ -285,7 +287,7 @@ fn no_device_is_an_error_that_shows_what_was_read<R: Reached>() {
 
 fn an_item_that_a_host_does_not_have_reads_as_zero<R: Reached>() {
     for host in known_hosts() {
-        let device = FakeFwCfg::of(&host).with_item(0x11, &bytes(50)).with_file("opt/file", &bytes(9));
+        let device = host.device().with_item(0x11, &bytes(50)).with_file("opt/file", &bytes(9));
         let record = device.record();
         let mut machine = R::with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
@@ -303,7 +305,7 @@ fn an_item_that_a_host_does_not_have_reads_as_zero<R: Reached>() {
 
 fn a_numbered_item_that_is_shorter_than_what_is_read_leaves_no_rest<R: Reached>() {
     for host in known_hosts() {
-        let mut machine = R::with(FakeFwCfg::of(&host).with_item(0x05, &3u16.to_le_bytes()));
+        let mut machine = R::with(host.device().with_item(0x05, &3u16.to_le_bytes()));
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let mut buffer = [0xaa; 4];
         fw_cfg.read(&mut machine, Item::new(Key::NB_CPUS, 4), &mut buffer);
@@ -315,7 +317,7 @@ fn a_number_that_equals_the_count_of_files_is_a_number<R: Reached>() {
     for host in known_hosts() {
         let files = if host.quirks.lists_numbered_items { 4 } else { 1 };
         let size = u32::to_be_bytes(files);
-        let device = FakeFwCfg::of(&host).with_item(0x0b, &size).with_file("opt/file", &bytes(9));
+        let device = host.device().with_item(0x0b, &size).with_file("opt/file", &bytes(9));
         let mut machine = R::with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let read = fw_cfg.read_u32(&mut machine, Key::INITRD_SIZE);
@@ -325,7 +327,7 @@ fn a_number_that_equals_the_count_of_files_is_a_number<R: Reached>() {
 
 fn transports_are_what_the_host_can_do<R: Reached>() {
     for host in known_hosts() {
-        let mut machine = R::with(FakeFwCfg::of(&host));
+        let mut machine = R::with(host.device());
         let expected = match (host.dma, host.quirks.address_reads) {
             (true, AddressReads::AsQemu) => Transport::QemuDma,
             (true, _) => Transport::PortableDma,
@@ -396,7 +398,7 @@ fn the_documentation_has_every_known_host_and_its_transport() {
     let rows: Vec<_> = page.lines().filter(|line| ends.iter().any(|end| line.ends_with(end))).collect();
     assert_eq!(rows.len(), known_hosts().len(), "{rows:?}");
     for host in known_hosts() {
-        let mut machine = FakeMachine::new().with(FakeFwCfg::of(&host));
+        let mut machine = FakeMachine::new().with(host.device());
         let transport = FwCfg::probe(&mut machine).unwrap().transport();
         let (start, end) = (std::format!("| {} |", host.name), std::format!("| {transport} |"));
         assert!(rows.iter().any(|row| row.starts_with(&start) && row.ends_with(&end)), "{start} ... {end}");

@@ -1,14 +1,12 @@
 //! What the firmware needs of the machine it runs on, as traits.
 //!
 //! The logic of every other module is written against these. The firmware binary has the one implementation that executes
-//! them (`src/firmware/machine`); [`fake`] is the one that the host tests run against. A module asks for the narrowest traits it needs and takes the
-//! machine by `&mut`, because a port read is a side effect.
+//! them (`src/firmware/machine`); tests run against a fake (`src/fakes/machine.rs`). A module asks for the narrowest traits it
+//! needs and takes the machine by `&mut`, because a port read is a side effect.
 //!
 //! Assumed: one CPU runs, nothing interrupts it, and the machine is little-endian. Left out: interrupts, other CPUs.
 
 pub mod dma;
-#[cfg(any(test, not(feature = "firmware")))]
-pub mod fake;
 pub mod paging;
 
 use core::fmt;

@@ -4,7 +4,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::*;
-use crate::hal::fake::{Access, FakeDevice, FakeMachine, FakeMemory};
+use crate::fakes::machine::{Access, FakeDevice, FakeMachine, FakeMemory};
 
 /// A UART whose scratch register works and whose transmitter is empty every other time.
 struct FakeUart {

@@ -9,7 +9,7 @@ use uefi_raw::table::boot::MemoryType;
 use zerocopy::IntoBytes;
 
 use super::*;
-use crate::hal::fake::{FakeDevice, FakeMachine, FakeMemory};
+use crate::fakes::machine::{FakeDevice, FakeMachine, FakeMemory};
 use crate::layout;
 
 const KIB: u64 = 1 << 10;

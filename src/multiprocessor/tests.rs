@@ -6,9 +6,9 @@ use std::vec::Vec;
 use super::table::{FloatingPointer, Processor};
 use super::*;
 use crate::checksum;
-use crate::fw_cfg::fake::FakeFwCfg;
+use crate::fakes::fw_cfg::FakeFwCfg;
+use crate::fakes::machine::FakeMachine;
 use crate::hal::Cpuid;
-use crate::hal::fake::FakeMachine;
 use crate::pci::Pin;
 
 const TABLE_HEADER: usize = 44;

@@ -289,9 +289,9 @@ mod tests {
     use core::cell::RefCell;
 
     use super::*;
+    use crate::fakes::machine::{Access, FakeMachine};
+    use crate::fakes::pci::{FakeFunction, FakePci, FakeWindow, On};
     use crate::hal::MemoryError;
-    use crate::hal::fake::{Access, FakeMachine};
-    use crate::pci::fake::{FakeFunction, FakePci, FakeWindow, On};
     use crate::pci::topology::BarKind;
 
     const LPC: Address = Address::new(0, 0x1f, 0).unwrap();

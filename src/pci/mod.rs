@@ -26,8 +26,6 @@ pub mod topology;
 mod windows;
 
 #[cfg(test)]
-pub(crate) mod fake;
-#[cfg(test)]
 mod tests;
 
 pub use address::{Address, Addresses};

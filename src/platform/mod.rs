@@ -16,8 +16,6 @@
 
 mod a20;
 mod display;
-#[cfg(test)]
-pub(crate) mod fake;
 mod keyboard;
 mod pc;
 mod pic;

@@ -29,7 +29,7 @@ pub fn restart<M: Ports + Clock>(machine: &mut M) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hal::fake::{Access, FakeMachine};
+    use crate::fakes::machine::{Access, FakeMachine};
     use crate::platform::timer::TSC_10_MS;
 
     #[test]

@@ -2,12 +2,12 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::fake::{FakeConfigPorts, FakePics};
 use super::*;
-use crate::fw_cfg::fake::FakeFwCfg;
-use crate::golden::QEMU_FILE;
+use crate::fakes::chipset::{FakeConfigPorts, FakePics};
+use crate::fakes::fw_cfg::FakeFwCfg;
+use crate::fakes::golden::QEMU_FILE;
+use crate::fakes::machine::{Access, FakeDevice, FakeMachine, FakeMemory};
 use crate::hal::Cpuid;
-use crate::hal::fake::{Access, FakeDevice, FakeMachine, FakeMemory};
 use crate::pci::LongestAccess;
 
 const GIB: u64 = 1 << 30;

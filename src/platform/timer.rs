@@ -43,7 +43,7 @@ pub fn wait<M: Ports + Clock>(machine: &mut M, milliseconds: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hal::fake::{Access, FakeDevice, FakeMachine, FakeMemory};
+    use crate::fakes::machine::{Access, FakeDevice, FakeMachine, FakeMemory};
 
     /// A timer whose output goes high at the third look.
     struct Timer(u32);

@@ -12,11 +12,13 @@ use super::*;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::checksum::sum;
 use crate::failure::Failure;
-use crate::fw_cfg::fake::{FakeFwCfg, known_hosts};
-use crate::hal::fake::{Access, FakeDevice, FakeMachine, FakeMemory};
+use crate::fakes::chipset::{FakeConfigPorts, FakePm1};
+use crate::fakes::fw_cfg::FakeFwCfg;
+use crate::fakes::known_hosts::known_hosts;
+use crate::fakes::machine::{Access, FakeDevice, FakeMachine, FakeMemory};
+use crate::fakes::{golden, tables as made};
 use crate::layout::{RESUME_RECORD, WAKE_RAM};
-use crate::platform::fake::{FakeConfigPorts, FakePm1};
-use crate::{golden, tables};
+use crate::tables;
 
 mod decision;
 mod tpm;
@@ -553,12 +555,12 @@ fn a_host_table_in_the_page_of_the_record_does_not_make_a_machine_one_that_sleep
     let e820 = [&[0, 128 << 20].map(u64::to_le_bytes).concat()[..], &[1, 0, 0, 0]].concat();
     for sleeps in [false, true] {
         let crosvm = known_hosts().into_iter().find(|host| host.name == "crosvm").unwrap();
-        let device = FakeFwCfg::of(&crosvm).with_file("etc/e820", &e820);
+        let device = crosvm.device().with_file("etc/e820", &e820);
         let device = if sleeps { device.with_file("etc/system-states", &[0; 6]) } else { device };
         let mut machine = FakeMachine::new().with(device);
         // An MP table where crosvm has it, and ACPI tables in memory.
-        let pieces = tables::fake::acpi(0xe_0000, 0xe_0040, 0xe000_0000);
-        let pieces = pieces.into_iter().chain(tables::fake::mp_table(0x9_fc00, 0x9_fc10));
+        let pieces = made::acpi(0xe_0000, 0xe_0040, 0xe000_0000);
+        let pieces = pieces.into_iter().chain(made::mp_table(0x9_fc00, 0x9_fc10));
         pieces.for_each(|(at, bytes)| machine.memory.store(at, &bytes));
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let mut map = MemoryMap::of_host(&mut machine, &fw_cfg, &crate::start_info::Start::Reset).unwrap();

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::addr::PhysAddr;
 use crate::checksum::sum;
-use crate::golden;
+use crate::fakes::golden;
 
 /// A captured file at its full length.
 fn captured(folder: &str, file: &str) -> Vec<u8> {

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::*;
-use crate::hal::fake::FakeMachine;
+use crate::fakes::machine::FakeMachine;
 
 /// Where Cloud Hypervisor and Firecracker have these (`arch/src/x86_64/layout.rs` of both).
 const AT: u64 = 0x6000;

@@ -62,7 +62,7 @@ pub fn write(memory: &mut impl Memory) -> Result<(), MemoryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hal::fake::FakeMachine;
+    use crate::fakes::machine::FakeMachine;
 
     #[test]
     fn a_bios_s_last_paragraph_is_a_far_jump_back_the_date_and_the_model() {

@@ -12,8 +12,6 @@
 
 mod acpi;
 mod bios_end;
-#[cfg(any(test, not(feature = "firmware")))]
-pub mod fake;
 mod in_memory;
 mod smbios;
 #[cfg(test)]

@@ -3,9 +3,9 @@ use std::vec::Vec;
 
 use super::*;
 use crate::checksum::sum;
-use crate::fw_cfg::fake::FakeFwCfg;
-use crate::golden;
-use crate::hal::fake::FakeMachine;
+use crate::fakes::fw_cfg::FakeFwCfg;
+use crate::fakes::golden;
+use crate::fakes::machine::FakeMachine;
 use crate::layout::F_SEGMENT;
 use crate::smbios::{FIRMWARE_INFORMATION_LEN, firmware_information};
 

@@ -4,10 +4,11 @@ use std::string::String;
 
 use super::*;
 use crate::addr::{PhysAddr, PhysRange};
-use crate::framebuffer::{Mode, reader};
-use crate::hal::fake::{FakeDevice, FakeMemory, FakeRegisters};
+use crate::fakes::machine::{FakeDevice, FakeMemory, FakeRegisters};
+use crate::fakes::pci::{FakeFunction, FakePci, On};
+use crate::fakes::picture;
+use crate::framebuffer::Mode;
 use crate::layout;
-use crate::pci::fake::{FakeFunction, FakePci, On};
 use crate::pci::topology::BarKind;
 use crate::pci::{Address, ConfigSpace, register};
 
@@ -117,7 +118,7 @@ impl Host {
     /// What is shown on a picture at `start`.
     fn shown(&self, start: u64, mode: Mode) -> Option<String> {
         let memory = PhysRange::new(PhysAddr::new(start), mode.bytes().into()).unwrap();
-        reader::message(&reader::of_memory(&self.machine.memory, &Framebuffer { memory, mode })?)
+        picture::message(&picture::of_memory(&self.machine.memory, &Framebuffer { memory, mode })?)
     }
 
     /// What is shown in the memory of the display at device 2, which decodes it.

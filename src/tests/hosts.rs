@@ -1,14 +1,14 @@
 //! The whole boot on every known host, and on hosts that lack what a PC has.
 
 use super::*;
+use crate::fakes::chipset::Write;
+use crate::fakes::known_hosts::KnownHost;
+use crate::fakes::machine::{FakeDevice, FakeMemory};
+use crate::fakes::pci::{FakeFunction, FakePci, FakeWindow, On};
+use crate::fakes::tables;
 use crate::fw_cfg::Transport;
-use crate::fw_cfg::fake::KnownHost;
-use crate::hal::fake::{FakeDevice, FakeMemory};
-use crate::pci::fake::{FakeFunction, FakePci, FakeWindow, On};
 use crate::pci::topology::BarKind;
 use crate::pci::{Address, ConfigSpace, register};
-use crate::platform::fake::Write;
-use crate::tables::fake as tables;
 
 const RAM: u64 = 256 << 20;
 const MIB: u64 = 1 << 20;
@@ -49,15 +49,15 @@ impl FakeDevice for Cmos {
 /// The device of a host that puts tables into memory, with a memory map.
 fn crosvm() -> FakeFwCfg {
     let host = known_hosts().into_iter().find(|host| host.name == "crosvm").unwrap();
-    FakeFwCfg::of(&host).with_file("etc/e820", &E820)
+    host.device().with_file("etc/e820", &E820)
 }
 
 /// What a device of a machine leaves for the test to look at.
 type Seen<T> = Rc<RefCell<T>>;
 
 /// A machine of this host with a kernel, and what is written to PCI's configuration space.
-fn machine_of(host: &KnownHost) -> (FakeMachine, Seen<fw_cfg::fake::Record>, Seen<Vec<Write>>) {
-    let device = with_kernel(FakeFwCfg::of(host)).with_file("opt/other", &[1]);
+fn machine_of(host: &KnownHost) -> (FakeMachine, Seen<crate::fakes::fw_cfg::Record>, Seen<Vec<Write>>) {
+    let device = with_kernel(host.device()).with_file("opt/other", &[1]);
     let device = host.files(RAM).iter().fold(device, |device, (name, bytes)| device.with_file(name, bytes));
     let record = device.record();
     let mut config = FakeConfigPorts::default();

@@ -3,10 +3,10 @@
 //! machine that was just switched on.
 
 use super::*;
-use crate::hal::fake::{FakeDevice, FakeMemory};
-use crate::platform::fake::FakePm1;
-use crate::tables::fake as tables;
-use crate::tables::fake::Piece;
+use crate::fakes::chipset::FakePm1;
+use crate::fakes::machine::{FakeDevice, FakeMemory};
+use crate::fakes::tables;
+use crate::fakes::tables::Piece;
 
 /// CMOS memory in which the reason of the last reset is that a sleeping machine woke.
 struct Cmos {

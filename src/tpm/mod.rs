@@ -23,13 +23,9 @@ mod bytes;
 mod command;
 mod error;
 mod event_log;
-#[cfg(test)]
-pub(crate) mod fake;
-mod hash;
+pub(crate) mod hash;
 mod interface;
 mod kernel_file;
-#[cfg(any(test, not(feature = "firmware")))]
-pub mod replay;
 #[cfg(test)]
 mod tests;
 

@@ -11,16 +11,16 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::fake::{Defects, FakeTpm, Kind, State, plain, refuse};
 use super::interface::Wait;
-use super::replay::{Log, digest, extend};
 use super::*;
 use crate::addr::PhysAddr;
 use crate::boot::{Entry, Handover, Part};
-use crate::fw_cfg::fake::FakeFwCfg;
+use crate::fakes::event_log::{Log, digest, extend};
+use crate::fakes::fw_cfg::FakeFwCfg;
+use crate::fakes::machine::{FakeMachine, FakeMemory, FakeRegisters};
+use crate::fakes::tpm::{Defects, FakeTpm, Kind, State, plain, refuse};
 use crate::fw_cfg::{Item, Key};
 use crate::hal::Clock;
-use crate::hal::fake::{FakeMachine, FakeMemory, FakeRegisters};
 
 /// The first 1024 bytes of Debian's kernel.
 const SETUP: &[u8] = include_bytes!("../boot/testdata/vmlinuz-6.1.0-56-cloud-amd64.setup");

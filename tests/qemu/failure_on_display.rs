@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firstlight::framebuffer::reader;
+use firstlight::fakes::picture;
 use tempfile::TempDir;
 
 use crate::bzimage::BzImage;
@@ -21,11 +21,11 @@ const SCREEN_LIMIT: Duration = Duration::from_secs(60);
 fn shown(qemu: &mut Qemu) -> (Option<String>, (usize, usize)) {
     let picture = Picture::of(qemu);
     let (width, height) = (picture.width, picture.height);
-    let lines = reader::lines(width as u16, height as u16, |x, y| {
+    let lines = picture::lines(width as u16, height as u16, |x, y| {
         let [red, green, blue] = picture.pixels[usize::from(y) * width + usize::from(x)];
         [blue, green, red]
     });
-    (lines.and_then(|lines| reader::message(&lines)), (width, height))
+    (lines.and_then(|lines| picture::message(&lines)), (width, height))
 }
 
 /// Waits until the display shows the last line of the debug console, which is an error. Gives that line and the mode.

@@ -6,9 +6,9 @@
 use std::ops::Range;
 
 use firstlight::addr::PhysAddr;
-use firstlight::hal::fake::FakeMachine;
+use firstlight::fakes::machine::FakeMachine;
+use firstlight::fakes::tables as made;
 use firstlight::resume::Record;
-use firstlight::tables::fake as made;
 
 use crate::bzimage::{BzImage, wake_code};
 use crate::isapc;

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firstlight::tpm::replay::{self, Log};
+use firstlight::fakes::event_log::{self, Log};
 use tempfile::TempDir;
 
 use crate::bzimage::{BzImage, PVH_BASE};
@@ -180,7 +180,7 @@ fn measured(kind: Kind, device: &str, banks: &[(&str, u16)]) {
             assert_eq!(&pcr(number as usize), value, "PCR {number} of {name}");
         }
         let zero = vec![0; pcr(0).len()];
-        let separated = replay::extend(id, &zero, &replay::digest(id, &[0; 4]));
+        let separated = event_log::extend(id, &zero, &event_log::digest(id, &[0; 4]));
         for number in 1..8 {
             assert_eq!(pcr(number), separated, "PCR {number} of {name}");
         }
@@ -437,7 +437,7 @@ fn a_wake_by_a_forged_record_resumes_the_tpm() {
 #[test]
 fn a_wake_without_a_saved_state_shows_in_the_pcrs() {
     const SHA256: u16 = 0x0b;
-    let separator = replay::extend(SHA256, &[0; 32], &replay::digest(SHA256, &[1, 0, 0, 0]));
+    let separator = event_log::extend(SHA256, &[0; 32], &event_log::digest(SHA256, &[1, 0, 0, 0]));
     let tpm = Swtpm::new("sha256");
     for kind in Kind::ALL {
         let mut probe = boot_with(&tpm, &Machine::new(kind));

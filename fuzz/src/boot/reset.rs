@@ -5,7 +5,7 @@ use std::ops::Range;
 use firstlight::addr::PhysRange;
 use firstlight::boot::Handover;
 use firstlight::failure::Failure;
-use firstlight::hal::fake::FakeMachine;
+use firstlight::fakes::machine::FakeMachine;
 
 use super::script::{KERNEL_SIZE, Script, Start, is_usable};
 use super::start;

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::boot::{Entry, SetupHeader};
+use firstlight::fakes::machine::{FakeMachine, FakeMemory, FakeRegisters};
 use firstlight::hal::Cpuid;
-use firstlight::hal::fake::{FakeMachine, FakeMemory, FakeRegisters};
 use firstlight::layout;
 use log::LevelFilter;
 

@@ -1,7 +1,7 @@
 //! Inputs to begin with.
 
 use firstlight::addr::PhysRange;
-use firstlight::tables::fake;
+use firstlight::fakes::tables;
 
 use super::host_map;
 use super::script::{
@@ -40,8 +40,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     };
     let mut left_tables = Vec::new();
     for (anchor, tables) in [(0x9_fc00, 0x60_0000), (0xf_0000, 0x61_0000), (0xf_8000, 0x62_0000)] {
-        let others = [fake::smbios(anchor + 64, tables + 0x1000), fake::mp_table(anchor + 128, tables + 0x2000)];
-        for (at, bytes) in [fake::acpi(anchor, tables, 0xe000_0000), others.concat()].concat() {
+        let others = [tables::smbios(anchor + 64, tables + 0x1000), tables::mp_table(anchor + 128, tables + 0x2000)];
+        for (at, bytes) in [tables::acpi(anchor, tables, 0xe000_0000), others.concat()].concat() {
             for (at, bytes) in (at as u32..).step_by(128).zip(bytes.chunks(128)) {
                 left_tables.extend(order(10, &[&at.to_le_bytes(), &[bytes.len() as u8], bytes]));
             }
@@ -114,7 +114,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let mut script = captured()[3].iter().find(|(name, _)| name == "etc/table-loader").unwrap().1.clone();
     let used = script.chunks(128).rposition(|command| command[0] != 0).map_or(0, |last| last + 1);
     script.truncate(used * 128);
-    script.extend(firstlight::golden::allocate("etc/tpm/log"));
+    script.extend(firstlight::fakes::golden::allocate("etc/tpm/log"));
     let log = [file("etc/tpm/log", &[0; 4096]), file("etc/table-loader", &script)].concat();
     for kind in [0, 1] {
         seeds.push([vec![3, 0, 2 | 32, kind, 0, 0], log.clone()].concat());
@@ -152,7 +152,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     seeds.push([&start[..], &pieces, &module, &sizes, &outside].concat());
     // ACPI tables that lead into an initrd.
     let mut tables = order(9, &[&0x6020_u32.to_le_bytes(), &[8], &0xe_0000_u64.to_le_bytes()]);
-    for (at, bytes) in firstlight::tables::fake::acpi(0xe_0000, 0x300_0100, 0xe000_0000) {
+    for (at, bytes) in firstlight::fakes::tables::acpi(0xe_0000, 0x300_0100, 0xe000_0000) {
         for (at, bytes) in (at as u32..).step_by(128).zip(bytes.chunks(128)) {
             tables.extend(order(9, &[&at.to_le_bytes(), &[bytes.len() as u8], bytes]));
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use firstlight::boot::{Entry, Handover};
-use firstlight::hal::fake::FakeMachine;
+use firstlight::fakes::machine::FakeMachine;
 use firstlight::memory_map::{E820Entry, MemoryMap};
 
 use super::range;

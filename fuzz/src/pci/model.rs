@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use firstlight::hal::fake::{FakeDevice, FakeMemory, FakeRegisters};
+use firstlight::fakes::machine::{FakeDevice, FakeMemory, FakeRegisters};
 use firstlight::pci::{Address, ConfigSpace, register};
 
 use crate::input::Input;

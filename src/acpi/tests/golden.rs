@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::checksum::sum;
-use crate::golden;
+use crate::fakes::golden;
 
 /// A captured machine: its script, and a host with its other files at their full length.
 fn machine(folder: &str) -> (FakeHost, Vec<u8>) {

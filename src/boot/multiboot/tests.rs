@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use uefi_raw::table::boot::MemoryType;
 
 use super::*;
-use crate::hal::fake::FakeMachine;
+use crate::fakes::machine::FakeMachine;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

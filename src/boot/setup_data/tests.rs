@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::super::setup_header::tests::debian_with;
 use super::super::{ItemSizes, LoadPlan};
 use super::*;
-use crate::hal::fake::FakeMachine;
+use crate::fakes::machine::FakeMachine;
 
 const MIB: u64 = 1 << 20;
 /// The protected-mode part as the header says, and the setup code in front of it.

@@ -10,11 +10,11 @@ mod roots;
 
 use alloc::vec::Vec;
 
-use super::fake::{FakeFunction, FakePci, On};
 use super::plan::Plan;
 use super::topology::{Bar, BarKind, Topology};
 use super::{Address, Board, Near, OwnFunction, Pin, PortRange, Windows, apply, plan, scan};
 use crate::addr::{PhysAddr, PhysRange};
+use crate::fakes::pci::{FakeFunction, FakePci, On};
 
 const ROOT: On = On::Root(0);
 const IO: BarKind = BarKind::Io;

@@ -3,8 +3,8 @@
 use std::boxed::Box;
 
 use super::*;
-use crate::tpm::fake::{Defects, FakeTpm, Kind, State};
-use crate::tpm::replay;
+use crate::fakes::event_log;
+use crate::fakes::tpm::{Defects, FakeTpm, Kind, State};
 
 const SHA256: u16 = 0x0b;
 const TPM_LOG: &str = "etc/tpm/log";
@@ -56,7 +56,7 @@ fn a_tpm_whose_state_was_not_saved_says_so_and_is_closed() {
     let (mut machine, tpm) = woken(suspended("q35", Q35, 0x8000), Some(0x1_0000), false);
     wake_on(&mut machine).unwrap();
     let tpm = tpm.borrow();
-    let separator = replay::extend(SHA256, &[0; 32], &replay::digest(SHA256, &[1, 0, 0, 0]));
+    let separator = event_log::extend(SHA256, &[0; 32], &event_log::digest(SHA256, &[1, 0, 0, 0]));
     for (number, value) in tpm.pcrs[&SHA256][..10].iter().enumerate() {
         assert_eq!(*value, separator, "PCR {number}");
     }

@@ -6,18 +6,19 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::fw_cfg::fake::{FakeFwCfg, known_hosts};
-use crate::hal::fake::FakeMachine;
+use crate::fakes::fw_cfg::FakeFwCfg;
+use crate::fakes::known_hosts::known_hosts;
+use crate::fakes::machine::FakeMachine;
+use crate::fakes::tables::{self as fake, DSDT_LEN, FACS_LEN, Piece, sum_up, table};
 use crate::memory_map::E820Entry;
 use crate::tables::TABLE_LOADER;
-use crate::tables::fake::{self, DSDT_LEN, FACS_LEN, Piece, sum_up, table};
 
 const MIB: u64 = 1 << 20;
 const ECAM: u64 = 0xe000_0000;
 
 /// The device of a host that puts tables into memory.
 fn crosvm() -> FakeFwCfg {
-    FakeFwCfg::of(&known_hosts().into_iter().find(|host| host.name == "crosvm").unwrap())
+    known_hosts().into_iter().find(|host| host.name == "crosvm").unwrap().device()
 }
 
 fn machine(pieces: &[Piece]) -> FakeMachine {
@@ -293,7 +294,7 @@ fn smbios_structures_are_kept() {
     }
     // The 2.x form, as hosts have it in fw_cfg and as the firmware completes it.
     let mut bytes = [0; MAX_ANCHOR];
-    let anchor = crate::golden::items("q35")["etc/smbios/smbios-anchor"].clone();
+    let anchor = crate::fakes::golden::items("q35")["etc/smbios/smbios-anchor"].clone();
     bytes[..anchor.len()].copy_from_slice(&anchor);
     let summary = crate::smbios::Summary { structures: 1, len: 0x321, max_structure: 64, ..Default::default() };
     let anchor = Anchor::parse(&bytes).unwrap().finish(PhysAddr::new(32 * MIB), &summary).unwrap();
@@ -333,7 +334,7 @@ fn only_hosts_that_put_tables_into_new_memory_are_searched() {
     let found = InMemory { rsdp: Some(PhysAddr::new(0xe_0000)), mp_table: true, in_ebda: true };
     for host in known_hosts() {
         for (script, rsdp) in [(false, found.rsdp), (true, None)] {
-            let device = FakeFwCfg::of(&host);
+            let device = host.device();
             let device = if script { device.with_file(TABLE_LOADER, &[0]) } else { device.with_file("opt/x", &[0]) };
             let (mut machine, mut map) = (machine_with(device, &pieces), map());
             let fw_cfg = FwCfg::probe(&mut machine).unwrap();

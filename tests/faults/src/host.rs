@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use firstlight::fw_cfg::fake::{FakeFwCfg, KnownHost, Quirks, known_hosts};
-use firstlight::golden;
+use firstlight::fakes::fw_cfg::{FakeFwCfg, Quirks};
+use firstlight::fakes::golden;
+use firstlight::fakes::known_hosts::{KnownHost, known_hosts};
 use vmm::devices::Extra;
 
 use crate::pci::Board;
@@ -146,8 +147,7 @@ impl Host {
 
     /// The fw_cfg device.
     pub fn device(&self) -> FakeFwCfg {
-        let device =
-            self.items.iter().fold(FakeFwCfg::of(&self.known), |device, (key, bytes)| device.with_item(*key, bytes));
+        let device = self.items.iter().fold(self.known.device(), |device, (key, bytes)| device.with_item(*key, bytes));
         self.files.iter().fold(device, |device, (name, bytes)| device.with_file(name, bytes))
     }
 

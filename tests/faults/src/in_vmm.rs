@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use firstlight::hal::fake::GuestMemory;
+use firstlight::fakes::machine::GuestMemory;
 use vmm::{Outcome, Setup, machine};
 
 use crate::host::{Host, RAM};

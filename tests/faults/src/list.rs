@@ -1,8 +1,9 @@
 //! The list.
 #![forbid(unsafe_code)]
 
-use firstlight::fw_cfg::fake::{Changing, Misdeed, Quirks, known_hosts};
-use firstlight::tables::fake::{acpi, mp_table, smbios, sum_up, table};
+use firstlight::fakes::fw_cfg::{Changing, Misdeed, Quirks};
+use firstlight::fakes::known_hosts::known_hosts;
+use firstlight::fakes::tables::{acpi, mp_table, smbios, sum_up, table};
 use vmm::devices::{At, Extra};
 
 use crate::host::{Host, RAM, directory, key, pattern, record, script};

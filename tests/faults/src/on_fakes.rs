@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use firstlight::addr::PhysAddr;
 use firstlight::boot::{Entry, Handover};
 use firstlight::failure::{self, Failure};
-use firstlight::hal::fake::{FakeDevice, FakeMachine, FakeMemory, FakeRegisters};
+use firstlight::fakes::machine::{FakeDevice, FakeMachine, FakeMemory, FakeRegisters};
 use log::{LevelFilter, Log, Metadata};
 use vmm::devices::{At, Extra};
 

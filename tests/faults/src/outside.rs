@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use firstlight::addr::{PhysAddr, PhysRange};
+use firstlight::fakes::machine::FakeMachine;
 use firstlight::hal::dma::{Fault, Transfer};
-use firstlight::hal::fake::FakeMachine;
 use firstlight::hal::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, PortInput, Ports};
 
 use crate::heap::{inside, outside};

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use firstlight::hal::fake::GuestMemory;
+use firstlight::fakes::machine::GuestMemory;
 use vmm::devices::number;
 
 use crate::host::{Host, key};
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_kernel_s_boot_writes_only_what_it_was_handed() {
         let host = Host::sound();
-        let memory = firstlight::hal::fake::FakeMemory::default();
+        let memory = firstlight::fakes::machine::FakeMemory::default();
         let handed = Handed { kernel: 0x100_0000..0x100_1000, ..Handed::of(&host, &memory, 0x1_0000) };
         let stray = |range: Range<u64>| !strays(&host, Some(&handed), &[range]).is_empty();
         assert!(!stray(0x100_0000..0x100_1000) && !stray(0x1_0000..0x1_1000) && !stray(0x4_0000..0x4_0001));

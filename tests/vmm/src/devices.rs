@@ -5,8 +5,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use firstlight::fw_cfg::fake::{FakeFwCfg, FunctionId, KnownHost, Record};
-use firstlight::hal::fake::GuestMemory;
+use firstlight::fakes::fw_cfg::{FakeFwCfg, Record};
+use firstlight::fakes::known_hosts::{FunctionId, KnownHost};
+use firstlight::fakes::machine::GuestMemory;
 
 use crate::window::Window;
 
@@ -206,8 +207,8 @@ impl Devices {
 
 #[cfg(test)]
 mod tests {
-    use firstlight::fw_cfg::fake::known_hosts;
-    use firstlight::hal::fake::FakeMemory;
+    use firstlight::fakes::known_hosts::known_hosts;
+    use firstlight::fakes::machine::FakeMemory;
 
     use super::*;
 

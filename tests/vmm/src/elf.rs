@@ -56,7 +56,7 @@ pub fn load(file: &[u8], ram: &Ram) -> anyhow::Result<u32> {
 
 #[cfg(test)]
 mod tests {
-    use firstlight::hal::fake::GuestMemory;
+    use firstlight::fakes::machine::GuestMemory;
 
     use super::*;
 

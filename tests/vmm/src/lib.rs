@@ -2,7 +2,7 @@
 //! PVH entry.
 //!
 //! It is there for what QEMU does not show: hosts that differ. Its fw_cfg device is the library's model
-//! ([`firstlight::fw_cfg::fake`]), which has the defects of every host known to offer one; the image may or may not be
+//! ([`firstlight::fakes::fw_cfg`]), which has the defects of every host known to offer one; the image may or may not be
 //! shown below 1 MiB, absent ports read as zero or all ones, and of a chipset there are only the numbers, and a q35's
 //! configuration space in memory.
 //!
@@ -20,7 +20,8 @@ pub mod window;
 
 use std::time::Duration;
 
-use firstlight::fw_cfg::fake::{FakeFwCfg, KnownHost, Record};
+use firstlight::fakes::fw_cfg::Record;
+use firstlight::fakes::known_hosts::KnownHost;
 
 use devices::{Devices, Extra};
 use ram::Ram;
@@ -50,7 +51,7 @@ impl Setup {
     /// Its devices.
     #[must_use]
     pub fn devices(&self) -> Devices {
-        let mut fw_cfg = FakeFwCfg::of(&self.host);
+        let mut fw_cfg = self.host.device();
         for (key, bytes) in &self.items {
             fw_cfg = fw_cfg.with_item(*key, bytes);
         }

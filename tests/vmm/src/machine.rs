@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use std::{panic, thread};
 
 use anyhow::{Context, bail};
-use firstlight::hal::fake::GuestMemory;
+use firstlight::fakes::machine::GuestMemory;
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd, VmFd};
 use libc::{c_int, c_void, siginfo_t};

@@ -5,10 +5,10 @@
 #![forbid(unsafe_code)]
 
 use anyhow::Context;
-use firstlight::fw_cfg::fake::E820Record;
+use firstlight::fakes::known_hosts::E820Record;
+use firstlight::fakes::tables::Piece;
 use firstlight::memory_map::E820Entry;
 use firstlight::start_info::abi::{Header, MAGIC, MapEntry, Module, VERSION};
-use firstlight::tables::fake::Piece;
 use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment};
 use kvm_ioctls::VcpuFd;
 use zerocopy::IntoBytes;

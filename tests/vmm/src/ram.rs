@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use anyhow::Context;
-use firstlight::hal::fake::GuestMemory;
+use firstlight::fakes::machine::GuestMemory;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 const END_OF_ROM: u64 = 1 << 32;

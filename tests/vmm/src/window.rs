@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use firstlight::fw_cfg::fake::FunctionId;
+use firstlight::fakes::known_hosts::FunctionId;
 
 /// Where the ports have the register that opens the window, with the bit that turns access on (82G33 data sheet, PCIEXBAR).
 const PCIEXBAR: u32 = 0x8000_0060;

@@ -5,8 +5,9 @@ mod pvh_entry;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use firstlight::fw_cfg::fake::{AddressReads, KnownHost, Quirks, known_hosts};
-use firstlight::hal::fake::GuestMemory;
+use firstlight::fakes::fw_cfg::{AddressReads, Quirks};
+use firstlight::fakes::known_hosts::{KnownHost, known_hosts};
+use firstlight::fakes::machine::GuestMemory;
 use vmm::{End, Outcome, Setup, machine};
 
 /// Far more than a run takes: tens of milliseconds, or a few hundred where KVM emulates the guest's ring 0.
@@ -280,7 +281,7 @@ fn an_mp_table_beside_the_last_code_is_kept_by_either_entry() {
     for is_64_bit in [true, false] {
         for len in [284, 0x17f0] {
             let mut setup = setup(host);
-            let mp_table = firstlight::tables::fake::long_mp_table(0x9_fff0, 0x9_e800, len);
+            let mp_table = firstlight::fakes::tables::long_mp_table(0x9_fff0, 0x9_e800, len);
             setup.memory.retain(|(at, _)| *at >= 0xa_0000);
             setup.memory.extend(mp_table.clone());
             if !is_64_bit {
@@ -318,7 +319,7 @@ fn thirty_two_bit(items: Vec<(u16, Vec<u8>)>) -> Vec<(u16, Vec<u8>)> {
 fn tables_at_the_top_of_ram_are_kept_and_passed_on() {
     if can_run("tables_at_the_top_of_ram_are_kept_and_passed_on") {
         let host = known_hosts().into_iter().find(|host| host.name == "crosvm").unwrap();
-        let memory = firstlight::tables::fake::acpi(0xf_2400, RAM as u64 - 0x1000, 0xd000_0000);
+        let memory = firstlight::fakes::tables::acpi(0xf_2400, RAM as u64 - 0x1000, 0xd000_0000);
         let outcome = check_below(Setup { memory, ..setup(host) }, RAM as u64 - 0x1000);
         assert!(outcome.exits < 150);
     }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::{env, fs};
 
-use firstlight::fw_cfg::fake::{E820Record, KnownHost, known_hosts};
-use firstlight::hal::fake::GuestMemory;
+use firstlight::fakes::known_hosts::{E820Record, KnownHost, known_hosts};
+use firstlight::fakes::machine::GuestMemory;
 use vmm::pvh::{MEMORY_MAP, START_INFO, Start, StartInfo};
 use vmm::{End, Outcome, Setup, elf};
 
@@ -198,7 +198,7 @@ fn a_host_without_fw_cfg_boots_a_kernel_from_its_modules() {
 fn a_host_without_fw_cfg_hands_over_its_tables() {
     if can_run("a_host_without_fw_cfg_hands_over_its_tables") {
         let host = KnownHost {
-            in_memory: || firstlight::tables::fake::acpi(RSDP, 0xa_0000, 0xeec0_0000),
+            in_memory: || firstlight::fakes::tables::acpi(RSDP, 0xa_0000, 0xeec0_0000),
             ..host_without_fw_cfg()
         };
         let info = StartInfo { rsdp: RSDP, ..whole_start_info(&host) };

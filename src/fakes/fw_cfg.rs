@@ -11,8 +11,7 @@ use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
-pub use super::known_hosts::{E820Record, FunctionId, KnownHost, known_hosts};
-use crate::hal::fake::{FakeDevice, FakeMemory, FakeRegisters, GuestMemory};
+use super::machine::{FakeDevice, FakeMemory, FakeRegisters, GuestMemory};
 
 /// Keys below this one are numbered items, the others those of files (QEMU `FW_CFG_FILE_FIRST`).
 const FIRST_FILE: u16 = 0x20;
@@ -184,12 +183,6 @@ impl FakeFwCfg {
             touched: BTreeMap::new(),
             record: Rc::default(),
         }
-    }
-
-    /// The device of a known host, without any file.
-    #[must_use]
-    pub fn of(host: &KnownHost) -> Self {
-        Self::new(host.dma).with_quirks(host.quirks)
     }
 
     /// With defects.

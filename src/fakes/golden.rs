@@ -8,7 +8,7 @@ use std::path::Path;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-use crate::fw_cfg::fake::FakeFwCfg;
+use super::fw_cfg::FakeFwCfg;
 
 /// The captured items of a machine by name, at their full length.
 ///

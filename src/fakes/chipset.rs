@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::vec::Vec;
 
-use crate::hal::fake::{FakeDevice, FakeMemory};
+use super::machine::{FakeDevice, FakeMemory};
 
 /// A write: configuration address (bus, device, function and byte offset, as in 0xcf8), bytes, value.
 pub(crate) type Write = (u32, u8, u32);

@@ -1,7 +1,6 @@
 //! A machine for host tests: memory, scripted port devices, CPUID and model-specific registers.
 //!
-//! It records what was done to it, so that a test can count accesses, and its devices may misbehave on purpose. It is
-//! part of the library (not only of its unit tests) so that integration tests can use it; the firmware never does.
+//! It records what was done to it, so that a test can count accesses, and its devices may misbehave on purpose.
 
 extern crate std;
 
@@ -11,9 +10,9 @@ use std::ops::Range;
 use std::vec;
 use std::vec::Vec;
 
-use super::dma::{self, AddressWrite, Doorbell, Fault, MOST_BYTES, Transfer};
-use super::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, PortInput, Ports, paging};
 use crate::addr::{PhysAddr, PhysRange};
+use crate::hal::dma::{self, AddressWrite, Doorbell, Fault, MOST_BYTES, Transfer};
+use crate::hal::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, PortInput, Ports, STARTUP_ORDERS, paging};
 use crate::layout;
 
 const PAGE: u64 = 4096;
@@ -579,7 +578,7 @@ impl Cpu for FakeMachine {
         self.msrs.insert(register, value);
     }
     fn startup_code(&self) -> &'static [u8] {
-        &[0xf4; super::STARTUP_ORDERS]
+        &[0xf4; STARTUP_ORDERS]
     }
 }
 

@@ -11,7 +11,7 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
-use super::hash::{Algorithm, Hashes};
+use crate::tpm::hash::{Algorithm, Hashes};
 
 /// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::vec::Vec;
 
-use super::startup::{Order, Orders};
-use crate::hal::fake::{FakeMachine, FakeMemory};
+use super::machine::{FakeMachine, FakeMemory};
 use crate::hal::{Cpuid, STARTUP_ORDERS};
 
 /// What a CPU does at the moment.
@@ -98,9 +97,3 @@ impl FakeCpu {
         self.state = State::Halted;
     }
 }
-
-// As `startup.s` reads them.
-const _: () = assert!(size_of::<Order>() == 12 && core::mem::offset_of!(Orders, writes) == 20);
-const _: () = assert!(core::mem::offset_of!(Orders, count) == 4 && core::mem::offset_of!(Orders, feature_control) == 8);
-const _: () = assert!(core::mem::offset_of!(Orders, next_id) == 16 && core::mem::offset_of!(Orders, most_ids) == 18);
-const _: () = assert!(core::mem::offset_of!(Orders, ids) == 20 + 12 * 20);

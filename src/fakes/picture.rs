@@ -5,8 +5,8 @@ extern crate std;
 use std::string::String;
 use std::vec::Vec;
 
-use super::{Framebuffer, font};
-use crate::hal::fake::FakeMemory;
+use super::machine::FakeMemory;
+use crate::framebuffer::{Framebuffer, font};
 
 /// A pixel: blue, green, red.
 pub type Pixel = [u8; 3];

@@ -8,11 +8,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use crate::hal::fake::{FakeMemory, FakeRegisters};
-
-use super::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};
-use super::topology::BarKind;
-use super::{Address, ConfigSpace};
+use super::machine::{FakeMemory, FakeRegisters};
+use crate::pci::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};
+use crate::pci::topology::BarKind;
+use crate::pci::{Address, ConfigSpace};
 
 const DECODING: u32 = (COMMAND_IO | COMMAND_MEMORY) as u32;
 

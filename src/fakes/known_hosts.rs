@@ -9,8 +9,8 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
-use super::fake::{Absent, AddressReads, Quirks};
-use crate::tables::fake::{Piece, acpi, acpi_files, long_mp_table, mp_table, smbios};
+use super::fw_cfg::{Absent, AddressReads, FakeFwCfg, Quirks};
+use super::tables::{Piece, acpi, acpi_files, long_mp_table, mp_table, smbios};
 
 /// A record of `etc/e820`: start, length, type.
 pub type E820Record = (u64, u64, u32);
@@ -48,6 +48,12 @@ pub struct KnownHost {
 }
 
 impl KnownHost {
+    /// Its device, without any file.
+    #[must_use]
+    pub fn device(&self) -> FakeFwCfg {
+        FakeFwCfg::new(self.dma).with_quirks(self.quirks)
+    }
+
     /// The named items that tell of a machine with so many bytes of RAM.
     #[must_use]
     pub fn files(&self, ram: u64) -> Vec<(String, Vec<u8>)> {

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
-use super::replay::extend;
-use crate::hal::fake::{FakeMemory, FakeRegisters};
+use super::event_log::extend;
+use super::machine::{FakeMemory, FakeRegisters};
 
 const BASE: u64 = 0xfed4_0000;
 /// How many bytes the FIFO takes or gives at once: not a multiple of four, so that accesses of one byte are needed.
