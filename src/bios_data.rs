@@ -18,7 +18,7 @@
 use crate::addr::{PhysAddr, PhysRange, constant_range};
 use crate::hal::{Memory, MemoryError};
 use crate::layout;
-use crate::memory_map::MemoryMap;
+use crate::memory_map::Regions;
 
 /// The end of the real-mode vectors and the BIOS data area behind them, which begin at address zero.
 pub const END: u64 = 0x500;
@@ -40,7 +40,7 @@ pub struct BiosData {
 impl BiosData {
     /// What they are on a machine with this map, in which everything is reserved that the kernel is to leave alone.
     #[must_use]
-    pub fn of(map: &MemoryMap) -> Self {
+    pub fn of(map: &Regions) -> Self {
         // Both are below 640 KiB.
         Self {
             ebda_segment: (layout::EBDA.start().get() >> 4) as u16,
@@ -73,9 +73,10 @@ mod tests {
 
     use super::*;
     use crate::fakes::machine::FakeMachine;
+    use crate::memory_map::HostMap;
 
-    fn map() -> MemoryMap {
-        let mut map = MemoryMap::new();
+    fn map() -> HostMap {
+        let mut map = HostMap::default();
         map.describe(PhysRange::new(PhysAddr::default(), 256 << 20).unwrap(), MemoryType::CONVENTIONAL).unwrap();
         map
     }

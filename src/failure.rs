@@ -11,8 +11,9 @@ use crate::error::Error;
 use crate::fw_cfg::FwCfg;
 use crate::hal::Machine;
 use crate::logging::Line;
-use crate::memory_map::MemoryMap;
+use crate::memory_map::{HostMap, MemoryMap};
 use crate::start_info::Start;
+use crate::state::Boot;
 use crate::{framebuffer, platform};
 
 /// How long a failed boot waits, in milliseconds, little-endian (QEMU `-boot reboot-timeout=`); -1 for ever.
@@ -62,14 +63,16 @@ impl Failure {
 #[cold]
 pub fn show<M: Machine>(machine: &mut M, start_info: Option<PhysAddr>, error: &Error) {
     let fw_cfg = FwCfg::probe(machine).unwrap_or_else(|_| FwCfg::absent());
-    let mut map = match start_info {
-        None => MemoryMap::of_host(machine, &fw_cfg, &Start::Reset).unwrap_or_default(),
+    let map = match start_info {
+        None => HostMap::of_host(machine, &fw_cfg, &Start::Reset).unwrap_or_default(),
         // What the host handed over may be overwritten, and with it what it reserves. So no memory is known to be free.
-        Some(_) => MemoryMap::new(),
+        Some(_) => HostMap::default(),
     };
-    let display = platform::set_up_display(machine, &fw_cfg, &map);
-    if let Some(framebuffer) = framebuffer::set_up(machine, &fw_cfg, &mut map, display.as_ref()) {
+    let mut map = MemoryMap::new(map);
+    let mut boot = Boot { machine, fw_cfg: &fw_cfg, map: &mut map, start: &Start::Reset };
+    let display = platform::set_up_display(boot.machine, &fw_cfg, boot.map);
+    if let Some(framebuffer) = framebuffer::set_up(&mut boot, display.as_ref()) {
         // What cannot be drawn was printed.
-        let _ = framebuffer.show(machine, &Line { level: Level::Error, message: error });
+        let _ = framebuffer.show(boot.machine, &Line { level: Level::Error, message: error });
     }
 }

@@ -51,6 +51,7 @@ pub mod platform;
 pub mod resume;
 pub mod smbios;
 pub mod start_info;
+pub mod state;
 pub mod tables;
 #[cfg(test)]
 mod tests;
@@ -65,10 +66,11 @@ use failure::Failure;
 use framebuffer::Framebuffer;
 use fw_cfg::FwCfg;
 use hal::Machine;
-use memory_map::MemoryMap;
+use memory_map::{HostMap, MemoryMap};
 use platform::{Chipset, Platform};
 use resume::{Record, WakingVector};
 use start_info::{Start, StartInfo};
+use state::Boot;
 use tables::Tables;
 use trace::{Point, Trace};
 
@@ -87,66 +89,65 @@ pub fn run(machine: &mut impl Machine, start_info: Option<PhysAddr>) -> Result<H
         Err(fw_cfg::Error::NoDevice { .. }) if start.info().is_some() => FwCfg::absent(),
         result => result.map_err(|error| Failure::final_stop(error.into()))?,
     };
-    boot(machine, &fw_cfg, &start).map_err(|error| Failure::new(machine, &fw_cfg, error))
+    try_run(machine, &fw_cfg, &start).map_err(|error| Failure::new(machine, &fw_cfg, error))
 }
 
 /// The boot order.
-fn boot(machine: &mut impl Machine, fw_cfg: &FwCfg, start: &Start) -> Result<Handover, Error> {
+fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<Handover, Error> {
     logging::configure(machine, fw_cfg);
     let trace = Trace::of_host(machine, fw_cfg);
     trace.mark(machine, Point::FirmwareStart);
-    let mut map = MemoryMap::of_host(machine, fw_cfg, start)?;
-    // Before anything is put into memory: tables and the kernel may be there already.
-    let handed_over = start.info().and_then(|info| info.rsdp);
-    let sources = tables::Sources::of_host(machine, fw_cfg, handed_over, &mut map);
+    // Tables and the kernel may be in memory already. They are held before anything is put there.
+    let mut map = HostMap::of_host(machine, fw_cfg, start)?;
+    let sources = tables::Sources::of_host(machine, fw_cfg, start, &mut map);
     let kernel = Kernel::of_host(machine, fw_cfg, start, &mut map)?;
+    let mut map = MemoryMap::new(map);
+    let mut boot = Boot { machine, fw_cfg, map: &mut map, start };
     // A host that hands over ACPI tables has set up the machine that they describe.
     let (tables, framebuffer) = match sources.handed_over {
         Some(rsdp) => {
             let tpm_is_unlisted = tables::is_silent_on_tpm(fw_cfg);
             (Tables { tpm_is_unlisted, ..Tables::in_memory(rsdp) }, None)
         }
-        None => set_up(machine, fw_cfg, &mut map, sources)?,
+        None => set_up(&mut boot, sources)?,
     };
     // What is reserved is known now. After a start by the PVH entry page zero is as the host has left it.
-    let bios_data = matches!(start, Start::Reset).then(|| BiosData::of(&map));
-    trace.mark(machine, Point::FirmwareDone);
-    trace.mark(machine, Point::KernelLoad);
-    let loaded = boot::load(machine, fw_cfg, &mut map, start, &kernel, tables.rsdp, framebuffer.as_ref())?;
-    tpm::measure(machine, fw_cfg, tables.tpm_log, &loaded);
+    let bios_data = matches!(start, Start::Reset).then(|| BiosData::of(boot.map));
+    trace.mark(boot.machine, Point::FirmwareDone);
+    trace.mark(boot.machine, Point::KernelLoad);
+    let loaded = boot::load(&mut boot, &kernel, tables.rsdp, framebuffer.as_ref())?;
+    tpm::measure(boot.machine, fw_cfg, tables.tpm_log, &loaded);
     if tables.tpm_is_untold {
-        tpm::disown(machine);
+        tpm::disown(boot.machine);
     }
     if tables.tpm_is_unlisted {
-        tpm::measure_unlisted(machine, fw_cfg, &loaded);
+        tpm::measure_unlisted(boot.machine, fw_cfg, &loaded);
     }
     let clears = match start {
-        Start::Reset => resume::prepare(machine, fw_cfg, &map, tables),
+        Start::Reset => resume::prepare(&mut boot, tables),
         Start::Pvh(_) => Clears::Nothing,
     };
-    trace.mark(machine, Point::KernelStart);
+    trace.mark(boot.machine, Point::KernelStart);
     Ok(Handover { bios_data, clears, ..loaded.handover })
 }
 
 /// Sets the machine up and makes its tables: what a host leaves to firmware.
 ///
-/// Not inlined into [`boot()`]: a boot takes 450 instructions fewer.
+/// Not inlined into [`try_run`]: a boot takes 450 instructions fewer.
 #[inline(never)]
 fn set_up<M: Machine>(
-    machine: &mut M,
-    fw_cfg: &FwCfg,
-    map: &mut MemoryMap,
+    boot: &mut Boot<'_, M>,
     sources: tables::Sources,
 ) -> Result<(Tables, Option<Framebuffer>), Error> {
     // Before the tables: the host makes them from the registers that are set here.
-    let platform = Platform::set_up(machine, fw_cfg, map)?;
-    let framebuffer = framebuffer::set_up(machine, fw_cfg, map, platform.display.as_ref());
-    let mut tables = tables::load(machine, fw_cfg, map, sources, platform.f_segment);
+    let platform = Platform::set_up(boot)?;
+    let framebuffer = framebuffer::set_up(boot, platform.display.as_ref());
+    let mut tables = tables::load(boot, sources, platform.f_segment);
     // In this order, which spares a PC the look for a file.
     tables.tpm_is_unlisted =
-        (tables.rsdp.is_none() || platform.chipset == Chipset::Microvm) && tables::is_silent_on_tpm(fw_cfg);
+        (tables.rsdp.is_none() || platform.chipset == Chipset::Microvm) && tables::is_silent_on_tpm(boot.fw_cfg);
     if tables.rsdp.is_none() && !sources.in_memory.mp_table {
-        multiprocessor::load(machine, fw_cfg, map, platform.chipset);
+        multiprocessor::load(boot, platform.chipset);
     }
     Ok((tables, framebuffer))
 }
@@ -158,7 +159,7 @@ fn set_up<M: Machine>(
 /// # Errors
 /// [`Failure`]; the machine then boots anew.
 pub fn wake(machine: &mut impl Machine) -> Result<Option<WakingVector>, Failure> {
-    let result = resume(machine);
+    let result = try_wake(machine);
     if !matches!(result, Ok(Some(_))) {
         resume::abandon(machine);
     }
@@ -166,7 +167,7 @@ pub fn wake(machine: &mut impl Machine) -> Result<Option<WakingVector>, Failure>
 }
 
 /// The order of a wake.
-fn resume(machine: &mut impl Machine) -> Result<Option<WakingVector>, Error> {
+fn try_wake(machine: &mut impl Machine) -> Result<Option<WakingVector>, Error> {
     // First what the host says. What fails here fails in the boot again, which says so, unless that has the larger heap.
     let lost = |error: Error| {
         log::warn!("if the guest slept, it is lost: {error}");
@@ -181,7 +182,7 @@ fn resume(machine: &mut impl Machine) -> Result<Option<WakingVector>, Error> {
         return Ok(None);
     }
     logging::configure(machine, &fw_cfg);
-    let map = match MemoryMap::of_host(machine, &fw_cfg, &Start::Reset) {
+    let map = match HostMap::of_host(machine, &fw_cfg, &Start::Reset) {
         Err(error) => return lost(error.into()),
         Ok(map) => map,
     };

@@ -6,7 +6,7 @@
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::boot::{BootParams, Entry, ItemSizes, LoadPlan, Payload, SetupHeader};
 use firstlight::hal::paging;
-use firstlight::memory_map::{E820Entry, MemoryMap};
+use firstlight::memory_map::{E820Entry, HostMap, MemoryMap};
 
 use crate::input::Input;
 use crate::{check, one_line};
@@ -20,7 +20,7 @@ pub(crate) const SETUP: &[u8] = &{
 };
 
 /// A map from up to 15 regions, in pages; RAM from zero to a number of MiB first.
-pub(crate) fn map(input: &mut Input<'_>) -> Option<MemoryMap> {
+pub(crate) fn map(input: &mut Input<'_>) -> Option<HostMap> {
     let (mib, count): (u16, u8) = (input.take(), input.take());
     let entry =
         |addr: u64, size: u64, kind: u32| [&addr.to_le_bytes()[..], &size.to_le_bytes(), &kind.to_le_bytes()].concat();
@@ -29,7 +29,7 @@ pub(crate) fn map(input: &mut Input<'_>) -> Option<MemoryMap> {
         let (page, pages, kind): (u32, u32, u8) = (input.take(), input.take(), input.take());
         file.extend(entry(u64::from(page) << 12, u64::from(pages) << 12, u32::from(kind & 7)));
     }
-    let mut map = MemoryMap::from_e820(&file).ok()?;
+    let mut map = HostMap::from_e820(&file).ok()?;
     if count & 16 == 0 { map.carve_pc() } else { map.carve_pc_that_sleeps() }.ok()?;
     Some(map)
 }
@@ -42,7 +42,8 @@ pub(crate) fn map(input: &mut Input<'_>) -> Option<MemoryMap> {
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let [kernel, initrd, command_line, host]: [u32; 4] = input.take();
-    let Some(mut map) = map(&mut input) else { return };
+    let Some(map) = map(&mut input) else { return };
+    let mut map = MemoryMap::new(map);
     let patches = input.take::<u8>();
     let mut setup = SETUP.to_vec();
     if patches == 0xff {

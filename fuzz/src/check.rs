@@ -1,7 +1,7 @@
 //! What several targets check.
 
 use firstlight::addr::PhysRange;
-use firstlight::memory_map::{CAPACITY, E820Entry, MemoryMap};
+use firstlight::memory_map::{CAPACITY, E820Entry, Regions};
 
 /// Panics unless no two of `ranges` share a byte.
 pub fn disjoint(ranges: &[PhysRange]) {
@@ -14,7 +14,7 @@ pub fn disjoint(ranges: &[PhysRange]) {
 
 /// Panics unless the map is as its type promises: sorted, disjoint, no empty region, no two that could be one, and the
 /// same as e820 entries, which begin and end with a page, but for the one with a PC's extended BIOS data area.
-pub fn map(map: &MemoryMap) {
+pub fn map(map: &Regions) {
     let regions: Vec<_> = map.regions().collect();
     assert!(regions.len() <= CAPACITY, "{} regions", regions.len());
     for pair in regions.windows(2) {

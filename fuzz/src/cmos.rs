@@ -4,7 +4,7 @@
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::fakes::machine::{FakeDevice, FakeMachine, FakeMemory};
-use firstlight::memory_map::MemoryMap;
+use firstlight::memory_map::HostMap;
 
 use crate::check;
 use crate::input::Input;
@@ -73,7 +73,7 @@ pub fn run(bytes: &[u8]) {
     let step = input.take();
     let mut machine = FakeMachine::new().with(Cmos::new(input.rest(), step));
     machine.most_steps = 32;
-    let Ok(mut map) = MemoryMap::from_cmos(&mut machine) else { return };
+    let Ok(mut map) = HostMap::from_cmos(&mut machine) else { return };
     check::map(&map);
     // A part of a page at its end is reserved.
     let regions: Vec<_> = map.regions().map(|region| region.range).filter(|&range| map.is_ram(range)).collect();

@@ -3,7 +3,7 @@
 //! Input: a byte with what is done to the map, eight bytes for what is allocated, and the list.
 
 use firstlight::addr::{Alignment, PhysAddr, PhysRange};
-use firstlight::memory_map::{E820Entry, MemoryMap, Placement};
+use firstlight::memory_map::{E820Entry, HostMap, MemoryMap, Placement, Regions};
 use uefi_raw::table::boot::MemoryType;
 
 use crate::check;
@@ -18,7 +18,7 @@ pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (sleeps, choice): (bool, u64) = (input.take(), input.take());
     let file = input.rest();
-    let Ok(mut map) = MemoryMap::from_e820(file) else { return };
+    let Ok(mut map) = HostMap::from_e820(file) else { return };
     check::map(&map);
     let records = records(file);
     ram_is_as_listed(&map, &records);
@@ -30,7 +30,7 @@ pub fn run(bytes: &[u8]) {
     }
     check::map(&map);
     ram_is_as_listed(&map, &records);
-    allocate(&mut map, choice);
+    allocate(&mut MemoryMap::new(map), choice);
 }
 
 /// Allocates what `choice` says: two bits of placement and kind, six of alignment, and the length.
@@ -66,7 +66,7 @@ fn records(file: &[u8]) -> Vec<(PhysRange, bool)> {
     file.chunks_exact(20).filter_map(record).collect()
 }
 
-fn ram_is_as_listed(map: &MemoryMap, records: &[(PhysRange, bool)]) {
+fn ram_is_as_listed(map: &Regions, records: &[(PhysRange, bool)]) {
     for region in map.regions().filter(|region| map.is_ram(region.range)) {
         let mut rest = region.range.start();
         while rest < region.range.end() {

@@ -8,6 +8,7 @@ use firstlight::boot::{HostInfo, Module, MultibootInfo, PlacedKernel};
 use firstlight::fakes::machine::FakeMachine;
 use firstlight::framebuffer::{Framebuffer, Mode};
 use firstlight::layout;
+use firstlight::memory_map::MemoryMap;
 
 use crate::input::Input;
 use crate::one_line;
@@ -23,7 +24,7 @@ pub fn run(bytes: &[u8]) {
     let told = input.bytes(HostInfo::LEN);
     item[..told.len()].copy_from_slice(told);
     let (len, start, flags): (u8, u32, u8) = (input.take(), input.take(), input.take());
-    let Some(map) = crate::bzimage::map(&mut input) else { return };
+    let Some(map) = crate::bzimage::map(&mut input).map(MemoryMap::new) else { return };
     let image = input.rest();
     let told = match HostInfo::parse(&item, len.into()) {
         Ok(told) => told,

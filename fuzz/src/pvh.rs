@@ -5,6 +5,7 @@
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::boot::{Entry, ItemSizes, PlacedKernel, PvhPlan, StartInfo};
 use firstlight::layout;
+use firstlight::memory_map::MemoryMap;
 
 use crate::input::Input;
 use crate::{check, one_line};
@@ -28,6 +29,7 @@ pub fn run(bytes: &[u8]) {
         assert_eq!(map, before, "the map is another after: {error}");
         return one_line(&error.to_string());
     }
+    let mut map = MemoryMap::new(map);
     assert!(before.is_free(kernel.image) && !kernel.image.overlaps(layout::BOOT_RAM));
     assert!(kernel.image.contains_addr(kernel.entry));
     let plan = match PvhPlan::new(kernel, ItemSizes { kernel: 0, initrd, command_line }, None, &mut map) {

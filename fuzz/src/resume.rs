@@ -12,7 +12,7 @@ use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::fakes::fw_cfg::FakeFwCfg;
 use firstlight::fakes::machine::{FakeMachine, FakeMemory};
 use firstlight::layout;
-use firstlight::memory_map::MemoryMap;
+use firstlight::memory_map::HostMap;
 use firstlight::resume::{self, HostWrite, Record, WakingVector};
 use uefi_raw::table::boot::MemoryType;
 
@@ -169,7 +169,7 @@ fn record(machine: &mut FakeMachine, stored: &Record, changed: bool) {
 }
 
 fn vector(machine: &mut FakeMachine, rsdp: PhysAddr) {
-    let mut map = MemoryMap::new();
+    let mut map = HostMap::default();
     let ram = PhysRange::new(PhysAddr::new(0), RAM_END).unwrap();
     map.describe(ram, MemoryType::CONVENTIONAL).unwrap();
     map.carve_pc_that_sleeps().unwrap();

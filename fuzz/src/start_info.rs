@@ -5,7 +5,7 @@
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::fakes::machine::FakeMachine;
 use firstlight::layout;
-use firstlight::memory_map::MemoryMap;
+use firstlight::memory_map::HostMap;
 use firstlight::start_info::abi::{Header, MAGIC, MapEntry, Module, VERSION};
 use firstlight::start_info::{MOST_MODULES, StartInfo};
 use zerocopy::{FromZeros, IntoBytes};
@@ -38,7 +38,7 @@ pub fn run(bytes: &[u8]) {
         assert!(!module.is_empty(), "{module}");
         assert!(!module.overlaps(layout::BOOT_RAM) && !module.overlaps(layout::LOADED_IMAGE), "{module}");
     }
-    let Ok(mut map) = MemoryMap::from_start_info(&info.memory_map) else { return };
+    let Ok(mut map) = HostMap::from_start_info(&info.memory_map) else { return };
     check::map(&map);
     if map.carve_pc().is_err() {
         return;

@@ -9,7 +9,7 @@ use firstlight::fakes::machine::FakeMachine;
 use firstlight::fakes::tables as fake;
 use firstlight::fw_cfg::FwCfg;
 use firstlight::layout;
-use firstlight::memory_map::MemoryMap;
+use firstlight::memory_map::HostMap;
 use firstlight::tables::InMemory;
 use uefi_raw::table::boot::MemoryType;
 
@@ -49,7 +49,7 @@ fn look(bytes: &[u8]) -> InMemory {
         machine.memory.store((u64::from(at) % RAM_END).max(0x1000), &piece);
     }
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-    let mut map = MemoryMap::new();
+    let mut map = HostMap::default();
     map.describe(PhysRange::new(PhysAddr::new(0), RAM_END).unwrap(), MemoryType::CONVENTIONAL).unwrap();
     map.carve_pc().unwrap();
     let before = map.clone();

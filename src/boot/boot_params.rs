@@ -157,6 +157,7 @@ mod tests {
     use super::super::{Entry, ItemSizes, Payload};
     use super::*;
     use crate::addr::PhysAddr;
+    use crate::memory_map::HostMap;
     use uefi_raw::table::boot::MemoryType;
 
     #[test]
@@ -176,12 +177,12 @@ mod tests {
     }
 
     fn map() -> MemoryMap {
-        let mut map = MemoryMap::new();
+        let mut map = HostMap::default();
         let ram = |start, len| PhysRange::new(PhysAddr::new(start), len).unwrap();
         map.describe(ram(0, 512 << 20), MemoryType::CONVENTIONAL).unwrap();
         map.describe(ram(1 << 32, 4 << 30), MemoryType::CONVENTIONAL).unwrap();
         map.carve_pc().unwrap();
-        map
+        MemoryMap::new(map)
     }
 
     fn build(setup: &[u8], sizes: ItemSizes, rsdp: Option<u64>) -> (Vec<u8>, LoadPlan, MemoryMap) {

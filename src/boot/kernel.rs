@@ -1,11 +1,11 @@
 //! Which kernel the host offers, decided once.
 
-use super::{Error, Part, PlacedKernel, SetupHeader, Source, elf};
+use super::{Error, PlacedKernel, SetupHeader, Source, elf};
 use crate::addr::PhysAddr;
 use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::Machine;
 use crate::layout;
-use crate::memory_map::MemoryMap;
+use crate::memory_map::HostMap;
 use crate::start_info::{Start, StartInfo};
 
 /// A kernel.
@@ -45,18 +45,18 @@ impl Kernel {
         machine: &mut M,
         fw_cfg: &FwCfg,
         start: &Start,
-        map: &mut MemoryMap,
+        map: &mut HostMap,
     ) -> Result<Self, Error> {
         let size = fw_cfg.read_u32(machine, Key::KERNEL_SIZE);
         if size == 0 {
-            return Self::of_file(machine, fw_cfg, start, map);
+            return Self::of_file(machine, fw_cfg, start);
         }
         match read_header(machine, fw_cfg, Source::Items) {
             Ok(header) => Ok(Self::BzImage { source: Source::Items, size, header }),
             Err(error @ (Error::Elf | Error::NotLinux { .. } | Error::RealModeOnly)) => {
                 let entry = fw_cfg.read_u32(machine, Key::KERNEL_ENTRY);
                 if start.info().is_some() && is_own_image(machine, fw_cfg, entry) {
-                    return Self::of_file(machine, fw_cfg, start, map);
+                    return Self::of_file(machine, fw_cfg, start);
                 }
                 // An entry that is absent. Without setup code it is the entry of a kernel for Multiboot.
                 if entry == 0 && fw_cfg.read_u32(machine, Key::SETUP_SIZE) != 0 {
@@ -70,13 +70,13 @@ impl Kernel {
 
     /// A kernel that is a file: a named one, else one in memory.
     #[cold]
-    fn of_file<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start, map: &mut MemoryMap) -> Result<Self, Error> {
+    fn of_file<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<Self, Error> {
         match (Source::find(fw_cfg), start) {
             (Ok(file), _) => Self::whole(machine, fw_cfg, Source::File(file)).map_err(|error| match error {
                 Error::Elf => Error::ElfFile,
                 error => error,
             }),
-            (Err(_), Start::Pvh(info)) => Self::of_modules(machine, fw_cfg, info, map),
+            (Err(_), Start::Pvh(info)) => Self::of_modules(machine, fw_cfg, info),
             (Err(error), Start::Reset) => Err(error),
         }
     }
@@ -84,21 +84,14 @@ impl Kernel {
     /// The first module that is a bzImage. Where there is none it may still be the initrd's item: QEMU's `pvh.bin` passes no
     /// modules on.
     #[cold]
-    fn of_modules<M: Machine>(
-        machine: &mut M,
-        fw_cfg: &FwCfg,
-        info: &StartInfo,
-        map: &mut MemoryMap,
-    ) -> Result<Self, Error> {
+    fn of_modules<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, info: &StartInfo) -> Result<Self, Error> {
         let item = match fw_cfg.read_u32(machine, Key::INITRD_SIZE) {
-            len if len != 0 && info.modules.is_empty() => {
-                Some(Part::Item(Item::new(Key::INITRD_DATA, len)).into_memory(machine, fw_cfg, map)?)
-            }
+            len if len != 0 && info.modules.is_empty() => Some(Source::File(Item::new(Key::INITRD_DATA, len))),
             _ => None,
         };
         let mut none = Error::NoKernelModule { modules: info.modules.len() };
-        for file in info.modules.iter().copied().chain(item) {
-            match Self::whole(machine, fw_cfg, Source::Memory(file)) {
+        for source in info.modules.iter().copied().map(Source::Memory).chain(item) {
+            match Self::whole(machine, fw_cfg, source) {
                 // Of memory that is where the firmware cannot read it.
                 Err(Error::Elf | Error::NotLinux { .. } | Error::Truncated { .. } | Error::FwCfg(_)) => {}
                 // Any file with a boot sector, unless it is all that there is.
@@ -126,7 +119,7 @@ impl Kernel {
     fn placed<M: Machine>(
         machine: &mut M,
         fw_cfg: &FwCfg,
-        map: &mut MemoryMap,
+        map: &mut HostMap,
         size: u32,
         entry: u32,
     ) -> Result<Self, Error> {

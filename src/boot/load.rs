@@ -14,8 +14,7 @@ use crate::addr::{PhysAddr, PhysRange};
 use crate::framebuffer::Framebuffer;
 use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::{Machine, paging};
-use crate::memory_map::MemoryMap;
-use crate::start_info::Start;
+use crate::state::Boot;
 
 /// What is in memory, and how it is entered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,36 +43,28 @@ pub struct Loaded {
 /// # Errors
 /// [`Error::FwCfg`] when the host does not deliver; else what [`Payload`], [`LoadPlan`], [`PvhPlan`] and [`HostInfo`] find.
 pub fn load<M: Machine>(
-    machine: &mut M,
-    fw_cfg: &FwCfg,
-    map: &mut MemoryMap,
-    start: &Start,
+    boot: &mut Boot<'_, M>,
     kernel: &Kernel,
     rsdp: Option<PhysAddr>,
     framebuffer: Option<&Framebuffer>,
 ) -> Result<Loaded, Error> {
     match kernel {
         Kernel::BzImage { source, size, header } => {
-            let extras = find_extras(machine, fw_cfg, (*source, *size), start);
-            load_bzimage(machine, fw_cfg, map, (*source, header), extras, rsdp, framebuffer)
+            let extras = find_extras(boot, (*source, *size));
+            load_bzimage(boot, (*source, header), extras, rsdp, framebuffer)
         }
         Kernel::Pvh(kernel) => {
             // Nothing of the kernel is to be transferred.
-            let extras = find_extras(machine, fw_cfg, (Source::Items, 0), start);
-            load_for_pvh(machine, fw_cfg, map, *kernel, extras, rsdp)
+            let extras = find_extras(boot, (Source::Items, 0));
+            load_for_pvh(boot, *kernel, extras, rsdp)
         }
-        Kernel::Multiboot(kernel) => load_for_multiboot(machine, fw_cfg, map, *kernel, framebuffer),
+        Kernel::Multiboot(kernel) => load_for_multiboot(boot, *kernel, framebuffer),
     }
 }
 
 /// What goes with a kernel of which `kernel` bytes are to be transferred, and the sizes of all.
-fn find_extras<'a, M: Machine>(
-    machine: &mut M,
-    fw_cfg: &FwCfg,
-    (source, kernel): (Source, u32),
-    start: &'a Start,
-) -> (ItemSizes, Extras<'a>) {
-    let extras = Extras::of_host(machine, fw_cfg, source, start);
+fn find_extras<'a, M: Machine>(boot: &mut Boot<'a, M>, (source, kernel): (Source, u32)) -> (ItemSizes, Extras<'a>) {
+    let extras = Extras::of_host(boot.machine, boot.fw_cfg, source, boot.start);
     // What is longer has no place below 4 GiB, and what has none is refused.
     let [initrd, command_line] =
         [extras.initrd.len(), extras.command_line.len()].map(|len| u32::try_from(len).unwrap_or(u32::MAX));
@@ -82,14 +73,13 @@ fn find_extras<'a, M: Machine>(
 }
 
 fn load_bzimage<M: Machine>(
-    machine: &mut M,
-    fw_cfg: &FwCfg,
-    map: &mut MemoryMap,
+    boot: &mut Boot<'_, M>,
     (source, header): (Source, &SetupHeader),
     (sizes, extras): (ItemSizes, Extras<'_>),
     rsdp: Option<PhysAddr>,
     framebuffer: Option<&Framebuffer>,
 ) -> Result<Loaded, Error> {
+    let (machine, fw_cfg, map) = (&mut *boot.machine, boot.fw_cfg, &mut *boot.map);
     // Only what the host appended to the kernel is relative to the address that the host had in mind. To a whole file nothing
     // is appended.
     let host_address = match (header.setup_data(), source) {
@@ -135,13 +125,12 @@ fn load_bzimage<M: Machine>(
 /// Loads what goes with a kernel that is in memory.
 #[cold]
 fn load_for_pvh<M: Machine>(
-    machine: &mut M,
-    fw_cfg: &FwCfg,
-    map: &mut MemoryMap,
+    boot: &mut Boot<'_, M>,
     kernel: PlacedKernel,
     (sizes, extras): (ItemSizes, Extras<'_>),
     rsdp: Option<PhysAddr>,
 ) -> Result<Loaded, Error> {
+    let (machine, fw_cfg, map) = (&mut *boot.machine, boot.fw_cfg, &mut *boot.map);
     let plan = PvhPlan::new(kernel, sizes, extras.initrd.place(), map)?;
     load_extras(machine, fw_cfg, extras, plan.initrd, plan.command_line)?;
     let info = StartInfo::new(&plan, map, rsdp)?;
@@ -160,12 +149,11 @@ fn load_for_pvh<M: Machine>(
 /// Loads a kernel for Multiboot with its modules and all that the host tells of them, in one piece.
 #[cold]
 fn load_for_multiboot<M: Machine>(
-    machine: &mut M,
-    fw_cfg: &FwCfg,
-    map: &mut MemoryMap,
+    boot: &mut Boot<'_, M>,
     kernel: PlacedKernel,
     framebuffer: Option<&Framebuffer>,
 ) -> Result<Loaded, Error> {
+    let (machine, fw_cfg, map) = (&mut *boot.machine, boot.fw_cfg, &mut *boot.map);
     let image = kernel.image;
     let item = Item::new(Key::INITRD_DATA, fw_cfg.read_u32(machine, Key::INITRD_SIZE));
     let mut bytes = [0; HostInfo::LEN];

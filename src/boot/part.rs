@@ -5,11 +5,9 @@ use alloc::vec::Vec;
 use zerocopy::FromZeros;
 
 use super::Error;
-use super::placement::place_initrd;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::fw_cfg::{self, FwCfg, Item, Key};
 use crate::hal::Machine;
-use crate::memory_map::MemoryMap;
 
 /// The bytes of a kernel file, an initrd or a command line, or of a piece of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,23 +44,6 @@ impl Part<'_> {
             Self::Memory(range) => Some(*range),
             Self::Item(_) | Self::Bytes(_) => None,
         }
-    }
-
-    /// The same in memory, which is held in `map` if it was not there before.
-    ///
-    /// # Errors
-    /// [`Error::InitrdDoesNotFit`]; else as [`Self::load`].
-    pub fn into_memory<M: Machine>(
-        self,
-        machine: &mut M,
-        fw_cfg: &FwCfg,
-        map: &mut MemoryMap,
-    ) -> Result<PhysRange, Error> {
-        let place = match self.place() {
-            Some(place) => place,
-            None => place_initrd(PhysRange::LOW_4_GIB, self.len(), map)?,
-        };
-        self.load(machine, fw_cfg, place.start())
     }
 
     /// Reads the first `len` bytes, or as many as there are.

@@ -8,7 +8,7 @@ use uefi_raw::table::boot::MemoryType;
 use super::Error;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::layout;
-use crate::memory_map::MemoryMap;
+use crate::memory_map::HostMap;
 
 /// A kernel for one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl PlacedKernel {
     ///
     /// # Errors
     /// [`Error::KernelOverFirmware`], [`Error::KernelOutsideRam`], [`Error::MemoryMap`].
-    pub fn hold(&self, map: &mut MemoryMap) -> Result<(), Error> {
+    pub fn hold(&self, map: &mut HostMap) -> Result<(), Error> {
         let image = self.image;
         if image.overlaps(layout::BOOT_RAM) {
             return Err(Error::KernelOverFirmware { kernel: image, firmware: layout::BOOT_RAM });

@@ -114,10 +114,11 @@ impl CommandLine<'_> {
 
 impl<'a> Extras<'a> {
     /// What the host has for a kernel from `source`. A numbered item counts before a file, and that before what is in
-    /// memory. The initrd's item is not one for a kernel in memory, which may be just that item.
+    /// memory. The initrd's item is none if the kernel is just that item, or in memory.
     pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, source: Source, start: &'a Start) -> Self {
         let initrd = match source {
             Source::Memory(_) => 0,
+            Source::File(file) if file.key() == Key::INITRD_DATA => 0,
             Source::Items | Source::File(_) => fw_cfg.read_u32(machine, Key::INITRD_SIZE),
         };
         let command_line = Item::new(Key::CMDLINE_DATA, fw_cfg.read_u32(machine, Key::CMDLINE_SIZE));

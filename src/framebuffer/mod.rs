@@ -23,10 +23,10 @@ use core::fmt;
 pub use mode::Mode;
 
 use crate::addr::PhysRange;
-use crate::fw_cfg::{self, FwCfg};
+use crate::fw_cfg;
 use crate::hal::{Machine, MemoryError};
-use crate::memory_map::MemoryMap;
 use crate::pci::Display;
+use crate::state::Boot;
 
 /// A framebuffer that the display shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,15 +88,10 @@ impl From<MemoryError> for Error {
 
 /// Sets a mode on the display, `pci` being the first one on PCI. One that cannot be set is warned about, and the kernel
 /// starts without.
-pub fn set_up<M: Machine>(
-    machine: &mut M,
-    fw_cfg: &FwCfg,
-    map: &mut MemoryMap,
-    pci: Option<&Display>,
-) -> Option<Framebuffer> {
-    let result = match (pci, fw_cfg.find(ramfb::ITEM)) {
-        (Some(display), _) if dispi::is_present(display) => dispi::set_up(machine, display),
-        (_, Some(item)) => ramfb::set_up(machine, fw_cfg, map, item),
+pub fn set_up<M: Machine>(boot: &mut Boot<'_, M>, pci: Option<&Display>) -> Option<Framebuffer> {
+    let result = match (pci, boot.fw_cfg.find(ramfb::ITEM)) {
+        (Some(display), _) if dispi::is_present(display) => dispi::set_up(boot.machine, display),
+        (_, Some(item)) => ramfb::set_up(boot, item),
         (Some(display), None) => {
             log::info!("display {}: not one that gets a framebuffer", display.address);
             return None;

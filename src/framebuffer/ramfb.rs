@@ -10,7 +10,8 @@ use super::{Error, Framebuffer, Mode};
 use crate::addr::{Alignment, PhysRange};
 use crate::fw_cfg::{FwCfg, Item};
 use crate::hal::Machine;
-use crate::memory_map::{MemoryMap, Placement};
+use crate::memory_map::Placement;
+use crate::state::Boot;
 
 /// The item that takes a [`Config`].
 pub const ITEM: &str = "etc/ramfb";
@@ -33,24 +34,19 @@ struct Config {
 }
 
 /// Takes memory for the picture, clears it, and has the host show it.
-pub fn set_up<M: Machine>(
-    machine: &mut M,
-    fw_cfg: &FwCfg,
-    map: &mut MemoryMap,
-    item: Item,
-) -> Result<Framebuffer, Error> {
+pub fn set_up<M: Machine>(boot: &mut Boot<'_, M>, item: Item) -> Result<Framebuffer, Error> {
     if item.len() as usize != ITEM_SIZE {
         return Err(Error::ItemSize(item.len()));
     }
     let mode = Mode::DEFAULT;
     let (len, within) = (mode.bytes(), PhysRange::LOW_4_GIB);
     // The kernel's driver takes the picture for memory of a device.
-    let memory = map.allocate(len.into(), Alignment::PAGE, within, Placement::Top, MemoryType::RESERVED);
+    let memory = boot.map.allocate(len.into(), Alignment::PAGE, within, Placement::Top, MemoryType::RESERVED);
     let framebuffer = Framebuffer { memory: memory.ok_or(Error::NoRoom(len))?, mode };
-    let shown = show(machine, fw_cfg, item, &framebuffer);
+    let shown = show(boot.machine, boot.fw_cfg, item, &framebuffer);
     if shown.is_err() {
         // It was taken just now, so there is room in the map for what was there before.
-        let _ = map.release(framebuffer.memory);
+        let _ = boot.map.release(framebuffer.memory);
     }
     shown.map(|()| framebuffer)
 }

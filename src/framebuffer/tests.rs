@@ -9,7 +9,10 @@ use super::*;
 use crate::addr::PhysAddr;
 use crate::fakes::fw_cfg::{FakeFwCfg, Quirks};
 use crate::fakes::machine::FakeMachine;
+use crate::fw_cfg::FwCfg;
+use crate::memory_map::{HostMap, MemoryMap};
 use crate::pci::Address;
+use crate::start_info::Start;
 
 const VIDEO_MEMORY: u64 = 0xfd00_0000;
 const REGISTERS: u64 = 0xfebf_0000;
@@ -34,9 +37,9 @@ fn vga() -> Display {
 }
 
 fn map() -> MemoryMap {
-    let mut map = MemoryMap::new();
+    let mut map = HostMap::default();
     map.describe(range(0, 64 << 20), MemoryType::CONVENTIONAL).unwrap();
-    map
+    MemoryMap::new(map)
 }
 
 /// A machine whose display has registers with this version, and what was asked of it.
@@ -56,7 +59,8 @@ impl Host {
     }
 
     fn set_up(&mut self, pci: Option<&Display>) -> Option<Framebuffer> {
-        set_up(&mut self.machine, &self.fw_cfg, &mut self.map, pci)
+        let Self { machine, fw_cfg, map } = self;
+        set_up(&mut Boot { machine, fw_cfg, map, start: &Start::Reset }, pci)
     }
 
     fn registers(&self) -> Vec<u16> {

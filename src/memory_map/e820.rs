@@ -4,7 +4,7 @@ use uefi_raw::table::boot::MemoryType;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::Region;
+use super::region::Region;
 
 /// One e820 entry, 20 bytes, little-endian: `struct boot_e820_entry` of Linux
 /// (`arch/x86/include/uapi/asm/bootparam.h`) and an entry of the fw_cfg file `etc/e820` (QEMU `hw/i386/e820.h`).
@@ -36,7 +36,7 @@ impl E820Entry {
 
 /// The e820 type of a UEFI memory type (ACPI 6.5, section 15.4 "UEFI Assumptions and Conventions", the mapping table).
 /// `UNACCEPTED` has no e820 type there and is not RAM before someone accepts it.
-pub(super) fn type_of(kind: MemoryType) -> u32 {
+pub fn type_of(kind: MemoryType) -> u32 {
     match kind {
         MemoryType::CONVENTIONAL
         | MemoryType::LOADER_CODE
@@ -52,7 +52,7 @@ pub(super) fn type_of(kind: MemoryType) -> u32 {
 }
 
 /// The UEFI memory type of what a host calls `e820_type`; types that are not known are reserved.
-pub(super) fn kind_of(e820_type: u32) -> MemoryType {
+pub fn kind_of(e820_type: u32) -> MemoryType {
     match e820_type {
         E820Entry::RAM => MemoryType::CONVENTIONAL,
         E820Entry::ACPI => MemoryType::ACPI_RECLAIM,

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::CAPACITY;
+use super::region::CAPACITY;
 use crate::addr::PhysRange;
 
 /// Why a map could not be made or changed.

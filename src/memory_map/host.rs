@@ -1,6 +1,7 @@
 //! The map as this host gives it.
 
-use super::{Error, MemoryMap};
+use super::error::Error;
+use super::host_map::HostMap;
 use crate::fw_cfg::FwCfg;
 use crate::hal::Machine;
 use crate::resume;
@@ -11,7 +12,7 @@ const E820: &str = "etc/e820";
 /// The longest list that is read, in bytes: 1,024 entries.
 const MOST: u32 = 20 << 10;
 
-impl MemoryMap {
+impl HostMap {
     /// The map of the host's `etc/e820`, else of `hvm_start_info`, else of CMOS, with the holes of a PC cut out.
     ///
     /// Where `hvm_start_info` has ACPI tables, its own map comes first: whoever put the tables into memory reserved them there.

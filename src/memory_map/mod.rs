@@ -1,8 +1,9 @@
 //! What is where in guest-physical memory: an ordered map of disjoint regions.
 //!
-//! It is filled from what the host says ([`MemoryMap::from_e820`], else [`MemoryMap::from_cmos`]), gets the holes of a
-//! PC cut out of it ([`MemoryMap::carve_pc`]), and from then on is where the firmware allocates: tables, the kernel,
-//! the initrd. The kernel is handed the map as e820 entries ([`MemoryMap::e820`]).
+//! It begins as a [`HostMap`], in which nothing can be allocated. It is filled from what the host says ([`HostMap::from_e820`],
+//! else [`HostMap::from_cmos`]), a PC's holes are cut out of it ([`HostMap::carve_pc`]), and what the host has put into memory
+//! is held. [`MemoryMap::new`] makes of it the map that the firmware allocates from: tables, the kernel, the initrd. So nothing
+//! is put into memory before all is held that is there. The kernel is handed the map as e820 entries ([`Regions::e820`]).
 //!
 //! A region's kind is a UEFI memory type, which says more than an e820 type does: whose the memory is and whether the
 //! kernel gets it back. Address space in no region is a hole: nothing is known of it, and it is never used as RAM.
@@ -15,34 +16,27 @@
 mod e820;
 mod error;
 mod host;
+mod host_map;
+mod kind;
 mod pc;
+mod region;
+mod regions;
 mod sources;
 #[cfg(test)]
 mod tests;
 mod whole;
 
-use alloc::vec::Vec;
+use core::ops::Deref;
 
-use arrayvec::ArrayVec;
 use uefi_raw::table::boot::MemoryType;
 
 pub use self::e820::{E820Entry, E820View};
 pub use self::error::Error;
-use self::whole::rounded_out;
+pub use self::host_map::HostMap;
+use self::kind::is_ram;
+pub use self::region::{CAPACITY, Region};
+pub use self::regions::Regions;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
-use crate::heap;
-
-/// The most regions a map holds: twice what `boot_params` has room for, and as many as the heap of a wake has.
-pub const CAPACITY: usize = 256;
-
-/// A run of memory of one kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Region {
-    /// Where it is; never empty.
-    pub range: PhysRange,
-    /// What it is.
-    pub kind: MemoryType,
-}
 
 /// Which end of the free memory an allocation is taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,71 +47,25 @@ pub enum Placement {
     Bottom,
 }
 
-/// A part of a map while it is built anew: on the stack, and larger than the map, so that only the map can be full.
-type Pieces = ArrayVec<Region, { CAPACITY + 4 }>;
-
-/// The map. Its regions are sorted by address and disjoint, and adjacent ones differ in kind.
+/// The map that the firmware allocates from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryMap {
-    /// At most [`CAPACITY`]; room for all of them is taken at once.
-    regions: Vec<Region>,
+    regions: Regions,
 }
 
 impl MemoryMap {
-    /// A map that knows of nothing.
+    /// The map of a host, in which all is held that is there.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { regions: Vec::new() }
+    pub fn new(host: HostMap) -> Self {
+        Self { regions: host.regions }
     }
 
-    /// The regions by ascending address.
-    pub fn regions(&self) -> impl DoubleEndedIterator<Item = Region> + '_ {
-        self.regions.iter().copied()
-    }
-
-    /// How many regions there are: as many as e820 entries, or more.
-    #[must_use]
-    pub fn region_count(&self) -> usize {
-        self.regions.len()
-    }
-
-    /// The map as e820 entries by ascending address, at most [`CAPACITY`] of them.
-    #[must_use]
-    pub fn e820(&self) -> E820View<'_> {
-        E820View::new(&self.regions)
-    }
-
-    /// Enters what is known of `range`. What was a hole becomes `kind`; where something was known, the more restrictive
-    /// of the two stays.
-    ///
-    /// # Errors
-    /// [`Error::Full`], [`Error::HeapFull`]; the map is unchanged then.
-    pub fn describe(&mut self, range: PhysRange, kind: MemoryType) -> Result<(), Error> {
-        self.describe_within(range, kind, CAPACITY)
-    }
-
-    fn describe_within(&mut self, range: PhysRange, kind: MemoryType, capacity: usize) -> Result<(), Error> {
-        self.rewrite(range, capacity, &|old| Some(old.map_or(kind, |old| stricter(old, kind))))
-    }
-
-    /// Takes `range` out of the free memory for `kind`. Where memory is already held for something more restrictive it
-    /// stays that. Holes become `kind` too, unless that is a kind of RAM: no RAM is made up.
-    ///
-    /// A kind that the kernel does not get takes whole pages, and whole KiB in the page from 0x9f000 on.
+    /// Takes `range` out of the free memory for `kind`, as [`HostMap::reserve`].
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::HeapFull`]; the map is unchanged then.
     pub fn reserve(&mut self, range: PhysRange, kind: MemoryType) -> Result<(), Error> {
-        let (range, for_hole) = if is_ram_kind(kind) { (range, None) } else { (rounded_out(range), Some(kind)) };
-        self.rewrite(range, CAPACITY, &|old| old.map_or(for_hole, |old| Some(stricter(old, kind))))
-    }
-
-    /// Makes a hole where `range` was RAM; the rest of it stays what it was.
-    ///
-    /// # Errors
-    /// [`Error::Full`], [`Error::HeapFull`]; the map is unchanged then.
-    pub fn remove_ram(&mut self, range: PhysRange) -> Result<(), Error> {
-        self.rewrite(range, CAPACITY, &|old| old.filter(|&kind| !is_ram_kind(kind)))
+        self.regions.reserve(range, kind)
     }
 
     /// Where [`Self::allocate`] would put `len` bytes; `None` for no bytes, or where no free memory fits.
@@ -133,8 +81,8 @@ impl MemoryMap {
         if len == 0 {
             return None;
         }
-        let fit = |region: &Region| {
-            let free = free_part(region, within)?;
+        let fit = |region: Region| {
+            let free = region.free_part(within)?;
             let start = match placement {
                 Placement::Top => free.end().checked_sub(len)?.align_down(alignment),
                 Placement::Bottom => free.start().align_up(alignment)?,
@@ -142,8 +90,8 @@ impl MemoryMap {
             PhysRange::new(start, len).filter(|&found| free.contains(found))
         };
         match placement {
-            Placement::Top => self.regions.iter().rev().find_map(fit),
-            Placement::Bottom => self.regions.iter().find_map(fit),
+            Placement::Top => self.regions().rev().find_map(fit),
+            Placement::Bottom => self.regions().find_map(fit),
         }
     }
 
@@ -161,13 +109,13 @@ impl MemoryMap {
         if kind == MemoryType::CONVENTIONAL {
             return None;
         }
-        let taken = if is_ram_kind(kind) {
+        let taken = if is_ram(kind) {
             self.find_free(len, alignment, within, placement)?
         } else {
             let pages = PhysAddr::new(len).align_up(Alignment::PAGE)?.get();
             self.find_free(pages, alignment.max(Alignment::PAGE), within, placement)?
         };
-        self.rewrite(taken, CAPACITY, &|_| Some(kind)).ok()?;
+        self.regions.set(taken, kind).ok()?;
         let (found, _) = taken.split_at(len);
         Some(found)
     }
@@ -178,206 +126,17 @@ impl MemoryMap {
     /// # Errors
     /// [`Error::NotHeld`] when some byte of it is a hole or already free, [`Error::Full`]; the map is unchanged then.
     pub fn release(&mut self, range: PhysRange) -> Result<(), Error> {
-        if !self.every(range, |kind| kind != MemoryType::CONVENTIONAL) {
+        if !self.regions.is_held(range) {
             return Err(Error::NotHeld { range });
         }
-        self.rewrite(range, CAPACITY, &|_| Some(MemoryType::CONVENTIONAL))
-    }
-
-    /// Whether all of `range` is RAM to the kernel, free or held by the firmware until then.
-    #[must_use]
-    pub fn is_ram(&self, range: PhysRange) -> bool {
-        self.every(range, is_ram_kind)
-    }
-
-    /// Whether all of `range` is RAM that nothing holds.
-    #[must_use]
-    pub fn is_free(&self, range: PhysRange) -> bool {
-        self.every(range, |kind| kind == MemoryType::CONVENTIONAL)
-    }
-
-    /// Whether the kernel leaves all of `range` alone: it is told of every byte, and none is RAM to it.
-    #[must_use]
-    pub fn is_withheld(&self, range: PhysRange) -> bool {
-        self.every(range, |kind| !is_ram_kind(kind))
-    }
-
-    /// Whether some byte of `range` is held as what is loaded: a kernel, the firmware's image, or a module of the host's.
-    #[must_use]
-    pub fn has_loaded(&self, range: PhysRange) -> bool {
-        let is_loaded = |kind| matches!(kind, MemoryType::LOADER_CODE | MemoryType::LOADER_DATA);
-        self.regions.iter().any(|region| is_loaded(region.kind) && region.range.overlaps(range))
-    }
-
-    /// How many bytes are RAM to the kernel.
-    #[must_use]
-    pub fn ram_bytes(&self) -> u64 {
-        // The regions are disjoint, so the sum cannot wrap.
-        self.ram().map(PhysRange::len).fold(0, u64::saturating_add)
-    }
-
-    /// One past the highest byte of RAM inside `within`; `None` when there is none.
-    #[must_use]
-    pub fn ram_end(&self, within: PhysRange) -> Option<PhysAddr> {
-        self.ram().rev().find_map(|range| range.intersection(within)).map(PhysRange::end)
-    }
-
-    /// Where the RAM ends that is at the start of `within`, at the end of `within` at the latest; the start where there is none.
-    #[must_use]
-    pub fn ram_run_end(&self, within: PhysRange) -> PhysAddr {
-        let mut end = within.start();
-        // The first that begins behind the end leaves a gap.
-        for range in self.ram() {
-            if range.start() > end {
-                break;
-            }
-            end = end.max(range.end());
-        }
-        end.min(within.end())
-    }
-
-    /// The length in bytes of the longest run of free memory inside `within`.
-    #[must_use]
-    pub fn largest_free(&self, within: PhysRange) -> u64 {
-        self.regions.iter().filter_map(|region| free_part(region, within)).map(PhysRange::len).max().unwrap_or(0)
-    }
-
-    fn ram(&self) -> impl DoubleEndedIterator<Item = PhysRange> + '_ {
-        self.regions.iter().filter(|region| is_ram_kind(region.kind)).map(|region| region.range)
-    }
-
-    /// Whether every byte of `range` is in a region whose kind `accept`s; true for no bytes.
-    fn every(&self, range: PhysRange, accept: impl Fn(MemoryType) -> bool) -> bool {
-        let mut at = range.start();
-        for region in &self.regions {
-            if at >= range.end() {
-                break;
-            }
-            if region.range.contains_addr(at) {
-                if !accept(region.kind) {
-                    return false;
-                }
-                at = region.range.end();
-            }
-        }
-        at >= range.end()
-    }
-
-    /// Replaces the kind of every byte of `range` by what `change` makes of it, where `None` is a hole.
-    ///
-    /// The part of the map that `range` touches is built anew and then takes the old one's place, so that an error
-    /// leaves the map as it was.
-    ///
-    /// Not inlined: its callers are many, and on hosts that translate or emulate code each copy would cost anew.
-    #[inline(never)]
-    fn rewrite(
-        &mut self,
-        range: PhysRange,
-        capacity: usize,
-        change: &dyn Fn(Option<MemoryType>) -> Option<MemoryType>,
-    ) -> Result<(), Error> {
-        if range.is_empty() {
-            return Ok(());
-        }
-        // Neighbours count as touched: what is new may continue them.
-        let first = self.regions.iter().take_while(|region| region.range.end() < range.start()).count();
-        let touched = self.regions.iter().skip(first).take_while(|region| region.range.start() <= range.end());
-        let mut new = Pieces::new();
-        let mut push = |start, end, kind| push_merged(&mut new, start, end, kind);
-        // Everything in `range` below this address is done.
-        let mut done = range.start();
-        let mut end = first;
-        for &Region { range: old, kind } in touched {
-            end = end.saturating_add(1);
-            if old.start() > done {
-                let hole_end = old.start().min(range.end());
-                push(done, hole_end, change(None))?;
-                done = done.max(hole_end);
-            }
-            let inside = old.intersection(range).unwrap_or_default();
-            if inside.is_empty() {
-                push(old.start(), old.end(), Some(kind))?;
-            } else {
-                push(old.start(), inside.start(), Some(kind))?;
-                push(inside.start(), inside.end(), change(Some(kind)))?;
-                push(inside.end(), old.end(), Some(kind))?;
-                done = inside.end();
-            }
-        }
-        push(done, range.end(), change(None))?;
-        self.replace(first, end, &new, capacity)
-    }
-
-    /// Puts `new` in the place of the regions from `first` to `end` exclusive.
-    fn replace(&mut self, first: usize, end: usize, new: &[Region], capacity: usize) -> Result<(), Error> {
-        let old_len = self.regions.len();
-        let new_end = first.saturating_add(new.len());
-        let len = old_len.saturating_sub(end).saturating_add(new_end);
-        if len > capacity {
-            return Err(Error::Full);
-        }
-        if self.regions.capacity() < len {
-            self.regions.try_reserve_exact(CAPACITY.saturating_sub(old_len)).map_err(|_| Error::HeapFull)?;
-        }
-        let filler = Region { range: PhysRange::default(), kind: MemoryType::RESERVED };
-        while self.regions.len() < len {
-            heap::push_within_capacity(&mut self.regions, filler).map_err(|_| Error::Full)?;
-        }
-        // The regions after those that go move up or down.
-        if let Some(after) = old_len.checked_sub(end)
-            && let Some(last_place) = self.regions.len().checked_sub(after)
-            && new_end <= last_place
-            && old_len <= self.regions.len()
-        {
-            self.regions.copy_within(end..old_len, new_end);
-        }
-        self.regions.truncate(len);
-        let places = self.regions.get_mut(first..).unwrap_or_default();
-        places.iter_mut().zip(new).for_each(|(place, region)| *place = *region);
-        Ok(())
+        self.regions.set(range, MemoryType::CONVENTIONAL)
     }
 }
 
-/// Appends `start` to `end` unless it is empty or a hole, as part of the last region where it continues that.
-#[inline(never)]
-fn push_merged(regions: &mut Pieces, start: PhysAddr, end: PhysAddr, kind: Option<MemoryType>) -> Result<(), Error> {
-    let (Some(range), Some(kind)) = (PhysRange::from_bounds(start, end).filter(|range| !range.is_empty()), kind) else {
-        return Ok(());
-    };
-    if let Some(last) = regions.last_mut()
-        && last.kind == kind
-        && last.range.end() == start
-        && let Some(both) = PhysRange::from_bounds(last.range.start(), end)
-    {
-        last.range = both;
-        return Ok(());
-    }
-    regions.try_push(Region { range, kind }).map_err(|_| Error::Full)
-}
+impl Deref for MemoryMap {
+    type Target = Regions;
 
-/// The free memory of `region` inside `within`.
-fn free_part(region: &Region, within: PhysRange) -> Option<PhysRange> {
-    if region.kind == MemoryType::CONVENTIONAL { region.range.intersection(within) } else { None }
-}
-
-/// Whether the kernel may use memory of this kind as it likes once it runs (see [`E820Entry::RAM`]).
-fn is_ram_kind(kind: MemoryType) -> bool {
-    e820::type_of(kind) == E820Entry::RAM
-}
-
-/// The kind that grants less, `old` where they grant the same.
-fn stricter(old: MemoryType, new: MemoryType) -> MemoryType {
-    if strictness(new) > strictness(old) { new } else { old }
-}
-
-fn strictness(kind: MemoryType) -> u8 {
-    match kind {
-        MemoryType::CONVENTIONAL => 0,
-        kind if is_ram_kind(kind) => 1,
-        MemoryType::PERSISTENT_MEMORY => 2,
-        MemoryType::ACPI_RECLAIM => 3,
-        MemoryType::ACPI_NON_VOLATILE => 4,
-        MemoryType::UNUSABLE => 6,
-        _ => 5,
+    fn deref(&self) -> &Regions {
+        &self.regions
     }
 }

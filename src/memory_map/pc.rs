@@ -2,7 +2,8 @@
 
 use uefi_raw::table::boot::MemoryType;
 
-use super::{Error, MemoryMap};
+use super::error::Error;
+use super::host_map::HostMap;
 use crate::addr::{PhysRange, constant_range as range};
 use crate::layout;
 
@@ -14,7 +15,7 @@ const VIDEO_AND_OPTION_ROMS: PhysRange = range(0xa_0000, 0xf_0000);
 /// `qemu_preinit`); the image itself is smaller.
 const ROM: PhysRange = range(0xfffc_0000, 0x1_0000_0000);
 
-impl MemoryMap {
+impl HostMap {
     /// Cuts out of the host's RAM what is not RAM on a PC, and sets aside what the firmware itself occupies.
     ///
     /// QEMU reports RAM from zero to the end of low memory in one piece; other hosts have cut the holes already, and

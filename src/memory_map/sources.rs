@@ -4,18 +4,16 @@ use uefi_raw::table::boot::MemoryType;
 use zerocopy::FromBytes;
 
 use super::e820::{self, E820Entry};
-use super::{CAPACITY, Error, MemoryMap};
+use super::error::Error;
+use super::host_map::HostMap;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::cmos;
 use crate::hal::Ports;
 
-/// How many regions a host may fill; the rest of [`CAPACITY`] is for what the firmware cuts out and allocates.
-pub(super) const HOST_CAPACITY: usize = CAPACITY - 32;
-
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-impl MemoryMap {
+impl HostMap {
     /// The map that the contents of the fw_cfg file `etc/e820` describe: packed [`E820Entry`] records in any order.
     ///
     /// Empty records are skipped. Where records overlap the more restrictive type wins, and in the whole page where one begins or
@@ -44,12 +42,12 @@ impl MemoryMap {
     }
 
     fn from_entries(source: &str, entries: &[E820Entry], no_ram: Error) -> Result<Self, Error> {
-        let mut map = Self::new();
+        let mut map = Self::default();
         // Reservations first: RAM that comes after cannot uncover them, even if it does not all fit.
         for entry in entries {
             let kind = e820::kind_of(entry.kind.get());
             if kind != MemoryType::CONVENTIONAL {
-                map.describe_within(clipped(entry), kind, HOST_CAPACITY)?;
+                map.describe_listed(clipped(entry), kind)?;
             }
         }
         let (mut left_out, mut first, mut why) = (0_u32, 0, no_ram);
@@ -58,7 +56,7 @@ impl MemoryMap {
                 continue;
             }
             let range = PhysRange::new(PhysAddr::new(entry.addr.get()), entry.size.get()).ok_or(Error::RamWraps);
-            let added = range.and_then(|range| map.describe_within(range, MemoryType::CONVENTIONAL, HOST_CAPACITY));
+            let added = range.and_then(|range| map.describe_listed(range, MemoryType::CONVENTIONAL));
             if let Err(error) = added {
                 if error == Error::HeapFull {
                     return Err(error);
@@ -105,7 +103,7 @@ impl MemoryMap {
         // A PC has devices below 4 GiB; RAM that ends this high is all ones read from an absent port.
         let low_ram = PhysRange::new(PhysAddr::new(0), low_end).filter(|ram| ram.len() > MIB && ram.len() < 4 * GIB);
         let Some(low_ram) = low_ram else { return Err(Error::NoRamInCmos) };
-        let mut map = Self::new();
+        let mut map = Self::default();
         map.describe(low_ram, MemoryType::CONVENTIONAL)?;
 
         let high_units = u64::from(cmos16(ports, 0x5b)) | u64::from(cmos::read(ports, 0x5d)) << 16;

@@ -24,8 +24,9 @@ use crate::cpus;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Cpuid, Machine, MemoryError};
 use crate::layout;
-use crate::memory_map::{MemoryMap, Placement};
+use crate::memory_map::Placement;
 use crate::platform::Chipset;
+use crate::state::Boot;
 use table::FloatingPointer;
 
 /// Where the pointer goes: the first KiB of the extended BIOS data area, which is the last below 640 KiB as well (chapter 4).
@@ -43,8 +44,8 @@ const LOCAL_APIC_VERSION: PhysAddr = PhysAddr::new(table::LOCAL_APIC as u64 + 0x
 /// kernel runs without it.
 ///
 /// [`InMemory::mp_table`]: crate::tables::InMemory::mp_table
-pub fn load<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap, chipset: Chipset) {
-    match try_load(machine, fw_cfg, map, chipset) {
+pub fn load<M: Machine>(boot: &mut Boot<'_, M>, chipset: Chipset) {
+    match try_load(boot, chipset) {
         Ok(true) => {}
         Ok(false) => log::warn!("no MP table: there is no RAM for it"),
         Err(error) => log::warn!("no MP table: {error}"),
@@ -52,30 +53,25 @@ pub fn load<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &mut MemoryMap, ch
 }
 
 /// Whether there is a table now, or nothing for one to tell.
-fn try_load<M: Machine>(
-    machine: &mut M,
-    fw_cfg: &FwCfg,
-    map: &mut MemoryMap,
-    chipset: Chipset,
-) -> Result<bool, MemoryError> {
+fn try_load<M: Machine>(boot: &mut Boot<'_, M>, chipset: Chipset) -> Result<bool, MemoryError> {
     if matches!(chipset, Chipset::Other(_)) {
         // Another board than QEMU's, which its host describes itself if it likes: bhyve does so, at 0xf0000.
         return Ok(true);
     }
-    let cpuid = machine.cpuid(CPUID_FEATURES, 0);
+    let cpuid = boot.machine.cpuid(CPUID_FEATURES, 0);
     if cpuid.edx & FEATURE_APIC == 0 {
         // No local APIC, so neither other CPUs nor an I/O APIC that would reach it: there is nothing to tell.
         return Ok(true);
     }
-    let Ok(table) = table::build(&processors(machine, fw_cfg, cpuid)?, chipset) else { return Ok(false) };
+    let Ok(table) = table::build(&processors(boot.machine, boot.fw_cfg, cpuid)?, chipset) else { return Ok(false) };
     let within = PhysRange::LOW_4_GIB;
     let len = table.len() as u64;
-    let place = map.allocate(len, Alignment::PARAGRAPH, within, Placement::Top, MemoryType::RESERVED);
+    let place = boot.map.allocate(len, Alignment::PARAGRAPH, within, Placement::Top, MemoryType::RESERVED);
     let Some((place, pointer)) = place.and_then(|place| Some((place, FloatingPointer::to(place.start())?))) else {
         return Ok(false);
     };
-    machine.write(place.start(), &table)?;
-    machine.write(POINTER, zerocopy::IntoBytes::as_bytes(&pointer))?;
+    boot.machine.write(place.start(), &table)?;
+    boot.machine.write(POINTER, zerocopy::IntoBytes::as_bytes(&pointer))?;
     Ok(true)
 }
 

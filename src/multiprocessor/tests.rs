@@ -9,7 +9,9 @@ use crate::checksum;
 use crate::fakes::fw_cfg::FakeFwCfg;
 use crate::fakes::machine::FakeMachine;
 use crate::hal::Cpuid;
+use crate::memory_map::{HostMap, MemoryMap};
 use crate::pci::Pin;
+use crate::start_info::Start;
 
 const TABLE_HEADER: usize = 44;
 
@@ -89,16 +91,20 @@ fn machine() -> (FakeMachine, FwCfg, MemoryMap) {
     let mut machine = FakeMachine::new().with(FakeFwCfg::new(true).with_item(5, &1u16.to_le_bytes()));
     machine.cpuid.insert((1, 0), Cpuid { ebx: 9 << 24, eax: 0x663, edx: 0x3ff, ..Cpuid::default() });
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-    let mut map = MemoryMap::new();
+    let mut map = HostMap::default();
     map.describe(PhysRange::new(PhysAddr::new(0), 128 << 20).unwrap(), MemoryType::CONVENTIONAL).unwrap();
-    (machine, fw_cfg, map)
+    (machine, fw_cfg, MemoryMap::new(map))
+}
+
+fn load_table(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &mut MemoryMap, chipset: Chipset) {
+    load(&mut Boot { machine, fw_cfg, map, start: &Start::Reset }, chipset);
 }
 
 #[test]
 fn a_kernel_finds_the_table() {
     let (mut machine, fw_cfg, mut map) = machine();
     machine.memory.store(LOCAL_APIC_VERSION.get(), &[0x11, 0, 5, 0]);
-    load(&mut machine, &fw_cfg, &mut map, Chipset::None);
+    load_table(&mut machine, &fw_cfg, &mut map, Chipset::None);
     let pointer = machine.memory.bytes(POINTER.get(), 16);
     assert_eq!((&pointer[..4], checksum::sum(&pointer)), (b"_MP_".as_slice(), 0));
     let at = u32_at(&pointer, 4).into();
@@ -113,7 +119,7 @@ fn a_kernel_finds_the_table() {
 fn four_bytes_left_from_before_a_reset_kept_the_table_away() {
     let (mut machine, fw_cfg, mut map) = machine();
     machine.memory.store(POINTER.get(), b"_MP_ left behind");
-    load(&mut machine, &fw_cfg, &mut map, Chipset::None);
+    load_table(&mut machine, &fw_cfg, &mut map, Chipset::None);
     let pointer = machine.memory.bytes(POINTER.get(), 16);
     assert_eq!((&pointer[..4], checksum::sum(&pointer)), (b"_MP_".as_slice(), 0));
     assert_eq!(machine.memory.bytes(u32_at(&pointer, 4).into(), 4), b"PCMP");
@@ -122,7 +128,7 @@ fn four_bytes_left_from_before_a_reset_kept_the_table_away() {
 #[test]
 fn without_ram_for_the_table_there_is_no_pointer() {
     let (mut machine, fw_cfg, _) = machine();
-    load(&mut machine, &fw_cfg, &mut MemoryMap::new(), Chipset::Q35);
+    load_table(&mut machine, &fw_cfg, &mut MemoryMap::default(), Chipset::Q35);
     assert_eq!(machine.memory.bytes(POINTER.get(), 16), vec![0; 16]);
 }
 
@@ -131,7 +137,7 @@ fn without_a_local_apic_there_is_nothing_to_tell() {
     let (mut machine, fw_cfg, mut map) = machine();
     machine.cpuid.insert((1, 0), Cpuid { edx: 0x1ff, ..Cpuid::default() });
     let before = map.clone();
-    load(&mut machine, &fw_cfg, &mut map, Chipset::None);
+    load_table(&mut machine, &fw_cfg, &mut map, Chipset::None);
     assert_eq!((machine.memory.bytes(POINTER.get(), 16), map), (vec![0; 16], before));
 }
 
@@ -139,7 +145,7 @@ fn without_a_local_apic_there_is_nothing_to_tell() {
 fn a_board_that_is_none_of_qemus_gets_no_table() {
     let (mut machine, fw_cfg, mut map) = machine();
     let before = map.clone();
-    load(&mut machine, &fw_cfg, &mut map, Chipset::Other(0x1275_1275));
+    load_table(&mut machine, &fw_cfg, &mut map, Chipset::Other(0x1275_1275));
     assert_eq!((machine.memory.bytes(POINTER.get(), 16), map), (vec![0; 16], before));
 }
 

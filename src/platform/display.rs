@@ -7,7 +7,7 @@ use super::{Chipset, EXTRA_ROOTS, physical_bits, read_number, unoccupied};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::fw_cfg::FwCfg;
 use crate::hal::Machine;
-use crate::memory_map::MemoryMap;
+use crate::memory_map::Regions;
 use crate::pci::{Display, Near, Windows};
 
 /// Where RAM below 4 GiB ends at the most, unless the user has asked for more (QEMU `hw/i386/pc_piix.c`, the default of
@@ -19,7 +19,7 @@ const MOST_RAM: PhysAddr = PhysAddr::new(0xe000_0000);
 /// without RAM is taken for one that is not known.
 ///
 /// `None` where there is no such display, or no chipset whose PCI the firmware sets up.
-pub fn set_up_display<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &MemoryMap) -> Option<Display> {
+pub fn set_up_display<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &Regions) -> Option<Display> {
     let chipset = Chipset::of_host(machine, fw_cfg);
     let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or(MOST_RAM);
     let (ports, low) = chipset.low_windows(low_ram_end)?;

@@ -34,11 +34,12 @@ use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::cpus::{self, LocalApic, MemoryTypes};
 use crate::fw_cfg::{FwCfg, HostKind};
 use crate::hal::{Cpu, Machine, Memory, Ports};
-use crate::memory_map::MemoryMap;
+use crate::memory_map::Regions;
 use crate::pci::{
     self, Address, Board, ConfigSpace, Display, EcamWindow, Near, OwnFunction, Pin, PortConfig, PortRange, Summary,
     Windows,
 };
+use crate::state::Boot;
 use crate::{resume, tables};
 pub use display::set_up_display;
 use window::{high_windows, physical_bits, unoccupied};
@@ -65,15 +66,13 @@ impl Platform {
     ///
     /// # Errors
     /// [`crate::memory_map::Error::Full`] when the map has no room for the configuration window.
-    pub fn set_up<M: Machine>(
-        machine: &mut M,
-        fw_cfg: &FwCfg,
-        map: &mut MemoryMap,
-    ) -> Result<Self, crate::memory_map::Error> {
-        let (chipset, low_ram_end, f_segment, ecam) = program(machine, fw_cfg, map);
+    pub fn set_up<M: Machine>(boot: &mut Boot<'_, M>) -> Result<Self, crate::memory_map::Error> {
+        let fw_cfg = boot.fw_cfg;
+        let (chipset, low_ram_end, f_segment, ecam) = program(boot.machine, fw_cfg, boot.map);
         if let Some(window) = ecam {
-            map.reserve(window.range, MemoryType::RESERVED)?;
+            boot.map.reserve(window.range, MemoryType::RESERVED)?;
         }
+        let (machine, map) = (&mut *boot.machine, &*boot.map);
         let Some((ports, low)) = chipset.low_windows(low_ram_end) else {
             set_memory_types_beside_unknown_devices(machine, fw_cfg, low_ram_end);
             return Ok(Self { chipset, f_segment, display: None });
@@ -103,7 +102,7 @@ pub struct Restored {
 /// What PCI functions had, the operating system restores.
 ///
 /// Writes no memory, and a boot may follow: it writes the same again.
-pub fn restore<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &MemoryMap) -> Restored {
+pub fn restore<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &Regions) -> Restored {
     let (chipset, low_ram_end, _, ecam) = program(machine, fw_cfg, map);
     Restored { chipset, low_ram_end, ecam }
 }
@@ -163,7 +162,7 @@ fn devices_start(ecam: Option<EcamWindow>, low: PhysRange) -> PhysAddr {
 fn program<M: Machine>(
     machine: &mut M,
     fw_cfg: &FwCfg,
-    map: &MemoryMap,
+    map: &Regions,
 ) -> (Chipset, PhysAddr, bool, Option<EcamWindow>) {
     let chipset = Chipset::of_host(machine, fw_cfg);
     log::debug!("chipset: {chipset}");

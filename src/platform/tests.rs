@@ -8,7 +8,9 @@ use crate::fakes::fw_cfg::FakeFwCfg;
 use crate::fakes::golden::QEMU_FILE;
 use crate::fakes::machine::{Access, FakeDevice, FakeMachine, FakeMemory};
 use crate::hal::Cpuid;
+use crate::memory_map::{HostMap, MemoryMap};
 use crate::pci::LongestAccess;
+use crate::start_info::Start;
 
 const GIB: u64 = 1 << 30;
 
@@ -211,6 +213,11 @@ fn with_mtrrs(mut machine: FakeMachine) -> FakeMachine {
     machine
 }
 
+fn set_up(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: HostMap) {
+    let mut map = MemoryMap::new(map);
+    Platform::set_up(&mut Boot { machine, fw_cfg, map: &mut map, start: &Start::Reset }).unwrap();
+}
+
 #[test]
 fn memory_types_are_set_on_every_board_from_the_end_of_ram_up() {
     for bridge in [Some(0x0d57_8086), None] {
@@ -223,9 +230,9 @@ fn memory_types_are_set_on_every_board_from_the_end_of_ram_up() {
                 None => FakeMachine::new(),
             };
             let (mut machine, fw_cfg) = qemu(with_mtrrs(machine), &["etc/table-loader"]);
-            let mut map = MemoryMap::new();
+            let mut map = HostMap::default();
             map.describe(PhysRange::new(PhysAddr::default(), ram << 20).unwrap(), MemoryType::CONVENTIONAL).unwrap();
-            Platform::set_up(&mut machine, &fw_cfg, &mut map).unwrap();
+            set_up(&mut machine, &fw_cfg, map);
             assert_eq!(memory_types(&machine), (Some(devices), Some(0xc06)), "{bridge:x?}, {ram} MiB");
         }
     }
@@ -240,7 +247,7 @@ fn memory_types_that_another_host_has_set_for_a_board_of_its_own_stay() {
         machine.msrs.insert(0x2ff, default_type);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         assert_eq!(fw_cfg.host_kind().is_qemu(), is_qemu);
-        Platform::set_up(&mut machine, &fw_cfg, &mut map(0, &[])).unwrap();
+        set_up(&mut machine, &fw_cfg, map(0, &[]));
         memory_types(&machine)
     };
     const CROSVM: u32 = 0x1237_8086;
@@ -412,8 +419,8 @@ fn with_any_memory_all_ram_is_cached_and_pci_is_not() {
     }
 }
 
-fn map(ram_above: u64, reserved: &[(u64, u64)]) -> MemoryMap {
-    let mut map = MemoryMap::new();
+fn map(ram_above: u64, reserved: &[(u64, u64)]) -> HostMap {
+    let mut map = HostMap::default();
     let range = |start, len| PhysRange::new(PhysAddr::new(start), len).unwrap();
     map.describe(range(0, 2 * GIB), MemoryType::CONVENTIONAL).unwrap();
     if ram_above > 0 {
@@ -427,7 +434,7 @@ fn map(ram_above: u64, reserved: &[(u64, u64)]) -> MemoryMap {
 
 #[test]
 fn the_high_windows_are_above_ram_and_within_what_the_cpu_can_address() {
-    let windows = |map: &MemoryMap, reserved: Option<u64>, bits| {
+    let windows = |map: &Regions, reserved: Option<u64>, bits| {
         let all = high_windows(map, reserved.map(PhysAddr::new), bits);
         all.map(|window| (window.start().get(), window.end().get())).collect::<Vec<_>>()
     };

@@ -2,7 +2,7 @@
 
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant};
 use crate::hal::Cpu;
-use crate::memory_map::MemoryMap;
+use crate::memory_map::Regions;
 
 /// CPUID: the highest extended leaf, and the sizes of addresses (AMD APM volume 3, appendix E.4.7).
 const HIGHEST_EXTENDED_LEAF: u32 = 0x8000_0000;
@@ -30,7 +30,7 @@ const GRANULE: Alignment = constant(Alignment::new(1 << 30));
 ///
 /// It is given out from the bottom up, close above RAM, because CPUs are known to claim more bits than their host has.
 pub fn high_windows(
-    map: &MemoryMap,
+    map: &Regions,
     reserved: Option<PhysAddr>,
     physical_bits: u8,
 ) -> impl Iterator<Item = PhysRange> + '_ {
@@ -53,7 +53,7 @@ pub fn high_windows(
 /// The largest part of `window`, which is behind RAM, that the map knows nothing of. A host may have reserved some of it:
 /// propolis has its configuration space there.
 #[must_use]
-pub fn unoccupied(map: &MemoryMap, window: PhysRange) -> PhysRange {
+pub fn unoccupied(map: &Regions, window: PhysRange) -> PhysRange {
     let mut largest = PhysRange::empty_at(window.start());
     let mut gap_start = window.start();
     let mut take = |start, end| {

@@ -43,7 +43,7 @@ use crate::fw_cfg::{FwCfg, Transport};
 use crate::hal::{Machine, Memory, Ports};
 use crate::layout;
 use crate::logging::Few;
-use crate::memory_map::MemoryMap;
+use crate::state::Boot;
 use crate::tables::{self, Tables};
 
 /// Which sleep states the machine offers, six bytes (QEMU `hw/acpi/core.c`, `acpi_pm1_cnt_init`). A boot goes by the name
@@ -70,14 +70,15 @@ pub fn can_sleep(fw_cfg: &FwCfg) -> bool {
 /// Leaves the record of a boot that loaded these tables, if all the memory is kept that a wake needs: a page of it alone
 /// may be for a host's table beside it. Without ACPI tables no operating system suspends. Gives how what is kept and is not in
 /// use is to be cleared.
-pub fn prepare(machine: &mut impl Memory, fw_cfg: &FwCfg, map: &MemoryMap, tables: Tables) -> Clears {
+pub fn prepare<M: Memory>(boot: &mut Boot<'_, M>, tables: Tables) -> Clears {
+    let fw_cfg = boot.fw_cfg;
     // Reserved by the firmware, and not by a host that has something there.
-    if !can_sleep(fw_cfg) || !map.is_withheld(layout::KEPT_RAM) {
+    if !can_sleep(fw_cfg) || !boot.map.is_withheld(layout::KEPT_RAM) {
         return Clears::Nothing;
     }
     match tables.rsdp {
-        Some(rsdp) => Record { rsdp, writes: tables.told }.store(machine),
-        None => record::clear(machine),
+        Some(rsdp) => Record { rsdp, writes: tables.told }.store(boot.machine),
+        None => record::clear(boot.machine),
     }
     // Others that have the register of QEMU may take the key for an item.
     let is_qemu = fw_cfg.host_kind().is_qemu() && fw_cfg.transport() == Transport::QemuDma;

@@ -18,6 +18,8 @@ use crate::fakes::known_hosts::known_hosts;
 use crate::fakes::machine::{Access, FakeDevice, FakeMachine, FakeMemory};
 use crate::fakes::{golden, tables as made};
 use crate::layout::{RESUME_RECORD, WAKE_RAM};
+use crate::memory_map::{HostMap, MemoryMap};
+use crate::start_info::Start;
 use crate::tables;
 
 mod decision;
@@ -253,10 +255,12 @@ const I440FX: u32 = 0x1237_8086;
 fn booted(name: &str, bridge: u32) -> FakeMemory {
     let mut machine = FakeMachine::new().with(device(name)).with(FakeConfigPorts::with_host_bridge(bridge));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-    let mut map = MemoryMap::of_host(&mut machine, &fw_cfg, &crate::start_info::Start::Reset).unwrap();
-    let sources = tables::Sources::of_host(&mut machine, &fw_cfg, None, &mut map);
-    let tables = tables::load(&mut machine, &fw_cfg, &mut map, sources, true);
-    prepare(&mut machine, &fw_cfg, &map, tables);
+    let mut map = HostMap::of_host(&mut machine, &fw_cfg, &Start::Reset).unwrap();
+    let sources = tables::Sources::of_host(&mut machine, &fw_cfg, &Start::Reset, &mut map);
+    let mut map = MemoryMap::new(map);
+    let mut boot = Boot { machine: &mut machine, fw_cfg: &fw_cfg, map: &mut map, start: &Start::Reset };
+    let tables = tables::load(&mut boot, sources, true);
+    prepare(&mut boot, tables);
     machine.memory
 }
 
@@ -516,12 +520,18 @@ fn an_image_without_its_record_does_not_wake() {
     assert!(reason.starts_with("the firmware's record at 0x9f000 was overwritten"), "{reason}");
 }
 
+/// Leaves the record of a boot with this map that loaded no tables but those at `rsdp`.
+fn prepare_with(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &MemoryMap, rsdp: Option<PhysAddr>) -> Clears {
+    let mut boot = Boot { machine, fw_cfg, map: &mut map.clone(), start: &Start::Reset };
+    prepare(&mut boot, Tables { rsdp, ..Tables::default() })
+}
+
 #[test]
 fn memory_is_kept_on_machines_that_sleep_only() {
     let map = |device: FakeFwCfg| {
         let mut machine = FakeMachine::new().with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        (can_sleep(&fw_cfg), MemoryMap::of_host(&mut machine, &fw_cfg, &crate::start_info::Start::Reset).unwrap())
+        (can_sleep(&fw_cfg), MemoryMap::new(HostMap::of_host(&mut machine, &fw_cfg, &Start::Reset).unwrap()))
     };
     let e820 = |device: FakeFwCfg| {
         let ram = [0, 128 << 20].map(u64::to_le_bytes).concat();
@@ -538,7 +548,7 @@ fn memory_is_kept_on_machines_that_sleep_only() {
     let left = |device: FakeFwCfg, map: &MemoryMap, rsdp| {
         let mut machine = FakeMachine::new().with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        let clears = prepare(&mut machine, &fw_cfg, map, Tables { rsdp, ..Tables::default() });
+        let clears = prepare_with(&mut machine, &fw_cfg, map, rsdp);
         (Record::load(&mut machine).is_ok(), clears)
     };
     let rsdp = Some(PhysAddr::new(0xf_0000));
@@ -563,11 +573,11 @@ fn a_host_table_in_the_page_of_the_record_does_not_make_a_machine_one_that_sleep
         let pieces = pieces.into_iter().chain(made::mp_table(0x9_fc00, 0x9_fc10));
         pieces.for_each(|(at, bytes)| machine.memory.store(at, &bytes));
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        let mut map = MemoryMap::of_host(&mut machine, &fw_cfg, &crate::start_info::Start::Reset).unwrap();
-        let in_memory = tables::Sources::of_host(&mut machine, &fw_cfg, None, &mut map).in_memory;
+        let mut map = HostMap::of_host(&mut machine, &fw_cfg, &Start::Reset).unwrap();
+        let in_memory = tables::Sources::of_host(&mut machine, &fw_cfg, &Start::Reset, &mut map).in_memory;
         assert!(in_memory.mp_table && !map.is_ram(RESUME_RECORD), "the page is the table's");
         assert_eq!(map.is_ram(WAKE_RAM), !sleeps);
-        prepare(&mut machine, &fw_cfg, &map, Tables { rsdp: in_memory.rsdp, ..Tables::default() });
+        prepare_with(&mut machine, &fw_cfg, &MemoryMap::new(map), in_memory.rsdp);
         assert_eq!(Record::load(&mut machine).is_ok(), sleeps);
     }
 }

@@ -8,7 +8,7 @@ use crate::acpi::{HEADER_LEN, Root, TableReader};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::Memory;
 use crate::layout;
-use crate::memory_map::MemoryMap;
+use crate::memory_map::Regions;
 
 /// An address in real mode at which an operating system wakes up: RAM, below 1 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl WakingVector {
     ///
     /// # Errors
     /// [`Error::Table`], [`Error::NoFadt`], [`Error::NoVector`], [`Error::Vector`].
-    pub fn find(memory: &mut impl Memory, map: &MemoryMap, rsdp: PhysAddr) -> Result<Self, Error> {
+    pub fn find(memory: &mut impl Memory, map: &Regions, rsdp: PhysAddr) -> Result<Self, Error> {
         let is_memory = |range| is_memory(map, range);
         let mut tables = TableReader::new(memory, &is_memory);
         let root = tables.root(rsdp)?;
@@ -33,7 +33,7 @@ impl WakingVector {
         Self::new(u32::from_le_bytes(vector), map)
     }
 
-    fn new(vector: u32, map: &MemoryMap) -> Result<Self, Error> {
+    fn new(vector: u32, map: &Regions) -> Result<Self, Error> {
         let at = PhysRange::new(PhysAddr::new(vector.into()), 1);
         match at.filter(|&at| vector == 0 || PhysRange::LOW_1_MIB.contains(at) && map.is_ram(at)) {
             Some(_) if vector == 0 => Err(Error::NoVector),
@@ -70,6 +70,6 @@ fn fadt<M: Memory>(tables: &mut TableReader<'_, M>, root: &Root) -> Result<PhysR
 
 /// Whether there is memory, and no device: RAM, or where the BIOS was.
 #[inline(never)]
-fn is_memory(map: &MemoryMap, range: PhysRange) -> bool {
+fn is_memory(map: &Regions, range: PhysRange) -> bool {
     map.is_ram(range) || layout::F_SEGMENT.contains(range)
 }

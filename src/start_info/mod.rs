@@ -24,7 +24,7 @@ pub use error::{Error, Part};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::{Memory, MemoryError};
 use crate::layout;
-use crate::memory_map::{self, E820Entry, MemoryMap};
+use crate::memory_map::{self, E820Entry, HostMap};
 use abi::{Header, MapEntry, Module};
 
 /// As many entries of a memory map are accepted.
@@ -96,7 +96,7 @@ impl StartInfo {
     ///
     /// # Errors
     /// [`memory_map::Error::Full`].
-    pub fn hold(&self, map: &mut MemoryMap) -> Result<(), memory_map::Error> {
+    pub fn hold(&self, map: &mut HostMap) -> Result<(), memory_map::Error> {
         map.reserve(layout::LOADED_IMAGE, MemoryType::LOADER_CODE)?;
         self.modules.iter().try_for_each(|module| map.reserve(module.pages(), MemoryType::LOADER_DATA))
     }

@@ -140,7 +140,7 @@ fn more_modules_than_are_looked_at_and_empty_ones_do_no_harm() {
 
 #[test]
 fn image_and_modules_are_held_and_stay_ram() {
-    let mut map = MemoryMap::new();
+    let mut map = HostMap::default();
     map.describe(range(0, 64 << 20), MemoryType::CONVENTIONAL).unwrap();
     let before: Vec<_> = map.e820().collect();
     read(&mut machine(&info(1, 2, 0, 0))).unwrap().hold(&mut map).unwrap();

@@ -27,7 +27,7 @@ use crate::fw_cfg::{FwCfg, Transport};
 use crate::hal::{Memory, MemoryError};
 use crate::layout::{self, F_SEGMENT};
 use crate::logging::Few;
-use crate::memory_map::MemoryMap;
+use crate::memory_map::{HostMap, Regions};
 use crate::smbios::{Anchor, MAX_ANCHOR};
 
 /// Where anchors are looked for: the usual extended BIOS data area, and the BIOS's segments (ACPI 6.5, 5.2.5.1;
@@ -84,7 +84,7 @@ pub fn puts_tables_into_memory(fw_cfg: &FwCfg) -> bool {
 impl InMemory {
     /// Finds the tables, on hosts that put them into memory, and holds them in `map`, before anything else is put there. ACPI
     /// tables are looked for if they are wanted, because the host has none in fw_cfg.
-    pub fn of_host(machine: &mut impl Memory, fw_cfg: &FwCfg, wants_acpi: bool, map: &mut MemoryMap) -> Self {
+    pub fn of_host(machine: &mut impl Memory, fw_cfg: &FwCfg, wants_acpi: bool, map: &mut HostMap) -> Self {
         if !puts_tables_into_memory(fw_cfg) {
             return Self::default();
         }
@@ -96,7 +96,7 @@ impl InMemory {
 }
 
 /// Holds the ACPI tables whose root pointer is at `rsdp`, and gives it if it is one.
-pub fn hold_acpi(memory: &mut impl Memory, map: &mut MemoryMap, rsdp: PhysAddr) -> Option<PhysAddr> {
+pub fn hold_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr) -> Option<PhysAddr> {
     let mut warnings = Warnings::default();
     let held = try_hold_acpi(memory, map, rsdp, &mut warnings);
     warnings.say_rest();
@@ -123,7 +123,7 @@ impl Held {
     }
 }
 
-fn try_hold_acpi(memory: &mut impl Memory, map: &mut MemoryMap, rsdp: PhysAddr, warnings: &mut Warnings) -> Held {
+fn try_hold_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr, warnings: &mut Warnings) -> Held {
     let mut parts = Parts::new();
     match acpi_parts(memory, rsdp, &mut parts, warnings) {
         Ok(()) => {}
@@ -150,7 +150,7 @@ fn try_hold_acpi(memory: &mut impl Memory, map: &mut MemoryMap, rsdp: PhysAddr, 
 
 #[cold]
 #[inline(never)]
-fn find<M: Memory>(memory: &mut M, map: &mut MemoryMap, wants_acpi: bool) -> Result<InMemory, MemoryError> {
+fn find<M: Memory>(memory: &mut M, map: &mut HostMap, wants_acpi: bool) -> Result<InMemory, MemoryError> {
     let mut found = InMemory::default();
     let mut warnings = Warnings::default();
     for (kind, at) in anchors(memory, wants_acpi)? {
@@ -371,7 +371,7 @@ fn smbios_structures(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysRange
 }
 
 /// Holds the structures of the SMBIOS anchor at `at`, if it is one.
-fn hold_smbios(memory: &mut impl Memory, map: &mut MemoryMap, at: PhysAddr, warnings: &mut Warnings) -> Held {
+fn hold_smbios(memory: &mut impl Memory, map: &mut HostMap, at: PhysAddr, warnings: &mut Warnings) -> Held {
     match smbios_structures(memory, at) {
         Some(structures) => Held::of(hold(map, (structures, MemoryType::RESERVED), "SMBIOS", warnings)),
         None => Held::None,
@@ -388,7 +388,7 @@ fn mp_pointer(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysAddr> {
 }
 
 /// Holds the table of the MP floating pointer at `at`, if it is one.
-fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut MemoryMap, at: PhysAddr, warnings: &mut Warnings) -> Held {
+fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut HostMap, at: PhysAddr, warnings: &mut Warnings) -> Held {
     let Some(table) = mp_pointer(memory, at) else { return Held::None };
     // None: one of the default configurations.
     if table == PhysAddr::default() {
@@ -421,7 +421,7 @@ fn remove_anchor(memory: &mut impl Memory, at: PhysAddr) {
 
 /// Whether the firmware itself is in `range`. The record for a wake is only made on a machine that can sleep, where all of
 /// that memory is kept from the kernel.
-fn is_own(map: &MemoryMap, range: PhysRange) -> bool {
+fn is_own(map: &Regions, range: PhysRange) -> bool {
     range.overlaps(layout::FIRMWARE_RAM)
         || range.overlaps(layout::STARTUP_CODE)
         || range.overlaps(layout::RESUME_RECORD) && map.is_withheld(layout::KEPT_RAM)
@@ -429,7 +429,7 @@ fn is_own(map: &MemoryMap, range: PhysRange) -> bool {
 
 /// Keeps everything else off `part`, to the ends of its pages. `false` where the firmware itself is, or a module: the host's
 /// tables are lost then.
-fn hold(map: &mut MemoryMap, (range, kind): Part, tables: &str, warnings: &mut Warnings) -> bool {
+fn hold(map: &mut HostMap, (range, kind): Part, tables: &str, warnings: &mut Warnings) -> bool {
     // Nothing to keep, wherever it says that it is.
     if range.is_empty() {
         return true;

@@ -27,8 +27,10 @@ use crate::bios_data;
 use crate::fw_cfg::{self, FwCfg, Item, Transport};
 use crate::hal::{Machine, MemoryError};
 use crate::layout::{CONVENTIONAL, EBDA_TABLES};
-use crate::memory_map::{MemoryMap, Placement};
+use crate::memory_map::{HostMap, MemoryMap, Placement};
 use crate::resume::HostWrite;
+use crate::start_info::Start;
+use crate::state::Boot;
 
 /// The script that says which ACPI files go where.
 const TABLE_LOADER: &str = "etc/table-loader";
@@ -111,18 +113,13 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Asks the host, and holds in `map` what is in memory: before anything else is put there. `handed_over` is the RSDP that
-    /// the host names, if it does.
+    /// Asks the host, and holds in `map` what is in memory: before anything else is put there.
     ///
-    /// On QEMU that is one which its option ROM has found in memory. Without tables in fw_cfg QEMU has none for a firmware
-    /// to put there, and it may be a guest's.
-    pub fn of_host<M: Machine>(
-        machine: &mut M,
-        fw_cfg: &FwCfg,
-        handed_over: Option<PhysAddr>,
-        map: &mut MemoryMap,
-    ) -> Self {
+    /// Where the host names an RSDP, tables are taken from there. On QEMU that is one which its option ROM has found in memory.
+    /// Without tables in fw_cfg QEMU has none for a firmware to put there, and it may be a guest's.
+    pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start, map: &mut HostMap) -> Self {
         let script = fw_cfg.find(TABLE_LOADER);
+        let handed_over = start.info().and_then(|info| info.rsdp);
         let handed_over = handed_over.filter(|_| script.is_some() || !fw_cfg.host_kind().is_qemu());
         if let Some(rsdp) = handed_over.and_then(|at| hold_acpi(machine, map, at)) {
             return Self { script: None, in_memory: InMemory::default(), handed_over: Some(rsdp) };
@@ -140,16 +137,10 @@ impl Tables {
 }
 
 /// Loads the host's ACPI and SMBIOS tables, but for those in memory. `f_segment` says whether 0xf0000 to 0xfffff is RAM.
-pub fn load<M: Machine>(
-    machine: &mut M,
-    fw_cfg: &FwCfg,
-    map: &mut MemoryMap,
-    sources: Sources,
-    f_segment: bool,
-) -> Tables {
+pub fn load<M: Machine>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: bool) -> Tables {
     let Sources { script, in_memory, .. } = sources;
     let scanned = if f_segment {
-        if let Err(error) = bios_end::write(machine) {
+        if let Err(error) = bios_end::write(boot.machine) {
             log::warn!("a jump to f000:fff0 does not restart the machine: {error}");
         }
         F_SEGMENT_TABLES
@@ -158,7 +149,16 @@ pub fn load<M: Machine>(
     } else {
         PhysRange::empty_at(EBDA_TABLES.end())
     };
-    let mut place = Place { machine, fw_cfg, map, scanned, stale: scanned, told: Vec::new(), tpm_log: None };
+    let fw_cfg = boot.fw_cfg;
+    let mut place = Place {
+        machine: &mut *boot.machine,
+        fw_cfg,
+        map: &mut *boot.map,
+        scanned,
+        stale: scanned,
+        told: Vec::new(),
+        tpm_log: None,
+    };
     if scanned != EBDA_TABLES && !puts_tables_into_memory(fw_cfg) {
         place.clear(EBDA_TABLES);
     }

@@ -13,10 +13,10 @@ use crate::smbios::{FIRMWARE_INFORMATION_LEN, firmware_information};
 fn host(device: FakeFwCfg) -> (FakeMachine, FwCfg, MemoryMap) {
     let mut machine = FakeMachine::new().with(device);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-    let mut map = MemoryMap::new();
+    let mut map = HostMap::default();
     map.describe(range(0, 512 << 20), MemoryType::CONVENTIONAL).unwrap();
     map.carve_pc().unwrap();
-    (machine, fw_cfg, map)
+    (machine, fw_cfg, MemoryMap::new(map))
 }
 
 fn u32_at(machine: &FakeMachine, at: u64) -> u64 {
@@ -30,8 +30,9 @@ fn scan(machine: &FakeMachine, within: PhysRange, anchor: &[u8]) -> Option<u64> 
 }
 
 fn load_all(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &mut MemoryMap, f_segment: bool) -> Tables {
-    let sources = Sources::of_host(machine, fw_cfg, None, map);
-    load(machine, fw_cfg, map, sources, f_segment)
+    // Nothing of it is in memory already, to be held.
+    let sources = Sources::of_host(machine, fw_cfg, &Start::Reset, &mut HostMap::default());
+    load(&mut Boot { machine, fw_cfg, map, start: &Start::Reset }, sources, f_segment)
 }
 
 #[test]

@@ -15,7 +15,7 @@ use firstlight::boot::{Entry, Handover};
 use firstlight::failure::{self, Failure};
 use firstlight::fakes::machine::FakeMachine;
 use firstlight::fw_cfg::{Error, FwCfg};
-use firstlight::memory_map::MemoryMap;
+use firstlight::memory_map::HostMap;
 use firstlight::start_info::{self, StartInfo};
 use firstlight::{layout, resume};
 
@@ -60,7 +60,7 @@ enum Outcome {
 fn boot(bytes: &[u8]) -> Outcome {
     let script = Script::take(&mut Input::new(bytes));
     let map = host_map(&script);
-    let ram: Vec<_> = map.iter().flat_map(MemoryMap::regions).map(|region| region.range).collect();
+    let ram: Vec<_> = map.iter().flat_map(|map| map.regions()).map(|region| region.range).collect();
     let ram: Vec<_> = ram.into_iter().filter(|range| map.as_ref().is_some_and(|map| map.is_ram(*range))).collect();
     let mut machine = script.machine(ram.clone(), Start::PLAIN);
     machine.memory.keep_stores();
@@ -160,7 +160,7 @@ fn range_of(start: u32, len: u32) -> PhysRange {
 }
 
 /// The map as the firmware makes it of what the host says, with a PC's holes cut out.
-fn host_map(script: &Script) -> Option<MemoryMap> {
+fn host_map(script: &Script) -> Option<HostMap> {
     let mut machine = script.machine(Vec::new(), Start::PLAIN);
     let start = match script.start_info {
         Some(at) => start_info::Start::Pvh(StartInfo::read(&mut machine, at).ok()?),
@@ -170,7 +170,7 @@ fn host_map(script: &Script) -> Option<MemoryMap> {
         Err(Error::NoDevice { .. }) if start.info().is_some() => FwCfg::absent(),
         result => result.ok()?,
     };
-    MemoryMap::of_host(&mut machine, &fw_cfg, &start).ok()
+    HostMap::of_host(&mut machine, &fw_cfg, &start).ok()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use firstlight::boot::{Entry, Handover};
 use firstlight::fakes::machine::FakeMachine;
-use firstlight::memory_map::{E820Entry, MemoryMap};
+use firstlight::memory_map::{E820Entry, Regions};
 
 use super::range;
 use super::script::Script;
@@ -92,7 +92,7 @@ impl Told {
     }
 
     /// Holds it against what the host has, and the map that the host gives.
-    pub fn check(mut self, script: &Script, machine: &FakeMachine, host: &MemoryMap) {
+    pub fn check(mut self, script: &Script, machine: &FakeMachine, host: &Regions) {
         let mut end = 0;
         for (entry, kind) in &self.e820 {
             assert!(entry.start >= end && entry.end > entry.start, "{:x?}", self.e820);

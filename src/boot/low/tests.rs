@@ -7,6 +7,7 @@ use super::super::setup_header::tests::debian_with;
 use super::super::{BootParams, Handover, ItemSizes, ScreenInfo, Source};
 use super::*;
 use crate::framebuffer::{Framebuffer, Mode};
+use crate::memory_map::HostMap;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -18,10 +19,10 @@ const LEN: (usize, &[u8]) = (0x1f4, &[0, 0x64, 0, 0]);
 
 /// A PC on which the operating system may sleep, so that less of low memory is the kernel's.
 fn pc(len: u64) -> MemoryMap {
-    let mut map = MemoryMap::new();
+    let mut map = HostMap::default();
     map.describe(range(0, len), MemoryType::CONVENTIONAL).unwrap();
     map.carve_pc_that_sleeps().unwrap();
-    map
+    MemoryMap::new(map)
 }
 
 /// A header of a protocol, with what no kernel so old says about itself left in.

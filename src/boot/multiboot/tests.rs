@@ -10,6 +10,7 @@ use uefi_raw::table::boot::MemoryType;
 
 use super::*;
 use crate::fakes::machine::FakeMachine;
+use crate::memory_map::HostMap;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -24,12 +25,16 @@ const fn range(start: u64, end: u64) -> PhysRange {
     PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)).unwrap()
 }
 
-fn map(ram: &[(u64, u64)]) -> MemoryMap {
-    let mut map = MemoryMap::new();
+fn host_map(ram: &[(u64, u64)]) -> HostMap {
+    let mut map = HostMap::default();
     for &(start, end) in ram {
         map.describe(range(start, end), MemoryType::CONVENTIONAL).unwrap();
     }
     map
+}
+
+fn map(ram: &[(u64, u64)]) -> MemoryMap {
+    MemoryMap::new(host_map(ram))
 }
 
 /// The little-endian number of `len` bytes at `at`.
@@ -161,11 +166,12 @@ fn what_is_not_in_what_the_host_has_loaded_is_refused() {
 
 #[test]
 fn every_field_of_the_information() {
-    let mut map = map(&[(0, 512 * MIB), (4 * GIB, 5 * GIB)]);
+    let mut map = host_map(&[(0, 512 * MIB), (4 * GIB, 5 * GIB)]);
     map.describe(range(5 * GIB, 6 * GIB), MemoryType::UNUSABLE).unwrap();
     map.reserve(range(510 * MIB, 511 * MIB), MemoryType::ACPI_RECLAIM).unwrap();
     map.reserve(range(511 * MIB, 512 * MIB), MemoryType::ACPI_NON_VOLATILE).unwrap();
     map.carve_pc().unwrap();
+    let map = MemoryMap::new(map);
     let place = range(0x1_0000, 0x1_2000);
     let info = MultibootInfo::new(&parse(&qemus()).unwrap(), place, &map, None).unwrap();
     let bytes = info.bytes();

@@ -9,6 +9,7 @@ use super::super::setup_header::tests::debian_with;
 use super::super::{BootParams, ItemSizes};
 use super::*;
 use crate::layout;
+use crate::memory_map::HostMap;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -25,20 +26,20 @@ fn range(start: u64, end: u64) -> PhysRange {
 
 /// A PC with `len` bytes of RAM below 4 GiB and some above.
 fn pc(len: u64) -> MemoryMap {
-    let mut map = MemoryMap::new();
+    let mut map = HostMap::default();
     map.describe(range(0, len), MemoryType::CONVENTIONAL).unwrap();
     map.describe(range(4 * GIB, 5 * GIB), MemoryType::CONVENTIONAL).unwrap();
     map.carve_pc().unwrap();
-    map
+    MemoryMap::new(map)
 }
 
 /// A PC with `low` bytes of RAM below 4 GiB, and `high` bytes above.
 fn pc_with(low: u64, high: u64) -> MemoryMap {
-    let mut map = MemoryMap::new();
+    let mut map = HostMap::default();
     map.describe(range(0, low), MemoryType::CONVENTIONAL).unwrap();
     map.describe(range(4 * GIB, 4 * GIB + high), MemoryType::CONVENTIONAL).unwrap();
     map.carve_pc().unwrap();
-    map
+    MemoryMap::new(map)
 }
 
 fn plan_in(map: &mut MemoryMap, patches: &[(usize, &[u8])], sizes: ItemSizes) -> Result<LoadPlan, Error> {
@@ -358,7 +359,7 @@ proptest! {
     /// Nothing overlaps anything, all of it was free memory, and the kernel gets all that its header asks for.
     #[test]
     fn every_plan_holds(case in cases()) {
-        let mut map = MemoryMap::new();
+        let mut map = HostMap::default();
         for (start, len) in case.ram {
             map.describe(range(start, start + len), MemoryType::CONVENTIONAL).unwrap();
         }
@@ -366,6 +367,7 @@ proptest! {
             map.describe(range(start, start + len), MemoryType::RESERVED).unwrap();
         }
         map.carve_pc().unwrap();
+        let mut map = MemoryMap::new(map);
         let before = map.clone();
         let patches: Vec<_> = case.header.iter().map(|(at, bytes)| (*at, bytes.as_slice())).collect();
         let header = SetupHeader::parse(&debian_with(&patches)).unwrap();

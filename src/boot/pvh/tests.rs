@@ -8,6 +8,7 @@ use uefi_raw::table::boot::MemoryType;
 
 use super::*;
 use crate::layout;
+use crate::memory_map::HostMap;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -17,8 +18,8 @@ fn range(start: u64, end: u64) -> PhysRange {
 }
 
 /// A PC with `len` bytes of RAM below 4 GiB and some above, and a region of each kind.
-fn pc(len: u64) -> MemoryMap {
-    let mut map = MemoryMap::new();
+fn pc(len: u64) -> HostMap {
+    let mut map = HostMap::default();
     map.describe(range(0, len), MemoryType::CONVENTIONAL).unwrap();
     map.describe(range(4 * GIB, 5 * GIB), MemoryType::CONVENTIONAL).unwrap();
     map.describe(range(5 * GIB, 6 * GIB), MemoryType::PERSISTENT_MEMORY).unwrap();
@@ -75,6 +76,7 @@ fn every_field_of_start_info() {
     let mut map = pc(512 * MIB);
     let kernel = kernel(16 * MIB, 0x12_3456);
     kernel.hold(&mut map).unwrap();
+    let mut map = MemoryMap::new(map);
     let sizes = ItemSizes { kernel: 0, initrd: 5_000_001, command_line: 20 };
     let plan = PvhPlan::new(kernel, sizes, None, &mut map).unwrap();
     assert_eq!(plan.initrd, Some(range(504 * MIB, 504 * MIB + 5_000_001)));
@@ -109,7 +111,7 @@ fn every_field_of_start_info() {
 
 #[test]
 fn without_initrd_and_rsdp_there_is_none() {
-    let mut map = pc(64 * MIB);
+    let mut map = MemoryMap::new(pc(64 * MIB));
     let plan = PvhPlan::new(kernel(MIB, 16), ItemSizes::default(), None, &mut map).unwrap();
     let info = StartInfo::new(&plan, &map, None).unwrap();
     assert_eq!(number(info.bytes(), 12, 4), 0);
@@ -121,6 +123,7 @@ fn without_initrd_and_rsdp_there_is_none() {
 fn what_does_not_fit_is_said() {
     let mut map = pc(64 * MIB);
     kernel(2 * MIB, 50 << 20).hold(&mut map).unwrap();
+    let map = MemoryMap::new(map);
     let plan = |sizes| PvhPlan::new(kernel(2 * MIB, 50 << 20), sizes, None, &mut map.clone());
     let initrd = plan(ItemSizes { initrd: 11 << 20, ..ItemSizes::default() });
     let too_large = Error::InitrdDoesNotFit { size: 11 << 20, limit: Some(PhysRange::LOW_4_GIB.end()), free: 10 * MIB };
@@ -137,8 +140,9 @@ proptest! {
         let mut map = pc(128 * MIB);
         let fresh = map.clone();
         let kernel = kernel(start, size);
+        let sizes = ItemSizes { kernel: 0, initrd, command_line };
         if kernel.hold(&mut map).is_ok()
-            && let Ok(plan) = PvhPlan::new(kernel, ItemSizes { kernel: 0, initrd, command_line }, None, &mut map)
+            && let Ok(plan) = PvhPlan::new(kernel, sizes, None, &mut MemoryMap::new(map))
         {
             let parts: Vec<_> =
                 [Some(kernel.image), plan.initrd, Some(plan.command_line), Some(plan.start_info)].into_iter().flatten().collect();

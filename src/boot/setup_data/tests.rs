@@ -10,6 +10,7 @@ use super::super::setup_header::tests::debian_with;
 use super::super::{ItemSizes, LoadPlan};
 use super::*;
 use crate::fakes::machine::FakeMachine;
+use crate::memory_map::HostMap;
 
 const MIB: u64 = 1 << 20;
 /// The protected-mode part as the header says, and the setup code in front of it.
@@ -23,11 +24,15 @@ fn node(next: u64, kind: u32, data: &[u8]) -> Vec<u8> {
     [&next.to_le_bytes()[..], &kind.to_le_bytes(), &(data.len() as u32).to_le_bytes(), data].concat()
 }
 
-fn map() -> MemoryMap {
-    let mut map = MemoryMap::new();
+fn host_map() -> HostMap {
+    let mut map = HostMap::default();
     map.describe(PhysRange::new(PhysAddr::new(0), 512 * MIB).unwrap(), MemoryType::CONVENTIONAL).unwrap();
     map.carve_pc().unwrap();
     map
+}
+
+fn map() -> MemoryMap {
+    MemoryMap::new(host_map())
 }
 
 /// Plans and loads a kernel with `appended` behind it, to which the header points as `first` says. Gives the machine and the
@@ -133,12 +138,12 @@ fn a_list_that_the_host_has_not_appended_was_passed_on_unmeasured() {
 
 /// A map with `count` entries above 4 GiB.
 fn map_of(count: u64) -> MemoryMap {
-    let mut map = map();
+    let mut map = host_map();
     for i in 0..count {
         let range = PhysRange::new(PhysAddr::new((4 << 30) + (i * 2 + 1) * MIB), MIB).unwrap();
         map.describe(range, MemoryType::RESERVED).unwrap();
     }
-    map
+    MemoryMap::new(map)
 }
 
 fn params(map: &mut MemoryMap, header: &SetupHeader) -> Box<BootParams> {

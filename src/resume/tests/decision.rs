@@ -3,6 +3,8 @@
 use std::boxed::Box;
 
 use super::*;
+use crate::memory_map::{HostMap, MemoryMap};
+use crate::start_info::Start;
 
 /// What a guest leaves that wants the next reset taken for a wake: all that [`suspended`] has, and CMOS.
 fn left_by_a_guest(mut machine: FakeMachine, cmos: &Cmos) -> FakeMachine {
@@ -91,11 +93,12 @@ fn the_power_management_has_its_address_before_it_is_asked() {
     // What costs a boot nothing costs it nothing: a boot does not ask.
     let map = |machine: &mut FakeMachine| {
         let fw_cfg = FwCfg::probe(machine).unwrap();
-        let map = MemoryMap::of_host(machine, &fw_cfg, &crate::start_info::Start::Reset).unwrap();
-        (fw_cfg, map)
+        let map = HostMap::of_host(machine, &fw_cfg, &Start::Reset).unwrap();
+        (fw_cfg, MemoryMap::new(map))
     };
     let mut machine = reset(FakeMemory::default(), device("pc"), I440FX);
     let (fw_cfg, mut map) = map(&mut machine);
-    crate::platform::Platform::set_up(&mut machine, &fw_cfg, &mut map).unwrap();
+    let mut boot = Boot { machine: &mut machine, fw_cfg: &fw_cfg, map: &mut map, start: &Start::Reset };
+    crate::platform::Platform::set_up(&mut boot).unwrap();
     assert!(!machine.accesses.iter().any(|access| matches!(access, Access::In(0x600, ..))));
 }

@@ -34,18 +34,18 @@ fn machine_with(device: FakeFwCfg, pieces: &[Piece]) -> FakeMachine {
 }
 
 /// 64 MiB of RAM with the holes of a PC.
-fn map() -> MemoryMap {
-    let mut map = MemoryMap::new();
+fn map() -> HostMap {
+    let mut map = HostMap::default();
     map.describe(range(0, 64 * MIB), MemoryType::CONVENTIONAL).unwrap();
     map.carve_pc().unwrap();
     map
 }
 
-fn of_host(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &mut MemoryMap) -> InMemory {
+fn of_host(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &mut HostMap) -> InMemory {
     InMemory::of_host(machine, fw_cfg, fw_cfg.find(TABLE_LOADER).is_none(), map)
 }
 
-fn look(pieces: &[Piece]) -> (InMemory, MemoryMap) {
+fn look(pieces: &[Piece]) -> (InMemory, HostMap) {
     let (mut machine, mut map) = (machine(pieces), map());
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let found = of_host(&mut machine, &fw_cfg, &mut map);
@@ -60,7 +60,7 @@ fn rsdp_of(pieces: &[Piece]) -> Option<u64> {
 }
 
 /// The e820 type at an address.
-fn kind(map: &MemoryMap, at: u64) -> Option<u32> {
+fn kind(map: &HostMap, at: u64) -> Option<u32> {
     let covers = |entry: &E820Entry| (entry.addr.get()..entry.addr.get() + entry.size.get()).contains(&at);
     map.e820().find(covers).map(|entry| entry.kind.get())
 }
@@ -269,7 +269,7 @@ fn an_mp_table_behind_the_code_for_started_cpus_is_kept() {
         assert_eq!(kind(&map, 0x9_dfff), Some(E820Entry::RAM));
     }
     // On a machine that can sleep the record for a wake comes over it.
-    let mut sleeps = MemoryMap::new();
+    let mut sleeps = HostMap::default();
     sleeps.describe(range(0, 64 * MIB), MemoryType::CONVENTIONAL).unwrap();
     sleeps.carve_pc_that_sleeps().unwrap();
     for (len, is_kept) in [(0x800, true), (0x801, false)] {
