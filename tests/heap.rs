@@ -74,7 +74,7 @@ mod heap {
     }
 
     #[test]
-    fn the_first_blocks_are_the_arenas_and_follow_each_other() {
+    fn the_first_blocks_come_from_the_arena_one_after_another() {
         let (allocator, memory) = allocator(ARENA);
         let start = memory.addresses().start;
         let first = Block::new(&allocator, layout(3, 1), 1).unwrap();
@@ -88,7 +88,7 @@ mod heap {
     }
 
     #[test]
-    fn behind_the_arena_memory_is_used_again() {
+    fn freed_memory_outside_the_arena_is_reused() {
         for arena in [0, ARENA] {
             let (allocator, _memory) = allocator(arena);
             for byte in 0..=u8::MAX {
@@ -99,7 +99,7 @@ mod heap {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_and_takes_nothing() {
+    fn an_allocation_that_does_not_fit_fails_and_takes_nothing() {
         for arena in [0, 8, ARENA, SIZE - 64] {
             let (allocator, _memory) = allocator(arena);
             for (size, align) in [(SIZE + 1, 1), (isize::MAX as usize, 1), (1, 1 << 62), (1 << 62, 1 << 62)] {
@@ -114,7 +114,7 @@ mod heap {
     }
 
     #[test]
-    fn memory_that_is_given_replaces_what_was_there() {
+    fn new_memory_replaces_the_previous_memory() {
         let (allocator, _memory) = allocator(0);
         Block::new(&allocator, layout(100, 8), 1).unwrap().give_back(&allocator);
         let memory = Memory::given_to(&allocator, ARENA);

@@ -108,7 +108,7 @@ fn memcpy_copies_all_and_touches_nothing_else() {
 }
 
 #[test]
-fn memmove_copies_what_overlaps_as_if_it_did_not() {
+fn memmove_copies_overlapping_ranges_correctly() {
     let mut memory = Guarded::new(2);
     for len in lengths() {
         let last = 2 * PAGE - len;
@@ -189,7 +189,7 @@ fn range(start: usize, len: usize) -> PhysRange {
 
 /// One test, as there is one such machine and one such place.
 #[test]
-fn the_machine_touches_the_memory_that_it_is_told_to_and_no_other() {
+fn the_machine_accesses_only_the_memory_that_it_is_asked_to() {
     let mut guest = Guarded::at(Some(GUEST - PAGE), 2);
     // SAFETY: nothing of what is called here executes a privileged instruction, the memory is what `guest` has mapped, and
     // this is the only machine. No descriptor is given to a device.

@@ -63,7 +63,7 @@ fn option_of_nobody(text: &str) -> Option<&str> {
 }
 
 #[test]
-fn an_option_of_qemu_stands_beside_its_name() {
+fn every_qemu_option_in_a_message_follows_qemus_name() {
     let mut paths = Vec::new();
     sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut paths);
     let mut options = 0;
@@ -81,7 +81,7 @@ fn an_option_of_qemu_stands_beside_its_name() {
 }
 
 #[test]
-fn an_option_without_a_name_is_found() {
+fn an_option_without_qemus_name_is_found() {
     for text in [
         "give it more memory (-m)",
         "RAM is too large; give -machine max-ram-below-4g=2G",

@@ -74,7 +74,7 @@ fn tests_in(source: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_promise_of_the_threat_model_has_tests_that_are_there() {
+fn every_promise_of_the_threat_model_has_tests_that_exist() {
     let page = fs::read_to_string(root().join(PAGE)).unwrap();
     let faults = fs::read_to_string(root().join(FAULTS)).unwrap();
     let tests = tests();
@@ -95,7 +95,7 @@ fn every_promise_of_the_threat_model_has_tests_that_are_there() {
 }
 
 #[test]
-fn what_isolation_and_fuzzing_name_as_tests_did_not_have_to_be_there() {
+fn every_test_that_isolation_and_fuzzing_name_exists() {
     let tests = tests();
     for (path, head) in MORE_PAGES {
         let page = fs::read_to_string(root().join(path)).unwrap();
@@ -113,7 +113,7 @@ fn what_isolation_and_fuzzing_name_as_tests_did_not_have_to_be_there() {
 }
 
 #[test]
-fn names_are_told_from_other_code() {
+fn test_names_are_distinguished_from_other_code() {
     assert_eq!(names("`a_test`, `fuzz:boot`; a step of `cargo xtask test`, `acpi/`"), ["a_test", "fuzz:boot"]);
     assert_eq!(shown_by("x\n## What is promised\n\n| **A.** b | `c_d` |\n\n## Not\n| **E** | `f_g` |\n"), ["`c_d`"]);
     assert_eq!(cells_under("| a | b |", "| a | b |\n|---|---|\n| c | `d::e_f` |\n\n| g | `h_i` |\n"), ["`d::e_f`"]);

@@ -33,7 +33,7 @@ fn the_library_and_the_binary_deny_the_same_panics() {
 
 /// The lints that see to comments and to one operation a block hold in every crate.
 #[test]
-fn every_crate_is_under_the_lints() {
+fn every_crate_inherits_the_lints() {
     let workspace = read("Cargo.toml");
     for lint in
         ["unsafe_op_in_unsafe_fn", "missing_safety_doc", "multiple_unsafe_ops_per_block", "undocumented_unsafe_blocks"]

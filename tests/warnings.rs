@@ -24,7 +24,7 @@ impl Log for Listener {
 }
 
 #[test]
-fn a_wake_on_another_host_said_for_each_address_that_it_was_not_taken() {
+fn a_wake_prints_a_few_of_many_warnings_and_the_number_of_the_rest() {
     log::set_logger(&Listener).unwrap();
     log::set_max_level(LevelFilter::Warn);
     let mut machine = FakeMachine::new().with(FakeFwCfg::new(true));

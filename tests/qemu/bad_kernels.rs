@@ -33,7 +33,7 @@ fn with(mut file: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_kernel_file_that_ends_too_early_is_told_by_its_header() {
+fn a_truncated_kernel_file_is_detected_by_its_header() {
     let file = BzImage::new().file();
     assert_eq!(file.len(), 61_037);
     // In its header, in its setup code, behind it, in the middle, and just before the end.
@@ -52,7 +52,7 @@ fn a_kernel_file_that_ends_too_early_is_told_by_its_header() {
 }
 
 #[test]
-fn a_kernel_with_255_sectors_of_setup_code_has_to_have_them() {
+fn a_kernel_with_255_sectors_of_setup_code_must_contain_them() {
     let kernel = BzImage::new();
     let file = with(kernel.file(), 0x1f1, &[255]);
     // 256 sectors, and the kernel behind them.
@@ -70,7 +70,7 @@ fn a_kernel_with_255_sectors_of_setup_code_has_to_have_them() {
 }
 
 #[test]
-fn a_kernel_that_asks_for_memory_that_no_machine_has_is_told_so() {
+fn a_kernel_that_asks_for_more_memory_than_any_machine_has_is_refused() {
     let beyond = |kernel: BzImage, parts: &[&str]| stops_for_kernel(&kernel.file(), "", parts);
     let up_to = ["(init_size, pref_address)", "none from 0x100000000 on", "is the file whole?"];
     let and = |first: &'static str| [&[first][..], &up_to].concat();
@@ -96,7 +96,7 @@ fn a_kernel_that_asks_for_memory_that_no_machine_has_is_told_so() {
 }
 
 #[test]
-fn a_kernel_whose_entry_was_moved_out_of_it_is_not_run() {
+fn a_kernel_with_an_entry_point_outside_it_is_refused() {
     for code32_start in [0x9_0000, 0x10_0000 + 60_013, 0x7fff_f000, u32::MAX] {
         // The builder puts the probe where the entry is.
         let file = with(BzImage::old(0x20f).file(), 0x214, &code32_start.to_le_bytes());
@@ -111,7 +111,7 @@ fn a_kernel_whose_entry_was_moved_out_of_it_is_not_run() {
 }
 
 #[test]
-fn an_elf_kernel_with_an_entry_outside_it_is_not_run() {
+fn an_elf_kernel_with_an_entry_point_outside_it_is_refused() {
     let (file, layout) = pvh_file(PVH_BASE);
     let note = file.windows(4).rposition(|bytes| bytes == b"Xen\0").expect("the note") + 4;
     for entry in [layout.base - 1, layout.end(), 0xf000, 0x4000_0000, 0xffff_fff0] {
@@ -129,7 +129,7 @@ fn an_elf_kernel_with_an_entry_outside_it_is_not_run() {
 }
 
 #[test]
-fn an_initrd_larger_than_the_memory_names_both_sizes() {
+fn the_error_for_an_initrd_larger_than_the_memory_names_both_sizes() {
     let kernel = BzImage::new().file();
     let (elf, _) = pvh_file(PVH_BASE);
     let folder = TempDir::new().expect("a temporary folder");
@@ -151,7 +151,7 @@ fn an_initrd_larger_than_the_memory_names_both_sizes() {
 }
 
 #[test]
-fn a_command_line_longer_than_the_kernel_takes_names_both_lengths() {
+fn the_error_for_a_command_line_longer_than_the_kernel_takes_names_both_lengths() {
     let kernel = BzImage { cmdline_size: 300, ..BzImage::new() };
     let too_long: &[&str] = &["command line has 301 bytes, the kernel takes 300; shorten it"];
     stops_for_kernel(&kernel.file(), &"x".repeat(301), too_long);
@@ -168,7 +168,7 @@ fn a_command_line_longer_than_the_kernel_takes_names_both_lengths() {
 
 /// What is not looked at by anything before the firmware.
 #[test]
-fn a_file_that_is_no_kernel_is_called_what_it_is() {
+fn the_error_for_a_file_that_is_no_kernel_says_what_it_is() {
     let use_a_bzimage = "use a bzImage (vmlinuz)";
     let is = |file: &[u8], what: &str| {
         stops_for_file(file, &[&format!("no Linux setup header: it is {what}"), use_a_bzimage]);
@@ -193,7 +193,7 @@ fn a_file_that_is_no_kernel_is_called_what_it_is() {
 
 /// The same as far as QEMU lets them through.
 #[test]
-fn a_file_that_is_no_kernel_is_called_what_it_is_with_kernel_too() {
+fn the_error_for_a_file_that_is_no_kernel_says_what_it_is_with_dash_kernel_too() {
     let is = |file: &[u8], what: &str| {
         stops_for_kernel(file, "", &[&format!("no Linux setup header: it is {what}"), "use a bzImage (vmlinuz)"]);
     };

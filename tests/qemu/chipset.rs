@@ -19,7 +19,7 @@ const PIIX4_PM: [u8; 3] = [0, 1, 3];
 const ROUTES: u32 = 0x0b0b_0a0a;
 
 #[test]
-fn power_management_is_on() {
+fn power_management_is_enabled() {
     let mut q35 = probe(Kind::Q35);
     assert_eq!(q35.pci(LPC, 0x40) & 0xffff, 0x601, "PMBASE");
     assert_eq!(q35.pci(LPC, 0x44) & 0xff, 0x80, "ACPI_CNTL: on, SCI at interrupt 9");
@@ -35,7 +35,7 @@ fn power_management_is_on() {
 }
 
 #[test]
-fn memory_mapped_configuration_space_is_on_and_reserved() {
+fn memory_mapped_configuration_space_is_enabled_and_reserved() {
     let mut probe = probe(Kind::Q35);
     assert_eq!([probe.pci(HOST_BRIDGE, 0x60), probe.pci(HOST_BRIDGE, 0x64)], [0xb000_0001, 0], "PCIEXBAR");
     assert_eq!(probe.read(0xb000_0000, 4), 0x29c0_8086_u32.to_le_bytes(), "the host bridge's numbers");
@@ -67,7 +67,7 @@ fn the_pic_is_wired_to_the_boot_cpu() {
 
 /// And it is, as the whole of memory above 1 MiB is used.
 #[test]
-fn port_0x92_says_that_address_line_20_is_open() {
+fn port_0x92_reports_address_line_20_as_enabled() {
     for kind in Kind::ALL {
         let mut probe = probe(kind);
         assert_eq!(probe.in32(0x92) & 0xff, 1 << 1, "{kind:?}");

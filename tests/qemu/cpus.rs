@@ -52,7 +52,7 @@ fn registers_written(log: &str, from: usize) -> BTreeMap<u32, u64> {
 }
 
 #[test]
-fn the_other_cpu_gets_the_features_and_memory_types_when_the_host_says_so() {
+fn the_other_cpu_gets_the_features_and_memory_types_if_the_host_asks_for_it() {
     for kind in Kind::ALL {
         let mut probe = boot(&machine(kind, 2).with(WITH_LMCE).with(WATCH_STARTUP));
         let mut written = registers_written(&probe.qemu.log(), 0);
@@ -67,7 +67,7 @@ fn the_other_cpu_gets_the_features_and_memory_types_when_the_host_says_so() {
 }
 
 #[test]
-fn the_other_cpu_gets_them_again_when_the_machine_wakes() {
+fn the_other_cpu_gets_the_features_and_memory_types_again_at_a_wake() {
     for kind in Kind::ALL {
         let (mut probe, page) = sleep::boot(&machine(kind, 2).with(WITH_LMCE).with(WATCH_STARTUP));
         sleep::prepare(&mut probe, &page);
@@ -81,7 +81,7 @@ fn the_other_cpu_gets_them_again_when_the_machine_wakes() {
 }
 
 #[test]
-fn no_cpu_is_started_when_the_host_says_nothing() {
+fn no_cpu_is_started_unless_the_host_asks_for_it() {
     for kind in Kind::ALL {
         let probe = boot(&machine(kind, 4).with("-cpu max").with(WATCH_STARTUP));
         assert!(!probe.qemu.log().contains("Trace "), "{}", probe.qemu.log());
@@ -89,7 +89,7 @@ fn no_cpu_is_started_when_the_host_says_nothing() {
 }
 
 #[test]
-fn as_many_cpus_as_there_can_be_get_the_features() {
+fn the_maximum_number_of_cpus_gets_the_features() {
     for kind in Kind::ALL {
         let machine = machine(kind, 255).with(WITH_LMCE).with(DEBUG);
         let probe = Probe::boot_noisily(&machine, &BzImage::new(), None, None);
@@ -100,7 +100,7 @@ fn as_many_cpus_as_there_can_be_get_the_features() {
 }
 
 #[test]
-fn the_page_where_cpus_begin_is_the_kernels_afterwards() {
+fn the_page_with_the_start_up_code_belongs_to_the_kernel_afterwards() {
     let mut probe = boot(&machine(Kind::Q35, 4).with(WITH_LMCE));
     assert_eq!(probe.read(0x9_e000, 512), [0; 512], "as it was");
     // Nothing runs there any more, whatever the kernel puts into it.
@@ -161,12 +161,12 @@ fn check_missing_feature(machine: &Machine) {
 }
 
 #[test]
-fn a_feature_that_the_cpu_lacks_is_warned_of() {
+fn a_feature_that_the_cpu_lacks_causes_a_warning() {
     check_missing_feature(&machine(Kind::Q35, 2));
 }
 
 #[test]
-fn a_feature_that_the_cpu_lacks_is_warned_of_under_kvm() {
+fn a_feature_that_the_cpu_lacks_causes_a_warning_under_kvm() {
     let Some(accelerator) = Accelerator::kvm() else { return };
     check_missing_feature(&Machine { accelerator, ..machine(Kind::Q35, 2) });
 }

@@ -144,7 +144,7 @@ pub const XGA: (usize, usize) = (1024, 768);
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn what_is_drawn_in_the_memory_of_a_pci_display_is_on_the_screen() {
+fn pixels_in_the_memory_of_a_pci_display_appear_on_the_screen() {
     for kind in Kind::ALL {
         let machine = || Machine::new(kind);
         check(&Machine { default_devices: true, ..machine() }.with("-nic none"), XGA, 16 * MIB);
@@ -160,21 +160,21 @@ fn what_is_drawn_in_the_memory_of_a_pci_display_is_on_the_screen() {
 }
 
 #[test]
-fn what_is_drawn_is_on_the_screen_under_kvm() {
+fn pixels_in_the_framebuffer_appear_on_the_screen_under_kvm() {
     let Some(accelerator) = Accelerator::kvm() else { return };
     check(&Machine { accelerator, ..Machine::new(Kind::Q35) }.with("-vga std"), XGA, 16 * MIB);
     check(&Machine { accelerator, ..Machine::new(Kind::Q35) }.with("-device ramfb"), XGA, 3 * MIB);
 }
 
 #[test]
-fn a_display_with_little_memory_gets_a_smaller_picture() {
+fn a_display_with_little_memory_gets_a_smaller_mode() {
     check(&Machine::new(Kind::Q35).with("-device VGA,vgamem_mb=1"), (640, 400), MIB);
     check(&Machine::new(Kind::Pc).with("-device VGA,vgamem_mb=2"), (800, 600), 2 * MIB);
     check(&Machine::new(Kind::Pc).with("-device VGA,vgamem_mb=4"), XGA, 4 * MIB);
 }
 
 #[test]
-fn what_is_drawn_in_ram_that_the_host_was_told_of_is_on_the_screen() {
+fn pixels_in_the_ram_of_ramfb_appear_on_the_screen() {
     for kind in Kind::ALL {
         check(&Machine::new(kind).with("-device ramfb"), XGA, 3 * MIB);
         check(&Machine { memory: "6G", ..Machine::new(kind) }.with("-device ramfb"), XGA, 3 * MIB);
@@ -182,12 +182,12 @@ fn what_is_drawn_in_ram_that_the_host_was_told_of_is_on_the_screen() {
 }
 
 #[test]
-fn the_pci_display_comes_before_the_one_in_ram() {
+fn a_pci_display_takes_precedence_over_ramfb() {
     check(&Machine::new(Kind::Q35).with("-device bochs-display -device ramfb"), XGA, 16 * MIB);
 }
 
 #[test]
-fn the_screen_is_black_again_after_a_reset_and_can_be_drawn_on() {
+fn the_screen_is_black_after_a_reset_and_shows_new_pixels() {
     for (display, memory) in [("-vga std", 16 * MIB), ("-device secondary-vga", 16 * MIB), ("-device ramfb", 3 * MIB)] {
         let machine = Machine { reboots: true, ..Machine::new(Kind::Q35) }.with(display);
         let mut probe = Probe::boot(&machine, &BzImage::new(), None, None);
@@ -199,7 +199,7 @@ fn the_screen_is_black_again_after_a_reset_and_can_be_drawn_on() {
 }
 
 #[test]
-fn a_display_without_registers_is_warned_about() {
+fn a_display_without_registers_causes_a_warning() {
     let machine = Machine::new(Kind::Q35).with("-device VGA,mmio=off");
     let mut probe = Probe::boot_noisily(&machine, &BzImage::new(), None, None);
     assert_eq!(probe.boot_params().0[..0x40], [0; 0x40]);
@@ -216,7 +216,7 @@ fn a_vga_display_decodes_memory_and_ports() {
 }
 
 #[test]
-fn without_a_display_that_is_known_there_is_no_screen() {
+fn without_a_known_display_the_kernel_gets_no_screen() {
     for display in ["-vga none", "-vga cirrus"] {
         let mut probe = Probe::boot(&Machine::new(Kind::Q35).with(display), &BzImage::new(), None, None);
         assert_eq!(probe.boot_params().0[..0x40], [0; 0x40], "{display}");
@@ -380,7 +380,7 @@ fn linux_for_clouds_shows_its_messages() {
 }
 
 #[test]
-fn text_is_read_by_its_shape() {
+fn text_on_the_screen_is_recognised_by_its_pixels() {
     let lines = ["ab a".to_owned(), "b".to_owned()];
     let read = |first: [u128; 5], second: [u128; 2]| read(&[first.to_vec(), second.to_vec()], &lines);
     assert_eq!(read([7, 8, 0, 7, 0], [8, 0]), Ok(BTreeMap::from([(0, ' '), (7, 'a'), (8, 'b')])));

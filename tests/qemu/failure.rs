@@ -51,12 +51,12 @@ pub fn stops_for_kernel(file: &[u8], append: &str, parts: &[&str]) {
 }
 
 #[test]
-fn a_cpu_without_64_bit_mode_is_named() {
+fn the_error_names_a_cpu_without_64_bit_mode() {
     stops(&Machine::new(Kind::Q35).with("-cpu qemu32"), &["no 64-bit mode", "-cpu"]);
 }
 
 #[test]
-fn without_a_kernel_it_says_what_to_give() {
+fn without_a_kernel_the_error_says_what_to_pass() {
     for kind in Kind::ALL {
         for transport in Transport::ALL {
             stops(&Machine { transport, ..Machine::new(kind) }, &["no kernel", "QEMU -kernel", "libvirt <kernel>"]);
@@ -65,31 +65,31 @@ fn without_a_kernel_it_says_what_to_give() {
 }
 
 #[test]
-fn a_kernel_that_is_too_old_is_named_by_its_protocol() {
+fn the_error_for_a_kernel_that_is_too_old_names_its_protocol() {
     let kernel = BzImage { version: 0x105, ..BzImage::new() };
     stops_for_kernel(&kernel.file(), "", &["too old", "1.05", "2.00"]);
 }
 
 #[test]
-fn a_file_that_is_no_kernel_is_not_run() {
+fn a_file_that_is_no_kernel_is_refused() {
     stops_for_kernel(&random::bytes(5, 100_000), "", &["no Linux setup header", "bzImage"]);
 }
 
 #[test]
-fn a_boot_sector_is_told_that_there_is_no_bios() {
+fn the_error_for_a_boot_sector_says_that_there_is_no_bios() {
     let mut file = random::bytes(5, 100_000);
     file[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
     stops_for_kernel(&file, "", &["real mode only", "services of a BIOS", "bzImage"]);
 }
 
 #[test]
-fn a_kernel_with_an_impossible_alignment_is_not_run() {
+fn a_kernel_with_an_impossible_alignment_is_refused() {
     let kernel = BzImage { kernel_alignment: 0x30_0000, ..BzImage::new() };
     stops_for_kernel(&kernel.file(), "", &["alignment 0x300000"]);
 }
 
 #[test]
-fn a_kernel_cut_short_is_not_run() {
+fn a_truncated_kernel_is_refused() {
     let kernel = BzImage::new();
     let mut file = kernel.file();
     // The header ends before init_size.
@@ -98,13 +98,13 @@ fn a_kernel_cut_short_is_not_run() {
 }
 
 #[test]
-fn a_kernel_too_large_for_the_memory_names_both_sizes() {
+fn the_error_for_a_kernel_too_large_for_the_memory_names_both_sizes() {
     let kernel = BzImage { init_size: 300 << 20, ..BzImage::new() };
     stops_for_kernel(&kernel.file(), "", &["300 MiB", "128 MiB", "more memory"]);
 }
 
 #[test]
-fn an_initrd_too_large_for_the_memory_names_both_sizes() {
+fn the_error_for_an_initrd_too_large_for_the_memory_names_both_sizes() {
     let folder = TempDir::new().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);
     // QEMU takes this for a small kernel: what it needs is known from its header only.
@@ -116,13 +116,13 @@ fn an_initrd_too_large_for_the_memory_names_both_sizes() {
 }
 
 #[test]
-fn a_command_line_too_long_names_both_lengths() {
+fn the_error_for_a_command_line_too_long_names_both_lengths() {
     let kernel = BzImage { cmdline_size: 300, ..BzImage::new() };
     stops_for_kernel(&kernel.file(), &"x".repeat(301), &["301", "300", "shorten"]);
 }
 
 #[test]
-fn a_machine_that_is_to_start_again_after_a_failure_does() {
+fn a_machine_restarts_after_a_failure_if_the_host_asks_for_it() {
     for kind in Kind::ALL {
         let mut qemu = Machine::new(kind).with("-boot reboot-timeout=1000").start();
         qemu.wait_for_end();
@@ -136,7 +136,7 @@ fn a_machine_that_is_to_start_again_after_a_failure_does() {
 
 /// Neither a chipset nor a keyboard controller is there to reset it.
 #[test]
-fn a_microvm_that_is_to_start_again_after_a_failure_does() {
+fn a_microvm_restarts_after_a_failure_if_the_host_asks_for_it() {
     let tcg = Emulator::all().map(|emulator| (emulator, Accelerator::Tcg));
     let kvm = Accelerator::kvm().map(|accelerator| (Emulator::Installed, accelerator));
     for (emulator, accelerator) in tcg.chain(kvm) {
@@ -153,12 +153,12 @@ fn a_microvm_that_is_to_start_again_after_a_failure_does() {
 }
 
 #[test]
-fn a_machine_that_is_to_wait_for_ever_after_a_failure_does() {
+fn a_machine_waits_for_ever_after_a_failure_if_the_host_asks_for_it() {
     stops(&Machine::new(Kind::Q35).with("-boot reboot-timeout=-1"), &["no kernel"]);
 }
 
 #[test]
-fn the_log_is_as_detailed_as_the_host_wants_it() {
+fn the_host_chooses_the_level_of_the_log() {
     let log = |level: &str| {
         let machine = Machine::new(Kind::Q35).with(&format!("-fw_cfg name=opt/org.firstlight/log,string={level}"));
         let probe = Probe::boot_noisily(&machine, &BzImage::new(), None, None);
@@ -181,12 +181,12 @@ fn the_log_is_as_detailed_as_the_host_wants_it() {
 }
 
 #[test]
-fn a_failure_is_said_even_where_the_log_is_off() {
+fn an_error_is_printed_even_with_the_log_off() {
     stops(&Machine::new(Kind::Q35).with("-fw_cfg name=opt/org.firstlight/log,string=off"), &["no kernel"]);
 }
 
 #[test]
-fn a_machine_without_com1_says_it_on_the_debug_console() {
+fn an_error_on_a_machine_without_com1_is_on_the_debug_console() {
     // A machine that has the firmware's second console only.
     let mut machine = Machine::new(Kind::Q35);
     machine.com1 = false;

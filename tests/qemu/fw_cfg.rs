@@ -104,7 +104,7 @@ fn pc(file: &File, more: &str) -> Qtest {
 }
 
 #[test]
-fn registers_in_memory_of_a_machine_for_arm() {
+fn fw_cfg_works_through_registers_in_memory_of_an_arm_machine() {
     let file = File::new(70_001);
     let mut host = virt(&file, "-device ramfb");
     check(&mut host, Mapped::machine, VIRT_RAM, Transport::QemuDma, &file.bytes);
@@ -123,14 +123,14 @@ fn registers_in_memory_of_a_machine_for_arm() {
 }
 
 #[test]
-fn registers_in_memory_without_dma() {
+fn fw_cfg_works_through_registers_in_memory_without_dma() {
     let file = File::new(3001);
     let mut host = virt(&file, "-global fw_cfg_mem.dma_enabled=off");
     check(&mut host, Mapped::machine, VIRT_RAM, Transport::Ports, &file.bytes);
 }
 
 #[test]
-fn ports_of_a_pc() {
+fn fw_cfg_works_through_ports_of_a_pc() {
     let ports = "-global fw_cfg_io.dma_enabled=off";
     for (more, transport) in [("-device ramfb", Transport::QemuDma), (ports, Transport::Ports)] {
         let file = File::new(3001);

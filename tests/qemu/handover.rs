@@ -114,7 +114,7 @@ pub fn every_machine_and_transport() -> impl Iterator<Item = Machine> {
 const INITRD_LEN: usize = 150_001;
 
 #[test]
-fn a_kernel_with_a_64_bit_entry_arrives_whole() {
+fn a_kernel_with_a_64_bit_entry_point_is_loaded_intact() {
     let kernel = BzImage { len: 300_007, ..BzImage::new() };
     for machine in every_machine_and_transport() {
         check(&machine, &kernel, 8, INITRD_LEN);
@@ -122,7 +122,7 @@ fn a_kernel_with_a_64_bit_entry_arrives_whole() {
 }
 
 #[test]
-fn a_kernel_with_a_32_bit_entry_only_arrives_whole() {
+fn a_kernel_with_only_a_32_bit_entry_point_is_loaded_intact() {
     let kernel = BzImage { len: 300_007, ..BzImage::new() }.entered_in_32_bit_mode();
     for machine in every_machine_and_transport() {
         check(&machine, &kernel, 4, INITRD_LEN);
@@ -130,7 +130,7 @@ fn a_kernel_with_a_32_bit_entry_only_arrives_whole() {
 }
 
 #[test]
-fn kernels_arrive_whole_under_kvm() {
+fn kernels_are_loaded_intact_under_kvm() {
     let Some(accelerator) = Accelerator::kvm() else { return };
     for machine in every_machine_and_transport() {
         let machine = Machine { accelerator, ..machine };
@@ -140,7 +140,7 @@ fn kernels_arrive_whole_under_kvm() {
 }
 
 #[test]
-fn the_transports_are_what_qemu_was_told() {
+fn the_firmware_uses_the_transport_that_qemu_offers() {
     for (transport, name) in [(Transport::Dma, "DMA"), (Transport::Ports, "ports")] {
         let machine = Machine { transport, ..Machine::new(Kind::Q35) };
         let machine = machine.with("-fw_cfg name=opt/org.firstlight/log,string=debug");
@@ -157,7 +157,7 @@ const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 #[test]
-fn the_low_4_gib_are_mapped_to_themselves() {
+fn the_low_4_gib_are_identity_mapped() {
     let mut probe = Probe::boot(&Machine::new(Kind::Q35), &BzImage::new(), None, None);
     let tables = page_tables(&mut probe);
     assert_eq!(tables.len(), 7, "a PML4, a PDPT, four page directories and a page table");
@@ -183,7 +183,7 @@ fn the_low_4_gib_are_mapped_to_themselves() {
 }
 
 #[test]
-fn what_the_kernel_is_given_is_in_ram_and_apart() {
+fn what_the_kernel_gets_is_in_ram_and_disjoint() {
     let command_line = "x".repeat(2000);
     let initrd = random::bytes(2, INITRD_LEN);
     for machine in every_machine_and_transport() {
@@ -254,7 +254,7 @@ fn the_memory_map_has_all_the_memory() {
 
 /// But for the page in which the extended BIOS data area begins, as on any PC.
 #[test]
-fn no_page_is_ram_in_part() {
+fn no_page_is_partly_ram() {
     const ACPI_OFF: &str = "-machine acpi=off";
     for kind in Kind::ALL {
         for arguments in ["", ACPI_OFF] {
@@ -273,7 +273,7 @@ fn has_whole_pages(machine: &Machine) {
 }
 
 #[test]
-fn an_exception_is_reported_with_its_place() {
+fn an_exception_is_reported_with_its_address() {
     let probe = || Probe::boot(&Machine::new(Kind::Q35), &BzImage::new(), None, None);
     let report = |mut probe: Probe, expected: &[&str]| {
         probe.qemu.wait_for("the report of an exception", |qemu| qemu.com1().ends_with('\n'));

@@ -41,7 +41,7 @@ fn look_while(machine: &Machine, script: &str, meanwhile: impl FnOnce(&mut Qemu)
 
 /// Each byte of an item takes an access then.
 #[test]
-fn a_large_item_through_ports_is_the_same_as_by_dma() {
+fn a_large_item_is_the_same_through_ports_and_by_dma() {
     let initrd = random::bytes(7, LARGE);
     for emulator in Emulator::all() {
         let hashes = Transport::ALL.map(|transport| {
@@ -80,40 +80,40 @@ fn check_version(kind: Kind, version: &'static str) {
 }
 
 #[test]
-fn pc_of_version_2_4() {
+fn linux_boots_on_pc_of_version_2_4() {
     // The last without DMA.
     let machine = Machine { transport: Transport::Ports, default_devices: true, ..of_version(Kind::Pc, "2.4") };
     look(&machine, "").0.check(&machine);
 }
 
 #[test]
-fn pc_of_version_2_9() {
+fn linux_boots_on_pc_of_version_2_9() {
     check_version(Kind::Pc, "2.9");
 }
 
 #[test]
-fn pc_of_version_6_2() {
+fn linux_boots_on_pc_of_version_6_2() {
     check_version(Kind::Pc, "6.2");
 }
 
 #[test]
-fn q35_of_version_2_9() {
+fn linux_boots_on_q35_of_version_2_9() {
     check_version(Kind::Q35, "2.9");
 }
 
 #[test]
-fn q35_of_version_6_2() {
+fn linux_boots_on_q35_of_version_6_2() {
     check_version(Kind::Q35, "6.2");
 }
 
 #[test]
-fn q35_of_version_4_0_without_system_management_and_with_features_to_open() {
+fn linux_boots_on_q35_of_version_4_0_without_smm_and_with_cpu_features_to_enable() {
     let machine = Machine { properties: ",smm=off", cpus: 4, ..of_version(Kind::Q35, "4.0") };
     look(&machine.clone().with("-cpu max,lmce=on"), "").0.check(&machine);
 }
 
 #[test]
-fn pc_of_version_4_2_with_two_nodes_and_no_event_timer() {
+fn linux_boots_on_pc_of_version_4_2_with_two_nodes_and_no_hpet() {
     let machine = Machine { properties: ",hpet=off", cpus: 4, memory: "1G", ..of_version(Kind::Pc, "4.2") };
     let nodes = "-object memory-backend-ram,id=a,size=384M -object memory-backend-ram,id=b,size=640M \
                  -numa node,memdev=a,cpus=0-1 -numa node,memdev=b,cpus=2-3 -numa dist,src=0,dst=1,val=17";
@@ -177,17 +177,17 @@ fn check_plugged_memory(machine: &Machine) -> (Report, String) {
 }
 
 #[test]
-fn pc_with_memory_plugged_in() {
+fn linux_uses_plugged_in_memory_on_pc() {
     check_plugged_memory(&Machine { memory: "512M,slots=4,maxmem=4G", ..Machine::new(Kind::Pc) });
 }
 
 #[test]
-fn q35_of_version_7_0_with_memory_plugged_in() {
+fn linux_uses_plugged_in_memory_on_q35_of_version_7_0() {
     check_plugged_memory(&Machine { memory: "512M,slots=4,maxmem=4G", cpus: 1, ..of_version(Kind::Q35, "7.0") });
 }
 
 #[test]
-fn q35_with_non_volatile_memory() {
+fn linux_uses_non_volatile_memory_on_q35() {
     let folder = TempDir::new().expect("a temporary folder");
     let path = folder.path().join("memory");
     let content: Vec<_> = (0..4096u32).flat_map(|word| word.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
@@ -225,7 +225,7 @@ const RESERVED_AND_DEVICE: &str = "
 const TEST_DEVICE: &str = "-device pci-testdev,bus=pcie.0,membar=8G";
 
 #[test]
-fn q35_with_1_tib_of_address_space_and_3_gib_of_memory() {
+fn linux_boots_on_q35_with_1_tib_of_address_space_and_3_gib_of_memory() {
     let machine = Machine { memory: "3G,slots=4,maxmem=1T", ..Machine::new(Kind::Q35) };
     let (report, printed) = look(&machine.clone().with("-cpu max,phys-bits=46").with(TEST_DEVICE), RESERVED_AND_DEVICE);
     report.check(&machine);
@@ -238,7 +238,7 @@ fn q35_with_1_tib_of_address_space_and_3_gib_of_memory() {
 
 /// Eight GPUs of 128 GiB, each in a slot: more than there is below the 12 GiB that QEMU reserves below 1 TiB.
 #[test]
-fn linux_uses_what_is_above_the_addresses_of_hyper_transport() {
+fn linux_uses_bars_above_the_addresses_of_hyper_transport() {
     let gpu = |i: u8| format!("-device pcie-root-port,id=p{i},chassis={i} -device pci-testdev,bus=p{i},membar=128G");
     let gpus: Vec<_> = (1..=8).map(gpu).collect();
     let machine = Machine::new(Kind::Q35).with("-cpu EPYC,phys-bits=48").with(&gpus.join(" "));
@@ -256,7 +256,7 @@ fn linux_uses_what_is_above_the_addresses_of_hyper_transport() {
 }
 
 #[test]
-fn q35_with_a_window_of_cxl() {
+fn linux_boots_on_q35_with_a_cxl_window() {
     let machine =
         Machine { properties: ",cxl=on,cxl-fmw.0.targets.0=cxl,cxl-fmw.0.size=4G", ..Machine::new(Kind::Q35) };
     let machine = Machine { memory: "512M,slots=2,maxmem=4G", ..machine };
@@ -289,7 +289,7 @@ fn q35_with_a_window_of_cxl() {
 }
 
 #[test]
-fn machines_without_acpi() {
+fn linux_boots_on_machines_without_acpi() {
     for kind in Kind::ALL {
         let machine = Machine { properties: ",acpi=off", memory: "512M", default_devices: true, ..Machine::new(kind) };
         let mut qemu = linux::guest(&machine, "").start();

@@ -54,7 +54,7 @@ fn plug(machine: &Machine, disk_at: &str, test_at: &str) -> Vec<u64> {
 
 /// The second has more memory than an empty port takes by itself, so this is what the host asked to keep.
 #[test]
-fn a_disk_and_a_large_device_behind_empty_root_ports() {
+fn a_disk_and_a_large_device_can_be_plugged_in_behind_empty_root_ports() {
     let machine = Machine::new(Kind::Q35)
         .with("-device pcie-root-port,id=a,chassis=1")
         .with("-device pcie-root-port,id=b,chassis=2,pref64-reserve=4G,io-reserve=4K");
@@ -64,7 +64,7 @@ fn a_disk_and_a_large_device_behind_empty_root_ports() {
 
 /// As before, for memory below 4 GiB; and there are ports for both.
 #[test]
-fn a_disk_and_a_device_with_ports_behind_an_empty_bridge() {
+fn a_disk_and_a_device_with_ports_can_be_plugged_in_behind_an_empty_bridge() {
     let machine = Machine::new(Kind::Pc).with("-device pci-bridge,id=a,chassis_nr=1,mem-reserve=64M");
     let at = |slot: u8| format!("\"bus\": \"a\", \"addr\": \"{slot}\"");
     let sizes = plug(&machine, &at(1), &format!("{}, \"membar\": 33554432", at(2)));

@@ -11,7 +11,7 @@ pub fn machine(emulator: Emulator) -> Machine {
 }
 
 #[test]
-fn a_kernel_arrives_whole() {
+fn a_kernel_is_loaded_intact() {
     for emulator in Emulator::all() {
         for transport in Transport::ALL {
             let machine = Machine { transport, ..machine(emulator) };
@@ -22,7 +22,7 @@ fn a_kernel_arrives_whole() {
 }
 
 #[test]
-fn a_cpu_of_32_bits_is_named() {
+fn the_error_names_a_32_bit_cpu() {
     let mut qemu = machine(Emulator::Installed).with("-cpu 486").start();
     qemu.wait_for("a message", |qemu| qemu.com1().ends_with('\n'));
     assert!(qemu.com1().starts_with("firstlight: error: the CPU has no 64-bit mode"), "{}", qemu.com1());

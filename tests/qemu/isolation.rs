@@ -150,7 +150,7 @@ fn stopped(machine: &Machine) -> Qemu {
 }
 
 #[test]
-fn nothing_that_can_be_written_can_be_executed() {
+fn no_page_is_both_writable_and_executable() {
     let tcg = Kind::ALL.map(Machine::new);
     let kvm = Accelerator::kvm().map(|accelerator| Machine { accelerator, ..Machine::new(Kind::Q35) });
     for machine in tcg.into_iter().chain(kvm) {
@@ -163,7 +163,7 @@ fn nothing_that_can_be_written_can_be_executed() {
 }
 
 #[test]
-fn the_same_holds_after_a_start_by_the_pvh_entry() {
+fn no_page_is_both_writable_and_executable_after_a_start_by_the_pvh_entry_point() {
     for firmware in [Firmware::SeaBios, Firmware::Qboot] {
         let machine = Machine { firmware, kernel: Some(environment::elf()), ..Machine::new(Kind::Q35) };
         let mapping = Mapping::read(&stopped(&machine));
@@ -174,7 +174,7 @@ fn the_same_holds_after_a_start_by_the_pvh_entry() {
 }
 
 #[test]
-fn a_cpu_that_cannot_forbid_to_execute_boots_with_the_rest() {
+fn a_cpu_without_nx_boots_with_all_other_protections() {
     let machine = Machine::new(Kind::Q35).with("-cpu qemu64,-nx");
     let mapping = Mapping::read(&stopped(&machine));
     assert!(!mapping.no_execute);
@@ -186,7 +186,7 @@ fn a_cpu_that_cannot_forbid_to_execute_boots_with_the_rest() {
 }
 
 #[test]
-fn what_the_cpu_has_against_user_pages_and_user_code_is_on_until_the_jump() {
+fn smep_smap_and_umip_are_enabled_until_the_jump() {
     // The first has no leaf for these features, the second has one without them.
     for (cpu, on) in [
         ("qemu64,level=6", 0),
@@ -206,7 +206,7 @@ fn what_the_cpu_has_against_user_pages_and_user_code_is_on_until_the_jump() {
 
 /// A stack that is too small: the write that leaves it is reported, on another stack.
 #[test]
-fn a_stack_that_is_too_small_is_reported() {
+fn a_stack_overflow_is_reported() {
     let folder = TempDir::new().expect("a temporary folder");
     let (mut qemu, mut gdb, copy) = stopped_at_a_copy(folder.path());
     // A copy onto the page under the stack, with the stack there as well: nothing can be pushed.
@@ -268,7 +268,7 @@ fn a_wild_pointer_is_reported() {
 
 /// What the user gave is where the kernel is told that it is, and nowhere else: the firmware keeps no copy of it.
 #[test]
-fn what_the_kernel_is_given_is_in_memory_once() {
+fn command_line_and_initrd_are_in_memory_once() {
     let [line, initrd] = ["isolation=4c1f9e0d27b8a356", "initrd 93d07a5ef1c84b26"];
     let old = BzImage { version: 0x201, ..BzImage::new() }.entered_in_32_bit_mode();
     for kernel in [BzImage::new(), BzImage::new().entered_in_32_bit_mode(), old] {

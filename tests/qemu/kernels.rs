@@ -111,7 +111,7 @@ fn a_bzimage_of_every_protocol_is_entered_in_32_bit_mode() {
 }
 
 #[test]
-fn a_kernel_whose_entry_is_not_its_beginning_is_entered_there() {
+fn a_kernel_is_entered_at_its_code32_start() {
     let entered_at = |kernel: BzImage, code32_start: u32| BzImage { code32_start, ..kernel };
     check(&Machine::new(Kind::Q35), &entered_at(BzImage::old(0x203), 0x10_1400), 0x10_0000);
     check(&Machine::new(Kind::Q35), &entered_at(BzImage::old(0x20f), 0x10_1400), 0x10_0000);
@@ -119,7 +119,7 @@ fn a_kernel_whose_entry_is_not_its_beginning_is_entered_there() {
 }
 
 #[test]
-fn low_memory_is_filled_under_kvm_too() {
+fn old_kernels_are_loaded_intact_under_kvm() {
     let Some(accelerator) = Accelerator::kvm() else { return };
     let machine = Machine { accelerator, ..Machine::new(Kind::Q35) };
     for kernel in [BzImage { len: 5008, ..BzImage::old(0x201) }, BzImage { len: 5008, ..BzImage::old(0x203) }.low()] {
@@ -132,7 +132,7 @@ fn low_memory_is_filled_under_kvm_too() {
 
 /// What the last jump writes over is what a wake from suspend runs in.
 #[test]
-fn a_machine_wakes_whose_kernel_was_put_over_the_firmware() {
+fn a_machine_wakes_after_its_kernel_has_overwritten_the_firmware() {
     for kernel in [BzImage::old(0x201), BzImage::old(0x203).low()] {
         let mut probe = Probe::boot(&Machine::new(Kind::Q35), &kernel, None, None);
         let page = probe.boot_params();
@@ -146,7 +146,7 @@ fn a_machine_wakes_whose_kernel_was_put_over_the_firmware() {
 }
 
 #[test]
-fn a_zimage_that_is_not_to_be_moved_runs_at_0x10000() {
+fn a_zimage_with_a_high_code32_start_runs_at_0x10000() {
     let kernel = BzImage { code32_start: 0x1_0000, ..BzImage::old(0x203).low() };
     let probe = Probe::boot(&Machine::new(Kind::Q35), &kernel, None, None);
     check_cpu(&probe.state, 4);
@@ -155,7 +155,7 @@ fn a_zimage_that_is_not_to_be_moved_runs_at_0x10000() {
 }
 
 #[test]
-fn a_zimage_too_long_for_low_memory_is_not_run() {
+fn a_zimage_too_long_for_low_memory_is_refused() {
     let kernel = BzImage { len: 0x7_f001, ..BzImage::old(0x203) }.low();
     stops_for_kernel(&kernel.file(), "", &["zImage with 520193 bytes", "520192 fit", "bzImage"]);
 }
@@ -251,19 +251,19 @@ fn run_memtest(kind: Kind, kernel: Option<PathBuf>, build: &str) {
 }
 
 #[test]
-fn memtest86_runs_by_its_64_bit_entry() {
+fn memtest86_runs_by_its_64_bit_entry_point() {
     run_memtest(Kind::Q35, environment::memtest86(64), "x64");
     run_memtest(Kind::Pc, environment::memtest86(64), "x64");
 }
 
 #[test]
-fn memtest86_runs_by_its_32_bit_entry() {
+fn memtest86_runs_by_its_32_bit_entry_point() {
     run_memtest(Kind::Q35, environment::memtest86(32), "x32");
     run_memtest(Kind::Pc, environment::memtest86(32), "x32");
 }
 
 #[test]
-fn what_debian_has_for_real_mode_only_is_told_why_it_does_not_run() {
+fn debians_real_mode_only_files_are_refused_with_the_reason() {
     for file in [environment::ipxe(), environment::memdisk()].into_iter().flatten() {
         let file = fs::read(file).expect("the file");
         stops_for_kernel(&file, "", &["real mode only", "services of a BIOS", "SeaBIOS"]);

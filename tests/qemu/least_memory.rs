@@ -45,16 +45,16 @@ fn check(machine: &Machine, least: u32) {
 }
 
 #[test]
-fn q35_needs_no_more_than_under_seabios() {
+fn q35_boots_with_as_little_memory_as_under_seabios() {
     check(&Machine::new(Kind::Q35), 74);
 }
 
 #[test]
-fn pc_needs_no_more_than_under_seabios() {
+fn pc_boots_with_as_little_memory_as_under_seabios() {
     check(&Machine::new(Kind::Pc), 74);
 }
 
 #[test]
-fn microvm_needs_no_more_than_under_seabios() {
+fn microvm_boots_with_as_little_memory_as_under_seabios() {
     check(&microvm::machine(&["acpi", "isa-serial", "rtc", "pit", "pic"]), 73);
 }

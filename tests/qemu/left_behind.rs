@@ -48,7 +48,7 @@ pub fn forge_wake(probe: &mut Probe) {
 
 /// A real wake goes by the same record, or the other tests would show nothing.
 #[test]
-fn a_machine_that_was_asleep_wakes_by_the_forged_record() {
+fn a_suspended_machine_wakes_by_the_forged_record() {
     for kind in Kind::ALL {
         let mut probe = boot(&Machine::new(kind));
         forge_wake(&mut probe);
@@ -175,7 +175,7 @@ fn check_tables(machine: &Machine, ways: &[Way]) {
 }
 
 #[test]
-fn a_kernel_finds_no_tables_of_the_guest_before() {
+fn a_kernel_finds_no_tables_of_the_previous_guest() {
     for kind in Kind::ALL {
         for properties in ["", ",acpi=off"] {
             for transport in Transport::ALL {
@@ -193,7 +193,7 @@ fn a_kernel_finds_no_tables_of_the_guest_before() {
 /// What is reserved below 640 KiB is written by root of a stock kernel, and Linux looks for an iBFT there. The page tables
 /// before it are in use, and written whole at each start.
 #[test]
-fn nothing_that_a_guest_left_is_in_the_memory_that_stays_reserved() {
+fn reserved_memory_keeps_nothing_of_the_previous_guest() {
     const RESERVED: Range<u64> = 0x8_c000..0xa_0000;
     const LEFT: u8 = b'B';
     // A `pc` without ACPI cannot sleep, and all this is RAM there.
@@ -216,7 +216,7 @@ fn nothing_that_a_guest_left_is_in_the_memory_that_stays_reserved() {
 /// QEMU keeps the high half of a DMA address over a reset. The first transfer of the firmware would be one that the guest
 /// has described above 4 GiB, to any place in memory.
 #[test]
-fn half_of_a_dma_address_that_a_guest_left_changes_nothing() {
+fn half_a_dma_address_left_by_a_guest_has_no_effect() {
     for emulator in Emulator::all() {
         for (kind, memory) in [(Kind::Q35, "128M"), (Kind::Pc, "5G")] {
             let mut probe = boot(&Machine { emulator, memory, ..Machine::new(kind) });
@@ -293,7 +293,7 @@ fn scramble(probe: &mut Probe, kind: Kind, pattern: u32) {
 }
 
 #[test]
-fn registers_that_a_guest_wrote_are_as_after_the_first_start() {
+fn registers_that_a_guest_wrote_are_reset_to_their_first_values() {
     for kind in Kind::ALL {
         let bridge = match kind {
             Kind::Q35 => "-device pcie-root-port,id=bridge,bus=pcie.0,chassis=1,addr=3",

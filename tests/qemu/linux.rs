@@ -113,73 +113,73 @@ pub fn guest(machine: &Machine, words: &str) -> Machine {
 }
 
 #[test]
-fn q35_with_dma_2_cpus_512_mib_and_default_devices() {
+fn boots_on_q35_with_dma_2_cpus_512_mib_and_default_devices() {
     run(&Machine { cpus: 2, memory: "512M", default_devices: true, ..Machine::new(Kind::Q35) });
 }
 
 #[test]
-fn q35_with_ports_1_cpu_6_gib_and_default_devices() {
+fn boots_on_q35_with_ports_1_cpu_6_gib_and_default_devices() {
     let transport = Transport::Ports;
     run(&Machine { transport, memory: "6G", default_devices: true, ..Machine::new(Kind::Q35) });
 }
 
 #[test]
-fn q35_with_ports_2_cpus_128_mib_and_virtio_behind_a_root_port() {
+fn boots_on_q35_with_ports_2_cpus_128_mib_and_virtio_behind_a_root_port() {
     with_virtio(&Machine { transport: Transport::Ports, cpus: 2, memory: "128M", ..Machine::new(Kind::Q35) });
 }
 
 #[test]
-fn q35_with_dma_1_cpu_6_gib_and_virtio_behind_a_root_port() {
+fn boots_on_q35_with_dma_1_cpu_6_gib_and_virtio_behind_a_root_port() {
     with_virtio(&Machine { memory: "6G", ..Machine::new(Kind::Q35) });
 }
 
 #[test]
-fn pc_with_dma_1_cpu_128_mib_and_default_devices() {
+fn boots_on_pc_with_dma_1_cpu_128_mib_and_default_devices() {
     run(&Machine { memory: "128M", default_devices: true, ..Machine::new(Kind::Pc) });
 }
 
 #[test]
-fn pc_with_ports_2_cpus_512_mib_and_default_devices() {
+fn boots_on_pc_with_ports_2_cpus_512_mib_and_default_devices() {
     let transport = Transport::Ports;
     run(&Machine { transport, cpus: 2, memory: "512M", default_devices: true, ..Machine::new(Kind::Pc) });
 }
 
 #[test]
-fn pc_with_ports_1_cpu_512_mib_and_virtio_behind_a_bridge() {
+fn boots_on_pc_with_ports_1_cpu_512_mib_and_virtio_behind_a_bridge() {
     with_virtio(&Machine { transport: Transport::Ports, memory: "512M", ..Machine::new(Kind::Pc) });
 }
 
 #[test]
-fn pc_with_dma_2_cpus_6_gib_and_virtio_behind_a_bridge() {
+fn boots_on_pc_with_dma_2_cpus_6_gib_and_virtio_behind_a_bridge() {
     with_virtio(&Machine { cpus: 2, memory: "6G", ..Machine::new(Kind::Pc) });
 }
 
 #[test]
-fn q35_with_a_disk_behind_an_expander_bus() {
+fn boots_on_q35_with_a_disk_behind_an_expander_bus() {
     // Such a bus has the ports that are behind it and no others, and Linux complains when it finds none for an empty slot.
     let devices = "-device pxb-pcie,id=x,bus_nr=128 -device pcie-root-port,id=a,bus=x,chassis=1,addr=3,io-reserve=4K";
     with_disk(&Machine::new(Kind::Q35), devices, "bus=a", 1);
 }
 
 #[test]
-fn pc_with_a_disk_behind_an_expander_bus() {
+fn boots_on_pc_with_a_disk_behind_an_expander_bus() {
     let devices = "-device pxb,id=x,bus_nr=64 -device virtio-rng-pci,bus=x,addr=4";
     with_disk(&Machine::new(Kind::Pc), devices, "bus=x,addr=1", 2);
 }
 
 #[test]
-fn q35_with_a_generation_identifier() {
+fn boots_on_q35_with_a_generation_id() {
     let report = run(&Machine::new(Kind::Q35).with("-device vmgenid,guid=324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87"));
     assert!(report.one("acpi-tables").contains("SSDT"), "{}", report.one("acpi-tables"));
 }
 
 #[test]
-fn pc_with_the_64_bit_entry_point_to_smbios_and_no_devices() {
+fn boots_on_pc_with_the_64_bit_entry_point_to_smbios_and_no_devices() {
     run(&Machine { properties: ",smbios-entry-point-type=64", ..Machine::new(Kind::Pc) });
 }
 
 #[test]
-fn pc_with_more_device_memory_than_it_makes_room_for_by_itself() {
+fn boots_on_pc_with_more_device_memory_than_it_makes_room_for_by_itself() {
     // The host tells the guest of room above 4 GiB as far as it sees devices there, and of 2 GiB without.
     run(&Machine::new(Kind::Pc).with("-device pci-testdev,membar=8G"));
 }

@@ -89,12 +89,12 @@ fn sleeps_twice(kind: Kind) {
 }
 
 #[test]
-fn linux_on_q35_sleeps_twice_and_is_as_before() {
+fn linux_on_q35_sleeps_twice_with_its_state_unchanged() {
     sleeps_twice(Kind::Q35);
 }
 
 #[test]
-fn linux_on_pc_sleeps_twice_and_is_as_before() {
+fn linux_on_pc_sleeps_twice_with_its_state_unchanged() {
     sleeps_twice(Kind::Pc);
 }
 
@@ -138,7 +138,7 @@ fn copied(mut original: Qemu, mut copy: Machine) -> Qemu {
 /// QEMU only writes the identifier of a copy into its memory, and sends it the event, where it knows the address, which a
 /// reset makes it forget.
 #[test]
-fn a_guest_that_slept_is_told_that_it_is_a_copy() {
+fn a_copy_of_a_suspended_guest_gets_a_new_generation_id() {
     let folder = TempDir::new().expect("a temporary folder");
     let script = folder.path().join("script");
     fs::write(&script, IS_COPIED).expect("a file in the temporary folder");
@@ -161,7 +161,7 @@ fn a_guest_that_slept_is_told_that_it_is_a_copy() {
 
 /// Debian's ordinary kernel has the driver. It has nothing to boot here, and waits for that.
 #[test]
-fn the_kernels_driver_sees_the_identifier_of_a_copy() {
+fn the_kernels_driver_sees_the_generation_id_of_a_copy() {
     let guest = |identifier: &str| {
         Machine {
             memory: "256M",

@@ -36,7 +36,7 @@ fn machines() -> impl Iterator<Item = (Vec<&'static str>, Transport)> {
 }
 
 #[test]
-fn any_three_parts_are_there_and_missing_in_all_ways() {
+fn the_machines_have_every_combination_of_any_three_parts() {
     let all: Vec<_> = machines().collect();
     let bits = |(parts, transport): &(Vec<&str>, Transport)| -> Vec<bool> {
         PARTS.iter().map(|part| parts.contains(part)).chain([*transport == Transport::Dma]).collect()
@@ -51,7 +51,7 @@ fn any_three_parts_are_there_and_missing_in_all_ways() {
 }
 
 #[test]
-fn a_kernel_arrives_whole_whatever_is_left_out() {
+fn a_kernel_is_loaded_intact_whatever_part_is_missing() {
     for (parts, transport) in machines() {
         eprintln!("{parts:?}, {transport:?}");
         let machine = Machine { transport, ..machine(&parts) };
@@ -60,7 +60,7 @@ fn a_kernel_arrives_whole_whatever_is_left_out() {
 }
 
 #[test]
-fn there_are_tables_where_the_host_has_acpi() {
+fn acpi_tables_are_loaded_if_the_host_has_them() {
     for parts in [&["acpi", "pcie"][..], &["acpi"], &["pcie", "isa-serial"]] {
         let mut probe = Probe::boot(&machine(parts), &BzImage::new(), None, None);
         let rsdp = probe.boot_params().rsdp();

@@ -206,7 +206,7 @@ fn check_cpu(probe: &mut Probe) {
 }
 
 #[test]
-fn every_field_on_q35_and_pc() {
+fn every_field_is_right_on_q35_and_pc() {
     for (kind, file, count) in [(Kind::Q35, elf(ALIGNED | MEMORY), 2), (Kind::Pc, flat(PVH_BASE), 1)] {
         for transport in Transport::ALL {
             check(&Machine { transport, ..Machine::new(kind) }, &file, count);
@@ -215,26 +215,26 @@ fn every_field_on_q35_and_pc() {
 }
 
 #[test]
-fn every_field_on_a_newer_qemu() {
+fn every_field_is_right_on_a_newer_qemu() {
     let Some(emulator) = Emulator::newer() else { return };
     check(&Machine { emulator, ..Machine::new(Kind::Q35) }, &elf(ALIGNED | MEMORY), 2);
 }
 
 #[test]
-fn every_field_on_microvm() {
+fn every_field_is_right_on_microvm() {
     for transport in Transport::ALL {
         check(&Machine { transport, ..Machine::new(Kind::Pc) }.with(MICROVM), &flat(PVH_BASE), 2);
     }
 }
 
 #[test]
-fn a_kernel_without_modules_and_with_memory_above_4_gib() {
+fn a_kernel_boots_without_modules_and_with_memory_above_4_gib() {
     let machine = Machine { memory: "6G", ..Machine::new(Kind::Q35) };
     check(&machine, &elf(MEMORY), 0);
 }
 
 #[test]
-fn the_kernel_is_told_of_the_screen() {
+fn the_information_describes_the_screen() {
     for flags in [ALIGNED, ALIGNED | VIDEO] {
         let (mut probe, _folder) = boot(&Machine::new(Kind::Pc).with("-device VGA"), &elf(flags), 0);
         let info = probe.read(probe.state.ebx, 116);
@@ -247,7 +247,7 @@ fn the_kernel_is_told_of_the_screen() {
 }
 
 #[test]
-fn a_kernel_is_there_again_after_a_reset() {
+fn a_kernel_is_loaded_again_after_a_reset() {
     let machine = Machine { reboots: true, ..Machine::new(Kind::Q35) };
     let (mut probe, _folder) = boot(&machine, &flat(PVH_BASE), 1);
     let module = |probe: &mut Probe| {
@@ -263,18 +263,18 @@ fn a_kernel_is_there_again_after_a_reset() {
 }
 
 #[test]
-fn a_kernel_over_the_firmware_is_not_run() {
+fn a_kernel_that_overlaps_the_firmware_is_refused() {
     let parts = ["0x50000-", "over the firmware's own memory 0x40000-0x9fbff", "from 1 MiB on"];
     stops_for_kernel(&flat(0x5_0000).bytes, "", &parts);
 }
 
 #[test]
-fn a_kernel_beyond_the_memory_is_not_run() {
+fn a_kernel_outside_memory_is_refused() {
     stops_for_kernel(&flat(200 << 20).bytes, "", &["at 0xc800000-", "not all RAM", "more memory"]);
 }
 
 #[test]
-fn a_kernel_whose_entry_is_zero_is_named_by_that() {
+fn the_error_for_an_entry_point_of_zero_says_so() {
     let mut elf = elf(ALIGNED).bytes;
     elf[24..28].fill(0);
     let base = u32::try_from(PVH_BASE).unwrap();

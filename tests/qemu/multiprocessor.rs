@@ -80,7 +80,7 @@ fn microvm_without_acpi_has_its_cpus() {
 /// The MP table as the specification has it looked for (1.4, chapter 4): the pointer is in the first KiB of the extended BIOS data
 /// area, if there is one, and on a paragraph.
 #[test]
-fn a_kernel_for_pvh_finds_the_table_by_the_specification_s_search() {
+fn a_pvh_kernel_finds_the_mp_table_by_the_specifications_search() {
     let boards = ["-machine q35,acpi=off", "-machine pc,acpi=off", "-machine microvm,acpi=off"];
     for board in boards.map(|board| Machine::new(Kind::Q35).with(board)) {
         eprintln!("{:?}", board.arguments);
@@ -109,7 +109,7 @@ fn every_cpu_is_listed_with_its_own_identifier() {
 }
 
 #[test]
-fn there_is_no_table_where_there_is_acpi() {
+fn there_is_no_mp_table_with_acpi() {
     for (properties, there) in [("", false), (",acpi=off", true)] {
         let mut probe = Probe::boot(&Machine { properties, ..Machine::new(Kind::Q35) }, &BzImage::new(), None, None);
         assert_eq!(probe.read(0x9_fc10, 4) == b"_MP_", there, "{properties}");

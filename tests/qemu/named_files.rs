@@ -21,7 +21,7 @@ pub fn with_files(machine: Machine, folder: &TempDir, files: &[(&str, &[u8])]) -
 }
 
 #[test]
-fn every_part_of_a_kernel_that_is_a_file_arrives_whole() {
+fn every_part_of_a_kernel_from_named_files_is_loaded_intact() {
     let initrd = random::bytes(2, 150_001);
     let kernel = BzImage { len: 300_007, ..BzImage::new() };
     for kernel in [kernel.clone(), kernel.entered_in_32_bit_mode()] {
@@ -55,7 +55,7 @@ fn every_part_of_a_kernel_that_is_a_file_arrives_whole() {
 }
 
 #[test]
-fn a_kernel_alone_is_enough() {
+fn a_kernel_boots_without_an_initrd_and_a_command_line() {
     let folder = TempDir::new().expect("a temporary folder");
     let machine = with_files(Machine::new(Kind::Q35), &folder, &[("kernel", &BzImage::new().file())]);
     let mut probe = Probe::start(&machine, folder);
@@ -65,7 +65,7 @@ fn a_kernel_alone_is_enough() {
 }
 
 #[test]
-fn debians_kernel_boots_from_files() {
+fn debians_kernel_boots_from_named_files() {
     let folder = TempDir::new().expect("a temporary folder");
     let read = |path| fs::read(path).expect("a file of the default guest");
     let [kernel, initrd] = [environment::kernel(), environment::initrd()].map(read);

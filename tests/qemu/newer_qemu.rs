@@ -42,7 +42,7 @@ fn linux_boots_on_older_machine_types() {
 }
 
 #[test]
-fn kernels_arrive_whole() {
+fn kernels_are_loaded_intact() {
     for machine in handover::every_machine_and_transport().map_while(newer) {
         handover::check(&machine, &BzImage::new(), 8, 5001);
         handover::check(&machine, &BzImage::new().entered_in_32_bit_mode(), 4, 5001);
@@ -50,7 +50,7 @@ fn kernels_arrive_whole() {
 }
 
 #[test]
-fn an_elf_kernel_finds_every_field_of_start_info() {
+fn every_field_of_start_info_is_right() {
     for arguments in ["", pvh::MICROVM] {
         let Some(machine) = newer(Machine::new(Kind::Pc).with(arguments)) else { return };
         pvh::check(&machine);
@@ -58,7 +58,7 @@ fn an_elf_kernel_finds_every_field_of_start_info() {
 }
 
 #[test]
-fn functions_have_addresses() {
+fn pci_functions_have_addresses() {
     let Some(q35) = newer(Machine { default_devices: true, ..Machine::new(Kind::Q35) }) else { return };
     pci::check(&q35.with("-device pcie-root-port,id=a,chassis=1 -device virtio-rng-pci,bus=a"));
     let Some(pc) = newer(Machine { default_devices: true, ..Machine::new(Kind::Pc) }) else { return };
@@ -66,21 +66,21 @@ fn functions_have_addresses() {
 }
 
 #[test]
-fn what_is_drawn_is_on_the_screen() {
+fn pixels_in_the_framebuffer_appear_on_the_screen() {
     let Some(machine) = newer(Machine::new(Kind::Q35)) else { return };
     display::check(&machine.clone().with("-vga std"), display::XGA, 16 << 20);
     display::check(&machine.with("-device ramfb"), display::XGA, 3 << 20);
 }
 
 #[test]
-fn why_a_boot_fails_is_on_the_screen() {
+fn the_screen_shows_why_a_boot_fails() {
     let Some(machine) = newer(Machine::new(Kind::Q35)) else { return };
     failure_on_display::check_no_kernel(&machine.clone().with("-vga std"));
     failure_on_display::check_no_kernel(&machine.with("-device ramfb"));
 }
 
 #[test]
-fn the_machine_sleeps_and_wakes() {
+fn a_machine_sleeps_and_wakes() {
     for kind in Kind::ALL {
         let Some(machine) = newer(Machine::new(kind)) else { return };
         let (mut probe, page) = sleep::boot(&machine);
@@ -92,7 +92,7 @@ fn the_machine_sleeps_and_wakes() {
 }
 
 #[test]
-fn the_smbios_anchor_is_the_one_that_the_host_has_for_the_type() {
+fn the_smbios_entry_point_is_the_hosts_for_the_machine_type() {
     for (version, wanted) in [(None, &b"_SM_"[..]), (Some("8.2"), b"_SM3_")] {
         for kind in Kind::ALL {
             let Some(machine) = newer(Machine { version, ..Machine::new(kind) }) else { return };

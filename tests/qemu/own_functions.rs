@@ -56,7 +56,7 @@ fn reset(host: &mut Qtest, own: &OwnFunction) {
 }
 
 #[test]
-fn qemu_s_own_functions_are_as_they_are_described_after_a_start_and_after_a_reset() {
+fn qemus_chipset_functions_match_their_description_after_a_start_and_after_a_reset() {
     for program in [PathBuf::from("qemu-system-x86_64")].into_iter().chain(environment::newer_qemu()) {
         for (machine, chipset) in TYPES {
             let own = chipset.board(HostKind::Qemu).functions;

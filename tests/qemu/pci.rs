@@ -278,7 +278,7 @@ fn functions_behind_bridges_have_addresses_inside_their_windows() {
 }
 
 #[test]
-fn conventional_bridges_of_pci_express_machines_are_gone_through() {
+fn functions_behind_conventional_bridges_of_pci_express_machines_have_addresses() {
     let machine = Machine::new(Kind::Q35)
         .with("-device pcie-root-port,id=a,chassis=1 -device pcie-pci-bridge,id=b,bus=a")
         .with("-device e1000,bus=b,addr=3 -device pci-bridge,id=c,bus=b,addr=1,chassis_nr=2")
@@ -310,7 +310,7 @@ pub fn windows_as_read(probe: &mut Probe, function: [u8; 3]) -> [Range<u64>; 3] 
 }
 
 #[test]
-fn expander_buses_are_set_up_wherever_they_are() {
+fn expander_buses_are_set_up_at_any_bus_number() {
     let q35 = Machine::new(Kind::Q35)
         .with("-device pxb-pcie,id=x,bus_nr=200,bus=pcie.0 -device pxb-pcie,id=y,bus_nr=20,bus=pcie.0")
         .with("-device pcie-root-port,id=a,bus=x,chassis=1,addr=a -device pci-testdev,bus=a,membar=64M")
@@ -328,7 +328,7 @@ fn expander_buses_are_set_up_wherever_they_are() {
 }
 
 #[test]
-fn an_expander_bus_with_nothing_in_it_stops_nothing() {
+fn an_empty_expander_bus_does_not_stop_the_boot() {
     let machine = Machine::new(Kind::Q35).with("-device pxb-pcie,bus_nr=20");
     let probe = Probe::boot_noisily(&machine, &BzImage::new(), None, None);
     let warning = "firstlight: warning: PCI: 1 of the host's 1 extra root buses were not found";
@@ -337,7 +337,7 @@ fn an_expander_bus_with_nothing_in_it_stops_nothing() {
 }
 
 #[test]
-fn a_device_with_more_memory_than_fits_below_4_gib_is_above() {
+fn a_device_with_more_memory_than_fits_below_4_gib_is_placed_above() {
     for (kind, memory) in [(Kind::Q35, "128M"), (Kind::Pc, "6G")] {
         let machine = Machine { memory, ..Machine::new(kind) };
         check(&machine.with("-device pci-testdev,membar=8G -device pci-testdev,membar=1G"));
@@ -345,7 +345,7 @@ fn a_device_with_more_memory_than_fits_below_4_gib_is_above() {
 }
 
 #[test]
-fn large_devices_are_above_4_gib_and_above_the_room_for_memory() {
+fn large_devices_are_placed_above_4_gib_and_above_the_room_for_memory() {
     let machine = Machine { memory: "128M,maxmem=16G,slots=2", ..Machine::new(Kind::Q35) }
         .with("-object memory-backend-ram,id=m,size=2G -device ivshmem-plain,memdev=m,addr=2")
         .with("-object memory-backend-ram,id=n,size=4G -device pcie-root-port,id=a,chassis=1,addr=3")
@@ -358,7 +358,7 @@ fn large_devices_are_above_4_gib_and_above_the_room_for_memory() {
 
 /// QEMU reserves the 12 GiB below 1 TiB on AMD's CPUs, and what is large goes behind that.
 #[test]
-fn what_does_not_fit_below_hyper_transport_is_above_it() {
+fn a_device_that_does_not_fit_below_hyper_transport_is_placed_above_it() {
     let behind_ports = |count: u8| {
         let device =
             |i: u8| format!("-device pcie-root-port,id=p{i},chassis={i} -device pci-testdev,bus=p{i},membar=128G");
@@ -377,7 +377,7 @@ fn what_does_not_fit_below_hyper_transport_is_above_it() {
 }
 
 #[test]
-fn an_ide_controller_at_its_legacy_ports_has_no_others() {
+fn an_ide_controller_at_its_legacy_ports_has_no_other_ports() {
     for kind in Kind::ALL {
         let mut probe = boot(&Machine::new(kind).with("-device piix4-ide,addr=7"));
         let registers = [0x10, 0x14, 0x18, 0x1c, 0x20].map(|at| probe.pci([0, 7, 0], at));
@@ -388,7 +388,7 @@ fn an_ide_controller_at_its_legacy_ports_has_no_others() {
 
 /// Its register has 16 bytes, the least that there is. It is the watchdog that a q35 can have (docs/hosts.md).
 #[test]
-fn the_watchdog_of_a_user_has_an_address() {
+fn a_watchdog_has_an_address() {
     for kind in Kind::ALL {
         let Found { ids, .. } = check(&Machine::new(kind).with("-device i6300esb"));
         assert!(ids.contains(&I6300ESB), "{ids:x?}");
@@ -414,7 +414,7 @@ fn pvpanic_has_an_address_and_the_boot_prints_nothing() {
 const PVPANIC_EVENTS: u8 = 1 << 0 | 1 << 1;
 
 #[test]
-fn functions_of_a_device_with_several_are_all_found() {
+fn all_functions_of_a_multifunction_device_are_found() {
     let machine = Machine::new(Kind::Q35)
         .with("-device virtio-rng-pci,addr=5.0,multifunction=on")
         .with("-device virtio-rng-pci,addr=5.1 -device virtio-rng-pci,addr=5.7");

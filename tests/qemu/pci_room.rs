@@ -13,7 +13,7 @@ fn sizes(probe: &mut Probe, function: [u8; 3]) -> [u64; 3] {
 }
 
 #[test]
-fn empty_slots_have_room_and_bridges_what_the_host_asks_to_keep() {
+fn empty_slots_have_room_and_bridges_have_what_the_host_asks_to_reserve() {
     const MIB: u64 = 1 << 20;
     let mut q35 = boot(
         &Machine::new(Kind::Q35)
@@ -67,7 +67,7 @@ fn shortage(machine: &Machine) -> (Vec<String>, Probe) {
 }
 
 #[test]
-fn more_memory_than_the_cpu_can_address_is_told_and_boot_goes_on() {
+fn a_bar_beyond_the_cpus_address_bits_causes_a_warning_and_the_boot_continues() {
     let machine = Machine::new(Kind::Q35).with(
         "-device pci-testdev,membar=1T,addr=2 -device pci-testdev,membar=8G,addr=3 -device virtio-rng-pci,addr=4",
     );
@@ -85,7 +85,7 @@ fn more_memory_than_the_cpu_can_address_is_told_and_boot_goes_on() {
 
 /// More address bits would not help here.
 #[test]
-fn memory_that_cannot_be_above_4_gib_is_told_as_what_it_is() {
+fn the_warning_for_bars_that_cannot_be_above_4_gib_suggests_smaller_devices() {
     let machine = Machine::new(Kind::Q35)
         .with("-device pcie-root-port,id=a,chassis=1,pref32-reserve=64M -device pci-testdev,membar=4G,bus=a");
     let (said, _) = shortage(&machine);
@@ -96,7 +96,7 @@ fn memory_that_cannot_be_above_4_gib_is_told_as_what_it_is() {
 }
 
 #[test]
-fn ports_run_out_in_one_line_and_devices_keep_their_memory() {
+fn a_lack_of_ports_is_one_warning_and_devices_keep_their_memory() {
     let mut machine = Machine::new(Kind::Q35);
     for number in 1..=16 {
         machine = machine.with(&format!("-device pcie-root-port,id=p{number},chassis={number},addr={number:x}"));
@@ -115,7 +115,7 @@ fn ports_run_out_in_one_line_and_devices_keep_their_memory() {
 }
 
 #[test]
-fn empty_slots_go_without_ports_before_devices_do() {
+fn empty_slots_lose_their_ports_before_devices_do() {
     let mut machine = Machine::new(Kind::Pc);
     for number in 1..=12 {
         machine = machine.with(&format!("-device pci-bridge,id=b{number},chassis_nr={number}"));
@@ -133,7 +133,7 @@ fn empty_slots_go_without_ports_before_devices_do() {
 
 /// A virtio device's registers can be read by a kernel that turns nothing on, as under SeaBIOS.
 #[test]
-fn functions_decode_but_for_those_of_the_chipset() {
+fn all_functions_decode_except_the_chipsets() {
     let mut pc = boot(&Machine::new(Kind::Pc).with("-device virtio-rng-pci,addr=5"));
     let ports = pc.pci([0, 5, 0], 0x10) & !3;
     assert_eq!(pc.in32(ports as u16 + LEGACY_QUEUE_SIZE) & 0xffff, 8, "the size of its queue");

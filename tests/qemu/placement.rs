@@ -26,7 +26,7 @@ fn machine_with_high_memory(transport: Transport) -> Machine {
 const GIB: u64 = 1 << 30;
 
 #[test]
-fn an_initrd_that_does_not_fit_below_4_gib_is_above() {
+fn an_initrd_that_does_not_fit_below_4_gib_is_loaded_above() {
     let initrd = random::bytes(5, (5 << 20) + 3);
     // The kernel runs from 1 to 29 MiB, so there are 3 MiB left.
     let kernel = BzImage { init_size: 28 << 20, xloadflags: XLF_KERNEL_64_ABOVE_4G, ..BzImage::new() };
@@ -44,7 +44,7 @@ fn an_initrd_that_does_not_fit_below_4_gib_is_above() {
 }
 
 #[test]
-fn a_kernel_that_does_not_fit_below_4_gib_is_above() {
+fn a_kernel_that_does_not_fit_below_4_gib_is_loaded_above() {
     let kernel = BzImage { init_size: 20 << 20, xloadflags: XLF_KERNEL_64_ABOVE_4G, ..BzImage::new() };
     let initrd = random::bytes(6, 70_001);
     for transport in Transport::ALL {
@@ -75,7 +75,7 @@ fn debians_kernel_and_its_initrd_boot_above_4_gib() {
 const PROBE_LEN: u64 = 0x8_4000;
 
 #[test]
-fn a_relocatable_kernel_is_where_it_prefers_to_be() {
+fn a_relocatable_kernel_is_loaded_at_its_preferred_address() {
     for pref_address in [0x10_0000, 0x100_0000, 0x400_0000] {
         let kernel = BzImage { pref_address, kernel_alignment: 0x10_0000, ..BzImage::new() };
         let probe = Probe::boot(&machine(), &kernel, None, None);
@@ -106,7 +106,7 @@ fn a_kernel_that_is_not_relocatable_is_loaded_at_1_mib() {
 }
 
 #[test]
-fn fields_that_a_kernel_is_too_old_for_do_not_count() {
+fn fields_newer_than_the_kernels_protocol_are_ignored() {
     // 2.06 knows no init_size and no pref_address, 2.11 no xloadflags.
     for (version, base) in [(0x206, 0x10_0000), (0x20b, 0x100_0000)] {
         let kernel = BzImage { version, ..BzImage::new() };
@@ -166,7 +166,7 @@ fn the_initrd_is_below_the_highest_address_that_the_kernel_takes() {
 }
 
 #[test]
-fn initrds_of_odd_sizes_arrive_whole() {
+fn initrds_of_odd_sizes_are_loaded_intact() {
     for len in [1, 511, 4095, 4097, 65_537] {
         let initrd = random::bytes(len, len as usize);
         let mut probe = Probe::boot(&machine(), &BzImage::new(), Some(&initrd), None);
@@ -178,7 +178,7 @@ fn initrds_of_odd_sizes_arrive_whole() {
 }
 
 #[test]
-fn without_an_initrd_the_kernel_is_told_so() {
+fn without_an_initrd_the_kernel_gets_none() {
     let page = Probe::boot(&machine(), &BzImage::new(), None, Some("text")).boot_params();
     assert_eq!(page.initrd(), 0..0);
 }
@@ -192,7 +192,7 @@ fn without_a_command_line_the_kernel_gets_an_empty_one() {
 }
 
 #[test]
-fn the_longest_command_line_that_the_kernel_takes_arrives_whole() {
+fn the_longest_command_line_that_the_kernel_takes_is_passed_intact() {
     for cmdline_size in [255, 4096, 30_000] {
         let kernel = BzImage { cmdline_size, ..BzImage::new() };
         let text: String = ('!'..='~').cycle().take(cmdline_size as usize).collect();
@@ -253,7 +253,7 @@ fn a_device_tree_of_a_newer_qemu_is_found() {
 }
 
 #[test]
-fn a_command_line_of_60_000_characters_arrives_whole() {
+fn a_command_line_of_60_000_characters_is_passed_intact() {
     let words: Vec<_> = (0..6000).map(|i| format!("w{i:08}")).collect();
     let text = words.join(" ");
     for transport in Transport::ALL {

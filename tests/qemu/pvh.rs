@@ -94,7 +94,7 @@ pub fn check(machine: &Machine) {
 }
 
 #[test]
-fn every_field_of_start_info_on_q35_and_pc() {
+fn every_field_of_start_info_is_right_on_q35_and_pc() {
     for kind in Kind::ALL {
         for transport in Transport::ALL {
             check(&Machine { transport, ..Machine::new(kind) });
@@ -103,12 +103,12 @@ fn every_field_of_start_info_on_q35_and_pc() {
 }
 
 #[test]
-fn every_field_of_start_info_on_microvm() {
+fn every_field_of_start_info_is_right_on_microvm() {
     check(&Machine::new(Kind::Pc).with(MICROVM));
 }
 
 #[test]
-fn a_kernel_is_there_again_after_a_reset() {
+fn a_kernel_is_loaded_again_after_a_reset() {
     let (file, layout) = pvh_file(PVH_BASE);
     let machine = Machine { reboots: true, ..Machine::new(Kind::Q35) };
     let mut probe = Probe::boot_file(&machine, &file, None, None);
@@ -120,13 +120,13 @@ fn a_kernel_is_there_again_after_a_reset() {
 }
 
 #[test]
-fn a_kernel_over_the_firmware_is_not_run() {
+fn a_kernel_that_overlaps_the_firmware_is_refused() {
     let (file, _) = pvh_file(0x5_0000);
     stops_for_kernel(&file, "", &["0x50000-", "over the firmware's own memory 0x40000-0x9fbff", "from 1 MiB on"]);
 }
 
 #[test]
-fn a_kernel_beyond_the_memory_is_not_run() {
+fn a_kernel_outside_memory_is_refused() {
     let (file, _) = pvh_file(200 << 20);
     stops_for_kernel(&file, "", &["at 0xc800000-", "not all RAM", "more memory"]);
 }

@@ -44,7 +44,7 @@ fn with_file(machine: Machine, folder: &Path, name: &str, bytes: &[u8]) -> Machi
 }
 
 #[test]
-fn a_kernel_as_the_initrd_boots() {
+fn a_kernel_passed_as_the_initrd_boots() {
     let kernel = BzImage { len: 300_007, ..BzImage::new() };
     for kernel in [kernel.clone(), kernel.entered_in_32_bit_mode()] {
         for machine in machines() {
@@ -74,7 +74,7 @@ fn a_kernel_as_the_initrd_boots() {
 }
 
 #[test]
-fn a_kernel_that_is_a_named_file_boots_with_the_initrd() {
+fn a_kernel_from_a_named_file_boots_with_the_initrd() {
     let kernel = BzImage::new();
     let initrd = random::bytes(2, 150_001);
     for machine in machines() {
@@ -92,7 +92,7 @@ fn a_kernel_that_is_a_named_file_boots_with_the_initrd() {
 }
 
 #[test]
-fn without_a_kernel_the_error_says_what_to_give() {
+fn without_a_kernel_the_error_says_what_to_pass() {
     for machine in &machines()[..2] {
         let mut qemu = machine.start();
         qemu.wait_for("an error", |qemu| qemu.com1().ends_with("opt/org.firstlight/kernel\r\n"));
@@ -102,7 +102,7 @@ fn without_a_kernel_the_error_says_what_to_give() {
 
 /// The image loads its ELF file like any other kernel with a PVH note, and so itself.
 #[test]
-fn the_image_starts_the_elf_file() {
+fn the_image_boots_its_own_elf_file() {
     let folder = TempDir::new().expect("a temporary folder");
     let path = folder.path().join("kernel");
     let kernel = BzImage::new();

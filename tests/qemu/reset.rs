@@ -85,7 +85,7 @@ fn pc_comes_up_again_fifty_times_each_way() {
 
 /// Or the other tests would show nothing: a fault on the way there resets the machine as well.
 #[test]
-fn the_probe_s_jump_in_real_mode_runs_what_is_there() {
+fn the_probes_jump_in_real_mode_reaches_its_target() {
     // mov al, 0x55; out 0xe9, al; hlt
     const CODE: [u8; 5] = [0xb0, 0x55, 0xe6, 0xe9, 0xf4];
     for kernel in [BzImage::new(), BzImage::new().entered_in_32_bit_mode()] {

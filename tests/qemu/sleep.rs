@@ -110,7 +110,7 @@ fn memory(probe: &mut Probe) -> Vec<(Range<u64>, u32)> {
 }
 
 #[test]
-fn the_machine_wakes_as_it_was_and_twice() {
+fn a_machine_wakes_twice_with_its_state_unchanged() {
     for kind in Kind::ALL {
         eprintln!("{kind:?}");
         let (mut probe, page) = boot(&Machine { memory: "32M", ..Machine::new(kind) });
@@ -138,7 +138,7 @@ fn the_machine_wakes_as_it_was_and_twice() {
 }
 
 #[test]
-fn the_machine_wakes_under_kvm() {
+fn a_machine_wakes_under_kvm() {
     let Some(accelerator) = Accelerator::kvm() else { return };
     for kind in Kind::ALL {
         let (mut probe, page) = boot(&Machine { accelerator, ..Machine::new(kind) });
@@ -151,7 +151,7 @@ fn the_machine_wakes_under_kvm() {
 }
 
 #[test]
-fn what_a_wake_runs_in_is_reserved() {
+fn the_memory_that_a_wake_runs_in_is_reserved() {
     for kind in Kind::ALL {
         let (_, page) = boot(&Machine::new(kind));
         let map = page.e820();
@@ -201,7 +201,7 @@ fn failure(change: impl Fn(&mut Probe, &BootParams)) -> String {
 }
 
 #[test]
-fn a_wake_that_cannot_be_is_said_and_becomes_a_boot() {
+fn a_failed_wake_prints_an_error_and_becomes_a_boot() {
     let damaged = failure(|probe, _| probe.fill(RECORD + 20..RECORD + 21, 0xff));
     assert!(damaged.starts_with("the firmware's record at 0x9f000 was overwritten"), "{damaged}");
     let without = failure(|probe, page| {
@@ -219,7 +219,7 @@ fn a_wake_that_cannot_be_is_said_and_becomes_a_boot() {
 }
 
 #[test]
-fn a_wake_needs_its_record_and_what_cmos_and_the_host_say() {
+fn a_wake_requires_its_record_cmos_and_the_host() {
     for (kind, transport) in Kind::ALL.into_iter().zip([Transport::Ports, Transport::Dma]) {
         // CMOS says wake, and there is no record: a boot.
         let machine = Machine { reboots: true, transport, ..Machine::new(kind) };
@@ -254,7 +254,7 @@ pub fn set_status(probe: &mut Probe, status: u8) {
 }
 
 #[test]
-fn the_host_knows_the_generation_identifiers_address_after_a_wake() {
+fn the_host_gets_the_address_of_the_generation_id_again_after_a_wake() {
     for kind in Kind::ALL {
         let machine = Machine::new(kind).with("-device vmgenid,guid=324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87");
         let (mut probe, page) = boot(&machine);

@@ -145,7 +145,7 @@ fn structure_len(text: &str) -> usize {
 }
 
 #[test]
-fn a_length_is_what_the_bytes_are() {
+fn the_length_of_a_structure_counts_its_strings() {
     let none = "Handle 0x7F00, DMI type 127, 4 bytes\n\tHeader and Data:\n\t\t7F 04 00 7F\n";
     assert_eq!(structure_len(none), 6);
     let two = "Handle 0x0E00, DMI type 11, 5 bytes\n\tHeader and Data:\n\t\t0B 05 00 0E 02\n\tStrings:\n\t\t61 62 00\n\t\tab\n\t\t\
@@ -154,7 +154,7 @@ fn a_length_is_what_the_bytes_are() {
 }
 
 #[test]
-fn q35_with_a_2_x_entry_point_and_nearly_as_much_as_it_counts() {
+fn q35_has_the_same_structures_as_under_seabios_with_a_nearly_full_2_x_entry_point() {
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("string");
     // QEMU ends where the structures do not fit 65,535 bytes; with the firmware's own they fill most of that.
@@ -178,7 +178,7 @@ fn large(folder: &TempDir, times: usize) -> Machine {
 }
 
 #[test]
-fn q35_with_a_3_x_entry_point_and_hundreds_of_sockets() {
+fn q35_has_the_same_structures_as_under_seabios_with_a_3_x_entry_point_and_hundreds_of_sockets() {
     let folder = TempDir::new().expect("a temporary folder");
     let found = compare(&large(&folder, 3000), false);
     assert_eq!(found.words.version, "SMBIOS 3.0.0 present.");
@@ -202,7 +202,7 @@ fn a_3_x_entry_point_has_structures_of_more_than_64_kib() {
 }
 
 #[test]
-fn pc_with_options_for_every_type_that_qemu_knows() {
+fn pc_has_the_same_structures_as_under_seabios_with_options_for_every_type() {
     let options = "-smbios type=1,manufacturer=Maker,product=Product,version=1.5,serial=S1,\
                    uuid=11112222-3333-4444-5555-666677778888,sku=Sku,family=Family \
                    -smbios type=2,manufacturer=Board,product=Mainboard,version=2,serial=S2,asset=A2,location=Here \
@@ -234,7 +234,7 @@ fn pc_with_options_for_every_type_that_qemu_knows() {
 }
 
 #[test]
-fn pc_with_type_0_from_the_host() {
+fn pc_has_the_same_structures_as_under_seabios_with_type_0_from_the_host() {
     let type_0 = "-smbios type=0,vendor=Host,version=0.5,date=02/03/2004,release=6.7,uefi=on";
     let tables = compare(&Machine::new(Kind::Pc).with(type_0), true).words;
     assert!(tables.of_type(0)[0].1.contains("Vendor: Host"));

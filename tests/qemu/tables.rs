@@ -59,7 +59,7 @@ pub fn tables(probe: &mut Probe, page: &BootParams) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn every_acpi_table_is_whole_and_reserved() {
+fn every_acpi_table_is_intact_and_reserved() {
     for kind in Kind::ALL {
         for transport in Transport::ALL {
             eprintln!("{kind:?}, {transport:?}");
@@ -110,7 +110,7 @@ pub fn file(probe: &mut Probe, name: &str, len: usize) -> Vec<u8> {
 
 /// QEMU's device with a pointer that the firmware has to write back (`WRITE_POINTER`).
 #[test]
-fn the_host_learns_where_the_generation_identifier_is() {
+fn the_host_gets_the_address_of_the_generation_id() {
     let guid = "324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87";
     let bytes = [0xaf, 0x6e, 0x4e, 0x32, 0xd1, 0xd1, 0xf6, 0x4b, 0xbf, 0x41, 0xb9, 0xbb, 0x6c, 0x91, 0xfb, 0x87];
     for kind in Kind::ALL {

@@ -202,17 +202,17 @@ fn measured(kind: Kind, device: &str, banks: &[(&str, u16)]) {
 }
 
 #[test]
-fn q35_with_tis_and_two_banks() {
+fn q35_is_measured_with_tis_and_two_banks() {
     measured(Kind::Q35, "tpm-tis", &[("sha1", 0x04), ("sha256", 0x0b)]);
 }
 
 #[test]
-fn q35_with_crb_and_one_bank() {
+fn q35_is_measured_with_crb_and_one_bank() {
     measured(Kind::Q35, "tpm-crb", &[("sha256", 0x0b)]);
 }
 
 #[test]
-fn pc_with_tis_and_all_banks() {
+fn pc_is_measured_with_tis_and_all_banks() {
     measured(Kind::Pc, "tpm-tis", &[("sha1", 0x04), ("sha256", 0x0b), ("sha384", 0x0c), ("sha512", 0x0d)]);
 }
 
@@ -232,7 +232,7 @@ fn an_elf_kernel_is_measured_as_its_file_says() {
 
 /// The log is what the probe can read without a driver. That the TPM has the same is tested with a TPM of the tests' own.
 #[test]
-fn a_kernel_for_multiboot_is_logged_as_its_files_say() {
+fn a_multiboot_kernel_is_measured_as_its_files_say() {
     const SHA256: u16 = 0x0b;
     let tpm = Swtpm::new("sha256");
     let machine = tpm.on(&Machine::new(Kind::Pc), "tpm-tis");
@@ -288,7 +288,7 @@ fn warning(qemu: &Qemu) -> String {
 }
 
 #[test]
-fn a_tpm_that_is_silent_holds_the_boot_up_for_a_while_only() {
+fn a_tpm_that_does_not_respond_delays_the_boot_until_a_deadline() {
     // With the other interface QEMU itself asks swtpm for what a register reads as, and waits for ever.
     let qemu = with_trouble(&mut Swtpm::new("sha256"), "tpm-crb", |tpm| tpm.stop());
     let expected = "the TPM does not answer, the response to a command is missing; is the host's swtpm running?";
@@ -296,7 +296,7 @@ fn a_tpm_that_is_silent_holds_the_boot_up_for_a_while_only() {
 }
 
 #[test]
-fn a_tpm_that_has_ended_stops_no_boot() {
+fn a_tpm_that_has_exited_does_not_stop_the_boot() {
     // QEMU answers for it, by either interface in its own way.
     for (device, expected) in
         [("tpm-crb", "the TPM has failed"), ("tpm-tis", "the TPM refused TPM2_Startup: response code 0x9")]
@@ -404,7 +404,7 @@ fn a_plain_reset_is_measured_whatever_a_guest_left() {
 
 /// QEMU tells of no TPM there. What is in the PCRs is what a machine has whose tables tell of it.
 #[test]
-fn machines_whose_host_says_nothing_of_a_tpm_are_measured() {
+fn machines_whose_tables_list_no_tpm_are_measured() {
     let tpm = Swtpm::new("sha256");
     let listed = pcrs(&mut boot_with(&tpm, &Machine::new(Kind::Q35)));
     let without_acpi = Kind::ALL.map(|kind| Machine { properties: ",acpi=off", ..Machine::new(kind) });

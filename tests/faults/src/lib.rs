@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_that_is_not_as_expected_is_a_finding() {
+    fn an_unexpected_boot_is_a_finding() {
         let found = |expected, boot: Boot| !judge(expected, &boot).is_empty();
         assert!(!found(STOPS, boot(End::Stopped, &["error: no RAM"])));
         assert!(found(STOPS, boot(End::Stopped, &["error: what"])));
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_expected_and_never_comes_is_a_finding() {
+    fn an_expected_line_that_is_never_printed_is_a_finding() {
         let never = Fault {
             name: "never",
             what: "",
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_run_says_so_and_is_no_finding() {
+    fn a_fault_that_cannot_run_is_skipped_with_the_reason() {
         let report = run(&FAULTS[0], &mut Vmm::new(None));
         assert_eq!((report.happened.as_str(), report.cases), ("skipped: no image was given", 0));
         assert!(report.problems.is_empty());
@@ -351,13 +351,13 @@ mod tests {
     }
 
     #[test]
-    fn names_are_there_once() {
+    fn no_two_faults_have_the_same_name() {
         let names: std::collections::BTreeSet<_> = FAULTS.iter().map(|fault| fault.name).collect();
         assert_eq!(names.len(), FAULTS.len());
     }
 
     #[test]
-    fn the_small_heap_is_as_small_as_it_says() {
+    fn the_small_heap_holds_what_the_images_heap_holds() {
         let _turn = on_fakes::turn();
         heap::start(None);
         let fits = |len: usize| heap::inside(|| Vec::<u8>::new().try_reserve_exact(len).is_ok());

@@ -35,7 +35,7 @@ macro_rules! faults {
 const ONCE: Cases = Cases::Below(1);
 
 faults! {
-    none: "nothing wrong",
+    none: "nothing is wrong",
         Cases::Below(2), |_| Host::sound(),
         Expected::goes_on(&[]), InVmm::All;
 
@@ -43,10 +43,10 @@ faults! {
     dma_fails_at_the_nth_transfer: "DMA reports an error, at each transfer of a boot in turn",
         Cases::Transfers, |n| misdeed(n, Misdeed::Fails),
         Expected::goes_on(&[]), InVmm::All;
-    dma_fails_halfway_at_the_nth_transfer: "DMA reports an error when half of the bytes are there, at each transfer in turn",
+    dma_fails_halfway_at_the_nth_transfer: "DMA reports an error after half of the bytes, at each transfer in turn",
         Cases::Transfers, |n| misdeed(n, Misdeed::FailsHalfway),
         Expected::goes_on(&[]), InVmm::All;
-    dma_fails_at_the_nth_transfer_of_another_host: "the same where items are selected through a port (propolis)",
+    dma_fails_at_the_nth_transfer_of_another_host: "the same on a host that selects items through a port (propolis)",
         Cases::Transfers, |n| of_propolis(misdeed(n, Misdeed::FailsHalfway)),
         Expected::goes_on(&[]), InVmm::Every(4);
     dma_always_fails: "DMA reports an error each time",
@@ -58,7 +58,7 @@ faults! {
     dma_never_ends_at_the_nth_transfer: "DMA never completes, at each transfer in turn",
         Cases::Transfers, |n| misdeed(n, Misdeed::NeverEnds),
         Expected::goes_on(&["did not end"]), InVmm::No("each case waits for a deadline of 2^34 ticks");
-    dma_is_short_at_the_nth_transfer: "DMA completes short and says it is done, at each transfer in turn",
+    dma_is_short_at_the_nth_transfer: "DMA transfers too few bytes and reports success, at each transfer in turn",
         Cases::Transfers, |n| misdeed(n, Misdeed::IsShort),
         Expected::either_in_part(&[
             "warning: no ACPI tables: the host's",
@@ -67,21 +67,21 @@ faults! {
             "error: the kernel has no Linux setup header",
         ]),
         InVmm::All;
-    items_change_between_two_selections: "an item has other bytes each time it is selected again",
+    items_change_between_two_selections: "an item has other bytes each time it is selected",
         ONCE, |_| changing(Changing::AtSelection),
         Expected::goes_on(&[]), InVmm::All;
-    items_change_between_two_reads: "an item has other bytes each time it is read again",
+    items_change_between_two_reads: "an item has other bytes each time it is read",
         ONCE, |_| changing(Changing::AtRead),
         Expected::goes_on(&[]), InVmm::All;
     items_change_between_two_reads_without_dma: "the same without DMA",
         ONCE, |_| without_dma(changing(Changing::AtRead)),
         Expected::either_in_part(&["error: the host gives no memory size: no etc/e820, nothing usable in CMOS"]), InVmm::All;
-    the_directory_stays_and_items_change: "every item but the directory has other bytes each time it is read again",
+    items_change_and_the_directory_does_not: "every item except the directory has other bytes each time it is read",
         ONCE, |_| changing(Changing::AtReadButTheDirectory),
         Expected::goes_on(&[]), InVmm::All;
 
     // Sizes and names.
-    sizes_of_files_are_too_large: "every named file, or only the list of RAM, is said to have 4 GiB less one byte",
+    sizes_of_files_are_too_large: "the directory gives every named file, or only the list of RAM, a size of 4 GiB less one byte",
         Cases::Below(2), |n| sizes(n, |_| u32::MAX),
         Expected::either(&[
             "warning: no ACPI tables: an ACPI file could not be loaded: fw_cfg: item",
@@ -89,11 +89,11 @@ faults! {
             "error: the host's etc/e820 cannot be read: fw_cfg: item",
         ]),
         InVmm::All;
-    sizes_of_files_are_larger: "the same, longer than it is",
+    sizes_of_files_are_larger: "the same, with sizes larger than the files",
         Cases::Below(2), |n| sizes(n, |len| len + 1000),
         Expected::goes_on(&["warning: no ACPI tables: the host's etc/table-loader has an impossible length"]),
         InVmm::All;
-    sizes_of_files_are_smaller: "the same, half as long as it is",
+    sizes_of_files_are_smaller: "the same, with half of the sizes",
         Cases::Below(2), |n| sizes(n, |len| len / 2),
         Expected::either(&[
             "no ACPI tables: the host's ACPI files have no valid RSDP",
@@ -102,7 +102,7 @@ faults! {
             "error: the host's etc/e820 lists no RAM",
         ]),
         InVmm::All;
-    sizes_of_files_are_zero: "the same, empty",
+    sizes_of_files_are_zero: "the same, with sizes of 0",
         Cases::Below(2), |n| sizes(n, |_| 0),
         Expected::either(&[
             "no ACPI tables: the host's ACPI files have no valid RSDP",
@@ -110,32 +110,32 @@ faults! {
             "error: the host's etc/e820 lists no RAM",
         ]),
         InVmm::All;
-    the_size_of_the_kernel_is_a_lie: "a kernel of 0, 4096, 16 MiB, 2 GiB, 4 GiB less one byte",
+    the_size_of_the_kernel_is_wrong: "the kernel has a size of 0, 4096, 16 MiB, 2 GiB, 4 GiB less one byte",
         Cases::Below(5), |n| Host::sound().number(key::KERNEL_SIZE, SIZES[n as usize]),
         Expected::either_in_part(&["error: no kernel", "error: the kernel needs", "error: the kernel's header asks for"]),
         InVmm::All;
-    the_size_of_the_initrd_is_a_lie: "an initrd of the same sizes",
+    the_size_of_the_initrd_is_wrong: "the initrd has one of these sizes",
         Cases::Below(5), |n| Host::sound().number(key::INITRD_SIZE, SIZES[n as usize]),
         Expected::either_in_part(&["does not fit below"]), InVmm::All;
-    the_size_of_the_command_line_is_a_lie: "a command line of the same sizes",
+    the_size_of_the_command_line_is_wrong: "the command line has one of these sizes",
         Cases::Below(5), |n| Host::sound().number(key::CMDLINE_SIZE, SIZES[n as usize]),
         Expected::either_in_part(&["error: the command line has"]), InVmm::All;
-    the_directory_counts_too_many_files: "65,535 files, 2^32 less one, and more than there are",
+    the_directory_counts_too_many_files: "the directory counts 65,535 files, 2^32 less one, or more than it has",
         Cases::Below(3), |n| counted([65_535, u32::MAX, 1000][n as usize]),
         Expected::either(&["files, and the limit is 1024; give it fewer"]), InVmm::All;
-    the_directory_has_as_many_files_as_may_be: "1,024 files, the known ones at the end",
+    the_directory_has_the_maximum_number_of_files: "1,024 files, the known ones last",
         ONCE, |_| many_files(1024),
         Expected::goes_on(&[]), InVmm::All;
-    the_directory_has_65_535_files: "65,535 files that are there",
+    the_directory_has_65_535_files: "65,535 files that exist",
         ONCE, |_| many_files(65_535),
         Expected::stops(&["error: fw_cfg: the host lists 65535 files, and the limit is 1024"]), InVmm::All;
-    names_are_there_twice: "each name twice, the second or the first for an empty file",
+    names_occur_twice: "each name occurs twice, once for an empty file, first or second",
         Cases::Below(2), |n| Host::sound().directory(|records| twice(records, n)),
         Expected::either(&["error: the host's etc/e820 lists no RAM"]), InVmm::All;
-    names_have_no_end: "names that fill their field, without a NUL, and ones that are no text",
+    names_have_no_nul: "names that fill their field without a NUL, and names that are not text",
         ONCE, |_| Host::sound().directory(endless_names),
         Expected::goes_on(&[]), InVmm::All;
-    keys_are_those_of_other_items: "every named file has the key of the directory, of the kernel, of nothing",
+    keys_are_those_of_other_items: "every named file has the key of the directory, of the kernel, or of nothing",
         Cases::Below(3), |n| keys([key::FILE_DIR, key::KERNEL_DATA, 0xffff][n as usize]),
         Expected::goes_on(&[
             "no ACPI tables: the host's ACPI files have no valid RSDP",
@@ -144,28 +144,28 @@ faults! {
         InVmm::All;
 
     // Tables.
-    tables_have_pointers_outside_their_file: "pointers in tables that lead outside the file they are to point into",
+    tables_have_pointers_outside_their_file: "pointers in tables lead outside their target file",
         Cases::Below(4), |n| pointer_holds([0x2_0000, 0x7fff_ffff, u32::MAX, 0xfffd_0000][n as usize]),
         Expected::goes_on(&["command 20: pointer to 0x"]), InVmm::All;
-    tables_point_at_each_other_in_circles: "files that point at each other, and into themselves",
+    tables_point_at_each_other_in_circles: "files that point to each other and to themselves",
         ONCE, |_| with_script(&circles()),
         Expected::goes_on(&["past the end of the file"]), InVmm::All;
-    the_script_allocates_4_gib: "a file of 4 GiB less one byte, 2 GiB, 1 GiB to be loaded",
+    the_script_allocates_4_gib: "the script loads a file of 4 GiB less one byte, 2 GiB, 1 GiB",
         Cases::Below(6), |n| allocation([u32::MAX, 1 << 31, 1 << 30][n as usize % 3], 16, 1 + n as u8 / 3),
         Expected::goes_on(&["bytes below 4 GiB; add memory", "bytes in the F-segment; add memory"]), InVmm::All;
     the_script_aligns_by_no_power_of_two: "alignments of 0, 3, 2 GiB, 2^32 less one",
         Cases::Below(8), |n| allocation(100, [0, 3, 1 << 31, u32::MAX][n as usize % 4], 1 + n as u8 / 4),
         Expected::goes_on(&["is not a power of two", "no room for an ACPI file of 100 bytes"]), InVmm::All;
-    the_script_sums_up_what_wraps: "a checksum of a range that wraps, or is outside its file",
+    the_script_checksums_a_range_that_wraps: "a checksum of a range that wraps or is outside its file",
         Cases::Below(4), |n| with_script(&wrong_sums()[n as usize]),
         Expected::goes_on(&["command 20: reaches past the end of a file"]), InVmm::All;
-    the_script_sums_up_a_file_hundreds_of_times: "checksums of all of the tables, again and again, up to the end of the script",
+    the_script_checksums_a_file_hundreds_of_times: "checksums of all tables, repeated up to the end of the script",
         ONCE, |_| script_up_to(512, &script::add_checksum("etc/acpi/tables", 9, 0, 0x2_0000)),
         Expected::goes_on(&["bytes, but loads only 131156; sum each table once"]), InVmm::All;
-    the_script_tells_addresses_that_are_not_taken: "hundreds of addresses to be told, and no DMA to tell them by",
+    the_script_writes_addresses_without_dma: "hundreds of addresses to write to the host, and no DMA to write them with",
         ONCE, |_| without_dma(script_up_to(512, &script::write_pointer("etc/other", 0, "etc/more", 0, 8))),
         Expected::goes_on(&["the address it asked for in etc/other", "more of the addresses it asked for"]), InVmm::All;
-    the_script_names_what_is_not_there: "files that are not there, not loaded, without a name, loaded twice",
+    the_script_names_missing_files: "files that are absent, not loaded, without a name, loaded twice",
         Cases::Below(5), |n| with_script(&wrong_names()[n as usize]),
         Expected::goes_on(&[
             ": no such file",
@@ -174,34 +174,34 @@ faults! {
             ": file is allocated twice",
         ]),
         InVmm::All;
-    the_script_points_outside: "pointers to be put or told outside their file, of odd sizes",
+    the_script_points_outside: "pointers to set or to write to the host that are outside their file, or of odd sizes",
         Cases::Below(6), |n| with_script(&wrong_places()[n as usize]),
         Expected::goes_on(&["command 20: reaches past the end of a file", "is not 1, 2, 4 or 8"]), InVmm::All;
-    the_script_is_as_long_as_may_be: "a script of 512 commands, of 513, of half a command",
+    the_script_has_the_maximum_length: "a script of 512 commands, of 513, of half a command",
         Cases::Below(3), |n| long_script([512, 513, 0][n as usize]),
         Expected::goes_on(&["has 65664 bytes, and the limit is 65536", "has an impossible length, 2496 bytes"]),
         InVmm::All;
-    the_script_is_noise: "a script of any bytes",
+    the_script_is_noise: "a script of random bytes",
         Cases::Below(8), |n| noise("etc/table-loader", n),
         Expected::goes_on(&["no ACPI tables: the host's etc/table-loader, command 0: "]), InVmm::Every(4);
-    smbios_is_noise: "an SMBIOS anchor or structures of any bytes",
+    smbios_is_noise: "an SMBIOS entry point or structures of random bytes",
         Cases::Below(8), |n| noise(["etc/smbios/smbios-anchor", "etc/smbios/smbios-tables"][n as usize % 2], n),
         Expected::goes_on(&["no SMBIOS tables: the host's SMBIOS"]), InVmm::Every(4);
-    tables_in_memory_are_in_circles: "tables in memory that point at themselves and back",
+    tables_in_memory_are_in_circles: "tables in memory that point to themselves and back",
         Cases::Below(5), |n| CIRCLES[n as usize](),
         Expected::goes_on(&["are left out: no valid XSDT at 0x9fc00", "is no ACPI table at 0x9fc00"]), InVmm::All;
-    tables_in_memory_point_at_the_firmware: "one pointer of tables in memory leads to the firmware's memory, image, page zero",
+    tables_in_memory_point_at_the_firmware: "a pointer of tables in memory leads to the firmware's memory, to the image or to page zero",
         Cases::Below(16), |n| in_memory(n % 4, [0x4_0000, 0x9_0000, 0xffff_f000, 0x10][n as usize / 4]),
         Expected::goes_on(&["are left out: no valid XSDT at 0x", "warning: there is no ACPI table at 0x"]),
         InVmm::Every(3);
-    tables_in_memory_point_outside: "the same where nothing is, to the end of what there is, to what there cannot be",
+    tables_in_memory_point_outside: "a pointer of tables in memory leads to a hole, to the end of memory or to an impossible address",
         Cases::Below(16), |n| in_memory(n % 4, [RAM, 0xfec0_0000, u64::MAX - 3, 1 << 52][n as usize / 4]),
         Expected::goes_on(&["are left out: no valid XSDT at 0x", "warning: there is no ACPI table at 0x"]),
         InVmm::Every(3);
-    tables_in_memory_have_a_window_over_ram: "tables in memory that have PCI's configuration space where RAM is",
+    tables_in_memory_have_a_window_over_ram: "tables in memory that have PCI's configuration space in RAM",
         ONCE, |_| tables_at(acpi(RSDP, TABLES, 0x100_0000)),
         Expected::goes_on(&["which is RAM: it is not kept"]), InVmm::All;
-    tables_in_memory_are_wrong_a_hundred_times: "as many tables in memory as are looked at, all of them wrong; root pointers to nothing",
+    tables_in_memory_are_wrong_a_hundred_times: "the maximum number of tables in memory, all of them invalid; root pointers to nothing",
         Cases::Below(5), |n| WRONG_TABLES[n as usize](),
         Expected::goes_on(&[
             "are left out: no valid XSDT at 0x",
@@ -212,7 +212,7 @@ faults! {
             "more warnings like these",
         ]),
         InVmm::All;
-    other_tables_in_memory_point_at_the_firmware: "SMBIOS and MP tables at the firmware's memory, image, outside",
+    other_tables_in_memory_point_at_the_firmware: "SMBIOS and MP tables in the firmware's memory, in the image, outside memory",
         Cases::Below(4), |n| others_in_memory([0x4_0000, 0x9_0000, 0xffff_f000, 0xffff_fff0][n as usize]),
         Expected::goes_on(&["is where the firmware runs, and lost", "1 more warnings like these"]), InVmm::All;
 
@@ -223,20 +223,20 @@ faults! {
             "error: the host's etc/e820 cannot be read: fw_cfg: item 0x26 has 200000 bytes, and the limit is 20480",
         ]),
         InVmm::All;
-    e820_has_as_many_entries_as_are_read: "a list of 1,024 overlapping entries",
+    e820_has_the_maximum_number_of_entries: "a list of 1,024 overlapping entries",
         ONCE, |_| e820(1024),
         Expected::stops(&["error: the memory map needs more than"]), InVmm::All;
-    e820_has_1000_pieces_of_ram: "a list of 1,000 pieces of RAM that do not touch",
+    e820_has_1000_pieces_of_ram: "a list of 1,000 separate pieces of RAM",
         ONCE, |_| Host::sound().file("etc/e820", pieces_of_ram()),
         Expected::goes_on(&["pieces of RAM left out, the first at"]), InVmm::All;
-    e820_has_entries_that_wrap: "entries that wrap, have no length, or are cut off",
+    e820_has_entries_that_wrap: "entries that wrap, are empty or are cut off",
         ONCE, |_| Host::sound().file("etc/e820", wrapping_e820()),
         Expected::goes_on(&[
             "3 bytes at its end are no whole record",
             "1 pieces of RAM left out, the first at 0xfffffffffffff000",
         ]),
         InVmm::All;
-    e820_says_that_the_firmware_has_no_memory: "the firmware's own memory is none by the list, or reserved",
+    e820_has_no_ram_for_the_firmware: "the firmware's own memory is absent from the list, or reserved",
         Cases::Below(2), |n| no_low_memory(n),
         Expected::stops(&[
             "warning: no SMBIOS tables: no room for 362 bytes",
@@ -246,18 +246,18 @@ faults! {
     ram_is_1_mib: "RAM of 1 MiB",
         ONCE, |_| Host::sound().file("etc/e820", record(0..1 << 20, 1)),
         Expected::stops(&["error: the kernel needs 1 MiB"]), InVmm::All;
-    ram_is_none: "a list without RAM, and an empty one",
+    there_is_no_ram: "a list without RAM, and an empty list",
         Cases::Below(2), |n| Host::sound().file("etc/e820", record(0..RAM, 2)[..20 - 20 * n as usize].to_vec()),
         Expected::stops(&["error: the host's etc/e820 lists no RAM"]), InVmm::All;
     cmos_reads_as_all_ones: "no list, and CMOS that reads as 0xff",
         ONCE, |_| Host::sound().without("etc/e820").extra(|| Cmos::boxed(|_| 0xff)),
         Expected::stops(&["error: the host gives no memory size: no etc/e820, nothing usable in CMOS"]), InVmm::All;
-    cmos_reads_as_anything: "no list, and CMOS that says what it likes",
+    cmos_is_noise: "no list, and random bytes in CMOS",
         Cases::Below(4), |n| Host::sound().without("etc/e820").extra(CMOS[n as usize]),
         Expected::either(&["error: the host gives no memory size: no etc/e820, nothing usable in CMOS"]), InVmm::All;
 
     // The heap.
-    the_heap_is_full_at_the_nth_allocation: "(none of a host) the heap is full, at each allocation in turn",
+    the_heap_is_full_at_the_nth_allocation: "(not a fault of a host) the heap is full, at each allocation in turn",
         Cases::Allocations, |n| Host { allocation_fails: Some(n), ..board(1, FOUR_DEVICES_AND_A_BRIDGE) },
         Expected::either(&[
             "or no memory for them; the rest is left alone",
@@ -269,7 +269,7 @@ faults! {
             "error: the firmware's heap is full",
         ]),
         InVmm::No("the image's heap has room");
-    the_heap_holds_as_much_as_a_host_can_have_kept: "1,024 files, 512 commands, bridges everywhere, much RAM",
+    the_heap_has_room_for_all_that_a_host_can_offer: "1,024 files, 512 commands, bridges everywhere, much RAM",
         ONCE, |_| as_much_as_can_be(),
         Expected::goes_on(&[
             "pieces of RAM left out",
@@ -281,7 +281,7 @@ faults! {
         InVmm::All;
 
     // PCI.
-    pci_bars_never_settle: "base address registers that read as something else each time",
+    pci_bars_never_settle: "BARs that read as something else each time",
         Cases::Below(2), |n| board(n, BARS_NEVER_SETTLE),
         Expected::goes_on(&[
             "which is no size; it gets no address",
@@ -289,7 +289,7 @@ faults! {
             "PCI: not enough I/O ports",
         ]),
         InVmm::All;
-    pci_bars_ask_for_everything: "base address registers of 2 GiB, of 2^63 bytes, of every port",
+    pci_bars_ask_for_everything: "BARs of 2 GiB, of 2^63 bytes, of every port",
         Cases::Below(2), |n| board(n, BARS_ASK_FOR_EVERYTHING),
         Expected::goes_on(&[
             "PCI: not enough I/O ports",
@@ -297,11 +297,11 @@ faults! {
             "PCI: not enough 64-bit memory",
         ]),
         InVmm::All;
-    pci_answers_on_every_function: "a function answers at every address of every bus",
+    pci_has_a_function_everywhere: "a function responds at every address of every bus",
         Cases::Below(2),
         |n| board(n, EVERY_FUNCTION_ANSWERS).file("etc/extra-pci-roots", 255_u64.to_le_bytes().to_vec()),
         Expected::goes_on(&["PCI: more than 512 functions, or no memory for them"]), InVmm::All;
-    pci_has_a_bridge_at_every_function: "a bridge answers at every address of every bus",
+    pci_has_a_bridge_everywhere: "a bridge responds at every address of every bus",
         Cases::Below(2), |n| board(n, EVERY_FUNCTION_IS_A_BRIDGE),
         Expected::goes_on(&[
             "which is no size; it gets no address",
@@ -310,17 +310,17 @@ faults! {
             "bridges is set up: too many or too deep",
         ]),
         InVmm::All;
-    pci_has_capabilities_in_a_circle: "a list of capabilities that leads back to its beginning",
+    pci_has_capabilities_in_a_circle: "a capability list that leads back to its beginning",
         Cases::Below(2), |n| board(n, CAPABILITIES_IN_A_CIRCLE),
         Expected::goes_on(&["which is no size; it gets no address"]), InVmm::All;
-    pci_devices_go_away: "devices that are there no more in the middle of it",
+    pci_devices_disappear: "devices that disappear during the scan",
         Cases::Below(2), |n| board(n, DEVICES_GO_AWAY),
         Expected::goes_on(&[]), InVmm::All;
-    pci_is_noise: "every read of configuration space gives something else",
+    pci_is_noise: "every read of configuration space returns something else",
         Cases::Below(2), |n| board(n, NOTHING_BUT_NOISE),
         Expected::goes_on(&["which is no size; it gets no address", "more BARs ask for what is no size"]),
         InVmm::All;
-    pci_has_as_many_roots_as_can_be_counted: "2^64 less one extra root buses",
+    pci_has_the_maximum_number_of_root_buses: "2^64 less one extra root buses",
         Cases::Below(2), |n| board(n, BARS_ASK_FOR_EVERYTHING).file("etc/extra-pci-roots", vec![0xff; 8]),
         Expected::goes_on(&[
             "extra root buses were not found",

@@ -126,7 +126,7 @@ mod tests {
     use crate::host::RAM;
 
     #[test]
-    fn what_is_written_elsewhere_is_seen() {
+    fn a_write_elsewhere_is_detected() {
         let host = Host::sound();
         let stray = |range: Range<u64>| !strays(&host, None, &[range]).is_empty();
         // Page zero, video memory, what the host keeps in the middle and at the end, what there is not.
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_s_boot_writes_only_what_it_was_handed() {
+    fn a_boot_may_write_only_what_its_kernel_is_passed() {
         let host = Host::sound();
         let memory = firstlight::fakes::machine::FakeMemory::default();
         let handed = Handed { kernel: 0x100_0000..0x100_1000, ..Handed::of(&host, &memory, 0x1_0000) };

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn com1_keeps_what_is_sent_and_not_its_divisor() {
+    fn com1_records_the_data_and_not_the_divisor() {
         let mut devices = devices(0, true);
         let memory = &mut FakeMemory::default();
         for (port, value) in [(COM1 + 3, 0x83), (COM1, 1), (COM1 + 3, 3), (COM1, b'o'), (COM1, b'k'), (COM1 + 7, 9)] {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn fw_cfg_gives_bytes_and_writes_memory() {
+    fn fw_cfg_returns_bytes_and_writes_memory() {
         let mut devices = devices(0, false);
         let mut memory = FakeMemory::default();
         devices.write(0x510, &[0x11, 0], &mut memory);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn pci_functions_have_their_numbers_and_zeros() {
+    fn pci_functions_have_their_ids_and_zeros_elsewhere() {
         let fw_cfg = FakeFwCfg::new(false);
         let mut devices = Devices::new(fw_cfg, &host(0, &[(1, 3, 0x7113_8086)]), 64 << 20, false);
         let memory = &mut FakeMemory::default();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn cmos_has_the_size_of_ram_and_the_exit_port_the_last_word() {
+    fn cmos_has_the_size_of_ram_and_the_exit_port_ends_the_run() {
         let mut devices = devices(0, false);
         let memory = &mut FakeMemory::default();
         for (register, value) in [(0xb4, 0), (0xb5, 3), (0x8f, 0)] {

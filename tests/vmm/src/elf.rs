@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_started_is_refused() {
+    fn a_file_that_cannot_be_started_is_refused() {
         let ram = Ram::new(RAM as usize, &[]).unwrap();
         for (file, expected) in [
             (file(RAM - 15, 18, RAM as u32 - 15), "is not in RAM"),

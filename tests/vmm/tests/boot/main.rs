@@ -206,12 +206,12 @@ fn every_known_host_boots_a_kernel() {
 /// More ranges than `boot_params` has room for, and a list of the host's own behind the kernel (Linux
 /// `arch/x86/include/uapi/asm/setup_data.h`).
 #[test]
-fn a_kernel_is_told_of_200_ranges_of_memory_and_keeps_the_host_s_setup_data() {
+fn a_kernel_gets_200_ranges_of_memory_and_the_hosts_setup_data() {
     const HOST: u64 = 0x10_0000;
     const SETUP_E820_EXT: u32 = 1;
     const SETUP_DTB: u32 = 2;
     const SETUP_RNG_SEED: u32 = 9;
-    if !can_run("a_kernel_is_told_of_200_ranges_of_memory_and_keeps_the_host_s_setup_data") {
+    if !can_run("a_kernel_gets_200_ranges_of_memory_and_the_hosts_setup_data") {
         return;
     }
     let node = |next: u64, kind: u32, data: &[u8]| {
@@ -273,8 +273,8 @@ fn a_kernel_is_told_of_200_ranges_of_memory_and_keeps_the_host_s_setup_data() {
 
 /// crosvm has its MP table in the page to which the firmware copies its last code, and behind it with many CPUs.
 #[test]
-fn an_mp_table_beside_the_last_code_is_kept_by_either_entry() {
-    if !can_run("an_mp_table_beside_the_last_code_is_kept_by_either_entry") {
+fn an_mp_table_beside_the_hand_over_code_is_kept_by_either_entry_point() {
+    if !can_run("an_mp_table_beside_the_hand_over_code_is_kept_by_either_entry_point") {
         return;
     }
     let host = known_hosts().into_iter().find(|host| host.name == "crosvm").unwrap();
@@ -363,8 +363,8 @@ fn a_host_whose_dma_fails_is_read_through_ports() {
 }
 
 #[test]
-fn a_guest_that_never_ends_meets_the_limit() {
-    if can_run("a_guest_that_never_ends_meets_the_limit") {
+fn a_guest_that_never_ends_is_stopped_at_the_limit() {
+    if can_run("a_guest_that_never_ends_is_stopped_at_the_limit") {
         let mut setup = setup(known_hosts()[0]);
         let end = setup.image.len();
         // `jmp $` at the reset vector.

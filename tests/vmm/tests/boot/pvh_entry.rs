@@ -115,8 +115,8 @@ fn check_memory(name: &str, setup: &Setup, outcome: &Outcome, params: u64) {
 }
 
 #[test]
-fn every_known_host_boots_a_kernel_of_fw_cfg() {
-    if !can_run("every_known_host_boots_a_kernel_of_fw_cfg") {
+fn every_known_host_boots_a_kernel_from_fw_cfg() {
+    if !can_run("every_known_host_boots_a_kernel_from_fw_cfg") {
         return;
     }
     for host in known_hosts() {
@@ -133,8 +133,8 @@ fn every_known_host_boots_a_kernel_of_fw_cfg() {
 
 /// As Cloud Hypervisor starts a firmware: it has set up the machine, and the same tables are in fw_cfg.
 #[test]
-fn tables_that_the_host_hands_over_are_passed_on_and_left_alone() {
-    if !can_run("tables_that_the_host_hands_over_are_passed_on_and_left_alone") {
+fn tables_that_the_host_hands_over_are_passed_on_unchanged() {
+    if !can_run("tables_that_the_host_hands_over_are_passed_on_unchanged") {
         return;
     }
     // alioth has none but where the firmware runs.
@@ -152,8 +152,8 @@ fn tables_that_the_host_hands_over_are_passed_on_and_left_alone() {
 /// Cloud Hypervisor, as its `--fw-cfg-config` is by default: the file that it starts is in the items of a kernel too, cut
 /// where it would cut a bzImage.
 #[test]
-fn the_firmware_in_the_kernel_s_items_is_not_the_kernel() {
-    if !can_run("the_firmware_in_the_kernel_s_items_is_not_the_kernel") {
+fn the_firmware_in_the_kernels_items_is_not_taken_for_the_kernel() {
+    if !can_run("the_firmware_in_the_kernels_items_is_not_taken_for_the_kernel") {
         return;
     }
     let host = known_hosts().into_iter().find(|host| host.name == "Cloud Hypervisor").unwrap();
@@ -195,8 +195,8 @@ fn a_host_without_fw_cfg_boots_a_kernel_from_its_modules() {
 }
 
 #[test]
-fn a_host_without_fw_cfg_hands_over_its_tables() {
-    if can_run("a_host_without_fw_cfg_hands_over_its_tables") {
+fn tables_of_a_host_without_fw_cfg_are_passed_on() {
+    if can_run("tables_of_a_host_without_fw_cfg_are_passed_on") {
         let host = KnownHost {
             in_memory: || firstlight::fakes::tables::acpi(RSDP, 0xa_0000, 0xeec0_0000),
             ..host_without_fw_cfg()
@@ -213,8 +213,8 @@ fn a_host_without_fw_cfg_hands_over_its_tables() {
 
 /// Some modules, in any order: the kernel is the first that is one, the initrd the first that is not that.
 #[test]
-fn modules_come_in_any_order() {
-    if can_run("modules_come_in_any_order") {
+fn modules_may_come_in_any_order() {
+    if can_run("modules_may_come_in_any_order") {
         let host = host_without_fw_cfg();
         let mut info = whole_start_info(&host);
         info.modules.reverse();
@@ -226,8 +226,8 @@ fn modules_come_in_any_order() {
 
 /// Every case changes `hvm_start_info` in one place, or EBX.
 #[test]
-fn what_is_wrong_with_start_info_is_said_and_ends_the_boot() {
-    if !can_run("what_is_wrong_with_start_info_is_said_and_ends_the_boot") {
+fn a_faulty_start_info_ends_the_boot_with_an_error() {
+    if !can_run("a_faulty_start_info_ends_the_boot_with_an_error") {
         return;
     }
     let past_ram = RAM as u64 - 0x1000;
@@ -291,8 +291,8 @@ fn a_pvh_start_with_ebx_zero_is_not_taken_for_a_reset() {
 }
 
 #[test]
-fn a_list_of_too_many_modules_is_looked_at_in_part() {
-    if can_run("a_list_of_too_many_modules_is_looked_at_in_part") {
+fn only_the_first_eight_modules_are_used() {
+    if can_run("only_the_first_eight_modules_are_used") {
         let host = host_without_fw_cfg();
         let mut setup = pvh_setup(host, &whole_start_info(&host));
         setup.memory.push((START_INFO + 12, size(u32::MAX as usize)));
