@@ -12,9 +12,12 @@ use object::pod::bytes_of;
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use object::{LittleEndian, U16, elf};
 
-use crate::image::{LIMIT, LOADED_END};
-
 type Header = elf::FileHeader64<LittleEndian>;
+
+/// The largest image (`FIRMWARE_ROM` in `src/layout.rs`).
+pub const LIMIT: usize = 256 << 10;
+/// One past the last byte of the image where the ELF file has it loaded (`LOADED_IMAGE` in `src/layout.rs`).
+pub const LOADED_END: u64 = 16 << 20;
 
 /// The name and the type of the note with the PVH entry (Xen `public/elfnote.h`, `XEN_ELFNOTE_PHYS32_ENTRY`).
 const PVH_NOTE: (&[u8], u32) = (b"Xen", 18);

@@ -54,18 +54,3 @@ pub fn check(image: &Path, filter: Option<&str>) -> anyhow::Result<()> {
     ensure!(status.success(), "the faults did not all end as expected; see above");
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_image_was_built_for_a_fault_that_is_not_there() {
-        let names = "none\ndma_always_fails\n";
-        assert!(find("dma", names).is_ok());
-        assert_eq!(
-            find("nosuch", names).unwrap_err().to_string(),
-            "no fault has nosuch in its name; docs/faults.md lists them"
-        );
-    }
-}

@@ -13,6 +13,7 @@ use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic};
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, elf};
 
+use crate::elf_file::{LIMIT, LOADED_END};
 use crate::paths::{self, shown};
 use crate::progress::{run_step, say};
 use crate::{elf_file, panics};
@@ -21,10 +22,6 @@ use crate::{elf_file, panics};
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// QEMU takes a `-bios` file of a multiple of this many bytes.
 const GRANULE: usize = 64 << 10;
-/// The largest image (`FIRMWARE_ROM` in `src/layout.rs`).
-pub const LIMIT: usize = 256 << 10;
-/// One past the last byte of the image where the ELF file has it loaded (`LOADED_IMAGE` in `src/layout.rs`).
-pub const LOADED_END: u64 = 16 << 20;
 /// Bytes from the reset vector to the end (Intel SDM volume 3, 10.1.4).
 const RESET_VECTOR: usize = 16;
 

@@ -113,84 +113,9 @@ fn payload() -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::process::Command;
 
     use super::*;
-
-    fn packed() -> Vec<u8> {
-        let modules = ["virtio", "virtio_pci"].map(|name| Module { name: name.to_owned(), bytes: vec![7; 5] });
-        pack(b"busybox", &modules).unwrap()
-    }
-
-    /// The path, mode, device and bytes of an entry.
-    type Unpacked = (String, u32, (u32, u32), Vec<u8>);
-
-    fn unpacked(archive: &[u8]) -> Vec<Unpacked> {
-        let mut entries = Vec::new();
-        let mut rest = archive;
-        loop {
-            let mut reader = cpio::NewcReader::new(rest).unwrap();
-            let entry = reader.entry();
-            if entry.is_trailer() {
-                return entries;
-            }
-            assert_eq!((entry.mtime(), entry.uid(), entry.gid()), (0, 0, 0));
-            let (name, mode) = (entry.name().to_owned(), entry.mode());
-            let device = (entry.rdev_major(), entry.rdev_minor());
-            let mut bytes = Vec::new();
-            reader.read_to_end(&mut bytes).unwrap();
-            entries.push((name, mode, device, bytes));
-            rest = reader.finish().unwrap();
-        }
-    }
-
-    #[test]
-    fn the_archive_has_what_the_guest_needs() {
-        let entries = unpacked(&packed());
-        let get = |path: &str| entries.iter().find(|entry| entry.0 == path).unwrap_or_else(|| panic!("no {path}"));
-        assert_eq!(get("init").1, PROGRAM);
-        assert!(get("init").3.starts_with(b"#!/bin/busybox sh\n"));
-        assert_eq!(get("bin/busybox").3, b"busybox");
-        assert_eq!(get("modules/order").3, b"virtio\nvirtio_pci\n");
-        assert_eq!(get("modules/virtio.ko").3, [7; 5]);
-        assert_eq!((get("dev/console").1, get("dev/console").2), (CHARACTER_DEVICE, (5, 1)));
-        assert_eq!(get("payload").3.len(), PAYLOAD_BYTES);
-    }
-
-    #[test]
-    fn folders_come_before_what_is_in_them() {
-        let entries = unpacked(&packed());
-        for (number, (path, ..)) in entries.iter().enumerate() {
-            let Some((folder, _)) = path.rsplit_once('/') else { continue };
-            assert!(entries[..number].iter().any(|earlier| earlier.0 == folder && earlier.1 == FOLDER), "{path}");
-        }
-    }
-
-    #[test]
-    fn programs_come_with_the_folders_they_are_in() {
-        let files = [("usr/sbin/lspci", b"program".to_vec()), ("lib64/ld.so", vec![1; 3])];
-        let archive = pack_programs(&files.map(|(path, bytes)| (path.to_owned(), bytes)).into()).unwrap();
-        let entries: Vec<_> =
-            unpacked(&archive).into_iter().map(|(path, mode, _, bytes)| (path, mode, bytes)).collect();
-        let folder = |path: &str| (path.to_owned(), FOLDER, Vec::new());
-        let program = |path: &str, bytes: &[u8]| (path.to_owned(), PROGRAM, bytes.to_vec());
-        assert_eq!(
-            entries,
-            [
-                folder("lib64"),
-                program("lib64/ld.so", &[1; 3]),
-                folder("usr"),
-                folder("usr/sbin"),
-                program("usr/sbin/lspci", b"program")
-            ]
-        );
-    }
-
-    #[test]
-    fn the_same_input_gives_the_same_bytes() {
-        assert_eq!(packed(), packed());
-    }
 
     #[test]
     fn the_checksum_is_that_of_the_payload() {

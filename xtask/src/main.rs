@@ -1,6 +1,6 @@
 //! Firstlight's host tool: builds the image, boots it in QEMU, and tests it.
 //!
-//! One file a command (`run`, `image`, `test`, `compare`, `dependencies`, `faults`, `fuzz`, `budget`, `order`, `parity`,
+//! One file a command (`run`, `image`, `test`, `compare`, `faults`, `fuzz`, `budget`, `order`, `parity`,
 //! `setup`, `support`), and the pieces they share beside them. The commands are started as `cargo xtask …` through the alias in `.cargo/config.toml`. What the tool
 //! has to say goes to the standard error; the standard output belongs to the guest's serial console and to the tests.
 #![forbid(unsafe_code)]
@@ -9,7 +9,6 @@ mod budget;
 #[path = "../../tests/qemu/child.rs"]
 mod child;
 mod compare;
-mod dependencies;
 mod elf_file;
 mod faults;
 mod fuzz;
@@ -53,7 +52,6 @@ enum Command {
     Image(image::Args),
     Test(test::Args),
     Compare(compare::Args),
-    Dependencies(dependencies::Args),
     Faults(faults::Args),
     Fuzz(fuzz::Args),
     Budget(budget::Args),
@@ -69,7 +67,6 @@ fn main() -> ExitCode {
         Command::Image(args) => image::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Compare(args) => compare::run(&args),
-        Command::Dependencies(args) => dependencies::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Faults(args) => faults::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Budget(args) => budget::run(&args).map(|()| ExitCode::SUCCESS),

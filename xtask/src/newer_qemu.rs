@@ -195,38 +195,4 @@ mod tests {
         assert!(release("ID=debian\n").unwrap_err().contains("no release"));
         assert!(release("").is_err());
     }
-
-    #[test]
-    fn the_machines_own_mirror_is_asked() {
-        let printed = "Other bookworm http://other/\nDebian bookworm-updates http://updates/\nDebian\n\
-            Debian bookworm http://mirror/debian/\nDebian bookworm http://second/\n";
-        assert_eq!(archive_in(printed, "bookworm").as_deref(), Some("http://mirror/debian/"));
-        assert_eq!(archive_in(printed, "trixie"), None);
-        assert_eq!(
-            source_lines("http://mirror/", "bookworm", true),
-            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror/ bookworm main\n\
-             deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror/ bookworm-backports main\n"
-        );
-        assert!(source_lines("http://mirror/", "bookworm", false).starts_with("deb http://mirror/ bookworm main\n"));
-    }
-
-    #[test]
-    fn the_program_runs_with_what_belongs_to_it_first() {
-        let folder = tempfile::tempdir().unwrap();
-        let system = folder.path().join("the system");
-        let programs = system.join("usr/bin");
-        fs::create_dir_all(&programs).unwrap();
-        let real = programs.join(QEMU_PROGRAM);
-        fs::write(&real, "#!/bin/sh\necho $QEMU_MODULE_DIR; echo $LD_LIBRARY_PATH; printf '%s\\n' \"$@\"\n").unwrap();
-        fs::set_permissions(&real, Permissions::from_mode(0o755)).unwrap();
-        let program = system.join(QEMU_PROGRAM);
-        write_program(&program).unwrap();
-        let printed = run_quietly(Command::new(&program).args(["-append", "two words"])).unwrap();
-        let printed = String::from_utf8(printed).unwrap().replace(&system.display().to_string(), "SYSTEM");
-        let lines: Vec<_> = printed.lines().collect();
-        assert_eq!(lines[0], "SYSTEM/usr/lib/x86_64-linux-gnu/qemu");
-        assert!(lines[1].starts_with("SYSTEM/usr/lib/x86_64-linux-gnu:"), "{printed}");
-        assert_eq!(lines[2..4], ["-L", "SYSTEM/usr/share/qemu"]);
-        assert_eq!(lines[lines.len() - 2..], ["-append", "two words"]);
-    }
 }

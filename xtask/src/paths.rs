@@ -120,23 +120,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_executable_files_count_as_programs() {
-        let folder = tempfile::tempdir().unwrap();
-        let [first, second] = ["a", "b"].map(|name| folder.path().join(name));
-        for place in [&first, &second] {
-            fs::create_dir(place).unwrap();
-            fs::write(place.join("tool"), "").unwrap();
-        }
-        fs::create_dir(first.join("folder")).unwrap();
-        fs::set_permissions(second.join("tool"), fs::Permissions::from_mode(0o755)).unwrap();
-
-        let search = || [first.clone(), second.clone()].into_iter();
-        assert_eq!(find_in("tool", search()), Some(second.join("tool")));
-        assert_eq!(find_in("folder", search()), None);
-        assert_eq!(find_in("absent", search()), None);
-    }
-
-    #[test]
     fn a_file_takes_its_place_whole_and_a_link_and_a_device_stay() {
         let folder = tempfile::tempdir().unwrap();
         let [file, link] = ["file", "link"].map(|name| folder.path().join(name));
@@ -150,10 +133,5 @@ mod tests {
         stage(Path::new("/dev/null"), b"new").unwrap().take_place().unwrap();
         assert!(!Path::new("/dev/null").metadata().unwrap().is_file());
         assert!(stage(&folder.path().join("absent/file"), b"").is_err());
-    }
-
-    #[test]
-    fn the_root_is_the_folder_of_the_workspace() {
-        assert!(root().join("xtask/Cargo.toml").is_file());
     }
 }

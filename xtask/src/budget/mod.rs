@@ -282,26 +282,10 @@ mod tests {
     }
 
     #[test]
-    fn the_record_and_the_help_say_what_each_column_is() {
-        let (text, help) = (record().text().unwrap(), help());
-        for column in COLUMNS {
-            assert!(text.contains(&format!("\n# {}: {}", column.key, column.means)), "{}", column.key);
-            assert!(help.contains(&format!("\n  {}: {}", column.key, column.means)), "{}", column.key);
-        }
-    }
-
-    #[test]
     fn host_instructions_hold_on_the_build_of_qemu_that_they_were_recorded_on() {
         assert_eq!(record().held(&costs(), "QEMU 7.2.22"), costs());
         let twice = Costs::of_host_instructions(180_000_000);
         let held = |build| compare(&twice, &record().held(&costs(), build)).len();
         assert_eq!((held("QEMU 7.2.22"), held("QEMU 7.2.23"), held("")), (1, 0, 0));
-    }
-
-    #[test]
-    fn a_note_is_told_once() {
-        let mut notes = Notes::default();
-        ["a", "b", "a"].iter().for_each(|note| notes.add((*note).to_owned()));
-        assert_eq!(notes.0, ["a", "b"]);
     }
 }

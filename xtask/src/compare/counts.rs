@@ -1,34 +1,20 @@
 //! What a firmware costs, counted: device accesses, topology writes, DMA transfers, instructions, exits to QEMU.
 //!
-//! Three runs under TCG count, as none can count all:
+//! Two runs under TCG count, as none can count all:
 //! - at full speed: what a firmware does that polls a clock depends on how fast it is;
-//! - with `-icount`, where time is the number of executed instructions: that run is the same each time;
-//! - with a look into the descriptors of DMA transfers. QEMU's trace tells of a transfer that starts, but not of its
-//!   length, which stands in the guest's memory. That is a file here, and QEMU is stopped (by ptrace, as a debugger does)
-//!   at each line that it prints, so that the descriptor is read before the transfer begins.
+//! - with `-icount`, where time is the number of executed instructions: that run is the same each time.
 //!
 //! The exits come from a run under KVM.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read as _;
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileExt as _;
-use std::os::unix::process::ExitStatusExt as _;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{ChildStderr, ExitStatus};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::ptrace;
-use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 use serde::Serialize;
 
 use super::probe::End;
-use super::process::{Ended, Running, Watch};
+use super::process::{Running, Watch};
 use super::scenario::{PayloadFiles, Scenario};
 use super::trace::{self, Event};
 use crate::qemu::{Accelerator, Launch};
@@ -51,8 +37,6 @@ pub struct Counts {
     pub topology_writes: u64,
     /// Transfers of fw_cfg's DMA.
     pub dma_transfers: u64,
-    /// The bytes of these transfers. `None` where they were not counted, or the host forbids ptrace.
-    pub dma_bytes: Option<u64>,
     /// Executed instructions. `None` where they were not counted.
     pub instructions: Option<u64>,
     /// Exits from KVM to QEMU. `None` where no KVM runs the firmware.
@@ -80,24 +64,15 @@ pub type Attempt<T> = anyhow::Result<Result<T, String>>;
 pub fn exact(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, kvm: bool) -> Attempt<Counts> {
     let mut launch = launch(scenario, firmware, payload);
     launch.extra.extend(EXACT.map(Into::into));
-    let mut counts = match count(&launch, None)? {
+    let mut counts = match count(&launch)? {
         Ok(counts) => counts,
         Err(failure) => return Ok(Err(failure)),
     };
     let mut missing = Vec::new();
-    let mut lacks = |name: &str, why: &String| missing.push(format!("no {name}: {why}"));
-    counts.dma_bytes = match counts.dma_transfers {
-        0 => Some(0),
-        _ => {
-            let counted = with_descriptors(scenario, firmware, payload)?;
-            let bytes =
-                counted.and_then(|counts| counts.dma_bytes.ok_or_else(|| "ptrace is forbidden here".to_owned()));
-            bytes.inspect_err(|why| lacks("bytes", why)).ok()
-        }
-    };
     if kvm {
         // A KVM that does not run this firmware is no failure of the firmware.
-        let exits = exits(scenario, firmware, payload)?.inspect_err(|why| lacks("exits (KVM)", why)).ok();
+        let exits =
+            exits(scenario, firmware, payload)?.inspect_err(|why| missing.push(format!("no exits (KVM): {why}"))).ok();
         counts.exits = exits.map(|exits| exits.others + exits.address_writes);
         counts.exits_coalesced = exits.map(|exits| exits.others);
     }
@@ -105,24 +80,13 @@ pub fn exact(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, kvm: 
     Ok(Ok(counts))
 }
 
-/// Counts what a firmware costs at full speed, by a real clock. Instructions and bytes are not counted.
+/// Counts what a firmware costs at full speed, by a real clock. Instructions are not counted.
 ///
 /// # Errors
 /// As [`exact`].
 pub fn at_full_speed(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Counts> {
-    let counts = count(&launch(scenario, firmware, payload), None)?;
+    let counts = count(&launch(scenario, firmware, payload))?;
     Ok(counts.map(|counts| Counts { instructions: None, ..counts }))
-}
-
-/// Counts the bytes of DMA transfers.
-fn with_descriptors(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Counts> {
-    let memory = tempfile::Builder::new().prefix("guest-memory-").tempfile_in(memory_folder())?;
-    let mut launch = launch(scenario, firmware, payload);
-    launch.machine.push_str(",memory-backend=ram");
-    let path = memory.path().display().to_string().replace(',', ",,");
-    let backend = format!("memory-backend-file,id=ram,share=on,size={},mem-path={path}", launch.memory);
-    launch.extra.extend(["-object".into(), backend.into()]);
-    count(&launch, Some(memory.as_file()))
 }
 
 /// The start of QEMU, under TCG, with the events that are counted.
@@ -136,22 +100,21 @@ fn launch(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Launc
     launch
 }
 
-/// Runs QEMU and counts what it prints; with the guest's memory, also the bytes of the transfers.
-fn count(launch: &Launch, memory: Option<&File>) -> Attempt<Counts> {
+/// Runs QEMU and counts what it prints.
+fn count(launch: &Launch) -> Attempt<Counts> {
     let (running, stderr) = Running::start(&launch.command(), true)?;
-    let stderr = stderr.context("QEMU has no standard error")?;
+    let stderr = BufReader::new(stderr.context("QEMU has no standard error")?);
     let mut counter = Counter::default();
-    let ended = watch(running, stderr, memory, &mut counter)?;
+    let limit = Watch::start(running.pid(), LIMIT);
+    for line in stderr.split(b'\n') {
+        counter.take(&String::from_utf8_lossy(&line.context("cannot read what QEMU prints")?));
+    }
+    let mut ended = running.wait(LIMIT)?;
+    ended.timed_out |= limit.stop();
     Ok(counter.result().ok_or_else(|| {
         let words = counter.message.clone().map(|line| format!("; QEMU says: {line}")).unwrap_or_default();
         format!("{}{words}", ended.failure("the kernel", LIMIT))
     }))
-}
-
-/// Where the guest's memory is put: in memory, if there is such a file system.
-fn memory_folder() -> &'static Path {
-    let shared = Path::new("/dev/shm");
-    if shared.is_dir() { shared } else { Path::new("/tmp") }
 }
 
 /// The exits of a run under KVM.
@@ -217,31 +180,28 @@ struct Counter {
     clock: Vec<u64>,
     /// The last access was a write; what it was, if it may still be one that changes the topology.
     write: Option<String>,
-    /// The high half of fw_cfg's DMA address register.
-    high: u64,
-    bytes: Option<u64>,
     /// The last line that was no trace.
     message: Option<String>,
 }
 
 impl Counter {
-    /// Takes one line. Returns the address of the descriptor of a transfer that is about to begin.
-    fn take(&mut self, text: &str) -> Option<u64> {
+    /// Takes one line.
+    fn take(&mut self, text: &str) {
         let Some(line) = trace::parse(text) else {
             if text.starts_with("qemu") {
                 self.message = Some(text.trim().chars().filter(|c| !c.is_control()).collect());
             }
-            return None;
+            return;
         };
         if !self.running {
             self.running = line.event == Event::Running;
-            return None;
+            return;
         }
         if self.end.is_some() {
             if let Event::Access(access) = line.event {
                 self.clock.extend(access.clock());
             }
-            return None;
+            return;
         }
         match line.event {
             Event::Access(access) => {
@@ -249,9 +209,7 @@ impl Counter {
                 self.counts.config_accesses += u64::from(access.is_config());
                 self.write =
                     access.write.then(|| format!("{} {:#x} <- {:#x}", access.region, access.address, access.value));
-                let descriptor = access.doorbell(&mut self.high);
-                self.counts.dma_transfers += u64::from(descriptor.is_some());
-                return descriptor;
+                self.counts.dma_transfers += u64::from(access.is_doorbell());
             }
             // Within the access that wrote it.
             Event::ConfigWrite(what) => self.write = Some(what.to_owned()),
@@ -269,124 +227,13 @@ impl Counter {
                 }
             }
         }
-        None
     }
 
     /// The counts, if the kernel was reached.
     fn result(&self) -> Option<Counts> {
         self.end?;
         let [low, high] = self.clock.as_slice() else { return None };
-        Some(Counts { instructions: Some(high << 32 | low), dma_bytes: self.bytes, ..self.counts.clone() })
-    }
-}
-
-/// The bytes that a descriptor asks to read: {control, length, address}, big-endian (QEMU, `docs/specs/fw_cfg.rst`).
-fn transfer_length(descriptor: [u8; 16]) -> u64 {
-    const READ: u8 = 1 << 1;
-    let [_, _, _, control, length @ ..] = descriptor;
-    let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]);
-    if control & READ != 0 { u64::from(length) } else { 0 }
-}
-
-/// Lets QEMU run to its end and counts the lines it prints; with `memory`, it is stopped at each of them.
-fn watch(running: Running, stderr: ChildStderr, memory: Option<&File>, counter: &mut Counter) -> anyhow::Result<Ended> {
-    let mut lines = Lines { pipe: stderr, rest: Vec::new() };
-    let pid = running.pid();
-    let options = ptrace::Options::PTRACE_O_TRACESYSGOOD
-        | ptrace::Options::PTRACE_O_TRACECLONE
-        | ptrace::Options::PTRACE_O_EXITKILL;
-    let Some(memory) = memory.filter(|_| ptrace::seize(pid, options).is_ok()) else {
-        let limit = Watch::start(pid, LIMIT);
-        lines.drain(|line| {
-            counter.take(line);
-        })?;
-        let mut ended = running.wait(LIMIT)?;
-        ended.timed_out |= limit.stop();
-        return Ok(ended);
-    };
-    let limit = Watch::start(pid, LIMIT);
-    let mut bytes = 0;
-    let status = step(pid, &mut lines, |line| {
-        let Some(address) = counter.take(line) else { return };
-        let mut descriptor = [0; 16];
-        // One that lies outside the memory moves nothing.
-        if memory.read_exact_at(&mut descriptor, address).is_ok() {
-            bytes += transfer_length(descriptor);
-        }
-    })?;
-    let ended = SystemTime::now();
-    let timed_out = limit.stop();
-    counter.bytes = Some(bytes);
-    running.finished(status, ended, timed_out)
-}
-
-/// Lets QEMU run from system call to system call, and hands over what it printed at each.
-fn step(pid: Pid, lines: &mut Lines, mut take: impl FnMut(&str)) -> anyhow::Result<ExitStatus> {
-    fcntl(lines.pipe.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("cannot change QEMU's pipe")?;
-    ptrace::interrupt(pid).context("cannot stop QEMU")?;
-    let mut seen = BTreeSet::from([pid.as_raw()]);
-    loop {
-        let status = waitpid(None, Some(WaitPidFlag::__WALL)).context("cannot wait for QEMU")?;
-        lines.drain(&mut take)?;
-        let (stopped, signal) = match status {
-            WaitStatus::Exited(process, code) if process == pid => return Ok(ExitStatus::from_raw(code << 8)),
-            WaitStatus::Signaled(process, signal, _) if process == pid => {
-                return Ok(ExitStatus::from_raw(signal as i32));
-            }
-            WaitStatus::PtraceSyscall(thread) | WaitStatus::PtraceEvent(thread, ..) => (thread, None),
-            WaitStatus::Stopped(thread, signal) => (thread, Some(signal)),
-            _ => continue,
-        };
-        if stopped == pid && seen.len() == 1 {
-            seize_threads(pid, &mut seen);
-        }
-        // A thread that was ended meanwhile cannot be continued, which its end will tell.
-        let _ = ptrace::syscall(stopped, signal.filter(|signal| *signal != Signal::SIGTRAP));
-    }
-}
-
-/// Takes hold of the threads that QEMU started before it was stopped first.
-fn seize_threads(pid: Pid, seen: &mut BTreeSet<i32>) {
-    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return };
-    let numbers = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
-    for number in numbers {
-        if seen.insert(number) {
-            let thread = Pid::from_raw(number);
-            let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_TRACECLONE;
-            // A thread that is traced already, as it was started after the first stop, refuses.
-            if ptrace::seize(thread, options).is_ok() {
-                let _ = ptrace::interrupt(thread);
-            }
-        }
-    }
-}
-
-/// QEMU's standard error, line by line.
-struct Lines {
-    pipe: ChildStderr,
-    rest: Vec<u8>,
-}
-
-impl Lines {
-    /// Hands over every complete line there is. Ends when there is no more, for now or for good.
-    fn drain(&mut self, mut take: impl FnMut(&str)) -> anyhow::Result<()> {
-        let mut buffer = [0; 1 << 16];
-        loop {
-            let read = match self.pipe.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(read) => &buffer[..read],
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).context("cannot read what QEMU prints"),
-            };
-            for piece in read.split_inclusive(|byte| *byte == b'\n') {
-                self.rest.extend(piece);
-                if piece.ends_with(b"\n") {
-                    take(&String::from_utf8_lossy(&self.rest));
-                    self.rest.clear();
-                }
-            }
-        }
+        Some(Counts { instructions: Some(high << 32 | low), ..self.counts.clone() })
     }
 }
 
@@ -420,15 +267,13 @@ memory_region_ops_write cpu 0 mr 0x5 addr 0x501 value 0x30 size 1 name 'isa-debu
     #[test]
     fn what_the_firmware_did_is_counted_and_nothing_else() {
         let mut counter = Counter::default();
-        let descriptors: Vec<_> = TRACE.lines().filter_map(|line| counter.take(line)).collect();
-        assert_eq!(descriptors, [0x7bb0]);
+        TRACE.lines().for_each(|line| counter.take(line));
         let counts = counter.result().unwrap();
         let wanted = Counts {
             accesses: 4,
             config_accesses: 2,
             topology_writes: 1,
             dma_transfers: 1,
-            dma_bytes: None,
             instructions: Some(0x1_0001_2345),
             topology: vec!["mch 00:00.0 @0x91 <- 0x33".to_owned()],
             ..Counts::default()
@@ -481,13 +326,5 @@ kvm_run_exit cpu_index 0, reason 2
     fn exits_are_the_same_whether_the_host_coalesces_or_not() {
         assert_eq!(exits_of(false), Some(Exits { address_writes: 2, others: 3 }));
         assert_eq!(exits_of(true), exits_of(false));
-    }
-
-    #[test]
-    fn only_a_read_moves_bytes() {
-        let descriptor = |control: u8| [0, 0x11, 0, control, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 1, 0, 0];
-        assert_eq!(transfer_length(descriptor(0x0a)), 4096);
-        assert_eq!(transfer_length(descriptor(0x04)), 0);
-        assert_eq!(transfer_length(descriptor(0x18)), 0);
     }
 }

@@ -142,37 +142,3 @@ fn package_version(path: &Path) -> Option<String> {
         run_quietly(Command::new("dpkg-query").args(["--show", "--showformat", "${Version}", &package])).ok()?;
     Some(format!("{package} {}", String::from_utf8(version).ok()?.trim()))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_and_paths_are_told_apart() {
-        assert_eq!("firstlight".parse(), Ok(Choice::Firstlight));
-        assert_eq!("qboot".parse::<Choice>().unwrap().name(), "qboot");
-        assert_eq!("./qboot".parse::<Choice>().unwrap(), Choice::File("./qboot".into()));
-        assert_eq!("a.bin".parse::<Choice>().unwrap().name(), "a.bin");
-        let error = "seabois".parse::<Choice>().unwrap_err();
-        assert!(error.contains("seabios") && error.contains("paths"), "{error}");
-    }
-
-    #[test]
-    fn a_missing_image_is_said_to_be_missing() {
-        let scenario = Scenario {
-            machine: "microvm".to_owned(),
-            transport: super::super::scenario::Transport::Dma,
-            accelerator: crate::qemu::Accelerator::Tcg,
-            payload: super::super::scenario::Payload::Linux { kernel: "k".into(), initrd: None },
-            devices: Vec::new(),
-            cpus: 1,
-            memory: "512M".to_owned(),
-        };
-        let image = |name: &str| name.parse::<Choice>().unwrap().image(&scenario, None);
-        assert_eq!(image("ovmf"), Err("has no image for this machine".to_owned()));
-        assert!(image("firstlight").unwrap_err().starts_with("missing"));
-        assert!(image("/nonexistent/image").unwrap_err().contains("No such file"));
-        assert!(image("/").unwrap_err().contains("no file"));
-        assert_eq!(image("/proc/self/exe"), Ok("/proc/self/exe".into()));
-    }
-}

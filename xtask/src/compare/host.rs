@@ -53,15 +53,3 @@ fn value(text: &str, key: &str, separator: char) -> String {
     let mut pairs = text.lines().filter_map(|line| line.split_once(separator));
     pairs.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_found_by_their_key() {
-        let text = "processor\t: 0\nmodel name\t: A CPU @ 2 GHz: fast\nmodel name\t: another\n";
-        assert_eq!(value(text, "model name", ':'), "A CPU @ 2 GHz: fast");
-        assert_eq!(value(text, "absent", ':'), "");
-    }
-}

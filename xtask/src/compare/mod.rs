@@ -20,7 +20,6 @@ pub mod scenario;
 mod stats;
 mod timing;
 mod trace;
-mod tracepoints;
 pub mod translation;
 
 use std::fs;
@@ -142,10 +141,6 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     reference: Option<String>,
 
-    /// Show the trace points that a firmware emits on the ports 0xf5 and 0xf4 (from a run of its own)
-    #[arg(long)]
-    trace_points: bool,
-
     /// Where to write the numbers [default: target/compare/compare.json]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -218,7 +213,7 @@ fn compare(args: &Args) -> anyhow::Result<()> {
     let scenarios = scenarios(args, accelerators)?;
     let files = Files::new(&paths::target().join("compare"))?;
     let mut measurement = Measurement::new(&choices, scenarios, built.as_deref(), &files)?;
-    measurement.run(usize::from(args.runs), args.trace_points)?;
+    measurement.run(usize::from(args.runs))?;
     let report = measurement.report(reference, &choices);
 
     let width = console::Term::stdout().size_checked().map(|(_, columns)| columns);
@@ -306,7 +301,6 @@ struct Entry {
     host_instructions: Runs,
     /// What could not be counted, with the reason.
     not_counted: Vec<String>,
-    points: Vec<tracepoints::Point>,
 }
 
 impl Entry {
@@ -320,7 +314,6 @@ impl Entry {
             counts: None,
             host_instructions: Runs::default(),
             not_counted: Vec::new(),
-            points: Vec::new(),
         }
     }
 
@@ -379,10 +372,10 @@ impl Measurement {
     }
 
     /// Measures everything.
-    fn run(&mut self, runs: usize, trace_points: bool) -> anyhow::Result<()> {
+    fn run(&mut self, runs: usize) -> anyhow::Result<()> {
         let entries: usize = self.groups.iter().map(|group| group.entries.len()).sum();
         let valgrind = self.has_valgrind_work();
-        let progress = Rounds::start(entries * (runs + 1 + usize::from(valgrind) + usize::from(trace_points)));
+        let progress = Rounds::start(entries * (runs + 1 + usize::from(valgrind)));
         let kvm = qemu::kvm_opens();
         let log = self.log.clone();
         for round in 0..runs {
@@ -415,10 +408,6 @@ impl Measurement {
             self.each(&progress, "host instructions", 0, |entry, place, twin, _| {
                 count_host_instructions(entry, twin.unwrap_or(place))
             })?;
-        }
-        if trace_points {
-            progress.round("Reading trace points");
-            self.each(&progress, "trace points", 0, |entry, place, _, _| points(entry, place, &log))?;
         }
         Ok(())
     }
@@ -477,7 +466,7 @@ fn count(entry: &mut Entry, place: &Place, kvm: bool) -> anyhow::Result<()> {
         }
     };
     if counts.accesses >= MOST_ACCESSES {
-        let why = format!("no instructions, bytes and exits: it polls a device, with {} accesses", counts.accesses);
+        let why = format!("no instructions and exits: it polls a device, with {} accesses", counts.accesses);
         entry.not_counted.push(why);
     } else {
         match counts::exact(&place.scenario, &image, &place.payload, kvm)? {
@@ -485,7 +474,7 @@ fn count(entry: &mut Entry, place: &Place, kvm: bool) -> anyhow::Result<()> {
                 entry.not_counted.append(&mut exact.not_counted);
                 counts = Counts { accesses: counts.accesses, ..exact };
             }
-            Err(why) => entry.not_counted.push(format!("no instructions, bytes and exits: {why}")),
+            Err(why) => entry.not_counted.push(format!("no instructions and exits: {why}")),
         }
     }
     entry.counts = Some(counts);
@@ -525,14 +514,6 @@ fn time(entry: &mut Entry, place: &Place, twin: Option<&Place>, log: &Path) -> a
     Ok(())
 }
 
-fn points(entry: &mut Entry, place: &Place, log: &Path) -> anyhow::Result<()> {
-    let Ok(image) = &entry.image else { return Ok(()) };
-    if let Ok(points) = tracepoints::read(&place.scenario, image, &place.payload, log)? {
-        entry.points = points;
-    }
-    Ok(())
-}
-
 impl Group {
     fn measured(self, reference: &str, log: &Path) -> Measured {
         let Place { scenario, payload } = self.place;
@@ -559,7 +540,6 @@ impl Group {
                     counts: entry.counts.clone(),
                     host_instructions: OverBaseLine::of(&entry.host_instructions, &base_runs).filter(|_| number > 0),
                     not_counted: entry.not_counted.clone(),
-                    trace_points: entry.points.clone(),
                     command: command.unwrap_or_default(),
                 }
             })
@@ -657,46 +637,6 @@ mod tests {
         args: Args,
     }
 
-    fn parsed(words: &str) -> Result<Args, String> {
-        let words = ["compare"].into_iter().chain(words.split_whitespace());
-        Alone::try_parse_from(words).map(|alone| alone.args).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn lists_and_repetitions_are_understood() {
-        let args =
-            parsed("--firmware qboot,./a.bin --transport dma,pio --device x --device y,z=1 --kernel-size 1M").unwrap();
-        assert_eq!(args.firmware.len(), 2);
-        assert_eq!(args.transport, [Transport::Dma, Transport::Pio]);
-        assert_eq!(args.device, ["x", "y,z=1"]);
-        assert_eq!(args.kernel_size, Some(1 << 20));
-    }
-
-    #[test]
-    fn wrong_options_are_refused_with_what_there_is() {
-        assert!(parsed("--firmware qbot").err().unwrap().contains("seabios"));
-        assert!(parsed("--transport usb").err().unwrap().contains("pio"));
-        assert!(parsed("--runs 0").is_err());
-        assert!(parsed("--kernel-size 1X").is_err());
-        let mut args = parsed("--firmware qboot --reference ovmf").unwrap();
-        assert!(compare(&args).unwrap_err().to_string().contains("measured are only qboot"));
-        args.firmware = vec![Choice::File("/nonexistent/image".into())];
-        args.reference = None;
-        let error = format!("{:#}", compare(&args).unwrap_err());
-        assert!(error.starts_with("--firmware: /nonexistent/image: No such file"), "{error}");
-        args.firmware.clear();
-        args.device = vec!["isa-debug-exit,iobase=0xf4".to_owned()];
-        assert!(compare(&args).unwrap_err().to_string().contains("0xf4"));
-    }
-
-    #[test]
-    fn the_reference_is_seabios_where_it_is_measured() {
-        let choices: Vec<Choice> = ["firstlight", "seabios"].map(|name| name.parse().unwrap()).to_vec();
-        assert_eq!(reference(None, &choices).unwrap(), "seabios");
-        assert_eq!(reference(None, &choices[..1]).unwrap(), "firstlight");
-        assert_eq!(reference(Some("firstlight"), &choices).unwrap(), "firstlight");
-    }
-
     fn sample(guest: u64) -> Sample {
         Sample {
             qemu: Duration::from_millis(40),
@@ -706,30 +646,6 @@ mod tests {
             stop: Duration::ZERO,
             end: End::Long64,
         }
-    }
-
-    #[test]
-    fn a_failed_run_leaves_the_results_of_a_good_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str| folder.path().join(name);
-        let mut args = parsed("").unwrap();
-        args.json = Some(file("json"));
-        args.svg = Some(file("svg"));
-        args.html = Some(file("html"));
-        let mut report = report::tests::example();
-        write(&report, &args).unwrap();
-        let good = fs::read(file("json")).unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing is left beside the files");
-
-        report.command = "another".to_owned();
-        args.html = Some(file("absent/html"));
-        assert!(write(&report, &args).is_err());
-        assert_eq!(fs::read(file("json")).unwrap(), good);
-
-        args.html = Some(file("html"));
-        report.scenarios[0].rows.retain(|row| row.failure.is_some());
-        assert!(write(&report, &args).unwrap_err().to_string().contains("nothing was written"));
-        assert_eq!(fs::read(file("json")).unwrap(), good);
     }
 
     /// A firmware with such runs: the time of QEMU's start and the guest's, each in milliseconds.

@@ -198,51 +198,6 @@ mod tests {
     }
 
     #[test]
-    fn choices_are_combined_and_nothing_is_added() {
-        let wishes = Wishes {
-            machines: vec!["pc".to_owned()],
-            transports: vec![Transport::Dma, Transport::Pio],
-            accelerators: vec![Accelerator::Kvm, Accelerator::Tcg],
-            kernel_size: Some(1 << 20),
-            ..nothing()
-        };
-        assert_eq!(
-            names(&wishes),
-            [
-                "pc, DMA, probe 1 MiB, no initrd, KVM",
-                "pc, DMA, probe 1 MiB, no initrd, TCG",
-                "pc, ports, probe 1 MiB, no initrd, KVM",
-                "pc, ports, probe 1 MiB, no initrd, TCG",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_kernel_takes_the_place_of_the_probe() {
-        let linux = Some(("/k/bzImage".into(), None));
-        let wishes = Wishes { machines: vec!["q35".to_owned()], linux, ..nothing() };
-        assert_eq!(names(&wishes), ["q35, DMA, Linux (bzImage), TCG"]);
-        let both = Wishes { initrd_size: Some(1024), ..wishes };
-        assert_eq!(names(&both), ["q35, DMA, probe 256 KiB, 1 KiB initrd, TCG", "q35, DMA, Linux (bzImage), TCG"]);
-    }
-
-    #[test]
-    fn each_device_is_measured_beside_the_bare_machine() {
-        let extras = ["VGA", "virtio-rng-pci"].map(|device| vec![device.to_owned()]).to_vec();
-        assert_eq!(
-            names(&Wishes { extras, ..nothing() }),
-            [
-                "q35, DMA, probe 256 KiB, no initrd, TCG",
-                "q35, DMA, probe 256 KiB, no initrd, VGA, TCG",
-                "q35, DMA, probe 256 KiB, no initrd, virtio-rng-pci, TCG",
-                "pc, DMA, probe 256 KiB, no initrd, TCG",
-                "pc, DMA, probe 256 KiB, no initrd, VGA, TCG",
-                "pc, DMA, probe 256 KiB, no initrd, virtio-rng-pci, TCG",
-            ]
-        );
-    }
-
-    #[test]
     fn growth_changes_one_thing_at_a_time() {
         let names: Vec<_> = growth(&nothing(), Accelerator::Tcg).iter().map(Scenario::name).collect();
         assert_eq!(names.len(), 11);

@@ -123,15 +123,6 @@ impl Running {
         let ended = SystemTime::now();
         let timed_out = watch.stop();
         let status = self.reap()?;
-        self.finished(status, ended, timed_out)
-    }
-
-    /// The end of a QEMU that somebody else has waited for.
-    ///
-    /// # Errors
-    /// When the user has asked for the end.
-    pub fn finished(mut self, status: ExitStatus, ended: SystemTime, timed_out: bool) -> anyhow::Result<Ended> {
-        self.forget();
         if interrupted() {
             bail!("interrupted");
         }
@@ -254,31 +245,5 @@ mod tests {
         assert!(ended.timed_out);
         assert!(ended.failure("the kernel", Duration::from_secs(1)).ends_with("last words: words"));
         assert!(kill(pid, None).is_err(), "it is still there");
-    }
-
-    #[test]
-    fn a_program_that_ends_is_not_hung() {
-        let (running, _) = Running::start(&shell("echo to-errors >&2; exit 3"), false).unwrap();
-        let ended = running.wait(Duration::from_secs(60)).unwrap();
-        assert!(!ended.timed_out && ended.ended >= ended.started);
-        assert_eq!(ended.status.code(), Some(3));
-        assert_eq!(ended.messages.last_line().as_deref(), Some("to-errors"));
-    }
-
-    #[test]
-    fn a_program_that_is_dropped_is_ended() {
-        let (running, _) = Running::start(&shell("exec sleep 60"), false).unwrap();
-        let pid = running.pid();
-        drop(running);
-        assert!(kill(pid, None).is_err(), "it is still there");
-    }
-
-    #[test]
-    fn the_end_of_an_output_is_kept_and_its_control_codes_are_not() {
-        let long = [vec![b'x'; 3 * KEPT], b"\n\x1b[31mlast\r\n\n".to_vec()].concat();
-        let output = collect(long.as_slice());
-        assert_eq!(output.0.len(), KEPT);
-        assert_eq!(output.last_line().as_deref(), Some("last"));
-        assert_eq!(collect([].as_slice()).last_line(), None);
     }
 }

@@ -255,18 +255,6 @@ fn accelerator_name<S: serde::Serializer>(accelerator: &Accelerator, serializer:
 mod tests {
     use super::*;
 
-    fn scenario() -> Scenario {
-        Scenario {
-            machine: "q35".to_owned(),
-            transport: Transport::Pio,
-            accelerator: Accelerator::Tcg,
-            payload: Payload::Probe { format: Format::Bzimage, kernel: 256 << 10, initrd: 0 },
-            devices: vec!["virtio-rng-pci".to_owned()],
-            cpus: 2,
-            memory: "512M".to_owned(),
-        }
-    }
-
     #[test]
     fn sizes_are_read_and_shown() {
         for (text, bytes) in [("512", 512), ("256K", 256 << 10), ("14m", 14 << 20), ("1G", 1 << 30), ("0", 0)] {
@@ -278,45 +266,5 @@ mod tests {
         assert_eq!(size(256 << 10), "256 KiB");
         assert_eq!(size((1 << 20) + 1), "1048577 B");
         assert_eq!(size(1 << 30), "1 GiB");
-    }
-
-    #[test]
-    fn the_name_says_what_is_different() {
-        assert_eq!(scenario().name(), "q35, ports, probe 256 KiB, no initrd, virtio-rng-pci, 2 CPUs, TCG");
-        let many = Scenario { devices: vec!["virtio-rng-pci".to_owned(); 5], ..scenario() };
-        assert_eq!(many.name(), "q35, ports, probe 256 KiB, no initrd, 5 devices, 2 CPUs, TCG");
-    }
-
-    #[test]
-    fn options_come_with_their_values_and_the_rest_are_devices() {
-        let devices =
-            ["pcie-root-port,id=a", "-blockdev", "driver=null-co,node-name=d", "virtio-blk-pci,bus=a,drive=d"];
-        let scenario = Scenario { devices: devices.map(str::to_owned).to_vec(), ..scenario() };
-        assert_eq!(scenario.device_names(), "pcie-root-port + virtio-blk-pci");
-        let files = PayloadFiles { kernel: "k".into(), initrd: None };
-        let arguments = scenario.launch(Path::new("fw"), &files).arguments();
-        let wanted = ["-device", devices[0], devices[1], devices[2], "-device", devices[3]];
-        assert!(arguments.windows(6).any(|window| window == wanted), "{arguments:?}");
-        assert_eq!(options(&["-a".to_owned()]).collect::<Vec<_>>(), [["-a", ""]]);
-    }
-
-    #[test]
-    fn the_command_line_has_the_exit_device_and_the_users_devices() {
-        let files = PayloadFiles { kernel: "k".into(), initrd: None };
-        let arguments = scenario().launch(Path::new("fw"), &files).arguments();
-        let arguments: Vec<_> = arguments.iter().map(|argument| argument.to_str().unwrap()).collect();
-        let has = |wanted: &[&str]| arguments.windows(wanted.len()).any(|window| window == wanted);
-        assert!(has(&["-device", "isa-debug-exit,iobase=0x501"]));
-        assert!(has(&["-device", "virtio-rng-pci"]));
-        assert!(has(&["-global", "fw_cfg.dma_enabled=off"]));
-        assert!(has(&["-nodefaults"]));
-        assert!(has(&["-bios", "fw"]));
-    }
-
-    #[test]
-    fn a_large_payload_gets_memory() {
-        let probe = |kernel, initrd| Payload::Probe { format: Format::Bzimage, kernel, initrd };
-        assert_eq!(memory_for(&probe(256 << 10, 0)), "512M");
-        assert_eq!(memory_for(&probe(14 << 20, 1 << 30)), "1280M");
     }
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use statrs::statistics::{Data, Max, Min, OrderStatistics};
-
 /// So many runs have a middle half.
 const QUARTERS: usize = 4;
 
@@ -27,19 +25,21 @@ impl Summary {
     }
 
     /// Of numbers of milliseconds; `None` of none.
-    pub fn of_millis(times: Vec<f64>) -> Option<Self> {
-        if times.is_empty() {
-            return None;
-        }
-        let enough = times.len() >= QUARTERS;
-        let mut data = Data::new(times);
-        Some(Self {
-            min: data.min(),
-            median: data.median(),
-            max: data.max(),
-            iqr: enough.then(|| data.interquartile_range()),
-        })
+    pub fn of_millis(mut times: Vec<f64>) -> Option<Self> {
+        times.sort_by(f64::total_cmp);
+        let (min, max) = (*times.first()?, *times.last()?);
+        let iqr = (times.len() >= QUARTERS).then(|| quantile(&times, 0.75) - quantile(&times, 0.25));
+        Some(Self { min, median: quantile(&times, 0.5), max, iqr })
     }
+}
+
+/// A quantile of sorted values, estimated without regard to how they are distributed (Hyndman and Fan, "Sample Quantiles in
+/// Statistical Packages", 1996, definition 8).
+fn quantile(sorted: &[f64], fraction: f64) -> f64 {
+    let count = sorted.len() as f64;
+    let place = (((3.0 * count + 1.0) * fraction - 2.0) / 3.0).clamp(0.0, count - 1.0);
+    let [below, above] = [place.floor(), place.ceil()].map(|place| sorted[place as usize]);
+    below + (above - below) * place.fract()
 }
 
 /// A time in milliseconds.

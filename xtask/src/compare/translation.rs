@@ -14,7 +14,7 @@ use super::counts::{Attempt, LIMIT};
 use super::process::Running;
 use super::scenario::{PayloadFiles, Scenario};
 use super::trace::{self, Event};
-use crate::image;
+use crate::elf_file;
 use crate::qemu::Accelerator;
 
 /// What the image's physical addresses lie below the linked ones (`linker.ld`), but that the image ends at 4 GiB there and
@@ -122,7 +122,7 @@ fn read(text: &str) -> Option<Option<Log>> {
 /// The linked address of code in the image, which runs at its physical address before there is paging. `None` of code
 /// elsewhere.
 fn linked(address: u64) -> Option<u64> {
-    let size = image::LIMIT as u64;
+    let size = elf_file::LIMIT as u64;
     match address {
         VIRTUAL_OFFSET.. => None,
         _ if address >= VIRTUAL_OFFSET - size => Some(address),
@@ -230,22 +230,5 @@ Trace 0: 0x7fe7b40ec100 [0000000000000000/0000000001000223/0000c0b0/ff000200]
     fn a_run_that_does_not_reach_the_kernel_has_no_counts() {
         assert_eq!(read(LOG.split_once("fw_cfg_select 0x55cc679adf20 key 0x3f30").unwrap().0), None);
         assert_eq!(read(""), None);
-    }
-
-    #[test]
-    fn a_log_without_instructions_is_told_from_one_without_cpuid() {
-        let bare =
-            "IN: \nOBJD-T: e9cdf6\n\nTrace 0: 0x7f [0/fffffff0/0/0]\nfw_cfg_select 0x5 key 0x3f30 'unknown', ret: 0\n";
-        assert_eq!(read(bare), Some(None));
-    }
-
-    #[test]
-    fn a_byte_is_no_mnemonic() {
-        assert_eq!(
-            instruction("0xfffff6df:  66 ea 12 f7 ff ff 08 00  ljmpl    $0x8:$0xfffff712"),
-            Some((0xffff_f6df, "ljmpl"))
-        );
-        assert_eq!(instruction("0x10:  0f a2"), Some((0x10, "")));
-        assert_eq!(instruction("fw_cfg_select 0x5 key"), None);
     }
 }

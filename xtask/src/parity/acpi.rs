@@ -1,26 +1,29 @@
 //! The ACPI tables, byte for byte but for addresses of other tables and of memory that firmware reserved for them, and the
-//! checksums that follow from those.
+//! checksums that follow from those. Sections are of the ACPI specification 6.5.
 //!
-//! Sections are of the ACPI specification 6.5. DSDT and SSDT are read object by object (`aml`).
+//! DSDT and SSDT are compared as the text that ACPICA's `iasl` makes of them, so that a window's addresses can be told from
+//! the rest. Order counts.
 
+use std::fs;
 use std::ops::Range;
+use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-use super::aml;
 use super::fact::Facts;
 use super::transcript::Transcript;
+use crate::progress::run_quietly;
 
-pub(super) const SECTION: &str = "acpi";
+const SECTION: &str = "acpi";
 
-/// The length of the header that most tables have (5.2.6).
-const HEADER: usize = 36;
-
-/// The checksum in that header.
+/// The checksum in the header that most tables have (5.2.6).
 const CHECKSUM: Range<usize> = 9..10;
 
-/// The length in that header.
-const LENGTH: Range<usize> = 4..8;
+/// Lines of the header in `iasl`'s text that follow from the rest, or differ from run to run.
+const FOLLOWING: [&str; 3] = ["* Disassembly of", "* Length", "* Checksum"];
+
+/// What a window of memory or I/O begins with in a resource list (19.6).
+const WINDOWS: [&str; 5] = ["WordIO (", "DWordIO (", "QWordIO (", "DWordMemory (", "QWordMemory ("];
 
 /// Reads every table. `extra_roots` says whether firmware's choice of addresses for PCI shows in the windows of the root
 /// buses.
@@ -53,21 +56,49 @@ fn root_table(line: &str) -> Option<(&str, &str)> {
 }
 
 fn table_facts(name: &str, mut table: Vec<u8>, extra_roots: bool, facts: &mut Facts) -> anyhow::Result<()> {
-    let code = name.starts_with("DSDT") || name.starts_with("SSDT");
-    ensure!(!code || table.len() >= HEADER, "it is shorter than its header");
+    if name.starts_with("DSDT") || name.starts_with("SSDT") {
+        facts.add(SECTION, name, code(&decompiled(&table)?, extra_roots));
+        return Ok(());
+    }
     for range in masked(name) {
         if let Some(bytes) = table.get_mut(range) {
             bytes.fill(0);
         }
     }
-    if code {
-        let (header, body) = table.split_at(HEADER);
-        facts.add(SECTION, format!("{name} header"), digits(header));
-        aml::read(name, body, extra_roots, facts);
-    } else {
-        facts.add(SECTION, name, digits(&table));
-    }
+    facts.add(SECTION, name, digits(&table));
     Ok(())
+}
+
+/// The text of a table of code.
+fn decompiled(table: &[u8]) -> anyhow::Result<String> {
+    // A test needs no other program.
+    if cfg!(test) {
+        return Ok(digits(table));
+    }
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("table.aml"), table)?;
+    run_quietly(Command::new("iasl").args(["-d", "table.aml"]).current_dir(folder.path()))?;
+    fs::read_to_string(folder.path().join("table.dsl")).context("iasl has made no text of it")
+}
+
+/// The text without what may differ. With `extra_roots` that is the addresses of windows of memory and I/O, and how many of
+/// a kind follow each other.
+fn code(text: &str, extra_roots: bool) -> String {
+    let mut lines = Vec::new();
+    let mut in_window = false;
+    for line in text.lines() {
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let begins = |starts: &[&str]| starts.iter().any(|start| line.starts_with(start));
+        if in_window {
+            in_window = !line.ends_with(')');
+            continue;
+        }
+        in_window = extra_roots && begins(&WINDOWS);
+        if !begins(&FOLLOWING) && !(in_window && lines.last() == Some(&line)) {
+            lines.push(line);
+        }
+    }
+    lines.join(" ")
 }
 
 /// The bytes that may differ: checksums, and addresses that are firmware's choice
@@ -84,14 +115,12 @@ fn masked(name: &str) -> Vec<Range<usize>> {
         "TCPA" => vec![CHECKSUM, 42..50],
         // The error region's address (18.3.1).
         "BERT" => vec![CHECKSUM, 40..48],
-        // The length of code follows from what is in it, and that is compared.
-        _ if name.starts_with("DSDT") || name.starts_with("SSDT") => vec![CHECKSUM, LENGTH],
         _ => vec![CHECKSUM],
     }
 }
 
 /// Bytes as hexadecimal digits.
-pub(super) fn digits(bytes: &[u8]) -> String {
+fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -139,12 +168,21 @@ mod tests {
         assert_eq!(seen("FACS", 64), all_but(&[], 64));
         assert_eq!(seen("APIC", 60), all_but(&[CHECKSUM], 60));
         assert_eq!(seen("TPM2", 76), all_but(&[9..10, 68..76], 76));
-        assert_eq!(seen("DSDT", 40), all_but(&[4..8, 9..10], 40));
     }
 
     #[test]
-    fn a_table_of_another_length_is_seen() {
-        assert_eq!(differences(&facts("APIC", &[0; 56]), &facts("APIC", &[0; 52])).len(), 1);
+    fn windows_are_compared_unless_extra_roots_show_firmwares_choice() {
+        let window =
+            |least: &str| format!("DWordMemory (ResourceProducer,\n  {least}, // Range Minimum\n  ,, , TypeStatic)\n");
+        let list =
+            |windows: &[&str]| windows.iter().map(|least| window(least)).collect::<String>() + "Name (_UID, One)\n";
+        let head = |length: &str| format!(" *     Length           {length}\n");
+        let [one, other] = ["0xC0000000", "0xE0000000"].map(|least| list(&[least]));
+        assert_eq!(code(&(head("1") + &one), false), code(&(head("2") + &one), false));
+        assert_ne!(code(&one, false), code(&other, false));
+        assert_eq!(code(&one, true), code(&list(&["0xA0000000", "0xE0000000"]), true));
+        assert_ne!(code(&one, true), code(&list(&[]), true));
+        assert_ne!(code(&one, true), code(&one.replace("One", "Zero"), true));
     }
 
     #[test]
@@ -153,13 +191,5 @@ mod tests {
         assert_eq!(root_table(line), Some(("RSDT", "000038 (v01 BOCHS  BXPC     00000001 BXPC 00000001)")));
         assert_eq!(root_table(&line.replace("RSDT", "APIC")), None);
         assert_eq!(root_table("<6>[    0.1] ACPI: Interpreter enabled"), None);
-    }
-
-    #[test]
-    fn bytes_are_read_from_lines_of_digits() {
-        assert_eq!(bytes("0aff\n10\n").unwrap(), [0x0a, 0xff, 0x10]);
-        for bad in ["", "0", "0g", "é0"] {
-            assert!(bytes(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -154,33 +154,3 @@ impl Boot<'_> {
 fn doubled(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::configuration::CONFIGURATIONS;
-    use super::*;
-
-    #[test]
-    fn both_sides_differ_in_the_firmware_alone() {
-        let path = Path::new("/a");
-        let files = Files { kernel: path, initrd: path, keep: None };
-        for configuration in &CONFIGURATIONS {
-            let [seabios, firstlight] = Side::BOTH.map(|side| {
-                let image = if side == Side::Seabios { "/s" } else { "/f" }.into();
-                let command = Boot { configuration, side, image }.command(&files, Path::new("/a,b"), path);
-                command_line(&command)
-            });
-            assert_eq!(seabios.replace("-bios /s", "-bios /f"), firstlight);
-            assert!(seabios.contains("file=/a,,b"), "{seabios}");
-        }
-    }
-
-    #[test]
-    fn a_boot_that_fails_is_an_error_that_shows_the_command() {
-        let path = Path::new("/nonexistent");
-        let files = Files { kernel: path, initrd: path, keep: None };
-        let boots = Side::BOTH.map(|side| Boot { configuration: &CONFIGURATIONS[0], side, image: path.into() });
-        let error = all(&boots, &files).unwrap_err().to_string();
-        assert!(error.contains("-bios /nonexistent") && error.contains("q35 under"), "{error}");
-    }
-}

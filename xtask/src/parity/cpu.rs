@@ -21,17 +21,3 @@ pub fn read(text: &str, facts: &mut Facts) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_feature_of_each_cpu_is_a_fact() {
-        let mut facts = Facts::default();
-        read("processor\t: 0\nflags\t\t: fpu pat\n\nprocessor\t: 1\nflags\t\t: fpu\nmodel\t\t: 107\n", &mut facts);
-        assert_eq!(facts.get(SECTION, "0 flags pat"), Some("there"));
-        assert_eq!(facts.get(SECTION, "1 flags pat"), None);
-        assert_eq!(facts.get(SECTION, "1 model"), Some("107"));
-    }
-}

@@ -42,28 +42,3 @@ fn head(line: &str, facts: &mut Facts) {
         None => facts.mark(SECTION, line),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PRINTED: &str = "# dmidecode 3.4\nGetting SMBIOS data from sysfs.\nSMBIOS 2.8 present.\n\
-        9 structures occupying 376 bytes.\nTable at 0x000F5A20.\n\nHandle 0x0000, DMI type 0, 24 bytes\nBIOS Information\n\
-        \tVendor: SeaBIOS\n\tCharacteristics:\n\t\tTargeted content distribution is supported\n\tBIOS Revision: 0.0\n";
-
-    #[test]
-    fn fields_and_the_items_of_lists_are_facts() {
-        let mut facts = Facts::default();
-        read(PRINTED, &mut facts);
-        for (key, value) in [
-            ("SMBIOS 2.8 present.", "there"),
-            ("structures", "9"),
-            ("Handle 0x0000", "DMI type 0, 24 bytes"),
-            ("BIOS Information (0x0000) / Vendor", "SeaBIOS"),
-            ("BIOS Information (0x0000) / BIOS Revision", "0.0"),
-            ("BIOS Information (0x0000) / Characteristics / Targeted content distribution is supported", "there"),
-        ] {
-            assert_eq!(facts.get(SECTION, key), Some(value), "{key}");
-        }
-    }
-}

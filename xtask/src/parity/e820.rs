@@ -37,25 +37,3 @@ fn parse(line: &str) -> anyhow::Result<(u64, u64, &str)> {
     ensure!(start <= end && end < u64::MAX, "not a range");
     Ok((start, end, kind))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MAP: &str = "0x0 0x9fbff System RAM\n0x9fc00 0x9ffff Reserved\n0x100000 0x1fffff System RAM\n";
-
-    #[test]
-    fn usable_bytes_are_added_and_the_rest_is_listed() {
-        let mut facts = Facts::default();
-        read(MAP, &mut facts).unwrap();
-        assert_eq!(facts.get(SECTION, "usable bytes"), Some("0x19fc00"));
-        assert_eq!(facts.get(SECTION, "Reserved that ends at 0x9ffff"), Some("begins at 0x9fc00"));
-    }
-
-    #[test]
-    fn a_line_that_is_no_range_is_an_error() {
-        for line in ["", "0x0", "0 0x1 System RAM", "0x2 0x1 System RAM", "0x0 0xffffffffffffffff System RAM"] {
-            assert!(read(&format!("{line}\n"), &mut Facts::default()).is_err(), "{line}");
-        }
-    }
-}

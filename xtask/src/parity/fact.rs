@@ -23,12 +23,6 @@ impl Facts {
     pub fn mark(&mut self, section: &'static str, key: impl Into<String>) {
         self.0.insert((section, key.into()), "there".to_owned());
     }
-
-    /// The value of a fact.
-    #[cfg(test)]
-    pub fn get(&self, section: &'static str, key: &str) -> Option<&str> {
-        self.0.get(&(section, key.to_owned())).map(String::as_str)
-    }
 }
 
 /// A fact that is not the same under both.
@@ -75,45 +69,4 @@ pub fn without_parts(differences: Vec<Difference>, section: &str) -> Vec<Differe
         difference.section == section && whole.iter().any(|start| difference.key.starts_with(start))
     };
     differences.into_iter().filter(|difference| !is_part(difference)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn facts_are_compared_by_key() {
-        let [mut a, mut b] = [Facts::default(), Facts::default()];
-        for facts in [&mut a, &mut b] {
-            facts.add("pci", "same", "1");
-        }
-        a.add("pci", "other", "1");
-        b.add("pci", "other", "2");
-        b.add("log", "only", "3");
-        let found = differences(&a, &b);
-        let shown: Vec<_> = found.iter().map(|d| [d.section, &d.key, &d.seabios, &d.firstlight]).collect();
-        assert_eq!(shown, [["log", "only", "absent", "3"], ["pci", "other", "1", "2"]]);
-    }
-
-    #[test]
-    fn what_is_not_there_is_one_difference() {
-        let [mut a, mut b] = [Facts::default(), Facts::default()];
-        for (key, value) in [("01:00.0", "virtio"), ("01:00.0 Control / Mem", "+"), ("02:00.0 Control / Mem", "+")] {
-            a.add("pci", key, value);
-        }
-        b.add("pci", "02:00.0 Control / Mem", "-");
-        let found = without_parts(differences(&a, &b), "pci");
-        assert_eq!(found.iter().map(|d| d.key.as_str()).collect::<Vec<_>>(), ["01:00.0", "02:00.0 Control / Mem"]);
-        assert_eq!(without_parts(differences(&a, &b), "log").len(), 3);
-    }
-
-    #[test]
-    fn values_of_one_key_are_all_kept() {
-        let mut facts = Facts::default();
-        facts.add("iomem", "a", "1");
-        facts.add("iomem", "a", "2");
-        facts.mark("log", "b");
-        facts.mark("log", "b");
-        assert_eq!((facts.get("iomem", "a"), facts.get("log", "b")), (Some("1, 2"), Some("there")));
-    }
 }

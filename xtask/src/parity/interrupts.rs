@@ -22,22 +22,3 @@ pub fn read(text: &str, facts: &mut Facts) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_and_numbers_of_messages_are_left_out() {
-        let text = "           CPU0       CPU1\n  9:          0         12   IO-APIC   9-fasteoi   acpi\n \
-            27:          5          0   PCI-MSI 524288-edge      virtio0-config\nERR:          0\n\
-            LOC:        508        649   Local timer interrupts\n";
-        let mut facts = Facts::default();
-        read(text, &mut facts);
-        assert_eq!(facts.get(SECTION, "CPUs"), Some("2"));
-        assert_eq!(facts.get(SECTION, "9"), Some("IO-APIC 9-fasteoi acpi"));
-        assert_eq!(facts.get(SECTION, "PCI-MSI virtio0-config"), Some("524288-edge"));
-        assert_eq!(facts.get(SECTION, "LOC"), Some("Local timer interrupts"));
-        assert_eq!(facts.get(SECTION, "ERR"), Some(""));
-    }
-}

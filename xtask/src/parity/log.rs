@@ -112,16 +112,4 @@ mod tests {
             assert_eq!(masked(message), wanted);
         }
     }
-
-    #[test]
-    fn the_level_counts_and_the_time_does_not() {
-        let mut facts = Facts::default();
-        read(
-            "<4>[    0.120404] ACPI Warning: x\n<30>[    1.1] a] b\n<6>[ 1.0] hrtimer: interrupt took 9 ns\n",
-            &mut facts,
-        );
-        assert_eq!(facts.get(SECTION, "<4> ACPI Warning: x"), Some("there"));
-        assert_eq!(facts.get(SECTION, "<30> a] b"), Some("there"));
-        assert_eq!(facts.get(SECTION, "<6> hrtimer: interrupt took #ns"), None);
-    }
 }

@@ -6,7 +6,6 @@
 //! ones, `xtask/parity.toml` (`meant`), or an error; so is an entry of that list that nothing needs.
 
 mod acpi;
-mod aml;
 mod boot;
 mod configuration;
 mod cpu;
@@ -37,7 +36,7 @@ use self::transcript::Transcript;
 use crate::compare::process;
 use crate::guest::{self, Kernel};
 use crate::progress::say;
-use crate::{image, packages, paths};
+use crate::{image, packages, paths, tools};
 
 /// The list of meant differences, below the repository's top folder.
 const MEANT: &str = "xtask/parity.toml";
@@ -71,12 +70,12 @@ pub struct Args {
 /// # Errors
 /// When the guest sees differences that are not meant, when a boot fails, and when something needed is missing.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    packages::ensure(&[packages::QEMU, packages::BUSYBOX])?;
+    packages::ensure(&[packages::QEMU, packages::BUSYBOX, packages::KMOD])?;
     let image = match &args.firmware {
         Some(path) => std::path::absolute(path).with_context(|| format!("--firmware {}", path.display()))?,
         None => image::build()?.bin,
     };
-    let initrd = guest::prepare().and_then(|guest| Ok((guest.initrd_with_tools()?, guest)));
+    let initrd = guest::prepare().and_then(|guest| Ok((guest.initrd_with(&tools::prepare()?)?, guest)));
     let (initrd, guest) = initrd.context("the default guest cannot be made")?;
     check(args, &image, &guest.kernel, &initrd)
 }
@@ -92,7 +91,7 @@ pub fn check_all(image: &Path, kernel: &Kernel, initrd: &Path) -> anyhow::Result
 
 fn check(args: &Args, image: &Path, kernel: &Kernel, initrd: &Path) -> anyhow::Result<()> {
     let start = Instant::now();
-    packages::ensure(&[packages::SEABIOS, packages::SEABIOS_MICROVM])?;
+    packages::ensure(&[packages::SEABIOS, packages::SEABIOS_MICROVM, packages::IASL])?;
     let meant = Meant::load(&paths::root().join(MEANT))?;
     let chosen: Vec<_> = CONFIGURATIONS
         .iter()

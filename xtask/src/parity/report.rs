@@ -71,37 +71,3 @@ fn shown(seabios: &str, firstlight: &str) -> [String; 2] {
         format!("{before}{all}{after}")
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_values_are_shown_around_the_first_difference() {
-        assert_eq!(shown("a", "b"), ["a", "b"]);
-        let long = "0".repeat(1000);
-        let [a, b] = shown(&format!("{long}1{long}"), &format!("{long}2"));
-        assert!(a.starts_with("[976 characters] 0000") && a.ends_with("0 …") && a.chars().count() < 200, "{a}");
-        assert_eq!(b, format!("[976 characters] {}2", &long[..24]));
-    }
-
-    #[test]
-    fn what_machines_have_in_common_is_shown_once() {
-        let difference = |key: &str| Difference {
-            section: "pci",
-            key: key.to_owned(),
-            seabios: "+".to_owned(),
-            firstlight: "-".to_owned(),
-        };
-        let [a, b] = ["a", "b"].map(difference);
-        assert_eq!(
-            lines(&[("pc", &a), ("pc", &b), ("q35", &a)]),
-            [
-                "  pci on pc, q35: SeaBIOS | Firstlight",
-                "    a: + | -",
-                "  pci on pc: SeaBIOS | Firstlight",
-                "    b: + | -"
-            ]
-        );
-    }
-}

@@ -66,21 +66,3 @@ impl<'a> Transcript<'a> {
         self.before.lines().filter(|line| line.starts_with(FIRMWARE)).map(|line| format!("{line}\n")).collect()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sections_are_cut_and_have_to_be_complete() {
-        let text = "firstlight: warning: a\nother\nfirstlight-parity: a\n1\n2\nfirstlight-parity: acpi B\n3\n\
-            firstlight-parity: end\nfirstlight-guest: script: ended with 0\n";
-        let transcript = Transcript::parse(text).unwrap();
-        assert_eq!(transcript.section("a").unwrap(), "1\n2\n");
-        assert_eq!(transcript.sections("acpi ").collect::<Vec<_>>(), [("B", "3\n")]);
-        assert_eq!(transcript.firmware_lines(), "firstlight: warning: a\n");
-        assert!(transcript.section("end").is_err());
-        assert!(Transcript::parse("firstlight-parity: a\n1\n").is_err());
-        assert!(Transcript::parse(&text.replace("acpi B", "a")).is_err());
-    }
-}

@@ -35,7 +35,7 @@ const SELECTOR: u16 = 0x510;
 /// A port that no device has. What is written there is seen in QEMU's trace alone.
 pub const CLOCK_PORT: u16 = 0x508;
 
-/// Where the tool puts `isa-debug-exit`: its usual place, 0xf4, is that of the trace points.
+/// Where the tool puts `isa-debug-exit`: its usual place, 0xf4, is that of the firmware's trace points.
 pub const EXIT_PORT: u16 = 0x501;
 
 impl End {
@@ -204,14 +204,6 @@ mod tests {
             assert_eq!(mnemonics, wanted, "{mode:?}");
             assert_eq!(sizes, [2, 4, 4, 1], "{mode:?}");
         }
-    }
-
-    #[test]
-    fn user_space_asks_for_the_ports_first() {
-        use Mnemonic::{Jmp, Mov, Out, Syscall};
-        let (mnemonics, sizes) = decoded(Mode::Bits64, &user_program());
-        assert_eq!(mnemonics, [Mov, Mov, Syscall, Mov, Mov, Out, Mov, Mov, Out, Jmp]);
-        assert_eq!(sizes, [2, 1]);
     }
 
     #[test]

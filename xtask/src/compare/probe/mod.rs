@@ -163,27 +163,4 @@ mod tests {
         let code = code::finish(code::Mode::Bits16, End::Reset);
         assert_eq!(image[target..target + code.len()], code);
     }
-
-    #[test]
-    fn files_have_the_size_asked_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let files = Files::new(folder.path()).unwrap();
-        let size = |path: PathBuf| fs::metadata(path).unwrap().len();
-        assert_eq!(size(files.kernel(Format::Bzimage, 256 << 10).unwrap()), 256 << 10);
-        assert_eq!(size(files.kernel(Format::Pvh, 256 << 10).unwrap()), 256 << 10);
-        assert_eq!(size(files.initrd(12345).unwrap()), 12345);
-        assert_eq!(size(files.base_line().unwrap()), 64 << 10);
-    }
-
-    #[test]
-    fn the_user_program_goes_behind_an_initrd() {
-        let folder = tempfile::tempdir().unwrap();
-        let files = Files::new(folder.path()).unwrap();
-        let given = folder.path().join("given");
-        fs::write(&given, b"12345").unwrap();
-        let bytes = fs::read(files.user_initrd(Some(&given)).unwrap()).unwrap();
-        assert_eq!(&bytes[..8], b"12345\0\0\0");
-        assert!(bytes[8..].starts_with(b"070701"));
-        assert!(fs::read(files.user_initrd(None).unwrap()).unwrap().starts_with(b"070701"));
-    }
 }

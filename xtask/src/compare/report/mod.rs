@@ -11,7 +11,6 @@ use super::counts::Counts;
 use super::host_instructions::{OverBaseLine, millions};
 use super::scenario::Scenario;
 use super::stats::Summary;
-use super::tracepoints::Point;
 
 /// A whole comparison.
 #[derive(Debug, Clone, Serialize)]
@@ -92,8 +91,6 @@ pub struct Row {
     pub host_instructions: Option<OverBaseLine>,
     /// The counts that could not be had, each with the reason.
     pub not_counted: Vec<String>,
-    /// The trace points, where they were asked for.
-    pub trace_points: Vec<Point>,
     /// QEMU's command line.
     pub command: String,
 }
@@ -208,7 +205,7 @@ impl Report {
              base line is an image that ends at the reset vector. Over base line is the median of firmware and kernel \
              loading together, less what the base line takes. IQR is the interquartile range: half of the totals lie within \
              it; that of the base line is the noise of this machine. A real kernel does not tell when it starts: that time is a probe's of the same size. Counts go up to \
-             the kernel's first instruction; instructions and bytes repeat exactly, the accesses of a firmware that polls \
+             the kernel's first instruction; instructions repeat exactly, the accesses of a firmware that polls \
              a clock do not."
             .to_owned();
         if self.has_host_instructions() {
@@ -258,7 +255,6 @@ pub mod tests {
                 config_accesses: 89,
                 topology_writes: 3,
                 dma_transfers: 16,
-                dma_bytes: Some(48_369_592),
                 instructions: Some(187_412),
                 exits: None,
                 exits_coalesced: None,
@@ -317,42 +313,5 @@ pub mod tests {
     fn numbers_are_readable() {
         assert_eq!([0.123, 1.0, 12.34, 123.4].map(shown), ["0.12", "1.00", "12.3", "123"]);
         assert_eq!([0, 999, 1000, 48_369_592].map(grouped), ["0", "999", "1,000", "48,369,592"]);
-    }
-
-    #[test]
-    fn the_noise_is_the_spread_of_the_base_line() {
-        let mut report = example();
-        let text = "Noise: half of the base line's runs lie within 4.00 ms. Host instructions: the runs of one firmware lie \
-                    within 1.10 M.";
-        assert_eq!(report.noise(), text);
-        let mut other = report.scenarios[0].clone();
-        other.rows[0].host_instructions = Some(OverBaseLine { instructions: 1, noise: 30_000 });
-        other.base_line.times.total = around(5.0);
-        report.scenarios.push(other);
-        for wanted in ["within 0.50 to 4.00 ms", "within 0.03 to 1.10 M"] {
-            assert!(report.noise().contains(wanted), "{}", report.noise());
-        }
-        report.scenarios.iter_mut().for_each(|measured| measured.base_line.times.total = None);
-        assert!(report.noise().contains("not known"));
-    }
-
-    #[test]
-    fn host_instructions_are_explained_where_there_are_any() {
-        let mut report = example();
-        assert!(report.explanation().contains("Host instructions are"));
-        report.scenarios[0].rows.iter_mut().for_each(|row| row.host_instructions = None);
-        assert!(!report.explanation().contains("Host instructions") && !report.noise().contains("Host instructions"));
-    }
-
-    #[test]
-    fn the_json_has_the_numbers_by_name() {
-        let json = serde_json::to_value(example()).unwrap();
-        let row = &json["scenarios"][0]["rows"][0];
-        assert_eq!(row["firmware"], "firstlight");
-        assert_eq!(row["counts"]["dma_bytes"], 48_369_592);
-        assert_eq!(row["times"]["qemu"]["median"], 40.0);
-        assert_eq!(row["median_run"]["qemu"], 40.0);
-        assert_eq!(row["host_instructions"]["noise"], 1_100_000);
-        assert_eq!(json["scenarios"][0]["scenario"]["payload"]["kind"], "probe");
     }
 }
