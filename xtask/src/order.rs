@@ -16,7 +16,7 @@ use object::{LittleEndian, Object as _, ObjectSymbol as _, SymbolKind};
 use crate::budget::{MACHINES, scenario};
 use crate::compare::plan::LARGE;
 use crate::compare::probe::Files;
-use crate::compare::{process, translation};
+use crate::compare::translation;
 use crate::progress::{say, step};
 use crate::{image, packages, paths};
 
@@ -42,7 +42,6 @@ pub struct Args {}
 /// When the firmware does not build or boot, and when the file cannot be written.
 pub fn run(Args {}: &Args) -> anyhow::Result<()> {
     packages::ensure(&[packages::QEMU])?;
-    process::handle_signals()?;
     let image = image::build()?;
     let files = Files::new(&paths::target().join("compare"))?;
     let file = fs::read(&image.elf).with_context(|| format!("cannot read {}", paths::shown(&image.elf)))?;

@@ -7,15 +7,15 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{BufRead as _, BufReader, IsTerminal, Read as _, Write};
 use std::net::TcpListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
 use crate::qemu::{self, Launch, Request};
@@ -43,7 +43,7 @@ const POWER_OFF: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 })
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The longest line of serial output that is looked at.
-const MAX_LINE: usize = 4096;
+const MAX_LINE: u64 = 4096;
 
 /// Boot Linux in QEMU with the firmware image
 ///
@@ -255,147 +255,86 @@ fn announce(launch: &Launch, why: &str) {
     ));
 }
 
-/// What became of the guest's output.
-#[derive(Debug, PartialEq, Eq)]
-enum Event {
-    /// The firmware printed this error, and stops.
-    FirmwareError(String),
-    /// The report is complete.
-    ReportEnd,
-    /// The kernel gave up.
-    Panic,
-    /// QEMU closed its output: it has ended.
-    Closed,
-    /// Nobody reads this program's output any more.
-    Unread,
-}
-
-/// Runs QEMU without a terminal until it ends or has to be ended; its output goes to `to`.
-fn watch(
-    command: &Command,
-    to: impl Write + Send + 'static,
-    limit: Option<Duration>,
-    console: Console,
-) -> anyhow::Result<ExitCode> {
+/// Runs QEMU without a terminal until it ends or has to be ended; its output goes to `to`, line by line.
+fn watch(command: &Command, mut to: impl Write, limit: Option<Duration>, console: Console) -> anyhow::Result<ExitCode> {
     let mut command = child::tied(command);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start QEMU")?;
     let output = child.stdout.take().context("QEMU has no output")?;
-    let (sender, events) = mpsc::channel();
-    let reader = std::thread::spawn(move || pass_on(output, to, &sender, console == Console::ReportAfterLog));
-    // Called when QEMU has ended, so that the reader ends too.
-    let failure = |what: &str| {
-        let lines = reader.join().unwrap_or_default();
-        let heading = if lines.is_empty() { "; the guest printed nothing" } else { "; its last lines:" };
-        let more = match console {
-            Console::Other | Console::Report => "\n(A Linux kernel says more with --append loglevel=7)",
-            _ => "",
-        };
-        anyhow!("{what}{heading}{}{more}", lines.iter().map(|line| format!("\n  {line}")).collect::<String>())
-    };
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        // A line that is too long counts as several.
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
+        while output.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).is_ok_and(|read| read > 0)
+            && sender.send(std::mem::take(&mut line)).is_ok()
+        {}
+    });
 
     let mut deadline = limit.map(|limit| Instant::now() + limit);
-    let mut error = None;
-    let mut reported = false;
-    let mut panicked = false;
+    let mut last = VecDeque::new();
+    let (mut error, mut reported, mut panicked, mut late) = (None, false, false, false);
     loop {
         // Without a deadline, a long time and round again.
         let remaining = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-        match events.recv_timeout(remaining.min(Duration::from_secs(3600))) {
-            Ok(Event::FirmwareError(text)) => {
-                error = Some(text);
-                deadline = Some(Instant::now() + LAST_WORDS);
-            }
-            Ok(Event::ReportEnd) => {
-                reported = true;
-                deadline = Some(Instant::now() + POWER_OFF);
-            }
-            Ok(Event::Panic) => panicked = true,
-            Ok(Event::Closed) => break,
-            Ok(Event::Unread) => {
-                end(&mut child)?;
-                bail!("the output cannot be written any more, so the guest was ended");
-            }
-            Err(_) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
-                end(&mut child)?;
-                if let Some(text) = error {
-                    bail!("the firmware stopped: {text}");
-                }
-                if reported {
-                    say("The guest has reported and cannot power off: it was ended.");
-                    return Ok(ExitCode::SUCCESS);
-                }
-                let seconds = limit.unwrap_or_default().as_secs();
-                return Err(failure(&format!(
-                    "the guest was ended after {seconds} s, the limit without a terminal (--time-limit changes it)"
-                )));
-            }
+        let line = match lines.recv_timeout(remaining.min(Duration::from_secs(3600))) {
+            Ok(line) => line,
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                if deadline.take_if(|deadline| *deadline <= Instant::now()).is_some() {
+                    // What it has printed is still to be read.
+                    child.kill().context("cannot end QEMU")?;
+                    late = true;
+                }
+                continue;
+            }
+        };
+        let text = String::from_utf8_lossy(&line);
+        if let Some(text) = text.trim().strip_prefix(FIRMWARE_ERROR).filter(|_| error.is_none()) {
+            error = Some(text.trim().to_owned());
+            deadline = Some(Instant::now() + LAST_WORDS);
+        } else if text.trim() == REPORT_END {
+            reported = true;
+            deadline = Some(Instant::now() + POWER_OFF);
         }
+        panicked |= text.contains(KERNEL_PANIC);
+        let is_shown = console != Console::ReportAfterLog || !is_log(&text);
+        if is_shown && to.write_all(&line).and_then(|()| to.flush()).is_err() {
+            child.kill().context("cannot end QEMU")?;
+            child.wait().context("cannot wait for QEMU")?;
+            bail!("the output cannot be written any more, so the guest was ended");
+        }
+        keep(&text, &mut last);
     }
     let status = child.wait().context("cannot wait for QEMU")?;
     if let Some(text) = error {
         bail!("the firmware stopped: {text}");
     }
-    if panicked {
-        return Err(failure("the kernel panicked"));
+    if late && reported {
+        say("The guest has reported and cannot power off: it was ended.");
+        return Ok(ExitCode::SUCCESS);
     }
-    if status.success() && matches!(console, Console::Report | Console::ReportAfterLog) && !reported {
-        return Err(failure("the guest ended before its report was complete"));
-    }
-    Ok(exit_code(status))
-}
-
-fn end(child: &mut Child) -> anyhow::Result<()> {
-    child.kill().context("cannot end QEMU")?;
-    child.wait().context("cannot wait for QEMU")?;
-    Ok(())
+    let what = if late {
+        let seconds = limit.unwrap_or_default().as_secs();
+        format!("the guest was ended after {seconds} s, the limit without a terminal (--time-limit changes it)")
+    } else if panicked {
+        "the kernel panicked".to_owned()
+    } else if status.success() && matches!(console, Console::Report | Console::ReportAfterLog) && !reported {
+        "the guest ended before its report was complete".to_owned()
+    } else {
+        return Ok(exit_code(status));
+    };
+    let heading = if last.is_empty() { "; the guest printed nothing" } else { "; its last lines:" };
+    let more = match console {
+        Console::Other | Console::Report => "\n(A Linux kernel says more with --append loglevel=7)",
+        _ => "",
+    };
+    bail!("{what}{heading}{}{more}", last.iter().map(|line| format!("\n  {line}")).collect::<String>())
 }
 
 /// The exit code that stands for a status, as a shell has it.
 fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     ExitCode::from(u8::try_from(code).unwrap_or(1))
-}
-
-/// Copies the serial output as it comes, tells of the lines that matter, and gives the last ones, fit for a terminal.
-/// With `without_log` it copies line by line, and nothing of the kernel's log.
-fn pass_on(mut from: impl Read, mut to: impl Write, events: &mpsc::Sender<Event>, without_log: bool) -> Vec<String> {
-    let mut last = VecDeque::new();
-    let mut line = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let read = match from.read(&mut buffer) {
-            Ok(0) | Err(_) => break,
-            Ok(read) => &buffer[..read],
-        };
-        let mut copied = if without_log { Vec::new() } else { read.to_vec() };
-        for byte in read {
-            line.push(*byte);
-            // A line that is too long counts as several.
-            if *byte != b'\n' && line.len() < MAX_LINE {
-                continue;
-            }
-            let text = String::from_utf8_lossy(&line);
-            // The receiver is gone only when the outcome is settled.
-            meaning(&text).map(|event| events.send(event));
-            keep(&text, &mut last);
-            if without_log && !is_log(&text) {
-                copied.extend(&line);
-            }
-            line.clear();
-        }
-        if to.write_all(&copied).and_then(|()| to.flush()).is_err() {
-            let _ = events.send(Event::Unread);
-            return last.into();
-        }
-    }
-    keep(&String::from_utf8_lossy(&line), &mut last);
-    if without_log && !line.is_empty() {
-        let _ = to.write_all(&line);
-    }
-    let _ = events.send(Event::Closed);
-    last.into()
 }
 
 /// Adds a line to the last ones, unless it is empty. The guest wrote it: no control code in it may reach the terminal.
@@ -415,17 +354,6 @@ fn is_log(line: &str) -> bool {
     parts.is_some_and(|(whole, micros)| digits(whole) && micros.len() == 6 && digits(micros))
 }
 
-fn meaning(line: &str) -> Option<Event> {
-    let line = line.trim();
-    if line == REPORT_END {
-        return Some(Event::ReportEnd);
-    }
-    if line.contains(KERNEL_PANIC) {
-        return Some(Event::Panic);
-    }
-    line.strip_prefix(FIRMWARE_ERROR).map(|text| Event::FirmwareError(text.trim().to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -433,36 +361,18 @@ mod tests {
     use super::*;
     use crate::child::tests::{SLEEPER, assert_ends_with_its_starter, is_inner, shell};
 
-    fn events_of(input: &[u8], without_log: bool) -> (Vec<u8>, Vec<Event>, Vec<String>) {
-        let (sender, receiver) = mpsc::channel();
-        let mut output = Vec::new();
-        let last = pass_on(input, &mut output, &sender, without_log);
-        drop(sender);
-        (output, receiver.iter().collect(), last)
-    }
-
-    #[test]
-    fn output_is_passed_on_and_its_lines_are_understood() {
-        let long = [b'x'; 3 * MAX_LINE];
-        let input = [b"a\r\nfirstlight-guest: done\r\n".as_slice(), &long, b"\nfirstlight: error: x\r\nrest"].concat();
-        for without_log in [false, true] {
-            let (output, events, last) = events_of(&input, without_log);
-            assert_eq!(output, input);
-            assert_eq!(events, [Event::ReportEnd, Event::FirmwareError("x".to_owned()), Event::Closed]);
-            assert_eq!(last.last().map(String::as_str), Some("rest"));
-        }
-    }
-
     #[test]
     fn the_kernels_log_is_kept_back_and_its_end_is_kept() {
         let log: String = (0..100).map(|n| format!("[    0.{n:06}] message\x1b[31m {n}\r\n")).collect();
-        let input = format!("{log}[ok] not the kernel's\r\nfirstlight-guest: a\r\n");
-        let (output, _, last) = events_of(input.as_bytes(), true);
-        assert_eq!(String::from_utf8_lossy(&output), "[ok] not the kernel's\r\nfirstlight-guest: a\r\n");
-        assert_eq!(last.len(), LAST_LINES);
-        assert_eq!(last[LAST_LINES - 3], "[    0.000099] message 99");
-        let (output, ..) = events_of(input.as_bytes(), false);
-        assert_eq!(output, input.as_bytes());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("printed");
+        let printed = [log.as_bytes(), b"[ok] not the kernel's\r\n\xff\n", &[b'x'; 3 * MAX_LINE as usize]].concat();
+        std::fs::write(&file, printed).unwrap();
+        let mut output = Vec::new();
+        let command = shell(&format!("cat {}", file.display()));
+        let error = watch(&command, &mut output, None, Console::ReportAfterLog).unwrap_err().to_string();
+        assert!(output.starts_with(b"[ok] not the kernel's\r\n\xff\n") && output.ends_with(b"xxx"));
+        assert!(error.contains("[    0.000099] message 99\n") && !error.contains("message 80\n"), "{error}");
     }
 
     #[test]

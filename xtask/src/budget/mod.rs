@@ -21,7 +21,6 @@ use crate::compare::host::qemu_build;
 use crate::compare::host_instructions::{self, OverBaseLine, Runs};
 use crate::compare::plan::{LARGE, SMALL, Sizes};
 use crate::compare::probe::{Files, Format};
-use crate::compare::process;
 use crate::compare::scenario::{Scenario, Transport, memory_for};
 use crate::compare::translation;
 use crate::progress::{say, step};
@@ -208,7 +207,6 @@ pub fn scenario(machine: &str, sizes: Sizes) -> Scenario {
 
 /// Counts everything on one machine. `budget` is what the costs are compared with later.
 fn count(image: &Path, machine: &str, budget: Option<&Costs>, notes: &mut Notes) -> anyhow::Result<Costs> {
-    process::handle_signals()?;
     let large = scenario(machine, LARGE);
     let files = Files::new(&paths::target().join("compare"))?;
     let payload = large.payload.files(&files)?;

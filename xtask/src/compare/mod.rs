@@ -24,7 +24,6 @@ pub mod translation;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -56,9 +55,6 @@ const SLOW_FOR_VALGRIND: Duration = Duration::from_secs(1);
 /// A firmware with more accesses than these polls a clock for long. By the clock of the runs that count exactly, it
 /// would do so without an end in sight.
 const MOST_ACCESSES: u64 = 700_000;
-
-/// The shell's exit code of a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 
 /// Compare boot times and costs with other firmware
 ///
@@ -163,18 +159,7 @@ pub struct Args {
 /// # Errors
 /// When nothing could be measured, and when a file cannot be written. A firmware that is missing or does not boot is no
 /// error.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    process::handle_signals()?;
-    match compare(args) {
-        Err(_) if process::interrupted() => {
-            say("Interrupted; every QEMU was ended.");
-            Ok(ExitCode::from(INTERRUPTED))
-        }
-        result => result.map(|()| ExitCode::SUCCESS),
-    }
-}
-
-fn compare(args: &Args) -> anyhow::Result<()> {
+pub fn run(args: &Args) -> anyhow::Result<()> {
     // What is wrong with the options is said before anything is built or installed.
     let chosen = !args.firmware.is_empty();
     let mut choices = if chosen { args.firmware.clone() } else { firmware::default_choices() };

@@ -1,18 +1,13 @@
-//! Runs QEMU with a time limit, so that it never outlives the measurement.
-//!
-//! Every QEMU is in a list for as long as it runs. Ctrl-C, SIGTERM and SIGHUP end all that are in it, and nothing is
-//! started after that. However this program ends otherwise, QEMU ends with it (`child`).
+//! Runs QEMU with a time limit, so that it never outlives the measurement. However this program ends, QEMU ends with it
+//! (`child`).
 
-use std::collections::BTreeSet;
 use std::io::Read;
-use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
@@ -21,33 +16,6 @@ use crate::child;
 
 /// How much of the end of an output is kept.
 const KEPT: usize = 4096;
-
-static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-static HANDLER: OnceLock<Result<(), String>> = OnceLock::new();
-
-/// From now on, the signals that ask this program to end also end every QEMU that it runs.
-///
-/// # Errors
-/// When the handler cannot be installed.
-pub fn handle_signals() -> anyhow::Result<()> {
-    let installed = HANDLER.get_or_init(|| {
-        let handler = || {
-            INTERRUPTED.store(true, Ordering::SeqCst);
-            for pid in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-                // One that has just ended is no error.
-                let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
-            }
-        };
-        ctrlc::set_handler(handler).map_err(|error| error.to_string())
-    });
-    installed.clone().map_err(|error| anyhow::anyhow!("cannot handle Ctrl-C: {error}"))
-}
-
-/// Whether the user asked for the end.
-pub fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::SeqCst)
-}
 
 /// A running QEMU. Dropping it ends it.
 pub struct Running {
@@ -86,21 +54,13 @@ impl Running {
     /// `take_stderr` asks for that. It ends with the calling thread.
     ///
     /// # Errors
-    /// When it cannot be started, and when the user has asked for the end.
+    /// When it cannot be started.
     pub fn start(command: &Command, take_stderr: bool) -> anyhow::Result<(Self, Option<ChildStderr>)> {
         let mut command = child::tied(command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A terminal's Ctrl-C goes to this program alone, which ends QEMU then.
-        command.process_group(0);
-        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        if interrupted() {
-            bail!("interrupted");
-        }
         let started = SystemTime::now();
         let mut child = command.spawn().context("cannot start QEMU")?;
         let number = i32::try_from(child.id()).context("a process number out of range")?;
-        running.insert(number);
-        drop(running);
         let stdout = child.stdout.take().map(|pipe| std::thread::spawn(move || collect(pipe)));
         let taken = if take_stderr { child.stderr.take() } else { None };
         let stderr = child.stderr.take().map(|pipe| std::thread::spawn(move || collect(pipe)));
@@ -115,38 +75,25 @@ impl Running {
     /// Waits until QEMU has ended, and ends it when `limit` is over.
     ///
     /// # Errors
-    /// When the process cannot be waited for, and when the user has asked for the end.
+    /// When the process cannot be waited for.
     pub fn wait(mut self, limit: Duration) -> anyhow::Result<Ended> {
         let watch = Watch::start(self.pid, limit);
         // It stays there as a zombie, so that its number cannot name another process while it may still be killed.
         waitid(Id::Pid(self.pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).context("cannot wait for QEMU")?;
         let ended = SystemTime::now();
         let timed_out = watch.stop();
-        let status = self.reap()?;
-        if interrupted() {
-            bail!("interrupted");
-        }
+        self.reaped = true;
+        let status = self.child.wait().context("cannot wait for QEMU")?;
         let output =
             |thread: Option<JoinHandle<Output>>| thread.and_then(|thread| thread.join().ok()).unwrap_or_default();
         let (serial, messages) = (output(self.stdout.take()), output(self.stderr.take()));
         Ok(Ended { status, started: self.started, ended, timed_out, serial, messages })
-    }
-
-    fn forget(&mut self) {
-        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid.as_raw());
-        self.reaped = true;
-    }
-
-    fn reap(&mut self) -> anyhow::Result<ExitStatus> {
-        self.forget();
-        self.child.wait().context("cannot wait for QEMU")
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.reaped {
-            self.forget();
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

@@ -94,7 +94,8 @@ fn code(text: &str, extra_roots: bool) -> String {
             continue;
         }
         in_window = extra_roots && begins(&WINDOWS);
-        if !begins(&FOLLOWING) && !(in_window && lines.last() == Some(&line)) {
+        let is_again = in_window && lines.last() == Some(&line);
+        if !is_again && !begins(&FOLLOWING) {
             lines.push(line);
         }
     }

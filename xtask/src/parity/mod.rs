@@ -33,7 +33,6 @@ use self::configuration::{CONFIGURATIONS, Configuration};
 use self::fact::{Difference, Facts, differences, without_parts};
 use self::meant::{Judgement, Meant};
 use self::transcript::Transcript;
-use crate::compare::process;
 use crate::guest::{self, Kernel};
 use crate::progress::say;
 use crate::{image, packages, paths, tools};
@@ -106,7 +105,6 @@ fn check(args: &Args, image: &Path, kernel: &Kernel, initrd: &Path) -> anyhow::R
     });
     let boots = boots.collect::<anyhow::Result<Vec<_>>>()?;
     let files = boot::Files { kernel: &kernel.image, initrd, keep: args.keep.as_deref() };
-    process::handle_signals()?;
     let printed = boot::all(&boots, &files)?;
 
     let differing = found(&chosen, &printed)?;
