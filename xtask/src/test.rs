@@ -215,7 +215,11 @@ fn check_crates() -> anyhow::Result<()> {
         say("\n==> crates: skipped: there is no cargo-deny (cargo install cargo-deny --locked)");
         return Ok(());
     }
-    let check = |manifest| format!("deny --manifest-path {manifest} check --config deny.toml bans licenses sources");
+    let check = |manifest| {
+        format!(
+            "deny --workspace --manifest-path {manifest} --config deny.toml check -A unmatched-skip bans licenses sources"
+        )
+    };
     ["Cargo.toml", "fuzz/Cargo.toml"].iter().try_for_each(|manifest| Step::new("crates", &check(manifest)).run())
 }
 
