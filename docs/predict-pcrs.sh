@@ -1,11 +1,11 @@
 #!/bin/sh
-# Prints what Firstlight leaves in PCRs 8 and 9 of a TPM, told from what QEMU is given:
+# Computes PCRs 8 and 9 of a TPM after a boot with Firstlight, from the arguments of QEMU:
 #
 #   sh predict-pcrs.sh ALGORITHM KERNEL COMMAND-LINE [INITRD]
 #
-# ALGORITHM is sha1, sha256, sha384 or sha512, as the bank. KERNEL, and INITRD with a kernel for Multiboot, are as QEMU is given
-# them: its command line begins with the one, and the other may be several modules with arguments. Needs coreutils. What it does
-# stands in docs/tpm.md.
+# ALGORITHM is the bank: sha1, sha256, sha384 or sha512. For a Multiboot kernel, pass KERNEL and INITRD exactly as to QEMU:
+# KERNEL begins its command line, and INITRD may be several modules with arguments. Needs coreutils. docs/tpm.md explains the
+# computation.
 set -eu
 
 stop() {
@@ -39,7 +39,7 @@ bytes() {
     done
 }
 
-# A PCR's value after its value before and the digest that extends it.
+# A PCR's new value, from its old value and the digest that extends it.
 extend() {
     { bytes "$1"; bytes "$2"; } | digest
 }
@@ -110,7 +110,7 @@ find_multiboot() {
     done
 }
 
-# The part of the kernel that its header has addresses of, as it is in memory.
+# The part of the kernel that the addresses in its header describe, as it is in memory.
 cut_out() {
     header=$(number "$kernel" $((multiboot + 12)) 4) load=$(number "$kernel" $((multiboot + 16)) 4)
     end=$(number "$kernel" $((multiboot + 20)) 4) zeros_end=$(number "$kernel" $((multiboot + 24)) 4)

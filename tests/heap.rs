@@ -1,4 +1,4 @@
-//! The allocator of the image, on the host: the blocks that it gives out are memory of its own, and each is nobody else's.
+//! The image's allocator, on the host: the blocks that it returns are in its own memory and do not overlap.
 
 #[path = "../src/firmware/memory/heap.rs"]
 mod allocator;
@@ -20,10 +20,10 @@ mod heap {
     struct Memory(Vec<u64>);
 
     impl Memory {
-        /// Gives new memory to `allocator`, of which nothing is taken.
+        /// Passes new memory to `allocator`, which has no blocks in use.
         fn given_to(allocator: &Allocator, arena: usize) -> Self {
             let mut memory = vec![0; SIZE / 8];
-            // SAFETY: the tests keep it for as long as they use the allocator, and have given all blocks back.
+            // SAFETY: the tests keep it for as long as they use the allocator, and have freed all blocks.
             unsafe { allocator.give(memory.as_mut_ptr().cast(), SIZE, arena) };
             Self(memory)
         }
@@ -41,7 +41,7 @@ mod heap {
         (allocator, memory)
     }
 
-    /// A block that is filled with a byte of its own.
+    /// A block filled with one byte value.
     struct Block {
         start: *mut u8,
         layout: Layout,
@@ -64,7 +64,7 @@ mod heap {
             // SAFETY: the block is initialised, and as long as its layout.
             let bytes = unsafe { slice::from_raw_parts(self.start, self.layout.size()) };
             assert!(bytes.iter().all(|&byte| byte == self.byte), "another block has its memory");
-            // SAFETY: it is from there, and gone with this call.
+            // SAFETY: it is from this allocator, and is not used after this call.
             unsafe { allocator.dealloc(self.start, self.layout) };
         }
     }

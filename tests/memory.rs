@@ -1,7 +1,7 @@
-//! The memory functions of the image, and its access to guest memory, on the host: every byte that they read or write is
-//! one that they were given.
+//! The image's memory functions, and its access to guest memory, on the host: they read and write only the bytes that they
+//! were passed.
 //!
-//! The memory they get ends, or begins, at a page that may not be touched, so that one byte too many ends the test.
+//! Their memory ends, or begins, at an inaccessible page, so that one byte too many ends the test.
 #![cfg(target_arch = "x86_64")]
 
 extern crate alloc;
@@ -24,7 +24,7 @@ use machine::PcMachine;
 
 const PAGE: usize = 4096;
 
-/// Pages that may be read and written, between two that may not.
+/// Readable and writable pages between two inaccessible ones.
 struct Guarded {
     start: *mut u8,
     len: usize,
@@ -69,7 +69,7 @@ impl Guarded {
         unsafe { slice::from_raw_parts_mut(self.start, self.len) }
     }
 
-    /// All of it, filled with what tells one byte from another.
+    /// All of it, filled with a pattern that distinguishes its bytes.
     fn fill(&mut self, seed: u8) -> Vec<u8> {
         for (i, byte) in self.bytes().iter_mut().enumerate() {
             *byte = (i as u8).wrapping_mul(31) ^ (i >> 8) as u8 ^ seed;
@@ -161,7 +161,7 @@ fn memcmp_orders_as_slices_do_and_reads_nothing_else() {
             left.bytes().fill(0x80);
             right.bytes().fill(0x80);
             ordered(&mut left, &mut right);
-            // The first byte that differs decides, whatever comes behind it.
+            // The first byte that differs decides, whatever follows it.
             for at in [0, 1, 6, 7, 8, 9, len / 2, len.saturating_sub(9), len.saturating_sub(1)] {
                 if at >= len {
                     continue;
@@ -187,7 +187,7 @@ fn range(start: usize, len: usize) -> PhysRange {
     PhysRange::new(PhysAddr::new(start as u64), len as u64).unwrap()
 }
 
-/// One test, as there is one such machine and one such place.
+/// One test, because there is only one such machine and one such address.
 #[test]
 fn the_machine_accesses_only_the_memory_that_it_is_asked_to() {
     let mut guest = Guarded::at(Some(GUEST - PAGE), 2);
@@ -231,7 +231,7 @@ fn the_machine_accesses_only_the_memory_that_it_is_asked_to() {
         assert!(guest.bytes() == expected);
     }
 
-    // What it may not touch: page zero, its own memory, what wraps, what no register is. None of it is mapped here.
+    // What it must not access: page zero, its own memory, ranges that wrap, addresses that are no register. None is mapped here.
     let before = guest.fill(7);
     let image = layout::LOADED_IMAGE;
     let own = [layout::FIRMWARE_RAM, layout::WAKE_RAM, image, image.split_at(image.len() - 8).1, layout::FIRMWARE_ROM];
@@ -256,7 +256,7 @@ fn the_machine_accesses_only_the_memory_that_it_is_asked_to() {
     }
     assert!(guest.bytes() == before);
 
-    // No descriptor names what a device may not write: the doorbell, which no program may ring here, is not reached.
+    // A descriptor for memory that a device must not write is refused before the doorbell, which a program here cannot ring.
     let transfer = Transfer { doorbell: Doorbell::Ports, address_write: AddressWrite::Once, control: 2 };
     for range in [layout::FIRMWARE_RAM, layout::LOADED_IMAGE, layout::PAGE_ZERO, range(1 << 32, 1)] {
         let refused = machine.load(transfer, range);
@@ -264,7 +264,7 @@ fn the_machine_accesses_only_the_memory_that_it_is_asked_to() {
     }
     let refused = machine.read_bytes(transfer, &mut [0; MOST_BYTES + 1]);
     assert!(matches!(refused, Err(Fault::Memory(_))), "{refused:?}");
-    // Passing over bytes takes nothing that reads or writes memory.
+    // Skipping bytes neither reads nor writes memory.
     assert_eq!(PASSING & (1 << 1 | 1 << 4), 0);
     // Nor does a write to its ports reach it.
     for port in ADDRESS_HIGH - 3..=ADDRESS_LOW + 3 {

@@ -1,7 +1,6 @@
-//! What the firmware prints is for the users of every host: an option of QEMU's stands beside QEMU's name, and never as the only
-//! thing to do.
+//! The firmware's messages are for the users of every host: a QEMU option follows QEMU's name, and is never the only advice.
 //!
-//! The sources are searched, as no run prints all of it.
+//! The test searches the sources, because no run prints all messages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,7 +48,7 @@ fn literals(source: &str) -> Vec<String> {
     literals
 }
 
-/// The first word that is an option of QEMU's, or a property of a machine or a device, without QEMU's name before it.
+/// The first word that is a QEMU option, or a property of a machine or a device, without QEMU's name before it.
 fn option_of_nobody(text: &str) -> Option<&str> {
     let is_option = |word: &str| {
         let name = word.trim_start_matches('(').strip_prefix('-');

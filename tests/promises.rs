@@ -1,5 +1,5 @@
-//! Pages name the tests that hold what they say: the threat model one for each promise, the page on isolation too, the one on
-//! fuzzing one for each finding. Each test that they name is there.
+//! Every test that a page names exists. The threat model and the page on memory protection name tests for each promise, and
+//! the page on fuzzing names one for each finding.
 
 use std::fs;
 use std::path::{Path, PathBuf};

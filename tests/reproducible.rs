@@ -1,4 +1,4 @@
-//! The same sources give the same image, wherever they are.
+//! The same sources make the same image, in any folder.
 
 use std::env;
 use std::fs;
@@ -33,7 +33,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Builds the image from a copy of the sources in `folder`; gives it, and the ELF file without symbols and with them.
+/// Builds the image from a copy of the sources in `folder`; returns it, and the ELF file without and with symbols.
 fn build(folder: &Path) -> [Vec<u8>; 3] {
     fs::create_dir_all(folder).expect("a new folder");
     for source in SOURCES {

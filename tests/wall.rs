@@ -1,5 +1,4 @@
-//! The wall around `unsafe`, and what keeps panics out of the image, are lints. They hold where they are turned on: that is
-//! looked at here.
+//! Lints are the wall around `unsafe`, and keep panics out of the image. These tests check that the lints are on.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +30,7 @@ fn the_library_and_the_binary_deny_the_same_panics() {
     }
 }
 
-/// The lints that see to comments and to one operation a block hold in every crate.
+/// The lints for SAFETY comments and for one operation a block apply in every crate.
 #[test]
 fn every_crate_inherits_the_lints() {
     let workspace = read("Cargo.toml");

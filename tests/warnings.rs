@@ -1,5 +1,5 @@
-//! Warnings that a host can cause by the hundred: a few of them are said, and how many there were more. A test program of its
-//! own, because it has the one logger. Those of a boot are among the faults (`tests/faults`).
+//! If a host causes a warning hundreds of times, the firmware prints a few and the number of the rest. This is a test program
+//! of its own, because a process has only one logger. `tests/faults` tests the warnings of a boot.
 
 use std::sync::Mutex;
 

@@ -1,8 +1,8 @@
-//! Kernel files that are broken, that ask for what cannot be, or that are no kernels: each is refused with a sentence that
+//! Broken kernel files, files with impossible requests, and files that are no kernels: each is refused with a sentence that
 //! says what was asked, what was seen and what to change.
 //!
-//! QEMU looks at a file of `-kernel` itself and takes some of them for errors of its own, so these come as named files,
-//! which it does not look at. `failure` has what is wrong with a machine rather than with a file.
+//! QEMU checks a file of `-kernel` itself and rejects some of these, so they are passed as named files, which QEMU does not
+//! check. `failure` tests what is wrong with a machine rather than with a file.
 
 use std::fs::{self, File};
 
@@ -61,7 +61,7 @@ fn a_kernel_with_255_sectors_of_setup_code_must_contain_them() {
     longer.resize(256 * 512 + 1000, 0);
     stops_for_kernel(&longer, "", &["cut short: it has 132072 bytes, and 191088 by its header"]);
 
-    // One that has them boots.
+    // A file that contains them boots.
     let mut whole = file[..SETUP_LEN].to_vec();
     whole.resize(256 * 512, 0);
     whole.extend(kernel.code());
@@ -86,7 +86,7 @@ fn a_kernel_that_asks_for_more_memory_than_any_machine_has_is_refused() {
     }
     let above = BzImage { pref_address: u64::MAX, xloadflags: 0b11, ..BzImage::new() };
     beyond(above, &["from 0xffffffffffffffff up", "none from 0x400000000000 on", "is the file whole?"]);
-    // The same of one that a larger machine could have.
+    // The same for a size that a larger machine could have.
     let large = BzImage { pref_address: 3 << 30, ..BzImage::new() };
     stops_for_kernel(
         &large.file(),
@@ -98,14 +98,14 @@ fn a_kernel_that_asks_for_more_memory_than_any_machine_has_is_refused() {
 #[test]
 fn a_kernel_with_an_entry_point_outside_it_is_refused() {
     for code32_start in [0x9_0000, 0x10_0000 + 60_013, 0x7fff_f000, u32::MAX] {
-        // The builder puts the probe where the entry is.
+        // The builder puts the probe at the entry point.
         let file = with(BzImage::old(0x20f).file(), 0x214, &code32_start.to_le_bytes());
         let seen = format!("entry (code32_start) at {code32_start:#x}, outside its 60013 bytes from 0x100000");
         stops_for_kernel(&file, "", &[&seen, "no other loader has changed"]);
     }
     let zimage = with(BzImage::old(0x203).low().file(), 0x214, &0x10_0000_u32.to_le_bytes());
     stops_for_kernel(&zimage, "", &["entry (code32_start) at 0x100000, outside its 60013 bytes from 0x10000"]);
-    // A relocatable kernel is entered at its beginning, whatever its file has there.
+    // A relocatable kernel is entered at its beginning, whatever the field says.
     let file = with(BzImage::new().file(), 0x214, &0x1234_5678_u32.to_le_bytes());
     assert_eq!(Probe::boot_file(&Machine::new(Kind::Q35), &file, None, None).state.base, 0x100_0000);
 }
@@ -160,13 +160,13 @@ fn the_error_for_a_command_line_longer_than_the_kernel_takes_names_both_lengths(
     // Before 2.06 a header has no field for it.
     let old = BzImage::old(0x205).file();
     stops_for_kernel(&old, &"x".repeat(256), &["command line has 256 bytes, the kernel takes 255; shorten it"]);
-    // One that sets no limit, and more than there is low memory.
+    // A kernel without a limit, and more than low memory.
     let kernel = BzImage { cmdline_size: u32::MAX, ..BzImage::new() };
     let files: &[(&str, &[u8])] = &[("kernel", &kernel.file()), ("cmdline", &vec![b'x'; 640 << 10])];
     stops_for_files(&machine, files, &["no 655362 bytes free below 640 KiB for the command line; shorten it"]);
 }
 
-/// What is not looked at by anything before the firmware.
+/// Files that nothing before the firmware checks.
 #[test]
 fn the_error_for_a_file_that_is_no_kernel_says_what_it_is() {
     let use_a_bzimage = "use a bzImage (vmlinuz)";
@@ -191,7 +191,7 @@ fn the_error_for_a_file_that_is_no_kernel_says_what_it_is() {
     stops_for_file(&vec![0xee; 70_000], &["the kernel has no Linux setup header; use a bzImage (vmlinuz)"]);
 }
 
-/// The same as far as QEMU lets them through.
+/// The same for the files that QEMU accepts.
 #[test]
 fn the_error_for_a_file_that_is_no_kernel_says_what_it_is_with_dash_kernel_too() {
     let is = |file: &[u8], what: &str| {

@@ -49,7 +49,7 @@ pub struct BzImage {
 }
 
 impl BzImage {
-    /// A kernel that is entered in 64-bit mode and asks for nothing out of the ordinary.
+    /// An ordinary kernel that is entered in 64-bit mode.
     pub fn new() -> Self {
         Self {
             version: 0x20f,
@@ -66,12 +66,12 @@ impl BzImage {
         }
     }
 
-    /// The same with the 32-bit entry only.
+    /// The same with only the 32-bit entry point.
     pub fn entered_in_32_bit_mode(self) -> Self {
         Self { xloadflags: 0, ..self }
     }
 
-    /// A kernel of a protocol that knows no other entry than the 32-bit one, as old as `version`.
+    /// A kernel of protocol `version`, which has only the 32-bit entry point.
     pub fn old(version: u16) -> Self {
         Self { version, relocatable_kernel: false, ..Self::new() }.entered_in_32_bit_mode()
     }

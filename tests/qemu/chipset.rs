@@ -65,7 +65,7 @@ fn the_pic_is_wired_to_the_boot_cpu() {
     }
 }
 
-/// And it is, as the whole of memory above 1 MiB is used.
+/// It really is enabled: all memory above 1 MiB can be used.
 #[test]
 fn port_0x92_reports_address_line_20_as_enabled() {
     for kind in Kind::ALL {
@@ -93,7 +93,7 @@ fn the_ide_channels_of_a_pc_decode() {
     assert_eq!(probe(Kind::Pc).pci([0, 1, 1], 0x40) & 0x8000_8000, 0x8000_8000);
 }
 
-/// What says of an address below 4 GiB whether it is in a variable range that is uncached (Intel SDM volume 3, 12.11.2.3).
+/// Returns a function that says whether an address below 4 GiB is in an uncached variable range (Intel SDM volume 3, 12.11.2.3).
 fn uncached(probe: &mut Probe) -> impl Fn(u64) -> bool + use<> {
     let ranges: Vec<_> = (0..8).map(|i| (probe.read_msr(0x200 + 2 * i), probe.read_msr(0x201 + 2 * i))).collect();
     move |address: u64| {
@@ -156,7 +156,7 @@ fn memory_types_are_set() {
     }
 }
 
-/// Boards of which the firmware knows nothing, with RAM that ends where the space for devices begins and elsewhere.
+/// Boards that the firmware does not know, with RAM that ends where the device space begins, and elsewhere.
 #[test]
 fn memory_types_are_set_on_machines_without_a_known_chipset() {
     for emulator in Emulator::all() {
@@ -168,7 +168,7 @@ fn memory_types_are_set_on_machines_without_a_known_chipset() {
                 let end =
                     probe.boot_params().e820().iter().filter(|e| e.kind == E820_RAM).map(|e| e.end).max().unwrap();
                 assert_eq!(memory_type(&mut probe, end - 1), WRITE_BACK, "{arguments}, {memory}");
-                // Where their devices are: of virtio, and interrupt controllers.
+                // Where their virtio devices and interrupt controllers are.
                 for device in [0xfeb0_0000, 0xfec0_0000, 0xfee0_0000] {
                     assert_eq!(memory_type(&mut probe, device), UNCACHED, "{arguments}, {memory}: {device:#x}");
                 }

@@ -1,4 +1,4 @@
-//! The other CPUs: left alone, or started once to open features, and the cost of either.
+//! The other CPUs: not started, or started once to enable features, and the cost of each.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -108,7 +108,7 @@ fn the_page_with_the_start_up_code_belongs_to_the_kernel_afterwards() {
     assert_eq!(probe.read(0x9_e000, 512), [0xff; 512]);
 }
 
-/// Every access of the firmware to a device, but for those of the probe's own conversation: what, where and how wide.
+/// Every device access of the firmware, except those of the probe's own conversation: what, where and how wide.
 fn accesses(machine: &Machine) -> Vec<String> {
     let trace = "-trace memory_region_ops_read -trace memory_region_ops_write";
     let log = boot(&machine.clone().with(trace)).qemu.log();
@@ -136,7 +136,7 @@ fn device_accesses_do_not_grow_with_the_cpus() {
         let of = |cpus, cpu| accesses(&machine(kind, cpus).with(cpu));
         let alone = of(1, "-cpu max");
         assert_eq!(alone, of(64, "-cpu max"));
-        // Two more items, and three messages to all CPUs at once.
+        // Two more items, and three IPIs to all CPUs at once.
         let two = of(2, WITH_LMCE);
         assert_eq!(two, of(64, WITH_LMCE));
         assert!(two.len() <= alone.len() + 5, "{two:#?}");

@@ -1,5 +1,5 @@
-//! What the display shows, before a driver for it runs: the probe draws where `screen_info` says, and Linux's first
-//! console is read from the screen.
+//! What the display shows before a driver for it runs: the probe draws at the address in `screen_info`, and the tests read
+//! Linux's first console from the screen.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +28,7 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// What QEMU's first display shows.
+    /// The picture on QEMU's first display.
     pub fn of(qemu: &mut Qemu) -> Self {
         let path = qemu.folder().join("screen");
         qemu.qmp().run("screendump", &format!("{{\"filename\": \"{}\"}}", path.display()));
@@ -238,8 +238,8 @@ fn cells(picture: &Picture) -> Vec<Vec<u128>> {
     (0..picture.height / CELL.1).map(|row| (0..columns).map(|column| cell(row, column)).collect()).collect()
 }
 
-/// Which character each cell shows, if `rows` show exactly the text in `lines`: the same character looks the same wherever
-/// it is, two characters do not look alike, and a space is black.
+/// Which character each cell shows, if `rows` show exactly the text in `lines`: a character looks the same everywhere, two
+/// characters do not look alike, and a space is black.
 fn read(rows: &[Vec<u128>], lines: &[String]) -> Result<BTreeMap<u128, char>, String> {
     let mut characters = BTreeMap::from([(0, ' ')]);
     let mut shapes = BTreeMap::from([(' ', 0)]);

@@ -1,7 +1,7 @@
-//! What stops a boot, and how it says so.
+//! Errors that stop a boot, and how they are printed.
 //!
-//! A machine without fw_cfg is not among them, as every x86 machine of QEMU that starts a firmware has one. The library's
-//! own tests have it.
+//! A machine without fw_cfg is not tested here, because every x86 machine of QEMU that starts a firmware has one. The
+//! library's own tests cover it.
 
 use std::fs;
 use std::thread;
@@ -15,10 +15,10 @@ use crate::microvm;
 use crate::probe::Probe;
 use crate::random;
 
-/// Long enough for QEMU to do what it is not to do. A test that is too short for that passes; none fails by it.
+/// Long enough for QEMU to do what it must not do. If it is too short, a test passes wrongly; it never fails wrongly.
 const A_WHILE: Duration = Duration::from_millis(500);
 
-/// Checks that the firmware stops with one line on both consoles, which has all of `parts`, and stays there.
+/// Checks that the firmware prints one line with all of `parts` on both consoles, and stays stopped.
 pub fn stops(machine: &Machine, parts: &[&str]) {
     let mut qemu = machine.start();
     wait_for_lines(&mut qemu, 1);
@@ -107,7 +107,7 @@ fn the_error_for_a_kernel_too_large_for_the_memory_names_both_sizes() {
 fn the_error_for_an_initrd_too_large_for_the_memory_names_both_sizes() {
     let folder = TempDir::new().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);
-    // QEMU takes this for a small kernel: what it needs is known from its header only.
+    // QEMU takes this for a small kernel: only its header says how much memory it needs.
     fs::write(path("kernel"), BzImage { init_size: 80 << 20, ..BzImage::new() }.file()).expect("a file");
     let initrd = fs::File::create(path("initrd")).expect("a file");
     initrd.set_len(60 << 20).expect("a file with a hole");
@@ -174,7 +174,7 @@ fn the_host_chooses_the_level_of_the_log() {
     let debug = log("debug");
     assert!(debug.lines().any(|line| line.starts_with("firstlight: debug: ")), "{debug}");
     assert!(debug.lines().count() > info.lines().count(), "{debug}");
-    // It boots on in spite of a word that it does not know.
+    // The boot continues in spite of an unknown word.
     let unknown = log("loud");
     assert_eq!(unknown.lines().count(), 1, "{unknown}");
     assert!(unknown.starts_with("firstlight: warning: ") && unknown.contains("opt/org.firstlight/log"), "{unknown}");
@@ -187,7 +187,7 @@ fn an_error_is_printed_even_with_the_log_off() {
 
 #[test]
 fn an_error_on_a_machine_without_com1_is_on_the_debug_console() {
-    // A machine that has the firmware's second console only.
+    // A machine that has only the firmware's second console.
     let mut machine = Machine::new(Kind::Q35);
     machine.com1 = false;
     let mut qemu = machine.start();

@@ -1,4 +1,4 @@
-//! What a failed boot shows on the display: the line that is on the consoles, read from the screen by the firmware's font.
+//! A failed boot shows on the display the line that is on the consoles. The tests read it from the screen by the font.
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ fn shown(qemu: &mut Qemu) -> (Option<String>, (usize, usize)) {
     (lines.and_then(|lines| picture::message(&lines)), (width, height))
 }
 
-/// Waits until the display shows the last line of the debug console, which is an error. Gives that line and the mode.
+/// Waits until the display shows the last line of the debug console, which is an error. Returns that line and the mode.
 fn wait_until_shown(qemu: &mut Qemu) -> (String, (usize, usize)) {
     qemu.wait_for("an error", |qemu| {
         let console = qemu.debug_console();

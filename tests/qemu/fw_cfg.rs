@@ -72,12 +72,12 @@ fn check<H: Host>(host: &mut H, machine: fn(&mut H) -> &mut Qtest, ram: u64, tra
     fw_cfg.load_from(host, item, 1000, PhysAddr::new(to)).unwrap();
     assert!(machine(host).ram(to, expected.len() - 1000) == expected[1000..], "loaded from an offset");
 
-    // The host lets one item be written, which is there with DMA only, and the user's file not.
+    // One item is writable, and exists only with DMA. The user's file is not writable.
     let refused = fw_cfg.write(host, item, 0, &[1]).unwrap_err();
     if transport == Transport::QemuDma {
         assert!(matches!(refused, Error::Refused { .. }), "{refused}");
         let screen = fw_cfg.find("etc/ramfb").expect("the item of ramfb");
-        // 16 x 16 pixels at address 0, of a format that there is not.
+        // 16 x 16 pixels at address 0, in a format that does not exist.
         let contents = [&[0; 16][..], &[0, 0, 0, 16, 0, 0, 0, 16, 0, 0, 0, 64]].concat();
         fw_cfg.write(host, screen, 0, &contents).unwrap();
         assert_eq!(fw_cfg.read_all(host, screen, 28).unwrap(), contents);
@@ -90,7 +90,7 @@ fn check<H: Host>(host: &mut H, machine: fn(&mut H) -> &mut Qtest, ram: u64, tra
 fn virt(file: &File, more: &str) -> Mapped<Qtest> {
     let path = file.path();
     let kernel = format!("-kernel {0} -initrd {0} -append {COMMAND_LINE}", path.display());
-    // With a firmware QEMU leaves it to that to load them. It is not run.
+    // With a firmware, QEMU leaves loading to it. The firmware does not run.
     let firmware = format!("-bios {}", path.display());
     let arguments = format!("-M virt -cpu cortex-a57 {firmware} {kernel} {} {more}", file.arguments());
     let machine = Qtest::start("qemu-system-aarch64", &arguments, VIRT_RAM..VIRT_RAM + RAM_LEN);
@@ -138,7 +138,7 @@ fn fw_cfg_works_through_ports_of_a_pc() {
     }
 }
 
-/// Whatever files a machine offers: with DMA and without, with the order of files before 2.6, with and without ACPI tables.
+/// Machines with different files: with DMA and without, with the order of files before 2.6, with and without ACPI tables.
 #[test]
 fn every_machine_type_is_known_to_be_qemu() {
     let types = ["q35", "pc", "microvm", "isapc", "pc-i440fx-2.4", "pc-i440fx-2.5", "pc-q35-2.5", "pc-q35-6.2"];

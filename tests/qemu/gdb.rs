@@ -36,7 +36,7 @@ fn digits(register: Register) -> Range<usize> {
 pub struct Gdb(UnixStream);
 
 impl Gdb {
-    /// What makes QEMU listen in `folder`.
+    /// QEMU's arguments to listen in `folder`.
     pub fn argument(folder: &Path) -> String {
         format!("-gdb unix:{},server=on,wait=off", folder.join(SOCKET).display())
     }
@@ -109,7 +109,7 @@ impl Gdb {
     }
 }
 
-/// What the README tells to type. Functions that the compiler has put into others have no name in the file.
+/// The command in the README. Inlined functions have no name in the file.
 #[test]
 fn the_breakpoint_of_the_readme_is_a_function_of_the_image() {
     let readme = include_str!("../../README.md");

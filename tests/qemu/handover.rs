@@ -19,7 +19,7 @@ const EFER_LMA: u64 = 1 << 10;
 const FLAG_INTERRUPTS: u64 = 1 << 9;
 const FLAG_DIRECTION: u64 = 1 << 10;
 
-/// What boot.rst wants of either entry ("32-bit Boot Protocol", "64-bit Boot Protocol").
+/// What boot.rst requires at both entry points ("32-bit Boot Protocol", "64-bit Boot Protocol").
 pub fn check_cpu(state: &State, word: usize) {
     assert_eq!(state.word, word, "the entry");
     assert_eq!([state.cs, state.ds, state.es, state.ss], [0x10, 0x18, 0x18, 0x18], "segments");
@@ -174,7 +174,8 @@ fn the_low_4_gib_are_identity_mapped() {
             assert_eq!(entry & ADDRESS, address, "{entry:#x}");
         }
     }
-    // And they are in use: page zero, the page under the firmware's stack, the end of RAM, and the firmware's last 16 bytes, which begin with a jump.
+    // And they are in use: page zero, the page under the firmware's stack, the end of RAM, and the firmware's last 16 bytes,
+    // which begin with a jump.
     for start in [0x400, 0x8_c000, 0x7f0_0000] {
         probe.fill(start..start + 16, 0x5a);
         assert_eq!(probe.read(start, 16), [0x5a; 16]);
@@ -203,7 +204,7 @@ fn what_the_kernel_gets_is_in_ram_and_disjoint() {
         for part in &parts {
             assert_eq!(kind(part), Some(E820_RAM), "{part:x?} in {map:x?}");
         }
-        // The page tables are in the memory that stays the firmware's, for a wake from suspend.
+        // The page tables are in the memory that stays reserved for a wake from suspend.
         let tables: Vec<_> = page_tables(&mut probe).into_iter().map(|table| table..table + 4096).collect();
         for table in &tables {
             assert!(kind(table) == Some(E820_RESERVED) && table.end <= 0xa_0000, "{table:x?} in {map:x?}");
@@ -252,7 +253,7 @@ fn the_memory_map_has_all_the_memory() {
     }
 }
 
-/// But for the page in which the extended BIOS data area begins, as on any PC.
+/// The page in which the extended BIOS data area begins is the exception, as on any PC.
 #[test]
 fn no_page_is_partly_ram() {
     const ACPI_OFF: &str = "-machine acpi=off";

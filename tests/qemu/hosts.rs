@@ -1,8 +1,8 @@
-//! What hosts differ in: machine types of several years, features switched off, and tables of their own: NUMA, memory
-//! that is plugged in, non-volatile memory, CXL, far more address space than memory.
+//! Differences between hosts: machine types of several years, disabled features, and special tables: NUMA, plugged-in
+//! memory, non-volatile memory, CXL, far more address space than memory.
 //!
-//! A distribution's kernel boots on each, finds nothing to complain of, and finds what the host has. Features that have
-//! nothing to do with each other share a machine, so that there are few boots.
+//! A distribution's kernel boots on each, logs no complaint, and finds what the host has. Unrelated features share a
+//! machine, so that there are few boots.
 
 use std::fs::{self, File};
 
@@ -21,7 +21,7 @@ const DIVIDER: &str = "---- more";
 /// Bytes of a large initrd.
 const LARGE: usize = (16 << 20) + 4;
 
-/// Boots, gives the report, and what `script` prints.
+/// Boots, returns the report, and what `script` prints.
 fn look(machine: &Machine, script: &str) -> (Report, String) {
     look_while(machine, script, |_| ())
 }
@@ -39,7 +39,7 @@ fn look_while(machine: &Machine, script: &str, meanwhile: impl FnOnce(&mut Qemu)
     (Report::parse(report), rest.trim_start().to_owned())
 }
 
-/// Each byte of an item takes an access then.
+/// Through ports, each byte of an item takes an access.
 #[test]
 fn a_large_item_is_the_same_through_ports_and_by_dma() {
     let initrd = random::bytes(7, LARGE);
@@ -73,7 +73,7 @@ fn of_version(kind: Kind, version: &'static str) -> Machine {
     Machine { version: Some(version), cpus: 2, memory: "512M", ..Machine::new(kind) }
 }
 
-/// Boots with the devices that QEMU gives such a machine, and finds it as any other.
+/// Boots with QEMU's default devices, and checks the same as on any machine.
 fn check_version(kind: Kind, version: &'static str) {
     let machine = Machine { default_devices: true, ..of_version(kind, version) };
     look(&machine, "").0.check(&machine);
@@ -293,7 +293,7 @@ fn linux_boots_on_machines_without_acpi() {
     for kind in Kind::ALL {
         let machine = Machine { properties: ",acpi=off", memory: "512M", default_devices: true, ..Machine::new(kind) };
         let mut qemu = linux::guest(&machine, "").start();
-        // Nothing turns such a machine off.
+        // Such a machine cannot be powered off.
         qemu.wait_for("the kernel's report", |qemu| qemu.com1().contains(linux::END));
         assert!(!qemu.com1().contains("firstlight: "), "the firmware has something to say");
         let report = Report::parse(&qemu.com1());

@@ -16,7 +16,7 @@ const READY: &str = "ready for a device";
 const TEST_DEVICE: &str = "0x0005";
 
 /// Boots `machine`, plugs a disk in at `disk_at` and QEMU's test device at `test_at` (each as the properties for QMP), and
-/// checks that the guest reads the disk. Gives the sizes of the test device's registers; zero for one without an address.
+/// checks that the guest reads the disk. Returns the sizes of the test device's registers; zero for one without an address.
 fn plug(machine: &Machine, disk_at: &str, test_at: &str) -> Vec<u64> {
     let folder = TempDir::new().expect("a temporary folder");
     let disk = folder.path().join("disk");

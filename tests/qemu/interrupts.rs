@@ -72,7 +72,7 @@ fn no_interrupt_comes_before_a_kernel_unmasks_one() {
 fn the_controllers_have_the_vectors_and_masks_of_a_pc() {
     for (board, machine) in machines() {
         let mut probe = Probe::boot(&machine, &BzImage::new(), None, None);
-        // On a microvm, where each write to them is an exit, they are masked and no more.
+        // On a microvm, where each write to them is an exit, they are only masked.
         let masks = if board == Board::Microvm { [0xff, 0] } else { [0xfb, 0xff] };
         assert_eq!([MASTER_DATA, SLAVE_DATA].map(|port| probe.in8(port)), masks);
         if board != Board::Microvm {

@@ -5,7 +5,7 @@ use crate::handover;
 use crate::linux::{self, Report, TSC_IS_KNOWN};
 use crate::machine::{Emulator, Kind, Machine, Transport};
 
-/// In place of the machine that came before.
+/// The last `-machine` counts.
 pub fn machine(emulator: Emulator) -> Machine {
     Machine { emulator, memory: "256M", ..Machine::new(Kind::Pc) }.with("-machine isapc -cpu qemu64")
 }
@@ -32,7 +32,7 @@ fn the_error_names_a_32_bit_cpu() {
 fn linux_boots_to_user_space() {
     for emulator in Emulator::all() {
         let mut qemu = linux::guest(&machine(emulator), TSC_IS_KNOWN).start();
-        // Nothing turns such a machine off.
+        // Such a machine cannot be powered off.
         qemu.wait_for("the kernel's report", |qemu| qemu.com1().contains(linux::END));
         assert!(!qemu.com1().contains("firstlight: "), "the firmware has something to say");
         let report = Report::parse(&qemu.com1());

@@ -1,6 +1,6 @@
-//! What is mapped while the firmware runs, and what it leaves in memory.
+//! The mappings while the firmware runs, and what it leaves in memory.
 //!
-//! The page tables are read out of the machine's memory and walked here, every entry of them.
+//! The tests read the page tables from the machine's memory and walk every entry.
 
 use std::fs;
 use std::ops::Range;
@@ -107,7 +107,7 @@ impl Mapping {
         self.pages.iter().find(|page| page.at <= address && address - page.at < page.len)
     }
 
-    /// Checks what is so on every machine. `image` is where it is in physical memory.
+    /// Checks what holds on every machine. `image` is the image's physical address.
     fn check(&self, image: &Range<u64>) {
         for page in &self.pages {
             let of_image = image.contains(&page.to) && page.len == 4096;
@@ -123,7 +123,7 @@ impl Mapping {
         for address in [STACK.start, STACK.end - 1, 0x4_0000].map(|at| RAM + at) {
             assert!(self.at(address).is_some_and(|page| page.writable), "{address:#x} is not writable");
         }
-        // All of the image, first what is only read and then what is executed.
+        // All of the image: first the constants, then the code.
         let image: Vec<_> = IMAGE.step_by(4096).map(|at| self.at(at).expect("a page of the image")).collect();
         if self.no_execute {
             let constants = image.iter().take_while(|page| !page.executable).count();
@@ -140,7 +140,7 @@ fn save_memory(qemu: &Qemu, qmp: &mut Qmp, len: u64) -> PathBuf {
     path
 }
 
-/// A firmware that has stopped with an error, as it has no kernel.
+/// A firmware that has stopped with an error, because there is no kernel.
 fn stopped(machine: &Machine) -> Qemu {
     let mut qemu = machine.start();
     qemu.wait_for("an error", |qemu| {
@@ -204,7 +204,7 @@ fn smep_smap_and_umip_are_enabled_until_the_jump() {
     }
 }
 
-/// A stack that is too small: the write that leaves it is reported, on another stack.
+/// A stack overflow: the write outside the stack is reported, on another stack.
 #[test]
 fn a_stack_overflow_is_reported() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -219,7 +219,7 @@ fn a_stack_overflow_is_reported() {
     assert!(qemu.is_running(), "QEMU ended");
 }
 
-/// A firmware that is about to copy something, and where it is.
+/// A firmware that is about to copy something, and the address of that instruction.
 fn stopped_at_a_copy(folder: &Path) -> (Qemu, Gdb, u64) {
     let image = fs::read(environment::image()).expect("the image");
     // `rep movsq`, as in memcpy: it reads at RSI and writes at RDI. The last one is at the start, where there is no table
@@ -235,7 +235,7 @@ fn stopped_at_a_copy(folder: &Path) -> (Qemu, Gdb, u64) {
     (qemu, gdb, copy)
 }
 
-/// What a wild pointer does: the firmware says where, and stops. The firmware is stopped at a copy, and made to do another.
+/// A wild pointer: the firmware prints the address and stops. The test stops the firmware at a copy, and changes the copy.
 #[test]
 fn a_wild_pointer_is_reported() {
     let heap = RAM + 0x4_0000;
@@ -266,7 +266,7 @@ fn a_wild_pointer_is_reported() {
     }
 }
 
-/// What the user gave is where the kernel is told that it is, and nowhere else: the firmware keeps no copy of it.
+/// Command line and initrd are where the kernel is told, and nowhere else: the firmware keeps no copy.
 #[test]
 fn command_line_and_initrd_are_in_memory_once() {
     let [line, initrd] = ["isolation=4c1f9e0d27b8a356", "initrd 93d07a5ef1c84b26"];

@@ -1,4 +1,4 @@
-//! bzImages and zImages of every age: the probe with each kind of header, and what Debian has of them.
+//! bzImages and zImages of every protocol version: the probe with each kind of header, and Debian's packages of such kernels.
 
 use std::fs;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use crate::sleep;
 
 const COMMAND_LINE: &str = "console=ttyS0 root=/dev/null \"two words\" ~";
 
-/// Where a kernel finds its parameters that is told nothing else, and how far from there its command line may be.
+/// Where an old kernel expects its parameters, and how far from there its command line may be.
 const PARAMETERS: u64 = 0x9_0000;
 const COMMAND_LINE_LIMIT: u64 = 0x9_a000;
 
@@ -130,7 +130,7 @@ fn old_kernels_are_loaded_intact_under_kvm() {
     }
 }
 
-/// What the last jump writes over is what a wake from suspend runs in.
+/// The last jump overwrites the memory that a wake from suspend runs in.
 #[test]
 fn a_machine_wakes_after_its_kernel_has_overwritten_the_firmware() {
     for kernel in [BzImage::old(0x201), BzImage::old(0x203).low()] {
@@ -194,7 +194,7 @@ fn q35_boots_debians_i386_kernel() {
     assert!(report.one("kernel").ends_with("-686"), "{}", report.one("kernel"));
 }
 
-/// With PAE such a kernel uses memory above 4 GiB.
+/// With PAE, such a kernel uses memory above 4 GiB.
 #[test]
 fn pc_with_ports_boots_debians_i386_kernel_with_pae() {
     let machine = Machine { transport: Transport::Ports, memory: "5G", ..Machine::new(Kind::Pc) };

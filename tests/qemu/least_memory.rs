@@ -1,8 +1,8 @@
-//! The least memory that the distribution's kernel boots to user space in: no more than under SeaBIOS.
+//! The least memory in which the distribution's kernel boots to user space: no more than under SeaBIOS.
 //!
-//! Near that the kernel itself may run out of memory while it unpacks the initramfs or not, from boot to boot and under any
-//! firmware. So what it has left is compared with some more memory, where that does not happen; and with the least, one boot
-//! of a few has to get through. The kernel's place is not chosen at random here.
+//! Near the limit, the kernel itself runs out of memory in some boots while it unpacks the initramfs, under any firmware. So
+//! the memory that it has left is compared with slightly more memory, where this does not happen. With the least memory, one
+//! boot of a few has to succeed. The kernel's address is not randomised here.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use crate::microvm;
 /// With so many MiB more than the least, no boot runs out of memory.
 const ENOUGH: u32 = 6;
 
-/// How many boots one of which has to get through with the least.
+/// Of how many boots with the least memory one has to succeed.
 const ATTEMPTS: usize = 8;
 
-/// How long a kernel that boots may take. One that does not mostly says so and has QEMU end; some are silent.
+/// How long a kernel that boots may take. Most failed boots print an error and make QEMU exit; some are silent.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The memory in KiB that the kernel has left, if it boots with so many MiB.

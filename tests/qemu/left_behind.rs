@@ -1,5 +1,5 @@
-//! Attacks of a guest on the boot after it: root writes memory, CMOS and registers, and resets the machine. The next kernel,
-//! which may be another one and measured by a TPM, must not find anything of it (`docs/threat-model.md`).
+//! Attacks of a guest on the next boot: root writes memory, CMOS and registers, and resets the machine. The next kernel may
+//! be another one and measured by a TPM. It must not find anything of this (`docs/threat-model.md`).
 //!
 //! The probe plays root. `tpm` has the attacks on measured boot.
 
@@ -30,8 +30,8 @@ fn boot(machine: &Machine) -> Probe {
     Probe::boot(&Machine { reboots: true, ..machine.clone() }, &BzImage::new(), None, None)
 }
 
-/// A record that is right in every respect, of ACPI tables of the guest's own that lead to its waking vector, with code there
-/// that tells of a wake, and the reason for it in CMOS. This is all that a sleeping machine has in memory.
+/// A valid record of the guest's own ACPI tables, which lead to its waking vector, with code there that reports a wake, and
+/// the request for it in CMOS. This is all that a suspended machine has in memory.
 pub fn forge_wake(probe: &mut Probe) {
     let pieces = made::acpi(TABLES, TABLES + 0x40, 0xb000_0000);
     for (at, bytes) in &pieces {
@@ -46,7 +46,7 @@ pub fn forge_wake(probe: &mut Probe) {
     set_status(probe, STATUS_WAKE);
 }
 
-/// A real wake goes by the same record, or the other tests would show nothing.
+/// A real wake accepts the same record; otherwise the other tests would show nothing.
 #[test]
 fn a_suspended_machine_wakes_by_the_forged_record() {
     for kind in Kind::ALL {
@@ -73,7 +73,7 @@ fn a_plain_reset_is_a_boot_whatever_a_guest_left() {
     }
 }
 
-/// A guest can clear the bit that says that the machine was asleep, but need not.
+/// A guest can clear the bit that says that the machine was suspended, but need not.
 #[test]
 fn a_plain_reset_after_a_wake_is_a_boot() {
     for emulator in Emulator::all() {
@@ -90,7 +90,7 @@ fn a_plain_reset_after_a_wake_is_a_boot() {
     }
 }
 
-/// QEMU suspends there too, if a guest writes to the register.
+/// QEMU suspends these machines too, if a guest writes to the register.
 #[test]
 fn a_machine_without_s3_never_wakes() {
     for kind in Kind::ALL {
@@ -114,7 +114,7 @@ fn a_machine_without_s3_never_wakes() {
     }
 }
 
-/// A microvm with a clock, whose memory is the reason of a reset, with ACPI and without, and what resets each.
+/// A microvm with a clock, and so with CMOS, with ACPI and without, and what resets each.
 fn machines_that_cannot_sleep() -> [(Machine, &'static [Way]); 3] {
     let microvm = |parts| Machine { reboots: true, ..microvm::machine(parts) };
     [
@@ -143,7 +143,7 @@ fn scanned(probe: &mut Probe) -> Vec<(u64, Vec<u8>)> {
     areas.map(|(at, len)| (at, probe.read(at, len))).to_vec()
 }
 
-/// Leaves ACPI, SMBIOS and MP tables, all whole, in each of these areas.
+/// Leaves valid ACPI, SMBIOS and MP tables in each of these areas.
 fn leave_tables(probe: &mut Probe) {
     for place in [0x40, 0x9_fc00, 0x9_fe00, 0xf_0000, 0xf_0080, 0xf_8000, 0xf_fe00] {
         let smbios = made::smbios(place + 0x40, TABLES + 0x1000);
@@ -190,8 +190,8 @@ fn a_kernel_finds_no_tables_of_the_previous_guest() {
     }
 }
 
-/// What is reserved below 640 KiB is written by root of a stock kernel, and Linux looks for an iBFT there. The page tables
-/// before it are in use, and written whole at each start.
+/// Root of a stock kernel can write the reserved memory below 640 KiB, and Linux looks for an iBFT there. The page tables
+/// before it are in use, and completely rewritten at each start.
 #[test]
 fn reserved_memory_keeps_nothing_of_the_previous_guest() {
     const RESERVED: Range<u64> = 0x8_c000..0xa_0000;
@@ -213,8 +213,8 @@ fn reserved_memory_keeps_nothing_of_the_previous_guest() {
     }
 }
 
-/// QEMU keeps the high half of a DMA address over a reset. The first transfer of the firmware would be one that the guest
-/// has described above 4 GiB, to any place in memory.
+/// QEMU keeps the high half of a DMA address over a reset. The firmware's first transfer would use a descriptor of the
+/// guest's above 4 GiB, and write to any place in memory.
 #[test]
 fn half_a_dma_address_left_by_a_guest_has_no_effect() {
     for emulator in Emulator::all() {
@@ -226,7 +226,7 @@ fn half_a_dma_address_left_by_a_guest_has_no_effect() {
                 way.take(&mut probe);
                 assert_eq!(probe.boot_params().0, page.0, "{way:?}");
             }
-            // A transfer that never ends, and a device that is then read through ports, would be warned of.
+            // A transfer that never ends, with the switch to ports, would cause a warning.
             assert_eq!((probe.qemu.com1(), probe.qemu.debug_console()), Default::default());
         }
     }
@@ -249,7 +249,7 @@ fn registers(probe: &mut Probe, kind: Kind) -> Vec<u64> {
     values
 }
 
-/// Ones and zeros in registers of every function, and in others, as far as the guest can go on without them.
+/// Writes ones and zeros to registers of every function, and to others, as far as the guest can continue without them.
 fn scramble(probe: &mut Probe, kind: Kind, pattern: u32) {
     // The functions that the probe needs: the host bridge, whose registers say where memory is, and the way to ISA.
     let needed = match kind {
@@ -283,7 +283,7 @@ fn scramble(probe: &mut Probe, kind: Kind, pattern: u32) {
     for (port, value) in [(0x21, 0x5a), (0xa1, 0xa5), (0x4d0, 0xf8), (0x4d1, 0xde), (0x43, 0x34), (0x61, 3)] {
         probe.out8(port, value);
     }
-    // The pins stay masked: some would be a system management interrupt now.
+    // The pins stay masked: some would now be a system management interrupt.
     for offset in [0x80, 0x350, 0x360] {
         probe.write(0xfee0_0000 + offset, &(pattern & 0x7ff | 1 << 16).to_le_bytes());
     }
@@ -314,8 +314,8 @@ fn registers_that_a_guest_wrote_are_reset_to_their_first_values() {
     }
 }
 
-/// What the decision stands on: the host's register, as the firmware sees it at a plain reset, at a wake, and at the plain
-/// reset of a guest that has left the bit set.
+/// The register that decides, as the firmware sees it at a plain reset, at a wake, and at the plain reset of a guest that has
+/// left the bit set.
 #[test]
 fn qemu_sets_wak_sts_at_a_wake_and_clears_it_at_a_reset() {
     for emulator in Emulator::all() {

@@ -1,7 +1,7 @@
 //! A distribution's kernel, booted to user space.
 //!
 //! The guest (`xtask/guest`) prints what it found, one `firstlight-guest: key: value` a line, and powers off by ACPI.
-//! The tests choose machines so that each value of each property meets both machine types and both transports.
+//! The machines combine each value of each property with both machine types and both transports.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -88,7 +88,7 @@ pub fn command_line(words: &str) -> String {
     format!("console=ttyS0 quiet {LATE_TIMERS} {words}{}", filler.join(" "))
 }
 
-/// Boots to the end, and gives the report.
+/// Boots to the end, and returns the report.
 pub fn run(machine: &Machine) -> Report {
     let mut qemu = guest(machine, "").start();
     qemu.wait_for_end();
@@ -180,7 +180,7 @@ fn boots_on_pc_with_the_64_bit_entry_point_to_smbios_and_no_devices() {
 
 #[test]
 fn boots_on_pc_with_more_device_memory_than_it_makes_room_for_by_itself() {
-    // The host tells the guest of room above 4 GiB as far as it sees devices there, and of 2 GiB without.
+    // The host's tables have room above 4 GiB for the devices that are there, and 2 GiB without devices.
     run(&Machine::new(Kind::Pc).with("-device pci-testdev,membar=8G"));
 }
 
@@ -306,7 +306,7 @@ fn a_guest_that_reboots_comes_up_again() {
         assert!(!com1.contains("firstlight: "), "the firmware has something to say");
         let (first, second) = com1.split_once(END).expect("two reports");
         let [first, second] = [first, second].map(Report::parse);
-        // As before: the tables, the command line and the initrd are made anew each time.
+        // As before: tables, command line and initrd are loaded again each time.
         for key in ["command-line", "acpi-tables", "dmi-bios-vendor", "initrd", "e820", "problems", "pci"] {
             assert_ne!(first.all(key).len(), 0, "no {key}");
             let count = first.all(key).len();

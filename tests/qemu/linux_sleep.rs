@@ -1,5 +1,4 @@
-//! Suspend to RAM and waking from it, as Linux sees it: devices, memory and time are as they were, and the host finds the
-//! generation identifier.
+//! Suspend to RAM and wake, as Linux sees it: devices, memory and time are unchanged, and the host finds the generation ID.
 
 use std::fs;
 
@@ -135,8 +134,8 @@ fn copied(mut original: Qemu, mut copy: Machine) -> Qemu {
     copy
 }
 
-/// QEMU only writes the identifier of a copy into its memory, and sends it the event, where it knows the address, which a
-/// reset makes it forget.
+/// QEMU writes the identifier into a copy's memory and sends the event only if it knows the address. A reset makes QEMU
+/// forget the address.
 #[test]
 fn a_copy_of_a_suspended_guest_gets_a_new_generation_id() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -159,7 +158,7 @@ fn a_copy_of_a_suspended_guest_gets_a_new_generation_id() {
     assert!(printed.contains(&format!("identifier {COPY_IN_MEMORY}\r\n")), "not the copy's identifier");
 }
 
-/// Debian's ordinary kernel has the driver. It has nothing to boot here, and waits for that.
+/// Debian's ordinary kernel has the driver. Here it has no root file system, and waits for one.
 #[test]
 fn the_kernels_driver_sees_the_generation_id_of_a_copy() {
     let guest = |identifier: &str| {

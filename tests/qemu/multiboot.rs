@@ -1,5 +1,5 @@
-//! Kernels for Multiboot: the probe with such a header, as an ELF file and as one that is none, and Debian's packages of
-//! kernels for it.
+//! Multiboot kernels: the probe with such a header, as an ELF file and as another file, and Debian's packages of Multiboot
+//! kernels.
 
 use std::fs;
 use std::path::PathBuf;
@@ -101,7 +101,7 @@ pub fn boot(machine: &Machine, file: &File, count: usize) -> (Probe, TempDir) {
     (Probe::boot_file(&machine, &file.bytes, None, Some(COMMAND_LINE)), folder)
 }
 
-/// Boots the probe, and checks all that it is handed.
+/// Boots the probe, and checks everything that it gets.
 fn check(machine: &Machine, file: &File, count: usize) {
     let (mut probe, folder) = boot(machine, file, count);
     assert_eq!((probe.qemu.com1(), probe.qemu.debug_console()), Default::default(), "a good boot is silent");
@@ -159,7 +159,7 @@ fn check(machine: &Machine, file: &File, count: usize) {
         assert!(parts[..i].iter().all(|other| other.end <= part.start || part.end <= other.start), "{parts:x?}");
     }
 
-    // What a PC's firmware leaves behind, which Xen looks at: sizes of low memory, and ACPI.
+    // What Xen reads of a PC firmware's data: sizes of low memory, and ACPI.
     assert_eq!(number(&probe.read(0x413, 2), 0, 2), field(4));
     let entries = map.iter().map(|&(start, end, kind)| E820 { start, end, kind: kind as u32 });
     check_bios_data(&mut probe, &entries.collect::<Vec<_>>());
@@ -307,7 +307,7 @@ fn survives_a_wake(file: &[u8]) -> bool {
     probe.read(changed.start, 64) == [0x55; 64]
 }
 
-/// QEMU puts ELF files into memory at every reset, and a wake is one. What docs/sleep.md says of it.
+/// QEMU loads ELF files again at every reset, including a wake (docs/sleep.md).
 #[test]
 fn only_a_kernel_that_is_no_elf_file_survives_a_wake() {
     // Longer, so that there is something where the others have their second segment.
@@ -319,7 +319,7 @@ fn only_a_kernel_that_is_no_elf_file_survives_a_wake() {
     assert!(!survives_a_wake(&pvh_file(PVH_BASE).0), "an ELF file with a PVH note");
 }
 
-/// Boots GNU Mach with two modules that are none, and checks what it prints about them and about memory.
+/// Boots GNU Mach with two arbitrary files as modules, and checks what it prints about them and about memory.
 fn boot_gnu_mach(machine: &Machine) {
     let Some(kernel) = environment::gnu_mach() else { return };
     let folder = TempDir::new().expect("a temporary folder");

@@ -1,6 +1,6 @@
 //! Guests without ACPI: their CPUs and interrupts, from the MP table.
 //!
-//! They run a distribution's kernel with all its drivers, as the one for virtual machines cannot read that table.
+//! They run a distribution's kernel with all its drivers, because the one for virtual machines cannot read that table.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ const LOOK: &str = "echo cpus=$(grep -c ^processor /proc/cpuinfo); grep IO-APIC 
 /// a fault resets the machine, as a microvm has nothing else that does.
 const OPTIONS: &str = "lpj=1000000 reboot=triple";
 
-/// Boots, runs commands in the guest, which resets the machine then, and gives what they printed.
+/// Boots, runs commands in the guest, which resets the machine then, and returns what they printed.
 fn run(machine: &Machine, commands: &str) -> String {
     let busybox = "export PATH=/usr/bin; /bin/busybox mkdir -p /usr/bin; /bin/busybox --install -s /usr/bin";
     let mounts = "mount -t proc proc /proc; mount -t devtmpfs devtmpfs /dev";

@@ -1,6 +1,6 @@
-//! A QEMU newer than the one that is installed: what the other tests check on that one, checked once for each topic.
+//! A QEMU newer than the installed one: one test for each topic that the other tests check on the installed QEMU.
 //!
-//! `microvm` and `isapc` run on both by themselves.
+//! The tests of `microvm` and `isapc` run on both.
 
 use crate::bzimage::BzImage;
 use crate::display;
@@ -31,7 +31,7 @@ fn linux_boots_on_pc_without_dma() {
     linux::with_virtio(&Machine { transport: Transport::Ports, memory: "6G", default_devices: true, ..machine });
 }
 
-/// The oldest type that this QEMU still has, whose fw_cfg has no DMA, and the ones with SMBIOS 3.
+/// The oldest type of this QEMU, whose fw_cfg has no DMA, and the types with SMBIOS 3.
 #[test]
 fn linux_boots_on_older_machine_types() {
     for (kind, version, transport) in [(Kind::Pc, "2.4", Transport::Ports), (Kind::Q35, "8.2", Transport::Dma)] {

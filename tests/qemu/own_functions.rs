@@ -1,5 +1,5 @@
-//! The chipset's own functions, against QEMU's: they are as the firmware describes them, so that it need not ask. No guest runs:
-//! the module `pci` does, on this host.
+//! The chipset's own functions match the firmware's description of them, so the firmware need not read them. No guest runs:
+//! the module `pci` runs on this host, against QEMU's devices.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -37,7 +37,7 @@ fn found(host: &mut Qtest, chipset: Chipset, kind: HostKind) -> Vec<Function> {
     topology.functions().iter().filter(|function| function.on_board).cloned().collect()
 }
 
-/// What an operating system may leave: the function decodes at other addresses, and has another interrupt line.
+/// What an operating system may leave behind: the function decodes at other addresses, with another interrupt line.
 fn leave_running(host: &mut Qtest, own: &OwnFunction) {
     let mut config = PortConfig::new(host);
     config.write32(own.address, BAR0 + 4 * 4, 0xc000);

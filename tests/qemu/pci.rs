@@ -1,4 +1,4 @@
-//! The addresses that PCI functions and bridges got.
+//! The addresses of PCI functions and bridges.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::probe::{E820_RAM, Probe};
 pub const COMMAND_IO: u32 = 1 << 0;
 pub const COMMAND_MEMORY: u32 = 1 << 1;
 
-/// Classes whose registers mean nothing: host and ISA bridges. IDE channels at their legacy ports have some such, too.
+/// Classes whose BARs have no meaning: host and ISA bridges. Some BARs of IDE channels at their legacy ports have none either.
 const CLASSES_WITHOUT: [u32; 2] = [0x0600, 0x0601];
 const CLASS_IDE: u32 = 0x0101;
 
@@ -28,7 +28,7 @@ enum Space {
     Prefetchable,
 }
 
-/// The room that a bus has: what the bridge before it passes on. The root bus has all there is.
+/// The room of a bus: the windows of the bridge above it. The root bus has everything.
 #[derive(Clone, Debug)]
 struct Room {
     ports: Range<u64>,
@@ -51,7 +51,7 @@ impl Room {
 /// A look at everything there is.
 struct Walk<'p> {
     probe: &'p mut Probe,
-    /// What was given out, with the function it belongs to.
+    /// The assigned ranges, with the function that each belongs to.
     given: Vec<([u8; 3], Space, Range<u64>)>,
     /// The numbers of buses that were found.
     buses: Vec<u8>,
@@ -106,7 +106,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Checks one register; gives how many it takes.
+    /// Checks one BAR; returns how many registers it takes.
     fn base_address(&mut self, function: [u8; 3], register: u8, room: &Room) -> u8 {
         let at = 0x10 + 4 * register;
         let value = self.probe.pci(function, at);
@@ -187,7 +187,7 @@ impl Walk<'_> {
         for (space, window) in windows {
             assert!(window.is_empty() || room.takes(space, window), "{function:x?}: {space:?} {window:x?}");
         }
-        // What is behind it may have these addresses, and nothing else may.
+        // Only functions behind it may have these addresses.
         let outside = std::mem::take(&mut self.given);
         self.bus(secondary, &inner);
         assert!(self.buses.iter().all(|&bus| bus <= subordinate), "{:?} behind {function:x?}", self.buses);
@@ -226,7 +226,7 @@ fn check_roots(machine: &Machine, roots: &[u8], bits: u32) -> Found {
     let map = probe.boot_params().e820();
     let mut walk = Walk { probe: &mut probe, given: Vec::new(), buses: Vec::new(), ids: Vec::new(), roms: 0 };
     for entry in map {
-        // No function may have an address that is known to be something else.
+        // No function may have an address with another known use.
         let kind = if entry.kind == E820_RAM { "RAM" } else { "reserved memory" };
         eprintln!("{kind} {:#x} to {:#x}", entry.start, entry.end);
         walk.given.push(([u8::MAX; 3], Space::Memory, entry.start..entry.end));
@@ -356,7 +356,7 @@ fn large_devices_are_placed_above_4_gib_and_above_the_room_for_memory() {
     assert!(lowest >= (4 << 30) + (16 << 30), "{lowest:#x} is where memory can be plugged in");
 }
 
-/// QEMU reserves the 12 GiB below 1 TiB on AMD's CPUs, and what is large goes behind that.
+/// QEMU reserves the 12 GiB below 1 TiB on AMD's CPUs, and large BARs go above that.
 #[test]
 fn a_device_that_does_not_fit_below_hyper_transport_is_placed_above_it() {
     let behind_ports = |count: u8| {
@@ -386,7 +386,7 @@ fn an_ide_controller_at_its_legacy_ports_has_no_other_ports() {
     }
 }
 
-/// Its register has 16 bytes, the least that there is. It is the watchdog that a q35 can have (docs/hosts.md).
+/// Its BAR has 16 bytes, the minimum. It is the only watchdog that works on q35 (docs/hosts.md).
 #[test]
 fn a_watchdog_has_an_address() {
     for kind in Kind::ALL {
@@ -397,7 +397,7 @@ fn a_watchdog_has_an_address() {
 
 const I6300ESB: u32 = 0x25ab_8086;
 
-/// Its register has 2 bytes.
+/// Its BAR has 2 bytes.
 #[test]
 fn pvpanic_has_an_address_and_the_boot_prints_nothing() {
     for kind in Kind::ALL {

@@ -1,5 +1,4 @@
-//! What a kernel finds of PCI beyond addresses: room for what is plugged in, what is said when room is short, and what is
-//! turned on.
+//! PCI beyond addresses: room for hot-plug, warnings when room is short, and which functions are enabled.
 
 use crate::bzimage::BzImage;
 use crate::machine::{Kind, Machine};
@@ -7,7 +6,7 @@ use crate::pci::{COMMAND_IO, COMMAND_MEMORY, boot, windows, windows_as_read};
 use crate::probe::Probe;
 use crate::script;
 
-/// How much a bridge passes on: ports, memory, prefetchable memory.
+/// The sizes of a bridge's windows: ports, memory, prefetchable memory.
 fn sizes(probe: &mut Probe, function: [u8; 3]) -> [u64; 3] {
     windows(probe, function).map(|window| window.end - window.start)
 }
@@ -60,7 +59,7 @@ fn unused_bridges_have_closed_windows() {
     assert_eq!(windows_as_read(&mut pc, [0, 4, 0]), [0..0, 0..0, 0..0]);
 }
 
-/// What the firmware says on `machine`, where there is not room for all, and the probe.
+/// The firmware's warnings on `machine`, which has too little room, and the probe.
 fn shortage(machine: &Machine) -> (Vec<String>, Probe) {
     let probe = Probe::boot_noisily(machine, &BzImage::new(), None, None);
     (probe.qemu.com1().lines().map(str::to_owned).collect(), probe)
@@ -75,7 +74,7 @@ fn a_bar_beyond_the_cpus_address_bits_causes_a_warning_and_the_boot_continues() 
     let expected = "firstlight: warning: PCI: not enough 64-bit memory: 1 BAR(s) get none, the first is BAR 2 of 00:02.0 with \
                     0x10000000000; give the CPU more address bits";
     assert!(said.len() == 1 && said[0].starts_with(expected), "{said:?}");
-    // What has a place decodes, and what has not does not.
+    // A function with addresses decodes, one without does not.
     assert_eq!([2, 3].map(|device| probe.pci([0, device, 0], 0x1c)), [0, 2], "bits 63:32");
     assert_eq!([2, 3].map(|device| probe.pci([0, device, 0], 4) & 3), [COMMAND_IO, COMMAND_IO | COMMAND_MEMORY]);
     assert_eq!(probe.pci([0, 4, 0], 4) & COMMAND_MEMORY, COMMAND_MEMORY);
@@ -83,7 +82,7 @@ fn a_bar_beyond_the_cpus_address_bits_causes_a_warning_and_the_boot_continues() 
     boot(&machine.with("-cpu qemu64,phys-bits=42"));
 }
 
-/// More address bits would not help here.
+/// More address bits would not help here, so the warning does not ask for them.
 #[test]
 fn the_warning_for_bars_that_cannot_be_above_4_gib_suggests_smaller_devices() {
     let machine = Machine::new(Kind::Q35)
@@ -131,7 +130,7 @@ fn empty_slots_lose_their_ports_before_devices_do() {
     assert!([10, 11, 12].iter().all(|&bus| probe.pci([bus, 1, 0], 0x14) & !3 != 0));
 }
 
-/// A virtio device's registers can be read by a kernel that turns nothing on, as under SeaBIOS.
+/// A kernel that enables nothing can read a virtio device's registers, as under SeaBIOS.
 #[test]
 fn all_functions_decode_except_the_chipsets() {
     let mut pc = boot(&Machine::new(Kind::Pc).with("-device virtio-rng-pci,addr=5"));
@@ -143,7 +142,7 @@ fn all_functions_decode_except_the_chipsets() {
     ));
     check_common_registers(&mut q35, [0, 5, 0]);
     check_common_registers(&mut q35, [1, 0, 0]);
-    // Each would make the host rebuild its memory map, for a driver that turns it on itself.
+    // Enabling each would make the host rebuild its memory map, and its driver enables it anyway.
     for (probe, own) in [(&mut pc, [[0, 1, 1], [0, 1, 3]]), (&mut q35, [[0, 0x1f, 2], [0, 0x1f, 3]])] {
         assert_eq!(own.map(|function| probe.pci(function, 4) & (COMMAND_IO | COMMAND_MEMORY)), [0; 2]);
     }
@@ -159,7 +158,7 @@ fn check_common_registers(probe: &mut Probe, function: [u8; 3]) {
     assert_eq!(low & 0xf, 0xc, "a 64-bit prefetchable register");
     assert_eq!(probe.read(high << 32 | low & !0xf | COMMON_QUEUES, 2), [1, 0], "{function:x?}: its one queue");
 }
-/// As lspci shows it under SeaBIOS, and readable once it is turned on.
+/// As lspci shows it under SeaBIOS, and readable once it is enabled.
 #[test]
 fn linux_finds_an_expansion_rom_with_an_address() {
     let machine = Machine::new(Kind::Q35).with("-device pcie-root-port,id=a,chassis=1 -device e1000e,bus=a");

@@ -1,4 +1,4 @@
-//! Where the kernel, its initrd and its command line end up, by what the setup header asks for.
+//! The addresses of kernel, initrd and command line for different setup headers.
 
 use std::fs;
 use std::ops::Range;
@@ -56,7 +56,7 @@ fn a_kernel_that_does_not_fit_below_4_gib_is_loaded_above() {
     }
 }
 
-/// With 4 MiB of memory below 4 GiB there is room for neither.
+/// With 4 MiB of memory below 4 GiB, there is room for neither.
 #[test]
 fn debians_kernel_and_its_initrd_boot_above_4_gib() {
     let machine = Machine { properties: ",max-ram-below-4g=4M", memory: "768M", ..Machine::new(Kind::Pc) };
@@ -71,7 +71,7 @@ fn debians_kernel_and_its_initrd_boot_above_4_gib() {
     assert!(matches!(code, Some(Ok(start)) if start >= 4 * GIB), "{code:?}");
 }
 
-/// How much memory from its start on the probe itself needs.
+/// How much memory the probe itself needs.
 const PROBE_LEN: u64 = 0x8_4000;
 
 #[test]
@@ -85,7 +85,7 @@ fn a_relocatable_kernel_is_loaded_at_its_preferred_address() {
 
 #[test]
 fn a_relocatable_kernel_moves_up_by_its_alignment_where_it_does_not_fit() {
-    // From 512 KiB on it would reach into video memory.
+    // At 512 KiB it would reach into video memory.
     for kernel_alignment in [0x20_0000, 0x100_0000] {
         let kernel = BzImage { pref_address: 0x8_0000, kernel_alignment, ..BzImage::new() };
         let probe = Probe::boot(&machine(), &kernel, None, None);
@@ -115,8 +115,8 @@ fn fields_newer_than_the_kernels_protocol_are_ignored() {
     }
 }
 
-/// Overwrites all memory that the kernel may use before it looks at the map, as one does that unpacks itself, and
-/// checks that nothing it was given was there.
+/// Overwrites all memory that the kernel may use before it reads the map, as a kernel that unpacks itself does, and checks
+/// that nothing passed to it was there.
 fn survives(probe: &mut Probe, run: Range<u64>, initrd: &[u8], command_line: &str) {
     let page = probe.boot_params();
     probe.fill(run.start.max(probe.state.base + PROBE_LEN)..run.end, 0xaa);
@@ -159,7 +159,7 @@ fn the_initrd_is_below_the_highest_address_that_the_kernel_takes() {
         assert!(place.end - 1 <= initrd_addr_max.into(), "{place:x?}");
         assert!(probe.read(place.start, initrd.len()) == initrd);
     }
-    // One that takes it above 4 GiB takes it anywhere below.
+    // A kernel that takes it above 4 GiB takes it anywhere below.
     let kernel = BzImage { initrd_addr_max: 0x3ff_ffff, xloadflags: XLF_KERNEL_64_ABOVE_4G, ..BzImage::new() };
     let place = Probe::boot(&machine, &kernel, Some(&initrd), None).boot_params().initrd();
     assert!(place.start > 0x400_0000, "{place:x?}");

@@ -75,7 +75,7 @@ impl Probe {
         probe
     }
 
-    /// As [`Self::boot`], whatever there is on the consoles.
+    /// As [`Self::boot`], whatever is on the consoles.
     pub fn boot_noisily(machine: &Machine, kernel: &BzImage, initrd: Option<&[u8]>, append: Option<&str>) -> Self {
         Self::boot_file(machine, &kernel.file(), initrd, append)
     }
@@ -115,7 +115,7 @@ impl Probe {
         Self { qemu, state, request, reply, _folder: folder }
     }
 
-    /// Resets the machine, which has to be one that starts again, and waits until the kernel runs once more.
+    /// Resets the machine, which must be one that restarts, and waits until the kernel runs again.
     pub fn reset(&mut self) {
         self.qemu.qmp().run("system_reset", "{}");
         self.wait_for_restart();
@@ -251,8 +251,8 @@ impl Probe {
         Awake::read(&mut self.reply)
     }
 
-    /// Lets interrupts in until one comes, which is ended at the first 8259, or for as long as reading a port `looks` times
-    /// takes. Gives its vector.
+    /// Enables interrupts until one comes, which is ended at the first 8259, or for as long as `looks` reads of a port take.
+    /// Returns its vector.
     pub fn take_interrupt(&mut self, looks: u32) -> Option<u8> {
         self.ask(b'i', 0, looks, 0);
         u8::try_from(self.answer() as u32).ok()
@@ -275,7 +275,7 @@ impl Probe {
         byte[0]
     }
 
-    /// Runs an instruction that is none. Nothing comes back.
+    /// Runs an invalid instruction. Nothing comes back.
     pub fn run_undefined_instruction(&mut self) {
         self.ask(b'u', 0, 0, 0);
     }
@@ -285,7 +285,7 @@ impl Probe {
         self.ask(b'r', 0, 1, address);
     }
 
-    /// Loads a segment register with a selector. Of one that does not exist, nothing comes back.
+    /// Loads a segment register with a selector. If it does not exist, nothing comes back.
     pub fn load_segment(&mut self, selector: u16) {
         self.ask(b's', 0, 0, selector.into());
     }

@@ -17,14 +17,14 @@ use crate::random;
 
 const COMMAND_LINE: &str = "unikernel --flag \"two words\" ~";
 
-/// A microvm, in place of the machine that came before.
+/// A microvm; the last `-machine` counts.
 pub const MICROVM: &str = "-machine microvm,acpi=on,pit=on,pic=on,rtc=on";
 
 fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// Boots the probe, and checks all that it is handed.
+/// Boots the probe, and checks everything that it gets.
 pub fn check(machine: &Machine) {
     let (file, layout) = pvh_file(PVH_BASE);
     let initrd = random::bytes(2, 150_001);

@@ -1,7 +1,7 @@
-//! `firstlight.elf` as the kernel of QEMU's own firmware, which starts it by the PVH entry.
+//! `firstlight.elf` as the kernel of QEMU's own firmware, which starts it by the PVH entry point.
 //!
-//! SeaBIOS does so through QEMU's `pvh.bin`, which passes the initrd on in no module; qboot passes it on as one. Both leave
-//! the machine set up, with ACPI tables in memory where they have any.
+//! SeaBIOS does so through QEMU's `pvh.bin`, which does not pass the initrd as a module; qboot passes it as one. Both have set
+//! up the machine, with ACPI tables in memory if they have any.
 
 use std::fs;
 use std::path::Path;
@@ -17,8 +17,7 @@ use crate::random;
 
 const COMMAND_LINE: &str = "console=ttyS0 test \"two words\"";
 
-/// A microvm, in place of the machine that came before. Its PIT is late when this host is busy, so the kernel does not
-/// measure the TSC by it.
+/// A microvm; the last `-machine` counts. Its PIT is late when this host is busy, so the kernel does not measure the TSC by it.
 const MICROVM: &str = "-machine microvm,acpi=on,pit=on,pic=on,rtc=on";
 
 /// The firmware in RAM (`LOADED_IMAGE` in `src/layout.rs`).
@@ -61,7 +60,7 @@ fn a_kernel_passed_as_the_initrd_boots() {
             assert_eq!(page.initrd(), 0..0, "the kernel is not its own initrd");
             let line = probe.read(page.command_line(), COMMAND_LINE.len() + 1);
             assert_eq!(String::from_utf8_lossy(&line), format!("{COMMAND_LINE}\0"));
-            // What the firmware before set up counts: its tables, and its map, in which they are reserved.
+            // The previous firmware's tables are used, and its map, in which they are reserved.
             assert_eq!(probe.read(page.rsdp(), 8), b"RSD PTR ");
             let map = page.e820();
             let kind = |at| map.iter().find(|entry| (entry.start..entry.end).contains(&at)).map(|entry| entry.kind);
@@ -100,7 +99,7 @@ fn without_a_kernel_the_error_says_what_to_pass() {
     }
 }
 
-/// The image loads its ELF file like any other kernel with a PVH note, and so itself.
+/// The image boots its own ELF file like any other kernel with a PVH note.
 #[test]
 fn the_image_boots_its_own_elf_file() {
     let folder = TempDir::new().expect("a temporary folder");

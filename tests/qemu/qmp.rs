@@ -25,7 +25,7 @@ impl Qmp {
         qmp
     }
 
-    /// Runs a command, whose arguments are a JSON object, and gives the line with what it returns.
+    /// Runs a command, whose arguments are a JSON object, and returns the line with what it returns.
     ///
     /// # Panics
     /// When QEMU refuses it.

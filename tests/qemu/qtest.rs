@@ -48,7 +48,7 @@ impl Qtest {
         Self { child, lines: BufReader::new(ours), ram, ticks: 0 }
     }
 
-    /// Runs a command, and gives what follows the `OK`.
+    /// Runs a command, and returns what follows the `OK`.
     fn run(&mut self, command: &str) -> String {
         self.lines.get_mut().write_all(format!("{command}\n").as_bytes()).expect("QEMU takes a command");
         let mut line = String::new();

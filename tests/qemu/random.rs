@@ -1,4 +1,4 @@
-//! Bytes in which a lost, doubled or displaced part cannot go unnoticed.
+//! Random bytes, in which a lost, doubled or displaced part is always detected.
 
 /// `len` bytes, the same for the same seed: the output of SplitMix64 (Steele, Lea and Flood, "Fast splittable
 /// pseudorandom number generators", 2014).

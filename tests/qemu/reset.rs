@@ -1,4 +1,4 @@
-//! Warm resets: whatever asks for one, the machine comes up again, and as it was before.
+//! Warm resets: whatever causes one, the machine comes up again in the same state.
 
 use crate::bzimage::BzImage;
 use crate::environment;
@@ -9,7 +9,7 @@ use crate::random;
 use crate::sleep;
 use crate::tables;
 
-/// How often each way is taken.
+/// How often each kind of reset is done.
 const ROUNDS: usize = 50;
 
 /// A way to reset the machine.
@@ -39,7 +39,7 @@ impl Way {
 pub const WAYS: [Way; 5] =
     [Way::Port(0xcf9, 0x0f), Way::Port(0xcf9, 6), Way::Port(0x64, 0xfe), Way::TripleFault, Way::Jump];
 
-/// All that a kernel is given: memory map and other parameters, the host's tables, the bytes of its files.
+/// Everything that a kernel gets: memory map and other parameters, the host's tables, the bytes of its files.
 fn given(probe: &mut Probe) -> Vec<Vec<u8>> {
     let page = probe.boot_params();
     let initrd = page.initrd();
@@ -83,7 +83,7 @@ fn pc_comes_up_again_fifty_times_each_way() {
     fifty_times_each_way(Kind::Pc);
 }
 
-/// Or the other tests would show nothing: a fault on the way there resets the machine as well.
+/// Otherwise the other tests would show nothing: a fault on the way there resets the machine as well.
 #[test]
 fn the_probes_jump_in_real_mode_reaches_its_target() {
     // mov al, 0x55; out 0xe9, al; hlt
@@ -98,7 +98,7 @@ fn the_probes_jump_in_real_mode_reaches_its_target() {
     }
 }
 
-/// There is the end of the image, or what the firmware has put into RAM.
+/// The end of the image is there, or code that the firmware has put into RAM.
 #[test]
 fn a_jump_to_f000_fff0_restarts_every_machine() {
     let microvm = Machine::new(Kind::Pc).with("-machine microvm");

@@ -18,11 +18,11 @@ pub fn command_line() -> String {
     format!("console=ttyS0 quiet {LATE_TIMERS} panic=-1 firstlight.mode=script")
 }
 
-/// Boots the machine with the distribution's kernel, runs a shell script in it as root, and gives what that printed, with
+/// Boots the machine with the distribution's kernel, runs a shell script in it as root, and returns what that printed, with
 /// lines that end in `\n`.
 ///
 /// # Panics
-/// When the guest does not come so far, or the script's last command fails.
+/// If the guest does not get that far, or the script's last command fails.
 pub fn run(machine: &Machine, script: &str) -> String {
     run_with(machine, script, |_| ())
 }

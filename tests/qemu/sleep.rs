@@ -1,4 +1,4 @@
-//! Suspend to RAM and waking from it: with the probe what the firmware does, with Linux what a guest makes of it.
+//! Suspend to RAM and wake: with the probe, what the firmware does; with Linux, what a guest sees.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ pub const SLEEP_S3: u16 = 1 << 13 | 1 << 10;
 const SHUTDOWN_STATUS: u8 = 0x0f;
 pub const STATUS_WAKE: u8 = 0xfe;
 
-/// What the firmware keeps for a wake, and where in it its record is.
+/// The memory that the firmware reserves for a wake, and where in it the record is.
 const KEPT: Range<u64> = 0x8_3000..0xa_0000;
 pub const RECORD: u64 = 0x9_f000;
 
@@ -64,7 +64,7 @@ pub fn wake_when_asleep(qemu: &mut Qemu) {
     qemu.qmp().run("system_wakeup", "{}");
 }
 
-/// The registers that firmware sets, as they are: of the chipset, of the interrupt controllers, and memory types.
+/// The current values of the registers that firmware sets: of the chipset, of the interrupt controllers, and memory types.
 pub fn registers(probe: &mut Probe, kind: Kind) -> Vec<u64> {
     let functions: &[([u8; 3], &[u8])] = match kind {
         Kind::Q35 => &[([0, 0, 0], &[0x60, 0x64, 0x90]), ([0, 0x1f, 0], &[0x40, 0x44, 0x60, 0x68])],
@@ -117,7 +117,7 @@ fn a_machine_wakes_twice_with_its_state_unchanged() {
         // Memory in which a stray write would show.
         probe.fill(0x2_0000..0x3_0000, 0x5a);
         probe.fill(0x3_8000..KEPT.start, 0xa5);
-        // And what the firmware has left in page zero, which is the guest's now.
+        // And what the firmware has left in page zero, which now belongs to the guest.
         probe.fill(0x40e..0x415, 0x5a);
         prepare(&mut probe, &page);
         let before = registers(&mut probe, kind);
@@ -234,7 +234,7 @@ fn a_wake_requires_its_record_cmos_and_the_host() {
         set_status(&mut probe, 0);
         probe.reset_by_port(0xcf9, 6);
         probe.wait_for_restart();
-        // Both, as after a suspend, which there was not: `left_behind` has more of it.
+        // Both, as after a suspend, but without one: `left_behind` tests more of it.
         prepare(&mut probe, &page);
         set_status(&mut probe, STATUS_WAKE);
         probe.reset_by_port(0xcf9, 6);
@@ -259,7 +259,7 @@ fn the_host_gets_the_address_of_the_generation_id_again_after_a_wake() {
         let machine = Machine::new(kind).with("-device vmgenid,guid=324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87");
         let (mut probe, page) = boot(&machine);
         prepare(&mut probe, &page);
-        // What the firmware wrote is what the item now gives: QEMU keeps it there, and clears it at each reset.
+        // The item now contains what the firmware wrote: QEMU keeps it there, and clears it at each reset.
         let address = tables::file(&mut probe, "etc/vmgenid_addr", 8);
         let at = u64::from_le_bytes(address[..].try_into().unwrap());
         let guid = [0xaf, 0x6e, 0x4e, 0x32, 0xd1, 0xd1, 0xf6, 0x4b, 0xbf, 0x41, 0xb9, 0xbb, 0x6c, 0x91, 0xfb, 0x87];

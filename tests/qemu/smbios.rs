@@ -1,5 +1,5 @@
-//! SMBIOS as `dmidecode` prints it in a guest: structure by structure what it prints under SeaBIOS, but for the one that
-//! describes the firmware.
+//! SMBIOS as `dmidecode` prints it in a guest: every structure is as under SeaBIOS, except the one that describes the
+//! firmware.
 
 use std::fs;
 
@@ -87,10 +87,10 @@ impl Found {
     }
 }
 
-/// Boots `machine` under both and compares; gives what is found under this firmware.
+/// Boots `machine` under both and compares; returns what is found under this firmware.
 ///
-/// What may differ is the structure of type 0 that a firmware adds: it names the firmware, and is as long as its strings
-/// are. It is the first one, where the host has none. SeaBIOS gives it the handle 0, which QEMU's type 8 has as well.
+/// Only the structure of type 0 that a firmware adds may differ: it names the firmware, and its strings determine its length.
+/// If the host has none, it comes first. SeaBIOS assigns it handle 0, which QEMU's type 8 has as well.
 fn compare(machine: &Machine, host_has_type_0: bool) -> Found {
     let [theirs, ours] = [Firmware::SeaBios, Firmware::Firstlight].map(|firmware| Found::under(machine, firmware));
     for (ours, theirs) in [(&ours.words, &theirs.words), (&ours.bytes, &theirs.bytes)] {
@@ -186,8 +186,8 @@ fn q35_has_the_same_structures_as_under_seabios_with_a_3_x_entry_point_and_hundr
     assert_eq!(found.words.of_type(4).len(), 240);
 }
 
-/// More than SeaBIOS 1.16 hands on: under it what comes after the first 64 KiB is not found. A string may not be much
-/// longer: Linux 6.1 copies them to 64 KiB of its own.
+/// More than SeaBIOS 1.16 passes on: under SeaBIOS, a guest finds nothing after the first 64 KiB. A string cannot be much
+/// longer: Linux 6.1 copies strings to 64 KiB of its own.
 #[test]
 fn a_3_x_entry_point_has_structures_of_more_than_64_kib() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -240,7 +240,7 @@ fn pc_has_the_same_structures_as_under_seabios_with_type_0_from_the_host() {
     assert!(tables.of_type(0)[0].1.contains("Vendor: Host"));
 }
 
-/// QEMU describes a microvm by no structures, and the firmware makes none up (docs/hosts.md, "microvm").
+/// QEMU has no structures for a microvm, and the firmware invents none (docs/hosts.md, "microvm").
 #[test]
 fn a_microvm_has_no_smbios_as_its_host_gives_none() {
     const DIRECTORY: u16 = 0x19;

@@ -6,7 +6,7 @@ use crate::bzimage::BzImage;
 use crate::machine::{Kind, Machine, Transport};
 use crate::probe::{BootParams, E820_RAM, Probe};
 
-/// Where an operating system scans for anchors (ACPI 6.5, 5.2.5.1; DMTF DSP0134 3.7, 5.2).
+/// Where an operating system scans for entry points (ACPI 6.5, 5.2.5.1; DMTF DSP0134 3.7, 5.2).
 const F_SEGMENT: Range<u64> = 0xf_0000..0x10_0000;
 
 fn probe(machine: &Machine) -> (Probe, BootParams) {
@@ -28,7 +28,7 @@ pub fn scan(bytes: &[u8], signature: &[u8]) -> Option<usize> {
     (0..bytes.len()).step_by(16).find(|&at| bytes[at..].starts_with(signature))
 }
 
-/// The ACPI table at `address`, whole and checked, with its signature.
+/// The complete, checked ACPI table at `address`, with its signature.
 fn table(probe: &mut Probe, page: &BootParams, address: u32) -> (String, Vec<u8>) {
     let header = probe.read(address.into(), 36);
     let table = probe.read(address.into(), u32_at(&header, 4) as usize);
@@ -69,7 +69,7 @@ fn every_acpi_table_is_intact_and_reserved() {
             for wanted in ["FACP", "FACS", "DSDT", "APIC", "HPET", "WAET"] {
                 assert!(find(wanted).is_some(), "no {wanted}");
             }
-            // The power management registers are where the firmware put them before it had the tables made.
+            // The power management registers are where the firmware put them before QEMU made the tables.
             let fadt = find("FACP").unwrap();
             assert_eq!([u32_at(fadt, 56), u32_at(fadt, 64)], [0x600, 0x604], "PM1a event and control blocks");
             assert_eq!(u32_at(fadt, 76), 0x608, "the timer");
@@ -148,7 +148,7 @@ fn firmware_strings(structures: &[u8]) -> Vec<String> {
     strings.split(|&byte| byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect()
 }
 
-/// The anchors: signature, where its length is, where the address of the structures is, where their length is.
+/// The entry points: signature, offsets of its length, of the structures' address and of their length.
 const ANCHORS: [(&[u8], usize, usize, usize); 2] = [(b"_SM_", 5, 24, 22), (b"_SM3_", 6, 16, 12)];
 
 #[test]
@@ -191,7 +191,7 @@ fn the_firmware_that_the_host_names_is_kept() {
     assert_eq!(strings[0], "Somebody", "{strings:?}");
 }
 
-/// As much memory as a CPU with 40 bits of address allows, of which the host gives what is touched.
+/// As much memory as 40 address bits allow; the host provides only what is touched.
 #[test]
 fn every_memory_module_is_described() {
     let memory = "-object memory-backend-ram,id=ram,size=900G,reserve=off -machine memory-backend=ram";

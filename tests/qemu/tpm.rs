@@ -1,7 +1,7 @@
-//! Boots that are measured by a TPM: swtpm, connected to QEMU.
+//! Boots measured by a TPM: swtpm, connected to QEMU.
 //!
-//! What the PCRs ought to be is told in two ways that share nothing with the firmware: by the log, which the guest gives,
-//! and by `docs/predict-pcrs.sh` from the files that QEMU is given.
+//! The expected PCRs are computed in two ways that share nothing with the firmware: from the log, which the guest prints, and
+//! by `docs/predict-pcrs.sh` from the files that are passed to QEMU.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -108,7 +108,7 @@ impl Swtpm {
         ))
     }
 
-    /// Stops it, so that it answers nothing and closes nothing.
+    /// Stops it, so that it neither responds nor closes anything.
     fn stop(&self) {
         let status = Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()), "swtpm cannot be stopped");
@@ -230,7 +230,7 @@ fn an_elf_kernel_is_measured_as_its_file_says() {
     }
 }
 
-/// The log is what the probe can read without a driver. That the TPM has the same is tested with a TPM of the tests' own.
+/// The probe can read the log without a driver. Tests with a fake TPM check that the PCRs agree with it.
 #[test]
 fn a_multiboot_kernel_is_measured_as_its_files_say() {
     const SHA256: u16 = 0x0b;
@@ -257,8 +257,8 @@ fn a_multiboot_kernel_is_measured_as_its_files_say() {
     }
 }
 
-/// Starts a machine with a TPM, does something to that before the firmware runs, and gives the machine once the firmware
-/// is about to enter the kernel.
+/// Starts a machine with a TPM, changes the TPM before the firmware runs, and returns the machine when the firmware is about
+/// to enter the kernel.
 fn with_trouble(tpm: &mut Swtpm, device: &str, trouble: impl FnOnce(&mut Swtpm)) -> Qemu {
     let kernel = tpm.folder.path().join("kernel");
     fs::write(&kernel, BzImage::new().file()).expect("a file in the temporary folder");
@@ -279,9 +279,9 @@ fn with_trouble(tpm: &mut Swtpm, device: &str, trouble: impl FnOnce(&mut Swtpm))
     qemu
 }
 
-/// What the firmware warns of.
+/// The firmware's warnings.
 fn warning(qemu: &Qemu) -> String {
-    // The kernel of these tests says no more than that it misses its own devices.
+    // The kernel of these tests only reports that its own devices are missing.
     let com1 = qemu.com1().lines().next().unwrap_or_default().to_owned();
     let warning = com1.strip_prefix("firstlight: warning: this boot is not measured, or not all of it: ");
     warning.unwrap_or_else(|| panic!("no warning in {com1:?}")).to_owned()
@@ -289,7 +289,7 @@ fn warning(qemu: &Qemu) -> String {
 
 #[test]
 fn a_tpm_that_does_not_respond_delays_the_boot_until_a_deadline() {
-    // With the other interface QEMU itself asks swtpm for what a register reads as, and waits for ever.
+    // With the other interface, QEMU itself asks swtpm for a register's value, and waits for ever.
     let qemu = with_trouble(&mut Swtpm::new("sha256"), "tpm-crb", |tpm| tpm.stop());
     let expected = "the TPM does not answer, the response to a command is missing; is the host's swtpm running?";
     assert_eq!(warning(&qemu), expected);
@@ -381,7 +381,7 @@ fn boot_with(tpm: &Swtpm, machine: &Machine) -> Probe {
     probe
 }
 
-/// Root wants the TPM left alone by a reset that passes for a wake, to make up a boot in it.
+/// Root wants a reset that looks like a wake, so that the firmware does not start the TPM and root can forge a boot in it.
 #[test]
 fn a_plain_reset_is_measured_whatever_a_guest_left() {
     let tpm = Swtpm::new("sha256");
@@ -402,7 +402,7 @@ fn a_plain_reset_is_measured_whatever_a_guest_left() {
     }
 }
 
-/// QEMU tells of no TPM there. What is in the PCRs is what a machine has whose tables tell of it.
+/// QEMU's tables list no TPM there. The PCRs are those of a machine whose tables list it.
 #[test]
 fn machines_whose_tables_list_no_tpm_are_measured() {
     let tpm = Swtpm::new("sha256");
@@ -411,13 +411,13 @@ fn machines_whose_tables_list_no_tpm_are_measured() {
     let microvms = [&["isa-serial"][..], &["isa-serial", "acpi"]].map(microvm::machine);
     for machine in without_acpi.into_iter().chain(microvms).chain([isapc::machine(Emulator::Installed)]) {
         eprintln!("{machine:?}");
-        // Each machine has a TPM that was just switched on, as its TPM ends with it.
+        // Each machine has a TPM that was just switched on, because its TPM exits with it.
         let mut probe = boot_with(&tpm, &machine);
         assert_eq!(pcrs(&mut probe), listed);
     }
 }
 
-/// The record that the machine wakes by is the guest's own.
+/// The guest forges the record that the machine wakes by.
 #[test]
 fn a_wake_by_a_forged_record_resumes_the_tpm() {
     let tpm = Swtpm::new("sha256");
@@ -450,7 +450,7 @@ fn a_wake_without_a_saved_state_shows_in_the_pcrs() {
         assert!(
             probe.qemu.com1().starts_with("firstlight: warning: the TPM's state from before the suspend is lost: ")
         );
-        // And the next boot is measured as ever.
+        // And the next boot is measured as usual.
         probe.reset();
         check_closed(&mut probe);
         assert_eq!(pcrs(&mut probe), first);

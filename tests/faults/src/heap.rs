@@ -1,4 +1,4 @@
-//! A heap as the image has it, for code under test: of the same size, from the same allocator.
+//! A heap like the image's for code under test: of the same size, with the same allocator.
 //!
 //! Every program with this library allocates through [`Divided`]: what runs under [`inside`] from the small heap, the rest
 //! (the fakes, the tests) from the system's.
@@ -56,7 +56,7 @@ pub fn usage() -> Usage {
     Usage { left: small.heap.used(), most: small.most, allocations: small.allocations }
 }
 
-/// Begins to count. The allocation of this number, from 1 on, will find no room.
+/// Begins to count. The allocation with this number, from 1 on, fails.
 pub fn start(fails: Option<u32>) {
     let mut small = small();
     (small.most, small.allocations, small.fails) = (0, 0, fails);

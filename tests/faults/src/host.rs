@@ -1,4 +1,4 @@
-//! A host as a fault has it: what it says of itself, and what there is. [`Host::sound`] is one without any.
+//! A host with a fault: what it says of itself, and what there is. [`Host::sound`] has no fault.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use crate::pci::Board;
 
 /// Bytes of RAM.
 pub const RAM: u64 = 32 << 20;
-/// What the host keeps of it, for itself.
+/// The part that the host reserves for itself.
 const RESERVED: [Range<u64>; 2] = [0x80_0000..0x90_0000, RAM - 0x10_0000..RAM];
 
 /// The keys of numbered items (QEMU `include/standard-headers/linux/qemu_fw_cfg.h`).
@@ -46,7 +46,7 @@ pub struct Host {
     pub memory: Vec<(u64, Vec<u8>)>,
     /// Makes the rest of the machine.
     pub extra: fn() -> Box<dyn Extra>,
-    /// Whether its list of RAM does not come to the firmware: nothing can be known to be reserved then.
+    /// Whether the firmware cannot read its list of RAM: then it cannot know what is reserved.
     pub hides_its_list: bool,
     /// Which allocation of the firmware's fails, from 1 on.
     pub allocation_fails: Option<u32>,
@@ -241,7 +241,7 @@ pub mod script {
         command(3, &[&name(file), &offset.to_le_bytes(), &start.to_le_bytes(), &len.to_le_bytes()])
     }
 
-    /// Tells the host the address of `source` and `offset`, in a file of its own.
+    /// Writes the address of `source` plus `offset` to the host, into a file of its own.
     pub fn write_pointer(file: &str, to: u32, source: &str, offset: u32, size: u8) -> Vec<u8> {
         command(4, &[&name(file), &name(source), &to.to_le_bytes(), &offset.to_le_bytes(), &[size]])
     }

@@ -114,8 +114,8 @@ impl Vmm {
     }
 }
 
-/// What all of RAM has in it before a boot: one of two patterns, of which each has the other's bits inverted. What is
-/// written as it was is not seen; with the other pattern it is.
+/// The contents of all RAM before a boot: one of two patterns, each with the other's bits inverted. A write of the same bytes
+/// is not seen with one pattern, but with the other.
 fn before(inverted: bool) -> &'static [u8] {
     static BYTES: [OnceLock<Vec<u8>>; 2] = [const { OnceLock::new() }; 2];
     let word = |number: u64| {

@@ -1,11 +1,10 @@
-//! Faults of a host while firmware runs on it: one list of them, what is expected of each, and two ways to try them.
+//! Faults of a host while the firmware runs: a list of them, what is expected of each, and two ways to try them.
 //!
 //! Each fault of [`FAULTS`] is tried on the whole boot: against the library's fakes ([`Fakes`]), with a heap as small as the
-//! image's, and with the image in the test VMM ([`Vmm`]), where there is a KVM. A boot goes on or stops, as expected; what
-//! is printed is what was expected and nothing else; and no memory was written but the firmware's own and what it was to
-//! fill (`written.rs`).
+//! image's, and with the image in the test VMM ([`Vmm`]), if there is a KVM. A boot must continue or stop as expected, print
+//! only what is expected, and write only the firmware's own memory and what it was asked to fill (`written.rs`).
 //!
-//! The tests here are those of the fakes, one for each fault, by its name. The program prints a table of all of it
+//! There is one test for each fault, with its name, which runs it on the fakes. The program prints a table of all of it
 //! (`cargo xtask faults`).
 
 mod heap;
@@ -26,10 +25,10 @@ pub use on_fakes::Fakes;
 
 use host::Host;
 
-/// Most lines that a boot may print: one fault is not to hide another behind its warnings.
+/// The most lines that a boot may print: a fault's warnings must not hide another fault.
 const MOST_LINES: usize = 12;
 
-/// As many lines of a boot are in the table.
+/// How many lines of a boot are in the table.
 const SHOWN_LINES: usize = 3;
 
 /// A fault.
@@ -77,12 +76,12 @@ impl Expected {
         Self { may_go_on: false, may_stop: true, intact: false, lines }
     }
 
-    /// Some cases stop, others go on with all as the host has it.
+    /// Some cases stop, others continue with everything as the host has it.
     const fn either(lines: &'static [&'static str]) -> Self {
         Self { may_go_on: true, may_stop: true, intact: true, lines }
     }
 
-    /// Some cases stop, others go on with what came of kernel, initrd and command line: the fault is in these.
+    /// Some cases stop, others continue with what was loaded of kernel, initrd and command line: the fault is in these.
     const fn either_in_part(lines: &'static [&'static str]) -> Self {
         Self { intact: false, ..Self::either(lines) }
     }
@@ -131,7 +130,7 @@ struct Boot {
     allocations: u32,
     /// What was wrong in any case.
     problems: Vec<String>,
-    /// What a kernel was handed otherwise than the host has it.
+    /// What a kernel got that differs from what the host has.
     different: Vec<String>,
 }
 
@@ -152,7 +151,7 @@ pub trait Runner {
 #[doc(hidden)]
 pub struct BootResult(Boot);
 
-/// What became of a fault.
+/// The result of a fault.
 #[derive(Default)]
 pub struct Report {
     /// What happened, in words; the reason where nothing was tried.

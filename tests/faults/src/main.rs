@@ -1,7 +1,7 @@
-//! Prints what becomes of every fault, on the fakes and in the test VMM.
+//! Prints the result of every fault, on the fakes and in the test VMM.
 //!
-//! With a name as argument only the faults whose names contain it; the image is the file that `FIRSTLIGHT_IMAGE` names. With
-//! `--names` it prints their names alone.
+//! With an argument, it prints only the faults whose names contain it. `FIRSTLIGHT_IMAGE` names the image's file. With
+//! `--names` it prints only their names.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -20,7 +20,7 @@ use crate::outside::Outside;
 use crate::written::{Handed, strays};
 use crate::{Boot, BootResult, End, Fault, Runner, heap};
 
-/// More accesses than this do not end.
+/// A boot with more accesses than this counts as endless.
 const MOST_STEPS: u64 = 20_000_000;
 
 /// The fakes.
@@ -85,7 +85,7 @@ impl Runner for Fakes {
             problems.push(format!("the kernel is entered at {:?}", handover.entry));
         }
         let different = handed.map_or_else(Vec::new, |handed| handed.differences(host, memory));
-        // What a transfer that did not end has for good is the device's.
+        // The memory of a transfer that did not end stays the device's.
         drop(mem::take(&mut machine.0.lent_for_good));
         let usage = heap::usage();
         if usage.left != 0 {
@@ -116,7 +116,7 @@ fn machine(host: &Host, device: impl FakeDevice + 'static) -> FakeMachine {
     machine.registers.push(Box::new(extra));
     machine.absent = host.known.absent_port;
     machine.keeps_accesses = false;
-    // A deadline passes at the tenth look.
+    // A deadline passes at the tenth check.
     machine.ticks_per_look = 1 << 31;
     machine.most_steps = MOST_STEPS;
     for (at, bytes) in &host.memory {

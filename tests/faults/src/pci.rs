@@ -46,7 +46,7 @@ pub struct Board {
 }
 
 impl Board {
-    /// No chipset: configuration ports that nothing answers.
+    /// No chipset: configuration ports without a device.
     pub fn none() -> Box<dyn Extra> {
         Self::boxed(&[], false, |_, _, _| None)
     }
@@ -204,7 +204,7 @@ pub fn capabilities_in_a_circle(functions: &mut Functions, function: u16, offset
     }
 }
 
-/// Every read gives something else.
+/// Every read returns something else.
 pub fn nothing_but_noise(functions: &mut Functions, _: u16, _: u8) -> Option<u32> {
     Some(functions.noise())
 }
@@ -214,7 +214,7 @@ pub fn devices_go_away(functions: &mut Functions, function: u16, offset: u8) -> 
     if functions.accesses > 150 { None } else { four_devices(functions, function, offset) }
 }
 
-/// Four devices and a bridge with nothing behind it, none of which is wrong.
+/// Four devices and a bridge with nothing behind it, without faults.
 pub fn four_devices_and_a_bridge(functions: &mut Functions, function: u16, offset: u8) -> Option<u32> {
     const BRIDGE: u16 = 0x48;
     match offset {
@@ -224,7 +224,7 @@ pub fn four_devices_and_a_bridge(functions: &mut Functions, function: u16, offse
     }
 }
 
-/// Four devices that nothing is wrong with.
+/// Four devices without faults.
 pub fn four_devices(functions: &mut Functions, function: u16, offset: u8) -> Option<u32> {
     match offset {
         _ if !is_of_four(function) => None,

@@ -1,4 +1,4 @@
-//! What may be written to memory, and whether anything else was.
+//! Which memory may be written, and whether anything else was written.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
@@ -8,17 +8,17 @@ use vmm::devices::number;
 
 use crate::host::{Host, key};
 
-/// What is the firmware's own, whatever the host says: heap, page tables, data, stack, and up to 640 KiB what other CPUs and
-/// a wake need and what is scanned for (`src/layout.rs`, ARCHITECTURE.md); then the F-segment.
+/// The firmware's own memory, whatever the host says: heap, page tables, data, stack, and up to 640 KiB what other CPUs, a
+/// wake and scans for tables need (`src/layout.rs`, ARCHITECTURE.md); then the F-segment.
 const OWN: [Range<u64>; 2] = [0x4_0000..0xa_0000, 0xf_0000..0x10_0000];
-/// What is never written, whatever the host says: page zero behind the BIOS data area, and what is no RAM on a PC.
+/// What is never written, whatever the host says: page zero behind the BIOS data area, and what is not RAM on a PC.
 const NEVER: [Range<u64>; 2] = [0x500..0x1000, 0xa_0000..0xf_0000];
 /// The real-mode vectors and the BIOS data area, which are written when a kernel is started.
 const BIOS_DATA: Range<u64> = 0..0x500;
 /// The length of `boot_params`.
 const PARAMETERS: u64 = 4096;
 
-/// What a kernel was handed.
+/// What a kernel got.
 #[derive(Debug)]
 pub struct Handed {
     /// `boot_params`.
@@ -29,7 +29,7 @@ pub struct Handed {
     pub initrd: Range<u64>,
     /// The command line, as long as the host says it is.
     pub command_line: Range<u64>,
-    /// What the kernel is told is no RAM.
+    /// The ranges that the kernel is told are not RAM.
     reserved: Vec<Range<u64>>,
     /// More of that, where `boot_params` have no room for all.
     extension: Range<u64>,
@@ -62,7 +62,7 @@ impl Handed {
         }
     }
 
-    /// What is not as the host has it.
+    /// What differs from what the host has.
     pub fn differences(&self, host: &Host, memory: &dyn GuestMemory) -> Vec<String> {
         let item = |key| host.items.get(&key).map_or(&[][..], Vec::as_slice);
         let parts = [
@@ -77,11 +77,11 @@ impl Handed {
     }
 }
 
-/// The bytes of `changed` that were not to be changed, at most a few.
+/// The bytes of `changed` that must not be changed, at most a few.
 ///
-/// Memory that the host does not say is RAM, or says is something else too, is not to be touched in any case, beside the
-/// firmware's own. When a kernel was started it is `handed`, and what is reserved from it, that may be changed; when none
-/// was, other RAM may be.
+/// Apart from the firmware's own memory, memory that the host does not list as RAM, or lists as something else too, must
+/// never be written. If a kernel was started, only `handed` and what is reserved to the kernel may be changed. If none was,
+/// other RAM may be changed too.
 pub fn strays(host: &Host, handed: Option<&Handed>, changed: &[Range<u64>]) -> Vec<String> {
     let (ram, reserved) = host.ram();
     let touches = |list: &[Range<u64>], range: &Range<u64>| {

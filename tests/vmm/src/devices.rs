@@ -151,7 +151,7 @@ impl Devices {
         }
     }
 
-    /// A write to `port`. Gives what was written to [`EXIT_PORT`].
+    /// A write to `port`. Returns what was written to [`EXIT_PORT`].
     pub fn write(&mut self, port: u16, bytes: &[u8], memory: &mut dyn GuestMemory) -> Option<u32> {
         let value = number(bytes) as u32;
         match port {

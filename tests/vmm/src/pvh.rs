@@ -1,7 +1,7 @@
-//! A start by the PVH entry: what a host has put into memory then, and the state of the CPU.
+//! A start by the PVH entry point: what a host has put into memory, and the state of the CPU.
 //!
-//! The contract is Xen's `docs/misc/pvh.pandoc`. What it leaves open is not as firmware would like it: registers hold
-//! rubbish, the direction flag is set, and there is no GDT.
+//! The specification is Xen's `docs/misc/pvh.pandoc`. What it leaves open is as inconvenient as possible: registers hold
+//! garbage, the direction flag is set, and there is no GDT.
 #![forbid(unsafe_code)]
 
 use anyhow::Context;

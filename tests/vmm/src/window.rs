@@ -24,7 +24,7 @@ const PM_TIMER: u16 = 8;
 /// The window.
 pub struct Window {
     functions: &'static [FunctionId],
-    /// The longest access in bytes. A longer write is lost, a longer read of a function that is there gives zeros.
+    /// The longest access in bytes. A longer write is lost, a longer read of an existing function returns zeros.
     longest: u8,
     start: Option<u64>,
     /// Dwords by their place in the window.

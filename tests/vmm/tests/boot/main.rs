@@ -1,4 +1,4 @@
-//! The image on every known host, under KVM: from the reset vector, and in [`pvh_entry`] by the PVH entry.
+//! The image on every known host, under KVM: from the reset vector, and in [`pvh_entry`] by the PVH entry point.
 
 mod pvh_entry;
 
@@ -113,7 +113,7 @@ fn e820(outcome: &Outcome, params: u64) -> Vec<(u64, u64, u8)> {
     list.chunks(20).map(entry).collect()
 }
 
-/// Looks at what a kernel was given whose RAM ends at `ram_end`; gives where its `boot_params` are.
+/// Checks what a kernel got whose RAM ends at `ram_end`; returns the address of its `boot_params`.
 fn check_kernel(name: &str, outcome: &Outcome, ram_end: u64) -> u64 {
     let End::Exit(params) = outcome.end else { panic!("{name}: {:?}\n{}", outcome.end, outcome.serial) };
     let params = u64::from(params);
@@ -134,7 +134,7 @@ fn check_kernel(name: &str, outcome: &Outcome, ram_end: u64) -> u64 {
     params
 }
 
-/// Boots, and looks at what the kernel was given.
+/// Boots, and checks what the kernel got.
 fn check(setup: Setup) -> Outcome {
     check_below(setup, RAM as u64)
 }
@@ -147,7 +147,7 @@ fn check_below(setup: Setup, ram_end: u64) -> Outcome {
     let params = check_kernel(name, &outcome, ram_end);
     let ram = &outcome.ram;
 
-    // The BIOS data area has the extended one, and where memory ends before what is reserved.
+    // The BIOS data area has the segment of the extended one, and the end of memory below what is reserved.
     let word = |at| u16::from_le_bytes(ram.bytes(at, 2).try_into().unwrap());
     let entries = e820(&outcome, params);
     let low =
@@ -172,8 +172,8 @@ fn check_below(setup: Setup, ram_end: u64) -> Outcome {
     assert_eq!(outcome.serial, "", "{name}: a good boot prints nothing");
     assert_eq!(outcome.fw_cfg.fatal, Vec::<&str>::new(), "{name}");
     assert_eq!(outcome.fw_cfg.transfers > 0, host.dma, "{name}");
-    // QEMU gives zeros for what is behind an item's end, and the firmware makes use of it. Without ACPI tables the number of
-    // CPUs is asked for, which no item has here.
+    // QEMU returns zeros behind an item's end, and the firmware uses this. Without ACPI tables, the firmware reads the number
+    // of CPUs, for which there is no item here.
     let is_qemu = host.dma && host.quirks.address_reads == AddressReads::AsQemu;
     assert!(is_qemu || outcome.fw_cfg.past_end == if tables { 0 } else { 4 }, "{name}: {}", outcome.fw_cfg.past_end);
     assert_eq!(ram.bytes((1 << 32) - image.len() as u64, image.len()), image, "{name}: the image");
@@ -186,7 +186,7 @@ fn check_below(setup: Setup, ram_end: u64) -> Outcome {
         assert!(outcome.mmio_writes.iter().all(registers), "{name}: {:x?}", outcome.mmio_writes);
         assert!(!outcome.pci_writes.is_empty(), "{name}");
     } else {
-        // Bytes that ports give come in strings.
+        // Bytes are read from ports in strings.
         assert!(outcome.exits < 150, "{name}: {} exits", outcome.exits);
         assert_eq!(outcome.mmio_writes, Vec::<u64>::new(), "{name}: nothing is written where there is no RAM");
         assert_eq!(outcome.pci_writes, Vec::<u32>::new(), "{name}: PCI is the host's");
@@ -271,7 +271,7 @@ fn a_kernel_gets_200_ranges_of_memory_and_the_hosts_setup_data() {
     }
 }
 
-/// crosvm has its MP table in the page to which the firmware copies its last code, and behind it with many CPUs.
+/// crosvm's MP table is in the page to which the firmware copies its hand-over code; with many CPUs it extends beyond.
 #[test]
 fn an_mp_table_beside_the_hand_over_code_is_kept_by_either_entry_point() {
     if !can_run("an_mp_table_beside_the_hand_over_code_is_kept_by_either_entry_point") {

@@ -1,4 +1,4 @@
-//! The ELF file on every known host by the PVH entry, and on one without fw_cfg.
+//! The ELF file on every known host by the PVH entry point, and on one without fw_cfg.
 
 use std::ops::Range;
 use std::{env, fs};
@@ -34,7 +34,7 @@ fn elf() -> Vec<u8> {
     fs::read(path).expect("the ELF file")
 }
 
-/// What every start of these hands over: the map, as the host has it in fw_cfg or else as Firecracker has it.
+/// What each of these starts hands over: the map, as in the host's fw_cfg, else as on Firecracker.
 fn start_info(host: &KnownHost) -> StartInfo {
     let ram = RAM as u64;
     let map: fn(u64) -> Vec<E820Record> = host.e820.unwrap_or(|ram| {
@@ -52,7 +52,7 @@ fn whole_start_info(host: &KnownHost) -> StartInfo {
     }
 }
 
-/// A machine of this host with that in memory, on top of what else is there: where the firmware is going to run, rubbish.
+/// A machine of this host with that in memory, in addition to the rest. Where the firmware will run, there is garbage.
 fn pvh_setup(host: KnownHost, info: &StartInfo) -> Setup {
     let setup = setup(host);
     let rubbish = vec![0xa5; (BOOT_RAM.end - BOOT_RAM.start) as usize];
@@ -60,7 +60,7 @@ fn pvh_setup(host: KnownHost, info: &StartInfo) -> Setup {
     Setup { image: elf(), memory, ..setup }
 }
 
-/// A host as Firecracker is: without fw_cfg, and nothing else that is known of others.
+/// A host like Firecracker: without fw_cfg and without other hosts' peculiarities.
 fn host_without_fw_cfg() -> KnownHost {
     let crosvm = known_hosts().into_iter().find(|host| host.name == "crosvm").unwrap();
     KnownHost { name: "a host without fw_cfg", in_memory: Vec::new, functions: &[], ..crosvm }
@@ -70,7 +70,7 @@ fn boot(setup: Setup, has_fw_cfg: bool) -> Outcome {
     setup.boot_by_pvh(Start { start_info: START_INFO, has_fw_cfg }, LIMIT).unwrap()
 }
 
-/// Boots, and looks at what the kernel was given and at all of memory; gives where `boot_params` are as well.
+/// Boots, and checks what the kernel got and all of memory; also returns the address of `boot_params`.
 fn check(setup: Setup, has_fw_cfg: bool) -> (Outcome, u64) {
     let (host, before) = (setup.host, setup.clone());
     let name = host.name;
@@ -83,7 +83,7 @@ fn check(setup: Setup, has_fw_cfg: bool) -> (Outcome, u64) {
     (outcome, params)
 }
 
-/// Nothing is written but what is the kernel's or kept from it.
+/// Only what belongs to the kernel or is reserved from it is written.
 fn check_memory(name: &str, setup: &Setup, outcome: &Outcome, params: u64) {
     let ram = vmm::ram::Ram::new(RAM, &[]).unwrap();
     elf::load(&setup.image, &ram).unwrap();
@@ -94,7 +94,7 @@ fn check_memory(name: &str, setup: &Setup, outcome: &Outcome, params: u64) {
     if !setup.memory.iter().any(|&(at, _)| at == initrd) {
         allowed.push(initrd..initrd + 7003);
     }
-    // What the firmware keeps is reserved, and nothing that the host has put there is in it.
+    // The firmware's memory is reserved, and does not contain anything that the host has put there.
     allowed
         .extend(e820(outcome, params).into_iter().filter_map(|(start, end, kind)| (kind != 1).then_some(start..end)));
     let (before, after) = (ram.bytes(0, RAM), outcome.ram.bytes(0, RAM));
@@ -137,7 +137,7 @@ fn tables_that_the_host_hands_over_are_passed_on_unchanged() {
     if !can_run("tables_that_the_host_hands_over_are_passed_on_unchanged") {
         return;
     }
-    // alioth has none but where the firmware runs.
+    // alioth has tables only where the firmware runs.
     for host in known_hosts().into_iter().filter(|host| !(host.in_memory)().is_empty() && host.name != "alioth") {
         let tables = (host.in_memory)();
         let (handed_over, _) = tables[0];
@@ -211,7 +211,7 @@ fn tables_of_a_host_without_fw_cfg_are_passed_on() {
     }
 }
 
-/// Some modules, in any order: the kernel is the first that is one, the initrd the first that is not that.
+/// Modules in any order: the kernel is the first that is a kernel, the initrd the first other one.
 #[test]
 fn modules_may_come_in_any_order() {
     if can_run("modules_may_come_in_any_order") {
@@ -270,8 +270,8 @@ fn a_faulty_start_info_ends_the_boot_with_an_error() {
     }
 }
 
-/// The CPU's state after a reset has zero there too, but a fw_cfg with a kernel does not make this a reset: the image is in RAM,
-/// and nothing would be kept off it.
+/// After a reset EBX is zero too. But this is not a reset, even if fw_cfg has a kernel: the image is in RAM, and would not be
+/// reserved.
 #[test]
 fn a_pvh_start_with_ebx_zero_is_not_taken_for_a_reset() {
     if !can_run("a_pvh_start_with_ebx_zero_is_not_taken_for_a_reset") {
