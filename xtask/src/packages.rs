@@ -73,7 +73,13 @@ pub const VALGRIND: Need =
 pub const IASL: Need =
     Need { program: "iasl", packages: &["acpica-tools"], purpose: "compare the code in ACPI tables" };
 
-/// Everything any command needs. The assembler and its kin build the kernel of the tests (`tests/kernels`).
+/// The assembler and its kin, which make kernels that measure (`compare`) and test (`tests/kernels`).
+pub const ASSEMBLER: [Need; 2] = [
+    Need { program: "as", packages: &["binutils"], purpose: "assemble kernels that measure and test" },
+    Need { program: "objcopy", packages: &["binutils"], purpose: "make flat files of them" },
+];
+
+/// Everything any command needs.
 pub const ALL: [Need; 13] = [
     QEMU,
     BUSYBOX,
@@ -84,8 +90,8 @@ pub const ALL: [Need; 13] = [
         packages: &["qemu-system-arm"],
         purpose: "test the device with registers in memory",
     },
-    Need { program: "as", packages: &["binutils"], purpose: "assemble the test kernel" },
-    Need { program: "objcopy", packages: &["binutils"], purpose: "make a flat file of the test kernel" },
+    ASSEMBLER[0],
+    ASSEMBLER[1],
     Need { program: "cc", packages: &["gcc", "libc6-dev"], purpose: "link the programs that run on the host" },
     Need { program: "lz4", packages: &["lz4"], purpose: "unpack the kernel of the default guest" },
     Need { program: "swtpm", packages: &["swtpm"], purpose: "give the tests' guests a TPM" },
