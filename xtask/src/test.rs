@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that must pass, the quick steps first.
 
 use std::num::NonZero;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -98,113 +99,91 @@ impl Step {
     }
 }
 
+/// How long each step took.
+struct Times(Vec<(&'static str, Duration)>);
+
+impl Times {
+    fn timed<T>(&mut self, name: &'static str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let start = Instant::now();
+        let result = work();
+        self.0.push((name, start.elapsed()));
+        result
+    }
+
+    /// A step that is a command of this tool by itself.
+    fn command<T>(&mut self, name: &'static str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        say(&format!("\n==> {name}: cargo xtask {name}"));
+        let failed = || format!("the step `{name}` failed; to repeat it: cargo xtask {name}");
+        self.timed(name, work).with_context(failed)
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// When a step fails, or what it needs cannot be had.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let mut times = Vec::new();
+    let mut times = Times(Vec::new());
     let result = run_all(args, &mut times);
     say("");
-    for (name, taken) in &times {
+    for (name, taken) in &times.0 {
         say(&format!("{name:<14} {:>7.1} s", taken.as_secs_f64()));
     }
-    let total: Duration = times.iter().map(|(_, taken)| *taken).sum();
-    match &result {
-        Ok(()) => say(&format!("All steps passed in {:.1} s.", total.as_secs_f64())),
-        Err(_) => say(&format!("Stopped after {:.1} s.", total.as_secs_f64())),
-    }
+    let total = times.0.iter().map(|(_, taken)| taken.as_secs_f64()).sum::<f64>();
+    say(&if result.is_ok() {
+        format!("All steps passed in {total:.1} s.")
+    } else {
+        format!("Stopped after {total:.1} s.")
+    });
     result
 }
 
-fn run_all(args: &Args, times: &mut Vec<(&'static str, Duration)>) -> anyhow::Result<()> {
-    let mut timed = |name, work: &mut dyn FnMut() -> anyhow::Result<()>| {
-        let start = Instant::now();
-        let result = work();
-        times.push((name, start.elapsed()));
-        result
-    };
-
+fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
+    let filter = args.filter.as_deref();
     if !args.no_qemu {
-        timed("installation", &mut || packages::ensure(&packages::ALL).map(drop))?;
+        times.timed("installation", || packages::ensure(&packages::ALL))?;
     }
-    for step in host_steps(args.filter.as_deref()) {
-        timed(step.name, &mut || step.run())?;
+    for step in host_steps(filter) {
+        times.timed(step.name, || step.run())?;
     }
-    timed("sanitizer", &mut || sanitizer_step(args.filter.as_deref()).run_with_nightly())?;
-    if args.filter.is_none() {
-        timed("support", &mut || {
-            say("\n==> support: cargo xtask support");
-            support::check()
-                .context("the step `support` failed; to repeat it and correct the README: cargo xtask support")
-        })?;
+    times.timed("sanitizer", || sanitizer_step(filter).run_with_nightly())?;
+    if filter.is_none() {
+        times.command("support", support::check)?;
+        times.timed("crates", check_crates)?;
     }
-    if args.filter.is_none() {
-        timed("crates", &mut check_crates)?;
-    }
-    let mut image = None;
-    timed("image", &mut || {
-        say("\n==> image: cargo xtask image");
-        image = Some(image::build().context("the step `image` failed; to repeat it: cargo xtask image")?);
-        Ok(())
-    })?;
-    if let Some(image) = &image {
-        let step = kvm_step(args.filter.as_deref())
-            .with("FIRSTLIGHT_IMAGE", image.bin.display().to_string())
-            .with("FIRSTLIGHT_ELF", image.stripped.display().to_string());
-        timed(step.name, &mut || step.run())?;
-    }
-    if let Some(image) = image.as_ref().filter(|_| args.filter.is_none()) {
-        timed("faults", &mut || {
-            say("\n==> faults: cargo xtask faults");
-            faults::check(&image.bin, None).context("the step `faults` failed; to repeat it: cargo xtask faults")
-        })?;
+    let image = times.command("image", image::build)?;
+    let with_image = |step: Step, elf: &Path| {
+        step.with("FIRSTLIGHT_IMAGE", image.bin.display().to_string()).with("FIRSTLIGHT_ELF", elf.display().to_string())
+    };
+    let step = with_image(kvm_step(filter), &image.stripped);
+    times.timed(step.name, || step.run())?;
+    if filter.is_none() {
+        times.command("faults", || faults::check(&image.bin, None))?;
     }
     if args.no_qemu {
         return Ok(());
     }
-    if let Some(image) = image.as_ref().filter(|_| args.filter.is_none()) {
-        timed("budget", &mut || {
-            say("\n==> budget: cargo xtask budget");
-            budget::check(&image.bin).context("the step `budget` failed; to repeat it: cargo xtask budget")
-        })?;
+    if filter.is_none() {
+        times.command("budget", || budget::check(&image.bin))?;
     }
-    let mut guest = None;
-    timed("default guest", &mut || {
-        let made = guest::prepare()
-            .and_then(|guest| Ok((guest.initrd_with(&tools::prepare()?)?, guest::console_kernel()?.image, guest)));
-        guest = Some(made.context("the default guest cannot be made")?);
-        Ok(())
-    })?;
-    let mut newer_qemu = None;
-    timed("newer QEMU", &mut || {
-        newer_qemu = Some(newer_qemu::for_tests());
-        Ok(())
-    })?;
-    let mut kernels = Vec::new();
-    timed("test kernels", &mut || {
-        kernels = test_kernels::for_tests();
-        Ok(())
-    })?;
-    if let (Some(image), Some((tools, console_kernel, guest)), Some((name, value))) = (image, guest, newer_qemu) {
-        let step =
-            kernels.into_iter().fold(qemu_step(args.filter.as_deref()), |step, (name, value)| step.with(name, value));
-        let step = step
-            .with(name, value)
-            .with("FIRSTLIGHT_IMAGE", image.bin.display().to_string())
-            .with("FIRSTLIGHT_ELF", image.elf.display().to_string())
-            .with("FIRSTLIGHT_KERNEL", guest.kernel.image.display().to_string())
-            .with("FIRSTLIGHT_CONSOLE_KERNEL", console_kernel.display().to_string())
-            .with("FIRSTLIGHT_INITRD", guest.initrd.display().to_string())
-            .with("FIRSTLIGHT_TOOLS_INITRD", tools.display().to_string());
-        timed(step.name, &mut || step.run())?;
-        if args.filter.is_none() {
-            timed("parity", &mut || {
-                say("\n==> parity: cargo xtask parity");
-                parity::check_all(&image.bin, &guest.kernel, &tools)
-                    .context("the step `parity` failed; to repeat it: cargo xtask parity")
-            })?;
-        }
+    let prepare = || -> anyhow::Result<_> {
+        let guest = guest::prepare()?;
+        Ok((guest.initrd_with(&tools::prepare()?)?, guest::console_kernel()?.image, guest))
+    };
+    let guest = times.timed("default guest", || prepare().context("the default guest cannot be made"))?;
+    let (initrd_with_tools, console_kernel, guest) = guest;
+    let newer_qemu = times.timed("newer QEMU", || Ok(newer_qemu::for_tests()))?;
+    let kernels = times.timed("test kernels", || Ok(test_kernels::for_tests()))?;
+    let step =
+        kernels.into_iter().chain([newer_qemu]).fold(qemu_step(filter), |step, (name, value)| step.with(name, value));
+    let step = with_image(step, &image.elf)
+        .with("FIRSTLIGHT_KERNEL", guest.kernel.image.display().to_string())
+        .with("FIRSTLIGHT_CONSOLE_KERNEL", console_kernel.display().to_string())
+        .with("FIRSTLIGHT_INITRD", guest.initrd.display().to_string())
+        .with("FIRSTLIGHT_TOOLS_INITRD", initrd_with_tools.display().to_string());
+    times.timed(step.name, || step.run())?;
+    if filter.is_none() {
+        times.command("parity", || parity::check_all(&image.bin, &guest.kernel, &initrd_with_tools))?;
     }
     Ok(())
 }

@@ -634,7 +634,7 @@ mod tests {
     }
 
     /// A firmware with such runs: the time of QEMU's start and the guest's, each in milliseconds.
-    pub fn row_of(runs: &[(u64, u64)]) -> Row {
+    fn row_of(runs: &[(u64, u64)]) -> Row {
         let samples = runs.iter().map(|&(qemu, guest)| Sample { qemu: Duration::from_millis(qemu), ..sample(guest) });
         let samples: Vec<_> = samples.collect();
         Row {

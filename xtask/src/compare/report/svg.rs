@@ -230,38 +230,3 @@ fn wrapped(text: &str) -> Vec<String> {
     }
     lines
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::tests::example;
-    use super::*;
-
-    /// The text of the attribute `name` in the tag that `text` begins with.
-    fn attribute<'a>(text: &'a str, name: &str) -> &'a str {
-        let tag = text.split('>').next().unwrap();
-        tag.split_once(&format!(" {name}=\"")).unwrap().1.split('"').next().unwrap()
-    }
-
-    #[test]
-    fn the_parts_of_a_bar_add_up_to_the_number_behind_it() {
-        let mut report = example();
-        // The medians of the phases are 50 and 50, that of the totals is 90.
-        let samples = [(10, 80), (50, 10), (60, 50)];
-        let rows = &mut report.scenarios[0].rows;
-        rows.truncate(1);
-        rows[0] = crate::compare::tests::row_of(&samples);
-        let svg = render(&report);
-        let bar = svg.split(">firstlight</text>").nth(1).unwrap();
-        let (bar, label) = bar.split_once("<text ").unwrap();
-        let millis = |units: f64| units / (RIGHT - LEFT) * 90.0;
-        let mut end = LEFT;
-        for part in bar.split("<rect").skip(1) {
-            let [x, width] = ["x", "width"].map(|name| attribute(part, name).parse::<f64>().unwrap());
-            assert!((x - end).abs() < 0.11, "a gap in {bar}");
-            end = x + width;
-        }
-        let label = label.split_once('>').unwrap().1.split('<').next().unwrap();
-        assert_eq!(label, "90.0");
-        assert!((millis(end - LEFT) - 90.0).abs() < 0.1, "{bar}");
-    }
-}

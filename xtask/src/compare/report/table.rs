@@ -174,21 +174,3 @@ fn lay_out(words: &Words, width: Option<u16>) -> Table {
     }
     table
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::tests::example;
-    use super::*;
-
-    #[test]
-    fn the_phases_add_up_to_the_total_and_the_noise_stands_beside_it() {
-        let mut report = example();
-        let measured = &mut report.scenarios[0];
-        measured.rows = vec![crate::compare::tests::row_of(&[(10, 80), (50, 10), (60, 50)])];
-        let words = times(measured, "seabios");
-        let column = |name: &str| words[0].iter().position(|head| head == name).unwrap();
-        let number = |name: &str| words[2][column(name)].lines().next().unwrap().parse::<f64>().unwrap();
-        assert_eq!(number("QEMU start") + number("firmware") + number("kernel loading"), number("total"));
-        assert_eq!(words[1][column("IQR of total")], "4.00");
-    }
-}
