@@ -14,7 +14,7 @@ use crate::logging::Line;
 use crate::memory_map::{HostMap, MemoryMap};
 use crate::start_info::Start;
 use crate::state::Boot;
-use crate::{framebuffer, platform};
+use crate::{framebuffer, host, platform};
 
 /// How long a failed boot waits, in milliseconds, little-endian (QEMU `-boot reboot-timeout=`); -1 for ever.
 const BOOT_FAIL_WAIT: &str = "etc/boot-fail-wait";
@@ -64,7 +64,7 @@ impl Failure {
 pub fn show<M: Machine>(machine: &mut M, start_info: Option<PhysAddr>, error: &Error) {
     let fw_cfg = FwCfg::probe(machine).unwrap_or_else(|_| FwCfg::absent());
     let map = match start_info {
-        None => HostMap::of_host(machine, &fw_cfg, &Start::Reset).unwrap_or_default(),
+        None => host::memory_map(machine, &fw_cfg, &Start::Reset).unwrap_or_default(),
         // What the host handed over may be overwritten, and with it what it reserves. So no memory is known to be free.
         Some(_) => HostMap::default(),
     };

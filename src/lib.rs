@@ -42,6 +42,7 @@ pub mod framebuffer;
 pub mod fw_cfg;
 pub mod hal;
 pub mod heap;
+pub mod host;
 pub mod layout;
 pub mod logging;
 pub mod memory_map;
@@ -66,7 +67,7 @@ use failure::Failure;
 use framebuffer::Framebuffer;
 use fw_cfg::FwCfg;
 use hal::Machine;
-use memory_map::{HostMap, MemoryMap};
+use memory_map::MemoryMap;
 use platform::{Chipset, Platform};
 use resume::{Record, WakingVector};
 use start_info::{Start, StartInfo};
@@ -98,7 +99,7 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
     let trace = Trace::of_host(machine, fw_cfg);
     trace.mark(machine, Point::FirmwareStart);
     // Tables and the kernel may be in memory already. They are held before anything is put there.
-    let mut map = HostMap::of_host(machine, fw_cfg, start)?;
+    let mut map = host::memory_map(machine, fw_cfg, start)?;
     let sources = tables::Sources::of_host(machine, fw_cfg, start, &mut map);
     let kernel = Kernel::of_host(machine, fw_cfg, start, &mut map)?;
     let mut map = MemoryMap::new(map);
@@ -106,7 +107,7 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
     // A host that hands over ACPI tables has set up the machine that they describe.
     let (tables, framebuffer) = match sources.handed_over {
         Some(rsdp) => {
-            let tpm_is_unlisted = tables::is_silent_on_tpm(fw_cfg);
+            let tpm_is_unlisted = host::is_silent_on_tpm(fw_cfg);
             (Tables { tpm_is_unlisted, ..Tables::in_memory(rsdp) }, None)
         }
         None => set_up(&mut boot, sources)?,
@@ -124,7 +125,7 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
         tpm::measure_unlisted(boot.machine, fw_cfg, &loaded);
     }
     let clears = match start {
-        Start::Reset => resume::prepare(&mut boot, tables),
+        Start::Reset => resume::prepare(&mut boot, tables.rsdp, tables.told),
         Start::Pvh(_) => Clears::Nothing,
     };
     trace.mark(boot.machine, Point::KernelStart);
@@ -145,7 +146,7 @@ fn set_up<M: Machine>(
     let mut tables = tables::load(boot, sources, platform.f_segment);
     // In this order, which spares a PC the look for a file.
     tables.tpm_is_unlisted =
-        (tables.rsdp.is_none() || platform.chipset == Chipset::Microvm) && tables::is_silent_on_tpm(boot.fw_cfg);
+        (tables.rsdp.is_none() || platform.chipset == Chipset::Microvm) && host::is_silent_on_tpm(boot.fw_cfg);
     if tables.rsdp.is_none() && !sources.in_memory.mp_table {
         multiprocessor::load(boot, platform.chipset);
     }
@@ -178,11 +179,11 @@ fn try_wake(machine: &mut impl Machine) -> Result<Option<WakingVector>, Error> {
         Err(error) => return lost(error.into()),
         Ok(fw_cfg) => fw_cfg,
     };
-    if !resume::can_wake(machine, &fw_cfg) {
+    if !host::can_wake(machine, &fw_cfg) {
         return Ok(None);
     }
     logging::configure(machine, &fw_cfg);
-    let map = match HostMap::of_host(machine, &fw_cfg, &Start::Reset) {
+    let map = match host::memory_map(machine, &fw_cfg, &Start::Reset) {
         Err(error) => return lost(error.into()),
         Ok(map) => map,
     };
@@ -192,7 +193,7 @@ fn try_wake(machine: &mut impl Machine) -> Result<Option<WakingVector>, Error> {
         return Ok(None);
     }
     // Before anything that the guest has left is read: no record keeps the TPM from it.
-    tpm::resume(machine, tables::has_tpm(&fw_cfg));
+    tpm::resume(machine, host::has_tpm(&fw_cfg));
     platform.set_up_cpus(machine, &fw_cfg);
     let record = Record::load(machine)?;
     resume::tell_host(machine, &fw_cfg, &record.writes);

@@ -399,7 +399,7 @@ fn a_kernel_that_left_no_room_for_the_tables_was_given_the_tpm_as_it_was_switche
     let mut machine = q35(golden::device("q35", true));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let ram_end =
-        HostMap::of_host(&mut machine, &fw_cfg, &Start::Reset).unwrap().ram_end(addr::PhysRange::LOW_4_GIB).unwrap();
+        host::memory_map(&mut machine, &fw_cfg, &Start::Reset).unwrap().ram_end(addr::PhysRange::LOW_4_GIB).unwrap();
     // Nothing is left but what is below 640 KiB, where a log of 1 MiB has no room.
     let size = u32::try_from(ram_end.get() - 0x10_0000).unwrap();
     let device =
@@ -838,7 +838,7 @@ fn modules_before_the_kernel_that_are_none_ended_the_boot() {
 #[test]
 fn ram_that_wraps_was_said_to_be_too_many_regions() {
     let list = [0x1000_u64.to_le_bytes(), u64::MAX.to_le_bytes()].concat();
-    let error = HostMap::from_e820(&[list, vec![1, 0, 0, 0]].concat()).unwrap_err().to_string();
+    let error = memory_map::HostMap::from_e820(&[list, vec![1, 0, 0, 0]].concat()).unwrap_err().to_string();
     assert!(error.contains("past the last address"), "{error}");
 }
 

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use firstlight::fakes::fw_cfg::FakeFwCfg;
 use firstlight::fakes::machine::FakeMachine;
 use firstlight::fw_cfg::FwCfg;
-use firstlight::resume::{self, HostWrite};
+use firstlight::host::HostWrite;
+use firstlight::resume;
 use log::{LevelFilter, Log, Metadata, Record};
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());

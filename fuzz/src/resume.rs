@@ -11,9 +11,10 @@ use arbitrary::Arbitrary;
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::fakes::fw_cfg::FakeFwCfg;
 use firstlight::fakes::machine::{FakeMachine, FakeMemory};
+use firstlight::host::HostWrite;
 use firstlight::layout;
 use firstlight::memory_map::HostMap;
-use firstlight::resume::{self, HostWrite, Record, WakingVector};
+use firstlight::resume::{self, Record, WakingVector};
 use uefi_raw::table::boot::MemoryType;
 
 use crate::boot::{CHIPSETS, board};

@@ -15,7 +15,6 @@
 
 mod e820;
 mod error;
-mod host;
 mod host_map;
 mod kind;
 mod pc;

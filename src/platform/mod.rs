@@ -34,13 +34,13 @@ use crate::addr::{PhysAddr, PhysRange, constant};
 use crate::cpus::{self, LocalApic, MemoryTypes};
 use crate::fw_cfg::{FwCfg, HostKind};
 use crate::hal::{Cpu, Machine, Memory, Ports};
+use crate::host;
 use crate::memory_map::Regions;
 use crate::pci::{
     self, Address, Board, ConfigSpace, Display, EcamWindow, Near, OwnFunction, Pin, PortConfig, PortRange, Summary,
     Windows,
 };
 use crate::state::Boot;
-use crate::{resume, tables};
 pub use display::set_up_display;
 use window::{high_windows, physical_bits, unoccupied};
 
@@ -169,20 +169,20 @@ fn program<M: Machine>(
     let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or_default();
     let ecam = chipset.program(machine, low_ram_end, fw_cfg.host_kind());
     connect_pic(machine, chipset == Chipset::Microvm);
-    if chipset == Chipset::None && !tables::describe_devices(fw_cfg) {
+    if chipset == Chipset::None && !host::describes_devices(fw_cfg) {
         keyboard::translate_if_present(machine);
     }
-    let f_segment = chipset.is_known() && tables::want_f_segment(fw_cfg) && chipset.open_f_segment(machine, ecam);
+    let f_segment = chipset.is_known() && host::wants_f_segment(fw_cfg) && chipset.open_f_segment(machine, ecam);
     (chipset, low_ram_end, f_segment, ecam)
 }
 
 /// Whether this is QEMU's microvm, by its files: it describes its devices, and has neither the SMBIOS tables nor the power
 /// management of a PC.
 fn is_microvm(fw_cfg: &FwCfg) -> bool {
-    !tables::has_smbios(fw_cfg)
+    !host::has_smbios(fw_cfg)
         && fw_cfg.host_kind().is_qemu()
-        && tables::describe_devices(fw_cfg)
-        && !resume::can_sleep(fw_cfg)
+        && host::describes_devices(fw_cfg)
+        && !host::can_sleep(fw_cfg)
 }
 
 /// Programs the old interrupt controllers, where there are any, and lets their interrupts through to this CPU, for operating

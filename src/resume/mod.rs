@@ -8,7 +8,7 @@
 //! The order of a wake is in `lib.rs`. A guest can write RAM and CMOS, and a plain reset keeps both. So neither decides
 //! that a reset is a wake. They only ask for one ([`is_requested`]); the host decides:
 //!
-//! 1. it offers S3 (`etc/system-states`) and ACPI tables, without which no operating system suspends ([`can_wake`]);
+//! 1. it offers S3 (`etc/system-states`) and ACPI tables, without which no operating system suspends ([`host::can_wake`]);
 //! 2. its power management says that the machine was asleep: WAK_STS in the PM1 status register
 //!    ([`crate::platform::Restored::was_asleep`]). The host sets this bit, a guest can only clear it, and a reset clears it.
 //!
@@ -34,26 +34,20 @@ mod tests;
 mod vector;
 
 pub use error::Error;
-pub use record::{HostWrite, Record};
+pub use record::Record;
 pub use vector::WakingVector;
 
+use alloc::vec::Vec;
+
+use crate::addr::PhysAddr;
 use crate::boot::Clears;
 use crate::cmos;
 use crate::fw_cfg::{FwCfg, Transport};
 use crate::hal::{Machine, Memory, Ports};
+use crate::host::{self, HostWrite};
 use crate::layout;
 use crate::logging::Few;
 use crate::state::Boot;
-use crate::tables::{self, Tables};
-
-/// Which sleep states the machine offers, six bytes (QEMU `hw/acpi/core.c`, `acpi_pm1_cnt_init`). A boot goes by the name
-/// alone, which tells a machine with the power management of a PC from others: to read it would cost every boot a
-/// transfer.
-const SYSTEM_STATES: &str = "etc/system-states";
-const SYSTEM_STATES_LEN: usize = 6;
-/// The byte of S3, and its bit for "offered"; the low bits are the type that a guest writes to sleep.
-const S3: usize = 3;
-const STATE_OFFERED: u8 = 1 << 7;
 
 /// CMOS: why the machine was reset (IBM PC/AT technical reference, "shutdown status byte").
 const SHUTDOWN_STATUS: u8 = 0x0f;
@@ -61,23 +55,18 @@ const SHUTDOWN_STATUS: u8 = 0x0f;
 pub const STATUS_WAKE: u8 = 0xfe;
 const STATUS_NONE: u8 = 0;
 
-/// Whether this machine can suspend, so that memory is kept for a wake.
-#[must_use]
-pub fn can_sleep(fw_cfg: &FwCfg) -> bool {
-    fw_cfg.find(SYSTEM_STATES).is_some()
-}
-
-/// Leaves the record of a boot that loaded these tables, if all the memory is kept that a wake needs: a page of it alone
+/// Leaves the record of a boot whose tables have their root pointer at `rsdp`, and that wrote `writes` into the host's files, if
+/// all the memory is kept that a wake needs: a page of it alone
 /// may be for a host's table beside it. Without ACPI tables no operating system suspends. Gives how what is kept and is not in
 /// use is to be cleared.
-pub fn prepare<M: Memory>(boot: &mut Boot<'_, M>, tables: Tables) -> Clears {
+pub fn prepare<M: Memory>(boot: &mut Boot<'_, M>, rsdp: Option<PhysAddr>, writes: Vec<HostWrite>) -> Clears {
     let fw_cfg = boot.fw_cfg;
     // Reserved by the firmware, and not by a host that has something there.
-    if !can_sleep(fw_cfg) || !boot.map.is_withheld(layout::KEPT_RAM) {
+    if !host::can_sleep(fw_cfg) || !boot.map.is_withheld(layout::KEPT_RAM) {
         return Clears::Nothing;
     }
-    match tables.rsdp {
-        Some(rsdp) => Record { rsdp, writes: tables.told }.store(boot.machine),
+    match rsdp {
+        Some(rsdp) => Record { rsdp, writes }.store(boot.machine),
         None => record::clear(boot.machine),
     }
     // Others that have the register of QEMU may take the key for an item.
@@ -100,14 +89,6 @@ pub fn is_requested(machine: &mut (impl Ports + Memory)) -> bool {
         record::remove(machine);
     }
     requested
-}
-
-/// Whether the host offers S3, and ACPI tables by which an operating system finds it.
-pub fn can_wake(machine: &mut impl Machine, fw_cfg: &FwCfg) -> bool {
-    let Some(item) = fw_cfg.find(SYSTEM_STATES).filter(|_| tables::has_acpi(fw_cfg)) else { return false };
-    let mut states = [0; SYSTEM_STATES_LEN];
-    fw_cfg.read(machine, item, &mut states);
-    states[S3] & STATE_OFFERED != 0
 }
 
 /// Removes the record: the next start is a boot, and so is this one where it turns out to be no wake.

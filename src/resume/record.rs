@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::Error;
+use super::error::Error;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::Memory;
+use crate::host::HostWrite;
 use crate::layout::{RESUME_RECORD, WAKE_RAM};
 
 /// What a record begins with. Its last byte is the version of the format.
@@ -36,65 +37,8 @@ struct Header {
 /// How long the header is up to the end of its checksum.
 const CHECKED_FROM: usize = 16;
 
-/// The longest file name, as in fw_cfg's directory, and the most bytes that are written at a time.
-const NAME_LEN: usize = 56;
-const MOST_BYTES: usize = 8;
-
-/// Bytes that were written into one of the host's files.
-#[derive(Clone, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Eq, Unaligned)]
-#[repr(C)]
-pub struct HostWrite {
-    /// In fw_cfg, padded with zeros.
-    file: [u8; NAME_LEN],
-    offset: U32,
-    len: U32,
-    bytes: [u8; MOST_BYTES],
-}
-
 const _: () = assert!(size_of::<Header>().is_multiple_of(8) && size_of::<HostWrite>().is_multiple_of(8));
 const _: () = assert!((size_of::<Header>() + MOST_WRITES * size_of::<HostWrite>()) as u64 <= RESUME_RECORD.len());
-
-impl HostWrite {
-    /// Eight bytes at most, from `offset` on. `None` when they or the name are too long, or the name has a character
-    /// that cannot be printed.
-    #[must_use]
-    pub fn new(file: &[u8], offset: u32, bytes: &[u8]) -> Option<Self> {
-        let len = u32::try_from(bytes.len()).ok()?;
-        let mut this = Self { file: [0; NAME_LEN], offset: offset.into(), len: len.into(), bytes: [0; MOST_BYTES] };
-        this.file.get_mut(..file.len()).filter(|_| is_name(file))?.copy_from_slice(file);
-        this.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        Some(this)
-    }
-
-    /// The file's name; empty when it is none.
-    #[must_use]
-    pub fn file(&self) -> &str {
-        let name = self.file.split(|&byte| byte == 0).next().filter(|name| is_name(name));
-        name.and_then(|name| str::from_utf8(name).ok()).unwrap_or_default()
-    }
-
-    /// Where in the file.
-    #[must_use]
-    pub fn offset(&self) -> u32 {
-        self.offset.get()
-    }
-
-    /// What was written.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len.get() as usize).unwrap_or_default()
-    }
-
-    fn is_valid(&self) -> bool {
-        !self.file().is_empty() && !self.bytes().is_empty()
-    }
-}
-
-/// Whether a name has only characters that can be printed. It is printed where a host does not know the file, and a guest
-/// can have written it.
-fn is_name(name: &[u8]) -> bool {
-    name.iter().all(u8::is_ascii_graphic)
-}
 
 /// What a wake needs to know of the boot.
 #[derive(Debug, PartialEq, Eq)]

@@ -17,8 +17,9 @@ use crate::fakes::fw_cfg::FakeFwCfg;
 use crate::fakes::known_hosts::known_hosts;
 use crate::fakes::machine::{Access, FakeDevice, FakeMachine, FakeMemory};
 use crate::fakes::{golden, tables as made};
+use crate::host::SYSTEM_STATES;
 use crate::layout::{RESUME_RECORD, WAKE_RAM};
-use crate::memory_map::{HostMap, MemoryMap};
+use crate::memory_map::MemoryMap;
 use crate::start_info::Start;
 use crate::tables;
 
@@ -255,12 +256,12 @@ const I440FX: u32 = 0x1237_8086;
 fn booted(name: &str, bridge: u32) -> FakeMemory {
     let mut machine = FakeMachine::new().with(device(name)).with(FakeConfigPorts::with_host_bridge(bridge));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-    let mut map = HostMap::of_host(&mut machine, &fw_cfg, &Start::Reset).unwrap();
+    let mut map = host::memory_map(&mut machine, &fw_cfg, &Start::Reset).unwrap();
     let sources = tables::Sources::of_host(&mut machine, &fw_cfg, &Start::Reset, &mut map);
     let mut map = MemoryMap::new(map);
     let mut boot = Boot { machine: &mut machine, fw_cfg: &fw_cfg, map: &mut map, start: &Start::Reset };
     let tables = tables::load(&mut boot, sources, true);
-    prepare(&mut boot, tables);
+    prepare(&mut boot, tables.rsdp, tables.told);
     machine.memory
 }
 
@@ -523,7 +524,7 @@ fn an_image_without_its_record_does_not_wake() {
 /// Leaves the record of a boot with this map that loaded no tables but those at `rsdp`.
 fn prepare_with(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &MemoryMap, rsdp: Option<PhysAddr>) -> Clears {
     let mut boot = Boot { machine, fw_cfg, map: &mut map.clone(), start: &Start::Reset };
-    prepare(&mut boot, Tables { rsdp, ..Tables::default() })
+    prepare(&mut boot, rsdp, Vec::new())
 }
 
 #[test]
@@ -531,7 +532,7 @@ fn memory_is_kept_on_machines_that_sleep_only() {
     let map = |device: FakeFwCfg| {
         let mut machine = FakeMachine::new().with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        (can_sleep(&fw_cfg), MemoryMap::new(HostMap::of_host(&mut machine, &fw_cfg, &Start::Reset).unwrap()))
+        (host::can_sleep(&fw_cfg), MemoryMap::new(host::memory_map(&mut machine, &fw_cfg, &Start::Reset).unwrap()))
     };
     let e820 = |device: FakeFwCfg| {
         let ram = [0, 128 << 20].map(u64::to_le_bytes).concat();
@@ -573,7 +574,7 @@ fn a_host_table_in_the_page_of_the_record_does_not_make_a_machine_one_that_sleep
         let pieces = pieces.into_iter().chain(made::mp_table(0x9_fc00, 0x9_fc10));
         pieces.for_each(|(at, bytes)| machine.memory.store(at, &bytes));
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        let mut map = HostMap::of_host(&mut machine, &fw_cfg, &Start::Reset).unwrap();
+        let mut map = host::memory_map(&mut machine, &fw_cfg, &Start::Reset).unwrap();
         let in_memory = tables::Sources::of_host(&mut machine, &fw_cfg, &Start::Reset, &mut map).in_memory;
         assert!(in_memory.mp_table && !map.is_ram(RESUME_RECORD), "the page is the table's");
         assert_eq!(map.is_ram(WAKE_RAM), !sleeps);

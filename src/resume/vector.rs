@@ -3,7 +3,7 @@
 //!
 //! Source: ACPI specification 6.5, 5.2.10 (FACS).
 
-use super::Error;
+use super::error::Error;
 use crate::acpi::{HEADER_LEN, Root, TableReader};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::Memory;

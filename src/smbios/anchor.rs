@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::Error;
+use super::error::Error;
 use super::walk::Summary;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::checksum;

@@ -1,8 +1,9 @@
 //! The structure that describes this firmware (DSP0134 3.6, 7.1), made when it is compiled.
 
-use super::walk::TYPE_FIRMWARE_INFORMATION;
 use crate::layout;
 
+/// The type of the structure that describes the firmware (7.1).
+pub const TYPE_FIRMWARE_INFORMATION: u8 = 0;
 /// Who made it.
 const VENDOR: &str = "Firstlight";
 /// The package's version.

@@ -1,12 +1,10 @@
 //! A look at the structures: a header, a formatted area, then strings, one structure after the other (DSP0134 3.6, 6.1).
 
-use super::Error;
-use super::firmware_information::FIRMWARE_INFORMATION_LEN;
+use super::error::Error;
+use super::firmware_information::{FIRMWARE_INFORMATION_LEN, TYPE_FIRMWARE_INFORMATION};
 
 /// The length of a structure's header: type, length of the formatted area with the header, handle (6.1.2).
 const HEADER_LEN: usize = 4;
-/// The type of the structure that describes the firmware (7.1).
-pub(super) const TYPE_FIRMWARE_INFORMATION: u8 = 0;
 /// The type of the structure that ends the tables (7.45).
 const TYPE_END: u8 = 127;
 /// The highest handle that a structure may have (6.1.2).

@@ -1,12 +1,12 @@
 //! ACPI: the table-loader script's view of this machine.
 
-use super::{Place, TPM_LOG};
+use super::Place;
 use crate::acpi::{self, Error, Host, Plan, Zone};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::fw_cfg::{self, Item};
 use crate::hal::Machine;
 use crate::heap;
-use crate::resume::HostWrite;
+use crate::host::{HostWrite, TPM_LOG};
 
 /// Runs `script` and gives the address of the RSDP.
 pub fn load<M: Machine>(place: &mut Place<'_, M>, script: Item) -> Result<PhysAddr, Error<fw_cfg::Error>> {

@@ -26,66 +26,18 @@ use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as range};
 use crate::bios_data;
 use crate::fw_cfg::{self, FwCfg, Item, Transport};
 use crate::hal::{Machine, MemoryError};
+use crate::host::{self, HostWrite, SMBIOS_ANCHOR, TABLE_LOADER};
 use crate::layout::{CONVENTIONAL, EBDA_TABLES};
 use crate::memory_map::{HostMap, MemoryMap, Placement};
-use crate::resume::HostWrite;
 use crate::start_info::Start;
 use crate::state::Boot;
 
-/// The script that says which ACPI files go where.
-const TABLE_LOADER: &str = "etc/table-loader";
-/// The SMBIOS entry point.
-const SMBIOS_ANCHOR: &str = "etc/smbios/smbios-anchor";
 /// The SMBIOS structures.
 const SMBIOS_TABLES: &str = "etc/smbios/smbios-tables";
 
-/// A device tree, which QEMU's microvm has.
-const DEVICE_TREE: &str = "etc/fdt";
-
-/// What of it is for tables, and the end, which is a BIOS's (`bios_end`).
+/// What of the F-segment is for tables, and the end, which is a BIOS's (`bios_end`).
 const F_SEGMENT_TABLES: PhysRange = range(0xf_0000, 0xf_ffc0);
 const BIOS_END: PhysRange = range(0xf_ffc0, 0x10_0000);
-/// Where the log of a TPM goes: a file of zeros, which is empty on a machine without one.
-const TPM_LOG: &str = "etc/tpm/log";
-
-/// Whether the host has anything that belongs into the F-segment.
-#[must_use]
-pub fn want_f_segment(fw_cfg: &FwCfg) -> bool {
-    has_acpi(fw_cfg) || has_smbios(fw_cfg)
-}
-
-/// Whether the host has ACPI tables in fw_cfg.
-#[must_use]
-pub fn has_acpi(fw_cfg: &FwCfg) -> bool {
-    fw_cfg.find(TABLE_LOADER).is_some()
-}
-
-/// Whether the host has SMBIOS tables in fw_cfg.
-#[must_use]
-pub fn has_smbios(fw_cfg: &FwCfg) -> bool {
-    fw_cfg.find(SMBIOS_ANCHOR).is_some()
-}
-
-/// Whether the host has a TPM: then it has a log for it.
-#[must_use]
-pub fn has_tpm(fw_cfg: &FwCfg) -> bool {
-    fw_cfg.find(TPM_LOG).is_some_and(|log| !log.is_empty())
-}
-
-/// Whether the host says nothing of a TPM, be there one or not: QEMU's machines without ACPI tables, and its microvm. The others
-/// of QEMU's have a log in any case. Other hosts tell of what they have.
-#[must_use]
-pub fn is_silent_on_tpm(fw_cfg: &FwCfg) -> bool {
-    fw_cfg.host_kind().is_qemu() && fw_cfg.find(TPM_LOG).is_none()
-}
-
-/// Whether the host has tables or a device tree that say which devices there are. A machine without them and without PCI is
-/// taken for an old PC, with what every PC had.
-#[must_use]
-pub fn describe_devices(fw_cfg: &FwCfg) -> bool {
-    has_acpi(fw_cfg) || fw_cfg.find(DEVICE_TREE).is_some()
-}
-
 /// What was loaded, as far as later steps need it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tables {
@@ -97,7 +49,7 @@ pub struct Tables {
     pub tpm_log: Option<PhysRange>,
     /// Whether the host has a TPM of which no table tells, because there are none or they could not be linked.
     pub tpm_is_untold: bool,
-    /// Whether there may be a TPM of which the host does not say whether it has one ([`is_silent_on_tpm`]).
+    /// Whether there may be a TPM of which the host does not say whether it has one ([`host::is_silent_on_tpm`]).
     pub tpm_is_unlisted: bool,
 }
 
@@ -183,7 +135,7 @@ pub fn load<M: Machine>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: boo
     let rsdp = rsdp.or(in_memory.rsdp);
     // Tables that could not be linked tell of no log.
     let tpm_log = place.tpm_log.filter(|_| rsdp.is_some());
-    let tpm_is_untold = rsdp.is_none() && has_tpm(fw_cfg);
+    let tpm_is_untold = rsdp.is_none() && host::has_tpm(fw_cfg);
     // Whether it is unlisted depends on the platform, which the caller knows.
     Tables { rsdp, told: place.told, tpm_log, tpm_is_untold, tpm_is_unlisted: false }
 }

@@ -6,6 +6,7 @@ use crate::checksum::sum;
 use crate::fakes::fw_cfg::FakeFwCfg;
 use crate::fakes::golden;
 use crate::fakes::machine::FakeMachine;
+use crate::host::TPM_LOG;
 use crate::layout::F_SEGMENT;
 use crate::smbios::{FIRMWARE_INFORMATION_LEN, firmware_information};
 

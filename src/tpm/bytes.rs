@@ -4,7 +4,7 @@ use core::ops::Deref;
 
 use arrayvec::ArrayVec;
 
-use super::Error;
+use super::error::Error;
 use super::hash::{ALGORITHMS, MAX_DIGEST};
 
 /// A command that extends a PCR in all banks has 31 bytes beside the digests and their algorithms, an event 16.

@@ -2,9 +2,39 @@
 
 use core::fmt;
 
-use super::command::{Code, Refusal};
-use super::interface::Wait;
+use super::code::{Code, Refusal};
 use crate::hal::MemoryError;
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Wait {
+    /// Locality 0 is granted.
+    Locality,
+    /// The TPM is ready for a command.
+    Readiness,
+    /// It takes bytes of a command.
+    Room,
+    /// It has all of the command.
+    EndOfCommand,
+    /// It has a response.
+    Response,
+    /// It gives bytes of the response.
+    RestOfResponse,
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Locality => "locality 0",
+            Self::Readiness => "readiness for a command",
+            Self::Room => "room for a command",
+            Self::EndOfCommand => "the acceptance of a command",
+            Self::Response => "the response to a command",
+            Self::RestOfResponse => "the rest of a response",
+        })
+    }
+}
 
 /// What is wrong with the TPM, or with what was to be measured.
 ///

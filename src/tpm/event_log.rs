@@ -4,8 +4,8 @@
 
 use arrayvec::ArrayVec;
 
-use super::Error;
 use super::bytes::Bytes;
+use super::error::Error;
 use super::hash::{ALGORITHMS, Algorithm, Digest};
 use crate::addr::{PhysAddr, PhysRange};
 

@@ -20,6 +20,7 @@
 //! physical presence interface.
 
 mod bytes;
+mod code;
 mod command;
 mod error;
 mod event_log;
@@ -35,7 +36,7 @@ use core::fmt;
 use arrayvec::ArrayVec;
 use zerocopy::FromZeros;
 
-pub use command::{Code, Refusal};
+pub use code::{Code, Refusal};
 pub use error::Error;
 use hash::{Digest, Digests, Hashes};
 use interface::{Host, Interface};

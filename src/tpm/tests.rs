@@ -11,7 +11,7 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::interface::Wait;
+use super::error::Wait;
 use super::*;
 use crate::addr::PhysAddr;
 use crate::boot::{Entry, Handover, Part};

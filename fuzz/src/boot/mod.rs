@@ -15,6 +15,7 @@ use firstlight::boot::{Entry, Handover};
 use firstlight::failure::{self, Failure};
 use firstlight::fakes::machine::FakeMachine;
 use firstlight::fw_cfg::{Error, FwCfg};
+use firstlight::host;
 use firstlight::memory_map::HostMap;
 use firstlight::start_info::{self, StartInfo};
 use firstlight::{layout, resume};
@@ -170,7 +171,7 @@ fn host_map(script: &Script) -> Option<HostMap> {
         Err(Error::NoDevice { .. }) if start.info().is_some() => FwCfg::absent(),
         result => result.ok()?,
     };
-    HostMap::of_host(&mut machine, &fw_cfg, &start).ok()
+    host::memory_map(&mut machine, &fw_cfg, &start).ok()
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::boxed::Box;
 
 use super::*;
-use crate::memory_map::{HostMap, MemoryMap};
+use crate::host::SYSTEM_STATES;
+use crate::memory_map::MemoryMap;
 use crate::start_info::Start;
 
 /// What a guest leaves that wants the next reset taken for a wake: all that [`suspended`] has, and CMOS.
@@ -93,7 +94,7 @@ fn the_power_management_has_its_address_before_it_is_asked() {
     // What costs a boot nothing costs it nothing: a boot does not ask.
     let map = |machine: &mut FakeMachine| {
         let fw_cfg = FwCfg::probe(machine).unwrap();
-        let map = HostMap::of_host(machine, &fw_cfg, &Start::Reset).unwrap();
+        let map = host::memory_map(machine, &fw_cfg, &Start::Reset).unwrap();
         (fw_cfg, MemoryMap::new(map))
     };
     let mut machine = reset(FakeMemory::default(), device("pc"), I440FX);

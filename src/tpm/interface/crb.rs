@@ -1,10 +1,10 @@
 //! The command response buffer interface: the command is put into a buffer, the response found there, `tpm-crb` in QEMU
 //! (PTP 6.4).
 
-use super::{Host, REGISTERS, Wait, read32, wait, write32};
+use super::registers::{Host, REGISTERS, read32, wait, write32};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::hal::Deadline;
-use crate::tpm::Error;
+use crate::tpm::error::{Error, Wait};
 
 /// `TPM_LOC_CTRL_x`.
 const LOCALITY_CONTROL: u64 = 0x08;

@@ -1,8 +1,8 @@
 //! The FIFO interface: one register for the bytes of commands and responses, `tpm-tis` in QEMU (PTP 6.5).
 
-use super::{Host, Wait, read8, read32, wait, write8, write32};
+use super::registers::{Host, read8, read32, wait, write8, write32};
 use crate::hal::Deadline;
-use crate::tpm::Error;
+use crate::tpm::error::{Error, Wait};
 
 /// `TPM_ACCESS`, 8 bits.
 const ACCESS: u64 = 0x00;

@@ -8,20 +8,14 @@
 
 mod crb;
 mod fifo;
+mod registers;
 
-use core::fmt;
-
-use super::Error;
+pub use self::registers::Host;
+use self::registers::read32;
 use super::command::HEADER_LEN;
-use crate::addr::{PhysAddr, PhysRange, constant_range};
-use crate::hal::{Clock, Deadline, Memory};
+use super::error::Error;
+use crate::hal::Deadline;
 
-/// What a TPM needs of the machine.
-pub trait Host: Memory + Clock {}
-impl<T: Memory + Clock> Host for T {}
-
-/// The registers of locality 0 (PTP, table 17: "Allocation of Register Space").
-const REGISTERS: PhysRange = constant_range(0xfed4_0000, 0xfed4_1000);
 /// `TPM_INTERFACE_ID`, 32 bits: the interface's type in bits 3:0 (PTP 6.4.2.4 and 6.5.2.7).
 const INTERFACE_ID: u64 = 0x30;
 /// The type of the command response buffer interface. The other two, 0 and 15, are the FIFO.
@@ -29,37 +23,6 @@ const TYPE_CRB: u32 = 1;
 /// `TPM_DID_VID`, 32 bits, in both interfaces at different places; this is the FIFO's (PTP, table 17). A FIFO of the
 /// time before TPM 2.0 has all ones in [`INTERFACE_ID`], but not there.
 const FIFO_VENDOR: u64 = 0xf00;
-
-/// What is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Wait {
-    /// Locality 0 is granted.
-    Locality,
-    /// The TPM is ready for a command.
-    Readiness,
-    /// It takes bytes of a command.
-    Room,
-    /// It has all of the command.
-    EndOfCommand,
-    /// It has a response.
-    Response,
-    /// It gives bytes of the response.
-    RestOfResponse,
-}
-
-impl fmt::Display for Wait {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Locality => "locality 0",
-            Self::Readiness => "readiness for a command",
-            Self::Room => "room for a command",
-            Self::EndOfCommand => "the acceptance of a command",
-            Self::Response => "the response to a command",
-            Self::RestOfResponse => "the rest of a response",
-        })
-    }
-}
 
 /// Whether there is a TPM, on a machine of which nothing says so: one read. Where nothing answers the register reads as zeros
 /// or as ones; it has the interface's version and what it can do (PTP 6.4.2.4 and 6.5.2.7), so a TPM 2.0's is neither.
@@ -140,42 +103,4 @@ impl Interface {
             Self::Crb(_) => crb::close(host),
         }
     }
-}
-
-/// A register's address.
-const fn register(offset: u64) -> PhysAddr {
-    // The offsets are those of this module's constants, so this does not wrap.
-    PhysAddr::new(REGISTERS.start().get().wrapping_add(offset))
-}
-
-#[inline(never)]
-fn read8(host: &mut impl Host, offset: u64) -> Result<u8, Error> {
-    Ok(host.read_register8(register(offset))?)
-}
-
-#[inline(never)]
-fn read32(host: &mut impl Host, offset: u64) -> Result<u32, Error> {
-    Ok(host.read_register32(register(offset))?)
-}
-
-#[inline(never)]
-fn write8(host: &mut impl Host, offset: u64, value: u8) -> Result<(), Error> {
-    Ok(host.write_register8(register(offset), value)?)
-}
-
-#[inline(never)]
-fn write32(host: &mut impl Host, offset: u64, value: u32) -> Result<(), Error> {
-    Ok(host.write_register32(register(offset), value)?)
-}
-
-/// Waits until the bits of `mask` in a 32-bit register are `value`.
-#[inline(never)]
-fn wait(host: &mut impl Host, deadline: Deadline, what: Wait, offset: u64, mask: u32, value: u32) -> Result<(), Error> {
-    while read32(host, offset)? & mask != value {
-        if deadline.has_passed(host) {
-            return Err(Error::Timeout(what));
-        }
-        core::hint::spin_loop();
-    }
-    Ok(())
 }

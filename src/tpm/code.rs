@@ -1,0 +1,95 @@
+//! The codes of commands, and of what a TPM answers that refuses one.
+//!
+//! Source: TCG TPM 2.0 Library, part 2.
+
+use core::fmt;
+
+/// A command's code, `TPM_CC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Code {
+    /// `TPM2_HierarchyControl`.
+    HierarchyControl = 0x121,
+    /// `TPM2_HierarchyChangeAuth`.
+    HierarchyChangeAuth = 0x129,
+    /// `TPM2_SelfTest`.
+    SelfTest = 0x143,
+    /// `TPM2_Startup`.
+    Startup = 0x144,
+    /// `TPM2_GetCapability`.
+    GetCapability = 0x17a,
+    /// `TPM2_GetRandom`.
+    GetRandom = 0x17b,
+    /// `TPM2_PCR_Extend`.
+    PcrExtend = 0x182,
+}
+
+impl Code {
+    const ALL: [Self; 7] = [
+        Self::HierarchyControl,
+        Self::HierarchyChangeAuth,
+        Self::SelfTest,
+        Self::Startup,
+        Self::GetCapability,
+        Self::GetRandom,
+        Self::PcrExtend,
+    ];
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HierarchyControl => "TPM2_HierarchyControl",
+            Self::HierarchyChangeAuth => "TPM2_HierarchyChangeAuth",
+            Self::SelfTest => "TPM2_SelfTest",
+            Self::Startup => "TPM2_Startup",
+            Self::GetCapability => "TPM2_GetCapability",
+            Self::GetRandom => "TPM2_GetRandom",
+            Self::PcrExtend => "TPM2_PCR_Extend",
+        })
+    }
+}
+
+/// A command that a TPM did not execute, and why, `TPM_RC`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Refusal(u32);
+
+impl Refusal {
+    /// `TPM_RC_INITIALIZE`: the TPM is started already, or is not.
+    pub const INITIALIZE: u16 = 0x100;
+    /// `TPM_RC_NEEDS_TEST`: the command waits for a self-test.
+    pub const NEEDS_TEST: u16 = 0x153;
+
+    /// A refusal with this response code. Those of TPMs have 12 bits; more than 16 are all ones here.
+    #[must_use]
+    pub fn new(command: Code, response: u32) -> Self {
+        // Commands have 16 bits as well.
+        Self((command as u32) << 16 | response.min(0xffff))
+    }
+
+    /// The response code.
+    #[must_use]
+    pub const fn response(self) -> u16 {
+        (self.0 & 0xffff) as u16
+    }
+
+    /// Whether the command may be sent again as it is: `TPM_RC_YIELDED`, `TPM_RC_TESTING`, `TPM_RC_RETRY`.
+    #[must_use]
+    pub const fn is_busy(self) -> bool {
+        matches!(self.response(), 0x908 | 0x90a | 0x922)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Code::ALL.into_iter().find(|&code| code as u32 == self.0 >> 16);
+        name.map_or(Ok(()), |name| name.fmt(f))?;
+        write!(f, ": response code {:#x}", self.response())
+    }
+}
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
