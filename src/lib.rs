@@ -61,7 +61,7 @@ pub mod trace;
 
 use addr::PhysAddr;
 use bios_data::BiosData;
-use boot::{Clears, Handover, Kernel};
+use boot::{Clears, Handover, Payload, SystemInfo};
 use error::Error;
 use failure::Failure;
 use framebuffer::Framebuffer;
@@ -101,7 +101,7 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
     // Tables and the kernel may be in memory already. They are held before anything is put there.
     let mut map = host::memory_map(machine, fw_cfg, start)?;
     let sources = tables::Sources::of_host(machine, fw_cfg, start, &mut map);
-    let kernel = Kernel::of_host(machine, fw_cfg, start, &mut map)?;
+    let payload = Payload::of_host(machine, fw_cfg, start, &mut map)?;
     let mut map = MemoryMap::new(map);
     let mut boot = Boot { machine, fw_cfg, map: &mut map, start };
     // A host that hands over ACPI tables has set up the machine that they describe.
@@ -116,13 +116,14 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
     let bios_data = matches!(start, Start::Reset).then(|| BiosData::of(boot.map));
     trace.mark(boot.machine, Point::FirmwareDone);
     trace.mark(boot.machine, Point::KernelLoad);
-    let loaded = boot::load(&mut boot, &kernel, tables.rsdp, framebuffer.as_ref())?;
-    tpm::measure(boot.machine, fw_cfg, tables.tpm_log, &loaded);
+    let system = SystemInfo { rsdp: tables.rsdp, framebuffer: framebuffer.as_ref() };
+    let loaded = boot::load(&mut boot, &payload, &system)?;
+    tpm::measure(boot.machine, fw_cfg, tables.tpm_log, &loaded.images);
     if tables.tpm_is_untold {
         tpm::disown(boot.machine);
     }
     if tables.tpm_is_unlisted {
-        tpm::measure_unlisted(boot.machine, fw_cfg, &loaded);
+        tpm::measure_unlisted(boot.machine, fw_cfg, &loaded.images);
     }
     let clears = match start {
         Start::Reset => resume::prepare(&mut boot, tables.rsdp, tables.told),

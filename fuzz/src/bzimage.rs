@@ -4,7 +4,8 @@
 //! setup code of its own.
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::boot::{BootParams, Entry, ItemSizes, LoadPlan, Payload, SetupHeader};
+use firstlight::boot::linux::{self, BootParams, SetupHeader};
+use firstlight::boot::{Entry, Needs};
 use firstlight::hal::paging;
 use firstlight::memory_map::{E820Entry, HostMap, MemoryMap};
 
@@ -59,10 +60,10 @@ pub fn run(bytes: &[u8]) {
         Ok(header) => header,
         Err(error) => return one_line(&error.to_string()),
     };
-    let sizes = ItemSizes { kernel, initrd, command_line };
-    let Ok(payload) = Payload::new(sizes, Some(PhysAddr::new(host.into()))) else { return };
+    let [kernel, initrd, command_line] = [kernel, initrd, command_line].map(u64::from);
+    let needs = Needs { kernel, initrd, initrd_at: None, command_line };
     let before = map.clone();
-    let plan = match LoadPlan::new(&header, &payload, &mut map) {
+    let plan = match linux::plan(&header, &needs, Some(PhysAddr::new(host.into())), &mut map) {
         Ok(plan) => plan,
         Err(error) => return one_line(&error.to_string()),
     };
@@ -90,15 +91,15 @@ pub fn run(bytes: &[u8]) {
         assert!(before.is_free(part), "{part} was not free");
         assert!(map.is_ram(part) && !map.is_free(part), "{part} is not held");
     }
-    assert!(plan.kernel.len() == u64::from(kernel), "{}", plan.kernel);
-    assert_eq!(plan.initrd.map_or(0, PhysRange::len), u64::from(initrd));
+    assert!(plan.kernel.len() == kernel, "{}", plan.kernel);
+    assert_eq!(plan.initrd.map_or(0, PhysRange::len), initrd);
     for part in
         plan.initrd.iter().filter(|initrd| !header.initrd_space().contains(**initrd)).chain(&above(plan.kernel_run))
     {
         assert!(header.may_be_above_4_gib() && paging::can_map(*part) && plan.page_tables.is_some(), "{part}");
     }
-    assert!(plan.command_line.len() > u64::from(command_line).saturating_sub(1));
-    let offset = header.entry_offset(kernel.into()).unwrap();
+    assert!(plan.command_line.len() > command_line.saturating_sub(1));
+    let offset = header.entry_offset(kernel).unwrap();
     match plan.entry {
         Entry::Linux64(at) => assert_eq!(Some(at), plan.kernel.start().checked_add(0x200)),
         Entry::LinuxLow { at, block } => assert_eq!(Some(at), block.at_entry(plan.kernel.start()).checked_add(offset)),

@@ -4,8 +4,9 @@
 //! kernel with its modules and strings.
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::boot::{HostInfo, Module, MultibootInfo, PlacedKernel};
 use firstlight::fakes::machine::FakeMachine;
+use firstlight::boot::multiboot::{HostInfo, MultibootInfo};
+use firstlight::boot::{BootModule, PlacedKernel};
 use firstlight::framebuffer::{Framebuffer, Mode};
 use firstlight::layout;
 use firstlight::memory_map::MemoryMap;
@@ -52,7 +53,7 @@ pub fn run(bytes: &[u8]) {
     }
     match told.modules(&mut machine, kernel.image) {
         Ok(modules) => {
-            let len = |module: &Module| module.bytes.len() + module.command_line.len();
+            let len = |module: &BootModule| module.bytes.len() + module.command_line.len();
             assert!(modules.iter().map(len).sum::<u64>() <= kernel.image.len());
             for module in modules {
                 assert!(kernel.image.contains(module.bytes), "{}", module.bytes);

@@ -3,7 +3,8 @@
 //! Input: where the kernel is, its size and entry, the sizes of what goes with it, and up to 15 regions of memory.
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::boot::{Entry, ItemSizes, PlacedKernel, PvhPlan, StartInfo};
+use firstlight::boot::pvh::{HvmStartInfo, PvhPlan};
+use firstlight::boot::{Entry, Needs, PlacedKernel};
 use firstlight::layout;
 use firstlight::memory_map::MemoryMap;
 
@@ -32,7 +33,8 @@ pub fn run(bytes: &[u8]) {
     let mut map = MemoryMap::new(map);
     assert!(before.is_free(kernel.image) && !kernel.image.overlaps(layout::BOOT_RAM));
     assert!(kernel.image.contains_addr(kernel.entry));
-    let plan = match PvhPlan::new(kernel, ItemSizes { kernel: 0, initrd, command_line }, None, &mut map) {
+    let needs = Needs { initrd: initrd.into(), command_line: command_line.into(), ..Needs::default() };
+    let plan = match PvhPlan::new(kernel, &needs, &mut map) {
         Ok(plan) => plan,
         Err(error) => return one_line(&error.to_string()),
     };
@@ -45,8 +47,8 @@ pub fn run(bytes: &[u8]) {
         assert!(map.is_ram(part) && !map.is_free(part), "{part} is not held");
     }
     assert_eq!(plan.initrd.map_or(0, PhysRange::len), u64::from(initrd));
-    assert_eq!(plan.loaded().handover.entry, Entry::Pvh(kernel.entry));
-    let info = StartInfo::new(&plan, &map, None).unwrap();
+    assert_eq!(plan.handover().entry, Entry::Pvh(kernel.entry));
+    let info = HvmStartInfo::new(&plan, &map, None).unwrap();
     let info = info.bytes();
     let u32_at = |at: usize| u32::from_le_bytes(info[at..at + 4].try_into().unwrap());
     let u64_at = |at: usize| u64::from_le_bytes(info[at..at + 8].try_into().unwrap());

@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use arbitrary::Arbitrary;
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::boot::{Entry, Handover, Loaded, Module, Part};
 use firstlight::fakes::event_log::Log;
 use firstlight::fakes::fw_cfg::FakeFwCfg;
 use firstlight::fakes::machine::{FakeMachine, FakeMemory, FakeRegisters};
+use firstlight::boot::{Blob, BootModule, Images};
 use firstlight::fw_cfg::{FwCfg, Item, Key};
 use firstlight::tpm;
 
@@ -234,14 +234,13 @@ pub fn run(bytes: &[u8]) {
         assert!(machine.memory.stores().iter().all(own));
         return;
     }
-    let module = Module { bytes: range(INITRD, 50), command_line: range(COMMAND_LINE, 14) };
-    let loaded = Loaded {
-        setup: Some(Part::Item(Item::new(Key::SETUP_DATA, 1024))),
+    let module = BootModule { bytes: range(INITRD, 50), command_line: range(COMMAND_LINE, 14) };
+    let loaded = Images {
+        setup: Some(Blob::Item(Item::new(Key::SETUP_DATA, 1024))),
         kernel: range(KERNEL, 100),
         initrd: (flags & 2 != 0).then_some(range(INITRD, 100)),
         modules: (flags & 4 != 0).then_some(module).into_iter().collect(),
         command_line: range(COMMAND_LINE, 14),
-        handover: Handover::new(Entry::Linux64(PhysAddr::new(KERNEL)), PhysAddr::new(0x1_0000)),
     };
     let log = range(LOG, log_len.into());
     tpm::measure(&mut machine, &fw_cfg, Some(log), &loaded);

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::FileKind;
+use super::file_kind::FileKind;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::MemoryError;
 use crate::{fw_cfg, memory_map};

@@ -2,8 +2,7 @@
 
 use core::fmt;
 
-use super::LowBlock;
-use crate::addr::PhysAddr;
+use crate::addr::{PhysAddr, PhysRange};
 use crate::bios_data::BiosData;
 
 /// Where the kernel is entered, and in which mode.
@@ -39,6 +38,34 @@ impl fmt::Display for Entry {
     }
 }
 
+/// A part of low memory that the last jump fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LowBlock {
+    /// The bytes, whole pages of them, where they are made ready: between 1 MiB and 4 GiB.
+    pub staged: PhysRange,
+    /// Where they are moved to, below 640 KiB.
+    pub place: PhysAddr,
+}
+
+impl LowBlock {
+    /// The address that the byte now at `address` has when the kernel runs.
+    #[must_use]
+    pub fn at_entry(&self, address: PhysAddr) -> PhysAddr {
+        if self.staged.contains_addr(address) {
+            let offset = address.get().saturating_sub(self.staged.start().get());
+            PhysAddr::new(self.place.get().saturating_add(offset))
+        } else {
+            address
+        }
+    }
+
+    /// Where `len` bytes are made ready that are to be at `place`.
+    pub(super) fn staged_for(&self, place: PhysAddr, len: u64) -> Option<PhysRange> {
+        let offset = place.get().checked_sub(self.place.get())?;
+        PhysRange::new(self.staged.start().checked_add(offset)?, len).filter(|&part| self.staged.contains(part))
+    }
+}
+
 /// All that the jump to the kernel needs to know.
 ///
 /// At any entry interrupts are off and the direction flag is clear, and a GDT is loaded whose selectors 0x10
@@ -51,15 +78,15 @@ impl fmt::Display for Entry {
 /// - [`Entry::LinuxLow`]: as [`Entry::Linux32`], with the block moved to its place; the entry and the parameters are the
 ///   addresses after that.
 /// - [`Entry::Pvh`]: protected mode, paging off, CR0 with no bit but PE (and ET) set and CR4 with none; EBX is the address
-///   of [`super::StartInfo`]; TR is a busy 32-bit TSS with base 0 and limit 0x67; EBP and EDI are zero.
-/// - [`Entry::Multiboot`]: protected mode, paging off; EAX is 0x2badb002, EBX the address of [`super::MultibootInfo`]; FS and
+///   of [`super::pvh::HvmStartInfo`]; TR is a busy 32-bit TSS with base 0 and limit 0x67; EBP and EDI are zero.
+/// - [`Entry::Multiboot`]: protected mode, paging off; EAX is 0x2badb002, EBX the address of [`super::multiboot::MultibootInfo`]; FS and
 ///   GS are 0x18 too. ESP is the end of some memory below 640 KiB that is not in use any more: the specification promises
 ///   no stack, and kernels count on one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handover {
     /// Where to jump, and in which mode.
     pub entry: Entry,
-    /// Where [`super::BootParams`], [`super::StartInfo`] or [`super::MultibootInfo`] is when the kernel runs.
+    /// Where [`super::linux::BootParams`], [`super::pvh::HvmStartInfo`] or [`super::multiboot::MultibootInfo`] is when the kernel runs.
     pub parameters: PhysAddr,
     /// What is written to the BIOS data area first; nothing, if that is the host's.
     pub bios_data: Option<BiosData>,

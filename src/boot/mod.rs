@@ -1,50 +1,55 @@
-//! What to boot, where to put it, and what the kernel is told: the Linux/x86 boot protocol, PVH, and Multiboot.
+//! What to boot, where to put it, and what the kernel is told.
 //!
-//! [`Kernel`] is which kind of kernel the host offers. The rest is decided without touching the machine: for a bzImage
-//! [`SetupHeader`] is what it says of itself, [`Payload`] what goes with it, [`LoadPlan`] where everything goes,
-//! [`BootParams`] the page it is handed; for an ELF file [`PlacedKernel`], [`PvhPlan`] and [`StartInfo`] are these, for
-//! Multiboot [`PlacedKernel`], [`HostInfo`] and [`MultibootInfo`]. [`load()`]
-//! applies a plan, and [`Handover`] is how the kernel is entered.
+//! [`Payload`] is what a source has: a kernel, an initrd and a command line ([`source`]). The kernel's protocol plans, without
+//! touching anything but the memory map, where everything goes, has each part transferred, and tells the kernel of it
+//! ([`protocol`]). [`Handover`] is how the kernel is entered, and [`Images`] is what a TPM measures.
 //!
-//! The protocol is that of Linux `Documentation/arch/x86/boot.rst`, "boot.rst" below.
+//! A new source is a file in `source`, and a new protocol a file in `protocol`; each has a line in the list of its folder's
+//! `mod.rs`. What both share is in the files of this folder, which know of neither.
 //!
-//! Assumed: the memory map is complete, with the firmware's own memory and the tables held in it. Left out: kernels
-//! for Multiboot 2, kernels from before protocol 2.00, and those that
-//! can only start in real mode, which would need a BIOS.
+//! Assumed: the memory map is complete, with the firmware's own memory and the tables held in it. Left out: kernels for
+//! Multiboot 2.
 
-mod boot_params;
+mod blob;
 mod elf;
 mod error;
+mod extras;
 mod file_kind;
 mod handover;
-mod kernel;
-mod load;
-mod low;
-mod multiboot;
-mod part;
-mod payload;
+mod kernel_file;
+mod loaded;
 mod placed;
-mod placement;
-mod pvh;
-mod screen_info;
-mod setup_data;
-mod setup_header;
+mod protocol;
+mod room;
 mod source;
+mod system_info;
 
-pub use self::boot_params::BootParams;
+pub use self::blob::Blob;
 pub use self::error::Error;
+pub use self::extras::{CommandLine, Extras, Needs};
 pub use self::file_kind::FileKind;
-pub use self::handover::{Clears, Entry, Handover};
-pub use self::kernel::Kernel;
-pub use self::load::{Loaded, load};
-pub use self::low::LowBlock;
-pub use self::multiboot::{HostInfo, Module, MultibootInfo};
-pub use self::part::Part;
-pub use self::payload::{ItemSizes, Payload};
+pub use self::handover::{Clears, Entry, Handover, LowBlock};
+pub use self::kernel_file::KernelFile;
+pub use self::loaded::{BootModule, Images, Loaded};
 pub use self::placed::PlacedKernel;
-pub use self::placement::LoadPlan;
-pub use self::pvh::{PvhPlan, StartInfo};
-pub use self::screen_info::ScreenInfo;
-pub use self::setup_data::Appended;
-pub use self::setup_header::{Relocation, SetupHeader};
-pub use self::source::Source;
+pub use self::protocol::{Kernel, linux, multiboot, pvh};
+pub use self::source::Payload;
+pub use self::system_info::SystemInfo;
+use crate::hal::Machine;
+use crate::state::Boot;
+
+/// Finds a place for everything, has the host put each part there in one transfer, and tells the kernel of it. What the
+/// host has put into memory is copied from there; an initrd stays where it is, if the kernel takes it there.
+///
+/// What the kernel is given is held in the map. Returns what went where.
+///
+/// # Errors
+/// [`Error::FwCfg`] when the host does not deliver; else why there is no place for a part, and what a protocol finds in a part
+/// that it has loaded.
+pub fn load<M: Machine>(
+    boot: &mut Boot<'_, M>,
+    payload: &Payload<'_>,
+    system: &SystemInfo<'_>,
+) -> Result<Loaded, Error> {
+    payload.kernel.load(boot, &payload.extras, system)
+}

@@ -5,7 +5,7 @@
 
 use uefi_raw::table::boot::MemoryType;
 
-use super::Error;
+use super::error::Error;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::layout;
 use crate::memory_map::HostMap;

@@ -45,7 +45,7 @@ use kernel_file::forget_loader;
 use self::command::{Banks, Command, HEADER_LEN, MAX_RESPONSE, Startup, check_random};
 use self::event_log::{EventLog, EventType, event_start, first_event};
 use crate::addr::PhysRange;
-use crate::boot::Loaded;
+use crate::boot::Images;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Deadline, Machine, MemoryError};
 
@@ -77,13 +77,13 @@ const VERSION: [u8; 2 * (NAME.len() + 1)] = {
 };
 
 /// The longest setup code: 255 sectors and the first (boot.rst, `setup_sects`).
-const MAX_SETUP: u32 = 256 * 512;
+const MAX_SETUP: u64 = 256 * 512;
 
 /// How the warning about a boot begins that is not measured as it should be.
 const NOT_MEASURED: &str = "this boot is not measured, or not all of it";
 
 /// Measures what `loaded` says is in memory, if the host has a TPM, whose log is to be in `log`.
-pub fn measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRange>, loaded: &Loaded) {
+pub fn measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRange>, loaded: &Images) {
     if let Some(log) = log {
         measure_into(machine, fw_cfg, log, loaded);
     }
@@ -92,7 +92,7 @@ pub fn measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRang
 /// Apart, so that a boot without a TPM has nothing of it.
 #[cold]
 #[inline(never)]
-fn measure_into<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, loaded: &Loaded) {
+fn measure_into<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, loaded: &Images) {
     if let Err(failure) = try_measure(machine, fw_cfg, EventLog::new(log), loaded) {
         failure.report(NOT_MEASURED);
     }
@@ -102,7 +102,7 @@ fn measure_into<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, loa
 /// is no log then.
 #[cold]
 #[inline(never)]
-pub fn measure_unlisted<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, loaded: &Loaded) {
+pub fn measure_unlisted<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, loaded: &Images) {
     if interface::is_present(machine)
         && let Err(failure) = try_measure(machine, fw_cfg, EventLog::absent(), loaded)
     {
@@ -126,7 +126,7 @@ fn try_disown<M: Machine>(machine: &mut M) -> Result<(), Failure> {
     tpm.finish(machine, result)
 }
 
-fn try_measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: EventLog, loaded: &Loaded) -> Result<(), Failure> {
+fn try_measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: EventLog, loaded: &Images) -> Result<(), Failure> {
     let mut tpm = Tpm::open(machine)?;
     let result = tpm.measure(machine, fw_cfg, log, loaded).and_then(|()| tpm.lock_platform(machine));
     tpm.finish(machine, result)
@@ -189,7 +189,7 @@ impl Tpm {
         machine: &mut M,
         fw_cfg: &FwCfg,
         mut log: EventLog,
-        loaded: &Loaded,
+        loaded: &Images,
     ) -> Result<(), Error> {
         self.start(machine, Startup::Clear)?;
         self.find_banks(machine)?;
@@ -352,11 +352,13 @@ impl Tpm {
 
     /// Hashes the kernel file: the setup code without what a loader writes there, and all that follows it. Of an ELF file
     /// and of a kernel for Multiboot it is what the host made of it in memory.
-    fn hash_kernel<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, loaded: &Loaded) -> Result<Digests, Error> {
+    fn hash_kernel<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, loaded: &Images) -> Result<Digests, Error> {
         let mut hashes = Hashes::new(&self.banks.known);
         if let Some(setup) = loaded.setup {
-            let len = u32::try_from(setup.len()).ok().filter(|&len| len <= MAX_SETUP).ok_or(Error::Setup)?;
-            let mut bytes = setup.read(machine, fw_cfg, len).map_err(|error| {
+            if setup.len() > MAX_SETUP {
+                return Err(Error::Setup);
+            }
+            let mut bytes = setup.read(machine, fw_cfg).map_err(|error| {
                 log::warn!("{error}");
                 Error::Setup
             })?;

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use super::error::Wait;
 use super::*;
 use crate::addr::PhysAddr;
-use crate::boot::{Entry, Handover, Part};
+use crate::boot::Blob;
 use crate::fakes::event_log::{Log, digest, extend};
 use crate::fakes::fw_cfg::FakeFwCfg;
 use crate::fakes::machine::{FakeMachine, FakeMemory, FakeRegisters};
@@ -49,7 +49,7 @@ fn initrd() -> Vec<u8> {
 struct Boot {
     machine: FakeMachine,
     fw_cfg: FwCfg,
-    loaded: Loaded,
+    loaded: Images,
     log: PhysRange,
     tpm: Rc<RefCell<State>>,
 }
@@ -64,13 +64,12 @@ impl Boot {
         // With two NULs, as where the host's own has one.
         machine.memory.store(0x2_0000, COMMAND_LINE);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        let loaded = Loaded {
-            setup: Some(Part::Item(Item::new(Key::SETUP_DATA, SETUP.len() as u32))),
+        let loaded = Images {
+            setup: Some(Blob::Item(Item::new(Key::SETUP_DATA, SETUP.len() as u32))),
             kernel: range(0x100_0000, kernel().len() as u64),
             initrd: Some(range(0x500_0000, initrd().len() as u64)),
             modules: Vec::new(),
             command_line: range(0x2_0000, COMMAND_LINE.len() as u64 + 2),
-            handover: Handover::new(Entry::Linux32(PhysAddr::new(0x100_0000)), PhysAddr::new(0x1_0000)),
         };
         Self { machine, fw_cfg, loaded, log: LOG, tpm }
     }
@@ -464,7 +463,7 @@ fn a_bank_whose_hash_is_unknown_is_not_left_as_if_nothing_had_been_booted() {
 #[test]
 fn setup_code_that_the_host_keeps_back_is_an_error() {
     let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects::default());
-    boot.loaded.setup = Some(Part::Item(Item::new(Key::SETUP_DATA, MAX_SETUP + 1)));
+    boot.loaded.setup = Some(Blob::Item(Item::new(Key::SETUP_DATA, MAX_SETUP as u32 + 1)));
     assert_eq!(boot.measure(), Err(Error::Setup));
     assert_eq!(boot.tpm.borrow().off.len(), 2);
 }

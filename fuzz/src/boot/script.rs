@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::boot::{Entry, SetupHeader};
 use firstlight::fakes::machine::{FakeMachine, FakeMemory, FakeRegisters};
+use firstlight::boot::Entry;
+use firstlight::boot::linux::SetupHeader;
 use firstlight::hal::Cpuid;
 use firstlight::layout;
 use log::LevelFilter;

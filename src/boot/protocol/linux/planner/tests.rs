@@ -4,20 +4,24 @@ use std::string::ToString;
 use std::vec::Vec;
 
 use proptest::prelude::*;
+use uefi_raw::table::boot::MemoryType;
 
 use super::super::setup_header::tests::debian_with;
-use super::super::{BootParams, ItemSizes};
+use super::super::{BootParams, Relocation};
 use super::*;
+use crate::addr::Alignment;
+use crate::boot::Handover;
 use crate::layout;
 use crate::memory_map::HostMap;
+use crate::memory_map::Placement;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// The protected-mode part of the Debian kernel, with its signature.
-const KERNEL: u32 = 0xd8_27c0;
-const SIZES: ItemSizes = ItemSizes { kernel: KERNEL, initrd: 0, command_line: 20 };
+const KERNEL: u64 = 0xd8_27c0;
+const SIZES: Needs = Needs { kernel: KERNEL, initrd: 0, initrd_at: None, command_line: 20 };
 const DEBIAN_INIT_SIZE: u64 = 0x337_8000;
 
 fn range(start: u64, end: u64) -> PhysRange {
@@ -42,25 +46,24 @@ fn pc_with(low: u64, high: u64) -> MemoryMap {
     MemoryMap::new(map)
 }
 
-fn plan_in(map: &mut MemoryMap, patches: &[(usize, &[u8])], sizes: ItemSizes) -> Result<LoadPlan, Error> {
+fn plan_in(map: &mut MemoryMap, patches: &[(usize, &[u8])], sizes: Needs) -> Result<LoadPlan, Error> {
     let header = SetupHeader::parse(&debian_with(patches)).unwrap();
-    let payload = Payload::new(sizes, Some(PhysAddr::new(MIB))).unwrap();
-    LoadPlan::new(&header, &payload, map)
+    plan(&header, &sizes, Some(PhysAddr::new(MIB)), map)
 }
 
 #[test]
 fn debian_kernel_on_512_mib() {
     let mut map = pc(512 * MIB);
     let before: Vec<_> = map.e820().collect();
-    let plan = plan_in(&mut map, &[], ItemSizes { initrd: 5_000_001, ..SIZES }).unwrap();
-    assert_eq!(plan.kernel, range(16 * MIB, 16 * MIB + u64::from(KERNEL)));
+    let plan = plan_in(&mut map, &[], Needs { initrd: 5_000_001, ..SIZES }).unwrap();
+    assert_eq!(plan.kernel, range(16 * MIB, 16 * MIB + KERNEL));
     assert_eq!(plan.kernel_run, range(16 * MIB, 16 * MIB + DEBIAN_INIT_SIZE));
     assert_eq!(plan.kernel_alignment, None);
     assert_eq!(plan.entry, Entry::Linux64(PhysAddr::new(16 * MIB + 0x200)));
     assert_eq!(plan.initrd, Some(range(506 * MIB, 506 * MIB + 5_000_001)));
     assert_eq!(plan.boot_params, range(0x1_0000, 0x1_1000));
     assert_eq!(plan.command_line, range(0x1_1000, 0x1_1015));
-    assert_eq!(plan.loaded(Source::Items).handover, Handover::new(plan.entry, PhysAddr::new(0x1_0000)));
+    assert_eq!(plan.handover(), Handover::new(plan.entry, PhysAddr::new(0x1_0000)));
     assert_eq!(map.e820().collect::<Vec<_>>(), before, "all of it stays RAM to the kernel");
 }
 
@@ -75,11 +78,11 @@ fn a_kernel_without_a_64_bit_entry_is_entered_at_its_start() {
 fn init_size_never_overlaps_the_initrd() {
     // Just enough for both: the initrd is right behind the run range, far behind the file.
     let ram = 16 * MIB + DEBIAN_INIT_SIZE + MIB;
-    let sizes = ItemSizes { initrd: MIB as u32, ..SIZES };
+    let sizes = Needs { initrd: MIB, ..SIZES };
     let plan = plan_in(&mut pc(ram), &[], sizes).unwrap();
     assert_eq!(plan.initrd, Some(range(16 * MIB + DEBIAN_INIT_SIZE, ram)));
     // One page more than that goes below the kernel, never into it.
-    let plan = plan_in(&mut pc(ram), &[], ItemSizes { initrd: MIB as u32 + 1, ..SIZES }).unwrap();
+    let plan = plan_in(&mut pc(ram), &[], Needs { initrd: MIB + 1, ..SIZES }).unwrap();
     assert_eq!(plan.initrd, Some(range(14 * MIB, 15 * MIB + 1)));
     assert!(!plan.initrd.unwrap().overlaps(plan.kernel_run));
 }
@@ -88,7 +91,7 @@ fn init_size_never_overlaps_the_initrd() {
 fn the_least_memory_is_where_init_size_ends() {
     // The initrd goes below the kernel, and everything else into low memory.
     let least = 16 * MIB + DEBIAN_INIT_SIZE;
-    let sizes = |initrd| ItemSizes { initrd, command_line: 2048, ..SIZES };
+    let sizes = |initrd| Needs { initrd, command_line: 2048, ..SIZES };
     let plan = plan_in(&mut pc_with(least, 0), &[], sizes(15 << 20)).unwrap();
     assert_eq!(plan.kernel_run, range(16 * MIB, least));
     assert_eq!(plan.initrd, Some(range(MIB, 16 * MIB)));
@@ -146,7 +149,7 @@ fn a_fixed_kernel() {
 /// Protocol 2.06 says nothing of the memory that the kernel needs.
 #[test]
 fn an_old_kernel_gets_room_to_spare() {
-    let sizes = ItemSizes { kernel: 2 * MIB as u32, initrd: MIB as u32, ..SIZES };
+    let sizes = Needs { kernel: 2 * MIB, initrd: MIB, ..SIZES };
     let patches: &[(usize, &[u8])] =
         &[(0x1f4, &[0, 0, 2, 0]), (0x206, &[6, 2]), (0x22c, &0x37ff_ffff_u32.to_le_bytes())];
     let plan = plan_in(&mut pc(2 * GIB), patches, sizes).unwrap();
@@ -158,7 +161,7 @@ fn an_old_kernel_gets_room_to_spare() {
 /// A 64-bit kernel's `initrd_addr_max` is a limit of its 32-bit sibling.
 #[test]
 fn initrd_limits() {
-    let sizes = ItemSizes { initrd: 64 * MIB as u32, ..SIZES };
+    let sizes = Needs { initrd: 64 * MIB, ..SIZES };
     let plan = plan_in(&mut pc(3 * GIB), &[], sizes).unwrap();
     assert_eq!(plan.initrd.unwrap().end(), PhysAddr::new(3 * GIB));
     let plan = plan_in(&mut pc(3 * GIB), &[(0x236, &[1, 0])], sizes).unwrap();
@@ -174,16 +177,16 @@ fn errors_say_what_to_change() {
          give it more memory"
     );
     assert_eq!(
-        text(128 * MIB, &[(0x236, &[1, 0])], ItemSizes { initrd: 300 * MIB as u32, ..SIZES }),
+        text(128 * MIB, &[(0x236, &[1, 0])], Needs { initrd: 300 * MIB, ..SIZES }),
         "the initrd of 300 MiB does not fit below 0x80000000, 60 MiB are free in one piece; give the machine more \
          memory"
     );
     assert_eq!(
-        text(128 * MIB, &[], ItemSizes { initrd: 1025 * MIB as u32, ..SIZES }),
+        text(128 * MIB, &[], Needs { initrd: 1025 * MIB, ..SIZES }),
         "the initrd of 1025 MiB does not fit, 1024 MiB are free in one piece; give the machine more memory"
     );
     assert_eq!(
-        text(128 * MIB, &[], ItemSizes { command_line: 2049, ..SIZES }),
+        text(128 * MIB, &[], Needs { command_line: 2049, ..SIZES }),
         "the command line has 2048 bytes, the kernel takes 2047; shorten it"
     );
     // No machine has the memory, or it is the header that is wrong.
@@ -201,20 +204,20 @@ fn errors_say_what_to_change() {
     assert!(text(128 * MIB, fixed, SIZES).contains("none from 0x100000000 on; is the file whole?"));
     let low: &[(usize, &[u8])] =
         &[(0x211, &[0]), (0x214, &[0, 0x10, 0, 0]), (0x1f4, &[1, 0, 0, 0]), (0x258, &[0xff; 8])];
-    assert!(text(128 * MIB, low, ItemSizes { kernel: 4096, ..SIZES }).ends_with(beyond));
+    assert!(text(128 * MIB, low, Needs { kernel: 4096, ..SIZES }).ends_with(beyond));
     // Memory above 4 GiB would do for this one.
     assert!(text(64 * MIB, &[(0x260, &[0xff; 4])], SIZES).ends_with("give it more memory"));
     assert_eq!(
-        text(128 * MIB, &[], ItemSizes { kernel: KERNEL - 0x1000, ..SIZES }),
+        text(128 * MIB, &[], Needs { kernel: KERNEL - 0x1000, ..SIZES }),
         "the kernel file is cut short: it has 14182336 bytes, and 14184960 by its header; build or copy it again"
     );
     let no_limit: &[(usize, &[u8])] = &[(0x238, &[0xff; 4])];
-    assert!(text(128 * MIB, no_limit, ItemSizes { command_line: MIB as u32, ..SIZES }).contains("below 640 KiB"));
+    assert!(text(128 * MIB, no_limit, Needs { command_line: MIB, ..SIZES }).contains("below 640 KiB"));
 }
 
 #[test]
 fn the_longest_and_the_shortest_command_line() {
-    let plan = |command_line| plan_in(&mut pc(128 * MIB), &[], ItemSizes { command_line, ..SIZES }).unwrap();
+    let plan = |command_line| plan_in(&mut pc(128 * MIB), &[], Needs { command_line, ..SIZES }).unwrap();
     assert_eq!(plan(2048).command_line.len(), 2049);
     assert_eq!(plan(1).command_line.len(), 2);
     assert_eq!(plan(0).command_line.len(), 1, "the kernel needs an empty one");
@@ -223,7 +226,7 @@ fn the_longest_and_the_shortest_command_line() {
 /// A kernel that may be above 4 GiB, and its initrd, go there where they do not fit below, and only then.
 #[test]
 fn what_does_not_fit_below_4_gib_goes_above() {
-    let sizes = ItemSizes { initrd: 100 * MIB as u32, ..SIZES };
+    let sizes = Needs { initrd: 100 * MIB, ..SIZES };
     let plan = plan_in(&mut pc_with(512 * MIB, 4 * GIB), &[], sizes).unwrap();
     assert!(plan.initrd.unwrap().end().get() <= 512 * MIB && plan.page_tables.is_none());
     assert_eq!(plan.above_4_gib().count(), 0);
@@ -236,7 +239,7 @@ fn what_does_not_fit_below_4_gib_goes_above() {
     assert_eq!(plan.page_tables, Some(range(0x1_2000, 0x1_4000)));
 
     // The kernel, aligned, and the initrd below.
-    let plan = plan_in(&mut pc_with(64 * MIB, 4 * GIB), &[], ItemSizes { initrd: 10 * MIB as u32, ..SIZES }).unwrap();
+    let plan = plan_in(&mut pc_with(64 * MIB, 4 * GIB), &[], Needs { initrd: 10 * MIB, ..SIZES }).unwrap();
     assert_eq!(plan.kernel_run, range(4 * GIB, 4 * GIB + DEBIAN_INIT_SIZE));
     assert_eq!(plan.entry, Entry::Linux64(PhysAddr::new(4 * GIB + 0x200)));
     assert!(plan.initrd.unwrap().end().get() <= 64 * MIB);
@@ -265,12 +268,11 @@ fn what_does_not_fit_below_4_gib_goes_above() {
 #[test]
 fn a_6_gib_initrd_on_a_16_gib_guest() {
     let header = SetupHeader::parse(&debian_with(&[])).unwrap();
-    let mut payload = Payload::new(SIZES, None).unwrap();
-    payload.initrd = 6 * GIB + 1;
+    let sizes = Needs { initrd: 6 * GIB + 1, ..SIZES };
     // As q35 has it: 2 GiB below 4 GiB.
     let mut map = pc_with(2 * GIB, 14 * GIB);
     let before: Vec<_> = map.e820().collect();
-    let plan = LoadPlan::new(&header, &payload, &mut map).unwrap();
+    let plan = plan(&header, &sizes, None, &mut map).unwrap();
     assert_eq!(plan.kernel.start(), PhysAddr::new(16 * MIB));
     assert_eq!(plan.initrd, Some(range(12 * GIB - 2 * MIB, 18 * GIB - 2 * MIB + 1)));
     // Seven tables and what they hang from.
@@ -282,7 +284,7 @@ fn a_6_gib_initrd_on_a_16_gib_guest() {
     assert_eq!(field(0xc4) << 32 | field(0x21c), 6 * GIB + 1);
     assert_eq!(map.e820().collect::<Vec<_>>(), before, "all of it stays RAM to the kernel");
     // Nor does it fit in 2 + 6 GiB, where all above 4 GiB is its but one byte too little.
-    let error = LoadPlan::new(&header, &payload, &mut pc_with(2 * GIB, 6 * GIB)).unwrap_err();
+    let error = super::plan(&header, &sizes, None, &mut pc_with(2 * GIB, 6 * GIB)).unwrap_err();
     assert_eq!(error, Error::InitrdDoesNotFit { size: 6 * GIB + 1, limit: None, free: 6 * GIB });
 }
 
@@ -291,7 +293,7 @@ struct Case {
     ram: Vec<(u64, u64)>,
     reserved: Vec<(u64, u64)>,
     header: Vec<(usize, Vec<u8>)>,
-    sizes: ItemSizes,
+    sizes: Needs,
 }
 
 fn cases() -> impl Strategy<Value = Case> {
@@ -326,8 +328,12 @@ fn cases() -> impl Strategy<Value = Case> {
                 ]
             },
         );
-    let sizes = (1..32 * MIB as u32, size(256 * MIB), size(1024))
-        .prop_map(|(kernel, initrd, command_line)| ItemSizes { kernel, initrd, command_line });
+    let sizes = (1..32 * MIB, size(256 * MIB), size(1024)).prop_map(|(kernel, initrd, command_line)| Needs {
+        kernel,
+        initrd: initrd.into(),
+        initrd_at: None,
+        command_line: command_line.into(),
+    });
     let ram = prop::collection::vec(piece(1024 * MIB), 1..6).prop_map(|mut ram| {
         ram.push((0, 640 * KIB));
         ram.push((MIB, 96 * MIB));
@@ -371,8 +377,7 @@ proptest! {
         let before = map.clone();
         let patches: Vec<_> = case.header.iter().map(|(at, bytes)| (*at, bytes.as_slice())).collect();
         let header = SetupHeader::parse(&debian_with(&patches)).unwrap();
-        let payload = Payload::new(case.sizes, Some(PhysAddr::new(MIB))).unwrap();
-        let plan = match LoadPlan::new(&header, &payload, &mut map) {
+        let plan = match plan(&header, &case.sizes, Some(PhysAddr::new(MIB)), &mut map) {
             Ok(plan) => plan,
             Err(Error::InitrdDoesNotFit { size, .. }) => {
                 let pages = size.next_multiple_of(4096);
@@ -430,8 +435,8 @@ proptest! {
         let after = |part: PhysRange| PhysRange::new(plan.at_entry(part.start()), part.len()).unwrap();
         let low = [plan.command_line, plan.boot_params].map(after);
         prop_assert!(!low[0].overlaps(low[1]) && low.iter().all(|part| !part.overlaps(after(plan.kernel))));
-        prop_assert_eq!(plan.kernel.len(), u64::from(case.sizes.kernel));
-        prop_assert_eq!(plan.initrd.map_or(0, PhysRange::len), u64::from(case.sizes.initrd));
+        prop_assert_eq!(plan.kernel.len(), case.sizes.kernel);
+        prop_assert_eq!(plan.initrd.map_or(0, PhysRange::len), case.sizes.initrd);
         let fits = |initrd| header.initrd_space().contains(initrd) || paging::can_map(initrd);
         prop_assert!(plan.initrd.is_none_or(fits));
         let tables = plan.above_4_gib().map(paging::room_for).sum::<u64>();
@@ -451,9 +456,9 @@ proptest! {
                 load.next_multiple_of(alignment).max(header.preferred_address().get())
             }
         };
-        prop_assert!(plan.kernel_run.contains(range(start, start + header.run_len(payload.kernel))));
-        let appended = MIB + header.kernel_len()..MIB + payload.kernel + u64::from(header.setup_len());
-        let is_appended = payload.kernel > header.kernel_len() && appended.contains(&header.setup_data());
+        prop_assert!(plan.kernel_run.contains(range(start, start + header.run_len(case.sizes.kernel))));
+        let appended = MIB + header.kernel_len()..MIB + case.sizes.kernel + u64::from(header.setup_len());
+        let is_appended = case.sizes.kernel > header.kernel_len() && appended.contains(&header.setup_data());
         prop_assert_eq!(plan.appended.is_some(), is_appended && block.is_none());
     }
 }

@@ -6,7 +6,7 @@
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::boot_params::{high_half, low_half};
+use super::raw_header::{high_half, low_half};
 use crate::framebuffer::{Framebuffer, Mode};
 
 /// `VIDEO_TYPE_VLFB`: a linear framebuffer, as VESA's BIOS extension sets it.

@@ -4,15 +4,16 @@ use std::string::ToString;
 use std::vec::Vec;
 
 use super::super::setup_header::tests::debian_with;
-use super::super::{BootParams, Handover, ItemSizes, ScreenInfo, Source};
+use super::super::{BootParams, ScreenInfo, plan};
 use super::*;
+use crate::boot::Handover;
 use crate::framebuffer::{Framebuffer, Mode};
 use crate::memory_map::HostMap;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-const SIZES: ItemSizes = ItemSizes { kernel: 600 << 10, initrd: 3 << 20, command_line: 20 };
-const ZIMAGE: ItemSizes = ItemSizes { kernel: 400 << 10, ..SIZES };
+const SIZES: Needs = Needs { kernel: 600 << 10, initrd: 3 << 20, initrd_at: None, command_line: 20 };
+const ZIMAGE: Needs = Needs { kernel: 400 << 10, ..SIZES };
 
 /// The length that the header tells, of either.
 const LEN: (usize, &[u8]) = (0x1f4, &[0, 0x64, 0, 0]);
@@ -33,8 +34,8 @@ fn header(version: u8, loadflags: u8) -> SetupHeader {
     SetupHeader::parse(&debian_with(patches)).unwrap()
 }
 
-fn plan_in(map: &mut MemoryMap, header: &SetupHeader, sizes: ItemSizes) -> Result<LoadPlan, Error> {
-    LoadPlan::new(header, &Payload::new(sizes, None).unwrap(), map)
+fn plan_in(map: &mut MemoryMap, header: &SetupHeader, sizes: Needs) -> Result<LoadPlan, Error> {
+    plan(header, &sizes, None, map)
 }
 
 fn block_of(plan: &LoadPlan) -> LowBlock {
@@ -58,7 +59,7 @@ fn a_bzimage_of_2_01_has_its_parameters_at_0x90000() {
     let block = block_of(&plan);
     assert_eq!((block.place, block.staged.len()), (PhysAddr::new(0x9_0000), 0x2000));
     assert_eq!(plan.entry, Entry::LinuxLow { at: PhysAddr::new(MIB), block });
-    assert_eq!(plan.loaded(Source::Items).handover, Handover::new(plan.entry, PhysAddr::new(0x9_0000)));
+    assert_eq!(plan.handover(), Handover::new(plan.entry, PhysAddr::new(0x9_0000)));
     assert_eq!(plan.boot_params.start(), block.staged.start());
     // Five times its length and 2 MiB, and nothing else there.
     assert_eq!(plan.kernel_run, range(MIB, 3 * MIB + 3000 * KIB));
@@ -121,7 +122,7 @@ fn parameters_say_what_the_protocol_has_fields_for() {
 
 #[test]
 fn a_zimage_has_508_kib_at_most() {
-    let plan = |kernel| plan_in(&mut pc(64 * MIB), &header(1, 0), ItemSizes { kernel, ..ZIMAGE });
+    let plan = |kernel| plan_in(&mut pc(64 * MIB), &header(1, 0), Needs { kernel, ..ZIMAGE });
     assert_eq!(at_entry(&plan(508 << 10).unwrap())[0].end(), PhysAddr::new(0x8_0000));
     let error = plan((508 << 10) + 1).unwrap_err();
     assert_eq!(error, Error::ZImageTooLong { len: 520_193, limit: 520_192 });
@@ -133,7 +134,7 @@ fn a_zimage_has_508_kib_at_most() {
 fn the_command_line_ends_at_0x9a000_at_the_latest() {
     let long = debian_with(&[LEN, (0x211, &[0]), (0x214, &[0, 0x10, 0, 0]), (0x238, &[0xff, 0xff, 0, 0])]);
     let header = SetupHeader::parse(&long).unwrap();
-    let plan = |command_line| plan_in(&mut pc(128 * MIB), &header, ItemSizes { command_line, ..ZIMAGE });
+    let plan = |command_line| plan_in(&mut pc(128 * MIB), &header, Needs { command_line, ..ZIMAGE });
     assert_eq!(at_entry(&plan(0x8fff).unwrap())[2], range(0x9_1000, 0x9_a000));
     assert_eq!(plan(0x9000), Err(Error::CommandLineDoesNotFit { needed: 0x9001 }));
 }

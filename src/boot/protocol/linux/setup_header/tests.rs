@@ -6,10 +6,11 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
+use super::super::raw_header::RawHeader;
 use super::*;
 
 /// The first 1024 bytes of Debian's `vmlinuz-6.1.0-56-cloud-amd64`.
-pub const DEBIAN: &[u8; 1024] = include_bytes!("../testdata/vmlinuz-6.1.0-56-cloud-amd64.setup");
+pub const DEBIAN: &[u8; 1024] = include_bytes!("../../../testdata/vmlinuz-6.1.0-56-cloud-amd64.setup");
 
 /// [`DEBIAN`] with some bytes changed.
 pub fn debian_with(patches: &[(usize, &[u8])]) -> Vec<u8> {

@@ -1,3 +1,5 @@
+//! What goes with `boot_params`: the list of `setup_data` nodes.
+
 extern crate std;
 
 use std::boxed::Box;
@@ -5,12 +7,17 @@ use std::vec;
 use std::vec::Vec;
 
 use proptest::prelude::*;
+use uefi_raw::table::boot::MemoryType;
+use zerocopy::FromBytes;
 
-use super::super::setup_header::tests::debian_with;
-use super::super::{ItemSizes, LoadPlan};
+use super::boot_params::E820_ENTRIES;
+use super::setup_data::{SETUP_DTB, SETUP_E820_EXT};
+use super::setup_header::tests::debian_with;
 use super::*;
+use crate::boot::extras::Needs;
 use crate::fakes::machine::FakeMachine;
 use crate::memory_map::HostMap;
+use crate::memory_map::{E820Entry, MemoryMap};
 
 const MIB: u64 = 1 << 20;
 /// The protected-mode part as the header says, and the setup code in front of it.
@@ -40,11 +47,10 @@ fn map() -> MemoryMap {
 fn load(first: u64, appended: &[u8]) -> (FakeMachine, u64, LoadPlan) {
     let header = SetupHeader::parse(&debian_with(&[(0x250, &first.to_le_bytes())])).unwrap();
     assert_eq!((header.kernel_len(), u64::from(header.setup_len())), (KERNEL, SETUP), "Debian's kernel");
-    let sizes = ItemSizes { kernel: KERNEL as u32 + appended.len() as u32, initrd: 5 << 20, command_line: 1 };
-    let payload = Payload::new(sizes, Some(PhysAddr::new(HOST))).unwrap();
+    let needs = Needs { kernel: KERNEL + appended.len() as u64, initrd: 5 << 20, initrd_at: None, command_line: 1 };
     let mut map = map();
     let before = map.clone();
-    let plan = LoadPlan::new(&header, &payload, &mut map).unwrap();
+    let plan = plan(&header, &needs, Some(PhysAddr::new(HOST)), &mut map).unwrap();
     let mut machine = FakeMachine::new();
     machine.memory.store(plan.kernel.start().get() + KERNEL, appended);
     let place = plan.appended.unwrap().place;
@@ -127,10 +133,9 @@ fn a_list_that_the_host_has_not_appended_was_passed_on_unmeasured() {
     let others = others.map(|(kernel, host)| (HOST + KERNEL, kernel, host));
     for (first, kernel, host) in cases.into_iter().chain(others) {
         let header = SetupHeader::parse(&debian_with(&[(0x250, &first.to_le_bytes())])).unwrap();
-        let sizes = ItemSizes { kernel: kernel as u32, initrd: 0, command_line: 1 };
-        let payload = Payload::new(sizes, host.map(PhysAddr::new)).unwrap();
+        let needs = Needs { kernel, command_line: 1, ..Needs::default() };
         let mut map = map();
-        let plan = LoadPlan::new(&header, &payload, &mut map).unwrap();
+        let plan = plan(&header, &needs, host.map(PhysAddr::new), &mut map).unwrap();
         assert_eq!(plan.appended, None, "{first:#x} {kernel:#x}");
         assert_eq!(BootParams::new(&header, &plan, &map, None).unwrap().setup_data(), 0, "{first:#x} {kernel:#x}");
     }
@@ -147,8 +152,7 @@ fn map_of(count: u64) -> MemoryMap {
 }
 
 fn params(map: &mut MemoryMap, header: &SetupHeader) -> Box<BootParams> {
-    let payload = Payload::new(ItemSizes { kernel: KERNEL as u32, ..ItemSizes::default() }, None).unwrap();
-    let plan = LoadPlan::new(header, &payload, map).unwrap();
+    let plan = plan(header, &Needs { kernel: KERNEL, ..Needs::default() }, None, map).unwrap();
     BootParams::new(header, &plan, map, None).unwrap()
 }
 
@@ -164,7 +168,7 @@ fn entries_that_boot_params_has_no_room_for_are_in_a_node() {
         // There is another node.
         machine.memory.store(0x7000, &node(0, SETUP_RNG_SEED, &[1; 16]));
         params.set_setup_data(0x7000);
-        add_e820(&mut machine, &mut map, &header, &mut params).unwrap();
+        e820_ext::add(&mut machine, &mut map, &header, &mut params).unwrap();
         assert_eq!(params.bytes()[0x1e8], 128);
         let mut nodes = list(&machine, params.setup_data());
         assert_eq!(nodes.pop(), Some((SETUP_RNG_SEED, vec![1; 16])));
@@ -185,7 +189,7 @@ fn a_kernel_that_knows_no_nodes_is_told_of_the_first_entries() {
     let header = SetupHeader::parse(&debian_with(&[(0x206, &[8, 2])])).unwrap();
     let mut map = map_of(150);
     let mut params = params(&mut map, &header);
-    add_e820(&mut FakeMachine::new(), &mut map, &header, &mut params).unwrap();
+    e820_ext::add(&mut FakeMachine::new(), &mut map, &header, &mut params).unwrap();
     assert_eq!(params.setup_data(), 0);
     assert_eq!(params.bytes()[0x1e8], 128);
 }
@@ -208,7 +212,7 @@ proptest! {
         let (machine, first, plan) = load(first, &appended);
         let place = plan.appended.unwrap().place;
         let mut next = first;
-        for _ in 0..=MOST_NODES {
+        for _ in 0..=setup_data::MOST_NODES {
             if next == 0 {
                 return Ok(());
             }

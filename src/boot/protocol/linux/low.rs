@@ -9,10 +9,14 @@
 
 use uefi_raw::table::boot::MemoryType;
 
-use super::placement::{BOOT_PARAMS_LEN, does_not_fit, place_initrd, place_kernel};
-use super::setup_header::DEFAULT_ADDRESS;
-use super::{Entry, Error, LoadPlan, Payload, SetupHeader};
+use super::plan::{BOOT_PARAMS_LEN, LoadPlan};
+use super::run_range::{does_not_fit, place_kernel};
+use super::setup_header::{DEFAULT_ADDRESS, SetupHeader};
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as range};
+use crate::boot::error::Error;
+use crate::boot::extras::Needs;
+use crate::boot::handover::{Entry, LowBlock};
+use crate::boot::room::place_initrd;
 use crate::layout;
 use crate::memory_map::{MemoryMap, Placement};
 
@@ -20,95 +24,61 @@ use crate::memory_map::{MemoryMap, Placement};
 const PARAMETERS: PhysAddr = PhysAddr::new(0x9_0000);
 /// How far from there the command line is. It ends with its page at 0x9a000 at the latest (boot.rst, "Memory Layout of
 /// The Real-Mode Code").
-pub(super) const COMMAND_LINE_OFFSET: u16 = 0x1000;
+pub const COMMAND_LINE_OFFSET: u16 = 0x1000;
 const COMMAND_LINES: PhysRange = range(PARAMETERS.get() + COMMAND_LINE_OFFSET as u64, 0x9_a000);
 /// Where a zImage ends at the latest. It has 508 KiB at most (Linux 2.6.29 `arch/x86/boot/tools/build.c`,
 /// `DEF_SYSSIZE`); the 64 KiB behind it are for its variables and its heap, which reaches up to the parameters.
 const ZIMAGE_END: u64 = 0x8_0000;
 
-/// A part of low memory that the last jump fills.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LowBlock {
-    /// The bytes, whole pages of them, where they are made ready: between 1 MiB and 4 GiB.
-    pub staged: PhysRange,
-    /// Where they are moved to, below 640 KiB.
-    pub place: PhysAddr,
+/// Whether a kernel with this header needs such a block.
+pub fn is_for(header: &SetupHeader) -> bool {
+    !header.is_loaded_high() || !header.has_cmd_line_ptr()
 }
 
-impl LowBlock {
-    /// Whether a kernel with this header needs one.
-    pub(super) fn is_for(header: &SetupHeader) -> bool {
-        !header.is_loaded_high() || !header.has_cmd_line_ptr()
+/// Finds and holds memory for a block from `place` to the end of a command line of `command_line` bytes.
+fn allocate(place: PhysAddr, command_line: u64, map: &mut MemoryMap) -> Result<LowBlock, Error> {
+    let whole = command_line
+        .checked_next_multiple_of(Alignment::PAGE.bytes())
+        .and_then(|len| PhysRange::new(COMMAND_LINES.start(), len))
+        .filter(|&pages| COMMAND_LINES.contains(pages))
+        .and_then(|pages| PhysRange::from_bounds(place, pages.end()))
+        .ok_or(Error::CommandLineDoesNotFit { needed: command_line })?;
+    // The rest of it is the firmware's, and RAM.
+    let below = PhysRange::from_bounds(place, layout::BOOT_RAM.start()).unwrap_or_default();
+    if !map.is_free(below) {
+        return Err(Error::NoPcMemory { needed: whole });
     }
-
-    /// Finds and holds memory for a block from `place` to the end of a command line of `command_line` bytes.
-    fn new(place: PhysAddr, command_line: u64, map: &mut MemoryMap) -> Result<Self, Error> {
-        let whole = command_line
-            .checked_next_multiple_of(Alignment::PAGE.bytes())
-            .and_then(|len| PhysRange::new(COMMAND_LINES.start(), len))
-            .filter(|&pages| COMMAND_LINES.contains(pages))
-            .and_then(|pages| PhysRange::from_bounds(place, pages.end()))
-            .ok_or(Error::CommandLineDoesNotFit { needed: command_line })?;
-        // The rest of it is the firmware's, and RAM.
-        let below = PhysRange::from_bounds(place, layout::BOOT_RAM.start()).unwrap_or_default();
-        if !map.is_free(below) {
-            return Err(Error::NoPcMemory { needed: whole });
-        }
-        let above = PhysRange::from_bounds(PhysRange::LOW_1_MIB.end(), PhysRange::LOW_4_GIB.end()).unwrap_or_default();
-        let staged = map
-            .allocate(whole.len(), Alignment::PAGE, above, Placement::Top, MemoryType::LOADER_DATA)
-            .ok_or_else(|| Error::KernelDoesNotFit { needed: whole.len(), at: above.start(), ram: map.ram_bytes() })?;
-        Ok(Self { staged, place })
-    }
-
-    /// Where the byte that is at `address` now is when the kernel runs.
-    #[must_use]
-    pub fn at_entry(&self, address: PhysAddr) -> PhysAddr {
-        if self.staged.contains_addr(address) {
-            let offset = address.get().saturating_sub(self.staged.start().get());
-            PhysAddr::new(self.place.get().saturating_add(offset))
-        } else {
-            address
-        }
-    }
-
-    /// Where `len` bytes are made ready that are to be at `place`.
-    fn staged_for(&self, place: PhysAddr, len: u64) -> Option<PhysRange> {
-        let offset = place.get().checked_sub(self.place.get())?;
-        PhysRange::new(self.staged.start().checked_add(offset)?, len).filter(|&part| self.staged.contains(part))
-    }
+    let above = PhysRange::from_bounds(PhysRange::LOW_1_MIB.end(), PhysRange::LOW_4_GIB.end()).unwrap_or_default();
+    let staged = map
+        .allocate(whole.len(), Alignment::PAGE, above, Placement::Top, MemoryType::LOADER_DATA)
+        .ok_or_else(|| Error::KernelDoesNotFit { needed: whole.len(), at: above.start(), ram: map.ram_bytes() })?;
+    Ok(LowBlock { staged, place })
 }
 
-/// Finds a place for everything, as [`LoadPlan::new`] does. `entry_offset` is how far into the kernel its entry is.
+/// Finds a place for everything, as [`super::plan()`] does. `entry_offset` is how far into the kernel its entry is.
 ///
 /// # Errors
-/// [`Error::ZImageTooLong`], [`Error::NoPcMemory`]; else as [`LoadPlan::new`].
+/// [`Error::ZImageTooLong`], [`Error::NoPcMemory`]; else as [`super::plan()`].
 #[cold]
-pub(super) fn plan(
-    header: &SetupHeader,
-    payload: &Payload,
-    entry_offset: u64,
-    map: &mut MemoryMap,
-) -> Result<LoadPlan, Error> {
+pub fn plan(header: &SetupHeader, needs: &Needs, entry_offset: u64, map: &mut MemoryMap) -> Result<LoadPlan, Error> {
     // The host counts a NUL, and there is one more in any case.
-    let command_line_len = payload.command_line.saturating_add(1);
+    let command_line_len = needs.command_line.saturating_add(1);
     let (high, place) = if header.is_loaded_high() {
-        let kernel = place_kernel(header, payload, map)?;
+        let kernel = place_kernel(header, needs.kernel, map)?;
         (Some((kernel.file, kernel.run)), PARAMETERS)
     } else {
         (None, header.default_address())
     };
     let (file, kernel_run) = match high {
         Some((file, run)) => (Some(file), run),
-        None => (None, hold_for_unpacking(header, payload.kernel, map)?),
+        None => (None, hold_for_unpacking(header, needs.kernel, map)?),
     };
-    let initrd =
-        if payload.initrd == 0 { None } else { Some(place_initrd(header.initrd_space(), payload.initrd, map)?) };
-    let block = LowBlock::new(place, command_line_len, map)?;
+    let initrd = if needs.initrd == 0 { None } else { Some(place_initrd(header.initrd_space(), needs.initrd, map)?) };
+    let block = allocate(place, command_line_len, map)?;
     let no_room = Error::CommandLineDoesNotFit { needed: command_line_len };
     let kernel = match file {
         Some(file) => file,
-        None => block.staged_for(place, payload.kernel).ok_or(no_room)?,
+        None => block.staged_for(place, needs.kernel).ok_or(no_room)?,
     };
     if header.setup_data() != 0 {
         log::warn!("setup_data for a zImage would not survive: left out");

@@ -1,10 +1,9 @@
-//! What a kernel is told beside `boot_params`: the list of `setup_data` nodes, which begins in the setup header.
+//! The list of `setup_data` nodes, which begins in the setup header: what a kernel is told beside `boot_params`.
 //!
 //! QEMU appends such nodes to the kernel (a device tree, `-dtb`; a random seed in 7.2.0), with pointers for the address at
 //! which it would have the kernel. Elsewhere they are wrong, and a kernel that unpacks itself would write over the nodes. So
 //! what is appended is copied out of the kernel's way once it is loaded, and the pointers are set to where it is then
-//! ([`Appended`]). In front of these nodes comes one of the firmware's own where there are more e820 entries than
-//! `boot_params` has room for ([`add_e820`]).
+//! ([`Appended`]).
 //!
 //! Sources: boot.rst, `setup_data`; Linux `arch/x86/include/uapi/asm/setup_data.h`.
 
@@ -12,27 +11,30 @@ use uefi_raw::table::boot::MemoryType;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::boot_params::{BootParams, E820_ENTRIES};
-use super::{Error, Payload, SetupHeader};
+use super::setup_header::SetupHeader;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::boot::error::Error;
 use crate::hal::{Machine, Memory};
-use crate::memory_map::{E820Entry, MemoryMap, Placement};
+use crate::memory_map::{MemoryMap, Placement};
 
 /// `SETUP_E820_EXT`: more e820 entries.
-const SETUP_E820_EXT: u32 = 1;
+pub const SETUP_E820_EXT: u32 = 1;
 /// `SETUP_DTB`: a device tree.
-const SETUP_DTB: u32 = 2;
+pub const SETUP_DTB: u32 = 2;
 
 /// More nodes than a host appends: QEMU has two.
-const MOST_NODES: usize = 32;
+pub const MOST_NODES: usize = 32;
 
 /// `struct setup_data`, without the data that follow it.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct Node {
-    next: U64,
-    kind: U32,
-    len: U32,
+pub struct Node {
+    /// The address of the next node, zero for none.
+    pub next: U64,
+    /// What the data are.
+    pub kind: U32,
+    /// The length of the data in bytes.
+    pub len: U32,
 }
 
 /// What the host has appended to the kernel.
@@ -47,13 +49,19 @@ pub struct Appended {
 }
 
 impl Appended {
-    /// Finds a place for what the host has appended, and holds it in `map`. A header that points elsewhere is warned about.
+    /// Finds a place for what the host has appended to the `kernel_len` bytes, and holds it in `map`. A header that points
+    /// elsewhere is warned about.
     ///
     /// Such a pointer is not passed on. It may have come with the file, as nothing of it is measured; and the memory that it
     /// points to is neither measured nor held, or is a part of the kernel.
     #[cold]
-    pub(super) fn plan(header: &SetupHeader, payload: &Payload, map: &mut MemoryMap) -> Option<Self> {
-        let Some((host_address, offset, len)) = Self::find(header, payload) else {
+    pub fn plan(
+        header: &SetupHeader,
+        kernel_len: u64,
+        host_address: Option<PhysAddr>,
+        map: &mut MemoryMap,
+    ) -> Option<Self> {
+        let Some((host_address, offset, len)) = Self::find(header, kernel_len, host_address) else {
             warn_of_elsewhere(header.setup_data());
             return None;
         };
@@ -65,17 +73,17 @@ impl Appended {
     }
 
     /// The host's address of the kernel, and offset and length of what is behind it, if the header points there.
-    fn find(header: &SetupHeader, payload: &Payload) -> Option<(PhysAddr, u64, u64)> {
-        let host_address = payload.host_address?;
+    fn find(header: &SetupHeader, kernel_len: u64, host_address: Option<PhysAddr>) -> Option<(PhysAddr, u64, u64)> {
+        let host_address = host_address?;
         let first = header.setup_data().checked_sub(host_address.get())?;
         // The first in the list need not be the first in memory. For why the setup code may count see `counts_setup_code`.
         let offset = header.kernel_len();
-        let end = payload.kernel.saturating_add(header.setup_len().into());
-        let len = payload.kernel.checked_sub(offset).filter(|&len| len != 0 && (offset..end).contains(&first))?;
+        let end = kernel_len.saturating_add(header.setup_len().into());
+        let len = kernel_len.checked_sub(offset).filter(|&len| len != 0 && (offset..end).contains(&first))?;
         Some((host_address, offset, len))
     }
 
-    /// Copies it from the `kernel` that was loaded, and gives the address of the first node.
+    /// Copies it from the `kernel` that was loaded, and returns the address of the first node.
     ///
     /// # Errors
     /// [`Error::FwCfg`] when memory cannot be accessed.
@@ -143,50 +151,14 @@ impl Appended {
     }
 }
 
-/// Has the kernel told of the e820 entries that `params` has no room for, by a node in front of the others.
-///
-/// # Errors
-/// [`Error::FwCfg`] when memory cannot be accessed.
-#[cold]
-pub(super) fn add_e820(
-    machine: &mut impl Memory,
-    map: &mut MemoryMap,
-    header: &SetupHeader,
-    params: &mut BootParams,
-) -> Result<(), Error> {
-    let count = map.e820().skip(E820_ENTRIES).fold(0_usize, |count, _| count.saturating_add(1));
-    if count == 0 {
-        return Ok(());
-    }
-    let len = count.saturating_mul(size_of::<E820Entry>());
-    let node_len = size_of::<Node>();
-    let place = hold(map, node_len.saturating_add(len) as u64).filter(|_| header.has_setup_data());
-    let Some(place) = place else {
-        log::warn!("the kernel is not told of the last {count} ranges of memory: it takes {E820_ENTRIES} at most");
-        return Ok(());
-    };
-    let node = Node { next: params.setup_data().into(), kind: SETUP_E820_EXT.into(), len: (len as u32).into() };
-    machine.write(place.start(), node.as_bytes())?;
-    let (_, mut rest) = place.split_at(node_len as u64);
-    for entry in map.e820().skip(E820_ENTRIES) {
-        machine.write(rest.start(), entry.as_bytes())?;
-        (_, rest) = rest.split_at(size_of::<E820Entry>() as u64);
-    }
-    params.set_setup_data(place.start().get());
-    Ok(())
-}
-
 fn warn_of_elsewhere(pointer: u64) {
     log::warn!("setup_data at {pointer:#x} is not in what the host has appended to the kernel: left out");
 }
 
 /// Holds `len` bytes for the kernel, out of the way of where it grows.
-fn hold(map: &mut MemoryMap, len: u64) -> Option<PhysRange> {
+pub fn hold(map: &mut MemoryMap, len: u64) -> Option<PhysRange> {
     let pages = len.checked_next_multiple_of(Alignment::PAGE.bytes())?;
     let within = PhysRange::from_bounds(PhysRange::LOW_1_MIB.end(), PhysRange::LOW_4_GIB.end())?;
     let held = map.allocate(pages, Alignment::PAGE, within, Placement::Top, MemoryType::LOADER_DATA)?;
     PhysRange::new(held.start(), len)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,26 +1,32 @@
-//! Where the bytes of a part of what is to be booted are.
+//! The bytes of a file that is booted, or of a piece of one, wherever they are.
 
 use alloc::vec::Vec;
 
 use zerocopy::FromZeros;
 
-use super::Error;
+use super::error::Error;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::fw_cfg::{self, FwCfg, Item, Key};
 use crate::hal::Machine;
 
-/// The bytes of a kernel file, an initrd or a command line, or of a piece of one.
+/// Where the bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part<'a> {
-    /// The host's, to be transferred.
+pub enum Blob<'a> {
+    /// In an item of fw_cfg, to be transferred.
     Item(Item),
-    /// In memory, where the host put it.
+    /// In memory, where the host put them.
     Memory(PhysRange),
     /// In the firmware's own memory.
     Bytes(&'a [u8]),
 }
 
-impl Part<'_> {
+impl Default for Blob<'_> {
+    fn default() -> Self {
+        Self::Bytes(&[])
+    }
+}
+
+impl Blob<'_> {
     /// The length in bytes.
     #[must_use]
     pub const fn len(&self) -> u64 {
@@ -31,13 +37,13 @@ impl Part<'_> {
         }
     }
 
-    /// Whether there is nothing in it.
+    /// Whether there are no bytes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Where it is in memory already.
+    /// The range that the host has put them in.
     #[must_use]
     pub const fn place(&self) -> Option<PhysRange> {
         match self {
@@ -46,14 +52,24 @@ impl Part<'_> {
         }
     }
 
-    /// Reads the first `len` bytes, or as many as there are.
+    /// The first `len` bytes, or as many as there are.
+    #[must_use]
+    pub fn first(&self, len: u32) -> Self {
+        match *self {
+            Self::Item(item) => Self::Item(Item::new(item.key(), item.len().min(len))),
+            Self::Memory(range) => Self::Memory(range.split_at(len.into()).0),
+            Self::Bytes(bytes) => Self::Bytes(bytes.get(..len as usize).unwrap_or(bytes)),
+        }
+    }
+
+    /// Reads all of the bytes.
     ///
     /// # Errors
     /// [`Error::FwCfg`] for memory that the firmware may not read, and when the heap has no room.
-    pub fn read<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, len: u32) -> Result<Vec<u8>, Error> {
-        let len = u32::try_from(self.len()).map_or(len, |there| there.min(len));
+    pub fn read<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg) -> Result<Vec<u8>, Error> {
+        let len = u32::try_from(self.len()).unwrap_or(u32::MAX);
         if let Self::Item(item) = self {
-            return Ok(fw_cfg.read_all(machine, Item::new(item.key(), len), len)?);
+            return Ok(fw_cfg.read_all(machine, *item, len)?);
         }
         let full = fw_cfg::Error::HeapFull { key: Key::KERNEL_DATA, len };
         let mut bytes = u8::new_vec_zeroed(len as usize).map_err(|_| full)?;
@@ -65,7 +81,7 @@ impl Part<'_> {
         Ok(bytes)
     }
 
-    /// Puts it to `to`, unless it is there, and gives the range it fills.
+    /// Puts the bytes to `to`, unless they are there, and returns the range that they fill.
     ///
     /// # Errors
     /// [`Error::FwCfg`] for memory that the firmware may not access.
@@ -80,5 +96,25 @@ impl Part<'_> {
         }
         // What was accessed does not wrap.
         Ok(PhysRange::new(to, self.len()).unwrap_or(PhysRange::empty_at(to)))
+    }
+
+    /// As [`Self::load`], of the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    pub fn load_from<M: Machine>(
+        &self,
+        machine: &mut M,
+        fw_cfg: &FwCfg,
+        offset: u32,
+        to: PhysAddr,
+    ) -> Result<PhysRange, Error> {
+        match *self {
+            Self::Item(item) => Ok(fw_cfg.load_from(machine, item, offset, to)?),
+            Self::Memory(range) => Self::Memory(range.split_at(offset.into()).1).load(machine, fw_cfg, to),
+            Self::Bytes(bytes) => {
+                Self::Bytes(bytes.get(offset as usize..).unwrap_or_default()).load(machine, fw_cfg, to)
+            }
+        }
     }
 }

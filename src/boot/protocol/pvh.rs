@@ -13,11 +13,18 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::placement::{allocate_command_line, allocate_low, place_initrd};
-use super::{Entry, Error, Handover, ItemSizes, Loaded, PlacedKernel};
 use crate::addr::{PhysAddr, PhysRange};
+use crate::boot::error::Error;
+use crate::boot::extras::{Extras, Needs};
+use crate::boot::handover::{Entry, Handover};
+use crate::boot::loaded::{Images, Loaded};
+use crate::boot::placed::PlacedKernel;
+use crate::boot::room::{allocate_command_line, allocate_low, place_initrd};
+use crate::boot::system_info::SystemInfo;
+use crate::hal::Machine;
 use crate::memory_map::{CAPACITY, MemoryMap};
 use crate::start_info::abi::{self, Header, MapEntry, Module};
+use crate::state::Boot;
 
 /// Where the rest is to be put. No two parts overlap, and each is RAM that nothing else held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,59 +34,79 @@ pub struct PvhPlan {
     pub initrd: Option<PhysRange>,
     /// The bytes of the command line as the host counts them, and one more for a NUL in any case.
     pub command_line: PhysRange,
-    /// Room for [`StartInfo`].
+    /// Room for [`HvmStartInfo`].
     pub start_info: PhysRange,
 }
 
 impl PvhPlan {
     /// Finds a place for everything that goes with `kernel`, and holds it in `map` as `LOADER_DATA`. An initrd that is in
-    /// memory, at `initrd_place`, stays there.
+    /// memory stays there.
     ///
     /// # Errors
     /// [`Error::NoLowMemory`], [`Error::CommandLineDoesNotFit`], [`Error::InitrdDoesNotFit`]. Parts that fitted stay held
     /// in `map` then.
-    pub fn new(
-        kernel: PlacedKernel,
-        sizes: ItemSizes,
-        initrd_place: Option<PhysRange>,
-        map: &mut MemoryMap,
-    ) -> Result<Self, Error> {
-        let start_info = allocate_low(map, size_of::<StartInfo>() as u64)?;
-        let command_line = allocate_command_line(map, sizes.command_line.into())?;
+    pub fn new(kernel: PlacedKernel, needs: &Needs, map: &mut MemoryMap) -> Result<Self, Error> {
+        let start_info = allocate_low(map, size_of::<HvmStartInfo>() as u64)?;
+        let command_line = allocate_command_line(map, needs.command_line)?;
         // Linux takes 32 bits of the address.
         let space = PhysRange::LOW_4_GIB;
-        let initrd = match (sizes.initrd, initrd_place) {
+        let initrd = match (needs.initrd, needs.initrd_at) {
             (0, _) => None,
             (_, Some(place)) if space.contains(place) => Some(place),
-            (len, _) => Some(place_initrd(space, len.into(), map)?),
+            (len, _) => Some(place_initrd(space, len, map)?),
         };
         Ok(Self { kernel, initrd, command_line, start_info })
     }
 
-    /// What there is once everything is in its place.
+    /// How the kernel is entered once everything is in its place.
     #[must_use]
-    pub fn loaded(&self) -> Loaded {
-        Loaded {
-            setup: None,
-            kernel: self.kernel.image,
-            initrd: self.initrd,
-            modules: Vec::new(),
-            command_line: self.command_line,
-            handover: Handover::new(Entry::Pvh(self.kernel.entry), self.start_info.start()),
-        }
+    pub const fn handover(&self) -> Handover {
+        Handover::new(Entry::Pvh(self.kernel.entry), self.start_info.start())
     }
+}
+
+/// Loads what goes with a kernel that is in memory, as [`crate::boot::load`] does.
+#[cold]
+pub fn load<M: Machine>(
+    boot: &mut Boot<'_, M>,
+    kernel: PlacedKernel,
+    extras: &Extras<'_>,
+    system: &SystemInfo<'_>,
+) -> Result<Loaded, Error> {
+    let Boot { machine, fw_cfg, map, .. } = boot;
+    // Nothing of the kernel is to be transferred.
+    let plan = PvhPlan::new(kernel, &extras.needs(0), map)?;
+    extras.load(*machine, fw_cfg, plan.initrd, plan.command_line)?;
+    let info = HvmStartInfo::new(&plan, map, system.rsdp)?;
+    machine.write(plan.start_info.start(), info.bytes())?;
+    let images = Images {
+        setup: None,
+        kernel: kernel.image,
+        initrd: plan.initrd,
+        modules: Vec::new(),
+        command_line: plan.command_line,
+    };
+    let handover = plan.handover();
+    log::info!(
+        "ELF kernel, loaded by the host: {} KiB at {}, initrd {} KiB, {}",
+        kernel.image.len() >> 10,
+        kernel.image.start(),
+        extras.initrd.len() >> 10,
+        handover.entry
+    );
+    Ok(Loaded { images, handover })
 }
 
 /// `struct hvm_start_info` with the lists that it points to behind it, ready to be stored.
 #[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub struct StartInfo {
+pub struct HvmStartInfo {
     header: Header,
     module: Module,
     memory_map: [MapEntry; CAPACITY],
 }
 
-impl StartInfo {
+impl HvmStartInfo {
     /// What a kernel is told when the rest was loaded by `plan`, on a machine with this map (in which the plan is already
     /// held) and with the ACPI root pointer at `rsdp`.
     ///

@@ -10,9 +10,12 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::low::COMMAND_LINE_OFFSET;
-use super::setup_header::{HEADER_ROOM_END, HEADER_START, LOADED_HIGH, QUIET_FLAG, RawHeader};
-use super::{Error, LoadPlan, ScreenInfo, SetupHeader};
+use super::plan::LoadPlan;
+use super::raw_header::{HEADER_ROOM_END, HEADER_START, LOADED_HIGH, QUIET_FLAG, RawHeader, high_half, low_half};
+use super::screen_info::ScreenInfo;
+use super::setup_header::SetupHeader;
 use crate::addr::{PhysAddr, PhysRange};
+use crate::boot::error::Error;
 use crate::memory_map::{E820Entry, MemoryMap};
 
 /// What the host enters as `type_of_loader`: QEMU, any version (boot.rst, `type_of_loader`). Firstlight has no number
@@ -20,7 +23,7 @@ use crate::memory_map::{E820Entry, MemoryMap};
 const LOADER_QEMU: u8 = 0xb0;
 
 /// How many e820 entries the page has room for (`E820_MAX_ENTRIES_ZEROPAGE`). More are told of by `setup_data`.
-pub(super) const E820_ENTRIES: usize = 128;
+pub const E820_ENTRIES: usize = 128;
 
 /// The page, ready to be stored.
 #[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -104,12 +107,12 @@ impl BootParams {
     }
 
     /// The address of the first `setup_data` node, zero for none.
-    pub(super) fn setup_data(&self) -> u64 {
+    pub fn setup_data(&self) -> u64 {
         self.hdr.setup_data.get()
     }
 
     /// Tells the kernel where the first `setup_data` node is.
-    pub(super) fn set_setup_data(&mut self, first: u64) {
+    pub fn set_setup_data(&mut self, first: u64) {
         self.hdr.setup_data.set(first);
     }
 
@@ -137,14 +140,6 @@ fn kib_above_1_mib(map: &MemoryMap) -> u32 {
     u32::try_from(end.saturating_sub(start) >> 10).unwrap_or(u32::MAX)
 }
 
-pub(super) const fn low_half(value: u64) -> u32 {
-    (value & 0xffff_ffff) as u32
-}
-
-pub(super) const fn high_half(value: u64) -> u32 {
-    (value >> 32) as u32
-}
-
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -153,10 +148,11 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
+    use super::super::plan;
     use super::super::setup_header::tests::{DEBIAN, debian_with};
-    use super::super::{Entry, ItemSizes, Payload};
     use super::*;
     use crate::addr::PhysAddr;
+    use crate::boot::{Entry, Needs};
     use crate::memory_map::HostMap;
     use uefi_raw::table::boot::MemoryType;
 
@@ -185,16 +181,15 @@ mod tests {
         MemoryMap::new(map)
     }
 
-    fn build(setup: &[u8], sizes: ItemSizes, rsdp: Option<u64>) -> (Vec<u8>, LoadPlan, MemoryMap) {
+    fn build(setup: &[u8], sizes: Needs, rsdp: Option<u64>) -> (Vec<u8>, LoadPlan, MemoryMap) {
         let header = SetupHeader::parse(setup).unwrap();
-        let payload = Payload::new(sizes, Some(PhysAddr::new(0x10_0000))).unwrap();
         let mut map = map();
-        let plan = LoadPlan::new(&header, &payload, &mut map).unwrap();
+        let plan = plan(&header, &sizes, Some(PhysAddr::new(0x10_0000)), &mut map).unwrap();
         let page = BootParams::new(&header, &plan, &map, rsdp.map(PhysAddr::new)).unwrap();
         (page.bytes().to_vec(), plan, map)
     }
 
-    const SIZES: ItemSizes = ItemSizes { kernel: 0xd8_27c0, initrd: 0x12_3457, command_line: 20 };
+    const SIZES: Needs = Needs { kernel: 0xd8_27c0, initrd: 0x12_3457, initrd_at: None, command_line: 20 };
 
     fn u32_at(page: &[u8], at: usize) -> u32 {
         u32::from_le_bytes(page[at..at + 4].try_into().unwrap())
@@ -251,7 +246,7 @@ mod tests {
 
     #[test]
     fn no_initrd_is_zero() {
-        let (page, ..) = build(&debian_with(&[(0x218, &[0xff; 8])]), ItemSizes { initrd: 0, ..SIZES }, None);
+        let (page, ..) = build(&debian_with(&[(0x218, &[0xff; 8])]), Needs { initrd: 0, ..SIZES }, None);
         assert_eq!(page[0x218..0x220], [0; 8]);
         assert_eq!(page[0xc0..0xc8], vec![0; 8]);
     }

@@ -77,16 +77,15 @@ fn every_field_of_start_info() {
     let kernel = kernel(16 * MIB, 0x12_3456);
     kernel.hold(&mut map).unwrap();
     let mut map = MemoryMap::new(map);
-    let sizes = ItemSizes { kernel: 0, initrd: 5_000_001, command_line: 20 };
-    let plan = PvhPlan::new(kernel, sizes, None, &mut map).unwrap();
+    let sizes = Needs { initrd: 5_000_001, command_line: 20, ..Needs::default() };
+    let plan = PvhPlan::new(kernel, &sizes, &mut map).unwrap();
     assert_eq!(plan.initrd, Some(range(504 * MIB, 504 * MIB + 5_000_001)));
     assert_eq!(plan.command_line.len(), 21);
-    let loaded = plan.loaded();
-    assert_eq!(loaded.handover.entry, Entry::Pvh(kernel.entry));
-    assert_eq!((loaded.setup, loaded.kernel), (None, kernel.image));
+    let handover = plan.handover();
+    assert_eq!(handover.entry, Entry::Pvh(kernel.entry));
 
-    let info = StartInfo::new(&plan, &map, Some(PhysAddr::new(0xf_1230))).unwrap();
-    let (bytes, start) = (info.bytes(), loaded.handover.parameters.get());
+    let info = HvmStartInfo::new(&plan, &map, Some(PhysAddr::new(0xf_1230))).unwrap();
+    let (bytes, start) = (info.bytes(), handover.parameters.get());
     assert_eq!(plan.start_info, PhysRange::new(PhysAddr::new(start), bytes.len() as u64).unwrap());
     let wide = |at| number(bytes, at, 8);
     let narrow = |at| number(bytes, at, 4);
@@ -112,8 +111,8 @@ fn every_field_of_start_info() {
 #[test]
 fn without_initrd_and_rsdp_there_is_none() {
     let mut map = MemoryMap::new(pc(64 * MIB));
-    let plan = PvhPlan::new(kernel(MIB, 16), ItemSizes::default(), None, &mut map).unwrap();
-    let info = StartInfo::new(&plan, &map, None).unwrap();
+    let plan = PvhPlan::new(kernel(MIB, 16), &Needs::default(), &mut map).unwrap();
+    let info = HvmStartInfo::new(&plan, &map, None).unwrap();
     assert_eq!(number(info.bytes(), 12, 4), 0);
     assert_eq!([16, 32].map(|at| number(info.bytes(), at, 8)), [0, 0]);
     assert_eq!(plan.command_line.len(), 1, "the NUL");
@@ -124,25 +123,25 @@ fn what_does_not_fit_is_said() {
     let mut map = pc(64 * MIB);
     kernel(2 * MIB, 50 << 20).hold(&mut map).unwrap();
     let map = MemoryMap::new(map);
-    let plan = |sizes| PvhPlan::new(kernel(2 * MIB, 50 << 20), sizes, None, &mut map.clone());
-    let initrd = plan(ItemSizes { initrd: 11 << 20, ..ItemSizes::default() });
+    let plan = |sizes| PvhPlan::new(kernel(2 * MIB, 50 << 20), &sizes, &mut map.clone());
+    let initrd = plan(Needs { initrd: 11 << 20, ..Needs::default() });
     let too_large = Error::InitrdDoesNotFit { size: 11 << 20, limit: Some(PhysRange::LOW_4_GIB.end()), free: 10 * MIB };
     assert_eq!(initrd, Err(too_large));
-    let command_line = plan(ItemSizes { command_line: 1 << 20, ..ItemSizes::default() });
+    let command_line = plan(Needs { command_line: 1 << 20, ..Needs::default() });
     assert_eq!(command_line, Err(Error::CommandLineDoesNotFit { needed: MIB + 1 }));
 }
 
 proptest! {
     #[test]
     fn no_two_parts_overlap_wherever_the_kernel_is(
-        start in 0_u64..(128 * MIB), size in 1_u32..(64 << 20), initrd in 0_u32..(64 << 20), command_line in 0_u32..0x2_0000,
+        start in 0_u64..(128 * MIB), size in 1_u32..(64 << 20), initrd in 0_u64..(64 << 20), command_line in 0_u64..0x2_0000,
     ) {
         let mut map = pc(128 * MIB);
         let fresh = map.clone();
         let kernel = kernel(start, size);
-        let sizes = ItemSizes { kernel: 0, initrd, command_line };
+        let needs = Needs { initrd, command_line, ..Needs::default() };
         if kernel.hold(&mut map).is_ok()
-            && let Ok(plan) = PvhPlan::new(kernel, sizes, None, &mut MemoryMap::new(map))
+            && let Ok(plan) = PvhPlan::new(kernel, &needs, &mut MemoryMap::new(map))
         {
             let parts: Vec<_> =
                 [Some(kernel.image), plan.initrd, Some(plan.command_line), Some(plan.start_info)].into_iter().flatten().collect();

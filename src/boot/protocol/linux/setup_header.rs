@@ -2,16 +2,13 @@
 //!
 //! Field names and meanings are those of boot.rst, "The Real-Mode Kernel Header" and "Details of Header Fields".
 
-use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromZeros, IntoBytes};
 
-use super::{Error, FileKind, elf};
+use super::raw_header::{HEADER_ROOM_END, HEADER_START, LOADED_HIGH, RawHeader};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
-
-/// Where the header begins, in the kernel file and in `boot_params`.
-pub(super) const HEADER_START: usize = 0x1f1;
-/// Where the room for it in `boot_params` ends (`struct boot_params`, Linux `arch/x86/include/uapi/asm/bootparam.h`).
-pub(super) const HEADER_ROOM_END: usize = 0x290;
+use crate::boot::elf;
+use crate::boot::error::Error;
+use crate::boot::file_kind::FileKind;
 
 /// `boot_flag` and `header`.
 const BOOT_FLAG: u16 = 0xaa55;
@@ -41,10 +38,6 @@ const WITH_XLOADFLAGS: u16 = 0x20c;
 /// The end of the header's first form, 2.00 (`bootsect_kludge`).
 const END_2_00: usize = 0x224;
 
-/// `loadflags`: the protected-mode part runs at 1 MiB or above.
-pub(super) const LOADED_HIGH: u8 = 1 << 0;
-/// `loadflags`: the kernel prints no early messages.
-pub(super) const QUIET_FLAG: u8 = 1 << 5;
 /// Where the 64-bit entry is in the protected-mode part (boot.rst, "64-bit Boot Protocol").
 const ENTRY_64: u64 = 0x200;
 /// `xloadflags`: there is a 64-bit entry at 0x200.
@@ -57,7 +50,7 @@ const XLF_CAN_BE_LOADED_ABOVE_4G: u16 = 1 << 1;
 const EFI_STUB: [u8; 2] = *b"MZ";
 
 /// Where a bzImage is loaded unless it is relocatable (boot.rst, "Loading The Rest of The Kernel").
-pub(super) const DEFAULT_ADDRESS: PhysAddr = PhysAddr::new(0x10_0000);
+pub const DEFAULT_ADDRESS: PhysAddr = PhysAddr::new(0x10_0000);
 /// Where a zImage runs: its setup code moves it there from [`ZIMAGE_LOADED`] (Linux 2.6.29
 /// `arch/x86/boot/header.S`, `code32_start`, and `pm.c`, `move_kernel_around`).
 const ZIMAGE_ADDRESS: PhysAddr = PhysAddr::new(0x1000);
@@ -70,53 +63,6 @@ const DEFAULT_COMMAND_LINE: u64 = 255;
 const DEFAULT_INITRD_ADDR_MAX: u64 = 0x37ff_ffff;
 /// What 16 bits of `syssize` count up to, in bytes.
 const NARROW_SYSSIZE_WRAP: u64 = 1 << 20;
-
-/// The header as it is in the file, little-endian; what the kernel's header is too short for is zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub(super) struct RawHeader {
-    pub setup_sects: u8,
-    pub root_flags: U16,
-    pub syssize: U32,
-    pub ram_size: U16,
-    pub vid_mode: U16,
-    pub root_dev: U16,
-    pub boot_flag: U16,
-    pub jump: [u8; 2],
-    pub header: [u8; 4],
-    pub version: U16,
-    pub realmode_swtch: U32,
-    pub start_sys_seg: U16,
-    pub kernel_version: U16,
-    pub type_of_loader: u8,
-    pub loadflags: u8,
-    pub setup_move_size: U16,
-    pub code32_start: U32,
-    pub ramdisk_image: U32,
-    pub ramdisk_size: U32,
-    pub bootsect_kludge: U32,
-    pub heap_end_ptr: U16,
-    pub ext_loader_ver: u8,
-    pub ext_loader_type: u8,
-    pub cmd_line_ptr: U32,
-    pub initrd_addr_max: U32,
-    pub kernel_alignment: U32,
-    pub relocatable_kernel: u8,
-    pub min_alignment: u8,
-    pub xloadflags: U16,
-    pub cmdline_size: U32,
-    pub hardware_subarch: U32,
-    pub hardware_subarch_data: U64,
-    pub payload_offset: U32,
-    pub payload_length: U32,
-    pub setup_data: U64,
-    pub pref_address: U64,
-    pub init_size: U32,
-    pub handover_offset: U32,
-    pub kernel_info_offset: U32,
-    /// For what later protocols add.
-    pub later: [u8; HEADER_ROOM_END - 0x26c],
-}
 
 /// Whether the kernel runs where it is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,11 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use uefi_raw::table::boot::MemoryType;
 
 use super::*;
+use crate::addr::PhysAddr;
 use crate::fakes::machine::FakeMachine;
+use crate::framebuffer::{Framebuffer, Mode};
 use crate::memory_map::HostMap;
+use crate::memory_map::MemoryMap;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

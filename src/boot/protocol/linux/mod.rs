@@ -1,0 +1,124 @@
+//! Linux kernels: bzImages and zImages, by the Linux/x86 boot protocol.
+//!
+//! [`SetupHeader`] is what a kernel says of itself, [`plan()`] decides where everything goes, [`BootParams`] is the page that
+//! the kernel is handed. The protocol is that of Linux `Documentation/arch/x86/boot.rst`, "boot.rst" below.
+//!
+//! Left out: kernels from before protocol 2.00, and those that can only start in real mode, which would need a BIOS.
+
+mod boot_params;
+mod e820_ext;
+mod low;
+mod plan;
+mod planner;
+mod raw_header;
+mod run_range;
+mod screen_info;
+mod setup_data;
+mod setup_header;
+
+use alloc::vec::Vec;
+
+pub use self::boot_params::BootParams;
+pub use self::plan::LoadPlan;
+pub use self::planner::plan;
+pub use self::screen_info::ScreenInfo;
+pub use self::setup_data::Appended;
+pub use self::setup_header::{Relocation, SetupHeader};
+use crate::addr::{PhysAddr, PhysRange};
+use crate::boot::error::Error;
+use crate::boot::extras::Extras;
+use crate::boot::kernel_file::KernelFile;
+use crate::boot::loaded::{Images, Loaded};
+use crate::boot::system_info::SystemInfo;
+use crate::fw_cfg::FwCfg;
+use crate::hal::{Machine, paging};
+use crate::state::Boot;
+
+/// A bzImage or zImage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinuxKernel {
+    file: KernelFile,
+    header: SetupHeader,
+    /// The address for which the host's pointers in the header are, if there are any.
+    host_address: Option<PhysAddr>,
+}
+
+impl LinuxKernel {
+    /// The kernel in a file.
+    ///
+    /// # Errors
+    /// As for [`SetupHeader::parse`]; [`Error::FileTruncated`], [`Error::FwCfg`].
+    pub fn of_file<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, file: KernelFile) -> Result<Self, Error> {
+        // Every bzImage has the boot sector and at least one more (boot.rst, `setup_sects`), so the size of a divided one
+        // need not be asked for. The rest is for an entry in real mode.
+        let first = file.first(SetupHeader::BYTES as u32).read(machine, fw_cfg)?;
+        let header = SetupHeader::parse(&first)?;
+        if file.code_len(header.setup_len()) == 0 {
+            return Err(Error::FileTruncated { seen: file.code_len(0), needed: header.file_len().max(1) });
+        }
+        let host_address = if header.setup_data() == 0 { None } else { file.host_address(machine, fw_cfg) };
+        Ok(Self { file, header, host_address })
+    }
+
+    /// The range of the file, if that is in memory.
+    #[must_use]
+    pub const fn place(&self) -> Option<PhysRange> {
+        self.file.place()
+    }
+}
+
+/// Loads a kernel as [`crate::boot::load`] does.
+pub fn load<M: Machine>(
+    boot: &mut Boot<'_, M>,
+    kernel: &LinuxKernel,
+    extras: &Extras<'_>,
+    system: &SystemInfo<'_>,
+) -> Result<Loaded, Error> {
+    let Boot { machine, fw_cfg, map, .. } = boot;
+    let LinuxKernel { file, header, host_address } = kernel;
+    let needs = extras.needs(file.code_len(header.setup_len()));
+    let plan = plan(header, &needs, *host_address, map)?;
+
+    let mut room = plan.page_tables.unwrap_or_default();
+    for part in plan.above_4_gib() {
+        let (tables, rest) = room.split_at(paging::room_for(part));
+        machine.map(part, tables)?;
+        room = rest;
+    }
+    file.load_code(*machine, fw_cfg, plan.setup_len, plan.kernel.start())?;
+    extras.load(*machine, fw_cfg, plan.initrd, plan.command_line)?;
+
+    let mut params = BootParams::new(header, &plan, map, system.rsdp)?;
+    if let Some(appended) = plan.appended {
+        params.set_setup_data(appended.copy(*machine, header, plan.kernel)?);
+    }
+    if map.region_count() > boot_params::E820_ENTRIES {
+        e820_ext::add(*machine, map, header, &mut params)?;
+    }
+    if let Some(framebuffer) = system.framebuffer {
+        params.set_screen(ScreenInfo::new(framebuffer, header.has_efi_stub()));
+    }
+    machine.write(plan.boot_params.start(), params.bytes())?;
+
+    log::info!(
+        "Linux, boot protocol {}.{:02}, loaded by {}: {} KiB at {}, initrd {} KiB, {}",
+        header.version() >> 8,
+        header.version() & 0xff,
+        fw_cfg.transport(),
+        needs.kernel >> 10,
+        plan.kernel.start(),
+        needs.initrd >> 10,
+        plan.entry
+    );
+    let images = Images {
+        setup: Some(file.first(plan.setup_len)),
+        kernel: plan.kernel,
+        initrd: plan.initrd,
+        modules: Vec::new(),
+        command_line: plan.command_line,
+    };
+    Ok(Loaded { images, handover: plan.handover() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! Where everything goes: the decision, which touches nothing but the memory map.
+//!
+//! What does not fit below 4 GiB goes above, where the kernel allows it. There it has to be mapped, by page tables that the
+//! plan has room for.
+
+use super::low;
+use super::plan::{BOOT_PARAMS_LEN, LoadPlan, parts_above_4_gib};
+use super::run_range::{place_kernel, spaces_above};
+use super::setup_data::Appended;
+use super::setup_header::SetupHeader;
+use crate::addr::{PhysAddr, PhysRange};
+use crate::boot::error::Error;
+use crate::boot::extras::Needs;
+use crate::boot::handover::Entry;
+use crate::boot::room::{allocate_command_line, allocate_low, place_initrd};
+use crate::hal::paging;
+use crate::memory_map::MemoryMap;
+
+/// Finds a place for everything and holds it in `map` as `LOADER_DATA`, which is RAM to the kernel. `host_address` is the
+/// address for which the host's pointers in the header are, if it says so.
+///
+/// # Errors
+/// [`Error::RealModeOnly`], [`Error::EntryMoved`], [`Error::FileTruncated`], [`Error::CommandLineTooLong`],
+/// [`Error::NoLowMemory`], [`Error::CommandLineDoesNotFit`], [`Error::KernelDoesNotFit`],
+/// [`Error::KernelOutOfReach`], [`Error::InitrdDoesNotFit`]; for a kernel in low memory [`Error::ZImageTooLong`],
+/// [`Error::NoPcMemory`]. Parts that fitted stay held in `map` then.
+pub fn plan(
+    header: &SetupHeader,
+    needs: &Needs,
+    host_address: Option<PhysAddr>,
+    map: &mut MemoryMap,
+) -> Result<LoadPlan, Error> {
+    let entry_offset = header.entry_offset(needs.kernel)?;
+    // The header counts in 16 bytes.
+    if needs.kernel.saturating_add(15) < header.kernel_len() {
+        let seen = needs.kernel.saturating_add(header.setup_len().into());
+        return Err(Error::FileTruncated { seen, needed: header.file_len() });
+    }
+    check_command_line(header, needs)?;
+    if low::is_for(header) {
+        return low::plan(header, needs, entry_offset, map);
+    }
+    let boot_params = allocate_low(map, BOOT_PARAMS_LEN)?;
+    let command_line = allocate_command_line(map, needs.command_line)?;
+    let kernel = place_kernel(header, needs.kernel, map)?;
+    let initrd = match (needs.initrd, needs.initrd_at) {
+        (0, _) => None,
+        (_, Some(place)) if header.may_be_above_4_gib() || header.initrd_space().contains(place) => Some(place),
+        (len, _) => Some(place_any_initrd(header, len, map)?),
+    };
+    let appended =
+        if header.setup_data() == 0 { None } else { Appended::plan(header, needs.kernel, host_address, map) };
+    let page_tables = place_page_tables(kernel.run, initrd, map)?;
+    // One of the file's bytes.
+    let entry = PhysAddr::new(kernel.file.start().get().saturating_add(entry_offset));
+    let entry = if header.is_64_bit() { Entry::Linux64(entry) } else { Entry::Linux32(entry) };
+    Ok(LoadPlan {
+        setup_len: header.setup_len(),
+        kernel: kernel.file,
+        kernel_run: kernel.run,
+        kernel_alignment: kernel.alignment,
+        initrd,
+        command_line,
+        boot_params,
+        page_tables,
+        appended,
+        entry,
+    })
+}
+
+/// Room for the page tables of what is above 4 GiB.
+fn place_page_tables(
+    kernel: PhysRange,
+    initrd: Option<PhysRange>,
+    map: &mut MemoryMap,
+) -> Result<Option<PhysRange>, Error> {
+    // Nearly always all is below, and that takes two comparisons.
+    if kernel.end().max(initrd.unwrap_or_default().end()) <= PhysRange::LOW_4_GIB.end() {
+        return Ok(None);
+    }
+    place_page_tables_above(kernel, initrd, map)
+}
+
+/// As [`place_page_tables`], where one of them ends above 4 GiB.
+#[cold]
+fn place_page_tables_above(
+    kernel: PhysRange,
+    initrd: Option<PhysRange>,
+    map: &mut MemoryMap,
+) -> Result<Option<PhysRange>, Error> {
+    match parts_above_4_gib(kernel, initrd).map(paging::room_for).fold(0, u64::saturating_add) {
+        0 => Ok(None),
+        len => allocate_low(map, len).map(Some),
+    }
+}
+
+/// Below 4 GiB where that is possible, else above where the kernel allows it.
+fn place_any_initrd(header: &SetupHeader, len: u64, map: &mut MemoryMap) -> Result<PhysRange, Error> {
+    match place_initrd(header.initrd_space(), len, map) {
+        Err(error) => place_initrd_above(header, len, map, error),
+        place => place,
+    }
+}
+
+/// Above 4 GiB, if the kernel allows it. `below` is why it is not below.
+#[cold]
+fn place_initrd_above(header: &SetupHeader, len: u64, map: &mut MemoryMap, below: Error) -> Result<PhysRange, Error> {
+    let mut result = below;
+    for &space in spaces_above(header) {
+        match (place_initrd(space, len, map), result) {
+            // Nothing but the room is limited.
+            (Err(Error::InitrdDoesNotFit { size, free, .. }), Error::InitrdDoesNotFit { free: other, .. }) => {
+                result = Error::InitrdDoesNotFit { size, limit: None, free: free.max(other) };
+            }
+            (place, _) => return place,
+        }
+    }
+    Err(result)
+}
+
+fn check_command_line(header: &SetupHeader, needs: &Needs) -> Result<(), Error> {
+    // The host counts the NUL.
+    let len = needs.command_line.saturating_sub(1);
+    let limit = header.command_line_limit();
+    if len > limit { Err(Error::CommandLineTooLong { len, limit }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

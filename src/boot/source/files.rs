@@ -1,0 +1,53 @@
+//! A kernel in named files of fw_cfg: under `opt/org.firstlight/`, or the kernel as QEMU 10 has it beside the numbered items,
+//! under `etc/boot/kernel`.
+//!
+//! Nobody has written to these, so the kernel is there as its file is: setup code and the rest in one. They are looked for
+//! where there is no numbered kernel, and only there.
+//!
+//! Left out: `etc/boot/kernel` in place of a kernel that the host has divided. It is the same kernel, without what the host
+//! wrote into its header, which counts for none of what is done here (see `docs/kernels.md`).
+
+use crate::boot::blob::Blob;
+use crate::boot::error::Error;
+use crate::boot::extras::{CommandLine, Extras};
+use crate::boot::kernel_file::KernelFile;
+use crate::boot::protocol::Kernel;
+use crate::fw_cfg::FwCfg;
+use crate::hal::Machine;
+
+/// The files with a whole kernel, of which the first counts (QEMU 10 `hw/i386/x86-common.c`, `x86_load_linux`).
+const KERNELS: [&str; 2] = ["opt/org.firstlight/kernel", "etc/boot/kernel"];
+/// The file with an initrd.
+const INITRD: &str = "opt/org.firstlight/initrd";
+/// The file with a command line.
+const COMMAND_LINE: &str = "opt/org.firstlight/cmdline";
+
+/// The kernel in the first of its files that has bytes.
+///
+/// # Errors
+/// [`Error::NoKernel`] when there is no such file, [`Error::EmptyFile`] when nothing is in it; else why it cannot be booted.
+#[cold]
+pub fn find<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Kernel, Error> {
+    let files = || KERNELS.into_iter().filter_map(|name| fw_cfg.find(name));
+    let none = if files().next().is_some() { Error::EmptyFile } else { Error::NoKernel };
+    let file = files().find(|file| !file.is_empty()).ok_or(none)?;
+    Kernel::of_file(machine, fw_cfg, KernelFile::Whole(Blob::Item(file))).map_err(|error| match error {
+        Error::Elf => Error::ElfFile,
+        error => error,
+    })
+}
+
+/// Puts named files in the place of what there is not.
+#[cold]
+pub fn complete(fw_cfg: &FwCfg, extras: &mut Extras<'_>) {
+    if extras.initrd.is_empty()
+        && let Some(file) = fw_cfg.find(INITRD)
+    {
+        extras.initrd = Blob::Item(file);
+    }
+    if extras.command_line.is_empty()
+        && let Some(file) = fw_cfg.find(COMMAND_LINE)
+    {
+        extras.command_line = CommandLine { text: Blob::Item(file), has_nul: false };
+    }
+}

@@ -1,0 +1,103 @@
+//! Where a kernel comes from, and what goes with it. Each source has a file of its own, and this one has the list of them.
+//!
+//! A source has a function that finds its kernel, and one that puts what it has in the place of an initrd or a command line
+//! that no source before it has. Nothing is put into memory here.
+
+mod files;
+mod items;
+mod modules;
+
+use super::error::Error;
+use super::extras::Extras;
+use super::protocol::Kernel;
+use crate::fw_cfg::FwCfg;
+use crate::hal::Machine;
+use crate::memory_map::HostMap;
+use crate::start_info::Start;
+
+/// A source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// The numbered items of fw_cfg.
+    Items,
+    /// Named files of fw_cfg.
+    Files,
+    /// The modules of a host that starts the firmware by the PVH entry.
+    Modules,
+}
+
+/// The sources in their order: the first kernel counts, and so do the first initrd and the first command line.
+const SOURCES: [Source; 3] = [Source::Items, Source::Files, Source::Modules];
+
+/// A kernel and what goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload<'a> {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// What goes with it.
+    pub extras: Extras<'a>,
+}
+
+impl<'a> Payload<'a> {
+    /// What the host wants booted. The memory of a kernel whose place the host has chosen is held in `map`.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`], [`Error::EmptyFile`] or [`Error::NoKernelModule`] when there is no kernel; else why the first one
+    /// cannot be booted, and [`Error::FwCfg`] when the host does not deliver.
+    pub fn of_host<M: Machine>(
+        machine: &mut M,
+        fw_cfg: &FwCfg,
+        start: &'a Start,
+        map: &mut HostMap,
+    ) -> Result<Self, Error> {
+        let (kernel, source) = find_kernel(machine, fw_cfg, start)?;
+        kernel.hold(map)?;
+        let extras =
+            if kernel.is_complete() { Extras::default() } else { find_extras(machine, fw_cfg, start, &kernel, source) };
+        Ok(Self { kernel, extras })
+    }
+}
+
+/// The first kernel, and where it is from.
+fn find_kernel<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<(Kernel, Source), Error> {
+    let mut none = Error::NoKernel;
+    for source in SOURCES {
+        let kernel = match (source, start) {
+            (Source::Items, _) => items::find(machine, fw_cfg, start),
+            (Source::Files, _) => files::find(machine, fw_cfg),
+            (Source::Modules, Start::Pvh(info)) => {
+                let initrd = items::initrd(machine, fw_cfg);
+                modules::find(machine, fw_cfg, info, initrd)
+            }
+            (Source::Modules, Start::Reset) => Err(Error::NoKernel),
+        };
+        match kernel {
+            // Another source may have one.
+            Err(Error::NoKernel) => {}
+            Err(error @ (Error::EmptyFile | Error::NoKernelModule { .. })) => none = error,
+            Err(error) => return Err(error),
+            Ok(kernel) => return Ok((kernel, source)),
+        }
+    }
+    Err(none)
+}
+
+/// What goes with `kernel`, which is from `source`.
+fn find_extras<'a, M: Machine>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    start: &'a Start,
+    kernel: &Kernel,
+    source: Source,
+) -> Extras<'a> {
+    // For a kernel in memory the numbered initrd is none: it may be that kernel.
+    let mut extras = items::extras(machine, fw_cfg, source != Source::Modules);
+    // Named files go with kernels that are not numbered.
+    if source != Source::Items {
+        files::complete(fw_cfg, &mut extras);
+    }
+    if let Start::Pvh(info) = start {
+        modules::complete(info, kernel.place(), &mut extras);
+    }
+    extras
+}

@@ -1,0 +1,47 @@
+//! A kernel in memory: one of the modules of `hvm_start_info`, where a host starts the firmware by the PVH entry. Another
+//! module is the initrd.
+
+use crate::addr::PhysRange;
+use crate::boot::blob::Blob;
+use crate::boot::error::Error;
+use crate::boot::extras::{CommandLine, Extras};
+use crate::boot::kernel_file::KernelFile;
+use crate::boot::protocol::Kernel;
+use crate::fw_cfg::{FwCfg, Item};
+use crate::hal::Machine;
+use crate::start_info::StartInfo;
+
+/// The first module that is a kernel. Where there is no module, the kernel may still be `initrd`, the numbered item: QEMU's
+/// `pvh.bin` passes no modules on.
+///
+/// # Errors
+/// [`Error::NoKernelModule`]; else why the module that is a kernel cannot be booted.
+#[cold]
+pub fn find<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, info: &StartInfo, initrd: Item) -> Result<Kernel, Error> {
+    let item = Some(Blob::Item(initrd)).filter(|item| !item.is_empty() && info.modules.is_empty());
+    let mut none = Error::NoKernelModule { modules: info.modules.len() };
+    for file in info.modules.iter().copied().map(Blob::Memory).chain(item) {
+        match Kernel::of_file(machine, fw_cfg, KernelFile::Whole(file)) {
+            // Of memory that is where the firmware cannot read it.
+            Err(Error::Elf | Error::NotLinux { .. } | Error::Truncated { .. } | Error::FwCfg(_)) => {}
+            // Any file with a boot sector, unless it is all that there is.
+            Err(error @ Error::RealModeOnly) => none = error,
+            kernel => return kernel,
+        }
+    }
+    Err(none)
+}
+
+/// Puts what the host has put into memory in the place of what there is not: as initrd the first module that is not the
+/// kernel, which is at `kernel` if it is a module.
+#[cold]
+pub fn complete<'a>(info: &'a StartInfo, kernel: Option<PhysRange>, extras: &mut Extras<'a>) {
+    if extras.initrd.is_empty()
+        && let Some(&module) = info.modules.iter().find(|&&module| kernel != Some(module))
+    {
+        extras.initrd = Blob::Memory(module);
+    }
+    if extras.command_line.is_empty() {
+        extras.command_line = CommandLine { text: Blob::Bytes(&info.command_line), has_nul: false };
+    }
+}
