@@ -1,4 +1,4 @@
-//! Firstlight: firmware that boots a Linux guest first.
+//! Firstlight: minimal x86-64 firmware for virtual machines, which boots Linux directly.
 //!
 //! The library holds all the logic. It is `no_std` and compiles and tests on the host. The firmware binary
 //! (`src/firmware`) adds what executes on the machine: the entry code, the [`hal`], the heap. [`run`] is the boot order,

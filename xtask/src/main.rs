@@ -35,7 +35,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Build, boot and test Firstlight, the firmware that boots a Linux guest first.
+/// Build, boot and test Firstlight, minimal firmware for virtual machines that boots Linux directly
 ///
 /// `cargo xtask run` is the place to start: it installs what is missing, builds the image, fetches a kernel, and boots
 /// it in QEMU with the serial console on the terminal.
