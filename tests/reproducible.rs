@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -38,6 +39,13 @@ fn build(folder: &Path) -> [Vec<u8>; 3] {
     fs::create_dir_all(folder).expect("a new folder");
     for source in SOURCES {
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join(source), &folder.join(source));
+    }
+    // Where `core` and `alloc` are built from their sources, these are not downloaded again for a copy.
+    let own_target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a build folder");
+    let library = own_target.join("rust-src");
+    if library.is_dir() {
+        fs::create_dir(folder.join("target")).expect("a new folder");
+        symlink(library, folder.join("target/rust-src")).expect("a new link");
     }
     // What the image is linked from is compiled anew, in the copy's own build folder. The host tool is not part of the
     // image, so its dependencies are compiled once for all copies.

@@ -124,12 +124,14 @@ const LEVELS: [(&[u8], LevelFilter); 6] = [
 /// The longest of them, and a line end or NUL after it.
 const LEVEL_MAX: usize = 8;
 
-/// Logs as much as the host asks for with `opt/org.firstlight/log`: warnings and errors when it says nothing.
+/// Logs as much as the host asks for with `opt/org.firstlight/log`: warnings and errors when it says nothing. The first line
+/// is the version and the target that the firmware was built for.
 pub fn configure(host: &mut impl fw_cfg::Host, fw_cfg: &FwCfg) {
     let Some(item) = fw_cfg.find(LEVEL) else { return };
     let mut option = [0; LEVEL_MAX];
     fw_cfg.read(host, item, &mut option);
     set_level(&option);
+    log::info!(concat!("Firstlight ", env!("CARGO_PKG_VERSION"), ", built for ", env!("FIRSTLIGHT_TARGET")));
 }
 
 /// Sets the level that the option names, up to a NUL, space or line end.

@@ -1,7 +1,6 @@
 //! `cargo xtask image`: builds the firmware, makes the flat image of it and checks both.
 //!
-//! The firmware is built for the host target, so that no other target has to be installed, with flags of its own in a
-//! target folder of its own. The flat image is the bytes of the ELF file's loadable segments, as far from its end, which is
+//! The firmware is built for [`Target::choose`], in a target folder of its own. The flat image is the bytes of the ELF file's loadable segments, as far from its end, which is
 //! at 4 GiB, as their load addresses are from the end of what a host loads for the PVH entry.
 
 use std::fmt::Write as _;
@@ -15,11 +14,10 @@ use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, S
 
 use crate::elf_file::{LIMIT, LOADED_END};
 use crate::paths::{self, shown};
-use crate::progress::{run_step, say};
+use crate::progress::{run_step_with_warnings, say};
+use crate::target::Target;
 use crate::{elf_file, panics};
 
-/// Rust's name of the target: the host's own.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// QEMU takes a `-bios` file of a multiple of this many bytes.
 const GRANULE: usize = 64 << 10;
 /// Bytes from the reset vector to the end (Intel SDM volume 3, 10.1.4).
@@ -48,6 +46,8 @@ pub struct Image {
     pub stripped: PathBuf,
     /// The same with symbols, as gdb takes it.
     pub elf: PathBuf,
+    /// Rust's name of the target that it was built for.
+    pub target: &'static str,
     /// How many places of it can panic, in a sentence.
     counted: String,
 }
@@ -58,14 +58,20 @@ pub struct Image {
 /// As [`build`].
 pub fn run(args: &Args) -> Result<()> {
     if args.panics {
-        let built = compile()?;
+        let built = compile(&Target::choose()?)?;
         println!("{}", panics::list(&panics::sites(&ElfFile64::parse(&*fs::read(&built)?)?)?));
         return Ok(());
     }
     let image = build()?;
     let bytes = fs::read(&image.bin)?;
     let used = bytes.iter().filter(|&&byte| byte != FILL).count();
-    say(&format!("Image: {}, {} KiB, {} KiB of it used", shown(&image.bin), bytes.len() >> 10, used.div_ceil(1024)));
+    say(&format!(
+        "Image: {}, {} KiB, {} KiB of it used; for {}",
+        shown(&image.bin),
+        bytes.len() >> 10,
+        used.div_ceil(1024),
+        image.target
+    ));
     let stripped = fs::metadata(&image.stripped)?.len();
     say(&format!("ELF file: {}, {} KiB", shown(&image.stripped), stripped.div_ceil(1024)));
     say(&format!("The same with symbols: {}", shown(&image.elf)));
@@ -80,17 +86,18 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// When the firmware does not build, and when a check finds it unfit for use.
 pub fn build() -> Result<Image> {
-    let built = compile()?;
+    let target = Target::choose()?;
+    let built = compile(&target)?;
     let file = fs::read(&built).with_context(|| format!("{} is missing", shown(&built)))?;
     let bytes = flatten(&file).context("the firmware does not make an image")?;
     check(&file, &bytes).context("the image is not fit for use")?;
-    let panics = panics::check(&panics::sites(&ElfFile64::parse(&*file)?)?)?;
+    let panics = panics::check(&panics::sites(&ElfFile64::parse(&*file)?)?, target.triple())?;
 
     let folder = paths::image_folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", shown(&folder)))?;
     let [bin, stripped, elf] =
         ["firstlight.bin", "firstlight-stripped.elf", "firstlight.elf"].map(|name| folder.join(name));
-    let image = Image { bin, stripped, elf, counted: panics };
+    let image = Image { bin, stripped, elf, target: target.triple(), counted: panics };
     let without_symbols = elf_file::strip(&file)?;
     elf_file::check(&without_symbols).context("the stripped file is not fit for use")?;
     for (path, contents) in [(&image.bin, &bytes), (&image.stripped, &without_symbols), (&image.elf, &file)] {
@@ -100,45 +107,42 @@ pub fn build() -> Result<Image> {
 }
 
 /// Builds the program, and gives its path.
-fn compile() -> Result<PathBuf> {
-    let target = paths::target().join("firmware");
+fn compile(target: &Target) -> Result<PathBuf> {
+    let folder = paths::target().join("firmware");
     let mut cargo = paths::cargo();
     cargo
         .args(["build", "--locked", "--package", "firstlight", "--bin", "firstlight", "--features", "firmware"])
-        .args(["--profile", "firmware", "--target", TARGET, "--target-dir"])
-        .arg(&target)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags()?.join("\x1f"))
+        .args(["--profile", "firmware", "--target-dir"])
+        .arg(&folder)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(target)?.join("\x1f"))
         .env_remove("RUSTFLAGS");
-    run_step("Building the firmware", &mut cargo)?;
+    target.apply(&mut cargo);
+    run_step_with_warnings(&format!("Building the firmware for {target}"), &mut cargo)?;
 
-    Ok(target.join(TARGET).join("firmware").join("firstlight"))
+    Ok(folder.join(target.triple()).join("firmware").join("firstlight"))
 }
 
 /// The compiler flags of the firmware.
-fn flags() -> Result<Vec<String>> {
+fn flags(target: &Target) -> Result<Vec<String>> {
     let cargo_home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
         .context("neither CARGO_HOME nor HOME is set")?;
     let mut flags = vec![
-        // The addresses are known at link time and lie in the top 2 GiB of the address space (linker.ld).
+        // The addresses are known at link time (linker.ld).
         "-Crelocation-model=static".into(),
-        "-Ccode-model=kernel".into(),
-        // No vector registers: nothing has enabled them, and hosts that emulate ring 0 cannot run them.
-        "-Ctarget-feature=-sse,-sse2".into(),
         // Hashes without instructions that only some CPUs have, and in loops: unrolled they take 23 KiB more, and are no
         // faster under TCG.
         "--cfg=sha1_backend=\"soft\"".into(),
         "--cfg=sha2_backend=\"soft\"".into(),
         "--cfg=sha2_backend_soft=\"compact\"".into(),
-        // An exception's handler runs on the stack that it interrupts.
-        "-Cno-redzone=yes".into(),
         // The same bytes wherever the sources are, and those of the crates.
         format!("--remap-path-prefix={}=firstlight", paths::root().display()),
     ];
     for registry in fs::read_dir(cargo_home.join("registry").join("src")).into_iter().flatten() {
         flags.push(format!("--remap-path-prefix={}=crates", registry?.path().display()));
     }
+    flags.extend(target.flags());
     Ok(flags)
 }
 

@@ -27,6 +27,7 @@ mod qemu;
 mod run;
 mod setup;
 mod support;
+mod target;
 mod test;
 mod test_kernels;
 mod tools;

@@ -14,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 
 use crate::guest;
-use crate::packages::{QEMU_PROGRAM, apt, apt_usable, installed_qemu, qemu_version};
+use crate::packages::{AptApart, QEMU_PROGRAM, apt, apt_usable, installed_qemu, qemu_version, unpack_all};
 use crate::paths::{find_program, target};
 use crate::progress::{run_quietly, run_step, say};
 
@@ -93,6 +93,12 @@ pub fn sources_of(release: &str) -> String {
     source_lines(&archive(release), release, Path::new(KEYRING).is_file())
 }
 
+/// The source of the backports of a Debian release, which need not be this machine's.
+pub fn backports_of(release: &str) -> String {
+    let archive = this_release().map_or_else(|_| ARCHIVE.to_owned(), |own| archive(&own));
+    format!("deb {}{archive} {release}-backports main\n", keys(Path::new(KEYRING).is_file()))
+}
+
 /// The code name of the Debian release that the text of `/etc/os-release` describes.
 fn debian_release(text: &str) -> anyhow::Result<String> {
     let fields: HashMap<_, _> = text.lines().filter_map(|line| line.split_once('=')).collect();
@@ -109,44 +115,14 @@ fn unpack(folder: &Path, release: &str) -> anyhow::Result<PathBuf> {
     if !apt_usable() {
         bail!("apt is not there to download QEMU with");
     }
-    for part in ["lists/partial", "cache/archives/partial"] {
-        guest::remake(&folder.join(part))?;
-    }
-    let sources = folder.join("sources.list");
-    fs::write(&sources, sources_of(release)).with_context(|| format!("cannot write {}", sources.display()))?;
-    let apt_get = || {
-        let mut command = apt("apt-get");
-        for (option, value) in [
-            ("Dir::Etc::SourceList", sources.clone()),
-            ("Dir::Etc::SourceParts", folder.join("no-more-sources")),
-            ("Dir::State::Lists", folder.join("lists")),
-            ("Dir::Cache", folder.join("cache")),
-        ] {
-            command.arg("-o").arg(format!("{option}={}", value.display()));
-        }
-        // Descriptions of applications and translations are of no use here.
-        command.args([
-            "-o",
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
-            "-o",
-            "Acquire::Languages=none",
-        ]);
-        // Nothing of the machine's is written, and only root could lock it.
-        command.args(["-o", "Debug::NoLocking=true"]);
-        command
-    };
+    let apt = AptApart::new(folder, &sources_of(release))?;
     let what = format!("QEMU of {release}-backports");
-    run_step(&format!("Looking up {what}, to test with beside the installed one"), apt_get().arg("update"))?;
-    let mut command = apt_get();
+    run_step(&format!("Looking up {what}, to test with beside the installed one"), apt.get().arg("update"))?;
+    let mut command = apt.get();
     command.args(["install", "--download-only", "--yes", "--no-install-recommends"]);
     command.args(["--target-release", &format!("{release}-backports"), PACKAGE]);
     run_step(&format!("Downloading {what}"), &mut command)?;
-    let system = folder.join("system");
-    for entry in fs::read_dir(folder.join("cache/archives"))?.flatten() {
-        if entry.path().extension().is_some_and(|extension| extension == "deb") {
-            run_quietly(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(&system))?;
-        }
-    }
+    let system = unpack_all(&folder.join("cache/archives"), &folder.join("system"))?;
     ensure!(system.join("usr/bin").join(QEMU_PROGRAM).is_file(), "{release}-backports has no newer QEMU");
     Ok(system)
 }
@@ -170,9 +146,13 @@ fn archive_in(printed: &str, release: &str) -> Option<String> {
 
 /// The sources for apt (sources.list(5)): the release, for missing libraries, and its backports.
 fn source_lines(archive: &str, release: &str, has_keyring: bool) -> String {
-    // Else the keys that apt trusts anyway.
-    let keys = if has_keyring { format!("[signed-by={KEYRING}] ") } else { String::new() };
+    let keys = keys(has_keyring);
     format!("deb {keys}{archive} {release} main\ndeb {keys}{archive} {release}-backports main\n")
+}
+
+/// Names the keys of Debian's archive to apt. Without them apt uses the keys that it trusts anyway.
+fn keys(has_keyring: bool) -> String {
+    if has_keyring { format!("[signed-by={KEYRING}] ") } else { String::new() }
 }
 
 /// Writes the program that starts QEMU.

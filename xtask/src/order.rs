@@ -23,10 +23,11 @@ use crate::{image, packages, paths};
 /// The file, from the repository's top folder.
 const FILE: &str = "order.ld";
 
-/// What stands at its head.
+/// What stands at its head, before the target's name and [`HEAD_END`].
 const HEAD: &str = "\
-/* The functions that a boot runs, by their first use: made by `cargo xtask order`, included by linker.ld. */
-";
+/* The functions that a boot runs, by their first use: made by `cargo xtask order`, included by linker.ld.
+   What was run was built for ";
+const HEAD_END: &str = ". */\n";
 
 /// Order the image's functions by their first use
 ///
@@ -57,7 +58,7 @@ pub fn run(Args {}: &Args) -> anyhow::Result<()> {
         functions.add_new(&log.addresses, &mut names);
     }
     let path = paths::root().join(FILE);
-    fs::write(&path, script(&names)).with_context(|| format!("cannot write {}", paths::shown(&path)))?;
+    fs::write(&path, script(image.target, &names)).with_context(|| format!("cannot write {}", paths::shown(&path)))?;
     say(&format!("Written: {}, {} functions", paths::shown(&path), names.len()));
     Ok(())
 }
@@ -113,8 +114,8 @@ fn pattern(name: &str) -> String {
 }
 
 /// The file's contents: the sections in which the compiler puts the functions, one a line.
-fn script(names: &[String]) -> String {
-    names.iter().fold(HEAD.to_owned(), |mut text, name| {
+fn script(target: &str, names: &[String]) -> String {
+    names.iter().fold(format!("{HEAD}{target}{HEAD_END}"), |mut text, name| {
         let _ = writeln!(text, "*(.text.{name})");
         text
     })
@@ -149,7 +150,7 @@ mod tests {
         functions.add_new(&[0x38, 0x0f, 0x10, 0x14, 0x40, 0x38], &mut names);
         functions.add_new(&[0x2f, 0x10], &mut names);
         assert_eq!(names, ["c", "a", "b"]);
-        assert_eq!(script(&names), format!("{HEAD}*(.text.c)\n*(.text.a)\n*(.text.b)\n"));
+        assert_eq!(script("a target", &names), format!("{HEAD}a target{HEAD_END}*(.text.c)\n*(.text.a)\n*(.text.b)\n"));
     }
 
     #[test]
@@ -157,7 +158,8 @@ mod tests {
         let read = |name: &str| fs::read_to_string(paths::root().join(name)).unwrap();
         assert!(read("linker.ld").contains(&format!("INCLUDE {FILE} *(.text .text.*)")));
         let order = read(FILE);
-        let lines: Vec<_> = order.strip_prefix(HEAD).unwrap().lines().collect();
+        let (_, lines) = order.strip_prefix(HEAD).unwrap().split_once(HEAD_END).unwrap();
+        let lines: Vec<_> = lines.lines().collect();
         assert!(lines.len() > 20 && lines.iter().all(|line| line.starts_with("*(.text.") && line.ends_with(')')));
     }
 }

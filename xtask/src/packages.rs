@@ -359,6 +359,64 @@ pub fn apt_usable() -> bool {
     ["apt-cache", "apt-get", "dpkg-deb"].iter().all(|program| find_program(program).is_some())
 }
 
+/// apt with sources, lists and a cache of its own, so that the machine's stay as they are. It still knows what is installed.
+pub struct AptApart {
+    folder: PathBuf,
+}
+
+impl AptApart {
+    /// All of it in `folder`, with these sources (sources.list(5)).
+    ///
+    /// # Errors
+    /// When it cannot be written there.
+    pub fn new(folder: &Path, sources: &str) -> anyhow::Result<Self> {
+        for part in ["lists/partial", "cache/archives/partial"] {
+            let part = folder.join(part);
+            fs::create_dir_all(&part).with_context(|| format!("cannot make the folder {}", part.display()))?;
+        }
+        let file = folder.join("sources.list");
+        fs::write(&file, sources).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// An `apt-get` command.
+    pub fn get(&self) -> Command {
+        let mut command = apt("apt-get");
+        command.args(self.options());
+        command
+    }
+
+    /// The options of apt's programs.
+    pub fn options(&self) -> Vec<String> {
+        let place = |name: &str| self.folder.join(name).display().to_string();
+        let options = [
+            ("Dir::Etc::SourceList", place("sources.list")),
+            ("Dir::Etc::SourceParts", place("no-more-sources")),
+            ("Dir::State::Lists", place("lists")),
+            ("Dir::Cache", place("cache")),
+            // Descriptions of applications and translations are of no use here.
+            ("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", "false".to_owned()),
+            ("Acquire::Languages", "none".to_owned()),
+            // Nothing of the machine's is written, and only root could lock it.
+            ("Debug::NoLocking", "true".to_owned()),
+        ];
+        options.into_iter().flat_map(|(option, value)| ["-o".to_owned(), format!("{option}={value}")]).collect()
+    }
+}
+
+/// Unpacks the packages in `folder` into `system`, and returns that.
+///
+/// # Errors
+/// When one cannot be unpacked.
+pub fn unpack_all(folder: &Path, system: &Path) -> anyhow::Result<PathBuf> {
+    for entry in fs::read_dir(folder)?.flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "deb") {
+            run_quietly(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(system))?;
+        }
+    }
+    Ok(system.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -118,17 +118,52 @@ pub fn run_step(what: &str, command: &mut Command) -> anyhow::Result<Vec<u8>> {
     Ok(printed)
 }
 
+/// Runs the compiler as a step of its own, and shows each of its warnings once.
+///
+/// # Errors
+/// As [`run_step`].
+pub fn run_step_with_warnings(what: &str, command: &mut Command) -> anyhow::Result<()> {
+    let step = step(what);
+    let output = run(command)?;
+    step.done();
+    warnings(&String::from_utf8_lossy(&output.stderr)).iter().for_each(|warning| say(warning));
+    Ok(())
+}
+
+/// The compiler's warnings, each once, without cargo's counts of them. What belongs to one is indented below it.
+fn warnings(printed: &str) -> Vec<String> {
+    let mut warnings: Vec<String> = Vec::new();
+    let mut lines = printed.lines().peekable();
+    while let Some(line) = lines.next() {
+        if !line.starts_with("warning: ") || line.contains(") generated ") {
+            continue;
+        }
+        let mut warning = line.to_owned();
+        while let Some(more) = lines.next_if(|line| line.starts_with(' ') && !line.trim().is_empty()) {
+            warning = format!("{warning}\n{more}");
+        }
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    warnings
+}
+
 /// Runs a command that shows nothing, and hands back what it printed on its standard output.
 ///
 /// # Errors
 /// As [`run_step`].
 pub fn run_quietly(command: &mut Command) -> anyhow::Result<Vec<u8>> {
+    Ok(run(command)?.stdout)
+}
+
+fn run(command: &mut Command) -> anyhow::Result<Output> {
     let line = command_line(command);
     let output = command.output().with_context(|| format!("cannot start `{line}`"))?;
     if !output.status.success() {
         bail!("`{line}` failed ({}){}", output.status, tail(&output));
     }
-    Ok(output.stdout)
+    Ok(output)
 }
 
 /// The command as a user could type it.
@@ -171,5 +206,14 @@ mod tests {
         let mut command = Command::new("qemu");
         command.args(["-append", "console=ttyS0 quiet", "-kernel", "a'b", ""]);
         assert_eq!(command_line(&command), r"qemu -append 'console=ttyS0 quiet' -kernel 'a'\''b' ''");
+    }
+
+    #[test]
+    fn each_warning_of_the_compiler_is_shown_once() {
+        let printed = "   Compiling a v1\nwarning: unstable feature `sse2`\n  |\n  = note: this will be an error\n\n\
+            warning: unstable feature `sse2`\n  |\n  = note: this will be an error\n\n\
+            warning: `a` (lib) generated 1 warning\n    Finished\n";
+        assert_eq!(warnings(printed), ["warning: unstable feature `sse2`\n  |\n  = note: this will be an error"]);
+        assert!(warnings("    Finished in 1 s\n").is_empty());
     }
 }

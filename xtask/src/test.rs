@@ -164,7 +164,7 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
         return Ok(());
     }
     if filter.is_none() {
-        times.command("budget", || budget::check(&image.bin))?;
+        times.command("budget", || budget::check(&image))?;
     }
     let prepare = || -> anyhow::Result<_> {
         let guest = guest::prepare()?;

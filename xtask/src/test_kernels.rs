@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 
 use crate::guest::{self, Guest, compare_versions};
 use crate::newer_qemu::{sources_of, this_release};
-use crate::packages::{self, apt};
+use crate::packages::{self, AptApart, apt, unpack_all};
 use crate::paths;
 use crate::progress::{run_quietly, run_step, say};
 
@@ -204,12 +204,7 @@ fn unpack(folder: &Path, options: &[String], names: &[&str], what: &str) -> anyh
     let mut command = apt("apt-get");
     command.args(options).arg("download").args(names).current_dir(folder);
     run_step(&format!("Downloading {what}"), &mut command)?;
-    let system = folder.join("system");
-    for entry in fs::read_dir(folder)?.flatten() {
-        if entry.path().extension().is_some_and(|extension| extension == "deb") {
-            run_quietly(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(&system))?;
-        }
-    }
+    let system = unpack_all(folder, &folder.join("system"))?;
     ensure!(system.is_dir(), "apt-get download left no package behind");
     Ok(system)
 }
@@ -217,24 +212,13 @@ fn unpack(folder: &Path, options: &[String], names: &[&str], what: &str) -> anyh
 /// Options that make apt look for packages of another architecture, with lists in `folder`.
 fn foreign(folder: &Path, architecture: &str) -> anyhow::Result<Vec<String>> {
     let release = this_release()?;
-    for part in ["lists/partial", "cache/archives/partial"] {
-        guest::remake(&folder.join(part))?;
-    }
-    let [sources, status] = ["sources.list", "status"].map(|name| folder.join(name));
-    fs::write(&sources, sources_of(&release)).and_then(|()| fs::write(&status, "")).context("cannot write for apt")?;
-    let mut options = Vec::new();
+    let mut options = AptApart::new(folder, &sources_of(&release))?.options();
+    let status = folder.join("status");
+    fs::write(&status, "").context("cannot write for apt")?;
     for (option, value) in [
-        ("APT::Architecture", architecture.to_owned()),
-        ("APT::Architectures", architecture.to_owned()),
-        ("Dir::Etc::SourceList", sources.display().to_string()),
-        ("Dir::Etc::SourceParts", folder.join("no-more-sources").display().to_string()),
-        ("Dir::State::Lists", folder.join("lists").display().to_string()),
-        ("Dir::State::Status", status.display().to_string()),
-        ("Dir::Cache", folder.join("cache").display().to_string()),
-        ("Acquire::Languages", "none".to_owned()),
-        ("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", "false".to_owned()),
-        // Nothing of the machine's is written, and only root could lock it.
-        ("Debug::NoLocking", "true".to_owned()),
+        ("APT::Architecture", architecture),
+        ("APT::Architectures", architecture),
+        ("Dir::State::Status", &status.display().to_string()),
     ] {
         options.extend(["-o".to_owned(), format!("{option}={value}")]);
     }

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use object::elf;
@@ -71,13 +70,7 @@ fn download(folder: &Path) -> anyhow::Result<PathBuf> {
         run_step("Downloading the guest's programs, dmidecode and lspci", &mut command).map(drop)
     };
     packages::download(fetch)?;
-    let system = folder.join("system");
-    for entry in fs::read_dir(folder)?.flatten() {
-        if entry.path().extension().is_some_and(|extension| extension == "deb") {
-            run_quietly(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(&system))?;
-        }
-    }
-    Ok(system)
+    packages::unpack_all(folder, &folder.join("system"))
 }
 
 /// The packages of the programs, and those they depend on.

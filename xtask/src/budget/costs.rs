@@ -136,9 +136,14 @@ impl Costs {
         }
     }
 
-    /// The same without the count that only one build of QEMU repeats.
-    pub fn without_host_instructions(&self) -> Self {
-        Self { host_instructions: None, ..self.clone() }
+    /// Forgets the count that only one build of QEMU repeats.
+    pub fn forget_host_instructions(&mut self) {
+        self.host_instructions = None;
+    }
+
+    /// Forgets the counts that only one target repeats. They are those with a tolerance.
+    pub fn forget_code(&mut self) {
+        COLUMNS.iter().filter(|column| column.tolerance != 0).for_each(|column| *(column.get_mut)(self) = None);
     }
 
     /// Whether so many host instructions are within these budgets, or there is no budget for them.

@@ -1,0 +1,283 @@
+//! The target that the firmware is built for.
+//!
+//! It is `x86_64-unknown-none`: no vector registers, no red zone, no operating system. The compiler needs `core` and `alloc`
+//! for it, and not every machine has them. There are three ways, and the first that works is taken:
+//!
+//! 1. rustup has the target, or downloads it.
+//! 2. `core` and `alloc` are built from their sources. The sources have to be those of the compiler: the toolchain's
+//!    component `rust-src`, or Debian's package of the same version, unpacked below `target/` without being installed.
+//! 3. The host's own target is used, with vector registers turned off by flags. The compiler warns that these flags will be an
+//!    error one day (rust-lang/rust, issue 116344).
+//!
+//! The result of ways 2 and 3 is kept in `target/rust-src`. Removing that folder starts over; way 3 is also tried anew after
+//! a day.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, ensure};
+
+use crate::packages::{self, AptApart};
+use crate::paths::{self, shown};
+use crate::progress::{run_quietly, run_step};
+use crate::{guest, newer_qemu};
+
+/// Rust's names of the two targets.
+const BARE: &str = "x86_64-unknown-none";
+const HOST: &str = "x86_64-unknown-linux-gnu";
+
+/// The Debian package with the sources of the standard library, and the release whose backports have it.
+const PACKAGE: &str = "rust-src";
+const RELEASE: &str = "trixie";
+
+/// The file in `target/rust-src/VERSION` that says why there are no sources, and how long that is believed.
+const REASON: &str = "none";
+const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A target, and how `core` and `alloc` for it are had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// `x86_64-unknown-none`, as rustup installs it.
+    Bare,
+    /// `x86_64-unknown-none`, with the standard library's sources in this folder.
+    BareFromSources(PathBuf),
+    /// The host's own target, and why it is not another.
+    Host(String),
+}
+
+impl Target {
+    /// The first of the three ways that works here.
+    ///
+    /// # Errors
+    /// When the compiler does not start, and when a file cannot be written.
+    pub fn choose() -> anyhow::Result<Self> {
+        let compiler = Compiler::installed()?;
+        if compiler.has_bare_target() {
+            return Ok(Self::Bare);
+        }
+        let folder = paths::target().join("rust-src");
+        let _lock = guest::lock(&folder)?;
+        let folder = folder.join(&compiler.version);
+        if let Some(known) = Self::known(&folder) {
+            return Ok(known);
+        }
+        let by_rustup = match add_by_rustup(&compiler) {
+            Ok(()) => return Ok(Self::Bare),
+            Err(error) => error,
+        };
+        guest::remake(&folder)?;
+        let by_sources = match find_sources(&compiler, &folder) {
+            Ok(library) => return Ok(Self::BareFromSources(library)),
+            Err(error) => error,
+        };
+        let why = format!("no {BARE} by rustup: {by_rustup:#}; no {PACKAGE} {}: {by_sources:#}", compiler.version);
+        guest::remake(&folder)?;
+        fs::write(folder.join(REASON), &why).with_context(|| format!("cannot write to {}", shown(&folder)))?;
+        Ok(Self::Host(why))
+    }
+
+    /// What an earlier run found.
+    fn known(folder: &Path) -> Option<Self> {
+        let library = folder.join("library");
+        if library.join("core").is_dir() {
+            return Some(Self::BareFromSources(library));
+        }
+        let reason = folder.join(REASON);
+        let age = fs::metadata(&reason).ok()?.modified().ok()?.elapsed().ok()?;
+        (age < BELIEVED).then(|| fs::read_to_string(&reason).ok().map(Self::Host)).flatten()
+    }
+
+    /// Rust's name of the target.
+    pub fn triple(&self) -> &'static str {
+        match self {
+            Self::Bare | Self::BareFromSources(_) => BARE,
+            Self::Host(_) => HOST,
+        }
+    }
+
+    /// The compiler flags that only this target needs.
+    pub fn flags(&self) -> Vec<String> {
+        match self {
+            Self::Bare => Vec::new(),
+            // The same bytes wherever the sources are. Cargo shortens the paths of what is in the repository.
+            Self::BareFromSources(library) => [library, library.strip_prefix(paths::root()).unwrap_or(library)]
+                .map(|path| format!("--remap-path-prefix={}=library", path.display()))
+                .into_iter()
+                // What lets the stable compiler build `core` also changes the names of symbols, which order.ld has.
+                .chain(["-Zunstable-options", "-Csymbol-mangling-version=legacy"].map(str::to_owned))
+                .collect(),
+            Self::Host(_) => [
+                // The program is linked into the top 2 GiB of the address space (linker.ld).
+                "-Ccode-model=kernel",
+                // No vector registers: nothing has enabled them, and hosts that emulate ring 0 cannot run them.
+                "-Ctarget-feature=-sse,-sse2",
+                // An exception's handler runs on the stack that it interrupts.
+                "-Cno-redzone=yes",
+            ]
+            .map(str::to_owned)
+            .into(),
+        }
+    }
+
+    /// Has `cargo` build for this target.
+    pub fn apply(&self, cargo: &mut Command) {
+        cargo.args(["--target", self.triple()]);
+        if let Self::BareFromSources(library) = self {
+            // Cargo builds the standard library from other sources than the toolchain's by this variable of its own tests.
+            // The second variable lets the stable compiler do it.
+            cargo.arg("-Zbuild-std=core,alloc");
+            cargo.env("__CARGO_TESTS_ONLY_SRC_ROOT", library).env("RUSTC_BOOTSTRAP", "1");
+            // As in what rustup installs: code of `core` that is not inlined has no overflow checks there.
+            for package in ["core", "alloc", "compiler_builtins"] {
+                cargo.args(["--config", &format!("profile.firmware.package.{package}.overflow-checks=false")]);
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bare => write!(f, "{BARE}"),
+            Self::BareFromSources(library) => write!(f, "{BARE}, with core and alloc from {}", shown(library)),
+            Self::Host(why) => write!(f, "{HOST} ({why})"),
+        }
+    }
+}
+
+/// The compiler that builds the firmware.
+struct Compiler {
+    /// Its version, as in "1.95.0".
+    version: String,
+    /// The folder of its toolchain.
+    sysroot: PathBuf,
+}
+
+impl Compiler {
+    fn installed() -> anyhow::Result<Self> {
+        let ask = |argument: &[&str]| -> anyhow::Result<String> {
+            // In the repository, where rustup follows rust-toolchain.toml.
+            let printed = run_quietly(Command::new("rustc").current_dir(paths::root()).args(argument))?;
+            Ok(String::from_utf8_lossy(&printed).trim().to_owned())
+        };
+        let version = version_in(&ask(&["--version"])?).context("rustc says no version")?;
+        Ok(Self { version, sysroot: ask(&["--print", "sysroot"])?.into() })
+    }
+
+    fn has_bare_target(&self) -> bool {
+        self.sysroot.join("lib/rustlib").join(BARE).join("lib").is_dir()
+    }
+
+    /// Where the component `rust-src` is, if it is installed.
+    fn library(&self) -> PathBuf {
+        self.sysroot.join("lib/rustlib/src/rust/library")
+    }
+}
+
+/// The version in what `rustc --version` prints: "rustc 1.95.0 (59807616e 2026-04-14)".
+fn version_in(printed: &str) -> Option<String> {
+    let version = printed.split_whitespace().nth(1)?;
+    version.starts_with(|c: char| c.is_ascii_digit()).then(|| version.to_owned())
+}
+
+/// Has rustup download the target.
+fn add_by_rustup(compiler: &Compiler) -> anyhow::Result<()> {
+    ensure!(paths::find_program("rustup").is_some(), "it is not installed");
+    let mut command = Command::new("rustup");
+    command.current_dir(paths::root()).args(["target", "add", BARE]);
+    run_step(&format!("Having rustup add the target {BARE}, which the firmware is built for"), &mut command)
+        .map_err(|error| anyhow!("{}", last_line(&error)))?;
+    ensure!(compiler.has_bare_target(), "rustc is not rustup's");
+    Ok(())
+}
+
+/// The last line of an error: what the command that failed said at the end.
+fn last_line(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
+}
+
+/// Makes `folder/library` the sources of this compiler's standard library.
+fn find_sources(compiler: &Compiler, folder: &Path) -> anyhow::Result<PathBuf> {
+    let library = folder.join("library");
+    let own = compiler.library();
+    let found = if own.join("core").is_dir() { own } else { download(&compiler.version, folder)? };
+    // Always the same path below the repository: paths of crates go into the names of symbols.
+    symlink(&found, &library).with_context(|| format!("cannot make {}", shown(&library)))?;
+    Ok(library)
+}
+
+/// Downloads the sources from Debian's backports, and unpacks them.
+fn download(version: &str, folder: &Path) -> anyhow::Result<PathBuf> {
+    ensure!(packages::apt_usable(), "there is no apt to download it with");
+    let apt = AptApart::new(folder, &newer_qemu::backports_of(RELEASE))?;
+    let fetch = || {
+        run_step(&format!("Looking up {PACKAGE} in Debian's {RELEASE}-backports"), apt.get().arg("update"))?;
+        let mut command = apt.get();
+        command.args(["download", &format!("{PACKAGE}={version}+*")]).current_dir(folder);
+        run_step(&format!("Downloading {PACKAGE} {version}, to build core and alloc from"), &mut command)
+    };
+    fetch().map_err(|error| anyhow!("{}", last_line(&error)))?;
+    let system = packages::unpack_all(folder, &folder.join("system"))?;
+    let library = system.join(format!("usr/src/rustc-{version}/library"));
+    ensure!(library.join("core").is_dir(), "Debian's package has no {}", library.display());
+    Ok(library)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_the_compiler_is_read() {
+        assert_eq!(version_in("rustc 1.95.0 (59807616e 2026-04-14)\n").as_deref(), Some("1.95.0"));
+        assert_eq!(version_in("rustc 1.97.0-nightly (0b0c5e6d4 2026-05-19)").as_deref(), Some("1.97.0-nightly"));
+        assert_eq!(version_in("error: no toolchain"), None);
+        assert_eq!(version_in(""), None);
+    }
+
+    #[test]
+    fn sources_that_are_there_are_used_and_a_reason_is_believed_for_a_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        assert_eq!(Target::known(folder), None);
+        let reason = folder.join(REASON);
+        fs::write(&reason, "no network").unwrap();
+        assert_eq!(Target::known(folder), Some(Target::Host("no network".to_owned())));
+        let before = std::time::SystemTime::now() - BELIEVED;
+        fs::File::options().write(true).open(&reason).unwrap().set_modified(before).unwrap();
+        assert_eq!(Target::known(folder), None);
+        fs::create_dir_all(folder.join("elsewhere/core")).unwrap();
+        symlink(folder.join("elsewhere"), folder.join("library")).unwrap();
+        assert_eq!(Target::known(folder), Some(Target::BareFromSources(folder.join("library"))));
+    }
+
+    #[test]
+    fn sources_of_the_toolchain_are_used_before_others_are_downloaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let compiler = Compiler { version: "1.95.0".to_owned(), sysroot: folder.path().join("toolchain") };
+        assert!(!compiler.has_bare_target());
+        fs::create_dir_all(compiler.library().join("core")).unwrap();
+        let library = find_sources(&compiler, folder.path()).unwrap();
+        assert_eq!(fs::canonicalize(library).unwrap(), fs::canonicalize(compiler.library()).unwrap());
+    }
+
+    #[test]
+    fn only_the_hosts_own_target_needs_flags_against_vector_registers() {
+        assert_eq!(Target::Bare.flags(), [""; 0]);
+        let library = paths::root().join("target/library");
+        let flags = Target::BareFromSources(library.clone()).flags();
+        let remapped = [library.display().to_string(), "target/library".to_owned()];
+        assert_eq!(flags[..2], remapped.map(|path| format!("--remap-path-prefix={path}=library")));
+        assert!(Target::Host(String::new()).flags().contains(&"-Ctarget-feature=-sse,-sse2".to_owned()));
+    }
+
+    #[test]
+    fn an_error_is_told_by_its_last_line() {
+        let error = anyhow!("`rustup` failed:\ninfo: downloading\nerror: no network\n\n");
+        assert_eq!(last_line(&error), "error: no network");
+    }
+}
