@@ -141,6 +141,22 @@ fn a_host_without_a_known_bridge_boots() {
     assert_eq!(machine.memory.bytes(u32_at(&page, 0x070), 8), b"RSD PTR ");
 }
 
+/// There an access to a port of fw_cfg panics, and every other port reads all ones.
+#[test]
+fn a_machine_without_ports_boots_with_fw_cfg_in_memory() {
+    for dma in [true, false] {
+        let device = || with_kernel(golden::device("microvm", dma));
+        let mut by_ports = FakeMachine::new().with(device());
+        let mut by_memory = FakeMachine::new().with_fw_cfg_at(0x0902_0000, device());
+        let handover = run(&mut by_memory, None).unwrap();
+        assert_eq!(handover, run(&mut by_ports, None).unwrap(), "DMA: {dma}");
+        // What is loaded, and what the kernel is told.
+        for (start, len) in [(handover.parameters.get(), 4096), (0x10_0000, 16 << 20), (0xf_0000, 0x1_0000)] {
+            assert!(by_memory.memory.bytes(start, len) == by_ports.memory.bytes(start, len), "{start:#x}, DMA: {dma}");
+        }
+    }
+}
+
 fn failure(device: FakeFwCfg) -> Failure {
     run(&mut q35(device), None).unwrap_err()
 }

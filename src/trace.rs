@@ -4,8 +4,8 @@
 //! ports and codes are those of qboot's `benchmark.h` and of the qemu-boot-time scripts, so that their tools read these
 //! too. (A host with an isa-debug-exit device at port 0xf4 would end there.)
 
-use crate::fw_cfg::{self, FwCfg};
-use crate::hal::Ports;
+use crate::fw_cfg::FwCfg;
+use crate::hal::{HostAccess, Ports};
 
 /// Whether to trace: `on`.
 const OPTION: &str = "opt/org.firstlight/trace";
@@ -47,7 +47,7 @@ pub struct Trace {
 
 impl Trace {
     /// As the host asks for it. An option that says anything but `on` is off.
-    pub fn of_host(host: &mut impl fw_cfg::Host, fw_cfg: &FwCfg) -> Self {
+    pub fn of_host(host: &mut impl HostAccess, fw_cfg: &FwCfg) -> Self {
         let mut option = [0; 2];
         if let Some(item) = fw_cfg.find(OPTION) {
             fw_cfg.read(host, item, &mut option);

@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::{ptr, slice};
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::hal::dma::{ADDRESS_HIGH, ADDRESS_LOW, AddressWrite, Doorbell, Fault, MOST_BYTES, PASSING, Transfer};
+use firstlight::hal::dma::{ADDRESS_HIGH, ADDRESS_LOW, AddressWrite, Fault, MOST_BYTES, PASSING, Transfer};
 use firstlight::hal::{Clock as _, Cpu as _, Dma as _, Memory as _, MemoryError, Ports as _};
 use firstlight::layout;
 use machine::PcMachine;
@@ -257,7 +257,7 @@ fn the_machine_accesses_only_the_memory_that_it_is_asked_to() {
     assert!(guest.bytes() == before);
 
     // A descriptor for memory that a device must not write is refused before the doorbell, which a program here cannot ring.
-    let transfer = Transfer { doorbell: Doorbell::Ports, address_write: AddressWrite::Once, control: 2 };
+    let transfer = Transfer { address_write: AddressWrite::Once, control: 2 };
     for range in [layout::FIRMWARE_RAM, layout::LOADED_IMAGE, layout::PAGE_ZERO, range(1 << 32, 1)] {
         let refused = machine.load(transfer, range);
         assert_eq!(refused, Err(Fault::Memory(MemoryError { range })), "{range}");

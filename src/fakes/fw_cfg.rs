@@ -1,17 +1,20 @@
 //! A fw_cfg device for tests, with the defects of known hosts to choose from.
 //!
 //! The device is written against [`GuestMemory`]: host tests give it a fake machine's memory, the test VMM (`tests/vmm`)
-//! that of a virtual machine. Its registers are ports, or in memory with [`MappedRegisters`].
+//! that of a virtual machine. Its registers are ports, or in memory with [`FakeMachine::with_fw_cfg_at`].
 
 extern crate std;
 
+use std::boxed::Box;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
-use super::machine::{FakeDevice, FakeMemory, FakeRegisters, GuestMemory};
+use super::machine::{FakeDevice, FakeMachine, FakeMemory, FakeRegisters, GuestMemory};
+use crate::addr::PhysAddr;
+use crate::hal::registers::MemoryRegisters;
 
 /// Keys below this one are numbered items, the others those of files (QEMU `FW_CFG_FILE_FIRST`).
 const FIRST_FILE: u16 = 0x20;
@@ -496,15 +499,13 @@ impl FakeDevice for FakeFwCfg {
 
 /// The device with its registers in memory, as on QEMU's machines for Arm and RISC-V. It takes accesses only of the
 /// widths that every such host takes, and ends at others.
-pub struct MappedRegisters {
+struct MappedRegisters {
     device: FakeFwCfg,
     base: u64,
 }
 
 impl MappedRegisters {
-    /// `device` with its registers from `base` on.
-    #[must_use]
-    pub const fn new(device: FakeFwCfg, base: u64) -> Self {
+    const fn new(device: FakeFwCfg, base: u64) -> Self {
         Self { device, base }
     }
 
@@ -514,6 +515,19 @@ impl MappedRegisters {
 
     fn ends_at(&self, what: &'static str) {
         self.device.record.borrow_mut().fatal.push(what);
+    }
+}
+
+impl FakeMachine {
+    /// The machine with `device`, whose registers are in memory from `base` on.
+    ///
+    /// # Panics
+    /// Where there can be no registers.
+    #[must_use]
+    pub fn with_fw_cfg_at(mut self, base: u64, device: FakeFwCfg) -> Self {
+        self.registers.push(Box::new(MappedRegisters::new(device, base)));
+        self.fw_cfg = Some(MemoryRegisters::new(&mut self, PhysAddr::new(base)).unwrap());
+        self
     }
 }
 

@@ -11,8 +11,9 @@ use std::vec;
 use std::vec::Vec;
 
 use crate::addr::{PhysAddr, PhysRange};
-use crate::hal::dma::{self, AddressWrite, Doorbell, Fault, MOST_BYTES, Transfer};
-use crate::hal::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, PortInput, Ports, STARTUP_ORDERS, paging};
+use crate::hal::dma::{self, AddressWrite, Fault, MOST_BYTES, Transfer};
+use crate::hal::registers::{DATA, MemoryRegisters, SELECTOR};
+use crate::hal::{Clock, Cpu, Cpuid, Dma, FwCfgRegisters, Memory, MemoryError, Ports, STARTUP_ORDERS, paging};
 use crate::layout;
 
 const PAGE: u64 = 4096;
@@ -202,6 +203,8 @@ pub struct FakeMachine {
     pub devices: Vec<Box<dyn FakeDevice>>,
     /// Devices behind memory-mapped registers; the first that claims an address answers, memory where none does.
     pub registers: Vec<Box<dyn FakeRegisters>>,
+    /// Where fw_cfg's registers are, if they are in memory. Then there are no ports for them: an access is a panic.
+    pub fw_cfg: Option<MemoryRegisters>,
     /// What an absent port reads as, cut to the access size.
     pub absent: u32,
     /// Every port access so far, in order.
@@ -243,6 +246,7 @@ impl Default for FakeMachine {
             memory: FakeMemory::default(),
             devices: Vec::new(),
             registers: Vec::new(),
+            fw_cfg: None,
             absent: u32::MAX,
             accesses: Vec::new(),
             keeps_accesses: true,
@@ -310,7 +314,20 @@ impl FakeMachine {
         Ok(())
     }
 
+    /// A write to a register by the firmware's own doing: not to the doorbell, which is [`Dma`]'s.
+    fn register_write(&mut self, at: PhysAddr, size: u8, value: u64) -> Result<(), MemoryError> {
+        let doorbell = self.fw_cfg.map(|registers| registers.doorbell().0.get());
+        assert!(doorbell.is_none_or(|at_doorbell| !(at_doorbell..at_doorbell + 8).contains(&at.get())));
+        self.register_out(at, size, value)
+    }
+
+    /// Where a machine has no ports for fw_cfg, none is accessed.
+    fn check_port(&self, port: u16) {
+        assert!(self.fw_cfg.is_none() || !(SELECTOR..SELECTOR + 12).contains(&port), "no port {port:#x}");
+    }
+
     fn port_in(&mut self, port: u16, size: u8) -> u32 {
+        self.check_port(port);
         self.step();
         let mask = u32::MAX >> (32 - u32::from(size) * 8);
         let value = match self.devices.iter_mut().find(|device| device.claims(port)) {
@@ -322,6 +339,7 @@ impl FakeMachine {
     }
 
     fn port_out(&mut self, port: u16, size: u8, value: u32) {
+        self.check_port(port);
         self.step();
         self.keep(Access::Out(port, size, value));
         self.show_descriptor();
@@ -380,32 +398,53 @@ impl Ports for FakeMachine {
         assert!(!dma::is_doorbell(port, 4));
         self.port_out(port, 4, value);
     }
-    fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {
-        self.step();
-        match self.devices.iter_mut().find(|device| device.claims(port)) {
-            Some(device) => device.read_string(port, buffer, &mut self.memory),
-            None => buffer.fill(self.absent as u8),
-        }
-        if self.keeps_accesses {
-            self.accesses.extend(buffer.iter().map(|&byte| Access::In(port, 1, byte.into())));
-        }
-    }
 }
 
-impl PortInput for FakeMachine {
-    fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
+impl FwCfgRegisters for FakeMachine {
+    fn select(&mut self, key: u16) {
+        match self.fw_cfg {
+            Some(registers) => registers.select(self, key),
+            None => self.out16(SELECTOR, key),
+        }
+    }
+
+    fn read_data(&mut self, into: &mut [u8]) {
+        if let Some(registers) = self.fw_cfg {
+            return registers.read_data(self, into);
+        }
+        self.step();
+        match self.devices.iter_mut().find(|device| device.claims(DATA)) {
+            Some(device) => device.read_string(DATA, into, &mut self.memory),
+            None => into.fill(self.absent as u8),
+        }
+        if self.keeps_accesses {
+            self.accesses.extend(into.iter().map(|&byte| Access::In(DATA, 1, byte.into())));
+        }
+    }
+
+    fn load_data(&mut self, to: PhysRange) -> Result<(), MemoryError> {
+        if let Some(registers) = self.fw_cfg {
+            return registers.load_data(self, to);
+        }
         self.check_mapped(to)?;
         self.step();
         let (start, len) = (to.start().get(), to.len());
-        match self.devices.iter_mut().find(|device| device.claims(port)) {
-            Some(device) => device.read_string_to(port, start, len, &mut self.memory),
+        match self.devices.iter_mut().find(|device| device.claims(DATA)) {
+            Some(device) => device.read_string_to(DATA, start, len, &mut self.memory),
             None => self.memory.store(start, &vec![self.absent as u8; len as usize]),
         }
         if self.keeps_accesses {
             let bytes = self.memory.bytes(start, len as usize);
-            self.accesses.extend(bytes.into_iter().map(|byte| Access::In(port, 1, byte.into())));
+            self.accesses.extend(bytes.into_iter().map(|byte| Access::In(DATA, 1, byte.into())));
         }
         Ok(())
+    }
+
+    fn read_dma_address_high(&mut self) -> [u8; 4] {
+        match self.fw_cfg {
+            Some(registers) => registers.read_dma_address_high(self),
+            None => self.in32(dma::ADDRESS_HIGH).to_le_bytes(),
+        }
     }
 }
 
@@ -477,19 +516,19 @@ impl Memory for FakeMachine {
         self.register_in(at, 8)
     }
     fn write_register8(&mut self, at: PhysAddr, value: u8) -> Result<(), MemoryError> {
-        self.register_out(at, 1, value.into())
+        self.register_write(at, 1, value.into())
     }
     fn write_register16(&mut self, at: PhysAddr, value: u16) -> Result<(), MemoryError> {
-        self.register_out(at, 2, value.into())
+        self.register_write(at, 2, value.into())
     }
     fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {
         if at.get() == ICR {
             self.message(ICR, value);
         }
-        self.register_out(at, 4, value.into())
+        self.register_write(at, 4, value.into())
     }
     fn write_register64(&mut self, at: PhysAddr, value: u64) -> Result<(), MemoryError> {
-        self.register_out(at, 8, value)
+        self.register_write(at, 8, value)
     }
 }
 
@@ -501,19 +540,19 @@ impl FakeMachine {
         }
         self.descriptor = transfer.descriptor(PhysAddr::new(at), u32::try_from(len).expect("a length of 32 bits"));
         let halves = transfer.address_write == AddressWrite::Halves;
-        match transfer.doorbell {
-            Doorbell::Ports => {
+        let (high, low) = (((DESCRIPTOR >> 32) as u32).to_be(), (DESCRIPTOR as u32).to_be());
+        match self.fw_cfg.map(MemoryRegisters::doorbell) {
+            None => {
                 if halves {
-                    self.port_out(dma::ADDRESS_HIGH, 4, ((DESCRIPTOR >> 32) as u32).to_be());
+                    self.port_out(dma::ADDRESS_HIGH, 4, high);
                 }
-                self.port_out(dma::ADDRESS_LOW, 4, (DESCRIPTOR as u32).to_be());
+                self.port_out(dma::ADDRESS_LOW, 4, low);
             }
-            Doorbell::Register(register) if halves => {
-                let low = register.checked_add(4).expect("a register");
-                self.register_out(register, 4, ((DESCRIPTOR >> 32) as u32).to_be().into())?;
-                self.register_out(low, 4, (DESCRIPTOR as u32).to_be().into())?;
+            Some((at_high, at_low)) if halves => {
+                self.register_out(at_high, 4, high.into())?;
+                self.register_out(at_low, 4, low.into())?;
             }
-            Doorbell::Register(register) => self.register_out(register, 8, DESCRIPTOR.to_be())?,
+            Some((all, _)) => self.register_out(all, 8, DESCRIPTOR.to_be())?,
         }
         let result = dma::wait(self, |machine| {
             let [a, b, c, d, ..] = machine.descriptor;
@@ -555,8 +594,14 @@ impl Dma for FakeMachine {
         self.memory.store(BUFFER, bytes);
         self.transfer(transfer, BUFFER, bytes.len())
     }
+    fn is_stuck(&self) -> bool {
+        self.is_lent_for_good
+    }
     fn forget_address(&mut self) {
-        self.port_out(dma::ADDRESS_HIGH, 4, 0);
+        // In memory all of the address is written each time.
+        if self.fw_cfg.is_none() {
+            self.port_out(dma::ADDRESS_HIGH, 4, 0);
+        }
     }
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
         self.check_mapped(range)

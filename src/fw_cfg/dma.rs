@@ -4,7 +4,8 @@
 
 use bitflags::bitflags;
 
-use super::{Error, Host, Key};
+use super::{Error, Key};
+use crate::hal::FwCfgRegisters;
 use crate::hal::dma::Fault;
 
 bitflags! {
@@ -61,6 +62,6 @@ pub const fn error(fault: Fault, key: Key) -> Error {
 
 /// Whether the address register reads as "QEMU CFG", as QEMU's does (`hw/nvram/fw_cfg.c`, `fw_cfg_dma_mem_read`). Its high
 /// half is enough to tell: on other hosts it reads as an address.
-pub fn has_qemu_signature(host: &mut impl Host) -> bool {
+pub fn has_qemu_signature(host: &mut impl FwCfgRegisters) -> bool {
     host.read_dma_address_high() == *b"QEMU"
 }

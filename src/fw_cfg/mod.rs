@@ -10,11 +10,11 @@
 //!   because hosts differ in what they take from the descriptor and in when they start;
 //! - ports: a byte at a time from the data register, through `rep insb`, which hosts batch.
 //!
-//! The registers are ports on a PC. They are in memory on other machines, whose firmware wraps its machine in [`Mapped`];
-//! everything else is the same there.
+//! The registers are ports on a PC, and in memory on other machines, which know that themselves ([`FwCfgRegisters`]).
+//! Everything else is the same there.
 //!
-//! Where a host refuses a DMA read, that item is read through ports; where a transfer does not end, everything after it
-//! is too. Only a write needs DMA. Left to the caller: a named item is only read when the directory has it, because there
+//! Where a host refuses a DMA read, that item is read through the data register; where a transfer does not end, everything
+//! after it is too, as the machine's DMA takes no more ([`Dma::is_stuck`]). Only a write needs DMA. Left to the caller: a named item is only read when the directory has it, because there
 //! are hosts on which the selection of an absent one does not do what QEMU does.
 //!
 //! What a boot calls from many places is not inlined there: nearly all of these places are passed once, and a host that
@@ -29,34 +29,24 @@ mod dma;
 mod error;
 mod host_kind;
 mod key;
-mod mapped;
-mod ports;
-mod registers;
 #[cfg(test)]
 mod tests;
 
 use alloc::vec::Vec;
-use core::cell::Cell;
 use core::fmt;
 
 pub use directory::Directory;
 pub use error::Error;
 pub use host_kind::HostKind;
 pub use key::Key;
-pub use mapped::Mapped;
-pub use registers::Registers;
 
 use zerocopy::FromZeros;
 
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::dma::{AddressWrite, Fault, MOST_BYTES, Transfer};
-use crate::hal::{Clock, Dma};
+use crate::hal::{Dma, FwCfgRegisters, HostAccess};
 
-/// What fw_cfg needs of the machine.
-pub trait Host: Registers + Dma + Clock {}
-impl<T: Registers + Dma + Clock> Host for T {}
-
-/// How bytes get from the host to the guest. A transfer that does not end makes it [`Self::Ports`].
+/// How bytes get from the host to the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// DMA with the item selected in the descriptor.
@@ -136,9 +126,9 @@ pub const MOST_WRITTEN: usize = 32;
 /// The device, with its directory.
 #[derive(Debug)]
 pub struct FwCfg {
-    transport: Cell<Transport>,
+    /// As it was found. See [`Self::transport`].
+    transport: Transport,
     host_kind: HostKind,
-    identification: Option<u32>,
     directory: Directory,
 }
 
@@ -147,42 +137,33 @@ impl FwCfg {
     ///
     /// # Errors
     /// [`Error::NoDevice`] when the signature is not there; [`Error::TooManyFiles`] and [`Error::HeapFull`] for the directory.
-    pub fn probe(host: &mut impl Host) -> Result<Self, Error> {
-        let (transport, identification) = probe_transport(host)?;
-        let mut this = Self { transport: Cell::new(transport), identification, ..Self::absent() };
-        this.directory = this.read_directory(host)?;
-        this.host_kind = HostKind::of(transport, &this.directory);
+    pub fn probe(machine: &mut impl HostAccess) -> Result<Self, Error> {
+        let (transport, identification) = probe_transport(machine)?;
+        let mut this = Self { transport, ..Self::absent() };
+        this.directory = this.read_directory(machine)?;
+        this.host_kind = HostKind::of(transport, identification, &this.directory);
         Ok(this)
     }
 
     /// No device: nothing is found, and numbered items are empty.
     #[must_use]
     pub fn absent() -> Self {
-        Self {
-            transport: Cell::new(Transport::Absent),
-            host_kind: HostKind::Other,
-            identification: None,
-            directory: Directory::default(),
-        }
+        Self { transport: Transport::Absent, host_kind: HostKind::WithoutDevice, directory: Directory::default() }
     }
 
-    /// The transport in use.
+    /// The transport in use: the one that was found, or [`Transport::Ports`] where DMA is stuck.
     #[must_use]
-    pub const fn transport(&self) -> Transport {
-        self.transport.get()
+    pub fn transport(&self, dma: &impl Dma) -> Transport {
+        match self.transport {
+            Transport::QemuDma | Transport::PortableDma if dma.is_stuck() => Transport::Ports,
+            found => found,
+        }
     }
 
     /// What the host is.
     #[must_use]
     pub const fn host_kind(&self) -> HostKind {
         self.host_kind
-    }
-
-    /// The interface's identification (the item [`Key::ID`]) as it was when the device was found. `None` where it was not
-    /// read: without a device, and where the DMA register reads as QEMU's.
-    #[must_use]
-    pub const fn identification(&self) -> Option<u32> {
-        self.identification
     }
 
     /// The named item, if the host offers it.
@@ -199,19 +180,19 @@ impl FwCfg {
     }
 
     /// Reads the first bytes of `item` to `into`: as many as both hold. The rest of `into` is set to zero.
-    pub fn read(&self, host: &mut impl Host, item: Item, into: &mut [u8]) {
-        self.read_at(host, item, 0, into);
+    pub fn read(&self, machine: &mut impl HostAccess, item: Item, into: &mut [u8]) {
+        self.read_at(machine, item, 0, into);
     }
 
     /// Reads bytes of `item` from `offset` on to `into`: as many as both hold. The rest of `into` is set to zero.
     ///
     /// This cannot fail: where DMA does, ports take over, and these always give a byte.
-    pub fn read_at(&self, host: &mut impl Host, item: Item, offset: u32, into: &mut [u8]) {
+    pub fn read_at(&self, machine: &mut impl HostAccess, item: Item, offset: u32, into: &mut [u8]) {
         let left = item.len.saturating_sub(offset) as usize;
         let (target, rest) = into.split_at_mut(left.min(into.len()));
         rest.fill(0);
         if !target.is_empty() {
-            self.read_from(host, item.key, Start::Select(offset), target);
+            self.read_from(machine, item.key, Start::Select(offset), target);
         }
     }
 
@@ -219,43 +200,43 @@ impl FwCfg {
     ///
     /// # Errors
     /// [`Error::TooLarge`] when it is longer than `limit`, [`Error::HeapFull`].
-    pub fn read_all(&self, host: &mut impl Host, item: Item, limit: u32) -> Result<Vec<u8>, Error> {
+    pub fn read_all(&self, machine: &mut impl HostAccess, item: Item, limit: u32) -> Result<Vec<u8>, Error> {
         let Item { key, len } = item;
         if len > limit {
             return Err(Error::TooLarge { key, len, limit });
         }
-        self.read_list(host, key, Start::Select(0), len)
+        self.read_list(machine, key, Start::Select(0), len)
     }
 
     /// Reads `len` bytes of the item of `key`.
-    fn read_list(&self, host: &mut impl Host, key: Key, start: Start, len: u32) -> Result<Vec<u8>, Error> {
+    fn read_list(&self, machine: &mut impl HostAccess, key: Key, start: Start, len: u32) -> Result<Vec<u8>, Error> {
         let room = || u8::new_vec_zeroed(len as usize).map_err(|_| Error::HeapFull { key, len });
         let mut bytes = room()?;
-        match self.transport() {
+        match self.transport(machine) {
             Transport::QemuDma | Transport::PortableDma if len > 0 => {}
             _ => {
-                self.read_from(host, key, start, &mut bytes);
+                self.read_from(machine, key, start, &mut bytes);
                 return Ok(bytes);
             }
         }
-        let transfer = self.transfer_of(host, key, start, dma::Operation::Read);
-        if let Err(fault) = transfer.and_then(|transfer| Dma::read_list(host, transfer, &mut bytes)) {
-            self.give_up_dma(host, key, start.offset(), fault);
+        let transfer = self.transfer_of(machine, key, start, dma::Operation::Read);
+        if let Err(fault) = transfer.and_then(|transfer| Dma::read_list(machine, transfer, &mut bytes)) {
+            self.give_up_dma(machine, key, start.offset(), fault);
             // The device may have kept the list's memory.
             if bytes.is_empty() {
                 bytes = room()?;
             }
-            host.read_data(&mut bytes);
+            machine.read_data(&mut bytes);
         }
         Ok(bytes)
     }
 
     /// Reads a little-endian 32-bit item that is in no directory. Zero when the host does not have it.
     #[inline(never)]
-    pub fn read_u32(&self, host: &mut impl Host, key: Key) -> u32 {
+    pub fn read_u32(&self, machine: &mut impl HostAccess, key: Key) -> u32 {
         let mut bytes = [0; 4];
-        self.read(host, Item::new(key, 4), &mut bytes);
-        if self.is_directory(host, key, bytes) { 0 } else { u32::from_le_bytes(bytes) }
+        self.read(machine, Item::new(key, 4), &mut bytes);
+        if self.is_directory(machine, key, bytes) { 0 } else { u32::from_le_bytes(bytes) }
     }
 
     /// Loads the whole of `item` straight to guest memory at `to` and gives the range it fills.
@@ -263,9 +244,9 @@ impl FwCfg {
     /// # Errors
     /// [`Error::Memory`] when the firmware may not write there, [`Error::Absent`] without a device.
     #[inline(never)]
-    pub fn load(&self, host: &mut impl Host, item: Item, to: PhysAddr) -> Result<PhysRange, Error> {
-        let range = place(host, to, item.len)?;
-        self.load_piece(host, item.key, Start::Select(0), range)?;
+    pub fn load(&self, machine: &mut impl HostAccess, item: Item, to: PhysAddr) -> Result<PhysRange, Error> {
+        let range = place(machine, to, item.len)?;
+        self.load_piece(machine, item.key, Start::Select(0), range)?;
         Ok(range)
     }
 
@@ -276,47 +257,53 @@ impl FwCfg {
     ///
     /// # Errors
     /// As for [`Self::load`].
-    pub fn load_from(&self, host: &mut impl Host, item: Item, offset: u32, to: PhysAddr) -> Result<PhysRange, Error> {
+    pub fn load_from(
+        &self,
+        machine: &mut impl HostAccess,
+        item: Item,
+        offset: u32,
+        to: PhysAddr,
+    ) -> Result<PhysRange, Error> {
         let len = item.len.saturating_sub(offset);
-        let range = place(host, to, len)?;
+        let range = place(machine, to, len)?;
         let mut start = Start::Select(0);
         // Each step is at least `LEAST_STEP` bytes, or the last: without any, nothing is asked for.
         while !range.is_empty() && start.offset() < offset {
             let left = offset.saturating_sub(start.offset());
             let step = left.min(len.max(LEAST_STEP));
             match PhysRange::new(to, step.into()).filter(|&piece| range.contains(piece)) {
-                Some(piece) => self.load_piece(host, item.key, start, piece)?,
+                Some(piece) => self.load_piece(machine, item.key, start, piece)?,
                 None => {
                     let mut bytes = [0; LEAST_STEP as usize];
-                    self.read_from(host, item.key, start, bytes.get_mut(..step as usize).unwrap_or_default());
+                    self.read_from(machine, item.key, start, bytes.get_mut(..step as usize).unwrap_or_default());
                 }
             }
             start = Start::Continue(start.offset().saturating_add(step));
         }
-        self.load_piece(host, item.key, start, range)?;
+        self.load_piece(machine, item.key, start, range)?;
         Ok(range)
     }
 
     /// One transfer to guest memory, of a range that a device may write.
-    fn load_piece(&self, host: &mut impl Host, key: Key, start: Start, range: PhysRange) -> Result<(), Error> {
+    fn load_piece(&self, machine: &mut impl HostAccess, key: Key, start: Start, range: PhysRange) -> Result<(), Error> {
         if range.is_empty() {
             return Ok(());
         }
-        match self.transport() {
+        match self.transport(machine) {
             Transport::Ports => {
                 if let Start::Select(_) = start {
-                    host.select(key);
+                    machine.select(key.get());
                 }
-                host.load_data(range)?;
+                machine.load_data(range)?;
                 return Ok(());
             }
             Transport::Absent => return Err(Error::Absent),
             Transport::QemuDma | Transport::PortableDma => {}
         }
-        let transfer = self.transfer_of(host, key, start, dma::Operation::Read);
-        if let Err(fault) = transfer.and_then(|transfer| Dma::load(host, transfer, range)) {
-            self.give_up_dma(host, key, start.offset(), fault);
-            host.load_data(range)?;
+        let transfer = self.transfer_of(machine, key, start, dma::Operation::Read);
+        if let Err(fault) = transfer.and_then(|transfer| Dma::load(machine, transfer, range)) {
+            self.give_up_dma(machine, key, start.offset(), fault);
+            machine.load_data(range)?;
         }
         Ok(())
     }
@@ -327,45 +314,39 @@ impl FwCfg {
     /// # Errors
     /// [`Error::NotWritable`] without QEMU's DMA, for more bytes or when they do not fit the item; [`Error::Refused`] when
     /// the host does not let the item be written; [`Error::Timeout`].
-    pub fn write(&self, host: &mut impl Host, item: Item, offset: u32, bytes: &[u8]) -> Result<(), Error> {
+    pub fn write(&self, machine: &mut impl HostAccess, item: Item, offset: u32, bytes: &[u8]) -> Result<(), Error> {
         let fits =
             bytes.len() <= MOST_WRITTEN && offset.checked_add(bytes.len() as u32).is_some_and(|end| end <= item.len);
-        if !fits || self.transport() != Transport::QemuDma {
+        if !fits || self.transport(machine) != Transport::QemuDma {
             return Err(Error::NotWritable { key: item.key, offset, len: bytes.len() });
         }
         let start = Start::Select(offset);
-        let transfer = self.transfer_of(host, item.key, start, dma::Operation::Write);
-        let result = transfer.and_then(|transfer| host.write_bytes(transfer, bytes));
-        if let Err(Fault::Timeout(_)) = result {
-            // As for reads. Of what follows none waits for the same deadline again.
-            self.transport.set(Transport::Ports);
-        }
-        result.map_err(|fault| dma::error(fault, item.key))
+        let transfer = self.transfer_of(machine, item.key, start, dma::Operation::Write);
+        transfer.and_then(|transfer| machine.write_bytes(transfer, bytes)).map_err(|fault| dma::error(fault, item.key))
     }
 
     /// Selects the item of `key`, unless the descriptor does, and gives the transfer.
     fn transfer_of(
         &self,
-        host: &mut impl Host,
+        machine: &mut impl HostAccess,
         key: Key,
         start: Start,
         operation: dma::Operation,
     ) -> Result<Transfer, Fault> {
-        let doorbell = host.doorbell();
-        let once = |control| Transfer { doorbell, address_write: AddressWrite::Once, control };
-        match (self.transport(), start) {
+        let once = |control| Transfer { address_write: AddressWrite::Once, control };
+        match (self.transport(machine), start) {
             (Transport::QemuDma, Start::Select(0)) => Ok(once(operation.selecting(key))),
             (Transport::QemuDma, Start::Select(offset)) => {
-                host.pass(once(dma::Operation::Skip.selecting(key)), offset)?;
+                machine.pass(once(dma::Operation::Skip.selecting(key)), offset)?;
                 Ok(once(operation.continuing()))
             }
             (Transport::QemuDma, Start::Continue(_)) => Ok(once(operation.continuing())),
             (_, start) => {
                 if let Start::Select(offset) = start {
-                    host.select(key);
-                    host.skip_data(offset);
+                    machine.select(key.get());
+                    skip_data(machine, offset);
                 }
-                Ok(Transfer { doorbell, address_write: AddressWrite::Halves, control: operation.continuing() })
+                Ok(Transfer { address_write: AddressWrite::Halves, control: operation.continuing() })
             }
         }
     }
@@ -373,7 +354,7 @@ impl FwCfg {
     /// After a DMA read that failed: selects the item by port, for its bytes to be read there.
     #[cold]
     #[inline(never)]
-    fn give_up_dma(&self, host: &mut impl Host, key: Key, offset: u32, fault: Fault) {
+    fn give_up_dma(&self, machine: &mut impl HostAccess, key: Key, offset: u32, fault: Fault) {
         match fault {
             // So hosts answer for items they do not have, too.
             Fault::Refused(_) | Fault::Memory(_) => {
@@ -381,23 +362,22 @@ impl FwCfg {
             }
             Fault::Timeout(_) => {
                 log::warn!("{}; everything is read through ports from now on", dma::error(fault, key));
-                self.transport.set(Transport::Ports);
             }
         }
-        host.select(key);
-        host.skip_data(offset);
+        machine.select(key.get());
+        skip_data(machine, offset);
     }
 
     /// Fills `target` with the item's bytes.
     #[inline(never)]
-    fn read_from(&self, host: &mut impl Host, key: Key, start: Start, target: &mut [u8]) {
-        match self.transport() {
+    fn read_from(&self, machine: &mut impl HostAccess, key: Key, start: Start, target: &mut [u8]) {
+        match self.transport(machine) {
             Transport::Ports => {
                 if let Start::Select(offset) = start {
-                    host.select(key);
-                    host.skip_data(offset);
+                    machine.select(key.get());
+                    skip_data(machine, offset);
                 }
-                host.read_data(target);
+                machine.read_data(target);
                 return;
             }
             Transport::Absent => {
@@ -410,7 +390,7 @@ impl FwCfg {
         }
         // A longer one is a list on the heap for the device, if there is room.
         if target.len() > MOST_BYTES
-            && let Ok(bytes) = self.read_list(host, key, start, target.len() as u32)
+            && let Ok(bytes) = self.read_list(machine, key, start, target.len() as u32)
             && let Some(bytes) = bytes.get(..target.len())
         {
             target.copy_from_slice(bytes);
@@ -420,14 +400,14 @@ impl FwCfg {
         let mut left = target;
         while !left.is_empty() {
             let (piece, rest) = left.split_at_mut(left.len().min(MOST_BYTES));
-            let transfer = self.transfer_of(host, key, start, dma::Operation::Read);
-            let result = transfer.and_then(|transfer| host.read_bytes(transfer, piece));
+            let transfer = self.transfer_of(machine, key, start, dma::Operation::Read);
+            let result = transfer.and_then(|transfer| machine.read_bytes(transfer, piece));
             // An item's length is 32 bits, and no buffer is longer than the item.
             let offset = start.offset().saturating_add(piece.len() as u32);
             if let Err(fault) = result {
-                self.give_up_dma(host, key, start.offset(), fault);
-                host.read_data(piece);
-                host.read_data(rest);
+                self.give_up_dma(machine, key, start.offset(), fault);
+                machine.read_data(piece);
+                machine.read_data(rest);
                 return;
             }
             start = Start::Continue(offset);
@@ -437,8 +417,8 @@ impl FwCfg {
 
     /// Whether what was read as the numbered item of `key` is the beginning of the directory, which VirtualBox gives for
     /// numbered items that it does not have. A number that just equals the count of files is not followed by a file.
-    fn is_directory(&self, host: &mut impl Host, key: Key, bytes: [u8; 4]) -> bool {
-        if self.transport() == Transport::QemuDma || bytes == [0; 4] {
+    fn is_directory(&self, machine: &mut impl HostAccess, key: Key, bytes: [u8; 4]) -> bool {
+        if self.transport(machine) == Transport::QemuDma || bytes == [0; 4] {
             return false;
         }
         let first = self.directory.first_bytes();
@@ -446,18 +426,18 @@ impl FwCfg {
             return false;
         }
         let mut more = [0; directory::FIRST_BYTES];
-        self.read(host, Item::new(key, more.len() as u32), &mut more);
+        self.read(machine, Item::new(key, more.len() as u32), &mut more);
         more == first
     }
 
     /// The count, then just the records that it counts: the item's own length is nowhere to be read. QEMU gives zeros for
     /// what is behind the end, so there both are one transfer, unless there are unusually many files.
-    fn read_directory(&self, host: &mut impl Host) -> Result<Directory, Error> {
-        let room = if self.transport() == Transport::QemuDma { directory::USUAL_FILES } else { 0 };
-        let mut bytes = self.read_list(host, Key::FILE_DIR, Start::Select(0), Directory::len_of(room)?)?;
+    fn read_directory(&self, machine: &mut impl HostAccess) -> Result<Directory, Error> {
+        let room = if self.transport(machine) == Transport::QemuDma { directory::USUAL_FILES } else { 0 };
+        let mut bytes = self.read_list(machine, Key::FILE_DIR, Start::Select(0), Directory::len_of(room)?)?;
         let files = Directory::count(&bytes);
         if files > room {
-            bytes = self.read_list(host, Key::FILE_DIR, Start::Select(0), Directory::len_of(files)?)?;
+            bytes = self.read_list(machine, Key::FILE_DIR, Start::Select(0), Directory::len_of(files)?)?;
         }
         Ok(Directory::new(bytes))
     }
@@ -468,13 +448,25 @@ impl FwCfg {
 const LEAST_STEP: u32 = 512;
 
 /// The `len` bytes from `to` on, if a device may write them.
-fn place(host: &impl Host, to: PhysAddr, len: u32) -> Result<PhysRange, Error> {
+fn place(machine: &impl HostAccess, to: PhysAddr, len: u32) -> Result<PhysRange, Error> {
     let range = PhysRange::new(to, len.into())
         .ok_or(Error::Memory(crate::hal::MemoryError { range: PhysRange::empty_at(to) }))?;
     if !range.is_empty() {
-        host.check_device_range(range).map_err(Error::Memory)?;
+        machine.check_device_range(range).map_err(Error::Memory)?;
     }
     Ok(range)
+}
+
+/// Moves on by `len` bytes in the selected item.
+fn skip_data(machine: &mut impl FwCfgRegisters, len: u32) {
+    let mut scratch = [0; 64];
+    let mut left = len as usize;
+    while left > 0 {
+        let step = left.min(scratch.len());
+        let (target, _) = scratch.split_at_mut(step);
+        machine.read_data(target);
+        left = left.saturating_sub(step);
+    }
 }
 
 /// The signature item's contents.
@@ -483,22 +475,22 @@ pub(crate) const SIGNATURE: [u8; 4] = *b"QEMU";
 const ID_DMA: u32 = 1 << 1;
 
 /// The transport, and the interface's identification if it was read.
-fn probe_transport(host: &mut impl Host) -> Result<(Transport, Option<u32>), Error> {
+fn probe_transport(machine: &mut impl HostAccess) -> Result<(Transport, Option<u32>), Error> {
     // QEMU's DMA register reads as the signature "QEMU CFG", and nothing else does: one access, not ten. VirtualBox calls
     // its debugger for the read, which does nothing unless one is attached.
-    if dma::has_qemu_signature(host) {
-        host.forget_address();
+    if dma::has_qemu_signature(machine) {
+        machine.forget_address();
         return Ok((Transport::QemuDma, None));
     }
-    host.select(Key::SIGNATURE);
+    machine.select(Key::SIGNATURE.get());
     let mut seen = [0; 4];
-    host.read_data(&mut seen);
+    machine.read_data(&mut seen);
     if seen != SIGNATURE {
         return Err(Error::NoDevice { seen });
     }
-    host.select(Key::ID);
+    machine.select(Key::ID.get());
     let mut id = [0; 4];
-    host.read_data(&mut id);
+    machine.read_data(&mut id);
     let id = u32::from_le_bytes(id);
     Ok((if id & ID_DMA != 0 { Transport::PortableDma } else { Transport::Ports }, Some(id)))
 }

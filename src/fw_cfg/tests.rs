@@ -1,4 +1,3 @@
-use std::boxed::Box;
 use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
@@ -6,53 +5,40 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::fakes::fw_cfg::{Absent, AddressReads, FakeFwCfg, MappedRegisters, Misdeed, Quirks};
+use crate::fakes::fw_cfg::{Absent, AddressReads, FakeFwCfg, Misdeed, Quirks};
 use crate::fakes::known_hosts::{KnownHost, known_hosts};
 use crate::fakes::machine::{Access, FakeMachine};
+use crate::hal::registers::MemoryRegisters;
 use crate::layout;
 
-/// A machine that reaches the device in one of the two ways.
-trait Reached: Host + Sized {
-    /// The machine with `device`.
-    fn with(device: FakeFwCfg) -> Self;
-    /// A machine where there is no device: every byte reads as `absent`.
-    fn without_device(absent: u8) -> Self;
-    /// The machine itself.
-    fn fake(&mut self) -> &mut FakeMachine;
-}
-
-/// By ports.
-impl Reached for FakeMachine {
-    fn with(device: FakeFwCfg) -> Self {
-        Self::new().with(device)
-    }
-    fn without_device(absent: u8) -> Self {
-        let mut machine = Self::new();
-        machine.absent = u32::from_ne_bytes([absent; 4]);
-        machine
-    }
-    fn fake(&mut self) -> &mut FakeMachine {
-        self
-    }
-}
-
-/// Where the registers are on QEMU's `virt` for Arm.
+/// Where QEMU's `virt` for Arm has the registers.
 const BASE: u64 = 0x0902_0000;
 
-/// By registers in memory.
-impl Reached for Mapped<FakeMachine> {
-    fn with(device: FakeFwCfg) -> Self {
-        let mut machine = FakeMachine::new();
-        machine.registers.push(Box::new(MappedRegisters::new(device, BASE)));
-        Self::new(machine, PhysAddr::new(BASE)).unwrap()
+/// Where a machine has the device's registers.
+#[derive(Clone, Copy)]
+enum Way {
+    Ports,
+    Memory,
+}
+
+impl Way {
+    /// A machine with `device`.
+    fn with(self, device: FakeFwCfg) -> FakeMachine {
+        match self {
+            Self::Ports => FakeMachine::new().with(device),
+            Self::Memory => FakeMachine::new().with_fw_cfg_at(BASE, device),
+        }
     }
-    fn without_device(absent: u8) -> Self {
+
+    /// A machine where there is no device: every byte reads as `absent`.
+    fn without_device(self, absent: u8) -> FakeMachine {
         let mut machine = FakeMachine::new();
-        machine.memory.store(BASE, &[absent; 24]);
-        Self::new(machine, PhysAddr::new(BASE)).unwrap()
-    }
-    fn fake(&mut self) -> &mut FakeMachine {
-        self.machine()
+        machine.absent = u32::from_ne_bytes([absent; 4]);
+        if let Self::Memory = self {
+            machine.memory.store(BASE, &[absent; 24]);
+            machine.fw_cfg = Some(MemoryRegisters::new(&mut machine, PhysAddr::new(BASE)).unwrap());
+        }
+        machine
     }
 }
 
@@ -62,13 +48,13 @@ macro_rules! tests_by_either_way {
         mod by_ports {
             $(#[test]
             fn $test() {
-                super::$test::<crate::fakes::machine::FakeMachine>();
+                super::$test(super::Way::Ports);
             })*
         }
         mod by_memory {
             $(#[test]
             fn $test() {
-                super::$test::<super::Mapped<crate::fakes::machine::FakeMachine>>();
+                super::$test(super::Way::Memory);
             })*
         }
     };
@@ -100,7 +86,7 @@ fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + 3) as u8).collect()
 }
 
-fn every_known_host_is_read_alike<R: Reached>() {
+fn every_known_host_is_read_alike(way: Way) {
     for host in known_hosts() {
         let name = host.name;
         let device = host
@@ -110,7 +96,7 @@ fn every_known_host_is_read_alike<R: Reached>() {
             .with_file("etc/e820", &bytes(40))
             .with_file("etc/table-loader", &bytes(300));
         let record = device.record();
-        let mut machine = R::with(device);
+        let mut machine = way.with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         // The directory has no length of its own.
         record.borrow_mut().past_end = 0;
@@ -123,7 +109,7 @@ fn every_known_host_is_read_alike<R: Reached>() {
         let to = PhysAddr::new(0x10_0000);
         let range = fw_cfg.load(&mut machine, Item::new(Key::KERNEL_DATA, 5000), to).unwrap();
         assert_eq!(range.len(), 5000);
-        assert_eq!(machine.fake().memory.bytes(to.get(), 5001), [bytes(5000), vec![0]].concat(), "{name}");
+        assert_eq!(machine.memory.bytes(to.get(), 5001), [bytes(5000), vec![0]].concat(), "{name}");
 
         // A buffer that is longer than the item: the rest is zero, whatever was there, and nothing is read past the end.
         let mut buffer = [0xaa; 64];
@@ -139,7 +125,7 @@ fn qemu_takes_one_port_write_a_transfer() {
     let device = FakeFwCfg::new(true).with_item(0x11, &bytes(100));
     let mut machine = FakeMachine::new().with(device);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-    assert_eq!(fw_cfg.transport(), Transport::QemuDma);
+    assert_eq!(fw_cfg.transport(&machine), Transport::QemuDma);
     // A read of the signature, a write that forgets half an address, a transfer of the directory's count: there is no file.
     assert_eq!(machine.accesses.len(), 3);
     machine.accesses.clear();
@@ -156,7 +142,7 @@ fn half_an_address_that_a_guest_left_starts_no_descriptor_of_its_own() {
         let mut machine = FakeMachine::new().with(device);
         machine.memory.keep_stores();
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        assert_eq!((fw_cfg.transport(), record.borrow().transfers), (Transport::QemuDma, 1));
+        assert_eq!((fw_cfg.transport(&machine), record.borrow().transfers), (Transport::QemuDma, 1));
         assert_eq!(fw_cfg.find("etc/e820").map(Item::len), Some(20), "{high:#x}");
         assert!(machine.memory.stores().iter().all(|store| store.end <= 1 << 32), "{:x?}", machine.memory.stores());
     }
@@ -166,26 +152,26 @@ fn half_an_address_that_a_guest_left_starts_no_descriptor_of_its_own() {
 fn qemu_takes_one_write_of_memory_a_transfer() {
     let device = FakeFwCfg::new(true).with_item(0x11, &bytes(100));
     let record = device.record();
-    let mut machine = Mapped::with(device);
+    let mut machine = Way::Memory.with(device);
     record.borrow_mut().mapped.clear();
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-    assert_eq!(fw_cfg.transport(), Transport::QemuDma);
+    assert_eq!(fw_cfg.transport(&machine), Transport::QemuDma);
     fw_cfg.load(&mut machine, Item::new(Key::KERNEL_DATA, 100), PhysAddr::new(0x10_0000)).unwrap();
     // A read of the signature, the directory's count, the item.
     assert_eq!(record.borrow().mapped, [(16, 4), (16, 8), (16, 8)]);
-    assert_eq!(machine.fake().accesses, [], "no port");
+    assert_eq!(machine.accesses, [], "no port");
 }
 
 #[test]
 fn registers_in_memory_are_where_the_firmware_may_access_them() {
     let end = layout::FIRMWARE_RAM.start().get();
     for base in [BASE + 4, end - 16, end, 1 << 32, u64::MAX - 7] {
-        assert!(Mapped::new(FakeMachine::new(), PhysAddr::new(base)).is_err(), "{base:#x}");
+        assert!(MemoryRegisters::new(&mut FakeMachine::new(), PhysAddr::new(base)).is_err(), "{base:#x}");
     }
-    assert!(Mapped::new(FakeMachine::new(), PhysAddr::new(end - 24)).is_ok());
+    assert!(MemoryRegisters::new(&mut FakeMachine::new(), PhysAddr::new(end - 24)).is_ok());
 }
 
-fn a_read_at_an_offset_skips_on_every_transport<R: Reached>() {
+fn a_read_at_an_offset_skips_on_every_transport(way: Way) {
     for host in known_hosts() {
         if host.quirks.ignores_skip {
             // StratoVirt reads as QEMU does, so it gets a SKIP, which it ignores. The firmware reads no item in parts.
@@ -193,7 +179,7 @@ fn a_read_at_an_offset_skips_on_every_transport<R: Reached>() {
         }
         let name = host.name;
         let device = host.device().with_file("file", &bytes(400));
-        let mut machine = R::with(device);
+        let mut machine = way.with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let item = fw_cfg.find("file").unwrap();
         let mut buffer = [0; 16];
@@ -206,31 +192,31 @@ fn a_read_at_an_offset_skips_on_every_transport<R: Reached>() {
 }
 
 /// StratoVirt, which ignores SKIP, among them.
-fn every_known_host_loads_a_part_of_an_item<R: Reached>() {
+fn every_known_host_loads_a_part_of_an_item(way: Way) {
     for host in known_hosts() {
         let name = host.name;
         let device = host.device().with_file("file", &bytes(5000));
         let record = device.record();
-        let mut machine = R::with(device);
+        let mut machine = way.with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         record.borrow_mut().past_end = 0;
         let item = fw_cfg.find("file").unwrap();
         // More before than after, as much, less, nothing, and all of it; then more than there is.
         for offset in [4000, 2500, 1000, 0, 4999, 5000, 6000] {
             let to = PhysAddr::new(0x10_0000);
-            machine.fake().memory.store(to.get(), &[0xee; 5001]);
+            machine.memory.store(to.get(), &[0xee; 5001]);
             let range = fw_cfg.load_from(&mut machine, item, offset, to).unwrap();
             let rest = bytes(5000).get(offset as usize..).unwrap_or_default().to_vec();
             assert_eq!(range.len(), rest.len() as u64, "{name}");
             let behind = vec![0xee; 5001 - rest.len()];
-            assert!(machine.fake().memory.bytes(to.get(), 5001) == [rest, behind].concat(), "{name} from {offset}");
+            assert!(machine.memory.bytes(to.get(), 5001) == [rest, behind].concat(), "{name} from {offset}");
         }
         assert_eq!(record.borrow().past_end, 0, "{name}");
         assert_eq!(record.borrow().fatal, Vec::<&str>::new(), "{name}");
     }
 }
 
-fn a_byte_behind_many_took_a_transfer_for_each_of_them<R: Reached>() {
+fn a_byte_behind_many_took_a_transfer_for_each_of_them(way: Way) {
     // A kernel of a byte behind the longest setup code.
     let (offset, last) = (256 * 512, 0x5a);
     let mut file = bytes(offset);
@@ -238,21 +224,21 @@ fn a_byte_behind_many_took_a_transfer_for_each_of_them<R: Reached>() {
     for host in known_hosts() {
         let device = host.device().with_file("file", &file);
         let record = device.record();
-        let mut machine = R::with(device);
+        let mut machine = way.with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let before = record.borrow().transfers;
         let to = PhysAddr::new(0x10_0000);
         fw_cfg.load_from(&mut machine, fw_cfg.find("file").unwrap(), offset as u32, to).unwrap();
-        assert_eq!(machine.fake().memory.bytes(to.get(), 2), [last, 0], "{}", host.name);
+        assert_eq!(machine.memory.bytes(to.get(), 2), [last, 0], "{}", host.name);
         let transfers = record.borrow().transfers - before;
         assert!(transfers <= 257, "{}: {transfers}", host.name);
     }
 }
 
-fn a_write_goes_to_its_offset<R: Reached>() {
+fn a_write_goes_to_its_offset(way: Way) {
     let device = FakeFwCfg::new(true).with_file("etc/vmgenid_addr", &[0; 8]);
     let record = device.record();
-    let mut machine = R::with(device);
+    let mut machine = way.with(device);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let item = fw_cfg.find("etc/vmgenid_addr").unwrap();
     fw_cfg.write(&mut machine, item, 4, &[1, 2, 3, 4]).unwrap();
@@ -261,7 +247,7 @@ fn a_write_goes_to_its_offset<R: Reached>() {
     // The longest in one piece, and one byte more.
     let device = FakeFwCfg::new(true).with_file("file", &[0; 64]);
     let record = device.record();
-    let mut machine = R::with(device);
+    let mut machine = way.with(device);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let item = fw_cfg.find("file").unwrap();
     fw_cfg.write(&mut machine, item, 0, &bytes(MOST_WRITTEN)).unwrap();
@@ -270,42 +256,42 @@ fn a_write_goes_to_its_offset<R: Reached>() {
     // Past the end, by overflow too, and without DMA.
     assert!(matches!(fw_cfg.write(&mut machine, item, 61, &[0; 4]), Err(Error::NotWritable { .. })));
     assert!(matches!(fw_cfg.write(&mut machine, item, u32::MAX, &[0; 4]), Err(Error::NotWritable { .. })));
-    let mut machine = R::with(FakeFwCfg::new(false).with_file("etc/vmgenid_addr", &[0; 8]));
+    let mut machine = way.with(FakeFwCfg::new(false).with_file("etc/vmgenid_addr", &[0; 8]));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let item = fw_cfg.find("etc/vmgenid_addr").unwrap();
     assert!(matches!(fw_cfg.write(&mut machine, item, 0, &[0; 4]), Err(Error::NotWritable { .. })));
 }
 
-fn no_device_is_an_error_that_shows_what_was_read<R: Reached>() {
+fn no_device_is_an_error_that_shows_what_was_read(way: Way) {
     for absent in [0, u8::MAX] {
-        let mut machine = R::without_device(absent);
+        let mut machine = way.without_device(absent);
         let error = FwCfg::probe(&mut machine).unwrap_err();
         assert_eq!(error, Error::NoDevice { seen: [absent; 4] });
         assert!(error.to_string().contains("q35"), "{error}");
     }
 }
 
-fn an_item_that_a_host_does_not_have_reads_as_zero<R: Reached>() {
+fn an_item_that_a_host_does_not_have_reads_as_zero(way: Way) {
     for host in known_hosts() {
         let device = host.device().with_item(0x11, &bytes(50)).with_file("opt/file", &bytes(9));
         let record = device.record();
-        let mut machine = R::with(device);
+        let mut machine = way.with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        let transport = fw_cfg.transport();
+        let transport = fw_cfg.transport(&machine);
         // Something else is selected before.
         fw_cfg.load(&mut machine, Item::new(Key::KERNEL_DATA, 50), PhysAddr::new(0x10_0000)).unwrap();
         for key in [Key::KERNEL_SIZE, Key::NB_CPUS, Key::CMDLINE_SIZE] {
             assert_eq!(fw_cfg.read_u32(&mut machine, key), 0, "{} {key}", host.name);
         }
         assert_eq!(fw_cfg.find("etc/e820"), None);
-        assert_eq!(fw_cfg.transport(), transport, "{}", host.name);
+        assert_eq!(fw_cfg.transport(&machine), transport, "{}", host.name);
         assert_eq!(record.borrow().fatal, Vec::<&str>::new(), "{}", host.name);
     }
 }
 
-fn a_numbered_item_that_is_shorter_than_what_is_read_leaves_no_rest<R: Reached>() {
+fn a_numbered_item_that_is_shorter_than_what_is_read_leaves_no_rest(way: Way) {
     for host in known_hosts() {
-        let mut machine = R::with(host.device().with_item(0x05, &3u16.to_le_bytes()));
+        let mut machine = way.with(host.device().with_item(0x05, &3u16.to_le_bytes()));
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let mut buffer = [0xaa; 4];
         fw_cfg.read(&mut machine, Item::new(Key::NB_CPUS, 4), &mut buffer);
@@ -313,41 +299,46 @@ fn a_numbered_item_that_is_shorter_than_what_is_read_leaves_no_rest<R: Reached>(
     }
 }
 
-fn a_number_that_equals_the_count_of_files_is_a_number<R: Reached>() {
+fn a_number_that_equals_the_count_of_files_is_a_number(way: Way) {
     for host in known_hosts() {
         let files = if host.quirks.lists_numbered_items { 4 } else { 1 };
         let size = u32::to_be_bytes(files);
         let device = host.device().with_item(0x0b, &size).with_file("opt/file", &bytes(9));
-        let mut machine = R::with(device);
+        let mut machine = way.with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let read = fw_cfg.read_u32(&mut machine, Key::INITRD_SIZE);
         assert_eq!(read, u32::from_le_bytes(size), "{}", host.name);
     }
 }
 
-fn transports_are_what_the_host_can_do<R: Reached>() {
+fn transports_are_what_the_host_can_do(way: Way) {
     for host in known_hosts() {
-        let mut machine = R::with(host.device());
+        let mut machine = way.with(host.device());
         let expected = match (host.dma, host.quirks.address_reads) {
             (true, AddressReads::AsQemu) => Transport::QemuDma,
             (true, _) => Transport::PortableDma,
             (false, _) => Transport::Ports,
         };
-        assert_eq!(FwCfg::probe(&mut machine).unwrap().transport(), expected, "{}", host.name);
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        assert_eq!(fw_cfg.transport(&machine), expected, "{}", host.name);
     }
 }
 
 /// The device of a host with its files, on a machine.
-fn with_files<R: Reached>(host: &KnownHost, quirks: Quirks) -> R {
+fn with_files(way: Way, host: &KnownHost, quirks: Quirks) -> FakeMachine {
     let device = FakeFwCfg::new(host.dma).with_quirks(quirks);
-    R::with(host.files(64 << 20).iter().fold(device, |device, (name, bytes)| device.with_file(name, bytes)))
+    way.with(host.files(64 << 20).iter().fold(device, |device, (name, bytes)| device.with_file(name, bytes)))
 }
 
-fn qemu_is_known_by_its_files_whatever_its_transport<R: Reached>() {
+fn qemu_is_known_by_its_files_whatever_its_transport(way: Way) {
     for host in known_hosts() {
-        let mut machine: R = with_files(&host, host.quirks);
+        let mut machine = with_files(way, &host, host.quirks);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        let expected = if host.name.starts_with("QEMU") { HostKind::Qemu } else { HostKind::Other };
+        let expected = match host.name {
+            "QEMU" | "QEMU without DMA" => HostKind::Qemu,
+            "crosvm" => HostKind::Crosvm,
+            _ => HostKind::Other,
+        };
         assert_eq!(fw_cfg.host_kind(), expected, "{}", host.name);
     }
     // The files of machine types of QEMU 7.2: `pc-i440fx-2.4,acpi=off`, `pc-q35-2.4` without others, and `isapc`.
@@ -358,33 +349,34 @@ fn qemu_is_known_by_its_files_whatever_its_transport<R: Reached>() {
     ] {
         for dma in [true, false] {
             let device = files.iter().fold(FakeFwCfg::new(dma), |device, name| device.with_file(name, &[]));
-            let fw_cfg = FwCfg::probe(&mut R::with(device)).unwrap();
+            let fw_cfg = FwCfg::probe(&mut way.with(device)).unwrap();
             assert_eq!(fw_cfg.host_kind(), HostKind::Qemu, "{files:?}");
         }
     }
-    assert_eq!(FwCfg::absent().host_kind(), HostKind::Other);
+    assert_eq!(FwCfg::absent().host_kind(), HostKind::WithoutDevice);
 }
 
 #[test]
 fn qemu_stays_qemu_when_dma_is_given_up() {
     let qemu = known_hosts()[0];
-    let mut machine: FakeMachine = with_files(&qemu, Quirks { misdeed: Some((2, Misdeed::NeverEnds)), ..qemu.quirks });
+    let mut machine = with_files(Way::Ports, &qemu, Quirks { misdeed: Some((2, Misdeed::NeverEnds)), ..qemu.quirks });
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     fw_cfg.read(&mut machine, fw_cfg.find("etc/e820").unwrap(), &mut [0; 4]);
-    assert_eq!((fw_cfg.transport(), fw_cfg.host_kind()), (Transport::Ports, HostKind::Qemu));
+    assert_eq!((fw_cfg.transport(&machine), fw_cfg.host_kind()), (Transport::Ports, HostKind::Qemu));
 }
 
 /// StratoVirt, as it was seen to do.
-fn after_an_item_that_a_host_has_no_end_for_the_next_transfer_gives_zeros<R: Reached>() {
+fn after_an_item_that_a_host_has_no_end_for_the_next_transfer_gives_zeros(way: Way) {
     let quirks = Quirks { absent: Absent::NeverEnds, ..Quirks::default() };
-    let mut machine = R::with(FakeFwCfg::new(true).with_quirks(quirks).with_file("file", &bytes(8)));
-    let read = |machine: &mut R, key: u16| {
-        let fw_cfg = FwCfg { transport: Cell::new(Transport::QemuDma), ..FwCfg::absent() };
+    let mut machine = way.with(FakeFwCfg::new(true).with_quirks(quirks).with_file("file", &bytes(8)));
+    let read = |machine: &mut FakeMachine, key: u16| {
+        let fw_cfg = FwCfg { transport: Transport::QemuDma, ..FwCfg::absent() };
         let mut buffer = [0xaa; 8];
         fw_cfg.read(machine, Item::new(Key::new(key), 8), &mut buffer);
+        let transport = fw_cfg.transport(machine);
         // As after a reset, which the device does not see.
-        machine.fake().is_lent_for_good = false;
-        (fw_cfg.transport(), buffer.to_vec())
+        machine.is_lent_for_good = false;
+        (transport, buffer.to_vec())
     };
     assert_eq!(read(&mut machine, 0x40).0, Transport::Ports, "it does not end");
     assert_eq!(read(&mut machine, 0x20), (Transport::QemuDma, vec![0; 8]));
@@ -399,19 +391,20 @@ fn the_documentation_has_every_known_host_and_its_transport() {
     assert_eq!(rows.len(), known_hosts().len(), "{rows:?}");
     for host in known_hosts() {
         let mut machine = FakeMachine::new().with(host.device());
-        let transport = FwCfg::probe(&mut machine).unwrap().transport();
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        let transport = fw_cfg.transport(&machine);
         let (start, end) = (std::format!("| {} |", host.name), std::format!("| {transport} |"));
         assert!(rows.iter().any(|row| row.starts_with(&start) && row.ends_with(&end)), "{start} ... {end}");
     }
 }
 
-fn keys_in_a_directory_come_in_any_order<R: Reached>() {
+fn keys_in_a_directory_come_in_any_order(way: Way) {
     let device = FakeFwCfg::new(true)
         .with_quirks(Quirks { lists_numbered_items: true, ..Quirks::default() })
         .with_file_at(0x31, "etc/table-loader", &bytes(7))
         .with_file_at(0x8003, "etc/e820", &bytes(20))
         .with_file_at(0x20, "bootorder", &bytes(1));
-    let mut machine = R::with(device);
+    let mut machine = way.with(device);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     for (name, len) in [("etc/table-loader", 7), ("etc/e820", 20), ("bootorder", 1)] {
         assert_eq!(fw_cfg.read_all(&mut machine, fw_cfg.find(name).unwrap(), 64).unwrap(), bytes(len), "{name}");
@@ -419,7 +412,7 @@ fn keys_in_a_directory_come_in_any_order<R: Reached>() {
     assert_eq!(fw_cfg.find("id").map(Item::key), Some(Key::ID));
 }
 
-fn ports_take_over_where_dma_does_not_work<R: Reached>() {
+fn ports_take_over_where_dma_does_not_work(way: Way) {
     let none = Quirks::default();
     let portable = Quirks { address_reads: AddressReads::Zero, ..none };
     for quirks in [
@@ -430,7 +423,7 @@ fn ports_take_over_where_dma_does_not_work<R: Reached>() {
     ] {
         let device = FakeFwCfg::new(true).with_quirks(quirks).with_file("a", &bytes(1)).with_file("file", &bytes(400));
         let record = device.record();
-        let mut machine = R::with(device);
+        let mut machine = way.with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let item = fw_cfg.find("file").unwrap();
         assert_eq!(fw_cfg.read_all(&mut machine, item, 400).unwrap(), bytes(400), "{quirks:?}");
@@ -439,10 +432,10 @@ fn ports_take_over_where_dma_does_not_work<R: Reached>() {
         assert_eq!(buffer.to_vec(), [bytes(400)[390..].to_vec(), vec![0; 6]].concat(), "{quirks:?}");
         let to = PhysAddr::new(0x10_0000);
         fw_cfg.load(&mut machine, item, to).unwrap();
-        assert_eq!(machine.fake().memory.bytes(to.get(), 401), [bytes(400), vec![0]].concat(), "{quirks:?}");
+        assert_eq!(machine.memory.bytes(to.get(), 401), [bytes(400), vec![0]].concat(), "{quirks:?}");
         fw_cfg.load_from(&mut machine, item, 300, to).unwrap();
-        assert_eq!(machine.fake().memory.bytes(to.get(), 100), bytes(400)[300..], "{quirks:?}");
-        assert_eq!(fw_cfg.transport() == Transport::Ports, quirks.never_completes);
+        assert_eq!(machine.memory.bytes(to.get(), 100), bytes(400)[300..], "{quirks:?}");
+        assert_eq!(fw_cfg.transport(&machine) == Transport::Ports, quirks.never_completes);
         if quirks.never_completes {
             // The deadline was waited for once.
             assert_eq!(record.borrow().transfers, 1);
@@ -451,9 +444,9 @@ fn ports_take_over_where_dma_does_not_work<R: Reached>() {
     }
 }
 
-fn a_write_that_never_ends_meets_the_deadline_and_a_refused_one_is_told<R: Reached>() {
+fn a_write_that_never_ends_meets_the_deadline_and_a_refused_one_is_told(way: Way) {
     let quirks = Quirks { absent: Absent::NeverEnds, ..Quirks::default() };
-    let mut machine = R::with(FakeFwCfg::new(true).with_quirks(quirks));
+    let mut machine = way.with(FakeFwCfg::new(true).with_quirks(quirks));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let item = Item::new(Key::new(0x40), 4);
     let error = fw_cfg.write(&mut machine, item, 0, &[1]).unwrap_err();
@@ -463,56 +456,56 @@ fn a_write_that_never_ends_meets_the_deadline_and_a_refused_one_is_told<R: Reach
     assert!(matches!(error, Error::NotWritable { .. }), "{error}");
 
     let quirks = Quirks { always_fails: true, ..Quirks::default() };
-    let mut machine = R::with(FakeFwCfg::new(true).with_quirks(quirks).with_file("file", &[0; 4]));
+    let mut machine = way.with(FakeFwCfg::new(true).with_quirks(quirks).with_file("file", &[0; 4]));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let item = fw_cfg.find("file").unwrap();
     let error = fw_cfg.write(&mut machine, item, 0, &[1]).unwrap_err();
     assert_eq!(error, Error::Refused { key: item.key(), control: 1 });
 }
 
-fn nothing_is_loaded_over_the_firmware_or_past_4_gib<R: Reached>() {
+fn nothing_is_loaded_over_the_firmware_or_past_4_gib(way: Way) {
     for dma in [false, true] {
         let device = FakeFwCfg::new(dma);
         let record = device.record();
-        let mut machine = R::with(device);
+        let mut machine = way.with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        machine.fake().accesses.clear();
+        machine.accesses.clear();
         record.borrow_mut().mapped.clear();
         for to in [layout::FIRMWARE_RAM.start().get(), 0xffff_0000, 0xffff_ffff, 0, u64::MAX - 10] {
             let item = Item::new(Key::KERNEL_DATA, 0x1000);
             let result = fw_cfg.load(&mut machine, item, PhysAddr::new(to));
             assert!(matches!(result, Err(Error::Memory(_))), "{to:#x}");
         }
-        assert_eq!(machine.fake().accesses, []);
+        assert_eq!(machine.accesses, []);
         assert_eq!(record.borrow().mapped, []);
     }
 }
 
-fn a_directory_that_claims_too_many_files_is_refused<R: Reached>() {
+fn a_directory_that_claims_too_many_files_is_refused(way: Way) {
     for count in [1025, u32::MAX] {
         for dma in [false, true] {
-            let mut machine = R::with(FakeFwCfg::new(dma).with_item(0x19, &count.to_be_bytes()));
+            let mut machine = way.with(FakeFwCfg::new(dma).with_item(0x19, &count.to_be_bytes()));
             let error = FwCfg::probe(&mut machine).unwrap_err();
             assert!(matches!(error, Error::TooManyFiles { files, limit: 1024 } if files == count), "{error}");
         }
     }
 }
 
-fn a_large_directory_is_read_whole<R: Reached>() {
+fn a_large_directory_is_read_whole(way: Way) {
     let mut device = FakeFwCfg::new(true);
     for i in 0..100 {
         device = device.with_file(&std::format!("opt/file-{i}"), &bytes(i));
     }
-    let mut machine = R::with(device);
+    let mut machine = way.with(device);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     assert_eq!(fw_cfg.find("opt/file-99").map(Item::len), Some(99));
 }
 
-fn names_are_compared_whole<R: Reached>() {
+fn names_are_compared_whole(way: Way) {
     let long = "n".repeat(56);
     let device =
         FakeFwCfg::new(true).with_file("etc/e820-old", &[]).with_file("etc/e820", &[1]).with_file(&long, &[2; 2]);
-    let mut machine = R::with(device);
+    let mut machine = way.with(device);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     assert_eq!(fw_cfg.find("etc/e820").map(Item::len), Some(1));
     assert_eq!(fw_cfg.find("etc/e82"), None);
@@ -520,8 +513,8 @@ fn names_are_compared_whole<R: Reached>() {
     assert_eq!(fw_cfg.find(&"n".repeat(57)), None);
 }
 
-fn survives_directory<R: Reached>(contents: &[u8], dma: bool) {
-    let mut machine = R::with(FakeFwCfg::new(dma).with_item(0x19, contents));
+fn survives_directory(way: Way, contents: &[u8], dma: bool) {
+    let mut machine = way.with(FakeFwCfg::new(dma).with_item(0x19, contents));
     if let Ok(fw_cfg) = FwCfg::probe(&mut machine) {
         let _ = fw_cfg.find("etc/e820");
     }
@@ -530,7 +523,7 @@ fn survives_directory<R: Reached>(contents: &[u8], dma: bool) {
 proptest! {
     #[test]
     fn any_directory_bytes_are_survived(contents in proptest::collection::vec(any::<u8>(), 0..600), dma: bool) {
-        survives_directory::<FakeMachine>(&contents, dma);
-        survives_directory::<Mapped<FakeMachine>>(&contents, dma);
+        survives_directory(Way::Ports, &contents, dma);
+        survives_directory(Way::Memory, &contents, dma);
     }
 }

@@ -8,8 +8,11 @@
 //! Memory whose transfer does not end before its deadline belongs to the device for good: a buffer is not given back, and
 //! there are no more transfers.
 //!
-//! Left out: devices whose drivers come later. Each brings a doorbell of its own. Fw_cfg's registers in memory, which no PC has,
-//! are written like any other register; and other devices than this one are told by no module to write memory.
+//! Where fw_cfg's registers are in memory ([`super::registers`]), the doorbell is a register there, which is the machine's
+//! alone as well: [`super::Memory`] refuses it.
+//!
+//! Left out: devices whose drivers come later. Each brings a doorbell of its own. Other devices than this one are told by no
+//! module to write memory.
 //!
 //! Source: QEMU `docs/specs/fw_cfg.rst`, "Guest-side DMA Interface".
 
@@ -40,15 +43,6 @@ pub const fn is_doorbell(port: u16, size: u16) -> bool {
 /// What of a control word [`Dma::pass`] takes: the key, and the bits that select and skip. Nothing that reads or writes memory.
 pub const PASSING: u32 = 0xffff << 16 | 1 << 3 | 1 << 2;
 
-/// Where the register for the descriptor's address is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doorbell {
-    /// [`ADDRESS_HIGH`] and [`ADDRESS_LOW`].
-    Ports,
-    /// Eight bytes of memory from here on, big-endian.
-    Register(PhysAddr),
-}
-
 /// How the descriptor's address is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressWrite {
@@ -62,9 +56,7 @@ pub enum AddressWrite {
 /// A transfer but for its memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Transfer {
-    /// What starts it.
-    pub doorbell: Doorbell,
-    /// How that is written.
+    /// How the doorbell is rung.
     pub address_write: AddressWrite,
     /// The descriptor's first word, which says what is to be done.
     pub control: u32,
@@ -140,6 +132,9 @@ pub trait Dma {
     /// [`Fault`].
     fn write_bytes(&mut self, transfer: Transfer, bytes: &[u8]) -> Result<(), Fault>;
 
+    /// Whether a transfer did not end: then there are no more, and each is [`Fault::Timeout`] at once.
+    fn is_stuck(&self) -> bool;
+
     /// Forgets the high half of a descriptor's address that was written without the low half. QEMU keeps it over a reset
     /// (`hw/nvram/fw_cfg.c`, `fw_cfg_reset`): with what a guest has left there the first [`AddressWrite::Once`] would start a
     /// descriptor of the guest's above 4 GiB.
@@ -196,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_is_three_big_endian_numbers() {
-        let transfer = Transfer { doorbell: Doorbell::Ports, address_write: AddressWrite::Once, control: 0x1122_000a };
+        let transfer = Transfer { address_write: AddressWrite::Once, control: 0x1122_000a };
         let expected = [0x11, 0x22, 0, 0x0a, 0, 0, 1, 0, 0, 0, 0, 0x12, 0x34, 0x56, 0x78, 0x9a];
         assert_eq!(transfer.descriptor(PhysAddr::new(0x12_3456_789a), 256), expected);
     }

@@ -8,10 +8,12 @@
 
 pub mod dma;
 pub mod paging;
+pub mod registers;
 
 use core::fmt;
 
 pub use dma::Dma;
+pub use registers::FwCfgRegisters;
 
 use crate::addr::{PhysAddr, PhysRange};
 
@@ -29,23 +31,12 @@ pub trait Ports {
     fn out16(&mut self, port: u16, value: u16);
     /// Writes four bytes in one access.
     fn out32(&mut self, port: u16, value: u32);
-    /// Fills `buffer` with successive byte reads of one port (`rep insb`).
-    fn in8_string(&mut self, port: u16, buffer: &mut [u8]);
-}
-
-/// Input from a port straight to guest memory. A trait of its own: the consoles have ports and no memory.
-pub trait PortInput: Ports {
-    /// Fills guest memory with successive byte reads of one port (`rep insb`).
-    ///
-    /// # Errors
-    /// [`MemoryError`] when the range is not one the firmware may write; nothing is read then.
-    fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError>;
 }
 
 /// Guest memory by physical address: RAM and memory-mapped registers in the low 4 GiB that are not the firmware's own
 /// (see [`crate::layout`]). What is above can be mapped, for what is loaded there to be inspected as well.
 pub trait Memory {
-    /// Makes memory above 4 GiB accessible to [`Self::inspect`], [`PortInput::in8_string_to`] and devices, with page tables in
+    /// Makes memory above 4 GiB accessible to [`Self::inspect`], [`FwCfgRegisters::load_data`] and devices, with page tables in
     /// `room`: [`paging::room_for`] bytes from the start of a page on, which stay in use from then on. [`paging::SPACES`] is
     /// what can be mapped; two ranges at most.
     ///
@@ -168,9 +159,13 @@ pub trait Clock {
     fn ticks(&mut self) -> u64;
 }
 
-/// All of a machine.
-pub trait Machine: PortInput + Memory + Dma + Cpu + Clock {}
-impl<T: PortInput + Memory + Dma + Cpu + Clock> Machine for T {}
+/// What it takes to get at what the host offers: fw_cfg's device, and memory to put items into. Most modules need no more.
+pub trait HostAccess: FwCfgRegisters + Dma + Memory {}
+impl<T: FwCfgRegisters + Dma + Memory> HostAccess for T {}
+
+/// All of a machine, with the ports of a PC. One without ports reads all ones from any.
+pub trait Machine: HostAccess + Ports + Cpu + Clock {}
+impl<T: HostAccess + Ports + Cpu + Clock> Machine for T {}
 
 /// A moment after which a wait gives up.
 ///

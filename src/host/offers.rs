@@ -1,6 +1,7 @@
 //! What the host has and what its machine can do, as far as the names of its files tell.
 
-use crate::fw_cfg::{self, FwCfg};
+use crate::fw_cfg::FwCfg;
+use crate::hal::HostAccess;
 
 /// The script that says which ACPI files go where.
 pub const TABLE_LOADER: &str = "etc/table-loader";
@@ -65,7 +66,7 @@ pub fn can_sleep(fw_cfg: &FwCfg) -> bool {
 }
 
 /// Whether the host offers S3, and ACPI tables by which an operating system finds it.
-pub fn can_wake(machine: &mut impl fw_cfg::Host, fw_cfg: &FwCfg) -> bool {
+pub fn can_wake(machine: &mut impl HostAccess, fw_cfg: &FwCfg) -> bool {
     let Some(item) = fw_cfg.find(SYSTEM_STATES).filter(|_| has_acpi(fw_cfg)) else { return false };
     let mut states = [0; SYSTEM_STATES_LEN];
     fw_cfg.read(machine, item, &mut states);

@@ -16,8 +16,8 @@ pub use few::Few;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
 
-use crate::fw_cfg::{self, FwCfg};
-use crate::hal::Ports;
+use crate::fw_cfg::FwCfg;
+use crate::hal::{HostAccess, Ports};
 
 /// The consoles, probed when the first line is printed.
 pub struct Consoles<P> {
@@ -126,7 +126,7 @@ const LEVEL_MAX: usize = 8;
 
 /// Logs as much as the host asks for with `opt/org.firstlight/log`: warnings and errors when it says nothing. The first line
 /// is the version and the target that the firmware was built for.
-pub fn configure(host: &mut impl fw_cfg::Host, fw_cfg: &FwCfg) {
+pub fn configure(host: &mut impl HostAccess, fw_cfg: &FwCfg) {
     let Some(item) = fw_cfg.find(LEVEL) else { return };
     let mut option = [0; LEVEL_MAX];
     fw_cfg.read(host, item, &mut option);

@@ -43,7 +43,7 @@ use crate::addr::PhysAddr;
 use crate::boot::Clears;
 use crate::cmos;
 use crate::fw_cfg::{FwCfg, Transport};
-use crate::hal::{Machine, Memory, Ports};
+use crate::hal::{Dma, Machine, Memory, Ports};
 use crate::host::{self, HostWrite};
 use crate::layout;
 use crate::logging::Few;
@@ -59,7 +59,7 @@ const STATUS_NONE: u8 = 0;
 /// all the memory is kept that a wake needs: a page of it alone
 /// may be for a host's table beside it. Without ACPI tables no operating system suspends. Gives how what is kept and is not in
 /// use is to be cleared.
-pub fn prepare<M: Memory>(boot: &mut Boot<'_, M>, rsdp: Option<PhysAddr>, writes: Vec<HostWrite>) -> Clears {
+pub fn prepare<M: Memory + Dma>(boot: &mut Boot<'_, M>, rsdp: Option<PhysAddr>, writes: Vec<HostWrite>) -> Clears {
     let fw_cfg = boot.fw_cfg;
     // Reserved by the firmware, and not by a host that has something there.
     if !host::can_sleep(fw_cfg) || !boot.map.is_withheld(layout::KEPT_RAM) {
@@ -70,7 +70,7 @@ pub fn prepare<M: Memory>(boot: &mut Boot<'_, M>, rsdp: Option<PhysAddr>, writes
         None => record::clear(boot.machine),
     }
     // Others that have the register of QEMU may take the key for an item.
-    let is_qemu = fw_cfg.host_kind().is_qemu() && fw_cfg.transport() == Transport::QemuDma;
+    let is_qemu = fw_cfg.host_kind().is_qemu() && fw_cfg.transport(boot.machine) == Transport::QemuDma;
     if is_qemu { Clears::ByDma } else { Clears::ByCpu }
 }
 

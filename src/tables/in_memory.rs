@@ -8,7 +8,7 @@
 //!
 //! What is found is believed, so it has to be of this start, and not of a guest that ran before a reset. Nothing in memory
 //! shows that. So tables are looked for only on hosts that are known to put them there and to give each start new memory
-//! ([`puts_tables_into_memory`]). QEMU does neither.
+//! ([`crate::fw_cfg::HostKind::puts_tables_into_memory`]). QEMU does neither.
 //!
 //! Assumed: what host tables point to beside other tables (a TPM's log, buffers of devices) the host keeps itself. Left
 //! out: tables above 4 GiB.
@@ -23,7 +23,7 @@ use super::range;
 use crate::acpi::{HEADER_LEN, NoTable, TableReader};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::checksum;
-use crate::fw_cfg::{FwCfg, Transport};
+use crate::fw_cfg::FwCfg;
 use crate::hal::{Memory, MemoryError};
 use crate::layout::{self, F_SEGMENT};
 use crate::logging::Few;
@@ -59,33 +59,11 @@ pub struct InMemory {
     pub in_ebda: bool,
 }
 
-/// The identification of crosvm's device, whose number is in the wrong byte order (`devices/src/fw_cfg.rs`,
-/// `FW_CFG_REVISION`).
-const CROSVM: u32 = 0x0100_0000;
-
-/// Whether the host puts tables into memory at each start, and into memory in which no guest has run.
-///
-/// The host says itself who it is; a guest cannot change that:
-/// - crosvm, by the identification of its device. It ends when its guest resets (`src/crosvm/sys/linux.rs`,
-///   `VmEventType::Reset`).
-/// - Firecracker: the only known host without the device that starts firmware, by the PVH entry. It ends as well
-///   (`src/vmm/src/devices/legacy/i8042.rs`).
-///
-/// Other hosts that have tables in memory give them in fw_cfg or hand over where they are. bhyve even keeps memory over
-/// a reset, and with it what its guest left there.
-#[must_use]
-pub fn puts_tables_into_memory(fw_cfg: &FwCfg) -> bool {
-    match fw_cfg.identification() {
-        Some(id) => id == CROSVM,
-        None => fw_cfg.transport() == Transport::Absent,
-    }
-}
-
 impl InMemory {
     /// Finds the tables, on hosts that put them into memory, and holds them in `map`, before anything else is put there. ACPI
     /// tables are looked for if they are wanted, because the host has none in fw_cfg.
     pub fn of_host(machine: &mut impl Memory, fw_cfg: &FwCfg, wants_acpi: bool, map: &mut HostMap) -> Self {
-        if !puts_tables_into_memory(fw_cfg) {
+        if !fw_cfg.host_kind().puts_tables_into_memory() {
             return Self::default();
         }
         find(machine, map, wants_acpi).unwrap_or_else(|error| {

@@ -19,7 +19,7 @@ mod tests;
 
 use alloc::vec::Vec;
 
-pub use in_memory::{InMemory, hold_acpi, puts_tables_into_memory};
+pub use in_memory::{InMemory, hold_acpi};
 use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as range};
@@ -111,7 +111,7 @@ pub fn load<M: Machine>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: boo
         told: Vec::new(),
         tpm_log: None,
     };
-    if scanned != EBDA_TABLES && !puts_tables_into_memory(fw_cfg) {
+    if scanned != EBDA_TABLES && !fw_cfg.host_kind().puts_tables_into_memory() {
         place.clear(EBDA_TABLES);
     }
     if !in_memory.in_ebda
@@ -186,7 +186,7 @@ impl<M: Machine> Place<'_, M> {
             return self.fw_cfg.load(self.machine, item, to).map(|_| ());
         };
         let before = PhysRange::from_bounds(self.stale.start(), to).unwrap_or_default();
-        if self.fw_cfg.transport() == Transport::QemuDma && item.len() <= rest.len() as u32 {
+        if self.fw_cfg.transport(self.machine) == Transport::QemuDma && item.len() <= rest.len() as u32 {
             self.fill(before)?;
             self.fw_cfg.load(self.machine, Item::new(item.key(), rest.len() as u32), to)?;
         } else {

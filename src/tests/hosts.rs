@@ -209,7 +209,8 @@ fn other_hosts_than_qemu_get_the_portable_form_and_nothing_else() {
             };
             assert!(taken, "{name}: {access:?}");
         }
-        if FwCfg::probe(&mut machine).unwrap().transport() == Transport::QemuDma {
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        if fw_cfg.transport(&machine) == Transport::QemuDma {
             continue;
         }
         // The high half of the address, then the low one, of a descriptor on a 16-byte boundary that says READ alone.

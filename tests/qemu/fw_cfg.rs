@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use firstlight::addr::PhysAddr;
-use firstlight::fw_cfg::{Error, FwCfg, Host, HostKind, Item, Key, Mapped, Transport};
+use firstlight::fw_cfg::{Error, FwCfg, HostKind, Item, Key, Transport};
 use tempfile::TempDir;
 
 use crate::environment;
@@ -49,11 +49,10 @@ impl File {
     }
 }
 
-/// Reads, loads and writes items in all the ways there are. `machine` is the machine below `host`, whose RAM begins at
-/// `ram`.
-fn check<H: Host>(host: &mut H, machine: fn(&mut H) -> &mut Qtest, ram: u64, transport: Transport, expected: &[u8]) {
+/// Reads, loads and writes items in all the ways there are. RAM begins at `ram`.
+fn check(host: &mut Qtest, ram: u64, transport: Transport, expected: &[u8]) {
     let fw_cfg = FwCfg::probe(host).unwrap();
-    assert_eq!(fw_cfg.transport(), transport);
+    assert_eq!(fw_cfg.transport(host), transport);
     assert_eq!(fw_cfg.find("opt/org.firstlight/tes"), None);
     assert_eq!(fw_cfg.read_u32(host, Key::new(0x1f)), 0, "an item that there is not");
 
@@ -68,9 +67,9 @@ fn check<H: Host>(host: &mut H, machine: fn(&mut H) -> &mut Qtest, ram: u64, tra
     let to = ram + LOADED;
     let range = fw_cfg.load(host, item, PhysAddr::new(to)).unwrap();
     assert_eq!(range.len() as usize, expected.len());
-    assert!(machine(host).ram(to, expected.len() + 1) == [expected, &[0]].concat(), "loaded whole");
+    assert!(host.ram(to, expected.len() + 1) == [expected, &[0]].concat(), "loaded whole");
     fw_cfg.load_from(host, item, 1000, PhysAddr::new(to)).unwrap();
-    assert!(machine(host).ram(to, expected.len() - 1000) == expected[1000..], "loaded from an offset");
+    assert!(host.ram(to, expected.len() - 1000) == expected[1000..], "loaded from an offset");
 
     // One item is writable, and exists only with DMA. The user's file is not writable.
     let refused = fw_cfg.write(host, item, 0, &[1]).unwrap_err();
@@ -87,14 +86,13 @@ fn check<H: Host>(host: &mut H, machine: fn(&mut H) -> &mut Qtest, ram: u64, tra
 }
 
 /// Starts `virt` with the file, as its kernel and initrd too.
-fn virt(file: &File, more: &str) -> Mapped<Qtest> {
+fn virt(file: &File, more: &str) -> Qtest {
     let path = file.path();
     let kernel = format!("-kernel {0} -initrd {0} -append {COMMAND_LINE}", path.display());
     // With a firmware, QEMU leaves loading to it. The firmware does not run.
     let firmware = format!("-bios {}", path.display());
     let arguments = format!("-M virt -cpu cortex-a57 {firmware} {kernel} {} {more}", file.arguments());
-    let machine = Qtest::start("qemu-system-aarch64", &arguments, VIRT_RAM..VIRT_RAM + RAM_LEN);
-    Mapped::new(machine, PhysAddr::new(VIRT_REGISTERS)).expect("registers that can be accessed")
+    Qtest::start("qemu-system-aarch64", &arguments, VIRT_RAM..VIRT_RAM + RAM_LEN).with_fw_cfg_at(VIRT_REGISTERS)
 }
 
 /// Starts `pc` with the file.
@@ -107,7 +105,7 @@ fn pc(file: &File, more: &str) -> Qtest {
 fn fw_cfg_works_through_registers_in_memory_of_an_arm_machine() {
     let file = File::new(70_001);
     let mut host = virt(&file, "-device ramfb");
-    check(&mut host, Mapped::machine, VIRT_RAM, Transport::QemuDma, &file.bytes);
+    check(&mut host, VIRT_RAM, Transport::QemuDma, &file.bytes);
 
     // What a firmware would boot there.
     let fw_cfg = FwCfg::probe(&mut host).unwrap();
@@ -115,7 +113,7 @@ fn fw_cfg_works_through_registers_in_memory_of_an_arm_machine() {
         let len = fw_cfg.read_u32(&mut host, size);
         assert_eq!(len as usize, file.bytes.len());
         fw_cfg.load(&mut host, Item::new(data, len), PhysAddr::new(VIRT_RAM + LOADED)).unwrap();
-        assert!(host.machine().ram(VIRT_RAM + LOADED, file.bytes.len()) == file.bytes);
+        assert!(host.ram(VIRT_RAM + LOADED, file.bytes.len()) == file.bytes);
     }
     let len = fw_cfg.read_u32(&mut host, Key::CMDLINE_SIZE);
     let text = fw_cfg.read_all(&mut host, Item::new(Key::CMDLINE_DATA, len), len).unwrap();
@@ -126,7 +124,7 @@ fn fw_cfg_works_through_registers_in_memory_of_an_arm_machine() {
 fn fw_cfg_works_through_registers_in_memory_without_dma() {
     let file = File::new(3001);
     let mut host = virt(&file, "-global fw_cfg_mem.dma_enabled=off");
-    check(&mut host, Mapped::machine, VIRT_RAM, Transport::Ports, &file.bytes);
+    check(&mut host, VIRT_RAM, Transport::Ports, &file.bytes);
 }
 
 #[test]
@@ -134,7 +132,7 @@ fn fw_cfg_works_through_ports_of_a_pc() {
     let ports = "-global fw_cfg_io.dma_enabled=off";
     for (more, transport) in [("-device ramfb", Transport::QemuDma), (ports, Transport::Ports)] {
         let file = File::new(3001);
-        check(&mut pc(&file, more), |host| host, PC_RAM, transport, &file.bytes);
+        check(&mut pc(&file, more), PC_RAM, transport, &file.bytes);
     }
 }
 
@@ -150,7 +148,7 @@ fn every_machine_type_is_known_to_be_qemu() {
                 let mut host = Qtest::start(&program.to_string_lossy(), &arguments, PC_RAM..PC_RAM + RAM_LEN);
                 let fw_cfg = FwCfg::probe(&mut host).unwrap();
                 assert_eq!(fw_cfg.host_kind(), HostKind::Qemu, "{arguments}");
-                assert!(dma == "on" || fw_cfg.transport() == Transport::Ports, "{arguments}");
+                assert!(dma == "on" || fw_cfg.transport(&host) == Transport::Ports, "{arguments}");
             }
         }
     }

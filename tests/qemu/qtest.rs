@@ -12,8 +12,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::hal::dma::{self, AddressWrite, Doorbell, Fault, Transfer};
-use firstlight::hal::{Clock, Dma, Memory, MemoryError, PortInput, Ports};
+use firstlight::hal::dma::{self, AddressWrite, Fault, Transfer};
+use firstlight::hal::registers::{DATA, MemoryRegisters, SELECTOR};
+use firstlight::hal::{Clock, Dma, FwCfgRegisters, Memory, MemoryError, Ports};
 
 use crate::child;
 
@@ -31,6 +32,10 @@ pub struct Qtest {
     /// RAM that devices may access and that nothing else is in.
     ram: Range<u64>,
     ticks: u64,
+    /// Where fw_cfg's registers are, if they are in memory.
+    fw_cfg: Option<MemoryRegisters>,
+    /// Whether a transfer did not end.
+    is_stuck: bool,
 }
 
 impl Qtest {
@@ -45,7 +50,14 @@ impl Qtest {
         command.args(["-S", "-qtest", "stdio", "-qtest-log", "none"]).args(arguments.split_whitespace());
         let child = child::tied(&command).stdin(OwnedFd::from(theirs)).stdout(Stdio::from(output)).spawn();
         let child = child.expect("setpriv (util-linux) starts; `cargo xtask setup` installs QEMU");
-        Self { child, lines: BufReader::new(ours), ram, ticks: 0 }
+        Self { child, lines: BufReader::new(ours), ram, ticks: 0, fw_cfg: None, is_stuck: false }
+    }
+
+    /// The machine with fw_cfg's registers in memory from `base` on.
+    pub fn with_fw_cfg_at(mut self, base: u64) -> Self {
+        let registers = MemoryRegisters::new(&mut self, PhysAddr::new(base));
+        self.fw_cfg = Some(registers.expect("registers that can be accessed"));
+        self
     }
 
     /// Runs a command, and returns what follows the `OK`.
@@ -106,16 +118,34 @@ impl Ports for Qtest {
     fn out32(&mut self, port: u16, value: u32) {
         self.run(&format!("outl {port:#x} {value:#x}"));
     }
-    fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {
-        buffer.fill_with(|| self.in8(port));
-    }
 }
 
-impl PortInput for Qtest {
-    fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
+impl FwCfgRegisters for Qtest {
+    fn select(&mut self, key: u16) {
+        match self.fw_cfg {
+            Some(registers) => registers.select(self, key),
+            None => self.out16(SELECTOR, key),
+        }
+    }
+    fn read_data(&mut self, into: &mut [u8]) {
+        match self.fw_cfg {
+            Some(registers) => registers.read_data(self, into),
+            None => into.fill_with(|| self.in8(DATA)),
+        }
+    }
+    fn load_data(&mut self, to: PhysRange) -> Result<(), MemoryError> {
+        if let Some(registers) = self.fw_cfg {
+            return registers.load_data(self, to);
+        }
         let mut bytes = vec![0; to.len() as usize];
-        self.in8_string(port, &mut bytes);
+        self.read_data(&mut bytes);
         self.write(to.start(), &bytes)
+    }
+    fn read_dma_address_high(&mut self) -> [u8; 4] {
+        match self.fw_cfg {
+            Some(registers) => registers.read_dma_address_high(self),
+            None => self.in32(dma::ADDRESS_HIGH).to_le_bytes(),
+        }
     }
 }
 
@@ -179,20 +209,24 @@ impl Qtest {
         self.store(descriptor, &transfer.descriptor(PhysAddr::new(at), len as u32));
         let halves = transfer.address_write == AddressWrite::Halves;
         let (high, low) = (((descriptor >> 32) as u32).to_be(), (descriptor as u32).to_be());
-        match transfer.doorbell {
-            Doorbell::Ports => {
+        match self.fw_cfg.map(MemoryRegisters::doorbell) {
+            None => {
                 if halves {
                     self.out32(dma::ADDRESS_HIGH, high);
                 }
                 self.out32(dma::ADDRESS_LOW, low);
             }
-            Doorbell::Register(at) if halves => {
-                self.write_register32(at, high)?;
-                self.write_register32(at.checked_add(4).expect("a register"), low)?;
+            Some((at_high, at_low)) if halves => {
+                self.write_register32(at_high, high)?;
+                self.write_register32(at_low, low)?;
             }
-            Doorbell::Register(at) => self.write_register64(at, descriptor.to_be())?,
+            Some((all, _)) => self.write_register64(all, descriptor.to_be())?,
         }
-        dma::wait(self, |machine| u32::from_be_bytes(machine.ram(descriptor, 4).try_into().expect("four bytes")))
+        let control =
+            |machine: &mut Self| u32::from_be_bytes(machine.ram(descriptor, 4).try_into().expect("four bytes"));
+        let result = dma::wait(self, control);
+        self.is_stuck = matches!(result, Err(Fault::Timeout(_)));
+        result
     }
 
     fn buffer(&self) -> u64 {
@@ -223,8 +257,14 @@ impl Dma for Qtest {
         self.store(buffer, bytes);
         self.transfer(transfer, buffer, bytes.len())
     }
+    fn is_stuck(&self) -> bool {
+        self.is_stuck
+    }
     fn forget_address(&mut self) {
-        self.out32(dma::ADDRESS_HIGH, 0);
+        // In memory all of the address is written each time.
+        if self.fw_cfg.is_none() {
+            self.out32(dma::ADDRESS_HIGH, 0);
+        }
     }
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
         let inside = self.ram.start <= range.start().get() && range.end().get() <= self.ram.end;

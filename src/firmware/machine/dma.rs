@@ -9,8 +9,8 @@ use core::{mem, ptr};
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::boot::Clears;
-use firstlight::hal::dma::{self, AddressWrite, Doorbell, Fault, MOST_BYTES, Transfer};
-use firstlight::hal::{Dma, Memory as _, MemoryError};
+use firstlight::hal::dma::{self, AddressWrite, Fault, MOST_BYTES, Transfer};
+use firstlight::hal::{Dma, MemoryError};
 use firstlight::layout;
 
 use super::{PcMachine, VIRTUAL_OFFSET, pointer};
@@ -52,25 +52,12 @@ fn shared_bytes(len: usize) -> Result<*mut u8, Fault> {
 
 impl PcMachine {
     /// Writes the descriptor's address to the doorbell.
-    fn ring(&mut self, transfer: Transfer) -> Result<(), MemoryError> {
+    fn ring(&mut self, address_write: AddressWrite) {
         let at = physical(SHARED.descriptor.get().cast()).get();
-        let (high, low) = (((at >> 32) as u32).to_be(), (at as u32).to_be());
-        let halves = transfer.address_write == AddressWrite::Halves;
-        match transfer.doorbell {
-            Doorbell::Ports => {
-                if halves {
-                    self.ports.write32(dma::ADDRESS_HIGH, high);
-                }
-                self.ports.write32(dma::ADDRESS_LOW, low);
-                Ok(())
-            }
-            Doorbell::Register(register) if halves => {
-                self.write_register32(register, high)?;
-                let place = register.checked_add(4).ok_or(MemoryError { range: PhysRange::empty_at(register) })?;
-                self.write_register32(place, low)
-            }
-            Doorbell::Register(register) => self.write_register64(register, at.to_be()),
+        if address_write == AddressWrite::Halves {
+            self.ports.write32(dma::ADDRESS_HIGH, ((at >> 32) as u32).to_be());
         }
+        self.ports.write32(dma::ADDRESS_LOW, (at as u32).to_be());
     }
 
     /// A device that has memory for good gets no other transfer.
@@ -94,7 +81,7 @@ impl PcMachine {
         unsafe { ptr::write_volatile(SHARED.descriptor.get(), transfer.descriptor(at, len)) };
         // The compiler moves no access to the memory of the transfer over its start or its end.
         compiler_fence(SeqCst);
-        self.ring(transfer)?;
+        self.ring(transfer.address_write);
         let result = dma::wait(self, Self::control);
         compiler_fence(SeqCst);
         if matches!(result, Err(Fault::Timeout(_))) {
@@ -123,7 +110,7 @@ impl PcMachine {
         let below = PhysRange::from_bounds(layout::STACK_GUARD.start(), end);
         let heap = physical((&raw const wake_heap_start).cast());
         let behind = PhysRange::from_bounds(heap, layout::STARTUP_PAGE.end());
-        let zeros = Transfer { doorbell: Doorbell::Ports, address_write: AddressWrite::Once, control: READ_NOTHING };
+        let zeros = Transfer { address_write: AddressWrite::Once, control: READ_NOTHING };
         for range in [below, behind].into_iter().flatten() {
             let is_clear = match clears {
                 Clears::Nothing => return,
@@ -192,6 +179,10 @@ impl Dma for PcMachine {
         // SAFETY: `shared` has room for them, and is no part of `bytes`: nothing borrows it, and no device has it.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), shared, bytes.len()) };
         self.transfer(transfer, physical(shared), bytes.len() as u32)
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.lost.is_some()
     }
 
     fn forget_address(&mut self) {

@@ -3,7 +3,8 @@
 use core::arch::asm;
 
 use firstlight::addr::PhysRange;
-use firstlight::hal::{MemoryError, PortInput, Ports, dma};
+use firstlight::hal::registers::{DATA, SELECTOR};
+use firstlight::hal::{FwCfgRegisters, MemoryError, Ports, dma};
 
 use super::PcMachine;
 
@@ -83,14 +84,6 @@ impl Ports for PcPorts {
             self.write32(port, value);
         }
     }
-
-    fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {
-        // SAFETY: RDI to RDI + RCX is `buffer`, borrowed mutably; the direction flag is clear in Rust code.
-        unsafe {
-            asm!("rep insb", in("dx") port, inout("rdi") buffer.as_mut_ptr() => _, inout("rcx") buffer.len() => _,
-                options(nostack, preserves_flags))
-        };
-    }
 }
 
 impl Ports for PcMachine {
@@ -112,20 +105,34 @@ impl Ports for PcMachine {
     fn out32(&mut self, port: u16, value: u32) {
         self.ports.out32(port, value);
     }
-    fn in8_string(&mut self, port: u16, buffer: &mut [u8]) {
-        self.ports.in8_string(port, buffer);
-    }
 }
 
-impl PortInput for PcMachine {
-    fn in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError> {
+impl FwCfgRegisters for PcMachine {
+    fn select(&mut self, key: u16) {
+        self.out16(SELECTOR, key);
+    }
+
+    fn read_data(&mut self, into: &mut [u8]) {
+        // SAFETY: RDI to RDI + RCX is `into`, borrowed mutably; ring 0 and ownership of the devices were promised to `new`; the
+        // direction flag is clear in Rust code.
+        unsafe {
+            asm!("rep insb", in("dx") DATA, inout("rdi") into.as_mut_ptr() => _, inout("rcx") into.len() => _,
+                options(nostack, preserves_flags))
+        };
+    }
+
+    fn load_data(&mut self, to: PhysRange) -> Result<(), MemoryError> {
         self.check_mapped(to)?;
         // SAFETY: `check_mapped` allowed the range, so it is mapped and disjoint from every Rust object; ring 0 and ownership of
         // the devices were promised to `new`; the direction flag is clear in Rust code.
         unsafe {
-            asm!("rep insb", in("dx") port, inout("rdi") to.start().get() => _, inout("rcx") to.len() => _,
+            asm!("rep insb", in("dx") DATA, inout("rdi") to.start().get() => _, inout("rcx") to.len() => _,
                 options(nostack, preserves_flags))
         };
         Ok(())
+    }
+
+    fn read_dma_address_high(&mut self) -> [u8; 4] {
+        self.in32(dma::ADDRESS_HIGH).to_le_bytes()
     }
 }

@@ -4,7 +4,7 @@
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::fakes::machine::FakeMachine;
 use firstlight::hal::dma::{Fault, Transfer};
-use firstlight::hal::{Clock, Cpu, Cpuid, Dma, Memory, MemoryError, PortInput, Ports};
+use firstlight::hal::{Clock, Cpu, Cpuid, Dma, FwCfgRegisters, Memory, MemoryError, Ports};
 
 use crate::heap::{inside, outside};
 
@@ -27,13 +27,15 @@ impl Ports for Outside {
         out8(&mut self, port: u16, value: u8);
         out16(&mut self, port: u16, value: u16);
         out32(&mut self, port: u16, value: u32);
-        in8_string(&mut self, port: u16, buffer: &mut [u8]);
     }
 }
 
-impl PortInput for Outside {
+impl FwCfgRegisters for Outside {
     delegate! {
-        in8_string_to(&mut self, port: u16, to: PhysRange) -> Result<(), MemoryError>;
+        select(&mut self, key: u16);
+        read_data(&mut self, into: &mut [u8]);
+        load_data(&mut self, to: PhysRange) -> Result<(), MemoryError>;
+        read_dma_address_high(&mut self) -> [u8; 4];
     }
 }
 
@@ -66,6 +68,10 @@ impl Dma for Outside {
         read_bytes(&mut self, transfer: Transfer, into: &mut [u8]) -> Result<(), Fault>;
         write_bytes(&mut self, transfer: Transfer, bytes: &[u8]) -> Result<(), Fault>;
         forget_address(&mut self);
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.0.is_stuck()
     }
 
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {

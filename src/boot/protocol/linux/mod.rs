@@ -104,7 +104,7 @@ pub fn load<M: Machine>(
         "Linux, boot protocol {}.{:02}, loaded by {}: {} KiB at {}, initrd {} KiB, {}",
         header.version() >> 8,
         header.version() & 0xff,
-        fw_cfg.transport(),
+        fw_cfg.transport(*machine),
         needs.kernel >> 10,
         plan.kernel.start(),
         needs.initrd >> 10,

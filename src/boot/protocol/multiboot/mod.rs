@@ -91,7 +91,7 @@ pub fn load<M: Machine>(
     let handover = Handover::new(Entry::Multiboot(placed.entry), place.start());
     log::info!(
         "kernel for Multiboot, loaded by {}: {} KiB at {} with {} modules, {}",
-        fw_cfg.transport(),
+        fw_cfg.transport(*machine),
         image.len() >> 10,
         image.start(),
         modules.len(),

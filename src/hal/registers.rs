@@ -1,0 +1,114 @@
+//! The registers of fw_cfg's device but for the doorbell, which is [`super::dma`]'s: ports on a PC, memory on other machines.
+//!
+//! The two differ in where the registers are, how wide they are, and their byte order. The machine knows which it has, so that
+//! no other module needs ports for what the host offers.
+//!
+//! Registers in memory are as QEMU's machines for Arm, RISC-V and LoongArch have them. The data register is read by bytes.
+//! QEMU's is 8 bytes wide, other hosts' is not, and nothing tells which it is; where there is DMA, and all these machines have
+//! it, next to nothing is read there.
+//!
+//! Left out: finding registers in memory, which a device tree does (`qemu,fw-cfg-mmio`).
+//!
+//! Sources: QEMU `docs/specs/fw_cfg.rst`, `hw/nvram/fw_cfg.c` (`fw_cfg_init_mem_wide`).
+
+use super::{Dma, Memory, MemoryError};
+use crate::addr::{Alignment, PhysAddr, PhysRange};
+
+/// The port that selects an item, 16 bits, little-endian.
+pub const SELECTOR: u16 = 0x510;
+/// The port with the selected item's next byte. Only byte-wide reads are answered.
+pub const DATA: u16 = 0x511;
+
+/// A machine with the device's registers.
+pub trait FwCfgRegisters {
+    /// Makes the item of `key` the one that is read next, from its start.
+    fn select(&mut self, key: u16);
+
+    /// Reads the selected item's next bytes.
+    fn read_data(&mut self, into: &mut [u8]);
+
+    /// Reads the selected item's next bytes straight to guest memory.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the range is not one the firmware may write; nothing is read then.
+    fn load_data(&mut self, to: PhysRange) -> Result<(), MemoryError>;
+
+    /// The high half of the DMA address register as it reads, in the order of its bytes.
+    fn read_dma_address_high(&mut self) -> [u8; 4];
+}
+
+/// Where the registers are in memory: for machines that have them there.
+///
+/// No access fails, as [`Self::new`] has tried them. If one did, it would be as with a device that is not there.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryRegisters {
+    /// The selected item's next byte.
+    data: PhysAddr,
+    /// Selects an item, 16 bits, big-endian.
+    selector: PhysAddr,
+    /// The descriptor's address, 64 bits, big-endian, or its high half; the write of all of it starts the transfer.
+    address: PhysAddr,
+    /// Its low half; the write starts the transfer.
+    address_low: PhysAddr,
+}
+
+impl MemoryRegisters {
+    /// The registers from `base` on, a multiple of 8. The data register and the last one are read.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when these are no addresses of registers that the firmware may access.
+    pub fn new(machine: &mut impl Memory, base: PhysAddr) -> Result<Self, MemoryError> {
+        let unreachable = MemoryError { range: PhysRange::empty_at(base) };
+        if !base.is_aligned(Alignment::QWORD) {
+            return Err(unreachable);
+        }
+        let register = |offset| base.checked_add(offset).ok_or(unreachable);
+        let this = Self { data: base, selector: register(8)?, address: register(16)?, address_low: register(20)? };
+        // If the first and the last can be accessed, those between can.
+        machine.read_register8(this.data)?;
+        machine.read_register32(this.address_low)?;
+        Ok(this)
+    }
+
+    /// The registers that take a descriptor's address: the high half or all of it, and the low half. They are the machine's
+    /// alone ([`super::dma`]).
+    #[must_use]
+    pub const fn doorbell(self) -> (PhysAddr, PhysAddr) {
+        (self.address, self.address_low)
+    }
+
+    /// See [`FwCfgRegisters::select`].
+    pub fn select(self, machine: &mut impl Memory, key: u16) {
+        let _ = machine.write_register16(self.selector, key.to_be());
+    }
+
+    /// See [`FwCfgRegisters::read_data`].
+    pub fn read_data(self, machine: &mut impl Memory, into: &mut [u8]) {
+        for byte in into {
+            *byte = machine.read_register8(self.data).unwrap_or(u8::MAX);
+        }
+    }
+
+    /// See [`FwCfgRegisters::load_data`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_data(self, machine: &mut (impl Memory + Dma), to: PhysRange) -> Result<(), MemoryError> {
+        machine.check_device_range(to)?;
+        let mut piece = [0; 64];
+        let mut at = to.start();
+        while at < to.end() {
+            let len = to.end().get().saturating_sub(at.get()).min(piece.len() as u64);
+            let (piece, _) = piece.split_at_mut(len as usize);
+            self.read_data(machine, piece);
+            machine.write(at, piece)?;
+            at = at.checked_add(len).ok_or(MemoryError { range: to })?;
+        }
+        Ok(())
+    }
+
+    /// See [`FwCfgRegisters::read_dma_address_high`].
+    pub fn read_dma_address_high(self, machine: &mut impl Memory) -> [u8; 4] {
+        machine.read_register32(self.address).unwrap_or(u32::MAX).to_le_bytes()
+    }
+}
