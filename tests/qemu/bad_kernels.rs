@@ -66,7 +66,7 @@ fn a_kernel_with_255_sectors_of_setup_code_must_contain_them() {
     whole.resize(256 * 512, 0);
     whole.extend(kernel.code());
     let mut probe = Probe::boot_file(&Machine::new(Kind::Q35), &whole, None, None);
-    assert!(probe.read(kernel.pref_address, kernel.len) == kernel.code(), "the kernel is not as it was in the file");
+    assert!(probe.read(kernel.pref_address, kernel.len) == kernel.code(), "the kernel differs from its file");
 }
 
 #[test]

@@ -280,7 +280,7 @@ fn check_console(machine: &Machine, kernel: PathBuf) {
     };
     let mut qemu = machine.start();
     qemu.wait_for("the kernel's last line", |qemu| qemu.com1().contains(LAST_LINE) && qemu.com1().ends_with("\n"));
-    assert_eq!(qemu.debug_console(), "", "the firmware has something to say");
+    assert_eq!(qemu.debug_console(), "", "the firmware printed something");
 
     // The kernel writes to the serial port first, so the screen may be a moment behind.
     let start = Instant::now();

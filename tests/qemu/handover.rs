@@ -77,7 +77,7 @@ pub fn check(machine: &Machine, kernel: &BzImage, word: usize, initrd_len: usize
     check_boot_params(&mut probe, kernel, &initrd);
     let page = probe.boot_params();
     // Not with assert_eq, which would print them.
-    assert!(probe.read(page.kernel(), kernel.len) == kernel.code(), "the kernel is not as it was in the file");
+    assert!(probe.read(page.kernel(), kernel.len) == kernel.code(), "the kernel differs from its file");
     assert!(probe.read(page.initrd().start, initrd.len()) == initrd, "the initrd is not as it was in the file");
     let expected = format!("{COMMAND_LINE}\0");
     let seen = probe.read(page.command_line(), expected.len());

@@ -31,7 +31,7 @@ fn look_while(machine: &Machine, script: &str, meanwhile: impl FnOnce(&mut Qemu)
     let script = format!("report\necho '{DIVIDER}'\n{script}");
     let printed = script::run_with(machine, &script, |qemu| {
         qemu.wait_for("the kernel's report", |qemu| qemu.com1().contains(DIVIDER));
-        assert!(!qemu.com1().contains("firstlight: "), "the firmware has something to say");
+        assert!(!qemu.com1().contains("firstlight: "), "the firmware printed something");
         assert_eq!(qemu.debug_console(), "");
         meanwhile(qemu);
     });
@@ -49,7 +49,7 @@ fn a_large_item_is_the_same_through_ports_and_by_dma() {
             let mut probe = Probe::boot(&machine, &BzImage::new(), Some(&initrd), None);
             let place = probe.boot_params().initrd();
             assert_eq!(place.end - place.start, LARGE as u64);
-            assert!(probe.read(place.end - 4096, 4096) == initrd[LARGE - 4096..], "the end is another");
+            assert!(probe.read(place.end - 4096, 4096) == initrd[LARGE - 4096..], "the end differs");
             probe.hash(place)
         });
         assert_eq!(hashes[0], hashes[1], "{emulator:?}");
@@ -295,7 +295,7 @@ fn linux_boots_on_machines_without_acpi() {
         let mut qemu = linux::guest(&machine, "").start();
         // Such a machine cannot be powered off.
         qemu.wait_for("the kernel's report", |qemu| qemu.com1().contains(linux::END));
-        assert!(!qemu.com1().contains("firstlight: "), "the firmware has something to say");
+        assert!(!qemu.com1().contains("firstlight: "), "the firmware printed something");
         let report = Report::parse(&qemu.com1());
         assert_eq!(report.one("acpi-tables"), "");
         assert_eq!(report.one("dmi-bios-vendor"), "Firstlight");

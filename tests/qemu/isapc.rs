@@ -34,7 +34,7 @@ fn linux_boots_to_user_space() {
         let mut qemu = linux::guest(&machine(emulator), TSC_IS_KNOWN).start();
         // Such a machine cannot be powered off.
         qemu.wait_for("the kernel's report", |qemu| qemu.com1().contains(linux::END));
-        assert!(!qemu.com1().contains("firstlight: "), "the firmware has something to say");
+        assert!(!qemu.com1().contains("firstlight: "), "the firmware printed something");
         let report = Report::parse(&qemu.com1());
         assert!(report.one("initrd").starts_with("ok "));
         assert_eq!((report.one("cpus-online"), report.one("acpi-tables")), ("1", ""));

@@ -65,7 +65,7 @@ fn check(machine: &Machine, kernel: &BzImage, base: u64) {
     assert_eq!(String::from_utf8_lossy(&seen), text);
     // Not with assert_eq, which would print them.
     let code = kernel.code();
-    assert!(probe.read(base, code.len()) == code, "the kernel is not as it was in the file");
+    assert!(probe.read(base, code.len()) == code, "the kernel differs from its file");
     assert!(probe.read(page.initrd().start, initrd.len()) == initrd, "the initrd is not as it was in the file");
 
     let parameters = probe.state.esi..probe.state.esi + 4096;
@@ -126,7 +126,7 @@ fn old_kernels_are_loaded_intact_under_kvm() {
         let mut probe = Probe::boot(&machine, &kernel, None, Some(COMMAND_LINE));
         check_cpu(&probe.state, 4);
         assert_eq!(probe.state.esi, PARAMETERS);
-        assert!(probe.read(probe.state.base, kernel.len) == kernel.code(), "the kernel is not as it was in the file");
+        assert!(probe.read(probe.state.base, kernel.len) == kernel.code(), "the kernel differs from its file");
     }
 }
 
@@ -141,7 +141,7 @@ fn a_machine_wakes_after_its_kernel_has_overwritten_the_firmware() {
         sleep::sleep(&mut probe);
         probe.wait_for_wake();
         assert_eq!(probe.hash(0x1000..0x3_0000), before, "the kernel's memory");
-        assert_eq!(probe.qemu.com1(), "", "a good wake is silent");
+        assert_eq!(probe.qemu.com1(), "", "a successful wake is silent");
     }
 }
 
@@ -179,7 +179,7 @@ fn boot_i386(machine: &Machine, guest: Option<[PathBuf; 2]>, words: &str) -> Opt
     let mut qemu = machine.start();
     qemu.wait_for("the guest's report", |qemu| qemu.com1().contains(linux::END));
     let com1 = qemu.com1();
-    assert!(!com1.contains("firstlight: "), "the firmware has something to say");
+    assert!(!com1.contains("firstlight: "), "the firmware printed something");
     let report = Report::parse(&com1);
     assert_eq!(report.one("command-line"), linux::command_line(words));
     assert_eq!(report.one("loader-type"), "0xb0");
@@ -242,7 +242,7 @@ fn run_memtest(kind: Kind, kernel: Option<PathBuf>, build: &str) {
     let is_at_work = |screen: &str| (2..=10).any(|test| screen.contains(&format!("Test #{test}")));
     qemu.wait_for("memory tests", |qemu| is_at_work(&screen(&qemu.com1())));
     let com1 = qemu.com1();
-    assert!(!com1.contains("firstlight: "), "the firmware has something to say");
+    assert!(!com1.contains("firstlight: "), "the firmware printed something");
     let screen = screen(&com1);
     // All but the first MiB's holes and the tables, which is what the memory map says.
     for part in ["Memtest86+ v", build, "Memory  :   31", "Status: Testing", "Errors: 0", "QEMU Standard PC"] {

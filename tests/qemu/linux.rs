@@ -94,7 +94,7 @@ pub fn run(machine: &Machine) -> Report {
     qemu.wait_for_end();
     let com1 = qemu.com1();
     assert!(com1.contains(END), "the guest's report is not complete");
-    assert!(!com1.contains("firstlight: "), "the firmware has something to say");
+    assert!(!com1.contains("firstlight: "), "the firmware printed something");
     assert_eq!(qemu.debug_console(), "");
     let report = Report::parse(&com1);
     assert_eq!(report.one("command-line"), command_line(""));
@@ -266,7 +266,7 @@ fn a_guest_without_acpi_reads_a_disk() {
         let mut qemu = guest(&disk.put_into(&machine, place), "acpi=off ").start();
         // It cannot power off.
         qemu.wait_for("the guest's report", |qemu| qemu.com1().contains(END));
-        assert!(!qemu.com1().contains("firstlight: "), "the firmware has something to say");
+        assert!(!qemu.com1().contains("firstlight: "), "the firmware printed something");
         let report = Report::parse(&qemu.com1());
         assert_eq!((report.one("acpi-tables"), report.all("disk")), ("", [disk.as_reported()].as_slice()));
         assert_eq!(report.all("problem"), [""; 0], "what the kernel says against its firmware");
@@ -303,7 +303,7 @@ fn a_guest_that_reboots_comes_up_again() {
         let mut qemu = guest(&machine, "firstlight.mode=reboot ").start();
         qemu.wait_for("a second report", |qemu| qemu.com1().matches(END).count() >= 2);
         let com1 = qemu.com1();
-        assert!(!com1.contains("firstlight: "), "the firmware has something to say");
+        assert!(!com1.contains("firstlight: "), "the firmware printed something");
         let (first, second) = com1.split_once(END).expect("two reports");
         let [first, second] = [first, second].map(Report::parse);
         // As before: tables, command line and initrd are loaded again each time.

@@ -156,7 +156,7 @@ fn a_machine_that_is_restarted_by_a_jump_to_the_reset_vector_boots_again() {
     let machine = machine(&["isa-serial", "rtc", "pit", "pic"]).with("-cpu max");
     let mut qemu = linux::guest(&machine, &format!("{TSC_IS_KNOWN}reboot=bios firstlight.mode=reboot ")).start();
     qemu.wait_for("a second report", |qemu| qemu.com1().matches(linux::END).count() >= 2);
-    assert!(!qemu.com1().contains("firstlight: "), "the firmware has something to say");
+    assert!(!qemu.com1().contains("firstlight: "), "the firmware printed something");
     for report in qemu.com1().split(linux::END).take(2).map(Report::parse) {
         assert!(report.one("initrd").starts_with("ok "));
     }

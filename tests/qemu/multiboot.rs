@@ -104,7 +104,7 @@ pub fn boot(machine: &Machine, file: &File, count: usize) -> (Probe, TempDir) {
 /// Boots the probe, and checks everything that it gets.
 fn check(machine: &Machine, file: &File, count: usize) {
     let (mut probe, folder) = boot(machine, file, count);
-    assert_eq!((probe.qemu.com1(), probe.qemu.debug_console()), Default::default(), "a good boot is silent");
+    assert_eq!((probe.qemu.com1(), probe.qemu.debug_console()), Default::default(), "a successful boot is silent");
     check_cpu(&mut probe);
 
     let at = probe.state.ebx;

@@ -36,7 +36,7 @@ fn run(machine: &Machine, commands: &str) -> String {
     let mut qemu = machine.start();
     qemu.wait_for_end();
     let com1 = qemu.com1();
-    assert!(!com1.contains("firstlight: "), "the firmware has something to say");
+    assert!(!com1.contains("firstlight: "), "the firmware printed something");
     assert_eq!(qemu.debug_console(), "");
     com1
 }

@@ -35,13 +35,13 @@ fn every_part_of_a_kernel_from_named_files_is_loaded_intact() {
                 assert_eq!(
                     (probe.qemu.com1(), probe.qemu.debug_console()),
                     Default::default(),
-                    "a good boot is silent"
+                    "a successful boot is silent"
                 );
                 let page = probe.boot_params();
                 assert_eq!(page.kernel(), kernel.pref_address);
                 assert!(
                     probe.read(page.kernel(), kernel.len) == kernel.code(),
-                    "the kernel is not as it was in the file"
+                    "the kernel differs from its file"
                 );
                 assert_eq!(page.initrd().end - page.initrd().start, initrd.len() as u64);
                 assert!(

@@ -70,8 +70,8 @@ impl Probe {
     /// When the kernel does not come up, or when there is anything on the consoles.
     pub fn boot(machine: &Machine, kernel: &BzImage, initrd: Option<&[u8]>, append: Option<&str>) -> Self {
         let probe = Self::boot_noisily(machine, kernel, initrd, append);
-        assert_eq!(probe.qemu.com1(), "", "a good boot is silent");
-        assert_eq!(probe.qemu.debug_console(), "", "a good boot is silent");
+        assert_eq!(probe.qemu.com1(), "", "a successful boot is silent");
+        assert_eq!(probe.qemu.debug_console(), "", "a successful boot is silent");
         probe
     }
 

@@ -29,7 +29,7 @@ pub fn check(machine: &Machine) {
     let (file, layout) = pvh_file(PVH_BASE);
     let initrd = random::bytes(2, 150_001);
     let mut probe = Probe::boot_file(machine, &file, Some(&initrd), Some(COMMAND_LINE));
-    assert_eq!((probe.qemu.com1(), probe.qemu.debug_console()), Default::default(), "a good boot is silent");
+    assert_eq!((probe.qemu.com1(), probe.qemu.debug_console()), Default::default(), "a successful boot is silent");
 
     // Xen, docs/misc/pvh.pandoc. CR0: PE, and ET, which is always set. Flags: VM, IF and TF.
     let state = probe.state.clone();
@@ -162,7 +162,7 @@ fn boot_linux(machine: &Machine, words: &str) -> Report {
     let mut qemu = Machine { kernel: Some(vmlinux), ..linux::guest(machine, words) }.start();
     qemu.wait_for("the guest's report", |qemu| qemu.com1().contains(linux::END));
     let com1 = qemu.com1();
-    assert!(!com1.contains("firstlight: "), "the firmware has something to say");
+    assert!(!com1.contains("firstlight: "), "the firmware printed something");
     let report = Report::parse(&com1);
     assert_eq!(report.one("command-line"), linux::command_line(words));
     report

@@ -52,11 +52,11 @@ fn a_kernel_passed_as_the_initrd_boots() {
             fs::write(&path, kernel.file()).expect("a file in the temporary folder");
             let machine = Machine { initrd: Some(path), append: Some(COMMAND_LINE.to_owned()), ..machine };
             let mut probe = Probe::start(&machine, folder);
-            assert!(!probe.qemu.com1().contains("firstlight"), "a good boot is silent");
+            assert!(!probe.qemu.com1().contains("firstlight"), "a successful boot is silent");
             let word = if kernel.xloadflags == 0 { 4 } else { 8 };
             assert_eq!(probe.state.word, word, "{machine:?}");
             let page = probe.boot_params();
-            assert!(probe.read(page.kernel(), kernel.len) == kernel.code(), "the kernel is not as it was in the file");
+            assert!(probe.read(page.kernel(), kernel.len) == kernel.code(), "the kernel differs from its file");
             assert_eq!(page.initrd(), 0..0, "the kernel is not its own initrd");
             let line = probe.read(page.command_line(), COMMAND_LINE.len() + 1);
             assert_eq!(String::from_utf8_lossy(&line), format!("{COMMAND_LINE}\0"));
@@ -65,7 +65,7 @@ fn a_kernel_passed_as_the_initrd_boots() {
             let map = page.e820();
             let kind = |at| map.iter().find(|entry| (entry.start..entry.end).contains(&at)).map(|entry| entry.kind);
             assert_ne!(kind(page.rsdp()), Some(E820_RAM), "{map:x?}");
-            assert_eq!(kind(LOADED_IMAGE.start), Some(E820_RAM), "the firmware gives its memory back");
+            assert_eq!(kind(LOADED_IMAGE.start), Some(E820_RAM), "the firmware returns its memory");
             let run = page.kernel()..page.kernel() + u64::from(kernel.init_size);
             assert!(run.end <= LOADED_IMAGE.start || LOADED_IMAGE.end <= run.start, "the kernel is over the firmware");
         }
@@ -84,7 +84,7 @@ fn a_kernel_from_a_named_file_boots_with_the_initrd() {
         let machine = with_file(machine, folder.path(), "kernel", &kernel.file());
         let mut probe = Probe::start(&machine, folder);
         let page = probe.boot_params();
-        assert!(probe.read(page.kernel(), kernel.len) == kernel.code(), "the kernel is not as it was in the file");
+        assert!(probe.read(page.kernel(), kernel.len) == kernel.code(), "the kernel differs from its file");
         assert_eq!(page.initrd().end - page.initrd().start, initrd.len() as u64);
         assert!(probe.read(page.initrd().start, initrd.len()) == initrd, "the initrd is not as it was in the file");
     }
@@ -109,7 +109,7 @@ fn the_image_boots_its_own_elf_file() {
     let machine = Machine { kernel: Some(environment::elf()), initrd: Some(path), ..Machine::new(Kind::Q35) };
     let mut probe = Probe::start(&machine, folder);
     let page = probe.boot_params();
-    assert!(probe.read(page.kernel(), kernel.len) == kernel.code(), "the kernel is not as it was in the file");
+    assert!(probe.read(page.kernel(), kernel.len) == kernel.code(), "the kernel differs from its file");
     assert_eq!(probe.read(page.rsdp(), 8), b"RSD PTR ");
 }
 
@@ -122,7 +122,7 @@ fn boot_linux(machine: Machine, words: &str) -> Report {
     let mut qemu = with_file(machine, folder.path(), "kernel", &kernel).start();
     qemu.wait_for("the guest's report", |qemu| qemu.com1().contains(linux::END));
     let com1 = qemu.com1();
-    assert!(!com1.contains("firstlight: "), "the firmware has something to say");
+    assert!(!com1.contains("firstlight: "), "the firmware printed something");
     let report = Report::parse(&com1);
     assert_eq!(report.one("command-line"), linux::command_line(words));
     assert!(report.one("initrd").starts_with("ok "), "{}", report.one("initrd"));

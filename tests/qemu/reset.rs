@@ -69,8 +69,8 @@ fn fifty_times_each_way(kind: Kind) {
             }
         }
     }
-    assert_eq!(probe.qemu.com1(), "", "a good boot is silent");
-    assert_eq!(probe.qemu.debug_console(), "", "a good boot is silent");
+    assert_eq!(probe.qemu.com1(), "", "a successful boot is silent");
+    assert_eq!(probe.qemu.debug_console(), "", "a successful boot is silent");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn linux_reboots_by_a_jump_to_f000_fff0() {
         let machine = Machine { reboots: true, ..Machine::new(kind) };
         let mut qemu = linux::guest(&machine, "reboot=bios firstlight.mode=reboot ").start();
         qemu.wait_for("a second report", |qemu| qemu.com1().matches(linux::END).count() >= 2);
-        assert!(!qemu.com1().contains("firstlight: "), "the firmware has something to say");
+        assert!(!qemu.com1().contains("firstlight: "), "the firmware printed something");
     }
 }
 
@@ -222,7 +222,7 @@ fn linux_reboots(kind: Kind, times: usize) {
         assert_eq!(way, ["acpi", "kbd", "pci", "triple"][number % 4]);
         assert_eq!(&given, first.get_or_insert_with(|| given.clone()), "memory map and tables at start {number}");
     }
-    assert!(!qemu.com1().contains("firstlight: "), "the firmware has something to say");
+    assert!(!qemu.com1().contains("firstlight: "), "the firmware printed something");
     assert_eq!(qemu.debug_console(), "");
 }
 

@@ -132,8 +132,8 @@ fn a_machine_wakes_twice_with_its_state_unchanged() {
                 assert!(*before == after, "memory at {:x?} is not as it was", before.0);
             }
         }
-        assert_eq!(probe.qemu.com1(), "", "a good wake is silent");
-        assert_eq!(probe.qemu.debug_console(), "", "a good wake is silent");
+        assert_eq!(probe.qemu.com1(), "", "a successful wake is silent");
+        assert_eq!(probe.qemu.debug_console(), "", "a successful wake is silent");
     }
 }
 

@@ -160,7 +160,7 @@ fn the_smbios_structures_name_the_firmware() {
             eprintln!("{kind:?}{properties}");
             let (mut probe, page) = probe(&Machine { properties, ..Machine::new(kind) });
             let segment = probe.read(F_SEGMENT.start, 0x1_0000);
-            let at = scan(&segment, signature).expect("an anchor in the F-segment");
+            let at = scan(&segment, signature).expect("an entry point in the F-segment");
             let anchor = &segment[at..at + usize::from(segment[at + len])];
             assert!(sums_to_zero(anchor), "{anchor:x?}");
             if signature == b"_SM_" {
@@ -185,7 +185,7 @@ fn the_firmware_that_the_host_names_is_kept() {
             .with("-smbios type=0,vendor=Somebody,version=7"),
     );
     let segment = probe.read(F_SEGMENT.start, 0x1_0000);
-    let anchor = scan(&segment, b"_SM_").expect("an anchor");
+    let anchor = scan(&segment, b"_SM_").expect("an entry point");
     let start = u32_at(&segment, anchor + 24);
     let strings = firmware_strings(&probe.read(start.into(), 512));
     assert_eq!(strings[0], "Somebody", "{strings:?}");
@@ -199,7 +199,7 @@ fn every_memory_module_is_described() {
         &Machine { memory: "900G", properties: ",smbios-entry-point-type=32", ..Machine::new(Kind::Q35) }.with(memory),
     );
     let segment = probe.read(F_SEGMENT.start, 0x1_0000);
-    let anchor = scan(&segment, b"_SM_").expect("an anchor");
+    let anchor = scan(&segment, b"_SM_").expect("an entry point");
     let [start, len] = [u32_at(&segment, anchor + 24), u32_at(&segment, anchor + 22) & 0xffff];
     let structures = probe.read(start.into(), len as usize);
     // The firmware's own, then the host's as they were.

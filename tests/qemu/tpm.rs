@@ -163,7 +163,7 @@ fn measured(kind: Kind, device: &str, banks: &[(&str, u16)]) {
     let printed = script::run_with(&tpm.on(&Machine::new(kind), device), SCRIPT, |qemu| {
         qemu.wait_for("sleep", |qemu| qemu.com1().contains(SLEEPS));
         wake_when_asleep(qemu);
-        assert!(!qemu.com1().contains("firstlight: "), "the firmware has something to say");
+        assert!(!qemu.com1().contains("firstlight: "), "the firmware printed something");
     });
 
     let log = lines(&printed, "log");

@@ -169,7 +169,7 @@ fn check_below(setup: Setup, ram_end: u64) -> Outcome {
         assert!(lost || ram.bytes(at, bytes.len()) == bytes, "{name}: the table at {at:#x}");
     }
 
-    assert_eq!(outcome.serial, "", "{name}: a good boot prints nothing");
+    assert_eq!(outcome.serial, "", "{name}: a successful boot prints nothing");
     assert_eq!(outcome.fw_cfg.fatal, Vec::<&str>::new(), "{name}");
     assert_eq!(outcome.fw_cfg.transfers > 0, host.dma, "{name}");
     // QEMU returns zeros behind an item's end, and the firmware uses this. Without ACPI tables, the firmware reads the number
@@ -289,7 +289,7 @@ fn an_mp_table_beside_the_hand_over_code_is_kept_by_either_entry_point() {
             }
             let outcome = setup.boot(LIMIT).unwrap();
             let End::Exit(params) = outcome.end else { panic!("{:?}\n{}", outcome.end, outcome.serial) };
-            assert_eq!(outcome.serial, "", "a good boot prints nothing");
+            assert_eq!(outcome.serial, "", "a successful boot prints nothing");
             for (at, bytes) in mp_table {
                 let last = at + bytes.len() as u64 - 1;
                 assert!(outcome.ram.bytes(at, bytes.len()) == bytes, "the table at {at:#x} of {len:#x} bytes");

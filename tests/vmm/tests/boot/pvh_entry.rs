@@ -76,7 +76,7 @@ fn check(setup: Setup, has_fw_cfg: bool) -> (Outcome, u64) {
     let name = host.name;
     let outcome = boot(setup, has_fw_cfg);
     let params = check_kernel(name, &outcome, RAM as u64);
-    assert_eq!(outcome.serial, "", "{name}: a good boot prints nothing");
+    assert_eq!(outcome.serial, "", "{name}: a successful boot prints nothing");
     assert_eq!(outcome.fw_cfg.fatal, Vec::<&str>::new(), "{name}");
     assert_eq!(outcome.fw_cfg.transfers > 0, has_fw_cfg && host.dma, "{name}");
     check_memory(name, &before, &outcome, params);
