@@ -39,10 +39,7 @@ fn every_part_of_a_kernel_from_named_files_is_loaded_intact() {
                 );
                 let page = probe.boot_params();
                 assert_eq!(page.kernel(), kernel.pref_address);
-                assert!(
-                    probe.read(page.kernel(), kernel.len) == kernel.code(),
-                    "the kernel differs from its file"
-                );
+                assert!(probe.read(page.kernel(), kernel.len) == kernel.code(), "the kernel differs from its file");
                 assert_eq!(page.initrd().end - page.initrd().start, initrd.len() as u64);
                 assert!(
                     probe.read(page.initrd().start, initrd.len()) == initrd,
