@@ -236,7 +236,7 @@ pub fn run(bytes: &[u8]) {
     }
     let module = BootModule { bytes: range(INITRD, 50), command_line: range(COMMAND_LINE, 14) };
     let loaded = Images {
-        setup: Some(Blob::Item(Item::new(Key::SETUP_DATA, 1024))),
+        setup: Some(Blob::from(Item::new(Key::SETUP_DATA, 1024))),
         kernel: range(KERNEL, 100),
         initrd: (flags & 2 != 0).then_some(range(INITRD, 100)),
         modules: (flags & 4 != 0).then_some(module).into_iter().collect(),

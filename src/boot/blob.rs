@@ -13,7 +13,12 @@ use crate::hal::Machine;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blob<'a> {
     /// In an item of fw_cfg, to be transferred.
-    Item(Item),
+    Item {
+        /// The item, which ends with the bytes.
+        item: Item,
+        /// The offset of the first byte in the item.
+        offset: u32,
+    },
     /// In memory, where the host put them.
     Memory(PhysRange),
     /// In the firmware's own memory.
@@ -26,12 +31,18 @@ impl Default for Blob<'_> {
     }
 }
 
+impl From<Item> for Blob<'_> {
+    fn from(item: Item) -> Self {
+        Self::Item { item, offset: 0 }
+    }
+}
+
 impl Blob<'_> {
     /// The length in bytes.
     #[must_use]
     pub const fn len(&self) -> u64 {
         match self {
-            Self::Item(item) => item.len() as u64,
+            Self::Item { item, offset } => item.len().saturating_sub(*offset) as u64,
             Self::Memory(range) => range.len(),
             Self::Bytes(bytes) => bytes.len() as u64,
         }
@@ -48,17 +59,26 @@ impl Blob<'_> {
     pub const fn place(&self) -> Option<PhysRange> {
         match self {
             Self::Memory(range) => Some(*range),
-            Self::Item(_) | Self::Bytes(_) => None,
+            Self::Item { .. } | Self::Bytes(_) => None,
         }
     }
 
-    /// The first `len` bytes, or as many as there are.
+    /// The first `len` bytes, or as many as there are, and the rest.
     #[must_use]
-    pub fn first(&self, len: u32) -> Self {
-        match *self {
-            Self::Item(item) => Self::Item(Item::new(item.key(), item.len().min(len))),
-            Self::Memory(range) => Self::Memory(range.split_at(len.into()).0),
-            Self::Bytes(bytes) => Self::Bytes(bytes.get(..len as usize).unwrap_or(bytes)),
+    pub fn split_at(self, len: u32) -> (Self, Self) {
+        match self {
+            Self::Item { item, offset } => {
+                let at = offset.saturating_add(len).min(item.len());
+                (Self::Item { item: Item::new(item.key(), at), offset }, Self::Item { item, offset: at })
+            }
+            Self::Memory(range) => {
+                let (first, rest) = range.split_at(len.into());
+                (Self::Memory(first), Self::Memory(rest))
+            }
+            Self::Bytes(bytes) => {
+                let (first, rest) = bytes.split_at_checked(len as usize).unwrap_or((bytes, &[]));
+                (Self::Bytes(first), Self::Bytes(rest))
+            }
         }
     }
 
@@ -68,13 +88,13 @@ impl Blob<'_> {
     /// [`Error::FwCfg`] for memory that the firmware may not read, and when the heap has no room.
     pub fn read<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg) -> Result<Vec<u8>, Error> {
         let len = u32::try_from(self.len()).unwrap_or(u32::MAX);
-        if let Self::Item(item) = self {
+        if let Self::Item { item, offset: 0 } = self {
             return Ok(fw_cfg.read_all(machine, *item, len)?);
         }
         let full = fw_cfg::Error::HeapFull { key: Key::KERNEL_DATA, len };
         let mut bytes = u8::new_vec_zeroed(len as usize).map_err(|_| full)?;
         match self {
-            Self::Item(_) => {}
+            Self::Item { item, offset } => fw_cfg.read_at(machine, *item, *offset, &mut bytes),
             Self::Memory(range) => machine.read(range.start(), &mut bytes)?,
             Self::Bytes(source) => bytes.iter_mut().zip(*source).for_each(|(byte, read)| *byte = *read),
         }
@@ -88,7 +108,8 @@ impl Blob<'_> {
     #[inline(never)]
     pub fn load<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, to: PhysAddr) -> Result<PhysRange, Error> {
         match self {
-            Self::Item(item) => return Ok(fw_cfg.load(machine, *item, to)?),
+            Self::Item { item, offset: 0 } => return Ok(fw_cfg.load(machine, *item, to)?),
+            Self::Item { item, offset } => return Ok(fw_cfg.load_from(machine, *item, *offset, to)?),
             Self::Memory(range) if range.is_empty() || range.start() == to => {}
             Self::Memory(range) => machine.copy(*range, to)?,
             Self::Bytes([]) => {}
@@ -97,24 +118,7 @@ impl Blob<'_> {
         // What was accessed does not wrap.
         Ok(PhysRange::new(to, self.len()).unwrap_or(PhysRange::empty_at(to)))
     }
-
-    /// As [`Self::load`], of the bytes from `offset` on.
-    ///
-    /// # Errors
-    /// As for [`Self::load`].
-    pub fn load_from<M: Machine>(
-        &self,
-        machine: &mut M,
-        fw_cfg: &FwCfg,
-        offset: u32,
-        to: PhysAddr,
-    ) -> Result<PhysRange, Error> {
-        match *self {
-            Self::Item(item) => Ok(fw_cfg.load_from(machine, item, offset, to)?),
-            Self::Memory(range) => Self::Memory(range.split_at(offset.into()).1).load(machine, fw_cfg, to),
-            Self::Bytes(bytes) => {
-                Self::Bytes(bytes.get(offset as usize..).unwrap_or_default()).load(machine, fw_cfg, to)
-            }
-        }
-    }
 }
+
+#[cfg(test)]
+mod tests;

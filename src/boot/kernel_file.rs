@@ -1,7 +1,6 @@
 //! A kernel file as a source has it.
 
 use super::blob::Blob;
-use super::error::Error;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::Machine;
@@ -23,38 +22,22 @@ pub enum KernelFile {
 }
 
 impl KernelFile {
-    /// The first `len` bytes: of a whole file as many as there are, of the setup code no more than it has by its header.
+    /// The first `len` bytes: of a whole file as many as there are, of a divided one no more than the setup code has by its
+    /// header. The host is not asked how long that is.
     #[must_use]
-    pub fn first(&self, len: u32) -> Blob<'static> {
+    pub fn first(self, len: u32) -> Blob<'static> {
         match self {
-            Self::Whole(file) => file.first(len),
-            Self::Divided { setup, .. } => Blob::Item(Item::new(*setup, len)),
+            Self::Whole(file) => file.split_at(len).0,
+            Self::Divided { setup, .. } => Item::new(setup, len).into(),
         }
     }
 
-    /// The length in bytes of what is behind the `setup_len` bytes of setup code.
+    /// What is behind the `setup_len` bytes of setup code.
     #[must_use]
-    pub const fn code_len(&self, setup_len: u32) -> u64 {
+    pub fn code(self, setup_len: u32) -> Blob<'static> {
         match self {
-            Self::Whole(file) => file.len().saturating_sub(setup_len as u64),
-            Self::Divided { code, .. } => code.len() as u64,
-        }
-    }
-
-    /// Loads what is behind the `setup_len` bytes of setup code to `to`.
-    ///
-    /// # Errors
-    /// [`Error::FwCfg`].
-    pub fn load_code<M: Machine>(
-        &self,
-        machine: &mut M,
-        fw_cfg: &FwCfg,
-        setup_len: u32,
-        to: PhysAddr,
-    ) -> Result<(), Error> {
-        match self {
-            Self::Whole(file) => file.load_from(machine, fw_cfg, setup_len, to).map(drop),
-            Self::Divided { code, .. } => Ok(fw_cfg.load(machine, *code, to).map(drop)?),
+            Self::Whole(file) => file.split_at(setup_len).1,
+            Self::Divided { code, .. } => code.into(),
         }
     }
 
@@ -68,10 +51,10 @@ impl KernelFile {
     }
 
     /// The address at which the host would have the code. To a whole file nothing is appended, and it has none.
-    pub fn host_address<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg) -> Option<PhysAddr> {
+    pub fn host_address<M: Machine>(self, machine: &mut M, fw_cfg: &FwCfg) -> Option<PhysAddr> {
         match self {
             Self::Whole(_) => None,
-            Self::Divided { address, .. } => Some(PhysAddr::new(fw_cfg.read_u32(machine, *address).into())),
+            Self::Divided { address, .. } => Some(PhysAddr::new(fw_cfg.read_u32(machine, address).into())),
         }
     }
 }

@@ -65,7 +65,7 @@ impl Boot {
         machine.memory.store(0x2_0000, COMMAND_LINE);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let loaded = Images {
-            setup: Some(Blob::Item(Item::new(Key::SETUP_DATA, SETUP.len() as u32))),
+            setup: Some(Blob::from(Item::new(Key::SETUP_DATA, SETUP.len() as u32))),
             kernel: range(0x100_0000, kernel().len() as u64),
             initrd: Some(range(0x500_0000, initrd().len() as u64)),
             modules: Vec::new(),
@@ -463,7 +463,7 @@ fn a_bank_whose_hash_is_unknown_is_not_left_as_if_nothing_had_been_booted() {
 #[test]
 fn setup_code_that_the_host_keeps_back_is_an_error() {
     let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects::default());
-    boot.loaded.setup = Some(Blob::Item(Item::new(Key::SETUP_DATA, MAX_SETUP as u32 + 1)));
+    boot.loaded.setup = Some(Blob::from(Item::new(Key::SETUP_DATA, MAX_SETUP as u32 + 1)));
     assert_eq!(boot.measure(), Err(Error::Setup));
     assert_eq!(boot.tpm.borrow().off.len(), 2);
 }

@@ -7,7 +7,7 @@ pub mod linux;
 pub mod multiboot;
 pub mod pvh;
 
-use self::linux::LinuxKernel;
+use self::linux::{LinuxKernel, SetupHeader};
 use self::multiboot::MultibootKernel;
 use super::error::Error;
 use super::extras::Extras;
@@ -33,13 +33,16 @@ pub enum Kernel {
 }
 
 impl Kernel {
-    /// The kernel in a file.
+    /// The kernel in a file, by its first bytes.
     ///
     /// # Errors
-    /// What the last protocol that takes files finds: [`LinuxKernel::of_file`].
+    /// What the last protocol that takes files finds ([`LinuxKernel::of_file`]); [`Error::FwCfg`].
     #[inline(never)]
     pub fn of_file<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, file: KernelFile) -> Result<Self, Error> {
-        LinuxKernel::of_file(machine, fw_cfg, file).map(Self::Linux)
+        // Every bzImage has the boot sector and at least one more (boot.rst, `setup_sects`), so the host need not be asked
+        // whether there are as many.
+        let first = file.first(SetupHeader::BYTES as u32).read(machine, fw_cfg)?;
+        LinuxKernel::of_file(machine, fw_cfg, file, &first).map(Self::Linux)
     }
 
     /// Keeps everything else in `map` off a kernel whose place the host has chosen.

@@ -7,7 +7,6 @@
 //! Left out: `etc/boot/kernel` in place of a kernel that the host has divided. It is the same kernel, without what the host
 //! wrote into its header, which counts for none of what is done here (see `docs/kernels.md`).
 
-use crate::boot::blob::Blob;
 use crate::boot::error::Error;
 use crate::boot::extras::{CommandLine, Extras};
 use crate::boot::kernel_file::KernelFile;
@@ -31,7 +30,7 @@ pub fn find<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Kernel, Error
     let files = || KERNELS.into_iter().filter_map(|name| fw_cfg.find(name));
     let none = if files().next().is_some() { Error::EmptyFile } else { Error::NoKernel };
     let file = files().find(|file| !file.is_empty()).ok_or(none)?;
-    Kernel::of_file(machine, fw_cfg, KernelFile::Whole(Blob::Item(file))).map_err(|error| match error {
+    Kernel::of_file(machine, fw_cfg, KernelFile::Whole(file.into())).map_err(|error| match error {
         Error::Elf => Error::ElfFile,
         error => error,
     })
@@ -43,11 +42,11 @@ pub fn complete(fw_cfg: &FwCfg, extras: &mut Extras<'_>) {
     if extras.initrd.is_empty()
         && let Some(file) = fw_cfg.find(INITRD)
     {
-        extras.initrd = Blob::Item(file);
+        extras.initrd = file.into();
     }
     if extras.command_line.is_empty()
         && let Some(file) = fw_cfg.find(COMMAND_LINE)
     {
-        extras.command_line = CommandLine { text: Blob::Item(file), has_nul: false };
+        extras.command_line = CommandLine { text: file.into(), has_nul: false };
     }
 }

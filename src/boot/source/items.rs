@@ -9,7 +9,6 @@
 //! gives its entry then, Cloud Hypervisor none. Such a kernel does not count.
 
 use crate::addr::PhysAddr;
-use crate::boot::blob::Blob;
 use crate::boot::elf;
 use crate::boot::error::Error;
 use crate::boot::extras::{CommandLine, Extras};
@@ -66,7 +65,7 @@ fn placed<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, image: Item, entry: u32, 
 pub fn extras<'a, M: Machine>(machine: &mut M, fw_cfg: &FwCfg, with_initrd: bool) -> Extras<'a> {
     let initrd = if with_initrd { initrd(machine, fw_cfg) } else { Item::new(Key::INITRD_DATA, 0) };
     let command_line = Item::new(Key::CMDLINE_DATA, fw_cfg.read_u32(machine, Key::CMDLINE_SIZE));
-    Extras { initrd: Blob::Item(initrd), command_line: CommandLine { text: Blob::Item(command_line), has_nul: true } }
+    Extras { initrd: initrd.into(), command_line: CommandLine { text: command_line.into(), has_nul: true } }
 }
 
 /// The item with the initrd; with a kernel for Multiboot it has the Multiboot information.

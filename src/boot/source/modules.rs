@@ -18,7 +18,7 @@ use crate::start_info::StartInfo;
 /// [`Error::NoKernelModule`]; else why the module that is a kernel cannot be booted.
 #[cold]
 pub fn find<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, info: &StartInfo, initrd: Item) -> Result<Kernel, Error> {
-    let item = Some(Blob::Item(initrd)).filter(|item| !item.is_empty() && info.modules.is_empty());
+    let item = Some(Blob::from(initrd)).filter(|item| !item.is_empty() && info.modules.is_empty());
     let mut none = Error::NoKernelModule { modules: info.modules.len() };
     for file in info.modules.iter().copied().map(Blob::Memory).chain(item) {
         match Kernel::of_file(machine, fw_cfg, KernelFile::Whole(file)) {

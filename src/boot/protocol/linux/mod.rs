@@ -44,17 +44,14 @@ pub struct LinuxKernel {
 }
 
 impl LinuxKernel {
-    /// The kernel in a file.
+    /// The kernel in `file`, which begins with the bytes `first`, [`SetupHeader::BYTES`] of it or as many as there are.
     ///
     /// # Errors
-    /// As for [`SetupHeader::parse`]; [`Error::FileTruncated`], [`Error::FwCfg`].
-    pub fn of_file<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, file: KernelFile) -> Result<Self, Error> {
-        // Every bzImage has the boot sector and at least one more (boot.rst, `setup_sects`), so the size of a divided one
-        // need not be asked for. The rest is for an entry in real mode.
-        let first = file.first(SetupHeader::BYTES as u32).read(machine, fw_cfg)?;
-        let header = SetupHeader::parse(&first)?;
-        if file.code_len(header.setup_len()) == 0 {
-            return Err(Error::FileTruncated { seen: file.code_len(0), needed: header.file_len().max(1) });
+    /// As for [`SetupHeader::parse`]; [`Error::FileTruncated`].
+    pub fn of_file<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, file: KernelFile, first: &[u8]) -> Result<Self, Error> {
+        let header = SetupHeader::parse(first)?;
+        if file.code(header.setup_len()).is_empty() {
+            return Err(Error::FileTruncated { seen: file.code(0).len(), needed: header.file_len().max(1) });
         }
         let host_address = if header.setup_data() == 0 { None } else { file.host_address(machine, fw_cfg) };
         Ok(Self { file, header, host_address })
@@ -76,7 +73,8 @@ pub fn load<M: Machine>(
 ) -> Result<Loaded, Error> {
     let Boot { machine, fw_cfg, map, .. } = boot;
     let LinuxKernel { file, header, host_address } = kernel;
-    let needs = extras.needs(file.code_len(header.setup_len()));
+    let code = file.code(header.setup_len());
+    let needs = extras.needs(code.len());
     let plan = plan(header, &needs, *host_address, map)?;
 
     let mut room = plan.page_tables.unwrap_or_default();
@@ -85,7 +83,7 @@ pub fn load<M: Machine>(
         machine.map(part, tables)?;
         room = rest;
     }
-    file.load_code(*machine, fw_cfg, plan.setup_len, plan.kernel.start())?;
+    code.load(*machine, fw_cfg, plan.kernel.start())?;
     extras.load(*machine, fw_cfg, plan.initrd, plan.command_line)?;
 
     let mut params = BootParams::new(header, &plan, map, system.rsdp)?;
