@@ -9,7 +9,7 @@ use log::Level;
 use crate::addr::PhysAddr;
 use crate::error::Error;
 use crate::fw_cfg::FwCfg;
-use crate::hal::Machine;
+use crate::hal::{HostAccess, Machine};
 use crate::logging::Line;
 use crate::memory_map::{HostMap, MemoryMap};
 use crate::start_info::Start;
@@ -45,7 +45,7 @@ impl Failure {
     }
 
     /// A failure, with what the host wants done then.
-    pub fn new<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, error: Error) -> Self {
+    pub fn new<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, error: Error) -> Self {
         let wait = fw_cfg.find(BOOT_FAIL_WAIT).filter(|item| item.len() == 4).map(|item| {
             let mut bytes = [0; 4];
             fw_cfg.read(machine, item, &mut bytes);

@@ -7,7 +7,7 @@ use zerocopy::FromZeros;
 use super::error::Error;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::fw_cfg::{self, FwCfg, Item, Key};
-use crate::hal::Machine;
+use crate::hal::HostAccess;
 
 /// Where the bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Blob<'_> {
     ///
     /// # Errors
     /// [`Error::FwCfg`] for memory that the firmware may not read, and when the heap has no room.
-    pub fn read<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg) -> Result<Vec<u8>, Error> {
+    pub fn read<M: HostAccess>(&self, machine: &mut M, fw_cfg: &FwCfg) -> Result<Vec<u8>, Error> {
         let len = u32::try_from(self.len()).unwrap_or(u32::MAX);
         if let Self::Item { item, offset: 0 } = self {
             return Ok(fw_cfg.read_all(machine, *item, len)?);
@@ -106,7 +106,7 @@ impl Blob<'_> {
     /// # Errors
     /// [`Error::FwCfg`] for memory that the firmware may not access.
     #[inline(never)]
-    pub fn load<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, to: PhysAddr) -> Result<PhysRange, Error> {
+    pub fn load<M: HostAccess>(&self, machine: &mut M, fw_cfg: &FwCfg, to: PhysAddr) -> Result<PhysRange, Error> {
         match self {
             Self::Item { item, offset: 0 } => return Ok(fw_cfg.load(machine, *item, to)?),
             Self::Item { item, offset } => return Ok(fw_cfg.load_from(machine, *item, *offset, to)?),

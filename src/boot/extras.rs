@@ -4,7 +4,7 @@ use super::blob::Blob;
 use super::error::Error;
 use crate::addr::PhysRange;
 use crate::fw_cfg::FwCfg;
-use crate::hal::Machine;
+use crate::hal::HostAccess;
 
 /// The initrd and the command line, each without bytes where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl CommandLine<'_> {
     }
 
     /// Loads the text to the start of `place`, which has room for it and one more NUL.
-    fn load<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, place: PhysRange) -> Result<(), Error> {
+    fn load<M: HostAccess>(&self, machine: &mut M, fw_cfg: &FwCfg, place: PhysRange) -> Result<(), Error> {
         let text = self.text.load(machine, fw_cfg, place.start())?;
         // The host's own may lack the NUL at the end.
         machine.write(text.end(), &[0])?;
@@ -78,7 +78,7 @@ impl Extras<'_> {
     ///
     /// # Errors
     /// [`Error::FwCfg`].
-    pub fn load<M: Machine>(
+    pub fn load<M: HostAccess>(
         &self,
         machine: &mut M,
         fw_cfg: &FwCfg,

@@ -3,7 +3,7 @@
 use super::blob::Blob;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::fw_cfg::{FwCfg, Item, Key};
-use crate::hal::Machine;
+use crate::hal::HostAccess;
 
 /// Where the bytes of a kernel file are. A Linux kernel file is the setup code and behind it the code that is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl KernelFile {
     }
 
     /// The address at which the host would have the code. To a whole file nothing is appended, and it has none.
-    pub fn host_address<M: Machine>(self, machine: &mut M, fw_cfg: &FwCfg) -> Option<PhysAddr> {
+    pub fn host_address<M: HostAccess>(self, machine: &mut M, fw_cfg: &FwCfg) -> Option<PhysAddr> {
         match self {
             Self::Whole(_) => None,
             Self::Divided { address, .. } => Some(PhysAddr::new(fw_cfg.read_u32(machine, address).into())),

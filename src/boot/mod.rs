@@ -35,7 +35,7 @@ pub use self::placed::PlacedKernel;
 pub use self::protocol::{Kernel, linux, multiboot, pvh};
 pub use self::source::Payload;
 pub use self::system_info::SystemInfo;
-use crate::hal::Machine;
+use crate::hal::HostAccess;
 use crate::state::Boot;
 
 /// Finds a place for everything, has the host put each part there in one transfer, and tells the kernel of it. What the
@@ -46,7 +46,7 @@ use crate::state::Boot;
 /// # Errors
 /// [`Error::FwCfg`] when the host does not deliver; else why there is no place for a part, and what a protocol finds in a part
 /// that it has loaded.
-pub fn load<M: Machine>(
+pub fn load<M: HostAccess>(
     boot: &mut Boot<'_, M>,
     payload: &Payload<'_>,
     system: &SystemInfo<'_>,

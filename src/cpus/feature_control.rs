@@ -10,7 +10,7 @@
 use bitflags::bitflags;
 
 use crate::fw_cfg::FwCfg;
-use crate::hal::{Cpu, Machine};
+use crate::hal::{Cpu, HostAccess};
 
 /// What the register shall hold.
 const FILE: &str = "etc/msr_feature_control";
@@ -87,7 +87,7 @@ pub struct FeatureControl(Bits);
 
 impl FeatureControl {
     /// What the host wants, as far as the CPU has it; `None` when the host wants nothing. What is left out is warned of.
-    pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Option<Self> {
+    pub fn of_host<M: HostAccess + Cpu>(machine: &mut M, fw_cfg: &FwCfg) -> Option<Self> {
         let item = fw_cfg.find(FILE)?;
         let mut bytes = [0; 8];
         fw_cfg.read(machine, item, &mut bytes);

@@ -28,7 +28,7 @@ pub use startup::Ids;
 
 use crate::addr::PhysAddr;
 use crate::fw_cfg::{FwCfg, Key};
-use crate::hal::Machine;
+use crate::hal::{HostAccess, Machine};
 
 /// Sets the registers. `devices` is where the address space of devices begins below 4 GiB; the CPU's addresses have
 /// `physical_bits` bits.
@@ -69,6 +69,6 @@ pub fn other_ids<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Ids, Err
 }
 
 /// How many CPUs there are beside the first.
-fn others<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> u32 {
+fn others<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg) -> u32 {
     fw_cfg.read_u32(machine, Key::NB_CPUS).saturating_sub(1)
 }

@@ -24,7 +24,7 @@ pub use mode::Mode;
 
 use crate::addr::PhysRange;
 use crate::fw_cfg;
-use crate::hal::{Machine, MemoryError};
+use crate::hal::{HostAccess, MemoryError};
 use crate::pci::Display;
 use crate::state::Boot;
 
@@ -88,7 +88,7 @@ impl From<MemoryError> for Error {
 
 /// Sets a mode on the display, `pci` being the first one on PCI. One that cannot be set is warned about, and the kernel
 /// starts without.
-pub fn set_up<M: Machine>(boot: &mut Boot<'_, M>, pci: Option<&Display>) -> Option<Framebuffer> {
+pub fn set_up<M: HostAccess>(boot: &mut Boot<'_, M>, pci: Option<&Display>) -> Option<Framebuffer> {
     let result = match (pci, boot.fw_cfg.find(ramfb::ITEM)) {
         (Some(display), _) if dispi::is_present(display) => dispi::set_up(boot.machine, display),
         (_, Some(item)) => ramfb::set_up(boot, item),

@@ -9,7 +9,7 @@ use zerocopy::{Immutable, IntoBytes, Unaligned};
 use super::{Error, Framebuffer, Mode};
 use crate::addr::{Alignment, PhysRange};
 use crate::fw_cfg::{FwCfg, Item};
-use crate::hal::Machine;
+use crate::hal::HostAccess;
 use crate::memory_map::Placement;
 use crate::state::Boot;
 
@@ -34,7 +34,7 @@ struct Config {
 }
 
 /// Takes memory for the picture, clears it, and has the host show it.
-pub fn set_up<M: Machine>(boot: &mut Boot<'_, M>, item: Item) -> Result<Framebuffer, Error> {
+pub fn set_up<M: HostAccess>(boot: &mut Boot<'_, M>, item: Item) -> Result<Framebuffer, Error> {
     if item.len() as usize != ITEM_SIZE {
         return Err(Error::ItemSize(item.len()));
     }
@@ -51,7 +51,7 @@ pub fn set_up<M: Machine>(boot: &mut Boot<'_, M>, item: Item) -> Result<Framebuf
     shown.map(|()| framebuffer)
 }
 
-fn show<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, item: Item, framebuffer: &Framebuffer) -> Result<(), Error> {
+fn show<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, item: Item, framebuffer: &Framebuffer) -> Result<(), Error> {
     let mode = framebuffer.mode;
     let config = Config {
         address: framebuffer.memory.start().get().into(),

@@ -2,7 +2,7 @@
 
 use super::offers::can_sleep;
 use crate::fw_cfg::FwCfg;
-use crate::hal::Machine;
+use crate::hal::{HostAccess, Ports};
 use crate::memory_map::{Error, HostMap};
 use crate::start_info::{Start, StartInfo};
 
@@ -19,7 +19,7 @@ const MOST: u32 = 20 << 10;
 /// # Errors
 /// [`Error::FwCfg`] when the list is there and cannot be read, [`Error::ModuleNotInRam`]; else what [`HostMap::from_e820`],
 /// [`HostMap::from_start_info`], [`HostMap::from_cmos`] and [`HostMap::carve_pc`] give.
-pub fn memory_map<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<HostMap, Error> {
+pub fn memory_map<M: HostAccess + Ports>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<HostMap, Error> {
     if let Start::Pvh(info) = start {
         return of_pvh_host(machine, fw_cfg, info);
     }
@@ -34,7 +34,7 @@ pub fn memory_map<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) ->
 
 /// The map in a start by the PVH entry. No wake from suspend comes back to the firmware then.
 #[cold]
-fn of_pvh_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, info: &StartInfo) -> Result<HostMap, Error> {
+fn of_pvh_host<M: HostAccess + Ports>(machine: &mut M, fw_cfg: &FwCfg, info: &StartInfo) -> Result<HostMap, Error> {
     let is_first = info.rsdp.is_some() || fw_cfg.find(E820).is_none();
     let mut map = if is_first && !info.memory_map.is_empty() {
         HostMap::from_start_info(&info.memory_map)?
@@ -51,7 +51,7 @@ fn of_pvh_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, info: &StartInfo) ->
 
 /// The map of `etc/e820`, else of CMOS.
 #[inline(never)]
-fn listed<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<HostMap, Error> {
+fn listed<M: HostAccess + Ports>(machine: &mut M, fw_cfg: &FwCfg) -> Result<HostMap, Error> {
     match fw_cfg.find(E820) {
         Some(item) => HostMap::from_e820(&fw_cfg.read_all(machine, item, MOST).map_err(Error::FwCfg)?),
         None => HostMap::from_cmos(machine),

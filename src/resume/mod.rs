@@ -43,7 +43,7 @@ use crate::addr::PhysAddr;
 use crate::boot::Clears;
 use crate::cmos;
 use crate::fw_cfg::{FwCfg, Transport};
-use crate::hal::{Dma, Machine, Memory, Ports};
+use crate::hal::{Dma, HostAccess, Memory, Ports};
 use crate::host::{self, HostWrite};
 use crate::layout;
 use crate::logging::Few;
@@ -97,7 +97,7 @@ pub fn abandon(machine: &mut impl Memory) {
 }
 
 /// Writes to the host's files again what it was told at the boot.
-pub fn tell_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, writes: &[HostWrite]) {
+pub fn tell_host<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, writes: &[HostWrite]) {
     let mut not_taken = Few::<4>::default();
     for write in writes {
         let file = write.file();

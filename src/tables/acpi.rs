@@ -4,17 +4,17 @@ use super::Place;
 use crate::acpi::{self, Error, Host, Plan, Zone};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::fw_cfg::{self, Item};
-use crate::hal::Machine;
+use crate::hal::HostAccess;
 use crate::heap;
 use crate::host::{HostWrite, TPM_LOG};
 
 /// Runs `script` and gives the address of the RSDP.
-pub fn load<M: Machine>(place: &mut Place<'_, M>, script: Item) -> Result<PhysAddr, Error<fw_cfg::Error>> {
+pub fn load<M: HostAccess>(place: &mut Place<'_, M>, script: Item) -> Result<PhysAddr, Error<fw_cfg::Error>> {
     let bytes = place.fw_cfg.read_all(place.machine, script, Plan::MAX_SCRIPT as u32).map_err(Error::Host)?;
     acpi::load(place, &bytes)
 }
 
-impl<M: Machine> Host for Place<'_, M> {
+impl<M: HostAccess> Host for Place<'_, M> {
     type Error = fw_cfg::Error;
 
     fn len_of(&self, file: &[u8]) -> Option<u32> {

@@ -25,7 +25,7 @@ use uefi_raw::table::boot::MemoryType;
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as range};
 use crate::bios_data;
 use crate::fw_cfg::{self, FwCfg, Item, Transport};
-use crate::hal::{Machine, MemoryError};
+use crate::hal::{HostAccess, MemoryError};
 use crate::host::{self, HostWrite, SMBIOS_ANCHOR, TABLE_LOADER};
 use crate::layout::{CONVENTIONAL, EBDA_TABLES};
 use crate::memory_map::{HostMap, MemoryMap, Placement};
@@ -69,7 +69,7 @@ impl Sources {
     ///
     /// Where the host names an RSDP, tables are taken from there. On QEMU that is one which its option ROM has found in memory.
     /// Without tables in fw_cfg QEMU has none for a firmware to put there, and it may be a guest's.
-    pub fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start, map: &mut HostMap) -> Self {
+    pub fn of_host<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, start: &Start, map: &mut HostMap) -> Self {
         let script = fw_cfg.find(TABLE_LOADER);
         let handed_over = start.info().and_then(|info| info.rsdp);
         let handed_over = handed_over.filter(|_| script.is_some() || !fw_cfg.host_kind().is_qemu());
@@ -89,7 +89,7 @@ impl Tables {
 }
 
 /// Loads the host's ACPI and SMBIOS tables, but for those in memory. `f_segment` says whether 0xf0000 to 0xfffff is RAM.
-pub fn load<M: Machine>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: bool) -> Tables {
+pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: bool) -> Tables {
     let Sources { script, in_memory, .. } = sources;
     let scanned = if f_segment {
         if let Err(error) = bios_end::write(boot.machine) {
@@ -156,7 +156,7 @@ struct Place<'a, M> {
     tpm_log: Option<PhysRange>,
 }
 
-impl<M: Machine> Place<'_, M> {
+impl<M: HostAccess> Place<'_, M> {
     /// Memory at the top of RAM below 4 GiB.
     ///
     /// Reserved, not ACPI reclaimable or non-volatile: among the files are some that devices go on writing, which must

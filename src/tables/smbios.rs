@@ -5,7 +5,7 @@ use core::fmt;
 use super::Place;
 use crate::addr::{Alignment, PhysRange};
 use crate::fw_cfg::{self, Item};
-use crate::hal::{Machine, MemoryError};
+use crate::hal::{HostAccess, MemoryError};
 use crate::layout::F_SEGMENT;
 use crate::smbios::{self, Anchor, FIRMWARE_INFORMATION_LEN, MAX_ANCHOR, USE_SMBIOS_3, Walk, firmware_information};
 
@@ -56,7 +56,7 @@ impl From<MemoryError> for Error {
 ///
 /// Without room in the F-segment they are below 640 KiB, not where an MP table's pointer goes: nothing looks for them there,
 /// which is a property of the machine and no defect of a boot.
-pub fn load<M: Machine>(place: &mut Place<'_, M>, anchor: Item, tables: Item) -> Result<(), Error> {
+pub fn load<M: HostAccess>(place: &mut Place<'_, M>, anchor: Item, tables: Item) -> Result<(), Error> {
     if !F_SEGMENT.contains_addr(place.scanned.start()) {
         log::info!(
             "SMBIOS tables will not be found: {F_SEGMENT}, where they are looked for, is no RAM or the host's own"

@@ -47,7 +47,7 @@ use self::event_log::{EventLog, EventType, event_start, first_event};
 use crate::addr::PhysRange;
 use crate::boot::Images;
 use crate::fw_cfg::FwCfg;
-use crate::hal::{Deadline, Machine, MemoryError};
+use crate::hal::{Clock, Deadline, HostAccess, Memory, MemoryError};
 
 /// The PCRs that the firmware separates (PFP 1.05, 3.3.4): 0 to 7.
 const FIRMWARE_PCRS: u32 = 8;
@@ -83,7 +83,7 @@ const MAX_SETUP: u64 = 256 * 512;
 const NOT_MEASURED: &str = "this boot is not measured, or not all of it";
 
 /// Measures what `loaded` says is in memory, if the host has a TPM, whose log is to be in `log`.
-pub fn measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRange>, loaded: &Images) {
+pub fn measure<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRange>, loaded: &Images) {
     if let Some(log) = log {
         measure_into(machine, fw_cfg, log, loaded);
     }
@@ -92,7 +92,7 @@ pub fn measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRang
 /// Apart, so that a boot without a TPM has nothing of it.
 #[cold]
 #[inline(never)]
-fn measure_into<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, loaded: &Images) {
+fn measure_into<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, loaded: &Images) {
     if let Err(failure) = try_measure(machine, fw_cfg, EventLog::new(log), loaded) {
         failure.report(NOT_MEASURED);
     }
@@ -102,7 +102,7 @@ fn measure_into<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, loa
 /// is no log then.
 #[cold]
 #[inline(never)]
-pub fn measure_unlisted<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, loaded: &Images) {
+pub fn measure_unlisted<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, loaded: &Images) {
     if interface::is_present(machine)
         && let Err(failure) = try_measure(machine, fw_cfg, EventLog::absent(), loaded)
     {
@@ -114,19 +114,24 @@ pub fn measure_unlisted<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, loaded: &Im
 /// with its platform hierarchy open, it would be the kernel's, to make up any boot in it.
 #[cold]
 #[inline(never)]
-pub fn disown<M: Machine>(machine: &mut M) {
+pub fn disown<M: Memory + Clock>(machine: &mut M) {
     if let Err(failure) = try_disown(machine) {
         failure.report(NOT_MEASURED);
     }
 }
 
-fn try_disown<M: Machine>(machine: &mut M) -> Result<(), Failure> {
+fn try_disown<M: Host>(machine: &mut M) -> Result<(), Failure> {
     let mut tpm = Tpm::open(machine)?;
     let result = tpm.start_with_error(machine).and(Err(Error::NoTables));
     tpm.finish(machine, result)
 }
 
-fn try_measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: EventLog, loaded: &Images) -> Result<(), Failure> {
+fn try_measure<M: HostAccess + Clock>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    log: EventLog,
+    loaded: &Images,
+) -> Result<(), Failure> {
     let mut tpm = Tpm::open(machine)?;
     let result = tpm.measure(machine, fw_cfg, log, loaded).and_then(|()| tpm.lock_platform(machine));
     tpm.finish(machine, result)
@@ -137,13 +142,13 @@ fn try_measure<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, log: EventLog, loade
 ///
 /// An operating system that saved the TPM's state finds it as it was. One that did not gets a TPM whose PCRs say so, with
 /// the hierarchies that could sign or unseal for it turned off, as after a boot that could not be measured.
-pub fn resume<M: Machine>(machine: &mut M, has_tpm: bool) {
+pub fn resume<M: Memory + Clock>(machine: &mut M, has_tpm: bool) {
     if has_tpm && let Err(failure) = try_resume(machine) {
         failure.report("the TPM's state from before the suspend is lost");
     }
 }
 
-fn try_resume<M: Machine>(machine: &mut M) -> Result<(), Failure> {
+fn try_resume<M: Host>(machine: &mut M) -> Result<(), Failure> {
     let mut tpm = Tpm::open(machine)?;
     // The state that was saved has the platform hierarchy's password in it.
     let result = tpm.resume(machine);
@@ -184,7 +189,7 @@ impl Tpm {
     }
 
     /// Starts the TPM, and measures.
-    fn measure<M: Machine>(
+    fn measure<M: HostAccess + Clock>(
         &mut self,
         machine: &mut M,
         fw_cfg: &FwCfg,
@@ -300,7 +305,7 @@ impl Tpm {
 
     /// Extends a PCR by the digests of `data`, and appends an event with them to the log.
     #[inline(never)]
-    fn record_bytes<M: Machine>(
+    fn record_bytes<M: Host>(
         &self,
         machine: &mut M,
         log: &mut EventLog,
@@ -313,7 +318,7 @@ impl Tpm {
 
     /// Records a command line, up to its first NUL, with a label before it in the log, as GRUB has them.
     #[inline(never)]
-    fn record_command_line<M: Machine>(
+    fn record_command_line<M: Host>(
         &self,
         machine: &mut M,
         log: &mut EventLog,
@@ -326,7 +331,7 @@ impl Tpm {
     }
 
     /// Extends a PCR by `digests`, and appends to the log an event whose data are `data`, one after the other.
-    fn record<M: Machine>(
+    fn record<M: Host>(
         &self,
         machine: &mut M,
         log: &mut EventLog,
@@ -352,7 +357,7 @@ impl Tpm {
 
     /// Hashes the kernel file: the setup code without what a loader writes there, and all that follows it. Of an ELF file
     /// and of a kernel for Multiboot it is what the host made of it in memory.
-    fn hash_kernel<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg, loaded: &Images) -> Result<Digests, Error> {
+    fn hash_kernel<M: HostAccess>(&self, machine: &mut M, fw_cfg: &FwCfg, loaded: &Images) -> Result<Digests, Error> {
         let mut hashes = Hashes::new(&self.banks.known);
         if let Some(setup) = loaded.setup {
             if setup.len() > MAX_SETUP {
@@ -368,7 +373,7 @@ impl Tpm {
         self.hash_memory(machine, hashes, loaded.kernel)
     }
 
-    fn hash_memory(&self, machine: &mut impl Machine, mut hashes: Hashes, range: PhysRange) -> Result<Digests, Error> {
+    fn hash_memory(&self, machine: &mut impl Memory, mut hashes: Hashes, range: PhysRange) -> Result<Digests, Error> {
         machine.inspect(range, &mut |bytes| hashes.update(bytes))?;
         Ok(hashes.finish())
     }
@@ -430,7 +435,7 @@ const fn unknown_digest_len(id: u16) -> Option<u16> {
 }
 
 /// The command line as the kernel sees it: up to the first NUL.
-fn read_command_line(machine: &mut impl Machine, range: PhysRange) -> Result<Vec<u8>, Error> {
+fn read_command_line(machine: &mut impl Memory, range: PhysRange) -> Result<Vec<u8>, Error> {
     let full = Error::HeapFull(u32::try_from(range.len()).unwrap_or(u32::MAX));
     let mut bytes = u8::new_vec_zeroed(range.len() as usize).map_err(|_| full)?;
     machine.read(range.start(), &mut bytes)?;
@@ -440,7 +445,7 @@ fn read_command_line(machine: &mut impl Machine, range: PhysRange) -> Result<Vec
 }
 
 /// Writes an event of several parts to the end of the log, unless that has ended.
-fn write(machine: &mut impl Machine, log: &mut EventLog, parts: &[&[u8]]) -> Result<(), MemoryError> {
+fn write(machine: &mut impl Memory, log: &mut EventLog, parts: &[&[u8]]) -> Result<(), MemoryError> {
     let len = parts.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
     let Some(mut at) = log.take(len) else { return Ok(()) };
     for part in parts {

@@ -17,7 +17,7 @@ use super::placed::PlacedKernel;
 use super::system_info::SystemInfo;
 use crate::addr::PhysRange;
 use crate::fw_cfg::FwCfg;
-use crate::hal::Machine;
+use crate::hal::HostAccess;
 use crate::memory_map::HostMap;
 use crate::state::Boot;
 
@@ -38,7 +38,7 @@ impl Kernel {
     /// # Errors
     /// What the last protocol that takes files finds ([`LinuxKernel::of_file`]); [`Error::FwCfg`].
     #[inline(never)]
-    pub fn of_file<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, file: KernelFile) -> Result<Self, Error> {
+    pub fn of_file<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, file: KernelFile) -> Result<Self, Error> {
         // Every bzImage has the boot sector and at least one more (boot.rst, `setup_sects`), so the host need not be asked
         // whether there are as many.
         let first = file.first(SetupHeader::BYTES as u32).read(machine, fw_cfg)?;
@@ -80,7 +80,7 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::FwCfg`] when the host does not deliver; else why there is no place for a part.
-    pub fn load<M: Machine>(
+    pub fn load<M: HostAccess>(
         &self,
         boot: &mut Boot<'_, M>,
         extras: &Extras<'_>,

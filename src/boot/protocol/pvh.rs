@@ -21,7 +21,7 @@ use crate::boot::loaded::{Images, Loaded};
 use crate::boot::placed::PlacedKernel;
 use crate::boot::room::{allocate_command_line, allocate_low, place_initrd};
 use crate::boot::system_info::SystemInfo;
-use crate::hal::Machine;
+use crate::hal::HostAccess;
 use crate::memory_map::{CAPACITY, MemoryMap};
 use crate::start_info::abi::{self, Header, MapEntry, Module};
 use crate::state::Boot;
@@ -67,7 +67,7 @@ impl PvhPlan {
 
 /// Loads what goes with a kernel that is in memory, as [`crate::boot::load`] does.
 #[cold]
-pub fn load<M: Machine>(
+pub fn load<M: HostAccess>(
     boot: &mut Boot<'_, M>,
     kernel: PlacedKernel,
     extras: &Extras<'_>,

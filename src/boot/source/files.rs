@@ -12,7 +12,7 @@ use crate::boot::extras::{CommandLine, Extras};
 use crate::boot::kernel_file::KernelFile;
 use crate::boot::protocol::Kernel;
 use crate::fw_cfg::FwCfg;
-use crate::hal::Machine;
+use crate::hal::HostAccess;
 
 /// The files with a whole kernel, of which the first counts (QEMU 10 `hw/i386/x86-common.c`, `x86_load_linux`).
 const KERNELS: [&str; 2] = ["opt/org.firstlight/kernel", "etc/boot/kernel"];
@@ -26,7 +26,7 @@ const COMMAND_LINE: &str = "opt/org.firstlight/cmdline";
 /// # Errors
 /// [`Error::NoKernel`] when there is no such file, [`Error::EmptyFile`] when nothing is in it; else why it cannot be booted.
 #[cold]
-pub fn find<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Kernel, Error> {
+pub fn find<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Kernel, Error> {
     let files = || KERNELS.into_iter().filter_map(|name| fw_cfg.find(name));
     let none = if files().next().is_some() { Error::EmptyFile } else { Error::NoKernel };
     let file = files().find(|file| !file.is_empty()).ok_or(none)?;

@@ -17,7 +17,7 @@ use crate::boot::placed::PlacedKernel;
 use crate::boot::protocol::Kernel;
 use crate::boot::protocol::multiboot::MultibootKernel;
 use crate::fw_cfg::{FwCfg, Item, Key};
-use crate::hal::Machine;
+use crate::hal::HostAccess;
 use crate::layout;
 use crate::start_info::Start;
 
@@ -25,7 +25,7 @@ use crate::start_info::Start;
 ///
 /// # Errors
 /// [`Error::NoKernel`] when there is none but the firmware itself; else why it cannot be booted.
-pub fn find<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<Kernel, Error> {
+pub fn find<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<Kernel, Error> {
     let size = fw_cfg.read_u32(machine, Key::KERNEL_SIZE);
     if size == 0 {
         return Err(Error::NoKernel);
@@ -46,7 +46,13 @@ pub fn find<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Resul
 
 /// A kernel with a place and an entry, which only the host has read. `error` is why it is no other kernel.
 #[cold]
-fn placed<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, image: Item, entry: u32, error: Error) -> Result<Kernel, Error> {
+fn placed<M: HostAccess>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    image: Item,
+    entry: u32,
+    error: Error,
+) -> Result<Kernel, Error> {
     let has_setup = fw_cfg.read_u32(machine, Key::SETUP_SIZE) != 0;
     // An entry that is absent. Without setup code it is the entry of a kernel for Multiboot.
     if has_setup && entry == 0 {
@@ -62,21 +68,21 @@ fn placed<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, image: Item, entry: u32, 
 }
 
 /// The numbered initrd, unless it is not wanted, and the numbered command line.
-pub fn extras<'a, M: Machine>(machine: &mut M, fw_cfg: &FwCfg, with_initrd: bool) -> Extras<'a> {
+pub fn extras<'a, M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, with_initrd: bool) -> Extras<'a> {
     let initrd = if with_initrd { initrd(machine, fw_cfg) } else { Item::new(Key::INITRD_DATA, 0) };
     let command_line = Item::new(Key::CMDLINE_DATA, fw_cfg.read_u32(machine, Key::CMDLINE_SIZE));
     Extras { initrd: initrd.into(), command_line: CommandLine { text: command_line.into(), has_nul: true } }
 }
 
 /// The item with the initrd; with a kernel for Multiboot it has the Multiboot information.
-pub fn initrd<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Item {
+pub fn initrd<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg) -> Item {
     Item::new(Key::INITRD_DATA, fw_cfg.read_u32(machine, Key::INITRD_SIZE))
 }
 
 /// Whether the numbered kernel is the firmware itself, by its entry: that of the host, or without one (zero) that of the file.
 /// Nothing else is entered where the image is, since nothing else can be there.
 #[cold]
-fn is_own_image<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, entry: u32) -> bool {
+fn is_own_image<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, entry: u32) -> bool {
     let entry = match entry {
         0 => {
             let mut bytes = [0; elf::BYTES];

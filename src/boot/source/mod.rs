@@ -11,7 +11,7 @@ use super::error::Error;
 use super::extras::Extras;
 use super::protocol::Kernel;
 use crate::fw_cfg::FwCfg;
-use crate::hal::Machine;
+use crate::hal::HostAccess;
 use crate::memory_map::HostMap;
 use crate::start_info::Start;
 
@@ -44,7 +44,7 @@ impl<'a> Payload<'a> {
     /// # Errors
     /// [`Error::NoKernel`], [`Error::EmptyFile`] or [`Error::NoKernelModule`] when there is no kernel; else why the first one
     /// cannot be booted, and [`Error::FwCfg`] when the host does not deliver.
-    pub fn of_host<M: Machine>(
+    pub fn of_host<M: HostAccess>(
         machine: &mut M,
         fw_cfg: &FwCfg,
         start: &'a Start,
@@ -59,7 +59,7 @@ impl<'a> Payload<'a> {
 }
 
 /// The first kernel, and where it is from.
-fn find_kernel<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<(Kernel, Source), Error> {
+fn find_kernel<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<(Kernel, Source), Error> {
     let mut none = Error::NoKernel;
     for source in SOURCES {
         let kernel = match (source, start) {
@@ -83,7 +83,7 @@ fn find_kernel<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Re
 }
 
 /// What goes with `kernel`, which is from `source`.
-fn find_extras<'a, M: Machine>(
+fn find_extras<'a, M: HostAccess>(
     machine: &mut M,
     fw_cfg: &FwCfg,
     start: &'a Start,

@@ -8,7 +8,7 @@ use crate::boot::extras::{CommandLine, Extras};
 use crate::boot::kernel_file::KernelFile;
 use crate::boot::protocol::Kernel;
 use crate::fw_cfg::{FwCfg, Item};
-use crate::hal::Machine;
+use crate::hal::HostAccess;
 use crate::start_info::StartInfo;
 
 /// The first module that is a kernel. Where there is no module, the kernel may still be `initrd`, the numbered item: QEMU's
@@ -17,7 +17,7 @@ use crate::start_info::StartInfo;
 /// # Errors
 /// [`Error::NoKernelModule`]; else why the module that is a kernel cannot be booted.
 #[cold]
-pub fn find<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, info: &StartInfo, initrd: Item) -> Result<Kernel, Error> {
+pub fn find<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, info: &StartInfo, initrd: Item) -> Result<Kernel, Error> {
     let item = Some(Blob::from(initrd)).filter(|item| !item.is_empty() && info.modules.is_empty());
     let mut none = Error::NoKernelModule { modules: info.modules.len() };
     for file in info.modules.iter().copied().map(Blob::Memory).chain(item) {

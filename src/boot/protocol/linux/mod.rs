@@ -31,7 +31,7 @@ use crate::boot::kernel_file::KernelFile;
 use crate::boot::loaded::{Images, Loaded};
 use crate::boot::system_info::SystemInfo;
 use crate::fw_cfg::FwCfg;
-use crate::hal::{Machine, paging};
+use crate::hal::{HostAccess, paging};
 use crate::state::Boot;
 
 /// A bzImage or zImage.
@@ -48,7 +48,12 @@ impl LinuxKernel {
     ///
     /// # Errors
     /// As for [`SetupHeader::parse`]; [`Error::FileTruncated`].
-    pub fn of_file<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, file: KernelFile, first: &[u8]) -> Result<Self, Error> {
+    pub fn of_file<M: HostAccess>(
+        machine: &mut M,
+        fw_cfg: &FwCfg,
+        file: KernelFile,
+        first: &[u8],
+    ) -> Result<Self, Error> {
         let header = SetupHeader::parse(first)?;
         if file.code(header.setup_len()).is_empty() {
             return Err(Error::FileTruncated { seen: file.code(0).len(), needed: header.file_len().max(1) });
@@ -65,7 +70,7 @@ impl LinuxKernel {
 }
 
 /// Loads a kernel as [`crate::boot::load`] does.
-pub fn load<M: Machine>(
+pub fn load<M: HostAccess>(
     boot: &mut Boot<'_, M>,
     kernel: &LinuxKernel,
     extras: &Extras<'_>,

@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 use super::setup_header::SetupHeader;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::boot::error::Error;
-use crate::hal::{Machine, Memory};
+use crate::hal::{HostAccess, Memory};
 use crate::memory_map::{MemoryMap, Placement};
 
 /// `SETUP_E820_EXT`: more e820 entries.
@@ -88,7 +88,7 @@ impl Appended {
     /// # Errors
     /// [`Error::FwCfg`] when memory cannot be accessed.
     #[cold]
-    pub(super) fn copy<M: Machine>(
+    pub(super) fn copy<M: HostAccess>(
         &self,
         machine: &mut M,
         header: &SetupHeader,

@@ -24,7 +24,7 @@ use crate::boot::placed::PlacedKernel;
 use crate::boot::room::allocate_low;
 use crate::boot::system_info::SystemInfo;
 use crate::fw_cfg::{FwCfg, Item};
-use crate::hal::Machine;
+use crate::hal::HostAccess;
 use crate::memory_map::HostMap;
 use crate::state::Boot;
 
@@ -46,7 +46,7 @@ impl MultibootKernel {
     ///
     /// # Errors
     /// [`Error::MultibootInfo`], [`Error::EntryOutside`] when the entry is none of the kernel's bytes.
-    pub fn new<M: Machine>(
+    pub fn new<M: HostAccess>(
         machine: &mut M,
         fw_cfg: &FwCfg,
         placed: PlacedKernel,
@@ -74,7 +74,7 @@ impl MultibootKernel {
 
 /// Loads a kernel as [`crate::boot::load`] does.
 #[cold]
-pub fn load<M: Machine>(
+pub fn load<M: HostAccess>(
     boot: &mut Boot<'_, M>,
     kernel: &MultibootKernel,
     system: &SystemInfo<'_>,
