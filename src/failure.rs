@@ -70,8 +70,8 @@ pub fn show<M: Machine>(machine: &mut M, start_info: Option<PhysAddr>, error: &E
     };
     let mut map = MemoryMap::new(map);
     let mut boot = Boot { machine, fw_cfg: &fw_cfg, map: &mut map, start: &Start::Reset };
-    let display = platform::set_up_display(boot.machine, &fw_cfg, boot.map);
-    if let Some(framebuffer) = framebuffer::set_up(&mut boot, display.as_ref()) {
+    let devices = platform::set_up_for_display(boot.machine, &fw_cfg, boot.map);
+    if let Some(framebuffer) = framebuffer::set_up(&mut boot, &devices) {
         // What cannot be drawn was printed.
         let _ = framebuffer.show(boot.machine, &Line { level: Level::Error, message: error });
     }

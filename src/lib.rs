@@ -68,7 +68,7 @@ use framebuffer::Framebuffer;
 use fw_cfg::FwCfg;
 use hal::Machine;
 use memory_map::MemoryMap;
-use platform::{Chipset, Platform};
+use platform::Platform;
 use resume::{Record, WakingVector};
 use start_info::{Start, StartInfo};
 use state::Boot;
@@ -142,14 +142,18 @@ fn set_up<M: Machine>(
     sources: tables::Sources,
 ) -> Result<(Tables, Option<Framebuffer>), Error> {
     // Before the tables: the host makes them from the registers that are set here.
-    let platform = Platform::set_up(boot)?;
-    let framebuffer = framebuffer::set_up(boot, platform.display.as_ref());
+    let platform = Platform::program(boot.machine, boot.fw_cfg, boot.map);
+    let devices = platform.set_up_pci(boot)?;
+    platform.set_up_cpus(boot.machine, boot.fw_cfg);
+    let framebuffer = framebuffer::set_up(boot, &devices);
+    // No driver asks for them yet, and the tables want the heap.
+    drop(devices);
     let mut tables = tables::load(boot, sources, platform.f_segment);
     // In this order, which spares a PC the look for a file.
     tables.tpm_is_unlisted =
-        (tables.rsdp.is_none() || platform.chipset == Chipset::Microvm) && host::is_silent_on_tpm(boot.fw_cfg);
+        (tables.rsdp.is_none() || platform.board.may_have_unlisted_tpm()) && host::is_silent_on_tpm(boot.fw_cfg);
     if tables.rsdp.is_none() && !sources.in_memory.mp_table {
-        multiprocessor::load(boot, platform.chipset);
+        multiprocessor::load(boot, platform.board);
     }
     Ok((tables, framebuffer))
 }
@@ -189,7 +193,7 @@ fn try_wake(machine: &mut impl Machine) -> Result<Option<WakingVector>, Error> {
         Ok(map) => map,
     };
     // Before the tables are looked at: the RSDP may be in the F-segment.
-    let platform = platform::restore(machine, &fw_cfg, &map);
+    let platform = Platform::program(machine, &fw_cfg, &map);
     if !platform.was_asleep(machine) {
         return Ok(None);
     }

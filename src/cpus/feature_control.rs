@@ -9,6 +9,7 @@
 
 use bitflags::bitflags;
 
+use super::features::Features;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Cpu, HostAccess};
 
@@ -40,12 +41,6 @@ bitflags! {
 
 /// CPUID: the highest leaf in EAX.
 const HIGHEST_LEAF: u32 = 0;
-const FEATURES: u32 = 1;
-/// Leaf 1, ECX.
-const FEATURE_VMX: u32 = 1 << 5;
-const FEATURE_SMX: u32 = 1 << 6;
-/// Leaf 1, EDX: machine checks, and their architecture.
-const FEATURE_MCE_MCA: u32 = 1 << 7 | 1 << 14;
 const MORE_FEATURES: u32 = 7;
 /// Leaf 7, EBX.
 const FEATURE_SGX: u32 = 1 << 2;
@@ -58,17 +53,16 @@ const MCG_CAP_LMCE: u64 = 1 << 27;
 
 impl Bits {
     /// What this CPU lets be set. Nothing: it does not have the register.
-    fn of_cpu(cpu: &mut impl Cpu) -> Self {
-        let features = cpu.cpuid(FEATURES, 0);
+    fn of_cpu(cpu: &mut impl Cpu, features: Features) -> Self {
         let mut bits = Self::empty();
-        if features.ecx & FEATURE_VMX != 0 {
+        if features.has_vmx() {
             bits |= Self::VMX;
         }
-        if features.ecx & FEATURE_SMX != 0 {
+        if features.has_smx() {
             bits |= Self::SENTER;
             bits.set(Self::VMX_IN_SMX, bits.contains(Self::VMX));
         }
-        if features.edx & FEATURE_MCE_MCA == FEATURE_MCE_MCA && cpu.read_msr(MCG_CAP) & MCG_CAP_LMCE != 0 {
+        if features.has_machine_checks() && cpu.read_msr(MCG_CAP) & MCG_CAP_LMCE != 0 {
             bits |= Self::LMCE;
         }
         if cpu.cpuid(HIGHEST_LEAF, 0).eax >= MORE_FEATURES {
@@ -87,19 +81,19 @@ pub struct FeatureControl(Bits);
 
 impl FeatureControl {
     /// What the host wants, as far as the CPU has it; `None` when the host wants nothing. What is left out is warned of.
-    pub fn of_host<M: HostAccess + Cpu>(machine: &mut M, fw_cfg: &FwCfg) -> Option<Self> {
+    pub fn of_host<M: HostAccess + Cpu>(machine: &mut M, fw_cfg: &FwCfg, features: Features) -> Option<Self> {
         let item = fw_cfg.find(FILE)?;
         let mut bytes = [0; 8];
         fw_cfg.read(machine, item, &mut bytes);
-        Self::new(machine, u64::from_le_bytes(bytes))
+        Self::new(machine, features, u64::from_le_bytes(bytes))
     }
 
-    /// The bits of `value` that the CPU takes; `None` when these are none.
-    pub fn new(cpu: &mut impl Cpu, value: u64) -> Option<Self> {
+    /// The bits of `value` that a CPU with these `features` takes; `None` when these are none.
+    pub fn new(cpu: &mut impl Cpu, features: Features, value: u64) -> Option<Self> {
         if value == 0 {
             return None;
         }
-        let taken = Bits::of_cpu(cpu).intersection(Bits::from_bits_retain(value));
+        let taken = Bits::of_cpu(cpu, features).intersection(Bits::from_bits_retain(value));
         let left_out = value & !taken.bits();
         if left_out != 0 {
             log::warn!(

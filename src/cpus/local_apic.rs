@@ -12,12 +12,9 @@
 //! Source: Intel SDM volume 3, table 11-1 and 11.12.1.2 (addresses), 11.4.4 (base), 11.5.1 (local vector table), 11.6.1
 //! (interrupt command), 11.9 (spurious interrupts).
 
+use super::features::Features;
 use crate::addr::PhysAddr;
 use crate::hal::{Cpu, Memory, MemoryError};
-
-/// CPUID leaf 1, EDX: there is a local APIC.
-const CPUID_FEATURES: u32 = 1;
-const FEATURE_APIC: u32 = 1 << 9;
 
 /// IA32_APIC_BASE: the address of the registers, and whether they are on, in memory or as x2APIC's registers.
 const APIC_BASE: u32 = 0x1b;
@@ -56,9 +53,9 @@ pub enum LocalApic {
 }
 
 impl LocalApic {
-    /// The local APIC of this CPU, if there is one and it is on.
-    pub fn of(cpu: &mut impl Cpu) -> Option<Self> {
-        if cpu.cpuid(CPUID_FEATURES, 0).edx & FEATURE_APIC == 0 {
+    /// The local APIC of this CPU, which has these `features`, if there is one and it is on.
+    pub fn of(cpu: &mut impl Cpu, features: Features) -> Option<Self> {
+        if !features.has_local_apic() {
             return None;
         }
         let base = cpu.read_msr(APIC_BASE);

@@ -14,6 +14,7 @@
 
 mod error;
 mod feature_control;
+mod features;
 mod local_apic;
 mod mtrr;
 pub(crate) mod startup;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use error::Error;
 pub use feature_control::FeatureControl;
+pub use features::Features;
 pub use local_apic::LocalApic;
 pub use mtrr::{MemoryTypes, Write, devices_from};
 pub use startup::Ids;
@@ -30,31 +32,32 @@ use crate::addr::PhysAddr;
 use crate::fw_cfg::{FwCfg, Key};
 use crate::hal::{HostAccess, Machine};
 
-/// Sets the registers. `devices` is where the address space of devices begins below 4 GiB; the CPU's addresses have
-/// `physical_bits` bits.
+/// Sets the registers of CPUs with these `features`. `devices` is where the address space of devices begins below 4 GiB; the
+/// CPU's addresses have `physical_bits` bits.
 ///
 /// What fails is warned of: a kernel runs without it.
-pub fn set_up<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, devices: PhysAddr, physical_bits: u8) {
-    let memory_types = MemoryTypes::plan(machine, devices, physical_bits);
+pub fn set_up<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, features: Features, devices: PhysAddr, physical_bits: u8) {
+    let memory_types = MemoryTypes::plan(machine, features, devices, physical_bits);
     memory_types.set(machine);
-    let Some(features) = FeatureControl::of_host(machine, fw_cfg) else { return };
-    features.set(machine);
+    let Some(control) = FeatureControl::of_host(machine, fw_cfg, features) else { return };
+    control.set(machine);
     let others = others(machine, fw_cfg);
     if others == 0 {
         return;
     }
-    match startup::run(machine, others, &memory_types, Some(features)).and_then(|started| started.all(others)) {
+    let started = startup::run(machine, features, others, &memory_types, Some(control));
+    match started.and_then(|started| started.all(others)) {
         Ok(()) => log::debug!("CPUs: {others} others have the memory types and features of the first"),
         Err(error) => log::warn!("VMX, SGX or LMCE may stay off on CPUs but the first: {error}"),
     }
 }
 
 /// The APIC identifiers of the CPUs beside the first, in ascending order: those of 8 bits. Each CPU is started to tell its
-/// own, as above.
+/// own, as above. The boot CPU has these `features`.
 ///
 /// # Errors
 /// When not all of them told, or there are too many.
-pub fn other_ids<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Ids, Error> {
+pub fn other_ids<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, features: Features) -> Result<Ids, Error> {
     let others = others(machine, fw_cfg);
     if others == 0 {
         return Ok(Ids::new());
@@ -62,7 +65,7 @@ pub fn other_ids<M: Machine>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Ids, Err
     if others as usize > startup::MOST_IDS {
         return Err(Error::TooMany { others });
     }
-    let mut started = startup::run(machine, others, &MemoryTypes::default(), None)?;
+    let mut started = startup::run(machine, features, others, &MemoryTypes::default(), None)?;
     started.all(others)?;
     started.ids.sort_unstable();
     Ok(started.ids)

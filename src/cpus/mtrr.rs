@@ -10,12 +10,9 @@
 
 use arrayvec::ArrayVec;
 
+use super::features::Features;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::hal::Cpu;
-
-const CPUID_FEATURES: u32 = 1;
-/// CPUID leaf 1, EDX.
-const FEATURE_MTRR: u32 = 1 << 12;
 
 const MTRRCAP: u32 = 0xfe;
 /// MTRRCAP: number of variable ranges in the low byte, and whether there are fixed ones.
@@ -100,10 +97,10 @@ pub struct MemoryTypes {
 }
 
 impl MemoryTypes {
-    /// The memory types of a PC, as far as the CPU has registers for them. The space for devices begins at `devices` or, if
+    /// The memory types of a PC, as far as the CPU, which has these `features`, has registers for them. The space for devices begins at `devices` or, if
     /// that takes too many ranges, where [`devices_from`] has it.
-    pub fn plan(cpu: &mut impl Cpu, devices: PhysAddr, physical_bits: u8) -> Self {
-        if cpu.cpuid(CPUID_FEATURES, 0).edx & FEATURE_MTRR == 0 {
+    pub fn plan(cpu: &mut impl Cpu, features: Features, devices: PhysAddr, physical_bits: u8) -> Self {
+        if !features.has_mtrrs() {
             return Self::default();
         }
         let capabilities = cpu.read_msr(MTRRCAP);
@@ -146,9 +143,9 @@ impl MemoryTypes {
         let _ = self.ranges.try_push(write(register, value));
     }
 
-    /// Whether the registers of this CPU are in use, because the host has set them.
-    pub fn are_on(cpu: &mut impl Cpu) -> bool {
-        cpu.cpuid(CPUID_FEATURES, 0).edx & FEATURE_MTRR != 0 && cpu.read_msr(DEF_TYPE) & DEF_TYPE_ENABLE != 0
+    /// Whether the registers of this CPU, which has these `features`, are in use, because the host has set them.
+    pub fn are_on(cpu: &mut impl Cpu, features: Features) -> bool {
+        features.has_mtrrs() && cpu.read_msr(DEF_TYPE) & DEF_TYPE_ENABLE != 0
     }
 
     /// The writes that set them, in their order.

@@ -18,8 +18,11 @@ use arrayvec::ArrayVec;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::error::Error;
 use super::feature_control::FeatureControl;
-use super::{Error, LocalApic, MemoryTypes, mtrr};
+use super::features::Features;
+use super::local_apic::LocalApic;
+use super::mtrr::{self, MemoryTypes};
 use crate::addr::{PhysAddr, constant};
 use crate::hal::{Clock, Cpu, Deadline, Memory, MemoryError, STARTUP_ORDERS, STARTUP_WRITES};
 use crate::layout;
@@ -95,22 +98,23 @@ impl Started {
     }
 }
 
-/// Starts all CPUs but this one, has each write `memory_types` and `features` and tell its identifier, and waits until all
-/// `others` have, or until the time is up.
+/// Starts all CPUs but this one, which has these `features`. Each writes `memory_types` and `control` and leaves its
+/// identifier. Waits until all `others` have, or until the time is up.
 ///
 /// # Errors
 /// [`Error::NoLocalApic`] and [`Error::Memory`], before any is started.
 pub fn run<M: Memory + Cpu + Clock>(
     machine: &mut M,
+    features: Features,
     others: u32,
     memory_types: &MemoryTypes,
-    features: Option<FeatureControl>,
+    control: Option<FeatureControl>,
 ) -> Result<Started, Error> {
-    let apic = LocalApic::of(machine).ok_or(Error::NoLocalApic)?;
+    let apic = LocalApic::of(machine, features).ok_or(Error::NoLocalApic)?;
     let mut before = [0; USED];
     machine.read(layout::STARTUP_PAGE.start(), &mut before)?;
     machine.write(layout::STARTUP_PAGE.start(), machine.startup_code())?;
-    machine.write(ORDERS, orders(memory_types, features).as_bytes())?;
+    machine.write(ORDERS, orders(memory_types, control).as_bytes())?;
 
     apic.send(machine, ICR_INIT)?;
     apic.send(machine, ICR_STARTUP | STARTUP_PAGE_NUMBER)?;
@@ -128,9 +132,9 @@ pub fn run<M: Memory + Cpu + Clock>(
     Ok(Started { done, ids })
 }
 
-fn orders(memory_types: &MemoryTypes, features: Option<FeatureControl>) -> Orders {
+fn orders(memory_types: &MemoryTypes, control: Option<FeatureControl>) -> Orders {
     let mut orders = Orders::new_zeroed();
-    orders.feature_control = features.map_or(0, FeatureControl::get).into();
+    orders.feature_control = control.map_or(0, FeatureControl::get).into();
     orders.most_ids = (MOST_IDS as u16).into();
     let mut count = 0u32;
     for (order, write) in orders.writes.iter_mut().zip(memory_types.writes()) {

@@ -25,8 +25,13 @@ fn with_mtrrs(capabilities: u64) -> FakeMachine {
     machine
 }
 
+fn planned(machine: &mut FakeMachine, devices: PhysAddr, physical_bits: u8) -> MemoryTypes {
+    let features = Features::read(machine);
+    MemoryTypes::plan(machine, features, devices, physical_bits)
+}
+
 fn plan(machine: &mut FakeMachine, physical_bits: u8) -> Vec<(u32, u64)> {
-    MemoryTypes::plan(machine, DEVICES, physical_bits).writes().map(|write| (write.register, write.value)).collect()
+    planned(machine, DEVICES, physical_bits).writes().map(|write| (write.register, write.value)).collect()
 }
 
 #[test]
@@ -72,7 +77,7 @@ fn wherever_ram_ends_all_of_it_is_cached_and_devices_are_uncached_up_to_4_gib() 
     ];
     for (end, start) in cases {
         let mut machine = with_mtrrs(0x508);
-        MemoryTypes::plan(&mut machine, PhysAddr::new(end), 40).set(&mut machine);
+        planned(&mut machine, PhysAddr::new(end), 40).set(&mut machine);
         assert_eq!(devices_from(PhysAddr::new(end)), PhysAddr::new(start), "RAM to {end:#x}");
         let types = types_above_2_gib(&machine, 8);
         let cached = ((start - 0x8000_0000) >> 12) as usize;
@@ -88,7 +93,7 @@ proptest! {
         let pages = end.next_multiple_of(0x1000);
         prop_assert!(pages <= start && start - pages <= ((1 << 32) - pages) / 15, "RAM to {end:#x}, devices from {start:#x}");
         let mut machine = with_mtrrs(0x504);
-        let planned = MemoryTypes::plan(&mut machine, PhysAddr::new(end), 40);
+        let planned = planned(&mut machine, PhysAddr::new(end), 40);
         let ranges: Vec<_> = planned.writes().filter(|write| (0x200..0x208).contains(&write.register)).collect();
         let mut next = start;
         for pair in ranges.chunks(2) {
@@ -121,7 +126,7 @@ fn no_more_memory_types_are_set_than_there_are_registers() {
 #[test]
 fn all_registers_of_any_place_for_devices_fit() {
     for start in [0x8000_0000, 0xb000_0000, 0x8fff_f000, 0xffff_f000, 0, 1 << 32] {
-        let types = MemoryTypes::plan(&mut with_mtrrs(0x5ff), PhysAddr::new(start), 52);
+        let types = planned(&mut with_mtrrs(0x5ff), PhysAddr::new(start), 52);
         assert_eq!(types.writes().last().map(|write| write.register), Some(0x2ff), "{start:#x}");
     }
 }
@@ -134,9 +139,14 @@ fn with_features(ecx: u32, edx: u32, mcg_cap: u64) -> FakeMachine {
     machine
 }
 
+fn control(machine: &mut FakeMachine, wanted: u64) -> Option<FeatureControl> {
+    let features = Features::read(machine);
+    FeatureControl::new(machine, features, wanted)
+}
+
 #[test]
 fn no_feature_is_asked_of_a_cpu_that_lacks_it() {
-    let value = |mut machine: FakeMachine, wanted| FeatureControl::new(&mut machine, wanted).map(FeatureControl::get);
+    let value = |mut machine: FakeMachine, wanted| control(&mut machine, wanted).map(FeatureControl::get);
     let vmx = || with_features(1 << 5, 0, 0);
     assert_eq!(value(vmx(), VMX | LOCK), Some(VMX | LOCK));
     assert_eq!(value(vmx(), VMX | LMCE | LOCK), Some(VMX | LOCK), "no LMCE here");
@@ -165,7 +175,7 @@ fn no_feature_is_asked_of_a_cpu_that_lacks_it() {
 #[test]
 fn a_locked_register_is_left_alone() {
     let mut machine = with_features(1 << 5, 0, 0);
-    let features = FeatureControl::new(&mut machine, VMX | LOCK).unwrap();
+    let features = control(&mut machine, VMX | LOCK).unwrap();
     machine.msrs.insert(0x3a, LOCK);
     features.set(&mut machine);
     assert_eq!(machine.msrs[&0x3a], LOCK);
@@ -179,7 +189,8 @@ fn set_up_with(fw_cfg: FakeFwCfg, mut machine: FakeMachine) -> FakeMachine {
     machine = machine.with(fw_cfg);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     machine.accesses.clear();
-    set_up(&mut machine, &fw_cfg, DEVICES, 40);
+    let features = Features::read(&mut machine);
+    set_up(&mut machine, &fw_cfg, features, DEVICES, 40);
     machine
 }
 
@@ -206,12 +217,13 @@ fn features_are_opened_when_the_host_says_so_and_only_then() {
 
 /// Starts the `others` CPUs beside the first of `machine`.
 fn start(machine: &mut FakeMachine, others: u32) -> Result<(), Error> {
-    let features = FeatureControl::new(&mut with_features(1 << 5, 0, 0), VMX | LOCK).unwrap();
-    startup::run(machine, others, &memory_types(), Some(features))?.all(others)
+    let control = control(&mut with_features(1 << 5, 0, 0), VMX | LOCK).unwrap();
+    let features = Features::read(machine);
+    startup::run(machine, features, others, &memory_types(), Some(control))?.all(others)
 }
 
 fn memory_types() -> MemoryTypes {
-    MemoryTypes::plan(&mut with_mtrrs(0x508), DEVICES, 40)
+    planned(&mut with_mtrrs(0x508), DEVICES, 40)
 }
 
 const XAPIC: u64 = 0xfee0_0900;
@@ -263,7 +275,8 @@ fn every_other_cpu_tells_its_identifier() {
         let (mut machine, cpus) = fake::machine(others.into(), XAPIC);
         machine = machine.with(FakeFwCfg::new(true).with_item(5, &(others + 1).to_le_bytes()));
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        let ids = other_ids(&mut machine, &fw_cfg);
+        let features = Features::read(&mut machine);
+        let ids = other_ids(&mut machine, &fw_cfg, features);
         assert!(cpus.borrow().cpus.iter().all(|cpu| cpu.msrs.is_empty()), "nothing is written");
         (ids.map(|ids| ids.to_vec()), cpus.borrow().messages.len())
     };

@@ -5,10 +5,10 @@
 //!
 //! Source: QEMU `docs/specs/standard-vga.rst` and `hw/display/bochs-vbe.h`.
 
+use super::display::Display;
 use super::{Error, Framebuffer, Mode};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::Memory;
-use crate::pci::Display;
 
 /// Vendor and device (the vendor is the low half): `VGA`, `secondary-vga` and `bochs-display`.
 const ID_BOCHS: u32 = 0x1111_1234;

@@ -11,6 +11,7 @@
 //! good mode (EDID), text mode and VGA services.
 
 mod dispi;
+mod display;
 pub mod font;
 mod mode;
 mod ramfb;
@@ -25,8 +26,9 @@ pub use mode::Mode;
 use crate::addr::PhysRange;
 use crate::fw_cfg;
 use crate::hal::{HostAccess, MemoryError};
-use crate::pci::Display;
+use crate::pci::Devices;
 use crate::state::Boot;
+use display::Display;
 
 /// A framebuffer that the display shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +88,13 @@ impl From<MemoryError> for Error {
     }
 }
 
-/// Sets a mode on the display, `pci` being the first one on PCI. One that cannot be set is warned about, and the kernel
-/// starts without.
-pub fn set_up<M: HostAccess>(boot: &mut Boot<'_, M>, pci: Option<&Display>) -> Option<Framebuffer> {
+/// Sets a mode on the first display of `devices`, or on the one in RAM. If that fails there is a warning, and the kernel starts
+/// without.
+pub fn set_up<M: HostAccess>(boot: &mut Boot<'_, M>, devices: &Devices) -> Option<Framebuffer> {
+    set_up_on(boot, Display::first(devices).as_ref())
+}
+
+fn set_up_on<M: HostAccess>(boot: &mut Boot<'_, M>, pci: Option<&Display>) -> Option<Framebuffer> {
     let result = match (pci, boot.fw_cfg.find(ramfb::ITEM)) {
         (Some(display), _) if dispi::is_present(display) => dispi::set_up(boot.machine, display),
         (_, Some(item)) => ramfb::set_up(boot, item),

@@ -9,9 +9,11 @@ use super::*;
 use crate::addr::PhysAddr;
 use crate::fakes::fw_cfg::{FakeFwCfg, Quirks};
 use crate::fakes::machine::FakeMachine;
+use crate::fakes::pci::{FakeFunction, FakePci, On};
 use crate::fw_cfg::FwCfg;
 use crate::memory_map::{HostMap, MemoryMap};
-use crate::pci::Address;
+use crate::pci::topology::BarKind;
+use crate::pci::{Address, Apertures, ChipsetFunctions, ConfigAccess, HostBridge, LowApertures, PortRange, configure};
 use crate::start_info::Start;
 
 const VIDEO_MEMORY: u64 = 0xfd00_0000;
@@ -60,7 +62,7 @@ impl Host {
 
     fn set_up(&mut self, pci: Option<&Display>) -> Option<Framebuffer> {
         let Self { machine, fw_cfg, map } = self;
-        set_up(&mut Boot { machine, fw_cfg, map, start: &Start::Reset }, pci)
+        set_up_on(&mut Boot { machine, fw_cfg, map, start: &Start::Reset }, pci)
     }
 
     fn registers(&self) -> Vec<u16> {
@@ -185,4 +187,32 @@ fn errors_say_what_to_change() {
     ] {
         assert!(error.to_string().contains(part), "{error}");
     }
+}
+
+#[test]
+fn the_display_is_the_first_with_memory_in_its_first_register() {
+    let first = |functions: &[FakeFunction]| {
+        let mut pci = FakePci::default();
+        for (device, function) in (1..).zip(functions) {
+            pci.add(On::Root(0), device, 0, function.clone());
+        }
+        let low = LowApertures::new(PortRange::ALL, range(0xc000_0000, 512 << 20));
+        let host = HostBridge {
+            extra_roots: 0,
+            chipset: ChipsetFunctions::default(),
+            low,
+            apertures: &|| Apertures::new(low, None, 40),
+            routing: &|_, _| None,
+        };
+        Display::first(&configure(&mut pci, ConfigAccess::Ports, &host))
+    };
+    let memory = BarKind::Memory32 { prefetchable: false };
+    let network = || FakeFunction::new(0x1000_1af4, 0x02_0000).bar(0, memory, 12);
+    let without_memory_first = FakeFunction::new(0x1050_1af4, 0x03_8000).bar(1, memory, 12).bar(4, memory, 14);
+    let bochs = FakeFunction::new(0x1111_1234, 0x03_8000).bar(0, memory, 24).bar(2, memory, 12);
+    let display = first(&[network(), without_memory_first, bochs.clone(), bochs]).unwrap();
+    assert_eq!((display.address, display.id), (Address::new(0, 3, 0).unwrap(), 0x1111_1234));
+    assert_eq!((display.class, display.framebuffer), (0x03_8000, range(0xc000_0000, 16 << 20)));
+    assert_eq!(display.registers, Some(range(0xc200_6000, 0x1000)));
+    assert_eq!(first(&[network()]), None);
 }

@@ -20,22 +20,17 @@ mod tests;
 use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::{Alignment, PhysAddr, PhysRange};
-use crate::cpus;
+use crate::cpus::{self, Features};
 use crate::fw_cfg::FwCfg;
-use crate::hal::{Cpuid, Machine, MemoryError};
+use crate::hal::{Machine, MemoryError};
 use crate::layout;
 use crate::memory_map::Placement;
-use crate::platform::Chipset;
+use crate::platform::Board;
 use crate::state::Boot;
 use table::FloatingPointer;
 
 /// Where the pointer goes: the first KiB of the extended BIOS data area, which is the last below 640 KiB as well (chapter 4).
 const POINTER: PhysAddr = layout::EBDA_TABLES.start();
-
-/// CPUID leaf 1: the CPU's signature (EAX), its features (EDX) and its APIC identifier (EBX, bits 24 to 31).
-const CPUID_FEATURES: u32 = 1;
-/// EDX: there is a local APIC.
-const FEATURE_APIC: u32 = 1 << 9;
 
 /// The local APIC's version register: the version in the low byte (Intel SDM volume 3, 10.4.8).
 const LOCAL_APIC_VERSION: PhysAddr = PhysAddr::new(table::LOCAL_APIC as u64 + 0x30);
@@ -44,8 +39,8 @@ const LOCAL_APIC_VERSION: PhysAddr = PhysAddr::new(table::LOCAL_APIC as u64 + 0x
 /// kernel runs without it.
 ///
 /// [`InMemory::mp_table`]: crate::tables::InMemory::mp_table
-pub fn load<M: Machine>(boot: &mut Boot<'_, M>, chipset: Chipset) {
-    match try_load(boot, chipset) {
+pub fn load<M: Machine>(boot: &mut Boot<'_, M>, board: &dyn Board) {
+    match try_load(boot, board) {
         Ok(true) => {}
         Ok(false) => log::warn!("no MP table: there is no RAM for it"),
         Err(error) => log::warn!("no MP table: {error}"),
@@ -53,17 +48,17 @@ pub fn load<M: Machine>(boot: &mut Boot<'_, M>, chipset: Chipset) {
 }
 
 /// Whether there is a table now, or nothing for one to tell.
-fn try_load<M: Machine>(boot: &mut Boot<'_, M>, chipset: Chipset) -> Result<bool, MemoryError> {
-    if matches!(chipset, Chipset::Other(_)) {
+fn try_load<M: Machine>(boot: &mut Boot<'_, M>, board: &dyn Board) -> Result<bool, MemoryError> {
+    if board.is_foreign() {
         // Another board than QEMU's, which its host describes itself if it likes: bhyve does so, at 0xf0000.
         return Ok(true);
     }
-    let cpuid = boot.machine.cpuid(CPUID_FEATURES, 0);
-    if cpuid.edx & FEATURE_APIC == 0 {
+    let features = Features::read(boot.machine);
+    if !features.has_local_apic() {
         // No local APIC, so neither other CPUs nor an I/O APIC that would reach it: there is nothing to tell.
         return Ok(true);
     }
-    let Ok(table) = table::build(&processors(boot.machine, boot.fw_cfg, cpuid)?, chipset) else { return Ok(false) };
+    let Ok(table) = table::build(&processors(boot.machine, boot.fw_cfg, features)?, board) else { return Ok(false) };
     let within = PhysRange::LOW_4_GIB;
     let len = table.len() as u64;
     let place = boot.map.allocate(len, Alignment::PARAGRAPH, within, Placement::Top, MemoryType::RESERVED);
@@ -76,17 +71,20 @@ fn try_load<M: Machine>(boot: &mut Boot<'_, M>, chipset: Chipset) -> Result<bool
 }
 
 /// The CPUs, the boot CPU first; that one alone if the others cannot be asked.
-fn processors<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, cpuid: Cpuid) -> Result<table::Processors, MemoryError> {
-    let [.., boot] = cpuid.ebx.to_le_bytes();
+fn processors<M: Machine>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    features: Features,
+) -> Result<table::Processors, MemoryError> {
     let [version, ..] = machine.read_register32(LOCAL_APIC_VERSION)?.to_le_bytes();
-    let others = cpus::other_ids(machine, fw_cfg).unwrap_or_else(|error| {
+    let others = cpus::other_ids(machine, fw_cfg, features).unwrap_or_else(|error| {
         log::warn!("the guest gets one CPU: {error}");
         cpus::Ids::new()
     });
-    let processor = |id, is_boot| table::Processor::new(id, is_boot, version, cpuid.eax, cpuid.edx);
+    let processor = |id, is_boot| table::Processor::new(id, is_boot, version, features.signature, features.edx);
     let mut processors = table::Processors::new();
     let all = others.iter().map(|&id| processor(id, false));
-    for processor in core::iter::once(processor(boot, true)).chain(all) {
+    for processor in core::iter::once(processor(features.apic_id, true)).chain(all) {
         // There is room for as many as have an identifier.
         let _ = processors.try_push(processor);
     }

@@ -10,7 +10,7 @@ use crate::addr::PhysAddr;
 use crate::checksum;
 use crate::heap::{self, HeapFull};
 use crate::pci::Pin;
-use crate::platform::Chipset;
+use crate::platform::Board;
 
 /// The specification's revision, 1.4.
 const REVISION: u8 = 4;
@@ -168,14 +168,14 @@ const DEVICES: u8 = 32;
 ///
 /// # Errors
 /// [`HeapFull`].
-pub fn build(processors: &[Processor], chipset: Chipset) -> Result<Vec<u8>, HeapFull> {
+pub fn build(processors: &[Processor], board: &dyn Board) -> Result<Vec<u8>, HeapFull> {
     let mut entries = Entries { bytes: Vec::new(), count: 0 };
     for processor in processors {
         entries.push(processor)?;
     }
-    // Each of a device's pins that the chipset routes; none where there is no PCI.
+    // Each of a device's pins that the board routes; none where there is no PCI.
     let pins = || (1..DEVICES).flat_map(|device| PINS.map(|pin| (device, pin)));
-    let routes = || pins().filter_map(|(device, pin)| Some((device, pin, chipset.interrupt(device, pin)?)));
+    let routes = || pins().filter_map(|(device, pin)| Some((device, pin, board.interrupt(device, pin)?)));
     // Numbers begin at 0 and have no gaps.
     let has_pci = routes().next().is_some();
     let isa_bus = u8::from(has_pci);

@@ -11,6 +11,9 @@ use crate::fakes::machine::FakeMachine;
 use crate::hal::Cpuid;
 use crate::memory_map::{HostMap, MemoryMap};
 use crate::pci::Pin;
+use crate::platform::none::{FOREIGN, NO_PCI};
+use crate::platform::pc::Pc;
+use crate::platform::q35::Q35;
 use crate::start_info::Start;
 
 const TABLE_HEADER: usize = 44;
@@ -39,9 +42,9 @@ fn entries(table: &[u8]) -> Vec<Vec<u8>> {
     entries
 }
 
-fn build(chipset: Chipset) -> Vec<Vec<u8>> {
+fn build(board: &dyn Board) -> Vec<Vec<u8>> {
     let processors = [Processor::new(4, true, 0x14, 0x663, 0x1ff), Processor::new(7, false, 0x14, 0x663, 0x1ff)];
-    entries(&table::build(&processors, chipset).unwrap())
+    entries(&table::build(&processors, board).unwrap())
 }
 
 fn of_kind(entries: &[Vec<u8>], kind: u8) -> Vec<&[u8]> {
@@ -50,7 +53,7 @@ fn of_kind(entries: &[Vec<u8>], kind: u8) -> Vec<&[u8]> {
 
 #[test]
 fn every_cpu_is_listed_with_its_identifier() {
-    let entries = build(Chipset::None);
+    let entries = build(NO_PCI);
     let cpus: Vec<_> =
         of_kind(&entries, 0).iter().map(|cpu| (cpu[1], cpu[3], u32_at(cpu, 4), u32_at(cpu, 8))).collect();
     assert_eq!(cpus, [(4, 0b11, 0x663, 0x1ff), (7, 0b01, 0x663, 0x1ff)]);
@@ -58,7 +61,7 @@ fn every_cpu_is_listed_with_its_identifier() {
 
 #[test]
 fn without_pci_there_is_the_isa_bus_alone() {
-    let entries = build(Chipset::None);
+    let entries = build(NO_PCI);
     assert_eq!(of_kind(&entries, 1), [b"\x01\x00ISA   "]);
     assert_eq!(of_kind(&entries, 2), [[2, 0, 0x20, 1, 0, 0, 0xc0, 0xfe]]);
     // The timer goes to input 2, and the others to their own.
@@ -70,14 +73,14 @@ fn without_pci_there_is_the_isa_bus_alone() {
 
 #[test]
 fn pci_pins_go_where_the_chipset_routes_them() {
-    for chipset in [Chipset::I440fx, Chipset::Q35] {
-        let entries = build(chipset);
+    for board in [&Pc as &dyn Board, &Q35] {
+        let entries = build(board);
         assert_eq!(of_kind(&entries, 1), [b"\x01\x00PCI   ", b"\x01\x01ISA   "]);
         let (pci, isa): (Vec<_>, Vec<_>) = of_kind(&entries, 3).into_iter().partition(|entry| entry[4] == 0);
         assert_eq!(pci.len(), 31 * 4);
         for entry in pci {
             let pin = Pin::from_register((entry[5] & 3) + 1).unwrap();
-            assert_eq!(chipset.interrupt(entry[5] >> 2, pin), Some(entry[7]), "{entry:?}");
+            assert_eq!(board.interrupt(entry[5] >> 2, pin), Some(entry[7]), "{entry:?}");
             assert_eq!(u16_at(entry, 2), 0b1101, "level, active high");
         }
         // No input has two kinds of trigger.
@@ -96,15 +99,15 @@ fn machine() -> (FakeMachine, FwCfg, MemoryMap) {
     (machine, fw_cfg, MemoryMap::new(map))
 }
 
-fn load_table(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &mut MemoryMap, chipset: Chipset) {
-    load(&mut Boot { machine, fw_cfg, map, start: &Start::Reset }, chipset);
+fn load_table(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &mut MemoryMap, board: &dyn Board) {
+    load(&mut Boot { machine, fw_cfg, map, start: &Start::Reset }, board);
 }
 
 #[test]
 fn a_kernel_finds_the_table() {
     let (mut machine, fw_cfg, mut map) = machine();
     machine.memory.store(LOCAL_APIC_VERSION.get(), &[0x11, 0, 5, 0]);
-    load_table(&mut machine, &fw_cfg, &mut map, Chipset::None);
+    load_table(&mut machine, &fw_cfg, &mut map, NO_PCI);
     let pointer = machine.memory.bytes(POINTER.get(), 16);
     assert_eq!((&pointer[..4], checksum::sum(&pointer)), (b"_MP_".as_slice(), 0));
     let at = u32_at(&pointer, 4).into();
@@ -119,7 +122,7 @@ fn a_kernel_finds_the_table() {
 fn four_bytes_left_from_before_a_reset_kept_the_table_away() {
     let (mut machine, fw_cfg, mut map) = machine();
     machine.memory.store(POINTER.get(), b"_MP_ left behind");
-    load_table(&mut machine, &fw_cfg, &mut map, Chipset::None);
+    load_table(&mut machine, &fw_cfg, &mut map, NO_PCI);
     let pointer = machine.memory.bytes(POINTER.get(), 16);
     assert_eq!((&pointer[..4], checksum::sum(&pointer)), (b"_MP_".as_slice(), 0));
     assert_eq!(machine.memory.bytes(u32_at(&pointer, 4).into(), 4), b"PCMP");
@@ -128,7 +131,7 @@ fn four_bytes_left_from_before_a_reset_kept_the_table_away() {
 #[test]
 fn without_ram_for_the_table_there_is_no_pointer() {
     let (mut machine, fw_cfg, _) = machine();
-    load_table(&mut machine, &fw_cfg, &mut MemoryMap::default(), Chipset::Q35);
+    load_table(&mut machine, &fw_cfg, &mut MemoryMap::default(), &Q35);
     assert_eq!(machine.memory.bytes(POINTER.get(), 16), vec![0; 16]);
 }
 
@@ -137,7 +140,7 @@ fn without_a_local_apic_there_is_nothing_to_tell() {
     let (mut machine, fw_cfg, mut map) = machine();
     machine.cpuid.insert((1, 0), Cpuid { edx: 0x1ff, ..Cpuid::default() });
     let before = map.clone();
-    load_table(&mut machine, &fw_cfg, &mut map, Chipset::None);
+    load_table(&mut machine, &fw_cfg, &mut map, NO_PCI);
     assert_eq!((machine.memory.bytes(POINTER.get(), 16), map), (vec![0; 16], before));
 }
 
@@ -145,7 +148,7 @@ fn without_a_local_apic_there_is_nothing_to_tell() {
 fn a_board_that_is_none_of_qemus_gets_no_table() {
     let (mut machine, fw_cfg, mut map) = machine();
     let before = map.clone();
-    load_table(&mut machine, &fw_cfg, &mut map, Chipset::Other(0x1275_1275));
+    load_table(&mut machine, &fw_cfg, &mut map, FOREIGN);
     assert_eq!((machine.memory.bytes(POINTER.get(), 16), map), (vec![0; 16], before));
 }
 

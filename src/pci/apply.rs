@@ -1,39 +1,40 @@
-//! Writing a plan to configuration space.
+//! Writing the plan to configuration space.
 //!
 //! Each register is written once, and two that are a pair in one access. Afterwards functions decode and bridges with
 //! something behind them pass it on, as small kernels expect that do not turn a device on themselves. QEMU also makes its
-//! ACPI tables of what decodes: how far above 4 GiB the guest may look, and what an extra root bus has. Functions on the
-//! board are left to their drivers, because each makes the host rebuild its memory map.
+//! ACPI tables of what decodes: how far above 4 GiB the guest may look, and what an extra root bus has. The chipset's
+//! own functions are left to their drivers, because each makes the host rebuild its memory map.
 //!
 //! A bridge that passes nothing on has its windows closed: after a reset they read as open, from 0 on. The I/O window of a
 //! bridge that passes on memory alone is left as it was found, since each write to a window makes the host rebuild its memory
 //! map, and most ports are such. It does nothing while the bridge does not decode I/O.
 
-use super::plan::{BridgeWindows, Placement, Plan, Unplaced};
+use super::address::Address;
+use super::config::ConfigSpace;
+use super::plan::{Assignment, BridgeWindows, Resources, Unassigned};
 use super::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};
 use super::sizing::bar_offset;
 use super::topology::{Bar, BarKind, Bridge, Bus, Function, IoWindow, Pin, Topology};
-use super::{Address, ConfigSpace};
 use crate::addr::PhysRange;
 
 /// The interrupt line of a device on a root bus, by its number and pin; `None` leaves the register as it is.
 pub type Routing<'r> = &'r dyn Fn(u8, Pin) -> Option<u8>;
 
 /// Writes addresses, windows and interrupt lines, and turns decoding on. A register that has no address is set to zero.
-pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, routing: Routing) {
-    for placement in &plan.placements {
-        let Some(function) = topology.functions().get(usize::from(placement.function)) else { continue };
-        match neighbour(plan, function, placement) {
-            None => write_bar(config, function.address, placement.bar, placement.address),
+pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, resources: &Resources, routing: Routing) {
+    for assignment in &resources.assigned {
+        let Some(function) = topology.functions().get(usize::from(assignment.function)) else { continue };
+        match neighbour(resources, function, assignment) {
+            None => write_bar(config, function.address, assignment.bar, assignment.address),
             Some(upper) if upper.bar.register & 1 != 0 => {
-                let value = upper.address << 32 | placement.address;
-                config.write64(function.address, bar_offset(placement.bar.register), value);
+                let value = upper.address << 32 | assignment.address;
+                config.write64(function.address, bar_offset(assignment.bar.register), value);
             }
             // Written with this one.
             Some(_) => {}
         }
     }
-    for &Unplaced { function, bar, .. } in &plan.unplaced {
+    for &Unassigned { function, bar, .. } in &resources.unassigned {
         if let Some(function) = topology.functions().get(usize::from(function)) {
             write_bar(config, function.address, bar, 0);
         }
@@ -42,22 +43,22 @@ pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan, rou
         for (index, function) in topology.on_bus(bus) {
             route(config, topology, bus, function, routing);
             if function.bridge.is_none() {
-                turn_on(config, plan, index, function);
+                turn_on(config, resources, index, function);
             }
         }
     }
     if topology.has_bridges() {
-        set_up_bridges(config, topology, plan);
+        set_up_bridges(config, topology, resources);
     }
 }
 
 /// Opens each bridge for what is behind it, or closes it.
-fn set_up_bridges(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan) {
+fn set_up_bridges(config: &mut dyn ConfigSpace, topology: &Topology, resources: &Resources) {
     for bus in topology.buses() {
         for (index, function) in topology.on_bus(bus) {
             if let Some(bridge) = function.bridge {
-                let may_pass_on = may_decode(plan, index, function) == COMMAND_IO | COMMAND_MEMORY;
-                match behind(topology, plan, bridge).filter(|_| may_pass_on) {
+                let may_pass_on = resources.may_decode(index, function) == COMMAND_IO | COMMAND_MEMORY;
+                match behind(topology, resources, bridge).filter(|_| may_pass_on) {
                     Some(windows) => open_bridge(config, function, bridge, windows),
                     None => close_windows(config, function.address),
                 }
@@ -67,9 +68,9 @@ fn set_up_bridges(config: &mut dyn ConfigSpace, topology: &Topology, plan: &Plan
 }
 
 /// What a bridge has to pass on; `None` where nothing is behind it and nothing can be plugged in.
-fn behind<'p>(topology: &Topology, plan: &'p Plan, bridge: Bridge) -> Option<&'p BridgeWindows> {
+fn behind<'r>(topology: &Topology, resources: &'r Resources, bridge: Bridge) -> Option<&'r BridgeWindows> {
     let index = usize::from(bridge.bus?);
-    let (bus, windows) = (topology.buses().get(index)?, plan.windows.get(index)?);
+    let (bus, windows) = (topology.buses().get(index)?, resources.windows.get(index)?);
     (!bus.is_empty() || !windows.is_closed()).then_some(windows)
 }
 
@@ -80,45 +81,31 @@ const PIIX_IDE: [u32; 2] = [0x7010_8086, 0x7111_8086];
 const PIIX_IDE_TIMING: u8 = 0x40;
 const PIIX_IDE_DECODE: u32 = 0x8000_8000;
 
-/// Has a function decode what has an address, if it is not on the board or was found decoding.
-fn turn_on(config: &mut dyn ConfigSpace, plan: &Plan, index: u16, function: &Function) {
+/// Has a function decode what has an address. Of the chipset's own functions only what was found decoding.
+fn turn_on(config: &mut dyn ConfigSpace, resources: &Resources, index: u16, function: &Function) {
     let found = function.command & (COMMAND_IO | COMMAND_MEMORY);
-    let wanted = if function.on_board || function.bars.is_empty() { found } else { COMMAND_IO | COMMAND_MEMORY };
-    if !function.on_board && PIIX_IDE.contains(&function.id) {
+    let wanted = if function.in_chipset || function.bars.is_empty() { found } else { COMMAND_IO | COMMAND_MEMORY };
+    if !function.in_chipset && PIIX_IDE.contains(&function.id) {
         // Not a matter of COMMAND alone: a driver takes a channel without this for switched off.
         config.write32(function.address, PIIX_IDE_TIMING, PIIX_IDE_DECODE);
     }
     if wanted != 0 {
-        let command = function.command & !found | wanted & may_decode(plan, index, function) | COMMAND_SERR;
+        let command = function.command & !found | wanted & resources.may_decode(index, function) | COMMAND_SERR;
         config.write32(function.address, register::COMMAND, command.into());
     }
 }
 
-/// The spaces, as bits of COMMAND, of which all registers of the function with this index have an address, so that it
-/// decodes nothing it should not.
-fn may_decode(plan: &Plan, index: u16, function: &Function) -> u16 {
-    if !function.sound {
-        return 0;
-    }
-    let lost = plan.unplaced.iter().filter(|lost| lost.function == index);
-    lost.fold(COMMAND_IO | COMMAND_MEMORY, |may, lost| match lost.bar.kind {
-        BarKind::Io => may & !COMMAND_IO,
-        BarKind::Memory32 { .. } | BarKind::Memory64 { .. } => may & !COMMAND_MEMORY,
-        BarKind::Rom => may,
-    })
-}
-
-/// The placement of the register that is in the same multiple of eight bytes, where each takes 32 bits and has an address:
+/// The assignment of the register that is in the same multiple of eight bytes, where each takes 32 bits and has an address:
 /// the host splits one access for both.
-fn neighbour<'p>(plan: &'p Plan, function: &Function, placement: &Placement) -> Option<&'p Placement> {
+fn neighbour<'r>(resources: &'r Resources, function: &Function, assignment: &Assignment) -> Option<&'r Assignment> {
     let is_narrow = |bar: Bar| !matches!(bar.kind, BarKind::Memory64 { .. });
-    let register = placement.bar.register ^ 1;
-    // Few functions have one, and for the others the plan is not searched.
+    let register = assignment.bar.register ^ 1;
+    // Few functions have one, and for the others the resources are not searched.
     let bar = *function.bars.iter().find(|bar| bar.register == register)?;
-    if !is_narrow(bar) || !is_narrow(placement.bar) {
+    if !is_narrow(bar) || !is_narrow(assignment.bar) {
         return None;
     }
-    plan.placements.iter().find(|other| other.function == placement.function && other.bar.register == register)
+    resources.assigned.iter().find(|other| other.function == assignment.function && other.bar.register == register)
 }
 
 fn write_bar(config: &mut dyn ConfigSpace, address: Address, bar: Bar, value: u64) {

@@ -3,8 +3,10 @@
 //!
 //! The list is walked once, and only of bridges.
 
+use super::address::Address;
+use super::config::ConfigSpace;
+use super::register;
 use super::topology::{Reserve, Slot};
-use super::{Address, ConfigSpace, register};
 
 /// Capabilities looked at in one list. The list lives in the upper 192 bytes, four bytes each at least.
 const MOST: usize = 48;

@@ -4,7 +4,8 @@
 //! once it is told where. Each access is an exit to the host; the ports need two for a dword that was not the last one
 //! touched. Left out: extended configuration space, from byte 256 on.
 
-use super::{Address, Addresses, register};
+use super::address::{Address, Addresses};
+use super::register;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::{Memory, Ports};
 
@@ -146,6 +147,31 @@ pub enum LongestAccess {
     Qword,
 }
 
+/// The way into configuration space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConfigAccess {
+    /// The ports, which every PC has.
+    #[default]
+    Ports,
+    /// A memory-mapped window that is open.
+    Ecam(EcamWindow),
+}
+
+impl ConfigAccess {
+    /// Calls `work` with configuration space, and returns what it returns.
+    pub fn with<M: Ports + Memory, T>(self, machine: &mut M, work: impl FnOnce(&mut dyn ConfigSpace) -> T) -> T {
+        match self {
+            Self::Ports => work(&mut PortConfig::new(machine)),
+            Self::Ecam(EcamWindow { range, longest: LongestAccess::Qword }) => {
+                work(&mut Ecam::<M, true>::new(machine, range))
+            }
+            Self::Ecam(EcamWindow { range, longest: LongestAccess::Dword }) => {
+                work(&mut Ecam::<M, false>::new(machine, range))
+            }
+        }
+    }
+}
+
 /// A window of memory-mapped configuration space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EcamWindow {
@@ -153,16 +179,6 @@ pub struct EcamWindow {
     pub range: PhysRange,
     /// The longest access.
     pub longest: LongestAccess,
-}
-
-impl EcamWindow {
-    /// Calls `work` with configuration space through this window, and gives what it gives.
-    pub fn with<M: Memory, T>(self, memory: &mut M, work: impl FnOnce(&mut dyn ConfigSpace) -> T) -> T {
-        match self.longest {
-            LongestAccess::Qword => work(&mut Ecam::<M, true>::new(memory, self.range)),
-            LongestAccess::Dword => work(&mut Ecam::<M, false>::new(memory, self.range)),
-        }
-    }
 }
 
 /// Configuration space through a memory-mapped window. A bus beyond the window's end is absent.

@@ -1,12 +1,12 @@
 //! What a user is told when there is not room for everything: one line for each kind of room, with what to change.
 
-use super::plan::{GivenUp, Plan, Unplaced};
+use super::plan::{GivenUp, Resources, Unassigned};
 use super::topology::{BarKind, Topology};
 
 /// What registers ask for, as far as the advice differs.
 struct Asked {
     what: &'static str,
-    includes: fn(&Unplaced) -> bool,
+    includes: fn(&Unassigned) -> bool,
     advice: &'static str,
 }
 
@@ -29,23 +29,23 @@ const ASKED: [Asked; 3] = [
 ];
 
 /// Warns about what there was no room for.
-pub(super) fn shortage(topology: &Topology, plan: &Plan) {
-    let GivenUp { io, memory } = plan.given_up;
+pub(super) fn shortage(topology: &Topology, resources: &Resources) {
+    let GivenUp { io, memory } = resources.given_up;
     for (what, bridges) in [("I/O ports", io), ("memory", memory)] {
         if bridges != 0 {
             log::warn!("PCI: no {what} left to plug devices in behind {bridges} bridge(s); what is there comes first");
         }
     }
-    if !plan.unplaced.is_empty() {
-        unplaced(topology, plan);
+    if !resources.unassigned.is_empty() {
+        unassigned(topology, resources);
     }
 }
 
 /// Warns about the registers that got no address.
-fn unplaced(topology: &Topology, plan: &Plan) {
+fn unassigned(topology: &Topology, resources: &Resources) {
     for Asked { what, includes, advice } in ASKED {
-        let mut lost = plan.unplaced.iter().filter(|lost| includes(lost));
-        let Some(&Unplaced { function, bar, .. }) = lost.next() else { continue };
+        let mut lost = resources.unassigned.iter().filter(|lost| includes(lost));
+        let Some(&Unassigned { function, bar, .. }) = lost.next() else { continue };
         let Some(function) = topology.functions().get(usize::from(function)) else { continue };
         log::warn!(
             "PCI: not enough {what}: {} BAR(s) get none, the first is BAR {} of {} with {:#x}; {advice}",

@@ -8,12 +8,14 @@
 
 use arrayvec::ArrayVec;
 
+use super::address::{Address, Addresses};
 use super::capabilities::Capabilities;
+use super::config::ConfigSpace;
 use super::register::{self, COMMAND_IO, COMMAND_MEMORY};
+use super::sizing;
 use super::topology::{
     Bar, BarKind, Bridge, Bus, Function, IoWindow, Parent, Pin, PrefetchableWindow, Reserve, Topology,
 };
-use super::{Address, Addresses, ConfigSpace, sizing};
 use crate::heap;
 
 /// Functions that are kept, at most; more would not leave the heap room for anything else. The largest machine that can
@@ -32,7 +34,7 @@ const CLASS_ISA_BRIDGE: u32 = 0x0601;
 
 /// One of the chipset's own functions, and what QEMU's is like after a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OwnFunction {
+pub struct ChipsetFunction {
     /// Where it is. It is not function 0 of its device.
     pub address: Address,
     /// Vendor ID in the low half, device ID in the high half.
@@ -45,26 +47,26 @@ pub struct OwnFunction {
     pub bars: &'static [Bar],
 }
 
-impl OwnFunction {
+impl ChipsetFunction {
     /// The function as a scan finds it after a reset.
     fn function(&self) -> Function {
         let Self { address, id, class, pin, bars: known } = *self;
         let mut bars = ArrayVec::new();
         // A function has six registers at most, and there is room for seven.
         let _ = bars.try_extend_from_slice(known);
-        Function { address, id, class, command: 0, line: 0, pin, bars, sound: true, on_board: true, bridge: None }
+        Function { address, id, class, command: 0, line: 0, pin, bars, sound: true, in_chipset: true, bridge: None }
     }
 }
 
 /// What is known of the chipset's own functions beforehand.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Board<'b> {
+pub struct ChipsetFunctions<'b> {
     /// The host bridge, device 0 of its bus, with one function. It needs nothing and is not looked at.
     pub host_bridge: Option<Address>,
     /// The ISA bridge, function 0 of a device with several. It needs nothing and is not looked at.
     pub isa_bridge: Option<Address>,
     /// Other functions, without an expansion ROM, which only decode once their driver says so.
-    pub functions: &'b [OwnFunction],
+    pub functions: &'b [ChipsetFunction],
     /// Whether the functions are QEMU's. If so, one with the expected ID is as it is described, and only its ID is read: a
     /// reset of QEMU's turns decoding off and clears the interrupt line (`hw/pci/pci.c`, `pci_do_device_reset`).
     pub is_qemu: bool,
@@ -74,7 +76,7 @@ pub struct Board<'b> {
 ///
 /// Every function found has decoding off afterwards, unless it is a host or ISA bridge. What cannot be kept or numbered
 /// is left out and warned about.
-pub fn scan(config: &mut dyn ConfigSpace, extra_roots: u64, board: Board<'_>) -> Topology {
+pub fn scan(config: &mut dyn ConfigSpace, extra_roots: u64, board: ChipsetFunctions<'_>) -> Topology {
     let odd = sizing::Odd::default();
     let mut scan = Scan { config, topology: Topology::default(), board, full: false, unnumbered: 0, odd };
     scan.bus(0, None, false);
@@ -97,7 +99,7 @@ pub fn scan(config: &mut dyn ConfigSpace, extra_roots: u64, board: Board<'_>) ->
 struct Scan<'c, 'b> {
     config: &'c mut dyn ConfigSpace,
     topology: Topology,
-    board: Board<'b>,
+    board: ChipsetFunctions<'b>,
     /// Nothing more can be kept.
     full: bool,
     /// Bridges without a bus number.
@@ -363,7 +365,7 @@ impl Scan<'_, '_> {
             pin: None,
             bars: ArrayVec::new(),
             sound: true,
-            on_board: own.is_some(),
+            in_chipset: own.is_some(),
             bridge: None,
         };
         if !matches!(class >> 8, CLASS_HOST_BRIDGE | CLASS_ISA_BRIDGE) {
@@ -381,7 +383,7 @@ impl Scan<'_, '_> {
                 function.bridge = Some(self.bridge(address, id, listed));
             }
             sizing::size_bars(self.config, &mut function, registers, &mut self.odd);
-            if !function.on_board && function.bridge.is_none() {
+            if !function.in_chipset && function.bridge.is_none() {
                 sizing::size_rom(self.config, &mut function, &mut self.odd);
             }
         }

@@ -4,8 +4,10 @@ use core::fmt;
 
 use crate::logging::Few;
 
+use super::address::Address;
+use super::config::ConfigSpace;
+use super::register;
 use super::topology::{Bar, BarKind, Function};
-use super::{Address, ConfigSpace, register};
 
 /// Class and sub-class of an IDE controller (PCI Code and ID Assignment 1.11, section 1.2).
 const CLASS_IDE: u32 = 0x0101;

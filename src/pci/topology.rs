@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
 
-use super::Address;
+use super::address::Address;
 
 /// What was found behind the root buses.
 #[derive(Default, Debug)]
@@ -117,7 +117,7 @@ pub struct Function {
     /// Whether each base address register asks for something that can be. If not, the function must not decode.
     pub sound: bool,
     /// Whether it is one of the chipset's own, which is left to its driver.
-    pub on_board: bool,
+    pub in_chipset: bool,
     /// What else there is to know if it is a bridge.
     pub bridge: Option<Bridge>,
 }

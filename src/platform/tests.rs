@@ -2,6 +2,10 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
+use super::aperture::{high_apertures, unoccupied};
+use super::none::{FOREIGN, ISAPC, NO_PCI};
+use super::pc::Pc;
+use super::q35::Q35;
 use super::*;
 use crate::fakes::chipset::{FakeConfigPorts, FakePics};
 use crate::fakes::fw_cfg::FakeFwCfg;
@@ -9,7 +13,7 @@ use crate::fakes::golden::QEMU_FILE;
 use crate::fakes::machine::{Access, FakeDevice, FakeMachine, FakeMemory};
 use crate::hal::Cpuid;
 use crate::memory_map::{HostMap, MemoryMap};
-use crate::pci::LongestAccess;
+use crate::pci::{EcamWindow, LongestAccess, Pin, PortRange};
 use crate::start_info::Start;
 
 const GIB: u64 = 1 << 30;
@@ -19,21 +23,36 @@ fn at(device: u32, function: u32, offset: u32) -> u32 {
     device << 11 | function << 8 | offset
 }
 
+/// The board of a host.
+fn board((mut machine, fw_cfg): (FakeMachine, FwCfg)) -> &'static dyn Board {
+    detect::board(&mut machine, &fw_cfg)
+}
+
+/// Sets the registers of a board with RAM to `low_ram_end`, on QEMU.
+fn program_board(machine: &mut FakeMachine, board: &dyn Board, low_ram_end: u64) -> ConfigAccess {
+    let access = program(machine, board, PhysAddr::new(low_ram_end), HostKind::Qemu);
+    board.isa_devices().set_up(machine, Features::default());
+    access
+}
+
 fn dword(machine: &FakeMachine, address: u64) -> u32 {
     u32::from_le_bytes(machine.memory.bytes(address, 4).try_into().unwrap())
 }
 
 #[test]
-fn the_host_bridge_tells_the_chipset() {
-    let detect =
-        |id| Chipset::detect(&mut FakeMachine::new().with(FakeConfigPorts::with_host_bridge(id)), HostKind::Qemu);
-    assert_eq!(detect(0x1237_8086), Chipset::I440fx);
-    assert_eq!(detect(0x29c0_8086), Chipset::Q35);
-    assert_eq!(detect(0x0d57_8086), Chipset::Other(0x0d57_8086));
+fn the_host_bridge_tells_the_board() {
+    let detect = |id| board(qemu(FakeMachine::new().with(FakeConfigPorts::with_host_bridge(id)), &[]));
+    assert_eq!(detect(0x1237_8086), &Pc as &dyn Board);
+    assert_eq!(detect(0x29c0_8086), &Q35 as &dyn Board);
+    assert_eq!(detect(0x0d57_8086), FOREIGN);
     for absent in [0, u32::MAX] {
-        let mut machine = FakeMachine::new();
-        machine.absent = absent;
-        assert_eq!(Chipset::detect(&mut machine, HostKind::Qemu), Chipset::None);
+        let without_pci = |files: &[&str]| {
+            let (mut machine, fw_cfg) = qemu(FakeMachine::new(), files);
+            machine.absent = absent;
+            board((machine, fw_cfg))
+        };
+        assert_eq!(without_pci(&[]), ISAPC);
+        assert_eq!(without_pci(&["etc/table-loader", "etc/system-states"]), NO_PCI);
     }
 }
 
@@ -42,7 +61,7 @@ fn q35_gets_its_registers() {
     let config = FakeConfigPorts::with_host_bridge(0x29c0_8086);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(config);
-    let ecam = Chipset::Q35.program(&mut machine, PhysAddr::new(2 * GIB), HostKind::Qemu).unwrap();
+    let ConfigAccess::Ecam(ecam) = program_board(&mut machine, &Q35, 2 * GIB) else { panic!("no window") };
     assert_eq!((ecam.range.start().get(), ecam.range.len()), (0xb000_0000, 256 << 20));
     // One write opens the window, the rest goes through it.
     assert_eq!(*writes.borrow(), [(at(0, 0, 0x60), 4, 0xb000_0001)]);
@@ -59,7 +78,7 @@ fn q35_with_ram_where_the_window_would_be_goes_through_the_ports() {
     let config = FakeConfigPorts::with_host_bridge(0x29c0_8086);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(config);
-    assert_eq!(Chipset::Q35.program(&mut machine, PhysAddr::new(3 * GIB), HostKind::Qemu), None);
+    assert_eq!(program_board(&mut machine, &Q35, 3 * GIB), ConfigAccess::Ports);
     let writes = writes.borrow();
     assert!(writes.contains(&(at(0x1f, 0, 0x40), 4, 0x601)));
     assert!(writes.contains(&(at(0x1f, 0, 0x44), 4, 0x80)));
@@ -71,7 +90,7 @@ fn pc_gets_its_registers() {
     let config = FakeConfigPorts::with_host_bridge(0x1237_8086);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(config);
-    assert_eq!(Chipset::I440fx.program(&mut machine, PhysAddr::new(2 * GIB), HostKind::Qemu), None);
+    assert_eq!(program_board(&mut machine, &Pc, 2 * GIB), ConfigAccess::Ports);
     let expected = [
         (at(1, 0, 0x60), 4, 0x0b0b_0a0a),
         (at(1, 1, 0x40), 4, 0x8000_8000),
@@ -107,7 +126,7 @@ fn programmed(machine: FakeMachine, bridge: Option<u32>, files: &[&str]) -> Fake
         None => machine,
     };
     let (mut machine, fw_cfg) = qemu(machine, files);
-    program(&mut machine, &fw_cfg, &map(0, &[]));
+    Platform::program(&mut machine, &fw_cfg, &map(0, &[]));
     machine
 }
 
@@ -173,31 +192,31 @@ fn the_interrupt_controllers_of_a_microvm_are_masked_by_one_access_and_wired() {
 
 #[test]
 fn the_f_segment_takes_one_write() {
-    for (id, pam0) in [(0x1237_8086, 0x59), (0x29c0_8086, 0x90)] {
-        let config = FakeConfigPorts::with_host_bridge(id);
+    let chipset = |board: &dyn Board| board.chipset().unwrap();
+    for (board, pam0) in [(&Pc as &dyn Board, 0x59), (&Q35, 0x90)] {
+        let config = FakeConfigPorts::default();
         let writes = config.writes();
         let mut machine = FakeMachine::new().with(config);
-        let chipset = Chipset::detect(&mut machine, HostKind::Qemu);
-        assert!(chipset.open_f_segment(&mut machine, None));
+        open_f_segment(&mut machine, ConfigAccess::Ports, chipset(board));
         assert_eq!(*writes.borrow(), [(pam0, 1, 0x30)]);
     }
     // And one access, where the configuration window is open.
     let mut machine = FakeMachine::new();
     let range = PhysRange::new(PhysAddr::new(0xb000_0000), 256 << 20).unwrap();
     let window = EcamWindow { range, longest: LongestAccess::Qword };
-    assert!(Chipset::Q35.open_f_segment(&mut machine, Some(window)));
+    open_f_segment(&mut machine, ConfigAccess::Ecam(window), chipset(&Q35));
     assert_eq!(machine.memory.bytes(0xb000_0090, 1), [0x30]);
     assert!(machine.accesses.iter().all(|access| !matches!(access, Access::Out(..))), "{:?}", machine.accesses);
 }
 
 #[test]
 fn the_keyboard_controller_translates() {
-    for chipset in [Chipset::Q35, Chipset::I440fx] {
+    for board in [&Q35 as &'static dyn Board, &Pc] {
         let mut machine = FakeMachine::new();
-        chipset.program(&mut machine, PhysAddr::new(GIB), HostKind::Qemu);
+        program_board(&mut machine, board, GIB);
         // The command comes before its byte.
         let wanted = [Access::Out(0x64, 1, 0x60), Access::Out(0x60, 1, 0x43)];
-        assert!(machine.accesses.windows(2).any(|accesses| accesses == wanted), "{chipset}: {:?}", machine.accesses);
+        assert!(machine.accesses.windows(2).any(|accesses| accesses == wanted), "{board:?}: {:?}", machine.accesses);
     }
 }
 
@@ -213,9 +232,12 @@ fn with_mtrrs(mut machine: FakeMachine) -> FakeMachine {
     machine
 }
 
-fn set_up(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: HostMap) {
+fn set_up(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: HostMap) -> (Platform, Devices) {
     let mut map = MemoryMap::new(map);
-    Platform::set_up(&mut Boot { machine, fw_cfg, map: &mut map, start: &Start::Reset }).unwrap();
+    let platform = Platform::program(machine, fw_cfg, &map);
+    let devices = platform.set_up_pci(&mut Boot { machine, fw_cfg, map: &mut map, start: &Start::Reset }).unwrap();
+    platform.set_up_cpus(machine, fw_cfg);
+    (platform, devices)
 }
 
 #[test]
@@ -292,11 +314,11 @@ fn the_keyboard_controller_of_a_machine_without_pci_translates_if_there_is_one()
 
 #[test]
 fn port_0x92_says_that_address_line_20_is_open() {
-    for chipset in [Chipset::Q35, Chipset::I440fx] {
+    for board in [&Q35 as &'static dyn Board, &Pc] {
         let mut machine = FakeMachine::new();
-        chipset.program(&mut machine, PhysAddr::new(GIB), HostKind::Qemu);
+        program_board(&mut machine, board, GIB);
         let written = machine.accesses.iter().filter(|access| matches!(access, Access::Out(0x92, ..)));
-        assert_eq!(written.collect::<Vec<_>>(), [&Access::Out(0x92, 1, 2)], "{chipset}: once, and without a reset");
+        assert_eq!(written.collect::<Vec<_>>(), [&Access::Out(0x92, 1, 2)], "{board:?}: once, and without a reset");
     }
 }
 
@@ -304,30 +326,29 @@ fn port_0x92_says_that_address_line_20_is_open() {
 fn an_unknown_host_bridge_is_left_alone() {
     let config = FakeConfigPorts::with_host_bridge(0x0d57_8086);
     let writes = config.writes();
-    let mut machine = FakeMachine::new().with(config);
-    let chipset = Chipset::detect(&mut machine, HostKind::Qemu);
-    assert_eq!(chipset.program(&mut machine, PhysAddr::new(GIB), HostKind::Qemu), None);
-    assert!(!chipset.open_f_segment(&mut machine, None));
+    let machine = FakeMachine::new().with(config);
+    let (mut machine, fw_cfg) = qemu(machine, &["etc/smbios/smbios-anchor", "etc/table-loader"]);
+    let (platform, devices) = set_up(&mut machine, &fw_cfg, map(0, &[]));
+    assert_eq!((platform.board, platform.f_segment), (FOREIGN, false));
+    assert_eq!(devices.iter().count(), 0);
     assert!(writes.borrow().is_empty());
-    assert_eq!(chipset.low_windows(PhysAddr::new(GIB)), None);
-    assert_eq!(chipset.interrupt(3, Pin::A), None);
+    assert_eq!(platform.board.interrupt(3, Pin::A), None);
 }
 
 #[test]
 fn the_numbers_of_a_host_bridge_alone_do_not_make_a_pc_on_other_hosts() {
-    for (id, isa, isa_id, chipset) in [
-        (0x1237_8086, at(1, 0, 0), 0x7000_8086, Chipset::I440fx),
-        (0x29c0_8086, at(0x1f, 0, 0), 0x2918_8086, Chipset::Q35),
-    ] {
-        let detect = |config: FakeConfigPorts| Chipset::detect(&mut FakeMachine::new().with(config), HostKind::Other);
+    for (id, isa, isa_id, known) in
+        [(0x1237_8086, at(1, 0, 0), 0x7000_8086, &Pc as &dyn Board), (0x29c0_8086, at(0x1f, 0, 0), 0x2918_8086, &Q35)]
+    {
+        let detect = |config: FakeConfigPorts| board((FakeMachine::new().with(config), FwCfg::absent()));
         let bridge = || FakeConfigPorts::with_host_bridge(id);
-        assert_eq!(detect(bridge().with_function(isa, isa_id)), chipset);
+        assert_eq!(detect(bridge().with_function(isa, isa_id)), known);
         // crosvm: the 440FX's numbers, then any device, or none.
-        assert_eq!(detect(bridge()), Chipset::Other(id));
-        assert_eq!(detect(bridge().with_function(isa, 0x1042_1af4)), Chipset::Other(id));
-        let mut qemu = FakeMachine::new().with(bridge());
-        assert_eq!(Chipset::detect(&mut qemu, HostKind::Qemu), chipset);
-        assert_eq!(qemu.accesses.len(), 2, "QEMU is taken at its word");
+        assert_eq!(detect(bridge()), FOREIGN);
+        assert_eq!(detect(bridge().with_function(isa, 0x1042_1af4)), FOREIGN);
+        let (mut machine, fw_cfg) = qemu(FakeMachine::new().with(bridge()), &[]);
+        assert_eq!(detect::board(&mut machine, &fw_cfg), known);
+        assert_eq!(machine.accesses.len(), 2, "QEMU is taken at its word");
     }
 }
 
@@ -337,7 +358,7 @@ fn nothing_is_written_to_power_management_that_is_not_there() {
         let config = FakeConfigPorts::with_host_bridge(0x1237_8086);
         let config = if there { config.with_function(at(1, 3, 0), 0x7113_8086) } else { config };
         let writes = config.writes();
-        Chipset::I440fx.program(&mut FakeMachine::new().with(config), PhysAddr::new(GIB), HostKind::Other);
+        program(&mut FakeMachine::new().with(config), &Pc, PhysAddr::new(GIB), HostKind::Other);
         let pm = at(1, 3, 0)..at(1, 4, 0);
         assert_eq!(writes.borrow().iter().filter(|(address, ..)| pm.contains(address)).count(), writes_there);
     }
@@ -361,60 +382,65 @@ fn pci_keeps_off_what_the_host_reserves_behind_ram() {
 #[test]
 fn interrupts_rotate_as_on_the_boards() {
     // The figures are those that Linux prints for QEMU's devices under SeaBIOS.
-    assert_eq!(Chipset::I440fx.interrupt(1, Pin::D), Some(11), "pc 00:01.2 USB");
-    assert_eq!(Chipset::I440fx.interrupt(1, Pin::A), Some(9), "pc 00:01.3 power management");
-    assert_eq!(Chipset::I440fx.interrupt(2, Pin::A), Some(10));
-    assert_eq!(Chipset::I440fx.interrupt(3, Pin::A), Some(11));
-    assert_eq!(Chipset::I440fx.interrupt(4, Pin::A), Some(11));
-    assert_eq!(Chipset::Q35.interrupt(2, Pin::A), Some(11));
-    assert_eq!(Chipset::Q35.interrupt(0x18, Pin::A), Some(10));
-    assert_eq!(Chipset::Q35.interrupt(0x1f, Pin::A), Some(10), "q35 00:1f.2 AHCI");
-    assert_eq!(Chipset::Q35.interrupt(0x1d, Pin::C), Some(11));
+    assert_eq!(Pc.interrupt(1, Pin::D), Some(11), "pc 00:01.2 USB");
+    assert_eq!(Pc.interrupt(1, Pin::A), Some(9), "pc 00:01.3 power management");
+    assert_eq!(Pc.interrupt(2, Pin::A), Some(10));
+    assert_eq!(Pc.interrupt(3, Pin::A), Some(11));
+    assert_eq!(Pc.interrupt(4, Pin::A), Some(11));
+    assert_eq!(Q35.interrupt(2, Pin::A), Some(11));
+    assert_eq!(Q35.interrupt(0x18, Pin::A), Some(10));
+    assert_eq!(Q35.interrupt(0x1f, Pin::A), Some(10), "q35 00:1f.2 AHCI");
+    assert_eq!(Q35.interrupt(0x1d, Pin::C), Some(11));
 }
 
 #[test]
-fn low_windows_begin_behind_ram_and_end_at_the_io_apic() {
-    for (chipset, ram_end, start) in [
-        (Chipset::Q35, 128 << 20, 0xc000_0000),
-        (Chipset::Q35, 3 * GIB + (512 << 20), 0xe000_0000),
-        (Chipset::I440fx, 128 << 20, 0x8000_0000),
-        (Chipset::I440fx, 2 * GIB, 0x8000_0000),
-        (Chipset::I440fx, 3 * GIB, 0xc000_0000),
-        (Chipset::I440fx, 3 * GIB + (512 << 20), 0xe000_0000),
+fn pci_memory_begins_behind_ram_and_ends_at_the_io_apic() {
+    let (pc, q35): (&dyn Board, &dyn Board) = (&Pc, &Q35);
+    for (board, ram_end, start) in [
+        (q35, 128 << 20, 0xc000_0000),
+        (q35, 3 * GIB + (512 << 20), 0xe000_0000),
+        (pc, 128 << 20, 0x8000_0000),
+        (pc, 2 * GIB, 0x8000_0000),
+        (pc, 3 * GIB, 0xc000_0000),
+        (pc, 3 * GIB + (512 << 20), 0xe000_0000),
         // Where four ranges of memory types reach up to 4 GiB.
-        (Chipset::I440fx, 3073 << 20, 0xc400_0000),
-        (Chipset::Q35, 3501 << 20, 0xdae0_0000),
+        (pc, 3073 << 20, 0xc400_0000),
+        (q35, 3501 << 20, 0xdae0_0000),
     ] {
-        let (ports, memory) = chipset.low_windows(PhysAddr::new(ram_end)).unwrap();
-        assert_eq!((memory.start().get(), memory.end().get()), (start, 0xfec0_0000), "{chipset} {ram_end:#x}");
-        assert!(ports.start() >= 0x6000 && ports.end() == 0x1_0000);
-        let more = chipset.more_ports();
-        assert!(more.start() == 0x1000 && more.end() - more.start() > ports.end() - ports.start());
+        let memory = board.pci_memory(PhysAddr::new(ram_end)).unwrap();
+        assert_eq!((memory.start().get(), memory.end().get()), (start, 0xfec0_0000), "{board:?} {ram_end:#x}");
     }
-    assert_eq!(Chipset::Q35.low_windows(PhysAddr::new(0xff00_0000)), None);
+    assert_eq!(Q35.pci_memory(PhysAddr::new(0xff00_0000)), None);
+    for board in [pc, q35] {
+        let Chipset { ports, more_ports, .. } = board.chipset().unwrap();
+        let len = |ports: &PortRange| ports.end() - ports.start();
+        assert!(ports.start() >= 0x6000 && ports.end() == 0x1_0000);
+        assert!(more_ports.start() == 0x1000 && len(more_ports) > len(ports));
+    }
 }
 
 /// Where RAM below 4 GiB ends with `-m`, in MiB (QEMU `hw/i386/pc_piix.c` and `pc_q35.c`).
-fn low_ram_end(chipset: Chipset, mib: u64) -> PhysAddr {
-    let (most, rest) = if chipset == Chipset::Q35 { (2816, 2048) } else { (3584, 3072) };
+fn low_ram_end(board: &'static dyn Board, mib: u64) -> PhysAddr {
+    let (most, rest) = if board == &Q35 as &dyn Board { (2816, 2048) } else { (3584, 3072) };
     PhysAddr::new(if mib >= most { rest } else { mib } << 20)
 }
 
 #[test]
 fn with_any_memory_all_ram_is_cached_and_pci_is_not() {
-    for chipset in [Chipset::Q35, Chipset::I440fx] {
+    for board in [&Q35 as &'static dyn Board, &Pc] {
         for mib in 1..=8192 {
-            let ram_end = low_ram_end(chipset, mib);
-            let (_, low) = chipset.low_windows(ram_end).unwrap();
+            let ram_end = low_ram_end(board, mib);
+            let low = board.pci_memory(ram_end).unwrap();
             let mut machine = FakeMachine::new();
             machine.cpuid.insert((1, 0), Cpuid { edx: 1 << 12, ..Cpuid::default() });
             machine.msrs.insert(0xfe, 0x508);
-            let types = cpus::MemoryTypes::plan(&mut machine, low.start(), 40);
+            let features = Features::read(&mut machine);
+            let types = cpus::MemoryTypes::plan(&mut machine, features, low.start(), 40);
             let bases: Vec<_> =
                 types.writes().filter(|write| (0x200..0x210).contains(&write.register)).step_by(2).collect();
             let uncached = bases.iter().map(|write| write.value).min().unwrap();
-            assert!(ram_end.get() <= uncached && uncached == low.start().get() && bases.len() <= 4, "{chipset} {mib}M");
-            assert!(low.len() >= 448 << 20, "{chipset} {mib}M leaves {low} for PCI");
+            assert!(ram_end.get() <= uncached && uncached == low.start().get() && bases.len() <= 4, "{board:?} {mib}M");
+            assert!(low.len() >= 448 << 20, "{board:?} {mib}M leaves {low} for PCI");
         }
     }
 }
@@ -433,9 +459,9 @@ fn map(ram_above: u64, reserved: &[(u64, u64)]) -> HostMap {
 }
 
 #[test]
-fn the_high_windows_are_above_ram_and_within_what_the_cpu_can_address() {
+fn the_high_apertures_are_above_ram_and_within_what_the_cpu_can_address() {
     let windows = |map: &Regions, reserved: Option<u64>, bits| {
-        let all = high_windows(map, reserved.map(PhysAddr::new), bits);
+        let all = high_apertures(map, reserved.map(PhysAddr::new), bits);
         all.map(|window| (window.start().get(), window.end().get())).collect::<Vec<_>>()
     };
     assert_eq!(windows(&map(0, &[]), None, 36), [(4 * GIB, 64 * GIB)]);
@@ -452,9 +478,9 @@ fn the_high_windows_are_above_ram_and_within_what_the_cpu_can_address() {
 const HYPER_TRANSPORT: (u64, u64) = (0xfd << 32, 3 << 32);
 
 #[test]
-fn a_high_window_ends_at_a_reservation_and_another_begins_behind_it() {
+fn a_high_aperture_ends_at_a_reservation_and_another_begins_behind_it() {
     let windows = |reserved: &[(u64, u64)], bits| {
-        let all: Vec<_> = high_windows(&map(0, reserved), None, bits).collect();
+        let all: Vec<_> = high_apertures(&map(0, reserved), None, bits).collect();
         all.into_iter().map(|window| (window.start().get() >> 30, window.end().get() >> 30)).collect::<Vec<_>>()
     };
     assert_eq!(windows(&[HYPER_TRANSPORT], 40), [(4, 1012)]);
@@ -464,14 +490,14 @@ fn a_high_window_ends_at_a_reservation_and_another_begins_behind_it() {
     // RAM that QEMU has moved behind the reservation: what is below it is not asked for.
     let mut moved = map(0, &[HYPER_TRANSPORT]);
     moved.describe(PhysRange::new(PhysAddr::new(1 << 40), GIB).unwrap(), MemoryType::CONVENTIONAL).unwrap();
-    let all: Vec<_> = high_windows(&moved, None, 48).collect();
+    let all: Vec<_> = high_apertures(&moved, None, 48).collect();
     assert_eq!(all, [PhysRange::from_bounds(PhysAddr::new((1 << 40) + GIB), PhysAddr::new(1 << 48)).unwrap()]);
 }
 
 proptest! {
     /// Whatever is reserved, no window has a byte of it, and together they have every whole GiB that is free.
     #[test]
-    fn high_windows_are_all_that_is_free_above_ram(
+    fn high_apertures_are_all_that_is_free_above_ram(
         ram in 0_u64..64,
         kept in proptest::option::of(4_u64..128),
         reserved in proptest::collection::vec((4 * 16_u64..160 * 16, 1_u64..80), 0..12),
@@ -481,7 +507,7 @@ proptest! {
         let reserved: Vec<_> = reserved.iter().map(|&(start, len)| (start << 26, len << 26)).collect();
         let map = map(ram * GIB, &reserved);
         let kept = kept.map(|gib| PhysAddr::new(gib * GIB));
-        let windows: Vec<_> = high_windows(&map, kept, bits).collect();
+        let windows: Vec<_> = high_apertures(&map, kept, bits).collect();
         let top = PhysAddr::new(1 << bits);
         let bottom = map.ram_end(PhysRange::from_bounds(PhysRange::LOW_4_GIB.end(), top).unwrap());
         let bottom = bottom.unwrap_or(PhysRange::LOW_4_GIB.end()).max(kept.unwrap_or_default());
@@ -528,6 +554,6 @@ fn a_microvm_is_not_asked_for_a_host_bridge() {
     assert!(is_asked(&[]), "an isapc");
     let mut other = FakeMachine::new().with(FakeFwCfg::new(true).with_file("etc/table-loader", &[0; 8]));
     let fw_cfg = FwCfg::probe(&mut other).unwrap();
-    program(&mut other, &fw_cfg, &map(0, &[]));
+    Platform::program(&mut other, &fw_cfg, &map(0, &[]));
     assert!(other.accesses.iter().any(|access| matches!(access, Access::Out(0xcf8, ..))), "another host");
 }

@@ -10,7 +10,7 @@
 //!
 //! 1. it offers S3 (`etc/system-states`) and ACPI tables, without which no operating system suspends ([`host::can_wake`]);
 //! 2. its power management says that the machine was asleep: WAK_STS in the PM1 status register
-//!    ([`crate::platform::Restored::was_asleep`]). The host sets this bit, a guest can only clear it, and a reset clears it.
+//!    ([`crate::platform::Platform::was_asleep`]). The host sets this bit, a guest can only clear it, and a reset clears it.
 //!
 //! Until then only [`layout::WAKE_RAM`] is written and nothing is taken from the record. Without both the reset is a
 //! boot, which goes on in the same run.

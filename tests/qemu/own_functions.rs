@@ -9,15 +9,16 @@ use firstlight::fw_cfg::HostKind;
 use firstlight::hal::Ports as _;
 use firstlight::pci::register::{BAR0, COMMAND, INTERRUPT};
 use firstlight::pci::topology::Function;
-use firstlight::pci::{ConfigSpace as _, OwnFunction, PortConfig, scan};
-use firstlight::platform::Chipset;
+use firstlight::pci::{ChipsetFunction, ConfigSpace as _, PortConfig, scan};
+use firstlight::platform::Board;
+use firstlight::platform::pc::Pc;
+use firstlight::platform::q35::Q35;
 
 use crate::environment;
 use crate::qtest::Qtest;
 
 /// The oldest types that the newer QEMU still has, and today's.
-const TYPES: [(&str, Chipset); 4] =
-    [("pc", Chipset::I440fx), ("pc-i440fx-2.4", Chipset::I440fx), ("q35", Chipset::Q35), ("pc-q35-2.4", Chipset::Q35)];
+const TYPES: [(&str, &dyn Board); 4] = [("pc", &Pc), ("pc-i440fx-2.4", &Pc), ("q35", &Q35), ("pc-q35-2.4", &Q35)];
 
 /// RESET_CONTROL (ICH9 data sheet, 13.7.5; 82371FB, 2.5.2.1): a reset of all, at the second write.
 const RESET_CONTROL: u16 = 0xcf9;
@@ -32,20 +33,20 @@ fn start(program: &Path, machine: &str) -> Qtest {
 }
 
 /// The chipset's own functions as a scan finds them.
-fn found(host: &mut Qtest, chipset: Chipset, kind: HostKind) -> Vec<Function> {
-    let topology = scan(&mut PortConfig::new(host), 0, chipset.board(kind));
-    topology.functions().iter().filter(|function| function.on_board).cloned().collect()
+fn found(host: &mut Qtest, board: &dyn Board, kind: HostKind) -> Vec<Function> {
+    let topology = scan(&mut PortConfig::new(host), 0, board.chipset_functions(kind));
+    topology.functions().iter().filter(|function| function.in_chipset).cloned().collect()
 }
 
 /// What an operating system may leave behind: the function decodes at other addresses, with another interrupt line.
-fn leave_running(host: &mut Qtest, own: &OwnFunction) {
+fn leave_running(host: &mut Qtest, own: &ChipsetFunction) {
     let mut config = PortConfig::new(host);
     config.write32(own.address, BAR0 + 4 * 4, 0xc000);
     config.write32(own.address, INTERRUPT, 0xff);
     config.write32(own.address, COMMAND, 0x107);
 }
 
-fn reset(host: &mut Qtest, own: &OwnFunction) {
+fn reset(host: &mut Qtest, own: &ChipsetFunction) {
     host.out8(RESET_CONTROL, HARD);
     host.out8(RESET_CONTROL, HARD | NOW);
     let deadline = Instant::now() + RESET_LIMIT;
@@ -58,17 +59,17 @@ fn reset(host: &mut Qtest, own: &OwnFunction) {
 #[test]
 fn qemus_chipset_functions_match_their_description_after_a_start_and_after_a_reset() {
     for program in [PathBuf::from("qemu-system-x86_64")].into_iter().chain(environment::newer_qemu()) {
-        for (machine, chipset) in TYPES {
-            let own = chipset.board(HostKind::Qemu).functions;
-            let asked = found(&mut start(&program, machine), chipset, HostKind::Other);
+        for (machine, board) in TYPES {
+            let own = board.chipset_functions(HostKind::Qemu).functions;
+            let asked = found(&mut start(&program, machine), board, HostKind::Other);
             assert_eq!(asked.len(), own.len(), "{machine}");
             let mut host = start(&program, machine);
-            assert_eq!(found(&mut host, chipset, HostKind::Qemu), asked, "{machine}");
+            assert_eq!(found(&mut host, board, HostKind::Qemu), asked, "{machine}");
             own.iter().for_each(|own| leave_running(&mut host, own));
-            assert_ne!(found(&mut host, chipset, HostKind::Other), asked, "{machine}: what was left is seen");
+            assert_ne!(found(&mut host, board, HostKind::Other), asked, "{machine}: what was left is seen");
             own.iter().for_each(|own| leave_running(&mut host, own));
             reset(&mut host, own.last().expect("a function"));
-            assert_eq!(found(&mut host, chipset, HostKind::Other), asked, "{machine}, after a reset");
+            assert_eq!(found(&mut host, board, HostKind::Other), asked, "{machine}, after a reset");
         }
     }
 }

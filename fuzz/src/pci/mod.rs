@@ -6,9 +6,9 @@
 pub mod model;
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::pci::plan::{BridgeWindows, Placement};
+use firstlight::pci::plan::{BridgeWindows, Assignment};
 use firstlight::pci::topology::{BarKind, Topology};
-use firstlight::pci::{Board, Display, Near, Pin, PortRange, Windows, apply, plan, scan};
+use firstlight::pci::{Apertures, ChipsetFunctions, LowApertures, Pin, PortRange, apply, plan, scan};
 
 use self::model::Model;
 use crate::check;
@@ -32,18 +32,17 @@ pub fn run(bytes: &[u8]) {
     let high = range(c << 8, d << 8).unwrap();
     let (first, rest) = high.split_at(high.len() / 4);
     let (_, second) = rest.split_at(high.len() / 8);
-    let room = Windows::new(Near::new(PortRange::ALL, range(a, b).unwrap()), [first, second], 46)
+    let room = Apertures::new(LowApertures::new(PortRange::ALL, range(a, b).unwrap()), [first, second], 46)
         .or_ports(PortRange::new(0x1000, 0xa000).unwrap());
     let extra_roots: u8 = input.take();
     let mut pci = Model::take(&mut input, MOST, &[]);
-    let topology = scan(&mut pci, extra_roots.into(), Board::default());
+    let topology = scan(&mut pci, extra_roots.into(), ChipsetFunctions::default());
     let plan = plan(&topology, &room).unwrap();
     check_plan(&topology, &plan, &room);
     apply(&mut pci, &topology, &plan, &|device, pin: Pin| Some(device ^ pin.index()));
-    let _ = Display::first(&topology, &plan);
 }
 
-type Plan = firstlight::pci::plan::Plan;
+type Resources = firstlight::pci::plan::Resources;
 
 /// Ports or memory.
 type Run = (bool, PhysRange);
@@ -61,9 +60,9 @@ fn is_inside((is_ports, inner): Run, outer: &[Run]) -> bool {
     outer.iter().any(|(are_ports, outer)| *are_ports == is_ports && outer.contains(inner))
 }
 
-fn check_plan(topology: &Topology, plan: &Plan, room: &Windows) {
-    let mut registers: Vec<_> = plan.placements.iter().map(|place| (place.function, place.bar.register)).collect();
-    registers.extend(plan.unplaced.iter().map(|lost| (lost.function, lost.bar.register)));
+fn check_plan(topology: &Topology, plan: &Resources, room: &Apertures) {
+    let mut registers: Vec<_> = plan.assigned.iter().map(|place| (place.function, place.bar.register)).collect();
+    registers.extend(plan.unassigned.iter().map(|lost| (lost.function, lost.bar.register)));
     registers.sort_unstable();
     let all = (0_u16..).zip(topology.functions()).flat_map(|(index, function)| {
         let mut bars: Vec<_> = function.bars.iter().map(|bar| (index, bar.register)).collect();
@@ -73,7 +72,7 @@ fn check_plan(topology: &Topology, plan: &Plan, room: &Windows) {
     assert_eq!(registers, all.collect::<Vec<_>>(), "each register once");
 
     let mut places = vec![Vec::new(); topology.functions().len()];
-    for place in &plan.placements {
+    for place in &plan.assigned {
         places[usize::from(place.function)].push(place);
     }
     let mut children = vec![Vec::new(); topology.buses().len()];
@@ -82,7 +81,7 @@ fn check_plan(topology: &Topology, plan: &Plan, room: &Windows) {
             children[usize::from(parent.bus)].push(passed);
         }
     }
-    let mut host = vec![(true, ports(room.near().io())), (true, ports(room.more_io())), (false, room.near().low())];
+    let mut host = vec![(true, ports(room.low().io())), (true, ports(room.more_io())), (false, room.low().memory())];
     let lowest = plan.above_4_gib().start();
     host.extend(room.high().iter().filter(|high| high.contains_addr(lowest)).map(|high| (false, *high)));
     let mut at_root = Vec::new();
@@ -110,7 +109,7 @@ fn check_plan(topology: &Topology, plan: &Plan, room: &Windows) {
 }
 
 /// Where a register is, which is aligned, and below 4 GiB where it has to be.
-fn run_of(place: &Placement) -> Run {
+fn run_of(place: &Assignment) -> Run {
     let size = place.bar.size();
     assert!(place.address != 0 && place.address.is_multiple_of(size), "{place:?}");
     let range = PhysRange::new(PhysAddr::new(place.address), size).unwrap();

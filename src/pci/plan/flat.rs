@@ -1,23 +1,23 @@
 //! The plan of a machine without bridges, as most are: what [`Planner`](super::planner::Planner) gives, by a shorter way.
 //!
-//! Without a bridge all buses are root buses, and there is nothing to size and no window to place. What is on them is laid out once for ports
-//! and once for memory. Left to the planner is whatever does not fit into the first ports and below 4 GiB.
+//! Without a bridge all buses are root buses: there is nothing to size and no window to place. What is on them is laid out once
+//! for ports and once for memory. The planner gets whatever does not fit into the low apertures.
 
+use super::super::apertures::LowApertures;
 use super::super::topology::{BarKind, Topology};
-use super::super::windows::Near;
-use super::Plan;
+use super::resources::Resources;
 use super::space::{Item, Room, pack};
 use crate::heap::{push_within_capacity, with_capacity};
 
 /// Plans where everything goes. `None` where there is a bridge, or something has no room, or the heap is full.
-pub(super) fn flat(topology: &Topology, near: Near) -> Option<Plan> {
+pub(super) fn flat(topology: &Topology, low: LowApertures) -> Option<Resources> {
     if topology.has_bridges() {
         return None;
     }
     let bars = topology.bars();
-    let mut plan = Plan { placements: with_capacity(bars).ok()?, ..Plan::default() };
+    let mut plan = Resources { assigned: with_capacity(bars).ok()?, ..Resources::default() };
     let mut items = with_capacity(bars).ok()?;
-    for (is_io, room) in [(true, Room::from(near.io())), (false, Room::from(near.low()))] {
+    for (is_io, room) in [(true, Room::from(low.io())), (false, Room::from(low.memory()))] {
         items.clear();
         for (function, found) in (0..u16::MAX).zip(topology.functions()) {
             for &bar in found.bars.iter().filter(|bar| (bar.kind == BarKind::Io) == is_io) {
@@ -42,13 +42,14 @@ mod tests {
 
     use alloc::vec::Vec;
 
+    use super::super::of_any_topology;
     use super::super::planner::Planner;
+    use super::super::resources::BridgeWindows;
     use super::super::space::{IO, MEMORY};
-    use super::super::{BridgeWindows, of_any_topology};
     use super::*;
     use crate::addr::{PhysAddr, PhysRange};
     use crate::pci::topology::{Bar, Bridge, Bus, Function, IoWindow, PrefetchableWindow, Reserve};
-    use crate::pci::{Address, PortRange, Windows};
+    use crate::pci::{Address, Apertures, PortRange};
 
     fn bar() -> impl Strategy<Value = (BarKind, u8)> {
         let memory = |kind| (Just(kind), 4_u8..28);
@@ -89,13 +90,13 @@ mod tests {
             line: 0,
             bars,
             sound: true,
-            on_board: false,
+            in_chipset: false,
             bridge: None,
         }
     }
 
     /// Mostly as much as a machine has, and any.
-    fn windows() -> impl Strategy<Value = Windows> {
+    fn windows() -> impl Strategy<Value = Apertures> {
         let ports = |bounds: (u32, u32)| PortRange::new(bounds.0.min(bounds.1), bounds.0.max(bounds.1)).unwrap();
         let any_ports = (0_u32..=0x1_0000, 0_u32..=0x1_0000);
         let io = prop_oneof![Just((0x1000, 0x1_0000)), any_ports.clone()].prop_map(ports);
@@ -105,7 +106,7 @@ mod tests {
         let low = prop_oneof![Just((0x8_0000, 0xf_ec00)), (0_u64..1 << 20, 0_u64..=1 << 20)].prop_map(memory);
         let high = proptest::option::of((1_u64 << 20..1 << 28, 1_u64 << 20..1 << 28).prop_map(memory));
         (io, any_ports.prop_map(ports), low, high)
-            .prop_map(|(io, more, low, high)| Windows::new(Near::new(io, low), high, 40).or_ports(more))
+            .prop_map(|(io, more, low, high)| Apertures::new(LowApertures::new(io, low), high, 40).or_ports(more))
     }
 
     proptest! {
@@ -116,15 +117,15 @@ mod tests {
             topology in topology(),
             windows in windows(),
         ) {
-            let near = windows.near();
+            let near = windows.low();
             let mut planner = Planner::new(&topology).unwrap();
-            let has_room = planner.fits(IO, near.io().into()) && planner.fits(MEMORY, near.low().into());
+            let has_room = planner.fits(IO, near.io().into()) && planner.fits(MEMORY, near.memory().into());
             let flat = flat(&topology, near);
             prop_assert_eq!(flat.is_some(), has_room);
             if let Some(flat) = flat {
                 let plan = of_any_topology(&topology, &windows).unwrap();
                 prop_assert!(plan.windows.iter().all(|&windows| windows == BridgeWindows::default()));
-                prop_assert_eq!(flat, Plan { windows: Vec::new(), ..plan });
+                prop_assert_eq!(flat, Resources { windows: Vec::new(), ..plan });
             }
         }
     }
@@ -135,7 +136,7 @@ mod tests {
         let mut outcomes = [0; 2];
         for _ in 0..200 {
             let (topology, windows) = (topology(), windows()).new_tree(&mut runner).unwrap().current();
-            outcomes[usize::from(flat(&topology, windows.near()).is_some())] += 1;
+            outcomes[usize::from(flat(&topology, windows.low()).is_some())] += 1;
         }
         assert!(outcomes.iter().all(|&count| count > 20), "{outcomes:?}");
     }
@@ -146,7 +147,7 @@ mod tests {
         topology.functions.push(function(0, 1, ArrayVec::new()));
         topology.buses.push(Bus { number: 0, parent: None, first: 0, end: 1 });
         let low = PhysRange::from_bounds(PhysAddr::new(0xc000_0000), PhysAddr::new(0xd000_0000)).unwrap();
-        let near = Near::new(PortRange::ALL, low);
+        let near = LowApertures::new(PortRange::ALL, low);
         assert!(flat(&topology, near).is_some());
         topology.functions[0].bridge = Some(Bridge {
             bus: None,

@@ -5,8 +5,8 @@ use core::mem;
 
 use super::super::topology::{Bar, BarKind, Bus, IoWindow, PrefetchableWindow, Reserve, Topology};
 use super::bus::{BusState, Kept, Need};
+use super::resources::{BridgeWindows, GivenUp, Resources, Unassigned};
 use super::space::{self, Item, Room, Space, What};
-use super::{BridgeWindows, GivenUp, Plan, Unplaced};
 use crate::heap::{self, HeapFull, with_capacity};
 
 /// The buses whose items share a room.
@@ -273,11 +273,11 @@ impl<'t> Planner<'t> {
     }
 
     /// Gives everything its place, from the root to the leaves. All of it fits.
-    pub(super) fn place(&mut self, rooms: &[(&[Space], Room)]) -> Result<Plan, HeapFull> {
+    pub(super) fn place(&mut self, rooms: &[(&[Space], Room)]) -> Result<Resources, HeapFull> {
         let bars = self.topology.bars();
-        let mut plan = Plan {
-            placements: with_capacity(bars)?,
-            unplaced: Vec::new(),
+        let mut plan = Resources {
+            assigned: with_capacity(bars)?,
+            unassigned: Vec::new(),
             windows: with_capacity(self.buses.len())?,
             given_up: self.given_up(),
         };
@@ -306,13 +306,13 @@ impl<'t> Planner<'t> {
                 }
             }
         }
-        plan.unplaced = with_capacity(bars.saturating_sub(plan.placements.len()))?;
+        plan.unassigned = with_capacity(bars.saturating_sub(plan.assigned.len()))?;
         for (bus, state) in self.topology.buses().iter().zip(&self.buses) {
             for (index, function) in self.topology.on_bus(bus) {
                 let lost = function.bars.iter().filter(|&&bar| self.space(bus, state, index, bar).is_none());
                 for &bar in lost {
                     let may_be_high = way(bus, state, bar) == Some(Space::Wide);
-                    heap::push_within_capacity(&mut plan.unplaced, Unplaced { function: index, bar, may_be_high })?;
+                    heap::push_within_capacity(&mut plan.unassigned, Unassigned { function: index, bar, may_be_high })?;
                 }
             }
         }

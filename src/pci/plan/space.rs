@@ -1,7 +1,7 @@
 //! The ways in which addresses get to a function, the room there is, and laying things out in it.
 
+use super::super::apertures::PortRange;
 use super::super::topology::{Bar, BarKind, size_of_order};
-use super::super::windows::PortRange;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 
 /// Bridges pass on ports in blocks of 4 KiB (PCI-to-PCI Bridge 1.2, section 3.2.5.6).

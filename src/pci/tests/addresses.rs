@@ -24,7 +24,7 @@ fn all_that_takes_64_bits_goes_above_4_gib_when_not_all_fits_below() {
     let port = pci.add(ROOT, 3, 0, port());
     let behind = pci.add(On::Behind(port), 0, 0, device(3).bar(0, WIDE, 21).bar(2, WIDE_PLAIN, 14));
     let (_, plan) = set_up(&mut pci, &windows());
-    assert_eq!(plan.unplaced, []);
+    assert_eq!(plan.unassigned, []);
     assert_eq!(plan.above_4_gib(), range(8 * GIB - 2 * MIB - 0x4000, 16 * GIB));
     assert_eq!(addresses(&pci, large), [8 * GIB, 0xc020_0000]);
     assert_eq!(addresses(&pci, plain), [8 * GIB - 2 * MIB - 0x4000]);
@@ -40,7 +40,7 @@ fn bridges_behind_bridges_pass_on_ports_and_64_bit_memory() {
     let inner = pci.add(On::Behind(outer), 1, 0, bridge(Some(0), true));
     let leaf = pci.add(On::Behind(inner), 1, 0, device(1).bar(0, WIDE, 33).bar(2, IO, 5));
     let (_, plan) = set_up(&mut pci, &windows());
-    assert_eq!(plan.unplaced, []);
+    assert_eq!(plan.unassigned, []);
     assert_eq!(addresses(&pci, leaf), [8 * GIB, 0x1000]);
     for bridge in [outer, inner] {
         assert_eq!(pci.function(bridge).windows(), [Some((0x1000, 0x1fff)), None, Some((8 * GIB, 16 * GIB - 1))]);
@@ -55,7 +55,7 @@ fn nothing_behind_a_bridge_without_a_64_bit_window_goes_above_4_gib() {
     let leaf = pci.add(On::Behind(inner), 1, 0, device(1).bar(0, WIDE, 20));
     pci.add(ROOT, 2, 0, device(2).bar(0, WIDE, 32));
     let (_, plan) = set_up(&mut pci, &windows());
-    assert_eq!(plan.unplaced, []);
+    assert_eq!(plan.unassigned, []);
     assert_eq!(addresses(&pci, leaf), [0xc000_0000]);
     assert!(plan.windows.iter().all(|windows| windows.prefetchable.is_empty()));
 }
@@ -68,7 +68,7 @@ fn a_register_without_an_address_says_whether_it_could_be_above_4_gib() {
         let on = behind.map_or(ROOT, |bridge| On::Behind(pci.add(ROOT, 1, 0, bridge)));
         pci.add(on, 2, 0, function);
         let (_, plan) = set_up(&mut pci, &windows());
-        plan.unplaced.iter().map(|lost| lost.may_be_high).collect::<Vec<_>>()
+        plan.unassigned.iter().map(|lost| lost.may_be_high).collect::<Vec<_>>()
     };
     for kind in [WIDE, WIDE_PLAIN] {
         assert_eq!(lost(device(1).bar(0, kind, 40), None), [true]);
@@ -92,17 +92,17 @@ fn a_bar_never_wraps_past_its_window() {
     );
     let (_, plan) = set_up(&mut pci, &low_only(0xfff0_0000, 1 << 32));
     assert_eq!((addresses(&pci, 0), addresses(&pci, 1)), ([0xfff0_0000].into(), [0].into()));
-    assert_eq!(plan.unplaced.len(), 1);
+    assert_eq!(plan.unassigned.len(), 1);
 
     // One that ends with the 64-bit space: aligning the address or adding the size would wrap.
-    let all = Windows::new(Near::new(PortRange::ALL, range(0, 0)), Some(range(u64::MAX - GIB, u64::MAX)), 64);
+    let all = Apertures::new(LowApertures::new(PortRange::ALL, range(0, 0)), Some(range(u64::MAX - GIB, u64::MAX)), 64);
     for orders in [[63, 63], [62, 30], [30, 30]] {
         let mut pci = FakePci::default();
         for (number, order) in (1..).zip(orders) {
             pci.add(ROOT, number, 0, device(number.into()).bar(0, WIDE, order));
         }
         let (_, plan) = set_up(&mut pci, &all);
-        assert!(plan.placements.is_empty(), "{:?}", plan.placements);
+        assert!(plan.assigned.is_empty(), "{:?}", plan.assigned);
     }
 
     // Sizes that wrap when they are added up behind a bridge.
@@ -111,7 +111,7 @@ fn a_bar_never_wraps_past_its_window() {
         pci.add(On::Behind(0), number, 0, device(number.into()).bar(0, WIDE, 63).bar(2, MEMORY, 12));
     }
     let (_, plan) = set_up(&mut pci, &windows());
-    assert_eq!((plan.placements.len(), plan.unplaced.len()), (4, 4));
+    assert_eq!((plan.assigned.len(), plan.unassigned.len()), (4, 4));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn what_alignment_leaves_free_is_used() {
     let large = pci.add(ROOT, 1, 0, device(1).bar(0, MEMORY, 28));
     let small = pci.add(ROOT, 2, 0, device(2).bar(0, MEMORY, 27).bar(1, MEMORY, 12));
     let (_, plan) = set_up(&mut pci, &low_only(0xe800_0000 - 0x1000, 0x1_0000_0000));
-    assert_eq!(plan.unplaced, []);
+    assert_eq!(plan.unassigned, []);
     assert_eq!(addresses(&pci, large), [0xf000_0000]);
     assert_eq!(addresses(&pci, small), [0xe800_0000, 0xe7ff_f000]);
 }
@@ -130,13 +130,17 @@ fn no_bar_is_placed_beyond_the_physical_address_bits() {
     let mut pci =
         FakePci::default().with(ROOT, 1, 0, device(1).bar(0, WIDE, 35)).with(ROOT, 2, 0, device(2).bar(0, WIDE, 30));
     let windows = |bits| {
-        Windows::new(Near::new(PortRange::ALL, range(0xc000_0000, 0xd000_0000)), Some(range(8 * GIB, 1 << 46)), bits)
+        Apertures::new(
+            LowApertures::new(PortRange::ALL, range(0xc000_0000, 0xd000_0000)),
+            Some(range(8 * GIB, 1 << 46)),
+            bits,
+        )
     };
     let (_, plan) = set_up(&mut pci, &windows(36));
-    assert_eq!(plan.unplaced, []);
+    assert_eq!(plan.unassigned, []);
     assert_eq!(addresses(&pci, 0), [32 * GIB]);
     let (_, plan) = set_up(&mut pci, &windows(35));
-    assert_eq!(plan.unplaced.len(), 1);
+    assert_eq!(plan.unassigned.len(), 1);
     assert_eq!((addresses(&pci, 0), addresses(&pci, 1)), ([0].into(), [8 * GIB].into()));
 }
 
@@ -144,7 +148,8 @@ fn no_bar_is_placed_beyond_the_physical_address_bits() {
 #[test]
 fn of_two_rooms_above_4_gib_the_first_that_holds_everything_is_used() {
     let rooms = [range(8 * GIB, 1012 * GIB), range(1024 * GIB, 1 << 48)];
-    let windows = |bits| Windows::new(Near::new(PortRange::ALL, range(0xc000_0000, 0xfec0_0000)), rooms, bits);
+    let windows =
+        |bits| Apertures::new(LowApertures::new(PortRange::ALL, range(0xc000_0000, 0xfec0_0000)), rooms, bits);
     let place = |orders: &[u8], bits| {
         let mut pci = FakePci::default();
         for (number, &order) in (1..).zip(orders) {
@@ -152,7 +157,7 @@ fn of_two_rooms_above_4_gib_the_first_that_holds_everything_is_used() {
             pci.add(On::Behind(port), 0, 0, device(number.into()).bar(0, WIDE, order));
         }
         let (_, plan) = set_up(&mut pci, &windows(bits));
-        (plan.placements.iter().map(|place| place.address / GIB).collect::<Vec<_>>(), plan.unplaced.len())
+        (plan.assigned.iter().map(|place| place.address / GIB).collect::<Vec<_>>(), plan.unassigned.len())
     };
     assert_eq!(place(&[35, 36], 48), ([32, 64].into(), 0));
     // One of 512 GiB, eight of 128 GiB, and small ones that go with them.
@@ -174,7 +179,7 @@ fn the_largest_is_left_out_first() {
     let (_, plan) = set_up(&mut pci, &low_only(0xe000_0000, 0xfec0_0000));
     assert_eq!(addresses(&pci, large), [0, 0xf000_0000]);
     assert_eq!(addresses(&pci, small), [0xe000_0000]);
-    assert_eq!(plan.unplaced.len(), 1);
+    assert_eq!(plan.unassigned.len(), 1);
 }
 
 #[test]
@@ -189,7 +194,7 @@ fn as_many_of_the_same_size_are_left_out_as_have_to_be_and_the_last_ones() {
             }
             let start = 0xc000_0000;
             let (_, plan) = set_up(&mut pci, &low_only(start, start + fitting * size + size - 1));
-            let placed: Vec<_> = plan.placements.iter().map(|place| u64::from(place.function)).collect();
+            let placed: Vec<_> = plan.assigned.iter().map(|place| u64::from(place.function)).collect();
             assert_eq!(placed, (0..fitting.min(8)).collect::<Vec<_>>(), "room for {fitting} of order {order}");
         }
     }
@@ -222,7 +227,7 @@ fn devices_on_the_root_bus_keep_their_ports_when_bridges_use_them_up() {
         .collect();
     let (_, plan) = set_up(&mut pci, &windows());
     // There are 15 blocks of 4 KiB, and the last one is not whole any more.
-    assert_eq!(plan.placements.len(), 1 + 14 * 2);
+    assert_eq!(plan.assigned.len(), 1 + 14 * 2);
     assert_eq!(addresses(&pci, beside), [0xf000]);
     assert_eq!(addresses(&pci, behind[13]), [0xe000, 0xe020]);
     assert_eq!(addresses(&pci, behind[14]), [0, 0]);
@@ -237,7 +242,7 @@ fn ports_behind_a_bridge_that_passes_none_on_take_no_room() {
     let (_, plan) = set_up(&mut pci, &windows());
     assert_eq!(addresses(&pci, lost), [0, 0xc000_0000]);
     assert_eq!(addresses(&pci, beside), [0x1000]);
-    assert_eq!((plan.unplaced.len(), plan.windows[1].io), (1, PortRange::default()));
+    assert_eq!((plan.unassigned.len(), plan.windows[1].io), (1, PortRange::default()));
     assert_eq!(pci.function(none).command(), COMMAND_MEMORY | PASSES);
 }
 
@@ -310,7 +315,7 @@ fn a_bridge_whose_own_register_has_no_place_passes_nothing_on() {
 
 #[test]
 fn an_io_window_that_stays_empty_is_closed_after_it_was_looked_at() {
-    let room = Windows::new(Near::new(PortRange::default(), range(0xc000_0000, 0xd000_0000)), None, 40);
+    let room = Apertures::new(LowApertures::new(PortRange::default(), range(0xc000_0000, 0xd000_0000)), None, 40);
     let mut pci = FakePci::default().with(ROOT, 1, 0, port());
     pci.add(On::Behind(0), 0, 0, device(1).bar(0, IO, 5));
     set_up(&mut pci, &room);
@@ -329,7 +334,8 @@ fn functions_decode_what_has_an_address_and_those_on_the_board_as_they_were_foun
         .with(ROOT, 5, 0, device(5))
         .with(ROOT, 6, 0, all.clone())
         .with(ROOT, 7, 0, all.set(register::COMMAND, COMMAND_IO.into()));
-    let board = Board { functions: &[on_board(6), on_board(7)], ..Board::default() };
+    let board =
+        ChipsetFunctions { functions: &[chipset_function(6), chipset_function(7)], ..ChipsetFunctions::default() };
     let topology = scan(&mut pci, 0, board);
     let plan = plan(&topology, &windows()).unwrap();
     apply(&mut pci, &topology, &plan, &|_, _| None);
@@ -346,13 +352,13 @@ fn a_rom_gets_an_address_and_stays_off() {
     let port = pci.add(ROOT, 2, 0, port());
     let behind = pci.add(On::Behind(port), 0, 0, device(2).rom(18));
     let odd = pci.add(ROOT, 3, 0, device(3).bar(0, MEMORY, 12).writable(register::ROM, 0xff00_f801));
-    let on_board = pci.add(ROOT, 4, 0, device(4).rom(16));
-    let board = Board { functions: &[super::on_board(4)], ..Board::default() };
+    let in_chipset = pci.add(ROOT, 4, 0, device(4).rom(16));
+    let board = ChipsetFunctions { functions: &[chipset_function(4)], ..ChipsetFunctions::default() };
     let topology = scan(&mut pci, 0, board);
     let plan = plan(&topology, &windows()).unwrap();
     apply(&mut pci, &topology, &plan, &|_, _| None);
     let rom = |index: usize| pci.function(index).get(register::ROM);
-    assert_eq!((rom(0), rom(behind), rom(odd), rom(on_board)), (0xc020_0000, 0xc000_0000, 0, 0));
+    assert_eq!((rom(0), rom(behind), rom(odd), rom(in_chipset)), (0xc020_0000, 0xc000_0000, 0, 0));
     assert_eq!(pci.function(port).windows()[1], Some((0xc000_0000, 0xc01f_ffff)));
     assert_eq!(pci.function(odd).command(), DECODES, "the ROM is no register that must not decode");
 }

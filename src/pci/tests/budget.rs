@@ -3,18 +3,18 @@
 use core::cell::Cell;
 
 use super::*;
-use crate::pci::{Display, Summary, configure, register};
+use crate::pci::register;
 
 /// The functions of q35's own.
-const ICH9: [OwnFunction; 2] = [
-    OwnFunction {
+const ICH9: [ChipsetFunction; 2] = [
+    ChipsetFunction {
         address: Address::new(0, 31, 2).unwrap(),
         id: 0x2922_8086,
         class: 0x01_0601,
         pin: Some(Pin::A),
         bars: &[Bar { register: 4, kind: IO, order: 5 }, Bar { register: 5, kind: MEMORY, order: 12 }],
     },
-    OwnFunction {
+    ChipsetFunction {
         address: Address::new(0, 31, 3).unwrap(),
         id: 0x2930_8086,
         class: 0x0c_0500,
@@ -50,17 +50,11 @@ fn q35() -> FakePci {
 fn the_default_machine() {
     let mut pci = q35();
     let (host_bridge, isa_bridge) = (Address::new(0, 0, 0), Address::new(0, 31, 0));
-    let board = Board { host_bridge, isa_bridge, functions: &ICH9, is_qemu: true };
-    let summary = configure(&mut pci, 0, board, windows().near(), &windows, &|_, _| Some(10));
-    let display = Display {
-        address: at(0, 1, 0),
-        id: 0x1111_1234,
-        class: 0x03_0000,
-        framebuffer: range(0xc000_0000, 0xc100_0000),
-        registers: Some(range(0xc109_4000, 0xc109_5000)),
-    };
-    let high = range(0, 0);
-    assert_eq!(summary, Summary { buses: 1, functions: 4, placed: 11, unplaced: 0, high, display: Some(display) });
+    let board = ChipsetFunctions { host_bridge, isa_bridge, functions: &ICH9, is_qemu: true };
+    let devices = configured(&mut pci, board, &windows, &|_, _| Some(10));
+    assert_eq!((devices.topology.buses().len(), devices.iter().count()), (1, 4));
+    assert_eq!((devices.resources.assigned.len(), devices.resources.unassigned.len()), (11, 0));
+    assert_eq!(devices.resources.above_4_gib(), range(0, 0));
     // Reads: 37 slots and functions; of the 2 that are not the chipset's own class, header, command and interrupt, 12 registers
     // and 2 ROMs. Writes: these registers and ROMs to size, 11 to place, 3 interrupt lines, 2 commands.
     assert_eq!((pci.reads, pci.writes, pci.remaps), (37 + 2 * 4 + 12 + 2, 14 + 11 + 3 + 2, 2));
@@ -72,10 +66,11 @@ fn the_default_machine() {
 fn of_qemu_s_own_functions_only_the_id_is_read() {
     let function = FakeFunction::new(5 << 16 | 0x1af4, 0x0c_0500).bar(0, MEMORY, 12).bar(4, IO, 5).pin(2);
     let bars = &[Bar { register: 4, kind: IO, order: 5 }];
-    let described = OwnFunction { class: 0x0c_0500, pin: Some(Pin::B), bars, ..on_board(5) };
-    let accesses = |pci: FakePci, own: OwnFunction, is_qemu| {
+    let described = ChipsetFunction { class: 0x0c_0500, pin: Some(Pin::B), bars, ..chipset_function(5) };
+    let accesses = |pci: FakePci, own: ChipsetFunction, is_qemu| {
         let mut pci = pci;
-        let topology = scan(&mut pci, 0, Board { functions: &[own], is_qemu, ..Board::default() });
+        let topology =
+            scan(&mut pci, 0, ChipsetFunctions { functions: &[own], is_qemu, ..ChipsetFunctions::default() });
         (topology.functions().to_vec(), pci.accesses())
     };
     let (none, slots) = accesses(FakePci::default(), described, true);
@@ -84,7 +79,7 @@ fn of_qemu_s_own_functions_only_the_id_is_read() {
     let (known, of_qemu) = accesses(there(), described, true);
     assert_eq!(of_qemu, slots);
     // Another host's, and one that is another function than is expected there, is asked, and has one more register.
-    for (own, is_qemu) in [(described, false), (OwnFunction { id: 6, ..described }, true)] {
+    for (own, is_qemu) in [(described, false), (ChipsetFunction { id: 6, ..described }, true)] {
         let (mut asked, others) = accesses(there(), own, is_qemu);
         assert!(others > slots);
         assert_eq!(asked[0].bars.remove(0), Bar { register: 0, kind: MEMORY, order: 12 });
@@ -94,7 +89,7 @@ fn of_qemu_s_own_functions_only_the_id_is_read() {
 
 /// What is above RAM is looked for only for those who need it.
 #[test]
-fn windows_are_worked_out_only_where_what_is_near_does_not_do() {
+fn apertures_are_worked_out_only_where_the_low_ones_do_not_suffice() {
     let calls = |function: Option<FakeFunction>| {
         let mut pci = q35();
         if let Some(function) = function {
@@ -105,8 +100,8 @@ fn windows_are_worked_out_only_where_what_is_near_does_not_do() {
             calls.set(calls.get() + 1);
             windows()
         };
-        let summary = configure(&mut pci, 0, Board::default(), windows().near(), &counted, &|_, _| None);
-        assert_eq!(summary.unplaced, 0);
+        let devices = configured(&mut pci, ChipsetFunctions::default(), &counted, &|_, _| None);
+        assert_eq!(devices.resources.unassigned, []);
         calls.get()
     };
     assert_eq!(calls(None), 0);
@@ -142,24 +137,12 @@ fn a_port_with_a_disk() {
 }
 
 #[test]
-fn the_display_is_the_first_with_memory_in_its_first_register() {
-    let mut pci = q35()
-        .with(ROOT, 5, 0, FakeFunction::new(0x1050_1af4, 0x03_8000).bar(1, MEMORY, 12).bar(4, WIDE, 14))
-        .with(ROOT, 6, 0, FakeFunction::new(0x1111_1234, 0x03_8000).bar(0, WIDE, 24));
-    pci.nodes.remove(1);
-    let display = configure(&mut pci, 0, Board::default(), windows().near(), &windows, &|_, _| None).display.unwrap();
-    assert_eq!((display.address, display.class, display.registers), (at(0, 6, 0), 0x03_8000, None));
-    let mut none = FakePci::default().with(ROOT, 1, 0, device(1).bar(0, MEMORY, 12));
-    assert_eq!(configure(&mut none, 0, Board::default(), windows().near(), &windows, &|_, _| None).display, None);
-}
-
-#[test]
 fn an_empty_slot() {
     let mut pci = q35();
     set_up(&mut pci, &windows());
     let before = (pci.reads, pci.writes, pci.remaps);
     let mut pci = q35().with(ROOT, 3, 0, port().slot().pin(1));
-    configure(&mut pci, 0, Board::default(), windows().near(), &windows, &|_, _| Some(10));
+    configured(&mut pci, ChipsetFunctions::default(), &windows, &|_, _| Some(10));
     // As an empty port, and the prefetchable window and its upper halves are read, the windows and the command written, and
     // the interrupt lines of this and three others. The line of a bridge does not touch its control register.
     let after = (pci.reads - before.0, pci.writes - before.1, pci.remaps - before.2);

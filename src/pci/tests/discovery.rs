@@ -20,30 +20,30 @@ fn functions_1_to_7_are_found_when_only_function_0_carries_the_multifunction_bit
         7,
         device(3),
     );
-    assert_eq!(found(&scan(&mut pci, 0, Board::default())), [at(0, 3, 0), at(0, 3, 2), at(0, 3, 7)]);
+    assert_eq!(found(&scan(&mut pci, 0, ChipsetFunctions::default())), [at(0, 3, 0), at(0, 3, 2), at(0, 3, 7)]);
 }
 
 #[test]
 fn a_device_of_one_function_is_not_asked_for_more() {
     let mut alone = FakePci::default().with(ROOT, 3, 0, device(1));
     let mut shadowed = FakePci::default().with(ROOT, 3, 0, device(1)).with(ROOT, 3, 1, device(2));
-    assert_eq!(found(&scan(&mut shadowed, 0, Board::default())), [at(0, 3, 0)]);
-    scan(&mut alone, 0, Board::default());
+    assert_eq!(found(&scan(&mut shadowed, 0, ChipsetFunctions::default())), [at(0, 3, 0)]);
+    scan(&mut alone, 0, ChipsetFunctions::default());
     assert_eq!(alone.accesses(), shadowed.accesses());
 }
 
 #[test]
 fn a_device_without_function_0_is_absent() {
     let mut pci = FakePci::default().with(ROOT, 3, 1, device(1)).with(ROOT, 31, 0, device(2));
-    assert_eq!(found(&scan(&mut pci, 0, Board::default())), [at(0, 31, 0)]);
-    assert_eq!(scan(&mut FakePci::default(), 0, Board::default()).functions().len(), 0);
+    assert_eq!(found(&scan(&mut pci, 0, ChipsetFunctions::default())), [at(0, 31, 0)]);
+    assert_eq!(scan(&mut FakePci::default(), 0, ChipsetFunctions::default()).functions().len(), 0);
 }
 
 #[test]
 fn one_device_is_asked_for_behind_a_port_and_32_behind_other_bridges() {
     let reads = |function: FakeFunction| {
         let mut pci = FakePci::default().with(ROOT, 1, 0, function);
-        scan(&mut pci, 0, Board::default());
+        scan(&mut pci, 0, ChipsetFunctions::default());
         pci.reads
     };
     let plain = reads(bridge(Some(0), true));
@@ -61,7 +61,7 @@ fn a_capability_list_that_bites_its_tail_ends() {
     let tail =
         bridge(Some(0), true).set(register::COMMAND, 1 << 20).set(register::CAPABILITIES, 0x40).set(0x40, 0x4005);
     let mut pci = FakePci::default().with(ROOT, 1, 0, tail);
-    assert_eq!(scan(&mut pci, 0, Board::default()).buses().len(), 2);
+    assert_eq!(scan(&mut pci, 0, ChipsetFunctions::default()).buses().len(), 2);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn buses_are_numbered_depth_first() {
     let second = pci.add(ROOT, 5, 0, port());
     pci.add(On::Behind(deepest), 0, 0, device(1));
     pci.add(On::Behind(second), 0, 0, device(2));
-    let topology = scan(&mut pci, 0, Board::default());
+    let topology = scan(&mut pci, 0, ChipsetFunctions::default());
     assert_eq!(bus_numbers(&pci, first), [0, 1, 4, 0x40]);
     assert_eq!(bus_numbers(&pci, nested), [1, 2, 3, 0]);
     assert_eq!(bus_numbers(&pci, deepest), [2, 3, 3, 0]);
@@ -92,7 +92,7 @@ fn left_over_bus_numbers_stand_in_nobodys_way() {
     let stale = pci.add(ROOT, 2, 0, port().set(register::BUS_NUMBERS, 0x00ff_0100));
     pci.add(On::Behind(first), 0, 0, device(1));
     pci.add(On::Behind(stale), 0, 0, device(2));
-    let topology = scan(&mut pci, 0, Board::default());
+    let topology = scan(&mut pci, 0, ChipsetFunctions::default());
     assert_eq!(found(&topology), [at(0, 1, 0), at(0, 2, 0), at(1, 0, 0), at(2, 0, 0)]);
     assert!(pci.misuse.is_empty(), "{:?}", pci.misuse);
 }
@@ -101,7 +101,7 @@ fn left_over_bus_numbers_stand_in_nobodys_way() {
 fn registers_are_sized() {
     let function = device(1).bar(0, IO, 5).bar(1, MEMORY, 12).bar(2, WIDE, 14).bar(4, WIDE_PLAIN, 35);
     let mut pci = FakePci::default().with(ROOT, 1, 0, function);
-    let topology = scan(&mut pci, 0, Board::default());
+    let topology = scan(&mut pci, 0, ChipsetFunctions::default());
     let bar = |register, kind, order| Bar { register, kind, order };
     let expected = [bar(0, IO, 5), bar(1, MEMORY, 12), bar(2, WIDE, 14), bar(4, WIDE_PLAIN, 35)];
     assert_eq!(topology.functions()[0].bars.as_slice(), expected);
@@ -110,7 +110,7 @@ fn registers_are_sized() {
 #[test]
 fn a_16_bit_port_decoder_is_sized() {
     let function = device(1).set(0x10, 1).writable(0x10, 0xffe0);
-    let topology = scan(&mut FakePci::default().with(ROOT, 1, 0, function), 0, Board::default());
+    let topology = scan(&mut FakePci::default().with(ROOT, 1, 0, function), 0, ChipsetFunctions::default());
     assert_eq!(topology.functions()[0].bars.as_slice(), [Bar { register: 0, kind: IO, order: 5 }]);
 }
 
@@ -137,7 +137,7 @@ fn a_register_that_asks_for_less_than_the_least_size_gets_the_least() {
         let (kind_found, order) = expected;
         let bars = [Bar { register: 0, kind: kind_found, order }, Bar { register: 2, kind: MEMORY, order: 12 }];
         assert_eq!(topology.functions()[0].bars.as_slice(), bars, "{kind:#x} {writable:#x}");
-        assert_eq!(u64::from(pci.function(0).get(0x10)), plan.placements[0].address | u64::from(kind));
+        assert_eq!(u64::from(pci.function(0).get(0x10)), plan.assigned[0].address | u64::from(kind));
         assert_eq!(pci.function(0).command() & 3, COMMAND_IO | COMMAND_MEMORY);
     }
 }
@@ -148,7 +148,7 @@ fn a_register_of_a_kind_that_is_reserved_takes_32_bits() {
         [(0x2, 0xffff_f000, (MEMORY, 12)), (0x6, 0xffff_f000, (MEMORY, 12)), (0x3, 0xffff_ff00, (IO, 8))]
     {
         let function = device(1).set(0x10, kind).writable(0x10, writable);
-        let topology = scan(&mut FakePci::default().with(ROOT, 1, 0, function), 0, Board::default());
+        let topology = scan(&mut FakePci::default().with(ROOT, 1, 0, function), 0, ChipsetFunctions::default());
         let (kind, order) = expected;
         assert_eq!(topology.functions()[0].bars.as_slice(), [Bar { register: 0, kind, order }]);
     }
@@ -158,7 +158,7 @@ fn a_register_of_a_kind_that_is_reserved_takes_32_bits() {
 fn sizing_takes_more_accesses_only_where_the_kind_may_be_hidden() {
     let accesses = |kind, order| {
         let mut pci = FakePci::default().with(ROOT, 1, 0, device(1).bar(0, kind, order));
-        scan(&mut pci, 0, Board::default());
+        scan(&mut pci, 0, ChipsetFunctions::default());
         pci.accesses()
     };
     for kind in [MEMORY, MEMORY_PREFETCHABLE, WIDE] {
@@ -176,7 +176,7 @@ fn ide_channels_at_legacy_ports_have_no_registers() {
         let topology = scan(
             &mut FakePci::default().with(ROOT, 1, 1, function).with(ROOT, 1, 0, device(1).multifunction()),
             0,
-            Board::default(),
+            ChipsetFunctions::default(),
         );
         let registers: Vec<_> = topology.functions()[1].bars.iter().map(|bar| bar.register).collect();
         assert_eq!(registers, expected, "{interface:#x}");
@@ -187,7 +187,11 @@ fn ide_channels_at_legacy_ports_have_no_registers() {
 #[test]
 fn the_board_s_bridges_are_not_looked_at_but_all_beside_them() {
     for isa in [1, 31] {
-        let board = Board { host_bridge: Some(at(0, 0, 0)), isa_bridge: Some(at(0, isa, 0)), ..Board::default() };
+        let board = ChipsetFunctions {
+            host_bridge: Some(at(0, 0, 0)),
+            isa_bridge: Some(at(0, isa, 0)),
+            ..ChipsetFunctions::default()
+        };
         let mut pci = FakePci::default()
             .with(ROOT, 0, 0, device(1))
             .with(ROOT, isa, 0, device(2).multifunction())
@@ -216,7 +220,7 @@ fn host_and_isa_bridges_are_only_looked_at() {
 fn other_header_types_are_left_alone_but_not_the_functions_beside_them() {
     let cardbus = device(1).set(register::HEADER, 2 << 16).multifunction();
     let mut pci = FakePci::default().with(ROOT, 1, 0, cardbus).with(ROOT, 1, 1, device(2));
-    assert_eq!(found(&scan(&mut pci, 0, Board::default())), [at(0, 1, 1)]);
+    assert_eq!(found(&scan(&mut pci, 0, ChipsetFunctions::default())), [at(0, 1, 1)]);
 }
 
 #[test]
@@ -236,7 +240,7 @@ fn a_function_that_decodes_is_stopped_and_started_again() {
 fn windows_are_looked_at_only_when_something_behind_needs_them() {
     let looked = |function: FakeFunction| {
         let mut pci = FakePci::default().with(ROOT, 1, 0, bridge(Some(1), true)).with(On::Behind(0), 1, 0, function);
-        let bridge = scan(&mut pci, 0, Board::default()).functions()[0].bridge.unwrap();
+        let bridge = scan(&mut pci, 0, ChipsetFunctions::default()).functions()[0].bridge.unwrap();
         (bridge.io, bridge.prefetchable, pci.remaps)
     };
     let (no_io, no_prefetchable) = (IoWindow::Absent, PrefetchableWindow::Absent);
@@ -255,7 +259,7 @@ fn interrupt_pins_turn_at_each_bridge() {
     let silent = pci.add(ROOT, 4, 0, device(2));
     let odd = pci.add(ROOT, 5, 0, device(3).pin(9));
     let same = pci.add(ROOT, 6, 0, device(4).pin(2).set(register::INTERRUPT, 62));
-    let topology = scan(&mut pci, 0, Board::default());
+    let topology = scan(&mut pci, 0, ChipsetFunctions::default());
     let plan = plan(&topology, &windows()).unwrap();
     let before = pci.writes;
     apply(&mut pci, &topology, &plan, &|device, pin| Some(device * 10 + pin.index() + 1));

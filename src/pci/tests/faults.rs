@@ -55,13 +55,13 @@ fn bridges_behind_themselves_come_to_an_end() {
     for function in [port(), bridge(Some(0), true)] {
         let mut pci = FakePci { mirrored: true, ..FakePci::default() };
         pci.add(ROOT, 0, 0, function.clone());
-        let topology = scan(&mut pci, 0, Board::default());
+        let topology = scan(&mut pci, 0, ChipsetFunctions::default());
         assert_eq!(topology.buses().len(), MAX_DEPTH);
 
         let mut pci = FakePci { mirrored: true, ..FakePci::default() };
         pci.add(ROOT, 0, 0, function.multifunction());
         pci.add(ROOT, 0, 1, port().bar(0, MEMORY, 12));
-        let topology = scan(&mut pci, 0, Board::default());
+        let topology = scan(&mut pci, 0, ChipsetFunctions::default());
         assert_eq!((topology.buses().len(), topology.functions().len()), (256, MAX_FUNCTIONS));
         plan(&topology, &windows()).unwrap();
     }
@@ -74,7 +74,7 @@ fn bridges_behind_bridges_beyond_the_limit_stay_closed() {
     for _ in 0..MAX_DEPTH + 3 {
         on = On::Behind(pci.add(on, 0, 0, port()));
     }
-    let topology = scan(&mut pci, 0, Board::default());
+    let topology = scan(&mut pci, 0, ChipsetFunctions::default());
     assert_eq!(topology.buses().len(), MAX_DEPTH);
     assert_eq!(topology.functions().len(), MAX_DEPTH);
     assert_eq!(pci.function(MAX_DEPTH - 1).get(register::BUS_NUMBERS), 0);
@@ -92,7 +92,7 @@ fn bus_numbers_run_out() {
     let (topology, plan) = set_up(&mut pci, &windows());
     assert_eq!(topology.buses().len(), 256);
     assert_eq!(topology.functions().len(), 256 + 255);
-    assert_eq!(plan.placements.len(), 255);
+    assert_eq!(plan.assigned.len(), 255);
     assert_eq!(pci.function(510).get(register::BUS_NUMBERS), 0);
 }
 
@@ -109,7 +109,7 @@ fn functions_beyond_the_limit_are_left_alone() {
             }
         }
     }
-    let topology = scan(&mut pci, 0, Board::default());
+    let topology = scan(&mut pci, 0, ChipsetFunctions::default());
     assert_eq!(topology.functions().len(), MAX_FUNCTIONS);
     let running = pci.nodes.iter().filter(|node| node.function.command() & COMMAND_MEMORY != 0).count();
     assert_eq!(running, pci.nodes.len() - MAX_FUNCTIONS);
@@ -132,7 +132,7 @@ fn a_machine_that_goes_away_at_any_moment_stops_nothing() {
     set_up(&mut whole, &windows());
     for moment in 0..=whole.accesses() {
         let mut pci = FakePci { dies_after: Some(moment), ..two_running() };
-        let topology = scan(&mut pci, 0, Board::default());
+        let topology = scan(&mut pci, 0, ChipsetFunctions::default());
         let plan = plan(&topology, &windows()).unwrap();
         apply(&mut pci, &topology, &plan, &|_, _| Some(10));
         assert_eq!(pci.misuse, Vec::<alloc::string::String>::new(), "after {moment}");

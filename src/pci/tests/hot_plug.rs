@@ -80,7 +80,7 @@ fn reserved_bus_numbers_stay_within_what_there_is() {
     let outer = pci.add(ROOT, 1, 0, port());
     let inner = pci.add(On::Behind(outer), 0, 0, port().reserve(300, NO_WIDE, NO, NO, NO_WIDE));
     let starved = pci.add(ROOT, 2, 0, port());
-    let topology = scan(&mut pci, 0, Board::default());
+    let topology = scan(&mut pci, 0, ChipsetFunctions::default());
     let numbers = |index: usize| pci.function(index).get(register::BUS_NUMBERS);
     assert_eq!([outer, inner, starved].map(numbers), [0xff_0100, 0xff_0201, 0]);
     assert_eq!(topology.buses().len(), 3);
@@ -109,7 +109,7 @@ fn empty_slots_go_without_before_functions_do() {
     let slots = [1, 2, 3].map(|number| pci.add(ROOT, number, 0, slot()));
     let beside = pci.add(ROOT, 4, 0, device(1).bar(0, MEMORY, 22));
     let (_, plan) = set_up(&mut pci, &room);
-    assert_eq!(plan.unplaced, []);
+    assert_eq!(plan.unassigned, []);
     assert_eq!(addresses(&pci, beside), [0xc000_0000]);
     // 4 MiB are left: the first slot has all its room, the last ones have none.
     let given = slots.map(|slot| pci.function(slot).windows().into_iter().flatten().count());
@@ -124,7 +124,7 @@ fn what_nobody_asked_for_goes_before_what_the_host_asks_for() {
     let asked = pci.add(ROOT, 2, 0, slot().reserve(NO, NO_WIDE, 4 << 20, NO, NO_WIDE));
     let beside = pci.add(ROOT, 4, 0, device(1).bar(0, MEMORY, 22));
     let (_, plan) = set_up(&mut pci, &room);
-    assert_eq!((plan.unplaced.len(), plan.given_up), (0, GivenUp { io: 0, memory: 2 }));
+    assert_eq!((plan.unassigned.len(), plan.given_up), (0, GivenUp { io: 0, memory: 2 }));
     assert_eq!(pci.function(asked).windows()[1].map(|(first, last)| last - first + 1), Some(4 * MIB));
     assert_eq!(pci.function(plain).windows(), [None; 3]);
     assert_ne!(addresses(&pci, beside), [0]);
@@ -133,7 +133,7 @@ fn what_nobody_asked_for_goes_before_what_the_host_asks_for() {
     let greedy = pci.add(ROOT, 1, 0, slot().reserve(NO, u64::MAX - 1, NO - 1, NO, u64::MAX - 1));
     let beside = pci.add(ROOT, 4, 0, device(1).bar(0, MEMORY, 22).bar(1, IO, 5).bar(2, WIDE, 30));
     let (_, plan) = set_up(&mut pci, &windows());
-    assert_eq!((plan.unplaced.len(), plan.given_up), (0, GivenUp { io: 1, memory: 1 }));
+    assert_eq!((plan.unassigned.len(), plan.given_up), (0, GivenUp { io: 1, memory: 1 }));
     assert!(addresses(&pci, beside).iter().all(|&address| address != 0));
     assert_eq!(pci.function(greedy).windows()[1].map(|(first, last)| last - first + 1), Some(2 * MIB));
 }
@@ -144,7 +144,7 @@ fn slots_share_the_ports_that_functions_leave() {
     let slots: Vec<_> = (1..21).map(|number| pci.add(ROOT, number, 0, bridge(Some(0), true).hot_plug())).collect();
     pci.add(On::Behind(slots[19]), 1, 0, device(1).bar(0, IO, 5));
     let (_, plan) = set_up(&mut pci, &windows());
-    assert_eq!((plan.unplaced.len(), plan.given_up), (0, GivenUp { io: 5, memory: 0 }));
+    assert_eq!((plan.unassigned.len(), plan.given_up), (0, GivenUp { io: 5, memory: 0 }));
     assert!(!plan.windows[20].io.is_empty() && !plan.windows[14].io.is_empty() && plan.windows[15].io.is_empty());
 }
 
@@ -152,15 +152,15 @@ fn slots_share_the_ports_that_functions_leave() {
 fn the_other_ports_are_taken_when_the_first_do_not_suffice() {
     let ports = |start, end| PortRange::new(start, end).unwrap();
     let low = range(0xc000_0000, 0xfec0_0000);
-    let windows = |first, other| Windows::new(Near::new(first, low), None, 40).or_ports(other);
+    let windows = |first, other| Apertures::new(LowApertures::new(first, low), None, 40).or_ports(other);
     let mut pci = FakePci::default();
     for number in 1..4 {
         let port = pci.add(ROOT, number, 0, port());
         pci.add(On::Behind(port), 0, 0, device(number.into()).bar(0, IO, 5));
     }
-    let first_window = |pci: &mut FakePci, windows: Windows| {
+    let first_window = |pci: &mut FakePci, windows: Apertures| {
         let (_, plan) = set_up(pci, &windows);
-        (plan.windows[1].io.start(), plan.unplaced.len())
+        (plan.windows[1].io.start(), plan.unassigned.len())
     };
     assert_eq!(first_window(&mut pci, windows(ports(0xc000, 0x1_0000), ports(0x1000, 0xa000))), (0xc000, 0));
     assert_eq!(first_window(&mut pci, windows(ports(0xe000, 0x1_0000), ports(0x1000, 0xa000))), (0x1000, 0));
@@ -178,7 +178,7 @@ fn a_bridge_with_a_32_bit_prefetchable_window_uses_it() {
     let nested = pci.add(On::Behind(inner), 1, 0, behind);
     pci.add(ROOT, 3, 0, device(3).bar(0, WIDE, 33));
     let (_, plan) = set_up(&mut pci, &windows());
-    assert_eq!(plan.unplaced, []);
+    assert_eq!(plan.unassigned, []);
     for (bridge, function) in [(narrow, function), (inner, nested)] {
         let [_, memory, prefetchable] = pci.function(bridge).windows().map(Option::unwrap_or_default);
         let [large, small, both, plain] = addresses(&pci, function).try_into().unwrap();

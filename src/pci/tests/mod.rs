@@ -2,6 +2,7 @@
 
 mod addresses;
 mod budget;
+mod devices;
 mod discovery;
 mod faults;
 mod hot_plug;
@@ -10,9 +11,12 @@ mod roots;
 
 use alloc::vec::Vec;
 
-use super::plan::Plan;
+use super::plan::Resources;
 use super::topology::{Bar, BarKind, Topology};
-use super::{Address, Board, Near, OwnFunction, Pin, PortRange, Windows, apply, plan, scan};
+use super::{
+    Address, Apertures, ChipsetFunction, ChipsetFunctions, ConfigAccess, Devices, HostBridge, LowApertures, Pin,
+    PortRange, Routing, apply, configure, plan, scan,
+};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::fakes::pci::{FakeFunction, FakePci, On};
 
@@ -31,12 +35,16 @@ fn range(start: u64, end: u64) -> PhysRange {
 }
 
 /// As on q35 with 2 GiB, and a CPU with 40 address bits.
-fn windows() -> Windows {
-    Windows::new(Near::new(PortRange::ALL, range(0xc000_0000, 0xfec0_0000)), Some(range(4 * GIB, 1 << 46)), 40)
+fn windows() -> Apertures {
+    Apertures::new(
+        LowApertures::new(PortRange::ALL, range(0xc000_0000, 0xfec0_0000)),
+        Some(range(4 * GIB, 1 << 46)),
+        40,
+    )
 }
 
-fn low_only(start: u64, end: u64) -> Windows {
-    Windows::new(Near::new(PortRange::ALL, range(start, end)), None, 40)
+fn low_only(start: u64, end: u64) -> Apertures {
+    Apertures::new(LowApertures::new(PortRange::ALL, range(start, end)), None, 40)
 }
 
 /// An ordinary function that nobody knows.
@@ -53,12 +61,23 @@ fn port() -> FakeFunction {
 }
 
 /// Scans, plans and applies, with interrupts left alone.
-fn set_up(pci: &mut FakePci, windows: &Windows) -> (Topology, Plan) {
-    let topology = scan(pci, 0, Board::default());
+fn set_up(pci: &mut FakePci, windows: &Apertures) -> (Topology, Resources) {
+    let topology = scan(pci, 0, ChipsetFunctions::default());
     let plan = plan(&topology, windows).unwrap();
     apply(pci, &topology, &plan, &|_, _| None);
     assert_eq!(pci.misuse, Vec::<alloc::string::String>::new());
     (topology, plan)
+}
+
+/// As [`configure`], with no root bus but bus 0.
+fn configured(
+    pci: &mut FakePci,
+    chipset: ChipsetFunctions<'_>,
+    apertures: &dyn Fn() -> Apertures,
+    routing: Routing<'_>,
+) -> Devices {
+    let host = HostBridge { extra_roots: 0, chipset, low: windows().low(), apertures, routing };
+    configure(pci, ConfigAccess::Ports, &host)
 }
 
 /// The addresses that the registers of a function hold.
@@ -71,7 +90,7 @@ fn at(bus: u8, device: u8, function: u8) -> Address {
 }
 
 /// A function of the chipset on bus 0.
-fn on_board(device: u16) -> OwnFunction {
+fn chipset_function(device: u16) -> ChipsetFunction {
     let address = at(0, device as u8, 0);
-    OwnFunction { address, id: u32::from(device) << 16 | 0x1af4, class: 0xff_0000, pin: None, bars: &[] }
+    ChipsetFunction { address, id: u32::from(device) << 16 | 0x1af4, class: 0xff_0000, pin: None, bars: &[] }
 }

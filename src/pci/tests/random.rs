@@ -29,11 +29,12 @@ fn tree() -> impl Strategy<Value = Tree> {
     })
 }
 
-fn room() -> impl Strategy<Value = Windows> {
+fn room() -> impl Strategy<Value = Apertures> {
     let io = (0u32..0x1_0000, 0u32..=0x1_0000).prop_map(|(a, b)| PortRange::new(a.min(b), a.max(b)).unwrap());
     let low = (0u64..1 << 20, 0u64..=1 << 20).prop_map(|(a, b)| range(a.min(b) << 12, a.max(b) << 12));
     let high = (0u64..1 << 28, 0u64..1 << 28).prop_map(|(a, b)| range(a.min(b) << 12, a.max(b) << 12));
-    (io, low, vec(high, 0..4), 32u8..=52).prop_map(|(io, low, high, bits)| Windows::new(Near::new(io, low), high, bits))
+    (io, low, vec(high, 0..4), 32u8..=52)
+        .prop_map(|(io, low, high, bits)| Apertures::new(LowApertures::new(io, low), high, bits))
 }
 
 fn with_bars(mut function: FakeFunction, bars: &[(BarKind, u8)], count: u8) -> FakeFunction {
@@ -113,11 +114,11 @@ fn ports_reach(topology: &Topology, mut bus: usize) -> bool {
     true
 }
 
-fn check_plan(topology: &Topology, plan: &Plan, room: &Windows) {
+fn check_plan(topology: &Topology, plan: &Resources, room: &Apertures) {
     let bars: usize = topology.functions().iter().map(|function| function.bars.len()).sum();
-    assert_eq!(plan.placements.len() + plan.unplaced.len(), bars);
-    let mut seen: Vec<_> = plan.placements.iter().map(|p| (p.function, p.bar.register)).collect();
-    seen.extend(plan.unplaced.iter().map(|u| (u.function, u.bar.register)));
+    assert_eq!(plan.assigned.len() + plan.unassigned.len(), bars);
+    let mut seen: Vec<_> = plan.assigned.iter().map(|p| (p.function, p.bar.register)).collect();
+    seen.extend(plan.unassigned.iter().map(|u| (u.function, u.bar.register)));
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len(), bars, "each register once");
@@ -125,8 +126,8 @@ fn check_plan(topology: &Topology, plan: &Plan, room: &Windows) {
     let lowest = plan.above_4_gib().start();
     let high = room.high().iter().find(|high| high.contains_addr(lowest)).copied().unwrap_or_default();
     let host = [
-        run(true, room.near().io().start().into(), (room.near().io().end() - room.near().io().start()).into()),
-        Run { ports: false, range: room.near().low() },
+        run(true, room.low().io().start().into(), (room.low().io().end() - room.low().io().start()).into()),
+        Run { ports: false, range: room.low().memory() },
         Run { ports: false, range: high },
     ];
     let mut at_root = Vec::new();
@@ -135,7 +136,7 @@ fn check_plan(topology: &Topology, plan: &Plan, room: &Windows) {
         // What may lead here: any window for what is prefetchable or a port, the memory window for all else.
         let outer = if bus.parent.is_none() { host } else { runs(&plan.windows[index]) };
         for (function, _) in topology.on_bus(bus) {
-            for placement in plan.placements.iter().filter(|placement| placement.function == function) {
+            for placement in plan.assigned.iter().filter(|placement| placement.function == function) {
                 let Bar { kind, .. } = placement.bar;
                 let size = placement.bar.size();
                 let this = run(kind == IO, placement.address, size);
@@ -183,12 +184,12 @@ fn arrives(pci: &FakePci, on: On, run: Run) -> bool {
     passed && arrives(pci, node.on, run)
 }
 
-fn check_machine(pci: &FakePci, topology: &Topology, plan: &Plan) {
+fn check_machine(pci: &FakePci, topology: &Topology, plan: &Resources) {
     for (index, function) in topology.functions().iter().enumerate() {
         let node = &pci.nodes[(function.id >> 16) as usize];
         for (register, kind, address, size) in node.function.bars() {
             let placed = plan
-                .placements
+                .assigned
                 .iter()
                 .find(|placement| (usize::from(placement.function), placement.bar.register) == (index, register));
             assert_eq!(address, placed.map_or(0, |placement| placement.address));
@@ -200,11 +201,11 @@ fn check_machine(pci: &FakePci, topology: &Topology, plan: &Plan) {
     }
 }
 
-fn behind_a_closed_bridge(topology: &Topology, plan: &Plan, id: u32, pci: &FakePci) -> bool {
+fn behind_a_closed_bridge(topology: &Topology, plan: &Resources, id: u32, pci: &FakePci) -> bool {
     let mut on = pci.nodes[(id >> 16) as usize].on;
     while let On::Behind(bridge) = on {
         let id = pci.function(bridge).get(0);
-        if plan.unplaced.iter().any(|lost| topology.functions()[usize::from(lost.function)].id == id) {
+        if plan.unassigned.iter().any(|lost| topology.functions()[usize::from(lost.function)].id == id) {
             return true;
         }
         on = pci.nodes[bridge].on;
@@ -218,7 +219,7 @@ proptest! {
     #[test]
     fn a_scan_finds_all_there_is(trees in vec(tree(), 0..8)) {
         let mut pci = machine(&trees);
-        let topology = scan(&mut pci, 0, Board::default());
+        let topology = scan(&mut pci, 0, ChipsetFunctions::default());
         prop_assert_eq!(&pci.misuse, &Vec::<alloc::string::String>::new());
         let mut ids: Vec<_> = topology.functions().iter().map(|function| (function.id >> 16) as usize).collect();
         ids.sort_unstable();
@@ -235,7 +236,7 @@ proptest! {
     #[test]
     fn a_plan_is_aligned_disjoint_and_inside_its_window(trees in vec(tree(), 0..8), room in room()) {
         let mut pci = machine(&trees);
-        let topology = scan(&mut pci, 0, Board::default());
+        let topology = scan(&mut pci, 0, ChipsetFunctions::default());
         check_plan(&topology, &plan(&topology, &room).unwrap(), &room);
     }
 
@@ -249,7 +250,7 @@ proptest! {
     #[test]
     fn memory_is_placed_when_there_is_plenty(trees in vec(tree(), 0..4)) {
         let mut pci = machine(&trees);
-        let topology = scan(&mut pci, 0, Board::default());
+        let topology = scan(&mut pci, 0, ChipsetFunctions::default());
         let asked: u64 = topology
             .functions()
             .iter()
@@ -257,11 +258,11 @@ proptest! {
             .filter(|bar| bar.kind != IO)
             .map(|bar| bar.size().max(MIB))
             .sum();
-        let room = Windows::new(Near::new(PortRange::ALL, range(MIB, 1 << 32)), Some(range(1 << 40, 1 << 51)), 52);
+        let room = Apertures::new(LowApertures::new(PortRange::ALL, range(MIB, 1 << 32)), Some(range(1 << 40, 1 << 51)), 52);
         let plan = plan(&topology, &room).unwrap();
         // A bridge rounds up what is behind it to its alignment at worst.
         if asked <= GIB {
-            prop_assert!(plan.unplaced.iter().all(|lost| lost.bar.kind == IO), "{:?}", plan.unplaced);
+            prop_assert!(plan.unassigned.iter().all(|lost| lost.bar.kind == IO), "{:?}", plan.unassigned);
         }
     }
 }

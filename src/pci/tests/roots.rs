@@ -11,7 +11,7 @@ fn each_root_keeps_its_bus_numbers() {
             pci.add(On::Root(root), number, 0, port());
         }
     }
-    let topology = scan(&mut pci, 1, Board::default());
+    let topology = scan(&mut pci, 1, ChipsetFunctions::default());
     assert_eq!(topology.buses().iter().map(|bus| bus.number).collect::<Vec<_>>(), [0, 3, 1, 2, 4, 5]);
     assert_eq!(topology.buses().iter().filter(|bus| bus.parent.is_none()).count(), 2);
     // Buses 1 and 2 are all that is left below root 3.
@@ -36,7 +36,7 @@ fn three_roots() -> FakePci {
 fn roots_are_looked_for_only_as_far_as_needed() {
     let accesses = |extra| {
         let mut pci = three_roots();
-        let topology = scan(&mut pci, extra, Board::default());
+        let topology = scan(&mut pci, extra, ChipsetFunctions::default());
         (roots(&topology), pci.accesses())
     };
     let (found, alone) = accesses(0);
@@ -55,12 +55,12 @@ fn roots_are_looked_for_only_as_far_as_needed() {
 #[test]
 fn a_host_that_has_fewer_roots_than_it_says_stops_nothing() {
     let mut pci = three_roots();
-    let topology = scan(&mut pci, u64::MAX, Board::default());
+    let topology = scan(&mut pci, u64::MAX, ChipsetFunctions::default());
     assert_eq!(roots(&topology), [0, 5, 200]);
     assert!(pci.accesses() < 256 * 32 + 300, "each function 0 is looked at once: {}", pci.accesses());
     // Every bus answers.
     let mut mirrored = FakePci { mirrored: true, ..FakePci::default() }.with(ROOT, 0, 0, device(1));
-    assert_eq!(scan(&mut mirrored, u64::MAX, Board::default()).buses().len(), 256);
+    assert_eq!(scan(&mut mirrored, u64::MAX, ChipsetFunctions::default()).buses().len(), 256);
 }
 
 #[test]
@@ -71,10 +71,10 @@ fn what_is_on_and_behind_other_roots_shares_the_room() {
     let port = pci.add(On::Root(0x80), 0, 0, port());
     let behind = pci.add(On::Behind(port), 0, 0, device(3).bar(0, MEMORY, 20).pin(2));
     let far = pci.add(On::Root(0x40), 0, 0, device(4).bar(0, WIDE, 34));
-    let topology = scan(&mut pci, 2, Board::default());
+    let topology = scan(&mut pci, 2, ChipsetFunctions::default());
     let plan = plan(&topology, &windows()).unwrap();
     apply(&mut pci, &topology, &plan, &|device, pin| Some(device * 10 + pin.index() + 1));
-    assert_eq!((plan.unplaced.len(), pci.misuse.len()), (0, 0));
+    assert_eq!((plan.unassigned.len(), pci.misuse.len()), (0, 0));
     let taken: Vec<_> = [first, on_root, behind].map(|index| addresses(&pci, index)[0]).into();
     assert_eq!(taken, [0xc020_0000, 0xc030_0000, 0xc000_0000]);
     assert_eq!(addresses(&pci, far), [16 * GIB]);

@@ -98,8 +98,7 @@ fn the_power_management_has_its_address_before_it_is_asked() {
         (fw_cfg, MemoryMap::new(map))
     };
     let mut machine = reset(FakeMemory::default(), device("pc"), I440FX);
-    let (fw_cfg, mut map) = map(&mut machine);
-    let mut boot = Boot { machine: &mut machine, fw_cfg: &fw_cfg, map: &mut map, start: &Start::Reset };
-    crate::platform::Platform::set_up(&mut boot).unwrap();
+    let (fw_cfg, map) = map(&mut machine);
+    crate::platform::Platform::program(&mut machine, &fw_cfg, &map);
     assert!(!machine.accesses.iter().any(|access| matches!(access, Access::In(0x600, ..))));
 }

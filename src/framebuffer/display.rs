@@ -1,9 +1,7 @@
-//! The display that a framebuffer can be set up on: which function it is, and where its memory ended up.
+//! The display that a framebuffer can be set up on: which PCI function it is, and where its memory is.
 
-use super::Address;
-use super::plan::Plan;
-use super::topology::{BarKind, Topology};
-use crate::addr::{PhysAddr, PhysRange};
+use crate::addr::PhysRange;
+use crate::pci::{Address, Devices};
 
 /// Base class of display controllers (PCI Code and ID Assignment 1.11, section 1.4).
 const BASE_CLASS_DISPLAY: u32 = 0x03;
@@ -26,18 +24,13 @@ pub struct Display {
 impl Display {
     /// The first display in the order of discovery: on bus 0, on another root bus, or else on the lowest bus.
     #[must_use]
-    pub fn first(topology: &Topology, plan: &Plan) -> Option<Self> {
-        let functions = (0..u16::MAX).zip(topology.functions());
-        let mut displays = functions.filter(|(_, function)| function.class >> 16 == BASE_CLASS_DISPLAY);
-        displays.find_map(|(index, function)| {
-            let memory = |register| {
-                let mut memory = plan.placements.iter().filter(|placed| placed.bar.kind != BarKind::Io);
-                let placed = memory.find(|placed| (placed.function, placed.bar.register) == (index, register))?;
-                PhysRange::new(PhysAddr::new(placed.address), placed.bar.size())
-            };
-            let framebuffer = memory(0)?;
+    pub fn first(devices: &Devices) -> Option<Self> {
+        let mut displays = devices.iter().filter(|device| device.function.class >> 16 == BASE_CLASS_DISPLAY);
+        displays.find_map(|device| {
+            let framebuffer = device.memory(0)?;
+            let function = device.function;
             let (address, id, class) = (function.address, function.id, function.class);
-            Some(Self { address, id, class, framebuffer, registers: memory(2) })
+            Some(Self { address, id, class, framebuffer, registers: device.memory(2) })
         })
     }
 }

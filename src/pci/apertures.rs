@@ -1,4 +1,4 @@
-//! Where the host lets PCI functions decode: the room that the plan has.
+//! The apertures of the host bridges: the I/O ports and the memory that PCI functions can have.
 
 use core::fmt;
 use core::ops::Range;
@@ -32,6 +32,12 @@ impl PortRange {
     #[must_use]
     pub const fn new(start: u32, end: u32) -> Option<Self> {
         if start <= end && end <= 1 << 16 { Some(Self { start, end }) } else { None }
+    }
+
+    /// `size` ports from `start` on, or `None` when they reach beyond 65,536.
+    pub(super) fn of_size(start: u64, size: u64) -> Option<Self> {
+        let end = start.checked_add(size)?;
+        Self::new(u32::try_from(start).ok()?, u32::try_from(end).ok()?)
     }
 
     /// The first port.
@@ -73,33 +79,33 @@ impl fmt::Display for PortRange {
 /// The first port that is given out. Those below belong to the mainboard, and a bridge passes on blocks of 4 KiB.
 const FIRST_PORT: u32 = 0x1000;
 
-/// The most rooms above 4 GiB that are kept.
+/// The most ranges above 4 GiB that are kept.
 const MOST_HIGH: usize = 4;
 
-/// The room that is tried first: ports, and memory below 4 GiB. It holds all that most machines have.
+/// The apertures that are tried first: ports, and memory below 4 GiB. They hold all that most machines have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Near {
+pub struct LowApertures {
     io: PortRange,
-    low: PhysRange,
+    memory: PhysRange,
 }
 
-impl Near {
-    /// The room that a host offers, cut to what can be used: ports from 0x1000 on, `low` to the memory from 1 MiB to 4 GiB.
+impl LowApertures {
+    /// What a host offers, cut to what can be used: ports from 0x1000 on, and memory from 1 MiB to 4 GiB.
     #[must_use]
-    pub fn new(io: PortRange, low: PhysRange) -> Self {
-        Self { io: io.usable(), low: reach(1 << 20..1 << 32).intersection(low).unwrap_or_default() }
+    pub fn new(io: PortRange, memory: PhysRange) -> Self {
+        Self { io: io.usable(), memory: reach(1 << 20..1 << 32).intersection(memory).unwrap_or_default() }
     }
 
-    /// Room for ports; empty when there is none.
+    /// Ports; empty when there are none.
     #[must_use]
     pub const fn io(&self) -> PortRange {
         self.io
     }
 
-    /// Room for memory below 4 GiB; empty when there is none.
+    /// Memory below 4 GiB; empty when there is none.
     #[must_use]
-    pub const fn low(&self) -> PhysRange {
-        self.low
+    pub const fn memory(&self) -> PhysRange {
+        self.memory
     }
 }
 
@@ -108,31 +114,31 @@ fn reach(bounds: Range<u64>) -> PhysRange {
     PhysRange::from_bounds(PhysAddr::new(bounds.start), PhysAddr::new(bounds.end)).unwrap_or_default()
 }
 
-/// All the room for ports and memory.
+/// All apertures.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Windows {
-    near: Near,
+pub struct Apertures {
+    low: LowApertures,
     more_io: PortRange,
     high: ArrayVec<PhysRange, MOST_HIGH>,
 }
 
-impl Windows {
-    /// The room that a host offers: what is near, and of `high` the memory from 4 GiB to what `physical_bits` bits can
+impl Apertures {
+    /// What a host offers: the low apertures, and of `high` the memory from 4 GiB to what `physical_bits` bits can
     /// address.
     ///
-    /// Of `high`, whose order is that of preference, one room will be used. So one that is not larger than those before it is
+    /// Of `high`, whose order is that of preference, one range will be used. So one that is not larger than those before it is
     /// left out, and if there are more than four, the largest is the last.
     ///
     /// ```
     /// use firstlight::addr::{PhysAddr, PhysRange};
-    /// use firstlight::pci::{Near, PortRange, Windows};
+    /// use firstlight::pci::{LowApertures, PortRange, Apertures};
     /// let low = PhysRange::new(PhysAddr::new(0xc000_0000), 0x3ec0_0000).unwrap();
     /// let high = PhysRange::new(PhysAddr::new(32 << 30), 64 << 30).unwrap();
-    /// let windows = Windows::new(Near::new(PortRange::ALL, low), Some(high), 36);
+    /// let windows = Apertures::new(LowApertures::new(PortRange::ALL, low), Some(high), 36);
     /// assert_eq!(windows.high()[0].end(), PhysAddr::new(64 << 30));
     /// ```
     #[must_use]
-    pub fn new(near: Near, high: impl IntoIterator<Item = PhysRange>, physical_bits: u8) -> Self {
+    pub fn new(low: LowApertures, high: impl IntoIterator<Item = PhysRange>, physical_bits: u8) -> Self {
         let top = 1u64.checked_shl(physical_bits.into()).unwrap_or(u64::MAX);
         let mut kept = ArrayVec::<PhysRange, MOST_HIGH>::new();
         for room in high.into_iter().filter_map(|room| room.intersection(reach(1 << 32..top))) {
@@ -143,7 +149,7 @@ impl Windows {
                 kept.push(room);
             }
         }
-        Self { near, more_io: PortRange::default(), high: kept }
+        Self { low, more_io: PortRange::default(), high: kept }
     }
 
     /// The same with other ports, which are taken when those do not suffice and these are more.
@@ -152,19 +158,19 @@ impl Windows {
         Self { more_io: more_io.usable(), ..self }
     }
 
-    /// The room that is tried first.
+    /// What is tried first.
     #[must_use]
-    pub const fn near(&self) -> Near {
-        self.near
+    pub const fn low(&self) -> LowApertures {
+        self.low
     }
 
-    /// Room for ports when that does not suffice; empty when there is none.
+    /// Ports when those do not suffice; empty when there are none.
     #[must_use]
     pub const fn more_io(&self) -> PortRange {
         self.more_io
     }
 
-    /// Rooms for memory above 4 GiB, of which one is used; each is larger than the one before.
+    /// Memory above 4 GiB, of which one range is used; each is larger than the one before.
     #[must_use]
     pub fn high(&self) -> &[PhysRange] {
         &self.high
@@ -184,19 +190,23 @@ mod tests {
         let low = range(0xc000_0000, 0xfec0_0000);
         let high = range(1 << 35, 1 << 41);
         for bits in [0, 32, 35] {
-            assert_eq!(Windows::new(Near::new(PortRange::ALL, low), Some(high), bits).high(), [], "{bits} bits");
+            assert_eq!(
+                Apertures::new(LowApertures::new(PortRange::ALL, low), Some(high), bits).high(),
+                [],
+                "{bits} bits"
+            );
         }
         for (bits, end) in [(36, 1 << 36), (40, 1 << 40), (52, 1 << 41), (64, 1 << 41), (200, 1 << 41)] {
-            let windows = Windows::new(Near::new(PortRange::ALL, low), Some(high), bits);
+            let windows = Apertures::new(LowApertures::new(PortRange::ALL, low), Some(high), bits);
             assert_eq!(windows.high(), [range(1 << 35, end)], "{bits} bits");
         }
     }
 
     #[test]
     fn each_window_is_cut_to_its_own_place() {
-        let windows = Windows::new(Near::new(PortRange::ALL, range(0, 1 << 33)), Some(range(0, 1 << 33)), 36);
-        assert_eq!(windows.near().io(), PortRange::new(0x1000, 0x1_0000).unwrap());
-        assert_eq!(windows.near().low(), range(1 << 20, 1 << 32));
+        let windows = Apertures::new(LowApertures::new(PortRange::ALL, range(0, 1 << 33)), Some(range(0, 1 << 33)), 36);
+        assert_eq!(windows.low().io(), PortRange::new(0x1000, 0x1_0000).unwrap());
+        assert_eq!(windows.low().memory(), range(1 << 20, 1 << 32));
         assert_eq!(windows.high(), [range(1 << 32, 1 << 33)]);
     }
 
@@ -204,7 +214,7 @@ mod tests {
     fn a_room_above_4_gib_is_kept_if_it_is_larger_than_those_before() {
         let gib = |start: u64, len: u64| range(start << 30, (start + len) << 30);
         let kept = |rooms: &[PhysRange], bits| {
-            Windows::new(Near::new(PortRange::ALL, range(0, 0)), rooms.iter().copied(), bits).high().to_vec()
+            Apertures::new(LowApertures::new(PortRange::ALL, range(0, 0)), rooms.iter().copied(), bits).high().to_vec()
         };
         let rooms = [gib(0, 8), gib(10, 4), gib(20, 2), gib(30, 5)];
         assert_eq!(kept(&rooms, 52), [gib(4, 4), gib(30, 5)], "cut to what is above 4 GiB first");
@@ -216,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_window_with_nothing_usable_is_empty() {
-        let windows = Windows::new(Near::new(PortRange::new(0, 0x800).unwrap(), range(0, 0x1000)), None, 36);
-        assert!(windows.near().io().is_empty() && windows.near().low().is_empty() && windows.high().is_empty());
+        let windows = Apertures::new(LowApertures::new(PortRange::new(0, 0x800).unwrap(), range(0, 0x1000)), None, 36);
+        assert!(windows.low().io().is_empty() && windows.low().memory().is_empty() && windows.high().is_empty());
     }
 }

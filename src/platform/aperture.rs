@@ -1,4 +1,4 @@
-//! Where PCI memory can be.
+//! Where PCI memory can be: what is free around RAM.
 
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant};
 use crate::hal::Cpu;
@@ -29,7 +29,7 @@ const GRANULE: Alignment = constant(Alignment::new(1 << 30));
 /// reserves the 12 GiB below 1 TiB on AMD's CPUs, where their HyperTransport has addresses of its own.
 ///
 /// It is given out from the bottom up, close above RAM, because CPUs are known to claim more bits than their host has.
-pub fn high_windows(
+pub fn high_apertures(
     map: &Regions,
     reserved: Option<PhysAddr>,
     physical_bits: u8,

@@ -1,0 +1,71 @@
+//! The root of PCI on a board: what it tells the configuration of all functions.
+
+use super::aperture::{high_apertures, unoccupied};
+use super::board::{Board, Chipset};
+use crate::addr::{PhysAddr, PhysRange};
+use crate::fw_cfg::FwCfg;
+use crate::hal::Machine;
+use crate::memory_map::Regions;
+use crate::pci::{self, Apertures, ConfigAccess, Devices, HostBridge, LowApertures};
+
+/// How many root buses there are beside bus 0, 64 bits, little-endian.
+const EXTRA_ROOTS: &str = "etc/extra-pci-roots";
+
+/// The end of what the host keeps above RAM for memory that is plugged in later, 64 bits, little-endian.
+const RESERVED_MEMORY_END: &str = "etc/reserved-memory-end";
+
+/// The root of a board whose PCI the firmware sets up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Root {
+    board: &'static dyn Board,
+    chipset: &'static Chipset,
+    /// The memory below 4 GiB that functions may have.
+    pub(super) memory: PhysRange,
+}
+
+impl Root {
+    /// The root of `board`. RAM below 4 GiB ends at `low_ram_end`.
+    pub(super) fn of(board: &'static dyn Board, low_ram_end: PhysAddr) -> Option<Self> {
+        let chipset = board.chipset()?;
+        Some(Self { board, chipset, memory: board.pci_memory(low_ram_end)? })
+    }
+
+    /// Gives all functions their addresses, where `map` has nothing: below 4 GiB, and above within `high_bits` address bits if
+    /// that is not `None`.
+    pub(super) fn configure<M: Machine>(
+        &self,
+        machine: &mut M,
+        fw_cfg: &FwCfg,
+        map: &Regions,
+        access: ConfigAccess,
+        high_bits: Option<u8>,
+    ) -> Devices {
+        // QEMU reserves nothing there.
+        let free = if fw_cfg.host_kind().is_qemu() { self.memory } else { unoccupied(map, self.memory) };
+        let low = LowApertures::new(self.chipset.ports, free);
+        let high = high_bits.map(|bits| (bits, read_number(machine, fw_cfg, RESERVED_MEMORY_END).map(PhysAddr::new)));
+        let apertures = || {
+            let all = match high {
+                Some((bits, reserved)) => Apertures::new(low, high_apertures(map, reserved, bits), bits),
+                None => Apertures::new(low, None, 0),
+            };
+            all.or_ports(self.chipset.more_ports)
+        };
+        let host = HostBridge {
+            extra_roots: read_number(machine, fw_cfg, EXTRA_ROOTS).unwrap_or(0),
+            chipset: self.board.chipset_functions(fw_cfg.host_kind()),
+            low,
+            apertures: &apertures,
+            routing: &|device, pin| self.board.interrupt(device, pin),
+        };
+        access.with(machine, |config| pci::configure(config, access, &host))
+    }
+}
+
+/// Reads an item of 64 bits, if the host has it.
+fn read_number<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, name: &str) -> Option<u64> {
+    let item = fw_cfg.find(name)?;
+    let mut bytes = [0; 8];
+    fw_cfg.read(machine, item, &mut bytes);
+    Some(u64::from_le_bytes(bytes))
+}
