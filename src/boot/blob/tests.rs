@@ -12,7 +12,7 @@ const KEY: u16 = 0x20;
 const FROM: u64 = 0x20_0000;
 
 fn bytes() -> Vec<u8> {
-    (0..5000_u32).map(|i| (i * 7 ^ i >> 8) as u8).collect()
+    (0..5000_u32).map(|i| ((i * 7) ^ (i >> 8)) as u8).collect()
 }
 
 /// The same bytes as an item, in the machine's memory and in the firmware's.
