@@ -59,7 +59,7 @@ const RSDP_SIGNATURE: &[u8; 8] = b"RSD PTR ";
 /// F-segment looks like an RSDP.
 pub fn load<H: Host>(host: &mut H, script: &[u8]) -> Result<PhysAddr, Error<H::Error>> {
     let plan = Plan::parse(script, |file| host.len_of(file))?;
-    let mut places = heap::with_capacity(plan.files.len()).map_err(|_| ScriptError::HeapFull)?;
+    let mut places = heap::with_capacity(plan.files.loaded.len()).map_err(|_| ScriptError::HeapFull)?;
 
     let linked = place_and_link(host, &plan, &mut places);
     if linked.is_err() {
@@ -89,7 +89,7 @@ fn place_and_link<H: Host>(
     plan: &Plan<'_>,
     places: &mut Vec<PhysRange>,
 ) -> Result<PhysAddr, Error<H::Error>> {
-    for file in &plan.files {
+    for file in &plan.files.loaded {
         let place = file.allocate(host)?;
         heap::push_within_capacity(places, place).map_err(|_| ScriptError::HeapFull)?;
         file.load(host, place)?;
@@ -132,7 +132,7 @@ fn is_rsdp<H: Host>(host: &mut H, place: PhysRange) -> Result<bool, Error<H::Err
 /// file that came only in part.
 #[cold]
 fn hide<H: Host>(host: &mut H, plan: &Plan<'_>, places: &[PhysRange]) {
-    for (file, &place) in plan.files.iter().zip(places) {
+    for (file, &place) in plan.files.loaded.iter().zip(places) {
         if file.zone == Zone::FSegment
             && let Err(error) = overwrite(host, place)
         {

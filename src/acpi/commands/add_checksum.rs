@@ -5,8 +5,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
 
 use super::super::error::{Cause, Error};
 use super::super::host::Host;
-use super::super::plan::{ARGUMENTS_LEN, FileIndex, NAME_LEN, Plan};
-use super::{check_inside, range_in};
+use super::allocate::{FileIndex, Files, NAME_LEN};
+use super::{ARGUMENTS_LEN, check_inside, range_in};
 use crate::acpi::sum;
 use crate::addr::PhysRange;
 
@@ -35,9 +35,9 @@ pub(in crate::acpi) struct AddChecksum {
 
 impl AddChecksum {
     /// Checks the arguments. `None` when the file is empty.
-    pub(in crate::acpi) fn parse(arguments: &[u8; ARGUMENTS_LEN], plan: &Plan<'_>) -> Result<Option<Self>, Cause> {
+    pub(in crate::acpi) fn parse(arguments: &[u8; ARGUMENTS_LEN], files: &Files<'_>) -> Result<Option<Self>, Cause> {
         let arguments: &Arguments = transmute_ref!(arguments);
-        let Some((file, file_len)) = plan.file(&arguments.file)? else { return Ok(None) };
+        let Some((file, file_len)) = files.find(&arguments.file)? else { return Ok(None) };
         let command =
             Self { file, offset: arguments.offset.get(), start: arguments.start.get(), len: arguments.len.get() };
         check_inside(command.offset, 1, file_len)?;

@@ -5,8 +5,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
 
 use super::super::error::{Cause, Error};
 use super::super::host::Host;
-use super::super::plan::{ARGUMENTS_LEN, FileIndex, NAME_LEN, Plan};
-use super::{PointerSize, bad, check_inside, range_in};
+use super::allocate::{FileIndex, Files, NAME_LEN};
+use super::{ARGUMENTS_LEN, PointerSize, bad, check_inside, range_in};
 use crate::addr::PhysRange;
 
 /// `pointer` of `BiosLinkerLoaderEntry`.
@@ -32,10 +32,10 @@ pub(in crate::acpi) struct AddPointer {
 
 impl AddPointer {
     /// Checks the arguments. `None` when one of the files is empty.
-    pub(in crate::acpi) fn parse(arguments: &[u8; ARGUMENTS_LEN], plan: &Plan<'_>) -> Result<Option<Self>, Cause> {
+    pub(in crate::acpi) fn parse(arguments: &[u8; ARGUMENTS_LEN], files: &Files<'_>) -> Result<Option<Self>, Cause> {
         let arguments: &Arguments = transmute_ref!(arguments);
-        let dest = plan.file(&arguments.dest)?;
-        let source = plan.file(&arguments.source)?;
+        let dest = files.find(&arguments.dest)?;
+        let source = files.find(&arguments.source)?;
         let (Some((dest, dest_len)), Some((source, _))) = (dest, source) else { return Ok(None) };
         let size = PointerSize::new(arguments.size)?;
         let offset = arguments.offset.get();

@@ -1,12 +1,17 @@
 //! Command 1: load a file.
 
+use alloc::vec::Vec;
+
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
 
 use super::super::error::{Cause, Error};
 use super::super::host::{Host, Zone};
-use super::super::plan::{ARGUMENTS_LEN, NAME_LEN, name};
+use super::ARGUMENTS_LEN;
 use crate::addr::{Alignment, PhysRange};
+
+/// The length of a file name with the zero byte that ends it (QEMU's `FW_CFG_MAX_FILE_PATH`).
+pub(super) const NAME_LEN: usize = 56;
 
 /// `alloc` of `BiosLinkerLoaderEntry`.
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
@@ -67,4 +72,52 @@ impl<'s> Allocate<'s> {
     pub(in crate::acpi) fn load<H: Host>(&self, host: &mut H, place: PhysRange) -> Result<(), Error<H::Error>> {
         host.load(self.name, place).map_err(Error::Host)
     }
+}
+
+/// The files that a script allocates.
+#[derive(Debug, Default)]
+pub(in crate::acpi) struct Files<'s> {
+    /// Those to load, none of them empty.
+    pub(in crate::acpi) loaded: Vec<Allocate<'s>>,
+    /// Names of empty files. Commands that refer to them do nothing.
+    pub(in crate::acpi) empty: Vec<&'s [u8]>,
+}
+
+/// Which of the files to load: an index that only [`Files::find`] makes.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::acpi) struct FileIndex(u16);
+
+impl FileIndex {
+    /// Where this file is, by a list with a place for each file to load. Returns an empty range if the list has no entry.
+    pub(super) fn of(self, places: &[PhysRange]) -> PhysRange {
+        places.get(usize::from(self.0)).copied().unwrap_or_default()
+    }
+}
+
+impl Files<'_> {
+    /// The allocated file that a name field means, with its length in bytes, or `None` when the file is empty.
+    ///
+    /// # Errors
+    /// [`Cause::Name`], [`Cause::NotAllocated`].
+    pub(in crate::acpi) fn find(&self, field: &[u8; NAME_LEN]) -> Result<Option<(FileIndex, u32)>, Cause> {
+        // Nearly all fields are equal to the one that allocated the file, in their padding too.
+        for (file, index) in self.loaded.iter().zip(0..u16::MAX) {
+            if file.field == field {
+                return Ok(Some((FileIndex(index), file.len)));
+            }
+        }
+        let name = name(field)?;
+        for (file, index) in self.loaded.iter().zip(0..u16::MAX) {
+            if file.name == name {
+                return Ok(Some((FileIndex(index), file.len)));
+            }
+        }
+        if self.empty.contains(&name) { Ok(None) } else { Err(Cause::NotAllocated) }
+    }
+}
+
+/// A file name, ended by a zero byte. It need not be text: what counts is that the host has a file of that name.
+pub(super) fn name(field: &[u8; NAME_LEN]) -> Result<&[u8], Cause> {
+    let len = field.iter().position(|&byte| byte == 0).filter(|&len| len != 0);
+    len.and_then(|len| field.get(..len)).ok_or(Cause::Name)
 }

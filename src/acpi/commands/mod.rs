@@ -7,12 +7,17 @@ mod write_pointer;
 
 pub(super) use add_checksum::AddChecksum;
 pub(super) use add_pointer::AddPointer;
-pub(super) use allocate::Allocate;
+pub(super) use allocate::{Allocate, Files};
 pub(super) use write_pointer::WritePointer;
 
 use super::error::{Cause, Error, ScriptError};
 use super::host::Host;
 use crate::addr::{PhysAddr, PhysRange};
+
+/// The length of a command (`BiosLinkerLoaderEntry` in QEMU's `hw/acpi/bios-linker-loader.c`).
+pub(super) const COMMAND_LEN: usize = 128;
+/// The length of what follows a command's number.
+pub(super) const ARGUMENTS_LEN: usize = COMMAND_LEN - size_of::<u32>();
 
 /// A command that changes loaded files, with its number in the script.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
 
 use super::super::error::{Cause, Error};
 use super::super::host::Host;
-use super::super::plan::{ARGUMENTS_LEN, FileIndex, NAME_LEN, Plan, name};
-use super::{PointerSize, bad, check_inside, range_in};
+use super::allocate::{FileIndex, Files, NAME_LEN, name};
+use super::{ARGUMENTS_LEN, PointerSize, bad, check_inside, range_in};
 use crate::addr::PhysRange;
 
 /// `wr_pointer` of `BiosLinkerLoaderEntry`.
@@ -41,13 +41,13 @@ impl<'s> WritePointer<'s> {
     pub(in crate::acpi) fn parse(
         arguments: &'s [u8; ARGUMENTS_LEN],
         number: u16,
-        plan: &Plan<'_>,
+        files: &Files<'_>,
         len_of: impl Fn(&[u8]) -> Option<u32>,
     ) -> Result<Option<Self>, Cause> {
         let arguments: &Arguments = transmute_ref!(arguments);
         let dest = name(&arguments.dest)?;
         let dest_len = len_of(dest).ok_or(Cause::Absent)?;
-        let source = plan.file(&arguments.source)?;
+        let source = files.find(&arguments.source)?;
         let (Some((source, source_len)), 1..) = (source, dest_len) else { return Ok(None) };
         let command = Self {
             dest,
