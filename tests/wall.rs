@@ -1,12 +1,12 @@
-//! Lints are the wall around `unsafe`, and keep panics out of the image. These tests check that the lints are on, and that no modules
-//! use each other in a circle.
+//! Lints are the wall around `unsafe`, and keep panics out of the image. These tests check that the lints are on, and that
+//! modules have no import cycles.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Modules that only tests have, and the binary's.
-const NOT_LOOKED_AT: [&str; 3] = ["tests", "fakes", "firmware"];
+/// Modules of tests, and the binary's.
+const IGNORED: [&str; 3] = ["tests", "fakes", "firmware"];
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a file of the project")
@@ -52,12 +52,12 @@ fn every_crate_inherits_the_lints() {
     }
 }
 
-/// The paths in a file, those of a group in braces one by one, each with whether it is only handed on (`pub use`). Comments and
-/// the tests at the end are left out.
+/// The paths in a file, each with whether it is only re-exported (`pub use`). The paths of a group in braces are listed one by
+/// one. Comments and the tests at the end are left out.
 fn paths(source: &str) -> Vec<(bool, Vec<&str>)> {
     let code = source.split_once("mod tests {").map_or(source, |(code, _)| code);
     let (mut found, mut groups, mut path) = (Vec::new(), vec![Vec::new()], Vec::new());
-    let (mut last, mut handed_on) = ("", false);
+    let (mut last, mut reexported) = ("", false);
     for mut line in code.lines().map(|line| line.split("//").next().unwrap_or_default().trim_start()) {
         while let Some(first) = line.chars().next() {
             let name = line.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(line.len());
@@ -67,12 +67,12 @@ fn paths(source: &str) -> Vec<(bool, Vec<&str>)> {
                 if last == "::" && token == "{" {
                     groups.push(path);
                 } else {
-                    found.push((handed_on, path));
+                    found.push((reexported, path));
                     match token {
                         "{" => groups.push(Vec::new()),
                         "}" => drop(groups.pop()),
-                        "use" => handed_on = ["pub", ")"].contains(&last),
-                        ";" => handed_on = false,
+                        "use" => reexported = ["pub", ")"].contains(&last),
+                        ";" => reexported = false,
                         _ => {}
                     }
                 }
@@ -88,9 +88,9 @@ fn paths(source: &str) -> Vec<(bool, Vec<&str>)> {
     found
 }
 
-/// The modules of a folder that use each other in a circle, each with what it uses. A name that a module only hands on belongs to
-/// the module that it is from. That a module uses those inside it is no part of a circle.
-fn circles(folder: &str) -> BTreeSet<(String, String)> {
+/// The imports that are part of a cycle, in a folder: module and imported module. A re-exported name belongs to the module that
+/// it comes from. An import from a submodule does not count.
+fn cycles(folder: &str) -> BTreeSet<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let (mut files, mut sources) = (vec![root.clone()], BTreeMap::new());
     while let Some(path) = files.pop() {
@@ -100,17 +100,17 @@ fn circles(folder: &str) -> BTreeSet<(String, String)> {
             let name = path.strip_prefix(&root).unwrap().with_extension("").display().to_string();
             let module: Vec<_> =
                 name.split('/').filter(|part| !["mod", "lib", "main"].contains(part)).map(str::to_owned).collect();
-            if !module.iter().any(|part| NOT_LOOKED_AT.contains(&&**part)) {
+            if !module.iter().any(|part| IGNORED.contains(&&**part)) {
                 sources.insert(module, fs::read_to_string(path).unwrap());
             }
         }
     }
     let child = |module: &[String], name: &str| [module, &[name.to_owned()]].concat();
-    let (mut uses, mut handed_on) = (Vec::new(), BTreeMap::new());
+    let (mut uses, mut reexported) = (Vec::new(), BTreeMap::new());
     for (module, source) in &sources {
-        for (is_handed_on, path) in paths(source) {
-            if is_handed_on {
-                handed_on.insert(child(module, path[path.len() - 1]), (module.clone(), path));
+        for (is_reexported, path) in paths(source) {
+            if is_reexported {
+                reexported.insert(child(module, path[path.len() - 1]), (module.clone(), path));
             } else if ["crate", "super"].contains(&path[0]) {
                 uses.push((module, path));
             }
@@ -121,7 +121,7 @@ fn circles(folder: &str) -> BTreeSet<(String, String)> {
         for _ in 0..20 {
             let Some(name) = (!path.is_empty()).then(|| path.remove(0)) else { break };
             let inner = child(&module, name);
-            match (name, handed_on.get(&inner)) {
+            match (name, reexported.get(&inner)) {
                 ("crate", _) => module.clear(),
                 ("super", _) => drop(module.pop()),
                 ("self", _) => {}
@@ -135,7 +135,7 @@ fn circles(folder: &str) -> BTreeSet<(String, String)> {
     let mut edges: BTreeSet<_> =
         uses.iter().map(|(module, path)| (module.join("::"), resolved(module, path))).collect();
     edges.retain(|(from, to)| from != to && !to.is_empty());
-    // What nothing uses, and what uses nothing, is in no circle.
+    // A module that nothing imports, or that imports nothing, is in no cycle.
     loop {
         let before = edges.clone();
         edges.retain(|(from, to)| before.iter().any(|edge| edge.0 == *to) && before.iter().any(|edge| edge.1 == *from));
@@ -146,7 +146,7 @@ fn circles(folder: &str) -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn no_modules_use_each_other_in_a_circle() {
-    assert_eq!(circles("xtask/src"), BTreeSet::new());
-    assert_eq!(circles("src"), BTreeSet::new());
+fn modules_have_no_import_cycles() {
+    assert_eq!(cycles("xtask/src"), BTreeSet::new());
+    assert_eq!(cycles("src"), BTreeSet::new());
 }
