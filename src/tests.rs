@@ -141,6 +141,16 @@ fn a_host_without_a_known_bridge_boots() {
     assert_eq!(machine.memory.bytes(u32_at(&page, 0x070), 8), b"RSD PTR ");
 }
 
+/// It takes CPUID.
+#[test]
+fn a_boot_in_which_nothing_waits_does_not_ask_for_the_rate_of_the_clock() {
+    for dma in [true, false] {
+        let mut machine = q35(with_kernel(golden::device("q35", dma)));
+        run(&mut machine, None).unwrap();
+        assert_eq!(machine.rate_looks, 0);
+    }
+}
+
 /// There an access to a port of fw_cfg panics, and every other port reads all ones.
 #[test]
 fn a_machine_without_ports_boots_with_fw_cfg_in_memory() {

@@ -226,6 +226,10 @@ pub struct FakeMachine {
     pub on_message: Option<OnMessage>,
     /// Ticks that pass at each look at the clock.
     pub ticks_per_look: u64,
+    /// The clock's rate, if that is known.
+    pub rate: Option<u64>,
+    /// How often it was asked for.
+    pub rate_looks: u64,
     ticks: u64,
     descriptor: [u8; 16],
     /// Whether the memory of a transfer that did not end is the device's.
@@ -257,6 +261,8 @@ impl Default for FakeMachine {
             msrs: BTreeMap::new(),
             on_message: None,
             ticks_per_look: 1 << 20,
+            rate: None,
+            rate_looks: 0,
             ticks: 0,
             descriptor: [0; 16],
             is_lent_for_good: false,
@@ -632,5 +638,10 @@ impl Clock for FakeMachine {
         self.step();
         self.ticks = self.ticks.wrapping_add(self.ticks_per_look);
         self.ticks
+    }
+
+    fn rate(&mut self) -> Option<u64> {
+        self.rate_looks += 1;
+        self.rate
     }
 }

@@ -6,12 +6,14 @@
 //!
 //! Assumed: one CPU runs, nothing interrupts it, and the machine is little-endian. Left out: interrupts, other CPUs.
 
+pub mod clock;
 pub mod dma;
 pub mod paging;
 pub mod registers;
 
 use core::fmt;
 
+pub use clock::{Clock, Deadline};
 pub use dma::Dma;
 pub use registers::FwCfgRegisters;
 
@@ -153,12 +155,6 @@ pub trait Cpu {
     fn startup_code(&self) -> &'static [u8];
 }
 
-/// A clock that only counts up, for deadlines.
-pub trait Clock {
-    /// Time stamp counter ticks. Their rate is not known; see [`Deadline`] for what can be promised.
-    fn ticks(&mut self) -> u64;
-}
-
 /// What it takes to get at what the host offers: fw_cfg's device, and memory to put items into. Most modules need no more.
 pub trait HostAccess: FwCfgRegisters + Dma + Memory {}
 impl<T: FwCfgRegisters + Dma + Memory> HostAccess for T {}
@@ -166,30 +162,6 @@ impl<T: FwCfgRegisters + Dma + Memory> HostAccess for T {}
 /// All of a machine, with the ports of a PC. One without ports reads all ones from any.
 pub trait Machine: HostAccess + Ports + Cpu + Clock {}
 impl<T: HostAccess + Ports + Cpu + Clock> Machine for T {}
-
-/// A moment after which a wait gives up.
-///
-/// The rate of the time stamp counter is not known this early, so a deadline is a number of ticks: 2^34 of them are 4
-/// seconds at 4 GHz, 17 at 1 GHz. Every device waited for answers within microseconds, or never.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadline {
-    start: u64,
-}
-
-impl Deadline {
-    /// Ticks until the deadline passes.
-    pub const TICKS: u64 = 1 << 34;
-
-    /// A deadline [`Self::TICKS`] from now.
-    pub fn start(clock: &mut impl Clock) -> Self {
-        Self { start: clock.ticks() }
-    }
-
-    /// Whether it has passed.
-    pub fn has_passed(self, clock: &mut impl Clock) -> bool {
-        clock.ticks().wrapping_sub(self.start) >= Self::TICKS
-    }
-}
 
 /// A range of guest memory that the firmware may not touch: above 4 GiB and not mapped, or its own code, data or stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

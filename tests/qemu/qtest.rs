@@ -278,4 +278,7 @@ impl Clock for Qtest {
         self.ticks += 1 << 30;
         self.ticks
     }
+    fn rate(&mut self) -> Option<u64> {
+        None
+    }
 }

@@ -3,7 +3,8 @@
 use core::arch::global_asm;
 use core::arch::x86_64::{__cpuid_count, _rdtsc};
 
-use firstlight::hal::{Clock, Cpu, Cpuid, STARTUP_ORDERS, STARTUP_WRITES};
+use firstlight::hal::clock::{Clock, time_stamp_rate};
+use firstlight::hal::{Cpu, Cpuid, STARTUP_ORDERS, STARTUP_WRITES};
 use x86_64::registers::model_specific::Msr;
 
 use super::PcMachine;
@@ -60,5 +61,14 @@ impl Clock for PcMachine {
     fn ticks(&mut self) -> u64 {
         // SAFETY: every x86-64 CPU has RDTSC, and ring 0 may always execute it.
         unsafe { _rdtsc() }
+    }
+
+    fn rate(&mut self) -> Option<u64> {
+        let rate = match self.rate {
+            Some(rate) => rate,
+            None => time_stamp_rate(self),
+        };
+        self.rate = Some(rate);
+        rate
     }
 }

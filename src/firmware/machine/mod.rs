@@ -42,6 +42,8 @@ pub struct PcMachine {
     image: PhysRange,
     /// The memory of a transfer that did not end, which the device may write at any time.
     lost: Option<PhysRange>,
+    /// The clock's rate, or that it is not known, once that was asked for.
+    rate: Option<Option<u64>>,
     /// What is mapped above 4 GiB: the kernel and the initrd.
     mapped: ArrayVec<PhysRange, 2>,
     /// The page tables for that.
@@ -57,7 +59,7 @@ impl PcMachine {
     pub unsafe fn take(image: PhysRange) -> Self {
         // SAFETY: the caller promises ring 0 and ownership.
         let ports = unsafe { PcPorts::new() };
-        Self { ports, image, lost: None, mapped: ArrayVec::new_const(), tables: ArrayVec::new_const() }
+        Self { ports, image, lost: None, rate: None, mapped: ArrayVec::new_const(), tables: ArrayVec::new_const() }
     }
 
     /// Gives the map of memory to what runs next: everything at its own address can be executed, and page zero and the page

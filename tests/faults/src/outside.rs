@@ -94,5 +94,6 @@ impl Cpu for Outside {
 impl Clock for Outside {
     delegate! {
         ticks(&mut self) -> u64;
+        rate(&mut self) -> Option<u64>;
     }
 }
