@@ -35,6 +35,18 @@ pub trait Ports {
     fn out32(&mut self, port: u16, value: u32);
 }
 
+/// What may be done with memory: for a program that the firmware starts and that runs beside it.
+pub trait Protect {
+    /// Sets what may be done with `range`: whole pages that [`Memory`] can access. The first bytes of `room` become page tables
+    /// and stay in use from then on: [`paging::room_to_protect`] bytes at most, from the start of a page on. Returns the rest of `room`.
+    ///
+    /// What is code or constants must not be written, by this machine or by a device, until it is data again.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when it cannot be set, or `room` is too small; nothing has changed then.
+    fn protect(&mut self, range: PhysRange, access: paging::Access, room: PhysRange) -> Result<PhysRange, MemoryError>;
+}
+
 /// Guest memory by physical address: RAM and memory-mapped registers in the low 4 GiB that are not the firmware's own
 /// (see [`crate::layout`]). What is above can be mapped, for what is loaded there to be inspected as well.
 pub trait Memory {

@@ -1,14 +1,16 @@
-//! Page tables for memory above 4 GiB.
+//! Page tables: memory above 4 GiB, and what may be done with a page.
 //!
-//! `src/firmware/start` maps the low 4 GiB, and a boot that stays there needs no more. What is to be put above is mapped when it is
-//! known, at its own addresses and in large pages: a table for each gibibyte, and one more for each 512 GiB after the first.
-//! Their memory is the caller's and stays in use until the kernel has tables of its own.
+//! `src/firmware/start` maps the low 4 GiB, and a boot that stays there needs no more. [`map`] maps memory above at its own addresses
+//! in large pages. That takes a table for each GiB, and one more for each 512 GiB after the first.
 //!
-//! While the firmware runs nothing but its code is executable, and page zero and the page under the stack are not mapped.
-//! For the kernel [`give`] takes that back: everything is mapped then, and executable, at its own address.
+//! While the firmware runs, only its own code is executable, and all other mapped memory is data. [`protect`] makes pages of a
+//! program that the firmware starts code or constants, and data again. It splits a large page of which only a part is meant.
+//! [`give`] ends all that for the kernel: everything is mapped at its own address, writable and executable.
+//!
+//! Memory for tables is the caller's, and stays in use until the kernel has tables of its own.
 //!
 //! Assumed: four levels of tables, of which `src/firmware/start` made the first two at [`layout::PAGE_TABLES`]. Left out: pages of 1
-//! GiB, which not every CPU has.
+//! GiB, which not every CPU has, and joining the parts of a large page again.
 
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as space};
 use crate::layout;
@@ -19,8 +21,13 @@ const TABLE: u64 = 1 << 0 | 1 << 1 | 1 << 5;
 const LARGE_PAGE: u64 = TABLE | 1 << 6 | 1 << 7;
 /// The same for a page: present, writable, accessed, dirty (table 4-20).
 const PAGE: u64 = TABLE | 1 << 6;
+/// The bit of an entry that lets what it maps be written, and the one that tells a large page from a table.
+const WRITABLE: u64 = 1 << 1;
+const LARGE: u64 = 1 << 7;
 /// The bit of an entry that forbids to execute what it maps, if EFER.NXE is set.
 const NO_EXECUTE: u64 = 1 << 63;
+/// One of the bits that the CPU leaves to software: pages below this entry were protected.
+const PROTECTED: u64 = 1 << 9;
 /// The bit of an entry that is in use.
 const PRESENT: u64 = 1 << 0;
 /// The bits of an entry that are an address.
@@ -30,6 +37,9 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const ENTRIES: u64 = 512;
 /// What an entry of the lowest table maps: 4 KiB.
 const PAGE_SHIFT: u32 = 12;
+/// What an entry of the table above maps: 2 MiB.
+const LARGE_SHIFT: u32 = 21;
+const LARGE_SIZE: u64 = 1 << LARGE_SHIFT;
 /// What a table of large pages maps: 1 GiB.
 const TABLE_SHIFT: u32 = 30;
 /// What a table of those maps: 512 GiB.
@@ -58,6 +68,38 @@ pub fn room_for(range: PhysRange) -> u64 {
     touched(TABLE_SHIFT).saturating_add(touched(DIRECTORY_SHIFT)).saturating_mul(Alignment::PAGE.bytes())
 }
 
+/// What may be done with a page. None is both writable and executable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It is executed and read.
+    Code,
+    /// It is read.
+    Constants,
+    /// It is read and written. So is all memory at first.
+    Data,
+}
+
+impl Access {
+    /// The bits of an entry that differ. Without `no_execute` all is executable.
+    const fn bits(self, no_execute: u64) -> u64 {
+        match self {
+            Self::Code => 0,
+            Self::Constants => no_execute,
+            Self::Data => WRITABLE | no_execute,
+        }
+    }
+}
+
+/// The bytes that [`protect`] takes at most for `range`: a table for each large page of which it has a part.
+#[must_use]
+pub fn room_to_protect(range: PhysRange) -> u64 {
+    let first = range.start().align_down(Alignment::LARGE_PAGE);
+    let last = range.end().align_down(Alignment::LARGE_PAGE);
+    let at_start = u64::from(!range.is_empty() && first != range.start());
+    let at_end = u64::from(!range.is_empty() && last != range.end() && (at_start == 0 || last != first));
+    at_start.saturating_add(at_end).saturating_mul(Alignment::PAGE.bytes())
+}
+
 /// Access to the entries of page tables.
 pub trait Entries {
     /// The entry at `at`, which is in [`layout::PAGE_TABLES`] or was set before.
@@ -73,8 +115,7 @@ pub fn map(entries: &mut impl Entries, range: PhysRange, room: PhysRange) -> Opt
         return None;
     }
     let mut free = room;
-    // As it is for the low 4 GiB: there if the CPU has it.
-    let no_execute = entries.get(slot(first_directory()?, 0)?) & NO_EXECUTE;
+    let no_execute = no_execute(entries)?;
     let last = range.end().get().checked_sub(1).filter(|_| !range.is_empty())?;
     for gibibyte in range.start().get() >> TABLE_SHIFT..=last >> TABLE_SHIFT {
         let top = slot(layout::PAGE_TABLES.start(), gibibyte >> (DIRECTORY_SHIFT - TABLE_SHIFT))?;
@@ -98,8 +139,69 @@ pub fn map(entries: &mut impl Entries, range: PhysRange, room: PhysRange) -> Opt
     Some(())
 }
 
-/// Lets everything that is mapped at its own address, the low 4 GiB and these ranges, be executed, and maps what was left out
-/// of the low 4 GiB.
+/// Sets what may be done with `range`: whole pages that are mapped at their own addresses. The firmware must not live in them. Tables
+/// are made at the start of `room`, which is data, begins on a page and is not in `range`. Returns the rest of `room`;
+/// [`room_to_protect`] is always enough.
+///
+/// `None`, with nothing changed, if `room` is too small or part of `range` is not mapped.
+pub fn protect(entries: &mut impl Entries, range: PhysRange, access: Access, room: PhysRange) -> Option<PhysRange> {
+    let is_in_pages = [range.start(), range.end(), room.start()].iter().all(|at| at.is_aligned(Alignment::PAGE));
+    if !is_in_pages || range.overlaps(room) {
+        return None;
+    }
+    // First without a change.
+    let mut rest = room;
+    for part in large_pages(range) {
+        let at = directory_slot(entries, part.start())?;
+        let entry = entries.get(at);
+        if let Some(table) = table_of(entry) {
+            for number in page_numbers(part) {
+                let page = entries.get(slot(table, number)?);
+                is_mapped_to(page, number << PAGE_SHIFT).then_some(())?;
+            }
+        } else {
+            is_mapped_to(entry, part.start().align_down(Alignment::LARGE_PAGE).get()).then_some(())?;
+            if part.len() != LARGE_SIZE {
+                take(&mut rest)?;
+            }
+        }
+    }
+    let no_execute = no_execute(entries)?;
+    let mut free = room;
+    for part in large_pages(range) {
+        let upper = upper_slot(entries, part.start())?;
+        hand_down(entries, upper, PROTECTED)?;
+        let at = directory_slot(entries, part.start())?;
+        let entry = entries.get(at);
+        let with_access = |entry: u64| entry & !(WRITABLE | NO_EXECUTE) | access.bits(no_execute);
+        let table = match table_of(entry) {
+            None if part.len() == LARGE_SIZE => {
+                entries.set(at, with_access(entry));
+                continue;
+            }
+            None => {
+                // All other bits mean the same for a page and a large page.
+                let table = take(&mut free)?;
+                fill(entries, table, |i| (entry & !LARGE) | i << PAGE_SHIFT)?;
+                entries.set(at, table.get() | TABLE);
+                table
+            }
+            Some(table) => {
+                hand_down(entries, at, 0)?;
+                table
+            }
+        };
+        for number in page_numbers(part) {
+            let at = slot(table, number)?;
+            let page = entries.get(at);
+            entries.set(at, with_access(page));
+        }
+    }
+    Some(free)
+}
+
+/// Lets everything that is mapped at its own address, the low 4 GiB and these ranges, be written and executed, and maps what was
+/// left out of the low 4 GiB.
 pub fn give(entries: &mut impl Entries, ranges: &[PhysRange]) -> Option<()> {
     for page in [layout::PAGE_ZERO, layout::STACK_GUARD] {
         let start = page.start().get();
@@ -108,18 +210,98 @@ pub fn give(entries: &mut impl Entries, ranges: &[PhysRange]) -> Option<()> {
     for range in [PhysRange::LOW_4_GIB].iter().chain(ranges) {
         let last = range.end().get().checked_sub(1).filter(|_| !range.is_empty())?;
         for gibibyte in range.start().get() >> TABLE_SHIFT..=last >> TABLE_SHIFT {
-            let top = slot(layout::PAGE_TABLES.start(), gibibyte >> (DIRECTORY_SHIFT - TABLE_SHIFT))?;
-            let upper = slot(PhysAddr::new(entries.get(top) & ADDRESS), gibibyte)?;
-            let entry = entries.get(upper);
-            entries.set(upper, entry & !NO_EXECUTE);
+            let at = upper_slot(entries, PhysAddr::new(gibibyte << TABLE_SHIFT))?;
+            let entry = entries.get(at);
+            if entry & PROTECTED != 0 {
+                give_protected(entries, PhysAddr::new(entry & ADDRESS))?;
+            }
+            entries.set(at, entry & !(NO_EXECUTE | PROTECTED));
         }
     }
     Some(())
 }
 
-/// The table that the top one begins with.
-fn first_directory() -> Option<PhysAddr> {
-    layout::PAGE_TABLES.start().checked_add(Alignment::PAGE.bytes())
+/// The same for what is below a directory.
+#[cold]
+fn give_protected(entries: &mut impl Entries, directory: PhysAddr) -> Option<()> {
+    for number in 0..ENTRIES {
+        let at = slot(directory, number)?;
+        let entry = entries.get(at);
+        if let Some(table) = table_of(entry) {
+            for number in 0..ENTRIES {
+                let at = slot(table, number)?;
+                let page = entries.get(at);
+                if page & PRESENT != 0 {
+                    entries.set(at, (page | WRITABLE) & !NO_EXECUTE);
+                }
+            }
+        }
+        if entry & PRESENT != 0 {
+            entries.set(at, (entry | WRITABLE) & !NO_EXECUTE);
+        }
+    }
+    Some(())
+}
+
+/// Moves the bit that forbids execution from the entry at `at` to each entry of its table, and sets `mark` in it. In this order
+/// nothing is executable for a moment that was not.
+fn hand_down(entries: &mut impl Entries, at: PhysAddr, mark: u64) -> Option<()> {
+    let entry = entries.get(at);
+    if entry & NO_EXECUTE != 0 {
+        for number in 0..ENTRIES {
+            let below = slot(table_of(entry)?, number)?;
+            let page = entries.get(below);
+            if page & PRESENT != 0 {
+                entries.set(below, page | NO_EXECUTE);
+            }
+        }
+    }
+    entries.set(at, entry & !NO_EXECUTE | mark);
+    Some(())
+}
+
+/// The parts of `range`, each in one large page.
+fn large_pages(range: PhysRange) -> impl Iterator<Item = PhysRange> {
+    let mut rest = range;
+    core::iter::from_fn(move || {
+        let len = LARGE_SIZE.checked_sub(rest.start().get() % LARGE_SIZE)?;
+        let (part, behind) = rest.split_at(len);
+        rest = behind;
+        Some(part).filter(|part| !part.is_empty())
+    })
+}
+
+/// The numbers of the pages of a range.
+fn page_numbers(range: PhysRange) -> core::ops::Range<u64> {
+    range.start().get() >> PAGE_SHIFT..range.end().get() >> PAGE_SHIFT
+}
+
+/// The bit that forbids execution, if the CPU has it: with it the program's own RAM is mapped (`src/firmware/start/reset.s`).
+fn no_execute(entries: &mut impl Entries) -> Option<u64> {
+    const PROGRAM: u64 = 6 * Alignment::PAGE.bytes();
+    Some(entries.get(slot(layout::PAGE_TABLES.start().checked_add(PROGRAM)?, 0)?) & NO_EXECUTE)
+}
+
+/// The place of the entry for the GiB that `address` is in, if there is one.
+fn upper_slot(entries: &mut impl Entries, address: PhysAddr) -> Option<PhysAddr> {
+    let top = slot(layout::PAGE_TABLES.start(), address.get() >> DIRECTORY_SHIFT)?;
+    slot(table_of(entries.get(top))?, address.get() >> TABLE_SHIFT)
+}
+
+/// The place of the entry for the large page that `address` is in, if there is one.
+fn directory_slot(entries: &mut impl Entries, address: PhysAddr) -> Option<PhysAddr> {
+    let upper = upper_slot(entries, address)?;
+    slot(table_of(entries.get(upper))?, address.get() >> LARGE_SHIFT)
+}
+
+/// Whether an entry maps memory at `address`.
+fn is_mapped_to(entry: u64, address: u64) -> bool {
+    entry & PRESENT != 0 && entry & ADDRESS == address
+}
+
+/// The table that an entry is for.
+fn table_of(entry: u64) -> Option<PhysAddr> {
+    (entry & (PRESENT | LARGE) == PRESENT).then(|| PhysAddr::new(entry & ADDRESS))
 }
 
 /// The place of the entry with this number, or of as much of the number as counts, in `table`.
@@ -142,131 +324,4 @@ fn fill(entries: &mut impl Entries, table: PhysAddr, entry: impl Fn(u64) -> u64)
 }
 
 #[cfg(test)]
-mod tests {
-    extern crate std;
-
-    use std::collections::BTreeMap;
-    use std::vec::Vec;
-
-    use super::*;
-
-    const GIB: u64 = 1 << 30;
-    const ROOM: PhysRange = space(0x1_2000, 0x1_8000);
-    const TOP: u64 = layout::PAGE_TABLES.start().get();
-
-    /// The tables as `src/firmware/start` leaves them, and what is written to them.
-    struct Fake(BTreeMap<u64, u64>);
-
-    impl Fake {
-        fn new() -> Self {
-            Self::with(0)
-        }
-
-        /// With this bit for what is not to be executed.
-        fn with(no_execute: u64) -> Self {
-            let mut entries = BTreeMap::from([(TOP, (TOP + 0x1000) | TABLE)]);
-            entries.extend((0..4).map(|i| (TOP + 0x1000 + i * 8, (TOP + 0x2000 + i * 0x1000) | TABLE | no_execute)));
-            Self(entries)
-        }
-
-        /// Where an address is mapped to, as the CPU finds it (Intel SDM volume 3, figure 4-9).
-        fn translate(&self, address: u64) -> Option<u64> {
-            let mut table = TOP;
-            for shift in [39, 30, 21] {
-                let entry =
-                    *self.0.get(&(table + (address >> shift & 511) * 8)).filter(|entry| *entry & PRESENT != 0)?;
-                if entry & (1 << 7) != 0 {
-                    assert_eq!(shift, 21, "a page of 1 GiB");
-                    return Some(entry & ADDRESS & !0x1f_ffff | address & 0x1f_ffff);
-                }
-                table = entry & ADDRESS;
-            }
-            panic!("no large page");
-        }
-    }
-
-    impl Entries for Fake {
-        fn get(&mut self, at: PhysAddr) -> u64 {
-            self.0.get(&at.get()).copied().unwrap_or(0)
-        }
-        fn set(&mut self, at: PhysAddr, entry: u64) {
-            let table = PhysRange::new(at, 8).unwrap();
-            let own = [space(TOP, TOP + 0x2000), layout::LOW_PAGES];
-            assert!(own.iter().chain([&ROOM]).any(|part| part.contains(table)), "an entry at {at}");
-            self.0.insert(at.get(), entry);
-        }
-    }
-
-    #[test]
-    fn every_byte_is_mapped_at_its_own_address() {
-        for range in [
-            space(4 * GIB, 4 * GIB + 1),
-            space(5 * GIB - 1, 5 * GIB + 1),
-            space(7 * GIB + 4096, 9 * GIB),
-            space(509 * GIB, 510 * GIB),
-            space(512 * GIB, 513 * GIB + 1),
-            space(1023 * GIB, 1025 * GIB),
-        ] {
-            let mut fake = Fake::new();
-            let room = PhysRange::new(ROOM.start(), room_for(range)).unwrap();
-            map(&mut fake, range, room).unwrap();
-            for at in (range.start().get()..range.end().get()).step_by(1 << 20).chain([range.end().get() - 1]) {
-                assert_eq!(fake.translate(at), Some(at), "{range}");
-            }
-            for gibibyte in [range.start().get() / GIB - 1, range.end().get().div_ceil(GIB)] {
-                assert_eq!(fake.translate(gibibyte * GIB), None, "{range}: {gibibyte}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_mapped_is_executable_once_it_is_given() {
-        let ranges = [space(5 * GIB - 1, 5 * GIB + 1), space(600 * GIB, 600 * GIB + 1)];
-        // The entries that decide: of the first 512 GiB in the first table, of the others in the room's.
-        let uppers = |fake: &Fake| -> Vec<u64> {
-            let first = [0, 1, 2, 3, 4, 5].map(|i| TOP + 0x1000 + i * 8);
-            let other = fake.0[&(TOP + 8)] & ADDRESS;
-            first.into_iter().chain([other + (600 - 512) * 8]).map(|at| fake.0[&at]).collect()
-        };
-        for no_execute in [NO_EXECUTE, 0] {
-            let mut fake = Fake::with(no_execute);
-            map(&mut fake, ranges[0], space(0x1_2000, 0x1_5000)).unwrap();
-            map(&mut fake, ranges[1], space(0x1_5000, 0x1_8000)).unwrap();
-            assert!(uppers(&fake).iter().all(|entry| entry & (NO_EXECUTE | PRESENT) == no_execute | PRESENT));
-            give(&mut fake, &ranges).unwrap();
-            assert!(uppers(&fake).iter().all(|entry| entry & (NO_EXECUTE | PRESENT) == PRESENT));
-            for page in [layout::PAGE_ZERO, layout::STACK_GUARD] {
-                let start = page.start().get();
-                assert_eq!(fake.0[&(layout::LOW_PAGES.start().get() + start / 4096 * 8)], start | PAGE);
-            }
-        }
-    }
-
-    #[test]
-    fn a_second_range_keeps_the_first() {
-        for (first, second) in [(5 * GIB, 5 * GIB + 4096), (600 * GIB, 601 * GIB), (6 * GIB, 600 * GIB)] {
-            let mut fake = Fake::new();
-            map(&mut fake, space(first, first + 4096), space(0x1_2000, 0x1_4000)).unwrap();
-            map(&mut fake, space(second, second + 4096), space(0x1_4000, 0x1_6000)).unwrap();
-            assert_eq!((fake.translate(first), fake.translate(second)), (Some(first), Some(second)));
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_mapped_is_not() {
-        let room = |pages: u64| PhysRange::new(ROOM.start(), pages * 4096).unwrap();
-        for range in [space(4 * GIB - 1, 4 * GIB), space(510 * GIB - 1, 510 * GIB + 1), space(1 << 46, (1 << 46) + 1)] {
-            assert_eq!(map(&mut Fake::new(), range, room(3)), None, "{range}");
-        }
-        assert_eq!(map(&mut Fake::new(), space(5 * GIB, 7 * GIB), room(1)), None);
-        assert_eq!(map(&mut Fake::new(), space(5 * GIB, 6 * GIB), space(0x1_2001, 0x1_8000)), None);
-    }
-
-    #[test]
-    fn room_is_for_as_many_tables_as_are_touched() {
-        assert_eq!(room_for(space(5 * GIB, 5 * GIB)), 0);
-        assert_eq!(room_for(space(5 * GIB, 6 * GIB)), 2 * 4096);
-        assert_eq!(room_for(space(6 * GIB - 1, 6 * GIB + 1)), 3 * 4096);
-        assert_eq!(room_for(space(1023 * GIB, 1025 * GIB)), 4 * 4096);
-    }
-}
+mod tests;

@@ -3,7 +3,8 @@
 use core::{ptr, slice};
 
 use firstlight::addr::{Alignment, PhysAddr, PhysRange};
-use firstlight::hal::{Memory, MemoryError, paging};
+use firstlight::hal::paging::{self, Access};
+use firstlight::hal::{Memory, MemoryError, Protect};
 use firstlight::layout;
 use x86_64::instructions::tlb;
 
@@ -34,10 +35,37 @@ impl paging::Entries for PageTables<'_> {
 
     fn set(&mut self, at: PhysAddr, entry: u64) {
         if self.has(at) {
-            // SAFETY: the entry is aligned and mapped, and no Rust object lives there. Of what is in use `paging` only sets
-            // entries that map nothing yet, or lets what is mapped be executed, so what the program runs with stays mapped.
+            // SAFETY: the entry is aligned and mapped, and no Rust object lives there. `paging` maps what is mapped nowhere else, and
+            // takes away access only to what `protect` allows below, so what the program runs with stays as it is.
             unsafe { ptr::write_volatile(pointer(at).cast::<u64>(), entry) };
         }
+    }
+}
+
+impl Protect for PcMachine {
+    fn protect(&mut self, range: PhysRange, access: Access, room: PhysRange) -> Result<PhysRange, MemoryError> {
+        let error = MemoryError { range };
+        // No Rust object is there, and no page table.
+        self.check_mapped(range)?;
+        self.check(room)?;
+        if self.tables.iter().any(|tables| tables.overlaps(range) || tables.overlaps(room)) {
+            return Err(error);
+        }
+        self.tables.try_push(room).map_err(|_| error)?;
+        let rest = paging::protect(&mut PageTables { added: &self.tables }, range, access, room);
+        // Also keeps the compiler from moving an access to the range over this.
+        tlb::flush_all();
+        self.tables.pop();
+        let rest = rest.ok_or(error)?;
+        let (used, _) = room.split_at(rest.start().get().saturating_sub(room.start().get()));
+        match self.tables.last_mut().filter(|last| last.end() == used.start()) {
+            // The rest of the room of the call before.
+            Some(last) => *last = PhysRange::from_bounds(last.start(), used.end()).ok_or(error)?,
+            None if used.is_empty() => {}
+            // There is a place: that of the whole room.
+            None => self.tables.try_push(used).map_err(|_| error)?,
+        }
+        Ok(rest)
     }
 }
 

@@ -9,7 +9,8 @@
 //!
 //! What `Memory::map` has mapped above 4 GiB is added to the first of these, at its own addresses and in tables that
 //! are no Rust object either. Whoever gave the room for them writes nothing else there: that is not checked, as it would stand
-//! before every access. Left out: all other memory there, which the firmware describes to the kernel but never touches.
+//! before every access. `Protect::protect` takes away write access from memory that no Rust object lives in: a write there is an
+//! exception, and the end. Left out: all other memory above 4 GiB, which the firmware describes to the kernel but never touches.
 
 mod cpu;
 mod dma;
@@ -46,8 +47,8 @@ pub struct PcMachine {
     rate: Option<Option<u64>>,
     /// What is mapped above 4 GiB: the kernel and the initrd.
     mapped: ArrayVec<PhysRange, 2>,
-    /// The page tables for that.
-    tables: ArrayVec<PhysRange, 2>,
+    /// The page tables for that, and for what `Protect::protect` has split: one range if each call gets what the call before left.
+    tables: ArrayVec<PhysRange, 6>,
 }
 
 impl PcMachine {
@@ -62,8 +63,8 @@ impl PcMachine {
         Self { ports, image, lost: None, rate: None, mapped: ArrayVec::new_const(), tables: ArrayVec::new_const() }
     }
 
-    /// Gives the map of memory to what runs next: everything at its own address can be executed, and page zero and the page
-    /// under the stack are mapped. For the end of the firmware.
+    /// Gives the map of memory to what runs next: everything at its own address can be written and executed, and page zero and the
+    /// page under the stack are mapped. For the end of the firmware.
     pub fn give_mapping(&mut self) {
         // The ranges are of `map`, so their tables are there.
         let _ = paging::give(&mut PageTables { added: &self.tables }, &self.mapped);
