@@ -250,31 +250,6 @@ pub fn parse_memory(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    const INTEL: &str = "processor\t: 0\nvmx flags\t: vnmi ept\nflags\t\t: fpu vme vmx sse2\nbugs\t\t:\n";
-    const AMD: &str = "processor\t: 0\nflags\t\t: fpu svm\n";
-
-    #[test]
-    fn kvm_is_used_where_it_opens_and_the_cpu_virtualises() {
-        for (cpuinfo, flag) in [(INTEL, "vmx"), (AMD, "svm")] {
-            let (accelerator, why) = choose(Request::Auto, Ok(()), cpuinfo).unwrap();
-            assert_eq!(accelerator, Accelerator::Kvm);
-            assert!(why.contains(flag), "{why}");
-        }
-    }
-
-    #[test]
-    fn a_machine_type_is_found_with_and_without_properties() {
-        let printed = "Supported machines are:\nmicrovm              microvm (i386)\n\
-            q35                  Standard PC (Q35 + ICH9, 2009) (alias of pc-q35-7.2)\n";
-        for machine in ["q35", "microvm,acpi=off", "acpi=off,type=q35", "acpi=off"] {
-            assert!(find_machine(machine_type(machine), printed).is_ok(), "{machine}");
-        }
-        for machine in ["q36", "Supported", "Standard", "microvm2,acpi=off", "type=q"] {
-            let error = find_machine(machine_type(machine), printed).unwrap_err().to_string();
-            assert!(error.contains("no machine of that name; there are q35"), "{error}");
-        }
-    }
-
     #[test]
     fn amounts_of_memory_are_checked() {
         for good in ["512", "512M", "6G", "131072k"] {
