@@ -56,17 +56,17 @@ impl Failure {
 }
 
 /// Shows `error` on the display, in the words that the consoles have. Does nothing where no display can be set up.
-/// `start_info` is as for [`crate::run`].
+/// `start` is as for [`crate::run`].
 ///
 /// The boot may have failed anywhere, so nothing of it is used: the host is asked again, and PCI is set up anew for the
 /// display alone. No kernel can be started after that.
 #[cold]
-pub fn show<M: Machine>(machine: &mut M, start_info: Option<PhysAddr>, error: &Error) {
+pub fn show<M: Machine>(machine: &mut M, start: Start<PhysAddr>, error: &Error) {
     let fw_cfg = FwCfg::probe(machine).unwrap_or_else(|_| FwCfg::absent());
-    let map = match start_info {
-        None => host::memory_map(machine, &fw_cfg, &Start::Reset).unwrap_or_default(),
+    let map = match start {
+        Start::Reset => host::memory_map(machine, &fw_cfg, &Start::Reset).unwrap_or_default(),
         // What the host handed over may be overwritten, and with it what it reserves. So no memory is known to be free.
-        Some(_) => HostMap::default(),
+        Start::Pvh(_) => HostMap::default(),
     };
     let mut map = MemoryMap::new(map);
     let mut boot = Boot { machine, fw_cfg: &fw_cfg, map: &mut map, start: &Start::Reset };

@@ -67,25 +67,22 @@ use failure::Failure;
 use framebuffer::Framebuffer;
 use fw_cfg::FwCfg;
 use hal::Machine;
-use memory_map::MemoryMap;
+use memory_map::{HostMap, MemoryMap};
 use platform::Platform;
 use resume::{Record, WakingVector};
-use start_info::{Start, StartInfo};
+use start_info::Start;
 use state::Boot;
 use tables::Tables;
+use tpm::Presence;
 use trace::{Point, Trace};
 
-/// Boots: from a machine at reset, or from a start by the PVH entry with `hvm_start_info` at `start_info`, to a kernel in
+/// Boots: from a machine at reset, or from a start by the PVH entry with `hvm_start_info` at an address, to a kernel in
 /// memory that waits to be entered.
 ///
 /// # Errors
 /// [`Failure`], with what the host wants done then.
-pub fn run(machine: &mut impl Machine, start_info: Option<PhysAddr>) -> Result<Handover, Failure> {
-    // Before anything is put into memory: it may be anywhere there.
-    let start = match start_info.map(|at| StartInfo::read(machine, at)).transpose() {
-        Ok(info) => info.map_or(Start::Reset, Start::Pvh),
-        Err(error) => return Err(Failure::final_stop(error.into())),
-    };
+pub fn run(machine: &mut impl Machine, start: Start<PhysAddr>) -> Result<Handover, Failure> {
+    let start = start.read(machine).map_err(|error| Failure::final_stop(error.into()))?;
     let fw_cfg = match FwCfg::probe(machine) {
         Err(fw_cfg::Error::NoDevice { .. }) if start.info().is_some() => FwCfg::absent(),
         result => result.map_err(|error| Failure::final_stop(error.into()))?,
@@ -100,17 +97,13 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
     trace.mark(machine, Point::FirmwareStart);
     // Tables and the kernel may be in memory already. They are held before anything is put there.
     let mut map = host::memory_map(machine, fw_cfg, start)?;
-    let sources = tables::Sources::of_host(machine, fw_cfg, start, &mut map);
+    let found = Found::of_host(machine, fw_cfg, start, &mut map);
     let payload = Payload::of_host(machine, fw_cfg, start, &mut map)?;
     let mut map = MemoryMap::new(map);
     let mut boot = Boot { machine, fw_cfg, map: &mut map, start };
-    // A host that hands over ACPI tables has set up the machine that they describe.
-    let (tables, framebuffer) = match sources.handed_over {
-        Some(rsdp) => {
-            let tpm_is_unlisted = host::is_silent_on_tpm(fw_cfg);
-            (Tables { tpm_is_unlisted, ..Tables::in_memory(rsdp) }, None)
-        }
-        None => set_up(&mut boot, sources)?,
+    let (tables, framebuffer) = match found {
+        Found::SetUp { rsdp } => (Tables::in_memory(rsdp, fw_cfg), None),
+        Found::Bare(sources) => set_up(&mut boot, sources)?,
     };
     // What is reserved is known now. After a start by the PVH entry page zero is as the host has left it.
     let bios_data = matches!(start, Start::Reset).then(|| BiosData::of(boot.map));
@@ -118,19 +111,31 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
     trace.mark(boot.machine, Point::KernelLoad);
     let system = SystemInfo { rsdp: tables.rsdp, framebuffer: framebuffer.as_ref() };
     let loaded = boot::load(&mut boot, &payload, &system)?;
-    tpm::measure(boot.machine, fw_cfg, tables.tpm_log, &loaded.images);
-    if tables.tpm_is_untold {
-        tpm::disown(boot.machine);
-    }
-    if tables.tpm_is_unlisted {
-        tpm::measure_unlisted(boot.machine, fw_cfg, &loaded.images);
-    }
+    tpm::measure(boot.machine, fw_cfg, tables.tpm, &loaded.images);
     let clears = match start {
-        Start::Reset => resume::prepare(&mut boot, tables.rsdp, tables.told),
+        Start::Reset => resume::prepare(&mut boot, tables.rsdp, tables.writes),
         Start::Pvh(_) => Clears::Nothing,
     };
     trace.mark(boot.machine, Point::KernelStart);
     Ok(Handover { bios_data, clears, ..loaded.handover })
+}
+
+/// In which state the firmware finds the machine.
+enum Found {
+    /// Set up by the host, which hands over the ACPI tables that describe it: their root pointer is at `rsdp`.
+    SetUp { rsdp: PhysAddr },
+    /// As after a reset, with what its tables can be made of.
+    Bare(tables::Sources),
+}
+
+impl Found {
+    /// Looks for tables, and holds those in memory in `map`.
+    fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start, map: &mut HostMap) -> Self {
+        match tables::hold_handed_over(machine, fw_cfg, start, map) {
+            Some(rsdp) => Self::SetUp { rsdp },
+            None => Self::Bare(tables::Sources::of_host(machine, fw_cfg, map)),
+        }
+    }
 }
 
 /// Sets the machine up and makes its tables: what a host leaves to firmware.
@@ -149,9 +154,10 @@ fn set_up<M: Machine>(
     // No driver asks for them yet, and the tables want the heap.
     drop(devices);
     let mut tables = tables::load(boot, sources, platform.f_segment);
-    // In this order, which spares a PC the look for a file.
-    tables.tpm_is_unlisted =
-        (tables.rsdp.is_none() || platform.board.may_have_unlisted_tpm()) && host::is_silent_on_tpm(boot.fw_cfg);
+    // Its tables would not describe one.
+    if platform.board.may_have_unlisted_tpm() && tables.tpm == Presence::Absent {
+        tables.tpm = Presence::without_table(boot.fw_cfg);
+    }
     if tables.rsdp.is_none() && !sources.in_memory.mp_table {
         multiprocessor::load(boot, platform.board);
     }

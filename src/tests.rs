@@ -63,7 +63,7 @@ fn a_kernel_is_loaded_with_all_it_needs_on_every_transport() {
         let device = with_kernel(golden::device("q35", dma)).with_quirks(quirks);
         let record = device.record();
         let mut machine = q35(device);
-        let handover = run(&mut machine, None).unwrap();
+        let handover = run(&mut machine, Start::Reset).unwrap();
         assert_eq!(handover.entry, Entry::Linux64(addr::PhysAddr::new(0x100_0200)));
         assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1));
         let page = machine.memory.bytes(handover.parameters.get(), 4096);
@@ -91,7 +91,7 @@ fn the_chipset_is_programmed_before_any_acpi_item_is_selected() {
         let name = &names[key as usize - 0x20];
         name.starts_with("etc/acpi") || name == "etc/table-loader"
     };
-    run(&mut machine, None).unwrap();
+    run(&mut machine, Start::Reset).unwrap();
     let select = |access: &Access| matches!(access, Access::Out(0x510, 2, key) if *key >= 0x20 && acpi(*key));
     let first = machine.accesses.iter().position(select).unwrap();
     let pciexbar = machine.accesses.iter().position(|access| *access == Access::Out(0xcfc, 4, 0xb000_0001)).unwrap();
@@ -105,7 +105,7 @@ fn the_chipset_is_programmed_before_any_acpi_item_is_selected() {
 #[test]
 fn a_good_boot_touches_no_console() {
     let mut machine = q35(with_kernel(golden::device("q35", true)));
-    run(&mut machine, None).unwrap();
+    run(&mut machine, Start::Reset).unwrap();
     let console = |port| (0x3f8..0x400).contains(&port) || port == 0x402;
     assert!(!machine.accesses.iter().any(|access| match access {
         Access::In(port, ..) | Access::Out(port, ..) => console(*port),
@@ -121,7 +121,7 @@ fn the_points_of_the_boot_are_marked_when_the_host_asks_for_it() {
             None => device,
         };
         let mut machine = q35(device);
-        run(&mut machine, None).unwrap();
+        run(&mut machine, Start::Reset).unwrap();
         let mark = |access: &Access| match *access {
             Access::Out(port @ (0xf4 | 0xf5), 1, code) => Some((port, code)),
             _ => None,
@@ -136,7 +136,7 @@ fn the_points_of_the_boot_are_marked_when_the_host_asks_for_it() {
 #[test]
 fn a_host_without_a_known_bridge_boots() {
     let mut machine = FakeMachine::new().with(with_kernel(golden::device("microvm", true)));
-    let handover = run(&mut machine, None).unwrap();
+    let handover = run(&mut machine, Start::Reset).unwrap();
     let page = machine.memory.bytes(handover.parameters.get(), 4096);
     assert_eq!(machine.memory.bytes(u32_at(&page, 0x070), 8), b"RSD PTR ");
 }
@@ -146,7 +146,7 @@ fn a_host_without_a_known_bridge_boots() {
 fn a_boot_in_which_nothing_waits_does_not_ask_for_the_rate_of_the_clock() {
     for dma in [true, false] {
         let mut machine = q35(with_kernel(golden::device("q35", dma)));
-        run(&mut machine, None).unwrap();
+        run(&mut machine, Start::Reset).unwrap();
         assert_eq!(machine.rate_looks, 0);
     }
 }
@@ -158,8 +158,8 @@ fn a_machine_without_ports_boots_with_fw_cfg_in_memory() {
         let device = || with_kernel(golden::device("microvm", dma));
         let mut by_ports = FakeMachine::new().with(device());
         let mut by_memory = FakeMachine::new().with_fw_cfg_at(0x0902_0000, device());
-        let handover = run(&mut by_memory, None).unwrap();
-        assert_eq!(handover, run(&mut by_ports, None).unwrap(), "DMA: {dma}");
+        let handover = run(&mut by_memory, Start::Reset).unwrap();
+        assert_eq!(handover, run(&mut by_ports, Start::Reset).unwrap(), "DMA: {dma}");
         // What is loaded, and what the kernel is told.
         for (start, len) in [(handover.parameters.get(), 4096), (0x10_0000, 16 << 20), (0xf_0000, 0x1_0000)] {
             assert!(by_memory.memory.bytes(start, len) == by_ports.memory.bytes(start, len), "{start:#x}, DMA: {dma}");
@@ -168,12 +168,12 @@ fn a_machine_without_ports_boots_with_fw_cfg_in_memory() {
 }
 
 fn failure(device: FakeFwCfg) -> Failure {
-    run(&mut q35(device), None).unwrap_err()
+    run(&mut q35(device), Start::Reset).unwrap_err()
 }
 
 #[test]
 fn what_is_missing_is_said_in_a_sentence() {
-    let nothing = run(&mut FakeMachine::new(), None).unwrap_err();
+    let nothing = run(&mut FakeMachine::new(), Start::Reset).unwrap_err();
     assert!(nothing.error.to_string().starts_with("no fw_cfg device"), "{}", nothing.error);
     assert_eq!(nothing.restart_after, None);
 
@@ -212,7 +212,7 @@ fn a_host_whose_dma_does_not_work_boots_through_ports() {
         let device = with_kernel(golden::device("q35", true)).with_quirks(quirks);
         let record = device.record();
         let mut machine = q35(device);
-        let handover = run(&mut machine, None).unwrap();
+        let handover = run(&mut machine, Start::Reset).unwrap();
         assert_eq!(handover.entry, Entry::Linux64(addr::PhysAddr::new(0x100_0200)));
         assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1));
         // A transfer that does not end costs its deadline once.
@@ -252,7 +252,8 @@ fn every_known_host_boots_a_kernel_from_named_files() {
             machine.absent = host.absent_port;
             // What was in memory before does not end up in the command line.
             machine.memory.store(0x1_1000, &[0x55; 64]);
-            let handover = run(&mut machine, None).unwrap_or_else(|failure| panic!("{}: {}", host.name, failure.error));
+            let handover =
+                run(&mut machine, Start::Reset).unwrap_or_else(|failure| panic!("{}: {}", host.name, failure.error));
             let name = host.name;
             assert_eq!(machine.memory.bytes(0x100_0000, rest), bytes(9001, 1)[..rest], "{name}");
             let page = machine.memory.bytes(handover.parameters.get(), 4096);
@@ -274,7 +275,7 @@ fn a_numbered_item_counts_before_a_named_file() {
             .with_file("opt/org.firstlight/cmdline", b"nor this one")
     };
     let mut machine = q35(files(with_kernel(golden::device("q35", true))));
-    let handover = run(&mut machine, None).unwrap();
+    let handover = run(&mut machine, Start::Reset).unwrap();
     let page = machine.memory.bytes(handover.parameters.get(), 4096);
     assert_eq!(u32_at(&page, 0x21c), 7003);
     assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), COMMAND_LINE.len()), COMMAND_LINE);
@@ -286,7 +287,7 @@ fn a_numbered_item_counts_before_a_named_file() {
     assert!(failure(device).error.to_string().contains("no Linux setup header"));
     let device = with_kernel(golden::device("q35", true)).with_item(0x08, &[0; 4]);
     let mut machine = q35(device.with_file("etc/boot/kernel", &kernel_file()));
-    let handover = run(&mut machine, None).unwrap();
+    let handover = run(&mut machine, Start::Reset).unwrap();
     let page = machine.memory.bytes(handover.parameters.get(), 4096);
     assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1));
     assert_eq!(machine.memory.bytes(u32_at(&page, 0x218), 7003), bytes(7003, 2));
@@ -334,7 +335,7 @@ fn with_tpm_and(defects: Defects, add: fn(FakeFwCfg) -> FakeFwCfg) -> (FakeMachi
     let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], defects);
     let mut machine = q35(add(tpm_device(0x1_0000)));
     machine.registers.push(Box::new(registers));
-    let handover = run(&mut machine, None).unwrap();
+    let handover = run(&mut machine, Start::Reset).unwrap();
     (machine, handover, state)
 }
 
@@ -349,7 +350,7 @@ fn a_tpm_of_which_the_host_says_nothing_is_measured_into() {
             let (registers, state) = FakeTpm::new(kind, &[0x0b], Defects::default());
             let mut machine = q35(with_kernel(device()));
             machine.registers.push(Box::new(registers));
-            run(&mut machine, None).unwrap();
+            run(&mut machine, Start::Reset).unwrap();
             assert_eq!(state.borrow().pcrs, listed.borrow().pcrs);
             assert!(!state.borrow().password.is_empty(), "the platform hierarchy is closed");
             assert!(!state.borrow().taken);
@@ -367,7 +368,7 @@ fn a_tpm_of_which_the_host_says_nothing_is_measured_into() {
     let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
     let mut machine = q35(with_kernel(FakeFwCfg::new(true).with_file("etc/e820", &E820)));
     machine.registers.push(Box::new(registers));
-    run(&mut machine, None).unwrap();
+    run(&mut machine, Start::Reset).unwrap();
     assert_eq!(state.borrow().commands, []);
 }
 
@@ -377,7 +378,7 @@ fn a_kernel_file_is_measured_like_the_host_s_items() {
     let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
     let mut machine = q35(device);
     machine.registers.push(Box::new(registers));
-    run(&mut machine, None).unwrap();
+    run(&mut machine, Start::Reset).unwrap();
     let mut file = kernel_file();
     file[0x1fa..0x1fc].fill(0);
     file[0x224..0x226].fill(0);
@@ -394,9 +395,9 @@ fn a_setup_data_pointer_in_the_kernel_s_file_reached_the_kernel_unmeasured() {
         let named = FakeFwCfg::new(true).with_file("etc/e820", &E820).with_file("opt/org.firstlight/kernel", &file);
         let setup = &file[..SETUP.len()];
         let items = with_kernel(golden::device("q35", true)).with_item(0x18, setup).with_item(0x07, &[0, 0, 0x10, 0]);
-        let hosts = [(q35(named), None), (q35(items), None), (pvh_host(&[&file], 0), START_INFO)];
-        for (mut machine, start_info) in hosts {
-            let handover = run(&mut machine, start_info).unwrap();
+        let hosts = [(q35(named), Start::Reset), (q35(items), Start::Reset), (pvh_host(&[&file], 0), START_INFO)];
+        for (mut machine, start) in hosts {
+            let handover = run(&mut machine, start).unwrap();
             let page = machine.memory.bytes(handover.parameters.get(), 4096);
             assert_eq!(page[0x250..0x258], [0; 8], "{pointer:#x}");
         }
@@ -433,7 +434,7 @@ fn a_kernel_that_left_no_room_for_the_tables_was_given_the_tpm_as_it_was_switche
     let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
     let mut machine = q35(device);
     machine.registers.push(Box::new(registers));
-    let handover = run(&mut machine, None).unwrap();
+    let handover = run(&mut machine, Start::Reset).unwrap();
     assert_eq!(u32_at(&machine.memory.bytes(handover.parameters.get(), 40), 32), 0, "no RSDP");
 
     let state = state.borrow();
@@ -467,7 +468,7 @@ fn without_a_log_for_it_nothing_looks_for_a_tpm() {
     }
     let mut machine = q35(with_kernel(golden::device("q35", true)));
     machine.registers.push(Box::new(Untouched));
-    run(&mut machine, None).unwrap();
+    run(&mut machine, Start::Reset).unwrap();
 }
 
 /// `device` with an ELF kernel that the host has put at 1 MiB, with an entry 16 bytes into it. What is in its setup code
@@ -493,7 +494,7 @@ fn an_elf_kernel_stays_where_the_host_has_put_it_and_is_told_of_the_rest() {
     for (setup, dma) in [(elf, true), (bytes(8192, 3), true), (vec![0; 8192], false)] {
         let mut machine = q35(with_elf(golden::device("q35", dma), &setup));
         machine.memory.store(0x10_0000, &bytes(9001, 1));
-        let handover = run(&mut machine, None).unwrap();
+        let handover = run(&mut machine, Start::Reset).unwrap();
         assert_eq!(handover.entry, Entry::Pvh(addr::PhysAddr::new(0x10_0010)));
         assert_eq!(machine.memory.bytes(0x10_0000, 9001), bytes(9001, 1));
         let info = machine.memory.bytes(handover.parameters.get(), 88);
@@ -559,7 +560,7 @@ fn a_kernel_for_multiboot_is_loaded_where_the_host_says_and_told_of_memory() {
     for dma in [true, false] {
         let device = with_multiboot(golden::device("q35", dma));
         let mut machine = q35(device);
-        let handover = run(&mut machine, None).unwrap();
+        let handover = run(&mut machine, Start::Reset).unwrap();
         assert_eq!(handover.entry, Entry::Multiboot(addr::PhysAddr::new(0x10_0010)));
         assert_eq!(machine.memory.bytes(0x10_0000, 0x6000), multiboot_blob());
         let info = machine.memory.bytes(handover.parameters.get(), 116);
@@ -657,7 +658,7 @@ fn store_start_info(memory: &mut FakeMemory, ram_end: u64, modules: &[&[u8]], rs
     memory.store(0x6000, &numbers(&header));
 }
 
-const START_INFO: Option<PhysAddr> = Some(PhysAddr::new(0x6000));
+const START_INFO: Start<PhysAddr> = Start::Pvh(PhysAddr::new(0x6000));
 
 /// A whole bzImage with the header of Debian's kernel and 9,001 bytes behind the setup code.
 fn bzimage() -> Vec<u8> {
@@ -748,10 +749,10 @@ fn the_firmware_in_the_kernel_s_items_is_not_the_kernel() {
         assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), 14), b"root=/dev/vda\0");
     }
     // Without another kernel, with a kernel that is not the firmware, of 32 bits, and after a reset.
-    let error = |device: FakeFwCfg, start_info: Option<PhysAddr>| {
+    let error = |device: FakeFwCfg, start: Start<PhysAddr>| {
         let mut machine = pvh_host(&[], 0);
         machine.devices.push(Box::new(device));
-        run(&mut machine, start_info).unwrap_err().error.to_string()
+        run(&mut machine, start).unwrap_err().error.to_string()
     };
     assert!(error(firmware_in_the_kernel_items(own), START_INFO).contains("none of 0 modules"));
     for device in [
@@ -763,7 +764,7 @@ fn the_firmware_in_the_kernel_s_items_is_not_the_kernel() {
         let error = error(device.with_file("opt/org.firstlight/kernel", &bzimage()), START_INFO);
         assert!(error.contains("is an ELF file"), "{error}");
     }
-    assert!(error(firmware_in_the_kernel_items(own), None).contains("ELF file without a PVH entry"));
+    assert!(error(firmware_in_the_kernel_items(own), Start::Reset).contains("ELF file without a PVH entry"));
 }
 
 #[test]
@@ -881,7 +882,8 @@ fn a_map_full_of_tables_was_said_to_have_no_ram() {
 
 #[test]
 fn what_is_wrong_with_a_pvh_start_is_said_in_a_sentence() {
-    let text = |machine: &mut FakeMachine, at| run(machine, Some(PhysAddr::new(at))).unwrap_err().error.to_string();
+    let text =
+        |machine: &mut FakeMachine, at| run(machine, Start::Pvh(PhysAddr::new(at))).unwrap_err().error.to_string();
     assert!(text(&mut pvh_host(&[], 0), 0x6000).starts_with("no kernel: fw_cfg has none, and none of 0 modules"));
     let not_kernels = [&bytes(7003, 2)[..], b"text"];
     assert!(text(&mut pvh_host(&not_kernels, 0), 0x6000).contains("none of 2 modules is a bzImage; give one"));

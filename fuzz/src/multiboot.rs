@@ -4,9 +4,9 @@
 //! kernel with its modules and strings.
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::fakes::machine::FakeMachine;
 use firstlight::boot::multiboot::{HostInfo, MultibootInfo};
 use firstlight::boot::{BootModule, PlacedKernel};
+use firstlight::fakes::machine::FakeMachine;
 use firstlight::framebuffer::{Framebuffer, Mode};
 use firstlight::layout;
 use firstlight::memory_map::MemoryMap;

@@ -8,12 +8,12 @@ use std::rc::Rc;
 
 use arbitrary::Arbitrary;
 use firstlight::addr::{PhysAddr, PhysRange};
+use firstlight::boot::{Blob, BootModule, Images};
 use firstlight::fakes::event_log::Log;
 use firstlight::fakes::fw_cfg::FakeFwCfg;
 use firstlight::fakes::machine::{FakeMachine, FakeMemory, FakeRegisters};
-use firstlight::boot::{Blob, BootModule, Images};
 use firstlight::fw_cfg::{FwCfg, Item, Key};
-use firstlight::tpm;
+use firstlight::tpm::{self, Presence};
 
 use crate::input::Input;
 
@@ -225,15 +225,6 @@ pub fn run(bytes: &[u8]) {
     machine.memory.store(COMMAND_LINE, b"console=ttyS0\0");
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     machine.memory.keep_stores();
-    if flags & (1 | 8) != 0 {
-        if flags & 1 != 0 {
-            tpm::resume(&mut machine, true)
-        } else {
-            tpm::disown(&mut machine)
-        }
-        assert!(machine.memory.stores().iter().all(own));
-        return;
-    }
     let module = BootModule { bytes: range(INITRD, 50), command_line: range(COMMAND_LINE, 14) };
     let loaded = Images {
         setup: Some(Blob::from(Item::new(Key::SETUP_DATA, 1024))),
@@ -242,8 +233,17 @@ pub fn run(bytes: &[u8]) {
         modules: (flags & 4 != 0).then_some(module).into_iter().collect(),
         command_line: range(COMMAND_LINE, 14),
     };
+    if flags & (1 | 8) != 0 {
+        if flags & 1 != 0 {
+            tpm::resume(&mut machine, true)
+        } else {
+            tpm::measure(&mut machine, &fw_cfg, Presence::Undescribed, &loaded)
+        }
+        assert!(machine.memory.stores().iter().all(own));
+        return;
+    }
     let log = range(LOG, log_len.into());
-    tpm::measure(&mut machine, &fw_cfg, Some(log), &loaded);
+    tpm::measure(&mut machine, &fw_cfg, Presence::Described { log }, &loaded);
     for store in machine.memory.stores() {
         let is_log = log.start().get() <= store.start && store.end <= log.end().get();
         assert!(is_log || own(store), "{store:x?} is written");

@@ -34,6 +34,7 @@ use firstlight::layout;
 use firstlight::logging::{Consoles, Logger};
 use firstlight::platform::{reset, timer};
 use firstlight::resume;
+use firstlight::start_info::Start;
 use machine::{PcMachine, PcPorts};
 
 // SAFETY: this is the firmware; nothing else drives the machine's ports.
@@ -48,12 +49,14 @@ static LOGGER: Logger<PcPorts> = Logger::new(unsafe { PcPorts::new() });
 /// It is called once, by `reset.s`, which made the mappings that [`machine`] assumes, with these arguments.
 unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
     LOGGER.install();
-    let start_info = Some(PhysAddr::new(start_info)).filter(|_| bias != 0);
-    let image = if start_info.is_some() { layout::LOADED_IMAGE } else { layout::FIRMWARE_ROM };
+    let (start, image) = match bias {
+        0 => (Start::Reset, layout::FIRMWARE_ROM),
+        _ => (Start::Pvh(PhysAddr::new(start_info)), layout::LOADED_IMAGE),
+    };
     // SAFETY: the caller made the mappings, runs in ring 0 and calls this once. After a reset the image is in ROM.
     let mut machine = unsafe { PcMachine::take(image) };
     // SAFETY: this is called once, and nothing was allocated before.
-    match unsafe { boot(&mut machine, start_info) } {
+    match unsafe { boot(&mut machine, start) } {
         Ok(handover) => {
             machine.give_mapping();
             machine.clear_unused(handover.clears);
@@ -67,7 +70,7 @@ unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
             report(&failure.error);
             // That was the last line: what the display lacks is no news after it.
             log::set_max_level(log::LevelFilter::Off);
-            failure::show(&mut machine, start_info, &failure.error);
+            failure::show(&mut machine, start, &failure.error);
             end(&mut machine, &failure)
         }
     }
@@ -78,14 +81,14 @@ unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
 /// # Safety
 /// This is called once, before anything is allocated.
 #[inline(never)]
-unsafe fn boot(machine: &mut PcMachine, start_info: Option<PhysAddr>) -> Result<Handover, Failure> {
-    if start_info.is_none() && resume::is_requested(machine) {
+unsafe fn boot(machine: &mut PcMachine, start: Start<PhysAddr>) -> Result<Handover, Failure> {
+    if start == Start::Reset && resume::is_requested(machine) {
         // SAFETY: the caller promises it.
         unsafe { wake(machine) };
     }
     // SAFETY: this is called once; all that looked for a wake was dropped.
     unsafe { memory::give_heap() };
-    firstlight::run(machine, start_info)
+    firstlight::run(machine, start)
 }
 
 /// Goes on with the operating system that sleeps in memory, all but the firmware's part of which is its own. Comes back

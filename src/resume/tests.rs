@@ -257,11 +257,11 @@ fn booted(name: &str, bridge: u32) -> FakeMemory {
     let mut machine = FakeMachine::new().with(device(name)).with(FakeConfigPorts::with_host_bridge(bridge));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let mut map = host::memory_map(&mut machine, &fw_cfg, &Start::Reset).unwrap();
-    let sources = tables::Sources::of_host(&mut machine, &fw_cfg, &Start::Reset, &mut map);
+    let sources = tables::Sources::of_host(&mut machine, &fw_cfg, &mut map);
     let mut map = MemoryMap::new(map);
     let mut boot = Boot { machine: &mut machine, fw_cfg: &fw_cfg, map: &mut map, start: &Start::Reset };
     let tables = tables::load(&mut boot, sources, true);
-    prepare(&mut boot, tables.rsdp, tables.told);
+    prepare(&mut boot, tables.rsdp, tables.writes);
     machine.memory
 }
 
@@ -575,7 +575,7 @@ fn a_host_table_in_the_page_of_the_record_does_not_make_a_machine_one_that_sleep
         pieces.for_each(|(at, bytes)| machine.memory.store(at, &bytes));
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let mut map = host::memory_map(&mut machine, &fw_cfg, &Start::Reset).unwrap();
-        let in_memory = tables::Sources::of_host(&mut machine, &fw_cfg, &Start::Reset, &mut map).in_memory;
+        let in_memory = tables::Sources::of_host(&mut machine, &fw_cfg, &mut map).in_memory;
         assert!(in_memory.mp_table && !map.is_ram(RESUME_RECORD), "the page is the table's");
         assert_eq!(map.is_ram(WAKE_RAM), !sleeps);
         prepare_with(&mut machine, &fw_cfg, &MemoryMap::new(map), in_memory.rsdp);

@@ -49,13 +49,26 @@ pub struct StartInfo {
     pub rsdp: Option<PhysAddr>,
 }
 
-/// How the firmware was started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
+/// How the firmware was started. `T` is what is known of what the host hands over: at first where it is, then what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start<T = StartInfo> {
     /// At the reset vector: the machine is as it was switched on.
     Reset,
     /// By the PVH entry, on a machine that the host may have set up, with what it handed over.
-    Pvh(StartInfo),
+    Pvh(T),
+}
+
+impl Start<PhysAddr> {
+    /// Reads what the host hands over, before the firmware puts anything into memory: it may be anywhere there.
+    ///
+    /// # Errors
+    /// As of [`StartInfo::read`].
+    pub fn read(self, memory: &mut dyn Memory) -> Result<Start, Error> {
+        match self {
+            Self::Reset => Ok(Start::Reset),
+            Self::Pvh(at) => StartInfo::read(memory, at).map(Start::Pvh),
+        }
+    }
 }
 
 impl Start {

@@ -54,7 +54,7 @@ impl<M: HostAccess> Host for Place<'_, M> {
         self.fw_cfg.write(self.machine, item, offset, bytes)?;
         // Without room to remember it, the device that asked is silent after a wake from suspend, and no worse.
         if let Some(write) = HostWrite::new(file, offset, bytes) {
-            let _ = heap::push(&mut self.told, write);
+            let _ = heap::push(&mut self.writes, write);
         }
         Ok(())
     }

@@ -19,18 +19,20 @@ mod tests;
 
 use alloc::vec::Vec;
 
-pub use in_memory::{InMemory, hold_acpi};
+pub use in_memory::InMemory;
+use in_memory::hold_acpi;
 use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as range};
 use crate::bios_data;
 use crate::fw_cfg::{self, FwCfg, Item, Transport};
-use crate::hal::{HostAccess, MemoryError};
+use crate::hal::{HostAccess, Memory, MemoryError};
 use crate::host::{self, HostWrite, SMBIOS_ANCHOR, TABLE_LOADER};
 use crate::layout::{CONVENTIONAL, EBDA_TABLES};
 use crate::memory_map::{HostMap, MemoryMap, Placement};
 use crate::start_info::Start;
 use crate::state::Boot;
+use crate::tpm::Presence;
 
 /// The SMBIOS structures.
 const SMBIOS_TABLES: &str = "etc/smbios/smbios-tables";
@@ -44,13 +46,9 @@ pub struct Tables {
     /// The address of the RSDP, if there is one.
     pub rsdp: Option<PhysAddr>,
     /// The addresses that the host asked for, as they were written into its files.
-    pub told: Vec<HostWrite>,
-    /// The memory for the log of a TPM, if the tables tell of one. It is zero.
-    pub tpm_log: Option<PhysRange>,
-    /// Whether the host has a TPM of which no table tells, because there are none or they could not be linked.
-    pub tpm_is_untold: bool,
-    /// Whether there may be a TPM of which the host does not say whether it has one ([`host::is_silent_on_tpm`]).
-    pub tpm_is_unlisted: bool,
+    pub writes: Vec<HostWrite>,
+    /// What is known of a TPM. The log of one that is described is zero.
+    pub tpm: Presence,
 }
 
 /// Which tables the host has, and where.
@@ -60,37 +58,42 @@ pub struct Sources {
     script: Option<Item>,
     /// What is in memory already.
     pub in_memory: InMemory,
-    /// The RSDP of ACPI tables that the host hands over with the machine that they describe.
-    pub handed_over: Option<PhysAddr>,
+}
+
+/// Holds in `map` the ACPI tables that the host hands over, with a machine that it has set up. Gives their root pointer.
+///
+/// On QEMU it is one which its option ROM has found in memory. Without tables in fw_cfg QEMU has none for a firmware to put
+/// there, and it may be a guest's.
+pub fn hold_handed_over<M: Memory>(
+    machine: &mut M,
+    fw_cfg: &FwCfg,
+    start: &Start,
+    map: &mut HostMap,
+) -> Option<PhysAddr> {
+    let rsdp = start.info()?.rsdp?;
+    let is_hosts = host::has_acpi(fw_cfg) || !fw_cfg.host_kind().is_qemu();
+    if is_hosts { hold_acpi(machine, map, rsdp) } else { None }
 }
 
 impl Sources {
-    /// Asks the host, and holds in `map` what is in memory: before anything else is put there.
-    ///
-    /// Where the host names an RSDP, tables are taken from there. On QEMU that is one which its option ROM has found in memory.
-    /// Without tables in fw_cfg QEMU has none for a firmware to put there, and it may be a guest's.
-    pub fn of_host<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, start: &Start, map: &mut HostMap) -> Self {
+    /// Asks the host, and holds in `map` what is in memory.
+    pub fn of_host<M: Memory>(machine: &mut M, fw_cfg: &FwCfg, map: &mut HostMap) -> Self {
         let script = fw_cfg.find(TABLE_LOADER);
-        let handed_over = start.info().and_then(|info| info.rsdp);
-        let handed_over = handed_over.filter(|_| script.is_some() || !fw_cfg.host_kind().is_qemu());
-        if let Some(rsdp) = handed_over.and_then(|at| hold_acpi(machine, map, at)) {
-            return Self { script: None, in_memory: InMemory::default(), handed_over: Some(rsdp) };
-        }
-        Self { script, in_memory: InMemory::of_host(machine, fw_cfg, script.is_none(), map), handed_over: None }
+        Self { script, in_memory: InMemory::of_host(machine, fw_cfg, script.is_none(), map) }
     }
 }
 
 impl Tables {
     /// Tables that are in memory already, and are left as they are.
     #[must_use]
-    pub const fn in_memory(rsdp: PhysAddr) -> Self {
-        Self { rsdp: Some(rsdp), told: Vec::new(), tpm_log: None, tpm_is_untold: false, tpm_is_unlisted: false }
+    pub fn in_memory(rsdp: PhysAddr, fw_cfg: &FwCfg) -> Self {
+        Self { rsdp: Some(rsdp), writes: Vec::new(), tpm: Presence::without_table(fw_cfg) }
     }
 }
 
 /// Loads the host's ACPI and SMBIOS tables, but for those in memory. `f_segment` says whether 0xf0000 to 0xfffff is RAM.
 pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: bool) -> Tables {
-    let Sources { script, in_memory, .. } = sources;
+    let Sources { script, in_memory } = sources;
     let scanned = if f_segment {
         if let Err(error) = bios_end::write(boot.machine) {
             log::warn!("a jump to f000:fff0 does not restart the machine: {error}");
@@ -108,7 +111,7 @@ pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: 
         map: &mut *boot.map,
         scanned,
         stale: scanned,
-        told: Vec::new(),
+        writes: Vec::new(),
         tpm_log: None,
     };
     if scanned != EBDA_TABLES && !fw_cfg.host_kind().puts_tables_into_memory() {
@@ -133,11 +136,14 @@ pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: 
         log::warn!("no SMBIOS tables: {error}");
     }
     let rsdp = rsdp.or(in_memory.rsdp);
-    // Tables that could not be linked tell of no log.
-    let tpm_log = place.tpm_log.filter(|_| rsdp.is_some());
-    let tpm_is_untold = rsdp.is_none() && host::has_tpm(fw_cfg);
-    // Whether it is unlisted depends on the platform, which the caller knows.
-    Tables { rsdp, told: place.told, tpm_log, tpm_is_untold, tpm_is_unlisted: false }
+    let tpm = match (rsdp, place.tpm_log) {
+        (Some(_), Some(log)) => Presence::Described { log },
+        (Some(_), None) => Presence::Absent,
+        // Tables that could not be linked describe nothing.
+        (None, _) if host::has_tpm(fw_cfg) => Presence::Undescribed,
+        (None, _) => Presence::without_table(fw_cfg),
+    };
+    Tables { rsdp, writes: place.writes, tpm }
 }
 
 /// The machine, with what is left of the F-segment and of RAM.
@@ -151,7 +157,7 @@ struct Place<'a, M> {
     /// Nothing is loaded to it before it is cleared.
     stale: PhysRange,
     /// What the host was told.
-    told: Vec<HostWrite>,
+    writes: Vec<HostWrite>,
     /// Where the log of a TPM was put.
     tpm_log: Option<PhysRange>,
 }

@@ -32,7 +32,7 @@ fn scan(machine: &FakeMachine, within: PhysRange, anchor: &[u8]) -> Option<u64> 
 
 fn load_all(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &mut MemoryMap, f_segment: bool) -> Tables {
     // Nothing of it is in memory already, to be held.
-    let sources = Sources::of_host(machine, fw_cfg, &Start::Reset, &mut HostMap::default());
+    let sources = Sources::of_host(machine, fw_cfg, &mut HostMap::default());
     load(&mut Boot { machine, fw_cfg, map, start: &Start::Reset }, sources, f_segment)
 }
 
@@ -74,7 +74,7 @@ fn the_host_learns_where_the_generation_id_is() {
     let tables = load_all(&mut machine, &fw_cfg, &mut map, true);
     let written = record.borrow().written.clone();
     let [(_, 0, address)] = &written[..] else { panic!("{written:?}") };
-    assert_eq!(tables.told, [HostWrite::new(b"etc/vmgenid_addr", 0, address).unwrap()], "for a wake from suspend");
+    assert_eq!(tables.writes, [HostWrite::new(b"etc/vmgenid_addr", 0, address).unwrap()], "for a wake from suspend");
     let address = u64::from_le_bytes(address[..].try_into().unwrap());
     let guid = &golden::items("q35-vmgenid")["etc/vmgenid_guid"][0x28..0x38];
     assert_eq!(machine.memory.bytes(address, 16), guid);
@@ -214,7 +214,7 @@ fn with_tpm_log(len: usize) -> FakeFwCfg {
 fn the_log_of_a_tpm_is_where_the_script_put_it() {
     let (mut machine, fw_cfg, mut map) = host(with_tpm_log(0x1_0000));
     machine.memory.store(0x1ff0_0000, &[0x55; 0x10_0000]);
-    let log = load_all(&mut machine, &fw_cfg, &mut map, true).tpm_log.unwrap();
+    let Presence::Described { log } = load_all(&mut machine, &fw_cfg, &mut map, true).tpm else { panic!("no log") };
     assert_eq!(log.len(), 0x1_0000);
     assert!(!map.is_ram(log), "the kernel would reuse the log");
     assert_eq!(machine.memory.bytes(log.start().get(), 0x1_0000), vec![0; 0x1_0000]);
@@ -223,9 +223,9 @@ fn the_log_of_a_tpm_is_where_the_script_put_it() {
 #[test]
 fn a_machine_without_a_tpm_has_no_log() {
     let (mut machine, fw_cfg, mut map) = host(with_tpm_log(0));
-    assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, true).tpm_log, None);
+    assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, true).tpm, Presence::Absent);
     let (mut machine, fw_cfg, mut map) = host(golden::device("q35", true));
-    assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, true).tpm_log, None);
+    assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, true).tpm, Presence::Absent);
     // Tables that an operating system does not find tell it of no log.
     let broken = || {
         golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
@@ -233,10 +233,10 @@ fn a_machine_without_a_tpm_has_no_log() {
             _ => device.with_file(name, bytes),
         })
     };
-    for (len, tpm_is_untold) in [(0x1000, true), (0, false)] {
+    for (len, tpm) in [(0x1000, Presence::Undescribed), (0, Presence::Absent)] {
         for device in [broken(), FakeFwCfg::new(true)] {
             let (mut machine, fw_cfg, mut map) = host(device.with_file(TPM_LOG, &vec![0; len]));
-            let expected = Tables { tpm_is_untold, ..Tables::default() };
+            let expected = Tables { tpm, ..Tables::default() };
             assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, true), expected);
         }
     }

@@ -103,9 +103,9 @@ impl Host {
 
     /// Boots, which fails; shows that, and gives the line that the consoles have.
     fn fail(&mut self) -> String {
-        let failure = run(&mut self.machine, None).unwrap_err();
+        let failure = run(&mut self.machine, Start::Reset).unwrap_err();
         self.machine.memory.keep_stores();
-        failure::show(&mut self.machine, None, &failure.error);
+        failure::show(&mut self.machine, Start::Reset, &failure.error);
         format!("firstlight: error: {}", failure.error)
     }
 
@@ -214,7 +214,7 @@ fn after_a_start_by_the_pvh_entry_no_ram_is_used() {
     let show = |device, functions: Vec<FakeFunction>| {
         let mut host = Host::new(I440FX, Some(device), functions);
         host.machine.memory.keep_stores();
-        failure::show(&mut host.machine, Some(PhysAddr::new(0x6000)), &failure);
+        failure::show(&mut host.machine, START_INFO, &failure);
         host
     };
     let device = no_kernel("pc").with_file("etc/ramfb", &[0; 28]);
@@ -243,8 +243,8 @@ fn without_a_display_nothing_is_drawn() {
     }
     // Nor where there is no PCI, and where RAM cannot be told from the rest.
     let mut host = FakeMachine::new().with(golden::device("microvm", true));
-    let failure = run(&mut host, None).unwrap_err();
-    failure::show(&mut host, None, &failure.error);
+    let failure = run(&mut host, Start::Reset).unwrap_err();
+    failure::show(&mut host, Start::Reset, &failure.error);
     let device = no_kernel_and_ram(&[]).with_file("etc/ramfb", &[0; 28]);
     let record = device.record();
     let mut host = Host::new(I440FX, Some(device), []);

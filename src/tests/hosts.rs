@@ -81,12 +81,14 @@ fn machine_of(host: &KnownHost) -> (FakeMachine, Seen<crate::fakes::fw_cfg::Reco
 
 /// Starts the machine as this host does: by the PVH entry, with its RSDP, where it knows nothing else.
 fn start(host: &KnownHost, machine: &mut FakeMachine) -> Handover {
-    let start_info = (!host.reset_vector).then(|| {
+    let start = if host.reset_vector {
+        Start::Reset
+    } else {
         let rsdp = (host.in_memory)().first().map_or(0, |(at, _)| *at);
         store_start_info(&mut machine.memory, RAM, &[], rsdp);
-        START_INFO.unwrap()
-    });
-    run(machine, start_info).unwrap_or_else(|failure| panic!("{}: {}", host.name, failure.error))
+        START_INFO
+    };
+    run(machine, start).unwrap_or_else(|failure| panic!("{}: {}", host.name, failure.error))
 }
 
 /// The e820 entries in `boot_params`: start, end, type.
@@ -236,7 +238,7 @@ fn is_fw_cfg(access: &Access) -> bool {
 fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
     for (below, above) in [(128 * MIB, 0), (512 * MIB, 0), (3328 * MIB, 0), (3328 * MIB, 13 << 30)] {
         let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true))).with(Cmos::new(below, above));
-        let handover = run(&mut machine, None).unwrap();
+        let handover = run(&mut machine, Start::Reset).unwrap();
         let page = machine.memory.bytes(handover.parameters.get(), 4096);
         let ram: u64 = map_of(&page).iter().filter(|entry| entry.2 == 1).map(|entry| entry.1 - entry.0).sum();
         assert_eq!((ram + MIB) >> 20, (below + above) >> 20);
@@ -246,7 +248,7 @@ fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
     for absent in [0, u32::MAX] {
         let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true)));
         machine.absent = absent;
-        let error = run(&mut machine, None).unwrap_err().error.to_string();
+        let error = run(&mut machine, Start::Reset).unwrap_err().error.to_string();
         assert!(error.starts_with("the host gives no memory size"), "{error}");
     }
 }
@@ -262,7 +264,7 @@ fn tables_at_the_top_of_ram_are_held_before_anything_is_loaded() {
         for (at, bytes) in &pieces {
             machine.memory.store(*at, bytes);
         }
-        let handover = run(&mut machine, None).unwrap();
+        let handover = run(&mut machine, Start::Reset).unwrap();
         for (at, bytes) in &pieces {
             assert_eq!(machine.memory.bytes(*at, bytes.len()), *bytes, "{at:x}");
         }
@@ -338,7 +340,7 @@ fn a_q35_gets_its_registers_by_accesses_that_its_window_takes() {
         machine.devices.push(Box::new(PciPorts { pci: pci.clone(), latched: 0 }));
         let window = FakeWindow { pci: pci.clone(), start: 0xb000_0000, longest: host.longest_config_access };
         machine.registers.push(Box::new(window));
-        run(&mut machine, None).unwrap();
+        run(&mut machine, Start::Reset).unwrap();
 
         let pci = pci.borrow();
         let [bridge, port, narrow, lpc, wide] = [0, 1, 2, 3, 4].map(|index| pci.function(index));
@@ -369,7 +371,7 @@ fn bars_keep_off_what_the_host_reserves() {
     let pci = Rc::new(RefCell::new(functions));
     let (mut machine, ..) = machine_of(&KnownHost { functions: &[], ..host });
     machine.devices.push(Box::new(PciPorts { pci: pci.clone(), latched: 0 }));
-    run(&mut machine, None).unwrap();
+    run(&mut machine, Start::Reset).unwrap();
     let pci = pci.borrow();
     let on: Vec<_> = (3..10).map(|index| pci.function(index)).filter(|one| one.command() & 2 != 0).collect();
     assert_eq!(on.len(), 6, "one would be over the configuration space");
@@ -388,7 +390,7 @@ fn no_mp_table_is_made_beside_the_host_s() {
         for (at, bytes) in memory {
             machine.memory.store(*at, bytes);
         }
-        run(&mut machine, None).unwrap();
+        run(&mut machine, Start::Reset).unwrap();
         machine.memory.bytes(0x9_fc10, 4) == b"_MP_"
     };
     assert!(made(&[]));
@@ -402,7 +404,7 @@ fn a_pvh_kernel_is_told_of_tables_in_memory() {
     for (at, bytes) in tables::acpi(0xe_0000, 0xe_0040, 0xd000_0000) {
         machine.memory.store(at, &bytes);
     }
-    let handover = run(&mut machine, None).unwrap();
+    let handover = run(&mut machine, Start::Reset).unwrap();
     assert_eq!(u32_at(&machine.memory.bytes(handover.parameters.get(), 88), 32), 0xe_0000);
 }
 
@@ -414,7 +416,7 @@ fn acpi_files_without_a_script_are_left_where_they_are() {
     let files = host.files(RAM).into_iter().filter(|(name, _)| name != "etc/table-loader");
     let mut machine =
         FakeMachine::new().with(files.fold(device, |device, (name, bytes)| device.with_file(&name, &bytes)));
-    let handover = run(&mut machine, None).unwrap();
+    let handover = run(&mut machine, Start::Reset).unwrap();
     assert_eq!(u32_at(&machine.memory.bytes(handover.parameters.get(), 4096), 0x070), 0);
 }
 
@@ -427,7 +429,7 @@ fn a_host_that_reserves_the_firmware_s_memory_boots_a_kernel() {
         };
         let e820 = [record(0, start, 1), record(start, len, kind), record(MIB, RAM - MIB, 1)].concat();
         let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true).with_file("etc/e820", &e820)));
-        let handover = run(&mut machine, None).unwrap();
+        let handover = run(&mut machine, Start::Reset).unwrap();
         let page = machine.memory.bytes(handover.parameters.get(), 4096);
         assert!(handover.parameters.get() < start && u32_at(&page, 0x228) < start);
         assert!(

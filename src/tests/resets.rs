@@ -35,7 +35,7 @@ fn start(machine: &mut FakeMachine) -> Handover {
     if resume::is_requested(machine) {
         assert_eq!(wake(machine).unwrap_or_else(|failure| panic!("{}", failure.error)), None);
     }
-    run(machine, None).unwrap_or_else(|failure| panic!("{}", failure.error))
+    run(machine, Start::Reset).unwrap_or_else(|failure| panic!("{}", failure.error))
 }
 
 /// What an operating system scans for tables, of a `q35` and a `pc`: the extended BIOS data area and the F-segment.
@@ -84,7 +84,7 @@ fn a_plain_reset_with_a_record_is_measured_as_the_first_boot_was() {
 /// What the kernel of a machine is told, and what it finds where it scans for tables, with these left by a guest.
 fn boot(mut machine: FakeMachine, left: &[Piece]) -> [Vec<u8>; 3] {
     left.iter().for_each(|(at, bytes)| machine.memory.store(*at, bytes));
-    let handover = run(&mut machine, None).unwrap();
+    let handover = run(&mut machine, Start::Reset).unwrap();
     let page = machine.memory.bytes(handover.parameters.get(), 4096);
     let [ebda, f_segment] = scanned(&machine);
     [page, ebda, f_segment]

@@ -48,6 +48,7 @@ use crate::addr::PhysRange;
 use crate::boot::Images;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Clock, Deadline, HostAccess, Memory, MemoryError};
+use crate::host;
 
 /// The PCRs that the firmware separates (PFP 1.05, 3.3.4): 0 to 7.
 const FIRMWARE_PCRS: u32 = 8;
@@ -79,48 +80,57 @@ const VERSION: [u8; 2 * (NAME.len() + 1)] = {
 /// The longest setup code: 255 sectors and the first (boot.rst, `setup_sects`).
 const MAX_SETUP: u64 = 256 * 512;
 
-/// How the warning about a boot begins that is not measured as it should be.
-const NOT_MEASURED: &str = "this boot is not measured, or not all of it";
+/// What the host and its tables say of a TPM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// There is none.
+    #[default]
+    Absent,
+    /// There is one that the ACPI tables describe.
+    Described {
+        /// The memory for its log.
+        log: PhysRange,
+    },
+    /// There is one that no table describes, because there are none or they could not be linked.
+    Undescribed,
+    /// The host does not say whether there is one.
+    Unknown,
+}
 
-/// Measures what `loaded` says is in memory, if the host has a TPM, whose log is to be in `log`.
-pub fn measure<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, log: Option<PhysRange>, loaded: &Images) {
-    if let Some(log) = log {
-        measure_into(machine, fw_cfg, log, loaded);
+impl Presence {
+    /// Of a machine whose tables cannot describe one: whether the host would say that there is one.
+    #[must_use]
+    pub fn without_table(fw_cfg: &FwCfg) -> Self {
+        if host::is_silent_on_tpm(fw_cfg) { Self::Unknown } else { Self::Absent }
+    }
+}
+
+/// Measures what `loaded` says is in memory, if there is a TPM.
+///
+/// Without a table that describes the TPM there is no log. A TPM that should have been described is marked unmeasured instead:
+/// not started and with its platform hierarchy open, it would be the kernel's, to make up any boot in it.
+pub fn measure<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, presence: Presence, loaded: &Images) {
+    if presence != Presence::Absent {
+        measure_present(machine, fw_cfg, presence, loaded);
     }
 }
 
 /// Apart, so that a boot without a TPM has nothing of it.
 #[cold]
 #[inline(never)]
-fn measure_into<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, log: PhysRange, loaded: &Images) {
-    if let Err(failure) = try_measure(machine, fw_cfg, EventLog::new(log), loaded) {
-        failure.report(NOT_MEASURED);
+fn measure_present<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, presence: Presence, loaded: &Images) {
+    let result = match presence {
+        Presence::Described { log } => try_measure(machine, fw_cfg, EventLog::new(log), loaded),
+        Presence::Unknown if interface::is_present(machine) => try_measure(machine, fw_cfg, EventLog::absent(), loaded),
+        Presence::Undescribed => mark_unmeasured(machine),
+        Presence::Unknown | Presence::Absent => Ok(()),
+    };
+    if let Err(failure) = result {
+        failure.report("this boot is not measured, or not all of it");
     }
 }
 
-/// Measures what `loaded` says is in memory, on a machine that may have a TPM of which its host tells nothing: if it has. There
-/// is no log then.
-#[cold]
-#[inline(never)]
-pub fn measure_unlisted<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, loaded: &Images) {
-    if interface::is_present(machine)
-        && let Err(failure) = try_measure(machine, fw_cfg, EventLog::absent(), loaded)
-    {
-        failure.report(NOT_MEASURED);
-    }
-}
-
-/// Has the TPM know that this boot is not measured, where the tables that tell of it could not be linked: not started and
-/// with its platform hierarchy open, it would be the kernel's, to make up any boot in it.
-#[cold]
-#[inline(never)]
-pub fn disown<M: Memory + Clock>(machine: &mut M) {
-    if let Err(failure) = try_disown(machine) {
-        failure.report(NOT_MEASURED);
-    }
-}
-
-fn try_disown<M: Host>(machine: &mut M) -> Result<(), Failure> {
+fn mark_unmeasured<M: Host>(machine: &mut M) -> Result<(), Failure> {
     let mut tpm = Tpm::open(machine)?;
     let result = tpm.start_with_error(machine).and(Err(Error::NoTables));
     tpm.finish(machine, result)

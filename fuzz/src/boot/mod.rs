@@ -17,13 +17,13 @@ use firstlight::fakes::machine::FakeMachine;
 use firstlight::fw_cfg::{Error, FwCfg};
 use firstlight::host;
 use firstlight::memory_map::HostMap;
-use firstlight::start_info::{self, StartInfo};
+use firstlight::start_info::Start;
 use firstlight::{layout, resume};
 
 pub use self::script::{CHIPSETS, board};
 pub use self::seeds::seeds;
 
-use self::script::{KERNEL_SIZE, Script, Start, is_usable};
+use self::script::{AtReset, KERNEL_SIZE, Script, is_usable};
 use self::told::Told;
 use crate::cmos::Pm1;
 use crate::input::Input;
@@ -63,15 +63,15 @@ fn boot(bytes: &[u8]) -> Outcome {
     let map = host_map(&script);
     let ram: Vec<_> = map.iter().flat_map(|map| map.regions()).map(|region| region.range).collect();
     let ram: Vec<_> = ram.into_iter().filter(|range| map.as_ref().is_some_and(|map| map.is_ram(*range))).collect();
-    let mut machine = script.machine(ram.clone(), Start::PLAIN);
+    let mut machine = script.machine(ram.clone(), AtReset::PLAIN);
     machine.memory.keep_stores();
-    let result = start(&mut machine, script.start_info);
+    let result = start(&mut machine, script.start);
     let first = reset::Seen::of(&script, &machine, &result);
     let may_be_written = |store: &Range<u64>| {
         let store = range(store.start, store.end);
         // Where tables of the firmware go, and anchors may be whose tables are lost.
         let bios = range(0xe_0000, 0x10_0000);
-        let is_image = script.start_info.is_some() && store.overlaps(layout::LOADED_IMAGE);
+        let is_image = script.start != Start::Reset && store.overlaps(layout::LOADED_IMAGE);
         layout::BOOT_RAM.contains(store)
             || range(0x9_fc00, 0xa_0000).contains(store)
             || bios.contains(store)
@@ -84,7 +84,7 @@ fn boot(bytes: &[u8]) -> Outcome {
     let is_over_image = |store: &Range<u64>| range(store.start, store.end).overlaps(image);
     let over_image = machine.memory.stores().iter().find(|store| is_over_image(store)).cloned();
     // Configuration space that answers otherwise each time makes for other boots too.
-    if script.resets && script.start_info.is_none() && script.pci.is_settled() {
+    if script.resets && script.start == Start::Reset && script.pci.is_settled() {
         reset::check(&script, &first, &machine, &ram);
     }
     let handover = match result {
@@ -93,10 +93,10 @@ fn boot(bytes: &[u8]) -> Outcome {
             one_line(&failure.error.to_string());
             machine.memory.keep_stores();
             machine.steps = 0;
-            failure::show(&mut machine, script.start_info, &failure.error);
+            failure::show(&mut machine, script.start, &failure.error);
             let is_display = |store: &Range<u64>| {
                 // Where the map cannot be read, or only what a start by the PVH entry hands over has it, RAM is not known.
-                let is_ram_known = map.is_some() && script.start_info.is_none();
+                let is_ram_known = map.is_some() && script.start == Start::Reset;
                 let is_ram = ram.iter().any(|ram| ram.overlaps(range(store.start, store.end)));
                 DISPLAYS.start <= store.start && store.end <= DISPLAYS.end && !(is_ram_known && is_ram)
             };
@@ -115,7 +115,7 @@ fn boot(bytes: &[u8]) -> Outcome {
     let told = Told::of(&script, &machine, handover);
     told.check(&script, &machine, map.as_ref().expect("no kernel without a map"));
 
-    let mut asleep = script.machine(ram, Start { shutdown_status: Some(0xfe), pm1: Pm1::WOKEN, dma_address: None });
+    let mut asleep = script.machine(ram, AtReset { shutdown_status: Some(0xfe), pm1: Pm1::WOKEN, dma_address: None });
     asleep.memory = machine.memory;
     for (at, bytes) in script.later.iter().filter(|(at, _)| is_usable(*at)) {
         asleep.memory.store(*at, bytes);
@@ -144,12 +144,12 @@ fn boot(bytes: &[u8]) -> Outcome {
 }
 
 /// As the program starts on a machine of which nothing says that it slept.
-fn start(machine: &mut FakeMachine, start_info: Option<PhysAddr>) -> Result<Handover, Failure> {
-    if start_info.is_none() && resume::is_requested(machine) {
+fn start(machine: &mut FakeMachine, from: Start<PhysAddr>) -> Result<Handover, Failure> {
+    if from == Start::Reset && resume::is_requested(machine) {
         let woken = firstlight::wake(machine).map_err(|failure| failure.error.to_string());
         assert_eq!(woken, Ok(None), "a wake of a machine that did not sleep");
     }
-    firstlight::run(machine, start_info)
+    firstlight::run(machine, from)
 }
 
 fn range(start: u64, end: u64) -> PhysRange {
@@ -162,11 +162,8 @@ fn range_of(start: u32, len: u32) -> PhysRange {
 
 /// The map as the firmware makes it of what the host says, with a PC's holes cut out.
 fn host_map(script: &Script) -> Option<HostMap> {
-    let mut machine = script.machine(Vec::new(), Start::PLAIN);
-    let start = match script.start_info {
-        Some(at) => start_info::Start::Pvh(StartInfo::read(&mut machine, at).ok()?),
-        None => start_info::Start::Reset,
-    };
+    let mut machine = script.machine(Vec::new(), AtReset::PLAIN);
+    let start = script.start.read(&mut machine).ok()?;
     let fw_cfg = match FwCfg::probe(&mut machine) {
         Err(Error::NoDevice { .. }) if start.info().is_some() => FwCfg::absent(),
         result => result.ok()?,

@@ -6,8 +6,9 @@ use firstlight::addr::PhysRange;
 use firstlight::boot::Handover;
 use firstlight::failure::Failure;
 use firstlight::fakes::machine::FakeMachine;
+use firstlight::start_info::Start;
 
-use super::script::{KERNEL_SIZE, Script, Start, is_usable};
+use super::script::{AtReset, KERNEL_SIZE, Script, is_usable};
 use super::start;
 use super::told::Told;
 
@@ -48,7 +49,7 @@ impl Seen {
 pub fn check(script: &Script, first: &Seen, booted: &FakeMachine, ram: &[PhysRange]) {
     // The host loads a kernel in memory anew, with zeros between its parts.
     let Some(kernel) = script.kernel_address() else { return };
-    let start_with = Start { shutdown_status: Some(0xfe), dma_address: Some(1), ..Start::PLAIN };
+    let start_with = AtReset { shutdown_status: Some(0xfe), dma_address: Some(1), ..AtReset::PLAIN };
     let mut machine = script.machine(ram.to_vec(), start_with);
     machine.memory = booted.memory.clone();
     for (at, bytes) in script.later.iter().filter(|(at, _)| is_usable(*at)) {
@@ -59,7 +60,7 @@ pub fn check(script: &Script, first: &Seen, booted: &FakeMachine, ram: &[PhysRan
         machine.memory.store(*at, bytes);
     }
     machine.memory.keep_stores();
-    let result = start(&mut machine, None);
+    let result = start(&mut machine, Start::Reset);
     let mut again = Seen::of(script, &machine, &result);
     for ((at, len), (first, again)) in SCANNED.iter().zip(first.scanned.iter().zip(&mut again.scanned)) {
         // Where a boot that succeeds puts nothing there is no memory, or the image; the data area is always there.

@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::fakes::machine::{FakeMachine, FakeMemory, FakeRegisters};
 use firstlight::boot::Entry;
 use firstlight::boot::linux::SetupHeader;
+use firstlight::fakes::machine::{FakeMachine, FakeMemory, FakeRegisters};
 use firstlight::hal::Cpuid;
 use firstlight::layout;
+use firstlight::start_info::Start;
 use log::LevelFilter;
 
 use crate::bzimage::SETUP;
@@ -100,7 +101,7 @@ pub fn board(chipset: Option<u32>) -> Vec<(u8, u32)> {
 
 /// How a machine starts.
 #[derive(Clone, Copy, Debug)]
-pub struct Start {
+pub struct AtReset {
     /// What CMOS says that it started for; `None` for what the input says.
     pub shutdown_status: Option<u8>,
     /// Its PM1 status register.
@@ -109,7 +110,7 @@ pub struct Start {
     pub dma_address: Option<u32>,
 }
 
-impl Start {
+impl AtReset {
     /// Switched on, or reset: nothing says that it slept.
     pub const PLAIN: Self = Self { shutdown_status: None, pm1: 1, dma_address: None };
 }
@@ -133,8 +134,8 @@ pub struct Script {
     register: u64,
     /// Whether the operating system resets the machine before it suspends.
     pub resets: bool,
-    /// Where `hvm_start_info` is, in a start by the PVH entry.
-    pub start_info: Option<PhysAddr>,
+    /// How the firmware is started.
+    pub start: Start<PhysAddr>,
 }
 
 impl Script {
@@ -175,7 +176,7 @@ impl Script {
             later: Vec::new(),
             register: 0xb0c5,
             resets: kind & 64 != 0,
-            start_info: (flags & 128 != 0).then(|| PhysAddr::new(input.take::<u32>().into())),
+            start: if flags & 128 == 0 { Start::Reset } else { Start::Pvh(PhysAddr::new(input.take::<u32>().into())) },
         };
         while !input.is_empty() {
             script.order(input);
@@ -335,7 +336,7 @@ impl Script {
     }
 
     /// The machine. It has a TPM only where there is not too much to hash.
-    pub fn machine(&self, ram: Vec<PhysRange>, start: Start) -> FakeMachine {
+    pub fn machine(&self, ram: Vec<PhysRange>, start: AtReset) -> FakeMachine {
         let mut device = self.defects.device();
         if let Some(high) = start.dma_address {
             device = device.with_address_left(high);

@@ -2,11 +2,12 @@
 
 use firstlight::addr::PhysRange;
 use firstlight::fakes::tables;
+use firstlight::start_info::Start;
 
 use super::host_map;
 use super::script::{
-    CMDLINE_SIZE, FILES, INITRD_DATA, INITRD_SIZE, KERNEL_ADDR, KERNEL_DATA, KERNEL_ENTRY, KERNEL_SIZE, NUMBERED,
-    SETUP_SIZE, Script, Start, captured, pattern,
+    AtReset, CMDLINE_SIZE, FILES, INITRD_DATA, INITRD_SIZE, KERNEL_ADDR, KERNEL_DATA, KERNEL_ENTRY, KERNEL_SIZE,
+    NUMBERED, SETUP_SIZE, Script, captured, pattern,
 };
 use crate::bzimage::SETUP;
 use crate::input::Input;
@@ -18,8 +19,8 @@ const RESETS: u8 = 64;
 fn facs(bytes: &[u8]) -> Option<u32> {
     let script = Script::take(&mut Input::new(bytes));
     let end = host_map(&script)?.ram_end(PhysRange::LOW_4_GIB)?.get();
-    let mut machine = script.machine(Vec::new(), Start::PLAIN);
-    firstlight::run(&mut machine, None).ok()?;
+    let mut machine = script.machine(Vec::new(), AtReset::PLAIN);
+    firstlight::run(&mut machine, Start::Reset).ok()?;
     let high = machine.memory.bytes(end - (1 << 20), 1 << 20);
     let at = high.chunks(64).position(|chunk| chunk.starts_with(b"FACS"))?;
     u32::try_from(end - (1 << 20) + 64 * at as u64).ok()

@@ -5,6 +5,7 @@ use std::ops::Range;
 use firstlight::boot::{Entry, Handover};
 use firstlight::fakes::machine::FakeMachine;
 use firstlight::memory_map::{E820Entry, Regions};
+use firstlight::start_info::Start;
 
 use super::range;
 use super::script::Script;
@@ -100,7 +101,7 @@ impl Told {
             assert!(*kind != E820Entry::RAM || host.is_ram(range(entry.start, entry.end)), "{entry:x?} is no RAM");
         }
         // The host may have the kernel and what goes with it as modules.
-        let modules = script.start_info.is_some();
+        let modules = script.start != Start::Reset;
         let size = if modules { 1 } else { script.command_line().1 };
         self.parts.extend(self.command_line.map(|at| at..at + size.max(1)));
         if let Some((kernel, setup_sects)) = self.kernel.filter(|_| !modules) {

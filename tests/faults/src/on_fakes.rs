@@ -12,6 +12,7 @@ use firstlight::addr::PhysAddr;
 use firstlight::boot::{Entry, Handover};
 use firstlight::failure::{self, Failure};
 use firstlight::fakes::machine::{FakeDevice, FakeMachine, FakeMemory, FakeRegisters};
+use firstlight::start_info::Start;
 use log::{LevelFilter, Log, Metadata};
 use vmm::devices::{At, Extra};
 
@@ -99,9 +100,9 @@ impl Runner for Fakes {
 
 /// Boots, and shows a failure on the display, as the binary does.
 fn run(machine: &mut Outside) -> Result<Handover, Failure> {
-    firstlight::run(machine, None).inspect_err(|failure| {
+    firstlight::run(machine, Start::Reset).inspect_err(|failure| {
         log::set_max_level(LevelFilter::Off);
-        failure::show(machine, None, &failure.error);
+        failure::show(machine, Start::Reset, &failure.error);
     })
 }
 
