@@ -10,10 +10,7 @@ use crate::layout;
 /// The extended BIOS data area, and on a machine that can sleep what a wake runs in, and its record, 115 KiB below it.
 const EBDA_AND_WAKE_RAM: PhysRange = range(layout::KEPT_RAM.start().get(), layout::EBDA.end().get());
 /// Video memory and option ROMs: not RAM on a PC, whatever the host has behind it.
-const VIDEO_AND_OPTION_ROMS: PhysRange = range(0xa_0000, 0xf_0000);
-/// The space at the top of the low 4 GiB kept for ROM, 256 KiB as SeaBIOS reports it (`src/fw/paravirt.c`,
-/// `qemu_preinit`); the image itself is smaller.
-const ROM: PhysRange = range(0xfffc_0000, 0x1_0000_0000);
+const VIDEO_AND_OPTION_ROMS: PhysRange = range(layout::CONVENTIONAL.end().get(), layout::F_SEGMENT.start().get());
 
 impl HostMap {
     /// Cuts out of the host's RAM what is not RAM on a PC, and sets aside what the firmware itself occupies.
@@ -39,10 +36,8 @@ impl HostMap {
         self.remove_ram(VIDEO_AND_OPTION_ROMS)?;
         self.reserve(layout::F_SEGMENT, MemoryType::RESERVED)?;
         self.reserve(ebda, MemoryType::RESERVED)?;
-        self.reserve(ROM, MemoryType::RESERVED)?;
+        self.reserve(layout::FIRMWARE_ROM, MemoryType::RESERVED)?;
         self.reserve(layout::PAGE_ZERO, MemoryType::BOOT_SERVICES_DATA)?;
         self.reserve(layout::BOOT_RAM, MemoryType::BOOT_SERVICES_DATA)
     }
 }
-
-const _: () = assert!(ROM.contains(layout::FIRMWARE_ROM));

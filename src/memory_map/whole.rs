@@ -5,9 +5,10 @@
 //! tells the size of low memory in KiB. In that page a boundary may be at any KiB.
 
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant, constant_range};
+use crate::layout;
 
 /// The page in which the extended BIOS data area begins, and what boundaries in it are multiples of.
-const EBDA_PAGE: PhysRange = constant_range(0x9_f000, 0xa_0000);
+const EBDA_PAGE: PhysRange = constant_range(layout::RESUME_RECORD.start().get(), layout::EBDA.end().get());
 const KIB: Alignment = constant(Alignment::new(1 << 10));
 
 /// What a boundary at `at` has to be a multiple of.

@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::acpi::NoTable;
 use crate::addr::{PhysAddr, PhysRange};
+use crate::layout::RESUME_RECORD;
 
 /// What was wrong. The guest's memory is lost then; the machine starts again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,9 +40,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the guest cannot wake up from suspend and boots again: ")?;
         match self {
-            Self::Record => {
-                f.write_str("the firmware's record at 0x9f000 was overwritten; the guest must not use reserved memory")
-            }
+            Self::Record => write!(
+                f,
+                "the firmware's record at {} was overwritten; the guest must not use reserved memory",
+                RESUME_RECORD.start()
+            ),
             Self::OtherMemory(range) => {
                 write!(f, "it was booted by another version of the firmware, which kept memory {range}")
             }

@@ -18,7 +18,7 @@ pub const SHORT_RELEASE_DATE: [u8; 8] = {
     [date[0], date[1], date[2], date[3], date[4], date[5], date[8], date[9]]
 };
 /// Where the runtime part of a legacy BIOS starts, in paragraphs: here, the F-segment with the tables.
-const SEGMENT: u16 = 0xf000;
+const SEGMENT: u16 = (layout::F_SEGMENT.start().get() >> 4) as u16;
 /// Bit 3: the bits that tell what a BIOS supports are not supported (7.1.1).
 const CHARACTERISTICS: u64 = 1 << 3;
 /// Second extension byte, bit 4: the machine is a virtual one. Bit 3, UEFI, is clear (7.1.2.2).

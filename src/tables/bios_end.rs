@@ -11,9 +11,8 @@
 //! Source: IBM PC/AT technical reference, BIOS listing (the vector at f000:fff0, the date at f000:fff5, the model at
 //! f000:fffe); the ports are those of [`crate::failure`].
 
-use super::BIOS_END;
 use crate::hal::{Memory, MemoryError};
-use crate::layout::F_SEGMENT;
+use crate::layout::{BIOS_END, F_SEGMENT};
 use crate::smbios;
 
 /// The model byte of a PC/AT, which every later PC has.

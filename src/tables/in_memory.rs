@@ -19,9 +19,8 @@ mod tests;
 use arrayvec::ArrayVec;
 use uefi_raw::table::boot::MemoryType;
 
-use super::range;
 use crate::acpi::{HEADER_LEN, NoTable, TableReader};
-use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as range};
 use crate::checksum;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Memory, MemoryError};
@@ -32,7 +31,7 @@ use crate::smbios::{Anchor, MAX_ANCHOR};
 
 /// Where anchors are looked for: the usual extended BIOS data area, and the BIOS's segments (ACPI 6.5, 5.2.5.1;
 /// MultiProcessor Specification 1.4, chapter 4).
-const SCANNED: [PhysRange; 2] = [layout::EBDA, range(0xe_0000, 0x10_0000)];
+const SCANNED: [PhysRange; 2] = [layout::EBDA, range(0xe_0000, F_SEGMENT.end().get())];
 
 /// The length of the longer RSDP (ACPI 6.5, table 5.3).
 const RSDP_LEN: u64 = 36;

@@ -23,12 +23,12 @@ pub use in_memory::InMemory;
 use in_memory::hold_acpi;
 use uefi_raw::table::boot::MemoryType;
 
-use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as range};
+use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::bios_data;
 use crate::fw_cfg::{self, FwCfg, Item, Transport};
 use crate::hal::{HostAccess, Memory, MemoryError};
 use crate::host::{self, HostWrite, SMBIOS_ANCHOR, TABLE_LOADER};
-use crate::layout::{CONVENTIONAL, EBDA_TABLES};
+use crate::layout::{CONVENTIONAL, EBDA_TABLES, F_SEGMENT_TABLES};
 use crate::memory_map::{HostMap, MemoryMap, Placement};
 use crate::start_info::Start;
 use crate::state::Boot;
@@ -37,9 +37,6 @@ use crate::tpm::Presence;
 /// The SMBIOS structures.
 const SMBIOS_TABLES: &str = "etc/smbios/smbios-tables";
 
-/// What of the F-segment is for tables, and the end, which is a BIOS's (`bios_end`).
-const F_SEGMENT_TABLES: PhysRange = range(0xf_0000, 0xf_ffc0);
-const BIOS_END: PhysRange = range(0xf_ffc0, 0x10_0000);
 /// What was loaded, as far as later steps need it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tables {

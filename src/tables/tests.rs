@@ -2,6 +2,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
+use crate::addr::constant_range as range;
 use crate::checksum::sum;
 use crate::fakes::fw_cfg::FakeFwCfg;
 use crate::fakes::golden;
