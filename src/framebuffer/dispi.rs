@@ -6,7 +6,8 @@
 //! Source: QEMU `docs/specs/standard-vga.rst` and `hw/display/bochs-vbe.h`.
 
 use super::display::Display;
-use super::{Error, Framebuffer, Mode};
+use super::error::Error;
+use super::mode::{Framebuffer, Mode};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::Memory;
 

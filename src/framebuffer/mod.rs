@@ -12,6 +12,7 @@
 
 mod dispi;
 mod display;
+mod error;
 pub mod font;
 mod mode;
 mod ramfb;
@@ -19,74 +20,13 @@ mod ramfb;
 mod tests;
 mod text;
 
-use core::fmt;
+pub use error::Error;
+pub use mode::{Framebuffer, Mode};
 
-pub use mode::Mode;
-
-use crate::addr::PhysRange;
-use crate::fw_cfg;
-use crate::hal::{HostAccess, MemoryError};
+use crate::hal::HostAccess;
 use crate::pci::Devices;
 use crate::state::Boot;
 use display::Display;
-
-/// A framebuffer that the display shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Framebuffer {
-    /// The video memory. The picture is at its start.
-    pub memory: PhysRange,
-    /// How the picture lies there.
-    pub mode: Mode,
-}
-
-/// Why a display has no framebuffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The display has no memory-mapped registers.
-    NoRegisters,
-    /// The first register reads as this, which is no version of the Bochs interface.
-    Version(u16),
-    /// The display has this many bytes of memory, too few for any mode.
-    TooSmall(u64),
-    /// The host's item has this many bytes.
-    ItemSize(u32),
-    /// There is no free memory of this many bytes.
-    NoRoom(u32),
-    /// The host did not take the framebuffer's address.
-    FwCfg(fw_cfg::Error),
-    /// The registers or the framebuffer are where the firmware cannot reach them.
-    Memory(MemoryError),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRegisters => f.write_str("the display has no registers in its BAR 2; turn them on (QEMU: mmio=on)"),
-            Self::Version(id) => {
-                write!(f, "the display's registers begin with {id:#06x}, and the Bochs interface with 0xb0cX")
-            }
-            Self::TooSmall(bytes) => write!(f, "the display has only {} KiB of memory, give it 1 MiB", bytes >> 10),
-            Self::ItemSize(bytes) => write!(f, "the host's etc/ramfb has {bytes} bytes, not {}", ramfb::ITEM_SIZE),
-            Self::NoRoom(bytes) => write!(f, "no room for {} KiB of picture below 4 GiB; add memory", bytes >> 10),
-            Self::FwCfg(error) => error.fmt(f),
-            Self::Memory(error) => error.fmt(f),
-        }
-    }
-}
-
-impl core::error::Error for Error {}
-
-impl From<fw_cfg::Error> for Error {
-    fn from(error: fw_cfg::Error) -> Self {
-        Self::FwCfg(error)
-    }
-}
-
-impl From<MemoryError> for Error {
-    fn from(error: MemoryError) -> Self {
-        Self::Memory(error)
-    }
-}
 
 /// Sets a mode on the first display of `devices`, or on the one in RAM. If that fails there is a warning, and the kernel starts
 /// without.

@@ -1,4 +1,15 @@
-//! The picture: its size, and how its pixels lie in memory.
+//! The picture: where it is, its size, and how its pixels lie in memory.
+
+use crate::addr::PhysRange;
+
+/// A framebuffer that the display shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Framebuffer {
+    /// The video memory. The picture is at its start.
+    pub memory: PhysRange,
+    /// How the picture lies there.
+    pub mode: Mode,
+}
 
 /// Bytes of a pixel.
 const PIXEL_BYTES: u16 = 4;

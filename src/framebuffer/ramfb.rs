@@ -6,7 +6,8 @@ use uefi_raw::table::boot::MemoryType;
 use zerocopy::big_endian::{U32, U64};
 use zerocopy::{Immutable, IntoBytes, Unaligned};
 
-use super::{Error, Framebuffer, Mode};
+use super::error::Error;
+use super::mode::{Framebuffer, Mode};
 use crate::addr::{Alignment, PhysRange};
 use crate::fw_cfg::{FwCfg, Item};
 use crate::hal::HostAccess;
@@ -16,7 +17,7 @@ use crate::state::Boot;
 /// The item that takes a [`Config`].
 pub const ITEM: &str = "etc/ramfb";
 /// How many bytes it has.
-pub const ITEM_SIZE: usize = size_of::<Config>();
+const ITEM_SIZE: usize = size_of::<Config>();
 
 /// XRGB8888 (Linux `include/uapi/drm/drm_fourcc.h`, `DRM_FORMAT_XRGB8888`).
 const FORMAT_XRGB8888: u32 = u32::from_le_bytes(*b"XR24");
@@ -36,7 +37,7 @@ struct Config {
 /// Takes memory for the picture, clears it, and has the host show it.
 pub fn set_up<M: HostAccess>(boot: &mut Boot<'_, M>, item: Item) -> Result<Framebuffer, Error> {
     if item.len() as usize != ITEM_SIZE {
-        return Err(Error::ItemSize(item.len()));
+        return Err(Error::ItemSize { seen: item.len(), expected: ITEM_SIZE });
     }
     let mode = Mode::DEFAULT;
     let (len, within) = (mode.bytes(), PhysRange::LOW_4_GIB);

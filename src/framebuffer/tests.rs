@@ -6,11 +6,12 @@ use std::vec::Vec;
 use uefi_raw::table::boot::MemoryType;
 
 use super::*;
-use crate::addr::PhysAddr;
+use crate::addr::{PhysAddr, PhysRange};
 use crate::fakes::fw_cfg::{FakeFwCfg, Quirks};
 use crate::fakes::machine::FakeMachine;
 use crate::fakes::pci::{FakeFunction, FakePci, On};
 use crate::fw_cfg::FwCfg;
+use crate::hal::MemoryError;
 use crate::memory_map::{HostMap, MemoryMap};
 use crate::pci::topology::BarKind;
 use crate::pci::{Address, Apertures, ChipsetFunctions, ConfigAccess, HostBridge, LowApertures, PortRange, configure};
@@ -181,7 +182,7 @@ fn errors_say_what_to_change() {
         (Error::NoRegisters, "mmio=on"),
         (Error::Version(0xffff), "0xffff"),
         (Error::TooSmall(512 << 10), "512 KiB"),
-        (Error::ItemSize(27), "27 bytes, not 28"),
+        (Error::ItemSize { seen: 27, expected: 28 }, "27 bytes, not 28"),
         (Error::NoRoom(3 << 20), "3072 KiB"),
         (Error::Memory(memory), "above 4 GiB"),
     ] {

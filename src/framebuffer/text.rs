@@ -6,7 +6,8 @@ use core::fmt::{self, Write};
 
 use arrayvec::ArrayVec;
 
-use super::{Framebuffer, Mode, font};
+use super::font;
+use super::mode::{Framebuffer, Mode};
 use crate::addr::PhysRange;
 use crate::hal::{Memory, MemoryError};
 

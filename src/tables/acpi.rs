@@ -1,6 +1,6 @@
 //! ACPI: the table-loader script's view of this machine.
 
-use super::Place;
+use super::place::Place;
 use crate::acpi::{self, Error, Host, Plan, Zone};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::fw_cfg::{self, Item};

@@ -13,6 +13,7 @@
 mod acpi;
 mod bios_end;
 mod in_memory;
+mod place;
 mod smbios;
 #[cfg(test)]
 mod tests;
@@ -21,15 +22,15 @@ use alloc::vec::Vec;
 
 pub use in_memory::InMemory;
 use in_memory::hold_acpi;
-use uefi_raw::table::boot::MemoryType;
+use place::Place;
 
-use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::addr::{PhysAddr, PhysRange};
 use crate::bios_data;
-use crate::fw_cfg::{self, FwCfg, Item, Transport};
-use crate::hal::{HostAccess, Memory, MemoryError};
+use crate::fw_cfg::{FwCfg, Item};
+use crate::hal::{HostAccess, Memory};
 use crate::host::{self, HostWrite, SMBIOS_ANCHOR, TABLE_LOADER};
-use crate::layout::{CONVENTIONAL, EBDA_TABLES, F_SEGMENT_TABLES};
-use crate::memory_map::{HostMap, MemoryMap, Placement};
+use crate::layout::{EBDA_TABLES, F_SEGMENT_TABLES};
+use crate::memory_map::HostMap;
 use crate::start_info::Start;
 use crate::state::Boot;
 use crate::tpm::Presence;
@@ -102,15 +103,7 @@ pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: 
         PhysRange::empty_at(EBDA_TABLES.end())
     };
     let fw_cfg = boot.fw_cfg;
-    let mut place = Place {
-        machine: &mut *boot.machine,
-        fw_cfg,
-        map: &mut *boot.map,
-        scanned,
-        stale: scanned,
-        writes: Vec::new(),
-        tpm_log: None,
-    };
+    let mut place = Place::new(&mut *boot.machine, fw_cfg, &mut *boot.map, scanned);
     if scanned != EBDA_TABLES && !fw_cfg.host_kind().puts_tables_into_memory() {
         place.clear(EBDA_TABLES);
     }
@@ -126,7 +119,7 @@ pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: 
             None
         }
     });
-    place.clear(place.stale);
+    place.clear_stale();
     if let (Some(anchor), Some(tables)) = (fw_cfg.find(SMBIOS_ANCHOR), fw_cfg.find(SMBIOS_TABLES))
         && let Err(error) = smbios::load(&mut place, anchor, tables)
     {
@@ -141,74 +134,4 @@ pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: 
         (None, _) => Presence::without_table(fw_cfg),
     };
     Tables { rsdp, writes: place.writes, tpm }
-}
-
-/// The machine, with what is left of the F-segment and of RAM.
-struct Place<'a, M> {
-    machine: &'a mut M,
-    fw_cfg: &'a FwCfg,
-    map: &'a mut MemoryMap,
-    /// What is free of the memory that an operating system scans; empty where there is none.
-    scanned: PhysRange,
-    /// The memory that is scanned, while it still has what it had at the reset: a guest of before may have left tables there.
-    /// Nothing is loaded to it before it is cleared.
-    stale: PhysRange,
-    /// What the host was told.
-    writes: Vec<HostWrite>,
-    /// Where the log of a TPM was put.
-    tpm_log: Option<PhysRange>,
-}
-
-impl<M: HostAccess> Place<'_, M> {
-    /// Memory at the top of RAM below 4 GiB.
-    ///
-    /// Reserved, not ACPI reclaimable or non-volatile: among the files are some that devices go on writing, which must
-    /// neither be reused nor written back on resume.
-    fn high(&mut self, len: u64, alignment: Alignment) -> Option<PhysRange> {
-        let within = PhysRange::LOW_4_GIB;
-        self.map.allocate(len, alignment, within, Placement::Top, MemoryType::RESERVED)
-    }
-
-    /// Memory that is scanned, or in its stead below 640 KiB.
-    fn scanned(&mut self, len: u64, alignment: Alignment) -> Option<PhysRange> {
-        let start = self.scanned.start().align_up(alignment.max(Alignment::PARAGRAPH))?;
-        match PhysRange::new(start, len).filter(|&found| self.scanned.contains(found)) {
-            Some(found) => {
-                self.scanned = PhysRange::from_bounds(found.end(), self.scanned.end())?;
-                Some(found)
-            }
-            None => self.map.allocate(len, alignment, CONVENTIONAL, Placement::Top, MemoryType::RESERVED),
-        }
-    }
-
-    /// Loads `item` to `to`. What is the first of the memory that is scanned clears the rest of it: on QEMU by the same
-    /// transfer, which gives zeros for what is behind an item's end.
-    fn load(&mut self, item: Item, to: PhysAddr) -> Result<(), fw_cfg::Error> {
-        let rest = PhysRange::from_bounds(to, self.stale.end()).filter(|rest| self.stale.contains(*rest));
-        let Some(rest) = rest.filter(|rest| !rest.is_empty()) else {
-            return self.fw_cfg.load(self.machine, item, to).map(|_| ());
-        };
-        let before = PhysRange::from_bounds(self.stale.start(), to).unwrap_or_default();
-        if self.fw_cfg.transport(self.machine) == Transport::QemuDma && item.len() <= rest.len() as u32 {
-            self.fill(before)?;
-            self.fw_cfg.load(self.machine, Item::new(item.key(), rest.len() as u32), to)?;
-        } else {
-            self.fill(self.stale)?;
-            self.fw_cfg.load(self.machine, item, to)?;
-        }
-        self.stale = PhysRange::default();
-        Ok(())
-    }
-
-    /// Clears memory that is scanned.
-    fn clear(&mut self, range: PhysRange) {
-        if let Err(error) = self.fill(range) {
-            log::warn!("tables of before the reset may be found: {error}");
-        }
-    }
-
-    /// Sets a range, which may be empty, to zero.
-    fn fill(&mut self, range: PhysRange) -> Result<(), MemoryError> {
-        if range.is_empty() { Ok(()) } else { self.machine.fill(range, 0) }
-    }
 }

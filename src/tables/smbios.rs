@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::Place;
+use super::place::Place;
 use crate::addr::{Alignment, PhysRange};
 use crate::fw_cfg::{self, Item};
 use crate::hal::{HostAccess, MemoryError};

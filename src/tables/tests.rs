@@ -1,6 +1,8 @@
 use std::vec;
 use std::vec::Vec;
 
+use uefi_raw::table::boot::MemoryType;
+
 use super::*;
 use crate::addr::constant_range as range;
 use crate::checksum::sum;
@@ -8,7 +10,8 @@ use crate::fakes::fw_cfg::FakeFwCfg;
 use crate::fakes::golden;
 use crate::fakes::machine::FakeMachine;
 use crate::host::TPM_LOG;
-use crate::layout::F_SEGMENT;
+use crate::layout::{CONVENTIONAL, F_SEGMENT};
+use crate::memory_map::MemoryMap;
 use crate::smbios::{FIRMWARE_INFORMATION_LEN, firmware_information};
 
 /// A machine with this device, and a map with 512 MiB of RAM.
