@@ -44,7 +44,7 @@ pub const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
 /// Where a PC has RAM below the video memory: 640 KiB.
 pub const CONVENTIONAL: PhysRange = range(0, 0xa_0000);
 
-/// Where the boot leaves what a wake needs to know (see [`crate::resume`](mod@crate::resume)): 3 KiB below the extended
+/// Where the boot leaves what a wake needs to know (see [`crate::resume`]): 3 KiB below the extended
 /// BIOS data area.
 pub const RESUME_RECORD: PhysRange = range(STARTUP_PAGE.end().get(), EBDA.start().get());
 

@@ -14,7 +14,7 @@
 //!
 //! Assumed: the chipset is programmed, because QEMU builds the tables from its registers when one of the files is first
 //! selected; and the F-segment is writable. Left out: understanding any table but the RSDP. That the host is told the
-//! addresses again after a wake from suspend is up to [`Host::write_file`] and [`crate::resume`](mod@crate::resume).
+//! addresses again after a wake from suspend is up to [`Host::write_file`] and [`crate::resume`].
 
 mod commands;
 mod error;

@@ -2,7 +2,7 @@
 //! `hvm_start_info` with the lists that it points to.
 //!
 //! All of it is read once, before the firmware puts anything into memory, because hosts leave it wherever they like below
-//! 1 MiB. Modules are ranges of memory; what they hold is for [`crate::boot`](mod@crate::boot).
+//! 1 MiB. Modules are ranges of memory; what they hold is for [`crate::boot`].
 //!
 //! Assumed: the low 4 GiB are mapped. Left out: the command lines of modules.
 //!

@@ -9,7 +9,7 @@
 //! Assumed: the jump is made in real mode. Left out: what else of a BIOS software finds at fixed addresses.
 //!
 //! Source: IBM PC/AT technical reference, BIOS listing (the vector at f000:fff0, the date at f000:fff5, the model at
-//! f000:fffe); the ports are those of [`crate::failure`].
+//! f000:fffe); the ports are those of [`crate::platform::reset`].
 
 use crate::hal::{Memory, MemoryError};
 use crate::layout::{BIOS_END, F_SEGMENT};

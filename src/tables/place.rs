@@ -21,7 +21,7 @@ pub struct Place<'a, M> {
     /// The memory that is scanned, while it still has what it had at the reset: a guest of before may have left tables there.
     /// Nothing is loaded to it before it is cleared.
     stale: PhysRange,
-    /// What the host was told.
+    /// What was written into the host's files.
     pub writes: Vec<HostWrite>,
     /// Where the log of a TPM was put.
     pub tpm_log: Option<PhysRange>,
