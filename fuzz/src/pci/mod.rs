@@ -6,7 +6,7 @@
 pub mod model;
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::pci::plan::{BridgeWindows, Assignment};
+use firstlight::pci::plan::{Assignment, BridgeWindows};
 use firstlight::pci::topology::{BarKind, Topology};
 use firstlight::pci::{Apertures, ChipsetFunctions, LowApertures, Pin, PortRange, apply, plan, scan};
 
