@@ -10,7 +10,7 @@
 //!    error one day (rust-lang/rust, issue 116344).
 //!
 //! The result of ways 2 and 3 is kept in `target/rust-src`. Removing that folder starts over; way 3 is also tried anew after
-//! a day.
+//! a day. The path of the sources goes into the hashes of symbol names, so in way 2 the same bytes take the same folder of sources.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -83,7 +83,7 @@ impl Target {
     fn known(folder: &Path) -> Option<Self> {
         let library = folder.join("library");
         if library.join("core").is_dir() {
-            return Some(Self::BareFromSources(library));
+            return fs::canonicalize(library).ok().map(Self::BareFromSources);
         }
         let reason = folder.join(REASON);
         let age = fs::metadata(&reason).ok()?.modified().ok()?.elapsed().ok()?;
@@ -205,9 +205,9 @@ fn find_sources(compiler: &Compiler, folder: &Path) -> anyhow::Result<PathBuf> {
     let library = folder.join("library");
     let own = compiler.library();
     let found = if own.join("core").is_dir() { own } else { download(&compiler.version, folder)? };
-    // Always the same path below the repository: paths of crates go into the names of symbols.
     symlink(&found, &library).with_context(|| format!("cannot make {}", shown(&library)))?;
-    Ok(library)
+    // Wherever links lead from: the same sources have one path.
+    fs::canonicalize(&library).with_context(|| format!("cannot find {}", shown(&library)))
 }
 
 /// Downloads the sources from Debian's backports, and unpacks them.
@@ -252,7 +252,8 @@ mod tests {
         assert_eq!(Target::known(folder), None);
         fs::create_dir_all(folder.join("elsewhere/core")).unwrap();
         symlink(folder.join("elsewhere"), folder.join("library")).unwrap();
-        assert_eq!(Target::known(folder), Some(Target::BareFromSources(folder.join("library"))));
+        let library = fs::canonicalize(folder.join("elsewhere")).unwrap();
+        assert_eq!(Target::known(folder), Some(Target::BareFromSources(library)));
     }
 
     #[test]
