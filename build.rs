@@ -1,4 +1,4 @@
-//! Tells the library which target it is built for, and hands the linker script to the firmware binary alone.
+//! Passes the target's name to the library, and the linker script to the firmware binary only.
 
 use std::env;
 
@@ -13,13 +13,13 @@ fn main() {
     }
     let root = variable("CARGO_MANIFEST_DIR");
     let pass = |argument: &str| println!("cargo::rustc-link-arg-bin=firstlight={argument}");
-    // For a target without an operating system the compiler calls the linker itself, else the C compiler, which has it link.
+    // For a target without an operating system, rustc calls the linker itself; otherwise it calls the C compiler to link.
     let is_direct = variable("CARGO_CFG_TARGET_OS") == "none";
     if !is_direct {
         ["-nostdlib", "-nostartfiles", "-no-pie"].into_iter().for_each(pass);
     }
     pass(&format!("-T{root}/linker.ld"));
-    // Where linker.ld looks for what it includes.
+    // The directory of the files that linker.ld includes.
     pass(&format!("-L{root}"));
     pass("-static");
     for argument in ["--build-id=none", "--no-dynamic-linker", "-znorelro", "-zmax-page-size=4096"] {

@@ -4,24 +4,24 @@ use core::fmt;
 
 use crate::hal::MemoryError;
 
-/// What stood in the way. Each prints as one sentence: what was asked, what was seen, what to change.
+/// Why it failed. Each variant prints as one sentence: what was asked, what was seen, what to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The boot CPU has no local APIC, or it is switched off, so no CPU can be started.
     NoLocalApic,
-    /// Not all CPUs did their work in time.
+    /// Not all CPUs finished in time.
     Missing {
-        /// How many did.
+        /// How many finished.
         done: u32,
         /// How many there are, without the boot CPU.
         others: u32,
     },
-    /// There are more CPUs than identifiers of 8 bits.
+    /// There are more CPUs than 8-bit APIC identifiers.
     TooMany {
         /// How many there are, without the boot CPU.
         others: u32,
     },
-    /// The firmware may not touch memory that it needs for this.
+    /// The firmware must not access memory that it needs to start the CPUs.
     Memory(MemoryError),
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Error {
             ),
             Self::Missing { done, others } => write!(
                 f,
-                "{} of {others} CPUs beside the first did not answer in time; the host may be too busy for so many",
+                "{} of {others} CPUs other than the first did not answer in time; the host may be too busy for so many",
                 others.saturating_sub(*done)
             ),
             Self::TooMany { others } => write!(

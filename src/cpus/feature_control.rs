@@ -1,9 +1,9 @@
 //! IA32_FEATURE_CONTROL: what firmware opens for the operating system, and locks.
 //!
-//! The host says in the fw_cfg file `etc/msr_feature_control` what the register shall hold (64 bits, little-endian;
-//! QEMU `hw/i386/fw_cfg.c`, `fw_cfg_build_feature_control`). The register exists only with one of the features it
-//! controls, and a bit of a feature that is not there cannot be set: both raise a fault. So what the host asks for is
-//! held against CPUID first.
+//! The fw_cfg file `etc/msr_feature_control` has the value that the host wants in the register (64 bits, little-endian; QEMU
+//! `hw/i386/fw_cfg.c`, `fw_cfg_build_feature_control`). The register exists only on a CPU with one of the features that it
+//! controls. Accessing a missing register, or setting the bit of a missing feature, raises a fault. So the value is checked
+//! against CPUID first.
 //!
 //! Source: Intel SDM volume 4, table 2-2, register 3Ah, and the enumeration of each feature in volume 2, CPUID.
 
@@ -13,7 +13,7 @@ use super::features::Features;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Cpu, HostAccess};
 
-/// What the register shall hold.
+/// The file with the register's value.
 const FILE: &str = "etc/msr_feature_control";
 
 const REGISTER: u32 = 0x3a;
@@ -22,15 +22,15 @@ bitflags! {
     /// The register's bits.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     struct Bits: u64 {
-        /// No later write, until a reset.
+        /// Locks the register until a reset.
         const LOCK = 1 << 0;
         /// VMX in SMX operation.
         const VMX_IN_SMX = 1 << 1;
         /// VMX outside SMX operation.
         const VMX = 1 << 2;
-        /// SENTER: its functions, and all of it.
+        /// SENTER: its functions, and the instruction itself.
         const SENTER = 0xff << 8;
-        /// SGX: the launch key's registers can be written.
+        /// SGX: the registers with the hash of the launch key are writable.
         const SGX_LAUNCH_CONTROL = 1 << 17;
         /// SGX.
         const SGX = 1 << 18;
@@ -52,7 +52,7 @@ const MCG_CAP: u32 = 0x179;
 const MCG_CAP_LMCE: u64 = 1 << 27;
 
 impl Bits {
-    /// What this CPU lets be set. Nothing: it does not have the register.
+    /// The bits that can be set on this CPU. Empty if it does not have the register.
     fn of_cpu(cpu: &mut impl Cpu, features: Features) -> Self {
         let mut bits = Self::empty();
         if features.has_vmx() {
@@ -75,12 +75,13 @@ impl Bits {
     }
 }
 
-/// What the register shall hold on every CPU: no bit that this CPU does not take, and not nothing.
+/// The value of the register on every CPU. It is not zero, and has only bits that this CPU supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeatureControl(Bits);
 
 impl FeatureControl {
-    /// What the host wants, as far as the CPU has it; `None` when the host wants nothing. What is left out is warned of.
+    /// The host's value, without the bits that this CPU does not support, which are warned about; `None` if nothing remains or
+    /// the host has no value.
     pub fn of_host<M: HostAccess + Cpu>(machine: &mut M, fw_cfg: &FwCfg, features: Features) -> Option<Self> {
         let item = fw_cfg.find(FILE)?;
         let mut bytes = [0; 8];
@@ -88,7 +89,7 @@ impl FeatureControl {
         Self::new(machine, features, u64::from_le_bytes(bytes))
     }
 
-    /// The bits of `value` that a CPU with these `features` takes; `None` when these are none.
+    /// The bits of `value` that a CPU with these `features` supports; `None` if there are none.
     pub fn new(cpu: &mut impl Cpu, features: Features, value: u64) -> Option<Self> {
         if value == 0 {
             return None;
@@ -100,7 +101,7 @@ impl FeatureControl {
                 "{FILE} asks for {value:#x}, but this CPU has no feature for {left_out:#x}: check its model (QEMU: -cpu)"
             );
         }
-        // The lock alone would only take from the operating system what it can still open itself.
+        // The lock alone would only keep the operating system from setting the register.
         (!taken.difference(Bits::LOCK).is_empty()).then_some(Self(taken))
     }
 
@@ -110,7 +111,7 @@ impl FeatureControl {
         self.0.bits()
     }
 
-    /// Sets the register of this CPU, unless it is locked already.
+    /// Writes the register of this CPU, unless it is already locked.
     pub fn set(self, cpu: &mut impl Cpu) {
         if cpu.read_msr(REGISTER) & Bits::LOCK.bits() == 0 {
             cpu.write_msr(REGISTER, self.get());

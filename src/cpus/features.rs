@@ -1,4 +1,4 @@
-//! CPUID leaf 1: which CPU this is, and what it has.
+//! CPUID leaf 1: the CPU's model and features.
 //!
 //! Each CPUID is an exit inside a hypervisor, so a boot reads the leaf once and passes it on.
 //!
@@ -11,12 +11,12 @@ const LEAF: u32 = 1;
 /// ECX.
 const VMX: u32 = 1 << 5;
 const SMX: u32 = 1 << 6;
-/// EDX. Machine checks are the exception and the architecture of its registers.
+/// EDX. Machine checks are two features: the exception, and the architecture of its registers.
 const LOCAL_APIC: u32 = 1 << 9;
 const MTRR: u32 = 1 << 12;
 const MACHINE_CHECKS: u32 = 1 << 7 | 1 << 14;
 
-/// What the leaf says of the CPU that read it.
+/// The leaf, as read on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
     /// Type, family, model and stepping (EAX).
@@ -37,31 +37,31 @@ impl Features {
         Self { signature: leaf.eax, apic_id, ecx: leaf.ecx, edx: leaf.edx }
     }
 
-    /// Whether there is a local APIC.
+    /// Whether the CPU has a local APIC.
     #[must_use]
     pub const fn has_local_apic(self) -> bool {
         self.edx & LOCAL_APIC != 0
     }
 
-    /// Whether there are memory type range registers.
+    /// Whether the CPU has memory type range registers.
     #[must_use]
     pub const fn has_mtrrs(self) -> bool {
         self.edx & MTRR != 0
     }
 
-    /// Whether there are machine checks, with their architecture.
+    /// Whether the CPU has machine checks, with their architecture.
     #[must_use]
     pub const fn has_machine_checks(self) -> bool {
         self.edx & MACHINE_CHECKS == MACHINE_CHECKS
     }
 
-    /// Whether there is VMX.
+    /// Whether the CPU has VMX.
     #[must_use]
     pub const fn has_vmx(self) -> bool {
         self.ecx & VMX != 0
     }
 
-    /// Whether there is SMX.
+    /// Whether the CPU has SMX.
     #[must_use]
     pub const fn has_smx(self) -> bool {
         self.ecx & SMX != 0

@@ -1,16 +1,15 @@
-//! The CPUs' own registers: memory types, and the features that firmware opens or locks.
+//! The CPUs' registers: memory types, and the features that firmware enables or locks.
 //!
-//! The boot CPU gets its MTRRs on every machine. The other CPUs are left as they are, waiting for the kernel,
-//! on all machines but those whose host offers `etc/msr_feature_control`: Linux gives each CPU it starts the memory types
-//! of the boot CPU, so starting them here would cost time that grows with their number for nothing. But
-//! IA32_FEATURE_CONTROL differs: VMX, SGX and local machine checks are of use only if every CPU has them open, and a
-//! kernel that finds it unlocked on some and locked on others gives the features up. So then, and only then, each CPU is
-//! started once (`startup`), sets its MTRRs and that register, and goes back to waiting.
+//! The boot CPU's MTRRs are set on every machine. The other CPUs stay in wait-for-SIPI, except on hosts that offer
+//! `etc/msr_feature_control`. Linux copies the boot CPU's memory types to each CPU that it starts, so starting the CPUs here
+//! would only cost time, and more with each CPU. IA32_FEATURE_CONTROL is different: VMX, SGX and local machine checks are usable
+//! only if every CPU has them enabled, and a kernel that finds the register locked on some CPUs only does not use them. So only
+//! then each CPU is started once (`startup`), sets its MTRRs and that register, and returns to wait-for-SIPI.
 //!
-//! Nothing is kept: [`set_up`] can be called again after a sleep, with the registers at their reset values.
+//! The module keeps no state: [`set_up`] can be called again after a sleep, with the registers at their reset values.
 //!
-//! Assumed: every CPU is of the boot CPU's kind. Left out: CPUs that are plugged in later, microcode, and the kernel's
-//! choice between xAPIC and x2APIC mode: the CPUs are left in the mode they reset to, from which Linux moves all of them.
+//! Assumed: all CPUs are of one model. Left out: CPUs that are plugged in later, microcode, and the choice between xAPIC and
+//! x2APIC: CPUs stay in their reset mode, and Linux switches all of them.
 
 mod error;
 mod feature_control;
@@ -32,10 +31,10 @@ use crate::addr::PhysAddr;
 use crate::fw_cfg::{FwCfg, Key};
 use crate::hal::{HostAccess, Machine};
 
-/// Sets the registers of CPUs with these `features`. `devices` is where the address space of devices begins below 4 GiB; the
-/// CPU's addresses have `physical_bits` bits.
+/// Sets the registers of CPUs with these `features`. The address space of devices below 4 GiB begins at `devices`. Physical
+/// addresses have `physical_bits` bits.
 ///
-/// What fails is warned of: a kernel runs without it.
+/// A failure is only a warning: a kernel runs without these settings.
 pub fn set_up<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, features: Features, devices: PhysAddr, physical_bits: u8) {
     let memory_types = MemoryTypes::plan(machine, features, devices, physical_bits);
     memory_types.set(machine);
@@ -48,15 +47,15 @@ pub fn set_up<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, features: Features, d
     let started = startup::run(machine, features, others, &memory_types, Some(control));
     match started.and_then(|started| started.all(others)) {
         Ok(()) => log::debug!("CPUs: {others} others have the memory types and features of the first"),
-        Err(error) => log::warn!("VMX, SGX or LMCE may stay off on CPUs but the first: {error}"),
+        Err(error) => log::warn!("VMX, SGX or LMCE may stay off on all CPUs but the first: {error}"),
     }
 }
 
-/// The APIC identifiers of the CPUs beside the first, in ascending order: those of 8 bits. Each CPU is started to tell its
-/// own, as above. The boot CPU has these `features`.
+/// The 8-bit APIC identifiers of the CPUs other than the boot CPU, in ascending order. Each CPU is started once to report its
+/// own. The boot CPU has these `features`.
 ///
 /// # Errors
-/// When not all of them told, or there are too many.
+/// If some did not report it, or there are too many.
 pub fn other_ids<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, features: Features) -> Result<Ids, Error> {
     let others = others(machine, fw_cfg);
     if others == 0 {
@@ -71,7 +70,7 @@ pub fn other_ids<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, features: Features
     Ok(started.ids)
 }
 
-/// How many CPUs there are beside the first.
+/// How many CPUs there are without the boot CPU.
 fn others<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg) -> u32 {
     fw_cfg.read_u32(machine, Key::NB_CPUS).saturating_sub(1)
 }

@@ -1,10 +1,9 @@
 //! Memory type range registers.
 //!
-//! Linux up to 6.1 gives up PAT, and with it write-combining, on a CPU whose MTRRs are off; KVM before 6.11 maps RAM
-//! uncached for guests with assigned devices then. So they are set as a PC's firmware does: RAM write-back, video memory
-//! uncached, the ROM segments write-protected, the space for devices below 4 GiB uncached. That space begins where a few ranges
-//! hold all of it ([`devices_from`]), at the end of RAM or a little above. What is between the two stays write-back; nothing is
-//! there.
+//! With MTRRs off, Linux up to 6.1 disables PAT, and with it write-combining, and KVM before 6.11 maps RAM uncached for guests
+//! with assigned devices. So the MTRRs are set as a PC's firmware sets them: RAM write-back, video memory uncached, the ROM
+//! segments write-protected, the device space below 4 GiB uncached. The device space begins where a few ranges can cover all of
+//! it ([`devices_from`]): at the end of RAM or slightly above. The gap between the two stays write-back, and is empty.
 //!
 //! Source: Intel SDM volume 3, 12.11 (registers in 12.11.2, fixed ranges in table 12-9).
 
@@ -15,13 +14,13 @@ use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::hal::Cpu;
 
 const MTRRCAP: u32 = 0xfe;
-/// MTRRCAP: number of variable ranges in the low byte, and whether there are fixed ones.
+/// MTRRCAP: the number of variable ranges in the low byte, and whether fixed ranges exist.
 const MTRRCAP_FIXED: u64 = 1 << 8;
 const DEF_TYPE: u32 = 0x2ff;
-/// DEF_TYPE: ranges on, fixed ranges on; the low byte is the type of everything else.
+/// DEF_TYPE: MTRRs enabled, fixed ranges enabled. The low byte is the type of all other memory.
 const DEF_TYPE_ENABLE: u64 = 1 << 11;
 const DEF_TYPE_FIXED: u64 = 1 << 10;
-/// The first range's base; its mask is the next register, and so on in pairs.
+/// The base of the first variable range. The next register is its mask; further pairs follow.
 const FIRST_BASE: u32 = 0x200;
 const MASK_VALID: u64 = 1 << 11;
 
@@ -29,12 +28,12 @@ const UNCACHED: u64 = 0;
 const WRITE_PROTECTED: u64 = 5;
 const WRITE_BACK: u64 = 6;
 
-/// Eight ranges of a fixed register, all of one type.
+/// A fixed register whose eight ranges have one type.
 const fn all(kind: u64) -> u64 {
     kind.wrapping_mul(0x0101_0101_0101_0101)
 }
 
-/// A register and what it shall hold.
+/// A register and its new value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Write {
     /// The register's number.
@@ -62,22 +61,22 @@ static FIXED: [Write; 11] = [
     write(0x26f, all(WRITE_PROTECTED)),
 ];
 
-/// Most variable ranges that the space for devices is cut into.
+/// The most variable ranges that the device space is divided into.
 const MOST_RANGES: u32 = 4;
 
-/// The most registers there are to write.
+/// The most registers that are written.
 pub const MOST_WRITES: usize = FIXED.len() + MOST_RANGE_WRITES;
-/// Two for a range, and the one that turns all of them on.
+/// Two for each range, and the one that enables all of them.
 const MOST_RANGE_WRITES: usize = 2 * MOST_RANGES as usize + 1;
 
-/// Where the space for devices ends.
+/// The end of the device space.
 const END: u64 = PhysRange::LOW_4_GIB.end().get();
 
-/// Where the space for devices begins when RAM below 4 GiB ends at `ram_end`: at the lowest address from there on from which
-/// four ranges reach up to 4 GiB. Less than a fifteenth of the space is lost by it.
+/// Where the device space begins if RAM below 4 GiB ends at `ram_end`: the lowest address from `ram_end` on from which four
+/// ranges reach up to 4 GiB. This loses less than a fifteenth of the space.
 #[must_use]
 pub const fn devices_from(ram_end: PhysAddr) -> PhysAddr {
-    // Whole pages, and so many powers of two as add up to the length: the smallest are left out.
+    // Whole pages. The length is a sum of powers of two, of which the smallest are left out.
     let mut len = END.saturating_sub(ram_end.get()) & !(Alignment::PAGE.bytes().wrapping_sub(1));
     while len.count_ones() > MOST_RANGES {
         len ^= lowest_bit(len);
@@ -89,7 +88,7 @@ const fn lowest_bit(value: u64) -> u64 {
     value & value.wrapping_neg()
 }
 
-/// What the registers shall hold.
+/// The values of the registers.
 #[derive(Debug, Default)]
 pub struct MemoryTypes {
     fixed: &'static [Write],
@@ -97,8 +96,8 @@ pub struct MemoryTypes {
 }
 
 impl MemoryTypes {
-    /// The memory types of a PC, as far as the CPU, which has these `features`, has registers for them. The space for devices begins at `devices` or, if
-    /// that takes too many ranges, where [`devices_from`] has it.
+    /// The memory types of a PC, as far as the CPU has registers for them. The CPU has these `features`. The device space begins
+    /// at `devices` or, if that takes too many ranges, at [`devices_from`].
     pub fn plan(cpu: &mut impl Cpu, features: Features, devices: PhysAddr, physical_bits: u8) -> Self {
         if !features.has_mtrrs() {
             return Self::default();
@@ -109,7 +108,7 @@ impl MemoryTypes {
         let (fixed, fixed_enable): (&[_], _) =
             if capabilities & MTRRCAP_FIXED != 0 { (&FIXED, DEF_TYPE_FIXED) } else { (&[], 0) };
         let address_mask = 1u64.checked_shl(physical_bits.into()).unwrap_or(0).wrapping_sub(1) & !0xfff;
-        // Filled where it is, as each copy of it would cost instructions.
+        // Filled in place, because each copy would cost instructions.
         let mut types = Self { fixed, ranges: ArrayVec::new_const() };
         if !types.add_uncached(devices_from(devices).get(), count, address_mask) {
             log::warn!(
@@ -121,14 +120,14 @@ impl MemoryTypes {
         types
     }
 
-    /// Adds uncached ranges from `start` up to 4 GiB, `count` at most. Whether these reach so far.
+    /// Adds uncached ranges from `start` up to 4 GiB, at most `count`. Returns whether they reach 4 GiB.
     fn add_uncached(&mut self, mut start: u64, count: u32, address_mask: u64) -> bool {
         let mut register = FIRST_BASE;
         for _ in 0..count {
             if start >= END || start == 0 {
                 break;
             }
-            // A range is a power of two long and begins at a multiple of its length.
+            // A range's length is a power of two, and its start a multiple of the length.
             let len = lowest_bit(start);
             self.add(register, start | UNCACHED);
             self.add(register.wrapping_add(1), len.wrapping_neg() & address_mask | MASK_VALID);
@@ -138,17 +137,17 @@ impl MemoryTypes {
         start >= END || start == 0
     }
 
-    /// Adds a register behind the fixed ones. There is room for [`MOST_RANGES`] ranges and the one that turns all on.
+    /// Adds a register after the fixed ones. There is room for [`MOST_RANGES`] ranges and the register that enables all.
     fn add(&mut self, register: u32, value: u64) {
         let _ = self.ranges.try_push(write(register, value));
     }
 
-    /// Whether the registers of this CPU, which has these `features`, are in use, because the host has set them.
+    /// Whether the host has already enabled the registers of this CPU. The CPU has these `features`.
     pub fn are_on(cpu: &mut impl Cpu, features: Features) -> bool {
         features.has_mtrrs() && cpu.read_msr(DEF_TYPE) & DEF_TYPE_ENABLE != 0
     }
 
-    /// The writes that set them, in their order.
+    /// The writes, in order.
     pub fn writes(&self) -> impl Iterator<Item = &Write> {
         self.fixed.iter().chain(&self.ranges)
     }

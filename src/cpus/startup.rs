@@ -1,14 +1,14 @@
-//! The other CPUs, started once to set their registers and to tell their identifiers, and sent back to wait.
+//! Starts the other CPUs once: they set their registers, report their APIC identifiers, and return to wait-for-SIPI.
 //!
-//! One INIT and one start-up message reach all of them, whatever their number and their APIC identifiers, in the mode
-//! that the boot CPU's local APIC is in. They begin in real mode at [`layout::STARTUP_PAGE`], with code of the hal and
-//! with [`Orders`] behind it, set their registers all at once, leave their identifiers, count themselves and halt. Then a second INIT puts them
-//! into the state they reset to, in which nothing but a start-up message wakes them: no interrupt, NMI or SMI finds them
-//! halted in memory that is the kernel's by then. INIT leaves both the MTRRs and IA32_FEATURE_CONTROL as they are. It
-//! also ends a CPU that comes too late. The bytes of the page are put back, so any RAM below 640 KiB is good for it.
+//! One INIT and one start-up message reach all of them, whatever their number and APIC identifiers, in the mode of the boot CPU's
+//! local APIC. They begin in real mode at [`layout::STARTUP_PAGE`]. The page has the code from [`crate::hal`], followed by the AP
+//! [`Mailbox`]. All CPUs run at the same time: each sets its registers, stores its identifier, increments a counter and halts.
+//! Then a second INIT returns them to wait-for-SIPI, where only a start-up message wakes them. So no interrupt, NMI or SMI wakes
+//! a halted CPU in memory that is then the kernel's. INIT keeps the MTRRs and IA32_FEATURE_CONTROL. It also stops a CPU that is
+//! late. The page's bytes are restored afterwards, so any RAM below 640 KiB is suitable.
 //!
-//! Assumed: the host's CPUs take a start-up message right after INIT, as those of KVM and TCG do; hardware wants 10 ms
-//! between the two. Left out: starting CPUs one by one.
+//! Assumed: a CPU accepts a start-up message right after INIT, as under KVM and TCG; hardware needs 10 ms in between. Left out:
+//! starting CPUs one by one.
 //!
 //! Source: Intel SDM volume 3, 8.4.4 (start-up), 9.1 with table 9-1 (what INIT changes).
 
@@ -24,72 +24,73 @@ use super::features::Features;
 use super::local_apic::LocalApic;
 use super::mtrr::{self, MemoryTypes};
 use crate::addr::{PhysAddr, constant};
-use crate::hal::{Clock, Cpu, Deadline, Memory, MemoryError, STARTUP_ORDERS, STARTUP_WRITES};
+use crate::hal::{Clock, Cpu, Deadline, Memory, MemoryError, STARTUP_MAILBOX, STARTUP_WRITES};
 use crate::layout;
 
-/// Messages of the local APIC: INIT, and start-up with the number of the page to begin at in the low byte.
+/// Local APIC messages: INIT, and start-up with the start page's number in the low byte.
 const ICR_INIT: u32 = 5 << 8;
 const ICR_STARTUP: u32 = 6 << 8;
 const STARTUP_PAGE_NUMBER: u32 = (layout::STARTUP_PAGE.start().get() >> 12) as u32;
 const _: () = assert!(STARTUP_PAGE_NUMBER < 0xa0);
 
-/// What the started CPUs shall do, behind the code: little-endian. `src/firmware/machine/startup.s` reads it.
+/// The AP mailbox: what the started CPUs write and report. It follows the code in the page. Little-endian.
+/// `src/firmware/machine/startup.s` reads it.
 #[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(super) struct Orders {
-    /// How many CPUs are done. They add to it.
+pub(super) struct Mailbox {
+    /// How many CPUs have finished. Each increments it.
     pub done: U32,
-    /// How many of `writes` there are.
+    /// The number of entries in `writes`.
     pub count: U32,
-    /// For IA32_FEATURE_CONTROL, where that is not locked. Zero: it is left alone, as it may not exist.
+    /// The value for IA32_FEATURE_CONTROL, if the register is not locked. Zero: do not access the register, which may not exist.
     pub feature_control: U64,
-    /// How many of `ids` are taken. The CPUs add to it.
+    /// The number of used entries in `ids`. Each CPU increments it.
     pub next_id: U16,
-    /// How many `ids` there is room for.
+    /// The number of entries in `ids`.
     pub most_ids: U16,
     /// Registers to write.
-    pub writes: [Order; STARTUP_WRITES],
-    /// The CPUs' APIC identifiers, in the order in which they came.
+    pub writes: [RegisterWrite; STARTUP_WRITES],
+    /// The CPUs' APIC identifiers, in the order in which the CPUs stored them.
     pub ids: [u8; MOST_IDS],
 }
 
-// As `startup.s` reads them.
-const _: () = assert!(size_of::<Order>() == 12 && offset_of!(Orders, writes) == 20);
-const _: () = assert!(offset_of!(Orders, count) == 4 && offset_of!(Orders, feature_control) == 8);
-const _: () = assert!(offset_of!(Orders, next_id) == 16 && offset_of!(Orders, most_ids) == 18);
-const _: () = assert!(offset_of!(Orders, ids) == 20 + 12 * 20);
+// The layout that `startup.s` reads.
+const _: () = assert!(size_of::<RegisterWrite>() == 12 && offset_of!(Mailbox, writes) == 20);
+const _: () = assert!(offset_of!(Mailbox, count) == 4 && offset_of!(Mailbox, feature_control) == 8);
+const _: () = assert!(offset_of!(Mailbox, next_id) == 16 && offset_of!(Mailbox, most_ids) == 18);
+const _: () = assert!(offset_of!(Mailbox, ids) == 20 + 12 * 20);
 
-/// As many identifiers as fit 8 bits, without that of the boot CPU and the one that means all.
+/// The number of 8-bit identifiers, without the boot CPU's and the broadcast identifier.
 pub const MOST_IDS: usize = 254;
 const _: () = assert!(mtrr::MOST_WRITES <= STARTUP_WRITES);
 
 /// One register to write.
 #[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(super) struct Order {
+pub(super) struct RegisterWrite {
     pub register: U32,
     pub value: U64,
 }
 
-const ORDERS: PhysAddr = constant(layout::STARTUP_PAGE.start().checked_add(STARTUP_ORDERS as u64));
-/// What of the page is used.
-const USED: usize = STARTUP_ORDERS + size_of::<Orders>();
+const MAILBOX: PhysAddr = constant(layout::STARTUP_PAGE.start().checked_add(STARTUP_MAILBOX as u64));
+/// The bytes of the page that are used.
+const USED: usize = STARTUP_MAILBOX + size_of::<Mailbox>();
 const _: () = assert!(USED as u64 <= layout::STARTUP_CODE.len());
 
 /// The APIC identifiers of CPUs.
 pub type Ids = ArrayVec<u8, MOST_IDS>;
 
-/// What became of the other CPUs.
+/// The result of starting the other CPUs.
 #[derive(Debug)]
 pub struct Started {
-    /// How many did their work; all, or those that did until the time was up. All wait again.
+    /// How many finished: all, or those that did before the deadline. All are in wait-for-SIPI again.
     pub done: u32,
-    /// Their identifiers, in no order.
+    /// Their identifiers, unordered.
     pub ids: Ids,
 }
 
 impl Started {
-    /// Whether all `others` did their work.
+    /// Checks that all `others` finished.
     ///
     /// # Errors
     /// [`Error::Missing`].
@@ -98,11 +99,11 @@ impl Started {
     }
 }
 
-/// Starts all CPUs but this one, which has these `features`. Each writes `memory_types` and `control` and leaves its
-/// identifier. Waits until all `others` have, or until the time is up.
+/// Starts all CPUs but this one, which has these `features`. Each writes `memory_types` and `control` and stores its identifier.
+/// Waits until all `others` have finished, or until the deadline.
 ///
 /// # Errors
-/// [`Error::NoLocalApic`] and [`Error::Memory`], before any is started.
+/// [`Error::NoLocalApic`] and [`Error::Memory`], before any CPU is started.
 pub fn run<M: Memory + Cpu + Clock>(
     machine: &mut M,
     features: Features,
@@ -114,42 +115,42 @@ pub fn run<M: Memory + Cpu + Clock>(
     let mut before = [0; USED];
     machine.read(layout::STARTUP_PAGE.start(), &mut before)?;
     machine.write(layout::STARTUP_PAGE.start(), machine.startup_code())?;
-    machine.write(ORDERS, orders(memory_types, control).as_bytes())?;
+    machine.write(MAILBOX, mailbox(memory_types, control).as_bytes())?;
 
     apic.send(machine, ICR_INIT)?;
     apic.send(machine, ICR_STARTUP | STARTUP_PAGE_NUMBER)?;
     let done = wait(machine, others)?;
     apic.send(machine, ICR_INIT)?;
 
-    let mut orders = Orders::new_zeroed();
-    machine.read(ORDERS, orders.as_mut_bytes())?;
+    let mut mailbox = Mailbox::new_zeroed();
+    machine.read(MAILBOX, mailbox.as_mut_bytes())?;
     machine.write(layout::STARTUP_PAGE.start(), &before)?;
     let mut ids = Ids::new();
-    for &id in orders.ids.iter().take(orders.next_id.get().into()) {
-        // There is room for as many as there is place to say.
+    for &id in mailbox.ids.iter().take(mailbox.next_id.get().into()) {
+        // `Ids` has room for all entries of the mailbox.
         let _ = ids.try_push(id);
     }
     Ok(Started { done, ids })
 }
 
-fn orders(memory_types: &MemoryTypes, control: Option<FeatureControl>) -> Orders {
-    let mut orders = Orders::new_zeroed();
-    orders.feature_control = control.map_or(0, FeatureControl::get).into();
-    orders.most_ids = (MOST_IDS as u16).into();
+fn mailbox(memory_types: &MemoryTypes, control: Option<FeatureControl>) -> Mailbox {
+    let mut mailbox = Mailbox::new_zeroed();
+    mailbox.feature_control = control.map_or(0, FeatureControl::get).into();
+    mailbox.most_ids = (MOST_IDS as u16).into();
     let mut count = 0u32;
-    for (order, write) in orders.writes.iter_mut().zip(memory_types.writes()) {
-        *order = Order { register: write.register.into(), value: write.value.into() };
+    for (entry, write) in mailbox.writes.iter_mut().zip(memory_types.writes()) {
+        *entry = RegisterWrite { register: write.register.into(), value: write.value.into() };
         count = count.wrapping_add(1);
     }
-    orders.count = count.into();
-    orders
+    mailbox.count = count.into();
+    mailbox
 }
 
-/// Waits until all are done or the time is up; gives how many are.
+/// Waits until all have finished or the deadline has passed. Returns how many have finished.
 fn wait<M: Memory + Clock>(machine: &mut M, others: u32) -> Result<u32, MemoryError> {
     let deadline = Deadline::start(machine);
     loop {
-        let done = machine.read_register32(ORDERS)?;
+        let done = machine.read_register32(MAILBOX)?;
         if done >= others || deadline.has_passed(machine) {
             return Ok(done);
         }

@@ -9,7 +9,7 @@ use super::*;
 use crate::fakes::cpus::{self as fake, State};
 use crate::fakes::fw_cfg::FakeFwCfg;
 use crate::fakes::machine::FakeMachine;
-use crate::hal::STARTUP_ORDERS;
+use crate::hal::STARTUP_MAILBOX;
 use crate::hal::{Cpu, Cpuid};
 use crate::layout::STARTUP_PAGE;
 
@@ -41,14 +41,14 @@ fn memory_types_are_those_of_a_pc() {
     assert_eq!(value(0x250), Some(0x0606_0606_0606_0606));
     assert_eq!(value(0x259), Some(0));
     assert_eq!(value(0x26f), Some(0x0505_0505_0505_0505));
-    // 0xb0000000 to 4 GiB, in pieces that are powers of two and aligned to themselves.
+    // 0xb0000000 to 4 GiB, in naturally aligned powers of two.
     let ranges: Vec<_> = writes.iter().filter(|write| (0x200..0x210).contains(&write.0)).copied().collect();
     let expected = [(0x200, 0xb000_0000), (0x201, 0xff_f000_0800), (0x202, 0xc000_0000), (0x203, 0xff_c000_0800)];
     assert_eq!(ranges, expected);
-    assert_eq!(writes.last(), Some(&(0x2ff, 0xc06)), "turned on last");
+    assert_eq!(writes.last(), Some(&(0x2ff, 0xc06)), "enabled last");
 }
 
-/// The type of each page below 4 GiB from 2 GiB on, as the first `count` of a machine's ranges and its default have it.
+/// The type of each page from 2 GiB to 4 GiB, by the first `count` of a machine's ranges and its default.
 fn types_above_2_gib(machine: &FakeMachine, count: u32) -> Vec<u64> {
     let at = |register| machine.msrs.get(&register).copied().unwrap_or_default();
     let valid: Vec<_> = (0..count).map(|i| 0x200 + 2 * i).filter(|&base| at(base + 1) & 1 << 11 != 0).collect();
@@ -58,20 +58,20 @@ fn types_above_2_gib(machine: &FakeMachine, count: u32) -> Vec<u64> {
 }
 
 #[test]
-fn wherever_ram_ends_all_of_it_is_cached_and_devices_are_uncached_up_to_4_gib() {
-    // The end of RAM, and where devices begin: as little above as possible.
+fn ram_is_cached_and_devices_are_uncached_up_to_4_gib_wherever_ram_ends() {
+    // The end of RAM, and where the device space begins: as little above it as possible.
     let cases = [
         (0xb000_0000_u64, 0xb000_0000_u64),
         (0xc000_0000, 0xc000_0000),
         (0xfebf_f001, 0xfec0_0000),
-        // Not a whole page; its first bits would be the type and bits that are reserved.
+        // Not a whole page: its low bits would be the type and reserved bits.
         (0xffff_e800, 0xffff_f000),
         (0xffff_f800, 1 << 32),
-        // -m 3073M and 3330M of a pc.
+        // A `pc` with -m 3073M and 3330M.
         (0xc010_0000, 0xc400_0000),
         (0xd020_0000, 0xd200_0000),
         (0xdad0_0000, 0xdae0_0000),
-        // Four ranges exactly, and a page more.
+        // Exactly four ranges, and one page more.
         (0xc400_0000, 0xc400_0000),
         (0xc3ff_f000, 0xc400_0000),
     ];
@@ -88,7 +88,7 @@ fn wherever_ram_ends_all_of_it_is_cached_and_devices_are_uncached_up_to_4_gib() 
 
 proptest! {
     #[test]
-    fn four_ranges_hold_the_devices_above_any_ram(end in 1_u64 << 31..1 << 32) {
+    fn four_ranges_cover_the_device_space_above_any_ram(end in 1_u64 << 31..1 << 32) {
         let start = devices_from(PhysAddr::new(end)).get();
         let pages = end.next_multiple_of(0x1000);
         prop_assert!(pages <= start && start - pages <= ((1 << 32) - pages) / 15, "RAM to {end:#x}, devices from {start:#x}");
@@ -107,7 +107,7 @@ proptest! {
 }
 
 #[test]
-fn without_ranges_enough_for_devices_nothing_is_made_cached() {
+fn without_enough_ranges_for_devices_no_memory_becomes_cached() {
     // On q35 it takes two.
     for (count, writes) in [(0, 0), (1, 0), (2, 11 + 4 + 1), (8, 11 + 4 + 1)] {
         assert_eq!(plan(&mut with_mtrrs(0x500 | count), 36).len(), writes);
@@ -115,7 +115,7 @@ fn without_ranges_enough_for_devices_nothing_is_made_cached() {
 }
 
 #[test]
-fn no_more_memory_types_are_set_than_there_are_registers() {
+fn only_existing_mtrrs_are_written() {
     let writes = plan(&mut with_mtrrs(0x002), 36);
     let registers: Vec<_> = writes.iter().map(|write| write.0).collect();
     assert_eq!(registers, [0x200, 0x201, 0x202, 0x203, 0x2ff], "two ranges, and no fixed ones");
@@ -124,14 +124,14 @@ fn no_more_memory_types_are_set_than_there_are_registers() {
 }
 
 #[test]
-fn all_registers_of_any_place_for_devices_fit() {
+fn the_writes_for_any_device_space_fit_the_list() {
     for start in [0x8000_0000, 0xb000_0000, 0x8fff_f000, 0xffff_f000, 0, 1 << 32] {
         let types = planned(&mut with_mtrrs(0x5ff), PhysAddr::new(start), 52);
         assert_eq!(types.writes().last().map(|write| write.register), Some(0x2ff), "{start:#x}");
     }
 }
 
-/// A CPU with some of what IA32_FEATURE_CONTROL controls.
+/// A CPU with some of the features that IA32_FEATURE_CONTROL controls.
 fn with_features(ecx: u32, edx: u32, mcg_cap: u64) -> FakeMachine {
     let mut machine = FakeMachine::new();
     machine.cpuid.insert((1, 0), Cpuid { ecx, edx, ..Cpuid::default() });
@@ -145,7 +145,7 @@ fn control(machine: &mut FakeMachine, wanted: u64) -> Option<FeatureControl> {
 }
 
 #[test]
-fn no_feature_is_asked_of_a_cpu_that_lacks_it() {
+fn only_features_that_the_cpu_has_are_enabled() {
     let value = |mut machine: FakeMachine, wanted| control(&mut machine, wanted).map(FeatureControl::get);
     let vmx = || with_features(1 << 5, 0, 0);
     assert_eq!(value(vmx(), VMX | LOCK), Some(VMX | LOCK));
@@ -154,12 +154,12 @@ fn no_feature_is_asked_of_a_cpu_that_lacks_it() {
     assert_eq!(value(vmx(), 0), None);
     assert_eq!(value(vmx(), 1 << 63), None);
     assert_eq!(value(with_features(0, 0, 0), VMX | LOCK), None, "no such register");
-    // Local machine checks: with machine checks, their architecture, and the capability.
+    // Local machine checks need machine checks, their architecture, and the capability.
     assert_eq!(value(with_features(0, 1 << 7 | 1 << 14, 1 << 27), LMCE | LOCK), Some(LMCE | LOCK));
     for (edx, mcg_cap) in [(1 << 7, 1 << 27), (1 << 14, 1 << 27), (1 << 7 | 1 << 14, 0)] {
         assert_eq!(value(with_features(0, edx, mcg_cap), LMCE | LOCK), None);
     }
-    // VMX in SMX operation wants both.
+    // VMX in SMX operation needs both features.
     assert_eq!(value(with_features(1 << 5 | 1 << 6, 0, 0), 0xff07), Some(0xff07));
     assert_eq!(value(with_features(1 << 6, 0, 0), 0xff07), Some(0xff01));
     // SGX is in leaf 7, which not every CPU has.
@@ -173,7 +173,7 @@ fn no_feature_is_asked_of_a_cpu_that_lacks_it() {
 }
 
 #[test]
-fn a_locked_register_is_left_alone() {
+fn a_locked_register_is_not_written() {
     let mut machine = with_features(1 << 5, 0, 0);
     let features = control(&mut machine, VMX | LOCK).unwrap();
     machine.msrs.insert(0x3a, LOCK);
@@ -184,7 +184,7 @@ fn a_locked_register_is_left_alone() {
     assert_eq!(machine.msrs[&0x3a], VMX | LOCK);
 }
 
-/// Sets up one CPU whose host has these items; gives the machine.
+/// Sets up one CPU whose host has these items. Returns the machine.
 fn set_up_with(fw_cfg: FakeFwCfg, mut machine: FakeMachine) -> FakeMachine {
     machine = machine.with(fw_cfg);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
@@ -195,7 +195,7 @@ fn set_up_with(fw_cfg: FakeFwCfg, mut machine: FakeMachine) -> FakeMachine {
 }
 
 #[test]
-fn features_are_opened_when_the_host_says_so_and_only_then() {
+fn features_are_enabled_only_if_the_host_asks_for_it() {
     let file = (VMX | LOCK).to_le_bytes();
     let machine = set_up_with(
         FakeFwCfg::new(true).with_file("etc/msr_feature_control", &file).with_item(5, &1u16.to_le_bytes()),
@@ -209,13 +209,13 @@ fn features_are_opened_when_the_host_says_so_and_only_then() {
         }
         let machine = set_up_with(fw_cfg, with_features(1 << 5, 0, 0));
         assert!(!machine.msrs.contains_key(&0x3a));
-        // Neither is the number of CPUs asked for, nor any of them started.
+        // The number of CPUs is not read, and no CPU is started.
         assert_eq!(machine.accesses.len(), usize::from(file.is_some()), "{:?}", machine.accesses);
         assert_eq!(machine.memory.bytes(0xfee0_0300, 4), [0; 4]);
     }
 }
 
-/// Starts the `others` CPUs beside the first of `machine`.
+/// Starts the `others` CPUs of `machine` other than the boot CPU.
 fn start(machine: &mut FakeMachine, others: u32) -> Result<(), Error> {
     let control = control(&mut with_features(1 << 5, 0, 0), VMX | LOCK).unwrap();
     let features = Features::read(machine);
@@ -230,7 +230,7 @@ const XAPIC: u64 = 0xfee0_0900;
 const X2APIC: u64 = 0xfee0_0d00;
 
 #[test]
-fn every_other_cpu_gets_the_registers_and_waits_again() {
+fn every_other_cpu_sets_its_registers_and_returns_to_waiting() {
     for (base, register, others) in [(XAPIC, 0xfee0_0300, 1), (XAPIC, 0xfee0_0300, 287), (X2APIC, 0x830, 287)] {
         let (mut machine, cpus) = fake::machine(others, base);
         let before: Vec<_> = (0..4096u32).map(|i| i as u8).collect();
@@ -251,18 +251,18 @@ fn every_other_cpu_gets_the_registers_and_waits_again() {
 }
 
 #[test]
-fn a_cpu_that_does_not_answer_is_told_of_and_does_not_stop_the_boot() {
+fn a_cpu_that_does_not_answer_is_reported_and_the_boot_continues() {
     let (mut machine, cpus) = fake::machine(3, XAPIC);
     cpus.borrow_mut().cpus[1].deaf = true;
     let error = start(&mut machine, 3).unwrap_err();
     assert_eq!(error, Error::Missing { done: 2, others: 3 });
     assert!(error.to_string().contains("1 of 3 CPUs"), "{error}");
-    assert_eq!(cpus.borrow().messages.len(), 3, "a CPU that comes late finds itself reset");
-    assert_eq!(machine.memory.bytes(STARTUP_PAGE.start().get(), STARTUP_ORDERS), [0; STARTUP_ORDERS]);
+    assert_eq!(cpus.borrow().messages.len(), 3, "a late CPU is reset");
+    assert_eq!(machine.memory.bytes(STARTUP_PAGE.start().get(), STARTUP_MAILBOX), [0; STARTUP_MAILBOX]);
 }
 
 #[test]
-fn a_locked_register_of_another_cpu_is_left_alone() {
+fn a_locked_register_of_another_cpu_is_not_written() {
     let (mut machine, cpus) = fake::machine(2, XAPIC);
     cpus.borrow_mut().cpus[0].msrs.insert(0x3a, LOCK);
     start(&mut machine, 2).unwrap();
@@ -270,14 +270,14 @@ fn a_locked_register_of_another_cpu_is_left_alone() {
 }
 
 #[test]
-fn every_other_cpu_tells_its_identifier() {
+fn every_other_cpu_reports_its_identifier() {
     let told = |others: u16| {
         let (mut machine, cpus) = fake::machine(others.into(), XAPIC);
         machine = machine.with(FakeFwCfg::new(true).with_item(5, &(others + 1).to_le_bytes()));
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let features = Features::read(&mut machine);
         let ids = other_ids(&mut machine, &fw_cfg, features);
-        assert!(cpus.borrow().cpus.iter().all(|cpu| cpu.msrs.is_empty()), "nothing is written");
+        assert!(cpus.borrow().cpus.iter().all(|cpu| cpu.msrs.is_empty()), "no register is written");
         (ids.map(|ids| ids.to_vec()), cpus.borrow().messages.len())
     };
     assert_eq!(told(0), (Ok(std::vec![]), 0));

@@ -1,5 +1,5 @@
-//! A machine with more than one CPU, for tests: the others obey the messages of the boot CPU's local APIC, carry out the
-//! orders in memory as `src/firmware/machine/startup.s` does, and may misbehave on purpose.
+//! A machine with more than one CPU, for tests: the others obey the messages of the boot CPU's local APIC, execute the AP
+//! mailbox in memory as `src/firmware/machine/startup.s` does, and may misbehave on purpose.
 
 extern crate std;
 
@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::vec::Vec;
 
 use super::machine::{FakeMachine, FakeMemory};
-use crate::hal::{Cpuid, STARTUP_ORDERS};
+use crate::hal::{Cpuid, STARTUP_MAILBOX};
 
 /// What a CPU does at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +62,8 @@ impl FakeCpus {
             0x500 => self.cpus.iter_mut().for_each(|cpu| cpu.state = State::Waiting),
             0x600 => {
                 let page = u64::from(message & 0xff) << 12;
-                self.code = memory.bytes(page, STARTUP_ORDERS);
-                self.cpus.iter_mut().for_each(|cpu| cpu.run(page + STARTUP_ORDERS as u64, memory));
+                self.code = memory.bytes(page, STARTUP_MAILBOX);
+                self.cpus.iter_mut().for_each(|cpu| cpu.run(page + STARTUP_MAILBOX as u64, memory));
             }
             _ => panic!("an unknown message {message:#x}"),
         }
@@ -72,13 +72,13 @@ impl FakeCpus {
 
 impl FakeCpu {
     /// What `startup.s` does.
-    fn run(&mut self, orders: u64, memory: &mut FakeMemory) {
+    fn run(&mut self, mailbox: u64, memory: &mut FakeMemory) {
         if self.deaf || self.state != State::Waiting {
             return;
         }
-        let u16_at = |at: u64| u16::from_le_bytes(memory.bytes(orders + at, 2).try_into().unwrap());
-        let u32_at = |at: u64| u32::from_le_bytes(memory.bytes(orders + at, 4).try_into().unwrap());
-        let u64_at = |at: u64| u64::from_le_bytes(memory.bytes(orders + at, 8).try_into().unwrap());
+        let u16_at = |at: u64| u16::from_le_bytes(memory.bytes(mailbox + at, 2).try_into().unwrap());
+        let u32_at = |at: u64| u32::from_le_bytes(memory.bytes(mailbox + at, 4).try_into().unwrap());
+        let u64_at = |at: u64| u64::from_le_bytes(memory.bytes(mailbox + at, 8).try_into().unwrap());
         for write in 0..u64::from(u32_at(4)) {
             let at = 20 + 12 * write;
             self.msrs.insert(u32_at(at), u64_at(at + 4));
@@ -89,11 +89,11 @@ impl FakeCpu {
         }
         let (next, most) = (u16_at(16), u16_at(18));
         let done = u32_at(0) + 1;
-        memory.store(orders + 16, &(next + 1).to_le_bytes());
+        memory.store(mailbox + 16, &(next + 1).to_le_bytes());
         if next < most {
-            memory.store(orders + 20 + 12 * 20 + u64::from(next), &[self.id]);
+            memory.store(mailbox + 20 + 12 * 20 + u64::from(next), &[self.id]);
         }
-        memory.store(orders, &done.to_le_bytes());
+        memory.store(mailbox, &done.to_le_bytes());
         self.state = State::Halted;
     }
 }

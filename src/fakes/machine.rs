@@ -13,7 +13,7 @@ use std::vec::Vec;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::dma::{self, AddressWrite, Fault, MOST_BYTES, Transfer};
 use crate::hal::registers::{DATA, MemoryRegisters, SELECTOR};
-use crate::hal::{Clock, Cpu, Cpuid, Dma, FwCfgRegisters, Memory, MemoryError, Ports, STARTUP_ORDERS, paging};
+use crate::hal::{Clock, Cpu, Cpuid, Dma, FwCfgRegisters, Memory, MemoryError, Ports, STARTUP_MAILBOX, paging};
 use crate::layout;
 
 const PAGE: u64 = 4096;
@@ -629,7 +629,7 @@ impl Cpu for FakeMachine {
         self.msrs.insert(register, value);
     }
     fn startup_code(&self) -> &'static [u8] {
-        &[0xf4; STARTUP_ORDERS]
+        &[0xf4; STARTUP_MAILBOX]
     }
 }
 

@@ -147,9 +147,9 @@ pub struct Cpuid {
     pub edx: u32,
 }
 
-/// Where the orders of a CPU that is started begin: bytes from the start of its page.
-pub const STARTUP_ORDERS: usize = 128;
-/// The most registers that the orders of a CPU that is started can name.
+/// Where the AP mailbox begins: bytes from the start of the page of started CPUs.
+pub const STARTUP_MAILBOX: usize = 128;
+/// The most registers that the AP mailbox can name.
 pub const STARTUP_WRITES: usize = 20;
 
 /// The CPU's identification and model-specific registers.
@@ -162,8 +162,8 @@ pub trait Cpu {
     /// type range registers (0x200-0x26f, 0x2ff), IA32_FEATURE_CONTROL (0x3a) and of x2APIC's the spurious interrupt vector
     /// (0x80f), the interrupt command (0x830) and the two pins (0x835, 0x836); a write to another is ignored and logged.
     fn write_msr(&mut self, register: u32, value: u64);
-    /// What a CPU that is started runs: real-mode code for the beginning of a page, [`STARTUP_ORDERS`] bytes long. It
-    /// carries out the orders that stand behind it (see [`crate::cpus`]) and halts.
+    /// The code that a started CPU runs: real-mode code for the beginning of a page, [`STARTUP_MAILBOX`] bytes long. It executes
+    /// what the AP mailbox after it says (see [`crate::cpus`]) and halts.
     fn startup_code(&self) -> &'static [u8];
 }
 

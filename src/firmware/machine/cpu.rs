@@ -4,20 +4,20 @@ use core::arch::global_asm;
 use core::arch::x86_64::{__cpuid_count, _rdtsc};
 
 use firstlight::hal::clock::{Clock, time_stamp_rate};
-use firstlight::hal::{Cpu, Cpuid, STARTUP_ORDERS, STARTUP_WRITES};
+use firstlight::hal::{Cpu, Cpuid, STARTUP_MAILBOX, STARTUP_WRITES};
 use x86_64::registers::model_specific::Msr;
 
 use super::PcMachine;
 
 global_asm!(
     include_str!("startup.s"),
-    STARTUP_ORDERS = const STARTUP_ORDERS,
+    STARTUP_MAILBOX = const STARTUP_MAILBOX,
     MOST_WRITES = const STARTUP_WRITES,
 );
 
 unsafe extern "C" {
     /// The code of `startup.s`.
-    static firstlight_startup_code: [u8; STARTUP_ORDERS];
+    static firstlight_startup_code: [u8; STARTUP_MAILBOX];
 }
 
 /// Not inlined: it would cost each write to a register that is known.
@@ -52,7 +52,7 @@ impl Cpu for PcMachine {
 
     fn startup_code(&self) -> &'static [u8] {
         let start = &raw const firstlight_startup_code;
-        // SAFETY: `startup.s` puts STARTUP_ORDERS bytes there (`.org`), in read-only memory that stays.
+        // SAFETY: `startup.s` puts STARTUP_MAILBOX bytes there (`.org`), in read-only memory that stays.
         unsafe { &*start }
     }
 }

@@ -1,15 +1,15 @@
-# What a CPU that is started runs, at the beginning of a page below 1 MiB: real mode, CS at the page, interrupts off (Intel
-# SDM volume 3, 8.4.4). It writes the registers that the orders name, leaves its identifier, counts itself and halts.
+# The code that a started CPU runs, at the beginning of a page below 1 MiB: real mode, CS at the page, interrupts off (Intel SDM
+# volume 3, 8.4.4). It writes the registers that the AP mailbox names, stores its identifier, increments the counter and halts.
 #
-# The orders stand at STARTUP_ORDERS; src/cpus/startup.rs lays them out. The caches stay off, as memory types want it
-# while they change.
+# The mailbox is at STARTUP_MAILBOX; src/cpus/startup.rs defines its layout. The caches stay off, as required while memory types
+# change.
 
-.set DONE, {STARTUP_ORDERS}
-.set COUNT, {STARTUP_ORDERS} + 4
-.set FEATURE_CONTROL, {STARTUP_ORDERS} + 8
-.set NEXT_ID, {STARTUP_ORDERS} + 16
-.set MOST_IDS, {STARTUP_ORDERS} + 18
-.set WRITES, {STARTUP_ORDERS} + 20
+.set DONE, {STARTUP_MAILBOX}
+.set COUNT, {STARTUP_MAILBOX} + 4
+.set FEATURE_CONTROL, {STARTUP_MAILBOX} + 8
+.set NEXT_ID, {STARTUP_MAILBOX} + 16
+.set MOST_IDS, {STARTUP_MAILBOX} + 18
+.set WRITES, {STARTUP_MAILBOX} + 20
 .set WRITE_SIZE, 12                     # register, 32 bits; value, 64 bits
 .set IDS, WRITES + WRITE_SIZE * {MOST_WRITES}
 
@@ -36,7 +36,7 @@ firstlight_startup_code:
     dec di
     jmp 1b
 2:
-    # Zero: nothing to write, and perhaps no such register. A write to a locked one is a fault.
+    # Zero: nothing to write, and the register may not exist. Writing a locked register is a fault.
     mov ebx, [FEATURE_CONTROL]
     test ebx, ebx
     jz 3f
@@ -61,6 +61,6 @@ firstlight_startup_code:
 5:
     hlt
     jmp 5b
-.org {STARTUP_ORDERS}
+.org {STARTUP_MAILBOX}
 .code64
 .text
