@@ -24,6 +24,7 @@ use crate::memory_map::MemoryMap;
 /// [`Error::NoLowMemory`], [`Error::CommandLineDoesNotFit`], [`Error::KernelDoesNotFit`],
 /// [`Error::KernelOutOfReach`], [`Error::InitrdDoesNotFit`]; for a kernel in low memory [`Error::ZImageTooLong`],
 /// [`Error::NoPcMemory`]. Parts that fitted stay held in `map` then.
+#[inline]
 pub fn plan(
     header: &SetupHeader,
     needs: &Needs,
