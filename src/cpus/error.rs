@@ -38,7 +38,7 @@ impl fmt::Display for Error {
             ),
             Self::TooMany { others } => write!(
                 f,
-                "there are {others} CPUs beside the first, and 254 can be numbered without ACPI tables; give fewer, or \
+                "there are {others} CPUs other than the first, and 254 can be listed without ACPI tables; use fewer, or \
                  have the host make these (QEMU: -machine acpi=on)"
             ),
             Self::Memory(error) => write!(f, "the other CPUs cannot be started: {error}"),

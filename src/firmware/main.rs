@@ -1,7 +1,7 @@
-//! The firmware binary: entry, memory functions, allocator, panic handler. All logic is in the library.
+//! The firmware binary: entry point, memory functions, allocator, panic handler. All logic is in the library.
 #![no_std]
 #![no_main]
-// Nothing that goes into the image may panic, here as in the library (`src/lib.rs`).
+// No code in the image may panic, as in the library (`src/lib.rs`).
 #![cfg_attr(
     feature = "firmware",
     deny(
@@ -37,25 +37,25 @@ use firstlight::resume;
 use firstlight::start_info::Start;
 use machine::{PcMachine, PcPorts};
 
-// SAFETY: this is the firmware; nothing else drives the machine's ports.
+// SAFETY: this is the firmware, and nothing else drives the machine's ports.
 static LOGGER: Logger<PcPorts> = Logger::new(unsafe { PcPorts::new() });
 
-/// The first Rust code: called once by `reset.s`, in 64-bit mode, with a stack and its statics in place.
+/// The first Rust code. `reset.s` calls it once, in 64-bit mode, with a stack and initialized statics.
 ///
-/// `bias` is how much higher than at the end of the low 4 GiB the image is, wrapping: zero after a reset. Else this is a start
-/// by the PVH entry, and `start_info` the address that the host gives for Xen's `hvm_start_info`, be it zero.
+/// `bias` is the distance of the image above the end of the low 4 GiB, wrapping: zero after a reset. Otherwise this is a start by
+/// the PVH entry point, and `start_info` is the address that the host passes for Xen's `hvm_start_info`, which may be zero.
 ///
 /// # Safety
-/// It is called once, by `reset.s`, which made the mappings that [`machine`] assumes, with these arguments.
+/// Called once, by `reset.s`, with these arguments, after it made the mappings that [`machine`] assumes.
 unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
     LOGGER.install();
     let (start, image) = match bias {
         0 => (Start::Reset, layout::FIRMWARE_ROM),
         _ => (Start::Pvh(PhysAddr::new(start_info)), layout::LOADED_IMAGE),
     };
-    // SAFETY: the caller made the mappings, runs in ring 0 and calls this once. After a reset the image is in ROM.
+    // SAFETY: the caller made the mappings, runs in ring 0 and calls this once. After a reset, the image is in ROM.
     let mut machine = unsafe { PcMachine::take(image) };
-    // SAFETY: this is called once, and nothing was allocated before.
+    // SAFETY: called once, and nothing was allocated before.
     match unsafe { boot(&mut machine, start) } {
         Ok(handover) => {
             machine.give_mapping();
@@ -63,12 +63,12 @@ unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
             if let Some(data) = handover.bios_data {
                 machine.set_bios_data(data);
             }
-            // SAFETY: `run` loaded the kernel and its parameters before it gave the handover; it can be executed where it is.
+            // SAFETY: `run` loaded the kernel and its parameters before it returned the handover. All memory is executable.
             unsafe { start::hand_over(&handover) }
         }
         Err(failure) => {
             report(&failure.error);
-            // That was the last line: what the display lacks is no news after it.
+            // The error was the last line: warnings about the display must not follow it.
             log::set_max_level(log::LevelFilter::Off);
             failure::show(&mut machine, start, &failure.error);
             end(&mut machine, &failure)
@@ -76,33 +76,33 @@ unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
     }
 }
 
-/// Wakes or boots. Not inlined: its stack is below that of [`rust_start`], and is cleared with the rest.
+/// Wakes or boots. Not inlined, so that its stack frame is below that of [`rust_start`] and is cleared.
 ///
 /// # Safety
-/// This is called once, before anything is allocated.
+/// Called once, before anything is allocated.
 #[inline(never)]
 unsafe fn boot(machine: &mut PcMachine, start: Start<PhysAddr>) -> Result<Handover, Failure> {
     if start == Start::Reset && resume::is_requested(machine) {
         // SAFETY: the caller promises it.
         unsafe { wake(machine) };
     }
-    // SAFETY: this is called once; all that looked for a wake was dropped.
+    // SAFETY: called once, and everything that the check for a wake allocated was dropped.
     unsafe { memory::give_heap() };
     firstlight::run(machine, start)
 }
 
-/// Goes on with the operating system that sleeps in memory, all but the firmware's part of which is its own. Comes back
-/// where none sleeps, with nothing left in the heap.
+/// Resumes the operating system that is suspended in memory; all memory except the firmware's is its own. Returns if none is
+/// suspended, with nothing allocated.
 ///
 /// # Safety
-/// This is called once, before anything is allocated.
+/// Called once, before anything is allocated.
 unsafe fn wake(machine: &mut PcMachine) {
     // SAFETY: the caller promises it.
     unsafe { memory::give_wake_heap() };
     match firstlight::wake(machine) {
         Ok(Some(vector)) => {
             machine.give_mapping();
-            // SAFETY: `wake` restored what the operating system left to the firmware before it gave the vector.
+            // SAFETY: before it returned the vector, `wake` restored what that operating system leaves to the firmware.
             unsafe { start::wake(vector) }
         }
         Ok(None) => {}
@@ -113,7 +113,7 @@ unsafe fn wake(machine: &mut PcMachine) {
     }
 }
 
-/// Does what the host wants done after a failure.
+/// Restarts or halts after a failure, as the host asks.
 fn end(machine: &mut PcMachine, failure: &Failure) -> ! {
     if let Some(milliseconds) = failure.restart_after {
         timer::wait(machine, milliseconds);
@@ -123,9 +123,9 @@ fn end(machine: &mut PcMachine, failure: &Failure) -> ! {
     halt()
 }
 
-/// Prints an error on consoles of its own: the logger may be in the middle of a line.
+/// Prints an error on separate consoles, because the logger may be in the middle of a line.
 fn report(error: &dyn fmt::Display) {
-    // SAFETY: this is the firmware; nothing else drives the machine's ports.
+    // SAFETY: this is the firmware, and nothing else drives the machine's ports.
     let ports = unsafe { PcPorts::new() };
     Consoles::new(ports).print(log::Level::Error, error);
 }

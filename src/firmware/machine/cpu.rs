@@ -20,7 +20,7 @@ unsafe extern "C" {
     static firstlight_startup_code: [u8; STARTUP_MAILBOX];
 }
 
-/// Not inlined: it would cost each write to a register that is known.
+/// Not inlined, because that would cost instructions in each write to a known register.
 #[cold]
 #[inline(never)]
 fn warn_of_register(register: u32) {
@@ -34,19 +34,19 @@ impl Cpu for PcMachine {
     }
 
     fn read_msr(&mut self, register: u32) -> u64 {
-        // SAFETY: ring 0 was promised to `take`; a register that does not exist raises a fault, which stops the
-        // firmware with a message and breaks no invariant.
+        // SAFETY: the caller of `take` promised ring 0. A register that does not exist raises a fault, which stops the firmware
+        // with a message and breaks no invariant.
         unsafe { Msr::new(register).read() }
     }
 
     fn write_msr(&mut self, register: u32, value: u64) {
-        // Intel SDM volume 4, table 2-2: the MTRRs, most of what is written; IA32_FEATURE_CONTROL, IA32_MTRR_DEF_TYPE,
+        // Intel SDM volume 4, table 2-2: the MTRRs, which are most writes; IA32_FEATURE_CONTROL, IA32_MTRR_DEF_TYPE,
         // IA32_X2APIC_SIVR, _ICR, _LVT_LINT0, _LVT_LINT1.
         if !(0x200..=0x26f).contains(&register) && !matches!(register, 0x3a | 0x2ff | 0x80f | 0x830 | 0x835 | 0x836) {
             return warn_of_register(register);
         }
-        // SAFETY: these registers choose memory types, lock features, send messages to CPUs and let interrupts through to this
-        // one, where they are off; the running code's mapping, mode and stack do not depend on them.
+        // SAFETY: these registers choose memory types, lock features, send messages to CPUs and unmask interrupts of this CPU,
+        // which has interrupts disabled. The mapping, mode and stack of the running code do not depend on them.
         unsafe { Msr::new(register).write(value) };
     }
 

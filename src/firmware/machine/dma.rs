@@ -1,4 +1,4 @@
-//! Transfers by fw_cfg's device: the one descriptor, the doorbell, and the memory that is lent.
+//! DMA transfers by the fw_cfg device: the descriptor, the doorbell, and the memory lent to the device.
 
 use alloc::vec::Vec;
 use core::arch::asm;
@@ -15,36 +15,36 @@ use firstlight::layout;
 
 use super::{PcMachine, VIRTUAL_OFFSET, pointer};
 
-/// What the device finds in the firmware's RAM, and so below 4 GiB. The descriptor is 16-byte aligned.
+/// The memory that the device accesses. It is in the firmware's RAM, and so below 4 GiB. The descriptor is 16-byte aligned.
 #[repr(C, align(16))]
 struct Shared {
     descriptor: UnsafeCell<[u8; 16]>,
     bytes: UnsafeCell<[u8; MOST_BYTES]>,
 }
 
-// SAFETY: one CPU runs and nothing interrupts it, so there is one access at a time. Only `PcMachine`, of which there is one,
-// accesses them.
+// SAFETY: one CPU runs without interrupts, so there is one access at a time. Only `PcMachine` accesses it, and there is one
+// `PcMachine`.
 unsafe impl Sync for Shared {}
 
 static SHARED: Shared = Shared { descriptor: UnsafeCell::new([0; 16]), bytes: UnsafeCell::new([0; MOST_BYTES]) };
 
-/// The physical address of a Rust object, which lives in the firmware's RAM window. Its provenance is exposed, so that the
-/// compiler takes every later write to a port to be able to write it.
+/// The physical address of a Rust object in the firmware's RAM window. The pointer's provenance is exposed, so the compiler
+/// assumes that any later port write can write the object.
 fn physical(pointer: *const u8) -> PhysAddr {
     PhysAddr::new((pointer.expose_provenance() as u64).wrapping_sub(VIRTUAL_OFFSET))
 }
 
-/// The memory of a transfer that is too long for its place or for a descriptor.
+/// The error for a transfer that is too long for its memory or for a descriptor.
 fn too_long(at: PhysAddr) -> Fault {
     Fault::Memory(MemoryError { range: PhysRange::empty_at(at) })
 }
 
-/// A length for a descriptor.
+/// The length in a descriptor.
 fn length(at: PhysAddr, len: usize) -> Result<u32, Fault> {
     u32::try_from(len).map_err(|_| too_long(at))
 }
 
-/// The first bytes of [`SHARED`] for the device and back: as many as `len`.
+/// The first `len` bytes of the transfer buffer in [`SHARED`].
 fn shared_bytes(len: usize) -> Result<*mut u8, Fault> {
     let bytes = SHARED.bytes.get().cast::<u8>();
     if len <= MOST_BYTES { Ok(bytes) } else { Err(too_long(physical(bytes))) }
@@ -60,26 +60,26 @@ impl PcMachine {
         self.ports.write32(dma::ADDRESS_LOW, (at as u32).to_be());
     }
 
-    /// A device that has memory for good gets no other transfer.
+    /// Refuses further transfers after one has timed out: the device may still write its memory.
     fn check_not_lost(&self, transfer: Transfer) -> Result<(), Fault> {
         if self.lost.is_some() { Err(Fault::Timeout(transfer.control)) } else { Ok(()) }
     }
 
-    /// The control word as the device left it.
+    /// Reads the control word, which the device may have written.
     fn control(&mut self) -> u32 {
-        // SAFETY: the cell is a static, aligned and only ever accessed through this raw pointer; volatile, because the device
+        // SAFETY: the cell is an aligned static that is only accessed through this raw pointer. Volatile, because the device
         // writes it. The control word is the first four of its sixteen bytes.
         u32::from_be(unsafe { ptr::read_volatile(SHARED.descriptor.get().cast::<u32>()) })
     }
 
-    /// Has the device carry out a transfer with `len` bytes at `at`, which it may access: they are lent until this returns,
-    /// and for good after [`Fault::Timeout`].
+    /// Makes the device execute a transfer with `len` bytes at `at`, which it must be allowed to access. They are lent to it
+    /// until this function returns, and permanently after [`Fault::Timeout`].
     #[inline(never)]
     fn transfer(&mut self, transfer: Transfer, at: PhysAddr, len: u32) -> Result<(), Fault> {
         self.check_not_lost(transfer)?;
-        // SAFETY: as in `control`; volatile, because the device reads it.
+        // SAFETY: as in `control`. Volatile, because the device reads it.
         unsafe { ptr::write_volatile(SHARED.descriptor.get(), transfer.descriptor(at, len)) };
-        // The compiler moves no access to the memory of the transfer over its start or its end.
+        // The compiler must not move accesses to the transfer's memory across its start or end.
         compiler_fence(SeqCst);
         self.ring(transfer.address_write);
         // QEMU is done before the write returns.
@@ -103,14 +103,14 @@ impl PcMachine {
     }
 }
 
-/// The control word that reads an item which no host has (QEMU `include/standard-headers/linux/qemu_fw_cfg.h`,
-/// `FW_CFG_INVALID`): select, read.
+/// The control word that selects and reads an item that no host has (QEMU `include/standard-headers/linux/qemu_fw_cfg.h`,
+/// `FW_CFG_INVALID`).
 const READ_NOTHING: u32 = 0xffff << 16 | 1 << 3 | 1 << 1;
 
 impl PcMachine {
-    /// Clears what stays reserved for a wake and is not in use: the page under the stack, the stack but for its top, the heap of
-    /// a wake and the page for started CPUs. After [`Self::give_mapping`], for the end of the firmware. The last jump clears the
-    /// top of the stack ([`STACK_IN_USE`]).
+    /// Clears the unused part of the memory that stays reserved for a wake: the page under the stack, the stack except its top,
+    /// the heap of a wake and the page for started CPUs. Called at the end of the firmware, after [`Self::give_mapping`]. The
+    /// last jump clears the top of the stack ([`STACK_IN_USE`]).
     #[inline(never)]
     pub fn clear_unused(&mut self, clears: Clears) {
         let top: u64;
@@ -126,34 +126,34 @@ impl PcMachine {
         for range in [below, behind].into_iter().flatten() {
             let is_clear = match clears {
                 Clears::Nothing => return,
-                // Neither range is longer than the low memory.
+                // Both ranges are in low memory, so their lengths fit.
                 Clears::ByDma => self.transfer(zeros, range.start(), range.len() as u32).is_ok(),
                 Clears::ByCpu => false,
             };
             if !is_clear {
-                // SAFETY: the memory is mapped, and neither holds a Rust object that is used again: the heap of a wake is empty
-                // in a boot, and what is used of the stack begins higher.
+                // SAFETY: the ranges are mapped, and neither holds a Rust object that is used again: the heap of a wake is empty
+                // in a boot, and the used part of the stack is above.
                 unsafe { ptr::write_bytes(pointer(range.start()), 0, range.len() as usize) };
             }
         }
     }
 }
 
-/// As many bytes at the top of the stack are in use at the end of the firmware: by the entry, and by [`PcMachine::clear_unused`]
-/// with its calls.
+/// The bytes at the top of the stack that are in use at the end of the firmware: by the entry point, and by
+/// [`PcMachine::clear_unused`] and the functions that it calls.
 pub const STACK_IN_USE: u64 = 2048;
-/// As many bytes below its stack pointer its calls may use.
+/// The bytes below its stack pointer that the functions it calls may use.
 const USED_BELOW: u64 = 512;
 
 unsafe extern "C" {
-    // Marks set by linker.ld; only their addresses mean something.
+    // Symbols of linker.ld; only their addresses have a meaning.
     static wake_heap_start: [u8; 0];
     static stack_top: [u8; 0];
 }
 
 impl Dma for PcMachine {
     fn pass(&mut self, transfer: Transfer, len: u32) -> Result<(), Fault> {
-        // No memory is checked, so none may be read or written.
+        // No memory is checked here, so the transfer must not read or write any.
         let control = transfer.control & dma::PASSING;
         self.transfer(Transfer { control, ..transfer }, PhysAddr::new(0), len)
     }
@@ -167,7 +167,7 @@ impl Dma for PcMachine {
         let at = physical(into.as_mut_ptr());
         let result = self.transfer(transfer, at, length(at, into.len())?);
         if self.lost.is_some() {
-            // The device may write it at any time: nobody else has it from now on.
+            // The device may write it at any time, so it is never used again.
             mem::forget(mem::take(into));
         }
         result
@@ -176,11 +176,11 @@ impl Dma for PcMachine {
     fn read_bytes(&mut self, transfer: Transfer, into: &mut [u8]) -> Result<(), Fault> {
         self.check_not_lost(transfer)?;
         let shared = shared_bytes(into.len())?;
-        // What the device does not write stays as it is in `into`, and is nothing of an earlier transfer.
-        // SAFETY: `shared` has room for them, and is no part of `into`: nothing borrows it.
+        // If the device writes too little, the rest of `into` keeps its bytes and gets none of an earlier transfer.
+        // SAFETY: `shared` has room for them and does not overlap `into`, because nothing borrows `shared`.
         unsafe { ptr::copy_nonoverlapping(into.as_ptr(), shared, into.len()) };
         self.transfer(transfer, physical(shared), into.len() as u32)?;
-        // SAFETY: as above; the device is done with them.
+        // SAFETY: as above; the device has finished with them.
         unsafe { ptr::copy_nonoverlapping(shared, into.as_mut_ptr(), into.len()) };
         Ok(())
     }
@@ -188,7 +188,7 @@ impl Dma for PcMachine {
     fn write_bytes(&mut self, transfer: Transfer, bytes: &[u8]) -> Result<(), Fault> {
         self.check_not_lost(transfer)?;
         let shared = shared_bytes(bytes.len())?;
-        // SAFETY: `shared` has room for them, and is no part of `bytes`: nothing borrows it, and no device has it.
+        // SAFETY: `shared` has room for them and does not overlap `bytes`, because nothing borrows `shared`. No device uses it.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), shared, bytes.len()) };
         self.transfer(transfer, physical(shared), bytes.len() as u32)
     }

@@ -1,4 +1,4 @@
-//! Guest memory and registers in memory, by physical address, and the page tables.
+//! Guest memory and memory-mapped registers, by physical address, and the page tables.
 
 use core::{ptr, slice};
 
@@ -12,12 +12,12 @@ use super::{PcMachine, bytes, pointer};
 
 /// The page tables in memory.
 pub struct PageTables<'a> {
-    /// The tables that were added to those of `src/firmware/start`.
+    /// The tables added to those of `src/firmware/start`.
     pub added: &'a [PhysRange],
 }
 
 impl PageTables<'_> {
-    /// Whether there is an entry: in a table of `src/firmware/start`, or in one that was added.
+    /// Whether there is an entry at `at`: in a table of `src/firmware/start`, or in an added one.
     fn has(&self, at: PhysAddr) -> bool {
         let contain = |tables: &PhysRange| PhysRange::new(at, 8).is_some_and(|entry| tables.contains(entry));
         at.is_aligned(Alignment::QWORD) && (contain(&layout::PAGE_TABLES) || self.added.iter().any(contain))
@@ -35,8 +35,8 @@ impl paging::Entries for PageTables<'_> {
 
     fn set(&mut self, at: PhysAddr, entry: u64) {
         if self.has(at) {
-            // SAFETY: the entry is aligned and mapped, and no Rust object lives there. `paging` maps what is mapped nowhere else, and
-            // takes away access only to what `protect` allows below, so what the program runs with stays as it is.
+            // SAFETY: the entry is aligned and mapped, and no Rust object lives there. `paging` maps only memory that is not
+            // mapped yet, and removes access only to memory that `protect` below allows, so the running program's mappings stay.
             unsafe { ptr::write_volatile(pointer(at).cast::<u64>(), entry) };
         }
     }
@@ -45,7 +45,7 @@ impl paging::Entries for PageTables<'_> {
 impl Protect for PcMachine {
     fn protect(&mut self, range: PhysRange, access: Access, room: PhysRange) -> Result<PhysRange, MemoryError> {
         let error = MemoryError { range };
-        // No Rust object is there, and no page table.
+        // The range has no Rust object and no page table.
         self.check_mapped(range)?;
         self.check(room)?;
         if self.tables.iter().any(|tables| tables.overlaps(range) || tables.overlaps(room)) {
@@ -53,16 +53,16 @@ impl Protect for PcMachine {
         }
         self.tables.try_push(room).map_err(|_| error)?;
         let rest = paging::protect(&mut PageTables { added: &self.tables }, range, access, room);
-        // Also keeps the compiler from moving an access to the range over this.
+        // Also a compiler barrier: no access to the range moves across this.
         tlb::flush_all();
         self.tables.pop();
         let rest = rest.ok_or(error)?;
         let (used, _) = room.split_at(rest.start().get().saturating_sub(room.start().get()));
         match self.tables.last_mut().filter(|last| last.end() == used.start()) {
-            // The rest of the room of the call before.
+            // The room continues that of the previous call.
             Some(last) => *last = PhysRange::from_bounds(last.start(), used.end()).ok_or(error)?,
             None if used.is_empty() => {}
-            // There is a place: that of the whole room.
+            // Adds the room.
             None => self.tables.try_push(used).map_err(|_| error)?,
         }
         Ok(rest)
@@ -76,7 +76,7 @@ impl Memory for PcMachine {
         self.check(room)?;
         self.tables.try_push(room).map_err(|_| error)?;
         paging::map(&mut PageTables { added: &self.tables }, range, room).ok_or(error)?;
-        // Also keeps the compiler from moving an access to the range to before this.
+        // Also a compiler barrier: no access to the range moves before this.
         tlb::flush_all();
         self.mapped.try_push(range).map_err(|_| error)
     }
@@ -86,8 +86,8 @@ impl Memory for PcMachine {
         if !layout::may_read_page_zero(range) {
             self.check(range)?;
         }
-        // SAFETY: one of them allowed the source, so it is mapped, not at address zero, and disjoint from every Rust object,
-        // `into` too.
+        // SAFETY: one of the checks allowed the source, so it is mapped, not at address zero, and disjoint from every Rust
+        // object, including `into`.
         unsafe { ptr::copy_nonoverlapping(pointer(from), into.as_mut_ptr(), into.len()) };
         Ok(())
     }
@@ -99,9 +99,9 @@ impl Memory for PcMachine {
             return show_copies(range, show);
         }
         if !range.is_empty() {
-            // SAFETY: `check_mapped` allowed the range, so it is mapped and disjoint from every Rust object that
-            // could be written. No device writes it: transfers are over when they return, but for what is lost. `self` is
-            // borrowed, so no access to memory and no transfer comes before the slice's end.
+            // SAFETY: `check_mapped` allowed the range, so it is mapped and disjoint from every Rust object that could be
+            // written. No device writes it: transfers have ended when their functions return, except one that timed out, whose
+            // memory is refused. `self` is borrowed, so no memory access and no transfer happens during the slice's lifetime.
             show(unsafe { slice::from_raw_parts(pointer(range.start()), range.len() as usize) });
         }
         Ok(())
@@ -109,7 +109,7 @@ impl Memory for PcMachine {
 
     fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
         self.check_bytes(to, bytes.len())?;
-        // SAFETY: `check_bytes` allowed the target, so it is mapped and disjoint from every Rust object, `bytes` too.
+        // SAFETY: `check_bytes` allowed the target, so it is mapped and disjoint from every Rust object, including `bytes`.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), pointer(to), bytes.len()) };
         Ok(())
     }
@@ -176,7 +176,7 @@ impl Memory for PcMachine {
     }
 }
 
-/// Shows the bytes of `range`, which can be accessed, as they are at some moment: a device may write them.
+/// Shows copies of the bytes of `range`, which was checked. A device may write them meanwhile.
 #[cold]
 fn show_copies(range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
     let mut rest = range;
@@ -184,7 +184,7 @@ fn show_copies(range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), Memo
         let mut bytes = [0; 512];
         let (piece, behind) = rest.split_at(bytes.len() as u64);
         let copy = bytes.get_mut(..piece.len() as usize).unwrap_or_default();
-        // SAFETY: the range is mapped and disjoint from every Rust object, `copy` too.
+        // SAFETY: the range is mapped and disjoint from every Rust object, including `copy`.
         unsafe { ptr::copy_nonoverlapping(pointer(piece.start()), copy.as_mut_ptr(), copy.len()) };
         show(copy);
         rest = behind;

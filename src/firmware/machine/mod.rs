@@ -1,16 +1,16 @@
-//! The machine itself: port instructions, memory through the identity map, CPUID, model-specific and control registers.
+//! The real machine: port instructions, memory through the identity map, CPUID, model-specific and control registers.
 //!
-//! Assumed, because `src/firmware/start` arranged it before [`PcMachine::take`] is called:
-//! - the low 4 GiB are mapped at their own addresses, readable and writable but not executable, without page zero and the page
-//!   under the stack ([`layout::STACK_GUARD`]);
-//! - the image and the firmware's RAM ([`layout`]) are mapped a second time, [`VIRTUAL_OFFSET`] higher, and every Rust
-//!   object lives there. No Rust object lives at an identity-mapped address, so a raw access to memory that
-//!   [`PcMachine::check`] allows cannot touch one.
+//! Assumed, because `src/firmware/start` sets it up before [`PcMachine::take`] is called:
+//! - the low 4 GiB are identity-mapped, readable and writable but not executable, except page zero and the page under the stack
+//!   ([`layout::STACK_GUARD`]), which are not mapped;
+//! - the image and the firmware's RAM ([`layout`]) are also mapped [`VIRTUAL_OFFSET`] higher, and every Rust object lives there.
+//!   No Rust object lives at an identity-mapped address, so a raw access to memory that [`PcMachine::check`] allows cannot touch
+//!   one.
 //!
-//! What `Memory::map` has mapped above 4 GiB is added to the first of these, at its own addresses and in tables that
-//! are no Rust object either. Whoever gave the room for them writes nothing else there: that is not checked, as it would stand
-//! before every access. `Protect::protect` takes away write access from memory that no Rust object lives in: a write there is an
-//! exception, and the end. Left out: all other memory above 4 GiB, which the firmware describes to the kernel but never touches.
+//! `Memory::map` adds memory above 4 GiB to the identity map, with tables that are not Rust objects either. The caller provides
+//! the memory for the tables and must not write it. This is not checked, because the check would precede every access.
+//! `Protect::protect` removes write access from memory without Rust objects; a write there is an exception and stops the
+//! firmware. Left out: all other memory above 4 GiB, which the firmware describes to the kernel but never accesses.
 
 mod cpu;
 mod dma;
@@ -31,31 +31,32 @@ pub use dma::STACK_IN_USE;
 use memory::PageTables;
 pub use ports::PcPorts;
 
-/// What is added to a physical address of the image or of the firmware's RAM to give the address the code uses
-/// (`VIRTUAL_OFFSET` in `linker.ld`). The sum wraps for the image: it ends where the RAM window begins.
+/// The difference between the virtual and the physical address of the image and the firmware's RAM (`VIRTUAL_OFFSET` in
+/// `linker.ld`). The sum wraps for the image: it ends where the RAM window begins.
 pub const VIRTUAL_OFFSET: u64 = 0xffff_ffff_c000_0000;
 
-/// The one machine that the firmware runs on.
+/// The machine that the firmware runs on.
 #[derive(Debug)]
 pub struct PcMachine {
     ports: PcPorts,
-    /// The image, of which every byte may be a Rust object or code.
+    /// The image. Every byte of it may be a Rust object or code.
     image: PhysRange,
-    /// The memory of a transfer that did not end, which the device may write at any time.
+    /// The memory of a transfer that timed out. The device may write it at any time.
     lost: Option<PhysRange>,
-    /// The clock's rate, or that it is not known, once that was asked for.
+    /// The clock's rate once it was requested; `Some(None)` if it is unknown.
     rate: Option<Option<u64>>,
-    /// What is mapped above 4 GiB: the kernel and the initrd.
+    /// The memory mapped above 4 GiB: kernel and initrd.
     mapped: ArrayVec<PhysRange, 2>,
-    /// The page tables for that, and for what `Protect::protect` has split: one range if each call gets what the call before left.
+    /// The page tables for that, and for pages that `Protect::protect` has split: one range if each call gets the room that the
+    /// previous one left.
     tables: ArrayVec<PhysRange, 6>,
 }
 
 impl PcMachine {
-    /// The machine, with the image at `image`: [`layout::FIRMWARE_ROM`] after a reset.
+    /// Creates the machine, with the image at `image`: [`layout::FIRMWARE_ROM`] after a reset.
     ///
     /// # Safety
-    /// As for [`PcPorts::new`]; the memory is mapped as the module's head says, and this is called once.
+    /// As for [`PcPorts::new`]. The memory is mapped as the module's head says. This is called once.
     #[must_use]
     pub unsafe fn take(image: PhysRange) -> Self {
         // SAFETY: the caller promises ring 0 and ownership.
@@ -63,46 +64,46 @@ impl PcMachine {
         Self { ports, image, lost: None, rate: None, mapped: ArrayVec::new_const(), tables: ArrayVec::new_const() }
     }
 
-    /// Gives the map of memory to what runs next: everything at its own address can be written and executed, and page zero and the
-    /// page under the stack are mapped. For the end of the firmware.
+    /// Prepares the mappings for what runs next: all identity-mapped memory becomes writable and executable, and page zero and
+    /// the page under the stack are mapped. Called at the end of the firmware.
     pub fn give_mapping(&mut self) {
-        // The ranges are of `map`, so their tables are there.
+        // `map` made the ranges, so their tables exist.
         let _ = paging::give(&mut PageTables { added: &self.tables }, &self.mapped);
         tlb::flush_all();
     }
 
-    /// Writes the BIOS data area. After [`Self::give_mapping`]: page zero is not mapped before.
+    /// Writes the BIOS data area. Called after [`Self::give_mapping`], because page zero is not mapped before.
     ///
-    /// All else of it, and the real-mode vectors, are zero then, as on a machine that was just switched on. Kernels look for an
-    /// MP table there, and a guest that ran before a reset can have left one.
+    /// Clears the rest of it and the real-mode vectors, as on a machine that was just switched on. Kernels search it for an MP
+    /// table, and a guest that ran before a reset may have left one.
     pub fn set_bios_data(&mut self, data: BiosData) {
-        // SAFETY: page zero is mapped, and no Rust object lives there. A pointer cannot lead to address zero, a register can.
+        // SAFETY: page zero is mapped, and no Rust object lives there. A register is used because a pointer must not be null.
         unsafe {
             asm!("rep stosq", inout("rcx") bios_data::END / 8 => _, inout("rdi") 0_u64 => _, in("rax") 0_u64,
                 options(nostack, preserves_flags))
         };
         for (at, word) in data.words() {
             let bytes = word.to_le_bytes();
-            // SAFETY: both words are in page zero, which is mapped and in which no Rust object lives; neither is at its start.
+            // SAFETY: both words are in page zero, which is mapped and has no Rust object; neither is at address zero.
             unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), pointer(at), bytes.len()) };
         }
     }
 
-    /// Checks that `range` is below 4 GiB and not the firmware's own: mapped, not at address zero, disjoint from every Rust
-    /// object and from the code.
+    /// Checks that `range` is below 4 GiB and not the firmware's own, so that it is mapped, not at address zero, and disjoint
+    /// from all Rust objects and code.
     fn check(&self, range: PhysRange) -> Result<(), MemoryError> {
         let allowed = layout::may_access_below(range, self.image) || self.is_behind_image(range);
         if allowed { Ok(()) } else { Err(MemoryError { range }) }
     }
 
-    /// Whether `range` is behind an image in RAM, and the firmware may access it.
+    /// Whether `range` is above an image in RAM, and the firmware may access it.
     #[cold]
     #[inline(never)]
     fn is_behind_image(&self, range: PhysRange) -> bool {
         range.start() >= self.image.end() && layout::may_access(range)
     }
 
-    /// As [`Self::check`], and allows what is mapped above 4 GiB.
+    /// As [`Self::check`], but also allows memory mapped above 4 GiB.
     fn check_mapped(&self, range: PhysRange) -> Result<(), MemoryError> {
         let mapped = || self.mapped.iter().any(|mapped| mapped.contains(range));
         self.check(range).or_else(|error| if mapped() { Ok(()) } else { Err(error) })
@@ -112,7 +113,7 @@ impl PcMachine {
         self.check(bytes(start, len)?)
     }
 
-    /// Checks the place of a register, which is as long as it is aligned.
+    /// Checks the address of a register, whose size is its alignment.
     fn check_register(&self, at: PhysAddr, size: Alignment) -> Result<(), MemoryError> {
         if !at.is_aligned(size) {
             return Err(MemoryError { range: PhysRange::empty_at(at) });
@@ -126,7 +127,7 @@ fn bytes(start: PhysAddr, len: usize) -> Result<PhysRange, MemoryError> {
     PhysRange::new(start, len as u64).ok_or(MemoryError { range: PhysRange::empty_at(start) })
 }
 
-/// The identity-mapped pointer to `at`. Null for address zero, which is never allowed.
+/// The identity-mapped pointer to `at`. Null for address zero, which no check allows.
 fn pointer(at: PhysAddr) -> *mut u8 {
     ptr::with_exposed_provenance_mut(at.get() as usize)
 }

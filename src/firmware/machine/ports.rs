@@ -8,12 +8,12 @@ use firstlight::hal::{FwCfgRegisters, MemoryError, Ports, dma};
 
 use super::PcMachine;
 
-/// Port I/O. A type of its own, so that the logger can print while the machine is lent out.
+/// Port I/O. A separate type, so that the logger can print while the machine is borrowed.
 #[derive(Debug, Default)]
 pub struct PcPorts(());
 
 impl PcPorts {
-    /// Port I/O, for the firmware.
+    /// Creates the port I/O of the firmware.
     ///
     /// # Safety
     /// The caller runs in ring 0 and owns the machine: no operating system drives the devices behind the ports.
@@ -23,11 +23,11 @@ impl PcPorts {
     }
 }
 
-// None of these blocks is `nomem`: a write to a port may start a DMA transfer or change what an address shows (PAM,
-// PCIEXBAR), so the compiler keeps memory accesses on their side of it.
+// None of these blocks is `nomem`: a port write may start a DMA transfer or change what an address maps to (PAM, PCIEXBAR), so
+// the compiler must not move memory accesses across it.
 impl PcPorts {
     fn write8(&mut self, port: u16, value: u8) {
-        // SAFETY: ring 0 and ownership of the devices were promised to `new`; OUT writes no register, and the port is no
+        // SAFETY: the caller of `new` promised ring 0 and ownership of the devices. OUT writes no register, and the port is not a
         // doorbell.
         unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack, preserves_flags)) };
     }
@@ -37,10 +37,10 @@ impl PcPorts {
         unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nostack, preserves_flags)) };
     }
 
-    /// Writes four bytes in one access, to the doorbell as well, whose memory is [`super::dma`]'s to see to.
+    /// Writes four bytes in one access. The port may be the doorbell; [`super::dma`] is responsible for its memory.
     pub(super) fn write32(&mut self, port: u16, value: u32) {
-        // SAFETY: as for `write8`. A DMA doorbell makes the device write memory that `super::dma` has lent it, which is not
-        // borrowed by Rust code meanwhile.
+        // SAFETY: as for `write8`. A DMA doorbell makes the device write memory that `super::dma` has lent to it. Rust code does
+        // not borrow that memory meanwhile.
         unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags)) };
     }
 }
@@ -113,8 +113,8 @@ impl FwCfgRegisters for PcMachine {
     }
 
     fn read_data(&mut self, into: &mut [u8]) {
-        // SAFETY: RDI to RDI + RCX is `into`, borrowed mutably; ring 0 and ownership of the devices were promised to `new`; the
-        // direction flag is clear in Rust code.
+        // SAFETY: RDI to RDI + RCX is `into`, borrowed mutably. The caller of `new` promised ring 0 and ownership of the devices.
+        // The direction flag is clear in Rust code.
         unsafe {
             asm!("rep insb", in("dx") DATA, inout("rdi") into.as_mut_ptr() => _, inout("rcx") into.len() => _,
                 options(nostack, preserves_flags))
@@ -123,8 +123,8 @@ impl FwCfgRegisters for PcMachine {
 
     fn load_data(&mut self, to: PhysRange) -> Result<(), MemoryError> {
         self.check_mapped(to)?;
-        // SAFETY: `check_mapped` allowed the range, so it is mapped and disjoint from every Rust object; ring 0 and ownership of
-        // the devices were promised to `new`; the direction flag is clear in Rust code.
+        // SAFETY: `check_mapped` allowed the range, so it is mapped and disjoint from every Rust object. The caller of `new`
+        // promised ring 0 and ownership of the devices. The direction flag is clear in Rust code.
         unsafe {
             asm!("rep insb", in("dx") DATA, inout("rdi") to.start().get() => _, inout("rcx") to.len() => _,
                 options(nostack, preserves_flags))

@@ -1,23 +1,22 @@
 //! The memory functions that the compiler calls.
 //!
-//! They use string instructions on eight bytes at a time: one emulated step each on hosts that emulate ring 0, microcoded
-//! everywhere else, and no vector registers.
+//! They use string instructions on eight bytes at a time, and no vector registers. A string instruction is one step on hosts that
+//! emulate ring 0, and microcoded elsewhere.
 //!
-//! They stay functions of their own: a boot compares in a dozen places, once each, and a host that translates code would
-//! translate a copy for each of these.
+//! They are not inlined: a boot compares in a dozen places, once each, and a host that translates code would translate each copy.
 //!
-//! In the firmware they have the names of C. Without that feature they are functions as any other, and `tests/memory.rs`
-//! runs them on the host.
+//! With the feature `firmware` they have their C names. Without it they are ordinary functions, and `tests/memory.rs` runs them
+//! on the host.
 
 use core::arch::asm;
 
 /// C `memcpy`.
 ///
 /// # Safety
-/// `n` bytes are readable at `source`, writable at `target`, and the two do not overlap.
+/// `n` bytes are readable at `source` and writable at `target`, and the two do not overlap.
 #[cfg_attr(feature = "firmware", unsafe(no_mangle))]
 pub unsafe extern "C" fn memcpy(target: *mut u8, source: *const u8, n: usize) -> *mut u8 {
-    // SAFETY: the caller's promise covers the n bytes; whole words first, the rest by bytes.
+    // SAFETY: the caller's promise covers the n bytes. Whole words come first, then the remaining bytes.
     unsafe {
         asm!("rep movsq", "mov ecx, {rest:e}", "rep movsb", rest = in(reg) n & 7, inout("rcx") n >> 3 => _,
             inout("rdi") target => _, inout("rsi") source => _, options(nostack, preserves_flags))
@@ -32,11 +31,11 @@ pub unsafe extern "C" fn memcpy(target: *mut u8, source: *const u8, n: usize) ->
 #[cfg_attr(feature = "firmware", unsafe(no_mangle))]
 pub unsafe extern "C" fn memmove(target: *mut u8, source: *const u8, n: usize) -> *mut u8 {
     if target.addr().wrapping_sub(source.addr()) >= n {
-        // The target begins below the source or behind its end: copying upwards reads every byte before it is written.
-        // SAFETY: as for the caller's promise; the direction makes the overlap harmless.
+        // The target begins below the source, or not before its end. So copying upwards reads every byte before it is written.
+        // SAFETY: the caller's promise covers the n bytes, and the direction makes the overlap harmless.
         return unsafe { memcpy(target, source, n) };
     }
-    // From the end down: the odd bytes, then whole words, whose addresses are those of their first bytes.
+    // From the end down: first the odd bytes, then whole words. A word's address is that of its first byte.
     // SAFETY: the caller's promise covers the n bytes; the direction flag is restored.
     unsafe {
         asm!("std", "rep movsb", "sub rdi, 7", "sub rsi, 7", "mov rcx, {words}", "rep movsq", "cld",
@@ -54,7 +53,7 @@ pub unsafe extern "C" fn memmove(target: *mut u8, source: *const u8, n: usize) -
 #[cfg_attr(feature = "firmware", unsafe(no_mangle))]
 pub unsafe extern "C" fn memset(target: *mut u8, value: i32, n: usize) -> *mut u8 {
     let word = u64::from(value as u8).wrapping_mul(0x0101_0101_0101_0101);
-    // SAFETY: the caller's promise covers the n bytes; whole words first, the rest by bytes.
+    // SAFETY: the caller's promise covers the n bytes. Whole words come first, then the remaining bytes.
     unsafe {
         asm!("rep stosq", "mov ecx, {rest:e}", "rep stosb", rest = in(reg) n & 7, inout("rcx") n >> 3 => _,
             inout("rdi") target => _, in("rax") word, options(nostack, preserves_flags))
@@ -70,8 +69,8 @@ pub unsafe extern "C" fn memset(target: *mut u8, value: i32, n: usize) -> *mut u
 #[inline(never)]
 pub unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, n: usize) -> i32 {
     let (above, below): (u8, u8);
-    // Whole words while they are equal, then the bytes of the word that is not, or those that make no whole word. A
-    // comparison of RCX with itself stands for no words or bytes at all.
+    // Compares whole words while they are equal, then the bytes of the differing word, or the bytes that make no whole word.
+    // Comparing RCX with itself sets the flags to equal if there are no words or no bytes.
     // SAFETY: the caller's promise covers the n bytes.
     unsafe {
         asm!(
@@ -99,7 +98,7 @@ pub unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, n: usize) -> 
     i32::from(above).wrapping_sub(i32::from(below))
 }
 
-/// C `bcmp`: zero when equal. Slices and texts are compared by it, which do not ask for [`memcmp`]'s order.
+/// C `bcmp`: zero if equal. Comparisons of slices and strings use it, because they do not need the order that [`memcmp`] returns.
 ///
 /// # Safety
 /// As for [`memcmp`].
@@ -107,8 +106,8 @@ pub unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, n: usize) -> 
 #[inline(never)]
 pub unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, n: usize) -> i32 {
     let differ: u8;
-    // Whole words while they are equal, then the bytes that make no whole word. Where there are no words, or no bytes, the
-    // flags stay as they are: equal, first by the comparison of RCX with itself.
+    // Compares whole words while they are equal, then the bytes that make no whole word. Comparing RCX with itself sets the flags
+    // to equal; with no words or no bytes they stay so.
     // SAFETY: the caller's promise covers the n bytes.
     unsafe {
         asm!(

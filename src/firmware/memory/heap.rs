@@ -1,9 +1,9 @@
-//! The heap's allocator: an arena for the first blocks of a boot, and a list of holes for all that come after.
+//! The heap's allocator: an arena for the first blocks of a boot, and a list of holes for all later ones.
 //!
-//! A boot takes a few dozen small blocks and is over. So the first part of the heap, the arena, is given out from its start to
-//! its end, and a block of it that is given back is not used again: that takes a comparison where the list of holes takes a
-//! search. What the arena has no room for comes from the list of holes behind it, where memory is used again. The heap can be
-//! short of the arena's length by that, and of no more.
+//! A boot allocates a few dozen small blocks, and then ends. So the arena, the first part of the heap, is handed out from start
+//! to end, and its freed blocks are not reused: an allocation costs one comparison instead of a search in the list of holes. If
+//! the arena is full, blocks come from the list of holes in the rest of the heap, where memory is reused. The heap can lose at
+//! most the arena's size to freed blocks.
 //!
 //! `tests/heap.rs` runs this on the host.
 
@@ -14,18 +14,18 @@ use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use linked_list_allocator::Heap;
 use spin::Mutex;
 
-/// The allocator. Until it is given memory there is no room in it.
+/// The allocator. It has no memory until [`Self::give`] is called.
 pub struct Allocator {
-    /// Where the arena's free part begins.
+    /// The start of the arena's free part.
     next: AtomicPtr<u8>,
-    /// Where the arena ends. No block of it begins here or behind, and every one of the rest does.
+    /// The end of the arena. All blocks of the arena begin below it, and all blocks of the rest at it or above.
     end: AtomicPtr<u8>,
-    /// What is behind the arena. One CPU without interrupts never waits for the lock.
+    /// The memory above the arena. One CPU runs without interrupts, so it never waits for the lock.
     rest: Mutex<Heap>,
 }
 
 impl Allocator {
-    /// One without memory.
+    /// An allocator without memory.
     pub const fn empty() -> Self {
         Self {
             next: AtomicPtr::new(ptr::null_mut()),
@@ -34,10 +34,10 @@ impl Allocator {
         }
     }
 
-    /// Gives it `size` bytes in place of those that it had, the first `arena` of them for blocks that are given out once.
+    /// Replaces the allocator's memory with `size` bytes. The first `arena` of them are handed out once only.
     ///
     /// # Safety
-    /// The bytes are the allocator's for ever; they are given once, and nothing is allocated.
+    /// The bytes belong to the allocator permanently. They are given once, and nothing is allocated.
     #[inline(never)]
     pub unsafe fn give(&self, start: *mut u8, size: usize, arena: usize) {
         let arena = arena.min(size);
@@ -46,11 +46,11 @@ impl Allocator {
         self.end.store(end, Relaxed);
         let mut rest = self.rest.lock();
         *rest = Heap::empty();
-        // SAFETY: that heap is empty, and the caller promises the bytes, of which none is the arena's.
+        // SAFETY: that heap is empty. The caller promises the bytes, and the arena has none of these.
         unsafe { rest.init(end, size.wrapping_sub(arena)) };
     }
 
-    /// A block of the arena, if it has room.
+    /// Takes a block from the arena, if it has room.
     fn take(&self, layout: Layout) -> Option<*mut u8> {
         let below = layout.align().wrapping_sub(1);
         let block_at = |next: *mut u8| Some(next.with_addr(next.addr().checked_add(below)? & !below));
@@ -63,7 +63,7 @@ impl Allocator {
         taken.ok().and_then(block_at)
     }
 
-    /// A block of the rest, or null.
+    /// Takes a block from the rest. Returns null if it is full.
     #[cold]
     #[inline(never)]
     fn take_rest(&self, layout: Layout) -> *mut u8 {
@@ -71,8 +71,8 @@ impl Allocator {
     }
 }
 
-// SAFETY: a block of the arena ends where the next one begins at the earliest, and all end before the rest. `Heap` gives out
-// disjoint blocks of the requested layout, and takes back those that it gave: they are behind the arena.
+// SAFETY: blocks of the arena are disjoint, and all end before the rest. `Heap` returns disjoint blocks of the requested layout,
+// and gets back only its own: those above the arena.
 unsafe impl GlobalAlloc for Allocator {
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -82,7 +82,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline(never)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(block).filter(|block| block.as_ptr() >= self.end.load(Relaxed)) {
-            // SAFETY: the caller promises that `alloc` gave `block` for this layout, and it is none of the arena's.
+            // SAFETY: the caller promises that `alloc` returned `block` for this layout, and it is not in the arena.
             unsafe { self.rest.lock().deallocate(block, layout) };
         }
     }

@@ -1,4 +1,4 @@
-//! The last jump.
+//! The last jump: to the kernel, or to the waking vector of a suspended operating system.
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
@@ -8,38 +8,38 @@ use crate::machine::{STACK_IN_USE, VIRTUAL_OFFSET};
 use firstlight::boot::{Clears, Entry, Handover};
 use firstlight::resume::WakingVector;
 
-/// CR4: physical address extension, without which there is no 64-bit mode (Intel SDM volume 3, 2.5).
+/// CR4: physical address extension, which 64-bit mode requires (Intel SDM volume 3, 2.5).
 const CR4_PAE: u64 = 1 << 5;
 
-/// What `enter_low` of `reset.s` reads: not on the stack, which is cleared.
+/// The words that `enter_low` of `reset.s` reads. They are not on the stack, because it is cleared.
 struct LowWords(UnsafeCell<[u32; 5]>);
 
-// SAFETY: one CPU runs and nothing interrupts it, so there is one access at a time.
+// SAFETY: one CPU runs without interrupts, so there is one access at a time.
 unsafe impl Sync for LowWords {}
 
 static LOW_WORDS: LowWords = LowWords(UnsafeCell::new([0; 5]));
 
-/// How much of the top of the stack is cleared for this kernel, in units of eight bytes.
+/// How much of the top of the stack to clear for this kernel, in units of eight bytes.
 fn stack_qwords(handover: &Handover) -> u64 {
     if handover.clears == Clears::Nothing { 0 } else { STACK_IN_USE / 8 }
 }
 
-/// Enters the kernel. The registers are as [`Handover`] says.
+/// Enters the kernel, with the registers that [`Handover`] describes.
 ///
 /// # Safety
-/// The kernel's bytes are at the entry, and its parameters are complete. Memory can be executed at its own addresses.
+/// The kernel is loaded at its entry point, and its parameters are complete. Identity-mapped memory is executable.
 pub unsafe fn hand_over(handover: &Handover) -> ! {
     let parameters = handover.parameters.get();
     match handover.entry {
-        // `reset.s` loaded a GDT, data segments and a CS as the kernel wants them, and the tables map the low 4 GiB. Of CR4
-        // only what 64-bit mode needs stays: the rest is the kernel's to turn on.
-        // SAFETY: the caller promises a kernel at the entry; nothing of the firmware runs after this.
+        // `reset.s` loaded a GDT, data segments and a CS as the kernel expects, and the page tables map the low 4 GiB. CR4 keeps
+        // only what 64-bit mode requires; the kernel enables the rest.
+        // SAFETY: the caller promises a kernel at the entry point, and no firmware code runs after this.
         Entry::Linux64(entry) => unsafe {
             asm!(
                 "cli",
                 "cld",
                 "mov cr4, rdi",
-                // The top of the stack, which may have bytes of a guest before a reset between its values.
+                // Clear the top of the stack, whose gaps may have bytes of a guest that ran before a reset.
                 "mov rdi, offset stack_top - {in_use}",
                 "xor eax, eax",
                 "rep stosq",
@@ -54,17 +54,17 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
                 options(noreturn)
             )
         },
-        // SAFETY: the caller promises a kernel at the entry, which lies below 4 GiB as the firmware loaded it there.
+        // SAFETY: the caller promises a kernel at the entry point, which is below 4 GiB because the firmware loaded it there.
         Entry::Linux32(entry) => unsafe {
             leave_long_mode(entry.get() as u32, parameters as u32, 0, stack_qwords(handover))
         },
         Entry::LinuxLow { at, block } => {
             let enter_low: u32;
-            // SAFETY: this loads a constant of linker.ld's.
+            // SAFETY: this loads a constant from linker.ld.
             unsafe {
                 asm!("mov {0:e}, offset enter_low_in_ram", out(reg) enter_low, options(nomem, nostack, preserves_flags))
             };
-            // All of it lies below 4 GiB; the block is whole pages.
+            // All addresses are below 4 GiB, and the block is whole pages.
             let words: [u32; 5] = [
                 block.place.get() as u32,
                 (block.staged.len() / 4) as u32,
@@ -72,26 +72,26 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
                 parameters as u32,
                 block.staged.start().get() as u32,
             ];
-            // SAFETY: nothing else accesses the cell: this is the end of the firmware.
+            // SAFETY: nothing else accesses the cell, because this is the end of the firmware.
             unsafe { ptr::write_volatile(LOW_WORDS.0.get(), words) };
             let words = LOW_WORDS.0.get().expose_provenance() as u64;
-            // SAFETY: `reset.s` has 32-bit code there that reads these words at their physical address, moves the block over
-            // memory that only the firmware uses, and goes on to the entry; the caller promises a kernel there.
+            // SAFETY: `reset.s` has 32-bit code there, which reads these words at their physical address, moves the block over
+            // memory that only the firmware uses, and jumps to the entry point. The caller promises a kernel there.
             unsafe { leave_long_mode(enter_low, words.wrapping_sub(VIRTUAL_OFFSET) as u32, 0, stack_qwords(handover)) }
         }
         Entry::Pvh(entry) => {
             let enter_pvh: u32;
-            // SAFETY: this loads a constant of linker.ld's.
+            // SAFETY: this loads a constant from linker.ld.
             unsafe {
                 asm!("mov {0:e}, offset enter_pvh_in_ram", out(reg) enter_pvh, options(nomem, nostack, preserves_flags))
             };
-            // SAFETY: that is where `leave_long_mode` puts 32-bit code of `reset.s` that goes on to the entry in ESI, which
-            // lies below 4 GiB as the kernel does; the caller promises a kernel there.
+            // SAFETY: `leave_long_mode` copies 32-bit code of `reset.s` there, which jumps to the entry point in ESI. The entry
+            // point is below 4 GiB, as the kernel is; the caller promises a kernel there.
             unsafe { leave_long_mode(enter_pvh, entry.get() as u32, parameters as u32, stack_qwords(handover)) }
         }
         Entry::Multiboot(entry) => {
             let enter_multiboot: u32;
-            // SAFETY: this loads a constant of linker.ld's.
+            // SAFETY: this loads a constant from linker.ld.
             unsafe {
                 asm!(
                     "mov {0:e}, offset enter_multiboot_in_ram",
@@ -99,39 +99,40 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
                     options(nomem, nostack, preserves_flags)
                 )
             };
-            // SAFETY: `reset.s` has 32-bit code there that goes on to the entry in ESI, which lies below 4 GiB as the kernel
-            // does; the caller promises a kernel there.
+            // SAFETY: `reset.s` has 32-bit code there, which jumps to the entry point in ESI. The entry point is below 4 GiB, as
+            // the kernel is; the caller promises a kernel there.
             unsafe { leave_long_mode(enter_multiboot, entry.get() as u32, parameters as u32, stack_qwords(handover)) }
         }
     }
 }
 
-/// Goes on with an operating system that wakes from suspend: in real mode, with interrupts off.
+/// Jumps to the waking vector of a suspended operating system, in real mode with interrupts off.
 ///
 /// # Safety
-/// The operating system's memory is as it left it. Memory can be executed at its own addresses.
+/// The operating system's memory is as it left it. Identity-mapped memory is executable.
 pub unsafe fn wake(vector: WakingVector) -> ! {
     let entry: u32;
-    // SAFETY: this loads a constant of linker.ld's.
+    // SAFETY: this loads a constant from linker.ld.
     unsafe {
         asm!("mov {0:e}, offset enter_real_mode_physical", out(reg) entry, options(nomem, nostack, preserves_flags))
     };
-    // SAFETY: `reset.s` has 32-bit code there that takes the vector in ESI.
+    // SAFETY: `reset.s` has 32-bit code there, which takes the vector in ESI.
     unsafe { leave_long_mode(entry, vector.get(), 0, 0) }
 }
 
-/// Jumps to `entry` in 32-bit mode with paging off, and with `esi` and `ebx` in these registers.
+/// Jumps to `entry` in 32-bit mode with paging off, and with these values in ESI and EBX.
 ///
-/// So many eight bytes of the top of the stack are cleared, from [`STACK_IN_USE`] on: all, or none.
+/// Clears `stack_qwords` times eight bytes at the top of the stack, from [`STACK_IN_USE`] on: all of them, or none.
 ///
-/// The last instructions run with paging off, where the image may be elsewhere: in a copy in [`layout::STARTUP_CODE`].
+/// The last instructions run with paging off, when the image may be at another address. So they run from a copy in
+/// [`layout::STARTUP_CODE`].
 ///
 /// # Safety
-/// There is 32-bit code at `entry`, in that copy or outside the firmware; nothing of the firmware runs after this. Memory can
-/// be executed at its own addresses.
+/// There is 32-bit code at `entry`, in that copy or outside the firmware. No firmware code runs after this. Identity-mapped
+/// memory is executable.
 unsafe fn leave_long_mode(entry: u32, esi: u32, ebx: u32, stack_qwords: u64) -> ! {
-    // SAFETY: `linker.ld` has the last code fit the memory that is kept for code which is started; nothing else is there when
-    // the firmware ends. The caller promises code at the entry.
+    // SAFETY: `linker.ld` checks that the last code fits the memory reserved for the code of started CPUs. Nothing else is there
+    // at the end of the firmware. The caller promises code at the entry.
     unsafe {
         asm!(
             "cli",
@@ -150,7 +151,7 @@ unsafe fn leave_long_mode(entry: u32, esi: u32, ebx: u32, stack_qwords: u64) -> 
             "mov esi, r8d",
             "mov edi, r9d",
             "lgdt [rip + gdt32_pointer]",
-            // A far return to the 32-bit code segment, at the code's own physical address.
+            // A far return to the 32-bit code segment, at the physical address of the code.
             "push 0x10",
             "mov edx, offset leave_long_mode_in_ram",
             "push rdx",

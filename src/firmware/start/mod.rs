@@ -1,8 +1,8 @@
-//! From the reset vector to [`rust_start`], and from an exception to a message.
+//! The code from the reset vector to [`rust_start`], and from an exception to a message.
 //!
-//! `reset.s` is the code; this module gives it its constants and takes over from it. Page tables are built in RAM at
-//! every start (36 KiB, see `reset.s` for why not in ROM); GDT and IDT are constants in the image, with every bit set
-//! that the CPU would otherwise write.
+//! `reset.s` has the assembly; this module gives it its constants. Page tables are built in RAM at every start (36 KiB; `reset.s`
+//! says why they are not in ROM). GDT and IDT are constants in the image; every bit that the CPU would otherwise write is already
+//! set.
 //!
 //! Assumed: the CPU is at its reset state, long mode exists, the image ends at 4 GiB, and RAM covers
 //! [`firstlight::layout::FIRMWARE_RAM`]. Left out: other CPUs, which stay in their wait-for-SIPI state, and interrupts,
@@ -18,13 +18,14 @@ use firstlight::smbios::SHORT_RELEASE_DATE;
 pub use handover::{hand_over, wake};
 use x86_64::registers::control::Cr2;
 
-/// Bytes of the section `.start`, which fills the end of the image. `reset.s` fails to assemble when they do not suffice.
+/// The size of the section `.start`, in bytes. The section is the end of the image. `reset.s` does not assemble if the size is
+/// too small.
 const START_SIZE: u64 = 0x940;
 
 global_asm!(
     include_str!("reset.s"),
     START_SIZE = const START_SIZE,
-    // Where the section begins within the last 64 KiB below 4 GiB.
+    // The section's start within the last 64 KiB below 4 GiB.
     START_OFFSET = const 0x1_0000 - START_SIZE,
     // Bits 16 to 31 of every address in the last 64 KiB of the image.
     VIRTUAL_HIGH_WORD = const ((VIRTUAL_OFFSET - 0x1_0000) >> 16) & 0xffff,
@@ -37,7 +38,7 @@ global_asm!(
 const WITH_ERROR_CODE: u32 =
     1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
 
-/// What an exception left on the stack.
+/// The exception's data on the stack.
 struct Exception {
     vector: u64,
     error_code: u64,
@@ -59,9 +60,9 @@ impl fmt::Display for Exception {
 /// Prints the exception and stops.
 ///
 /// # Safety
-/// `frame` is the stack as the stub of `reset.s` left it: the vector, the error code if this vector has one, then RIP.
+/// `frame` is the stack that the stub in `reset.s` left: the vector, the error code if this vector has one, then RIP.
 unsafe extern "C" fn exception(frame: *const u64) -> ! {
-    // SAFETY: the caller passes its stack pointer; the vector is the first word there.
+    // SAFETY: the caller passes its stack pointer, where the first word is the vector.
     let vector = unsafe { frame.read() };
     let has_code = u32::try_from(vector).is_ok_and(|vector| vector < 32 && WITH_ERROR_CODE & (1 << vector) != 0);
     // SAFETY: the CPU pushed at least five more words.
@@ -74,12 +75,12 @@ unsafe extern "C" fn exception(frame: *const u64) -> ! {
     super::halt()
 }
 
-/// A table without vectors: limit and address.
+/// An IDT without vectors: limit and address.
 static NO_VECTORS: [u16; 5] = [0; 5];
 
-/// Resets the machine by a triple fault, where nothing else has.
+/// Resets the machine by a triple fault, if no other way has worked.
 pub fn triple_fault() -> ! {
-    // SAFETY: nothing runs after this. The exception finds no handler, nor does the double fault that follows, and the CPU
-    // shuts down (Intel SDM volume 3, 6.15, "Interrupt 8").
+    // SAFETY: nothing runs after this. Neither the exception nor the following double fault has a handler, so the CPU shuts down
+    // (Intel SDM volume 3, 6.15, "Interrupt 8").
     unsafe { asm!("lidt [{}]", "ud2", in(reg) &raw const NO_VECTORS, options(noreturn)) }
 }

@@ -1,16 +1,16 @@
-# From the reset vector, or from the PVH entry, to 64-bit mode. Everything here is the section `.start`, which linker.ld
-# puts at the very end of the image, so that it ends at 4 GiB where the CPU begins.
+# From the reset vector, or from the PVH entry point, to 64-bit mode. All code is in the section `.start`, which linker.ld puts at
+# the end of the image, so that it ends at 4 GiB where the CPU starts.
 #
-# The CPU begins in real mode at f000:fff0 with a CS base of 0xffff0000 (Intel SDM volume 3, 10.1.4): the last 64 KiB
-# below 4 GiB, wherever the host shows the image below 1 MiB, or does not. A near jump keeps that base; the far jump to
-# protected mode replaces it. The image is never copied and never written.
+# The CPU starts in real mode at f000:fff0 with a CS base of 0xffff0000 (Intel SDM volume 3, 10.1.4): in the last 64 KiB below 4
+# GiB, whether or not the host also maps the image below 1 MiB. A near jump keeps that base; the far jump to protected mode
+# replaces it. The image is never copied and never written.
 #
-# A host that starts it as a PVH guest has loaded it into RAM, LOADED_BIAS higher, wrapping. Once paging is on it is seen
-# where it is linked, so the two starts differ in what comes before that: from `start32` on ESI is how much higher the
-# image is, which is zero after a reset and tells the two apart, and EBP the address of hvm_start_info. That is whatever the
-# host has left in EBX, so zero too may be one.
+# A host that starts the image as a PVH guest has loaded it into RAM, LOADED_BIAS higher, wrapping. After paging is enabled, the
+# image is at its linked addresses, so the two starts differ only before that. From `start32` on, ESI is the distance (zero after
+# a reset, which distinguishes the two), and EBP the address of hvm_start_info. EBP is the host's EBX, so zero is a valid address
+# too.
 #
-# Names in braces come from src/firmware/start/mod.rs; those of sections, and the physical addresses, from linker.ld.
+# Names in braces come from src/firmware/start/mod.rs, section names and physical addresses from linker.ld.
 
 .set CR0_PE, 1 << 0                     # Intel SDM volume 3, 2.5
 .set CR0_WP, 1 << 16
@@ -58,13 +58,13 @@
 
 .set MULTIBOOT_MAGIC, 0x2badb002        # Multiboot specification 0.6.96, 3.2
 
-# linker.ld computes with these.
+# linker.ld uses these.
 .global start16, start32, start64, no_long_mode_text, leave_long_mode, gdt, gdt32, gdt_pointer, reset_vector
 .global enter_low, enter_real_mode, enter_real_mode16, real_mode_idt_pointer, enter_pvh, pvh_entry, loaded_gdt_pointer
 .global enter_multiboot, task_state, last_code, last_code_end
 
 # ------------------------------------------------------------------------------------------------------ PVH entry note
-# XEN_ELFNOTE_PHYS32_ENTRY (Xen public/elfnote.h). Eight bytes of address, as Linux has them: QEMU reads as many as the
+# XEN_ELFNOTE_PHYS32_ENTRY (Xen public/elfnote.h). The address has eight bytes, as in Linux: QEMU reads as many bytes as the
 # file's class has, others the lower four.
 .section .note.pvh, "a", @note
 .balign 4
@@ -79,12 +79,12 @@
 start16:
     cli
     cld
-    # The operand is relative to CS here, and CS still has the base 0xffff0000.
+    # The operand is relative to CS, which still has the base 0xffff0000.
     lgdtd cs:[gdt_pointer_in_segment]
     xor esi, esi
     xor ebp, ebp
     mov eax, cr0
-    # A CPU resets with its caches off; with CD set every fetch from the image would go to memory.
+    # A CPU resets with its caches disabled. With CD set, every instruction fetch would go to memory.
     and eax, ~(CR0_CD | CR0_NW)
     or eax, CR0_PE
     mov cr0, eax
@@ -95,14 +95,14 @@ start16:
 # ------------------------------------------------------------------------------------------------------- 32-bit mode
 .code32
 pvh_entry:
-    # Xen docs/misc/pvh.pandoc: 32-bit protected mode with flat segments, paging off, EBX is the address of
-    # hvm_start_info. Everything is taken from where the image was loaded, as it is not where it is linked yet.
+    # Xen docs/misc/pvh.pandoc: 32-bit protected mode with flat segments, paging off, EBX is the address of hvm_start_info. The
+    # code uses load addresses, because the linked ones are not mapped yet.
     cli
     cld
     mov ebp, ebx
     mov esi, offset LOADED_BIAS
     lgdt [loaded_gdt_pointer_loaded]
-    # The large page that this code is in, to go on when paging is turned on.
+    # Identity-map the large page of this code, so that it continues after paging is enabled.
     mov dword ptr [loaded_page_entry], offset LOADED_PAGE + LARGE_PAGE
     mov dword ptr [loaded_page_entry + 4], 0
     .byte 0xea                          # jmp far
@@ -115,31 +115,30 @@ start32:
     mov es, eax
     mov ss, eax
 
-    # Page tables, in RAM because a CPU with accessed and dirty bits in its nested tables treats every walk as a write,
-    # which costs an emulated instruction each when the tables are in ROM. First the top two levels, and of the lowest
-    # only what this code needs to go on: the first large page for data, the last one for the image. In the end:
+    # The page tables are in RAM: a CPU with accessed and dirty bits in its nested tables treats every walk as a write, and with
+    # tables in ROM each write would cost an emulated instruction. First build the top two levels, and of the lowest only what
+    # this code needs: the first large page for data, the last one for the image. In the end:
     #
     #   0  PML4      [0] and [511] -> 1
-    #   1  PDPT      [0..4]        -> 2 to 5   the low 4 GiB, at their own addresses, not to be executed
+    #   1  PDPT      [0..4]        -> 2 to 5   the low 4 GiB, identity-mapped, not executable
     #                [510], [511]  -> 6        the image and the firmware's own RAM, VIRTUAL_OFFSET higher
     #   2  PD        [0]           -> 7        the first 2 MiB, else large pages, as 3, 4 and 5
-    #   6  PD        [0]           -> 7        RAM, not to be executed
+    #   6  PD        [0]           -> 7        RAM, not executable
     #                [511]         -> 8        the image
-    #   7  PT        the first 2 MiB, without page zero and the guard page under the stack
-    #   8  PT        the image: its constants, then its code, neither to be written
+    #   7  PT        the first 2 MiB, except page zero and the guard page under the stack
+    #   8  PT        the image: its constants, then its code, both read-only
     #
-    # The last entry of 5 is where the image is: at its own address, or where a PVH start has it. What is not to be
-    # executed can be on a CPU that does not know how to forbid it.
-    # Without long mode the next step would reset the CPU, again and again.
+    # The last entry of 5 maps the image: at its own address, or at its load address after a PVH start. Without NX, everything is
+    # executable.
+    # Without long mode, the next step would reset the CPU, again and again.
     mov eax, CPUID_FEATURES_EXTENDED
     cpuid
     test edx, CPUID_LONG_MODE
     jz no_long_mode
     mov esp, edx                        # there is no stack yet
 
-    # No page is a user's, and no code either: what the CPU has against such pages and such code is turned on. All else is
-    # off: an operating system that restarts the machine by a jump to the reset vector leaves its own bits, of which one
-    # would have the tables read with a level more.
+    # There are no user pages and no ring-3 code, so enable SMEP, SMAP and UMIP. Clear all other bits: an operating system that
+    # restarts the machine by a jump to the reset vector leaves its own, and one of them would enable five-level paging.
     mov edi, CR4_PAE
     xor eax, eax
     cpuid
@@ -210,7 +209,7 @@ start64:
     bt esp, CPUID_NO_EXECUTE_BIT
     rcr rbx, 1
 
-    # The entries between, which nothing used until here: RAM holds whatever was there before a reset.
+    # Clear the entries between, which were not used until here: RAM has whatever was there before a reset.
     mov edi, offset page_tables_physical + 8
     xor eax, eax
     mov ecx, 510
@@ -222,7 +221,7 @@ start64:
     stosq
     stosq                               # PDPT[510], PDPT[511]
 
-    # The rest of the identity map: all of 2,048 large pages but the first and the last, 31 at a time.
+    # The rest of the identity map: the 2,048 large pages except the first and the last, 31 at a time.
     add edi, 8
     mov eax, LARGE_PAGE + LARGE_PAGE_SIZE
     mov ecx, 2046 / 31
@@ -245,7 +244,7 @@ start64:
     mov eax, offset page_tables_physical + 8 * 4096 + TABLE
     stosq
 
-    # The first 2 MiB, 511 pages of them seven at a time. hvm_start_info may be in page zero.
+    # The first 2 MiB: 511 of its pages, seven at a time. Page zero may have hvm_start_info.
     xor eax, eax
     test esi, esi
     jz 1f
@@ -308,7 +307,7 @@ start64_high:
 
     lidt [rip + idt_pointer]
     mov rsp, offset stack_top
-    # The task state, for its stack. The CPU keeps what it has loaded, so the GDT is that from before again.
+    # Load the task state, for its stack. The CPU keeps what it has loaded, so the previous GDT is loaded again.
     sub rsp, 16
     sgdt [rsp]
     lgdt [rip + task_gdt_pointer]
@@ -322,7 +321,7 @@ start64_high:
     call {rust_start}
     ud2                                 # rust_start does not return
 
-# The same line as every failure, on the debug console and on COM1, and the end. A UART that nobody set up still sends.
+# Print the error in the form of every failure, on the debug console and COM1, then halt. An uninitialized UART also sends.
 .code32
 no_long_mode:
     add esi, offset no_long_mode_text_physical
@@ -346,12 +345,12 @@ no_long_mode_text:
     .asciz "firstlight: error: the CPU has no 64-bit mode; choose another model (QEMU: -cpu)\r\n"
 
 # ------------------------------------------------------------------------------------------------ Back to 32-bit mode
-# For 32-bit code at EAX, the kernel's, enter_low, enter_pvh, enter_multiboot or enter_real_mode. ESI stays: it is
-# boot_params, words for enter_low, the kernel's entry or the waking vector. EDI goes to EBX. Called in 32-bit
+# Enters the 32-bit code at EAX: the kernel's, enter_low, enter_pvh, enter_multiboot or enter_real_mode. ESI stays: it is
+# boot_params, the words for enter_low, the kernel's entry point or the waking vector. EDI goes to EBX. Called in 32-bit
 # compatibility mode, through the identity map, with gdt32 loaded.
 #
-# After a PVH start the image is not where it is linked once paging is off. So this, and what follows up to last_code_end, is
-# used in a copy in RAM, which src/firmware/start/handover.rs makes.
+# After a PVH start, the image is not at its linked address once paging is off. So the code from here to last_code_end runs from a
+# copy in RAM, which src/firmware/start/handover.rs makes.
 .balign 8
 last_code:
 .code32
@@ -377,9 +376,9 @@ leave_long_mode:
     jmp eax
 
 # -------------------------------------------------------------------------------------------------- To a low kernel
-# Fills a part of low memory, where all the firmware's own is, from above, and enters the kernel as its 32-bit entry wants
-# it. ESI is the address of five dwords: where to, how many dwords, the entry, boot_params, where from. GDT and code are in
-# the copy of this section, above that.
+# Copies a block from above over low memory, where the firmware's own memory is, and enters the kernel at its 32-bit entry point.
+# ESI is the address of five dwords: target, number of dwords, entry point, boot_params, source. GDT and code are in the copy of
+# this section, above that memory.
 enter_low:
     lodsd
     mov edi, eax
@@ -392,7 +391,7 @@ enter_low:
     mov esi, [esi]
     mov edx, ecx
     rep movsd
-    # Nothing is left where it was: from its end down.
+    # Clear the source, from its end down.
     lea edi, [esi - 4]
     mov ecx, edx
     xor eax, eax
@@ -408,7 +407,7 @@ enter_low:
     jmp eax
 
 # ------------------------------------------------------------------------------------------------------ The PVH entry
-# Gives TR a task state segment, as the PVH entry wants it, and jumps to ESI. EBX stays. Loading TR marks the segment's
+# Loads TR with a task state segment, as the PVH entry point requires, and jumps to ESI. EBX stays. Loading TR marks the segment's
 # descriptor as busy: gdt32 is the copy in RAM.
 enter_pvh:
     mov eax, esi
@@ -418,8 +417,8 @@ enter_pvh:
     jmp eax
 
 # ------------------------------------------------------------------------------------------------ The Multiboot entry
-# Gives FS and GS, which are as in real mode, the limit that they are to have, EAX the value that tells a kernel of its
-# loader, and the kernel a stack, in the place of the page tables, which are not in use any more. Jumps to ESI; EBX stays.
+# Sets the limits of FS and GS, which are as in real mode, to those that the specification requires, and EAX to the magic value of
+# a Multiboot loader. Gives the kernel a stack in place of the page tables, which are no longer used. Jumps to ESI; EBX stays.
 enter_multiboot:
     mov eax, SELECTOR_DATA
     mov fs, eax
@@ -428,8 +427,8 @@ enter_multiboot:
     mov eax, MULTIBOOT_MAGIC
     jmp esi
 
-# GDT for the kernel's 32-bit entry, which wants 32-bit code at 0x10, for the PVH entry, and for the way to real mode.
-# Accessed bits are set beforehand, as in the GDT further down.
+# GDT for the kernel's 32-bit entry point, which requires 32-bit code at 0x10, for the PVH entry point, and for the switch to real
+# mode. Accessed bits are already set, as in the GDT below.
 .balign 8
 gdt32:
     .quad 0
@@ -443,9 +442,9 @@ gdt32_end:
 last_code_end:
 
 # ----------------------------------------------------------------------------------------------------- To real mode
-# For an operating system that wakes from suspend at the real-mode address in ESI. The way is that of Intel SDM volume 3,
-# 10.9.2: from segments that are as in real mode, with the interrupt table of real mode. Code stays in the last 64 KiB
-# below 4 GiB, as it does after a reset, until the last jump.
+# Enters a suspended operating system at the real-mode address in ESI. Follows Intel SDM volume 3, 10.9.2: first load segments as
+# in real mode, and the interrupt table of real mode. Until the last jump, code stays in the last 64 KiB below 4 GiB, as after a
+# reset.
 enter_real_mode:
     lidt [real_mode_idt_pointer_physical]
     mov eax, SELECTOR_DATA16
@@ -462,7 +461,7 @@ enter_real_mode16:
     mov eax, cr0
     and eax, ~CR0_PE
     mov cr0, eax
-    # The page tables are in memory that stays the firmware's and are not in use any more: room for a far return.
+    # The page tables are in memory that stays the firmware's and are no longer used: use it for a far return.
     mov ax, offset real_mode_stack_segment
     mov ss, ax
     mov sp, 4096
@@ -480,8 +479,8 @@ enter_real_mode16:
 .code64
 
 # --------------------------------------------------------------------------------------------------------- Exceptions
-# One stub a vector, eight bytes each: push the vector, go on. The common part hands the stack to Rust, which knows which
-# vectors come with an error code. Nothing returns from here, so the red zone that is overwritten does not matter.
+# One stub for each vector, eight bytes each: push the vector, jump to the common part. That passes the stack to Rust, which knows
+# which vectors push an error code. Nothing returns from here, so overwriting the red zone does not matter.
 .balign 8
 exception_stubs:
 .set vector, 0
@@ -499,8 +498,8 @@ exception_common:
     ud2
 
 # ------------------------------------------------------------------------------------------------------------ Tables
-# GDT: descriptors with the accessed bit set beforehand, so that the CPU does not write to them (Intel SDM volume 3,
-# 3.4.5). The kernel's 64-bit entry wants selectors 0x10 and 0x18 (Linux Documentation/arch/x86/boot.rst).
+# GDT: descriptors with the accessed bit already set, so that the CPU does not write to them (Intel SDM volume 3, 3.4.5). The
+# kernel's 64-bit entry point requires selectors 0x10 and 0x18 (Linux Documentation/arch/x86/boot.rst).
 .balign 8
 gdt:
     .quad 0
@@ -523,7 +522,7 @@ gdt32_pointer:                          # ten bytes: it is loaded in 64-bit mode
     .long gdt32_in_ram
     .long 0
 
-# The GDT where a PVH start has it.
+# The GDT at its load address, for a PVH start.
 .balign 4
     .word 0
 loaded_gdt_pointer:
@@ -537,8 +536,8 @@ real_mode_idt_pointer:
     .word 0x3ff
     .long 0
 
-# Task state (Intel SDM volume 3, figure 8-11): the stack of every exception, as the one that was in use may be what is
-# wrong. It is the same memory from its top again, since nothing returns.
+# Task state (Intel SDM volume 3, figure 8-11): the stack for every exception, because the stack in use may be the cause. It is
+# the same memory from its top again, since nothing returns.
 .balign 8
 task_state:
     .fill 0x24, 1, 0
@@ -588,7 +587,7 @@ idt_pointer:
 reset_vector:
     .byte 0xe9                          # jmp near
     .word start16 - reset_vector - 3
-# Behind it the date and the model, as a PC's BIOS has them: some hosts show this below 1 MiB (src/tables/bios_end.rs).
+# After it come the date and the model, as in a PC's BIOS: some hosts map this below 1 MiB (src/tables/bios_end.rs).
 .org {START_SIZE} - 11
     .quad {RELEASE_DATE}
 .org {START_SIZE} - 2
