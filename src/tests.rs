@@ -300,7 +300,7 @@ fn what_is_wrong_with_a_kernel_file_is_said_in_a_sentence() {
         let device = golden::device("q35", true).with_file("opt/org.firstlight/kernel", file);
         failure(device).error.to_string()
     };
-    assert!(with(&[]).starts_with("no kernel: the fw_cfg file with it is empty"), "{}", with(&[]));
+    assert!(with(&[]).starts_with("no kernel: the fw_cfg file for the kernel is empty"), "{}", with(&[]));
     assert!(with(b"text").contains("no Linux setup header: it is text"));
     let elf = [b"\x7fELF", &[0; 14][..], &[62, 0]].concat();
     assert!(with(&elf).contains("ELF file, which the host has to load"), "{}", with(&elf));
@@ -312,7 +312,7 @@ fn what_is_wrong_with_a_kernel_file_is_said_in_a_sentence() {
     }
     let device = golden::device("q35", true).with_file("opt/org.firstlight/kernel", &file);
     let long = device.with_file("opt/org.firstlight/cmdline", &[b'x'; 2048]);
-    assert!(failure(long).error.to_string().contains("has 2048 bytes, the kernel takes 2047"));
+    assert!(failure(long).error.to_string().contains("has 2048 bytes, the kernel accepts 2047"));
 }
 
 /// What a host with a TPM has, whose log has `log_len` bytes.
@@ -520,8 +520,8 @@ fn what_is_wrong_with_an_elf_kernel_is_said_in_a_sentence() {
         with(0x07, 0x9_0000)
     );
     assert!(with(0x07, 0x3_e000).contains("0x3e000-0x40328, over the firmware's own memory"));
-    assert!(with(0x07, 0xf_ff00).contains("not all RAM of its own"), "{}", with(0x07, 0xf_ff00));
-    assert!(with(0x10, 0xf_ffff).contains("entry 0xfffff is not in the 9001 bytes from 0x100000"));
+    assert!(with(0x07, 0xf_ff00).contains("not all free RAM"), "{}", with(0x07, 0xf_ff00));
+    assert!(with(0x10, 0xf_ffff).contains("entry point 0xfffff is not in the 9001 bytes from 0x100000"));
     assert!(with(0x10, 0).contains("no Linux setup header"));
 }
 
@@ -576,11 +576,11 @@ fn what_is_wrong_with_a_kernel_for_multiboot_is_said_in_a_sentence() {
     let with = |key: u16, value: u32| {
         failure(with_multiboot(golden::device("q35", true)).with_item(key, &value.to_le_bytes())).error.to_string()
     };
-    assert!(with(0x08, 0x0800_0000).contains("not all RAM of its own"), "{}", with(0x08, 0x0800_0000));
-    assert!(with(0x10, 0xf_0000).contains("entry 0xf0000 is not in the 24576 bytes from 0x100000"));
+    assert!(with(0x08, 0x0800_0000).contains("not all free RAM"), "{}", with(0x08, 0x0800_0000));
+    assert!(with(0x10, 0xf_0000).contains("entry point 0xf0000 is not in the 24576 bytes from 0x100000"));
     let no_entry = with(0x10, 0);
-    assert!(no_entry.contains("entry 0x0 is not in the 24576 bytes from 0x100000"), "{no_entry}");
-    assert!(no_entry.contains("without an entry; name one to the linker"), "{no_entry}");
+    assert!(no_entry.contains("entry point 0x0 is not in the 24576 bytes from 0x100000"), "{no_entry}");
+    assert!(no_entry.contains("without an entry point; name one to the linker"), "{no_entry}");
     assert!(with(0x0b, 60).contains("Multiboot information has 60 bytes"), "{}", with(0x0b, 60));
     let low = failure(
         with_multiboot(golden::device("q35", true))
@@ -590,11 +590,11 @@ fn what_is_wrong_with_a_kernel_for_multiboot_is_said_in_a_sentence() {
     assert!(low.error.to_string().contains("0x3e000-0x43fff, over the firmware's own memory"), "{}", low.error);
     let page_zero = with_multiboot(golden::device("q35", true)).with_item(0x07, &[0; 4]).with_item(0x10, &[0; 4]);
     let page_zero = failure(page_zero).error.to_string();
-    assert!(page_zero.contains("kernel at 0x0-0x5fff, which is not all RAM of its own"), "{page_zero}");
+    assert!(page_zero.contains("kernel at 0x0-0x5fff, which is not all free RAM"), "{page_zero}");
     let mut info = [0; 88];
     info[..4].copy_from_slice(&4_u32.to_le_bytes());
     let outside = failure(with_multiboot(golden::device("q35", true)).with_item(0x12, &info)).error.to_string();
-    assert!(outside.contains("has the command line at 0x0, not all of it in what the host has loaded"), "{outside}");
+    assert!(outside.contains("has the command line at 0x0, which is not all in what the host has loaded"), "{outside}");
 }
 
 #[test]
@@ -612,7 +612,7 @@ fn an_entry_behind_a_kernel_for_multiboot_ran_bytes_that_were_not_measured() {
         }
         let device = with_multiboot(golden::device("q35", true)).with_item(0x12, &info);
         let error = failure(device.with_item(0x10, &entry.to_le_bytes())).error.to_string();
-        let expected = format!("entry {entry:#x} is not in the {len} bytes from 0x100000");
+        let expected = format!("entry point {entry:#x} is not in the {len} bytes from 0x100000");
         assert!(error.contains(&expected), "{error}");
     }
 }

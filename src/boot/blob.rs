@@ -1,4 +1,4 @@
-//! The bytes of a file that is booted, or of a piece of one, wherever they are.
+//! The bytes of a file to boot, or of a part of one, wherever they are.
 
 use alloc::vec::Vec;
 
@@ -82,10 +82,10 @@ impl Blob<'_> {
         }
     }
 
-    /// Reads all of the bytes.
+    /// Reads all bytes.
     ///
     /// # Errors
-    /// [`Error::FwCfg`] for memory that the firmware may not read, and when the heap has no room.
+    /// [`Error::FwCfg`] if the firmware may not read the memory, or if the heap is full.
     pub fn read<M: HostAccess>(&self, machine: &mut M, fw_cfg: &FwCfg) -> Result<Vec<u8>, Error> {
         let len = u32::try_from(self.len()).unwrap_or(u32::MAX);
         if let Self::Item { item, offset: 0 } = self {
@@ -101,10 +101,10 @@ impl Blob<'_> {
         Ok(bytes)
     }
 
-    /// Puts the bytes to `to`, unless they are there, and returns the range that they fill.
+    /// Copies the bytes to `to`, unless they are there already. Returns the range that they fill.
     ///
     /// # Errors
-    /// [`Error::FwCfg`] for memory that the firmware may not access.
+    /// [`Error::FwCfg`] if the firmware may not access the memory.
     #[inline(never)]
     pub fn load<M: HostAccess>(&self, machine: &mut M, fw_cfg: &FwCfg, to: PhysAddr) -> Result<PhysRange, Error> {
         match self {
@@ -115,7 +115,7 @@ impl Blob<'_> {
             Self::Bytes([]) => {}
             Self::Bytes(bytes) => machine.write(to, bytes)?,
         }
-        // What was accessed does not wrap.
+        // The range was accessed, so it does not wrap.
         Ok(PhysRange::new(to, self.len()).unwrap_or(PhysRange::empty_at(to)))
     }
 }

@@ -1,7 +1,7 @@
-//! What an ELF file begins with (System V ABI, "ELF Header"), as far as the firmware looks at it: whether it is for x86, and
-//! where it is entered. The host loads such a file.
+//! The ELF header (System V ABI, "ELF Header"), as far as the firmware reads it: the machine and the entry point. The
+//! host loads such a file.
 //!
-//! Left out: program headers, sections, and the entry of files of 32 bits, of which the firmware is none.
+//! Left out: program headers, sections, and the entry point of 32-bit files. The firmware's own file is a 64-bit one.
 
 use crate::addr::PhysAddr;
 
@@ -12,11 +12,11 @@ const CLASS: usize = 4;
 const CLASS_64: u8 = 2;
 /// `e_machine`, 16 bits.
 const MACHINE: usize = 18;
-/// `e_entry`, 64 bits in a file of that class.
+/// `e_entry`, 64 bits in a 64-bit file.
 const ENTRY: usize = 24;
-/// The machines that hosts take kernels for: `EM_386` and `EM_X86_64`.
+/// The machines of the kernels that hosts load: `EM_386` and `EM_X86_64`.
 const X86: [u16; 2] = [3, 62];
-/// As many bytes as [`entry`] looks at.
+/// The number of bytes that [`entry`] reads.
 pub const BYTES: usize = ENTRY + 8;
 
 /// The machine that the file is for, if it is an ELF file.
@@ -25,12 +25,12 @@ pub fn machine(start: &[u8]) -> Option<u16> {
     machine.copied().map(u16::from_le_bytes)
 }
 
-/// Whether a machine is one that hosts take kernels for.
+/// Whether hosts load kernels for this machine.
 pub fn is_x86(machine: u16) -> bool {
     X86.contains(&machine)
 }
 
-/// Where a file of 64 bits for x86 is entered.
+/// The entry point of a 64-bit file for x86.
 pub fn entry(start: &[u8; BYTES]) -> Option<PhysAddr> {
     let is_wide = machine(start).is_some_and(is_x86) && start.get(CLASS) == Some(&CLASS_64);
     let entry = start.last_chunk().filter(|_| is_wide)?;

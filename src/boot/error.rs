@@ -12,78 +12,78 @@ use crate::{fw_cfg, memory_map};
 pub enum Error {
     /// The host offers no kernel.
     NoKernel,
-    /// The host gives no kernel beside the firmware, and none of its modules is one.
+    /// The host offers no kernel besides the firmware, and none of its modules is one.
     NoKernelModule {
         /// How many modules there are.
         modules: usize,
     },
-    /// The named file that is to be the kernel has no bytes.
+    /// The named file for the kernel is empty.
     EmptyFile,
-    /// The kernel is an ELF file, and the host gives no entry for it.
+    /// The kernel is an ELF file, and the host names no entry point.
     Elf,
-    /// The named file that is to be the kernel is an ELF file, which only the host can load.
+    /// The named file for the kernel is an ELF file, which only the host can load.
     ElfFile,
     /// The host's Multiboot information is too short.
     MultibootInfo {
         /// Its length in bytes.
         len: u32,
-        /// The least that it can have.
+        /// The shortest valid length.
         needed: u32,
     },
-    /// The host's Multiboot information points to what the host has not loaded.
+    /// The host's Multiboot information points outside of what the host has loaded.
     MultibootPointer {
-        /// What is to be there.
+        /// The structure that the pointer is for.
         what: &'static str,
-        /// Where that begins.
+        /// Where the structure begins.
         at: PhysAddr,
         /// What the host has loaded.
         loaded: PhysRange,
     },
-    /// The modules of the host's Multiboot information have more bytes than all that the host has loaded.
+    /// The modules in the host's Multiboot information are together longer than all that the host has loaded.
     MultibootOverlap {
-        /// Where the first module is that is too much.
+        /// The first module that is beyond that length.
         at: PhysAddr,
         /// What the host has loaded.
         loaded: PhysRange,
     },
-    /// The host's entry is not one of the kernel's bytes, or these are not below 4 GiB.
+    /// The host's entry point is outside the kernel, or the kernel is not all below 4 GiB.
     EntryOutside {
-        /// The entry.
+        /// The entry point.
         entry: PhysAddr,
         /// The kernel's first byte.
         start: PhysAddr,
         /// Its size in bytes.
         size: u32,
     },
-    /// The host wants the kernel where the firmware is.
+    /// The kernel's place, which the host has chosen, overlaps the firmware.
     KernelOverFirmware {
         /// Where the kernel is.
         kernel: PhysRange,
         /// Where the firmware is.
         firmware: PhysRange,
     },
-    /// The host wants the kernel where there is no RAM for it.
+    /// The kernel's place, which the host has chosen, is not all RAM.
     KernelOutsideRam {
         /// Where the kernel is.
         kernel: PhysRange,
     },
-    /// There is no setup header: the boot flag or the magic number is missing.
+    /// The setup header is missing: no boot flag or no magic number.
     NotLinux {
-        /// What the file is instead, if that is known.
+        /// What the file is instead, if known.
         kind: Option<FileKind>,
     },
-    /// The kernel file ends before what its header says is in it.
+    /// The kernel file is shorter than its header says.
     FileTruncated {
-        /// The bytes that there are.
+        /// The length of the file in bytes.
         seen: u64,
-        /// The bytes that the header tells of.
+        /// The length by the header in bytes.
         needed: u64,
     },
-    /// The setup header ends before the fields that its protocol version has.
+    /// The setup header is shorter than its protocol version requires.
     Truncated {
-        /// How many bytes from the start of the file were there.
+        /// The bytes that are there, from the start of the file.
         seen: usize,
-        /// How many were needed.
+        /// The bytes that are needed.
         needed: usize,
     },
     /// The boot protocol is older than 2.00.
@@ -91,9 +91,9 @@ pub enum Error {
         /// The version of the kernel, major in the upper byte, minor in the lower.
         version: u16,
     },
-    /// The kernel is for a BIOS: it has no entry but the one in real mode.
+    /// The kernel is for a BIOS: its only entry point is in real mode.
     RealModeOnly,
-    /// The 32-bit entry that the header gives is not one of the kernel's bytes.
+    /// The 32-bit entry point in the header is outside the kernel.
     EntryMoved {
         /// `code32_start`.
         entry: PhysAddr,
@@ -106,7 +106,7 @@ pub enum Error {
     ZImageTooLong {
         /// The length of its protected-mode part in bytes.
         len: u64,
-        /// The longest that there is room for.
+        /// The longest that fits.
         limit: u64,
     },
     /// Not all of the low memory that a zImage runs in is free RAM.
@@ -114,16 +114,16 @@ pub enum Error {
         /// What the zImage needs.
         needed: PhysRange,
     },
-    /// The alignment that the kernel asks for is no power of two.
+    /// The kernel's alignment is not a power of two.
     BadAlignment {
         /// `kernel_alignment`.
         alignment: u32,
     },
-    /// The command line is longer than the kernel takes.
+    /// The command line is longer than the kernel accepts.
     CommandLineTooLong {
         /// Its length in bytes, without the NUL at its end.
         len: u64,
-        /// The longest that the kernel takes.
+        /// The longest that the kernel accepts.
         limit: u64,
     },
     /// No room below 640 KiB for the command line.
@@ -140,20 +140,20 @@ pub enum Error {
     FwCfg(fw_cfg::Error),
     /// The firmware's heap has no room for `boot_params`, `hvm_start_info` or Multiboot information.
     HeapFull,
-    /// The memory map has no room to say where the kernel is.
+    /// The memory map has no room for another region.
     MemoryMap(memory_map::Error),
     /// No room for the kernel.
     KernelDoesNotFit {
-        /// The bytes it needs until it manages memory itself.
+        /// The bytes that it uses until it manages memory itself.
         needed: u64,
         /// The lowest address it can run at.
         at: PhysAddr,
         /// All the RAM of the machine in bytes.
         ram: u64,
     },
-    /// The header asks for memory that no machine can have where the kernel takes it.
+    /// The kernel needs more memory than any machine has at the addresses where it can run.
     KernelOutOfReach {
-        /// The bytes it asks for.
+        /// The bytes that it needs.
         needed: u64,
         /// The lowest address it can run at.
         at: PhysAddr,
@@ -164,7 +164,7 @@ pub enum Error {
     InitrdDoesNotFit {
         /// Its size in bytes.
         size: u64,
-        /// One past the highest address that the kernel takes, if it sets a limit.
+        /// One past the highest address that the kernel accepts, if it sets a limit.
         limit: Option<PhysAddr>,
         /// The longest run of free memory there, in bytes.
         free: u64,
@@ -182,8 +182,8 @@ impl fmt::Display for Error {
                 "no kernel: fw_cfg has none, and none of {modules} modules is a bzImage; give one as the initrd (QEMU \
                  -initrd, libvirt <initrd>, Cloud Hypervisor --initramfs), or as the fw_cfg file opt/org.firstlight/kernel"
             ),
-            Self::EmptyFile => f.write_str("no kernel: the fw_cfg file with it is empty; put a bzImage (vmlinuz) into it"),
-            Self::Elf => f.write_str("the kernel is an ELF file without a PVH entry; use a bzImage (vmlinuz)"),
+            Self::EmptyFile => f.write_str("no kernel: the fw_cfg file for the kernel is empty; put a bzImage (vmlinuz) into it"),
+            Self::Elf => f.write_str("the kernel is an ELF file without a PVH entry point; use a bzImage (vmlinuz)"),
             Self::ElfFile => f.write_str(
                 "the kernel is an ELF file, which the host has to load (QEMU -kernel, libvirt <kernel>); or use a bzImage \
                  (vmlinuz)",
@@ -194,33 +194,33 @@ impl fmt::Display for Error {
             ),
             Self::MultibootPointer { what, at, loaded } => write!(
                 f,
-                "the host's Multiboot information has the {what} at {at}, not all of it in what the host has loaded, \
+                "the host's Multiboot information has the {what} at {at}, which is not all in what the host has loaded, \
                  {loaded}; this is a defect of the host"
             ),
             Self::MultibootOverlap { at, loaded } => write!(
                 f,
-                "the host's Multiboot information has modules over each other: with the one at {at} they are longer than all \
+                "the host's Multiboot information has overlapping modules: with the one at {at} they are longer than all \
                  that it has loaded, {loaded}; this is a defect of the host"
             ),
             Self::EntryOutside { entry, start, size } => {
                 let advice = if entry == PhysAddr::new(0) {
-                    "the file may have been linked without an entry; name one to the linker"
+                    "the file may have been linked without an entry point; name one to the linker"
                 } else {
                     "is the file whole?"
                 };
                 write!(
                     f,
-                    "the kernel's entry {entry} is not in the {size} bytes from {start} that the host has loaded below \
+                    "the kernel's entry point {entry} is not in the {size} bytes from {start} that the host has loaded below \
                      4 GiB; {advice}"
                 )
             }
             Self::KernelOverFirmware { kernel, firmware } => write!(
                 f,
-                "the host has the kernel at {kernel}, over the firmware's own memory {firmware}; link it from 1 MiB on"
+                "the host puts the kernel at {kernel}, over the firmware's own memory {firmware}; link it from 1 MiB on"
             ),
             Self::KernelOutsideRam { kernel } => write!(
                 f,
-                "the host has the kernel at {kernel}, which is not all RAM of its own; give the machine more memory, \
+                "the host puts the kernel at {kernel}, which is not all free RAM; give the machine more memory, \
                  or link the kernel elsewhere from 1 MiB on"
             ),
             Self::NotLinux { kind: None } => {
@@ -246,28 +246,28 @@ impl fmt::Display for Error {
             ),
             Self::EntryMoved { entry, start, len } => write!(
                 f,
-                "the kernel's header has the entry (code32_start) at {entry}, outside its {len} bytes from {start}; use a \
+                "the kernel's header has the entry point (code32_start) at {entry}, outside its {len} bytes from {start}; use a \
                  file that no other loader has changed"
             ),
             Self::ZImageTooLong { len, limit } => {
-                write!(f, "the kernel is a zImage with {len} bytes, {limit} fit below 640 KiB; make a bzImage of it")
+                write!(f, "the kernel is a zImage with {len} bytes, {limit} fit below 640 KiB; use a bzImage")
             }
             Self::NoPcMemory { needed } => write!(
                 f,
-                "the kernel is a zImage and needs {needed}, of which not all is free RAM on this machine; use a bzImage"
+                "the kernel is a zImage and needs {needed}, which is not all free RAM on this machine; use a bzImage"
             ),
             Self::BadAlignment { alignment } => {
-                write!(f, "the kernel asks for alignment {alignment:#x}, no power of two; is the file whole?")
+                write!(f, "the kernel asks for alignment {alignment:#x}, which is not a power of two; is the file whole?")
             }
             Self::CommandLineTooLong { len, limit } => {
-                write!(f, "the command line has {len} bytes, the kernel takes {limit}; shorten it")
+                write!(f, "the command line has {len} bytes, the kernel accepts {limit}; shorten it")
             }
             Self::CommandLineDoesNotFit { needed } => {
                 write!(f, "no {needed} bytes free below 640 KiB for the command line; shorten it")
             }
             Self::NoLowMemory { needed } => write!(
                 f,
-                "no {needed} bytes free below 640 KiB for what the kernel is told; the host's memory map (etc/e820) has to \
+                "no {needed} bytes free below 640 KiB for the kernel's parameters; the host's memory map (etc/e820) must \
                  have RAM there"
             ),
             Self::FwCfg(error) => error.fmt(f),
@@ -279,7 +279,7 @@ impl fmt::Display for Error {
                  it more memory",
                 mib(needed),
                 mib(at.get().saturating_add(needed)),
-                // What the firmware and the tables take is not all of a MiB.
+                // The firmware and the tables take less than 1 MiB.
                 mib(ram)
             ),
             Self::KernelOutOfReach { needed, at, limit } => write!(

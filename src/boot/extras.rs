@@ -6,7 +6,7 @@ use crate::addr::PhysRange;
 use crate::fw_cfg::FwCfg;
 use crate::hal::HostAccess;
 
-/// The initrd and the command line, each without bytes where there is none.
+/// The initrd and the command line. Each is empty if there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extras<'a> {
     /// The initrd.
@@ -20,7 +20,7 @@ pub struct Extras<'a> {
 pub struct CommandLine<'a> {
     /// Its bytes.
     pub text: Blob<'a>,
-    /// Whether the text ends with a NUL, which the host counts; else it is as somebody wrote it.
+    /// Whether the text ends with a NUL, which counts as part of it. If not, the text is as a user wrote it.
     pub has_nul: bool,
 }
 
@@ -31,24 +31,24 @@ impl Default for CommandLine<'_> {
 }
 
 impl CommandLine<'_> {
-    /// The bytes of the text with a NUL at its end.
+    /// The length of the text in bytes, with a NUL at its end.
     #[must_use]
     pub const fn len(&self) -> u64 {
         if self.has_nul { self.text.len() } else { self.text.len().saturating_add(1) }
     }
 
-    /// Whether there is no word in it. A host without a command line may offer one with nothing but its NUL.
+    /// Whether the command line is empty. A host without a command line may offer a lone NUL.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() <= 1
     }
 
-    /// Loads the text to the start of `place`, which has room for it and one more NUL.
+    /// Loads the text to the start of `place`, which has room for the text and one more NUL.
     fn load<M: HostAccess>(&self, machine: &mut M, fw_cfg: &FwCfg, place: PhysRange) -> Result<(), Error> {
         let text = self.text.load(machine, fw_cfg, place.start())?;
-        // The host's own may lack the NUL at the end.
+        // The host's own text may lack the NUL.
         machine.write(text.end(), &[0])?;
-        // What an editor leaves at the end of a file is no part of the command line.
+        // Editors end a file with a newline, which is not part of the command line.
         let mut last = [0];
         if !self.has_nul
             && let Some(at) = text.end().checked_sub(1).filter(|_| !text.is_empty())
@@ -63,7 +63,7 @@ impl CommandLine<'_> {
 }
 
 impl Extras<'_> {
-    /// What there has to be room for, with a kernel of which `kernel` bytes are to be transferred.
+    /// The room needed, with a kernel of which `kernel` bytes are to be transferred.
     #[must_use]
     pub const fn needs(&self, kernel: u64) -> Needs {
         Needs {
@@ -92,14 +92,15 @@ impl Extras<'_> {
     }
 }
 
-/// What a plan has to find room for, in bytes.
+/// The room that a plan has to find, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// What of the kernel is to be transferred, with what the host has appended to it. Zero for a kernel that is in its place.
+    /// The bytes of the kernel to be transferred, with what the host has appended to it. Zero for a kernel that is in
+    /// its place.
     pub kernel: u64,
     /// The initrd, if there is one.
     pub initrd: u64,
-    /// Where the initrd is, if it is in memory. It stays there if the kernel takes it there.
+    /// Where the initrd is, if it is in memory. It stays there if the kernel accepts it there.
     pub initrd_at: Option<PhysRange>,
     /// The command line with the NUL at its end.
     pub command_line: u64,

@@ -1,12 +1,12 @@
-//! What a file is that is no Linux kernel for x86, as far as its first bytes tell.
+//! Identifies common files that are not Linux kernels for x86 by magic number.
 //!
-//! For messages only: nothing is decided by it but what the reader is told to change.
+//! For error messages only: the kind tells the reader what to change, and decides nothing else.
 
 use core::fmt;
 
 use super::elf;
 
-/// A kind of file that is taken for a kernel by mistake.
+/// A kind of file that is commonly passed as a kernel by mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// An ELF file for another machine.
@@ -26,20 +26,20 @@ pub enum FileKind {
     Text,
 }
 
-/// What packed files begin with: RFC 1952, 2.3.1; the .xz file format, 2.1.1.1; RFC 8878, 3.1.1.
+/// The magic numbers of packed files: RFC 1952, 2.3.1; the .xz file format, 2.1.1.1; RFC 8878, 3.1.1.
 const PACKED: [&[u8]; 3] = [b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-/// Where kernels for Arm and RISC-V have a magic number (Linux `Documentation/arch/arm64/booting.rst`, "Call the kernel
-/// image"; `Documentation/arch/riscv/boot-image-header.rst`).
+/// The offset of the magic number in kernels for Arm and RISC-V (Linux `Documentation/arch/arm64/booting.rst`, "Call
+/// the kernel image"; `Documentation/arch/riscv/boot-image-header.rst`).
 const IMAGE_MAGIC: usize = 0x38;
 const ARM64: &[u8] = b"ARM\x64";
 const RISC_V: &[u8] = b"RSC\x05";
-/// What an EFI program begins with (PE format, "MS-DOS Stub").
+/// The magic number of an EFI program (PE format, "MS-DOS Stub").
 const MZ: &[u8] = b"MZ";
-/// How many bytes have to be text for the file to be called that, unless it has fewer.
+/// The number of bytes that have to be text for a file to count as text. A shorter file has to be all text.
 const TEXT: usize = 16;
 
 impl FileKind {
-    /// The kind of the file that begins with `start`; `None` for an ELF file for x86, and for what is not known.
+    /// The kind of the file that begins with `start`. `None` for an ELF file for x86 and for an unknown file.
     pub(super) fn of(start: &[u8]) -> Option<Self> {
         let magic = start.get(IMAGE_MAGIC..).unwrap_or_default();
         let is_text = |&byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_is_told_by_its_magic_number_and_by_nothing_less() {
+    fn every_kind_is_identified_by_its_whole_magic_number() {
         for (at, magic, kind) in [
             (0, &b"\x1f\x8b\x08"[..], FileKind::Packed),
             (0, b"\xfd7zXZ\0", FileKind::Packed),
@@ -104,14 +104,14 @@ mod tests {
             file[at] ^= 0x80;
             assert_eq!(FileKind::of(&file), None, "{kind:?}");
         }
-        // With an EFI stub, as Debian's kernel for Arm has it.
+        // Debian's kernel for Arm has an EFI stub.
         let mut arm = with(0, b"MZ");
         arm[0x38..0x3c].copy_from_slice(b"ARM\x64");
         assert_eq!(FileKind::of(&arm), Some(FileKind::Arm64));
     }
 
     #[test]
-    fn an_elf_file_for_x86_is_not_one_for_another_machine() {
+    fn an_elf_file_for_x86_is_of_no_other_kind() {
         let elf = |machine: u8| {
             let mut file = with(0, b"\x7fELF");
             file[18] = machine;
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_known_however_short_it_is() {
+    fn text_of_any_length_is_identified() {
         for text in [&b"x"[..], b"#!/bin/sh\nexec true\n", b"\r\n\t"] {
             assert_eq!(FileKind::of(text), Some(FileKind::Text));
         }

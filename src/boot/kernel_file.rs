@@ -5,25 +5,25 @@ use crate::addr::{PhysAddr, PhysRange};
 use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::HostAccess;
 
-/// Where the bytes of a kernel file are. A Linux kernel file is the setup code and behind it the code that is loaded.
+/// Where the bytes of a kernel file are. A Linux kernel file is setup code, followed by the code that is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelFile {
     /// In one piece.
     Whole(Blob<'static>),
-    /// In two items, as a host divides a bzImage.
+    /// In two items, because the host divides a bzImage.
     Divided {
-        /// The item with the setup code, as the host has changed it.
+        /// The item with the setup code, as modified by the host.
         setup: Key,
-        /// The item with the rest, and with what the host has appended to it.
+        /// The item with the rest, followed by what the host has appended.
         code: Item,
-        /// The item with the address for which the host's pointers to what it has appended are.
+        /// The item with the kernel's address for which the host has computed pointers to what it has appended.
         address: Key,
     },
 }
 
 impl KernelFile {
-    /// The first `len` bytes: of a whole file as many as there are, of a divided one no more than the setup code has by its
-    /// header. The host is not asked how long that is.
+    /// The first `len` bytes. A whole file may be shorter. Of a divided file, `len` must not exceed the setup code, because
+    /// the host is not asked for its length.
     #[must_use]
     pub fn first(self, len: u32) -> Blob<'static> {
         match self {
@@ -32,7 +32,7 @@ impl KernelFile {
         }
     }
 
-    /// What is behind the `setup_len` bytes of setup code.
+    /// What follows the `setup_len` bytes of setup code.
     #[must_use]
     pub fn code(self, setup_len: u32) -> Blob<'static> {
         match self {
@@ -41,7 +41,7 @@ impl KernelFile {
         }
     }
 
-    /// The range that the host has put the whole file in.
+    /// The range that holds the whole file, if the host has put it into memory.
     #[must_use]
     pub const fn place(&self) -> Option<PhysRange> {
         match self {
@@ -50,7 +50,7 @@ impl KernelFile {
         }
     }
 
-    /// The address at which the host would have the code. To a whole file nothing is appended, and it has none.
+    /// The address at which the host expects the code. `None` for a whole file, to which nothing is appended.
     pub fn host_address<M: HostAccess>(self, machine: &mut M, fw_cfg: &FwCfg) -> Option<PhysAddr> {
         match self {
             Self::Whole(_) => None,

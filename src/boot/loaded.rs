@@ -18,20 +18,20 @@ pub struct Loaded {
 /// The bytes of what is booted, as they are measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Images {
-    /// The kernel file's setup code, which is not loaded, if the file has some.
+    /// The kernel file's setup code, if there is any. It is not loaded.
     pub setup: Option<Blob<'static>>,
-    /// The bytes of a bzImage behind its setup code, or of an ELF file's segments with what is between them. Of a kernel for
-    /// Multiboot, all that the host gives before the list of modules.
+    /// A bzImage without its setup code; an ELF file's segments with the gaps between them; for Multiboot, all bytes of
+    /// the host's item before the list of modules.
     pub kernel: PhysRange,
     /// The bytes of the initrd, if there is one.
     pub initrd: Option<PhysRange>,
-    /// The modules of a kernel for Multiboot, in its list's order.
+    /// The modules of a Multiboot kernel, in the order of its list.
     pub modules: Vec<BootModule>,
-    /// The bytes of the command line as the host counts them, and one more for a NUL in any case.
+    /// The command line as the host counts it, and one more byte for a NUL.
     pub command_line: PhysRange,
 }
 
-/// A boot module of a kernel for Multiboot.
+/// A boot module of a Multiboot kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootModule {
     /// Its bytes.

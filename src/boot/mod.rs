@@ -1,13 +1,14 @@
-//! What to boot, where to put it, and what the kernel is told.
+//! What to boot, where to put it, and what to pass to the kernel.
 //!
-//! [`Payload`] is what a source has: a kernel, an initrd and a command line ([`source`]). The kernel's protocol plans, without
-//! touching anything but the memory map, where everything goes, has each part transferred, and tells the kernel of it
-//! ([`protocol`]). [`Handover`] is how the kernel is entered, and [`Images`] is what a TPM measures.
+//! A source ([`source`]) finds a [`Payload`]: a kernel, an initrd and a command line. The kernel's protocol
+//! ([`protocol`]) plans where everything goes, has each part transferred, and writes the kernel's parameters. Planning
+//! changes nothing but the memory map. [`Handover`] is how the kernel is entered, and [`Images`] is what a TPM
+//! measures.
 //!
-//! A new source is a file in `source`, and a new protocol a file in `protocol`; each has a line in the list of its folder's
-//! `mod.rs`. What both share is in the files of this folder, which know of neither.
+//! A new source is a file in `source`, and a new protocol is a file in `protocol`. Each has a line in the list in its
+//! folder's `mod.rs`. The files of this folder are for both, and depend on no single source or protocol.
 //!
-//! Assumed: the memory map is complete, with the firmware's own memory and the tables held in it. Left out: kernels for
+//! Assumed: the memory map is complete, with the firmware's own memory and the tables reserved in it. Left out:
 //! Multiboot 2.
 
 mod blob;
@@ -38,14 +39,14 @@ pub use self::system_info::SystemInfo;
 use crate::hal::HostAccess;
 use crate::state::Boot;
 
-/// Finds a place for everything, has the host put each part there in one transfer, and tells the kernel of it. What the
-/// host has put into memory is copied from there; an initrd stays where it is, if the kernel takes it there.
+/// Finds a place for every part, has the host write each there in one transfer, and passes the addresses to the kernel.
+/// Parts that the host has put into memory are copied from there. An initrd in memory stays there if the kernel accepts
+/// it.
 ///
-/// What the kernel is given is held in the map. Returns what went where.
+/// Memory for the kernel is reserved in the map. Returns what went where.
 ///
 /// # Errors
-/// [`Error::FwCfg`] when the host does not deliver; else why there is no place for a part, and what a protocol finds in a part
-/// that it has loaded.
+/// [`Error::FwCfg`] if the host does not deliver; else why a part has no place, or what is wrong with a loaded part.
 pub fn load<M: HostAccess>(
     boot: &mut Boot<'_, M>,
     payload: &Payload<'_>,

@@ -1,7 +1,7 @@
-//! Kernels whose place the host has chosen, as it does for all but bzImages.
+//! Kernels whose place the host has chosen. This is every kernel except a bzImage or zImage.
 //!
-//! Such a place is not looked for but held, before anything else is put anywhere, and a kernel that lies where the firmware
-//! is cannot be booted.
+//! Their memory is reserved first, before anything else is placed. A kernel that overlaps the firmware cannot be
+//! booted.
 
 use uefi_raw::table::boot::MemoryType;
 
@@ -10,13 +10,13 @@ use crate::addr::{PhysAddr, PhysRange};
 use crate::layout;
 use crate::memory_map::HostMap;
 
-/// A kernel for one place.
+/// A kernel with a fixed place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlacedKernel {
-    /// What it needs, without a gap: from the first byte of its lowest segment to the last of its highest, with what it
-    /// wants zero; of a kernel for Multiboot, with its modules behind it.
+    /// Its memory without gaps, from the first byte of its lowest segment to the last byte of its highest, including
+    /// the zeroed memory at the end. For Multiboot, the modules follow and are included.
     pub image: PhysRange,
-    /// Where it is entered; one of the bytes of `image`.
+    /// The entry point, inside `image`.
     pub entry: PhysAddr,
 }
 
@@ -32,7 +32,7 @@ impl PlacedKernel {
             .ok_or(Error::EntryOutside { entry, start, size })
     }
 
-    /// Keeps everything else off it in `map`: it is `LOADER_DATA`, which is RAM to the kernel, to the ends of its pages.
+    /// Reserves its pages in `map` as `LOADER_DATA`, which is RAM to the kernel.
     ///
     /// # Errors
     /// [`Error::KernelOverFirmware`], [`Error::KernelOutsideRam`], [`Error::MemoryMap`].

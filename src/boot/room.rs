@@ -1,4 +1,4 @@
-//! Room for what goes with any kernel, taken from the memory map.
+//! Room for an initrd, a command line and parameters, taken from the memory map.
 
 use uefi_raw::table::boot::MemoryType;
 
@@ -6,11 +6,11 @@ use super::error::Error;
 use crate::addr::{Alignment, PhysRange, constant_range};
 use crate::memory_map::{self, MemoryMap, Placement};
 
-/// Where parameters, the command line and page tables go: below 640 KiB, as the Linux protocol wants it, and from 64 KiB on,
-/// because hosts leave data for the firmware below (boot.rst, "The Kernel Command Line"; QEMU, crosvm).
+/// The place of parameters, the command line and page tables: below 640 KiB, as the Linux protocol requires, and above
+/// 64 KiB, because hosts leave data for the firmware below that (boot.rst, "The Kernel Command Line"; QEMU, crosvm).
 const LOW_MEMORY: PhysRange = constant_range(0x1_0000, 0xa_0000);
 
-/// Low memory for a command line of `len` bytes and a NUL, held to the end of its last page.
+/// Reserves low memory for a command line of `len` bytes and a NUL, to the end of its last page.
 ///
 /// # Errors
 /// [`Error::CommandLineDoesNotFit`], [`Error::MemoryMap`].
@@ -19,7 +19,7 @@ pub fn allocate_command_line(map: &mut MemoryMap, len: u64) -> Result<PhysRange,
     find_low(map, needed, Error::CommandLineDoesNotFit { needed })
 }
 
-/// `len` bytes of low memory, held to the end of their last page.
+/// Reserves `len` bytes of low memory, to the end of their last page.
 ///
 /// # Errors
 /// [`Error::NoLowMemory`], [`Error::MemoryMap`].
@@ -27,7 +27,7 @@ pub fn allocate_low(map: &mut MemoryMap, len: u64) -> Result<PhysRange, Error> {
     find_low(map, len, Error::NoLowMemory { needed: len })
 }
 
-/// `no_room`, or that the map is full where there is room.
+/// Fails with `no_room`, or with [`Error::MemoryMap`] if there is room but the map is full.
 fn find_low(map: &mut MemoryMap, len: u64, no_room: Error) -> Result<PhysRange, Error> {
     let Some(pages) = len.checked_next_multiple_of(Alignment::PAGE.bytes()) else { return Err(no_room) };
     let found = map.allocate(pages, Alignment::PAGE, LOW_MEMORY, Placement::Bottom, MemoryType::LOADER_DATA);
@@ -40,8 +40,8 @@ fn find_low(map: &mut MemoryMap, len: u64, no_room: Error) -> Result<PhysRange, 
     }
 }
 
-/// Room for an initrd of `len` bytes, as high in `space` as it fits: that is as far as can be from where the kernel grows. It
-/// starts on a large page, which the host may back by one, where that costs less than one.
+/// Reserves room for an initrd of `len` bytes, as high in `space` as possible, because the kernel grows from below. It
+/// starts on a large page, which the host can back by one, if that moves it by less than a large page.
 ///
 /// # Errors
 /// [`Error::InitrdDoesNotFit`], [`Error::MemoryMap`].
@@ -51,7 +51,7 @@ pub fn place_initrd(space: PhysRange, len: u64, map: &mut MemoryMap) -> Result<P
     let limit = Some(space.end());
     let space = PhysRange::from_bounds(space.start().max(low), space.end()).unwrap_or_default();
     let find = |len, alignment| map.find_free(len, alignment, space, Placement::Top);
-    // Whole pages: the kernel frees them all when it is done.
+    // Whole pages, because the kernel frees whole pages.
     let pages = len.checked_next_multiple_of(Alignment::PAGE.bytes());
     let Some(found) = pages.and_then(|len| find(len, Alignment::PAGE)) else {
         let free = map.largest_free(space);
@@ -61,6 +61,6 @@ pub fn place_initrd(space: PhysRange, len: u64, map: &mut MemoryMap) -> Result<P
         .filter(|large| large.start().checked_add(Alignment::LARGE_PAGE.bytes()) > Some(found.start()));
     let held = on_large_page.unwrap_or(found);
     map.reserve(held, MemoryType::LOADER_DATA)?;
-    // No longer than what was found.
+    // `len` is not longer than the found range.
     Ok(PhysRange::new(held.start(), len).unwrap_or(held))
 }

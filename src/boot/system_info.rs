@@ -1,13 +1,13 @@
-//! What every kernel is told of the machine beside its memory map.
+//! What every kernel is told about the machine, besides its memory map.
 
 use crate::addr::PhysAddr;
 use crate::framebuffer::Framebuffer;
 
-/// What the firmware has set up that a kernel is told of.
+/// What the firmware has set up for the kernel.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemInfo<'a> {
     /// The address of the ACPI root pointer, if there are ACPI tables.
     pub rsdp: Option<PhysAddr>,
-    /// What the display shows, if there is one.
+    /// The display's framebuffer, if there is one.
     pub framebuffer: Option<&'a Framebuffer>,
 }

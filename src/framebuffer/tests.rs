@@ -176,7 +176,7 @@ fn memory_goes_back_when_the_host_does_not_take_the_framebuffer() {
 }
 
 #[test]
-fn errors_say_what_to_change() {
+fn messages_say_what_to_change() {
     let memory = MemoryError { range: range(1 << 32, 4) };
     for (error, part) in [
         (Error::NoRegisters, "mmio=on"),

@@ -116,15 +116,17 @@ fn an_elf_kernel_with_an_entry_point_outside_it_is_refused() {
     let note = file.windows(4).rposition(|bytes| bytes == b"Xen\0").expect("the note") + 4;
     for entry in [layout.base - 1, layout.end(), 0xf000, 0x4000_0000, 0xffff_fff0] {
         let file = with(file.clone(), note, &entry.to_le_bytes());
-        let seen =
-            format!("the kernel's entry {entry:#x} is not in the {} bytes from 0x200000", layout.end() - layout.base);
+        let seen = format!(
+            "the kernel's entry point {entry:#x} is not in the {} bytes from 0x200000",
+            layout.end() - layout.base
+        );
         stops_for_kernel(&file, "", &[&seen, "is the file whole?"]);
     }
     // The whole kernel where there is no RAM: above it, in a hole of the machine, and under the firmware's image.
     for base in [1 << 30, 0xb000_0000, 0xfff0_0000] {
         let (file, layout) = pvh_file(base);
-        let seen = format!("the host has the kernel at {base:#x}-{:#x}", layout.end() - 1);
-        stops_for_kernel(&file, "", &[&seen, "not all RAM", "more memory", "from 1 MiB on"]);
+        let seen = format!("the host puts the kernel at {base:#x}-{:#x}", layout.end() - 1);
+        stops_for_kernel(&file, "", &[&seen, "not all free RAM", "more memory", "from 1 MiB on"]);
     }
 }
 
@@ -153,13 +155,13 @@ fn the_error_for_an_initrd_larger_than_the_memory_names_both_sizes() {
 #[test]
 fn the_error_for_a_command_line_longer_than_the_kernel_takes_names_both_lengths() {
     let kernel = BzImage { cmdline_size: 300, ..BzImage::new() };
-    let too_long: &[&str] = &["command line has 301 bytes, the kernel takes 300; shorten it"];
+    let too_long: &[&str] = &["command line has 301 bytes, the kernel accepts 300; shorten it"];
     stops_for_kernel(&kernel.file(), &"x".repeat(301), too_long);
     let machine = Machine::new(Kind::Pc);
     stops_for_files(&machine, &[("kernel", &kernel.file()), ("cmdline", &[b'x'; 301])], too_long);
     // Before 2.06 a header has no field for it.
     let old = BzImage::old(0x205).file();
-    stops_for_kernel(&old, &"x".repeat(256), &["command line has 256 bytes, the kernel takes 255; shorten it"]);
+    stops_for_kernel(&old, &"x".repeat(256), &["command line has 256 bytes, the kernel accepts 255; shorten it"]);
     // A kernel without a limit, and more than low memory.
     let kernel = BzImage { cmdline_size: u32::MAX, ..BzImage::new() };
     let files: &[(&str, &[u8])] = &[("kernel", &kernel.file()), ("cmdline", &vec![b'x'; 640 << 10])];
@@ -174,7 +176,7 @@ fn the_error_for_a_file_that_is_no_kernel_says_what_it_is() {
         stops_for_file(file, &[&format!("no Linux setup header: it is {what}"), use_a_bzimage]);
     };
     let long = |magic: &[u8], at: usize| with(vec![0; 70_000], at, magic);
-    stops_for_file(&[], &["no kernel: the fw_cfg file with it is empty", "put a bzImage (vmlinuz) into it"]);
+    stops_for_file(&[], &["no kernel: the fw_cfg file for the kernel is empty", "put a bzImage (vmlinuz) into it"]);
     is(b"not a kernel\n", "text");
     is("#!/bin/sh\nexec echo not a kernel\n".repeat(1000).as_bytes(), "text");
     is(&long(b"\x1f\x8b\x08", 0), "a packed file, which has to be unpacked first");

@@ -270,7 +270,7 @@ fn a_kernel_that_overlaps_the_firmware_is_refused() {
 
 #[test]
 fn a_kernel_outside_memory_is_refused() {
-    stops_for_kernel(&flat(200 << 20).bytes, "", &["at 0xc800000-", "not all RAM", "more memory"]);
+    stops_for_kernel(&flat(200 << 20).bytes, "", &["at 0xc800000-", "not all free RAM", "more memory"]);
 }
 
 #[test]
@@ -283,12 +283,12 @@ fn the_error_for_an_entry_point_of_zero_says_so() {
         stops_for_kernel(
             &file,
             "",
-            &["the kernel's entry 0x0 is not in the", "from 0x200000", "linked without an entry"],
+            &["the kernel's entry point 0x0 is not in the", "from 0x200000", "linked without an entry"],
         );
     }
     // One that is linked at address zero.
     let low = multiboot_image(ALIGNED | ADDRESSES, [0; 5]);
-    stops_for_kernel(&low, "", &["the host has the kernel at 0x0-", "not all RAM of its own", "from 1 MiB on"]);
+    stops_for_kernel(&low, "", &["the host puts the kernel at 0x0-", "not all free RAM", "from 1 MiB on"]);
 }
 
 /// Whether bytes in the second segment, which the kernel has changed, are as it left them after a wake from suspend.

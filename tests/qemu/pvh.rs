@@ -128,7 +128,7 @@ fn a_kernel_that_overlaps_the_firmware_is_refused() {
 #[test]
 fn a_kernel_outside_memory_is_refused() {
     let (file, _) = pvh_file(200 << 20);
-    stops_for_kernel(&file, "", &["at 0xc800000-", "not all RAM", "more memory"]);
+    stops_for_kernel(&file, "", &["at 0xc800000-", "not all free RAM", "more memory"]);
 }
 
 /// Takes the ELF file out of a bzImage: where it is, and how long, is in the setup header (Linux

@@ -23,7 +23,7 @@ fn blobs(bytes: &[u8]) -> [Blob<'_>; 3] {
 }
 
 #[test]
-fn a_piece_is_the_same_bytes_wherever_they_are() {
+fn a_part_has_the_same_bytes_in_an_item_and_in_memory() {
     let bytes = bytes();
     for (first, second) in [(0, 5000), (0, 0), (512, 1024), (4999, 1), (4999, 100), (5000, 1), (6000, 7)] {
         let start = bytes.len().min(first);
@@ -43,7 +43,7 @@ fn a_piece_is_the_same_bytes_wherever_they_are() {
 }
 
 #[test]
-fn what_is_longer_than_4_gib_counts_with_its_whole_length() {
+fn a_blob_longer_than_4_gib_has_its_full_length() {
     let module = Blob::Memory(PhysRange::new(PhysAddr::new(1 << 32), 5 << 30).unwrap());
     assert_eq!(KernelFile::Whole(module).code(0x5000).len(), (5 << 30) - 0x5000);
     assert_eq!(Extras { initrd: module, ..Extras::default() }.needs(0).initrd, 5 << 30);

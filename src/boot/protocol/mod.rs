@@ -1,7 +1,8 @@
-//! How a kernel is entered. Each protocol has a file or a folder of its own, and this one has the list of them.
+//! How a kernel is entered. Each protocol has its own file or folder; this file lists them.
 //!
-//! A protocol reads what a kernel says of itself when the kernel is found. When it is loaded, the protocol makes a plan of
-//! where everything goes, which touches nothing but the memory map, has the parts transferred, and tells the kernel.
+//! When a kernel is found, its protocol parses the kernel's header. When it is loaded, the protocol plans where
+//! everything goes, has the parts transferred, and writes the kernel's parameters. Planning changes nothing but the
+//! memory map.
 
 pub mod linux;
 pub mod multiboot;
@@ -21,31 +22,31 @@ use crate::hal::HostAccess;
 use crate::memory_map::HostMap;
 use crate::state::Boot;
 
-/// A kernel that can be entered, by the protocol by which it is.
+/// A kernel that can be entered, by its protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kernel {
     /// A bzImage or zImage.
     Linux(LinuxKernel),
     /// An ELF file with a PVH note, which the host has loaded.
     Pvh(PlacedKernel),
-    /// A kernel for Multiboot, to be loaded where the host says.
+    /// A Multiboot kernel, to be loaded where the host says.
     Multiboot(MultibootKernel),
 }
 
 impl Kernel {
-    /// The kernel in a file, by its first bytes.
+    /// Parses the kernel in a file by its first bytes.
     ///
     /// # Errors
-    /// What the last protocol that takes files finds ([`LinuxKernel::of_file`]); [`Error::FwCfg`].
+    /// The error of the last protocol that accepts files ([`LinuxKernel::of_file`]); [`Error::FwCfg`].
     #[inline(never)]
     pub fn of_file<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, file: KernelFile) -> Result<Self, Error> {
-        // Every bzImage has the boot sector and at least one more (boot.rst, `setup_sects`), so the host need not be asked
-        // whether there are as many.
+        // Every bzImage has the boot sector and at least one more (boot.rst, `setup_sects`), so the host need not be
+        // asked for the length of the setup code.
         let first = file.first(SetupHeader::BYTES as u32).read(machine, fw_cfg)?;
         LinuxKernel::of_file(machine, fw_cfg, file, &first).map(Self::Linux)
     }
 
-    /// Keeps everything else in `map` off a kernel whose place the host has chosen.
+    /// Reserves the kernel's memory in `map`, if the host has chosen its place.
     ///
     /// # Errors
     /// As for [`PlacedKernel::hold`].
@@ -57,7 +58,7 @@ impl Kernel {
         }
     }
 
-    /// Whether the kernel brings all that goes with it.
+    /// Whether the kernel includes its command line and modules.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         match self {
@@ -66,7 +67,7 @@ impl Kernel {
         }
     }
 
-    /// The range of the kernel's file, if that is in memory.
+    /// The range of the kernel's file, if the file is in memory.
     #[must_use]
     pub const fn place(&self) -> Option<PhysRange> {
         match self {
@@ -75,11 +76,11 @@ impl Kernel {
         }
     }
 
-    /// Loads the kernel and what goes with it, and tells the kernel of it and of the machine. What the kernel is given is held
-    /// in the map.
+    /// Loads the kernel, the initrd and the command line, and writes the kernel's parameters. All of it is reserved in
+    /// the map.
     ///
     /// # Errors
-    /// [`Error::FwCfg`] when the host does not deliver; else why there is no place for a part.
+    /// [`Error::FwCfg`] if the host does not deliver; else why a part has no place.
     pub fn load<M: HostAccess>(
         &self,
         boot: &mut Boot<'_, M>,

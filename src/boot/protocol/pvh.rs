@@ -1,12 +1,13 @@
-//! Kernels that are entered as Xen's PVH guests are: ELF files with a note that names a 32-bit entry. An uncompressed
-//! `vmlinux` is one, FreeBSD's kernel, and many unikernels.
+//! Kernels with a PVH entry point, as Xen's PVH guests have: ELF files with a note that names a 32-bit entry point.
+//! Examples are an uncompressed `vmlinux`, FreeBSD's kernel, and many unikernels.
 //!
-//! The host has put such a kernel's segments into memory before the firmware starts. So its place is not chosen but held,
-//! before anything else is put anywhere, and a kernel that lies where the firmware is cannot be booted.
+//! The host has put the kernel's segments into memory before the firmware starts. So their place is not chosen but
+//! reserved first, before anything else is placed. A kernel that overlaps the firmware cannot be booted.
 //!
-//! The entry's contract is Xen's `docs/misc/pvh.pandoc`, the structures are in [`crate::start_info::abi`].
+//! Xen's `docs/misc/pvh.pandoc` specifies the entry point; the structures are in [`crate::start_info::abi`].
 //!
-//! Left out: modules but for the initrd, a command line for it, and a screen, for which the structure has no field.
+//! Left out: modules other than the initrd, a command line for the initrd, and a framebuffer, for which the structure
+//! has no field.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -26,29 +27,29 @@ use crate::memory_map::{CAPACITY, MemoryMap};
 use crate::start_info::abi::{self, Header, MapEntry, Module};
 use crate::state::Boot;
 
-/// Where the rest is to be put. No two parts overlap, and each is RAM that nothing else held.
+/// Where the other parts go. They do not overlap, and each is RAM that was free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PvhPlan {
     kernel: PlacedKernel,
     /// The bytes of the initrd, if there is one.
     pub initrd: Option<PhysRange>,
-    /// The bytes of the command line as the host counts them, and one more for a NUL in any case.
+    /// The command line as the host counts it, and one more byte for a NUL.
     pub command_line: PhysRange,
     /// Room for [`HvmStartInfo`].
     pub start_info: PhysRange,
 }
 
 impl PvhPlan {
-    /// Finds a place for everything that goes with `kernel`, and holds it in `map` as `LOADER_DATA`. An initrd that is in
-    /// memory stays there.
+    /// Finds a place for the initrd, the command line and the information, and reserves it in `map` as `LOADER_DATA`.
+    /// An initrd in memory stays there.
     ///
     /// # Errors
-    /// [`Error::NoLowMemory`], [`Error::CommandLineDoesNotFit`], [`Error::InitrdDoesNotFit`]. Parts that fitted stay held
-    /// in `map` then.
+    /// [`Error::NoLowMemory`], [`Error::CommandLineDoesNotFit`], [`Error::InitrdDoesNotFit`]. Then the parts that did
+    /// fit stay reserved in `map`.
     pub fn new(kernel: PlacedKernel, needs: &Needs, map: &mut MemoryMap) -> Result<Self, Error> {
         let start_info = allocate_low(map, size_of::<HvmStartInfo>() as u64)?;
         let command_line = allocate_command_line(map, needs.command_line)?;
-        // Linux takes 32 bits of the address.
+        // Linux reads 32 bits of the address.
         let space = PhysRange::LOW_4_GIB;
         let initrd = match (needs.initrd, needs.initrd_at) {
             (0, _) => None,
@@ -58,14 +59,14 @@ impl PvhPlan {
         Ok(Self { kernel, initrd, command_line, start_info })
     }
 
-    /// How the kernel is entered once everything is in its place.
+    /// How the kernel is entered after loading.
     #[must_use]
     pub const fn handover(&self) -> Handover {
         Handover::new(Entry::Pvh(self.kernel.entry), self.start_info.start())
     }
 }
 
-/// Loads what goes with a kernel that is in memory, as [`crate::boot::load`] does.
+/// Loads the initrd and the command line for a kernel in memory, as [`crate::boot::load`] does.
 #[cold]
 pub fn load<M: HostAccess>(
     boot: &mut Boot<'_, M>,
@@ -74,7 +75,7 @@ pub fn load<M: HostAccess>(
     system: &SystemInfo<'_>,
 ) -> Result<Loaded, Error> {
     let Boot { machine, fw_cfg, map, .. } = boot;
-    // Nothing of the kernel is to be transferred.
+    // The kernel needs no transfer.
     let plan = PvhPlan::new(kernel, &extras.needs(0), map)?;
     extras.load(*machine, fw_cfg, plan.initrd, plan.command_line)?;
     let info = HvmStartInfo::new(&plan, map, system.rsdp)?;
@@ -97,7 +98,7 @@ pub fn load<M: HostAccess>(
     Ok(Loaded { images, handover })
 }
 
-/// `struct hvm_start_info` with the lists that it points to behind it, ready to be stored.
+/// `struct hvm_start_info`, followed by the lists that it points to, ready to be stored.
 #[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct HvmStartInfo {
@@ -107,14 +108,14 @@ pub struct HvmStartInfo {
 }
 
 impl HvmStartInfo {
-    /// What a kernel is told when the rest was loaded by `plan`, on a machine with this map (in which the plan is already
-    /// held) and with the ACPI root pointer at `rsdp`.
+    /// The information for a kernel loaded by `plan`, on a machine with this map, with the ACPI root pointer at `rsdp`.
+    /// The plan is already reserved in the map.
     ///
     /// # Errors
     /// [`Error::HeapFull`].
     pub fn new(plan: &PvhPlan, map: &MemoryMap, rsdp: Option<PhysAddr>) -> Result<Box<Self>, Error> {
         let mut info = Self::new_box_zeroed().map_err(|_| Error::HeapFull)?;
-        // The plan has room for all of it.
+        // The plan has room for the whole structure.
         let at = |offset: usize| plan.start_info.start().get().saturating_add(offset as u64);
         info.header.magic.set(abi::MAGIC);
         info.header.version.set(abi::VERSION);
@@ -130,7 +131,7 @@ impl HvmStartInfo {
         let mut entries = 0_u32;
         for (place, entry) in info.memory_map.iter_mut().zip(map.e820()) {
             *place = MapEntry::new(entry);
-            // There are at most CAPACITY.
+            // There are at most CAPACITY entries.
             entries = entries.saturating_add(1);
         }
         info.header.memmap_entries.set(entries);

@@ -1,11 +1,11 @@
-//! A kernel in named files of fw_cfg: under `opt/org.firstlight/`, or the kernel as QEMU 10 has it beside the numbered items,
-//! under `etc/boot/kernel`.
+//! A kernel in named files of fw_cfg: under `opt/org.firstlight/`, or in `etc/boot/kernel`, where QEMU 10 puts the
+//! unmodified kernel.
 //!
-//! Nobody has written to these, so the kernel is there as its file is: setup code and the rest in one. They are looked for
-//! where there is no numbered kernel, and only there.
+//! No host modifies these files, so each is a whole kernel file, with setup code and the rest in one. They are looked
+//! for only if there is no numbered kernel.
 //!
-//! Left out: `etc/boot/kernel` in place of a kernel that the host has divided. It is the same kernel, without what the host
-//! wrote into its header, which counts for none of what is done here (see `docs/kernels.md`).
+//! Left out: `etc/boot/kernel` when there is a numbered kernel. It is the same kernel without the host's changes to the
+//! header, and none of these changes matter here (see `docs/kernels.md`).
 
 use crate::boot::error::Error;
 use crate::boot::extras::{CommandLine, Extras};
@@ -14,17 +14,18 @@ use crate::boot::protocol::Kernel;
 use crate::fw_cfg::FwCfg;
 use crate::hal::HostAccess;
 
-/// The files with a whole kernel, of which the first counts (QEMU 10 `hw/i386/x86-common.c`, `x86_load_linux`).
+/// The files for a kernel; the first one counts (QEMU 10 `hw/i386/x86-common.c`, `x86_load_linux`).
 const KERNELS: [&str; 2] = ["opt/org.firstlight/kernel", "etc/boot/kernel"];
 /// The file with an initrd.
 const INITRD: &str = "opt/org.firstlight/initrd";
 /// The file with a command line.
 const COMMAND_LINE: &str = "opt/org.firstlight/cmdline";
 
-/// The kernel in the first of its files that has bytes.
+/// The kernel in the first file that is not empty.
 ///
 /// # Errors
-/// [`Error::NoKernel`] when there is no such file, [`Error::EmptyFile`] when nothing is in it; else why it cannot be booted.
+/// [`Error::NoKernel`] if there is no such file, [`Error::EmptyFile`] if all are empty; else why the kernel cannot be
+/// booted.
 #[cold]
 pub fn find<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Kernel, Error> {
     let files = || KERNELS.into_iter().filter_map(|name| fw_cfg.find(name));
@@ -36,7 +37,7 @@ pub fn find<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Kernel, Er
     })
 }
 
-/// Puts named files in the place of what there is not.
+/// Fills in a missing initrd or command line from named files.
 #[cold]
 pub fn complete(fw_cfg: &FwCfg, extras: &mut Extras<'_>) {
     if extras.initrd.is_empty()

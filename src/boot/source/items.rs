@@ -1,12 +1,12 @@
-//! A kernel in the numbered items of fw_cfg: what a host is given by `-kernel`, `-initrd` and `-append`.
+//! A kernel in the numbered items of fw_cfg: what `-kernel`, `-initrd` and `-append` pass to a host.
 //!
-//! QEMU tells the kinds apart by the file, and so which items there are (`hw/i386/x86.c`, `x86_load_linux`;
-//! `hw/i386/multiboot.c`): an entry only with a kernel that is not a bzImage, and then setup code only with a PVH note. An
-//! entry that is zero reads as one that is absent. What is in that setup code is not looked at: QEMU 7.2 keeps it on a stack,
-//! and it is lost when it is read.
+//! QEMU provides different items for each kind of kernel (`hw/i386/x86.c`, `x86_load_linux`; `hw/i386/multiboot.c`).
+//! Only a kernel that is not a bzImage has an entry point, and of these only one with a PVH note has setup code. An
+//! entry point of zero reads like an absent one. The firmware does not read that setup code: QEMU 7.2 keeps it on a
+//! stack, and it is lost by the time it is read.
 //!
-//! After a start by the PVH entry the numbered kernel may be the firmware itself: the host was given it as the kernel. QEMU
-//! gives its entry then, Cloud Hypervisor none. Such a kernel does not count.
+//! After a start by the PVH entry point, the numbered kernel can be the firmware itself, because the host was started
+//! with it as the kernel. QEMU then provides its entry point, Cloud Hypervisor does not. Such a kernel is ignored.
 
 use crate::addr::PhysAddr;
 use crate::boot::elf;
@@ -24,7 +24,7 @@ use crate::start_info::Start;
 /// The numbered kernel.
 ///
 /// # Errors
-/// [`Error::NoKernel`] when there is none but the firmware itself; else why it cannot be booted.
+/// [`Error::NoKernel`] if there is none, or only the firmware itself; else why it cannot be booted.
 pub fn find<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<Kernel, Error> {
     let size = fw_cfg.read_u32(machine, Key::KERNEL_SIZE);
     if size == 0 {
@@ -44,7 +44,7 @@ pub fn find<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Re
     }
 }
 
-/// A kernel with a place and an entry, which only the host has read. `error` is why it is no other kernel.
+/// A kernel that only the host has parsed, with a place and an entry point. `error` is why it is no other kernel.
 #[cold]
 fn placed<M: HostAccess>(
     machine: &mut M,
@@ -54,7 +54,7 @@ fn placed<M: HostAccess>(
     error: Error,
 ) -> Result<Kernel, Error> {
     let has_setup = fw_cfg.read_u32(machine, Key::SETUP_SIZE) != 0;
-    // An entry that is absent. Without setup code it is the entry of a kernel for Multiboot.
+    // A PVH kernel has an entry point. Without setup code, zero is the entry point of a Multiboot kernel.
     if has_setup && entry == 0 {
         return Err(error);
     }
@@ -67,20 +67,20 @@ fn placed<M: HostAccess>(
     Ok(Kernel::Multiboot(MultibootKernel::new(machine, fw_cfg, kernel, image, info)?))
 }
 
-/// The numbered initrd, unless it is not wanted, and the numbered command line.
+/// The numbered initrd, if `with_initrd`, and the numbered command line.
 pub fn extras<'a, M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, with_initrd: bool) -> Extras<'a> {
     let initrd = if with_initrd { initrd(machine, fw_cfg) } else { Item::new(Key::INITRD_DATA, 0) };
     let command_line = Item::new(Key::CMDLINE_DATA, fw_cfg.read_u32(machine, Key::CMDLINE_SIZE));
     Extras { initrd: initrd.into(), command_line: CommandLine { text: command_line.into(), has_nul: true } }
 }
 
-/// The item with the initrd; with a kernel for Multiboot it has the Multiboot information.
+/// The item with the initrd. With a Multiboot kernel it has the Multiboot information.
 pub fn initrd<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg) -> Item {
     Item::new(Key::INITRD_DATA, fw_cfg.read_u32(machine, Key::INITRD_SIZE))
 }
 
-/// Whether the numbered kernel is the firmware itself, by its entry: that of the host, or without one (zero) that of the file.
-/// Nothing else is entered where the image is, since nothing else can be there.
+/// Whether the numbered kernel is the firmware itself, by its entry point: the host's, or if that is zero, the file's.
+/// No other kernel can have its entry point in the range of the firmware's image.
 #[cold]
 fn is_own_image<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, entry: u32) -> bool {
     let entry = match entry {

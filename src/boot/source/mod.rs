@@ -1,7 +1,7 @@
-//! Where a kernel comes from, and what goes with it. Each source has a file of its own, and this one has the list of them.
+//! Where a kernel, its initrd and its command line come from. Each source has its own file; this file lists them.
 //!
-//! A source has a function that finds its kernel, and one that puts what it has in the place of an initrd or a command line
-//! that no source before it has. Nothing is put into memory here.
+//! A source has a function that finds its kernel, and one that fills in an initrd or a command line that no earlier
+//! source has. Sources put nothing into memory.
 
 mod files;
 mod items;
@@ -15,35 +15,35 @@ use crate::hal::HostAccess;
 use crate::memory_map::HostMap;
 use crate::start_info::Start;
 
-/// A source.
+/// A source of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     /// The numbered items of fw_cfg.
     Items,
     /// Named files of fw_cfg.
     Files,
-    /// The modules of a host that starts the firmware by the PVH entry.
+    /// The modules of a host that starts the firmware by the PVH entry point.
     Modules,
 }
 
-/// The sources in their order: the first kernel counts, and so do the first initrd and the first command line.
+/// The sources in their order: the first kernel counts, and the first initrd and the first command line.
 const SOURCES: [Source; 3] = [Source::Items, Source::Files, Source::Modules];
 
-/// A kernel and what goes with it.
+/// A kernel with its initrd and command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload<'a> {
     /// The kernel.
     pub kernel: Kernel,
-    /// What goes with it.
+    /// The initrd and the command line.
     pub extras: Extras<'a>,
 }
 
 impl<'a> Payload<'a> {
-    /// What the host wants booted. The memory of a kernel whose place the host has chosen is held in `map`.
+    /// Finds what the host wants booted. If the host has chosen the kernel's place, that memory is reserved in `map`.
     ///
     /// # Errors
-    /// [`Error::NoKernel`], [`Error::EmptyFile`] or [`Error::NoKernelModule`] when there is no kernel; else why the first one
-    /// cannot be booted, and [`Error::FwCfg`] when the host does not deliver.
+    /// [`Error::NoKernel`], [`Error::EmptyFile`] or [`Error::NoKernelModule`] if there is no kernel; else why the first
+    /// one cannot be booted; [`Error::FwCfg`] if the host does not deliver.
     pub fn of_host<M: HostAccess>(
         machine: &mut M,
         fw_cfg: &FwCfg,
@@ -58,7 +58,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// The first kernel, and where it is from.
+/// The first kernel, and its source.
 fn find_kernel<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<(Kernel, Source), Error> {
     let mut none = Error::NoKernel;
     for source in SOURCES {
@@ -82,7 +82,7 @@ fn find_kernel<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) ->
     Err(none)
 }
 
-/// What goes with `kernel`, which is from `source`.
+/// The initrd and the command line for `kernel`, which is from `source`.
 fn find_extras<'a, M: HostAccess>(
     machine: &mut M,
     fw_cfg: &FwCfg,
@@ -90,9 +90,9 @@ fn find_extras<'a, M: HostAccess>(
     kernel: &Kernel,
     source: Source,
 ) -> Extras<'a> {
-    // For a kernel in memory the numbered initrd is none: it may be that kernel.
+    // With a kernel in memory, the numbered initrd may be that kernel.
     let mut extras = items::extras(machine, fw_cfg, source != Source::Modules);
-    // Named files go with kernels that are not numbered.
+    // Named files do not add to a numbered kernel.
     if source != Source::Items {
         files::complete(fw_cfg, &mut extras);
     }

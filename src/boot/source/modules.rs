@@ -1,5 +1,5 @@
-//! A kernel in memory: one of the modules of `hvm_start_info`, where a host starts the firmware by the PVH entry. Another
-//! module is the initrd.
+//! A kernel in memory: one of the modules of `hvm_start_info`, if the host starts the firmware by the PVH entry point.
+//! Another module is the initrd.
 
 use crate::addr::PhysRange;
 use crate::boot::blob::Blob;
@@ -11,8 +11,8 @@ use crate::fw_cfg::{FwCfg, Item};
 use crate::hal::HostAccess;
 use crate::start_info::StartInfo;
 
-/// The first module that is a kernel. Where there is no module, the kernel may still be `initrd`, the numbered item: QEMU's
-/// `pvh.bin` passes no modules on.
+/// The first module that is a kernel. If there are no modules, the kernel may be `initrd`, the numbered item: QEMU's
+/// `pvh.bin` passes no modules.
 ///
 /// # Errors
 /// [`Error::NoKernelModule`]; else why the module that is a kernel cannot be booted.
@@ -22,9 +22,9 @@ pub fn find<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, info: &StartInfo, in
     let mut none = Error::NoKernelModule { modules: info.modules.len() };
     for file in info.modules.iter().copied().map(Blob::Memory).chain(item) {
         match Kernel::of_file(machine, fw_cfg, KernelFile::Whole(file)) {
-            // Of memory that is where the firmware cannot read it.
+            // `FwCfg` is for memory that the firmware cannot read.
             Err(Error::Elf | Error::NotLinux { .. } | Error::Truncated { .. } | Error::FwCfg(_)) => {}
-            // Any file with a boot sector, unless it is all that there is.
+            // Any file with a boot sector looks like this. It is the error if no module is a kernel.
             Err(error @ Error::RealModeOnly) => none = error,
             kernel => return kernel,
         }
@@ -32,8 +32,8 @@ pub fn find<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, info: &StartInfo, in
     Err(none)
 }
 
-/// Puts what the host has put into memory in the place of what there is not: as initrd the first module that is not the
-/// kernel, which is at `kernel` if it is a module.
+/// Fills in a missing initrd or command line from what the host has put into memory. The initrd is the first module
+/// that is not the kernel. The kernel is at `kernel` if it is a module.
 #[cold]
 pub fn complete<'a>(info: &'a StartInfo, kernel: Option<PhysRange>, extras: &mut Extras<'a>) {
     if extras.initrd.is_empty()

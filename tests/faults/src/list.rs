@@ -240,7 +240,7 @@ faults! {
         Cases::Below(2), |n| no_low_memory(n),
         Expected::stops(&[
             "warning: no SMBIOS tables: no room for 362 bytes",
-            "error: no 4096 bytes free below 640 KiB for what the kernel is told; the host's memory map",
+            "error: no 4096 bytes free below 640 KiB for the kernel's parameters; the host's memory map",
         ]),
         InVmm::All;
     ram_is_1_mib: "RAM of 1 MiB",

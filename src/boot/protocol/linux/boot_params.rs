@@ -1,8 +1,8 @@
-//! The page that tells the kernel about the machine: `struct boot_params`, the "zero page".
+//! The page that describes the machine to the kernel: `struct boot_params`, the "zero page".
 //!
 //! Offsets are those of Linux `Documentation/arch/x86/zero-page.rst` and `arch/x86/include/uapi/asm/bootparam.h`.
 //!
-//! Left zero: the EDD and APM data that a BIOS would give; the kernel does without.
+//! Left zero: the EDD and APM data that a BIOS would provide. The kernel does not need them.
 
 use alloc::boxed::Box;
 
@@ -18,11 +18,11 @@ use crate::addr::{PhysAddr, PhysRange};
 use crate::boot::error::Error;
 use crate::memory_map::{E820Entry, MemoryMap};
 
-/// What the host enters as `type_of_loader`: QEMU, any version (boot.rst, `type_of_loader`). Firstlight has no number
-/// of its own, and stands in for the loader of QEMU.
+/// `type_of_loader` as the host writes it: QEMU, any version (boot.rst, `type_of_loader`). Firstlight has no number of
+/// its own, and acts in place of QEMU's loader.
 const LOADER_QEMU: u8 = 0xb0;
 
-/// How many e820 entries the page has room for (`E820_MAX_ENTRIES_ZEROPAGE`). More are told of by `setup_data`.
+/// How many e820 entries the page has room for (`E820_MAX_ENTRIES_ZEROPAGE`). Further entries go into `setup_data`.
 pub const E820_ENTRIES: usize = 128;
 
 /// The page, ready to be stored.
@@ -40,7 +40,7 @@ pub struct BootParams {
     alt_mem_k: U32,
     scratch: U32,
     e820_entries: u8,
-    /// Ends with `sentinel`: a copy of the file's own bytes there would make the kernel distrust all of the page.
+    /// Ends with `sentinel`. If the file's own bytes were copied there, the kernel would distrust the whole page.
     edd_to_sentinel: [u8; HEADER_START - 0x1e9],
     hdr: RawHeader,
     edd_mbr_sig_buffer: [u8; 0x2d0 - HEADER_ROOM_END],
@@ -49,11 +49,11 @@ pub struct BootParams {
 }
 
 impl BootParams {
-    /// What a kernel with `header` is told when it was loaded by `plan`, on a machine with this map (in which the plan
-    /// is already held) and with the ACPI root pointer at `rsdp`.
+    /// The page for a kernel with `header`, loaded by `plan`, on a machine with this map, with the ACPI root pointer at
+    /// `rsdp`. The plan is already reserved in the map.
     ///
-    /// The setup header is the file's own as far as it goes, with what a loader has to fill in (boot.rst, "Details of
-    /// Header Fields").
+    /// The setup header is the file's, with the fields that a loader has to fill in (boot.rst, "Details of Header
+    /// Fields").
     ///
     /// # Errors
     /// [`Error::HeapFull`].
@@ -69,11 +69,11 @@ impl BootParams {
         if hdr.type_of_loader == 0 {
             hdr.type_of_loader = LOADER_QEMU;
         }
-        // CAN_USE_HEAP is about the real-mode code, which does not run. With KEEP_SEGMENTS, which is obsolete, a kernel
-        // would not load its own; the others are the kernel's.
+        // CAN_USE_HEAP is for the real-mode code, which does not run. With KEEP_SEGMENTS, which is obsolete, a kernel
+        // would not load its own segments. The other flags are the kernel's own.
         hdr.loadflags &= LOADED_HIGH | QUIET_FLAG;
         hdr.code32_start.set(low_half(plan.code32_start().get()));
-        // What the host has appended to the kernel is told of when it has been moved. Nothing else is.
+        // Set only after the data that the host has appended to the kernel is in its place.
         hdr.setup_data.set(0);
         if let Some(alignment) = plan.kernel_alignment {
             hdr.kernel_alignment.set(alignment);
@@ -99,24 +99,24 @@ impl BootParams {
         let mut entries = 0_u8;
         for (place, entry) in page.e820_table.iter_mut().zip(map.e820()) {
             *place = entry;
-            // There are 128 places.
+            // There are at most 128 entries.
             entries = entries.saturating_add(1);
         }
         page.e820_entries = entries;
         Ok(page)
     }
 
-    /// The address of the first `setup_data` node, zero for none.
+    /// The address of the first `setup_data` node. Zero for none.
     pub fn setup_data(&self) -> u64 {
         self.hdr.setup_data.get()
     }
 
-    /// Tells the kernel where the first `setup_data` node is.
+    /// Sets the address of the first `setup_data` node.
     pub fn set_setup_data(&mut self, first: u64) {
         self.hdr.setup_data.set(first);
     }
 
-    /// Tells the kernel of a screen; without this it has none.
+    /// Sets the screen. Without this call there is none.
     pub fn set_screen(&mut self, screen: ScreenInfo) {
         self.screen_info = screen.with_old_fields_of(&self.screen_info);
     }
@@ -128,8 +128,8 @@ impl BootParams {
     }
 }
 
-/// The RAM from 1 MiB on in KiB, as far as it goes without a hole: what a BIOS would answer to INT 15h, AX=E801h or
-/// AH=88h. A kernel uses it if it finds less than two e820 entries.
+/// The KiB of RAM from 1 MiB to the first hole, as a BIOS returns it from INT 15h, AX=E801h or AH=88h. A kernel uses it
+/// if it finds fewer than two e820 entries.
 fn kib_above_1_mib(map: &MemoryMap) -> u32 {
     let start = PhysRange::LOW_1_MIB.end().get();
     let entry = map.e820().find(|entry| {
@@ -157,7 +157,7 @@ mod tests {
     use uefi_raw::table::boot::MemoryType;
 
     #[test]
-    fn fields_are_where_linux_has_them() {
+    fn fields_have_the_offsets_of_linux() {
         assert_eq!(offset_of!(BootParams, screen_info), 0);
         assert_eq!(offset_of!(BootParams, acpi_rsdp_addr), 0x70);
         assert_eq!(offset_of!(BootParams, ext_ramdisk_image), 0xc0);
@@ -213,12 +213,12 @@ mod tests {
         assert_eq!(u64::from(u32_at(&page, 0x228)), plan.command_line.start().get());
         assert_eq!(u64_at(&page, 0x250), 0);
 
-        // The rest of the header is the file's.
+        // The rest of the header is from the file.
         let filled = [0x210..0x212, 0x214..0x220, 0x228..0x22c];
         for at in (0x1f1..0x26c).filter(|at| !filled.iter().any(|range| range.contains(at))) {
             assert_eq!(page[at], DEBIAN[at], "{at:#x}");
         }
-        // What belongs to neither the header nor to us is zero, the sentinel above all.
+        // Everything else is zero, most importantly the sentinel.
         for at in (0..0x70).chain(0x78..0x1e0).chain(0x1e9..0x1f1).chain(0x26c..0x2d0).chain(0xcd0..0x1000) {
             assert_eq!(page[at], 0, "{at:#x}");
         }
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_set_is_kept() {
+    fn fields_set_by_the_host_are_kept() {
         let patches: &[(usize, &[u8])] = &[(0x1fa, &[0x17, 0x03]), (0x210, &[0xff]), (0x211, &[0xff])];
         let (page, ..) = build(&debian_with(patches), SIZES, None);
         assert_eq!(page[0x1fa..0x1fc], [0x17, 0x03], "the video mode of vga=");
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn no_initrd_is_zero() {
+    fn without_an_initrd_its_fields_are_zero() {
         let (page, ..) = build(&debian_with(&[(0x218, &[0xff; 8])]), Needs { initrd: 0, ..SIZES }, None);
         assert_eq!(page[0x218..0x220], [0; 8]);
         assert_eq!(page[0xc0..0xc8], vec![0; 8]);

@@ -1,5 +1,4 @@
-//! The e820 entries that `boot_params` has no room for, in a node of their own in front of the others in the list of
-//! `setup_data`.
+//! A `setup_data` node with the e820 entries that `boot_params` has no room for. It comes first in the list.
 
 use zerocopy::IntoBytes;
 
@@ -10,10 +9,10 @@ use crate::boot::error::Error;
 use crate::hal::Memory;
 use crate::memory_map::{E820Entry, MemoryMap};
 
-/// Has the kernel told of the e820 entries that `params` has no room for, by a node in front of the others.
+/// Adds a node with the e820 entries that `params` has no room for, in front of the other nodes.
 ///
 /// # Errors
-/// [`Error::FwCfg`] when memory cannot be accessed.
+/// [`Error::FwCfg`] if memory cannot be accessed.
 #[cold]
 pub fn add(
     machine: &mut impl Memory,
@@ -29,7 +28,7 @@ pub fn add(
     let node_len = size_of::<Node>();
     let place = hold(map, node_len.saturating_add(len) as u64).filter(|_| header.has_setup_data());
     let Some(place) = place else {
-        log::warn!("the kernel is not told of the last {count} ranges of memory: it takes {E820_ENTRIES} at most");
+        log::warn!("the last {count} memory ranges are left out: the kernel accepts {E820_ENTRIES} at most");
         return Ok(());
     };
     let node = Node { next: params.setup_data().into(), kind: SETUP_E820_EXT.into(), len: (len as u32).into() };

@@ -1,11 +1,11 @@
-//! Kernels that use the low memory of a PC: zImages, and bzImages from before protocol 2.02.
+//! Kernels that use a PC's low memory: zImages, and bzImages before protocol 2.02.
 //!
-//! Such a kernel finds its parameters at 0x90000, whatever register points to them (boot.rst, "Memory Layout"), and a
-//! zImage runs below them, where its own setup code would move it. The firmware is there itself. So all of it is made
-//! ready elsewhere, as one block that is an image of low memory, and the last jump moves the block to its place, when
-//! nothing of the firmware is needed any more.
+//! Such a kernel reads its parameters at 0x90000, whatever register points to them (boot.rst, "Memory Layout"). A
+//! zImage runs below them, where its own setup code would move it. The firmware itself is in this memory. So the
+//! firmware prepares everything elsewhere, as one block that is an image of low memory. The last jump moves the block
+//! to its place, when nothing of the firmware is needed any more.
 //!
-//! What a wake from suspend needs is kept: its record is above the block, and the memory that it runs in is set up anew.
+//! What a wake from suspend needs is kept: its record is above the block, and the wake initializes its memory again.
 
 use uefi_raw::table::boot::MemoryType;
 
@@ -22,12 +22,12 @@ use crate::memory_map::{MemoryMap, Placement};
 
 /// Where the parameters are (boot.rst, "Memory Layout").
 const PARAMETERS: PhysAddr = PhysAddr::new(0x9_0000);
-/// How far from there the command line is. It ends with its page at 0x9a000 at the latest (boot.rst, "Memory Layout of
-/// The Real-Mode Code").
+/// The offset of the command line from there. The command line ends, rounded up to a page, at 0x9a000 at the latest
+/// (boot.rst, "Memory Layout of The Real-Mode Code").
 pub const COMMAND_LINE_OFFSET: u16 = 0x1000;
 const COMMAND_LINES: PhysRange = range(PARAMETERS.get() + COMMAND_LINE_OFFSET as u64, 0x9_a000);
-/// Where a zImage ends at the latest. It has 508 KiB at most (Linux 2.6.29 `arch/x86/boot/tools/build.c`,
-/// `DEF_SYSSIZE`); the 64 KiB behind it are for its variables and its heap, which reaches up to the parameters.
+/// A zImage ends below this. It has at most 508 KiB (Linux 2.6.29 `arch/x86/boot/tools/build.c`, `DEF_SYSSIZE`). The 64
+/// KiB above it are for its variables and its heap, which reaches up to the parameters.
 const ZIMAGE_END: u64 = 0x8_0000;
 
 /// Whether a kernel with this header needs such a block.
@@ -35,7 +35,7 @@ pub fn is_for(header: &SetupHeader) -> bool {
     !header.is_loaded_high() || !header.has_cmd_line_ptr()
 }
 
-/// Finds and holds memory for a block from `place` to the end of a command line of `command_line` bytes.
+/// Reserves memory for a block from `place` to the end of a command line of `command_line` bytes.
 fn allocate(place: PhysAddr, command_line: u64, map: &mut MemoryMap) -> Result<LowBlock, Error> {
     let whole = command_line
         .checked_next_multiple_of(Alignment::PAGE.bytes())
@@ -43,7 +43,7 @@ fn allocate(place: PhysAddr, command_line: u64, map: &mut MemoryMap) -> Result<L
         .filter(|&pages| COMMAND_LINES.contains(pages))
         .and_then(|pages| PhysRange::from_bounds(place, pages.end()))
         .ok_or(Error::CommandLineDoesNotFit { needed: command_line })?;
-    // The rest of it is the firmware's, and RAM.
+    // The rest of the block's place is the firmware's memory, which is RAM.
     let below = PhysRange::from_bounds(place, layout::BOOT_RAM.start()).unwrap_or_default();
     if !map.is_free(below) {
         return Err(Error::NoPcMemory { needed: whole });
@@ -55,13 +55,14 @@ fn allocate(place: PhysAddr, command_line: u64, map: &mut MemoryMap) -> Result<L
     Ok(LowBlock { staged, place })
 }
 
-/// Finds a place for everything, as [`super::plan()`] does. `entry_offset` is how far into the kernel its entry is.
+/// Finds a place for everything, as [`super::plan()`] does. `entry_offset` is the offset of the entry point in the
+/// kernel.
 ///
 /// # Errors
 /// [`Error::ZImageTooLong`], [`Error::NoPcMemory`]; else as [`super::plan()`].
 #[cold]
 pub fn plan(header: &SetupHeader, needs: &Needs, entry_offset: u64, map: &mut MemoryMap) -> Result<LoadPlan, Error> {
-    // The host counts a NUL, and there is one more in any case.
+    // The host counts a NUL, and the firmware adds one more.
     let command_line_len = needs.command_line.saturating_add(1);
     let (high, place) = if header.is_loaded_high() {
         let kernel = place_kernel(header, needs.kernel, map)?;
@@ -81,7 +82,7 @@ pub fn plan(header: &SetupHeader, needs: &Needs, entry_offset: u64, map: &mut Me
         None => block.staged_for(place, needs.kernel).ok_or(no_room)?,
     };
     if header.setup_data() != 0 {
-        log::warn!("setup_data for a zImage would not survive: left out");
+        log::warn!("setup_data is left out: a zImage would overwrite it");
     }
     let entry = block.at_entry(kernel.start());
     Ok(LoadPlan {
@@ -99,7 +100,7 @@ pub fn plan(header: &SetupHeader, needs: &Needs, entry_offset: u64, map: &mut Me
     })
 }
 
-/// Holds the memory from 1 MiB on, where a zImage unpacks itself to.
+/// Reserves the memory from 1 MiB on, to which a zImage unpacks itself.
 fn hold_for_unpacking(header: &SetupHeader, kernel_len: u64, map: &mut MemoryMap) -> Result<PhysRange, Error> {
     let limit = ZIMAGE_END.saturating_sub(header.default_address().get());
     if kernel_len > limit {

@@ -1,9 +1,9 @@
 //! Linux kernels: bzImages and zImages, by the Linux/x86 boot protocol.
 //!
-//! [`SetupHeader`] is what a kernel says of itself, [`plan()`] decides where everything goes, [`BootParams`] is the page that
-//! the kernel is handed. The protocol is that of Linux `Documentation/arch/x86/boot.rst`, "boot.rst" below.
+//! [`SetupHeader`] is the header in the kernel file, [`plan()`] decides where everything goes, and [`BootParams`] is
+//! the page that the kernel reads. The protocol is that of Linux `Documentation/arch/x86/boot.rst`, "boot.rst" below.
 //!
-//! Left out: kernels from before protocol 2.00, and those that can only start in real mode, which would need a BIOS.
+//! Left out: kernels before protocol 2.00, and kernels that can only start in real mode, which need a BIOS.
 
 mod boot_params;
 mod e820_ext;
@@ -39,7 +39,7 @@ use crate::state::Boot;
 pub struct LinuxKernel {
     file: KernelFile,
     header: SetupHeader,
-    /// The address for which the host's pointers in the header are, if there are any.
+    /// The kernel's address for which the host has computed the pointers in the header, if there are any.
     host_address: Option<PhysAddr>,
 }
 

@@ -1,4 +1,4 @@
-//! Where each part of a Linux kernel and of what goes with it is put.
+//! Where each part of a Linux boot is put.
 
 use super::setup_data::Appended;
 use crate::addr::{PhysAddr, PhysRange};
@@ -7,46 +7,47 @@ use crate::boot::handover::{Entry, Handover};
 /// The size of `boot_params`.
 pub const BOOT_PARAMS_LEN: u64 = 4096;
 
-/// Where each part is to be put. No two overlap, and each is RAM that nothing else held. With [`Entry::LinuxLow`] that is
-/// where it is made ready: see [`crate::boot::LowBlock`].
+/// Where each part is put. The parts do not overlap, and each is RAM that was free. With [`Entry::LinuxLow`], parts are
+/// prepared there and moved later: see [`crate::boot::LowBlock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadPlan {
-    /// The length in bytes of the kernel file's real-mode part, which is not loaded: 64-bit and 32-bit entry need none of
-    /// it.
+    /// The length in bytes of the kernel file's real-mode part. It is not loaded, because neither the 64-bit nor the
+    /// 32-bit entry point needs it.
     pub setup_len: u32,
     /// The bytes of the protected-mode part of the kernel file.
     pub kernel: PhysRange,
-    /// All that the kernel uses until it manages memory itself, above 1 MiB. Contains `kernel`, unless that is a zImage.
+    /// All memory that the kernel uses until it manages memory itself, above 1 MiB. Contains `kernel`, unless that is a
+    /// zImage.
     pub kernel_run: PhysRange,
-    /// The alignment that the kernel is to assume (`kernel_alignment`), where the plan has to choose one.
+    /// The alignment that the kernel has to assume (`kernel_alignment`), if the plan has to choose one.
     pub kernel_alignment: Option<u32>,
     /// The bytes of the initrd, if there is one.
     pub initrd: Option<PhysRange>,
-    /// The bytes of the command line as the host counts them, and one more for a NUL in any case.
+    /// The command line as the host counts it, and one more byte for a NUL.
     pub command_line: PhysRange,
     /// A page for [`super::BootParams`].
     pub boot_params: PhysRange,
-    /// Room for the page tables of what is above 4 GiB, if anything is ([`Self::above_4_gib`]).
+    /// Room for the page tables of parts above 4 GiB, if there are any ([`Self::above_4_gib`]).
     pub page_tables: Option<PhysRange>,
-    /// What the host has appended to the kernel for its `setup_data`, if it has.
+    /// The place of what the host has appended to the kernel for its `setup_data`, if there is any.
     pub appended: Option<Appended>,
-    /// Where the kernel is entered.
+    /// The kernel's entry point.
     pub entry: Entry,
 }
 
 impl LoadPlan {
-    /// What has to be mapped: that of kernel and initrd which is above 4 GiB.
+    /// The ranges of kernel and initrd above 4 GiB, which have to be mapped.
     pub fn above_4_gib(&self) -> impl Iterator<Item = PhysRange> {
         parts_above_4_gib(self.kernel_run, self.initrd)
     }
 
-    /// How the kernel is entered once everything is in its place.
+    /// How the kernel is entered after loading.
     #[must_use]
     pub fn handover(&self) -> Handover {
         Handover::new(self.entry, self.at_entry(self.boot_params.start()))
     }
 
-    /// The address that the byte now at `address` has when the kernel runs.
+    /// The address at which the kernel finds the byte that is at `address` now.
     pub(super) fn at_entry(&self, address: PhysAddr) -> PhysAddr {
         match self.entry {
             Entry::LinuxLow { block, .. } => block.at_entry(address),
@@ -54,8 +55,8 @@ impl LoadPlan {
         }
     }
 
-    /// Where the protected-mode part of the kernel begins when it runs, for a 32-bit entry that is elsewhere in it the
-    /// entry (`code32_start`).
+    /// Where the protected-mode part of the kernel begins when it runs. If the 32-bit entry point is elsewhere in it,
+    /// the entry point (`code32_start`).
     pub(super) fn code32_start(&self) -> PhysAddr {
         match self.entry {
             Entry::Linux32(at) | Entry::LinuxLow { at, .. } => at,
@@ -64,7 +65,7 @@ impl LoadPlan {
     }
 }
 
-/// The parts of which some is above 4 GiB.
+/// The parts that reach above 4 GiB.
 pub fn parts_above_4_gib(kernel: PhysRange, initrd: Option<PhysRange>) -> impl Iterator<Item = PhysRange> {
     [Some(kernel), initrd].into_iter().flatten().filter(|part| part.end() > PhysRange::LOW_4_GIB.end())
 }

@@ -1,7 +1,7 @@
-//! Where everything goes: the decision, which touches nothing but the memory map.
+//! Decides where everything goes. It changes nothing but the memory map.
 //!
-//! What does not fit below 4 GiB goes above, where the kernel allows it. There it has to be mapped, by page tables that the
-//! plan has room for.
+//! A part that does not fit below 4 GiB goes above, if the kernel allows it. Such a part has to be mapped, so the plan
+//! reserves room for page tables.
 
 use super::low;
 use super::plan::{BOOT_PARAMS_LEN, LoadPlan, parts_above_4_gib};
@@ -16,14 +16,14 @@ use crate::boot::room::{allocate_command_line, allocate_low, place_initrd};
 use crate::hal::paging;
 use crate::memory_map::MemoryMap;
 
-/// Finds a place for everything and holds it in `map` as `LOADER_DATA`, which is RAM to the kernel. `host_address` is the
-/// address for which the host's pointers in the header are, if it says so.
+/// Finds a place for everything and reserves it in `map` as `LOADER_DATA`, which is RAM to the kernel. `host_address`
+/// is the kernel's address for which the host has computed the pointers in the header, if it provides one.
 ///
 /// # Errors
 /// [`Error::RealModeOnly`], [`Error::EntryMoved`], [`Error::FileTruncated`], [`Error::CommandLineTooLong`],
-/// [`Error::NoLowMemory`], [`Error::CommandLineDoesNotFit`], [`Error::KernelDoesNotFit`],
-/// [`Error::KernelOutOfReach`], [`Error::InitrdDoesNotFit`]; for a kernel in low memory [`Error::ZImageTooLong`],
-/// [`Error::NoPcMemory`]. Parts that fitted stay held in `map` then.
+/// [`Error::NoLowMemory`], [`Error::CommandLineDoesNotFit`], [`Error::KernelDoesNotFit`], [`Error::KernelOutOfReach`],
+/// [`Error::InitrdDoesNotFit`]; for a kernel in low memory [`Error::ZImageTooLong`], [`Error::NoPcMemory`]. Then the
+/// parts that did fit stay reserved in `map`.
 #[inline]
 pub fn plan(
     header: &SetupHeader,
@@ -32,7 +32,7 @@ pub fn plan(
     map: &mut MemoryMap,
 ) -> Result<LoadPlan, Error> {
     let entry_offset = header.entry_offset(needs.kernel)?;
-    // The header counts in 16 bytes.
+    // The header counts in units of 16 bytes.
     if needs.kernel.saturating_add(15) < header.kernel_len() {
         let seen = needs.kernel.saturating_add(header.setup_len().into());
         return Err(Error::FileTruncated { seen, needed: header.file_len() });
@@ -52,7 +52,7 @@ pub fn plan(
     let appended =
         if header.setup_data() == 0 { None } else { Appended::plan(header, needs.kernel, host_address, map) };
     let page_tables = place_page_tables(kernel.run, initrd, map)?;
-    // One of the file's bytes.
+    // The address of a byte of the file.
     let entry = PhysAddr::new(kernel.file.start().get().saturating_add(entry_offset));
     let entry = if header.is_64_bit() { Entry::Linux64(entry) } else { Entry::Linux32(entry) };
     Ok(LoadPlan {
@@ -69,20 +69,20 @@ pub fn plan(
     })
 }
 
-/// Room for the page tables of what is above 4 GiB.
+/// Room for the page tables of parts above 4 GiB.
 fn place_page_tables(
     kernel: PhysRange,
     initrd: Option<PhysRange>,
     map: &mut MemoryMap,
 ) -> Result<Option<PhysRange>, Error> {
-    // Nearly always all is below, and that takes two comparisons.
+    // Usually everything is below 4 GiB. This check takes two comparisons.
     if kernel.end().max(initrd.unwrap_or_default().end()) <= PhysRange::LOW_4_GIB.end() {
         return Ok(None);
     }
     place_page_tables_above(kernel, initrd, map)
 }
 
-/// As [`place_page_tables`], where one of them ends above 4 GiB.
+/// As [`place_page_tables`], if a part ends above 4 GiB.
 #[cold]
 fn place_page_tables_above(
     kernel: PhysRange,
@@ -95,7 +95,7 @@ fn place_page_tables_above(
     }
 }
 
-/// Below 4 GiB where that is possible, else above where the kernel allows it.
+/// Below 4 GiB if possible, else above if the kernel allows it.
 fn place_any_initrd(header: &SetupHeader, len: u64, map: &mut MemoryMap) -> Result<PhysRange, Error> {
     match place_initrd(header.initrd_space(), len, map) {
         Err(error) => place_initrd_above(header, len, map, error),
@@ -109,7 +109,7 @@ fn place_initrd_above(header: &SetupHeader, len: u64, map: &mut MemoryMap, below
     let mut result = below;
     for &space in spaces_above(header) {
         match (place_initrd(space, len, map), result) {
-            // Nothing but the room is limited.
+            // The kernel sets no limit; only the room is too small.
             (Err(Error::InitrdDoesNotFit { size, free, .. }), Error::InitrdDoesNotFit { free: other, .. }) => {
                 result = Error::InitrdDoesNotFit { size, limit: None, free: free.max(other) };
             }

@@ -14,7 +14,7 @@ pub const HEADER_ROOM_END: usize = 0x290;
 pub const LOADED_HIGH: u8 = 1 << 0;
 /// `loadflags`: the kernel prints no early messages.
 pub const QUIET_FLAG: u8 = 1 << 5;
-/// The header as it is in the file, little-endian; what the kernel's header is too short for is zero.
+/// The header as it is in the file, little-endian. Fields beyond the end of the kernel's header are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct RawHeader {
@@ -57,11 +57,11 @@ pub struct RawHeader {
     pub init_size: U32,
     pub handover_offset: U32,
     pub kernel_info_offset: U32,
-    /// For what later protocols add.
+    /// For fields of later protocols.
     pub later: [u8; HEADER_ROOM_END - 0x26c],
 }
 
-/// The lower half of an address or a length, for a field that has another for the upper half.
+/// The lower half of an address or a length that is in two fields.
 #[must_use]
 pub const fn low_half(value: u64) -> u32 {
     (value & 0xffff_ffff) as u32

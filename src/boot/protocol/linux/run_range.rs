@@ -1,8 +1,8 @@
-//! The memory that a kernel runs in until it manages memory itself.
+//! The memory that a kernel uses until it manages memory itself.
 //!
-//! A kernel needs more memory than its file fills: it moves itself up inside its run range, unpacks there, and has
-//! its first page tables and stack there, all before it looks at the memory map. So the whole run range is held, and
-//! nothing else is in it; an initrd that starts right behind the file would be unpacked over.
+//! A kernel needs more memory than its file: before it reads the memory map, it moves itself up inside its run range,
+//! unpacks there, and uses its first page tables and stack there. So the whole run range is reserved, and nothing else
+//! is in it. An initrd directly behind the file would be overwritten.
 
 use uefi_raw::table::boot::MemoryType;
 
@@ -15,28 +15,28 @@ use crate::memory_map::{MemoryMap, Placement};
 /// A place for the kernel.
 #[derive(Clone, Copy)]
 pub struct Place {
-    /// The bytes of the file that are loaded.
+    /// The loaded bytes of the file.
     pub file: PhysRange,
-    /// All that the kernel uses, with the file.
+    /// All memory that the kernel uses, including the file.
     pub run: PhysRange,
-    /// The alignment that the kernel is to assume, where it is not the one that it prefers.
+    /// The alignment that the kernel has to assume, if it is not the preferred one.
     pub alignment: Option<u32>,
 }
 
-/// Where there is a place for a kernel.
+/// Searches a place for a kernel.
 struct Search<'a> {
     header: &'a SetupHeader,
-    /// The bytes that are loaded.
+    /// The number of loaded bytes.
     kernel_len: u64,
     map: &'a MemoryMap,
 }
 
 impl Search<'_> {
-    /// The place that loading at `load` would be, if it is possible there at all. `alignment` is what the kernel will
-    /// take as `kernel_alignment`; `None` where it does not move by it.
+    /// The place for a kernel loaded at `load`, if it fits there. `alignment` is what the kernel will read as
+    /// `kernel_alignment`; `None` for a kernel that does not align itself.
     fn at(&self, load: PhysAddr, alignment: Option<Alignment>, within: PhysRange) -> Option<Place> {
         let Self { header, kernel_len, map } = *self;
-        // boot.rst, `init_size`. What it does not say: a relocatable kernel never runs below its preferred address.
+        // boot.rst, `init_size`. In addition, a relocatable kernel never runs below its preferred address.
         let start = match alignment {
             Some(alignment) => load.align_up(alignment)?.max(header.preferred_address()),
             None => header.preferred_address(),
@@ -49,13 +49,13 @@ impl Search<'_> {
         usable.then_some(Place { file, run, alignment: None })
     }
 
-    /// The lowest place for a relocatable kernel in `space`, at or above its preferred address, aligned as it prefers, else
-    /// as little less as there is room for, down to `least`.
+    /// The lowest place for a relocatable kernel in `space`, at or above its preferred address. It has the preferred
+    /// alignment if there is room, else the largest smaller one that has room, but at least `least`.
     #[inline(never)]
     fn aligned(&self, preferred: Alignment, least: Alignment, space: PhysRange) -> Option<Place> {
         let Self { header, kernel_len, map } = *self;
         let within = PhysRange::from_bounds(header.preferred_address().max(space.start()), space.end())?;
-        // Whole pages, whatever the kernel would take.
+        // Whole pages, even if the kernel uses part of the last one.
         let len = header.run_len(kernel_len).max(kernel_len).checked_next_multiple_of(Alignment::PAGE.bytes())?;
         let least = least.max(Alignment::PAGE);
         let mut alignment = preferred;
@@ -73,7 +73,7 @@ impl Search<'_> {
     }
 }
 
-/// Finds a place for a kernel of which `kernel_len` bytes are loaded, and holds it.
+/// Finds a place for a kernel with `kernel_len` loaded bytes, and reserves it.
 ///
 /// # Errors
 /// [`Error::KernelDoesNotFit`], [`Error::KernelOutOfReach`], [`Error::MemoryMap`].
@@ -91,7 +91,7 @@ pub fn place_kernel(header: &SetupHeader, kernel_len: u64, map: &mut MemoryMap) 
     Ok(place)
 }
 
-/// Why there is no place for the kernel: the machine has too little memory, or no machine could have enough.
+/// Why there is no place for the kernel: either this machine has too little memory, or every machine has.
 #[cold]
 pub fn does_not_fit(header: &SetupHeader, kernel_len: u64, map: &MemoryMap) -> Error {
     let needed = header.run_len(kernel_len).max(kernel_len);
@@ -108,7 +108,7 @@ pub fn does_not_fit(header: &SetupHeader, kernel_len: u64, map: &MemoryMap) -> E
     }
 }
 
-/// Where above 4 GiB what goes with this kernel can be.
+/// The ranges above 4 GiB for this kernel and its initrd.
 pub fn spaces_above(header: &SetupHeader) -> &'static [PhysRange] {
     if header.may_be_above_4_gib() { &paging::SPACES } else { &[] }
 }

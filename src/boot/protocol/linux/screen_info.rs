@@ -1,7 +1,7 @@
-//! What the kernel is told of the screen: `struct screen_info`, the first 64 bytes of `boot_params`.
+//! The framebuffer as the kernel reads it: `struct screen_info`, the first 64 bytes of `boot_params`.
 //!
-//! Source: Linux `include/uapi/linux/screen_info.h`. Zero but for the fields of a framebuffer: a kernel takes all zero for
-//! no screen, and a framebuffer for no text mode.
+//! Source: Linux `include/uapi/linux/screen_info.h`. All fields but those of a framebuffer are zero. For a kernel, all
+//! zero means no screen, and a framebuffer means no text mode.
 
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -13,7 +13,7 @@ use crate::framebuffer::{Framebuffer, Mode};
 const VIDEO_TYPE_VLFB: u8 = 0x23;
 /// `VIDEO_TYPE_EFI`: a linear framebuffer, as EFI firmware sets it.
 const VIDEO_TYPE_EFI: u8 = 0x70;
-/// `VIDEO_CAPABILITY_64BIT_BASE`: `ext_lfb_base` means something.
+/// `VIDEO_CAPABILITY_64BIT_BASE`: `ext_lfb_base` is valid.
 const CAPABILITY_64BIT_BASE: u32 = 1 << 1;
 /// `lfb_size` counts in units of two to this power, in bytes (Linux `drivers/firmware/sysfb_simplefb.c`).
 const SIZE_UNIT_ORDER: u32 = 16;
@@ -23,7 +23,7 @@ const SIZE_UNIT_ORDER: u32 = 16;
 #[repr(C)]
 pub struct ScreenInfo {
     cursor: [u8; 2],
-    /// KiB of RAM from 1 MiB on, as far as it goes and 16 bits reach: all that kernels before 2.2 look at.
+    /// KiB of RAM from 1 MiB to the first hole, as far as 16 bits count. Kernels before 2.2 read nothing else.
     ext_mem_k: U16,
     text_mode: [u8; 0xb],
     orig_video_is_vga: u8,
@@ -32,15 +32,15 @@ pub struct ScreenInfo {
     lfb_width: U16,
     /// Lines.
     lfb_height: U16,
-    /// Bits of a pixel.
+    /// Bits per pixel.
     lfb_depth: U16,
-    /// The address of the picture, low half.
+    /// The address of the framebuffer, low half.
     lfb_base: U32,
     /// All of the video memory, in units of 64 KiB.
     lfb_size: U32,
     cl_magic: U16,
     cl_offset: U16,
-    /// Bytes from line to line.
+    /// Bytes from one line to the next.
     lfb_linelength: U16,
     red: Component,
     green: Component,
@@ -51,12 +51,12 @@ pub struct ScreenInfo {
     pages: U16,
     vesa_attributes: U16,
     capabilities: U32,
-    /// The address of the picture, high half.
+    /// The address of the framebuffer, high half.
     ext_lfb_base: U32,
     reserved: [u8; 2],
 }
 
-/// A part of a pixel, in bits.
+/// A color component of a pixel, in bits.
 #[derive(Clone, Copy, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Component {
@@ -70,12 +70,12 @@ impl Component {
     }
 }
 
-/// `cl_magic` where `cl_offset` means something (boot.rst, "The Kernel Command Line").
+/// `cl_magic` if `cl_offset` is valid (boot.rst, "The Kernel Command Line").
 const CL_MAGIC: u16 = 0xa33f;
 
 impl ScreenInfo {
-    /// No screen, and what kernels before protocol 2.02 look for in the same structure: how much RAM there is from 1 MiB
-    /// on, and how many bytes from these parameters on the command line is.
+    /// No screen, with what kernels before protocol 2.02 read from the same structure: the size of RAM from 1 MiB on,
+    /// and the offset of the command line from these parameters.
     pub fn for_old_kernel(kib_above_1_mib: u32, command_line_offset: u16) -> Self {
         let mut this = Self::new_zeroed();
         this.ext_mem_k.set(u16::try_from(kib_above_1_mib).unwrap_or(u16::MAX));
@@ -84,17 +84,17 @@ impl ScreenInfo {
         this
     }
 
-    /// This screen, with what the other structure has for old kernels.
+    /// This screen, with `other`'s fields for old kernels.
     pub fn with_old_fields_of(self, other: &Self) -> Self {
         let &Self { ext_mem_k, cl_magic, cl_offset, .. } = other;
         Self { ext_mem_k, cl_magic, cl_offset, ..self }
     }
 
-    /// The screen that shows `framebuffer`, for a kernel that has an `efi_stub` or not.
+    /// The screen that shows `framebuffer`, for a kernel with or without an `efi_stub`.
     ///
-    /// The two types differ in which of the kernel's drivers takes the screen. One with a stub has `efifb` or
-    /// `simpledrm`, and `earlycon=efifb`, which writes from the first line on; kernels for clouds have no driver for the
-    /// other type. Of a kernel without a stub only `vesafb` can be expected.
+    /// The screen's type selects the kernel's driver. A kernel with a stub has `efifb` or `simpledrm`, and
+    /// `earlycon=efifb`, which writes from the first line on. Kernels for clouds have no driver for the other type. A
+    /// kernel without a stub can only be expected to have `vesafb`.
     pub fn new(framebuffer: &Framebuffer, efi_stub: bool) -> Self {
         let (mode, base) = (framebuffer.mode, framebuffer.memory.start().get());
         let mut this = Self::new_zeroed();
@@ -123,7 +123,7 @@ mod tests {
     use crate::addr::{PhysAddr, PhysRange};
 
     #[test]
-    fn fields_are_where_linux_has_them() {
+    fn fields_have_the_offsets_of_linux() {
         assert_eq!(offset_of!(ScreenInfo, orig_video_is_vga), 0x0f);
         assert_eq!(offset_of!(ScreenInfo, orig_video_points), 0x10);
         assert_eq!(offset_of!(ScreenInfo, lfb_width), 0x12);
@@ -160,13 +160,13 @@ mod tests {
         expected[0x12..0x18].copy_from_slice(&[0, 4, 0, 3, 32, 0]);
         expected[0x18..0x20].copy_from_slice(&[0, 0, 0, 0xfd, 0, 1, 0, 0]);
         expected[0x24..0x26].copy_from_slice(&[0, 0x10]);
-        // Size and position of red, green, blue, and what is left.
+        // Size and position of red, green, blue, and the unused bits.
         expected[0x26..0x2e].copy_from_slice(&[8, 16, 8, 8, 8, 0, 8, 24]);
         assert_eq!(screen(0xfd00_0000, 16 << 20), expected);
     }
 
     #[test]
-    fn a_kernel_with_an_efi_stub_gets_the_same_screen_as_one_of_efi() {
+    fn a_kernel_with_an_efi_stub_gets_an_efi_screen() {
         let memory = PhysRange::new(PhysAddr::new(0xfd00_0000), 16 << 20).unwrap();
         let info = ScreenInfo::new(&Framebuffer { memory, mode: Mode::DEFAULT }, true);
         let mut expected = screen(0xfd00_0000, 16 << 20);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_above_4_gib_is_marked_as_one() {
+    fn an_address_above_4_gib_is_marked_as_64_bit() {
         let high = screen(0x12_3456_0000, 64 << 20);
         assert_eq!(high[0x18..0x20], [0, 0, 0x56, 0x34, 0, 4, 0, 0]);
         assert_eq!(high[0x36..0x40], [2, 0, 0, 0, 0x12, 0, 0, 0, 0, 0]);

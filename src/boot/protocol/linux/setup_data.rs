@@ -1,9 +1,9 @@
-//! The list of `setup_data` nodes, which begins in the setup header: what a kernel is told beside `boot_params`.
+//! The list of `setup_data` nodes, which begins in the setup header: what a kernel reads besides `boot_params`.
 //!
-//! QEMU appends such nodes to the kernel (a device tree, `-dtb`; a random seed in 7.2.0), with pointers for the address at
-//! which it would have the kernel. Elsewhere they are wrong, and a kernel that unpacks itself would write over the nodes. So
-//! what is appended is copied out of the kernel's way once it is loaded, and the pointers are set to where it is then
-//! ([`Appended`]).
+//! QEMU appends such nodes to the kernel (a device tree, `-dtb`; a random seed in 7.2.0). Their pointers are for the
+//! address where QEMU expects the kernel. At any other address they are wrong, and a kernel that unpacks itself would
+//! overwrite the nodes. So the appended data is copied out of the kernel's way after loading, and the pointers are
+//! adjusted to the new place ([`Appended`]).
 //!
 //! Sources: boot.rst, `setup_data`; Linux `arch/x86/include/uapi/asm/setup_data.h`.
 
@@ -22,16 +22,16 @@ pub const SETUP_E820_EXT: u32 = 1;
 /// `SETUP_DTB`: a device tree.
 pub const SETUP_DTB: u32 = 2;
 
-/// More nodes than a host appends: QEMU has two.
+/// The limit on nodes. QEMU appends two at most.
 pub const MOST_NODES: usize = 32;
 
-/// `struct setup_data`, without the data that follow it.
+/// `struct setup_data`, without the data that follows it.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Node {
-    /// The address of the next node, zero for none.
+    /// The address of the next node. Zero for none.
     pub next: U64,
-    /// What the data are.
+    /// The type of the data.
     pub kind: U32,
     /// The length of the data in bytes.
     pub len: U32,
@@ -42,18 +42,18 @@ pub struct Node {
 pub struct Appended {
     /// Where it begins in the protected-mode part of the kernel, in bytes.
     offset: u64,
-    /// For which address of the protected-mode part its pointers are.
+    /// The address of the protected-mode part that its pointers assume.
     host_address: PhysAddr,
-    /// Where it is copied to. It ends with the kernel item.
+    /// Where it is copied to. It ends at the end of the kernel item.
     pub place: PhysRange,
 }
 
 impl Appended {
-    /// Finds a place for what the host has appended to the `kernel_len` bytes, and holds it in `map`. A header that points
-    /// elsewhere is warned about.
+    /// Finds a place for what the host has appended to the `kernel_len` bytes, and reserves it in `map`. Warns if the
+    /// header points elsewhere.
     ///
-    /// Such a pointer is not passed on. It may have come with the file, as nothing of it is measured; and the memory that it
-    /// points to is neither measured nor held, or is a part of the kernel.
+    /// Such a pointer is not passed on. It may have come with the file, as no pointer is measured. The memory that it
+    /// points to is neither measured nor reserved, or is a part of the kernel.
     #[cold]
     pub fn plan(
         header: &SetupHeader,
@@ -67,26 +67,27 @@ impl Appended {
         };
         let place = hold(map, len);
         if place.is_none() {
-            log::warn!("no room for the setup_data that the host has appended to the kernel: left out");
+            log::warn!("the setup_data that the host has appended to the kernel is left out: there is no room for it");
         }
         Some(Self { offset, host_address, place: place.unwrap_or_default() })
     }
 
-    /// The host's address of the kernel, and offset and length of what is behind it, if the header points there.
+    /// The host's address of the kernel, and the offset and length of the appended data, if the header points there.
     fn find(header: &SetupHeader, kernel_len: u64, host_address: Option<PhysAddr>) -> Option<(PhysAddr, u64, u64)> {
         let host_address = host_address?;
         let first = header.setup_data().checked_sub(host_address.get())?;
-        // The first in the list need not be the first in memory. For why the setup code may count see `counts_setup_code`.
+        // The first in the list need not be the first in memory. For why the setup code can count, see
+        // `counts_setup_code`.
         let offset = header.kernel_len();
         let end = kernel_len.saturating_add(header.setup_len().into());
         let len = kernel_len.checked_sub(offset).filter(|&len| len != 0 && (offset..end).contains(&first))?;
         Some((host_address, offset, len))
     }
 
-    /// Copies it from the `kernel` that was loaded, and returns the address of the first node.
+    /// Copies it from the loaded `kernel`, and returns the address of the first node.
     ///
     /// # Errors
-    /// [`Error::FwCfg`] when memory cannot be accessed.
+    /// [`Error::FwCfg`] if memory cannot be accessed.
     #[cold]
     pub(super) fn copy<M: HostAccess>(
         &self,
@@ -103,7 +104,7 @@ impl Appended {
         let skew = if self.counts_setup_code(machine, header.setup_data(), setup_len)? { setup_len } else { 0 };
 
         let mut first = 0;
-        // The node before, whose first field is the pointer.
+        // The previous node. Its first field is the pointer.
         let mut before = None;
         let mut next = header.setup_data();
         for _ in 0..MOST_NODES {
@@ -125,8 +126,8 @@ impl Appended {
         Ok(first)
     }
 
-    /// Whether pointers are too high by the length of the setup code. QEMU 10 has them so: it counts from the beginning of the
-    /// file (`hw/i386/x86-common.c`, `x86_load_linux`). It appends one node, a device tree, which ends with the item.
+    /// Whether the pointers are too high by the length of the setup code. QEMU 10 counts from the beginning of the file
+    /// (`hw/i386/x86-common.c`, `x86_load_linux`). It appends one node, a device tree, which ends with the item.
     fn counts_setup_code(&self, machine: &mut impl Memory, pointer: u64, setup_len: u64) -> Result<bool, Error> {
         Ok(self.node(machine, pointer, setup_len)?.is_some_and(|(at, node)| {
             let end = at.get().saturating_add(size_of::<Node>() as u64).saturating_add(node.len.get().into());
@@ -134,7 +135,7 @@ impl Appended {
         }))
     }
 
-    /// The node that a pointer of the host's means, and its address, if all of it is in what was copied.
+    /// The node at a pointer from the host, and its address, if the whole node is in the copied data.
     fn node(&self, machine: &mut impl Memory, pointer: u64, skew: u64) -> Result<Option<(PhysAddr, Node)>, Error> {
         let offset = pointer
             .checked_sub(self.host_address.get())
@@ -152,10 +153,10 @@ impl Appended {
 }
 
 fn warn_of_elsewhere(pointer: u64) {
-    log::warn!("setup_data at {pointer:#x} is not in what the host has appended to the kernel: left out");
+    log::warn!("setup_data at {pointer:#x} is left out: it is not in what the host has appended to the kernel");
 }
 
-/// Holds `len` bytes for the kernel, out of the way of where it grows.
+/// Reserves `len` bytes for the kernel, above the memory into which it grows.
 pub fn hold(map: &mut MemoryMap, len: u64) -> Option<PhysRange> {
     let pages = len.checked_next_multiple_of(Alignment::PAGE.bytes())?;
     let within = PhysRange::from_bounds(PhysRange::LOW_1_MIB.end(), PhysRange::LOW_4_GIB.end())?;

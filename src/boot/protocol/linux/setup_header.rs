@@ -1,4 +1,4 @@
-//! What a bzImage says of itself: the setup header in its first sectors.
+//! The setup header in a kernel file's first sectors.
 //!
 //! Field names and meanings are those of boot.rst, "The Real-Mode Kernel Header" and "Details of Header Fields".
 
@@ -13,16 +13,16 @@ use crate::boot::file_kind::FileKind;
 /// `boot_flag` and `header`.
 const BOOT_FLAG: u16 = 0xaa55;
 const MAGIC: [u8; 4] = *b"HdrS";
-/// The offset from which the byte in `jump` counts to the end of the header (boot.rst, "32-bit Boot Protocol").
+/// The byte in `jump` counts from this offset to the end of the header (boot.rst, "32-bit Boot Protocol").
 const JUMP_BASE: usize = 0x202;
 
 /// 2.00: the first with this header (Linux 1.3.73).
 const OLDEST: u16 = 0x200;
-/// 2.02 added `cmd_line_ptr`, and left the memory at 0x90000 alone.
+/// 2.02 added `cmd_line_ptr`. Since then a kernel does not use the memory at 0x90000.
 const WITH_CMD_LINE_PTR: u16 = 0x202;
 /// 2.03 added `initrd_addr_max`.
 const WITH_INITRD_ADDR_MAX: u16 = 0x203;
-/// 2.04 made `syssize` wider, from two bytes to four.
+/// 2.04 widened `syssize` from two bytes to four.
 const WITH_WIDE_SYSSIZE: u16 = 0x204;
 /// 2.05 added `relocatable_kernel`.
 const WITH_RELOCATABLE_KERNEL: u16 = 0x205;
@@ -38,14 +38,14 @@ const WITH_XLOADFLAGS: u16 = 0x20c;
 /// The end of the header's first form, 2.00 (`bootsect_kludge`).
 const END_2_00: usize = 0x224;
 
-/// Where the 64-bit entry is in the protected-mode part (boot.rst, "64-bit Boot Protocol").
+/// The offset of the 64-bit entry point in the protected-mode part (boot.rst, "64-bit Boot Protocol").
 const ENTRY_64: u64 = 0x200;
-/// `xloadflags`: there is a 64-bit entry at 0x200.
+/// `xloadflags`: there is a 64-bit entry point at 0x200.
 const XLF_KERNEL_64: u16 = 1 << 0;
 /// `xloadflags`: kernel, initrd, `boot_params` and command line may be above 4 GiB, so the initrd may be anywhere.
 const XLF_CAN_BE_LOADED_ABOVE_4G: u16 = 1 << 1;
 
-/// What the file of a kernel with an EFI stub begins with: an EFI application's DOS header (Linux
+/// The magic number of a kernel file with an EFI stub: that of an EFI application's DOS header (Linux
 /// `arch/x86/boot/header.S`, `MZ_MAGIC`).
 const EFI_STUB: [u8; 2] = *b"MZ";
 
@@ -54,14 +54,14 @@ pub const DEFAULT_ADDRESS: PhysAddr = PhysAddr::new(0x10_0000);
 /// Where a zImage runs: its setup code moves it there from [`ZIMAGE_LOADED`] (Linux 2.6.29
 /// `arch/x86/boot/header.S`, `code32_start`, and `pm.c`, `move_kernel_around`).
 const ZIMAGE_ADDRESS: PhysAddr = PhysAddr::new(0x1000);
-/// Where a loader puts a zImage for that, and where one that is not moved runs (boot.rst, "Loading The Rest of The
+/// Where a loader puts such a zImage, and where a zImage that is not moved runs (boot.rst, "Loading The Rest of The
 /// Kernel").
 const ZIMAGE_LOADED: PhysAddr = PhysAddr::new(0x1_0000);
-/// The longest command line where the header gives none (boot.rst, `cmdline_size`).
+/// The longest command line if the header has no limit (boot.rst, `cmdline_size`).
 const DEFAULT_COMMAND_LINE: u64 = 255;
-/// The highest address that an initrd may have where the header gives none (boot.rst, `initrd_addr_max`).
+/// The highest address of an initrd if the header has no limit (boot.rst, `initrd_addr_max`).
 const DEFAULT_INITRD_ADDR_MAX: u64 = 0x37ff_ffff;
-/// What 16 bits of `syssize` count up to, in bytes.
+/// A 16-bit `syssize` wraps after this many bytes.
 const NARROW_SYSSIZE_WRAP: u64 = 1 << 20;
 
 /// Whether the kernel runs where it is loaded.
@@ -71,14 +71,14 @@ pub enum Relocation {
     Fixed,
     /// Runs where it is loaded, at its preferred address or above.
     Movable {
-        /// What the load address is best a multiple of.
+        /// The preferred alignment of the load address.
         alignment: Alignment,
-        /// What it must be a multiple of; not more than `alignment`.
+        /// The alignment that it must have; not more than `alignment`.
         least: Alignment,
     },
 }
 
-/// A setup header that was checked: a bzImage or zImage of protocol 2.00 or later.
+/// A validated setup header: a bzImage or zImage of protocol 2.00 or later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupHeader {
     pub(super) raw: RawHeader,
@@ -87,12 +87,12 @@ pub struct SetupHeader {
 }
 
 impl SetupHeader {
-    /// How many bytes from the start of the kernel file [`Self::parse`] looks at.
+    /// How many bytes [`Self::parse`] reads, from the start of the kernel file.
     pub const BYTES: usize = HEADER_ROOM_END;
 
-    /// Parses the start of a kernel file, [`Self::BYTES`] of it or as many as there are.
+    /// Parses the start of a kernel file, [`Self::BYTES`] of it or the whole file if that is shorter.
     ///
-    /// A header longer than `boot_params` has room for is cut there.
+    /// A header longer than its room in `boot_params` is truncated.
     ///
     /// # Errors
     /// [`Error::Elf`], [`Error::NotLinux`], [`Error::RealModeOnly`] for a boot sector without the header,
@@ -105,7 +105,7 @@ impl SetupHeader {
             });
         }
         if setup.len() < END_2_00 {
-            // What begins as an EFI program may be a kernel with an EFI stub.
+            // A file that begins as an EFI program may be a kernel with an EFI stub.
             return Err(match FileKind::of(setup) {
                 None | Some(FileKind::Efi) => Error::Truncated { seen: setup.len(), needed: END_2_00 },
                 kind => Error::NotLinux { kind },
@@ -133,7 +133,7 @@ impl SetupHeader {
         if setup.len() < end || end < needed {
             return Err(Error::Truncated { seen: setup.len().min(end), needed: needed.max(end) });
         }
-        // What follows the header is code, no fields.
+        // Code follows the header, not fields.
         if let Some(code) = raw.as_mut_bytes().get_mut(end.saturating_sub(HEADER_START)..) {
             code.fill(0);
         }
@@ -154,34 +154,34 @@ impl SetupHeader {
         sectors.saturating_add(1).saturating_mul(512)
     }
 
-    /// The length in bytes of the protected-mode part of the file, up to 15 bytes too many. More may follow it, such as a
-    /// signature. Zero for a kernel before 2.04, which cannot say.
+    /// The length in bytes of the protected-mode part of the file, rounded up to 16 bytes. More may follow it, such as
+    /// a signature. Zero for a kernel before 2.04, which has no such field.
     #[must_use]
     pub fn kernel_len(&self) -> u64 {
         if self.version() < WITH_WIDE_SYSSIZE { 0 } else { u64::from(self.raw.syssize.get()).saturating_mul(16) }
     }
 
-    /// The length in bytes of the whole file as the header tells it, up to 15 bytes too many. Of a kernel before 2.04 that
-    /// of its real-mode part.
+    /// The length in bytes of the whole file by its header, rounded up to 16 bytes. For a kernel before 2.04, the
+    /// length of its real-mode part.
     #[must_use]
     pub fn file_len(&self) -> u64 {
         self.kernel_len().saturating_add(self.setup_len().into())
     }
 
-    /// Whether it is a bzImage, whose protected-mode part runs at 1 MiB or above; else it is a zImage, which runs below.
+    /// Whether it is a bzImage, whose protected-mode part runs at 1 MiB or above. A zImage runs below.
     #[must_use]
     pub fn is_loaded_high(&self) -> bool {
         self.raw.loadflags & LOADED_HIGH != 0
     }
 
-    /// Whether the header has a field for where the command line is. A kernel without it looks for its parameters at
+    /// Whether the header has a field for the address of the command line. A kernel without it reads its parameters at
     /// 0x90000 only.
     #[must_use]
     pub fn has_cmd_line_ptr(&self) -> bool {
         self.version() >= WITH_CMD_LINE_PTR
     }
 
-    /// Where the protected-mode part runs unless it is relocatable: for a bzImage that is where it is loaded.
+    /// Where the protected-mode part runs unless it is relocatable. For a bzImage it is loaded there.
     #[must_use]
     pub fn default_address(&self) -> PhysAddr {
         if self.is_loaded_high() {
@@ -193,19 +193,20 @@ impl SetupHeader {
         }
     }
 
-    /// How far into the protected-mode part, of `kernel_len` bytes, its entry is: 0x200 for the 64-bit entry, else at its
-    /// beginning (boot.rst, "64-bit Boot Protocol" and "32-bit Boot Protocol"), but for a kernel that is always at the same
-    /// address and has another byte of it in `code32_start`, to which its own setup code would jump.
+    /// The offset of the entry point in the protected-mode part, which has `kernel_len` bytes. The 64-bit entry point
+    /// is at 0x200, any other at the beginning (boot.rst, "64-bit Boot Protocol" and "32-bit Boot Protocol"). The
+    /// exception is a kernel with a fixed address and another address in `code32_start`: there its own setup code would
+    /// jump to that address.
     ///
     /// # Errors
-    /// [`Error::FileTruncated`], [`Error::EntryMoved`] when that is none of the kernel's bytes. [`Error::RealModeOnly`] for a
-    /// kernel that has no such entry: the file is for its setup code to look at, which calls the BIOS. What tells one, in a
-    /// kernel that has no 64-bit entry and is not relocatable:
+    /// [`Error::FileTruncated`] and [`Error::EntryMoved`] if the entry point is outside the kernel.
+    /// [`Error::RealModeOnly`] for a kernel without such an entry point. Its setup code reads the file and calls the
+    /// BIOS. Among kernels that have no 64-bit entry point and are not relocatable, these are such kernels:
     ///
-    /// - `code32_start` is zero. In every Linux kernel it is an address (iPXE, gPXE, Etherboot).
-    /// - Before 2.04, `syssize` is zero, and the file is so short that its 16 bits have not begun anew. In every Linux
-    ///   kernel it is the length (memdisk, GRUB's `lnxboot.img`). Later kernels of others leave it zero and do have
-    ///   the entry.
+    /// - `code32_start` is zero (iPXE, gPXE, Etherboot). In every Linux kernel it is an address.
+    /// - Before 2.04, `syssize` is zero, and the file is too short for its 16 bits to have wrapped (memdisk, GRUB's
+    ///   `lnxboot.img`). In every Linux kernel it is the length. Later kernels other than Linux leave it zero and do
+    ///   have the entry point.
     pub fn entry_offset(&self, kernel_len: u64) -> Result<u64, Error> {
         let is_relocatable = self.raw.relocatable_kernel != 0 && self.version() >= WITH_RELOCATABLE_KERNEL;
         let offset = if self.is_64_bit() { ENTRY_64 } else { 0 };
@@ -241,13 +242,13 @@ impl SetupHeader {
         self.is_loaded_high() && self.xloadflags() & XLF_KERNEL_64 != 0
     }
 
-    /// Whether the kernel is an EFI application as well, and so has drivers for what EFI firmware hands over.
+    /// Whether the kernel is also an EFI application, and so has drivers for what EFI firmware provides.
     #[must_use]
     pub fn has_efi_stub(&self) -> bool {
         self.efi_stub
     }
 
-    /// Whether kernel and initrd may be above 4 GiB. A kernel without a 64-bit entry cannot be reached there.
+    /// Whether kernel and initrd may be above 4 GiB. A kernel without a 64-bit entry point cannot be reached there.
     #[must_use]
     pub fn may_be_above_4_gib(&self) -> bool {
         self.is_64_bit() && self.xloadflags() & XLF_CAN_BE_LOADED_ABOVE_4G != 0
@@ -255,7 +256,8 @@ impl SetupHeader {
 
     /// Where below 4 GiB the initrd may be: up to `initrd_addr_max`.
     ///
-    /// That field is a limit of 32-bit kernels; one that takes an initrd above 4 GiB takes it anywhere below as well.
+    /// That field is a limit of 32-bit kernels. A kernel that accepts an initrd above 4 GiB accepts it anywhere below
+    /// as well.
     #[must_use]
     pub fn initrd_space(&self) -> PhysRange {
         if self.xloadflags() & XLF_CAN_BE_LOADED_ABOVE_4G != 0 {
@@ -269,7 +271,7 @@ impl SetupHeader {
         PhysRange::from_bounds(PhysAddr::new(0), PhysAddr::new(end)).unwrap_or_default()
     }
 
-    /// The longest command line that the kernel takes, in bytes without the NUL.
+    /// The longest command line that the kernel accepts, in bytes without the NUL.
     #[must_use]
     pub fn command_line_limit(&self) -> u64 {
         match self.raw.cmdline_size.get() {
@@ -278,15 +280,15 @@ impl SetupHeader {
         }
     }
 
-    /// Whether the kernel can run elsewhere than at its preferred address. A kernel before 2.10 is taken as fixed: it
-    /// does not say how much memory it needs around it.
+    /// Whether the kernel can run at another address than its preferred one. A kernel before 2.10 counts as fixed,
+    /// because its header does not say how much memory it needs.
     #[must_use]
     pub fn relocation(&self) -> Relocation {
         self.relocation
     }
 
-    /// Where the kernel runs from if it may choose (`pref_address`). No 64-bit kernel runs below it, wherever it is
-    /// loaded (Linux `arch/x86/boot/compressed/head_64.S`, `LOAD_PHYSICAL_ADDR`).
+    /// The lowest address from which the kernel can run (`pref_address`). No 64-bit kernel runs below it, wherever it
+    /// is loaded (Linux `arch/x86/boot/compressed/head_64.S`, `LOAD_PHYSICAL_ADDR`).
     #[must_use]
     pub fn preferred_address(&self) -> PhysAddr {
         match self.raw.pref_address.get() {
@@ -295,12 +297,13 @@ impl SetupHeader {
         }
     }
 
-    /// How many bytes from its runtime start on the kernel needs before it manages memory itself, given the length of
-    /// its protected-mode part: `init_size`.
+    /// How many bytes the kernel needs from its runtime start on, before it manages memory itself (`init_size`).
+    /// `kernel_len` is the length of its protected-mode part.
     ///
-    /// Kernels before 2.10 do not say. For them it is four times the length, more than they were ever compressed, and
-    /// 16 MiB for what is not in the file and for their way up to the address they were built for. Before 2.04 (Linux
-    /// 2.6.14) that was 1 MiB for all of them; they unpack behind the file, and 2 MiB are for what is not in it.
+    /// Kernels before 2.10 do not have the field. For these it is estimated as four times the length, because no kernel
+    /// was compressed to less than a quarter, plus 16 MiB for data that is not in the file and for the distance to the
+    /// address that the kernel was built for. Before 2.04 (Linux 2.6.14) every kernel was built for 1 MiB and unpacks
+    /// behind its file. For these it is five times the length, plus 2 MiB for data that is not in the file.
     #[must_use]
     pub fn run_len(&self, kernel_len: u64) -> u64 {
         let version = self.version();
@@ -311,13 +314,13 @@ impl SetupHeader {
         }
     }
 
-    /// Whether the kernel looks at `setup_data`.
+    /// Whether the kernel reads `setup_data`.
     #[must_use]
     pub fn has_setup_data(&self) -> bool {
         self.version() >= WITH_SETUP_DATA
     }
 
-    /// The address of the first `setup_data` node that the host left in the header; zero for none.
+    /// The address of the first `setup_data` node that the host left in the header. Zero for none.
     #[must_use]
     pub fn setup_data(&self) -> u64 {
         if self.has_setup_data() { self.raw.setup_data.get() } else { 0 }
@@ -328,7 +331,7 @@ impl SetupHeader {
     }
 }
 
-/// How far into the file the fields go that a header of this version has at least.
+/// The offset at which the fields of this version end. A header of this version is at least as long.
 fn fields_end(version: u16) -> usize {
     match version {
         ..=0x200 => END_2_00,
@@ -348,7 +351,7 @@ fn relocation(raw: &RawHeader) -> Result<Relocation, Error> {
     }
     let alignment = raw.kernel_alignment.get();
     let preferred = Alignment::new(alignment.into()).ok_or(Error::BadAlignment { alignment })?;
-    // A power of two, as its exponent; zero, or more than is preferred, says nothing.
+    // The exponent of a power of two. Zero, or more than the preferred alignment, means nothing.
     let least = match raw.min_alignment {
         0 => preferred,
         exponent => 1_u64.checked_shl(exponent.into()).and_then(Alignment::new).unwrap_or(preferred).min(preferred),

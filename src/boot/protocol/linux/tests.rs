@@ -1,4 +1,4 @@
-//! What goes with `boot_params`: the list of `setup_data` nodes.
+//! The `setup_data` nodes that a kernel reads besides `boot_params`.
 
 extern crate std;
 
@@ -20,10 +20,10 @@ use crate::memory_map::HostMap;
 use crate::memory_map::{E820Entry, MemoryMap};
 
 const MIB: u64 = 1 << 20;
-/// The protected-mode part as the header says, and the setup code in front of it.
+/// The protected-mode part by its header, and the setup code in front of it.
 const KERNEL: u64 = 0xd8_2200;
 const SETUP: u64 = 0x5000;
-/// For where the host's pointers are.
+/// The address that the host's pointers assume.
 const HOST: u64 = MIB;
 const SETUP_RNG_SEED: u32 = 9;
 
@@ -42,7 +42,7 @@ fn map() -> MemoryMap {
     MemoryMap::new(host_map())
 }
 
-/// Plans and loads a kernel with `appended` behind it, to which the header points as `first` says. Gives the machine and the
+/// Plans and loads a kernel with `appended` behind it. The header points to `first`. Returns the machine and the
 /// address of the first node.
 fn load(first: u64, appended: &[u8]) -> (FakeMachine, u64, LoadPlan) {
     let header = SetupHeader::parse(&debian_with(&[(0x250, &first.to_le_bytes())])).unwrap();
@@ -81,9 +81,9 @@ fn tree(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 11 + 7) as u8).collect()
 }
 
-/// QEMU 7.2: a device tree, and in 7.2.0 a seed behind it that comes first in the list.
+/// QEMU 7.2 appends a device tree. 7.2.0 also appends a seed, which comes first in the list.
 #[test]
-fn a_list_of_several_nodes_stays_whole() {
+fn a_list_of_several_nodes_is_copied_whole() {
     let tree = tree(4001);
     let mut appended = node(0, SETUP_DTB, &tree);
     appended.resize(appended.len().next_multiple_of(16), 0);
@@ -91,13 +91,13 @@ fn a_list_of_several_nodes_stays_whole() {
     appended.extend(node(HOST + KERNEL, SETUP_RNG_SEED, &[0x5a; 32]));
     let (machine, first, plan) = load(second, &appended);
     assert_eq!(list(&machine, first), [(SETUP_RNG_SEED, vec![0x5a; 32]), (SETUP_DTB, tree)]);
-    // The kernel is as it was, for it to be measured.
+    // The kernel is unchanged when it is measured.
     assert_eq!(machine.memory.bytes(plan.kernel.start().get() + KERNEL, appended.len()), appended);
 }
 
 /// QEMU 10: the pointer counts from the beginning of the file.
 #[test]
-fn a_pointer_that_counts_the_setup_code_is_set_right() {
+fn a_pointer_that_counts_the_setup_code_is_adjusted() {
     for len in [40, 40_000] {
         let tree = tree(len);
         let (machine, first, _) = load(HOST + KERNEL + SETUP, &node(0, SETUP_DTB, &tree));
@@ -106,14 +106,14 @@ fn a_pointer_that_counts_the_setup_code_is_set_right() {
 }
 
 #[test]
-fn what_is_not_whole_is_left_out_and_the_rest_stays() {
+fn an_incomplete_node_is_left_out_and_the_others_are_kept() {
     let seed = |next| node(next, SETUP_RNG_SEED, &[1; 16]);
     let whole = vec![(SETUP_RNG_SEED, vec![1; 16])];
     for next in [1, HOST + KERNEL + 32, HOST + KERNEL + 17, u64::MAX, HOST - 1] {
         let (machine, first, _) = load(HOST + KERNEL, &seed(next));
         assert_eq!(list(&machine, first), whole, "{next:#x}");
     }
-    // Longer than what there is.
+    // Longer than the appended data.
     let mut long = seed(0);
     long[12..16].copy_from_slice(&17_u32.to_le_bytes());
     assert_eq!(load(HOST + KERNEL, &long).1, 0);
@@ -122,10 +122,10 @@ fn what_is_not_whole_is_left_out_and_the_rest_stays() {
     assert_eq!(list(&machine, first), whole);
 }
 
-/// In other memory, in the setup code or the kernel, and past the end; nothing is appended, the item is not the host's, or
-/// it is shorter than the kernel.
+/// Pointers to other memory, into the setup code or the kernel, and past the end; cases without appended data, with an
+/// item that is not the host's, and with an item shorter than the kernel.
 #[test]
-fn a_list_that_the_host_has_not_appended_was_passed_on_unmeasured() {
+fn a_list_that_the_host_has_not_appended_is_left_out() {
     let end = HOST + KERNEL + 100 + SETUP;
     let with_100 = [1, 0x7000, HOST - 1, HOST, HOST + 0x1000, HOST + KERNEL - 1, end, u64::MAX];
     let cases = with_100.map(|first| (first, KERNEL + 100, Some(HOST)));
@@ -157,7 +157,7 @@ fn params(map: &mut MemoryMap, header: &SetupHeader) -> Box<BootParams> {
 }
 
 #[test]
-fn entries_that_boot_params_has_no_room_for_are_in_a_node() {
+fn entries_beyond_the_room_in_boot_params_are_in_a_node() {
     let header = SetupHeader::parse(&debian_with(&[])).unwrap();
     let others = map().e820().count() as u64;
     for more in [0, 1, 60] {
@@ -165,7 +165,7 @@ fn entries_that_boot_params_has_no_room_for_are_in_a_node() {
         let expected: Vec<_> = map.e820().collect();
         let mut machine = FakeMachine::new();
         let mut params = params(&mut map, &header);
-        // There is another node.
+        // There is another node already.
         machine.memory.store(0x7000, &node(0, SETUP_RNG_SEED, &[1; 16]));
         params.set_setup_data(0x7000);
         e820_ext::add(&mut machine, &mut map, &header, &mut params).unwrap();
@@ -185,7 +185,7 @@ fn entries_that_boot_params_has_no_room_for_are_in_a_node() {
 }
 
 #[test]
-fn a_kernel_that_knows_no_nodes_is_told_of_the_first_entries() {
+fn a_kernel_without_setup_data_gets_the_first_entries() {
     let header = SetupHeader::parse(&debian_with(&[(0x206, &[8, 2])])).unwrap();
     let mut map = map_of(150);
     let mut params = params(&mut map, &header);

@@ -1,4 +1,4 @@
-//! What the host tells a kernel for Multiboot: all that it points to is checked to be in what the host has loaded.
+//! The host's Multiboot information. Every pointer in it is checked to point into what the host has loaded.
 
 use alloc::vec::Vec;
 
@@ -11,7 +11,7 @@ use crate::boot::loaded::BootModule;
 use crate::hal::Memory;
 use crate::heap;
 
-/// Which fields mean something (section 3.3, `flags`).
+/// Which fields are valid (section 3.3, `flags`).
 pub mod flags {
     pub const MEMORY: u32 = 1 << 0;
     pub const BOOT_DEVICE: u32 = 1 << 1;
@@ -22,10 +22,10 @@ pub mod flags {
     pub const FRAMEBUFFER: u32 = 1 << 12;
 }
 
-/// The flags of fields that are passed on as the host has them.
+/// The flags of fields that are passed on unchanged.
 const FROM_HOST: u32 = flags::BOOT_DEVICE | flags::COMMAND_LINE | flags::MODULES | flags::LOADER_NAME;
 
-/// The bytes of a string that are looked at together.
+/// Strings are read in pieces of this many bytes.
 const STRING_PIECE: u64 = 64;
 
 /// The Multiboot information (section 3.3), without the video information that follows.
@@ -33,7 +33,7 @@ const STRING_PIECE: u64 = 64;
 #[repr(C)]
 pub struct Fields {
     pub flags: U32,
-    /// KiB from 0, and from 1 MiB on.
+    /// KiB from 0 on, and from 1 MiB on.
     pub mem_lower: U32,
     pub mem_upper: U32,
     pub boot_device: U32,
@@ -60,15 +60,15 @@ struct ModuleEntry {
     reserved: U32,
 }
 
-/// What the host tells the kernel.
+/// The host's Multiboot information.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostInfo(pub(super) Fields);
 
 impl HostInfo {
-    /// The bytes of the host's item that are read, from its start.
+    /// The bytes that are read from the start of the host's item.
     pub const LEN: usize = size_of::<Fields>();
 
-    /// What is in the first bytes of the host's item, which has `len`.
+    /// Parses the first bytes of the host's item, which has `len` bytes.
     ///
     /// # Errors
     /// [`Error::MultibootInfo`].
@@ -77,16 +77,16 @@ impl HostInfo {
         if len < needed {
             return Err(Error::MultibootInfo { len, needed });
         }
-        let told: Fields = zerocopy::transmute!(*bytes);
+        let host: Fields = zerocopy::transmute!(*bytes);
         let zero = Fields::new_zeroed();
-        let given = |flag, field: U32| if told.flags.get() & flag != 0 { field } else { zero.flags };
+        let if_valid = |flag, field: U32| if host.flags.get() & flag != 0 { field } else { zero.flags };
         Ok(Self(Fields {
-            flags: U32::new(told.flags.get() & FROM_HOST),
-            boot_device: given(flags::BOOT_DEVICE, told.boot_device),
-            command_line: given(flags::COMMAND_LINE, told.command_line),
-            modules_count: given(flags::MODULES, told.modules_count),
-            modules: given(flags::MODULES, told.modules),
-            loader_name: given(flags::LOADER_NAME, told.loader_name),
+            flags: U32::new(host.flags.get() & FROM_HOST),
+            boot_device: if_valid(flags::BOOT_DEVICE, host.boot_device),
+            command_line: if_valid(flags::COMMAND_LINE, host.command_line),
+            modules_count: if_valid(flags::MODULES, host.modules_count),
+            modules: if_valid(flags::MODULES, host.modules),
+            loader_name: if_valid(flags::LOADER_NAME, host.loader_name),
             ..zero
         }))
     }
@@ -95,18 +95,18 @@ impl HostInfo {
         self.0.flags.get() & flag != 0
     }
 
-    /// The part of what the host has `loaded` that is the kernel itself: all before the list of modules.
+    /// The kernel itself: the part of `loaded` before the list of modules.
     #[must_use]
     pub fn kernel(&self, loaded: PhysRange) -> PhysRange {
         let end = if self.has(flags::MODULES) { address(self.0.modules) } else { loaded.end() };
         PhysRange::from_bounds(loaded.start(), end.min(loaded.end())).unwrap_or(loaded)
     }
 
-    /// The kernel's command line, with the NUL at its end; empty when there is none. It and the boot loader's name are
-    /// checked to be in what the host has `loaded`.
+    /// The kernel's command line with the NUL at its end. Empty if there is none. The command line and the boot
+    /// loader's name are checked to be in `loaded`.
     ///
     /// # Errors
-    /// [`Error::MultibootPointer`], [`Error::FwCfg`] when the memory cannot be read.
+    /// [`Error::MultibootPointer`]; [`Error::FwCfg`] if the memory cannot be read.
     pub fn command_line(&self, memory: &mut impl Memory, loaded: PhysRange) -> Result<PhysRange, Error> {
         if self.has(flags::LOADER_NAME) {
             find_string(memory, loaded, self.0.loader_name, "boot loader's name")?;
@@ -118,11 +118,12 @@ impl HostInfo {
         }
     }
 
-    /// The modules, each checked to be in what the host has `loaded`, with its command line. Together they are no longer than
-    /// that, so that what is done with all of them has an end.
+    /// The modules. Each is checked to be in `loaded`, with its command line. Together they are no longer than
+    /// `loaded`, which bounds the work on them.
     ///
     /// # Errors
-    /// [`Error::MultibootPointer`], [`Error::MultibootOverlap`], [`Error::HeapFull`], [`Error::FwCfg`] when the memory cannot be read.
+    /// [`Error::MultibootPointer`], [`Error::MultibootOverlap`], [`Error::HeapFull`]; [`Error::FwCfg`] if the memory
+    /// cannot be read.
     pub fn modules(&self, memory: &mut impl Memory, loaded: PhysRange) -> Result<Vec<BootModule>, Error> {
         let count = self.0.modules_count.get();
         let at = address(self.0.modules);
@@ -140,7 +141,7 @@ impl HostInfo {
             let len = module.bytes.len().saturating_add(module.command_line.len());
             left = left.checked_sub(len).ok_or(Error::MultibootOverlap { at: module.bytes.start(), loaded })?;
             heap::push_within_capacity(&mut modules, module).map_err(|_| Error::HeapFull)?;
-            // It is in the list, which ends below 4 GiB.
+            // The address is in the list, which ends below 4 GiB.
             next = PhysAddr::new(next.get().saturating_add(entry.len() as u64));
         }
         Ok(modules)
@@ -156,7 +157,7 @@ fn module(memory: &mut impl Memory, loaded: PhysRange, entry: &ModuleEntry) -> R
     let bytes = PhysRange::from_bounds(at, address(entry.end))
         .filter(|bytes| loaded.start() <= bytes.start() && bytes.end() <= loaded.end())
         .ok_or(Error::MultibootPointer { what: "module", at, loaded })?;
-    // Zero stands for none (section 3.3, `mods_addr`).
+    // Zero means none (section 3.3, `mods_addr`).
     let command_line = match entry.command_line.get() {
         0 => PhysRange::empty_at(at),
         _ => find_string(memory, loaded, entry.command_line, "command line of a module")?,
@@ -164,7 +165,7 @@ fn module(memory: &mut impl Memory, loaded: PhysRange, entry: &ModuleEntry) -> R
     Ok(BootModule { bytes, command_line })
 }
 
-/// The string that begins at `field`, with its NUL, which is to be in `loaded` as well.
+/// The string that begins at `field`, with its NUL, which must be in `loaded` as well.
 fn find_string(
     memory: &mut impl Memory,
     loaded: PhysRange,
@@ -181,7 +182,7 @@ fn find_string(
         memory.read(at, piece)?;
         let nul = piece.iter().position(|&byte| byte == 0);
         let len = nul.map_or(len, |nul| (nul as u64).saturating_add(1));
-        // No further than the end of what is loaded.
+        // Not beyond the end of `loaded`.
         at = PhysAddr::new(at.get().saturating_add(len));
         if nul.is_some() {
             return PhysRange::from_bounds(start, at).ok_or(outside);

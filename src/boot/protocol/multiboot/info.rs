@@ -1,4 +1,4 @@
-//! The Multiboot information that a kernel is handed: the host's, with memory sizes, memory map and screen.
+//! The Multiboot information for the kernel: the host's, with memory sizes, the memory map and the framebuffer added.
 
 use alloc::boxed::Box;
 
@@ -15,10 +15,10 @@ use crate::memory_map::{CAPACITY, E820Entry, MemoryMap};
 /// `framebuffer_type`: pixels of red, green and blue.
 const FRAMEBUFFER_RGB: u8 = 1;
 
-/// The memory of which `mem_upper` tells.
+/// The memory that `mem_upper` counts.
 const UPPER_MEMORY: PhysRange = constant_range(1 << 20, 1 << 32);
 
-/// What of VBE and the screen follows [`Fields`] (section 3.3, `vbe_*` and `framebuffer_*`).
+/// The fields for VBE and the framebuffer after [`Fields`] (section 3.3, `vbe_*` and `framebuffer_*`).
 #[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Video {
@@ -26,27 +26,27 @@ struct Video {
     vbe: [U32; 2],
     vbe_mode: [U16; 4],
     framebuffer: U64,
-    /// Bytes from line to line.
+    /// Bytes from one line to the next.
     pitch: U32,
     /// In pixels.
     width: U32,
     height: U32,
     bits_per_pixel: u8,
     framebuffer_type: u8,
-    /// Lowest bit and number of bits of red, of green and of blue.
+    /// Lowest bit and number of bits, for red, green and blue.
     colors: [[u8; 2]; 3],
 }
 
-/// An entry of the memory map, whose types are those of e820 (section 3.3, `mmap_addr`).
+/// An entry of the memory map. Its types are those of e820 (section 3.3, `mmap_addr`).
 #[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct MapEntry {
-    /// The bytes that follow.
+    /// The length of the entry without this field.
     size: U32,
     entry: E820Entry,
 }
 
-/// The information that the kernel is handed, with the memory map behind it, ready to be stored.
+/// The Multiboot information, followed by the memory map, ready to be stored.
 #[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct MultibootInfo {
@@ -56,26 +56,26 @@ pub struct MultibootInfo {
 }
 
 impl MultibootInfo {
-    /// What a kernel is told that finds it at `place`, on a machine with this map (in which everything is already held) and
-    /// with this screen.
+    /// The information for a kernel that finds it at `place`, on a machine with this map and framebuffer. Everything
+    /// loaded is already reserved in the map.
     ///
     /// # Errors
     /// [`Error::HeapFull`].
     pub fn new(
-        told: &HostInfo,
+        host: &HostInfo,
         place: PhysRange,
         map: &MemoryMap,
         framebuffer: Option<&Framebuffer>,
     ) -> Result<Box<Self>, Error> {
         let mut info = Self::new_box_zeroed().map_err(|_| Error::HeapFull)?;
-        info.fields = told.0.clone();
-        let mut given = info.fields.flags.get() | flags::MEMORY | flags::MEMORY_MAP;
+        info.fields = host.0.clone();
+        let mut valid = info.fields.flags.get() | flags::MEMORY | flags::MEMORY_MAP;
         info.fields.mem_lower.set(kib_of_ram(layout::CONVENTIONAL, map));
         info.fields.mem_upper.set(kib_of_ram(UPPER_MEMORY, map));
         let mut length = 0_u32;
         for (to, entry) in info.memory_map.iter_mut().zip(map.e820()) {
             *to = MapEntry { size: U32::new(size_of::<E820Entry>() as u32), entry };
-            // There are at most CAPACITY.
+            // There are at most CAPACITY entries.
             length = length.saturating_add(size_of::<MapEntry>() as u32);
         }
         info.fields.memory_map_length.set(length);
@@ -83,10 +83,10 @@ impl MultibootInfo {
         // The place is in low memory.
         info.fields.memory_map.set(at as u32);
         if let Some(framebuffer) = framebuffer {
-            given |= flags::FRAMEBUFFER;
+            valid |= flags::FRAMEBUFFER;
             info.video.set_screen(framebuffer);
         }
-        info.fields.flags.set(given);
+        info.fields.flags.set(valid);
         Ok(info)
     }
 
@@ -104,7 +104,7 @@ impl Video {
         self.pitch.set(mode.line_bytes().into());
         self.width.set(mode.width().into());
         self.height.set(mode.height().into());
-        // 32.
+        // 32 fits.
         self.bits_per_pixel = Mode::BITS_PER_PIXEL as u8;
         self.framebuffer_type = FRAMEBUFFER_RGB;
         // XRGB8888.
@@ -112,7 +112,7 @@ impl Video {
     }
 }
 
-/// The KiB of RAM at the start of `within`, which is below 4 GiB.
+/// The KiB of RAM from the start of `within`, which is below 4 GiB, to the first hole.
 fn kib_of_ram(within: PhysRange, map: &MemoryMap) -> u32 {
     (map.ram_run_end(within).get().saturating_sub(within.start().get()) >> 10) as u32
 }

@@ -1,15 +1,15 @@
-//! Kernels for Multiboot, as hosts pass them: GNU Mach, Xen, many hobby and teaching kernels.
+//! Multiboot kernels, as hosts pass them: GNU Mach, Xen, many hobby and teaching kernels.
 //!
-//! The host has read the file. It gives one item with the kernel as it is to be in memory, the list of modules, the
-//! command lines and the modules, all for fixed addresses, and another with the information that the kernel is to find
-//! (QEMU `hw/i386/multiboot.c`). The first goes where the host says. Of the second, [`HostInfo`] is what was understood;
-//! all that it points to is checked to be in the first. Memory sizes, memory map and screen are the firmware's to add:
-//! [`MultibootInfo`]. That goes to a place of the firmware's choosing, since nothing of the host's points to it.
+//! The host has read the file. It provides two items (QEMU `hw/i386/multiboot.c`). One has the kernel as it is in
+//! memory, the list of modules, the command lines and the modules, all for fixed addresses. The firmware loads it where
+//! the host says. The other has the Multiboot information, parsed as [`HostInfo`]. Its pointers are checked to point
+//! into the first item. The firmware adds memory sizes, the memory map and the framebuffer ([`MultibootInfo`]), and
+//! stores the information at an address of its choice, because none of the host's data points to it.
 //!
 //! Source: the Multiboot specification, version 0.6.96; "section" below. All fields are little-endian.
 //!
-//! Left out: what no host gives (symbols, drives, a configuration table, APM, VBE), setting the mode that a kernel asks
-//! for, VGA text mode, and Multiboot 2.
+//! Left out: what no host provides (symbols, drives, a configuration table, APM, VBE), setting the mode that a kernel
+//! requests, VGA text mode, and Multiboot 2.
 
 mod host_info;
 mod info;
@@ -28,24 +28,24 @@ use crate::hal::HostAccess;
 use crate::memory_map::HostMap;
 use crate::state::Boot;
 
-/// A kernel for Multiboot with its modules and all that the host tells of them, in one piece.
+/// A Multiboot kernel with its modules and the host's information about them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MultibootKernel {
-    /// Where the piece goes.
+    /// Where the host's item goes.
     placed: PlacedKernel,
-    /// The item with the piece.
+    /// The item with kernel and modules.
     item: Item,
-    /// What the host tells of it.
-    told: HostInfo,
-    /// That of the piece which is the kernel itself.
+    /// The host's Multiboot information.
+    host: HostInfo,
+    /// The part of the item that is the kernel itself.
     code: PhysRange,
 }
 
 impl MultibootKernel {
-    /// The kernel that is to be at `placed`, with its bytes in `item` and the host's Multiboot information in `info`.
+    /// The kernel for `placed`, with its bytes in `item` and the host's Multiboot information in `info`.
     ///
     /// # Errors
-    /// [`Error::MultibootInfo`], [`Error::EntryOutside`] when the entry is none of the kernel's bytes.
+    /// [`Error::MultibootInfo`]; [`Error::EntryOutside`] if the entry point is outside the kernel.
     pub fn new<M: HostAccess>(
         machine: &mut M,
         fw_cfg: &FwCfg,
@@ -55,15 +55,15 @@ impl MultibootKernel {
     ) -> Result<Self, Error> {
         let mut bytes = [0; HostInfo::LEN];
         fw_cfg.read(machine, info, &mut bytes);
-        let told = HostInfo::parse(&bytes, info.len())?;
-        let code = told.kernel(placed.image);
-        // The rest of the image may hold the entry as well, but not all of that is measured.
-        // Both are below 4 GiB.
+        let host = HostInfo::parse(&bytes, info.len())?;
+        let code = host.kernel(placed.image);
+        // The entry point may not be in the rest of the image, because not all of that is measured. Both ranges are
+        // below 4 GiB.
         PlacedKernel::new(code.start(), code.len() as u32, placed.entry)?;
-        Ok(Self { placed, item, told, code })
+        Ok(Self { placed, item, host, code })
     }
 
-    /// Keeps everything else off it in `map`.
+    /// Reserves its memory in `map`.
     ///
     /// # Errors
     /// As for [`PlacedKernel::hold`].
@@ -80,13 +80,13 @@ pub fn load<M: HostAccess>(
     system: &SystemInfo<'_>,
 ) -> Result<Loaded, Error> {
     let Boot { machine, fw_cfg, map, .. } = boot;
-    let MultibootKernel { placed, item, told, code } = kernel;
+    let MultibootKernel { placed, item, host, code } = kernel;
     let image = placed.image;
     let place = allocate_low(map, size_of::<MultibootInfo>() as u64)?;
     fw_cfg.load(*machine, *item, image.start())?;
-    let command_line = told.command_line(*machine, image)?;
-    let modules = told.modules(*machine, image)?;
-    let info = MultibootInfo::new(told, place, map, system.framebuffer)?;
+    let command_line = host.command_line(*machine, image)?;
+    let modules = host.modules(*machine, image)?;
+    let info = MultibootInfo::new(host, place, map, system.framebuffer)?;
     machine.write(place.start(), info.bytes())?;
     let handover = Handover::new(Entry::Multiboot(placed.entry), place.start());
     log::info!(

@@ -54,7 +54,7 @@ fn item(fields: &[(usize, u32)]) -> [u8; 88] {
     item
 }
 
-/// As QEMU has it, with two modules.
+/// As QEMU writes it, with two modules.
 fn qemus() -> [u8; 88] {
     let name = STRINGS + 64;
     item(&[(0, 0x24f), (12, 0x8000_ffff), (16, STRINGS), (20, 2), (24, LIST), (48, 0x9000), (64, name)])
@@ -67,7 +67,7 @@ fn parse(item: &[u8]) -> Result<HostInfo, Error> {
     HostInfo::parse(&bytes, item.len() as u32)
 }
 
-/// A machine with what belongs to [`qemus`] in memory, the list of modules with these fields.
+/// A machine with the data for [`qemus`] in memory, and these fields in the list of modules.
 fn machine(list: [[u32; 4]; 2]) -> FakeMachine {
     let mut machine = FakeMachine::new();
     let list: Vec<u8> = list.iter().flatten().flat_map(|field| field.to_le_bytes()).collect();
@@ -80,15 +80,15 @@ fn machine(list: [[u32; 4]; 2]) -> FakeMachine {
 const MODULES: [[u32; 4]; 2] = [[0x10_4000, 0x10_4123, STRINGS + 69, 0], [0x10_5000, 0x10_6000, STRINGS + 77, 0]];
 
 #[test]
-fn modules_that_share_their_bytes_were_read_and_measured_for_as_long_as_the_list_is() {
+fn modules_that_are_together_longer_than_what_is_loaded_are_refused() {
     let all = [0x10_0000, 0x10_6000, 0, 0];
     let error = parse(&qemus()).unwrap().modules(&mut machine([all, all]), LOADED).err();
     assert_eq!(error, Some(Error::MultibootOverlap { at: LOADED.start(), loaded: LOADED }));
-    assert!(error.is_some_and(|error| error.to_string().contains("modules over each other")));
+    assert!(error.is_some_and(|error| error.to_string().contains("overlapping modules")));
 }
 
 #[test]
-fn what_the_host_tells_is_found_in_what_it_has_loaded() {
+fn pointers_into_what_the_host_has_loaded_are_accepted() {
     let mut machine = machine(MODULES);
     let told = parse(&qemus()).unwrap();
     let text =
@@ -104,7 +104,7 @@ fn what_the_host_tells_is_found_in_what_it_has_loaded() {
 }
 
 #[test]
-fn a_host_that_tells_nothing_is_understood() {
+fn information_without_any_field_is_accepted() {
     let told = parse(&[0; 68]).unwrap();
     let mut machine = FakeMachine::new();
     assert!(told.command_line(&mut machine, LOADED).unwrap().is_empty());
@@ -121,10 +121,10 @@ fn information_that_is_too_short_is_refused() {
 }
 
 #[test]
-fn what_is_not_in_what_the_host_has_loaded_is_refused() {
+fn pointers_outside_of_what_the_host_has_loaded_are_refused() {
     let refused = |at: usize, value: u32, list: [[u32; 4]; 2]| {
         let mut machine = machine(list);
-        // Without a NUL up to the end.
+        // There is no NUL up to the end.
         machine.memory.store(LOADED.end().get() - 200, &[b'x'; 400]);
         let mut item = qemus();
         item[at..at + 4].copy_from_slice(&value.to_le_bytes());
@@ -158,17 +158,17 @@ fn what_is_not_in_what_the_host_has_loaded_is_refused() {
         let list = [MODULES[0], [start, past, 0, 0]];
         assert_eq!(refused(0, 0x24f, list), Some(("module", start.into())));
     }
-    assert_eq!(refused(0, 0x24f, [[end, end, 0, 0]; 2]), None, "a module without a byte, without a command line");
+    assert_eq!(refused(0, 0x24f, [[end, end, 0, 0]; 2]), None, "an empty module without a command line");
     let error = Error::MultibootPointer { what: "module", at: PhysAddr::new(0), loaded: LOADED };
     assert!(
         error
             .to_string()
-            .contains("has the module at 0x0, not all of it in what the host has loaded, 0x100000-0x105fff")
+            .contains("has the module at 0x0, which is not all in what the host has loaded, 0x100000-0x105fff")
     );
 }
 
 #[test]
-fn every_field_of_the_information() {
+fn every_information_field_has_its_value() {
     let mut map = host_map(&[(0, 512 * MIB), (4 * GIB, 5 * GIB)]);
     map.describe(range(5 * GIB, 6 * GIB), MemoryType::UNUSABLE).unwrap();
     map.reserve(range(510 * MIB, 511 * MIB), MemoryType::ACPI_RECLAIM).unwrap();
@@ -198,7 +198,7 @@ fn every_field_of_the_information() {
 }
 
 #[test]
-fn the_kernel_is_told_of_a_screen_that_is_on() {
+fn the_kernel_gets_a_framebuffer_that_is_set_up() {
     let framebuffer = Framebuffer { memory: range(0xfd00_0000, 0xfe00_0000), mode: Mode::DEFAULT };
     let map = map(&[(0, GIB)]);
     let info = MultibootInfo::new(&parse(&[0; 68]).unwrap(), LOADED, &map, Some(&framebuffer)).unwrap();
@@ -221,7 +221,7 @@ fn memory_is_counted_up_to_the_first_hole() {
 }
 
 #[test]
-fn what_the_firmware_does_not_know_is_not_passed_on() {
+fn unknown_fields_are_not_passed_on() {
     let all = [0xff; 88];
     let map = map(&[(0, GIB)]);
     let info = MultibootInfo::new(&parse(&all).unwrap(), LOADED, &map, None).unwrap();
@@ -234,12 +234,12 @@ fn what_the_firmware_does_not_know_is_not_passed_on() {
     assert!(info.bytes()[12..44].iter().all(|&byte| byte == 0));
 }
 
-/// Anywhere in what is loaded and a little to each side, or `likely`.
+/// A pointer into what is loaded or a little to each side of it, or `likely`.
 fn pointer(likely: u32) -> impl Strategy<Value = u32> {
     prop_oneof![Just(likely), 0xf_fff0_u32..0x10_6010]
 }
 
-/// An entry of the list of modules: any, or one that is as it is to be, with its end anywhere.
+/// An entry of the list of modules: random, or valid with a random end.
 fn module_entry() -> impl Strategy<Value = [u32; 4]> {
     let sane = (0x10_3000_u32..0x10_4000, 0_u32..0x1000, prop_oneof![Just(0), Just(STRINGS + 64), Just(STRINGS + 69)]);
     let end = prop_oneof![2 => Just(None), 1 => (0x10_5ff0_u32..0x10_6010).prop_map(Some)];
@@ -248,9 +248,10 @@ fn module_entry() -> impl Strategy<Value = [u32; 4]> {
     prop_oneof![sane, prop::array::uniform4(0xf_fff0_u32..0x10_6010)]
 }
 
-/// What is taken is in what the host has loaded. That something is taken is looked at as well: lists, and the names in them.
+/// Everything that is accepted is in what the host has loaded. The test also checks that enough is accepted: lists, and
+/// the strings in them.
 #[test]
-fn nothing_that_is_accepted_is_outside() {
+fn everything_accepted_is_inside_what_the_host_has_loaded() {
     let inputs = (
         prop::collection::vec(any::<u8>(), 68..90),
         any::<u32>(),
@@ -260,7 +261,7 @@ fn nothing_that_is_accepted_is_outside() {
     );
     let (lines, lists, names) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let count = |cell: &Cell<u32>, is_one: bool| cell.set(cell.get() + u32::from(is_one));
-    // The same inputs in every run, as a share of them has to be accepted.
+    // The same inputs in every run, because a share of them has to be accepted.
     let mut runner =
         TestRunner::new_with_rng(Config::with_cases(4096), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let result = runner.run(&inputs, |(mut item, flags, pointers, number, list)| {

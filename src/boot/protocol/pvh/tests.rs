@@ -40,7 +40,7 @@ fn number(bytes: &[u8], at: u64, len: usize) -> u64 {
 }
 
 #[test]
-fn the_entry_is_in_the_kernel_and_the_kernel_below_4_gib() {
+fn an_entry_point_outside_the_kernel_is_refused() {
     let new = |start, size, entry| PlacedKernel::new(PhysAddr::new(start), size, PhysAddr::new(entry)).is_ok();
     assert!(new(MIB, 16, MIB) && new(MIB, 16, MIB + 15) && new(4 * GIB - 16, 16, 4 * GIB - 1));
     assert!(!new(MIB, 16, MIB - 1) && !new(MIB, 16, MIB + 16) && !new(MIB, 0, MIB));
@@ -48,14 +48,14 @@ fn the_entry_is_in_the_kernel_and_the_kernel_below_4_gib() {
 }
 
 #[test]
-fn a_kernel_is_held_to_the_ends_of_its_pages_and_stays_ram() {
+fn whole_pages_are_reserved_for_a_kernel_and_stay_ram() {
     let mut map = pc(512 * MIB);
     let before: Vec<_> = map.e820().collect();
     kernel(MIB + 0x1234, 0x10).hold(&mut map).unwrap();
     assert!(map.is_free(range(MIB, MIB + 0x1000)) && map.is_free(range(MIB + 0x2000, 2 * MIB)));
     assert!(!map.is_free(range(MIB + 0x1000, MIB + 0x1001)) && !map.is_free(range(MIB + 0x1fff, MIB + 0x2000)));
     assert_eq!(map.e820().collect::<Vec<_>>(), before);
-    // Beside the firmware on both sides.
+    // Next to the firmware on both sides.
     kernel(0x1000, 0x3_f000).hold(&mut pc(512 * MIB)).unwrap();
 }
 
@@ -72,7 +72,7 @@ fn a_kernel_over_the_firmware_or_outside_ram_is_refused() {
 }
 
 #[test]
-fn every_field_of_start_info() {
+fn every_start_info_field_has_its_value() {
     let mut map = pc(512 * MIB);
     let kernel = kernel(16 * MIB, 0x12_3456);
     kernel.hold(&mut map).unwrap();
@@ -109,7 +109,7 @@ fn every_field_of_start_info() {
 }
 
 #[test]
-fn without_initrd_and_rsdp_there_is_none() {
+fn without_initrd_and_rsdp_their_fields_are_zero() {
     let mut map = MemoryMap::new(pc(64 * MIB));
     let plan = PvhPlan::new(kernel(MIB, 16), &Needs::default(), &mut map).unwrap();
     let info = HvmStartInfo::new(&plan, &map, None).unwrap();
@@ -119,7 +119,7 @@ fn without_initrd_and_rsdp_there_is_none() {
 }
 
 #[test]
-fn what_does_not_fit_is_said() {
+fn the_message_says_which_part_does_not_fit() {
     let mut map = pc(64 * MIB);
     kernel(2 * MIB, 50 << 20).hold(&mut map).unwrap();
     let map = MemoryMap::new(map);

@@ -15,10 +15,10 @@ const MIB: u64 = 1 << 20;
 const SIZES: Needs = Needs { kernel: 600 << 10, initrd: 3 << 20, initrd_at: None, command_line: 20 };
 const ZIMAGE: Needs = Needs { kernel: 400 << 10, ..SIZES };
 
-/// The length that the header tells, of either.
+/// The length in the header, for both kinds.
 const LEN: (usize, &[u8]) = (0x1f4, &[0, 0x64, 0, 0]);
 
-/// A PC on which the operating system may sleep, so that less of low memory is the kernel's.
+/// A PC whose operating system can sleep, which leaves less low memory to the kernel.
 fn pc(len: u64) -> MemoryMap {
     let mut map = HostMap::default();
     map.describe(range(0, len), MemoryType::CONVENTIONAL).unwrap();
@@ -26,7 +26,7 @@ fn pc(len: u64) -> MemoryMap {
     MemoryMap::new(map)
 }
 
-/// A header of a protocol, with what no kernel so old says about itself left in.
+/// A header of a protocol. Fields that such an old kernel does not have are left in.
 fn header(version: u8, loadflags: u8) -> SetupHeader {
     let code32_start: u32 = if loadflags == 0 { 0x1000 } else { 0x10_0000 };
     let code32_start = code32_start.to_le_bytes();
@@ -43,7 +43,7 @@ fn block_of(plan: &LoadPlan) -> LowBlock {
     block
 }
 
-/// What is in memory when the kernel runs: each part with where it is then.
+/// What is in memory when the kernel runs: each part at its address then.
 fn at_entry(plan: &LoadPlan) -> Vec<PhysRange> {
     let parts = [plan.kernel, plan.boot_params, plan.command_line];
     parts.map(|part| PhysRange::new(plan.at_entry(part.start()), part.len()).unwrap()).to_vec()
@@ -71,14 +71,14 @@ fn a_bzimage_of_2_01_has_its_parameters_at_0x90000() {
 }
 
 #[test]
-fn from_2_02_on_a_bzimage_has_them_where_there_is_room() {
+fn from_2_02_on_a_bzimage_has_its_parameters_anywhere_in_low_memory() {
     let plan = plan_in(&mut pc(64 * MIB), &header(2, 1), SIZES).unwrap();
     assert_eq!(plan.entry, Entry::Linux32(PhysAddr::new(MIB)));
     assert_eq!(plan.boot_params, range(0x1_0000, 0x1_1000));
 }
 
 #[test]
-fn a_zimage_runs_at_0x1000_whatever_its_protocol_and_unpacks_itself_at_1_mib() {
+fn a_zimage_of_any_protocol_runs_at_0x1000_and_unpacks_itself_at_1_mib() {
     for version in [0, 1, 2, 6, 15] {
         let mut map = pc(128 * MIB);
         let plan = plan_in(&mut map, &header(version, 0), ZIMAGE).unwrap();
@@ -94,7 +94,7 @@ fn a_zimage_runs_at_0x1000_whatever_its_protocol_and_unpacks_itself_at_1_mib() {
 }
 
 #[test]
-fn parameters_say_what_the_protocol_has_fields_for() {
+fn parameters_fill_the_fields_that_the_protocol_has() {
     let mut map = pc(64 * MIB);
     let old = header(1, 1);
     let plan = plan_in(&mut map, &old, SIZES).unwrap();
@@ -126,7 +126,7 @@ fn a_zimage_has_508_kib_at_most() {
     assert_eq!(at_entry(&plan(508 << 10).unwrap())[0].end(), PhysAddr::new(0x8_0000));
     let error = plan((508 << 10) + 1).unwrap_err();
     assert_eq!(error, Error::ZImageTooLong { len: 520_193, limit: 520_192 });
-    let text = "the kernel is a zImage with 520193 bytes, 520192 fit below 640 KiB; make a bzImage of it";
+    let text = "the kernel is a zImage with 520193 bytes, 520192 fit below 640 KiB; use a bzImage";
     assert_eq!(error.to_string(), text);
 }
 
@@ -140,7 +140,7 @@ fn the_command_line_ends_at_0x9a000_at_the_latest() {
 }
 
 #[test]
-fn low_memory_that_is_something_else_is_not_written_over() {
+fn low_memory_that_is_not_free_is_not_overwritten() {
     let mut map = pc(64 * MIB);
     map.reserve(range(0x2_0000, 0x2_1000), MemoryType::RESERVED).unwrap();
     let error = plan_in(&mut map.clone(), &header(1, 0), ZIMAGE).unwrap_err();
@@ -150,7 +150,7 @@ fn low_memory_that_is_something_else_is_not_written_over() {
 }
 
 #[test]
-fn a_machine_that_is_too_small_is_told_what_is_needed() {
+fn the_message_for_a_small_machine_says_what_is_needed() {
     for (flags, sizes) in [(1, SIZES), (0, ZIMAGE)] {
         let error = plan_in(&mut pc(3 * MIB), &header(1, flags), sizes).unwrap_err();
         assert!(matches!(error, Error::KernelDoesNotFit { .. }), "{error:?}");

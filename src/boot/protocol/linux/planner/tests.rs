@@ -52,7 +52,7 @@ fn plan_in(map: &mut MemoryMap, patches: &[(usize, &[u8])], sizes: Needs) -> Res
 }
 
 #[test]
-fn debian_kernel_on_512_mib() {
+fn debians_kernel_runs_at_its_preferred_address_on_512_mib() {
     let mut map = pc(512 * MIB);
     let before: Vec<_> = map.e820().collect();
     let plan = plan_in(&mut map, &[], Needs { initrd: 5_000_001, ..SIZES }).unwrap();
@@ -68,12 +68,13 @@ fn debian_kernel_on_512_mib() {
 }
 
 #[test]
-fn a_kernel_without_a_64_bit_entry_is_entered_at_its_start() {
+fn a_kernel_without_a_64_bit_entry_point_is_entered_at_its_start() {
     let plan = plan_in(&mut pc(512 * MIB), &[(0x236, &[0, 0])], SIZES).unwrap();
     assert_eq!(plan.entry, Entry::Linux32(PhysAddr::new(16 * MIB)));
 }
 
-/// The mistake by name: an initrd behind the kernel's file but inside its `init_size` is unpacked over.
+/// A known mistake of other firmware: an initrd behind the kernel's file but inside its `init_size` is overwritten when
+/// the kernel unpacks.
 #[test]
 fn init_size_never_overlaps_the_initrd() {
     // Just enough for both: the initrd is right behind the run range, far behind the file.
@@ -81,14 +82,14 @@ fn init_size_never_overlaps_the_initrd() {
     let sizes = Needs { initrd: MIB, ..SIZES };
     let plan = plan_in(&mut pc(ram), &[], sizes).unwrap();
     assert_eq!(plan.initrd, Some(range(16 * MIB + DEBIAN_INIT_SIZE, ram)));
-    // One page more than that goes below the kernel, never into it.
+    // One more byte, and the initrd goes below the kernel, never into it.
     let plan = plan_in(&mut pc(ram), &[], Needs { initrd: MIB + 1, ..SIZES }).unwrap();
     assert_eq!(plan.initrd, Some(range(14 * MIB, 15 * MIB + 1)));
     assert!(!plan.initrd.unwrap().overlaps(plan.kernel_run));
 }
 
 #[test]
-fn the_least_memory_is_where_init_size_ends() {
+fn a_machine_whose_memory_ends_with_init_size_is_large_enough() {
     // The initrd goes below the kernel, and everything else into low memory.
     let least = 16 * MIB + DEBIAN_INIT_SIZE;
     let sizes = |initrd| Needs { initrd, command_line: 2048, ..SIZES };
@@ -101,13 +102,13 @@ fn the_least_memory_is_where_init_size_ends() {
 }
 
 #[test]
-fn a_file_longer_than_init_size_is_held_whole() {
+fn a_file_longer_than_init_size_is_reserved_whole() {
     let plan = plan_in(&mut pc(512 * MIB), &[(0x260, &[0, 0x10, 0, 0])], SIZES).unwrap();
     assert!(plan.kernel_run.contains(plan.kernel));
 }
 
 #[test]
-fn a_taken_preferred_address_moves_the_kernel_up() {
+fn an_occupied_preferred_address_moves_the_kernel_up() {
     let mut map = pc(512 * MIB);
     map.reserve(range(32 * MIB, 32 * MIB + 0x1000), MemoryType::RESERVED).unwrap();
     let plan = plan_in(&mut map, &[], SIZES).unwrap();
@@ -115,9 +116,9 @@ fn a_taken_preferred_address_moves_the_kernel_up() {
     assert_eq!(plan.kernel_run.len(), DEBIAN_INIT_SIZE);
 }
 
-/// Where a large alignment leaves no room a smaller one may, and the kernel must be told of it.
+/// If a large alignment leaves no room, a smaller one may, and the kernel's header must say so.
 #[test]
-fn alignment_is_given_up_before_the_boot_is() {
+fn alignment_is_reduced_if_there_is_no_room_otherwise() {
     let patches: &[(usize, &[u8])] = &[(0x230, &(64 * MIB as u32).to_le_bytes()), (0x235, &[21])];
     let mut map = pc(16 * MIB + DEBIAN_INIT_SIZE);
     let plan = plan_in(&mut map, patches, SIZES).unwrap();
@@ -126,7 +127,7 @@ fn alignment_is_given_up_before_the_boot_is() {
     let header = SetupHeader::parse(&debian_with(patches)).unwrap();
     let page = BootParams::new(&header, &plan, &map, None).unwrap();
     assert_eq!(page.bytes()[0x230..0x234], (16 * MIB as u32).to_le_bytes());
-    // But not below what the kernel needs.
+    // But not below the kernel's minimum.
     let patches: &[(usize, &[u8])] = &[(0x230, &(64 * MIB as u32).to_le_bytes()), (0x235, &[26]), (0x236, &[1, 0])];
     assert!(matches!(
         plan_in(&mut pc(16 * MIB + DEBIAN_INIT_SIZE), patches, SIZES),
@@ -134,7 +135,8 @@ fn alignment_is_given_up_before_the_boot_is() {
     ));
 }
 
-/// A kernel that is not relocatable moves itself to its preferred address: both places are held, and all between.
+/// A kernel that is not relocatable moves itself to its preferred address. Both places are reserved, and the memory
+/// between.
 #[test]
 fn a_fixed_kernel() {
     let plan = plan_in(&mut pc(512 * MIB), &[(0x234, &[0])], SIZES).unwrap();
@@ -146,9 +148,9 @@ fn a_fixed_kernel() {
     assert!(matches!(plan_in(&mut map, &[(0x234, &[0])], SIZES), Err(Error::KernelDoesNotFit { .. })));
 }
 
-/// Protocol 2.06 says nothing of the memory that the kernel needs.
+/// The header of protocol 2.06 does not say how much memory the kernel needs.
 #[test]
-fn an_old_kernel_gets_room_to_spare() {
+fn an_old_kernel_gets_an_estimated_run_range() {
     let sizes = Needs { kernel: 2 * MIB, initrd: MIB, ..SIZES };
     let patches: &[(usize, &[u8])] =
         &[(0x1f4, &[0, 0, 2, 0]), (0x206, &[6, 2]), (0x22c, &0x37ff_ffff_u32.to_le_bytes())];
@@ -169,7 +171,7 @@ fn initrd_limits() {
 }
 
 #[test]
-fn errors_say_what_to_change() {
+fn messages_say_what_to_change() {
     let text = |ram, patches: &[(usize, &[u8])], sizes| plan_in(&mut pc(ram), patches, sizes).unwrap_err().to_string();
     assert_eq!(
         text(64 * MIB, &[(0x236, &[1, 0])], SIZES),
@@ -187,9 +189,9 @@ fn errors_say_what_to_change() {
     );
     assert_eq!(
         text(128 * MIB, &[], Needs { command_line: 2049, ..SIZES }),
-        "the command line has 2048 bytes, the kernel takes 2047; shorten it"
+        "the command line has 2048 bytes, the kernel accepts 2047; shorten it"
     );
-    // No machine has the memory, or it is the header that is wrong.
+    // No machine has that much memory, or the header is wrong.
     let beyond = "is the file whole?";
     let wrapping: &[(usize, &[u8])] = &[(0x258, &[0xff; 8])];
     assert_eq!(
@@ -216,16 +218,16 @@ fn errors_say_what_to_change() {
 }
 
 #[test]
-fn the_longest_and_the_shortest_command_line() {
+fn command_lines_of_any_permitted_length_fit() {
     let plan = |command_line| plan_in(&mut pc(128 * MIB), &[], Needs { command_line, ..SIZES }).unwrap();
     assert_eq!(plan(2048).command_line.len(), 2049);
     assert_eq!(plan(1).command_line.len(), 2);
     assert_eq!(plan(0).command_line.len(), 1, "the kernel needs an empty one");
 }
 
-/// A kernel that may be above 4 GiB, and its initrd, go there where they do not fit below, and only then.
+/// A kernel that may be above 4 GiB, and its initrd, go there only if they do not fit below.
 #[test]
-fn what_does_not_fit_below_4_gib_goes_above() {
+fn parts_that_do_not_fit_below_4_gib_go_above() {
     let sizes = Needs { initrd: 100 * MIB, ..SIZES };
     let plan = plan_in(&mut pc_with(512 * MIB, 4 * GIB), &[], sizes).unwrap();
     assert!(plan.initrd.unwrap().end().get() <= 512 * MIB && plan.page_tables.is_none());
@@ -251,7 +253,8 @@ fn what_does_not_fit_below_4_gib_goes_above() {
     assert_eq!(plan.initrd, Some(range(8 * GIB - 100 * MIB, 8 * GIB)));
     assert_eq!(plan.page_tables.unwrap().len(), 4 * 4096);
 
-    // Without the flag, without a 64-bit entry and where it is not relocatable, nothing does.
+    // Nothing goes above 4 GiB if the flag is missing, the 64-bit entry point is missing, or the kernel is not
+    // relocatable.
     for patches in [&[(0x236, &[1, 0][..])], &[(0x236, &[2, 0][..])]] {
         assert!(matches!(
             plan_in(&mut pc_with(64 * MIB, 4 * GIB), patches, SIZES),
@@ -266,7 +269,7 @@ fn what_does_not_fit_below_4_gib_goes_above() {
 }
 
 #[test]
-fn a_6_gib_initrd_on_a_16_gib_guest() {
+fn an_initrd_of_6_gib_fits_on_a_guest_of_16_gib() {
     let header = SetupHeader::parse(&debian_with(&[])).unwrap();
     let sizes = Needs { initrd: 6 * GIB + 1, ..SIZES };
     // As q35 has it: 2 GiB below 4 GiB.
@@ -275,7 +278,7 @@ fn a_6_gib_initrd_on_a_16_gib_guest() {
     let plan = plan(&header, &sizes, None, &mut map).unwrap();
     assert_eq!(plan.kernel.start(), PhysAddr::new(16 * MIB));
     assert_eq!(plan.initrd, Some(range(12 * GIB - 2 * MIB, 18 * GIB - 2 * MIB + 1)));
-    // Seven tables and what they hang from.
+    // Seven page directories and the table above them.
     assert_eq!(plan.page_tables.unwrap().len(), 8 * 4096);
     let page = BootParams::new(&header, &plan, &map, None).unwrap();
     let field = |at: usize| u64::from(u32::from_le_bytes(page.bytes()[at..at + 4].try_into().unwrap()));
@@ -283,7 +286,7 @@ fn a_6_gib_initrd_on_a_16_gib_guest() {
     assert_eq!(field(0xc0) << 32 | field(0x218), initrd.start().get());
     assert_eq!(field(0xc4) << 32 | field(0x21c), 6 * GIB + 1);
     assert_eq!(map.e820().collect::<Vec<_>>(), before, "all of it stays RAM to the kernel");
-    // Nor does it fit in 2 + 6 GiB, where all above 4 GiB is its but one byte too little.
+    // With 2 + 6 GiB it does not fit: all memory above 4 GiB is one byte too little.
     let error = super::plan(&header, &sizes, None, &mut pc_with(2 * GIB, 6 * GIB)).unwrap_err();
     assert_eq!(error, Error::InitrdDoesNotFit { size: 6 * GIB + 1, limit: None, free: 6 * GIB });
 }
@@ -362,7 +365,7 @@ fn whole_pages(range: PhysRange) -> PhysRange {
 }
 
 proptest! {
-    /// Nothing overlaps anything, all of it was free memory, and the kernel gets all that its header asks for.
+    /// No parts overlap, all of them were free memory, and the kernel gets all that its header asks for.
     #[test]
     fn every_plan_holds(case in cases()) {
         let mut map = HostMap::default();
@@ -405,7 +408,7 @@ proptest! {
             _ => None,
         };
         let staged = block.map(|block| block.staged);
-        // There may be no room for what the host appended, which is left out then.
+        // There may be no room for what the host appended, which is then left out.
         let appended = plan.appended.map(|appended| appended.place).filter(|place| !place.is_empty());
         let parts: Vec<_> = [Some(plan.kernel_run), plan.initrd, plan.page_tables, appended]
             .into_iter()
@@ -443,7 +446,7 @@ proptest! {
         prop_assert_eq!(plan.page_tables.map_or(0, PhysRange::len), tables);
         prop_assert!(low.iter().all(|part| part.end().get() <= 640 * KIB));
 
-        // The runtime start as boot.rst has it, from what the kernel itself will read.
+        // The runtime start by boot.rst, from the fields that the kernel itself reads.
         let page = BootParams::new(&header, &plan, &map, None).unwrap();
         let field = |at: usize| u32::from_le_bytes(page.bytes()[at..at + 4].try_into().unwrap());
         let load = plan.kernel.start().get();

@@ -26,7 +26,7 @@ fn parse_with(patches: &[(usize, &[u8])]) -> Result<SetupHeader, Error> {
 }
 
 #[test]
-fn fields_are_where_the_protocol_has_them() {
+fn fields_have_the_offsets_of_the_protocol() {
     let offset = |field: usize| field + HEADER_START;
     assert_eq!(offset(offset_of!(RawHeader, setup_sects)), 0x1f1);
     assert_eq!(offset(offset_of!(RawHeader, syssize)), 0x1f4);
@@ -59,7 +59,7 @@ fn fields_are_where_the_protocol_has_them() {
 }
 
 #[test]
-fn debian_kernel() {
+fn debians_kernel_is_parsed() {
     let header = SetupHeader::parse(DEBIAN).unwrap();
     assert_eq!(header.version(), 0x20f);
     assert_eq!(header.setup_len(), 0x5000);
@@ -78,29 +78,29 @@ fn debian_kernel() {
 }
 
 #[test]
-fn what_is_no_kernel_is_refused() {
+fn a_file_that_is_not_a_kernel_is_refused() {
     // Debian's kernel has an EFI stub.
     let not_linux = |kind| Err(Error::NotLinux { kind });
     assert_eq!(parse_with(&[(0x1fe, &[0, 0])]), not_linux(Some(FileKind::Efi)));
     assert_eq!(parse_with(&[(0, b"\x7fELF"), (18, &[62, 0])]), Err(Error::Elf));
     assert_eq!(parse_with(&[(0, b"\x7fELF"), (18, &[183, 0])]), not_linux(Some(FileKind::Elf { machine: 183 })));
     assert_eq!(SetupHeader::parse(&[0; 4096]), not_linux(None));
-    // However short it is, as long as it is not what a kernel may begin with.
+    // Files of any length, unless a kernel may begin like them.
     assert_eq!(SetupHeader::parse(b"text"), not_linux(Some(FileKind::Text)));
     assert_eq!(SetupHeader::parse(&DEBIAN[..64]), Err(Error::Truncated { seen: 64, needed: 0x224 }));
 }
 
 #[test]
-fn a_kernel_too_old_is_told_what_is_needed() {
+fn the_message_for_an_old_kernel_says_which_protocol_is_needed() {
     let error = parse_with(&[(0x206, &[5, 1])]).unwrap_err();
     assert_eq!(error, Error::TooOld { version: 0x105 });
     let text = "kernel too old: its boot protocol is 1.05; 2.00 (Linux 1.3.73) is needed";
     assert_eq!(error.to_string(), text);
 }
 
-/// A boot sector: its setup code, if it has any, is not Linux's.
+/// A boot sector. Its setup code, if there is any, is not Linux's.
 #[test]
-fn what_starts_in_real_mode_only_is_told_why_not() {
+fn the_message_for_a_real_mode_kernel_says_why_it_cannot_start() {
     let error = parse_with(&[(0x202, b"HdrX")]).unwrap_err();
     assert_eq!(error, Error::RealModeOnly);
     let text = error.to_string();
@@ -109,7 +109,7 @@ fn what_starts_in_real_mode_only_is_told_why_not() {
     }
 }
 
-/// The fields that matter, as they are in a file: `version`, `syssize`, `code32_start`, and what its jump skips.
+/// The fields that matter, as they are in a file: `version`, `syssize`, `code32_start`, and the distance of the jump.
 fn fixed(version: u16, syssize: u32, code32_start: u32, jump: u8) -> SetupHeader {
     let [version, syssize, code32_start] = [version.into(), syssize, code32_start].map(u32::to_le_bytes);
     let patches: &[(usize, &[u8])] = &[
@@ -124,7 +124,7 @@ fn fixed(version: u16, syssize: u32, code32_start: u32, jump: u8) -> SetupHeader
 }
 
 #[test]
-fn kernels_without_an_entry_in_protected_mode_are_known_by_their_headers() {
+fn kernels_without_a_protected_mode_entry_point_are_identified_by_their_headers() {
     // memdisk and GRUB's lnxboot.img; iPXE.
     for header in [fixed(0x203, 0, 0x10_0000, 0x3e), fixed(0x203, 0, 0x10_0000, 0x66), fixed(0x207, 0x4a16, 0, 0x65)] {
         assert_eq!(header.entry_offset(24_744), Err(Error::RealModeOnly));
@@ -133,13 +133,13 @@ fn kernels_without_an_entry_in_protected_mode_are_known_by_their_headers() {
     for len in [(1 << 20) - 15, 1 << 20, 2 << 20] {
         assert_eq!(fixed(0x203, 0, 0x10_0000, 0x3e).entry_offset(len), Ok(0), "{len:#x}");
     }
-    // One of others that leaves its length out, a relocatable one, one with a 64-bit entry.
+    // A kernel other than Linux without a length, a relocatable one, one with a 64-bit entry point.
     assert_eq!(fixed(0x20d, 0, 0x10_0000, 0x6a).entry_offset(24_744), Ok(0));
     assert_eq!(movable((0x234, 1)).entry_offset(24_744), Ok(0));
     assert_eq!(movable((0x236, XLF_KERNEL_64 as u8)).entry_offset(24_744), Ok(0x200));
 }
 
-/// A kernel that says no length, and in one byte more that it can be anywhere, or has a 64-bit entry.
+/// A kernel without a length, with one more byte changed: it is relocatable, or has a 64-bit entry point.
 fn movable((at, value): (usize, u8)) -> SetupHeader {
     let patches: &[(usize, &[u8])] =
         &[(0x1f4, &[0; 4]), (0x214, &[0; 4]), (0x234, &[0]), (0x236, &[0, 0]), (at, &[value])];
@@ -147,7 +147,7 @@ fn movable((at, value): (usize, u8)) -> SetupHeader {
 }
 
 #[test]
-fn a_file_that_ended_before_its_entry_was_entered_behind_it() {
+fn a_file_that_ends_before_its_entry_point_is_refused() {
     for (header, entry) in [(movable((0x234, 1)), 0), (movable((0x236, XLF_KERNEL_64 as u8)), 0x200)] {
         let setup = u64::from(header.setup_len());
         for len in [0, 1, 0x1ff, 0x200, 0x201] {
@@ -159,12 +159,12 @@ fn a_file_that_ended_before_its_entry_was_entered_behind_it() {
 }
 
 #[test]
-fn an_entry_elsewhere_in_the_file_is_taken_where_it_is_in_it() {
+fn an_entry_point_elsewhere_is_accepted_only_inside_the_file() {
     let offset = |code32_start| fixed(0x203, 0x1000, code32_start, 0x3e).entry_offset(0x1_0000);
     assert_eq!(offset(0x10_0000), Ok(0));
     assert_eq!(offset(0x10_1000), Ok(0x1000));
     assert_eq!(offset(0x10_ffff), Ok(0xffff));
-    // Not the kernel's own: another loader's hook, or a broken file.
+    // Not the kernel's own: another loader has changed it, or the file is broken.
     for elsewhere in [0x11_0000, 0xf_ffff, 0x1000, 1, 0xffff_ffff] {
         let [entry, start] = [elsewhere, 0x10_0000].map(|at| PhysAddr::new(at.into()));
         assert_eq!(offset(elsewhere), Err(Error::EntryMoved { entry, start, len: 0x1_0000 }), "{elsewhere:#x}");
@@ -176,7 +176,7 @@ fn an_entry_elsewhere_in_the_file_is_taken_where_it_is_in_it() {
 }
 
 #[test]
-fn a_zimage_runs_where_its_setup_code_would_move_it_or_leave_it() {
+fn a_zimage_runs_where_its_setup_code_would_move_it() {
     let low = |code32_start: u32| {
         let patches: &[(usize, &[u8])] =
             &[(0x206, &[4, 2]), (0x211, &[0]), (0x214, &code32_start.to_le_bytes()), (0x236, &[1, 0])];
@@ -192,14 +192,14 @@ fn a_zimage_runs_where_its_setup_code_would_move_it_or_leave_it() {
 }
 
 #[test]
-fn a_header_cut_short_is_refused() {
+fn a_truncated_header_is_refused() {
     for len in [0, 0x1f0, 0x202, 0x223, 0x23b, 0x263, 0x26b] {
         assert!(matches!(SetupHeader::parse(&DEBIAN[..len]), Err(Error::Truncated { .. })), "{len:#x}");
     }
     assert!(SetupHeader::parse(&DEBIAN[..0x26c]).is_ok());
     // The header itself says that it ends before `init_size`.
     assert!(matches!(parse_with(&[(0x201, &[0x40])]), Err(Error::Truncated { .. })));
-    // Older ones may, where the fields of their version end.
+    // Older headers end with the fields of their version.
     for (version, end) in
         [(0, 0x224), (1, 0x226), (2, 0x22c), (3, 0x230), (4, 0x230), (5, 0x235), (6, 0x23c), (9, 0x23c), (10, 0x264)]
     {
@@ -219,7 +219,7 @@ fn fields_of_later_protocols_are_not_read() {
     assert_eq!(header.run_len(2 << 20), 24 << 20);
     assert_eq!(header.setup_data(), 0);
 
-    // Of 2.04 the length is known, of the others not.
+    // The length is known with 2.04, and unknown before.
     for (version, kernel_len, initrd_end, cmd_line_ptr) in [
         (&[0, 2], 0, 0x3800_0000, false),
         (&[1, 2], 0, 0x3800_0000, false),
@@ -239,7 +239,7 @@ fn fields_of_later_protocols_are_not_read() {
 }
 
 #[test]
-fn alignments() {
+fn the_alignment_is_a_power_of_two_and_at_least_the_minimum() {
     let relocation = |patches: &[(usize, &[u8])]| parse_with(patches).map(|header| header.relocation());
     let alignment = Alignment::LARGE_PAGE;
     assert_eq!(relocation(&[(0x235, &[12])]), Ok(Relocation::Movable { alignment, least: Alignment::PAGE }));
@@ -252,7 +252,7 @@ fn alignments() {
 }
 
 #[test]
-fn four_sectors_where_none_are_given() {
+fn a_sector_count_of_zero_means_four() {
     assert_eq!(parse_with(&[(0x1f1, &[0])]).unwrap().setup_len(), 5 * 512);
 }
 
