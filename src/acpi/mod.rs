@@ -34,7 +34,7 @@ pub use reader::{HEADER_LEN, NoTable, Root, TableReader};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::checksum;
 use crate::heap;
-use crate::logging::Few;
+use crate::logging::RateLimited;
 
 /// The length of the RSDP of ACPI 1.0, which its first checksum covers (ACPI 6.5, 5.2.5.3).
 const RSDP_LEN: u32 = 20;
@@ -67,7 +67,7 @@ pub fn load<H: Host>(host: &mut H, script: &[u8]) -> Result<PhysAddr, Error<H::E
     }
     let rsdp = linked?;
 
-    let mut not_taken = Few::<4>::default();
+    let mut not_taken = RateLimited::<4>::default();
     for pointer in &plan.write_pointers {
         if let Err(error) = pointer.run(host, &places) {
             not_taken.warn(format_args!(

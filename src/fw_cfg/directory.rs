@@ -1,7 +1,7 @@
-//! The directory of named items: a big-endian count and records of 64 bytes.
+//! The directory of named items: a big-endian count, then records of 64 bytes.
 //!
 //! A record is the length (32 bits, big-endian), the key (16 bits, big-endian), two reserved bytes and the name, 56
-//! bytes padded with NULs. Records come in any order; where a name stands twice, the first counts.
+//! bytes padded with NULs. Records come in any order. If a name occurs twice, the first record counts.
 
 use alloc::vec::Vec;
 
@@ -11,19 +11,19 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::{Error, Item, Key};
 
 const NAME_SIZE: usize = 56;
-/// As much of a name as is compared first: enough to tell most apart.
+/// The bytes of a name that are compared first. They differ between most names.
 const HEAD_SIZE: usize = 8;
 
-/// As many files as are accepted: 64 KiB of records.
+/// The limit on files: 64 KiB of records.
 const MOST_FILES: u32 = 1024;
-/// As many files as are usual on QEMU: a bare machine has 16, of the 32 that it has room for unless told otherwise
+/// The usual limit on files in QEMU. A bare machine has 16, with room for 32 unless configured otherwise
 /// (`hw/nvram/fw_cfg.c`, `FW_CFG_FILE_SLOTS_DFLT`).
 pub const USUAL_FILES: u32 = 24;
 
-/// As much of the directory as tells it from another item: the count and the first record's length and key.
+/// The bytes that identify the directory: the count, and the first record's length and key.
 pub const FIRST_BYTES: usize = 12;
 
-/// A file, as the host lists it.
+/// A file in the host's list.
 #[derive(Clone, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Record {
@@ -42,18 +42,18 @@ impl Record {
     }
 }
 
-/// The directory as the host gave it.
+/// The directory as the host provides it.
 #[derive(Debug, Default)]
 pub struct Directory {
-    /// Nothing, or the count and the records.
+    /// Empty, or the count and the records.
     bytes: Vec<u8>,
 }
 
-/// The bytes of the count.
+/// The size of the count in bytes.
 const COUNT: usize = size_of::<U32>();
 
 impl Directory {
-    /// The bytes of the count and of the records of so many files.
+    /// The bytes of the count and of the records of this many files.
     ///
     /// # Errors
     /// [`Error::TooManyFiles`].
@@ -64,13 +64,13 @@ impl Directory {
         Ok(files.saturating_mul(size_of::<Record>() as u32).saturating_add(COUNT as u32))
     }
 
-    /// How many files there are by the count that the bytes of a directory begin with.
+    /// The number of files by the count at the start of a directory's bytes.
     #[must_use]
     pub fn count(bytes: &[u8]) -> u32 {
         bytes.first_chunk().map_or(0, |count| u32::from_be_bytes(*count))
     }
 
-    /// The directory in these bytes, of which those behind the last file are left out.
+    /// The directory in these bytes. Bytes behind the last file are dropped.
     #[must_use]
     pub fn new(mut bytes: Vec<u8>) -> Self {
         let len = Self::len_of(Self::count(&bytes)).unwrap_or_default();
@@ -84,7 +84,7 @@ impl Directory {
         records.iter().map(|bytes| -> &Record { zerocopy::transmute_ref!(bytes) })
     }
 
-    /// The directory's first bytes as the host gives them; zeros where it has no file.
+    /// The directory's first bytes as the host provides them. Zeros if it has no file.
     #[must_use]
     pub fn first_bytes(&self) -> [u8; FIRST_BYTES] {
         let mut bytes = [0; FIRST_BYTES];
@@ -99,7 +99,7 @@ impl Directory {
     pub fn find(&self, name: &[u8]) -> Option<Item> {
         let mut records = self.files();
         let record = match name.first_chunk::<HEAD_SIZE>() {
-            // Most records are passed over by this one comparison.
+            // This one comparison skips most records.
             Some(head) => records.find(|record| record.name.first_chunk() == Some(head) && record.is_called(name)),
             None => records.find(|record| record.is_called(name)),
         }?;

@@ -1,6 +1,6 @@
-//! DMA: the control words, and which of them and which doorbell each host takes.
+//! DMA: the control words, and which control word and doorbell each host accepts.
 //!
-//! The transfer itself is the machine's ([`crate::hal::dma`]).
+//! The machine does the transfer itself ([`crate::hal::dma`]).
 
 use bitflags::bitflags;
 
@@ -9,7 +9,7 @@ use crate::hal::FwCfgRegisters;
 use crate::hal::dma::Fault;
 
 bitflags! {
-    /// The control word, without the key in bits 16 to 31.
+    /// The control word, without the key, which is in bits 16 to 31.
     #[derive(Clone, Copy)]
     struct Control: u32 {
         const READ = 1 << 1;
@@ -20,12 +20,12 @@ bitflags! {
     }
 }
 
-/// What the device is to do with the memory that it is lent.
+/// What the device does with the memory that it is lent.
 #[derive(Clone, Copy)]
 pub enum Operation {
     /// Copy from the item to memory.
     Read,
-    /// Move on within the item.
+    /// Skip bytes of the item.
     Skip,
     /// Copy from memory to the item.
     Write,
@@ -40,12 +40,12 @@ impl Operation {
         }
     }
 
-    /// The control word for the item of `key` from its start, which the descriptor selects.
+    /// The control word to select the item of `key` and begin at its start.
     pub const fn selecting(self, key: Key) -> u32 {
         self.control().union(Control::SELECT).bits() | (key.get() as u32) << 16
     }
 
-    /// The control word for where the selected item stands.
+    /// The control word to continue in the selected item.
     pub const fn continuing(self) -> u32 {
         self.control().bits()
     }
@@ -60,8 +60,8 @@ pub const fn error(fault: Fault, key: Key) -> Error {
     }
 }
 
-/// Whether the address register reads as "QEMU CFG", as QEMU's does (`hw/nvram/fw_cfg.c`, `fw_cfg_dma_mem_read`). Its high
-/// half is enough to tell: on other hosts it reads as an address.
+/// Whether the address register reads as "QEMU CFG", as QEMU's does (`hw/nvram/fw_cfg.c`, `fw_cfg_dma_mem_read`). The
+/// high half is sufficient: on other hosts it reads as an address.
 pub fn has_qemu_signature(host: &mut impl FwCfgRegisters) -> bool {
     host.read_dma_address_high() == *b"QEMU"
 }

@@ -8,9 +8,9 @@ use crate::hal::MemoryError;
 /// Why an item was not transferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The signature item does not read "QEMU" but as these bytes.
+    /// The signature item does not read as "QEMU".
     NoDevice {
-        /// What was read.
+        /// The bytes that were read.
         seen: [u8; 4],
     },
     /// The device set the error bit of the DMA descriptor.
@@ -24,10 +24,10 @@ pub enum Error {
     Timeout {
         /// The item.
         key: Key,
-        /// The control word when waiting ended.
+        /// The control word at the end of the wait.
         control: u32,
     },
-    /// An item is longer than its kind may be.
+    /// An item is longer than its limit.
     TooLarge {
         /// The item.
         key: Key,
@@ -43,11 +43,11 @@ pub enum Error {
         /// Its length in bytes.
         len: u32,
     },
-    /// The directory lists more files than are accepted.
+    /// The directory lists more files than the limit.
     TooManyFiles {
         /// How many it lists.
         files: u32,
-        /// As many are accepted.
+        /// The limit.
         limit: u32,
     },
     /// The host offers no way to write this range of the item.
@@ -59,9 +59,9 @@ pub enum Error {
         /// Number of bytes.
         len: usize,
     },
-    /// There is no named item of the name.
+    /// There is no item of this name.
     Absent,
-    /// The place an item was to be loaded to is not one the firmware may write.
+    /// The firmware may not write at the item's destination.
     Memory(MemoryError),
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for Error {
             Self::NotWritable { key, offset, len } => {
                 write!(
                     f,
-                    "fw_cfg: no way to write {len} bytes at {offset} of item {key}: that takes DMA as QEMU has it, and a writable item"
+                    "fw_cfg: no way to write {len} bytes at {offset} of item {key}: it needs QEMU's DMA and a writable item"
                 )
             }
             Self::Absent => f.write_str("fw_cfg: the host has no item of that name"),

@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-/// The number under which an item is selected (QEMU `include/standard-headers/linux/qemu_fw_cfg.h`). Named items have
-/// theirs in the directory.
+/// The number that selects an item (QEMU `include/standard-headers/linux/qemu_fw_cfg.h`). The directory has the numbers
+/// of named items.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key(u16);
 
@@ -12,15 +12,15 @@ impl Key {
     pub const SIGNATURE: Self = Self(0x00);
     /// The interface's features, 32 bits.
     pub const ID: Self = Self(0x01);
-    /// Number of CPUs that are there at the start, 16 bits on QEMU and 32 on others.
+    /// Number of CPUs at the start, 16 bits on QEMU and 32 bits on others.
     pub const NB_CPUS: Self = Self(0x05);
     /// Length of the kernel without its setup code, 32 bits, in bytes.
     pub const KERNEL_SIZE: Self = Self(0x08);
     /// Length of the initial RAM disk, 32 bits, in bytes.
     pub const INITRD_SIZE: Self = Self(0x0b);
-    /// Where the host means the kernel to be loaded, 32 bits.
+    /// The address where the host wants the kernel, 32 bits.
     pub const KERNEL_ADDR: Self = Self(0x07);
-    /// Where a kernel is entered that is not a bzImage, 32 bits.
+    /// The entry point of a kernel that is not a bzImage, 32 bits.
     pub const KERNEL_ENTRY: Self = Self(0x10);
     /// The kernel without its setup code.
     pub const KERNEL_DATA: Self = Self(0x11);

@@ -1,24 +1,25 @@
-//! The fw_cfg device: what the host hands to firmware, as numbered and as named items.
+//! The fw_cfg device: the numbered and named items that the host provides to firmware.
 //!
-//! [`FwCfg::probe`] finds the device, chooses a [`Transport`], reads the directory of named items and tells from it which
-//! host this is ([`HostKind`]), once. After that an [`Item`] is read to a buffer or loaded straight to its place in guest
-//! memory, in one transfer, and never past its end.
+//! [`FwCfg::probe`] finds the device, chooses a [`Transport`], reads the directory of named items and identifies the
+//! host by it ([`HostKind`]), once. Then an [`Item`] is read to a buffer, or loaded to its final address in guest
+//! memory, in one transfer and never past its end.
 //!
-//! Three transports, from the cheapest:
-//! - QEMU's DMA: the descriptor selects the item, and one register write starts the transfer;
-//! - DMA on other hosts: the item is selected by a register write, and both halves of the descriptor's address are written,
-//!   because hosts differ in what they take from the descriptor and in when they start;
-//! - ports: a byte at a time from the data register, through `rep insb`, which hosts batch.
+//! Three transports, the cheapest first:
+//! - QEMU's DMA: the descriptor selects the item, and one register write starts the transfer.
+//! - DMA on other hosts: a register write selects the item, and both halves of the descriptor's address are written.
+//!   These hosts differ in which bits of the descriptor they honor and in when they start.
+//! - Ports: one byte at a time from the data register, through `rep insb`, which hosts batch.
 //!
-//! The registers are ports on a PC, and in memory on other machines, which know that themselves ([`FwCfgRegisters`]).
-//! Everything else is the same there.
+//! The registers are ports on a PC and in memory on other machines. The machine hides the difference
+//! ([`FwCfgRegisters`]).
 //!
-//! Where a host refuses a DMA read, that item is read through the data register; where a transfer does not end, everything
-//! after it is too, as the machine's DMA takes no more ([`Dma::is_stuck`]). Only a write needs DMA. Left to the caller: a named item is only read when the directory has it, because there
-//! are hosts on which the selection of an absent one does not do what QEMU does.
+//! If a host refuses a DMA read, the item is read through the data register. If a transfer does not end, everything
+//! after it is read that way, because the machine's DMA is stuck ([`Dma::is_stuck`]). Only writes need DMA. The caller
+//! must read a named item only if the directory has it: on some hosts selecting an absent item does not do what QEMU
+//! does.
 //!
-//! What a boot calls from many places is not inlined there: nearly all of these places are passed once, and a host that
-//! translates code takes longer for a dozen copies than for a dozen calls.
+//! Functions with many callers in a boot are not inlined: nearly all calls run once, and a host that translates code is
+//! slower with a dozen copies than with a dozen calls.
 //!
 //! Assumed: items do not change their size while the firmware runs.
 //!
@@ -55,7 +56,7 @@ pub enum Transport {
     PortableDma,
     /// Byte reads of the data register.
     Ports,
-    /// There is no device, as on hosts that start the firmware by the PVH entry: every item is absent.
+    /// There is no device, as on hosts that start the firmware by the PVH entry point. Every item is absent.
     Absent,
 }
 
@@ -78,7 +79,7 @@ pub struct Item {
 }
 
 impl Item {
-    /// The item of `key`, `len` bytes long, for an item that is in no directory.
+    /// The item of `key` with `len` bytes, for items that are not in the directory.
     #[must_use]
     pub const fn new(key: Key, len: u32) -> Self {
         Self { key, len }
@@ -96,19 +97,19 @@ impl Item {
         self.len
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the item is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.len == 0
     }
 }
 
-/// Where in an item a transfer begins.
+/// Where a transfer begins in an item.
 #[derive(Clone, Copy)]
 enum Start {
-    /// At this offset of an item that is yet to be selected.
+    /// At this offset of an item that has to be selected first.
     Select(u32),
-    /// At this offset, where the selected item stands.
+    /// At this offset, which is the position in the selected item.
     Continue(u32),
 }
 
@@ -120,13 +121,13 @@ impl Start {
     }
 }
 
-/// As many bytes as are written in one transfer: the longest item that hosts take is `etc/ramfb`, with 28.
+/// The longest write in one transfer. The longest item that hosts accept is `etc/ramfb` with 28 bytes.
 pub const MOST_WRITTEN: usize = 32;
 
 /// The device, with its directory.
 #[derive(Debug)]
 pub struct FwCfg {
-    /// As it was found. See [`Self::transport`].
+    /// The transport that was found. See [`Self::transport`].
     transport: Transport,
     host_kind: HostKind,
     directory: Directory,
@@ -136,7 +137,8 @@ impl FwCfg {
     /// Finds the device and reads its directory.
     ///
     /// # Errors
-    /// [`Error::NoDevice`] when the signature is not there; [`Error::TooManyFiles`] and [`Error::HeapFull`] for the directory.
+    /// [`Error::NoDevice`] if the signature is missing; [`Error::TooManyFiles`] and [`Error::HeapFull`] for the
+    /// directory.
     pub fn probe(machine: &mut impl HostAccess) -> Result<Self, Error> {
         let (transport, identification) = probe_transport(machine)?;
         let mut this = Self { transport, ..Self::absent() };
@@ -145,13 +147,13 @@ impl FwCfg {
         Ok(this)
     }
 
-    /// No device: nothing is found, and numbered items are empty.
+    /// A host without the device: no file is found, and numbered items are empty.
     #[must_use]
     pub fn absent() -> Self {
         Self { transport: Transport::Absent, host_kind: HostKind::WithoutDevice, directory: Directory::default() }
     }
 
-    /// The transport in use: the one that was found, or [`Transport::Ports`] where DMA is stuck.
+    /// The transport in use: the one that was found, or [`Transport::Ports`] if DMA is stuck.
     #[must_use]
     pub fn transport(&self, dma: &impl Dma) -> Transport {
         match self.transport {
@@ -160,7 +162,7 @@ impl FwCfg {
         }
     }
 
-    /// What the host is.
+    /// The kind of host.
     #[must_use]
     pub const fn host_kind(&self) -> HostKind {
         self.host_kind
@@ -179,14 +181,14 @@ impl FwCfg {
         self.directory.find(name)
     }
 
-    /// Reads the first bytes of `item` to `into`: as many as both hold. The rest of `into` is set to zero.
+    /// Reads the first bytes of `item` to `into`, as many as fit. The rest of `into` is set to zero.
     pub fn read(&self, machine: &mut impl HostAccess, item: Item, into: &mut [u8]) {
         self.read_at(machine, item, 0, into);
     }
 
-    /// Reads bytes of `item` from `offset` on to `into`: as many as both hold. The rest of `into` is set to zero.
+    /// Reads bytes of `item` from `offset` on to `into`, as many as fit. The rest of `into` is set to zero.
     ///
-    /// This cannot fail: where DMA does, ports take over, and these always give a byte.
+    /// This cannot fail: if DMA fails, the data register is read, which always returns a byte.
     pub fn read_at(&self, machine: &mut impl HostAccess, item: Item, offset: u32, into: &mut [u8]) {
         let left = item.len.saturating_sub(offset) as usize;
         let (target, rest) = into.split_at_mut(left.min(into.len()));
@@ -199,7 +201,7 @@ impl FwCfg {
     /// Reads a whole item of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] when it is longer than `limit`, [`Error::HeapFull`].
+    /// [`Error::TooLarge`] if it is longer than `limit`; [`Error::HeapFull`].
     pub fn read_all(&self, machine: &mut impl HostAccess, item: Item, limit: u32) -> Result<Vec<u8>, Error> {
         let Item { key, len } = item;
         if len > limit {
@@ -222,7 +224,7 @@ impl FwCfg {
         let transfer = self.transfer_of(machine, key, start, dma::Operation::Read);
         if let Err(fault) = transfer.and_then(|transfer| Dma::read_list(machine, transfer, &mut bytes)) {
             self.give_up_dma(machine, key, start.offset(), fault);
-            // The device may have kept the list's memory.
+            // If the device has kept the list's memory, the list is empty.
             if bytes.is_empty() {
                 bytes = room()?;
             }
@@ -231,7 +233,7 @@ impl FwCfg {
         Ok(bytes)
     }
 
-    /// Reads a little-endian 32-bit item that is in no directory. Zero when the host does not have it.
+    /// Reads a little-endian 32-bit item that is not in the directory. Zero if the host does not have it.
     #[inline(never)]
     pub fn read_u32(&self, machine: &mut impl HostAccess, key: Key) -> u32 {
         let mut bytes = [0; 4];
@@ -239,10 +241,10 @@ impl FwCfg {
         if self.is_directory(machine, key, bytes) { 0 } else { u32::from_le_bytes(bytes) }
     }
 
-    /// Loads the whole of `item` straight to guest memory at `to` and gives the range it fills.
+    /// Loads all of `item` to guest memory at `to`, and returns the range that it fills.
     ///
     /// # Errors
-    /// [`Error::Memory`] when the firmware may not write there, [`Error::Absent`] without a device.
+    /// [`Error::Memory`] if the firmware may not write there; [`Error::Absent`] without a device.
     #[inline(never)]
     pub fn load(&self, machine: &mut impl HostAccess, item: Item, to: PhysAddr) -> Result<PhysRange, Error> {
         let range = place(machine, to, item.len)?;
@@ -250,10 +252,10 @@ impl FwCfg {
         Ok(range)
     }
 
-    /// Loads the bytes of `item` from `offset` on straight to guest memory at `to` and gives the range they fill.
+    /// Loads the bytes of `item` from `offset` on to guest memory at `to`, and returns the range that they fill.
     ///
-    /// There are hosts that refuse to skip bytes, and others that do not skip them and do not say so. So what comes before
-    /// `offset` is loaded to the same place first, and what was asked for over it; where that is a small place, to the stack.
+    /// Some hosts refuse to skip bytes, and others silently do not skip them. So the bytes before `offset` are loaded
+    /// to the same place first, and then overwritten. If the place is small, they go to the stack.
     ///
     /// # Errors
     /// As for [`Self::load`].
@@ -267,7 +269,7 @@ impl FwCfg {
         let len = item.len.saturating_sub(offset);
         let range = place(machine, to, len)?;
         let mut start = Start::Select(0);
-        // Each step is at least `LEAST_STEP` bytes, or the last: without any, nothing is asked for.
+        // Each step is at least `LEAST_STEP` bytes, except the last. If the range is empty, nothing is read.
         while !range.is_empty() && start.offset() < offset {
             let left = offset.saturating_sub(start.offset());
             let step = left.min(len.max(LEAST_STEP));
@@ -284,7 +286,7 @@ impl FwCfg {
         Ok(range)
     }
 
-    /// One transfer to guest memory, of a range that a device may write.
+    /// One transfer to a range of guest memory that a device may write.
     fn load_piece(&self, machine: &mut impl HostAccess, key: Key, start: Start, range: PhysRange) -> Result<(), Error> {
         if range.is_empty() {
             return Ok(());
@@ -308,12 +310,12 @@ impl FwCfg {
         Ok(())
     }
 
-    /// Writes `bytes`, [`MOST_WRITTEN`] at most, to `item` from `offset` on. Hosts take that for few items and with QEMU's
-    /// DMA only.
+    /// Writes `bytes`, at most [`MOST_WRITTEN`], to `item` from `offset` on. Hosts accept this for few items, and only
+    /// by QEMU's DMA.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] without QEMU's DMA, for more bytes or when they do not fit the item; [`Error::Refused`] when
-    /// the host does not let the item be written; [`Error::Timeout`].
+    /// [`Error::NotWritable`] without QEMU's DMA, for too many bytes, or if they exceed the item; [`Error::Refused`] if
+    /// the host refuses the write; [`Error::Timeout`].
     pub fn write(&self, machine: &mut impl HostAccess, item: Item, offset: u32, bytes: &[u8]) -> Result<(), Error> {
         let fits =
             bytes.len() <= MOST_WRITTEN && offset.checked_add(bytes.len() as u32).is_some_and(|end| end <= item.len);
@@ -325,7 +327,7 @@ impl FwCfg {
         transfer.and_then(|transfer| machine.write_bytes(transfer, bytes)).map_err(|fault| dma::error(fault, item.key))
     }
 
-    /// Selects the item of `key`, unless the descriptor does, and gives the transfer.
+    /// Selects the item of `key`, unless the descriptor does so, and returns the transfer.
     fn transfer_of(
         &self,
         machine: &mut impl HostAccess,
@@ -351,12 +353,12 @@ impl FwCfg {
         }
     }
 
-    /// After a DMA read that failed: selects the item by port, for its bytes to be read there.
+    /// After a failed DMA read: selects the item by its register, to read it through the data register.
     #[cold]
     #[inline(never)]
     fn give_up_dma(&self, machine: &mut impl HostAccess, key: Key, offset: u32, fault: Fault) {
         match fault {
-            // So hosts answer for items they do not have, too.
+            // Hosts also refuse items that they do not have.
             Fault::Refused(_) | Fault::Memory(_) => {
                 log::debug!("{}; it is read through ports", dma::error(fault, key));
             }
@@ -384,11 +386,11 @@ impl FwCfg {
                 target.fill(0);
                 return;
             }
-            // Some hosts leave what they do not write as it was.
+            // Some hosts leave the bytes that they do not write unchanged.
             Transport::PortableDma => target.fill(0),
             Transport::QemuDma => {}
         }
-        // A longer one is a list on the heap for the device, if there is room.
+        // A longer target is read to a list on the heap, if there is room.
         if target.len() > MOST_BYTES
             && let Ok(bytes) = self.read_list(machine, key, start, target.len() as u32)
             && let Some(bytes) = bytes.get(..target.len())
@@ -402,7 +404,7 @@ impl FwCfg {
             let (piece, rest) = left.split_at_mut(left.len().min(MOST_BYTES));
             let transfer = self.transfer_of(machine, key, start, dma::Operation::Read);
             let result = transfer.and_then(|transfer| machine.read_bytes(transfer, piece));
-            // An item's length is 32 bits, and no buffer is longer than the item.
+            // An item's length has 32 bits, and no buffer is longer than the item.
             let offset = start.offset().saturating_add(piece.len() as u32);
             if let Err(fault) = result {
                 self.give_up_dma(machine, key, start.offset(), fault);
@@ -415,8 +417,9 @@ impl FwCfg {
         }
     }
 
-    /// Whether what was read as the numbered item of `key` is the beginning of the directory, which VirtualBox gives for
-    /// numbered items that it does not have. A number that just equals the count of files is not followed by a file.
+    /// Whether the bytes read for the numbered item of `key` are the beginning of the directory. VirtualBox returns the
+    /// directory for numbered items that it does not have. A number that happens to equal the count of files is not
+    /// followed by a file.
     fn is_directory(&self, machine: &mut impl HostAccess, key: Key, bytes: [u8; 4]) -> bool {
         if self.transport(machine) == Transport::QemuDma || bytes == [0; 4] {
             return false;
@@ -430,8 +433,8 @@ impl FwCfg {
         more == first
     }
 
-    /// The count, then just the records that it counts: the item's own length is nowhere to be read. QEMU gives zeros for
-    /// what is behind the end, so there both are one transfer, unless there are unusually many files.
+    /// The count first, then exactly the records that it counts, because the item's own length is unknown. QEMU returns
+    /// zeros beyond an item's end, so there one transfer reads both, unless there are unusually many files.
     fn read_directory(&self, machine: &mut impl HostAccess) -> Result<Directory, Error> {
         let room = if self.transport(machine) == Transport::QemuDma { directory::USUAL_FILES } else { 0 };
         let mut bytes = self.read_list(machine, Key::FILE_DIR, Start::Select(0), Directory::len_of(room)?)?;
@@ -443,8 +446,8 @@ impl FwCfg {
     }
 }
 
-/// How much [`FwCfg::load_from`] passes over at a time, however little it is to load: a sector, 256 of which are the longest
-/// setup code of a kernel.
+/// The step in which [`FwCfg::load_from`] skips bytes: one sector at least. The longest setup code of a kernel has 256
+/// sectors.
 const LEAST_STEP: u32 = 512;
 
 /// The `len` bytes from `to` on, if a device may write them.
@@ -457,7 +460,7 @@ fn place(machine: &impl HostAccess, to: PhysAddr, len: u32) -> Result<PhysRange,
     Ok(range)
 }
 
-/// Moves on by `len` bytes in the selected item.
+/// Skips `len` bytes in the selected item.
 fn skip_data(machine: &mut impl FwCfgRegisters, len: u32) {
     let mut scratch = [0; 64];
     let mut left = len as usize;
@@ -474,10 +477,10 @@ pub(crate) const SIGNATURE: [u8; 4] = *b"QEMU";
 /// Bit 1 of the interface's identification: there is a DMA interface.
 const ID_DMA: u32 = 1 << 1;
 
-/// The transport, and the interface's identification if it was read.
+/// The transport, and the device's identification if it was read.
 fn probe_transport(machine: &mut impl HostAccess) -> Result<(Transport, Option<u32>), Error> {
-    // QEMU's DMA register reads as the signature "QEMU CFG", and nothing else does: one access, not ten. VirtualBox calls
-    // its debugger for the read, which does nothing unless one is attached.
+    // Only QEMU's DMA register reads as the signature "QEMU CFG". This takes one access, not ten. VirtualBox calls its
+    // debugger for the read, which does nothing unless one is attached.
     if dma::has_qemu_signature(machine) {
         machine.forget_address();
         return Ok((Transport::QemuDma, None));

@@ -11,7 +11,7 @@ use crate::fakes::machine::{Access, FakeMachine};
 use crate::hal::registers::MemoryRegisters;
 use crate::layout;
 
-/// Where QEMU's `virt` for Arm has the registers.
+/// The address of the registers on QEMU's `virt` for Arm.
 const BASE: u64 = 0x0902_0000;
 
 /// Where a machine has the device's registers.
@@ -64,18 +64,18 @@ tests_by_either_way! {
     every_known_host_is_read_alike
     a_read_at_an_offset_skips_on_every_transport
     every_known_host_loads_a_part_of_an_item
-    a_byte_behind_many_took_a_transfer_for_each_of_them
+    skipping_many_bytes_takes_one_transfer_for_each_sector
     a_write_goes_to_its_offset
-    no_device_is_an_error_that_shows_what_was_read
+    an_absent_device_is_an_error_that_shows_what_was_read
     an_item_that_a_host_does_not_have_reads_as_zero
-    a_numbered_item_that_is_shorter_than_what_is_read_leaves_no_rest
-    a_number_that_equals_the_count_of_files_is_a_number
-    transports_are_what_the_host_can_do
-    qemu_is_known_by_its_files_whatever_its_transport
-    after_an_item_that_a_host_has_no_end_for_the_next_transfer_gives_zeros
+    a_numbered_item_shorter_than_the_buffer_is_padded_with_zeros
+    a_number_equal_to_the_count_of_files_is_read_as_a_number
+    each_known_host_gets_its_best_transport
+    qemu_is_identified_by_its_files_with_any_transport
+    after_a_transfer_that_never_ends_and_a_reset_the_next_one_reads_as_zeros
     keys_in_a_directory_come_in_any_order
     ports_take_over_where_dma_does_not_work
-    a_write_that_never_ends_meets_the_deadline_and_a_refused_one_is_told
+    a_write_that_never_ends_times_out_and_a_refused_one_is_an_error
     nothing_is_loaded_over_the_firmware_or_past_4_gib
     a_directory_that_claims_too_many_files_is_refused
     a_large_directory_is_read_whole
@@ -98,7 +98,7 @@ fn every_known_host_is_read_alike(way: Way) {
         let record = device.record();
         let mut machine = way.with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
-        // The directory has no length of its own.
+        // The directory itself has no length.
         record.borrow_mut().past_end = 0;
 
         assert_eq!(fw_cfg.read_u32(&mut machine, Key::KERNEL_SIZE), 0x1234_5678, "{name}");
@@ -111,7 +111,7 @@ fn every_known_host_is_read_alike(way: Way) {
         assert_eq!(range.len(), 5000);
         assert_eq!(machine.memory.bytes(to.get(), 5001), [bytes(5000), vec![0]].concat(), "{name}");
 
-        // A buffer that is longer than the item: the rest is zero, whatever was there, and nothing is read past the end.
+        // The buffer is longer than the item. The rest becomes zero, and nothing is read past the end.
         let mut buffer = [0xaa; 64];
         fw_cfg.read(&mut machine, fw_cfg.find("etc/e820").unwrap(), &mut buffer);
         assert_eq!(buffer.to_vec(), [bytes(40), vec![0; 24]].concat(), "{name}");
@@ -121,21 +121,21 @@ fn every_known_host_is_read_alike(way: Way) {
 }
 
 #[test]
-fn qemu_takes_one_port_write_a_transfer() {
+fn a_transfer_on_qemu_takes_one_port_write() {
     let device = FakeFwCfg::new(true).with_item(0x11, &bytes(100));
     let mut machine = FakeMachine::new().with(device);
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     assert_eq!(fw_cfg.transport(&machine), Transport::QemuDma);
-    // A read of the signature, a write that forgets half an address, a transfer of the directory's count: there is no file.
+    // A read of the signature, a write to forget half an address, a transfer of the directory's count, which is zero.
     assert_eq!(machine.accesses.len(), 3);
     machine.accesses.clear();
     fw_cfg.load(&mut machine, Item::new(Key::KERNEL_DATA, 100), PhysAddr::new(0x10_0000)).unwrap();
     assert!(matches!(machine.accesses[..], [Access::Out(0x518, 4, _)]), "{:?}", machine.accesses);
 }
 
-/// QEMU keeps the high half over a reset, and with it the next write of the low half is an address above 4 GiB.
+/// QEMU keeps the high half over a reset. With it, the next write of the low half would be an address above 4 GiB.
 #[test]
-fn half_an_address_that_a_guest_left_starts_no_descriptor_of_its_own() {
+fn half_an_address_left_by_a_guest_is_cleared_before_the_first_transfer() {
     for high in [1, 0x8000_0000, u32::MAX] {
         let device = FakeFwCfg::new(true).with_file("etc/e820", &bytes(20)).with_address_left(high);
         let record = device.record();
@@ -149,7 +149,7 @@ fn half_an_address_that_a_guest_left_starts_no_descriptor_of_its_own() {
 }
 
 #[test]
-fn qemu_takes_one_write_of_memory_a_transfer() {
+fn a_transfer_by_registers_in_memory_takes_one_write() {
     let device = FakeFwCfg::new(true).with_item(0x11, &bytes(100));
     let record = device.record();
     let mut machine = Way::Memory.with(device);
@@ -163,7 +163,7 @@ fn qemu_takes_one_write_of_memory_a_transfer() {
 }
 
 #[test]
-fn registers_in_memory_are_where_the_firmware_may_access_them() {
+fn registers_in_inaccessible_memory_are_refused() {
     let end = layout::FIRMWARE_RAM.start().get();
     for base in [BASE + 4, end - 16, end, 1 << 32, u64::MAX - 7] {
         assert!(MemoryRegisters::new(&mut FakeMachine::new(), PhysAddr::new(base)).is_err(), "{base:#x}");
@@ -191,7 +191,7 @@ fn a_read_at_an_offset_skips_on_every_transport(way: Way) {
     }
 }
 
-/// StratoVirt, which ignores SKIP, among them.
+/// Including StratoVirt, which ignores SKIP.
 fn every_known_host_loads_a_part_of_an_item(way: Way) {
     for host in known_hosts() {
         let name = host.name;
@@ -201,7 +201,8 @@ fn every_known_host_loads_a_part_of_an_item(way: Way) {
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         record.borrow_mut().past_end = 0;
         let item = fw_cfg.find("file").unwrap();
-        // More before than after, as much, less, nothing, and all of it; then more than there is.
+        // Offsets that leave more than the rest, as much, less, nothing, and all of the item; then offsets past its
+        // end.
         for offset in [4000, 2500, 1000, 0, 4999, 5000, 6000] {
             let to = PhysAddr::new(0x10_0000);
             machine.memory.store(to.get(), &[0xee; 5001]);
@@ -216,8 +217,8 @@ fn every_known_host_loads_a_part_of_an_item(way: Way) {
     }
 }
 
-fn a_byte_behind_many_took_a_transfer_for_each_of_them(way: Way) {
-    // A kernel of a byte behind the longest setup code.
+fn skipping_many_bytes_takes_one_transfer_for_each_sector(way: Way) {
+    // A kernel of one byte behind the longest setup code.
     let (offset, last) = (256 * 512, 0x5a);
     let mut file = bytes(offset);
     file.push(last);
@@ -244,7 +245,7 @@ fn a_write_goes_to_its_offset(way: Way) {
     fw_cfg.write(&mut machine, item, 4, &[1, 2, 3, 4]).unwrap();
     fw_cfg.write(&mut machine, item, 0, &[5; 8]).unwrap();
     assert_eq!(record.borrow().written, [(0x20, 4, vec![1, 2, 3, 4]), (0x20, 0, vec![5; 8])]);
-    // The longest in one piece, and one byte more.
+    // The longest single write, then one byte more.
     let device = FakeFwCfg::new(true).with_file("file", &[0; 64]);
     let record = device.record();
     let mut machine = way.with(device);
@@ -253,7 +254,7 @@ fn a_write_goes_to_its_offset(way: Way) {
     fw_cfg.write(&mut machine, item, 0, &bytes(MOST_WRITTEN)).unwrap();
     assert_eq!(record.borrow().written, [(0x20, 0, bytes(MOST_WRITTEN))]);
     assert!(matches!(fw_cfg.write(&mut machine, item, 0, &bytes(MOST_WRITTEN + 1)), Err(Error::NotWritable { .. })));
-    // Past the end, by overflow too, and without DMA.
+    // Past the end, also by overflow, and without DMA.
     assert!(matches!(fw_cfg.write(&mut machine, item, 61, &[0; 4]), Err(Error::NotWritable { .. })));
     assert!(matches!(fw_cfg.write(&mut machine, item, u32::MAX, &[0; 4]), Err(Error::NotWritable { .. })));
     let mut machine = way.with(FakeFwCfg::new(false).with_file("etc/vmgenid_addr", &[0; 8]));
@@ -262,7 +263,7 @@ fn a_write_goes_to_its_offset(way: Way) {
     assert!(matches!(fw_cfg.write(&mut machine, item, 0, &[0; 4]), Err(Error::NotWritable { .. })));
 }
 
-fn no_device_is_an_error_that_shows_what_was_read(way: Way) {
+fn an_absent_device_is_an_error_that_shows_what_was_read(way: Way) {
     for absent in [0, u8::MAX] {
         let mut machine = way.without_device(absent);
         let error = FwCfg::probe(&mut machine).unwrap_err();
@@ -278,7 +279,7 @@ fn an_item_that_a_host_does_not_have_reads_as_zero(way: Way) {
         let mut machine = way.with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let transport = fw_cfg.transport(&machine);
-        // Something else is selected before.
+        // Another item is selected before.
         fw_cfg.load(&mut machine, Item::new(Key::KERNEL_DATA, 50), PhysAddr::new(0x10_0000)).unwrap();
         for key in [Key::KERNEL_SIZE, Key::NB_CPUS, Key::CMDLINE_SIZE] {
             assert_eq!(fw_cfg.read_u32(&mut machine, key), 0, "{} {key}", host.name);
@@ -289,7 +290,7 @@ fn an_item_that_a_host_does_not_have_reads_as_zero(way: Way) {
     }
 }
 
-fn a_numbered_item_that_is_shorter_than_what_is_read_leaves_no_rest(way: Way) {
+fn a_numbered_item_shorter_than_the_buffer_is_padded_with_zeros(way: Way) {
     for host in known_hosts() {
         let mut machine = way.with(host.device().with_item(0x05, &3u16.to_le_bytes()));
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
@@ -299,7 +300,7 @@ fn a_numbered_item_that_is_shorter_than_what_is_read_leaves_no_rest(way: Way) {
     }
 }
 
-fn a_number_that_equals_the_count_of_files_is_a_number(way: Way) {
+fn a_number_equal_to_the_count_of_files_is_read_as_a_number(way: Way) {
     for host in known_hosts() {
         let files = if host.quirks.lists_numbered_items { 4 } else { 1 };
         let size = u32::to_be_bytes(files);
@@ -311,7 +312,7 @@ fn a_number_that_equals_the_count_of_files_is_a_number(way: Way) {
     }
 }
 
-fn transports_are_what_the_host_can_do(way: Way) {
+fn each_known_host_gets_its_best_transport(way: Way) {
     for host in known_hosts() {
         let mut machine = way.with(host.device());
         let expected = match (host.dma, host.quirks.address_reads) {
@@ -330,7 +331,7 @@ fn with_files(way: Way, host: &KnownHost, quirks: Quirks) -> FakeMachine {
     way.with(host.files(64 << 20).iter().fold(device, |device, (name, bytes)| device.with_file(name, bytes)))
 }
 
-fn qemu_is_known_by_its_files_whatever_its_transport(way: Way) {
+fn qemu_is_identified_by_its_files_with_any_transport(way: Way) {
     for host in known_hosts() {
         let mut machine = with_files(way, &host, host.quirks);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
@@ -341,7 +342,7 @@ fn qemu_is_known_by_its_files_whatever_its_transport(way: Way) {
         };
         assert_eq!(fw_cfg.host_kind(), expected, "{}", host.name);
     }
-    // The files of machine types of QEMU 7.2: `pc-i440fx-2.4,acpi=off`, `pc-q35-2.4` without others, and `isapc`.
+    // The files of QEMU 7.2's `pc-i440fx-2.4,acpi=off`, `pc-q35-2.4` without other files, and `isapc`.
     for files in [
         &["etc/boot-fail-wait", "etc/e820", "genroms/kvmvapic.bin", "bootorder"][..],
         &["etc/boot-fail-wait", "etc/e820", "etc/system-states", "bootorder"],
@@ -357,7 +358,7 @@ fn qemu_is_known_by_its_files_whatever_its_transport(way: Way) {
 }
 
 #[test]
-fn qemu_stays_qemu_when_dma_is_given_up() {
+fn the_host_is_still_qemu_after_dma_is_given_up() {
     let qemu = known_hosts()[0];
     let mut machine = with_files(Way::Ports, &qemu, Quirks { misdeed: Some((2, Misdeed::NeverEnds)), ..qemu.quirks });
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
@@ -365,8 +366,8 @@ fn qemu_stays_qemu_when_dma_is_given_up() {
     assert_eq!((fw_cfg.transport(&machine), fw_cfg.host_kind()), (Transport::Ports, HostKind::Qemu));
 }
 
-/// StratoVirt, as it was seen to do.
-fn after_an_item_that_a_host_has_no_end_for_the_next_transfer_gives_zeros(way: Way) {
+/// As observed on StratoVirt.
+fn after_a_transfer_that_never_ends_and_a_reset_the_next_one_reads_as_zeros(way: Way) {
     let quirks = Quirks { absent: Absent::NeverEnds, ..Quirks::default() };
     let mut machine = way.with(FakeFwCfg::new(true).with_quirks(quirks).with_file("file", &bytes(8)));
     let read = |machine: &mut FakeMachine, key: u16| {
@@ -374,17 +375,17 @@ fn after_an_item_that_a_host_has_no_end_for_the_next_transfer_gives_zeros(way: W
         let mut buffer = [0xaa; 8];
         fw_cfg.read(machine, Item::new(Key::new(key), 8), &mut buffer);
         let transport = fw_cfg.transport(machine);
-        // As after a reset, which the device does not see.
+        // As after a reset, which the device does not notice.
         machine.is_lent_for_good = false;
         (transport, buffer.to_vec())
     };
-    assert_eq!(read(&mut machine, 0x40).0, Transport::Ports, "it does not end");
+    assert_eq!(read(&mut machine, 0x40).0, Transport::Ports, "the transfer does not end");
     assert_eq!(read(&mut machine, 0x20), (Transport::QemuDma, vec![0; 8]));
     assert_eq!(read(&mut machine, 0x20), (Transport::QemuDma, bytes(8)));
 }
 
 #[test]
-fn the_documentation_has_every_known_host_and_its_transport() {
+fn the_documentation_lists_every_known_host_with_its_transport() {
     let page = include_str!("../../docs/hosts.md");
     let ends = ["| ports |", "| DMA |", "| DMA, selected by port |"];
     let rows: Vec<_> = page.lines().filter(|line| ends.iter().any(|end| line.ends_with(end))).collect();
@@ -437,21 +438,21 @@ fn ports_take_over_where_dma_does_not_work(way: Way) {
         assert_eq!(machine.memory.bytes(to.get(), 100), bytes(400)[300..], "{quirks:?}");
         assert_eq!(fw_cfg.transport(&machine) == Transport::Ports, quirks.never_completes);
         if quirks.never_completes {
-            // The deadline was waited for once.
+            // The deadline passed once.
             assert_eq!(record.borrow().transfers, 1);
         }
         assert!(fw_cfg.write(&mut machine, item, 0, &[1]).is_err(), "a write needs DMA");
     }
 }
 
-fn a_write_that_never_ends_meets_the_deadline_and_a_refused_one_is_told(way: Way) {
+fn a_write_that_never_ends_times_out_and_a_refused_one_is_an_error(way: Way) {
     let quirks = Quirks { absent: Absent::NeverEnds, ..Quirks::default() };
     let mut machine = way.with(FakeFwCfg::new(true).with_quirks(quirks));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let item = Item::new(Key::new(0x40), 4);
     let error = fw_cfg.write(&mut machine, item, 0, &[1]).unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
-    // Once: a script may ask for hundreds.
+    // Once: a script may make hundreds of writes.
     let error = fw_cfg.write(&mut machine, item, 0, &[1]).unwrap_err();
     assert!(matches!(error, Error::NotWritable { .. }), "{error}");
 

@@ -1,8 +1,8 @@
 //! A clock, and the deadlines of waits.
 //!
-//! A PC's clock is the time stamp counter. CPUID tells its rate on some CPUs and on some hosts ([`time_stamp_rate`]); measuring
-//! it would take another clock and some milliseconds, which is left out. CPUID is an exit to the host. So the rate is asked for
-//! only when a wait has gone on for a while: a boot in which nothing waits does not ask.
+//! A PC's clock is the time stamp counter. CPUID returns its rate on some CPUs and on some hosts ([`time_stamp_rate`]).
+//! Measuring the rate would take another clock and some milliseconds, so this is left out. CPUID is an exit to the
+//! host. So the rate is read only after a wait has lasted for a while: a boot without waits does not read it.
 
 use core::ops::RangeInclusive;
 
@@ -10,16 +10,16 @@ use super::Cpu;
 
 /// A clock that only counts up.
 pub trait Clock {
-    /// Ticks so far.
+    /// The ticks since an unspecified start.
     fn ticks(&mut self) -> u64;
 
-    /// Ticks in a second, where the CPU or the host tells. It does not change.
+    /// Ticks per second, if the CPU or the host provides the rate. It does not change.
     fn rate(&mut self) -> Option<u64>;
 }
 
-/// A moment after which a wait gives up: [`Self::SECONDS`] from its start if the clock's rate is known, else [`Self::TICKS`].
+/// The time when a wait gives up: [`Self::SECONDS`] after its start if the clock's rate is known, else [`Self::TICKS`].
 ///
-/// Every device waited for answers within microseconds, or never.
+/// Every device that the firmware waits for answers within microseconds, or never.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     start: u64,
@@ -28,9 +28,9 @@ pub struct Deadline {
 impl Deadline {
     /// Seconds until the deadline passes.
     pub const SECONDS: u64 = 4;
-    /// Ticks until the deadline passes, of a clock whose rate is not known: 4 seconds at 4 GHz, 17 at 1 GHz.
+    /// Ticks until the deadline passes if the clock's rate is unknown: 4 seconds at 4 GHz, 17 at 1 GHz.
     pub const TICKS: u64 = 1 << 34;
-    /// As many ticks pass before the rate is asked for, 4 ms at 4 GHz. No deadline is as short.
+    /// The ticks before the rate is read, 4 ms at 4 GHz. Every deadline is longer.
     const PATIENCE: u64 = 1 << 24;
 
     /// A deadline that begins now.
@@ -44,29 +44,30 @@ impl Deadline {
         waited >= Self::PATIENCE && waited >= Self::limit(clock)
     }
 
-    /// How many ticks it is.
+    /// The length of the deadline in ticks.
     #[cold]
     fn limit(clock: &mut impl Clock) -> u64 {
         clock.rate().map_or(Self::TICKS, |rate| rate.saturating_mul(Self::SECONDS))
     }
 }
 
-/// Rates that can be true, in ticks a second: 100 MHz to 16 GHz.
+/// Plausible rates in ticks per second: 100 MHz to 16 GHz.
 const PLAUSIBLE: RangeInclusive<u64> = 100_000_000..=16_000_000_000;
 
-/// CPUID: the highest leaf; the hypervisor bit (ECX); the ratio of the time stamp counter to a crystal, and the crystal's rate;
-/// the CPU's base frequency (Intel SDM volume 2, CPUID, table 3-8).
+/// CPUID leaves: the highest leaf; the hypervisor bit (ECX); the ratio of the time stamp counter to a crystal, and the
+/// crystal's rate; the CPU's base frequency (Intel SDM volume 2, CPUID, table 3-8).
 const HIGHEST: u32 = 0;
 const FEATURES: u32 = 1;
 const HYPERVISOR: u32 = 1 << 31;
 const CRYSTAL: u32 = 0x15;
 const BASE_FREQUENCY: u32 = 0x16;
-/// CPUID of a hypervisor: its highest leaf, and the rate of the time stamp counter in kHz (VMware's proposal of 2008,
-/// <https://lwn.net/Articles/301888/>; QEMU `target/i386/kvm/kvm.c`, `vmware_cpuid_freq`).
+/// A hypervisor's CPUID leaves: its highest leaf, and the rate of the time stamp counter in kHz (VMware's proposal of
+/// 2008, <https://lwn.net/Articles/301888/>; QEMU `target/i386/kvm/kvm.c`, `vmware_cpuid_freq`).
 const HYPERVISOR_HIGHEST: u32 = 0x4000_0000;
 const HYPERVISOR_TIMING: u32 = 0x4000_0010;
 
-/// Ticks of the time stamp counter in a second, if CPUID tells: first by the hypervisor's leaf, as that may scale the counter.
+/// Ticks of the time stamp counter per second, if CPUID has them. The hypervisor's leaf comes first, because a
+/// hypervisor can scale the counter.
 pub fn time_stamp_rate(cpu: &mut impl Cpu) -> Option<u64> {
     rate_by_hypervisor(cpu).or_else(|| rate_by_crystal(cpu)).filter(|rate| PLAUSIBLE.contains(rate))
 }
@@ -80,7 +81,7 @@ fn rate_by_hypervisor(cpu: &mut impl Cpu) -> Option<u64> {
     (khz != 0).then(|| u64::from(khz).saturating_mul(1000))
 }
 
-/// The base frequency stands in for a crystal whose rate is not told, as in Linux (`arch/x86/kernel/tsc.c`,
+/// If the crystal's rate is missing, the base frequency replaces it, as in Linux (`arch/x86/kernel/tsc.c`,
 /// `native_calibrate_tsc`).
 fn rate_by_crystal(cpu: &mut impl Cpu) -> Option<u64> {
     let highest = cpu.cpuid(HIGHEST, 0).eax;
@@ -104,7 +105,7 @@ mod tests {
     use crate::fakes::machine::FakeMachine;
     use crate::hal::Cpuid;
 
-    /// The ticks after which a deadline passes, at this rate, to the millisecond at 1 GHz.
+    /// The ticks until a deadline passes at this rate, to the millisecond at 1 GHz.
     fn passes_after(rate: Option<u64>) -> u64 {
         let mut machine = FakeMachine::new();
         (machine.rate, machine.ticks_per_look) = (rate, 1_000_000);
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_not_asked_for_at_the_start_of_a_wait() {
+    fn the_rate_is_not_read_at_the_start_of_a_wait() {
         let mut machine = FakeMachine::new();
         machine.ticks_per_look = Deadline::PATIENCE / 4;
         let deadline = Deadline::start(&mut machine);
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_what_cpuid_tells() {
+    fn the_rate_is_read_from_cpuid() {
         let rate = |leaves: &[(u32, [u32; 3])]| {
             let mut machine = FakeMachine::new();
             for &(leaf, [eax, ebx, ecx]) in leaves {
@@ -153,7 +154,7 @@ mod tests {
         let base = (BASE_FREQUENCY, [2600, 4000, 100]);
         assert_eq!(rate(&[highest(0x16), crystal, base]), Some(2_592_000_000));
         assert_eq!(rate(&[highest(0x16), unnamed_crystal, base]), Some(2_600_000_000));
-        // A leaf above the highest is none, a ratio may be missing or to nothing, and a rate may be nonsense.
+        // A leaf above the highest does not count, a ratio may be missing or zero, and a rate may be implausible.
         assert_eq!(rate(&[highest(0x15), unnamed_crystal, base]), None);
         assert_eq!(rate(&[highest(0x14), crystal, base]), None);
         assert_eq!(rate(&[highest(0x16), base]), None);

@@ -1,18 +1,17 @@
-//! Transfers by a device that reads and writes memory on its own: fw_cfg's.
+//! Transfers by a device that reads and writes memory itself: fw_cfg's.
 //!
-//! A descriptor in memory says what is to be done, and a register takes the descriptor's address, which starts the device:
-//! the doorbell. Both are the machine's alone. [`Dma`] checks the memory, fills the descriptor, rings the doorbell and waits,
-//! in one call. So code that is safe cannot have the device write memory that is in use, and no buffer is seen by
-//! two at a time. [`super::Ports`] refuses the doorbell's ports.
+//! A descriptor in memory describes the transfer. A register, the doorbell, takes the descriptor's address and starts
+//! the device. Only the machine has access to both. [`Dma`] checks the memory, fills the descriptor, rings the doorbell
+//! and waits, in one call. So safe code cannot make the device write memory that is in use, and a buffer is never
+//! visible to the device and to code at the same time. [`super::Ports`] refuses the doorbell's ports.
 //!
-//! Memory whose transfer does not end before its deadline belongs to the device for good: a buffer is not given back, and
-//! there are no more transfers.
+//! If a transfer does not end before its deadline, its memory belongs to the device for good: the buffer is not
+//! returned, and there are no more transfers.
 //!
-//! Where fw_cfg's registers are in memory ([`super::registers`]), the doorbell is a register there, which is the machine's
-//! alone as well: [`super::Memory`] refuses it.
+//! If fw_cfg's registers are in memory ([`super::registers`]), the doorbell is a register there. [`super::Memory`]
+//! refuses it.
 //!
-//! Left out: devices whose drivers come later. Each brings a doorbell of its own. Other devices than this one are told by no
-//! module to write memory.
+//! Left out: other devices that write memory. No module starts one yet. Each driver will bring a doorbell of its own.
 //!
 //! Source: QEMU `docs/specs/fw_cfg.rst`, "Guest-side DMA Interface".
 
@@ -27,10 +26,10 @@ use crate::addr::{PhysAddr, PhysRange};
 pub const ADDRESS_HIGH: u16 = 0x514;
 /// The descriptor's address on a PC, low half, big-endian; the write starts the transfer.
 pub const ADDRESS_LOW: u16 = 0x518;
-/// The ports of both.
+/// The ports of both halves.
 const PORTS: RangeInclusive<u16> = ADDRESS_HIGH..=ADDRESS_LOW + 3;
 
-/// As many bytes as one transfer copies, of [`Dma::read_bytes`] and [`Dma::write_bytes`].
+/// The longest transfer of [`Dma::read_bytes`] and [`Dma::write_bytes`], in bytes.
 pub const MOST_BYTES: usize = 64;
 
 /// Whether an access of `size` bytes to `port` touches the doorbell.
@@ -40,25 +39,26 @@ pub const fn is_doorbell(port: u16, size: u16) -> bool {
     port <= *PORTS.end() && port.saturating_add(size) > *PORTS.start()
 }
 
-/// What of a control word [`Dma::pass`] takes: the key, and the bits that select and skip. Nothing that reads or writes memory.
+/// The bits of a control word that [`Dma::pass`] accepts: the key, and the bits for select and skip. None of them reads
+/// or writes memory.
 pub const PASSING: u32 = 0xffff << 16 | 1 << 3 | 1 << 2;
 
 /// How the descriptor's address is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressWrite {
-    /// In one access, below 4 GiB: enough for QEMU's device, which resets the high half to zero after each transfer. Before
-    /// the first one see [`Dma::forget_address`].
+    /// In one access, below 4 GiB. QEMU's device needs no more, because it resets the high half to zero after each
+    /// transfer. See [`Dma::forget_address`] for the first transfer.
     Once,
-    /// The high half and then the low one, as every host with DMA takes it.
+    /// The high half, then the low half. Every host with DMA accepts this.
     Halves,
 }
 
-/// A transfer but for its memory.
+/// A transfer without its memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Transfer {
     /// How the doorbell is rung.
     pub address_write: AddressWrite,
-    /// The descriptor's first word, which says what is to be done.
+    /// The descriptor's first word, which says what to do.
     pub control: u32,
 }
 
@@ -74,11 +74,11 @@ impl Transfer {
 /// A transfer that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The memory is none that a device may access; nothing was done.
+    /// A device may not access the memory. Nothing was done.
     Memory(MemoryError),
     /// The error bit was set in the control word.
     Refused(u32),
-    /// The control word was not zero before the deadline, or an earlier transfer has not ended.
+    /// The control word did not become zero before the deadline, or an earlier transfer has not ended.
     Timeout(u32),
 }
 
@@ -98,10 +98,10 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A machine with such a device. Each transfer is waited for, until its end or a deadline. All earlier writes to memory are
-/// done before it, all later reads come after it.
+/// A machine with such a device. Each call waits until the transfer ends or a deadline passes. All earlier writes to
+/// memory happen before the transfer, and all later reads after it.
 pub trait Dma {
-    /// A transfer without memory: `len` bytes are passed over. Of the control word only [`PASSING`] counts.
+    /// A transfer without memory, which skips `len` bytes. Only the [`PASSING`] bits of the control word count.
     ///
     /// # Errors
     /// [`Fault`].
@@ -113,59 +113,61 @@ pub trait Dma {
     /// [`Fault`].
     fn load(&mut self, transfer: Transfer, to: PhysRange) -> Result<(), Fault>;
 
-    /// A transfer to a list on the heap, as long as it is. After [`Fault::Timeout`] the list is empty: its memory is not used
+    /// A transfer that fills a list on the heap. After [`Fault::Timeout`] the list is empty, and its memory is not used
     /// again.
     ///
     /// # Errors
     /// [`Fault`].
     fn read_list(&mut self, transfer: Transfer, into: &mut Vec<u8>) -> Result<(), Fault>;
 
-    /// A transfer to `into`, [`MOST_BYTES`] at most. They are copied there, as they are the caller's again in any case.
+    /// A transfer to `into`, at most [`MOST_BYTES`]. The bytes are copied there from a buffer of the machine's, so
+    /// `into` is never lent to the device.
     ///
     /// # Errors
-    /// [`Fault`]; `into` is unchanged then.
+    /// [`Fault`]; then `into` is unchanged.
     fn read_bytes(&mut self, transfer: Transfer, into: &mut [u8]) -> Result<(), Fault>;
 
-    /// A transfer from `bytes`, [`MOST_BYTES`] at most.
+    /// A transfer from `bytes`, at most [`MOST_BYTES`].
     ///
     /// # Errors
     /// [`Fault`].
     fn write_bytes(&mut self, transfer: Transfer, bytes: &[u8]) -> Result<(), Fault>;
 
-    /// Whether a transfer did not end: then there are no more, and each is [`Fault::Timeout`] at once.
+    /// Whether a transfer did not end. Then every further one is [`Fault::Timeout`] at once.
     fn is_stuck(&self) -> bool;
 
-    /// Forgets the high half of a descriptor's address that was written without the low half. QEMU keeps it over a reset
-    /// (`hw/nvram/fw_cfg.c`, `fw_cfg_reset`): with what a guest has left there the first [`AddressWrite::Once`] would start a
-    /// descriptor of the guest's above 4 GiB.
+    /// Forgets the high half of a descriptor's address that was written without the low half. QEMU keeps it over a
+    /// reset (`hw/nvram/fw_cfg.c`, `fw_cfg_reset`). With a half that a guest has left, the first [`AddressWrite::Once`]
+    /// would start the guest's descriptor above 4 GiB.
     fn forget_address(&mut self);
 
-    /// Whether a device may read and write `range` directly: below 4 GiB and none of it the firmware's own, or mapped above
-    /// by [`super::Memory::map`].
+    /// Checks that a device may read and write `range` directly. It must be below 4 GiB and outside the firmware's own
+    /// memory, or mapped above by [`super::Memory::map`].
     ///
     /// # Errors
-    /// [`MemoryError`] when it may not.
+    /// [`MemoryError`] if a device may not.
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError>;
 }
 
-/// The bit of the control word that the device sets when the transfer failed.
+/// The device sets this bit of the control word if the transfer failed.
 const ERROR: u32 = 1 << 0;
 
-/// Waits until the device is done with the descriptor whose `control` word this reads, as the device left it.
+/// Waits until the device is done with the descriptor. `control` reads the descriptor's control word, which the device
+/// changes.
 ///
 /// # Errors
 /// [`Fault::Refused`], [`Fault::Timeout`].
 pub fn wait<M: Clock>(machine: &mut M, control: impl Fn(&mut M) -> u32) -> Result<(), Fault> {
-    // Nothing is left but perhaps the error bit.
+    // Only the error bit may be left.
     let is_done = |control| control & !ERROR == 0;
     let failed = |control| control & ERROR != 0;
-    // QEMU is done before the write returns.
+    // QEMU finishes before the write returns.
     let mut seen = control(machine);
     if !is_done(seen) {
         let deadline = Deadline::start(machine);
         while !is_done(seen) {
             if deadline.has_passed(machine) {
-                // Some hosts leave the command bits in place beside the error bit.
+                // Some hosts keep the command bits together with the error bit.
                 return Err(if failed(seen) { Fault::Refused(seen) } else { Fault::Timeout(seen) });
             }
             core::hint::spin_loop();
@@ -180,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_access_that_reaches_the_doorbell_is_known() {
+    fn every_access_that_reaches_the_doorbell_is_detected() {
         for port in 0..=u16::MAX {
             for size in [1, 2, 4] {
                 let reaches = (port..port.saturating_add(size)).any(|byte| (0x514..0x51c).contains(&byte));

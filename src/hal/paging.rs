@@ -1,62 +1,63 @@
-//! Page tables: memory above 4 GiB, and what may be done with a page.
+//! Page tables: memory above 4 GiB, and access rights of pages.
 //!
-//! `src/firmware/start` maps the low 4 GiB, and a boot that stays there needs no more. [`map`] maps memory above at its own addresses
-//! in large pages. That takes a table for each GiB, and one more for each 512 GiB after the first.
+//! `src/firmware/start` maps the low 4 GiB, which is enough for most boots. [`map`] maps memory above at its own
+//! addresses in large pages. That takes a table for each GiB, and one more for each 512 GiB after the first.
 //!
-//! While the firmware runs, only its own code is executable, and all other mapped memory is data. [`protect`] makes pages of a
-//! program that the firmware starts code or constants, and data again. It splits a large page of which only a part is meant.
-//! [`give`] ends all that for the kernel: everything is mapped at its own address, writable and executable.
+//! While the firmware runs, only its own code is executable, and all other mapped memory is data. [`protect`] makes
+//! pages of a program that the firmware starts code or constants, and data again. It splits a large page if only a part
+//! changes. [`give`] ends all protection for the kernel: everything is mapped at its own address, writable and
+//! executable.
 //!
-//! Memory for tables is the caller's, and stays in use until the kernel has tables of its own.
+//! The caller provides memory for tables. It stays in use until the kernel has tables of its own.
 //!
-//! Assumed: four levels of tables, of which `src/firmware/start` made the first two at [`layout::PAGE_TABLES`]. Left out: pages of 1
-//! GiB, which not every CPU has, and joining the parts of a large page again.
+//! Assumed: four levels of tables; `src/firmware/start` made the first two at [`layout::PAGE_TABLES`]. Left out: 1 GiB
+//! pages, which not every CPU has, and rejoining the parts of a large page.
 
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as space};
 use crate::layout;
 
-/// A page table entry for another table, and one for a large page: present, writable, accessed; dirty, large (Intel SDM
-/// volume 3, tables 4-15 to 4-18).
+/// The bits of a page table entry for another table: present, writable, accessed; and for a large page: also dirty,
+/// large (Intel SDM volume 3, tables 4-15 to 4-18).
 const TABLE: u64 = 1 << 0 | 1 << 1 | 1 << 5;
 const LARGE_PAGE: u64 = TABLE | 1 << 6 | 1 << 7;
 /// The same for a page: present, writable, accessed, dirty (table 4-20).
 const PAGE: u64 = TABLE | 1 << 6;
-/// The bit of an entry that lets what it maps be written, and the one that tells a large page from a table.
+/// The bit that makes an entry writable, and the one that distinguishes a large page from a table.
 const WRITABLE: u64 = 1 << 1;
 const LARGE: u64 = 1 << 7;
-/// The bit of an entry that forbids to execute what it maps, if EFER.NXE is set.
+/// The bit that makes an entry not executable, if EFER.NXE is set.
 const NO_EXECUTE: u64 = 1 << 63;
-/// One of the bits that the CPU leaves to software: pages below this entry were protected.
+/// A bit that the CPU leaves to software. Here it means that pages below this entry were protected.
 const PROTECTED: u64 = 1 << 9;
-/// The bit of an entry that is in use.
+/// The bit that makes an entry valid.
 const PRESENT: u64 = 1 << 0;
-/// The bits of an entry that are an address.
+/// The address bits of an entry.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Entries in a table.
 const ENTRIES: u64 = 512;
-/// What an entry of the lowest table maps: 4 KiB.
+/// An entry of the lowest table maps 4 KiB.
 const PAGE_SHIFT: u32 = 12;
-/// What an entry of the table above maps: 2 MiB.
+/// An entry of the table above maps 2 MiB.
 const LARGE_SHIFT: u32 = 21;
 const LARGE_SIZE: u64 = 1 << LARGE_SHIFT;
-/// What a table of large pages maps: 1 GiB.
+/// A table of large pages maps 1 GiB.
 const TABLE_SHIFT: u32 = 30;
-/// What a table of those maps: 512 GiB.
+/// A table of those maps 512 GiB.
 const DIRECTORY_SHIFT: u32 = 39;
 
-/// What can be mapped, in the order in which it is to be looked for room. The first 512 GiB share their table with the
-/// program, which is at its end (see `src/firmware/start/reset.s`). From 64 TiB on Linux knows no RAM with four levels of tables
-/// (`arch/x86/include/asm/sparsemem.h`, `MAX_PHYSMEM_BITS`).
+/// The ranges that can be mapped, in the order in which to search them for room. The first 512 GiB share their table
+/// with the program, which is at the end of the address space (see `src/firmware/start/reset.s`). From 64 TiB on, Linux
+/// with four levels of tables uses no RAM (`arch/x86/include/asm/sparsemem.h`, `MAX_PHYSMEM_BITS`).
 pub const SPACES: [PhysRange; 2] = [space(4 << TABLE_SHIFT, 510 << TABLE_SHIFT), space(1 << DIRECTORY_SHIFT, 1 << 46)];
 
-/// Whether `range` is all above 4 GiB, where something can be mapped.
+/// Whether `range` is in the memory above 4 GiB that can be mapped.
 #[must_use]
 pub fn can_map(range: PhysRange) -> bool {
     SPACES.iter().any(|space| space.contains(range))
 }
 
-/// The bytes that tables for `range` take at most: whole pages.
+/// The most bytes that tables for `range` take: whole pages.
 #[must_use]
 pub fn room_for(range: PhysRange) -> u64 {
     let touched = |shift: u32| match range.end().get().checked_sub(1) {
@@ -68,19 +69,19 @@ pub fn room_for(range: PhysRange) -> u64 {
     touched(TABLE_SHIFT).saturating_add(touched(DIRECTORY_SHIFT)).saturating_mul(Alignment::PAGE.bytes())
 }
 
-/// What may be done with a page. None is both writable and executable.
+/// The access rights of a page. No page is both writable and executable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It is executed and read.
+    /// Execute and read.
     Code,
-    /// It is read.
+    /// Read.
     Constants,
-    /// It is read and written. So is all memory at first.
+    /// Read and write. Initially all memory is data.
     Data,
 }
 
 impl Access {
-    /// The bits of an entry that differ. Without `no_execute` all is executable.
+    /// The bits of an entry that differ. If `no_execute` is zero, everything is executable.
     const fn bits(self, no_execute: u64) -> u64 {
         match self {
             Self::Code => 0,
@@ -90,7 +91,7 @@ impl Access {
     }
 }
 
-/// The bytes that [`protect`] takes at most for `range`: a table for each large page of which it has a part.
+/// The most bytes that [`protect`] takes for `range`: a table for each large page that is only partly in it.
 #[must_use]
 pub fn room_to_protect(range: PhysRange) -> u64 {
     let first = range.start().align_down(Alignment::LARGE_PAGE);
@@ -108,8 +109,8 @@ pub trait Entries {
     fn set(&mut self, at: PhysAddr, entry: u64);
 }
 
-/// Maps `range` with tables in `room`, which starts on a page. What is mapped already stays as it is. `None`, with some of
-/// it mapped, where there is too little room or where `range` is none that can be mapped.
+/// Maps `range` with tables in `room`, which starts on a page. Existing mappings are kept. Returns `None`, with a part
+/// of the range mapped, if there is too little room or if `range` cannot be mapped.
 pub fn map(entries: &mut impl Entries, range: PhysRange, room: PhysRange) -> Option<()> {
     if !can_map(range) || !room.start().is_aligned(Alignment::PAGE) {
         return None;
@@ -139,17 +140,17 @@ pub fn map(entries: &mut impl Entries, range: PhysRange, room: PhysRange) -> Opt
     Some(())
 }
 
-/// Sets what may be done with `range`: whole pages that are mapped at their own addresses. The firmware must not live in them. Tables
-/// are made at the start of `room`, which is data, begins on a page and is not in `range`. Returns the rest of `room`;
-/// [`room_to_protect`] is always enough.
+/// Sets the access to `range`: whole pages that are mapped at their own addresses, outside the firmware. Tables are
+/// made at the start of `room`, which is data, starts on a page and is not in `range`. Returns the rest of `room`;
+/// [`room_to_protect`] bytes are always enough.
 ///
-/// `None`, with nothing changed, if `room` is too small or part of `range` is not mapped.
+/// Returns `None`, with nothing changed, if `room` is too small or part of `range` is not mapped.
 pub fn protect(entries: &mut impl Entries, range: PhysRange, access: Access, room: PhysRange) -> Option<PhysRange> {
     let is_in_pages = [range.start(), range.end(), room.start()].iter().all(|at| at.is_aligned(Alignment::PAGE));
     if !is_in_pages || range.overlaps(room) {
         return None;
     }
-    // First without a change.
+    // The first pass only checks.
     let mut rest = room;
     for part in large_pages(range) {
         let at = directory_slot(entries, part.start())?;
@@ -200,8 +201,8 @@ pub fn protect(entries: &mut impl Entries, range: PhysRange, access: Access, roo
     Some(free)
 }
 
-/// Lets everything that is mapped at its own address, the low 4 GiB and these ranges, be written and executed, and maps what was
-/// left out of the low 4 GiB.
+/// Makes everything that is mapped at its own address writable and executable: the low 4 GiB and these ranges. Also
+/// maps what was left out of the low 4 GiB.
 pub fn give(entries: &mut impl Entries, ranges: &[PhysRange]) -> Option<()> {
     for page in [layout::PAGE_ZERO, layout::STACK_GUARD] {
         let start = page.start().get();
@@ -221,7 +222,7 @@ pub fn give(entries: &mut impl Entries, ranges: &[PhysRange]) -> Option<()> {
     Some(())
 }
 
-/// The same for what is below a directory.
+/// The same for the tables below a directory.
 #[cold]
 fn give_protected(entries: &mut impl Entries, directory: PhysAddr) -> Option<()> {
     for number in 0..ENTRIES {
@@ -243,8 +244,8 @@ fn give_protected(entries: &mut impl Entries, directory: PhysAddr) -> Option<()>
     Some(())
 }
 
-/// Moves the bit that forbids execution from the entry at `at` to each entry of its table, and sets `mark` in it. In this order
-/// nothing is executable for a moment that was not.
+/// Moves the bit that forbids execution from the entry at `at` to each entry of its table, and sets `mark` in it. In
+/// this order, nothing becomes executable for a moment.
 fn hand_down(entries: &mut impl Entries, at: PhysAddr, mark: u64) -> Option<()> {
     let entry = entries.get(at);
     if entry & NO_EXECUTE != 0 {
@@ -260,7 +261,7 @@ fn hand_down(entries: &mut impl Entries, at: PhysAddr, mark: u64) -> Option<()> 
     Some(())
 }
 
-/// The parts of `range`, each in one large page.
+/// `range`, split at the borders of large pages.
 fn large_pages(range: PhysRange) -> impl Iterator<Item = PhysRange> {
     let mut rest = range;
     core::iter::from_fn(move || {
@@ -271,24 +272,25 @@ fn large_pages(range: PhysRange) -> impl Iterator<Item = PhysRange> {
     })
 }
 
-/// The numbers of the pages of a range.
+/// The page numbers of a range.
 fn page_numbers(range: PhysRange) -> core::ops::Range<u64> {
     range.start().get() >> PAGE_SHIFT..range.end().get() >> PAGE_SHIFT
 }
 
-/// The bit that forbids execution, if the CPU has it: with it the program's own RAM is mapped (`src/firmware/start/reset.s`).
+/// The bit that forbids execution, if the CPU supports it. The program's own RAM is mapped with it
+/// (`src/firmware/start/reset.s`).
 fn no_execute(entries: &mut impl Entries) -> Option<u64> {
     const PROGRAM: u64 = 6 * Alignment::PAGE.bytes();
     Some(entries.get(slot(layout::PAGE_TABLES.start().checked_add(PROGRAM)?, 0)?) & NO_EXECUTE)
 }
 
-/// The place of the entry for the GiB that `address` is in, if there is one.
+/// The address of the entry for the GiB that contains `address`, if there is one.
 fn upper_slot(entries: &mut impl Entries, address: PhysAddr) -> Option<PhysAddr> {
     let top = slot(layout::PAGE_TABLES.start(), address.get() >> DIRECTORY_SHIFT)?;
     slot(table_of(entries.get(top))?, address.get() >> TABLE_SHIFT)
 }
 
-/// The place of the entry for the large page that `address` is in, if there is one.
+/// The address of the entry for the large page that contains `address`, if there is one.
 fn directory_slot(entries: &mut impl Entries, address: PhysAddr) -> Option<PhysAddr> {
     let upper = upper_slot(entries, address)?;
     slot(table_of(entries.get(upper))?, address.get() >> LARGE_SHIFT)
@@ -304,12 +306,12 @@ fn table_of(entry: u64) -> Option<PhysAddr> {
     (entry & (PRESENT | LARGE) == PRESENT).then(|| PhysAddr::new(entry & ADDRESS))
 }
 
-/// The place of the entry with this number, or of as much of the number as counts, in `table`.
+/// The address of the entry with this number, modulo the size of the table, in `table`.
 fn slot(table: PhysAddr, number: u64) -> Option<PhysAddr> {
     table.checked_add((number % ENTRIES) << 3)
 }
 
-/// A page of the room.
+/// Takes a page from the room.
 fn take(free: &mut PhysRange) -> Option<PhysAddr> {
     let page = PhysRange::new(free.start(), Alignment::PAGE.bytes()).filter(|page| free.contains(*page))?;
     *free = PhysRange::from_bounds(page.end(), free.end())?;

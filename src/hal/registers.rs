@@ -1,13 +1,14 @@
-//! The registers of fw_cfg's device but for the doorbell, which is [`super::dma`]'s: ports on a PC, memory on other machines.
+//! The registers of fw_cfg's device, except the doorbell, which is in [`super::dma`]: ports on a PC, memory on other
+//! machines.
 //!
-//! The two differ in where the registers are, how wide they are, and their byte order. The machine knows which it has, so that
-//! no other module needs ports for what the host offers.
+//! The two differ in address, width and byte order. The machine knows which it has, so other modules need no ports to
+//! use the device.
 //!
-//! Registers in memory are as QEMU's machines for Arm, RISC-V and LoongArch have them. The data register is read by bytes.
-//! QEMU's is 8 bytes wide, other hosts' is not, and nothing tells which it is; where there is DMA, and all these machines have
-//! it, next to nothing is read there.
+//! Registers in memory are as on QEMU's machines for Arm, RISC-V and LoongArch. The data register is read byte by byte:
+//! QEMU's is 8 bytes wide, other hosts' are not, and nothing tells them apart. All these machines have DMA, so it is
+//! rarely read.
 //!
-//! Left out: finding registers in memory, which a device tree does (`qemu,fw-cfg-mmio`).
+//! Left out: finding registers in memory, which a device tree describes (`qemu,fw-cfg-mmio`).
 //!
 //! Sources: QEMU `docs/specs/fw_cfg.rst`, `hw/nvram/fw_cfg.c` (`fw_cfg_init_mem_wide`).
 
@@ -16,47 +17,47 @@ use crate::addr::{Alignment, PhysAddr, PhysRange};
 
 /// The port that selects an item, 16 bits, little-endian.
 pub const SELECTOR: u16 = 0x510;
-/// The port with the selected item's next byte. Only byte-wide reads are answered.
+/// The port that returns the selected item's next byte. Only byte-wide reads are answered.
 pub const DATA: u16 = 0x511;
 
 /// A machine with the device's registers.
 pub trait FwCfgRegisters {
-    /// Makes the item of `key` the one that is read next, from its start.
+    /// Selects the item of `key`, from its start.
     fn select(&mut self, key: u16);
 
     /// Reads the selected item's next bytes.
     fn read_data(&mut self, into: &mut [u8]);
 
-    /// Reads the selected item's next bytes straight to guest memory.
+    /// Reads the selected item's next bytes to guest memory.
     ///
     /// # Errors
-    /// [`MemoryError`] when the range is not one the firmware may write; nothing is read then.
+    /// [`MemoryError`] if the firmware may not write the range. Then nothing is read.
     fn load_data(&mut self, to: PhysRange) -> Result<(), MemoryError>;
 
-    /// The high half of the DMA address register as it reads, in the order of its bytes.
+    /// The high half of the DMA address register as it reads, in byte order.
     fn read_dma_address_high(&mut self) -> [u8; 4];
 }
 
-/// Where the registers are in memory: for machines that have them there.
+/// The addresses of registers in memory, for machines that have them there.
 ///
-/// No access fails, as [`Self::new`] has tried them. If one did, it would be as with a device that is not there.
+/// No access fails, because [`Self::new`] has tried them. If one did, the effect would be that of an absent device.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryRegisters {
     /// The selected item's next byte.
     data: PhysAddr,
     /// Selects an item, 16 bits, big-endian.
     selector: PhysAddr,
-    /// The descriptor's address, 64 bits, big-endian, or its high half; the write of all of it starts the transfer.
+    /// The descriptor's address, 64 bits, big-endian, or its high half. Writing all 64 bits starts the transfer.
     address: PhysAddr,
-    /// Its low half; the write starts the transfer.
+    /// The low half of the address. Writing it starts the transfer.
     address_low: PhysAddr,
 }
 
 impl MemoryRegisters {
-    /// The registers from `base` on, a multiple of 8. The data register and the last one are read.
+    /// The registers from `base` on, a multiple of 8. Reads the data register and the last register.
     ///
     /// # Errors
-    /// [`MemoryError`] when these are no addresses of registers that the firmware may access.
+    /// [`MemoryError`] if the firmware may not access registers at these addresses.
     pub fn new(machine: &mut impl Memory, base: PhysAddr) -> Result<Self, MemoryError> {
         let unreachable = MemoryError { range: PhysRange::empty_at(base) };
         if !base.is_aligned(Alignment::QWORD) {
@@ -64,14 +65,14 @@ impl MemoryRegisters {
         }
         let register = |offset| base.checked_add(offset).ok_or(unreachable);
         let this = Self { data: base, selector: register(8)?, address: register(16)?, address_low: register(20)? };
-        // If the first and the last can be accessed, those between can.
+        // If the first and the last can be accessed, so can those between.
         machine.read_register8(this.data)?;
         machine.read_register32(this.address_low)?;
         Ok(this)
     }
 
-    /// The registers that take a descriptor's address: the high half or all of it, and the low half. They are the machine's
-    /// alone ([`super::dma`]).
+    /// The registers that take a descriptor's address: the high half or all of it, and the low half. Only the machine
+    /// has access to them ([`super::dma`]).
     #[must_use]
     pub const fn doorbell(self) -> (PhysAddr, PhysAddr) {
         (self.address, self.address_low)

@@ -3,10 +3,10 @@
 use crate::hal::Ports;
 
 const PORT: u16 = 0x402;
-/// What a present device reads as (QEMU `hw/char/debugcon.c`, property `readback`).
+/// The value that a present device reads as (QEMU `hw/char/debugcon.c`, property `readback`).
 const READBACK: u8 = 0xe9;
 
-/// Whether there is one.
+/// Whether the debug console is present.
 pub fn is_present(ports: &mut impl Ports) -> bool {
     ports.in8(PORT) == READBACK
 }

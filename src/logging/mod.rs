@@ -1,19 +1,19 @@
 //! The `log` facade on two consoles: COM1 and the debug console.
 //!
-//! Errors and warnings go out in any case, more when the host asks for it with
-//! `-fw_cfg name=opt/org.firstlight/log,string=LEVEL`. A good boot prints nothing, and a console is only probed when
-//! there is something to print, because every access is an exit to the host.
+//! Errors and warnings are always printed, and more if the host asks for it with `-fw_cfg
+//! name=opt/org.firstlight/log,string=LEVEL`. A successful boot prints nothing, and a console is probed only when there
+//! is something to print, because every access is an exit to the host.
 //!
 //! Lines are `firstlight: error: ...`, `firstlight: warning: ...`, `firstlight: info: ...` and so on.
 
 mod debug_console;
-mod few;
+mod rate_limited;
 mod uart;
 
 use core::fmt::{self, Write};
 
-pub use few::Few;
 use log::{Level, LevelFilter, Log, Metadata, Record};
+pub use rate_limited::RateLimited;
 use spin::Mutex;
 
 use crate::fw_cfg::FwCfg;
@@ -25,7 +25,7 @@ pub struct Consoles<P> {
     present: Option<Present>,
 }
 
-/// Which consoles answer.
+/// The consoles that are present.
 #[derive(Clone, Copy)]
 struct Present {
     com1: bool,
@@ -39,7 +39,7 @@ impl<P: Ports> Consoles<P> {
         Self { ports, present: None }
     }
 
-    /// Prints [`Line`] on every console that answers.
+    /// Prints a [`Line`] on every console that is present.
     pub fn print(&mut self, level: Level, message: &dyn fmt::Display) {
         // `write_str` below does not fail.
         let _ = writeln!(self, "{}", Line { level, message });
@@ -56,11 +56,11 @@ impl<P: Ports> Consoles<P> {
     }
 }
 
-/// A message as it is printed, without the end of the line: `firstlight: LEVEL: MESSAGE`.
+/// A message as printed, without the end of the line: `firstlight: LEVEL: MESSAGE`.
 pub struct Line<'m> {
-    /// How urgent it is.
+    /// The severity.
     pub level: Level,
-    /// What it says.
+    /// The text.
     pub message: &'m dyn fmt::Display,
 }
 
@@ -110,9 +110,9 @@ impl<P: Ports + Send> Logger<P> {
     }
 }
 
-/// How much is logged, as the host asks for it.
+/// The file with the log level.
 const LEVEL: &str = "opt/org.firstlight/log";
-/// What it may say.
+/// The valid levels.
 const LEVELS: [(&[u8], LevelFilter); 6] = [
     (b"off", LevelFilter::Off),
     (b"error", LevelFilter::Error),
@@ -124,8 +124,8 @@ const LEVELS: [(&[u8], LevelFilter); 6] = [
 /// The longest of them, and a line end or NUL after it.
 const LEVEL_MAX: usize = 8;
 
-/// Logs as much as the host asks for with `opt/org.firstlight/log`: warnings and errors when it says nothing. The first line
-/// is the version and the target that the firmware was built for.
+/// Sets the log level to that of `opt/org.firstlight/log`, or to warnings and errors if there is no such file. The
+/// first line logged is the version and the target that the firmware was built for.
 pub fn configure(host: &mut impl HostAccess, fw_cfg: &FwCfg) {
     let Some(item) = fw_cfg.find(LEVEL) else { return };
     let mut option = [0; LEVEL_MAX];
@@ -152,7 +152,7 @@ impl<P: Ports + Send> Log for Logger<P> {
         if !self.enabled(record.metadata()) {
             return;
         }
-        // The lock is free: one CPU runs, and what is printed does not log.
+        // The lock is free: one CPU runs, and printing does not log.
         if let Some(mut consoles) = self.consoles.try_lock() {
             consoles.print(record.level(), record.args());
         }

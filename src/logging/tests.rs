@@ -57,7 +57,7 @@ fn text(bytes: &Rc<RefCell<Vec<u8>>>) -> String {
 }
 
 #[test]
-fn prints_on_both_consoles() {
+fn a_line_is_printed_on_both_consoles() {
     let (com1, debug) = (Rc::new(RefCell::new(Vec::new())), Rc::new(RefCell::new(Vec::new())));
     let uart = FakeUart { scratch: 0, busy: false, line_control: 0, sent: com1.clone() };
     let mut consoles = Consoles::new(FakeMachine::new().with(uart).with(FakeDebugConsole(debug.clone())));
@@ -68,7 +68,7 @@ fn prints_on_both_consoles() {
 }
 
 #[test]
-fn writes_to_no_console_that_is_absent() {
+fn an_absent_console_is_not_written_to() {
     for absent in [0, u32::MAX] {
         let mut machine = FakeMachine::new();
         machine.absent = absent;
@@ -81,7 +81,7 @@ fn writes_to_no_console_that_is_absent() {
 }
 
 #[test]
-fn a_uart_that_never_gets_ready_does_not_hang_the_firmware() {
+fn a_uart_that_never_becomes_ready_does_not_hang_the_firmware() {
     struct Stuck(u32);
     impl FakeDevice for Stuck {
         fn claims(&self, port: u16) -> bool {

@@ -17,14 +17,14 @@ const LINE_CONTROL_8N1: u8 = 0x03;
 const LINE_CONTROL_DIVISOR: u8 = 0x80;
 const LINE_STATUS_TRANSMIT_EMPTY: u8 = 0x20;
 
-/// The clock of 1.8432 MHz over 16 over the baud rate.
+/// The clock of 1.8432 MHz divided by 16 and by the baud rate.
 const DIVISOR_115200: u8 = 1;
 
-/// How often the line status is read before a byte is sent all the same: at 115,200 baud a byte takes 87 us, and no
-/// port access takes less than 10 ns.
+/// How often the line status is read before a byte is sent regardless. At 115,200 baud a byte takes 87 us, and a port
+/// access takes at least 10 ns.
 const POLLS: u32 = 10_000;
 
-/// Sets the UART up, and says whether there is one: the scratch register keeps what is written.
+/// Sets the UART up. Returns whether it is present: then the scratch register keeps what is written.
 pub fn start(ports: &mut impl Ports) -> bool {
     for pattern in [0x5a, 0xa5] {
         ports.out8(SCRATCH, pattern);
@@ -40,7 +40,7 @@ pub fn start(ports: &mut impl Ports) -> bool {
     true
 }
 
-/// Sends `text`, a carriage return before every line feed.
+/// Sends `text`, with a carriage return before every line feed.
 pub fn print(ports: &mut impl Ports, text: &str) {
     for byte in text.bytes() {
         if byte == b'\n' {

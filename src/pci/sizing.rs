@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::logging::Few;
+use crate::logging::RateLimited;
 
 use super::address::Address;
 use super::config::ConfigSpace;
@@ -33,7 +33,7 @@ const fn legacy_registers(class: u32) -> u32 {
 
 /// Registers that ask for what is no size. Only the first few are named: where one is wrong, hundreds may be.
 #[derive(Default)]
-pub(super) struct Odd(Few<4>);
+pub(super) struct Odd(RateLimited<4>);
 
 impl Odd {
     #[cold]

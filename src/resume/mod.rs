@@ -46,7 +46,7 @@ use crate::fw_cfg::{FwCfg, Transport};
 use crate::hal::{Dma, HostAccess, Memory, Ports};
 use crate::host::{self, HostWrite};
 use crate::layout;
-use crate::logging::Few;
+use crate::logging::RateLimited;
 use crate::state::Boot;
 
 /// CMOS: why the machine was reset (IBM PC/AT technical reference, "shutdown status byte").
@@ -98,7 +98,7 @@ pub fn abandon(machine: &mut impl Memory) {
 
 /// Writes to the host's files again what it was told at the boot.
 pub fn tell_host<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, writes: &[HostWrite]) {
-    let mut not_taken = Few::<4>::default();
+    let mut not_taken = RateLimited::<4>::default();
     for write in writes {
         let file = write.file();
         let result = match fw_cfg.find(file) {

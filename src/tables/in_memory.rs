@@ -25,7 +25,7 @@ use crate::checksum;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Memory, MemoryError};
 use crate::layout::{self, F_SEGMENT};
-use crate::logging::Few;
+use crate::logging::RateLimited;
 use crate::memory_map::{HostMap, Regions};
 use crate::smbios::{Anchor, MAX_ANCHOR};
 
@@ -153,21 +153,21 @@ fn find<M: Memory>(memory: &mut M, map: &mut HostMap, wants_acpi: bool) -> Resul
 #[derive(Default)]
 struct Warnings {
     /// Root pointers that lead to no list.
-    left_out: Few<1>,
+    left_out: RateLimited<1>,
     /// Pointers that lead to no table.
-    none: Few<1>,
+    none: RateLimited<1>,
     /// Windows of configuration space that are RAM.
-    windows: Few<1>,
+    windows: RateLimited<1>,
     /// Tables where the firmware is.
-    lost: Few<1>,
+    lost: RateLimited<1>,
     /// Tables for which there is no room in a list of the firmware's.
-    not_held: Few<1>,
+    not_held: RateLimited<1>,
 }
 
 impl Warnings {
     fn say_rest(&self) {
         let Self { left_out, none, windows, lost, not_held } = self;
-        let rest = [left_out, none, windows, lost, not_held].map(|few| few.rest().unwrap_or(0));
+        let rest = [left_out, none, windows, lost, not_held].map(|warnings| warnings.rest().unwrap_or(0));
         let rest = rest.into_iter().fold(0, u32::saturating_add);
         if rest > 0 {
             log::warn!("the host's tables in memory: {rest} more warnings like these");
@@ -306,7 +306,7 @@ fn acpi_parts(
 fn believed<M: Memory>(
     tables: &mut TableReader<'_, M>,
     at: PhysAddr,
-    none: &mut Few<1>,
+    none: &mut RateLimited<1>,
 ) -> Option<([u8; 4], PhysRange)> {
     if at == PhysAddr::default() {
         return None;

@@ -9,10 +9,10 @@ const GIB: u64 = 1 << 30;
 const ROOM: PhysRange = space(0x1_2000, 0x1_8000);
 const TOP: u64 = layout::PAGE_TABLES.start().get();
 
-/// The tables as `src/firmware/start` leaves them, and what is written to them.
+/// The tables as `src/firmware/start` leaves them, with all later writes.
 struct Fake(BTreeMap<u64, u64>);
 
-/// Where an address is mapped to, and what may be done there.
+/// The address that an address maps to, and the access rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mapped {
     to: u64,
@@ -25,7 +25,7 @@ impl Fake {
         Self::with(0)
     }
 
-    /// With this bit for what is not to be executed.
+    /// Tables with this bit for memory that is not executable.
     fn with(no_execute: u64) -> Self {
         let mut entries = BTreeMap::from([(TOP, (TOP + 0x1000) | TABLE)]);
         for i in 0..4 {
@@ -40,7 +40,7 @@ impl Fake {
         Self(entries)
     }
 
-    /// What the CPU finds for an address (Intel SDM volume 3, figures 4-8 and 4-9, and 4.6.1).
+    /// The CPU's translation of an address (Intel SDM volume 3, figures 4-8 and 4-9, and 4.6.1).
     fn look_up(&self, address: u64) -> Option<Mapped> {
         let (mut table, mut writable, mut executable) = (TOP, true, true);
         for shift in [39, 30, 21, 12] {
@@ -61,7 +61,7 @@ impl Fake {
         self.look_up(address).map(|mapped| mapped.to)
     }
 
-    /// The access to an address, which has to be mapped to itself.
+    /// The access to an address, which must be mapped to itself.
     fn access(&self, address: u64) -> Option<Access> {
         let mapped = self.look_up(address)?;
         assert_eq!(mapped.to, address);
@@ -110,9 +110,9 @@ fn every_byte_is_mapped_at_its_own_address() {
 }
 
 #[test]
-fn what_is_mapped_is_executable_once_it_is_given() {
+fn mapped_memory_becomes_executable_for_the_kernel() {
     let ranges = [space(5 * GIB - 1, 5 * GIB + 1), space(600 * GIB, 600 * GIB + 1)];
-    // The entries that decide: of the first 512 GiB in the first table, of the others in the room's.
+    // The entries that decide: for the first 512 GiB in the first table, for the others in the room's.
     let uppers = |fake: &Fake| -> Vec<u64> {
         let first = [0, 1, 2, 3, 4, 5].map(|i| TOP + 0x1000 + i * 8);
         let other = fake.0[&(TOP + 8)] & ADDRESS;
@@ -133,7 +133,7 @@ fn what_is_mapped_is_executable_once_it_is_given() {
 }
 
 #[test]
-fn a_second_range_keeps_the_first() {
+fn mapping_a_second_range_keeps_the_first() {
     for (first, second) in [(5 * GIB, 5 * GIB + 4096), (600 * GIB, 601 * GIB), (6 * GIB, 600 * GIB)] {
         let mut fake = Fake::new();
         map(&mut fake, space(first, first + 4096), space(0x1_2000, 0x1_4000)).unwrap();
@@ -143,7 +143,7 @@ fn a_second_range_keeps_the_first() {
 }
 
 #[test]
-fn what_cannot_be_mapped_is_not() {
+fn ranges_that_cannot_be_mapped_are_refused() {
     let room = |pages: u64| PhysRange::new(ROOM.start(), pages * 4096).unwrap();
     for range in [space(4 * GIB - 1, 4 * GIB), space(510 * GIB - 1, 510 * GIB + 1), space(1 << 46, (1 << 46) + 1)] {
         assert_eq!(map(&mut Fake::new(), range, room(3)), None, "{range}");
@@ -153,8 +153,8 @@ fn what_cannot_be_mapped_is_not() {
 }
 
 #[test]
-fn the_pages_of_a_program_are_code_constants_and_data_and_its_neighbours_stay_data() {
-    // Within a large page, over the border between two, in the low 2 MiB, whole large pages, above 4 GiB.
+fn a_programs_pages_are_code_constants_and_data_and_its_neighbours_stay_data() {
+    // Within a large page, across the border of two, in the low 2 MiB, whole large pages, above 4 GiB.
     for start in [0x40_3000, 0x5f_f000, 0x10_0000, 0x60_0000, 6 * GIB + 0x1000] {
         let mut fake = Fake::with(NO_EXECUTE);
         map(&mut fake, space(5 * GIB, 6 * GIB + 1), space(0x1_6000, 0x1_8000)).unwrap();
@@ -178,13 +178,13 @@ fn the_pages_of_a_program_are_code_constants_and_data_and_its_neighbours_stay_da
             };
             assert_eq!(fake.access(page), Some(wanted), "{page:#x} of {start:#x}");
         }
-        // The program's own view of low memory is as it was.
+        // The program's own view of low memory is unchanged.
         assert_eq!(fake.0[&(TOP + 0x6000)] & NO_EXECUTE, NO_EXECUTE);
     }
 }
 
 #[test]
-fn a_program_s_pages_are_all_given_to_the_kernel() {
+fn all_pages_of_a_program_become_executable_for_the_kernel() {
     for no_execute in [NO_EXECUTE, 0] {
         let mut fake = Fake::with(no_execute);
         let high = space(6 * GIB, 6 * GIB + 1);
@@ -211,7 +211,7 @@ fn a_program_s_pages_are_all_given_to_the_kernel() {
 }
 
 #[test]
-fn memory_above_that_is_mapped_after_a_program_was_protected_is_not_executable() {
+fn memory_mapped_after_a_program_was_protected_is_not_executable() {
     let mut fake = Fake::with(NO_EXECUTE);
     protect(&mut fake, space(0x40_0000, 0x60_0000), Access::Code, PhysRange::empty_at(ROOM.start())).unwrap();
     map(&mut fake, space(5 * GIB, 5 * GIB + 1), ROOM).unwrap();
@@ -219,9 +219,9 @@ fn memory_above_that_is_mapped_after_a_program_was_protected_is_not_executable()
 }
 
 #[test]
-fn what_cannot_be_protected_changes_nothing() {
+fn a_failure_to_protect_changes_nothing() {
     let mut fake = Fake::with(NO_EXECUTE);
-    // A part of the last large page is mapped elsewhere in a start by the PVH entry point.
+    // After a start by the PVH entry point, a part of the last large page is mapped elsewhere.
     fake.0.insert(TOP + 0x6000 - 8, 0xe0_0000 | LARGE_PAGE);
     let before = fake.0.clone();
     let room = |pages: u64| PhysRange::new(ROOM.start(), pages * 4096).unwrap();
@@ -244,7 +244,7 @@ fn what_cannot_be_protected_changes_nothing() {
 }
 
 #[test]
-fn room_to_protect_is_a_table_for_each_large_page_in_part() {
+fn room_to_protect_is_a_table_for_each_partial_large_page() {
     for (start, end, tables) in [
         (0x40_0000, 0x40_0000, 0),
         (0x40_1000, 0x40_1000, 0),
@@ -260,7 +260,7 @@ fn room_to_protect_is_a_table_for_each_large_page_in_part() {
 }
 
 #[test]
-fn room_is_for_as_many_tables_as_are_touched() {
+fn room_to_map_is_for_as_many_tables_as_are_used() {
     assert_eq!(room_for(space(5 * GIB, 5 * GIB)), 0);
     assert_eq!(room_for(space(5 * GIB, 6 * GIB)), 2 * 4096);
     assert_eq!(room_for(space(6 * GIB - 1, 6 * GIB + 1)), 3 * 4096);
