@@ -124,7 +124,7 @@ impl Alignment {
     pub const DWORD: Self = Self(4);
     /// 8 bytes: a 64-bit register.
     pub const QWORD: Self = Self(8);
-    /// 16 bytes: a paragraph, the step in which an OS scans for RSDP and SMBIOS anchors.
+    /// 16 bytes: a paragraph, the step in which an OS scans for RSDP and SMBIOS entry points.
     pub const PARAGRAPH: Self = Self(16);
     /// 4 KiB: a page.
     pub const PAGE: Self = Self(4096);

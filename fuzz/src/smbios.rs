@@ -1,21 +1,21 @@
-//! SMBIOS: the host's anchor, and a walk along its structures.
+//! SMBIOS: the host's entry point, and a walk along its structures.
 //!
-//! Input: a byte with where the structures come in pieces, an address, the anchor, and the structures.
+//! Input: a byte with where the structures come in pieces, an address, the entry point, and the structures.
 
 use firstlight::addr::PhysAddr;
-use firstlight::smbios::{Anchor, Error, Summary, Walk, firmware_information};
+use firstlight::smbios::{EntryPoint, Error, Summary, Walk, firmware_information};
 
 use crate::input::Input;
 
-/// Walks in one piece and in two, and beside a walk that knows nothing of pieces; then finishes the anchor. All walks see
-/// the same, and the anchor has the address and the counts, and sums that are zero.
+/// Walks in one piece and in two, and beside a walk that knows nothing of pieces; then finishes the entry point. All walks see
+/// the same, and the entry point has the address and the counts, and sums that are zero.
 ///
 /// # Panics
 /// When that is not so.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (split, at): (u16, u64) = (input.take(), input.take());
-    let anchor = input.short();
+    let entry_point = input.short();
     let tables = input.rest();
     let walk = |pieces: &[&[u8]]| {
         let mut walk = Walk::default();
@@ -35,10 +35,10 @@ pub fn run(bytes: &[u8]) {
     };
     assert!(summary.len <= tables.len() && summary.max_structure <= summary.len);
 
-    let Ok(anchor) = Anchor::parse(anchor) else { return };
+    let Ok(entry_point) = EntryPoint::parse(entry_point) else { return };
     for summary in [summary, summary.with_firmware_information()] {
-        match anchor.finish(PhysAddr::new(at), &summary) {
-            Ok(bytes) => check_anchor(&bytes, at, &summary),
+        match entry_point.finish(PhysAddr::new(at), &summary) {
+            Ok(bytes) => check_entry_point(&bytes, at, &summary),
             Err(error) => {
                 crate::one_line(&error.to_string());
                 assert!(!matches!(error, Error::TooHigh) || at > u64::from(u32::MAX));
@@ -51,7 +51,7 @@ pub fn run(bytes: &[u8]) {
     assert!(taken || !handles(tables).contains(&summary.free_handle()));
 }
 
-fn check_anchor(bytes: &[u8], at: u64, summary: &Summary) {
+fn check_entry_point(bytes: &[u8], at: u64, summary: &Summary) {
     let sum = |bytes: &[u8]| bytes.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte));
     let number = |range: core::ops::Range<usize>| bytes[range].iter().rev().fold(0, |n, &b| n << 8 | u64::from(b));
     assert_eq!(sum(bytes), 0);
@@ -108,14 +108,14 @@ fn handles(tables: &[u8]) -> Vec<u16> {
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for machine in crate::machines() {
-        let (Some(anchor), Some(tables)) =
+        let (Some(entry_point), Some(tables)) =
             (machine.get("etc/smbios/smbios-anchor"), machine.get("etc/smbios/smbios-tables"))
         else {
             continue;
         };
         for split in [0_u16, 13, 100] {
-            let head = [&split.to_le_bytes()[..], &0xf_0000_u64.to_le_bytes(), &[anchor.len() as u8]].concat();
-            seeds.push([&head, anchor.as_slice(), tables].concat());
+            let head = [&split.to_le_bytes()[..], &0xf_0000_u64.to_le_bytes(), &[entry_point.len() as u8]].concat();
+            seeds.push([&head, entry_point.as_slice(), tables].concat());
         }
     }
     seeds

@@ -20,7 +20,7 @@ use crate::input::Input;
 const RAM_END: u64 = 0x80_0000;
 
 /// Looks for the tables. What is found is where it is looked for, and an RSDP; nothing is written but the signature of an
-/// anchor whose tables are lost, and the map has no more RAM than before, and the firmware's own as it was. On any other
+/// entry point whose tables are lost, and the map has no more RAM than before, and the firmware's own as it was. On any other
 /// host nothing is found in the same memory, and the map stays as it was: a guest may have left all of it.
 ///
 /// # Panics
@@ -64,8 +64,8 @@ fn look(bytes: &[u8]) -> InMemory {
     let found = InMemory::of_host(&mut machine, &fw_cfg, wants_acpi, &mut map);
     for store in machine.memory.stores() {
         let is_searched = (0x9_fc00..0xa_0000).contains(&store.start) || (0xe_0000..0x10_0000).contains(&store.start);
-        let is_anchor = is_searched && store.start % 16 == 0 && store.end - store.start == 4;
-        assert!(is_anchor && machine.memory.bytes(store.start, 4) == [0; 4], "{store:x?}");
+        let is_entry_point = is_searched && store.start % 16 == 0 && store.end - store.start == 4;
+        assert!(is_entry_point && machine.memory.bytes(store.start, 4) == [0; 4], "{store:x?}");
     }
     check::map(&map);
     for region in map.regions().filter(|region| map.is_ram(region.range)) {

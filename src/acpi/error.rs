@@ -4,21 +4,21 @@ use core::fmt;
 
 use super::Zone;
 
-/// Why [`super::load`] gave no RSDP. `E` is the error of the [`super::Host`].
+/// Why [`super::load`] returned no RSDP. `E` is the error of the [`super::Host`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Error<E> {
-    /// The script is not one.
+    /// The script is invalid.
     Script(ScriptError),
     /// There is no memory for a file.
     NoRoom {
         /// The length of the file in bytes.
         len: u32,
-        /// Where it had to go.
+        /// The zone of memory for the file.
         zone: Zone,
     },
     /// The host did not deliver a file, or guest memory could not be accessed.
     Host(E),
-    /// The script ran, but none of the files it loaded is an RSDP with valid checksums.
+    /// The script ran, but none of its files is an RSDP with valid checksums.
     NoRsdp,
 }
 
@@ -44,20 +44,20 @@ impl<E: fmt::Debug + fmt::Display> core::error::Error for Error<E> {}
 /// What is wrong with a script.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ScriptError {
-    /// Its length in bytes, which is not a number of whole commands, or more than [`super::Plan::MAX_SCRIPT`].
+    /// Its length is not that of whole commands, or more than [`super::Plan::MAX_SCRIPT`]. The length in bytes.
     Length(usize),
-    /// A command that cannot be obeyed.
+    /// A command that cannot be executed.
     Command {
-        /// Which one, counted from 0 in steps of 128 bytes.
+        /// The number of the command, from 0 on. Each has 128 bytes.
         number: u16,
         /// What is wrong with it.
         cause: Cause,
     },
-    /// Its checksums together are of many times the bytes that it loads: the firmware would sum for hours.
+    /// Its checksums cover many times the bytes that it loads. The firmware would sum for hours.
     Sums {
         /// The length of all files in bytes.
         loaded: u64,
-        /// How many bytes the checksums are of.
+        /// The bytes that the checksums cover together.
         summed: u64,
     },
     /// The firmware's heap has no room for the script's commands.
@@ -83,25 +83,25 @@ impl core::error::Error for ScriptError {}
 /// What is wrong with a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
-    /// A file name is empty, or not ended by a zero byte.
+    /// A file name is empty or has no NUL.
     Name,
-    /// It names a file that the host does not have.
+    /// The host does not have the file.
     Absent,
-    /// It allocates a file that an earlier command allocated.
+    /// An earlier command has already allocated the file.
     AllocatedTwice,
-    /// It refers to a file that no earlier command allocated.
+    /// No earlier command has allocated the file.
     NotAllocated,
-    /// The alignment it asks for, which is not a power of two.
+    /// The requested alignment is not a power of two.
     Alignment(u32),
-    /// The zone it asks for, which is none that is known.
+    /// The requested zone is unknown.
     Zone(u8),
-    /// The size of a pointer in bytes, which is not 1, 2, 4 or 8.
+    /// The size of the pointer in bytes is not 1, 2, 4 or 8.
     PointerSize(u8),
-    /// It reaches past the end of a file.
+    /// An offset or a range is past the end of a file.
     PastEnd,
-    /// The pointer to be relocated holds this offset, which is past the end of the file it points into.
+    /// The pointer to relocate contains this offset, which is past the end of the file that it points into.
     PointerPastEnd(u64),
-    /// The relocated pointer, which does not fit its size.
+    /// The relocated pointer does not fit into its size.
     PointerTooLarge(u64),
 }
 

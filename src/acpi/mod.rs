@@ -1,20 +1,20 @@
-//! ACPI tables: an interpreter for the script with which the host links the tables it built.
+//! ACPI tables: an interpreter for the script that links the host's tables.
 //!
-//! The host has the tables as files in fw_cfg, but does not know where in guest memory they will be. So it adds a
-//! script, `etc/table-loader`, of commands that say which files to load where, which fields hold addresses and which
-//! bytes are checksums. QEMU's `hw/acpi/bios-linker-loader.c` defines the language; Cloud Hypervisor, propolis and
-//! bhyve speak it too.
+//! The host provides its tables as files in fw_cfg, but does not know their addresses in guest memory. So it adds a
+//! script, `etc/table-loader`. Its commands say which files to load where, which fields are addresses and which bytes
+//! are checksums. QEMU's `hw/acpi/bios-linker-loader.c` defines the language. Cloud Hypervisor, propolis and bhyve use
+//! it too.
 //!
-//! The script is foreign, so it is understood before anything happens: [`Plan::parse`] checks every command against
-//! the sizes of the files and the order of the commands. [`load`] then places the files, links them, finds the RSDP, and
-//! only then tells the host the addresses it asked for, so that a host never holds an address in memory that the
-//! firmware gave back. Tables that could not be linked are hidden from an operating system that scans for them.
+//! The script is untrusted, so it is checked before it runs: [`Plan::parse`] checks every command against the sizes of
+//! the files and the order of the commands. Then [`load`] places the files, links them and finds the RSDP. Only then
+//! does it write the requested addresses to the host, so that the host never has an address in memory that the firmware
+//! has freed. Tables that could not be linked are hidden from operating systems that scan for them.
 //!
-//! [`TableReader`] goes along tables that are in memory already.
+//! [`TableReader`] follows tables that are already in memory.
 //!
 //! Assumed: the chipset is programmed, because QEMU builds the tables from its registers when one of the files is first
-//! selected; and the F-segment is writable. Left out: understanding any table but the RSDP. That the host is told the
-//! addresses again after a wake from suspend is up to [`Host::write_file`] and [`crate::resume`].
+//! selected; and the F-segment is writable. Left out: parsing any table but the RSDP. To write the addresses to the
+//! host again after a wake from suspend is the task of [`Host::write_file`] and [`crate::resume`].
 
 mod commands;
 mod error;
@@ -40,23 +40,23 @@ use crate::logging::RateLimited;
 const RSDP_LEN: u32 = 20;
 /// The length of the RSDP since ACPI 2.0.
 const RSDP2_LEN: u32 = 36;
-/// The offset of the revision byte, 0 or at least 2.
+/// The offset of the revision, which is 0 or at least 2.
 const RSDP_REVISION: usize = 15;
-/// The offset of the length, 32 bits, which the second checksum covers.
+/// The offset of the length, 32 bits. The second checksum covers that length.
 const RSDP_TOTAL: usize = 20;
-/// From this revision on the RSDP has a length, a second checksum and the XSDT's address.
+/// From this revision on, the RSDP has a length, a second checksum and the XSDT's address.
 const RSDP_XSDT_REVISION: u8 = 2;
-/// What every RSDP starts with, on a 16-byte boundary.
+/// The signature of an RSDP, which is on a 16-byte boundary.
 const RSDP_SIGNATURE: &[u8; 8] = b"RSD PTR ";
 
-/// Runs `script`, the contents of the host's `etc/table-loader`, and gives the address of the RSDP.
+/// Runs `script`, the contents of the host's `etc/table-loader`, and returns the address of the RSDP.
 ///
-/// Where a command asks to tell the host an address and the host does not take it, that is a warning: the tables work,
-/// and only the device that asked (VM generation ID, hardware errors) is silent.
+/// If a command requests an address and the host does not accept it, this is a warning: the tables work, and only the
+/// device that uses the address (VM generation ID, hardware errors) is silent.
 ///
 /// # Errors
-/// Any [`Error`]; then the host was told no address, what [`Host::allocate`] gave may be given back, and nothing in the
-/// F-segment looks like an RSDP.
+/// Any [`Error`]. Then no address was written to the host, the memory from [`Host::allocate`] may be freed, and nothing
+/// in the F-segment looks like an RSDP.
 pub fn load<H: Host>(host: &mut H, script: &[u8]) -> Result<PhysAddr, Error<H::Error>> {
     let plan = Plan::parse(script, |file| host.len_of(file))?;
     let mut places = heap::with_capacity(plan.files.loaded.len()).map_err(|_| ScriptError::HeapFull)?;
@@ -82,8 +82,8 @@ pub fn load<H: Host>(host: &mut H, script: &[u8]) -> Result<PhysAddr, Error<H::E
     Ok(rsdp)
 }
 
-/// Allocates and loads the files, runs the commands on them and finds the RSDP. `places` has one range for each file
-/// that was allocated, in the plan's order, also after an error.
+/// Allocates and loads the files, runs the commands on them and finds the RSDP. `places` gets one range for each
+/// allocated file, in the plan's order, even after an error.
 fn place_and_link<H: Host>(
     host: &mut H,
     plan: &Plan<'_>,
@@ -105,7 +105,7 @@ fn place_and_link<H: Host>(
     Err(Error::NoRsdp)
 }
 
-/// Whether a file is an RSDP with valid checksums. It is known by its contents, because hosts differ in its name.
+/// Whether a file is an RSDP with valid checksums. Its contents identify it, because hosts use different names.
 fn is_rsdp<H: Host>(host: &mut H, place: PhysRange) -> Result<bool, Error<H::Error>> {
     let mut rsdp = [0; RSDP2_LEN as usize];
     let header = match rsdp.get_mut(..usize::try_from(place.len()).unwrap_or(usize::MAX)) {
@@ -113,7 +113,7 @@ fn is_rsdp<H: Host>(host: &mut H, place: PhysRange) -> Result<bool, Error<H::Err
         None => &mut rsdp,
     };
     host.read(place.start(), header).map_err(Error::Host)?;
-    // What a short file does not have stays zero.
+    // The bytes that a short file lacks stay zero.
     let (first, _) = rsdp.split_at(RSDP_LEN as usize);
     if place.len() < RSDP_LEN.into() || !first.starts_with(RSDP_SIGNATURE) || checksum::sum(first) != 0 {
         return Ok(false);
@@ -128,8 +128,8 @@ fn is_rsdp<H: Host>(host: &mut H, place: PhysRange) -> Result<bool, Error<H::Err
     }
 }
 
-/// Overwrites all files that an operating system could find an RSDP in: one may be on any multiple of 16 bytes, and in a
-/// file that came only in part.
+/// Overwrites all files in which an operating system could find an RSDP: it can be on any multiple of 16 bytes, and in
+/// a file that was only partly loaded.
 #[cold]
 fn hide<H: Host>(host: &mut H, plan: &Plan<'_>, places: &[PhysRange]) {
     for (file, &place) in plan.files.loaded.iter().zip(places) {
@@ -147,14 +147,14 @@ fn overwrite<H: Host>(host: &mut H, place: PhysRange) -> Result<(), H::Error> {
     let mut rest = place;
     while let Some(now) = zeros.get(..rest.len().min(zeros.len() as u64) as usize).filter(|now| !now.is_empty()) {
         host.write(rest.start(), now)?;
-        // No more than what is left.
+        // No more than the rest.
         let next = rest.start().checked_add(now.len() as u64);
         rest = next.and_then(|next| PhysRange::from_bounds(next, rest.end())).unwrap_or_default();
     }
     Ok(())
 }
 
-/// The sum of the bytes of guest memory in `range`, modulo 256.
+/// The sum of the bytes in `range`, modulo 256.
 fn sum<H: Host>(host: &mut H, range: PhysRange) -> Result<u8, Error<H::Error>> {
     let mut sum = 0_u8;
     host.inspect(range, &mut |piece| sum = sum.wrapping_add(checksum::sum(piece))).map_err(Error::Host)?;

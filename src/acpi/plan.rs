@@ -1,4 +1,4 @@
-//! A script, understood: which files to place, and what to do to them in what order.
+//! A parsed script: which files to load, and how to change them, in order.
 
 use alloc::vec::Vec;
 
@@ -9,10 +9,11 @@ use super::commands::{ARGUMENTS_LEN, AddChecksum, AddPointer, Allocate, COMMAND_
 use super::error::{Cause, ScriptError};
 use crate::heap;
 
-/// How many times the bytes of all files may be summed. A host asks for each table's sum once, and for the RSDP's twice.
+/// The sums may cover all bytes of all files this many times. Hosts request each table's sum once, and the RSDP's
+/// twice.
 const MOST_SUMS: u64 = 4;
 
-/// A command: its number (`BIOS_LINKER_LOADER_COMMAND_*`), and arguments whose layout depends on it.
+/// A command: its number (`BIOS_LINKER_LOADER_COMMAND_*`), and arguments whose layout depends on the number.
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Command {
@@ -20,40 +21,40 @@ struct Command {
     arguments: [u8; ARGUMENTS_LEN],
 }
 
-/// A script whose commands are known to make sense: every file they name exists, is allocated once and before it is
-/// used, and every offset lies inside its file. `'s` is the script, which the file names are borrowed from.
+/// A script whose commands are valid: every file that they name exists and is allocated once, before it is used, and
+/// every offset is inside its file. `'s` is the lifetime of the script, from which file names are borrowed.
 ///
-/// What only the contents of the files can tell, whether a pointer in them is sound, is checked as it is relocated.
+/// Whether a pointer in a file is valid depends on the file's contents. It is checked when the pointer is relocated.
 #[derive(Debug)]
 pub struct Plan<'s> {
     /// The files to load.
     pub(super) files: Files<'s>,
-    /// What to do to the loaded files, in this order.
+    /// The changes to the loaded files, in this order.
     pub(super) links: Vec<Link>,
-    /// Which addresses to tell the host. They depend on no file's contents, so they can come last.
+    /// The addresses to write to the host. They do not depend on any file's contents, so they come last.
     pub(super) write_pointers: Vec<WritePointer<'s>>,
     /// The length of all files, in bytes.
     loaded: u64,
-    /// How many bytes are summed up, each as often as it is.
+    /// The bytes that are summed. Bytes that are summed twice count twice.
     summed: u64,
 }
 
 impl<'s> Plan<'s> {
-    /// The most bytes a script may have: QEMU never makes one larger (`ACPI_BUILD_LOADER_MAX_SIZE`).
+    /// The longest valid script in bytes. QEMU never makes a longer one (`ACPI_BUILD_LOADER_MAX_SIZE`).
     pub const MAX_SCRIPT: usize = 64 << 10;
 
-    /// Understands a script. `len_of` gives the length of a host's file in bytes, or `None` when there is no such file.
+    /// Parses a script. `len_of` returns the length of a host's file in bytes, or `None` if there is no such file.
     ///
-    /// Commands with unknown numbers do nothing; number 0 is the padding at the end of a script.
+    /// Commands with unknown numbers do nothing. Number 0 is padding at the end of a script.
     ///
     /// # Errors
-    /// [`ScriptError`]: the first command that makes no sense, or all checksums together.
+    /// [`ScriptError`]: the first invalid command, or too many bytes to sum.
     pub fn parse(script: &'s [u8], len_of: impl Fn(&[u8]) -> Option<u32>) -> Result<Self, ScriptError> {
         let (commands, rest) = script.as_chunks::<COMMAND_LEN>();
         if !rest.is_empty() || script.len() > Self::MAX_SCRIPT {
             return Err(ScriptError::Length(script.len()));
         }
-        // Most commands of a script change files; room for all of them is taken at once.
+        // Most commands of a script change files, so room for all is taken at once.
         let links = heap::with_capacity(commands.len()).map_err(|_| ScriptError::HeapFull)?;
         let (files, write_pointers) = (Files::default(), Vec::new());
         let mut plan = Self { files, links, write_pointers, loaded: 0, summed: 0 };

@@ -1,7 +1,7 @@
-//! ACPI tables that are in memory, whoever has put them there. What a pointer leads to is looked at before it is believed.
+//! ACPI tables in memory, from any source. The target of a pointer is checked before it is used.
 //!
-//! Assumed: the tables are below 4 GiB; the firmware sees no others. Left out: what is in a table, but for the pointers to
-//! others.
+//! Assumed: the tables are below 4 GiB, because the firmware accesses no others. Left out: the contents of tables,
+//! except pointers to other tables.
 //!
 //! Sources: ACPI specification 6.5, 5.2.5 (RSDP), 5.2.6 (header), 5.2.7 (RSDT), 5.2.8 (XSDT), 5.2.9 (FADT).
 
@@ -10,47 +10,47 @@ use crate::addr::{PhysAddr, PhysRange};
 use crate::checksum;
 use crate::hal::Memory;
 
-/// The header that tables begin with: signature, length, and more.
+/// The length of a table's header: signature, length, and more.
 pub const HEADER_LEN: u32 = 36;
-/// Most bytes of a table whose contents are looked at.
+/// The longest table whose contents are read, in bytes.
 const MOST: u32 = 64 << 10;
 
-/// The RSDP: the RSDT's address, 32 bits, and the XSDT's, 64 bits.
+/// Offsets in the RSDP: the RSDT's address, 32 bits, and the XSDT's, 64 bits.
 const RSDP_RSDT: u64 = 16;
 const RSDP_XSDT: u64 = 24;
 /// The offset of a table's length, 32 bits.
 const LENGTH: u64 = 4;
-/// The FADT: the addresses of FACS and DSDT, 32 bits, and the same with 64 bits, which count where they are there and not
-/// zero.
+/// Offsets in the FADT: the addresses of FACS and DSDT, 32 bits, and the same with 64 bits. A 64-bit address takes
+/// precedence if it is there and not zero.
 const FADT_FACS: (u64, u64) = (36, 132);
 const FADT_DSDT: (u64, u64) = (40, 140);
 
-/// There is no such table where a pointer leads.
+/// A pointer does not lead to the expected table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoTable {
-    /// The signature of what was looked for.
+    /// The expected signature.
     pub signature: &'static str,
-    /// Where.
+    /// The target of the pointer.
     pub at: PhysAddr,
 }
 
 /// A list of tables: the RSDT or the XSDT.
 #[derive(Clone, Copy, Debug)]
 pub struct Root {
-    /// All of it.
+    /// The whole table.
     pub table: PhysRange,
     /// The length of an entry in bytes.
     entry_len: u64,
 }
 
-/// Memory that may have tables in it: what `is_memory` accepts.
+/// Memory that may contain tables: every range that `is_memory` accepts.
 pub struct TableReader<'a, M> {
     memory: &'a mut M,
     is_memory: &'a dyn Fn(PhysRange) -> bool,
 }
 
 impl<'a, M: Memory> TableReader<'a, M> {
-    /// Reads what `is_memory` accepts, and nothing else.
+    /// Reads only ranges that `is_memory` accepts.
     pub fn new(memory: &'a mut M, is_memory: &'a dyn Fn(PhysRange) -> bool) -> Self {
         Self { memory, is_memory }
     }
@@ -80,13 +80,13 @@ impl<'a, M: Memory> TableReader<'a, M> {
         valid.then_some(whole)
     }
 
-    /// The list of tables that counts: the XSDT where the RSDP has one, else the RSDT.
+    /// The list of tables: the XSDT if the RSDP has one, else the RSDT.
     ///
     /// # Errors
     /// [`NoTable`].
     pub fn root(&mut self, rsdp: PhysAddr) -> Result<Root, NoTable> {
         let range = self.rsdp(rsdp)?;
-        // A short RSDP has none.
+        // A short RSDP has no XSDT.
         let xsdt = self.number(range, RSDP_XSDT, 8).unwrap_or(0);
         let (signature, at, entry_len) =
             if xsdt == 0 { ("RSDT", self.number(range, RSDP_RSDT, 4).unwrap_or(0), 4) } else { ("XSDT", xsdt, 8) };
@@ -94,18 +94,18 @@ impl<'a, M: Memory> TableReader<'a, M> {
         Ok(Root { table, entry_len })
     }
 
-    /// The address in entry `index` of `root`; `None` behind the last. A root has 16,375 entries at most.
+    /// The address in entry `index` of `root`. `None` after the last entry. A root has at most 16,375 entries.
     pub fn entry(&mut self, root: &Root, index: u64) -> Option<PhysAddr> {
         let offset = index.checked_mul(root.entry_len)?.checked_add(HEADER_LEN.into())?;
         self.number(root.table, offset, root.entry_len).map(PhysAddr::new)
     }
 
-    /// The addresses of the FACS and the DSDT in a FADT; zero where there is none.
+    /// The address of the FACS in a FADT. Zero if there is none.
     pub fn facs(&mut self, fadt: PhysRange) -> PhysAddr {
         self.pointer(fadt, FADT_FACS)
     }
 
-    /// See [`Self::facs`].
+    /// The address of the DSDT in a FADT. Zero if there is none.
     pub fn dsdt(&mut self, fadt: PhysRange) -> PhysAddr {
         self.pointer(fadt, FADT_DSDT)
     }
@@ -115,7 +115,7 @@ impl<'a, M: Memory> TableReader<'a, M> {
         PhysAddr::new(wide.or_else(|| self.number(fadt, narrow, 4)).unwrap_or(0))
     }
 
-    /// The table at `at`, `least` bytes or longer, with a valid checksum if it is `summed`.
+    /// The table at `at` with at least `least` bytes, and with a valid checksum if it is `summed`.
     ///
     /// # Errors
     /// [`NoTable`].
@@ -132,7 +132,7 @@ impl<'a, M: Memory> TableReader<'a, M> {
         found.map(|(_, table)| table).ok_or(NoTable { signature, at })
     }
 
-    /// The signature and the range of what has a header at `at` that says it is `least` bytes or longer.
+    /// The signature and the range of any table at `at` whose header has a length of at least `least`.
     pub fn any_table(&mut self, at: PhysAddr, least: u32) -> Option<([u8; 4], PhysRange)> {
         let header = PhysRange::new(at, least.into()).filter(|&range| (self.is_memory)(range))?;
         let mut name = [0; 4];
@@ -142,7 +142,7 @@ impl<'a, M: Memory> TableReader<'a, M> {
         Some((name, table))
     }
 
-    /// The little-endian number of `len` bytes, eight at most, at `offset` in `table`, if all of it is inside.
+    /// The little-endian number of `len` bytes, at most eight, at `offset` in `table`. `None` if it is not all inside.
     #[inline(never)]
     pub fn number(&mut self, table: PhysRange, offset: u64, len: u64) -> Option<u64> {
         let at = PhysRange::new(table.start().checked_add(offset)?, len).filter(|&at| table.contains(at))?;

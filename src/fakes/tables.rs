@@ -69,15 +69,15 @@ pub fn acpi(rsdp: u64, tables: u64, ecam: u64) -> Vec<Piece> {
     ]
 }
 
-/// An SMBIOS 3 anchor at `anchor`, and at `structures` the one that ends a list.
+/// An SMBIOS 3 entry point at `entry_point`, and at `structures` the one that ends a list.
 #[must_use]
-pub fn smbios(anchor: u64, structures: u64) -> Vec<Piece> {
+pub fn smbios(entry_point: u64, structures: u64) -> Vec<Piece> {
     let end = vec![127, 4, 0xff, 0xfe, 0, 0];
     let mut bytes = b"_SM3_\0\x18\x03\x03\0\x01\0".to_vec();
     bytes.extend((end.len() as u32).to_le_bytes());
     bytes.extend(structures.to_le_bytes());
     sum_up(&mut bytes, 5);
-    vec![(anchor, bytes), (structures, end)]
+    vec![(entry_point, bytes), (structures, end)]
 }
 
 /// An MP floating pointer at `pointer`, and an empty table at `table`.

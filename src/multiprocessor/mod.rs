@@ -1,15 +1,15 @@
 //! The MP configuration table: CPUs and interrupts for a guest whose host has no ACPI tables (`-machine acpi=off`).
 //!
-//! Without it such a guest has one CPU and the two old interrupt controllers, and none at all on a microvm without these.
-//! With ACPI tables it is not made: kernels look there first. The floating pointer goes to the start of the extended BIOS
-//! data area, in the last KiB below 640 KiB, where a guest looks and where no chipset register must be set for it; the
-//! table itself to the top of RAM below 4 GiB.
+//! Without the table, such a guest has one CPU and the two 8259 interrupt controllers; on a microvm without these it
+//! has no interrupt controller. If there are ACPI tables, no MP table is made, because kernels look for ACPI first. The
+//! floating pointer goes to the start of the extended BIOS data area, in the last KiB below 640 KiB, where guests look
+//! for it and where no chipset register has to be set. The table goes to the top of RAM below 4 GiB.
 //!
-//! Nor is it made on a board that is none of QEMU's, since the host knows what is on it.
+//! No table is made on a board that is not QEMU's, because only the host knows its devices.
 //!
-//! Assumed: a PC's one I/O APIC, whose inputs 0 to 15 are the ISA interrupts but for the timer's, which is input 2 (QEMU
-//! `hw/intc/ioapic.c`). Left out: PCI root buses beside bus 0; the PIR table, whose routes a guest finds in the PCI
-//! functions' interrupt lines.
+//! Assumed: a PC's one I/O APIC, whose inputs 0 to 15 are the ISA interrupts, except that of the timer, which is input
+//! 2 (QEMU `hw/intc/ioapic.c`). Left out: PCI root buses other than bus 0; the PIR table, because guests find its
+//! routes in the PCI functions' interrupt lines.
 //!
 //! Source: Intel MultiProcessor Specification, version 1.4, chapter 4.
 
@@ -29,14 +29,15 @@ use crate::platform::Board;
 use crate::state::Boot;
 use table::FloatingPointer;
 
-/// Where the pointer goes: the first KiB of the extended BIOS data area, which is the last below 640 KiB as well (chapter 4).
+/// The address of the pointer: in the first KiB of the extended BIOS data area, which is also the last KiB below 640
+/// KiB (chapter 4).
 const POINTER: PhysAddr = layout::EBDA_TABLES.start();
 
 /// The local APIC's version register: the version in the low byte (Intel SDM volume 3, 10.4.8).
 const LOCAL_APIC_VERSION: PhysAddr = PhysAddr::new(table::LOCAL_APIC as u64 + 0x30);
 
-/// Makes the table, on a host that has put none into memory itself ([`InMemory::mp_table`]). What fails is warned of: a
-/// kernel runs without it.
+/// Makes the table, unless the host has put one into memory ([`InMemory::mp_table`]). A failure is a warning, because a
+/// kernel runs without the table.
 ///
 /// [`InMemory::mp_table`]: crate::tables::InMemory::mp_table
 pub fn load<M: Machine>(boot: &mut Boot<'_, M>, board: &dyn Board) {
@@ -47,15 +48,15 @@ pub fn load<M: Machine>(boot: &mut Boot<'_, M>, board: &dyn Board) {
     }
 }
 
-/// Whether there is a table now, or nothing for one to tell.
+/// Whether the table was made or is not needed. `false` if there is no RAM for it.
 fn try_load<M: Machine>(boot: &mut Boot<'_, M>, board: &dyn Board) -> Result<bool, MemoryError> {
     if board.is_foreign() {
-        // Another board than QEMU's, which its host describes itself if it likes: bhyve does so, at 0xf0000.
+        // The board is not QEMU's. Its host can make the table itself: bhyve does so, at 0xf0000.
         return Ok(true);
     }
     let features = Features::read(boot.machine);
     if !features.has_local_apic() {
-        // No local APIC, so neither other CPUs nor an I/O APIC that would reach it: there is nothing to tell.
+        // Without a local APIC there are no other CPUs, and no I/O APIC can reach the CPU. The table is not needed.
         return Ok(true);
     }
     let Ok(table) = table::build(&processors(boot.machine, boot.fw_cfg, features)?, board) else { return Ok(false) };
@@ -70,7 +71,7 @@ fn try_load<M: Machine>(boot: &mut Boot<'_, M>, board: &dyn Board) -> Result<boo
     Ok(true)
 }
 
-/// The CPUs, the boot CPU first; that one alone if the others cannot be asked.
+/// The CPUs, the boot CPU first. Only the boot CPU if the others cannot be started.
 fn processors<M: Machine>(
     machine: &mut M,
     fw_cfg: &FwCfg,
@@ -85,7 +86,7 @@ fn processors<M: Machine>(
     let mut processors = table::Processors::new();
     let all = others.iter().map(|&id| processor(id, false));
     for processor in core::iter::once(processor(features.apic_id, true)).chain(all) {
-        // There is room for as many as have an identifier.
+        // There is room for every identifier.
         let _ = processors.try_push(processor);
     }
     Ok(processors)

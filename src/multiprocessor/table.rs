@@ -1,4 +1,4 @@
-//! The structures, byte for byte.
+//! The structures of the MP table, byte for byte.
 
 use alloc::vec::Vec;
 
@@ -14,12 +14,12 @@ use crate::platform::Board;
 
 /// The specification's revision, 1.4.
 const REVISION: u8 = 4;
-/// Where local APICs and the I/O APIC are on a PC.
+/// The address of the local APIC on a PC.
 pub const LOCAL_APIC: u32 = 0xfee0_0000;
 const IO_APIC: u32 = 0xfec0_0000;
-/// As QEMU numbers it (`hw/i386/acpi-common.c`).
+/// The identifier that QEMU uses (`hw/i386/acpi-common.c`).
 const IO_APIC_ID: u8 = 0;
-/// What QEMU's version register holds.
+/// The value of QEMU's version register.
 const IO_APIC_VERSION: u8 = 0x20;
 
 /// The MP floating pointer structure (section 4.1), 16 bytes.
@@ -28,11 +28,11 @@ const IO_APIC_VERSION: u8 = 0x20;
 pub struct FloatingPointer {
     signature: [u8; 4],
     table: U32,
-    /// In paragraphs.
+    /// In units of 16 bytes.
     length: u8,
     revision: u8,
     checksum: u8,
-    /// All zero: a table is there, and the interrupt controllers are in virtual wire mode.
+    /// All zero: there is a table, and the interrupt controllers are in virtual wire mode.
     features: [u8; 5],
 }
 
@@ -59,21 +59,21 @@ impl FloatingPointer {
 #[repr(C)]
 struct Header {
     signature: [u8; 4],
-    /// Of the whole table.
+    /// The length of the whole table.
     length: U16,
     revision: u8,
     checksum: u8,
     oem: [u8; 8],
     product: [u8; 12],
-    /// No table of the maker's own.
+    /// There is no OEM table.
     oem_table: [u8; 6],
     entries: U16,
     local_apic: U32,
-    /// No entries beyond those of version 1.1.
+    /// There are no entries beyond those of version 1.1.
     extended: [u8; 4],
 }
 
-/// The CPUs of a machine: no more have an identifier of 8 bits.
+/// The CPUs of a machine. At most this many have an 8-bit identifier.
 pub type Processors = ArrayVec<Processor, 255>;
 
 /// A processor entry (section 4.3.1), 20 bytes.
@@ -85,14 +85,15 @@ pub struct Processor {
     version: u8,
     /// Bit 0: usable. Bit 1: the boot CPU.
     flags: u8,
-    /// As CPUID gives them.
+    /// As CPUID returns it.
     signature: U32,
     features: U32,
     reserved: U64,
 }
 
 impl Processor {
-    /// A CPU with this APIC identifier; `version` is that of its local APIC, the other two as CPUID gives them.
+    /// A CPU with this APIC identifier. `version` is that of its local APIC; `signature` and `features` are as CPUID
+    /// returns them.
     pub fn new(id: u8, is_boot: bool, version: u8, signature: u32, features: u32) -> Self {
         Self {
             kind: 0,
@@ -128,7 +129,7 @@ struct IoApic {
     address: U32,
 }
 
-/// An interrupt's way to an APIC's input (sections 4.3.4 and 4.3.5), 8 bytes.
+/// The route of an interrupt to an APIC's input (sections 4.3.4 and 4.3.5), 8 bytes.
 #[derive(Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Interrupt {
@@ -149,7 +150,7 @@ const TO_LOCAL_APICS: u8 = 4;
 const VECTORED: u8 = 0;
 const NMI: u8 = 1;
 const OLD_CONTROLLER: u8 = 3;
-/// [`Interrupt::flags`]: as the bus has it; level-triggered and active high, as QEMU's tables have it for PCI.
+/// [`Interrupt::flags`]: as on the bus; and level-triggered and active high, as in QEMU's tables for PCI.
 const AS_BUS: u16 = 0;
 const LEVEL_HIGH: u16 = 3 << 2 | 1;
 /// [`Interrupt::apic`]: every local APIC.
@@ -157,7 +158,7 @@ const ALL: u8 = 0xff;
 
 const PCI_BUS: u8 = 0;
 
-/// The input of the timer's interrupt, 0; interrupt 2 is the cascade of the old controllers and has none.
+/// The input of the timer's interrupt, which is number 0. Interrupt 2 is the cascade of the 8259s and has no input.
 const TIMER_INPUT: u8 = 2;
 
 const PINS: [Pin; 4] = [Pin::A, Pin::B, Pin::C, Pin::D];
@@ -173,10 +174,10 @@ pub fn build(processors: &[Processor], board: &dyn Board) -> Result<Vec<u8>, Hea
     for processor in processors {
         entries.push(processor)?;
     }
-    // Each of a device's pins that the board routes; none where there is no PCI.
+    // Each of a device's pins that the board routes. There are none without PCI.
     let pins = || (1..DEVICES).flat_map(|device| PINS.map(|pin| (device, pin)));
     let routes = || pins().filter_map(|(device, pin)| Some((device, pin, board.interrupt(device, pin)?)));
-    // Numbers begin at 0 and have no gaps.
+    // Bus numbers begin at 0 and have no gaps.
     let has_pci = routes().next().is_some();
     let isa_bus = u8::from(has_pci);
     if has_pci {
@@ -199,7 +200,7 @@ pub fn build(processors: &[Processor], board: &dyn Board) -> Result<Vec<u8>, Hea
     for line in (0..16).filter(|&line| line != TIMER_INPUT && !routes().any(|(.., input)| input == line)) {
         entries.push(&to_io_apic(isa_bus, line, AS_BUS, if line == 0 { TIMER_INPUT } else { line }))?;
     }
-    // The local inputs: the old controllers' interrupt at 0 (virtual wire mode), the NMI at 1.
+    // The local inputs: the 8259s' interrupt at 0 (virtual wire mode), the NMI at 1.
     for (source, input) in [(OLD_CONTROLLER, 0), (NMI, 1)] {
         let flags = AS_BUS.into();
         entries.push(&Interrupt { kind: TO_LOCAL_APICS, source, flags, bus: isa_bus, line: 0, apic: ALL, input })?;
@@ -207,7 +208,7 @@ pub fn build(processors: &[Processor], board: &dyn Board) -> Result<Vec<u8>, Hea
     entries.finish()
 }
 
-/// Entries, collected.
+/// The entries so far.
 struct Entries {
     bytes: Vec<u8>,
     count: u16,
@@ -219,7 +220,7 @@ impl Entries {
         append(&mut self.bytes, entry.as_bytes())
     }
 
-    /// The entries behind their header. At most 255 CPUs and 124 pins: the length fits 16 bits.
+    /// The table: the header, then the entries. With at most 255 CPUs and 124 pins the length fits 16 bits.
     fn finish(self) -> Result<Vec<u8>, HeapFull> {
         let mut header = Header {
             signature: *b"PCMP",

@@ -26,7 +26,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
-/// The entries of a table, each as its bytes, as a kernel walks them.
+/// The entries of a table, each as its bytes, as a kernel parses them.
 fn entries(table: &[u8]) -> Vec<Vec<u8>> {
     assert_eq!((&table[..4], table.len()), (b"PCMP".as_slice(), usize::from(u16_at(table, 4))));
     assert_eq!(checksum::sum(table), 0);
@@ -38,7 +38,7 @@ fn entries(table: &[u8]) -> Vec<Vec<u8>> {
         rest = next;
     }
     assert_eq!(entries.len(), usize::from(u16_at(table, 34)));
-    assert!(entries.is_sorted_by_key(|entry| entry[0]), "in the order of their kinds");
+    assert!(entries.is_sorted_by_key(|entry| entry[0]), "sorted by kind");
     entries
 }
 
@@ -60,11 +60,11 @@ fn every_cpu_is_listed_with_its_identifier() {
 }
 
 #[test]
-fn without_pci_there_is_the_isa_bus_alone() {
+fn without_pci_there_is_only_the_isa_bus() {
     let entries = build(NO_PCI);
     assert_eq!(of_kind(&entries, 1), [b"\x01\x00ISA   "]);
     assert_eq!(of_kind(&entries, 2), [[2, 0, 0x20, 1, 0, 0, 0xc0, 0xfe]]);
-    // The timer goes to input 2, and the others to their own.
+    // The timer goes to input 2, every other interrupt to the input of its number.
     let lines: Vec<_> = of_kind(&entries, 3).iter().map(|entry| (entry[5], entry[7])).collect();
     let expected: Vec<_> = [(0, 2), (1, 1)].into_iter().chain((3..16).map(|line| (line, line))).collect();
     assert_eq!(lines, expected);
@@ -72,7 +72,7 @@ fn without_pci_there_is_the_isa_bus_alone() {
 }
 
 #[test]
-fn pci_pins_go_where_the_chipset_routes_them() {
+fn pci_pins_have_the_routes_of_the_chipset() {
     for board in [&Pc as &dyn Board, &Q35] {
         let entries = build(board);
         assert_eq!(of_kind(&entries, 1), [b"\x01\x00PCI   ", b"\x01\x01ISA   "]);
@@ -83,7 +83,7 @@ fn pci_pins_go_where_the_chipset_routes_them() {
             assert_eq!(board.interrupt(entry[5] >> 2, pin), Some(entry[7]), "{entry:?}");
             assert_eq!(u16_at(entry, 2), 0b1101, "level, active high");
         }
-        // No input has two kinds of trigger.
+        // No input has two trigger modes.
         assert!(isa.iter().all(|entry| ![10, 11].contains(&entry[7])), "{isa:?}");
         assert!(isa.iter().any(|entry| entry[5] == 4), "the serial port");
     }
@@ -119,7 +119,7 @@ fn a_kernel_finds_the_table() {
 }
 
 #[test]
-fn four_bytes_left_from_before_a_reset_kept_the_table_away() {
+fn a_signature_left_from_before_a_reset_does_not_suppress_the_table() {
     let (mut machine, fw_cfg, mut map) = machine();
     machine.memory.store(POINTER.get(), b"_MP_ left behind");
     load_table(&mut machine, &fw_cfg, &mut map, NO_PCI);
@@ -136,7 +136,7 @@ fn without_ram_for_the_table_there_is_no_pointer() {
 }
 
 #[test]
-fn without_a_local_apic_there_is_nothing_to_tell() {
+fn without_a_local_apic_there_is_no_table() {
     let (mut machine, fw_cfg, mut map) = machine();
     machine.cpuid.insert((1, 0), Cpuid { edx: 0x1ff, ..Cpuid::default() });
     let before = map.clone();
@@ -145,7 +145,7 @@ fn without_a_local_apic_there_is_nothing_to_tell() {
 }
 
 #[test]
-fn a_board_that_is_none_of_qemus_gets_no_table() {
+fn a_board_that_is_not_qemus_gets_no_table() {
     let (mut machine, fw_cfg, mut map) = machine();
     let before = map.clone();
     load_table(&mut machine, &fw_cfg, &mut map, FOREIGN);
@@ -153,7 +153,7 @@ fn a_board_that_is_none_of_qemus_gets_no_table() {
 }
 
 #[test]
-fn a_pointer_reaches_4_gib_at_most() {
+fn a_pointer_to_4_gib_or_above_is_refused() {
     assert!(FloatingPointer::to(PhysAddr::new(0xffff_fff0)).is_some());
     assert!(FloatingPointer::to(PhysAddr::new(1 << 32)).is_none());
 }

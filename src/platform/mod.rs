@@ -137,7 +137,7 @@ fn program<M: Machine>(machine: &mut M, board: &dyn Board, low_ram_end: PhysAddr
     access
 }
 
-/// Makes 0xf0000 to 0xfffff RAM that can be read and written, where an operating system looks for the SMBIOS anchor
+/// Makes 0xf0000 to 0xfffff RAM that can be read and written, where an operating system looks for the SMBIOS entry point
 /// and the RSDP.
 ///
 /// The host rebuilds its memory map for this, which is the dearest single thing that firmware asks for: it is done

@@ -1,15 +1,15 @@
-//! The structure that describes this firmware (DSP0134 3.6, 7.1), made when it is compiled.
+//! The structure that describes this firmware (DSP0134 3.6, 7.1), made at compile time.
 
 use crate::layout;
 
 /// The type of the structure that describes the firmware (7.1).
 pub const TYPE_FIRMWARE_INFORMATION: u8 = 0;
-/// Who made it.
+/// The vendor.
 const VENDOR: &str = "Firstlight";
 /// The package's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The date of the release, mm/dd/yyyy. It is a constant and not the day of the build, so that the same sources give
-/// the same image. Linux works around the firmware of machines that are dated before 2008 (`arch/x86/pci/acpi.c`).
+/// The release date, mm/dd/yyyy. It is a constant and not the day of the build, so that the same sources give the same
+/// image. Linux applies workarounds to machines whose firmware is dated before 2008 (`arch/x86/pci/acpi.c`).
 const RELEASE_DATE: &str = "01/01/2026";
 /// The same in the short form, mm/dd/yy.
 #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
@@ -17,15 +17,15 @@ pub const SHORT_RELEASE_DATE: [u8; 8] = {
     let date = RELEASE_DATE.as_bytes();
     [date[0], date[1], date[2], date[3], date[4], date[5], date[8], date[9]]
 };
-/// Where the runtime part of a legacy BIOS starts, in paragraphs: here, the F-segment with the tables.
+/// The start of a legacy BIOS's runtime part, in units of 16 bytes: here, the F-segment with the tables.
 const SEGMENT: u16 = (layout::F_SEGMENT.start().get() >> 4) as u16;
-/// Bit 3: the bits that tell what a BIOS supports are not supported (7.1.1).
+/// Bit 3: the bits for the features of a BIOS are not supported (7.1.1).
 const CHARACTERISTICS: u64 = 1 << 3;
-/// Second extension byte, bit 4: the machine is a virtual one. Bit 3, UEFI, is clear (7.1.2.2).
+/// Second extension byte, bit 4: the machine is virtual. Bit 3, UEFI, is clear (7.1.2.2).
 const EXTENSION: [u8; 2] = [0, 1 << 4];
-/// An embedded controller's version where there is none.
+/// The version of the embedded controller: there is none.
 const NO_CONTROLLER: [u8; 2] = [0xff, 0xff];
-/// The size of the ROM in steps of 64 KiB, less one.
+/// The size of the ROM in units of 64 KiB, minus one.
 const ROM_SIZE: u8 = (layout::FIRMWARE_ROM.len() >> 16) as u8 - 1;
 
 /// The length of the formatted area.
@@ -34,7 +34,7 @@ const FORMATTED_LEN: usize = 0x18;
 pub const FIRMWARE_INFORMATION_LEN: usize =
     FORMATTED_LEN + VENDOR.len() + 1 + VERSION.len() + 1 + RELEASE_DATE.len() + 1 + 1;
 
-/// Where the handle is, two bytes (6.1.2).
+/// The offset of the handle, two bytes (6.1.2).
 const HANDLE: usize = 2;
 
 /// The structure with its strings and this handle.
@@ -44,7 +44,7 @@ pub fn firmware_information(handle: u16) -> [u8; FIRMWARE_INFORMATION_LEN] {
     bytes
 }
 
-/// The structure with its strings and no handle.
+/// The structure with its strings, without a handle.
 const FIRMWARE_INFORMATION: [u8; FIRMWARE_INFORMATION_LEN] = {
     let [segment_low, segment_high] = SEGMENT.to_le_bytes();
     let [c0, c1, c2, c3, c4, c5, c6, c7] = CHARACTERISTICS.to_le_bytes();
@@ -84,7 +84,7 @@ const FIRMWARE_INFORMATION: [u8; FIRMWARE_INFORMATION_LEN] = {
     bytes
 };
 
-/// Copies `part` to `bytes`, from `at` on, and gives where it ends.
+/// Copies `part` to `bytes` from `at` on, and returns the end.
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const fn put(bytes: &mut [u8; FIRMWARE_INFORMATION_LEN], at: usize, part: &[u8]) -> usize {
     let mut i = 0;

@@ -1,4 +1,4 @@
-//! Tables captured from QEMU (`tests/data/README.md`), and tables that are broken.
+//! Tables captured from QEMU (`tests/data/README.md`), and invalid tables.
 
 extern crate std;
 
@@ -18,7 +18,7 @@ fn captured(folder: &str, file: &str) -> Vec<u8> {
     golden::items(folder).remove(file).unwrap()
 }
 
-/// A structure, read in the simplest way.
+/// A structure, parsed in the simplest way.
 struct Structure {
     kind: u8,
     formatted: Vec<u8>,
@@ -46,7 +46,7 @@ fn summary_of(bytes: &[u8]) -> Result<Summary, Error> {
     walk.finish()
 }
 
-/// The anchor and the structures as the firmware leaves them in memory, for structures at `table`.
+/// The entry point and the structures as the firmware leaves them in memory, for structures at `table`.
 fn complete(folder: &str, table: u64) -> (Vec<u8>, Vec<u8>) {
     let mut tables = captured(folder, "etc/smbios/smbios-tables");
     let mut summary = summary_of(&tables).unwrap();
@@ -54,28 +54,28 @@ fn complete(folder: &str, table: u64) -> (Vec<u8>, Vec<u8>) {
         tables = [&firmware_information(0), tables.as_slice()].concat();
         summary = summary.with_firmware_information();
     }
-    let anchor = Anchor::parse(&captured(folder, "etc/smbios/smbios-anchor")).unwrap();
-    (anchor.finish(PhysAddr::new(table), &summary).unwrap().to_vec(), tables)
+    let entry_point = EntryPoint::parse(&captured(folder, "etc/smbios/smbios-anchor")).unwrap();
+    (entry_point.finish(PhysAddr::new(table), &summary).unwrap().to_vec(), tables)
 }
 
 #[test]
-fn anchors_of_smbios_2() {
+fn smbios_2_entry_points_are_completed() {
     for folder in ["q35", "pc", "q35-6g", "pc-128m", "q35-vmgenid"] {
         let host = captured(folder, "etc/smbios/smbios-anchor");
-        let (anchor, tables) = complete(folder, 0x7ffe_0123);
+        let (entry_point, tables) = complete(folder, 0x7ffe_0123);
         let structures = structures(&tables);
-        assert_eq!(anchor.len(), 31);
-        assert_eq!((sum(&anchor), sum(&anchor[0x10..])), (0, 0));
-        assert_eq!(anchor[..4], *b"_SM_");
-        assert_eq!(anchor[5], 31);
+        assert_eq!(entry_point.len(), 31);
+        assert_eq!((sum(&entry_point), sum(&entry_point[0x10..])), (0, 0));
+        assert_eq!(entry_point[..4], *b"_SM_");
+        assert_eq!(entry_point[5], 31);
         // Version, revisions.
-        assert_eq!((&anchor[6..8], anchor[0xa], anchor[0x1e]), (&host[6..8], host[0xa], host[0x1e]));
+        assert_eq!((&entry_point[6..8], entry_point[0xa], entry_point[0x1e]), (&host[6..8], host[0xa], host[0x1e]));
         let longest = structures.iter().map(|structure| structure.len).max().unwrap();
-        assert_eq!(anchor[8..10], (longest as u16).to_le_bytes());
-        assert_eq!(anchor[0x16..0x18], (tables.len() as u16).to_le_bytes());
-        assert_eq!(anchor[0x18..0x1c], 0x7ffe_0123_u32.to_le_bytes());
-        assert_eq!(anchor[0x1c..0x1e], (structures.len() as u16).to_le_bytes());
-        // QEMU counted its own structures right.
+        assert_eq!(entry_point[8..10], (longest as u16).to_le_bytes());
+        assert_eq!(entry_point[0x16..0x18], (tables.len() as u16).to_le_bytes());
+        assert_eq!(entry_point[0x18..0x1c], 0x7ffe_0123_u32.to_le_bytes());
+        assert_eq!(entry_point[0x1c..0x1e], (structures.len() as u16).to_le_bytes());
+        // QEMU's count of its own structures is right.
         let count = u16::from_le_bytes([host[0x1c], host[0x1d]]);
         assert_eq!(usize::from(count) + 1, structures.len());
         assert_eq!((structures[0].kind, structures.last().unwrap().kind), (0, 127));
@@ -83,18 +83,18 @@ fn anchors_of_smbios_2() {
 }
 
 #[test]
-fn anchors_of_smbios_3() {
+fn smbios_3_entry_points_are_completed() {
     for (folder, table) in [("q35-smbios3", 0x7ffe_0123), ("q35-host-bios", 0x12_3456_789a)] {
-        let (anchor, tables) = complete(folder, table);
-        assert_eq!((anchor.len(), sum(&anchor)), (24, 0));
-        assert_eq!((&anchor[..5], anchor[6], anchor[7]), (b"_SM3_".as_slice(), 24, 3));
-        assert_eq!(anchor[0xc..0x10], (tables.len() as u32).to_le_bytes());
-        assert_eq!(anchor[0x10..], table.to_le_bytes());
+        let (entry_point, tables) = complete(folder, table);
+        assert_eq!((entry_point.len(), sum(&entry_point)), (24, 0));
+        assert_eq!((&entry_point[..5], entry_point[6], entry_point[7]), (b"_SM3_".as_slice(), 24, 3));
+        assert_eq!(entry_point[0xc..0x10], (tables.len() as u32).to_le_bytes());
+        assert_eq!(entry_point[0x10..], table.to_le_bytes());
     }
 }
 
 #[test]
-fn the_hosts_own_firmware_information_stands() {
+fn the_hosts_own_firmware_information_is_kept() {
     let (_, tables) = complete("q35-host-bios", 0);
     assert_eq!(tables, captured("q35-host-bios", "etc/smbios/smbios-tables"));
     let first = &structures(&tables)[0];
@@ -120,41 +120,42 @@ fn the_firmware_describes_itself() {
 }
 
 #[test]
-fn an_anchor_is_known_by_its_signature() {
+fn an_entry_point_is_identified_by_its_signature() {
     let two = captured("q35", "etc/smbios/smbios-anchor");
     let three = captured("q35-smbios3", "etc/smbios/smbios-anchor");
     let kind = |bytes: &[u8]| {
-        let anchor = Anchor::parse(bytes)?;
-        anchor.finish(PhysAddr::new(0), &Summary::default()).map(|anchor| anchor.len())
+        let entry_point = EntryPoint::parse(bytes)?;
+        entry_point.finish(PhysAddr::new(0), &Summary::default()).map(|entry_point| entry_point.len())
     };
     assert_eq!(kind(&two), Ok(31));
     assert_eq!(kind(&three), Ok(24));
-    assert_eq!(kind(&[three.as_slice(), &[0; 7]].concat()), Ok(24), "a 3.0 anchor as long as a 2.x one");
-    assert_eq!(kind(&two[..30]), Err(Error::Anchor));
-    assert_eq!(kind(&three[..23]), Err(Error::Anchor));
-    assert_eq!(kind(&[0; 31]), Err(Error::Anchor));
-    assert_eq!(kind(&[]), Err(Error::Anchor));
+    assert_eq!(kind(&[three.as_slice(), &[0; 7]].concat()), Ok(24), "a 3.0 entry point as long as a 2.x one");
+    assert_eq!(kind(&two[..30]), Err(Error::EntryPoint));
+    assert_eq!(kind(&three[..23]), Err(Error::EntryPoint));
+    assert_eq!(kind(&[0; 31]), Err(Error::EntryPoint));
+    assert_eq!(kind(&[]), Err(Error::EntryPoint));
     let mut bent = two;
     bent[0x10] = b'-';
-    assert_eq!(kind(&bent), Err(Error::Anchor), "no _DMI_ in it");
+    assert_eq!(kind(&bent), Err(Error::EntryPoint), "no _DMI_ in it");
 }
 
 #[test]
-fn what_a_host_left_in_the_checksums_does_not_matter() {
+fn the_hosts_checksums_are_replaced() {
     for (folder, checksums) in [("q35", [4, 0x15].as_slice()), ("q35-smbios3", &[5])] {
         let mut bytes = captured(folder, "etc/smbios/smbios-anchor");
         checksums.iter().for_each(|&at| bytes[at] = 0x5a);
-        let anchor = Anchor::parse(&bytes).unwrap().finish(PhysAddr::new(0x1000), &Summary::default()).unwrap();
-        assert_eq!(sum(&anchor), 0);
-        assert_eq!(anchor.get(0x10..31).map_or(0, sum), 0);
+        let entry_point =
+            EntryPoint::parse(&bytes).unwrap().finish(PhysAddr::new(0x1000), &Summary::default()).unwrap();
+        assert_eq!(sum(&entry_point), 0);
+        assert_eq!(entry_point.get(0x10..31).map_or(0, sum), 0);
     }
 }
 
 #[test]
-fn an_anchor_says_nothing_that_its_fields_cannot_hold() {
+fn values_too_large_for_the_entry_point_are_refused() {
     let finish = |folder: &str, table: u64, summary: Summary| {
-        let anchor = Anchor::parse(&captured(folder, "etc/smbios/smbios-anchor")).unwrap();
-        anchor.finish(PhysAddr::new(table), &summary).map(|anchor| anchor.len())
+        let entry_point = EntryPoint::parse(&captured(folder, "etc/smbios/smbios-anchor")).unwrap();
+        entry_point.finish(PhysAddr::new(table), &summary).map(|entry_point| entry_point.len())
     };
     let summary = Summary { structures: 0xffff, max_structure: 0xffff, len: 0xffff, ..Summary::default() };
     assert_eq!(finish("q35", 0xffff_ffff, summary), Ok(31));
@@ -182,12 +183,12 @@ fn structures_end_with_two_zero_bytes() {
     assert_eq!(summary_of(&plain).unwrap().structures, 1, "an end is not needed");
     assert_eq!(summary_of(&[]), Ok(Summary::default()));
     assert!(summary_of(&[0, 4, 0, 0, 0, 0]).unwrap().has_firmware_information);
-    // Zero bytes in the formatted area, or across its end, end nothing.
+    // Zero bytes in the formatted area, or across its end, do not end a structure.
     assert_eq!(summary_of(&[1, 8, 0, 0, 0, 0, 0, 0, b'x', 0, 0]).unwrap().len, 11);
 }
 
 #[test]
-fn broken_structures_are_refused() {
+fn invalid_structures_are_refused() {
     for len in 0..4 {
         assert_eq!(summary_of(&[1, 4, 0, 0, 0, 0, 2, len, 0, 0, 0, 0]), Err(Error::Header(6)));
     }
@@ -204,7 +205,7 @@ fn broken_structures_are_refused() {
 }
 
 #[test]
-fn a_handle_is_found_that_no_structure_has() {
+fn the_free_handle_is_that_of_no_structure() {
     let structure = |handle: u16| [&[1, 4], handle.to_le_bytes().as_slice(), &[0, 0]].concat();
     let free = |handles: &[u16]| {
         let bytes: Vec<_> = handles.iter().flat_map(|&handle| structure(handle)).collect();
@@ -233,7 +234,7 @@ proptest! {
 
     #[test]
     fn strings_end_at_the_first_two_zero_bytes(bytes in proptest::collection::vec(0_u8..3, 0..40), before: bool) {
-        // With the byte before as a byte like the others.
+        // Includes the byte before as a byte like the others.
         let all = [&[if before { 0 } else { 1 }], bytes.as_slice()].concat();
         let naive = all.windows(2).position(|pair| pair == [0, 0]).map_or((bytes.len(), false), |at| (at + 1, true));
         let mut zero_before = before;
@@ -249,6 +250,6 @@ proptest! {
             prop_assert!(summary.len <= bytes.len());
             prop_assert!(summary.max_structure <= summary.len);
         }
-        let _ = Anchor::parse(&bytes);
+        let _ = EntryPoint::parse(&bytes);
     }
 }

@@ -1,4 +1,4 @@
-//! A look at the structures: a header, a formatted area, then strings, one structure after the other (DSP0134 3.6, 6.1).
+//! Parses the structures: each has a header, a formatted area and strings (DSP0134 3.6, 6.1).
 
 use super::error::Error;
 use super::firmware_information::{FIRMWARE_INFORMATION_LEN, TYPE_FIRMWARE_INFORMATION};
@@ -10,10 +10,10 @@ const TYPE_END: u8 = 127;
 /// The highest handle that a structure may have (6.1.2).
 const LAST_HANDLE: u16 = 0xfeff;
 
-/// What there is to know of the structures.
+/// A summary of the structures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// How many there are.
+    /// The number of structures.
     pub structures: usize,
     /// The length of the longest one in bytes, with its strings.
     pub max_structure: usize,
@@ -28,7 +28,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The summary with the firmware's own structure put first.
+    /// The summary with the firmware's own structure added as the first.
     #[must_use]
     pub fn with_firmware_information(self) -> Self {
         Self {
@@ -40,45 +40,45 @@ impl Summary {
         }
     }
 
-    /// A handle that no structure has: 0, which QEMU leaves free, else the one after the highest. Where that is the last
-    /// of all it is taken twice.
+    /// A handle that no structure has: 0, which QEMU leaves free, else the one after the highest. If the highest is the
+    /// last possible one, that one is used twice.
     #[must_use]
     pub fn free_handle(&self) -> u16 {
         if self.has_handle_zero { self.last_handle.saturating_add(1).min(LAST_HANDLE) } else { 0 }
     }
 }
 
-/// A walk along the structures, whose bytes come in pieces.
+/// A parser of structures whose bytes come in pieces.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Walk {
     summary: Summary,
-    /// How many bytes of the structure at hand were seen.
+    /// How many bytes of the current structure were read.
     at: usize,
-    /// Its header, as far as it was seen.
+    /// Its header, as far as it was read.
     header: [u8; HEADER_LEN],
     /// The length of its formatted area, in bytes.
     formatted: usize,
     /// Whether the last byte of its strings was zero.
     zero_before: bool,
-    /// Whether the structure that ends the tables was seen.
+    /// Whether the structure that ends the tables was read.
     ended: bool,
-    /// Where a structure begins that is shorter than its header.
+    /// The offset of a structure that is shorter than its header.
     broken: Option<usize>,
 }
 
 impl Walk {
-    /// Goes on along the next bytes. What follows the structure that ends the tables is ignored.
+    /// Parses the next bytes. Bytes after the structure that ends the tables are ignored.
     pub fn add(&mut self, piece: &[u8]) {
         let mut rest = piece;
         while !(rest.is_empty() || self.ended || self.broken.is_some()) {
-            // Nearly always all pieces are one, which has every structure whole.
+            // Usually there is one piece, which has every structure whole.
             let whole = if self.at == 0 { self.whole(rest) } else { None };
             let taken = whole.unwrap_or_else(|| self.part(rest));
             rest = rest.get(taken..).unwrap_or_default();
         }
     }
 
-    /// Takes the structure that the bytes begin with, if they have all of it. Gives its length.
+    /// Parses the structure at the start of the bytes, if they contain all of it. Returns its length.
     fn whole(&mut self, bytes: &[u8]) -> Option<usize> {
         let header = bytes.first_chunk::<HEADER_LEN>()?;
         let [_, formatted, ..] = header.map(usize::from);
@@ -89,8 +89,8 @@ impl Walk {
         Some(formatted.saturating_add(len))
     }
 
-    /// Takes as much of the header, the formatted area or the strings of the structure at hand as is there. Gives how many
-    /// bytes these are.
+    /// Parses the rest of the current structure's header, formatted area or strings, as far as the bytes contain it.
+    /// Returns the number of bytes used.
     #[cold]
     #[inline(never)]
     fn part(&mut self, bytes: &[u8]) -> usize {
@@ -110,7 +110,7 @@ impl Walk {
         taken
     }
 
-    /// Takes a header, or as much of it as is there. Gives how many bytes these are.
+    /// Parses a header, as far as the bytes contain it. Returns the number of bytes used.
     fn header(&mut self, bytes: &[u8]) -> usize {
         let mut taken: usize = 0;
         for (place, &byte) in self.header.iter_mut().skip(self.at).zip(bytes) {
@@ -125,7 +125,7 @@ impl Walk {
         taken
     }
 
-    /// Counts the structure at hand, with its last `taken` bytes, and goes on to the next.
+    /// Counts the current structure, with its last `taken` bytes, and starts the next.
     fn end_structure(&mut self, taken: usize) {
         let len = self.at.saturating_add(taken);
         let [kind, _, handle @ ..] = self.header;
@@ -141,10 +141,10 @@ impl Walk {
         (self.at, self.zero_before) = (0, false);
     }
 
-    /// What was seen. The structure that ends the tables may be missing, as it may before SMBIOS 2.2.
+    /// The summary. The structure that ends the tables may be missing, as is allowed before SMBIOS 2.2.
     ///
     /// # Errors
-    /// [`Error::Header`]; [`Error::Truncated`] when the last structure is not complete.
+    /// [`Error::Header`]; [`Error::Truncated`] if the last structure is not complete.
     pub fn finish(self) -> Result<Summary, Error> {
         match self.broken {
             Some(at) => Err(Error::Header(at)),
@@ -154,21 +154,22 @@ impl Walk {
     }
 }
 
-/// How many of the bytes are strings of one structure, and whether it ends there: with two zero bytes, with or without a
-/// string before them. `zero_before` says whether the byte before these was zero, and then whether the last of them was.
+/// How many of the bytes are strings of one structure, and whether it ends there: with two zero bytes, with or without
+/// a string before them. `zero_before` says whether the byte before was zero. It is set to whether the last byte was
+/// zero.
 ///
-/// Tables can have tens of kilobytes, nearly all of it strings, so this looks at eight bytes a round.
+/// Tables can have tens of kilobytes, mostly strings, so this processes eight bytes at a time.
 pub(super) fn strings_len(bytes: &[u8], zero_before: &mut bool) -> (usize, bool) {
-    /// All bits of each byte but the highest.
+    /// All bits of each byte except the highest.
     const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
     const HIGH: u64 = 0x80;
 
     let (words, rest) = bytes.as_chunks::<8>();
-    // The highest bit of a byte stands for a zero byte; this is that of the byte before.
+    // The highest bit of a byte stands for a zero byte. This one is for the byte before.
     let mut before = if *zero_before { HIGH } else { 0 };
     for (word, number) in words.iter().zip(0_usize..) {
         let word = u64::from_le_bytes(*word);
-        // A byte other than zero has its highest bit, or gets it from the sum of the others.
+        // A byte other than zero has its highest bit set, or the addition sets it.
         let zeros = !((word & LOW).wrapping_add(LOW) | word | LOW);
         let second = zeros & (zeros << 8 | before);
         if second != 0 {

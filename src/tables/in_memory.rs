@@ -1,6 +1,6 @@
 //! Tables that the host has put into memory itself. They stay as they are: the memory that they are in is kept from
 //! everything else, and the kernel is told of the RSDP. Those that are lost, because the firmware or a module is in their
-//! place, lose the signature of their anchor.
+//! place, lose the signature of their entry point.
 //!
 //! They are looked for where an operating system without other word looks: in the last KiB below 640 KiB and from 0xe0000
 //! to 0xfffff, on 16-byte boundaries. That is instructions and no exits, where there is memory. A page that begins with all
@@ -27,9 +27,9 @@ use crate::hal::{Memory, MemoryError};
 use crate::layout::{self, F_SEGMENT};
 use crate::logging::RateLimited;
 use crate::memory_map::{HostMap, Regions};
-use crate::smbios::{Anchor, MAX_ANCHOR};
+use crate::smbios::{EntryPoint, MAX_ENTRY_POINT};
 
-/// Where anchors are looked for: the usual extended BIOS data area, and the BIOS's segments (ACPI 6.5, 5.2.5.1;
+/// Where entry points are looked for: the usual extended BIOS data area, and the BIOS's segments (ACPI 6.5, 5.2.5.1;
 /// MultiProcessor Specification 1.4, chapter 4).
 const SCANNED: [PhysRange; 2] = [layout::EBDA, range(0xe_0000, F_SEGMENT.end().get())];
 
@@ -37,10 +37,10 @@ const SCANNED: [PhysRange; 2] = [layout::EBDA, range(0xe_0000, F_SEGMENT.end().g
 const RSDP_LEN: u64 = 36;
 
 const PAGE: usize = 4096;
-/// Anchors are at multiples of this.
+/// Entry points are at multiples of this.
 const PARAGRAPH: usize = 16;
-/// Most anchors with their checksums that are looked at. A host has one of each kind.
-const MOST_ANCHORS: usize = 16;
+/// Most entry points with their checksums that are looked at. A host has one of each kind.
+const MOST_ENTRY_POINTS: usize = 16;
 
 /// Most tables that a list of tables is followed to.
 const MOST_TABLES: u64 = 128;
@@ -78,12 +78,12 @@ pub fn hold_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr) ->
     let held = try_hold_acpi(memory, map, rsdp, &mut warnings);
     warnings.say_rest();
     if held == Held::Lost {
-        remove_anchor(memory, rsdp);
+        remove_entry_point(memory, rsdp);
     }
     (held == Held::Kept).then_some(rsdp)
 }
 
-/// What became of the tables of an anchor.
+/// What became of the tables of an entry point.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Held {
     /// They are kept.
@@ -130,7 +130,7 @@ fn try_hold_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr, wa
 fn find<M: Memory>(memory: &mut M, map: &mut HostMap, wants_acpi: bool) -> Result<InMemory, MemoryError> {
     let mut found = InMemory::default();
     let mut warnings = Warnings::default();
-    for (kind, at) in anchors(memory, wants_acpi)? {
+    for (kind, at) in entry_points(memory, wants_acpi)? {
         let held = match kind {
             Kind::Rsdp if found.rsdp.is_none() => try_hold_acpi(memory, map, at, &mut warnings),
             Kind::Rsdp => Held::None,
@@ -140,7 +140,7 @@ fn find<M: Memory>(memory: &mut M, map: &mut HostMap, wants_acpi: bool) -> Resul
         match (held, kind) {
             (Held::Kept, Kind::Rsdp) => found.rsdp = Some(at),
             (Held::Kept, Kind::MpTable) => found.mp_table = true,
-            (Held::Lost, _) if !is_in_rsdp(found.rsdp, at) => remove_anchor(memory, at),
+            (Held::Lost, _) if !is_in_rsdp(found.rsdp, at) => remove_entry_point(memory, at),
             _ => {}
         }
         found.in_ebda |= held != Held::None && layout::EBDA.contains_addr(at);
@@ -175,7 +175,7 @@ impl Warnings {
     }
 }
 
-/// What an anchor begins with.
+/// What an entry point begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Rsdp,
@@ -193,7 +193,7 @@ impl Kind {
         }
     }
 
-    /// Whether an anchor of this kind that is wanted is at `at`, with its checksum.
+    /// Whether an entry point of this kind that is wanted is at `at`, with its checksum.
     fn is_at(self, memory: &mut impl Memory, at: PhysAddr, wants_acpi: bool) -> bool {
         match self {
             Self::Rsdp => wants_acpi && is_rsdp(memory, at),
@@ -203,12 +203,12 @@ impl Kind {
     }
 }
 
-/// The anchors that were found.
-type Anchors = ArrayVec<(Kind, PhysAddr), MOST_ANCHORS>;
+/// The entry points that were found.
+type EntryPoints = ArrayVec<(Kind, PhysAddr), MOST_ENTRY_POINTS>;
 
-/// All anchors, those of ACPI only if they are wanted.
-fn anchors(memory: &mut impl Memory, wants_acpi: bool) -> Result<Anchors, MemoryError> {
-    let mut anchors = Anchors::new();
+/// All entry points, those of ACPI only if they are wanted.
+fn entry_points(memory: &mut impl Memory, wants_acpi: bool) -> Result<EntryPoints, MemoryError> {
+    let mut entry_points = EntryPoints::new();
     let mut page = [0; PAGE];
     for area in SCANNED {
         let mut at = area.start();
@@ -220,29 +220,35 @@ fn anchors(memory: &mut impl Memory, wants_acpi: bool) -> Result<Anchors, Memory
                 memory.read(at, first)?;
                 if *first != [0xff; PARAGRAPH] {
                     memory.read(at, bytes)?;
-                    if !collect(memory, bytes, at, wants_acpi, &mut anchors) {
+                    if !collect(memory, bytes, at, wants_acpi, &mut entry_points) {
                         log::warn!(
-                            "more than {MOST_ANCHORS} anchors of tables are in memory below 1 MiB: those above {at} are \
+                            "more than {MOST_ENTRY_POINTS} entry points of tables are in memory below 1 MiB: those above {at} are \
                              not all looked at; report it with the host's version"
                         );
-                        return Ok(anchors);
+                        return Ok(entry_points);
                     }
                 }
             }
             at = next;
         }
     }
-    Ok(anchors)
+    Ok(entry_points)
 }
 
-/// Adds the anchors in `bytes`, which are at `start`. Whether there was room.
+/// Adds the entry points in `bytes`, which are at `start`. Whether there was room.
 ///
-/// What is no anchor takes none.
-fn collect<M: Memory>(memory: &mut M, bytes: &[u8], start: PhysAddr, wants_acpi: bool, anchors: &mut Anchors) -> bool {
+/// What is no entry point takes none.
+fn collect<M: Memory>(
+    memory: &mut M,
+    bytes: &[u8],
+    start: PhysAddr,
+    wants_acpi: bool,
+    entry_points: &mut EntryPoints,
+) -> bool {
     bytes.as_chunks::<PARAGRAPH>().0.iter().zip(0_u64..).all(|(paragraph, number)| {
         let Some(kind) = Kind::of(paragraph) else { return true };
         let Some(at) = start.checked_add(number.saturating_mul(PARAGRAPH as u64)) else { return true };
-        !kind.is_at(memory, at, wants_acpi) || anchors.try_push((kind, at)).is_ok()
+        !kind.is_at(memory, at, wants_acpi) || entry_points.try_push((kind, at)).is_ok()
     })
 }
 
@@ -339,15 +345,15 @@ fn config_window<M: Memory>(tables: &mut TableReader<'_, M>, mcfg: PhysRange, nu
     PhysRange::new(PhysAddr::new(base.checked_add(first << 20)?), buses << 20)
 }
 
-/// Where the structures of the SMBIOS anchor at `at` are, if it is one.
+/// Where the structures of the SMBIOS entry point at `at` are, if it is one.
 fn smbios_structures(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysRange> {
-    let mut bytes = [0; MAX_ANCHOR];
+    let mut bytes = [0; MAX_ENTRY_POINT];
     let within = PhysRange::from_bounds(at, F_SEGMENT.end()).map_or(0, PhysRange::len);
-    memory.read(at, bytes.get_mut(..MAX_ANCHOR.min(within as usize))?).ok()?;
-    Anchor::locate(&bytes).ok().filter(|structures| structures.len() <= MOST_LEN)
+    memory.read(at, bytes.get_mut(..MAX_ENTRY_POINT.min(within as usize))?).ok()?;
+    EntryPoint::locate(&bytes).ok().filter(|structures| structures.len() <= MOST_LEN)
 }
 
-/// Holds the structures of the SMBIOS anchor at `at`, if it is one.
+/// Holds the structures of the SMBIOS entry point at `at`, if it is one.
 fn hold_smbios(memory: &mut impl Memory, map: &mut HostMap, at: PhysAddr, warnings: &mut Warnings) -> Held {
     match smbios_structures(memory, at) {
         Some(structures) => Held::of(hold(map, (structures, MemoryType::RESERVED), "SMBIOS", warnings)),
@@ -384,14 +390,14 @@ fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut HostMap, at: PhysAddr, war
     Held::of(hold(map, (range, MemoryType::RESERVED), "MP", warnings))
 }
 
-/// Whether the anchor at `at` is in the RSDP that was found, which stays as it is.
+/// Whether the entry point at `at` is in the RSDP that was found, which stays as it is.
 fn is_in_rsdp(rsdp: Option<PhysAddr>, at: PhysAddr) -> bool {
     rsdp.and_then(|rsdp| PhysRange::new(rsdp, RSDP_LEN)).is_some_and(|rsdp| rsdp.contains_addr(at))
 }
 
-/// Takes the signature from the anchor at `at`, whose tables are lost: an operating system that finds it would follow it to
-/// what is there instead. Where the anchor is in ROM it stays.
-fn remove_anchor(memory: &mut impl Memory, at: PhysAddr) {
+/// Takes the signature from the entry point at `at`, whose tables are lost: an operating system that finds it would follow it to
+/// what is there instead. Where the entry point is in ROM it stays.
+fn remove_entry_point(memory: &mut impl Memory, at: PhysAddr) {
     // It was read, so it can be accessed.
     let _ = memory.write(at, &[0; 4]);
 }

@@ -120,8 +120,8 @@ pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: 
         }
     });
     place.clear_stale();
-    if let (Some(anchor), Some(tables)) = (fw_cfg.find(SMBIOS_ANCHOR), fw_cfg.find(SMBIOS_TABLES))
-        && let Err(error) = smbios::load(&mut place, anchor, tables)
+    if let (Some(entry_point), Some(tables)) = (fw_cfg.find(SMBIOS_ANCHOR), fw_cfg.find(SMBIOS_TABLES))
+        && let Err(error) = smbios::load(&mut place, entry_point, tables)
     {
         log::warn!("no SMBIOS tables: {error}");
     }

@@ -1,4 +1,4 @@
-//! SMBIOS: structures and anchor to their places.
+//! SMBIOS: structures and entry point to their places.
 
 use core::fmt;
 
@@ -7,9 +7,11 @@ use crate::addr::{Alignment, PhysRange};
 use crate::fw_cfg::{self, Item};
 use crate::hal::{HostAccess, MemoryError};
 use crate::layout::F_SEGMENT;
-use crate::smbios::{self, Anchor, FIRMWARE_INFORMATION_LEN, MAX_ANCHOR, USE_SMBIOS_3, Walk, firmware_information};
+use crate::smbios::{
+    self, EntryPoint, FIRMWARE_INFORMATION_LEN, MAX_ENTRY_POINT, USE_SMBIOS_3, Walk, firmware_information,
+};
 
-/// Structures up to this many bytes go to the F-segment, beside the anchor.
+/// Structures up to this many bytes go to the F-segment, beside the entry point.
 const SMALL: u64 = 4096;
 
 /// Why there is no SMBIOS.
@@ -52,20 +54,20 @@ impl From<MemoryError> for Error {
 }
 
 /// Loads the structures, puts the firmware's own before them if the host has none of its kind and there is room for it
-/// in what the anchor counts, and writes the anchor.
+/// in what the entry point counts, and writes the entry point.
 ///
 /// Without room in the F-segment they are below 640 KiB, not where an MP table's pointer goes: nothing looks for them there,
 /// which is a property of the machine and no defect of a boot.
-pub fn load<M: HostAccess>(place: &mut Place<'_, M>, anchor: Item, tables: Item) -> Result<(), Error> {
+pub fn load<M: HostAccess>(place: &mut Place<'_, M>, entry_point: Item, tables: Item) -> Result<(), Error> {
     if !F_SEGMENT.contains_addr(place.scanned.start()) {
         log::info!(
             "SMBIOS tables will not be found: {F_SEGMENT}, where they are looked for, is no RAM or the host's own"
         );
         place.scanned = PhysRange::empty_at(place.scanned.end());
     }
-    let mut bytes = [0; MAX_ANCHOR];
-    place.fw_cfg.read(place.machine, anchor, &mut bytes);
-    let anchor = Anchor::parse(&bytes)?;
+    let mut bytes = [0; MAX_ENTRY_POINT];
+    place.fw_cfg.read(place.machine, entry_point, &mut bytes);
+    let entry_point = EntryPoint::parse(&bytes)?;
 
     let own = FIRMWARE_INFORMATION_LEN as u64;
     let len = own.saturating_add(tables.len().into());
@@ -79,24 +81,25 @@ pub fn load<M: HostAccess>(place: &mut Place<'_, M>, anchor: Item, tables: Item)
     let mut walk = Walk::default();
     place.machine.inspect(theirs, &mut |piece| walk.add(piece))?;
     let summary = walk.finish()?;
-    let anchor = if summary.has_firmware_information {
-        anchor.finish(theirs.start(), &summary)?
+    let entry_point = if summary.has_firmware_information {
+        entry_point.finish(theirs.start(), &summary)?
     } else {
-        match anchor.finish(room.start(), &summary.with_firmware_information()) {
+        match entry_point.finish(room.start(), &summary.with_firmware_information()) {
             Err(smbios::Error::TooLarge(_)) => {
                 log::warn!(
                     "SMBIOS does not name the firmware: no room beside the host's structures of {} bytes; {USE_SMBIOS_3}",
                     tables.len()
                 );
-                anchor.finish(theirs.start(), &summary)?
+                entry_point.finish(theirs.start(), &summary)?
             }
-            anchor => {
+            entry_point => {
                 place.machine.write(room.start(), &firmware_information(summary.free_handle()))?;
-                anchor?
+                entry_point?
             }
         }
     };
-    let at = place.scanned(anchor.len() as u64, Alignment::PARAGRAPH).ok_or(Error::NoRoom(anchor.len() as u64))?;
-    place.machine.write(at.start(), &anchor)?;
+    let at =
+        place.scanned(entry_point.len() as u64, Alignment::PARAGRAPH).ok_or(Error::NoRoom(entry_point.len() as u64))?;
+    place.machine.write(at.start(), &entry_point)?;
     Ok(())
 }

@@ -28,10 +28,10 @@ fn u32_at(machine: &FakeMachine, at: u64) -> u64 {
     u32::from_le_bytes(machine.memory.bytes(at, 4).try_into().unwrap()).into()
 }
 
-/// Where `anchor` stands on a 16-byte boundary.
-fn scan(machine: &FakeMachine, within: PhysRange, anchor: &[u8]) -> Option<u64> {
+/// Where `entry_point` stands on a 16-byte boundary.
+fn scan(machine: &FakeMachine, within: PhysRange, entry_point: &[u8]) -> Option<u64> {
     let mut places = (within.start().get()..within.end().get()).step_by(16);
-    places.find(|&at| machine.memory.bytes(at, anchor.len()) == anchor)
+    places.find(|&at| machine.memory.bytes(at, entry_point.len()) == entry_point)
 }
 
 fn load_all(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &mut MemoryMap, f_segment: bool) -> Tables {
@@ -52,9 +52,9 @@ fn an_operating_system_finds_the_tables_by_scanning() {
         let tables = range(rsdt, rsdt + u32_at(&machine, rsdt + 4));
         assert!(!map.is_ram(tables), "the kernel would reuse the tables");
 
-        let anchor = scan(&machine, F_SEGMENT, b"_SM_").unwrap();
-        assert_eq!(sum(&machine.memory.bytes(anchor, 31)), 0);
-        let structures = u32_at(&machine, anchor + 0x18);
+        let entry_point = scan(&machine, F_SEGMENT, b"_SM_").unwrap();
+        assert_eq!(sum(&machine.memory.bytes(entry_point, 31)), 0);
+        let structures = u32_at(&machine, entry_point + 0x18);
         assert_eq!(machine.memory.bytes(structures, FIRMWARE_INFORMATION_LEN), firmware_information(0));
     }
 }
@@ -63,9 +63,9 @@ fn an_operating_system_finds_the_tables_by_scanning() {
 fn a_type_0_structure_of_the_host_stays_the_only_one() {
     let (mut machine, fw_cfg, mut map) = host(golden::device("q35-host-bios", true));
     load_all(&mut machine, &fw_cfg, &mut map, true);
-    let anchor = scan(&machine, F_SEGMENT, b"_SM3_").unwrap();
-    assert_eq!(sum(&machine.memory.bytes(anchor, 24)), 0);
-    let structures = u32_at(&machine, anchor + 16);
+    let entry_point = scan(&machine, F_SEGMENT, b"_SM3_").unwrap();
+    assert_eq!(sum(&machine.memory.bytes(entry_point, 24)), 0);
+    let structures = u32_at(&machine, entry_point + 16);
     let theirs = &golden::items("q35-host-bios")["etc/smbios/smbios-tables"];
     assert_eq!(&machine.memory.bytes(structures, theirs.len()), theirs);
 }
@@ -109,7 +109,7 @@ fn a_broken_script_costs_the_acpi_tables_and_nothing_else() {
 }
 
 #[test]
-fn broken_smbios_structures_leave_no_anchor() {
+fn broken_smbios_structures_leave_no_entry_point() {
     let device = golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
         SMBIOS_TABLES => device.with_file(name, &bytes[..bytes.len() - 3]),
         _ => device.with_file(name, bytes),
@@ -120,7 +120,7 @@ fn broken_smbios_structures_leave_no_anchor() {
 }
 
 #[test]
-fn the_anchor_of_structures_without_an_f_segment_was_where_the_mp_tables_pointer_goes() {
+fn the_entry_point_of_structures_without_an_f_segment_was_where_the_mp_tables_pointer_goes() {
     let q35 = golden::items("q35");
     for script in [None, Some(&q35[TABLE_LOADER][..100])] {
         let names = [SMBIOS_ANCHOR, SMBIOS_TABLES];
@@ -128,35 +128,35 @@ fn the_anchor_of_structures_without_an_f_segment_was_where_the_mp_tables_pointer
         let device = if let Some(script) = script { device.with_file(TABLE_LOADER, script) } else { device };
         let (mut machine, fw_cfg, mut map) = host(device);
         assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, false), Tables::default());
-        let anchor = scan(&machine, CONVENTIONAL, b"_SM_").expect("an anchor below 640 KiB");
+        let entry_point = scan(&machine, CONVENTIONAL, b"_SM_").expect("an entry point below 640 KiB");
         assert!(
-            !EBDA_TABLES.contains_addr(PhysAddr::new(anchor)) && !map.is_ram(range(anchor, anchor + 31)),
-            "{anchor:#x}"
+            !EBDA_TABLES.contains_addr(PhysAddr::new(entry_point)) && !map.is_ram(range(entry_point, entry_point + 31)),
+            "{entry_point:#x}"
         );
     }
 }
 
-/// What the 2.x anchor says under a host whose structures have `len` bytes, if there is an anchor: how long they are, and
+/// What the 2.x entry point says under a host whose structures have `len` bytes, if there is an entry point: how long they are, and
 /// where.
 fn with_structures_of(len: usize) -> Option<(usize, u64, FakeMachine)> {
     // A type 11 structure, type 127, and their handles.
     let mut tables = [11, 5, 0, 1, 1].to_vec();
     tables.resize(len - 8, b'x');
     tables.extend([0, 0, 127, 4, 0, 2, 0, 0]);
-    let anchor = golden::items("q35").remove(SMBIOS_ANCHOR).unwrap();
-    let device = FakeFwCfg::new(true).with_file(SMBIOS_ANCHOR, &anchor).with_file(SMBIOS_TABLES, &tables);
+    let entry_point = golden::items("q35").remove(SMBIOS_ANCHOR).unwrap();
+    let device = FakeFwCfg::new(true).with_file(SMBIOS_ANCHOR, &entry_point).with_file(SMBIOS_TABLES, &tables);
     let (mut machine, fw_cfg, mut map) = host(device);
     load_all(&mut machine, &fw_cfg, &mut map, true);
-    let anchor = scan(&machine, F_SEGMENT, b"_SM_")?;
-    assert_eq!(sum(&machine.memory.bytes(anchor, 31)), 0);
-    let len = u32_at(&machine, anchor + 0x16) & 0xffff;
-    let start = u32_at(&machine, anchor + 0x18);
+    let entry_point = scan(&machine, F_SEGMENT, b"_SM_")?;
+    assert_eq!(sum(&machine.memory.bytes(entry_point, 31)), 0);
+    let len = u32_at(&machine, entry_point + 0x16) & 0xffff;
+    let start = u32_at(&machine, entry_point + 0x18);
     assert!(!map.is_ram(PhysRange::new(PhysAddr::new(start), len).unwrap()));
     Some((len as usize, start, machine))
 }
 
 #[test]
-fn as_many_structures_as_a_2_x_anchor_counts_are_kept_with_or_without_our_own() {
+fn as_many_structures_as_a_2_x_entry_point_counts_are_kept_with_or_without_our_own() {
     let room = 0xffff - FIRMWARE_INFORMATION_LEN;
     let first = |machine: &FakeMachine, start| machine.memory.bytes(start, 4);
     let (len, start, machine) = with_structures_of(room).unwrap();
@@ -165,18 +165,18 @@ fn as_many_structures_as_a_2_x_anchor_counts_are_kept_with_or_without_our_own() 
         let (len, start, machine) = with_structures_of(size).unwrap();
         assert_eq!((len, first(&machine, start)), (size, [11, 5, 0, 1].to_vec()));
     }
-    assert!(with_structures_of(0x1_0000).is_none(), "the anchor cannot say how many there are");
+    assert!(with_structures_of(0x1_0000).is_none(), "the entry point cannot say how many there are");
 }
 
 #[test]
 fn the_firmwares_structure_gets_a_handle_of_its_own() {
     let tables = [[1, 4, 0, 0, 0, 0], [127, 4, 1, 0, 0, 0]].concat();
-    let anchor = golden::items("q35").remove(SMBIOS_ANCHOR).unwrap();
-    let device = FakeFwCfg::new(true).with_file(SMBIOS_ANCHOR, &anchor).with_file(SMBIOS_TABLES, &tables);
+    let entry_point = golden::items("q35").remove(SMBIOS_ANCHOR).unwrap();
+    let device = FakeFwCfg::new(true).with_file(SMBIOS_ANCHOR, &entry_point).with_file(SMBIOS_TABLES, &tables);
     let (mut machine, fw_cfg, mut map) = host(device);
     load_all(&mut machine, &fw_cfg, &mut map, true);
-    let anchor = scan(&machine, F_SEGMENT, b"_SM_").unwrap();
-    let structures = u32_at(&machine, anchor + 0x18);
+    let entry_point = scan(&machine, F_SEGMENT, b"_SM_").unwrap();
+    let structures = u32_at(&machine, entry_point + 0x18);
     assert_eq!(machine.memory.bytes(structures, 4), [0, 24, 2, 0]);
 }
 
@@ -189,15 +189,15 @@ fn structures_too_many_for_the_f_segment_go_to_high_memory() {
         tables.extend([b'x'; 100]);
         tables.extend([0, 0]);
     }
-    let anchor = golden::items("q35-smbios3").remove(SMBIOS_ANCHOR).unwrap();
-    let device = FakeFwCfg::new(true).with_file(SMBIOS_ANCHOR, &anchor).with_file(SMBIOS_TABLES, &tables);
+    let entry_point = golden::items("q35-smbios3").remove(SMBIOS_ANCHOR).unwrap();
+    let device = FakeFwCfg::new(true).with_file(SMBIOS_ANCHOR, &entry_point).with_file(SMBIOS_TABLES, &tables);
     let (mut machine, fw_cfg, mut map) = host(device);
     load_all(&mut machine, &fw_cfg, &mut map, true);
-    let anchor = scan(&machine, F_SEGMENT, b"_SM3_").unwrap();
-    let structures = u32_at(&machine, anchor + 16);
+    let entry_point = scan(&machine, F_SEGMENT, b"_SM3_").unwrap();
+    let structures = u32_at(&machine, entry_point + 16);
     assert!(structures > 0x10_0000);
     assert!(!map.is_ram(PhysRange::new(PhysAddr::new(structures), tables.len() as u64).unwrap()));
-    let len = u32_at(&machine, anchor + 12) as usize;
+    let len = u32_at(&machine, entry_point + 12) as usize;
     assert_eq!(len, FIRMWARE_INFORMATION_LEN + tables.len());
     let own = structures + FIRMWARE_INFORMATION_LEN as u64;
     assert!(machine.memory.bytes(own, tables.len()) == tables);

@@ -149,25 +149,28 @@ fn firmware_strings(structures: &[u8]) -> Vec<String> {
 }
 
 /// The entry points: signature, offsets of its length, of the structures' address and of their length.
-const ANCHORS: [(&[u8], usize, usize, usize); 2] = [(b"_SM_", 5, 24, 22), (b"_SM3_", 6, 16, 12)];
+const ENTRY_POINTS: [(&[u8], usize, usize, usize); 2] = [(b"_SM_", 5, 24, 22), (b"_SM3_", 6, 16, 12)];
 
 #[test]
 fn the_smbios_structures_name_the_firmware() {
     for kind in Kind::ALL {
         for (properties, (signature, len, address, size)) in
-            [",smbios-entry-point-type=32", ",smbios-entry-point-type=64"].into_iter().zip(ANCHORS)
+            [",smbios-entry-point-type=32", ",smbios-entry-point-type=64"].into_iter().zip(ENTRY_POINTS)
         {
             eprintln!("{kind:?}{properties}");
             let (mut probe, page) = probe(&Machine { properties, ..Machine::new(kind) });
             let segment = probe.read(F_SEGMENT.start, 0x1_0000);
             let at = scan(&segment, signature).expect("an entry point in the F-segment");
-            let anchor = &segment[at..at + usize::from(segment[at + len])];
-            assert!(sums_to_zero(anchor), "{anchor:x?}");
+            let entry_point = &segment[at..at + usize::from(segment[at + len])];
+            assert!(sums_to_zero(entry_point), "{entry_point:x?}");
             if signature == b"_SM_" {
-                assert!(anchor[16..].starts_with(b"_DMI_") && sums_to_zero(&anchor[16..]), "{anchor:x?}");
+                assert!(
+                    entry_point[16..].starts_with(b"_DMI_") && sums_to_zero(&entry_point[16..]),
+                    "{entry_point:x?}"
+                );
             }
-            let start = u64::from(u32_at(anchor, address));
-            let size = u32_at(anchor, size) & 0xffff;
+            let start = u64::from(u32_at(entry_point, address));
+            let size = u32_at(entry_point, size) & 0xffff;
             let is_ram =
                 |entry: &crate::probe::E820| entry.kind == E820_RAM && (entry.start..entry.end).contains(&start);
             assert!(!page.e820().iter().any(is_ram), "{start:#x} is free memory");
@@ -185,8 +188,8 @@ fn the_firmware_that_the_host_names_is_kept() {
             .with("-smbios type=0,vendor=Somebody,version=7"),
     );
     let segment = probe.read(F_SEGMENT.start, 0x1_0000);
-    let anchor = scan(&segment, b"_SM_").expect("an entry point");
-    let start = u32_at(&segment, anchor + 24);
+    let entry_point = scan(&segment, b"_SM_").expect("an entry point");
+    let start = u32_at(&segment, entry_point + 24);
     let strings = firmware_strings(&probe.read(start.into(), 512));
     assert_eq!(strings[0], "Somebody", "{strings:?}");
 }
@@ -199,8 +202,8 @@ fn every_memory_module_is_described() {
         &Machine { memory: "900G", properties: ",smbios-entry-point-type=32", ..Machine::new(Kind::Q35) }.with(memory),
     );
     let segment = probe.read(F_SEGMENT.start, 0x1_0000);
-    let anchor = scan(&segment, b"_SM_").expect("an entry point");
-    let [start, len] = [u32_at(&segment, anchor + 24), u32_at(&segment, anchor + 22) & 0xffff];
+    let entry_point = scan(&segment, b"_SM_").expect("an entry point");
+    let [start, len] = [u32_at(&segment, entry_point + 24), u32_at(&segment, entry_point + 22) & 0xffff];
     let structures = probe.read(start.into(), len as usize);
     // The firmware's own, then the host's as they were.
     let structures = split(&structures);

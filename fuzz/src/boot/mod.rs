@@ -69,7 +69,7 @@ fn boot(bytes: &[u8]) -> Outcome {
     let first = reset::Seen::of(&script, &machine, &result);
     let may_be_written = |store: &Range<u64>| {
         let store = range(store.start, store.end);
-        // Where tables of the firmware go, and anchors may be whose tables are lost.
+        // Where tables of the firmware go, and entry points may be whose tables are lost.
         let bios = range(0xe_0000, 0x10_0000);
         let is_image = script.start != Start::Reset && store.overlaps(layout::LOADED_IMAGE);
         layout::BOOT_RAM.contains(store)

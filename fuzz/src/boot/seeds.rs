@@ -40,9 +40,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
         order(2, &[&[place], &(bytes.len() as u16).to_le_bytes(), bytes])
     };
     let mut left_tables = Vec::new();
-    for (anchor, tables) in [(0x9_fc00, 0x60_0000), (0xf_0000, 0x61_0000), (0xf_8000, 0x62_0000)] {
-        let others = [tables::smbios(anchor + 64, tables + 0x1000), tables::mp_table(anchor + 128, tables + 0x2000)];
-        for (at, bytes) in [tables::acpi(anchor, tables, 0xe000_0000), others.concat()].concat() {
+    for (entry_point, tables) in [(0x9_fc00, 0x60_0000), (0xf_0000, 0x61_0000), (0xf_8000, 0x62_0000)] {
+        let others =
+            [tables::smbios(entry_point + 64, tables + 0x1000), tables::mp_table(entry_point + 128, tables + 0x2000)];
+        for (at, bytes) in [tables::acpi(entry_point, tables, 0xe000_0000), others.concat()].concat() {
             for (at, bytes) in (at as u32..).step_by(128).zip(bytes.chunks(128)) {
                 left_tables.extend(order(10, &[&at.to_le_bytes(), &[bytes.len() as u8], bytes]));
             }

@@ -1,4 +1,4 @@
-//! Command 3: complete a checksum.
+//! Command 3: computes a checksum.
 
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
@@ -21,20 +21,21 @@ struct Arguments {
     unused: [u8; 56],
 }
 
-/// Change one byte of a file so that the sum of a range of it is zero.
+/// Change one byte of a file so that the bytes of a range add up to zero.
 #[derive(Debug)]
 pub(in crate::acpi) struct AddChecksum {
     file: FileIndex,
-    /// Where the byte is in the file.
+    /// The offset of the byte in the file.
     offset: u32,
-    /// Where the range starts in the file.
+    /// The start of the range in the file.
     start: u32,
-    /// The length of the range. Cloud Hypervisor asks for 0 bytes once, and has that checksum right already.
+    /// The length of the range. One of Cloud Hypervisor's commands has a length of 0 and a checksum that is already
+    /// right.
     pub(in crate::acpi) len: u32,
 }
 
 impl AddChecksum {
-    /// Checks the arguments. `None` when the file is empty.
+    /// Checks the arguments. Returns `None` if the file is empty.
     pub(in crate::acpi) fn parse(arguments: &[u8; ARGUMENTS_LEN], files: &Files<'_>) -> Result<Option<Self>, Cause> {
         let arguments: &Arguments = transmute_ref!(arguments);
         let Some((file, file_len)) = files.find(&arguments.file)? else { return Ok(None) };
@@ -45,7 +46,7 @@ impl AddChecksum {
         Ok(Some(command))
     }
 
-    /// Completes the checksum. The sum is subtracted from what the byte holds, which need not be zero.
+    /// Sets the checksum. The sum is subtracted from the byte, which need not be zero before.
     pub(in crate::acpi) fn run<H: Host>(
         &self,
         host: &mut H,

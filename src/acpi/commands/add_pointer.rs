@@ -1,4 +1,4 @@
-//! Command 2: relocate a pointer.
+//! Command 2: relocates a pointer.
 
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
@@ -25,13 +25,13 @@ struct Arguments {
 pub(in crate::acpi) struct AddPointer {
     dest: FileIndex,
     source: FileIndex,
-    /// Where in `dest`.
+    /// The offset of the pointer in `dest`.
     offset: u32,
     size: PointerSize,
 }
 
 impl AddPointer {
-    /// Checks the arguments. `None` when one of the files is empty.
+    /// Checks the arguments. Returns `None` if one of the files is empty.
     pub(in crate::acpi) fn parse(arguments: &[u8; ARGUMENTS_LEN], files: &Files<'_>) -> Result<Option<Self>, Cause> {
         let arguments: &Arguments = transmute_ref!(arguments);
         let dest = files.find(&arguments.dest)?;
@@ -45,8 +45,8 @@ impl AddPointer {
 
     /// Relocates the pointer.
     ///
-    /// An offset past the end of `source` would have the operating system read, or let the host write, memory that
-    /// belongs to someone else, so it is an error.
+    /// An offset past the end of `source` is an error: through it, the operating system would read, or the host write,
+    /// memory that belongs to something else.
     pub(in crate::acpi) fn run<H: Host>(
         &self,
         host: &mut H,

@@ -1,4 +1,4 @@
-//! Command 1: load a file.
+//! Command 1: loads a file.
 
 use alloc::vec::Vec;
 
@@ -10,7 +10,7 @@ use super::super::host::{Host, Zone};
 use super::ARGUMENTS_LEN;
 use crate::addr::{Alignment, PhysRange};
 
-/// The length of a file name with the zero byte that ends it (QEMU's `FW_CFG_MAX_FILE_PATH`).
+/// The length of a file name with its NUL (QEMU's `FW_CFG_MAX_FILE_PATH`).
 pub(super) const NAME_LEN: usize = 56;
 
 /// `alloc` of `BiosLinkerLoaderEntry`.
@@ -23,23 +23,23 @@ struct Arguments {
     unused: [u8; 63],
 }
 
-/// Load a file into memory of its own. No other command touches any other memory.
+/// Load a file into memory of its own. No command touches memory other than that of the files.
 #[derive(Debug)]
 pub(in crate::acpi) struct Allocate<'s> {
     /// The file's name in fw_cfg.
     pub(in crate::acpi) name: &'s [u8],
-    /// The same as it stands in the script.
+    /// The name field as it is in the script.
     pub(in crate::acpi) field: &'s [u8; NAME_LEN],
     /// Its length in bytes.
     pub(in crate::acpi) len: u32,
-    /// Where it belongs.
+    /// The zone of memory for the file.
     pub(in crate::acpi) zone: Zone,
     alignment: Alignment,
 }
 
 impl<'s> Allocate<'s> {
-    /// Checks the arguments. The alignment is at least 16 bytes, because the RSDP needs that and not every host asks
-    /// for it (Cloud Hypervisor asks for 4).
+    /// Checks the arguments. The alignment is at least 16 bytes: the RSDP needs that, and not every host asks for it
+    /// (Cloud Hypervisor asks for 4).
     pub(in crate::acpi) fn parse(
         arguments: &'s [u8; ARGUMENTS_LEN],
         len_of: impl Fn(&[u8]) -> Option<u32>,
@@ -62,13 +62,13 @@ impl<'s> Allocate<'s> {
         })
     }
 
-    /// Allocates memory for the file and gives its place.
+    /// Allocates memory for the file and returns its range.
     pub(in crate::acpi) fn allocate<H: Host>(&self, host: &mut H) -> Result<PhysRange, Error<H::Error>> {
         let no_room = Error::NoRoom { len: self.len, zone: self.zone };
         host.allocate(self.len.into(), self.alignment, self.zone).ok_or(no_room)
     }
 
-    /// Loads the file to its place.
+    /// Loads the file to its range.
     pub(in crate::acpi) fn load<H: Host>(&self, host: &mut H, place: PhysRange) -> Result<(), Error<H::Error>> {
         host.load(self.name, place).map_err(Error::Host)
     }
@@ -77,30 +77,30 @@ impl<'s> Allocate<'s> {
 /// The files that a script allocates.
 #[derive(Debug, Default)]
 pub(in crate::acpi) struct Files<'s> {
-    /// Those to load, none of them empty.
+    /// The files to load. None is empty.
     pub(in crate::acpi) loaded: Vec<Allocate<'s>>,
-    /// Names of empty files. Commands that refer to them do nothing.
+    /// The names of empty files. Commands that refer to them do nothing.
     pub(in crate::acpi) empty: Vec<&'s [u8]>,
 }
 
-/// Which of the files to load: an index that only [`Files::find`] makes.
+/// The index of a file to load. Only [`Files::find`] makes one.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::acpi) struct FileIndex(u16);
 
 impl FileIndex {
-    /// Where this file is, by a list with a place for each file to load. Returns an empty range if the list has no entry.
+    /// The range of this file. `places` has one for each file to load. Returns an empty range if the list has no entry.
     pub(super) fn of(self, places: &[PhysRange]) -> PhysRange {
         places.get(usize::from(self.0)).copied().unwrap_or_default()
     }
 }
 
 impl Files<'_> {
-    /// The allocated file that a name field means, with its length in bytes, or `None` when the file is empty.
+    /// The allocated file with this name field, and its length in bytes. `None` if the file is empty.
     ///
     /// # Errors
     /// [`Cause::Name`], [`Cause::NotAllocated`].
     pub(in crate::acpi) fn find(&self, field: &[u8; NAME_LEN]) -> Result<Option<(FileIndex, u32)>, Cause> {
-        // Nearly all fields are equal to the one that allocated the file, in their padding too.
+        // Usually the field equals that of the command that allocated the file, including the padding.
         for (file, index) in self.loaded.iter().zip(0..u16::MAX) {
             if file.field == field {
                 return Ok(Some((FileIndex(index), file.len)));
@@ -116,7 +116,7 @@ impl Files<'_> {
     }
 }
 
-/// A file name, ended by a zero byte. It need not be text: what counts is that the host has a file of that name.
+/// The file name up to its NUL. It need not be text, only the name of one of the host's files.
 pub(super) fn name(field: &[u8; NAME_LEN]) -> Result<&[u8], Cause> {
     let len = field.iter().position(|&byte| byte == 0).filter(|&len| len != 0);
     len.and_then(|len| field.get(..len)).ok_or(Cause::Name)

@@ -1,4 +1,4 @@
-//! The commands of a script, one a file. Each checks its arguments once, and can then be run.
+//! The commands of a script, one per file. Each checks its arguments once, and can then be run.
 
 mod add_checksum;
 mod add_pointer;
@@ -16,15 +16,15 @@ use crate::addr::{PhysAddr, PhysRange};
 
 /// The length of a command (`BiosLinkerLoaderEntry` in QEMU's `hw/acpi/bios-linker-loader.c`).
 pub(super) const COMMAND_LEN: usize = 128;
-/// The length of what follows a command's number.
+/// The length of a command's arguments, which follow its number.
 pub(super) const ARGUMENTS_LEN: usize = COMMAND_LEN - size_of::<u32>();
 
-/// A command that changes loaded files, with its number in the script.
+/// A command that changes loaded files, and its number in the script.
 #[derive(Debug)]
 pub(super) enum Link {
     /// Relocate a pointer.
     AddPointer(AddPointer, u16),
-    /// Complete a checksum.
+    /// Compute a checksum.
     AddChecksum(AddChecksum, u16),
 }
 
@@ -62,7 +62,7 @@ impl PointerSize {
         self as u32
     }
 
-    /// The bytes of the pointer at the start of those of a 64-bit one.
+    /// The bytes of the pointer, which are the first of those of a 64-bit pointer.
     fn of(self, bytes: &mut [u8; 8]) -> &mut [u8] {
         bytes.get_mut(..self as usize).unwrap_or_default()
     }

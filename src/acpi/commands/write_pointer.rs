@@ -1,4 +1,4 @@
-//! Command 4: tell the host an address.
+//! Command 4: writes an address to the host.
 
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
@@ -21,15 +21,15 @@ struct Arguments {
     unused: [u8; 3],
 }
 
-/// Write the address of a byte of the loaded file `source`, little-endian, into a file of the host's.
+/// Write the address of a byte of the loaded file `source`, little-endian, into one of the host's files.
 #[derive(Debug)]
 pub(in crate::acpi) struct WritePointer<'s> {
-    /// The name in fw_cfg of the file to write. It is not one that is loaded.
+    /// The name in fw_cfg of the file to write. It is not a loaded file.
     pub(in crate::acpi) dest: &'s [u8],
     source: FileIndex,
-    /// Where in `dest`.
+    /// The offset in `dest`.
     dest_offset: u32,
-    /// Which byte of `source`.
+    /// The offset of the byte in `source`.
     source_offset: u32,
     size: PointerSize,
     /// The number of the command in the script.
@@ -37,7 +37,7 @@ pub(in crate::acpi) struct WritePointer<'s> {
 }
 
 impl<'s> WritePointer<'s> {
-    /// Checks the arguments. `None` when one of the files is empty.
+    /// Checks the arguments. Returns `None` if one of the files is empty.
     pub(in crate::acpi) fn parse(
         arguments: &'s [u8; ARGUMENTS_LEN],
         number: u16,
@@ -62,7 +62,7 @@ impl<'s> WritePointer<'s> {
         Ok(Some(command))
     }
 
-    /// Tells the host the address.
+    /// Writes the address to the host.
     pub(in crate::acpi) fn run<H: Host>(&self, host: &mut H, places: &[PhysRange]) -> Result<(), Error<H::Error>> {
         let address = range_in(self.source.of(places), self.source_offset.into(), 1, self.number)?.start();
         if !self.size.holds(address) {

@@ -1,5 +1,5 @@
-//! The scripts and tables of real machines, captured from QEMU (`tests/data/README.md`): after linking, an operating
-//! system finds every table where it looks, whole and with a valid checksum.
+//! The scripts and tables of real machines, captured from QEMU (`tests/data/README.md`). After linking, an operating
+//! system finds every table at its address, complete and with a valid checksum.
 
 use super::*;
 use crate::checksum::sum;
@@ -21,7 +21,7 @@ fn u64_at(table: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(table[at..at + 8].try_into().unwrap())
 }
 
-/// A table with a standard header, which must be whole and sum to zero.
+/// A table with a standard header. It must be complete and its bytes must add up to zero.
 fn table(host: &mut FakeHost, address: u64) -> (String, Vec<u8>) {
     let header = host.bytes(address, 36);
     let bytes = host.bytes(address, u32_at(&header, 4) as usize);
@@ -30,7 +30,7 @@ fn table(host: &mut FakeHost, address: u64) -> (String, Vec<u8>) {
     (signature, bytes)
 }
 
-/// All tables that the RSDP leads to, and the host as it is then.
+/// All tables that the RSDP leads to, and the host after loading.
 fn tables(folder: &str) -> (FakeHost, Vec<(String, Vec<u8>)>) {
     let (mut host, script) = machine(folder);
     let rsdp = load(&mut host, &script).unwrap().get();
@@ -76,7 +76,7 @@ fn find<'t>(tables: &'t [(String, Vec<u8>)], signature: &str) -> &'t [u8] {
 const PM1A_EVENT: usize = 56;
 
 #[test]
-fn q35() {
+fn q35_has_its_tables() {
     for folder in ["q35", "q35-6g", "q35-smbios3", "q35-host-bios"] {
         let (host, tables) = tables(folder);
         assert_eq!(signatures(&tables), ["FACP", "APIC", "HPET", "MCFG", "WAET", "DSDT"], "{folder}");
@@ -87,7 +87,7 @@ fn q35() {
 }
 
 #[test]
-fn pc() {
+fn pc_has_its_tables() {
     for folder in ["pc", "pc-128m"] {
         let (_, tables) = tables(folder);
         assert_eq!(signatures(&tables), ["FACP", "APIC", "HPET", "WAET", "DSDT"], "{folder}");
@@ -102,7 +102,7 @@ fn microvm_has_an_rsdp_of_acpi_2() {
 }
 
 #[test]
-fn q35_with_vm_generation_id_and_nvdimm() {
+fn q35_with_vm_generation_id_and_nvdimm_has_their_tables() {
     let (mut host, tables) = tables("q35-vmgenid");
     assert_eq!(signatures(&tables), ["FACP", "APIC", "SSDT", "HPET", "SRAT", "MCFG", "SSDT", "NFIT", "WAET", "DSDT"]);
     // 12345678-9abc-def0-1234-56789abcdef0, its first three fields little-endian, at offset 40 of its file.
@@ -115,7 +115,7 @@ fn q35_with_vm_generation_id_and_nvdimm() {
 }
 
 #[test]
-fn a_captured_script_cut_short_or_bent_is_survived() {
+fn a_truncated_or_changed_script_does_no_harm() {
     let (_, script) = machine("q35-vmgenid");
     for end in (0..script.len()).step_by(61) {
         let (mut host, _) = machine("q35-vmgenid");

@@ -1,11 +1,11 @@
-//! Scripts that are broken, or mean harm. The fake host fails the test when memory is touched that was not allocated.
+//! Invalid and malicious scripts. The fake host fails the test if memory is accessed that was not allocated.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::acpi::{Cause, Plan, ScriptError};
 
-/// What the last command of a script is refused for.
+/// Why the last command of a script is refused.
 fn cause(host: &mut FakeHost, script: &Script) -> Cause {
     let last = (script.0.len() / 128 - 1) as u16;
     match script.load(host) {
@@ -18,11 +18,11 @@ fn cause(host: &mut FakeHost, script: &Script) -> Cause {
     }
 }
 
-/// What a command after those of [`minimal`] is refused for, before any of them ran.
+/// Why a command after those of [`minimal`] is refused, before any command has run.
 fn refused(add: impl Fn(Script) -> Script) -> Cause {
     let (mut host, script) = minimal();
     let cause = cause(&mut host, &add(script));
-    assert!(host.allocations.is_empty(), "the script ran before it was understood");
+    assert!(host.allocations.is_empty(), "the script ran before it was checked");
     cause
 }
 
@@ -57,7 +57,7 @@ fn a_checksum_whose_start_and_length_wrap_is_refused() {
 #[test]
 fn a_script_that_sums_a_file_hundreds_of_times_is_refused_before_it_runs() {
     let (mut host, script) = minimal();
-    // Four times what the files have, with the RSDP's.
+    // Four times the bytes of the files, including the RSDP's.
     let most = (0..4).fold(script, |script, _| script.add_checksum("tables", 0, 0, 64));
     let most = most.add_checksum("rsdp", 8, 0, 20).add_checksum("rsdp", 8, 0, 20).add_checksum("rsdp", 8, 0, 20);
     assert!(most.load(&mut host).is_ok());
@@ -68,7 +68,7 @@ fn a_script_that_sums_a_file_hundreds_of_times_is_refused_before_it_runs() {
     let text = "the host's etc/table-loader has checksums of 337 bytes, but loads only 84; sum each table once";
     assert_eq!(error.to_string(), text);
 
-    // As long as a script may be, over one file that is large.
+    // The longest script, over one large file.
     let (mut host, script) = minimal();
     host.files.insert("tables".into(), vec![1; 4 << 20]);
     let script = (0..Plan::MAX_SCRIPT / 128 - 4).fold(script, |script, _| script.add_checksum("tables", 0, 0, 4 << 20));
@@ -77,7 +77,7 @@ fn a_script_that_sums_a_file_hundreds_of_times_is_refused_before_it_runs() {
 }
 
 #[test]
-fn a_pointer_that_holds_more_than_its_file_is_refused() {
+fn an_offset_past_the_end_of_its_file_is_refused() {
     for offset in [64, 0x1000, u32::MAX.into(), u64::MAX - 0x7fff_0000, u64::MAX] {
         let (mut host, script) = minimal();
         let tables = [[0; 32].as_slice(), &offset.to_le_bytes(), &[0; 24]].concat();
@@ -116,7 +116,7 @@ fn arguments_outside_the_language_are_refused() {
 }
 
 #[test]
-fn files_are_allocated_once_and_before_they_are_used() {
+fn files_must_be_allocated_once_and_before_they_are_used() {
     assert_eq!(refused(|s| s.allocate("tables", 16, 1)), Cause::AllocatedTwice);
     assert_eq!(refused(|s| s.allocate("empty", 16, 1).allocate("empty", 16, 1)), Cause::AllocatedTwice);
     assert_eq!(refused(|s| s.allocate("nothing", 16, 1)), Cause::Absent);
@@ -128,7 +128,7 @@ fn files_are_allocated_once_and_before_they_are_used() {
 }
 
 #[test]
-fn names_are_ended_and_one_that_is_no_text_is_that_of_no_file() {
+fn a_name_needs_a_nul_and_need_not_be_text() {
     let no_text = [[0xff; 1].as_slice(), &[0; 55]].concat().try_into().unwrap();
     for (field, cause) in [([b'a'; 56], Cause::Name), ([0; 56], Cause::Name), (no_text, Cause::Absent)] {
         assert_eq!(refused(|s| s.command(1, &[&field, &[16, 0, 0, 0, 1]])), cause);
@@ -141,7 +141,7 @@ fn names_are_ended_and_one_that_is_no_text_is_that_of_no_file() {
 }
 
 #[test]
-fn a_script_is_whole_commands_and_not_endless() {
+fn a_script_has_whole_commands_and_a_limited_length() {
     let (host, script) = minimal();
     let parse = |bytes: &[u8]| Plan::parse(bytes, |file| host.len_of(file)).map(|_| ());
     for len in [1, 127, 129, 511] {
@@ -154,12 +154,12 @@ fn a_script_is_whole_commands_and_not_endless() {
 }
 
 #[test]
-fn tables_that_could_not_be_linked_are_hidden_and_the_host_is_told_nothing() {
+fn tables_that_could_not_be_linked_are_hidden_and_no_address_is_written_to_the_host() {
     let (mut host, script) = minimal();
     let mut tables = [0; 64];
     tables[0] = 0xff;
     host.files.insert("tables".into(), tables.to_vec());
-    // The RSDP is complete when the last command fails.
+    // The RSDP is complete before the last command fails.
     let script = script.write_pointer("told", "tables", [0, 0], 8).add_pointer("tables", "tables", 0, 8);
     assert_eq!(cause(&mut host, &script), Cause::PointerPastEnd(0xff));
     assert_eq!(host.contents(0)[..8], [0; 8]);
@@ -178,7 +178,7 @@ fn complete_rsdp() -> Vec<u8> {
 }
 
 #[test]
-fn an_rsdp_that_does_not_begin_its_file_was_left_to_be_found_after_a_failure() {
+fn an_rsdp_inside_a_file_is_hidden_after_a_failure() {
     let file = [vec![0; 16], complete_rsdp()].concat();
     let mut host = FakeHost::new(&[("rsdp", &file)]);
     assert_eq!(Script::default().allocate("rsdp", 16, 2).load(&mut host), Err(Error::NoRsdp));
@@ -186,7 +186,7 @@ fn an_rsdp_that_does_not_begin_its_file_was_left_to_be_found_after_a_failure() {
 }
 
 #[test]
-fn an_rsdp_in_a_file_that_came_in_part_was_left_to_be_found() {
+fn an_rsdp_in_a_partly_loaded_file_is_hidden() {
     let mut host = FakeHost::new(&[("rsdp", &complete_rsdp())]);
     host.broken = Some("rsdp");
     assert_eq!(Script::default().allocate("rsdp", 16, 2).load(&mut host), Err(Error::Host("broken")));
@@ -194,14 +194,14 @@ fn an_rsdp_in_a_file_that_came_in_part_was_left_to_be_found() {
 }
 
 #[test]
-fn a_host_that_does_not_take_an_address_is_no_reason_to_do_without_tables() {
+fn a_host_that_does_not_accept_an_address_still_gets_tables() {
     let (mut host, script) = minimal();
     host.writable = false;
     assert!(script.write_pointer("told", "tables", [0, 0], 8).load(&mut host).is_ok());
 }
 
 #[test]
-fn a_zone_that_is_full_is_an_error() {
+fn a_full_zone_is_an_error() {
     let (mut host, script) = minimal();
     host.f_segment = range(0xf_fff0, 0x10_0000);
     assert_eq!(script.load(&mut host), Err(Error::NoRoom { len: 20, zone: Zone::FSegment }));
@@ -220,7 +220,7 @@ fn tables_without_a_valid_rsdp_are_an_error() {
     assert_eq!(script.load(&mut host), Err(Error::NoRsdp));
 }
 
-/// A number that is small, near a limit, or any.
+/// A number that is small, near a limit, or random.
 fn number() -> impl Strategy<Value = u32> {
     prop_oneof![0..72_u32, (0..9_u32).prop_map(|i| u32::MAX - i), any::<u32>()]
 }
@@ -251,7 +251,7 @@ fn command() -> impl Strategy<Value = Script> {
     ]
 }
 
-/// A script of commands that are likely to make sense, after those of [`minimal`] or alone.
+/// A script of mostly valid commands, after those of [`minimal`] or alone.
 fn script() -> impl Strategy<Value = Vec<u8>> {
     (any::<bool>(), proptest::collection::vec(command(), 0..5)).prop_map(|(after, commands)| {
         let mut script = if after { minimal().1.0 } else { Vec::new() };

@@ -1,4 +1,4 @@
-//! What each command does.
+//! The effect of each command.
 
 use super::*;
 use crate::checksum::sum;
@@ -32,7 +32,7 @@ fn a_pointer_is_added_to_the_offset_it_holds() {
 }
 
 #[test]
-fn an_alignment_is_at_least_a_paragraph() {
+fn an_alignment_is_at_least_16_bytes() {
     // Cloud Hypervisor asks for 4.
     for alignment in [0, 1, 4, 16] {
         let (mut host, _) = minimal();
@@ -42,9 +42,9 @@ fn an_alignment_is_at_least_a_paragraph() {
 }
 
 #[test]
-fn a_sum_is_subtracted_from_what_the_byte_holds() {
-    // Cloud Hypervisor does not clear the checksum bytes, and completes one checksum itself and then asks for the sum
-    // of no bytes.
+fn a_sum_is_subtracted_from_the_byte() {
+    // Cloud Hypervisor does not clear the checksum bytes. It also completes one checksum itself, and then requests a
+    // sum of no bytes.
     let (mut host, script) = minimal();
     let mut tables = [7; 64];
     tables[3] = 0x99;
@@ -55,7 +55,7 @@ fn a_sum_is_subtracted_from_what_the_byte_holds() {
 }
 
 #[test]
-fn a_sum_is_right_over_many_chunks() {
+fn a_sum_over_many_chunks_is_correct() {
     let (mut host, script) = minimal();
     let tables: Vec<u8> = (0..5001_u32).map(|i| ((i * i) >> 3) as u8).collect();
     host.files.insert("tables".into(), tables);
@@ -64,7 +64,7 @@ fn a_sum_is_right_over_many_chunks() {
 }
 
 #[test]
-fn the_host_is_told_an_address() {
+fn an_address_is_written_to_the_host() {
     let (mut host, script) = minimal();
     script.write_pointer("told", "tables", [4, 0x28], 4).load(&mut host).unwrap();
     let expected = (host.start(1) as u32 + 0x28).to_le_bytes().to_vec();
@@ -96,8 +96,8 @@ fn empty_files_and_commands_that_refer_to_them_are_skipped() {
 }
 
 #[test]
-fn files_are_found_by_name_however_many_there_are() {
-    // "A fixed array indexed by a fw_cfg file number": the number of a file is up to the host.
+fn any_number_of_files_is_found_by_name() {
+    // A known mistake of other firmware: a fixed array indexed by a fw_cfg file number. The host chooses the number.
     let (mut host, mut script) = minimal();
     for i in 0..400 {
         let file = alloc::format!("etc/{i}");

@@ -1,4 +1,4 @@
-//! A host to run scripts on, and a way to write scripts.
+//! A host to run scripts on, and a builder of scripts.
 
 extern crate std;
 
@@ -14,16 +14,16 @@ use alloc::vec::Vec;
 use super::{Error, Host, Zone, load};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 
-/// A host whose memory is what the interpreter allocated and nothing else: any other access fails the test.
+/// A host whose memory is only what the interpreter has allocated: any other access fails the test.
 pub(super) struct FakeHost {
     pub(super) files: BTreeMap<String, Vec<u8>>,
-    /// Where the next allocation in each zone may start, and where the zone ends.
+    /// The start of the next allocation in each zone, and the end of the zone.
     pub(super) high: PhysRange,
     pub(super) f_segment: PhysRange,
     pub(super) allocations: Vec<(PhysRange, Vec<u8>)>,
-    /// What the host was told: file, offset, bytes.
+    /// What was written to the host: file, offset, bytes.
     pub(super) told: Vec<(String, u32, Vec<u8>)>,
-    /// The file that is not loaded without an error.
+    /// The file that fails to load.
     pub(super) broken: Option<&'static str>,
     /// Whether files can be written.
     pub(super) writable: bool,
@@ -42,7 +42,7 @@ impl FakeHost {
         }
     }
 
-    /// Where the `index`th allocation is.
+    /// The start of the `index`th allocation.
     pub(super) fn start(&self, index: usize) -> u64 {
         self.allocations[index].0.start().get()
     }
@@ -125,7 +125,7 @@ impl Host for FakeHost {
     }
 }
 
-/// A script in the making.
+/// A script being built.
 #[derive(Default, Clone, Debug)]
 pub(super) struct Script(pub(super) Vec<u8>);
 

@@ -238,12 +238,12 @@ fn tables_where_the_firmware_runs_are_lost_and_not_passed_on() {
     }
 }
 
-/// A kernel that finds the anchor would follow it to what the firmware has put there.
+/// A kernel that finds the entry point would follow it to what the firmware has put there.
 #[test]
-fn the_anchor_of_tables_that_are_lost_is_removed() {
+fn the_entry_point_of_tables_that_are_lost_is_removed() {
     let acpi_and_mp = [fake::acpi(0xe_0000, 32 * MIB, ECAM), fake::mp_table(0x9_fc00, 0x9_e7e0)].concat();
     let acpi_and_mp_in_heap = [fake::acpi(0xe_0000, 32 * MIB, ECAM), fake::mp_table(0x9_fc00, 0x5_0000)].concat();
-    for (pieces, anchor, rsdp) in [
+    for (pieces, entry_point, rsdp) in [
         (fake::acpi(0xe_0000, 0x9_e7c0, ECAM), 0xe_0000, None),
         (fake::smbios(0xf_0000, 0x9_e000), 0xf_0000, None),
         (fake::smbios(0xf_0000, 0x5_0000), 0xf_0000, None),
@@ -253,8 +253,8 @@ fn the_anchor_of_tables_that_are_lost_is_removed() {
         let (mut machine, mut map) = (machine(&pieces), map());
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let found = of_host(&mut machine, &fw_cfg, &mut map);
-        assert_eq!((found.rsdp.map(PhysAddr::get), found.mp_table), (rsdp, false), "{anchor:#x}");
-        assert_eq!(machine.memory.bytes(anchor, 4), [0; 4], "{anchor:#x}");
+        assert_eq!((found.rsdp.map(PhysAddr::get), found.mp_table), (rsdp, false), "{entry_point:#x}");
+        assert_eq!(machine.memory.bytes(entry_point, 4), [0; 4], "{entry_point:#x}");
     }
 }
 
@@ -293,23 +293,23 @@ fn smbios_structures_are_kept() {
         assert_eq!(look(&pieces), (InMemory::default(), map()));
     }
     // The 2.x form, as hosts have it in fw_cfg and as the firmware completes it.
-    let mut bytes = [0; MAX_ANCHOR];
-    let anchor = crate::fakes::golden::items("q35")["etc/smbios/smbios-anchor"].clone();
-    bytes[..anchor.len()].copy_from_slice(&anchor);
+    let mut bytes = [0; MAX_ENTRY_POINT];
+    let entry_point = crate::fakes::golden::items("q35")["etc/smbios/smbios-anchor"].clone();
+    bytes[..entry_point.len()].copy_from_slice(&entry_point);
     let summary = crate::smbios::Summary { structures: 1, len: 0x321, max_structure: 64, ..Default::default() };
-    let anchor = Anchor::parse(&bytes).unwrap().finish(PhysAddr::new(32 * MIB), &summary).unwrap();
-    let (_, map) = look(&[(0xf_1230, anchor.to_vec())]);
+    let entry_point = EntryPoint::parse(&bytes).unwrap().finish(PhysAddr::new(32 * MIB), &summary).unwrap();
+    let (_, map) = look(&[(0xf_1230, entry_point.to_vec())]);
     assert_eq!(kind(&map, 32 * MIB), Some(E820Entry::RESERVED));
 }
 
-/// Found by fuzzing: an anchor that tells of no bytes, where the firmware runs, took their page from the RAM of the firmware.
+/// Found by fuzzing: an entry point that tells of no bytes, where the firmware runs, took their page from the RAM of the firmware.
 #[test]
 fn structures_of_no_length_took_a_page_of_the_firmwares_memory() {
     let mut pieces = fake::smbios(0xf_0000, layout::FIRMWARE_RAM.start().get() + 0x1_0010);
-    let anchor = &mut pieces[0].1;
-    anchor[12..16].fill(0);
-    anchor[5] = 0;
-    fake::sum_up(anchor, 5);
+    let entry_point = &mut pieces[0].1;
+    entry_point[12..16].fill(0);
+    entry_point[5] = 0;
+    fake::sum_up(entry_point, 5);
     pieces.truncate(1);
     let (_, map) = look(&pieces);
     assert!(map.is_ram(layout::FIRMWARE_RAM));
