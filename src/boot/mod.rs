@@ -1,7 +1,7 @@
 //! What to boot, where to put it, and what to pass to the kernel.
 //!
-//! A source ([`source`]) finds a [`Payload`]: a kernel, an initrd and a command line. The kernel's protocol
-//! ([`protocol`]) plans where everything goes, has each part transferred, and writes the kernel's parameters. Planning
+//! A source (`source`) finds a [`Payload`]: a kernel, an initrd and a command line. The kernel's protocol
+//! (`protocol`) plans where everything goes, has each part transferred, and writes the kernel's parameters. Planning
 //! changes nothing but the memory map. [`Handover`] is how the kernel is entered, and [`Images`] is what a TPM
 //! measures.
 //!

@@ -1,0 +1,220 @@
+//! Device paths: where a device or a file is, as a list of nodes (UEFI 10).
+//!
+//! A path is read from bytes that somebody else wrote ([`DevicePath::parse`]): its nodes follow each other without a gap up to
+//! the node that ends the whole path, and none is longer than what is left. What the nodes mean matters for their
+//! text ([`text`]) only.
+//!
+//! Left out: the lengths of nodes of known types, which a reader of such a node has to check.
+
+#[cfg(test)]
+mod tests;
+pub mod text;
+
+use alloc::vec::Vec;
+
+use uefi_raw::Guid;
+
+use crate::heap::{self, HeapFull};
+
+/// The bytes of a node before its data: type, sub-type and length (UEFI 10.3.1).
+pub const HEADER_LEN: usize = 4;
+/// The longest path that is read: none is known with more than some hundred bytes.
+pub const MOST_BYTES: usize = 64 << 10;
+
+/// The type of a node that ends a path, and its two sub-types (UEFI 10.3.1, "End of Hardware Device Path").
+const END: u8 = 0x7f;
+const END_OF_INSTANCE: u8 = 0x01;
+const END_OF_PATH: u8 = 0xff;
+
+/// A node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node<'a> {
+    /// Its type (UEFI 10.3, table "Generic Device Path Node Structure").
+    pub kind: u8,
+    /// Its sub-type.
+    pub sub_kind: u8,
+    /// What follows the header.
+    pub data: &'a [u8],
+}
+
+/// A path, or the rest of one: nodes up to the one that ends it, which is part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DevicePath<'a>(&'a [u8]);
+
+impl<'a> DevicePath<'a> {
+    /// The path at the start of `bytes`, or `None` when it does not end in them or a node is shorter than its header.
+    #[must_use]
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let mut len = 0_usize;
+        let mut rest = bytes;
+        loop {
+            let (node, after) = split_node(rest)?;
+            len = len.checked_add(rest.len().checked_sub(after.len())?)?;
+            if node.kind == END && node.sub_kind == END_OF_PATH {
+                return bytes.get(..len).map(Self);
+            }
+            rest = after;
+        }
+    }
+
+    /// The bytes, with the node that ends the path.
+    #[must_use]
+    pub const fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The bytes without the node that ends the path.
+    #[must_use]
+    pub fn nodes_bytes(self) -> &'a [u8] {
+        self.0.split_last_chunk::<HEADER_LEN>().map_or(self.0, |(nodes, _)| nodes)
+    }
+
+    /// The nodes, without the one that ends the path. Those that end an instance are among them.
+    pub fn nodes(self) -> impl Iterator<Item = Node<'a>> {
+        let mut rest = self.nodes_bytes();
+        core::iter::from_fn(move || {
+            let (node, after) = split_node(rest)?;
+            rest = after;
+            Some(node)
+        })
+    }
+
+    /// Whether it has more than one instance.
+    #[must_use]
+    pub fn is_multi_instance(self) -> bool {
+        self.nodes().any(Node::ends_instance)
+    }
+
+    /// The first instance, without an end, and the bytes of the rest of the path, if there is more.
+    #[must_use]
+    pub fn split_instance(self) -> (&'a [u8], Option<Self>) {
+        let mut rest = self.0;
+        while let Some((node, after)) = split_node(rest) {
+            if node.kind == END {
+                let len = self.0.len().saturating_sub(rest.len());
+                let instance = self.0.get(..len).unwrap_or_default();
+                return (instance, Some(Self(after)).filter(|_| node.ends_instance()));
+            }
+            rest = after;
+        }
+        (self.nodes_bytes(), None)
+    }
+
+    /// What follows the nodes of `prefix`, if this begins with them: the end alone where the two are the same.
+    #[must_use]
+    pub fn strip_prefix(self, prefix: DevicePath<'_>) -> Option<Self> {
+        // The nodes of both have the same lengths if their bytes are the same.
+        self.0.strip_prefix(prefix.nodes_bytes()).map(Self)
+    }
+}
+
+impl Node<'_> {
+    fn ends_instance(self) -> bool {
+        self.kind == END && self.sub_kind == END_OF_INSTANCE
+    }
+}
+
+/// The first node of `bytes`, and what follows it.
+fn split_node(bytes: &[u8]) -> Option<(Node<'_>, &[u8])> {
+    let (&[kind, sub_kind, low, high], _) = bytes.split_first_chunk()?;
+    let len = usize::from(u16::from_le_bytes([low, high]));
+    let (node, rest) = bytes.split_at_checked(len)?;
+    let data = node.get(HEADER_LEN..)?;
+    Some((Node { kind, sub_kind, data }, rest))
+}
+
+/// A path that is made node by node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathBuilder {
+    bytes: Vec<u8>,
+}
+
+impl PathBuilder {
+    /// No nodes yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { bytes: Vec::new() }
+    }
+
+    /// Appends a node whose data are `parts`, one after the other.
+    ///
+    /// # Errors
+    /// [`HeapFull`], also for a node that is too long to say its length.
+    pub fn node(mut self, kind: u8, sub_kind: u8, parts: &[&[u8]]) -> Result<Self, HeapFull> {
+        let data_len = parts.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
+        let len = u16::try_from(data_len.saturating_add(HEADER_LEN)).map_err(|_| HeapFull)?;
+        let [low, high] = len.to_le_bytes();
+        self.append(&[kind, sub_kind, low, high])?;
+        for part in parts {
+            self.append(part)?;
+        }
+        Ok(self)
+    }
+
+    /// Appends nodes as they are.
+    ///
+    /// # Errors
+    /// [`HeapFull`].
+    pub fn nodes(mut self, nodes: &[u8]) -> Result<Self, HeapFull> {
+        self.append(nodes)?;
+        Ok(self)
+    }
+
+    /// Appends `VenMedia(vendor)` (UEFI 10.3.5.3).
+    ///
+    /// # Errors
+    /// [`HeapFull`].
+    pub fn vendor_media(self, vendor: Guid) -> Result<Self, HeapFull> {
+        self.node(MEDIA, MEDIA_VENDOR, &[&vendor.to_bytes()])
+    }
+
+    /// Ends the path, and returns its bytes.
+    ///
+    /// # Errors
+    /// [`HeapFull`].
+    pub fn end(mut self) -> Result<Vec<u8>, HeapFull> {
+        self.append(&[END, END_OF_PATH, HEADER_LEN as u8, 0])?;
+        Ok(self.bytes)
+    }
+
+    /// Ends an instance, after which another one follows.
+    ///
+    /// # Errors
+    /// [`HeapFull`].
+    pub fn end_instance(mut self) -> Result<Self, HeapFull> {
+        self.append(&[END, END_OF_INSTANCE, HEADER_LEN as u8, 0])?;
+        Ok(self)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), HeapFull> {
+        bytes.iter().try_for_each(|&byte| heap::push(&mut self.bytes, byte))
+    }
+}
+
+/// Types of nodes (UEFI 10.3, table "Generic Device Path Node Structure").
+pub const HARDWARE: u8 = 0x01;
+/// Devices that ACPI describes.
+pub const ACPI: u8 = 0x02;
+/// Devices behind a bus or a network.
+pub const MESSAGING: u8 = 0x03;
+/// Parts of a medium.
+pub const MEDIA: u8 = 0x04;
+
+/// `Pci(device,function)` (UEFI 10.3.2.1).
+pub const HARDWARE_PCI: u8 = 0x01;
+/// `MemoryMapped(type,start,end)` (UEFI 10.3.2.3).
+pub const HARDWARE_MEMORY: u8 = 0x03;
+/// `VenHw(guid)` (UEFI 10.3.2.4).
+pub const HARDWARE_VENDOR: u8 = 0x04;
+/// `Acpi(hid,uid)` (UEFI 10.3.3).
+pub const ACPI_DEVICE: u8 = 0x01;
+/// `VenMsg(guid)` (UEFI 10.3.4.16).
+pub const MESSAGING_VENDOR: u8 = 0x0a;
+/// `HD(…)` (UEFI 10.3.5.1).
+pub const MEDIA_HARD_DRIVE: u8 = 0x01;
+/// `CDROM(…)` (UEFI 10.3.5.2).
+pub const MEDIA_CD_ROM: u8 = 0x02;
+/// `VenMedia(guid)` (UEFI 10.3.5.3).
+pub const MEDIA_VENDOR: u8 = 0x03;
+/// A file's path (UEFI 10.3.5.4).
+pub const MEDIA_FILE: u8 = 0x04;

@@ -1,0 +1,167 @@
+//! Device paths as text (UEFI 10.6).
+//!
+//! The nodes that this firmware and QEMU's devices have are written by their names. Every other is written as the
+//! specification has it for any: `Path(type,sub-type,data)`, or with the type's own word.
+
+use core::fmt::{self, Write};
+
+use uefi_raw::Guid;
+
+use super::{
+    ACPI, ACPI_DEVICE, DevicePath, HARDWARE, HARDWARE_MEMORY, HARDWARE_PCI, HARDWARE_VENDOR, MEDIA, MEDIA_CD_ROM,
+    MEDIA_FILE, MEDIA_HARD_DRIVE, MEDIA_VENDOR, MESSAGING, MESSAGING_VENDOR, Node,
+};
+
+/// A path as text: its nodes with `/` between, and `,` between instances.
+#[derive(Clone, Copy, Debug)]
+pub struct PathText<'a>(pub DevicePath<'a>);
+
+/// A node as text.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeText<'a>(pub Node<'a>);
+
+impl fmt::Display for PathText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut is_first = true;
+        for node in self.0.nodes() {
+            if node.ends_instance() {
+                f.write_char(',')?;
+                is_first = true;
+                continue;
+            }
+            if !is_first {
+                f.write_char('/')?;
+            }
+            is_first = false;
+            NodeText(node).fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// "PNP" in the low half of a compressed identifier (UEFI 10.3.3).
+const PNP: u32 = 0x41d0;
+/// `PNP0A03` and `PNP0A08`: PCI and PCI Express root bridges.
+const PCI_ROOT: u32 = 0x0a03_41d0;
+const PCI_EXPRESS_ROOT: u32 = 0x0a08_41d0;
+
+impl fmt::Display for NodeText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Node { kind, sub_kind, data } = self.0;
+        let known = match (kind, sub_kind) {
+            (HARDWARE, HARDWARE_PCI) => pci(f, data),
+            (HARDWARE, HARDWARE_MEMORY) => memory(f, data),
+            (HARDWARE, HARDWARE_VENDOR) => vendor(f, "VenHw", data),
+            (ACPI, ACPI_DEVICE) => acpi(f, data),
+            (MESSAGING, MESSAGING_VENDOR) => vendor(f, "VenMsg", data),
+            (MEDIA, MEDIA_HARD_DRIVE) => hard_drive(f, data),
+            (MEDIA, MEDIA_CD_ROM) => cd_rom(f, data),
+            (MEDIA, MEDIA_VENDOR) => vendor(f, "VenMedia", data),
+            (MEDIA, MEDIA_FILE) => file(f, data),
+            _ => None,
+        };
+        known.unwrap_or_else(|| {
+            match kind {
+                HARDWARE => write!(f, "HardwarePath({sub_kind}")?,
+                ACPI => write!(f, "AcpiPath({sub_kind}")?,
+                MESSAGING => write!(f, "Msg({sub_kind}")?,
+                MEDIA => write!(f, "MediaPath({sub_kind}")?,
+                _ => write!(f, "Path({kind},{sub_kind}")?,
+            }
+            if !data.is_empty() {
+                f.write_char(',')?;
+            }
+            hex(f, data)?;
+            f.write_char(')')
+        })
+    }
+}
+
+/// A GUID in capitals, as EDK II writes it.
+struct GuidText<'a>(&'a [u8; 16]);
+
+impl fmt::Display for GuidText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = Guid::from_bytes(*self.0).to_ascii_hex_lower();
+        text.iter().try_for_each(|character| f.write_char(character.to_ascii_uppercase().into()))
+    }
+}
+
+fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+fn pci(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
+    let &[function, device] = data else { return None };
+    Some(write!(f, "Pci({device:#x},{function:#x})"))
+}
+
+fn memory(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
+    let (kind, rest) = u32_of(data)?;
+    let (start, rest) = u64_of(rest)?;
+    let (end, rest) = u64_of(rest)?;
+    rest.is_empty().then(|| write!(f, "MemoryMapped({kind:#x},{start:#x},{end:#x})"))
+}
+
+fn vendor(f: &mut fmt::Formatter<'_>, word: &str, data: &[u8]) -> Option<fmt::Result> {
+    let (guid, rest) = data.split_first_chunk()?;
+    let mut write = || {
+        write!(f, "{word}({}", GuidText(guid))?;
+        if !rest.is_empty() {
+            f.write_char(',')?;
+        }
+        hex(f, rest)?;
+        f.write_char(')')
+    };
+    Some(write())
+}
+
+fn acpi(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
+    let (hid, rest) = u32_of(data)?;
+    let (uid, rest) = u32_of(rest)?;
+    rest.is_empty().then(|| match hid {
+        PCI_ROOT => write!(f, "PciRoot({uid:#x})"),
+        PCI_EXPRESS_ROOT => write!(f, "PcieRoot({uid:#x})"),
+        hid if hid & 0xffff == PNP => write!(f, "Acpi(PNP{:04X},{uid:#x})", hid >> 16),
+        hid => write!(f, "Acpi({hid:08X},{uid:#x})"),
+    })
+}
+
+fn hard_drive(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
+    let (number, rest) = u32_of(data)?;
+    let (start, rest) = u64_of(rest)?;
+    let (len, rest) = u64_of(rest)?;
+    let (signature, rest) = rest.split_first_chunk::<16>()?;
+    let &[_, kind] = rest else { return None };
+    Some(match kind {
+        1 => {
+            let (signature, _) = u32_of(signature)?;
+            write!(f, "HD({number},MBR,{signature:#010x},{start:#x},{len:#x})")
+        }
+        2 => write!(f, "HD({number},GPT,{},{start:#x},{len:#x})", GuidText(signature)),
+        kind => write!(f, "HD({number},{kind},0,{start:#x},{len:#x})"),
+    })
+}
+
+fn cd_rom(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
+    let (entry, rest) = u32_of(data)?;
+    let (start, rest) = u64_of(rest)?;
+    let (len, rest) = u64_of(rest)?;
+    rest.is_empty().then(|| write!(f, "CDROM({entry:#x},{start:#x},{len:#x})"))
+}
+
+/// A file's path is its text, up to a NUL.
+fn file(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
+    let (units, _) = data.as_chunks::<2>();
+    let units = units.iter().map(|unit| u16::from_le_bytes(*unit)).take_while(|&unit| unit != 0);
+    let mut characters = char::decode_utf16(units);
+    Some(characters.try_for_each(|character| f.write_char(character.unwrap_or(char::REPLACEMENT_CHARACTER))))
+}
+
+fn u32_of(data: &[u8]) -> Option<(u32, &[u8])> {
+    data.split_first_chunk().map(|(bytes, rest)| (u32::from_le_bytes(*bytes), rest))
+}
+
+fn u64_of(data: &[u8]) -> Option<(u64, &[u8])> {
+    data.split_first_chunk().map(|(bytes, rest)| (u64::from_le_bytes(*bytes), rest))
+}

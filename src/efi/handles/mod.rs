@@ -1,0 +1,340 @@
+//! Handles and the protocols on them (UEFI 7.3).
+//!
+//! A handle is a number that nobody else interprets; none is used twice. What an interface is, is a matter of who installs
+//! and who uses it: here it is an address. Functions that have to notify somebody return the events; signalling them is the
+//! caller's, after it has let go of this list.
+//!
+//! Left out: drivers. No driver binding is installed by the firmware, and what an image installs is not asked to manage a
+//! controller: `ConnectController` finds none. So an interface that somebody opened exclusively or as a driver is never
+//! given up for another.
+
+mod opens;
+#[cfg(test)]
+mod tests;
+
+use alloc::vec::Vec;
+use core::num::NonZeroU64;
+
+use uefi_raw::{Guid, Status};
+
+pub use self::opens::{Agent, Open, OpenMode};
+use super::events::Event;
+use crate::heap::{self, HeapFull};
+
+/// A handle: `EFI_HANDLE`, which is never null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Handle(NonZeroU64);
+
+impl Handle {
+    /// The handle of this number, if it is not null. It need not exist.
+    #[must_use]
+    pub const fn from_raw(number: u64) -> Option<Self> {
+        match NonZeroU64::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn raw(self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// The address of an interface, be it null.
+pub type Interface = u64;
+
+/// Which handles are looked for (UEFI 7.3, `EFI_LOCATE_SEARCH_TYPE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// All.
+    All,
+    /// Those with this protocol.
+    Protocol(Guid),
+    /// The next on which a protocol was installed since [`Handles::register`] returned this.
+    Registration(u64),
+}
+
+#[derive(Debug)]
+struct Protocol {
+    guid: Guid,
+    interface: Interface,
+    opens: Vec<Open>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    handle: Handle,
+    protocols: Vec<Protocol>,
+}
+
+impl Entry {
+    fn protocol(&self, guid: Guid) -> Option<&Protocol> {
+        self.protocols.iter().find(|protocol| protocol.guid == guid)
+    }
+}
+
+/// Who wants to know of a protocol.
+#[derive(Debug)]
+struct Registration {
+    key: u64,
+    guid: Guid,
+    event: Event,
+    /// The handles that were not returned yet.
+    new: Vec<Handle>,
+}
+
+/// All handles, in the order in which they were made.
+#[derive(Debug, Default)]
+pub struct Handles {
+    entries: Vec<Entry>,
+    registrations: Vec<Registration>,
+    /// The last number that was used.
+    last: u64,
+}
+
+impl From<HeapFull> for NoRoom {
+    fn from(_: HeapFull) -> Self {
+        Self
+    }
+}
+
+/// There is no room: `OUT_OF_RESOURCES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct NoRoom;
+
+impl From<NoRoom> for Status {
+    fn from(NoRoom: NoRoom) -> Self {
+        Self::OUT_OF_RESOURCES
+    }
+}
+
+impl Handles {
+    /// No handles.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { entries: Vec::new(), registrations: Vec::new(), last: 0 }
+    }
+
+    /// Whether there is such a handle.
+    #[must_use]
+    pub fn exists(&self, handle: Handle) -> bool {
+        self.entry(handle).is_some()
+    }
+
+    /// Installs a protocol on `handle`, or on a new handle without one. Returns the handle. Who wants to know of the protocol is
+    /// in [`Self::notified`] from then on.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` when the handle does not exist or has the protocol; `OUT_OF_RESOURCES`.
+    pub fn install(&mut self, handle: Option<Handle>, guid: Guid, interface: Interface) -> Result<Handle, Status> {
+        let protocol = Protocol { guid, interface, opens: Vec::new() };
+        let handle = match handle {
+            Some(handle) => {
+                let entry = self.entry_mut(handle).ok_or(Status::INVALID_PARAMETER)?;
+                if entry.protocol(guid).is_some() {
+                    return Err(Status::INVALID_PARAMETER);
+                }
+                heap::push(&mut entry.protocols, protocol).map_err(NoRoom::from)?;
+                handle
+            }
+            None => {
+                let number = self.last.checked_add(1).ok_or(Status::OUT_OF_RESOURCES)?;
+                let handle = Handle::from_raw(number).ok_or(Status::OUT_OF_RESOURCES)?;
+                let mut protocols = Vec::new();
+                heap::push(&mut protocols, protocol).map_err(NoRoom::from)?;
+                heap::push(&mut self.entries, Entry { handle, protocols }).map_err(NoRoom::from)?;
+                self.last = number;
+                handle
+            }
+        };
+        self.tell(handle, guid);
+        Ok(handle)
+    }
+
+    /// Puts `new` in the place of the interface `old`, and tells of it as of a new one.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` without the handle, `NOT_FOUND` without that interface, `ACCESS_DENIED` when somebody has it open who
+    /// does not let go of it.
+    pub fn reinstall(&mut self, handle: Handle, guid: Guid, old: Interface, new: Interface) -> Result<(), Status> {
+        let protocol = self.removable(handle, guid, old)?;
+        protocol.interface = new;
+        protocol.opens.clear();
+        self.tell(handle, guid);
+        Ok(())
+    }
+
+    /// Takes an interface from a handle, and the handle away with its last one.
+    ///
+    /// # Errors
+    /// As for [`Self::reinstall`].
+    pub fn uninstall(&mut self, handle: Handle, guid: Guid, interface: Interface) -> Result<(), Status> {
+        self.removable(handle, guid, interface)?;
+        if let Some(entry) = self.entry_mut(handle) {
+            entry.protocols.retain(|protocol| protocol.guid != guid);
+        }
+        self.entries.retain(|entry| !entry.protocols.is_empty());
+        let exists = self.exists(handle);
+        for registration in self.registrations.iter_mut().filter(|registration| registration.guid == guid || !exists) {
+            registration.new.retain(|&new| new != handle);
+        }
+        Ok(())
+    }
+
+    /// The events of those who want to know that the protocol was installed.
+    pub fn notified(&self, guid: Guid) -> impl Iterator<Item = Event> + '_ {
+        self.registrations.iter().filter(move |registration| registration.guid == guid).map(|known| known.event)
+    }
+
+    /// Has `event` signalled whenever the protocol is installed. Returns the key to ask for the handles with.
+    ///
+    /// # Errors
+    /// `OUT_OF_RESOURCES`.
+    pub fn register(&mut self, guid: Guid, event: Event) -> Result<u64, Status> {
+        let key = self.last.checked_add(1).ok_or(Status::OUT_OF_RESOURCES)?;
+        let registration = Registration { key, guid, event, new: Vec::new() };
+        heap::push(&mut self.registrations, registration).map_err(NoRoom::from)?;
+        self.last = key;
+        Ok(key)
+    }
+
+    /// Nobody wants to know anything by `event` any more.
+    pub fn forget(&mut self, event: Event) {
+        self.registrations.retain(|registration| registration.event != event);
+    }
+
+    /// The interface of a protocol.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` without the handle, `UNSUPPORTED` without the protocol.
+    pub fn interface(&self, handle: Handle, guid: Guid) -> Result<Interface, Status> {
+        let entry = self.entry(handle).ok_or(Status::INVALID_PARAMETER)?;
+        entry.protocol(guid).map(|protocol| protocol.interface).ok_or(Status::UNSUPPORTED)
+    }
+
+    /// Opens a protocol: [`Self::interface`], with a note of who uses it.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` when a handle does not exist that `mode` needs, `UNSUPPORTED` without the protocol,
+    /// `ALREADY_STARTED` and `ACCESS_DENIED` when somebody has it open; `OUT_OF_RESOURCES`.
+    pub fn open(&mut self, handle: Handle, guid: Guid, agent: Agent, mode: OpenMode) -> Result<Interface, Status> {
+        let exists = |handle: Option<Handle>| handle.is_some_and(|handle| self.exists(handle));
+        let is_valid = match mode {
+            OpenMode::Handle | OpenMode::Get | OpenMode::Test => true,
+            OpenMode::ChildController => {
+                exists(agent.image) && exists(agent.controller) && agent.controller != Some(handle)
+            }
+            OpenMode::Driver | OpenMode::ExclusiveDriver => exists(agent.image) && exists(agent.controller),
+            OpenMode::Exclusive => exists(agent.image),
+        };
+        let entry = self.entry_mut(handle).filter(|_| is_valid).ok_or(Status::INVALID_PARAMETER)?;
+        let protocol = entry.protocols.iter_mut().find(|protocol| protocol.guid == guid).ok_or(Status::UNSUPPORTED)?;
+        opens::add(&mut protocol.opens, agent, mode)?;
+        Ok(protocol.interface)
+    }
+
+    /// Ends what [`Self::open`] noted.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` when a handle does not exist, `NOT_FOUND` when the protocol was not opened by `agent`.
+    pub fn close(&mut self, handle: Handle, guid: Guid, agent: Agent) -> Result<(), Status> {
+        let exists = |handle| self.exists(handle);
+        let is_valid = agent.image.is_some_and(exists) && agent.controller.is_none_or(exists);
+        let entry = self.entry_mut(handle).filter(|_| is_valid).ok_or(Status::INVALID_PARAMETER)?;
+        let protocol = entry.protocols.iter_mut().find(|protocol| protocol.guid == guid).ok_or(Status::NOT_FOUND)?;
+        let before = protocol.opens.len();
+        protocol.opens.retain(|open| open.agent != agent);
+        if protocol.opens.len() == before { Err(Status::NOT_FOUND) } else { Ok(()) }
+    }
+
+    /// Ends all that `image` has opened.
+    pub fn close_all(&mut self, image: Handle) {
+        let protocols = self.entries.iter_mut().flat_map(|entry| entry.protocols.iter_mut());
+        protocols.for_each(|protocol| protocol.opens.retain(|open| open.agent.image != Some(image)));
+    }
+
+    /// Who has a protocol open.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` without the handle or the protocol.
+    pub fn opens(&self, handle: Handle, guid: Guid) -> Result<&[Open], Status> {
+        let protocol = self.entry(handle).and_then(|entry| entry.protocol(guid)).ok_or(Status::NOT_FOUND)?;
+        Ok(&protocol.opens)
+    }
+
+    /// The protocols on a handle.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` without the handle.
+    pub fn protocols(&self, handle: Handle) -> Result<impl ExactSizeIterator<Item = Guid> + '_, Status> {
+        let entry = self.entry(handle).ok_or(Status::INVALID_PARAMETER)?;
+        Ok(entry.protocols.iter().map(|protocol| protocol.guid))
+    }
+
+    /// The handles that are looked for, in the order in which they were made. Of a registration it is one, which is not
+    /// returned again once [`Self::took`] says that it was taken.
+    pub fn locate(&self, search: Search) -> impl Iterator<Item = Handle> + '_ {
+        let next = match search {
+            Search::Registration(key) => {
+                let registration = self.registrations.iter().find(|registration| registration.key == key);
+                registration.and_then(|registration| registration.new.first()).copied()
+            }
+            Search::All | Search::Protocol(_) => None,
+        };
+        let is_meant = move |entry: &&Entry| match search {
+            Search::All => true,
+            Search::Protocol(guid) => entry.protocol(guid).is_some(),
+            Search::Registration(_) => Some(entry.handle) == next,
+        };
+        self.entries.iter().filter(is_meant).map(|entry| entry.handle)
+    }
+
+    /// The handle that [`Self::locate`] returned for a registration was taken.
+    pub fn took(&mut self, key: u64, handle: Handle) {
+        for registration in self.registrations.iter_mut().filter(|registration| registration.key == key) {
+            registration.new.retain(|&new| new != handle);
+        }
+    }
+
+    /// The first interface of a protocol, in the order of the handles.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`.
+    pub fn first(&self, guid: Guid) -> Result<Interface, Status> {
+        let protocol = self.entries.iter().find_map(|entry| entry.protocol(guid)).ok_or(Status::NOT_FOUND)?;
+        Ok(protocol.interface)
+    }
+
+    fn entry(&self, handle: Handle) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.handle == handle)
+    }
+
+    fn entry_mut(&mut self, handle: Handle) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.handle == handle)
+    }
+
+    /// The interface, if it may be taken away.
+    fn removable(&mut self, handle: Handle, guid: Guid, interface: Interface) -> Result<&mut Protocol, Status> {
+        let entry = self.entry_mut(handle).ok_or(Status::INVALID_PARAMETER)?;
+        let is_meant = |protocol: &&mut Protocol| protocol.guid == guid && protocol.interface == interface;
+        let protocol = entry.protocols.iter_mut().find(is_meant).ok_or(Status::NOT_FOUND)?;
+        if protocol.opens.iter().any(|open| open.mode.is_held()) {
+            return Err(Status::ACCESS_DENIED);
+        }
+        Ok(protocol)
+    }
+
+    /// Notes the handle for those who want to know. One for which there is no room is told of no less: the event is signalled.
+    fn tell(&mut self, handle: Handle, guid: Guid) {
+        for registration in self.registrations.iter_mut().filter(|registration| registration.guid == guid) {
+            registration.new.retain(|&new| new != handle);
+            if heap::push(&mut registration.new, handle).is_err() {
+                log::warn!(
+                    "the firmware's heap is full: an EFI program is told of a protocol, but not on which handle"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! Programs for UEFI: PE32+ images for x86-64 (UEFI 2.1.1).
+//!
+//! [`Image::parse`] checks the headers once. What it returns can be placed without another check: [`Image::contents`] is
+//! where each byte of the file goes, [`Image::zeros`] what is zero, [`relocate`] adapts the image to its address, and
+//! [`Image::protection`] is how its pages may be mapped. An image in memory is zero but for its headers and the contents of
+//! its sections. Where sections overlap, the later one in the table counts.
+//!
+//! Assumed: the memory of an image is as long as [`Image::len`], and begins at a page.
+//!
+//! Left out: certificates (they follow the last section), symbols, debug data and resources.
+
+mod error;
+mod headers;
+mod relocations;
+#[cfg(test)]
+mod tests;
+
+use arrayvec::ArrayVec;
+use zerocopy::FromBytes;
+
+pub use self::error::Error;
+use self::headers::{
+    CoffHeader, Directory, EXECUTABLE, MOST_DIRECTORIES, NX_COMPATIBLE, OptionalHeader, PE32_PLUS,
+    RELOCATION_DIRECTORY, RELOCATIONS_STRIPPED, SIGNATURE, SIGNATURE_OFFSET, SectionHeader, WRITABLE,
+};
+pub use self::relocations::relocate;
+use crate::addr::Alignment;
+
+/// As many sections are taken: as many as Windows takes (PE, "COFF File Header").
+pub const MOST_SECTIONS: usize = 96;
+/// As many bytes of a file hold all headers of any image that is taken: those of the largest section table, with 3 KiB before
+/// it.
+pub const MOST_HEADERS: usize = 0x2000;
+
+/// What an image is for, which is also which memory it gets (UEFI 7.4, `EFI_BOOT_SERVICES.LoadImage`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subsystem {
+    /// It runs, and returns.
+    Application,
+    /// It stays until the operating system takes over.
+    BootDriver,
+    /// It stays.
+    RuntimeDriver,
+}
+
+/// A part of the file and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// Bytes from the start of the file.
+    pub offset: u32,
+    /// Bytes from the start of the image.
+    pub address: u32,
+    /// The length in bytes.
+    pub len: u32,
+}
+
+/// Bytes of an image, from `start` to `end` exclusive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// The first, from the start of the image.
+    pub start: u32,
+    /// One past the last.
+    pub end: u32,
+}
+
+impl Span {
+    const fn new(start: u32, len: u32) -> Option<Self> {
+        match start.checked_add(len) {
+            Some(end) => Some(Self { start, end }),
+            None => None,
+        }
+    }
+
+    /// Whether there is no byte in it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+
+    /// The length in bytes.
+    #[must_use]
+    pub const fn len(self) -> u32 {
+        self.end.saturating_sub(self.start)
+    }
+
+    const fn contains(self, at: u32) -> bool {
+        self.start <= at && at < self.end
+    }
+}
+
+/// How memory may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It is read.
+    Constants,
+    /// It is read and executed.
+    Code,
+    /// It is read and written.
+    Data,
+    /// All of these.
+    Any,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Section {
+    /// What the section takes of the image, without the rest of its last page.
+    span: Span,
+    /// Where its contents are in the file.
+    offset: u32,
+    /// As many bytes of it are in the file.
+    file_len: u32,
+    access: Access,
+}
+
+/// An image whose headers are in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    len: u32,
+    headers_len: u32,
+    entry: u32,
+    base: u64,
+    subsystem: Subsystem,
+    alignment: u32,
+    is_fixed: bool,
+    is_nx_compatible: bool,
+    version: u16,
+    sections: ArrayVec<Section, MOST_SECTIONS>,
+    relocations: Span,
+}
+
+impl Image {
+    /// The image of a file that is `file_len` bytes long and begins with `start`: [`MOST_HEADERS`] bytes, or all of a shorter
+    /// file.
+    ///
+    /// # Errors
+    /// Every [`Error`] but those of [`relocate`].
+    pub fn parse(start: &[u8], file_len: u64) -> Result<Self, Error> {
+        let rest = start.strip_prefix(headers::DOS_MAGIC).ok_or(Error::NotPe)?;
+        let at = rest.get(SIGNATURE_OFFSET.saturating_sub(headers::DOS_MAGIC.len())..).and_then(<[u8]>::first_chunk);
+        let at = u32::from_le_bytes(*at.ok_or(Error::NotPe)?) as usize;
+        let rest = start.get(at..).and_then(|rest| rest.strip_prefix(SIGNATURE)).ok_or(Error::NotPe)?;
+        let is_whole = start.len() as u64 >= file_len;
+        let cut_off = if is_whole { Error::HeadersTruncated { file: file_len } } else { Error::HeadersTooLong };
+
+        let (coff, rest) = CoffHeader::ref_from_prefix(rest).map_err(|_| cut_off)?;
+        if coff.machine.get() != headers::MACHINE_X86_64 {
+            return Err(Error::Machine(coff.machine.get()));
+        }
+        let (optional, directories) = OptionalHeader::ref_from_prefix(rest).map_err(|_| cut_off)?;
+        if optional.magic.get() != PE32_PLUS {
+            return Err(Error::Magic(optional.magic.get()));
+        }
+        let subsystem = match optional.subsystem.get() {
+            headers::SUBSYSTEM_APPLICATION => Subsystem::Application,
+            headers::SUBSYSTEM_BOOT_DRIVER => Subsystem::BootDriver,
+            headers::SUBSYSTEM_RUNTIME_DRIVER => Subsystem::RuntimeDriver,
+            other => return Err(Error::Subsystem(other)),
+        };
+        let alignment = optional.section_alignment.get();
+        for alignment in [alignment, optional.file_alignment.get()] {
+            if !alignment.is_power_of_two() {
+                return Err(Error::Alignment(alignment));
+            }
+        }
+        let sections_at = usize::from(coff.optional_header_len.get());
+        let table = rest.get(sections_at..).filter(|_| sections_at >= size_of::<OptionalHeader>()).ok_or(cut_off)?;
+        let count = coff.section_count.get();
+        if usize::from(count) > MOST_SECTIONS {
+            return Err(Error::TooManySections(count));
+        }
+        let (table, after) =
+            <[SectionHeader]>::ref_from_prefix_with_elems(table, usize::from(count)).map_err(|_| cut_off)?;
+        let headers_len = optional.headers_len.get();
+        let table_end = start.len().saturating_sub(after.len());
+        let (headers, len) = (Span { start: 0, end: headers_len }, optional.image_len.get());
+        if u64::from(headers_len) > file_len {
+            return Err(Error::HeadersTruncated { file: file_len });
+        }
+        if table_end > headers_len as usize || headers_len > len {
+            return Err(Error::HeadersLength(headers_len));
+        }
+
+        let mut sections = ArrayVec::new();
+        for (index, header) in table.iter().enumerate() {
+            // There are no more than fit.
+            let section = Section::parse(index as u16, header, headers, len, file_len)?;
+            let _ = sections.try_push(section);
+        }
+        let entry = optional.entry_point.get();
+        if !sections.iter().any(|section: &Section| section.span.contains(entry)) {
+            return Err(Error::EntryOutside(entry));
+        }
+        let count = optional.directory_count.get().min(MOST_DIRECTORIES) as usize;
+        let within = sections_at.saturating_sub(size_of::<OptionalHeader>());
+        let directories = directories.get(..within).unwrap_or_default();
+        let relocations = directories
+            .chunks_exact(size_of::<Directory>())
+            .take(count)
+            .nth(RELOCATION_DIRECTORY)
+            .and_then(|bytes| Directory::ref_from_bytes(bytes).ok())
+            .map_or((0, 0), |directory| (directory.address.get(), directory.len.get()));
+        let relocations = match relocations {
+            (_, 0) => Span::default(),
+            (address, size) => Span::new(address, size)
+                .filter(|span| span.end <= len && span.start >= headers_len)
+                .ok_or(Error::Relocations { at: address })?,
+        };
+        let [version, _] = optional.image_version;
+        Ok(Self {
+            len,
+            headers_len,
+            entry,
+            base: optional.image_base.get(),
+            subsystem,
+            alignment,
+            is_fixed: coff.characteristics.get() & RELOCATIONS_STRIPPED != 0,
+            is_nx_compatible: optional.dll_characteristics.get() & NX_COMPATIBLE != 0,
+            version: version.get(),
+            sections,
+            relocations,
+        })
+    }
+
+    /// The bytes of memory that it takes, from its first page on.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "no image is empty")]
+    pub const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub const fn subsystem(&self) -> Subsystem {
+        self.subsystem
+    }
+
+    /// The entry point, in bytes from its start: that of one of its sections.
+    #[must_use]
+    pub const fn entry(&self) -> u32 {
+        self.entry
+    }
+
+    /// The address that it is linked for, be it zero, and whether it can run there only.
+    #[must_use]
+    pub const fn base(&self) -> (u64, bool) {
+        (self.base, self.is_fixed)
+    }
+
+    /// The major version that its maker gave it. A kernel from 1 on asks for its initrd by a protocol (Linux
+    /// `drivers/firmware/efi/libstub/efistub.h`, `LINUX_EFISTUB_MAJOR_VERSION`).
+    #[must_use]
+    pub const fn version(&self) -> u16 {
+        self.version
+    }
+
+    /// What of the file goes where, in this order: what comes later goes over what came before. None is empty.
+    ///
+    /// Where file and memory have the same layout this is one piece, with what of the file is between the sections.
+    pub fn contents(&self) -> impl Iterator<Item = Contents> + '_ {
+        let whole = self.is_laid_out_as_file().then(|| Contents { offset: 0, address: 0, len: self.file_end() });
+        let pieces = self.pieces().filter(move |_| whole.is_none());
+        whole.into_iter().chain(pieces)
+    }
+
+    /// What of the image is zero, by address: what neither its headers nor the contents of a section fill. None is empty, and
+    /// each is to be cleared after [`Self::contents`] are in place.
+    pub fn zeros(&self) -> impl Iterator<Item = Span> + '_ {
+        let end_of = |piece: Contents| piece.address.saturating_add(piece.len);
+        let next = move |from: u32| {
+            let covering = |at: u32| self.pieces().find(|piece| piece.address <= at && at < end_of(*piece));
+            let mut start = from;
+            // This ends: each step goes to the end of another piece.
+            while let Some(piece) = covering(start) {
+                start = end_of(piece);
+            }
+            let end = self.pieces().map(|piece| piece.address).filter(|&at| at > start).min().unwrap_or(self.len);
+            Some(Span { start, end }).filter(|gap| !gap.is_empty())
+        };
+        core::iter::successors(next(0), move |gap| next(gap.end))
+    }
+
+    /// How the pages of the image may be mapped, by ascending address and without a gap: those of its headers, and of each
+    /// section. `None` where it does not say that it can do with less than all, or where sections share a page.
+    #[must_use]
+    pub fn protection(&self) -> Option<ArrayVec<(Span, Access), { MOST_SECTIONS + 1 }>> {
+        if !self.is_nx_compatible || u64::from(self.alignment) < Alignment::PAGE.bytes() {
+            return None;
+        }
+        let mut spans = ArrayVec::<(Span, Access), { MOST_SECTIONS + 1 }>::new();
+        spans.try_push((Span { start: 0, end: self.headers_len }, Access::Constants)).ok()?;
+        for section in &self.sections {
+            if !section.span.is_empty() {
+                spans.try_push((section.span, section.access)).ok()?;
+            }
+        }
+        spans.sort_unstable_by_key(|(span, _)| span.start);
+        // Each to where the next one begins, which has to be another page.
+        let starts = spans.iter().skip(1).map(|(span, _)| span.start).chain([self.len]);
+        let starts: ArrayVec<u32, { MOST_SECTIONS + 1 }> = starts.collect();
+        for ((span, _), next) in spans.iter_mut().zip(starts) {
+            let page_end = u64::from(span.end).next_multiple_of(Alignment::PAGE.bytes());
+            let shares = page_end > u64::from(next) && next != self.len;
+            if shares || !u64::from(span.start).is_multiple_of(Alignment::PAGE.bytes()) {
+                return None;
+            }
+            span.end = next;
+        }
+        Some(spans)
+    }
+
+    /// The headers and the contents of each section.
+    fn pieces(&self) -> impl Iterator<Item = Contents> + '_ {
+        let headers = Contents { offset: 0, address: 0, len: self.headers_len };
+        let sections = self.sections.iter().map(|section| Contents {
+            offset: section.offset,
+            address: section.span.start,
+            len: section.file_len,
+        });
+        core::iter::once(headers).chain(sections).filter(|piece| piece.len > 0)
+    }
+
+    /// Whether each piece has the place in memory that it has in the file.
+    fn is_laid_out_as_file(&self) -> bool {
+        self.pieces().all(|piece| piece.offset == piece.address)
+    }
+
+    /// Where the last piece ends in memory.
+    fn file_end(&self) -> u32 {
+        self.pieces().map(|piece| piece.address.saturating_add(piece.len)).max().unwrap_or(0)
+    }
+}
+
+impl Section {
+    fn parse(index: u16, header: &SectionHeader, headers: Span, image_len: u32, file_len: u64) -> Result<Self, Error> {
+        let raw_len = header.raw_len.get();
+        // Old linkers leave it zero.
+        let len = match header.virtual_len.get() {
+            0 => raw_len,
+            len => len,
+        };
+        let outside = Error::SectionOutside { section: index };
+        let span = Span::new(header.virtual_address.get(), len).ok_or(outside)?;
+        if !span.is_empty() && (span.end > image_len || span.start < headers.end) {
+            return Err(outside);
+        }
+        // What is more in the file is filling up to the file's alignment.
+        let file_len_of_it = raw_len.min(len);
+        let end = u64::from(header.raw_offset.get()).saturating_add(file_len_of_it.into());
+        if file_len_of_it > 0 && end > file_len {
+            return Err(Error::SectionTruncated { section: index, end, file: file_len });
+        }
+        let characteristics = header.characteristics.get();
+        let access = match (characteristics & WRITABLE != 0, characteristics & EXECUTABLE != 0) {
+            (false, false) => Access::Constants,
+            (false, true) => Access::Code,
+            (true, false) => Access::Data,
+            (true, true) => Access::Any,
+        };
+        Ok(Self { span, offset: header.raw_offset.get(), file_len: file_len_of_it, access })
+    }
+}
