@@ -1,7 +1,8 @@
 //! The Bochs display interface of QEMU's `VGA`, `secondary-vga`, `bochs-display` and `virtio-vga`.
 //!
-//! BAR 0 is the video memory, BAR 2 has the registers: first the EDID, then VGA's ports, then the interface's own. So
-//! neither ports nor the VGA window at 0xa0000 are needed, and a display behind a bridge is as good as any.
+//! BAR 0 is the video memory. BAR 2 has the registers: the EDID, then VGA's ports, then the interface's own registers.
+//! So the firmware needs neither ports nor the VGA window at 0xa0000, and a display behind a bridge works like any
+//! other.
 //!
 //! Source: QEMU `docs/specs/standard-vga.rst` and `hw/display/bochs-vbe.h`.
 
@@ -13,17 +14,17 @@ use crate::hal::Memory;
 
 /// Vendor and device (the vendor is the low half): `VGA`, `secondary-vga` and `bochs-display`.
 const ID_BOCHS: u32 = 0x1111_1234;
-/// The same of the virtio display, which has the interface only as a VGA controller.
+/// Vendor and device of the virtio display, which has the interface only as a VGA controller.
 const ID_VIRTIO_GPU: u32 = 0x1050_1af4;
 /// Class and sub-class of a VGA controller (PCI Code and ID Assignment 1.11, section 1.4).
 const CLASS_VGA: u32 = 0x0300;
 
-/// VGA's ports from 0x3c0 on; a write of two bytes is one to each of two ports.
+/// VGA's ports from 0x3c0 on. A write of two bytes writes two ports.
 const VGA_PORTS: u64 = 0x400;
-/// Attribute controller, index (port 0x3c0). With bit 5 the picture is shown, without it the screen is blank.
+/// Attribute controller, index (port 0x3c0). Bit 5 shows the picture; without it the screen is blank.
 const ATTRIBUTE: u64 = VGA_PORTS;
 const ATTRIBUTE_SHOW: u16 = 1 << 5;
-/// Miscellaneous output (port 0x3c2). Bit 0: the further ports are those of a colour display.
+/// Miscellaneous output (port 0x3c2). Bit 0: the other ports are those of a colour display.
 const MISCELLANEOUS: u64 = VGA_PORTS + 2;
 const MISCELLANEOUS_COLOUR: u16 = 1 << 0;
 
@@ -31,14 +32,14 @@ const MISCELLANEOUS_COLOUR: u16 = 1 << 0;
 const REGISTERS: u64 = 0x500;
 /// The interface's version.
 const VERSION: u64 = REGISTERS;
-/// What all versions have in common, and the bits in which they differ.
+/// The bits that all versions have in common, and the bits in which they differ.
 const VERSION_ANY: u16 = 0xb0c0;
 const VERSION_BITS: u16 = 0xf;
 const WIDTH: u64 = REGISTERS + 2;
 const HEIGHT: u64 = REGISTERS + 4;
 const BITS_PER_PIXEL: u64 = REGISTERS + 6;
-/// Bit 0 turns the mode on, and clears the picture on all but `bochs-display`; bit 6: the picture is in one piece, in
-/// BAR 0.
+/// Bit 0 turns the mode on, and clears the picture on all displays except `bochs-display`. Bit 6: the framebuffer is
+/// linear, in BAR 0.
 const ENABLE: u64 = REGISTERS + 8;
 const ENABLE_ON: u16 = 1 << 0;
 const ENABLE_LINEAR: u16 = 1 << 6;
@@ -52,7 +53,7 @@ pub fn is_present(display: &Display) -> bool {
     }
 }
 
-/// Turns the largest mode on that the display's memory holds.
+/// Sets the largest mode that fits the display's memory.
 pub fn set_up(machine: &mut impl Memory, display: &Display) -> Result<Framebuffer, Error> {
     let registers = display.registers.ok_or(Error::NoRegisters)?;
     let memory = display.framebuffer;
@@ -67,7 +68,7 @@ pub fn set_up(machine: &mut impl Memory, display: &Display) -> Result<Framebuffe
         (HEIGHT, mode.height()),
         (BITS_PER_PIXEL, Mode::BITS_PER_PIXEL),
         (ENABLE, ENABLE_ON | ENABLE_LINEAR),
-        // bochs-display has no VGA, and these two are lost on it.
+        // bochs-display has no VGA and ignores these two.
         (MISCELLANEOUS, MISCELLANEOUS_COLOUR),
         (ATTRIBUTE, ATTRIBUTE_SHOW),
     ];

@@ -10,7 +10,7 @@ use crate::hal::MemoryError;
 pub enum Error {
     /// The display has no memory-mapped registers.
     NoRegisters,
-    /// The first register reads as this, which is no version of the Bochs interface.
+    /// The version register has this value, which is not a version of the Bochs interface.
     Version(u16),
     /// The display has this many bytes of memory, too few for any mode.
     TooSmall(u64),
@@ -23,9 +23,9 @@ pub enum Error {
     },
     /// There is no free memory of this many bytes.
     NoRoom(u32),
-    /// The host did not take the framebuffer's address.
+    /// The host did not accept the framebuffer's address.
     FwCfg(fw_cfg::Error),
-    /// The registers or the framebuffer are where the firmware cannot reach them.
+    /// The firmware cannot access the registers or the framebuffer.
     Memory(MemoryError),
 }
 
@@ -34,11 +34,13 @@ impl fmt::Display for Error {
         match self {
             Self::NoRegisters => f.write_str("the display has no registers in its BAR 2; turn them on (QEMU: mmio=on)"),
             Self::Version(id) => {
-                write!(f, "the display's registers begin with {id:#06x}, and the Bochs interface with 0xb0cX")
+                write!(f, "the display's version register reads {id:#06x}, not 0xb0cX as for the Bochs interface")
             }
-            Self::TooSmall(bytes) => write!(f, "the display has only {} KiB of memory, give it 1 MiB", bytes >> 10),
+            Self::TooSmall(bytes) => write!(f, "the display has only {} KiB of memory; give it 1 MiB", bytes >> 10),
             Self::ItemSize { seen, expected } => write!(f, "the host's etc/ramfb has {seen} bytes, not {expected}"),
-            Self::NoRoom(bytes) => write!(f, "no room for {} KiB of picture below 4 GiB; add memory", bytes >> 10),
+            Self::NoRoom(bytes) => {
+                write!(f, "no room for a framebuffer of {} KiB below 4 GiB; add memory", bytes >> 10)
+            }
             Self::FwCfg(error) => error.fmt(f),
             Self::Memory(error) => error.fmt(f),
         }

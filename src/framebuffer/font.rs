@@ -1,35 +1,35 @@
 //! The font: Noto Sans Mono, rasterized to cells of 7 by 16 pixels, for printable ASCII.
 //!
-//! The crate has one byte of coverage a pixel, 10 KiB in all. The compiler makes one bit of each, so the image holds 1,520
-//! bytes and nothing of the crate itself. The font is under the SIL Open Font License 1.1.
+//! The crate has one byte of coverage per pixel, 10 KiB in all. The compiler reduces each byte to a bit, so the image
+//! contains 1,520 bytes, and nothing else of the crate. The font is under the SIL Open Font License 1.1.
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster, get_raster_width};
 
 const WEIGHT: FontWeight = FontWeight::Regular;
 const SIZE: RasterHeight = RasterHeight::Size16;
 
-/// Pixels in a row of a glyph.
+/// Pixels per row of a glyph.
 pub const WIDTH: u16 = get_raster_width(WEIGHT, SIZE) as u16;
 /// Rows of a glyph, with the space between two lines.
 pub const HEIGHT: u16 = SIZE.val() as u16;
 
-/// A row is a byte.
+/// A row fits in a byte.
 const _: () = assert!(WIDTH <= 8);
 
-/// The rows of a character from the top down. The leftmost pixel is bit 7; a bit that is set is a pixel of the text.
+/// The rows of a character from the top down. The leftmost pixel is bit 7. A set bit is a pixel of the text.
 pub type Glyph = [u8; HEIGHT as usize];
 
 /// The first character and the last one.
 const FIRST: u8 = b' ';
 const LAST: u8 = b'~';
 
-/// A pixel is of the text if the glyph covers at least half of it.
+/// A pixel is set if the glyph covers at least half of it.
 const HALF: u8 = 128;
 
 /// All glyphs, from [`FIRST`] to [`LAST`].
 static GLYPHS: [Glyph; (LAST - FIRST + 1) as usize] = all();
 
-/// The glyph of a character. `None` for all but printable ASCII.
+/// The glyph of a character. `None` for anything except printable ASCII.
 #[must_use]
 pub fn glyph(character: u8) -> Option<&'static Glyph> {
     GLYPHS.get(usize::from(character.checked_sub(FIRST)?))
@@ -86,14 +86,14 @@ mod tests {
     }
 
     #[test]
-    fn every_printable_character_has_a_glyph_of_its_own() {
+    fn every_printable_character_has_its_own_glyph() {
         let glyphs: BTreeSet<_> = (b' '..=b'~').map(|character| glyph(character).unwrap()).collect();
         assert_eq!(glyphs.len(), 95);
         assert_eq!(glyph(b' '), Some(&[0; 16]));
     }
 
     #[test]
-    fn nothing_else_has_a_glyph() {
+    fn other_characters_have_no_glyph() {
         for character in (0..b' ').chain(0x7f..=u8::MAX) {
             assert_eq!(glyph(character), None, "{character:#x}");
         }

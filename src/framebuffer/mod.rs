@@ -1,14 +1,14 @@
-//! A linear framebuffer for the kernel's first messages: a mode is set on the display, and the kernel is told where the
-//! picture is (`boot::ScreenInfo`). No option ROM runs.
+//! A linear framebuffer for the kernel's first messages. The firmware sets a mode on the display, and passes the
+//! framebuffer's address to the kernel (`boot::ScreenInfo`). No option ROM runs.
 //!
-//! The first PCI display is taken if it has the Bochs registers (`dispi`); else the one that the host keeps in RAM, if
-//! it has one (`ramfb`). Without either nothing is asked of the host.
+//! The firmware uses the first PCI display if it has the Bochs registers (`dispi`), else the host's framebuffer in RAM
+//! if there is one (`ramfb`). Without either, the host is asked nothing.
 //!
 //! A failed boot shows its error there ([`Framebuffer::show`]).
 //!
-//! Assumed: the display decodes the addresses that PCI gave it. It is as after a reset, or has one of these modes already.
-//! Left out: other displays (cirrus, qxl, VMware's, virtio-gpu without VGA), a second display, the display's own idea of a
-//! good mode (EDID), text mode and VGA services.
+//! Assumed: the display decodes the addresses that PCI assigned. It is in its reset state, or has one of these modes
+//! already. Left out: other displays (cirrus, qxl, VMware's, virtio-gpu without VGA), a second display, the display's
+//! preferred mode (EDID), text mode and VGA services.
 
 mod dispi;
 mod display;
@@ -28,8 +28,8 @@ use crate::pci::Devices;
 use crate::state::Boot;
 use display::Display;
 
-/// Sets a mode on the first display of `devices`, or on the one in RAM. If that fails there is a warning, and the kernel starts
-/// without.
+/// Sets a mode on the first display of `devices`, or on the one in RAM. A failure is a warning, and the kernel starts
+/// without a framebuffer.
 pub fn set_up<M: HostAccess>(boot: &mut Boot<'_, M>, devices: &Devices) -> Option<Framebuffer> {
     set_up_on(boot, Display::first(devices).as_ref())
 }
@@ -39,7 +39,7 @@ fn set_up_on<M: HostAccess>(boot: &mut Boot<'_, M>, pci: Option<&Display>) -> Op
         (Some(display), _) if dispi::is_present(display) => dispi::set_up(boot.machine, display),
         (_, Some(item)) => ramfb::set_up(boot, item),
         (Some(display), None) => {
-            log::info!("display {}: not one that gets a framebuffer", display.address);
+            log::info!("display {}: it has no framebuffer that the firmware can set up", display.address);
             return None;
         }
         (None, None) => return None,

@@ -1,21 +1,21 @@
-//! The picture: where it is, its size, and how its pixels lie in memory.
+//! The framebuffer: its address, its size, and the layout of its pixels.
 
 use crate::addr::PhysRange;
 
 /// A framebuffer that the display shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Framebuffer {
-    /// The video memory. The picture is at its start.
+    /// The video memory. The framebuffer is at its start.
     pub memory: PhysRange,
-    /// How the picture lies there.
+    /// The mode of the framebuffer.
     pub mode: Mode,
 }
 
-/// Bytes of a pixel.
+/// Bytes per pixel.
 const PIXEL_BYTES: u16 = 4;
 
-/// A picture of `width` by `height` pixels of 32 bits, lines without a gap between them. A pixel is XRGB8888: blue in the
-/// lowest byte, then green and red; the highest byte means nothing.
+/// A mode of `width` by `height` pixels of 32 bits, without gaps between lines. A pixel is XRGB8888: blue in the lowest
+/// byte, then green and red; the highest byte is unused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode {
     width: u16,
@@ -23,15 +23,15 @@ pub struct Mode {
 }
 
 impl Mode {
-    /// What every display gets that has the memory for it, 3 MiB.
+    /// The mode of every display with enough memory, 3 MiB.
     pub const DEFAULT: Self = Self { width: 1024, height: 768 };
-    /// The modes that are set, the largest first. The others are for displays with 2 MiB and with 1 MiB of memory.
+    /// The modes, the largest first. The others are for displays with 2 MiB and with 1 MiB of memory.
     const ALL: [Self; 3] = [Self::DEFAULT, Self { width: 800, height: 600 }, Self { width: 640, height: 400 }];
 
-    /// Bits of a pixel.
+    /// Bits per pixel.
     pub const BITS_PER_PIXEL: u16 = PIXEL_BYTES * 8;
 
-    /// The largest mode whose picture fits into `memory` bytes.
+    /// The largest mode that fits into `memory` bytes.
     #[must_use]
     pub fn largest_in(memory: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| u64::from(mode.bytes()) <= memory)
@@ -55,13 +55,13 @@ impl Mode {
         self.width.wrapping_mul(PIXEL_BYTES)
     }
 
-    /// Bytes from the start of the picture to the pixel in column `x` of line `y`.
+    /// Bytes from the start of the framebuffer to the pixel in column `x` of line `y`.
     #[must_use]
     pub const fn offset(self, x: u16, y: u16) -> u32 {
         (self.line_bytes() as u32).wrapping_mul(y as u32).wrapping_add((x as u32).wrapping_mul(PIXEL_BYTES as u32))
     }
 
-    /// Bytes of the whole picture.
+    /// Bytes of the whole framebuffer.
     #[must_use]
     pub const fn bytes(self) -> u32 {
         (self.line_bytes() as u32).wrapping_mul(self.height as u32)
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mode_is_the_largest_that_fits() {
+    fn the_largest_mode_that_fits_is_chosen() {
         let size = |memory| Mode::largest_in(memory).map(|mode| (mode.width(), mode.height()));
         for memory in [4 << 20, 16 << 20, 512 << 20, u64::MAX] {
             assert_eq!(size(memory), Some((1024, 768)));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_have_no_gap() {
+    fn lines_follow_each_other_without_gaps() {
         assert_eq!((Mode::DEFAULT.line_bytes(), Mode::DEFAULT.bytes()), (4096, 3 << 20));
         for mode in Mode::ALL {
             assert_eq!(mode.bytes(), u32::from(mode.width()) * u32::from(mode.height()) * 4);

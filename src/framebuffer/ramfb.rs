@@ -1,4 +1,4 @@
-//! A display whose picture is in the guest's RAM: the firmware says where, through a fw_cfg item that the host reads.
+//! A display whose framebuffer is in the guest's RAM. The firmware writes its address to a fw_cfg item.
 //!
 //! QEMU's `ramfb`, also part of `vfio-pci`'s displays. Source: QEMU `hw/display/ramfb.c`, `struct RAMFBCfg`.
 
@@ -16,13 +16,13 @@ use crate::state::Boot;
 
 /// The item that takes a [`Config`].
 pub const ITEM: &str = "etc/ramfb";
-/// How many bytes it has.
+/// The item's length in bytes.
 const ITEM_SIZE: usize = size_of::<Config>();
 
 /// XRGB8888 (Linux `include/uapi/drm/drm_fourcc.h`, `DRM_FORMAT_XRGB8888`).
 const FORMAT_XRGB8888: u32 = u32::from_le_bytes(*b"XR24");
 
-/// What the host is told, 28 bytes, big-endian.
+/// The configuration written to the host, 28 bytes, big-endian.
 #[derive(IntoBytes, Immutable, Unaligned)]
 #[repr(C)]
 struct Config {
@@ -34,19 +34,19 @@ struct Config {
     line_bytes: U32,
 }
 
-/// Takes memory for the picture, clears it, and has the host show it.
+/// Reserves memory for the framebuffer, clears it, and makes the host show it.
 pub fn set_up<M: HostAccess>(boot: &mut Boot<'_, M>, item: Item) -> Result<Framebuffer, Error> {
     if item.len() as usize != ITEM_SIZE {
         return Err(Error::ItemSize { seen: item.len(), expected: ITEM_SIZE });
     }
     let mode = Mode::DEFAULT;
     let (len, within) = (mode.bytes(), PhysRange::LOW_4_GIB);
-    // The kernel's driver takes the picture for memory of a device.
+    // The kernel's driver treats the framebuffer as memory of a device.
     let memory = boot.map.allocate(len.into(), Alignment::PAGE, within, Placement::Top, MemoryType::RESERVED);
     let framebuffer = Framebuffer { memory: memory.ok_or(Error::NoRoom(len))?, mode };
     let shown = show(boot.machine, boot.fw_cfg, item, &framebuffer);
     if shown.is_err() {
-        // It was taken just now, so there is room in the map for what was there before.
+        // It was just allocated, so the map has room for the region that was there before.
         let _ = boot.map.release(framebuffer.memory);
     }
     shown.map(|()| framebuffer)

@@ -45,7 +45,7 @@ fn map() -> MemoryMap {
     MemoryMap::new(map)
 }
 
-/// A machine whose display has registers with this version, and what was asked of it.
+/// A machine whose display's registers have this version, with a record of the accesses.
 struct Host {
     machine: FakeMachine,
     fw_cfg: FwCfg,
@@ -73,7 +73,7 @@ impl Host {
 }
 
 #[test]
-fn no_display_costs_nothing() {
+fn without_a_display_nothing_is_accessed() {
     let mut host = Host::new(FakeFwCfg::new(true).with_file("etc/e820", &[0; 20]), 0xb0c5);
     assert_eq!(host.set_up(None), None);
     assert!(host.machine.accesses.is_empty(), "{:?}", host.machine.accesses);
@@ -88,9 +88,9 @@ fn a_bochs_display_shows_its_largest_mode() {
         let framebuffer = host.set_up(Some(&display)).unwrap();
         assert_eq!(framebuffer.memory, display.framebuffer);
         assert_eq!([framebuffer.mode.width(), framebuffer.mode.height()], mode);
-        // Width, height, depth; on, in one piece.
+        // Width, height, depth; enabled, linear.
         assert_eq!(host.registers(), [mode[0], mode[1], 32, 0x41]);
-        // Colour ports and a picture, through VGA's ports 0x3c2 and 0x3c0.
+        // Colour ports and a visible picture, through VGA's ports 0x3c2 and 0x3c0.
         assert_eq!(host.machine.memory.bytes(REGISTERS + 0x400, 4), [0x20, 0, 1, 0]);
         assert!(host.machine.accesses.is_empty(), "no port is used: {:?}", host.machine.accesses);
         assert_eq!(host.map, map(), "no RAM is taken");
@@ -98,7 +98,7 @@ fn a_bochs_display_shows_its_largest_mode() {
 }
 
 #[test]
-fn virtio_has_the_interface_only_with_vga() {
+fn a_virtio_display_is_used_only_with_vga() {
     let mut host = Host::new(FakeFwCfg::new(true), 0xb0c5);
     assert!(host.set_up(Some(&display(0x1050_1af4, 0x03_0000, 8 << 20))).is_some());
     let mut host = Host::new(FakeFwCfg::new(true), 0xb0c5);
@@ -109,7 +109,7 @@ fn virtio_has_the_interface_only_with_vga() {
 }
 
 #[test]
-fn a_display_that_is_not_what_it_seems_is_left_dark() {
+fn a_display_with_unexpected_registers_is_not_used() {
     let dispi = |version, display: &Display| {
         let mut host = Host::new(FakeFwCfg::new(true), version);
         assert_eq!(host.set_up(Some(display)), None);
@@ -154,7 +154,7 @@ fn the_pci_display_comes_before_the_one_in_ram() {
 }
 
 #[test]
-fn memory_goes_back_when_the_host_does_not_take_the_framebuffer() {
+fn memory_is_freed_if_the_host_does_not_accept_the_framebuffer() {
     for dma in [false, true] {
         let mut host = Host::new(FakeFwCfg::new(dma).with_file("etc/ramfb", &[0; 28]), 0);
         if dma {

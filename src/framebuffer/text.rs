@@ -1,6 +1,6 @@
-//! One message on the framebuffer, in lines from the top down: what a failed boot says.
+//! One message on the framebuffer, in lines from the top down: the error of a failed boot.
 //!
-//! Left out: scrolling, and all characters but printable ASCII.
+//! Left out: scrolling, and all characters except printable ASCII.
 
 use core::fmt::{self, Write};
 
@@ -11,7 +11,7 @@ use super::mode::{Framebuffer, Mode};
 use crate::addr::PhysRange;
 use crate::hal::{Memory, MemoryError};
 
-/// The most characters of a message. They fit into the smallest mode, wherever the lines are broken.
+/// The longest message in characters. It fits into the smallest mode, wherever lines break.
 const MOST: usize = 1024;
 
 /// The colour of the text, light red, and of the background, as pixels of [`Mode`].
@@ -23,17 +23,17 @@ const BACKGROUND: u8 = 0;
 struct Text(ArrayVec<u8, MOST>);
 
 impl Text {
-    /// The characters of `message`. White space becomes a space, and any other character without a glyph a question mark.
-    /// A message that is too long ends in three dots.
+    /// The characters of `message`. White space becomes a space, and any other character without a glyph a question
+    /// mark. A message that is too long ends in three dots.
     fn of(message: &dyn fmt::Display) -> Self {
         let mut text = Self(ArrayVec::new_const());
-        // A `Display` that fails leaves what it wrote until then.
+        // If a `Display` fails, what it has written so far is shown.
         let _ = write!(text, "{message}");
         text
     }
 
-    /// The message in lines of at most `columns` characters, broken at spaces where there are any. No line is empty. There
-    /// is no line for no columns.
+    /// The message in lines of at most `columns` characters, broken at spaces if possible. No line is empty. With zero
+    /// columns there is no line.
     fn lines(&self, columns: usize) -> Lines<'_> {
         Lines { rest: &self.0, columns }
     }
@@ -79,7 +79,7 @@ impl<'t> Iterator for Lines<'t> {
     }
 }
 
-/// How many characters there are room for in a line, and how many lines: a margin of one of each is left on every side.
+/// The number of characters per line, and of lines. A margin of one of each is left on every side.
 fn room(mode: Mode) -> (usize, usize) {
     let (columns, lines) = (mode.width() / font::WIDTH, mode.height() / font::HEIGHT);
     (columns.saturating_sub(2).into(), lines.saturating_sub(2).into())
@@ -88,14 +88,14 @@ fn room(mode: Mode) -> (usize, usize) {
 /// The bytes of a row of pixels.
 type Pixels = ArrayVec<u8, { Mode::DEFAULT.line_bytes() as usize }>;
 
-/// One row of pixels of a line of text, `row` counting from the top of the line.
+/// One row of pixels of a line of text. `row` counts from the top of the line.
 fn pixels(line: &[u8], row: usize) -> Pixels {
     let mut pixels = Pixels::new_const();
     for &character in line {
         let mut bits = font::glyph(character).and_then(|glyph| glyph.get(row)).copied().unwrap_or_default();
         for _ in 0..font::WIDTH {
             let colour = if bits & 0x80 == 0 { [BACKGROUND; 4] } else { TEXT.to_le_bytes() };
-            // A line of text is never wider than the widest mode.
+            // A line of text is not wider than the widest mode.
             let _ = pixels.try_extend_from_slice(&colour);
             bits <<= 1;
         }
@@ -104,10 +104,10 @@ fn pixels(line: &[u8], row: usize) -> Pixels {
 }
 
 impl Framebuffer {
-    /// Clears the picture and shows `message`, as much of it as there is room for.
+    /// Clears the framebuffer and shows as much of `message` as fits.
     ///
     /// # Errors
-    /// [`MemoryError`] when the picture is not in the video memory, or is where the firmware may not write.
+    /// [`MemoryError`] if the framebuffer does not fit into the video memory, or the firmware may not write there.
     pub fn show(&self, memory: &mut impl Memory, message: &dyn fmt::Display) -> Result<(), MemoryError> {
         let start = self.memory.start();
         let error = MemoryError { range: self.memory };
@@ -160,14 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_longer_than_a_line_is_broken_anywhere() {
+    fn a_word_longer_than_a_line_is_broken_at_the_end_of_the_line() {
         assert_eq!(lines("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
         assert_eq!(lines("a bcdefg", 3), ["a", "bcd", "efg"]);
         assert_eq!(lines("abc", 1), ["a", "b", "c"]);
     }
 
     #[test]
-    fn nothing_has_no_line() {
+    fn an_empty_message_has_no_line() {
         for message in ["", " ", "\n\n"] {
             assert_eq!(lines(message, 10), Vec::<String>::new());
         }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_glyph_is_replaced() {
+    fn characters_without_a_glyph_are_replaced() {
         assert_eq!(text("a\tb\r\nc"), "a b  c");
         assert_eq!(text("\u{0}\u{1b}[0m\u{7f}é€\u{202e}"), "??[0m????");
     }
@@ -186,7 +186,7 @@ mod tests {
         for more in [1, 2, 100_000] {
             assert_eq!(text(&"x".repeat(MOST + more)), "x".repeat(MOST - 3) + "...");
         }
-        // Also where it is written in pieces.
+        // Also if it is written in parts.
         let pieces = Text::of(&format_args!("{}{}{}", "x".repeat(MOST), "y", "z"));
         assert!(pieces.0.ends_with(b"x..."));
     }
@@ -196,7 +196,7 @@ mod tests {
         let smallest = Mode::largest_in(1 << 20).unwrap();
         assert_eq!(room(smallest), (89, 23));
         assert_eq!(room(Mode::DEFAULT), (144, 46));
-        // Words of half a line and a little more waste the most.
+        // Words of half a line and a little more waste the most room.
         for word in [1, 44, 45, 46, 88, 89, 90, 2000] {
             let message = ("x".repeat(word) + " ").repeat(MOST / (word + 1) + 1);
             assert!(lines(&message, 89).len() <= 23, "{word}");
@@ -220,11 +220,11 @@ mod tests {
     }
 
     #[test]
-    fn the_message_is_on_the_screen_and_nothing_else() {
+    fn only_the_message_is_on_the_screen() {
         for (memory, columns) in [(1 << 20, 91), (2 << 20, 114), (16 << 20, 146)] {
             let framebuffer = framebuffer(Mode::largest_in(memory).unwrap(), 0xfd00_0000, memory);
             let mut machine = FakeMachine::new();
-            // A display that is not cleared.
+            // A display that is not cleared by setting a mode.
             machine.memory.store(0xfd00_0000, &std::vec![0x55; framebuffer.mode.bytes() as usize]);
             machine.memory.keep_stores();
             framebuffer.show(&mut machine, &LONG).unwrap();
@@ -241,11 +241,11 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_is_not_in_the_video_memory_is_not_drawn() {
+    fn a_framebuffer_outside_the_video_memory_is_not_drawn() {
         let mut machine = FakeMachine::new();
         machine.memory.keep_stores();
         let bytes = u64::from(Mode::DEFAULT.bytes());
-        // Less memory than the picture has, and memory above 4 GiB, of the firmware's own, and none at all.
+        // Less memory than the framebuffer needs; memory above 4 GiB; the firmware's own memory; and none at all.
         for (start, len) in [(0xfd00_0000, bytes - 1), (1 << 32, bytes), (0x4_0000, bytes), (0xfd00_0000, 0)] {
             assert!(framebuffer(Mode::DEFAULT, start, len).show(&mut machine, &LONG).is_err(), "{start:#x}");
         }

@@ -1,4 +1,4 @@
-//! Room for the longest command and the longest event but for its data.
+//! A buffer for the longest command, or the longest event without its data.
 
 use core::ops::Deref;
 
@@ -7,10 +7,10 @@ use arrayvec::ArrayVec;
 use super::error::Error;
 use super::hash::{ALGORITHMS, MAX_DIGEST};
 
-/// A command that extends a PCR in all banks has 31 bytes beside the digests and their algorithms, an event 16.
+/// A command that extends a PCR in all banks has 31 bytes besides the digests and their algorithms, an event 16.
 const CAPACITY: usize = 32 + ALGORITHMS * (2 + MAX_DIGEST);
 
-/// Bytes that are put together.
+/// Bytes that are assembled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bytes(ArrayVec<u8, CAPACITY>);
 

@@ -1,4 +1,4 @@
-//! The codes of commands, and of what a TPM answers that refuses one.
+//! The codes of commands, and the response codes of refused commands.
 //!
 //! Source: TCG TPM 2.0 Library, part 2.
 
@@ -50,20 +50,20 @@ impl fmt::Display for Code {
     }
 }
 
-/// A command that a TPM did not execute, and why, `TPM_RC`.
+/// A command that a TPM did not execute, and the reason, `TPM_RC`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Refusal(u32);
 
 impl Refusal {
-    /// `TPM_RC_INITIALIZE`: the TPM is started already, or is not.
+    /// `TPM_RC_INITIALIZE`: the TPM is already started, or not yet.
     pub const INITIALIZE: u16 = 0x100;
-    /// `TPM_RC_NEEDS_TEST`: the command waits for a self-test.
+    /// `TPM_RC_NEEDS_TEST`: the command requires a self-test first.
     pub const NEEDS_TEST: u16 = 0x153;
 
-    /// A refusal with this response code. Those of TPMs have 12 bits; more than 16 are all ones here.
+    /// A refusal with this response code. TPMs' codes have 12 bits. A code of more than 16 bits becomes all ones here.
     #[must_use]
     pub fn new(command: Code, response: u32) -> Self {
-        // Commands have 16 bits as well.
+        // Command codes have 16 bits as well.
         Self((command as u32) << 16 | response.min(0xffff))
     }
 
@@ -73,7 +73,7 @@ impl Refusal {
         (self.0 & 0xffff) as u16
     }
 
-    /// Whether the command may be sent again as it is: `TPM_RC_YIELDED`, `TPM_RC_TESTING`, `TPM_RC_RETRY`.
+    /// Whether the same command may be sent again: `TPM_RC_YIELDED`, `TPM_RC_TESTING`, `TPM_RC_RETRY`.
     #[must_use]
     pub const fn is_busy(self) -> bool {
         matches!(self.response(), 0x908 | 0x90a | 0x922)

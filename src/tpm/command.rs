@@ -1,4 +1,4 @@
-//! The few commands that firmware needs, as bytes, and what TPMs answer. All numbers are big-endian.
+//! The TPM commands that the firmware uses, as bytes, and the parser of responses. All numbers are big-endian.
 //!
 //! Sources: TCG TPM 2.0 Library, part 2 (structures and constants) and part 3 (commands).
 
@@ -9,21 +9,21 @@ use super::code::{Code, Refusal};
 use super::error::Error;
 use super::hash::{ALGORITHMS, Algorithm, Digest};
 
-/// The length of the header of a command and of a response: tag, size of all, command or response code.
+/// The length of the header of a command and of a response: tag, total size, command or response code.
 pub const HEADER_LEN: usize = 10;
-/// Room for a response. The longest lists the PCR banks: [`MAX_BANKS`] of them.
+/// Room for a response. The longest lists [`MAX_BANKS`] PCR banks.
 pub const MAX_RESPONSE: usize = 256;
 
 /// `TPM_ST_NO_SESSIONS`, the tag of commands without an authorization.
 const NO_SESSIONS: u16 = 0x8001;
-/// `TPM_ST_SESSIONS`, the tag of commands with one.
+/// `TPM_ST_SESSIONS`, the tag of commands with an authorization.
 const SESSIONS: u16 = 0x8002;
-/// `TPM_ST_RSP_COMMAND`, the tag of a response of a TPM 1.2. (QEMU has it where swtpm is gone, with the code 9.)
+/// `TPM_ST_RSP_COMMAND`, the tag of a response of a TPM 1.2. (QEMU sends it with the code 9 if swtpm is gone.)
 const OLD_RESPONSE: u16 = 0x00c4;
-/// `TPM_BAD_ORDINAL` and `TPM_BADTAG`, with which a TPM 1.2 refuses a command of these (TPM Main 1.2, part 2, 16).
+/// `TPM_BAD_ORDINAL` and `TPM_BADTAG`: a TPM 1.2 refuses commands of TPM 2.0 with these (TPM Main 1.2, part 2, 16).
 const OLD_REFUSALS: [u32; 2] = [0x0a, 0x1e];
 
-/// An authorization by the empty password: the handle `TPM_RS_PW`, an empty nonce, `continueSession`, the password.
+/// An authorization with the empty password: the handle `TPM_RS_PW`, an empty nonce, `continueSession`, the password.
 const AUTHORIZATION: [u8; 9] = [0x40, 0x00, 0x00, 0x09, 0, 0, 1, 0, 0];
 /// `TPM_CAP_PCRS`.
 const CAPABILITY_PCRS: u32 = 5;
@@ -39,16 +39,16 @@ pub const ENDORSEMENT: u32 = 0x4000_000b;
 /// `TPM_RH_PLATFORM`, the firmware's hierarchy.
 const PLATFORM: u32 = 0x4000_000c;
 
-/// Bytes of the password for the platform hierarchy. Not more than a SHA-1 digest: a TPM takes no password longer than
-/// its digests.
+/// The length of the platform hierarchy's password in bytes. It is that of a SHA-1 digest, because a TPM does not
+/// accept a password longer than its digests.
 pub const PASSWORD_LEN: usize = 20;
 
-/// Which state a start resumes, `TPM_SU`.
+/// The state with which a TPM starts, `TPM_SU`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Startup {
     /// None: PCRs are reset.
     Clear = 0,
-    /// The one that was saved before the suspend.
+    /// The state that was saved before the suspend.
     State = 1,
 }
 
@@ -60,7 +60,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// The command with what follows its header, for parts that are too long never.
+    /// Builds a command from the parts that follow its header. Fails if they exceed the buffer.
     fn new(tag: u16, code: Code, parts: &[&[u8]]) -> Result<Self, Error> {
         let len = parts.iter().fold(HEADER_LEN, |len, part| len.saturating_add(part.len())) as u32;
         let mut bytes = Bytes::default();
@@ -73,7 +73,7 @@ impl Command {
         Ok(Self { code, bytes })
     }
 
-    /// A command that is authorized by the empty password of the object `handle`.
+    /// A command authorized by the empty password of the object `handle`.
     fn authorized(code: Code, handle: u32, parameters: &[u8]) -> Result<Self, Error> {
         let authorization_len = AUTHORIZATION.len() as u32;
         Self::new(
@@ -88,7 +88,7 @@ impl Command {
         Self::new(NO_SESSIONS, Code::Startup, &[&(kind as u16).to_be_bytes()])
     }
 
-    /// Tests what was not tested since the TPM was reset.
+    /// Tests what was not tested since the TPM's reset.
     pub fn self_test() -> Result<Self, Error> {
         Self::new(NO_SESSIONS, Code::SelfTest, &[&[0]])
     }
@@ -110,18 +110,18 @@ impl Command {
         Self::authorized(Code::PcrExtend, pcr, &list)
     }
 
-    /// Gives [`PASSWORD_LEN`] random bytes.
+    /// Requests [`PASSWORD_LEN`] random bytes.
     pub fn random() -> Result<Self, Error> {
         Self::new(NO_SESSIONS, Code::GetRandom, &[&(PASSWORD_LEN as u16).to_be_bytes()])
     }
 
-    /// Sets the password of the platform hierarchy, which is empty after a reset. `password` is that after its length in
-    /// 16 bits, as [`Self::random`] gives it.
+    /// Sets the password of the platform hierarchy, which is empty after a reset. `password` begins with its length in
+    /// 16 bits, as in the response to [`Self::random`].
     pub fn set_platform_password(password: &[u8]) -> Result<Self, Error> {
         Self::authorized(Code::HierarchyChangeAuth, PLATFORM, password)
     }
 
-    /// Turns a hierarchy off until the TPM is reset.
+    /// Disables a hierarchy until the TPM is reset.
     pub fn turn_off(hierarchy: u32) -> Result<Self, Error> {
         let [a, b, c, d] = hierarchy.to_be_bytes();
         Self::authorized(Code::HierarchyControl, PLATFORM, &[a, b, c, d, 0])
@@ -158,7 +158,7 @@ impl Command {
     }
 }
 
-/// Takes numbers from the start of a response.
+/// Reads numbers from the start of a response.
 struct Reader<'r> {
     bytes: &'r [u8],
     broken: Error,
@@ -192,14 +192,14 @@ impl<'r> Reader<'r> {
 /// The active PCR banks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Banks {
-    /// Those whose hash is computed here.
+    /// The banks with an algorithm that the firmware computes.
     pub known: ArrayVec<Algorithm, ALGORITHMS>,
     /// The `TPM_ALG_ID`s of the others.
     pub others: ArrayVec<u16, MAX_BANKS>,
 }
 
 impl Banks {
-    /// Takes the banks from the parameters of the response to [`Command::list_banks`].
+    /// Parses the banks in the parameters of the response to [`Command::list_banks`].
     ///
     /// # Errors
     /// [`Error::Response`].
@@ -234,8 +234,8 @@ impl Banks {
     }
 }
 
-/// Checks the parameters of the response to [`Command::random`]: a length in 16 bits, and as many bytes as were asked
-/// for.
+/// Checks the parameters of the response to [`Command::random`]: a length in 16 bits, and the requested number of
+/// bytes.
 ///
 /// # Errors
 /// [`Error::Response`].

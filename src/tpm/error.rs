@@ -5,7 +5,7 @@ use core::fmt;
 use super::code::{Code, Refusal};
 use crate::hal::MemoryError;
 
-/// What is waited for.
+/// The event that was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Wait {
@@ -13,13 +13,13 @@ pub enum Wait {
     Locality,
     /// The TPM is ready for a command.
     Readiness,
-    /// It takes bytes of a command.
+    /// The TPM accepts bytes of a command.
     Room,
-    /// It has all of the command.
+    /// The TPM has the whole command.
     EndOfCommand,
-    /// It has a response.
+    /// The TPM has a response.
     Response,
-    /// It gives bytes of the response.
+    /// The TPM provides bytes of the response.
     RestOfResponse,
 }
 
@@ -36,41 +36,42 @@ impl fmt::Display for Wait {
     }
 }
 
-/// What is wrong with the TPM, or with what was to be measured.
+/// What is wrong with the TPM, or with what has to be measured.
 ///
-/// What a variant holds is 32 bits in all of them: nearly every function here returns this, and so it fits registers.
+/// The value in a variant has at most 32 bits, so that the error fits in registers: nearly every function here returns
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// Nothing answers at the TPM's registers.
+    /// No device responds at the TPM's registers.
     NoDevice,
-    /// This wait was too long.
+    /// This event did not happen before the deadline.
     Timeout(Wait),
-    /// The TPM says that it has failed.
+    /// The TPM reports that it has failed.
     Failed,
-    /// The registers of the command response buffer interface say what cannot be.
+    /// The registers of the command response buffer interface have invalid values.
     Buffer,
-    /// The TPM is one of the family 1.2.
+    /// The TPM is a TPM 1.2.
     OldFamily,
     /// The TPM refused a command.
     Refused(Refusal),
-    /// The response to this command is not one.
+    /// The response to this command is invalid.
     Response(Code),
-    /// A command or its response is longer than any that is known.
+    /// A command or its response is longer than any known one.
     TooLong,
-    /// No PCR bank is active whose hash is known here.
+    /// No active PCR bank has an algorithm that the firmware computes.
     NoBank,
     /// The firmware's heap has no room for a command line of this many bytes.
     HeapFull(u32),
-    /// The kernel's setup code is not to be had. The reason was logged.
+    /// The kernel's setup code could not be read. The reason was logged.
     Setup,
-    /// The tables that tell of the TPM could not be set up. The reason was logged.
+    /// The tables that describe the TPM could not be set up. The reason was logged.
     NoTables,
-    /// Registers, log, or what is to be measured are where the firmware may not read or write.
+    /// The firmware may not access the registers, the log, or what has to be measured.
     Memory,
 }
 
 impl Error {
-    /// Whether another command makes sense after this one.
+    /// Whether the TPM can still execute commands after this error.
     pub(super) const fn still_answers(self) -> bool {
         !matches!(self, Self::NoDevice | Self::Timeout(_) | Self::Failed | Self::Buffer | Self::OldFamily)
     }
@@ -81,21 +82,25 @@ impl fmt::Display for Error {
         match *self {
             Self::NoDevice => f.write_str("the host has a log for a TPM, but no TPM"),
             Self::Timeout(wait) => {
-                write!(f, "the TPM does not answer, {wait} is missing; is the host's swtpm running?")
+                write!(f, "the TPM does not answer: {wait} is missing; is the host's swtpm running?")
             }
             Self::Failed => f.write_str("the TPM has failed"),
-            Self::Buffer => f.write_str("the TPM's registers give no usable buffer for commands"),
+            Self::Buffer => f.write_str("the TPM's registers do not describe a usable buffer for commands"),
             Self::OldFamily => f.write_str(
                 "the TPM is one of version 1.2, which is left alone; give the machine a TPM 2.0 (swtpm --tpm2)",
             ),
             Self::Refused(refusal) => write!(f, "the TPM refused {refusal}"),
             Self::Response(command) => write!(f, "the TPM's response to {command} is broken"),
-            Self::TooLong => f.write_str("a command to the TPM or its response is longer than the firmware knows any"),
+            Self::TooLong => {
+                f.write_str("a command to the TPM or its response is longer than any that the firmware knows")
+            }
             Self::NoBank => f.write_str("the TPM has no active PCR bank of SHA-1, SHA-256, SHA-384 or SHA-512"),
             Self::HeapFull(len) => write!(f, "the command line's {len} bytes do not fit the firmware's heap"),
             Self::Setup => f.write_str("the kernel's setup code cannot be read a second time"),
-            Self::NoTables => f.write_str("the host's ACPI tables, which tell of the TPM, could not be set up"),
-            Self::Memory => f.write_str("something is where the firmware may not read or write"),
+            Self::NoTables => f.write_str("the host's ACPI tables, which describe the TPM, could not be set up"),
+            Self::Memory => {
+                f.write_str("the TPM's registers, its log or a loaded file is where the firmware may not read or write")
+            }
         }
     }
 }

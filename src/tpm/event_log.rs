@@ -1,4 +1,4 @@
-//! The log of what was measured, in the format for several PCR banks. All numbers are little-endian.
+//! The log of measurements, in the format for several PCR banks. All numbers are little-endian.
 //!
 //! Source: TCG PC Client Platform Firmware Profile (PFP) 1.05, section 10: "Event Logging".
 
@@ -9,14 +9,14 @@ use super::error::Error;
 use super::hash::{ALGORITHMS, Algorithm, Digest};
 use crate::addr::{PhysAddr, PhysRange};
 
-/// What an event is (PFP 10.4.1, "Event Types").
+/// The type of an event (PFP 10.4.1, "Event Types").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {
-    /// `EV_NO_ACTION`: nothing is extended.
+    /// `EV_NO_ACTION`: no PCR is extended.
     NoAction = 0x03,
     /// `EV_SEPARATOR`: the firmware is done with a PCR.
     Separator = 0x04,
-    /// `EV_S_CRTM_VERSION`: which firmware this is.
+    /// `EV_S_CRTM_VERSION`: the version of the firmware.
     FirmwareVersion = 0x08,
     /// `EV_IPL`: what is booted.
     Ipl = 0x0d,
@@ -29,9 +29,9 @@ const CLIENT: u32 = 0;
 /// `specVersionMinor`, `specVersionMajor`, `specErrata`: 2.0 for TPM 2.0; and `uintnSize`: 2 for 64 bits.
 const VERSION: [u8; 4] = [0, 2, 0, 2];
 
-/// The log's room in guest memory, and how much of it is used.
+/// The log in guest memory, and how much of it is used.
 ///
-/// A log has no gaps: it ends before the first event that does not fit, though shorter ones follow.
+/// A log has no gaps: it ends before the first event that does not fit, even if shorter ones follow.
 #[derive(Debug)]
 pub struct EventLog {
     left: PhysRange,
@@ -39,19 +39,19 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// An empty log in `room`, which is all zeros: readers take zeros for the end.
+    /// An empty log in `room`, which is all zeros. For readers, zeros are the end of the log.
     #[must_use]
     pub const fn new(room: PhysRange) -> Self {
         Self { left: room, ended: false }
     }
 
-    /// No log: nothing is written, and nothing is said of it.
+    /// No log: nothing is written, and nothing is logged about it.
     #[must_use]
     pub fn absent() -> Self {
         Self { left: PhysRange::default(), ended: true }
     }
 
-    /// Takes `len` bytes for an event; `None` when they do not fit, or an event before them did not.
+    /// Takes `len` bytes for an event. `None` if they do not fit, or an earlier event did not fit.
     pub fn take(&mut self, len: usize) -> Option<PhysAddr> {
         if self.ended {
             return None;
@@ -59,7 +59,7 @@ impl EventLog {
         let Some(taken) = PhysRange::new(self.left.start(), len as u64).filter(|&taken| self.left.contains(taken))
         else {
             log::warn!(
-                "the TPM's event log has no room for an event of {len} bytes: it ends there, and is not what the PCRs say"
+                "the TPM's event log has no room for an event of {len} bytes: it ends there, and does not match the PCRs"
             );
             self.ended = true;
             return None;
@@ -69,7 +69,7 @@ impl EventLog {
     }
 }
 
-/// The first event of a log, which says what digests the others have (`TCG_PCClientPCREvent` with a
+/// The first event of a log, which describes the digests of the others (`TCG_PCClientPCREvent` with a
 /// `TCG_EfiSpecIdEvent`).
 pub fn first_event(algorithms: &ArrayVec<Algorithm, ALGORITHMS>) -> Result<Bytes, Error> {
     let count = algorithms.len() as u32;
@@ -94,7 +94,7 @@ pub fn first_event(algorithms: &ArrayVec<Algorithm, ALGORITHMS>) -> Result<Bytes
     Ok(event)
 }
 
-/// The start of an event with `data_len` bytes of data, which follow (`TCG_PCR_EVENT2`).
+/// The start of an event, followed by `data_len` bytes of data (`TCG_PCR_EVENT2`).
 pub fn event_start(pcr: u32, kind: EventType, digests: &[Digest], data_len: u32) -> Result<Bytes, Error> {
     let mut event = Bytes::default();
     for number in [pcr, kind as u32, digests.len() as u32] {

@@ -1,10 +1,11 @@
-//! The hash algorithms of PCR banks, and hashing for all the banks of a TPM in one pass.
+//! The hash algorithms of PCR banks. All banks of a TPM are hashed in one pass.
 
 use arrayvec::ArrayVec;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-/// An algorithm that is computed here. Identifiers and sizes are those of the TCG Algorithm Registry, `TPM_ALG_ID`.
+/// An algorithm that the firmware computes. Identifiers and sizes are those of the TCG Algorithm Registry,
+/// `TPM_ALG_ID`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
     /// SHA-1.
@@ -17,7 +18,7 @@ pub enum Algorithm {
     Sha512,
 }
 
-/// How many algorithms there are.
+/// The number of algorithms.
 pub const ALGORITHMS: usize = 4;
 /// The longest digest in bytes.
 pub const MAX_DIGEST: usize = 64;
@@ -68,14 +69,14 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// The digest of `algorithm`, which is as long as its digests are.
+    /// The digest of `algorithm`, which has its digest length.
     fn new(algorithm: Algorithm, digest: &[u8]) -> Self {
         let mut this = Self { id: algorithm.id(), len: algorithm.digest_len(), bytes: [0; MAX_DIGEST] };
         this.bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = *from);
         this
     }
 
-    /// A digest of nothing known, `len` bytes with all bits set, for the bank of the algorithm `id`.
+    /// A digest for a bank that is not measured: `len` bytes with all bits set, for the algorithm `id`.
     #[must_use]
     pub const fn ones(id: u16, len: u16) -> Self {
         Self { id, len, bytes: [0xff; MAX_DIGEST] }
@@ -91,7 +92,7 @@ impl Digest {
 /// One digest of the same bytes for each bank.
 pub type Digests = ArrayVec<Digest, ALGORITHMS>;
 
-/// A hash of each of some algorithms, over the same bytes.
+/// A hash for each of several algorithms, over the same bytes.
 pub struct Hashes(ArrayVec<Hash, ALGORITHMS>);
 
 enum Hash {
@@ -102,13 +103,13 @@ enum Hash {
 }
 
 impl Hashes {
-    /// Nothing hashed yet.
+    /// Hashes of no bytes.
     #[must_use]
     #[inline(never)]
     pub fn new(algorithms: &ArrayVec<Algorithm, ALGORITHMS>) -> Self {
         let mut hashes = ArrayVec::new();
         for algorithm in algorithms {
-            // There is room for as many as there are algorithms.
+            // There is room for every algorithm.
             let _ = hashes.try_push(match algorithm {
                 Algorithm::Sha1 => Hash::Sha1(Sha1::new()),
                 Algorithm::Sha256 => Hash::Sha256(Sha256::new()),
@@ -119,7 +120,7 @@ impl Hashes {
         Self(hashes)
     }
 
-    /// Hashes `bytes` after what was hashed before.
+    /// Hashes `bytes` after the earlier ones.
     #[inline(never)]
     pub fn update(&mut self, bytes: &[u8]) {
         for hash in &mut self.0 {

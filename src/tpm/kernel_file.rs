@@ -1,12 +1,12 @@
-//! The kernel's setup code as the file has it.
+//! The kernel's setup code as it is in the file.
 //!
-//! The host writes into the setup header before it gives it to the firmware, and what it writes depends on the machine. The
-//! fields that it may write count as zero, so that a measurement can be told from the file.
+//! The host modifies the setup header before it passes it to the firmware, and the changes depend on the machine. The
+//! fields that it may modify count as zero, so that the measurement can be predicted from the file.
 //!
-//! Sources: QEMU `hw/i386/x86.c`, `x86_load_linux`, for which fields; Linux `Documentation/arch/x86/boot.rst`, "Details of
-//! Header Fields", for where they are.
+//! Sources: QEMU `hw/i386/x86.c`, `x86_load_linux`, for the modified fields; Linux `Documentation/arch/x86/boot.rst`,
+//! "Details of Header Fields", for their offsets.
 
-/// The fields that the host writes in a boot loader's place: offset and length in bytes.
+/// The fields that the host writes as a boot loader would: offset and length in bytes.
 const WRITTEN_BY_LOADER: [(usize, usize); 6] = [
     // vid_mode
     (0x1fa, 2),
@@ -25,7 +25,7 @@ const WRITTEN_BY_LOADER: [(usize, usize); 6] = [
 const LOADFLAGS: usize = 0x211;
 const CAN_USE_HEAP: u8 = 1 << 7;
 
-/// Sets what a loader writes to the setup header to zero.
+/// Sets the fields of the setup header that a loader writes to zero.
 pub fn forget_loader(setup: &mut [u8]) {
     for (at, len) in WRITTEN_BY_LOADER {
         if let Some(field) = setup.get_mut(at..at.saturating_add(len)) {

@@ -1,23 +1,23 @@
 //! Measured boot: starts a TPM 2.0 and records in it, and in a log, what is booted.
 //!
-//! Which PCR gets what, and how to tell the values beforehand, is in `docs/tpm.md`. The order: start, the firmware's
-//! version (PCR 0), separators (PCRs 0 to 7), command line (PCR 8), kernel and initrd (PCR 9), modules of a
-//! Multiboot kernel (their command lines to PCR 8, themselves to PCR 9); then the platform hierarchy
-//! gets a random password, so that the operating system has no power over what belongs to the firmware.
+//! `docs/tpm.md` lists what each PCR gets, and how to predict the values. The order is: start, the firmware's version
+//! (PCR 0), separators (PCRs 0 to 7), command line (PCR 8), kernel and initrd (PCR 9), modules of a Multiboot kernel
+//! (their command lines to PCR 8, the modules to PCR 9). Then the platform hierarchy gets a random password, so that
+//! the operating system cannot use it.
 //!
-//! There is a TPM where the host's table-loader script has a log allocated for it. Where the script failed there is no log,
-//! and the TPM is told that this boot is not measured. On machines whose host would not tell of a TPM (QEMU's microvm, and all
-//! without ACPI tables) it is looked for, and this boot measured without a log. On all others nothing here touches the machine
-//! if it has none. What fails is
-//! warned about, and the kernel starts: it is the TPM's user who must not trust such a boot, so the hierarchies that could
-//! sign or unseal for it are turned off, as far as the TPM still answers.
+//! There is a TPM if the host's table-loader script allocates a log for it. If the script failed, there is no log, and
+//! the TPM is marked unmeasured. On machines whose host would not say that there is a TPM (QEMU's microvm, and all
+//! machines without ACPI tables), the firmware looks for one and measures the boot without a log. On all other machines
+//! without a TPM, nothing here accesses the machine. A failure is a warning, and the kernel starts. Such a boot must
+//! not be trusted, and that is up to the TPM's user. So the hierarchies that could sign or unseal for it are turned
+//! off, as far as the TPM still answers.
 //!
-//! All of this runs once, and most of it waits for the TPM: what has many callers is not inlined, so that the image stays
-//! small.
+//! All of this runs once, and most of it waits for the TPM. Functions with many callers are not inlined, to keep the
+//! image small.
 //!
-//! Assumed: the log's memory is reserved and zero, and kernel, initrd and command line are in their places. Left out: TPM
-//! 1.2, measuring ACPI and SMBIOS tables, hashes that the firmware does not know (their banks are capped), and the
-//! physical presence interface.
+//! Assumed: the log's memory is reserved and zero, and kernel, initrd and command line are in their places. Left out:
+//! TPM 1.2, measuring ACPI and SMBIOS tables, unknown hash algorithms (their banks are capped), and the physical
+//! presence interface.
 
 mod bytes;
 mod code;
@@ -50,21 +50,21 @@ use crate::fw_cfg::FwCfg;
 use crate::hal::{Clock, Deadline, HostAccess, Memory, MemoryError};
 use crate::host;
 
-/// The PCRs that the firmware separates (PFP 1.05, 3.3.4): 0 to 7.
+/// The PCRs that get a separator (PFP 1.05, 3.3.4): 0 to 7.
 const FIRMWARE_PCRS: u32 = 8;
-/// The PCR of the command line, as GRUB has it (its manual, "Measured Boot").
+/// The PCR of the command line, as in GRUB (its manual, "Measured Boot").
 const COMMAND_LINE_PCR: u32 = 8;
-/// The PCR of files that are booted, as GRUB has it.
+/// The PCR of booted files, as in GRUB.
 const FILE_PCR: u32 = 9;
 
-/// The data of a separator where nothing went wrong (PFP 1.05, 10.4.1, `EV_SEPARATOR`).
+/// The data of a separator without an error (PFP 1.05, 10.4.1, `EV_SEPARATOR`).
 const SEPARATOR: [u8; 4] = [0; 4];
-/// The data of a separator where something did.
+/// The data of a separator after an error.
 const SEPARATOR_ERROR: [u8; 4] = 1_u32.to_le_bytes();
 
-/// Which firmware this is.
+/// The name and version of this firmware.
 const NAME: &str = concat!("Firstlight ", env!("CARGO_PKG_VERSION"));
-/// The same in UTF-16, little-endian and with a NUL, as logs have it (PFP 1.05, 10.4.1, `EV_S_CRTM_VERSION`).
+/// The same in UTF-16, little-endian and with a NUL, as in logs (PFP 1.05, 10.4.1, `EV_S_CRTM_VERSION`).
 #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const VERSION: [u8; 2 * (NAME.len() + 1)] = {
     let mut version = [0; 2 * (NAME.len() + 1)];
@@ -80,42 +80,42 @@ const VERSION: [u8; 2 * (NAME.len() + 1)] = {
 /// The longest setup code: 255 sectors and the first (boot.rst, `setup_sects`).
 const MAX_SETUP: u64 = 256 * 512;
 
-/// What the host and its tables say of a TPM.
+/// What the host and its tables say about a TPM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Presence {
-    /// There is none.
+    /// There is no TPM.
     #[default]
     Absent,
-    /// There is one that the ACPI tables describe.
+    /// There is a TPM, and the ACPI tables describe it.
     Described {
         /// The memory for its log.
         log: PhysRange,
     },
-    /// There is one that no table describes, because there are none or they could not be linked.
+    /// There is a TPM, but no table describes it, because there are no tables or they could not be linked.
     Undescribed,
-    /// The host does not say whether there is one.
+    /// The host does not say whether there is a TPM.
     Unknown,
 }
 
 impl Presence {
-    /// Of a machine whose tables cannot describe one: whether the host would say that there is one.
+    /// For a machine whose tables cannot describe a TPM: whether the host would say that there is one.
     #[must_use]
     pub fn without_table(fw_cfg: &FwCfg) -> Self {
         if host::is_silent_on_tpm(fw_cfg) { Self::Unknown } else { Self::Absent }
     }
 }
 
-/// Measures what `loaded` says is in memory, if there is a TPM.
+/// Measures what is in memory according to `loaded`, if there is a TPM.
 ///
-/// Without a table that describes the TPM there is no log. A TPM that should have been described is marked unmeasured instead:
-/// not started and with its platform hierarchy open, it would be the kernel's, to make up any boot in it.
+/// Without a table that describes the TPM there is no log. An undescribed TPM is marked unmeasured: if it were not
+/// started and its platform hierarchy were open, the kernel could fake any boot in it.
 pub fn measure<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, presence: Presence, loaded: &Images) {
     if presence != Presence::Absent {
         measure_present(machine, fw_cfg, presence, loaded);
     }
 }
 
-/// Apart, so that a boot without a TPM has nothing of it.
+/// A separate function, so that a boot without a TPM runs none of it.
 #[cold]
 #[inline(never)]
 fn measure_present<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, presence: Presence, loaded: &Images) {
@@ -147,11 +147,11 @@ fn try_measure<M: HostAccess + Clock>(
     tpm.finish(machine, result)
 }
 
-/// Resumes the TPM after a suspend to memory, if the host has one: `has_tpm` is asked of the host, never of memory, which
-/// the guest can write.
+/// Resumes the TPM after a suspend to memory, if the host has one. `has_tpm` comes from the host, never from memory,
+/// which the guest can write.
 ///
-/// An operating system that saved the TPM's state finds it as it was. One that did not gets a TPM whose PCRs say so, with
-/// the hierarchies that could sign or unseal for it turned off, as after a boot that could not be measured.
+/// If the operating system saved the TPM's state, the TPM resumes it. If not, the PCRs show that, and the hierarchies
+/// that could sign or unseal for it are turned off, as after a boot that could not be measured.
 pub fn resume<M: Memory + Clock>(machine: &mut M, has_tpm: bool) {
     if has_tpm && let Err(failure) = try_resume(machine) {
         failure.report("the TPM's state from before the suspend is lost");
@@ -160,34 +160,34 @@ pub fn resume<M: Memory + Clock>(machine: &mut M, has_tpm: bool) {
 
 fn try_resume<M: Host>(machine: &mut M) -> Result<(), Failure> {
     let mut tpm = Tpm::open(machine)?;
-    // The state that was saved has the platform hierarchy's password in it.
+    // The saved state includes the platform hierarchy's password.
     let result = tpm.resume(machine);
     tpm.finish(machine, result)
 }
 
-/// Why there is no measured boot, and whether the TPM could not be told.
+/// Why the boot is not measured, and why the TPM could not be marked so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Failure {
     error: Error,
-    untold: Option<Error>,
+    turn_off_error: Option<Error>,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, untold: None }
+        Self { error, turn_off_error: None }
     }
 }
 
 impl Failure {
     fn report(self, consequence: &str) {
         log::warn!("{consequence}: {}", self.error);
-        if let Some(error) = self.untold {
-            log::warn!("the TPM goes on to vouch for this machine: {error}");
+        if let Some(error) = self.turn_off_error {
+            log::warn!("the TPM can still vouch for this machine: {error}");
         }
     }
 }
 
-/// A TPM that is there.
+/// A TPM that was found.
 struct Tpm {
     interface: Interface,
     banks: Banks,
@@ -198,7 +198,7 @@ impl Tpm {
         Ok(Self { interface: Interface::open(host)?, banks: Banks::default() })
     }
 
-    /// Starts the TPM, and measures.
+    /// Starts the TPM and measures the boot.
     fn measure<M: HostAccess + Clock>(
         &mut self,
         machine: &mut M,
@@ -231,7 +231,7 @@ impl Tpm {
         Ok(())
     }
 
-    /// Starts the TPM as it was, else anew and with PCRs that tell of it.
+    /// Starts the TPM with its saved state, else without it and with PCRs that show that.
     fn resume(&mut self, host: &mut impl Host) -> Result<(), Error> {
         let Err(error) = self.start(host, Startup::State) else { return Ok(()) };
         if error.still_answers() {
@@ -240,7 +240,7 @@ impl Tpm {
         Err(error)
     }
 
-    /// Starts the TPM with PCRs in which no boot can be made up.
+    /// Starts the TPM with PCRs that no boot can be faked in.
     fn start_with_error(&mut self, host: &mut impl Host) -> Result<(), Error> {
         self.start(host, Startup::Clear)?;
         self.find_banks(host)?;
@@ -252,12 +252,12 @@ impl Tpm {
         Ok(())
     }
 
-    /// Gives the TPM back. After an error all that depends on the PCRs being right is taken from the operating system
-    /// before.
+    /// Hands the TPM to the operating system. After an error, first removes every capability that relies on correct
+    /// PCRs.
     fn finish(self, host: &mut impl Host, result: Result<(), Error>) -> Result<(), Failure> {
         match result {
             Ok(()) => Ok(self.interface.close(host)?),
-            Err(error) if error.still_answers() => Err(Failure { error, untold: self.turn_off(host).err() }),
+            Err(error) if error.still_answers() => Err(Failure { error, turn_off_error: self.turn_off(host).err() }),
             Err(error) => Err(error.into()),
         }
     }
@@ -265,23 +265,23 @@ impl Tpm {
     /// Turns off the hierarchies that an operating system uses.
     fn turn_off(&self, host: &mut impl Host) -> Result<(), Error> {
         for hierarchy in [command::ENDORSEMENT, command::OWNER] {
-            self.order(host, &Command::turn_off(hierarchy)?)?;
+            self.run(host, &Command::turn_off(hierarchy)?)?;
         }
         self.lock_platform(host)?;
         self.interface.close(host)
     }
 
-    /// Gives the platform hierarchy a password that nobody knows.
+    /// Sets a random password for the platform hierarchy, which nobody knows.
     fn lock_platform(&self, host: &mut impl Host) -> Result<(), Error> {
         let mut response = [0; MAX_RESPONSE];
         let password = self.execute(host, &Command::random()?, &mut response)?;
         check_random(password)?;
-        self.order(host, &Command::set_platform_password(password)?)
+        self.run(host, &Command::set_platform_password(password)?)
     }
 
     fn start(&self, host: &mut impl Host, kind: Startup) -> Result<(), Error> {
-        match self.order(host, &Command::startup(kind)?) {
-            // swtpm can be told to do it (`--flags startup-clear`).
+        match self.run(host, &Command::startup(kind)?) {
+            // swtpm can be configured to start the TPM itself (`--flags startup-clear`).
             Err(Error::Refused(refusal)) if refusal.response() == Refusal::INITIALIZE && kind == Startup::Clear => {
                 Ok(())
             }
@@ -296,10 +296,10 @@ impl Tpm {
     }
 
     fn extend(&self, host: &mut impl Host, pcr: u32, digests: &[Digest]) -> Result<(), Error> {
-        self.order(host, &Command::extend(pcr, digests)?)
+        self.run(host, &Command::extend(pcr, digests)?)
     }
 
-    /// Extends what is not measured by ones, so that nobody takes it for a boot of nothing.
+    /// Extends the banks that are not measured with ones, so that they do not look like a boot of nothing.
     fn cap_unknown_banks(&self, host: &mut impl Host) -> Result<(), Error> {
         if !self.banks.others.is_empty() {
             log::warn!("{}", UnknownBanks(&self.banks.others));
@@ -313,7 +313,7 @@ impl Tpm {
         if self.banks.known.is_empty() { Err(Error::NoBank) } else { Ok(()) }
     }
 
-    /// Extends a PCR by the digests of `data`, and appends an event with them to the log.
+    /// Extends a PCR with the digests of `data`, and appends an event with them to the log.
     #[inline(never)]
     fn record_bytes<M: Host>(
         &self,
@@ -326,7 +326,7 @@ impl Tpm {
         self.record(machine, log, pcr, kind, &self.hash(data), &[data])
     }
 
-    /// Records a command line, up to its first NUL, with a label before it in the log, as GRUB has them.
+    /// Records a command line up to its first NUL. In the log it has a label, as in GRUB's.
     #[inline(never)]
     fn record_command_line<M: Host>(
         &self,
@@ -340,7 +340,7 @@ impl Tpm {
         self.record(machine, log, COMMAND_LINE_PCR, EventType::Ipl, &digests, &[label, &command_line, b"\0"])
     }
 
-    /// Extends a PCR by `digests`, and appends to the log an event whose data are `data`, one after the other.
+    /// Extends a PCR with `digests`, and appends an event to the log whose data are the parts of `data`.
     fn record<M: Host>(
         &self,
         machine: &mut M,
@@ -365,8 +365,8 @@ impl Tpm {
         hashes.finish()
     }
 
-    /// Hashes the kernel file: the setup code without what a loader writes there, and all that follows it. Of an ELF file
-    /// and of a kernel for Multiboot it is what the host made of it in memory.
+    /// Hashes the kernel file: the setup code without the fields that a loader writes, and everything after it. For an
+    /// ELF file and a Multiboot kernel, hashes what the host has put into memory.
     fn hash_kernel<M: HostAccess>(&self, machine: &mut M, fw_cfg: &FwCfg, loaded: &Images) -> Result<Digests, Error> {
         let mut hashes = Hashes::new(&self.banks.known);
         if let Some(setup) = loaded.setup {
@@ -388,12 +388,13 @@ impl Tpm {
         Ok(hashes.finish())
     }
 
-    /// Has the TPM execute a command whose response has nothing to say.
-    fn order(&self, host: &mut impl Host, command: &Command) -> Result<(), Error> {
+    /// Executes a command whose response has no parameters.
+    fn run(&self, host: &mut impl Host, command: &Command) -> Result<(), Error> {
         self.execute(host, command, &mut [0; MAX_RESPONSE]).map(|_| ())
     }
 
-    /// Has the TPM execute a command, again while it is busy, and gives the response's parameters. All of it has one deadline.
+    /// Executes a command, repeated while the TPM is busy, and returns the response's parameters. All of it has one
+    /// deadline.
     #[inline(never)]
     fn execute<'b>(
         &self,
@@ -410,7 +411,7 @@ impl Tpm {
                 Err(Error::Refused(refusal))
                     if refusal.response() == Refusal::NEEDS_TEST && !deadline.has_passed(host) =>
                 {
-                    // Whatever comes of it, the command itself says whether it was enough.
+                    // The result does not matter: the command itself shows whether the test was sufficient.
                     self.interface.transmit(host, deadline, Command::self_test()?.bytes(), buffer)?;
                 }
                 Err(error) => return Err(error),
@@ -420,12 +421,12 @@ impl Tpm {
     }
 }
 
-/// What is said of the banks whose hash is not computed here, by their `TPM_ALG_ID`s: all in one line, as a TPM may have 16.
+/// The warning about banks that are not measured, by their `TPM_ALG_ID`s. It is one line, as a TPM may have 16 of them.
 struct UnknownBanks<'a>(&'a [u16]);
 
 impl fmt::Display for UnknownBanks<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the TPM's PCR banks of these algorithms tell nothing of this boot:")?;
+        f.write_str("the TPM's PCR banks of these algorithms do not record this boot:")?;
         for id in self.0 {
             write!(f, " {id:#x}")?;
         }
@@ -433,8 +434,8 @@ impl fmt::Display for UnknownBanks<'_> {
     }
 }
 
-/// The digest length in bytes of an algorithm that is not computed here (TCG Algorithm Registry): SM3-256, SHA3-256,
-/// SHA3-384, SHA3-512.
+/// The digest length in bytes of an algorithm that the firmware does not compute (TCG Algorithm Registry): SM3-256,
+/// SHA3-256, SHA3-384, SHA3-512.
 const fn unknown_digest_len(id: u16) -> Option<u16> {
     match id {
         0x12 | 0x27 => Some(32),
@@ -454,7 +455,7 @@ fn read_command_line(machine: &mut impl Memory, range: PhysRange) -> Result<Vec<
     Ok(bytes)
 }
 
-/// Writes an event of several parts to the end of the log, unless that has ended.
+/// Writes an event of several parts to the end of the log, unless the log has ended.
 fn write(machine: &mut impl Memory, log: &mut EventLog, parts: &[&[u8]]) -> Result<(), MemoryError> {
     let len = parts.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
     let Some(mut at) = log.take(len) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Measured boots with TPMs that work, and with TPMs that do not.
+//! Measured boots with TPMs that work, and with defective TPMs.
 
 extern crate std;
 
@@ -45,7 +45,7 @@ fn initrd() -> Vec<u8> {
     (0..70_003_u32).map(|i| ((i * 7) ^ (i >> 7)) as u8).collect()
 }
 
-/// A machine that has loaded something, and its TPM's state.
+/// A machine after loading, and its TPM's state.
 struct Boot {
     machine: FakeMachine,
     fw_cfg: FwCfg,
@@ -61,7 +61,7 @@ impl Boot {
         machine.registers.push(std::boxed::Box::new(device));
         machine.memory.store(0x100_0000, &kernel());
         machine.memory.store(0x500_0000, &initrd());
-        // With two NULs, as where the host's own has one.
+        // With two NULs, as when the host's text has one already.
         machine.memory.store(0x2_0000, COMMAND_LINE);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let loaded = Images {
@@ -89,13 +89,14 @@ impl Boot {
     }
 }
 
-/// A PCR after digests of these bytes.
+/// The value of a PCR after digests of these bytes.
 fn extended(bank: u16, by: &[&[u8]]) -> Vec<u8> {
     let zero = vec![0; digest(bank, b"").len()];
     by.iter().fold(zero, |pcr, bytes| extend(bank, &pcr, &digest(bank, bytes)))
 }
 
-/// The setup code without what a loader writes, told in another way: the file has zeros there, but for `heap_end_ptr`.
+/// The setup code without the fields that a loader writes, by another method: the file has zeros there, except in
+/// `heap_end_ptr`.
 fn setup_as_measured() -> Vec<u8> {
     let mut setup = SETUP.to_vec();
     setup[0x224..0x226].fill(0);
@@ -104,7 +105,7 @@ fn setup_as_measured() -> Vec<u8> {
 }
 
 #[test]
-fn what_is_booted_can_be_told_from_the_pcrs_and_the_log_says_how() {
+fn the_pcrs_and_the_log_record_what_is_booted() {
     for kind in [Kind::Fifo, Kind::Crb] {
         for banks in [[SHA256].as_slice(), &[SHA1, SHA256], &[SHA1, SHA256, SHA384, SHA512], &[SHA384]] {
             let mut boot = Boot::new(kind, banks, Defects::default());
@@ -140,12 +141,12 @@ fn what_is_booted_can_be_told_from_the_pcrs_and_the_log_says_how() {
 }
 
 #[test]
-fn the_operating_system_gets_the_tpm_but_not_the_platform_hierarchy() {
+fn the_operating_system_gets_the_tpm_without_the_platform_hierarchy() {
     for kind in [Kind::Fifo, Kind::Crb] {
         let mut boot = Boot::new(kind, &[SHA256], Defects::default());
         assert_eq!(boot.measure(), Ok(()));
         let tpm = boot.tpm.borrow();
-        assert!(!tpm.taken, "locality 0 is given back");
+        assert!(!tpm.taken, "locality 0 is released");
         assert_eq!(tpm.password.len(), 20);
         assert_ne!(tpm.password, [0; 20]);
         assert_eq!(tpm.off, []);
@@ -154,7 +155,7 @@ fn the_operating_system_gets_the_tpm_but_not_the_platform_hierarchy() {
 }
 
 #[test]
-fn what_a_loader_writes_into_the_kernel_does_not_change_its_measurement() {
+fn fields_that_a_loader_writes_do_not_change_the_measurement() {
     let mut patched = SETUP.to_vec();
     for (at, bytes) in [
         (0x1fa, [0x17, 0x03].as_slice()),
@@ -200,7 +201,7 @@ fn a_kernel_without_an_initrd_is_measured_alone() {
 }
 
 #[test]
-fn a_busy_a_tested_and_a_started_tpm_are_used_like_any() {
+fn a_busy_an_untested_and_a_started_tpm_work() {
     let busy = Defects { busy: 5, ..Defects::default() };
     let untested = Defects { untested: true, ..Defects::default() };
     let started = Defects { started: true, ..Defects::default() };
@@ -212,7 +213,7 @@ fn a_busy_a_tested_and_a_started_tpm_are_used_like_any() {
 }
 
 #[test]
-fn a_tpm_that_does_not_answer_is_given_up_once() {
+fn a_tpm_that_does_not_answer_is_waited_for_once() {
     let cases = [
         (Defects { no_locality: true, ..Defects::default() }, Wait::Locality),
         (Defects { never_ready: true, ..Defects::default() }, Wait::Readiness),
@@ -240,7 +241,7 @@ fn a_tpm_that_does_not_answer_is_given_up_once() {
     assert_eq!(boot.measure(), Err(Error::Failed));
 }
 
-/// A FIFO that takes or gives nothing at all but every ninth look, and then one byte.
+/// A FIFO that accepts or provides nothing except at every ninth read, and then one byte.
 struct Dribble {
     tpm: FakeTpm,
     looks: u32,
@@ -266,7 +267,7 @@ impl FakeRegisters for Dribble {
 }
 
 #[test]
-fn a_fifo_that_gave_a_byte_before_each_deadline_held_up_the_boot_for_hours() {
+fn a_slow_fifo_has_one_deadline_for_all_bytes() {
     let mut boot = Boot::new(Kind::Fifo, &[SHA256], Defects::default());
     let (tpm, state) = FakeTpm::new(Kind::Fifo, &[SHA256], Defects::default());
     boot.machine.registers = vec![std::boxed::Box::new(Dribble { tpm, looks: 0 })];
@@ -279,17 +280,17 @@ fn a_fifo_that_gave_a_byte_before_each_deadline_held_up_the_boot_for_hours() {
 }
 
 #[test]
-fn a_tpm_that_is_busy_for_ever_is_given_up_with_its_command() {
+fn a_tpm_that_stays_busy_times_out() {
     let busy = Defects { busy: usize::MAX, ..Defects::default() };
     let mut boot = Boot::new(Kind::Fifo, &[SHA256], busy);
     let before = boot.machine.ticks();
     assert_eq!(boot.measure(), Err(Error::Refused(Refusal::new(Code::Startup, 0x922))));
-    // And one for the first order to turn off what would vouch for the machine.
+    // And one for the first command that turns off a hierarchy.
     assert!(boot.machine.ticks() - before < Deadline::TICKS * 5 / 2);
 }
 
 #[test]
-fn a_machine_without_the_registers_is_found_out_at_once() {
+fn absent_registers_are_detected_without_a_wait() {
     let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects::default());
     boot.machine.registers.clear();
     boot.machine.memory.store(0xfed4_0030, &[0xff; 4]);
@@ -309,7 +310,7 @@ fn a_tpm_1_2_is_left_alone() {
 }
 
 #[test]
-fn a_buffer_outside_the_registers_is_not_used() {
+fn a_buffer_outside_the_registers_is_refused() {
     for buffer in [(0xfed4_0082, 0x100), (0xfed4_0080, 0xf81), (0x10_0000, 0x100), (0xfed4_0080 | 1 << 32, 0x100)] {
         let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects { buffer: Some(buffer), ..Defects::default() });
         assert_eq!(boot.measure(), Err(Error::Buffer), "{buffer:x?}");
@@ -319,7 +320,7 @@ fn a_buffer_outside_the_registers_is_not_used() {
 }
 
 #[test]
-fn a_response_that_is_none_ends_the_measuring_and_the_tpms_credit() {
+fn an_invalid_response_stops_measuring_and_closes_the_tpm() {
     let broken = |command| Error::Response(command);
     let list = |banks: &[u8]| plain(banks);
     let cases = [
@@ -334,7 +335,8 @@ fn a_response_that_is_none_ends_the_measuring_and_the_tpms_credit() {
         (0x17a, list(&[0, 0, 0, 0, 5, 0, 0, 0, 1, 0, 11, 3, 1, 1, 1, 0]), broken(Code::GetCapability)),
         (0x17a, list(&[0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 11, 1, 1, 0, 11, 1, 1]), broken(Code::GetCapability)),
         (0x17a, list(&[0, 0, 0, 0, 5, 0, 0, 0, 1, 0, 11, 3, 0, 0, 0]), Error::NoBank),
-        // The tag of a response with a session; a size below the header's; a size past any buffer; one past its end.
+        // The tag of a response with a session; a size below the header's; a size beyond any buffer; a size beyond the
+        // response.
         (0x17a, [&[0x80, 2], &plain(&[0; 9])[2..]].concat(), broken(Code::GetCapability)),
         (0x17a, [&[0x80, 1, 0, 0, 0, 9], &plain(&[])[6..]].concat(), broken(Code::GetCapability)),
         (0x17a, [&[0x80, 1, 0xff, 0xff, 0xff, 0xff], &plain(&[])[6..]].concat(), Error::TooLong),
@@ -364,15 +366,15 @@ fn a_start_that_fails_is_reported() {
     let mut boot = Boot::new(Kind::Fifo, &[SHA256], Defects { responses, ..Defects::default() });
     let failure = try_measure(&mut boot.machine, &boot.fw_cfg, EventLog::new(boot.log), &boot.loaded).unwrap_err();
     assert_eq!(failure.error.to_string(), "the TPM refused TPM2_Startup: response code 0x101");
-    let untold = Error::Refused(Refusal::new(Code::HierarchyControl, 0x100));
-    assert_eq!(failure.untold, Some(untold));
+    let turn_off_error = Error::Refused(Refusal::new(Code::HierarchyControl, 0x100));
+    assert_eq!(failure.turn_off_error, Some(turn_off_error));
 }
 
 #[test]
-fn a_full_log_keeps_no_event_from_its_pcr() {
+fn pcrs_are_extended_even_if_the_log_is_full() {
     let mut boot = Boot::new(Kind::Crb, &[SHA1, SHA256], Defects::default());
     boot.log = range(0x70_0000, 500);
-    // What follows the log is not written.
+    // What follows the log is not overwritten.
     boot.machine.memory.store(0x70_0000 + 500, &[0xaa; 100]);
     assert_eq!(boot.measure(), Ok(()));
     assert_eq!(boot.pcr(SHA256, 8), extended(SHA256, &[COMMAND_LINE]));
@@ -387,8 +389,8 @@ fn a_full_log_keeps_no_event_from_its_pcr() {
 }
 
 #[test]
-fn an_event_that_did_not_fit_left_a_gap_in_the_log() {
-    // The events with room for `room` bytes; `None` when not even the one that says what the log is has room.
+fn the_log_ends_before_the_first_event_that_does_not_fit() {
+    // The events with room for `room` bytes. `None` if not even the first event, which describes the log, fits.
     let events = |room: u64| {
         let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects::default());
         boot.log = range(LOG.start().get(), room);
@@ -400,7 +402,7 @@ fn an_event_that_did_not_fit_left_a_gap_in_the_log() {
         (!is_empty).then(|| boot.log().events)
     };
     let all = events(0x1_0000).unwrap();
-    // Version, separators, command line, kernel and initrd: the last two are shorter than the command line.
+    // Version, separators, command line, kernel and initrd. The last two are shorter than the command line.
     assert_eq!(all.len(), 1 + 8 + 1 + 2);
     let mut lens = Vec::new();
     for room in (0..3000).step_by(11) {
@@ -412,7 +414,7 @@ fn an_event_that_did_not_fit_left_a_gap_in_the_log() {
     assert_eq!(lens, (0..=12).collect::<Vec<_>>());
 }
 
-/// Collects what is logged, of each thread by itself.
+/// Collects log messages, separately for each thread.
 struct Listener;
 
 std::thread_local! {
@@ -430,7 +432,7 @@ impl log::Log for Listener {
 }
 
 #[test]
-fn each_of_sixteen_banks_without_a_known_hash_was_a_warning_of_its_own() {
+fn sixteen_banks_with_unknown_hashes_are_one_warning() {
     log::set_logger(&Listener).unwrap();
     log::set_max_level(log::LevelFilter::Warn);
     let banks: Vec<u16> = (0x100..0x10f).chain([SHA256]).collect();
@@ -446,7 +448,7 @@ fn each_of_sixteen_banks_without_a_known_hash_was_a_warning_of_its_own() {
 }
 
 #[test]
-fn a_bank_whose_hash_is_unknown_is_not_left_as_if_nothing_had_been_booted() {
+fn a_bank_with_an_unknown_hash_is_capped() {
     let mut boot = Boot::new(Kind::Crb, &[SHA256, SM3, 0x77], Defects::default());
     assert_eq!(boot.measure(), Ok(()));
     assert!((0..10).all(|pcr| boot.pcr(SM3, pcr) == [0xff; 32]));
@@ -461,7 +463,7 @@ fn a_bank_whose_hash_is_unknown_is_not_left_as_if_nothing_had_been_booted() {
 }
 
 #[test]
-fn setup_code_that_the_host_keeps_back_is_an_error() {
+fn setup_code_that_cannot_be_read_is_an_error() {
     let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects::default());
     boot.loaded.setup = Some(Blob::from(Item::new(Key::SETUP_DATA, MAX_SETUP as u32 + 1)));
     assert_eq!(boot.measure(), Err(Error::Setup));
@@ -480,7 +482,7 @@ fn after_a_suspend_the_state_is_resumed() {
 }
 
 #[test]
-fn a_state_that_was_not_saved_cannot_be_made_up_after_a_suspend() {
+fn without_a_saved_state_the_pcrs_show_an_error_after_a_suspend() {
     let mut boot = Boot::new(Kind::Fifo, &[SHA256], Defects::default());
     let expected = Error::Refused(Refusal::new(Code::Startup, 0x1c4));
     assert_eq!(try_resume(&mut boot.machine), Err(expected.into()));
@@ -491,7 +493,7 @@ fn a_state_that_was_not_saved_cannot_be_made_up_after_a_suspend() {
 }
 
 #[test]
-fn commands_are_those_of_the_specification() {
+fn commands_have_the_bytes_of_the_specification() {
     assert_eq!(Command::startup(Startup::Clear).unwrap().bytes(), [0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0]);
     assert_eq!(Command::startup(Startup::State).unwrap().bytes(), [0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 1]);
     let off = Command::turn_off(command::OWNER).unwrap();
@@ -500,7 +502,7 @@ fn commands_are_those_of_the_specification() {
         &[0, 9, 0x40, 0, 0, 9, 0, 0, 1, 0, 0, 0x40, 0, 0, 1, 0],
     ];
     assert_eq!(off.bytes(), expected.concat());
-    // All banks there can be fit.
+    // All possible banks fit.
     let ones = [SHA1, SHA256, SHA384, SHA512].map(|id| Digest::ones(id, 64));
     assert_eq!(Command::extend(9, &ones).unwrap().bytes().len(), 31 + 4 * 66);
 }

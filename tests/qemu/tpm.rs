@@ -291,7 +291,7 @@ fn warning(qemu: &Qemu) -> String {
 fn a_tpm_that_does_not_respond_delays_the_boot_until_a_deadline() {
     // With the other interface, QEMU itself asks swtpm for a register's value, and waits for ever.
     let qemu = with_trouble(&mut Swtpm::new("sha256"), "tpm-crb", |tpm| tpm.stop());
-    let expected = "the TPM does not answer, the response to a command is missing; is the host's swtpm running?";
+    let expected = "the TPM does not answer: the response to a command is missing; is the host's swtpm running?";
     assert_eq!(warning(&qemu), expected);
 }
 

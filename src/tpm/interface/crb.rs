@@ -1,5 +1,5 @@
-//! The command response buffer interface: the command is put into a buffer, the response found there, `tpm-crb` in QEMU
-//! (PTP 6.4).
+//! The command response buffer interface: commands and responses are in a buffer in memory. `tpm-crb` in QEMU (PTP
+//! 6.4).
 
 use super::registers::{Host, REGISTERS, read32, wait, write32};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
@@ -8,28 +8,28 @@ use crate::tpm::error::{Error, Wait};
 
 /// `TPM_LOC_CTRL_x`.
 const LOCALITY_CONTROL: u64 = 0x08;
-/// Asks for the locality.
+/// Requests the locality.
 const REQUEST: u32 = 1 << 0;
-/// Gives it back.
+/// Releases the locality.
 const RELINQUISH: u32 = 1 << 1;
 /// `TPM_LOC_STS_x`.
 const LOCALITY_STATUS: u64 = 0x0c;
 /// The locality is granted.
 const GRANTED: u32 = 1 << 0;
 
-/// `TPM_CRB_CTRL_REQ_x`. The TPM clears a bit when it has done what it asks for.
+/// `TPM_CRB_CTRL_REQ_x`. The TPM clears a bit when the request is done.
 const CONTROL_REQUEST: u64 = 0x40;
-/// Be ready for a command.
+/// Requests readiness for a command.
 const BE_READY: u32 = 1 << 0;
-/// Sleep.
+/// Requests sleep.
 const GO_IDLE: u32 = 1 << 1;
 /// `TPM_CRB_CTRL_STS_x`.
 const CONTROL_STATUS: u64 = 0x44;
-/// The TPM has failed for good.
+/// The TPM has failed permanently.
 const STATUS_ERROR: u32 = 1 << 0;
 /// The TPM sleeps.
 const STATUS_IDLE: u32 = 1 << 1;
-/// `TPM_CRB_CTRL_START_x`. Written as 1, the command is executed; reads as 0 when the response is there.
+/// `TPM_CRB_CTRL_START_x`. Writing 1 executes the command; it reads as 0 when the response is there.
 const START: u64 = 0x4c;
 
 /// `TPM_CRB_CTRL_CMD_SIZE_x`, then the low and the high half of the command's address.
@@ -41,14 +41,14 @@ const RESPONSE_SIZE: u64 = 0x64;
 const RESPONSE_ADDRESS: u64 = 0x68;
 const RESPONSE_ADDRESS_HIGH: u64 = 0x6c;
 
-/// Where commands go and responses come from: inside the interface's own page, on multiples of four bytes.
+/// The addresses of commands and responses: inside the interface's page, multiples of four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffer {
     command: PhysRange,
     response: PhysRange,
 }
 
-/// Takes locality 0 and reads where the buffer is.
+/// Requests locality 0 and reads the buffer's address.
 pub fn open(host: &mut impl Host) -> Result<Buffer, Error> {
     write32(host, LOCALITY_CONTROL, REQUEST)?;
     let deadline = Deadline::start(host);
@@ -58,12 +58,12 @@ pub fn open(host: &mut impl Host) -> Result<Buffer, Error> {
     Ok(Buffer { command, response })
 }
 
-/// Gives locality 0 back.
+/// Releases locality 0.
 pub fn close(host: &mut impl Host) -> Result<(), Error> {
     write32(host, LOCALITY_CONTROL, RELINQUISH)
 }
 
-/// Ends a command whose response was read.
+/// Ends a command after its response was read.
 pub fn make_idle(host: &mut impl Host) -> Result<(), Error> {
     write32(host, CONTROL_REQUEST, GO_IDLE)
 }
@@ -77,7 +77,7 @@ fn buffer(host: &mut impl Host, size: u64, low: u64, high: u64) -> Result<PhysRa
         .ok_or(Error::Buffer)
 }
 
-/// The register at `at`, which is one of a checked buffer.
+/// The offset of the register at `at`, which is in a checked buffer.
 fn offset(at: PhysAddr) -> u64 {
     at.get().wrapping_sub(REGISTERS.start().get())
 }

@@ -1,4 +1,4 @@
-//! The FIFO interface: one register for the bytes of commands and responses, `tpm-tis` in QEMU (PTP 6.5).
+//! The FIFO interface: commands and responses pass byte by byte through one register. `tpm-tis` in QEMU (PTP 6.5).
 
 use super::registers::{Host, read8, read32, wait, write8, write32};
 use crate::hal::Deadline;
@@ -8,30 +8,30 @@ use crate::tpm::error::{Error, Wait};
 const ACCESS: u64 = 0x00;
 /// The other bits are valid.
 const ACCESS_VALID: u8 = 1 << 7;
-/// The locality is the active one; written, it is given back.
+/// The locality is active. Writing the bit releases it.
 const ACCESS_ACTIVE: u8 = 1 << 5;
-/// Asks for the locality.
+/// Requests the locality.
 const ACCESS_REQUEST: u8 = 1 << 1;
 
-/// `TPM_STS`, 32 bits; the bits that are written are in the lowest byte.
+/// `TPM_STS`, 32 bits. The writable bits are in the lowest byte.
 const STATUS: u64 = 0x18;
 /// `EXPECT` and `DATA_AVAILABLE` are valid.
 const STATUS_VALID: u32 = 1 << 7;
-/// The TPM is ready for a command; written, it forgets the one before.
+/// The TPM is ready for a command. Writing the bit makes it drop the previous one.
 const STATUS_READY: u8 = 1 << 6;
-/// Written, the command is executed.
+/// Writing the bit executes the command.
 const STATUS_GO: u8 = 1 << 5;
-/// There are bytes of a response.
+/// The TPM has bytes of a response.
 const STATUS_DATA: u32 = 1 << 4;
-/// The command is not complete.
+/// The command is incomplete.
 const STATUS_EXPECT: u32 = 1 << 3;
-/// Where the burst count begins, 16 bits: how many bytes the FIFO takes or gives at once.
+/// The position of the burst count, 16 bits: the number of bytes that the FIFO accepts or provides at once.
 const BURST_SHIFT: u32 = 8;
 
-/// `TPM_DATA_FIFO`: 1 to 4 bytes an access, the first of them the lowest.
+/// `TPM_DATA_FIFO`: 1 to 4 bytes per access. The first byte is the lowest.
 const DATA: u64 = 0x24;
 
-/// Takes locality 0.
+/// Requests locality 0.
 pub fn open(host: &mut impl Host) -> Result<(), Error> {
     write8(host, ACCESS, ACCESS_REQUEST)?;
     let wanted = ACCESS_VALID | ACCESS_ACTIVE;
@@ -44,7 +44,7 @@ pub fn open(host: &mut impl Host) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives locality 0 back.
+/// Releases locality 0.
 pub fn close(host: &mut impl Host) -> Result<(), Error> {
     write8(host, ACCESS, ACCESS_ACTIVE)
 }
@@ -89,13 +89,13 @@ pub fn receive(host: &mut impl Host, deadline: Deadline, into: &mut [u8]) -> Res
     Ok(())
 }
 
-/// Has the TPM be ready for a command, and forget the last one.
+/// Makes the TPM ready for a command, and drop the previous one.
 pub fn make_ready(host: &mut impl Host, deadline: Deadline) -> Result<(), Error> {
     write8(host, STATUS, STATUS_READY)?;
     wait(host, deadline, Wait::Readiness, STATUS, STATUS_READY.into(), STATUS_READY.into())
 }
 
-/// How many bytes the FIFO takes or gives now, at least one.
+/// The number of bytes that the FIFO accepts or provides now, at least one.
 #[inline(never)]
 fn burst(host: &mut impl Host, deadline: Deadline, what: Wait) -> Result<usize, Error> {
     loop {

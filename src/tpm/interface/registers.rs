@@ -1,10 +1,10 @@
-//! The registers of locality 0, which both interfaces have at the same address.
+//! The registers of locality 0, at the same address in both interfaces.
 
 use crate::addr::{PhysAddr, PhysRange, constant_range};
 use crate::hal::{Clock, Deadline, Memory};
 use crate::tpm::error::{Error, Wait};
 
-/// What a TPM needs of the machine.
+/// The parts of a machine that access to a TPM needs.
 pub trait Host: Memory + Clock {}
 impl<T: Memory + Clock> Host for T {}
 
@@ -12,7 +12,7 @@ impl<T: Memory + Clock> Host for T {}
 pub const REGISTERS: PhysRange = constant_range(0xfed4_0000, 0xfed4_1000);
 /// A register's address.
 const fn register(offset: u64) -> PhysAddr {
-    // The offsets are those of this module's constants, so this does not wrap.
+    // The offsets are constants of this module, so this does not wrap.
     PhysAddr::new(REGISTERS.start().get().wrapping_add(offset))
 }
 
