@@ -1,14 +1,15 @@
 //! Guest-physical addresses, alignments and ranges.
 //!
-//! Everything the firmware places or hands to a device is one of these types, so that an address cannot be mixed up
-//! with a length and arithmetic cannot wrap: every operation that could leave the 64-bit space returns an [`Option`].
+//! Every address that the firmware uses for placement or passes to a device has one of these types. So an address
+//! cannot be confused with a length, and arithmetic cannot wrap: every operation that could leave the 64-bit space
+//! returns an [`Option`].
 //!
-//! Left out: virtual addresses. The firmware runs with an identity map of the low 4 GiB and has no use for a type of
-//! their own.
+//! Left out: virtual addresses. The firmware runs with an identity map of the low 4 GiB and does not need a type for
+//! them.
 
 use core::fmt;
 
-/// The value of a constant that is checked as it is made. The compiler evaluates it, and stops where there is none.
+/// The value of a constant that is checked at compile time. `None` is a compile error.
 ///
 /// Only for constants: in code that runs it would panic.
 pub(crate) const fn constant<T: Copy>(value: Option<T>) -> T {
@@ -41,13 +42,13 @@ impl PhysAddr {
         self.0
     }
 
-    /// The address as 32 bits, or `None` when it lies at or above 4 GiB.
+    /// The address as 32 bits, or `None` if it is at or above 4 GiB.
     #[must_use]
     pub const fn get32(self) -> Option<u32> {
         if self.0 <= u32::MAX as u64 { Some(self.0 as u32) } else { None }
     }
 
-    /// The address `len` bytes higher, or `None` where that wraps.
+    /// The address `len` bytes higher, or `None` if that wraps.
     ///
     /// ```
     /// use firstlight::addr::PhysAddr;
@@ -62,7 +63,7 @@ impl PhysAddr {
         }
     }
 
-    /// The address `len` bytes lower, or `None` where that wraps.
+    /// The address `len` bytes lower, or `None` if that wraps.
     #[must_use]
     pub const fn checked_sub(self, len: u64) -> Option<Self> {
         match self.0.checked_sub(len) {
@@ -71,7 +72,7 @@ impl PhysAddr {
         }
     }
 
-    /// The lowest aligned address at or above this one, or `None` where that wraps.
+    /// The lowest aligned address at or above this one, or `None` if that wraps.
     ///
     /// ```
     /// use firstlight::addr::{Alignment, PhysAddr};
@@ -131,7 +132,7 @@ impl Alignment {
     /// 2 MiB: a large page.
     pub const LARGE_PAGE: Self = Self(2 << 20);
 
-    /// `bytes` as an alignment, or `None` when it is not a power of two.
+    /// `bytes` as an alignment, or `None` if it is not a power of two.
     ///
     /// ```
     /// use firstlight::addr::Alignment;
@@ -156,7 +157,7 @@ impl Alignment {
     }
 }
 
-/// A run of guest-physical bytes, `start` to `end` exclusive, that does not wrap. It may be empty.
+/// A range of guest-physical bytes, `start` to `end` exclusive, that does not wrap. It may be empty.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PhysRange {
     start: PhysAddr,
@@ -164,12 +165,12 @@ pub struct PhysRange {
 }
 
 impl PhysRange {
-    /// The low 4 GiB: all that the firmware's page tables map.
+    /// The low 4 GiB, which the firmware's page tables map.
     pub const LOW_4_GIB: Self = Self { start: PhysAddr(0), end: PhysAddr(1 << 32) };
-    /// The first mebibyte, which a PC carves up by tradition.
+    /// The first mebibyte, which has a traditional layout on a PC.
     pub const LOW_1_MIB: Self = Self { start: PhysAddr(0), end: PhysAddr(1 << 20) };
 
-    /// The `len` bytes from `start` on, or `None` where they wrap.
+    /// The `len` bytes from `start` on, or `None` if they wrap.
     ///
     /// ```
     /// use firstlight::addr::{PhysAddr, PhysRange};
@@ -184,13 +185,13 @@ impl PhysRange {
         }
     }
 
-    /// The bytes from `start` to `end` exclusive, or `None` when `end` lies below `start`.
+    /// The bytes from `start` to `end` exclusive, or `None` if `end` is below `start`.
     #[must_use]
     pub const fn from_bounds(start: PhysAddr, end: PhysAddr) -> Option<Self> {
         if start.0 <= end.0 { Some(Self { start, end }) } else { None }
     }
 
-    /// No byte at all, at `position`.
+    /// An empty range at `position`.
     #[must_use]
     pub const fn empty_at(position: PhysAddr) -> Self {
         Self { start: position, end: position }
@@ -211,17 +212,17 @@ impl PhysRange {
     /// The length in bytes.
     #[must_use]
     pub const fn len(self) -> u64 {
-        // The constructors hold `start <= end`.
+        // The constructors ensure `start <= end`.
         self.end.0.wrapping_sub(self.start.0)
     }
 
-    /// Whether there is no byte in it.
+    /// Whether the range is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.start.0 == self.end.0
     }
 
-    /// Whether every byte of `other` is also one of this range. An empty `other` is contained when its position is.
+    /// Whether every byte of `other` is in this range. An empty `other` is contained if its position is.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.start.0 <= other.start.0 && other.end.0 <= self.end.0
@@ -247,21 +248,21 @@ impl PhysRange {
         !self.is_empty() && !other.is_empty() && self.start.0 < other.end.0 && other.start.0 < self.end.0
     }
 
-    /// The first `len` bytes, or all of them where there are fewer, and the rest.
+    /// The first `len` bytes, or all if there are fewer, and the rest.
     #[must_use]
     pub fn split_at(self, len: u64) -> (Self, Self) {
         let at = self.start.checked_add(len).unwrap_or(self.end).min(self.end);
         (Self { start: self.start, end: at }, Self { start: at, end: self.end })
     }
 
-    /// The whole pages that it lies in; without the last one where that would wrap.
+    /// The whole pages that contain the range. The last page is left out if it would wrap.
     #[must_use]
     pub fn pages(self) -> Self {
         let start = self.start.align_down(Alignment::PAGE);
         Self { start, end: self.end.align_up(Alignment::PAGE).unwrap_or(self.end) }
     }
 
-    /// The bytes in both, or `None` when there are none.
+    /// The bytes in both ranges, or `None` if there are none.
     #[must_use]
     pub fn intersection(self, other: Self) -> Option<Self> {
         let start = self.start.max(other.start);

@@ -1,14 +1,14 @@
-//! What a PC's BIOS leaves in its data areas, as far as an operating system looks at it without a BIOS.
+//! The fields of a PC BIOS's data areas that operating systems read without calling the BIOS.
 //!
-//! Two words of the BIOS data area say where the extended one begins and how much memory is below. A kernel without ACPI
-//! searches the beginning of the extended area for the MP table, or for the RSDP (MultiProcessor Specification 1.4, chapter 4;
-//! ACPI 6.5, 5.2.5.1), and Linux keeps off all that is from the lower of the two on. They agree with the memory map, in which
-//! both are reserved. On a machine that can sleep, low memory ends where the memory for a wake begins, which is below the
-//! extended area.
+//! Two words of the BIOS data area hold the segment of the extended area and the size of low memory. A kernel without
+//! ACPI searches the beginning of the extended area for the MP table or the RSDP (MultiProcessor Specification 1.4,
+//! chapter 4; ACPI 6.5, 5.2.5.1). Linux does not use memory from the lower of the two addresses on. They agree with the
+//! memory map, in which both are reserved. On a machine that can sleep, low memory ends where the memory for a wake
+//! begins, which is below the extended area.
 //!
-//! They are in page zero, which is not mapped while the firmware runs: the end of it writes them, on all ways to a kernel.
-//! Not at a wake, when page zero is the operating system's; nor after a start by the PVH entry, when it is as the host, or its
-//! firmware, has left it.
+//! The words are in page zero, which is not mapped while the firmware runs. The last code of the firmware writes them
+//! before every kernel. It does not write them at a wake, when page zero is the operating system's, nor after a start
+//! by the PVH entry point, when page zero is as the host or its firmware has left it.
 //!
 //! Left out: all other fields. They are for programs that call a BIOS.
 //!
@@ -20,14 +20,14 @@ use crate::hal::{Memory, MemoryError};
 use crate::layout;
 use crate::memory_map::Regions;
 
-/// The end of the real-mode vectors and the BIOS data area behind them, which begin at address zero.
+/// The end of the real-mode vectors and the BIOS data area, which begin at address zero.
 pub const END: u64 = 0x500;
 
 /// The segment of the extended BIOS data area.
 const EBDA_SEGMENT: PhysAddr = PhysAddr::new(0x40e);
-/// How many KiB of memory there are from 0 on.
+/// The KiB of memory from 0 on.
 const MEMORY_SIZE: PhysAddr = PhysAddr::new(0x413);
-/// Where memory is that counts: behind page zero, of which a host may keep the beginning.
+/// The memory that is counted: above page zero, the beginning of which a host may reserve.
 const CONVENTIONAL: PhysRange = constant_range(layout::PAGE_ZERO.end().get(), layout::CONVENTIONAL.end().get());
 
 /// The two words.
@@ -38,7 +38,7 @@ pub struct BiosData {
 }
 
 impl BiosData {
-    /// What they are on a machine with this map, in which everything is reserved that the kernel is to leave alone.
+    /// The words for a machine with this map, in which all memory that the kernel must not use is reserved.
     #[must_use]
     pub fn of(map: &Regions) -> Self {
         // Both are below 640 KiB.
@@ -48,18 +48,18 @@ impl BiosData {
         }
     }
 
-    /// Each word with its address, which need not be even.
+    /// Each word with its address, which can be odd.
     #[must_use]
     pub const fn words(self) -> [(PhysAddr, u16); 2] {
         [(EBDA_SEGMENT, self.ebda_segment), (MEMORY_SIZE, self.memory_kib)]
     }
 }
 
-/// Writes the first paragraph of the extended BIOS data area: a byte with its length in KiB, and zeros. What is looked for in
-/// it comes behind that, in [`layout::EBDA_TABLES`].
+/// Writes the first 16 bytes of the extended BIOS data area: a byte with its length in KiB, and zeros. Tables come
+/// after that, in [`layout::EBDA_TABLES`].
 ///
 /// # Errors
-/// [`MemoryError`] when the firmware may not write there, which it may.
+/// [`MemoryError`] if the firmware may not write there. It always may.
 pub fn mark_ebda(memory: &mut impl Memory) -> Result<(), MemoryError> {
     let mut paragraph = [0; (layout::EBDA_TABLES.start().get() - layout::EBDA.start().get()) as usize];
     let [length, ..] = &mut paragraph;
@@ -95,7 +95,7 @@ mod tests {
             let below = PhysRange::from_bounds(PhysAddr::default(), reserved.start()).unwrap();
             assert!(map.is_ram(below));
         }
-        // alioth keeps the beginning of page zero, and has tables at 512 KiB.
+        // alioth reserves the beginning of page zero, and has tables at 512 KiB.
         let mut cut = map();
         cut.carve_pc().unwrap();
         for (start, end) in [(0, 0x500), (0x8_0000, 0xa_0000)] {

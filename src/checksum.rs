@@ -1,18 +1,17 @@
-//! The one checksum that ACPI and SMBIOS use: all bytes of a table add up to zero, modulo 256.
+//! The checksum of ACPI and SMBIOS tables: all bytes of a table add up to zero, modulo 256.
 
 use zerocopy::little_endian::U64;
 
 /// The sum of `bytes`, modulo 256.
 ///
-/// The tables of a machine are some 10 KiB and every byte is summed on the way to the kernel, so this adds 64 bytes a
-/// round where it can.
+/// A machine's tables have about 10 KiB, and every boot sums each byte, so this adds 64 bytes at a time if possible.
 ///
 /// ```
 /// assert_eq!(firstlight::checksum::sum(&[0x80, 0x7f, 2]), 1);
 /// ```
 #[must_use]
 pub fn sum(bytes: &[u8]) -> u8 {
-    /// Every other byte of a word: four 16-bit lanes with room for carries.
+    /// Every second byte of a word: four 16-bit lanes with room for carries.
     const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
     /// A word adds at most 255 to a lane; 32 times eight words stay below 2^16.
     const BLOCKS: usize = 32;
@@ -28,9 +27,9 @@ pub fn sum(bytes: &[u8]) -> u8 {
                 even = even.wrapping_add(word.get() & EVEN);
             }
         }
-        // What the even bytes did not add came from the odd ones, 256 times as much.
+        // The rest of the sum is that of the odd bytes, times 256.
         let odd = all.wrapping_sub(even) >> 8;
-        // Modulo 256 only the low byte of each lane counts.
+        // Modulo 256, only the low byte of each lane counts.
         for lanes in [even, odd] {
             let [a, _, b, _, c, _, d, _] = lanes.to_le_bytes();
             sum = sum.wrapping_add(a).wrapping_add(b).wrapping_add(c).wrapping_add(d);
@@ -57,7 +56,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn equals_the_plain_sum(bytes in proptest::collection::vec(any::<u8>(), 0..6000)) {
+        fn the_result_equals_the_plain_sum(bytes in proptest::collection::vec(any::<u8>(), 0..6000)) {
             prop_assert_eq!(sum(&bytes), bytes.iter().fold(0_u8, |sum, &byte| sum.wrapping_add(byte)));
         }
     }

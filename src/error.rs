@@ -1,15 +1,15 @@
-//! Why the boot failed, for the one who reads the console.
+//! Why the boot failed, as a message for the user.
 
 use core::fmt;
 
 use crate::{boot, fw_cfg, memory_map, resume, start_info};
 
-/// What stopped the boot. Each prints as one sentence: what was asked, what was seen, what to change.
+/// The error that stopped the boot. Each prints as one sentence: what was asked, what was seen, what to change.
 #[derive(Debug)]
 pub enum Error {
     /// The fw_cfg device.
     FwCfg(fw_cfg::Error),
-    /// What a host hands over that starts the firmware by the PVH entry.
+    /// The information from a host that starts the firmware by the PVH entry point.
     StartInfo(start_info::Error),
     /// The memory map.
     MemoryMap(memory_map::Error),

@@ -1,7 +1,7 @@
 //! Lists on the heap that grow without a panic.
 //!
-//! The heap is small, and what goes on it is often as much as somebody else decides. So a list gets its room by
-//! [`with_capacity`] or [`push`], which fail, and where the room was taken before, [`push_within_capacity`] says so.
+//! The heap is small, and the host or the guest often decides how much goes on it. So a list gets its room from
+//! [`with_capacity`] or [`push`], which can fail. [`push_within_capacity`] is for lists whose room was taken before.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -37,10 +37,10 @@ pub fn push<T>(list: &mut Vec<T>, element: T) -> Result<(), HeapFull> {
     push_within_capacity(list, element)
 }
 
-/// Appends `element`, for which there is room already.
+/// Appends `element` in room that was taken before.
 ///
 /// # Errors
-/// [`HeapFull`] when there is none.
+/// [`HeapFull`] if there is no room left.
 #[inline]
 pub fn push_within_capacity<T>(list: &mut Vec<T>, element: T) -> Result<(), HeapFull> {
     if list.len() == list.capacity() {
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_grows_only_where_it_may() {
+    fn a_list_grows_only_by_push() {
         let mut list = with_capacity(1).unwrap();
         assert_eq!(push_within_capacity(&mut list, 1), Ok(()));
         while list.len() < list.capacity() {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_there_is_memory_is_an_error() {
+    fn a_list_larger_than_memory_is_an_error() {
         assert_eq!(with_capacity::<u64>(usize::MAX / 16).err(), Some(HeapFull));
     }
 }

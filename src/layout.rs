@@ -1,107 +1,106 @@
-//! Where the firmware itself lives in guest-physical memory. `linker.ld` and `src/firmware/start` use the same figures.
+//! The firmware's own place in guest-physical memory. `linker.ld` and `src/firmware/start` use the same addresses.
 //!
-//! The image runs in place, at the top of the low 4 GiB where the host puts it; it does not need the host to show it
-//! below 1 MiB as well. Its data, stack, heap and page tables are in low RAM, clear of what any known host leaves there
-//! for firmware (page zero, 0x500-0xa000, the command line at 0x20000, the tables at 0x9fc00). The memory map hands it
-//! back to the kernel, but for the part that a wake from suspend needs, on a machine that can sleep.
+//! The image runs in place, at the top of the low 4 GiB where the host puts it. The host need not show it below 1 MiB
+//! as well. Its data, stack, heap and page tables are in low RAM, away from everything that known hosts leave there for
+//! firmware (page zero, 0x500-0xa000, the command line at 0x20000, the tables at 0x9fc00). The memory map returns this
+//! RAM to the kernel, except the part for a wake from suspend on a machine that can sleep.
 
 use crate::addr::{Alignment, PhysRange, constant_range as range};
 
 /// The firmware's own RAM: heap, page tables, data and stack, 376 KiB.
 pub const FIRMWARE_RAM: PhysRange = range(0x4_0000, 0x9_e000);
 
-/// The upper part of [`FIRMWARE_RAM`]: page tables, stack, data and a small heap, 108 KiB. It is all that the firmware
-/// runs in when the machine wakes from suspend, when every other byte is the operating system's.
+/// The upper part of [`FIRMWARE_RAM`]: page tables, stack, data and a small heap, 108 KiB. The firmware uses nothing
+/// else after a wake from suspend, when all other memory is the operating system's.
 pub const WAKE_RAM: PhysRange = range(0x8_3000, 0x9_e000);
 
-/// The page tables that `src/firmware/start` makes (36 KiB): the top one first, then the one that it begins with, page directories
-/// for each of the low 4 GiB and for the program, [`LOW_PAGES`], and the table of the image's pages. The kernel runs with
-/// them until it has its own.
+/// The page tables that `src/firmware/start` makes (36 KiB): the top one, the one for its first entry, page directories
+/// for each of the low 4 GiB and for the program, [`LOW_PAGES`], and the table of the image's pages. The kernel runs
+/// with them until it has its own.
 pub const PAGE_TABLES: PhysRange = range(0x8_3000, 0x8_c000);
 
-/// The one of [`PAGE_TABLES`] that maps the first 2 MiB, in pages of 4 KiB.
+/// The table in [`PAGE_TABLES`] that maps the first 2 MiB, in pages of 4 KiB.
 pub const LOW_PAGES: PhysRange = range(0x8_a000, 0x8_b000);
 
-/// The page below the stack. It is not mapped while the firmware runs, so a stack that is too small does no harm unseen.
+/// The page below the stack. It is not mapped while the firmware runs, so a stack overflow is an exception.
 pub const STACK_GUARD: PhysRange = range(0x8_c000, 0x8_d000);
 
-/// The extended BIOS data area, at the usual place below 640 KiB: a guest that looks for one finds it reserved, and hosts
-/// put tables there.
+/// The extended BIOS data area, at the usual place below 640 KiB. A guest that looks for it finds it reserved, and
+/// hosts put tables there.
 pub const EBDA: PhysRange = range(0x9_fc00, CONVENTIONAL.end().get());
 
-/// What of [`EBDA`] is for tables: its first byte is its length.
+/// The part of [`EBDA`] for tables. The first byte of the area is its length.
 pub const EBDA_TABLES: PhysRange = range(EBDA.start().get() + 0x10, EBDA.end().get());
 
-/// What of [`F_SEGMENT`] is for tables; behind it is the end, which is a BIOS's.
+/// The part of [`F_SEGMENT`] for tables. [`BIOS_END`] follows it.
 pub const F_SEGMENT_TABLES: PhysRange = range(F_SEGMENT.start().get(), BIOS_END.start().get());
 
-/// The end of [`F_SEGMENT`], where a BIOS has its entry, its date and the machine's model.
+/// The end of [`F_SEGMENT`], where a BIOS has its entry point, its date and the machine's model.
 pub const BIOS_END: PhysRange = range(0xf_ffc0, F_SEGMENT.end().get());
 
 /// The last 64 KiB below 1 MiB, where a PC has its BIOS, and where an operating system looks for tables.
 pub const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
 
-/// Where a PC has RAM below the video memory: 640 KiB.
+/// A PC's RAM below the video memory: 640 KiB.
 pub const CONVENTIONAL: PhysRange = range(0, 0xa_0000);
 
-/// Where the boot leaves what a wake needs to know (see [`crate::resume`]): 3 KiB below the extended
-/// BIOS data area.
+/// The record for a wake (see [`crate::resume`]): 3 KiB below the extended BIOS data area.
 pub const RESUME_RECORD: PhysRange = range(STARTUP_PAGE.end().get(), EBDA.start().get());
 
-/// What the operating system leaves alone on a machine that can sleep: [`WAKE_RAM`], [`STARTUP_PAGE`] and
+/// The memory that the operating system does not use on a machine that can sleep: [`WAKE_RAM`], [`STARTUP_PAGE`] and
 /// [`RESUME_RECORD`].
 pub const KEPT_RAM: PhysRange = range(WAKE_RAM.start().get(), RESUME_RECORD.end().get());
 
-/// All of low memory that the firmware may use until the kernel runs: [`FIRMWARE_RAM`], [`STARTUP_PAGE`] and
+/// All low memory that the firmware uses until the kernel runs: [`FIRMWARE_RAM`], [`STARTUP_PAGE`] and
 /// [`RESUME_RECORD`].
 pub const BOOT_RAM: PhysRange = range(FIRMWARE_RAM.start().get(), RESUME_RECORD.end().get());
 
-/// The space at the top of the low 4 GiB that the image may fill: 256 KiB, which are reserved as SeaBIOS does it
+/// The room for the image at the top of the low 4 GiB: 256 KiB, which are reserved as SeaBIOS does it
 /// (`src/fw/paravirt.c`, `qemu_preinit`).
 pub const FIRMWARE_ROM: PhysRange = range(0xfffc_0000, 0x1_0000_0000);
 
-/// Where the image is in a start by the PVH entry: in RAM, where the ELF file says that a host is to load it. Nothing else
-/// is put there, as the memory map holds it then. It ends on a large page, by which the end of the low 4 GiB, where the
-/// program is linked for, is mapped to it; a kernel has the 15 MiB below it and all from 16 MiB on, where Linux likes to be.
+/// The image after a start by the PVH entry point: in RAM, where the ELF file tells the host to load it. The memory map
+/// then reserves it. It ends on a large page, because the large page at the end of the low 4 GiB, for which the program
+/// is linked, is mapped to it. A kernel has the 15 MiB below it, and everything from 16 MiB on, which Linux prefers.
 pub const LOADED_IMAGE: PhysRange = range(0xfc_0000, 0x100_0000);
 
-/// Where CPUs that are started begin, for that moment: a page below 640 KiB whose bytes are put back afterwards. In the end
-/// the firmware leaves 64-bit mode there, where it does, as its image need not be where it is linked. Behind
-/// the firmware's own RAM, as far from what hosts leave lower down; on a machine that sleeps it stays the firmware's too.
+/// The page where started CPUs begin, below 640 KiB. Its bytes are restored afterwards. At the end, the firmware leaves
+/// 64-bit mode in it, because the image may not be at the address that it is linked for. It follows the firmware's own
+/// RAM, away from what hosts leave lower down. On a machine that can sleep, it stays reserved too.
 pub const STARTUP_PAGE: PhysRange = range(0x9_e000, 0x9_f000);
 
-/// What of [`STARTUP_PAGE`] is used. crosvm has its MP table behind it, from 0x9e800 on.
+/// The part of [`STARTUP_PAGE`] that is used. crosvm has its MP table behind it, from 0x9e800 on.
 pub const STARTUP_CODE: PhysRange = range(0x9_e000, 0x9_e800);
 
-/// Page zero: the real-mode vectors and BIOS data. Nothing of ours goes there, and it is not mapped while the firmware runs:
-/// a null pointer is an exception. After a start by the PVH entry it can be read.
+/// Page zero: the real-mode vectors and BIOS data. The firmware has nothing there, and does not map it while it runs,
+/// so a null pointer is an exception. After a start by the PVH entry point it can be read.
 pub const PAGE_ZERO: PhysRange = range(0, 0x1000);
 
-/// Whether the firmware may read, write or let a device write `range`: all of it is below 4 GiB, where the page tables
-/// map it, and none of it is page zero or the firmware's own.
+/// Whether the firmware may read or write `range`, or let a device write it: the range is below 4 GiB, where the page
+/// tables map it, and contains neither page zero nor the firmware's own memory.
 #[must_use]
 pub const fn may_access(range: PhysRange) -> bool {
     may_access_below(range, FIRMWARE_ROM)
 }
 
-/// As [`may_access`], where `range` ends below the image at `image` as well.
+/// As [`may_access`], except that the range must also be below the image at `image`.
 #[must_use]
 pub const fn may_access_below(range: PhysRange, image: PhysRange) -> bool {
-    // Four comparisons: this stands before every access to memory and registers.
+    // Four comparisons, because this runs before every access to memory and registers.
     let (start, end) = (range.start().get(), range.end().get());
     start >= PAGE_ZERO.end().get()
         && end <= image.start().get()
         && (end <= FIRMWARE_RAM.start().get() || start >= FIRMWARE_RAM.end().get())
 }
 
-/// Whether the firmware may read `range`: where [`may_access`], and [`may_read_page_zero`].
+/// Whether the firmware may read `range`: if [`may_access`] or [`may_read_page_zero`].
 #[must_use]
 pub const fn may_read(range: PhysRange) -> bool {
     may_access(range) || may_read_page_zero(range)
 }
 
-/// Whether `range` is in page zero behind the real-mode vectors, which in a start by the PVH entry may hold what the one
-/// before left (QEMU's `pvh.bin` has its memory map there).
+/// Whether `range` is in page zero above the real-mode vectors. After a start by the PVH entry point, it can hold data
+/// of an earlier firmware (QEMU's `pvh.bin` has its memory map there).
 #[must_use]
 pub const fn may_read_page_zero(range: PhysRange) -> bool {
     range.start().get() >= VECTORS_END && range.end().get() <= PAGE_ZERO.end().get()
@@ -124,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_firmware_touches_neither_itself_nor_page_zero_nor_what_is_not_mapped() {
+    fn the_firmware_may_not_access_itself_page_zero_or_unmapped_memory() {
         let may = |start, end| may_access(range(start, end));
         for (start, end) in [(0x1000, 0x4_0000), (0x9_e000, 0xa_0000), (0x10_0000, 0xfffc_0000), (0x1000, 0x1000)] {
             assert!(may(start, end), "{start:#x}");
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn page_zero_is_read_behind_the_vectors_only() {
+    fn page_zero_may_be_read_only_above_the_vectors() {
         for (start, end, may) in
             [(0x400, 0x1000, true), (0x3ff, 0x1000, false), (0, 1, false), (0x1000, 0x4_0000, true)]
         {

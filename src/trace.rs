@@ -1,24 +1,24 @@
-//! Marks for boot-time tools: bytes on two ports at known points of the boot.
+//! Marks for boot-time tools: bytes written to two ports at known points of the boot.
 //!
-//! Off unless the host asks for them with `-fw_cfg name=opt/org.firstlight/trace,string=on`, and then an exit each. The
-//! ports and codes are those of qboot's `benchmark.h` and of the qemu-boot-time scripts, so that their tools read these
-//! too. (A host with an isa-debug-exit device at port 0xf4 would end there.)
+//! Off unless the host asks for them with `-fw_cfg name=opt/org.firstlight/trace,string=on`. Each mark is an exit. The
+//! ports and codes are those of qboot's `benchmark.h` and of the qemu-boot-time scripts, so these tools can read them.
+//! (A host with an isa-debug-exit device at port 0xf4 would exit there.)
 
 use crate::fw_cfg::FwCfg;
 use crate::hal::{HostAccess, Ports};
 
-/// Whether to trace: `on`.
+/// The file that turns tracing on: `on`.
 const OPTION: &str = "opt/org.firstlight/trace";
 
-/// The firmware's own points.
+/// The port for the firmware's own points.
 const FIRMWARE_PORT: u16 = 0xf5;
-/// Points on the way into the kernel.
+/// The port for points on the way into the kernel.
 const KERNEL_PORT: u16 = 0xf4;
 
 /// A point of the boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// The firmware runs, and knows that it is to trace.
+    /// The firmware runs, and tracing is on.
     FirmwareStart,
     /// The machine is set up, with its tables.
     FirmwareDone,
@@ -46,7 +46,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// As the host asks for it. An option that says anything but `on` is off.
+    /// Whether the host asks for tracing. Any option other than `on` means off.
     pub fn of_host(host: &mut impl HostAccess, fw_cfg: &FwCfg) -> Self {
         let mut option = [0; 2];
         if let Some(item) = fw_cfg.find(OPTION) {

@@ -1,5 +1,5 @@
-//! Devices of a PC, for tests: configuration space behind the ports 0xcf8 and 0xcfc, with registers that keep what is
-//! written and a record of the writes; and the two 8259 interrupt controllers.
+//! Devices of a PC, for tests: configuration space behind the ports 0xcf8 and 0xcfc, whose registers keep what is
+//! written, with a record of the writes; and the two 8259 interrupt controllers.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ impl FakeConfigPorts {
         self
     }
 
-    /// The writes so far, also those to come.
+    /// The record of writes, which stays up to date.
     pub(crate) fn writes(&self) -> Rc<RefCell<Vec<Write>>> {
         self.writes.clone()
     }
@@ -57,13 +57,13 @@ impl FakeDevice for FakeConfigPorts {
     }
 }
 
-/// The PM1 status register where the firmware puts it, with what it reads as.
+/// The PM1 status register at the address that the firmware assigns, with its value.
 pub(crate) struct FakePm1(pub(crate) u16);
 
 impl FakePm1 {
-    /// What QEMU's reads as after a suspend and a wake by its user (measured on `q35`).
+    /// The value on QEMU after a suspend and a wake by the user (measured on `q35`).
     pub(crate) const WOKEN: Self = Self(0x8101);
-    /// After a plain reset.
+    /// The value after a plain reset.
     pub(crate) const RESET: Self = Self(0x0001);
 }
 
@@ -73,33 +73,33 @@ impl FakeDevice for FakePm1 {
     }
 
     fn read(&mut self, port: u16, size: u8, _memory: &mut FakeMemory) -> u32 {
-        // QEMU answers accesses of 16 bits alone.
+        // QEMU answers only 16-bit accesses.
         if (port, size) == (0x600, 2) { self.0.into() } else { u32::MAX }
     }
 
     fn write(&mut self, _port: u16, _size: u8, _value: u32, _memory: &mut FakeMemory) {}
 }
 
-/// An 8259 as software leaves it.
+/// The state of an 8259.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pic8259 {
     /// The vector of its first input.
     pub base: u8,
-    /// The inputs that are masked.
+    /// The mask of its inputs.
     pub mask: u8,
-    /// What it was told of the other one, and its mode.
+    /// The third command word, about the other 8259, and the mode.
     pub cascade: u8,
     pub mode: u8,
-    /// The command word that it waits for (2 to 4); 0 for none.
+    /// The command word that it expects next (2 to 4); 0 for none.
     waits_for: u8,
 }
 
-/// Both interrupt controllers of a PC, as they are after a reset: vectors from 0 on, nothing masked.
+/// Both interrupt controllers of a PC, in their state after a reset: vectors from 0 on, nothing masked.
 #[derive(Default)]
 pub(crate) struct FakePics(Rc<RefCell<[Pic8259; 2]>>);
 
 impl FakePics {
-    /// The controllers, also as they will be.
+    /// The state of the controllers, which stays up to date.
     pub(crate) fn state(&self) -> Rc<RefCell<[Pic8259; 2]>> {
         self.0.clone()
     }

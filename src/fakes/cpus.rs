@@ -1,5 +1,5 @@
-//! A machine with more than one CPU, for tests: the others obey the messages of the boot CPU's local APIC, execute the AP
-//! mailbox in memory as `src/firmware/machine/startup.s` does, and may misbehave on purpose.
+//! A machine with several CPUs, for tests. The other CPUs react to messages from the boot CPU's local APIC, execute the
+//! AP mailbox in memory as `src/firmware/machine/startup.s` does, and can misbehave on purpose.
 
 extern crate std;
 
@@ -12,37 +12,37 @@ use std::vec::Vec;
 use super::machine::{FakeMachine, FakeMemory};
 use crate::hal::{Cpuid, STARTUP_MAILBOX};
 
-/// What a CPU does at the moment.
+/// The state of a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// As after power-on, or after INIT.
+    /// Reset: after power-on or after INIT.
     Waiting,
-    /// It has done its work and halts.
+    /// It has executed the start-up code and has halted.
     Halted,
 }
 
-/// A CPU beside the first.
+/// A CPU other than the boot CPU.
 pub struct FakeCpu {
     pub state: State,
     pub id: u8,
     pub msrs: BTreeMap<u32, u64>,
-    /// It does not hear start-up messages.
+    /// It ignores start-up messages.
     pub deaf: bool,
 }
 
-/// The CPUs beside the first.
+/// The CPUs other than the boot CPU.
 #[derive(Default)]
 pub struct FakeCpus {
     pub cpus: Vec<FakeCpu>,
-    /// Messages they were sent, with the register these went through.
+    /// The messages that they got, with the register that each was written to.
     pub messages: Vec<(u64, u32)>,
-    /// What stood at the start of the page when they began there.
+    /// The code at the start of their page when they began there.
     pub code: Vec<u8>,
 }
 
-/// A machine whose local APIC has `base` in IA32_APIC_BASE, and `others` CPUs beside the first.
+/// A machine whose local APIC has `base` in IA32_APIC_BASE, and `others` CPUs besides the boot CPU.
 pub fn machine(others: usize, base: u64) -> (FakeMachine, Rc<RefCell<FakeCpus>>) {
-    // The last comes first, and identifiers are not without gaps.
+    // The last one comes first, and identifiers have gaps.
     let cpu = |id: usize| FakeCpu { state: State::Waiting, id: id as u8, msrs: BTreeMap::new(), deaf: false };
     let cpus = FakeCpus { cpus: (0..others).rev().map(|i| cpu(2 * i + 1)).collect(), ..FakeCpus::default() };
     let cpus = Rc::new(RefCell::new(cpus));

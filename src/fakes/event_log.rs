@@ -1,7 +1,7 @@
-//! Reads an event log as a verifier does, and computes the PCR values that it tells of.
+//! Parses an event log as a verifier does, and computes the PCR values by it.
 //!
-//! For tests alone, on the host and in QEMU; the firmware only writes logs. It is strict: what this does not read is not
-//! as the PFP has it.
+//! Only for tests, on the host and in QEMU: the firmware only writes logs. It is strict: a log that it does not accept
+//! violates the PFP.
 
 extern crate std;
 
@@ -31,14 +31,14 @@ pub struct Event {
 pub struct Log {
     /// The `TPM_ALG_ID`s of the banks, and the lengths of their digests.
     pub algorithms: BTreeMap<u16, u16>,
-    /// The events after the one that says what the log is.
+    /// The events after the first one, which describes the log.
     pub events: Vec<Event>,
 }
 
 /// The digest of `bytes` by the algorithm with this `TPM_ALG_ID`.
 ///
 /// # Panics
-/// When there is no such algorithm.
+/// If the algorithm is unknown.
 #[must_use]
 pub fn digest(algorithm: u16, bytes: &[u8]) -> Vec<u8> {
     let algorithm = Algorithm::from_id(algorithm).expect("an algorithm that is known here");
@@ -54,15 +54,15 @@ pub fn extend(algorithm: u16, pcr: &[u8], by: &[u8]) -> Vec<u8> {
 }
 
 impl Log {
-    /// Reads a log that ends with its last event or with zeros.
+    /// Parses a log that ends with its last event or with zeros.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A description of the fault.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let mut reader = Reader(bytes);
         let first = (reader.u32()?, reader.u32()?, reader.take(20)?);
         if first != (0, 3, &[0; 20]) {
-            return Err(format!("the first event is none: {first:?}"));
+            return Err(format!("the first event is invalid: {first:?}"));
         }
         let len = reader.u32()? as usize;
         let mut header = Reader(reader.take(len)?);

@@ -1,7 +1,7 @@
-//! A fw_cfg device for tests, with the defects of known hosts to choose from.
+//! A fw_cfg device for tests, with a choice of the defects of known hosts.
 //!
-//! The device is written against [`GuestMemory`]: host tests give it a fake machine's memory, the test VMM (`tests/vmm`)
-//! that of a virtual machine. Its registers are ports, or in memory with [`FakeMachine::with_fw_cfg_at`].
+//! The device uses [`GuestMemory`]: that of a fake machine in host tests, that of a virtual machine in the test VMM
+//! (`tests/vmm`). Its registers are ports, or in memory with [`FakeMachine::with_fw_cfg_at`].
 
 extern crate std;
 
@@ -16,10 +16,10 @@ use super::machine::{FakeDevice, FakeMachine, FakeMemory, FakeRegisters, GuestMe
 use crate::addr::PhysAddr;
 use crate::hal::registers::MemoryRegisters;
 
-/// Keys below this one are numbered items, the others those of files (QEMU `FW_CFG_FILE_FIRST`).
+/// Keys below this one are for numbered items, the others for files (QEMU `FW_CFG_FILE_FIRST`).
 const FIRST_FILE: u16 = 0x20;
 const FILE_DIR: u16 = 0x19;
-/// The port of the data.
+/// The data port.
 const DATA: u16 = 0x511;
 
 /// The bits of the DMA control word.
@@ -30,31 +30,31 @@ mod control {
     pub const SELECT: u32 = 1 << 3;
     pub const WRITE: u32 = 1 << 4;
 
-    /// Where Cloud Hypervisor has the last three.
+    /// Where Cloud Hypervisor has the last three bits.
     pub const MOVED: [(u32, u32); 3] = [(1 << 3, SKIP), (1 << 7, SELECT), (1 << 15, WRITE)];
 }
 
-/// What is in the buffer of a host for a string that it does not fill.
+/// The content of a host's string buffer that was not filled.
 const LEFT_BEHIND: u8 = 0x5a;
 
-/// How the device answers for a key that it has no item of.
+/// How the device answers for the key of an absent item.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Absent {
     /// The item is empty (QEMU).
     #[default]
     Empty,
-    /// The DMA transfer of a file fails, numbered items are empty (Cloud Hypervisor, alioth).
+    /// The DMA transfer of a file fails; numbered items are empty (Cloud Hypervisor, alioth).
     Refused,
-    /// A key of a file leaves the item that was selected before, at its start (crosvm).
+    /// The key of a file keeps the previously selected item, at its start (crosvm).
     PreviousItem,
-    /// A numbered key serves the directory (VirtualBox).
+    /// A numbered key returns the directory (VirtualBox).
     Directory,
-    /// A DMA transfer of a key of 0x40 or above never ends, and the one after it gives zeros: StratoVirt looks at the
-    /// item that was selected before it carries out SELECT.
+    /// A DMA transfer with a key of 0x40 or above never ends, and the next one returns zeros: StratoVirt checks the
+    /// previously selected item before it executes SELECT.
     NeverEnds,
 }
 
-/// What the DMA address register reads as.
+/// The value of the DMA address register when it is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AddressReads {
     /// "QEMU CFG" with DMA, all ones without (QEMU).
@@ -68,60 +68,60 @@ pub enum AddressReads {
     Zero,
 }
 
-/// What becomes of a DMA transfer that is not carried out as it should be.
+/// How a DMA transfer goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misdeed {
     /// It fails.
     Fails,
-    /// It fails when half of the bytes are in memory.
+    /// It fails after half of the bytes are in memory.
     FailsHalfway,
     /// It never ends.
     NeverEnds,
-    /// Half of the bytes are in memory, and it is said to be done.
+    /// Half of the bytes are in memory, and it reports success.
     IsShort,
 }
 
-/// When an item has other bytes than before: all of them inverted.
+/// When an item's bytes change: all of them are inverted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changing {
     /// From the second selection on.
     AtSelection,
     /// From the second read on.
     AtRead,
-    /// The same for all but the directory.
+    /// The same for all items except the directory.
     AtReadButTheDirectory,
 }
 
-/// How a device departs from QEMU's.
+/// The differences between a device and QEMU's.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quirks {
-    /// What the DMA address register reads as.
+    /// The value of the DMA address register when it is read.
     pub address_reads: AddressReads,
-    /// The identification, where it is not 1 or 3 (crosvm, AxVisor).
+    /// The identification, if it is not 1 or 3 (crosvm, AxVisor).
     pub id: Option<u32>,
     /// The identification has two bytes (StratoVirt).
     pub short_id: bool,
     /// The signature item is "QEMU CFG", 8 bytes (Cloud Hypervisor).
     pub long_signature: bool,
-    /// All bits of the control word but READ are elsewhere. So QEMU's SELECT is ignored beside READ and skips without it,
-    /// and its SKIP and WRITE are errors (Cloud Hypervisor).
+    /// All bits of the control word except READ are at other positions. So QEMU's SELECT is ignored together with READ,
+    /// and skips without it; QEMU's SKIP and WRITE are errors (Cloud Hypervisor).
     pub moves_control_bits: bool,
     /// SELECT in the control word selects item 1 and keeps the offset (alioth).
     pub selects_the_id: bool,
     /// SKIP does nothing (StratoVirt).
     pub ignores_skip: bool,
-    /// A transfer starts only when the high half of the address was written just before (AxVisor).
+    /// A transfer starts only if the high half of the address was written just before (AxVisor).
     pub needs_high_half: bool,
-    /// What a DMA read does not reach in memory stays as it was (Cloud Hypervisor, alioth, VirtualBox).
+    /// Memory that a DMA read does not fill is unchanged (Cloud Hypervisor, alioth, VirtualBox).
     pub no_zero_fill: bool,
-    /// A string read that passes the end of the item, or of an absent item, gives what the host's buffer held before
-    /// (Cloud Hypervisor).
+    /// A string read that passes the end of the item, or of an absent item, returns the previous content of the host's
+    /// buffer (Cloud Hypervisor).
     pub leaves_a_short_string: bool,
-    /// What stands for absent items.
+    /// The answer for absent items.
     pub absent: Absent,
-    /// The host ends at a WRITE (alioth).
+    /// The host exits at a WRITE (alioth).
     pub ends_at_write: bool,
-    /// The host ends at any access but 16-bit selection and byte reads (bhyve).
+    /// The host exits at any access other than 16-bit selection and byte reads (bhyve).
     pub ends_at_other_widths: bool,
     /// Numbered items are listed in the directory (propolis).
     pub lists_numbered_items: bool,
@@ -129,33 +129,33 @@ pub struct Quirks {
     pub never_completes: bool,
     /// Every transfer fails.
     pub always_fails: bool,
-    /// What becomes of one transfer, the first of which is 1.
+    /// How one transfer goes wrong, and its number. The first is 1.
     pub misdeed: Option<(u32, Misdeed)>,
     /// When items change.
     pub changing: Option<Changing>,
 }
 
-/// What the device did, for a test to look at while the machine owns the device.
+/// What the device did. A test can read it while the machine owns the device.
 #[derive(Debug, Default)]
 pub struct Record {
     /// DMA transfers that were started.
     pub transfers: u32,
     /// Their descriptors' control words.
     pub controls: Vec<u32>,
-    /// Bytes asked for past the end of the selected item, or with none selected.
+    /// Bytes read past the end of the selected item, or without a selected item.
     pub past_end: u64,
     /// Bytes written to items: key, offset, contents.
     pub written: Vec<(u16, u32, Vec<u8>)>,
-    /// What would have ended this host.
+    /// Accesses at which this host would have exited.
     pub fatal: Vec<&'static str>,
-    /// Accesses to registers in memory: how far from the first one, of how many bytes.
+    /// Accesses to registers in memory: the offset from the first one, and the length in bytes.
     pub mapped: Vec<(u64, u8)>,
 }
 
 /// The device.
 pub struct FakeFwCfg {
     items: BTreeMap<u16, Vec<u8>>,
-    /// The items that the device makes: signature, identification, directory. One given in `items` counts before.
+    /// The items that the device makes: signature, identification, directory. An item in `items` takes precedence.
     made: BTreeMap<u16, Vec<u8>>,
     names: Vec<(Vec<u8>, u16)>,
     dma: bool,
@@ -164,13 +164,13 @@ pub struct FakeFwCfg {
     offset: usize,
     high: Option<u32>,
     last_address: u64,
-    /// How often items were selected or read, whichever makes them change.
+    /// How often items were selected or read, by the rule of `changing`.
     touched: BTreeMap<u16, u32>,
     record: Rc<RefCell<Record>>,
 }
 
 impl FakeFwCfg {
-    /// A device as QEMU has it, with DMA or without.
+    /// A device like QEMU's, with or without DMA.
     #[must_use]
     pub fn new(dma: bool) -> Self {
         Self {
@@ -188,35 +188,35 @@ impl FakeFwCfg {
         }
     }
 
-    /// With defects.
+    /// The device with these defects.
     #[must_use]
     pub fn with_quirks(mut self, quirks: Quirks) -> Self {
         self.quirks = quirks;
         self
     }
 
-    /// With the high half of a DMA address that a guest wrote before the reset, which QEMU keeps.
+    /// The device with the high half of a DMA address that a guest wrote before the reset, which QEMU keeps.
     #[must_use]
     pub const fn with_address_left(mut self, high: u32) -> Self {
         self.high = Some(high);
         self
     }
 
-    /// With an item in no directory.
+    /// The device with an item that is not in the directory.
     #[must_use]
     pub fn with_item(mut self, key: u16, bytes: &[u8]) -> Self {
         self.items.insert(key, bytes.to_vec());
         self
     }
 
-    /// With a named item.
+    /// The device with a named item.
     #[must_use]
     pub fn with_file(self, name: &str, bytes: &[u8]) -> Self {
         let key = FIRST_FILE + self.names.len() as u16;
         self.with_file_at(key, name, bytes)
     }
 
-    /// With a named item of a key that the caller chooses.
+    /// The device with a named item with this key.
     #[must_use]
     pub fn with_file_at(mut self, key: u16, name: &str, bytes: &[u8]) -> Self {
         self.names.push((name.as_bytes().to_vec(), key));
@@ -283,7 +283,7 @@ impl FakeFwCfg {
         }
     }
 
-    /// What the DMA address register reads as.
+    /// The value of the DMA address register.
     fn address(&self) -> u64 {
         match self.quirks.address_reads {
             AddressReads::AsQemu if self.dma => u64::from_be_bytes(*b"QEMU CFG"),
@@ -305,7 +305,7 @@ impl FakeFwCfg {
         }
     }
 
-    /// Makes the items that follow from the others, when the first access comes.
+    /// Makes the items that depend on the others, at the first access.
     fn make(&mut self) {
         if !self.made.is_empty() {
             return;
@@ -425,7 +425,7 @@ impl FakeFwCfg {
         memory.store(at, &if failed { control::ERROR } else { 0 }.to_be_bytes());
     }
 
-    /// A control word with the bits where QEMU has them.
+    /// A control word with the bits at QEMU's positions.
     fn command(&self, control: u32) -> u32 {
         if !self.quirks.moves_control_bits {
             return control;
@@ -434,12 +434,12 @@ impl FakeFwCfg {
         moved.fold(control & (control::READ | 0xffff << 16), |command, bit| command | bit)
     }
 
-    /// Whether an item is selected that transfers do not end for.
+    /// Whether the selected item is one whose transfers never end.
     fn is_beyond(&self) -> bool {
         self.quirks.absent == Absent::NeverEnds && self.selected >= 0x40 && self.item(self.selected).is_none()
     }
 
-    /// Whether the command was carried out.
+    /// Whether the command was executed.
     fn carry_out(&mut self, command: u32, address: u64, len: usize, memory: &mut dyn GuestMemory) -> bool {
         if command & control::READ != 0 {
             let bytes = self.next_bytes(len);
@@ -497,8 +497,8 @@ impl FakeDevice for FakeFwCfg {
     }
 }
 
-/// The device with its registers in memory, as on QEMU's machines for Arm and RISC-V. It takes accesses only of the
-/// widths that every such host takes, and ends at others.
+/// The device with its registers in memory, as on QEMU's machines for Arm and RISC-V. It accepts only accesses of
+/// widths that every such host accepts; others are fatal.
 struct MappedRegisters {
     device: FakeFwCfg,
     base: u64,
@@ -522,7 +522,7 @@ impl FakeMachine {
     /// The machine with `device`, whose registers are in memory from `base` on.
     ///
     /// # Panics
-    /// Where there can be no registers.
+    /// If registers cannot be at this address.
     #[must_use]
     pub fn with_fw_cfg_at(mut self, base: u64, device: FakeFwCfg) -> Self {
         self.registers.push(Box::new(MappedRegisters::new(device, base)));
@@ -561,7 +561,7 @@ impl FakeRegisters for MappedRegisters {
             (20, 4) if self.device.dma => {
                 self.device.write_address_low((value as u32).swap_bytes(), memory);
             }
-            // Cloud Hypervisor knows only halves.
+            // Cloud Hypervisor accepts only halves.
             (16, 8) if self.device.dma && self.device.quirks.address_reads == AddressReads::AsQemu => {
                 let address = value.swap_bytes();
                 self.device.write_address_high((address >> 32) as u32);

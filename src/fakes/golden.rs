@@ -13,7 +13,7 @@ use super::fw_cfg::FakeFwCfg;
 /// The captured items of a machine by name, at their full length.
 ///
 /// # Panics
-/// When there is no such machine.
+/// If there is no such machine.
 #[must_use]
 pub fn items(machine: &str) -> BTreeMap<String, Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(machine);
@@ -27,7 +27,7 @@ pub fn items(machine: &str) -> BTreeMap<String, Vec<u8>> {
     sizes.lines().map(item).collect()
 }
 
-/// A file that the captured machines have as well, with no bytes in it. Firmware tells QEMU by its name.
+/// A file that the captured machines have as well, here empty. The firmware identifies QEMU by its name.
 pub const QEMU_FILE: &str = "bios-geometry";
 
 /// A device that offers a captured machine's items.
@@ -40,7 +40,7 @@ pub fn device(machine: &str, dma: bool) -> FakeFwCfg {
 /// A command of the table-loader language that allocates a file below 4 GiB.
 ///
 /// # Panics
-/// When the name is too long for a command.
+/// If the name is too long for a command.
 #[must_use]
 pub fn allocate(file: &str) -> [u8; 128] {
     let mut command = [0; 128];

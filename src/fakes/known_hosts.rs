@@ -1,6 +1,6 @@
-//! The hosts that are known to have the device: how it departs from QEMU's, and what is around it.
+//! The known hosts with the device: how it differs from QEMU's, and what the machine is like.
 //!
-//! Read in their sources, as far as `docs/hosts.md` does not say otherwise. What is not known of a host is as on QEMU.
+//! The facts are from their sources, unless `docs/hosts.md` says otherwise. Unknown details default to QEMU's.
 
 extern crate std;
 
@@ -17,44 +17,44 @@ pub type E820Record = (u64, u64, u32);
 /// A PCI function on bus 0: device, function, and its vendor and device numbers, the vendor in the low half.
 pub type FunctionId = (u8, u8, u32);
 
-/// A host as it is known to be.
+/// The description of a known host.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownHost {
     /// Its name.
     pub name: &'static str,
     /// Whether it has DMA.
     pub dma: bool,
-    /// How its device departs from QEMU's.
+    /// How its device differs from QEMU's.
     pub quirks: Quirks,
-    /// What an absent port reads as.
+    /// The value of an absent port.
     pub absent_port: u32,
-    /// Whether the end of the image is shown below 1 MiB.
+    /// Whether the end of the image is visible below 1 MiB.
     pub alias: bool,
-    /// Whether it starts a flat image at the reset vector. If not, it starts an ELF file by the PVH entry and nothing else.
+    /// Whether it starts a flat image at the reset vector. If not, it only starts an ELF file by the PVH entry point.
     pub reset_vector: bool,
-    /// What `etc/e820` lists on a machine with so many bytes of RAM, 2 GiB at most. Without it memory sizes are in CMOS.
+    /// The list in `etc/e820` for this many bytes of RAM, at most 2 GiB. If `None`, CMOS has the memory sizes.
     pub e820: Option<fn(u64) -> Vec<E820Record>>,
-    /// Files that firmware makes nothing of, but may tell the host by. They are empty.
+    /// Files that the firmware does not read, but may identify the host by. They are empty.
     pub other_files: &'static [&'static str],
     /// The names of the files with the ACPI root pointer and tables, which `etc/table-loader` places.
     pub acpi: Option<(&'static str, &'static str)>,
-    /// The tables that the host has put into memory.
+    /// The tables that the host puts into memory.
     pub in_memory: fn() -> Vec<Piece>,
-    /// The PCI functions by which firmware tells the chipset; none where there is no PCI.
+    /// The PCI functions by which the firmware identifies the chipset. None without PCI.
     pub functions: &'static [FunctionId],
-    /// The longest access that the q35's configuration space in memory takes, in bytes. A longer write is lost, a longer
-    /// read of a function that is there gives zeros.
+    /// The longest access in bytes that q35's configuration space in memory accepts. A longer write is lost, and a
+    /// longer read of a present function returns zeros.
     pub longest_config_access: u8,
 }
 
 impl KnownHost {
-    /// Its device, without any file.
+    /// Its device, without files.
     #[must_use]
     pub fn device(&self) -> FakeFwCfg {
         FakeFwCfg::new(self.dma).with_quirks(self.quirks)
     }
 
-    /// The named items that tell of a machine with so many bytes of RAM.
+    /// The named items of a machine with this many bytes of RAM.
     #[must_use]
     pub fn files(&self, ram: u64) -> Vec<(String, Vec<u8>)> {
         let record = |(start, len, kind): E820Record| {
@@ -66,7 +66,7 @@ impl KnownHost {
         e820.into_iter().chain(acpi.into_iter().flatten()).chain(others).collect()
     }
 
-    /// Whether the host bridge is one of QEMU's with QEMU's ISA bridge beside it.
+    /// Whether the host bridge is one of QEMU's, together with QEMU's ISA bridge.
     #[must_use]
     pub fn has_chipset(&self) -> bool {
         let ids: Vec<_> = self.functions.iter().map(|(.., id)| *id).collect();
@@ -87,19 +87,19 @@ const ID_ICH9: u32 = 0x2918_8086;
 
 /// `pc`.
 const PC: &[FunctionId] = &[(0, 0, ID_440FX), (1, 0, ID_PIIX3), (1, 3, ID_PIIX4_PM)];
-/// The same with power management elsewhere.
+/// The same with power management at another place.
 const PC_OF_VIRTUALBOX: &[FunctionId] = &[(0, 0, ID_440FX), (1, 0, ID_PIIX3), (7, 0, ID_PIIX4_PM)];
 /// `q35`.
 const Q35: &[FunctionId] = &[(0, 0, ID_Q35), (0x1f, 0, ID_ICH9)];
-/// The 440FX's numbers, and a virtio device where the ISA bridge would be.
+/// The 440FX's numbers, and a virtio device in place of the ISA bridge.
 const CROSVM: &[FunctionId] = &[(0, 0, ID_440FX), (1, 0, 0x1042_1af4)];
 
-/// RAM in one piece, the holes of a PC in it.
+/// RAM in one piece, with the holes of a PC.
 fn one_piece(ram: u64) -> Vec<E820Record> {
     vec![(0, ram, RAM)]
 }
 
-/// In no order, and cut.
+/// Unsorted and truncated.
 fn of_cloud_hypervisor(ram: u64) -> Vec<E820Record> {
     vec![
         (0, 0xa_0000, RAM),
@@ -110,17 +110,17 @@ fn of_cloud_hypervisor(ram: u64) -> Vec<E820Record> {
     ]
 }
 
-/// With what lies above RAM.
+/// With regions above RAM.
 fn of_propolis(ram: u64) -> Vec<E820Record> {
     vec![(0, ram, RAM), (0xe000_0000, 256 * MIB, RESERVED), (0xffe0_0000, 2 * MIB, RESERVED)]
 }
 
-/// With what KVM has for itself.
+/// With KVM's own memory.
 fn of_stratovirt(ram: u64) -> Vec<E820Record> {
     vec![(0, ram, RAM), (0xfef0_c000, 0x4000, RESERVED)]
 }
 
-/// With the firmware's own RAM in part, and all from 640 KiB to 1 MiB.
+/// With part of the firmware's own RAM, and everything from 640 KiB to 1 MiB.
 fn of_alioth(ram: u64) -> Vec<E820Record> {
     vec![
         (0, 0x500, RESERVED),
@@ -150,12 +150,12 @@ fn in_memory_of_bhyve() -> Vec<Piece> {
     [acpi(0xf_2400, 0xf_2440, 0xe000_0000), smbios(0xf_1000, 0xf_1020)].concat()
 }
 
-/// Where the firmware runs; the same is in fw_cfg.
+/// In the firmware's own memory. fw_cfg has the same tables.
 fn in_memory_of_alioth() -> Vec<Piece> {
     acpi(0x8_0000, 0x8_0040, 0xe000_0000)
 }
 
-/// The hosts that are known to have the device.
+/// The known hosts with the device.
 #[must_use]
 pub fn known_hosts() -> Vec<KnownHost> {
     let none = Quirks::default();

@@ -1,6 +1,6 @@
 //! A machine for host tests: memory, scripted port devices, CPUID and model-specific registers.
 //!
-//! It records what was done to it, so that a test can count accesses, and its devices may misbehave on purpose.
+//! It records all accesses, so that a test can count them. Its devices can misbehave on purpose.
 
 extern crate std;
 
@@ -18,11 +18,11 @@ use crate::layout;
 
 const PAGE: u64 = 4096;
 
-/// Sparse guest memory, zero where nothing was written.
+/// Sparse guest memory. It is zero unless written.
 #[derive(Default, Clone)]
 pub struct FakeMemory {
     pages: BTreeMap<u64, Vec<u8>>,
-    /// Where was stored to, in order, once that is kept.
+    /// The ranges of all stores, in order, if they are recorded.
     stores: Option<Vec<Range<u64>>>,
 }
 
@@ -49,7 +49,7 @@ impl FakeMemory {
         }
     }
 
-    /// Stores `bytes` from `to` on. Zeros where nothing is take no memory.
+    /// Stores `bytes` from `to` on. Zeros that are stored over nothing take no memory.
     pub fn store(&mut self, to: u64, bytes: &[u8]) {
         self.keep_store(to, bytes.len() as u64);
         let (mut at, mut rest) = (to, bytes);
@@ -64,7 +64,7 @@ impl FakeMemory {
         }
     }
 
-    /// Stores `len` zeros from `to` on, which takes no memory however many these are.
+    /// Stores `len` zeros from `to` on. They take no memory.
     pub fn clear(&mut self, to: u64, len: u64) {
         self.keep_store(to, len);
         let end = to + len;
@@ -79,12 +79,12 @@ impl FakeMemory {
         }
     }
 
-    /// Begins to keep where is stored to.
+    /// Starts recording the ranges of stores.
     pub fn keep_stores(&mut self) {
         self.stores = Some(Vec::new());
     }
 
-    /// Where was stored to since [`Self::keep_stores`], in order. A store that continues the one before is part of it.
+    /// The ranges of stores since [`Self::keep_stores`], in order. Adjacent stores are joined.
     #[must_use]
     pub fn stores(&self) -> &[Range<u64>] {
         self.stores.as_deref().unwrap_or_default()
@@ -99,7 +99,7 @@ impl FakeMemory {
     }
 }
 
-/// Guest memory as a device sees it: here, or of a virtual machine.
+/// Guest memory as a device sees it: that of this machine, or of a virtual machine.
 pub trait GuestMemory {
     /// The `len` bytes from `from` on; zeros where there is no memory.
     fn bytes(&self, from: u64, len: usize) -> Vec<u8>;
@@ -142,7 +142,7 @@ pub trait FakeDevice {
             *byte = self.read(port, 1, memory) as u8;
         }
     }
-    /// The same straight to the `len` bytes of memory from `to` on.
+    /// The same, directly to the `len` bytes of memory from `to` on.
     fn read_string_to(&mut self, port: u16, to: u64, len: u64, memory: &mut FakeMemory) {
         let mut bytes = vec![0; len as usize];
         self.read_string(port, &mut bytes, memory);
@@ -150,8 +150,8 @@ pub trait FakeDevice {
     }
 }
 
-/// A device behind memory-mapped registers. Only the addresses it claims reach it, and only by the functions of
-/// [`Memory`] that access registers.
+/// A device behind memory-mapped registers. Only accesses to addresses that it claims reach it, and only by the
+/// register functions of [`Memory`].
 pub trait FakeRegisters {
     /// Whether `at` is one of the device's.
     fn claims(&self, at: u64) -> bool;
@@ -161,7 +161,7 @@ pub trait FakeRegisters {
     fn write(&mut self, at: u64, size: u8, value: u64, memory: &mut FakeMemory);
 }
 
-/// One port access as it was made.
+/// A port access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// `port`, bytes, value read.
@@ -179,8 +179,8 @@ const X2APIC_ICR: u32 = 0x830;
 
 const MTRRCAP: u32 = 0xfe;
 
-/// Panics where a CPU raises a fault, as KVM does (Intel SDM volume 3, 12.11): at a memory type that there is none of, and
-/// at reserved bits of a memory type range register. `capabilities` say how many ranges there are.
+/// Panics if a CPU raises a fault for this write, as KVM does (Intel SDM volume 3, 12.11): for an invalid memory type,
+/// and for reserved bits of a memory type range register. `capabilities` have the number of ranges.
 pub fn check_memory_type(register: u32, value: u64, capabilities: u64) {
     let is_type = |kind: u64| matches!(kind, 0 | 1 | 4 | 5 | 6);
     let ranges = 0x200..0x200 + 2 * (capabilities as u32 & 0xff);
@@ -201,47 +201,47 @@ pub struct FakeMachine {
     pub memory: FakeMemory,
     /// Devices; the first that claims a port answers.
     pub devices: Vec<Box<dyn FakeDevice>>,
-    /// Devices behind memory-mapped registers; the first that claims an address answers, memory where none does.
+    /// Devices behind memory-mapped registers. The first that claims an address answers, else memory.
     pub registers: Vec<Box<dyn FakeRegisters>>,
-    /// Where fw_cfg's registers are, if they are in memory. Then there are no ports for them: an access is a panic.
+    /// The addresses of fw_cfg's registers, if they are in memory. Then it has no ports: an access to them is a panic.
     pub fw_cfg: Option<MemoryRegisters>,
-    /// What an absent port reads as, cut to the access size.
+    /// The value of an absent port, truncated to the access size.
     pub absent: u32,
     /// Every port access so far, in order.
     pub accesses: Vec<Access>,
-    /// Whether these are kept.
+    /// Whether accesses are recorded.
     pub keeps_accesses: bool,
-    /// Accesses to ports and registers and looks at the clock so far; a string of bytes is one.
+    /// The number of accesses to ports and registers and of reads of the clock. A string of bytes is one.
     pub steps: u64,
-    /// The most of these; one more is a panic, as what goes on so long does not end.
+    /// The limit on these. One more is a panic, because a loop without end is assumed.
     pub most_steps: u64,
-    /// Bytes of memory that were shown in place so far: what was summed up or hashed.
+    /// The number of bytes that were read in place, to be summed or hashed.
     pub inspected: u64,
     /// CPUID answers by leaf and sub-leaf; absent ones read as zero.
     pub cpuid: BTreeMap<(u32, u32), Cpuid>,
-    /// Model-specific registers; absent ones read as zero. What is no memory type cannot be written.
+    /// Model-specific registers; absent ones read as zero. An invalid memory type cannot be written.
     pub msrs: BTreeMap<u32, u64>,
-    /// What hears the messages that the local APIC sends, if there is anything: the register that was written (its
-    /// address, or its number in x2APIC mode), the message, and memory.
+    /// Receives the messages that the local APIC sends, if it is set: the register that was written (its address, or
+    /// its number in x2APIC mode), the message, and memory.
     pub on_message: Option<OnMessage>,
-    /// Ticks that pass at each look at the clock.
+    /// Ticks that pass at each read of the clock.
     pub ticks_per_look: u64,
-    /// The clock's rate, if that is known.
+    /// The clock's rate, if it is known.
     pub rate: Option<u64>,
-    /// How often it was asked for.
+    /// How often the rate was read.
     pub rate_looks: u64,
     ticks: u64,
     descriptor: [u8; 16],
-    /// Whether the memory of a transfer that did not end is the device's.
+    /// Whether a transfer has not ended, so that its memory is the device's.
     pub is_lent_for_good: bool,
-    /// That memory, where it is a list.
+    /// That memory, if it is a list.
     pub lent_for_good: Vec<u8>,
     mapped: Vec<PhysRange>,
 }
 
-/// Where the fake shows lent buffers to devices: inside the firmware's own memory, as on the real machine.
+/// The address where the fake shows lent buffers to devices: inside the firmware's own memory, as on the real machine.
 const BUFFER: u64 = layout::FIRMWARE_RAM.start().get() + 0x1_0000;
-/// Where the fake keeps the DMA descriptor.
+/// The address of the DMA descriptor.
 const DESCRIPTOR: u64 = layout::FIRMWARE_RAM.start().get() + 0x8000;
 
 impl Default for FakeMachine {
@@ -273,7 +273,7 @@ impl Default for FakeMachine {
 }
 
 impl FakeMachine {
-    /// A machine with nothing in it.
+    /// An empty machine.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -320,14 +320,14 @@ impl FakeMachine {
         Ok(())
     }
 
-    /// A write to a register by the firmware's own doing: not to the doorbell, which is [`Dma`]'s.
+    /// A register write by the firmware, which must not reach the doorbell ([`Dma`] writes that).
     fn register_write(&mut self, at: PhysAddr, size: u8, value: u64) -> Result<(), MemoryError> {
         let doorbell = self.fw_cfg.map(|registers| registers.doorbell().0.get());
         assert!(doorbell.is_none_or(|at_doorbell| !(at_doorbell..at_doorbell + 8).contains(&at.get())));
         self.register_out(at, size, value)
     }
 
-    /// Where a machine has no ports for fw_cfg, none is accessed.
+    /// On a machine without ports for fw_cfg, checks that none is accessed.
     fn check_port(&self, port: u16) {
         assert!(self.fw_cfg.is_none() || !(SELECTOR..SELECTOR + 12).contains(&port), "no port {port:#x}");
     }
@@ -355,12 +355,12 @@ impl FakeMachine {
         self.take_descriptor();
     }
 
-    /// Puts the descriptor into memory, where a device finds it like any other bytes.
+    /// Puts the descriptor into memory, where a device reads it like other bytes.
     fn show_descriptor(&mut self) {
         self.memory.store(DESCRIPTOR, &self.descriptor);
     }
 
-    /// Takes the descriptor from memory, as a device may have left it.
+    /// Reads the descriptor back from memory, where a device may have changed it.
     fn take_descriptor(&mut self) {
         self.memory.read(DESCRIPTOR, &mut self.descriptor);
     }
@@ -481,7 +481,7 @@ impl Memory for FakeMachine {
     fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
         self.check_mapped(range)?;
         self.inspected += range.len();
-        // In pieces of an odd length, so that a test meets more than one.
+        // In pieces of an odd length, so that a test gets more than one.
         let mut piece = [0; 1021];
         let (mut at, end) = (range.start().get(), range.end().get());
         while at < end {
@@ -539,7 +539,7 @@ impl Memory for FakeMachine {
 }
 
 impl FakeMachine {
-    /// Has the device carry out a transfer with the `len` bytes of memory at `at`.
+    /// Makes the device execute a transfer with the `len` bytes of memory at `at`.
     fn transfer(&mut self, transfer: Transfer, at: u64, len: usize) -> Result<(), Fault> {
         if self.is_lent_for_good {
             return Err(Fault::Timeout(transfer.control));
@@ -604,7 +604,7 @@ impl Dma for FakeMachine {
         self.is_lent_for_good
     }
     fn forget_address(&mut self) {
-        // In memory all of the address is written each time.
+        // In memory, the whole address is written each time.
         if self.fw_cfg.is_none() {
             self.port_out(dma::ADDRESS_HIGH, 4, 0);
         }

@@ -1,11 +1,11 @@
-//! What tests run the firmware's logic against: fake machines and devices, tables and items of real hosts, and readers of what
-//! the firmware writes.
+//! Fakes for tests: machines and devices, tables and items of real hosts, and parsers of what the firmware writes.
 //!
-//! They stand apart from what they model, so that the rest of `src` is the firmware and nothing else. The feature `fakes` turns
-//! them on: for the integration tests, the fuzz targets, the test VMM and the tests of faults. The image never has them.
+//! They are separate from the modules that they model, so that the rest of `src` is only the firmware. The feature
+//! `fakes` enables them for the integration tests, the fuzz targets, the test VMM and the fault tests. The image never
+//! contains them.
 //!
-//! Each fake is written from the specification or the host's source, not from the module that it tests, and may misbehave on
-//! purpose. Left out: fakes that one test file needs alone, which are there.
+//! Each fake is written from the specification or the host's source, not from the module that it tests, and can
+//! misbehave on purpose. Left out: fakes for a single test file, which are in that file.
 
 #[cfg(test)]
 pub(crate) mod chipset;

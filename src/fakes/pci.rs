@@ -1,6 +1,6 @@
-//! A PCI hierarchy for tests: configuration space with registers that only keep the bits they have, bridges that pass
-//! on the bus numbers they were given, and faults on purpose. It counts accesses and notes what real functions would
-//! not take well.
+//! A PCI hierarchy for tests: configuration space whose registers keep only the bits that exist, bridges that forward
+//! the bus numbers that they are assigned, and faults on purpose. It counts accesses and records misuse that real
+//! functions would not tolerate.
 
 use alloc::format;
 use alloc::rc::Rc;
@@ -15,7 +15,7 @@ use crate::pci::{Address, ConfigSpace};
 
 const DECODING: u32 = (COMMAND_IO | COMMAND_MEMORY) as u32;
 
-/// One function: what it holds, and which bits of that can be written.
+/// A function: its registers, and which of their bits are writable.
 #[derive(Clone)]
 pub(crate) struct FakeFunction {
     registers: [u32; 64],
@@ -80,7 +80,7 @@ impl FakeFunction {
             .set(at, rest << 16 | head << 8 | u32::from(id))
     }
 
-    /// An Express port whose slot can be empty.
+    /// An Express port with a slot, which can be empty.
     pub(crate) fn slot(self) -> Self {
         self.set(0x54, 1 << 24)
     }
@@ -90,7 +90,7 @@ impl FakeFunction {
         self.capability(0x50, register::CAPABILITY_HOT_PLUG, 0)
     }
 
-    /// QEMU's capability with what to keep: buses, ports, memory, prefetchable memory below and above 4 GiB.
+    /// QEMU's capability with the room to reserve: buses, ports, memory, prefetchable memory below and above 4 GiB.
     pub(crate) fn reserve(self, buses: u32, io: u64, memory: u32, low: u32, wide: u64) -> Self {
         let mut function = self.capability(0xa0, register::CAPABILITY_VENDOR, 1 << 8 | 32);
         let values = [buses, io as u32, (io >> 32) as u32, memory, low, wide as u32, (wide >> 32) as u32];
@@ -154,7 +154,7 @@ impl FakeFunction {
         (secondary, subordinate)
     }
 
-    /// The address in each base address register that it has, as the hardware would take it.
+    /// The address in each of its base address registers, as the hardware decodes it.
     pub(crate) fn bars(&self) -> Vec<(u8, BarKind, u64, u64)> {
         let count = if self.is_bridge() { 2 } else { 6 };
         let mut found = Vec::new();
@@ -183,7 +183,7 @@ impl FakeFunction {
         found
     }
 
-    /// The windows that it passes on, as first and last address: ports, memory, prefetchable memory.
+    /// The windows that it forwards, as first and last address: ports, memory, prefetchable memory.
     pub(crate) fn windows(&self) -> [Option<(u64, u64)>; 3] {
         let [io, memory, wide] = self.windows_as_read();
         let decodes = |bit: u16| self.command() & bit != 0;
@@ -194,7 +194,7 @@ impl FakeFunction {
         ]
     }
 
-    /// The windows that read as open, whether it decodes or not.
+    /// The windows that read as open, even if it does not decode.
     pub(crate) fn windows_as_read(&self) -> [Option<(u64, u64)>; 3] {
         let pair = |base: u64, limit: u64| (base <= limit).then_some((base, limit));
         let on = |offset: u8| self.writable[reg(offset)] != 0;
@@ -224,7 +224,7 @@ fn reg(offset: u8) -> usize {
     usize::from(offset / 4)
 }
 
-/// Which bus a function sits on.
+/// The bus of a function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum On {
     /// The root bus with this number.
@@ -233,7 +233,7 @@ pub(crate) enum On {
     Behind(usize),
 }
 
-/// A function in its place.
+/// A function and its bus.
 pub(crate) struct Node {
     pub(crate) on: On,
     pub(crate) device: u8,
@@ -249,15 +249,15 @@ pub(crate) struct FakePci {
     pub(crate) reads: usize,
     /// Writes so far.
     pub(crate) writes: usize,
-    /// Pairs of them that were one access.
+    /// Pairs of accesses that were one access.
     pub(crate) pairs: usize,
     /// Writes that make QEMU rebuild its memory map.
     pub(crate) remaps: usize,
-    /// What functions would not take well.
+    /// Misuse that real functions would not tolerate.
     pub(crate) misuse: Vec<String>,
-    /// After so many accesses everything is gone.
+    /// After this many accesses, all functions are gone.
     pub(crate) dies_after: Option<usize>,
-    /// Every bus shows what is on root bus 0, so that each bridge is behind itself.
+    /// Every bus has the functions of root bus 0, so that each bridge is behind itself.
     pub(crate) mirrored: bool,
 }
 
@@ -339,7 +339,7 @@ impl ConfigSpace for FakePci {
 }
 
 impl FakePci {
-    /// Writes those bits of a dword that are set in `written`. `offset` is the first byte of them.
+    /// Writes the bits of a dword that are set in `written`. `offset` is that of the first byte.
     fn write(&mut self, address: Address, offset: u8, written: u32, value: u32) {
         self.writes += 1;
         let Some(index) = self.find(address) else { return };
@@ -373,17 +373,17 @@ impl FakePci {
     }
 }
 
-/// The hierarchy behind a window in memory, the first 256 bytes of each function.
+/// The hierarchy behind a window in memory, with the first 256 bytes of each function.
 pub(crate) struct FakeWindow {
     pub(crate) pci: Rc<RefCell<FakePci>>,
     /// Where the window begins.
     pub(crate) start: u64,
-    /// The longest access in bytes. A longer write is lost, a longer read of a function that is there gives zeros.
+    /// The longest access in bytes. A longer write is lost, and a longer read of a present function returns zeros.
     pub(crate) longest: u8,
 }
 
 impl FakeWindow {
-    /// The function and the byte in it at `at`.
+    /// The function and its byte for the address `at`.
     fn place(&self, at: u64) -> Option<(Address, u8)> {
         let offset = at - self.start;
         let (bus, device, function) = ((offset >> 20) as u8, (offset >> 15 & 31) as u8, (offset >> 12 & 7) as u8);

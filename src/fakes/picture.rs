@@ -1,4 +1,4 @@
-//! Reads the text on a picture, for tests. The firmware never does.
+//! Reads the text in a framebuffer, for tests. The firmware never does this.
 
 extern crate std;
 
@@ -14,10 +14,10 @@ pub type Pixel = [u8; 3];
 const BACKGROUND: Pixel = [0, 0, 0];
 const TEXT: Pixel = [0xa0, 0xa0, 0xff];
 
-/// The lines of text on a picture of `width` by `height` pixels, from the top down, without the spaces at their ends. Empty
-/// lines are among them.
+/// The lines of text in a picture of `width` by `height` pixels, from the top down, without trailing spaces. Empty
+/// lines are included.
 ///
-/// `None` where the picture has anything but characters of the font, each in its cell.
+/// `None` if the picture contains anything except characters of the font, each in its cell.
 pub fn lines(width: u16, height: u16, pixel: impl Fn(u16, u16) -> Pixel) -> Option<Vec<String>> {
     let row = |x: u16, y: u16| {
         (0..font::WIDTH).try_fold(0_u8, |bits, i| match pixel(x + i, y) {
@@ -36,7 +36,7 @@ pub fn lines(width: u16, height: u16, pixel: impl Fn(u16, u16) -> Pixel) -> Opti
         let text: String = (0..width / font::WIDTH).map(|column| cell(column, line)).collect::<Option<_>>()?;
         Some(text.trim_end().into())
     };
-    // What is right of the last column, and below the last line.
+    // The area right of the last column, and below the last line.
     let is_outside = |x: u16, y: u16| x >= width - width % font::WIDTH || y >= height - height % font::HEIGHT;
     let mut pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
     if pixels.any(|(x, y)| is_outside(x, y) && pixel(x, y) != BACKGROUND) {
@@ -45,7 +45,7 @@ pub fn lines(width: u16, height: u16, pixel: impl Fn(u16, u16) -> Pixel) -> Opti
     (0..height / font::HEIGHT).map(line).collect()
 }
 
-/// The same of a framebuffer in memory.
+/// The same for a framebuffer in memory.
 #[must_use]
 pub fn of_memory(memory: &FakeMemory, framebuffer: &Framebuffer) -> Option<Vec<String>> {
     let mode = framebuffer.mode;
@@ -56,7 +56,7 @@ pub fn of_memory(memory: &FakeMemory, framebuffer: &Framebuffer) -> Option<Vec<S
     })
 }
 
-/// The text of `lines` in one, if all of it is one block with a margin on every side; else `None`.
+/// The text of `lines` joined, if it is one block with a margin on every side, else `None`.
 #[must_use]
 pub fn message(lines: &[String]) -> Option<String> {
     let block: Vec<_> = lines.iter().skip_while(|line| line.is_empty()).collect();

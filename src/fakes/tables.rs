@@ -1,5 +1,5 @@
-//! Tables as hosts have them, for tests: in memory, what is where; and in fw_cfg, with the script that places them, under
-//! names that hosts choose.
+//! Tables like those of hosts, for tests: in memory, with their addresses; and in fw_cfg, with the script that places
+//! them, under the hosts' file names.
 //!
 //! Source of the script's commands: QEMU `hw/acpi/bios-linker-loader.c`.
 
@@ -21,12 +21,12 @@ const F_SEGMENT: u8 = 2;
 const NAME_LEN: usize = 56;
 const COMMAND_LEN: usize = 128;
 
-/// Bytes, and where they are.
+/// Bytes and their address.
 pub type Piece = (u64, Vec<u8>);
 
-/// The length of the DSDT and of the FACS.
+/// The length of the DSDT.
 pub const DSDT_LEN: usize = 300;
-/// See there.
+/// The length of the FACS.
 pub const FACS_LEN: usize = 64;
 /// The length of an MP table's header.
 const MP_HEADER_LEN: usize = 44;
@@ -69,7 +69,7 @@ pub fn acpi(rsdp: u64, tables: u64, ecam: u64) -> Vec<Piece> {
     ]
 }
 
-/// An SMBIOS 3 entry point at `entry_point`, and at `structures` the one that ends a list.
+/// An SMBIOS 3 entry point at `entry_point`, and at `structures` the structure that ends a list.
 #[must_use]
 pub fn smbios(entry_point: u64, structures: u64) -> Vec<Piece> {
     let end = vec![127, 4, 0xff, 0xfe, 0, 0];
@@ -101,7 +101,7 @@ pub fn long_mp_table(pointer: u64, table: u64, len: usize) -> Vec<Piece> {
     vec![(pointer, bytes), (table, contents)]
 }
 
-/// A table with this signature and what follows the header.
+/// A table with this signature and these contents after the header.
 #[must_use]
 pub fn table(signature: &[u8; 4], contents: &[u8]) -> Vec<u8> {
     let mut bytes = signature.to_vec();
@@ -112,13 +112,13 @@ pub fn table(signature: &[u8; 4], contents: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Makes the sum of `bytes` zero by the one at `checksum`.
+/// Sets the byte at `checksum` so that the sum of `bytes` is zero.
 pub fn sum_up(bytes: &mut [u8], checksum: usize) {
     bytes[checksum] = 0;
     bytes[checksum] = checksum::sum(bytes).wrapping_neg();
 }
 
-/// An RSDP with an XSDT that names no table, as Cloud Hypervisor has it: 8-byte pointers, a checksum byte that is not
+/// An RSDP with an XSDT that names no table, like Cloud Hypervisor's: 8-byte pointers, a checksum byte that is not
 /// zero, and one checksum of no bytes. `rsdp` and `tables` are the files' names.
 #[must_use]
 pub fn acpi_files(rsdp: &str, tables: &str) -> Vec<(String, Vec<u8>)> {

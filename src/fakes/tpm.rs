@@ -1,4 +1,4 @@
-//! A TPM 2.0 behind either interface, with PCRs that can be looked at, and with defects to choose from.
+//! A TPM 2.0 behind either interface. Its PCRs can be read, and it has a choice of defects.
 
 extern crate std;
 
@@ -12,48 +12,49 @@ use super::event_log::extend;
 use super::machine::{FakeMemory, FakeRegisters};
 
 const BASE: u64 = 0xfed4_0000;
-/// How many bytes the FIFO takes or gives at once: not a multiple of four, so that accesses of one byte are needed.
+/// The number of bytes that the FIFO accepts or provides at once. It is not a multiple of four, so that accesses of one
+/// byte are needed.
 const BURST: usize = 23;
 
-/// Which registers there are.
+/// The kind of interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Fifo,
     Crb,
 }
 
-/// How a TPM departs from what it should do.
+/// The defects of a TPM.
 #[derive(Clone, Debug, Default)]
 pub struct Defects {
     /// Locality 0 is never granted.
     pub no_locality: bool,
     /// The TPM is never ready.
     pub never_ready: bool,
-    /// It takes no byte.
+    /// It accepts no byte.
     pub no_room: bool,
-    /// It wants more bytes than a command has.
+    /// It expects more bytes than a command has.
     pub expects_more: bool,
     /// It answers no command from this one on, counted from zero.
     pub silent_from: Option<usize>,
-    /// The status says that it has failed.
+    /// The status reports a failure.
     pub failed: bool,
-    /// The FIFO gives no more after so many bytes of a response.
+    /// The FIFO provides only this many bytes of a response.
     pub dries_up: Option<usize>,
-    /// It is one of the family 1.2.
+    /// It is a TPM 1.2.
     pub old_family: bool,
-    /// It was started before.
+    /// It is already started.
     pub started: bool,
-    /// It answers so many times that it is busy.
+    /// It answers this many times that it is busy.
     pub busy: usize,
-    /// Nothing but the start works before a self-test.
+    /// Only the start works before a self-test.
     pub untested: bool,
-    /// Responses to the command with this code are these bytes.
+    /// The responses to the commands with these codes.
     pub responses: BTreeMap<u32, Vec<u8>>,
-    /// Where the registers say that the buffer is, and its size.
+    /// The buffer's address in the registers, and its size.
     pub buffer: Option<(u64, u32)>,
 }
 
-/// What the TPM holds, for a test to look at while the machine owns it.
+/// The state of the TPM. A test can read it while the machine owns the TPM.
 #[derive(Default)]
 pub struct State {
     /// The values of PCRs 0 to 23 by the bank's `TPM_ALG_ID`; a bank of zero-length values is not active.
@@ -83,7 +84,7 @@ pub struct FakeTpm {
     busy: usize,
 }
 
-/// The length of the digests of these banks.
+/// The length of the digests of this bank.
 fn digest_len(id: u16) -> usize {
     match id {
         0x04 => 20,
@@ -201,7 +202,7 @@ impl FakeTpm {
             0x30 => 0x11,
             0x40 => self.defects.never_ready.into(),
             0x44 => u64::from(self.defects.failed) | u64::from(!self.ready) << 1,
-            // Zero when there is a response.
+            // Zero once there is a response.
             0x4c => self.response.is_empty().into(),
             0x58 | 0x64 => len.into(),
             0x5c | 0x68 => address & 0xffff_ffff,
@@ -267,7 +268,7 @@ impl State {
             _ if !self.tested => refuse(0x153),
             0x17a => {
                 assert_eq!(parameters, [0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 16]);
-                // One bank is there, but has no PCR.
+                // One bank is there but has no PCR.
                 let mut banks = vec![0, 0, 0, 0, 5, 0, 0, 0, self.pcrs.len() as u8 + 1, 0, 0x99, 3, 0, 0, 0];
                 for id in self.pcrs.keys() {
                     banks.extend(id.to_be_bytes());
@@ -287,7 +288,7 @@ impl State {
                     let (id, len) = (u16_at(at), digest_len(u16_at(at)));
                     let by = &parameters[at + 2..at + 2 + len];
                     let pcr = &mut self.pcrs.get_mut(&id).expect("an active bank")[u32_at(0) as usize];
-                    // What cannot be computed here shows at least what it was extended by.
+                    // An unknown algorithm's PCR at least shows the last digest.
                     *pcr = if len == 32 && id != 0x0b { by.to_vec() } else { extend(id, pcr, by) };
                     at += 2 + len;
                 }
