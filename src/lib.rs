@@ -1,11 +1,11 @@
 //! Firstlight: minimal x86-64 firmware for virtual machines, which boots Linux directly.
 //!
-//! The library holds all the logic. It is `no_std` and compiles and tests on the host. The firmware binary
-//! (`src/firmware`) adds what executes on the machine: the entry code, the [`hal`], the heap. [`run`] is the boot order,
-//! [`wake`] that of a wake from suspend.
+//! The library has all the logic. It is `no_std`, and compiles and tests on the host. The firmware binary (`src/firmware`) adds
+//! what executes on the machine: the entry code, the [`hal`], the heap. [`run`] is the boot order, [`wake`] the order of a wake
+//! from suspend.
 #![no_std]
 #![forbid(unsafe_code)]
-// Nothing that goes into the image may panic. What the compiler leaves of it is counted in the image: xtask/src/panics.rs.
+// No code in the image may panic. The build counts the remaining panic sites: xtask/src/panics.rs.
 #![cfg_attr(
     feature = "firmware",
     deny(
@@ -77,11 +77,11 @@ use tables::Tables;
 use tpm::Presence;
 use trace::{Point, Trace};
 
-/// Boots: from a machine at reset, or from a start by the PVH entry with `hvm_start_info` at an address, to a kernel in
-/// memory that waits to be entered.
+/// Boots: from a machine at reset, or from a start by the PVH entry point with the address of `hvm_start_info`, to a kernel in
+/// memory that is ready to be entered.
 ///
 /// # Errors
-/// [`Failure`], with what the host wants done then.
+/// [`Failure`], with what to do after it, as the host asks.
 pub fn run(machine: &mut impl Machine, start: Start<PhysAddr>) -> Result<Handover, Failure> {
     let start = start.read(machine).map_err(|error| Failure::final_stop(error.into()))?;
     let fw_cfg = match FwCfg::probe(machine) {
@@ -96,7 +96,7 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
     logging::configure(machine, fw_cfg);
     let trace = Trace::of_host(machine, fw_cfg);
     trace.mark(machine, Point::FirmwareStart);
-    // Tables and the kernel may be in memory already. They are held before anything is put there.
+    // Tables and the kernel may already be in memory. They are reserved before anything is put there.
     let mut map = host::memory_map(machine, fw_cfg, start)?;
     let found = Found::of_host(machine, fw_cfg, start, &mut map);
     let payload = Payload::of_host(machine, fw_cfg, start, &mut map)?;
@@ -106,7 +106,7 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
         Found::SetUp { rsdp } => (Tables::in_memory(rsdp, fw_cfg), None),
         Found::Bare(sources) => set_up(&mut boot, sources)?,
     };
-    // What is reserved is known now. After a start by the PVH entry page zero is as the host has left it.
+    // All reservations are known now. After a start by the PVH entry point, page zero stays as the host left it.
     let bios_data = matches!(start, Start::Reset).then(|| BiosData::of(boot.map));
     trace.mark(boot.machine, Point::FirmwareDone);
     trace.mark(boot.machine, Point::KernelLoad);
@@ -121,16 +121,16 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
     Ok(Handover { bios_data, clears, ..loaded.handover })
 }
 
-/// In which state the firmware finds the machine.
+/// The state in which the firmware finds the machine.
 enum Found {
-    /// Set up by the host, which hands over the ACPI tables that describe it: their root pointer is at `rsdp`.
+    /// Set up by the host, which passes the ACPI tables that describe it: their root pointer is at `rsdp`.
     SetUp { rsdp: PhysAddr },
-    /// As after a reset, with what its tables can be made of.
+    /// In the reset state, with the sources of its tables.
     Bare(tables::Sources),
 }
 
 impl Found {
-    /// Looks for tables, and holds those in memory in `map`.
+    /// Finds the tables, and reserves those in memory in `map`.
     fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start, map: &mut HostMap) -> Self {
         match tables::hold_handed_over(machine, fw_cfg, start, map) {
             Some(rsdp) => Self::SetUp { rsdp },
@@ -139,7 +139,7 @@ impl Found {
     }
 }
 
-/// Sets the machine up and makes its tables: what a host leaves to firmware.
+/// Sets up the machine and loads its tables: what a host leaves to firmware.
 ///
 /// Not inlined into [`try_run`]: a boot takes 450 instructions fewer.
 #[inline(never)]
@@ -147,15 +147,15 @@ fn set_up<M: Machine>(
     boot: &mut Boot<'_, M>,
     sources: tables::Sources,
 ) -> Result<(Tables, Option<Framebuffer>), Error> {
-    // Before the tables: the host makes them from the registers that are set here.
+    // Before the tables, because the host builds them from the registers that are set here.
     let platform = Platform::program(boot.machine, boot.fw_cfg, boot.map);
     let devices = platform.set_up_pci(boot)?;
     platform.set_up_cpus(boot.machine, boot.fw_cfg);
     let framebuffer = framebuffer::set_up(boot, &devices);
-    // No driver asks for them yet, and the tables want the heap.
+    // No driver uses them yet, and the tables need the heap.
     drop(devices);
     let mut tables = tables::load(boot, sources, platform.f_segment);
-    // Its tables would not describe one.
+    // The board's tables would not describe one.
     if platform.board.may_have_unlisted_tpm() && tables.tpm == Presence::Absent {
         tables.tpm = Presence::without_table(boot.fw_cfg);
     }
@@ -165,12 +165,12 @@ fn set_up<M: Machine>(
     Ok((tables, framebuffer))
 }
 
-/// Wakes from suspend, where [`resume::is_requested`]: from a machine at reset whose memory may be an operating system's to
-/// one on which that operating system can go on. `None` where the host says that this reset is no wake: then [`run`] is
-/// next, and of the memory only the firmware's own was written ([`layout::WAKE_RAM`]).
+/// Wakes from suspend, if [`resume::is_requested`]: from a machine at reset, whose memory may be an operating system's, to one on
+/// which that operating system can continue. `None` if the host says that this reset is no wake: then [`run`] comes next, and
+/// only the firmware's own memory was written ([`layout::WAKE_RAM`]).
 ///
 /// # Errors
-/// [`Failure`]; the machine then boots anew.
+/// [`Failure`]; the machine is then reset and boots.
 pub fn wake(machine: &mut impl Machine) -> Result<Option<WakingVector>, Failure> {
     let result = try_wake(machine);
     if !matches!(result, Ok(Some(_))) {
@@ -181,9 +181,9 @@ pub fn wake(machine: &mut impl Machine) -> Result<Option<WakingVector>, Failure>
 
 /// The order of a wake.
 fn try_wake(machine: &mut impl Machine) -> Result<Option<WakingVector>, Error> {
-    // First what the host says. What fails here fails in the boot again, which says so, unless that has the larger heap.
+    // First read what the host says. An error here recurs in the boot, which reports it, unless the boot's larger heap avoids it.
     let lost = |error: Error| {
-        log::warn!("if the guest slept, it is lost: {error}");
+        log::warn!("if the guest was suspended, it is lost: {error}");
         Ok(None)
     };
     let fw_cfg = match FwCfg::probe(machine) {
@@ -199,12 +199,12 @@ fn try_wake(machine: &mut impl Machine) -> Result<Option<WakingVector>, Error> {
         Err(error) => return lost(error.into()),
         Ok(map) => map,
     };
-    // Before the tables are looked at: the RSDP may be in the F-segment.
+    // Before the tables are read, because the RSDP may be in the F-segment.
     let platform = Platform::program(machine, &fw_cfg, &map);
     if !platform.was_asleep(machine) {
         return Ok(None);
     }
-    // Before anything that the guest has left is read: no record keeps the TPM from it.
+    // Before anything from the guest is read, so that no record can prevent it.
     tpm::resume(machine, host::has_tpm(&fw_cfg));
     platform.set_up_cpus(machine, &fw_cfg);
     let record = Record::load(machine)?;

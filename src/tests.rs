@@ -1,4 +1,4 @@
-//! The whole boot, against scripted hosts.
+//! Tests of the whole boot on scripted hosts.
 
 use std::boxed::Box;
 use std::cell::RefCell;
@@ -21,7 +21,7 @@ mod display;
 mod hosts;
 mod resets;
 
-/// The first 1024 bytes of Debian's kernel, but for its length (`syssize`, in 16 bytes): that of [`with_kernel`]'s.
+/// The first 1024 bytes of Debian's kernel, except its length (`syssize`, in 16 bytes), which is that of [`with_kernel`]'s.
 const SETUP: &[u8] = &{
     let mut setup = *include_bytes!("boot/testdata/vmlinuz-6.1.0-56-cloud-amd64.setup");
     [setup[0x1f4], setup[0x1f5], setup[0x1f6], setup[0x1f7]] = 9001_u32.div_ceil(16).to_le_bytes();
@@ -56,7 +56,7 @@ fn u32_at(page: &[u8], at: usize) -> u64 {
 }
 
 #[test]
-fn a_kernel_is_loaded_with_all_it_needs_on_every_transport() {
+fn a_kernel_is_loaded_with_all_its_parts_on_every_transport() {
     let address_reads = AddressReads::LastAddress;
     let portable = Quirks { address_reads, moves_control_bits: true, no_zero_fill: true, ..Quirks::default() };
     for (dma, quirks) in [(true, Quirks::default()), (false, Quirks::default()), (true, portable)] {
@@ -73,8 +73,8 @@ fn a_kernel_is_loaded_with_all_it_needs_on_every_transport() {
         assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), COMMAND_LINE.len()), COMMAND_LINE);
         let rsdp = u32_at(&page, 0x070);
         assert_eq!(machine.memory.bytes(rsdp, 8), b"RSD PTR ");
-        // No item is read past its end, but on QEMU, which gives zeros then: the directory, for as many files as are usual,
-        // and the first item in the F-segment, to the end of what is for tables there.
+        // No item is read past its end, except on QEMU, which returns zeros there: the directory, for the usual number of files,
+        // and the first item in the F-segment, to the end of the space for tables there.
         let files = golden::items("q35").len() as u64 + 1;
         let directory = (24 - files) * 64;
         let zeros = if dma && quirks.address_reads == AddressReads::AsQemu { directory + 0xffc0 - 20 } else { 0 };
@@ -98,12 +98,12 @@ fn the_chipset_is_programmed_before_any_acpi_item_is_selected() {
     let last_configuration =
         machine.accesses.iter().rposition(|access| matches!(access, Access::Out(0xcf8, ..))).unwrap();
     assert!(pciexbar < first && last_configuration < first);
-    // Through the window, which opened before.
+    // Through the window, which is already open.
     assert_eq!(machine.memory.bytes(0xb000_0000 + (0x1f << 15) + 0x40, 2), [0x01, 0x06]);
 }
 
 #[test]
-fn a_good_boot_touches_no_console() {
+fn a_successful_boot_does_not_access_a_console() {
     let mut machine = q35(with_kernel(golden::device("q35", true)));
     run(&mut machine, Start::Reset).unwrap();
     let console = |port| (0x3f8..0x400).contains(&port) || port == 0x402;
@@ -141,9 +141,9 @@ fn a_host_without_a_known_bridge_boots() {
     assert_eq!(machine.memory.bytes(u32_at(&page, 0x070), 8), b"RSD PTR ");
 }
 
-/// It takes CPUID.
+/// Reading the rate takes CPUID.
 #[test]
-fn a_boot_in_which_nothing_waits_does_not_ask_for_the_rate_of_the_clock() {
+fn a_boot_without_waits_does_not_read_the_rate_of_the_clock() {
     for dma in [true, false] {
         let mut machine = q35(with_kernel(golden::device("q35", dma)));
         run(&mut machine, Start::Reset).unwrap();
@@ -151,7 +151,7 @@ fn a_boot_in_which_nothing_waits_does_not_ask_for_the_rate_of_the_clock() {
     }
 }
 
-/// There an access to a port of fw_cfg panics, and every other port reads all ones.
+/// On this machine, an access to a port of fw_cfg panics, and every other port reads as all ones.
 #[test]
 fn a_machine_without_ports_boots_with_fw_cfg_in_memory() {
     for dma in [true, false] {
@@ -160,7 +160,7 @@ fn a_machine_without_ports_boots_with_fw_cfg_in_memory() {
         let mut by_memory = FakeMachine::new().with_fw_cfg_at(0x0902_0000, device());
         let handover = run(&mut by_memory, Start::Reset).unwrap();
         assert_eq!(handover, run(&mut by_ports, Start::Reset).unwrap(), "DMA: {dma}");
-        // What is loaded, and what the kernel is told.
+        // What is loaded, and the kernel's parameters.
         for (start, len) in [(handover.parameters.get(), 4096), (0x10_0000, 16 << 20), (0xf_0000, 0x1_0000)] {
             assert!(by_memory.memory.bytes(start, len) == by_ports.memory.bytes(start, len), "{start:#x}, DMA: {dma}");
         }
@@ -172,7 +172,7 @@ fn failure(device: FakeFwCfg) -> Failure {
 }
 
 #[test]
-fn what_is_missing_is_said_in_a_sentence() {
+fn each_missing_item_is_reported_in_a_sentence() {
     let nothing = run(&mut FakeMachine::new(), Start::Reset).unwrap_err();
     assert!(nothing.error.to_string().starts_with("no fw_cfg device"), "{}", nothing.error);
     assert_eq!(nothing.restart_after, None);
@@ -215,7 +215,7 @@ fn a_host_whose_dma_does_not_work_boots_through_ports() {
         let handover = run(&mut machine, Start::Reset).unwrap();
         assert_eq!(handover.entry, Entry::Linux64(addr::PhysAddr::new(0x100_0200)));
         assert_eq!(machine.memory.bytes(0x100_0000, 9001), bytes(9001, 1));
-        // A transfer that does not end costs its deadline once.
+        // A transfer that never ends costs its deadline once.
         let transfers = record.borrow().transfers;
         assert_eq!(transfers == 1, quirks.never_completes, "{transfers}");
     }
@@ -234,7 +234,7 @@ fn kernel_file() -> Vec<u8> {
 
 #[test]
 fn every_known_host_boots_a_kernel_from_named_files() {
-    // The last byte is the entry; less than the setup code; all of it.
+    // The last byte is the entry point; less than the setup code; all of it.
     for rest in [513, 5000, 9001] {
         for host in known_hosts() {
             let mut file = kernel_file();
@@ -250,7 +250,7 @@ fn every_known_host_boots_a_kernel_from_named_files() {
             let record = device.record();
             let mut machine = FakeMachine::new().with(device);
             machine.absent = host.absent_port;
-            // What was in memory before does not end up in the command line.
+            // Earlier contents of memory are not in the command line.
             machine.memory.store(0x1_1000, &[0x55; 64]);
             let handover =
                 run(&mut machine, Start::Reset).unwrap_or_else(|failure| panic!("{}: {}", host.name, failure.error));
@@ -267,7 +267,7 @@ fn every_known_host_boots_a_kernel_from_named_files() {
 }
 
 #[test]
-fn a_numbered_item_counts_before_a_named_file() {
+fn a_numbered_item_precedes_a_named_file() {
     let files = |device: FakeFwCfg| {
         device
             .with_file("opt/org.firstlight/kernel", b"not this one")
@@ -283,7 +283,7 @@ fn a_numbered_item_counts_before_a_named_file() {
     // Cloud Hypervisor has numbered items for these, but none for a kernel of the guest's.
     let device = files(with_kernel(golden::device("q35", true)).with_item(0x08, &[0; 4]));
     let device = device.with_file("etc/boot/kernel", &kernel_file());
-    // The first of the two kernels is none.
+    // The first of the two kernels is invalid.
     assert!(failure(device).error.to_string().contains("no Linux setup header"));
     let device = with_kernel(golden::device("q35", true)).with_item(0x08, &[0; 4]);
     let mut machine = q35(device.with_file("etc/boot/kernel", &kernel_file()));
@@ -295,7 +295,7 @@ fn a_numbered_item_counts_before_a_named_file() {
 }
 
 #[test]
-fn what_is_wrong_with_a_kernel_file_is_said_in_a_sentence() {
+fn each_defect_of_a_kernel_file_is_reported_in_a_sentence() {
     let with = |file: &[u8]| {
         let device = golden::device("q35", true).with_file("opt/org.firstlight/kernel", file);
         failure(device).error.to_string()
@@ -304,7 +304,7 @@ fn what_is_wrong_with_a_kernel_file_is_said_in_a_sentence() {
     assert!(with(b"text").contains("no Linux setup header: it is text"));
     let elf = [b"\x7fELF", &[0; 14][..], &[62, 0]].concat();
     assert!(with(&elf).contains("ELF file, which the host has to load"), "{}", with(&elf));
-    // The setup code alone, less, and some more.
+    // The setup code alone, less, and more.
     let file = kernel_file();
     for len in [1024, file.len() - 9001, file.len() - 16] {
         let expected = format!("it has {len} bytes, and {} by its header", file.len() + 7);
@@ -315,7 +315,7 @@ fn what_is_wrong_with_a_kernel_file_is_said_in_a_sentence() {
     assert!(failure(long).error.to_string().contains("has 2048 bytes, the kernel accepts 2047"));
 }
 
-/// What a host with a TPM has, whose log has `log_len` bytes.
+/// The items of a host with a TPM, whose log has `log_len` bytes.
 fn tpm_device(log_len: usize) -> FakeFwCfg {
     let log = "etc/tpm/log";
     let device = golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
@@ -330,7 +330,7 @@ fn with_tpm(defects: Defects) -> (FakeMachine, Handover, Rc<RefCell<State>>) {
     with_tpm_and(defects, with_kernel)
 }
 
-/// The same with what `add` adds to the device.
+/// The same with the additions of `add` to the device.
 fn with_tpm_and(defects: Defects, add: fn(FakeFwCfg) -> FakeFwCfg) -> (FakeMachine, Handover, Rc<RefCell<State>>) {
     let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], defects);
     let mut machine = q35(add(tpm_device(0x1_0000)));
@@ -339,9 +339,9 @@ fn with_tpm_and(defects: Defects, add: fn(FakeFwCfg) -> FakeFwCfg) -> (FakeMachi
     (machine, handover, state)
 }
 
-/// QEMU says nothing of a TPM with `acpi=off`, nor on a microvm. The TPM's user cannot tell these from others.
+/// QEMU does not describe a TPM with `acpi=off`, nor on a microvm. The TPM's user cannot distinguish these from others.
 #[test]
-fn a_tpm_of_which_the_host_says_nothing_is_measured_into() {
+fn a_boot_is_measured_into_an_undescribed_tpm() {
     let (_, _, listed) = with_tpm(Defects::default());
     let without_acpi = || FakeFwCfg::new(true).with_file(golden::QEMU_FILE, &[]).with_file("etc/e820", &E820);
     let devices: [&dyn Fn() -> FakeFwCfg; 2] = [&without_acpi, &|| golden::device("microvm", true)];
@@ -356,7 +356,7 @@ fn a_tpm_of_which_the_host_says_nothing_is_measured_into() {
             assert!(!state.borrow().taken);
         }
     }
-    // A microvm's firmware before this one hands over tables.
+    // A microvm's firmware before this one passes tables.
     let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
     let mut machine = pvh_host(&[], 0xe_0000);
     machine.devices.push(Box::new(with_kernel(golden::device("microvm", true))));
@@ -364,7 +364,7 @@ fn a_tpm_of_which_the_host_says_nothing_is_measured_into() {
     let handover = run(&mut machine, START_INFO).unwrap();
     assert_eq!(u32_at(&machine.memory.bytes(handover.parameters.get(), 4096), 0x070), 0xe_0000, "these are taken");
     assert_eq!(state.borrow().pcrs[&0x0b][9], listed.borrow().pcrs[&0x0b][9]);
-    // Another host's silence says that there is none.
+    // On another host, an undescribed TPM is absent.
     let (registers, state) = FakeTpm::new(Kind::Crb, &[0x0b], Defects::default());
     let mut machine = q35(with_kernel(FakeFwCfg::new(true).with_file("etc/e820", &E820)));
     machine.registers.push(Box::new(registers));
@@ -387,8 +387,8 @@ fn a_kernel_file_is_measured_like_the_host_s_items() {
 }
 
 #[test]
-fn a_setup_data_pointer_in_the_kernel_s_file_reached_the_kernel_unmeasured() {
-    // Left-over memory, and the kernel itself.
+fn a_setup_data_pointer_in_the_kernel_file_is_cleared() {
+    // Unused memory, and the kernel itself.
     for pointer in [0x123_4560_u64, 0x10_0100] {
         let mut file = kernel_file();
         file[0x250..0x258].copy_from_slice(&pointer.to_le_bytes());
@@ -410,7 +410,7 @@ fn a_boot_with_a_tpm_is_measured() {
     let sha256 = |bytes: &[u8]| event_log::digest(0x0b, bytes);
     let extend = |pcr: &[u8], bytes: &[u8]| event_log::extend(0x0b, pcr, &sha256(bytes));
     let mut setup = SETUP.to_vec();
-    // All of the setup code, whose end this kernel lacks.
+    // All of the setup code; this kernel lacks its end.
     setup.resize((usize::from(SETUP[0x1f1]) + 1) * 512, 0);
     setup[0x224..0x226].fill(0);
     setup[0x1fa..0x1fc].fill(0);
@@ -420,14 +420,14 @@ fn a_boot_with_a_tpm_is_measured() {
     assert_eq!(state.borrow().pcrs[&0x0b][8], extend(&[0; 32], b"console=ttyS0 quiet"));
 }
 
-/// An ELF kernel is held before tables are placed, and may have all of RAM for what it wants zero.
+/// An ELF kernel is reserved before tables are placed, and may take all of RAM for its zeroed data.
 #[test]
-fn a_kernel_that_left_no_room_for_the_tables_was_given_the_tpm_as_it_was_switched_on() {
+fn a_kernel_that_leaves_no_room_for_the_tables_gets_a_closed_tpm() {
     let mut machine = q35(golden::device("q35", true));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let ram_end =
         host::memory_map(&mut machine, &fw_cfg, &Start::Reset).unwrap().ram_end(addr::PhysRange::LOW_4_GIB).unwrap();
-    // Nothing is left but what is below 640 KiB, where a log of 1 MiB has no room.
+    // Only memory below 640 KiB remains, which has no room for a log of 1 MiB.
     let size = u32::try_from(ram_end.get() - 0x10_0000).unwrap();
     let device =
         with_elf(tpm_device(0x10_0000), &[0; 8192]).with_item(0x08, &size.to_le_bytes()).with_item(0x0b, &[0; 4]);
@@ -446,7 +446,7 @@ fn a_kernel_that_left_no_room_for_the_tables_was_given_the_tpm_as_it_was_switche
 }
 
 #[test]
-fn a_tpm_that_does_not_answer_holds_up_no_boot() {
+fn a_tpm_that_does_not_answer_does_not_delay_the_boot() {
     let silent = Defects { silent_from: Some(0), ..Defects::default() };
     let (machine, handover, state) = with_tpm(silent);
     assert_eq!(state.borrow().commands, [0x144]);
@@ -454,7 +454,7 @@ fn a_tpm_that_does_not_answer_holds_up_no_boot() {
 }
 
 #[test]
-fn without_a_log_for_it_nothing_looks_for_a_tpm() {
+fn without_a_file_for_its_log_a_tpm_is_not_accessed() {
     struct Untouched;
     impl machine::FakeRegisters for Untouched {
         fn claims(&self, at: u64) -> bool {
@@ -471,8 +471,7 @@ fn without_a_log_for_it_nothing_looks_for_a_tpm() {
     run(&mut machine, Start::Reset).unwrap();
 }
 
-/// `device` with an ELF kernel that the host has put at 1 MiB, with an entry 16 bytes into it. What is in its setup code
-/// is `setup`.
+/// `device` with an ELF kernel that the host has put at 1 MiB, with an entry point 16 bytes into it. Its setup code is `setup`.
 fn with_elf(device: FakeFwCfg, setup: &[u8]) -> FakeFwCfg {
     device
         .with_item(0x07, &0x10_0000_u32.to_le_bytes())
@@ -487,10 +486,10 @@ fn with_elf(device: FakeFwCfg, setup: &[u8]) -> FakeFwCfg {
 }
 
 #[test]
-fn an_elf_kernel_stays_where_the_host_has_put_it_and_is_told_of_the_rest() {
+fn an_elf_kernel_stays_in_place_and_gets_the_addresses_of_its_parts() {
     let mut elf = bytes(8192, 4);
     elf[..4].copy_from_slice(b"\x7fELF");
-    // The second is what QEMU 7.2 may have left there.
+    // The second is what QEMU 7.2 may leave there.
     for (setup, dma) in [(elf, true), (bytes(8192, 3), true), (vec![0; 8192], false)] {
         let mut machine = q35(with_elf(golden::device("q35", dma), &setup));
         machine.memory.store(0x10_0000, &bytes(9001, 1));
@@ -507,7 +506,7 @@ fn an_elf_kernel_stays_where_the_host_has_put_it_and_is_told_of_the_rest() {
 }
 
 #[test]
-fn what_is_wrong_with_an_elf_kernel_is_said_in_a_sentence() {
+fn each_defect_of_an_elf_kernel_is_reported_in_a_sentence() {
     let with = |key: u16, value: u32| {
         let device = with_elf(golden::device("q35", true), &bytes(8192, 3)).with_item(key, &value.to_le_bytes());
         let entry = if key == 0x07 { value } else { 0x10_0010 };
@@ -525,7 +524,7 @@ fn what_is_wrong_with_an_elf_kernel_is_said_in_a_sentence() {
     assert!(with(0x10, 0).contains("no Linux setup header"));
 }
 
-/// `device` with a kernel for Multiboot of 12 KiB, entered 16 bytes from its start, and two modules, all for 1 MiB.
+/// `device` with a kernel for Multiboot of 12 KiB, with its entry point 16 bytes from its start, and two modules, all at 1 MiB.
 fn with_multiboot(device: FakeFwCfg) -> FakeFwCfg {
     let mut info = [0; 88];
     for (at, value) in [(0, 0x24f_u32), (16, 0x10_3020), (20, 2), (24, 0x10_3000), (48, 0x9000), (64, 0x10_3030)] {
@@ -542,7 +541,7 @@ fn with_multiboot(device: FakeFwCfg) -> FakeFwCfg {
         .with_item(0x12, &info)
 }
 
-/// The kernel, the list of modules with strings behind it, and the modules.
+/// The kernel, the list of modules followed by strings, and the modules.
 fn multiboot_blob() -> Vec<u8> {
     let mut blob = bytes(0x3000, 1);
     for field in [0x10_4000_u32, 0x10_4123, 0x10_3035, 0, 0x10_5000, 0x10_5001, 0x10_303b, 0] {
@@ -556,7 +555,7 @@ fn multiboot_blob() -> Vec<u8> {
 }
 
 #[test]
-fn a_kernel_for_multiboot_is_loaded_where_the_host_says_and_told_of_memory() {
+fn a_kernel_for_multiboot_is_loaded_at_the_hosts_address_and_gets_a_memory_map() {
     for dma in [true, false] {
         let device = with_multiboot(golden::device("q35", dma));
         let mut machine = q35(device);
@@ -572,7 +571,7 @@ fn a_kernel_for_multiboot_is_loaded_where_the_host_says_and_told_of_memory() {
 }
 
 #[test]
-fn what_is_wrong_with_a_kernel_for_multiboot_is_said_in_a_sentence() {
+fn each_defect_of_a_kernel_for_multiboot_is_reported_in_a_sentence() {
     let with = |key: u16, value: u32| {
         failure(with_multiboot(golden::device("q35", true)).with_item(key, &value.to_le_bytes())).error.to_string()
     };
@@ -598,8 +597,8 @@ fn what_is_wrong_with_a_kernel_for_multiboot_is_said_in_a_sentence() {
 }
 
 #[test]
-fn an_entry_behind_a_kernel_for_multiboot_ran_bytes_that_were_not_measured() {
-    // The list of modules, what is between two modules, and a module.
+fn a_kernel_for_multiboot_with_an_entry_point_after_it_is_refused() {
+    // The list of modules, the gap between two modules, and a module.
     for (list, entry, len) in [
         (0x10_3000_u32, 0x10_3000_u32, 12288),
         (0x10_3000, 0x10_4800, 12288),
@@ -629,10 +628,10 @@ fn the_modules_of_a_kernel_for_multiboot_are_measured() {
     assert_eq!(machine.memory.bytes(0x10_0000, blob.len()), blob);
 }
 
-/// Where [`pvh_host`] has ACPI tables.
+/// The address of the ACPI tables of [`pvh_host`].
 const TABLES: u64 = 0x7e0_0000;
 
-/// A host without fw_cfg that starts the firmware by the PVH entry, with these modules and, if not zero, an RSDP there.
+/// A host without fw_cfg that starts the firmware by the PVH entry point, with these modules and, if not zero, an RSDP there.
 fn pvh_host(modules: &[&[u8]], rsdp: u64) -> FakeMachine {
     let mut machine = FakeMachine::new();
     store_start_info(&mut machine.memory, 0x800_0000, modules, rsdp);
@@ -660,7 +659,7 @@ fn store_start_info(memory: &mut FakeMemory, ram_end: u64, modules: &[&[u8]], rs
 
 const START_INFO: Start<PhysAddr> = Start::Pvh(PhysAddr::new(0x6000));
 
-/// A whole bzImage with the header of Debian's kernel and 9,001 bytes behind the setup code.
+/// A whole bzImage with the header of Debian's kernel, and 9,001 bytes after the setup code.
 fn bzimage() -> Vec<u8> {
     let mut file = SETUP.to_vec();
     file.resize(0x5000, 0);
@@ -686,13 +685,13 @@ fn a_host_without_fw_cfg_boots_a_kernel_from_its_modules() {
 }
 
 #[test]
-fn a_kernel_module_alone_has_no_initrd() {
+fn a_single_module_is_a_kernel_without_an_initrd() {
     let handover_page = |machine: &mut FakeMachine| {
         let handover = run(machine, START_INFO).unwrap();
         machine.memory.bytes(handover.parameters.get(), 4096)
     };
     assert_eq!(u32_at(&handover_page(&mut pvh_host(&[&bzimage()], 0)), 0x21c), 0);
-    // QEMU has the same file as its initrd's item, and the firmware as its kernel.
+    // QEMU has the same file in its initrd's item, and the firmware as its kernel.
     for modules in [&[][..], &[&bzimage()[..]]] {
         let mut machine = pvh_host(modules, 0xe_0000);
         machine.memory.store(0x10_0000, &[0; 4096]);
@@ -704,7 +703,7 @@ fn a_kernel_module_alone_has_no_initrd() {
     }
 }
 
-/// QEMU with the firmware as its kernel, and an initrd's item of a bzImage's length.
+/// QEMU with the firmware as its kernel, and an item of an initrd with a bzImage's length.
 fn firmware_as_kernel() -> FakeFwCfg {
     golden::device("q35", true)
         .with_item(0x08, &0x3_0000u32.to_le_bytes())
@@ -713,8 +712,8 @@ fn firmware_as_kernel() -> FakeFwCfg {
         .with_item(0x0b, &(bzimage().len() as u32).to_le_bytes())
 }
 
-/// Cloud Hypervisor has the file that it was given as the kernel, which is the firmware, in the items of a kernel: cut as a
-/// bzImage would be, with some bytes changed, and without an entry.
+/// Cloud Hypervisor puts the file that it was given as the kernel, which is the firmware, into the items of a kernel: split like
+/// a bzImage, with some bytes changed, and without an entry point.
 fn firmware_in_the_kernel_items(entry: u64) -> FakeFwCfg {
     let mut setup = vec![0; 4096];
     setup[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\0");
@@ -768,8 +767,8 @@ fn the_firmware_in_the_kernel_s_items_is_not_the_kernel() {
 }
 
 #[test]
-fn items_of_fw_cfg_count_before_what_is_in_memory() {
-    // A kernel of fw_cfg's, with its initrd and its command line.
+fn items_of_fw_cfg_precede_modules_and_tables_in_memory() {
+    // A kernel in fw_cfg, with its initrd and its command line.
     let mut machine = pvh_host(&[&bytes(7003, 9), &bzimage()], 0xe_0000);
     machine.devices.push(Box::new(with_kernel(golden::device("q35", true))));
     let accesses = machine.accesses.len();
@@ -777,7 +776,7 @@ fn items_of_fw_cfg_count_before_what_is_in_memory() {
     let page = machine.memory.bytes(handover.parameters.get(), 4096);
     assert_eq!(machine.memory.bytes(u32_at(&page, 0x218), 7003), bytes(7003, 2));
     assert_eq!(machine.memory.bytes(u32_at(&page, 0x228), COMMAND_LINE.len()), COMMAND_LINE);
-    // The tables and the machine that they describe are left alone.
+    // The tables and the machine that they describe stay unchanged.
     assert_eq!(u32_at(&page, 0x070), 0xe_0000);
     let entries: Vec<_> = page[0x2d0..][..usize::from(page[0x1e8]) * 20].chunks(20).collect();
     let holds = |entry: &&&[u8]| (u32_at(entry, 0)..u32_at(entry, 0) + u32_at(entry, 8)).contains(&TABLES);
@@ -785,7 +784,7 @@ fn items_of_fw_cfg_count_before_what_is_in_memory() {
     let to_pci = |access: &Access| matches!(access, Access::Out(0xcf8..=0xcff, ..));
     assert!(!machine.accesses[accesses..].iter().any(to_pci));
 
-    // Without tables in memory both are made, as after a reset.
+    // Without tables in memory both are set up, as after a reset.
     let mut machine = pvh_host(&[], 0);
     machine.memory.store(0x7020, &(63_u64 << 20).to_le_bytes());
     machine.devices.push(Box::new(with_kernel(golden::device("q35", true))));
@@ -793,15 +792,15 @@ fn items_of_fw_cfg_count_before_what_is_in_memory() {
     let handover = run(&mut machine, START_INFO).unwrap();
     let page = machine.memory.bytes(handover.parameters.get(), 4096);
     assert_eq!(machine.memory.bytes(u32_at(&page, 0x070), 8), b"RSD PTR ");
-    // QEMU's own map, and not the one of 64 MiB.
+    // QEMU's own map, not the one of 64 MiB.
     let entries = page[0x2d0..][..usize::from(page[0x1e8]) * 20].chunks(20);
     let end = |entry: &[u8]| u32_at(entry, 0) + u32_at(entry, 8);
     assert!(entries.filter(|entry| entry[16] == 1).map(end).max() > Some(64 << 20));
 }
 
-/// A host that hands over ACPI tables has set up the machine: its interrupt controllers, memory types and BIOS data area stay.
+/// A host that passes ACPI tables has set up the machine: its interrupt controllers, memory types and BIOS data area stay.
 #[test]
-fn a_machine_that_the_host_has_set_up_stays_as_it_is() {
+fn a_machine_that_the_host_has_set_up_is_not_set_up_again() {
     let boot = |rsdp: u64| {
         let mut machine = pvh_host(&[&bzimage()], rsdp).with(FakePics::default());
         machine.cpuid.insert((1, 0), hal::Cpuid { edx: 1 << 9 | 1 << 12, ..hal::Cpuid::default() });
@@ -814,13 +813,13 @@ fn a_machine_that_the_host_has_set_up_stays_as_it_is() {
         (outs == 0 && apic == [0; 4], machine.msrs == before, machine.memory.bytes(0x9_fc00, 1) == [0])
     };
     assert_eq!(boot(0xe_0000), (true, true, true));
-    // Without tables of the host's the firmware sets it up, but for page zero.
+    // Without tables of the host, the firmware sets it up, except page zero.
     assert_eq!(boot(0), (false, false, false));
 }
 
-/// A table's memory is kept by taking it from the kernel, and that took pages out of an initrd that stays where it is.
+/// A table's memory is reserved, and thus taken from the kernel. That must not take pages of an initrd that stays in its place.
 #[test]
-fn tables_that_lead_into_a_module_took_its_memory_from_the_kernel() {
+fn tables_that_point_into_a_module_do_not_take_its_memory() {
     let boot = |tables: u64, handed_over: u64| {
         let mut machine = pvh_host(&[&bzimage(), &bytes(0x4321, 2)], 0);
         made::acpi(0xe_0000, tables, 0xe000_0000).iter().for_each(|(at, b)| machine.memory.store(*at, b));
@@ -837,7 +836,7 @@ fn tables_that_lead_into_a_module_took_its_memory_from_the_kernel() {
         assert!((initrd.0..initrd.0 + initrd.1).all(is_ram), "{tables:#x}");
         (u32_at(&page, 0x070), is_ram(tables))
     };
-    // Told of, or found.
+    // Passed by the host, or found.
     for handed_over in [0xe_0000, 0] {
         for lost in [0x60f_fe00, 0x610_1000, 0x610_4fc0, 0xfc_1000, 0xff_f000] {
             assert_eq!(boot(lost, handed_over).0, 0, "{lost:#x}");
@@ -846,9 +845,9 @@ fn tables_that_lead_into_a_module_took_its_memory_from_the_kernel() {
     }
 }
 
-/// A disk's boot sector was taken for a kernel of real mode, and a module above 4 GiB for one that fw_cfg does not deliver.
+/// Such as a disk's boot sector, which looks like a real-mode kernel, and a module above 4 GiB, which is not in fw_cfg.
 #[test]
-fn modules_before_the_kernel_that_are_none_ended_the_boot() {
+fn modules_before_the_kernel_that_are_not_kernels_are_skipped() {
     let mut disk = vec![0; 0x4000];
     disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     assert!(run(&mut pvh_host(&[&disk, &bzimage()], 0), START_INFO).is_ok());
@@ -863,14 +862,14 @@ fn modules_before_the_kernel_that_are_none_ended_the_boot() {
 }
 
 #[test]
-fn ram_that_wraps_was_said_to_be_too_many_regions() {
+fn the_error_for_ram_that_wraps_says_so() {
     let list = [0x1000_u64.to_le_bytes(), u64::MAX.to_le_bytes()].concat();
     let error = memory_map::HostMap::from_e820(&[list, vec![1, 0, 0, 0]].concat()).unwrap_err().to_string();
     assert!(error.contains("past the last address"), "{error}");
 }
 
 #[test]
-fn a_map_full_of_tables_was_said_to_have_no_ram() {
+fn the_error_for_a_map_full_of_tables_says_so() {
     let mut machine = pvh_host(&[&bzimage()], 0xe_0000);
     let tables = (0..124_u64).map(|number| 0x300_0000 + number * 0x4000);
     let entries: Vec<u8> = tables.clone().flat_map(u64::to_le_bytes).collect();
@@ -881,7 +880,7 @@ fn a_map_full_of_tables_was_said_to_have_no_ram() {
 }
 
 #[test]
-fn what_is_wrong_with_a_pvh_start_is_said_in_a_sentence() {
+fn each_defect_of_a_pvh_start_is_reported_in_a_sentence() {
     let text =
         |machine: &mut FakeMachine, at| run(machine, Start::Pvh(PhysAddr::new(at))).unwrap_err().error.to_string();
     assert!(text(&mut pvh_host(&[], 0), 0x6000).starts_with("no kernel: fw_cfg has none, and none of 0 modules"));
@@ -896,7 +895,7 @@ fn what_is_wrong_with_a_pvh_start_is_said_in_a_sentence() {
     without_ram.memory.store(0x7010, &[2]);
     without_ram.memory.store(0x7028, &[2]);
     assert!(text(&mut without_ram, 0x6000).contains("hvm_start_info lists no RAM"));
-    // The last byte of RAM is a module's, and the one behind it.
+    // A module that ends at the last byte of RAM, and one that ends after it.
     let initrd_up_to = |len: u64| {
         let mut machine = pvh_host(&[&bzimage(), &[1]], 0);
         machine.memory.store(0x6060, &0x7ff_f000_u64.to_le_bytes());
@@ -905,7 +904,7 @@ fn what_is_wrong_with_a_pvh_start_is_said_in_a_sentence() {
     };
     assert!(run(&mut initrd_up_to(0x1000), START_INFO).is_ok());
     assert!(text(&mut initrd_up_to(0x1001), 0x6000).contains("a module at 0x7fff000-0x8000000, which is not all RAM"));
-    // Tables that are none leave the machine to be set up.
+    // With invalid tables, the machine is set up.
     let mut not_tables = pvh_host(&[&bzimage()], 0xe_0000);
     not_tables.memory.store(0xe_0000, &[0]);
     let handover = run(&mut not_tables, START_INFO).unwrap();

@@ -1,4 +1,4 @@
-//! The memory map as this host gives it.
+//! The memory map of this host.
 
 use super::offers::can_sleep;
 use crate::fw_cfg::FwCfg;
@@ -8,17 +8,17 @@ use crate::start_info::{Start, StartInfo};
 
 /// The host's list of RAM and reservations.
 const E820: &str = "etc/e820";
-/// The longest list that is read, in bytes: 1,024 entries.
+/// The longest accepted list, in bytes: 1,024 entries.
 const MOST: u32 = 20 << 10;
 
-/// The map of the host's `etc/e820`, else of `hvm_start_info`, else of CMOS, with the holes of a PC cut out.
+/// The map from the host's `etc/e820`, else from `hvm_start_info`, else from CMOS, with the holes of a PC cut out.
 ///
-/// Where `hvm_start_info` has ACPI tables, its own map comes first: whoever put the tables into memory reserved them there.
-/// The firmware's image and the modules are held in it.
+/// If `hvm_start_info` has ACPI tables, its own map comes first, because it reserves the tables' memory. The firmware's image and
+/// the modules are reserved in it.
 ///
 /// # Errors
-/// [`Error::FwCfg`] when the list is there and cannot be read, [`Error::ModuleNotInRam`]; else what [`HostMap::from_e820`],
-/// [`HostMap::from_start_info`], [`HostMap::from_cmos`] and [`HostMap::carve_pc`] give.
+/// [`Error::FwCfg`] if the list exists and cannot be read; [`Error::ModuleNotInRam`]; the errors of [`HostMap::from_e820`],
+/// [`HostMap::from_start_info`], [`HostMap::from_cmos`] and [`HostMap::carve_pc`].
 pub fn memory_map<M: HostAccess + Ports>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<HostMap, Error> {
     if let Start::Pvh(info) = start {
         return of_pvh_host(machine, fw_cfg, info);
@@ -32,7 +32,7 @@ pub fn memory_map<M: HostAccess + Ports>(machine: &mut M, fw_cfg: &FwCfg, start:
     Ok(map)
 }
 
-/// The map in a start by the PVH entry. No wake from suspend comes back to the firmware then.
+/// The map after a start by the PVH entry point. A wake from suspend never starts there.
 #[cold]
 fn of_pvh_host<M: HostAccess + Ports>(machine: &mut M, fw_cfg: &FwCfg, info: &StartInfo) -> Result<HostMap, Error> {
     let is_first = info.rsdp.is_some() || fw_cfg.find(E820).is_none();
@@ -49,7 +49,7 @@ fn of_pvh_host<M: HostAccess + Ports>(machine: &mut M, fw_cfg: &FwCfg, info: &St
     Ok(map)
 }
 
-/// The map of `etc/e820`, else of CMOS.
+/// The map from `etc/e820`, else from CMOS.
 #[inline(never)]
 fn listed<M: HostAccess + Ports>(machine: &mut M, fw_cfg: &FwCfg) -> Result<HostMap, Error> {
     match fw_cfg.find(E820) {

@@ -1,8 +1,8 @@
-//! What the host has, what its machine can do, and which memory it has: questions that several steps of a boot ask, and that
-//! [`FwCfg`](crate::fw_cfg::FwCfg) answers.
+//! What the host offers, what its machine can do, and which memory it has. Several steps of a boot need this, and
+//! [`FwCfg`](crate::fw_cfg::FwCfg) has it.
 //!
-//! Assumed: a file is what its name says, since hosts of all kinds took these names from QEMU. Left out: what only one module
-//! asks, which that module has.
+//! Assumed: a file is what its name says, since hosts of all kinds took these names from QEMU. Left out: questions of a single
+//! module, which are in that module.
 
 mod map;
 mod offers;

@@ -1,4 +1,4 @@
-//! The map as the kernel reads it: e820 entries.
+//! The map in the kernel's format: e820 entries.
 
 use uefi_raw::table::boot::MemoryType;
 use zerocopy::little_endian::{U32, U64};
@@ -26,7 +26,7 @@ impl E820Entry {
     pub const RESERVED: u32 = 2;
     /// `AddressRangeACPI`: RAM the kernel may use once it has read the ACPI tables in it.
     pub const ACPI: u32 = 3;
-    /// `AddressRangeNVS`: kept by the kernel, and saved over a sleep.
+    /// `AddressRangeNVS`: the kernel does not use it, and saves it over a sleep.
     pub const NVS: u32 = 4;
     /// `AddressRangeUnusable`: RAM with errors.
     pub const UNUSABLE: u32 = 5;
@@ -35,7 +35,7 @@ impl E820Entry {
 }
 
 /// The e820 type of a UEFI memory type (ACPI 6.5, section 15.4 "UEFI Assumptions and Conventions", the mapping table).
-/// `UNACCEPTED` has no e820 type there and is not RAM before someone accepts it.
+/// `UNACCEPTED` has no e820 type there, and is not RAM until it is accepted.
 pub fn type_of(kind: MemoryType) -> u32 {
     match kind {
         MemoryType::CONVENTIONAL
@@ -51,7 +51,7 @@ pub fn type_of(kind: MemoryType) -> u32 {
     }
 }
 
-/// The UEFI memory type of what a host calls `e820_type`; types that are not known are reserved.
+/// The UEFI memory type of a host's `e820_type`; unknown types are reserved.
 pub fn kind_of(e820_type: u32) -> MemoryType {
     match e820_type {
         E820Entry::RAM => MemoryType::CONVENTIONAL,
@@ -63,7 +63,7 @@ pub fn kind_of(e820_type: u32) -> MemoryType {
     }
 }
 
-/// Iterates over a map as e820 entries: ascending, disjoint, adjacent regions of one e820 type as one entry.
+/// Iterates over a map as e820 entries, ascending and disjoint. Adjacent regions of one e820 type are one entry.
 #[derive(Clone, Debug)]
 pub struct E820View<'a> {
     regions: core::slice::Iter<'a, Region>,

@@ -1,4 +1,4 @@
-//! What can go wrong with a memory map.
+//! Errors of the memory map.
 
 use core::fmt;
 
@@ -8,13 +8,13 @@ use crate::addr::PhysRange;
 /// Why a map could not be made or changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The change would need more than [`CAPACITY`] regions, or what the host reserves fills the map.
+    /// The change needs more than [`CAPACITY`] regions, or the host's reservations fill the map.
     Full,
     /// The heap has no room for a map.
     HeapFull,
-    /// A range to hand back that the firmware does not hold.
+    /// The firmware does not hold the range to release.
     NotHeld {
-        /// What was to be handed back.
+        /// The range to release.
         range: PhysRange,
     },
     /// `etc/e820` lists no RAM.
@@ -25,12 +25,12 @@ pub enum Error {
     RamWraps,
     /// A module of `hvm_start_info` is where the map has no RAM.
     ModuleNotInRam {
-        /// Where it is.
+        /// The module.
         module: PhysRange,
     },
     /// `etc/e820` cannot be read.
     FwCfg(crate::fw_cfg::Error),
-    /// There is no `etc/e820`, and CMOS holds no plausible memory size.
+    /// There is no `etc/e820`, and CMOS has no plausible memory size.
     NoRamInCmos,
 }
 

@@ -1,20 +1,20 @@
-//! What the kinds of memory grant to a kernel.
+//! What a kernel may do with each kind of memory.
 
 use uefi_raw::table::boot::MemoryType;
 
 use super::e820::{self, E820Entry};
 
-/// Whether the kernel may use memory of this kind as it likes once it runs (see [`E820Entry::RAM`]).
+/// Whether the kernel may use memory of this kind freely once it runs (see [`E820Entry::RAM`]).
 pub fn is_ram(kind: MemoryType) -> bool {
     e820::type_of(kind) == E820Entry::RAM
 }
 
-/// The kind that grants less, `old` where they grant the same.
+/// The more restrictive kind, or `old` if both are equally restrictive.
 pub fn stricter(old: MemoryType, new: MemoryType) -> MemoryType {
     if strictness(new) > strictness(old) { new } else { old }
 }
 
-/// How little a kind grants.
+/// How restrictive a kind is.
 pub fn strictness(kind: MemoryType) -> u8 {
     match kind {
         MemoryType::CONVENTIONAL => 0,

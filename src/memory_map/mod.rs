@@ -1,14 +1,14 @@
-//! What is where in guest-physical memory: an ordered map of disjoint regions.
+//! The map of guest-physical memory: an ordered list of disjoint regions.
 //!
-//! It begins as a [`HostMap`], in which nothing can be allocated. It is filled from what the host says ([`HostMap::from_e820`],
-//! else [`HostMap::from_cmos`]), a PC's holes are cut out of it ([`HostMap::carve_pc`]), and what the host has put into memory
-//! is held. [`MemoryMap::new`] makes of it the map that the firmware allocates from: tables, the kernel, the initrd. So nothing
-//! is put into memory before all is held that is there. The kernel is handed the map as e820 entries ([`Regions::e820`]).
+//! It begins as a [`HostMap`], from which nothing can be allocated. The host's list fills it ([`HostMap::from_e820`], else
+//! [`HostMap::from_cmos`]), a PC's holes are cut out ([`HostMap::carve_pc`]), and memory that the host has filled is reserved.
+//! [`MemoryMap::new`] makes it the map from which the firmware allocates: tables, the kernel, the initrd. So the firmware puts
+//! nothing into memory before all present memory is entered. The kernel gets the map as e820 entries ([`Regions::e820`]).
 //!
-//! A region's kind is a UEFI memory type, which says more than an e820 type does: whose the memory is and whether the
-//! kernel gets it back. Address space in no region is a hole: nothing is known of it, and it is never used as RAM.
-//! Where two statements about the same byte disagree, the more restrictive one wins, so that no order of entries can
-//! turn reserved memory into RAM. What is kept from the kernel is rounded out to pages (`whole`).
+//! A region's kind is a UEFI memory type. UEFI types record the owner, and whether the kernel gets the memory back; e820 is
+//! derived from them. Address space in no region is a hole: unknown, and never used as RAM. If two statements about a byte
+//! disagree, the more restrictive one wins, so no order of entries can turn reserved memory into RAM. Memory that the kernel does
+//! not get is rounded out to pages (`whole`).
 //!
 //! Assumed: the host's map is final when it is read. Left out: memory attributes (caching, speed), NUMA, and more than
 //! [`CAPACITY`] regions.
@@ -37,7 +37,7 @@ pub use self::region::{CAPACITY, Region};
 pub use self::regions::Regions;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 
-/// Which end of the free memory an allocation is taken from.
+/// The end of the free memory from which to allocate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// The highest address that fits.
@@ -53,7 +53,7 @@ pub struct MemoryMap {
 }
 
 impl MemoryMap {
-    /// The map of a host, in which all is held that is there.
+    /// Makes the map from a host's, in which all present memory is entered.
     #[must_use]
     pub fn new(host: HostMap) -> Self {
         Self { regions: host.regions }
@@ -67,7 +67,7 @@ impl MemoryMap {
         self.regions.reserve(range, kind)
     }
 
-    /// Where [`Self::allocate`] would put `len` bytes; `None` for no bytes, or where no free memory fits.
+    /// Where [`Self::allocate`] would put `len` bytes; `None` for no bytes, or if no free memory fits.
     #[must_use]
     #[inline(never)]
     pub fn find_free(
@@ -94,9 +94,9 @@ impl MemoryMap {
         }
     }
 
-    /// Takes `len` bytes of free memory inside `within` for `kind`, which is any but `CONVENTIONAL`. The start is
-    /// aligned. A kind that the kernel does not get takes whole pages; the length of another is taken as it is. `None` for no
-    /// bytes, or where no free memory fits.
+    /// Allocates `len` bytes of free memory inside `within` for `kind`, which is any except `CONVENTIONAL`. The start is aligned.
+    /// A kind that the kernel does not get back takes whole pages; for other kinds the length is exact. `None` for no bytes, or
+    /// if no free memory fits.
     pub fn allocate(
         &mut self,
         len: u64,
@@ -119,11 +119,11 @@ impl MemoryMap {
         Some(found)
     }
 
-    /// Hands memory back that [`Self::allocate`] or [`Self::reserve`] took, or a part of it: it is free again. Give whole pages
-    /// where these were taken.
+    /// Releases memory that [`Self::allocate`] or [`Self::reserve`] took, or a part of it: it is free again. If they took whole
+    /// pages, release whole pages.
     ///
     /// # Errors
-    /// [`Error::NotHeld`] when some byte of it is a hole or already free, [`Error::Full`]; the map is unchanged then.
+    /// [`Error::NotHeld`] if some byte of it is a hole or already free, [`Error::Full`]; the map is then unchanged.
     pub fn release(&mut self, range: PhysRange) -> Result<(), Error> {
         if !self.regions.is_held(range) {
             return Err(Error::NotHeld { range });

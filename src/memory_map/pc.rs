@@ -1,4 +1,4 @@
-//! The parts of a PC's address space that a host's list of RAM does not tell.
+//! The parts of a PC's address space that a host's list of RAM does not show.
 
 use uefi_raw::table::boot::MemoryType;
 
@@ -7,16 +7,16 @@ use super::host_map::HostMap;
 use crate::addr::{PhysRange, constant_range as range};
 use crate::layout;
 
-/// The extended BIOS data area, and on a machine that can sleep what a wake runs in, and its record, 115 KiB below it.
+/// The extended BIOS data area and, on a machine that can sleep, the memory of a wake and its record, 115 KiB below it.
 const EBDA_AND_WAKE_RAM: PhysRange = range(layout::KEPT_RAM.start().get(), layout::EBDA.end().get());
-/// Video memory and option ROMs: not RAM on a PC, whatever the host has behind it.
+/// Video memory and option ROMs: not RAM on a PC, whatever the host has there.
 const VIDEO_AND_OPTION_ROMS: PhysRange = range(layout::CONVENTIONAL.end().get(), layout::F_SEGMENT.start().get());
 
 impl HostMap {
-    /// Cuts out of the host's RAM what is not RAM on a PC, and sets aside what the firmware itself occupies.
+    /// Cuts out of the host's RAM what is not RAM on a PC, and reserves the firmware's own memory.
     ///
-    /// QEMU reports RAM from zero to the end of low memory in one piece; other hosts have cut the holes already, and
-    /// cutting them again changes nothing. The firmware's RAM and page zero stay RAM to the kernel.
+    /// QEMU reports one range of RAM from zero to the end of low memory. Other hosts have already cut out the holes, and cutting
+    /// them again changes nothing. The firmware's RAM and page zero stay RAM to the kernel.
     ///
     /// # Errors
     /// [`Error::Full`].

@@ -1,25 +1,25 @@
-//! A region of memory, and how many of them a map has.
+//! A region of memory, and the most regions that a map has.
 
 use uefi_raw::table::boot::MemoryType;
 
 use crate::addr::PhysRange;
 
-/// The most regions a map holds: twice what `boot_params` has room for, and as many as the heap of a wake has.
+/// The most regions of a map: twice what `boot_params` has room for, and what fits into the heap of a wake.
 pub const CAPACITY: usize = 256;
-/// How many regions a host may fill; the rest of [`CAPACITY`] is for what the firmware cuts out and allocates.
+/// How many regions a host may fill. The rest of [`CAPACITY`] is for what the firmware cuts out and allocates.
 pub const HOST_CAPACITY: usize = CAPACITY - 32;
 
-/// A run of memory of one kind.
+/// A range of memory of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
-    /// Where it is; never empty.
+    /// The range; never empty.
     pub range: PhysRange,
-    /// What it is.
+    /// The kind.
     pub kind: MemoryType,
 }
 
 impl Region {
-    /// The free memory of it inside `within`.
+    /// Its free memory inside `within`.
     pub(super) fn free_part(&self, within: PhysRange) -> Option<PhysRange> {
         if self.kind == MemoryType::CONVENTIONAL { self.range.intersection(within) } else { None }
     }

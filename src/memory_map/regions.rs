@@ -1,4 +1,4 @@
-//! The ordered list of regions: what is known of memory, and the questions to it.
+//! The ordered list of regions, and the queries on it.
 
 use alloc::vec::Vec;
 
@@ -13,14 +13,14 @@ use super::whole::rounded_out;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::heap;
 
-/// A part of a map while it is built anew: on the stack, and larger than the map, so that only the map can be full.
+/// A part of a map while it is rebuilt: on the stack, and larger than a map, so that only the map can be full.
 type Pieces = ArrayVec<Region, { CAPACITY + 4 }>;
 
-/// What is known of memory: regions that are sorted by address and disjoint, of which adjacent ones differ in kind. Anybody may
-/// ask; [`HostMap`](super::HostMap) and [`MemoryMap`](super::MemoryMap) change them.
+/// The known memory: regions sorted by address and disjoint; adjacent ones differ in kind. Everybody may query it;
+/// [`HostMap`](super::HostMap) and [`MemoryMap`](super::MemoryMap) change it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Regions {
-    /// At most [`CAPACITY`]; room for all of them is taken at once.
+    /// At most [`CAPACITY`]; the room for all is allocated at once.
     regions: Vec<Region>,
 }
 
@@ -36,13 +36,13 @@ impl Regions {
         self.regions.len()
     }
 
-    /// The map as e820 entries by ascending address, at most [`CAPACITY`] of them.
+    /// The map as e820 entries by ascending address, at most [`CAPACITY`].
     #[must_use]
     pub fn e820(&self) -> E820View<'_> {
         E820View::new(&self.regions)
     }
 
-    /// Whether all of `range` is RAM to the kernel, free or held by the firmware until then.
+    /// Whether all of `range` is RAM to the kernel: free, or held by the firmware until the kernel runs.
     #[must_use]
     pub fn is_ram(&self, range: PhysRange) -> bool {
         self.every(range, is_ram)
@@ -54,18 +54,18 @@ impl Regions {
         self.every(range, |kind| kind == MemoryType::CONVENTIONAL)
     }
 
-    /// Whether all of `range` is known of, and none of it is free.
+    /// Whether all of `range` is known, and none of it is free.
     pub(super) fn is_held(&self, range: PhysRange) -> bool {
         self.every(range, |kind| kind != MemoryType::CONVENTIONAL)
     }
 
-    /// Whether the kernel leaves all of `range` alone: it is told of every byte, and none is RAM to it.
+    /// Whether the kernel does not use any of `range`: every byte is described to it, and none is RAM.
     #[must_use]
     pub fn is_withheld(&self, range: PhysRange) -> bool {
         self.every(range, |kind| !is_ram(kind))
     }
 
-    /// Whether some byte of `range` is held as what is loaded: a kernel, the firmware's image, or a module of the host's.
+    /// Whether some byte of `range` is held as loaded data: a kernel, the firmware's image, or a module of the host's.
     #[must_use]
     pub fn has_loaded(&self, range: PhysRange) -> bool {
         let is_loaded = |kind| matches!(kind, MemoryType::LOADER_CODE | MemoryType::LOADER_DATA);
@@ -79,17 +79,17 @@ impl Regions {
         self.ram().map(PhysRange::len).fold(0, u64::saturating_add)
     }
 
-    /// One past the highest byte of RAM inside `within`; `None` when there is none.
+    /// One past the highest byte of RAM inside `within`; `None` if there is none.
     #[must_use]
     pub fn ram_end(&self, within: PhysRange) -> Option<PhysAddr> {
         self.ram().rev().find_map(|range| range.intersection(within)).map(PhysRange::end)
     }
 
-    /// Where the RAM ends that is at the start of `within`, at the end of `within` at the latest; the start where there is none.
+    /// The end of the RAM that begins at the start of `within`, at most the end of `within`; the start if there is no RAM.
     #[must_use]
     pub fn ram_run_end(&self, within: PhysRange) -> PhysAddr {
         let mut end = within.start();
-        // The first that begins behind the end leaves a gap.
+        // The first one that begins after the end leaves a gap.
         for range in self.ram() {
             if range.start() > end {
                 break;
@@ -99,7 +99,7 @@ impl Regions {
         end.min(within.end())
     }
 
-    /// The length in bytes of the longest run of free memory inside `within`.
+    /// The length in bytes of the longest free range inside `within`.
     #[must_use]
     pub fn largest_free(&self, within: PhysRange) -> u64 {
         self.regions.iter().filter_map(|region| region.free_part(within)).map(PhysRange::len).max().unwrap_or(0)
@@ -126,39 +126,38 @@ impl Regions {
         at >= range.end()
     }
 
-    /// Enters what is known of `range`, up to `capacity` regions: as [`HostMap::describe`](super::HostMap::describe).
+    /// Enters the kind of `range`, up to `capacity` regions, as [`HostMap::describe`](super::HostMap::describe).
     pub(super) fn describe(&mut self, range: PhysRange, kind: MemoryType, capacity: usize) -> Result<(), Error> {
         self.rewrite(range, capacity, &|old| Some(old.map_or(kind, |old| stricter(old, kind))))
     }
 
-    /// Takes `range` out of the free memory for `kind`. Where memory is already held for something more restrictive it
-    /// stays that. Holes become `kind` too, unless that is a kind of RAM: no RAM is made up.
+    /// Takes `range` out of the free memory for `kind`. Memory that is already held with a more restrictive kind keeps it. Holes
+    /// become `kind` too, unless that is a kind of RAM, because RAM is never invented.
     ///
-    /// A kind that the kernel does not get takes whole pages, and whole KiB in the page from 0x9f000 on.
+    /// A kind that the kernel does not get back takes whole pages, and whole KiB in the page from 0x9f000 on.
     ///
     /// # Errors
-    /// [`Error::Full`], [`Error::HeapFull`]; the map is unchanged then.
+    /// [`Error::Full`], [`Error::HeapFull`]; the map is then unchanged.
     pub(super) fn reserve(&mut self, range: PhysRange, kind: MemoryType) -> Result<(), Error> {
         let (range, for_hole) = if is_ram(kind) { (range, None) } else { (rounded_out(range), Some(kind)) };
         self.rewrite(range, CAPACITY, &|old| old.map_or(for_hole, |old| Some(stricter(old, kind))))
     }
 
-    /// Makes a hole where `range` was RAM; the rest of it stays what it was.
+    /// Makes the RAM in `range` a hole; the rest of `range` is unchanged.
     pub(super) fn remove_ram(&mut self, range: PhysRange) -> Result<(), Error> {
         self.rewrite(range, CAPACITY, &|old| old.filter(|&kind| !is_ram(kind)))
     }
 
-    /// Makes all of `range` of this kind, whatever it was.
+    /// Sets the kind of all of `range`, whatever it was.
     pub(super) fn set(&mut self, range: PhysRange, kind: MemoryType) -> Result<(), Error> {
         self.rewrite(range, CAPACITY, &|_| Some(kind))
     }
 
-    /// Replaces the kind of every byte of `range` by what `change` makes of it, where `None` is a hole.
+    /// Replaces the kind of every byte of `range` with the result of `change`. `None` is a hole.
     ///
-    /// The part of the map that `range` touches is built anew and then takes the old one's place, so that an error
-    /// leaves the map as it was.
+    /// The part of the map that `range` touches is rebuilt and then replaced, so an error leaves the map unchanged.
     ///
-    /// Not inlined: its callers are many, and on hosts that translate or emulate code each copy would cost anew.
+    /// Not inlined: it has many callers, and hosts that translate or emulate code would translate each copy.
     #[inline(never)]
     fn rewrite(
         &mut self,
@@ -169,7 +168,7 @@ impl Regions {
         if range.is_empty() {
             return Ok(());
         }
-        // Neighbours count as touched: what is new may continue them.
+        // Neighbours count as touched, because the new region may merge with them.
         let first = self.regions.iter().take_while(|region| region.range.end() < range.start()).count();
         let touched = self.regions.iter().skip(first).take_while(|region| region.range.start() <= range.end());
         let mut new = Pieces::new();
@@ -198,7 +197,7 @@ impl Regions {
         self.replace(first, end, &new, capacity)
     }
 
-    /// Puts `new` in the place of the regions from `first` to `end` exclusive.
+    /// Replaces the regions from `first` to `end` exclusive with `new`.
     fn replace(&mut self, first: usize, end: usize, new: &[Region], capacity: usize) -> Result<(), Error> {
         let old_len = self.regions.len();
         let new_end = first.saturating_add(new.len());
@@ -213,7 +212,7 @@ impl Regions {
         while self.regions.len() < len {
             heap::push_within_capacity(&mut self.regions, filler).map_err(|_| Error::Full)?;
         }
-        // The regions after those that go move up or down.
+        // The regions after the replaced ones move up or down.
         if let Some(after) = old_len.checked_sub(end)
             && let Some(last_place) = self.regions.len().checked_sub(after)
             && new_end <= last_place
@@ -228,7 +227,7 @@ impl Regions {
     }
 }
 
-/// Appends `start` to `end` unless it is empty or a hole, as part of the last region where it continues that.
+/// Appends `start` to `end`, unless it is empty or a hole. Merges it with the last region if it continues that.
 #[inline(never)]
 fn push_merged(regions: &mut Pieces, start: PhysAddr, end: PhysAddr, kind: Option<MemoryType>) -> Result<(), Error> {
     let (Some(range), Some(kind)) = (PhysRange::from_bounds(start, end).filter(|range| !range.is_empty()), kind) else {

@@ -1,4 +1,4 @@
-//! Where a map comes from: the host's e820 file, `hvm_start_info`, or the memory sizes in CMOS.
+//! The sources of a map: the host's e820 file, `hvm_start_info`, or the memory sizes in CMOS.
 
 use uefi_raw::table::boot::MemoryType;
 use zerocopy::FromBytes;
@@ -14,15 +14,15 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 impl HostMap {
-    /// The map that the contents of the fw_cfg file `etc/e820` describe: packed [`E820Entry`] records in any order.
+    /// The map from the contents of the fw_cfg file `etc/e820`: packed [`E820Entry`] records in any order.
     ///
-    /// Empty records are skipped. Where records overlap the more restrictive type wins, and in the whole page where one begins or
-    /// ends in the middle of it. Where there are too many, RAM is given up, never a reservation. Whatever is given up is warned
-    /// of, but for parts of pages.
+    /// Empty records are skipped. If records overlap, the more restrictive type wins, also in a whole page if a record begins or
+    /// ends inside it. If there are too many records, RAM is dropped, never a reservation. Dropped RAM is warned about, except
+    /// parts of pages.
     ///
     /// # Errors
-    /// [`Error::NoRamInE820`], [`Error::RamWraps`], [`Error::HeapFull`], or [`Error::Full`] when the reservations leave no
-    /// room for any RAM.
+    /// [`Error::NoRamInE820`], [`Error::RamWraps`], [`Error::HeapFull`], or [`Error::Full`] if the reservations leave no room for
+    /// any RAM.
     pub fn from_e820(file: &[u8]) -> Result<Self, Error> {
         let (records, rest) = file.as_chunks::<{ size_of::<E820Entry>() }>();
         let entries = <[E820Entry]>::ref_from_bytes(records.as_flattened()).unwrap_or_default();
@@ -32,18 +32,18 @@ impl HostMap {
         Self::from_entries("etc/e820", entries, Error::NoRamInE820)
     }
 
-    /// The map of a host's `hvm_start_info`, as [`Self::from_e820`].
+    /// The map from a host's `hvm_start_info`, as [`Self::from_e820`].
     ///
     /// # Errors
-    /// [`Error::NoRamInStartInfo`], [`Error::RamWraps`], [`Error::HeapFull`], or [`Error::Full`] when the reservations leave
-    /// no room for any RAM.
+    /// [`Error::NoRamInStartInfo`], [`Error::RamWraps`], [`Error::HeapFull`], or [`Error::Full`] if the reservations leave no
+    /// room for any RAM.
     pub fn from_start_info(entries: &[E820Entry]) -> Result<Self, Error> {
         Self::from_entries("hvm_start_info", entries, Error::NoRamInStartInfo)
     }
 
     fn from_entries(source: &str, entries: &[E820Entry], no_ram: Error) -> Result<Self, Error> {
         let mut map = Self::default();
-        // Reservations first: RAM that comes after cannot uncover them, even if it does not all fit.
+        // Reservations first: RAM that is entered later cannot uncover them, even if it does not all fit.
         for entry in entries {
             let kind = e820::kind_of(entry.kind.get());
             if kind != MemoryType::CONVENTIONAL {
@@ -82,14 +82,14 @@ impl HostMap {
         }
     }
 
-    /// The map that CMOS memory describes, for hosts without `etc/e820`: RAM from zero on, and from 4 GiB on.
+    /// The map from CMOS memory, for hosts without `etc/e820`: RAM from zero on, and from 4 GiB on.
     ///
-    /// The registers are those that QEMU sets (`hw/i386/pc.c`, `pc_cmos_init`) and Bochs before it: what is above 16 MiB,
-    /// where there is none what is above 1 MiB, as the setup has it or as it was found (IBM PC/AT technical reference,
-    /// 0x30 and 0x17), and what is above 4 GiB. How much is below 1 MiB (0x15) is not asked: the firmware needs 640 KiB.
+    /// The registers are those that QEMU sets (`hw/i386/pc.c`, `pc_cmos_init`), and Bochs before it: RAM above 16 MiB; if there
+    /// is none, RAM above 1 MiB, as configured or as found (IBM PC/AT technical reference, 0x30 and 0x17); and RAM above 4 GiB.
+    /// RAM below 1 MiB (0x15) is not read: the firmware needs 640 KiB.
     ///
     /// # Errors
-    /// [`Error::NoRamInCmos`] when the registers hold zero, as ones that nobody set, or all ones, as where no CMOS is.
+    /// [`Error::NoRamInCmos`] if the registers are zero, because nobody set them, or all ones, because there is no CMOS.
     pub fn from_cmos(ports: &mut impl Ports) -> Result<Self, Error> {
         let above_16_mib = u64::from(cmos16(ports, 0x34)) << 16;
         let low_end = if above_16_mib == 0 {
@@ -100,7 +100,7 @@ impl HostMap {
         } else {
             (16 * MIB).saturating_add(above_16_mib)
         };
-        // A PC has devices below 4 GiB; RAM that ends this high is all ones read from an absent port.
+        // A PC has devices below 4 GiB. RAM that ends this high is all ones from an absent port.
         let low_ram = PhysRange::new(PhysAddr::new(0), low_end).filter(|ram| ram.len() > MIB && ram.len() < 4 * GIB);
         let Some(low_ram) = low_ram else { return Err(Error::NoRamInCmos) };
         let mut map = Self::default();
@@ -117,7 +117,7 @@ impl HostMap {
     }
 }
 
-/// Where a reservation is. One that wraps reaches to the end of the address space.
+/// The range of a reservation. One that wraps reaches to the end of the address space.
 fn clipped(entry: &E820Entry) -> PhysRange {
     let start = PhysAddr::new(entry.addr.get());
     let end = PhysAddr::new(entry.addr.get().saturating_add(entry.size.get()));

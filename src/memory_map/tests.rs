@@ -31,7 +31,7 @@ fn file(records: &[(u64, u64, u32)]) -> Vec<u8> {
     records.iter().map(entry).flat_map(|entry| entry.as_bytes().to_vec()).collect()
 }
 
-/// The map as (first, last, type), the way Linux prints it.
+/// The map as (first, last, type), as Linux prints it.
 fn view(map: &Regions) -> Vec<(u64, u64, u32)> {
     map.e820().map(|e| (e.addr.get(), e.addr.get() + (e.size.get() - 1), e.kind.get())).collect()
 }
@@ -44,9 +44,9 @@ fn an_entry_has_the_layout_of_linux() {
     assert_eq!(core::mem::offset_of!(E820Entry, kind), 16);
 }
 
-/// `-M q35 -m 6G` on QEMU: RAM is one piece through 640 KiB to 1 MiB.
+/// `-M q35 -m 6G` on QEMU: RAM is one range through 640 KiB to 1 MiB.
 #[test]
-fn qemu_q35_6_gib() {
+fn the_map_of_qemus_q35_with_6_gib_has_the_holes_of_a_pc() {
     let mut map = HostMap::from_e820(&file(&[
         (0xfd_0000_0000, 0x3_0000_0000, RESERVED),
         (0, 2 * GIB, RAM),
@@ -70,9 +70,9 @@ fn qemu_q35_6_gib() {
     assert_eq!(map.ram_end(range(3 * GIB, 4 * GIB)), None);
 }
 
-/// Cloud Hypervisor's file is unsorted and has the low holes already.
+/// Cloud Hypervisor's file is unsorted and already has the low holes.
 #[test]
-fn cloud_hypervisor_with_holes_cut() {
+fn a_map_that_already_has_holes_keeps_them() {
     let mut map = HostMap::from_e820(&file(&[
         (0, 0xa_0000, RAM),
         (0xc000_0000, 640 * MIB, RESERVED),
@@ -103,7 +103,7 @@ fn firmware_memory_is_held_but_stays_ram_to_the_kernel() {
     }
     let everything = range(0, u64::MAX);
     let page = map.allocate(1, Alignment::PAGE, everything, Placement::Bottom, MemoryType::LOADER_DATA);
-    assert_eq!(page, Some(range(0x1000, 0x1001)), "page zero is never handed out");
+    assert_eq!(page, Some(range(0x1000, 0x1001)), "page zero is never allocated");
 }
 
 /// No order of records may turn reserved memory into RAM.
@@ -119,7 +119,7 @@ fn the_more_restrictive_type_wins_in_any_order() {
 }
 
 #[test]
-fn odd_records_do_no_harm() {
+fn empty_wrapping_unknown_and_partial_records_add_no_ram() {
     let mut bytes = file(&[
         (0, 16 * MIB, RAM),
         (8 * MIB, 0, RESERVED),
@@ -141,14 +141,14 @@ fn a_file_without_ram_is_an_error() {
     assert_eq!(HostMap::from_e820(&file(&[(0, GIB, RAM), (0, GIB, RESERVED)])), Err(Error::NoRamInE820));
 }
 
-/// A fixed table filled from a host's list: RAM beyond the room for it is lost, a reservation is not.
+/// The map has a fixed size: RAM of a host's list that does not fit is lost, a reservation is not.
 #[test]
 fn too_many_records_cost_ram_but_never_a_reservation() {
     let mut records: Vec<_> = (0..400).map(|i| (i * MIB, 512 * KIB, RAM)).collect();
     records.push((0, 0x1000, RESERVED));
     let mut map = HostMap::from_e820(&file(&records)).unwrap();
     assert!(!map.is_ram(range(0, 0x1000)));
-    assert!(map.regions().count() < CAPACITY, "room is left for the firmware's own");
+    assert!(map.regions().count() < CAPACITY, "there are regions left for the firmware's own");
     map.carve_pc().unwrap();
 
     let reservations: Vec<_> = (0..400).map(|i| (i * MIB, 512 * KIB, RESERVED)).chain([(GIB, GIB, RAM)]).collect();
@@ -156,14 +156,14 @@ fn too_many_records_cost_ram_but_never_a_reservation() {
 }
 
 #[test]
-fn a_full_map_refuses_and_stays_as_it_was() {
+fn a_full_map_refuses_changes_and_is_unchanged() {
     let mut map = HostMap::default();
     for i in 0..CAPACITY as u64 {
         map.describe(range(i * 0x2000, i * 0x2000 + 0x1000), MemoryType::CONVENTIONAL).unwrap();
     }
     let before = map.clone();
     assert_eq!(map.describe(range(GIB, 2 * GIB), MemoryType::RESERVED), Err(Error::Full));
-    // In the kernel's memory; what it does not get takes whole pages, of which there is one here.
+    // In the kernel's memory. A kind that it does not get back takes whole pages, of which there is one here.
     assert_eq!(map.reserve(range(0x10, 0x20), MemoryType::LOADER_DATA), Err(Error::Full));
     assert_eq!(map, before);
     let mut map = MemoryMap::new(map);
@@ -176,7 +176,7 @@ fn a_full_map_refuses_and_stays_as_it_was() {
 }
 
 #[test]
-fn reserving_makes_up_no_ram() {
+fn reserving_a_hole_adds_no_ram() {
     let mut map = HostMap::default();
     map.describe(range(0, MIB), MemoryType::CONVENTIONAL).unwrap();
     map.describe(range(MIB, 2 * MIB), MemoryType::RESERVED).unwrap();
@@ -187,7 +187,7 @@ fn reserving_makes_up_no_ram() {
 }
 
 #[test]
-fn what_is_handed_back_is_free_again() {
+fn released_memory_is_free_again() {
     let mut map = HostMap::default();
     map.describe(range(MIB, 2 * MIB), MemoryType::CONVENTIONAL).unwrap();
     let mut map = MemoryMap::new(map);
@@ -203,7 +203,7 @@ fn what_is_handed_back_is_free_again() {
     assert_eq!(map.release(unused), Err(Error::NotHeld { range: unused }));
     map.release(used).unwrap();
     assert_eq!(map, before);
-    assert!(map.release(range(2 * MIB, 3 * MIB)).is_err(), "a hole is not RAM to hand back");
+    assert!(map.release(range(2 * MIB, 3 * MIB)).is_err(), "a hole cannot be released");
 }
 
 struct Cmos {
@@ -234,7 +234,7 @@ fn cmos(set: &[(usize, u8)]) -> FakeMachine {
 }
 
 #[test]
-fn memory_sizes_from_cmos() {
+fn cmos_sizes_become_ram() {
     // 512 MiB and 4 GiB above 4 GiB.
     let map = HostMap::from_cmos(&mut cmos(&[(0x30, 0xff), (0x31, 0xff), (0x35, 0x1f), (0x5c, 0), (0x5d, 1)])).unwrap();
     assert_eq!(view(&map), vec![(0, 512 * MIB - 1, RAM), (4 * GIB, 8 * GIB - 1, RAM)]);
@@ -243,7 +243,7 @@ fn memory_sizes_from_cmos() {
     assert_eq!(view(&map), vec![(0, 8 * MIB - 1, RAM)]);
 }
 
-/// What QEMU's `pc_cmos_init` and hosts after it store for a machine with so much RAM below and above 4 GiB.
+/// The values that QEMU's `pc_cmos_init` and similar hosts store for a machine with this much RAM below and above 4 GiB.
 fn cmos_of(below: u64, above: u64) -> FakeMachine {
     let extended = (below.saturating_sub(MIB) / KIB).min(0xffff).to_le_bytes();
     let above_16_mib = (below.saturating_sub(16 * MIB) / (64 * KIB)).min(0xffff).to_le_bytes();
@@ -264,27 +264,26 @@ fn cmos_of(below: u64, above: u64) -> FakeMachine {
 }
 
 #[test]
-fn every_size_that_cmos_can_tell_is_understood() {
+fn every_size_that_cmos_can_hold_is_understood() {
     let small = [2 * MIB, 4 * MIB, 15 * MIB, 16 * MIB, 16 * MIB + 64 * KIB, 17 * MIB, 63 * MIB, 64 * MIB, 65 * MIB];
     let large = [GIB, 2 * GIB, 3 * GIB, 3 * GIB + 256 * MIB, 3 * GIB + 512 * MIB];
     for below in small.into_iter().chain(large) {
         assert_eq!(view(&HostMap::from_cmos(&mut cmos_of(below, 0)).unwrap()), [(0, below - 1, RAM)]);
     }
-    // As far as 24 bits go, which all ones are no size of.
+    // Up to the limit of 24 bits, in which all ones are not a size.
     for above in [64 * KIB, 256 * MIB, 4 * GIB, 60 * GIB, 1024 * GIB - 128 * KIB] {
         let map = HostMap::from_cmos(&mut cmos_of(3 * GIB, above)).unwrap();
         assert_eq!(view(&map), [(0, 3 * GIB - 1, RAM), (4 * GIB, 4 * GIB + above - 1, RAM)], "{above:#x}");
     }
-    // A host that has the size in one of the places only.
+    // A host that has the size in only one of the places.
     for registers in [[(0x30, 0), (0x31, 0x3c)], [(0x17, 0), (0x18, 0x3c)]] {
         assert_eq!(view(&HostMap::from_cmos(&mut cmos(&registers)).unwrap()), [(0, 16 * MIB - 1, RAM)]);
     }
 }
 
-/// RAM as a host's list has it that has cut out of it whatever is not RAM on that host, in pieces that touch, overlap and
-/// are empty, and in no order.
+/// A list of RAM from a host that has already cut out everything else, in pieces that touch, overlap or are empty, unordered.
 #[test]
-fn a_list_that_is_cut_already_is_put_together() {
+fn pieces_of_a_list_are_merged() {
     let mut map = HostMap::from_e820(&file(&[
         (0x40_0000, 60 * MIB, RAM),
         (0xfec0_0000, 0, RAM),
@@ -312,8 +311,8 @@ fn a_list_that_is_cut_already_is_put_together() {
     assert_eq!(view(&map), expected);
 }
 
-/// A host may keep the firmware's memory from the guest: alioth has its tables from 512 KiB to 640 KiB. It stays what the
-/// host says it is, and nothing is put there.
+/// A host may reserve the firmware's memory: alioth has its tables from 512 KiB to 640 KiB. It stays reserved, and nothing is put
+/// there.
 #[test]
 fn memory_of_the_firmware_that_the_host_reserves_stays_reserved() {
     for kind in [RESERVED, E820Entry::ACPI, E820Entry::NVS] {
@@ -333,14 +332,14 @@ fn memory_of_the_firmware_that_the_host_reserves_stays_reserved() {
             .unwrap();
         assert_eq!(place, range(0x3_f000, 0x4_0000));
     }
-    // All of it below 640 KiB but a little.
+    // Almost all of it below 640 KiB.
     let mut map = HostMap::from_e820(&file(&[(0, 0xa_0000, RESERVED), (MIB, 63 * MIB, RAM)])).unwrap();
     map.carve_pc().unwrap();
     assert_eq!(map.ram_bytes(), 63 * MIB);
 }
 
 #[test]
-fn no_memory_sizes_in_cmos() {
+fn cmos_without_sizes_is_an_error() {
     assert_eq!(HostMap::from_cmos(&mut cmos(&[])), Err(Error::NoRamInCmos));
     assert_eq!(HostMap::from_cmos(&mut FakeMachine::new()), Err(Error::NoRamInCmos));
     let mut zeros = FakeMachine::new();
@@ -348,7 +347,7 @@ fn no_memory_sizes_in_cmos() {
     assert_eq!(HostMap::from_cmos(&mut zeros), Err(Error::NoRamInCmos));
 }
 
-/// No page is in part RAM to the kernel and in part not, but for the one with a PC's extended BIOS data area.
+/// No page is only partly RAM to the kernel, except the page with a PC's extended BIOS data area.
 fn is_whole(map: &Regions) -> bool {
     let is_boundary =
         |at: u64| at.is_multiple_of(0x1000) || at == u64::MAX || at / 0x1000 == 0x9f && at.is_multiple_of(0x400);
@@ -356,15 +355,15 @@ fn is_whole(map: &Regions) -> bool {
 }
 
 #[test]
-fn what_the_host_reserves_grows_to_whole_pages_and_ram_shrinks_to_them() {
+fn reservations_of_the_host_grow_and_ram_shrinks_to_whole_pages() {
     let view_of = |records: &[(u64, u64, u32)]| view(&HostMap::from_e820(&file(records)).unwrap());
-    // Two pieces of RAM that touch in the middle of a page are one.
+    // Two ranges of RAM that touch in the middle of a page become one.
     assert_eq!(view_of(&[(0, 0x1800, RAM), (0x1800, 0xe800, RAM)]), [(0, 0xffff, RAM)]);
     assert_eq!(
         view_of(&[(0x10, 0xffef, RAM)]),
         [(0, 0xfff, RESERVED), (0x1000, 0xefff, RAM), (0xf000, 0xffff, RESERVED)]
     );
-    // Some bytes in RAM, and over the boundary between two pages.
+    // Some bytes in RAM, and across the boundary of two pages.
     let nvs = E820Entry::NVS;
     assert_eq!(view_of(&[(0, MIB, RAM), (0x2345, 1, nvs)])[1], (0x2000, 0x2fff, nvs));
     assert_eq!(view_of(&[(0, MIB, RAM), (0x2fff, 2, nvs)])[1], (0x2000, 0x3fff, nvs));
@@ -372,27 +371,27 @@ fn what_the_host_reserves_grows_to_whole_pages_and_ram_shrinks_to_them() {
         view_of(&[(0, MIB, RAM), (0x2fff, 2, nvs), (0x2000, 4, RESERVED)])[1..3],
         [(0x2000, 0x2fff, RESERVED), (0x3000, 0x3fff, nvs)]
     );
-    // Behind RAM, where there is nothing.
+    // Above RAM, in a hole.
     assert_eq!(view_of(&[(0, MIB, RAM), (GIB, 1, RESERVED)])[1], (GIB, GIB + 0xfff, RESERVED));
-    // A PC's boundary stays as it is.
+    // A PC's boundary is unchanged.
     let pc = [(0, 0x9_fc00, RAM), (0x9_fc00, 0x400, RESERVED)];
     assert_eq!(view_of(&pc), [(0, 0x9_fbff, RAM), (0x9_fc00, 0x9_ffff, RESERVED)]);
 }
 
 #[test]
-fn what_the_firmware_reserves_takes_whole_pages() {
+fn reservations_of_the_firmware_take_whole_pages() {
     let mut map = HostMap::from_e820(&file(&[(0, 16 * MIB, RAM)])).unwrap();
     map.carve_pc().unwrap();
     let mut map = MemoryMap::new(map);
     let low = PhysRange::LOW_4_GIB;
     let paragraph = Alignment::PARAGRAPH;
     let first = map.allocate(0x2e2, paragraph, low, Placement::Top, RESERVED_KIND).unwrap();
-    assert_eq!(first, range(16 * MIB - 0x1000, 16 * MIB - 0x1000 + 0x2e2), "as many bytes as were asked for");
+    assert_eq!(first, range(16 * MIB - 0x1000, 16 * MIB - 0x1000 + 0x2e2), "exactly the requested bytes");
     let second = map.allocate(0x1001, paragraph, low, Placement::Top, RESERVED_KIND).unwrap();
     assert_eq!(second, range(16 * MIB - 0x3000, 16 * MIB - 0x1fff));
     map.reserve(range(0x20_0ff0, 0x20_1010), RESERVED_KIND).unwrap();
     assert!(map.is_withheld(range(0x20_0000, 0x20_2000)));
-    // What the kernel gets back is told as RAM, and ends where it ends.
+    // Memory that the kernel gets back is listed as RAM, with its exact end.
     let parameters = map.allocate(0x10, paragraph, low, Placement::Bottom, MemoryType::LOADER_DATA).unwrap();
     assert!(map.is_free(range(parameters.end().get(), parameters.end().get() + 1)));
     assert!(is_whole(&map), "{:x?}", view(&map));
@@ -405,14 +404,14 @@ fn what_the_firmware_reserves_takes_whole_pages() {
 const RESERVED_KIND: MemoryType = MemoryType::RESERVED;
 
 #[test]
-fn a_full_map_loses_ram_and_not_a_boundary() {
-    // Every piece of RAM begins in the middle of a page, and no region can be added.
+fn a_full_map_loses_ram_but_not_page_boundaries() {
+    // Every range of RAM begins in the middle of a page, and no region can be added.
     let records: Vec<_> = (0..400).map(|i| (i * MIB + 0x800, 512 * KIB, RAM)).collect();
     let map = HostMap::from_e820(&file(&records)).unwrap();
     assert!(is_whole(&map) && map.ram_bytes() > 100 * 511 * KIB, "{} bytes", map.ram_bytes());
 }
 
-/// The simplest thing a map can be: the kind of each of a few units of memory.
+/// A simple model of a map: the kind of each of a few units of memory.
 type Model = [Option<MemoryType>; MODEL_UNITS as usize];
 const MODEL_UNITS: u64 = 48;
 
@@ -421,7 +420,7 @@ fn units(start: u64, end: u64) -> PhysRange {
     range(start << 12, end << 12)
 }
 
-/// What is done to a map while only what is there is entered.
+/// A change to a map before allocation.
 #[derive(Clone, Copy, Debug)]
 enum HostStep {
     Describe(u64, u64, MemoryType),
@@ -429,7 +428,7 @@ enum HostStep {
     RemoveRam(u64, u64),
 }
 
-/// What is done to a map after that.
+/// A change to a map that allocates.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Reserve(u64, u64, MemoryType),
@@ -488,7 +487,7 @@ fn reserve_in_model(model: &mut Model, bounds: (u64, u64), kind: MemoryType) {
     });
 }
 
-/// Does `step` to both.
+/// Applies `step` to both.
 fn run_host(map: &mut HostMap, model: &mut Model, step: HostStep) {
     match step {
         HostStep::Describe(a, b, kind) => {
@@ -506,7 +505,7 @@ fn run_host(map: &mut HostMap, model: &mut Model, step: HostStep) {
     }
 }
 
-/// Does `step` to both, and checks what the map answered against the model.
+/// Applies `step` to both, and checks the map's result against the model.
 fn run(map: &mut MemoryMap, model: &mut Model, step: Step) {
     match step {
         Step::Reserve(a, b, kind) => {
@@ -542,7 +541,7 @@ fn run(map: &mut MemoryMap, model: &mut Model, step: Step) {
     }
 }
 
-/// Checks that the map says of every page what the model says, in sorted, disjoint, merged regions.
+/// Checks that the map and the model agree on every page, and that the regions are sorted, disjoint and merged.
 fn check(map: &Regions, model: &Model) {
     let regions: Vec<_> = map.regions().collect();
     let mut from_map: Model = [None; MODEL_UNITS as usize];
@@ -569,7 +568,7 @@ fn check(map: &Regions, model: &Model) {
 }
 
 proptest! {
-    /// Whatever is done.
+    /// The property holds after any steps.
     #[test]
     fn the_map_agrees_with_a_table_of_pages(host_steps in host_steps(), steps in steps()) {
         let mut map = HostMap::default();
@@ -585,8 +584,8 @@ proptest! {
         }
     }
 
-    /// A file says the same in any order, and its RAM is the whole pages in the union of its RAM records less those in which
-    /// another has a byte.
+    /// A file has the same meaning in any order. Its RAM is the whole pages in the union of its RAM records, except those in
+    /// which another record has a byte.
     #[test]
     fn the_order_of_records_does_not_matter(
         records in prop::collection::vec((0..64_u64, 0..32_u64, 0..8_u32), 0..40),
@@ -617,7 +616,7 @@ proptest! {
     #[test]
     fn no_file_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
         let _ = HostMap::from_e820(&bytes).map(|mut map| map.carve_pc());
-        // The same with types that mean something.
+        // The same with valid types.
         for record in bytes.chunks_exact_mut(20) {
             record[16] %= 8;
             record[17..].fill(0);
@@ -630,7 +629,7 @@ proptest! {
 }
 
 #[test]
-fn a_list_that_is_too_long_was_not_said_to_be_the_list() {
+fn the_error_for_a_list_that_is_too_long_names_the_list() {
     let item = crate::fw_cfg::Error::TooLarge { key: crate::fw_cfg::Key::new(0x21), len: 20_500, limit: 20_480 };
     assert_eq!(
         Error::FwCfg(item).to_string(),

@@ -1,14 +1,14 @@
-//! Which function: bus, device and function number in one value.
+//! A function's address: bus, device and function number in one value.
 
 use core::fmt;
 use core::ops::Range;
 
-/// A function's address, as PCI Local Bus 3.0, section 3.2.2.3.2 numbers it: bus 0-255, device 0-31, function 0-7.
+/// A function's address as numbered in PCI Local Bus 3.0, section 3.2.2.3.2: bus 0-255, device 0-31, function 0-7.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Address(u16);
 
 impl Address {
-    /// The function `function` of `device` on `bus`, or `None` when the device is above 31 or the function above 7.
+    /// Function `function` of `device` on `bus`, or `None` if the device is above 31 or the function above 7.
     ///
     /// ```
     /// use firstlight::pci::Address;
@@ -25,7 +25,7 @@ impl Address {
         }
     }
 
-    /// Function 0 of each of these devices on `bus`, in order. There are 32, from 0 on; numbers beyond are left out.
+    /// Function 0 of each of these devices on `bus`, in order. Device numbers above 31 are left out.
     #[must_use]
     pub const fn devices(bus: u8, numbers: Range<u8>) -> Addresses {
         let left = if numbers.end < 32 { numbers.end } else { 32 }.saturating_sub(numbers.start);
@@ -56,21 +56,21 @@ impl Address {
         (self.0 & 7) as u8
     }
 
-    /// Bus, device and function in 16 bits, as both ways into configuration space and requester IDs carry them.
+    /// Bus, device and function in 16 bits, as in requester IDs and in both ways of access to configuration space.
     #[must_use]
     pub const fn bits(self) -> u16 {
         self.0
     }
 }
 
-/// Addresses on one bus, each as far from the one before.
+/// Addresses on one bus, at equal distances.
 #[derive(Clone, Debug)]
 pub struct Addresses {
     /// The next address.
     next: u16,
-    /// How far it is to the one after.
+    /// The distance to the address after that.
     step: u16,
-    /// How many there still are.
+    /// How many remain.
     left: u8,
 }
 
@@ -80,7 +80,7 @@ impl Iterator for Addresses {
     fn next(&mut self) -> Option<Address> {
         self.left = self.left.checked_sub(1)?;
         let address = Address(self.next);
-        // It only wraps behind the last function of the last bus.
+        // It only wraps after the last function of the last bus.
         self.next = self.next.wrapping_add(self.step);
         Some(address)
     }
@@ -100,14 +100,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_come_back() {
+    fn an_address_returns_the_numbers_it_was_made_of() {
         let address = Address::new(0x12, 0x1f, 7).unwrap();
         assert_eq!((address.bus(), address.device(), address.function()), (0x12, 0x1f, 7));
         assert_eq!(address.bits(), 0x12ff);
     }
 
     #[test]
-    fn a_bus_has_32_devices_and_a_device_8_functions() {
+    fn a_bus_has_32_devices_and_a_device_has_8_functions() {
         let devices: Vec<_> = Address::devices(3, 0..u8::MAX).collect();
         assert_eq!(devices.len(), 32);
         assert_eq!(devices[31], Address::new(3, 31, 0).unwrap());

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 
 use crate::addr::{PhysAddr, PhysRange};
 
-/// A run of I/O ports, `start` to `end` exclusive, within the 65,536 there are. It may be empty.
+/// A range of I/O ports, `start` to `end` exclusive, within the 65,536 that exist. It may be empty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PortRange {
     start: u32,
@@ -21,7 +21,7 @@ impl PortRange {
     /// All ports.
     pub const ALL: Self = Self { start: 0, end: 1 << 16 };
 
-    /// The ports from `start` to `end` exclusive, or `None` when `end` lies below `start` or above 65,536.
+    /// The ports from `start` to `end` exclusive, or `None` if `end` is below `start` or above 65,536.
     ///
     /// ```
     /// use firstlight::pci::PortRange;
@@ -34,7 +34,7 @@ impl PortRange {
         if start <= end && end <= 1 << 16 { Some(Self { start, end }) } else { None }
     }
 
-    /// `size` ports from `start` on, or `None` when they reach beyond 65,536.
+    /// `size` ports from `start` on, or `None` if they reach beyond 65,536.
     pub(super) fn of_size(start: u64, size: u64) -> Option<Self> {
         let end = start.checked_add(size)?;
         Self::new(u32::try_from(start).ok()?, u32::try_from(end).ok()?)
@@ -52,17 +52,17 @@ impl PortRange {
         self.end
     }
 
-    /// The last port, where there is one.
+    /// The last port, if there is one.
     pub(super) const fn last(self) -> u32 {
         self.end.saturating_sub(1)
     }
 
-    /// The part that can be given out.
+    /// The ports that can be assigned.
     fn usable(self) -> Self {
         Self::new(self.start.max(FIRST_PORT), self.end).unwrap_or_default()
     }
 
-    /// Whether there is no port in it.
+    /// Whether the range has no ports.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.start == self.end
@@ -76,13 +76,13 @@ impl fmt::Display for PortRange {
     }
 }
 
-/// The first port that is given out. Those below belong to the mainboard, and a bridge passes on blocks of 4 KiB.
+/// The first port that is assigned. Lower ports belong to the mainboard, and a bridge forwards blocks of 4 KiB.
 const FIRST_PORT: u32 = 0x1000;
 
-/// The most ranges above 4 GiB that are kept.
+/// The most ranges above 4 GiB.
 const MOST_HIGH: usize = 4;
 
-/// The apertures that are tried first: ports, and memory below 4 GiB. They hold all that most machines have.
+/// The apertures that are tried first: ports, and memory below 4 GiB. They suffice on most machines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LowApertures {
     io: PortRange,
@@ -90,26 +90,26 @@ pub struct LowApertures {
 }
 
 impl LowApertures {
-    /// What a host offers, cut to what can be used: ports from 0x1000 on, and memory from 1 MiB to 4 GiB.
+    /// The usable part of what a host offers: ports from 0x1000 on, and memory from 1 MiB to 4 GiB.
     #[must_use]
     pub fn new(io: PortRange, memory: PhysRange) -> Self {
         Self { io: io.usable(), memory: reach(1 << 20..1 << 32).intersection(memory).unwrap_or_default() }
     }
 
-    /// Ports; empty when there are none.
+    /// The ports; may be empty.
     #[must_use]
     pub const fn io(&self) -> PortRange {
         self.io
     }
 
-    /// Memory below 4 GiB; empty when there is none.
+    /// The memory below 4 GiB; may be empty.
     #[must_use]
     pub const fn memory(&self) -> PhysRange {
         self.memory
     }
 }
 
-/// The addresses within these bounds; empty if they are the wrong way round.
+/// The addresses within these bounds; empty if the end is below the start.
 fn reach(bounds: Range<u64>) -> PhysRange {
     PhysRange::from_bounds(PhysAddr::new(bounds.start), PhysAddr::new(bounds.end)).unwrap_or_default()
 }
@@ -123,11 +123,11 @@ pub struct Apertures {
 }
 
 impl Apertures {
-    /// What a host offers: the low apertures, and of `high` the memory from 4 GiB to what `physical_bits` bits can
-    /// address.
+    /// The apertures that a host offers: the low ones, and those of `high`, from 4 GiB up to the limit of `physical_bits` address
+    /// bits.
     ///
-    /// Of `high`, whose order is that of preference, one range will be used. So one that is not larger than those before it is
-    /// left out, and if there are more than four, the largest is the last.
+    /// `high` is in order of preference, and only one of its ranges will be used. So a range that is not larger than all before
+    /// it is left out. Of more than four, the largest replaces the last.
     ///
     /// ```
     /// use firstlight::addr::{PhysAddr, PhysRange};
@@ -152,25 +152,25 @@ impl Apertures {
         Self { low, more_io: PortRange::default(), high: kept }
     }
 
-    /// The same with other ports, which are taken when those do not suffice and these are more.
+    /// Adds alternative ports. They are used if the first ones do not suffice and these are more.
     #[must_use]
     pub fn or_ports(self, more_io: PortRange) -> Self {
         Self { more_io: more_io.usable(), ..self }
     }
 
-    /// What is tried first.
+    /// The apertures that are tried first.
     #[must_use]
     pub const fn low(&self) -> LowApertures {
         self.low
     }
 
-    /// Ports when those do not suffice; empty when there are none.
+    /// The ports that are used if the first do not suffice; may be empty.
     #[must_use]
     pub const fn more_io(&self) -> PortRange {
         self.more_io
     }
 
-    /// Memory above 4 GiB, of which one range is used; each is larger than the one before.
+    /// The ranges above 4 GiB, of which one is used. Each is larger than the previous one.
     #[must_use]
     pub fn high(&self) -> &[PhysRange] {
         &self.high
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn no_64_bit_window_reaches_beyond_the_physical_address_bits() {
+    fn no_aperture_reaches_beyond_the_physical_address_bits() {
         let low = range(0xc000_0000, 0xfec0_0000);
         let high = range(1 << 35, 1 << 41);
         for bits in [0, 32, 35] {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn each_window_is_cut_to_its_own_place() {
+    fn each_aperture_is_cut_to_its_own_range() {
         let windows = Apertures::new(LowApertures::new(PortRange::ALL, range(0, 1 << 33)), Some(range(0, 1 << 33)), 36);
         assert_eq!(windows.low().io(), PortRange::new(0x1000, 0x1_0000).unwrap());
         assert_eq!(windows.low().memory(), range(1 << 20, 1 << 32));
@@ -211,21 +211,21 @@ mod tests {
     }
 
     #[test]
-    fn a_room_above_4_gib_is_kept_if_it_is_larger_than_those_before() {
+    fn an_aperture_above_4_gib_is_kept_if_it_is_larger_than_those_before_it() {
         let gib = |start: u64, len: u64| range(start << 30, (start + len) << 30);
         let kept = |rooms: &[PhysRange], bits| {
             Apertures::new(LowApertures::new(PortRange::ALL, range(0, 0)), rooms.iter().copied(), bits).high().to_vec()
         };
         let rooms = [gib(0, 8), gib(10, 4), gib(20, 2), gib(30, 5)];
-        assert_eq!(kept(&rooms, 52), [gib(4, 4), gib(30, 5)], "cut to what is above 4 GiB first");
-        assert_eq!(kept(&rooms, 35), [gib(4, 4)], "and to what can be addressed");
+        assert_eq!(kept(&rooms, 52), [gib(4, 4), gib(30, 5)], "cut to the part above 4 GiB first");
+        assert_eq!(kept(&rooms, 35), [gib(4, 4)], "and to the address bits");
         // The first ones, and the largest.
         let many: [_; 8] = core::array::from_fn(|i| gib(10 << i, i as u64 + 1));
         assert_eq!(kept(&many, 52), [many[0], many[1], many[2], many[7]]);
     }
 
     #[test]
-    fn a_window_with_nothing_usable_is_empty() {
+    fn an_aperture_without_usable_addresses_is_empty() {
         let windows = Apertures::new(LowApertures::new(PortRange::new(0, 0x800).unwrap(), range(0, 0x1000)), None, 36);
         assert!(windows.low().io().is_empty() && windows.low().memory().is_empty() && windows.high().is_empty());
     }

@@ -1,13 +1,13 @@
-//! Writing the plan to configuration space.
+//! Writes the plan to configuration space.
 //!
-//! Each register is written once, and two that are a pair in one access. Afterwards functions decode and bridges with
-//! something behind them pass it on, as small kernels expect that do not turn a device on themselves. QEMU also makes its
-//! ACPI tables of what decodes: how far above 4 GiB the guest may look, and what an extra root bus has. The chipset's
-//! own functions are left to their drivers, because each makes the host rebuild its memory map.
+//! Each register is written once, and two that form a pair in one access. Afterwards functions decode their BARs, and bridges
+//! forward to the functions behind them, because small kernels do not enable devices themselves. QEMU also builds its ACPI tables
+//! from what is enabled: the address space above 4 GiB, and the resources of an extra root bus. The chipset functions are left to
+//! their drivers, because enabling each makes the host rebuild its memory map.
 //!
-//! A bridge that passes nothing on has its windows closed: after a reset they read as open, from 0 on. The I/O window of a
-//! bridge that passes on memory alone is left as it was found, since each write to a window makes the host rebuild its memory
-//! map, and most ports are such. It does nothing while the bridge does not decode I/O.
+//! The windows of a bridge that forwards nothing are closed: after a reset they are open, from 0 on. The I/O window of a bridge
+//! that forwards only memory stays unchanged, because each write to a window makes the host rebuild its memory map, and most
+//! bridges forward only memory. The open window has no effect while the bridge does not decode I/O.
 
 use super::address::Address;
 use super::config::ConfigSpace;
@@ -17,10 +17,10 @@ use super::sizing::bar_offset;
 use super::topology::{Bar, BarKind, Bridge, Bus, Function, IoWindow, Pin, Topology};
 use crate::addr::PhysRange;
 
-/// The interrupt line of a device on a root bus, by its number and pin; `None` leaves the register as it is.
+/// The interrupt line for a device number and pin on a root bus; `None` leaves the register unchanged.
 pub type Routing<'r> = &'r dyn Fn(u8, Pin) -> Option<u8>;
 
-/// Writes addresses, windows and interrupt lines, and turns decoding on. A register that has no address is set to zero.
+/// Writes addresses, windows and interrupt lines, and enables decoding. A BAR without an address is set to zero.
 pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, resources: &Resources, routing: Routing) {
     for assignment in &resources.assigned {
         let Some(function) = topology.functions().get(usize::from(assignment.function)) else { continue };
@@ -30,7 +30,7 @@ pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, resources: &Reso
                 let value = upper.address << 32 | assignment.address;
                 config.write64(function.address, bar_offset(assignment.bar.register), value);
             }
-            // Written with this one.
+            // Its neighbour's access has written it.
             Some(_) => {}
         }
     }
@@ -52,7 +52,7 @@ pub fn apply(config: &mut dyn ConfigSpace, topology: &Topology, resources: &Reso
     }
 }
 
-/// Opens each bridge for what is behind it, or closes it.
+/// Opens each bridge's windows for what is behind it, or closes them.
 fn set_up_bridges(config: &mut dyn ConfigSpace, topology: &Topology, resources: &Resources) {
     for bus in topology.buses() {
         for (index, function) in topology.on_bus(bus) {
@@ -67,7 +67,7 @@ fn set_up_bridges(config: &mut dyn ConfigSpace, topology: &Topology, resources: 
     }
 }
 
-/// What a bridge has to pass on; `None` where nothing is behind it and nothing can be plugged in.
+/// What a bridge has to forward; `None` if nothing is behind it and nothing can be plugged in.
 fn behind<'r>(topology: &Topology, resources: &'r Resources, bridge: Bridge) -> Option<&'r BridgeWindows> {
     let index = usize::from(bridge.bus?);
     let (bus, windows) = (topology.buses().get(index)?, resources.windows.get(index)?);
@@ -76,17 +76,16 @@ fn behind<'r>(topology: &Topology, resources: &'r Resources, bridge: Bridge) -> 
 
 /// Vendor and device numbers of QEMU's PIIX3 and PIIX4 IDE controllers, the vendor in the low half.
 const PIIX_IDE: [u32; 2] = [0x7010_8086, 0x7111_8086];
-/// Their timing registers, of both channels (82371AB data sheet, 5.2.3, IDETIM); bit 15 of each half lets the channel
-/// decode.
+/// The timing registers of both channels (82371AB data sheet, 5.2.3, IDETIM). Bit 15 of each half enables the channel's decoding.
 const PIIX_IDE_TIMING: u8 = 0x40;
 const PIIX_IDE_DECODE: u32 = 0x8000_8000;
 
-/// Has a function decode what has an address. Of the chipset's own functions only what was found decoding.
+/// Enables decoding for the BARs that were placed. On chipset functions, only restores the decoding that the scan found.
 fn turn_on(config: &mut dyn ConfigSpace, resources: &Resources, index: u16, function: &Function) {
     let found = function.command & (COMMAND_IO | COMMAND_MEMORY);
     let wanted = if function.in_chipset || function.bars.is_empty() { found } else { COMMAND_IO | COMMAND_MEMORY };
     if !function.in_chipset && PIIX_IDE.contains(&function.id) {
-        // Not a matter of COMMAND alone: a driver takes a channel without this for switched off.
+        // COMMAND alone does not suffice: without this bit, a driver considers the channel disabled.
         config.write32(function.address, PIIX_IDE_TIMING, PIIX_IDE_DECODE);
     }
     if wanted != 0 {
@@ -95,12 +94,12 @@ fn turn_on(config: &mut dyn ConfigSpace, resources: &Resources, index: u16, func
     }
 }
 
-/// The assignment of the register that is in the same multiple of eight bytes, where each takes 32 bits and has an address:
-/// the host splits one access for both.
+/// The assignment of the other register in the same eight bytes, if both have 32 bits and an address: the host splits one access
+/// for both.
 fn neighbour<'r>(resources: &'r Resources, function: &Function, assignment: &Assignment) -> Option<&'r Assignment> {
     let is_narrow = |bar: Bar| !matches!(bar.kind, BarKind::Memory64 { .. });
     let register = assignment.bar.register ^ 1;
-    // Few functions have one, and for the others the resources are not searched.
+    // Few functions have one; for the others the resources are not searched.
     let bar = *function.bars.iter().find(|bar| bar.register == register)?;
     if !is_narrow(bar) || !is_narrow(assignment.bar) {
         return None;
@@ -120,7 +119,7 @@ fn write_bar(config: &mut dyn ConfigSpace, address: Address, bar: Bar, value: u6
     }
 }
 
-/// Notes the interrupt line of a function where an operating system without ACPI looks for it.
+/// Writes a function's interrupt line, for operating systems without ACPI.
 fn route(config: &mut dyn ConfigSpace, topology: &Topology, bus: &Bus, function: &Function, routing: Routing) {
     let Some(pin) = function.pin else { return };
     let (device, pin_at_root) = topology.interrupt_at_root(bus, function, pin);
@@ -129,14 +128,14 @@ fn route(config: &mut dyn ConfigSpace, topology: &Topology, bus: &Bus, function:
         return;
     }
     match function.bridge {
-        // The pin is read-only. A bridge's control register follows, and a write to it makes the host rebuild its memory map.
+        // The pin is read-only. In a bridge, the control register follows, and writing it makes the host rebuild its memory map.
         Some(_) => config.write16(function.address, register::INTERRUPT, line.into()),
         // The rest of the dword is read-only.
         None => config.write32(function.address, register::INTERRUPT, line.into()),
     }
 }
 
-/// Sets the windows of a bridge, then lets it pass on what is in them.
+/// Sets the windows of a bridge, then enables forwarding.
 fn open_bridge(config: &mut dyn ConfigSpace, function: &Function, bridge: Bridge, windows: &BridgeWindows) {
     let address = function.address;
     let mut command = function.command & !(COMMAND_IO | COMMAND_MEMORY) | COMMAND_MASTER | COMMAND_SERR;
@@ -148,19 +147,19 @@ fn open_bridge(config: &mut dyn ConfigSpace, function: &Function, bridge: Bridge
     config.write32(address, register::COMMAND, command.into());
 }
 
-/// Sets the windows that a bridge needs and closes the others that it would decode with them. Gives what it has to decode.
+/// Sets the windows that a bridge needs, and closes the others that would be enabled with them. Returns the COMMAND bits to set.
 fn set_windows(config: &mut dyn ConfigSpace, address: Address, bridge: Bridge, windows: &BridgeWindows) -> u16 {
     let mut decodes = 0;
     if !windows.io.is_empty() {
         decodes |= COMMAND_IO;
         let [base, limit] = [windows.io.start(), windows.io.last()].map(|port| port >> 8 & 0xf0);
-        // The upper half is the secondary status, where zero changes nothing.
+        // The upper half is the secondary status, where writing zero changes nothing.
         config.write32(address, register::IO_WINDOW, limit << 8 | base);
         if bridge.io == IoWindow::Bits32 {
             write_if_changed(config, address, register::IO_WINDOW_UPPER, 0);
         }
     } else if bridge.io != IoWindow::Absent {
-        // The scan opened it to see whether it is there.
+        // The scan opened it to find out whether it exists.
         config.write32(address, register::IO_WINDOW, register::CLOSED_IO);
     }
     if !windows.memory.is_empty() || !windows.prefetchable.is_empty() {
@@ -168,25 +167,25 @@ fn set_windows(config: &mut dyn ConfigSpace, address: Address, bridge: Bridge, w
     }
     let (memory, _, _) = memory_window(windows.memory);
     let (prefetchable, base, limit) = memory_window(windows.prefetchable);
-    // The two registers follow each other.
+    // The two registers are adjacent.
     config.write64(address, register::MEMORY_WINDOW, u64::from(prefetchable) << 32 | u64::from(memory));
-    // Each write makes the host rebuild its memory map, and they are mostly zero already.
+    // Each write makes the host rebuild its memory map, and the registers are mostly zero already.
     write_if_changed(config, address, register::PREFETCHABLE_BASE_UPPER, base);
     write_if_changed(config, address, register::PREFETCHABLE_LIMIT_UPPER, limit);
     decodes
 }
 
-/// Closes the windows of a bridge that passes nothing on.
+/// Closes the windows of a bridge that forwards nothing.
 #[cold]
 fn close_windows(config: &mut dyn ConfigSpace, address: Address) {
-    // The upper half is the secondary status, where zero changes nothing.
+    // The upper half is the secondary status, where writing zero changes nothing.
     config.write32(address, register::IO_WINDOW, register::CLOSED_IO);
-    // The two registers follow each other.
+    // The two registers are adjacent.
     let both = u64::from(register::CLOSED_MEMORY) << 32 | u64::from(register::CLOSED_MEMORY);
     config.write64(address, register::MEMORY_WINDOW, both);
 }
 
-/// The base and limit of a memory window as the bridge's register takes them, and bits 63:32 of each.
+/// A memory window's register value (base and limit), and bits 63:32 of base and limit.
 fn memory_window(window: PhysRange) -> (u32, u32, u32) {
     if window.is_empty() {
         return (register::CLOSED_MEMORY, 0, 0);

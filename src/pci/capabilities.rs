@@ -1,19 +1,19 @@
-//! What a bridge's capability list says: which port it is, whether functions can be plugged in behind it, and how much room
-//! the host wants kept for those.
+//! Reads a bridge's capability list: the type of its port, whether functions can be plugged in behind it, and how much room the
+//! host wants reserved for them.
 //!
-//! The list is walked once, and only of bridges.
+//! The list is read once, and only for bridges.
 
 use super::address::Address;
 use super::config::ConfigSpace;
 use super::register;
 use super::topology::{Reserve, Slot};
 
-/// Capabilities looked at in one list. The list lives in the upper 192 bytes, four bytes each at least.
+/// The most capabilities read in one list. The list is in the upper 192 bytes, and each has at least four bytes.
 const MOST: usize = 48;
 
 /// Vendor ID of QEMU's own devices.
 const VENDOR_RED_HAT: u32 = 0x1b36;
-/// QEMU's capability with the room to keep: the type in the byte after the length, the length in bytes, and the values by
+/// QEMU's capability with the room to reserve: the type in the byte after the length, the length in bytes, and the values by
 /// offset, all ones for none (`include/hw/pci/pci_bridge.h`, `PCIBridgeQemuCap`).
 const RESERVE_TYPE: u8 = 1;
 const RESERVE_LENGTH: u8 = 32;
@@ -23,22 +23,22 @@ const RESERVE_MEMORY: u8 = 16;
 const RESERVE_PREFETCHABLE_32: u8 = 20;
 const RESERVE_PREFETCHABLE_64: u8 = 24;
 
-/// What the list of a bridge says.
+/// The contents of a bridge's list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Capabilities {
-    /// Whether there can only be a device 0 behind it, as it is a PCI Express root or downstream port.
+    /// Whether only device 0 can be behind it, because it is a PCI Express root or downstream port.
     pub single_device: bool,
-    /// What is to be kept for functions that are plugged in later.
+    /// The room to reserve for functions that are plugged in later.
     pub reserve: Reserve,
 }
 
 impl Capabilities {
-    /// Walks the list of the bridge with the vendor and device numbers `id`.
+    /// Reads the list of the bridge with the vendor and device numbers `id`.
     pub(super) fn of_bridge(config: &mut dyn ConfigSpace, address: Address, id: u32) -> Self {
         let mut found = Self::default();
         let mut at = config.read8(address, register::CAPABILITIES);
         for _ in 0..MOST {
-            // The list ends with 0; it never leads into the header.
+            // The list ends with 0; a pointer into the header is invalid.
             if at < 0x40 {
                 break;
             }
@@ -66,9 +66,9 @@ impl Capabilities {
     }
 }
 
-/// Reads what the host wants kept. The capability is at `at`.
+/// Reads the room that the host wants reserved. The capability is at `at`.
 fn read_reserve(config: &mut dyn ConfigSpace, address: Address, at: u8) -> Reserve {
-    // What would lie beyond configuration space reads as none.
+    // Values beyond configuration space read as none.
     let mut dword = |offset| at.checked_add(offset).map_or(u32::MAX, |at| config.read32(address, at));
     let mut wide = |low: u8| u64::from(dword(low)) | u64::from(dword(low.wrapping_add(4))) << 32;
     let given = |value: u64, none: u64| if value == none { 0 } else { value };
@@ -81,7 +81,7 @@ fn read_reserve(config: &mut dyn ConfigSpace, address: Address, at: u8) -> Reser
         buses: u8::try_from(buses).unwrap_or(u8::MAX),
         io: u8::try_from(io.div_ceil(1 << 12)).unwrap_or(u8::MAX),
         memory: memory.div_ceil(1 << 20) as u32,
-        // QEMU lets a user give one of the two.
+        // QEMU lets a user specify one of the two.
         prefetchable: u32::try_from(prefetchable.max(wide_prefetchable).div_ceil(1 << 20)).unwrap_or(u32::MAX),
         below_4_gib: prefetchable != 0,
     }

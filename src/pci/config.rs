@@ -1,8 +1,8 @@
 //! Access to configuration space, the first 256 bytes of each function.
 //!
-//! Two ways in: the port pair every PC has, and the memory-mapped window (ECAM) that a PCI Express host bridge opens
-//! once it is told where. Each access is an exit to the host; the ports need two for a dword that was not the last one
-//! touched. Left out: extended configuration space, from byte 256 on.
+//! There are two ways of access: the port pair that every PC has, and the memory-mapped window (ECAM) of a PCI Express host
+//! bridge, whose address firmware sets. Each access is an exit to the host. The ports need two for a dword other than the last
+//! one accessed. Left out: extended configuration space, from byte 256 on.
 
 use super::address::{Address, Addresses};
 use super::register;
@@ -14,10 +14,10 @@ pub trait ConfigSpace {
     /// Reads the dword that holds byte `offset`; the offset's low two bits are ignored.
     fn read32(&mut self, address: Address, offset: u8) -> u32;
 
-    /// Looks for a function, and gives the first of `addresses` where there is one, with its vendor ID in the low half and its
-    /// device ID in the high half. Those after it are left in `addresses`.
+    /// Returns the first of `addresses` that has a function, with its vendor ID in the low half and its device ID in the high
+    /// half. The addresses after it stay in `addresses`.
     ///
-    /// Most of what a boot asks for is absent. So the loop is here, where each way into configuration space has its own.
+    /// Most addresses that a boot tries are absent. So the loop is a method here, and each implementation can have a faster one.
     fn find_next(&mut self, addresses: &mut Addresses) -> Option<(Address, u32)> {
         addresses.map(|address| (address, self.read32(address, register::ID))).find(|&(_, id)| is_there(id))
     }
@@ -25,7 +25,7 @@ pub trait ConfigSpace {
     /// Writes the dword that holds byte `offset`; the offset's low two bits are ignored.
     fn write32(&mut self, address: Address, offset: u8, value: u32);
 
-    /// Writes two dwords, the lower one first and from the low half. `offset` is a multiple of 8.
+    /// Writes two dwords: first the low half to the lower one. `offset` is a multiple of 8.
     fn write64(&mut self, address: Address, offset: u8, value: u64) {
         self.write32(address, offset, value as u32);
         self.write32(address, offset | 4, (value >> 32) as u32);
@@ -41,15 +41,15 @@ pub trait ConfigSpace {
         (self.read32(address, offset) >> shift(offset)) as u8
     }
 
-    /// Writes all ones to the dword that holds byte `offset` and reads it back. Where it costs nothing, the next dword gets
-    /// the same if the two are in one multiple of eight bytes.
+    /// Writes all ones to the dword that holds byte `offset` and reads it back. If it costs nothing, does the same with the next
+    /// dword, provided both are in one multiple of eight bytes.
     fn probe(&mut self, address: Address, offset: u8) -> Probe {
         self.write32(address, offset, u32::MAX);
         Probe { this: self.read32(address, offset), next: None }
     }
 
-    /// Writes the word that holds byte `offset`; the offset's low bit is ignored. The rest of the dword may be read and
-    /// written back on the way, so this is not for a dword with bits that are cleared by writing one.
+    /// Writes the word that holds byte `offset`; the offset's low bit is ignored. An implementation may read the rest of the
+    /// dword and write it back, so do not use this for a dword with bits that are cleared by writing one.
     fn write16(&mut self, address: Address, offset: u8, value: u16) {
         let shift = shift(offset & 2);
         let rest = self.read32(address, offset) & !(0xffff << shift);
@@ -64,13 +64,12 @@ pub trait ConfigSpace {
     }
 }
 
-/// What all ones, written to a register, read back as; and the same of the register after it where that took no access
-/// of its own.
+/// What a register reads back after all ones were written to it; also the next register's value, if it took no access of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// The register's.
+    /// The register's value.
     pub this: u32,
-    /// The next one's.
+    /// The next register's value.
     pub next: Option<u32>,
 }
 
@@ -80,28 +79,28 @@ const fn is_there(id: u32) -> bool {
     !matches!(id as u16, 0 | u16::MAX)
 }
 
-/// How far byte `offset` lies from the low end of its dword, in bits.
+/// The bit position of byte `offset` in its dword.
 const fn shift(offset: u8) -> u32 {
     ((offset & 3) as u32) << 3
 }
 
-/// Where the address of the next access goes (PCI Local Bus 3.0, section 3.2.2.3.2, CONFIG_ADDRESS).
+/// The address of the next access (PCI Local Bus 3.0, section 3.2.2.3.2, CONFIG_ADDRESS).
 const ADDRESS_PORT: u16 = 0xcf8;
-/// Where the addressed dword appears (same section, CONFIG_DATA).
+/// The addressed dword (same section, CONFIG_DATA).
 const DATA_PORT: u16 = 0xcfc;
 /// CONFIG_ADDRESS: the access is to configuration space.
 const ENABLE: u32 = 1 << 31;
 
 /// Configuration space through the ports 0xcf8 and 0xcfc.
 ///
-/// It remembers what 0xcf8 holds. That is sound because it borrows the ports for as long as it lives.
+/// It caches the value of 0xcf8. This is correct because it borrows the ports for its whole lifetime.
 pub struct PortConfig<'p, P> {
     ports: &'p mut P,
     latched: Option<u32>,
 }
 
 impl<'p, P: Ports> PortConfig<'p, P> {
-    /// Takes the ports over. Nothing is accessed yet.
+    /// Borrows the ports. Nothing is accessed yet.
     pub fn new(ports: &'p mut P) -> Self {
         Self { ports, latched: None }
     }
@@ -137,28 +136,28 @@ impl<P: Ports> ConfigSpace for PortConfig<'_, P> {
     }
 }
 
-/// The longest access that a window of configuration space takes. Software may not cross a dword unless it knows that the
-/// root complex allows it (PCI Express Base Specification 5.0, 7.2.2.2).
+/// The longest access that a window supports. Software may not cross a dword boundary unless it knows that the root complex
+/// supports it (PCI Express Base Specification 5.0, 7.2.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LongestAccess {
-    /// Four bytes, as every window does.
+    /// Four bytes, which every window supports.
     Dword,
-    /// Eight bytes, as QEMU's do (`hw/pci/pcie_host.c`, whose accesses the memory core splits into dwords).
+    /// Eight bytes, as in QEMU (`hw/pci/pcie_host.c`; the memory core splits the accesses into dwords).
     Qword,
 }
 
-/// The way into configuration space.
+/// The way to access configuration space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConfigAccess {
     /// The ports, which every PC has.
     #[default]
     Ports,
-    /// A memory-mapped window that is open.
+    /// An open memory-mapped window.
     Ecam(EcamWindow),
 }
 
 impl ConfigAccess {
-    /// Calls `work` with configuration space, and returns what it returns.
+    /// Calls `work` with configuration space, and returns its result.
     pub fn with<M: Ports + Memory, T>(self, machine: &mut M, work: impl FnOnce(&mut dyn ConfigSpace) -> T) -> T {
         match self {
             Self::Ports => work(&mut PortConfig::new(machine)),
@@ -175,29 +174,29 @@ impl ConfigAccess {
 /// A window of memory-mapped configuration space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EcamWindow {
-    /// Where the host bridge was told to put it: bus 0 first, 1 MiB a bus.
+    /// The address that firmware has set in the host bridge: bus 0 first, 1 MiB for each bus.
     pub range: PhysRange,
     /// The longest access.
     pub longest: LongestAccess,
 }
 
-/// Configuration space through a memory-mapped window. A bus beyond the window's end is absent.
+/// Configuration space through a memory-mapped window. Buses beyond the window's end are absent.
 ///
-/// With `QWORDS` an access takes two dwords at once: the host splits it, and it is one exit. So a dword that was read stays
-/// known, with its neighbour, until two more accesses have read or anything is written. Firmware alone touches
-/// configuration space, and what it reads there changes only by its own writes.
+/// With `QWORDS`, an access takes two dwords at once: the host splits it, and it is one exit. So the last two reads stay cached,
+/// with the neighbouring dwords, until two further reads or a write. This is correct because only firmware accesses configuration
+/// space, and the values that it reads change only by its own writes.
 struct Ecam<'m, M, const QWORDS: bool> {
     memory: &'m mut M,
     window: PhysRange,
-    /// What was read last, the latest first: of eight bytes, or of four in the low half.
+    /// The last two reads, the latest first: eight bytes, or four in the low half.
     known: [(PhysAddr, u64); 2],
 }
 
-/// An address that nothing was read at, as it is not aligned.
+/// No read: no access has an unaligned address.
 const NOTHING: (PhysAddr, u64) = (PhysAddr::new(1), 0);
 
 impl<'m, M: Memory, const QWORDS: bool> Ecam<'m, M, QWORDS> {
-    /// Takes the memory over. `window` is where the host bridge was told to put configuration space: 1 MiB a bus.
+    /// Borrows the memory. `window` is the address that firmware has set in the host bridge: 1 MiB for each bus.
     fn new(memory: &'m mut M, window: PhysRange) -> Self {
         Self { memory, window, known: [NOTHING; 2] }
     }
@@ -208,12 +207,12 @@ impl<'m, M: Memory, const QWORDS: bool> Ecam<'m, M, QWORDS> {
         self.window.contains_addr(at).then_some(at)
     }
 
-    /// One access of the longest kind.
+    /// One access of the longest size.
     fn access(&mut self, at: PhysAddr) -> Option<u64> {
         if QWORDS { self.memory.read_register64(at).ok() } else { self.memory.read_register32(at).ok().map(u64::from) }
     }
 
-    /// What is at `at`, by an access if it is not known.
+    /// The value at `at`, from the cache or by an access.
     fn read(&mut self, at: PhysAddr) -> Option<u64> {
         let [latest, before] = self.known;
         if latest.0 == at {
@@ -235,7 +234,7 @@ impl<M: Memory, const QWORDS: bool> ConfigSpace for Ecam<'_, M, QWORDS> {
         value.map_or(u32::MAX, |value| (value >> shift) as u32)
     }
 
-    /// Of absent functions nothing is kept.
+    /// Absent functions are not cached.
     fn find_next(&mut self, addresses: &mut Addresses) -> Option<(Address, u32)> {
         for address in addresses {
             let at = self.locate(address, register::ID)?;
@@ -253,7 +252,7 @@ impl<M: Memory, const QWORDS: bool> ConfigSpace for Ecam<'_, M, QWORDS> {
     fn write32(&mut self, address: Address, offset: u8, value: u32) {
         self.known = [NOTHING; 2];
         if let Some(at) = self.locate(address, offset & !3) {
-            // A window the firmware may not touch has no functions in it, and writes to absent functions are lost.
+            // A window that the firmware must not access has no functions, and writes to absent functions are lost.
             let _ = self.memory.write_register32(at, value);
         }
     }
@@ -313,7 +312,7 @@ mod tests {
     const LPC: Address = Address::new(0, 0x1f, 0).unwrap();
 
     #[test]
-    fn the_ports_are_told_an_address_once_for_accesses_to_the_same_dword() {
+    fn the_address_port_is_written_once_for_accesses_to_the_same_dword() {
         let mut machine = FakeMachine::new();
         let mut config = PortConfig::new(&mut machine);
         assert_eq!(config.read32(LPC, 0x40), u32::MAX);
@@ -334,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_told_anew_to_ports_that_were_given_back_in_between() {
+    fn the_address_port_is_written_again_after_the_ports_were_returned() {
         let mut machine = FakeMachine::new();
         PortConfig::new(&mut machine).read32(LPC, 0);
         PortConfig::new(&mut machine).read32(LPC, 0);
@@ -345,9 +344,9 @@ mod tests {
         PhysRange::new(PhysAddr::new(start), len).unwrap()
     }
 
-    /// A window that takes no more than four bytes gives zeros for what is longer, or loses it.
+    /// A window that supports four bytes returns zeros for longer accesses, or ignores them.
     #[test]
-    fn a_window_of_dwords_gets_no_longer_access() {
+    fn a_window_for_dwords_gets_no_longer_access() {
         let function = FakeFunction::new(0x2918_8086, 0x06_0100).writable(0x40, 0xff80).writable(0x44, u32::MAX);
         let function = function.bar(0, BarKind::Memory64 { prefetchable: true }, 36);
         let pci = Rc::new(RefCell::new(FakePci::default().with(On::Root(0), 0x1f, 0, function)));
@@ -355,7 +354,7 @@ mod tests {
         machine.registers.push(Box::new(FakeWindow { pci: pci.clone(), start: 0xb000_0000, longest: 4 }));
         let mut config = Ecam::<_, false>::new(&mut machine, window(0xb000_0000, 256 << 20));
         assert_eq!([0, 8, 0].map(|at| config.read32(LPC, at)), [0x2918_8086, 0x0601_0000, 0x2918_8086]);
-        assert_eq!(pci.borrow().reads, 2, "what was read is known");
+        assert_eq!(pci.borrow().reads, 2, "the second read is cached");
         config.write64(LPC, 0x40, 0x80 << 32 | 0x601);
         assert_eq!((config.read32(LPC, 0x40), config.read32(LPC, 0x44)), (0x600, 0x80));
         assert_eq!(config.probe(LPC, 0x10), Probe { this: 0xc, next: None });
@@ -369,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_maps_bus_device_and_function() {
+    fn the_window_maps_buses_devices_and_functions() {
         let mut machine = FakeMachine::new();
         machine.memory.store(0xb000_0000 + (2 << 20 | 3 << 15 | 1 << 12 | 0x40), &[1, 2, 3, 4]);
         let mut config = Ecam::<_, true>::new(&mut machine, window(0xb000_0000, 256 << 20));
@@ -435,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_takes_two_dwords_an_access_and_forgets_them_at_a_write() {
+    fn a_read_fetches_two_dwords_and_a_write_clears_them() {
         let mut machine = FakeMachine::new();
         machine.memory.store(0xb000_0000 + (0x1f << 15), &[1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0]);
         let mut memory = Counting(machine, 0);
@@ -449,10 +448,10 @@ mod tests {
         assert_eq!(config.probe(LPC, 0x24), Probe { this: u32::MAX, next: None });
         assert_eq!(config.read32(LPC, 0x28), 0, "a neighbour in another multiple of eight bytes");
         config.write8(LPC, 0x29, 7);
-        assert_eq!((config.read32(LPC, 0x28), config.memory.1), (0x700, 11), "one to write a byte, one to read anew");
+        assert_eq!((config.read32(LPC, 0x28), config.memory.1), (0x700, 11), "one to write a byte, one to read again");
     }
 
-    /// A machine whose window takes accesses of up to `longest` bytes, with a function of this ID as device 5.
+    /// A machine whose window supports accesses of up to `longest` bytes, with a function with this ID as device 5.
     fn device_5(id: u32, longest: u8) -> (FakeMachine, Rc<RefCell<FakePci>>) {
         let pci = FakePci::default().with(On::Root(0), 5, 0, FakeFunction::new(id, 0xff_0000));
         let pci = Rc::new(RefCell::new(pci));
@@ -462,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_is_found_behind_absent_ones_at_one_access_each() {
+    fn a_function_is_found_after_absent_ones_with_one_access_each() {
         let range = window(0xb000_0000, 256 << 20);
         let (id, found) = (0x0005_1b36, Address::new(0, 5, 0).unwrap());
         for longest in [4, 8] {
@@ -483,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_vendor_is_not_there() {
+    fn a_function_without_a_vendor_is_absent() {
         for id in [u32::MAX, 0x1234_ffff, 0, 0x1234_0000] {
             let (mut machine, _) = device_5(id, 8);
             let mut config = Ecam::<_, true>::new(&mut machine, window(0xb000_0000, 256 << 20));
@@ -492,13 +491,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bus_past_the_window_is_absent_and_not_written() {
+    fn a_bus_beyond_the_window_is_absent_and_not_written() {
         let mut machine = FakeMachine::new();
         let mut config = Ecam::<_, true>::new(&mut machine, window(0xb000_0000, 1 << 20));
         let address = Address::new(1, 0, 0).unwrap();
         config.write32(address, 0, 0);
         assert_eq!(config.read32(address, 0), u32::MAX);
-        // One the firmware may not touch at all.
+        // A window that the firmware must not access at all.
         let mut config = Ecam::<_, true>::new(&mut machine, window(1 << 32, 256 << 20));
         config.write32(address, 0, 0);
         assert_eq!(config.read32(address, 0), u32::MAX);

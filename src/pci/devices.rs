@@ -1,9 +1,9 @@
-//! What PCI has, for drivers: the functions that were found, where their base address registers are, and how to turn one on.
+//! The PCI functions for drivers: which were found, where their BARs are, and how to enable them.
 //!
-//! The scan and the plan leave all of this behind, so it takes no access to make or to ask.
+//! The scan and the plan provide all of this, so it costs no access.
 //!
 //! Assumed: nothing else has moved a function since. Left out: capabilities, functions that are plugged in later, and bridges
-//! that closed because nothing was behind them.
+//! that were closed because nothing is behind them.
 
 use super::apertures::PortRange;
 use super::config::{ConfigAccess, ConfigSpace};
@@ -12,7 +12,7 @@ use super::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY};
 use super::topology::{Bar, BarKind, Function, Topology};
 use crate::addr::{PhysAddr, PhysRange};
 
-/// All functions, with their places. The default has none.
+/// All functions, with their addresses. The default has none.
 #[derive(Default, Debug)]
 pub struct Devices {
     pub(super) access: ConfigAccess,
@@ -21,7 +21,7 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// The way into configuration space, for [`Device::turn_on`].
+    /// The way to access configuration space, for [`Device::turn_on`].
     #[must_use]
     pub const fn access(&self) -> ConfigAccess {
         self.access
@@ -34,29 +34,29 @@ impl Devices {
     }
 }
 
-/// A function with its place.
+/// A function with its addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct Device<'d> {
-    /// What the scan found: address, IDs and class among it.
+    /// What the scan found, including PCI address, IDs and class.
     pub function: &'d Function,
     index: u16,
     resources: &'d Resources,
 }
 
 impl<'d> Device<'d> {
-    /// The base address registers, each with its first byte or port; `None` for one that got no place.
+    /// The BARs, each with its first byte or port; `None` for a BAR without an address.
     pub fn bars(self) -> impl Iterator<Item = (Bar, Option<u64>)> + 'd {
         self.function.bars.iter().map(move |&bar| (bar, self.address_of(bar.register).map(|(_, address)| address)))
     }
 
-    /// The memory of the base address register with this number; `None` where it is none of memory, or got no place.
+    /// The memory of the BAR with this number; `None` if it is not a memory BAR or has no address.
     #[must_use]
     pub fn memory(self, register: u8) -> Option<PhysRange> {
         let (bar, address) = self.address_of(register).filter(|(bar, _)| bar.kind != BarKind::Io)?;
         PhysRange::new(PhysAddr::new(address), bar.size())
     }
 
-    /// The ports of the base address register with this number; `None` where it is none of ports, or got no place.
+    /// The ports of the BAR with this number; `None` if it is not an I/O BAR or has no address.
     #[must_use]
     pub fn ports(self, register: u8) -> Option<PortRange> {
         let (bar, address) = self.address_of(register).filter(|(bar, _)| bar.kind == BarKind::Io)?;
@@ -69,17 +69,17 @@ impl<'d> Device<'d> {
         Some((found.bar, found.address))
     }
 
-    /// Has the function decode `spaces`, [`COMMAND_IO`] or [`COMMAND_MEMORY`] or both, and act as a bus master.
+    /// Enables decoding of `spaces` ([`COMMAND_IO`], [`COMMAND_MEMORY`] or both) and bus mastering.
     ///
-    /// Returns whether it does. It does not, and nothing is written, if a register of one of these spaces got no place: the
-    /// function would decode what is another's.
+    /// Returns whether it was enabled. If a BAR of one of these spaces has no address, nothing is written, because the function
+    /// would decode addresses of another.
     pub fn turn_on(self, config: &mut dyn ConfigSpace, spaces: u16) -> bool {
         let wanted = spaces & (COMMAND_IO | COMMAND_MEMORY);
         if wanted & !self.resources.may_decode(self.index, self.function) != 0 {
             return false;
         }
         let address = self.function.address;
-        // The status in the upper half is not written back: its bits are cleared by writing one.
+        // The status in the upper half is not written back, because its bits are cleared by writing one.
         let command = config.read32(address, register::COMMAND) as u16;
         config.write32(address, register::COMMAND, (command | wanted | COMMAND_MASTER).into());
         true

@@ -1,16 +1,16 @@
-//! PCI: finding what is there, and giving it addresses inside the room the host has.
+//! PCI: finds functions and assigns them addresses in the host's apertures.
 //!
-//! [`configure`] does it all: [`scan()`] numbers the buses and asks every function what it needs, [`plan()`] finds a place
-//! for everything without touching the machine, [`apply()`] writes it. [`Devices`] is what comes out: drivers find their
-//! function and its registers there. [`ConfigSpace`] is for everyone who has to reach a register of a known function.
+//! [`configure`] does all of it: [`scan()`] numbers the buses and sizes the BARs of every function, [`plan()`] assigns addresses
+//! without accessing the machine, [`apply()`] writes them. The result is [`Devices`], where drivers find their function and its
+//! BARs. [`ConfigSpace`] is for code that accesses a register of a known function.
 //!
-//! Assumed: nothing decodes what the host offers as room, and nobody uses a function meanwhile. Functions need not be
-//! in their reset state: one that decodes is stopped, given a place, and started again.
+//! Assumed: nothing else decodes the host's apertures, and nobody uses a function meanwhile. Functions need not be in their reset
+//! state: one that decodes is disabled, moved, and enabled again.
 //!
 //! Left out:
-//! - Running expansion ROMs, and those of bridges. The others get an address and stay off.
+//! - Running expansion ROMs, and those of bridges. Other ROMs get an address and stay disabled.
 //! - CardBus bridges, legacy VGA forwarding, resizable BARs, virtual functions.
-//! - Base address registers of host and ISA bridges, and of IDE channels at their legacy ports: they have no meaning.
+//! - BARs of host and ISA bridges, and of IDE channels at their legacy ports: they have no meaning.
 
 mod address;
 mod apertures;
@@ -37,23 +37,23 @@ pub use plan::plan;
 pub use scan::{ChipsetFunction, ChipsetFunctions, scan};
 pub use topology::{Bar, BarKind, Pin};
 
-/// What the platform says of its host bridges.
+/// The platform's host bridges.
 #[derive(Clone, Copy)]
 pub struct HostBridge<'h> {
-    /// How many root buses there are beside bus 0.
+    /// The number of root buses other than bus 0.
     pub extra_roots: u64,
-    /// The functions that are the chipset's own.
+    /// The chipset functions.
     pub chipset: ChipsetFunctions<'h>,
     /// The apertures that are tried first.
     pub low: LowApertures,
-    /// All apertures. They are worked out only where the low ones do not suffice.
+    /// Returns all apertures. Called only if the low ones do not suffice.
     pub apertures: &'h dyn Fn() -> Apertures,
-    /// Where interrupts go.
+    /// The interrupt lines.
     pub routing: Routing<'h>,
 }
 
-/// Sets up everything on the root buses and behind them. What does not fit is warned about and left without an address.
-/// `access` is the way that leads to `config`.
+/// Sets up all functions on the root buses and behind them. A function that does not fit is warned about and gets no address.
+/// `access` is how `config` accesses configuration space.
 pub fn configure(config: &mut dyn ConfigSpace, access: ConfigAccess, host: &HostBridge<'_>) -> Devices {
     let topology = scan(config, host.extra_roots, host.chipset);
     let resources = plan::plan_low_first(&topology, host.low, host.apertures).unwrap_or_else(|error| {

@@ -1,19 +1,20 @@
-//! Giving every base address register and every bridge window its place. Pure: a topology and the host's
-//! apertures in, resources out.
+//! Assigns addresses to all BARs and bridge windows. Pure: takes a topology and the host's apertures, returns resources.
 //!
-//! How: the buses are sized from the leaves to the root, each with what its own registers and the windows of the bridges
-//! on it need, the largest alignment first; then placed from the root to the leaves in the same order. A window also has
-//! what is kept for functions that are plugged in later. Memory goes below 4 GiB if all of it fits there. If not, what
-//! takes 64-bit addresses goes above, all of it, into the first room there that holds it, else into the largest. It is never
-//! divided over two: QEMU's tables tell the kernel of one piece, from the first byte to the last, and what lies between two
-//! rooms is no room. If there is still no room, first what is kept is given up, where the host
-//! has not asked for it and then where it has; then the largest register is left out, and so on until the rest fits.
+//! The buses are sized from the leaves to the root: the needs of a bus are its own BARs and the windows of its bridges, the
+//! largest alignment first. Then they are placed from the root to the leaves in the same order. A window includes the room
+//! reserved for functions that are plugged in later.
 //!
-//! A 64-bit register behind a bridge can only go above 4 GiB when it is prefetchable and each bridge on its way has a
-//! 64-bit prefetchable window. Behind a bridge whose prefetchable window takes 32-bit addresses, prefetchable registers of
-//! both sizes use that. Any other memory behind a bridge uses the bridge's memory window.
+//! Memory goes below 4 GiB if all of it fits there. If not, all memory that takes 64-bit addresses goes above 4 GiB: into the
+//! first aperture there that holds all of it, otherwise into the largest. It is never split over two apertures, because QEMU's
+//! tables describe one range to the kernel, from the first byte to the last, and the gap between two apertures is unusable. If
+//! memory still does not fit, reserved room is dropped: first room that the host did not ask for, then room that it did. Then the
+//! largest BARs are left out, one after the other, until the rest fits.
 //!
-//! Most machines have no bridges and room for everything. Their plan is the same and has a shorter way of its own, `flat`.
+//! A 64-bit BAR behind a bridge can only go above 4 GiB if it is prefetchable and each bridge on the path has a 64-bit
+//! prefetchable window. If a bridge's prefetchable window takes 32-bit addresses, prefetchable BARs of both sizes use it. All
+//! other memory behind a bridge uses the bridge's memory window.
+//!
+//! Most machines have no bridges, and enough room. The module `flat` makes the same plan for them in a faster way.
 
 mod bus;
 mod flat;
@@ -30,15 +31,15 @@ use super::apertures::{Apertures, LowApertures};
 use super::topology::Topology;
 use crate::heap::HeapFull;
 
-/// Plans where everything goes.
+/// Assigns all addresses.
 ///
 /// # Errors
-/// [`HeapFull`] when the heap does not hold the plan.
+/// [`HeapFull`] if the heap has no room for the plan.
 pub fn plan(topology: &Topology, apertures: &Apertures) -> Result<Resources, HeapFull> {
     flat(topology, apertures.low()).map_or_else(|| of_any_topology(topology, apertures), Ok)
 }
 
-/// As [`plan`]. All the `apertures` are worked out only where the `low` ones do not suffice.
+/// As [`plan`], but calls `apertures` only if the `low` ones do not suffice.
 ///
 /// # Errors
 /// As [`plan`].
@@ -50,7 +51,7 @@ pub fn plan_low_first(
     flat(topology, low).map_or_else(|| of_any_topology(topology, &apertures()), Ok)
 }
 
-/// As [`plan`], with bridges or without, whether all fits or not.
+/// As [`plan`], for any topology.
 #[inline(never)]
 fn of_any_topology(topology: &Topology, apertures: &Apertures) -> Result<Resources, HeapFull> {
     let mut planner = Planner::new(topology)?;

@@ -1,9 +1,9 @@
-//! What a user is told when there is not room for everything: one line for each kind of room, with what to change.
+//! Warnings for users if there is not enough room: one line for each kind of room, with what to change.
 
 use super::plan::{GivenUp, Resources, Unassigned};
 use super::topology::{BarKind, Topology};
 
-/// What registers ask for, as far as the advice differs.
+/// A kind of room, with its advice.
 struct Asked {
     what: &'static str,
     includes: fn(&Unassigned) -> bool,
@@ -19,7 +19,7 @@ const ASKED: [Asked; 3] = [
     Asked {
         what: "memory below 4 GiB",
         includes: |lost| lost.bar.kind != BarKind::Io && !lost.may_be_high,
-        advice: "give fewer or smaller devices, or with much RAM let less of it be below 4 GiB (QEMU: -machine max-ram-below-4g=2G)",
+        advice: "use fewer or smaller devices or, with much RAM, put less of it below 4 GiB (QEMU: -machine max-ram-below-4g=2G)",
     },
     Asked {
         what: "64-bit memory",
@@ -28,12 +28,12 @@ const ASKED: [Asked; 3] = [
     },
 ];
 
-/// Warns about what there was no room for.
+/// Warns about everything that did not fit.
 pub(super) fn shortage(topology: &Topology, resources: &Resources) {
     let GivenUp { io, memory } = resources.given_up;
     for (what, bridges) in [("I/O ports", io), ("memory", memory)] {
         if bridges != 0 {
-            log::warn!("PCI: no {what} left to plug devices in behind {bridges} bridge(s); what is there comes first");
+            log::warn!("PCI: no {what} reserved for hot plug behind {bridges} bridge(s); present devices come first");
         }
     }
     if !resources.unassigned.is_empty() {
@@ -41,7 +41,7 @@ pub(super) fn shortage(topology: &Topology, resources: &Resources) {
     }
 }
 
-/// Warns about the registers that got no address.
+/// Warns about the BARs without an address.
 fn unassigned(topology: &Topology, resources: &Resources) {
     for Asked { what, includes, advice } in ASKED {
         let mut lost = resources.unassigned.iter().filter(|lost| includes(lost));

@@ -1,10 +1,10 @@
-//! Finding buses and functions, numbering buses, and asking each base address register for its size.
+//! Finds buses and functions, numbers the buses, and sizes each BAR.
 //!
-//! This reads as little as it can, because each access is an exit to the host, and it writes nothing that makes a host
-//! rebuild its memory map unless it has to: bus numbers, base address registers of functions that do not decode, and
-//! the I/O window of a bridge with an I/O register behind it.
+//! It reads as little as possible, because each access is an exit to the host. It avoids writes that make a host rebuild its
+//! memory map. It mainly writes bus numbers, BARs of functions that do not decode, and the I/O window of a bridge with an I/O BAR
+//! behind it.
 //!
-//! Base address registers hold nonsense afterwards; [`super::apply()`] gives each its final value.
+//! Afterwards the BARs have no meaningful values; [`super::apply()`] writes the final ones.
 
 use arrayvec::ArrayVec;
 
@@ -18,11 +18,11 @@ use super::topology::{
 };
 use crate::heap;
 
-/// Functions that are kept, at most; more would not leave the heap room for anything else. The largest machine that can
-/// be built without bridges behind bridges has 240 root ports with a function each behind them.
+/// The most functions; more would use up the heap. The largest machine without nested bridges has 240 root ports with a function
+/// behind each.
 pub const MAX_FUNCTIONS: usize = 512;
 
-/// Buses on the way from a root bus to a function, at most, both ends included.
+/// The most buses on the path from a root bus to a function, including both.
 pub const MAX_DEPTH: usize = 32;
 
 /// Class of all bridges (PCI Code and ID Assignment 1.11, section 1.7).
@@ -32,10 +32,10 @@ const CLASS_HOST_BRIDGE: u32 = 0x0600;
 /// Class and sub-class of an ISA bridge (same section).
 const CLASS_ISA_BRIDGE: u32 = 0x0601;
 
-/// One of the chipset's own functions, and what QEMU's is like after a reset.
+/// A chipset function, with the state that QEMU's has after a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChipsetFunction {
-    /// Where it is. It is not function 0 of its device.
+    /// Its address. It is not function 0 of its device.
     pub address: Address,
     /// Vendor ID in the low half, device ID in the high half.
     pub id: u32,
@@ -43,7 +43,7 @@ pub struct ChipsetFunction {
     pub class: u32,
     /// The interrupt pin it uses, if any.
     pub pin: Option<Pin>,
-    /// Its base address registers, at most six.
+    /// Its BARs, at most six.
     pub bars: &'static [Bar],
 }
 
@@ -52,33 +52,32 @@ impl ChipsetFunction {
     fn function(&self) -> Function {
         let Self { address, id, class, pin, bars: known } = *self;
         let mut bars = ArrayVec::new();
-        // A function has six registers at most, and there is room for seven.
+        // A function has at most six BARs, and there is room for seven.
         let _ = bars.try_extend_from_slice(known);
         Function { address, id, class, command: 0, line: 0, pin, bars, sound: true, in_chipset: true, bridge: None }
     }
 }
 
-/// What is known of the chipset's own functions beforehand.
+/// The chipset functions that are known beforehand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChipsetFunctions<'b> {
-    /// The host bridge, device 0 of its bus, with one function. It needs nothing and is not looked at.
+    /// The host bridge, device 0 of its bus, with one function. It needs nothing and is not read.
     pub host_bridge: Option<Address>,
-    /// The ISA bridge, function 0 of a device with several. It needs nothing and is not looked at.
+    /// The ISA bridge, function 0 of a device with several. It needs nothing and is not read.
     pub isa_bridge: Option<Address>,
-    /// Other functions, without an expansion ROM, which only decode once their driver says so.
+    /// Other functions, without an expansion ROM. Their drivers enable them.
     pub functions: &'b [ChipsetFunction],
-    /// Whether the functions are QEMU's. If so, one with the expected ID is as it is described, and only its ID is read: a
-    /// reset of QEMU's turns decoding off and clears the interrupt line (`hw/pci/pci.c`, `pci_do_device_reset`).
+    /// Whether the functions are QEMU's. Then a function with the expected ID is as described, and only its ID is read: a reset
+    /// in QEMU disables decoding and clears the interrupt line (`hw/pci/pci.c`, `pci_do_device_reset`).
     pub is_qemu: bool,
 }
 
-/// Finds what is on bus 0 and on as many more root buses as the host says it has, and behind the bridges there.
+/// Finds the functions on bus 0, on as many other root buses as the host says it has, and behind their bridges.
 ///
-/// Every function found has decoding off afterwards, unless it is a host or ISA bridge. What cannot be kept or numbered
-/// is left out and warned about.
-pub fn scan(config: &mut dyn ConfigSpace, extra_roots: u64, board: ChipsetFunctions<'_>) -> Topology {
+/// Afterwards no function decodes, except host and ISA bridges. A function or bus beyond the limits is left out and warned about.
+pub fn scan(config: &mut dyn ConfigSpace, extra_roots: u64, chipset: ChipsetFunctions<'_>) -> Topology {
     let odd = sizing::Odd::default();
-    let mut scan = Scan { config, topology: Topology::default(), board, full: false, unnumbered: 0, odd };
+    let mut scan = Scan { config, topology: Topology::default(), chipset, full: false, unnumbered: 0, odd };
     scan.bus(0, None, false);
     if extra_roots > 0 {
         scan.find_extra_roots(extra_roots);
@@ -99,37 +98,37 @@ pub fn scan(config: &mut dyn ConfigSpace, extra_roots: u64, board: ChipsetFuncti
 struct Scan<'c, 'b> {
     config: &'c mut dyn ConfigSpace,
     topology: Topology,
-    board: ChipsetFunctions<'b>,
-    /// Nothing more can be kept.
+    chipset: ChipsetFunctions<'b>,
+    /// No more functions can be stored.
     full: bool,
     /// Bridges without a bus number.
     unnumbered: u16,
-    /// Registers that ask for no size.
+    /// BARs that ask for no valid size.
     odd: sizing::Odd,
 }
 
-/// A bus whose bridges are being gone through.
+/// A bus whose bridges are being visited.
 struct Level {
     /// Index of the bus.
     bus: u8,
-    /// Index of the next function to look at.
+    /// Index of the next function to visit.
     next: u16,
-    /// Whether the bridge to this bus passes on more than this bus by now.
+    /// Whether the bridge to this bus already forwards more than this bus.
     opened: bool,
-    /// Whether something on this bus or behind it asks for ports, or ports are to be kept for it.
+    /// Whether something on or behind this bus needs ports, or reserves them.
     io: bool,
-    /// Whether something on this bus or behind it can use a prefetchable window.
+    /// Whether something on or behind this bus can use a prefetchable window.
     prefetchable: bool,
-    /// What the bridge to this bus has to keep.
+    /// What the bridge to this bus has to reserve.
     reserve: Reserve,
 }
 
 impl Scan<'_, '_> {
     /// Finds root buses other than bus 0, until there are `count` of them.
     ///
-    /// Where they are is the user's choice, and the host tells only how many there are. So each number is tried: first with
-    /// device 0, which is what QEMU's `pxb` has and where a device on a `pxb-pcie` goes when nobody says where, and only if
-    /// that does not find them all, with the other devices. Nothing behind a bridge has a number yet and could answer.
+    /// The user chooses their numbers, and the host reports only how many there are. So each number is tried: first device 0,
+    /// which QEMU's `pxb` has, and where a device on a `pxb-pcie` is by default. Only if that does not find all, the other
+    /// devices are tried. No bus behind a bridge has a number yet, so none answers.
     fn find_extra_roots(&mut self, count: u64) {
         let mut missing = count;
         for devices in [0..1, 1..32] {
@@ -153,18 +152,18 @@ impl Scan<'_, '_> {
         }
     }
 
-    /// All behind the root buses.
+    /// Scans everything behind the root buses.
     #[inline(never)]
     fn hierarchies(&mut self) {
-        // While nothing behind a bridge had a number, each bus was a root bus.
+        // So far no bus behind a bridge has a number, so all are root buses.
         let roots = self.topology.buses.len();
         for root in 0..roots {
             self.hierarchy(root);
         }
     }
 
-    /// All behind one root bus, which has this index, numbered up to the next root bus, depth first so that the buses behind
-    /// a bridge follow each other.
+    /// Scans everything behind the root bus with this index. Numbers go up to the next root bus, depth first, so that the buses
+    /// behind a bridge are consecutive.
     fn hierarchy(&mut self, root: usize) {
         let Some(&Bus { number, .. }) = self.topology.buses.get(root) else { return };
         let mut last = number;
@@ -206,7 +205,7 @@ impl Scan<'_, '_> {
             if let Some(Function { bridge: Some(bridge), .. }) = self.topology.functions.get_mut(usize::from(index)) {
                 bridge.bus = Some(level.bus);
             }
-            // There is room: it was looked for.
+            // The room was checked.
             let _ = path.try_push(level);
         }
     }
@@ -225,9 +224,9 @@ impl Scan<'_, '_> {
         None
     }
 
-    /// Finishes a bus when all behind it is known: its bridge passes on the buses up to `last` and those that are kept, and
-    /// has its windows looked at if they are needed. Gives the last bus number then, and whether the bus above has to pass
-    /// on ports and prefetchable memory for it.
+    /// Finishes a bus after everything behind it was scanned. Its bridge then forwards the buses up to `last` and the reserved
+    /// ones, and its windows are probed if they are needed. Returns the last bus number, and whether the parent bus has to
+    /// forward ports and prefetchable memory for it.
     fn leave(&mut self, level: &Level, last: u8, limit: u8) -> (u8, bool, bool) {
         let Some(&Bus { number, parent, .. }) = self.topology.buses.get(usize::from(level.bus)) else {
             return (last, false, false);
@@ -247,7 +246,7 @@ impl Scan<'_, '_> {
         (kept, bridge.io != IoWindow::Absent, bridge.prefetchable != PrefetchableWindow::Absent)
     }
 
-    /// Sets the last bus number that the bridge to the bus with index `bus` passes on. A root bus has no bridge.
+    /// Sets the last bus number that the bridge to the bus with index `bus` forwards. A root bus has no bridge.
     fn set_subordinate(&mut self, bus: u8, last: u8) {
         let Some(&Bus { number, parent: Some(parent), .. }) = self.topology.buses.get(usize::from(bus)) else { return };
         let Some(function) = self.topology.functions.get(usize::from(parent.bridge)) else { return };
@@ -257,13 +256,13 @@ impl Scan<'_, '_> {
 
     /// Writes a bridge's bus numbers.
     fn number(&mut self, bridge: Address, latency: u8, secondary: u8, subordinate: u8) {
-        // A bridge without a bus behind it is told nothing at all, as after a reset.
+        // A bridge without a bus behind it gets zeros, as after a reset.
         let primary = if secondary == 0 { 0 } else { bridge.bus() };
         let value = u32::from_le_bytes([primary, secondary, subordinate, latency]);
         self.config.write32(bridge, register::BUS_NUMBERS, value);
     }
 
-    /// Looks at each device on a bus. Gives the index of the bus; `None` when it cannot be kept.
+    /// Scans each device on a bus. Returns the index of the bus; `None` if it cannot be stored.
     fn bus(&mut self, number: u8, parent: Option<Parent>, single_device: bool) -> Option<u8> {
         let index = u8::try_from(self.topology.buses.len()).ok()?;
         let first = u16::try_from(self.topology.functions.len()).ok()?;
@@ -272,9 +271,9 @@ impl Scan<'_, '_> {
             return None;
         }
         let is_here = |address: &Address| address.bus() == number;
-        let start = if self.board.host_bridge.is_some_and(|bridge| is_here(&bridge)) { 1 } else { 0 };
+        let start = if self.chipset.host_bridge.is_some_and(|bridge| is_here(&bridge)) { 1 } else { 0 };
         let count = if single_device { 1 } else { 32 };
-        match self.board.isa_bridge.filter(is_here) {
+        match self.chipset.isa_bridge.filter(is_here) {
             Some(bridge) => {
                 self.devices(Address::devices(number, start..bridge.device()));
                 self.other_functions(bridge);
@@ -287,19 +286,19 @@ impl Scan<'_, '_> {
         Some(index)
     }
 
-    /// Looks at each of these devices.
+    /// Scans each of these devices.
     fn devices(&mut self, mut devices: Addresses) {
         while !self.full
             && let Some((address, id)) = self.config.find_next(&mut devices)
         {
-            // Only function 0 says whether there are more, and then any of them may be there.
+            // Only function 0 says whether there are more. If so, any of them may exist.
             if self.function(address, id) {
                 self.other_functions(address);
             }
         }
     }
 
-    /// Looks at the functions of a device beside function 0.
+    /// Scans functions 1 to 7 of a device.
     fn other_functions(&mut self, device: Address) {
         let mut others = device.other_functions();
         while !self.full
@@ -331,20 +330,20 @@ impl Scan<'_, '_> {
         })
     }
 
-    /// Looks at a function that is there, with this vendor and device ID, and keeps it. Whether its device says that it has
-    /// more.
+    /// Scans a present function, with this vendor and device ID, and stores it. Returns whether it says that its device has more
+    /// functions.
     fn function(&mut self, address: Address, id: u32) -> bool {
         if !self.has_room() {
             return false;
         }
-        let own = self.board.functions.iter().find(|own| own.address == address);
-        if let Some(own) = own.filter(|own| self.board.is_qemu && own.id == id) {
+        let own = self.chipset.functions.iter().find(|own| own.address == address);
+        if let Some(own) = own.filter(|own| self.chipset.is_qemu && own.id == id) {
             self.keep(own.function());
             return false;
         }
         let class = self.config.read32(address, register::CLASS) >> 8;
-        // Function 0 says whether there are more. Of the others only a bridge has another header than the ordinary one,
-        // and its class tells.
+        // Function 0 says whether there are more. Of the other functions, only bridges have a header other than the ordinary one,
+        // and the class identifies them.
         let header = if address.function() == 0 || class >> 16 == BASE_CLASS_BRIDGE {
             (self.config.read32(address, register::HEADER) >> 16) as u8
         } else {
@@ -391,19 +390,19 @@ impl Scan<'_, '_> {
         multifunction
     }
 
-    /// Takes room for one more function. If there is none, nothing more is kept.
+    /// Reserves room for one more function. Without room, no more functions are stored.
     fn has_room(&mut self) -> bool {
         let functions = &mut self.topology.functions;
         self.full |= functions.len() >= MAX_FUNCTIONS || functions.try_reserve(1).is_err();
         !self.full
     }
 
-    /// Keeps a function for which room was taken.
+    /// Stores a function for which room was reserved.
     fn keep(&mut self, function: Function) {
         let _ = heap::push_within_capacity(&mut self.topology.functions, function);
     }
 
-    /// What makes a bridge a bridge. Left-over bus numbers are cleared, so that none stands in the way of another bus.
+    /// Reads a bridge's own data. Clears old bus numbers, so that they do not conflict with another bus.
     fn bridge(&mut self, address: Address, id: u32, has_capabilities: bool) -> Bridge {
         let [numbers @ .., latency] = self.config.read32(address, register::BUS_NUMBERS).to_le_bytes();
         if numbers != [0; 3] {
@@ -416,8 +415,8 @@ impl Scan<'_, '_> {
     }
 }
 
-/// A bridge's I/O window, which may be missing: then its registers are read-only zero. Decoding is off, so it may be
-/// opened to see.
+/// Probes a bridge's I/O window. If it is missing, its registers are read-only zero. Decoding is disabled, so the window may be
+/// opened to find out.
 fn io_window(config: &mut dyn ConfigSpace, address: Address) -> IoWindow {
     config.write32(address, register::IO_WINDOW, 0xf0f0);
     match config.read32(address, register::IO_WINDOW) & 0xffff {
@@ -427,8 +426,8 @@ fn io_window(config: &mut dyn ConfigSpace, address: Address) -> IoWindow {
     }
 }
 
-/// A bridge's prefetchable window, of which 32-bit ones may be missing: then the register is read-only zero. Decoding is
-/// off, so it may be opened to see.
+/// Probes a bridge's prefetchable window. A 32-bit one may be missing: then the register is read-only zero. Decoding is disabled,
+/// so the window may be opened to find out.
 fn prefetchable_window(config: &mut dyn ConfigSpace, address: Address) -> PrefetchableWindow {
     // The base's low nibble is 1 if the window takes 64-bit addresses (PCI-to-PCI Bridge 1.2, 3.2.5.9).
     match config.read32(address, register::PREFETCHABLE_WINDOW) {

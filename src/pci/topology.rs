@@ -1,8 +1,8 @@
-//! What a scan found: buses, functions and their base address registers, checked and owned.
+//! The result of a scan: buses, functions and their BARs, checked and owned.
 //!
-//! Everything is a flat list in the order of discovery: a bus comes after the bus its bridge sits on, and the functions
-//! of one bus stand together. So a walk towards the root follows [`Bus::parent`], one from the leaves is the list
-//! backwards, and nothing recurses.
+//! Buses and functions are flat lists in the order of discovery: a bus comes after its parent bus, and the functions of one bus
+//! are consecutive. So a walk towards the root follows [`Bus::parent`], a walk from the leaves reads the list backwards, and
+//! nothing recurses.
 
 use alloc::vec::Vec;
 
@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 
 use super::address::Address;
 
-/// What was found behind the root buses.
+/// The buses and functions that were found.
 #[derive(Default, Debug)]
 pub struct Topology {
     pub(super) buses: Vec<Bus>,
@@ -18,13 +18,13 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// The buses, each after the one its bridge sits on.
+    /// The buses, each after its parent bus.
     #[must_use]
     pub fn buses(&self) -> &[Bus] {
         &self.buses
     }
 
-    /// The functions, those of one bus together.
+    /// The functions; those of one bus are consecutive.
     #[must_use]
     pub fn functions(&self) -> &[Function] {
         &self.functions
@@ -36,7 +36,7 @@ impl Topology {
         self.functions.iter().any(|function| function.bridge.is_some())
     }
 
-    /// How many base address registers all functions have.
+    /// How many BARs all functions have.
     pub(super) fn bars(&self) -> usize {
         self.functions.iter().fold(0, |count, function| count.saturating_add(function.bars.len()))
     }
@@ -48,14 +48,14 @@ impl Topology {
         (first..bus.end).zip(functions)
     }
 
-    /// The device number on the root bus and the interrupt pin there that `pin` of `function`, which sits on `bus`,
-    /// arrives at: each bridge turns the pins by the device number (PCI-to-PCI Bridge 1.2, section 9.1, table 9-1).
+    /// The device number and the interrupt pin on the root bus for `pin` of `function` on `bus`: each bridge rotates the pins by
+    /// the device number (PCI-to-PCI Bridge 1.2, section 9.1, table 9-1).
     #[must_use]
     pub fn interrupt_at_root(&self, bus: &Bus, function: &Function, pin: Pin) -> (u8, Pin) {
         let mut device = function.address.device();
         let mut pin = pin;
         let mut parent = bus.parent;
-        // A parent comes earlier in the list, so this ends; the bound says so to a reader.
+        // A parent comes earlier in the list, so this ends; the bound makes that visible.
         for _ in 0..self.buses.len() {
             let Some(above) = parent else { break };
             let Some(bridge) = self.functions.get(usize::from(above.bridge)) else { break };
@@ -72,7 +72,7 @@ impl Topology {
 pub struct Bus {
     /// The bus number.
     pub number: u8,
-    /// What leads to it; `None` for a root bus.
+    /// The bridge to it; `None` for a root bus.
     pub parent: Option<Parent>,
     /// Index of its first function.
     pub(super) first: u16,
@@ -81,17 +81,17 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// Whether no function was found on it.
+    /// Whether it has no functions.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.first == self.end
     }
 }
 
-/// The way up from a bus.
+/// The path from a bus towards the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parent {
-    /// Index of the bus that the bridge sits on, in [`Topology::buses`].
+    /// Index of the bridge's bus, in [`Topology::buses`].
     pub bus: u8,
     /// Index of the bridge, in [`Topology::functions`].
     pub bridge: u16,
@@ -100,49 +100,49 @@ pub struct Parent {
 /// A function of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
     /// Vendor ID in the low half, device ID in the high half.
     pub id: u32,
     /// Class, sub-class and programming interface in bits 23:16, 15:8 and 7:0.
     pub class: u32,
-    /// COMMAND as it was found. While this module works, I/O and memory decoding are off.
+    /// COMMAND as it was found. Until [`super::apply()`], I/O and memory decoding are disabled.
     pub command: u16,
     /// The interrupt pin it uses, if any.
     pub pin: Option<Pin>,
     /// The interrupt line register as it was found.
     pub line: u8,
-    /// What its base address registers ask for, and its expansion ROM.
+    /// Its BARs and its expansion ROM.
     pub bars: ArrayVec<Bar, 7>,
-    /// Whether each base address register asks for something that can be. If not, the function must not decode.
+    /// Whether every BAR asks for a valid size. If not, the function must not decode.
     pub sound: bool,
-    /// Whether it is one of the chipset's own, which is left to its driver.
+    /// Whether it is a chipset function, which is left to its driver.
     pub in_chipset: bool,
-    /// What else there is to know if it is a bridge.
+    /// The bridge's data, if it is a bridge.
     pub bridge: Option<Bridge>,
 }
 
 /// A PCI-to-PCI bridge. Its memory window always exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bridge {
-    /// Index in [`Topology::buses`] of the bus behind it; `None` when that got no number.
+    /// Index in [`Topology::buses`] of the bus behind it; `None` if that got no number.
     pub bus: Option<u8>,
-    /// Its I/O window. Only looked at when something behind the bridge asks for ports.
+    /// Its I/O window. Only probed if something behind the bridge needs ports.
     pub io: IoWindow,
-    /// Its prefetchable window. Only looked at when something behind the bridge can use it.
+    /// Its prefetchable window. Only probed if something behind the bridge can use it.
     pub prefetchable: PrefetchableWindow,
-    /// Whether there can only be a device 0 behind it, as it is a PCI Express root or downstream port.
+    /// Whether only device 0 can be behind it, because it is a PCI Express root or downstream port.
     pub single_device: bool,
     /// The secondary latency timer, which shares a register with the bus numbers.
     pub latency: u8,
-    /// What is to be kept for functions that are plugged in later.
+    /// The room to reserve for functions that are plugged in later.
     pub reserve: Reserve,
 }
 
 /// The prefetchable window of a bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrefetchableWindow {
-    /// There is none, or nothing needs it.
+    /// It does not exist, or nothing needs it.
     Absent,
     /// It takes 32-bit addresses.
     Bits32,
@@ -150,13 +150,13 @@ pub enum PrefetchableWindow {
     Bits64,
 }
 
-/// Room that a bridge keeps for functions that are plugged in later: what the host asks for, in the units of the windows,
-/// and zero where it asks for nothing.
+/// The room that a bridge reserves for functions that are plugged in later: what the host asks for, in the units of the windows,
+/// or zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reserve {
-    /// Where functions can be plugged in, if they can. Such a slot gets room without being asked for.
+    /// The slot, if functions can be plugged in. It gets room even if the host does not ask for it.
     pub slot: Option<Slot>,
-    /// Bus numbers beyond the one behind the bridge.
+    /// Bus numbers in addition to the bus behind the bridge.
     pub buses: u8,
     /// Ports, in blocks of 4 KiB.
     pub io: u8,
@@ -169,13 +169,13 @@ pub struct Reserve {
 }
 
 impl Reserve {
-    /// Whether any ports are kept.
+    /// Whether any ports are reserved.
     #[must_use]
     pub fn wants_io(&self) -> bool {
         self.io != 0 || self.slot == Some(Slot::Conventional)
     }
 
-    /// Whether any prefetchable memory is kept.
+    /// Whether any prefetchable memory is reserved.
     #[must_use]
     pub const fn wants_prefetchable(&self) -> bool {
         self.prefetchable != 0 || self.slot.is_some()
@@ -185,7 +185,7 @@ impl Reserve {
 /// A place where functions can be plugged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
-    /// At a PCI Express port. Functions there can do without ports.
+    /// At a PCI Express port. Functions there do not need ports.
     Express,
     /// Behind a conventional bridge with a hot-plug controller.
     Conventional,
@@ -194,11 +194,11 @@ pub enum Slot {
 /// The I/O window of a bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoWindow {
-    /// There is none, or nothing needs it.
+    /// It does not exist, or nothing needs it.
     Absent,
     /// It takes 16-bit addresses.
     Bits16,
-    /// It takes 32-bit addresses, so the upper halves have to be zero.
+    /// It takes 32-bit addresses, so the upper halves must be written too.
     Bits32,
 }
 
@@ -216,7 +216,7 @@ pub enum Pin {
 }
 
 impl Pin {
-    /// The pin that the interrupt pin register means; `None` for a function that uses none, or an unknown value.
+    /// The pin for a value of the interrupt pin register; `None` for a function that uses none, or an unknown value.
     #[must_use]
     pub const fn from_register(value: u8) -> Option<Self> {
         match value {
@@ -234,7 +234,7 @@ impl Pin {
         self as u8
     }
 
-    /// The pin `steps` further on, INTA# again after INTD#.
+    /// The pin `steps` further; INTA# follows INTD#.
     #[must_use]
     pub const fn turned(self, steps: u8) -> Self {
         match (self as u8).wrapping_add(steps) % 4 {
@@ -246,12 +246,12 @@ impl Pin {
     }
 }
 
-/// Two to the power of `order`, which is below 64: no base address register asks for more.
+/// Two to the power of `order`. It is below 64, because no BAR is larger.
 pub(super) const fn size_of_order(order: u8) -> u64 {
     1_u64.wrapping_shl(order as u32)
 }
 
-/// What a base address register asks for.
+/// A base address register (BAR): what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bar {
     /// Which register, 0-5, the lower one of a 64-bit pair; [`Bar::ROM`] for the expansion ROM.
@@ -263,7 +263,7 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// The register number of the expansion ROM: it lies where the register with this number would.
+    /// The register number of the expansion ROM: a BAR with this number would be at its offset.
     pub const ROM: u8 = 8;
 
     /// The size in bytes, or ports.
@@ -272,13 +272,13 @@ impl Bar {
         size_of_order(self.order)
     }
 
-    /// Its register's bit in a set of registers.
+    /// Its bit in a set of BARs.
     pub(super) fn bit(self) -> u16 {
         1_u16.wrapping_shl(self.register.into())
     }
 }
 
-/// What a base address register decodes.
+/// What a BAR decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BarKind {
     /// I/O ports.
@@ -288,11 +288,11 @@ pub enum BarKind {
         /// Whether a bridge may prefetch from it.
         prefetchable: bool,
     },
-    /// An expansion ROM, below 4 GiB. It gets an address and stays off.
+    /// An expansion ROM, below 4 GiB. It gets an address and stays disabled.
     Rom,
     /// Memory anywhere; it takes two registers.
     Memory64 {
-        /// Whether a bridge may prefetch from it, which lets it sit in the only window that reaches above 4 GiB.
+        /// Whether a bridge may prefetch from it. If so, it can be in the only window that reaches above 4 GiB.
         prefetchable: bool,
     },
 }

@@ -1,7 +1,7 @@
-//! Port 0x92: what it says of address line 20.
+//! Port 0x92: the state of address line 20.
 //!
-//! The line is open from a reset of QEMU's on, and the port reads as if it were shut. A kernel that looks there, and opens it by
-//! the slow way of the keyboard controller if it has to, is told what is true.
+//! After a reset, QEMU's line is enabled, but the port reads as disabled. A kernel may read this port, and enable the line
+//! through the slow keyboard controller if it reads as disabled. So the firmware makes the port show the true state.
 //!
 //! Source: IBM Personal System/2 Hardware Interface Technical Reference, "System Control Port A"; QEMU `hw/i386/port92.c`.
 
@@ -9,10 +9,10 @@ use crate::hal::Ports;
 
 /// System control port A.
 const CONTROL: u16 = 0x92;
-/// Bit 1: the line is open. Bit 0, which resets the machine, is zero.
+/// Bit 1: the line is enabled. Bit 0, which resets the machine, is zero.
 const OPEN: u8 = 1 << 1;
 
-/// Has the port say that the line is open.
+/// Makes the port show that the line is enabled.
 pub fn tell(ports: &mut impl Ports) {
     ports.out8(CONTROL, OPEN);
 }

@@ -1,4 +1,4 @@
-//! Where PCI memory can be: what is free around RAM.
+//! The address space for PCI memory: what is free around RAM.
 
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant};
 use crate::hal::Cpu;
@@ -7,12 +7,12 @@ use crate::memory_map::Regions;
 /// CPUID: the highest extended leaf, and the sizes of addresses (AMD APM volume 3, appendix E.4.7).
 const HIGHEST_EXTENDED_LEAF: u32 = 0x8000_0000;
 const ADDRESS_SIZES: u32 = 0x8000_0008;
-/// What an x86-64 CPU has at the least.
+/// The fewest bits of an x86-64 CPU.
 const LEAST_BITS: u8 = 36;
-/// What an x86-64 CPU has at the most.
+/// The most bits of an x86-64 CPU.
 const MOST_BITS: u8 = 52;
 
-/// How many bits of a physical address the CPU has.
+/// The CPU's number of physical address bits.
 pub fn physical_bits(cpu: &mut impl Cpu) -> u8 {
     if cpu.cpuid(HIGHEST_EXTENDED_LEAF, 0).eax < ADDRESS_SIZES {
         return LEAST_BITS;
@@ -21,14 +21,14 @@ pub fn physical_bits(cpu: &mut impl Cpu) -> u8 {
     bits.clamp(LEAST_BITS, MOST_BITS)
 }
 
-/// A gibibyte: the window begins at a multiple of it, so that large BARs lie well.
+/// Apertures begin at a multiple of 1 GiB, so that large BARs are aligned.
 const GRANULE: Alignment = constant(Alignment::new(1 << 30));
 
-/// The address space from the end of RAM, and of what the host has `reserved` above it for memory plugged in later, up to
-/// what `physical_bits` can address, without all that the map knows of: by ascending address, each from a whole GiB on. QEMU
-/// reserves the 12 GiB below 1 TiB on AMD's CPUs, where their HyperTransport has addresses of its own.
+/// The free address space above 4 GiB: from the end of RAM, and of the host's `reserved` space for memory plugged in later, up to
+/// the limit of `physical_bits`, without everything in the map. The ranges are in ascending order, and each begins at a multiple
+/// of 1 GiB. QEMU reserves the 12 GiB below 1 TiB on AMD CPUs, for HyperTransport.
 ///
-/// It is given out from the bottom up, close above RAM, because CPUs are known to claim more bits than their host has.
+/// It is used from the bottom up, close to RAM, because some CPUs report more bits than their host has.
 pub fn high_apertures(
     map: &Regions,
     reserved: Option<PhysAddr>,
@@ -38,7 +38,7 @@ pub fn high_apertures(
     let top = PhysAddr::new(1u64.checked_shl(physical_bits.into()).unwrap_or(u64::MAX));
     let above = PhysRange::from_bounds(four_gib, top).unwrap_or_default();
     let ram_end = map.ram_end(above).unwrap_or(four_gib);
-    // Where the next window may begin, as long as there is such an address.
+    // Where the next aperture may begin, if the address exists.
     let mut next = ram_end.max(reserved.unwrap_or(four_gib)).align_up(GRANULE);
     let taken = map.regions().map(|region| region.range).chain([PhysRange::empty_at(top)]);
     taken.filter_map(move |taken| {
@@ -50,8 +50,8 @@ pub fn high_apertures(
     })
 }
 
-/// The largest part of `window`, which is behind RAM, that the map knows nothing of. A host may have reserved some of it:
-/// propolis has its configuration space there.
+/// The largest part of `window`, which is above RAM, that is not in the map. A host may have reserved some of it: propolis has
+/// its configuration space there.
 #[must_use]
 pub fn unoccupied(map: &Regions, window: PhysRange) -> PhysRange {
     let mut largest = PhysRange::empty_at(window.start());

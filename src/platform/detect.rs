@@ -1,4 +1,4 @@
-//! Which board this is.
+//! Detects the board.
 
 use super::board::{Board, Chipset, HOST_BRIDGE, ID};
 use super::{microvm, none, pc, q35};
@@ -6,7 +6,7 @@ use crate::fw_cfg::FwCfg;
 use crate::hal::Ports;
 use crate::pci::{ConfigSpace as _, PortConfig};
 
-/// The boards, in the order in which they are looked for. One that is none of these is in [`none`].
+/// The boards, in the order in which they are tried. All others are in [`none`].
 static BOARDS: [&dyn Board; 3] = [&microvm::Microvm, &pc::Pc, &q35::Q35];
 
 /// The board of this host.
@@ -15,12 +15,12 @@ pub(super) fn board(ports: &mut impl Ports, fw_cfg: &FwCfg) -> &'static dyn Boar
     told.unwrap_or_else(|| with_host_bridge(ports, fw_cfg))
 }
 
-/// The board by its host bridge. Where the host is not QEMU, the ISA bridge has to be the chipset's too: crosvm gives its
-/// host bridge the numbers of the 440FX, with nothing of a PC behind it.
+/// The board by its host bridge. If the host is not QEMU, the ISA bridge must be the chipset's too: crosvm's host bridge has the
+/// IDs of the 440FX, without the rest of a PC.
 fn with_host_bridge(ports: &mut impl Ports, fw_cfg: &FwCfg) -> &'static dyn Board {
     let mut config = PortConfig::new(ports);
     let id = config.read32(HOST_BRIDGE, ID);
-    // Absent ports read as all ones, on crosvm and others as zero.
+    // Absent ports read as all ones; on crosvm and others as zero.
     if matches!(id, 0 | u32::MAX) {
         return none::without_pci(fw_cfg);
     }

@@ -1,10 +1,10 @@
-//! The devices of a PC/AT: the two interrupt controllers, the keyboard controller, and what an ISA bridge has at fixed ports.
+//! The devices of a PC/AT: the two interrupt controllers, the keyboard controller, and the ISA bridge's fixed ports.
 
 use super::{a20, keyboard, pic, pirq};
 use crate::cpus::{Features, LocalApic};
 use crate::hal::{Cpu, Memory, Ports};
 
-/// Which of them a board has.
+/// The devices of a board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IsaDevices {
     /// Whether there is an ISA bridge: the edge/level control of interrupts, and port 0x92.
@@ -18,28 +18,28 @@ pub struct IsaDevices {
 /// A board's keyboard controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keyboard {
-    /// There is none, or the host says what it has.
+    /// There is none, or the host describes it.
     Absent,
-    /// It is looked for.
+    /// There may be one; the firmware checks.
     IfPresent,
-    /// There is one, or nothing that takes its commands for something else.
+    /// There is one, or the ports are unused, so commands do no harm.
     Present,
 }
 
-/// What is done to a board's interrupt controllers.
+/// How a board's interrupt controllers are set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pic {
     /// They are masked.
     Masked,
-    /// They are programmed, if there are any.
+    /// They are programmed if they exist.
     IfPresent,
 }
 
 impl IsaDevices {
-    /// Those of a board with an ISA bridge.
+    /// The devices of a board with an ISA bridge.
     pub const OF_CHIPSET: Self = Self { bridge: true, keyboard: Keyboard::Present, pic: Pic::IfPresent };
 
-    /// Sets them up on a machine whose CPU has these `features`.
+    /// Sets the devices up. The CPU has these `features`.
     pub(super) fn set_up<M: Ports + Memory + Cpu>(self, machine: &mut M, features: Features) {
         if self.bridge {
             pirq::set_level_triggered(machine);
@@ -54,15 +54,15 @@ impl IsaDevices {
     }
 }
 
-/// Programs the old interrupt controllers, where there are any, and lets their interrupts through to this CPU, for operating
-/// systems that drive no APIC. One that does sets all of this itself.
+/// Programs the 8259 interrupt controllers, if there are any, and lets their interrupts through to this CPU, for operating
+/// systems that do not use the APIC. Others set all of this themselves.
 fn connect_pic<M: Ports + Memory + Cpu>(machine: &mut M, features: Features, pic: Pic) {
     match pic {
         Pic::Masked => pic::mask(machine),
         Pic::IfPresent if pic::set_up(machine) => {}
         Pic::IfPresent => return,
     }
-    // Without a local APIC, or with one that is off, the controllers reach the CPU by themselves.
+    // Without an enabled local APIC, the controllers are connected to the CPU directly.
     if let Some(Err(error)) = LocalApic::of(machine, features).map(|apic| apic.wire_pic(machine)) {
         log::info!("interrupts of the 8259 controllers do not reach the CPU: {error}");
     }

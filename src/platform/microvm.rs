@@ -1,7 +1,7 @@
-//! microvm: no chipset, and a PCI host, if it has one, without a register at a known place.
+//! microvm: no chipset. If it has a PCI host bridge, that has no register at a known address.
 //!
-//! It is known by its files, so that no port is read to find out: it describes its devices, and has neither the SMBIOS tables
-//! nor the power management of a PC.
+//! It is identified by its files, without reading a port: it describes its devices, and has neither the SMBIOS tables nor the
+//! power management of a PC.
 
 use super::board::Board;
 use super::isa::{IsaDevices, Keyboard, Pic};
@@ -16,7 +16,7 @@ impl Board for Microvm {
         "none (microvm)"
     }
 
-    /// The interrupt controllers are only masked: KVM leaves them to QEMU there, and each write is an exit.
+    /// The interrupt controllers are only masked: KVM leaves them to QEMU on this machine, and each write is an exit.
     fn isa_devices(&self) -> IsaDevices {
         IsaDevices { bridge: false, keyboard: Keyboard::Absent, pic: Pic::Masked }
     }

@@ -1,13 +1,13 @@
-//! The platform: which board this is, its registers, PCI, and memory types.
+//! The platform: detects the board, and sets up its registers, PCI, and memory types.
 //!
-//! QEMU makes the ACPI tables from the chipset's registers at the moment the first ACPI item is selected, so all of this comes
-//! before that. Each write is one that a guest misses when it is left out. What SeaBIOS writes beyond these (SMM, SMBus) makes no
-//! difference to a guest with ACPI tables, but for the root complex's base address, without which q35 has no watchdog of its own
-//! (`docs/hosts.md`, "q35's watchdog").
+//! QEMU builds the ACPI tables from the chipset's registers when the first ACPI item is selected, so all of this comes before.
+//! Without any one of the writes, a guest lacks something. SeaBIOS also sets up SMM and SMBus, which makes no difference to a
+//! guest with ACPI tables, and the root complex's base address, without which q35 has no chipset watchdog (`docs/hosts.md`,
+//! "q35's watchdog").
 //!
-//! Assumed: registers are at their reset values, or as this module left them in the same run, when a reset that a guest
-//! wanted taken for a wake is none ([`Platform::program`]). An unknown or absent host bridge is no error: then there is nothing
-//! to program, and the tables of the host stand on their own (see `docs/hosts.md`). Left out: SMM, SMBus, graphics.
+//! Assumed: registers have their reset values, or the values that this module wrote earlier in the same run, if a reset looked
+//! like a wake but was none ([`Platform::program`]). An unknown or absent host bridge is no error: then there is nothing to
+//! program, and the host's tables do not depend on it (see `docs/hosts.md`). Left out: SMM, SMBus, graphics.
 //!
 //! Sources: Intel 82441FX (i440FX) data sheet; Intel 82371AB (PIIX4) data sheet; Intel 3 Series (82G33) MCH data sheet
 //! for q35's 29C0h; Intel I/O Controller Hub 9 data sheet; QEMU `hw/pci-host/`, `hw/isa/lpc_ich9.c`, `hw/isa/piix3.c`.
@@ -52,28 +52,28 @@ use root::Root;
 /// PAM0, upper half (bits 4 and 5): reads and writes of 0xf0000 to 0xfffff go to RAM.
 const PAM0_RAM: u8 = 0x30;
 
-/// A machine whose registers are set.
+/// A platform whose registers are set.
 #[derive(Clone, Copy, Debug)]
 pub struct Platform {
     /// The board.
     pub board: &'static dyn Board,
     /// Whether 0xf0000 to 0xfffff is RAM.
     pub f_segment: bool,
-    /// The root of PCI, if the firmware sets it up.
+    /// The PCI root, if the firmware sets up PCI.
     root: Option<Root>,
-    /// Where devices begin below 4 GiB.
+    /// The start of the device space below 4 GiB.
     devices_start: PhysAddr,
-    /// The way into configuration space: by the memory-mapped window if it is open, which takes one access where the ports
-    /// take two.
+    /// The way to access configuration space: the memory-mapped window if it is open, which takes one access where the ports take
+    /// two.
     access: ConfigAccess,
     features: Features,
     physical_bits: u8,
 }
 
 impl Platform {
-    /// Sets the chipset's registers: in a boot, and after a reset that may have left an operating system's memory as it was.
+    /// Sets the chipset's registers: in a boot, and after a reset that may be a wake.
     ///
-    /// Writes no memory, and may be called again: it writes the same again.
+    /// Writes no memory. May be called again, and then writes the same values.
     pub fn program<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &Regions) -> Self {
         let board = detect::board(machine, fw_cfg);
         log::debug!("board: {}", board.name());
@@ -95,16 +95,15 @@ impl Platform {
         Self { board, f_segment: chipset.is_some(), root, devices_start, access, features, physical_bits }
     }
 
-    /// Whether the machine was asleep before this reset, as far as the chipset says so.
+    /// Whether the chipset says that the machine was asleep before this reset.
     pub fn was_asleep(&self, ports: &mut impl Ports) -> bool {
         self.board.chipset().is_some() && power::was_asleep(ports)
     }
 
-    /// Gives PCI functions their addresses, where the firmware sets up PCI. After a wake the operating system restores those that
-    /// they had.
+    /// Assigns addresses to PCI functions, if the firmware sets up PCI. After a wake, the operating system restores its own.
     ///
     /// # Errors
-    /// [`Error::Full`] when the map has no room for the configuration window.
+    /// [`Error::Full`] if the map has no room for the configuration window.
     pub fn set_up_pci<M: Machine>(&self, boot: &mut Boot<'_, M>) -> Result<Devices, Error> {
         if let ConfigAccess::Ecam(window) = self.access {
             boot.map.reserve(window.range, MemoryType::RESERVED)?;
@@ -113,8 +112,8 @@ impl Platform {
         Ok(root.configure(boot.machine, boot.fw_cfg, boot.map, self.access, Some(self.physical_bits)))
     }
 
-    /// Sets the memory types of all CPUs, and their features on a board that the firmware knows. QEMU offers no features on
-    /// others. A host other than QEMU that has turned the MTRRs on for a board of its own has set them for its devices.
+    /// Sets the memory types of all CPUs and, on a known board, their features; QEMU offers no features on others. A host other
+    /// than QEMU that has enabled the MTRRs for its own board has set them for its devices, and they are unchanged.
     pub fn set_up_cpus<M: Machine>(&self, machine: &mut M, fw_cfg: &FwCfg) {
         let Self { features, devices_start, physical_bits, .. } = *self;
         if self.root.is_some() {
@@ -125,11 +124,12 @@ impl Platform {
     }
 }
 
-/// No host is known to have devices below 2 GiB; all have the I/O APIC, and some above it.
+/// No known host has devices below 2 GiB. All have the I/O APIC, and some have devices above it.
 const LEAST_DEVICES: PhysAddr = PhysAddr::new(2 << 30);
 const IO_APIC: PhysAddr = PhysAddr::new(0xfec0_0000);
 
-/// Sets the chipset's registers in configuration space. The window comes first, as it is the faster way to all others.
+/// Sets the chipset's registers in configuration space. The window comes first, because it is the faster way to access the
+/// others.
 fn program<M: Machine>(machine: &mut M, board: &dyn Board, low_ram_end: PhysAddr, host: HostKind) -> ConfigAccess {
     let ecam = board.open_ecam(&mut PortConfig::new(machine), low_ram_end, host);
     let access = ecam.map_or(ConfigAccess::Ports, ConfigAccess::Ecam);
@@ -137,11 +137,10 @@ fn program<M: Machine>(machine: &mut M, board: &dyn Board, low_ram_end: PhysAddr
     access
 }
 
-/// Makes 0xf0000 to 0xfffff RAM that can be read and written, where an operating system looks for the SMBIOS entry point
-/// and the RSDP.
+/// Makes 0xf0000 to 0xfffff writable RAM, where an operating system searches for the SMBIOS entry point and the RSDP.
 ///
-/// The host rebuilds its memory map for this, which is the dearest single thing that firmware asks for: it is done
-/// once, and only for a guest that has tables to find there.
+/// The host rebuilds its memory map for this, which is the most expensive single operation of the firmware. It is done once, and
+/// only if there are tables to put there.
 fn open_f_segment<M: Machine>(machine: &mut M, access: ConfigAccess, chipset: &Chipset) {
     access.with(machine, |config| config.write8(HOST_BRIDGE, chipset.pam0, PAM0_RAM));
 }

@@ -1,8 +1,8 @@
-//! Boards without a chipset that the firmware knows: `isapc`, other machines without PCI, and host bridges of other hosts.
+//! Boards without a known chipset: `isapc`, other machines without PCI, and host bridges of other hosts.
 //!
-//! Of a machine without PCI nothing says whether it has a keyboard controller, unless the host describes its devices. So that
-//! of `isapc` is looked for. An unknown host bridge is left alone, and PCI with it: every host that is known to have one
-//! gives its functions addresses itself.
+//! A machine without PCI may or may not have a keyboard controller, unless the host describes its devices. So on `isapc` the
+//! firmware checks for one. The firmware does not set up PCI under an unknown host bridge: every known host with one assigns
+//! addresses itself.
 
 use super::board::Board;
 use super::isa::{IsaDevices, Keyboard, Pic};

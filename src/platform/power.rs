@@ -1,11 +1,11 @@
-//! The power management registers of a chipset: where they are, and what they say after a reset.
+//! The power management registers of a chipset: their address, and their state after a reset.
 
 use crate::hal::Ports;
 
-/// Their I/O base, and bit 0, which an I/O base has. Below 0x1000, so that PCI can have the ports from there on; QEMU's tables
-/// take whatever stands here.
+/// Their I/O base, with bit 0 set, as in an I/O BAR. It is below 0x1000, so that PCI can have the ports from there on. QEMU's
+/// tables use any value.
 pub const BASE: u32 = 0x600 | 1;
-/// The PM1 status register, 16 bits, the first of them (ICH9 data sheet, 13.8.3; 82371AB, 7.1.1).
+/// The PM1 status register, 16 bits, at the base (ICH9 data sheet, 13.8.3; 82371AB, 7.1.1).
 const PM1_STATUS: u16 = (BASE & !1) as u16;
 /// PM1 status: the machine was asleep and has woken (ACPI 6.5, 4.8.3.1.1).
 const WAK_STS: u16 = 1 << 15;
@@ -17,6 +17,6 @@ const WAK_STS: u16 = 1 << 15;
 pub fn was_asleep(ports: &mut impl Ports) -> bool {
     let status = ports.in16(PM1_STATUS);
     log::debug!("PM1 status after a reset that asks for a wake: {status:#06x}");
-    // Where nothing answers all bits are set, reserved ones too.
+    // An absent register reads as all ones, including reserved bits.
     status != u16::MAX && status & WAK_STS != 0
 }

@@ -10,18 +10,18 @@ use crate::pci::{Address, Bar, BarKind, ChipsetFunction, ConfigSpace, EcamWindow
 
 /// Host bridge: base of the memory-mapped configuration space, low dword (82G33 data sheet, PCIEXBAR).
 const PCIEXBAR: u8 = 0x60;
-/// PCIEXBAR bit 0: on. Length bits 1 and 2 at zero: 256 MiB, 256 buses.
+/// PCIEXBAR bit 0: enabled. Length bits 1 and 2 are zero: 256 MiB, 256 buses.
 const PCIEXBAR_ENABLE: u32 = 1;
-/// Where the window goes: QEMU's reset value of the register, so that its high dword need not be written.
+/// The window's address: QEMU's reset value of the register, so that its high dword need not be written.
 const ECAM_BASE: u64 = 0xb000_0000;
 const ECAM_SIZE: u64 = 256 << 20;
 
 /// The LPC bridge of the ICH9.
 const LPC: Address = constant(Address::new(0, 0x1f, 0));
 
-/// The functions that every `q35` has beside the host bridge and the LPC bridge, all on the ICH9. SATA has ports to reach its
-/// registers by, and the registers in memory (ICH9 data sheet, BAR and ABAR); the SMBus has ports (SMB_BASE). QEMU's have no
-/// others (`hw/ide/ich.c`, `hw/i2c/smbus_ich9.c`).
+/// The functions that every `q35` has in addition to the host bridge and the LPC bridge, all on the ICH9. SATA has ports to
+/// access its registers, and the registers in memory (ICH9 data sheet, BAR and ABAR). The SMBus has ports (SMB_BASE). QEMU's have
+/// no other BARs (`hw/ide/ich.c`, `hw/i2c/smbus_ich9.c`).
 static FUNCTIONS: [ChipsetFunction; 2] = [
     ChipsetFunction {
         address: constant(Address::new(0, 0x1f, 2)),
@@ -43,8 +43,7 @@ static FUNCTIONS: [ChipsetFunction; 2] = [
 ];
 /// LPC: base of the power management registers (ICH9 data sheet, 13.1.11, PMBASE).
 const PMBASE: u8 = 0x40;
-/// LPC: ACPI control (13.1.12, ACPI_CNTL); bit 7 turns the registers at PMBASE on. The low bits at zero give the SCI
-/// interrupt 9.
+/// LPC: ACPI control (13.1.12, ACPI_CNTL). Bit 7 enables the registers at PMBASE. The low bits are zero: the SCI is interrupt 9.
 const ACPI_CNTL: u8 = 0x44;
 const _: () = assert!(ACPI_CNTL == PMBASE + 4);
 const ACPI_CNTL_ENABLE: u32 = 1 << 7;
@@ -56,7 +55,7 @@ const PIRQ_E: u8 = 0x68;
 /// PCI memory below 4 GiB: from the end of the configuration window to the I/O APIC.
 const MEMORY: (u64, u64) = (ECAM_BASE + ECAM_SIZE, 0xfec0_0000);
 
-/// Devices up to here rotate over PIRQE to PIRQH; the ICH9's own have fixed routes.
+/// Devices up to this one rotate over PIRQE to PIRQH; those of the ICH9 have fixed routes.
 const LAST_ROTATED_DEVICE: u8 = 24;
 
 /// The chipset.
@@ -67,9 +66,9 @@ static CHIPSET: Chipset = Chipset {
     functions: &FUNCTIONS,
     // 82G33 data sheet.
     pam0: 0x90,
-    // Above those of QEMU's devices: its VMware port is 0x5658.
+    // Above the ports of QEMU's devices: its VMware port is 0x5658.
     ports: constant(PortRange::new(0x6000, 0x1_0000)),
-    // All but the mainboard's. A function that gets QEMU's VMware port takes it over.
+    // All except the mainboard's. A function that gets QEMU's VMware port replaces it.
     more_ports: constant(PortRange::new(0x1000, 0x1_0000)),
 };
 
@@ -89,13 +88,13 @@ impl Board for Q35 {
         Some(&CHIPSET)
     }
 
-    /// Without the window the guest has no extended configuration space, and through it each further register takes one
-    /// access. StratoVirt's takes dwords alone.
+    /// Without the window, the guest has no extended configuration space. Through it, each further register takes one access.
+    /// StratoVirt's supports dwords only.
     fn open_ecam(&self, ports: &mut dyn ConfigSpace, low_ram_end: PhysAddr, host: HostKind) -> Option<EcamWindow> {
         let range = PhysRange::new(PhysAddr::new(ECAM_BASE), ECAM_SIZE).filter(|range| low_ram_end <= range.start());
         let Some(range) = range else {
             log::warn!(
-                "RAM reaches {low_ram_end}: no room for PCI Express configuration space; let less of it be below 4 GiB \
+                "RAM reaches {low_ram_end}: no room for PCI Express configuration space; put less RAM below 4 GiB \
                  (QEMU: -machine max-ram-below-4g=2G)"
             );
             return None;
@@ -106,8 +105,8 @@ impl Board for Q35 {
     }
 
     fn program(&self, config: &mut dyn ConfigSpace, _host: HostKind) {
-        // Without these two the guest has no ACPI: no power-off, no interrupt routing, no hot-plug.
-        // ACPI_CNTL is the dword after PMBASE: one access takes both, where the window takes eight bytes.
+        // Without these two writes the guest has no ACPI: no power-off, no interrupt routing, no hot-plug. ACPI_CNTL is the dword
+        // after PMBASE: one access writes both, if the window supports eight bytes.
         config.write64(LPC, PMBASE, u64::from(ACPI_CNTL_ENABLE) << 32 | u64::from(power::BASE));
         // For guests that do not route interrupts themselves.
         config.write32(LPC, PIRQ_A, pirq::ROUTES);

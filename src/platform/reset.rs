@@ -1,6 +1,6 @@
-//! The two ways to reset a PC by a port.
+//! The two ways to reset a PC through a port.
 //!
-//! Left out: the CPU's shutdown, which the binary has, for machines on which neither port answers.
+//! Left out: the CPU's shutdown, which is in the binary, for machines on which neither port responds.
 
 use super::timer::wait;
 use crate::hal::{Clock, Ports};
@@ -13,11 +13,11 @@ const RESET_NOW: u8 = 0x04;
 const KEYBOARD_COMMAND: u16 = 0x64;
 const KEYBOARD_RESET: u8 = 0xfe;
 
-/// How long each of the two has before the next is asked, in milliseconds. The CPU runs on for a moment after a host was
-/// asked, and a second question would reset the machine a second time, in the next boot.
+/// How long to wait for each of the two before trying the next, in milliseconds. The CPU continues for a moment after the
+/// request, and a second request would reset the machine again, during the next boot.
 const RESET_LIMIT: u32 = 100;
 
-/// Asks the machine to start again. Comes back where nothing answers, as on a microvm; then the CPU's shutdown is left.
+/// Requests a reset. Returns if nothing responds, as on a microvm; then only the CPU's shutdown remains.
 pub fn restart<M: Ports + Clock>(machine: &mut M) {
     machine.out8(RESET_CONTROL, RESET_HARD);
     machine.out8(RESET_CONTROL, RESET_HARD | RESET_NOW);
@@ -41,7 +41,7 @@ mod tests {
         let keyboard = machine.accesses.iter().position(|access| *access == Access::Out(0x64, 1, 0xfe)).unwrap();
         let timers =
             |accesses: &[Access]| accesses.iter().filter(|access| **access == Access::Out(0x43, 1, 0xb0)).count();
-        assert_eq!(timers(&machine.accesses[..keyboard]), 10, "there is time for the first to be answered");
+        assert_eq!(timers(&machine.accesses[..keyboard]), 10, "there is time for the first to respond");
         assert_eq!(timers(&machine.accesses[keyboard..]), 10, "and for the second");
         assert!(machine.ticks() - start >= 20 * TSC_10_MS);
     }

@@ -1,4 +1,4 @@
-//! The root of PCI on a board: what it tells the configuration of all functions.
+//! The PCI root of a board: the inputs for the configuration of all functions.
 
 use super::aperture::{high_apertures, unoccupied};
 use super::board::{Board, Chipset};
@@ -8,10 +8,10 @@ use crate::hal::Machine;
 use crate::memory_map::Regions;
 use crate::pci::{self, Apertures, ConfigAccess, Devices, HostBridge, LowApertures};
 
-/// How many root buses there are beside bus 0, 64 bits, little-endian.
+/// The number of root buses other than bus 0, 64 bits, little-endian.
 const EXTRA_ROOTS: &str = "etc/extra-pci-roots";
 
-/// The end of what the host keeps above RAM for memory that is plugged in later, 64 bits, little-endian.
+/// The end of the host's space above RAM for memory that is plugged in later, 64 bits, little-endian.
 const RESERVED_MEMORY_END: &str = "etc/reserved-memory-end";
 
 /// The root of a board whose PCI the firmware sets up.
@@ -19,7 +19,7 @@ const RESERVED_MEMORY_END: &str = "etc/reserved-memory-end";
 pub(super) struct Root {
     board: &'static dyn Board,
     chipset: &'static Chipset,
-    /// The memory below 4 GiB that functions may have.
+    /// The aperture for PCI memory below 4 GiB.
     pub(super) memory: PhysRange,
 }
 
@@ -30,8 +30,8 @@ impl Root {
         Some(Self { board, chipset, memory: board.pci_memory(low_ram_end)? })
     }
 
-    /// Gives all functions their addresses, where `map` has nothing: below 4 GiB, and above within `high_bits` address bits if
-    /// that is not `None`.
+    /// Assigns addresses to all functions, where `map` has nothing: below 4 GiB and, unless `high_bits` is `None`, above it
+    /// within so many address bits.
     pub(super) fn configure<M: Machine>(
         &self,
         machine: &mut M,

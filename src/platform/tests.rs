@@ -40,7 +40,7 @@ fn dword(machine: &FakeMachine, address: u64) -> u32 {
 }
 
 #[test]
-fn the_host_bridge_tells_the_board() {
+fn the_host_bridge_identifies_the_board() {
     let detect = |id| board(qemu(FakeMachine::new().with(FakeConfigPorts::with_host_bridge(id)), &[]));
     assert_eq!(detect(0x1237_8086), &Pc as &dyn Board);
     assert_eq!(detect(0x29c0_8086), &Q35 as &dyn Board);
@@ -57,13 +57,13 @@ fn the_host_bridge_tells_the_board() {
 }
 
 #[test]
-fn q35_gets_its_registers() {
+fn the_registers_of_a_q35_are_set() {
     let config = FakeConfigPorts::with_host_bridge(0x29c0_8086);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(config);
     let ConfigAccess::Ecam(ecam) = program_board(&mut machine, &Q35, 2 * GIB) else { panic!("no window") };
     assert_eq!((ecam.range.start().get(), ecam.range.len()), (0xb000_0000, 256 << 20));
-    // One write opens the window, the rest goes through it.
+    // One write opens the window; the other writes go through it.
     assert_eq!(*writes.borrow(), [(at(0, 0, 0x60), 4, 0xb000_0001)]);
     let lpc = 0xb000_0000 + (0x1f << 15);
     assert_eq!(dword(&machine, lpc + 0x40), 0x601, "PMBASE");
@@ -74,7 +74,7 @@ fn q35_gets_its_registers() {
 }
 
 #[test]
-fn q35_with_ram_where_the_window_would_be_goes_through_the_ports() {
+fn a_q35_with_ram_at_the_window_is_programmed_through_the_ports() {
     let config = FakeConfigPorts::with_host_bridge(0x29c0_8086);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(config);
@@ -86,7 +86,7 @@ fn q35_with_ram_where_the_window_would_be_goes_through_the_ports() {
 }
 
 #[test]
-fn pc_gets_its_registers() {
+fn the_registers_of_a_pc_are_set() {
     let config = FakeConfigPorts::with_host_bridge(0x1237_8086);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(config);
@@ -101,7 +101,7 @@ fn pc_gets_its_registers() {
     assert!(machine.accesses.contains(&Access::Out(0x4d1, 1, 0x0c)), "ELCR");
 }
 
-/// A CPU whose local APIC is on, with its registers in memory or as model-specific ones.
+/// A CPU whose local APIC is enabled, with its registers in memory or as model-specific ones.
 fn with_apic(machine: FakeMachine, x2apic: bool) -> FakeMachine {
     let mut machine = machine;
     machine.cpuid.insert((1, 0), Cpuid { edx: 1 << 9, ..Cpuid::default() });
@@ -109,7 +109,7 @@ fn with_apic(machine: FakeMachine, x2apic: bool) -> FakeMachine {
     machine
 }
 
-/// QEMU, with these files beside its own.
+/// QEMU, with these additional files.
 fn qemu(machine: FakeMachine, files: &[&str]) -> (FakeMachine, FwCfg) {
     let device = FakeFwCfg::new(true).with_file(QEMU_FILE, &[]);
     let device = files.iter().fold(device, |device, file| device.with_file(file, &[0; 8]));
@@ -119,7 +119,7 @@ fn qemu(machine: FakeMachine, files: &[&str]) -> (FakeMachine, FwCfg) {
     (machine, fw_cfg)
 }
 
-/// Programs the chipset with the host bridge of this number, or of a machine without PCI.
+/// Programs the chipset with this host bridge ID, or a machine without PCI.
 fn programmed(machine: FakeMachine, bridge: Option<u32>, files: &[&str]) -> FakeMachine {
     let machine = match bridge {
         Some(id) => machine.with(FakeConfigPorts::with_host_bridge(id)),
@@ -130,7 +130,7 @@ fn programmed(machine: FakeMachine, bridge: Option<u32>, files: &[&str]) -> Fake
     machine
 }
 
-/// Each kind of machine: the chipsets, another with PCI, and one without.
+/// Each kind of machine: the chipsets, another one with PCI, and one without PCI.
 const BRIDGES: [Option<u32>; 4] = [Some(0x1237_8086), Some(0x29c0_8086), Some(0x0d57_8086), None];
 
 #[test]
@@ -157,13 +157,13 @@ fn interrupts_of_the_pic_reach_the_boot_cpu_of_every_machine() {
 }
 
 #[test]
-fn without_a_pic_or_a_local_apic_nothing_is_wired() {
+fn without_a_pic_or_a_local_apic_no_pin_is_unmasked() {
     for (bridge, absent) in BRIDGES.into_iter().flat_map(|bridge| [(bridge, 0), (bridge, u32::MAX)]) {
         let mut machine = with_apic(FakeMachine::new(), false);
         machine.absent = absent;
         let machine = programmed(machine, bridge, &[]);
         assert_eq!(dword(&machine, 0xfee0_0350), 0);
-        // Two accesses tell that there is none.
+        // Two accesses show that there is none.
         assert_eq!(machine.accesses.iter().filter(is_pics).count(), 2, "{:?}", machine.accesses);
     }
     let mut off = with_apic(FakeMachine::new().with(FakePics::default()), false);
@@ -179,7 +179,7 @@ fn is_pics(access: &&Access) -> bool {
 }
 
 #[test]
-fn the_interrupt_controllers_of_a_microvm_are_masked_by_one_access_and_wired() {
+fn the_interrupt_controllers_of_a_microvm_are_masked_with_one_access() {
     for file in ["etc/table-loader", "etc/fdt"] {
         let pics = FakePics::default();
         let state = pics.state();
@@ -191,7 +191,7 @@ fn the_interrupt_controllers_of_a_microvm_are_masked_by_one_access_and_wired() {
 }
 
 #[test]
-fn the_f_segment_takes_one_write() {
+fn opening_the_f_segment_takes_one_write() {
     let chipset = |board: &dyn Board| board.chipset().unwrap();
     for (board, pam0) in [(&Pc as &dyn Board, 0x59), (&Q35, 0x90)] {
         let config = FakeConfigPorts::default();
@@ -200,7 +200,7 @@ fn the_f_segment_takes_one_write() {
         open_f_segment(&mut machine, ConfigAccess::Ports, chipset(board));
         assert_eq!(*writes.borrow(), [(pam0, 1, 0x30)]);
     }
-    // And one access, where the configuration window is open.
+    // One access, if the configuration window is open.
     let mut machine = FakeMachine::new();
     let range = PhysRange::new(PhysAddr::new(0xb000_0000), 256 << 20).unwrap();
     let window = EcamWindow { range, longest: LongestAccess::Qword };
@@ -220,7 +220,7 @@ fn the_keyboard_controller_translates() {
     }
 }
 
-/// Where the uncached ranges begin in these registers, all of which reach up to 4 GiB, and the default type's register.
+/// The start of the uncached ranges in these registers, all of which reach up to 4 GiB, and the default type's register.
 fn memory_types(machine: &FakeMachine) -> (Option<u64>, Option<u64>) {
     let ranges = (0..8).map(|i| 0x200 + 2 * i).filter(|base| machine.msrs.contains_key(base));
     (ranges.map(|base| machine.msrs[&base]).min(), machine.msrs.get(&0x2ff).copied())
@@ -243,7 +243,7 @@ fn set_up(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: HostMap) -> (Platform,
 #[test]
 fn memory_types_are_set_on_every_board_from_the_end_of_ram_up() {
     for bridge in [Some(0x0d57_8086), None] {
-        // RAM below 4 GiB in MiB, and where devices begin: 2 GiB at the least, and where four ranges hold them.
+        // RAM below 4 GiB in MiB, and the start of the devices: at least 2 GiB, where four ranges cover them.
         for (ram, devices) in
             [(128, 0x8000_0000), (2048, 0x8000_0000), (2500, 0x9d00_0000), (3072, 0xc000_0000), (4096, 0xfec0_0000)]
         {
@@ -261,7 +261,7 @@ fn memory_types_are_set_on_every_board_from_the_end_of_ram_up() {
 }
 
 #[test]
-fn memory_types_that_another_host_has_set_for_a_board_of_its_own_stay() {
+fn memory_types_that_another_host_has_set_for_its_own_board_are_kept() {
     let seen = |is_qemu: bool, bridge, default_type| {
         let device = FakeFwCfg::new(true).with_file("etc/table-loader", &[0; 8]);
         let device = if is_qemu { device.with_file(QEMU_FILE, &[]) } else { device };
@@ -274,12 +274,12 @@ fn memory_types_that_another_host_has_set_for_a_board_of_its_own_stay() {
     };
     const CROSVM: u32 = 0x1237_8086;
     assert_eq!(seen(false, CROSVM, 0x806), (None, Some(0x806)));
-    // What is there after a reset, and what the firmware itself has left on a QEMU that was not reset.
+    // The values after a reset, and those that the firmware has written on a QEMU that was not reset.
     assert_eq!(seen(false, CROSVM, 0), (Some(0x8000_0000), Some(0xc06)));
     assert_eq!(seen(true, 0x0d57_8086, 0x806), (Some(0x8000_0000), Some(0xc06)));
 }
 
-/// A keyboard controller that has this status.
+/// A keyboard controller with this status.
 struct Keyboard(u32);
 
 impl FakeDevice for Keyboard {
@@ -306,7 +306,7 @@ fn the_keyboard_controller_of_a_machine_without_pci_translates_if_there_is_one()
         machine.absent = absent;
         assert_eq!(accesses(machine, &[]), [Access::In(0x64, 1, absent & 0xff)]);
     }
-    // A microvm has none, and one of these two.
+    // A microvm has none, and has one of these two files.
     for file in ["etc/table-loader", "etc/fdt"] {
         assert_eq!(accesses(FakeMachine::new().with(Keyboard(0x18)), &[file]), [], "{file}");
     }
@@ -323,7 +323,7 @@ fn port_0x92_says_that_address_line_20_is_open() {
 }
 
 #[test]
-fn an_unknown_host_bridge_is_left_alone() {
+fn an_unknown_host_bridge_is_not_programmed() {
     let config = FakeConfigPorts::with_host_bridge(0x0d57_8086);
     let writes = config.writes();
     let machine = FakeMachine::new().with(config);
@@ -336,24 +336,24 @@ fn an_unknown_host_bridge_is_left_alone() {
 }
 
 #[test]
-fn the_numbers_of_a_host_bridge_alone_do_not_make_a_pc_on_other_hosts() {
+fn on_other_hosts_the_host_bridge_ids_alone_do_not_identify_a_pc() {
     for (id, isa, isa_id, known) in
         [(0x1237_8086, at(1, 0, 0), 0x7000_8086, &Pc as &dyn Board), (0x29c0_8086, at(0x1f, 0, 0), 0x2918_8086, &Q35)]
     {
         let detect = |config: FakeConfigPorts| board((FakeMachine::new().with(config), FwCfg::absent()));
         let bridge = || FakeConfigPorts::with_host_bridge(id);
         assert_eq!(detect(bridge().with_function(isa, isa_id)), known);
-        // crosvm: the 440FX's numbers, then any device, or none.
+        // crosvm: the 440FX's IDs, then any device, or none.
         assert_eq!(detect(bridge()), FOREIGN);
         assert_eq!(detect(bridge().with_function(isa, 0x1042_1af4)), FOREIGN);
         let (mut machine, fw_cfg) = qemu(FakeMachine::new().with(bridge()), &[]);
         assert_eq!(detect::board(&mut machine, &fw_cfg), known);
-        assert_eq!(machine.accesses.len(), 2, "QEMU is taken at its word");
+        assert_eq!(machine.accesses.len(), 2, "QEMU's host bridge ID suffices");
     }
 }
 
 #[test]
-fn nothing_is_written_to_power_management_that_is_not_there() {
+fn absent_power_management_is_not_written() {
     for (there, writes_there) in [(true, 2), (false, 0)] {
         let config = FakeConfigPorts::with_host_bridge(0x1237_8086);
         let config = if there { config.with_function(at(1, 3, 0), 0x7113_8086) } else { config };
@@ -365,7 +365,7 @@ fn nothing_is_written_to_power_management_that_is_not_there() {
 }
 
 #[test]
-fn pci_keeps_off_what_the_host_reserves_behind_ram() {
+fn pci_memory_avoids_what_the_host_reserves_above_ram() {
     let (ecam, window) =
         ((0xe000_0000, 256 << 20), PhysRange::from_bounds(PhysAddr::new(3 * GIB), PhysAddr::new(0xfec0_0000)));
     let bounds = |reserved: &[(u64, u64)]| {
@@ -380,7 +380,7 @@ fn pci_keeps_off_what_the_host_reserves_behind_ram() {
 }
 
 #[test]
-fn interrupts_rotate_as_on_the_boards() {
+fn interrupts_rotate_as_on_the_real_boards() {
     // The figures are those that Linux prints for QEMU's devices under SeaBIOS.
     assert_eq!(Pc.interrupt(1, Pin::D), Some(11), "pc 00:01.2 USB");
     assert_eq!(Pc.interrupt(1, Pin::A), Some(9), "pc 00:01.3 power management");
@@ -394,7 +394,7 @@ fn interrupts_rotate_as_on_the_boards() {
 }
 
 #[test]
-fn pci_memory_begins_behind_ram_and_ends_at_the_io_apic() {
+fn pci_memory_begins_above_ram_and_ends_at_the_io_apic() {
     let (pc, q35): (&dyn Board, &dyn Board) = (&Pc, &Q35);
     for (board, ram_end, start) in [
         (q35, 128 << 20, 0xc000_0000),
@@ -403,7 +403,7 @@ fn pci_memory_begins_behind_ram_and_ends_at_the_io_apic() {
         (pc, 2 * GIB, 0x8000_0000),
         (pc, 3 * GIB, 0xc000_0000),
         (pc, 3 * GIB + (512 << 20), 0xe000_0000),
-        // Where four ranges of memory types reach up to 4 GiB.
+        // The address from which four ranges of memory types reach up to 4 GiB.
         (pc, 3073 << 20, 0xc400_0000),
         (q35, 3501 << 20, 0xdae0_0000),
     ] {
@@ -419,14 +419,14 @@ fn pci_memory_begins_behind_ram_and_ends_at_the_io_apic() {
     }
 }
 
-/// Where RAM below 4 GiB ends with `-m`, in MiB (QEMU `hw/i386/pc_piix.c` and `pc_q35.c`).
+/// The end of RAM below 4 GiB with `-m`, in MiB (QEMU `hw/i386/pc_piix.c` and `pc_q35.c`).
 fn low_ram_end(board: &'static dyn Board, mib: u64) -> PhysAddr {
     let (most, rest) = if board == &Q35 as &dyn Board { (2816, 2048) } else { (3584, 3072) };
     PhysAddr::new(if mib >= most { rest } else { mib } << 20)
 }
 
 #[test]
-fn with_any_memory_all_ram_is_cached_and_pci_is_not() {
+fn ram_is_cached_and_pci_is_uncached_with_any_memory_size() {
     for board in [&Q35 as &'static dyn Board, &Pc] {
         for mib in 1..=8192 {
             let ram_end = low_ram_end(board, mib);
@@ -459,16 +459,16 @@ fn map(ram_above: u64, reserved: &[(u64, u64)]) -> HostMap {
 }
 
 #[test]
-fn the_high_apertures_are_above_ram_and_within_what_the_cpu_can_address() {
+fn the_high_apertures_are_above_ram_and_within_the_cpus_address_bits() {
     let windows = |map: &Regions, reserved: Option<u64>, bits| {
         let all = high_apertures(map, reserved.map(PhysAddr::new), bits);
         all.map(|window| (window.start().get(), window.end().get())).collect::<Vec<_>>()
     };
     assert_eq!(windows(&map(0, &[]), None, 36), [(4 * GIB, 64 * GIB)]);
     assert_eq!(windows(&map(4 * GIB + 4096, &[]), None, 36), [(9 * GIB, 64 * GIB)]);
-    // What the host keeps for memory that is plugged in later stays free.
+    // The host's space for memory that is plugged in later stays free.
     assert_eq!(windows(&map(4 * GIB, &[]), Some(40 * GIB), 36), [(40 * GIB, 64 * GIB)]);
-    // No room at all: RAM up to the limit of the CPU, or beyond.
+    // No room: RAM up to the CPU's limit, or beyond.
     assert_eq!(windows(&map(60 * GIB, &[]), None, 36), []);
     assert_eq!(windows(&map(100 * GIB, &[]), None, 36), []);
     assert_eq!(windows(&map(0, &[]), Some(u64::MAX), 36), []);
@@ -478,16 +478,16 @@ fn the_high_apertures_are_above_ram_and_within_what_the_cpu_can_address() {
 const HYPER_TRANSPORT: (u64, u64) = (0xfd << 32, 3 << 32);
 
 #[test]
-fn a_high_aperture_ends_at_a_reservation_and_another_begins_behind_it() {
+fn a_high_aperture_ends_at_a_reservation_and_another_begins_after_it() {
     let windows = |reserved: &[(u64, u64)], bits| {
         let all: Vec<_> = high_apertures(&map(0, reserved), None, bits).collect();
         all.into_iter().map(|window| (window.start().get() >> 30, window.end().get() >> 30)).collect::<Vec<_>>()
     };
     assert_eq!(windows(&[HYPER_TRANSPORT], 40), [(4, 1012)]);
     assert_eq!(windows(&[HYPER_TRANSPORT], 48), [(4, 1012), (1024, 1 << 18)]);
-    // Behind what is no whole GiB, and up to one.
+    // After a reservation that ends inside a GiB, and up to one that begins at a GiB.
     assert_eq!(windows(&[(8 * GIB + 4096, 4096), (10 * GIB, GIB)], 36), [(4, 8), (9, 10), (11, 64)]);
-    // RAM that QEMU has moved behind the reservation: what is below it is not asked for.
+    // RAM that QEMU has moved above the reservation: the space below it is not used.
     let mut moved = map(0, &[HYPER_TRANSPORT]);
     moved.describe(PhysRange::new(PhysAddr::new(1 << 40), GIB).unwrap(), MemoryType::CONVENTIONAL).unwrap();
     let all: Vec<_> = high_apertures(&moved, None, 48).collect();
@@ -495,9 +495,9 @@ fn a_high_aperture_ends_at_a_reservation_and_another_begins_behind_it() {
 }
 
 proptest! {
-    /// Whatever is reserved, no window has a byte of it, and together they have every whole GiB that is free.
+    /// No aperture has a reserved byte, and together they have every whole GiB that is free.
     #[test]
-    fn high_apertures_are_all_that_is_free_above_ram(
+    fn high_apertures_are_all_free_space_above_ram(
         ram in 0_u64..64,
         kept in proptest::option::of(4_u64..128),
         reserved in proptest::collection::vec((4 * 16_u64..160 * 16, 1_u64..80), 0..12),
@@ -525,7 +525,7 @@ proptest! {
 }
 
 #[test]
-fn physical_bits_are_those_of_the_cpu_within_reason() {
+fn physical_bits_are_those_of_the_cpu_within_36_to_52() {
     let bits = |highest: u32, sizes: u32| {
         let mut machine = FakeMachine::new();
         machine.cpuid.insert((0x8000_0000, 0), Cpuid { eax: highest, ..Cpuid::default() });
@@ -533,14 +533,14 @@ fn physical_bits_are_those_of_the_cpu_within_reason() {
         physical_bits(&mut machine)
     };
     assert_eq!(bits(0x8000_0008, 0x3028), 40);
-    assert_eq!(bits(0x8000_0008, 0x0000), 36, "a CPU that says zero");
+    assert_eq!(bits(0x8000_0008, 0x0000), 36, "a CPU that reports zero");
     assert_eq!(bits(0x8000_0008, 0x00ff), 52, "a 64-bit window beyond what page tables can hold");
     assert_eq!(bits(0x8000_0001, 0x3028), 36, "a CPU without the leaf");
 }
 
-/// QEMU's microvm is told by its files. All other machines are asked for their host bridge.
+/// QEMU's microvm is identified by its files. On all other machines the host bridge is read.
 #[test]
-fn a_microvm_is_not_asked_for_a_host_bridge() {
+fn a_microvm_is_detected_without_reading_a_host_bridge() {
     let is_asked = |files: &[&str]| {
         let machine = programmed(FakeMachine::new(), None, files);
         machine.accesses.iter().any(|access| matches!(access, Access::Out(0xcf8, ..)))

@@ -1,4 +1,4 @@
-//! A wait of some milliseconds, by channel 2 of a PC's timer.
+//! Waits some milliseconds, with channel 2 of a PC's timer.
 //!
 //! Assumed: nothing else uses that channel. Left out: the other channels, and any interrupt.
 
@@ -9,13 +9,13 @@ use crate::hal::{Clock, Ports};
 const TIMER_COUNT: u16 = 0x42;
 const TIMER_COMMAND: u16 = 0x43;
 const TIMER_GATE: u16 = 0x61;
-/// Channel 2, low byte then high byte, mode 0: the output goes high when the count is down.
+/// Channel 2, low byte then high byte, mode 0: the output goes high when the count reaches zero.
 const TIMER_ONE_SHOT: u8 = 0xb0;
 const GATE_ON: u8 = 1 << 0;
 const GATE_OUTPUT: u8 = 1 << 5;
 /// Ticks of the timer in ten milliseconds, at 1,193,182 Hz.
 const TICKS_10_MS: u16 = 11_932;
-/// Time stamp counter ticks taken for ten milliseconds where the timer does not answer.
+/// Time stamp counter ticks that count as ten milliseconds if the timer does not respond.
 pub(super) const TSC_10_MS: u64 = 40_000_000;
 
 /// Waits `milliseconds`, rounded up to tens.
@@ -27,12 +27,12 @@ pub fn wait<M: Ports + Clock>(machine: &mut M, milliseconds: u32) {
         let [low, high] = TICKS_10_MS.to_le_bytes();
         machine.out8(TIMER_COUNT, low);
         machine.out8(TIMER_COUNT, high);
-        // An output that is high at once is a port that nothing answers.
+        // An output that is high at once means an absent port.
         let absent = machine.in8(TIMER_GATE) & GATE_OUTPUT != 0;
         loop {
             let done = !absent && machine.in8(TIMER_GATE) & GATE_OUTPUT != 0;
             let elapsed = machine.ticks().wrapping_sub(start);
-            // A timer that never ends meets the clock.
+            // The time stamp counter ends a wait for a timer that never ends.
             if done || elapsed >= TSC_10_MS {
                 break;
             }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
     use crate::fakes::machine::{Access, FakeDevice, FakeMachine, FakeMemory};
 
-    /// A timer whose output goes high at the third look.
+    /// A timer whose output goes high at the third read.
     struct Timer(u32);
 
     impl FakeDevice for Timer {
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_is_as_many_periods_of_the_timer_as_it_takes() {
+    fn the_wait_is_a_whole_number_of_timer_periods() {
         let mut machine = FakeMachine::new().with(Timer(0));
         machine.ticks_per_look = 1;
         wait(&mut machine, 0);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_timer_the_wait_goes_by_the_clock() {
+    fn without_a_timer_the_wait_uses_the_clock() {
         for absent in [0, u32::MAX] {
             let mut machine = FakeMachine::new();
             machine.absent = absent;

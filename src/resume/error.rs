@@ -1,4 +1,4 @@
-//! Why a wake cannot be carried out.
+//! Errors of a wake.
 
 use core::fmt;
 
@@ -6,27 +6,27 @@ use crate::acpi::NoTable;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::layout::RESUME_RECORD;
 
-/// What was wrong. The guest's memory is lost then; the machine starts again.
+/// Why the wake failed. The guest's memory is then lost, and the machine is reset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The record does not have its checksum, or something in it makes no sense.
+    /// The record has a wrong checksum or invalid contents.
     Record,
-    /// The record is of an image that kept other memory for the wake.
+    /// The record is from an image that reserved other memory for the wake.
     OtherMemory(PhysRange),
-    /// There is no heap left for the record.
+    /// The heap has no room for the record.
     HeapFull,
-    /// There is no valid table with this signature where one should be.
+    /// There is no valid table with this signature at the expected address.
     Table {
         /// The table's signature.
         signature: &'static str,
-        /// Where it should be.
+        /// The expected address.
         at: PhysAddr,
     },
-    /// No table is the FADT.
+    /// There is no FADT.
     NoFadt,
-    /// The operating system left no address to wake up at.
+    /// The operating system left no waking vector.
     NoVector,
-    /// The address to wake up at is not in RAM below 1 MiB.
+    /// The waking vector is not in RAM below 1 MiB.
     Vector(u32),
 }
 

@@ -1,6 +1,6 @@
-//! What the boot leaves for a wake: in reserved memory, at [`RESUME_RECORD`].
+//! The record that a boot stores for a wake, in reserved memory at [`RESUME_RECORD`].
 //!
-//! A header and a list, all little-endian and of whole 64-bit words, so that the checksum goes by words.
+//! It is a header and a list, little-endian, in whole 64-bit words, which the checksum is calculated over.
 
 use alloc::vec::Vec;
 
@@ -13,49 +13,49 @@ use crate::hal::Memory;
 use crate::host::HostWrite;
 use crate::layout::{RESUME_RECORD, WAKE_RAM};
 
-/// What a record begins with. Its last byte is the version of the format.
+/// The magic number of a record. Its last byte is the version of the format.
 const MAGIC: [u8; 8] = *b"FLwake\0\x03";
 
-/// Most writes that are remembered.
+/// The most writes in a record.
 const MOST_WRITES: usize = 16;
 
-/// The beginning of a record.
+/// The header of a record.
 #[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Header {
     magic: [u8; MAGIC.len()],
-    /// Of everything behind this field.
+    /// The checksum of everything after this field.
     checksum: U64,
-    /// The memory that is kept: start and end.
+    /// The reserved memory: start and end.
     kept_start: U32,
     kept_end: U32,
     rsdp: U32,
-    /// How many [`HostWrite`]s follow.
+    /// The number of [`HostWrite`]s that follow.
     writes: U32,
 }
 
-/// How long the header is up to the end of its checksum.
+/// The offset in the header after its checksum.
 const CHECKED_FROM: usize = 16;
 
 const _: () = assert!(size_of::<Header>().is_multiple_of(8) && size_of::<HostWrite>().is_multiple_of(8));
 const _: () = assert!((size_of::<Header>() + MOST_WRITES * size_of::<HostWrite>()) as u64 <= RESUME_RECORD.len());
 
-/// What a wake needs to know of the boot.
+/// What a wake needs from the boot.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Where the ACPI root pointer is.
+    /// The address of the ACPI root pointer.
     pub rsdp: PhysAddr,
     /// What was written into the host's files.
     pub writes: Vec<HostWrite>,
 }
 
 impl Record {
-    /// Stores the record. Of more than 16 writes the rest is left out, which is warned of.
+    /// Stores the record. If there are more than 16 writes, the rest is left out and warned about.
     pub fn store(&self, memory: &mut impl Memory) {
         let Some(rsdp) = self.rsdp.get32() else { return clear(memory) };
         let writes = self.writes.get(..MOST_WRITES).unwrap_or_else(|| &self.writes);
         if writes.len() < self.writes.len() {
-            log::warn!("resume: only {MOST_WRITES} of the addresses that the host asked for are remembered");
+            log::warn!("resume: only the first {MOST_WRITES} addresses in the host's files are stored");
         }
         let mut header = Header {
             magic: MAGIC,
@@ -67,12 +67,12 @@ impl Record {
         };
         header.checksum = checksum(&header, writes).into();
         let start = RESUME_RECORD.start();
-        // The record's memory may be written: see the assertions here and in `layout`.
+        // The firmware may write the record's memory: see the assertions here and in `layout`.
         let _ = memory.write(start, header.as_bytes());
         if !writes.is_empty() {
             let _ = memory.write(list_start(), writes.as_bytes());
         }
-        // What a guest of before left behind it is for no kernel to find.
+        // Clear the rest, which may have data of an earlier guest that a kernel could find.
         let end = list_start().checked_add(writes.as_bytes().len() as u64);
         if let Some(rest) = end.and_then(|end| PhysRange::from_bounds(end, RESUME_RECORD.end())) {
             let _ = memory.fill(rest, 0);
@@ -104,7 +104,7 @@ impl Record {
     }
 }
 
-/// Whether something that begins as a record does is in memory.
+/// Whether memory has a record's magic number.
 pub fn is_present(memory: &mut impl Memory) -> bool {
     let mut magic = [0; MAGIC.len()];
     memory.read(RESUME_RECORD.start(), &mut magic).is_ok() && magic == MAGIC
@@ -112,7 +112,7 @@ pub fn is_present(memory: &mut impl Memory) -> bool {
 
 /// Removes the record.
 pub fn remove(memory: &mut impl Memory) {
-    // The record's memory may be written: see the assertion in `layout`.
+    // The firmware may write the record's memory: see the assertion in `layout`.
     let _ = memory.write(RESUME_RECORD.start(), &[0; MAGIC.len()]);
 }
 
@@ -127,7 +127,7 @@ fn list_start() -> PhysAddr {
     RESUME_RECORD.start().checked_add(size_of::<Header>() as u64).unwrap_or_default()
 }
 
-/// A checksum in which every change of a single word shows: an FNV-1a of 64-bit words.
+/// A checksum that detects every change of a single word: FNV-1a over 64-bit words.
 fn checksum(header: &Header, writes: &[HostWrite]) -> u64 {
     const START: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;

@@ -26,7 +26,7 @@ use crate::tables;
 mod decision;
 mod tpm;
 
-/// CMOS memory that a test can look at while the machine owns it.
+/// CMOS memory that a test can read while the machine owns it.
 #[derive(Clone)]
 struct Cmos(Rc<RefCell<(u8, [u8; 128])>>);
 
@@ -77,7 +77,7 @@ fn with_record(record: &Record) -> FakeMachine {
 }
 
 #[test]
-fn a_record_comes_back_as_it_was() {
+fn a_stored_record_loads_unchanged() {
     for record in [record(), Record { rsdp: PhysAddr::new(0x10), writes: Vec::new() }] {
         let mut machine = with_record(&record);
         assert_eq!(Record::load(&mut machine), Ok(record));
@@ -102,11 +102,11 @@ fn a_record_with_any_bit_changed_is_refused() {
     assert_eq!(Record::load(&mut machine), Ok(record()));
 }
 
-/// The length of a record's header, and of each write behind it.
+/// The length of a record's header, and of each write after it.
 const HEADER_LEN: u64 = 32;
 const WRITE_LEN: usize = 72;
 
-/// Makes the checksum of a record with so many writes right: an FNV-1a over the words behind it.
+/// Corrects the checksum of a record with this many writes: FNV-1a over the words after it.
 fn sum_up(memory: &mut FakeMemory, writes: usize) {
     let start = RESUME_RECORD.start().get();
     let words = memory.bytes(start + 16, HEADER_LEN as usize - 16 + writes * WRITE_LEN);
@@ -115,7 +115,7 @@ fn sum_up(memory: &mut FakeMemory, writes: usize) {
     memory.store(start + 8, &sum.to_le_bytes());
 }
 
-/// A write as it may be in memory: a name that may be empty or no text, a place, a length that may be too large.
+/// A write as memory may have it: a name that may be empty or not text, an offset, a length that may be too large.
 fn any_write() -> impl Strategy<Value = (Vec<u8>, u32, u32, [u8; 8])> {
     let name = prop_oneof![
         8 => "[a-z/]{1,56}".prop_map(String::into_bytes),
@@ -127,9 +127,9 @@ fn any_write() -> impl Strategy<Value = (Vec<u8>, u32, u32, [u8; 8])> {
 }
 
 proptest! {
-    /// A record with its checksum, whatever is in it: it is one only if each field is one that a boot could have left.
+    /// A record with a correct checksum and any contents loads only if a boot could have stored each field.
     #[test]
-    fn no_memory_stops_the_firmware(
+    fn any_record_in_memory_is_loaded_or_refused(
         (start, end) in prop_oneof![
             4 => Just((WAKE_RAM.start().get() as u32, WAKE_RAM.end().get() as u32)),
             1 => any::<(u32, u32)>(),
@@ -176,32 +176,32 @@ proptest! {
 }
 
 #[test]
-fn a_record_with_a_checksum_is_still_looked_at() {
-    // As another image would have left it, with its own ideas.
+fn a_record_with_a_correct_checksum_is_still_checked() {
+    // As another image could have stored it.
     let store = |writes: &[HostWrite]| {
         let record = Record { writes: writes.to_vec(), ..record() };
         Record::load(&mut with_record(&record))
     };
-    assert_eq!(store(&[HostWrite::new(b"", 0, &[1]).unwrap()]), Err(Error::Record), "a write to no file");
-    assert_eq!(store(&[HostWrite::new(b"etc/x", 0, &[]).unwrap()]), Err(Error::Record), "a write of nothing");
-    // A name that would be lines of its own where it is printed, which a guest can write into a record with its checksum.
+    assert_eq!(store(&[HostWrite::new(b"", 0, &[1]).unwrap()]), Err(Error::Record), "a write without a file");
+    assert_eq!(store(&[HostWrite::new(b"etc/x", 0, &[]).unwrap()]), Err(Error::Record), "a write without bytes");
+    // A name that prints as separate lines. A guest can write it into a record with a correct checksum.
     let record = Record { writes: vec![HostWrite::new(b"etc/xy", 0, &[1]).unwrap()], ..record() };
     let mut machine = with_record(&record);
     let start = RESUME_RECORD.start().get();
     machine.memory.store(start + 32 + 4, b"\n");
     sum_up(&mut machine.memory, 1);
-    assert_eq!(Record::load(&mut machine), Err(Error::Record), "a name with a line's end");
+    assert_eq!(Record::load(&mut machine), Err(Error::Record), "a name with a newline");
     assert_eq!(HostWrite::new(b"etc/\nx", 0, &[1]), None);
     assert_eq!(HostWrite::new(b"etc/x", 0, &[0; 9]), None);
     assert_eq!(HostWrite::new(&[b'x'; 57], 0, &[1]), None);
     assert_eq!(HostWrite::new(&[b'x'; 56], 0, &[1]).unwrap().file(), "x".repeat(56));
-    // Too many are not all remembered.
+    // Of too many, not all are stored.
     let many = vec![HostWrite::new(b"etc/x", 0, &[1]).unwrap(); 17];
     assert_eq!(store(&many).unwrap().writes, many[..16]);
 }
 
 #[test]
-fn a_record_of_an_image_that_kept_less_memory_is_refused() {
+fn a_record_of_an_image_that_reserved_less_memory_is_refused() {
     let mut machine = with_record(&Record { rsdp: PhysAddr::new(0xf_0000), writes: Vec::new() });
     let at = RESUME_RECORD.start().get();
     let kept = [WAKE_RAM.start().get() as u32 + 4096, WAKE_RAM.end().get() as u32];
@@ -212,7 +212,7 @@ fn a_record_of_an_image_that_kept_less_memory_is_refused() {
 }
 
 #[test]
-fn a_machine_that_was_just_switched_on_is_not_asked_anything() {
+fn on_a_machine_that_was_just_switched_on_cmos_is_not_read() {
     let mut machine = FakeMachine::new().with(Cmos::with_status(STATUS_WAKE));
     assert!(!is_requested(&mut machine));
     machine.memory.store(RESUME_RECORD.start().get(), &[0xff; 3072]);
@@ -221,28 +221,28 @@ fn a_machine_that_was_just_switched_on_is_not_asked_anything() {
 }
 
 #[test]
-fn a_wake_is_requested_by_its_shutdown_code_alone_and_once() {
+fn only_the_shutdown_code_for_it_requests_a_wake_and_only_once() {
     for status in 0..=u8::MAX {
         let cmos = Cmos::with_status(status);
         let mut machine = with_record(&record()).with(cmos.clone());
         let requested = is_requested(&mut machine);
         assert_eq!(requested, status == 0xfe, "{status:#x}");
-        // After another reset there is no record; after a wake there is, for the next.
+        // After another reset there is no record. After a wake there is one, for the next.
         assert_eq!(Record::load(&mut machine).is_ok(), requested);
         assert_eq!(cmos.status(), if requested { 0 } else { status });
         assert!(!is_requested(&mut machine), "{status:#x}: the next reset requests none");
     }
 }
 
-/// What `etc/system-states` has on a machine with S3 (QEMU `hw/acpi/core.c`).
+/// The contents of `etc/system-states` on a machine with S3 (QEMU `hw/acpi/core.c`).
 const STATES: [u8; 6] = [128, 0, 0, 129, 2, 128];
 
-/// The items of a machine, with that which says that it sleeps.
+/// The items of a machine, including `etc/system-states` with S3.
 fn device(name: &str) -> FakeFwCfg {
     device_without(name, "").with_file(SYSTEM_STATES, &STATES)
 }
 
-/// The items of a machine, without one of them and without what says that it sleeps.
+/// The items of a machine, without one of them and without `etc/system-states`.
 fn device_without(name: &str, left_out: &str) -> FakeFwCfg {
     let items: BTreeMap<_, _> = golden::items(name).into_iter().collect();
     let items = items.iter().filter(|(name, _)| *name != left_out && *name != SYSTEM_STATES);
@@ -252,7 +252,7 @@ fn device_without(name: &str, left_out: &str) -> FakeFwCfg {
 const Q35: u32 = 0x29c0_8086;
 const I440FX: u32 = 0x1237_8086;
 
-/// A machine of this kind that was booted: its memory.
+/// The memory of a machine of this kind after a boot.
 fn booted(name: &str, bridge: u32) -> FakeMemory {
     let mut machine = FakeMachine::new().with(device(name)).with(FakeConfigPorts::with_host_bridge(bridge));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
@@ -269,7 +269,7 @@ fn u32_at(memory: &FakeMemory, at: u64) -> u64 {
     u32::from_le_bytes(memory.bytes(at, 4).try_into().unwrap()).into()
 }
 
-/// The table that the RSDT, whose address is in the RSDP, lists under this signature.
+/// The table with this signature in the RSDT that the RSDP points to.
 fn table(memory: &FakeMemory, signature: &[u8]) -> u64 {
     let rsdt = u32_at(memory, rsdp(memory) + 16);
     let entries = (rsdt + 36..rsdt + u32_at(memory, rsdt + 4)).step_by(4);
@@ -284,7 +284,7 @@ fn facs(memory: &FakeMemory) -> u64 {
     u32_at(memory, table(memory, b"FACP") + 36)
 }
 
-/// As the operating system leaves memory when it suspends.
+/// The memory that the operating system leaves when it suspends.
 fn suspended(name: &str, bridge: u32, vector: u32) -> FakeMemory {
     let mut memory = booted(name, bridge);
     memory.store(facs(&memory) + 12, &vector.to_le_bytes());
@@ -303,9 +303,9 @@ fn reset(memory: FakeMemory, device: FakeFwCfg, bridge: u32) -> FakeMachine {
     reset_with(memory, device, bridge, FakePm1::WOKEN)
 }
 
-/// Where the machine, which was woken, wakes.
+/// The waking vector of a machine that was woken.
 fn wake_on(machine: &mut FakeMachine) -> Result<WakingVector, Failure> {
-    crate::wake(machine).map(|vector| vector.expect("a wake, by what the host says"))
+    crate::wake(machine).map(|vector| vector.expect("the host says that it is a wake"))
 }
 
 fn wake(memory: FakeMemory) -> Result<WakingVector, Failure> {
@@ -313,7 +313,7 @@ fn wake(memory: FakeMemory) -> Result<WakingVector, Failure> {
 }
 
 #[test]
-fn an_operating_system_wakes_where_it_asked_for() {
+fn an_operating_system_wakes_at_its_waking_vector() {
     for (name, bridge) in [("q35", Q35), ("q35-vmgenid", Q35), ("pc", I440FX)] {
         let memory = suspended(name, bridge, 0x9_2c05 - 0x1_0000);
         let vector = wake_on(&mut reset(memory, device(name), bridge)).unwrap();
@@ -322,7 +322,7 @@ fn an_operating_system_wakes_where_it_asked_for() {
 }
 
 #[test]
-fn a_wake_sets_what_a_boot_sets_but_for_pci_functions() {
+fn a_wake_sets_the_registers_of_a_boot_except_those_of_pci_functions() {
     let config = FakeConfigPorts::with_host_bridge(I440FX);
     let writes = config.writes();
     let mut machine = FakeMachine::new().with(device("pc")).with(config).with(FakePm1::WOKEN);
@@ -340,7 +340,7 @@ fn a_wake_sets_what_a_boot_sets_but_for_pci_functions() {
 }
 
 #[test]
-fn the_host_is_told_again_what_it_asked_for() {
+fn a_wake_writes_the_addresses_into_the_hosts_files_again() {
     let memory = suspended("q35-vmgenid", Q35, 0x8000);
     let device = device("q35-vmgenid");
     let record = device.record();
@@ -351,7 +351,7 @@ fn the_host_is_told_again_what_it_asked_for() {
 }
 
 #[test]
-fn several_files_are_written_again_each_where_it_was() {
+fn several_files_are_written_again_each_at_its_offset() {
     let device = device("q35").with_file("etc/first", &[0; 8]).with_file("etc/second", &[0; 64]);
     let written = device.record();
     let mut memory = suspended("q35", Q35, 0x8000);
@@ -367,12 +367,12 @@ fn several_files_are_written_again_each_where_it_was() {
     memory.store(RESUME_RECORD.start().get(), &stored.memory.bytes(RESUME_RECORD.start().get(), 3072));
     assert!(Record::load(&mut stored).is_ok());
     wake_on(&mut reset(memory, device, Q35)).unwrap();
-    // Without the one that is gone and the one that does not fit.
+    // Without the file that is gone and the one that is too short.
     let written: Vec<_> = written.borrow().written.iter().map(|(_, at, bytes)| (*at, bytes.clone())).collect();
     assert_eq!(written, [(0, vec![1; 8]), (16, vec![2; 4]), (56, vec![4; 8])]);
 }
 
-/// Why a wake fails, which leaves no record and asks for a restart.
+/// The reason of a failed wake, which leaves no record and requests a restart.
 fn failure(memory: FakeMemory) -> std::string::String {
     let mut machine = reset(memory, device("q35"), Q35);
     let failure = crate::wake(&mut machine).unwrap_err();
@@ -384,7 +384,7 @@ fn failure(memory: FakeMemory) -> std::string::String {
 }
 
 #[test]
-fn an_address_that_is_no_ram_below_1_mib_is_refused() {
+fn a_waking_vector_outside_ram_below_1_mib_is_refused() {
     let suspended = |vector: u32| {
         static MEMORY: std::sync::OnceLock<FakeMemory> = std::sync::OnceLock::new();
         let mut memory = MEMORY.get_or_init(|| booted("q35", Q35)).clone();
@@ -402,7 +402,7 @@ fn an_address_that_is_no_ram_below_1_mib_is_refused() {
 }
 
 #[test]
-fn overwritten_tables_are_noticed() {
+fn overwritten_tables_are_detected() {
     let intact = suspended("q35", Q35, 0x8000);
     let changed = |at: u64| {
         let mut memory = intact.clone();
@@ -420,7 +420,7 @@ fn overwritten_tables_are_noticed() {
     let fadt = table(&intact, b"FACP");
     for offset in 0..u32_at(&intact, fadt + 4) {
         let expected = if offset < 4 { "no ACPI table is the FADT" } else { "no valid FACP at" };
-        // A length may be so changed that it is no table.
+        // A changed length may be invalid for a table.
         let is_length = (4..8).contains(&offset);
         let reason = changed(fadt + offset);
         assert!(
@@ -438,7 +438,7 @@ fn overwritten_tables_are_noticed() {
     }
 }
 
-/// Changes bytes of a table and makes its sum zero again. The checksum is in byte 9 of every table, and 8 of the RSDP.
+/// Changes bytes of a table and makes its sum zero again. The checksum is byte 9 of every table, and byte 8 of the RSDP.
 fn patch(memory: &mut FakeMemory, table: u64, len: usize, sum_at: u64, changes: &[(u64, &[u8])]) {
     for (at, bytes) in changes {
         memory.store(table + at, bytes);
@@ -449,7 +449,7 @@ fn patch(memory: &mut FakeMemory, table: u64, len: usize, sum_at: u64, changes: 
 }
 
 #[test]
-fn tables_that_point_into_nowhere_are_refused() {
+fn tables_with_invalid_pointers_are_refused() {
     let intact = suspended("q35", Q35, 0x8000);
     for to in [0_u32, 0xb000_0000, 0xfed0_0000, 0xffff_fff0, 0x2000_0000] {
         let mut memory = intact.clone();
@@ -463,7 +463,7 @@ fn tables_that_point_into_nowhere_are_refused() {
         patch(&mut memory, fadt, len, 9, &[(36, &to.to_le_bytes())]);
         assert!(failure(memory).starts_with("no valid FACS at"), "{to:#x}");
     }
-    // A record that points to no RSDP.
+    // A record whose address has no RSDP.
     for rsdp in [0, 0x1000, 0xb000_0000, 0xffff_fff8] {
         let mut memory = intact.clone();
         let stored = with_record(&Record { rsdp: PhysAddr::new(rsdp), writes: Vec::new() });
@@ -473,8 +473,8 @@ fn tables_that_point_into_nowhere_are_refused() {
 }
 
 #[test]
-fn the_64_bit_fields_count_where_they_are_there() {
-    // A FACS elsewhere, and an XSDT that lists nothing but the FADT.
+fn the_64_bit_fields_are_used_if_they_exist() {
+    // A FACS at another address, and an XSDT that lists only the FADT.
     let mut memory = suspended("q35", Q35, 0x8000);
     let (other, xsdt) = (0x20_0000_u64, 0x30_0000_u64);
     let at = facs(&memory);
@@ -494,9 +494,9 @@ fn the_64_bit_fields_count_where_they_are_there() {
 }
 
 #[test]
-fn a_list_of_nothing_but_fadts_with_wrong_sums_was_summed_up_all_of_it() {
+fn in_a_list_of_fadts_with_wrong_sums_only_the_first_is_summed() {
     let mut memory = suspended("q35", Q35, 0x8000);
-    // 1,000 times the same table, of as many bytes as are looked at.
+    // 1,000 times the same table, of the longest length that is read.
     let (xsdt, fadt, entries) = (0x30_0000_u64, 0x40_0000_u64, 1000);
     memory.store(fadt, b"FACP");
     memory.store(fadt + 4, &0x1_0000_u32.to_le_bytes());
@@ -521,14 +521,14 @@ fn an_image_without_its_record_does_not_wake() {
     assert!(reason.starts_with("the firmware's record at 0x9f000 was overwritten"), "{reason}");
 }
 
-/// Leaves the record of a boot with this map that loaded no tables but those at `rsdp`.
+/// Stores the record of a boot with this map, with the tables at `rsdp` only.
 fn prepare_with(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &MemoryMap, rsdp: Option<PhysAddr>) -> Clears {
     let mut boot = Boot { machine, fw_cfg, map: &mut map.clone(), start: &Start::Reset };
     prepare(&mut boot, rsdp, Vec::new())
 }
 
 #[test]
-fn memory_is_kept_on_machines_that_sleep_only() {
+fn memory_is_reserved_only_on_machines_that_can_suspend() {
     let map = |device: FakeFwCfg| {
         let mut machine = FakeMachine::new().with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
@@ -545,7 +545,7 @@ fn memory_is_kept_on_machines_that_sleep_only() {
     let (sleeps, given) = map(e820(FakeFwCfg::new(true)));
     assert!(!sleeps && given.is_ram(range(0x1000, 0x9_ec00)));
 
-    // And a record is left where memory is kept for it, and where there are tables. Nothing else is cleared.
+    // A record is stored if memory is reserved for it, and if there are tables. Nothing else is cleared.
     let left = |device: FakeFwCfg, map: &MemoryMap, rsdp| {
         let mut machine = FakeMachine::new().with(device);
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
@@ -557,19 +557,23 @@ fn memory_is_kept_on_machines_that_sleep_only() {
     assert_eq!(left(sleeping(), &kept, rsdp), (true, Clears::ByDma));
     assert_eq!(left(sleeping(), &kept, None), (false, Clears::ByDma));
     assert_eq!(left(sleeping(), &given, rsdp), (false, Clears::Nothing));
-    assert_eq!(left(FakeFwCfg::new(true), &kept, rsdp), (false, Clears::Nothing), "what a host reserves is the host's");
+    assert_eq!(
+        left(FakeFwCfg::new(true), &kept, rsdp),
+        (false, Clears::Nothing),
+        "memory that the host reserves is the host's"
+    );
     assert_eq!(left(FakeFwCfg::new(false).with_file("etc/system-states", &[0; 6]), &kept, rsdp).1, Clears::ByCpu);
 }
 
 #[test]
-fn a_host_table_in_the_page_of_the_record_does_not_make_a_machine_one_that_sleeps() {
+fn a_host_table_in_the_page_of_the_record_does_not_enable_suspend() {
     let e820 = [&[0, 128 << 20].map(u64::to_le_bytes).concat()[..], &[1, 0, 0, 0]].concat();
     for sleeps in [false, true] {
         let crosvm = known_hosts().into_iter().find(|host| host.name == "crosvm").unwrap();
         let device = crosvm.device().with_file("etc/e820", &e820);
         let device = if sleeps { device.with_file("etc/system-states", &[0; 6]) } else { device };
         let mut machine = FakeMachine::new().with(device);
-        // An MP table where crosvm has it, and ACPI tables in memory.
+        // An MP table at crosvm's address, and ACPI tables in memory.
         let pieces = made::acpi(0xe_0000, 0xe_0040, 0xe000_0000);
         let pieces = pieces.into_iter().chain(made::mp_table(0x9_fc00, 0x9_fc10));
         pieces.for_each(|(at, bytes)| machine.memory.store(at, &bytes));

@@ -1,5 +1,4 @@
-//! Where the operating system wants to wake up: from the RSDP over the RSDT or XSDT and the FADT to the FACS, and the
-//! address that the operating system left in there.
+//! The waking vector of the operating system. It is in the FACS, which is found from the RSDP through RSDT or XSDT and FADT.
 //!
 //! Source: ACPI specification 6.5, 5.2.10 (FACS).
 
@@ -10,12 +9,12 @@ use crate::hal::Memory;
 use crate::layout;
 use crate::memory_map::Regions;
 
-/// An address in real mode at which an operating system wakes up: RAM, below 1 MiB.
+/// A waking vector: the real-mode address at which an operating system continues, in RAM below 1 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WakingVector(u32);
 
 impl WakingVector {
-    /// Where the operating system whose root pointer is at `rsdp` wants to wake up.
+    /// Finds the waking vector of the operating system with this root pointer.
     ///
     /// # Errors
     /// [`Error::Table`], [`Error::NoFadt`], [`Error::NoVector`], [`Error::Vector`].
@@ -42,7 +41,7 @@ impl WakingVector {
         }
     }
 
-    /// The address: CS is it without its low four bits, divided by 16; IP is those bits (5.2.10, "32-bit Firmware Waking
+    /// The address. CS is the address without its low four bits, divided by 16; IP is those bits (5.2.10, "32-bit Firmware Waking
     /// Vector").
     #[must_use]
     pub const fn get(self) -> u32 {
@@ -50,16 +49,16 @@ impl WakingVector {
     }
 }
 
-/// The FACS: where in it the waking vector is, and what it has at least up to there.
+/// The FACS: the offset of the waking vector, and the least length up to its end.
 const FACS_WAKING_VECTOR: u64 = 12;
 const FACS_LEAST: u32 = 64;
 
-/// The FADT among the tables that `root` lists: the first that says that it is one, and the only one that is summed up.
+/// The FADT among the tables that `root` lists: the first with its signature, and the only one whose sum is checked.
 fn fadt<M: Memory>(tables: &mut TableReader<'_, M>, root: &Root) -> Result<PhysRange, Error> {
     let mut index = 0_u64;
-    // As many rounds as a root has entries.
+    // At most one iteration for each entry of the root.
     while let Some(at) = tables.entry(root, index) {
-        // Its signature is not its name.
+        // The FADT's signature is "FACP".
         if tables.any_table(at, HEADER_LEN).is_some_and(|(name, _)| name == *b"FACP") {
             return Ok(tables.table("FACP", at, HEADER_LEN, true)?);
         }
@@ -68,7 +67,7 @@ fn fadt<M: Memory>(tables: &mut TableReader<'_, M>, root: &Root) -> Result<PhysR
     Err(Error::NoFadt)
 }
 
-/// Whether there is memory, and no device: RAM, or where the BIOS was.
+/// Whether the range is memory, not a device: RAM, or the BIOS's segments.
 #[inline(never)]
 fn is_memory(map: &Regions, range: PhysRange) -> bool {
     map.is_ram(range) || layout::F_SEGMENT.contains(range)

@@ -1,4 +1,4 @@
-//! The structures of a start by the PVH entry, of a kernel and of the firmware itself: those of Xen's
+//! The structures of a start by the PVH entry point, of a kernel and of the firmware itself: those of Xen's
 //! `xen/include/public/arch-x86/hvm/start_info.h`, version 1. All fields are little-endian.
 
 use zerocopy::little_endian::{U32, U64};
@@ -8,10 +8,10 @@ use crate::memory_map::E820Entry;
 
 /// `XEN_HVM_START_MAGIC_VALUE`.
 pub const MAGIC: u32 = 0x336e_c578;
-/// The version that brought the memory map.
+/// The version that added the memory map.
 pub const VERSION: u32 = 1;
 
-/// `struct hvm_start_info`. Addresses are physical, zero for what is not there.
+/// `struct hvm_start_info`. Addresses are physical; zero means absent.
 #[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 #[expect(missing_docs, reason = "the names are those of the source")]
@@ -48,13 +48,13 @@ pub struct MapEntry {
 }
 
 impl MapEntry {
-    /// The entry of this content.
+    /// The entry with these contents.
     #[must_use]
     pub const fn new(entry: E820Entry) -> Self {
         Self { entry, reserved: U32::ZERO }
     }
 
-    /// Its content.
+    /// Its contents.
     #[must_use]
     pub const fn as_e820(&self) -> E820Entry {
         self.entry

@@ -1,10 +1,10 @@
-//! Why a start by the PVH entry cannot go on.
+//! Errors of a start by the PVH entry point.
 
 use core::fmt;
 
 use crate::addr::{PhysAddr, PhysRange};
 
-/// A part of what the host hands over.
+/// A part of the host's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// `hvm_start_info` itself.
@@ -28,17 +28,17 @@ impl fmt::Display for Part {
     }
 }
 
-/// What is wrong with what the host hands over.
+/// What is wrong with the host's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// `hvm_start_info` does not begin with its magic number.
     NoMagic {
-        /// Where it should be.
+        /// Where it was expected.
         at: PhysAddr,
         /// What is there.
         seen: u32,
     },
-    /// A part is where the firmware cannot read it.
+    /// The firmware cannot read the memory of a part.
     Unreachable {
         /// The part.
         part: Part,
@@ -66,12 +66,12 @@ pub enum Error {
         /// Its size in bytes.
         size: u64,
     },
-    /// A module is where the firmware runs.
+    /// A module overlaps the firmware.
     ModuleOverFirmware {
         /// Where it is.
         module: PhysRange,
     },
-    /// The firmware's heap has no room for it.
+    /// The firmware's heap has no room for the data.
     HeapFull,
 }
 

@@ -1,8 +1,8 @@
-//! What a host hands over that starts the firmware by the PVH entry instead of at the reset vector: Xen's
-//! `hvm_start_info` with the lists that it points to.
+//! The data of a host that starts the firmware at the PVH entry point instead of the reset vector: Xen's `hvm_start_info` with
+//! the lists that it points to.
 //!
-//! All of it is read once, before the firmware puts anything into memory, because hosts leave it wherever they like below
-//! 1 MiB. Modules are ranges of memory; what they hold is for [`crate::boot`].
+//! All of it is read once, before the firmware puts anything into memory, because hosts put it anywhere below 1 MiB. Modules are
+//! ranges of memory; [`crate::boot`] reads their contents.
 //!
 //! Assumed: the low 4 GiB are mapped. Left out: the command lines of modules.
 //!
@@ -27,39 +27,40 @@ use crate::layout;
 use crate::memory_map::{self, E820Entry, HostMap};
 use abi::{Header, MapEntry, Module};
 
-/// As many entries of a memory map are accepted.
+/// The most entries of a memory map.
 const MOST_ENTRIES: u32 = 1024;
-/// As many modules are kept: a kernel, an initrd, and some that are neither.
+/// The most modules: a kernel, an initrd, and some that are neither.
 pub const MOST_MODULES: usize = 8;
-/// As long may a command line be, in bytes without its NUL: as long as Cloud Hypervisor's.
+/// The longest command line, in bytes without its NUL: Cloud Hypervisor's limit.
 const MOST_COMMAND_LINE: usize = 0x1_0000;
-/// As much of a command line is read at a time, to a multiple of it: behind the line may be what the firmware may not read.
+/// How many bytes of a command line are read at a time, up to a multiple of it: the firmware may not be allowed to read the
+/// memory after the line.
 const COMMAND_LINE_PIECE: usize = 256;
 
-/// What the host said, checked and copied out of its memory.
+/// The host's data, checked and copied out of its memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StartInfo {
-    /// The memory map in the host's order; empty where it gives none.
+    /// The memory map in the host's order; empty if there is none.
     pub memory_map: Vec<E820Entry>,
     /// The command line, without the NUL at its end.
     pub command_line: Vec<u8>,
-    /// The bytes of each module, in the host's order; none is empty or overlaps what the firmware runs in.
+    /// The memory of each module, in the host's order. None is empty or overlaps the firmware's memory.
     pub modules: ArrayVec<PhysRange, MOST_MODULES>,
     /// The address of the RSDP, if the host has put ACPI tables into memory.
     pub rsdp: Option<PhysAddr>,
 }
 
-/// How the firmware was started. `T` is what is known of what the host hands over: at first where it is, then what it says.
+/// How the firmware was started. `T` is the host's data: first its address, then its contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start<T = StartInfo> {
-    /// At the reset vector: the machine is as it was switched on.
+    /// At the reset vector: the machine is in its reset state.
     Reset,
-    /// By the PVH entry, on a machine that the host may have set up, with what it handed over.
+    /// At the PVH entry point, with the host's data. The host may have set up the machine.
     Pvh(T),
 }
 
 impl Start<PhysAddr> {
-    /// Reads what the host hands over, before the firmware puts anything into memory: it may be anywhere there.
+    /// Reads the host's data. Called before the firmware puts anything into memory, because the data may be anywhere.
     ///
     /// # Errors
     /// As of [`StartInfo::read`].
@@ -72,7 +73,7 @@ impl Start<PhysAddr> {
 }
 
 impl Start {
-    /// What the host handed over, if it did.
+    /// The host's data, if there is any.
     #[must_use]
     pub const fn info(&self) -> Option<&StartInfo> {
         match self {
@@ -105,7 +106,7 @@ impl StartInfo {
         })
     }
 
-    /// Keeps everything else in `map` off the firmware's image and the modules: both are RAM to the kernel.
+    /// Reserves the firmware's image and the modules in `map`. Both are RAM to the kernel.
     ///
     /// # Errors
     /// [`memory_map::Error::Full`].
@@ -116,7 +117,7 @@ impl StartInfo {
 }
 
 fn read(memory: &mut dyn Memory, at: PhysAddr, into: &mut [u8], part: Part) -> Result<(), Error> {
-    // A list without entries may be nowhere.
+    // A list without entries may have any address.
     if into.is_empty() {
         return Ok(());
     }
@@ -153,7 +154,7 @@ fn read_command_line(memory: &mut dyn Memory, at: PhysAddr) -> Result<Vec<u8>, E
         if text.len() < piece.len() && line.len() <= MOST_COMMAND_LINE {
             return Ok(line);
         }
-        // Addresses that could be read do not wrap.
+        // An address that was read does not wrap.
         from = PhysAddr::new(from.get().saturating_add(piece.len() as u64));
     }
     Err(Error::CommandLineTooLong { at, limit: MOST_COMMAND_LINE })
@@ -175,7 +176,7 @@ fn read_modules(memory: &mut dyn Memory, header: &Header) -> Result<ArrayVec<Phy
             return Err(Error::ModuleOverFirmware { module: range });
         }
         if !range.is_empty() {
-            // There are no more than the list has.
+            // The list has no more than that.
             let _ = modules.try_push(range);
         }
     }

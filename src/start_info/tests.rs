@@ -1,4 +1,4 @@
-//! What hosts hand over, right and wrong.
+//! Tests with valid and invalid data of hosts.
 
 extern crate std;
 
@@ -13,7 +13,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use super::*;
 use crate::fakes::machine::FakeMachine;
 
-/// Where Cloud Hypervisor and Firecracker have these (`arch/src/x86_64/layout.rs` of both).
+/// The addresses that Cloud Hypervisor and Firecracker use (`arch/src/x86_64/layout.rs` of both).
 const AT: u64 = 0x6000;
 const MODULES: u64 = 0x6040;
 const MAP: u64 = 0x7000;
@@ -33,7 +33,7 @@ fn info(version: u32, modules: u32, command_line: u64, entries: u32) -> Vec<u8> 
     [words(&[0x336e_c578, version, 0, modules]), wide(&[MODULES, command_line, 0xe_0000, MAP]), end].concat()
 }
 
-/// A machine on which that is in memory.
+/// A machine with this structure in memory.
 fn machine(info: &[u8]) -> FakeMachine {
     let mut machine = FakeMachine::new();
     machine.memory.store(AT, info);
@@ -54,7 +54,7 @@ fn range(start: u64, len: u64) -> PhysRange {
 }
 
 #[test]
-fn all_of_it_is_read() {
+fn all_parts_are_read() {
     let info = read(&mut machine(&info(1, 2, COMMAND_LINE, 2))).unwrap();
     let seen: Vec<_> =
         info.memory_map.iter().map(|entry| (entry.addr.get(), entry.size.get(), entry.kind.get())).collect();
@@ -65,16 +65,16 @@ fn all_of_it_is_read() {
 }
 
 #[test]
-fn what_is_not_there_is_not_looked_for() {
+fn absent_parts_are_not_read() {
     let bytes = [words(&[0x336e_c578, 1, 0, 0]), wide(&[0, 0, 0, 0]), words(&[0, 0])].concat();
     assert_eq!(read(&mut machine(&bytes)), Ok(StartInfo::default()));
-    // Version 0 ends before the memory map; what follows is somebody else's.
+    // Version 0 ends before the memory map; the following bytes are not part of it.
     let old = read(&mut machine(&info(0, 2, COMMAND_LINE, u32::MAX))).unwrap();
     assert_eq!((old.memory_map.len(), old.modules.len(), old.rsdp), (0, 2, Some(PhysAddr::new(0xe_0000))));
 }
 
 #[test]
-fn another_structure_is_not_taken_for_one() {
+fn a_structure_without_the_magic_number_is_refused() {
     let mut bytes = info(1, 0, 0, 0);
     bytes[0] ^= 1;
     let error = read(&mut machine(&bytes)).unwrap_err();
@@ -83,7 +83,7 @@ fn another_structure_is_not_taken_for_one() {
 }
 
 #[test]
-fn what_is_where_the_firmware_runs_is_refused() {
+fn parts_in_the_firmwares_memory_are_refused() {
     let at = |at| StartInfo::read(&mut machine(&[]), PhysAddr::new(at)).unwrap_err();
     for start in [0, 0x3f8, 0x4_0000, 0x9_dff0, 0xfffc_0000, 1 << 32, u64::MAX] {
         assert!(matches!(at(start), Error::Unreachable { part: Part::StartInfo, .. }), "{start:#x}");
@@ -110,7 +110,7 @@ fn a_memory_map_in_page_zero_is_read() {
 }
 
 #[test]
-fn what_is_too_long_is_refused() {
+fn parts_that_are_too_long_are_refused() {
     let error = read(&mut machine(&info(1, 0, 0, 1025))).unwrap_err();
     assert_eq!(error, Error::TooManyEntries { count: 1025, limit: 1024 });
     let with_line = |len: usize| {
@@ -127,7 +127,7 @@ fn what_is_too_long_is_refused() {
 }
 
 #[test]
-fn more_modules_than_are_looked_at_and_empty_ones_do_no_harm() {
+fn surplus_and_empty_modules_are_ignored() {
     let mut machine = machine(&info(1, 1000, 0, 0));
     let module = |i: u64| [0x200_0000 + i * 0x1000, i, 0, 0];
     machine.memory.store(MODULES, &wide(&(0..1000).flat_map(module).collect::<Vec<_>>()));
@@ -151,7 +151,7 @@ fn image_and_modules_are_held_and_stay_ram() {
     assert_eq!(map.e820().collect::<Vec<_>>(), before);
 }
 
-/// An address of 64 bits: of something that is there, in the low 32 KiB, or any.
+/// A 64-bit address: of present data, in the low 32 KiB, or any.
 fn pointer(likely: u64) -> impl Strategy<Value = u64> {
     prop_oneof![4 => Just(likely), 2 => 0_u64..0x8000, 1 => any::<u64>()]
 }
@@ -161,10 +161,10 @@ fn entries() -> impl Strategy<Value = u32> {
     prop_oneof![6 => 0_u32..8, 1 => any::<u32>()]
 }
 
-/// Nothing that a host hands over makes the firmware fail in another way than by an error, and what is read is within bounds.
-/// That something is read is looked at as well: structures, and those with a map, modules and a command line.
+/// No data of a host makes the firmware fail except with an error, and everything that is read is within bounds. The test also
+/// checks that enough inputs are read: structures, and those with a map, modules and a command line.
 #[test]
-fn no_structure_breaks_the_reader() {
+fn any_structure_is_read_or_refused() {
     let module = (pointer(0x200_0000), prop_oneof![3 => 0_u64..0x10_0000, 1 => any::<u64>()]);
     let inputs = (
         prop_oneof![9 => Just(0x336e_c578), 1 => any::<u32>()],
@@ -174,7 +174,7 @@ fn no_structure_breaks_the_reader() {
         prop::collection::vec(any::<u8>(), 0..400),
     );
     let (read, whole) = (Cell::new(0), Cell::new(0));
-    // The same inputs in every run, as a share of them has to be read.
+    // The same inputs in every run, because a share of them has to be read.
     let mut runner =
         TestRunner::new_with_rng(Config::with_cases(1024), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let result = runner.run(&inputs, |(magic, (version, modules, entries), pointers, list, rubbish)| {

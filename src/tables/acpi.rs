@@ -1,4 +1,4 @@
-//! ACPI: the table-loader script's view of this machine.
+//! ACPI: the machine for the table-loader script.
 
 use super::place::Place;
 use crate::acpi::{self, Error, Host, Plan, Zone};
@@ -8,7 +8,7 @@ use crate::hal::HostAccess;
 use crate::heap;
 use crate::host::{HostWrite, TPM_LOG};
 
-/// Runs `script` and gives the address of the RSDP.
+/// Runs `script` and returns the address of the RSDP.
 pub fn load<M: HostAccess>(place: &mut Place<'_, M>, script: Item) -> Result<PhysAddr, Error<fw_cfg::Error>> {
     let bytes = place.fw_cfg.read_all(place.machine, script, Plan::MAX_SCRIPT as u32).map_err(Error::Host)?;
     acpi::load(place, &bytes)
@@ -52,7 +52,7 @@ impl<M: HostAccess> Host for Place<'_, M> {
     fn write_file(&mut self, file: &[u8], offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
         let item = self.fw_cfg.find_bytes(file).ok_or(fw_cfg::Error::Absent)?;
         self.fw_cfg.write(self.machine, item, offset, bytes)?;
-        // Without room to remember it, the device that asked is silent after a wake from suspend, and no worse.
+        // If it cannot be stored, the device does not work after a wake from suspend, but nothing worse happens.
         if let Some(write) = HostWrite::new(file, offset, bytes) {
             let _ = heap::push(&mut self.writes, write);
         }

@@ -1,12 +1,12 @@
-//! The end of the F-segment, as a PC's BIOS has it: code at f000:fff0, the date and the model.
+//! The end of the F-segment, as in a PC's BIOS: code at f000:fff0, the date and the model.
 //!
-//! Operating systems jump there, in real mode, to restart a PC (Linux with `reboot=bios`). Where the F-segment shows the end of
-//! the image, such a jump comes to the image's own reset vector. Where the firmware has made it RAM there would be zeros. So
-//! it gets code that resets the machine: by the chipset, by the keyboard controller, and in the end by a triple fault.
+//! Operating systems jump there, in real mode, to restart a PC (Linux with `reboot=bios`). If the F-segment maps the end of the
+//! image, the jump reaches the image's reset vector. If the firmware has made it RAM, there would be zeros. So it gets code that
+//! resets the machine: through the chipset, the keyboard controller, and at last a triple fault.
 //!
-//! Others jump to ffff:0000, which is the same place: Linux up to 2.6.38, DOS. So what is there is a far jump.
+//! Others jump to ffff:0000, the same address: Linux up to 2.6.38, DOS. So the code there is a far jump.
 //!
-//! Assumed: the jump is made in real mode. Left out: what else of a BIOS software finds at fixed addresses.
+//! Assumed: the jump is made in real mode. Left out: everything else that software finds at fixed addresses of a BIOS.
 //!
 //! Source: IBM PC/AT technical reference, BIOS listing (the vector at f000:fff0, the date at f000:fff5, the model at
 //! f000:fffe); the ports are those of [`crate::platform::reset`].
@@ -26,7 +26,7 @@ const NO_VECTORS: [u8; 2] = OFFSET.wrapping_add(31).to_le_bytes();
 
 const DATE: [u8; 8] = smbios::SHORT_RELEASE_DATE;
 
-/// All of it. Each line is an instruction or a field.
+/// All bytes. Each line is an instruction or a field.
 #[rustfmt::skip]
 const BYTES: [u8; BIOS_END.len() as usize] = [
     0xba, 0xf9, 0x0c,                   // mov dx, 0xcf9: the chipset's reset control
@@ -50,10 +50,10 @@ const BYTES: [u8; BIOS_END.len() as usize] = [
     MODEL_AT, 0,
 ];
 
-/// Puts it there. Nothing else of the firmware's has this place.
+/// Writes it. Nothing else of the firmware uses this memory.
 ///
 /// # Errors
-/// [`MemoryError`] when the firmware may not write there, which it may.
+/// [`MemoryError`] if the firmware must not write there; it may.
 pub fn write(memory: &mut impl Memory) -> Result<(), MemoryError> {
     memory.write(BIOS_END.start(), &BYTES)
 }
@@ -64,15 +64,15 @@ mod tests {
     use crate::fakes::machine::FakeMachine;
 
     #[test]
-    fn a_bios_s_last_paragraph_is_a_far_jump_back_the_date_and_the_model() {
+    fn the_last_paragraph_has_a_far_jump_the_date_and_the_model() {
         let mut machine = FakeMachine::new();
         write(&mut machine).unwrap();
         let last = machine.memory.bytes(0xf_fff0, 16);
-        // From any segment.
+        // The jump works from any segment.
         assert_eq!(&last[..5], [0xea, 0xc0, 0xff, 0x00, 0xf0]);
         assert_eq!(&last[5..13], b"01/01/26");
         assert_eq!(last[14], 0xfc);
-        // What LIDT reads: no vectors.
+        // The operand of LIDT: no vectors.
         assert_eq!(machine.memory.bytes(0xf_ffd7, 6), [0x2e, 0x0f, 0x01, 0x1e, 0xdf, 0xff]);
         assert_eq!(machine.memory.bytes(0xf_ffdf, 6), [0; 6]);
     }

@@ -1,17 +1,16 @@
-//! Tables that the host has put into memory itself. They stay as they are: the memory that they are in is kept from
-//! everything else, and the kernel is told of the RSDP. Those that are lost, because the firmware or a module is in their
-//! place, lose the signature of their entry point.
+//! Tables that the host has put into memory itself. They stay unchanged: their memory is reserved, and the kernel gets the RSDP.
+//! If the firmware or a module is in their place, the tables are lost, and the signature of their entry point is removed.
 //!
-//! They are looked for where an operating system without other word looks: in the last KiB below 640 KiB and from 0xe0000
-//! to 0xfffff, on 16-byte boundaries. That is instructions and no exits, where there is memory. A page that begins with all
-//! ones is taken for none.
+//! They are searched where an operating system without other information searches: in the last KiB below 640 KiB and from 0xe0000
+//! to 0xfffff, on 16-byte boundaries. If this is memory, the search costs instructions, but no exits. A page that begins with all
+//! ones counts as absent.
 //!
-//! What is found is believed, so it has to be of this start, and not of a guest that ran before a reset. Nothing in memory
-//! shows that. So tables are looked for only on hosts that are known to put them there and to give each start new memory
+//! The tables are trusted, so they must be from this start, not from a guest that ran before a reset. Memory cannot show that. So
+//! tables are searched only on hosts that are known to put them there and to give each start new memory
 //! ([`crate::fw_cfg::HostKind::puts_tables_into_memory`]). QEMU does neither.
 //!
-//! Assumed: what host tables point to beside other tables (a TPM's log, buffers of devices) the host keeps itself. Left
-//! out: tables above 4 GiB.
+//! Assumed: the host itself reserves what its tables point to, except other tables (a TPM's log, buffers of devices). Left out:
+//! tables above 4 GiB.
 
 #[cfg(test)]
 mod tests;
@@ -29,8 +28,8 @@ use crate::logging::RateLimited;
 use crate::memory_map::{HostMap, Regions};
 use crate::smbios::{EntryPoint, MAX_ENTRY_POINT};
 
-/// Where entry points are looked for: the usual extended BIOS data area, and the BIOS's segments (ACPI 6.5, 5.2.5.1;
-/// MultiProcessor Specification 1.4, chapter 4).
+/// Where entry points are searched: the usual extended BIOS data area, and the BIOS's segments (ACPI 6.5, 5.2.5.1; MultiProcessor
+/// Specification 1.4, chapter 4).
 const SCANNED: [PhysRange; 2] = [layout::EBDA, range(0xe_0000, F_SEGMENT.end().get())];
 
 /// The length of the longer RSDP (ACPI 6.5, table 5.3).
@@ -39,40 +38,40 @@ const RSDP_LEN: u64 = 36;
 const PAGE: usize = 4096;
 /// Entry points are at multiples of this.
 const PARAGRAPH: usize = 16;
-/// Most entry points with their checksums that are looked at. A host has one of each kind.
+/// The most entry points with valid checksums that are used. A host has one of each kind.
 const MOST_ENTRY_POINTS: usize = 16;
 
-/// Most tables that a list of tables is followed to.
+/// The most tables that are read from a list of tables.
 const MOST_TABLES: u64 = 128;
-/// The longest table that is believed, in bytes.
+/// The longest valid table, in bytes.
 const MOST_LEN: u64 = 4 << 20;
 
-/// What the host has put into memory.
+/// The tables that the host has put into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InMemory {
     /// The ACPI root pointer.
     pub rsdp: Option<PhysAddr>,
     /// Whether there is an MP table.
     pub mp_table: bool,
-    /// Whether something of it is in the extended BIOS data area, which is not to be overwritten then.
+    /// Whether some of it is in the extended BIOS data area, which must then not be overwritten.
     pub in_ebda: bool,
 }
 
 impl InMemory {
-    /// Finds the tables, on hosts that put them into memory, and holds them in `map`, before anything else is put there. ACPI
-    /// tables are looked for if they are wanted, because the host has none in fw_cfg.
+    /// Finds the tables, on hosts that put them into memory, and reserves them in `map` before anything else is put there. ACPI
+    /// tables are searched if `wants_acpi`, because the host has none in fw_cfg.
     pub fn of_host(machine: &mut impl Memory, fw_cfg: &FwCfg, wants_acpi: bool, map: &mut HostMap) -> Self {
         if !fw_cfg.host_kind().puts_tables_into_memory() {
             return Self::default();
         }
         find(machine, map, wants_acpi).unwrap_or_else(|error| {
-            log::warn!("tables in memory cannot be looked for: {error}");
+            log::warn!("tables in memory cannot be searched: {error}");
             Self::default()
         })
     }
 }
 
-/// Holds the ACPI tables whose root pointer is at `rsdp`, and gives it if it is one.
+/// Reserves the ACPI tables whose root pointer is at `rsdp`. Returns `rsdp` if it is a root pointer.
 pub fn hold_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr) -> Option<PhysAddr> {
     let mut warnings = Warnings::default();
     let held = try_hold_acpi(memory, map, rsdp, &mut warnings);
@@ -83,12 +82,12 @@ pub fn hold_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr) ->
     (held == Held::Kept).then_some(rsdp)
 }
 
-/// What became of the tables of an entry point.
+/// The result for the tables of an entry point.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Held {
-    /// They are kept.
+    /// They are reserved.
     Kept,
-    /// They are where the firmware, its image or a module is.
+    /// The firmware, its image or a module is in their place.
     Lost,
     /// There are none.
     None,
@@ -113,7 +112,7 @@ fn try_hold_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr, wa
     let mut is_kept = true;
     for part in parts {
         let (range, kind) = part;
-        // Only the windows are of this kind, and no window is where RAM is.
+        // Only windows have this kind, and no window overlaps RAM.
         if kind == MemoryType::RESERVED && map.ram_end(range).is_some() {
             warnings.windows.warn(format_args!(
                 "the host's ACPI tables in memory have PCI configuration at {range}, which is RAM: it is not kept"
@@ -149,18 +148,18 @@ fn find<M: Memory>(memory: &mut M, map: &mut HostMap, wants_acpi: bool) -> Resul
     Ok(found)
 }
 
-/// What is wrong with tables in memory. Of each kind the first is said: a list may lead to hundreds of tables.
+/// Warnings about tables in memory. Only the first of each kind is logged, because a list may point to hundreds of tables.
 #[derive(Default)]
 struct Warnings {
-    /// Root pointers that lead to no list.
+    /// Root pointers without a valid list.
     left_out: RateLimited<1>,
-    /// Pointers that lead to no table.
+    /// Pointers without a valid table.
     none: RateLimited<1>,
-    /// Windows of configuration space that are RAM.
+    /// Windows of configuration space that overlap RAM.
     windows: RateLimited<1>,
-    /// Tables where the firmware is.
+    /// Tables in the firmware's place.
     lost: RateLimited<1>,
-    /// Tables for which there is no room in a list of the firmware's.
+    /// Tables that do not fit into the firmware's lists.
     not_held: RateLimited<1>,
 }
 
@@ -175,7 +174,7 @@ impl Warnings {
     }
 }
 
-/// What an entry point begins with.
+/// The kind of an entry point, by its signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Rsdp,
@@ -193,7 +192,7 @@ impl Kind {
         }
     }
 
-    /// Whether an entry point of this kind that is wanted is at `at`, with its checksum.
+    /// Whether a wanted entry point of this kind, with a valid checksum, is at `at`.
     fn is_at(self, memory: &mut impl Memory, at: PhysAddr, wants_acpi: bool) -> bool {
         match self {
             Self::Rsdp => wants_acpi && is_rsdp(memory, at),
@@ -206,7 +205,7 @@ impl Kind {
 /// The entry points that were found.
 type EntryPoints = ArrayVec<(Kind, PhysAddr), MOST_ENTRY_POINTS>;
 
-/// All entry points, those of ACPI only if they are wanted.
+/// Finds all entry points; those of ACPI only if they are wanted.
 fn entry_points(memory: &mut impl Memory, wants_acpi: bool) -> Result<EntryPoints, MemoryError> {
     let mut entry_points = EntryPoints::new();
     let mut page = [0; PAGE];
@@ -235,9 +234,9 @@ fn entry_points(memory: &mut impl Memory, wants_acpi: bool) -> Result<EntryPoint
     Ok(entry_points)
 }
 
-/// Adds the entry points in `bytes`, which are at `start`. Whether there was room.
+/// Adds the entry points in `bytes`, which are at `start`. Returns whether there was room.
 ///
-/// What is no entry point takes none.
+/// Only valid entry points take room.
 fn collect<M: Memory>(
     memory: &mut M,
     bytes: &[u8],
@@ -252,7 +251,8 @@ fn collect<M: Memory>(
     })
 }
 
-/// Anything below 4 GiB may be memory: hosts put tables where their maps have none. The firmware's own is not read.
+/// Anything below 4 GiB may be memory: hosts put tables at addresses that are not in their maps. The firmware's own memory is not
+/// read.
 const fn may_be_memory(range: PhysRange) -> bool {
     layout::may_access(range)
 }
@@ -261,12 +261,12 @@ fn is_rsdp(memory: &mut impl Memory, at: PhysAddr) -> bool {
     TableReader::new(memory, &may_be_memory).rsdp(at).is_ok()
 }
 
-/// A piece of memory, and what it is to be in the map.
+/// A range of memory, and its kind in the map.
 type Part = (PhysRange, MemoryType);
-/// The RSDP, two lists, and per list the tables, the FACS, the DSDT and four windows.
+/// The RSDP, two lists, and for each list the tables, the FACS, the DSDT and four windows.
 type Parts = ArrayVec<Part, { MOST_TABLES as usize + 16 }>;
 
-/// Puts together where the tables are.
+/// Collects the ranges of the tables.
 fn acpi_parts(
     memory: &mut impl Memory,
     rsdp: PhysAddr,
@@ -308,7 +308,7 @@ fn acpi_parts(
     Ok(())
 }
 
-/// The table at `at`, zero for none, if its length can be believed.
+/// The table at `at` (zero for none), if its length is valid.
 fn believed<M: Memory>(
     tables: &mut TableReader<'_, M>,
     at: PhysAddr,
@@ -324,7 +324,7 @@ fn believed<M: Memory>(
     found
 }
 
-/// What every table has of the header.
+/// The shortest header of a table.
 const LEAST_LEN: u32 = 8;
 const _: () = assert!(LEAST_LEN <= HEADER_LEN);
 
@@ -332,7 +332,7 @@ const _: () = assert!(LEAST_LEN <= HEADER_LEN);
 /// table 4-3).
 const MCFG_WINDOWS: u64 = 44;
 const MCFG_WINDOW_LEN: u64 = 16;
-/// Most windows that are looked at.
+/// The most windows that are read.
 const MOST_WINDOWS: u64 = 4;
 
 /// A window of configuration space, which operating systems use only if it is reserved.
@@ -345,7 +345,7 @@ fn config_window<M: Memory>(tables: &mut TableReader<'_, M>, mcfg: PhysRange, nu
     PhysRange::new(PhysAddr::new(base.checked_add(first << 20)?), buses << 20)
 }
 
-/// Where the structures of the SMBIOS entry point at `at` are, if it is one.
+/// The structures of the SMBIOS entry point at `at`, if it is one.
 fn smbios_structures(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysRange> {
     let mut bytes = [0; MAX_ENTRY_POINT];
     let within = PhysRange::from_bounds(at, F_SEGMENT.end()).map_or(0, PhysRange::len);
@@ -353,7 +353,7 @@ fn smbios_structures(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysRange
     EntryPoint::locate(&bytes).ok().filter(|structures| structures.len() <= MOST_LEN)
 }
 
-/// Holds the structures of the SMBIOS entry point at `at`, if it is one.
+/// Reserves the structures of the SMBIOS entry point at `at`, if it is one.
 fn hold_smbios(memory: &mut impl Memory, map: &mut HostMap, at: PhysAddr, warnings: &mut Warnings) -> Held {
     match smbios_structures(memory, at) {
         Some(structures) => Held::of(hold(map, (structures, MemoryType::RESERVED), "SMBIOS", warnings)),
@@ -361,7 +361,7 @@ fn hold_smbios(memory: &mut impl Memory, map: &mut HostMap, at: PhysAddr, warnin
     }
 }
 
-/// Where the MP floating pointer at `at` points, if it is one: zero for a default configuration without a table.
+/// The target of the MP floating pointer at `at`, if it is one: zero for a default configuration without a table.
 fn mp_pointer(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysAddr> {
     let mut pointer = [0; PARAGRAPH];
     memory.read(at, &mut pointer).ok()?;
@@ -370,19 +370,19 @@ fn mp_pointer(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysAddr> {
     (length == 1 && checksum::sum(&pointer) == 0).then_some(table)
 }
 
-/// Holds the table of the MP floating pointer at `at`, if it is one.
+/// Reserves the table of the MP floating pointer at `at`, if it is one.
 fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut HostMap, at: PhysAddr, warnings: &mut Warnings) -> Held {
     let Some(table) = mp_pointer(memory, at) else { return Held::None };
-    // None: one of the default configurations.
+    // No table: one of the default configurations.
     if table == PhysAddr::default() {
         return Held::Kept;
     }
     let mut header = [0; 8];
-    // Where the firmware cannot look there is no table; what was found before stays.
+    // If the firmware cannot read it, there is no table; the tables found before stay.
     let _ = memory.read(table, &mut header);
     let len = match header {
         [b'P', b'C', b'M', b'P', low, high, ..] => u16::from_le_bytes([low, high]),
-        // Its beginning is lost already.
+        // Its beginning is already lost.
         _ if layout::FIRMWARE_RAM.contains_addr(table) => header.len() as u16,
         _ => return Held::None,
     };
@@ -390,42 +390,41 @@ fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut HostMap, at: PhysAddr, war
     Held::of(hold(map, (range, MemoryType::RESERVED), "MP", warnings))
 }
 
-/// Whether the entry point at `at` is in the RSDP that was found, which stays as it is.
+/// Whether the entry point at `at` is inside the RSDP that was found, which stays unchanged.
 fn is_in_rsdp(rsdp: Option<PhysAddr>, at: PhysAddr) -> bool {
     rsdp.and_then(|rsdp| PhysRange::new(rsdp, RSDP_LEN)).is_some_and(|rsdp| rsdp.contains_addr(at))
 }
 
-/// Takes the signature from the entry point at `at`, whose tables are lost: an operating system that finds it would follow it to
-/// what is there instead. Where the entry point is in ROM it stays.
+/// Removes the signature of the entry point at `at`, whose tables are lost: an operating system would follow it to what is there
+/// instead. An entry point in ROM stays.
 fn remove_entry_point(memory: &mut impl Memory, at: PhysAddr) {
-    // It was read, so it can be accessed.
+    // It was read, so it is accessible.
     let _ = memory.write(at, &[0; 4]);
 }
 
-/// Whether the firmware itself is in `range`. The record for a wake is only made on a machine that can sleep, where all of
-/// that memory is kept from the kernel.
+/// Whether the firmware itself is in `range`. The record for a wake only exists on a machine that can suspend, where all of that
+/// memory is reserved.
 fn is_own(map: &Regions, range: PhysRange) -> bool {
     range.overlaps(layout::FIRMWARE_RAM)
         || range.overlaps(layout::STARTUP_CODE)
         || range.overlaps(layout::RESUME_RECORD) && map.is_withheld(layout::KEPT_RAM)
 }
 
-/// Keeps everything else off `part`, to the ends of its pages. `false` where the firmware itself is, or a module: the host's
-/// tables are lost then.
+/// Reserves `part`, in whole pages. Returns `false` if the firmware itself or a module is there: the host's tables are then lost.
 fn hold(map: &mut HostMap, (range, kind): Part, tables: &str, warnings: &mut Warnings) -> bool {
-    // Nothing to keep, wherever it says that it is.
+    // Nothing to reserve, at any address.
     if range.is_empty() {
         return true;
     }
     if is_own(map, range) {
-        let text = format_args!("the host's {tables} table at {range} is where the firmware runs, and lost");
+        let text = format_args!("the host's {tables} table at {range} is lost: the firmware runs there");
         warnings.lost.warn(text);
         return false;
     }
-    // Nothing is loaded yet but the image and modules of a PVH start, in whole pages. These stay RAM to the kernel.
+    // Only the image and modules of a PVH start are loaded so far, in whole pages. They stay RAM to the kernel.
     if map.has_loaded(range) {
         let text =
-            format_args!("the host's {tables} table at {range} is where the firmware's image or a module is, and lost");
+            format_args!("the host's {tables} table at {range} is lost: the firmware's image or a module is there");
         warnings.lost.warn(text);
         return false;
     }

@@ -1,14 +1,14 @@
-//! The host's tables, from fw_cfg to guest memory: the glue between the device, the memory map and the interpreters.
+//! Loads the host's tables from fw_cfg into guest memory: connects the device, the memory map and the interpreters.
 //!
-//! Tables go to the top of low RAM, reserved; what an operating system scans for goes to the F-segment
-//! (0xf0000-0xfffff), as far as the host lets that be RAM, else below 640 KiB, where the RSDP is still found through
-//! `boot_params`, and in the extended BIOS data area by kernels that have none.
+//! Tables go to the top of low RAM, reserved. What an operating system scans goes to the F-segment (0xf0000-0xfffff), if the host
+//! lets that be RAM. Otherwise it goes below 640 KiB, where the RSDP is still found through `boot_params`, and in the extended
+//! BIOS data area by kernels without it.
 //!
-//! A host may have put tables into memory itself; those are found and kept ([`InMemory`]). On other hosts what an operating
-//! system scans is cleared, since a guest that ran before a reset can have left tables there for the next.
+//! A host may have put tables into memory itself; those are found and reserved ([`InMemory`]). On other hosts, the memory that an
+//! operating system scans is cleared, because a guest that ran before a reset may have left tables there.
 //!
-//! Assumed: the chipset is programmed, since QEMU makes the ACPI tables from its registers. Tables that cannot be set up
-//! are warned about, and the kernel starts without them.
+//! Assumed: the chipset is programmed, because QEMU builds the ACPI tables from its registers. Tables that cannot be set up are
+//! warned about, and the kernel starts without them.
 
 mod acpi;
 mod bios_end;
@@ -38,30 +38,30 @@ use crate::tpm::Presence;
 /// The SMBIOS structures.
 const SMBIOS_TABLES: &str = "etc/smbios/smbios-tables";
 
-/// What was loaded, as far as later steps need it.
+/// What later steps need from the loaded tables.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// The address of the RSDP, if there is one.
     pub rsdp: Option<PhysAddr>,
-    /// The addresses that the host asked for, as they were written into its files.
+    /// The addresses that were written into the host's files.
     pub writes: Vec<HostWrite>,
-    /// What is known of a TPM. The log of one that is described is zero.
+    /// Whether there is a TPM. The log of one that is described is zero.
     pub tpm: Presence,
 }
 
-/// Which tables the host has, and where.
+/// The sources of the host's tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources {
-    /// The script for the ACPI tables that are in fw_cfg.
+    /// The script for the ACPI tables in fw_cfg.
     script: Option<Item>,
-    /// What is in memory already.
+    /// The tables that are already in memory.
     pub in_memory: InMemory,
 }
 
-/// Holds in `map` the ACPI tables that the host hands over, with a machine that it has set up. Gives their root pointer.
+/// Reserves in `map` the ACPI tables that the host passes if it has set up the machine. Returns their root pointer.
 ///
-/// On QEMU it is one which its option ROM has found in memory. Without tables in fw_cfg QEMU has none for a firmware to put
-/// there, and it may be a guest's.
+/// On QEMU, its option ROM has found the root pointer in memory. Without tables in fw_cfg, QEMU has none, and it may be a
+/// guest's.
 pub fn hold_handed_over<M: Memory>(
     machine: &mut M,
     fw_cfg: &FwCfg,
@@ -74,7 +74,7 @@ pub fn hold_handed_over<M: Memory>(
 }
 
 impl Sources {
-    /// Asks the host, and holds in `map` what is in memory.
+    /// Finds the tables, and reserves those in memory in `map`.
     pub fn of_host<M: Memory>(machine: &mut M, fw_cfg: &FwCfg, map: &mut HostMap) -> Self {
         let script = fw_cfg.find(TABLE_LOADER);
         Self { script, in_memory: InMemory::of_host(machine, fw_cfg, script.is_none(), map) }
@@ -82,14 +82,14 @@ impl Sources {
 }
 
 impl Tables {
-    /// Tables that are in memory already, and are left as they are.
+    /// Tables that are already in memory, and stay unchanged.
     #[must_use]
     pub fn in_memory(rsdp: PhysAddr, fw_cfg: &FwCfg) -> Self {
         Self { rsdp: Some(rsdp), writes: Vec::new(), tpm: Presence::without_table(fw_cfg) }
     }
 }
 
-/// Loads the host's ACPI and SMBIOS tables, but for those in memory. `f_segment` says whether 0xf0000 to 0xfffff is RAM.
+/// Loads the host's ACPI and SMBIOS tables, except those in memory. `f_segment` says whether 0xf0000 to 0xfffff is RAM.
 pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: bool) -> Tables {
     let Sources { script, in_memory } = sources;
     let scanned = if f_segment {
@@ -110,7 +110,7 @@ pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: 
     if !in_memory.in_ebda
         && let Err(error) = bios_data::mark_ebda(place.machine)
     {
-        log::warn!("the extended BIOS data area does not tell its length: {error}");
+        log::warn!("the extended BIOS data area does not have its length: {error}");
     }
     let rsdp = script.and_then(|script| match acpi::load(&mut place, script) {
         Ok(rsdp) => Some(rsdp),
@@ -129,7 +129,7 @@ pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: 
     let tpm = match (rsdp, place.tpm_log) {
         (Some(_), Some(log)) => Presence::Described { log },
         (Some(_), None) => Presence::Absent,
-        // Tables that could not be linked describe nothing.
+        // Tables that could not be linked do not describe it.
         (None, _) if host::has_tpm(fw_cfg) => Presence::Undescribed,
         (None, _) => Presence::without_table(fw_cfg),
     };

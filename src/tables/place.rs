@@ -1,4 +1,4 @@
-//! Where tables go, and how they get there.
+//! The memory for tables, and loading to it.
 
 use alloc::vec::Vec;
 
@@ -11,38 +11,38 @@ use crate::host::HostWrite;
 use crate::layout::CONVENTIONAL;
 use crate::memory_map::{MemoryMap, Placement};
 
-/// The machine, with what is left of the F-segment and of RAM.
+/// The machine, with the free memory of the F-segment and of RAM.
 pub struct Place<'a, M> {
     pub machine: &'a mut M,
     pub fw_cfg: &'a FwCfg,
     map: &'a mut MemoryMap,
-    /// What is free of the memory that an operating system scans; empty where there is none.
+    /// The free part of the memory that an operating system scans; may be empty.
     pub scanned: PhysRange,
-    /// The memory that is scanned, while it still has what it had at the reset: a guest of before may have left tables there.
-    /// Nothing is loaded to it before it is cleared.
+    /// The scanned memory that has not been cleared since the reset, and may have tables of an earlier guest. It is cleared
+    /// before anything else is loaded to it.
     stale: PhysRange,
-    /// What was written into the host's files.
+    /// The writes into the host's files.
     pub writes: Vec<HostWrite>,
-    /// Where the log of a TPM was put.
+    /// The log of a TPM.
     pub tpm_log: Option<PhysRange>,
 }
 
 impl<'a, M: HostAccess> Place<'a, M> {
-    /// The machine, with `scanned` as the memory that an operating system scans.
+    /// Creates it, with `scanned` as the memory that an operating system scans.
     pub fn new(machine: &'a mut M, fw_cfg: &'a FwCfg, map: &'a mut MemoryMap, scanned: PhysRange) -> Self {
         Self { machine, fw_cfg, map, scanned, stale: scanned, writes: Vec::new(), tpm_log: None }
     }
 
-    /// Memory at the top of RAM below 4 GiB.
+    /// Allocates memory at the top of RAM below 4 GiB.
     ///
-    /// Reserved, not ACPI reclaimable or non-volatile: among the files are some that devices go on writing, which must
-    /// neither be reused nor written back on resume.
+    /// It is reserved, not ACPI reclaimable or non-volatile: devices keep writing some of the files, which must neither be reused
+    /// nor written back on resume.
     pub fn high(&mut self, len: u64, alignment: Alignment) -> Option<PhysRange> {
         let within = PhysRange::LOW_4_GIB;
         self.map.allocate(len, alignment, within, Placement::Top, MemoryType::RESERVED)
     }
 
-    /// Memory that is scanned, or in its stead below 640 KiB.
+    /// Allocates scanned memory or, if there is none, memory below 640 KiB.
     pub fn scanned(&mut self, len: u64, alignment: Alignment) -> Option<PhysRange> {
         let start = self.scanned.start().align_up(alignment.max(Alignment::PARAGRAPH))?;
         match PhysRange::new(start, len).filter(|&found| self.scanned.contains(found)) {
@@ -54,8 +54,8 @@ impl<'a, M: HostAccess> Place<'a, M> {
         }
     }
 
-    /// Loads `item` to `to`. What is the first of the memory that is scanned clears the rest of it: on QEMU by the same
-    /// transfer, which gives zeros for what is behind an item's end.
+    /// Loads `item` to `to`. The first load to scanned memory also clears the rest of it: on QEMU by the same transfer, which
+    /// returns zeros past the end of an item.
     pub fn load(&mut self, item: Item, to: PhysAddr) -> Result<(), fw_cfg::Error> {
         let rest = PhysRange::from_bounds(to, self.stale.end()).filter(|rest| self.stale.contains(*rest));
         let Some(rest) = rest.filter(|rest| !rest.is_empty()) else {
@@ -73,15 +73,15 @@ impl<'a, M: HostAccess> Place<'a, M> {
         Ok(())
     }
 
-    /// Clears what is left of the memory that is scanned, where nothing was loaded to it.
+    /// Clears the scanned memory, if nothing was loaded to it.
     pub fn clear_stale(&mut self) {
         self.clear(self.stale);
     }
 
-    /// Clears memory that is scanned.
+    /// Clears scanned memory.
     pub fn clear(&mut self, range: PhysRange) {
         if let Err(error) = self.fill(range) {
-            log::warn!("tables of before the reset may be found: {error}");
+            log::warn!("tables from before the reset may be found: {error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! SMBIOS: structures and entry point to their places.
+//! SMBIOS: loads the structures and the entry point.
 
 use core::fmt;
 
@@ -11,13 +11,13 @@ use crate::smbios::{
     self, EntryPoint, FIRMWARE_INFORMATION_LEN, MAX_ENTRY_POINT, USE_SMBIOS_3, Walk, firmware_information,
 };
 
-/// Structures up to this many bytes go to the F-segment, beside the entry point.
+/// Structures up to this many bytes go to the F-segment, next to the entry point.
 const SMALL: u64 = 4096;
 
 /// Why there is no SMBIOS.
 #[derive(Debug)]
 pub enum Error {
-    /// What the host gives is not SMBIOS.
+    /// The host's data is not valid SMBIOS.
     Smbios(smbios::Error),
     /// It cannot be transferred.
     FwCfg(fw_cfg::Error),
@@ -53,11 +53,11 @@ impl From<MemoryError> for Error {
     }
 }
 
-/// Loads the structures, puts the firmware's own before them if the host has none of its kind and there is room for it
-/// in what the entry point counts, and writes the entry point.
+/// Loads the structures, puts the firmware's own first, and writes the entry point. The firmware's is left out if the host has
+/// one of its kind, or if the entry point's counters have no room for it.
 ///
-/// Without room in the F-segment they are below 640 KiB, not where an MP table's pointer goes: nothing looks for them there,
-/// which is a property of the machine and no defect of a boot.
+/// Without room in the F-segment they go below 640 KiB, apart from an MP table's pointer. Nothing searches for them there, which
+/// is a property of the machine and not an error.
 pub fn load<M: HostAccess>(place: &mut Place<'_, M>, entry_point: Item, tables: Item) -> Result<(), Error> {
     if !F_SEGMENT.contains_addr(place.scanned.start()) {
         log::info!(

@@ -28,14 +28,14 @@ fn u32_at(machine: &FakeMachine, at: u64) -> u64 {
     u32::from_le_bytes(machine.memory.bytes(at, 4).try_into().unwrap()).into()
 }
 
-/// Where `entry_point` stands on a 16-byte boundary.
+/// The address of `entry_point` on a 16-byte boundary.
 fn scan(machine: &FakeMachine, within: PhysRange, entry_point: &[u8]) -> Option<u64> {
     let mut places = (within.start().get()..within.end().get()).step_by(16);
     places.find(|&at| machine.memory.bytes(at, entry_point.len()) == entry_point)
 }
 
 fn load_all(machine: &mut FakeMachine, fw_cfg: &FwCfg, map: &mut MemoryMap, f_segment: bool) -> Tables {
-    // Nothing of it is in memory already, to be held.
+    // No tables are in memory yet.
     let sources = Sources::of_host(machine, fw_cfg, &mut HostMap::default());
     load(&mut Boot { machine, fw_cfg, map, start: &Start::Reset }, sources, f_segment)
 }
@@ -60,7 +60,7 @@ fn an_operating_system_finds_the_tables_by_scanning() {
 }
 
 #[test]
-fn a_type_0_structure_of_the_host_stays_the_only_one() {
+fn a_type_0_structure_of_the_host_is_the_only_one() {
     let (mut machine, fw_cfg, mut map) = host(golden::device("q35-host-bios", true));
     load_all(&mut machine, &fw_cfg, &mut map, true);
     let entry_point = scan(&machine, F_SEGMENT, b"_SM3_").unwrap();
@@ -71,7 +71,7 @@ fn a_type_0_structure_of_the_host_stays_the_only_one() {
 }
 
 #[test]
-fn the_host_learns_where_the_generation_id_is() {
+fn the_address_of_the_generation_id_is_written_into_the_hosts_file() {
     let device = golden::device("q35-vmgenid", true);
     let record = device.record();
     let (mut machine, fw_cfg, mut map) = host(device);
@@ -97,7 +97,7 @@ fn without_the_f_segment_the_rsdp_is_in_the_extended_bios_data_area() {
 }
 
 #[test]
-fn a_broken_script_costs_the_acpi_tables_and_nothing_else() {
+fn a_broken_script_costs_only_the_acpi_tables() {
     let device = golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
         TABLE_LOADER => device.with_file(name, &bytes[..100]),
         _ => device.with_file(name, bytes),
@@ -136,8 +136,7 @@ fn the_entry_point_of_structures_without_an_f_segment_was_where_the_mp_tables_po
     }
 }
 
-/// What the 2.x entry point says under a host whose structures have `len` bytes, if there is an entry point: how long they are, and
-/// where.
+/// The 2.x entry point's data on a host whose structures have `len` bytes, if there is an entry point: their length and address.
 fn with_structures_of(len: usize) -> Option<(usize, u64, FakeMachine)> {
     // A type 11 structure, type 127, and their handles.
     let mut tables = [11, 5, 0, 1, 1].to_vec();
@@ -169,7 +168,7 @@ fn as_many_structures_as_a_2_x_entry_point_counts_are_kept_with_or_without_our_o
 }
 
 #[test]
-fn the_firmwares_structure_gets_a_handle_of_its_own() {
+fn the_firmwares_structure_gets_a_unique_handle() {
     let tables = [[1, 4, 0, 0, 0, 0], [127, 4, 1, 0, 0, 0]].concat();
     let entry_point = golden::items("q35").remove(SMBIOS_ANCHOR).unwrap();
     let device = FakeFwCfg::new(true).with_file(SMBIOS_ANCHOR, &entry_point).with_file(SMBIOS_TABLES, &tables);
@@ -181,7 +180,7 @@ fn the_firmwares_structure_gets_a_handle_of_its_own() {
 }
 
 #[test]
-fn structures_too_many_for_the_f_segment_go_to_high_memory() {
+fn structures_that_do_not_fit_the_f_segment_go_to_high_memory() {
     // A type 11 structure with a long string, 1,000 times.
     let mut tables = Vec::new();
     for _ in 0..1000 {
@@ -215,7 +214,7 @@ fn with_tpm_log(len: usize) -> FakeFwCfg {
 }
 
 #[test]
-fn the_log_of_a_tpm_is_where_the_script_put_it() {
+fn the_log_of_a_tpm_is_at_the_scripts_address() {
     let (mut machine, fw_cfg, mut map) = host(with_tpm_log(0x1_0000));
     machine.memory.store(0x1ff0_0000, &[0x55; 0x10_0000]);
     let Presence::Described { log } = load_all(&mut machine, &fw_cfg, &mut map, true).tpm else { panic!("no log") };
@@ -230,7 +229,7 @@ fn a_machine_without_a_tpm_has_no_log() {
     assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, true).tpm, Presence::Absent);
     let (mut machine, fw_cfg, mut map) = host(golden::device("q35", true));
     assert_eq!(load_all(&mut machine, &fw_cfg, &mut map, true).tpm, Presence::Absent);
-    // Tables that an operating system does not find tell it of no log.
+    // Tables that an operating system does not find do not describe the log.
     let broken = || {
         golden::items("q35").iter().fold(FakeFwCfg::new(true), |device, (name, bytes)| match &name[..] {
             TABLE_LOADER => device.with_file(name, &golden::allocate(TPM_LOG)),

@@ -1,4 +1,4 @@
-//! What a failed boot shows on the display.
+//! Tests of the display after a failed boot.
 
 use std::string::String;
 
@@ -53,7 +53,7 @@ impl FakeDevice for ConfigPorts {
     }
 }
 
-/// Registers of a Bochs display wherever PCI may put them: the version reads as what it is, and writes are lost.
+/// Registers of a Bochs display at any address that PCI may assign: the version reads correctly, and writes are ignored.
 struct Bochs;
 
 impl FakeRegisters for Bochs {
@@ -101,7 +101,7 @@ impl Host {
         Self { machine, pci }
     }
 
-    /// Boots, which fails; shows that, and gives the line that the consoles have.
+    /// Boots, which fails; shows the failure, and returns the line on the consoles.
     fn fail(&mut self) -> String {
         let failure = run(&mut self.machine, Start::Reset).unwrap_err();
         self.machine.memory.keep_stores();
@@ -115,13 +115,13 @@ impl Host {
         pci.nodes.iter().find(|node| node.device == 2).unwrap().function.clone()
     }
 
-    /// What is shown on a picture at `start`.
+    /// The text in a picture at `start`.
     fn shown(&self, start: u64, mode: Mode) -> Option<String> {
         let memory = PhysRange::new(PhysAddr::new(start), mode.bytes().into()).unwrap();
         picture::message(&picture::of_memory(&self.machine.memory, &Framebuffer { memory, mode })?)
     }
 
-    /// What is shown in the memory of the display at device 2, which decodes it.
+    /// The text in the memory of the display at device 2, which decodes it.
     fn shown_by_vga(&self, mode: Mode) -> Option<String> {
         let display = self.display();
         assert_ne!(display.command() & register::COMMAND_MEMORY, 0);
@@ -178,8 +178,8 @@ fn a_failure_is_shown_without_fw_cfg_and_without_a_memory_map() {
 }
 
 #[test]
-fn a_failure_is_shown_where_other_functions_take_all_the_room_below_4_gib() {
-    // As `virtio-vga`: its registers take a 64-bit address, and a boot puts them above 4 GiB.
+fn a_failure_is_shown_if_other_functions_need_all_the_room_below_4_gib() {
+    // As `virtio-vga`: its registers have a 64-bit BAR, and a boot puts them above 4 GiB.
     let memory = BarKind::Memory32 { prefetchable: true };
     let registers = BarKind::Memory64 { prefetchable: true };
     let display = FakeFunction::new(0x1050_1af4, 0x03_0000).bar(0, memory, 23).bar(2, registers, 14);
@@ -226,7 +226,7 @@ fn after_a_start_by_the_pvh_entry_no_ram_is_used() {
     assert!(host.display().bars().iter().all(|&(_, _, address, _)| address >= 0xe000_0000), "RAM may be below");
 }
 
-/// Whether nothing but the firmware's own memory was written.
+/// Whether only the firmware's own memory was written.
 fn is_untouched(host: &Host) -> bool {
     let own = layout::FIRMWARE_RAM;
     host.machine.memory.stores().iter().all(|store| own.start().get() <= store.start && store.end <= own.end().get())
@@ -241,7 +241,7 @@ fn without_a_display_nothing_is_drawn() {
         host.fail();
         assert!(is_untouched(&host), "{:x?}", host.machine.memory.stores());
     }
-    // Nor where there is no PCI, and where RAM cannot be told from the rest.
+    // The same without PCI, and if RAM is not known.
     let mut host = FakeMachine::new().with(golden::device("microvm", true));
     let failure = run(&mut host, Start::Reset).unwrap_err();
     failure::show(&mut host, Start::Reset, &failure.error);
@@ -253,7 +253,7 @@ fn without_a_display_nothing_is_drawn() {
 }
 
 #[test]
-fn a_display_that_cannot_be_set_up_is_left_alone() {
+fn a_display_that_cannot_be_set_up_is_not_drawn_on() {
     // 3.5 GiB of RAM leave less than 512 MiB for PCI; and a display without registers.
     let small = BarKind::Memory32 { prefetchable: true };
     let without = FakeFunction::new(0x1111_1234, 0x03_0000).bar(0, small, 24);

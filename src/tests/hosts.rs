@@ -1,4 +1,4 @@
-//! The whole boot on every known host, and on hosts that lack what a PC has.
+//! Tests of the whole boot on every known host, and on hosts that lack parts of a PC.
 
 use super::*;
 use crate::fakes::chipset::Write;
@@ -52,10 +52,10 @@ fn crosvm() -> FakeFwCfg {
     host.device().with_file("etc/e820", &E820)
 }
 
-/// What a device of a machine leaves for the test to look at.
+/// A record of a machine's device, which the test reads.
 type Seen<T> = Rc<RefCell<T>>;
 
-/// A machine of this host with a kernel, and what is written to PCI's configuration space.
+/// A machine of this host with a kernel, and the writes to PCI configuration space.
 fn machine_of(host: &KnownHost) -> (FakeMachine, Seen<crate::fakes::fw_cfg::Record>, Seen<Vec<Write>>) {
     let device = with_kernel(host.device()).with_file("opt/other", &[1]);
     let device = host.files(RAM).iter().fold(device, |device, (name, bytes)| device.with_file(name, bytes));
@@ -79,7 +79,7 @@ fn machine_of(host: &KnownHost) -> (FakeMachine, Seen<crate::fakes::fw_cfg::Reco
     (machine, record, writes)
 }
 
-/// Starts the machine as this host does: by the PVH entry, with its RSDP, where it knows nothing else.
+/// Starts the machine as this host does: by the PVH entry point, with its RSDP, if it has no other way.
 fn start(host: &KnownHost, machine: &mut FakeMachine) -> Handover {
     let start = if host.reset_vector {
         Start::Reset
@@ -111,13 +111,13 @@ fn every_known_host_boots_a_kernel() {
         assert_eq!(record.borrow().fatal, Vec::<&str>::new(), "{name}");
 
         let map = map_of(&page);
-        // Tables may be at the end of RAM, which is told to its end.
+        // Tables may be at the end of RAM, and the map covers RAM to its end.
         assert!(map.iter().any(|entry| entry.1 == RAM), "{name}: {map:x?}");
         assert!(map.iter().any(|entry| entry.2 == 1 && entry.1 >= RAM - 0x4_0000), "{name}: {map:x?}");
         let is_whole = |at: u64| at.is_multiple_of(4096) || at == 0x9_fc00;
         assert!(map.iter().all(|entry| is_whole(entry.0) && is_whole(entry.1)), "{name}: {map:x?}");
         assert!(!map.iter().any(|&(start, end, kind)| kind == 1 && end > 0xa_0000 && start < MIB), "{name}: {map:x?}");
-        // No order of the host's records, and nothing that is cut, turns what it reserves into RAM.
+        // No order of the host's records, and no cut, turns reserved memory into RAM.
         for (start, len, _) in
             host.e820.map(|e820| e820(RAM)).unwrap_or_default().into_iter().filter(|record| record.2 != 1)
         {
@@ -134,7 +134,7 @@ fn every_known_host_s_acpi_tables_are_passed_on() {
         let handover = start(&host, &mut machine);
         let page = machine.memory.bytes(handover.parameters.get(), 4096);
         let (name, rsdp) = (host.name, u32_at(&page, 0x070));
-        // Those that are handed over; those in fw_cfg, under whatever names; those in memory.
+        // Tables that are passed at the start; tables in fw_cfg, under any name; tables in memory.
         match name {
             "Cloud Hypervisor" => assert_eq!(rsdp, 0xa_0000),
             "crosvm" => assert_eq!(rsdp, 0xe_0000),
@@ -146,14 +146,14 @@ fn every_known_host_s_acpi_tables_are_passed_on() {
                 assert_eq!(machine.memory.bytes(xsdt, 4), b"XSDT", "{name}");
             }
         }
-        // What is in memory stays, and none of it is RAM to the kernel.
+        // Tables in memory stay, and none is RAM to the kernel.
         for (at, bytes) in (host.in_memory)() {
             let len = bytes.len() as u64;
             assert_eq!(machine.memory.bytes(at, bytes.len()), bytes, "{name}: {at:x}");
             let hit = map_of(&page).into_iter().find(|&(start, end, kind)| kind == 1 && start < at + len && at < end);
             assert_eq!(hit, None, "{name}: {at:x}");
         }
-        // Linux uses the window of an MCFG only where it is reserved.
+        // Linux uses the window of an MCFG only if it is reserved.
         if name == "crosvm" {
             assert!(map_of(&page).contains(&(0xf400_0000, 0xf800_0000, 2)), "{:x?}", map_of(&page));
             assert_eq!(machine.memory.bytes(0x9_fff0, 4), b"_MP_", "the host's own");
@@ -161,17 +161,17 @@ fn every_known_host_s_acpi_tables_are_passed_on() {
     }
 }
 
-/// Hosts that set PCI up themselves describe it in their tables. Everyone whose chipset is not QEMU's does.
+/// Hosts that set up PCI themselves describe it in their tables. All hosts without QEMU's chipset do.
 #[test]
-fn pci_and_power_management_of_other_boards_are_left_alone() {
+fn pci_and_power_management_of_other_boards_are_not_set_up() {
     for host in known_hosts() {
         let (mut machine, _, writes) = machine_of(&host);
         start(&host, &mut machine);
         let (name, writes) = (host.name, writes.borrow());
         if !host.has_chipset() {
             assert_eq!(*writes, [], "{name}");
-            // Nor is anything of a PC taken for granted: interrupt controllers are looked for, and there are none here; no
-            // keyboard controller, no console.
+            // No device of a PC is assumed: the firmware checks for interrupt controllers, and there are none here; it accesses
+            // no keyboard controller and no console.
             for access in &machine.accesses {
                 let taken = match *access {
                     Access::Out(0xcf8, 4, _) | Access::In(0xcfc, 4, _) => true,
@@ -191,16 +191,16 @@ fn pci_and_power_management_of_other_boards_are_left_alone() {
     }
 }
 
-/// What every host takes, each part of it because one is known that takes nothing else.
+/// The form that every host supports. Each restriction is there because of a known host.
 #[test]
-fn other_hosts_than_qemu_get_the_portable_form_and_nothing_else() {
+fn hosts_other_than_qemu_get_only_the_portable_form() {
     for host in known_hosts() {
         let (mut machine, record, _) = machine_of(&host);
         let name = host.name;
         start(&host, &mut machine);
 
         let accesses: Vec<_> = machine.accesses.iter().filter(|access| is_fw_cfg(access)).copied().collect();
-        // Items are selected by 16 bits, the data port is only read, and by bytes.
+        // Items are selected with 16 bits. The data port is only read, in bytes.
         let files = 0x21 + host.files(RAM).len() as u32;
         for access in &accesses {
             let taken = match *access {
@@ -215,7 +215,7 @@ fn other_hosts_than_qemu_get_the_portable_form_and_nothing_else() {
         if fw_cfg.transport(&machine) == Transport::QemuDma {
             continue;
         }
-        // The high half of the address, then the low one, of a descriptor on a 16-byte boundary that says READ alone.
+        // The high half of the address, then the low half, of a descriptor on a 16-byte boundary that only has READ.
         for pair in accesses.windows(2) {
             if let [before, Access::Out(0x518, _, low)] = pair {
                 assert_eq!((*before, low.swap_bytes() % 16), (Access::Out(0x514, 4, 0), 0), "{name}");
@@ -235,7 +235,7 @@ fn is_fw_cfg(access: &Access) -> bool {
 }
 
 #[test]
-fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
+fn memory_sizes_come_from_cmos_if_the_host_has_no_map() {
     for (below, above) in [(128 * MIB, 0), (512 * MIB, 0), (3328 * MIB, 0), (3328 * MIB, 13 << 30)] {
         let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true))).with(Cmos::new(below, above));
         let handover = run(&mut machine, Start::Reset).unwrap();
@@ -244,7 +244,7 @@ fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
         assert_eq!((ram + MIB) >> 20, (below + above) >> 20);
         assert_eq!(vec![0; 4], page[0x070..0x074], "no ACPI");
     }
-    // None of the two, where absent ports read as either.
+    // Without both, with absent ports that read as either.
     for absent in [0, u32::MAX] {
         let mut machine = FakeMachine::new().with(with_kernel(FakeFwCfg::new(true)));
         machine.absent = absent;
@@ -255,7 +255,7 @@ fn memory_sizes_come_from_cmos_where_the_host_has_no_map() {
 
 /// Tables at the top of RAM, where the firmware would put an initrd, with an MCFG elsewhere, and no PCI at the ports.
 #[test]
-fn tables_at_the_top_of_ram_are_held_before_anything_is_loaded() {
+fn tables_at_the_top_of_ram_are_reserved_before_anything_is_loaded() {
     let top = RAM - 0x2000;
     for (absent, rsdp) in [(0, 0xe_0000), (u32::MAX, 0xf_5550)] {
         let pieces = [tables::acpi(rsdp, top, 0xd000_0000), tables::smbios(0xf_0000, RAM - 0x3000)].concat();
@@ -277,7 +277,7 @@ fn tables_at_the_top_of_ram_are_held_before_anything_is_loaded() {
     }
 }
 
-/// Functions that have registers, behind the ports.
+/// Functions with registers, accessed through the ports.
 struct PciPorts {
     pci: Rc<RefCell<FakePci>>,
     latched: u32,
@@ -307,13 +307,13 @@ impl FakeDevice for PciPorts {
         let ((address, register), mut pci) = (self.place(port), self.pci.borrow_mut());
         match size {
             2 => pci.write16(address, register, value as u16),
-            // The registers of one byte are the chipset's, which the fake has not.
+            // Registers of one byte are the chipset's, which the fake does not have.
             _ => pci.write32(address, register & !3, value),
         }
     }
 }
 
-/// A q35 with a function behind a root port, and one beside it.
+/// A q35 with a function behind a root port, and one next to the port.
 fn q35_functions() -> FakePci {
     let bridge = FakeFunction::new(0x29c0_8086, 0x06_0000).writable(0x90, 0xff);
     let lpc = FakeFunction::new(0x2918_8086, 0x06_0100).multifunction().writable(0x40, 0xff80).writable(0x44, 0xff);
@@ -328,9 +328,9 @@ fn q35_functions() -> FakePci {
         .with(On::Behind(1), 0, 0, wide())
 }
 
-/// StratoVirt's window of configuration space takes four bytes an access, QEMU's eight.
+/// StratoVirt's window of configuration space supports accesses of four bytes, QEMU's of eight.
 #[test]
-fn a_q35_gets_its_registers_by_accesses_that_its_window_takes() {
+fn the_registers_of_a_q35_are_set_with_accesses_that_its_window_supports() {
     let stratovirt = known_hosts().into_iter().find(|host| host.name == "StratoVirt").unwrap();
     let qemu = KnownHost { functions: stratovirt.functions, ..known_hosts()[0] };
     for host in [stratovirt, qemu] {
@@ -357,15 +357,15 @@ fn a_q35_gets_its_registers_by_accesses_that_its_window_takes() {
     }
 }
 
-/// propolis has its configuration space where a `pc` has none, and says so in its map.
+/// propolis has its configuration space at an address where a `pc` has none, and its map says so.
 #[test]
-fn bars_keep_off_what_the_host_reserves() {
+fn bars_avoid_what_the_host_reserves() {
     let host = known_hosts().into_iter().find(|host| host.name == "propolis").unwrap();
     let mut functions = FakePci::default();
     for &(device, function, id) in host.functions {
         functions = functions.with(On::Root(0), device, function, FakeFunction::new(id, 0x6_0100).multifunction());
     }
-    // Seven of 256 MiB: as many as there is room for from 2 GiB to the I/O APIC.
+    // Seven of 256 MiB: as many as fit from 2 GiB to the I/O APIC.
     let large = || FakeFunction::new(0x1042_1af4, 0x1_0000).bar(0, BarKind::Memory32 { prefetchable: false }, 28);
     let functions = (4..11).fold(functions, |all, device| all.with(On::Root(0), device, 0, large()));
     let pci = Rc::new(RefCell::new(functions));
@@ -383,7 +383,7 @@ fn bars_keep_off_what_the_host_reserves() {
 
 /// A host with an MP table in the BIOS segment and no ACPI.
 #[test]
-fn no_mp_table_is_made_beside_the_host_s() {
+fn no_mp_table_is_made_in_addition_to_the_hosts() {
     let made = |memory: &[tables::Piece]| {
         let mut machine = FakeMachine::new().with(with_kernel(crosvm()));
         machine.cpuid.insert((1, 0), hal::Cpuid { edx: 1 << 9, ..hal::Cpuid::default() });
@@ -397,9 +397,9 @@ fn no_mp_table_is_made_beside_the_host_s() {
     assert!(!made(&tables::mp_table(0xf_0000, 0xf_0010)));
 }
 
-/// A root pointer in memory goes to a PVH kernel as well.
+/// A PVH kernel gets a root pointer in memory too.
 #[test]
-fn a_pvh_kernel_is_told_of_tables_in_memory() {
+fn a_pvh_kernel_gets_the_address_of_tables_in_memory() {
     let mut machine = FakeMachine::new().with(with_elf(crosvm(), &bytes(8192, 3)));
     for (at, bytes) in tables::acpi(0xe_0000, 0xe_0040, 0xd000_0000) {
         machine.memory.store(at, &bytes);
@@ -408,9 +408,9 @@ fn a_pvh_kernel_is_told_of_tables_in_memory() {
     assert_eq!(u32_at(&machine.memory.bytes(handover.parameters.get(), 88), 32), 0xe_0000);
 }
 
-/// Without the script that places them files are no tables: nobody says where they belong.
+/// Without the script that places them, files are not tables: their addresses are unknown.
 #[test]
-fn acpi_files_without_a_script_are_left_where_they_are() {
+fn acpi_files_without_a_script_are_not_loaded() {
     let host = known_hosts()[0];
     let device = with_kernel(FakeFwCfg::new(true));
     let files = host.files(RAM).into_iter().filter(|(name, _)| name != "etc/table-loader");
@@ -420,9 +420,9 @@ fn acpi_files_without_a_script_are_left_where_they_are() {
     assert_eq!(u32_at(&machine.memory.bytes(handover.parameters.get(), 4096), 0x070), 0);
 }
 
-/// The host's map has the firmware's own memory as the guest's not to touch, or not all of it.
+/// The host's map has the firmware's own memory as reserved, or lacks a part of it.
 #[test]
-fn a_host_that_reserves_the_firmware_s_memory_boots_a_kernel() {
+fn a_host_that_reserves_the_firmwares_memory_boots_a_kernel() {
     for (start, len, kind) in [(0x4_0000, 0x6_0000, 2), (0x8_0000, 0x2_0000, 3), (0x9_0000, 0x1_0000, 4_u32)] {
         let record = |start: u64, len: u64, kind: u32| {
             [&start.to_le_bytes()[..], &len.to_le_bytes(), &kind.to_le_bytes()].concat()

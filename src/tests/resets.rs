@@ -1,6 +1,6 @@
-//! What a guest leaves before a reset that wants the next boot to be another one: root in a guest writes memory, CMOS and
-//! registers, and resets the machine. The boot after it, with another kernel perhaps and measured by a TPM, is as on a
-//! machine that was just switched on.
+//! Tests of resets by a guest that wants to influence the next boot: root in a guest writes memory, CMOS and registers, and
+//! resets the machine. The next boot, perhaps with another kernel and measured into a TPM, is the same as on a machine that was
+//! just switched on.
 
 use super::*;
 use crate::fakes::chipset::FakePm1;
@@ -8,7 +8,7 @@ use crate::fakes::machine::{FakeDevice, FakeMemory};
 use crate::fakes::tables;
 use crate::fakes::tables::Piece;
 
-/// CMOS memory in which the reason of the last reset is that a sleeping machine woke.
+/// CMOS memory in which the reason of the last reset is a wake from suspend.
 struct Cmos {
     index: u32,
     shutdown_status: u8,
@@ -30,7 +30,7 @@ impl FakeDevice for Cmos {
     }
 }
 
-/// The start of the program: what `main.rs` does.
+/// The start of the program, as in `main.rs`.
 fn start(machine: &mut FakeMachine) -> Handover {
     if resume::is_requested(machine) {
         assert_eq!(wake(machine).unwrap_or_else(|failure| panic!("{}", failure.error)), None);
@@ -38,12 +38,12 @@ fn start(machine: &mut FakeMachine) -> Handover {
     run(machine, Start::Reset).unwrap_or_else(|failure| panic!("{}", failure.error))
 }
 
-/// What an operating system scans for tables, of a `q35` and a `pc`: the extended BIOS data area and the F-segment.
+/// The memory of a `q35` and a `pc` that an operating system scans for tables: the extended BIOS data area and the F-segment.
 fn scanned(machine: &FakeMachine) -> [Vec<u8>; 2] {
     [machine.memory.bytes(0x9_fc00, 0x400), machine.memory.bytes(0xf_0000, 0x1_0000)]
 }
 
-/// All kinds of tables, in every place that is scanned, before, between and behind what the firmware puts there.
+/// All kinds of tables in all scanned memory: before, between and after the tables of the firmware.
 fn tables_of_a_guest() -> Vec<Piece> {
     let tables = 0x600_0000;
     let places = [0x9_fc00, 0x9_fe00, 0xf_0000, 0xf_0040, 0xf_8000, 0xf_fe00];
@@ -63,9 +63,9 @@ fn with_tpm_and_s3() -> (FakeMachine, Rc<RefCell<State>>) {
     (machine, state)
 }
 
-/// The record of the boot before is whole, and CMOS says that a sleeping machine woke: all that there was to a wake once.
+/// The record of the previous boot is whole, and CMOS says that the machine woke. Neither makes the reset a wake.
 #[test]
-fn a_plain_reset_with_a_record_is_measured_as_the_first_boot_was() {
+fn a_plain_reset_with_a_record_is_measured_like_the_first_boot() {
     let (mut machine, first) = with_tpm_and_s3();
     let handover = start(&mut machine);
     let page = machine.memory.bytes(handover.parameters.get(), 4096);
@@ -81,7 +81,7 @@ fn a_plain_reset_with_a_record_is_measured_as_the_first_boot_was() {
     assert!(!second.borrow().password.is_empty(), "the platform hierarchy is closed");
 }
 
-/// What the kernel of a machine is told, and what it finds where it scans for tables, with these left by a guest.
+/// The kernel's parameters, and the memory that it scans for tables, with these tables left by a guest.
 fn boot(mut machine: FakeMachine, left: &[Piece]) -> [Vec<u8>; 3] {
     left.iter().for_each(|(at, bytes)| machine.memory.store(*at, bytes));
     let handover = run(&mut machine, Start::Reset).unwrap();
@@ -90,7 +90,7 @@ fn boot(mut machine: FakeMachine, left: &[Piece]) -> [Vec<u8>; 3] {
     [page, ebda, f_segment]
 }
 
-/// Checks that what a guest left is gone, from so many areas.
+/// Checks that what a guest left is gone from this many areas.
 fn check(name: &str, machine: impl Fn() -> FakeMachine, areas: usize) {
     let (first, again) = (boot(machine(), &[]), boot(machine(), &tables_of_a_guest()));
     for (area, (first, again)) in first.iter().zip(&again).take(1 + areas).enumerate() {
@@ -100,7 +100,7 @@ fn check(name: &str, machine: impl Fn() -> FakeMachine, areas: usize) {
 }
 
 #[test]
-fn tables_that_a_guest_left_are_gone_where_an_operating_system_looks() {
+fn tables_that_a_guest_left_are_gone_from_the_scanned_memory() {
     let always_fails = Quirks { always_fails: true, ..Quirks::default() };
     let without_acpi = |device: FakeFwCfg| {
         let items = golden::items("q35").into_iter().filter(|(name, _)| name.contains("smbios") || name == "etc/e820");
@@ -121,7 +121,7 @@ fn tables_that_a_guest_left_are_gone_where_an_operating_system_looks() {
     }
 }
 
-/// There the RSDP is in the extended BIOS data area, as is the pointer to the MP table, and the F-segment is the image.
+/// On a microvm, the RSDP and the pointer to the MP table are in the extended BIOS data area, and the F-segment is the image.
 #[test]
 fn tables_that_a_guest_left_are_gone_on_a_microvm() {
     let without_acpi = || FakeFwCfg::new(true).with_file("etc/e820", &E820);
@@ -140,10 +140,10 @@ fn tables_that_a_guest_left_are_gone_on_a_microvm() {
     }
 }
 
-/// QEMU's option ROM finds it where it scans memory, and hands it over to the firmware as its kernel. With `acpi=off` that
-/// is none of QEMU's.
+/// QEMU's option ROM finds an RSDP by scanning memory, and passes it to the firmware as its kernel. With `acpi=off` it is not
+/// QEMU's.
 #[test]
-fn an_rsdp_that_qemu_hands_over_without_having_tables_is_not_believed() {
+fn an_rsdp_from_qemu_without_tables_is_not_used() {
     for acpi in [true, false] {
         let items = golden::items("q35").into_iter().filter(|(name, _)| acpi || name == "etc/e820");
         let device = items.fold(FakeFwCfg::new(true).with_file(golden::QEMU_FILE, &[]), |device, (name, bytes)| {

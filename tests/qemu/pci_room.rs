@@ -89,7 +89,7 @@ fn the_warning_for_bars_that_cannot_be_above_4_gib_suggests_smaller_devices() {
         .with("-device pcie-root-port,id=a,chassis=1,pref32-reserve=64M -device pci-testdev,membar=4G,bus=a");
     let (said, _) = shortage(&machine);
     let expected = "firstlight: warning: PCI: not enough memory below 4 GiB: 1 BAR(s) get none, the first is BAR 2 of 01:00.0 \
-                    with 0x100000000; give fewer or smaller devices";
+                    with 0x100000000; use fewer or smaller devices";
     assert!(said.iter().any(|line| line.starts_with(expected)), "{said:?}");
     assert!(!said.iter().any(|line| line.contains("-cpu")), "{said:?}");
 }
@@ -125,7 +125,7 @@ fn empty_slots_lose_their_ports_before_devices_do() {
     let (said, mut probe) = shortage(&machine);
     // There are 9 blocks of ports; one is for what is on bus 0.
     let expected =
-        "firstlight: warning: PCI: no I/O ports left to plug devices in behind 4 bridge(s); what is there comes first";
+        "firstlight: warning: PCI: no I/O ports reserved for hot plug behind 4 bridge(s); present devices come first";
     assert_eq!(said, [expected]);
     assert!([10, 11, 12].iter().all(|&bus| probe.pci([bus, 1, 0], 0x14) & !3 != 0));
 }

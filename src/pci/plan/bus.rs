@@ -1,48 +1,48 @@
-//! What one bus needs from the bridge to it, with what is kept for functions plugged in later.
+//! What one bus needs from its bridge, including the room reserved for functions plugged in later.
 
 use super::super::topology::{Reserve, Slot};
 use super::space::{Space, align_up};
 
-/// What a slot has at the least without being asked for: so many ports, and so much memory by each window, as SeaBIOS
-/// gives it.
+/// The room that a slot gets at least, even if the host does not ask for it: ports, and memory in each window, as SeaBIOS
+/// reserves them.
 pub(super) const SLOT_IO: u64 = 1 << 12;
 pub(super) const SLOT_MEMORY: u64 = 2 << 20;
 
-/// What one bus needs from the bridge to it in one space.
+/// What one bus needs from its bridge in one space.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Need {
     pub(super) size: u64,
     pub(super) order: u8,
 }
 
-/// Room for functions plugged in later, beyond what is there.
+/// Room for functions plugged in later, in addition to what is needed now.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Kept {
-    /// Bytes or ports, with those for what is there.
+    /// Bytes or ports, including those needed now.
     pub(super) size: u64,
     /// Whether the host asks for it.
     pub(super) asked: bool,
 }
 
-/// What the planner knows of one bus.
+/// The planner's data on one bus.
 #[derive(Clone, Copy, Default)]
 pub(super) struct BusState {
     /// By [`Space`].
     pub(super) needs: [Need; 4],
-    /// By [`Space`]: what of the need is there for functions plugged in later.
+    /// By [`Space`]: the part of the need that is for functions plugged in later.
     pub(super) kept: [Kept; 4],
-    /// Where nothing is kept any more, though a slot would have it, or though the host asks for it: one bit a [`Space`].
+    /// The spaces in which reserved room was dropped, of a slot or of what the host asks for: one bit for each [`Space`].
     pub(super) no_slot: u8,
     pub(super) no_reserve: u8,
-    /// Whether ports get here.
+    /// Whether bridges forward ports to this bus.
     pub(super) io: bool,
-    /// Which addresses the prefetchable windows that lead here take; any on a root bus.
+    /// The addresses that the prefetchable windows on the path to this bus take; any on a root bus.
     pub(super) prefetchable: Option<Space>,
 }
 
 impl BusState {
-    /// What the bridge to this bus has to pass on in `space`, when what is behind it takes `end` bytes or ports of at most
-    /// the alignment `order`; and how much of it is kept for functions plugged in later.
+    /// What the bridge to this bus has to forward in `space`, if the functions behind it take `end` bytes or ports with an
+    /// alignment of at most `order`; and how much of it is reserved for functions plugged in later.
     pub(super) fn need(&self, space: Space, end: u64, order: u8, reserve: &Reserve) -> (Need, Kept) {
         let window_order = space.window_order();
         let content = align_up(end, window_order).unwrap_or(u64::MAX);
@@ -66,7 +66,7 @@ impl BusState {
             let order = if content == 0 { 0 } else { order.max(window_order) };
             return (Need { size: content, order }, Kept::default());
         }
-        // What is plugged in can be one function that takes all of it, which wants to be aligned to its size.
+        // One plugged-in function may take all of it, and needs alignment to its size.
         let own_order = if space == Space::Io { window_order } else { kept.ilog2() as u8 };
         (Need { size: kept, order: order.max(window_order).max(own_order) }, Kept { size: kept, asked: asked >= slot })
     }

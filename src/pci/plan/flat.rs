@@ -1,7 +1,8 @@
-//! The plan of a machine without bridges, as most are: what [`Planner`](super::planner::Planner) gives, by a shorter way.
+//! The plan of a machine without bridges, which most are. It equals the plan of [`Planner`](super::planner::Planner), and takes
+//! fewer instructions.
 //!
-//! Without a bridge all buses are root buses: there is nothing to size and no window to place. What is on them is laid out once
-//! for ports and once for memory. The planner gets whatever does not fit into the low apertures.
+//! Without a bridge, all buses are root buses: there are no buses to size and no windows to place. The BARs are laid out once for
+//! ports and once for memory. If they do not fit into the low apertures, the planner takes over.
 
 use super::super::apertures::LowApertures;
 use super::super::topology::{BarKind, Topology};
@@ -9,7 +10,7 @@ use super::resources::Resources;
 use super::space::{Item, Room, pack};
 use crate::heap::{push_within_capacity, with_capacity};
 
-/// Plans where everything goes. `None` where there is a bridge, or something has no room, or the heap is full.
+/// Assigns all addresses. Returns `None` if there is a bridge, something does not fit, or the heap is full.
 pub(super) fn flat(topology: &Topology, low: LowApertures) -> Option<Resources> {
     if topology.has_bridges() {
         return None;
@@ -95,7 +96,7 @@ mod tests {
         }
     }
 
-    /// Mostly as much as a machine has, and any.
+    /// Apertures: mostly those of a real machine, sometimes any.
     fn windows() -> impl Strategy<Value = Apertures> {
         let ports = |bounds: (u32, u32)| PortRange::new(bounds.0.min(bounds.1), bounds.0.max(bounds.1)).unwrap();
         let any_ports = (0_u32..=0x1_0000, 0_u32..=0x1_0000);
@@ -113,7 +114,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
 
         #[test]
-        fn without_bridges_the_plan_is_the_planner_s_where_all_has_room(
+        fn without_bridges_the_flat_plan_equals_the_planner_s_if_all_fits(
             topology in topology(),
             windows in windows(),
         ) {
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_property_is_tried_with_room_and_without() {
+    fn the_property_is_tested_with_enough_room_and_with_too_little() {
         let mut runner = TestRunner::deterministic();
         let mut outcomes = [0; 2];
         for _ in 0..200 {
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_with_a_bridge_is_left_to_the_planner() {
+    fn a_machine_with_a_bridge_goes_to_the_planner() {
         let mut topology = Topology::default();
         topology.functions.push(function(0, 1, ArrayVec::new()));
         topology.buses.push(Bus { number: 0, parent: None, first: 0, end: 1 });

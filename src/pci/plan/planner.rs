@@ -1,4 +1,4 @@
-//! The way to a plan: sizing the buses, giving up what does not fit, placing the rest.
+//! The planner: sizes the buses, drops what does not fit, places the rest.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -9,7 +9,7 @@ use super::resources::{BridgeWindows, GivenUp, Resources, Unassigned};
 use super::space::{self, Item, Room, Space, What};
 use crate::heap::{self, HeapFull, with_capacity};
 
-/// The buses whose items share a room.
+/// The buses whose items share an aperture or window.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Group {
     /// All root buses.
@@ -22,9 +22,9 @@ pub(super) struct Planner<'t> {
     pub(super) topology: &'t Topology,
     /// By bus index.
     pub(super) buses: Vec<BusState>,
-    /// By function index: the registers that are left out, one bit each.
+    /// By function index: the BARs that are left out, one bit each.
     pub(super) left_out: Vec<u16>,
-    /// Room for what is laid out together, kept from one time to the next.
+    /// The items of one layout. The memory is reused for each.
     pub(super) items: Vec<Item>,
 }
 
@@ -53,18 +53,18 @@ impl<'t> Planner<'t> {
         for _ in topology.functions() {
             heap::push_within_capacity(&mut left_out, 0)?;
         }
-        // As many as there are at the most, if all of them were on one bus.
+        // The most there can be: all on one bus.
         let bars = topology.bars();
         let items = with_capacity(topology.buses().len().saturating_mul(Space::ALL.len()).saturating_add(bars))?;
         Ok(Self { topology, buses, left_out, items })
     }
 
-    /// Which way a register on `bus` is reached; `None` when there is none, or it is left out.
+    /// The space through which a BAR on `bus` is reached; `None` if there is none, or the BAR is left out.
     pub(super) fn space(&self, bus: &Bus, state: &BusState, function: u16, bar: Bar) -> Option<Space> {
         if self.left_out.get(usize::from(function))? & bar.bit() != 0 { None } else { way(bus, state, bar) }
     }
 
-    /// Shows everything on the buses of `group` that needs room in `spaces`.
+    /// Calls `visit` with every item on the buses of `group` that needs room in `spaces`.
     pub(super) fn each(&self, group: Group, spaces: &[Space], visit: &mut dyn FnMut(Item)) {
         let range = match group {
             Group::Roots => 0..self.buses.len(),
@@ -91,7 +91,7 @@ impl<'t> Planner<'t> {
                 let Some(below) = self.buses.get(usize::from(bus)) else { continue };
                 for (space, need) in Space::ALL.into_iter().zip(below.needs) {
                     if need.size != 0 {
-                        // This bus may have no such window, or one that takes other addresses.
+                        // This bus may have no such window, or one for other addresses.
                         let here = match space {
                             Space::Prefetchable if state.prefetchable != Some(space) => Space::Low,
                             other => other,
@@ -103,10 +103,10 @@ impl<'t> Planner<'t> {
         }
     }
 
-    /// Lays out the items of `group` in `spaces` from `start` on, the largest alignment first, and shows each with its
-    /// address. Where the last one ends, and the largest alignment; `None` if an address wraps.
+    /// Lays out the items of `group` in `spaces` from `start` on, the largest alignment first, and shows each with its address.
+    /// Returns the end of the last one, and the largest alignment; `None` if an address wraps.
     ///
-    /// Aligning leaves a hole; the largest so far is filled, from its end, which has the alignment of something larger.
+    /// Alignment leaves a hole. The largest hole so far is filled from its end, which has the alignment of a larger item.
     /// The layout is the same from any start that has the largest alignment.
     #[inline(never)]
     pub(super) fn pack(
@@ -118,7 +118,7 @@ impl<'t> Planner<'t> {
     ) -> Option<(u64, u8)> {
         let mut items = mem::take(&mut self.items);
         items.clear();
-        // There is room for all of them.
+        // `items` has room for all of them.
         self.each(group, spaces, &mut |item| {
             let _ = heap::push_within_capacity(&mut items, item);
         });
@@ -127,17 +127,17 @@ impl<'t> Planner<'t> {
         packed
     }
 
-    /// Works out what each bus needs, from the leaves to the root.
+    /// Calculates what each bus needs, from the leaves to the root.
     pub(super) fn size(&mut self) {
         for index in (0..self.buses.len()).rev() {
             self.size_bus(index);
         }
     }
 
-    /// Works out what the bus with this index needs. Gives the index of the bus above.
+    /// Calculates what the bus with this index needs. Returns the index of its parent.
     pub(super) fn size_bus(&mut self, index: usize) -> Option<usize> {
         let bus = self.topology.buses().get(index)?;
-        // Nothing leads to a root bus.
+        // A root bus has no bridge.
         let (parent, number) = (bus.parent?, u8::try_from(index).ok()?);
         let bridge = self.topology.functions().get(usize::from(parent.bridge)).and_then(|function| function.bridge);
         let reserve = bridge.map_or_else(Reserve::default, |bridge| bridge.reserve);
@@ -146,7 +146,7 @@ impl<'t> Planner<'t> {
             let state = self.buses.get_mut(index)?;
             let (need, kept) = match content {
                 Some((end, order)) => state.need(space, end, order, &reserve),
-                // More than there are addresses: this does not fit anywhere.
+                // More than the address space, so this does not fit anywhere.
                 None => (Need { size: u64::MAX, order: space.window_order() }, Kept::default()),
             };
             let places = (state.needs.get_mut(space as usize), state.kept.get_mut(space as usize));
@@ -156,25 +156,25 @@ impl<'t> Planner<'t> {
         Some(usize::from(parent.bus))
     }
 
-    /// Works out anew what the bus with this index needs, and with it each bus on the way to the root. No other bus is
-    /// touched: a host may say that there are as many registers as it likes, and each may have to be left out.
+    /// Recalculates what the bus with this index needs, and each bus on the path to the root. It visits no other bus: a host can
+    /// have any number of BARs, and each may have to be left out.
     fn size_from(&mut self, index: usize) {
         let mut next = Some(index);
-        // Each turn goes one bridge towards the root.
+        // Each iteration goes one bridge towards the root.
         for _ in 0..self.buses.len() {
             let Some(index) = next else { break };
             next = self.size_bus(index);
         }
     }
 
-    /// Whether what the root buses need in `spaces` fits into `room`.
+    /// Whether the needs of the root buses in `spaces` fit into `room`.
     pub(super) fn fits(&mut self, spaces: &[Space], room: Room) -> bool {
         self.pack(Group::Roots, spaces, room.start, &mut |_, _| {}).is_some_and(|(end, _)| end <= room.end)
     }
 
-    /// Gives up what is kept and leaves out registers until what remains in `spaces` fits into `room`.
+    /// Drops reserved room and leaves out BARs until the rest in `spaces` fits into `room`.
     pub(super) fn make_fit(&mut self, spaces: &[Space], room: Room) {
-        // Each turn gives up something that is not kept again, or leaves a register out, so this ends.
+        // Each iteration drops reserved room for good, or leaves out a BAR, so this ends.
         while !self.fits(spaces, room) {
             if self.give_up(spaces) {
                 continue;
@@ -197,16 +197,16 @@ impl<'t> Planner<'t> {
         }
     }
 
-    /// Leaves out the last registers of root buses that take `size`, and nothing there takes more: as many as have to go
-    /// even if nothing is lost to alignment, at least one, and none that is before a window of that size.
+    /// Leaves out the last BARs on root buses that have this `size`, which is the largest there: as many as have to go even if
+    /// alignment costs nothing, at least one, and none that precedes a window of that size.
     ///
-    /// One at a time would do, but for hosts that fill the root bus with functions, and may have to lose thousands.
+    /// One at a time would suffice, but a host can fill the root bus with functions, of which thousands may have to go.
     #[cold]
     fn leave_out_at_root(&mut self, spaces: &[Space], room: Room, size: u64) {
         let mut total = 0_u64;
         let mut last = mem::take(&mut self.items);
         last.clear();
-        // There is room for all of them.
+        // `items` has room for all of them.
         self.each(Group::Roots, spaces, &mut |item| {
             total = total.saturating_add(item.size);
             match item.what {
@@ -217,7 +217,7 @@ impl<'t> Planner<'t> {
                 }
             }
         });
-        // Each turn leaves one out.
+        // Each iteration leaves one out.
         while let Some(register) = last.pop() {
             self.leave_out(register);
             total = total.saturating_sub(size);
@@ -228,8 +228,8 @@ impl<'t> Planner<'t> {
         self.items = last;
     }
 
-    /// Gives up what one bridge keeps in one of `spaces`: what nobody asked for first, then the most, the last of several.
-    /// Whether there was any.
+    /// Drops the room that one bridge reserves in one of `spaces`: first room that the host did not ask for, then the most, then
+    /// the last of several. Returns whether there was any.
     pub(super) fn give_up(&mut self, spaces: &[Space]) -> bool {
         let mut chosen: Option<(Kept, usize, Space)> = None;
         for (index, state) in self.buses.iter().enumerate() {
@@ -250,12 +250,12 @@ impl<'t> Planner<'t> {
         true
     }
 
-    /// The register to leave out, after where it is: from the root on, the one that takes most room or that is behind the
-    /// bridge that does, the last of several.
+    /// The BAR to leave out next, after the group it is in: on each level from the root on, the largest BAR, or the bridge that
+    /// needs most, the last of several.
     pub(super) fn largest(&self, spaces: &[Space]) -> Option<(Group, Item)> {
         let mut group = Group::Roots;
         let mut spaces = spaces;
-        // Each turn but the last goes one bridge away from the root.
+        // Each iteration except the last goes one bridge away from the root.
         for _ in 0..=self.buses.len() {
             let mut largest: Option<Item> = None;
             self.each(group, spaces, &mut |item| {
@@ -272,7 +272,7 @@ impl<'t> Planner<'t> {
         None
     }
 
-    /// Gives everything its place, from the root to the leaves. All of it fits.
+    /// Assigns all addresses, from the root to the leaves. All of it fits.
     pub(super) fn place(&mut self, rooms: &[(&[Space], Room)]) -> Result<Resources, HeapFull> {
         let bars = self.topology.bars();
         let mut plan = Resources {
@@ -319,7 +319,7 @@ impl<'t> Planner<'t> {
         Ok(plan)
     }
 
-    /// How many bridges keep less than they should.
+    /// How many bridges reserve less than they should.
     pub(super) fn given_up(&self) -> GivenUp {
         const IO_BIT: u8 = Space::Io.bit();
         let count = |spaces: u8| {
@@ -330,7 +330,7 @@ impl<'t> Planner<'t> {
     }
 }
 
-/// Which way a register on `bus` is reached; `None` when there is none.
+/// The space through which a BAR on `bus` is reached; `None` if there is none.
 fn way(bus: &Bus, state: &BusState, bar: Bar) -> Option<Space> {
     match bar.kind {
         BarKind::Io => state.io.then_some(Space::Io),

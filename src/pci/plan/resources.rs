@@ -9,63 +9,63 @@ use super::space::{Item, Space, What};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::heap;
 
-/// What each function and each bridge gets. Function and bus indices are those of the topology.
+/// The resources of each function and each bridge. Function and bus indices are those of the topology.
 #[derive(Default, Debug, PartialEq, Eq)]
 pub struct Resources {
-    /// The registers that got an address.
+    /// The BARs that got an address.
     pub assigned: Vec<Assignment>,
-    /// The registers that got none.
+    /// The BARs that got none.
     pub unassigned: Vec<Unassigned>,
-    /// What the bridge to each bus has to pass on, by bus index; empty where there is no bridge.
+    /// What the bridge to each bus has to forward, by bus index; empty if there is no bridge.
     pub windows: Vec<BridgeWindows>,
-    /// The bridges that keep less than they should for functions plugged in later.
+    /// The bridges that reserve less than they should for functions plugged in later.
     pub given_up: GivenUp,
 }
 
-/// How many bridges keep no room for functions plugged in later, because there was none.
+/// How many bridges reserve no room for functions plugged in later, because there was none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GivenUp {
-    /// No ports.
+    /// Bridges without reserved ports.
     pub io: u16,
-    /// No memory, by one of the windows.
+    /// Bridges without reserved memory in one of the windows.
     pub memory: u16,
 }
 
-/// An address for a base address register.
+/// An address for a BAR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assignment {
     /// Index of the function.
     pub function: u16,
-    /// Which of its registers.
+    /// The BAR.
     pub bar: Bar,
-    /// The first byte, or the first port where it decodes ports.
+    /// The first byte, or the first port of an I/O BAR.
     pub address: u64,
 }
 
-/// A base address register that has to stay without an address.
+/// A BAR without an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unassigned {
     /// Index of the function.
     pub function: u16,
-    /// Which of its registers.
+    /// The BAR.
     pub bar: Bar,
-    /// Whether it could have one above 4 GiB: it takes 64 bits, and so does each window on the way.
+    /// Whether it could have one above 4 GiB: it and each window on the path take 64-bit addresses.
     pub may_be_high: bool,
 }
 
-/// What a bridge passes on; an empty range where it has to pass on nothing, as for a root bus.
+/// What a bridge forwards. A range is empty if it has to forward nothing, as for a root bus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BridgeWindows {
     /// Ports.
     pub io: PortRange,
-    /// Memory by the memory window.
+    /// Memory in the memory window.
     pub memory: PhysRange,
-    /// Memory by the prefetchable window.
+    /// Memory in the prefetchable window.
     pub prefetchable: PhysRange,
 }
 
 impl BridgeWindows {
-    /// Whether the bridge passes on nothing.
+    /// Whether the bridge forwards nothing.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
         self.io.is_empty() && self.memory.is_empty() && self.prefetchable.is_empty()
@@ -73,7 +73,7 @@ impl BridgeWindows {
 }
 
 impl Resources {
-    /// From the first to the last byte that got an address above 4 GiB; empty when none did.
+    /// From the first to the last byte assigned above 4 GiB; empty if there is none.
     #[must_use]
     pub fn above_4_gib(&self) -> PhysRange {
         let mut all: Option<PhysRange> = None;
@@ -87,8 +87,8 @@ impl Resources {
         all.unwrap_or_default()
     }
 
-    /// The spaces, as bits of COMMAND, of which all registers of the function with this index have an address. It must not
-    /// decode another.
+    /// The spaces, as bits of COMMAND, in which all BARs of the function with this index have an address. It must not decode the
+    /// others.
     pub(in crate::pci) fn may_decode(&self, index: u16, function: &Function) -> u16 {
         if !function.sound {
             return 0;
@@ -101,11 +101,11 @@ impl Resources {
         })
     }
 
-    /// Notes where an item goes.
+    /// Records an item's address.
     pub(super) fn put(&mut self, item: Item, address: u64) {
         match item.what {
             What::Bar { function, bar } => {
-                // There is room for all registers.
+                // There is room for all BARs.
                 let _ = heap::push_within_capacity(&mut self.assigned, Assignment { function, bar, address });
             }
             What::Window { bus, space } => {

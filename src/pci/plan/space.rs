@@ -1,27 +1,27 @@
-//! The ways in which addresses get to a function, the room there is, and laying things out in it.
+//! The spaces through which functions are reached, the room in them, and the layout of items.
 
 use super::super::apertures::PortRange;
 use super::super::topology::{Bar, BarKind, size_of_order};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 
-/// Bridges pass on ports in blocks of 4 KiB (PCI-to-PCI Bridge 1.2, section 3.2.5.6).
+/// Bridges forward ports in blocks of 4 KiB (PCI-to-PCI Bridge 1.2, section 3.2.5.6).
 pub(super) const IO_WINDOW_ORDER: u8 = 12;
-/// Bridges pass on memory in blocks of 1 MiB (same specification, section 3.2.5.8). Two at a time are given, as SeaBIOS
-/// does: a large page maps them, and there is some room for more.
+/// Bridges forward memory in blocks of 1 MiB (same specification, section 3.2.5.8). Windows are multiples of two blocks, as in
+/// SeaBIOS: a large page maps them, and there is some room for more.
 pub(super) const MEMORY_WINDOW_ORDER: u8 = 21;
-/// Two functions do not share a 4 KiB page, so that a host or a kernel can map each on its own.
+/// Functions do not share a 4 KiB page, so that a host or a kernel can map each separately.
 pub(super) const PAGE_ORDER: u8 = 12;
 
-/// One of the four ways in which addresses get to a function.
+/// One of the four kinds of addresses, by the bridge windows that forward them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Space {
-    /// Ports, by I/O windows.
+    /// Ports, in I/O windows.
     Io = 0,
-    /// Memory that has to be below 4 GiB, by memory windows.
+    /// Memory that has to be below 4 GiB, in memory windows.
     Low = 1,
-    /// Memory that has to be below 4 GiB, by prefetchable windows. There is none on a root bus.
+    /// Memory that has to be below 4 GiB, in prefetchable windows. A root bus has none.
     Prefetchable = 2,
-    /// Memory that may be above 4 GiB, by prefetchable windows.
+    /// Memory that may be above 4 GiB, in prefetchable windows.
     Wide = 3,
 }
 
@@ -55,16 +55,16 @@ impl Space {
     }
 }
 
-/// What goes to the window for ports.
+/// The spaces that use ports.
 pub(super) const IO: &[Space] = &[Space::Io];
-/// What goes to the window below 4 GiB if that holds all memory.
+/// The spaces in the aperture below 4 GiB if it holds all memory.
 pub(super) const MEMORY: &[Space] = &[Space::Low, Space::Prefetchable, Space::Wide];
-/// What goes to the window below 4 GiB if that does not.
+/// The spaces in the aperture below 4 GiB if it does not hold all memory.
 pub(super) const LOW: &[Space] = &[Space::Low, Space::Prefetchable];
-/// What goes to the window above 4 GiB then.
+/// The spaces in the aperture above 4 GiB in that case.
 pub(super) const WIDE: &[Space] = &[Space::Wide];
 
-/// Where items go: addresses or ports, `start` to `end` exclusive.
+/// Room for items: addresses or ports, `start` to `end` exclusive.
 #[derive(Clone, Copy)]
 pub(super) struct Room {
     pub(super) start: u64,
@@ -88,7 +88,7 @@ impl Room {
         self.end.saturating_sub(self.start)
     }
 
-    /// Cuts off what `item` takes at the end; `None`, and no change, when it does not fit.
+    /// Takes room for `item` from the end; returns `None`, without a change, if it does not fit.
     pub(super) fn take_last(&mut self, item: Item) -> Option<u64> {
         let alignment = Alignment::new(1u64.checked_shl(item.order.into())?)?;
         let address = PhysAddr::new(self.end).checked_sub(item.size)?.align_down(alignment).get();
@@ -100,7 +100,7 @@ impl Room {
     }
 }
 
-/// Something that takes room on a bus.
+/// An item that takes room on a bus: a BAR or a window.
 #[derive(Clone, Copy)]
 pub(super) struct Item {
     /// Its alignment is two to this power.
@@ -110,7 +110,7 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// What a base address register of the function with this index takes.
+    /// A BAR of the function with this index.
     pub(super) fn of_bar(function: u16, bar: Bar) -> Self {
         let order = if bar.kind == BarKind::Io { bar.order } else { bar.order.max(PAGE_ORDER) };
         Self { order, size: size_of_order(order), what: What::Bar { function, bar } }
@@ -123,15 +123,15 @@ pub(super) enum What {
         function: u16,
         bar: Bar,
     },
-    /// The window of the bridge to the bus with this index, for what is in `space` there.
+    /// The window of the bridge to the bus with this index, for this space.
     Window {
         bus: u8,
         space: Space,
     },
 }
 
-/// Lays out `items`; see [`Planner::pack`](super::planner::Planner::pack). Not inlined: on hosts that translate code each
-/// copy would cost anew.
+/// Lays out `items`; see [`Planner::pack`](super::planner::Planner::pack). Not inlined, because hosts that translate code would
+/// translate each copy.
 #[inline(never)]
 pub(super) fn pack(items: &[Item], start: u64, show: &mut dyn FnMut(Item, u64)) -> Option<(u64, u8)> {
     let mut orders = items.iter().fold(0u64, |orders, item| orders | size_of_order(item.order));

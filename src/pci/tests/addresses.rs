@@ -1,9 +1,9 @@
-//! Where things go.
+//! Tests of the addresses that are assigned.
 
 use super::*;
 use crate::pci::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};
 
-/// A function that decodes, and a bridge that passes everything on.
+/// COMMAND of a function that decodes, and of a bridge that forwards everything.
 const DECODES: u16 = COMMAND_IO | COMMAND_MEMORY | COMMAND_SERR;
 const PASSES: u16 = COMMAND_MASTER | COMMAND_SERR;
 
@@ -17,7 +17,7 @@ fn all_memory_goes_below_4_gib_while_it_fits() {
 }
 
 #[test]
-fn all_that_takes_64_bits_goes_above_4_gib_when_not_all_fits_below() {
+fn all_64_bit_bars_go_above_4_gib_if_not_all_fits_below() {
     let mut pci = FakePci::default();
     let large = pci.add(ROOT, 1, 0, device(1).bar(0, WIDE, 33).bar(2, MEMORY, 16));
     let plain = pci.add(ROOT, 2, 0, device(2).bar(0, WIDE_PLAIN, 14));
@@ -34,7 +34,7 @@ fn all_that_takes_64_bits_goes_above_4_gib_when_not_all_fits_below() {
 }
 
 #[test]
-fn bridges_behind_bridges_pass_on_ports_and_64_bit_memory() {
+fn nested_bridges_forward_ports_and_64_bit_memory() {
     let mut pci = FakePci::default();
     let outer = pci.add(ROOT, 1, 0, bridge(Some(0), true));
     let inner = pci.add(On::Behind(outer), 1, 0, bridge(Some(0), true));
@@ -48,7 +48,7 @@ fn bridges_behind_bridges_pass_on_ports_and_64_bit_memory() {
 }
 
 #[test]
-fn nothing_behind_a_bridge_without_a_64_bit_window_goes_above_4_gib() {
+fn bars_behind_a_bridge_without_a_64_bit_window_stay_below_4_gib() {
     let mut pci = FakePci::default();
     let outer = pci.add(ROOT, 1, 0, bridge(Some(0), false));
     let inner = pci.add(On::Behind(outer), 1, 0, bridge(Some(0), true));
@@ -60,9 +60,9 @@ fn nothing_behind_a_bridge_without_a_64_bit_window_goes_above_4_gib() {
     assert!(plan.windows.iter().all(|windows| windows.prefetchable.is_empty()));
 }
 
-/// A user is told which room is short, so that the advice helps.
+/// The warning names the room that is short, so that its advice helps.
 #[test]
-fn a_register_without_an_address_says_whether_it_could_be_above_4_gib() {
+fn a_bar_without_an_address_says_whether_it_could_be_above_4_gib() {
     let lost = |function: FakeFunction, behind: Option<FakeFunction>| {
         let mut pci = FakePci::default();
         let on = behind.map_or(ROOT, |bridge| On::Behind(pci.add(ROOT, 1, 0, bridge)));
@@ -83,7 +83,7 @@ fn a_register_without_an_address_says_whether_it_could_be_above_4_gib() {
 
 #[test]
 fn a_bar_never_wraps_past_its_window() {
-    // The window ends with the 32-bit space: the second mebibyte would start at address zero.
+    // The aperture ends with the 32-bit space: the second mebibyte would start at address zero.
     let mut pci = FakePci::default().with(ROOT, 1, 0, device(1).bar(0, MEMORY, 20)).with(
         ROOT,
         2,
@@ -94,7 +94,7 @@ fn a_bar_never_wraps_past_its_window() {
     assert_eq!((addresses(&pci, 0), addresses(&pci, 1)), ([0xfff0_0000].into(), [0].into()));
     assert_eq!(plan.unassigned.len(), 1);
 
-    // One that ends with the 64-bit space: aligning the address or adding the size would wrap.
+    // An aperture that ends with the 64-bit space: aligning the address or adding the size would wrap.
     let all = Apertures::new(LowApertures::new(PortRange::ALL, range(0, 0)), Some(range(u64::MAX - GIB, u64::MAX)), 64);
     for orders in [[63, 63], [62, 30], [30, 30]] {
         let mut pci = FakePci::default();
@@ -105,7 +105,7 @@ fn a_bar_never_wraps_past_its_window() {
         assert!(plan.assigned.is_empty(), "{:?}", plan.assigned);
     }
 
-    // Sizes that wrap when they are added up behind a bridge.
+    // Sizes behind a bridge whose sum wraps.
     let mut pci = FakePci::default().with(ROOT, 1, 0, bridge(None, true));
     for number in 1..5 {
         pci.add(On::Behind(0), number, 0, device(number.into()).bar(0, WIDE, 63).bar(2, MEMORY, 12));
@@ -115,7 +115,7 @@ fn a_bar_never_wraps_past_its_window() {
 }
 
 #[test]
-fn what_alignment_leaves_free_is_used() {
+fn alignment_holes_are_filled() {
     let mut pci = FakePci::default();
     let large = pci.add(ROOT, 1, 0, device(1).bar(0, MEMORY, 28));
     let small = pci.add(ROOT, 2, 0, device(2).bar(0, MEMORY, 27).bar(1, MEMORY, 12));
@@ -144,9 +144,9 @@ fn no_bar_is_placed_beyond_the_physical_address_bits() {
     assert_eq!((addresses(&pci, 0), addresses(&pci, 1)), ([0].into(), [8 * GIB].into()));
 }
 
-/// As with an AMD CPU of QEMU's: the room up to 1012 GiB, and from 1 TiB on.
+/// The apertures of an AMD CPU in QEMU: one up to 1012 GiB, and one from 1 TiB on.
 #[test]
-fn of_two_rooms_above_4_gib_the_first_that_holds_everything_is_used() {
+fn of_two_apertures_above_4_gib_the_first_that_holds_everything_is_used() {
     let rooms = [range(8 * GIB, 1012 * GIB), range(1024 * GIB, 1 << 48)];
     let windows =
         |bits| Apertures::new(LowApertures::new(PortRange::ALL, range(0xc000_0000, 0xfec0_0000)), rooms, bits);
@@ -160,18 +160,18 @@ fn of_two_rooms_above_4_gib_the_first_that_holds_everything_is_used() {
         (plan.assigned.iter().map(|place| place.address / GIB).collect::<Vec<_>>(), plan.unassigned.len())
     };
     assert_eq!(place(&[35, 36], 48), ([32, 64].into(), 0));
-    // One of 512 GiB, eight of 128 GiB, and small ones that go with them.
+    // One BAR of 512 GiB, eight of 128 GiB, and small ones.
     assert_eq!(place(&[39], 48), ([1024].into(), 0));
     assert_eq!(place(&[37; 8], 48), ((0..8).map(|number| 1024 + 128 * number).collect(), 0));
     assert_eq!(place(&[33, 39, 33], 48), ([1536, 1024, 1544].into(), 0));
-    // The CPU reaches no further than the first.
+    // The CPU's address bits reach only the first aperture.
     assert_eq!(place(&[37; 8], 40), ((1..8).map(|number| 128 * number).take(6).collect(), 2));
-    // Where nothing holds all, the largest holds most.
+    // If no aperture holds all, the largest is used.
     assert_eq!(place(&[46; 4], 48), ([1 << 16, 2 << 16, 3 << 16].into(), 1));
 }
 
 #[test]
-fn the_largest_is_left_out_first() {
+fn the_largest_bar_is_left_out_first() {
     let mut pci = FakePci::default();
     let port = pci.add(ROOT, 1, 0, port());
     let large = pci.add(On::Behind(port), 0, 0, device(1).bar(0, MEMORY, 29).bar(1, MEMORY, 12));
@@ -183,8 +183,8 @@ fn the_largest_is_left_out_first() {
 }
 
 #[test]
-fn as_many_of_the_same_size_are_left_out_as_have_to_be_and_the_last_ones() {
-    // Of less than a page, a page and more; the least room is one byte too short for all of them.
+fn of_equal_bars_only_the_last_ones_that_do_not_fit_are_left_out() {
+    // Less than a page, a page and more. The smallest room is one byte too small for all of them.
     for order in [4, 12, 20] {
         let size = 1 << order.max(12);
         for fitting in [0, 1, 7, 8] {
@@ -201,7 +201,7 @@ fn as_many_of_the_same_size_are_left_out_as_have_to_be_and_the_last_ones() {
 }
 
 #[test]
-fn what_is_behind_a_window_as_large_as_registers_is_left_out_in_its_turn() {
+fn a_bar_behind_a_window_of_the_same_size_is_left_out_in_order() {
     for (room, placed) in [(3, &["first", "behind", "last"][..]), (2, &["first", "behind"]), (1, &["first"]), (0, &[])]
     {
         let mut pci = FakePci::default();
@@ -216,7 +216,7 @@ fn what_is_behind_a_window_as_large_as_registers_is_left_out_in_its_turn() {
 }
 
 #[test]
-fn devices_on_the_root_bus_keep_their_ports_when_bridges_use_them_up() {
+fn devices_on_the_root_bus_keep_their_ports_if_bridges_need_more_than_there_are() {
     let mut pci = FakePci::default();
     let beside = pci.add(ROOT, 31, 0, device(99).bar(4, IO, 8));
     let behind: Vec<_> = (1..21)
@@ -226,7 +226,7 @@ fn devices_on_the_root_bus_keep_their_ports_when_bridges_use_them_up() {
         })
         .collect();
     let (_, plan) = set_up(&mut pci, &windows());
-    // There are 15 blocks of 4 KiB, and the last one is not whole any more.
+    // There are 15 blocks of 4 KiB, of which the last is partly used.
     assert_eq!(plan.assigned.len(), 1 + 14 * 2);
     assert_eq!(addresses(&pci, beside), [0xf000]);
     assert_eq!(addresses(&pci, behind[13]), [0xe000, 0xe020]);
@@ -234,7 +234,7 @@ fn devices_on_the_root_bus_keep_their_ports_when_bridges_use_them_up() {
 }
 
 #[test]
-fn ports_behind_a_bridge_that_passes_none_on_take_no_room() {
+fn ports_behind_a_bridge_without_an_io_window_take_no_room() {
     let mut pci = FakePci::default();
     let none = pci.add(ROOT, 1, 0, bridge(None, true));
     let lost = pci.add(On::Behind(none), 0, 0, device(1).bar(0, IO, 5).bar(1, MEMORY, 12));
@@ -247,7 +247,7 @@ fn ports_behind_a_bridge_that_passes_none_on_take_no_room() {
 }
 
 #[test]
-fn a_bridge_passes_on_what_is_behind_it_and_nothing_else() {
+fn a_bridge_forwards_only_what_is_behind_it() {
     let mut pci = FakePci::default();
     let memory = pci.add(ROOT, 1, 0, port());
     let both = pci.add(ROOT, 2, 0, port());
@@ -269,19 +269,19 @@ fn a_bridge_passes_on_what_is_behind_it_and_nothing_else() {
     assert_eq!(pci.function(wide).command(), COMMAND_IO | COMMAND_MEMORY | PASSES);
 }
 
-/// After a reset they read as open, from 0 on.
+/// After a reset the windows are open, from 0 on.
 #[test]
-fn the_windows_of_a_bridge_that_passes_nothing_on_are_closed() {
+fn the_windows_of_a_bridge_that_forwards_nothing_are_closed() {
     let mut pci = FakePci::default();
     let empty = [port(), bridge(Some(1), true), bridge(None, false), FakeFunction::narrow_bridge(0x1_1b36)];
     let mut closed: Vec<_> = (1..).zip(empty).map(|(device, bridge)| pci.add(ROOT, device, 0, bridge)).collect();
-    // One with a function that needs nothing, one whose own register has no place, one behind an empty one.
+    // A bridge with a function that needs nothing, one whose own BAR has no address, and one behind an empty one.
     closed.push(pci.add(ROOT, 8, 0, port()));
     pci.add(On::Behind(closed[4]), 0, 0, device(1));
     closed.push(pci.add(ROOT, 9, 0, port().bar(0, MEMORY, 31)));
     pci.add(On::Behind(closed[5]), 0, 0, device(2).bar(0, MEMORY, 12));
     closed.push(pci.add(On::Behind(closed[1]), 1, 0, port()));
-    // One that passes on ports, and one that passes on memory.
+    // A bridge that forwards ports, and one that forwards memory.
     let ports = pci.add(ROOT, 10, 0, port());
     pci.add(On::Behind(ports), 0, 0, device(3).bar(0, IO, 5));
     let memory = pci.add(ROOT, 11, 0, port());
@@ -294,11 +294,11 @@ fn the_windows_of_a_bridge_that_passes_nothing_on_are_closed() {
     assert_eq!(pci.function(ports).windows_as_read(), [Some((0x1000, 0x1fff)), None, None]);
     let [io, memory, prefetchable] = pci.function(memory).windows_as_read();
     assert!(memory.is_some() && prefetchable.is_none());
-    assert_eq!(io, Some((0, 0xfff)), "left as it was: it does not decode ports");
+    assert_eq!(io, Some((0, 0xfff)), "unchanged: it does not decode ports");
 }
 
 #[test]
-fn small_memory_registers_do_not_share_a_page() {
+fn small_memory_bars_do_not_share_a_page() {
     let function = device(1).bar(0, MEMORY, 4).bar(1, MEMORY, 4);
     let mut pci = FakePci::default().with(ROOT, 1, 0, function);
     set_up(&mut pci, &windows());
@@ -306,7 +306,7 @@ fn small_memory_registers_do_not_share_a_page() {
 }
 
 #[test]
-fn a_bridge_whose_own_register_has_no_place_passes_nothing_on() {
+fn a_bridge_whose_own_bar_has_no_address_forwards_nothing() {
     let mut pci = FakePci::default().with(ROOT, 1, 0, port().bar(0, MEMORY, 31));
     pci.add(On::Behind(0), 0, 0, device(1).bar(0, MEMORY, 12));
     set_up(&mut pci, &windows());
@@ -314,7 +314,7 @@ fn a_bridge_whose_own_register_has_no_place_passes_nothing_on() {
 }
 
 #[test]
-fn an_io_window_that_stays_empty_is_closed_after_it_was_looked_at() {
+fn an_io_window_that_stays_empty_is_closed_after_it_was_probed() {
     let room = Apertures::new(LowApertures::new(PortRange::default(), range(0xc000_0000, 0xd000_0000)), None, 40);
     let mut pci = FakePci::default().with(ROOT, 1, 0, port());
     pci.add(On::Behind(0), 0, 0, device(1).bar(0, IO, 5));
@@ -324,7 +324,7 @@ fn an_io_window_that_stays_empty_is_closed_after_it_was_looked_at() {
 }
 
 #[test]
-fn functions_decode_what_has_an_address_and_those_on_the_board_as_they_were_found() {
+fn functions_decode_their_placed_bars_and_chipset_functions_stay_as_found() {
     let all = device(1).bar(0, MEMORY, 12).bar(1, IO, 5).bar(2, WIDE, 14);
     let mut pci = FakePci::default()
         .with(ROOT, 1, 0, all.clone())
@@ -347,7 +347,7 @@ fn functions_decode_what_has_an_address_and_those_on_the_board_as_they_were_foun
 }
 
 #[test]
-fn a_rom_gets_an_address_and_stays_off() {
+fn a_rom_gets_an_address_and_stays_disabled() {
     let mut pci = FakePci::default().with(ROOT, 1, 0, device(1).bar(0, MEMORY, 12).rom(16));
     let port = pci.add(ROOT, 2, 0, port());
     let behind = pci.add(On::Behind(port), 0, 0, device(2).rom(18));
@@ -360,11 +360,11 @@ fn a_rom_gets_an_address_and_stays_off() {
     let rom = |index: usize| pci.function(index).get(register::ROM);
     assert_eq!((rom(0), rom(behind), rom(odd), rom(in_chipset)), (0xc020_0000, 0xc000_0000, 0, 0));
     assert_eq!(pci.function(port).windows()[1], Some((0xc000_0000, 0xc01f_ffff)));
-    assert_eq!(pci.function(odd).command(), DECODES, "the ROM is no register that must not decode");
+    assert_eq!(pci.function(odd).command(), DECODES, "the ROM does not keep the function from decoding");
 }
 
 #[test]
-fn a_piix_ide_controller_that_a_user_adds_decodes_its_channels() {
+fn an_added_piix_ide_controller_decodes_its_channels() {
     let ide = |id| FakeFunction::new(id, 0x01_0180).bar(4, IO, 4).writable(0x40, u32::MAX);
     let mut pci = FakePci::default().with(ROOT, 1, 0, ide(0x7010_8086)).with(ROOT, 2, 0, ide(0x7111_8086)).with(
         ROOT,

@@ -1,11 +1,11 @@
-//! How many accesses it takes: each is an exit to the host, and some make it rebuild its memory map.
+//! Tests of the number of accesses: each is an exit to the host, and some make it rebuild its memory map.
 
 use core::cell::Cell;
 
 use super::*;
 use crate::pci::register;
 
-/// The functions of q35's own.
+/// The chipset functions of q35.
 const ICH9: [ChipsetFunction; 2] = [
     ChipsetFunction {
         address: Address::new(0, 31, 2).unwrap(),
@@ -47,7 +47,7 @@ fn q35() -> FakePci {
 }
 
 #[test]
-fn the_default_machine() {
+fn the_default_machine_takes_a_known_number_of_accesses() {
     let mut pci = q35();
     let (host_bridge, isa_bridge) = (Address::new(0, 0, 0), Address::new(0, 31, 0));
     let board = ChipsetFunctions { host_bridge, isa_bridge, functions: &ICH9, is_qemu: true };
@@ -55,15 +55,15 @@ fn the_default_machine() {
     assert_eq!((devices.topology.buses().len(), devices.iter().count()), (1, 4));
     assert_eq!((devices.resources.assigned.len(), devices.resources.unassigned.len()), (11, 0));
     assert_eq!(devices.resources.above_4_gib(), range(0, 0));
-    // Reads: 37 slots and functions; of the 2 that are not the chipset's own class, header, command and interrupt, 12 registers
-    // and 2 ROMs. Writes: these registers and ROMs to size, 11 to place, 3 interrupt lines, 2 commands.
+    // Reads: 37 slots and functions; class, header, command and interrupt of the 2 that are not chipset functions; 12 BARs and 2
+    // ROMs. Writes: these BARs and ROMs to size, 11 addresses, 3 interrupt lines, 2 commands.
     assert_eq!((pci.reads, pci.writes, pci.remaps), (37 + 2 * 4 + 12 + 2, 14 + 11 + 3 + 2, 2));
-    // Six of the placed registers: four of e1000e and both of AHCI.
+    // Six of the placed BARs: four of e1000e and both of AHCI.
     assert_eq!(pci.pairs, 3);
 }
 
 #[test]
-fn of_qemu_s_own_functions_only_the_id_is_read() {
+fn of_qemu_s_chipset_functions_only_the_id_is_read() {
     let function = FakeFunction::new(5 << 16 | 0x1af4, 0x0c_0500).bar(0, MEMORY, 12).bar(4, IO, 5).pin(2);
     let bars = &[Bar { register: 4, kind: IO, order: 5 }];
     let described = ChipsetFunction { class: 0x0c_0500, pin: Some(Pin::B), bars, ..chipset_function(5) };
@@ -74,11 +74,11 @@ fn of_qemu_s_own_functions_only_the_id_is_read() {
         (topology.functions().to_vec(), pci.accesses())
     };
     let (none, slots) = accesses(FakePci::default(), described, true);
-    assert_eq!(none, [], "one that is not there");
+    assert_eq!(none, [], "an absent function");
     let there = || FakePci::default().with(ROOT, 5, 0, function.clone());
     let (known, of_qemu) = accesses(there(), described, true);
     assert_eq!(of_qemu, slots);
-    // Another host's, and one that is another function than is expected there, is asked, and has one more register.
+    // On another host, or with another function at that address, the function is sized, and has one more BAR.
     for (own, is_qemu) in [(described, false), (ChipsetFunction { id: 6, ..described }, true)] {
         let (mut asked, others) = accesses(there(), own, is_qemu);
         assert!(others > slots);
@@ -87,9 +87,9 @@ fn of_qemu_s_own_functions_only_the_id_is_read() {
     }
 }
 
-/// What is above RAM is looked for only for those who need it.
+/// The apertures above RAM are only calculated if they are needed.
 #[test]
-fn apertures_are_worked_out_only_where_the_low_ones_do_not_suffice() {
+fn all_apertures_are_calculated_only_if_the_low_ones_do_not_suffice() {
     let calls = |function: Option<FakeFunction>| {
         let mut pci = q35();
         if let Some(function) = function {
@@ -105,46 +105,47 @@ fn apertures_are_worked_out_only_where_the_low_ones_do_not_suffice() {
         calls.get()
     };
     assert_eq!(calls(None), 0);
-    assert_eq!(calls(Some(device(1).bar(0, WIDE, 34))), 1, "more than there is below 4 GiB");
+    assert_eq!(calls(Some(device(1).bar(0, WIDE, 34))), 1, "more than the aperture below 4 GiB");
     assert_eq!(calls(Some(port())), 1, "a bridge");
 }
 
 #[test]
-fn an_empty_port() {
+fn an_empty_port_takes_a_known_number_of_accesses() {
     let mut pci = q35();
     set_up(&mut pci, &windows());
     let before = (pci.reads, pci.writes, pci.remaps);
     let mut pci = q35().with(ROOT, 3, 0, port());
     set_up(&mut pci, &windows());
-    // Reads: class, header, interrupt, command, bus numbers, 3 for capabilities, 2 registers, 1 device behind it.
-    // Writes: 2 registers, bus numbers, 3 windows to close.
+    // Reads: class, header, interrupt, command, bus numbers, 3 for capabilities, 2 BARs, 1 device behind it.
+    // Writes: 2 BARs, bus numbers, 3 windows to close.
     assert_eq!((pci.reads - before.0, pci.writes - before.1, pci.remaps - before.2), (11, 6, 3));
 }
 
 #[test]
-fn a_port_with_a_disk() {
+fn a_port_with_a_disk_takes_a_known_number_of_accesses() {
     let mut pci = q35();
     set_up(&mut pci, &windows());
     let before = (pci.reads, pci.writes, pci.remaps);
     let mut pci = q35().with(ROOT, 3, 0, port());
     pci.add(On::Behind(6), 0, 0, FakeFunction::new(0x10_1b36, 0x01_0802).bar(0, WIDE_PLAIN, 14).pin(1));
     set_up(&mut pci, &windows());
-    // The port; the disk and its ROM; the windows for memory and prefetchable memory, the command that turns them on, and that
-    // of the disk.
+    // The port; the disk and its ROM; the windows for memory and prefetchable memory, the command that enables them, and the
+    // command of the disk.
     let after = (pci.reads - before.0, pci.writes - before.1, pci.remaps - before.2);
     assert_eq!(after, (11 + 4 + 5 + 2 + 1, 3 + 5 + 2 + 1 + 3 + 1, 4));
     assert_eq!(pci.function(6).get(register::PREFETCHABLE_WINDOW) & 0xfff0_fff0, 0xfff0);
 }
 
 #[test]
-fn an_empty_slot() {
+fn an_empty_slot_takes_a_known_number_of_accesses() {
     let mut pci = q35();
     set_up(&mut pci, &windows());
     let before = (pci.reads, pci.writes, pci.remaps);
     let mut pci = q35().with(ROOT, 3, 0, port().slot().pin(1));
     configured(&mut pci, ChipsetFunctions::default(), &windows, &|_, _| Some(10));
-    // As an empty port, and the prefetchable window and its upper halves are read, the windows and the command written, and
-    // the interrupt lines of this and three others. The line of a bridge does not touch its control register.
+    // As an empty port. In addition the prefetchable window and its upper halves are read, the windows and the command are
+    // written, and the interrupt lines of this and three others. Writing the line of a bridge does not touch its control
+    // register.
     let after = (pci.reads - before.0, pci.writes - before.1, pci.remaps - before.2);
     assert_eq!(after, (11 + 1 + 2, 3 + 2 + 1 + 4, 3));
 }

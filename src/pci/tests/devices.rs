@@ -1,10 +1,10 @@
-//! What a driver asks for.
+//! Tests of what a driver uses.
 
 use super::*;
 use crate::pci::Device;
 use crate::pci::register::{COMMAND, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};
 
-/// A controller for NVMe disks, by its class.
+/// The class of a controller for NVMe disks.
 const NVME: u32 = 0x01_0802;
 
 fn nvme(id: u16) -> FakeFunction {
@@ -22,7 +22,7 @@ fn with_class(devices: &Devices, class: u32) -> Vec<Device<'_>> {
 }
 
 #[test]
-fn a_driver_finds_its_function_by_class_and_its_registers_behind_a_bridge_and_above_4_gib() {
+fn a_driver_finds_its_function_by_class_and_its_bars_behind_a_bridge_and_above_4_gib() {
     let mut pci = FakePci::default();
     pci.add(ROOT, 1, 0, device(1).bar(0, WIDE, 34));
     let port = pci.add(ROOT, 2, 0, port());
@@ -35,7 +35,7 @@ fn a_driver_finds_its_function_by_class_and_its_registers_behind_a_bridge_and_ab
     assert_eq!(nvme.memory(0), Some(range(first, first + 0x4000)));
     assert_eq!(nvme.memory(2), Some(range(second, second + 0x1000)));
     assert_eq!(nvme.ports(3), PortRange::new(third as u32, third as u32 + 32));
-    assert_eq!((nvme.memory(3), nvme.ports(0), nvme.memory(4)), (None, None, None), "of another kind, or none");
+    assert_eq!((nvme.memory(3), nvme.ports(0), nvme.memory(4)), (None, None, None), "of another kind, or absent");
     let bars: Vec<_> = nvme.bars().map(|(bar, address)| (bar.register, address)).collect();
     assert_eq!(bars, [(0, Some(first)), (2, Some(second)), (3, Some(third))]);
 }
@@ -46,9 +46,9 @@ fn a_function_that_is_turned_on_decodes_and_is_a_bus_master() {
     let chipset = ChipsetFunction { id: 0x0001_1b36, class: NVME, ..chipset_function(1) };
     let chipset = ChipsetFunctions { functions: &[chipset], ..ChipsetFunctions::default() };
     let devices = configured(&mut pci, chipset, &windows, &|_, _| None);
-    assert_eq!(pci.function(0).command(), 0, "the chipset's own are left to their drivers");
+    assert_eq!(pci.function(0).command(), 0, "chipset functions are left to their drivers");
     let device = devices.iter().next().unwrap();
-    // What it has to say of errors stays.
+    // Its error bits in STATUS stay.
     pci.nodes[0].function = pci.function(0).clone().set(COMMAND, 0xffff << 16);
     assert!(device.turn_on(&mut pci, COMMAND_MEMORY));
     assert_eq!(pci.function(0).command(), COMMAND_MEMORY | COMMAND_MASTER);
@@ -58,7 +58,7 @@ fn a_function_that_is_turned_on_decodes_and_is_a_bus_master() {
 }
 
 #[test]
-fn a_function_with_a_register_that_got_no_place_is_not_turned_on_for_its_space() {
+fn a_function_with_a_bar_without_an_address_is_not_turned_on_for_its_space() {
     let mut pci = FakePci::default().with(ROOT, 1, 0, nvme(1).bar(2, MEMORY, 31).bar(3, IO, 5).rom(31));
     let devices = devices(&mut pci);
     let device = devices.iter().next().unwrap();
@@ -75,7 +75,7 @@ fn a_function_with_a_register_that_got_no_place_is_not_turned_on_for_its_space()
 }
 
 #[test]
-fn functions_come_in_the_order_of_discovery_and_each_is_found_at_its_way_into_configuration_space() {
+fn functions_come_in_the_order_of_discovery_and_are_accessible_in_configuration_space() {
     let mut pci = FakePci::default();
     let port = pci.add(ROOT, 1, 0, port());
     pci.add(On::Behind(port), 0, 0, nvme(1));

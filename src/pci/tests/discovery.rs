@@ -1,4 +1,4 @@
-//! What a scan finds, and how it numbers buses.
+//! Tests of what a scan finds, and how it numbers buses.
 
 use super::*;
 use crate::pci::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_SERR};
@@ -24,7 +24,7 @@ fn functions_1_to_7_are_found_when_only_function_0_carries_the_multifunction_bit
 }
 
 #[test]
-fn a_device_of_one_function_is_not_asked_for_more() {
+fn a_device_with_one_function_is_not_searched_for_more() {
     let mut alone = FakePci::default().with(ROOT, 3, 0, device(1));
     let mut shadowed = FakePci::default().with(ROOT, 3, 0, device(1)).with(ROOT, 3, 1, device(2));
     assert_eq!(found(&scan(&mut shadowed, 0, ChipsetFunctions::default())), [at(0, 3, 0)]);
@@ -40,14 +40,14 @@ fn a_device_without_function_0_is_absent() {
 }
 
 #[test]
-fn one_device_is_asked_for_behind_a_port_and_32_behind_other_bridges() {
+fn one_device_is_searched_behind_a_port_and_32_behind_other_bridges() {
     let reads = |function: FakeFunction| {
         let mut pci = FakePci::default().with(ROOT, 1, 0, function);
         scan(&mut pci, 0, ChipsetFunctions::default());
         pci.reads
     };
     let plain = reads(bridge(Some(0), true));
-    // Two capabilities and the pointer to them.
+    // Two capabilities, and the pointer to them.
     for kind in [4, 6] {
         assert_eq!(reads(bridge(Some(0), true).express(kind)), plain - 31 + 3, "kind {kind}");
     }
@@ -57,7 +57,7 @@ fn one_device_is_asked_for_behind_a_port_and_32_behind_other_bridges() {
 }
 
 #[test]
-fn a_capability_list_that_bites_its_tail_ends() {
+fn the_walk_of_a_circular_capability_list_ends() {
     let tail =
         bridge(Some(0), true).set(register::COMMAND, 1 << 20).set(register::CAPABILITIES, 0x40).set(0x40, 0x4005);
     let mut pci = FakePci::default().with(ROOT, 1, 0, tail);
@@ -86,7 +86,7 @@ fn buses_are_numbered_depth_first() {
 }
 
 #[test]
-fn left_over_bus_numbers_stand_in_nobodys_way() {
+fn old_bus_numbers_do_not_conflict() {
     let mut pci = FakePci::default();
     let first = pci.add(ROOT, 1, 0, port());
     let stale = pci.add(ROOT, 2, 0, port().set(register::BUS_NUMBERS, 0x00ff_0100));
@@ -98,7 +98,7 @@ fn left_over_bus_numbers_stand_in_nobodys_way() {
 }
 
 #[test]
-fn registers_are_sized() {
+fn bars_are_sized() {
     let function = device(1).bar(0, IO, 5).bar(1, MEMORY, 12).bar(2, WIDE, 14).bar(4, WIDE_PLAIN, 35);
     let mut pci = FakePci::default().with(ROOT, 1, 0, function);
     let topology = scan(&mut pci, 0, ChipsetFunctions::default());
@@ -115,8 +115,8 @@ fn a_16_bit_port_decoder_is_sized() {
 }
 
 #[test]
-fn a_register_that_asks_for_less_than_the_least_size_gets_the_least() {
-    // The kind, the bits that can be written, and what is found. The least is 16 bytes, or 4 ports.
+fn a_bar_smaller_than_the_smallest_size_gets_the_smallest() {
+    // The kind, the writable bits, and the expected BAR. The smallest size is 16 bytes, or 4 ports.
     let prefetchable = 8;
     for (kind, writable, expected) in [
         (0, 0xffff_ffff, (MEMORY, 4)),
@@ -143,7 +143,7 @@ fn a_register_that_asks_for_less_than_the_least_size_gets_the_least() {
 }
 
 #[test]
-fn a_register_of_a_kind_that_is_reserved_takes_32_bits() {
+fn a_bar_of_a_reserved_kind_takes_32_bits() {
     for (kind, writable, expected) in
         [(0x2, 0xffff_f000, (MEMORY, 12)), (0x6, 0xffff_f000, (MEMORY, 12)), (0x3, 0xffff_ff00, (IO, 8))]
     {
@@ -155,7 +155,7 @@ fn a_register_of_a_kind_that_is_reserved_takes_32_bits() {
 }
 
 #[test]
-fn sizing_takes_more_accesses_only_where_the_kind_may_be_hidden() {
+fn sizing_takes_more_accesses_only_if_the_kind_may_be_hidden() {
     let accesses = |kind, order| {
         let mut pci = FakePci::default().with(ROOT, 1, 0, device(1).bar(0, kind, order));
         scan(&mut pci, 0, ChipsetFunctions::default());
@@ -168,7 +168,7 @@ fn sizing_takes_more_accesses_only_where_the_kind_may_be_hidden() {
 }
 
 #[test]
-fn ide_channels_at_legacy_ports_have_no_registers() {
+fn ide_channels_at_legacy_ports_have_no_bars() {
     for (interface, expected) in
         [(0x80, [4].as_slice()), (0x81, &[0, 1, 4]), (0x84, &[2, 3, 4]), (0x85, &[0, 1, 2, 3, 4])]
     {
@@ -185,7 +185,7 @@ fn ide_channels_at_legacy_ports_have_no_registers() {
 
 /// The ISA bridge of a `pc` is device 1, that of a q35 device 31.
 #[test]
-fn the_board_s_bridges_are_not_looked_at_but_all_beside_them() {
+fn chipset_bridges_are_not_read_but_the_other_functions_are() {
     for isa in [1, 31] {
         let board = ChipsetFunctions {
             host_bridge: Some(at(0, 0, 0)),
@@ -207,7 +207,7 @@ fn the_board_s_bridges_are_not_looked_at_but_all_beside_them() {
 }
 
 #[test]
-fn host_and_isa_bridges_are_only_looked_at() {
+fn host_and_isa_bridges_are_only_read() {
     for class in [0x06_0000, 0x06_0100] {
         let function = FakeFunction::new(0x29c0_8086, class).bar(0, MEMORY, 12).set(register::COMMAND, 7);
         let mut pci = FakePci::default().with(ROOT, 0, 0, function);
@@ -217,27 +217,27 @@ fn host_and_isa_bridges_are_only_looked_at() {
 }
 
 #[test]
-fn other_header_types_are_left_alone_but_not_the_functions_beside_them() {
+fn functions_of_other_header_types_are_not_set_up_but_their_neighbours_are() {
     let cardbus = device(1).set(register::HEADER, 2 << 16).multifunction();
     let mut pci = FakePci::default().with(ROOT, 1, 0, cardbus).with(ROOT, 1, 1, device(2));
     assert_eq!(found(&scan(&mut pci, 0, ChipsetFunctions::default())), [at(0, 1, 1)]);
 }
 
 #[test]
-fn a_function_that_decodes_is_stopped_and_started_again() {
+fn a_function_that_decodes_is_disabled_and_enabled_again() {
     let running = COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER;
     let function = device(1).bar(0, MEMORY, 12).bar(1, IO, 4).set(register::COMMAND, running.into());
     let mut pci = FakePci::default().with(ROOT, 1, 0, function.clone());
     set_up(&mut pci, &windows());
     assert_eq!(pci.function(0).command(), running | COMMAND_SERR);
-    // Not what has no place.
+    // A function with a BAR without an address is not enabled for it.
     let mut pci = FakePci::default().with(ROOT, 1, 0, function.bar(2, MEMORY, 31));
     set_up(&mut pci, &windows());
     assert_eq!(pci.function(0).command(), COMMAND_IO | COMMAND_MASTER | COMMAND_SERR);
 }
 
 #[test]
-fn windows_are_looked_at_only_when_something_behind_needs_them() {
+fn windows_are_probed_only_if_something_behind_needs_them() {
     let looked = |function: FakeFunction| {
         let mut pci = FakePci::default().with(ROOT, 1, 0, bridge(Some(1), true)).with(On::Behind(0), 1, 0, function);
         let bridge = scan(&mut pci, 0, ChipsetFunctions::default()).functions()[0].bridge.unwrap();
@@ -251,7 +251,7 @@ fn windows_are_looked_at_only_when_something_behind_needs_them() {
 }
 
 #[test]
-fn interrupt_pins_turn_at_each_bridge() {
+fn interrupt_pins_rotate_at_each_bridge() {
     let mut pci = FakePci::default();
     let outer = pci.add(ROOT, 3, 0, bridge(Some(0), true).pin(1).set(register::INTERRUPT, 0xab_0000));
     let inner = pci.add(On::Behind(outer), 2, 0, bridge(Some(0), true));
@@ -269,15 +269,15 @@ fn interrupt_pins_turn_at_each_bridge() {
     assert_eq!(pci.function(silent).get(register::INTERRUPT), 0);
     assert_eq!(pci.function(odd).get(register::INTERRUPT), 0x900);
     assert_eq!(pci.function(same).get(register::INTERRUPT), 0x23e);
-    // Two lines and two bridges that are turned on, with three windows each that are closed; the line that was right already is
-    // not written.
+    // Two lines, and two bridges that are enabled, with three windows each that are closed. A line that is already right is not
+    // written.
     assert_eq!(pci.writes - before, 2 + 2 * 4);
     assert_eq!(Pin::D.turned(5), Pin::A);
     assert_eq!(Pin::A.turned(255), Pin::D);
 }
 
 #[test]
-fn what_is_kept_of_a_function_is_small() {
+fn the_data_of_a_function_is_small() {
     // The heap is 128 KiB, and there can be 512 of them.
     assert!(size_of::<Function>() <= 68, "{}", size_of::<Function>());
 }

@@ -1,12 +1,12 @@
-//! Hierarchies that cannot be.
+//! Tests of impossible hierarchies.
 
 use super::*;
 use crate::pci::register::{self, COMMAND_MEMORY};
 use crate::pci::scan::{MAX_DEPTH, MAX_FUNCTIONS};
 
 #[test]
-fn a_register_with_a_mask_that_is_no_size_is_cleared_and_the_next_is_found() {
-    // Bits 0 to 3 of the register, and the bits that can be written.
+fn a_bar_with_an_invalid_size_mask_is_cleared_and_the_next_is_found() {
+    // Bits 0 to 3 of the BAR, and the writable bits.
     let odd = [
         (0x0, 0xffff_0f00u32),
         (0x0, 0x0000_fff0),
@@ -23,17 +23,13 @@ fn a_register_with_a_mask_that_is_no_size_is_cleared_and_the_next_is_found() {
         let registers: Vec<_> = topology.functions()[0].bars.iter().map(|bar| bar.register).collect();
         assert_eq!(registers, [1], "{bits:#x} {mask:#x}");
         assert_eq!(pci.function(0).get(0x10), bits);
-        assert_eq!(
-            pci.function(0).command() & COMMAND_MEMORY,
-            0,
-            "it decoded before, but must not with such a register"
-        );
+        assert_eq!(pci.function(0).command() & COMMAND_MEMORY, 0, "it decoded before, but must not with such a BAR");
     }
 }
 
 #[test]
-fn a_64_bit_register_needs_its_upper_half() {
-    // No register follows the last one, nor one whose bits are all in a half that is not there or has holes.
+fn a_64_bit_bar_needs_its_upper_half() {
+    // The last BAR has no upper half. An upper half that is missing or has holes is not valid either.
     let last = device(1).set(0x24, 4).writable(0x24, 0xffff_f000);
     let empty = device(1).set(0x10, 4);
     let holes = device(1).set(0x10, 4).writable(0x14, 0x0f0f_0000);
@@ -43,7 +39,7 @@ fn a_64_bit_register_needs_its_upper_half() {
         assert!(topology.functions()[0].bars.is_empty());
         assert_eq!(pci.function(0).get(cleared) & !0xf, 0);
     }
-    // A bridge has two registers; what follows are bus numbers.
+    // A bridge has two BARs; the bus numbers follow.
     let mut pci = FakePci::default().with(ROOT, 1, 0, port().set(0x14, 4).writable(0x14, 0xffff_f000));
     let (topology, _) = set_up(&mut pci, &windows());
     assert!(topology.functions()[0].bars.is_empty());
@@ -51,7 +47,7 @@ fn a_64_bit_register_needs_its_upper_half() {
 }
 
 #[test]
-fn bridges_behind_themselves_come_to_an_end() {
+fn a_scan_of_bridges_behind_themselves_ends() {
     for function in [port(), bridge(Some(0), true)] {
         let mut pci = FakePci { mirrored: true, ..FakePci::default() };
         pci.add(ROOT, 0, 0, function.clone());
@@ -68,7 +64,7 @@ fn bridges_behind_themselves_come_to_an_end() {
 }
 
 #[test]
-fn bridges_behind_bridges_beyond_the_limit_stay_closed() {
+fn bridges_nested_beyond_the_limit_stay_closed() {
     let mut pci = FakePci::default();
     let mut on = ROOT;
     for _ in 0..MAX_DEPTH + 3 {
@@ -81,7 +77,7 @@ fn bridges_behind_bridges_beyond_the_limit_stay_closed() {
 }
 
 #[test]
-fn bus_numbers_run_out() {
+fn bridges_without_a_free_bus_number_stay_closed() {
     let mut pci = FakePci::default();
     for slot in 0..32 {
         for number in 0..8 {
@@ -97,7 +93,7 @@ fn bus_numbers_run_out() {
 }
 
 #[test]
-fn functions_beyond_the_limit_are_left_alone() {
+fn functions_beyond_the_limit_are_not_set_up() {
     let mut pci = FakePci::default();
     pci.add(ROOT, 0, 0, bridge(Some(0), true));
     pci.add(On::Behind(0), 0, 0, bridge(Some(0), true));
@@ -115,7 +111,7 @@ fn functions_beyond_the_limit_are_left_alone() {
     assert_eq!(running, pci.nodes.len() - MAX_FUNCTIONS);
 }
 
-/// Two devices that decode, one behind a port.
+/// Two devices that decode, one of them behind a port.
 fn two_running() -> FakePci {
     let running = |id| device(id).bar(0, MEMORY, 12).bar(1, IO, 5).bar(2, WIDE, 14).pin(1).set(register::COMMAND, 7);
     FakePci::default().with(ROOT, 1, 0, port().bar(0, MEMORY, 12)).with(On::Behind(0), 0, 0, running(1)).with(
@@ -127,7 +123,7 @@ fn two_running() -> FakePci {
 }
 
 #[test]
-fn a_machine_that_goes_away_at_any_moment_stops_nothing() {
+fn a_machine_that_disappears_at_any_access_does_not_stop_the_boot() {
     let mut whole = two_running();
     set_up(&mut whole, &windows());
     for moment in 0..=whole.accesses() {

@@ -1,4 +1,4 @@
-//! Room for functions that are plugged in later.
+//! Tests of the room for functions that are plugged in later.
 
 use super::*;
 use crate::pci::plan::GivenUp;
@@ -6,7 +6,7 @@ use crate::pci::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COM
 
 const KIB: u64 = 1 << 10;
 
-/// Nothing is asked for.
+/// The host asks for nothing.
 const NO: u32 = u32::MAX;
 const NO_WIDE: u64 = u64::MAX;
 
@@ -35,7 +35,7 @@ fn an_empty_slot_has_memory_and_a_conventional_one_ports_as_well() {
 }
 
 #[test]
-fn a_slot_with_a_function_has_as_much_room() {
+fn a_slot_with_a_function_has_as_much_room_as_an_empty_one() {
     let mut pci = FakePci::default();
     let port = pci.add(ROOT, 1, 0, slot());
     pci.add(On::Behind(port), 0, 0, device(1).bar(0, MEMORY, 12));
@@ -47,13 +47,13 @@ fn a_slot_with_a_function_has_as_much_room() {
 }
 
 #[test]
-fn what_the_host_asks_for_is_kept() {
+fn the_room_that_the_host_asks_for_is_reserved() {
     let mut pci = FakePci::default();
     let all = pci.add(ROOT, 1, 0, slot().reserve(3, 8 * KIB, 20 << 20, NO, 16 * GIB));
     let low = pci.add(ROOT, 2, 0, slot().reserve(NO, NO_WIDE, NO, 64 << 20, NO_WIDE));
     let next = pci.add(ROOT, 3, 0, port());
     let (_, plan) = set_up(&mut pci, &windows());
-    // 20 MiB at a multiple of 16 MiB, behind 64 MiB at one of that.
+    // 20 MiB at a multiple of 16 MiB, after 64 MiB at a multiple of 64 MiB.
     let memory = range(0xc400_0000, 0xc400_0000 + 20 * MIB);
     assert_eq!((plan.windows[1].memory, plan.windows[1].prefetchable), (memory, range(16 * GIB, 32 * GIB)));
     assert_eq!((plan.windows[1].io.start(), plan.windows[1].io.end()), (0x1000, 0x3000));
@@ -64,7 +64,7 @@ fn what_the_host_asks_for_is_kept() {
 }
 
 #[test]
-fn what_is_there_counts_towards_what_the_host_asks_for() {
+fn present_functions_count_towards_the_room_that_the_host_asks_for() {
     let mut pci = FakePci::default();
     let port = pci.add(ROOT, 1, 0, slot().reserve(NO, NO_WIDE, 4 << 20, NO, 32 * MIB));
     pci.add(On::Behind(port), 0, 0, device(1).bar(0, MEMORY, 24).bar(2, WIDE, 20));
@@ -75,7 +75,7 @@ fn what_is_there_counts_towards_what_the_host_asks_for() {
 }
 
 #[test]
-fn reserved_bus_numbers_stay_within_what_there_is() {
+fn reserved_bus_numbers_stay_within_the_available_ones() {
     let mut pci = FakePci::default();
     let outer = pci.add(ROOT, 1, 0, port());
     let inner = pci.add(On::Behind(outer), 0, 0, port().reserve(300, NO_WIDE, NO, NO, NO_WIDE));
@@ -98,12 +98,12 @@ fn a_capability_of_another_vendor_or_length_asks_for_nothing() {
     let short = port().capability(0xa0, register::CAPABILITY_VENDOR, 1 << 8 | 16);
     let other_type = port().capability(0xa0, register::CAPABILITY_VENDOR, 2 << 8 | 32);
     assert_eq!((asks(short), asks(other_type)), (0, 0));
-    // One that reaches beyond configuration space.
+    // A capability that reaches beyond configuration space.
     assert_eq!(asks(port().capability(0xfc, register::CAPABILITY_VENDOR, 1 << 8 | 32)), 0);
 }
 
 #[test]
-fn empty_slots_go_without_before_functions_do() {
+fn empty_slots_lose_their_room_before_functions_do() {
     let room = low_only(0xc000_0000, 0xc080_0000);
     let mut pci = FakePci::default();
     let slots = [1, 2, 3].map(|number| pci.add(ROOT, number, 0, slot()));
@@ -111,13 +111,13 @@ fn empty_slots_go_without_before_functions_do() {
     let (_, plan) = set_up(&mut pci, &room);
     assert_eq!(plan.unassigned, []);
     assert_eq!(addresses(&pci, beside), [0xc000_0000]);
-    // 4 MiB are left: the first slot has all its room, the last ones have none.
+    // 4 MiB remain: the first slot has all its room, the last ones have none.
     let given = slots.map(|slot| pci.function(slot).windows().into_iter().flatten().count());
     assert_eq!((given, plan.given_up), ([2, 0, 0], GivenUp { io: 0, memory: 2 }));
 }
 
 #[test]
-fn what_nobody_asked_for_goes_before_what_the_host_asks_for() {
+fn room_that_the_host_did_not_ask_for_is_dropped_first() {
     let room = low_only(0xc000_0000, 0xc080_0000);
     let mut pci = FakePci::default();
     let plain = pci.add(ROOT, 1, 0, slot());
@@ -128,7 +128,7 @@ fn what_nobody_asked_for_goes_before_what_the_host_asks_for() {
     assert_eq!(pci.function(asked).windows()[1].map(|(first, last)| last - first + 1), Some(4 * MIB));
     assert_eq!(pci.function(plain).windows(), [None; 3]);
     assert_ne!(addresses(&pci, beside), [0]);
-    // It asks for more than there can be, and boot goes on.
+    // The host asks for more than can exist, and the boot continues.
     let mut pci = FakePci::default();
     let greedy = pci.add(ROOT, 1, 0, slot().reserve(NO, u64::MAX - 1, NO - 1, NO, u64::MAX - 1));
     let beside = pci.add(ROOT, 4, 0, device(1).bar(0, MEMORY, 22).bar(1, IO, 5).bar(2, WIDE, 30));
@@ -149,7 +149,7 @@ fn slots_share_the_ports_that_functions_leave() {
 }
 
 #[test]
-fn the_other_ports_are_taken_when_the_first_do_not_suffice() {
+fn the_other_ports_are_used_if_the_first_do_not_suffice() {
     let ports = |start, end| PortRange::new(start, end).unwrap();
     let low = range(0xc000_0000, 0xfec0_0000);
     let windows = |first, other| Apertures::new(LowApertures::new(first, low), None, 40).or_ports(other);
@@ -185,11 +185,11 @@ fn a_bridge_with_a_32_bit_prefetchable_window_uses_it() {
         assert!([large, both].iter().all(|&at| (prefetchable.0..prefetchable.1).contains(&at)), "{prefetchable:x?}");
         assert!([small, plain].iter().all(|&at| (memory.0..memory.1).contains(&at)), "{memory:x?}");
     }
-    // The outer bridge passes both on by its memory window, as its other one may be above 4 GiB.
+    // The outer bridge forwards both in its memory window, because its prefetchable window may be above 4 GiB.
     let [_, outer, none] = pci.function(wide).windows();
     let (outer, inner) = (outer.unwrap(), pci.function(inner).windows()[2].unwrap());
     assert!(outer.0 <= inner.0 && inner.1 <= outer.1 && none.is_none());
-    // One that has none at all.
+    // A bridge without a prefetchable window.
     let mut pci = FakePci::default().with(ROOT, 1, 0, bridge(Some(0), false));
     pci.add(On::Behind(0), 1, 0, device(1).bar(0, MEMORY_PREFETCHABLE, 24));
     set_up(&mut pci, &windows());

@@ -1,4 +1,4 @@
-//! Tests of the whole module against the fake hierarchy.
+//! Tests of the whole module on a fake hierarchy.
 
 mod addresses;
 mod budget;
@@ -34,7 +34,7 @@ fn range(start: u64, end: u64) -> PhysRange {
     PhysRange::from_bounds(PhysAddr::new(start), PhysAddr::new(end)).unwrap()
 }
 
-/// As on q35 with 2 GiB, and a CPU with 40 address bits.
+/// The apertures of q35 with 2 GiB, and a CPU with 40 address bits.
 fn windows() -> Apertures {
     Apertures::new(
         LowApertures::new(PortRange::ALL, range(0xc000_0000, 0xfec0_0000)),
@@ -47,7 +47,7 @@ fn low_only(start: u64, end: u64) -> Apertures {
     Apertures::new(LowApertures::new(PortRange::ALL, range(start, end)), None, 40)
 }
 
-/// An ordinary function that nobody knows.
+/// An ordinary function of no known kind.
 fn device(id: u16) -> FakeFunction {
     FakeFunction::new(u32::from(id) << 16 | 0x1af4, 0xff_0000)
 }
@@ -60,7 +60,7 @@ fn port() -> FakeFunction {
     FakeFunction::port(0xc_1b36, 4)
 }
 
-/// Scans, plans and applies, with interrupts left alone.
+/// Scans, plans and applies, without interrupt lines.
 fn set_up(pci: &mut FakePci, windows: &Apertures) -> (Topology, Resources) {
     let topology = scan(pci, 0, ChipsetFunctions::default());
     let plan = plan(&topology, windows).unwrap();
@@ -69,7 +69,7 @@ fn set_up(pci: &mut FakePci, windows: &Apertures) -> (Topology, Resources) {
     (topology, plan)
 }
 
-/// As [`configure`], with no root bus but bus 0.
+/// As [`configure`], with bus 0 as the only root bus.
 fn configured(
     pci: &mut FakePci,
     chipset: ChipsetFunctions<'_>,
@@ -80,7 +80,7 @@ fn configured(
     configure(pci, ConfigAccess::Ports, &host)
 }
 
-/// The addresses that the registers of a function hold.
+/// The addresses in the BARs of a function.
 fn addresses(pci: &FakePci, index: usize) -> Vec<u64> {
     pci.function(index).bars().into_iter().map(|(_, _, address, _)| address).collect()
 }
@@ -89,7 +89,7 @@ fn at(bus: u8, device: u8, function: u8) -> Address {
     Address::new(bus, device, function).unwrap()
 }
 
-/// A function of the chipset on bus 0.
+/// A chipset function on bus 0.
 fn chipset_function(device: u16) -> ChipsetFunction {
     let address = at(0, device as u8, 0);
     ChipsetFunction { address, id: u32::from(device) << 16 | 0x1af4, class: 0xff_0000, pin: None, bars: &[] }

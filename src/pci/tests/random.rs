@@ -1,4 +1,4 @@
-//! Any hierarchy: the plan is aligned, disjoint and inside its window, and the machine does what the plan says.
+//! Tests on random hierarchies: the plan is aligned, disjoint and inside its windows, and the machine decodes what the plan says.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -76,7 +76,7 @@ fn machine(trees: &[Tree]) -> FakePci {
     pci
 }
 
-/// A run of addresses, to see what overlaps and what is inside what.
+/// A range of addresses or ports, to check overlaps and containment.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     ports: bool,
@@ -121,8 +121,8 @@ fn check_plan(topology: &Topology, plan: &Resources, room: &Apertures) {
     seen.extend(plan.unassigned.iter().map(|u| (u.function, u.bar.register)));
     seen.sort_unstable();
     seen.dedup();
-    assert_eq!(seen.len(), bars, "each register once");
-    // Of several rooms above 4 GiB one is used.
+    assert_eq!(seen.len(), bars, "each BAR once");
+    // Of several apertures above 4 GiB, one is used.
     let lowest = plan.above_4_gib().start();
     let high = room.high().iter().find(|high| high.contains_addr(lowest)).copied().unwrap_or_default();
     let host = [
@@ -133,7 +133,7 @@ fn check_plan(topology: &Topology, plan: &Resources, room: &Apertures) {
     let mut at_root = Vec::new();
     for (index, bus) in topology.buses().iter().enumerate() {
         let mut here = Vec::new();
-        // What may lead here: any window for what is prefetchable or a port, the memory window for all else.
+        // The windows that may lead here: any for a prefetchable BAR or a port, the memory window for others.
         let outer = if bus.parent.is_none() { host } else { runs(&plan.windows[index]) };
         for (function, _) in topology.on_bus(bus) {
             for placement in plan.assigned.iter().filter(|placement| placement.function == function) {
@@ -173,7 +173,7 @@ fn check_plan(topology: &Topology, plan: &Resources, room: &Apertures) {
     assert_disjoint(&at_root);
 }
 
-/// Whether an access to `run` gets from the root bus to what is on `on`.
+/// Whether an access to `run` gets from the root bus to the bus `on`.
 fn arrives(pci: &FakePci, on: On, run: Run) -> bool {
     let On::Behind(bridge) = on else { return true };
     let node = &pci.nodes[bridge];
@@ -193,7 +193,7 @@ fn check_machine(pci: &FakePci, topology: &Topology, plan: &Resources) {
                 .iter()
                 .find(|placement| (usize::from(placement.function), placement.bar.register) == (index, register));
             assert_eq!(address, placed.map_or(0, |placement| placement.address));
-            // A bridge on the way that has no place for its own registers passes nothing on.
+            // A bridge on the path whose own BARs have no address forwards nothing.
             if placed.is_some() && !behind_a_closed_bridge(topology, plan, node.function.get(0), pci) {
                 assert!(arrives(pci, node.on, run(kind == IO, address, size)), "{} {register}", function.address);
             }
@@ -217,7 +217,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_scan_finds_all_there_is(trees in vec(tree(), 0..8)) {
+    fn a_scan_finds_all_functions(trees in vec(tree(), 0..8)) {
         let mut pci = machine(&trees);
         let topology = scan(&mut pci, 0, ChipsetFunctions::default());
         prop_assert_eq!(&pci.misuse, &Vec::<alloc::string::String>::new());
@@ -248,7 +248,7 @@ proptest! {
     }
 
     #[test]
-    fn memory_is_placed_when_there_is_plenty(trees in vec(tree(), 0..4)) {
+    fn all_memory_is_placed_if_there_is_plenty(trees in vec(tree(), 0..4)) {
         let mut pci = machine(&trees);
         let topology = scan(&mut pci, 0, ChipsetFunctions::default());
         let asked: u64 = topology
@@ -260,7 +260,7 @@ proptest! {
             .sum();
         let room = Apertures::new(LowApertures::new(PortRange::ALL, range(MIB, 1 << 32)), Some(range(1 << 40, 1 << 51)), 52);
         let plan = plan(&topology, &room).unwrap();
-        // A bridge rounds up what is behind it to its alignment at worst.
+        // At worst, a bridge rounds up what is behind it to its alignment.
         if asked <= GIB {
             prop_assert!(plan.unassigned.iter().all(|lost| lost.bar.kind == IO), "{:?}", plan.unassigned);
         }

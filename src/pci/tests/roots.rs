@@ -1,4 +1,4 @@
-//! Root buses beside bus 0.
+//! Tests of root buses other than bus 0.
 
 use super::*;
 use crate::pci::register::{self, COMMAND_IO, COMMAND_MEMORY};
@@ -14,7 +14,7 @@ fn each_root_keeps_its_bus_numbers() {
     let topology = scan(&mut pci, 1, ChipsetFunctions::default());
     assert_eq!(topology.buses().iter().map(|bus| bus.number).collect::<Vec<_>>(), [0, 3, 1, 2, 4, 5]);
     assert_eq!(topology.buses().iter().filter(|bus| bus.parent.is_none()).count(), 2);
-    // Buses 1 and 2 are all that is left below root 3.
+    // Only buses 1 and 2 are free below root 3.
     assert_eq!(topology.functions().iter().filter(|f| f.bridge.is_some_and(|b| b.bus.is_none())).count(), 2);
 }
 
@@ -22,7 +22,7 @@ fn roots(topology: &Topology) -> Vec<u8> {
     topology.buses().iter().filter(|bus| bus.parent.is_none()).map(|bus| bus.number).collect()
 }
 
-/// A machine with a device 0 on root bus 5, and something only elsewhere on root bus 200.
+/// A machine with a device 0 on root bus 5, and root bus 200 without a device 0.
 fn three_roots() -> FakePci {
     FakePci::default().with(ROOT, 1, 0, device(1)).with(On::Root(5), 0, 0, bridge(Some(0), true)).with(
         On::Root(200),
@@ -33,7 +33,7 @@ fn three_roots() -> FakePci {
 }
 
 #[test]
-fn roots_are_looked_for_only_as_far_as_needed() {
+fn root_buses_are_searched_only_until_all_are_found() {
     let accesses = |extra| {
         let mut pci = three_roots();
         let topology = scan(&mut pci, extra, ChipsetFunctions::default());
@@ -41,7 +41,7 @@ fn roots_are_looked_for_only_as_far_as_needed() {
     };
     let (found, alone) = accesses(0);
     assert_eq!(found, [0]);
-    // Device 0 of buses 1 to 5; then the bus itself, with its bridge's registers and the bus behind that.
+    // Device 0 of buses 1 to 5; then the bus itself, with its bridge's BARs and the bus behind it.
     let (found, one) = accesses(1);
     assert_eq!(found, [0, 5]);
     let bridge = 2 + 2 + 1 + 2 * 2 + 1 + 32;
@@ -53,18 +53,18 @@ fn roots_are_looked_for_only_as_far_as_needed() {
 }
 
 #[test]
-fn a_host_that_has_fewer_roots_than_it_says_stops_nothing() {
+fn a_host_with_fewer_roots_than_it_reports_does_not_stop_the_boot() {
     let mut pci = three_roots();
     let topology = scan(&mut pci, u64::MAX, ChipsetFunctions::default());
     assert_eq!(roots(&topology), [0, 5, 200]);
-    assert!(pci.accesses() < 256 * 32 + 300, "each function 0 is looked at once: {}", pci.accesses());
+    assert!(pci.accesses() < 256 * 32 + 300, "each function 0 is read once: {}", pci.accesses());
     // Every bus answers.
     let mut mirrored = FakePci { mirrored: true, ..FakePci::default() }.with(ROOT, 0, 0, device(1));
     assert_eq!(scan(&mut mirrored, u64::MAX, ChipsetFunctions::default()).buses().len(), 256);
 }
 
 #[test]
-fn what_is_on_and_behind_other_roots_shares_the_room() {
+fn functions_on_and_behind_other_roots_share_the_apertures() {
     let mut pci = FakePci::default();
     let first = pci.add(ROOT, 1, 0, device(1).bar(0, MEMORY, 20).bar(1, IO, 5).pin(1));
     let on_root = pci.add(On::Root(0x80), 2, 0, device(2).bar(0, MEMORY, 20).bar(1, IO, 5).pin(1));
@@ -79,9 +79,9 @@ fn what_is_on_and_behind_other_roots_shares_the_room() {
     assert_eq!(taken, [0xc020_0000, 0xc030_0000, 0xc000_0000]);
     assert_eq!(addresses(&pci, far), [16 * GIB]);
     assert_eq!(pci.function(port).get(register::BUS_NUMBERS), 0x0081_8180);
-    // QEMU tells the guest of what decodes on such a bus, and of the windows of bridges.
+    // QEMU describes to the guest what decodes on such a bus, and the windows of bridges.
     assert_eq!(pci.function(on_root).command() & 3, COMMAND_IO | COMMAND_MEMORY);
     assert_eq!(pci.function(port).windows()[1], Some((0xc000_0000, 0xc01f_ffff)));
-    // Pins turn up to the root bus that a function is behind: INTB# of device 0 behind device 0.
+    // Pins rotate up to the function's root bus: INTB# of device 0 behind device 0.
     assert_eq!([on_root, behind].map(|index| pci.function(index).get(register::INTERRUPT) & 0xff), [21, 2]);
 }

@@ -1,4 +1,5 @@
-//! What a guest leaves for a wake, on machines that were not asleep: a record, CMOS, a waking vector.
+//! Tests of resets that a guest has prepared to look like a wake: with a record, CMOS, a waking vector. The machines were not
+//! suspended.
 
 use std::boxed::Box;
 
@@ -7,15 +8,15 @@ use crate::host::SYSTEM_STATES;
 use crate::memory_map::MemoryMap;
 use crate::start_info::Start;
 
-/// What a guest leaves that wants the next reset taken for a wake: all that [`suspended`] has, and CMOS.
+/// A machine on which a guest has prepared everything for a wake: memory as [`suspended`] has it, and CMOS.
 fn left_by_a_guest(mut machine: FakeMachine, cmos: &Cmos) -> FakeMachine {
     machine.devices.push(Box::new(cmos.clone()));
     machine.memory = suspended("q35", Q35, 0x8000);
     machine
 }
 
-/// Checks that the reset is no wake, that only the firmware's own memory was written before that was known, and that
-/// nothing is left that requests a wake.
+/// Checks that the reset is no wake, that only the firmware's own memory was written before that was known, and that nothing
+/// requests a wake any more.
 fn check(what: &str, machine: FakeMachine) {
     let cmos = Cmos::with_status(STATUS_WAKE);
     let mut machine = left_by_a_guest(machine, &cmos);
@@ -23,7 +24,7 @@ fn check(what: &str, machine: FakeMachine) {
     assert!(is_requested(&mut machine), "{what}");
     let woken = crate::wake(&mut machine).unwrap_or_else(|failure| panic!("{what}: {}", failure.error));
     assert_eq!(woken, None, "{what}");
-    // Registers in memory are above RAM. The fake machine lends its buffers where a boot has the heap.
+    // Memory-mapped registers are above RAM. The fake machine lends its buffers at the address of a boot's heap.
     let registers = 0xb000_0000;
     for store in machine.memory.stores() {
         let own = layout::BOOT_RAM;
@@ -40,7 +41,7 @@ fn q35_with(device: FakeFwCfg, pm1: FakePm1) -> FakeMachine {
 
 #[test]
 fn a_wake_without_wak_sts_is_a_boot() {
-    // The values that were measured, all bits but that one, and no register at all.
+    // The values that were measured, all bits except that one, and no register at all.
     for status in [FakePm1::RESET.0, 0, 0x7fff, u16::MAX] {
         for (name, bridge) in [("q35", Q35), ("pc", I440FX)] {
             let machine = reset_with(FakeMemory::default(), device(name), bridge, FakePm1(status));
@@ -65,7 +66,7 @@ fn a_wake_on_a_host_without_s3_is_a_boot() {
     check("no file", q35_with(device_without("q35", ""), FakePm1::WOKEN));
 }
 
-/// As with `acpi=off`: no operating system has found how to suspend.
+/// As with `acpi=off`: an operating system cannot find out how to suspend.
 #[test]
 fn a_wake_on_a_host_without_acpi_tables_is_a_boot() {
     let device = device_without("q35", "etc/table-loader").with_file(SYSTEM_STATES, &STATES);
@@ -85,13 +86,13 @@ fn a_wake_on_another_machine_is_a_boot() {
 
 /// The register has no address after a reset.
 #[test]
-fn the_power_management_has_its_address_before_it_is_asked() {
+fn power_management_gets_its_address_before_it_is_read() {
     let mut machine = reset(suspended("pc", I440FX, 0x8000), device("pc"), I440FX);
     wake_on(&mut machine).unwrap();
     let when = |wanted: Access| machine.accesses.iter().position(|access| *access == wanted).unwrap();
     let asked = when(Access::In(0x600, 2, 0x8101));
     assert!(when(Access::Out(0xcfc, 4, 0x601)) < asked && when(Access::Out(0xcfc, 1, 1)) < asked);
-    // What costs a boot nothing costs it nothing: a boot does not ask.
+    // A boot does not read the register, so this costs it nothing.
     let map = |machine: &mut FakeMachine| {
         let fw_cfg = FwCfg::probe(machine).unwrap();
         let map = host::memory_map(machine, &fw_cfg, &Start::Reset).unwrap();

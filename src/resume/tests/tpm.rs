@@ -1,4 +1,4 @@
-//! What becomes of the TPM at a wake.
+//! Tests of the TPM at a wake.
 
 use std::boxed::Box;
 
@@ -10,7 +10,7 @@ const SHA256: u16 = 0x0b;
 const TPM_LOG: &str = "etc/tpm/log";
 const STARTUP: u32 = 0x144;
 
-/// A machine that was woken, with a TPM whose log has so many bytes, and memory as the guest left it.
+/// A machine that was woken, with a TPM whose log has this many bytes, and memory as the guest left it.
 fn woken(memory: FakeMemory, log: Option<usize>, saved: bool) -> (FakeMachine, Rc<RefCell<State>>) {
     let (registers, tpm) = FakeTpm::new(Kind::Crb, &[SHA256], Defects::default());
     tpm.borrow_mut().saved = saved;
@@ -29,9 +29,9 @@ fn the_host_says_whether_there_is_a_tpm_to_resume() {
     }
 }
 
-/// Every bit of the record, and its checksum put right: nothing in it has to do with the TPM.
+/// Changes every bit of the record, and corrects its checksum. None has an effect on the TPM.
 #[test]
-fn no_record_keeps_the_tpm_from_being_started() {
+fn the_tpm_is_started_whatever_the_record_says() {
     let intact = suspended("q35", Q35, 0x8000);
     let start = RESUME_RECORD.start().get();
     for bit in 0..8 * 16_u64 {
@@ -50,7 +50,7 @@ fn no_record_keeps_the_tpm_from_being_started() {
     assert_eq!(tpm.borrow().commands, [STARTUP]);
 }
 
-/// An operating system that sleeps without saving the TPM's state (`TPM2_Shutdown`), as one that wants it started anew.
+/// An operating system may suspend without saving the TPM's state (`TPM2_Shutdown`), to have it started without measurements.
 #[test]
 fn a_tpm_whose_state_was_not_saved_says_so_and_is_closed() {
     let (mut machine, tpm) = woken(suspended("q35", Q35, 0x8000), Some(0x1_0000), false);

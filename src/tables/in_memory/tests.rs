@@ -80,7 +80,7 @@ fn acpi_tables_are_found_wherever_an_operating_system_looks() {
 }
 
 #[test]
-fn an_mp_pointer_to_the_firmwares_own_memory_lost_the_acpi_tables() {
+fn an_mp_pointer_to_the_firmwares_own_memory_costs_no_acpi_tables() {
     for table in [0x5_0000, 0x10, 0xffff_0000] {
         let mut pieces = fake::acpi(0xe_0000, 32 * MIB, ECAM);
         let [(pointer, bytes), _] = fake::mp_table(0xf_0000, table).try_into().unwrap();
@@ -93,13 +93,13 @@ fn an_mp_pointer_to_the_firmwares_own_memory_lost_the_acpi_tables() {
 }
 
 #[test]
-fn every_table_in_ram_is_kept_and_so_is_the_configuration_space() {
+fn every_table_in_ram_and_the_configuration_space_are_reserved() {
     let tables = 32 * MIB + 0x800;
     let pieces = fake::acpi(0xe_0000, tables, ECAM);
     let (_, map) = look(&pieces);
     for (at, bytes) in &pieces[1..] {
         let expected = if bytes.len() == FACS_LEN { [E820Entry::NVS; 2] } else { [E820Entry::ACPI, E820Entry::NVS] };
-        // They share a page, whose stricter kind counts.
+        // They share a page, which has the more restrictive kind.
         assert!(expected.contains(&kind(&map, *at).unwrap()), "{at:#x}");
         assert!(expected.contains(&kind(&map, at + bytes.len() as u64 - 1).unwrap()), "{at:#x}");
     }
@@ -111,7 +111,7 @@ fn every_table_in_ram_is_kept_and_so_is_the_configuration_space() {
 }
 
 #[test]
-fn where_the_host_says_what_its_memory_is_that_stays() {
+fn kinds_in_the_hosts_map_are_kept() {
     let (mut machine, mut map) = (machine(&fake::acpi(0xe_0000, 32 * MIB, ECAM)), map());
     map.describe(range(32 * MIB, 33 * MIB), MemoryType::RESERVED).unwrap();
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
@@ -133,7 +133,7 @@ fn an_rsdp_of_acpi_1_leads_to_an_rsdt() {
 }
 
 #[test]
-fn what_is_no_rsdp_is_passed_over_for_one_behind_it() {
+fn an_invalid_rsdp_does_not_hide_the_next_one() {
     let good = fake::acpi(0xf_0000, 32 * MIB, ECAM);
     for changed in (0..36).filter(|byte| ![8, 32].contains(byte)) {
         let mut bad = good[0].1.clone();
@@ -142,7 +142,7 @@ fn what_is_no_rsdp_is_passed_over_for_one_behind_it() {
         let both = [vec![(0xe_0000, bad)], good.clone()].concat();
         assert_eq!(rsdp_of(&both), Some(0xf_0000), "{changed}");
     }
-    // With sound sums, but a length that is none.
+    // With valid sums, but an invalid length.
     for len in [0, 20, 35, u32::MAX] {
         let mut bad = good[0].1.clone();
         bad[20..24].copy_from_slice(&len.to_le_bytes());
@@ -159,7 +159,7 @@ fn beginnings_of_entry_points_do_not_hide_the_hosts_tables() {
         pieces.extend(fake::acpi(0xe_0000, 32 * MIB, ECAM));
         assert_eq!(rsdp_of(&pieces), Some(0xe_0000), "{beginning:?}");
     }
-    // Nor do entry points of a kind that is not asked for: with ACPI tables in fw_cfg, the rest is still found.
+    // Entry points of a kind that is not wanted do not hide them either: with ACPI tables in fw_cfg, the rest is still found.
     let mut pieces: Vec<Piece> = (0..64).flat_map(|i| fake::acpi(0x9_fc00 + i * 64, 32 * MIB, ECAM)).collect();
     pieces.retain(|(at, bytes)| *at < 0xa_0000 && bytes.len() <= 48);
     pieces.extend(fake::mp_table(0xf_0000, 32 * MIB));
@@ -182,8 +182,8 @@ fn entries(addresses: &[u64]) -> Vec<u8> {
 }
 
 #[test]
-fn lists_that_lead_nowhere_do_no_harm() {
-    // No list at all: nothing is passed on.
+fn entries_of_lists_that_are_not_tables_are_skipped() {
+    // Without a list nothing is passed on.
     let mut broken = entries(&[]);
     broken[0] ^= 1;
     assert_eq!(rsdp_of(&with_xsdt(&broken)), None);
@@ -191,7 +191,7 @@ fn lists_that_lead_nowhere_do_no_harm() {
     long[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
     sum_up(&mut long, 9);
     assert_eq!(rsdp_of(&with_xsdt(&long)), None);
-    // Entries that are no tables are passed over: nowhere, above 4 GiB, the list itself, the RSDP, many.
+    // Entries that are not tables are skipped: absent memory, above 4 GiB, the list itself, the RSDP, many.
     let nowhere = [0, 1, 0xfff, u64::MAX, u64::MAX - 7, 1 << 32, 0xffff_fff8, 0x4_0000, 20 * MIB];
     for entries in [entries(&nowhere), entries(&[32 * MIB; 100]), entries(&[0xe_0000]), entries(&[0; 8000])] {
         let (found, map) = look(&with_xsdt(&entries));
@@ -211,7 +211,7 @@ fn tables_with_impossible_lengths_and_pointers_cost_no_memory() {
         assert!(found.rsdp.is_some());
         assert_eq!(kind(&map, place), Some(E820Entry::RAM), "{len:#x}");
     }
-    // A FADT that ends before its pointers, one that points to itself, one that points to nowhere.
+    // A FADT that ends before its pointers, one that points to itself, one that points to absent memory.
     for facs in [place, 0xffff_ffff, 0] {
         let mut contents = vec![0; 232];
         contents[96..104].copy_from_slice(&facs.to_le_bytes());
@@ -220,7 +220,7 @@ fn tables_with_impossible_lengths_and_pointers_cost_no_memory() {
             assert!(rsdp_of(&[with_xsdt(&entries(&[place])), vec![(place, fadt)]].concat()).is_some());
         }
     }
-    // Windows whose buses go down, and that wrap.
+    // Windows with descending buses, and windows that wrap.
     for (base, first, last) in [(ECAM, 9, 8), (u64::MAX, 0, 255), (u64::MAX - 0xfff_ffff, 255, 255)] {
         let mcfg = [&[0; 8][..], &u64::to_le_bytes(base), &[0, 0, first, last, 0, 0, 0, 0]].concat();
         let pieces = [with_xsdt(&entries(&[place])), vec![(place, table(b"MCFG", &mcfg))]].concat();
@@ -229,8 +229,8 @@ fn tables_with_impossible_lengths_and_pointers_cost_no_memory() {
 }
 
 #[test]
-fn tables_where_the_firmware_runs_are_lost_and_not_passed_on() {
-    // In what the firmware may not read, and in what it uses of the rest.
+fn tables_in_the_firmwares_memory_are_not_passed_on() {
+    // In memory that the firmware must not read, and in the rest of its memory.
     for tables in [0x5_0000, 0x9_e7c0] {
         let (mut machine, mut map) = (machine(&fake::acpi(0xe_0000, tables, ECAM)), map());
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
@@ -260,7 +260,7 @@ fn the_entry_point_of_tables_that_are_lost_is_removed() {
 
 /// crosvm has it from 0x9e800 on, with its pointer at the end of low memory: with some CPUs, and with the most.
 #[test]
-fn an_mp_table_behind_the_code_for_started_cpus_is_kept() {
+fn an_mp_table_after_the_code_for_started_cpus_is_reserved() {
     for len in [284, 0x17f0] {
         let (found, map) = look(&fake::long_mp_table(0x9_fff0, 0x9_e800, len));
         assert!(found.mp_table, "{len:#x}");
@@ -268,7 +268,7 @@ fn an_mp_table_behind_the_code_for_started_cpus_is_kept() {
         assert_eq!(kind(&map, 0x9_e800 + len as u64 - 1), Some(E820Entry::RESERVED));
         assert_eq!(kind(&map, 0x9_dfff), Some(E820Entry::RAM));
     }
-    // On a machine that can sleep the record for a wake comes over it.
+    // On a machine that can suspend, the record for a wake overwrites it.
     let mut sleeps = HostMap::default();
     sleeps.describe(range(0, 64 * MIB), MemoryType::CONVENTIONAL).unwrap();
     sleeps.carve_pc_that_sleeps().unwrap();
@@ -280,13 +280,13 @@ fn an_mp_table_behind_the_code_for_started_cpus_is_kept() {
 }
 
 #[test]
-fn smbios_structures_are_kept() {
+fn smbios_structures_are_reserved() {
     for at in [0xf_0000, 0xf_1000, 0xf_ffe0] {
         let (found, map) = look(&fake::smbios(at, 32 * MIB));
         assert_eq!(found, InMemory::default());
         assert_eq!(kind(&map, 32 * MIB), Some(E820Entry::RESERVED));
     }
-    // Not where nobody looks for it, nor with a wrong sum.
+    // Not at an address that nobody searches, nor with a wrong sum.
     let mut broken = fake::smbios(0xf_0000, 32 * MIB);
     broken[0].1[23] = 1;
     for pieces in [fake::smbios(0xe_0000, 32 * MIB), broken] {
@@ -304,7 +304,7 @@ fn smbios_structures_are_kept() {
 
 /// Found by fuzzing: an entry point that tells of no bytes, where the firmware runs, took their page from the RAM of the firmware.
 #[test]
-fn structures_of_no_length_took_a_page_of_the_firmwares_memory() {
+fn structures_without_bytes_take_none_of_the_firmwares_memory() {
     let mut pieces = fake::smbios(0xf_0000, layout::FIRMWARE_RAM.start().get() + 0x1_0010);
     let entry_point = &mut pieces[0].1;
     entry_point[12..16].fill(0);
@@ -316,7 +316,7 @@ fn structures_of_no_length_took_a_page_of_the_firmwares_memory() {
 }
 
 #[test]
-fn an_mp_table_is_kept_and_none_is_made_beside_it() {
+fn an_mp_table_is_reserved_and_no_other_is_made() {
     for pointer in [0x9_fc00, 0xf_0000] {
         let (found, map) = look(&fake::mp_table(pointer, 32 * MIB));
         assert!(found.mp_table, "{pointer:#x}");
@@ -327,7 +327,7 @@ fn an_mp_table_is_kept_and_none_is_made_beside_it() {
     assert!(!look(&broken).0.mp_table);
 }
 
-/// The same tables on each host: those that a guest left before a reset, as far as a firmware could tell.
+/// The same tables on each host. A guest may have left them before a reset; the firmware cannot tell.
 #[test]
 fn only_hosts_that_put_tables_into_new_memory_are_searched() {
     let pieces = [fake::acpi(0xe_0000, 32 * MIB, ECAM), fake::mp_table(0x9_fc00, 33 * MIB)].concat();
@@ -344,13 +344,13 @@ fn only_hosts_that_put_tables_into_new_memory_are_searched() {
             assert_eq!(is_held, host.name == "crosvm", "{}", host.name);
         }
     }
-    // Without the device firmware is started by the PVH entry, and the host has just loaded it.
+    // Without the device, the firmware is started by the PVH entry point, and the host has just loaded it.
     let (mut machine, mut map) = (machine(&pieces), map());
     assert_eq!(of_host(&mut machine, &FwCfg::absent(), &mut map), found);
 }
 
 proptest! {
-    /// Whatever is where tables are looked for, and wherever it points.
+    /// Any bytes in the searched memory, with any pointers.
     #[test]
     fn any_bytes_are_survived(
         changes in prop::collection::vec((0..0x400_u64, any::<u8>()), 0..40),
@@ -362,7 +362,7 @@ proptest! {
             machine.memory.store(0xe_0000 + at, &[byte]);
         }
         if sums {
-            // What is looked at behind the checksums.
+            // Corrects checksums, to reach the code after them.
             for (start, len, sum_at) in [(0xe_0000, 20, 8), (0xe_0000, 36, 32), (0xe_0040, 52, 9)] {
                 let mut bytes = machine.memory.bytes(start, len);
                 sum_up(&mut bytes, sum_at);
@@ -376,7 +376,7 @@ proptest! {
 }
 
 #[test]
-fn an_mp_table_that_cannot_be_read_lost_the_acpi_tables_found_before() {
+fn an_unreadable_mp_table_costs_no_acpi_tables() {
     for table in [0xffff_f000, 0xffff_ffff] {
         let pieces =
             [fake::acpi(0xf_0000, 2 * MIB, ECAM), vec![fake::mp_table(0xf_1000, table).swap_remove(0)]].concat();
@@ -386,7 +386,7 @@ fn an_mp_table_that_cannot_be_read_lost_the_acpi_tables_found_before() {
 }
 
 #[test]
-fn a_configuration_window_over_ram_took_the_ram() {
+fn a_configuration_window_over_ram_does_not_take_the_ram() {
     let (found, map) = look(&fake::acpi(0xf_0000, 2 * MIB, 16 * MIB));
     assert_eq!(found.rsdp.map(PhysAddr::get), Some(0xf_0000));
     assert!(map.is_ram(range(16 * MIB, 64 * MIB)));

@@ -207,14 +207,14 @@ faults! {
             "are left out: no valid XSDT at 0x",
             "warning: there is no ACPI table at 0x",
             "which is RAM: it is not kept",
-            "is where the firmware runs, and lost",
+            "is lost: the firmware runs there",
             "warning: there are too many ACPI tables in memory",
             "more warnings like these",
         ]),
         InVmm::All;
     other_tables_in_memory_point_at_the_firmware: "SMBIOS and MP tables in the firmware's memory, in the image, outside memory",
         Cases::Below(4), |n| others_in_memory([0x4_0000, 0x9_0000, 0xffff_f000, 0xffff_fff0][n as usize]),
-        Expected::goes_on(&["is where the firmware runs, and lost", "1 more warnings like these"]), InVmm::All;
+        Expected::goes_on(&["is lost: the firmware runs there", "1 more warnings like these"]), InVmm::All;
 
     // Memory.
     e820_has_10_000_entries_that_overlap: "a list of 10,000 overlapping entries",
@@ -273,8 +273,8 @@ faults! {
         ONCE, |_| as_much_as_can_be(),
         Expected::goes_on(&[
             "pieces of RAM left out",
-            "which is no size; it gets no address",
-            "more BARs ask for what is no size",
+            "which is not a valid size; it gets no address",
+            "more BARs ask for invalid sizes",
             "PCI: more than 512 functions, or no memory for them",
             "bridges is set up: too many or too deep",
         ]),
@@ -284,8 +284,8 @@ faults! {
     pci_bars_never_settle: "BARs that read as something else each time",
         Cases::Below(2), |n| board(n, BARS_NEVER_SETTLE),
         Expected::goes_on(&[
-            "which is no size; it gets no address",
-            "more BARs ask for what is no size",
+            "which is not a valid size; it gets no address",
+            "more BARs ask for invalid sizes",
             "PCI: not enough I/O ports",
         ]),
         InVmm::All;
@@ -304,21 +304,21 @@ faults! {
     pci_has_a_bridge_everywhere: "a bridge responds at every address of every bus",
         Cases::Below(2), |n| board(n, EVERY_FUNCTION_IS_A_BRIDGE),
         Expected::goes_on(&[
-            "which is no size; it gets no address",
-            "more BARs ask for what is no size",
+            "which is not a valid size; it gets no address",
+            "more BARs ask for invalid sizes",
             "PCI: more than 512 functions, or no memory for them",
             "bridges is set up: too many or too deep",
         ]),
         InVmm::All;
     pci_has_capabilities_in_a_circle: "a capability list that leads back to its beginning",
         Cases::Below(2), |n| board(n, CAPABILITIES_IN_A_CIRCLE),
-        Expected::goes_on(&["which is no size; it gets no address"]), InVmm::All;
+        Expected::goes_on(&["which is not a valid size; it gets no address"]), InVmm::All;
     pci_devices_disappear: "devices that disappear during the scan",
         Cases::Below(2), |n| board(n, DEVICES_GO_AWAY),
         Expected::goes_on(&[]), InVmm::All;
     pci_is_noise: "every read of configuration space returns something else",
         Cases::Below(2), |n| board(n, NOTHING_BUT_NOISE),
-        Expected::goes_on(&["which is no size; it gets no address", "more BARs ask for what is no size"]),
+        Expected::goes_on(&["which is not a valid size; it gets no address", "more BARs ask for invalid sizes"]),
         InVmm::All;
     pci_has_the_maximum_number_of_root_buses: "2^64 less one extra root buses",
         Cases::Below(2), |n| board(n, BARS_ASK_FOR_EVERYTHING).file("etc/extra-pci-roots", vec![0xff; 8]),
