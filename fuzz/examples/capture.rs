@@ -1,9 +1,8 @@
-//! Captures configuration space of machines that QEMU has, through its test protocol: no firmware runs. Writes `data/pci/`.
+//! Captures configuration space of QEMU's machines through its test protocol, without firmware. Writes `data/pci/`.
 //!
-//! A file has the functions in the order in which they are found, those behind a bridge after it: where a function is (0
-//! for bus 0, else the number of the bridge, from 1 on), its device and function number, 256 bytes of configuration space
-//! as after a reset, and what the six base address registers and the expansion ROM give when all ones were written, little-
-//! endian.
+//! A file has the functions in the order in which they are found; those behind a bridge follow it. Each function has: its bus (0
+//! for bus 0, else the number of the bridge, from 1 on), its device and function number, 256 bytes of configuration space as
+//! after a reset, and the values that the six BARs and the expansion ROM read back after a write of all ones, little-endian.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
@@ -26,7 +25,7 @@ const MACHINES: [(&str, &str); 2] = [
     ),
 ];
 
-/// A machine that waits.
+/// A machine that waits for commands.
 struct Machine {
     child: Child,
     orders: ChildStdin,

@@ -1,4 +1,4 @@
-//! Writes the seeds of each target to a folder of its name in the folder that is named: for libFuzzer.
+//! Writes the seeds of each target, for libFuzzer, to a folder with its name in the given folder.
 
 use std::path::Path;
 use std::{env, fs, io};

@@ -1,7 +1,7 @@
-//! Linux kernels: the setup header, where everything goes, and the page that the kernel is handed.
+//! Linux kernels: the setup header, the plan of addresses, and the page of parameters.
 //!
-//! Input: sizes, the host's own address, up to 15 regions of memory, and changes to the setup code of Debian's kernel, or
-//! setup code of its own.
+//! Input: sizes, the host's own address, up to 15 regions of memory, and changes to the setup code of Debian's kernel, or other
+//! setup code.
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::boot::linux::{self, BootParams, SetupHeader};
@@ -35,8 +35,8 @@ pub(crate) fn map(input: &mut Input<'_>) -> Option<HostMap> {
     Some(map)
 }
 
-/// Parses the header, plans, and makes the page. All parts were free RAM, overlap nothing, and are RAM to the kernel; the
-/// kernel is where its header lets it be, the initrd where the kernel looks for it; the page says where they are.
+/// Parses the header, plans, and makes the page. All parts were free RAM, are disjoint, and are RAM to the kernel. The kernel is
+/// at an address that its header allows, the initrd where the kernel can find it; the page has their addresses.
 ///
 /// # Panics
 /// When that is not so.
@@ -115,7 +115,7 @@ pub fn run(bytes: &[u8]) {
     assert_eq!(page[0x1ef], 0, "the sentinel");
 }
 
-/// What is not all below 4 GiB.
+/// The range, if it is not all below 4 GiB.
 fn above(range: PhysRange) -> Option<PhysRange> {
     Some(range).filter(|range| !PhysRange::LOW_4_GIB.contains(*range))
 }

@@ -1,4 +1,4 @@
-//! What several targets check.
+//! Checks for several targets.
 
 use firstlight::addr::PhysRange;
 use firstlight::memory_map::{CAPACITY, E820Entry, Regions};
@@ -12,8 +12,8 @@ pub fn disjoint(ranges: &[PhysRange]) {
     }
 }
 
-/// Panics unless the map is as its type promises: sorted, disjoint, no empty region, no two that could be one, and the
-/// same as e820 entries, which begin and end with a page, but for the one with a PC's extended BIOS data area.
+/// Panics unless the map keeps its type's promises: sorted, disjoint, no empty region, no two regions that could be one. The e820
+/// entries must have the same properties, and begin and end at pages, except at a PC's extended BIOS data area.
 pub fn map(map: &Regions) {
     let regions: Vec<_> = map.regions().collect();
     assert!(regions.len() <= CAPACITY, "{} regions", regions.len());

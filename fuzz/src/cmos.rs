@@ -1,6 +1,6 @@
-//! Memory sizes in CMOS, where the host has no list.
+//! Memory sizes in CMOS, on a host without a list.
 //!
-//! Input: what is changed at each read, and the registers.
+//! Input: the change at each read, and the registers.
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::fakes::machine::{FakeDevice, FakeMachine, FakeMemory};
@@ -63,8 +63,8 @@ impl FakeDevice for Cmos {
     }
 }
 
-/// Makes the map, in few accesses. Below 4 GiB RAM begins at zero and is in one piece, above it too, and a PC's holes can
-/// be cut out.
+/// Makes the map, in few accesses. RAM below 4 GiB begins at zero and is one range, RAM above it too, and a PC's holes can be cut
+/// out.
 ///
 /// # Panics
 /// When that is not so.

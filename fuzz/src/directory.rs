@@ -1,6 +1,6 @@
 //! The fw_cfg device: transport and directory.
 //!
-//! Input: two bytes with the device's defects, and what it gives for the directory.
+//! Input: two bytes with the device's defects, and the bytes of the directory.
 
 use arbitrary::Arbitrary;
 use firstlight::fakes::fw_cfg::{Absent, AddressReads, FakeFwCfg, Quirks};
@@ -9,7 +9,7 @@ use firstlight::fw_cfg::FwCfg;
 
 use crate::input::Input;
 
-/// How a device departs from QEMU's, as bits.
+/// How a device differs from QEMU's, as bits.
 #[derive(Arbitrary, Clone, Copy, Debug, Default)]
 pub struct Defects {
     /// With DMA.
@@ -56,8 +56,8 @@ impl Defects {
     }
 }
 
-/// Reads the directory and looks names up in it. On a device without defects each name that is in it is found, as the
-/// first record of that name has it, and no other.
+/// Reads the directory and looks up names in it. On a device without defects, exactly the names in it are found, each by its
+/// first record.
 ///
 /// # Panics
 /// When that is not so.

@@ -1,6 +1,6 @@
-//! The host's list of memory, `etc/e820`, and the map that is made of it.
+//! The host's list of memory, `etc/e820`, and the map made from it.
 //!
-//! Input: a byte with what is done to the map, eight bytes for what is allocated, and the list.
+//! Input: a byte with the operations on the map, eight bytes for the allocation, and the list.
 
 use firstlight::addr::{Alignment, PhysAddr, PhysRange};
 use firstlight::memory_map::{E820Entry, HostMap, MemoryMap, Placement, Regions};
@@ -9,8 +9,8 @@ use uefi_raw::table::boot::MemoryType;
 use crate::check;
 use crate::input::Input;
 
-/// Makes the map, cuts a PC's holes out of it, and allocates. Nothing is RAM that the list does not have as RAM, or that
-/// it has as something else too; what is allocated is aligned, was free, and is free again when it is given back.
+/// Makes the map, cuts out a PC's holes, and allocates. Only memory that the list has as RAM, and as nothing else, is RAM.
+/// Allocated memory is aligned, was free, and is free again after its release.
 ///
 /// # Panics
 /// When that is not so.

@@ -1,8 +1,8 @@
-//! An input, taken apart from its front: what it does not have reads as zero, so that every input means something.
+//! An input, read from its front. Missing bytes read as zero, so that every input is valid.
 
 use arbitrary::{Arbitrary, Unstructured};
 
-/// What is left of an input.
+/// The rest of an input.
 pub struct Input<'a>(Unstructured<'a>);
 
 impl<'a> Input<'a> {
@@ -12,7 +12,7 @@ impl<'a> Input<'a> {
         Self(Unstructured::new(bytes))
     }
 
-    /// Whether nothing is left.
+    /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,10 +1,10 @@
 //! Fuzz targets: one for each of Firstlight's parsers and planners, and one for the whole boot.
 //!
-//! A target is a function of bytes that panics when something is found. Beside panics of the code under test that is
-//! whatever the target holds against it; each says what. Two things run them: libFuzzer (`fuzz_targets/`, started by
-//! `cargo xtask fuzz`), and a test on the stable toolchain that mutates the seeds by a fixed rule (`tests/seeds.rs`).
+//! A target is a function of bytes that panics if it finds something: a panic of the code under test, or a violation of the
+//! properties that the target checks; each lists its own. Two programs run them: libFuzzer (`fuzz_targets/`, started by `cargo
+//! xtask fuzz`), and a test on the stable toolchain that mutates the seeds by a fixed rule (`tests/seeds.rs`).
 //!
-//! Seeds are made from what was captured of real machines (`tests/data`), and are committed nowhere else.
+//! Seeds are made from captures of real machines (`tests/data`), and are not committed anywhere else.
 
 pub mod boot;
 pub mod bzimage;
@@ -38,7 +38,7 @@ pub struct Target {
     pub name: &'static str,
     /// Runs one input.
     pub run: fn(&[u8]),
-    /// Inputs to begin with.
+    /// Its seeds.
     pub seeds: fn() -> Vec<Vec<u8>>,
     /// How many inputs the test runs.
     pub tested: u32,
@@ -77,21 +77,21 @@ fn machines() -> Vec<BTreeMap<String, Vec<u8>>> {
     MACHINES.into_iter().map(golden::items).collect()
 }
 
-/// Panics unless `text` is one line, as all that the firmware prints is.
+/// Panics unless `text` is one line, as every line of the firmware must be.
 fn one_line(text: &str) {
-    // Without a branch for each byte, which would be looked at by the fuzzer too.
+    // Without a branch for each byte, which the fuzzer would track.
     let controls = text.bytes().fold(0, |seen, byte| seen | u8::from(byte < 0x20) | u8::from(byte == 0x7f));
     assert!(!text.is_empty() && controls == 0, "not one line: {text:?}");
 }
 
-/// Has everything that is logged be formatted, and looked at.
+/// Formats and checks everything that is logged.
 pub fn listen() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| log::set_logger(&Listener).expect("the only logger"));
     log::set_max_level(LevelFilter::Trace);
 }
 
-/// Formats what is logged.
+/// Formats and checks log records.
 struct Listener;
 
 impl Log for Listener {

@@ -1,7 +1,7 @@
-//! Kernels for Multiboot: what the host tells of them, and what they are handed.
+//! Kernels for Multiboot: the host's description, and the kernel's parameters.
 //!
-//! Input: the host's item of 88 bytes and its length, where the kernel is, a screen, up to 15 regions of memory, and the
-//! kernel with its modules and strings.
+//! Input: the host's item of 88 bytes and its length, the kernel's address, a screen, up to 15 regions of memory, and the kernel
+//! with its modules and strings.
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::boot::multiboot::{HostInfo, MultibootInfo};
@@ -14,8 +14,8 @@ use firstlight::memory_map::MemoryMap;
 use crate::input::Input;
 use crate::one_line;
 
-/// Reads what the host tells. Each string and each module is in what the host has loaded, a string ends with its only NUL,
-/// and nothing is written; the information has the machine's map, and no flag without its field.
+/// Reads the host's description. Each string and each module is inside what the host has loaded, a string ends with its only NUL,
+/// and nothing is written. The information has the machine's map, and no flag without its field.
 ///
 /// # Panics
 /// When that is not so.

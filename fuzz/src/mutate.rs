@@ -1,6 +1,6 @@
-//! Inputs from seeds by a fixed rule: the same numbers give the same inputs on every machine.
+//! Makes inputs from seeds by a fixed rule: the same numbers make the same inputs on every machine.
 
-/// A sequence of numbers that look random (xorshift64*).
+/// A pseudo-random sequence of numbers (xorshift64*).
 pub struct Sequence(u64);
 
 impl Sequence {
@@ -24,7 +24,7 @@ impl Sequence {
     }
 }
 
-/// Numbers at which things go wrong.
+/// Numbers that often reveal errors.
 const NUMBERS: [u64; 16] = [
     0,
     1,

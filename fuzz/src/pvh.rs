@@ -1,6 +1,6 @@
-//! ELF kernels that the host has put into memory, and what they are handed.
+//! ELF kernels that the host has put into memory, and their parameters.
 //!
-//! Input: where the kernel is, its size and entry, the sizes of what goes with it, and up to 15 regions of memory.
+//! Input: the kernel's address, its size and entry point, the sizes of its other parts, and up to 15 regions of memory.
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::boot::pvh::{HvmStartInfo, PvhPlan};
@@ -11,8 +11,8 @@ use firstlight::memory_map::MemoryMap;
 use crate::input::Input;
 use crate::{check, one_line};
 
-/// Holds the kernel, plans, and makes the structure. The kernel was free RAM, not the firmware's, and has its entry; all
-/// parts were free RAM and overlap nothing; the structure says where they are, and its lists are inside it.
+/// Reserves the kernel, plans, and makes the structure. The kernel was free RAM, not the firmware's, and contains its entry
+/// point. All parts were free RAM and are disjoint. The structure has their addresses, and its lists are inside it.
 ///
 /// # Panics
 /// When that is not so.

@@ -1,8 +1,8 @@
-//! A wake from suspend: whether it is one, the firmware's own record, and the operating system's tables up to the waking
-//! vector.
+//! A wake from suspend: the decision whether it is one, the firmware's own record, and the operating system's tables up to the
+//! waking vector.
 //!
-//! Input: a byte with what is repaired, what the host says of the reset, what is changed in a record that a boot could have
-//! left, an address for the RSDP, and memory from there on, with the tables that it points to.
+//! Input: a byte with what is repaired, the host's data about the reset, the changes to a valid record, an address for the RSDP,
+//! and memory from there on, with the tables that it points to.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -29,7 +29,7 @@ const TABLES: u64 = 0x7f_0000;
 /// The end of RAM.
 const RAM_END: u64 = 0x80_0000;
 
-/// What the host says of a reset, and what the guest can have written beside memory.
+/// The host's data about a reset, and what a guest can have written in addition to memory.
 #[derive(Arbitrary, Clone, Copy, Debug, Default)]
 struct Reset {
     /// CMOS 0x0f, which the guest can write.
@@ -42,7 +42,7 @@ struct Reset {
 }
 
 impl Reset {
-    /// Of a machine that was asleep.
+    /// A machine that was asleep.
     const WOKEN: [u8; 5] = [0xfe, 0x01, 0x81, 0x81, 0];
 
     /// Whether the host says that the machine was asleep.
@@ -80,12 +80,12 @@ impl Reset {
     }
 }
 
-/// Decides whether the reset is a wake, loads the record and looks for the vector.
+/// Decides whether the reset is a wake, loads the record and finds the vector.
 ///
-/// It is a wake only where a record is, CMOS asks for one, and the host says that the machine was asleep; then a TPM is
-/// resumed, whatever the record is, if the host has one. Otherwise nothing is written but the firmware's own memory, and no
-/// record is left. A record that loads is one that can be stored and loads the same again, and
-/// names files and bytes that are not empty; a vector is RAM below 1 MiB, and the one that the FACS has. Nothing is written.
+/// It is a wake only if there is a record, CMOS requests one, and the host says that the machine was asleep. Then a TPM is
+/// resumed, whatever the record is, if the host has one. Otherwise only the firmware's own memory is written, and no record
+/// stays. A record that loads can be stored and loads the same again, and has names and bytes that are not empty. A vector is RAM
+/// below 1 MiB, and the one in the FACS. Nothing is written.
 ///
 /// # Panics
 /// When that is not so.
@@ -143,7 +143,7 @@ fn decision(reset: Reset, memory: FakeMemory, has_log: bool) {
     if let Err(failure) = &result {
         one_line(&failure.error.to_string());
     }
-    // After a wake there is a record for the next.
+    // After a wake there is a record for the next one.
     assert_eq!(
         machine.memory.bytes(layout::RESUME_RECORD.start().get(), 8) == *b"FLwake\0\x03",
         matches!(result, Ok(Some(_)))
@@ -162,7 +162,7 @@ fn record(machine: &mut FakeMachine, stored: &Record, changed: bool) {
         }
         Err(error) => one_line(&error.to_string()),
     }
-    // Without ports nobody says that this is a wake.
+    // Without ports nothing says that this is a wake.
     let mut copy = FakeMachine::new();
     copy.memory = machine.memory.clone();
     assert!(!resume::is_requested(&mut copy));

@@ -1,6 +1,6 @@
-//! SMBIOS: the host's entry point, and a walk along its structures.
+//! SMBIOS: the host's entry point, and a walk through its structures.
 //!
-//! Input: a byte with where the structures come in pieces, an address, the entry point, and the structures.
+//! Input: a byte with where the structures are split, an address, the entry point, and the structures.
 
 use firstlight::addr::PhysAddr;
 use firstlight::smbios::{EntryPoint, Error, Summary, Walk, firmware_information};

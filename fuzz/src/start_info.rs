@@ -1,6 +1,6 @@
-//! Xen's `hvm_start_info`, which a host hands over that starts the firmware by its PVH entry.
+//! Xen's `hvm_start_info`, from a host that starts the firmware at its PVH entry point.
 //!
-//! Input: where it is, and what is where in memory: each piece with its address and bytes.
+//! Input: its address, and the contents of memory: each piece with its address and bytes.
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::fakes::machine::FakeMachine;
@@ -13,8 +13,8 @@ use zerocopy::{FromZeros, IntoBytes};
 use crate::input::Input;
 use crate::{check, one_line};
 
-/// Reads it. Nothing is written; modules are not empty, not the firmware's, and no more than are kept; the command line has
-/// no NUL; and the map that is made of it has no RAM but what it lists, with image and modules held.
+/// Reads it. Nothing is written. Modules are not empty, not the firmware's, and within the limit. The command line has no NUL.
+/// The map made from it has only the listed RAM, with image and modules reserved.
 ///
 /// # Panics
 /// When that is not so.
@@ -88,7 +88,7 @@ pub(crate) fn pieces(at: u32, modules: &[(u64, u64)], command_line: &[u8], ram: 
     ]
 }
 
-/// What hosts hand over, with modules and without.
+/// The data of hosts, with modules and without.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
     let seed = |at: u32, pieces: &[(u32, Vec<u8>)]| {

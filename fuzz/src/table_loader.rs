@@ -1,7 +1,7 @@
-//! The table-loader script: parsed, planned, and run against a host with files and memory of its own.
+//! The table-loader script: parsed, planned, and run on a host with its own files and memory.
 //!
-//! Input: a byte that says what the script is and what the host cannot do, the files, each with its name and contents,
-//! and the script: either as a host gives it, or as short commands that mostly make sense.
+//! Input: a byte with the form of the script and the host's limits, the files, each with its name and contents, and the script:
+//! either in the host's form, or as short commands that are mostly valid.
 
 use std::collections::BTreeMap;
 
@@ -23,11 +23,11 @@ const NAMES: [&str; 8] = [
     "etc/hardware_errors_addr",
 ];
 
-/// Where files are put, and how much room there is.
+/// The memory for files: address and size.
 const HIGH: (u64, u64) = (0x7f00_0000, 0x40_0000);
 const F_SEGMENT: (u64, u64) = (0xf_0000, 0x1_0000);
 
-/// A command in short.
+/// A short command.
 #[derive(Arbitrary, Default)]
 struct Command {
     kind: u8,
@@ -68,14 +68,14 @@ impl Command {
     }
 }
 
-/// The host: its files, what of them is loaded, and what it was told.
+/// The host: its files, those that are loaded, and the addresses written to it.
 struct FakeHost<'f> {
     files: BTreeMap<&'f str, &'f [u8]>,
-    /// Places with what is in them.
+    /// Ranges with their contents.
     places: Vec<(PhysRange, Vec<u8>)>,
     next: [u64; 2],
     told: usize,
-    /// The name of a file of which only the first half arrives.
+    /// The name of a file of which only the first half is loaded.
     breaks: Option<&'f str>,
     takes_addresses: bool,
 }
@@ -145,8 +145,8 @@ impl Host for FakeHost<'_> {
     }
 }
 
-/// Runs the script. No byte outside the files that it loads is touched, the host is told nothing when it fails, nothing in
-/// the F-segment can be taken for an RSDP then, and what it gives as the RSDP is one.
+/// Runs the script. No byte outside the files that it loads is accessed. If it fails, no address is written to the host, and
+/// nothing in the F-segment looks like an RSDP. The RSDP that it returns is valid.
 ///
 /// # Panics
 /// When that is not so.
@@ -190,7 +190,7 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// Whether an operating system takes what begins here for an RSDP (ACPI 6.5, 5.2.5.1).
+/// Whether an operating system would accept an RSDP here (ACPI 6.5, 5.2.5.1).
 fn is_rsdp(bytes: &[u8]) -> bool {
     let sum = |len| bytes.get(..len).map(|bytes| bytes.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)));
     bytes.starts_with(b"RSD PTR ") && sum(20) == Some(0)
@@ -205,7 +205,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             NAMES.iter().zip(0_u8..).filter_map(|(name, number)| Some((number, machine.get(*name)?))).collect();
         let mut seed = vec![1, files.len() as u8];
         for (number, bytes) in files {
-            // What follows the tables is zeros.
+            // Zeros follow the tables.
             let used = bytes.iter().rposition(|&byte| byte != 0).map_or(1, |last| last + 1).min(0xffff);
             seed.push(number);
             seed.extend((used as u16).to_le_bytes());

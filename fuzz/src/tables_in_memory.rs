@@ -1,7 +1,7 @@
-//! Tables that the host has put into memory, on one that does; what it has there otherwise is none of its tables.
+//! Tables in memory, on a host that puts them there. On other hosts, the same memory has no tables.
 //!
-//! Input: whether ACPI tables are wanted, and what is where: each with an address, where the checksum is that is made right,
-//! if any, and its bytes.
+//! Input: whether ACPI tables are wanted, and the contents of memory: each piece with an address, the offset of a checksum to
+//! correct, if any, and its bytes.
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::fakes::known_hosts::known_hosts;
@@ -19,9 +19,9 @@ use crate::input::Input;
 /// The end of RAM.
 const RAM_END: u64 = 0x80_0000;
 
-/// Looks for the tables. What is found is where it is looked for, and an RSDP; nothing is written but the signature of an
-/// entry point whose tables are lost, and the map has no more RAM than before, and the firmware's own as it was. On any other
-/// host nothing is found in the same memory, and the map stays as it was: a guest may have left all of it.
+/// Searches the tables. Every table that is found is in searched memory, and an RSDP is valid. Only the signature of an entry
+/// point whose tables are lost is written. The map has no more RAM than before, and the firmware's own is unchanged. On any other
+/// host, nothing is found in the same memory, and the map is unchanged, because a guest may have left all of it.
 ///
 /// # Panics
 /// When that is not so.
@@ -82,7 +82,7 @@ fn look(bytes: &[u8]) -> InMemory {
     found
 }
 
-/// Tables as hosts put them there.
+/// Tables in the forms of known hosts.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
     let seed = |pieces: &[fake::Piece]| {

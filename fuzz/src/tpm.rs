@@ -1,7 +1,7 @@
 //! A TPM's registers and responses.
 //!
-//! Input: the interface, how long the log may be, and what is wrong: registers that read as something else, and bytes of
-//! responses that are others. What is not said is as it should be.
+//! Input: the interface, the size of the log, and the defects: registers that read as something else, and changed bytes of
+//! responses. Without defects, the TPM works.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -19,11 +19,11 @@ use crate::input::Input;
 
 /// The registers of locality 0.
 const REGISTERS: std::ops::Range<u64> = 0xfed4_0000..0xfed4_1000;
-/// Where a buffer begins, and how long it is.
+/// The offset and length of a buffer.
 const BUFFER: usize = 0x80;
 const BUFFER_LEN: usize = 0xf00;
 
-/// How commands get in.
+/// The interface for commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Crb,
@@ -39,7 +39,7 @@ struct Override {
     value: u32,
 }
 
-/// A byte of a response that is another.
+/// A changed byte of a response.
 #[derive(Arbitrary, Clone, Copy, Debug, Default)]
 struct Patch {
     command: u8,
@@ -70,7 +70,7 @@ pub struct Tpm {
 }
 
 impl Tpm {
-    /// What `input` says.
+    /// The TPM that `input` describes.
     pub fn take(input: &mut Input<'_>) -> Self {
         let (kind, overrides, patches): (u8, u8, u8) = (input.take(), input.take(), input.take());
         Self {
@@ -95,7 +95,7 @@ impl Tpm {
 
     /// The response to a command.
     fn execute(&mut self, command: &[u8]) -> Vec<u8> {
-        // A command says how long it is; a buffer has more.
+        // A command has its length; the buffer is longer.
         let len = command.get(2..6).map_or(0, |len| u32::from_be_bytes(len.try_into().unwrap()) as usize);
         self.executed.borrow_mut().push(command.get(..len).unwrap_or(command).to_vec());
         let tag = command.get(..2).map_or([0x80, 1], |tag| [tag[0], tag[1]]);
@@ -196,7 +196,7 @@ impl FakeRegisters for Registers {
     }
 }
 
-/// Where the log is, and what is measured.
+/// The address of the log and of the measured data.
 const LOG: u64 = 0x7ff_0000;
 const KERNEL: u64 = 0x100_0000;
 const INITRD: u64 = 0x200_0000;
@@ -206,8 +206,8 @@ fn range(start: u64, len: u64) -> PhysRange {
     PhysRange::new(PhysAddr::new(start), len).unwrap()
 }
 
-/// Measures a boot, resumes after a suspend, and tells of a boot that is not measured. Only the log is written, whole events
-/// of it in the form that verifiers read.
+/// Measures a boot, resumes after a suspend, and marks a boot as unmeasured. Only the log is written, in whole events in the form
+/// that verifiers read.
 ///
 /// # Panics
 /// When that is not so.
@@ -254,7 +254,7 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// Whether a store is one to what the firmware lends to devices.
+/// Whether a store is to the memory that the firmware lends to devices.
 fn own(store: &std::ops::Range<u64>) -> bool {
     let own = firstlight::layout::FIRMWARE_RAM;
     own.start().get() <= store.start && store.end <= own.end().get()

@@ -1,11 +1,11 @@
-//! The ELF file of the firmware: what hosts that load it want of it, and the same without symbols.
+//! The ELF file of the firmware: checks that every host can load it, and removes its symbols.
 //!
-//! A host puts the segments into RAM at their load addresses and enters the file by the PVH note. Hosts differ in how they
-//! read the program headers, so the file has to be right for the strictest of each kind:
+//! A host loads the segments into RAM at their load addresses and enters the file at the entry point in the PVH note. Hosts read
+//! the program headers differently, so the file must satisfy the strictest of them:
 //! - alioth copies the bytes of every header, whatever its type;
-//! - crosvm takes the first and the last loadable segment for the ends of all;
-//! - the specification has loadable segments in ascending order (System V ABI, "Program Header"). It means the addresses at
-//!   which a program runs; hosts look at those to which they load, so these ascend.
+//! - crosvm uses the first and the last loadable segment as the bounds of all;
+//! - the specification requires loadable segments in ascending order (System V ABI, "Program Header"). It means the addresses at
+//!   which a program runs; hosts use the load addresses, so these ascend.
 
 use anyhow::{Context, Result, ensure};
 use object::pod::bytes_of;
@@ -19,21 +19,21 @@ pub const LIMIT: usize = 256 << 10;
 /// One past the last byte of the image where the ELF file has it loaded (`LOADED_IMAGE` in `src/layout.rs`).
 pub const LOADED_END: u64 = 16 << 20;
 
-/// The name and the type of the note with the PVH entry (Xen `public/elfnote.h`, `XEN_ELFNOTE_PHYS32_ENTRY`).
+/// The name and the type of the note with the PVH entry point (Xen `public/elfnote.h`, `XEN_ELFNOTE_PHYS32_ENTRY`).
 const PVH_NOTE: (&[u8], u32) = (b"Xen", 18);
-/// What the code at the PVH entry begins with: `cli`, `cld`.
+/// The first bytes of the code at the PVH entry point: `cli`, `cld`.
 const PVH_CODE: [u8; 2] = [0xfa, 0xfc];
 
-/// Checks that every host can load the file, and finds its entry.
+/// Checks that every host can load the file, and finds its entry point.
 ///
 /// # Errors
-/// When a program header or the note is not as above.
+/// If a program header or the note does not satisfy them.
 pub fn check(file: &[u8]) -> Result<()> {
     check_segments(file)?;
     check_pvh_entry(file)
 }
 
-/// Every byte that a header has in the file is one of the image's, at its own address, and loadable segments ascend.
+/// Checks that all bytes of every header are the image's, at their own addresses, and that loadable segments ascend.
 fn check_segments(file: &[u8]) -> Result<()> {
     let header = Header::parse(file)?;
     let endian = header.endian()?;
@@ -70,7 +70,7 @@ fn check_segments(file: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The PVH entry is in a note, and in a segment.
+/// Checks that a note has the PVH entry point, and that it is in a segment.
 fn check_pvh_entry(file: &[u8]) -> Result<()> {
     let header = Header::parse(file)?;
     let endian = header.endian()?;
@@ -97,7 +97,7 @@ fn check_pvh_entry(file: &[u8]) -> Result<()> {
 /// The file up to the end of its last segment, without sections, and so without symbols.
 ///
 /// # Errors
-/// When it is not an ELF file of 64 bits.
+/// If it is not a 64-bit ELF file.
 pub fn strip(file: &[u8]) -> Result<Vec<u8>> {
     let header = Header::parse(file)?;
     let endian = header.endian()?;

@@ -1,6 +1,6 @@
-//! `cargo xtask faults`: tries faults of a host on the fakes and in the test VMM, and prints what became of each.
+//! `cargo xtask faults`: injects faults of a host on the fakes and in the test VMM, and prints the result of each.
 //!
-//! The list of them and the two ways to try them are in `tests/faults`; this builds the image for them.
+//! `tests/faults` has the list of faults and the two ways to inject them; this module builds the image for them.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use anyhow::{Context, ensure};
 use crate::progress::run_quietly;
 use crate::{child, image, paths};
 
-/// What cargo is told to run the program with the faults.
+/// The arguments of cargo that run the program with the faults.
 const PROGRAM: [&str; 5] = ["run", "--quiet", "--package", "faults", "--"];
 
 /// Try faults of the host: on the fakes, and with the image in the test VMM, where there is a KVM
 ///
-/// Prints a table of what was tried and what happened. Fails when something did that is not expected.
+/// Prints a table of the faults and their results. Fails if a result is not expected.
 #[derive(clap::Args)]
 pub struct Args {
     /// Only faults whose names contain this
@@ -27,14 +27,14 @@ pub struct Args {
 /// When the image or the program with the faults cannot be built, or a fault does what is not expected.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(filter) = &args.filter {
-        // Before the image is built for nothing.
+        // Checked before the image is built.
         let names = run_quietly(paths::cargo().args(PROGRAM).arg("--names"))?;
         find(filter, &String::from_utf8_lossy(&names))?;
     }
     check(&image::build()?.bin, args.filter.as_deref())
 }
 
-/// Sees to it that one of these names, one a line, has `filter` in it.
+/// Checks that one of these names, one on each line, contains `filter`.
 fn find(filter: &str, names: &str) -> anyhow::Result<()> {
     ensure!(
         names.lines().any(|name| name.contains(filter)),

@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: runs the targets of `fuzz/` under libFuzzer.
 //!
-//! The targets are built by cargo-fuzz with the project's own stable toolchain: without a sanitizer, as the code under test
-//! has no `unsafe`, but with overflow checks and debug assertions. Everything that is made goes to `target/fuzz`.
+//! cargo-fuzz builds the targets with the project's own stable toolchain: without a sanitizer, because the code under test has no
+//! `unsafe`, but with overflow checks and debug assertions. All output goes to `target/fuzz`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -21,21 +21,21 @@ use crate::{child, packages};
 
 /// The version of cargo-fuzz that is installed.
 const VERSION: &str = "0.13.2";
-/// Where cargo-fuzz puts programs, below the build folder: the host's own target.
+/// The folder of cargo-fuzz's programs, below the build folder: the host's own target.
 const PROGRAMS: &str = "x86_64-unknown-linux-gnu/release";
 
-/// Seconds after which one input is taken for an endless loop.
+/// Seconds after which one input counts as an endless loop.
 const TIMEOUT: u32 = 20;
-/// MiB that a program may take.
+/// The most memory of a program, in MiB.
 const MEMORY: u32 = 2048;
 
 /// Fuzz the parsers, the planners and the whole boot
 ///
-/// Runs the targets of fuzz/ side by side, as many at once as there are CPUs, and prints a table. Goes on from what earlier
-/// runs found worth keeping (target/fuzz/corpus). Fails when something is found, and says where the input is.
+/// Runs the targets of fuzz/ in parallel, as many at once as there are CPUs, and prints a table. Continues from the corpus of
+/// earlier runs (target/fuzz/corpus). Fails if something is found, and prints where the input is.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How long each target runs at most, in seconds
+    /// The longest time of each target, in seconds
     #[arg(
         long,
         value_name = "SECONDS",
@@ -60,23 +60,23 @@ pub struct Args {
     targets: Vec<String>,
 }
 
-/// What became of a target.
+/// The result of a target.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Report {
     inputs: u64,
     per_second: u64,
     coverage: u64,
     findings: Vec<PathBuf>,
-    /// Whether its time was over before the inputs that were asked for.
+    /// Whether its time was over before it ran the requested inputs.
     time_over: bool,
-    /// The program's exit status, where it is not success.
+    /// The program's exit status, if it is not success.
     failure: Option<String>,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// When the targets cannot be built or started; a finding is no error but a failure.
+/// If the targets cannot be built or started. A finding is not an error but a failure.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let all = targets()?;
     if let Some(unknown) = args.targets.iter().find(|target| !all.contains(*target)) {
@@ -129,7 +129,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if found { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// A folder of what fuzzing makes.
+/// A folder of fuzzing's output.
 fn folder(name: &str) -> PathBuf {
     paths::target().join("fuzz").join(name)
 }
@@ -142,7 +142,7 @@ fn manifest() -> PathBuf {
     paths::root().join("fuzz").join("Cargo.toml")
 }
 
-/// The names of the targets: those of their programs' sources.
+/// The names of the targets, from their programs' sources.
 fn targets() -> anyhow::Result<BTreeSet<String>> {
     let sources = paths::root().join("fuzz").join("fuzz_targets");
     let entries = fs::read_dir(&sources).with_context(|| format!("cannot read {}", sources.display()))?;
@@ -175,7 +175,7 @@ fn build(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// cargo-fuzz, which is installed into the build folder where it is not there in its version.
+/// The path of cargo-fuzz. Installs it into the build folder if this version is not there.
 fn cargo_fuzz() -> anyhow::Result<PathBuf> {
     let tools = paths::target().join("tools");
     let program = tools.join("bin").join("cargo-fuzz");
@@ -205,7 +205,7 @@ fn fuzz(name: &str, args: &Args) -> anyhow::Result<Report> {
     let mut command = Command::new(programs().join(name));
     command.args([format!("-max_total_time={}", args.time), format!("-timeout={TIMEOUT}")]);
     command.args([format!("-rss_limit_mb={MEMORY}"), "-print_final_stats=1".into()]);
-    // Inputs that take long are gone on from less.
+    // Slow inputs are mutated less often.
     command.arg("-entropic_scale_per_exec_time=1");
     command.arg(format!("-artifact_prefix={}/", findings.display()));
     command.args(args.inputs.map(|inputs| format!("-runs={inputs}")));
@@ -227,7 +227,7 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
 }
 
 impl Report {
-    /// What libFuzzer's log tells of a run.
+    /// Parses libFuzzer's log of a run.
     fn parse(log: &str) -> Self {
         let number = |text: &str| text.trim().split(' ').next().and_then(|word| word.parse().ok());
         let statistic = |name: &str| {
@@ -243,7 +243,7 @@ impl Report {
         }
     }
 
-    /// Whether fewer inputs ran than were asked for, and nothing else ended the target.
+    /// Whether fewer inputs ran than were requested, and nothing else ended the target.
     fn is_time_over(&self, asked: Option<u32>) -> bool {
         self.findings.is_empty() && self.failure.is_none() && asked.is_some_and(|asked| self.inputs < asked.into())
     }

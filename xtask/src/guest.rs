@@ -1,8 +1,8 @@
-//! The default guest: Debian's cloud kernel, or one installed on this machine, and an initramfs made here. And Debian's
-//! ordinary kernel, for tests of what the cloud kernel has no driver for.
+//! The default guest: Debian's cloud kernel, or one installed on this machine, and an initramfs made here. Also Debian's ordinary
+//! kernel, for tests that need drivers which the cloud kernel lacks.
 //!
-//! A kernel is downloaded and unpacked once, without installing it, and used from then on without asking anyone;
-//! removing `target/guest` gets the newest one again.
+//! A kernel is downloaded and unpacked once, without installing it, and then used without further downloads. Remove
+//! `target/guest` to get the newest one.
 
 use std::cmp::Ordering;
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ const CONSOLE_KERNEL_PACKAGE: &str = "linux-image-amd64";
 /// Where a distribution installs its kernels.
 const INSTALLED_KERNELS: &str = "/boot";
 
-/// A kernel, as QEMU takes it, and where its modules are.
+/// A kernel image for QEMU, and its modules.
 #[derive(Debug)]
 pub struct Kernel {
     /// The bzImage.
@@ -47,7 +47,7 @@ impl Guest {
     /// `folder`.
     ///
     /// # Errors
-    /// When there is no kernel, or a file cannot be read or written.
+    /// If there is no kernel, or a file cannot be read or written.
     pub fn of_system(system: &Path, busybox: &Path, folder: &Path) -> anyhow::Result<Self> {
         let image = newest_kernel(&system.join("boot"))
             .with_context(|| format!("there is no boot/vmlinuz-* below {}", system.display()))?;
@@ -62,7 +62,7 @@ impl Guest {
         Ok(Self { kernel, initrd })
     }
 
-    /// The initramfs with an archive of programs in it as well, and modules that scripts load.
+    /// The initramfs with an additional archive of programs, and modules that scripts load.
     ///
     /// # Errors
     /// When a file cannot be read or written.
@@ -86,7 +86,7 @@ impl Guest {
 /// Gets the default guest ready. busybox must be installed.
 ///
 /// # Errors
-/// When there is no kernel to be had, or a file cannot be read or written.
+/// If no kernel is available, or a file cannot be read or written.
 pub fn prepare() -> anyhow::Result<Guest> {
     let kernel = kernel()?;
     let busybox =
@@ -97,7 +97,7 @@ pub fn prepare() -> anyhow::Result<Guest> {
 /// Gets the default guest's kernel.
 ///
 /// # Errors
-/// When there is none to be had, with what was tried.
+/// If none is available, with what was tried.
 pub fn kernel() -> anyhow::Result<Kernel> {
     obtain(&paths::guest_folder(), KERNEL_PACKAGE)
 }

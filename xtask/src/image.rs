@@ -1,7 +1,8 @@
-//! `cargo xtask image`: builds the firmware, makes the flat image of it and checks both.
+//! `cargo xtask image`: builds the firmware, makes the flat image from it and checks both.
 //!
-//! The firmware is built for [`Target::choose`], in a target folder of its own. The flat image is the bytes of the ELF file's loadable segments, as far from its end, which is
-//! at 4 GiB, as their load addresses are from the end of what a host loads for the PVH entry.
+//! The firmware is built for [`Target::choose`], in a separate target folder. The flat image has the bytes of the ELF file's
+//! loadable segments. The image's end, at 4 GiB, corresponds to the end of the load addresses that a host uses for a start by the
+//! PVH entry point.
 
 use std::fmt::Write as _;
 use std::fs;

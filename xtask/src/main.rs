@@ -1,8 +1,9 @@
 //! Firstlight's host tool: builds the image, boots it in QEMU, and tests it.
 //!
-//! One file a command (`run`, `image`, `test`, `compare`, `faults`, `fuzz`, `budget`, `order`, `parity`,
-//! `setup`, `support`), and the pieces they share beside them. The commands are started as `cargo xtask …` through the alias in `.cargo/config.toml`. What the tool
-//! has to say goes to the standard error; the standard output belongs to the guest's serial console and to the tests.
+//! Each command is one file (`run`, `image`, `test`, `compare`, `faults`, `fuzz`, `budget`, `order`, `parity`, `setup`,
+//! `support`); the shared parts are next to them. The commands are started as `cargo xtask …` through the alias in
+//! `.cargo/config.toml`. The tool's own messages go to the standard error; the standard output has the guest's serial console and
+//! the tests' output.
 #![forbid(unsafe_code)]
 
 mod budget;

@@ -1,7 +1,7 @@
 //! The kernel modules the default guest loads: which ones, in which order, and their bytes.
 //!
-//! Distribution kernels have drivers the guest needs as modules. kmod knows which modules one depends on. A package that was
-//! only unpacked has no list of that yet, so it is made first.
+//! Distribution kernels have the drivers that the guest needs as modules. kmod knows which modules one depends on. A package that
+//! was only unpacked has no list of dependencies, so the list is made first.
 
 use std::fs;
 use std::path::Path;

@@ -1,9 +1,9 @@
-//! A newer QEMU beside the installed one: the tests run on both.
+//! A newer QEMU in addition to the installed one: the tests run on both.
 //!
-//! Where the installed QEMU is old, the newer one comes from the backports of the Debian release that this machine runs,
-//! downloaded and unpacked below `target/newer-qemu` without installing it. apt gets lists, a cache and sources of its own
-//! for that, so the machine's stay as they are; and since it still knows what is installed, it finds which libraries are
-//! missing. Removing the folder gets the newest packages again.
+//! If the installed QEMU is old, the newer one comes from the backports of this machine's Debian release, downloaded and unpacked
+//! below `target/newer-qemu` without installing it. apt gets its own lists, cache and sources for that, so the machine's are
+//! unchanged. It still knows the installed packages, so it finds the missing libraries. Remove the folder to get the newest
+//! packages.
 
 use std::collections::HashMap;
 use std::fs::{self, Permissions};

@@ -1,10 +1,10 @@
-//! `cargo xtask order`: puts the functions that every boot runs beside each other in the image.
+//! `cargo xtask order`: places the functions that every boot runs next to each other in the image.
 //!
-//! A host with hardware virtualisation maps the image page by page, each at its first use, with an exit inside KVM. Functions
-//! in the order of their first use are on fewer pages. The order is a file of its own, which `linker.ld` includes: a line
-//! for each function that a boot on q35, pc or microvm runs. Compiler and crate versions are not in the names there, so the file
-//! holds for changed sources as well. A function that is no longer there is passed over, and one that is not in the file
-//! comes after those that are; `cargo xtask budget` counts the pages and fails when they grow.
+//! A host with hardware virtualization maps the image page by page, each at its first use, with an exit inside KVM. In the order
+//! of their first use, functions are on fewer pages. The order is in a separate file, which `linker.ld` includes: a line for each
+//! function that a boot on q35, pc or microvm runs. The names there have no compiler and crate versions, so the file stays valid
+//! for changed sources. A function that no longer exists is skipped, and one that is not in the file comes after the others.
+//! `cargo xtask budget` counts the pages and fails if they grow.
 
 use std::fmt::Write as _;
 use std::fs;

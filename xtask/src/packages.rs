@@ -1,7 +1,7 @@
-//! What has to be installed on the host, and the installing.
+//! The packages that the host needs, and their installation.
 //!
-//! A program counts as there when it is found and fit for its purpose, wherever it came from; the package manager is
-//! asked only for what is missing. Knows apt (Debian, Ubuntu); elsewhere the user is told the names.
+//! A program counts as installed if it is found and usable, wherever it came from; the package manager only installs what is
+//! missing. Supports apt (Debian, Ubuntu); elsewhere the user gets the names.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,15 +1,14 @@
-//! Where the linked image can panic.
+//! Finds the panic sites of the linked image.
 //!
-//! A panic stops the guest, so none may be left in the project's own code, and as few as can be in the crates. What is
-//! looked at is the machine code, after everything that the compiler could prove: every call of, or jump to, a function
-//! that does nothing but panic.
+//! A panic stops the guest, so the project's own code must have no panic site, and the crates as few as possible. This module
+//! reads the machine code, after all optimizations: a site is a call of, or jump to, a function that only panics.
 //!
-//! Such functions are found by what they do: the panic handler is one, and so is every function of a crate or of the
-//! standard library that never returns and goes on to one. A place belongs to whoever wrote the line that the panic would
-//! name, which is handed to it in a register as a `core::panic::Location`: `a[i]` in the project is the project's, though
-//! the check is `core`'s. Where a failed allocation names no line, it belongs to the function that the call is in.
+//! Such functions are found by what they do: the panic handler is one, and so is every function of a crate or the standard
+//! library that never returns and calls one. A site belongs to the author of the line that the panic names. The line is passed in
+//! a register as a `core::panic::Location`: `a[i]` in the project is the project's, though the check is in `core`. If a failed
+//! allocation names no line, the site belongs to the function that contains the call.
 //!
-//! The same list tells whether overflow checks are in the image: some of the places in crates are such checks.
+//! The list also shows whether the image has overflow checks: some of the sites in crates are such checks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Where things are: the repository, its build folder, and the programs of the host; and files that take their place whole.
+//! Paths: the repository, its build folder, and the programs of the host. Also writes files atomically.
 
 use std::fs::{self, Permissions};
 use std::io::Write;

@@ -1,7 +1,7 @@
-//! What the user sees of work that takes a while, and the running of quiet commands.
+//! Progress output for the user, and the running of quiet commands.
 //!
-//! On a terminal a step shows a spinner with the time it has taken. It leaves one line behind when it took longer than
-//! a second, and nothing when it did not. Without a terminal each step is announced by one plain line.
+//! On a terminal, a step shows a spinner with the elapsed time. Afterwards one line stays if it took longer than a second.
+//! Without a terminal, each step prints one plain line.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;

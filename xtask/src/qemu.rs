@@ -1,4 +1,4 @@
-//! QEMU's command line, and the choice of what executes the guest's instructions.
+//! QEMU's command line, and the choice of the accelerator.
 
 use std::ffi::OsString;
 use std::fs;

@@ -1,8 +1,8 @@
 //! `cargo xtask run`: boots a kernel with the image in QEMU.
 //!
-//! With a terminal this process becomes QEMU, so that keys, signals and the exit code are QEMU's own and nothing is left
-//! behind. Without one it stays, passes the serial output on, and ends a guest that does not end by itself. However this
-//! program ends, QEMU ends with it.
+//! With a terminal, this process becomes QEMU, so that keys, signals and the exit code are QEMU's own and no process remains.
+//! Without one, it passes on the serial output, and ends a guest that does not end by itself. QEMU always ends together with this
+//! program.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: installs what the other commands need, and nothing else.
+//! `cargo xtask setup`: installs only what the other commands need.
 
 use crate::packages;
 use crate::progress::say;

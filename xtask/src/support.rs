@@ -1,7 +1,7 @@
-//! `cargo xtask support`: makes the README's table of what is supported from the tests' list of it, `tests/support.toml`.
+//! `cargo xtask support`: generates the README's table of supported kernels and hosts from `tests/support.toml`.
 //!
-//! The list names for each kernel and host the tests that show that it boots. A step of `cargo xtask test` fails when one of
-//! these tests is not there, or when the README has another table than the list makes.
+//! The list names the tests that boot each kernel and host. A step of `cargo xtask test` fails if one of these tests does not
+//! exist, or if the README's table differs from the generated one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,9 +1,9 @@
-//! Kernels of Debian's that only tests boot: Xen and GNU Mach, for Multiboot; Memtest86+; Linux for i386, with the guest's
-//! initramfs; and what has a setup header and needs a BIOS.
+//! Debian's kernels that only tests boot: Xen and GNU Mach, for Multiboot; Memtest86+; Linux for i386, with the guest's
+//! initramfs; and a file with a setup header that needs a BIOS.
 //!
-//! Each is downloaded and unpacked once below `target/guest`, without installing it, as the default guest's kernel is. One for
-//! another architecture comes by lists and sources of its own for apt, so that the machine's stay as they are. Removing the
-//! folder gets the newest one again. Where one is not to be had its tests are skipped, and say why.
+//! Each is downloaded and unpacked once below `target/guest`, without installing it, like the default guest's kernel. One for
+//! another architecture uses separate lists and sources for apt, so that the machine's are unchanged. Remove the folder to get
+//! the newest ones. If one is not available, its tests are skipped and say why.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! Programs for the guest that are not in busybox: `dmidecode` and `lspci`, with the libraries they load.
 //!
-//! They come from Debian's packages, downloaded and unpacked once without installing them, like the kernel. Where apt is
-//! not there, those installed on this machine are taken. Which libraries a program loads stands in its dynamic section,
-//! and a library is put where it was found, since the dynamic loader that comes with it looks there. The archive is kept
-//! as `target/guest/tools-….cpio`; removing it gets the newest packages again.
+//! They come from Debian's packages, downloaded and unpacked once without installing them, like the kernel. Without apt, the
+//! programs installed on this machine are used. A program's dynamic section names its libraries. A library is put at the path
+//! where it was found, because the dynamic loader that comes with it searches there. The archive is `target/guest/tools-….cpio`;
+//! remove it to get the newest packages.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
-//! The whole boot, a reset and a wake after it, on a machine that an input makes up.
+//! The whole boot, and a reset and a wake after it, on a machine that an input describes.
 //!
-//! Input: which captured machine it is like, what it has, and then orders that change it, to the end: items, files,
-//! functions on PCI, registers, memory. Without any it boots Debian's kernel.
+//! Input: the captured machine to start from, its parts, and then changes to it: items, files, functions on PCI, registers,
+//! memory. Without changes it boots Debian's kernel.
 
 mod reset;
 mod script;
@@ -29,17 +29,16 @@ use crate::cmos::Pm1;
 use crate::input::Input;
 use crate::one_line;
 
-/// Where PCI functions below 4 GiB can be, and with them a display's memory.
+/// The addresses of PCI functions below 4 GiB, which include a display's memory.
 const DISPLAYS: Range<u64> = 0x8000_0000..0xfec0_0000;
 
-/// Boots, and wakes up again.
+/// Boots, and wakes from suspend.
 ///
-/// A boot ends in a handover or in one line that says why not, and that is shown on the display. It writes only to RAM that the
-/// host's map has and nobody holds, to where a BIOS has its tables, and to what is the firmware's own; the kernel gets a map in
-/// which all that it is handed is RAM and apart, with the bytes that the host has for it. A wake writes only to the firmware's
-/// own memory, and goes on in RAM below 1 MiB or not at all, and only where the host says that the machine was asleep. A plain
-/// reset between the two is a boot like the first, whatever the operating system leaves ([`reset`]). None of it takes more than
-/// a bounded number of accesses.
+/// A boot ends in a handover, or in one line with the reason, which is shown on the display. It writes only RAM that the host's
+/// map has and nobody reserves, the memory for a BIOS's tables, and the firmware's own. All parts that the kernel gets are RAM in
+/// its map, disjoint, and have the host's bytes. A wake writes only the firmware's own memory. It continues in RAM below 1 MiB or
+/// not at all, and only if the host says that the machine was asleep. A plain reset in between is a boot like the first, whatever
+/// the operating system leaves ([`reset`]). All of this takes a bounded number of accesses.
 ///
 /// # Panics
 /// When that is not so.
@@ -47,14 +46,14 @@ pub fn run(bytes: &[u8]) {
     let _ = boot(bytes);
 }
 
-/// How it went.
+/// The result.
 #[derive(Debug)]
 enum Outcome {
-    /// No boot.
+    /// The boot failed.
     Failed,
-    /// A boot, and no wake.
+    /// The boot succeeded, and there was no wake.
     Booted,
-    /// Both.
+    /// Boot and wake succeeded.
     Woken,
 }
 
@@ -69,7 +68,7 @@ fn boot(bytes: &[u8]) -> Outcome {
     let first = reset::Seen::of(&script, &machine, &result);
     let may_be_written = |store: &Range<u64>| {
         let store = range(store.start, store.end);
-        // Where tables of the firmware go, and entry points may be whose tables are lost.
+        // The memory for the firmware's tables, which may have entry points of lost tables.
         let bios = range(0xe_0000, 0x10_0000);
         let is_image = script.start != Start::Reset && store.overlaps(layout::LOADED_IMAGE);
         layout::BOOT_RAM.contains(store)
@@ -83,7 +82,7 @@ fn boot(bytes: &[u8]) -> Outcome {
     let image = script.kernel_address().map_or_else(PhysRange::default, |at| range_of(at, script.number(KERNEL_SIZE)));
     let is_over_image = |store: &Range<u64>| range(store.start, store.end).overlaps(image);
     let over_image = machine.memory.stores().iter().find(|store| is_over_image(store)).cloned();
-    // Configuration space that answers otherwise each time makes for other boots too.
+    // Configuration space that reads differently each time leads to different boots.
     if script.resets && script.start == Start::Reset && script.pci.is_settled() {
         reset::check(&script, &first, &machine, &ram);
     }
@@ -95,7 +94,7 @@ fn boot(bytes: &[u8]) -> Outcome {
             machine.steps = 0;
             failure::show(&mut machine, script.start, &failure.error);
             let is_display = |store: &Range<u64>| {
-                // Where the map cannot be read, or only what a start by the PVH entry hands over has it, RAM is not known.
+                // RAM is not known if the map cannot be read, or if only the data of a start by the PVH entry point has it.
                 let is_ram_known = map.is_some() && script.start == Start::Reset;
                 let is_ram = ram.iter().any(|ram| ram.overlaps(range(store.start, store.end)));
                 DISPLAYS.start <= store.start && store.end <= DISPLAYS.end && !(is_ram_known && is_ram)
@@ -143,7 +142,7 @@ fn boot(bytes: &[u8]) -> Outcome {
     }
 }
 
-/// As the program starts on a machine of which nothing says that it slept.
+/// The start of the program on a machine that was not suspended.
 fn start(machine: &mut FakeMachine, from: Start<PhysAddr>) -> Result<Handover, Failure> {
     if from == Start::Reset && resume::is_requested(machine) {
         let woken = firstlight::wake(machine).map_err(|failure| failure.error.to_string());
@@ -160,7 +159,7 @@ fn range_of(start: u32, len: u32) -> PhysRange {
     PhysRange::new(PhysAddr::new(start.into()), len.into()).unwrap()
 }
 
-/// The map as the firmware makes it of what the host says, with a PC's holes cut out.
+/// The firmware's map of the host's data, with a PC's holes cut out.
 fn host_map(script: &Script) -> Option<HostMap> {
     let mut machine = script.machine(Vec::new(), AtReset::PLAIN);
     let start = script.start.read(&mut machine).ok()?;
@@ -181,8 +180,8 @@ mod tests {
         let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
         let woken = count(|outcome| matches!(outcome, Outcome::Woken));
         let failed = count(|outcome| matches!(outcome, Outcome::Failed));
-        // One has neither map nor CMOS, in three seeds, one a kernel that is larger than memory, and one a module outside;
-        // two have a display and no kernel.
+        // Three seeds have neither map nor CMOS, one a kernel that is larger than memory, one a module outside RAM; two have a
+        // display and no kernel.
         assert!(woken >= 14 && failed == 7, "{outcomes:#?}");
     }
 }

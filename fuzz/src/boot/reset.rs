@@ -1,4 +1,4 @@
-//! A plain reset: what the operating system leaves must not matter to the boot after it.
+//! A plain reset: what the operating system leaves must not change the next boot.
 
 use std::ops::Range;
 
@@ -12,23 +12,23 @@ use super::script::{AtReset, KERNEL_SIZE, Script, is_usable};
 use super::start;
 use super::told::Told;
 
-/// Where an operating system looks for tables: the extended BIOS data area and the F-segment.
+/// The memory that an operating system scans for tables: the extended BIOS data area and the F-segment.
 const SCANNED: [(u64, usize); 2] = [(0x9_fc00, 0x400), (0xf_0000, 0x1_0000)];
 
-/// What can be seen of a boot.
+/// The visible results of a boot.
 #[derive(Debug, PartialEq)]
 pub struct Seen {
-    /// What the kernel is told and how it is entered, or why there is none.
+    /// The kernel's parameters and its entry point, or the error.
     outcome: Result<(Told, Handover), String>,
-    /// What the TPM was told.
+    /// The commands to the TPM.
     commands: Vec<Vec<u8>>,
-    /// What was written above 4 GiB, where a DMA address that a guest left would lead.
+    /// The writes above 4 GiB, where a DMA address that a guest left would lead.
     high: Vec<Range<u64>>,
     scanned: [Vec<u8>; 2],
 }
 
 impl Seen {
-    /// Of the boot that `machine` has come from.
+    /// The results of the boot after which `machine` is.
     pub fn of(script: &Script, machine: &FakeMachine, result: &Result<Handover, Failure>) -> Self {
         let outcome = match result {
             Ok(handover) => Ok((Told::of(script, machine, *handover), *handover)),
@@ -41,13 +41,13 @@ impl Seen {
     }
 }
 
-/// Resets the machine after a boot that was `first`, with memory as the operating system leaves it, a reason in CMOS and half
-/// of an address in the fw_cfg device. The boot is the same once more.
+/// Resets the machine after the boot with the results `first`, with memory as the operating system leaves it, a wake as the
+/// reason in CMOS, and half of an address in the fw_cfg device. The next boot must have the same results.
 ///
 /// # Panics
-/// When it is not.
+/// If it does not.
 pub fn check(script: &Script, first: &Seen, booted: &FakeMachine, ram: &[PhysRange]) {
-    // The host loads a kernel in memory anew, with zeros between its parts.
+    // The host loads a kernel in memory again, with zeros between its parts.
     let Some(kernel) = script.kernel_address() else { return };
     let start_with = AtReset { shutdown_status: Some(0xfe), dma_address: Some(1), ..AtReset::PLAIN };
     let mut machine = script.machine(ram.to_vec(), start_with);

@@ -48,7 +48,7 @@ pub const NUMBERED: [u16; 13] = [
     CMDLINE_DATA,
     SETUP_SIZE,
     SETUP_DATA,
-    // The directory, which lies then.
+    // The directory, which is then wrong.
     0x19,
     0x00,
 ];
@@ -83,13 +83,13 @@ pub const FILES: [&str; 24] = [
 
 /// More accesses than this are an endless loop.
 pub const MOST_STEPS: u64 = 2_000_000;
-/// Longer files than this are cut where a machine has a TPM, which makes the firmware hash: that is slow, and no more.
+/// Longer files are cut if the machine has a TPM, because the firmware hashes them, which is slow.
 pub const MOST_HASHED: u32 = 1 << 14;
 
-/// Where a captured machine's chipset is told from.
+/// The host bridges that identify a captured machine's chipset.
 pub const CHIPSETS: [Option<u32>; 4] = [Some(0x29c0_8086), Some(0x1237_8086), None, Some(0x0d57_1b36)];
 
-/// The functions of a chipset: device and function number, and the numbers that tell what it is.
+/// The functions of a chipset: device and function number, and IDs.
 pub fn board(chipset: Option<u32>) -> Vec<(u8, u32)> {
     match chipset {
         Some(id @ 0x29c0_8086) => vec![(0, id), (0xf8, 0x2918_8086), (0xfa, 0x2922_8086), (0xfb, 0x2930_8086)],
@@ -102,20 +102,20 @@ pub fn board(chipset: Option<u32>) -> Vec<(u8, u32)> {
 /// How a machine starts.
 #[derive(Clone, Copy, Debug)]
 pub struct AtReset {
-    /// What CMOS says that it started for; `None` for what the input says.
+    /// The reason of the reset in CMOS; `None` for the input's value.
     pub shutdown_status: Option<u8>,
     /// Its PM1 status register.
     pub pm1: u16,
-    /// The high half of a DMA address that was left to the fw_cfg device.
+    /// The high half of a DMA address that was left in the fw_cfg device.
     pub dma_address: Option<u32>,
 }
 
 impl AtReset {
-    /// Switched on, or reset: nothing says that it slept.
+    /// Switched on, or reset: nothing says that it was suspended.
     pub const PLAIN: Self = Self { shutdown_status: None, pm1: 1, dma_address: None };
 }
 
-/// A machine to be.
+/// The description of a machine.
 pub struct Script {
     chipset: Option<u32>,
     pub defects: Defects,
@@ -127,10 +127,10 @@ pub struct Script {
     cmos: Vec<u8>,
     cpuid: Vec<((u32, u32), Cpuid)>,
     msrs: Vec<(u32, u64)>,
-    /// What is in memory at reset, and what the operating system writes before it suspends.
+    /// The contents of memory at reset, and those that the operating system writes before it suspends.
     pub at_reset: Vec<(u64, Vec<u8>)>,
     pub later: Vec<(u64, Vec<u8>)>,
-    /// What the local APIC's and displays' registers read as.
+    /// The value of the local APIC's and displays' registers.
     register: u64,
     /// Whether the operating system resets the machine before it suspends.
     pub resets: bool,
@@ -184,14 +184,14 @@ impl Script {
         script
     }
 
-    /// One order.
+    /// Applies one change of the input.
     fn order(&mut self, input: &mut Input<'_>) {
         match input.take::<u8>() % 13 {
             0 => {
                 let key = input.pick(&NUMBERED);
                 let mut bytes = input.long().to_vec();
                 if NUMBERS.contains(&key) && !self.defects.is_none() {
-                    // What a number lacks reads as the defects have it, so that nobody could say which number it is.
+                    // The missing bytes of a number depend on the defects, so the expected number would be unknown.
                     bytes.resize(bytes.len().max(4), 0);
                 }
                 self.numbered.insert(key, bytes);
@@ -238,7 +238,7 @@ impl Script {
             }
             7 => {
                 let (register, value) = (input.pick(&[0xfe, 0x1b, 0x3a, 0x179, 0x2ff]), input.take::<u64>());
-                // The local APIC is where it is after a reset: the machine's own registers can be had there alone.
+                // The local APIC stays at its reset address: the machine's own registers exist only there.
                 let value = if register == 0x1b { 0xfee0_0000 | value & 0xd00 } else { value };
                 self.msrs.push((register, value));
             }
@@ -271,13 +271,13 @@ impl Script {
         self.files.iter().find(|(file, _)| file == name).map(|(_, bytes)| bytes.as_slice()).unwrap_or_default()
     }
 
-    /// The named file with a kernel, where there is no other kernel.
+    /// The named file with a kernel, if there is no other kernel.
     fn kernel_file(&self) -> Option<&[u8]> {
         let files = ["opt/org.firstlight/kernel", "etc/boot/kernel"].map(|name| self.file(name));
         files.into_iter().find(|file| !file.is_empty() && self.number(KERNEL_SIZE) == 0)
     }
 
-    /// What the kernel is to be, from the sectors of its setup code on: its bytes, and how many the host says it has.
+    /// The expected kernel, from the sectors of its setup code on: its bytes, and the number of bytes that the host reports.
     pub fn kernel(&self, setup_sects: u8) -> (&[u8], u64) {
         match self.kernel_file() {
             Some(file) => {
@@ -289,7 +289,7 @@ impl Script {
         }
     }
 
-    /// How far into the kernel its entry is.
+    /// The offset of the entry point in the kernel.
     pub fn entry_offset(&self, entry: Entry) -> u64 {
         if let Entry::Linux64(_) = entry {
             return 0x200;
@@ -300,7 +300,7 @@ impl Script {
         header.entry_offset(self.kernel(setup[0x1f1]).1).unwrap()
     }
 
-    /// What the initrd is to be, in the same way.
+    /// The expected initrd, in the same form.
     pub fn initrd(&self) -> (&[u8], u64) {
         match self.number(INITRD_SIZE) {
             0 if self.kernel_file().is_some() => {
@@ -311,7 +311,7 @@ impl Script {
         }
     }
 
-    /// What the command line is to be, without the end of a line.
+    /// The expected command line, without a newline.
     pub fn command_line(&self) -> (&[u8], u64) {
         let named = self.files.iter().any(|(name, _)| name == "opt/org.firstlight/cmdline");
         match self.number(CMDLINE_SIZE) {
@@ -323,8 +323,8 @@ impl Script {
         }
     }
 
-    /// Where the host has loaded the kernel. `None` where it does not say, and has defects: then it may be anywhere, as what
-    /// is read is another item.
+    /// Where the host has loaded the kernel. `None` if it does not say, and has defects: then another item may be read, and the
+    /// address is unknown.
     pub fn kernel_address(&self) -> Option<u32> {
         let is_told = self.numbered.contains_key(&KERNEL_ADDR) || self.defects.is_none();
         is_told.then(|| self.number(KERNEL_ADDR))
@@ -335,7 +335,7 @@ impl Script {
         bytes.iter().take(4).rev().fold(0, |value, &byte| value << 8 | u32::from(byte))
     }
 
-    /// The machine. It has a TPM only where there is not too much to hash.
+    /// The machine. It has a TPM only if there is not too much to hash.
     pub fn machine(&self, ram: Vec<PhysRange>, start: AtReset) -> FakeMachine {
         let mut device = self.defects.device();
         if let Some(high) = start.dma_address {
@@ -396,7 +396,7 @@ pub fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|i| (i / 256) as u8 ^ (i as u8).wrapping_mul(13) ^ seed).collect()
 }
 
-/// Registers of other devices: everything between RAM and 4 GiB, and the local APIC and the TPM whatever is there.
+/// Registers of other devices: everything between RAM and 4 GiB, and always the local APIC and the TPM.
 struct Devices {
     ram: Vec<PhysRange>,
     value: u64,
@@ -415,7 +415,7 @@ impl FakeRegisters for Devices {
     fn write(&mut self, _at: u64, _size: u8, _value: u64, _memory: &mut FakeMemory) {}
 }
 
-/// Whether what an input has in memory can be there.
+/// Whether an input may have contents at this address.
 pub fn is_usable(at: u64) -> bool {
     PhysRange::new(PhysAddr::new(at), 4096).is_some_and(layout::may_access)
 }

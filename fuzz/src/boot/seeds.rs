@@ -1,4 +1,4 @@
-//! Inputs to begin with.
+//! The seeds of the target `boot`.
 
 use firstlight::addr::PhysRange;
 use firstlight::fakes::tables;
@@ -26,7 +26,7 @@ fn facs(bytes: &[u8]) -> Option<u32> {
     u32::try_from(end - (1 << 20) + 64 * at as u64).ok()
 }
 
-/// Machines as they were captured, with what each adds.
+/// Captured machines, with variations.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
@@ -57,17 +57,17 @@ pub fn seeds() -> Vec<Vec<u8>> {
         };
         seeds.push(vec![base, chipset, 0]);
         seeds.push(vec![base, chipset, 3 | 64]);
-        // An operating system that is to wake up at 0x1000, after a suspend, and after a plain reset.
+        // An operating system with the waking vector 0x1000, after a suspend, and after a plain reset.
         if let Some(facs) = facs(&[base, chipset, 2]) {
             let vector = order(10, &[&(facs + 12).to_le_bytes(), &[4, 0, 0x10, 0, 0]]);
             for kind in [chipset, chipset | RESETS] {
                 seeds.push([vec![base, kind, 2], vector.clone()].concat());
             }
         }
-        // One that leaves tables to the next.
+        // An operating system that leaves tables for the next boot.
         seeds.push([vec![base, chipset | RESETS, 2], left_tables.clone()].concat());
     }
-    // The same with what a host has that has no ACPI tables, and with one that has nothing at all.
+    // The same on a host without ACPI tables, and on a host without anything.
     let ram = [&[0; 11][..], &[0x10, 0, 0, 0, 0, 1, 0, 0, 0]].concat();
     let smbios = ["etc/smbios/smbios-anchor", "etc/smbios/smbios-tables"];
     let smbios: Vec<_> = captured()[3].iter().filter(|(name, _)| smbios.contains(&name.as_str())).collect();

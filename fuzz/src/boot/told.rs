@@ -1,4 +1,4 @@
-//! What the kernel is told, by every protocol, and what has to be true of it.
+//! The kernel's parameters, by every protocol, and their checks.
 
 use std::ops::Range;
 
@@ -11,10 +11,10 @@ use super::range;
 use super::script::Script;
 use crate::check;
 
-/// What the kernel is told.
+/// The kernel's parameters.
 #[derive(Debug, PartialEq)]
 pub struct Told {
-    /// Where it is and what is handed to it: start and end each.
+    /// The memory of the kernel and of its parts: start and end of each.
     parts: Vec<Range<u64>>,
     /// Address of the kernel and sectors of its setup code, if it was loaded, the initrd, and the command line's address.
     kernel: Option<(u64, u8)>,
@@ -22,14 +22,14 @@ pub struct Told {
     command_line: Option<u64>,
     /// The root pointer of ACPI, zero for none.
     rsdp: u64,
-    /// Whether it is an old kernel, which has its parameters where they are reserved for a wake.
+    /// Whether it is an old kernel, whose parameters are in memory that is reserved for a wake.
     is_old: bool,
     /// RAM and the rest.
     e820: Vec<(Range<u64>, u32)>,
 }
 
 impl Told {
-    /// What is where `handover` says.
+    /// Reads them at the addresses in `handover`.
     pub fn of(script: &Script, machine: &FakeMachine, handover: Handover) -> Self {
         let at = handover.parameters.get();
         let bytes = machine.memory.bytes(at, 4096);
@@ -92,7 +92,7 @@ impl Told {
         }
     }
 
-    /// Holds it against what the host has, and the map that the host gives.
+    /// Checks them against the host's items and map.
     pub fn check(mut self, script: &Script, machine: &FakeMachine, host: &Regions) {
         let mut end = 0;
         for (entry, kind) in &self.e820 {
@@ -123,7 +123,7 @@ impl Told {
         }
     }
 
-    /// All is as the host has it, up to the end, and zero beyond.
+    /// Checks that all contents are the host's, and zero after their end.
     fn check_contents(&self, script: &Script, machine: &FakeMachine) {
         let same = |at: u64, (item, size): (&[u8], u64), what: &str| {
             let item = &item[..item.len().min(size as usize)];

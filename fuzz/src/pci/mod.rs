@@ -1,7 +1,7 @@
-//! PCI: configuration space as devices could present it, scanned, planned and set up.
+//! PCI: scans, plans and sets up any configuration space.
 //!
-//! Input: the room that the host has, how many more root buses it says it has, and the functions: each with its place, its
-//! bytes of configuration space, and how large its base address registers are.
+//! Input: the host's apertures, the number of other root buses that it reports, and the functions: each with its address, its
+//! bytes of configuration space, and the sizes of its BARs.
 
 pub mod model;
 
@@ -17,9 +17,9 @@ use crate::input::Input;
 /// The most functions of an input.
 const MOST: u8 = 24;
 
-/// Scans, plans and applies. What is placed is aligned, in the host's room and in the windows of the bridges on its way;
-/// nothing overlaps; each register is placed or said not to be; and only registers are written that are the firmware's to
-/// set up, those of addresses while the function does not decode.
+/// Scans, plans and applies. Placed BARs are aligned, inside the host's apertures and the windows of the bridges on the path, and
+/// disjoint. Each BAR is placed or listed as unplaced. Only registers that firmware sets up are written, and BARs only while the
+/// function does not decode.
 ///
 /// # Panics
 /// When that is not so.
@@ -28,7 +28,7 @@ pub fn run(bytes: &[u8]) {
     let numbers: [u16; 4] = input.take();
     let [a, b, c, d] = numbers.map(|number| u64::from(number) << 16);
     let range = |a: u64, b: u64| PhysRange::from_bounds(PhysAddr::new(a.min(b)), PhysAddr::new(a.max(b)));
-    // Two rooms above 4 GiB, with something between them that is no room.
+    // Two apertures above 4 GiB, with a gap between them.
     let high = range(c << 8, d << 8).unwrap();
     let (first, rest) = high.split_at(high.len() / 4);
     let (_, second) = rest.split_at(high.len() / 8);
@@ -108,7 +108,7 @@ fn check_plan(topology: &Topology, plan: &Resources, room: &Apertures) {
     }
 }
 
-/// Where a register is, which is aligned, and below 4 GiB where it has to be.
+/// The range of a BAR, which is aligned, and below 4 GiB if it must be.
 fn run_of(place: &Assignment) -> Run {
     let size = place.bar.size();
     assert!(place.address != 0 && place.address.is_multiple_of(size), "{place:?}");
@@ -118,7 +118,7 @@ fn run_of(place: &Assignment) -> Run {
     (place.bar.kind == BarKind::Io, range)
 }
 
-/// What QEMU's devices have in configuration space, and hierarchies of them.
+/// The configuration space of QEMU's devices, and hierarchies of them.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
     let head = |flags: u8, roots: u8| {

@@ -1,5 +1,5 @@
-//! Configuration space as devices could present it: any bytes, registers that keep any of their bits, or none, or do not
-//! settle, and functions that answer where they are not.
+//! A model of any configuration space: any bytes, registers that keep all, some or none of their bits or never settle, and
+//! functions that respond at other addresses.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,14 +10,14 @@ use firstlight::pci::{Address, ConfigSpace, register};
 
 use crate::input::Input;
 
-/// The most accesses that a set-up takes: each bus is asked for each device at most twice, each function for each register.
+/// The most accesses of a set-up: each bus is searched for each device at most twice, and each function has its registers read.
 const MOST_ACCESSES: u32 = 400_000;
 
 /// The class of bridges to other buses, of host bridges and of ISA bridges.
 const CLASS_HOST: u32 = 0x0600;
 const CLASS_ISA: u32 = 0x0601;
 
-/// Where a function is.
+/// The bus of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum On {
     /// The root bus of this number.
@@ -68,7 +68,7 @@ impl Function {
         (self.registers[3] >> 16 & 0x7f == 1 && secondary != 0).then_some(secondary)
     }
 
-    /// Whether it passes on accesses to the bus with this number, which is not the one just behind it.
+    /// Whether it forwards accesses to the bus with this number, which is not the one directly behind it.
     fn passes_on(&self, bus: u8) -> bool {
         let [_, _, subordinate, _] = self.registers[6].to_le_bytes();
         self.secondary().is_some_and(|secondary| secondary < bus && bus <= subordinate)
@@ -87,19 +87,20 @@ pub struct Model {
     at_place: BTreeMap<u8, Vec<usize>>,
     /// Every bus is bus 0.
     mirrored: bool,
-    /// The first function answers wherever no other is.
+    /// The first function responds at every address without another.
     everywhere: bool,
-    /// Registers read otherwise each time.
+    /// Registers read differently each time.
     unsettled: bool,
-    /// A bridge answers for the bus with its number wherever it is, behind itself too, and no other has to pass that on.
+    /// A bridge responds for the bus with its number wherever it is, even behind itself, and no other bridge has to forward the
+    /// access.
     unrouted: bool,
-    /// Whether who sets it up is held to what is good for devices.
+    /// Whether the model checks that accesses are safe for devices.
     strict: bool,
     accesses: u32,
 }
 
 impl Model {
-    /// What `input` says, up to `most` functions; on the machine's board is `board`, with its numbers.
+    /// The machine that `input` describes, with up to `most` functions. `board` has the functions of the chipset, with their IDs.
     pub fn take(input: &mut Input<'_>, most: u8, board: &[(u8, u32)]) -> Self {
         let flags: u8 = input.take();
         let mut functions: Vec<_> = board
@@ -134,26 +135,26 @@ impl Model {
         for (index, function) in functions.iter().enumerate() {
             at_place.entry(function.place).or_default().push(index);
         }
-        // Each a rare thing, as it makes for many accesses.
+        // Each is rare, because it causes many accesses.
         let (mirrored, everywhere, unrouted) = (flags & 15 == 1, flags & 15 == 2, flags & 15 == 3);
         let unsettled = flags & 12 == 4;
         let strict = !(mirrored || everywhere || unrouted || unsettled);
         Self { functions, at_place, mirrored, everywhere, unsettled, unrouted, strict, accesses: 0 }
     }
 
-    /// Whether no function misbehaves as a whole, only by what its registers hold.
+    /// Whether no function misbehaves as a whole; register values may still be wrong.
     #[must_use]
     pub fn is_strict(&self) -> bool {
         self.strict
     }
 
-    /// Whether it answers alike as often as it is asked, whatever is written elsewhere.
+    /// Whether repeated reads return the same value, whatever is written elsewhere.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         !(self.mirrored || self.everywhere || self.unsettled || self.unrouted)
     }
 
-    /// Not held to anything any more: the boot has registers of its own.
+    /// Disables the checks, because the boot has its own registers.
     #[must_use]
     pub fn relaxed(self) -> Self {
         Self { strict: false, ..self }
@@ -163,7 +164,7 @@ impl Model {
         &self.functions[index % self.functions.len()]
     }
 
-    /// Whether accesses to the bus with this number get as far as `bridge` (PCI-to-PCI Bridge 1.2, 3.1.2.1.3).
+    /// Whether accesses to the bus with this number reach `bridge` (PCI-to-PCI Bridge 1.2, 3.1.2.1.3).
     fn is_led_to(&self, bridge: &Function, bus: u8) -> bool {
         let mut on = bridge.on;
         for _ in 0..self.functions.len() {

@@ -1,4 +1,4 @@
-//! The columns of the budget: what each one counts, how far it may grow, and the comparison with the record.
+//! The columns of the budget: what each one counts, how much it may grow, and the comparison with the record.
 
 use serde::{Deserialize, Serialize};
 

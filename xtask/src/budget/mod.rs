@@ -1,9 +1,9 @@
-//! `cargo xtask budget`: counts what a boot costs, and fails when that is more than what is recorded.
+//! `cargo xtask budget`: counts what a boot costs, and fails if that is more than the record.
 //!
-//! No other load on the machine changes a count. Most repeat exactly, so that the smallest growth shows. What depends on
-//! the compiler or on QEMU's threads has a tolerance (`costs`). Another version of QEMU has other tables and other items, so
-//! the record holds for one version; under another one the counts are shown and nothing fails. What depends on the compiled
-//! code is held against the record on the target that it names, and only shown on others (`crate::target`).
+//! Load on the machine changes no count. Most counts repeat exactly, so the smallest growth shows. Counts that depend on the
+//! compiler or on QEMU's threads have a tolerance (`costs`). Another version of QEMU has other tables and items, so the record is
+//! valid for one version; under another, the counts are shown and nothing fails. Counts that depend on the compiled code are
+//! compared with the record on the target that it names, and only shown on others (`crate::target`).
 
 mod costs;
 

@@ -1,8 +1,8 @@
-//! What a firmware costs, counted: device accesses, topology writes, DMA transfers, instructions, exits to QEMU.
+//! Counts what a firmware costs: device accesses, topology writes, DMA transfers, instructions, exits to QEMU.
 //!
-//! Two runs under TCG count, as none can count all:
-//! - at full speed: what a firmware does that polls a clock depends on how fast it is;
-//! - with `-icount`, where time is the number of executed instructions: that run is the same each time.
+//! There are two runs under TCG, because none can count everything:
+//! - at full speed: a firmware that polls a clock does more or less work depending on its speed;
+//! - with `-icount`, where time is the number of executed instructions: this run is always the same.
 //!
 //! The exits come from a run under KVM.
 

@@ -1,11 +1,11 @@
 //! The instructions that the whole QEMU process executes on the host, counted by valgrind.
 //!
-//! Under TCG that is the figure behind the milliseconds: it depends neither on the speed of the machine nor on its load.
+//! Under TCG, the milliseconds follow from this figure, which does not depend on the speed or the load of the machine.
 //! A run takes some seconds. QEMU's start is part of it and is taken off by a run of the base line image, so the result
 //! is in instructions over the base line.
 //!
-//! The thread that frees what nobody reads any more is left out. It waits for 50 ms first, so what it gets done before the
-//! end depends on how long the process takes, by 1 million instructions. The other threads repeat to 0.1 %.
+//! QEMU's thread that frees unused memory is left out. It first waits for 50 ms, so its work before the end depends on the
+//! duration of the process, by 1 million instructions. The other threads repeat to 0.1 %.
 
 use std::path::Path;
 use std::process::{Command, ExitStatus};

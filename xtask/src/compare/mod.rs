@@ -1,12 +1,12 @@
-//! `cargo xtask compare`: measures how fast firmware boots, beside its peers, and counts what it does.
+//! `cargo xtask compare`: measures the boot time of this firmware and of its peers, and counts what they do.
 //!
-//! The times come from runs at full speed, in rounds: each round runs every firmware in every scenario once, so that
-//! whatever else the machine does hits all alike. The counts come from runs of their own (`counts`), and so do the host
-//! instructions, the figure for TCG that a loaded machine does not change (`host_instructions`).
+//! The times come from runs at full speed, in rounds: each round runs every firmware in every scenario once, so that other load
+//! on the machine affects all alike. The counts come from separate runs (`counts`), and so do the host instructions
+//! (`host_instructions`), which under TCG do not depend on the machine's load.
 //!
-//! There is no option to repeat until the times are stable. Another load lasts longer than a measurement, so a rule that
-//! stops at a small spread stops by chance and shows less noise than there is. `--runs` fixes the number beforehand, the
-//! spread is shown, and what has to be exact is counted.
+//! There is no option to repeat until the times are stable. Other load lasts longer than a measurement, so a rule that stops at a
+//! small spread stops by chance and hides noise. `--runs` fixes the number beforehand, the spread is shown, and exact figures are
+//! counted.
 
 pub mod counts;
 mod firmware;

@@ -1,7 +1,7 @@
-//! Files that measurements end in, all made here from `probe.s`: the probe kernel, the base line image, and the first program
-//! in user space.
+//! The programs that end a measurement, all made from `probe.s`: the probe kernel, the base line image, and the first program in
+//! user space.
 //!
-//! They lie in the build folder under names that say what they are, so that a reported command line can be repeated.
+//! They are in the build folder under descriptive names, so that a reported command line can be repeated.
 
 use std::fs::{self, File};
 use std::io::Write as _;

@@ -1,7 +1,7 @@
-//! One run of QEMU, and how long each part of it took.
+//! One run of QEMU, and the duration of each part.
 //!
 //! QEMU's own clock stamps a few cheap trace events: the start of the guest, and each selection of a fw_cfg item, which
-//! is also how the probe and the user program mark where they are. Nothing else is traced, as that would cost time.
+//! is also how the probe and the user program mark their progress. Nothing else is traced, because that would cost time.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};

@@ -1,7 +1,7 @@
-//! Reads the lines that QEMU's option `-trace` prints, those of the few events that the measurements need.
+//! Parses the output of QEMU's option `-trace`: the few events that the measurements need.
 //!
-//! The forms are those of QEMU's `trace-events` files, with the prefix of `-msg timestamp=on` or without. Other lines,
-//! and QEMU's own messages among them, have no meaning here.
+//! The formats are those of QEMU's `trace-events` files, with or without the prefix of `-msg timestamp=on`. Other lines,
+//! including QEMU's own messages, are ignored.
 
 use std::time::Duration;
 

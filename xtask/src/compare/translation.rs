@@ -1,4 +1,4 @@
-//! What TCG translates and which instructions leave a guest inside KVM, from QEMU's log of one run.
+//! The code that TCG translates, and the instructions that exit from a guest inside KVM, from QEMU's log of one run.
 //!
 //! With `-d in_asm` QEMU prints each block of guest code when it translates it, and with `-d exec,nochain` one line
 //! whenever it enters one. A block runs from its first instruction to its last, so the two together give how often an

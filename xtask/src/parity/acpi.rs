@@ -1,8 +1,8 @@
-//! The ACPI tables, byte for byte but for addresses of other tables and of memory that firmware reserved for them, and the
-//! checksums that follow from those. Sections are of the ACPI specification 6.5.
+//! The ACPI tables, byte for byte, except addresses of other tables, addresses of memory that firmware reserved for them, and the
+//! checksums that depend on those. Sections are those of the ACPI specification 6.5.
 //!
-//! DSDT and SSDT are compared as the text that ACPICA's `iasl` makes of them, so that a window's addresses can be told from
-//! the rest. Order counts.
+//! DSDT and SSDT are compared as the text that ACPICA's `iasl` makes from them, so that a window's addresses are recognized. The
+//! order of lines matters.
 
 use std::fs;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Boots the guest, two machines at a time, and gives what it printed.
+//! Boots the guest, two machines at a time, and returns what it printed.
 
 use std::fs;
 use std::path::{Path, PathBuf};

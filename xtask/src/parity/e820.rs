@@ -1,4 +1,4 @@
-//! The memory map that firmware gave: how much of it is usable, and what is not.
+//! The memory map from firmware: how much of it is usable, and what the rest is.
 
 use anyhow::{Context, ensure};
 

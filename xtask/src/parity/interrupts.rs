@@ -1,4 +1,4 @@
-//! `/proc/interrupts`: which interrupts there are, and how they come. How often is not compared.
+//! `/proc/interrupts`: the interrupts and their controllers. Their counts are not compared.
 
 use super::fact::Facts;
 

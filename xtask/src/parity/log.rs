@@ -1,8 +1,8 @@
 //! The kernel's log, every line with its level, as a set.
 //!
-//! Lines are compared without the time in front, and without numbers: addresses, sizes and clock rates differ from boot to
-//! boot, and what they are about is compared where it is exact. The addresses of PCI functions are kept. The order is not
-//! compared, as much of a boot runs at the same time.
+//! Lines are compared without their times and without numbers: addresses, sizes and clock rates differ between boots, and other
+//! sections compare their meaning exactly. The addresses of PCI functions are kept. The order is not compared, because much of a
+//! boot runs in parallel.
 
 use super::fact::Facts;
 

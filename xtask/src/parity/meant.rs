@@ -1,4 +1,4 @@
-//! The list of meant differences, and what it makes of those that were found.
+//! The list of intended differences, and its application to those that were found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,9 +1,9 @@
-//! `cargo xtask parity`: boots one guest under SeaBIOS and under this firmware, and compares what it sees.
+//! `cargo xtask parity`: boots one guest under SeaBIOS and under this firmware, and compares its view of the machine.
 //!
-//! Two boots run at a time. The guest (`xtask/guest/parity`) prints sections on its serial port (`transcript`). Each kind
-//! of section has a module that reads it into facts (`fact`): a key and a value, both text, with what may differ from
-//! boot to boot masked. The facts of the two boots are compared key by key. A difference is either in the list of meant
-//! ones, `xtask/parity.toml` (`meant`), or an error; so is an entry of that list that nothing needs.
+//! Two boots run at a time. The guest (`xtask/guest/parity`) prints sections on its serial port (`transcript`). Each kind of
+//! section has a module that reads it into facts (`fact`): a key and a value, both text. Values that may differ between boots are
+//! masked. The facts of the two boots are compared key by key. A difference is either in the list of intended ones,
+//! `xtask/parity.toml` (`meant`), or an error. An unused entry of that list is an error too.
 
 mod acpi;
 mod boot;

@@ -1,4 +1,4 @@
-//! Patterns in which `*` stands for any text, as a shell has them.
+//! Patterns in which `*` matches any text, as in a shell.
 
 /// Whether `text` is all of what `pattern` describes.
 pub fn matches(pattern: &str, text: &str) -> bool {

@@ -1,7 +1,7 @@
-//! What `lspci -vv -n` prints: every function, what it has been given, and its capabilities.
+//! What `lspci -vv -n` prints: every function, its resources, and its capabilities.
 //!
-//! A flag such as `Mem+` is a fact of its own. Addresses are masked, since where a function is placed is firmware's
-//! choice; that it has an address, how large it is, and whether the function decodes it, is compared.
+//! A flag such as `Mem+` is a separate fact. Addresses are masked, because firmware chooses them. Whether a range has an address,
+//! its size, and whether the function decodes it are compared.
 
 use super::fact::Facts;
 

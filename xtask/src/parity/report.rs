@@ -1,4 +1,4 @@
-//! Prints the differences for a reader: those that are not meant, what the list names in vain, and on demand the rest.
+//! Prints the differences: those that are not intended, unused entries of the list and, on request, the rest.
 
 use std::collections::BTreeMap;
 

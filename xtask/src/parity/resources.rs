@@ -1,9 +1,9 @@
-//! `/proc/iomem` and `/proc/ioports`: who has which addresses.
+//! `/proc/iomem` and `/proc/ioports`: the owners of addresses.
 //!
-//! A range is known by its name and those of the ranges around it, and compared by its size. Addresses are compared only
-//! where they are not firmware's choice: ports below 0x1000, which ISA and the chipset have. The size of a window to a PCI
-//! bus follows from the addresses behind it; `lspci` and the ACPI tables show what is to be compared of it. So does the
-//! memory map of RAM and of what is reserved.
+//! A range is identified by its name and the names of the ranges around it, and compared by its size. Addresses are compared only
+//! if firmware does not choose them: ports below 0x1000, which ISA and the chipset have. The size of a window to a PCI bus
+//! follows from the addresses behind it; `lspci` and the ACPI tables show what has to be compared. The same is true for the map
+//! of RAM and reserved memory.
 
 use std::collections::BTreeMap;
 

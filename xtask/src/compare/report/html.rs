@@ -1,4 +1,4 @@
-//! The report as one HTML file that needs no other: the chart, the tables as the terminal has them, and how it was made.
+//! The report as one self-contained HTML file: the chart, the terminal's tables, and how it was made.
 
 use maud::{DOCTYPE, PreEscaped, html};
 

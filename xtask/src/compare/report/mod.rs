@@ -1,4 +1,4 @@
-//! What a comparison found, and the forms it is shown in.
+//! The result of a comparison, and its output formats.
 
 mod extras;
 pub mod html;

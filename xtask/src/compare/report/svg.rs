@@ -1,7 +1,7 @@
 //! The report as a chart: a stacked bar per firmware, one panel a scenario.
 //!
-//! The chart is as wide as its reader has room for, and its text is large enough at 400 pixels. It brings its own
-//! background, light or dark as the reader's page is said to be. A program that reads aloud gets the totals in words.
+//! The chart is as wide as the page, and its text is readable at 400 pixels. It has its own background, light or dark as the
+//! page's color scheme. Screen readers get the totals in words.
 
 use maud::{Markup, PreEscaped, html};
 
