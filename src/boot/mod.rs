@@ -5,7 +5,7 @@
 //! changes nothing but the memory map. [`Handover`] is how the kernel is entered, and [`Images`] is what a TPM
 //! measures.
 //!
-//! A new source is a file in `source`, and a new protocol is a file in `protocol`. Each has a line in the list in its
+//! A new source is a file in `source`, and a new protocol is a file in `protocol`. Each has a variant with its arms in its
 //! folder's `mod.rs`. The files of this folder are for both, and depend on no single source or protocol.
 //!
 //! Assumed: the memory map is complete, with the firmware's own memory and the tables reserved in it. Left out:

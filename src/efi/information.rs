@@ -1,5 +1,5 @@
-//! What a kernel that is entered directly is told of UEFI: a system table, the memory map, configuration tables and the runtime
-//! services. It has no boot services: these have ended before it starts.
+//! The UEFI data for a kernel that is entered without boot services: a system table, the memory map, configuration tables and
+//! runtime services.
 //!
 //! Assumed: the tables are in their places. Left out: a table with the firmware's own random bytes where the CPU has none
 //! (RDRAND).
@@ -16,7 +16,7 @@ use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::hal::Memory;
 use crate::memory_map::{MemoryMap, Placement};
 
-/// What there is to be told of.
+/// What the kernel's tables are made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources {
     /// The image of the runtime services.
@@ -148,7 +148,7 @@ impl SmallTables {
 mod tests {
     extern crate std;
 
-    use std::vec;
+    use std::sync::LazyLock;
     use std::vec::Vec;
 
     use zerocopy::FromBytes;
@@ -160,9 +160,12 @@ mod tests {
 
     /// An image of the services with one page of code and three of data.
     fn image() -> &'static [u8] {
-        let mut image = b"FLRT".to_vec();
-        image.extend([0x1000_u32, 0x1000, 0x4000].into_iter().chain([0x100; 14]).flat_map(u32::to_le_bytes));
-        image.leak()
+        static IMAGE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+            let mut image = b"FLRT".to_vec();
+            image.extend([0x1000_u32, 0x1000, 0x4000].into_iter().chain([0x100; 14]).flat_map(u32::to_le_bytes));
+            image
+        });
+        &IMAGE
     }
 
     fn map() -> MemoryMap {
@@ -246,7 +249,7 @@ mod tests {
             let result = Information::install(&mut FakeMachine::new(), &mut MemoryMap::new(map), &sources);
             assert!(matches!(result, Err(Error::Room(_))), "{pages} {result:?}");
         }
-        let broken = Sources { runtime: vec![0; 0x100].leak(), ..NOTHING };
+        let broken = Sources { runtime: &[0; 0x100], ..NOTHING };
         assert_eq!(Information::install(&mut FakeMachine::new(), &mut map(), &broken), Err(Error::Image));
     }
 }

@@ -1,7 +1,7 @@
 //! UEFI, as much of it as a kernel's EFI stub and a unified kernel image use.
 //!
-//! Everything here is plain data and functions over it, without unsafe code. What an image calls, and what turns its
-//! pointers into values, is the firmware binary's.
+//! Everything here is plain data and functions over it. The firmware binary has the functions that images call, which turn
+//! pointers into values.
 //!
 //! Sources: UEFI specification 2.10, "UEFI" below.
 

@@ -2,8 +2,8 @@
 //!
 //! It begins as a [`HostMap`], from which nothing can be allocated. The host's list fills it ([`HostMap::from_e820`], else
 //! [`HostMap::from_cmos`]), a PC's holes are cut out ([`HostMap::carve_pc`]), and memory that the host has filled is reserved.
-//! [`MemoryMap::new`] makes it the map from which the firmware allocates: tables, the kernel, the initrd. So the firmware puts
-//! nothing into memory before all present memory is entered. The kernel gets the map as e820 entries ([`Regions::e820`]).
+//! [`MemoryMap::new`] makes it the map from which the firmware allocates: tables, the kernel, the initrd. So the firmware
+//! allocates nothing before all occupied memory is reserved. The kernel gets the map as e820 entries ([`Regions::e820`]).
 //!
 //! A region's kind is a UEFI memory type. UEFI types record the owner, and whether the kernel gets the memory back; e820 is
 //! derived from them. Address space in no region is a hole: unknown, and never used as RAM. If two statements about a byte
@@ -53,7 +53,7 @@ pub struct MemoryMap {
 }
 
 impl MemoryMap {
-    /// Makes the map from a host's, in which all present memory is entered.
+    /// Makes the map from a host's, in which all occupied memory is reserved.
     #[must_use]
     pub fn new(host: HostMap) -> Self {
         Self { regions: host.regions }

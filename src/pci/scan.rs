@@ -1,8 +1,8 @@
 //! Finds buses and functions, numbers the buses, and sizes each BAR.
 //!
 //! It reads as little as possible, because each access is an exit to the host. It avoids writes that make a host rebuild its
-//! memory map. It mainly writes bus numbers, BARs of functions that do not decode, and the I/O window of a bridge with an I/O BAR
-//! behind it.
+//! memory map. It writes only bus numbers, BARs of functions that do not decode, and the I/O window of a bridge with an I/O BAR behind
+//! it.
 //!
 //! Afterwards the BARs have no meaningful values; [`super::apply()`] writes the final ones.
 

@@ -1,8 +1,8 @@
 //! Handles and the protocols on them (UEFI 7.3).
 //!
-//! A handle is a number that nobody else interprets; none is used twice. What an interface is, is a matter of who installs
-//! and who uses it: here it is an address. Functions that have to notify somebody return the events; signalling them is the
-//! caller's, after it has let go of this list.
+//! A handle is an opaque number, and no number is used twice. An interface is an address, which is not read here. A function
+//! whose result has to be announced leaves the events in [`Handles::notified`]. The caller signals them when it no longer borrows
+//! this list.
 //!
 //! Left out: drivers. No driver binding is installed by the firmware, and what an image installs is not asked to manage a
 //! controller: `ConnectController` finds none. So an interface that somebody opened exclusively or as a driver is never
@@ -326,7 +326,7 @@ impl Handles {
         Ok(protocol)
     }
 
-    /// Notes the handle for those who want to know. One for which there is no room is told of no less: the event is signalled.
+    /// Notes the handle for those who want to know. If the heap is full, the event is signalled all the same.
     fn tell(&mut self, handle: Handle, guid: Guid) {
         for registration in self.registrations.iter_mut().filter(|registration| registration.guid == guid) {
             registration.new.retain(|&new| new != handle);

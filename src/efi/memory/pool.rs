@@ -69,7 +69,7 @@ impl Pools {
     /// # Errors
     /// `OUT_OF_RESOURCES`.
     pub fn allocate(&mut self, kind: MemoryType, len: u64) -> Result<Option<PhysAddr>, Status> {
-        // Nobody gets the same address as somebody else, be it for no bytes.
+        // Each piece has an address of its own, also one of no bytes.
         let len = PhysAddr::new(len.max(1)).align_up(Alignment::QWORD).ok_or(Status::OUT_OF_RESOURCES)?.get();
         for pool in self.pools.iter_mut().filter(|pool| pool.kind == kind) {
             let fits = |piece: &Piece| !piece.is_used && piece.range.len() >= len;

@@ -239,7 +239,7 @@ impl<'a> Store<'a> {
     }
 }
 
-/// Without these a variable is seen by nobody.
+/// A variable has at least one of these.
 const ACCESS: VariableAttributes = VariableAttributes::BOOTSERVICE_ACCESS.union(VariableAttributes::RUNTIME_ACCESS);
 /// With these a running system may write a variable (UEFI 8.2, `SetVariable`).
 const RUNTIME_WRITABLE: VariableAttributes = VariableAttributes::RUNTIME_ACCESS.union(VariableAttributes::NON_VOLATILE);
