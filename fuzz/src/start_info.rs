@@ -23,6 +23,7 @@ pub fn run(bytes: &[u8]) {
     let at: u32 = input.take();
     let mut machine = FakeMachine::new();
     machine.keeps_accesses = false;
+    machine.has_page_zero = true;
     while !input.is_empty() {
         let at: u32 = input.take();
         machine.memory.store(at.into(), input.short());

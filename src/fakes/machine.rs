@@ -199,6 +199,8 @@ pub fn check_memory_type(register: u32, value: u64, capabilities: u64) {
 pub struct FakeMachine {
     /// Guest memory.
     pub memory: FakeMemory,
+    /// Whether page zero can be read, as after a start by the PVH entry point.
+    pub has_page_zero: bool,
     /// Devices; the first that claims a port answers.
     pub devices: Vec<Box<dyn FakeDevice>>,
     /// Devices behind memory-mapped registers. The first that claims an address answers, else memory.
@@ -248,6 +250,7 @@ impl Default for FakeMachine {
     fn default() -> Self {
         Self {
             memory: FakeMemory::default(),
+            has_page_zero: false,
             devices: Vec::new(),
             registers: Vec::new(),
             fw_cfg: None,
@@ -472,7 +475,8 @@ impl Memory for FakeMachine {
     }
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
         let range = PhysRange::new(from, into.len() as u64).ok_or(MemoryError { range: PhysRange::empty_at(from) })?;
-        if !layout::may_read(range) {
+        let is_in_page_zero = self.has_page_zero && layout::may_read_page_zero(range);
+        if !is_in_page_zero && !layout::may_access(range) {
             return Err(MemoryError { range });
         }
         self.memory.read(from.get(), into);

@@ -431,6 +431,13 @@ fn overwritten_tables_are_detected() {
     for offset in 0..4 {
         assert!(changed(facs(&intact) + offset).starts_with("no valid FACS at"), "{offset}");
     }
+    // Page zero is RAM to a guest, and not mapped in a wake.
+    let mut memory = intact.clone();
+    let mut bytes = memory.bytes(at, 20);
+    bytes[16..20].copy_from_slice(&0x500_u32.to_le_bytes());
+    made::sum_up(&mut bytes, 8);
+    memory.store(at, &bytes);
+    assert!(failure(memory).starts_with("no valid RSDT at 0x500"));
     for len in [0, 63, 1 << 20, u32::MAX] {
         let mut memory = intact.clone();
         memory.store(facs(&memory) + 4, &len.to_le_bytes());

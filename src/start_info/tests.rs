@@ -36,6 +36,7 @@ fn info(version: u32, modules: u32, command_line: u64, entries: u32) -> Vec<u8> 
 /// A machine with this structure in memory.
 fn machine(info: &[u8]) -> FakeMachine {
     let mut machine = FakeMachine::new();
+    machine.has_page_zero = true;
     machine.memory.store(AT, info);
     machine.memory.store(MODULES, &wide(&[0x200_0000, 0x1234, 0, 0, 0x300_0000, 0x20, 0, 0]));
     machine

@@ -216,6 +216,16 @@ fn a_failed_wake_prints_an_error_and_becomes_a_boot() {
     assert!(high.starts_with("0x100000, where it wants to wake up"), "{high}");
     let broken = failure(|probe, page| probe.fill(page.rsdp()..page.rsdp() + 1, 0));
     assert!(broken.starts_with("no valid RSDP at "), "{broken}");
+    // Page zero is RAM to a guest, and not mapped in a wake.
+    let in_page_zero = failure(|probe, page| {
+        let at = page.rsdp();
+        let mut rsdp = probe.read(at, 20);
+        rsdp[16..20].copy_from_slice(&0x500_u32.to_le_bytes());
+        rsdp[8] = 0;
+        rsdp[8] = rsdp.iter().fold(0_u8, |sum, byte| sum.wrapping_sub(*byte));
+        probe.write(at, &rsdp);
+    });
+    assert!(in_page_zero.starts_with("no valid RSDT at 0x500"), "{in_page_zero}");
 }
 
 #[test]

@@ -360,6 +360,7 @@ impl Script {
             machine = machine.with(Ports::new(pci.clone()));
         }
         machine.absent = self.absent;
+        machine.has_page_zero = matches!(self.start, Start::Pvh(_));
         machine.keeps_accesses = false;
         machine.ticks_per_look = 1 << 31;
         machine.most_steps = MOST_STEPS;

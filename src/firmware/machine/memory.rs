@@ -83,7 +83,9 @@ impl Memory for PcMachine {
 
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
         let range = bytes(from, into.len())?;
-        if !layout::may_read_page_zero(range) {
+        // After a reset page zero is not mapped.
+        let is_in_page_zero = layout::may_read_page_zero(range) && self.image != layout::FIRMWARE_ROM;
+        if !is_in_page_zero {
             self.check(range)?;
         }
         // SAFETY: one of the checks allowed the source, so it is mapped, not at address zero, and disjoint from every Rust

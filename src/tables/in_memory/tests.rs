@@ -325,6 +325,8 @@ fn an_mp_table_is_reserved_and_no_other_is_made() {
     let mut broken = fake::mp_table(0xf_0000, 32 * MIB);
     broken[1].1[0] = 0;
     assert!(!look(&broken).0.mp_table);
+    // Page zero is not mapped.
+    assert!(!look(&fake::mp_table(0xf_0000, 0x500)).0.mp_table);
 }
 
 /// The same tables on each host. A guest may have left them before a reset; the firmware cannot tell.
