@@ -42,7 +42,7 @@ pub enum Error {
         /// Its place in the section table, from zero on.
         section: u16,
     },
-    /// The entry point is in no section.
+    /// The entry point is in no section, or in one that is not executed.
     EntryOutside(u32),
     /// The relocations are not within the image, or do not end where they say.
     Relocations {
@@ -93,7 +93,7 @@ impl fmt::Display for Error {
             Self::SectionOutside { section } => {
                 write!(f, "section {section} of the EFI program is outside the image, or over its headers")
             }
-            Self::EntryOutside(at) => write!(f, "the EFI program's entry point {at:#x} is in no section"),
+            Self::EntryOutside(at) => write!(f, "the EFI program's entry point {at:#x} is in no section with code"),
             Self::Relocations { at } => write!(f, "the EFI program's relocations are broken at {at:#x}"),
             Self::RelocationType(kind) => write!(f, "the EFI program has a relocation of the unknown type {kind}"),
             Self::NotAtBase(base) => {

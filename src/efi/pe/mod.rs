@@ -187,7 +187,11 @@ impl Image {
             let _ = sections.try_push(section);
         }
         let entry = optional.entry_point.get();
-        if !sections.iter().any(|section: &Section| section.span.contains(entry)) {
+        let is_nx_compatible = optional.dll_characteristics.get() & NX_COMPATIBLE != 0;
+        let can_be_entered = |section: &Section| {
+            section.span.contains(entry) && (!is_nx_compatible || matches!(section.access, Access::Code | Access::Any))
+        };
+        if !sections.iter().any(can_be_entered) {
             return Err(Error::EntryOutside(entry));
         }
         let count = optional.directory_count.get().min(MOST_DIRECTORIES) as usize;
@@ -214,7 +218,7 @@ impl Image {
             subsystem,
             alignment,
             is_fixed: coff.characteristics.get() & RELOCATIONS_STRIPPED != 0,
-            is_nx_compatible: optional.dll_characteristics.get() & NX_COMPATIBLE != 0,
+            is_nx_compatible,
             version: version.get(),
             sections,
             relocations,
@@ -280,7 +284,8 @@ impl Image {
     }
 
     /// How the pages of the image may be mapped, by ascending address and without a gap: those of its headers, and of each
-    /// section. `None` where it does not say that it can do with less than all, or where sections share a page.
+    /// section. `None` if the image does not say that it can do with less than all access, if a section wants all of it, or if sections
+    /// share a page.
     #[must_use]
     pub fn protection(&self) -> Option<ArrayVec<(Span, Access), { MOST_SECTIONS + 1 }>> {
         if !self.is_nx_compatible || u64::from(self.alignment) < Alignment::PAGE.bytes() {
@@ -289,6 +294,9 @@ impl Image {
         let mut spans = ArrayVec::<(Span, Access), { MOST_SECTIONS + 1 }>::new();
         spans.try_push((Span { start: 0, end: self.headers_len }, Access::Constants)).ok()?;
         for section in &self.sections {
+            if section.access == Access::Any {
+                return None;
+            }
             if !section.span.is_empty() {
                 spans.try_push((section.span, section.access)).ok()?;
             }

@@ -260,8 +260,15 @@ fn pages_are_written_or_executed_where_the_image_is_ready_for_it() {
     let narrow = file_with(&sections, |file| put(file, OPTIONAL + 32, &0x200_u32.to_le_bytes()));
     assert_eq!(parse(&narrow).unwrap().protection(), None);
     let [code, ..] = sections.clone();
-    let shared = file(&[code, section(0x2400, 0x10, 0x800, 0x200, DATA)]);
+    let shared = file(&[code.clone(), section(0x2400, 0x10, 0x800, 0x200, DATA)]);
     assert_eq!(parse(&shared).unwrap().protection(), None);
+    let any = file(&[code, section(0x3000, 0x10, 0x800, 0x200, CODE | DATA)]);
+    assert_eq!(parse(&any).unwrap().protection(), None);
+    // It is entered where its pages are executed.
+    let data = [section(0x1000, 0x10, 0x800, 0x200, DATA)];
+    assert_eq!(parse(&file(&data)), Err(Error::EntryOutside(0x1000)));
+    let unready = file_with(&data, |file| put(file, OPTIONAL + 70, &[0, 0]));
+    assert!(parse(&unready).is_ok());
 }
 
 const AT: PhysAddr = PhysAddr::new(0x20_0000);
@@ -348,7 +355,7 @@ prop_compose! {
         made in prop::collection::vec((4..64_u32, 0..0x900_u32, 4..32_u32, 0..5_u32, any::<u32>()), 1..12),
     ) -> Vec<Made> {
         made.into_iter().map(|(page, len, block, raw, flags)| {
-            section(page * 0x100, len.max(u32::from(raw == 0)), block * 0x100, raw * 0x100, flags)
+            section(page * 0x100, len.max(u32::from(raw == 0)), block * 0x100, raw * 0x100, flags | CODE)
         }).collect()
     }
 }
