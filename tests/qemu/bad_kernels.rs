@@ -100,11 +100,11 @@ fn a_kernel_with_an_entry_point_outside_it_is_refused() {
     for code32_start in [0x9_0000, 0x10_0000 + 60_013, 0x7fff_f000, u32::MAX] {
         // The builder puts the probe at the entry point.
         let file = with(BzImage::old(0x20f).file(), 0x214, &code32_start.to_le_bytes());
-        let seen = format!("entry (code32_start) at {code32_start:#x}, outside its 60013 bytes from 0x100000");
+        let seen = format!("entry point (code32_start) at {code32_start:#x}, outside its 60013 bytes from 0x100000");
         stops_for_kernel(&file, "", &[&seen, "no other loader has changed"]);
     }
     let zimage = with(BzImage::old(0x203).low().file(), 0x214, &0x10_0000_u32.to_le_bytes());
-    stops_for_kernel(&zimage, "", &["entry (code32_start) at 0x100000, outside its 60013 bytes from 0x10000"]);
+    stops_for_kernel(&zimage, "", &["entry point (code32_start) at 0x100000, outside its 60013 bytes from 0x10000"]);
     // A relocatable kernel is entered at its beginning, whatever the field says.
     let file = with(BzImage::new().file(), 0x214, &0x1234_5678_u32.to_le_bytes());
     assert_eq!(Probe::boot_file(&Machine::new(Kind::Q35), &file, None, None).state.base, 0x100_0000);
