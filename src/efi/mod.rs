@@ -14,5 +14,6 @@ pub mod information;
 pub mod memory;
 pub mod pe;
 mod power_off;
+pub mod protocols;
 pub mod runtime;
 pub mod variables;
