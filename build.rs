@@ -2,10 +2,14 @@
 
 use std::env;
 
+#[path = "src/image_size.rs"]
+mod image_size;
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=linker.ld");
     println!("cargo::rerun-if-changed=order.ld");
+    println!("cargo::rerun-if-changed=src/image_size.rs");
     let variable = |name| env::var(name).expect("cargo sets the variables of build scripts");
     println!("cargo::rustc-env=FIRSTLIGHT_TARGET={}", variable("TARGET"));
     if env::var_os("CARGO_FEATURE_FIRMWARE").is_none() {
@@ -22,7 +26,8 @@ fn main() {
     // The directory of the files that linker.ld includes.
     pass(&format!("-L{root}"));
     pass("-static");
-    for argument in ["--build-id=none", "--no-dynamic-linker", "-znorelro", "-zmax-page-size=4096"] {
+    let size = format!("--defsym=IMAGE_SIZE={}", image_size::IMAGE_SIZE);
+    for argument in [&size, "--build-id=none", "--no-dynamic-linker", "-znorelro", "-zmax-page-size=4096"] {
         pass(&if is_direct { argument.to_owned() } else { format!("-Wl,{argument}") });
     }
 }

@@ -6,6 +6,7 @@
 //! RAM to the kernel, except the part for a wake from suspend on a machine that can sleep.
 
 use crate::addr::{Alignment, PhysRange, constant_range as range};
+use crate::image_size::IMAGE_SIZE;
 
 /// The firmware's own RAM: heap, page tables, data and stack, 376 KiB.
 pub const FIRMWARE_RAM: PhysRange = range(0x4_0000, 0x9_e000);
@@ -55,14 +56,14 @@ pub const KEPT_RAM: PhysRange = range(WAKE_RAM.start().get(), RESUME_RECORD.end(
 /// [`RESUME_RECORD`].
 pub const BOOT_RAM: PhysRange = range(FIRMWARE_RAM.start().get(), RESUME_RECORD.end().get());
 
-/// The room for the image at the top of the low 4 GiB: 256 KiB, which are reserved as SeaBIOS does it
+/// The room for the image at the top of the low 4 GiB, which is reserved as SeaBIOS does it with the last 256 KiB
 /// (`src/fw/paravirt.c`, `qemu_preinit`).
-pub const FIRMWARE_ROM: PhysRange = range(0xfffc_0000, 0x1_0000_0000);
+pub const FIRMWARE_ROM: PhysRange = range(0x1_0000_0000 - IMAGE_SIZE, 0x1_0000_0000);
 
 /// The image after a start by the PVH entry point: in RAM, where the ELF file tells the host to load it. The memory map
 /// then reserves it. It ends on a large page, because the large page at the end of the low 4 GiB, for which the program
 /// is linked, is mapped to it. A kernel has the 15 MiB below it, and everything from 16 MiB on, which Linux prefers.
-pub const LOADED_IMAGE: PhysRange = range(0xfc_0000, 0x100_0000);
+pub const LOADED_IMAGE: PhysRange = range(0x100_0000 - IMAGE_SIZE, 0x100_0000);
 
 /// The page where started CPUs begin, below 640 KiB. Its bytes are restored afterwards. At the end, the firmware leaves
 /// 64-bit mode in it, because the image may not be at the address that it is linked for. It follows the firmware's own
@@ -108,7 +109,7 @@ const _: () = assert!(WAKE_RAM.contains(PAGE_TABLES) && PAGE_TABLES.start().get(
 const _: () = assert!(PAGE_TABLES.contains(LOW_PAGES) && STACK_GUARD.start().get() == PAGE_TABLES.end().get());
 const _: () = assert!(may_access(RESUME_RECORD) && may_access(EBDA) && STARTUP_PAGE.contains(STARTUP_CODE));
 const _: () = assert!(STARTUP_CODE.start().get() == STARTUP_PAGE.start().get());
-const _: () = assert!(LOADED_IMAGE.len() == FIRMWARE_ROM.len() && LOADED_IMAGE.end().is_aligned(Alignment::LARGE_PAGE));
+const _: () = assert!(IMAGE_SIZE.is_multiple_of(64 << 10) && LOADED_IMAGE.end().is_aligned(Alignment::LARGE_PAGE));
 const _: () = assert!(FIRMWARE_RAM.end().get() == STARTUP_PAGE.start().get());
 const _: () = assert!(FIRMWARE_ROM.end().get() == PhysRange::LOW_4_GIB.end().get());
 
@@ -119,7 +120,7 @@ mod tests {
     #[test]
     fn the_firmware_may_not_access_itself_page_zero_or_unmapped_memory() {
         let may = |start, end| may_access(range(start, end));
-        for (start, end) in [(0x1000, 0x4_0000), (0x9_e000, 0xa_0000), (0x10_0000, 0xfffc_0000), (0x1000, 0x1000)] {
+        for (start, end) in [(0x1000, 0x4_0000), (0x9_e000, 0xa_0000), (0x10_0000, 0xfffa_0000), (0x1000, 0x1000)] {
             assert!(may(start, end), "{start:#x}");
         }
         for range in [PAGE_ZERO, FIRMWARE_RAM, FIRMWARE_ROM] {
@@ -127,7 +128,7 @@ mod tests {
             assert!(!may(start, start + 1) && !may(end - 1, end) && !may(start, end), "{range}");
         }
         assert!(!may(0xfff, 0x1001) && !may(0x3_ffff, 0x4_0001) && !may(0x9_dfff, 0x9_e001));
-        assert!(!may(0x1000, 0x1_0000_0000) && !may(1 << 32, (1 << 32) + 1) && !may(0xfffb_ffff, 0xfffc_0001));
+        assert!(!may(0x1000, 0x1_0000_0000) && !may(1 << 32, (1 << 32) + 1) && !may(0xfff9_ffff, 0xfffa_0001));
         assert!(!may(0x1000, u64::MAX));
     }
 

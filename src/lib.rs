@@ -44,6 +44,7 @@ pub mod fw_cfg;
 pub mod hal;
 pub mod heap;
 pub mod host;
+pub mod image_size;
 pub mod layout;
 pub mod logging;
 pub mod memory_map;

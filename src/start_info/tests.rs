@@ -86,7 +86,7 @@ fn a_structure_without_the_magic_number_is_refused() {
 #[test]
 fn parts_in_the_firmwares_memory_are_refused() {
     let at = |at| StartInfo::read(&mut machine(&[]), PhysAddr::new(at)).unwrap_err();
-    for start in [0, 0x3f8, 0x4_0000, 0x9_dff0, 0xfffc_0000, 1 << 32, u64::MAX] {
+    for start in [0, 0x3f8, 0x4_0000, 0x9_dff0, 0xfffa_0000, 1 << 32, u64::MAX] {
         assert!(matches!(at(start), Error::Unreachable { part: Part::StartInfo, .. }), "{start:#x}");
     }
     let command_line = read(&mut machine(&info(1, 0, 0x5_0000, 0))).unwrap_err();
@@ -94,7 +94,7 @@ fn parts_in_the_firmwares_memory_are_refused() {
         command_line.to_string().contains("the command line is at 0x50000-0x500ff, where the firmware"),
         "{command_line}"
     );
-    for (start, size) in [(0x9_fbff, 1), (0xfc_f000, 0x1001), (0x1000, 0x4_0000)] {
+    for (start, size) in [(0x9_fbff, 1), (0xf9_f000, 0x1001), (0x1000, 0x4_0000)] {
         let mut machine = machine(&info(1, 1, 0, 0));
         machine.memory.store(MODULES, &wide(&[start, size, 0, 0]));
         assert_eq!(read(&mut machine), Err(Error::ModuleOverFirmware { module: range(start, size) }), "{start:#x}");

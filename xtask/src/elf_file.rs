@@ -12,10 +12,12 @@ use object::pod::bytes_of;
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use object::{LittleEndian, U16, elf};
 
+use crate::image_size::IMAGE_SIZE;
+
 type Header = elf::FileHeader64<LittleEndian>;
 
 /// The largest image (`FIRMWARE_ROM` in `src/layout.rs`).
-pub const LIMIT: usize = 256 << 10;
+pub const LIMIT: usize = IMAGE_SIZE as usize;
 /// One past the last byte of the image where the ELF file has it loaded (`LOADED_IMAGE` in `src/layout.rs`).
 pub const LOADED_END: u64 = 16 << 20;
 
@@ -168,7 +170,7 @@ mod tests {
         // crosvm takes the last segment's end for that of all.
         assert!(error(&[segments[1], segments[0], segments[2]]).contains("not between 0x1000000"));
         assert!(error(&[segments[0], (elf::PT_LOAD, first + 23, 16, &code)]).contains("where the one before ends"));
-        assert!(error(&[(elf::PT_LOAD, LOADED_END - LIMIT as u64 - 1, 16, &code)]).contains("is loaded at 0xfbffff"));
+        assert!(error(&[(elf::PT_LOAD, LOADED_END - LIMIT as u64 - 1, 16, &code)]).contains("is loaded at 0xf9ffff"));
         assert!(error(&[(elf::PT_LOAD, LAST + 1, 16, &code)]).contains("is loaded at 0xfffff1"));
         assert!(error(&[(elf::PT_LOAD, LAST, 15, &code)]).contains("longer"));
         assert!(error(&[segments[0], segments[1]]).contains("no PVH note"));

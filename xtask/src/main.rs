@@ -15,6 +15,8 @@ mod faults;
 mod fuzz;
 mod guest;
 mod image;
+#[path = "../../src/image_size.rs"]
+mod image_size;
 mod initramfs;
 mod modules;
 mod newer_qemu;
