@@ -5,7 +5,7 @@
 //! from suspend.
 #![no_std]
 #![forbid(unsafe_code)]
-// No code in the image may panic. The build counts the remaining panic sites: xtask/src/panics.rs.
+// No code in the image may panic. The build counts the remaining panic sites: tools/inspect/src/panics.rs.
 #![cfg_attr(
     feature = "firmware",
     deny(

@@ -11,7 +11,7 @@ const PAGES: [(&str, &str); 3] = [
     ("docs/fuzzing.md", "| found | test |"),
 ];
 /// Where tests are; a fuzz target is a file of its own.
-const TESTS: [&str; 4] = ["src", "tests", "xtask/src", "fuzz/tests"];
+const TESTS: [&str; 5] = ["src", "tests", "xtask/src", "tools", "fuzz/tests"];
 /// The list of faults, each of which is a test.
 const FAULTS: &str = "tests/faults/src/list.rs";
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 /// All that the image is made of, and what makes it.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     ".cargo",
     "Cargo.lock",
     "Cargo.toml",
@@ -19,6 +19,7 @@ const SOURCES: [&str; 10] = [
     "rust-toolchain.toml",
     "src",
     "tests",
+    "tools",
     "xtask",
 ];
 

@@ -33,7 +33,7 @@ pub fn tied(command: &Command) -> Command {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use std::io::{BufRead, BufReader};
     use std::process::Stdio;
     use std::thread::sleep;

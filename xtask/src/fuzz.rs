@@ -12,8 +12,6 @@ use std::sync::Mutex;
 use std::{iter, thread};
 
 use anyhow::{Context, bail, ensure};
-use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{CellAlignment, Table};
 
 use crate::paths::{self, shown};
 use crate::progress::{run_quietly, run_step, say};
@@ -250,18 +248,19 @@ impl Report {
 }
 
 fn table(reports: &[(&str, Report)]) -> String {
-    let mut table = Table::new();
-    table.load_style(ASCII_MARKDOWN).set_header(["target", "inputs", "a second", "coverage", "findings"]);
+    let row = |cells: [&str; 5]| {
+        let [name, inputs, per_second, coverage, findings] = cells;
+        format!("{name:<20} {inputs:>24} {per_second:>10} {coverage:>10} {findings:>10}\n")
+    };
+    let mut table = row(["target", "inputs", "a second", "coverage", "findings"]);
     for (name, report) in reports {
-        let mut cells = [report.inputs, report.per_second, report.coverage, report.findings.len() as u64]
-            .map(|number| number.to_string());
-        if report.time_over {
-            cells[0] += " (time over)";
-        }
-        table.add_row(iter::once((*name).to_owned()).chain(cells));
+        let time_over = if report.time_over { " (time over)" } else { "" };
+        let inputs = format!("{}{time_over}", report.inputs);
+        let findings = report.findings.len();
+        table +=
+            &row([name, &inputs, &report.per_second.to_string(), &report.coverage.to_string(), &findings.to_string()]);
     }
-    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
-    table.to_string()
+    table
 }
 
 #[cfg(test)]
@@ -291,6 +290,6 @@ mod tests {
 
         let rows = table(&[("boot", Report { time_over: true, ..report }), ("pci", Report { inputs: 1000, ..found })]);
         let marked: Vec<_> = rows.lines().filter(|row| row.contains("(time over)")).collect();
-        assert!(matches!(marked[..], [row] if row.contains("| boot ") && row.contains(" 900 (time over) |")), "{rows}");
+        assert!(matches!(marked[..], [row] if row.starts_with("boot ") && row.contains(" 900 (time over) ")), "{rows}");
     }
 }

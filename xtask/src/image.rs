@@ -4,20 +4,18 @@
 //! loadable segments. The image's end, at 4 GiB, corresponds to the end of the load addresses that a host uses for a start by the
 //! PVH entry point.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic};
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
-use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, elf};
+use object::{LittleEndian, Object as _, ObjectSymbol as _, elf};
 
 use crate::elf_file::{LIMIT, LOADED_END};
 use crate::paths::{self, shown};
 use crate::progress::{run_step_with_warnings, say};
 use crate::target::Target;
-use crate::{elf_file, panics};
+use crate::{child, elf_file};
 
 /// QEMU takes a `-bios` file of a multiple of this many bytes.
 const GRANULE: usize = 64 << 10;
@@ -33,10 +31,6 @@ pub struct Args {
     /// Print every place where the image can panic, and do not fail for them
     #[arg(long)]
     panics: bool,
-
-    /// Say how many places of the image can panic
-    #[arg(long)]
-    verbose: bool,
 }
 
 /// The files of a built image.
@@ -49,8 +43,6 @@ pub struct Image {
     pub elf: PathBuf,
     /// Rust's name of the target that it was built for.
     pub target: &'static str,
-    /// How many places of it can panic, in a sentence.
-    counted: String,
 }
 
 /// Runs the command.
@@ -58,11 +50,6 @@ pub struct Image {
 /// # Errors
 /// As [`build`].
 pub fn run(args: &Args) -> Result<()> {
-    if args.panics {
-        let built = compile(&Target::choose()?)?;
-        println!("{}", panics::list(&panics::sites(&ElfFile64::parse(&*fs::read(&built)?)?)?));
-        return Ok(());
-    }
     let image = build()?;
     let bytes = fs::read(&image.bin)?;
     let used = bytes.iter().filter(|&&byte| byte != FILL).count();
@@ -76,9 +63,19 @@ pub fn run(args: &Args) -> Result<()> {
     let stripped = fs::metadata(&image.stripped)?.len();
     say(&format!("ELF file: {}, {} KiB", shown(&image.stripped), stripped.div_ceil(1024)));
     say(&format!("The same with symbols: {}", shown(&image.elf)));
-    if args.verbose {
-        say(&image.counted);
-    }
+    inspect(&image, args.panics)
+}
+
+/// Checks the image's machine code with `tools/inspect`, which prints how many places can panic, or all of them.
+///
+/// # Errors
+/// If a host cannot run an instruction, or more places can panic than recorded. With `panics`, they are only printed.
+pub fn inspect(image: &Image, panics: bool) -> Result<()> {
+    say("Checking the machine code");
+    let mut cargo = paths::member("inspect");
+    cargo.arg(&image.elf).arg(image.target).args(panics.then_some("--panics"));
+    let status = child::tied(&cargo).status().context("cannot start cargo")?;
+    ensure!(status.success(), "the image is not fit for use");
     Ok(())
 }
 
@@ -92,13 +89,12 @@ pub fn build() -> Result<Image> {
     let file = fs::read(&built).with_context(|| format!("{} is missing", shown(&built)))?;
     let bytes = flatten(&file).context("the firmware does not make an image")?;
     check(&file, &bytes).context("the image is not fit for use")?;
-    let panics = panics::check(&panics::sites(&ElfFile64::parse(&*file)?)?, target.triple())?;
 
     let folder = paths::image_folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", shown(&folder)))?;
     let [bin, stripped, elf] =
         ["firstlight.bin", "firstlight-stripped.elf", "firstlight.elf"].map(|name| folder.join(name));
-    let image = Image { bin, stripped, elf, target: target.triple(), counted: panics };
+    let image = Image { bin, stripped, elf, target: target.triple() };
     let without_symbols = elf_file::strip(&file)?;
     elf_file::check(&without_symbols).context("the stripped file is not fit for use")?;
     for (path, contents) in [(&image.bin, &bytes), (&image.stripped, &without_symbols), (&image.elf, &file)] {
@@ -183,7 +179,7 @@ fn check(file: &[u8], image: &[u8]) -> Result<()> {
     let undefined: Vec<_> =
         elf.symbols().filter(|symbol| symbol.is_undefined()).filter_map(|symbol| symbol.name().ok()).collect();
     ensure!(undefined.iter().all(|name| name.is_empty()), "undefined symbols: {}", undefined.join(" "));
-    check_instructions(&elf)
+    Ok(())
 }
 
 /// The CPU begins 16 bytes below the end, in 16-bit mode: a near jump backwards must stand there.
@@ -192,53 +188,6 @@ fn check_reset_vector(image: &[u8]) -> Result<()> {
     let &[0xe9, low, high, ..] = vector else { bail!("no near jump at the reset vector: {vector:02x?}") };
     let displacement = i16::from_le_bytes([low, high]);
     ensure!(displacement < -16, "the reset vector jumps by {displacement}, not back into the image");
-    Ok(())
-}
-
-/// What every host runs in ring 0: the integer instructions of the first x86-64 CPUs, and hints.
-const ALLOWED: [CpuidFeature; 13] = [
-    CpuidFeature::INTEL8086,
-    CpuidFeature::INTEL186,
-    CpuidFeature::INTEL286,
-    CpuidFeature::INTEL386,
-    CpuidFeature::INTEL486,
-    CpuidFeature::X64,
-    CpuidFeature::CMOV,
-    CpuidFeature::CPUID,
-    CpuidFeature::CX8,
-    CpuidFeature::MSR,
-    CpuidFeature::MULTIBYTENOP,
-    CpuidFeature::PAUSE,
-    CpuidFeature::TSC,
-];
-
-/// Whether not every host can run it.
-///
-/// `tzcnt` is what the compiler makes of `bsf` where the operand is known not to be zero: its bytes are `rep bsf`, which
-/// CPUs without `tzcnt` execute as `bsf`, with the same result then.
-fn is_foreign(instruction: &Instruction) -> bool {
-    let allowed = |feature| ALLOWED.contains(feature);
-    instruction.is_invalid()
-        || (instruction.mnemonic() != Mnemonic::Tzcnt && !instruction.cpuid_features().iter().all(allowed))
-}
-
-/// No vector, floating-point, `popcnt`, `cmpxchg16b` or other later instruction: hosts that emulate ring 0 cannot run
-/// them, and nothing has checked that the CPU has them.
-fn check_instructions(elf: &ElfFile64<'_, LittleEndian>) -> Result<()> {
-    let mut found = String::new();
-    for section in
-        elf.sections().filter(|section| section.kind() == SectionKind::Text && section.name() != Ok(".start"))
-    {
-        let mut decoder = Decoder::with_ip(64, section.data()?, section.address(), DecoderOptions::NONE);
-        let mut instruction = Instruction::default();
-        while decoder.can_decode() {
-            decoder.decode_out(&mut instruction);
-            if is_foreign(&instruction) {
-                writeln!(found, "  {:?} at {:#x}", instruction.mnemonic(), instruction.ip())?;
-            }
-        }
-    }
-    ensure!(found.is_empty(), "instructions that not every host can run:\n{found}");
     Ok(())
 }
 
@@ -255,17 +204,5 @@ mod tests {
         assert!(check_reset_vector(&image).is_ok());
         image[at..at + 3].copy_from_slice(&[0xe9, 0x00, 0x00]);
         assert!(check_reset_vector(&image).is_err());
-    }
-
-    #[test]
-    fn later_instructions_are_found() {
-        let foreign = |code: &[u8]| is_foreign(&Decoder::with_ip(64, code, 0, DecoderOptions::NONE).decode());
-        assert!(foreign(&[0xf3, 0x0f, 0xb8, 0xc0]), "popcnt eax, eax");
-        assert!(foreign(&[0x48, 0x0f, 0xc7, 0x0f]), "cmpxchg16b [rdi]");
-        assert!(foreign(&[0x66, 0x0f, 0xef, 0xc0]), "pxor xmm0, xmm0");
-        assert!(foreign(&[0x0f, 0x57, 0xc0]), "xorps xmm0, xmm0");
-        assert!(foreign(&[0xd9, 0xeb]), "fldpi");
-        assert!(!foreign(&[0xf0, 0x0f, 0xb1, 0x0f]), "lock cmpxchg [rdi], ecx");
-        assert!(!foreign(&[0xf3, 0x48, 0xa5]), "rep movsq");
     }
 }

@@ -1,43 +1,17 @@
-//! Firstlight's host tool: builds the image, boots it in QEMU, and tests it.
+//! `cargo xtask`: builds, boots and tests Firstlight.
 //!
-//! Each command is one file (`run`, `image`, `test`, `compare`, `faults`, `fuzz`, `budget`, `order`, `parity`, `setup`,
-//! `support`); the shared parts are next to them. The commands are started as `cargo xtask …` through the alias in
-//! `.cargo/config.toml`. The tool's own messages go to the standard error; the standard output has the guest's serial console and
-//! the tests' output.
+//! The alias in `.cargo/config.toml` starts it. The commands are modules of this crate's library, except those that measure:
+//! they are the program `tools/measure`, compiled when it is first used. The tool's own messages go to the standard error; the
+//! standard output has the guest's serial console and the tests' output.
 #![forbid(unsafe_code)]
 
-mod budget;
-#[path = "../../tests/qemu/child.rs"]
-mod child;
-mod compare;
-mod elf_file;
-mod faults;
-mod fuzz;
-mod guest;
-mod image;
-#[path = "../../src/image_size.rs"]
-mod image_size;
-mod initramfs;
-mod modules;
-mod newer_qemu;
-mod order;
-mod packages;
-mod panics;
-mod parity;
-mod paths;
-mod progress;
-mod qemu;
-mod run;
-mod setup;
-mod support;
-mod target;
-mod test;
-mod test_kernels;
-mod tools;
-
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+use xtask::{faults, fuzz, image, paths, progress, run, setup, test};
 
 /// Build, boot and test Firstlight, minimal firmware for virtual machines that boots Linux directly
 ///
@@ -55,34 +29,55 @@ enum Command {
     Run(run::Args),
     Image(image::Args),
     Test(test::Args),
-    Compare(compare::Args),
+    Setup(setup::Args),
+    /// Compare boot times and costs with other firmware
+    #[command(disable_help_flag = true)]
+    Compare(Measure),
+    /// Count what a boot costs, and compare with the recorded budget
+    #[command(disable_help_flag = true)]
+    Budget(Measure),
+    /// Order the image's functions by their first use
+    #[command(disable_help_flag = true)]
+    Order(Measure),
+    /// Compare what a guest sees under SeaBIOS and under this firmware
+    #[command(disable_help_flag = true)]
+    Parity(Measure),
+    /// Write the README's table of supported kernels and hosts
+    #[command(disable_help_flag = true)]
+    Support(Measure),
     Faults(faults::Args),
     Fuzz(fuzz::Args),
-    Budget(budget::Args),
-    Order(order::Args),
-    Parity(parity::Args),
-    Setup(setup::Args),
-    Support(support::Args),
+}
+
+/// The arguments of a command of `tools/measure`, which parses them itself.
+#[derive(clap::Args)]
+struct Measure {
+    /// The command's options; --help lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    arguments: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let success = |()| ExitCode::SUCCESS;
+    progress::exit_code(match Arguments::parse().command {
         Command::Run(args) => run::run(&args),
-        Command::Image(args) => image::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Compare(args) => compare::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Faults(args) => faults::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Image(args) => image::run(&args).map(success),
+        Command::Test(args) => test::run(&args).map(success),
+        Command::Setup(args) => setup::run(&args).map(success),
+        Command::Compare(args) => measure("compare", &args),
+        Command::Budget(args) => measure("budget", &args),
+        Command::Order(args) => measure("order", &args),
+        Command::Parity(args) => measure("parity", &args),
+        Command::Support(args) => measure("support", &args),
+        Command::Faults(args) => faults::run(&args).map(success),
         Command::Fuzz(args) => fuzz::run(&args),
-        Command::Budget(args) => budget::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Order(args) => order::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Parity(args) => parity::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Support(args) => support::run(&args).map(|()| ExitCode::SUCCESS),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
     })
+}
+
+/// Becomes `tools/measure`, in the same process and folder. Returns only if that fails.
+fn measure(command: &str, args: &Measure) -> anyhow::Result<ExitCode> {
+    let mut cargo = paths::member("measure");
+    Err(cargo.arg(command).args(&args.arguments).exec()).context("cannot start cargo")
 }
 
 #[cfg(test)]

@@ -18,9 +18,10 @@ const TARGET_VARIABLE: &str = "CARGO_TARGET_DIR";
 
 /// The repository's top folder.
 pub fn root() -> PathBuf {
-    // Cargo sets the variable at run time too; that one is right even where the repository was moved after the build.
+    // Cargo sets the variable at run time too. That value is right even if the repository was moved after the build.
     let package = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-    package.parent().map(Path::to_path_buf).unwrap_or(package)
+    let root = package.ancestors().find(|folder| folder.join("Cargo.lock").is_file());
+    root.map(Path::to_path_buf).unwrap_or(package)
 }
 
 /// Cargo's build folder: `CARGO_TARGET_DIR` where that is set, else `target` in the repository.
@@ -51,6 +52,18 @@ pub fn cargo() -> Command {
     if env::var_os(TARGET_VARIABLE).is_some() {
         cargo.env(TARGET_VARIABLE, target());
     }
+    cargo
+}
+
+/// The cargo that started this program, to compile and run another member of the workspace in the current folder. The member's
+/// arguments are to be added.
+pub fn member(package: &str) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["run", "--locked", "--manifest-path"]).arg(root().join("Cargo.toml")).args([
+        "--package",
+        package,
+        "--",
+    ]);
     cargo
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::process::{Command, Output};
+use std::process::{Command, ExitCode, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -20,6 +20,14 @@ const TAIL_LINES: usize = 20;
 /// Prints one line for the user.
 pub fn say(text: &str) {
     eprintln!("{text}");
+}
+
+/// The exit code for the result of a command. Prints an error.
+pub fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        say(&format!("error: {error:#}"));
+        ExitCode::FAILURE
+    })
 }
 
 /// A piece of work under way. Dropping it without [`Step::done`] (on an error) takes its spinner away.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
-use crate::{budget, child, faults, guest, image, newer_qemu, packages, parity, paths, support, test_kernels, tools};
+use crate::{child, faults, guest, guest_programs, image, newer_qemu, packages, paths, test_kernels};
 
 /// More QEMU tests at a time than this do not help: each has up to two busy CPUs.
 const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
@@ -110,6 +110,11 @@ impl Times {
         result
     }
 
+    /// A step that is a command of `tools/measure`.
+    fn xtask(&mut self, name: &'static str, command: &str) -> anyhow::Result<()> {
+        self.timed(name, || Step::new(name, &format!("xtask {command}")).run())
+    }
+
     /// A step that is a command of this tool by itself.
     fn command<T>(&mut self, name: &'static str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
         say(&format!("\n==> {name}: cargo xtask {name}"));
@@ -148,10 +153,13 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
     }
     times.timed("sanitizer", || sanitizer_step(filter).run_with_nightly())?;
     if filter.is_none() {
-        times.command("support", support::check)?;
+        times.xtask("support", "support --check")?;
         times.timed("crates", check_crates)?;
     }
-    let image = times.command("image", image::build)?;
+    let image = times.command("image", || {
+        let image = image::build()?;
+        image::inspect(&image, false).map(|()| image)
+    })?;
     let with_image = |step: Step, elf: &Path| {
         step.with("FIRSTLIGHT_IMAGE", image.bin.display().to_string()).with("FIRSTLIGHT_ELF", elf.display().to_string())
     };
@@ -164,11 +172,11 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
         return Ok(());
     }
     if filter.is_none() {
-        times.command("budget", || budget::check(&image))?;
+        times.xtask("budget", "budget")?;
     }
     let prepare = || -> anyhow::Result<_> {
         let guest = guest::prepare()?;
-        Ok((guest.initrd_with(&tools::prepare()?)?, guest::console_kernel()?.image, guest))
+        Ok((guest.initrd_with(&guest_programs::prepare()?)?, guest::console_kernel()?.image, guest))
     };
     let guest = times.timed("default guest", || prepare().context("the default guest cannot be made"))?;
     let (initrd_with_tools, console_kernel, guest) = guest;
@@ -183,7 +191,7 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
         .with("FIRSTLIGHT_TOOLS_INITRD", initrd_with_tools.display().to_string());
     times.timed(step.name, || step.run())?;
     if filter.is_none() {
-        times.command("parity", || parity::check_all(&image.bin, &guest.kernel, &initrd_with_tools))?;
+        times.xtask("parity", "parity")?;
     }
     Ok(())
 }

@@ -1,0 +1,77 @@
+//! Finds instructions in the image that some host cannot run.
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, ensure};
+use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic};
+use object::read::elf::ElfFile64;
+use object::{LittleEndian, Object as _, ObjectSection as _, SectionKind};
+
+/// What every host runs in ring 0: the integer instructions of the first x86-64 CPUs, and hints.
+const ALLOWED: [CpuidFeature; 13] = [
+    CpuidFeature::INTEL8086,
+    CpuidFeature::INTEL186,
+    CpuidFeature::INTEL286,
+    CpuidFeature::INTEL386,
+    CpuidFeature::INTEL486,
+    CpuidFeature::X64,
+    CpuidFeature::CMOV,
+    CpuidFeature::CPUID,
+    CpuidFeature::CX8,
+    CpuidFeature::MSR,
+    CpuidFeature::MULTIBYTENOP,
+    CpuidFeature::PAUSE,
+    CpuidFeature::TSC,
+];
+
+/// Whether not every host can run it.
+///
+/// `tzcnt` is what the compiler makes of `bsf` where the operand is known not to be zero: its bytes are `rep bsf`, which
+/// CPUs without `tzcnt` execute as `bsf`, with the same result then.
+fn is_foreign(instruction: &Instruction) -> bool {
+    let allowed = |feature| ALLOWED.contains(feature);
+    instruction.is_invalid()
+        || (instruction.mnemonic() != Mnemonic::Tzcnt && !instruction.cpuid_features().iter().all(allowed))
+}
+
+/// Checks that every host can run every instruction outside the start-up code.
+///
+/// No vector, floating-point, `popcnt`, `cmpxchg16b` or other later instruction: hosts that emulate ring 0 cannot run
+/// them, and nothing has checked that the CPU has them.
+///
+/// # Errors
+/// With the instructions, if there are some.
+pub fn check(elf: &ElfFile64<'_, LittleEndian>) -> Result<()> {
+    let mut found = String::new();
+    for section in
+        elf.sections().filter(|section| section.kind() == SectionKind::Text && section.name() != Ok(".start"))
+    {
+        let mut decoder = Decoder::with_ip(64, section.data()?, section.address(), DecoderOptions::NONE);
+        let mut instruction = Instruction::default();
+        while decoder.can_decode() {
+            decoder.decode_out(&mut instruction);
+            if is_foreign(&instruction) {
+                writeln!(found, "  {:?} at {:#x}", instruction.mnemonic(), instruction.ip())?;
+            }
+        }
+    }
+    ensure!(found.is_empty(), "instructions that not every host can run:\n{found}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_instructions_are_found() {
+        let foreign = |code: &[u8]| is_foreign(&Decoder::with_ip(64, code, 0, DecoderOptions::NONE).decode());
+        assert!(foreign(&[0xf3, 0x0f, 0xb8, 0xc0]), "popcnt eax, eax");
+        assert!(foreign(&[0x48, 0x0f, 0xc7, 0x0f]), "cmpxchg16b [rdi]");
+        assert!(foreign(&[0x66, 0x0f, 0xef, 0xc0]), "pxor xmm0, xmm0");
+        assert!(foreign(&[0x0f, 0x57, 0xc0]), "xorps xmm0, xmm0");
+        assert!(foreign(&[0xd9, 0xeb]), "fldpi");
+        assert!(!foreign(&[0xf0, 0x0f, 0xb1, 0x0f]), "lock cmpxchg [rdi], ecx");
+        assert!(!foreign(&[0xf3, 0x48, 0xa5]), "rep movsq");
+    }
+}

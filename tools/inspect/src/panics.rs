@@ -1,0 +1,318 @@
+//! Finds the panic sites of the linked image.
+//!
+//! A panic stops the guest, so the project's own code must have no panic site, and the crates as few as possible. This module
+//! reads the machine code, after all optimizations: a site is a call of, or jump to, a function that only panics.
+//!
+//! Such functions are found by what they do: the panic handler is one, and so is every function of a crate or the standard
+//! library that never returns and calls one. A site belongs to the author of the line that the panic names. The line is passed in
+//! a register as a `core::panic::Location`: `a[i]` in the project is the project's, though the check is in `core`. If a failed
+//! allocation names no line, the site belongs to the function that contains the call.
+//!
+//! The list also shows whether the image has overflow checks: some of the sites in crates are such checks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use anyhow::{Context as _, Result, ensure};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use object::read::elf::ElfFile64;
+use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
+
+/// How many there may be in crates and in the parts of the standard library that nothing of the project's is inlined
+/// around, for each target. Never raised without a reason; the check says when one can be lowered.
+const MOST_IN_CRATES: [(&str, usize); 2] = [("x86_64-unknown-none", 27), ("x86_64-unknown-linux-gnu", 27)];
+
+/// What the panic handler's symbol is called by the compiler.
+const HANDLER: &str = "rust_begin_unwind";
+/// What the demangled names of the project's own functions begin with; after a `<`, those of a type's trait.
+const OWN: &str = "firstlight::";
+/// The functions of `core` that overflow checks call, and nothing else does.
+const OVERFLOWS: [&str; 3] = ["panic_const_add_overflow", "panic_const_mul_overflow", "panic_const_sub_overflow"];
+/// The project's own files, as `Location` has them.
+const OWN_FILES: &str = "src/";
+
+/// One place that can panic.
+#[derive(Debug)]
+pub struct Site {
+    /// The linked address of the call or jump.
+    at: u64,
+    /// The function that panics.
+    target: String,
+    /// The function and the line that it belongs to.
+    place: String,
+    /// Whether it is the project's own.
+    own: bool,
+}
+
+impl Site {
+    /// `location` is the file and the line that the panic would name, where it names one.
+    fn new(at: u64, target: String, function: &str, location: Option<String>) -> Self {
+        let own = location.as_ref().map_or(is_own(function), |place| place.starts_with(OWN_FILES));
+        let place = location.map_or_else(|| function.to_owned(), |place| format!("{place} in {function}"));
+        Self { at, target, place, own }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {:#x} {}: {}", self.at, self.place, self.target)
+    }
+}
+
+/// Every place in a program that can panic.
+///
+/// # Errors
+/// When the file is not as the linker makes it, or has no panic handler.
+pub fn sites(elf: &ElfFile64<'_, LittleEndian>) -> Result<Vec<Site>> {
+    let functions = functions(elf)?;
+    let machinery = machinery(&functions)?;
+    let mut sites = Vec::new();
+    for (start, function) in &functions {
+        if machinery.contains(start) {
+            continue;
+        }
+        for branch in function.branches.iter().filter(|branch| machinery.contains(&branch.to)) {
+            let location = branch.constants.iter().find_map(|&at| location(elf, at));
+            let target = functions.get(&branch.to).map(|function| function.name.clone()).unwrap_or_default();
+            sites.push(Site::new(branch.at, target, &function.name, location));
+        }
+    }
+    Ok(sites)
+}
+
+/// How many there are, in a sentence.
+pub fn count(sites: &[Site]) -> String {
+    let own = sites.iter().filter(|site| site.own).count();
+    format!("Panic sites: {own} in the project's code, {} in crates", sites.len() - own)
+}
+
+/// Checks the number of sites. `target` is the target that the program was built for.
+///
+/// # Errors
+/// When one is the project's own, there are more or fewer in crates than are recorded, or none is an overflow check.
+pub fn check(sites: &[Site], target: &str) -> Result<()> {
+    let (own, crates): (Vec<_>, Vec<_>) = sites.iter().partition(|site| site.own);
+    let checks_overflow = |site: &Site| OVERFLOWS.iter().any(|check| site.target.ends_with(check));
+    ensure!(
+        sites.iter().any(checks_overflow),
+        "no overflow checks are in the image: the profile it is built with has to have overflow-checks = true (Cargo.toml)"
+    );
+    ensure!(own.is_empty(), "{} places of the project's own can panic:\n{}", own.len(), list(&own));
+    let count = crates.len();
+    if let Some((_, most)) = MOST_IN_CRATES.iter().find(|(name, _)| *name == target) {
+        ensure!(
+            count <= *most,
+            "{count} places in crates can panic, and {most} are allowed (tools/inspect/src/panics.rs):\n{}",
+            list(&crates)
+        );
+        ensure!(
+            count == *most,
+            "only {count} places in crates can panic: lower MOST_IN_CRATES to that (tools/inspect/src/panics.rs)"
+        );
+    }
+    Ok(())
+}
+
+/// One a line.
+pub fn list<S: std::borrow::Borrow<Site>>(sites: &[S]) -> String {
+    sites.iter().map(|site| site.borrow().to_string()).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a function of this demangled name is the project's own.
+fn is_own(name: &str) -> bool {
+    name.trim_start_matches('<').starts_with(OWN)
+}
+
+/// A function: its demangled name, its calls of and jumps to others, and whether it returns.
+#[derive(Debug, Default)]
+struct Function {
+    name: String,
+    branches: Vec<Branch>,
+    returns: bool,
+}
+
+/// A call or a jump to another function.
+#[derive(Debug)]
+struct Branch {
+    at: u64,
+    to: u64,
+    /// The constants that were put into registers since the branch before, the last first.
+    constants: Vec<u64>,
+}
+
+/// All functions by their addresses.
+fn functions(elf: &ElfFile64<'_, LittleEndian>) -> Result<BTreeMap<u64, Function>> {
+    let mut functions = BTreeMap::new();
+    for symbol in elf.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() != 0) {
+        let Some(section) = symbol.section_index() else { continue };
+        let code = elf.section_by_index(section)?.data_range(symbol.address(), symbol.size())?;
+        let code = code.with_context(|| format!("no code at {:#x}", symbol.address()))?;
+        let name = format!("{:#}", rustc_demangle::demangle(symbol.name()?));
+        functions.insert(symbol.address(), read(name, symbol.address(), code));
+    }
+    Ok(functions)
+}
+
+fn read(name: String, start: u64, code: &[u8]) -> Function {
+    let mut function = Function { name, ..Function::default() };
+    let inside = start..start + code.len() as u64;
+    let mut constants = Vec::new();
+    for instruction in &mut Decoder::with_ip(64, code, start, DecoderOptions::NONE) {
+        constants.extend(constant(&instruction));
+        match instruction.flow_control() {
+            FlowControl::Next => {}
+            FlowControl::Return => function.returns = true,
+            _ => {
+                let to = instruction.near_branch_target();
+                let constants = constants.drain(..).rev().collect();
+                if to != 0 && !inside.contains(&to) {
+                    function.branches.push(Branch { at: instruction.ip(), to, constants });
+                }
+            }
+        }
+    }
+    function
+}
+
+/// What `instruction` puts into a register, where that is a constant of 64 bits.
+fn constant(instruction: &Instruction) -> Option<u64> {
+    match (instruction.mnemonic(), instruction.op1_kind()) {
+        (Mnemonic::Mov, OpKind::Immediate32to64 | OpKind::Immediate64) => Some(instruction.immediate(1)),
+        (Mnemonic::Lea, OpKind::Memory) if instruction.memory_base() == Register::RIP => {
+            Some(instruction.memory_displacement64())
+        }
+        _ => None,
+    }
+}
+
+/// The file and the line of the `core::panic::Location` at this address, if it is one: the address and the length of the
+/// file's name, then line and column, 32 bits each.
+fn location(elf: &ElfFile64<'_, LittleEndian>, at: u64) -> Option<String> {
+    let bytes = |at: u64, len: u64| {
+        let mut sections = elf.sections();
+        sections.find_map(|section| section.data_range(at, len).ok()?).map(<[u8]>::to_vec)
+    };
+    let number = |at: u64, len: u64| {
+        Some(bytes(at, len)?.iter().rev().fold(0, |number: u64, byte| number << 8 | u64::from(*byte)))
+    };
+    let file = String::from_utf8(bytes(number(at, 8)?, number(at + 8, 8).filter(|&len| len < 1024)?)?).ok()?;
+    let line = number(at + 16, 4)?;
+    file.ends_with(".rs").then(|| format!("{file}:{line}"))
+}
+
+/// The addresses of the functions that do nothing but panic.
+fn machinery(functions: &BTreeMap<u64, Function>) -> Result<BTreeSet<u64>> {
+    let handlers = functions.iter().filter(|(_, function)| function.name.ends_with(HANDLER));
+    let mut found: BTreeSet<_> = handlers.map(|(start, _)| *start).collect();
+    ensure!(!found.is_empty(), "there is no panic handler in the image ({HANDLER})");
+    loop {
+        let before = found.len();
+        for (start, function) in functions {
+            let goes_on = function.branches.iter().any(|branch| found.contains(&branch.to));
+            if goes_on && !function.returns && !is_own(&function.name) {
+                found.insert(*start);
+            }
+        }
+        if found.len() == before {
+            return Ok(found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(name: &str, branches: &[u64], returns: bool) -> Function {
+        let branches = branches.iter().map(|&to| Branch { at: 0, to, constants: Vec::new() }).collect();
+        Function { name: name.to_owned(), branches, returns }
+    }
+
+    #[test]
+    fn what_does_nothing_but_panic_is_found_by_what_it_does() {
+        let functions = BTreeMap::from([
+            (1, function("__rustc::rust_begin_unwind", &[], false)),
+            (2, function("core::panicking::panic_fmt", &[1], false)),
+            (3, function("core::panicking::panic", &[2], false)),
+            (4, function("alloc::raw_vec::grow_one", &[3], true)),
+            (5, function("firstlight::main", &[3, 6], false)),
+            (6, function("firstlight::halt", &[], false)),
+            (7, function("<firstlight::a::B as core::fmt::Display>::fmt", &[3, 6], false)),
+        ]);
+        assert_eq!(machinery(&functions).unwrap(), BTreeSet::from([1, 2, 3]));
+        let without = BTreeMap::from([(6, function("firstlight::halt", &[], false))]);
+        assert!(machinery(&without).is_err(), "the image has another panic handler than was thought");
+    }
+
+    #[test]
+    fn a_failed_allocation_in_a_trait_of_an_own_type_was_counted_as_one_in_a_crate() {
+        let own = |function: &str, location: Option<&str>| {
+            Site::new(0, "panic".to_owned(), function, location.map(str::to_owned)).own
+        };
+        assert!(own("<firstlight::a::B as core::fmt::Display>::fmt", None));
+        assert!(own("firstlight::a::b", None));
+        assert!(own("<a::B as core::fmt::Display>::fmt", Some("src/a.rs:1")), "a closure of the project's");
+        assert!(!own("<a::B as core::fmt::Display>::fmt", None));
+        assert!(!own("core::ptr::drop_in_place<firstlight::a::B>", None));
+        assert!(!own("<firstlight::a::B as core::fmt::Display>::fmt", Some("crates/a/src/b.rs:1")));
+    }
+
+    #[test]
+    fn calls_jumps_and_the_constants_before_them_are_read() {
+        let code = [
+            [0x48, 0xc7, 0xc7, 0x00, 0x00, 0x00, 0x80].as_slice(), // mov rdi, 0xffffffff80000000
+            &[0x74, 0x05],                                         // je over the call
+            &[0xe8, 0xf2, 0x0f, 0x00, 0x00],                       // call 0x2000
+            &[0xc3],
+        ];
+        let read = read("f".to_owned(), 0x1000, &code.concat());
+        assert!(read.returns);
+        let [branch] = &read.branches[..] else { panic!("{read:?}") };
+        assert_eq!((branch.at, branch.to), (0x1009, 0x2000));
+        assert!(branch.constants.is_empty(), "the jump before has them");
+    }
+
+    /// Places in crates, with overflow checks among them.
+    fn in_crates(count: usize) -> Vec<Site> {
+        let target = |at: usize| format!("core::panicking::panic_const::{}", OVERFLOWS[at % OVERFLOWS.len()]);
+        (0..count).map(|at| Site::new(at as u64, target(at), "a::b", None)).collect()
+    }
+
+    #[test]
+    fn the_count_in_crates_is_the_recorded_one_for_each_target() {
+        for (target, most) in MOST_IN_CRATES {
+            assert!(check(&in_crates(most), target).is_ok());
+            assert!(check(&in_crates(most + 1), target).unwrap_err().to_string().contains("a::b"));
+            let error = check(&in_crates(most - 1), target).unwrap_err().to_string();
+            assert!(error.contains("lower MOST_IN_CRATES"), "{error}");
+        }
+        assert!(check(&in_crates(100), "another target").is_ok());
+    }
+
+    #[test]
+    fn a_panic_of_the_projects_own_is_refused_for_every_target() {
+        let mut sites = in_crates(MOST_IN_CRATES[0].1);
+        sites.push(Site::new(0, "panic".to_owned(), "firstlight::a", None));
+        for target in [MOST_IN_CRATES[0].0, "another target"] {
+            assert!(check(&sites, target).unwrap_err().to_string().contains("the project's own"));
+        }
+    }
+
+    #[test]
+    fn an_image_without_overflow_checks_is_refused() {
+        let mut sites = in_crates(100);
+        for site in &mut sites {
+            // Of a division, which is checked in any case.
+            site.target = "core::panicking::panic_const::panic_const_div_overflow".to_owned();
+        }
+        assert!(check(&sites, "another target").unwrap_err().to_string().contains("overflow-checks = true"));
+    }
+
+    #[test]
+    fn the_firmware_is_built_with_overflow_checks_in_every_crate() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml")).unwrap();
+        let (_, profile) = text.split_once("[profile.firmware]").unwrap();
+        assert!(profile.contains("\noverflow-checks = true\n"));
+        assert!(!profile.contains("[profile.firmware.package"), "a crate may have others");
+    }
+}

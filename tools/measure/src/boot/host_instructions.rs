@@ -1,0 +1,178 @@
+//! The instructions that the whole QEMU process executes on the host, counted by valgrind.
+//!
+//! Under TCG, the milliseconds follow from this figure, which does not depend on the speed or the load of the machine.
+//! A run takes some seconds. QEMU's start is part of it and is taken off by a run of the base line image, so the result
+//! is in instructions over the base line.
+//!
+//! QEMU's thread that frees unused memory is left out. It first waits for 50 ms, so its work before the end depends on the
+//! duration of the process, by 1 million instructions. The other threads repeat to 0.1 %.
+
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use xtask::packages;
+use xtask::qemu::Accelerator;
+
+use super::counts::Attempt;
+use super::probe::End;
+use super::process::Running;
+use super::scenario::{PayloadFiles, Scenario};
+
+/// How often the instructions of one image are counted.
+const RUNS: usize = 2;
+
+/// How long one run may take. It runs at a thirtieth of the usual speed.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// valgrind's tool that counts instructions for each thread. No file of the user's adds options to it. QEMU may be a script
+/// that starts QEMU.
+const OPTIONS: [&str; 4] =
+    ["--command-line-only=yes", "--tool=callgrind", "--separate-threads=yes", "--trace-children=yes"];
+
+/// The name of a thread's counts, before its number.
+const COUNTS: &str = "counts-";
+
+/// The number of the thread that frees: QEMU starts it before all others, in a constructor (QEMU, `util/rcu.c`, `rcu_init`).
+const RCU_THREAD: &str = "02";
+
+/// What a user's environment would change in valgrind or in QEMU's libraries.
+const NOT_INHERITED: [&str; 3] = ["VALGRIND_OPTS", "DEBUGINFOD_URLS", "GLIBC_TUNABLES"];
+
+/// The counts of some runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Runs(pub Vec<u64>);
+
+/// Host instructions over the base line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct OverBaseLine {
+    /// The least of the firmware's runs less the least of the base line's.
+    pub instructions: u64,
+    /// The noise: how far the runs of the firmware lie apart, and those of the base line, whichever is more.
+    pub noise: u64,
+}
+
+impl OverBaseLine {
+    /// From the runs of a firmware and of the base line image. `None` where one of them has no run.
+    pub fn of(firmware: &Runs, base_line: &Runs) -> Option<Self> {
+        let instructions = firmware.least()?.saturating_sub(base_line.least()?);
+        Some(Self { instructions, noise: firmware.spread()?.max(base_line.spread()?) })
+    }
+}
+
+impl Runs {
+    fn least(&self) -> Option<u64> {
+        self.0.iter().min().copied()
+    }
+
+    fn spread(&self) -> Option<u64> {
+        Some(self.0.iter().max()? - self.least()?)
+    }
+}
+
+/// Why nothing can be counted on this machine, if it cannot.
+pub fn lack() -> Option<String> {
+    packages::VALGRIND.found().is_none().then(|| format!("missing: {}", packages::VALGRIND))
+}
+
+/// Boots a few times under TCG and valgrind, and counts. The runs are added to `runs`.
+///
+/// # Errors
+/// The outer one when valgrind cannot be run at all; the inner one when the kernel was not reached.
+pub fn count(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, runs: &mut Runs) -> Attempt<()> {
+    for _ in 0..RUNS {
+        match run(scenario, firmware, payload)? {
+            Ok(count) => runs.0.push(count),
+            Err(why) => return Ok(Err(why)),
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn run(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<u64> {
+    let folder = tempfile::tempdir()?;
+    let launch = Scenario { accelerator: Accelerator::Tcg, ..scenario.clone() }.launch(firmware, payload);
+    let (running, _) = Running::start(&under_valgrind(&launch.command(), folder.path()), false)?;
+    let ended = running.wait(LIMIT)?;
+    let counted = counted(folder.path())?.filter(|_| reached_its_end(ended.status));
+    Ok(counted.ok_or_else(|| ended.failure("the kernel under valgrind", LIMIT)))
+}
+
+/// The same command under valgrind, whose files go to `folder`.
+fn under_valgrind(command: &Command, folder: &Path) -> Command {
+    let mut valgrind = Command::new(packages::VALGRIND_PROGRAM);
+    let file = |option: &str, name: &str| format!("--{option}={}", folder.join(name).display());
+    valgrind.args(OPTIONS).args([file("log-file", "log"), file("callgrind-out-file", COUNTS.trim_end_matches('-'))]);
+    valgrind.arg(command.get_program()).args(command.get_args());
+    for name in NOT_INHERITED {
+        valgrind.env_remove(name);
+    }
+    valgrind
+}
+
+/// Whether the guest ended QEMU at an end of a measurement.
+fn reached_its_end(status: ExitStatus) -> bool {
+    status.code().and_then(End::of_status).is_some()
+}
+
+/// The instructions of all threads but the one that frees. `None` where callgrind has written no counts.
+fn counted(folder: &Path) -> anyhow::Result<Option<u64>> {
+    let mut sum = None;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let thread = name.to_str().and_then(|name| name.strip_prefix(COUNTS));
+        if thread.is_some_and(|thread| thread != RCU_THREAD) {
+            let text = std::fs::read(entry.path())?;
+            let count = total(&String::from_utf8_lossy(&text));
+            sum = Some(sum.unwrap_or(0) + count.with_context(|| format!("callgrind: no total in {name:?}"))?);
+        }
+    }
+    Ok(sum)
+}
+
+/// The number in "totals: 86921719".
+fn total(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("totals:"))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_threads_are_added_up_but_for_the_one_that_frees() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("log", "==5615== Callgrind, a call-graph generating cache profiler\n");
+        write("counts", "# callgrind format\n");
+        assert_eq!(counted(folder.path()).unwrap(), None);
+        write("counts-01", "# callgrind format\nevents: Ir\nfn=(1) main\n16 5\nsummary: 9\ntotals: 86921719\n");
+        write("counts-02", "totals: 1124158\n");
+        write("counts-03", "totals: 3256974\n");
+        assert_eq!(counted(folder.path()).unwrap(), Some(90_178_693));
+        write("counts-04", "events: Ir\n");
+        assert!(counted(folder.path()).is_err(), "cut off");
+    }
+
+    #[test]
+    fn the_least_runs_count_and_the_spread_is_the_noise() {
+        let (firmware, base) = (Runs(vec![190_100, 189_300, 190_000]), Runs(vec![91_400, 90_300]));
+        assert_eq!(OverBaseLine::of(&firmware, &base), Some(OverBaseLine { instructions: 99_000, noise: 1_100 }));
+        assert_eq!(OverBaseLine::of(&base, &firmware).map(|over| over.instructions), Some(0));
+        assert_eq!(OverBaseLine::of(&firmware, &Runs::default()), None);
+        assert_eq!(OverBaseLine::of(&Runs::default(), &base), None);
+    }
+
+    #[test]
+    fn only_a_guest_that_reached_an_end_is_counted() {
+        let ended = |code: i32| reached_its_end(ExitStatus::from_raw(code << 8));
+        assert!(ended(0x30 * 2 + 1) && ended(0x70 * 2 + 1));
+        assert!(!ended(0) && !ended(1) && !ended(2));
+        assert!(!reached_its_end(ExitStatus::from_raw(9)), "a signal");
+    }
+}

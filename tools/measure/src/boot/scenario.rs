@@ -1,0 +1,292 @@
+//! What is measured: a machine, a transport, an accelerator and a payload; and QEMU's command line for it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use xtask::qemu::{self, Accelerator, Launch};
+
+use super::probe::{EXIT_PORT, Files, Format, USER_PROGRAM};
+
+/// The small payload hides nothing of the firmware behind copying.
+pub const SMALL: Sizes = Sizes { kernel: 256 << 10, initrd: 0 };
+
+/// The large one is of the size of a distribution's kernel and initrd.
+pub const LARGE: Sizes = Sizes { kernel: 14 << 20, initrd: 32 << 20 };
+
+/// How the firmware reads fw_cfg's items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// by DMA
+    Dma,
+    /// through ports, as the host offers no DMA
+    Pio,
+}
+
+/// What is booted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Payload {
+    /// The probe kernel, which ends at its first instruction.
+    Probe {
+        /// Its form.
+        format: Format,
+        /// Its size in bytes.
+        kernel: u64,
+        /// The size of the initrd in bytes; zero is none.
+        initrd: u64,
+    },
+    /// A Linux kernel, up to the first program in user space.
+    Linux {
+        /// The kernel.
+        kernel: PathBuf,
+        /// The initrd, in front of the program that ends the measurement.
+        initrd: Option<PathBuf>,
+    },
+}
+
+/// The sizes of a probe, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// The kernel's.
+    pub kernel: u64,
+    /// The initrd's; zero is none.
+    pub initrd: u64,
+}
+
+impl Sizes {
+    /// A probe of these sizes.
+    pub const fn probe(self, format: Format) -> Payload {
+        Payload::Probe { format, kernel: self.kernel, initrd: self.initrd }
+    }
+}
+
+/// One thing to measure under every firmware.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Scenario {
+    /// QEMU's machine type, with properties if any.
+    pub machine: String,
+    /// How items are read.
+    pub transport: Transport,
+    /// What executes the guest.
+    #[serde(serialize_with = "accelerator_name")]
+    pub accelerator: Accelerator,
+    /// What is booted.
+    pub payload: Payload,
+    /// Devices, as `-device` takes them, and other options of QEMU's: a word that begins with a dash, and its value.
+    pub devices: Vec<String>,
+    /// How many CPUs.
+    pub cpus: u16,
+    /// The memory, as `-m` takes it.
+    pub memory: String,
+}
+
+/// The files of a payload.
+#[derive(Debug, Clone)]
+pub struct PayloadFiles {
+    kernel: PathBuf,
+    initrd: Option<PathBuf>,
+}
+
+impl Payload {
+    /// Makes the files.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn files(&self, files: &Files) -> anyhow::Result<PayloadFiles> {
+        Ok(match self {
+            Self::Probe { format, kernel, initrd } => PayloadFiles {
+                kernel: files.kernel(*format, *kernel)?,
+                initrd: (*initrd > 0).then(|| files.initrd(*initrd)).transpose()?,
+            },
+            Self::Linux { kernel, initrd } => {
+                PayloadFiles { kernel: kernel.clone(), initrd: Some(files.user_initrd(initrd.as_deref())?) }
+            }
+        })
+    }
+
+    /// A probe with files of the same sizes, for a real kernel.
+    ///
+    /// # Errors
+    /// When a file's size cannot be read.
+    pub fn twin(&self, files: &PayloadFiles) -> anyhow::Result<Option<Self>> {
+        let size = |path: &Path| {
+            let data = path.metadata().with_context(|| format!("cannot read {}", path.display()));
+            data.map(|data| data.len())
+        };
+        if !self.is_linux() {
+            return Ok(None);
+        }
+        let initrd = files.initrd.as_deref().map(size).transpose()?.unwrap_or(0);
+        Ok(Some(Self::Probe { format: Format::Bzimage, kernel: size(&files.kernel)?, initrd }))
+    }
+
+    /// Whether a real kernel is booted.
+    pub fn is_linux(&self) -> bool {
+        matches!(self, Self::Linux { .. })
+    }
+
+    /// What it is called in a report.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Probe { format, kernel, initrd } => {
+                let form = match format {
+                    Format::Bzimage => "probe",
+                    Format::Pvh => "PVH probe",
+                };
+                let initrd = if *initrd == 0 { "no initrd".to_owned() } else { format!("{} initrd", size(*initrd)) };
+                format!("{form} {}, {initrd}", size(*kernel))
+            }
+            Self::Linux { kernel, .. } => format!("Linux ({})", kernel.file_name().unwrap_or_default().display()),
+        }
+    }
+
+    /// The guest memory it needs, in bytes.
+    fn memory(&self) -> u64 {
+        match self {
+            // The kernel may be placed anywhere below the initrd, and aligned to 16 MiB.
+            Self::Probe { kernel, initrd, .. } => kernel.saturating_add(*initrd).saturating_add(128 << 20),
+            Self::Linux { .. } => 0,
+        }
+    }
+}
+
+/// The guest memory for a payload: 512 MiB, or what it needs.
+pub fn memory_for(payload: &Payload) -> String {
+    const LEAST: u64 = 512 << 20;
+    let bytes = payload.memory().max(LEAST).next_multiple_of(256 << 20);
+    format!("{}M", bytes >> 20)
+}
+
+impl Scenario {
+    /// What it is called in a report.
+    pub fn name(&self) -> String {
+        let transport = match self.transport {
+            Transport::Dma => "DMA",
+            Transport::Pio => "ports",
+        };
+        let mut name = format!("{}, {transport}, {}", self.machine, self.payload.name());
+        if !self.devices.is_empty() {
+            name.push_str(&format!(", {}", self.device_names()));
+        }
+        if self.cpus != 1 {
+            name.push_str(&format!(", {} CPUs", self.cpus));
+        }
+        name.push_str(", ");
+        name.push_str(self.accelerator.name());
+        name
+    }
+
+    /// Which devices there are, without their properties; of many, how many.
+    pub fn device_names(&self) -> String {
+        let devices: Vec<_> = options(&self.devices).filter(|[option, _]| *option == "-device").collect();
+        match devices.as_slice() {
+            [] => self.devices.join(" "),
+            few if few.len() <= FEW => {
+                let names = few.iter().map(|[_, device]| device.split(',').next().unwrap_or(device));
+                names.collect::<Vec<_>>().join(" + ")
+            }
+            many => format!("{} devices", many.len()),
+        }
+    }
+
+    /// Whether the machine is a microvm, which has no PCI bus by default.
+    pub fn is_microvm(&self) -> bool {
+        qemu::machine_type(&self.machine) == "microvm"
+    }
+
+    /// The start of QEMU with a firmware, without what a kind of measurement adds.
+    pub fn launch(&self, firmware: &Path, payload: &PayloadFiles) -> Launch {
+        let append = if self.payload.is_linux() {
+            // `panic` ends a guest that failed.
+            let timers = qemu::timer_words(&self.machine, self.accelerator);
+            format!("console=ttyS0 quiet panic=-1 {timers} rdinit={USER_PROGRAM}")
+        } else {
+            "console=ttyS0 quiet".to_owned()
+        };
+        let mut extra: Vec<OsString> = vec!["-nodefaults".into()];
+        extra.extend(["-device".into(), format!("isa-debug-exit,iobase={EXIT_PORT:#x}").into()]);
+        if self.accelerator == Accelerator::Kvm {
+            // The host's own CPU model has registers that not every KVM can set; this one is the same everywhere.
+            extra.extend(["-cpu".into(), "qemu64".into()]);
+        }
+        extra.extend(options(&self.devices).flatten().map(Into::into));
+        Launch {
+            machine: self.machine.clone(),
+            memory: self.memory.clone(),
+            cpus: self.cpus,
+            accelerator: self.accelerator,
+            dma: self.transport == Transport::Dma,
+            log: false,
+            gdb: false,
+            terminal: false,
+            firmware: firmware.to_owned(),
+            kernel: payload.kernel.clone(),
+            initrd: payload.initrd.clone(),
+            append,
+            extra,
+        }
+    }
+}
+
+/// So many devices are named one by one.
+const FEW: usize = 4;
+
+/// The options that stand for devices: each word that is neither an option nor its value is a device.
+fn options(words: &[String]) -> impl Iterator<Item = [&str; 2]> {
+    let mut words = words.iter().map(String::as_str);
+    std::iter::from_fn(move || {
+        let word = words.next()?;
+        Some(if word.starts_with('-') { [word, words.next().unwrap_or_default()] } else { ["-device", word] })
+    })
+}
+
+/// A number of bytes, as short as it is exact.
+pub fn size(bytes: u64) -> String {
+    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
+            return format!("{} {unit}", bytes >> shift);
+        }
+    }
+    format!("{bytes} B")
+}
+
+/// Reads a number of bytes: a number, and K, M or G.
+///
+/// # Errors
+/// When it is not of that form; for the user of the command line.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let (number, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let bytes = number.parse::<u64>().ok().filter(|_| digits).and_then(|number| number.checked_mul(1 << shift));
+    bytes.ok_or_else(|| "a size is a number of bytes, or one with K, M or G, as in 256K or 14M".to_owned())
+}
+
+fn accelerator_name<S: serde::Serializer>(accelerator: &Accelerator, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(accelerator.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_shown() {
+        for (text, bytes) in [("512", 512), ("256K", 256 << 10), ("14m", 14 << 20), ("1G", 1 << 30), ("0", 0)] {
+            assert_eq!(parse_size(text), Ok(bytes));
+        }
+        for bad in ["", "K", "1.5M", "-1", "+1", "1T", "99999999999999999999", "99999999999G", "é"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(size(256 << 10), "256 KiB");
+        assert_eq!(size((1 << 20) + 1), "1048577 B");
+        assert_eq!(size(1 << 30), "1 GiB");
+    }
+}

@@ -1,0 +1,235 @@
+//! The code that TCG translates, and the instructions that exit from a guest inside KVM, from QEMU's log of one run.
+//!
+//! With `-d in_asm` QEMU prints each block of guest code when it translates it, and with `-d exec,nochain` one line
+//! whenever it enters one. A block runs from its first instruction to its last, so the two together give how often an
+//! instruction was executed. A block that an exception ends early counts as a whole.
+//!
+//! CPUID, RDMSR and WRMSR are counted because a KVM handles each of them itself, outside of the guest. QEMU sees none of
+//! these exits.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use xtask::elf_file;
+use xtask::qemu::Accelerator;
+
+use super::counts::{Attempt, LIMIT};
+use super::process::Running;
+use super::scenario::{PayloadFiles, Scenario};
+use super::trace::{self, Event};
+
+/// What the image's physical addresses lie below the linked ones (`linker.ld`), but that the image ends at 4 GiB there and
+/// at this address here.
+const VIRTUAL_OFFSET: u64 = 0xffff_ffff_c000_0000;
+const FOUR_GIB: u64 = 1 << 32;
+
+/// Bytes of a page, the unit in which a KVM maps the image on its first use.
+const PAGE: u64 = 4096;
+
+/// What QEMU translated and executed from reset to the kernel's first instruction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Translation {
+    /// Translated blocks. A block that is translated twice counts twice.
+    pub blocks: u64,
+    /// Executed instructions that leave a guest inside KVM.
+    pub executed: Exiting,
+    /// Pages of the image with code that was translated.
+    pub code_pages: u64,
+}
+
+/// What one run tells.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// The counts.
+    pub translation: Translation,
+    /// The linked addresses of the image's instructions, in the order in which they were translated.
+    pub addresses: Vec<u64>,
+}
+
+/// Numbers of instructions that leave a guest inside KVM.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exiting {
+    /// CPUID.
+    pub cpuid: u64,
+    /// RDMSR.
+    pub rdmsr: u64,
+    /// WRMSR.
+    pub wrmsr: u64,
+}
+
+/// Boots once under TCG and reads the log.
+///
+/// # Errors
+/// The outer one when QEMU cannot be run at all; the inner one when the kernel was not reached, and when this QEMU was
+/// built without a disassembler.
+pub fn log(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Log> {
+    let log = tempfile::NamedTempFile::new()?;
+    let mut launch = Scenario { accelerator: Accelerator::Tcg, ..scenario.clone() }.launch(firmware, payload);
+    launch.extra.extend(["-d", "in_asm,exec,nochain", "-D"].map(Into::into));
+    launch.extra.push(log.path().into());
+    launch.extra.extend([trace::STATE, trace::SELECT].iter().flat_map(|event| ["-trace".into(), (*event).into()]));
+    let (running, _) = Running::start(&launch.command(), false)?;
+    let ended = running.wait(LIMIT)?;
+    let text = std::fs::read(log.path())?;
+    Ok(match read(&String::from_utf8_lossy(&text)) {
+        None => Err(ended.failure("the kernel", LIMIT)),
+        Some(None) => Err("this QEMU was built without a disassembler".to_owned()),
+        Some(Some(log)) => Ok(log),
+    })
+}
+
+/// Reads the log. The outer `None` is a run that did not reach the kernel, the inner one a log without instructions.
+fn read(text: &str) -> Option<Option<Log>> {
+    let mut log = Log::default();
+    let mut blocks = HashMap::<u64, Exiting>::new();
+    let mut current = None;
+    for line in text.lines() {
+        match line.split_once(' ').map_or(line, |(word, _)| word) {
+            "IN:" => {
+                log.translation.blocks += 1;
+                current = None;
+            }
+            "Trace" => {
+                let block = entered(line).and_then(|address| blocks.get(&address));
+                log.translation.executed.add(block.copied().unwrap_or_default());
+            }
+            _ => {
+                if let Some((address, mnemonic)) = instruction(line) {
+                    let start = *current.get_or_insert_with(|| {
+                        blocks.insert(address, Exiting::default());
+                        address
+                    });
+                    blocks.entry(start).or_default().add(Exiting::of(mnemonic));
+                    log.addresses.extend(linked(address));
+                } else if let Some(line) = trace::parse(line) {
+                    match line.event {
+                        Event::Running => log = Log::default(),
+                        event if trace::end(&event).is_some() => {
+                            // The kernel's first block, which selects the marker.
+                            log.translation.blocks = log.translation.blocks.saturating_sub(1);
+                            let pages: BTreeSet<_> = log.addresses.iter().map(|address| address / PAGE).collect();
+                            log.translation.code_pages = pages.len() as u64;
+                            return Some((!blocks.is_empty()).then_some(log));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    None
+}
+
+/// The linked address of code in the image, which runs at its physical address before there is paging. `None` of code
+/// elsewhere.
+fn linked(address: u64) -> Option<u64> {
+    let size = elf_file::LIMIT as u64;
+    match address {
+        VIRTUAL_OFFSET.. => None,
+        _ if address >= VIRTUAL_OFFSET - size => Some(address),
+        FOUR_GIB.. => None,
+        _ if address >= FOUR_GIB - size => Some(VIRTUAL_OFFSET - (FOUR_GIB - address)),
+        _ => None,
+    }
+}
+
+/// "0xfffff6c0:  0f a2                    cpuid": the address, and the mnemonic after the bytes.
+fn instruction(line: &str) -> Option<(u64, &str)> {
+    let (address, rest) = line.strip_prefix("0x")?.split_once(':')?;
+    let address = u64::from_str_radix(address, 16).ok()?;
+    let is_byte = |word: &&str| word.len() == 2 && u8::from_str_radix(word, 16).is_ok();
+    Some((address, rest.split_whitespace().find(|word| !is_byte(word)).unwrap_or_default()))
+}
+
+/// "Trace 0: 0x7fe7b4000100 [00000000ffff0000/00000000fffffff0/00000040/ff000200]": the second number in the brackets,
+/// the address of the block's first instruction.
+fn entered(line: &str) -> Option<u64> {
+    u64::from_str_radix(line.split_once('[')?.1.split('/').nth(1)?, 16).ok()
+}
+
+impl Exiting {
+    fn of(mnemonic: &str) -> Self {
+        let is = |name| u64::from(mnemonic == name);
+        Self { cpuid: is("cpuid"), rdmsr: is("rdmsr"), wrmsr: is("wrmsr") }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.cpuid += other.cpuid;
+        self.rdmsr += other.rdmsr;
+        self.wrmsr += other.wrmsr;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cut from a run of this firmware with the probe under QEMU 7.2, with one more round of the block at 0xfffff71f.
+    const LOG: &str = "\
+fw_cfg_select 0x55cc679adf20 key 0x0000 'signature', ret: 1
+vm_state_notify running 1 reason 9 (running)
+----------------
+IN: 
+0xfffffff0:  e9 cd f6                 jmp      0xf6c0
+
+Trace 0: 0x7fe7b4000100 [00000000ffff0000/00000000fffffff0/00000040/ff000200] 
+----------------
+IN: 
+0xfffff71f:  0f a2                    cpuid    
+0xfffff721:  b9 80 00 00 c0           movl     $0xc0000080, %ecx
+0xfffff726:  0f 32                    rdmsr    
+0xfffff728:  0f 30                    wrmsr    
+0xfffff72a:  0f 30                    wrmsr    
+
+Trace 0: 0x7fe7b4000700 [0000000000000000/00000000fffff71f/00000090/ff000200] 
+Trace 0: 0x7fe7b4000700 [0000000000000000/00000000fffff71f/00000090/ff000200] 
+----------------
+IN: 
+0x01000200:  0f 31                    rdtsc    
+0x01000220:  ee                       outb     %al, %dx
+
+Trace 0: 0x7fe7b40ec000 [0000000000000000/0000000001000200/0000c0b0/ff000200] 
+fw_cfg_select 0x55cc679adf20 key 0x3f30 'unknown', ret: 0
+----------------
+IN: 
+0x01000223:  0f a2                    cpuid    
+
+Trace 0: 0x7fe7b40ec100 [0000000000000000/0000000001000223/0000c0b0/ff000200] 
+";
+
+    #[test]
+    fn blocks_are_counted_once_and_their_instructions_whenever_they_run() {
+        let wanted = Translation { blocks: 2, executed: Exiting { cpuid: 2, rdmsr: 2, wrmsr: 4 }, code_pages: 1 };
+        assert_eq!(read(LOG).flatten().map(|log| log.translation), Some(wanted));
+    }
+
+    #[test]
+    fn a_block_translated_anew_replaces_the_one_at_its_address() {
+        let again = "IN: \n0xfffffff0:  0f a2                    cpuid    \n\nTrace 0: 0x7f [0/fffffff0/0/0]\n";
+        let log = LOG.replacen("----------------\nIN: \n0x01000200", &format!("{again}IN: \n0x01000200"), 1);
+        let wanted = Translation { blocks: 3, executed: Exiting { cpuid: 3, rdmsr: 2, wrmsr: 4 }, code_pages: 1 };
+        assert_eq!(read(&log).flatten().map(|log| log.translation), Some(wanted));
+    }
+
+    #[test]
+    fn the_images_code_is_found_before_and_after_paging_and_other_code_is_left_out() {
+        let log = LOG.replacen(
+            "----------------\nIN: \n0x01000200",
+            "IN: \n0xffffffffbffd6fe2:  31 ed  xorl %ebp, %ebp\nIN: \n0x01000200",
+            1,
+        );
+        let log = read(&log).flatten().unwrap();
+        assert_eq!(log.addresses.first(), Some(&0xffff_ffff_bfff_fff0));
+        assert_eq!(log.addresses.last(), Some(&0xffff_ffff_bffd_6fe2));
+        assert_eq!((log.addresses.len(), log.translation.code_pages), (7, 2));
+        for outside in [0, 0x9e000, 0xfffb_ffff, 1 << 32, 0xffff_ffff_bffb_ffff, 0xffff_ffff_c009_e000] {
+            assert_eq!(linked(outside), None, "{outside:#x}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_does_not_reach_the_kernel_has_no_counts() {
+        assert_eq!(read(LOG.split_once("fw_cfg_select 0x55cc679adf20 key 0x3f30").unwrap().0), None);
+        assert_eq!(read(""), None);
+    }
+}

@@ -1,0 +1,320 @@
+//! `cargo xtask budget`: counts what a boot costs, and fails if that is more than the record.
+//!
+//! Load on the machine changes no count. Most counts repeat exactly, so the smallest growth shows. Counts that depend on the
+//! compiler or on QEMU's threads have a tolerance (`costs`). Another version of QEMU has other tables and items, so the record is
+//! valid for one version; under another, the counts are shown and nothing fails. Counts that depend on the compiled code are
+//! compared with the record on the target that it names, and only shown on others (`crate::target`).
+
+mod costs;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use serde::{Deserialize, Serialize};
+use xtask::image::Image;
+use xtask::progress::{say, step};
+use xtask::qemu::{self, Accelerator};
+use xtask::{image, packages, paths};
+
+use self::costs::{Costs, compare, explanation, table};
+use crate::boot::counts;
+use crate::boot::host::qemu_build;
+use crate::boot::host_instructions::{self, OverBaseLine, Runs};
+use crate::boot::probe::{Files, Format};
+use crate::boot::scenario::{LARGE, SMALL, Sizes};
+use crate::boot::scenario::{Scenario, Transport, memory_for};
+use crate::boot::translation;
+use crate::numbers::grouped;
+
+/// Where the record is, from the repository's top folder.
+const RECORD: &str = "benches/budget.toml";
+
+/// What stands at the head of the record.
+const HEAD: &str = "\
+# What a boot may cost, per machine: counted by `cargo xtask budget`, a step of `cargo xtask test`, with `-nodefaults`, a
+# kernel of 14 MiB and an initrd of 32 MiB, from reset to the kernel's first instruction. The step fails when a count is
+# above its budget. `cargo xtask budget --update` records what is measured; say in the commit why a count grew.
+#
+# The counts are those of one version of QEMU, and the host instructions those of one build of it. Code pages, instructions,
+# blocks and host instructions are those of one target.
+#
+";
+
+/// How often host instructions that are above their budget are counted. A busy machine must not make it fail.
+const ATTEMPTS: usize = 2;
+
+/// Count what a boot costs, and compare with the recorded budget
+///
+/// Boots a probe kernel on q35, pc and microvm, and counts what the columns below say. Fails when a count is above what
+/// benches/budget.toml records. A column that needs something that this host lacks is left out.
+#[derive(clap::Args)]
+#[command(after_help = help())]
+pub struct Args {
+    /// Record what is measured, in place of comparing
+    #[arg(long)]
+    update: bool,
+}
+
+fn help() -> String {
+    format!("Columns, by their names in {RECORD}:\n{}", explanation("  "))
+}
+
+/// The file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    /// The version of QEMU, as in "7.2".
+    qemu: String,
+    /// What `qemu-system-x86_64 --version` prints first: the host instructions are those of one build.
+    qemu_build: Option<String>,
+    /// The target that the firmware was built for.
+    target: String,
+    /// The budgets.
+    machine: BTreeMap<String, Costs>,
+}
+
+/// The machines, in order.
+pub const MACHINES: [&str; 3] = ["q35", "pc", "microvm"];
+
+/// Runs the command.
+///
+/// # Errors
+/// As [`check`].
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    packages::ensure(&[packages::QEMU])?;
+    let image = image::build()?;
+    if args.update { update(&image) } else { check(&image) }
+}
+
+/// Counts, and compares with the record.
+///
+/// # Errors
+/// When a count is above its budget, and when the firmware does not boot.
+pub fn check(image: &Image) -> anyhow::Result<()> {
+    let path = path();
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", paths::shown(&path)))?;
+    let record: Record = toml::from_str(&text).with_context(|| format!("cannot read {}", paths::shown(&path)))?;
+    let (version, build) = (qemu_version(), qemu_build());
+    let mut machines = Vec::new();
+    let mut notes = Notes::default();
+    for machine in MACHINES {
+        let budget = record.machine.get(machine).with_context(|| format!("{RECORD} has no budget for {machine}"))?;
+        let budget = record.held(budget, &build, image.target);
+        let costs = count(&image.bin, machine, Some(&budget), &mut notes)?;
+        machines.push((machine, costs, budget));
+    }
+    say(&table(&machines));
+    notes.say();
+    if record.qemu_build.as_ref() != Some(&build) {
+        say(&format!("{build} is not the build of QEMU of the record: host instructions are not compared."));
+    }
+    if record.target != image.target {
+        say(&format!(
+            "The budget was recorded on {}, and this is {}: what depends on the compiled code is not compared.",
+            record.target, image.target
+        ));
+    }
+    let is_held = version == record.qemu;
+    if !is_held {
+        say(&format!("The budget is for QEMU {}, and this is {version}: nothing is held against it.", record.qemu));
+    }
+    let mut failures = String::new();
+    for (machine, costs, budget) in &machines {
+        for finding in compare(costs, budget) {
+            let text = format!("  {machine}: {}", finding.text);
+            if finding.is_above && is_held {
+                writeln!(failures, "{text}")?;
+            } else {
+                say(&text);
+            }
+        }
+    }
+    ensure!(
+        failures.is_empty(),
+        "a boot costs more than {RECORD} allows:\n{failures}If that is worth it, `cargo xtask budget --update` records it."
+    );
+    Ok(())
+}
+
+/// Counts, and records.
+fn update(image: &Image) -> anyhow::Result<()> {
+    let old = fs::read_to_string(path()).ok().and_then(|text| toml::from_str::<Record>(&text).ok());
+    let build = qemu_build();
+    let mut machine = BTreeMap::new();
+    let mut notes = Notes::default();
+    for name in MACHINES {
+        let held = |record: &Record| Some(record.held(record.machine.get(name)?, &build, image.target));
+        let old = old.as_ref().and_then(held);
+        let mut costs = count(&image.bin, name, None, &mut notes)?;
+        match costs.complete_from(old.as_ref()) {
+            Err(column) => {
+                notes.say();
+                bail!("{name}: no {}, so there is no budget to record", column.name)
+            }
+            Ok(kept) => kept.iter().for_each(|column| notes.add(format!("{}: the budget stays as it is", column.name))),
+        }
+        machine.insert(name.to_owned(), costs);
+    }
+    notes.say();
+    let record = Record { qemu: qemu_version(), qemu_build: Some(build), target: image.target.to_owned(), machine };
+    let path = path();
+    fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).context("cannot make the record's folder")?;
+    fs::write(&path, record.text()?).with_context(|| format!("cannot write {}", paths::shown(&path)))?;
+    say(&format!("Recorded in {}", paths::shown(&path)));
+    Ok(())
+}
+
+impl Record {
+    /// The budgets that hold for a target of the firmware on a build of QEMU.
+    fn held(&self, costs: &Costs, qemu: &str, target: &str) -> Costs {
+        let mut costs = costs.clone();
+        if self.target != target {
+            costs.forget_code();
+        }
+        if self.qemu_build.as_deref() != Some(qemu) {
+            costs.forget_host_instructions();
+        }
+        costs
+    }
+
+    /// The file's contents.
+    fn text(&self) -> anyhow::Result<String> {
+        Ok(format!("{HEAD}{}\n{}", explanation("# "), toml::to_string(self)?))
+    }
+}
+
+/// What the user is told once, after the counts.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Notes {
+    fn add(&mut self, note: String) {
+        if !self.0.contains(&note) {
+            self.0.push(note);
+        }
+    }
+
+    fn say(&self) {
+        self.0.iter().for_each(|note| say(note));
+    }
+}
+
+fn path() -> PathBuf {
+    paths::root().join(RECORD)
+}
+
+fn qemu_version() -> String {
+    packages::installed_qemu().map_or_else(String::new, |(major, minor)| format!("{major}.{minor}"))
+}
+
+/// The machine with a probe of these sizes, under TCG.
+pub fn scenario(machine: &str, sizes: Sizes) -> Scenario {
+    let payload = sizes.probe(Format::Bzimage);
+    Scenario {
+        machine: machine.to_owned(),
+        transport: Transport::Dma,
+        accelerator: Accelerator::Tcg,
+        memory: memory_for(&payload),
+        payload,
+        devices: Vec::new(),
+        cpus: 1,
+    }
+}
+
+/// Counts everything on one machine. `budget` is what the costs are compared with later.
+fn count(image: &Path, machine: &str, budget: Option<&Costs>, notes: &mut Notes) -> anyhow::Result<Costs> {
+    let large = scenario(machine, LARGE);
+    let files = Files::new(&paths::target().join("compare"))?;
+    let payload = large.payload.files(&files)?;
+    let step = step(&format!("Counting on {machine}"));
+    let failed = |failure| anyhow!("{machine}: the firmware {failure}");
+    let counts = counts::exact(&large, image, &payload, qemu::kvm_opens())?.map_err(failed)?;
+    counts.not_counted.iter().for_each(|why| notes.add(why.clone()));
+    let mut had = |name: &str, why: String| notes.add(format!("no {name}: {why}"));
+    let log = translation::log(&large, image, &payload)?;
+    let log = log.map_err(|why| had("blocks, code pages, CPUID, RDMSR and WRMSR", why)).ok();
+    let host = host_instructions(image, machine, budget, &files)?;
+    let host = host.map_err(|why| had("host instructions", why)).ok();
+    step.done();
+    if let Some(OverBaseLine { instructions, noise }) = host {
+        let (instructions, noise) = (grouped(instructions), grouped(noise));
+        notes.add(format!("{machine}: {instructions} host instructions, in runs that differ by up to {noise}"));
+    }
+    Ok(Costs::of(&counts, log.as_ref().map(|log| &log.translation), host))
+}
+
+/// Counts the host instructions, and once more where they are above the budget.
+fn host_instructions(
+    image: &Path,
+    machine: &str,
+    budget: Option<&Costs>,
+    files: &Files,
+) -> anyhow::Result<Result<OverBaseLine, String>> {
+    if let Some(lack) = host_instructions::lack() {
+        return Ok(Err(lack));
+    }
+    let small = scenario(machine, SMALL);
+    let payload = small.payload.files(files)?;
+    let base_line = files.base_line()?;
+    let (mut base_runs, mut runs) = (Runs::default(), Runs::default());
+    let mut attempts = ATTEMPTS;
+    loop {
+        for (image, runs) in [(base_line.as_path(), &mut base_runs), (image, &mut runs)] {
+            if let Err(why) = host_instructions::count(&small, image, &payload, runs)? {
+                return Ok(Err(why));
+            }
+        }
+        attempts -= 1;
+        let over = OverBaseLine::of(&runs, &base_runs).context("no run was made")?;
+        if attempts == 0 || budget.is_none_or(|budget| budget.allows_host_instructions(over.instructions)) {
+            return Ok(Ok(over));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::costs::{COLUMNS, tests::costs};
+    use super::*;
+
+    fn record() -> Record {
+        let machine = MACHINES.map(|machine| (machine.to_owned(), costs())).into();
+        Record {
+            qemu: "7.2".to_owned(),
+            qemu_build: Some("QEMU 7.2.22".to_owned()),
+            target: "a target".to_owned(),
+            machine,
+        }
+    }
+
+    #[test]
+    fn the_record_is_complete_and_can_be_read_back() {
+        let record: Record = toml::from_str(&fs::read_to_string(path()).unwrap()).unwrap();
+        for machine in MACHINES {
+            let costs = record.machine.get(machine).unwrap();
+            let lacking = COLUMNS.iter().filter(|column| column.needs.is_none() && (column.get)(costs).is_none());
+            assert_eq!(lacking.map(|column| column.key).collect::<Vec<_>>(), [""; 0], "{machine}");
+        }
+        let text = record.text().unwrap();
+        assert_eq!(toml::from_str::<Record>(&text).unwrap(), record);
+        assert!(toml::from_str::<Record>(&text.replace("accesses =", "access =")).is_err());
+    }
+
+    #[test]
+    fn host_instructions_hold_on_the_build_of_qemu_that_they_were_recorded_on() {
+        assert_eq!(record().held(&costs(), "QEMU 7.2.22", "a target"), costs());
+        let twice = Costs::of_host_instructions(180_000_000);
+        let held = |build| compare(&twice, &record().held(&costs(), build, "a target")).len();
+        assert_eq!((held("QEMU 7.2.22"), held("QEMU 7.2.23"), held("")), (1, 0, 0));
+    }
+
+    #[test]
+    fn what_the_device_model_sees_holds_on_every_target() {
+        let held = record().held(&costs(), "QEMU 7.2.22", "another target");
+        let forgotten = COLUMNS.iter().filter(|column| (column.get)(&held).is_none()).map(|column| column.key);
+        assert_eq!(forgotten.collect::<Vec<_>>(), ["code_pages", "instructions", "blocks", "host_instructions"]);
+    }
+}

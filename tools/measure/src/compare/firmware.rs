@@ -1,0 +1,144 @@
+//! The firmware images that are compared: this one, its peers from Debian's packages, and files.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::str::FromStr;
+
+use anyhow::{Context as _, ensure};
+use xtask::packages::{self, Need};
+use xtask::paths;
+use xtask::progress::run_quietly;
+
+use crate::boot::scenario::Scenario;
+
+/// A firmware from a Debian package.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name here.
+    name: &'static str,
+    /// Its image.
+    need: Need,
+    /// Its image for the machine microvm, which may be another one, or none.
+    microvm: Option<Need>,
+}
+
+/// Every peer. OVMF has a build for microvm that Debian does not ship.
+const PEERS: [Peer; 3] = [
+    Peer { name: "seabios", need: packages::SEABIOS, microvm: Some(packages::SEABIOS_MICROVM) },
+    Peer { name: "qboot", need: packages::QBOOT, microvm: Some(packages::QBOOT) },
+    Peer { name: "ovmf", need: packages::OVMF, microvm: None },
+];
+
+/// A firmware to compare, as the user names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// This firmware, built from the sources.
+    Firstlight,
+    /// One from a Debian package.
+    Peer(&'static Peer),
+    /// An image.
+    File(PathBuf),
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "firstlight" {
+            return Ok(Self::Firstlight);
+        }
+        if let Some(peer) = PEERS.iter().find(|peer| peer.name == text) {
+            return Ok(Self::Peer(peer));
+        }
+        // A word that is neither a name nor looks like a path is a name with a typing error.
+        if text.contains(['/', '.']) {
+            return Ok(Self::File(text.into()));
+        }
+        let names: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
+        Err(format!("there is no firmware of that name; there are firstlight, {}, and paths", names.join(", ")))
+    }
+}
+
+/// The firmware that is compared unless the user chooses: the small ones, and OVMF where it is there already.
+pub fn default_choices() -> Vec<Choice> {
+    let peers = PEERS.iter().filter(|peer| peer.name != "ovmf" || peer.need.found().is_some());
+    std::iter::once(Choice::Firstlight).chain(peers.map(Choice::Peer)).collect()
+}
+
+impl Choice {
+    /// Its name in a report.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Firstlight => "firstlight".to_owned(),
+            Self::Peer(peer) => peer.name.to_owned(),
+            Self::File(path) => path.file_name().unwrap_or_default().display().to_string(),
+        }
+    }
+
+    /// What has to be installed for it.
+    pub fn need(&self) -> Option<Need> {
+        match self {
+            Self::Peer(peer) => Some(peer.need),
+            _ => None,
+        }
+    }
+
+    /// Sees to it that an image that the user names can be read.
+    ///
+    /// # Errors
+    /// When it cannot be, or is no file.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let Self::File(path) = self else { return Ok(()) };
+        let data = File::open(path).and_then(|file| file.metadata()).with_context(|| path.display().to_string())?;
+        ensure!(data.is_file(), "{} is no file", path.display());
+        Ok(())
+    }
+
+    /// The image for a scenario, or why there is none. `built` is this firmware's.
+    pub fn image(&self, scenario: &Scenario, built: Option<&Path>) -> Result<PathBuf, String> {
+        match self {
+            Self::Firstlight => built.map(Path::to_owned).ok_or_else(|| "missing: it was not built".to_owned()),
+            Self::Peer(peer) => {
+                let need = if scenario.is_microvm() { peer.microvm.as_ref() } else { Some(&peer.need) };
+                let need = need.ok_or("has no image for this machine")?;
+                need.found().ok_or_else(|| format!("missing: {need}"))
+            }
+            Self::File(path) => self
+                .check()
+                .and_then(|()| Ok(std::path::absolute(path)?))
+                .map_err(|error| format!("missing: {error:#}")),
+        }
+    }
+
+    /// Its version, as far as it can be told.
+    pub fn version(&self) -> String {
+        match self {
+            Self::Firstlight => own_version(),
+            Self::Peer(peer) => peer.need.found().and_then(|path| package_version(&path)).unwrap_or_default(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// This repository's version: the package's, and the commit where git tells it.
+fn own_version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let describe = ["describe", "--always", "--dirty"];
+    let commit = run_quietly(Command::new("git").args(describe).current_dir(paths::root())).ok();
+    let commit = commit.and_then(|printed| String::from_utf8(printed).ok()).unwrap_or_default();
+    match commit.trim() {
+        "" => version.to_owned(),
+        commit => format!("{version} ({commit})"),
+    }
+}
+
+/// The name and version of the Debian package that brought a file.
+fn package_version(path: &Path) -> Option<String> {
+    let owner = run_quietly(Command::new("dpkg-query").arg("--search").arg(path)).ok()?;
+    let owner = String::from_utf8(owner).ok()?;
+    let package = owner.split(':').next()?.trim().to_owned();
+    let version =
+        run_quietly(Command::new("dpkg-query").args(["--show", "--showformat", "${Version}", &package])).ok()?;
+    Some(format!("{package} {}", String::from_utf8(version).ok()?.trim()))
+}

@@ -1,0 +1,418 @@
+//! The measurement itself: times every firmware in every scenario, counts, and sums up.
+//!
+//! The first firmware of each scenario is the base line, an image that ends at the reset vector: what it takes is QEMU's own.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use xtask::progress::{Rounds, command_line, say, shell_word};
+use xtask::qemu::{self, Accelerator};
+
+use super::firmware::Choice;
+use super::report::{Firmware, Measured, Report, Row, Run, Times};
+use super::stats::{Summary, millis};
+use super::timing::{self, Sample};
+use crate::boot::counts::{self, Counts};
+use crate::boot::host;
+use crate::boot::host_instructions::{self, OverBaseLine, Runs};
+use crate::boot::probe::Files;
+use crate::boot::scenario::{PayloadFiles, Scenario};
+
+/// A real kernel takes seconds to boot: it is booted in the first rounds only.
+const LINUX_RUNS: usize = 3;
+
+/// A firmware that took this long in a scenario is run no more in it, once it had its least number of runs.
+const SLOW: Duration = Duration::from_secs(8);
+const SLOW_RUNS: usize = 3;
+
+/// A firmware that takes longer than this in its fastest run would take minutes under valgrind.
+const SLOW_FOR_VALGRIND: Duration = Duration::from_secs(1);
+
+/// A firmware with more accesses than these polls a clock for long. By the clock of the runs that count exactly, it
+/// would do so without an end in sight.
+const MOST_ACCESSES: u64 = 700_000;
+
+/// One firmware in one scenario, with what was found so far.
+struct Entry {
+    name: String,
+    image: Result<PathBuf, String>,
+    samples: Vec<Sample>,
+    /// Those of the probe that stands in for a real kernel.
+    twins: Vec<Sample>,
+    taken: Duration,
+    counts: Option<Counts>,
+    host_instructions: Runs,
+    /// What could not be counted, with the reason.
+    not_counted: Vec<String>,
+}
+
+impl Entry {
+    fn new(name: String, image: Result<PathBuf, String>) -> Self {
+        Self {
+            name,
+            image,
+            samples: Vec::new(),
+            twins: Vec::new(),
+            taken: Duration::ZERO,
+            counts: None,
+            host_instructions: Runs::default(),
+            not_counted: Vec::new(),
+        }
+    }
+
+    /// Whether it is to run in the round of that number.
+    fn is_due(&self, round: usize, linux: bool) -> bool {
+        let slow = self.taken > SLOW && self.samples.len() >= SLOW_RUNS;
+        self.image.is_ok() && !slow && !(linux && round >= LINUX_RUNS)
+    }
+}
+
+/// A scenario and its payload.
+struct Place {
+    scenario: Scenario,
+    payload: PayloadFiles,
+}
+
+impl Place {
+    fn new(scenario: Scenario, files: &Files) -> anyhow::Result<Self> {
+        Ok(Self { payload: scenario.payload.files(files)?, scenario })
+    }
+}
+
+/// A place, and each firmware in it; the first one is the base line.
+struct Group {
+    place: Place,
+    /// The same with a probe of the same size, where a real kernel is booted: a real kernel does not tell when it
+    /// starts, and the time until then depends on its size alone.
+    twin: Option<Place>,
+    entries: Vec<Entry>,
+}
+
+impl Group {
+    fn new(scenario: Scenario, files: &Files, entries: Vec<Entry>) -> anyhow::Result<Self> {
+        let place = Place::new(scenario, files)?;
+        let twin = place.scenario.payload.twin(&place.payload)?;
+        let twin = twin.map(|payload| Place::new(Scenario { payload, ..place.scenario.clone() }, files)).transpose()?;
+        Ok(Self { place, twin, entries })
+    }
+}
+
+/// All scenarios, with what was measured so far.
+pub struct Measurement {
+    groups: Vec<Group>,
+    log: PathBuf,
+}
+
+impl Measurement {
+    pub fn new(
+        choices: &[Choice],
+        scenarios: Vec<Scenario>,
+        built: Option<&Path>,
+        files: &Files,
+    ) -> anyhow::Result<Self> {
+        let base_line = files.base_line()?;
+        let mut groups = Vec::new();
+        for scenario in scenarios {
+            let mut entries = vec![Entry::new("base line".to_owned(), Ok(base_line.clone()))];
+            entries.extend(choices.iter().map(|choice| Entry::new(choice.name(), choice.image(&scenario, built))));
+            groups.push(Group::new(scenario, files, entries)?);
+        }
+        Ok(Self { groups, log: files.log() })
+    }
+
+    /// Measures everything.
+    pub fn run(&mut self, runs: usize) -> anyhow::Result<()> {
+        let entries: usize = self.groups.iter().map(|group| group.entries.len()).sum();
+        let valgrind = self.has_valgrind_work();
+        let progress = Rounds::start(entries * (runs + 1 + usize::from(valgrind)));
+        let kvm = qemu::kvm_opens();
+        let log = self.log.clone();
+        for round in 0..runs {
+            let name = format!("run {} of {runs}", round + 1);
+            progress.round(&format!("Timing, {name}"));
+            self.each(&progress, &name, round, |entry, place, twin, base| {
+                if !entry.is_due(round, twin.is_some()) {
+                    return Ok(());
+                }
+                time(entry, place, twin.filter(|_| !base), &log)?;
+                match &entry.image {
+                    Err(why) if base && round == 0 => {
+                        bail!("{}: nothing can be measured, as QEMU itself {why}", place.scenario.name())
+                    }
+                    _ => Ok(()),
+                }
+            })?;
+        }
+        progress.round("Counting accesses and instructions");
+        self.each(
+            &progress,
+            "counting",
+            0,
+            |entry, place, twin, base| {
+                if base { Ok(()) } else { count(entry, twin.unwrap_or(place), kvm) }
+            },
+        )?;
+        if valgrind {
+            progress.round("Counting host instructions");
+            self.each(&progress, "host instructions", 0, |entry, place, twin, _| {
+                count_host_instructions(entry, twin.unwrap_or(place))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether host instructions are to be counted. Says so where they cannot be.
+    fn has_valgrind_work(&self) -> bool {
+        let tcg = self.groups.iter().any(|group| group.place.scenario.accelerator == Accelerator::Tcg);
+        let lack = if tcg { host_instructions::lack() } else { None };
+        if let Some(lack) = &lack {
+            say(&format!("No host instructions are counted: {lack}"));
+        }
+        tcg && lack.is_none()
+    }
+
+    /// Does `work` for every firmware in every scenario, beginning with the firmware of the number `first`, so that
+    /// none is always the one that comes after a certain other. `work` is told which is the base line.
+    fn each(
+        &mut self,
+        progress: &Rounds,
+        what: &str,
+        first: usize,
+        mut work: impl FnMut(&mut Entry, &Place, Option<&Place>, bool) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        for group in &mut self.groups {
+            let count = group.entries.len();
+            for number in (0..count).map(|number| (number + first) % count) {
+                let Some(entry) = group.entries.get_mut(number) else { continue };
+                progress.next(&format!("{what}: {}, {}", entry.name, group.place.scenario.name()));
+                work(entry, &group.place, group.twin.as_ref(), number == 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was found.
+    pub fn report(self, reference: String, choices: &[Choice]) -> Report {
+        let firmware =
+            choices.iter().map(|choice| Firmware { name: choice.name(), version: choice.version() }).collect();
+        let log = self.log;
+        let scenarios = self.groups.into_iter().map(|group| group.measured(&reference, &log)).collect();
+        let arguments = std::env::args().skip(1).map(|word| shell_word(&word));
+        let command = ["cargo xtask".to_owned()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ");
+        Report { command, date: host::date(), host: host::describe(), reference, firmware, scenarios }
+    }
+}
+
+/// Counts: what the firmware does at full speed, and exactly what can be counted so.
+fn count(entry: &mut Entry, place: &Place, kvm: bool) -> anyhow::Result<()> {
+    let Ok(image) = entry.image.clone() else { return Ok(()) };
+    // That it boots was seen before; it may still take too long to count.
+    let mut counts = match counts::at_full_speed(&place.scenario, &image, &place.payload)? {
+        Ok(counts) => counts,
+        Err(why) => {
+            entry.not_counted.push(format!("no counts: {why}"));
+            return Ok(());
+        }
+    };
+    if counts.accesses >= MOST_ACCESSES {
+        let why = format!("no instructions and exits: it polls a device, with {} accesses", counts.accesses);
+        entry.not_counted.push(why);
+    } else {
+        match counts::exact(&place.scenario, &image, &place.payload, kvm)? {
+            Ok(mut exact) => {
+                entry.not_counted.append(&mut exact.not_counted);
+                counts = Counts { accesses: counts.accesses, ..exact };
+            }
+            Err(why) => entry.not_counted.push(format!("no instructions and exits: {why}")),
+        }
+    }
+    entry.counts = Some(counts);
+    Ok(())
+}
+
+/// Counts the host's instructions, where TCG executes the guest and the firmware is fast enough for valgrind.
+fn count_host_instructions(entry: &mut Entry, place: &Place) -> anyhow::Result<()> {
+    let Ok(image) = &entry.image else { return Ok(()) };
+    if place.scenario.accelerator != Accelerator::Tcg {
+        return Ok(());
+    }
+    let samples = if entry.twins.is_empty() { &entry.samples } else { &entry.twins };
+    let fastest = samples.iter().map(|sample| sample.guest).min().unwrap_or_default();
+    if fastest > SLOW_FOR_VALGRIND {
+        entry.not_counted.push("no host instructions: it is too slow to be run under valgrind".to_owned());
+        return Ok(());
+    }
+    let counted = host_instructions::count(&place.scenario, image, &place.payload, &mut entry.host_instructions)?;
+    if let Err(why) = counted {
+        entry.not_counted.push(format!("no host instructions: {why}"));
+    }
+    Ok(())
+}
+
+fn time(entry: &mut Entry, place: &Place, twin: Option<&Place>, log: &Path) -> anyhow::Result<()> {
+    let start = Instant::now();
+    for (place, is_twin) in twin.map(|twin| (twin, true)).into_iter().chain([(place, false)]) {
+        let Ok(image) = &entry.image else { break };
+        match timing::run(&place.scenario, image, &place.payload, log)? {
+            Ok(sample) if is_twin => entry.twins.push(sample),
+            Ok(sample) => entry.samples.push(sample),
+            Err(failure) => entry.image = Err(failure),
+        }
+    }
+    entry.taken += start.elapsed();
+    Ok(())
+}
+
+impl Group {
+    fn measured(self, reference: &str, log: &Path) -> Measured {
+        let Place { scenario, payload } = self.place;
+        let base = self.entries.first().map(|entry| entry.samples.as_slice()).unwrap_or_default();
+        let base = Summary::of(base.iter().map(|sample| sample.guest)).map_or(0.0, |base| base.median);
+        let base_runs = self.entries.first().map(|entry| entry.host_instructions.clone()).unwrap_or_default();
+        let own = |times: &Times| times.over_base_line.map(|over| over.median).filter(|own| *own > 0.0);
+        let mut rows: Vec<_> = (self.entries.iter().enumerate())
+            .map(|(number, entry)| {
+                let twins = self.twin.as_ref().filter(|_| number > 0).map(|_| entry.twins.as_slice());
+                let end = twins.unwrap_or(&entry.samples).first().or(entry.samples.first());
+                let command = entry
+                    .image
+                    .as_ref()
+                    .map(|image| command_line(&timing::launch(&scenario, image, &payload, log).command()));
+                Row {
+                    firmware: entry.name.clone(),
+                    failure: entry.image.as_ref().err().cloned(),
+                    runs: entry.samples.len(),
+                    end: end.map(|sample| sample.end.name().to_owned()),
+                    times: if number == 0 { base_times(&entry.samples) } else { times(&entry.samples, twins, base) },
+                    median_run: median_run(&entry.samples, twins),
+                    ratio: None,
+                    counts: entry.counts.clone(),
+                    host_instructions: OverBaseLine::of(&entry.host_instructions, &base_runs).filter(|_| number > 0),
+                    not_counted: entry.not_counted.clone(),
+                    command: command.unwrap_or_default(),
+                }
+            })
+            .collect();
+        let base_line = rows.remove(0);
+        let reference = rows.iter().find(|row| row.firmware == reference).and_then(|row| own(&row.times));
+        for row in &mut rows {
+            row.ratio = reference.and_then(|reference| Some(own(&row.times)? / reference));
+        }
+        Measured { name: scenario.name(), scenario, base_line, rows }
+    }
+}
+
+/// The times of the base line image: QEMU's own.
+fn base_times(samples: &[Sample]) -> Times {
+    Times {
+        qemu: Summary::of(samples.iter().map(|sample| sample.qemu)),
+        firmware: Summary::of(samples.iter().map(|sample| sample.guest)),
+        total: Summary::of(samples.iter().map(Sample::total)),
+        stop: Summary::of(samples.iter().map(|sample| sample.stop)),
+        ..Times::default()
+    }
+}
+
+/// The time from the first instruction to the kernel's, in milliseconds: the median of the probes that stand in for it.
+fn before_kernel(twins: &[Sample]) -> Option<f64> {
+    Summary::of(twins.iter().map(|sample| sample.guest)).map(|guest| guest.median)
+}
+
+/// The run with the median total, phase by phase. A real kernel starts when its probes did.
+fn median_run(samples: &[Sample], twins: Option<&[Sample]>) -> Option<Run> {
+    let mut sorted: Vec<_> = samples.iter().collect();
+    sorted.sort_by_key(|sample| sample.total());
+    let sample = sorted.get(sorted.len().checked_sub(1)? / 2)?;
+    let guest = millis(sample.guest);
+    let before = twins.and_then(before_kernel).map_or(guest, |before| before.min(guest));
+    let firmware = sample.firmware.map_or(before, |firmware| millis(firmware).min(before));
+    Some(Run {
+        qemu: millis(sample.qemu),
+        firmware,
+        loading: sample.firmware.map(|_| before - firmware),
+        kernel: twins.map(|_| guest - before),
+    })
+}
+
+/// The times of a firmware. `twins` are those of the probe where a real kernel was booted; `base` is what the base line
+/// image takes from its first instruction to its last, in milliseconds.
+fn times(samples: &[Sample], twins: Option<&[Sample]>, base: f64) -> Times {
+    let probes = twins.unwrap_or(samples);
+    let less = |samples: &[Sample], other: f64| {
+        Summary::of_millis(samples.iter().map(|sample| (millis(sample.guest) - other).max(0.0)).collect())
+    };
+    let kernel = twins.and_then(before_kernel);
+    Times {
+        firmware: Summary::of(samples.iter().filter_map(|sample| sample.firmware)),
+        loading: Summary::of(probes.iter().filter_map(|sample| sample.loading)),
+        kernel: kernel.and_then(|before| less(samples, before)),
+        over_base_line: less(probes, base),
+        ..base_times(samples)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::probe::End;
+
+    fn sample(guest: u64) -> Sample {
+        Sample {
+            qemu: Duration::from_millis(40),
+            firmware: Some(Duration::from_millis(1)),
+            loading: Some(Duration::from_millis(guest - 1)),
+            guest: Duration::from_millis(guest),
+            stop: Duration::ZERO,
+            end: End::Long64,
+        }
+    }
+
+    /// A firmware with such runs: the time of QEMU's start and the guest's, each in milliseconds.
+    fn row_of(runs: &[(u64, u64)]) -> Row {
+        let samples = runs.iter().map(|&(qemu, guest)| Sample { qemu: Duration::from_millis(qemu), ..sample(guest) });
+        let samples: Vec<_> = samples.collect();
+        Row {
+            firmware: "firstlight".to_owned(),
+            times: times(&samples, None, 0.0),
+            median_run: median_run(&samples, None),
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn the_median_run_is_one_run_whose_phases_add_up() {
+        let row = row_of(&[(10, 80), (50, 10), (60, 50)]);
+        let run = row.median_run.unwrap();
+        assert_eq!((run.qemu, run.firmware, run.loading, run.kernel), (10.0, 1.0, Some(79.0), None));
+        assert_eq!(run.total(), row.times.total.unwrap().median);
+        assert_eq!(row_of(&[(10, 80), (50, 10)]).median_run.unwrap().total(), 60.0, "the faster one in the middle");
+        assert_eq!(row_of(&[]).median_run, None);
+    }
+
+    #[test]
+    fn the_base_lines_run_is_its_start_and_its_one_phase() {
+        let base = Sample { firmware: None, loading: None, ..sample(2) };
+        let run = median_run(&[base], None).unwrap();
+        assert_eq!((run.phases(), run.total()), ([Some(40.0), Some(2.0), None, None], 42.0));
+    }
+
+    #[test]
+    fn the_base_line_is_taken_off_but_never_below_zero() {
+        let over = times(&[sample(1), sample(5), sample(9)], None, 2.0).over_base_line.unwrap();
+        assert_eq!((over.min, over.median, over.max), (0.0, 3.0, 7.0));
+        assert_eq!(base_times(&[sample(1)]).over_base_line, None);
+    }
+
+    #[test]
+    fn a_real_kernel_starts_where_its_twin_ended() {
+        let times = times(&[sample(1010), sample(1030)], Some(&[sample(10), sample(10), sample(12)]), 0.0);
+        let kernel = times.kernel.unwrap();
+        assert_eq!((kernel.min, kernel.max), (1000.0, 1020.0));
+        assert_eq!(times.loading.unwrap().median, 9.0);
+        assert_eq!(times.over_base_line.unwrap().median, 10.0);
+        assert_eq!(times.total.unwrap().max, 1070.0);
+        let run = median_run(&[sample(1010), sample(1030)], Some(&[sample(10), sample(10), sample(12)])).unwrap();
+        assert_eq!(run.phases(), [Some(40.0), Some(1.0), Some(9.0), Some(1000.0)]);
+    }
+}

@@ -1,0 +1,182 @@
+//! One run of QEMU, and the duration of each part.
+//!
+//! QEMU's own clock stamps a few cheap trace events: the start of the guest, and each selection of a fw_cfg item, which
+//! is also how the probe and the user program mark their progress. Nothing else is traced, because that would cost time.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use xtask::qemu::Launch;
+
+use crate::boot::counts::Attempt;
+use crate::boot::probe::End;
+use crate::boot::process::{Ended, Running};
+use crate::boot::scenario::{PayloadFiles, Scenario};
+use crate::boot::trace::{self, Event};
+
+/// How long each part took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// From the start of the process to the first guest instruction.
+    pub qemu: Duration,
+    /// From there to the first item that is loaded: kernel, initrd or command line. The base line image loads none.
+    pub firmware: Option<Duration>,
+    /// From there to the end of the measurement.
+    pub loading: Option<Duration>,
+    /// From the first guest instruction to the end of the measurement.
+    pub guest: Duration,
+    /// From the end of the measurement to the end of the process.
+    pub stop: Duration,
+    /// Where the measurement ended: for a probe, the entry that the firmware used.
+    pub end: End,
+}
+
+impl Sample {
+    /// From the start of the process to the end of the measurement.
+    pub fn total(&self) -> Duration {
+        self.qemu + self.guest
+    }
+}
+
+/// The time limit of a run.
+pub fn limit(scenario: &Scenario) -> Duration {
+    Duration::from_secs(if scenario.payload.is_linux() { 60 } else { 20 })
+}
+
+/// The start of QEMU for a run that is timed. Its trace goes to `log`.
+pub fn launch(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, log: &Path) -> Launch {
+    let mut launch = scenario.launch(firmware, payload);
+    launch.extra.extend(["-msg".into(), "timestamp=on".into(), "-D".into(), log.into()]);
+    launch.extra.extend([trace::STATE, trace::SELECT].iter().flat_map(|event| ["-trace".into(), (*event).into()]));
+    launch
+}
+
+/// Runs QEMU once.
+///
+/// # Errors
+/// The outer one when QEMU cannot be run at all; the inner one when the end was not reached.
+pub fn run(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, log: &Path) -> Attempt<Sample> {
+    let launch = launch(scenario, firmware, payload, log);
+    let limit = limit(scenario);
+    // QEMU appends to the file.
+    std::fs::write(log, "").with_context(|| format!("cannot write {}", log.display()))?;
+    let (running, _) = Running::start(&launch.command(), false)?;
+    let ended = running.wait(limit)?;
+    let text = std::fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
+    let goal = if scenario.payload.is_linux() { "user space" } else { "the kernel" };
+    Ok(sample(&String::from_utf8_lossy(&text), &ended).ok_or_else(|| ended.failure(goal, limit)))
+}
+
+/// The times, if the end was reached and the clock was not set meanwhile.
+fn sample(trace: &str, ended: &Ended) -> Option<Sample> {
+    let marks = Marks::read(trace)?;
+    let (end, at) = marks.end;
+    Some(Sample {
+        qemu: marks.running.checked_sub(since_epoch(ended.started))?,
+        firmware: marks.first_load.and_then(|item| item.checked_sub(marks.running)),
+        loading: marks.first_load.and_then(|item| at.checked_sub(item)),
+        guest: at.checked_sub(marks.running)?,
+        stop: since_epoch(ended.ended).checked_sub(at)?,
+        end,
+    })
+}
+
+/// The times in a trace.
+#[derive(Debug, PartialEq, Eq)]
+struct Marks {
+    running: Duration,
+    first_load: Option<Duration>,
+    end: (End, Duration),
+}
+
+impl Marks {
+    fn read(trace: &str) -> Option<Self> {
+        let mut running = None;
+        let mut first_load = None;
+        for line in trace.lines().filter_map(trace::parse) {
+            let Some(time) = line.time else { continue };
+            match line.event {
+                Event::Running => running = running.or(Some(time)),
+                event if trace::end(&event).is_some() => {
+                    return Some(Self { running: running?, first_load, end: (trace::end(&event)?, time) });
+                }
+                Event::Select(key) if running.is_some() && trace::is_loaded_key(key) => {
+                    first_load = first_load.or(Some(time));
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
+
+    use super::*;
+    use crate::boot::process::Output;
+
+    /// From a run of qboot with the probe under QEMU 7.2.
+    const TRACE: &str = "\
+7898@100.450471:fw_cfg_select 0x5 key 0x0000 'signature', ret: 1
+7898@100.451000:vm_state_notify running 1 reason 9 (running)
+7903@100.453794:fw_cfg_select 0x5 key 0x0019 'file_dir', ret: 1
+7903@100.456388:fw_cfg_select 0x5 key 0x0014 'cmdline_size', ret: 1
+7903@100.456549:fw_cfg_select 0x5 key 0x0011 'kernel_data', ret: 1
+";
+
+    fn ended() -> Ended {
+        let at = |micros| SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
+        Ended {
+            status: ExitStatus::from_raw(0),
+            started: at(100_400_000),
+            ended: at(103_000_000),
+            timed_out: false,
+            serial: Output::default(),
+            messages: Output::default(),
+        }
+    }
+
+    const fn micros(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
+    #[test]
+    fn a_probe_ends_with_the_loading() {
+        let trace = format!("{TRACE}7903@100.460000:fw_cfg_select 0x5 key 0x3f10 'unknown', ret: 0\n");
+        let wanted = Sample {
+            qemu: micros(51_000),
+            firmware: Some(micros(5_549)),
+            loading: Some(micros(3_451)),
+            guest: micros(9_000),
+            stop: micros(2_540_000),
+            end: End::Real16,
+        };
+        assert_eq!(sample(&trace, &ended()), Some(wanted));
+        assert_eq!(wanted.total(), micros(60_000));
+    }
+
+    #[test]
+    fn the_base_line_reads_nothing() {
+        let trace = "1@100.450000:vm_state_notify running 1 reason 9 (running)\n\
+                     1@100.450100:fw_cfg_select 0x5 key 0x3f70 'unknown', ret: 0\n";
+        let found = sample(trace, &ended()).unwrap();
+        assert_eq!((found.firmware, found.loading, found.guest), (None, None, micros(100)));
+    }
+
+    #[test]
+    fn a_run_without_its_end_is_no_sample() {
+        assert_eq!(sample(TRACE, &ended()), None);
+        assert_eq!(sample("", &ended()), None);
+        let backwards = "1@99.000000:vm_state_notify running 1 reason 9 (running)\n\
+                         1@100.450100:fw_cfg_select 0x5 key 0x3f70 'unknown', ret: 0\n";
+        assert_eq!(sample(backwards, &ended()), None, "a clock that was set during the run");
+    }
+}

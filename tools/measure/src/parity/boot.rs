@@ -1,0 +1,153 @@
+//! Boots the guest, two machines at a time, and returns what it printed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail, ensure};
+use xtask::packages::QEMU_PROGRAM;
+use xtask::progress::{Rounds, command_line};
+
+use super::configuration::Configuration;
+use super::transcript;
+use crate::boot::process::Running;
+
+/// What the guest runs.
+const SCRIPT: &str = include_str!("guest.sh");
+
+/// How long a boot may take; on an idle host it takes some seconds.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// How many boots run at a time. More do not help where there are two CPUs, and disturb the guests' clocks.
+const AT_ONCE: usize = 2;
+
+/// The kernel's command line. The kernel is where it is without randomness, and does not measure how fast its clock and
+/// its CPU are: on an emulated CPU the results and the warnings about them are those of the host's load.
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 nokaslr lpj=10000000 tsc_early_khz=2500000 tsc=reliable no_timer_check \
+    firstlight.mode=script";
+
+/// The firmware of a boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The one to compare with.
+    Seabios,
+    /// This one.
+    Firstlight,
+}
+
+impl Side {
+    /// Both, in the order in which a pair is compared.
+    pub const BOTH: [Self; 2] = [Self::Seabios, Self::Firstlight];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Seabios => "seabios",
+            Self::Firstlight => "firstlight",
+        }
+    }
+}
+
+/// One boot.
+#[derive(Debug)]
+pub struct Boot<'a> {
+    /// On what.
+    pub configuration: &'a Configuration,
+    /// Under what.
+    pub side: Side,
+    /// The image of that firmware for this machine.
+    pub image: PathBuf,
+}
+
+/// What all boots have in common.
+pub struct Files<'a> {
+    /// The guest's kernel.
+    pub kernel: &'a Path,
+    /// The guest's initramfs.
+    pub initrd: &'a Path,
+    /// Where to keep what the guests print.
+    pub keep: Option<&'a Path>,
+}
+
+/// Runs the boots, and gives what each printed, in their order. Nothing is started after one has failed.
+///
+/// # Errors
+/// When a boot does not come to its end, with all that its guest printed.
+pub fn all(boots: &[Boot<'_>], files: &Files<'_>) -> anyhow::Result<Vec<String>> {
+    let progress = Rounds::start(boots.len());
+    progress.round("Booting under SeaBIOS and under Firstlight");
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<_>> = Mutex::new(boots.iter().map(|_| None).collect());
+    let failed = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while failed.load(Ordering::SeqCst) == 0 {
+                    let number = next.fetch_add(1, Ordering::SeqCst);
+                    let Some(boot) = boots.get(number) else { break };
+                    progress.next(&format!("{} under {}", boot.configuration.name, boot.side.name()));
+                    let result = boot.run(files);
+                    failed.fetch_add(usize::from(result.is_err()), Ordering::SeqCst);
+                    if let Ok(mut results) = results.lock() {
+                        results[number] = Some(result);
+                    }
+                }
+            });
+        }
+    });
+    let results = results.into_inner().map_err(|_| anyhow!("a boot ended with a panic"))?;
+    // The first error is the cause; a boot that was not started has no result.
+    let mut printed = Vec::new();
+    let mut missing = false;
+    for result in results {
+        match result {
+            Some(result) => printed.push(result?),
+            None => missing = true,
+        }
+    }
+    ensure!(!missing, "not every machine was booted");
+    Ok(printed)
+}
+
+impl Boot<'_> {
+    /// Boots, and gives what came out of the serial port.
+    fn run(&self, files: &Files<'_>) -> anyhow::Result<String> {
+        let name = format!("{} under {}", self.configuration.name, self.side.name());
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let (script, serial) = (folder.path().join("script"), folder.path().join("serial"));
+        fs::write(&script, SCRIPT).context("cannot write the guest's script")?;
+        let command = self.command(files, &script, &serial);
+        let typed = command_line(&command);
+        let ended = Running::start(&command, false)?.0.wait(LIMIT)?;
+        let printed = String::from_utf8_lossy(&fs::read(&serial).unwrap_or_default()).replace("\r\n", "\n");
+        if let Some(folder) = files.keep {
+            let path = folder.join(format!("{}-{}.txt", self.configuration.name, self.side.name()));
+            fs::create_dir_all(folder)
+                .and_then(|()| fs::write(&path, &printed))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if ended.timed_out || !ended.status.success() || !transcript::is_complete(&printed) {
+            let why = ended.failure("the end of its script", LIMIT);
+            bail!("{name}: the guest {why}\n{typed}\n---- serial port\n{printed}\n----");
+        }
+        Ok(printed)
+    }
+
+    fn command(&self, files: &Files<'_>, script: &Path, serial: &Path) -> Command {
+        let mut command = Command::new(QEMU_PROGRAM);
+        command.args(["-no-user-config", "-display", "none", "-monitor", "none", "-parallel", "none", "-no-reboot"]);
+        command.args(["-accel", "tcg"]).args(self.configuration.arguments());
+        command.arg("-bios").arg(&self.image).arg("-kernel").arg(files.kernel).arg("-initrd").arg(files.initrd);
+        command.args(["-append", COMMAND_LINE]);
+        command.args(["-fw_cfg", &format!("name=opt/org.firstlight/script,file={}", doubled(script))]);
+        command.args(["-chardev", &format!("file,id=com1,path={}", doubled(serial)), "-serial", "chardev:com1"]);
+        command
+    }
+}
+
+/// A path within an option of QEMU's, where a comma is written twice.
+fn doubled(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}

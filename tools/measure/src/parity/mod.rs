@@ -1,0 +1,224 @@
+//! `cargo xtask parity`: boots one guest under SeaBIOS and under this firmware, and compares its view of the machine.
+//!
+//! Two boots run at a time. The guest (`guest.sh`) prints sections on its serial port (`transcript`). Each kind of
+//! section has a module that reads it into facts (`fact`): a key and a value, both text. Values that may differ between boots are
+//! masked. The facts of the two boots are compared key by key. A difference is either in the list of intended ones,
+//! `tools/measure/parity.toml` (`meant`), or an error. An unused entry of that list is an error too.
+
+mod acpi;
+mod boot;
+mod configuration;
+mod cpu;
+mod dmi;
+mod e820;
+mod fact;
+mod interrupts;
+mod lines;
+mod log;
+mod meant;
+mod pattern;
+mod pci;
+mod report;
+mod resources;
+mod transcript;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use xtask::guest::{self, Kernel};
+use xtask::progress::say;
+use xtask::{guest_programs, image, packages, paths};
+
+use self::boot::{Boot, Side};
+use self::configuration::{CONFIGURATIONS, Configuration};
+use self::fact::{Difference, Facts, differences, without_parts};
+use self::meant::{Judgement, Meant};
+use self::transcript::Transcript;
+
+/// The list of meant differences, below the repository's top folder.
+const MEANT: &str = "tools/measure/parity.toml";
+
+/// Compare what a guest sees under SeaBIOS and under this firmware
+///
+/// Boots a Linux guest under both on several machines and compares its memory map, ACPI and SMBIOS tables, PCI functions,
+/// resources, interrupts, MTRRs, CPUs, clocks, sleep states and kernel log. Fails when they differ in anything that
+/// tools/measure/parity.toml does not name with a reason, and when that file names something that does not differ any more.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Machines to boot, such as q35 or pc-virtio [default: all]
+    #[arg(value_name = "MACHINES", value_parser = clap::builder::PossibleValuesParser::new(configuration::names()))]
+    machines: Vec<String>,
+
+    /// Show the meant differences as well, with their reasons
+    #[arg(long)]
+    meant: bool,
+
+    /// An image to compare with SeaBIOS in place of the one that is built from the sources
+    #[arg(long, value_name = "FILE")]
+    firmware: Option<PathBuf>,
+
+    /// Keep what the guests printed in this folder
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the guest sees differences that are not meant, when a boot fails, and when something needed is missing.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    packages::ensure(&[packages::QEMU, packages::BUSYBOX, packages::KMOD])?;
+    let image = match &args.firmware {
+        Some(path) => std::path::absolute(path).with_context(|| format!("--firmware {}", path.display()))?,
+        None => image::build()?.bin,
+    };
+    let initrd = guest::prepare().and_then(|guest| Ok((guest.initrd_with(&guest_programs::prepare()?)?, guest)));
+    let (initrd, guest) = initrd.context("the default guest cannot be made")?;
+    check(args, &image, &guest.kernel, &initrd)
+}
+
+fn check(args: &Args, image: &Path, kernel: &Kernel, initrd: &Path) -> anyhow::Result<()> {
+    let start = Instant::now();
+    packages::ensure(&[packages::SEABIOS, packages::SEABIOS_MICROVM, packages::IASL])?;
+    let meant = Meant::load(&paths::root().join(MEANT))?;
+    let chosen: Vec<_> = CONFIGURATIONS
+        .iter()
+        .filter(|configuration| args.machines.is_empty() || args.machines.iter().any(|name| name == configuration.name))
+        .collect();
+    let boots = chosen.iter().flat_map(|configuration| {
+        Side::BOTH.map(|side| {
+            let seabios = || configuration.seabios().found().context("SeaBIOS is not installed");
+            let image = if side == Side::Seabios { seabios()? } else { image.to_owned() };
+            Ok(Boot { configuration, side, image })
+        })
+    });
+    let boots = boots.collect::<anyhow::Result<Vec<_>>>()?;
+    let files = boot::Files { kernel: &kernel.image, initrd, keep: args.keep.as_deref() };
+    let printed = boot::all(&boots, &files)?;
+
+    let differing = found(&chosen, &printed)?;
+    let judgement = Judgement::of(&meant, &differing);
+    report::print(&judgement, args.meant);
+    let machines = if chosen.len() == 1 { "machine" } else { "machines" };
+    say(&format!("Compared {} {machines} in {:.1} s.", chosen.len(), start.elapsed().as_secs_f64()));
+    let (wrong, stale) = (judgement.unmeant.len(), judgement.stale.len());
+    let strict = meant.is_for(packages::installed_qemu(), &kernel.release);
+    if stale > 0 && !strict {
+        say(&format!("{MEANT} is of another version of QEMU or of the kernel: what it names in vain is no error."));
+    }
+    if wrong > 0 || stale > 0 && strict {
+        bail!(
+            "{wrong} differences that are not meant, {stale} entries of {MEANT} that nothing needs; docs/parity.md says \
+             how to read and what to do"
+        );
+    }
+    Ok(())
+}
+
+/// The differences on each machine. `printed` has what the guest printed under both, machine by machine.
+fn found(machines: &[&Configuration], printed: &[String]) -> anyhow::Result<BTreeMap<&'static str, Vec<Difference>>> {
+    let mut found = BTreeMap::new();
+    for (configuration, pair) in machines.iter().zip(printed.chunks_exact(2)) {
+        let [seabios, firstlight] = pair else { bail!("a machine was not booted under both") };
+        let differences = compare(configuration, seabios, firstlight);
+        found.insert(configuration.name, differences.with_context(|| configuration.name.to_owned())?);
+    }
+    Ok(found)
+}
+
+/// The differences in what the guest printed.
+fn compare(configuration: &Configuration, seabios: &str, firstlight: &str) -> anyhow::Result<Vec<Difference>> {
+    let facts = |text, side: &str| facts(configuration, text).with_context(|| format!("under {side}"));
+    let differences = differences(&facts(seabios, "SeaBIOS")?, &facts(firstlight, "Firstlight")?);
+    Ok(without_parts(differences, "pci"))
+}
+
+/// All that the guest printed, as facts.
+fn facts(configuration: &Configuration, text: &str) -> anyhow::Result<Facts> {
+    let transcript = Transcript::parse(text)?;
+    let mut facts = Facts::default();
+    log::read(transcript.section("kernel-log")?, &mut facts);
+    e820::read(transcript.section("e820")?, &mut facts)?;
+    acpi::read(&transcript, configuration.extra_roots, &mut facts)?;
+    dmi::read(transcript.section("dmidecode")?, &mut facts);
+    pci::read(transcript.section("lspci")?, &mut facts);
+    resources::read("iomem", transcript.section("iomem")?, &mut facts)?;
+    resources::read("ioports", transcript.section("ioports")?, &mut facts)?;
+    interrupts::read(transcript.section("interrupts")?, &mut facts);
+    cpu::read(transcript.section("cpu")?, &mut facts);
+    for section in ["mtrr", "clock-sources", "sleep-states"] {
+        lines::read(section, transcript.section(section)?, &mut facts);
+    }
+    lines::read("firmware", &transcript.firmware_lines(), &mut facts);
+    Ok(facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a guest printed, cut from a boot of q35 under QEMU 7.2.
+    const PRINTED: &str = include_str!("sample.txt");
+
+    fn compared(text: &str) -> Vec<Difference> {
+        compare(&CONFIGURATIONS[0], PRINTED, text).unwrap()
+    }
+
+    #[test]
+    fn a_guest_that_sees_the_same_has_no_differences() {
+        assert_eq!(compared(PRINTED), []);
+    }
+
+    #[test]
+    fn a_difference_planted_in_any_section_is_found() {
+        for (section, from, to) in [
+            ("log", "ACPI: Interpreter enabled", "ACPI: Interpreter disabled."),
+            ("log", "<6>[    1.650649] ACPI: Interp", "<4>[    1.650649] ACPI: Interp"),
+            ("e820", "0x9fc00 0x9ffff Reserved", "0x9f000 0x9ffff Reserved"),
+            ("e820", "0x100000 0x1ffdffff System RAM", "0x100000 0x1ffcffff System RAM"),
+            ("acpi", "0900b20000000203", "0900b20000000303"),
+            ("dmi", "Product Name: Standard PC (Q35 + ICH9, 2009)", "Product Name: none"),
+            ("pci", "LLActRep+ BwNot+", "LLActRep- BwNot+"),
+            ("pci", "Port #0, Speed 16GT/s, Width x32", "Port #0, Speed 16GT/s, Width x1"),
+            ("pci", "[size=16K]", "<unassigned> [size=16K]"),
+            ("iomem", "      c1300000-c1303fff : virtio-pci-modern\n", ""),
+            ("ioports", "0070-0077 : rtc0", "0070-0071 : rtc0"),
+            ("interrupts", "   9-fasteoi   acpi", "   9-edge      acpi"),
+            ("mtrr", "size= 1024MB, count=1: uncachable", "size=  512MB, count=1: uncachable"),
+            ("cpu", " pat pse36", " pse36"),
+            ("clock-sources", "tsc hpet acpi_pm", "tsc acpi_pm"),
+            ("sleep-states", "freeze mem disk", "freeze disk"),
+            (
+                "firmware",
+                "firstlight-guest: script: begins",
+                "firstlight: warning: x\nfirstlight-guest: script: begins",
+            ),
+        ] {
+            assert_eq!(PRINTED.matches(from).count(), 1, "the sample has not one {from:?}");
+            let found = compared(&PRINTED.replace(from, to));
+            assert!(!found.is_empty(), "{to:?} was not seen");
+            assert!(found.iter().all(|difference| difference.section == section), "{to:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_differs_from_boot_to_boot_is_no_difference() {
+        for (from, to) in [
+            ("[    1.650649] ACPI: Interp", "[    0.150649] ACPI: Interp"),
+            ("Memory at c1100000", "Memory at fe300000"),
+            ("  4:       6230", "  4:        999"),
+        ] {
+            assert_eq!(PRINTED.matches(from).count(), 1, "the sample has not one {from:?}");
+            assert_eq!(compared(&PRINTED.replace(from, to)), []);
+        }
+    }
+
+    #[test]
+    fn a_guest_that_did_not_print_all_is_an_error() {
+        let cut = PRINTED.split("firstlight-parity: mtrr").next().unwrap();
+        assert!(facts(&CONFIGURATIONS[0], cut).is_err());
+        assert!(facts(&CONFIGURATIONS[0], "").is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! Prints the differences: those that are not intended, unused entries of the list and, on request, the rest.
+
+use std::collections::BTreeMap;
+
+use xtask::progress::say;
+
+use super::fact::Difference;
+use super::meant::{Found, Judgement};
+
+/// A value longer than this is shown around the first difference.
+const SHOWN: usize = 120;
+
+/// How much is shown before the first difference.
+const BEFORE: usize = 24;
+
+/// Prints a judgement.
+pub fn print(judgement: &Judgement<'_>, meant: bool) {
+    if meant {
+        let mut reasons: BTreeMap<&str, Vec<Found<'_>>> = BTreeMap::new();
+        for (entry, found) in &judgement.meant {
+            reasons.entry(entry.reason.trim()).or_default().push(*found);
+        }
+        for (reason, found) in reasons {
+            say(&format!("\nMeant: {}", reason.replace('\n', " ")));
+            lines(&found).iter().for_each(|line| say(line));
+        }
+    }
+    if !judgement.unmeant.is_empty() {
+        say("\nNot meant:");
+        lines(&judgement.unmeant).iter().for_each(|line| say(line));
+    }
+    if !judgement.stale.is_empty() {
+        say("\nNamed as meant, but not there:");
+        for stale in &judgement.stale {
+            say(&format!("  {stale}"));
+        }
+    }
+    say(&format!(
+        "\n{} differences are meant{}, {} are not.",
+        judgement.meant.len(),
+        if meant { "" } else { " (--meant shows them)" },
+        judgement.unmeant.len()
+    ));
+}
+
+/// The differences, by section and by the machines that have them. What several machines have in common is shown once.
+fn lines(found: &[Found<'_>]) -> Vec<String> {
+    let mut machines: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+    for (machine, difference) in found {
+        let Difference { section, key, seabios, firstlight } = difference;
+        machines.entry((section, key, seabios, firstlight)).or_default().push(machine);
+    }
+    let mut blocks: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for ((section, key, seabios, firstlight), machines) in machines {
+        let [seabios, firstlight] = shown(seabios, firstlight);
+        let heading = format!("  {section} on {}: SeaBIOS | Firstlight", machines.join(", "));
+        blocks.entry(heading).or_default().push(format!("    {key}: {seabios} | {firstlight}"));
+    }
+    blocks.into_iter().flat_map(|(heading, lines)| std::iter::once(heading).chain(lines)).collect()
+}
+
+/// The two values, shortened alike.
+fn shown(seabios: &str, firstlight: &str) -> [String; 2] {
+    let values = [seabios, firstlight].map(|value| value.chars().collect::<Vec<_>>());
+    let [a, b] = &values;
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let start = if a.len().max(b.len()) > SHOWN { same.saturating_sub(BEFORE) } else { 0 };
+    values.map(|value| {
+        let all: String = value.iter().skip(start).take(SHOWN).collect();
+        let before = if start > 0 { format!("[{start} characters] ") } else { String::new() };
+        let after = if value.len() > start + SHOWN { " …" } else { "" };
+        format!("{before}{all}{after}")
+    })
+}

@@ -1,0 +1,125 @@
+//! `cargo xtask support`: generates the README's table of supported kernels and hosts from `tests/support.toml`.
+//!
+//! The list names the tests that boot each kernel and host. A step of `cargo xtask test` fails if one of these tests does not
+//! exist, or if the README's table differs from the generated one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+use xtask::paths;
+use xtask::progress::{run_quietly, say};
+
+/// The list, from the repository's top folder.
+const LIST: &str = "tests/support.toml";
+/// The file that has the table.
+const README: &str = "README.md";
+/// What stands before the table and behind it.
+const START: &str = "<!-- The table is made from tests/support.toml by `cargo xtask support`. -->\n";
+const END: &str = "<!-- End of the table. -->\n";
+
+/// The test binaries that the list may name tests of, each with what cargo is told to build it.
+const BINARIES: [(&str, &str); 2] = [
+    ("qemu", "test --package firstlight --features qemu-tests --test qemu"),
+    ("boot", "test --package vmm --features kvm-tests --test boot"),
+];
+
+/// Write the README's table of what is supported, made from the list in tests/support.toml
+///
+/// Builds the tests to see that each one that the list names is there, and runs none.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Write nothing, and fail if the README has another table
+    #[arg(long)]
+    check: bool,
+}
+
+/// The file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    /// The columns.
+    hosts: Vec<String>,
+    /// The rows.
+    kernel: Vec<Row>,
+}
+
+/// A kernel, and where it boots.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    /// Of which kind it is.
+    kind: String,
+    /// Which one it is.
+    with: String,
+    /// By host, the tests that show it.
+    tests: BTreeMap<String, Vec<String>>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If a test of the list does not exist, a file cannot be read or written, or a check fails.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let (readme, written) = tables()?;
+    ensure!(
+        !args.check || readme == written,
+        "the table in {README} differs from {LIST}; `cargo xtask support` writes it anew"
+    );
+    if written != readme {
+        fs::write(paths::root().join(README), written).with_context(|| format!("cannot write {README}"))?;
+    }
+    say(&format!("{README} has the table of {LIST}."));
+    Ok(())
+}
+
+/// The README as it is, and with the table that the list makes.
+fn tables() -> anyhow::Result<(String, String)> {
+    let read = |path| fs::read_to_string(paths::root().join(path)).with_context(|| format!("cannot read {path}"));
+    let list: List = toml::from_str(&read(LIST)?).with_context(|| format!("{LIST} is not as its head says"))?;
+    list.find_tests()?;
+    let readme = read(README)?;
+    let parts = readme.split_once(START).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    let (before, behind) = parts.with_context(|| format!("{README} has no place for the table: {START}{END}"))?;
+    let written = format!("{before}{START}\n{}\n{END}{behind}", list.table());
+    Ok((readme, written))
+}
+
+impl List {
+    /// Builds the test binaries, and checks that each test of the list is in them and each cell has one.
+    fn find_tests(&self) -> anyhow::Result<()> {
+        let mut there = BTreeSet::new();
+        for (binary, arguments) in BINARIES {
+            let mut cargo = paths::cargo();
+            cargo.args(arguments.split(' ')).args(["--quiet", "--", "--list", "--format", "terse"]);
+            let printed = String::from_utf8(run_quietly(&mut cargo)?)?;
+            let names = printed.lines().filter_map(|line| line.strip_suffix(": test"));
+            there.extend(names.map(|name| format!("{binary}::{name}")));
+        }
+        for Row { kind, with, tests } in &self.kernel {
+            for (host, tests) in tests {
+                ensure!(self.hosts.contains(host), "{kind}, {with}: `hosts` has no {host:?}");
+                ensure!(!tests.is_empty(), "{kind}, {with}, {host}: there is no test");
+                for test in tests {
+                    ensure!(there.contains(test), "{LIST} names a test that is not there: {test}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The table, in Markdown. A kind's name stands in the first of its rows.
+    fn table(&self) -> String {
+        let mut table = format!("| kernel | tested with | {} |\n", self.hosts.join(" | "));
+        table += &format!("|---|---|{}\n", ":-:|".repeat(self.hosts.len()));
+        let mut last = "";
+        for Row { kind, with, tests } in &self.kernel {
+            let shown = if kind == last { String::new() } else { format!(" {kind}") };
+            let cells = self.hosts.iter().map(|host| if tests.contains_key(host) { " ✓ |" } else { " |" });
+            table += &format!("|{shown} | {with} |{}\n", cells.collect::<String>());
+            last = kind;
+        }
+        table
+    }
+}
