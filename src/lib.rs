@@ -133,7 +133,7 @@ enum Found {
 impl Found {
     /// Finds the tables, and reserves those in memory in `map`.
     fn of_host<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start, map: &mut HostMap) -> Self {
-        match tables::hold_handed_over(machine, fw_cfg, start, map) {
+        match tables::reserve_handed_over(machine, fw_cfg, start, map) {
             Some(rsdp) => Self::SetUp { rsdp },
             None => Self::Bare(tables::Sources::of_host(machine, fw_cfg, map)),
         }

@@ -89,7 +89,7 @@ pub fn run(bytes: &[u8]) {
     check::disjoint(&parts);
     for part in parts {
         assert!(before.is_free(part), "{part} was not free");
-        assert!(map.is_ram(part) && !map.is_free(part), "{part} is not held");
+        assert!(map.is_ram(part) && !map.is_free(part), "{part} is not reserved");
     }
     assert!(plan.kernel.len() == kernel, "{}", plan.kernel);
     assert_eq!(plan.initrd.map_or(0, PhysRange::len), initrd);

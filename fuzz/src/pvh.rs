@@ -26,7 +26,7 @@ pub fn run(bytes: &[u8]) {
         Ok(kernel) => kernel,
         Err(error) => return one_line(&error.to_string()),
     };
-    if let Err(error) = kernel.hold(&mut map) {
+    if let Err(error) = kernel.reserve(&mut map) {
         assert_eq!(map, before, "the map is another after: {error}");
         return one_line(&error.to_string());
     }
@@ -44,7 +44,7 @@ pub fn run(bytes: &[u8]) {
     check::disjoint(&parts);
     for part in parts {
         assert!(before.is_free(part), "{part} was not free");
-        assert!(map.is_ram(part) && !map.is_free(part), "{part} is not held");
+        assert!(map.is_ram(part) && !map.is_free(part), "{part} is not reserved");
     }
     assert_eq!(plan.initrd.map_or(0, PhysRange::len), u64::from(initrd));
     assert_eq!(plan.handover().entry, Entry::Pvh(kernel.entry));

@@ -45,7 +45,7 @@ pub fn run(bytes: &[u8]) {
         return;
     }
     let before = map.clone();
-    if info.hold(&mut map).is_err() {
+    if info.reserve(&mut map).is_err() {
         return;
     }
     check::map(&map);

@@ -77,7 +77,7 @@ fn look(bytes: &[u8]) -> InMemory {
         assert!((0x9_fc00..0xa_0000).contains(&rsdp.get()) || (0xe_0000..0x10_0000).contains(&rsdp.get()), "{rsdp}");
         let bytes = machine.memory.bytes(rsdp.get(), 20);
         assert!(bytes.starts_with(b"RSD PTR ") && bytes.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)) == 0);
-        assert!(!map.is_ram(PhysRange::new(rsdp, 20).unwrap()), "{rsdp} is not held");
+        assert!(!map.is_ram(PhysRange::new(rsdp, 20).unwrap()), "{rsdp} is not reserved");
     }
     found
 }

@@ -36,7 +36,7 @@ impl PlacedKernel {
     ///
     /// # Errors
     /// [`Error::KernelOverFirmware`], [`Error::KernelOutsideRam`], [`Error::MemoryMap`].
-    pub fn hold(&self, map: &mut HostMap) -> Result<(), Error> {
+    pub fn reserve(&self, map: &mut HostMap) -> Result<(), Error> {
         let image = self.image;
         if image.overlaps(layout::BOOT_RAM) {
             return Err(Error::KernelOverFirmware { kernel: image, firmware: layout::BOOT_RAM });

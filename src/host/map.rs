@@ -45,7 +45,7 @@ fn of_pvh_host<M: HostAccess + Ports>(machine: &mut M, fw_cfg: &FwCfg, info: &St
     if let Some(&module) = info.modules.iter().find(|&&module| !map.is_ram(module)) {
         return Err(Error::ModuleNotInRam { module });
     }
-    info.hold(&mut map)?;
+    info.reserve(&mut map)?;
     Ok(map)
 }
 

@@ -12,8 +12,8 @@ pub enum Error {
     Full,
     /// The heap has no room for a map.
     HeapFull,
-    /// The firmware does not hold the range to release.
-    NotHeld {
+    /// The range to release is a hole, or some of it is free.
+    NotAllocated {
         /// The range to release.
         range: PhysRange,
     },
@@ -39,7 +39,7 @@ impl fmt::Display for Error {
         match self {
             Self::Full => write!(f, "the memory map needs more than {CAPACITY} regions; give the machine fewer"),
             Self::HeapFull => f.write_str("the firmware's heap has no room for the memory map"),
-            Self::NotHeld { range } => write!(f, "memory {range} is not held by the firmware"),
+            Self::NotAllocated { range } => write!(f, "memory {range} was not allocated"),
             Self::FwCfg(error) => write!(f, "the host's etc/e820 cannot be read: {error}"),
             Self::NoRamInE820 => f.write_str("the host's etc/e820 lists no RAM; give the machine memory"),
             Self::NoRamInStartInfo => {

@@ -52,7 +52,7 @@ impl HostMap {
         }
     }
 
-    /// Takes `range` out of the free memory for `kind`. Memory that is already held with a more restrictive kind keeps it. Holes
+    /// Takes `range` out of the free memory for `kind`. Memory that already has a more restrictive kind keeps it. Holes
     /// become `kind` too, unless that is a kind of RAM, because RAM is never invented.
     ///
     /// A kind that the kernel does not get back takes whole pages, and whole KiB in the page from 0x9f000 on.

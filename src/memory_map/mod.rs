@@ -123,10 +123,10 @@ impl MemoryMap {
     /// pages, release whole pages.
     ///
     /// # Errors
-    /// [`Error::NotHeld`] if some byte of it is a hole or already free, [`Error::Full`]; the map is then unchanged.
+    /// [`Error::NotAllocated`] if some byte of it is a hole or already free, [`Error::Full`]; the map is then unchanged.
     pub fn release(&mut self, range: PhysRange) -> Result<(), Error> {
-        if !self.regions.is_held(range) {
-            return Err(Error::NotHeld { range });
+        if !self.regions.is_allocated(range) {
+            return Err(Error::NotAllocated { range });
         }
         self.regions.set(range, MemoryType::CONVENTIONAL)
     }

@@ -42,20 +42,20 @@ impl Regions {
         E820View::new(&self.regions)
     }
 
-    /// Whether all of `range` is RAM to the kernel: free, or held by the firmware until the kernel runs.
+    /// Whether all of `range` is RAM to the kernel: free, or allocated until the kernel runs.
     #[must_use]
     pub fn is_ram(&self, range: PhysRange) -> bool {
         self.every(range, is_ram)
     }
 
-    /// Whether all of `range` is RAM that nothing holds.
+    /// Whether all of `range` is RAM that nothing has taken.
     #[must_use]
     pub fn is_free(&self, range: PhysRange) -> bool {
         self.every(range, |kind| kind == MemoryType::CONVENTIONAL)
     }
 
     /// Whether all of `range` is known, and none of it is free.
-    pub(super) fn is_held(&self, range: PhysRange) -> bool {
+    pub(super) fn is_allocated(&self, range: PhysRange) -> bool {
         self.every(range, |kind| kind != MemoryType::CONVENTIONAL)
     }
 
@@ -65,7 +65,7 @@ impl Regions {
         self.every(range, |kind| !is_ram(kind))
     }
 
-    /// Whether some byte of `range` is held as loaded data: a kernel, the firmware's image, or a module of the host's.
+    /// Whether some byte of `range` is loaded data: a kernel, the firmware's image, or a module of the host's.
     #[must_use]
     pub fn has_loaded(&self, range: PhysRange) -> bool {
         let is_loaded = |kind| matches!(kind, MemoryType::LOADER_CODE | MemoryType::LOADER_DATA);
@@ -131,7 +131,7 @@ impl Regions {
         self.rewrite(range, capacity, &|old| Some(old.map_or(kind, |old| stricter(old, kind))))
     }
 
-    /// Takes `range` out of the free memory for `kind`. Memory that is already held with a more restrictive kind keeps it. Holes
+    /// Takes `range` out of the free memory for `kind`. Memory that already has a more restrictive kind keeps it. Holes
     /// become `kind` too, unless that is a kind of RAM, because RAM is never invented.
     ///
     /// A kind that the kernel does not get back takes whole pages, and whole KiB in the page from 0x9f000 on.

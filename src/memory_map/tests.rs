@@ -94,12 +94,12 @@ fn a_map_that_already_has_holes_keeps_them() {
 }
 
 #[test]
-fn firmware_memory_is_held_but_stays_ram_to_the_kernel() {
+fn firmware_memory_is_allocated_but_stays_ram_to_the_kernel() {
     let mut map = HostMap::from_e820(&file(&[(0, 64 * MIB, RAM)])).unwrap();
     map.carve_pc().unwrap();
     let mut map = MemoryMap::new(map);
-    for held in [layout::FIRMWARE_RAM, range(0, 0x1000)] {
-        assert!(map.is_ram(held) && !map.is_free(held));
+    for taken in [layout::FIRMWARE_RAM, range(0, 0x1000)] {
+        assert!(map.is_ram(taken) && !map.is_free(taken));
     }
     let everything = range(0, u64::MAX);
     let page = map.allocate(1, Alignment::PAGE, everything, Placement::Bottom, MemoryType::LOADER_DATA);
@@ -200,7 +200,7 @@ fn released_memory_is_free_again() {
         (range(tables.start().get(), tables.start().get() + 0x3000), range(tables.start().get() + 0x3000, 2 * MIB));
     map.release(unused).unwrap();
     assert!(map.is_free(unused) && !map.is_ram(used));
-    assert_eq!(map.release(unused), Err(Error::NotHeld { range: unused }));
+    assert_eq!(map.release(unused), Err(Error::NotAllocated { range: unused }));
     map.release(used).unwrap();
     assert_eq!(map, before);
     assert!(map.release(range(2 * MIB, 3 * MIB)).is_err(), "a hole cannot be released");
@@ -513,8 +513,8 @@ fn run(map: &mut MemoryMap, model: &mut Model, step: Step) {
             reserve_in_model(model, (a, b), kind);
         }
         Step::Release(a, b) => {
-            let held = |unit: &Option<MemoryType>| unit.is_some_and(|kind| kind != MemoryType::CONVENTIONAL);
-            let may = model[a as usize..b as usize].iter().all(held);
+            let is_taken = |unit: &Option<MemoryType>| unit.is_some_and(|kind| kind != MemoryType::CONVENTIONAL);
+            let may = model[a as usize..b as usize].iter().all(is_taken);
             assert_eq!(map.release(units(a, b)).is_ok(), may);
             if may {
                 change_model(model, (a, b), |_| Some(MemoryType::CONVENTIONAL));

@@ -110,7 +110,7 @@ impl StartInfo {
     ///
     /// # Errors
     /// [`memory_map::Error::Full`].
-    pub fn hold(&self, map: &mut HostMap) -> Result<(), memory_map::Error> {
+    pub fn reserve(&self, map: &mut HostMap) -> Result<(), memory_map::Error> {
         map.reserve(layout::LOADED_IMAGE, MemoryType::LOADER_CODE)?;
         self.modules.iter().try_for_each(|module| map.reserve(module.pages(), MemoryType::LOADER_DATA))
     }

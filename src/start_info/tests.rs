@@ -140,11 +140,11 @@ fn surplus_and_empty_modules_are_ignored() {
 }
 
 #[test]
-fn image_and_modules_are_held_and_stay_ram() {
+fn image_and_modules_are_reserved_and_stay_ram() {
     let mut map = HostMap::default();
     map.describe(range(0, 64 << 20), MemoryType::CONVENTIONAL).unwrap();
     let before: Vec<_> = map.e820().collect();
-    read(&mut machine(&info(1, 2, 0, 0))).unwrap().hold(&mut map).unwrap();
+    read(&mut machine(&info(1, 2, 0, 0))).unwrap().reserve(&mut map).unwrap();
     for held in [layout::LOADED_IMAGE, range(0x200_0000, 0x2000), range(0x300_0000, 0x1000)] {
         assert!(map.is_ram(held) && !map.is_free(range(held.end().get() - 1, 1)), "{held}");
         assert!(map.is_free(range(held.end().get(), 1)));

@@ -72,19 +72,19 @@ impl InMemory {
 }
 
 /// Reserves the ACPI tables whose root pointer is at `rsdp`. Returns `rsdp` if it is a root pointer.
-pub fn hold_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr) -> Option<PhysAddr> {
+pub fn reserve_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr) -> Option<PhysAddr> {
     let mut warnings = Warnings::default();
-    let held = try_hold_acpi(memory, map, rsdp, &mut warnings);
+    let outcome = try_reserve_acpi(memory, map, rsdp, &mut warnings);
     warnings.say_rest();
-    if held == Held::Lost {
+    if outcome == Outcome::Lost {
         remove_entry_point(memory, rsdp);
     }
-    (held == Held::Kept).then_some(rsdp)
+    (outcome == Outcome::Kept).then_some(rsdp)
 }
 
 /// The result for the tables of an entry point.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Held {
+enum Outcome {
     /// They are reserved.
     Kept,
     /// The firmware, its image or a module is in their place.
@@ -93,20 +93,20 @@ enum Held {
     None,
 }
 
-impl Held {
+impl Outcome {
     const fn of(is_kept: bool) -> Self {
         if is_kept { Self::Kept } else { Self::Lost }
     }
 }
 
-fn try_hold_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr, warnings: &mut Warnings) -> Held {
+fn try_reserve_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr, warnings: &mut Warnings) -> Outcome {
     let mut parts = Parts::new();
     match acpi_parts(memory, rsdp, &mut parts, warnings) {
         Ok(()) => {}
         Err(NoTable { signature, at }) => {
             let text = format_args!("the host's ACPI tables in memory are left out: no valid {signature} at {at}");
             warnings.left_out.warn(text);
-            return Held::None;
+            return Outcome::None;
         }
     }
     let mut is_kept = true;
@@ -119,9 +119,9 @@ fn try_hold_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr, wa
             ));
             continue;
         }
-        is_kept &= hold(map, part, "ACPI", warnings);
+        is_kept &= reserve(map, part, "ACPI", warnings);
     }
-    Held::of(is_kept)
+    Outcome::of(is_kept)
 }
 
 #[cold]
@@ -130,19 +130,19 @@ fn find<M: Memory>(memory: &mut M, map: &mut HostMap, wants_acpi: bool) -> Resul
     let mut found = InMemory::default();
     let mut warnings = Warnings::default();
     for (kind, at) in entry_points(memory, wants_acpi)? {
-        let held = match kind {
-            Kind::Rsdp if found.rsdp.is_none() => try_hold_acpi(memory, map, at, &mut warnings),
-            Kind::Rsdp => Held::None,
-            Kind::Smbios => hold_smbios(memory, map, at, &mut warnings),
-            Kind::MpTable => hold_mp_table(memory, map, at, &mut warnings),
+        let outcome = match kind {
+            Kind::Rsdp if found.rsdp.is_none() => try_reserve_acpi(memory, map, at, &mut warnings),
+            Kind::Rsdp => Outcome::None,
+            Kind::Smbios => reserve_smbios(memory, map, at, &mut warnings),
+            Kind::MpTable => reserve_mp_table(memory, map, at, &mut warnings),
         };
-        match (held, kind) {
-            (Held::Kept, Kind::Rsdp) => found.rsdp = Some(at),
-            (Held::Kept, Kind::MpTable) => found.mp_table = true,
-            (Held::Lost, _) if !is_in_rsdp(found.rsdp, at) => remove_entry_point(memory, at),
+        match (outcome, kind) {
+            (Outcome::Kept, Kind::Rsdp) => found.rsdp = Some(at),
+            (Outcome::Kept, Kind::MpTable) => found.mp_table = true,
+            (Outcome::Lost, _) if !is_in_rsdp(found.rsdp, at) => remove_entry_point(memory, at),
             _ => {}
         }
-        found.in_ebda |= held != Held::None && layout::EBDA.contains_addr(at);
+        found.in_ebda |= outcome != Outcome::None && layout::EBDA.contains_addr(at);
     }
     warnings.say_rest();
     Ok(found)
@@ -160,13 +160,13 @@ struct Warnings {
     /// Tables in the firmware's place.
     lost: RateLimited<1>,
     /// Tables that do not fit into the firmware's lists.
-    not_held: RateLimited<1>,
+    not_reserved: RateLimited<1>,
 }
 
 impl Warnings {
     fn say_rest(&self) {
-        let Self { left_out, none, windows, lost, not_held } = self;
-        let rest = [left_out, none, windows, lost, not_held].map(|warnings| warnings.rest().unwrap_or(0));
+        let Self { left_out, none, windows, lost, not_reserved } = self;
+        let rest = [left_out, none, windows, lost, not_reserved].map(|warnings| warnings.rest().unwrap_or(0));
         let rest = rest.into_iter().fold(0, u32::saturating_add);
         if rest > 0 {
             log::warn!("the host's tables in memory: {rest} more warnings like these");
@@ -277,7 +277,7 @@ fn acpi_parts(
     let mut add = |range, kind| {
         if parts.try_push((range, kind)).is_err() {
             let text = format_args!("there are too many ACPI tables in memory: {range} may be overwritten");
-            warnings.not_held.warn(text);
+            warnings.not_reserved.warn(text);
         }
     };
     add(tables.rsdp(rsdp)?, MemoryType::ACPI_RECLAIM);
@@ -354,10 +354,10 @@ fn smbios_structures(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysRange
 }
 
 /// Reserves the structures of the SMBIOS entry point at `at`, if it is one.
-fn hold_smbios(memory: &mut impl Memory, map: &mut HostMap, at: PhysAddr, warnings: &mut Warnings) -> Held {
+fn reserve_smbios(memory: &mut impl Memory, map: &mut HostMap, at: PhysAddr, warnings: &mut Warnings) -> Outcome {
     match smbios_structures(memory, at) {
-        Some(structures) => Held::of(hold(map, (structures, MemoryType::RESERVED), "SMBIOS", warnings)),
-        None => Held::None,
+        Some(structures) => Outcome::of(reserve(map, (structures, MemoryType::RESERVED), "SMBIOS", warnings)),
+        None => Outcome::None,
     }
 }
 
@@ -371,11 +371,11 @@ fn mp_pointer(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysAddr> {
 }
 
 /// Reserves the table of the MP floating pointer at `at`, if it is one.
-fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut HostMap, at: PhysAddr, warnings: &mut Warnings) -> Held {
-    let Some(table) = mp_pointer(memory, at) else { return Held::None };
+fn reserve_mp_table<M: Memory>(memory: &mut M, map: &mut HostMap, at: PhysAddr, warnings: &mut Warnings) -> Outcome {
+    let Some(table) = mp_pointer(memory, at) else { return Outcome::None };
     // No table: one of the default configurations.
     if table == PhysAddr::default() {
-        return Held::Kept;
+        return Outcome::Kept;
     }
     let mut header = [0; 8];
     // If the firmware cannot read it, there is no table; the tables found before stay.
@@ -384,10 +384,10 @@ fn hold_mp_table<M: Memory>(memory: &mut M, map: &mut HostMap, at: PhysAddr, war
         [b'P', b'C', b'M', b'P', low, high, ..] => u16::from_le_bytes([low, high]),
         // Its beginning is already lost.
         _ if layout::FIRMWARE_RAM.contains_addr(table) => header.len() as u16,
-        _ => return Held::None,
+        _ => return Outcome::None,
     };
     let range = PhysRange::new(table, len.into()).unwrap_or_default();
-    Held::of(hold(map, (range, MemoryType::RESERVED), "MP", warnings))
+    Outcome::of(reserve(map, (range, MemoryType::RESERVED), "MP", warnings))
 }
 
 /// Whether the entry point at `at` is inside the RSDP that was found, which stays unchanged.
@@ -411,7 +411,7 @@ fn is_own(map: &Regions, range: PhysRange) -> bool {
 }
 
 /// Reserves `part`, in whole pages. Returns `false` if the firmware itself or a module is there: the host's tables are then lost.
-fn hold(map: &mut HostMap, (range, kind): Part, tables: &str, warnings: &mut Warnings) -> bool {
+fn reserve(map: &mut HostMap, (range, kind): Part, tables: &str, warnings: &mut Warnings) -> bool {
     // Nothing to reserve, at any address.
     if range.is_empty() {
         return true;
@@ -432,7 +432,7 @@ fn hold(map: &mut HostMap, (range, kind): Part, tables: &str, warnings: &mut War
     let pages = range.end().align_up(Alignment::PAGE).and_then(|end| PhysRange::from_bounds(start, end));
     if map.reserve(pages.unwrap_or(range), kind).is_err() {
         let text = format_args!("the memory map is full: the host's {tables} table at {range} may be overwritten");
-        warnings.not_held.warn(text);
+        warnings.not_reserved.warn(text);
     }
     true
 }

@@ -21,7 +21,7 @@ mod tests;
 use alloc::vec::Vec;
 
 pub use in_memory::InMemory;
-use in_memory::hold_acpi;
+use in_memory::reserve_acpi;
 use place::Place;
 
 use crate::addr::{PhysAddr, PhysRange};
@@ -62,7 +62,7 @@ pub struct Sources {
 ///
 /// On QEMU, its option ROM has found the root pointer in memory. Without tables in fw_cfg, QEMU has none, and it may be a
 /// guest's.
-pub fn hold_handed_over<M: Memory>(
+pub fn reserve_handed_over<M: Memory>(
     machine: &mut M,
     fw_cfg: &FwCfg,
     start: &Start,
@@ -70,7 +70,7 @@ pub fn hold_handed_over<M: Memory>(
 ) -> Option<PhysAddr> {
     let rsdp = start.info()?.rsdp?;
     let is_hosts = host::has_acpi(fw_cfg) || !fw_cfg.host_kind().is_qemu();
-    if is_hosts { hold_acpi(machine, map, rsdp) } else { None }
+    if is_hosts { reserve_acpi(machine, map, rsdp) } else { None }
 }
 
 impl Sources {

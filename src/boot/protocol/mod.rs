@@ -49,12 +49,12 @@ impl Kernel {
     /// Reserves the kernel's memory in `map`, if the host has chosen its place.
     ///
     /// # Errors
-    /// As for [`PlacedKernel::hold`].
-    pub fn hold(&self, map: &mut HostMap) -> Result<(), Error> {
+    /// As for [`PlacedKernel::reserve`].
+    pub fn reserve(&self, map: &mut HostMap) -> Result<(), Error> {
         match self {
             Self::Linux(_) => Ok(()),
-            Self::Pvh(kernel) => kernel.hold(map),
-            Self::Multiboot(kernel) => kernel.hold(map),
+            Self::Pvh(kernel) => kernel.reserve(map),
+            Self::Multiboot(kernel) => kernel.reserve(map),
         }
     }
 

@@ -51,7 +51,7 @@ impl<'a> Payload<'a> {
         map: &mut HostMap,
     ) -> Result<Self, Error> {
         let (kernel, source) = find_kernel(machine, fw_cfg, start)?;
-        kernel.hold(map)?;
+        kernel.reserve(map)?;
         let extras =
             if kernel.is_complete() { Extras::default() } else { find_extras(machine, fw_cfg, start, &kernel, source) };
         Ok(Self { kernel, extras })

@@ -342,8 +342,8 @@ fn only_hosts_that_put_tables_into_new_memory_are_searched() {
             let fw_cfg = FwCfg::probe(&mut machine).unwrap();
             let expected = if host.name == "crosvm" { InMemory { rsdp, ..found } } else { InMemory::default() };
             assert_eq!(of_host(&mut machine, &fw_cfg, &mut map), expected, "{}", host.name);
-            let is_held = !map.is_ram(range(33 * MIB, 33 * MIB + 1));
-            assert_eq!(is_held, host.name == "crosvm", "{}", host.name);
+            let is_reserved = !map.is_ram(range(33 * MIB, 33 * MIB + 1));
+            assert_eq!(is_reserved, host.name == "crosvm", "{}", host.name);
         }
     }
     // Without the device, the firmware is started by the PVH entry point, and the host has just loaded it.

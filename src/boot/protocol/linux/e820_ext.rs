@@ -3,7 +3,7 @@
 use zerocopy::IntoBytes;
 
 use super::boot_params::{BootParams, E820_ENTRIES};
-use super::setup_data::{Node, SETUP_E820_EXT, hold};
+use super::setup_data::{Node, SETUP_E820_EXT, allocate};
 use super::setup_header::SetupHeader;
 use crate::boot::error::Error;
 use crate::hal::Memory;
@@ -26,7 +26,7 @@ pub fn add(
     }
     let len = count.saturating_mul(size_of::<E820Entry>());
     let node_len = size_of::<Node>();
-    let place = hold(map, node_len.saturating_add(len) as u64).filter(|_| header.has_setup_data());
+    let place = allocate(map, node_len.saturating_add(len) as u64).filter(|_| header.has_setup_data());
     let Some(place) = place else {
         log::warn!("the last {count} memory ranges are left out: the kernel accepts {E820_ENTRIES} at most");
         return Ok(());

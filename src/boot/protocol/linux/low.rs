@@ -72,7 +72,7 @@ pub fn plan(header: &SetupHeader, needs: &Needs, entry_offset: u64, map: &mut Me
     };
     let (file, kernel_run) = match high {
         Some((file, run)) => (Some(file), run),
-        None => (None, hold_for_unpacking(header, needs.kernel, map)?),
+        None => (None, reserve_for_unpacking(header, needs.kernel, map)?),
     };
     let initrd = if needs.initrd == 0 { None } else { Some(place_initrd(header.initrd_space(), needs.initrd, map)?) };
     let block = allocate(place, command_line_len, map)?;
@@ -101,7 +101,7 @@ pub fn plan(header: &SetupHeader, needs: &Needs, entry_offset: u64, map: &mut Me
 }
 
 /// Reserves the memory from 1 MiB on, to which a zImage unpacks itself.
-fn hold_for_unpacking(header: &SetupHeader, kernel_len: u64, map: &mut MemoryMap) -> Result<PhysRange, Error> {
+fn reserve_for_unpacking(header: &SetupHeader, kernel_len: u64, map: &mut MemoryMap) -> Result<PhysRange, Error> {
     let limit = ZIMAGE_END.saturating_sub(header.default_address().get());
     if kernel_len > limit {
         return Err(Error::ZImageTooLong { len: kernel_len, limit });

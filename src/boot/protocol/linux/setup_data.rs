@@ -65,7 +65,7 @@ impl Appended {
             warn_of_elsewhere(header.setup_data());
             return None;
         };
-        let place = hold(map, len);
+        let place = allocate(map, len);
         if place.is_none() {
             log::warn!("the setup_data that the host has appended to the kernel is left out: there is no room for it");
         }
@@ -156,10 +156,10 @@ fn warn_of_elsewhere(pointer: u64) {
     log::warn!("setup_data at {pointer:#x} is left out: it is not in what the host has appended to the kernel");
 }
 
-/// Reserves `len` bytes for the kernel, above the memory into which it grows.
-pub fn hold(map: &mut MemoryMap, len: u64) -> Option<PhysRange> {
+/// Allocates `len` bytes for the kernel, above the memory into which it grows.
+pub fn allocate(map: &mut MemoryMap, len: u64) -> Option<PhysRange> {
     let pages = len.checked_next_multiple_of(Alignment::PAGE.bytes())?;
     let within = PhysRange::from_bounds(PhysRange::LOW_1_MIB.end(), PhysRange::LOW_4_GIB.end())?;
-    let held = map.allocate(pages, Alignment::PAGE, within, Placement::Top, MemoryType::LOADER_DATA)?;
-    PhysRange::new(held.start(), len)
+    let allocated = map.allocate(pages, Alignment::PAGE, within, Placement::Top, MemoryType::LOADER_DATA)?;
+    PhysRange::new(allocated.start(), len)
 }

@@ -66,9 +66,9 @@ impl MultibootKernel {
     /// Reserves its memory in `map`.
     ///
     /// # Errors
-    /// As for [`PlacedKernel::hold`].
-    pub fn hold(&self, map: &mut HostMap) -> Result<(), Error> {
-        self.placed.hold(map)
+    /// As for [`PlacedKernel::reserve`].
+    pub fn reserve(&self, map: &mut HostMap) -> Result<(), Error> {
+        self.placed.reserve(map)
     }
 }
 

@@ -51,23 +51,27 @@ fn an_entry_point_outside_the_kernel_is_refused() {
 fn whole_pages_are_reserved_for_a_kernel_and_stay_ram() {
     let mut map = pc(512 * MIB);
     let before: Vec<_> = map.e820().collect();
-    kernel(MIB + 0x1234, 0x10).hold(&mut map).unwrap();
+    kernel(MIB + 0x1234, 0x10).reserve(&mut map).unwrap();
     assert!(map.is_free(range(MIB, MIB + 0x1000)) && map.is_free(range(MIB + 0x2000, 2 * MIB)));
     assert!(!map.is_free(range(MIB + 0x1000, MIB + 0x1001)) && !map.is_free(range(MIB + 0x1fff, MIB + 0x2000)));
     assert_eq!(map.e820().collect::<Vec<_>>(), before);
     // Next to the firmware on both sides.
-    kernel(0x1000, 0x3_f000).hold(&mut pc(512 * MIB)).unwrap();
+    kernel(0x1000, 0x3_f000).reserve(&mut pc(512 * MIB)).unwrap();
 }
 
 #[test]
 fn a_kernel_over_the_firmware_or_outside_ram_is_refused() {
-    let hold = |start, size| kernel(start, size).hold(&mut pc(512 * MIB));
+    let reserve = |start, size| kernel(start, size).reserve(&mut pc(512 * MIB));
     for (start, size) in [(0x3_ffff, 2), (0x9_fbff, 1), (0x1000, 64 << 20), (0x8_0000, 16)] {
         let expected = Error::KernelOverFirmware { kernel: kernel(start, size).image, firmware: layout::BOOT_RAM };
-        assert_eq!(hold(start, size), Err(expected), "{start:#x}");
+        assert_eq!(reserve(start, size), Err(expected), "{start:#x}");
     }
     for (start, size) in [(0xfff, 2), (0x9_fc00, 1), (0xa_0000, 1), (0xf_ffff, 2), (510 * MIB - 1, 2), (513 * MIB, 1)] {
-        assert_eq!(hold(start, size), Err(Error::KernelOutsideRam { kernel: kernel(start, size).image }), "{start:#x}");
+        assert_eq!(
+            reserve(start, size),
+            Err(Error::KernelOutsideRam { kernel: kernel(start, size).image }),
+            "{start:#x}"
+        );
     }
 }
 
@@ -75,7 +79,7 @@ fn a_kernel_over_the_firmware_or_outside_ram_is_refused() {
 fn every_start_info_field_has_its_value() {
     let mut map = pc(512 * MIB);
     let kernel = kernel(16 * MIB, 0x12_3456);
-    kernel.hold(&mut map).unwrap();
+    kernel.reserve(&mut map).unwrap();
     let mut map = MemoryMap::new(map);
     let sizes = Needs { initrd: 5_000_001, command_line: 20, ..Needs::default() };
     let plan = PvhPlan::new(kernel, &sizes, &mut map).unwrap();
@@ -121,7 +125,7 @@ fn without_initrd_and_rsdp_their_fields_are_zero() {
 #[test]
 fn the_message_says_which_part_does_not_fit() {
     let mut map = pc(64 * MIB);
-    kernel(2 * MIB, 50 << 20).hold(&mut map).unwrap();
+    kernel(2 * MIB, 50 << 20).reserve(&mut map).unwrap();
     let map = MemoryMap::new(map);
     let plan = |sizes| PvhPlan::new(kernel(2 * MIB, 50 << 20), &sizes, &mut map.clone());
     let initrd = plan(Needs { initrd: 11 << 20, ..Needs::default() });
@@ -140,7 +144,7 @@ proptest! {
         let fresh = map.clone();
         let kernel = kernel(start, size);
         let needs = Needs { initrd, command_line, ..Needs::default() };
-        if kernel.hold(&mut map).is_ok()
+        if kernel.reserve(&mut map).is_ok()
             && let Ok(plan) = PvhPlan::new(kernel, &needs, &mut MemoryMap::new(map))
         {
             let parts: Vec<_> =
