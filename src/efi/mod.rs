@@ -15,5 +15,6 @@ pub mod memory;
 pub mod pe;
 mod power_off;
 pub mod protocols;
+pub mod request;
 pub mod runtime;
 pub mod variables;
