@@ -129,6 +129,8 @@ pub struct Quirks {
     pub never_completes: bool,
     /// Every transfer fails.
     pub always_fails: bool,
+    /// After a failure, the control word keeps the command's bits beside the error bit.
+    pub keeps_command_bits: bool,
     /// How one transfer goes wrong, and its number. The first is 1.
     pub misdeed: Option<(u32, Misdeed)>,
     /// When items change.
@@ -391,9 +393,9 @@ impl FakeFwCfg {
         }
         let descriptor = memory.bytes(at, 16);
         let word = |i: usize| u32::from_be_bytes(descriptor[i..i + 4].try_into().unwrap());
-        let (command, len) = (word(0), word(4) as usize);
-        self.record.borrow_mut().controls.push(command);
-        let command = self.command(command);
+        let (control, len) = (word(0), word(4) as usize);
+        self.record.borrow_mut().controls.push(control);
+        let command = self.command(control);
         let was_beyond = self.is_beyond();
         let address = u64::from(word(8)) << 32 | u64::from(word(12));
         if command & control::SELECT != 0 {
@@ -422,7 +424,8 @@ impl FakeFwCfg {
         let failed = refused
             || !self.carry_out(command, address, if half { len / 2 } else { len }, memory)
             || misdeed == Some(Misdeed::FailsHalfway);
-        memory.store(at, &if failed { control::ERROR } else { 0 }.to_be_bytes());
+        let kept = if self.quirks.keeps_command_bits { control } else { 0 };
+        memory.store(at, &if failed { kept | control::ERROR } else { 0 }.to_be_bytes());
     }
 
     /// A control word with the bits at QEMU's positions.

@@ -238,7 +238,7 @@ pub struct FakeMachine {
     pub is_lent_for_good: bool,
     /// That memory, if it is a list.
     pub lent_for_good: Vec<u8>,
-    mapped: Vec<PhysRange>,
+    added: paging::Added,
 }
 
 /// The address where the fake shows lent buffers to devices: inside the firmware's own memory, as on the real machine.
@@ -270,7 +270,7 @@ impl Default for FakeMachine {
             descriptor: [0; 16],
             is_lent_for_good: false,
             lent_for_good: Vec::new(),
-            mapped: Vec::new(),
+            added: paging::Added::default(),
         }
     }
 }
@@ -380,7 +380,7 @@ impl FakeMachine {
     }
 
     fn check_mapped(&self, range: PhysRange) -> Result<(), MemoryError> {
-        let mapped = self.mapped.iter().any(|mapped| mapped.contains(range));
+        let mapped = self.added.mapped.iter().any(|mapped| mapped.contains(range));
         if layout::may_access(range) || mapped { Ok(()) } else { Err(MemoryError { range }) }
     }
 }
@@ -469,9 +469,10 @@ impl paging::Entries for FakeMemory {
 impl Memory for FakeMachine {
     fn map(&mut self, range: PhysRange, room: PhysRange) -> Result<(), MemoryError> {
         Self::check(room.start(), room.len() as usize)?;
-        paging::map(&mut self.memory, range, room).ok_or(MemoryError { range })?;
-        self.mapped.push(range);
-        Ok(())
+        let error = MemoryError { range };
+        self.added.add_room(room).ok_or(error)?;
+        paging::map(&mut self.memory, range, room).ok_or(error)?;
+        self.added.mapped.try_push(range).map_err(|_| error)
     }
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
         let range = PhysRange::new(from, into.len() as u64).ok_or(MemoryError { range: PhysRange::empty_at(from) })?;

@@ -8,6 +8,7 @@ use super::*;
 use crate::fakes::fw_cfg::{Absent, AddressReads, FakeFwCfg, Misdeed, Quirks};
 use crate::fakes::known_hosts::{KnownHost, known_hosts};
 use crate::fakes::machine::{Access, FakeMachine};
+use crate::hal::Clock as _;
 use crate::hal::registers::MemoryRegisters;
 use crate::layout;
 
@@ -421,10 +422,13 @@ fn ports_take_over_where_dma_does_not_work(way: Way) {
         Quirks { never_completes: true, ..portable },
         Quirks { always_fails: true, ..none },
         Quirks { always_fails: true, ..portable },
+        Quirks { always_fails: true, keeps_command_bits: true, ..none },
+        Quirks { always_fails: true, keeps_command_bits: true, ..portable },
     ] {
         let device = FakeFwCfg::new(true).with_quirks(quirks).with_file("a", &bytes(1)).with_file("file", &bytes(400));
         let record = device.record();
         let mut machine = way.with(device);
+        let start = machine.ticks();
         let fw_cfg = FwCfg::probe(&mut machine).unwrap();
         let item = fw_cfg.find("file").unwrap();
         assert_eq!(fw_cfg.read_all(&mut machine, item, 400).unwrap(), bytes(400), "{quirks:?}");
@@ -440,6 +444,8 @@ fn ports_take_over_where_dma_does_not_work(way: Way) {
         if quirks.never_completes {
             // The deadline passed once.
             assert_eq!(record.borrow().transfers, 1);
+        } else {
+            assert_eq!(machine.ticks(), start + machine.ticks_per_look, "a failure is no reason to wait: {quirks:?}");
         }
         assert!(fw_cfg.write(&mut machine, item, 0, &[1]).is_err(), "a write needs DMA");
     }

@@ -66,10 +66,11 @@ const BASE_FREQUENCY: u32 = 0x16;
 const HYPERVISOR_HIGHEST: u32 = 0x4000_0000;
 const HYPERVISOR_TIMING: u32 = 0x4000_0010;
 
-/// Ticks of the time stamp counter per second, if CPUID has them. The hypervisor's leaf comes first, because a
-/// hypervisor can scale the counter.
+/// Ticks of the time stamp counter per second: the first plausible rate in CPUID. The hypervisor's leaf comes first,
+/// because a hypervisor can scale the counter.
 pub fn time_stamp_rate(cpu: &mut impl Cpu) -> Option<u64> {
-    rate_by_hypervisor(cpu).or_else(|| rate_by_crystal(cpu)).filter(|rate| PLAUSIBLE.contains(rate))
+    let is_plausible = |rate: &u64| PLAUSIBLE.contains(rate);
+    rate_by_hypervisor(cpu).filter(is_plausible).or_else(|| rate_by_crystal(cpu).filter(is_plausible))
 }
 
 fn rate_by_hypervisor(cpu: &mut impl Cpu) -> Option<u64> {
@@ -171,5 +172,9 @@ mod tests {
         assert_eq!(rate(&[hypervisor, leaves(0x4000_0001), timing]), None);
         assert_eq!(rate(&[hypervisor, leaves(0x4000_0001), timing, highest(0x15), crystal]), Some(2_592_000_000));
         assert_eq!(rate(&[leaves(HYPERVISOR_TIMING), timing]), None);
+        // An implausible rate does not hide a plausible one.
+        let implausible = (HYPERVISOR_TIMING, [1, 0, 0]);
+        let both = [hypervisor, leaves(HYPERVISOR_TIMING), implausible, highest(0x15), crystal];
+        assert_eq!(rate(&both), Some(2_592_000_000));
     }
 }

@@ -155,26 +155,25 @@ const ERROR: u32 = 1 << 0;
 /// Waits until the device is done with the descriptor. `control` reads the descriptor's control word, which the device
 /// changes.
 ///
+/// The error bit ends a transfer, whatever other bits the device leaves set.
+///
 /// # Errors
 /// [`Fault::Refused`], [`Fault::Timeout`].
 pub fn wait<M: Clock>(machine: &mut M, control: impl Fn(&mut M) -> u32) -> Result<(), Fault> {
-    // Only the error bit may be left.
-    let is_done = |control| control & !ERROR == 0;
-    let failed = |control| control & ERROR != 0;
-    // QEMU finishes before the write returns.
-    let mut seen = control(machine);
-    if !is_done(seen) {
-        let deadline = Deadline::start(machine);
-        while !is_done(seen) {
-            if deadline.has_passed(machine) {
-                // Some hosts keep the command bits together with the error bit.
-                return Err(if failed(seen) { Fault::Refused(seen) } else { Fault::Timeout(seen) });
-            }
-            core::hint::spin_loop();
-            seen = control(machine);
+    let mut deadline = None;
+    loop {
+        let seen = control(machine);
+        if seen == 0 {
+            return Ok(());
         }
+        if seen & ERROR != 0 {
+            return Err(Fault::Refused(seen));
+        }
+        if deadline.get_or_insert_with(|| Deadline::start(machine)).has_passed(machine) {
+            return Err(Fault::Timeout(seen));
+        }
+        core::hint::spin_loop();
     }
-    if failed(seen) { Err(Fault::Refused(seen)) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -13,7 +13,9 @@
 //! Assumed: four levels of tables; `src/firmware/start` made the first two at [`layout::PAGE_TABLES`]. Left out: 1 GiB
 //! pages, which not every CPU has, and rejoining the parts of a large page.
 
-use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as space};
+use arrayvec::ArrayVec;
+
+use crate::addr::{Alignment, PhysAddr, PhysRange, constant, constant_range as space};
 use crate::layout;
 
 /// The bits of a page table entry for another table: present, writable, accessed; and for a large page: also dirty,
@@ -101,6 +103,32 @@ pub fn room_to_protect(range: PhysRange) -> u64 {
     at_start.saturating_add(at_end).saturating_mul(Alignment::PAGE.bytes())
 }
 
+/// The memory that was mapped above 4 GiB, and the tables that were made.
+#[derive(Debug, Default)]
+pub struct Added {
+    /// The mapped memory.
+    pub mapped: ArrayVec<PhysRange, 2>,
+    /// The memory of the tables: one range if each call gets the room that the previous one left.
+    pub tables: ArrayVec<PhysRange, 6>,
+}
+
+impl Added {
+    /// Enters `room` for the tables of another range. `None`, with nothing changed, if it overlaps existing tables, or if no
+    /// more ranges can be mapped.
+    pub fn add_room(&mut self, room: PhysRange) -> Option<()> {
+        if self.mapped.is_full() || self.has_tables(room) {
+            return None;
+        }
+        self.tables.try_push(room).ok()
+    }
+
+    /// Whether some of the tables are in `range`.
+    #[must_use]
+    pub fn has_tables(&self, range: PhysRange) -> bool {
+        self.tables.iter().any(|tables| tables.overlaps(range))
+    }
+}
+
 /// Access to the entries of page tables.
 pub trait Entries {
     /// The entry at `at`, which is in [`layout::PAGE_TABLES`] or was set before.
@@ -116,24 +144,24 @@ pub fn map(entries: &mut impl Entries, range: PhysRange, room: PhysRange) -> Opt
         return None;
     }
     let mut free = room;
-    let no_execute = no_execute(entries)?;
+    let no_execute = no_execute(entries);
     let last = range.end().get().checked_sub(1).filter(|_| !range.is_empty())?;
     for gibibyte in range.start().get() >> TABLE_SHIFT..=last >> TABLE_SHIFT {
-        let top = slot(layout::PAGE_TABLES.start(), gibibyte >> (DIRECTORY_SHIFT - TABLE_SHIFT))?;
+        let top = slot(layout::PAGE_TABLES.start(), gibibyte >> (DIRECTORY_SHIFT - TABLE_SHIFT));
         let directory = match entries.get(top) {
             entry if entry & PRESENT != 0 => PhysAddr::new(entry & ADDRESS),
             _ => {
                 let directory = take(&mut free)?;
-                fill(entries, directory, |_| 0)?;
+                fill(entries, directory, |_| 0);
                 entries.set(top, directory.get() | TABLE);
                 directory
             }
         };
-        let upper = slot(directory, gibibyte)?;
+        let upper = slot(directory, gibibyte);
         if entries.get(upper) & PRESENT == 0 {
             let table = take(&mut free)?;
             let start = gibibyte << TABLE_SHIFT;
-            fill(entries, table, |i| start | i << 21 | LARGE_PAGE)?;
+            fill(entries, table, |i| start | i << LARGE_SHIFT | LARGE_PAGE);
             entries.set(upper, table.get() | TABLE | no_execute);
         }
     }
@@ -157,7 +185,7 @@ pub fn protect(entries: &mut impl Entries, range: PhysRange, access: Access, roo
         let entry = entries.get(at);
         if let Some(table) = table_of(entry) {
             for number in page_numbers(part) {
-                let page = entries.get(slot(table, number)?);
+                let page = entries.get(slot(table, number));
                 is_mapped_to(page, number << PAGE_SHIFT).then_some(())?;
             }
         } else {
@@ -167,11 +195,11 @@ pub fn protect(entries: &mut impl Entries, range: PhysRange, access: Access, roo
             }
         }
     }
-    let no_execute = no_execute(entries)?;
+    let no_execute = no_execute(entries);
     let mut free = room;
     for part in large_pages(range) {
         let upper = upper_slot(entries, part.start())?;
-        hand_down(entries, upper, PROTECTED)?;
+        hand_down(entries, upper, PROTECTED);
         let at = directory_slot(entries, part.start())?;
         let entry = entries.get(at);
         let with_access = |entry: u64| entry & !(WRITABLE | NO_EXECUTE) | access.bits(no_execute);
@@ -183,17 +211,17 @@ pub fn protect(entries: &mut impl Entries, range: PhysRange, access: Access, roo
             None => {
                 // All other bits mean the same for a page and a large page.
                 let table = take(&mut free)?;
-                fill(entries, table, |i| (entry & !LARGE) | i << PAGE_SHIFT)?;
+                fill(entries, table, |i| (entry & !LARGE) | i << PAGE_SHIFT);
                 entries.set(at, table.get() | TABLE);
                 table
             }
             Some(table) => {
-                hand_down(entries, at, 0)?;
+                hand_down(entries, at, 0);
                 table
             }
         };
         for number in page_numbers(part) {
-            let at = slot(table, number)?;
+            let at = slot(table, number);
             let page = entries.get(at);
             entries.set(at, with_access(page));
         }
@@ -203,62 +231,55 @@ pub fn protect(entries: &mut impl Entries, range: PhysRange, access: Access, roo
 
 /// Makes everything that is mapped at its own address writable and executable: the low 4 GiB and these ranges. Also
 /// maps what was left out of the low 4 GiB.
-pub fn give(entries: &mut impl Entries, ranges: &[PhysRange]) -> Option<()> {
+pub fn give(entries: &mut impl Entries, ranges: &[PhysRange]) {
     for page in [layout::PAGE_ZERO, layout::STACK_GUARD] {
         let start = page.start().get();
-        entries.set(slot(layout::LOW_PAGES.start(), start >> PAGE_SHIFT)?, start | PAGE);
+        entries.set(slot(layout::LOW_PAGES.start(), start >> PAGE_SHIFT), start | PAGE);
     }
     for range in [PhysRange::LOW_4_GIB].iter().chain(ranges) {
-        let last = range.end().get().checked_sub(1).filter(|_| !range.is_empty())?;
+        let Some(last) = range.end().get().checked_sub(1).filter(|_| !range.is_empty()) else { continue };
         for gibibyte in range.start().get() >> TABLE_SHIFT..=last >> TABLE_SHIFT {
-            let at = upper_slot(entries, PhysAddr::new(gibibyte << TABLE_SHIFT))?;
+            // Without the entry, nothing is mapped there.
+            let Some(at) = upper_slot(entries, PhysAddr::new(gibibyte << TABLE_SHIFT)) else { continue };
             let entry = entries.get(at);
             if entry & PROTECTED != 0 {
-                give_protected(entries, PhysAddr::new(entry & ADDRESS))?;
+                give_protected(entries, PhysAddr::new(entry & ADDRESS));
             }
             entries.set(at, entry & !(NO_EXECUTE | PROTECTED));
         }
     }
-    Some(())
 }
 
 /// The same for the tables below a directory.
 #[cold]
-fn give_protected(entries: &mut impl Entries, directory: PhysAddr) -> Option<()> {
-    for number in 0..ENTRIES {
-        let at = slot(directory, number)?;
+fn give_protected(entries: &mut impl Entries, directory: PhysAddr) {
+    for at in slots(directory) {
         let entry = entries.get(at);
         if let Some(table) = table_of(entry) {
-            for number in 0..ENTRIES {
-                let at = slot(table, number)?;
-                let page = entries.get(at);
-                if page & PRESENT != 0 {
-                    entries.set(at, (page | WRITABLE) & !NO_EXECUTE);
-                }
-            }
-        }
-        if entry & PRESENT != 0 {
-            entries.set(at, (entry | WRITABLE) & !NO_EXECUTE);
+            change_present(entries, table, |page| (page | WRITABLE) & !NO_EXECUTE);
         }
     }
-    Some(())
+    change_present(entries, directory, |entry| (entry | WRITABLE) & !NO_EXECUTE);
 }
 
 /// Moves the bit that forbids execution from the entry at `at` to each entry of its table, and sets `mark` in it. In
 /// this order, nothing becomes executable for a moment.
-fn hand_down(entries: &mut impl Entries, at: PhysAddr, mark: u64) -> Option<()> {
+fn hand_down(entries: &mut impl Entries, at: PhysAddr, mark: u64) {
     let entry = entries.get(at);
-    if entry & NO_EXECUTE != 0 {
-        for number in 0..ENTRIES {
-            let below = slot(table_of(entry)?, number)?;
-            let page = entries.get(below);
-            if page & PRESENT != 0 {
-                entries.set(below, page | NO_EXECUTE);
-            }
-        }
+    if let Some(table) = table_of(entry).filter(|_| entry & NO_EXECUTE != 0) {
+        change_present(entries, table, |page| page | NO_EXECUTE);
     }
     entries.set(at, entry & !NO_EXECUTE | mark);
-    Some(())
+}
+
+/// Changes every valid entry of `table`.
+fn change_present(entries: &mut impl Entries, table: PhysAddr, change: impl Fn(u64) -> u64) {
+    for at in slots(table) {
+        let entry = entries.get(at);
+        if entry & PRESENT != 0 {
+            entries.set(at, change(entry));
+        }
+    }
 }
 
 /// `range`, split at the borders of large pages.
@@ -279,21 +300,23 @@ fn page_numbers(range: PhysRange) -> core::ops::Range<u64> {
 
 /// The bit that forbids execution, if the CPU supports it. The program's own RAM is mapped with it
 /// (`src/firmware/start/reset.s`).
-fn no_execute(entries: &mut impl Entries) -> Option<u64> {
-    const PROGRAM: u64 = 6 * Alignment::PAGE.bytes();
-    Some(entries.get(slot(layout::PAGE_TABLES.start().checked_add(PROGRAM)?, 0)?) & NO_EXECUTE)
+fn no_execute(entries: &mut impl Entries) -> u64 {
+    entries.get(PROGRAM) & NO_EXECUTE
 }
+
+/// The first entry of the table that maps the program's RAM.
+const PROGRAM: PhysAddr = constant(layout::PAGE_TABLES.start().checked_add(6 * Alignment::PAGE.bytes()));
 
 /// The address of the entry for the GiB that contains `address`, if there is one.
 fn upper_slot(entries: &mut impl Entries, address: PhysAddr) -> Option<PhysAddr> {
-    let top = slot(layout::PAGE_TABLES.start(), address.get() >> DIRECTORY_SHIFT)?;
-    slot(table_of(entries.get(top))?, address.get() >> TABLE_SHIFT)
+    let top = slot(layout::PAGE_TABLES.start(), address.get() >> DIRECTORY_SHIFT);
+    Some(slot(table_of(entries.get(top))?, address.get() >> TABLE_SHIFT))
 }
 
 /// The address of the entry for the large page that contains `address`, if there is one.
 fn directory_slot(entries: &mut impl Entries, address: PhysAddr) -> Option<PhysAddr> {
     let upper = upper_slot(entries, address)?;
-    slot(table_of(entries.get(upper))?, address.get() >> LARGE_SHIFT)
+    Some(slot(table_of(entries.get(upper))?, address.get() >> LARGE_SHIFT))
 }
 
 /// Whether an entry maps memory at `address`.
@@ -306,9 +329,14 @@ fn table_of(entry: u64) -> Option<PhysAddr> {
     (entry & (PRESENT | LARGE) == PRESENT).then(|| PhysAddr::new(entry & ADDRESS))
 }
 
-/// The address of the entry with this number, modulo the size of the table, in `table`.
-fn slot(table: PhysAddr, number: u64) -> Option<PhysAddr> {
-    table.checked_add((number % ENTRIES) << 3)
+/// The address of the entry with this number, modulo the size of the table, in `table`, which starts on a page.
+const fn slot(table: PhysAddr, number: u64) -> PhysAddr {
+    PhysAddr::new(table.get() | (number % ENTRIES) << 3)
+}
+
+/// The addresses of all entries of `table`.
+fn slots(table: PhysAddr) -> impl Iterator<Item = PhysAddr> {
+    (0..ENTRIES).map(move |number| slot(table, number))
 }
 
 /// Takes a page from the room.
@@ -318,11 +346,10 @@ fn take(free: &mut PhysRange) -> Option<PhysAddr> {
     Some(page.start())
 }
 
-fn fill(entries: &mut impl Entries, table: PhysAddr, entry: impl Fn(u64) -> u64) -> Option<()> {
+fn fill(entries: &mut impl Entries, table: PhysAddr, entry: impl Fn(u64) -> u64) {
     for number in 0..ENTRIES {
-        entries.set(slot(table, number)?, entry(number));
+        entries.set(slot(table, number), entry(number));
     }
-    Some(())
 }
 
 #[cfg(test)]

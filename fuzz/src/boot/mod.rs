@@ -38,7 +38,7 @@ const DISPLAYS: Range<u64> = 0x8000_0000..0xfec0_0000;
 /// map has and nobody reserves, the memory for a BIOS's tables, and the firmware's own. All parts that the kernel gets are RAM in
 /// its map, disjoint, and have the host's bytes. A wake writes only the firmware's own memory. It continues in RAM below 1 MiB or
 /// not at all, and only if the host says that the machine was asleep. A plain reset in between is a boot like the first, whatever
-/// the operating system leaves ([`reset`]). All of this takes a bounded number of accesses.
+/// the operating system leaves. All of this takes a bounded number of accesses.
 ///
 /// # Panics
 /// When that is not so.

@@ -48,22 +48,23 @@ impl Protect for PcMachine {
         // The range has no Rust object and no page table.
         self.check_mapped(range)?;
         self.check(room)?;
-        if self.tables.iter().any(|tables| tables.overlaps(range) || tables.overlaps(room)) {
+        if self.added.has_tables(range) || self.added.has_tables(room) {
             return Err(error);
         }
-        self.tables.try_push(room).map_err(|_| error)?;
-        let rest = paging::protect(&mut PageTables { added: &self.tables }, range, access, room);
+        let tables = &mut self.added.tables;
+        tables.try_push(room).map_err(|_| error)?;
+        let rest = paging::protect(&mut PageTables { added: tables }, range, access, room);
         // Also a compiler barrier: no access to the range moves across this.
         tlb::flush_all();
-        self.tables.pop();
+        tables.pop();
         let rest = rest.ok_or(error)?;
         let (used, _) = room.split_at(rest.start().get().saturating_sub(room.start().get()));
-        match self.tables.last_mut().filter(|last| last.end() == used.start()) {
+        match tables.last_mut().filter(|last| last.end() == used.start()) {
             // The room continues that of the previous call.
             Some(last) => *last = PhysRange::from_bounds(last.start(), used.end()).ok_or(error)?,
             None if used.is_empty() => {}
             // Adds the room.
-            None => self.tables.try_push(used).map_err(|_| error)?,
+            None => tables.try_push(used).map_err(|_| error)?,
         }
         Ok(rest)
     }
@@ -74,11 +75,11 @@ impl Memory for PcMachine {
     fn map(&mut self, range: PhysRange, room: PhysRange) -> Result<(), MemoryError> {
         let error = MemoryError { range };
         self.check(room)?;
-        self.tables.try_push(room).map_err(|_| error)?;
-        paging::map(&mut PageTables { added: &self.tables }, range, room).ok_or(error)?;
+        self.added.add_room(room).ok_or(error)?;
+        paging::map(&mut PageTables { added: &self.added.tables }, range, room).ok_or(error)?;
         // Also a compiler barrier: no access to the range moves before this.
         tlb::flush_all();
-        self.mapped.try_push(range).map_err(|_| error)
+        self.added.mapped.try_push(range).map_err(|_| error)
     }
 
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {

@@ -20,7 +20,6 @@ mod ports;
 use core::arch::asm;
 use core::ptr;
 
-use arrayvec::ArrayVec;
 use firstlight::addr::{Alignment, PhysAddr, PhysRange};
 use firstlight::bios_data::{self, BiosData};
 use firstlight::hal::{MemoryError, paging};
@@ -45,11 +44,8 @@ pub struct PcMachine {
     lost: Option<PhysRange>,
     /// The clock's rate once it was requested; `Some(None)` if it is unknown.
     rate: Option<Option<u64>>,
-    /// The memory mapped above 4 GiB: kernel and initrd.
-    mapped: ArrayVec<PhysRange, 2>,
-    /// The page tables for that, and for pages that `Protect::protect` has split: one range if each call gets the room that the
-    /// previous one left.
-    tables: ArrayVec<PhysRange, 6>,
+    /// The memory mapped above 4 GiB, with its page tables and those for pages that `Protect::protect` has split.
+    added: paging::Added,
 }
 
 impl PcMachine {
@@ -61,14 +57,13 @@ impl PcMachine {
     pub unsafe fn take(image: PhysRange) -> Self {
         // SAFETY: the caller promises ring 0 and ownership.
         let ports = unsafe { PcPorts::new() };
-        Self { ports, image, lost: None, rate: None, mapped: ArrayVec::new_const(), tables: ArrayVec::new_const() }
+        Self { ports, image, lost: None, rate: None, added: paging::Added::default() }
     }
 
     /// Prepares the mappings for what runs next: all identity-mapped memory becomes writable and executable, and page zero and
     /// the page under the stack are mapped. Called at the end of the firmware.
     pub fn give_mapping(&mut self) {
-        // `map` made the ranges, so their tables exist.
-        let _ = paging::give(&mut PageTables { added: &self.tables }, &self.mapped);
+        paging::give(&mut PageTables { added: &self.added.tables }, &self.added.mapped);
         tlb::flush_all();
     }
 
@@ -105,7 +100,7 @@ impl PcMachine {
 
     /// As [`Self::check`], but also allows memory mapped above 4 GiB.
     fn check_mapped(&self, range: PhysRange) -> Result<(), MemoryError> {
-        let mapped = || self.mapped.iter().any(|mapped| mapped.contains(range));
+        let mapped = || self.added.mapped.iter().any(|mapped| mapped.contains(range));
         self.check(range).or_else(|error| if mapped() { Ok(()) } else { Err(error) })
     }
 

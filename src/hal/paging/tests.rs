@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::vec::Vec;
 
 use super::*;
+use crate::fakes::machine::FakeMachine;
+use crate::hal::Memory;
 
 const GIB: u64 = 1 << 30;
 const ROOM: PhysRange = space(0x1_2000, 0x1_8000);
@@ -123,7 +125,7 @@ fn mapped_memory_becomes_executable_for_the_kernel() {
         map(&mut fake, ranges[0], space(0x1_2000, 0x1_5000)).unwrap();
         map(&mut fake, ranges[1], space(0x1_5000, 0x1_8000)).unwrap();
         assert!(uppers(&fake).iter().all(|entry| entry & (NO_EXECUTE | PRESENT) == no_execute | PRESENT));
-        give(&mut fake, &ranges).unwrap();
+        give(&mut fake, &ranges);
         assert!(uppers(&fake).iter().all(|entry| entry & (NO_EXECUTE | PRESENT) == PRESENT));
         for page in [layout::PAGE_ZERO, layout::STACK_GUARD] {
             let start = page.start().get();
@@ -201,7 +203,7 @@ fn all_pages_of_a_program_become_executable_for_the_kernel() {
             assert!(!fake.look_up(start).unwrap().writable);
             assert!(no_execute == 0 || fake.access(start) == Some(access));
         }
-        give(&mut fake, &[high]).unwrap();
+        give(&mut fake, &[high]);
         let low = (0..0xa0_0000).step_by(4096).chain((0xa0_0000..4 * GIB).step_by(1 << 21));
         for page in low.chain((6 * GIB..6 * GIB + 0xa0_0000).step_by(4096)) {
             assert_eq!(fake.look_up(page), Some(Mapped { to: page, writable: true, executable: true }), "{page:#x}");
@@ -265,4 +267,23 @@ fn room_to_map_is_for_as_many_tables_as_are_used() {
     assert_eq!(room_for(space(5 * GIB, 6 * GIB)), 2 * 4096);
     assert_eq!(room_for(space(6 * GIB - 1, 6 * GIB + 1)), 3 * 4096);
     assert_eq!(room_for(space(1023 * GIB, 1025 * GIB)), 4 * 4096);
+}
+
+#[test]
+fn a_machine_maps_two_ranges_each_with_tables_of_its_own() {
+    let range = |gib: u64| space(gib * GIB, gib * GIB + 4096);
+    let room = |number: u64| space(0x1_2000 + number * 0x3000, 0x1_5000 + number * 0x3000);
+    let mut machine = FakeMachine::new();
+    machine.map(range(5), room(0)).unwrap();
+    let tables = |machine: &FakeMachine| [machine.memory.bytes(TOP, 0x9000), machine.memory.bytes(0x1_2000, 0x9000)];
+    let before = tables(&machine);
+    // Tables of the first range would be overwritten.
+    assert!(machine.map(range(6), room(0)).is_err());
+    assert!(machine.map(range(6), space(0x1_4000, 0x1_7000)).is_err());
+    assert!(tables(&machine) == before);
+    machine.map(range(6), room(1)).unwrap();
+    let before = tables(&machine);
+    assert!(machine.map(range(7), room(2)).is_err());
+    assert!(tables(&machine) == before);
+    assert!(machine.inspect(range(6), &mut |_| {}).is_ok() && machine.inspect(range(7), &mut |_| {}).is_err());
 }
