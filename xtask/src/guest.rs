@@ -268,7 +268,10 @@ pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> 
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
-    paths::stage(path, bytes)?.take_place().map(drop)
+    let partial = path.with_extension("partial");
+    fs::write(&partial, bytes)
+        .and_then(|()| fs::rename(&partial, path))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

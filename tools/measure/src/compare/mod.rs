@@ -248,7 +248,7 @@ fn scenarios(args: &Args, accelerators: Vec<Accelerator>) -> anyhow::Result<Vec<
     Ok(plan::scenarios(&wishes, accelerator, kernel.map(|kernel| kernel.image)))
 }
 
-/// Writes the files: all or none, and none of a report in which no firmware was measured.
+/// Writes the files, unless no firmware was measured.
 fn write(report: &Report, args: &Args) -> anyhow::Result<()> {
     let measured = report.scenarios.iter().any(|measured| measured.rows.iter().any(|row| row.failure.is_none()));
     ensure!(measured, "no firmware could be measured, so nothing was written");
@@ -262,10 +262,9 @@ fn write(report: &Report, args: &Args) -> anyhow::Result<()> {
         (or_in_folder(&args.svg, "compare.svg"), chart),
     ];
     files.extend(args.markdown.clone().map(|path| (path, table::markdown(report))));
-    let staged = files.iter().map(|(path, contents)| paths::stage(path, contents.as_bytes()));
-    // Whatever cannot be written is found before an older file is replaced.
-    for staged in staged.collect::<anyhow::Result<Vec<_>>>()? {
-        say(&format!("Written: {}", paths::shown(&staged.take_place()?)));
+    for (path, contents) in files {
+        fs::write(&path, contents).with_context(|| format!("cannot write {}", path.display()))?;
+        say(&format!("Written: {}", paths::shown(&path)));
     }
     Ok(())
 }
