@@ -27,9 +27,6 @@ const PVH_NOTE: (&[u8], u32) = (b"Xen", 18);
 const PVH_CODE: [u8; 2] = [0xfa, 0xfc];
 
 /// Checks that every host can load the file, and finds its entry point.
-///
-/// # Errors
-/// If a program header or the note does not satisfy them.
 pub fn check(file: &[u8]) -> Result<()> {
     check_segments(file)?;
     check_pvh_entry(file)
@@ -97,9 +94,6 @@ fn check_pvh_entry(file: &[u8]) -> Result<()> {
 }
 
 /// The file up to the end of its last segment, without sections, and so without symbols.
-///
-/// # Errors
-/// If it is not a 64-bit ELF file.
 pub fn strip(file: &[u8]) -> Result<Vec<u8>> {
     let header = Header::parse(file)?;
     let endian = header.endian()?;

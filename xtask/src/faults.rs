@@ -9,12 +9,12 @@ use anyhow::{Context, ensure};
 use crate::progress::run_quietly;
 use crate::{child, image, paths};
 
-/// The arguments of cargo that run the program with the faults.
+/// The arguments with which cargo runs the tests of faults.
 const PROGRAM: [&str; 5] = ["run", "--quiet", "--package", "faults", "--"];
 
-/// Try faults of the host: on the fakes, and with the image in the test VMM, where there is a KVM
+/// Inject faults of a host, on the fakes and, with KVM, in the test VMM
 ///
-/// Prints a table of the faults and their results. Fails if a result is not expected.
+/// Prints a table of the faults and their results. Fails if a result differs from the expected one.
 #[derive(clap::Args)]
 pub struct Args {
     /// Only faults whose names contain this
@@ -22,9 +22,6 @@ pub struct Args {
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// When the image or the program with the faults cannot be built, or a fault does what is not expected.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(filter) = &args.filter {
         // Checked before the image is built.
@@ -38,19 +35,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn find(filter: &str, names: &str) -> anyhow::Result<()> {
     ensure!(
         names.lines().any(|name| name.contains(filter)),
-        "no fault has {filter} in its name; docs/faults.md lists them"
+        "no fault has a name with {filter:?} in it; docs/faults.md lists the names"
     );
     Ok(())
 }
 
-/// Tries the faults with this image.
-///
-/// # Errors
-/// As for [`run`].
+/// Injects the faults with this image.
 pub fn check(image: &Path, filter: Option<&str>) -> anyhow::Result<()> {
     let mut command = paths::cargo();
     command.args(PROGRAM).args(filter).env("FIRSTLIGHT_IMAGE", image);
     let status = child::tied(&command).status().context("cannot start cargo")?;
-    ensure!(status.success(), "the faults did not all end as expected; see above");
+    ensure!(status.success(), "some faults had another result than expected; the table above marks them");
     Ok(())
 }

@@ -33,7 +33,7 @@ const MEMORY: u32 = 2048;
 /// earlier runs (target/fuzz/corpus). Fails if something is found, and prints where the input is.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The longest time of each target, in seconds
+    /// How many seconds each target runs at most
     #[arg(
         long,
         value_name = "SECONDS",
@@ -42,11 +42,11 @@ pub struct Args {
     )]
     time: u32,
 
-    /// End a target when it has run this many inputs, if its time (--time) is not over before: the table says where it was
+    /// End a target after this many inputs; the table marks targets whose time (--time) was over before
     #[arg(long, value_name = "NUMBER")]
     inputs: Option<u32>,
 
-    /// Do not trace comparisons: twice to three times as many inputs a second, but constants have to be guessed
+    /// Do not trace comparisons: two to three times as many inputs per second, but the fuzzer has to guess constants
     #[arg(long)]
     no_compares: bool,
 
@@ -78,7 +78,10 @@ struct Report {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let all = targets()?;
     if let Some(unknown) = args.targets.iter().find(|target| !all.contains(*target)) {
-        bail!("there is no target {unknown}; there are {}", all.into_iter().collect::<Vec<_>>().join(", "));
+        bail!(
+            "there is no fuzz target {unknown:?}; the targets are {}",
+            all.into_iter().collect::<Vec<_>>().join(", ")
+        );
     }
     let wanted: Vec<&str> = all
         .iter()
@@ -182,11 +185,11 @@ fn cargo_fuzz() -> anyhow::Result<PathBuf> {
         String::from_utf8_lossy(&printed).trim() == format!("cargo-fuzz {VERSION}")
     };
     if !is_there() {
-        say(&format!("cargo-fuzz {VERSION}, needed to build the targets, is not in {}", shown(&tools)));
+        say(&format!("cargo-fuzz {VERSION}, which builds the targets, is not in {}", shown(&tools)));
         let mut install = paths::cargo();
         install.args(["install", "cargo-fuzz", "--locked", "--force", "--version", VERSION, "--root"]).arg(&tools);
-        run_step(&format!("Installing cargo-fuzz {VERSION} there"), &mut install)?;
-        ensure!(is_there(), "cargo-fuzz {VERSION} was installed, and is not at {}", program.display());
+        run_step(&format!("Installing cargo-fuzz {VERSION} into that folder"), &mut install)?;
+        ensure!(is_there(), "cargo installed cargo-fuzz {VERSION}, but {} is not that program", program.display());
     }
     Ok(program)
 }
@@ -268,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_read_from_its_log() {
+    fn the_counts_are_read_from_libfuzzers_log() {
         let log = "INFO: seed corpus: files: 32\n#32\tINITED cov: 411 ft: 900 corp: 20/9Kb exec/s: 0 rss: 27Mb\n\
             #20000\tDONE   cov: 523 ft: 1700 corp: 102/40Kb lim: 4096 exec/s: 10000 rss: 31Mb\n\
             Done 20000 runs in 2 second(s)\nstat::number_of_executed_units: 20000\n\
@@ -279,14 +282,14 @@ mod tests {
     }
 
     #[test]
-    fn a_target_whose_time_was_over_before_its_inputs_looked_as_if_it_had_run_them() {
+    fn a_target_that_runs_out_of_time_before_its_inputs_is_marked() {
         let report = Report { inputs: 900, ..Report::default() };
         assert!(report.is_time_over(Some(1000)));
         assert!(!report.is_time_over(Some(900)) && !report.is_time_over(None));
         let killed = Report { inputs: 900, failure: Some("signal: 9".to_owned()), ..Report::default() };
         assert!(!killed.is_time_over(Some(1000)));
         let found = Report { inputs: 900, findings: vec![PathBuf::new()], ..Report::default() };
-        assert!(!found.is_time_over(Some(1000)), "it ended for what it found");
+        assert!(!found.is_time_over(Some(1000)), "it ended because of a finding");
 
         let rows = table(&[("boot", Report { time_over: true, ..report }), ("pci", Report { inputs: 1000, ..found })]);
         let marked: Vec<_> = rows.lines().filter(|row| row.contains("(time over)")).collect();

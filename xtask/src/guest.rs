@@ -4,15 +4,13 @@
 //! A kernel is downloaded and unpacked once, without installing it, and then used without further downloads. Remove
 //! `target/guest` to get the newest one.
 
-use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 
-use crate::progress::{run_quietly, run_step, say};
-use crate::{initramfs, modules, packages, paths};
+use crate::progress::{run_quietly, say};
+use crate::{apt, initramfs, modules, paths};
 
 /// Debian's package that depends on the newest kernel for virtual machines.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -45,9 +43,6 @@ pub struct Guest {
 impl Guest {
     /// The guest with the kernel in an unpacked system, whose programs are `busybox`'s. Its initramfs is put into
     /// `folder`.
-    ///
-    /// # Errors
-    /// If there is no kernel, or a file cannot be read or written.
     pub fn of_system(system: &Path, busybox: &Path, folder: &Path) -> anyhow::Result<Self> {
         let image = newest_kernel(&system.join("boot"))
             .with_context(|| format!("there is no boot/vmlinuz-* below {}", system.display()))?;
@@ -58,14 +53,11 @@ impl Guest {
         let busybox = fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
         let archive = initramfs::pack(&busybox, &modules::load(&kernel.modules)?)?;
         let initrd = folder.join(format!("initrd-{}.cpio", kernel.release));
-        write_if_changed(&initrd, &archive)?;
+        paths::write_if_changed(&initrd, &archive)?;
         Ok(Self { kernel, initrd })
     }
 
     /// The initramfs with an additional archive of programs, and modules that scripts load.
-    ///
-    /// # Errors
-    /// When a file cannot be read or written.
     pub fn initrd_with(&self, programs: &Path) -> anyhow::Result<PathBuf> {
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let modules = modules::load_for_scripts(&self.kernel.modules)?;
@@ -78,15 +70,12 @@ impl Guest {
             archive.extend(more);
         }
         let path = paths::guest_folder().join(format!("initrd-tools-{}.cpio", self.kernel.release));
-        write_if_changed(&path, &archive)?;
+        paths::write_if_changed(&path, &archive)?;
         Ok(path)
     }
 }
 
 /// Gets the default guest ready. busybox must be installed.
-///
-/// # Errors
-/// If no kernel is available, or a file cannot be read or written.
 pub fn prepare() -> anyhow::Result<Guest> {
     let kernel = kernel()?;
     let busybox =
@@ -95,30 +84,24 @@ pub fn prepare() -> anyhow::Result<Guest> {
 }
 
 /// Gets the default guest's kernel.
-///
-/// # Errors
-/// If none is available, with what was tried.
 pub fn kernel() -> anyhow::Result<Kernel> {
     obtain(&paths::guest_folder(), KERNEL_PACKAGE)
 }
 
 /// Gets a distribution's ordinary kernel, which shows its console on a framebuffer.
-///
-/// # Errors
-/// As for [`kernel`].
 pub fn console_kernel() -> anyhow::Result<Kernel> {
     obtain(&paths::guest_folder().join("console"), CONSOLE_KERNEL_PACKAGE)
 }
 
 /// The kernel that was unpacked into `folder`, else that of `package`, else this machine's.
-fn obtain(folder: &Path, package: &'static str) -> anyhow::Result<Kernel> {
-    let _lock = lock(folder)?;
+fn obtain(folder: &Path, package: &str) -> anyhow::Result<Kernel> {
+    let _lock = paths::lock(folder)?;
     if let Some(kernel) = newest_unpacked(folder) {
         return Ok(kernel);
     }
     let why_not_apt = match from_apt(folder, package) {
         Ok(kernel) => return Ok(kernel),
-        Err(error) if packages::is_disk_full(&error) => return Err(error),
+        Err(error) if apt::is_disk_full(&error) => return Err(error),
         Err(error) => format!("{error:#}"),
     };
     match newest_kernel(Path::new(INSTALLED_KERNELS)) {
@@ -132,13 +115,6 @@ fn obtain(folder: &Path, package: &'static str) -> anyhow::Result<Kernel> {
              Name one with --kernel (and an initramfs with --initrd)"
         )),
     }
-}
-
-/// Makes the guest's folder, and keeps other runs from unpacking into it for as long as the file is open.
-pub(crate) fn lock(folder: &Path) -> anyhow::Result<File> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let lock = File::create(folder.join("lock")).and_then(|file| file.lock().map(|()| file));
-    lock.with_context(|| format!("cannot lock {}", folder.display()))
 }
 
 impl Kernel {
@@ -162,44 +138,29 @@ fn newest_unpacked(folder: &Path) -> Option<Kernel> {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|name| name.starts_with("linux-image-"))
         .collect();
-    packages.sort_by(|a, b| compare_versions(b, a));
+    packages.sort_by(|a, b| apt::compare_versions(b, a));
     packages.iter().find_map(|package| {
         let system = folder.join(package);
         Some(Kernel::new(newest_kernel(&system.join("boot"))?, &system))
     })
 }
 
-/// Downloads the kernel that Debian's `package` depends on with apt and unpacks it below `folder`, without installing it.
-fn from_apt(folder: &Path, package: &'static str) -> anyhow::Result<Kernel> {
-    if !packages::apt_usable() {
-        bail!("apt is not there to download Debian's kernel with");
-    }
-    if !packages::has_lists() {
-        packages::update_lists("there are none yet, and the default guest's kernel is looked up there")?;
-    }
+/// Downloads the kernel that Debian's `package` depends on, and unpacks it below `folder` without installing it.
+fn from_apt(folder: &Path, package: &str) -> anyhow::Result<Kernel> {
     let partial = folder.join("partial");
-    let download = || -> anyhow::Result<Package> {
-        let package = look_up(package)?;
-        remake(&partial)?;
-        let mut command = packages::apt("apt-get");
-        command.arg("download").arg(format!("{}={}", package.name, package.version)).current_dir(&partial);
-        run_step(&format!("Downloading the guest's kernel, {}", package.name), &mut command)?;
-        Ok(package)
-    };
-    let package = packages::download(download)?;
-    let archive = fs::read_dir(&partial)?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .context("apt-get download left no package behind")?;
-    let unpacked = partial.join("system");
-    run_step("Unpacking it", Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&unpacked))?;
-    let system = folder.join(format!("{}_{}", package.name, package.version.replace([':', '/'], "_")));
-    fs::rename(&unpacked, &system).with_context(|| format!("cannot make {}", system.display()))?;
+    let mut found = None;
+    let system = apt::download(&partial, "the guest's kernel", || {
+        paths::remake(&partial)?;
+        let Package { name, version } = found.insert(look_up(package)?);
+        Ok(vec![format!("{name}={version}")])
+    })?;
+    let Package { name, version } = found.context("apt-get downloaded no kernel")?;
+    let place = folder.join(format!("{name}_{}", version.replace([':', '/'], "_")));
+    fs::rename(&system, &place).with_context(|| format!("cannot make {}", place.display()))?;
     fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
-    let image = newest_kernel(&system.join("boot"))
-        .with_context(|| format!("the package {} has no boot/vmlinuz-*", package.name))?;
-    Ok(Kernel::new(image, &system))
+    let image =
+        newest_kernel(&place.join("boot")).with_context(|| format!("the package {name} has no boot/vmlinuz-*"))?;
+    Ok(Kernel::new(image, &place))
 }
 
 /// A package in a certain version.
@@ -210,11 +171,11 @@ struct Package {
 }
 
 /// The package with the kernel itself, which the package `name` depends on.
-fn look_up(name: &'static str) -> anyhow::Result<Package> {
+fn look_up(name: &str) -> anyhow::Result<Package> {
     // apt-cache fails for a package it does not know.
-    let printed = run_quietly(packages::apt("apt-cache").args(["show", "--no-all-versions", name]))
-        .map_err(|_| packages::NotInLists(name))?;
-    Ok(kernel_dependency(&String::from_utf8_lossy(&printed)).ok_or(packages::NotInLists(name))?)
+    let printed = run_quietly(apt::apt("apt-cache").args(["show", "--no-all-versions", name]))
+        .map_err(|_| apt::NotInLists(name.to_owned()))?;
+    Ok(kernel_dependency(&String::from_utf8_lossy(&printed)).ok_or(apt::NotInLists(name.to_owned()))?)
 }
 
 /// The kernel in a package's description: "Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), …".
@@ -235,43 +196,8 @@ fn newest_kernel(folder: &Path) -> Option<PathBuf> {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|name| name.starts_with("vmlinuz-"))
         .collect();
-    names.sort_by(|a, b| compare_versions(b, a));
+    names.sort_by(|a, b| apt::compare_versions(b, a));
     names.iter().map(|name| folder.join(name)).find(|path| File::open(path).is_ok())
-}
-
-/// Compares two names with versions in them, runs of digits as numbers: 6.9 comes before 6.10.
-pub(crate) fn compare_versions(a: &str, b: &str) -> Ordering {
-    let parts = |text: &str| -> Vec<(u64, String)> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-            let other = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |length| digits + length);
-            parts.push((rest[..digits].parse().unwrap_or(0), rest[digits..other].to_owned()));
-            rest = &rest[other..];
-        }
-        parts
-    };
-    parts(a).cmp(&parts(b))
-}
-
-/// An empty folder at `path`, whatever was there.
-pub(crate) fn remake(path: &Path) -> anyhow::Result<()> {
-    if path.exists() {
-        fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))?;
-    }
-    fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))
-}
-
-/// Writes a file in one step, and not at all when it has these bytes already, so that a running QEMU is not disturbed.
-pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    if fs::read(path).is_ok_and(|old| old == bytes) {
-        return Ok(());
-    }
-    let partial = path.with_extension("partial");
-    fs::write(&partial, bytes)
-        .and_then(|()| fs::rename(&partial, path))
-        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -46,9 +46,6 @@ pub struct Image {
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// As [`build`].
 pub fn run(args: &Args) -> Result<()> {
     let image = build()?;
     let bytes = fs::read(&image.bin)?;
@@ -67,9 +64,6 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Checks the image's machine code with `tools/inspect`, which prints how many places can panic, or all of them.
-///
-/// # Errors
-/// If a host cannot run an instruction, or more places can panic than recorded. With `panics`, they are only printed.
 pub fn inspect(image: &Image, panics: bool) -> Result<()> {
     say("Checking the machine code");
     let mut cargo = paths::member("inspect");
@@ -80,9 +74,6 @@ pub fn inspect(image: &Image, panics: bool) -> Result<()> {
 }
 
 /// Builds the image and checks it.
-///
-/// # Errors
-/// When the firmware does not build, and when a check finds it unfit for use.
 pub fn build() -> Result<Image> {
     let target = Target::choose()?;
     let built = compile(&target)?;

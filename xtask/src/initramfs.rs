@@ -39,9 +39,6 @@ struct Entry<'a> {
 
 /// Packs the initramfs as a cpio archive in the format `newc`, uncompressed: unpacking would cost the guest more time
 /// than the larger transfer does.
-///
-/// # Errors
-/// When an entry is larger than the format allows (4 GiB).
 pub fn pack(busybox: &[u8], modules: &[Module]) -> anyhow::Result<Vec<u8>> {
     let payload = payload();
     let checksum = format!("{PAYLOAD_SHA256}  /payload\n");
@@ -69,9 +66,6 @@ pub fn pack(busybox: &[u8], modules: &[Module]) -> anyhow::Result<Vec<u8>> {
 
 /// Packs programs and libraries, each under its path in the guest, as a second archive to go behind the first: the
 /// kernel unpacks one after the other.
-///
-/// # Errors
-/// When a file is larger than the format allows (4 GiB).
 pub fn pack_programs(files: &BTreeMap<String, Vec<u8>>) -> anyhow::Result<Vec<u8>> {
     let mut entries = BTreeMap::new();
     for (path, bytes) in files {

@@ -5,6 +5,7 @@
 //! `tools/`.
 #![forbid(unsafe_code)]
 
+mod apt;
 #[path = "../../tests/qemu/child.rs"]
 pub mod child;
 pub mod elf_file;

@@ -30,17 +30,11 @@ pub struct Module {
 
 /// Reads the wanted modules and those they depend on from a folder such as `/lib/modules/6.1.0-56-cloud-amd64`, each
 /// after the ones it depends on. A folder that does not exist gives none: its kernel may have everything built in.
-///
-/// # Errors
-/// When kmod is not there, or a module cannot be read or decompressed.
 pub fn load(folder: &Path) -> anyhow::Result<Vec<Module>> {
     load_named(folder, &WANTED)
 }
 
 /// As [`load`], the modules that only some scripts load.
-///
-/// # Errors
-/// As for [`load`].
 pub fn load_for_scripts(folder: &Path) -> anyhow::Result<Vec<Module>> {
     load_named(folder, &FOR_SCRIPTS)
 }

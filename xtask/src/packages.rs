@@ -19,9 +19,6 @@ use crate::progress::{run_quietly, run_step, say};
 /// The oldest QEMU that is supported: Debian 12's.
 const OLDEST_QEMU: (u32, u32) = (7, 2);
 
-/// Where apt keeps the lists of packages it knows.
-const APT_LISTS: &str = "/var/lib/apt/lists";
-
 /// The QEMU program.
 pub const QEMU_PROGRAM: &str = "qemu-system-x86_64";
 
@@ -130,9 +127,6 @@ enum Lack {
 }
 
 /// Sees to it that every need is met, installing what is missing. Returns whether anything was installed.
-///
-/// # Errors
-/// When something is missing and cannot be installed from here, or is still missing after that.
 pub fn ensure(needs: &[Need]) -> anyhow::Result<bool> {
     let missing = missing(needs, look_for);
     if missing.is_empty() {
@@ -151,60 +145,10 @@ pub fn ensure(needs: &[Need]) -> anyhow::Result<bool> {
 }
 
 /// Runs `apt-get update`, and says why.
-///
-/// # Errors
-/// When there is no way to become root, or apt-get fails.
 pub fn update_lists(why: &str) -> anyhow::Result<()> {
     let privilege = Privilege::obtain("apt-get update")?;
     run_step(&format!("Updating apt's package lists ({why})"), privilege.apt_get().arg("update"))?;
     Ok(())
-}
-
-/// apt's lists have no package of this name.
-#[derive(Debug)]
-pub struct NotInLists(pub &'static str);
-
-impl std::fmt::Display for NotInLists {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "apt knows no package {}", self.0)
-    }
-}
-
-impl std::error::Error for NotInLists {}
-
-/// Downloads something with `fetch`, and once more with new package lists where that failed: an old list names versions
-/// that the archive no longer has.
-///
-/// # Errors
-/// Those of `fetch`. With a full disk there is no second attempt ([`is_disk_full`]).
-pub fn download<T>(fetch: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    download_with(fetch, || update_lists("the download failed, and they may be old"))
-}
-
-fn download_with<T>(
-    mut fetch: impl FnMut() -> anyhow::Result<T>,
-    update: impl FnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<T> {
-    let result = match fetch() {
-        Err(error) if !is_disk_full(&error) && !error.is::<NotInLists>() => update().and_then(|()| fetch()),
-        result => result,
-    };
-    result.map_err(|error| if is_disk_full(&error) { error.context(DISK_FULL) } else { error })
-}
-
-/// What is said first of a download that found no room.
-const DISK_FULL: &str = "the disk is full; make room below the build folder and try again";
-
-/// Whether a step failed as there was no room on the disk. apt and dpkg-deb have two ways to say so; the third is a quota's.
-pub fn is_disk_full(error: &anyhow::Error) -> bool {
-    let text = format!("{error:#}");
-    ["No space left on device", "enough free space", "Disk quota exceeded"].iter().any(|sign| text.contains(sign))
-}
-
-/// Whether apt knows of any package at all; a fresh container has no lists.
-pub fn has_lists() -> bool {
-    let Ok(entries) = fs::read_dir(APT_LISTS) else { return false };
-    entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
 }
 
 /// Whether this process is root.
@@ -343,121 +287,9 @@ impl Privilege {
     }
 }
 
-/// Runs `apt-cache` or `apt-get` as this user, in English.
-pub fn apt(program: &str) -> Command {
-    let mut command = Command::new(program);
-    command.env("LC_ALL", "C").stdin(Stdio::null());
-    if is_root() {
-        // Without this, apt warns that its sandbox user cannot write where we download to.
-        command.args(["-o", "APT::Sandbox::User=root"]);
-    }
-    command
-}
-
-/// Whether apt can look up, download and unpack a package here.
-pub fn apt_usable() -> bool {
-    ["apt-cache", "apt-get", "dpkg-deb"].iter().all(|program| find_program(program).is_some())
-}
-
-/// apt with sources, lists and a cache of its own, so that the machine's stay as they are. It still knows what is installed.
-pub struct AptApart {
-    folder: PathBuf,
-}
-
-impl AptApart {
-    /// All of it in `folder`, with these sources (sources.list(5)).
-    ///
-    /// # Errors
-    /// When it cannot be written there.
-    pub fn new(folder: &Path, sources: &str) -> anyhow::Result<Self> {
-        for part in ["lists/partial", "cache/archives/partial"] {
-            let part = folder.join(part);
-            fs::create_dir_all(&part).with_context(|| format!("cannot make the folder {}", part.display()))?;
-        }
-        let file = folder.join("sources.list");
-        fs::write(&file, sources).with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(Self { folder: folder.to_owned() })
-    }
-
-    /// An `apt-get` command.
-    pub fn get(&self) -> Command {
-        let mut command = apt("apt-get");
-        command.args(self.options());
-        command
-    }
-
-    /// The options of apt's programs.
-    pub fn options(&self) -> Vec<String> {
-        let place = |name: &str| self.folder.join(name).display().to_string();
-        let options = [
-            ("Dir::Etc::SourceList", place("sources.list")),
-            ("Dir::Etc::SourceParts", place("no-more-sources")),
-            ("Dir::State::Lists", place("lists")),
-            ("Dir::Cache", place("cache")),
-            // Descriptions of applications and translations are of no use here.
-            ("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", "false".to_owned()),
-            ("Acquire::Languages", "none".to_owned()),
-            // Nothing of the machine's is written, and only root could lock it.
-            ("Debug::NoLocking", "true".to_owned()),
-        ];
-        options.into_iter().flat_map(|(option, value)| ["-o".to_owned(), format!("{option}={value}")]).collect()
-    }
-}
-
-/// Unpacks the packages in `folder` into `system`, and returns that.
-///
-/// # Errors
-/// When one cannot be unpacked.
-pub fn unpack_all(folder: &Path, system: &Path) -> anyhow::Result<PathBuf> {
-    for entry in fs::read_dir(folder)?.flatten() {
-        if entry.path().extension().is_some_and(|extension| extension == "deb") {
-            run_quietly(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(system))?;
-        }
-    }
-    Ok(system.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Downloads what cannot be had, and gives the error and the numbers of attempts and of updates of the lists.
-    fn failed_download(why: impl Fn() -> anyhow::Error) -> (String, u32, u32) {
-        let (mut attempts, mut updates) = (0, 0);
-        let fetch = || -> anyhow::Result<()> {
-            attempts += 1;
-            Err(why())
-        };
-        let update = || {
-            updates += 1;
-            Ok(())
-        };
-        let error = download_with(fetch, update).unwrap_err();
-        (format!("{error:#}"), attempts, updates)
-    }
-
-    #[test]
-    fn a_full_disk_is_said_and_nothing_is_downloaded_again() {
-        for why in [
-            "`apt-get download x` failed (exit status: 100):\nE: You don't have enough free space in /x.",
-            "dpkg-deb: error: failed to write: No space left on device",
-        ] {
-            let (error, attempts, updates) = failed_download(|| anyhow!(why));
-            assert_eq!((attempts, updates), (1, 0));
-            assert!(error.starts_with("the disk is full") && error.ends_with(why), "{error}");
-        }
-        // ENOSPC, as the tool itself gets it.
-        let (error, ..) = failed_download(|| std::io::Error::from_raw_os_error(28).into());
-        assert!(error.starts_with("the disk is full"), "{error}");
-    }
-
-    #[test]
-    fn an_old_list_is_renewed_once_and_a_package_that_is_in_none_is_not_looked_up_again() {
-        let (_, attempts, updates) = failed_download(|| anyhow!("404  Not Found"));
-        assert_eq!((attempts, updates), (2, 1));
-        let (error, attempts, _) = failed_download(|| NotInLists("x").into());
-        assert_eq!((error.as_str(), attempts), ("apt knows no package x", 1));
-    }
 
     #[test]
     fn qemu_versions_are_read_and_compared_as_numbers() {

@@ -1,11 +1,14 @@
 //! Paths: the repository, its build folder, and the programs of the host.
 
 use std::env;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Folders looked into after those on `PATH`: Debian keeps administrators' programs there, off a user's `PATH`.
+use anyhow::Context;
+
+/// Folders to search after those in `PATH`. Debian's administration programs are in some that are not in a user's `PATH`.
 const MORE_PROGRAM_FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The environment variable that moves cargo's build folder.
@@ -19,15 +22,10 @@ pub fn root() -> PathBuf {
     root.map(Path::to_path_buf).unwrap_or(package)
 }
 
-/// Cargo's build folder: `CARGO_TARGET_DIR` where that is set, else `target` in the repository.
+/// Cargo's build folder: `CARGO_TARGET_DIR` if it is set, else `target` in the repository.
 pub fn target() -> PathBuf {
-    env::var_os(TARGET_VARIABLE).map_or_else(
-        || root().join("target"),
-        |folder| {
-            // As cargo does, relative to the folder it was started in.
-            std::path::absolute(&folder).unwrap_or_else(|_| folder.into())
-        },
-    )
+    env::var_os(TARGET_VARIABLE)
+        .map_or_else(|| root().join("target"), |folder| std::path::absolute(&folder).unwrap_or_else(|_| folder.into()))
 }
 
 /// The folder of the image: `firstlight.bin`, `firstlight-stripped.elf` and `firstlight.elf`.
@@ -35,12 +33,12 @@ pub fn image_folder() -> PathBuf {
     target().join("firstlight")
 }
 
-/// The folder of the default guest: what was downloaded, unpacked and packed for it.
+/// The folder of the default guest: downloads, unpacked packages and initramfs.
 pub fn guest_folder() -> PathBuf {
     target().join("guest")
 }
 
-/// The cargo that started this program, to be run in the repository's top folder with the same build folder.
+/// A command for the cargo that started this program, in the repository's top folder and with the same build folder.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
@@ -50,8 +48,8 @@ pub fn cargo() -> Command {
     cargo
 }
 
-/// The cargo that started this program, to compile and run another member of the workspace in the current folder. The member's
-/// arguments are to be added.
+/// A command that compiles and runs another member of the workspace, in the current folder. The caller adds the member's
+/// arguments.
 pub fn member(package: &str) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["run", "--locked", "--manifest-path"]).arg(root().join("Cargo.toml")).args([
@@ -62,7 +60,7 @@ pub fn member(package: &str) -> Command {
     cargo
 }
 
-/// The first file named `name` that may be executed, in the order in which a shell looks for it.
+/// The program `name` that a shell would start.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let search = env::var_os("PATH").unwrap_or_default();
     let more = MORE_PROGRAM_FOLDERS.iter().map(PathBuf::from);
@@ -75,8 +73,34 @@ fn find_in(name: &str, folders: impl Iterator<Item = PathBuf>) -> Option<PathBuf
         .find(|path| path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0))
 }
 
-/// `path` as it reads best in a message: relative to the current folder where it lies inside it.
+/// `path` for a message: relative to the current folder if it is inside it.
 pub fn shown(path: &Path) -> String {
     let here = env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
+/// Makes the guest's folder, and keeps other runs from unpacking into it for as long as the file is open.
+pub fn lock(folder: &Path) -> anyhow::Result<File> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let lock = File::create(folder.join("lock")).and_then(|file| file.lock().map(|()| file));
+    lock.with_context(|| format!("cannot lock {}", folder.display()))
+}
+
+/// An empty folder at `path`, whatever was there.
+pub fn remake(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+/// Writes a file in one step, and not at all when it has these bytes already, so that a running QEMU is not disturbed.
+pub fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let partial = path.with_extension("partial");
+    fs::write(&partial, bytes)
+        .and_then(|()| fs::rename(&partial, path))
+        .with_context(|| format!("cannot write {}", path.display()))
 }

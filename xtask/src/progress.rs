@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Steps shorter than this leave no line behind.
+/// A step that takes less time leaves no line on a terminal.
 const WORTH_A_LINE: Duration = Duration::from_secs(1);
 
-/// How many of a failed command's last lines are shown.
+/// How many of the last lines of a failed command are shown.
 const TAIL_LINES: usize = 20;
 
 /// Prints one line for the user.
@@ -30,14 +30,14 @@ pub fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
     })
 }
 
-/// A piece of work under way. Dropping it without [`Step::done`] (on an error) takes its spinner away.
+/// A running step. Dropping it without [`Step::done`], after an error, removes its spinner.
 pub struct Step {
     what: String,
     start: Instant,
     spinner: Option<ProgressBar>,
 }
 
-/// Starts a step; `what` says what is being done, as in "Downloading the kernel".
+/// Starts a step. `what` describes it, such as "Downloading the kernel".
 pub fn step(what: &str) -> Step {
     let spinner = std::io::stderr().is_terminal().then(|| {
         let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
@@ -53,7 +53,7 @@ pub fn step(what: &str) -> Step {
 }
 
 impl Step {
-    /// Ends the step well.
+    /// Ends a successful step.
     pub fn done(mut self) {
         if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
@@ -73,13 +73,13 @@ impl Drop for Step {
     }
 }
 
-/// Many small runs under way: on a terminal a bar with what runs now, elsewhere a line a round.
+/// A series of many short runs. On a terminal it shows a bar with the current run, otherwise one line per round.
 pub struct Rounds {
     bar: Option<ProgressBar>,
 }
 
 impl Rounds {
-    /// Starts, with the number of runs to come.
+    /// Starts a series of this many runs.
     pub fn start(runs: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:24} {pos}/{len} ({elapsed}) {wide_msg}")
@@ -91,14 +91,14 @@ impl Rounds {
         Self { bar }
     }
 
-    /// A round begins.
+    /// Shows that a round begins.
     pub fn round(&self, what: &str) {
         if self.bar.is_none() {
             say(what);
         }
     }
 
-    /// The next run begins.
+    /// Shows that the next run begins.
     pub fn next(&self, what: &str) {
         if let Some(bar) = &self.bar {
             bar.inc(1);
@@ -115,10 +115,7 @@ impl Drop for Rounds {
     }
 }
 
-/// Runs a command as a step of its own and hands back what it printed on its standard output.
-///
-/// # Errors
-/// When the command cannot be started or fails; the error has the command and the last lines of what it printed.
+/// Runs a command as a step. Returns its standard output.
 pub fn run_step(what: &str, command: &mut Command) -> anyhow::Result<Vec<u8>> {
     let step = step(what);
     let printed = run_quietly(command)?;
@@ -126,10 +123,7 @@ pub fn run_step(what: &str, command: &mut Command) -> anyhow::Result<Vec<u8>> {
     Ok(printed)
 }
 
-/// Runs the compiler as a step of its own, and shows each of its warnings once.
-///
-/// # Errors
-/// As [`run_step`].
+/// Runs the compiler as a step, and shows each of its warnings once.
 pub fn run_step_with_warnings(what: &str, command: &mut Command) -> anyhow::Result<()> {
     let step = step(what);
     let output = run(command)?;
@@ -138,7 +132,7 @@ pub fn run_step_with_warnings(what: &str, command: &mut Command) -> anyhow::Resu
     Ok(())
 }
 
-/// The compiler's warnings, each once, without cargo's counts of them. What belongs to one is indented below it.
+/// The compiler's warnings, each once and with its indented lines, without cargo's counts of them.
 fn warnings(printed: &str) -> Vec<String> {
     let mut warnings: Vec<String> = Vec::new();
     let mut lines = printed.lines().peekable();
@@ -157,10 +151,7 @@ fn warnings(printed: &str) -> Vec<String> {
     warnings
 }
 
-/// Runs a command that shows nothing, and hands back what it printed on its standard output.
-///
-/// # Errors
-/// As [`run_step`].
+/// Runs a command without showing anything. Returns its standard output.
 pub fn run_quietly(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     Ok(run(command)?.stdout)
 }
@@ -174,7 +165,7 @@ fn run(command: &mut Command) -> anyhow::Result<Output> {
     Ok(output)
 }
 
-/// The command as a user could type it.
+/// The command as a user can type it.
 pub fn command_line(command: &Command) -> String {
     let mut line = shell_word(&command.get_program().to_string_lossy());
     for argument in command.get_args() {
@@ -183,7 +174,7 @@ pub fn command_line(command: &Command) -> String {
     line
 }
 
-/// `word` quoted for a POSIX shell where it has to be.
+/// `word`, quoted for a POSIX shell if necessary.
 pub fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -193,7 +184,7 @@ pub fn shell_word(word: &str) -> String {
     }
 }
 
-/// The last lines a failed command printed: those on its standard error, or, when it has none, on its standard output.
+/// The last lines of a failed command's standard error, or of its standard output if the standard error is empty.
 fn tail(output: &Output) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     let printed = String::from_utf8_lossy(&output.stdout);

@@ -193,9 +193,6 @@ pub fn machine_type(machine: &str) -> &str {
 }
 
 /// Sees to it that QEMU has the machine type in the value of `-machine`, before anything is built or measured for it.
-///
-/// # Errors
-/// When it has not, and when QEMU cannot be asked.
 pub fn check_machine(machine: &str) -> anyhow::Result<()> {
     ensure!(!machine.trim().is_empty(), "--machine: there is no name; q35 is the default");
     let printed = run_quietly(Command::new(QEMU_PROGRAM).args(["-machine", "help"]))?;
@@ -231,10 +228,6 @@ pub fn timer_words(machine: &str, accelerator: Accelerator) -> &'static str {
 const LEAST_PLAIN_MIB: u64 = 16;
 
 /// Checks an amount of memory as QEMU's `-m` takes it: a number, and K, M, G or T; without a letter, MiB.
-///
-/// # Errors
-/// When it is not of that form, zero, or a number without a letter that no guest boots with; for the user of the command
-/// line.
 pub fn parse_memory(text: &str) -> Result<String, String> {
     let number = text.strip_suffix(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']).unwrap_or(text);
     match number.parse::<u64>() {

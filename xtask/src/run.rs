@@ -110,9 +110,6 @@ pub struct Args {
 }
 
 /// Runs the command; the exit code is QEMU's.
-///
-/// # Errors
-/// When something needed is missing, and, without a terminal, when the guest did not get to its end.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let kernel = args.kernel.as_deref().map(|path| given_file("--kernel", path)).transpose()?;
     let initrd = args.initrd.as_deref().map(|path| given_file("--initrd", path)).transpose()?;

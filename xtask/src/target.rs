@@ -20,10 +20,9 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 
-use crate::packages::{self, AptApart};
+use crate::apt::{self, Apart};
 use crate::paths::{self, shown};
 use crate::progress::{run_quietly, run_step};
-use crate::{guest, newer_qemu};
 
 /// Rust's names of the two targets.
 const BARE: &str = "x86_64-unknown-none";
@@ -50,16 +49,13 @@ pub enum Target {
 
 impl Target {
     /// The first of the three ways that works here.
-    ///
-    /// # Errors
-    /// When the compiler does not start, and when a file cannot be written.
     pub fn choose() -> anyhow::Result<Self> {
         let compiler = Compiler::installed()?;
         if compiler.has_bare_target() {
             return Ok(Self::Bare);
         }
         let folder = paths::target().join("rust-src");
-        let _lock = guest::lock(&folder)?;
+        let _lock = paths::lock(&folder)?;
         let folder = folder.join(&compiler.version);
         if let Some(known) = Self::known(&folder) {
             return Ok(known);
@@ -68,13 +64,13 @@ impl Target {
             Ok(()) => return Ok(Self::Bare),
             Err(error) => error,
         };
-        guest::remake(&folder)?;
+        paths::remake(&folder)?;
         let by_sources = match find_sources(&compiler, &folder) {
             Ok(library) => return Ok(Self::BareFromSources(library)),
             Err(error) => error,
         };
         let why = format!("no {BARE} by rustup: {by_rustup:#}; no {PACKAGE} {}: {by_sources:#}", compiler.version);
-        guest::remake(&folder)?;
+        paths::remake(&folder)?;
         fs::write(folder.join(REASON), &why).with_context(|| format!("cannot write to {}", shown(&folder)))?;
         Ok(Self::Host(why))
     }
@@ -212,16 +208,12 @@ fn find_sources(compiler: &Compiler, folder: &Path) -> anyhow::Result<PathBuf> {
 
 /// Downloads the sources from Debian's backports, and unpacks them.
 fn download(version: &str, folder: &Path) -> anyhow::Result<PathBuf> {
-    ensure!(packages::apt_usable(), "there is no apt to download it with");
-    let apt = AptApart::new(folder, &newer_qemu::backports_of(RELEASE))?;
+    let apt = Apart::new(folder, &apt::backports_of(RELEASE))?;
     let fetch = || {
-        run_step(&format!("Looking up {PACKAGE} in Debian's {RELEASE}-backports"), apt.get().arg("update"))?;
-        let mut command = apt.get();
-        command.args(["download", &format!("{PACKAGE}={version}+*")]).current_dir(folder);
-        run_step(&format!("Downloading {PACKAGE} {version}, to build core and alloc from"), &mut command)
+        apt.update(&format!("{PACKAGE} in Debian's {RELEASE}-backports"))?;
+        apt.download(&format!("{PACKAGE} {version}, to build core and alloc"), &[&format!("{PACKAGE}={version}+*")])
     };
-    fetch().map_err(|error| anyhow!("{}", last_line(&error)))?;
-    let system = packages::unpack_all(folder, &folder.join("system"))?;
+    let system = fetch().map_err(|error| anyhow!("{}", last_line(&error)))?;
     let library = system.join(format!("usr/src/rustc-{version}/library"));
     ensure!(library.join("core").is_dir(), "Debian's package has no {}", library.display());
     Ok(library)

@@ -124,9 +124,6 @@ impl Times {
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// When a step fails, or what it needs cannot be had.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut times = Times(Vec::new());
     let result = run_all(args, &mut times);

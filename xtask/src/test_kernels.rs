@@ -9,13 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
-use crate::guest::{self, Guest, compare_versions};
-use crate::newer_qemu::{sources_of, this_release};
-use crate::packages::{self, AptApart, apt, unpack_all};
+use crate::apt::{self, Apart, compare_versions};
+use crate::guest::Guest;
 use crate::paths;
-use crate::progress::{run_quietly, run_step, say};
+use crate::progress::{run_quietly, say};
 
 /// A kernel in a package.
 struct Packaged {
@@ -122,19 +121,13 @@ fn shown(path: &Path) -> String {
 /// The guest with Linux for i386 in the package whose name ends with `end`, below a folder of its own.
 fn prepare_i386(end: &str, folder: &str) -> anyhow::Result<Guest> {
     let folder = paths::guest_folder().join(folder);
-    let _lock = guest::lock(&folder)?;
     let system = folder.join("system");
-    if !system.is_dir() {
-        let partial = folder.join("partial");
-        guest::remake(&partial)?;
-        ensure!(packages::apt_usable(), "apt is not there to download it with");
-        let options = foreign(&partial, "i386")?;
-        let names = known_packages(&options, "linux-image-")?;
+    apt::kept(&system, |partial| {
+        let apt = Apart::foreign(partial, "i386")?;
+        let names = known_packages(apt.command("apt-cache"), "linux-image-")?;
         let kernel = newest(&names, "linux-image-", end).context("apt knows no kernel for i386")?;
-        let unpacked = unpack(&partial, &options, &[kernel, "busybox-static"], &format!("Linux for i386, {kernel}"))?;
-        fs::rename(&unpacked, &system).with_context(|| format!("cannot make {}", system.display()))?;
-        fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
-    }
+        apt.download(&format!("Linux for i386, {kernel}"), &[kernel, "busybox-static"])
+    })?;
     let busybox = find(&system.join("bin"), |name| name == "busybox")
         .or_else(|| find(&system.join("usr/bin"), |name| name == "busybox"))
         .context("the package busybox-static has no busybox")?;
@@ -142,46 +135,47 @@ fn prepare_i386(end: &str, folder: &str) -> anyhow::Result<Guest> {
 }
 
 impl Packaged {
-    /// The kernel, unpacked.
+    /// The path of the kernel.
     fn prepare(&self) -> anyhow::Result<PathBuf> {
-        let folder = paths::guest_folder().join(self.folder);
-        let _lock = guest::lock(&folder)?;
-        let kernel = folder.join("kernel");
-        if !kernel.is_file() {
-            let partial = folder.join("partial");
-            guest::remake(&partial)?;
-            let file = self.download(&partial)?;
-            let bytes = if file.extension().is_some_and(|extension| extension == "gz") {
-                run_quietly(Command::new("gzip").arg("-dc").arg(&file))?
-            } else {
-                fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?
-            };
-            guest::write_if_changed(&kernel, &bytes)?;
-            fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
-        }
+        let kernel = paths::guest_folder().join(self.folder).join("kernel");
+        apt::kept(&kernel, |partial| {
+            let file = self.download(partial)?;
+            if file.extension().is_none_or(|extension| extension != "gz") {
+                return Ok(file);
+            }
+            let unpacked = partial.join("kernel");
+            let bytes = run_quietly(Command::new("gzip").arg("-dc").arg(&file))?;
+            fs::write(&unpacked, bytes).with_context(|| format!("cannot write {}", unpacked.display()))?;
+            Ok(unpacked)
+        })?;
         Ok(kernel)
     }
 
-    /// Downloads the package to `folder`, and gives the file in it.
+    /// Downloads the package to `folder`, and returns the path of the kernel in it.
     fn download(&self, folder: &Path) -> anyhow::Result<PathBuf> {
-        ensure!(packages::apt_usable(), "apt is not there to download it with");
-        let options = match self.architecture {
-            Some(architecture) => foreign(folder, architecture)?,
-            None => Vec::new(),
-        };
         let [start, end] = self.package;
-        let names = known_packages(&options, start)?;
-        let package = newest(&names, start, end).with_context(|| format!("apt knows no package {start}*{end}"))?;
-        let system = unpack(folder, &options, &[package], &format!("{}, which tests boot", self.name))?;
+        let what = format!("{}, which tests boot", self.name);
+        let unknown = || apt::NotInLists(format!("{start}*{end}"));
+        let system = match self.architecture {
+            Some(architecture) => {
+                let apt = Apart::foreign(folder, architecture)?;
+                let names = known_packages(apt.command("apt-cache"), start)?;
+                apt.download(&what, &[newest(&names, start, end).with_context(unknown)?])?
+            }
+            None => apt::download(folder, &what, || {
+                let names = known_packages(apt::apt("apt-cache"), start)?;
+                Ok(vec![newest(&names, start, end).ok_or_else(unknown)?.to_owned()])
+            })?,
+        };
         let [place, start, end] = self.file;
         find(&system.join(place), |name| name.starts_with(start) && name.ends_with(end))
-            .with_context(|| format!("the package {package} has no {place}/{start}*{end}"))
+            .with_context(|| format!("the package for {} has no {place}/{start}*{end}", self.name))
     }
 }
 
 /// The names of the packages that apt knows and that begin with `start`, one a line.
-fn known_packages(options: &[String], start: &str) -> anyhow::Result<String> {
-    let names = run_quietly(apt("apt-cache").args(options).args(["pkgnames", start]))?;
+fn known_packages(mut apt_cache: Command, start: &str) -> anyhow::Result<String> {
+    let names = run_quietly(apt_cache.args(["pkgnames", start]))?;
     Ok(String::from_utf8_lossy(&names).into_owned())
 }
 
@@ -197,33 +191,6 @@ fn newest<'a>(names: &'a str, start: &str, end: &str) -> Option<&'a str> {
         None => false,
     };
     names.lines().filter(fits).max_by(|a, b| compare_versions(a, b))
-}
-
-/// Downloads packages to `folder` and unpacks them. Returns the top folder of what was unpacked.
-fn unpack(folder: &Path, options: &[String], names: &[&str], what: &str) -> anyhow::Result<PathBuf> {
-    let mut command = apt("apt-get");
-    command.args(options).arg("download").args(names).current_dir(folder);
-    run_step(&format!("Downloading {what}"), &mut command)?;
-    let system = unpack_all(folder, &folder.join("system"))?;
-    ensure!(system.is_dir(), "apt-get download left no package behind");
-    Ok(system)
-}
-
-/// Options that make apt look for packages of another architecture, with lists in `folder`.
-fn foreign(folder: &Path, architecture: &str) -> anyhow::Result<Vec<String>> {
-    let release = this_release()?;
-    let mut options = AptApart::new(folder, &sources_of(&release))?.options();
-    let status = folder.join("status");
-    fs::write(&status, "").context("cannot write for apt")?;
-    for (option, value) in [
-        ("APT::Architecture", architecture),
-        ("APT::Architectures", architecture),
-        ("Dir::State::Status", &status.display().to_string()),
-    ] {
-        options.extend(["-o".to_owned(), format!("{option}={value}")]);
-    }
-    run_step(&format!("Looking up Debian's packages for {architecture}"), apt("apt-get").args(&options).arg("update"))?;
-    Ok(options)
 }
 
 /// A file in a folder, by its name.

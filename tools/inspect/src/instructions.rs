@@ -38,9 +38,6 @@ fn is_foreign(instruction: &Instruction) -> bool {
 ///
 /// No vector, floating-point, `popcnt`, `cmpxchg16b` or other later instruction: hosts that emulate ring 0 cannot run
 /// them, and nothing has checked that the CPU has them.
-///
-/// # Errors
-/// With the instructions, if there are some.
 pub fn check(elf: &ElfFile64<'_, LittleEndian>) -> Result<()> {
     let mut found = String::new();
     for section in

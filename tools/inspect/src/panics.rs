@@ -60,9 +60,6 @@ impl fmt::Display for Site {
 }
 
 /// Every place in a program that can panic.
-///
-/// # Errors
-/// When the file is not as the linker makes it, or has no panic handler.
 pub fn sites(elf: &ElfFile64<'_, LittleEndian>) -> Result<Vec<Site>> {
     let functions = functions(elf)?;
     let machinery = machinery(&functions)?;
@@ -87,9 +84,6 @@ pub fn count(sites: &[Site]) -> String {
 }
 
 /// Checks the number of sites. `target` is the target that the program was built for.
-///
-/// # Errors
-/// When one is the project's own, there are more or fewer in crates than are recorded, or none is an overflow check.
 pub fn check(sites: &[Site], target: &str) -> Result<()> {
     let (own, crates): (Vec<_>, Vec<_>) = sites.iter().partition(|site| site.own);
     let checks_overflow = |site: &Site| OVERFLOWS.iter().any(|check| site.target.ends_with(check));

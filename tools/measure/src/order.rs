@@ -38,9 +38,6 @@ const HEAD_END: &str = ". */\n";
 pub struct Args {}
 
 /// Runs the command.
-///
-/// # Errors
-/// When the firmware does not build or boot, and when the file cannot be written.
 pub fn run(Args {}: &Args) -> anyhow::Result<()> {
     packages::ensure(&[packages::QEMU])?;
     let image = image::build()?;

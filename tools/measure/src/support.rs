@@ -58,9 +58,6 @@ struct Row {
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// If a test of the list does not exist, a file cannot be read or written, or a check fails.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let (readme, written) = tables()?;
     ensure!(

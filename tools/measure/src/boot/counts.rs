@@ -58,9 +58,6 @@ pub type Attempt<T> = anyhow::Result<Result<T, String>>;
 /// Counts what a firmware costs, the same in every run. `kvm` also counts the exits.
 ///
 /// A firmware that polls a device until a time has passed polls more often by this clock than by a real one.
-///
-/// # Errors
-/// The outer one when QEMU cannot be run at all; the inner one when the firmware did not get to the kernel.
 pub fn exact(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, kvm: bool) -> Attempt<Counts> {
     let mut launch = launch(scenario, firmware, payload);
     launch.extra.extend(EXACT.map(Into::into));
@@ -81,9 +78,6 @@ pub fn exact(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, kvm: 
 }
 
 /// Counts what a firmware costs at full speed, by a real clock. Instructions are not counted.
-///
-/// # Errors
-/// As [`exact`].
 pub fn at_full_speed(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Counts> {
     let counts = count(&launch(scenario, firmware, payload))?;
     Ok(counts.map(|counts| Counts { instructions: None, ..counts }))

@@ -78,9 +78,6 @@ pub fn lack() -> Option<String> {
 }
 
 /// Boots a few times under TCG and valgrind, and counts. The runs are added to `runs`.
-///
-/// # Errors
-/// The outer one when valgrind cannot be run at all; the inner one when the kernel was not reached.
 pub fn count(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, runs: &mut Runs) -> Attempt<()> {
     for _ in 0..RUNS {
         match run(scenario, firmware, payload)? {

@@ -106,9 +106,6 @@ pub struct Files {
 
 impl Files {
     /// The files below `folder`, which is made.
-    ///
-    /// # Errors
-    /// When the folder cannot be made, or the assembler cannot be installed.
     pub fn new(folder: &Path) -> anyhow::Result<Self> {
         packages::ensure(&packages::ASSEMBLER)?;
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", shown(folder)))?;
@@ -116,9 +113,6 @@ impl Files {
     }
 
     /// The probe kernel, about `size` bytes long.
-    ///
-    /// # Errors
-    /// When the file cannot be made.
     pub fn kernel(&self, format: Format, size: u64) -> anyhow::Result<PathBuf> {
         let size = size.clamp(SMALLEST, LARGEST).next_multiple_of(SECTOR).min(LARGEST);
         let (section, name) = match format {
@@ -129,26 +123,17 @@ impl Files {
     }
 
     /// An initrd of `size` bytes, which nothing looks into: the probe ends before.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
     pub fn initrd(&self, size: u64) -> anyhow::Result<PathBuf> {
         self.write(&format!("initrd-{size}"), &[], size)
     }
 
     /// The base line image: it ends at the reset vector.
-    ///
-    /// # Errors
-    /// When the file cannot be made.
     pub fn base_line(&self) -> anyhow::Result<PathBuf> {
         let image = assembled("base-line", SMALLEST)?;
         self.write("base-line.bin", &image, image.len() as u64)
     }
 
     /// `initrd` with the user program behind it, or an archive with that alone.
-    ///
-    /// # Errors
-    /// When a file cannot be read or made.
     pub fn user_initrd(&self, initrd: Option<&Path>) -> anyhow::Result<PathBuf> {
         let mut bytes = match initrd {
             Some(path) => fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,

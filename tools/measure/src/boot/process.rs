@@ -51,9 +51,6 @@ pub struct Ended {
 impl Running {
     /// Starts QEMU. Its standard output is the guest's serial port; its standard error is left to the caller where
     /// `take_stderr` asks for that. It ends with the calling thread.
-    ///
-    /// # Errors
-    /// When it cannot be started.
     pub fn start(command: &Command, take_stderr: bool) -> anyhow::Result<(Self, Option<ChildStderr>)> {
         let mut command = child::tied(command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -72,9 +69,6 @@ impl Running {
     }
 
     /// Waits until QEMU has ended, and ends it when `limit` is over.
-    ///
-    /// # Errors
-    /// When the process cannot be waited for.
     pub fn wait(mut self, limit: Duration) -> anyhow::Result<Ended> {
         let watch = Watch::start(self.pid, limit);
         // It stays there as a zombie, so that its number cannot name another process while it may still be killed.

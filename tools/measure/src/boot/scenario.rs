@@ -92,9 +92,6 @@ pub struct PayloadFiles {
 
 impl Payload {
     /// Makes the files.
-    ///
-    /// # Errors
-    /// When a file cannot be read or written.
     pub fn files(&self, files: &Files) -> anyhow::Result<PayloadFiles> {
         Ok(match self {
             Self::Probe { format, kernel, initrd } => PayloadFiles {
@@ -108,9 +105,6 @@ impl Payload {
     }
 
     /// A probe with files of the same sizes, for a real kernel.
-    ///
-    /// # Errors
-    /// When a file's size cannot be read.
     pub fn twin(&self, files: &PayloadFiles) -> anyhow::Result<Option<Self>> {
         let size = |path: &Path| {
             let data = path.metadata().with_context(|| format!("cannot read {}", path.display()));
@@ -254,9 +248,6 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// Reads a number of bytes: a number, and K, M or G.
-///
-/// # Errors
-/// When it is not of that form; for the user of the command line.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let (number, shift) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 10),

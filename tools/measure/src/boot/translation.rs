@@ -58,10 +58,6 @@ pub struct Exiting {
 }
 
 /// Boots once under TCG and reads the log.
-///
-/// # Errors
-/// The outer one when QEMU cannot be run at all; the inner one when the kernel was not reached, and when this QEMU was
-/// built without a disassembler.
 pub fn log(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Log> {
     let log = tempfile::NamedTempFile::new()?;
     let mut launch = Scenario { accelerator: Accelerator::Tcg, ..scenario.clone() }.launch(firmware, payload);

@@ -85,9 +85,6 @@ impl Choice {
     }
 
     /// Sees to it that an image that the user names can be read.
-    ///
-    /// # Errors
-    /// When it cannot be, or is no file.
     pub fn check(&self) -> anyhow::Result<()> {
         let Self::File(path) = self else { return Ok(()) };
         let data = File::open(path).and_then(|file| file.metadata()).with_context(|| path.display().to_string())?;

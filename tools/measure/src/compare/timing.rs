@@ -53,9 +53,6 @@ pub fn launch(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, log:
 }
 
 /// Runs QEMU once.
-///
-/// # Errors
-/// The outer one when QEMU cannot be run at all; the inner one when the end was not reached.
 pub fn run(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, log: &Path) -> Attempt<Sample> {
     let launch = launch(scenario, firmware, payload, log);
     let limit = limit(scenario);

@@ -27,9 +27,6 @@ const WINDOWS: [&str; 5] = ["WordIO (", "DWordIO (", "QWordIO (", "DWordMemory (
 
 /// Reads every table. `extra_roots` says whether firmware's choice of addresses for PCI shows in the windows of the root
 /// buses.
-///
-/// # Errors
-/// When a table is not one, or is not there though every machine has it.
 pub fn read(transcript: &Transcript<'_>, extra_roots: bool, facts: &mut Facts) -> anyhow::Result<()> {
     let mut names = Vec::new();
     for (name, digits) in transcript.sections("acpi ") {

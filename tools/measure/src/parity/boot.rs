@@ -72,9 +72,6 @@ pub struct Files<'a> {
 }
 
 /// Runs the boots, and gives what each printed, in their order. Nothing is started after one has failed.
-///
-/// # Errors
-/// When a boot does not come to its end, with all that its guest printed.
 pub fn all(boots: &[Boot<'_>], files: &Files<'_>) -> anyhow::Result<Vec<String>> {
     let progress = Rounds::start(boots.len());
     progress.round("Booting under SeaBIOS and under Firstlight");

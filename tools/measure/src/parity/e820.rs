@@ -7,9 +7,6 @@ use super::fact::Facts;
 const SECTION: &str = "e820";
 
 /// Reads lines with the first and the last address of a range and its type.
-///
-/// # Errors
-/// When a line is not of that form.
 pub fn read(text: &str, facts: &mut Facts) -> anyhow::Result<()> {
     let mut usable = 0;
     for line in text.lines() {

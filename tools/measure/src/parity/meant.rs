@@ -62,9 +62,6 @@ pub struct Judgement<'a> {
 
 impl Meant {
     /// Reads the file.
-    ///
-    /// # Errors
-    /// When it cannot be read or is not of its form.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| path.display().to_string())

@@ -65,9 +65,6 @@ pub struct Args {
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// When the guest sees differences that are not meant, when a boot fails, and when something needed is missing.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     packages::ensure(&[packages::QEMU, packages::BUSYBOX, packages::KMOD])?;
     let image = match &args.firmware {

@@ -15,9 +15,6 @@ use super::fact::Facts;
 const FIRST_PCI_PORT: u64 = 0x1000;
 
 /// Reads lines such as `  0060-0060 : keyboard`, two spaces deeper than what is around them.
-///
-/// # Errors
-/// When a line is not of that form.
 pub fn read(section: &'static str, text: &str, facts: &mut Facts) -> anyhow::Result<()> {
     let mut around: Vec<&str> = Vec::new();
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -26,9 +26,6 @@ pub fn is_complete(printed: &str) -> bool {
 
 impl<'a> Transcript<'a> {
     /// Cuts what came out of the serial port.
-    ///
-    /// # Errors
-    /// When it is not complete, or a section occurs twice.
     pub fn parse(printed: &'a str) -> anyhow::Result<Self> {
         if !is_complete(printed) {
             bail!("what the guest printed has no end");
@@ -49,9 +46,6 @@ impl<'a> Transcript<'a> {
     }
 
     /// The content of a section.
-    ///
-    /// # Errors
-    /// When there is none of that name.
     pub fn section(&self, name: &str) -> anyhow::Result<&'a str> {
         self.sections.get(name).copied().with_context(|| format!("the guest printed no section {name}"))
     }
