@@ -1,9 +1,9 @@
-//! The real-time clock as `GetTime` and `SetTime` have it (UEFI 8.3).
+//! The real-time clock for `GetTime` and `SetTime` (UEFI 8.3).
 //!
-//! The clock says neither in which time zone it is nor whether daylight saving time is in effect. Who sets the time says both,
-//! and they are kept beside the clock ([`Zone`]) for as long as the system runs.
+//! The clock has no time zone and no daylight saving time. `SetTime` gets both, and they are kept beside the clock ([`Zone`]) for
+//! as long as the system runs.
 //!
-//! A running system may use this as well: the bit that masks NMIs is left clear, as it is while one runs.
+//! A running operating system calls this too: the bit that masks NMIs stays clear.
 //!
 //! Left out: alarms. They are `UNSUPPORTED`.
 //!
@@ -31,12 +31,12 @@ const BINARY: u8 = 1 << 2;
 const HOURS_24: u8 = 1 << 1;
 const AFTERNOON: u8 = 1 << 7;
 
-/// As many times the clock is asked whether it is updating: it takes 2 ms at most, and a read of a port 100 ns at least.
+/// How many times to read whether the clock is updating: an update takes at most 2 ms, and a read of a port at least 100 ns.
 const MOST_WAITS: u32 = 100_000;
-/// As many times the time is read until it is the same twice.
+/// How many times to read the time until two reads agree.
 const MOST_READS: u32 = 10;
 
-/// What the clock itself does not say.
+/// What the clock itself does not store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Zone {
     /// Minutes from UTC, or [`Time::UNSPECIFIED_TIMEZONE`].
@@ -46,14 +46,14 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// Nobody has said.
+    /// Nothing was set.
     pub const UNSPECIFIED: Self = Self { minutes: Time::UNSPECIFIED_TIMEZONE, daylight: Daylight::empty() };
 }
 
-/// The time.
+/// Reads the time.
 ///
 /// # Errors
-/// `DEVICE_ERROR` when the clock holds no time, or does not stand still for a moment.
+/// `DEVICE_ERROR` if the clock has no valid time, or changes at every read.
 pub fn time(ports: &mut impl Ports, zone: Zone) -> Result<Time, Status> {
     let mut last = None;
     for _ in 0..MOST_READS {
@@ -71,8 +71,8 @@ pub fn time(ports: &mut impl Ports, zone: Zone) -> Result<Time, Status> {
 /// Sets the clock. Returns the zone, to be kept.
 ///
 /// # Errors
-/// `INVALID_PARAMETER` for a time that cannot be, or that no clock can hold; `DEVICE_ERROR` when the clock does not stand
-/// still.
+/// `INVALID_PARAMETER` for a time that does not exist or that the clock cannot store; `DEVICE_ERROR` if the clock never stops
+/// updating.
 pub fn set_time(ports: &mut impl Ports, time: &Time) -> Result<Zone, Status> {
     if !is_valid(time) || !(Daylight::ADJUST_DAYLIGHT | Daylight::IN_DAYLIGHT).contains(time.daylight) {
         return Err(Status::INVALID_PARAMETER);
@@ -117,7 +117,7 @@ fn decode(mode: u8, registers: [u8; 7], zone: Zone) -> Option<Time> {
         0 => {
             let twelve = number(hour & !AFTERNOON)?;
             let half = if hour & AFTERNOON == 0 { 0 } else { 12 };
-            // From 1 to 12, and 12 is before 1.
+            // 1 to 12, where 12 comes before 1.
             if twelve == 0 || twelve > 12 {
                 return None;
             }
@@ -125,7 +125,7 @@ fn decode(mode: u8, registers: [u8; 7], zone: Zone) -> Option<Time> {
         }
         _ => number(hour)?,
     };
-    // The century is in digits, or in binary, as the rest.
+    // The century has the format of the other registers, decimal digits or binary.
     let year = u16::from(number(century)?).checked_mul(100)?.checked_add(number(year)?.into())?;
     Some(Time {
         year,
@@ -194,11 +194,11 @@ mod tests {
     struct Clock {
         registers: [u8; 128],
         index: u8,
-        /// As many reads of status A say that it updates.
+        /// How many reads of status A return "updating".
         updates: u32,
-        /// As many reads of the seconds find another second.
+        /// How many reads of the seconds return another second.
         ticks: u32,
-        /// What was written while it could change under the writer.
+        /// What was written while the clock could update.
         torn: bool,
     }
 
@@ -262,7 +262,7 @@ mod tests {
     const AS_QEMU: u8 = HOURS_24;
 
     #[test]
-    fn the_time_is_read_in_each_form_that_the_clock_has() {
+    fn the_time_is_read_in_each_format_of_the_clock() {
         let cases = [
             (HOURS_24, [0x59, 0x30, 0x23, 0x29, 0x11, 0x26, 0x20]),
             (HOURS_24 | BINARY, [59, 30, 23, 29, 11, 26, 20]),
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_never_stands_still_or_holds_no_time_is_an_error() {
+    fn a_clock_that_always_updates_or_has_no_valid_time_is_an_error() {
         let registers = [0, 0, 0, 1, 1, 0, 0x20];
         let mut clock = Clock::new(AS_QEMU, registers);
         clock.updates = u32::MAX;
@@ -296,7 +296,7 @@ mod tests {
         let mut clock = Clock::new(AS_QEMU, registers);
         clock.ticks = u32::MAX;
         assert_eq!(time(&mut clock, Zone::UNSPECIFIED), Err(Status::DEVICE_ERROR));
-        // No clock, a digit that is none, the 30th of February, hour 0 of twelve.
+        // No clock, an invalid digit, 30 February, hour 0 in 12-hour format.
         for (mode, registers) in [
             (0xff, [0xff; 7]),
             (0, [0; 7]),
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_cannot_be_is_not_set() {
+    fn a_time_that_does_not_exist_is_not_set() {
         let good = at(2024, 2, 29, 23, 59, 59);
         let cases = [
             Time { year: 1899, ..good },

@@ -1,10 +1,9 @@
 //! Device paths: where a device or a file is, as a list of nodes (UEFI 10).
 //!
-//! A path is read from bytes that somebody else wrote ([`DevicePath::parse`]): its nodes follow each other without a gap up to
-//! the node that ends the whole path, and none is longer than what is left. What the nodes mean matters for their
-//! text ([`text`]) only.
+//! The bytes of a path come from outside, and [`DevicePath::parse`] checks them: the nodes are adjacent, none reaches past the
+//! bytes, and the last one ends the whole path. Only the text of a path ([`text`]) depends on the types of its nodes.
 //!
-//! Left out: the lengths of nodes of known types, which a reader of such a node has to check.
+//! Left out: the lengths of nodes of known types. Whoever reads such a node checks its length.
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +17,7 @@ use crate::heap::{self, HeapFull};
 
 /// The bytes of a node before its data: type, sub-type and length (UEFI 10.3.1).
 pub const HEADER_LEN: usize = 4;
-/// The longest path that is read: none is known with more than some hundred bytes.
+/// The limit for a path. The longest known paths have some hundred bytes.
 pub const MOST_BYTES: usize = 64 << 10;
 
 /// The type of a node that ends a path, and its two sub-types (UEFI 10.3.1, "End of Hardware Device Path").
@@ -37,12 +36,12 @@ pub struct Node<'a> {
     pub data: &'a [u8],
 }
 
-/// A path, or the rest of one: nodes up to the one that ends it, which is part of it.
+/// A path, or the rest of one: its nodes, including the node that ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DevicePath<'a>(&'a [u8]);
 
 impl<'a> DevicePath<'a> {
-    /// The path at the start of `bytes`, or `None` when it does not end in them or a node is shorter than its header.
+    /// The path at the start of `bytes`. `None` if it does not end there, or if a node is shorter than its header.
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let mut len = 0_usize;
@@ -57,7 +56,7 @@ impl<'a> DevicePath<'a> {
         }
     }
 
-    /// The bytes, with the node that ends the path.
+    /// The bytes, including the node that ends the path.
     #[must_use]
     pub const fn bytes(self) -> &'a [u8] {
         self.0
@@ -69,7 +68,7 @@ impl<'a> DevicePath<'a> {
         self.0.split_last_chunk::<HEADER_LEN>().map_or(self.0, |(nodes, _)| nodes)
     }
 
-    /// The nodes, without the one that ends the path. Those that end an instance are among them.
+    /// The nodes, without the one that ends the path, but with those that end an instance.
     pub fn nodes(self) -> impl Iterator<Item = Node<'a>> {
         let mut rest = self.nodes_bytes();
         core::iter::from_fn(move || {
@@ -85,7 +84,7 @@ impl<'a> DevicePath<'a> {
         self.nodes().any(Node::ends_instance)
     }
 
-    /// The first instance, without an end, and the bytes of the rest of the path, if there is more.
+    /// The first instance without its end node, and the rest of the path if there are more instances.
     #[must_use]
     pub fn split_instance(self) -> (&'a [u8], Option<Self>) {
         let mut rest = self.0;
@@ -100,10 +99,10 @@ impl<'a> DevicePath<'a> {
         (self.nodes_bytes(), None)
     }
 
-    /// What follows the nodes of `prefix`, if this begins with them: the end alone where the two are the same.
+    /// What follows the nodes of `prefix`, if this path begins with them. If both are the same, only the end node follows.
     #[must_use]
     pub fn strip_prefix(self, prefix: DevicePath<'_>) -> Option<Self> {
-        // The nodes of both have the same lengths if their bytes are the same.
+        // If the bytes are the same, so are the lengths of the nodes.
         self.0.strip_prefix(prefix.nodes_bytes()).map(Self)
     }
 }
@@ -123,7 +122,7 @@ fn split_node(bytes: &[u8]) -> Option<(Node<'_>, &[u8])> {
     Some((Node { kind, sub_kind, data }, rest))
 }
 
-/// A path that is made node by node.
+/// Builds a path node by node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathBuilder {
     bytes: Vec<u8>,
@@ -136,10 +135,10 @@ impl PathBuilder {
         Self { bytes: Vec::new() }
     }
 
-    /// Appends a node whose data are `parts`, one after the other.
+    /// Appends a node with the concatenated `parts` as its data.
     ///
     /// # Errors
-    /// [`HeapFull`], also for a node that is too long to say its length.
+    /// [`HeapFull`], also if the node's length does not fit into 16 bits.
     pub fn node(mut self, kind: u8, sub_kind: u8, parts: &[&[u8]]) -> Result<Self, HeapFull> {
         let data_len = parts.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
         let len = u16::try_from(data_len.saturating_add(HEADER_LEN)).map_err(|_| HeapFull)?;
@@ -151,7 +150,7 @@ impl PathBuilder {
         Ok(self)
     }
 
-    /// Appends nodes as they are.
+    /// Appends nodes unchanged.
     ///
     /// # Errors
     /// [`HeapFull`].
@@ -177,7 +176,7 @@ impl PathBuilder {
         Ok(self.bytes)
     }
 
-    /// Ends an instance, after which another one follows.
+    /// Ends an instance; another one follows.
     ///
     /// # Errors
     /// [`HeapFull`].

@@ -1,4 +1,4 @@
-//! Paths of loaders and devices; bytes that are none.
+//! Paths of loaders and devices; bytes that are no path.
 
 extern crate std;
 
@@ -107,7 +107,7 @@ fn nodes_are_written_by_their_names() {
 }
 
 #[test]
-fn other_nodes_and_such_of_other_lengths_are_written_by_their_numbers() {
+fn unknown_nodes_and_nodes_of_unknown_lengths_are_written_by_their_numbers() {
     let one =
         |kind, sub_kind, data: &[u8]| text(&PathBuilder::new().node(kind, sub_kind, &[data]).unwrap().end().unwrap());
     assert_eq!(one(3, 18, &[0, 0, 255, 255, 0, 0]), "Msg(18,0000ffff0000)");

@@ -1,7 +1,7 @@
 //! Device paths as text (UEFI 10.6).
 //!
-//! The nodes that this firmware and QEMU's devices have are written by their names. Every other is written as the
-//! specification has it for any: `Path(type,sub-type,data)`, or with the type's own word.
+//! Nodes of this firmware and of QEMU's devices have names. All others have the specification's general form,
+//! `Path(type,sub-type,data)`, or the same with the word for the type.
 
 use core::fmt::{self, Write};
 
@@ -150,7 +150,7 @@ fn cd_rom(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
     rest.is_empty().then(|| write!(f, "CDROM({entry:#x},{start:#x},{len:#x})"))
 }
 
-/// A file's path is its text, up to a NUL.
+/// The text of a file's path is its data up to a NUL.
 fn file(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
     let (units, _) = data.as_chunks::<2>();
     let units = units.iter().map(|unit| u16::from_le_bytes(*unit)).take_while(|&unit| unit != 0);

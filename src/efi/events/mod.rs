@@ -1,11 +1,11 @@
 //! Events, timers and task priority levels (UEFI 7.1).
 //!
-//! Nothing here calls a notification function. [`Events::signal`] and the others put notifications into a queue;
-//! [`Events::begin`] takes the next one that may run at the present level out of it, and raises the level. Whoever drives the
-//! queue calls the function, with nothing of the firmware locked, and then [`Events::end`]s it. A function may call any
-//! service, so all of this can happen again while it runs.
+//! Nothing here calls a notification function. [`Events::signal`] and others put notifications into a queue. [`Events::begin`]
+//! takes out the next one that may run at the current level, and raises the level. The caller then calls the function, while it
+//! borrows nothing of the firmware, and [`Events::end`]s the notification. The function may call any service, and so start other
+//! notifications.
 //!
-//! Assumed: no interrupt happens, so timers expire when somebody looks ([`Events::advance`]).
+//! Assumed: there are no interrupts, so timers expire only in [`Events::advance`].
 
 #[cfg(test)]
 mod tests;
@@ -50,15 +50,15 @@ pub const READY_TO_BOOT: Guid = guid!("7ce88fb3-4bd7-4679-87a8-a8d8dee50d2b");
 /// The group of the events that are signalled by `SetVirtualAddressMap`.
 pub const VIRTUAL_ADDRESS_CHANGE: Guid = guid!("13fa7698-c831-49c7-87ea-8f43fcc25196");
 
-/// A moment or a time, in units of 100 ns.
+/// A point in time or a duration, in units of 100 ns.
 pub type Time = u64;
 
-/// A function to be called when something happens.
+/// A notification function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function {
     /// The address of the function.
     pub address: NonZeroU64,
-    /// What it is passed.
+    /// Its parameter.
     pub context: u64,
     /// The level that it runs at.
     pub level: Tpl,
@@ -69,9 +69,9 @@ pub struct Function {
 pub struct Notification {
     /// The event.
     pub event: Event,
-    /// What is to be called.
+    /// The function to call.
     pub function: Function,
-    /// The level to go back to.
+    /// The level to restore.
     pub previous: Tpl,
 }
 
@@ -79,7 +79,7 @@ pub struct Notification {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Timer {
     at: Time,
-    /// How much later it expires again, if it does.
+    /// After how long it expires again; `None` if it does not.
     period: Option<Time>,
 }
 
@@ -93,11 +93,11 @@ struct Entry {
     timer: Option<Timer>,
 }
 
-/// All events, and the present level.
+/// All events, and the current level.
 #[derive(Debug)]
 pub struct Events {
     entries: Vec<Entry>,
-    /// The events whose functions are to be called, in the order in which they were signalled.
+    /// The events whose functions will be called, in the order in which they were signalled.
     queue: Vec<Event>,
     level: Tpl,
     last: u64,
@@ -116,29 +116,29 @@ impl Events {
         Self { entries: Vec::new(), queue: Vec::new(), level: Tpl::APPLICATION, last: 0 }
     }
 
-    /// The present level.
+    /// The current level.
     #[must_use]
     pub const fn level(&self) -> Tpl {
         self.level
     }
 
-    /// Raises the level, and returns the one before. To a lower one it does nothing.
+    /// Raises the level, and returns the previous one. Never lowers it.
     pub fn raise(&mut self, to: Tpl) -> Tpl {
         let before = self.level;
         self.level = before.max(to);
         before
     }
 
-    /// Goes back to a level. What waited for it is to be run then: [`Self::begin`].
+    /// Restores a level. The caller then runs what may run at it, by [`Self::begin`].
     pub fn restore(&mut self, to: Tpl) {
         self.level = self.level.min(to);
     }
 
-    /// Makes an event of a type, with the function that those types have that notify, and in a group, if there is one.
+    /// Makes an event, in `group` if there is one. Types that notify need a function; others ignore it.
     ///
     /// # Errors
-    /// `INVALID_PARAMETER` for a type that cannot be, or one that notifies without a function or at a level that no function
-    /// runs at; `OUT_OF_RESOURCES`.
+    /// `INVALID_PARAMETER` for an invalid type, and for one that notifies if the function is missing or its level is invalid;
+    /// `OUT_OF_RESOURCES`.
     pub fn create(
         &mut self,
         kind: EventType,
@@ -150,7 +150,7 @@ impl Events {
             EventType::SIGNAL_VIRTUAL_ADDRESS_CHANGE => Some(VIRTUAL_ADDRESS_CHANGE),
             _ => None,
         };
-        // An event of a group has no group of its type as well.
+        // An event of a type that has its own group cannot be in another one.
         if own_group.is_some() && group.is_some() {
             return Err(Status::INVALID_PARAMETER);
         }
@@ -162,7 +162,7 @@ impl Events {
         }
         let number = self.last.checked_add(1).ok_or(Status::OUT_OF_RESOURCES)?;
         let event = Event::from_raw(number).ok_or(Status::OUT_OF_RESOURCES)?;
-        // An event is in the queue once at most: so there is room for it when it is signalled.
+        // An event is in the queue at most once, so this is room for every signal.
         let waiting = self.entries.len().saturating_add(1).saturating_sub(self.queue.len());
         self.queue.try_reserve(waiting).map_err(|_| Status::OUT_OF_RESOURCES)?;
         let group = group.or(own_group);
@@ -173,7 +173,7 @@ impl Events {
         Ok(event)
     }
 
-    /// Takes an event away.
+    /// Removes an event.
     ///
     /// # Errors
     /// `INVALID_PARAMETER` without the event.
@@ -184,7 +184,7 @@ impl Events {
         Ok(())
     }
 
-    /// Signals an event, and with it all of its group.
+    /// Signals an event and all others of its group.
     ///
     /// # Errors
     /// `INVALID_PARAMETER` without the event.
@@ -207,8 +207,8 @@ impl Events {
         }
     }
 
-    /// Whether an event is signalled, which it is not any more after that. Of one that notifies those who wait the function is
-    /// to be run first ([`Self::begin`]), and then this asked once more.
+    /// Succeeds if an event is signalled, and resets it. If it is not, and it is of a type that notifies on a wait, this queues
+    /// its function. The caller runs that by [`Self::begin`] and then checks once more.
     ///
     /// # Errors
     /// `NOT_READY`; `INVALID_PARAMETER` without the event, and for one that notifies when it is signalled.
@@ -227,7 +227,7 @@ impl Events {
         Err(Status::NOT_READY)
     }
 
-    /// Sets a timer to expire `after` a time from `now`, and again and again if `is_periodic`.
+    /// Sets a timer to expire `after` this time from `now`, and periodically if `is_periodic`.
     ///
     /// # Errors
     /// `INVALID_PARAMETER` without the event, and for one that has no timer.
@@ -246,17 +246,17 @@ impl Events {
         Ok(())
     }
 
-    /// Stops all timers, as boot services end.
+    /// Stops all timers, at the end of boot services.
     pub fn stop_timers(&mut self) {
         self.entries.iter_mut().for_each(|entry| entry.timer = None);
     }
 
-    /// It is `now`: signals the events whose timers have expired.
+    /// Signals the events whose timers have expired by `now`.
     pub fn advance(&mut self, now: Time) {
         let mut at = 0;
         while let Some(entry) = self.entries.get_mut(at) {
             if let Some(timer) = entry.timer.filter(|timer| timer.at <= now) {
-                // One that was due several times is signalled once.
+                // A timer that has expired several times signals once.
                 entry.timer = timer.period.map(|period| Timer { at: now.saturating_add(period), ..timer });
                 let event = entry.event;
                 self.signal_one(event);
@@ -265,8 +265,8 @@ impl Events {
         }
     }
 
-    /// Takes the next notification that may run at the present level, and raises the level to its own: the one of the highest
-    /// level, and of these the first that was signalled.
+    /// Takes the next notification that may run at the current level, and raises the level to its own. The highest level comes
+    /// first, and at one level the first that was signalled.
     pub fn begin(&mut self) -> Option<Notification> {
         let level_of = |event: Event| {
             let entry = self.entries.iter().find(|entry| entry.event == event)?;
@@ -291,7 +291,7 @@ impl Events {
         Some(Notification { event, function, previous })
     }
 
-    /// A notification has run.
+    /// Restores the level after a notification has run.
     pub fn end(&mut self, notification: Notification) {
         self.level = notification.previous;
     }
@@ -304,7 +304,7 @@ impl Events {
         }
     }
 
-    /// There is room: [`Self::create`] took it.
+    /// There is room: [`Self::create`] reserved it.
     fn queue(&mut self, event: Event) {
         if !self.queue.contains(&event) {
             let _ = heap::push_within_capacity(&mut self.queue, event);
@@ -325,9 +325,9 @@ impl Events {
     }
 }
 
-/// The types with a function.
+/// The types that have a function.
 const NOTIFIES: EventType = EventType::NOTIFY_WAIT.union(EventType::NOTIFY_SIGNAL);
-/// The types that events may have, besides those with a group of their own and without `RUNTIME`.
+/// The valid types, besides those that have their own group. `RUNTIME` may be added to each.
 const TYPES: [EventType; 6] = [
     EventType::empty(),
     EventType::TIMER,

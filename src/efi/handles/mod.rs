@@ -1,12 +1,11 @@
 //! Handles and the protocols on them (UEFI 7.3).
 //!
-//! A handle is an opaque number, and no number is used twice. An interface is an address, which is not read here. A function
-//! whose result has to be announced leaves the events in [`Handles::notified`]. The caller signals them when it no longer borrows
-//! this list.
+//! A handle is an opaque number, and no number is used twice. An interface is an address, which is not read here. After an
+//! interface was installed, [`Handles::notified`] returns the events to signal. The caller signals them once it no longer
+//! borrows this list.
 //!
-//! Left out: drivers. No driver binding is installed by the firmware, and what an image installs is not asked to manage a
-//! controller: `ConnectController` finds none. So an interface that somebody opened exclusively or as a driver is never
-//! given up for another.
+//! Left out: drivers. The firmware installs no driver binding, and asks none of an image's to manage a controller:
+//! `ConnectController` finds none. So nobody has to close an interface that was opened exclusively or by a driver.
 
 mod opens;
 #[cfg(test)]
@@ -42,17 +41,17 @@ impl Handle {
     }
 }
 
-/// The address of an interface, be it null.
+/// The address of an interface; may be null.
 pub type Interface = u64;
 
-/// Which handles are looked for (UEFI 7.3, `EFI_LOCATE_SEARCH_TYPE`).
+/// Which handles to find (UEFI 7.3, `EFI_LOCATE_SEARCH_TYPE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Search {
     /// All.
     All,
     /// Those with this protocol.
     Protocol(Guid),
-    /// The next on which a protocol was installed since [`Handles::register`] returned this.
+    /// The next one on which the protocol was installed since [`Handles::register`] returned this key.
     Registration(u64),
 }
 
@@ -75,13 +74,13 @@ impl Entry {
     }
 }
 
-/// Who wants to know of a protocol.
+/// A request to be notified of a protocol.
 #[derive(Debug)]
 struct Registration {
     key: u64,
     guid: Guid,
     event: Event,
-    /// The handles that were not returned yet.
+    /// The handles that were not returned so far.
     new: Vec<Handle>,
 }
 
@@ -123,11 +122,11 @@ impl Handles {
         self.entry(handle).is_some()
     }
 
-    /// Installs a protocol on `handle`, or on a new handle without one. Returns the handle. Who wants to know of the protocol is
-    /// in [`Self::notified`] from then on.
+    /// Installs a protocol on `handle`, or on a new handle if there is none. Returns the handle. [`Self::notified`] then has the
+    /// events to signal.
     ///
     /// # Errors
-    /// `INVALID_PARAMETER` when the handle does not exist or has the protocol; `OUT_OF_RESOURCES`.
+    /// `INVALID_PARAMETER` if the handle does not exist or has the protocol already; `OUT_OF_RESOURCES`.
     pub fn install(&mut self, handle: Option<Handle>, guid: Guid, interface: Interface) -> Result<Handle, Status> {
         let protocol = Protocol { guid, interface, opens: Vec::new() };
         let handle = match handle {
@@ -153,11 +152,11 @@ impl Handles {
         Ok(handle)
     }
 
-    /// Puts `new` in the place of the interface `old`, and tells of it as of a new one.
+    /// Replaces the interface `old` with `new`. [`Self::notified`] then has the events to signal.
     ///
     /// # Errors
-    /// `INVALID_PARAMETER` without the handle, `NOT_FOUND` without that interface, `ACCESS_DENIED` when somebody has it open who
-    /// does not let go of it.
+    /// `INVALID_PARAMETER` without the handle, `NOT_FOUND` without that interface, `ACCESS_DENIED` if a driver, a child or an
+    /// exclusive user has it open.
     pub fn reinstall(&mut self, handle: Handle, guid: Guid, old: Interface, new: Interface) -> Result<(), Status> {
         let protocol = self.removable(handle, guid, old)?;
         protocol.interface = new;
@@ -166,7 +165,7 @@ impl Handles {
         Ok(())
     }
 
-    /// Takes an interface from a handle, and the handle away with its last one.
+    /// Removes an interface from a handle, and removes the handle with its last interface.
     ///
     /// # Errors
     /// As for [`Self::reinstall`].
@@ -183,12 +182,12 @@ impl Handles {
         Ok(())
     }
 
-    /// The events of those who want to know that the protocol was installed.
+    /// The events to signal when the protocol was installed.
     pub fn notified(&self, guid: Guid) -> impl Iterator<Item = Event> + '_ {
         self.registrations.iter().filter(move |registration| registration.guid == guid).map(|known| known.event)
     }
 
-    /// Has `event` signalled whenever the protocol is installed. Returns the key to ask for the handles with.
+    /// Registers `event`, to be signalled whenever the protocol is installed. Returns the key for [`Search::Registration`].
     ///
     /// # Errors
     /// `OUT_OF_RESOURCES`.
@@ -200,7 +199,7 @@ impl Handles {
         Ok(key)
     }
 
-    /// Nobody wants to know anything by `event` any more.
+    /// Removes all registrations of `event`.
     pub fn forget(&mut self, event: Event) {
         self.registrations.retain(|registration| registration.event != event);
     }
@@ -214,11 +213,11 @@ impl Handles {
         entry.protocol(guid).map(|protocol| protocol.interface).ok_or(Status::UNSUPPORTED)
     }
 
-    /// Opens a protocol: [`Self::interface`], with a note of who uses it.
+    /// Opens a protocol: returns [`Self::interface`], and records who uses it.
     ///
     /// # Errors
-    /// `INVALID_PARAMETER` when a handle does not exist that `mode` needs, `UNSUPPORTED` without the protocol,
-    /// `ALREADY_STARTED` and `ACCESS_DENIED` when somebody has it open; `OUT_OF_RESOURCES`.
+    /// `INVALID_PARAMETER` if a handle that `mode` needs does not exist, `UNSUPPORTED` without the protocol, `ALREADY_STARTED`
+    /// and `ACCESS_DENIED` if another use excludes this one; `OUT_OF_RESOURCES`.
     pub fn open(&mut self, handle: Handle, guid: Guid, agent: Agent, mode: OpenMode) -> Result<Interface, Status> {
         let exists = |handle: Option<Handle>| handle.is_some_and(|handle| self.exists(handle));
         let is_valid = match mode {
@@ -235,10 +234,10 @@ impl Handles {
         Ok(protocol.interface)
     }
 
-    /// Ends what [`Self::open`] noted.
+    /// Removes what [`Self::open`] recorded.
     ///
     /// # Errors
-    /// `INVALID_PARAMETER` when a handle does not exist, `NOT_FOUND` when the protocol was not opened by `agent`.
+    /// `INVALID_PARAMETER` if a handle does not exist, `NOT_FOUND` if `agent` has not opened the protocol.
     pub fn close(&mut self, handle: Handle, guid: Guid, agent: Agent) -> Result<(), Status> {
         let exists = |handle| self.exists(handle);
         let is_valid = agent.image.is_some_and(exists) && agent.controller.is_none_or(exists);
@@ -249,7 +248,7 @@ impl Handles {
         if protocol.opens.len() == before { Err(Status::NOT_FOUND) } else { Ok(()) }
     }
 
-    /// Ends all that `image` has opened.
+    /// Closes everything that `image` has opened.
     pub fn close_all(&mut self, image: Handle) {
         let protocols = self.entries.iter_mut().flat_map(|entry| entry.protocols.iter_mut());
         protocols.for_each(|protocol| protocol.opens.retain(|open| open.agent.image != Some(image)));
@@ -273,8 +272,8 @@ impl Handles {
         Ok(entry.protocols.iter().map(|protocol| protocol.guid))
     }
 
-    /// The handles that are looked for, in the order in which they were made. Of a registration it is one, which is not
-    /// returned again once [`Self::took`] says that it was taken.
+    /// The handles of a search, in the order in which they were made. For a registration this is one handle. It is returned again
+    /// until the caller reports it with [`Self::took`].
     pub fn locate(&self, search: Search) -> impl Iterator<Item = Handle> + '_ {
         let next = match search {
             Search::Registration(key) => {
@@ -291,7 +290,7 @@ impl Handles {
         self.entries.iter().filter(is_meant).map(|entry| entry.handle)
     }
 
-    /// The handle that [`Self::locate`] returned for a registration was taken.
+    /// Reports that the handle which [`Self::locate`] returned for a registration was used.
     pub fn took(&mut self, key: u64, handle: Handle) {
         for registration in self.registrations.iter_mut().filter(|registration| registration.key == key) {
             registration.new.retain(|&new| new != handle);
@@ -315,7 +314,7 @@ impl Handles {
         self.entries.iter_mut().find(|entry| entry.handle == handle)
     }
 
-    /// The interface, if it may be taken away.
+    /// The interface, if it may be removed.
     fn removable(&mut self, handle: Handle, guid: Guid, interface: Interface) -> Result<&mut Protocol, Status> {
         let entry = self.entry_mut(handle).ok_or(Status::INVALID_PARAMETER)?;
         let is_meant = |protocol: &&mut Protocol| protocol.guid == guid && protocol.interface == interface;
@@ -326,7 +325,7 @@ impl Handles {
         Ok(protocol)
     }
 
-    /// Notes the handle for those who want to know. If the heap is full, the event is signalled all the same.
+    /// Records the handle in the protocol's registrations. If the heap is full, the event is signalled without it.
     fn tell(&mut self, handle: Handle, guid: Guid) {
         for registration in self.registrations.iter_mut().filter(|registration| registration.guid == guid) {
             registration.new.retain(|&new| new != handle);

@@ -1,4 +1,4 @@
-//! Who uses an interface, and who then may use it too (UEFI 7.3, `OpenProtocol`).
+//! The users of an interface, and which uses exclude each other (UEFI 7.3, `OpenProtocol`).
 
 use alloc::vec::Vec;
 
@@ -27,7 +27,7 @@ pub enum OpenMode {
 }
 
 impl OpenMode {
-    /// The mode by its attributes, if they are ones that the specification has.
+    /// The mode with these attributes, if the specification has it.
     #[must_use]
     pub const fn from_attributes(attributes: u32) -> Option<Self> {
         Some(match attributes {
@@ -56,14 +56,14 @@ impl OpenMode {
         }
     }
 
-    /// Whether the interface stays as it is while it is open in this way.
+    /// Whether the interface can be neither removed nor replaced while it is open in this mode.
     #[must_use]
     pub const fn is_held(self) -> bool {
         matches!(self, Self::ChildController | Self::Driver | Self::Exclusive | Self::ExclusiveDriver)
     }
 }
 
-/// Who opens an interface: the image, and the controller that it is opened for.
+/// The user of an interface: the image, and the controller for which the image opens it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agent {
     /// The image.
@@ -75,19 +75,19 @@ pub struct Agent {
 /// An interface that is open (UEFI 7.3, `EFI_OPEN_PROTOCOL_INFORMATION_ENTRY`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open {
-    /// Who has opened it.
+    /// The user.
     pub agent: Agent,
-    /// In which way.
+    /// The mode.
     pub mode: OpenMode,
-    /// As many times.
+    /// How often this user has opened it in this mode.
     pub count: u32,
 }
 
-/// Adds to the list of who has an interface open.
+/// Adds a user to the list.
 ///
 /// # Errors
-/// `ALREADY_STARTED` when the same image has it as a driver in the same way, `ACCESS_DENIED` when another use of it excludes
-/// this one; `OUT_OF_RESOURCES`.
+/// `ALREADY_STARTED` if the same image has it open in the same driver mode, `ACCESS_DENIED` if another use excludes this one;
+/// `OUT_OF_RESOURCES`.
 pub fn add(opens: &mut Vec<Open>, agent: Agent, mode: OpenMode) -> Result<(), Status> {
     let held = opens
         .iter()

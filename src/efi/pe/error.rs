@@ -1,19 +1,19 @@
-//! Why a file is no image that can be started.
+//! Why a file cannot be started as an EFI program.
 
 use core::fmt;
 
 use crate::hal::MemoryError;
 
-/// What is wrong with an image. Offsets and addresses are bytes from the start of the file or of the image.
+/// The defect of an image. Offsets and addresses count from the start of the file or of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The file does not begin as a PE file does.
+    /// The file does not begin as a PE file.
     NotPe,
     /// The file is for another machine (PE, "Machine Types").
     Machine(u16),
-    /// The image is not PE32+: this is its magic number.
+    /// The image is not PE32+, but has this magic number.
     Magic(u16),
-    /// The image is for another subsystem than UEFI's (PE, "Windows Subsystem").
+    /// The image is for another subsystem than UEFI (PE, "Windows Subsystem").
     Subsystem(u16),
     /// The file, of `file` bytes, ends within its headers.
     HeadersTruncated {
@@ -22,36 +22,36 @@ pub enum Error {
     },
     /// The headers do not end within [`super::MOST_HEADERS`] bytes.
     HeadersTooLong,
-    /// The length of the headers is less than they take, or more than the image.
+    /// The stated length of the headers is shorter than they are, or longer than the image.
     HeadersLength(u32),
-    /// An alignment is no power of two.
+    /// An alignment is not a power of two.
     Alignment(u32),
     /// There are more sections than [`super::MOST_SECTIONS`].
     TooManySections(u16),
-    /// The contents of a section are not all in the file.
+    /// The file ends before the contents of a section.
     SectionTruncated {
-        /// Its place in the section table, from zero on.
+        /// Its index in the section table.
         section: u16,
         /// Where its contents end.
         end: u64,
-        /// How long the file is.
+        /// The length of the file.
         file: u64,
     },
-    /// A section is not within the image, or lies over the headers.
+    /// A section is outside the image, or overlaps the headers.
     SectionOutside {
-        /// Its place in the section table, from zero on.
+        /// Its index in the section table.
         section: u16,
     },
-    /// The entry point is in no section, or in one that is not executed.
+    /// The entry point is in no section, or in one that is not executable.
     EntryOutside(u32),
-    /// The relocations are not within the image, or do not end where they say.
+    /// The relocations are outside the image, or a block has an impossible length.
     Relocations {
-        /// Where what is wrong was found.
+        /// Where the defect is.
         at: u32,
     },
-    /// A relocation of a type that images for x86-64 do not have (PE, "Base Relocation Types").
+    /// A relocation has a type that does not occur on x86-64 (PE, "Base Relocation Types").
     RelocationType(u16),
-    /// The image has no relocations and is not where it has to be.
+    /// The image has no relocations and is not at this address, for which it is linked.
     NotAtBase(u64),
     /// The image is in memory that the firmware may not access.
     Memory(MemoryError),

@@ -1,14 +1,13 @@
-//! The structures at the start of a PE file, as they are in it. All numbers are little-endian.
+//! The structures at the start of a PE file. All numbers are little-endian.
 //!
-//! Source: Microsoft, "PE Format" (learn.microsoft.com/windows/win32/debug/pe-format), "PE" below; the section is named at
-//! each.
+//! Source: Microsoft, "PE Format" (learn.microsoft.com/windows/win32/debug/pe-format), "PE" below, with the section.
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// "MZ", the first bytes of the file (PE, "MS-DOS Stub").
 pub const DOS_MAGIC: &[u8] = b"MZ";
-/// Where the file says where its signature is, 32 bits (PE, "Signature").
+/// The offset of the signature's offset, which has 32 bits (PE, "Signature").
 pub const SIGNATURE_OFFSET: usize = 0x3c;
 /// The signature.
 pub const SIGNATURE: &[u8] = b"PE\0\0";
@@ -28,7 +27,7 @@ pub struct CoffHeader {
 
 /// `IMAGE_FILE_MACHINE_AMD64`.
 pub const MACHINE_X86_64: u16 = 0x8664;
-/// `IMAGE_FILE_RELOCS_STRIPPED`: the image runs at its preferred address only.
+/// `IMAGE_FILE_RELOCS_STRIPPED`: the image runs only at its preferred address.
 pub const RELOCATIONS_STRIPPED: u16 = 1;
 
 /// PE, "Optional Header", without its directories.
@@ -78,7 +77,7 @@ pub struct Directory {
 
 /// The index of the directory of base relocations.
 pub const RELOCATION_DIRECTORY: usize = 5;
-/// As many directories are named.
+/// How many directories are defined.
 pub const MOST_DIRECTORIES: u32 = 16;
 
 /// PE, "Section Table".

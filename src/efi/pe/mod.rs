@@ -1,11 +1,11 @@
 //! Programs for UEFI: PE32+ images for x86-64 (UEFI 2.1.1).
 //!
-//! [`Image::parse`] checks the headers once. What it returns can be placed without another check: [`Image::contents`] is
-//! where each byte of the file goes, [`Image::zeros`] what is zero, [`relocate`] adapts the image to its address, and
-//! [`Image::protection`] is how its pages may be mapped. An image in memory is zero but for its headers and the contents of
-//! its sections. Where sections overlap, the later one in the table counts.
+//! [`Image::parse`] checks the headers once, and the rest needs no more checks. [`Image::contents`] says where each byte of the
+//! file goes, and [`Image::zeros`] what to clear. [`relocate`] adapts the image to its address. [`Image::protection`] says how to
+//! map its pages. An image in memory has its headers and the contents of its sections; the rest is zero. If sections overlap,
+//! the later one in the table wins.
 //!
-//! Assumed: the memory of an image is as long as [`Image::len`], and begins at a page.
+//! Assumed: the memory for an image has [`Image::len`] bytes and begins at a page.
 //!
 //! Left out: certificates (they follow the last section), symbols, debug data and resources.
 
@@ -26,20 +26,19 @@ use self::headers::{
 pub use self::relocations::relocate;
 use crate::addr::Alignment;
 
-/// As many sections are taken: as many as Windows takes (PE, "COFF File Header").
+/// The limit for sections, which is that of Windows (PE, "COFF File Header").
 pub const MOST_SECTIONS: usize = 96;
-/// As many bytes of a file hold all headers of any image that is taken: those of the largest section table, with 3 KiB before
-/// it.
+/// The limit for the headers, in bytes: room for the largest section table, and 3 KiB before it.
 pub const MOST_HEADERS: usize = 0x2000;
 
-/// What an image is for, which is also which memory it gets (UEFI 7.4, `EFI_BOOT_SERVICES.LoadImage`).
+/// The kind of a program, which decides the type of its memory (UEFI 7.4, `EFI_BOOT_SERVICES.LoadImage`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subsystem {
-    /// It runs, and returns.
+    /// Runs and returns.
     Application,
-    /// It stays until the operating system takes over.
+    /// Stays until the end of boot services.
     BootDriver,
-    /// It stays.
+    /// Stays for the operating system.
     RuntimeDriver,
 }
 
@@ -88,31 +87,31 @@ impl Span {
     }
 }
 
-/// How memory may be used.
+/// The permitted access to memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It is read.
+    /// Read.
     Constants,
-    /// It is read and executed.
+    /// Read and execute.
     Code,
-    /// It is read and written.
+    /// Read and write.
     Data,
-    /// All of these.
+    /// Read, write and execute.
     Any,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Section {
-    /// What the section takes of the image, without the rest of its last page.
+    /// Its place in the image, without the rest of its last page.
     span: Span,
-    /// Where its contents are in the file.
+    /// The offset of its contents in the file.
     offset: u32,
-    /// As many bytes of it are in the file.
+    /// How many bytes of it are in the file.
     file_len: u32,
     access: Access,
 }
 
-/// An image whose headers are in order.
+/// An image with valid headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     len: u32,
@@ -129,11 +128,10 @@ pub struct Image {
 }
 
 impl Image {
-    /// The image of a file that is `file_len` bytes long and begins with `start`: [`MOST_HEADERS`] bytes, or all of a shorter
-    /// file.
+    /// Checks the headers of a file of `file_len` bytes. `start` has its first [`MOST_HEADERS`] bytes, or all of a shorter file.
     ///
     /// # Errors
-    /// Every [`Error`] but those of [`relocate`].
+    /// Every [`Error`] except those of [`relocate`].
     pub fn parse(start: &[u8], file_len: u64) -> Result<Self, Error> {
         let rest = start.strip_prefix(headers::DOS_MAGIC).ok_or(Error::NotPe)?;
         let at = rest.get(SIGNATURE_OFFSET.saturating_sub(headers::DOS_MAGIC.len())..).and_then(<[u8]>::first_chunk);
@@ -182,7 +180,7 @@ impl Image {
 
         let mut sections = ArrayVec::new();
         for (index, header) in table.iter().enumerate() {
-            // There are no more than fit.
+            // There is room for all.
             let section = Section::parse(index as u16, header, headers, len, file_len)?;
             let _ = sections.try_push(section);
         }
@@ -225,55 +223,55 @@ impl Image {
         })
     }
 
-    /// The bytes of memory that it takes, from its first page on.
+    /// How many bytes of memory it needs.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "no image is empty")]
     pub const fn len(&self) -> u32 {
         self.len
     }
 
-    /// What it is for.
+    /// Its kind.
     #[must_use]
     pub const fn subsystem(&self) -> Subsystem {
         self.subsystem
     }
 
-    /// The entry point, in bytes from its start: that of one of its sections.
+    /// The entry point, in bytes from the start of the image; it is in a section.
     #[must_use]
     pub const fn entry(&self) -> u32 {
         self.entry
     }
 
-    /// The address that it is linked for, be it zero, and whether it can run there only.
+    /// The address for which it is linked, which may be zero, and whether it can run only there.
     #[must_use]
     pub const fn base(&self) -> (u64, bool) {
         (self.base, self.is_fixed)
     }
 
-    /// The major version that its maker gave it. A kernel from 1 on asks for its initrd by a protocol (Linux
+    /// The major version of the program. A Linux kernel with 1 or above loads its initrd by a protocol (Linux
     /// `drivers/firmware/efi/libstub/efistub.h`, `LINUX_EFISTUB_MAJOR_VERSION`).
     #[must_use]
     pub const fn version(&self) -> u16 {
         self.version
     }
 
-    /// What of the file goes where, in this order: what comes later goes over what came before. None is empty.
+    /// Which bytes of the file go where. Copy them in this order: a later piece may overwrite an earlier one. No piece is empty.
     ///
-    /// Where file and memory have the same layout this is one piece, with what of the file is between the sections.
+    /// If file and memory have the same layout, there is one piece, which includes the bytes between the sections.
     pub fn contents(&self) -> impl Iterator<Item = Contents> + '_ {
         let whole = self.is_laid_out_as_file().then(|| Contents { offset: 0, address: 0, len: self.file_end() });
         let pieces = self.pieces().filter(move |_| whole.is_none());
         whole.into_iter().chain(pieces)
     }
 
-    /// What of the image is zero, by address: what neither its headers nor the contents of a section fill. None is empty, and
-    /// each is to be cleared after [`Self::contents`] are in place.
+    /// What to clear, by ascending address: everything except the headers and the contents of the sections. No span is empty.
+    /// Clear them after [`Self::contents`] are in place.
     pub fn zeros(&self) -> impl Iterator<Item = Span> + '_ {
         let end_of = |piece: Contents| piece.address.saturating_add(piece.len);
         let next = move |from: u32| {
             let covering = |at: u32| self.pieces().find(|piece| piece.address <= at && at < end_of(*piece));
             let mut start = from;
-            // This ends: each step goes to the end of another piece.
+            // This ends, because each step goes to the end of another piece.
             while let Some(piece) = covering(start) {
                 start = end_of(piece);
             }
@@ -283,9 +281,8 @@ impl Image {
         core::iter::successors(next(0), move |gap| next(gap.end))
     }
 
-    /// How the pages of the image may be mapped, by ascending address and without a gap: those of its headers, and of each
-    /// section. `None` if the image does not say that it can do with less than all access, if a section wants all of it, or if sections
-    /// share a page.
+    /// The permitted access to the pages of the headers and of each section, by ascending address and without a gap. `None` if
+    /// the image is not marked as compatible with NX, if a section is both writable and executable, or if sections share a page.
     #[must_use]
     pub fn protection(&self) -> Option<ArrayVec<(Span, Access), { MOST_SECTIONS + 1 }>> {
         if !self.is_nx_compatible || u64::from(self.alignment) < Alignment::PAGE.bytes() {
@@ -302,7 +299,7 @@ impl Image {
             }
         }
         spans.sort_unstable_by_key(|(span, _)| span.start);
-        // Each to where the next one begins, which has to be another page.
+        // Each span ends where the next one begins, which has to be on another page.
         let starts = spans.iter().skip(1).map(|(span, _)| span.start).chain([self.len]);
         let starts: ArrayVec<u32, { MOST_SECTIONS + 1 }> = starts.collect();
         for ((span, _), next) in spans.iter_mut().zip(starts) {
@@ -327,7 +324,7 @@ impl Image {
         core::iter::once(headers).chain(sections).filter(|piece| piece.len > 0)
     }
 
-    /// Whether each piece has the place in memory that it has in the file.
+    /// Whether each piece has the same offset in the file and in memory.
     fn is_laid_out_as_file(&self) -> bool {
         self.pieces().all(|piece| piece.offset == piece.address)
     }
@@ -341,7 +338,7 @@ impl Image {
 impl Section {
     fn parse(index: u16, header: &SectionHeader, headers: Span, image_len: u32, file_len: u64) -> Result<Self, Error> {
         let raw_len = header.raw_len.get();
-        // Old linkers leave it zero.
+        // Old linkers write zero.
         let len = match header.virtual_len.get() {
             0 => raw_len,
             len => len,
@@ -351,7 +348,7 @@ impl Section {
         if !span.is_empty() && (span.end > image_len || span.start < headers.end) {
             return Err(outside);
         }
-        // What is more in the file is filling up to the file's alignment.
+        // The rest in the file is padding up to the file's alignment.
         let file_len_of_it = raw_len.min(len);
         let end = u64::from(header.raw_offset.get()).saturating_add(file_len_of_it.into());
         if file_len_of_it > 0 && end > file_len {

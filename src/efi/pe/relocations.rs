@@ -1,4 +1,4 @@
-//! Base relocations: what of an image depends on its address (PE, "The .reloc Section").
+//! Base relocations: the addresses inside an image (PE, "The .reloc Section").
 
 use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -8,16 +8,16 @@ use super::{Error, Image, Span};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::Memory;
 
-/// As many bytes of a block are read at a time.
+/// How many bytes of a block are read at a time.
 const PIECE: usize = 512;
 
-/// Adapts `image`, whose contents are in place at `start`, to that address.
+/// Adapts `image` to the address `start`, where its contents are in place.
 ///
-/// An image without relocations is left as it is: it runs anywhere, unless it says that it does not.
+/// An image without relocations stays unchanged. It runs at any address, unless its relocations were stripped.
 ///
 /// # Errors
-/// [`Error::NotAtBase`], [`Error::Relocations`], [`Error::RelocationType`], [`Error::Memory`]. The image may be changed in part
-/// then.
+/// [`Error::NotAtBase`], [`Error::Relocations`], [`Error::RelocationType`], [`Error::Memory`]. The image may then be partly
+/// changed.
 pub fn relocate(memory: &mut impl Memory, image: &Image, start: PhysAddr) -> Result<(), Error> {
     let difference = start.get().wrapping_sub(image.base);
     if difference == 0 {
@@ -33,7 +33,7 @@ pub fn relocate(memory: &mut impl Memory, image: &Image, start: PhysAddr) -> Res
         let mut block = RelocationBlock::new_zeroed();
         let entries = Span::new(left.start, size_of::<RelocationBlock>() as u32).ok_or(broken)?.end;
         place.read(left.start, block.as_mut_bytes(), broken)?;
-        // The directory may go on to the end of a page.
+        // The rest of the directory is padding.
         if block.len.get() == 0 {
             break;
         }
@@ -52,7 +52,7 @@ struct Place<'a, M> {
     memory: &'a mut M,
     start: PhysAddr,
     len: u32,
-    /// What is added to each address in it, wrapping.
+    /// Added to each address in it, wrapping.
     difference: u64,
 }
 

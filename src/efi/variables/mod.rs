@@ -1,13 +1,13 @@
 //! Variables: names with data that an operating system and its loaders set (UEFI 8.2).
 //!
-//! All of them are in one run of bytes ([`Store`]), one record after the other, without pointers and without the heap. So the
-//! same code works while there are boot services, in the runtime services of a running system, and before and after
-//! `SetVirtualAddressMap`. Nothing outlives a reset: a variable with `NON_VOLATILE` is taken, and gone with the others.
+//! All variables are adjacent records in one array of bytes ([`Store`]), without pointers and without the heap. So the same code
+//! serves boot services and runtime services, before and after `SetVirtualAddressMap`. All variables are lost at a reset, also
+//! those with `NON_VOLATILE`.
 //!
-//! A running system can write to these bytes as it likes. They are therefore checked again at each use; what is no record
-//! ends the list.
+//! A running operating system can write anything to these bytes. So every use checks them again, and the list ends at the first
+//! invalid record.
 //!
-//! Left out: authenticated variables and hardware error records, which are `UNSUPPORTED`; persistence.
+//! Left out: authenticated variables and hardware error records (`UNSUPPORTED`); persistence.
 
 mod record;
 #[cfg(test)]
@@ -18,12 +18,12 @@ use uefi_raw::{Guid, Status};
 
 use self::record::{Header, Record, Records};
 
-/// What a store has room for, in bytes (EDK II has as much for volatile variables).
+/// The size of a store in bytes, which is that of EDK II for volatile variables.
 pub const STORE_LEN: usize = 64 << 10;
-/// As many bytes may name and data of one variable have. The largest seen is shim's `MokListRT`, with 8,664 bytes.
+/// The limit for name and data of one variable, in bytes. The largest seen is shim's `MokListRT`, with 8,664 bytes.
 pub const MOST_BYTES: usize = 32 << 10;
 
-/// Who asks.
+/// The caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// A loader, while there are boot services.
@@ -37,7 +37,7 @@ pub enum Phase {
 pub struct Name<'a>(&'a [u8]);
 
 impl<'a> Name<'a> {
-    /// The name up to the first NUL of `bytes`, or `None` when that is the first or is missing.
+    /// The name at the start of `bytes`, up to its NUL. `None` if it is empty or has no NUL.
     #[must_use]
     pub fn up_to_nul(bytes: &'a [u8]) -> Option<Self> {
         let (characters, _) = bytes.as_chunks::<2>();
@@ -57,22 +57,22 @@ impl<'a> Name<'a> {
 pub struct Variable<'a> {
     /// Its name.
     pub name: Name<'a>,
-    /// Whose it is.
+    /// The vendor, whose names are independent of others'.
     pub vendor: Guid,
-    /// How it was set, without `APPEND_WRITE`.
+    /// Its attributes, without `APPEND_WRITE`.
     pub attributes: VariableAttributes,
-    /// What it holds; never empty.
+    /// Its data; never empty.
     pub data: &'a [u8],
 }
 
 /// What `QueryVariableInfo` returns, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Info {
-    /// What all variables may take.
+    /// The size of the store.
     pub storage: u64,
-    /// What of it is left.
+    /// How much of it is free.
     pub remaining: u64,
-    /// What one variable may take.
+    /// The limit for one variable.
     pub most: u64,
 }
 
@@ -83,13 +83,13 @@ pub struct Store<'a> {
 }
 
 impl<'a> Store<'a> {
-    /// The store in `bytes`, which are zero or were a store's before.
+    /// The store in `bytes`. Zeros are an empty store.
     #[must_use]
     pub const fn new(bytes: &'a mut [u8]) -> Self {
         Self { bytes }
     }
 
-    /// The variable of this name and vendor.
+    /// The variable with this name and vendor.
     ///
     /// # Errors
     /// `NOT_FOUND`.
@@ -98,10 +98,10 @@ impl<'a> Store<'a> {
         found.map(|record| record.variable).ok_or(Status::NOT_FOUND)
     }
 
-    /// The variable after `last`; the first, without one.
+    /// The variable after `last`; the first one if that is `None`.
     ///
     /// # Errors
-    /// `NOT_FOUND` at the end, `INVALID_PARAMETER` when `last` is no variable.
+    /// `NOT_FOUND` at the end, `INVALID_PARAMETER` if `last` does not exist.
     pub fn next(&self, last: Option<(Name<'_>, Guid)>, phase: Phase) -> Result<Variable<'_>, Status> {
         let mut variables =
             self.records().map(|record| record.variable).filter(|variable| is_visible(variable.attributes, phase));
@@ -115,9 +115,9 @@ impl<'a> Store<'a> {
     /// Sets, extends or deletes a variable.
     ///
     /// # Errors
-    /// `INVALID_PARAMETER` for attributes that cannot be, or that differ from those of the variable; `NOT_FOUND` when what is
-    /// to be deleted is not there; `WRITE_PROTECTED` for one that a running system may only read; `OUT_OF_RESOURCES`;
-    /// `UNSUPPORTED` for authenticated variables and hardware error records.
+    /// `INVALID_PARAMETER` for invalid attributes, and for others than the variable has; `NOT_FOUND` if the variable to delete
+    /// does not exist; `WRITE_PROTECTED` for one that a running system may only read; `OUT_OF_RESOURCES`; `UNSUPPORTED` for
+    /// authenticated variables and hardware error records.
     pub fn set(
         &mut self,
         name: Name<'_>,
@@ -138,11 +138,11 @@ impl<'a> Store<'a> {
             if data.is_empty() {
                 return Ok(());
             }
-            // What a running system sets has to last, as far as the attributes go.
+            // A running system may set only what has the attribute of a persistent variable.
             if phase == Phase::Runtime && !attributes.contains(RUNTIME_WRITABLE) {
                 return Err(Status::INVALID_PARAMETER);
             }
-            // A name that a running system does not see is taken all the same.
+            // The name is in use, even if a running system does not see the variable.
             if self.find(name, vendor).is_some() {
                 return Err(Status::INVALID_PARAMETER);
             }
@@ -164,10 +164,10 @@ impl<'a> Store<'a> {
         self.replace(start, end, kept, data)
     }
 
-    /// How much room there is for variables with these attributes.
+    /// The room for variables with these attributes.
     ///
     /// # Errors
-    /// `INVALID_PARAMETER` for attributes that no variable has; `UNSUPPORTED` as for [`Self::set`].
+    /// `INVALID_PARAMETER` for invalid attributes; `UNSUPPORTED` as for [`Self::set`].
     pub fn info(&self, attributes: VariableAttributes, phase: Phase) -> Result<Info, Status> {
         check(attributes)?;
         let is_invisible = phase == Phase::Runtime && !attributes.contains(VariableAttributes::RUNTIME_ACCESS);
@@ -203,7 +203,7 @@ impl<'a> Store<'a> {
         Ok(())
     }
 
-    /// Puts `data` behind the first `kept` bytes of the data of the record from `start` to `end`, which becomes the last.
+    /// Replaces the data of the record from `start` to `end` with its first `kept` bytes and `data`. The record becomes the last.
     fn replace(&mut self, start: usize, end: usize, kept: usize, data: &[u8]) -> Result<(), Status> {
         let header = self.bytes.get(start..end).and_then(Header::read).ok_or(Status::DEVICE_ERROR)?;
         let data_len = kept.checked_add(data.len()).ok_or(Status::OUT_OF_RESOURCES)?;
@@ -213,7 +213,7 @@ impl<'a> Store<'a> {
         if new_end > self.bytes.len() {
             return Err(Status::OUT_OF_RESOURCES);
         }
-        // To the end of the list, where it can change its length.
+        // Moves the record to the end of the list, where it can change its length.
         if let Some(records) = self.bytes.get_mut(start..list_end) {
             records.rotate_left(end.saturating_sub(start));
         }
@@ -221,13 +221,13 @@ impl<'a> Store<'a> {
         let place = self.bytes.get_mut(new_start..).unwrap_or_default();
         let (record, rest) = place.split_at_mut(len.min(place.len()));
         header.extend(record, kept, data);
-        // What was longer before leaves no bytes behind the list's end.
+        // If the list is shorter now, clears the bytes after its end.
         let rest_len = list_end.saturating_sub(new_end).min(rest.len());
         rest.get_mut(..rest_len).unwrap_or_default().fill(0);
         Ok(())
     }
 
-    /// Takes the record from `start` to `end` out of the list.
+    /// Removes the record from `start` to `end`.
     fn remove(&mut self, start: usize, end: usize) {
         let list_end = self.end();
         if let Some(records) = self.bytes.get_mut(start..list_end) {
@@ -239,11 +239,11 @@ impl<'a> Store<'a> {
     }
 }
 
-/// A variable has at least one of these.
+/// Every variable has at least one of these.
 const ACCESS: VariableAttributes = VariableAttributes::BOOTSERVICE_ACCESS.union(VariableAttributes::RUNTIME_ACCESS);
-/// With these a running system may write a variable (UEFI 8.2, `SetVariable`).
+/// A running system may write a variable that has both (UEFI 8.2, `SetVariable`).
 const RUNTIME_WRITABLE: VariableAttributes = VariableAttributes::RUNTIME_ACCESS.union(VariableAttributes::NON_VOLATILE);
-/// What variables may have here.
+/// The supported attributes.
 const KNOWN: VariableAttributes = ACCESS.union(RUNTIME_WRITABLE).union(VariableAttributes::APPEND_WRITE);
 
 fn check(attributes: VariableAttributes) -> Result<(), Status> {
@@ -253,7 +253,7 @@ fn check(attributes: VariableAttributes) -> Result<(), Status> {
     if !KNOWN.contains(attributes) {
         return Err(Status::UNSUPPORTED);
     }
-    // What a running system sees its loader sees too.
+    // Runtime access needs boot-service access.
     if attributes.intersection(ACCESS) == VariableAttributes::RUNTIME_ACCESS {
         return Err(Status::INVALID_PARAMETER);
     }

@@ -1,4 +1,4 @@
-//! How a variable is kept: a header, the name, the data, and zeros up to a multiple of eight bytes.
+//! The record of a variable: a header, the name, the data, and zeros up to a multiple of eight bytes.
 
 use uefi_raw::Guid;
 use uefi_raw::table::runtime::VariableAttributes;
@@ -7,11 +7,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{MOST_BYTES, Name, Variable};
 
-/// What a record begins with.
+/// The header of a record.
 #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Header {
-    /// [`MAGIC`]; another number is behind the last record.
+    /// [`MAGIC`]. Another number ends the list.
     magic: U32,
     attributes: U32,
     vendor: [u8; 16],
@@ -21,11 +21,11 @@ pub struct Header {
 
 /// "VAR1".
 const MAGIC: u32 = u32::from_le_bytes(*b"VAR1");
-/// Records are as long as a multiple of it.
+/// The length of a record is a multiple of this.
 const STEP: usize = 8;
 
 impl Header {
-    /// The bytes of a record with a name and data of these lengths, if they are not too long for a variable.
+    /// The length of a record with a name and data of these lengths. `None` if they exceed the limit for a variable.
     pub fn room_for(name_len: usize, data_len: usize) -> Option<usize> {
         let contents = name_len.checked_add(data_len).filter(|&len| len <= MOST_BYTES)?;
         contents.checked_add(size_of::<Self>())?.checked_next_multiple_of(STEP)
@@ -41,7 +41,7 @@ impl Header {
         self.name_len.get() as usize
     }
 
-    /// Makes `record`, which is as long as [`Self::room_for`] says, that of `variable`.
+    /// Writes the record of `variable` to `record`, whose length is that of [`Self::room_for`].
     pub fn write(record: &mut [u8], variable: &Variable<'_>) {
         let (name, data) = (variable.name.bytes(), variable.data);
         let header = Self {
@@ -56,8 +56,8 @@ impl Header {
         put(rest, data).fill(0);
     }
 
-    /// Puts `data` behind the first `kept` bytes of the data of `record`, whose header this is and which is as long as
-    /// [`Self::room_for`] says for both.
+    /// Replaces the data of `record`, which has this header, with its first `kept` bytes and `data`. The length of `record` is that
+    /// of [`Self::room_for`] for both.
     pub fn extend(mut self, record: &mut [u8], kept: usize, data: &[u8]) {
         self.data_len = (kept.saturating_add(data.len()) as u32).into();
         let rest = put(record, self.as_bytes());
@@ -66,7 +66,7 @@ impl Header {
     }
 }
 
-/// Puts `bytes` at the start of `place`, and returns what follows.
+/// Writes `bytes` to the start of `place`, and returns the rest.
 fn put<'a>(place: &'a mut [u8], bytes: &[u8]) -> &'a mut [u8] {
     let (start, rest) = place.split_at_mut(bytes.len().min(place.len()));
     start.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
@@ -81,7 +81,7 @@ pub struct Record<'a> {
     pub variable: Variable<'a>,
 }
 
-/// The records of a list, up to the first that is none.
+/// The records of a list, up to the first invalid one.
 pub struct Records<'a> {
     bytes: &'a [u8],
     at: usize,

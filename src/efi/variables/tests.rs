@@ -1,4 +1,4 @@
-//! Each status that the specification has for a call, and a model that any calls are held against.
+//! Each status that the specification has for a call, and random calls compared with a model.
 
 extern crate std;
 

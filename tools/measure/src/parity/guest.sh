@@ -5,7 +5,7 @@ section() {
     echo "firstlight-parity: $1"
 }
 
-# The kernel takes a second to decide on its clock, and says so in its log.
+# The kernel takes a second to select its clock source, and logs it.
 sources=/sys/devices/system/clocksource/clocksource0
 tries=50
 while [ "$(cat $sources/current_clocksource)" = tsc-early ] && [ $tries -gt 0 ]; do
