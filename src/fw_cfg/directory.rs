@@ -11,8 +11,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::{Error, Item, Key};
 
 const NAME_SIZE: usize = 56;
-/// The bytes of a name that are compared first. They differ between most names.
-const HEAD_SIZE: usize = 8;
+/// The first bytes of a name. They differ between most names.
+type Head = [u8; 8];
 
 /// The limit on files: 64 KiB of records.
 const MOST_FILES: u32 = 1024;
@@ -42,11 +42,30 @@ impl Record {
     }
 }
 
-/// The directory as the host provides it.
-#[derive(Debug, Default)]
+/// The directory as the host provides it, with an index.
+#[derive(Debug)]
 pub struct Directory {
     /// Empty, or the count and the records.
     bytes: Vec<u8>,
+    /// The number of the first file with each hash, at most [`MOST_INDEXED`], or [`NO_FILE`].
+    first: [u8; HASHES],
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), first: [NO_FILE; HASHES] }
+    }
+}
+
+const HASHES: usize = 64;
+const NO_FILE: u8 = u8::MAX;
+const MOST_INDEXED: u8 = NO_FILE - 1;
+
+/// A hash of a name, from its head. Most names have one of their own.
+#[inline]
+const fn hash(head: Head) -> usize {
+    // 2^64 divided by the golden ratio (Knuth, The Art of Computer Programming, 6.4).
+    (u64::from_le_bytes(head).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize
 }
 
 /// The size of the count in bytes.
@@ -75,13 +94,20 @@ impl Directory {
     pub fn new(mut bytes: Vec<u8>) -> Self {
         let len = Self::len_of(Self::count(&bytes)).unwrap_or_default();
         bytes.truncate(len as usize);
-        Self { bytes }
+        let mut first = [NO_FILE; HASHES];
+        for (file, number) in Self::files(&bytes).iter().zip(0_usize..) {
+            let place = file.name.first_chunk().and_then(|head| first.get_mut(hash(*head)));
+            if let Some(place) = place.filter(|place| **place == NO_FILE) {
+                *place = number.min(MOST_INDEXED.into()) as u8;
+            }
+        }
+        Self { bytes, first }
     }
 
-    /// The files.
-    fn files(&self) -> impl Iterator<Item = &Record> {
-        let (records, _) = self.bytes.get(COUNT..).unwrap_or_default().as_chunks::<{ size_of::<Record>() }>();
-        records.iter().map(|bytes| -> &Record { zerocopy::transmute_ref!(bytes) })
+    /// The files in a directory's bytes.
+    fn files(bytes: &[u8]) -> &[Record] {
+        let (records, _) = bytes.get(COUNT..).unwrap_or_default().as_chunks::<{ size_of::<Record>() }>();
+        <[Record]>::ref_from_bytes(records.as_flattened()).unwrap_or_default()
     }
 
     /// The directory's first bytes as the host provides them. Zeros if it has no file.
@@ -94,15 +120,27 @@ impl Directory {
         bytes
     }
 
-    /// The item called `name`.
+    /// The item called `name`. For most files that the host does not offer, no name is compared.
     #[must_use]
+    #[inline]
     pub fn find(&self, name: &[u8]) -> Option<Item> {
-        let mut records = self.files();
-        let record = match name.first_chunk::<HEAD_SIZE>() {
-            // This one comparison skips most records.
-            Some(head) => records.find(|record| record.name.first_chunk() == Some(head) && record.is_called(name)),
-            None => records.find(|record| record.is_called(name)),
-        }?;
-        Some(Item::new(Key::new(record.key.get()), record.len.get()))
+        match name.first_chunk() {
+            Some(head) => match self.first.get(hash(*head)) {
+                None | Some(&NO_FILE) => None,
+                Some(&first) => self.search(name, first.into()),
+            },
+            None => self.search(name, 0),
+        }
+    }
+
+    /// The item called `name` from the file with the number `first` on.
+    #[inline(never)]
+    fn search(&self, name: &[u8], first: usize) -> Option<Item> {
+        let head: Option<&Head> = name.first_chunk();
+        // One comparison skips most files.
+        let may_be = |file: &Record| head.is_none_or(|head| file.name.first_chunk() == Some(head));
+        let files = Self::files(&self.bytes).get(first..)?;
+        let file = files.iter().find(|file| may_be(file) && file.is_called(name))?;
+        Some(Item::new(Key::new(file.key.get()), file.len.get()))
     }
 }

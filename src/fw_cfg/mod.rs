@@ -170,13 +170,14 @@ impl FwCfg {
 
     /// The named item, if the host offers it.
     #[must_use]
+    #[inline]
     pub fn find(&self, name: &str) -> Option<Item> {
         self.find_bytes(name.as_bytes())
     }
 
     /// As [`Self::find`], for a name that need not be text.
     #[must_use]
-    #[inline(never)]
+    #[inline]
     pub fn find_bytes(&self, name: &[u8]) -> Option<Item> {
         self.directory.find(name)
     }

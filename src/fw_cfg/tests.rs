@@ -527,7 +527,33 @@ fn survives_directory(way: Way, contents: &[u8], dma: bool) {
     }
 }
 
+/// Names that share their first bytes, have other first bytes, are short, and fill a record.
+fn names() -> impl Strategy<Value = std::string::String> {
+    let long = |letter: &str| letter.repeat(56);
+    prop_oneof![
+        (0..400_u32).prop_map(|i| std::format!("opt/org.firstlight/{i}")),
+        (0..400_u32).prop_map(|i| std::format!("{i}-file-with-another-head")),
+        prop::sample::select(vec!["a".into(), "etc/e82".into(), "etc/e820".into(), "etc/e820-old".into(), long("n")]),
+    ]
+}
+
 proptest! {
+    #[test]
+    fn of_files_with_one_name_the_first_is_found(
+        files in prop::collection::vec(names(), 0..600),
+        others in prop::collection::vec(names(), 0..50),
+    ) {
+        let mut contents = (files.len() as u32).to_be_bytes().to_vec();
+        for (file, number) in files.iter().zip(0_u32..) {
+            contents.extend([&number.to_be_bytes()[..], &[0; 4], file.as_bytes(), &vec![0; 56 - file.len()]].concat());
+        }
+        let directory = Directory::new(contents);
+        for name in files.iter().chain(&others) {
+            let first = files.iter().position(|file| file == name);
+            prop_assert_eq!(directory.find(name.as_bytes()).map(|item| item.len() as usize), first);
+        }
+    }
+
     #[test]
     fn any_directory_bytes_are_survived(contents in proptest::collection::vec(any::<u8>(), 0..600), dma: bool) {
         survives_directory(Way::Ports, &contents, dma);

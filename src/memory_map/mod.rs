@@ -69,7 +69,6 @@ impl MemoryMap {
 
     /// Where [`Self::allocate`] would put `len` bytes; `None` for no bytes, or if no free memory fits.
     #[must_use]
-    #[inline(never)]
     pub fn find_free(
         &self,
         len: u64,
