@@ -26,13 +26,13 @@ const PVH_NOTE: (&[u8], u32) = (b"Xen", 18);
 /// The first bytes of the code at the PVH entry point: `cli`, `cld`.
 const PVH_CODE: [u8; 2] = [0xfa, 0xfc];
 
-/// Checks that every host can load the file, and finds its entry point.
+/// Checks that every host can load the file and find its entry point.
 pub fn check(file: &[u8]) -> Result<()> {
     check_segments(file)?;
     check_pvh_entry(file)
 }
 
-/// Checks that all bytes of every header are the image's, at their own addresses, and that loadable segments ascend.
+/// Checks that loadable segments ascend, and that the bytes of every other header are in one of them, at the same address.
 fn check_segments(file: &[u8]) -> Result<()> {
     let header = Header::parse(file)?;
     let endian = header.endian()?;
@@ -45,14 +45,17 @@ fn check_segments(file: &[u8]) -> Result<()> {
             let next = start.checked_add(len).filter(|&next| start >= end && next <= LOADED_END);
             end = next.with_context(|| {
                 format!(
-                    "a segment of {len:#x} bytes is loaded at {start:#x}, not between {end:#x}, where the one before ends, \
-                     and {LOADED_END:#x}"
+                    "a segment of {len:#x} bytes is loaded at {start:#x}, not between {end:#x}, the end of the previous \
+                     one, and {LOADED_END:#x}"
                 )
             })?;
-            ensure!(len == in_file, "the segment at {start:#x} is longer than what the file has of it");
+            ensure!(
+                len == in_file,
+                "the segment at {start:#x} has {len:#x} bytes in memory, but {in_file:#x} in the file"
+            );
             loaded.push((start, data));
         } else {
-            // A host that copies these too writes what is there already.
+            // A host that copies these bytes too changes nothing.
             let is_there = data.is_empty()
                 || loaded.iter().any(|&(first, bytes)| {
                     let offset = start.checked_sub(first).and_then(|offset| usize::try_from(offset).ok());
@@ -60,7 +63,7 @@ fn check_segments(file: &[u8]) -> Result<()> {
                 });
             ensure!(
                 is_there,
-                "the program header of type {:#x} has {in_file:#x} bytes for {start:#x} that no segment has there",
+                "the program header of type {:#x} has {in_file:#x} bytes for {start:#x}, and no segment has them there",
                 segment.p_type(endian)
             );
         }
@@ -69,7 +72,7 @@ fn check_segments(file: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Checks that a note has the PVH entry point, and that it is in a segment.
+/// Checks that there is a note with the PVH entry point, and that a segment has its code.
 fn check_pvh_entry(file: &[u8]) -> Result<()> {
     let header = Header::parse(file)?;
     let endian = header.endian()?;
@@ -89,11 +92,11 @@ fn check_pvh_entry(file: &[u8]) -> Result<()> {
         let offset = usize::try_from(entry.checked_sub(segment.p_paddr(endian))?).ok()?;
         segment.data(endian, file).ok()?.get(offset..offset + PVH_CODE.len())
     });
-    ensure!(code == Some(&PVH_CODE), "at the PVH entry {entry:#x} is {code:02x?}, not {PVH_CODE:02x?}");
+    ensure!(code == Some(&PVH_CODE), "the code at the PVH entry point {entry:#x} is {code:02x?}, not {PVH_CODE:02x?}");
     Ok(())
 }
 
-/// The file up to the end of its last segment, without sections, and so without symbols.
+/// Returns the file up to the end of its last segment. It has no sections, and so no symbols.
 pub fn strip(file: &[u8]) -> Result<Vec<u8>> {
     let header = Header::parse(file)?;
     let endian = header.endian()?;
@@ -120,7 +123,7 @@ mod tests {
     /// A program header: type, load address, length in memory, bytes.
     type Segment<'a> = (u32, u64, u64, &'a [u8]);
 
-    /// A file with these, their bytes in order behind the headers, and something behind that.
+    /// A file with these segments. Their bytes are behind the headers, in order, and symbols behind them.
     fn file(segments: &[Segment<'_>]) -> Vec<u8> {
         let mut file = b"\x7fELF\x02\x01\x01".to_vec();
         file.resize(16, 0);
@@ -141,14 +144,14 @@ mod tests {
         file
     }
 
-    /// A note that names the last segment as the entry, and that segment.
+    /// A note that names the last segment as the entry point, and the bytes of that segment.
     fn note_and_code() -> (Vec<u8>, Vec<u8>) {
         let note = [&[4, 0, 0, 0, 8, 0, 0, 0, 18, 0, 0, 0], &b"Xen\0"[..], &LAST.to_le_bytes()].concat();
         (note, [&PVH_CODE[..], &[0; 14]].concat())
     }
 
     #[test]
-    fn a_file_that_every_host_can_load_is_taken() {
+    fn a_file_that_some_host_cannot_load_is_refused() {
         let (note, code) = note_and_code();
         let first = LOADED_END - 0x100;
         let segments =
@@ -160,19 +163,19 @@ mod tests {
         let null = error(&[segments[0], segments[1], (elf::PT_NULL, 0x4_0000, 0x1000, &[1])]);
         assert!(null.contains("type 0x0 has 0x1 bytes for 0x40000"), "{null}");
         let moved = error(&[segments[0], segments[1], (elf::PT_NOTE, first + 1, 24, &note)]);
-        assert!(moved.contains("that no segment has there"), "{moved}");
+        assert!(moved.contains("no segment has them there"), "{moved}");
         // crosvm takes the last segment's end for that of all.
         assert!(error(&[segments[1], segments[0], segments[2]]).contains("not between 0x1000000"));
-        assert!(error(&[segments[0], (elf::PT_LOAD, first + 23, 16, &code)]).contains("where the one before ends"));
+        assert!(error(&[segments[0], (elf::PT_LOAD, first + 23, 16, &code)]).contains("the end of the previous one"));
         assert!(error(&[(elf::PT_LOAD, LOADED_END - LIMIT as u64 - 1, 16, &code)]).contains("is loaded at 0xf9ffff"));
         assert!(error(&[(elf::PT_LOAD, LAST + 1, 16, &code)]).contains("is loaded at 0xfffff1"));
-        assert!(error(&[(elf::PT_LOAD, LAST, 15, &code)]).contains("longer"));
+        assert!(error(&[(elf::PT_LOAD, LAST, 15, &code)]).contains("bytes in memory"));
         assert!(error(&[segments[0], segments[1]]).contains("no PVH note"));
         assert!(error(&[]).contains("no loadable segment"));
     }
 
     #[test]
-    fn what_is_stripped_loads_as_before() {
+    fn a_stripped_file_loads_as_before() {
         let (note, code) = note_and_code();
         let segments = [
             (elf::PT_LOAD, LAST - 24, 24, &note[..]),

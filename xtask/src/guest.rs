@@ -15,7 +15,7 @@ use crate::{apt, initramfs, modules, paths};
 /// Debian's package that depends on the newest kernel for virtual machines.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
 
-/// Debian's package that depends on the newest kernel with all drivers: a console on a framebuffer is among them.
+/// Debian's package that depends on the newest kernel with all drivers, such as a console on a framebuffer.
 const CONSOLE_KERNEL_PACKAGE: &str = "linux-image-amd64";
 
 /// Where a distribution installs its kernels.
@@ -41,8 +41,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// The guest with the kernel in an unpacked system, whose programs are `busybox`'s. Its initramfs is put into
-    /// `folder`.
+    /// The guest with the kernel of an unpacked system and the programs of `busybox`. Its initramfs is written to `folder`.
     pub fn of_system(system: &Path, busybox: &Path, folder: &Path) -> anyhow::Result<Self> {
         let image = newest_kernel(&system.join("boot"))
             .with_context(|| format!("there is no boot/vmlinuz-* below {}", system.display()))?;
@@ -57,14 +56,14 @@ impl Guest {
         Ok(Self { kernel, initrd })
     }
 
-    /// The initramfs with an additional archive of programs, and modules that scripts load.
+    /// Makes an initramfs that also has an archive of programs, and modules for scripts to load. Returns its path.
     pub fn initrd_with(&self, programs: &Path) -> anyhow::Result<PathBuf> {
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let modules = modules::load_for_scripts(&self.kernel.modules)?;
         let modules = modules.into_iter().map(|module| (format!("modules/{}.ko", module.name), module.bytes)).collect();
         let mut archive = read(&self.initrd)?;
         for more in [read(programs)?, initramfs::pack_programs(&modules)?] {
-            // An archive begins at a multiple of 4 bytes (Linux,
+            // An archive starts at a multiple of 4 bytes (Linux,
             // Documentation/driver-api/early-userspace/buffer-format.rst).
             archive.resize(archive.len().next_multiple_of(4), 0);
             archive.extend(more);
@@ -75,7 +74,7 @@ impl Guest {
     }
 }
 
-/// Gets the default guest ready. busybox must be installed.
+/// Prepares the default guest. busybox must be installed.
 pub fn prepare() -> anyhow::Result<Guest> {
     let kernel = kernel()?;
     let busybox =
@@ -83,17 +82,17 @@ pub fn prepare() -> anyhow::Result<Guest> {
     Guest::new(kernel, &busybox, &paths::guest_folder())
 }
 
-/// Gets the default guest's kernel.
+/// Prepares the default guest's kernel.
 pub fn kernel() -> anyhow::Result<Kernel> {
     obtain(&paths::guest_folder(), KERNEL_PACKAGE)
 }
 
-/// Gets a distribution's ordinary kernel, which shows its console on a framebuffer.
+/// Prepares a distribution's ordinary kernel, which shows its console on a framebuffer.
 pub fn console_kernel() -> anyhow::Result<Kernel> {
     obtain(&paths::guest_folder().join("console"), CONSOLE_KERNEL_PACKAGE)
 }
 
-/// The kernel that was unpacked into `folder`, else that of `package`, else this machine's.
+/// Returns the kernel that was unpacked into `folder`, else the one of `package`, else this machine's.
 fn obtain(folder: &Path, package: &str) -> anyhow::Result<Kernel> {
     let _lock = paths::lock(folder)?;
     if let Some(kernel) = newest_unpacked(folder) {
@@ -106,19 +105,19 @@ fn obtain(folder: &Path, package: &str) -> anyhow::Result<Kernel> {
     };
     match newest_kernel(Path::new(INSTALLED_KERNELS)) {
         Some(image) => {
-            say(&format!("No kernel from apt: {why_not_apt}"));
-            say(&format!("Using this machine's kernel, {}", image.display()));
+            say(&format!("There is no kernel from apt: {why_not_apt}"));
+            say(&format!("This machine's kernel is used instead: {}", image.display()));
             Ok(Kernel::new(image, Path::new("/")))
         }
         None => Err(anyhow!(
-            "there is no kernel to boot: {why_not_apt}; and there is no {INSTALLED_KERNELS}/vmlinuz-* that can be read. \
-             Name one with --kernel (and an initramfs with --initrd)"
+            "there is no kernel to boot. From apt: {why_not_apt}. On this machine: no readable {INSTALLED_KERNELS}/vmlinuz-*. \
+             Name a kernel with --kernel, and an initramfs with --initrd"
         )),
     }
 }
 
 impl Kernel {
-    /// The kernel `image`, named `vmlinuz-RELEASE`, of the system whose top folder is `system`.
+    /// The kernel `image`, with the name `vmlinuz-RELEASE`, of the system with the top folder `system`.
     fn new(image: PathBuf, system: &Path) -> Self {
         let name = image.file_name().unwrap_or_default().to_string_lossy();
         let release = name.strip_prefix("vmlinuz-").unwrap_or(&name).to_owned();
@@ -130,7 +129,7 @@ impl Kernel {
     }
 }
 
-/// The newest kernel unpacked by an earlier run. Folders still being unpacked have another name.
+/// The newest kernel that an earlier run has unpacked. An incomplete folder has another name.
 fn newest_unpacked(folder: &Path) -> Option<Kernel> {
     let mut packages: Vec<_> = fs::read_dir(folder)
         .ok()?
@@ -163,14 +162,14 @@ fn from_apt(folder: &Path, package: &str) -> anyhow::Result<Kernel> {
     Ok(Kernel::new(image, &place))
 }
 
-/// A package in a certain version.
+/// A package with a version.
 #[derive(Debug, PartialEq, Eq)]
 struct Package {
     name: String,
     version: String,
 }
 
-/// The package with the kernel itself, which the package `name` depends on.
+/// The package with the kernel on which the package `name` depends.
 fn look_up(name: &str) -> anyhow::Result<Package> {
     // apt-cache fails for a package it does not know.
     let printed = run_quietly(apt::apt("apt-cache").args(["show", "--no-all-versions", name]))
@@ -188,7 +187,7 @@ fn kernel_dependency(description: &str) -> Option<Package> {
     })
 }
 
-/// The newest `vmlinuz-*` in a folder that can be read; Ubuntu's can be read by root alone.
+/// The newest `vmlinuz-*` in a folder that this user can read. On Ubuntu, only root can.
 fn newest_kernel(folder: &Path) -> Option<PathBuf> {
     let mut names: Vec<_> = fs::read_dir(folder)
         .ok()?

@@ -17,29 +17,29 @@ use crate::progress::{run_step_with_warnings, say};
 use crate::target::Target;
 use crate::{child, elf_file};
 
-/// QEMU takes a `-bios` file of a multiple of this many bytes.
+/// QEMU requires that the size of a `-bios` file is a multiple of this (`x86_bios_rom_init`).
 const GRANULE: usize = 64 << 10;
 /// Bytes from the reset vector to the end (Intel SDM volume 3, 10.1.4).
 const RESET_VECTOR: usize = 16;
 
 /// Build the firmware image and check it
 ///
-/// Writes to target/firstlight: firstlight.bin (the flat image, for QEMU's -bios), firstlight-stripped.elf (for hosts that
-/// start an ELF file by its PVH entry) and firstlight.elf (the same with symbols, for gdb).
+/// Writes three files to target/firstlight: firstlight.bin (the flat image, for QEMU's -bios), firstlight-stripped.elf (for
+/// hosts that start an ELF file at its PVH entry point) and firstlight.elf (the same with symbols, for gdb).
 #[derive(clap::Args)]
 pub struct Args {
-    /// Print every place where the image can panic, and do not fail for them
+    /// List every place where the image can panic, and do not fail if there are too many
     #[arg(long)]
     panics: bool,
 }
 
 /// The files of a built image.
 pub struct Image {
-    /// The flat image, as `-bios` takes it.
+    /// The flat image, for `-bios`.
     pub bin: PathBuf,
-    /// The program, as hosts take it that start it by the PVH entry.
+    /// The ELF file without symbols, for hosts that start it at the PVH entry point.
     pub stripped: PathBuf,
-    /// The same with symbols, as gdb takes it.
+    /// The ELF file with symbols, for gdb.
     pub elf: PathBuf,
     /// Rust's name of the target that it was built for.
     pub target: &'static str,
@@ -59,17 +59,18 @@ pub fn run(args: &Args) -> Result<()> {
     ));
     let stripped = fs::metadata(&image.stripped)?.len();
     say(&format!("ELF file: {}, {} KiB", shown(&image.stripped), stripped.div_ceil(1024)));
-    say(&format!("The same with symbols: {}", shown(&image.elf)));
+    say(&format!("With symbols, for gdb: {}", shown(&image.elf)));
     inspect(&image, args.panics)
 }
 
-/// Checks the image's machine code with `tools/inspect`, which prints how many places can panic, or all of them.
+/// Checks the image's machine code with `tools/inspect`, which prints the number of panic sites. With `panics`, it lists them
+/// instead, and does not check them.
 pub fn inspect(image: &Image, panics: bool) -> Result<()> {
     say("Checking the machine code");
     let mut cargo = paths::member("inspect");
     cargo.arg(&image.elf).arg(image.target).args(panics.then_some("--panics"));
     let status = child::tied(&cargo).status().context("cannot start cargo")?;
-    ensure!(status.success(), "the image is not fit for use");
+    ensure!(status.success(), "the image failed a check; see above");
     Ok(())
 }
 
@@ -78,8 +79,8 @@ pub fn build() -> Result<Image> {
     let target = Target::choose()?;
     let built = compile(&target)?;
     let file = fs::read(&built).with_context(|| format!("{} is missing", shown(&built)))?;
-    let bytes = flatten(&file).context("the firmware does not make an image")?;
-    check(&file, &bytes).context("the image is not fit for use")?;
+    let bytes = flatten(&file).context("cannot make an image from the firmware")?;
+    check(&file, &bytes).context("the image failed a check")?;
 
     let folder = paths::image_folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", shown(&folder)))?;
@@ -87,14 +88,14 @@ pub fn build() -> Result<Image> {
         ["firstlight.bin", "firstlight-stripped.elf", "firstlight.elf"].map(|name| folder.join(name));
     let image = Image { bin, stripped, elf, target: target.triple() };
     let without_symbols = elf_file::strip(&file)?;
-    elf_file::check(&without_symbols).context("the stripped file is not fit for use")?;
+    elf_file::check(&without_symbols).context("the ELF file without symbols failed a check")?;
     for (path, contents) in [(&image.bin, &bytes), (&image.stripped, &without_symbols), (&image.elf, &file)] {
         fs::write(path, contents).with_context(|| format!("cannot write {}", shown(path)))?;
     }
     Ok(image)
 }
 
-/// Builds the program, and gives its path.
+/// Builds the ELF file, and returns its path.
 fn compile(target: &Target) -> Result<PathBuf> {
     let folder = paths::target().join("firmware");
     let mut cargo = paths::cargo();
@@ -119,12 +120,12 @@ fn flags(target: &Target) -> Result<Vec<String>> {
     let mut flags = vec![
         // The addresses are known at link time (linker.ld).
         "-Crelocation-model=static".into(),
-        // Hashes without instructions that only some CPUs have, and in loops: unrolled they take 23 KiB more, and are no
-        // faster under TCG.
+        // Hashes without instructions that only some CPUs have. Unrolled, they would take 23 KiB more and be no faster under
+        // TCG.
         "--cfg=sha1_backend=\"soft\"".into(),
         "--cfg=sha2_backend=\"soft\"".into(),
         "--cfg=sha2_backend_soft=\"compact\"".into(),
-        // The same bytes wherever the sources are, and those of the crates.
+        // The same bytes in whatever folder the sources and those of the crates are.
         format!("--remap-path-prefix={}=firstlight", paths::root().display()),
     ];
     for registry in fs::read_dir(cargo_home.join("registry").join("src")).into_iter().flatten() {
@@ -134,10 +135,10 @@ fn flags(target: &Target) -> Result<Vec<String>> {
     Ok(flags)
 }
 
-/// What the unused bytes of the image are.
+/// The value of the image's unused bytes.
 const FILL: u8 = 0xff;
 
-/// The image: the loadable segments of `file` at their load addresses, filled up below.
+/// The image: the loadable segments of `file` at their load addresses, with unused bytes below.
 fn flatten(file: &[u8]) -> Result<Vec<u8>> {
     let header = elf::FileHeader64::<LittleEndian>::parse(file)?;
     let endian = header.endian()?;
@@ -151,7 +152,7 @@ fn flatten(file: &[u8]) -> Result<Vec<u8>> {
     let start = segments.iter().map(|&(start, _)| start).min().context("no loadable segment")?;
     let used = usize::try_from(LOADED_END.checked_sub(start).context("a segment is loaded above 16 MiB")?)?;
     let size = used.next_multiple_of(GRANULE);
-    ensure!(size <= LIMIT, "it takes {} KiB, and {} KiB is the limit", size >> 10, LIMIT >> 10);
+    ensure!(size <= LIMIT, "it has {} KiB, and the limit is {} KiB", size >> 10, LIMIT >> 10);
     let mut image = vec![FILL; size];
     for (start, data) in segments {
         let offset = size - usize::try_from(LOADED_END - start)?;
@@ -173,7 +174,7 @@ fn check(file: &[u8], image: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The CPU begins 16 bytes below the end, in 16-bit mode: a near jump backwards must stand there.
+/// The CPU starts 16 bytes below the end, in 16-bit mode: there must be a near jump backwards.
 fn check_reset_vector(image: &[u8]) -> Result<()> {
     let vector = image.get(image.len() - RESET_VECTOR..).context("the image is empty")?;
     let &[0xe9, low, high, ..] = vector else { bail!("no near jump at the reset vector: {vector:02x?}") };
@@ -187,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reset_vector_must_jump_back() {
+    fn a_reset_vector_that_does_not_jump_back_is_refused() {
         let mut image = vec![FILL; GRANULE];
         assert!(check_reset_vector(&image).is_err());
         let at = GRANULE - RESET_VECTOR;

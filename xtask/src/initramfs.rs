@@ -13,13 +13,13 @@ const INIT: &str = include_str!("../guest/init");
 /// The functions with which the guest powers off and reboots.
 const LEAVE: &str = include_str!("../guest/leave");
 
-/// The program that prints what the guest found.
+/// The program that prints the guest's report.
 const REPORT: &str = include_str!("../guest/report");
 
-/// How long the payload is: long enough to span many pages and to need more than one transfer where those are small.
+/// The payload's size. It has many pages, and needs several transfers on a host with small ones.
 const PAYLOAD_BYTES: usize = 1 << 20;
 
-/// The SHA-256 of the payload, which the guest compares with.
+/// The SHA-256 of the payload, for the guest's check.
 const PAYLOAD_SHA256: &str = "bc9d1d01517351f3e2c02d32495b3bfbcba5ec54e5f1a44b06f51755d0086a01";
 
 /// File types and permissions, as in `st_mode` (POSIX, `<sys/stat.h>`).
@@ -37,14 +37,14 @@ struct Entry<'a> {
     bytes: &'a [u8],
 }
 
-/// Packs the initramfs as a cpio archive in the format `newc`, uncompressed: unpacking would cost the guest more time
-/// than the larger transfer does.
+/// Packs the initramfs as a cpio archive in the format `newc`. It is not compressed, because unpacking would take the guest longer
+/// than the larger transfer.
 pub fn pack(busybox: &[u8], modules: &[Module]) -> anyhow::Result<Vec<u8>> {
     let payload = payload();
     let checksum = format!("{PAYLOAD_SHA256}  /payload\n");
     let order: String = modules.iter().map(|module| format!("{}\n", module.name)).collect();
 
-    // Sorted by path, so a folder comes before what is in it.
+    // Sorted by path, so that a folder comes before its contents.
     let mut entries = BTreeMap::new();
     for path in ["bin", "dev", "etc", "modules", "proc", "root", "sbin", "sys", "tmp", "usr", "usr/bin", "usr/sbin"] {
         entries.insert(path.to_owned(), Entry { mode: FOLDER, device: (0, 0), bytes: &[] });
@@ -64,8 +64,8 @@ pub fn pack(busybox: &[u8], modules: &[Module]) -> anyhow::Result<Vec<u8>> {
     archive(&entries)
 }
 
-/// Packs programs and libraries, each under its path in the guest, as a second archive to go behind the first: the
-/// kernel unpacks one after the other.
+/// Packs programs and libraries, each with its path in the guest, as a second archive. It is put behind the first, and the kernel
+/// unpacks both.
 pub fn pack_programs(files: &BTreeMap<String, Vec<u8>>) -> anyhow::Result<Vec<u8>> {
     let mut entries = BTreeMap::new();
     for (path, bytes) in files {
@@ -91,7 +91,7 @@ fn archive(entries: &BTreeMap<String, Entry<'_>>) -> anyhow::Result<Vec<u8>> {
     Ok(archive)
 }
 
-/// Bytes in which a lost, doubled or displaced part cannot go unnoticed: the output of SplitMix64 (Steele, Lea and
+/// Bytes without repetition, so that a lost, doubled or moved part changes the checksum: the output of SplitMix64 (Steele, Lea and
 /// Flood, "Fast splittable pseudorandom number generators", 2014), each word in little-endian order.
 fn payload() -> Vec<u8> {
     let mut state = 0u64;

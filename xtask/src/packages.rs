@@ -25,22 +25,22 @@ pub const QEMU_PROGRAM: &str = "qemu-system-x86_64";
 /// A program of the host that some command needs, or a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Need {
-    /// The name of the program, or the file's absolute path.
+    /// The program's name, or a file's absolute path.
     program: &'static str,
-    /// The Debian packages that bring it.
+    /// The Debian packages that contain it.
     packages: &'static [&'static str],
-    /// What it is for, to follow "needed to".
+    /// Its purpose, in words that follow "needed to".
     purpose: &'static str,
 }
 
 /// QEMU, which runs the image.
 pub const QEMU: Need = Need { program: QEMU_PROGRAM, packages: &["qemu-system-x86"], purpose: "run the image" };
 
-/// busybox, linked statically: the default guest has no library.
+/// busybox, linked statically, because the default guest has no libraries.
 pub const BUSYBOX: Need =
     Need { program: "busybox", packages: &["busybox-static"], purpose: "give the default guest its programs" };
 
-/// kmod, which knows what a kernel module depends on.
+/// kmod, which finds the dependencies of a kernel module.
 pub const KMOD: Need = Need { program: "depmod", packages: &["kmod"], purpose: "find the default guest's drivers" };
 
 /// SeaBIOS, a firmware to compare with.
@@ -66,17 +66,17 @@ pub const VALGRIND_PROGRAM: &str = "valgrind";
 pub const VALGRIND: Need =
     Need { program: VALGRIND_PROGRAM, packages: &["valgrind"], purpose: "count the host's instructions" };
 
-/// ACPICA's compiler, which makes text of the code in ACPI tables.
+/// ACPICA's compiler, which decompiles the code in ACPI tables.
 pub const IASL: Need =
     Need { program: "iasl", packages: &["acpica-tools"], purpose: "compare the code in ACPI tables" };
 
-/// The assembler and its kin, which make kernels that measure (`compare`) and test (`tests/kernels`).
+/// The binary utilities, which make kernels for measurements (`tools/measure`) and tests (`tests/kernels`).
 pub const ASSEMBLER: [Need; 2] = [
-    Need { program: "as", packages: &["binutils"], purpose: "assemble kernels that measure and test" },
-    Need { program: "objcopy", packages: &["binutils"], purpose: "make flat files of them" },
+    Need { program: "as", packages: &["binutils"], purpose: "assemble kernels for measurements and tests" },
+    Need { program: "objcopy", packages: &["binutils"], purpose: "make flat files of these kernels" },
 ];
 
-/// Everything any command needs.
+/// The needs of all commands except `fuzz`.
 pub const ALL: [Need; 13] = [
     QEMU,
     BUSYBOX,
@@ -97,11 +97,11 @@ pub const ALL: [Need; 13] = [
     IASL,
 ];
 
-/// What fuzzing needs beside that.
+/// What fuzzing needs in addition.
 pub const FUZZING: [Need; 1] = [Need { program: "c++", packages: &["g++"], purpose: "build libFuzzer" }];
 
 impl Need {
-    /// The program or the file, where it is there.
+    /// The path of the program or the file, if it exists.
     pub fn found(&self) -> Option<PathBuf> {
         if self.program.starts_with('/') {
             Some(PathBuf::from(self.program)).filter(|path| path.is_file())
@@ -117,16 +117,16 @@ impl std::fmt::Display for Need {
     }
 }
 
-/// Why a need is not met.
+/// Why a program cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Lack {
-    /// The program is nowhere.
+    /// It does not exist.
     Absent,
-    /// It is there, but not fit; the text says why.
+    /// It exists but is not suitable; the text says why.
     Unfit(String),
 }
 
-/// Sees to it that every need is met, installing what is missing. Returns whether anything was installed.
+/// Installs what is missing. Returns whether anything was installed.
 pub fn ensure(needs: &[Need]) -> anyhow::Result<bool> {
     let missing = missing(needs, look_for);
     if missing.is_empty() {
@@ -139,12 +139,12 @@ pub fn ensure(needs: &[Need]) -> anyhow::Result<bool> {
     install(&packages(&missing))?;
     let still: Vec<_> = self::missing(needs, look_for).iter().map(|(need, lack)| describe(need, lack)).collect();
     if !still.is_empty() {
-        bail!("still missing after the installation: {}", still.join("; "));
+        bail!("the packages were installed, but these are still missing: {}", still.join("; "));
     }
     Ok(true)
 }
 
-/// Runs `apt-get update`, and says why.
+/// Runs `apt-get update`. Shows `why` to the user.
 pub fn update_lists(why: &str) -> anyhow::Result<()> {
     let privilege = Privilege::obtain("apt-get update")?;
     run_step(&format!("Updating apt's package lists ({why})"), privilege.apt_get().arg("update"))?;
@@ -185,21 +185,24 @@ fn look_for(need: &Need) -> Option<Lack> {
 
 fn qemu_unfit(path: &Path) -> Option<String> {
     let printed = run_quietly(Command::new(path).arg("--version")).ok()?;
-    // A version that cannot be read is no reason to refuse a QEMU someone built.
+    // A QEMU with an unknown version may be somebody's own build.
     let version = qemu_version(&String::from_utf8_lossy(&printed))?;
     (version < OLDEST_QEMU).then(|| {
         let ((major, minor), (least_major, least_minor)) = (version, OLDEST_QEMU);
-        format!("{} is version {major}.{minor}, {least_major}.{least_minor} is the oldest that works", path.display())
+        format!(
+            "{} has version {major}.{minor}; version {least_major}.{least_minor} is the oldest that works",
+            path.display()
+        )
     })
 }
 
-/// The installed QEMU's version, if it can be told.
+/// The installed QEMU's version, if it is known.
 pub fn installed_qemu() -> Option<(u32, u32)> {
     let printed = run_quietly(Command::new(QEMU_PROGRAM).arg("--version")).ok()?;
     qemu_version(&String::from_utf8_lossy(&printed))
 }
 
-/// The version in what `qemu-system-x86_64 --version` prints: "QEMU emulator version 7.2.22 (Debian …)".
+/// The version in the output of `qemu-system-x86_64 --version`: "QEMU emulator version 7.2.22 (Debian …)".
 pub fn qemu_version(printed: &str) -> Option<(u32, u32)> {
     let mut numbers = printed.split_once("version ")?.1.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
@@ -214,7 +217,7 @@ fn busybox_unfit(path: &Path) -> Option<String> {
     Some(format!("{} {unfit}", path.display()))
 }
 
-/// Whether an ELF program asks for no interpreter, that is, for no dynamic linker.
+/// Whether an ELF program has no interpreter, so that it needs no dynamic linker.
 fn is_static(bytes: &[u8]) -> bool {
     let Ok(program) = object::read::elf::ElfFile64::<object::Endianness>::parse(bytes) else { return false };
     let interpreted = program
@@ -231,8 +234,8 @@ fn install(packages: &BTreeSet<&str>) -> anyhow::Result<()> {
     let names = names.join(" ");
     if find_program("apt-get").is_none() {
         bail!(
-            "there is no apt-get here, so they cannot be installed by this tool. Install what your distribution has in \
-             place of these Debian packages, then try again: {names}"
+            "this tool installs packages with apt-get only. Install your distribution's packages for these Debian \
+             packages, then try again: {names}"
         );
     }
     let privilege = Privilege::obtain(&format!("apt-get install {names}"))?;
@@ -243,7 +246,7 @@ fn install(packages: &BTreeSet<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How this process may run apt-get.
+/// How this process can run apt-get as root.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Privilege {
     Root,
@@ -251,15 +254,14 @@ enum Privilege {
 }
 
 impl Privilege {
-    /// Finds a way to be root, asking for sudo's password now, before a spinner is on the terminal. `wanted` is what
-    /// root is needed for, as a command.
+    /// Finds a way to become root for the command `wanted`. sudo asks for its password now, before a spinner is on the terminal.
     fn obtain(wanted: &str) -> anyhow::Result<Self> {
         if is_root() {
             return Ok(Self::Root);
         }
-        let by_hand = |sudo| anyhow!("`{wanted}` needs root, and {sudo}: run it as root, then try again");
+        let by_hand = |sudo| anyhow!("`{wanted}` needs root, and {sudo}; run it as root, then try again");
         if find_program("sudo").is_none() {
-            return Err(by_hand("there is no sudo here"));
+            return Err(by_hand("sudo is not installed"));
         }
         let mut sudo = Command::new("sudo");
         if std::io::stdin().is_terminal() {
@@ -270,12 +272,12 @@ impl Privilege {
         }
         let status = sudo.status().context("cannot start sudo")?;
         if !status.success() {
-            return Err(by_hand("sudo was refused"));
+            return Err(by_hand("sudo failed"));
         }
         Ok(Self::Sudo)
     }
 
-    /// apt-get as root, without questions, waiting for another apt to end.
+    /// apt-get as root. It asks no questions, and waits for another apt to end.
     fn apt_get(self) -> Command {
         let words = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=120"];
         let mut command = match self {
@@ -292,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn qemu_versions_are_read_and_compared_as_numbers() {
+    fn versions_of_qemu_are_compared_as_numbers() {
         assert_eq!(qemu_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright"), Some((7, 2)));
         assert_eq!(qemu_version("QEMU emulator version 10.0.2"), Some((10, 0)));
         assert_eq!(qemu_version("something else"), None);

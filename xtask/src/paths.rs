@@ -79,14 +79,14 @@ pub fn shown(path: &Path) -> String {
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }
 
-/// Makes the guest's folder, and keeps other runs from unpacking into it for as long as the file is open.
+/// Makes a folder and locks it. No other run changes what is in it while the returned file is open.
 pub fn lock(folder: &Path) -> anyhow::Result<File> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let lock = File::create(folder.join("lock")).and_then(|file| file.lock().map(|()| file));
     lock.with_context(|| format!("cannot lock {}", folder.display()))
 }
 
-/// An empty folder at `path`, whatever was there.
+/// Makes an empty folder at `path`. Removes what was there.
 pub fn remake(path: &Path) -> anyhow::Result<()> {
     if path.exists() {
         fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))?;
@@ -94,7 +94,7 @@ pub fn remake(path: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))
 }
 
-/// Writes a file in one step, and not at all when it has these bytes already, so that a running QEMU is not disturbed.
+/// Writes a file in one step, or leaves it if it has these bytes already: a running QEMU may read it.
 pub fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());

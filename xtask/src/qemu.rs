@@ -11,16 +11,16 @@ use anyhow::{bail, ensure};
 use crate::packages::QEMU_PROGRAM;
 use crate::progress::run_quietly;
 
-/// Where gdb connects: this machine alone, and the port that QEMU's option `-s` opens for any.
+/// Where gdb connects: the port of QEMU's option `-s`, but reachable from this machine only.
 pub const GDB_ADDRESS: &str = "127.0.0.1:1234";
 
 /// The device through which a program uses KVM.
 const KVM: &str = "/dev/kvm";
 
-/// What the user asks for with `--accel`.
+/// The values of `--accel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Request {
-    /// KVM where it works, else TCG
+    /// KVM if it works, else TCG
     Auto,
     /// the CPU itself, through Linux's KVM
     Kvm,
@@ -37,20 +37,20 @@ pub enum Accelerator {
     Tcg,
 }
 
-/// Chooses the accelerator for this machine, and says why that one.
+/// Chooses the accelerator for this machine. Returns it with the reason for the choice.
 ///
 /// # Errors
-/// When KVM is asked for and cannot be opened.
+/// If the user requests KVM and it cannot be opened.
 pub fn accelerator(request: Request) -> anyhow::Result<(Accelerator, String)> {
     choose(request, open_kvm(), &cpuinfo())
 }
 
-/// Whether KVM can be used at all.
+/// Whether this process can open KVM.
 pub fn kvm_opens() -> bool {
     open_kvm().is_ok()
 }
 
-/// Whether the CPU itself can run guests, so that KVM has not to emulate part of it.
+/// Whether the CPU has hardware virtualisation. If not, KVM has to emulate part of a guest.
 pub fn cpu_virtualizes() -> bool {
     virtualization_flag(&cpuinfo()).is_some()
 }
@@ -65,13 +65,13 @@ fn cpuinfo() -> String {
 
 fn choose(request: Request, opened: io::Result<()>, cpuinfo: &str) -> anyhow::Result<(Accelerator, String)> {
     let chosen = match (request, opened) {
-        (Request::Tcg, _) => (Accelerator::Tcg, "as asked".to_owned()),
+        (Request::Tcg, _) => (Accelerator::Tcg, "as requested".to_owned()),
         (Request::Kvm, Ok(())) => {
             let doubt = match virtualization_flag(cpuinfo) {
                 Some(_) => "",
-                None => ", though the CPU shows neither vmx nor svm: it may not run Linux",
+                None => "; the CPU has neither vmx nor svm, so Linux may not run",
             };
-            (Accelerator::Kvm, format!("as asked{doubt}"))
+            (Accelerator::Kvm, format!("as requested{doubt}"))
         }
         (Request::Kvm, Err(error)) => bail!("--accel kvm: {KVM} cannot be opened: {error}{}", kvm_hint(&error)),
         (Request::Auto, Err(error)) => {
@@ -79,15 +79,15 @@ fn choose(request: Request, opened: io::Result<()>, cpuinfo: &str) -> anyhow::Re
         }
         (Request::Auto, Ok(())) => match virtualization_flag(cpuinfo) {
             Some(flag) => (Accelerator::Kvm, format!("{KVM} opens and the CPU has {flag}")),
-            // Such a KVM has to emulate much of what firmware and a starting kernel do, and fails at the rest.
-            None => (Accelerator::Tcg, format!("{KVM} opens, but the CPU shows neither vmx nor svm")),
+            // Such a KVM emulates part of what firmware and a starting kernel do, and fails at the rest.
+            None => (Accelerator::Tcg, format!("{KVM} opens, but the CPU has neither vmx nor svm")),
         },
     };
     Ok(chosen)
 }
 
 fn kvm_hint(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::PermissionDenied { "; members of the group kvm may" } else { "" }
+    if error.kind() == io::ErrorKind::PermissionDenied { "; members of the group kvm may open it" } else { "" }
 }
 
 /// The CPU flag that shows hardware virtualisation, in the text of `/proc/cpuinfo`.
@@ -99,11 +99,11 @@ fn virtualization_flag(cpuinfo: &str) -> Option<&str> {
 /// One way to start QEMU.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// The machine type and its properties, as `-machine` takes them.
+    /// The machine type and its properties, in the form of `-machine`.
     pub machine: String,
-    /// The memory, as `-m` takes it.
+    /// The memory, in the form of `-m`.
     pub memory: String,
-    /// How many CPUs.
+    /// The number of CPUs.
     pub cpus: u16,
     /// What executes the guest.
     pub accelerator: Accelerator,
@@ -113,7 +113,7 @@ pub struct Launch {
     pub log: bool,
     /// Whether QEMU waits for gdb before the first instruction.
     pub gdb: bool,
-    /// Whether the serial console is on a terminal, where keys reach the guest.
+    /// Whether the serial console is a terminal, from which keys reach the guest.
     pub terminal: bool,
     /// The firmware image.
     pub firmware: PathBuf,
@@ -123,12 +123,12 @@ pub struct Launch {
     pub initrd: Option<PathBuf>,
     /// The kernel command line.
     pub append: String,
-    /// The user's own arguments. They come last: for most of QEMU's options the last one counts.
+    /// The user's arguments. They are last, because for most of QEMU's options the last one counts.
     pub extra: Vec<OsString>,
 }
 
 impl Accelerator {
-    /// Its name, as people write it.
+    /// Its name for the user.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kvm => "KVM",
@@ -140,8 +140,8 @@ impl Accelerator {
 impl Launch {
     /// The arguments for `qemu-system-x86_64`.
     ///
-    /// No comma is doubled here: QEMU takes the values of `-bios`, `-kernel`, `-initrd` (of a Linux kernel) and
-    /// `-append` as they are, and those of `-machine` and `-m` are written as QEMU wants them.
+    /// No comma is doubled: QEMU does not split the values of `-bios`, `-kernel`, `-initrd` (of a Linux kernel) and `-append`,
+    /// and the values of `-machine` and `-m` are in QEMU's form already.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut arguments = Vec::<OsString>::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
@@ -155,7 +155,7 @@ impl Launch {
             // Shared with QEMU's monitor: Ctrl-A X ends QEMU, and Ctrl-C reaches the guest.
             add(&["-serial", "mon:stdio"]);
         } else {
-            // A guest that starts anew has failed: without a terminal, nobody sees it go round.
+            // A guest that reboots has failed. Without a terminal, nobody would see it reboot again and again.
             add(&["-serial", "stdio", "-monitor", "none", "-no-reboot"]);
         }
         if !self.dma {
@@ -185,57 +185,57 @@ impl Launch {
     }
 }
 
-/// The machine type in the value of `-machine`, which may have properties; empty where only properties are given.
+/// The machine type in the value of `-machine`. Empty if the value has only properties.
 pub fn machine_type(machine: &str) -> &str {
     let named = machine.split(',').find_map(|part| part.strip_prefix("type="));
     let first = machine.split(',').next().filter(|first| !first.contains('='));
     named.or(first).unwrap_or_default()
 }
 
-/// Sees to it that QEMU has the machine type in the value of `-machine`, before anything is built or measured for it.
+/// Checks that QEMU has the machine type in the value of `-machine`.
 pub fn check_machine(machine: &str) -> anyhow::Result<()> {
-    ensure!(!machine.trim().is_empty(), "--machine: there is no name; q35 is the default");
+    ensure!(!machine.trim().is_empty(), "--machine: the name is empty; q35 is the default");
     let printed = run_quietly(Command::new(QEMU_PROGRAM).args(["-machine", "help"]))?;
     find_machine(machine_type(machine), &String::from_utf8_lossy(&printed))
 }
 
-/// Looks a machine type up in what `-machine help` prints: after a heading, a name and a description a line.
+/// Looks for a machine type in the output of `-machine help`: a heading, then a name and a description per line.
 fn find_machine(name: &str, printed: &str) -> anyhow::Result<()> {
     let mut names = printed.lines().skip(1).filter_map(|line| line.split_whitespace().next());
     ensure!(
         name.is_empty() || names.any(|known| known == name),
-        "--machine {name}: this QEMU has no machine of that name; there are q35, pc, microvm, and what \
+        "--machine {name}: this QEMU has no such machine; it has q35, pc, microvm and those that \
          `{QEMU_PROGRAM} -machine help` lists"
     );
     Ok(())
 }
 
-/// Words for the command line of a Linux kernel, for a host that may be busy. On a CPU that QEMU emulates, timers are late
-/// then. Linux takes that for a defect of the machine and stops, or measures the rate of its clock for ever.
+/// Words for the command line of a Linux kernel on a busy host. There, the timers of an emulated CPU are late. Linux takes that
+/// for a defect of the machine and stops, or measures the rate of its clock for ever.
 ///
-/// A microvm's only timer that Linux drives is measured with the TSC, whose rate has to be given there. QEMU's TSC runs at the
-/// host's rate, so the guest's clock is as wrong as the number.
+/// On microvm, Linux measures its only timer with the TSC, so it needs the TSC's rate. QEMU's TSC runs at the host's rate, so the
+/// guest's clock is as wrong as the number.
 pub fn timer_words(machine: &str, accelerator: Accelerator) -> &'static str {
     match accelerator {
-        // KVM tells Linux the rate, and Linux leaves the check of the timer out.
+        // KVM tells Linux the rate, and Linux does not check the timer.
         Accelerator::Kvm => "",
         Accelerator::Tcg if machine_type(machine) == "microvm" => "no_timer_check tsc=nowatchdog tsc_early_khz=2500000",
         Accelerator::Tcg => "no_timer_check tsc=nowatchdog",
     }
 }
 
-/// A number of MiB without a letter that is less than this was meant as one of GiB.
+/// A smaller number without a letter is probably meant in GiB, not in MiB.
 const LEAST_PLAIN_MIB: u64 = 16;
 
-/// Checks an amount of memory as QEMU's `-m` takes it: a number, and K, M, G or T; without a letter, MiB.
+/// Checks an amount of memory in the form of QEMU's `-m`: a number with K, M, G or T. Without a letter, it is in MiB.
 pub fn parse_memory(text: &str) -> Result<String, String> {
     let number = text.strip_suffix(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']).unwrap_or(text);
     match number.parse::<u64>() {
         Ok(mib @ 1..LEAST_PLAIN_MIB) if number == text => {
-            Err(format!("a number without a letter is in MiB, and {mib} MiB boot nothing; did you mean {mib}G?"))
+            Err(format!("a number without a letter is in MiB, and no guest boots with {mib} MiB; did you mean {mib}G?"))
         }
         Ok(1..) if number.bytes().all(|byte| byte.is_ascii_digit()) => Ok(text.to_owned()),
-        _ => Err("an amount of memory is a number and K, M, G or T, as in 512M or 6G".to_owned()),
+        _ => Err("an amount of memory is a number with K, M, G or T, such as 512M or 6G".to_owned()),
     }
 }
 

@@ -24,25 +24,25 @@ use crate::{child, guest, image, packages, paths};
 /// The last line of the default guest's report.
 const REPORT_END: &str = "firstlight-guest: done";
 
-/// What the firmware's own errors start with; it stops after one.
+/// The first words of an error of the firmware. The firmware stops after it.
 const FIRMWARE_ERROR: &str = "firstlight: error:";
 
 /// How many of the last lines of serial output are shown when a boot fails.
 const LAST_LINES: usize = 12;
 
-/// The kernel's parameters that decide what it logs, and where. With one of them from the user the log is the user's.
+/// The kernel parameters that control its log. If the user sets one of them, the kernel's log is shown.
 const LOG_PARAMETERS: [&str; 5] = ["loglevel=", "quiet", "debug", "ignore_loglevel", "console="];
 
-/// What a Linux kernel prints when it gives up, which it does with any log level.
+/// What a Linux kernel prints when it panics, at any log level.
 const KERNEL_PANIC: &str = "Kernel panic - not syncing";
 
 /// How long a guest may take to power off after its report. Some machines cannot (`isapc`).
 const POWER_OFF: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
-/// How long the firmware's last words may take after its error.
+/// How long the firmware may go on printing after its error.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The longest line of serial output that is looked at.
+/// The longest line of serial output in bytes. A longer one is split.
 const MAX_LINE: u64 = 4096;
 
 /// Boot Linux in QEMU with the firmware image
@@ -59,8 +59,8 @@ Examples:
   cargo xtask run --gdb                                wait for gdb before the first instruction
   cargo xtask run -- -drive file=disk.img,if=virtio,format=raw")]
 pub struct Args {
-    /// Kernel to boot, of any kind that the README names [default: Debian's cloud kernel, downloaded into target/guest; where apt does not
-    /// have it, the newest /boot/vmlinuz-*]
+    /// Kernel to boot, of any kind in the README's table [default: Debian's cloud kernel, downloaded into target/guest; if
+    /// apt does not have it, the newest /boot/vmlinuz-*]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
 
@@ -68,7 +68,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
 
-    /// Words to add to the kernel command line, after the tool's own; `loglevel=7` shows the kernel's log
+    /// Words for the end of the kernel command line; `loglevel=7` shows the kernel's log
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     append: Option<String>,
 
@@ -76,31 +76,31 @@ pub struct Args {
     #[arg(long, value_name = "TYPE", default_value = "q35")]
     machine: String,
 
-    /// The guest's memory: a number and K, M, G or T
+    /// The guest's memory: a number with K, M, G or T
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = qemu::parse_memory)]
     memory: String,
 
-    /// How many CPUs the guest has
+    /// The number of the guest's CPUs
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     smp: u16,
 
-    /// What executes the guest's instructions; auto takes KVM where /dev/kvm opens and the CPU has vmx or svm
+    /// What executes the guest's instructions; auto is KVM if /dev/kvm opens and the CPU has vmx or svm
     #[arg(long, value_enum, value_name = "KIND", default_value_t = Request::Auto)]
     accel: Request,
 
-    /// Take DMA away from fw_cfg, so that the firmware reads everything through ports
+    /// Turn off fw_cfg's DMA, so that the firmware reads everything through ports
     #[arg(long)]
     no_dma: bool,
 
-    /// Stop before the first instruction and wait for gdb; says how to connect it
+    /// Wait for gdb before the first instruction; prints the command that connects it
     #[arg(long)]
     gdb: bool,
 
-    /// Turn the firmware's log on (it goes to the serial console), and show QEMU's command line
+    /// Show the firmware's log on the serial console, and QEMU's command line
     #[arg(long)]
     debug: bool,
 
-    /// Without a terminal, end the guest after this many seconds; 0 never does
+    /// Without a terminal, end the guest after this many seconds; 0 is no limit
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     time_limit: u64,
 
@@ -116,7 +116,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (accelerator, why) = qemu::accelerator(args.accel)?;
     if args.gdb {
         TcpListener::bind(qemu::GDB_ADDRESS).with_context(|| {
-            format!("--gdb: {} cannot be used; does another QEMU wait for gdb there?", qemu::GDB_ADDRESS)
+            format!("--gdb: cannot listen at {}; does another QEMU wait for gdb there?", qemu::GDB_ADDRESS)
         })?;
     }
     let default_guest = kernel.is_none() && initrd.is_none();
@@ -128,7 +128,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (kernel, initrd) = match (kernel, initrd) {
         (Some(kernel), initrd) => {
             if initrd.is_none() {
-                say("No initramfs: the default guest's goes with the default kernel only. --initrd gives one.");
+                say("This kernel boots without an initramfs; --initrd FILE gives it one.");
             }
             (kernel, initrd)
         }
@@ -166,35 +166,35 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     if terminal {
         say("Ctrl-A X ends QEMU.");
-        // Returns only if it fails.
+        // `exec` returns only if it fails.
         return Err(launch.command().exec()).context("cannot start QEMU");
     }
     let limit = (args.time_limit > 0 && !args.gdb).then(|| Duration::from_secs(args.time_limit));
     watch(&launch.command(), std::io::stdout(), limit, console)
 }
 
-/// A file the user named, as an absolute path.
+/// The absolute path of a file that the user named.
 fn given_file(option: &str, path: &Path) -> anyhow::Result<PathBuf> {
     let data = path.metadata().with_context(|| format!("{option} {}", path.display()))?;
     if !data.is_file() {
-        bail!("{option} {}: this is no file", path.display());
+        bail!("{option} {}: not a regular file", path.display());
     }
     File::open(path).with_context(|| format!("{option} {}", path.display()))?;
     std::path::absolute(path).with_context(|| format!("{option} {}", path.display()))
 }
 
-/// What the guest's serial port is connected to, and what comes out of it.
+/// What the guest's serial port is connected to, and what the guest prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Console {
     /// A terminal, with the user's guest.
     Terminal,
-    /// A terminal, with the default guest's shell; with the rows and columns, if they are known.
+    /// A terminal, with the default guest's shell. It has these rows and columns, if they are known.
     Shell(Option<(u16, u16)>),
-    /// No terminal; whatever the guest prints.
+    /// No terminal. The guest prints anything.
     Other,
-    /// No terminal; the default guest's report, and what the user has the kernel log.
+    /// No terminal. The guest prints the kernel's log as the user chose it, and the default guest's report.
     Report,
-    /// No terminal; the report after the kernel's log, which is not passed on. Its end is shown when there is no report.
+    /// No terminal. The guest prints the kernel's log and the report. The log is hidden; its end is shown if there is no report.
     ReportAfterLog,
 }
 
@@ -204,7 +204,7 @@ impl Console {
         match (terminal, default_guest) {
             (true, true) => Self::Shell(terminal_size()),
             (true, false) => Self::Terminal,
-            // Who chooses another mode for the guest may not get a report.
+            // Another mode of the guest may print no report.
             (false, _) if !default_guest || has_parameter(append, &["firstlight.mode="]) => Self::Other,
             (false, _) if has_parameter(append, &LOG_PARAMETERS) => Self::Report,
             (false, _) => Self::ReportAfterLog,
@@ -212,7 +212,7 @@ impl Console {
     }
 }
 
-/// The kernel command line: the tool's own words, `timers`, and the user's, `append`.
+/// The kernel command line: the tool's words for this console, then `timers`, then the user's words, `append`.
 fn kernel_command_line(console: Console, timers: &str, append: Option<&str>) -> String {
     let own = match console {
         Console::Terminal => "quiet".to_owned(),
@@ -220,7 +220,7 @@ fn kernel_command_line(console: Console, timers: &str, append: Option<&str>) -> 
         Console::Shell(Some((rows, columns))) => {
             format!("quiet firstlight.mode=shell firstlight.terminal={rows}x{columns}")
         }
-        // On a terminal a panic stays to be read; elsewhere it ends QEMU, which does not reboot there.
+        // On a terminal, a panic stays visible. Elsewhere it ends QEMU, which does not reboot there.
         Console::Other | Console::Report => "quiet panic=-1".to_owned(),
         Console::ReportAfterLog => "loglevel=7 panic=-1".to_owned(),
     };
@@ -252,14 +252,13 @@ fn announce(launch: &Launch, why: &str) {
     ));
 }
 
-/// Runs QEMU without a terminal until it ends or has to be ended; its output goes to `to`, line by line.
+/// Runs QEMU without a terminal until it ends or its time is over. Writes its output to `to`, line by line.
 fn watch(command: &Command, mut to: impl Write, limit: Option<Duration>, console: Console) -> anyhow::Result<ExitCode> {
     let mut command = child::tied(command);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start QEMU")?;
     let output = child.stdout.take().context("QEMU has no output")?;
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
-        // A line that is too long counts as several.
         let mut output = BufReader::new(output);
         let mut line = Vec::new();
         while output.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).is_ok_and(|read| read > 0)
@@ -271,14 +270,14 @@ fn watch(command: &Command, mut to: impl Write, limit: Option<Duration>, console
     let mut last = VecDeque::new();
     let (mut error, mut reported, mut panicked, mut late) = (None, false, false, false);
     loop {
-        // Without a deadline, a long time and round again.
+        // Without a deadline, waits for a long time, again and again.
         let remaining = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
         let line = match lines.recv_timeout(remaining.min(Duration::from_secs(3600))) {
             Ok(line) => line,
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 if deadline.take_if(|deadline| *deadline <= Instant::now()).is_some() {
-                    // What it has printed is still to be read.
+                    // Its last output is still in the pipe.
                     child.kill().context("cannot end QEMU")?;
                     late = true;
                 }
@@ -298,7 +297,7 @@ fn watch(command: &Command, mut to: impl Write, limit: Option<Duration>, console
         if is_shown && to.write_all(&line).and_then(|()| to.flush()).is_err() {
             child.kill().context("cannot end QEMU")?;
             child.wait().context("cannot wait for QEMU")?;
-            bail!("the output cannot be written any more, so the guest was ended");
+            bail!("the standard output was closed, so the guest was ended");
         }
         keep(&text, &mut last);
     }
@@ -307,12 +306,12 @@ fn watch(command: &Command, mut to: impl Write, limit: Option<Duration>, console
         bail!("the firmware stopped: {text}");
     }
     if late && reported {
-        say("The guest has reported and cannot power off: it was ended.");
+        say("The guest printed its report but did not power off, so it was ended.");
         return Ok(ExitCode::SUCCESS);
     }
     let what = if late {
         let seconds = limit.unwrap_or_default().as_secs();
-        format!("the guest was ended after {seconds} s, the limit without a terminal (--time-limit changes it)")
+        format!("the guest did not end within {seconds} s (--time-limit changes the limit)")
     } else if panicked {
         "the kernel panicked".to_owned()
     } else if status.success() && matches!(console, Console::Report | Console::ReportAfterLog) && !reported {
@@ -322,19 +321,19 @@ fn watch(command: &Command, mut to: impl Write, limit: Option<Duration>, console
     };
     let heading = if last.is_empty() { "; the guest printed nothing" } else { "; its last lines:" };
     let more = match console {
-        Console::Other | Console::Report => "\n(A Linux kernel says more with --append loglevel=7)",
+        Console::Other | Console::Report => "\n(--append loglevel=7 shows the log of a Linux kernel)",
         _ => "",
     };
     bail!("{what}{heading}{}{more}", last.iter().map(|line| format!("\n  {line}")).collect::<String>())
 }
 
-/// The exit code that stands for a status, as a shell has it.
+/// The exit code for a status, as in a shell.
 fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-/// Adds a line to the last ones, unless it is empty. The guest wrote it: no control code in it may reach the terminal.
+/// Adds a line to the last ones, unless it is empty. Removes control codes: the line comes from the guest.
 fn keep(line: &str, last: &mut VecDeque<String>) {
     let line: String = console::strip_ansi_codes(line).chars().filter(|c| !c.is_control()).take(200).collect();
     if !line.trim().is_empty() {
@@ -343,7 +342,7 @@ fn keep(line: &str, last: &mut VecDeque<String>) {
     }
 }
 
-/// Whether the kernel logged the line: "[    0.123456] text", the seconds since its start before the text.
+/// Whether the line is of the kernel's log: "[    0.123456] text", where the number is the seconds since its start.
 fn is_log(line: &str) -> bool {
     let seconds = line.strip_prefix('[').and_then(|rest| Some(rest.split_once("] ")?.0.trim_start()));
     let parts = seconds.and_then(|seconds| seconds.split_once('.'));
@@ -359,7 +358,7 @@ mod tests {
     use crate::child::tests::{SLEEPER, assert_ends_with_its_starter, is_inner, shell};
 
     #[test]
-    fn the_kernels_log_is_kept_back_and_its_end_is_kept() {
+    fn the_kernels_log_is_hidden_and_its_end_is_shown_with_the_error() {
         let log: String = (0..100).map(|n| format!("[    0.{n:06}] message\x1b[31m {n}\r\n")).collect();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("printed");
@@ -386,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_fails_is_shown_with_its_last_lines() {
+    fn the_error_for_a_failed_guest_has_its_last_lines() {
         let log = "echo '[    0.000001] before'; echo '[    0.000002] Kernel panic';";
         let hangs = shell(&format!("{log} exec sleep 100"));
         let limit = Some(Duration::from_millis(500));
@@ -394,13 +393,13 @@ mod tests {
         assert!(error.contains("--time-limit"), "{error}");
         assert!(error.ends_with("\n  [    0.000001] before\n  [    0.000002] Kernel panic"), "{error}");
         let error = watch(&shell(log), io::sink(), None, Console::Report).unwrap_err().to_string();
-        assert!(error.contains("[    0.000002] Kernel panic\n(A Linux kernel says more"), "{error}");
+        assert!(error.contains("[    0.000002] Kernel panic\n(--append loglevel=7"), "{error}");
         let error = watch(&shell("exec sleep 100"), io::sink(), limit, Console::Other).unwrap_err().to_string();
         assert!(error.contains("printed nothing"), "{error}");
     }
 
     #[test]
-    fn the_report_has_to_be_complete() {
+    fn an_incomplete_report_is_an_error() {
         let result = |script, console| watch(&shell(script), io::sink(), None, console);
         assert!(result("echo firstlight-guest: done", Console::Report).is_ok());
         assert!(result("true", Console::Report).is_err());

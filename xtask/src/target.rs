@@ -32,23 +32,23 @@ const HOST: &str = "x86_64-unknown-linux-gnu";
 const PACKAGE: &str = "rust-src";
 const RELEASE: &str = "trixie";
 
-/// The file in `target/rust-src/VERSION` that says why there are no sources, and how long that is believed.
+/// The file in `target/rust-src/VERSION` with the reason why there are no sources, and how long it is valid.
 const REASON: &str = "none";
-const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
+const VALID: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A target, and how `core` and `alloc` for it are had.
+/// A target, and where its `core` and `alloc` come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// `x86_64-unknown-none`, as rustup installs it.
     Bare,
     /// `x86_64-unknown-none`, with the standard library's sources in this folder.
     BareFromSources(PathBuf),
-    /// The host's own target, and why it is not another.
+    /// The host's own target, and why it is not `x86_64-unknown-none`.
     Host(String),
 }
 
 impl Target {
-    /// The first of the three ways that works here.
+    /// Tries the three ways, and returns the first that works here.
     pub fn choose() -> anyhow::Result<Self> {
         let compiler = Compiler::installed()?;
         if compiler.has_bare_target() {
@@ -75,7 +75,7 @@ impl Target {
         Ok(Self::Host(why))
     }
 
-    /// What an earlier run found.
+    /// The result of an earlier run.
     fn known(folder: &Path) -> Option<Self> {
         let library = folder.join("library");
         if library.join("core").is_dir() {
@@ -83,7 +83,7 @@ impl Target {
         }
         let reason = folder.join(REASON);
         let age = fs::metadata(&reason).ok()?.modified().ok()?.elapsed().ok()?;
-        (age < BELIEVED).then(|| fs::read_to_string(&reason).ok().map(Self::Host)).flatten()
+        (age < VALID).then(|| fs::read_to_string(&reason).ok().map(Self::Host)).flatten()
     }
 
     /// Rust's name of the target.
@@ -98,19 +98,19 @@ impl Target {
     pub fn flags(&self) -> Vec<String> {
         match self {
             Self::Bare => Vec::new(),
-            // The same bytes wherever the sources are. Cargo shortens the paths of what is in the repository.
+            // The same bytes in whatever folder the sources are. Cargo shortens paths inside the repository.
             Self::BareFromSources(library) => [library, library.strip_prefix(paths::root()).unwrap_or(library)]
                 .map(|path| format!("--remap-path-prefix={}=library", path.display()))
                 .into_iter()
-                // What lets the stable compiler build `core` also changes the names of symbols, which order.ld has.
+                // `RUSTC_BOOTSTRAP` also changes the symbols' names, which are in order.ld.
                 .chain(["-Zunstable-options", "-Csymbol-mangling-version=legacy"].map(str::to_owned))
                 .collect(),
             Self::Host(_) => [
                 // The program is linked into the top 2 GiB of the address space (linker.ld).
                 "-Ccode-model=kernel",
-                // No vector registers: nothing has enabled them, and hosts that emulate ring 0 cannot run them.
+                // No vector registers: the firmware does not enable them, and hosts that emulate ring 0 lack them.
                 "-Ctarget-feature=-sse,-sse2",
-                // An exception's handler runs on the stack that it interrupts.
+                // An exception handler runs on the interrupted stack.
                 "-Cno-redzone=yes",
             ]
             .map(str::to_owned)
@@ -118,15 +118,15 @@ impl Target {
         }
     }
 
-    /// Has `cargo` build for this target.
+    /// Makes `cargo` build for this target.
     pub fn apply(&self, cargo: &mut Command) {
         cargo.args(["--target", self.triple()]);
         if let Self::BareFromSources(library) = self {
-            // Cargo builds the standard library from other sources than the toolchain's by this variable of its own tests.
-            // The second variable lets the stable compiler do it.
+            // With the first variable, which is for cargo's own tests, cargo takes other sources than the toolchain's. The
+            // second one lets the stable compiler build them.
             cargo.arg("-Zbuild-std=core,alloc");
             cargo.env("__CARGO_TESTS_ONLY_SRC_ROOT", library).env("RUSTC_BOOTSTRAP", "1");
-            // As in what rustup installs: code of `core` that is not inlined has no overflow checks there.
+            // As in rustup's files, code of `core` that is not inlined has no overflow checks.
             for package in ["core", "alloc", "compiler_builtins"] {
                 cargo.args(["--config", &format!("profile.firmware.package.{package}.overflow-checks=false")]);
             }
@@ -146,7 +146,7 @@ impl std::fmt::Display for Target {
 
 /// The compiler that builds the firmware.
 struct Compiler {
-    /// Its version, as in "1.95.0".
+    /// Its version, such as "1.95.0".
     version: String,
     /// The folder of its toolchain.
     sysroot: PathBuf,
@@ -159,7 +159,7 @@ impl Compiler {
             let printed = run_quietly(Command::new("rustc").current_dir(paths::root()).args(argument))?;
             Ok(String::from_utf8_lossy(&printed).trim().to_owned())
         };
-        let version = version_in(&ask(&["--version"])?).context("rustc says no version")?;
+        let version = version_in(&ask(&["--version"])?).context("`rustc --version` prints no version")?;
         Ok(Self { version, sysroot: ask(&["--print", "sysroot"])?.into() })
     }
 
@@ -167,42 +167,42 @@ impl Compiler {
         self.sysroot.join("lib/rustlib").join(BARE).join("lib").is_dir()
     }
 
-    /// Where the component `rust-src` is, if it is installed.
+    /// The path of the component `rust-src`. May not exist.
     fn library(&self) -> PathBuf {
         self.sysroot.join("lib/rustlib/src/rust/library")
     }
 }
 
-/// The version in what `rustc --version` prints: "rustc 1.95.0 (59807616e 2026-04-14)".
+/// The version in the output of `rustc --version`: "rustc 1.95.0 (59807616e 2026-04-14)".
 fn version_in(printed: &str) -> Option<String> {
     let version = printed.split_whitespace().nth(1)?;
     version.starts_with(|c: char| c.is_ascii_digit()).then(|| version.to_owned())
 }
 
-/// Has rustup download the target.
+/// Makes rustup download the target.
 fn add_by_rustup(compiler: &Compiler) -> anyhow::Result<()> {
-    ensure!(paths::find_program("rustup").is_some(), "it is not installed");
+    ensure!(paths::find_program("rustup").is_some(), "rustup is not installed");
     let mut command = Command::new("rustup");
     command.current_dir(paths::root()).args(["target", "add", BARE]);
-    run_step(&format!("Having rustup add the target {BARE}, which the firmware is built for"), &mut command)
+    run_step(&format!("Adding the target {BARE} with rustup, to build the firmware for it"), &mut command)
         .map_err(|error| anyhow!("{}", last_line(&error)))?;
-    ensure!(compiler.has_bare_target(), "rustc is not rustup's");
+    ensure!(compiler.has_bare_target(), "rustup added the target, but not to this rustc");
     Ok(())
 }
 
-/// The last line of an error: what the command that failed said at the end.
+/// The last line of an error, which is the last line that the failed command printed.
 fn last_line(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
-/// Makes `folder/library` the sources of this compiler's standard library.
+/// Makes `folder/library` a link to the sources of this compiler's standard library. Returns their path.
 fn find_sources(compiler: &Compiler, folder: &Path) -> anyhow::Result<PathBuf> {
     let library = folder.join("library");
     let own = compiler.library();
     let found = if own.join("core").is_dir() { own } else { download(&compiler.version, folder)? };
     symlink(&found, &library).with_context(|| format!("cannot make {}", shown(&library)))?;
-    // Wherever links lead from: the same sources have one path.
+    // Without links, so that the same sources have one path.
     fs::canonicalize(&library).with_context(|| format!("cannot find {}", shown(&library)))
 }
 
@@ -232,14 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn sources_that_are_there_are_used_and_a_reason_is_believed_for_a_day() {
+    fn sources_are_reused_and_a_reason_for_none_is_valid_for_a_day() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         assert_eq!(Target::known(folder), None);
         let reason = folder.join(REASON);
         fs::write(&reason, "no network").unwrap();
         assert_eq!(Target::known(folder), Some(Target::Host("no network".to_owned())));
-        let before = std::time::SystemTime::now() - BELIEVED;
+        let before = std::time::SystemTime::now() - VALID;
         fs::File::options().write(true).open(&reason).unwrap().set_modified(before).unwrap();
         assert_eq!(Target::known(folder), None);
         fs::create_dir_all(folder.join("elsewhere/core")).unwrap();
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_of_the_toolchain_are_used_before_others_are_downloaded() {
+    fn the_toolchains_sources_are_used_before_others_are_downloaded() {
         let folder = tempfile::tempdir().unwrap();
         let compiler = Compiler { version: "1.95.0".to_owned(), sysroot: folder.path().join("toolchain") };
         assert!(!compiler.has_bare_target());
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_hosts_own_target_needs_flags_against_vector_registers() {
+    fn only_the_hosts_target_needs_flags_against_vector_registers() {
         assert_eq!(Target::Bare.flags(), [""; 0]);
         let library = paths::root().join("target/library");
         let flags = Target::BareFromSources(library.clone()).flags();
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_by_its_last_line() {
+    fn the_last_line_of_an_error_is_shown() {
         let error = anyhow!("`rustup` failed:\ninfo: downloading\nerror: no network\n\n");
         assert_eq!(last_line(&error), "error: no network");
     }

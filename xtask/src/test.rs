@@ -10,31 +10,31 @@ use anyhow::{Context, bail};
 use crate::progress::{command_line, say, shell_word};
 use crate::{child, faults, guest, guest_programs, image, newer_qemu, packages, paths, test_kernels};
 
-/// More QEMU tests at a time than this do not help: each has up to two busy CPUs.
+/// The most QEMU tests at a time. More do not help, because each has up to two busy CPUs.
 const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
 
 /// The variable with the program through which cargo starts tests (The Cargo Book, "Configuration",
-/// `target.<triple>.runner`), and one that ends them with cargo.
+/// `target.<triple>.runner`), and a program that ends them with cargo.
 const RUNNER: (&str, &str) = ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "setpriv --pdeathsig KILL --");
 
 /// The toolchain that has sanitizers.
 const NIGHTLY: &str = "nightly";
-/// What the names of the tests contain that run with one: parsers and their memory, `tests/memory.rs` and `tests/heap.rs`.
+/// The tests that run with one have a name that contains one of these: parsers, `tests/memory.rs` and `tests/heap.rs`.
 const SANITIZED: [&str; 8] =
     ["acpi::", "boot::", "fw_cfg::", "heap::", "mem", "smbios::", "tables::", "the_machine_touches"];
 
-/// Run everything that must pass: format, clippy, host tests, fuzz targets, documentation, tests under AddressSanitizer,
-/// table of what is supported, crates, image checks, KVM tests, faults, budget, QEMU tests, parity
+/// Run all checks and tests
 ///
-/// Installs what is missing first, and stops at the first step that fails, with the command that repeats that step.
+/// The steps are format, clippy, host tests, fuzz targets, documentation, tests under AddressSanitizer, table of supported
+/// kernels, crates, image, KVM tests, faults, budget, QEMU tests and parity. Installs missing programs first. Stops at the first
+/// step that fails, and prints the command that repeats it.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Leave out the QEMU tests and what else needs QEMU (and the default guest they boot)
+    /// Leave out all steps that need QEMU or the default guest
     #[arg(long)]
     no_qemu: bool,
 
-    /// Run only tests whose name contains this; format, clippy, documentation, table of what is supported, crates,
-    /// faults, budget and parity are left out
+    /// Run only the tests whose name contains this, and no other steps
     filter: Option<String>,
 }
 
@@ -57,7 +57,7 @@ impl Step {
         self
     }
 
-    /// The step as a user could type it.
+    /// The step as a user can type it.
     fn typed(&self) -> String {
         let mut words: Vec<_> =
             self.environment.iter().map(|(variable, value)| format!("{variable}={}", shell_word(value))).collect();
@@ -69,14 +69,14 @@ impl Step {
         self.run_as(paths::cargo(), &self.typed())
     }
 
-    /// The step as a command that ends with this program, and so do the tests that it starts.
+    /// The step as a command that ends together with this program, as do the tests that it starts.
     fn tied(&self, mut command: Command) -> Command {
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env(RUNNER.0, RUNNER.1);
         child::tied(&command)
     }
 
-    /// Runs it with the nightly compiler, which has what the stable one has not. Says so where there is none.
+    /// Runs the step with the nightly compiler, or says that there is none.
     fn run_with_nightly(&self) -> anyhow::Result<()> {
         let mut rustc = Command::new("rustup");
         rustc.args(["run", NIGHTLY, "rustc", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -115,7 +115,7 @@ impl Times {
         self.timed(name, || Step::new(name, &format!("xtask {command}")).run())
     }
 
-    /// A step that is a command of this tool by itself.
+    /// A step that is a command of this tool.
     fn command<T>(&mut self, name: &'static str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
         say(&format!("\n==> {name}: cargo xtask {name}"));
         let failed = || format!("the step `{name}` failed; to repeat it: cargo xtask {name}");
@@ -175,7 +175,7 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
         let guest = guest::prepare()?;
         Ok((guest.initrd_with(&guest_programs::prepare()?)?, guest::console_kernel()?.image, guest))
     };
-    let guest = times.timed("default guest", || prepare().context("the default guest cannot be made"))?;
+    let guest = times.timed("default guest", || prepare().context("cannot prepare the default guest"))?;
     let (initrd_with_tools, console_kernel, guest) = guest;
     let newer_qemu = times.timed("newer QEMU", || Ok(newer_qemu::for_tests()))?;
     let kernels = times.timed("test kernels", || Ok(test_kernels::for_tests()))?;
@@ -193,10 +193,10 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Holds the crates of both workspaces to `deny.toml`. Says so where there is no cargo-deny, which takes minutes to build.
+/// Checks the crates of both workspaces against `deny.toml`, or says that there is no cargo-deny. To build it takes minutes.
 fn check_crates() -> anyhow::Result<()> {
     if paths::cargo().args(["deny", "--version"]).output().is_ok_and(|output| !output.status.success()) {
-        say("\n==> crates: skipped: there is no cargo-deny (cargo install cargo-deny --locked)");
+        say("\n==> crates: skipped: cargo-deny is not installed (cargo install cargo-deny --locked)");
         return Ok(());
     }
     let check = |manifest| {
@@ -241,15 +241,15 @@ fn host_steps(filter: Option<&str>) -> Vec<Step> {
     ]
 }
 
-/// Tests of what is read from outside, and those of the code that the compiler cannot check, with every access to memory
-/// checked. They take several times as long so, and have fewer random cases.
+/// The tests of parsers and of unsafe code, with every memory access checked. They take several times as long, so they have fewer
+/// random cases.
 fn sanitizer_step(filter: Option<&str>) -> Step {
     let mut step = Step::new(
         "sanitizer",
         "test --package firstlight --lib --test memory --test heap --target x86_64-unknown-linux-gnu --target-dir",
     )
     .with("RUSTFLAGS", "-Zsanitizer=address".to_owned())
-    // Some tests ask for more memory than there is.
+    // Some tests allocate more memory than there is.
     .with("ASAN_OPTIONS", "allocator_may_return_null=1".to_owned())
     .with("PROPTEST_CASES", "8".to_owned());
     step.arguments.push(paths::target().join("sanitizer").display().to_string());
@@ -261,11 +261,11 @@ fn sanitizer_step(filter: Option<&str>) -> Step {
     step
 }
 
-/// The tests that start the image in the test VMM. They say so when there is no KVM for them.
+/// The tests that start the image in the test VMM. Without KVM, they say that they are skipped.
 fn kvm_step(filter: Option<&str>) -> Step {
     let mut step = Step::new("KVM tests", "test --package vmm --features kvm-tests --test boot");
     step.arguments.extend(filter.map(str::to_owned));
-    // What a test says when it is skipped is to be seen.
+    // Shows the messages of skipped tests.
     step.arguments.extend(["--", "--nocapture"].map(str::to_owned));
     step
 }
@@ -284,18 +284,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tests_end_with_cargo_and_cargo_with_this_program() {
+    fn tests_end_with_cargo_and_cargo_ends_with_this_program() {
         let tied = qemu_step(None).tied(Command::new("cargo"));
         assert_eq!(tied.get_program(), child::tied(&Command::new("cargo")).get_program());
         let runner = tied.get_envs().find(|(name, _)| *name == RUNNER.0).and_then(|(_, value)| value);
         assert!(runner.is_some_and(|runner| runner.to_string_lossy().contains("pdeathsig")));
     }
 
-    /// Cargo completes a lock file wherever it is not told to leave it, and then nothing is left for a check to find.
+    /// Without `--locked`, cargo completes a lock file before a check can find that it is incomplete.
     #[test]
-    fn a_lock_file_that_lacked_a_line_was_completed_before_it_was_checked() {
+    fn an_incomplete_lock_file_is_not_completed_before_it_is_checked() {
         let configuration = std::fs::read_to_string(paths::root().join(".cargo/config.toml")).unwrap();
-        assert!(configuration.contains("xtask = \"run --locked "), "all else of this workspace comes after it");
+        assert!(
+            configuration.contains("xtask = \"run --locked "),
+            "every other command of this workspace comes after it"
+        );
         let fuzz = |step: &Step| step.typed().contains("fuzz/Cargo.toml") && !step.typed().contains("cargo fmt");
         for steps in [host_steps(None), host_steps(Some("e820"))] {
             assert!(steps.iter().any(fuzz));

@@ -18,18 +18,17 @@ use crate::progress::{run_quietly, say};
 
 /// A kernel in a package.
 struct Packaged {
-    /// What it is called.
+    /// Its name in messages.
     name: &'static str,
-    /// The folder it is unpacked into.
+    /// The folder below `target/guest` for it.
     folder: &'static str,
-    /// What the package's name begins and ends with; between them are a version's digits, dots and dashes. All of it where
-    /// that has no end.
+    /// The start and the end of the package's name, with a version between them. If the end is empty, the start is the name.
     package: [&'static str; 2],
-    /// Debian's architecture, where it is another one than the machine's.
+    /// Debian's name of its architecture, if it is not the machine's.
     architecture: Option<&'static str>,
-    /// The folder of the file, and what its name begins and ends with. If it ends with `.gz` it is packed so.
+    /// The folder of the file, and the start and the end of its name. A file that ends with `.gz` is unpacked.
     file: [&'static str; 3],
-    /// The variables that tell the tests of it (`tests/qemu/environment.rs`): the file, or why there is none.
+    /// The variables for the tests (`tests/qemu/environment.rs`): the file, or why there is none.
     variables: [&'static str; 2],
 }
 
@@ -42,7 +41,7 @@ const ALL: [Packaged; 6] = [
         file: ["boot", "xen-", ".gz"],
         variables: ["FIRSTLIGHT_XEN", "FIRSTLIGHT_NO_XEN"],
     },
-    // The one for amd64 is a 64-bit file, which QEMU does not load.
+    // QEMU does not load the 64-bit file in the package for amd64.
     Packaged {
         name: "GNU Mach",
         folder: "gnumach",
@@ -85,14 +84,14 @@ const ALL: [Packaged; 6] = [
     },
 ];
 
-/// Linux for i386 in its two forms: for each what the package's name ends with, the folder it is unpacked into, and the
-/// variables for kernel and initramfs, or why there are none.
+/// Linux for i386 in two forms: for each the end of the package's name, the folder, and the variables for the kernel, for the
+/// initramfs, and for why there is none.
 const I386: [(&str, &str, [&str; 3]); 2] = [
     ("-686", "i386", ["FIRSTLIGHT_I386_KERNEL", "FIRSTLIGHT_I386_INITRD", "FIRSTLIGHT_NO_I386"]),
     ("-686-pae", "i386-pae", ["FIRSTLIGHT_I386_PAE_KERNEL", "FIRSTLIGHT_I386_PAE_INITRD", "FIRSTLIGHT_NO_I386_PAE"]),
 ];
 
-/// Gets them ready, and gives the variables that tell the tests, with their values.
+/// Prepares the kernels for the tests. Returns the variables that tell them, with their values.
 pub fn for_tests() -> Vec<(&'static str, String)> {
     let variable = |kernel: &Packaged| {
         let [found, absent] = kernel.variables;
@@ -118,7 +117,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// The guest with Linux for i386 in the package whose name ends with `end`, below a folder of its own.
+/// Prepares the guest with Linux for i386 from the package whose name ends with `end`, in its own folder.
 fn prepare_i386(end: &str, folder: &str) -> anyhow::Result<Guest> {
     let folder = paths::guest_folder().join(folder);
     let system = folder.join("system");
@@ -173,14 +172,14 @@ impl Packaged {
     }
 }
 
-/// The names of the packages that apt knows and that begin with `start`, one a line.
+/// The names of the packages that apt knows and that begin with `start`, one per line.
 fn known_packages(mut apt_cache: Command, start: &str) -> anyhow::Result<String> {
     let names = run_quietly(apt_cache.args(["pkgnames", start]))?;
     Ok(String::from_utf8_lossy(&names).into_owned())
 }
 
-/// The package of the newest version among the names, one a line: between `start` and `end` is a version, unless `end` is
-/// empty.
+/// The package with the newest version among the names, one per line. The version is between `start` and `end`. If `end` is empty,
+/// `start` is the name.
 fn newest<'a>(names: &'a str, start: &str, end: &str) -> Option<&'a str> {
     let is_version = |text: &str| {
         text.contains('.') && text.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '-')) && !text.ends_with('-')
@@ -193,7 +192,7 @@ fn newest<'a>(names: &'a str, start: &str, end: &str) -> Option<&'a str> {
     names.lines().filter(fits).max_by(|a, b| compare_versions(a, b))
 }
 
-/// A file in a folder, by its name.
+/// The first file in a folder with a name that fits.
 fn find(folder: &Path, is_it: impl Fn(&str) -> bool) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).ok()?.flatten();
     entries.map(|entry| entry.path()).find(|path| path.file_name().is_some_and(|name| is_it(&name.to_string_lossy())))
@@ -204,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_version_is_chosen_and_variants_are_not() {
+    fn the_newest_version_is_chosen_and_no_variant_of_a_package() {
         let names = "xen-hypervisor-4.9-amd64\nxen-hypervisor-4.17-amd64\nxen-hypervisor-4.17-amd64-dbg\n\
             xen-hypervisor-common\nxen-hypervisor-4.20-arm64\n";
         assert_eq!(newest(names, "xen-hypervisor-", "-amd64"), Some("xen-hypervisor-4.17-amd64"));

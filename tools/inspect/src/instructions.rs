@@ -7,7 +7,7 @@ use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic};
 use object::read::elf::ElfFile64;
 use object::{LittleEndian, Object as _, ObjectSection as _, SectionKind};
 
-/// What every host runs in ring 0: the integer instructions of the first x86-64 CPUs, and hints.
+/// The instructions that every host runs in ring 0: the integer instructions of the first x86-64 CPUs, and hints.
 const ALLOWED: [CpuidFeature; 13] = [
     CpuidFeature::INTEL8086,
     CpuidFeature::INTEL186,
@@ -24,10 +24,10 @@ const ALLOWED: [CpuidFeature; 13] = [
     CpuidFeature::TSC,
 ];
 
-/// Whether not every host can run it.
+/// Whether some host cannot run it.
 ///
-/// `tzcnt` is what the compiler makes of `bsf` where the operand is known not to be zero: its bytes are `rep bsf`, which
-/// CPUs without `tzcnt` execute as `bsf`, with the same result then.
+/// `tzcnt` is allowed. The compiler uses it in place of `bsf` if the operand is not zero: a CPU without `tzcnt` executes the same
+/// bytes as `bsf`, with the same result.
 fn is_foreign(instruction: &Instruction) -> bool {
     let allowed = |feature| ALLOWED.contains(feature);
     instruction.is_invalid()
@@ -36,8 +36,8 @@ fn is_foreign(instruction: &Instruction) -> bool {
 
 /// Checks that every host can run every instruction outside the start-up code.
 ///
-/// No vector, floating-point, `popcnt`, `cmpxchg16b` or other later instruction: hosts that emulate ring 0 cannot run
-/// them, and nothing has checked that the CPU has them.
+/// There must be no vector, floating-point, `popcnt`, `cmpxchg16b` or other later instruction. Hosts that emulate ring 0 cannot
+/// run them, and the firmware does not check that the CPU has them.
 pub fn check(elf: &ElfFile64<'_, LittleEndian>) -> Result<()> {
     let mut found = String::new();
     for section in
@@ -52,7 +52,7 @@ pub fn check(elf: &ElfFile64<'_, LittleEndian>) -> Result<()> {
             }
         }
     }
-    ensure!(found.is_empty(), "instructions that not every host can run:\n{found}");
+    ensure!(found.is_empty(), "some hosts cannot run these instructions:\n{found}");
     Ok(())
 }
 

@@ -18,17 +18,17 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKi
 use object::read::elf::ElfFile64;
 use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
-/// How many there may be in crates and in the parts of the standard library that nothing of the project's is inlined
-/// around, for each target. Never raised without a reason; the check says when one can be lowered.
+/// The number of panic sites in crates and the standard library, for each target. To raise it needs a reason; the check says
+/// when it can be lowered.
 const MOST_IN_CRATES: [(&str, usize); 2] = [("x86_64-unknown-none", 27), ("x86_64-unknown-linux-gnu", 27)];
 
-/// What the panic handler's symbol is called by the compiler.
+/// The panic handler's symbol.
 const HANDLER: &str = "rust_begin_unwind";
-/// What the demangled names of the project's own functions begin with; after a `<`, those of a type's trait.
+/// The start of the demangled names of the project's own functions. In the name of a trait's function, `<` is before it.
 const OWN: &str = "firstlight::";
-/// The functions of `core` that overflow checks call, and nothing else does.
+/// The functions of `core` that only overflow checks call.
 const OVERFLOWS: [&str; 3] = ["panic_const_add_overflow", "panic_const_mul_overflow", "panic_const_sub_overflow"];
-/// The project's own files, as `Location` has them.
+/// The start of the project's file names in a `Location`.
 const OWN_FILES: &str = "src/";
 
 /// One place that can panic.
@@ -45,7 +45,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// `location` is the file and the line that the panic would name, where it names one.
+    /// `location` is the file and the line that the panic names, if it names one.
     fn new(at: u64, target: String, function: &str, location: Option<String>) -> Self {
         let own = location.as_ref().map_or(is_own(function), |place| place.starts_with(OWN_FILES));
         let place = location.map_or_else(|| function.to_owned(), |place| format!("{place} in {function}"));
@@ -59,7 +59,7 @@ impl fmt::Display for Site {
     }
 }
 
-/// Every place in a program that can panic.
+/// All panic sites of a program.
 pub fn sites(elf: &ElfFile64<'_, LittleEndian>) -> Result<Vec<Site>> {
     let functions = functions(elf)?;
     let machinery = machinery(&functions)?;
@@ -89,30 +89,35 @@ pub fn check(sites: &[Site], target: &str) -> Result<()> {
     let checks_overflow = |site: &Site| OVERFLOWS.iter().any(|check| site.target.ends_with(check));
     ensure!(
         sites.iter().any(checks_overflow),
-        "no overflow checks are in the image: the profile it is built with has to have overflow-checks = true (Cargo.toml)"
+        "the image has no overflow checks; its profile in Cargo.toml needs overflow-checks = true"
     );
-    ensure!(own.is_empty(), "{} places of the project's own can panic:\n{}", own.len(), list(&own));
+    ensure!(
+        own.is_empty(),
+        "{} panic sites are in the project's own code, and none is allowed:\n{}",
+        own.len(),
+        list(&own)
+    );
     let count = crates.len();
     if let Some((_, most)) = MOST_IN_CRATES.iter().find(|(name, _)| *name == target) {
         ensure!(
             count <= *most,
-            "{count} places in crates can panic, and {most} are allowed (tools/inspect/src/panics.rs):\n{}",
+            "{count} panic sites are in crates, and {most} are allowed (MOST_IN_CRATES in tools/inspect/src/panics.rs):\n{}",
             list(&crates)
         );
         ensure!(
             count == *most,
-            "only {count} places in crates can panic: lower MOST_IN_CRATES to that (tools/inspect/src/panics.rs)"
+            "only {count} panic sites are in crates; lower MOST_IN_CRATES in tools/inspect/src/panics.rs to that"
         );
     }
     Ok(())
 }
 
-/// One a line.
+/// The sites, one per line.
 pub fn list<S: std::borrow::Borrow<Site>>(sites: &[S]) -> String {
     sites.iter().map(|site| site.borrow().to_string()).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether a function of this demangled name is the project's own.
+/// Whether a function with this demangled name is the project's own.
 fn is_own(name: &str) -> bool {
     name.trim_start_matches('<').starts_with(OWN)
 }
@@ -130,7 +135,7 @@ struct Function {
 struct Branch {
     at: u64,
     to: u64,
-    /// The constants that were put into registers since the branch before, the last first.
+    /// The constants that were put into registers since the previous branch, the last one first.
     constants: Vec<u64>,
 }
 
@@ -168,7 +173,7 @@ fn read(name: String, start: u64, code: &[u8]) -> Function {
     function
 }
 
-/// What `instruction` puts into a register, where that is a constant of 64 bits.
+/// The constant of 64 bits that `instruction` puts into a register, if it does that.
 fn constant(instruction: &Instruction) -> Option<u64> {
     match (instruction.mnemonic(), instruction.op1_kind()) {
         (Mnemonic::Mov, OpKind::Immediate32to64 | OpKind::Immediate64) => Some(instruction.immediate(1)),
@@ -179,8 +184,8 @@ fn constant(instruction: &Instruction) -> Option<u64> {
     }
 }
 
-/// The file and the line of the `core::panic::Location` at this address, if it is one: the address and the length of the
-/// file's name, then line and column, 32 bits each.
+/// The file and the line of the `core::panic::Location` at this address, if there is one. It has the address and the length of
+/// the file's name, then line and column with 32 bits each.
 fn location(elf: &ElfFile64<'_, LittleEndian>, at: u64) -> Option<String> {
     let bytes = |at: u64, len: u64| {
         let mut sections = elf.sections();
@@ -194,11 +199,11 @@ fn location(elf: &ElfFile64<'_, LittleEndian>, at: u64) -> Option<String> {
     file.ends_with(".rs").then(|| format!("{file}:{line}"))
 }
 
-/// The addresses of the functions that do nothing but panic.
+/// The addresses of the functions that only panic.
 fn machinery(functions: &BTreeMap<u64, Function>) -> Result<BTreeSet<u64>> {
     let handlers = functions.iter().filter(|(_, function)| function.name.ends_with(HANDLER));
     let mut found: BTreeSet<_> = handlers.map(|(start, _)| *start).collect();
-    ensure!(!found.is_empty(), "there is no panic handler in the image ({HANDLER})");
+    ensure!(!found.is_empty(), "the image has no panic handler ({HANDLER})");
     loop {
         let before = found.len();
         for (start, function) in functions {
@@ -223,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_nothing_but_panic_is_found_by_what_it_does() {
+    fn functions_that_only_panic_are_found_by_what_they_do() {
         let functions = BTreeMap::from([
             (1, function("__rustc::rust_begin_unwind", &[], false)),
             (2, function("core::panicking::panic_fmt", &[1], false)),
@@ -235,11 +240,11 @@ mod tests {
         ]);
         assert_eq!(machinery(&functions).unwrap(), BTreeSet::from([1, 2, 3]));
         let without = BTreeMap::from([(6, function("firstlight::halt", &[], false))]);
-        assert!(machinery(&without).is_err(), "the image has another panic handler than was thought");
+        assert!(machinery(&without).is_err(), "without a panic handler");
     }
 
     #[test]
-    fn a_failed_allocation_in_a_trait_of_an_own_type_was_counted_as_one_in_a_crate() {
+    fn a_failed_allocation_in_a_trait_of_an_own_type_is_the_projects_own() {
         let own = |function: &str, location: Option<&str>| {
             Site::new(0, "panic".to_owned(), function, location.map(str::to_owned)).own
         };
@@ -252,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_jumps_and_the_constants_before_them_are_read() {
+    fn calls_and_jumps_are_read_with_the_constants_before_them() {
         let code = [
             [0x48, 0xc7, 0xc7, 0x00, 0x00, 0x00, 0x80].as_slice(), // mov rdi, 0xffffffff80000000
             &[0x74, 0x05],                                         // je over the call
@@ -266,14 +271,14 @@ mod tests {
         assert!(branch.constants.is_empty(), "the jump before has them");
     }
 
-    /// Places in crates, with overflow checks among them.
+    /// Panic sites in crates, with overflow checks among them.
     fn in_crates(count: usize) -> Vec<Site> {
         let target = |at: usize| format!("core::panicking::panic_const::{}", OVERFLOWS[at % OVERFLOWS.len()]);
         (0..count).map(|at| Site::new(at as u64, target(at), "a::b", None)).collect()
     }
 
     #[test]
-    fn the_count_in_crates_is_the_recorded_one_for_each_target() {
+    fn a_count_in_crates_other_than_the_recorded_one_is_refused() {
         for (target, most) in MOST_IN_CRATES {
             assert!(check(&in_crates(most), target).is_ok());
             assert!(check(&in_crates(most + 1), target).unwrap_err().to_string().contains("a::b"));
@@ -284,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_the_projects_own_is_refused_for_every_target() {
+    fn a_panic_site_of_the_projects_own_is_refused_for_every_target() {
         let mut sites = in_crates(MOST_IN_CRATES[0].1);
         sites.push(Site::new(0, "panic".to_owned(), "firstlight::a", None));
         for target in [MOST_IN_CRATES[0].0, "another target"] {
@@ -296,7 +301,7 @@ mod tests {
     fn an_image_without_overflow_checks_is_refused() {
         let mut sites = in_crates(100);
         for site in &mut sites {
-            // Of a division, which is checked in any case.
+            // A division is checked without overflow checks too.
             site.target = "core::panicking::panic_const::panic_const_div_overflow".to_owned();
         }
         assert!(check(&sites, "another target").unwrap_err().to_string().contains("overflow-checks = true"));

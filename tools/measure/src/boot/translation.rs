@@ -218,7 +218,8 @@ Trace 0: 0x7fe7b40ec100 [0000000000000000/0000000001000223/0000c0b0/ff000200]
         assert_eq!(log.addresses.first(), Some(&0xffff_ffff_bfff_fff0));
         assert_eq!(log.addresses.last(), Some(&0xffff_ffff_bffd_6fe2));
         assert_eq!((log.addresses.len(), log.translation.code_pages), (7, 2));
-        for outside in [0, 0x9e000, 0xfffb_ffff, 1 << 32, 0xffff_ffff_bffb_ffff, 0xffff_ffff_c009_e000] {
+        let size = elf_file::LIMIT as u64;
+        for outside in [0, 0x9e000, FOUR_GIB - size - 1, FOUR_GIB, VIRTUAL_OFFSET - size - 1, 0xffff_ffff_c009_e000] {
             assert_eq!(linked(outside), None, "{outside:#x}");
         }
     }
