@@ -19,45 +19,44 @@ use super::process::{Running, Watch};
 use super::scenario::{PayloadFiles, Scenario};
 use super::trace::{self, Event};
 
-/// How long one run may take that counts. It runs at a fraction of the usual speed.
+/// The time limit of a run that counts. It is many times slower than other runs.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
-/// QEMU's arguments for a clock that stands in relation to the instructions alone: it goes on by a nanosecond with each
-/// of them. The RTC tells the same time in every run.
+/// QEMU's arguments for a clock that advances by a nanosecond with each instruction. The RTC has the same time in every run.
 const EXACT: [&str; 4] = ["-icount", "shift=0,sleep=off", "-rtc", "base=2024-01-01,clock=vm"];
 
-/// What a firmware costs from reset to the kernel's first instruction.
+/// The costs of a firmware from reset to the kernel's first instruction.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Accesses to devices: ports and memory-mapped registers. An instruction that repeats counts once an element.
+    /// Accesses to devices: ports and memory-mapped registers. A string instruction counts once per element.
     pub accesses: u64,
-    /// Those of them that reach PCI configuration space.
+    /// Accesses to PCI configuration space among them.
     pub config_accesses: u64,
     /// Writes after which QEMU rebuilt the guest's memory topology.
     pub topology_writes: u64,
-    /// Transfers of fw_cfg's DMA.
+    /// fw_cfg's DMA transfers.
     pub dma_transfers: u64,
-    /// Executed instructions. `None` where they were not counted.
+    /// Executed instructions. `None` if they were not counted.
     pub instructions: Option<u64>,
-    /// Exits from KVM to QEMU. `None` where no KVM runs the firmware.
-    ///
-    /// A write to port 0xcf8 counts as one, also where KVM keeps it and hands it over with the next exit.
+    /// Exits from KVM to QEMU. `None` if no KVM runs the firmware. A write to port 0xcf8 counts as one, even if KVM coalesces it
+    /// with the next exit.
     pub exits: Option<u64>,
-    /// Those of them that are left where KVM coalesces the writes to port 0xcf8.
+    /// The exits that are left if KVM coalesces the writes to port 0xcf8.
     pub exits_coalesced: Option<u64>,
-    /// The topology writes, each with device, register and value.
+    /// The topology writes: device, register and value.
     pub topology: Vec<String>,
-    /// The counts that could not be had, each with the reason.
+    /// The missing counts, each with the reason.
     #[serde(skip)]
     pub not_counted: Vec<String>,
 }
 
-/// A way to get a count, or why there is none, for a user.
+/// The result of a boot, or a sentence for the user about why it did not reach its end. The outer error means that QEMU or a
+/// tool cannot run at all.
 pub type Attempt<T> = anyhow::Result<Result<T, String>>;
 
-/// Counts what a firmware costs, the same in every run. `kvm` also counts the exits.
+/// Counts with the clock of instructions, so that every run has the same counts. With `kvm`, also counts the exits.
 ///
-/// A firmware that polls a device until a time has passed polls more often by this clock than by a real one.
+/// A firmware that polls a device until a time has passed polls more often than with a real clock.
 pub fn exact(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, kvm: bool) -> Attempt<Counts> {
     let mut launch = launch(scenario, firmware, payload);
     launch.extra.extend(EXACT.map(Into::into));
@@ -67,7 +66,7 @@ pub fn exact(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, kvm: 
     };
     let mut missing = Vec::new();
     if kvm {
-        // A KVM that does not run this firmware is no failure of the firmware.
+        // Some KVMs cannot run some firmware. That is no failure of the firmware.
         let exits =
             exits(scenario, firmware, payload)?.inspect_err(|why| missing.push(format!("no exits (KVM): {why}"))).ok();
         counts.exits = exits.map(|exits| exits.others + exits.address_writes);
@@ -77,24 +76,24 @@ pub fn exact(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, kvm: 
     Ok(Ok(counts))
 }
 
-/// Counts what a firmware costs at full speed, by a real clock. Instructions are not counted.
+/// Counts with a real clock, at full speed. Does not count instructions.
 pub fn at_full_speed(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Counts> {
     let counts = count(&launch(scenario, firmware, payload))?;
     Ok(counts.map(|counts| Counts { instructions: None, ..counts }))
 }
 
-/// The start of QEMU, under TCG, with the events that are counted.
+/// QEMU's launch under TCG, with a trace of the counted events.
 fn launch(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Launch {
     let mut launch = Scenario { accelerator: Accelerator::Tcg, ..scenario.clone() }.launch(firmware, payload);
     let events = [trace::STATE, trace::SELECT, trace::ACCESSES, trace::CONFIG_WRITE, trace::NEW_VIEW];
     launch.extra.extend(events.iter().flat_map(|event| ["-trace".into(), (*event).into()]));
-    // As a log file, as in the runs that are timed: QEMU 7.2 serves a PVH kernel's first bytes from a stack frame that is
-    // gone, and what they are then depends on such things.
+    // The trace goes to a log file, as in timed runs: QEMU 7.2 reads a PVH kernel's first bytes from a freed stack frame, so
+    // they depend on such details.
     launch.extra.extend(["-D".into(), "/dev/stderr".into()]);
     launch
 }
 
-/// Runs QEMU and counts what it prints.
+/// Runs QEMU and counts the events that it prints.
 fn count(launch: &Launch) -> Attempt<Counts> {
     let (running, stderr) = Running::start(&launch.command(), true)?;
     let stderr = BufReader::new(stderr.context("QEMU has no standard error")?);
@@ -114,8 +113,8 @@ fn count(launch: &Launch) -> Attempt<Counts> {
 /// The exits of a run under KVM.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Exits {
-    /// Writes to PCI's address port, 0xcf8. QEMU asks KVM to coalesce them (QEMU, `hw/pci-host/{i440fx,q35}.c`). A KVM
-    /// that can do so collects them, and QEMU takes them when the guest reaches for the data port.
+    /// Writes to PCI's address port, 0xcf8. QEMU requests KVM to coalesce them (QEMU, `hw/pci-host/{i440fx,q35}.c`). A KVM that
+    /// can do so collects them until the guest accesses the data port.
     address_writes: u64,
     /// All others.
     others: u64,
@@ -135,11 +134,11 @@ fn exits(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attemp
     Ok(exits.ok_or_else(|| ended.failure("the kernel under KVM", LIMIT)))
 }
 
-/// The exits in a trace, up to the one of the kernel's marker, which is not the firmware's. After each exit the trace has
-/// the accesses that it brought; an exit with address writes alone is there where KVM does not coalesce them.
+/// The exits in a trace, without the one of the kernel's marker. Behind each exit the trace has its accesses. If KVM does not
+/// coalesce, some exits have an address write only.
 fn exits_in(text: &str) -> Option<Exits> {
     let mut exits = Exits::default();
-    // What the last exit brought: an address write, anything else.
+    // Whether the last exit had an address write, and anything else.
     let mut last: Option<(bool, bool)> = None;
     for line in text.lines().filter_map(trace::parse) {
         match line.event {
@@ -169,12 +168,12 @@ struct Counter {
     counts: Counts,
     /// Whether the guest runs.
     running: bool,
-    /// The end that was reached, and the halves of the clock that it told after that.
+    /// The end that was reached, and the two halves of the clock that follow it.
     end: Option<End>,
     clock: Vec<u64>,
-    /// The last access was a write; what it was, if it may still be one that changes the topology.
+    /// The last access, if it was a write, which may change the topology.
     write: Option<String>,
-    /// The last line that was no trace.
+    /// QEMU's last message.
     message: Option<String>,
 }
 
@@ -205,7 +204,7 @@ impl Counter {
                     access.write.then(|| format!("{} {:#x} <- {:#x}", access.region, access.address, access.value));
                 self.counts.dma_transfers += u64::from(access.is_doorbell());
             }
-            // Within the access that wrote it.
+            // This is part of the access in the line before.
             Event::ConfigWrite(what) => self.write = Some(what.to_owned()),
             Event::NewView => {
                 if let Some(write) = self.write.take() {
@@ -259,7 +258,7 @@ memory_region_ops_write cpu 0 mr 0x5 addr 0x501 value 0x30 size 1 name 'isa-debu
 ";
 
     #[test]
-    fn what_the_firmware_did_is_counted_and_nothing_else() {
+    fn only_the_firmwares_accesses_are_counted() {
         let mut counter = Counter::default();
         TRACE.lines().for_each(|line| counter.take(line));
         let counts = counter.result().unwrap();
@@ -286,7 +285,7 @@ memory_region_ops_write cpu 0 mr 0x5 addr 0x501 value 0x30 size 1 name 'isa-debu
     }
 
     #[test]
-    fn exits_are_those_before_the_marker() {
+    fn exits_are_counted_up_to_the_marker() {
         let trace = "\
 kvm_run_exit cpu_index 0, reason 17
 vm_state_notify running 1 reason 9 (running)
@@ -300,7 +299,7 @@ kvm_run_exit cpu_index 0, reason 2
         assert_eq!(exits_in("vm_state_notify running 1 reason 9 (running)\n"), None);
     }
 
-    /// Two accesses to configuration space, and the write to fw_cfg that starts a transfer.
+    /// The exits of two accesses to configuration space and of the write that starts a transfer.
     fn exits_of(coalesced: bool) -> Option<Exits> {
         let exit = "kvm_run_exit cpu_index 0, reason 2\n";
         let access = |name: &str, region| {
@@ -308,7 +307,7 @@ kvm_run_exit cpu_index 0, reason 2
         };
         let address = [if coalesced { "" } else { exit }, &access("write", "pci-conf-idx")].concat();
         let data = access("read", "pci-conf-data");
-        // With coalescing, QEMU takes the address within the exit of the data.
+        // With coalescing, the address is part of the exit of the data.
         let config = if coalesced { [exit, &address, &data].concat() } else { [&address, exit, &data].concat() };
         let transfer = [exit, &access("write", "fwcfg.dma")].concat();
         let marker = [exit, "fw_cfg_select 0x1 key 0x3f20 'unknown', ret: 0\n"].concat();
@@ -317,7 +316,7 @@ kvm_run_exit cpu_index 0, reason 2
     }
 
     #[test]
-    fn exits_are_the_same_whether_the_host_coalesces_or_not() {
+    fn exits_are_counted_alike_with_and_without_coalescing() {
         assert_eq!(exits_of(false), Some(Exits { address_writes: 2, others: 3 }));
         assert_eq!(exits_of(true), exits_of(false));
     }

@@ -14,7 +14,7 @@ use xtask::qemu;
 pub struct Host {
     /// The CPU's name.
     pub cpu: String,
-    /// How many CPUs.
+    /// The number of CPUs.
     pub cpus: usize,
     /// The kernel's release.
     pub kernel: String,
@@ -22,11 +22,11 @@ pub struct Host {
     pub system: String,
     /// QEMU's version.
     pub qemu: String,
-    /// What to know of its KVM.
+    /// A remark about its KVM.
     pub kvm: String,
 }
 
-/// Describes this machine. What cannot be found out is empty.
+/// Describes this machine. A field that cannot be found out is empty.
 pub fn describe() -> Host {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     Host {
@@ -39,24 +39,24 @@ pub fn describe() -> Host {
     }
 }
 
-/// The time, in UTC.
+/// The time in UTC.
 pub fn date() -> String {
     printed(Command::new("date").args(["--utc", "+%Y-%m-%dT%H:%M:%SZ"])).trim().to_owned()
 }
 
-/// QEMU's version and package: "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)". Empty where there is none.
+/// QEMU's version and package: "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)". Empty if there is none.
 pub fn qemu_build() -> String {
     printed(Command::new(QEMU_PROGRAM).arg("--version")).lines().next().unwrap_or_default().to_owned()
 }
 
-/// What a reader has to know of this machine's KVM.
+/// A remark about this machine's KVM for the reader of a report.
 fn kvm() -> &'static str {
     match (qemu::kvm_opens(), qemu::cpu_virtualizes()) {
-        (false, _) => "There is no KVM here, so exits were not counted.",
+        (false, _) => "This machine has no KVM, so exits were not counted.",
         (true, true) => "",
         (true, false) => {
-            "This machine's KVM works without vmx or svm and emulates much of what firmware does: its exits are those of \
-             other machines, but times under it do not carry over."
+            "This machine's KVM works without vmx and svm, and emulates part of the firmware: its exits are those of other \
+             machines, but its times are not."
         }
     }
 }

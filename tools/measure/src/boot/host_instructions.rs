@@ -24,21 +24,21 @@ use super::scenario::{PayloadFiles, Scenario};
 /// How often the instructions of one image are counted.
 const RUNS: usize = 2;
 
-/// How long one run may take. It runs at a thirtieth of the usual speed.
+/// The time limit of a run. It takes about thirty times as long as without valgrind.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// valgrind's tool that counts instructions for each thread. No file of the user's adds options to it. QEMU may be a script
-/// that starts QEMU.
+/// Options for valgrind's tool that counts the instructions of each thread. The user's files add no options, and a script that
+/// starts QEMU is followed.
 const OPTIONS: [&str; 4] =
     ["--command-line-only=yes", "--tool=callgrind", "--separate-threads=yes", "--trace-children=yes"];
 
-/// The name of a thread's counts, before its number.
+/// The name of a file with a thread's counts, without the thread's number.
 const COUNTS: &str = "counts-";
 
-/// The number of the thread that frees: QEMU starts it before all others, in a constructor (QEMU, `util/rcu.c`, `rcu_init`).
+/// The number of the thread that frees memory. QEMU starts it before all others, in a constructor (QEMU, `util/rcu.c`, `rcu_init`).
 const RCU_THREAD: &str = "02";
 
-/// What a user's environment would change in valgrind or in QEMU's libraries.
+/// Variables of the user's environment that change valgrind or QEMU's libraries.
 const NOT_INHERITED: [&str; 3] = ["VALGRIND_OPTS", "DEBUGINFOD_URLS", "GLIBC_TUNABLES"];
 
 /// The counts of some runs.
@@ -48,14 +48,14 @@ pub struct Runs(pub Vec<u64>);
 /// Host instructions over the base line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct OverBaseLine {
-    /// The least of the firmware's runs less the least of the base line's.
+    /// The smallest count of the firmware's runs, less the smallest of the base line's.
     pub instructions: u64,
-    /// The noise: how far the runs of the firmware lie apart, and those of the base line, whichever is more.
+    /// The noise: the largest difference between the runs of the firmware, or of the base line if that is larger.
     pub noise: u64,
 }
 
 impl OverBaseLine {
-    /// From the runs of a firmware and of the base line image. `None` where one of them has no run.
+    /// From the runs of a firmware and of the base line image. `None` if one of them has no run.
     pub fn of(firmware: &Runs, base_line: &Runs) -> Option<Self> {
         let instructions = firmware.least()?.saturating_sub(base_line.least()?);
         Some(Self { instructions, noise: firmware.spread()?.max(base_line.spread()?) })
@@ -72,12 +72,12 @@ impl Runs {
     }
 }
 
-/// Why nothing can be counted on this machine, if it cannot.
+/// Why this machine cannot count them, if it cannot.
 pub fn lack() -> Option<String> {
     packages::VALGRIND.found().is_none().then(|| format!("missing: {}", packages::VALGRIND))
 }
 
-/// Boots a few times under TCG and valgrind, and counts. The runs are added to `runs`.
+/// Counts in some boots under TCG and valgrind. Adds the counts to `runs`.
 pub fn count(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, runs: &mut Runs) -> Attempt<()> {
     for _ in 0..RUNS {
         match run(scenario, firmware, payload)? {
@@ -97,7 +97,7 @@ fn run(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<
     Ok(counted.ok_or_else(|| ended.failure("the kernel under valgrind", LIMIT)))
 }
 
-/// The same command under valgrind, whose files go to `folder`.
+/// The command under valgrind, which writes its files to `folder`.
 fn under_valgrind(command: &Command, folder: &Path) -> Command {
     let mut valgrind = Command::new(packages::VALGRIND_PROGRAM);
     let file = |option: &str, name: &str| format!("--{option}={}", folder.join(name).display());
@@ -109,12 +109,12 @@ fn under_valgrind(command: &Command, folder: &Path) -> Command {
     valgrind
 }
 
-/// Whether the guest ended QEMU at an end of a measurement.
+/// Whether the guest reached an end and ended QEMU there.
 fn reached_its_end(status: ExitStatus) -> bool {
     status.code().and_then(End::of_status).is_some()
 }
 
-/// The instructions of all threads but the one that frees. `None` where callgrind has written no counts.
+/// The instructions of all threads except the one that frees memory. `None` if callgrind has written no counts.
 fn counted(folder: &Path) -> anyhow::Result<Option<u64>> {
     let mut sum = None;
     for entry in std::fs::read_dir(folder)? {
@@ -124,7 +124,7 @@ fn counted(folder: &Path) -> anyhow::Result<Option<u64>> {
         if thread.is_some_and(|thread| thread != RCU_THREAD) {
             let text = std::fs::read(entry.path())?;
             let count = total(&String::from_utf8_lossy(&text));
-            sum = Some(sum.unwrap_or(0) + count.with_context(|| format!("callgrind: no total in {name:?}"))?);
+            sum = Some(sum.unwrap_or(0) + count.with_context(|| format!("callgrind's file {name:?} has no total"))?);
         }
     }
     Ok(sum)
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_threads_are_added_up_but_for_the_one_that_frees() {
+    fn the_counts_of_all_threads_but_the_freeing_one_are_added() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         write("log", "==5615== Callgrind, a call-graph generating cache profiler\n");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_runs_count_and_the_spread_is_the_noise() {
+    fn the_smallest_counts_are_compared_and_their_spread_is_the_noise() {
         let (firmware, base) = (Runs(vec![190_100, 189_300, 190_000]), Runs(vec![91_400, 90_300]));
         assert_eq!(OverBaseLine::of(&firmware, &base), Some(OverBaseLine { instructions: 99_000, noise: 1_100 }));
         assert_eq!(OverBaseLine::of(&base, &firmware).map(|over| over.instructions), Some(0));

@@ -13,46 +13,46 @@ use xtask::packages;
 use xtask::paths::shown;
 use xtask::progress::run_quietly;
 
-/// What `as` makes the files of.
+/// The source of all files, for `as`.
 const SOURCE: &str = include_str!("probe.s");
 
-/// The path of the program in the initramfs. It is started by the kernel's option `rdinit=`.
+/// The path of the program in the initramfs. The kernel starts it because of its option `rdinit=`.
 pub const USER_PROGRAM: &str = "/firstlight-compare";
 
-/// File types and permissions in a cpio archive, as in `st_mode` (POSIX, `<sys/stat.h>`).
+/// Its file type and permissions, as in `st_mode` (POSIX, `<sys/stat.h>`).
 const PROGRAM: u32 = 0o100_755;
 
-/// The marker is the selection of a fw_cfg item that no host has: QEMU's cheap event `fw_cfg_select` then has the time.
+/// A marker is the selection of a fw_cfg item that no host has. QEMU's event `fw_cfg_select`, which costs little, has its time.
 const MARKER_BASE: u16 = 0x3f00;
 
-/// A port that no device has. What is written there is seen in QEMU's trace alone.
+/// A port without a device. A write to it is visible in QEMU's trace only.
 pub const CLOCK_PORT: u16 = 0x508;
 
-/// Where the tool puts `isa-debug-exit`: its usual place, 0xf4, is that of the firmware's trace points.
+/// The port of `isa-debug-exit`. Its usual port, 0xf4, is for the firmware's trace points.
 pub const EXIT_PORT: u16 = 0x501;
 
-/// Bytes that the size of a bzImage is a multiple of.
+/// The size of a bzImage is a multiple of this many bytes.
 const SECTOR: u64 = 512;
 
-/// The smallest probe: all entry points.
+/// The size of the smallest probe, which has all entry points.
 const SMALLEST: u64 = 4608;
 
-/// The largest: QEMU reads a kernel with a signed 32-bit size.
+/// The size of the largest probe. QEMU has a signed 32-bit size for a kernel.
 const LARGEST: u64 = i32::MAX as u64 / SECTOR * SECTOR;
 
-/// Where a measurement ends. The value is written to the exit port.
+/// Where a measurement ends. The guest writes the value to the exit port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
-    /// The kernel's 16-bit entry, in its setup code.
+    /// The kernel's 16-bit entry point, in its setup code.
     Real16 = 0x10,
-    /// The kernel's 32-bit entry.
+    /// The kernel's 32-bit entry point.
     Protected32 = 0x20,
-    /// The kernel's 64-bit entry.
+    /// The kernel's 64-bit entry point.
     Long64 = 0x30,
-    /// The entry that an ELF kernel's PVH note names.
+    /// The entry point in an ELF kernel's PVH note.
     Pvh = 0x40,
-    /// The entry as an EFI program.
+    /// The entry point as an EFI program.
     Efi = 0x50,
     /// The first program in user space.
     User = 0x60,
@@ -64,18 +64,18 @@ pub enum End {
 const ENDS: [End; 7] = [End::Real16, End::Protected32, End::Long64, End::Pvh, End::Efi, End::User, End::Reset];
 
 impl End {
-    /// The end that a selected key of fw_cfg marks.
+    /// The end that is marked by a selected key of fw_cfg.
     pub fn of_marker(key: u16) -> Option<Self> {
         ENDS.into_iter().find(|end| MARKER_BASE | *end as u16 == key)
     }
 
-    /// The end at which the guest ended QEMU with this exit status: twice the value, plus one (QEMU,
+    /// The end at which the guest ended QEMU with this exit status, which is twice the value plus one (QEMU,
     /// `hw/misc/debugexit.c`).
     pub fn of_status(status: i32) -> Option<Self> {
         ENDS.into_iter().find(|end| *end as i32 * 2 + 1 == status)
     }
 
-    /// What it is called in a report.
+    /// Its name in a report.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Real16 => "16-bit",
@@ -93,26 +93,26 @@ impl End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// a bzImage with 16-bit, 32-bit, 64-bit and EFI entry
+    /// a bzImage with 16-bit, 32-bit, 64-bit and EFI entry point
     Bzimage,
-    /// an ELF kernel with a PVH entry
+    /// an ELF kernel with a PVH entry point
     Pvh,
 }
 
-/// Makes the files, below one folder.
+/// Makes the files, in one folder.
 pub struct Files {
     folder: PathBuf,
 }
 
 impl Files {
-    /// The files below `folder`, which is made.
+    /// The files in `folder`, which is made if necessary.
     pub fn new(folder: &Path) -> anyhow::Result<Self> {
         packages::ensure(&packages::ASSEMBLER)?;
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", shown(folder)))?;
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// The probe kernel, about `size` bytes long.
+    /// Makes the probe kernel with about `size` bytes.
     pub fn kernel(&self, format: Format, size: u64) -> anyhow::Result<PathBuf> {
         let size = size.clamp(SMALLEST, LARGEST).next_multiple_of(SECTOR).min(LARGEST);
         let (section, name) = match format {
@@ -122,24 +122,24 @@ impl Files {
         self.write(&name, &assembled(section, size)?, size)
     }
 
-    /// An initrd of `size` bytes, which nothing looks into: the probe ends before.
+    /// Makes an initrd of `size` zeros. Nothing reads it, because the probe ends before.
     pub fn initrd(&self, size: u64) -> anyhow::Result<PathBuf> {
         self.write(&format!("initrd-{size}"), &[], size)
     }
 
-    /// The base line image: it ends at the reset vector.
+    /// Makes the base line image, which ends at the reset vector.
     pub fn base_line(&self) -> anyhow::Result<PathBuf> {
         let image = assembled("base-line", SMALLEST)?;
         self.write("base-line.bin", &image, image.len() as u64)
     }
 
-    /// `initrd` with the user program behind it, or an archive with that alone.
+    /// Makes an initrd from `initrd` and the user program behind it.
     pub fn user_initrd(&self, initrd: Option<&Path>) -> anyhow::Result<PathBuf> {
         let mut bytes = match initrd {
             Some(path) => fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
             None => Vec::new(),
         };
-        // Linux takes archives one after the other, each at a multiple of four bytes.
+        // Linux unpacks one archive after the other. Each starts at a multiple of four bytes.
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         let program = assembled("user", SMALLEST)?;
         let header = cpio::NewcBuilder::new(USER_PROGRAM.trim_start_matches('/')).ino(1).mode(PROGRAM);
@@ -151,12 +151,12 @@ impl Files {
         self.write(name, &bytes, bytes.len() as u64)
     }
 
-    /// Where QEMU's trace of a run that is timed goes.
+    /// The file for QEMU's trace of a timed run.
     pub fn log(&self) -> PathBuf {
         self.folder.join("trace.log")
     }
 
-    /// Writes `head` and zeros up to `size`, as a file with a hole.
+    /// Writes a file with `head` and then zeros up to `size`, as a hole.
     fn write(&self, name: &str, head: &[u8], size: u64) -> anyhow::Result<PathBuf> {
         let path = self.folder.join(name);
         let write = || -> std::io::Result<()> {
@@ -169,7 +169,7 @@ impl Files {
     }
 }
 
-/// A section of the source, for a kernel of `size` bytes.
+/// Assembles a section of the source, for a kernel of `size` bytes.
 fn assembled(section: &str, size: u64) -> anyhow::Result<Vec<u8>> {
     let folder = tempfile::tempdir()?;
     let [source, object, flat] = ["source", "object", "flat"].map(|name| folder.path().join(name));

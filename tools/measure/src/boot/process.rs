@@ -13,7 +13,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use xtask::child;
 
-/// How much of the end of an output is kept.
+/// How many bytes of the end of an output are kept.
 const KEPT: usize = 4096;
 
 /// A running QEMU. Dropping it ends it.
@@ -27,7 +27,7 @@ pub struct Running {
     reaped: bool,
 }
 
-/// The last of what a program printed.
+/// The end of a program's output.
 #[derive(Debug, Default)]
 pub struct Output(Vec<u8>);
 
@@ -38,40 +38,40 @@ pub struct Ended {
     pub status: ExitStatus,
     /// When it was started.
     pub started: SystemTime,
-    /// When it had ended.
+    /// When it ended.
     pub ended: SystemTime,
-    /// Whether it was ended because its time was up.
+    /// Whether it was ended because its time was over.
     pub timed_out: bool,
-    /// What the guest printed on its serial port.
+    /// The output of the guest's serial port.
     pub serial: Output,
-    /// What QEMU printed on its standard error, if that was not read by someone else.
+    /// QEMU's standard error, unless the caller has taken it.
     pub messages: Output,
 }
 
 impl Running {
-    /// Starts QEMU. Its standard output is the guest's serial port; its standard error is left to the caller where
-    /// `take_stderr` asks for that. It ends with the calling thread.
+    /// Starts QEMU, which ends with the calling thread. Its standard output is the guest's serial port. With `take_stderr`, the
+    /// caller gets its standard error.
     pub fn start(command: &Command, take_stderr: bool) -> anyhow::Result<(Self, Option<ChildStderr>)> {
         let mut command = child::tied(command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let started = SystemTime::now();
         let mut child = command.spawn().context("cannot start QEMU")?;
-        let number = i32::try_from(child.id()).context("a process number out of range")?;
+        let number = i32::try_from(child.id()).context("QEMU's process number is out of range")?;
         let stdout = child.stdout.take().map(|pipe| std::thread::spawn(move || collect(pipe)));
         let taken = if take_stderr { child.stderr.take() } else { None };
         let stderr = child.stderr.take().map(|pipe| std::thread::spawn(move || collect(pipe)));
         Ok((Self { child, pid: Pid::from_raw(number), started, stdout, stderr, reaped: false }, taken))
     }
 
-    /// The process.
+    /// Its process number.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Waits until QEMU has ended, and ends it when `limit` is over.
+    /// Waits until QEMU ends, and ends it after `limit`.
     pub fn wait(mut self, limit: Duration) -> anyhow::Result<Ended> {
         let watch = Watch::start(self.pid, limit);
-        // It stays there as a zombie, so that its number cannot name another process while it may still be killed.
+        // It stays a zombie, so that no other process gets its number while the watch may still kill it.
         waitid(Id::Pid(self.pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).context("cannot wait for QEMU")?;
         let ended = SystemTime::now();
         let timed_out = watch.stop();
@@ -100,7 +100,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts to watch.
+    /// Starts the watch.
     pub fn start(pid: Pid, limit: Duration) -> Self {
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -113,14 +113,14 @@ impl Watch {
         Self { stop, thread }
     }
 
-    /// Ends the watch, before the process is reaped. Returns whether its time was over.
+    /// Ends the watch. To be called before the process is reaped. Returns whether its time was over.
     pub fn stop(self) -> bool {
         let _ = self.stop.send(());
         self.thread.join().unwrap_or(false)
     }
 }
 
-/// Reads all that comes, and keeps the last of it.
+/// Reads everything, and keeps the end.
 fn collect(mut from: impl Read) -> Output {
     let mut tail = Vec::new();
     let mut buffer = [0; 4096];
@@ -133,22 +133,22 @@ fn collect(mut from: impl Read) -> Output {
 }
 
 impl Output {
-    /// The last line with something on it that is no warning.
+    /// The last line that is neither empty nor a warning.
     pub fn last_line(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.0);
         let text = console::strip_ansi_codes(&text);
-        // QEMU warns of much that does no harm.
+        // Most of QEMU's warnings are harmless.
         let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty() && !line.contains("warning: "))?;
-        // The guest wrote it: nothing in it may reach the terminal as a control code.
+        // The line may be the guest's, so no control code of it may reach the terminal.
         Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
     }
 }
 
 impl Ended {
-    /// Why a measurement is not there, for a user.
+    /// Why there is no result, for the user.
     pub fn failure(&self, goal: &str, limit: Duration) -> String {
         let words = self.serial.last_line().or_else(|| self.messages.last_line());
-        let words = words.map(|line| format!("; last words: {line}")).unwrap_or_default();
+        let words = words.map(|line| format!("; its last line: {line}")).unwrap_or_default();
         if self.timed_out {
             format!("did not reach {goal} within {} s{words}", limit.as_secs())
         } else {
@@ -167,7 +167,7 @@ mod tests {
         let pid = running.pid();
         let ended = running.wait(Duration::from_millis(200)).unwrap();
         assert!(ended.timed_out);
-        assert!(ended.failure("the kernel", Duration::from_secs(1)).ends_with("last words: words"));
+        assert!(ended.failure("the kernel", Duration::from_secs(1)).ends_with("its last line: words"));
         assert!(kill(pid, None).is_err(), "it is still there");
     }
 }

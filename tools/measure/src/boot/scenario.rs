@@ -9,10 +9,10 @@ use xtask::qemu::{self, Accelerator, Launch};
 
 use super::probe::{EXIT_PORT, Files, Format, USER_PROGRAM};
 
-/// The small payload hides nothing of the firmware behind copying.
+/// The small payload, whose transfer takes so little time that it hides nothing of the firmware.
 pub const SMALL: Sizes = Sizes { kernel: 256 << 10, initrd: 0 };
 
-/// The large one is of the size of a distribution's kernel and initrd.
+/// The large payload, as large as a distribution's kernel and initrd.
 pub const LARGE: Sizes = Sizes { kernel: 14 << 20, initrd: 32 << 20 };
 
 /// How the firmware reads fw_cfg's items.
@@ -21,7 +21,7 @@ pub const LARGE: Sizes = Sizes { kernel: 14 << 20, initrd: 32 << 20 };
 pub enum Transport {
     /// by DMA
     Dma,
-    /// through ports, as the host offers no DMA
+    /// through ports, on a host without DMA
     Pio,
 }
 
@@ -29,20 +29,20 @@ pub enum Transport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Payload {
-    /// The probe kernel, which ends at its first instruction.
+    /// The probe kernel, which ends QEMU at its first instruction.
     Probe {
         /// Its form.
         format: Format,
         /// Its size in bytes.
         kernel: u64,
-        /// The size of the initrd in bytes; zero is none.
+        /// The size of the initrd in bytes. Zero is no initrd.
         initrd: u64,
     },
     /// A Linux kernel, up to the first program in user space.
     Linux {
         /// The kernel.
         kernel: PathBuf,
-        /// The initrd, in front of the program that ends the measurement.
+        /// The initrd, behind which the program is put that ends the measurement.
         initrd: Option<PathBuf>,
     },
 }
@@ -50,36 +50,36 @@ pub enum Payload {
 /// The sizes of a probe, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// The kernel's.
+    /// The kernel's size.
     pub kernel: u64,
-    /// The initrd's; zero is none.
+    /// The initrd's size. Zero is no initrd.
     pub initrd: u64,
 }
 
 impl Sizes {
-    /// A probe of these sizes.
+    /// A probe with these sizes.
     pub const fn probe(self, format: Format) -> Payload {
         Payload::Probe { format, kernel: self.kernel, initrd: self.initrd }
     }
 }
 
-/// One thing to measure under every firmware.
+/// A machine and a payload, to measure under every firmware.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Scenario {
-    /// QEMU's machine type, with properties if any.
+    /// QEMU's machine type, and its properties if it has some.
     pub machine: String,
-    /// How items are read.
+    /// How the firmware reads items.
     pub transport: Transport,
     /// What executes the guest.
     #[serde(serialize_with = "accelerator_name")]
     pub accelerator: Accelerator,
     /// What is booted.
     pub payload: Payload,
-    /// Devices, as `-device` takes them, and other options of QEMU's: a word that begins with a dash, and its value.
+    /// Devices in the form of `-device`, and other options of QEMU: a word that begins with a dash, and then its value.
     pub devices: Vec<String>,
-    /// How many CPUs.
+    /// The number of CPUs.
     pub cpus: u16,
-    /// The memory, as `-m` takes it.
+    /// The memory, in the form of `-m`.
     pub memory: String,
 }
 
@@ -104,7 +104,7 @@ impl Payload {
         })
     }
 
-    /// A probe with files of the same sizes, for a real kernel.
+    /// For a real kernel, a probe with files of the same sizes.
     pub fn twin(&self, files: &PayloadFiles) -> anyhow::Result<Option<Self>> {
         let size = |path: &Path| {
             let data = path.metadata().with_context(|| format!("cannot read {}", path.display()));
@@ -122,7 +122,7 @@ impl Payload {
         matches!(self, Self::Linux { .. })
     }
 
-    /// What it is called in a report.
+    /// Its name in a report.
     pub fn name(&self) -> String {
         match self {
             Self::Probe { format, kernel, initrd } => {
@@ -140,14 +140,14 @@ impl Payload {
     /// The guest memory it needs, in bytes.
     fn memory(&self) -> u64 {
         match self {
-            // The kernel may be placed anywhere below the initrd, and aligned to 16 MiB.
+            // The kernel may be anywhere below the initrd, aligned to 16 MiB.
             Self::Probe { kernel, initrd, .. } => kernel.saturating_add(*initrd).saturating_add(128 << 20),
             Self::Linux { .. } => 0,
         }
     }
 }
 
-/// The guest memory for a payload: 512 MiB, or what it needs.
+/// The guest memory for a payload: 512 MiB, or more if it needs more.
 pub fn memory_for(payload: &Payload) -> String {
     const LEAST: u64 = 512 << 20;
     let bytes = payload.memory().max(LEAST).next_multiple_of(256 << 20);
@@ -155,7 +155,7 @@ pub fn memory_for(payload: &Payload) -> String {
 }
 
 impl Scenario {
-    /// What it is called in a report.
+    /// Its name in a report.
     pub fn name(&self) -> String {
         let transport = match self.transport {
             Transport::Dma => "DMA",
@@ -173,7 +173,7 @@ impl Scenario {
         name
     }
 
-    /// Which devices there are, without their properties; of many, how many.
+    /// The devices without their properties, or their number if they are many.
     pub fn device_names(&self) -> String {
         let devices: Vec<_> = options(&self.devices).filter(|[option, _]| *option == "-device").collect();
         match devices.as_slice() {
@@ -191,10 +191,10 @@ impl Scenario {
         qemu::machine_type(&self.machine) == "microvm"
     }
 
-    /// The start of QEMU with a firmware, without what a kind of measurement adds.
+    /// QEMU's launch with a firmware. A measurement adds its own options.
     pub fn launch(&self, firmware: &Path, payload: &PayloadFiles) -> Launch {
         let append = if self.payload.is_linux() {
-            // `panic` ends a guest that failed.
+            // `panic=-1` ends a guest that failed.
             let timers = qemu::timer_words(&self.machine, self.accelerator);
             format!("console=ttyS0 quiet panic=-1 {timers} rdinit={USER_PROGRAM}")
         } else {
@@ -203,7 +203,7 @@ impl Scenario {
         let mut extra: Vec<OsString> = vec!["-nodefaults".into()];
         extra.extend(["-device".into(), format!("isa-debug-exit,iobase={EXIT_PORT:#x}").into()]);
         if self.accelerator == Accelerator::Kvm {
-            // The host's own CPU model has registers that not every KVM can set; this one is the same everywhere.
+            // Some KVMs cannot set all registers of the host's own CPU model. This model works everywhere.
             extra.extend(["-cpu".into(), "qemu64".into()]);
         }
         extra.extend(options(&self.devices).flatten().map(Into::into));
@@ -225,10 +225,10 @@ impl Scenario {
     }
 }
 
-/// So many devices are named one by one.
+/// Up to this number, devices are named one by one.
 const FEW: usize = 4;
 
-/// The options that stand for devices: each word that is neither an option nor its value is a device.
+/// The options for devices. A word that is neither an option nor an option's value is a device.
 fn options(words: &[String]) -> impl Iterator<Item = [&str; 2]> {
     let mut words = words.iter().map(String::as_str);
     std::iter::from_fn(move || {
@@ -237,7 +237,7 @@ fn options(words: &[String]) -> impl Iterator<Item = [&str; 2]> {
     })
 }
 
-/// A number of bytes, as short as it is exact.
+/// A number of bytes in the largest unit that is exact.
 pub fn size(bytes: u64) -> String {
     for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
         if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
@@ -247,7 +247,7 @@ pub fn size(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
-/// Reads a number of bytes: a number, and K, M or G.
+/// Parses a number of bytes, which may have K, M or G behind it.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let (number, shift) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
@@ -257,7 +257,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     };
     let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     let bytes = number.parse::<u64>().ok().filter(|_| digits).and_then(|number| number.checked_mul(1 << shift));
-    bytes.ok_or_else(|| "a size is a number of bytes, or one with K, M or G, as in 256K or 14M".to_owned())
+    bytes.ok_or_else(|| "a size is a number of bytes, or a number with K, M or G, such as 256K or 14M".to_owned())
 }
 
 fn accelerator_name<S: serde::Serializer>(accelerator: &Accelerator, serializer: S) -> Result<S::Ok, S::Error> {
@@ -269,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_and_shown() {
+    fn sizes_are_parsed_and_shown() {
         for (text, bytes) in [("512", 512), ("256K", 256 << 10), ("14m", 14 << 20), ("1G", 1 << 30), ("0", 0)] {
             assert_eq!(parse_size(text), Ok(bytes));
         }

@@ -7,26 +7,26 @@ use std::time::Duration;
 
 use super::probe::{CLOCK_PORT, End};
 
-/// The event of a guest that starts or stops.
+/// The event when the guest starts or stops.
 pub const STATE: &str = "vm_state_notify";
-/// The event of a fw_cfg item that is selected.
+/// The event when a fw_cfg item is selected.
 pub const SELECT: &str = "fw_cfg_select";
-/// The events of a guest's accesses to devices.
+/// The events of accesses to devices.
 pub const ACCESSES: &str = "memory_region_ops_*";
-/// Those of them that write.
+/// The event of a write to a device.
 pub const WRITES: &str = "memory_region_ops_write";
-/// The event of a register in a PCI device's configuration space that is written.
+/// The event of a write to a register in PCI configuration space.
 pub const CONFIG_WRITE: &str = "pci_cfg_write";
-/// The event of a new view of an address space: the guest's memory topology was rebuilt.
+/// The event when QEMU makes a new view of an address space, because the guest's memory topology has changed.
 pub const NEW_VIEW: &str = "flatview_new";
-/// The event of KVM handing the guest over to QEMU.
+/// The event of an exit from KVM to QEMU.
 pub const EXIT: &str = "kvm_run_exit";
 
 /// The keys of the items that hold the kernel, the initrd and the command line (QEMU,
-/// `include/standard-headers/linux/qemu_fw_cfg.h`). Their sizes, and the kernel's setup code, may be read long before.
+/// `include/standard-headers/linux/qemu_fw_cfg.h`). Firmware may read their sizes and the kernel's setup code long before.
 const LOADED_KEYS: [u16; 3] = [0x11, 0x12, 0x15];
 
-/// Whether a fw_cfg item is one that is loaded for the kernel.
+/// Whether the item of this key is loaded for the kernel.
 pub fn is_loaded_key(key: u16) -> bool {
     LOADED_KEYS.contains(&key)
 }
@@ -34,7 +34,7 @@ pub fn is_loaded_key(key: u16) -> bool {
 /// One line of a trace.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// The host's clock, since 1970. Not there without `-msg timestamp=on`.
+    /// The host's time since 1970. `None` without `-msg timestamp=on`.
     pub time: Option<Duration>,
     /// What happened.
     pub event: Event<'a>,
@@ -43,17 +43,17 @@ pub struct Line<'a> {
 /// What happened.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// The guest starts to run.
+    /// The guest starts.
     Running,
     /// A fw_cfg item is selected.
     Select(u16),
     /// A CPU reads from a device, or writes to one.
     Access(Access<'a>),
-    /// A register in a PCI device's configuration space is written; the text names the device, register and value.
+    /// A register in PCI configuration space is written. The text has the device, the register and the value.
     ConfigWrite(&'a str),
-    /// QEMU made a new view of an address space.
+    /// QEMU makes a new view of an address space.
     NewView,
-    /// KVM handed the guest over to QEMU.
+    /// KVM exits to QEMU.
     Exit,
 }
 
@@ -62,22 +62,22 @@ pub enum Event<'a> {
 pub struct Access<'a> {
     /// Whether it writes.
     pub write: bool,
-    /// The port, or the physical address; the line does not say which.
+    /// The port or the physical address. The line does not say which.
     pub address: u64,
-    /// What was read or is written, in the device's own byte order.
+    /// The value that is read or written, in the device's byte order.
     pub value: u64,
     /// The name of QEMU's memory region.
     pub region: &'a str,
 }
 
 impl Access<'_> {
-    /// Whether it reaches a register in a PCI device's configuration space, there or not.
+    /// Whether it is an access to PCI configuration space, whether there is a device or not.
     pub fn is_config(&self) -> bool {
         // QEMU, `hw/pci-host/{i440fx,q35}.c` and `hw/pci/pcie_host.c`.
         ["pci-conf-data", "pcie-mmcfg-mmio", "pcie-mmcfg"].contains(&self.region)
     }
 
-    /// Whether it chooses a register in configuration space for the next access to the data port, 0xcfc.
+    /// Whether it selects a register in configuration space for the next access to the data port, 0xcfc.
     pub fn is_config_address(&self) -> bool {
         // QEMU, `hw/pci/pci_host.c`.
         self.write && self.region == "pci-conf-idx"
@@ -88,13 +88,13 @@ impl Access<'_> {
         self.write && self.region == "fwcfg.dma" && self.address == 0x518
     }
 
-    /// Half of the time stamp counter, where a probe tells it.
+    /// Half of the time stamp counter, if this is a probe's write to the clock port.
     pub fn clock(&self) -> Option<u64> {
         (self.write && self.address == u64::from(CLOCK_PORT)).then_some(self.value)
     }
 }
 
-/// Reads one line. `None` is a line that has no meaning here.
+/// Parses one line. Returns `None` for a line that does not count.
 pub fn parse(line: &str) -> Option<Line<'_>> {
     let line = line.trim_end();
     let (prefix, rest) = match line.split_once(':') {
@@ -116,7 +116,7 @@ pub fn parse(line: &str) -> Option<Line<'_>> {
     Some(Line { time, event })
 }
 
-/// The end that the selection of an item marks.
+/// The end that is marked by the selection of an item.
 pub fn end(event: &Event<'_>) -> Option<End> {
     match event {
         Event::Select(key) => End::of_marker(*key),
@@ -133,7 +133,7 @@ fn timestamp(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds.parse().ok()?) + Duration::from_micros(micros.parse().ok()?))
 }
 
-/// "cpu 0 mr 0x56253ab863f0 addr 0x510 value 0x19 size 2 name 'fwcfg'". QEMU itself is no CPU: "cpu -1".
+/// "cpu 0 mr 0x56253ab863f0 addr 0x510 value 0x19 size 2 name 'fwcfg'". An access of QEMU itself has "cpu -1".
 fn access(text: &str, write: bool) -> Option<Access<'_>> {
     after(text, "cpu ")?.split(' ').next()?.parse::<u32>().ok()?;
     let region = after(text, "name '")?.strip_suffix('\'')?;
@@ -142,12 +142,12 @@ fn access(text: &str, write: bool) -> Option<Access<'_>> {
     Some(Access { write, address, value, region })
 }
 
-/// What follows `word` in `text`.
+/// The text behind `word`.
 fn after<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     Some(text.split_once(word)?.1)
 }
 
-/// The hexadecimal number that `text` starts with.
+/// The hexadecimal number at the start of `text`.
 fn number(text: &str) -> Option<u64> {
     let digits = text.strip_prefix("0x")?;
     let end = digits.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(digits.len());
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_qemu_7_2_are_read() {
+    fn lines_of_qemu_7_2_are_parsed() {
         let line = parse("7898@1795338802.451000:vm_state_notify running 1 reason 9 (running)\n").unwrap();
         assert_eq!(line.time, Some(Duration::new(1_795_338_802, 451_000_000)));
         assert_eq!(line.event, Event::Running);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn accesses_are_read() {
+    fn accesses_are_parsed() {
         let text =
             "memory_region_ops_read cpu 0 mr 0x556bfacde280 addr 0xcfc value 0x29c08086 size 4 name 'pci-conf-data'";
         let Event::Access(access) = parse(text).unwrap().event else { panic!("no access") };
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn accesses_of_qemu_itself_and_other_lines_mean_nothing() {
+    fn accesses_of_qemu_itself_and_other_lines_are_ignored() {
         for text in [
             "memory_region_ops_write cpu -1 mr 0x55b50edd99e0 addr 0xfee00000 value 0x0 size 4 name 'apic-msi'",
             "vm_state_notify running 0 reason 4 (paused)",

@@ -18,26 +18,25 @@ use super::process::Running;
 use super::scenario::{PayloadFiles, Scenario};
 use super::trace::{self, Event};
 
-/// What the image's physical addresses lie below the linked ones (`linker.ld`), but that the image ends at 4 GiB there and
-/// at this address here.
+/// The end of the image's linked addresses (`linker.ld`), and of its physical ones.
 const VIRTUAL_OFFSET: u64 = 0xffff_ffff_c000_0000;
 const FOUR_GIB: u64 = 1 << 32;
 
-/// Bytes of a page, the unit in which a KVM maps the image on its first use.
+/// The size of a page in bytes. A KVM maps the image page by page, each at its first use.
 const PAGE: u64 = 4096;
 
 /// What QEMU translated and executed from reset to the kernel's first instruction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Translation {
-    /// Translated blocks. A block that is translated twice counts twice.
+    /// Translated blocks. A block that is translated again counts again.
     pub blocks: u64,
-    /// Executed instructions that leave a guest inside KVM.
+    /// Executed instructions that cause an exit inside KVM.
     pub executed: Exiting,
-    /// Pages of the image with code that was translated.
+    /// Pages of the image with translated code.
     pub code_pages: u64,
 }
 
-/// What one run tells.
+/// The result of one run.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Log {
     /// The counts.
@@ -46,7 +45,7 @@ pub struct Log {
     pub addresses: Vec<u64>,
 }
 
-/// Numbers of instructions that leave a guest inside KVM.
+/// Numbers of instructions that cause an exit inside KVM.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Exiting {
     /// CPUID.
@@ -57,7 +56,7 @@ pub struct Exiting {
     pub wrmsr: u64,
 }
 
-/// Boots once under TCG and reads the log.
+/// Boots once under TCG and parses the log.
 pub fn log(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Log> {
     let log = tempfile::NamedTempFile::new()?;
     let mut launch = Scenario { accelerator: Accelerator::Tcg, ..scenario.clone() }.launch(firmware, payload);
@@ -69,12 +68,12 @@ pub fn log(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Atte
     let text = std::fs::read(log.path())?;
     Ok(match read(&String::from_utf8_lossy(&text)) {
         None => Err(ended.failure("the kernel", LIMIT)),
-        Some(None) => Err("this QEMU was built without a disassembler".to_owned()),
+        Some(None) => Err("this QEMU has no disassembler".to_owned()),
         Some(Some(log)) => Ok(log),
     })
 }
 
-/// Reads the log. The outer `None` is a run that did not reach the kernel, the inner one a log without instructions.
+/// Parses the log. Returns `None` if the kernel was not reached, and `Some(None)` if the log has no instructions.
 fn read(text: &str) -> Option<Option<Log>> {
     let mut log = Log::default();
     let mut blocks = HashMap::<u64, Exiting>::new();
@@ -116,8 +115,8 @@ fn read(text: &str) -> Option<Option<Log>> {
     None
 }
 
-/// The linked address of code in the image, which runs at its physical address before there is paging. `None` of code
-/// elsewhere.
+/// The linked address of code in the image. Before paging is on, the code runs at its physical address. Returns `None` for code
+/// outside the image.
 fn linked(address: u64) -> Option<u64> {
     let size = elf_file::LIMIT as u64;
     match address {
@@ -194,13 +193,13 @@ Trace 0: 0x7fe7b40ec100 [0000000000000000/0000000001000223/0000c0b0/ff000200]
 ";
 
     #[test]
-    fn blocks_are_counted_once_and_their_instructions_whenever_they_run() {
+    fn blocks_count_when_translated_and_instructions_when_executed() {
         let wanted = Translation { blocks: 2, executed: Exiting { cpuid: 2, rdmsr: 2, wrmsr: 4 }, code_pages: 1 };
         assert_eq!(read(LOG).flatten().map(|log| log.translation), Some(wanted));
     }
 
     #[test]
-    fn a_block_translated_anew_replaces_the_one_at_its_address() {
+    fn a_block_translated_again_replaces_the_one_at_its_address() {
         let again = "IN: \n0xfffffff0:  0f a2                    cpuid    \n\nTrace 0: 0x7f [0/fffffff0/0/0]\n";
         let log = LOG.replacen("----------------\nIN: \n0x01000200", &format!("{again}IN: \n0x01000200"), 1);
         let wanted = Translation { blocks: 3, executed: Exiting { cpuid: 3, rdmsr: 2, wrmsr: 4 }, code_pages: 1 };
@@ -208,7 +207,7 @@ Trace 0: 0x7fe7b40ec100 [0000000000000000/0000000001000223/0000c0b0/ff000200]
     }
 
     #[test]
-    fn the_images_code_is_found_before_and_after_paging_and_other_code_is_left_out() {
+    fn only_the_images_code_is_found_with_and_without_paging() {
         let log = LOG.replacen(
             "----------------\nIN: \n0x01000200",
             "IN: \n0xffffffffbffd6fe2:  31 ed  xorl %ebp, %ebp\nIN: \n0x01000200",
