@@ -23,17 +23,17 @@ use crate::budget::{MACHINES, scenario};
 /// The file, from the repository's top folder.
 const FILE: &str = "order.ld";
 
-/// What stands at its head, before the target's name and [`HEAD_END`].
+/// Its first lines, up to the target's name. [`HEAD_END`] is behind the name.
 const HEAD: &str = "\
 /* The functions that a boot runs, by their first use: made by `cargo xtask order`, included by linker.ld.
-   What was run was built for ";
+   The firmware was built for ";
 const HEAD_END: &str = ". */\n";
 
 /// Order the image's functions by their first use
 ///
-/// Boots a probe kernel on q35, pc and microvm under TCG, and writes the functions that were run to order.ld. Functions in
-/// that order are on fewer pages, each of which a host with hardware virtualisation maps with an exit. To be run after a
-/// change of the sources that makes `cargo xtask budget` count more code pages.
+/// Boots a probe kernel on q35, pc and microvm under TCG, and writes the executed functions to order.ld. In that order they
+/// are on fewer pages, each of which a host with hardware virtualisation maps with an exit. To be run if `cargo xtask
+/// budget` counts more code pages after a change.
 #[derive(clap::Args)]
 pub struct Args {}
 
@@ -48,7 +48,7 @@ pub fn run(Args {}: &Args) -> anyhow::Result<()> {
     for machine in MACHINES {
         let scenario = scenario(machine, LARGE);
         let payload = scenario.payload.files(&files)?;
-        let step = step(&format!("Looking what runs on {machine}"));
+        let step = step(&format!("Finding the functions that run on {machine}"));
         let log = translation::log(&scenario, &image.bin, &payload)?;
         let log = log.map_err(|failure| anyhow!("{machine}: the firmware {failure}"))?;
         step.done();
@@ -60,7 +60,7 @@ pub fn run(Args {}: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The functions, by their addresses: first address, size, name.
+/// The functions, sorted by address: address, size, name.
 struct Functions(Vec<(u64, u64, String)>);
 
 impl Functions {
@@ -73,7 +73,7 @@ impl Functions {
         Self(all)
     }
 
-    /// Appends the patterns of the functions at these addresses that are not in `names` yet.
+    /// Appends the patterns of the functions at these addresses to `names`, each once.
     fn add_new(&self, addresses: &[u64], names: &mut Vec<String>) {
         for address in addresses {
             let after = self.0.partition_point(|(start, ..)| start <= address);
@@ -87,9 +87,9 @@ impl Functions {
     }
 }
 
-/// A pattern for a symbol's name, without what depends on the versions of compiler and crates: the hash at the end of a
-/// legacy name, "17h", 16 hexadecimal digits and "E", and the crates' disambiguators in a v0 name, "s", digits and "_" after
-/// a "C" (Rust, `src/doc/rustc/src/symbol-mangling/v0.md`).
+/// A pattern for a symbol's name without the parts that depend on the versions of compiler and crates. They are the hash at the
+/// end of a legacy name, "17h", 16 hexadecimal digits and "E", and the crates' disambiguators in a v0 name, "s", digits and "_"
+/// behind a "C" (Rust, `src/doc/rustc/src/symbol-mangling/v0.md`).
 fn pattern(name: &str) -> String {
     const HASH: usize = "17h0123456789abcdefE".len();
     if let Some(at) =
@@ -110,7 +110,7 @@ fn pattern(name: &str) -> String {
     pattern
 }
 
-/// The file's contents: the sections in which the compiler puts the functions, one a line.
+/// The file's contents: the sections of the functions, one per line.
 fn script(target: &str, names: &[String]) -> String {
     names.iter().fold(format!("{HEAD}{target}{HEAD_END}"), |mut text, name| {
         let _ = writeln!(text, "*(.text.{name})");

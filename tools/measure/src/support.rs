@@ -15,19 +15,19 @@ use xtask::progress::{run_quietly, say};
 const LIST: &str = "tests/support.toml";
 /// The file that has the table.
 const README: &str = "README.md";
-/// What stands before the table and behind it.
+/// The lines before the table and behind it.
 const START: &str = "<!-- The table is made from tests/support.toml by `cargo xtask support`. -->\n";
 const END: &str = "<!-- End of the table. -->\n";
 
-/// The test binaries that the list may name tests of, each with what cargo is told to build it.
+/// The test binaries with the tests of the list, each with the arguments of cargo that build it.
 const BINARIES: [(&str, &str); 2] = [
     ("qemu", "test --package firstlight --features qemu-tests --test qemu"),
     ("boot", "test --package vmm --features kvm-tests --test boot"),
 ];
 
-/// Write the README's table of what is supported, made from the list in tests/support.toml
+/// Write the README's table of supported kernels and hosts
 ///
-/// Builds the tests to see that each one that the list names is there, and runs none.
+/// Makes it from the list in tests/support.toml. Builds the tests, to check that the list names existing ones, and runs none.
 #[derive(clap::Args)]
 pub struct Args {
     /// Write nothing, and fail if the README has another table
@@ -35,7 +35,7 @@ pub struct Args {
     check: bool,
 }
 
-/// The file.
+/// The list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
@@ -49,11 +49,11 @@ struct List {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
-    /// Of which kind it is.
+    /// Its kind.
     kind: String,
-    /// Which one it is.
+    /// Its name.
     with: String,
-    /// By host, the tests that show it.
+    /// The tests that boot it, by host.
     tests: BTreeMap<String, Vec<String>>,
 }
 
@@ -71,20 +71,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The README as it is, and with the table that the list makes.
+/// The README as it is, and with the table from the list.
 fn tables() -> anyhow::Result<(String, String)> {
     let read = |path| fs::read_to_string(paths::root().join(path)).with_context(|| format!("cannot read {path}"));
-    let list: List = toml::from_str(&read(LIST)?).with_context(|| format!("{LIST} is not as its head says"))?;
+    let list: List = toml::from_str(&read(LIST)?)
+        .with_context(|| format!("{LIST} does not have the form that its head describes"))?;
     list.find_tests()?;
     let readme = read(README)?;
     let parts = readme.split_once(START).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
-    let (before, behind) = parts.with_context(|| format!("{README} has no place for the table: {START}{END}"))?;
+    let (before, behind) = parts.with_context(|| format!("{README} lacks the lines around the table: {START}{END}"))?;
     let written = format!("{before}{START}\n{}\n{END}{behind}", list.table());
     Ok((readme, written))
 }
 
 impl List {
-    /// Builds the test binaries, and checks that each test of the list is in them and each cell has one.
+    /// Builds the test binaries, and checks that they have each test of the list and that each cell has a test.
     fn find_tests(&self) -> anyhow::Result<()> {
         let mut there = BTreeSet::new();
         for (binary, arguments) in BINARIES {
@@ -96,10 +97,10 @@ impl List {
         }
         for Row { kind, with, tests } in &self.kernel {
             for (host, tests) in tests {
-                ensure!(self.hosts.contains(host), "{kind}, {with}: `hosts` has no {host:?}");
-                ensure!(!tests.is_empty(), "{kind}, {with}, {host}: there is no test");
+                ensure!(self.hosts.contains(host), "{kind}, {with}: the list `hosts` has no {host:?}");
+                ensure!(!tests.is_empty(), "{kind}, {with}, {host}: the list names no test");
                 for test in tests {
-                    ensure!(there.contains(test), "{LIST} names a test that is not there: {test}");
+                    ensure!(there.contains(test), "{LIST} names the test {test}, which does not exist");
                 }
             }
         }

@@ -12,25 +12,25 @@ use xtask::progress::run_quietly;
 
 use crate::boot::scenario::Scenario;
 
-/// A firmware from a Debian package.
+/// Another firmware, from a Debian package.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Its name here.
+    /// Its name on the command line.
     name: &'static str,
     /// Its image.
     need: Need,
-    /// Its image for the machine microvm, which may be another one, or none.
+    /// Its image for microvm, if it has one.
     microvm: Option<Need>,
 }
 
-/// Every peer. OVMF has a build for microvm that Debian does not ship.
+/// All peers. Debian does not ship OVMF's build for microvm.
 const PEERS: [Peer; 3] = [
     Peer { name: "seabios", need: packages::SEABIOS, microvm: Some(packages::SEABIOS_MICROVM) },
     Peer { name: "qboot", need: packages::QBOOT, microvm: Some(packages::QBOOT) },
     Peer { name: "ovmf", need: packages::OVMF, microvm: None },
 ];
 
-/// A firmware to compare, as the user names it.
+/// A firmware that the user chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {
     /// This firmware, built from the sources.
@@ -51,16 +51,16 @@ impl FromStr for Choice {
         if let Some(peer) = PEERS.iter().find(|peer| peer.name == text) {
             return Ok(Self::Peer(peer));
         }
-        // A word that is neither a name nor looks like a path is a name with a typing error.
+        // A word without these is a mistyped name, not a path.
         if text.contains(['/', '.']) {
             return Ok(Self::File(text.into()));
         }
         let names: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
-        Err(format!("there is no firmware of that name; there are firstlight, {}, and paths", names.join(", ")))
+        Err(format!("unknown firmware; choose firstlight, {}, or the path of an image", names.join(", ")))
     }
 }
 
-/// The firmware that is compared unless the user chooses: the small ones, and OVMF where it is there already.
+/// The firmware that is compared by default: the small ones, and OVMF if it is installed.
 pub fn default_choices() -> Vec<Choice> {
     let peers = PEERS.iter().filter(|peer| peer.name != "ovmf" || peer.need.found().is_some());
     std::iter::once(Choice::Firstlight).chain(peers.map(Choice::Peer)).collect()
@@ -76,7 +76,7 @@ impl Choice {
         }
     }
 
-    /// What has to be installed for it.
+    /// What must be installed for it.
     pub fn need(&self) -> Option<Need> {
         match self {
             Self::Peer(peer) => Some(peer.need),
@@ -84,15 +84,15 @@ impl Choice {
         }
     }
 
-    /// Sees to it that an image that the user names can be read.
+    /// Checks that an image that the user names can be read.
     pub fn check(&self) -> anyhow::Result<()> {
         let Self::File(path) = self else { return Ok(()) };
         let data = File::open(path).and_then(|file| file.metadata()).with_context(|| path.display().to_string())?;
-        ensure!(data.is_file(), "{} is no file", path.display());
+        ensure!(data.is_file(), "{}: not a regular file", path.display());
         Ok(())
     }
 
-    /// The image for a scenario, or why there is none. `built` is this firmware's.
+    /// The image for a scenario, or why there is none. `built` is the image of this firmware.
     pub fn image(&self, scenario: &Scenario, built: Option<&Path>) -> Result<PathBuf, String> {
         match self {
             Self::Firstlight => built.map(Path::to_owned).ok_or_else(|| "missing: it was not built".to_owned()),
@@ -108,7 +108,7 @@ impl Choice {
         }
     }
 
-    /// Its version, as far as it can be told.
+    /// Its version, if it is known.
     pub fn version(&self) -> String {
         match self {
             Self::Firstlight => own_version(),
@@ -118,7 +118,7 @@ impl Choice {
     }
 }
 
-/// This repository's version: the package's, and the commit where git tells it.
+/// The version of this repository: the package's, and the commit if git knows it.
 fn own_version() -> String {
     let version = env!("CARGO_PKG_VERSION");
     let describe = ["describe", "--always", "--dirty"];
@@ -130,7 +130,7 @@ fn own_version() -> String {
     }
 }
 
-/// The name and version of the Debian package that brought a file.
+/// The name and version of the Debian package that a file belongs to.
 fn package_version(path: &Path) -> Option<String> {
     let owner = run_quietly(Command::new("dpkg-query").arg("--search").arg(path)).ok()?;
     let owner = String::from_utf8(owner).ok()?;

@@ -19,31 +19,30 @@ use crate::boot::host_instructions::{self, OverBaseLine, Runs};
 use crate::boot::probe::Files;
 use crate::boot::scenario::{PayloadFiles, Scenario};
 
-/// A real kernel takes seconds to boot: it is booted in the first rounds only.
+/// The number of rounds in which a real kernel is booted. It takes seconds.
 const LINUX_RUNS: usize = 3;
 
-/// A firmware that took this long in a scenario is run no more in it, once it had its least number of runs.
+/// A firmware that has taken this long in a scenario is not run again in it after its least number of runs.
 const SLOW: Duration = Duration::from_secs(8);
 const SLOW_RUNS: usize = 3;
 
-/// A firmware that takes longer than this in its fastest run would take minutes under valgrind.
+/// A firmware whose fastest run takes longer would take minutes under valgrind.
 const SLOW_FOR_VALGRIND: Duration = Duration::from_secs(1);
 
-/// A firmware with more accesses than these polls a clock for long. By the clock of the runs that count exactly, it
-/// would do so without an end in sight.
+/// A firmware with more accesses polls a clock for long. With the clock of the exact counts, it would not come to an end.
 const MOST_ACCESSES: u64 = 700_000;
 
-/// One firmware in one scenario, with what was found so far.
+/// One firmware in one scenario, with the results so far.
 struct Entry {
     name: String,
     image: Result<PathBuf, String>,
     samples: Vec<Sample>,
-    /// Those of the probe that stands in for a real kernel.
+    /// The samples of the probe that stands in for a real kernel.
     twins: Vec<Sample>,
     taken: Duration,
     counts: Option<Counts>,
     host_instructions: Runs,
-    /// What could not be counted, with the reason.
+    /// The missing counts, each with the reason.
     not_counted: Vec<String>,
 }
 
@@ -61,7 +60,7 @@ impl Entry {
         }
     }
 
-    /// Whether it is to run in the round of that number.
+    /// Whether it is to run in this round.
     fn is_due(&self, round: usize, linux: bool) -> bool {
         let slow = self.taken > SLOW && self.samples.len() >= SLOW_RUNS;
         self.image.is_ok() && !slow && !(linux && round >= LINUX_RUNS)
@@ -80,11 +79,11 @@ impl Place {
     }
 }
 
-/// A place, and each firmware in it; the first one is the base line.
+/// A place, and each firmware in it. The first entry is the base line.
 struct Group {
     place: Place,
-    /// The same with a probe of the same size, where a real kernel is booted: a real kernel does not tell when it
-    /// starts, and the time until then depends on its size alone.
+    /// For a real kernel, the same place with a probe of its size. A real kernel does not mark its start, and the time until then
+    /// depends only on its size.
     twin: Option<Place>,
     entries: Vec<Entry>,
 }
@@ -138,7 +137,10 @@ impl Measurement {
                 time(entry, place, twin.filter(|_| !base), &log)?;
                 match &entry.image {
                     Err(why) if base && round == 0 => {
-                        bail!("{}: nothing can be measured, as QEMU itself {why}", place.scenario.name())
+                        bail!(
+                            "{}: nothing can be measured, because QEMU with the base line image {why}",
+                            place.scenario.name()
+                        )
                     }
                     _ => Ok(()),
                 }
@@ -162,18 +164,18 @@ impl Measurement {
         Ok(())
     }
 
-    /// Whether host instructions are to be counted. Says so where they cannot be.
+    /// Whether to count host instructions. Says why if they cannot be counted.
     fn has_valgrind_work(&self) -> bool {
         let tcg = self.groups.iter().any(|group| group.place.scenario.accelerator == Accelerator::Tcg);
         let lack = if tcg { host_instructions::lack() } else { None };
         if let Some(lack) = &lack {
-            say(&format!("No host instructions are counted: {lack}"));
+            say(&format!("Host instructions are not counted: {lack}"));
         }
         tcg && lack.is_none()
     }
 
-    /// Does `work` for every firmware in every scenario, beginning with the firmware of the number `first`, so that
-    /// none is always the one that comes after a certain other. `work` is told which is the base line.
+    /// Does `work` for every firmware in every scenario. Starts with the firmware of the number `first`, so that their order changes
+    /// from round to round. The last argument of `work` is whether the firmware is the base line.
     fn each(
         &mut self,
         progress: &Rounds,
@@ -192,7 +194,7 @@ impl Measurement {
         Ok(())
     }
 
-    /// What was found.
+    /// The results.
     pub fn report(self, reference: String, choices: &[Choice]) -> Report {
         let firmware =
             choices.iter().map(|choice| Firmware { name: choice.name(), version: choice.version() }).collect();
@@ -204,19 +206,22 @@ impl Measurement {
     }
 }
 
-/// Counts: what the firmware does at full speed, and exactly what can be counted so.
+/// Counts at full speed, and then with the exact clock.
 fn count(entry: &mut Entry, place: &Place, kvm: bool) -> anyhow::Result<()> {
     let Ok(image) = entry.image.clone() else { return Ok(()) };
-    // That it boots was seen before; it may still take too long to count.
+    // The firmware boots, but may take too long while it is counted.
     let mut counts = match counts::at_full_speed(&place.scenario, &image, &place.payload)? {
         Ok(counts) => counts,
         Err(why) => {
-            entry.not_counted.push(format!("no counts: {why}"));
+            entry.not_counted.push(format!("not counted: {why}"));
             return Ok(());
         }
     };
     if counts.accesses >= MOST_ACCESSES {
-        let why = format!("no instructions and exits: it polls a device, with {} accesses", counts.accesses);
+        let why = format!(
+            "instructions and exits are not counted: the firmware polls a device, with {} accesses",
+            counts.accesses
+        );
         entry.not_counted.push(why);
     } else {
         match counts::exact(&place.scenario, &image, &place.payload, kvm)? {
@@ -224,14 +229,14 @@ fn count(entry: &mut Entry, place: &Place, kvm: bool) -> anyhow::Result<()> {
                 entry.not_counted.append(&mut exact.not_counted);
                 counts = Counts { accesses: counts.accesses, ..exact };
             }
-            Err(why) => entry.not_counted.push(format!("no instructions and exits: {why}")),
+            Err(why) => entry.not_counted.push(format!("instructions and exits are not counted: {why}")),
         }
     }
     entry.counts = Some(counts);
     Ok(())
 }
 
-/// Counts the host's instructions, where TCG executes the guest and the firmware is fast enough for valgrind.
+/// Counts the host's instructions if TCG executes the guest and the firmware is fast enough for valgrind.
 fn count_host_instructions(entry: &mut Entry, place: &Place) -> anyhow::Result<()> {
     let Ok(image) = &entry.image else { return Ok(()) };
     if place.scenario.accelerator != Accelerator::Tcg {
@@ -240,12 +245,12 @@ fn count_host_instructions(entry: &mut Entry, place: &Place) -> anyhow::Result<(
     let samples = if entry.twins.is_empty() { &entry.samples } else { &entry.twins };
     let fastest = samples.iter().map(|sample| sample.guest).min().unwrap_or_default();
     if fastest > SLOW_FOR_VALGRIND {
-        entry.not_counted.push("no host instructions: it is too slow to be run under valgrind".to_owned());
+        entry.not_counted.push("host instructions are not counted: the firmware is too slow under valgrind".to_owned());
         return Ok(());
     }
     let counted = host_instructions::count(&place.scenario, image, &place.payload, &mut entry.host_instructions)?;
     if let Err(why) = counted {
-        entry.not_counted.push(format!("no host instructions: {why}"));
+        entry.not_counted.push(format!("host instructions are not counted: {why}"));
     }
     Ok(())
 }
@@ -303,7 +308,7 @@ impl Group {
     }
 }
 
-/// The times of the base line image: QEMU's own.
+/// The times of the base line image, which are QEMU's own.
 fn base_times(samples: &[Sample]) -> Times {
     Times {
         qemu: Summary::of(samples.iter().map(|sample| sample.qemu)),
@@ -319,7 +324,7 @@ fn before_kernel(twins: &[Sample]) -> Option<f64> {
     Summary::of(twins.iter().map(|sample| sample.guest)).map(|guest| guest.median)
 }
 
-/// The run with the median total, phase by phase. A real kernel starts when its probes did.
+/// The phases of the run with the median total. A real kernel starts at the time of its probes.
 fn median_run(samples: &[Sample], twins: Option<&[Sample]>) -> Option<Run> {
     let mut sorted: Vec<_> = samples.iter().collect();
     sorted.sort_by_key(|sample| sample.total());
@@ -335,8 +340,8 @@ fn median_run(samples: &[Sample], twins: Option<&[Sample]>) -> Option<Run> {
     })
 }
 
-/// The times of a firmware. `twins` are those of the probe where a real kernel was booted; `base` is what the base line
-/// image takes from its first instruction to its last, in milliseconds.
+/// The times of a firmware. `twins` are the samples of the probe that stands in for a real kernel. `base` is the time of the base
+/// line image from its first instruction to its last, in milliseconds.
 fn times(samples: &[Sample], twins: Option<&[Sample]>, base: f64) -> Times {
     let probes = twins.unwrap_or(samples);
     let less = |samples: &[Sample], other: f64| {
@@ -368,7 +373,7 @@ mod tests {
         }
     }
 
-    /// A firmware with such runs: the time of QEMU's start and the guest's, each in milliseconds.
+    /// A firmware with these runs: the time of QEMU's start and of the guest, in milliseconds.
     fn row_of(runs: &[(u64, u64)]) -> Row {
         let samples = runs.iter().map(|&(qemu, guest)| Sample { qemu: Duration::from_millis(qemu), ..sample(guest) });
         let samples: Vec<_> = samples.collect();
@@ -391,21 +396,21 @@ mod tests {
     }
 
     #[test]
-    fn the_base_lines_run_is_its_start_and_its_one_phase() {
+    fn a_base_line_has_qemus_start_and_one_phase() {
         let base = Sample { firmware: None, loading: None, ..sample(2) };
         let run = median_run(&[base], None).unwrap();
         assert_eq!((run.phases(), run.total()), ([Some(40.0), Some(2.0), None, None], 42.0));
     }
 
     #[test]
-    fn the_base_line_is_taken_off_but_never_below_zero() {
+    fn the_base_line_is_subtracted_but_never_below_zero() {
         let over = times(&[sample(1), sample(5), sample(9)], None, 2.0).over_base_line.unwrap();
         assert_eq!((over.min, over.median, over.max), (0.0, 3.0, 7.0));
         assert_eq!(base_times(&[sample(1)]).over_base_line, None);
     }
 
     #[test]
-    fn a_real_kernel_starts_where_its_twin_ended() {
+    fn a_real_kernel_starts_at_the_end_of_its_probe() {
         let times = times(&[sample(1010), sample(1030)], Some(&[sample(10), sample(10), sample(12)]), 0.0);
         let kernel = times.kernel.unwrap();
         assert_eq!((kernel.min, kernel.max), (1000.0, 1020.0));

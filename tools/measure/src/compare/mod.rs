@@ -33,10 +33,10 @@ use crate::boot::scenario::{Scenario, Transport, parse_size};
 /// Compare boot times and costs with other firmware
 ///
 /// Boots a probe kernel, which ends QEMU at its first instruction, and a real kernel under several firmware images, in
-/// rounds, and counts device accesses, exits and instructions. Under TCG it also counts the host's instructions with
-/// valgrind, where that is installed: they repeat on a loaded machine, where times do not. Prints tables and writes a chart, a page and the numbers
-/// to target/compare. Without options it measures this firmware, SeaBIOS and qboot, and OVMF where it is installed, on
-/// q35, pc and microvm; that takes some minutes.
+/// rounds. Counts device accesses, exits and instructions. If valgrind is installed, it also counts the host's instructions
+/// under TCG, which do not depend on the machine's load as times do. Prints tables, and writes a chart, a page and the
+/// numbers to target/compare. Without options, it measures this firmware, SeaBIOS, qboot and, if installed, OVMF on q35, pc
+/// and microvm; that takes some minutes.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -60,16 +60,15 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',')]
     transport: Vec<Transport>,
 
-    /// What executes the guest's instructions in the runs that are timed [default: KVM where the CPU has vmx or svm,
-    /// else TCG]
+    /// What executes the guest's instructions in timed runs [default: KVM if the CPU has vmx or svm, else TCG]
     #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',')]
     accel: Vec<Request>,
 
-    /// A real kernel to boot up to user space, in place of the probe
+    /// A real kernel, to boot up to user space instead of the probe
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
 
-    /// The real kernel's initramfs; the program that ends the measurement is put behind it
+    /// The real kernel's initramfs; the program that ends the measurement is added to it
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
 
@@ -77,7 +76,7 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     kernel_size: Option<u64>,
 
-    /// The size of the probe's initrd; 0 is none
+    /// The size of the probe's initrd; 0 is no initrd
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     initrd_size: Option<u64>,
 
@@ -85,13 +84,13 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "FORM")]
     probe: Option<Format>,
 
-    /// A device to measure, as QEMU's -device takes it, by what it costs more than the machine without it; devices that
-    /// belong together are divided by spaces, and among them may be other options of QEMU's, with their values. May be
-    /// given several times, each measured by itself [on q35 and pc, with the small payload, unless chosen]
+    /// A device whose cost is measured, in the form of QEMU's -device. Its cost is the difference from the machine without
+    /// it. Several devices that belong together, or other options of QEMU with their values, are separated by spaces. The
+    /// option may be repeated; each is measured by itself [default: on q35 and pc, with the small payload]
     #[arg(long, value_name = "DEVICE")]
     device: Vec<String>,
 
-    /// How many CPUs the guest has
+    /// The number of the guest's CPUs
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     smp: u16,
 
@@ -99,31 +98,31 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = qemu::parse_memory)]
     memory: Option<String>,
 
-    /// Measure how the cost grows with devices, CPUs and the size of the payload: on q35, or the machines chosen
+    /// Measure how the cost grows with devices, CPUs and the size of the payload, on q35 or the machines of --machine
     #[arg(long, conflicts_with_all = ["kernel", "initrd", "kernel_size", "initrd_size", "device", "smp"])]
     growth: bool,
 
-    /// How many times to run each; of a real kernel, three times at most
+    /// How often each is run; a real kernel is run three times at most
     #[arg(long, value_name = "NUMBER", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
 
-    /// The firmware that the ratios refer to [default: seabios where it is measured, else the first]
+    /// The firmware that the ratios refer to [default: seabios if it is measured, else the first]
     #[arg(long, value_name = "NAME")]
     reference: Option<String>,
 
-    /// Where to write the numbers [default: target/compare/compare.json]
+    /// The file for the numbers [default: target/compare/compare.json]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Where to write the chart [default: target/compare/compare.svg]
+    /// The file for the chart [default: target/compare/compare.svg]
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
-    /// Where to write the page [default: target/compare/compare.html]
+    /// The file for the page [default: target/compare/compare.html]
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 
-    /// Where to write the overview tables as Markdown [default: nowhere]
+    /// The file for the overview tables in Markdown [default: none]
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 }
@@ -131,23 +130,22 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// When nothing could be measured, and when a file cannot be written. A firmware that is missing or does not boot is no
-/// error.
+/// If nothing could be measured, or a file cannot be written. A firmware that is missing or does not boot is no error.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    // What is wrong with the options is said before anything is built or installed.
+    // Checks the options before anything is built or installed.
     let chosen = !args.firmware.is_empty();
     let mut choices = if chosen { args.firmware.clone() } else { firmware::default_choices() };
     choices.dedup();
     let reference = reference(args.reference.as_deref(), &choices)?;
     for path in [&args.json, &args.svg, &args.html, &args.markdown].into_iter().flatten() {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        ensure!(folder.is_dir(), "{}: there is no folder {}", path.display(), folder.display());
+        ensure!(folder.is_dir(), "{}: the folder {} does not exist", path.display(), folder.display());
     }
     for device in &args.device {
         ensure!(
             !device.split_whitespace().any(|word| word.starts_with("isa-debug-exit")),
-            "--device {device}: this tool uses isa-debug-exit itself, at port {:#x}; at 0xf4 it would end the guest at a \
-             trace point",
+            "--device {device}: the measurement has its own isa-debug-exit, at port {:#x}; another one at 0xf4 would end \
+             the guest at a trace point of the firmware",
             probe::EXIT_PORT
         );
     }
@@ -185,7 +183,7 @@ fn reference(asked: Option<&str>, choices: &[Choice]) -> anyhow::Result<String> 
     let names: Vec<_> = choices.iter().map(Choice::name).collect();
     match asked {
         Some(name) if names.iter().any(|known| known == name) => Ok(name.to_owned()),
-        Some(name) => bail!("--reference {name}: measured are only {}", names.join(", ")),
+        Some(name) => bail!("--reference {name}: this firmware is not measured; measured are {}", names.join(", ")),
         None => {
             let seabios = names.iter().find(|name| *name == "seabios");
             Ok(seabios.or(names.first()).cloned().unwrap_or_default())
@@ -193,7 +191,7 @@ fn reference(asked: Option<&str>, choices: &[Choice]) -> anyhow::Result<String> 
     }
 }
 
-/// The accelerators for what the user asked for; none if nothing was asked for.
+/// The accelerators that the user requests. Empty without a request.
 fn accelerators(asked: &[Request]) -> anyhow::Result<Vec<Accelerator>> {
     let mut chosen = Vec::new();
     for request in asked {
@@ -205,7 +203,7 @@ fn accelerators(asked: &[Request]) -> anyhow::Result<Vec<Accelerator>> {
     Ok(chosen)
 }
 
-/// Installs the peers that the user asked for. One that cannot be had is a row that says so.
+/// Installs the peers that the user requests. If one cannot be installed, its row says so.
 fn install(choices: &[Choice]) {
     for need in choices.iter().filter_map(Choice::need) {
         if let Err(error) = packages::ensure(&[need]) {
@@ -239,9 +237,9 @@ fn scenarios(args: &Args, accelerators: Vec<Accelerator>) -> anyhow::Result<Vec<
     if args.growth {
         return Ok(plan::growth(&wishes, accelerator));
     }
-    // The default kernel is an extra: without it, the rest is measured.
+    // Without the default kernel, the rest is measured.
     let kernel = if wishes.nothing_chosen() {
-        guest::kernel().map_err(|error| say(&format!("No real kernel is measured: {error:#}"))).ok()
+        guest::kernel().map_err(|error| say(&format!("No Linux kernel is measured: {error:#}"))).ok()
     } else {
         None
     };
@@ -251,7 +249,7 @@ fn scenarios(args: &Args, accelerators: Vec<Accelerator>) -> anyhow::Result<Vec<
 /// Writes the files, unless no firmware was measured.
 fn write(report: &Report, args: &Args) -> anyhow::Result<()> {
     let measured = report.scenarios.iter().any(|measured| measured.rows.iter().any(|row| row.failure.is_none()));
-    ensure!(measured, "no firmware could be measured, so nothing was written");
+    ensure!(measured, "no firmware could be measured, so no file was written");
     let chart = svg::render(report);
     let json = serde_json::to_string_pretty(report)? + "\n";
     let folder = paths::target().join("compare");

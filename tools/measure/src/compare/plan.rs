@@ -7,18 +7,18 @@ use xtask::qemu::Accelerator;
 use crate::boot::probe::Format;
 use crate::boot::scenario::{LARGE, Payload, SMALL, Scenario, Sizes, Transport, memory_for};
 
-/// The machines that are measured unless the user chooses.
+/// The machines that are measured by default.
 const MACHINES: [&str; 3] = ["q35", "pc", "microvm"];
 
-/// Those of them with a PCI bus, on which devices are measured unless the user chooses.
+/// The machines on which devices are measured by default: those with a PCI bus.
 const WITH_PCI: [&str; 2] = ["q35", "pc"];
 
-/// The numbers of devices and of CPUs, and the sizes of the initrd in MiB, with which growth is measured.
+/// The steps in which growth is measured: numbers of devices and of CPUs, and sizes of the initrd in MiB.
 const GROWTH_DEVICES: [u32; 4] = [0, 1, 8, 32];
 const GROWTH_CPUS: [u16; 3] = [4, 16, 64];
 const GROWTH_INITRD: [u64; 4] = [4, 32, 256, 1024];
 
-/// What the user chose. What is empty is not chosen.
+/// What the user chose. An empty field is not chosen.
 #[derive(Debug, Clone, Default)]
 pub struct Wishes {
     /// Machine types.
@@ -31,15 +31,15 @@ pub struct Wishes {
     pub linux: Option<(PathBuf, Option<PathBuf>)>,
     /// The sizes of the probe.
     pub kernel_size: Option<u64>,
-    /// As above, of its initrd.
+    /// The size of its initrd.
     pub initrd_size: Option<u64>,
     /// The form of the probe.
     pub format: Option<Format>,
-    /// Devices that are on the machine.
+    /// Devices on the machine.
     pub devices: Vec<String>,
-    /// Devices that are measured by themselves: each is some words, as in [`Scenario::devices`].
+    /// Devices whose cost is measured, each as words in the form of [`Scenario::devices`].
     pub extras: Vec<Vec<String>>,
-    /// How many CPUs.
+    /// The number of CPUs.
     pub cpus: u16,
     /// The guest's memory.
     pub memory: Option<String>,
@@ -60,7 +60,7 @@ impl Wishes {
     }
 }
 
-/// The scenarios for what the user chose. `kernel` is the real kernel that is measured unless the user chooses.
+/// The scenarios for the user's choice. `kernel` is the real kernel that is measured without a choice.
 pub fn scenarios(wishes: &Wishes, default_accelerator: Accelerator, kernel: Option<PathBuf>) -> Vec<Scenario> {
     let combined = |machines: &[String], transports: &[Transport], payloads: &[Payload]| {
         let accelerators: &[_] =
@@ -102,7 +102,7 @@ pub fn scenarios(wishes: &Wishes, default_accelerator: Accelerator, kernel: Opti
         let kernel = wishes.kernel_size.unwrap_or(SMALL.kernel);
         payloads.push(Sizes { kernel, initrd: wishes.initrd_size.unwrap_or(SMALL.initrd) }.probe(format));
     } else if wishes.linux.is_none() && extras {
-        // What a device costs does not depend on the payload.
+        // The cost of a device does not depend on the payload.
         payloads.push(SMALL.probe(format));
     } else if wishes.linux.is_none() {
         payloads.extend([SMALL.probe(format), LARGE.probe(format)]);
@@ -110,7 +110,7 @@ pub fn scenarios(wishes: &Wishes, default_accelerator: Accelerator, kernel: Opti
     payloads.extend(wishes.linux.clone().map(|(kernel, initrd)| Payload::Linux { kernel, initrd }));
     let mut scenarios = combined(machines, transports, &payloads);
 
-    // Without choices: the slow transport too, and a real kernel, on one machine each.
+    // Without a choice, also the slow transport and a real kernel, each on one machine.
     if wishes.nothing_chosen() {
         let first = &default_machines[..1];
         scenarios.extend(combined(first, &[Transport::Pio], &[SMALL.probe(format)]));
@@ -120,7 +120,7 @@ pub fn scenarios(wishes: &Wishes, default_accelerator: Accelerator, kernel: Opti
     scenarios
 }
 
-/// The scenarios that show growth: one thing at a time, from the small probe on one CPU without devices.
+/// The scenarios that show growth. Each changes one thing of the small probe on one CPU without devices.
 pub fn growth(wishes: &Wishes, default_accelerator: Accelerator) -> Vec<Scenario> {
     let machines = if wishes.machines.is_empty() { vec![MACHINES[0].to_owned()] } else { wishes.machines.clone() };
     let plain = Wishes {
@@ -139,7 +139,7 @@ pub fn growth(wishes: &Wishes, default_accelerator: Accelerator) -> Vec<Scenario
     all.flat_map(|wishes| scenarios(&wishes, default_accelerator, None)).collect()
 }
 
-/// A small device, one of many: eight share a slot, as a bus has fewer slots than are wanted.
+/// The small device of this number. Eight share a slot, because a bus has too few slots.
 fn device(number: u32) -> String {
     let (slot, function) = (1 + number / 8, number % 8);
     let multifunction = if function == 0 { ",multifunction=on" } else { "" };

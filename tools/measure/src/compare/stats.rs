@@ -2,29 +2,29 @@
 
 use std::time::Duration;
 
-/// So many runs have a middle half.
+/// The least number of runs that have a middle half.
 const QUARTERS: usize = 4;
 
-/// What a number of runs gave, in milliseconds.
+/// The times of some runs, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Summary {
     /// The shortest.
     pub min: f64,
-    /// Half are shorter, half are longer.
+    /// Half of the runs are shorter, and half are longer.
     pub median: f64,
     /// The longest.
     pub max: f64,
-    /// The interquartile range: how far apart the ends of the middle half are. `None` of too few runs to have one.
+    /// The interquartile range, which is the width of the middle half. `None` for too few runs.
     pub iqr: Option<f64>,
 }
 
 impl Summary {
-    /// Of times; `None` of no times.
+    /// The summary of some times. `None` without times.
     pub fn of(times: impl IntoIterator<Item = Duration>) -> Option<Self> {
         Self::of_millis(times.into_iter().map(millis).collect())
     }
 
-    /// Of numbers of milliseconds; `None` of none.
+    /// The summary of some times in milliseconds. `None` without times.
     pub fn of_millis(mut times: Vec<f64>) -> Option<Self> {
         times.sort_by(f64::total_cmp);
         let (min, max) = (*times.first()?, *times.last()?);
@@ -33,7 +33,7 @@ impl Summary {
     }
 }
 
-/// A quantile of sorted values, estimated without regard to how they are distributed (Hyndman and Fan, "Sample Quantiles in
+/// A quantile of sorted values, independent of their distribution (Hyndman and Fan, "Sample Quantiles in
 /// Statistical Packages", 1996, definition 8).
 fn quantile(sorted: &[f64], fraction: f64) -> f64 {
     let count = sorted.len() as f64;
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_of_the_sorted_times_is_taken() {
+    fn the_median_is_the_middle_of_the_sorted_times() {
         let times = |millis: &[u64]| Summary::of(millis.iter().copied().map(Duration::from_millis));
         let found = |millis| times(millis).map(|found| (found.min, found.median, found.max));
         assert_eq!(found(&[9, 1, 5]), Some((1.0, 5.0, 9.0)));
@@ -60,8 +60,9 @@ mod tests {
         assert_eq!(found(&[7]), Some((7.0, 7.0, 7.0)));
         assert_eq!(times(&[]), None);
     }
+
     #[test]
-    fn the_spread_is_that_of_the_middle_half() {
+    fn the_spread_is_the_width_of_the_middle_half() {
         let iqr = |millis: &[u64]| Summary::of(millis.iter().copied().map(Duration::from_millis)).unwrap().iqr;
         assert_eq!(iqr(&[7; 3]), None);
         assert_eq!(iqr(&[5; 9]), Some(0.0));

@@ -15,12 +15,12 @@ use crate::boot::process::{Ended, Running};
 use crate::boot::scenario::{PayloadFiles, Scenario};
 use crate::boot::trace::{self, Event};
 
-/// How long each part took.
+/// The times of one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
     /// From the start of the process to the first guest instruction.
     pub qemu: Duration,
-    /// From there to the first item that is loaded: kernel, initrd or command line. The base line image loads none.
+    /// From there to the first loaded item: kernel, initrd or command line. `None` for the base line image, which loads none.
     pub firmware: Option<Duration>,
     /// From there to the end of the measurement.
     pub loading: Option<Duration>,
@@ -28,7 +28,7 @@ pub struct Sample {
     pub guest: Duration,
     /// From the end of the measurement to the end of the process.
     pub stop: Duration,
-    /// Where the measurement ended: for a probe, the entry that the firmware used.
+    /// Where the measurement ended. For a probe, that is the entry point that the firmware used.
     pub end: End,
 }
 
@@ -44,7 +44,7 @@ pub fn limit(scenario: &Scenario) -> Duration {
     Duration::from_secs(if scenario.payload.is_linux() { 60 } else { 20 })
 }
 
-/// The start of QEMU for a run that is timed. Its trace goes to `log`.
+/// QEMU's launch for a timed run. It writes its trace to `log`.
 pub fn launch(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, log: &Path) -> Launch {
     let mut launch = scenario.launch(firmware, payload);
     launch.extra.extend(["-msg".into(), "timestamp=on".into(), "-D".into(), log.into()]);
@@ -65,7 +65,7 @@ pub fn run(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, log: &P
     Ok(sample(&String::from_utf8_lossy(&text), &ended).ok_or_else(|| ended.failure(goal, limit)))
 }
 
-/// The times, if the end was reached and the clock was not set meanwhile.
+/// The times, if the end was reached and the clock was not changed meanwhile.
 fn sample(trace: &str, ended: &Ended) -> Option<Sample> {
     let marks = Marks::read(trace)?;
     let (end, at) = marks.end;
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_ends_with_the_loading() {
+    fn a_probes_measurement_ends_with_the_loading() {
         let trace = format!("{TRACE}7903@100.460000:fw_cfg_select 0x5 key 0x3f10 'unknown', ret: 0\n");
         let wanted = Sample {
             qemu: micros(51_000),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_base_line_reads_nothing() {
+    fn the_base_line_has_no_loading() {
         let trace = "1@100.450000:vm_state_notify running 1 reason 9 (running)\n\
                      1@100.450100:fw_cfg_select 0x5 key 0x3f70 'unknown', ret: 0\n";
         let found = sample(trace, &ended()).unwrap();
@@ -169,11 +169,11 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_its_end_is_no_sample() {
+    fn a_run_that_does_not_reach_its_end_is_no_sample() {
         assert_eq!(sample(TRACE, &ended()), None);
         assert_eq!(sample("", &ended()), None);
         let backwards = "1@99.000000:vm_state_notify running 1 reason 9 (running)\n\
                          1@100.450100:fw_cfg_select 0x5 key 0x3f70 'unknown', ret: 0\n";
-        assert_eq!(sample(backwards, &ended()), None, "a clock that was set during the run");
+        assert_eq!(sample(backwards, &ended()), None, "the clock was changed during the run");
     }
 }

@@ -19,14 +19,13 @@ const SECTION: &str = "acpi";
 /// The checksum in the header that most tables have (5.2.6).
 const CHECKSUM: Range<usize> = 9..10;
 
-/// Lines of the header in `iasl`'s text that follow from the rest, or differ from run to run.
+/// Lines in the header of `iasl`'s text that follow from the rest, or change from run to run.
 const FOLLOWING: [&str; 3] = ["* Disassembly of", "* Length", "* Checksum"];
 
-/// What a window of memory or I/O begins with in a resource list (19.6).
+/// The first words of a window of memory or I/O in a resource list (19.6).
 const WINDOWS: [&str; 5] = ["WordIO (", "DWordIO (", "QWordIO (", "DWordMemory (", "QWordMemory ("];
 
-/// Reads every table. `extra_roots` says whether firmware's choice of addresses for PCI shows in the windows of the root
-/// buses.
+/// Reads every table. With `extra_roots`, the windows of the root buses depend on the firmware's choice of addresses for PCI.
 pub fn read(transcript: &Transcript<'_>, extra_roots: bool, facts: &mut Facts) -> anyhow::Result<()> {
     let mut names = Vec::new();
     for (name, digits) in transcript.sections("acpi ") {
@@ -44,8 +43,8 @@ pub fn read(transcript: &Transcript<'_>, extra_roots: bool, facts: &mut Facts) -
 }
 
 /// The RSDT or XSDT in a line of the kernel's log such as `ACPI: RSDT 0x000000001FFE2408 000038 (v01 BOCHS  BXPC     00000001
-/// BXPC 00000001)`. It shows the length and all of the header; what follows the header is addresses (5.2.7, 5.2.8). The
-/// guest cannot read this table: the kernel shows it nowhere.
+/// BXPC 00000001)`. It has the length and all of the header. Behind the header are only addresses (5.2.7, 5.2.8).
+/// The kernel does not show this table to programs.
 fn root_table(line: &str) -> Option<(&str, &str)> {
     let (name, rest) = line.split_once("ACPI: ")?.1.split_once(" 0x")?;
     let (_, rest) = rest.split_once(' ')?;
@@ -68,18 +67,18 @@ fn table_facts(name: &str, mut table: Vec<u8>, extra_roots: bool, facts: &mut Fa
 
 /// The text of a table of code.
 fn decompiled(table: &[u8]) -> anyhow::Result<String> {
-    // A test needs no other program.
+    // Tests do without iasl.
     if cfg!(test) {
         return Ok(digits(table));
     }
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("table.aml"), table)?;
     run_quietly(Command::new("iasl").args(["-d", "table.aml"]).current_dir(folder.path()))?;
-    fs::read_to_string(folder.path().join("table.dsl")).context("iasl has made no text of it")
+    fs::read_to_string(folder.path().join("table.dsl")).context("iasl did not write the text")
 }
 
-/// The text without what may differ. With `extra_roots` that is the addresses of windows of memory and I/O, and how many of
-/// a kind follow each other.
+/// The text without what may differ. With `extra_roots`, the addresses of windows of memory and I/O may differ, and how many of a
+/// kind follow each other.
 fn code(text: &str, extra_roots: bool) -> String {
     let mut lines = Vec::new();
     let mut in_window = false;
@@ -99,7 +98,7 @@ fn code(text: &str, extra_roots: bool) -> String {
     lines.join(" ")
 }
 
-/// The bytes that may differ: checksums, and addresses that are firmware's choice
+/// The bytes that may differ: checksums, and addresses that firmware chooses.
 fn masked(name: &str) -> Vec<Range<usize>> {
     match name {
         // Checksum, address of the RSDT; address of the XSDT, second checksum (5.2.5.3).
@@ -122,12 +121,12 @@ fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes that hexadecimal digits stand for; lines are put together.
+/// The bytes in lines of hexadecimal digits.
 fn bytes(text: &str) -> anyhow::Result<Vec<u8>> {
     let digits: Vec<_> = text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect();
     let digits: Option<Vec<u32>> = digits.into_iter().collect();
-    let digits = digits.context("it is not in hexadecimal digits")?;
-    ensure!(digits.len().is_multiple_of(2) && !digits.is_empty(), "it has no bytes, or half of one");
+    let digits = digits.context("not in hexadecimal digits")?;
+    ensure!(digits.len().is_multiple_of(2) && !digits.is_empty(), "no bytes, or half a byte");
     digits.chunks_exact(2).map(|pair| Ok(u8::try_from(pair[0] << 4 | pair[1])?)).collect()
 }
 
@@ -142,7 +141,7 @@ mod tests {
         facts
     }
 
-    /// The bytes whose change is seen.
+    /// The positions of the bytes whose change is found.
     fn seen(name: &str, length: usize) -> Vec<usize> {
         let table = vec![0; length];
         let changed = |at: usize| {
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_but_checksums_and_addresses_is_compared() {
+    fn all_bytes_but_checksums_and_addresses_are_compared() {
         assert_eq!(seen("RSDP", 20), all_but(&[8..9, 16..20], 20));
         assert_eq!(seen("RSDP", 36), all_but(&[8..9, 16..20, 24..33], 36));
         assert_eq!(seen("FACP", 244), all_but(&[9..10, 36..44, 132..148], 244));
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_compared_unless_extra_roots_show_firmwares_choice() {
+    fn windows_are_compared_unless_firmware_chooses_them() {
         let window =
             |least: &str| format!("DWordMemory (ResourceProducer,\n  {least}, // Range Minimum\n  ,, , TypeStatic)\n");
         let list =

@@ -15,31 +15,31 @@ use super::configuration::Configuration;
 use super::transcript;
 use crate::boot::process::Running;
 
-/// What the guest runs.
+/// The guest's script.
 const SCRIPT: &str = include_str!("guest.sh");
 
-/// How long a boot may take; on an idle host it takes some seconds.
+/// The time limit of a boot. On an idle host, it takes some seconds.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// How many boots run at a time. More do not help where there are two CPUs, and disturb the guests' clocks.
+/// How many boots run at a time. More do not help on two CPUs, and disturb the guests' clocks.
 const AT_ONCE: usize = 2;
 
-/// The kernel's command line. The kernel is where it is without randomness, and does not measure how fast its clock and
-/// its CPU are: on an emulated CPU the results and the warnings about them are those of the host's load.
+/// The kernel's command line. It turns off random addresses and the measurement of the clock and the CPU: on an emulated CPU, the
+/// results and the warnings about them depend on the host's load.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 nokaslr lpj=10000000 tsc_early_khz=2500000 tsc=reliable no_timer_check \
     firstlight.mode=script";
 
 /// The firmware of a boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The one to compare with.
+    /// The reference.
     Seabios,
-    /// This one.
+    /// This firmware.
     Firstlight,
 }
 
 impl Side {
-    /// Both, in the order in which a pair is compared.
+    /// Both, in the order of a pair.
     pub const BOTH: [Self; 2] = [Self::Seabios, Self::Firstlight];
 
     fn name(self) -> &'static str {
@@ -53,25 +53,25 @@ impl Side {
 /// One boot.
 #[derive(Debug)]
 pub struct Boot<'a> {
-    /// On what.
+    /// The machine.
     pub configuration: &'a Configuration,
-    /// Under what.
+    /// The firmware.
     pub side: Side,
-    /// The image of that firmware for this machine.
+    /// The firmware's image for this machine.
     pub image: PathBuf,
 }
 
-/// What all boots have in common.
+/// The files of all boots.
 pub struct Files<'a> {
     /// The guest's kernel.
     pub kernel: &'a Path,
     /// The guest's initramfs.
     pub initrd: &'a Path,
-    /// Where to keep what the guests print.
+    /// The folder for the guests' output, if it is kept.
     pub keep: Option<&'a Path>,
 }
 
-/// Runs the boots, and gives what each printed, in their order. Nothing is started after one has failed.
+/// Runs the boots. Returns their outputs, in order. Starts no other boot after one has failed.
 pub fn all(boots: &[Boot<'_>], files: &Files<'_>) -> anyhow::Result<Vec<String>> {
     let progress = Rounds::start(boots.len());
     progress.round("Booting under SeaBIOS and under Firstlight");
@@ -95,7 +95,7 @@ pub fn all(boots: &[Boot<'_>], files: &Files<'_>) -> anyhow::Result<Vec<String>>
         }
     });
     let results = results.into_inner().map_err(|_| anyhow!("a boot ended with a panic"))?;
-    // The first error is the cause; a boot that was not started has no result.
+    // A boot that was not started because of another's error has no result.
     let mut printed = Vec::new();
     let mut missing = false;
     for result in results {
@@ -104,12 +104,12 @@ pub fn all(boots: &[Boot<'_>], files: &Files<'_>) -> anyhow::Result<Vec<String>>
             None => missing = true,
         }
     }
-    ensure!(!missing, "not every machine was booted");
+    ensure!(!missing, "some machines were not booted");
     Ok(printed)
 }
 
 impl Boot<'_> {
-    /// Boots, and gives what came out of the serial port.
+    /// Boots, and returns the output of the serial port.
     fn run(&self, files: &Files<'_>) -> anyhow::Result<String> {
         let name = format!("{} under {}", self.configuration.name, self.side.name());
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
@@ -144,7 +144,7 @@ impl Boot<'_> {
     }
 }
 
-/// A path within an option of QEMU's, where a comma is written twice.
+/// A path inside an option of QEMU, with its commas doubled.
 fn doubled(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }

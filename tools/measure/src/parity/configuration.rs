@@ -5,23 +5,23 @@ use xtask::packages::{self, Need};
 /// A machine.
 #[derive(Debug)]
 pub struct Configuration {
-    /// What it is called in the list of meant differences.
+    /// Its name in the list of intended differences.
     pub name: &'static str,
     /// QEMU's machine type.
     pub machine: &'static str,
-    /// How many CPUs.
+    /// The number of CPUs.
     pub cpus: u16,
-    /// More arguments of QEMU's, divided by spaces.
+    /// Other arguments of QEMU, separated by spaces.
     pub arguments: &'static str,
     /// Whether there are extra PCI root buses: QEMU's tables then show the addresses that firmware gave to what is behind
     /// each, and so to what is not.
     pub extra_roots: bool,
 }
 
-/// A disk of zeroes, for the devices that want one.
+/// A disk of zeros, for devices that need one.
 const DISK: &str = "-blockdev driver=null-co,node-name=disk,read-zeroes=on,size=1048576";
 
-/// Every machine that is compared.
+/// All machines that are compared.
 pub const CONFIGURATIONS: [Configuration; 9] = [
     Configuration { name: "q35", machine: "q35", cpus: 1, arguments: "", extra_roots: false },
     Configuration { name: "pc", machine: "pc", cpus: 1, arguments: "", extra_roots: false },
@@ -72,7 +72,7 @@ pub const CONFIGURATIONS: [Configuration; 9] = [
     },
 ];
 
-/// Their names.
+/// The names of all machines.
 pub fn names() -> impl Iterator<Item = &'static str> {
     CONFIGURATIONS.iter().map(|configuration| configuration.name)
 }

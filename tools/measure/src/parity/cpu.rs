@@ -4,7 +4,7 @@ use super::fact::Facts;
 
 const SECTION: &str = "cpu";
 
-/// Reads it.
+/// Reads the file.
 pub fn read(text: &str, facts: &mut Facts) {
     let mut cpu = "";
     for line in text.lines() {

@@ -4,7 +4,7 @@ use super::fact::Facts;
 
 const SECTION: &str = "dmi";
 
-/// Reads it. A structure is known by its type's name and its handle.
+/// Reads the output. A structure is identified by its type's name and its handle.
 pub fn read(text: &str, facts: &mut Facts) {
     let mut structure = String::new();
     let mut handle = "";
@@ -33,8 +33,8 @@ pub fn read(text: &str, facts: &mut Facts) {
     }
 }
 
-/// The lines before the first structure, such as `9 structures occupying 376 bytes.` How long they are follows from the
-/// structures themselves, and where they are is firmware's choice.
+/// The lines before the first structure, such as `9 structures occupying 376 bytes.` Their
+/// length follows from the structures, and firmware chooses their address.
 fn head(line: &str, facts: &mut Facts) {
     match line.split_once(" structures occupying ") {
         Some((count, _)) => facts.add(SECTION, "structures", count),

@@ -6,7 +6,7 @@ use super::fact::Facts;
 
 const SECTION: &str = "e820";
 
-/// Reads lines with the first and the last address of a range and its type.
+/// Reads the lines. Each has the first and the last address of a range, and its type.
 pub fn read(text: &str, facts: &mut Facts) -> anyhow::Result<()> {
     let mut usable = 0;
     for line in text.lines() {
@@ -15,7 +15,7 @@ pub fn read(text: &str, facts: &mut Facts) -> anyhow::Result<()> {
         if kind == "System RAM" {
             usable += end - start + 1;
         } else {
-            // What ends at the same address is the same thing, however large it is.
+            // Ranges that end at the same address are the same thing, even with different sizes.
             facts.add(SECTION, format!("{kind} that ends at {end:#x}"), format!("begins at {start:#x}"));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// What stands for the value of a fact that is not there.
+/// The value that stands for a missing fact.
 pub const ABSENT: &str = "absent";
 
 /// Facts: a section and a key, with a value.
@@ -10,7 +10,7 @@ pub const ABSENT: &str = "absent";
 pub struct Facts(BTreeMap<(&'static str, String), String>);
 
 impl Facts {
-    /// Adds a fact. Values of the same key are put in a row, so that none is lost.
+    /// Adds a fact. The values of the same key are joined, so that none is lost.
     pub fn add(&mut self, section: &'static str, key: impl Into<String>, value: impl AsRef<str>) {
         let all = self.0.entry((section, key.into())).or_default();
         if !all.is_empty() {
@@ -19,22 +19,22 @@ impl Facts {
         all.push_str(value.as_ref());
     }
 
-    /// Adds a fact that is there or is not; more than once is as good as once.
+    /// Adds a fact without a value. To add it twice changes nothing.
     pub fn mark(&mut self, section: &'static str, key: impl Into<String>) {
         self.0.insert((section, key.into()), "there".to_owned());
     }
 }
 
-/// A fact that is not the same under both.
+/// A fact that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Where it was found.
+    /// The section.
     pub section: &'static str,
-    /// What differs.
+    /// The key.
     pub key: String,
-    /// What it is under SeaBIOS, or [`ABSENT`].
+    /// The value under SeaBIOS, or [`ABSENT`].
     pub seabios: String,
-    /// What it is under this firmware, or [`ABSENT`].
+    /// The value under this firmware, or [`ABSENT`].
     pub firstlight: String,
 }
 
@@ -55,8 +55,8 @@ pub fn differences(seabios: &Facts, firstlight: &Facts) -> Vec<Difference> {
         .collect()
 }
 
-/// The differences without those about the parts of a thing that is not there at all: its own is enough. A part's key is
-/// that of the thing, a space, and more.
+/// Removes the differences in the parts of a thing that is missing on one side: the thing's own difference is enough. A part's key
+/// begins with the thing's key and a space.
 pub fn without_parts(differences: Vec<Difference>, section: &str) -> Vec<Difference> {
     let absent = |difference: &&Difference| difference.seabios == ABSENT || difference.firstlight == ABSENT;
     let whole: Vec<_> = differences

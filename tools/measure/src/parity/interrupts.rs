@@ -14,7 +14,7 @@ pub fn read(text: &str, facts: &mut Facts) {
         let words: Vec<_> = rest.split_whitespace().collect();
         let words = words.get(cpus..).unwrap_or_default();
         match words {
-            // The kernel numbers these as they come; which they are says the name.
+            // The kernel numbers these in the order in which they are requested. The name identifies them.
             [kind @ "PCI-MSI", source, name @ ..] => {
                 facts.add(SECTION, format!("{kind} {}", name.join(" ")), *source);
             }

@@ -2,10 +2,10 @@
 
 use super::fact::Facts;
 
-/// Reads such a section.
+/// Reads a section.
 pub fn read(section: &'static str, text: &str, facts: &mut Facts) {
     for (number, line) in text.lines().enumerate() {
-        // A list of words in which one may be missing; elsewhere the line counts as a whole.
+        // In these sections, each word is a fact. In others, each line is.
         if matches!(section, "clock-sources" | "sleep-states") {
             for word in line.split_whitespace() {
                 facts.mark(section, format!("line {}: {word}", number + 1));

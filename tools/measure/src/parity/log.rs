@@ -8,8 +8,7 @@ use super::fact::Facts;
 
 const SECTION: &str = "log";
 
-/// What lines are about that come or do not come with the load of the host: an emulated CPU loses time to other
-/// processes, and the kernel notices.
+/// Words of the lines that depend on the host's load: an emulated CPU loses time to other processes, and the kernel notices.
 const HOST_LOAD: [&str; 17] = [
     " usecs",
     "random: crng init done",
@@ -30,7 +29,7 @@ const HOST_LOAD: [&str; 17] = [
     "calibrate_delay_direct()",
 ];
 
-/// Reads what `dmesg -r` prints.
+/// Reads the output of `dmesg -r`.
 pub fn read(text: &str, facts: &mut Facts) {
     for line in text.lines() {
         // `<6>[    0.120404] HPET: 3 timers in total`
@@ -42,7 +41,7 @@ pub fn read(text: &str, facts: &mut Facts) {
     }
 }
 
-/// The message with `#` for each number.
+/// The message with each number replaced by `#`.
 fn masked(message: &str) -> String {
     let mut masked = String::new();
     let mut rest = message;
@@ -72,7 +71,7 @@ fn pci_address(text: &str) -> Option<usize> {
     form("xxxx:xx:xx.x").or_else(|| form("xxxx:xx"))
 }
 
-/// `#` for a number, with its unit if it has one, or the word if it is none.
+/// For a number, `#` and its unit if it has one; for any other word, the word.
 fn number_masked(word: &str) -> String {
     // The kernel numbers input devices as it finds them.
     if word.strip_prefix("input").is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))

@@ -11,34 +11,34 @@ use super::configuration;
 use super::fact::Difference;
 use super::pattern::matches;
 
-/// The list, as it stands in the file.
+/// The list in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Meant {
-    /// The version of QEMU that it was made with.
+    /// The version of QEMU that it is for.
     qemu: String,
-    /// The series of the guest's kernel, likewise.
+    /// The series of the guest's kernel that it is for.
     kernel: String,
     meant: Vec<Entry>,
 }
 
-/// Differences with one reason.
+/// Differences with the same reason.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// The machines: patterns of their names.
+    /// Patterns for the machines' names.
     on: Vec<String>,
     /// The section.
     section: String,
-    /// What differs: patterns of keys.
+    /// Patterns for the keys of facts.
     what: Vec<String>,
-    /// The value under SeaBIOS, as a pattern.
+    /// A pattern for the value under SeaBIOS.
     #[serde(default = "anything")]
     seabios: String,
-    /// The value under this firmware, as a pattern.
+    /// A pattern for the value under this firmware.
     #[serde(default = "anything")]
     firstlight: String,
-    /// Why it is meant.
+    /// Why it is intended.
     pub reason: String,
 }
 
@@ -49,14 +49,14 @@ fn anything() -> String {
 /// A difference on a machine.
 pub type Found<'a> = (&'static str, &'a Difference);
 
-/// What the list makes of the differences.
+/// The differences, sorted by the list.
 #[derive(Debug, Default)]
 pub struct Judgement<'a> {
-    /// Those that no entry names.
+    /// The differences without an entry.
     pub unmeant: Vec<Found<'a>>,
-    /// Those that an entry names, with it.
+    /// The differences with an entry, and the entry.
     pub meant: Vec<(&'a Entry, Found<'a>)>,
-    /// What the list names and was not found, for a user.
+    /// The unused parts of the list, in words for the user.
     pub stale: Vec<String>,
 }
 
@@ -70,11 +70,15 @@ impl Meant {
     fn parse(text: &str) -> anyhow::Result<Self> {
         let meant: Self = toml::from_str(text)?;
         for entry in &meant.meant {
-            ensure!(!entry.on.is_empty() && !entry.what.is_empty(), "an entry names nothing: {}", entry.reason);
+            ensure!(
+                !entry.on.is_empty() && !entry.what.is_empty(),
+                "an entry needs machines in `on` and keys in `what`: {}",
+                entry.reason
+            );
             ensure!(!entry.reason.trim().is_empty(), "an entry has no reason: {:?}", entry.what);
             for on in &entry.on {
                 let known = configuration::names().any(|name| matches(on, name));
-                ensure!(known, "there is no machine {on} to compare on: {}", entry.reason);
+                ensure!(known, "no machine has the name {on}: {}", entry.reason);
             }
         }
         Ok(meant)
@@ -82,8 +86,8 @@ impl Meant {
 }
 
 impl Meant {
-    /// Whether it was made with these: a version of QEMU such as 7.2, and a kernel's release such as 6.1.0-56-cloud-amd64.
-    /// With others it may well name what does not differ.
+    /// Whether it is for this version of QEMU, such as 7.2, and this kernel release, such as 6.1.0-56-cloud-amd64. With others, it
+    /// may have unused entries.
     pub fn is_for(&self, qemu: Option<(u32, u32)>, kernel: &str) -> bool {
         let qemu = qemu.map(|(major, minor)| format!("{major}.{minor}"));
         let series = kernel.split('.').take(2).collect::<Vec<_>>().join(".");
@@ -92,7 +96,7 @@ impl Meant {
 }
 
 impl Entry {
-    /// Which of its patterns the difference fits: the numbers of those in `on` and in `what`.
+    /// The patterns that the difference fits: their numbers in `on` and in `what`.
     fn fits(&self, machine: &str, difference: &Difference) -> Vec<(usize, usize)> {
         let values = matches(&self.seabios, &difference.seabios) && matches(&self.firstlight, &difference.firstlight);
         if self.section != difference.section || !values {
@@ -108,8 +112,8 @@ impl Entry {
 }
 
 impl<'a> Judgement<'a> {
-    /// Looks each difference up, and each pattern of the list: one that fits nothing on the machines it names is stale.
-    /// A pattern of machines is only judged when all that it names were compared.
+    /// Looks up each difference in the list, and finds the patterns that fit no difference. A pattern for machines is only judged if
+    /// all machines that it fits were compared.
     pub fn of(list: &'a Meant, found: &'a BTreeMap<&'static str, Vec<Difference>>) -> Self {
         let mut judgement = Self::default();
         let mut used = BTreeSet::new();
@@ -177,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_entry_names_is_meant_and_the_rest_is_not() {
+    fn a_difference_is_intended_if_an_entry_names_it() {
         let list = Meant::parse(LIST).unwrap();
         let found = everywhere(&[difference("<6> input: a", "absent"), difference("<4> b", "absent")]);
         let judgement = Judgement::of(&list, &found);
@@ -189,20 +193,20 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_fits_nothing_is_stale() {
+    fn an_entry_that_fits_no_difference_is_stale() {
         let list = Meant::parse(LIST).unwrap();
         let none = everywhere(&[]);
         assert_eq!(Judgement::of(&list, &none).stale.len(), 2, "for each pattern of machines");
         let mut only_pc = everywhere(&[]);
         only_pc.insert("pc", vec![difference("<6> input: a", "absent")]);
         assert_eq!(Judgement::of(&list, &only_pc).stale.len(), 1);
-        // Where not all machines were compared, nothing can be said of a pattern that names more.
+        // A pattern is not judged if it names a machine that was not compared.
         let part = BTreeMap::from([("pc", Vec::new())]);
         assert_eq!(Judgement::of(&list, &part).stale.len(), 1);
     }
 
     #[test]
-    fn the_projects_list_is_of_its_form() {
+    fn the_projects_list_is_well_formed() {
         Meant::load(&xtask::paths::root().join(super::super::MEANT)).unwrap();
     }
 }

@@ -37,29 +37,29 @@ use self::fact::{Difference, Facts, differences, without_parts};
 use self::meant::{Judgement, Meant};
 use self::transcript::Transcript;
 
-/// The list of meant differences, below the repository's top folder.
+/// The list of intended differences, from the repository's top folder.
 const MEANT: &str = "tools/measure/parity.toml";
 
 /// Compare what a guest sees under SeaBIOS and under this firmware
 ///
-/// Boots a Linux guest under both on several machines and compares its memory map, ACPI and SMBIOS tables, PCI functions,
-/// resources, interrupts, MTRRs, CPUs, clocks, sleep states and kernel log. Fails when they differ in anything that
-/// tools/measure/parity.toml does not name with a reason, and when that file names something that does not differ any more.
+/// Boots a Linux guest under both on several machines, and compares its memory map, ACPI and SMBIOS tables, PCI functions,
+/// resources, interrupts, MTRRs, CPUs, clocks, sleep states and kernel log. Fails for a difference that
+/// tools/measure/parity.toml does not list, and for an entry of that list without a difference.
 #[derive(clap::Args)]
 pub struct Args {
     /// Machines to boot, such as q35 or pc-virtio [default: all]
     #[arg(value_name = "MACHINES", value_parser = clap::builder::PossibleValuesParser::new(configuration::names()))]
     machines: Vec<String>,
 
-    /// Show the meant differences as well, with their reasons
+    /// Also show the intended differences, with their reasons
     #[arg(long)]
     meant: bool,
 
-    /// An image to compare with SeaBIOS in place of the one that is built from the sources
+    /// An image to compare with SeaBIOS instead of the one built from the sources
     #[arg(long, value_name = "FILE")]
     firmware: Option<PathBuf>,
 
-    /// Keep what the guests printed in this folder
+    /// Write the guests' output to this folder
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
 }
@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         None => image::build()?.bin,
     };
     let initrd = guest::prepare().and_then(|guest| Ok((guest.initrd_with(&guest_programs::prepare()?)?, guest)));
-    let (initrd, guest) = initrd.context("the default guest cannot be made")?;
+    let (initrd, guest) = initrd.context("cannot prepare the default guest")?;
     check(args, &image, &guest.kernel, &initrd)
 }
 
@@ -103,36 +103,38 @@ fn check(args: &Args, image: &Path, kernel: &Kernel, initrd: &Path) -> anyhow::R
     let (wrong, stale) = (judgement.unmeant.len(), judgement.stale.len());
     let strict = meant.is_for(packages::installed_qemu(), &kernel.release);
     if stale > 0 && !strict {
-        say(&format!("{MEANT} is of another version of QEMU or of the kernel: what it names in vain is no error."));
+        say(&format!(
+            "Unused entries of {MEANT} are no errors here: it is for another version of QEMU or of the kernel."
+        ));
     }
     if wrong > 0 || stale > 0 && strict {
         bail!(
-            "{wrong} differences that are not meant, {stale} entries of {MEANT} that nothing needs; docs/parity.md says \
-             how to read and what to do"
+            "{wrong} differences are not in {MEANT}, and {stale} of its entries are unused; docs/parity.md explains the \
+             output and what to do"
         );
     }
     Ok(())
 }
 
-/// The differences on each machine. `printed` has what the guest printed under both, machine by machine.
+/// The differences on each machine. `printed` has the guest's outputs under both, machine by machine.
 fn found(machines: &[&Configuration], printed: &[String]) -> anyhow::Result<BTreeMap<&'static str, Vec<Difference>>> {
     let mut found = BTreeMap::new();
     for (configuration, pair) in machines.iter().zip(printed.chunks_exact(2)) {
-        let [seabios, firstlight] = pair else { bail!("a machine was not booted under both") };
+        let [seabios, firstlight] = pair else { bail!("a machine has no two boots") };
         let differences = compare(configuration, seabios, firstlight);
         found.insert(configuration.name, differences.with_context(|| configuration.name.to_owned())?);
     }
     Ok(found)
 }
 
-/// The differences in what the guest printed.
+/// The differences between the guest's two outputs.
 fn compare(configuration: &Configuration, seabios: &str, firstlight: &str) -> anyhow::Result<Vec<Difference>> {
     let facts = |text, side: &str| facts(configuration, text).with_context(|| format!("under {side}"));
     let differences = differences(&facts(seabios, "SeaBIOS")?, &facts(firstlight, "Firstlight")?);
     Ok(without_parts(differences, "pci"))
 }
 
-/// All that the guest printed, as facts.
+/// The facts in the guest's output.
 fn facts(configuration: &Configuration, text: &str) -> anyhow::Result<Facts> {
     let transcript = Transcript::parse(text)?;
     let mut facts = Facts::default();
@@ -156,7 +158,7 @@ fn facts(configuration: &Configuration, text: &str) -> anyhow::Result<Facts> {
 mod tests {
     use super::*;
 
-    /// What a guest printed, cut from a boot of q35 under QEMU 7.2.
+    /// Parts of a guest's output on q35 under QEMU 7.2.
     const PRINTED: &str = include_str!("sample.txt");
 
     fn compared(text: &str) -> Vec<Difference> {
@@ -164,12 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_sees_the_same_has_no_differences() {
+    fn the_same_output_has_no_differences() {
         assert_eq!(compared(PRINTED), []);
     }
 
     #[test]
-    fn a_difference_planted_in_any_section_is_found() {
+    fn a_difference_in_any_section_is_found() {
         for (section, from, to) in [
             ("log", "ACPI: Interpreter enabled", "ACPI: Interpreter disabled."),
             ("log", "<6>[    1.650649] ACPI: Interp", "<4>[    1.650649] ACPI: Interp"),
@@ -193,27 +195,27 @@ mod tests {
                 "firstlight: warning: x\nfirstlight-guest: script: begins",
             ),
         ] {
-            assert_eq!(PRINTED.matches(from).count(), 1, "the sample has not one {from:?}");
+            assert_eq!(PRINTED.matches(from).count(), 1, "the sample must have {from:?} once");
             let found = compared(&PRINTED.replace(from, to));
-            assert!(!found.is_empty(), "{to:?} was not seen");
+            assert!(!found.is_empty(), "{to:?} is not found");
             assert!(found.iter().all(|difference| difference.section == section), "{to:?}: {found:?}");
         }
     }
 
     #[test]
-    fn what_differs_from_boot_to_boot_is_no_difference() {
+    fn values_that_change_from_boot_to_boot_are_masked() {
         for (from, to) in [
             ("[    1.650649] ACPI: Interp", "[    0.150649] ACPI: Interp"),
             ("Memory at c1100000", "Memory at fe300000"),
             ("  4:       6230", "  4:        999"),
         ] {
-            assert_eq!(PRINTED.matches(from).count(), 1, "the sample has not one {from:?}");
+            assert_eq!(PRINTED.matches(from).count(), 1, "the sample must have {from:?} once");
             assert_eq!(compared(&PRINTED.replace(from, to)), []);
         }
     }
 
     #[test]
-    fn a_guest_that_did_not_print_all_is_an_error() {
+    fn an_incomplete_output_is_an_error() {
         let cut = PRINTED.split("firstlight-parity: mtrr").next().unwrap();
         assert!(facts(&CONFIGURATIONS[0], cut).is_err());
         assert!(facts(&CONFIGURATIONS[0], "").is_err());

@@ -1,11 +1,11 @@
 //! Patterns in which `*` matches any text, as in a shell.
 
-/// Whether `text` is all of what `pattern` describes.
+/// Whether `text` fits `pattern`.
 pub fn matches(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };
     let mut parts: Vec<_> = rest.split('*').collect();
-    // What follows the last star ends the text.
+    // The text ends with the part behind the last star.
     let Some(last) = parts.pop() else { return true };
     for part in parts {
         let Some(at) = text.find(part) else { return false };
@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_any_text() {
+    fn a_star_matches_any_text() {
         for (pattern, text) in [
             ("a", "a"),
             ("*", ""),

@@ -7,13 +7,13 @@ use super::fact::Facts;
 
 const SECTION: &str = "pci";
 
-/// Ports below this belong to ISA and the chipset: their addresses mean something.
+/// Ports below this belong to ISA and the chipset, and firmware does not choose them.
 const FIRST_PCI_PORT: u64 = 0x1000;
 
-/// Reads it.
+/// Reads the output.
 pub fn read(text: &str, facts: &mut Facts) {
     let mut function = "";
-    // The label of the line that a deeper one belongs to, by depth.
+    // The labels of the lines that a deeper line belongs to, by depth.
     let mut labels: Vec<String> = Vec::new();
     for line in text.lines() {
         let depth = line.len() - line.trim_start_matches('\t').len();
@@ -36,13 +36,13 @@ pub fn read(text: &str, facts: &mut Facts) {
     }
 }
 
-/// The label of a line and what it says. A line without a label goes on with the one before it.
+/// The label and the value of a line. A line without a label continues the previous one.
 fn split(line: &str) -> (Option<String>, &str) {
     if let Some(capability) = line.strip_prefix("Capabilities: ") {
         // `Capabilities: [80] MSI: Enable- Count=1/1`: the name of the capability belongs to the label.
         let end = capability.find(": ").unwrap_or(capability.len());
         let name = &capability[..end];
-        // `Express (v2) Root Port (Slot+), MSI 00`: the first word is enough of a name, the rest is compared.
+        // `Express (v2) Root Port (Slot+), MSI 00`: the first word is the name, and the rest is compared.
         let short: Vec<_> = name.split(' ').take(2).collect();
         let short = short.join(" ");
         let rest = capability[short.len()..].trim_start_matches(':').trim();
@@ -75,7 +75,7 @@ fn add(key: &str, value: &str, facts: &mut Facts) {
     }
 }
 
-/// The words of a value, without what is firmware's choice.
+/// The words of a value, with `#` for addresses that firmware chooses.
 fn masked(key: &str, value: &str) -> Vec<String> {
     // `I/O behind bridge: 1000-1fff`, `Address: 00000000fee01000`: the first word of the value.
     let first = key.ends_with("behind bridge") || key.ends_with("MSI / Address");

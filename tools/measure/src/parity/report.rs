@@ -7,10 +7,10 @@ use xtask::progress::say;
 use super::fact::Difference;
 use super::meant::{Found, Judgement};
 
-/// A value longer than this is shown around the first difference.
+/// Of a longer value, only the part around the first difference is shown.
 const SHOWN: usize = 120;
 
-/// How much is shown before the first difference.
+/// How many characters before the first difference are shown.
 const BEFORE: usize = 24;
 
 /// Prints a judgement.
@@ -21,29 +21,29 @@ pub fn print(judgement: &Judgement<'_>, meant: bool) {
             reasons.entry(entry.reason.trim()).or_default().push(*found);
         }
         for (reason, found) in reasons {
-            say(&format!("\nMeant: {}", reason.replace('\n', " ")));
+            say(&format!("\nIntended: {}", reason.replace('\n', " ")));
             lines(&found).iter().for_each(|line| say(line));
         }
     }
     if !judgement.unmeant.is_empty() {
-        say("\nNot meant:");
+        say("\nNot intended:");
         lines(&judgement.unmeant).iter().for_each(|line| say(line));
     }
     if !judgement.stale.is_empty() {
-        say("\nNamed as meant, but not there:");
+        say("\nIn the list, but not found:");
         for stale in &judgement.stale {
             say(&format!("  {stale}"));
         }
     }
     say(&format!(
-        "\n{} differences are meant{}, {} are not.",
+        "\n{} differences are intended{}, {} are not.",
         judgement.meant.len(),
         if meant { "" } else { " (--meant shows them)" },
         judgement.unmeant.len()
     ));
 }
 
-/// The differences, by section and by the machines that have them. What several machines have in common is shown once.
+/// The differences by section and by the machines that have them. A difference on several machines is shown once.
 fn lines(found: &[Found<'_>]) -> Vec<String> {
     let mut machines: BTreeMap<_, Vec<&str>> = BTreeMap::new();
     for (machine, difference) in found {
@@ -59,7 +59,7 @@ fn lines(found: &[Found<'_>]) -> Vec<String> {
     blocks.into_iter().flat_map(|(heading, lines)| std::iter::once(heading).chain(lines)).collect()
 }
 
-/// The two values, shortened alike.
+/// The two values, shortened in the same way.
 fn shown(seabios: &str, firstlight: &str) -> [String; 2] {
     let values = [seabios, firstlight].map(|value| value.chars().collect::<Vec<_>>());
     let [a, b] = &values;

@@ -11,10 +11,10 @@ use anyhow::{Context, ensure};
 
 use super::fact::Facts;
 
-/// Ports from here on are given to PCI functions.
+/// PCI functions have ports from here on.
 const FIRST_PCI_PORT: u64 = 0x1000;
 
-/// Reads lines such as `  0060-0060 : keyboard`, two spaces deeper than what is around them.
+/// Reads lines such as `  0060-0060 : keyboard`. A range inside another one is indented by two more spaces.
 pub fn read(section: &'static str, text: &str, facts: &mut Facts) -> anyhow::Result<()> {
     let mut around: Vec<&str> = Vec::new();
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -22,7 +22,7 @@ pub fn read(section: &'static str, text: &str, facts: &mut Facts) -> anyhow::Res
         let entry = line.trim_start();
         let depth = (line.len() - entry.len()) / 2;
         let (start, end, name) = parse(entry).with_context(|| format!("a line of {section}: {line}"))?;
-        ensure!(depth <= around.len(), "a line of {section} that is too deep: {line}");
+        ensure!(depth <= around.len(), "a line of {section} is indented too much: {line}");
         around.truncate(depth);
         around.push(name);
         let value = if name.starts_with("PCI Bus ") || matches!(name, "System RAM" | "Reserved") {
@@ -36,7 +36,7 @@ pub fn read(section: &'static str, text: &str, facts: &mut Facts) -> anyhow::Res
         places.entry(around.join(" / ")).or_default().push(value);
     }
     for (place, mut values) in places {
-        // In whatever order the addresses have.
+        // Without the order of the addresses.
         values.sort();
         facts.add(section, place, values.join(", "));
     }

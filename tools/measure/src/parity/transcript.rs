@@ -1,16 +1,16 @@
-//! What the guest printed, cut into sections.
+//! The guest's output, split into sections.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
 
-/// What a line begins with that begins a section.
+/// The start of a line that begins a section.
 const MARK: &str = "firstlight-parity: ";
 
-/// The name of the last section, which is empty.
+/// The name of the last section. It is empty.
 const END: &str = "end";
 
-/// What this firmware's messages begin with.
+/// The start of this firmware's messages.
 const FIRMWARE: &str = "firstlight: ";
 
 /// The sections of one boot.
@@ -19,16 +19,16 @@ pub struct Transcript<'a> {
     sections: BTreeMap<&'a str, &'a str>,
 }
 
-/// Whether the guest got to its last section.
+/// Whether the guest has printed its last section.
 pub fn is_complete(printed: &str) -> bool {
     printed.lines().any(|line| line.strip_prefix(MARK) == Some(END))
 }
 
 impl<'a> Transcript<'a> {
-    /// Cuts what came out of the serial port.
+    /// Splits the output of the serial port.
     pub fn parse(printed: &'a str) -> anyhow::Result<Self> {
         if !is_complete(printed) {
-            bail!("what the guest printed has no end");
+            bail!("the guest's output is incomplete");
         }
         let mut pieces = printed.split(MARK);
         let before = pieces.next().unwrap_or_default();
@@ -50,12 +50,12 @@ impl<'a> Transcript<'a> {
         self.sections.get(name).copied().with_context(|| format!("the guest printed no section {name}"))
     }
 
-    /// The sections whose name begins with `prefix`: what follows it, and the content.
+    /// The sections whose name begins with `prefix`: the rest of the name, and the content.
     pub fn sections(&self, prefix: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.sections.iter().filter_map(move |(name, content)| Some((name.strip_prefix(prefix)?, *content)))
     }
 
-    /// What this firmware printed: nothing in a good boot.
+    /// This firmware's messages. A successful boot has none.
     pub fn firmware_lines(&self) -> String {
         self.before.lines().filter(|line| line.starts_with(FIRMWARE)).map(|line| format!("{line}\n")).collect()
     }

@@ -4,7 +4,7 @@ use super::{Measured, Report, Row};
 use crate::boot::scenario::Scenario;
 use crate::numbers::{grouped, shown};
 
-/// What stands where there is no value.
+/// The text for a missing value.
 const NONE: &str = "-";
 
 /// The heads of the columns after the first two.
@@ -18,8 +18,8 @@ const HEADS: [&str; 7] = [
     "fastest run, ms",
 ];
 
-/// A table for each bare machine of a report that was also measured with devices: a line for each firmware, with what the
-/// bare machine costs and then what each device adds.
+/// A table for each bare machine that was also measured with devices. For each firmware, it has the costs of the bare machine and
+/// then those that each device adds.
 pub fn tables(report: &Report) -> Vec<Vec<Vec<String>>> {
     let bare = report.scenarios.iter().filter(|measured| measured.scenario.devices.is_empty());
     bare.filter_map(|bare| {
@@ -29,7 +29,7 @@ pub fn tables(report: &Report) -> Vec<Vec<Vec<String>>> {
     .collect()
 }
 
-/// Whether a scenario is another one with devices.
+/// Whether a scenario is the bare one with devices.
 fn adds_to(scenario: &Scenario, bare: &Scenario) -> bool {
     !scenario.devices.is_empty() && Scenario { devices: Vec::new(), ..scenario.clone() } == *bare
 }
@@ -43,7 +43,7 @@ fn table(bare: &Measured, with: &[&Measured]) -> Vec<Vec<String>> {
     for measured in with {
         let name = format!("+ {}", measured.scenario.device_names());
         for row in &measured.rows {
-            // A firmware that failed on one of the two has no difference.
+            // There is a difference only if the firmware boots on both.
             let base = bare.rows.iter().find(|base| base.firmware == row.firmware);
             words.push(match base {
                 Some(base) if base.failure.is_none() && row.failure.is_none() => line(&name, row, Some(base)),
@@ -70,7 +70,7 @@ fn line(name: &str, row: &Row, base: Option<&Row>) -> Vec<String> {
             std::array::from_fn(|at| Some(difference(own[at]?, base[at]?)))
         }
     };
-    // A device takes less than what runs differ by on a busy host; the fastest are the least disturbed.
+    // On a busy host, runs differ by more than a device costs. The fastest runs are the least disturbed.
     let time = |row: &Row| row.times.over_base_line.map(|over| over.min);
     let time = match base {
         None => time(row).map(shown),
@@ -96,7 +96,7 @@ fn numbers(row: &Row) -> [Option<u64>; 6] {
     ]
 }
 
-/// How much more `own` is than `base`, with its sign.
+/// The difference of `own` from `base`, with its sign.
 fn difference(own: u64, base: u64) -> String {
     let sign = if own < base { "-" } else { "+" };
     format!("{sign}{}", grouped(own.abs_diff(base)))

@@ -17,11 +17,11 @@ use crate::numbers::{millions, shown};
 /// A whole comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// The command that made it.
+    /// The command.
     pub command: String,
-    /// When it was made, in UTC.
+    /// The time of the measurement, in UTC.
     pub date: String,
-    /// Where it was made.
+    /// The machine that measured.
     pub host: Host,
     /// The firmware whose times the ratios refer to.
     pub reference: String,
@@ -47,9 +47,9 @@ pub struct Measured {
     pub name: String,
     /// What was measured.
     pub scenario: Scenario,
-    /// QEMU itself: the image that ends at the reset vector.
+    /// The image that ends at the reset vector: QEMU's own costs.
     pub base_line: Row,
-    /// One row a firmware.
+    /// A row for each firmware.
     pub rows: Vec<Row>,
 }
 
@@ -60,21 +60,21 @@ pub struct Row {
     pub firmware: String,
     /// Why there are no times.
     pub failure: Option<String>,
-    /// How many runs succeeded.
+    /// The number of successful runs.
     pub runs: usize,
-    /// Where the measurement ended: for a probe, the kernel's entry that was used.
+    /// Where the measurement ended. For a probe, that is the entry point that the firmware used.
     pub end: Option<String>,
     /// The times.
     pub times: Times,
-    /// The run with the median total; of an even number of runs, the faster one of the two in the middle.
+    /// The run with the median total. For an even number of runs, the faster one of the two in the middle.
     pub median_run: Option<Run>,
     /// Its time over the base line, as a multiple of the reference's.
     pub ratio: Option<f64>,
     /// The counts.
     pub counts: Option<Counts>,
-    /// The instructions of the whole QEMU process over the base line, where TCG executed the guest.
+    /// The instructions of the whole QEMU process over the base line, if TCG executed the guest.
     pub host_instructions: Option<OverBaseLine>,
-    /// The counts that could not be had, each with the reason.
+    /// The missing counts, each with the reason.
     pub not_counted: Vec<String>,
     /// QEMU's command line.
     pub command: String,
@@ -85,7 +85,7 @@ pub struct Row {
 pub struct Times {
     /// From the start of the process to the first guest instruction.
     pub qemu: Option<Summary>,
-    /// From there to the first item that is loaded: kernel, initrd or command line.
+    /// From there to the first loaded item: kernel, initrd or command line.
     pub firmware: Option<Summary>,
     /// From there to the kernel's first instruction.
     pub loading: Option<Summary>,
@@ -95,17 +95,17 @@ pub struct Times {
     pub total: Option<Summary>,
     /// From there to the end of the process.
     pub stop: Option<Summary>,
-    /// From the first guest instruction to the kernel's first, less what the base line image takes.
+    /// From the first guest instruction to the kernel's first, less the base line image's time.
     pub over_base_line: Option<Summary>,
 }
 
-/// One run, phase by phase, in milliseconds. Medians of the phases of many runs do not add up to the median of the totals;
-/// these add up to the total of this run.
+/// The phases of one run, in milliseconds. They add up to its total. The medians of the phases of many runs would not add up to the
+/// median of the totals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Run {
     /// From the start of the process to the first guest instruction.
     pub qemu: f64,
-    /// From there to the first item that is loaded, or to the end of an image that loads none.
+    /// From there to the first loaded item, or to the end of an image that loads none.
     pub firmware: f64,
     /// From there to the kernel's first instruction.
     pub loading: Option<f64>,
@@ -122,20 +122,20 @@ impl Run {
         [Some(self.qemu), Some(self.firmware), self.loading, self.kernel]
     }
 
-    /// All of it.
+    /// The sum of the phases.
     pub fn total(&self) -> f64 {
         self.phases().into_iter().flatten().sum()
     }
 }
 
 impl Report {
-    /// How far the same run differs from itself on this machine.
+    /// How much the times and counts of the same firmware differ on this machine.
     pub fn noise(&self) -> String {
         let ranges = self.scenarios.iter().filter_map(|measured| measured.base_line.times.total?.iqr);
         let ranges: Vec<_> = ranges.collect();
         let least = ranges.iter().copied().reduce(f64::min).map(shown).unwrap_or_default();
         let times = match ranges.iter().copied().reduce(f64::max).map(shown) {
-            None => "Noise: not known, as the base line has too few runs.".to_owned(),
+            None => "The noise is not known, because the base line has too few runs.".to_owned(),
             Some(most) if most == least => format!("Noise: half of the base line's runs lie within {most} ms."),
             Some(most) => {
                 format!("Noise: half of the base line's runs lie within {least} to {most} ms, depending on the panel.")
@@ -158,22 +158,22 @@ impl Report {
         self.scenarios.iter().flat_map(|measured| &measured.rows).any(|row| row.host_instructions.is_some())
     }
 
-    /// The remark about the phases that stands below a table.
+    /// The explanation below the tables.
     pub fn explanation(&self) -> String {
-        let mut text = "Times are in milliseconds. The phases and the total are those of the run with the median total, so \
-             they add up; below each are the minimum and maximum of all runs. QEMU start ends at the first guest \
-             instruction, firmware at the first item that is loaded, kernel loading at the kernel's first instruction. The \
-             base line is an image that ends at the reset vector. Over base line is the median of firmware and kernel \
-             loading together, less what the base line takes. IQR is the interquartile range: half of the totals lie within \
-             it; that of the base line is the noise of this machine. A real kernel does not tell when it starts: that time is a probe's of the same size. Counts go up to \
-             the kernel's first instruction; instructions repeat exactly, the accesses of a firmware that polls \
-             a clock do not."
+        let mut text = "Times are in milliseconds. The phases and the total are those of the run with the median total, so they add \
+             up; below each are the minimum and the maximum of all runs. QEMU start ends at the first guest instruction, \
+             firmware at the first loaded item, kernel loading at the kernel's first instruction. The base line is an image \
+             that ends at the reset vector. Over base line is the median of firmware and kernel loading together, less the \
+             base line. IQR is the interquartile range, which has half of the totals; the base line's IQR is the noise of \
+             this machine. A real kernel does not mark its start, so that time is from a probe of the same size. Counts end \
+             at the kernel's first instruction. Instructions repeat exactly; the accesses of a firmware that polls a clock \
+             do not."
             .to_owned();
         if self.has_host_instructions() {
             text.push_str(
-                " Host instructions are those of the whole QEMU process, in millions: the lesser of two runs, less the \
-                 lesser of the base line's. The spread is how far these runs lie apart. Another load on the machine does not \
-                 change them, so under TCG they compare firmware better than times do.",
+                " Host instructions are those of the whole QEMU process, in millions: the smaller count of two runs, less \
+                 that of the base line. The spread is the difference between these runs. They do not depend on the load of \
+                 the machine, so under TCG they compare firmware better than times do.",
             );
         }
         if !self.host.kvm.is_empty() {

@@ -8,9 +8,9 @@ use maud::{Markup, PreEscaped, html};
 use super::{Measured, PHASES, Report, Row, Run};
 use crate::numbers::{millions, shown};
 
-/// The width of the chart in its own units. Text is set in them, so a smaller width makes it larger.
+/// The width of the chart in its own units. A smaller width makes the text larger.
 const WIDTH: f64 = 520.0;
-/// The heights of a line of text, of a panel's title, of a bar's line and of the axis below the bars.
+/// The heights of a line of text, a panel's title, a bar's line, and the axis below the bars.
 const LINE: f64 = 20.0;
 const PANEL_HEAD: f64 = 36.0;
 const BAR: f64 = 26.0;
@@ -18,15 +18,15 @@ const AXIS: f64 = 30.0;
 /// The space around everything.
 const MARGIN: f64 = 12.0;
 
-/// Where the bars start and end; at the right is room for their numbers.
+/// Where the bars start and end. On the right is room for their numbers.
 const LEFT: f64 = 122.0;
 const RIGHT: f64 = WIDTH - 116.0;
 
-/// How wide a character of the usual text is, roughly, to break lines and to place the legend.
+/// The approximate width of a character, to break lines and to place the legend.
 const CHARACTER: f64 = 7.6;
 
-/// The class of what has a colour, the colour, and the one on a dark page. The first four are the phases', told apart by
-/// brightness as well as by hue.
+/// Each class with its colour on a light page and on a dark one. The first four are the phases, which differ in brightness as well
+/// as in hue.
 const TONES: [(&str, &str, &str); 8] = [
     ("p0", "#a8b1bb", "#6e7681"),
     ("p1", "#d25a0b", "#f0883e"),
@@ -57,7 +57,7 @@ pub fn render(report: &Report) -> String {
     markup.into_string() + "\n"
 }
 
-/// The rules for text and colours. They hold in the chart alone, also where it is part of a page.
+/// The rules for text and colours. They apply inside the chart only, also if it is part of a page.
 fn style() -> String {
     let rules = |pick: fn(&(&'static str, &'static str, &'static str)) -> &'static str| {
         TONES.iter().map(|tone| format!(".chart .{}{{fill:{}}}", tone.0, pick(tone))).collect::<String>()
@@ -105,13 +105,13 @@ fn head(report: &Report, y: &mut f64) -> Markup {
         x += width;
     }
     let host = if report.has_host_instructions() {
-        "; after that are the host instructions over the base line, in millions (M), which the load of the machine does not \
-         change"
+        "; behind it are the host instructions over the base line, in millions (M), which do not depend on the load of the \
+         machine"
     } else {
         ""
     };
     let caption = format!(
-        "Each bar is the run of the median total, with that total in ms behind it{host}; → means that the bar goes on. {} {}",
+        "Each bar is the run with the median total, with that total in ms behind it{host}; → means that the bar is longer. {} {}",
         report.noise(),
         report.host.qemu
     );
@@ -147,7 +147,7 @@ fn panel(measured: &Measured, y: &mut f64) -> Markup {
     }
 }
 
-/// The bar of a firmware in the line below `y`, on an axis that ends at `end` milliseconds.
+/// The bar of a firmware below `y`, on an axis that ends at `end` milliseconds.
 fn bar(row: &Row, y: f64, end: f64) -> Markup {
     let mut parts = Vec::new();
     let mut from = 0.0;
@@ -177,7 +177,7 @@ fn bar(row: &Row, y: f64, end: f64) -> Markup {
     }
 }
 
-/// Why a row has no times, in a few words.
+/// In a few words, why a row has no times.
 fn reason(row: &Row) -> &str {
     let reason = row.failure.as_deref().unwrap_or("not measured");
     if reason.starts_with("missing") { "missing" } else { reason.split(';').next().unwrap_or(reason) }
@@ -188,12 +188,12 @@ fn at(millis: f64, end: f64) -> f64 {
     LEFT + (RIGHT - LEFT) * millis / end
 }
 
-/// A number as a file needs it.
+/// A number with one decimal, for the file.
 fn tenths(number: f64) -> String {
     format!("{number:.1}")
 }
 
-/// Where the axis ends: at the longest bar, but one that is far longer than the others is cut off.
+/// The end of the axis: the longest bar. A bar that is far longer than the others is cut off.
 fn axis_end(totals: &[f64]) -> f64 {
     let mut sorted = totals.to_vec();
     sorted.sort_by(|a, b| b.total_cmp(a));
@@ -210,12 +210,12 @@ fn ticks(end: f64) -> Vec<f64> {
     let power = 10_f64.powf((end / 5.0).log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| end / step <= 5.0);
     let step = step.unwrap_or(end);
-    // Without the last digits of binary fractions.
+    // Removes the last digits of binary fractions.
     let rounded = |tick: f64| (tick * 1e3).round() / 1e3;
     (0..6).map(|number| rounded(f64::from(number) * step)).filter(|tick| *tick <= end).collect()
 }
 
-/// A text in lines that are as wide as the chart.
+/// A text in lines that fit the chart.
 fn wrapped(text: &str) -> Vec<String> {
     let most = ((WIDTH - 2.0 * MARGIN) / CHARACTER) as usize;
     let mut lines = vec![String::new()];

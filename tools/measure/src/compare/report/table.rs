@@ -7,10 +7,10 @@ use super::{Measured, Report, Row, extras};
 use crate::compare::stats::Summary;
 use crate::numbers::{grouped, millions, shown};
 
-/// What stands where there is no value.
+/// The text for a missing value.
 const NONE: &str = "-";
 
-/// Both tables of every scenario, and the remarks. `width` is the terminal's.
+/// The tables of every scenario, and the explanation. `width` is the terminal's.
 pub fn render(report: &Report, width: Option<u16>) -> String {
     let mut text = String::new();
     for measured in &report.scenarios {
@@ -33,7 +33,7 @@ pub fn render(report: &Report, width: Option<u16>) -> String {
     text
 }
 
-/// A table as rows of words, the heads first.
+/// A table as rows of texts. The first row has the heads.
 pub type Words = Vec<Vec<String>>;
 
 /// The overviews in Markdown, for a README.
@@ -46,10 +46,10 @@ pub fn markdown(report: &Report) -> String {
     tables.collect::<Vec<_>>().join("\n\n") + "\n"
 }
 
-/// What is found in a row and shown for all scenarios at once.
+/// A value of a row for an overview.
 type Value = fn(&Row) -> Option<String>;
 
-/// One value of every firmware in every scenario, for the few values that say most.
+/// For the most important values, a table of every firmware in every scenario.
 pub fn overviews(report: &Report) -> Vec<Words> {
     let values: [(&str, Value); 4] = [
         ("time over base line, ms", |row| row.times.over_base_line.map(|over| shown(over.median))),
@@ -128,7 +128,7 @@ pub fn counts(measured: &Measured) -> Words {
     words
 }
 
-/// A time, and the minimum and maximum of all runs below it.
+/// A time, with the minimum and the maximum of all runs below it.
 fn in_spread((time, all): (Option<f64>, Option<Summary>)) -> String {
     time.zip(all).map_or_else(
         || NONE.to_owned(),
@@ -136,7 +136,7 @@ fn in_spread((time, all): (Option<f64>, Option<Summary>)) -> String {
     )
 }
 
-/// The host instructions over the base line, and how far the runs lie apart below them.
+/// The host instructions over the base line, with the spread of the runs below them.
 fn host_instructions(row: &Row) -> String {
     row.host_instructions.map_or_else(
         || NONE.to_owned(),
@@ -144,7 +144,7 @@ fn host_instructions(row: &Row) -> String {
     )
 }
 
-/// The entry that was used, or the first word of what went wrong.
+/// The entry point that was used, or what went wrong.
 fn outcome(row: &Row) -> String {
     match (&row.failure, &row.end) {
         (Some(failure), _) if failure.starts_with("missing") => "missing".to_owned(),
