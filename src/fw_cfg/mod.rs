@@ -255,8 +255,9 @@ impl FwCfg {
 
     /// Loads the bytes of `item` from `offset` on to guest memory at `to`, and returns the range that they fill.
     ///
-    /// Some hosts refuse to skip bytes, and others silently do not skip them. So the bytes before `offset` are loaded
-    /// to the same place first, and then overwritten. If the place is small, they go to the stack.
+    /// QEMU skips the bytes before `offset` in one transfer. Some other hosts refuse to skip bytes, and others silently do
+    /// not skip them. There, the bytes before `offset` are loaded to the same place first, and then overwritten. If the
+    /// place is small, they go to the stack.
     ///
     /// # Errors
     /// As for [`Self::load`].
@@ -269,6 +270,10 @@ impl FwCfg {
     ) -> Result<PhysRange, Error> {
         let len = item.len.saturating_sub(offset);
         let range = place(machine, to, len)?;
+        if self.host_kind.is_qemu() && self.transport(machine) == Transport::QemuDma {
+            self.load_piece(machine, item.key, Start::Select(offset), range)?;
+            return Ok(range);
+        }
         let mut start = Start::Select(0);
         // Each step is at least `LEAST_STEP` bytes, except the last. If the range is empty, nothing is read.
         while !range.is_empty() && start.offset() < offset {

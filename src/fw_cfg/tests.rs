@@ -66,6 +66,7 @@ tests_by_either_way! {
     a_read_at_an_offset_skips_on_every_transport
     every_known_host_loads_a_part_of_an_item
     skipping_many_bytes_takes_one_transfer_for_each_sector
+    qemu_skips_any_number_of_bytes_in_one_transfer
     a_write_goes_to_its_offset
     an_absent_device_is_an_error_that_shows_what_was_read
     an_item_that_a_host_does_not_have_reads_as_zero
@@ -234,6 +235,23 @@ fn skipping_many_bytes_takes_one_transfer_for_each_sector(way: Way) {
         assert_eq!(machine.memory.bytes(to.get(), 2), [last, 0], "{}", host.name);
         let transfers = record.borrow().transfers - before;
         assert!(transfers <= 257, "{}: {transfers}", host.name);
+    }
+}
+
+fn qemu_skips_any_number_of_bytes_in_one_transfer(way: Way) {
+    for host in known_hosts().into_iter().filter(|host| host.dma) {
+        let device = host.device().with_file("file", &bytes(5000));
+        let record = device.record();
+        let mut machine = way.with(device);
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        if !fw_cfg.host_kind().is_qemu() {
+            continue;
+        }
+        let before = record.borrow().transfers;
+        let to = PhysAddr::new(0x10_0000);
+        fw_cfg.load_from(&mut machine, fw_cfg.find("file").unwrap(), 4990, to).unwrap();
+        assert_eq!(machine.memory.bytes(to.get(), 11), [&bytes(5000)[4990..], &[0]].concat(), "{}", host.name);
+        assert_eq!(record.borrow().transfers - before, 2, "{}", host.name);
     }
 }
 
