@@ -144,16 +144,19 @@ impl Apart {
         Ok(apart)
     }
 
-    /// The same for another architecture, of which nothing is installed.
-    pub fn foreign(folder: &Path, architecture: &str) -> anyhow::Result<Self> {
-        let mut apart = Self::new(folder, &sources_of(&this_release()?))?;
+    /// The same, and nothing is installed for it.
+    pub fn without_installed(folder: &Path, sources: &str) -> anyhow::Result<Self> {
+        let mut apart = Self::new(folder, sources)?;
         let status = folder.join("status");
         fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
-        apart.set(&[
-            ("APT::Architecture", architecture),
-            ("APT::Architectures", architecture),
-            ("Dir::State::Status", &status.display().to_string()),
-        ]);
+        apart.set(&[("Dir::State::Status", &status.display().to_string())]);
+        Ok(apart)
+    }
+
+    /// The same for another architecture, with its lists.
+    pub fn foreign(folder: &Path, architecture: &str) -> anyhow::Result<Self> {
+        let mut apart = Self::without_installed(folder, &sources_of(&this_release()?))?;
+        apart.set(&[("APT::Architecture", architecture), ("APT::Architectures", architecture)]);
         apart.update(&format!("Debian's packages for {architecture}"))?;
         Ok(apart)
     }

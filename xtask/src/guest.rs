@@ -177,6 +177,11 @@ fn look_up(name: &str) -> anyhow::Result<Package> {
     Ok(kernel_dependency(&String::from_utf8_lossy(&printed)).ok_or(apt::NotInLists(name.to_owned()))?)
 }
 
+/// The names of the kernels' packages in the descriptions of a package's versions.
+pub(crate) fn kernel_dependencies(descriptions: &str) -> Vec<String> {
+    descriptions.split("\n\n").filter_map(kernel_dependency).map(|package| package.name).collect()
+}
+
 /// The kernel in a package's description: "Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), …".
 fn kernel_dependency(description: &str) -> Option<Package> {
     let depends = description.lines().find_map(|line| line.strip_prefix("Depends:"))?;
@@ -212,6 +217,9 @@ mod tests {
         assert_eq!(package.version, "6.1.192-2");
         assert_eq!(kernel_dependency("Package: other\nDepends: libc6 (= 2)\n"), None);
         assert_eq!(kernel_dependency(""), None);
+        let newer = "Package: x\nDepends: linux-base (= 7), linux-image-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1)\n";
+        let names = ["linux-image-7.3.4+deb13-cloud-amd64", "linux-image-6.1.0-56-cloud-amd64"];
+        assert_eq!(kernel_dependencies(&format!("{newer}\n{description}\n")), names);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
-use crate::{child, faults, guest, guest_programs, image, newer_qemu, packages, paths, test_kernels};
+use crate::{child, efi_programs, faults, guest, guest_programs, image, newer_qemu, packages, paths, test_kernels};
 
 /// The most QEMU tests at a time. More do not help, because each has up to two busy CPUs.
 const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
@@ -179,8 +179,11 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
     let (initrd_with_tools, console_kernel, guest) = guest;
     let newer_qemu = times.timed("newer QEMU", || Ok(newer_qemu::for_tests()))?;
     let kernels = times.timed("test kernels", || Ok(test_kernels::for_tests()))?;
-    let step =
-        kernels.into_iter().chain([newer_qemu]).fold(qemu_step(filter), |step, (name, value)| step.with(name, value));
+    let efi_programs = times.timed("EFI programs", || Ok(efi_programs::for_tests()))?;
+    let step = kernels
+        .into_iter()
+        .chain([newer_qemu, efi_programs])
+        .fold(qemu_step(filter), |step, (name, value)| step.with(name, value));
     let step = with_image(step, &image.elf)
         .with("FIRSTLIGHT_KERNEL", guest.kernel.image.display().to_string())
         .with("FIRSTLIGHT_CONSOLE_KERNEL", console_kernel.display().to_string())
