@@ -3,7 +3,7 @@
 //! Tests place each of them in memory (`tests/efi_programs.rs`), and boot some. The packages are downloaded once, and only the
 //! programs in them are kept, below `target/guest/efi`, in a folder for each suite and package. Remove that to get the newest
 //! ones. apt gets its own lists and sources for that, so the machine's are unchanged, and it does not matter which release that
-//! runs. A package that cannot be had is left out with a message.
+//! runs. A package that cannot be downloaded is left out with a message.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,26 +47,11 @@ const KERNEL: &str = "linux-image-cloud-amd64";
 /// The folder of kernels, instead of a suite's.
 const KERNELS: &str = "kernels";
 
-/// What an EFI program begins with.
+/// The first bytes of an EFI program.
 const MAGIC: &[u8] = b"MZ";
 
-/// The variables that tell the tests of them: the folder, or why there is none.
-const FOUND: &str = "FIRSTLIGHT_EFI_PROGRAMS";
-const REASON: &str = "FIRSTLIGHT_NO_EFI_PROGRAMS";
-
-/// Gets them ready for the tests, and gives the variable that tells them, with its value.
-pub fn for_tests() -> (&'static str, String) {
-    match prepare() {
-        Ok(folder) => (FOUND, folder.display().to_string()),
-        Err(error) => {
-            say(&format!("The tests with EFI programs are skipped: {error:#}"));
-            (REASON, format!("{error:#}"))
-        }
-    }
-}
-
-/// The folder with the programs.
-fn prepare() -> anyhow::Result<PathBuf> {
+/// Returns the folder with the programs. Downloads them if necessary.
+pub fn prepare() -> anyhow::Result<PathBuf> {
     let programs = paths::guest_folder().join("efi").join("programs");
     apt::kept(&programs, download)?;
     Ok(programs)
@@ -91,11 +76,11 @@ fn download(folder: &Path) -> anyhow::Result<PathBuf> {
             run_step(&format!("Downloading {what}"), command.arg("download").args(names).current_dir(&partial))
         };
         if fetch(&names, &format!("EFI programs, {suite}")).is_err() {
-            // If one cannot be had, apt downloads none.
+            // apt downloads nothing if one package cannot be downloaded.
             for name in &names {
                 match fetch(std::slice::from_ref(name), name) {
                     Err(error) if apt::is_disk_full(&error) => return Err(error),
-                    Err(error) => say(&format!("The tests of EFI programs are without {name}: {error:#}")),
+                    Err(error) => say(&format!("The tests with EFI programs are without {name}: {error:#}")),
                     Ok(_) => {}
                 }
             }
@@ -165,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_programs_are_kept_and_their_places_are() {
+    fn only_programs_are_kept_at_their_places() {
         let folder = tempfile::tempdir().unwrap();
         let (system, kept) = (folder.path().join("system"), folder.path().join("kept"));
         fs::create_dir_all(system.join("usr/lib")).unwrap();

@@ -7,14 +7,13 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, ensure};
 
 use crate::apt::{self, Apart};
-use crate::packages::{QEMU_PROGRAM, installed_qemu, qemu_version};
+use crate::packages::{QEMU_PROGRAM, qemu_version};
 use crate::paths::{find_program, target};
-use crate::progress::{run_quietly, run_step, say};
+use crate::progress::run_step;
 
 /// A QEMU of this major version or later is a newer one.
 const NEWER: u32 = 10;
@@ -25,34 +24,17 @@ const PACKAGE: &str = "qemu-system-x86";
 /// Starts the unpacked QEMU. It is put into the top folder of the unpacked packages.
 const START: &str = include_str!("newer_qemu.sh");
 
-/// The variables for the tests (`tests/qemu/environment.rs`): the program, or why there is none.
-const PROGRAM_VARIABLE: &str = "FIRSTLIGHT_NEWER_QEMU";
-const REASON_VARIABLE: &str = "FIRSTLIGHT_NO_NEWER_QEMU";
-
-/// Prepares it for the tests. Returns the variable that tells them, with its value. Without it, its tests are skipped.
-pub fn for_tests() -> (&'static str, String) {
-    match prepare() {
-        Ok(program) => (PROGRAM_VARIABLE, program.display().to_string()),
-        Err(error) => {
-            say(&format!("The tests with a newer QEMU are skipped: {error:#}"));
-            (REASON_VARIABLE, format!("{error:#}"))
-        }
-    }
-}
-
 /// Returns a QEMU of version 10 or later: the installed one if it is new enough.
-fn prepare() -> anyhow::Result<PathBuf> {
-    if installed_qemu().is_some_and(|(major, _)| major >= NEWER) {
-        return find_program(QEMU_PROGRAM).with_context(|| format!("{QEMU_PROGRAM} is not on the PATH"));
+pub fn prepare() -> anyhow::Result<PathBuf> {
+    let is_newer = |program: &Path| qemu_version(program).is_some_and(|(major, _)| major >= NEWER);
+    if let Some(installed) = find_program(QEMU_PROGRAM).filter(|program| is_newer(program)) {
+        return Ok(installed);
     }
     let system = target().join("newer-qemu").join("system");
     apt::kept(&system, unpack)?;
     let program = system.join(QEMU_PROGRAM);
     // It does not start if it needs a library that apt does not know of.
-    let printed = run_quietly(Command::new(&program).arg("--version"))?;
-    let printed = String::from_utf8_lossy(&printed);
-    let is_newer = qemu_version(&printed).is_some_and(|(major, _)| major >= NEWER);
-    ensure!(is_newer, "{} is older than QEMU {NEWER}: {printed}", program.display());
+    ensure!(is_newer(&program), "{} does not start, or is older than QEMU {NEWER}", program.display());
     Ok(program)
 }
 

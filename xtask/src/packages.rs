@@ -10,8 +10,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, anyhow, bail};
-use object::{Object, ObjectSegment};
+use anyhow::{Context, bail, ensure};
+use object::read::elf::ElfFile64;
+use object::{Architecture, Endianness, Object, elf};
 
 use crate::paths::find_program;
 use crate::progress::{run_quietly, run_step, say};
@@ -117,38 +118,38 @@ impl std::fmt::Display for Need {
     }
 }
 
-/// Why a program cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Lack {
-    /// It does not exist.
-    Absent,
-    /// It exists but is not suitable; the text says why.
-    Unfit(String),
-}
-
 /// Installs what is missing. Returns whether anything was installed.
 pub fn ensure(needs: &[Need]) -> anyhow::Result<bool> {
-    let missing = missing(needs, look_for);
+    let missing: Vec<_> = needs.iter().filter_map(|need| Some((need, lack(need)?))).collect();
     if missing.is_empty() {
         return Ok(false);
     }
     say("Missing on this machine:");
-    for (need, lack) in &missing {
-        say(&format!("  {}", describe(need, lack)));
+    for (_, lack) in &missing {
+        say(&format!("  {lack}"));
     }
-    install(&packages(&missing))?;
-    let still: Vec<_> = self::missing(needs, look_for).iter().map(|(need, lack)| describe(need, lack)).collect();
-    if !still.is_empty() {
-        bail!("the packages were installed, but these are still missing: {}", still.join("; "));
+    let packages: BTreeSet<_> = missing.iter().flat_map(|(need, _)| need.packages).copied().collect();
+    let names = packages.into_iter().collect::<Vec<_>>();
+    if find_program("apt-get").is_none() {
+        bail!(
+            "this tool installs packages with apt-get only. Install your distribution's packages for these Debian \
+             packages, then try again: {}",
+            names.join(" ")
+        );
     }
+    update_lists("for the installation")?;
+    let mut install = apt_get_as_root(&format!("install {}", names.join(" ")))?;
+    install.args(["install", "--yes", "--no-install-recommends"]).args(&names);
+    run_step(&format!("Installing {}", names.join(" ")), &mut install)?;
+    let still: Vec<_> = needs.iter().filter_map(lack).collect();
+    ensure!(still.is_empty(), "the packages were installed, but these are still missing: {}", still.join("; "));
     Ok(true)
 }
 
 /// Runs `apt-get update`. Shows `why` to the user.
 pub fn update_lists(why: &str) -> anyhow::Result<()> {
-    let privilege = Privilege::obtain("apt-get update")?;
-    run_step(&format!("Updating apt's package lists ({why})"), privilege.apt_get().arg("update"))?;
-    Ok(())
+    let mut update = apt_get_as_root("update")?;
+    run_step(&format!("Updating apt's package lists ({why})"), update.arg("update")).map(drop)
 }
 
 /// Whether this process is root.
@@ -157,136 +158,66 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|data| data.uid() == 0)
 }
 
-fn missing(needs: &[Need], look_for: impl Fn(&Need) -> Option<Lack>) -> Vec<(Need, Lack)> {
-    needs.iter().filter_map(|need| look_for(need).map(|lack| (*need, lack))).collect()
-}
-
-fn packages(missing: &[(Need, Lack)]) -> BTreeSet<&'static str> {
-    missing.iter().flat_map(|(need, _)| need.packages).copied().collect()
-}
-
-fn describe(need: &Need, lack: &Lack) -> String {
-    let found = match lack {
-        Lack::Absent => String::new(),
-        Lack::Unfit(why) => format!(" ({why})"),
+/// If a program is missing or not suitable, a description of it for the user.
+fn lack(need: &Need) -> Option<String> {
+    let unfit = match need.found() {
+        None => String::new(),
+        Some(path) if need.program == QEMU_PROGRAM => {
+            // A QEMU with an unknown version may be somebody's own build.
+            let version = qemu_version(&path).filter(|version| *version < OLDEST_QEMU)?;
+            format!(" ({} has version {version:?}, and {OLDEST_QEMU:?} is the oldest that works)", path.display())
+        }
+        Some(path) if need.program == BUSYBOX.program => {
+            if fs::read(&path).is_ok_and(|bytes| is_static(&bytes)) {
+                return None;
+            }
+            format!(" ({} is not a statically linked program)", path.display())
+        }
+        Some(_) => return None,
     };
-    format!("{}, needed to {}{found}: package {}", need.program, need.purpose, need.packages.join(", "))
+    Some(format!("{}, needed to {}{unfit}: package {}", need.program, need.purpose, need.packages.join(", ")))
 }
 
-fn look_for(need: &Need) -> Option<Lack> {
-    let Some(path) = need.found() else { return Some(Lack::Absent) };
-    let unfit = match need.program {
-        QEMU_PROGRAM => qemu_unfit(&path),
-        "busybox" => busybox_unfit(&path),
-        _ => None,
-    };
-    unfit.map(Lack::Unfit)
-}
-
-fn qemu_unfit(path: &Path) -> Option<String> {
-    let printed = run_quietly(Command::new(path).arg("--version")).ok()?;
-    // A QEMU with an unknown version may be somebody's own build.
-    let version = qemu_version(&String::from_utf8_lossy(&printed))?;
-    (version < OLDEST_QEMU).then(|| {
-        let ((major, minor), (least_major, least_minor)) = (version, OLDEST_QEMU);
-        format!(
-            "{} has version {major}.{minor}; version {least_major}.{least_minor} is the oldest that works",
-            path.display()
-        )
-    })
-}
-
-/// The installed QEMU's version, if it is known.
-pub fn installed_qemu() -> Option<(u32, u32)> {
-    let printed = run_quietly(Command::new(QEMU_PROGRAM).arg("--version")).ok()?;
-    qemu_version(&String::from_utf8_lossy(&printed))
+/// The version of a QEMU program, if it is known.
+pub fn qemu_version(program: &Path) -> Option<(u32, u32)> {
+    let printed = run_quietly(Command::new(program).arg("--version")).ok()?;
+    version_in(&String::from_utf8_lossy(&printed))
 }
 
 /// The version in the output of `qemu-system-x86_64 --version`: "QEMU emulator version 7.2.22 (Debian …)".
-pub fn qemu_version(printed: &str) -> Option<(u32, u32)> {
+fn version_in(printed: &str) -> Option<(u32, u32)> {
     let mut numbers = printed.split_once("version ")?.1.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn busybox_unfit(path: &Path) -> Option<String> {
-    let unfit = match fs::read(path) {
-        Ok(bytes) if is_static(&bytes) => return None,
-        Ok(_) => "is not a statically linked program".to_owned(),
-        Err(error) => format!("cannot be read: {error}"),
-    };
-    Some(format!("{} {unfit}", path.display()))
-}
-
-/// Whether an ELF program has no interpreter, so that it needs no dynamic linker.
+/// Whether an x86-64 ELF program has no interpreter, so that it needs no dynamic linker.
 fn is_static(bytes: &[u8]) -> bool {
-    let Ok(program) = object::read::elf::ElfFile64::<object::Endianness>::parse(bytes) else { return false };
-    let interpreted = program
-        .elf_program_headers()
-        .iter()
-        .any(|header| header.p_type.get(program.endian()) == object::elf::PT_INTERP);
-    program.architecture() == object::Architecture::X86_64
-        && program.segments().any(|segment| segment.size() > 0)
-        && !interpreted
+    ElfFile64::<Endianness>::parse(bytes).is_ok_and(|program| {
+        let mut headers = program.elf_program_headers().iter();
+        program.architecture() == Architecture::X86_64
+            && headers.all(|header| header.p_type.get(program.endian()) != elf::PT_INTERP)
+    })
 }
 
-fn install(packages: &BTreeSet<&str>) -> anyhow::Result<()> {
-    let names: Vec<_> = packages.iter().copied().collect();
-    let names = names.join(" ");
-    if find_program("apt-get").is_none() {
-        bail!(
-            "this tool installs packages with apt-get only. Install your distribution's packages for these Debian \
-             packages, then try again: {names}"
-        );
-    }
-    let privilege = Privilege::obtain(&format!("apt-get install {names}"))?;
-    update_lists("for the installation")?;
-    let mut command = privilege.apt_get();
-    command.args(["install", "--yes", "--no-install-recommends"]).args(packages);
-    run_step(&format!("Installing {names}"), &mut command)?;
-    Ok(())
-}
-
-/// How this process can run apt-get as root.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Privilege {
-    Root,
-    Sudo,
-}
-
-impl Privilege {
-    /// Finds a way to become root for the command `wanted`. sudo asks for its password now, before a spinner is on the terminal.
-    fn obtain(wanted: &str) -> anyhow::Result<Self> {
-        if is_root() {
-            return Ok(Self::Root);
-        }
-        let by_hand = |sudo| anyhow!("`{wanted}` needs root, and {sudo}; run it as root, then try again");
-        if find_program("sudo").is_none() {
-            return Err(by_hand("sudo is not installed"));
-        }
+/// A command that runs apt-get as root. It asks no questions, and waits for another apt to end. sudo asks for its password now,
+/// before a spinner is on the terminal. `wanted` has the arguments, for the user.
+fn apt_get_as_root(wanted: &str) -> anyhow::Result<Command> {
+    let mut command = Command::new(if is_root() { "env" } else { "sudo" });
+    if !is_root() {
+        let by_hand = |why| format!("`apt-get {wanted}` needs root, and {why}; run it as root, then try again");
+        ensure!(find_program("sudo").is_some(), by_hand("sudo is not installed"));
         let mut sudo = Command::new("sudo");
         if std::io::stdin().is_terminal() {
-            say(&format!("Root is needed (sudo {wanted})."));
+            say(&format!("Root is needed (sudo apt-get {wanted})."));
             sudo.arg("--validate");
         } else {
             sudo.args(["--non-interactive", "true"]).stdin(Stdio::null());
         }
-        let status = sudo.status().context("cannot start sudo")?;
-        if !status.success() {
-            return Err(by_hand("sudo failed"));
-        }
-        Ok(Self::Sudo)
+        ensure!(sudo.status().context("cannot start sudo")?.success(), by_hand("sudo failed"));
+        command.arg("env");
     }
-
-    /// apt-get as root. It asks no questions, and waits for another apt to end.
-    fn apt_get(self) -> Command {
-        let words = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=120"];
-        let mut command = match self {
-            Self::Root => Command::new("env"),
-            Self::Sudo => Command::new("sudo"),
-        };
-        command.args(if self == Self::Root { &words[1..] } else { &words[..] }).stdin(Stdio::null());
-        command
-    }
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=120"]).stdin(Stdio::null());
+    Ok(command)
 }
 
 #[cfg(test)]
@@ -295,9 +226,9 @@ mod tests {
 
     #[test]
     fn versions_of_qemu_are_compared_as_numbers() {
-        assert_eq!(qemu_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright"), Some((7, 2)));
-        assert_eq!(qemu_version("QEMU emulator version 10.0.2"), Some((10, 0)));
-        assert_eq!(qemu_version("something else"), None);
+        assert_eq!(version_in("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright"), Some((7, 2)));
+        assert_eq!(version_in("QEMU emulator version 10.0.2"), Some((10, 0)));
+        assert_eq!(version_in("something else"), None);
         assert!((10, 0) > OLDEST_QEMU);
     }
 

@@ -64,11 +64,8 @@ pub fn member(package: &str) -> Command {
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let search = env::var_os("PATH").unwrap_or_default();
     let more = MORE_PROGRAM_FOLDERS.iter().map(PathBuf::from);
-    find_in(name, env::split_paths(&search).chain(more))
-}
-
-fn find_in(name: &str, folders: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
-    folders
+    env::split_paths(&search)
+        .chain(more)
         .map(|folder| folder.join(name))
         .find(|path| path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0))
 }

@@ -42,32 +42,10 @@ pub enum Accelerator {
 /// # Errors
 /// If the user requests KVM and it cannot be opened.
 pub fn accelerator(request: Request) -> anyhow::Result<(Accelerator, String)> {
-    choose(request, open_kvm(), &cpuinfo())
-}
-
-/// Whether this process can open KVM.
-pub fn kvm_opens() -> bool {
-    open_kvm().is_ok()
-}
-
-/// Whether the CPU has hardware virtualisation. If not, KVM has to emulate part of a guest.
-pub fn cpu_virtualizes() -> bool {
-    virtualization_flag(&cpuinfo()).is_some()
-}
-
-fn open_kvm() -> io::Result<()> {
-    fs::File::options().read(true).write(true).open(KVM).map(drop)
-}
-
-fn cpuinfo() -> String {
-    fs::read_to_string("/proc/cpuinfo").unwrap_or_default()
-}
-
-fn choose(request: Request, opened: io::Result<()>, cpuinfo: &str) -> anyhow::Result<(Accelerator, String)> {
-    let chosen = match (request, opened) {
+    let chosen = match (request, open_kvm()) {
         (Request::Tcg, _) => (Accelerator::Tcg, "as requested".to_owned()),
         (Request::Kvm, Ok(())) => {
-            let doubt = match virtualization_flag(cpuinfo) {
+            let doubt = match virtualization_flag() {
                 Some(_) => "",
                 None => "; the CPU has neither vmx nor svm, so Linux may not run",
             };
@@ -77,7 +55,7 @@ fn choose(request: Request, opened: io::Result<()>, cpuinfo: &str) -> anyhow::Re
         (Request::Auto, Err(error)) => {
             (Accelerator::Tcg, format!("{KVM} cannot be opened: {error}{}", kvm_hint(&error)))
         }
-        (Request::Auto, Ok(())) => match virtualization_flag(cpuinfo) {
+        (Request::Auto, Ok(())) => match virtualization_flag() {
             Some(flag) => (Accelerator::Kvm, format!("{KVM} opens and the CPU has {flag}")),
             // Such a KVM emulates part of what firmware and a starting kernel do, and fails at the rest.
             None => (Accelerator::Tcg, format!("{KVM} opens, but the CPU has neither vmx nor svm")),
@@ -86,14 +64,29 @@ fn choose(request: Request, opened: io::Result<()>, cpuinfo: &str) -> anyhow::Re
     Ok(chosen)
 }
 
+/// Whether this process can open KVM.
+pub fn kvm_opens() -> bool {
+    open_kvm().is_ok()
+}
+
+/// Whether the CPU has hardware virtualisation. If not, KVM has to emulate part of a guest.
+pub fn cpu_virtualizes() -> bool {
+    virtualization_flag().is_some()
+}
+
+fn open_kvm() -> io::Result<()> {
+    fs::File::options().read(true).write(true).open(KVM).map(drop)
+}
+
 fn kvm_hint(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::PermissionDenied { "; members of the group kvm may open it" } else { "" }
 }
 
-/// The CPU flag that shows hardware virtualisation, in the text of `/proc/cpuinfo`.
-fn virtualization_flag(cpuinfo: &str) -> Option<&str> {
+/// The CPU flag for hardware virtualisation, if the CPU has it.
+fn virtualization_flag() -> Option<&'static str> {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = cpuinfo.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| key.trim() == "flags")?.1;
-    flags.split_ascii_whitespace().find(|flag| matches!(*flag, "vmx" | "svm"))
+    ["vmx", "svm"].into_iter().find(|flag| flags.split_ascii_whitespace().any(|word| word == *flag))
 }
 
 /// One way to start QEMU.
@@ -195,12 +188,10 @@ pub fn machine_type(machine: &str) -> &str {
 /// Checks that QEMU has the machine type in the value of `-machine`.
 pub fn check_machine(machine: &str) -> anyhow::Result<()> {
     ensure!(!machine.trim().is_empty(), "--machine: the name is empty; q35 is the default");
+    let name = machine_type(machine);
+    // A heading, then a name and a description per line.
     let printed = run_quietly(Command::new(QEMU_PROGRAM).args(["-machine", "help"]))?;
-    find_machine(machine_type(machine), &String::from_utf8_lossy(&printed))
-}
-
-/// Looks for a machine type in the output of `-machine help`: a heading, then a name and a description per line.
-fn find_machine(name: &str, printed: &str) -> anyhow::Result<()> {
+    let printed = String::from_utf8_lossy(&printed);
     let mut names = printed.lines().skip(1).filter_map(|line| line.split_whitespace().next());
     ensure!(
         name.is_empty() || names.any(|known| known == name),

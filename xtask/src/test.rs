@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must pass, the quick steps first.
 
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ pub struct Args {
 struct Step {
     name: &'static str,
     arguments: Vec<String>,
-    environment: Vec<(&'static str, String)>,
+    environment: Vec<(String, String)>,
 }
 
 impl Step {
@@ -52,8 +52,8 @@ impl Step {
         Self { name, arguments, environment: Vec::new() }
     }
 
-    fn with(mut self, variable: &'static str, value: String) -> Self {
-        self.environment.push((variable, value));
+    fn with(mut self, variable: &str, value: String) -> Self {
+        self.environment.push((variable.to_owned(), value));
         self
     }
 
@@ -177,13 +177,13 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
     };
     let guest = times.timed("default guest", || prepare().context("cannot prepare the default guest"))?;
     let (initrd_with_tools, console_kernel, guest) = guest;
-    let newer_qemu = times.timed("newer QEMU", || Ok(newer_qemu::for_tests()))?;
-    let kernels = times.timed("test kernels", || Ok(test_kernels::for_tests()))?;
-    let efi_programs = times.timed("EFI programs", || Ok(efi_programs::for_tests()))?;
-    let step = kernels
-        .into_iter()
-        .chain([newer_qemu, efi_programs])
-        .fold(qemu_step(filter), |step, (name, value)| step.with(name, value));
+    let newer_qemu = times.timed("newer QEMU", || Ok(newer_qemu::prepare()))?;
+    let mut variables = optional("a newer QEMU", "NEWER_QEMU", newer_qemu.map(|program| vec![("", program)]));
+    let kernels = times.timed("test kernels", || Ok(test_kernels::prepare()))?;
+    variables.extend(kernels.into_iter().flat_map(|(what, name, files)| optional(&what, name, files)));
+    let programs = times.timed("EFI programs", || Ok(efi_programs::prepare()))?;
+    variables.extend(optional("EFI programs", "EFI_PROGRAMS", programs.map(|folder| vec![("", folder)])));
+    let step = variables.into_iter().fold(qemu_step(filter), |step, (name, value)| step.with(&name, value));
     let step = with_image(step, &image.elf)
         .with("FIRSTLIGHT_KERNEL", guest.kernel.image.display().to_string())
         .with("FIRSTLIGHT_CONSOLE_KERNEL", console_kernel.display().to_string())
@@ -194,6 +194,22 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
         times.xtask("parity", "parity")?;
     }
     Ok(())
+}
+
+/// The variables for tests (`tests/qemu/environment.rs`) with something that they can do without. For each file, the name is
+/// `FIRSTLIGHT_`, `name` and the file's ending. If there are none, `FIRSTLIGHT_NO_` and `name` has the reason.
+fn optional(what: &str, name: &str, files: anyhow::Result<Vec<(&str, PathBuf)>>) -> Vec<(String, String)> {
+    match files {
+        Ok(files) => {
+            let variable =
+                |(end, path): (&str, PathBuf)| (format!("FIRSTLIGHT_{name}{end}"), path.display().to_string());
+            files.into_iter().map(variable).collect()
+        }
+        Err(error) => {
+            say(&format!("The tests with {what} are skipped: {error:#}"));
+            vec![(format!("FIRSTLIGHT_NO_{name}"), format!("{error:#}"))]
+        }
+    }
 }
 
 /// Checks the crates of both workspaces against `deny.toml`, or says that there is no cargo-deny. To build it takes minutes.

@@ -14,112 +14,71 @@ use anyhow::Context;
 use crate::apt::{self, Apart, compare_versions};
 use crate::guest::Guest;
 use crate::paths;
-use crate::progress::{run_quietly, say};
+use crate::progress::run_quietly;
 
 /// A kernel in a package.
 struct Packaged {
     /// Its name in messages.
     name: &'static str,
-    /// The folder below `target/guest` for it.
-    folder: &'static str,
+    /// Its variables for the tests (`tests/qemu/environment.rs`) are `FIRSTLIGHT_` and this for the file, or `FIRSTLIGHT_NO_` and
+    /// this for why there is none. Its folder below `target/guest` is the same in small letters.
+    variable: &'static str,
     /// The start and the end of the package's name, with a version between them. If the end is empty, the start is the name.
     package: [&'static str; 2],
-    /// Debian's name of its architecture, if it is not the machine's.
-    architecture: Option<&'static str>,
     /// The folder of the file, and the start and the end of its name. A file that ends with `.gz` is unpacked.
     file: [&'static str; 3],
-    /// The variables for the tests (`tests/qemu/environment.rs`): the file, or why there is none.
-    variables: [&'static str; 2],
+    /// Debian's name of its architecture, if it is not the machine's.
+    architecture: Option<&'static str>,
+}
+
+const fn packaged(
+    name: &'static str,
+    variable: &'static str,
+    package: [&'static str; 2],
+    file: [&'static str; 3],
+) -> Packaged {
+    Packaged { name, variable, package, file, architecture: None }
 }
 
 const ALL: [Packaged; 6] = [
-    Packaged {
-        name: "Xen",
-        folder: "xen",
-        package: ["xen-hypervisor-", "-amd64"],
-        architecture: None,
-        file: ["boot", "xen-", ".gz"],
-        variables: ["FIRSTLIGHT_XEN", "FIRSTLIGHT_NO_XEN"],
-    },
+    packaged("Xen", "XEN", ["xen-hypervisor-", "-amd64"], ["boot", "xen-", ".gz"]),
     // QEMU does not load the 64-bit file in the package for amd64.
     Packaged {
-        name: "GNU Mach",
-        folder: "gnumach",
-        package: ["gnumach-image-", "-486"],
         architecture: Some("i386"),
-        file: ["boot", "gnumach-", ".gz"],
-        variables: ["FIRSTLIGHT_GNU_MACH", "FIRSTLIGHT_NO_GNU_MACH"],
+        ..packaged("GNU Mach", "GNU_MACH", ["gnumach-image-", "-486"], ["boot", "gnumach-", ".gz"])
     },
-    Packaged {
-        name: "Memtest86+ for 32 bits",
-        folder: "memtest86-32",
-        package: ["memtest86+", ""],
-        architecture: None,
-        file: ["boot", "memtest86+ia32.bin", ""],
-        variables: ["FIRSTLIGHT_MEMTEST86_32", "FIRSTLIGHT_NO_MEMTEST86_32"],
-    },
-    Packaged {
-        name: "Memtest86+ for 64 bits",
-        folder: "memtest86-64",
-        package: ["memtest86+", ""],
-        architecture: None,
-        file: ["boot", "memtest86+x64.bin", ""],
-        variables: ["FIRSTLIGHT_MEMTEST86_64", "FIRSTLIGHT_NO_MEMTEST86_64"],
-    },
-    Packaged {
-        name: "iPXE",
-        folder: "ipxe",
-        package: ["ipxe", ""],
-        architecture: None,
-        file: ["boot", "ipxe.lkrn", ""],
-        variables: ["FIRSTLIGHT_IPXE", "FIRSTLIGHT_NO_IPXE"],
-    },
-    Packaged {
-        name: "memdisk",
-        folder: "memdisk",
-        package: ["syslinux-common", ""],
-        architecture: None,
-        file: ["usr/lib/syslinux", "memdisk", ""],
-        variables: ["FIRSTLIGHT_MEMDISK", "FIRSTLIGHT_NO_MEMDISK"],
-    },
+    packaged("Memtest86+ for 32 bits", "MEMTEST86_32", ["memtest86+", ""], ["boot", "memtest86+ia32.bin", ""]),
+    packaged("Memtest86+ for 64 bits", "MEMTEST86_64", ["memtest86+", ""], ["boot", "memtest86+x64.bin", ""]),
+    packaged("iPXE", "IPXE", ["ipxe", ""], ["boot", "ipxe.lkrn", ""]),
+    packaged("memdisk", "MEMDISK", ["syslinux-common", ""], ["usr/lib/syslinux", "memdisk", ""]),
 ];
 
-/// Linux for i386 in two forms: for each the end of the package's name, the folder, and the variables for the kernel, for the
-/// initramfs, and for why there is none.
-const I386: [(&str, &str, [&str; 3]); 2] = [
-    ("-686", "i386", ["FIRSTLIGHT_I386_KERNEL", "FIRSTLIGHT_I386_INITRD", "FIRSTLIGHT_NO_I386"]),
-    ("-686-pae", "i386-pae", ["FIRSTLIGHT_I386_PAE_KERNEL", "FIRSTLIGHT_I386_PAE_INITRD", "FIRSTLIGHT_NO_I386_PAE"]),
-];
+/// Linux for i386 in two forms: the end of the package's name, and the variable.
+const I386: [(&str, &str); 2] = [("-686", "I386"), ("-686-pae", "I386_PAE")];
 
-/// Prepares the kernels for the tests. Returns the variables that tell them, with their values.
-pub fn for_tests() -> Vec<(&'static str, String)> {
-    let variable = |kernel: &Packaged| {
-        let [found, absent] = kernel.variables;
-        match kernel.prepare() {
-            Ok(path) => (found, path.display().to_string()),
-            Err(error) => {
-                say(&format!("The tests with {} are skipped: {error:#}", kernel.name));
-                (absent, format!("{error:#}"))
-            }
-        }
-    };
-    let i386 = I386.iter().flat_map(|&(end, folder, [kernel, initrd, absent])| match prepare_i386(end, folder) {
-        Ok(guest) => vec![(kernel, shown(&guest.kernel.image)), (initrd, shown(&guest.initrd))],
-        Err(error) => {
-            say(&format!("The tests with Linux for i386 ({folder}) are skipped: {error:#}"));
-            vec![(absent, format!("{error:#}"))]
-        }
+/// The name for messages, the variable, and the files: the ends of their variables, and their paths.
+type Prepared = (String, &'static str, anyhow::Result<Vec<(&'static str, PathBuf)>>);
+
+/// Prepares the kernels for the tests.
+pub fn prepare() -> Vec<Prepared> {
+    let kernel =
+        |kernel: &Packaged| (kernel.name.to_owned(), kernel.variable, kernel.prepare().map(|path| vec![("", path)]));
+    let i386 = I386.map(|(end, variable)| {
+        let files =
+            prepare_i386(end, variable).map(|guest| vec![("_KERNEL", guest.kernel.image), ("_INITRD", guest.initrd)]);
+        (format!("Linux for i386 ({variable})"), variable, files)
     });
-    ALL.iter().map(variable).chain(i386).collect()
+    ALL.iter().map(kernel).chain(i386).collect()
 }
 
-fn shown(path: &Path) -> String {
-    path.display().to_string()
+/// The folder for the kernel with this variable.
+fn folder(variable: &str) -> PathBuf {
+    paths::guest_folder().join(variable.to_lowercase().replace('_', "-"))
 }
 
 /// Prepares the guest with Linux for i386 from the package whose name ends with `end`, in its own folder.
-fn prepare_i386(end: &str, folder: &str) -> anyhow::Result<Guest> {
-    let folder = paths::guest_folder().join(folder);
+fn prepare_i386(end: &str, variable: &str) -> anyhow::Result<Guest> {
+    let folder = folder(variable);
     let system = folder.join("system");
     apt::kept(&system, |partial| {
         let apt = Apart::foreign(partial, "i386")?;
@@ -136,7 +95,7 @@ fn prepare_i386(end: &str, folder: &str) -> anyhow::Result<Guest> {
 impl Packaged {
     /// The path of the kernel.
     fn prepare(&self) -> anyhow::Result<PathBuf> {
-        let kernel = paths::guest_folder().join(self.folder).join("kernel");
+        let kernel = folder(self.variable).join("kernel");
         apt::kept(&kernel, |partial| {
             let file = self.download(partial)?;
             if file.extension().is_none_or(|extension| extension != "gz") {

@@ -229,7 +229,8 @@ fn path() -> PathBuf {
 }
 
 fn qemu_version() -> String {
-    packages::installed_qemu().map_or_else(String::new, |(major, minor)| format!("{major}.{minor}"))
+    packages::qemu_version(Path::new(packages::QEMU_PROGRAM))
+        .map_or_else(String::new, |(major, minor)| format!("{major}.{minor}"))
 }
 
 /// The machine with a probe of these sizes, under TCG.

@@ -101,7 +101,7 @@ fn check(args: &Args, image: &Path, kernel: &Kernel, initrd: &Path) -> anyhow::R
     let machines = if chosen.len() == 1 { "machine" } else { "machines" };
     say(&format!("Compared {} {machines} in {:.1} s.", chosen.len(), start.elapsed().as_secs_f64()));
     let (wrong, stale) = (judgement.unmeant.len(), judgement.stale.len());
-    let strict = meant.is_for(packages::installed_qemu(), &kernel.release);
+    let strict = meant.is_for(packages::qemu_version(Path::new(packages::QEMU_PROGRAM)), &kernel.release);
     if stale > 0 && !strict {
         say(&format!(
             "Unused entries of {MEANT} are no errors here: it is for another version of QEMU or of the kernel."
