@@ -50,6 +50,20 @@ pub fn push_within_capacity<T>(list: &mut Vec<T>, element: T) -> Result<(), Heap
     Ok(())
 }
 
+/// Appends bytes.
+///
+/// # Errors
+/// [`HeapFull`]; then nothing is appended.
+pub fn extend(list: &mut Vec<u8>, bytes: &[u8]) -> Result<(), HeapFull> {
+    list.try_reserve(bytes.len()).map_err(|_| HeapFull)?;
+    bytes.iter().try_for_each(|&byte| push_within_capacity(list, byte))
+}
+
+/// As many elements as there are, without an overflow check that could panic.
+pub fn count(elements: impl Iterator) -> usize {
+    elements.fold(0, |count, _| count.saturating_add(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

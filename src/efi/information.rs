@@ -11,9 +11,11 @@ use super::configuration::{
 };
 use super::memory::{self, DESCRIPTOR_LEN};
 use super::power_off;
-use super::runtime::{ATTRIBUTES_TABLE_LEN, Error, RuntimeImage, State, properties_table};
+use super::runtime::{ATTRIBUTES_TABLE_LEN, Error, Placed, RuntimeImage, State, properties_table};
+use super::variables::Phase;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::hal::Memory;
+use crate::heap;
 use crate::memory_map::{MemoryMap, Placement};
 
 /// What the kernel's tables are made of.
@@ -56,47 +58,62 @@ impl Information {
     #[cold]
     #[inline(never)]
     pub fn install(memory: &mut impl Memory, map: &mut MemoryMap, sources: &Sources) -> Result<Self, Error> {
-        let image = RuntimeImage::parse(sources.runtime)?;
-        let mut small = SmallTables::allocate(map)?;
-        let mut tables = Tables::new();
-        let mut add = |guid, at: PhysAddr| {
-            // There is room for more than there are here.
-            let _ = tables.install(guid, at.get());
-        };
-        if let Some(rsdp) = sources.rsdp {
-            // An RSDP of ACPI 1.0 has revision 0 (ACPI 6.5, 5.2.5.3).
-            let mut revision = [0];
-            memory.read(rsdp.checked_add(RSDP_REVISION).unwrap_or(rsdp), &mut revision)?;
-            add(if revision == [0] { ACPI_10 } else { ACPI_20 }, rsdp);
-        }
-        if let Some(at) = sources.smbios {
-            let mut anchor = [0; 5];
-            memory.read(at, &mut anchor)?;
-            add(if anchor == *b"_SM3_" { SMBIOS_3 } else { SMBIOS }, at);
-        }
-        add(RUNTIME_PROPERTIES, small.write(memory, &properties_table())?);
-        let attributes = small.take(ATTRIBUTES_TABLE_LEN)?;
-        add(MEMORY_ATTRIBUTES, attributes);
-        if let Some(seed) = sources.seed {
-            let len = (SEED_LEN as u32).to_le_bytes();
-            let table = small.take(len.len().saturating_add(SEED_LEN))?;
-            memory.write(table, &len)?;
-            memory.write(table.checked_add(len.len() as u64).unwrap_or(table), &seed)?;
-            add(LINUX_RANDOM_SEED, table);
-        }
-        let power_off = match (sources.rsdp, sources.is_qemu) {
-            (Some(rsdp), true) => power_off::find(memory, map, rsdp),
-            _ => None,
-        };
-        if let Some(register) = power_off.map(|way| way.register).filter(|&register| register != 0) {
-            let page = PhysRange::new(PhysAddr::new(register), 1).unwrap_or_default().pages();
-            map.reserve(page, MemoryType::MMIO).map_err(|_| Error::Room(Alignment::PAGE.bytes()))?;
-        }
-        let state = State { power_off: power_off.unwrap_or_default(), is_runtime: 1, ..State::NEW };
-        let placed = image.place(memory, map, state, tables.list())?;
-        memory.write(attributes, &placed.attributes_table())?;
+        let (placed, _) = install_services(memory, map, sources, Phase::Runtime)?;
         Ok(Self { system_table: placed.system_table, map: write_map(memory, map)? })
     }
+}
+
+/// Puts the runtime services, for who calls them in `phase`, and the small tables into memory. Returns where the services are, and the configuration tables.
+///
+/// # Errors
+/// As for [`RuntimeImage::place`]; [`Error::Room`] also for the small tables.
+pub fn install_services(
+    memory: &mut impl Memory,
+    map: &mut MemoryMap,
+    sources: &Sources,
+    phase: Phase,
+) -> Result<(Placed, Tables), Error> {
+    let image = RuntimeImage::parse(sources.runtime)?;
+    let mut small = SmallTables::allocate(map)?;
+    let mut tables = Tables::new();
+    let mut add = |guid, at: PhysAddr| {
+        // There is room for more than there are here.
+        let _ = tables.install(guid, at.get());
+    };
+    if let Some(rsdp) = sources.rsdp {
+        // An RSDP of ACPI 1.0 has revision 0 (ACPI 6.5, 5.2.5.3).
+        let mut revision = [0];
+        memory.read(rsdp.checked_add(RSDP_REVISION).unwrap_or(rsdp), &mut revision)?;
+        add(if revision == [0] { ACPI_10 } else { ACPI_20 }, rsdp);
+    }
+    if let Some(at) = sources.smbios {
+        let mut anchor = [0; 5];
+        memory.read(at, &mut anchor)?;
+        add(if anchor == *b"_SM3_" { SMBIOS_3 } else { SMBIOS }, at);
+    }
+    add(RUNTIME_PROPERTIES, small.write(memory, &properties_table())?);
+    let attributes = small.take(ATTRIBUTES_TABLE_LEN)?;
+    add(MEMORY_ATTRIBUTES, attributes);
+    if let Some(seed) = sources.seed {
+        let len = (SEED_LEN as u32).to_le_bytes();
+        let table = small.take(len.len().saturating_add(SEED_LEN))?;
+        memory.write(table, &len)?;
+        memory.write(table.checked_add(len.len() as u64).unwrap_or(table), &seed)?;
+        add(LINUX_RANDOM_SEED, table);
+    }
+    let power_off = match (sources.rsdp, sources.is_qemu) {
+        (Some(rsdp), true) => power_off::find(memory, map, rsdp),
+        _ => None,
+    };
+    if let Some(register) = power_off.map(|way| way.register).filter(|&register| register != 0) {
+        let page = PhysRange::new(PhysAddr::new(register), 1).unwrap_or_default().pages();
+        map.reserve(page, MemoryType::MMIO).map_err(|_| Error::Room(Alignment::PAGE.bytes()))?;
+    }
+    let state =
+        State { power_off: power_off.unwrap_or_default(), is_runtime: (phase == Phase::Runtime).into(), ..State::NEW };
+    let placed = image.place(memory, map, state, tables.list())?;
+    memory.write(attributes, &placed.attributes_table())?;
+    Ok((placed, tables))
 }
 
 /// The byte of an RSDP with its revision.
@@ -105,7 +122,7 @@ const RSDP_REVISION: u64 = 15;
 /// Writes the map, with the memory that it takes itself.
 fn write_map(memory: &mut impl Memory, map: &mut MemoryMap) -> Result<PhysRange, Error> {
     // The memory for it can split a descriptor in three.
-    let most = memory::descriptors(map).count().saturating_add(2).saturating_mul(DESCRIPTOR_LEN) as u64;
+    let most = heap::count(memory::descriptors(map)).saturating_add(2).saturating_mul(DESCRIPTOR_LEN) as u64;
     let place = map.allocate(most, Alignment::PAGE, PhysRange::LOW_4_GIB, Placement::Top, MemoryType::LOADER_DATA);
     let place = place.ok_or(Error::Room(most))?;
     let mut at = place.start();

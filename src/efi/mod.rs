@@ -17,4 +17,5 @@ mod power_off;
 pub mod protocols;
 pub mod request;
 pub mod runtime;
+pub mod services;
 pub mod variables;

@@ -113,6 +113,12 @@ impl Node<'_> {
     }
 }
 
+/// Whether a path ends with the node that has these bytes.
+#[must_use]
+pub const fn ends(node: &[u8]) -> bool {
+    matches!(node, [END, END_OF_PATH, ..])
+}
+
 /// The first node of `bytes`, and what follows it.
 fn split_node(bytes: &[u8]) -> Option<(Node<'_>, &[u8])> {
     let (&[kind, sub_kind, low, high], _) = bytes.split_first_chunk()?;

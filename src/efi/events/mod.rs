@@ -116,6 +116,12 @@ impl Events {
         Self { entries: Vec::new(), queue: Vec::new(), level: Tpl::APPLICATION, last: 0 }
     }
 
+    /// Whether there is such an event.
+    #[must_use]
+    pub fn exists(&self, event: Event) -> bool {
+        self.entry(event).is_ok()
+    }
+
     /// The current level.
     #[must_use]
     pub const fn level(&self) -> Tpl {
@@ -246,6 +252,12 @@ impl Events {
         Ok(())
     }
 
+    /// Whether a timer runs.
+    #[must_use]
+    pub fn has_timers(&self) -> bool {
+        self.entries.iter().any(|entry| entry.timer.is_some())
+    }
+
     /// Stops all timers, at the end of boot services.
     pub fn stop_timers(&mut self) {
         self.entries.iter_mut().for_each(|entry| entry.timer = None);
@@ -272,15 +284,14 @@ impl Events {
             let entry = self.entries.iter().find(|entry| entry.event == event)?;
             entry.function.map(|function| function.level)
         };
-        let mut best: Option<(usize, Tpl)> = None;
-        for (at, &event) in self.queue.iter().enumerate() {
+        let mut best: Option<(Event, Tpl)> = None;
+        for &event in &self.queue {
             let Some(level) = level_of(event).filter(|&level| level > self.level) else { continue };
             if best.is_none_or(|(_, highest)| level > highest) {
-                best = Some((at, level));
+                best = Some((event, level));
             }
         }
-        let (at, level) = best?;
-        let event = *self.queue.get(at)?;
+        let (event, level) = best?;
         self.queue.retain(|&queued| queued != event);
         let entry = self.entry_mut(event).ok()?;
         let function = entry.function?;

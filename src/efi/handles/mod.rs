@@ -182,6 +182,14 @@ impl Handles {
         Ok(())
     }
 
+    /// Whether [`Self::uninstall`] would take an interface from a handle.
+    ///
+    /// # Errors
+    /// As for [`Self::reinstall`].
+    pub fn check_removable(&mut self, handle: Handle, guid: Guid, interface: Interface) -> Result<(), Status> {
+        self.removable(handle, guid, interface).map(|_| ())
+    }
+
     /// The events to signal when the protocol was installed.
     pub fn notified(&self, guid: Guid) -> impl Iterator<Item = Event> + '_ {
         self.registrations.iter().filter(move |registration| registration.guid == guid).map(|known| known.event)

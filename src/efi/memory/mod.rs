@@ -18,6 +18,7 @@ use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor, MemoryType};
 pub use self::pool::PAGE_SHIFT;
 use self::pool::Pools;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::heap;
 use crate::memory_map::{HostMap, MemoryMap, Placement, Region};
 
 /// The bytes from one descriptor of the map to the next: more than a descriptor has (40), as in EDK II, so that nobody counts
@@ -37,18 +38,18 @@ pub enum Wanted {
 
 /// The memory of images.
 #[derive(Debug)]
-pub struct Memory<'a> {
-    map: &'a mut MemoryMap,
+pub struct Memory {
+    map: MemoryMap,
     /// What images have allocated: `LOADER_DATA`, whatever its type, without a boundary between what touches.
     taken: HostMap,
     pools: Pools,
     key: u64,
 }
 
-impl<'a> Memory<'a> {
+impl Memory {
     /// Images get what is free in `map`.
     #[must_use]
-    pub fn new(map: &'a mut MemoryMap) -> Self {
+    pub fn new(map: MemoryMap) -> Self {
         Self { map, taken: HostMap::default(), pools: Pools::new(), key: 1 }
     }
 
@@ -143,13 +144,19 @@ impl<'a> Memory<'a> {
 
     /// The map: by address, without overlaps, in whole pages, neighbours of one type joined.
     pub fn descriptors(&self) -> impl Iterator<Item = MemoryDescriptor> + '_ {
-        descriptors(self.map)
+        descriptors(&self.map)
+    }
+
+    /// The map that the pages come from.
+    #[must_use]
+    pub const fn map(&self) -> &MemoryMap {
+        &self.map
     }
 
     /// The bytes of memory that the map is written to.
     #[must_use]
     pub fn descriptors_len(&self) -> usize {
-        self.descriptors().count().saturating_mul(DESCRIPTOR_LEN)
+        heap::count(self.descriptors()).saturating_mul(DESCRIPTOR_LEN)
     }
 
     /// The highest pages for `len` bytes in `room`.

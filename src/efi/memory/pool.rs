@@ -79,7 +79,12 @@ impl Pools {
             let (range, rest) = piece.range.split_at(len);
             *piece = Piece { range, is_used: true };
             if !rest.is_empty() {
-                pool.pieces.insert(at.saturating_add(1), Piece { range: rest, is_used: false });
+                // There is room for it. Each piece behind it moves up.
+                let mut next = Piece { range: rest, is_used: false };
+                for piece in pool.pieces.iter_mut().skip(at.saturating_add(1)) {
+                    core::mem::swap(piece, &mut next);
+                }
+                let _ = heap::push_within_capacity(&mut pool.pieces, next);
             }
             return Ok(Some(range.start()));
         }

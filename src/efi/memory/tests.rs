@@ -31,8 +31,7 @@ const DATA: MemoryType = MemoryType::LOADER_DATA;
 
 #[test]
 fn pages_are_the_highest_below_4_gib_and_then_the_highest_of_all() {
-    let mut map = map();
-    let mut memory = Memory::new(&mut map);
+    let mut memory = Memory::new(map());
     assert_eq!(memory.allocate_pages(Wanted::AnyPages, DATA, 2), Ok(PhysAddr::new(16 * MIB - 0x2000)));
     assert_eq!(memory.allocate_pages(Wanted::AnyPages, DATA, 1), Ok(PhysAddr::new(16 * MIB - 0x3000)));
     let low = (15 * MIB - 0x3000) / 0x1000;
@@ -43,8 +42,7 @@ fn pages_are_the_highest_below_4_gib_and_then_the_highest_of_all() {
 
 #[test]
 fn pages_below_an_address_have_no_byte_above_it() {
-    let mut map = map();
-    let mut memory = Memory::new(&mut map);
+    let mut memory = Memory::new(map());
     let mut below = |last, pages| memory.allocate_pages(Wanted::MaxAddress(last), DATA, pages).map(PhysAddr::get);
     assert_eq!(below(0x20_0fff, 1), Ok(0x20_0000));
     assert_eq!(below(0x20_0ffe, 1), Ok(0x1f_f000));
@@ -57,8 +55,7 @@ fn pages_below_an_address_have_no_byte_above_it() {
 
 #[test]
 fn pages_at_an_address_are_those_or_none() {
-    let mut map = map();
-    let mut memory = Memory::new(&mut map);
+    let mut memory = Memory::new(map());
     let mut at = |at, pages| memory.allocate_pages(Wanted::Address(at), DATA, pages).map(PhysAddr::get);
     assert_eq!(at(0x20_0000, 4), Ok(0x20_0000));
     assert_eq!(at(0x20_0800, 4), Err(Status::INVALID_PARAMETER));
@@ -72,8 +69,7 @@ fn pages_at_an_address_are_those_or_none() {
 
 #[test]
 fn a_number_of_pages_that_cannot_be_is_refused() {
-    let mut map = map();
-    let mut memory = Memory::new(&mut map);
+    let mut memory = Memory::new(map());
     for pages in [0, 1 << 52, u64::MAX] {
         assert_eq!(memory.allocate_pages(Wanted::AnyPages, DATA, pages), Err(Status::OUT_OF_RESOURCES));
         assert_eq!(memory.allocate_pages(Wanted::MaxAddress(u64::MAX), DATA, pages), Err(Status::OUT_OF_RESOURCES));
@@ -83,8 +79,7 @@ fn a_number_of_pages_that_cannot_be_is_refused() {
 
 #[test]
 fn memory_is_allocated_as_the_types_that_have_a_meaning_and_those_of_loaders() {
-    let mut map = map();
-    let mut memory = Memory::new(&mut map);
+    let mut memory = Memory::new(map());
     for kind in [7, 14, 15, 16, 0x6fff_ffff].map(MemoryType) {
         assert_eq!(memory.allocate_pages(Wanted::AnyPages, kind, 1), Err(Status::INVALID_PARAMETER), "{kind:?}");
         assert_eq!(memory.allocate_pool(kind, 1), Err(Status::INVALID_PARAMETER), "{kind:?}");
@@ -101,8 +96,7 @@ fn memory_is_allocated_as_the_types_that_have_a_meaning_and_those_of_loaders() {
 
 #[test]
 fn images_free_what_is_theirs_in_any_pieces() {
-    let mut map = map();
-    let mut memory = Memory::new(&mut map);
+    let mut memory = Memory::new(map());
     let before: Vec<_> = memory.descriptors().collect();
     for kind in [DATA, MemoryType::RUNTIME_SERVICES_DATA, MemoryType::ACPI_RECLAIM] {
         memory.allocate_pages(Wanted::Address(0x20_0000), kind, 4).unwrap();
@@ -118,8 +112,7 @@ fn images_free_what_is_theirs_in_any_pieces() {
 
 #[test]
 fn what_is_no_image_s_is_not_freed() {
-    let mut map = map();
-    let mut memory = Memory::new(&mut map);
+    let mut memory = Memory::new(map());
     for at in [0x4_0000, 0xf_0000, 0x9_f000, MIB, 32 * MIB, u64::MAX - 0xfff] {
         assert_eq!(memory.free_pages(at, 1), Err(Status::NOT_FOUND), "{at:#x}");
     }
@@ -134,8 +127,7 @@ fn what_is_no_image_s_is_not_freed() {
 
 #[test]
 fn a_pool_has_pieces_at_multiples_of_eight_that_do_not_overlap() {
-    let mut map = map();
-    let mut memory = Memory::new(&mut map);
+    let mut memory = Memory::new(map());
     let mut pieces = Vec::new();
     for len in [0, 1, 7, 8, 9, 100, 0x1000, 0x1_0000, 0x1_0001, 0x20_0000] {
         let at = memory.allocate_pool(DATA, len).unwrap().get();
@@ -157,10 +149,9 @@ fn a_pool_has_pieces_at_multiples_of_eight_that_do_not_overlap() {
 
 #[test]
 fn the_key_changes_with_the_map_that_is_shown() {
-    let mut map = map();
-    let mut memory = Memory::new(&mut map);
+    let mut memory = Memory::new(map());
     let mut last = memory.key();
-    let mut changed = |memory: &Memory<'_>| core::mem::replace(&mut last, memory.key()) != memory.key();
+    let mut changed = |memory: &Memory| core::mem::replace(&mut last, memory.key()) != memory.key();
     let at = memory.allocate_pages(Wanted::AnyPages, DATA, 1).unwrap().get();
     assert!(changed(&memory));
     memory.free_pages(at, 1).unwrap();
@@ -179,8 +170,7 @@ fn the_key_changes_with_the_map_that_is_shown() {
 
 #[test]
 fn the_map_is_of_whole_pages_and_the_page_with_a_boundary_is_not_ram() {
-    let mut map = map();
-    let memory = Memory::new(&mut map);
+    let memory = Memory::new(map());
     let shown: Vec<_> = memory.descriptors().map(|shown| (shown.phys_start, shown.page_count, shown.ty)).collect();
     let expected = [
         (0, 0x40, MemoryType::CONVENTIONAL),
@@ -222,8 +212,7 @@ fn what_is_held_has_the_whole_of_its_pages_and_of_two_in_a_page_one() {
 
 #[test]
 fn attributes_say_what_is_memory_and_what_the_system_maps() {
-    let mut map = map();
-    let mut memory = Memory::new(&mut map);
+    let mut memory = Memory::new(map());
     let mut attributes = |kind| {
         let at = memory.allocate_pages(Wanted::AnyPages, kind, 1).unwrap().get();
         let shown = memory.descriptors().find(|shown| shown.phys_start == at).unwrap();
@@ -261,9 +250,9 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 proptest! {
     #[test]
     fn whatever_is_called_nothing_is_given_twice_and_all_can_be_given_back(calls in calls()) {
-        let mut map = map();
+        let map = map();
         let free = map.largest_free(range(0, 16 * MIB));
-        let mut memory = Memory::new(&mut map);
+        let mut memory = Memory::new(map);
         let before: Vec<_> = memory.descriptors().collect();
         let mut taken = BTreeMap::<u64, u64>::new();
         let (mut pages, mut pieces) = (Vec::new(), Vec::new());

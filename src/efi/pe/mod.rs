@@ -13,7 +13,7 @@ mod error;
 mod headers;
 mod relocations;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use arrayvec::ArrayVec;
 use zerocopy::FromBytes;

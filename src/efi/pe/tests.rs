@@ -15,7 +15,7 @@ use crate::hal::Memory;
 
 /// A section of a file to be made.
 #[derive(Clone, Debug)]
-struct Made {
+pub struct Made {
     address: u32,
     len: u32,
     offset: u32,
@@ -23,28 +23,28 @@ struct Made {
     flags: u32,
 }
 
-const CODE: u32 = 0x6000_0020;
-const DATA: u32 = 0xc000_0040;
+pub const CODE: u32 = 0x6000_0020;
+pub const DATA: u32 = 0xc000_0040;
 const CONSTANTS: u32 = 0x4000_0040;
 
-const fn section(address: u32, len: u32, offset: u32, raw_len: u32, flags: u32) -> Made {
+pub const fn section(address: u32, len: u32, offset: u32, raw_len: u32, flags: u32) -> Made {
     Made { address, len, offset, raw_len, flags }
 }
 
 /// A file with these sections, whose bytes are other than zero, and other at each place.
-fn file(sections: &[Made]) -> Vec<u8> {
+pub fn file(sections: &[Made]) -> Vec<u8> {
     file_with(sections, |_| {})
 }
 
 const COFF: usize = 0x44;
-const OPTIONAL: usize = COFF + 20;
+pub const OPTIONAL: usize = COFF + 20;
 const TABLE: usize = OPTIONAL + 112 + 16 * 8;
 
 fn put(file: &mut [u8], at: usize, bytes: &[u8]) {
     file[at..][..bytes.len()].copy_from_slice(bytes);
 }
 
-fn file_with(sections: &[Made], change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+pub fn file_with(sections: &[Made], change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     let end = sections.iter().map(|section| section.offset + section.raw_len).max().unwrap_or(0).max(0x400);
     let mut file: Vec<u8> = (0..end).map(|at| (at % 251) as u8 + 1).collect();
     file[..0x400].fill(0);

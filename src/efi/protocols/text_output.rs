@@ -201,9 +201,27 @@ fn done(result: fmt::Result) -> Result<(), Status> {
 
 /// The characters up to a NUL; `None` for what cannot be shown.
 fn characters(string: &[u16]) -> impl Iterator<Item = Option<char>> {
-    let string = string.iter().copied().take_while(|&unit| unit != NUL as u16);
-    char::decode_utf16(string).map(|character| character.ok().filter(|&character| is_shown(character)))
+    let mut units = string.iter().copied().take_while(|&unit| unit != NUL as u16).peekable();
+    // Not `char::decode_utf16`: it has a check for an overflow that could panic.
+    core::iter::from_fn(move || {
+        let unit = units.next()?;
+        let code = match (unit & SURROGATE_MASK, units.peek()) {
+            (HIGH_SURROGATE, Some(&low)) if low & SURROGATE_MASK == LOW_SURROGATE => {
+                units.next();
+                let bits = u32::from(unit & !SURROGATE_MASK) << 10 | u32::from(low & !SURROGATE_MASK);
+                bits.saturating_add(FIRST_OF_PAIR)
+            }
+            _ => unit.into(),
+        };
+        Some(char::from_u32(code).filter(|&character| is_shown(character)))
+    })
 }
+
+/// Characters from this on are two units (RFC 2781, 2.1): the upper ten bits in the first, the lower in the second.
+const FIRST_OF_PAIR: u32 = 0x1_0000;
+const SURROGATE_MASK: u16 = 0xfc00;
+const HIGH_SURROGATE: u16 = 0xd800;
+const LOW_SURROGATE: u16 = 0xdc00;
 
 fn is_shown(character: char) -> bool {
     matches!(character, BACKSPACE | TAB | '\n' | '\r') || !character.is_control()

@@ -46,8 +46,33 @@ pub fn properties_table() -> [u8; 8] {
 /// Not a crate's: those at hand keep addresses in their tables, which the image of the services cannot.
 #[must_use]
 pub fn crc32(bytes: &[u8]) -> u32 {
-    let step = |crc: u32, _: u8| crc >> 1 ^ if crc & 1 == 0 { 0 } else { POLYNOMIAL };
-    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
+    let mut crc = Crc32::default();
+    crc.add(bytes);
+    crc.value()
+}
+
+/// [`crc32`] of bytes in pieces.
+#[derive(Clone, Copy, Debug)]
+pub struct Crc32(u32);
+
+impl Default for Crc32 {
+    fn default() -> Self {
+        Self(u32::MAX)
+    }
+}
+
+impl Crc32 {
+    /// Adds the next bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        let step = |crc: u32, _: u8| crc >> 1 ^ if crc & 1 == 0 { 0 } else { POLYNOMIAL };
+        self.0 = bytes.iter().fold(self.0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step));
+    }
+
+    /// The checksum of the bytes until now.
+    #[must_use]
+    pub const fn value(self) -> u32 {
+        !self.0
+    }
 }
 
 /// The polynomial 0x04c11db7, the lowest bit first.

@@ -1,0 +1,42 @@
+//! `ExitBootServices` (UEFI 7.4).
+
+use uefi_raw::Status;
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::Services;
+use super::utilities::update;
+use crate::efi::events::{BEFORE_EXIT_BOOT_SERVICES, EXIT_BOOT_SERVICES};
+use crate::efi::runtime::TableHeader;
+use crate::hal::Memory;
+
+impl Services {
+    /// The first step: signals those who want to know before the map is checked, and stops nothing. The caller runs the
+    /// notifications, and then calls [`Self::check_map_key`].
+    pub fn before_exit(&mut self) {
+        self.events.signal_group(BEFORE_EXIT_BOOT_SERVICES);
+    }
+
+    /// The second step: stops all timers, and checks the map key. Signals those who want to know. The caller runs the
+    /// notifications, and then calls [`Self::end`].
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` for a key that is not the present one.
+    pub fn check_map_key(&mut self, key: u64) -> Result<(), Status> {
+        self.events.stop_timers();
+        if key != self.memory.key() {
+            return Err(Status::INVALID_PARAMETER);
+        }
+        self.events.signal_group(EXIT_BOOT_SERVICES);
+        Ok(())
+    }
+
+    /// The last step: the tables have nothing of boot services any more.
+    ///
+    /// # Errors
+    /// `OUT_OF_RESOURCES` if the tables cannot be accessed.
+    pub fn end(&mut self, machine: &mut impl Memory) -> Result<(), Status> {
+        update(machine, self.system_table, |shared| shared.end_boot_services())?;
+        machine.write(self.boot_table, TableHeader::new_zeroed().as_bytes()).map_err(super::no_room)?;
+        Ok(())
+    }
+}

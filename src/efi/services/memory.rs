@@ -1,0 +1,123 @@
+//! Memory services (UEFI 7.2).
+
+use uefi_raw::Status;
+use uefi_raw::table::boot::{AllocateType, MemoryDescriptor, MemoryType};
+
+use super::Services;
+use super::pointers::{Pointers, bytes};
+use crate::efi::memory::{DESCRIPTOR_LEN, Wanted, descriptor_bytes};
+use crate::hal::Memory;
+
+/// What `GetMemoryMap` writes, by address. The map itself may be null to ask for its length, the others if they are not asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct MapPlaces {
+    /// The length of the buffer, and then that of the map.
+    pub len: u64,
+    /// The map.
+    pub map: u64,
+    /// The map key.
+    pub key: u64,
+    /// The length of a descriptor.
+    pub descriptor_len: u64,
+    /// The version of descriptors, of 32 bits.
+    pub version: u64,
+}
+
+impl Services {
+    /// `AllocatePages`. The address is read from `at`, for the types that have one, and written there.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` for an unknown type and a null pointer; those of [`crate::efi::memory::Memory::allocate_pages`].
+    pub fn allocate_pages(
+        &mut self,
+        machine: &mut impl Memory,
+        how: AllocateType,
+        kind: MemoryType,
+        pages: u64,
+        at: u64,
+    ) -> Result<(), Status> {
+        let address = machine.number(at)?;
+        let wanted = match how {
+            AllocateType::ANY_PAGES => Wanted::AnyPages,
+            AllocateType::MAX_ADDRESS => Wanted::MaxAddress(address),
+            AllocateType::ADDRESS => Wanted::Address(address),
+            _ => return Err(Status::INVALID_PARAMETER),
+        };
+        let pages = self.memory.allocate_pages(wanted, kind, pages)?;
+        machine.set_number(at, pages.get())
+    }
+
+    /// `FreePages`.
+    ///
+    /// # Errors
+    /// Those of [`crate::efi::memory::Memory::free_pages`].
+    pub fn free_pages(&mut self, at: u64, pages: u64) -> Result<(), Status> {
+        self.memory.free_pages(at, pages)
+    }
+
+    /// `GetMemoryMap`.
+    ///
+    /// # Errors
+    /// `BUFFER_TOO_SMALL`, with the length that is needed; `INVALID_PARAMETER` without a place for the length, and for no buffer
+    /// that is long enough.
+    pub fn memory_map(&self, machine: &mut impl Memory, places: &MapPlaces) -> Result<(), Status> {
+        let room = machine.number(places.len)?;
+        let len = self.memory.descriptors_len() as u64;
+        machine.set_optional(places.descriptor_len, DESCRIPTOR_LEN as u64)?;
+        if places.version != 0 {
+            machine.put(places.version, &MemoryDescriptor::VERSION.to_le_bytes())?;
+        }
+        machine.set_number(places.len, len)?;
+        if room < len {
+            return Err(Status::BUFFER_TOO_SMALL);
+        }
+        let mut at = bytes(places.map, len)?.start().get();
+        for descriptor in self.memory.descriptors() {
+            machine.put(at, &descriptor_bytes(&descriptor))?;
+            at = at.saturating_add(DESCRIPTOR_LEN as u64);
+        }
+        machine.set_optional(places.key, self.memory.key())
+    }
+
+    /// `AllocatePool`. The address is written to `at`.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` for a null pointer; those of [`crate::efi::memory::Memory::allocate_pool`].
+    pub fn allocate_pool(
+        &mut self,
+        machine: &mut impl Memory,
+        kind: MemoryType,
+        len: u64,
+        at: u64,
+    ) -> Result<(), Status> {
+        machine.check_number(at)?;
+        let pool = self.memory.allocate_pool(kind, len)?;
+        machine.set_number(at, pool.get())
+    }
+
+    /// `FreePool`.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` for anything but what [`Self::allocate_pool`] returned.
+    pub fn free_pool(&mut self, at: u64) -> Result<(), Status> {
+        self.memory.free_pool(at)
+    }
+
+    /// Memory for an interface of the firmware's own, with these bytes. Returns its address.
+    ///
+    /// # Errors
+    /// `OUT_OF_RESOURCES`.
+    pub fn interface(&mut self, machine: &mut impl Memory, bytes: &[u8]) -> Result<u64, Status> {
+        self.pool_of(machine, bytes)
+    }
+
+    /// A pool for what a service returns, with these bytes. The image frees it.
+    ///
+    /// # Errors
+    /// `OUT_OF_RESOURCES`.
+    pub(super) fn pool_of(&mut self, machine: &mut impl Memory, bytes: &[u8]) -> Result<u64, Status> {
+        let at = self.memory.allocate_pool(MemoryType::BOOT_SERVICES_DATA, bytes.len() as u64)?.get();
+        machine.put(at, bytes).map_err(super::no_room)?;
+        Ok(at)
+    }
+}

@@ -1,0 +1,88 @@
+//! The boot services table (UEFI 4.4), and how the services come into being.
+
+use uefi_raw::Status;
+use uefi_raw::table::boot::MemoryType;
+use zerocopy::IntoBytes;
+
+use super::utilities::update;
+use super::{Services, images, no_room};
+use crate::addr::PhysAddr;
+use crate::efi::configuration::Tables;
+use crate::efi::events::Events;
+use crate::efi::handles::{Handle, Handles, Interface};
+use crate::efi::memory::{Memory as ImageMemory, Wanted};
+use crate::efi::runtime::{REVISION, TableHeader, crc32};
+use crate::hal::Memory;
+
+/// As many boot services there are, with the reserved one.
+pub const BOOT_SERVICES: usize = 44;
+/// The length of the table.
+pub const LEN: usize = size_of::<TableHeader>() + 8 * BOOT_SERVICES;
+
+const _: () = assert!(LEN == size_of::<uefi_raw::table::boot::BootServices>());
+
+/// "BOOTSERV" (UEFI 4.4.1).
+const SIGNATURE: u64 = u64::from_le_bytes(*b"BOOTSERV");
+
+/// The addresses of the functions that images call.
+#[derive(Clone, Copy, Debug)]
+pub struct Functions {
+    /// From `RaiseTPL` to `CreateEventEx`, in the order of the table.
+    pub boot: [u64; BOOT_SERVICES],
+}
+
+impl Services {
+    /// Makes a handle and its interface the console for output and for errors.
+    ///
+    /// # Errors
+    /// `OUT_OF_RESOURCES` if the system table cannot be accessed.
+    pub fn set_console(&self, machine: &mut impl Memory, console: (Handle, Interface)) -> Result<(), Status> {
+        let (handle, interface) = console;
+        update(machine, self.system_table, |shared| {
+            (shared.system.output, shared.system.errors) = ([handle.raw(), interface], [handle.raw(), interface]);
+            shared.seal();
+        })
+    }
+
+    /// Boot services for images, with the memory that is free. The runtime services are in their place, with the system table at
+    /// `system_table` and these configuration tables. The boot services table is put into memory.
+    ///
+    /// # Errors
+    /// `OUT_OF_RESOURCES`.
+    pub fn new(
+        machine: &mut impl Memory,
+        memory: ImageMemory,
+        system_table: PhysAddr,
+        configuration: Tables,
+        functions: &Functions,
+    ) -> Result<Self, Status> {
+        let mut services = Self {
+            memory,
+            handles: Handles::new(),
+            events: Events::new(),
+            configuration,
+            images: images::Images::default(),
+            count: 0,
+            system_table,
+            boot_table: PhysAddr::new(0),
+        };
+        let page = services.memory.allocate_pages(Wanted::AnyPages, MemoryType::BOOT_SERVICES_DATA, 1)?;
+        services.boot_table = page;
+        let mut table = [0; LEN];
+        let header =
+            |crc| TableHeader { signature: SIGNATURE, revision: REVISION.0, len: LEN as u32, crc, reserved: 0 };
+        let mut set = |header: TableHeader| {
+            let contents = header.as_bytes().iter().chain(functions.boot.as_bytes());
+            table.iter_mut().zip(contents).for_each(|(to, from)| *to = *from);
+            crc32(&table)
+        };
+        let crc = set(header(0));
+        set(header(crc));
+        machine.write(page, &table).map_err(no_room)?;
+        update(machine, system_table, |shared| {
+            shared.system.boot_services = page.get();
+            shared.seal();
+        })?;
+        Ok(services)
+    }
+}

@@ -1,0 +1,180 @@
+//! Image services.
+
+use super::*;
+use crate::efi::device_path::PathBuilder;
+use crate::efi::handles::Handle;
+use crate::efi::pe::Subsystem;
+use crate::efi::pe::tests::{CODE, DATA, OPTIONAL, file, file_with, section};
+use crate::efi::services::images::{LOADED_IMAGE, LOADED_IMAGE_DEVICE_PATH, LoadedImage};
+
+/// The first program, which loads others.
+fn first(test: &mut Test) -> u64 {
+    let place = PhysRange::new(PhysAddr::new(0x30_0000), 0x2000).unwrap();
+    let placed = Placed { place, entry: place.start(), subsystem: Subsystem::Application };
+    let handle = test.services.add_image(&mut test.machine, placed, None, None, (6, 0x2f_0000)).unwrap();
+    test.services.start_image(handle.raw()).unwrap();
+    handle.raw()
+}
+
+fn sample() -> Vec<u8> {
+    file(&[section(0x1000, 0x180, 0x400, 0x200, CODE), section(0x2000, 0x300, 0x600, 0x200, DATA)])
+}
+
+fn load(test: &mut Test, parent: u64, path: u64, file: &[u8]) -> Result<u64, Status> {
+    let source = test.put(file);
+    let at = test.put_number(0);
+    test.services.load_image(&mut test.machine, parent, path, (source, file.len() as u64), at)?;
+    Ok(test.number(at))
+}
+
+fn interface(test: &Test, handle: u64) -> LoadedImage {
+    let at = test.services.handles.interface(Handle::from_raw(handle).unwrap(), LOADED_IMAGE).unwrap();
+    LoadedImage::read_from_bytes(&test.machine.memory.bytes(at, size_of::<LoadedImage>())).unwrap()
+}
+
+fn exists(test: &Test, handle: u64) -> bool {
+    test.services.handles.exists(Handle::from_raw(handle).unwrap())
+}
+
+#[test]
+fn an_image_is_placed_from_a_buffer_and_is_told_of_itself() {
+    let mut test = Test::new();
+    let parent = first(&mut test);
+    let path = PathBuilder::new().vendor_media(ONE).unwrap().end().unwrap();
+    let path = test.put(&path);
+    let file = sample();
+    let handle = load(&mut test, parent, path, &file).unwrap();
+    let image = interface(&test, handle);
+    assert_eq!((image.revision, image.parent, image.system_table), (0x1000, parent, SHARED));
+    assert_eq!((image.code, image.data), (MemoryType::LOADER_CODE.0, MemoryType::LOADER_DATA.0));
+    assert_eq!((image.len, image.options_len, image.options, image.device), (0x3000, 0, 0, 0));
+    let bytes = test.machine.memory.bytes(image.base, 0x3000);
+    assert_eq!((&bytes[..0x400], &bytes[0x1000..0x1180]), (&file[..0x400], &file[0x400..0x580]));
+    assert_eq!((&bytes[0x1180..0x2000], &bytes[0x2200..]), (&[0; 0xe80][..], &[0; 0xe00][..]));
+    // Without a device that it could be from, all of the path is the file's.
+    assert_eq!(test.machine.memory.bytes(image.file_path, 24), test.machine.memory.bytes(path, 24));
+    let own = test.services.handles.interface(Handle::from_raw(handle).unwrap(), LOADED_IMAGE_DEVICE_PATH).unwrap();
+    assert_eq!(own, image.file_path);
+}
+
+#[test]
+fn the_device_of_an_image_is_the_one_with_its_path() {
+    let mut test = Test::new();
+    let parent = first(&mut test);
+    let device = PathBuilder::new().vendor_media(TWO).unwrap();
+    let path = device.clone().vendor_media(ONE).unwrap().end().unwrap();
+    let (device, path) = (test.put(&device.end().unwrap()), test.put(&path));
+    let device = test.install(DEVICE_PATH, device);
+    let handle = load(&mut test, parent, path, &sample()).unwrap();
+    let image = interface(&test, handle);
+    assert_eq!(image.device, device);
+    assert_eq!(test.machine.memory.bytes(image.file_path, 24), test.machine.memory.bytes(path + 20, 24));
+}
+
+#[test]
+fn what_cannot_be_loaded_takes_no_memory() {
+    let mut test = Test::new();
+    let parent = first(&mut test);
+    let free = |test: &Test| -> u64 {
+        let free = test.services.memory.descriptors().filter(|shown| shown.ty == MemoryType::CONVENTIONAL);
+        free.map(|shown| shown.page_count).sum()
+    };
+    load(&mut test, parent, 0, &sample()).unwrap();
+    let before = free(&test);
+    let mut other_machine = sample();
+    other_machine[0x44] ^= 1;
+    let mut other_subsystem = sample();
+    other_subsystem[OPTIONAL + 68] = 3;
+    let cut = sample()[..0x500].to_vec();
+    let fixed_elsewhere = file_with(&[section(0x1000, 0x180, 0x400, 0x200, CODE)], |file| {
+        file[0x44 + 18] = 1;
+        file[OPTIONAL + 24..][..8].copy_from_slice(&0x1_0000_0000_u64.to_le_bytes());
+    });
+    for (file, status) in [
+        (other_machine, Status::UNSUPPORTED),
+        (other_subsystem, Status::UNSUPPORTED),
+        (b"a text, which is no image, and longer than the magic number".to_vec(), Status::UNSUPPORTED),
+        (cut, Status::LOAD_ERROR),
+        (fixed_elsewhere, Status::LOAD_ERROR),
+    ] {
+        assert_eq!(load(&mut test, parent, 0, &file), Err(status));
+        assert_eq!(free(&test), before);
+    }
+    assert_eq!(load(&mut test, 0, 0, &sample()), Err(Status::INVALID_PARAMETER));
+    assert_eq!(load(&mut test, 77, 0, &sample()), Err(Status::INVALID_PARAMETER));
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    let result = services.load_image(machine, parent, 0, (OWN, 0x400), 0);
+    assert_eq!(result, Err(Status::INVALID_PARAMETER), "no place for the handle");
+    let result = services.load_image(machine, parent, 0, (0, 0), OWN);
+    assert_eq!(result, Err(Status::NOT_FOUND), "neither bytes nor a path");
+}
+
+#[test]
+fn an_application_is_gone_when_it_has_ended() {
+    let mut test = Test::new();
+    let parent = first(&mut test);
+    let handle = load(&mut test, parent, 0, &sample()).unwrap();
+    let image = interface(&test, handle);
+    let started = test.services.start_image(handle).unwrap();
+    assert_eq!((started.handle.raw(), started.system_table), (handle, PhysAddr::new(SHARED)));
+    assert_eq!(started.entry, PhysAddr::new(image.base + 0x1000));
+    assert_eq!(test.services.running_count(), 2);
+    assert_eq!(test.services.start_image(handle), Err(Status::INVALID_PARAMETER), "it runs");
+    assert_eq!(test.services.start_image(77), Err(Status::INVALID_PARAMETER));
+    assert_eq!(test.services.exit(parent, (0, 0)), Err(Status::INVALID_PARAMETER), "another runs");
+    assert_eq!(test.services.exit(handle, (4, 0x5000)), Ok(true));
+    let ended = test.services.end_image(Status::SUCCESS).unwrap();
+    assert_eq!(ended.exit_data, (4, 0x5000));
+    assert!(!exists(&test, handle) && test.services.running_count() == 1);
+    let pages = test.services.memory.allocate_pages(
+        crate::efi::memory::Wanted::Address(image.base),
+        MemoryType::LOADER_DATA,
+        3,
+    );
+    assert!(pages.is_ok(), "its memory is free");
+}
+
+#[test]
+fn a_driver_stays_unless_it_fails() {
+    let mut test = Test::new();
+    let parent = first(&mut test);
+    let driver = file_with(&[section(0x1000, 0x180, 0x400, 0x200, CODE)], |file| file[OPTIONAL + 68] = 11);
+    let handle = load(&mut test, parent, 0, &driver).unwrap();
+    assert_eq!(interface(&test, handle).code, MemoryType::BOOT_SERVICES_CODE.0);
+    test.services.start_image(handle).unwrap();
+    test.services.end_image(Status::SUCCESS).unwrap();
+    assert!(exists(&test, handle));
+    assert_eq!(test.services.unload_image(&mut test.machine, handle), Err(Status::UNSUPPORTED), "it has no function");
+    let at = test.services.handles.interface(Handle::from_raw(handle).unwrap(), LOADED_IMAGE).unwrap();
+    test.machine.memory.store(at + 88, &0x1234_u64.to_le_bytes());
+    let image = Handle::from_raw(handle).unwrap();
+    assert_eq!(test.services.unload_image(&mut test.machine, handle), Ok(Unloading::Call(0x1234, image)));
+    test.services.forget_image(image).unwrap();
+    assert!(!exists(&test, handle));
+    let handle = load(&mut test, parent, 0, &driver).unwrap();
+    test.services.start_image(handle).unwrap();
+    test.services.end_image(Status::DEVICE_ERROR).unwrap();
+    assert!(!exists(&test, handle));
+}
+
+#[test]
+fn an_image_that_was_not_started_is_unloaded_at_once() {
+    let mut test = Test::new();
+    let parent = first(&mut test);
+    let handle = load(&mut test, parent, 0, &sample()).unwrap();
+    assert_eq!(test.services.unload_image(&mut test.machine, handle), Ok(Unloading::Done));
+    assert!(!exists(&test, handle));
+    assert_eq!(test.services.unload_image(&mut test.machine, handle), Err(Status::INVALID_PARAMETER));
+    let handle = load(&mut test, parent, 0, &sample()).unwrap();
+    assert_eq!(test.services.exit(handle, (0, 0)), Ok(false), "as by UnloadImage");
+    assert!(!exists(&test, handle));
+    assert_eq!(test.services.unload_image(&mut test.machine, parent), Err(Status::UNSUPPORTED), "it runs");
+}
+
+#[test]
+fn the_first_program_has_its_options() {
+    let mut test = Test::new();
+    let handle = first(&mut test);
+    let image = interface(&test, handle);
+    assert_eq!((image.options_len, image.options, image.parent), (6, 0x2f_0000, 0));
+}

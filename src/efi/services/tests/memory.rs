@@ -1,0 +1,87 @@
+//! Memory services.
+
+use uefi_raw::table::boot::AllocateType;
+
+use super::*;
+
+const DATA: MemoryType = MemoryType::LOADER_DATA;
+
+#[test]
+fn pages_are_allocated_where_they_are_wanted() {
+    let mut test = Test::new();
+    let at = test.put_number(0x50_0000);
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    let mut allocate = |how, pages, at| services.allocate_pages(machine, AllocateType(how), DATA, pages, at);
+    assert_eq!(allocate(2, 1, at), Ok(()));
+    assert_eq!(allocate(2, 1, at), Err(Status::NOT_FOUND));
+    assert_eq!(allocate(3, 1, at), Err(Status::INVALID_PARAMETER));
+    assert_eq!(allocate(0, 1, 0), Err(Status::INVALID_PARAMETER));
+    assert_eq!(allocate(0, 1 << 40, at), Err(Status::OUT_OF_RESOURCES));
+    assert_eq!(allocate(1, 2, at), Ok(()));
+    assert_eq!(test.number(at), 0x4f_e000, "the highest below the address that was there");
+    let services = &mut test.services;
+    assert_eq!(services.free_pages(0x4f_f000, 1), Ok(()), "a part of an allocation");
+    assert_eq!(services.free_pages(0x4f_f000, 1), Err(Status::NOT_FOUND));
+    assert_eq!(services.free_pages(0x4f_e001, 1), Err(Status::INVALID_PARAMETER));
+}
+
+#[test]
+fn what_the_map_shows_as_free_can_be_allocated_at_its_address() {
+    let mut test = Test::new();
+    let free = test.services.memory.descriptors().find(|shown| shown.ty == MemoryType::CONVENTIONAL).unwrap();
+    let at = test.put_number(free.phys_start);
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    let result = services.allocate_pages(machine, AllocateType::ADDRESS, MemoryType::LOADER_CODE, free.page_count, at);
+    assert_eq!(result, Ok(()));
+}
+
+#[test]
+fn the_map_is_asked_for_its_length_first() {
+    let mut test = Test::new();
+    let [len, key, step, version] = core::array::from_fn(|_| test.put_number(0));
+    let needed = test.services.memory.descriptors_len() as u64;
+    let places = MapPlaces { len, map: 0, key, descriptor_len: step, version };
+    let map = |test: &mut Test, places| test.services.memory_map(&mut test.machine, &places);
+    assert_eq!(map(&mut test, places), Err(Status::BUFFER_TOO_SMALL));
+    assert_eq!((test.number(len), test.number(step), test.number(version)), (needed, 48, 1));
+    // A null buffer that is long enough.
+    assert_eq!(map(&mut test, places), Err(Status::INVALID_PARAMETER));
+    assert_eq!(map(&mut test, MapPlaces { len: 0, ..places }), Err(Status::INVALID_PARAMETER));
+    let buffer = test.put(&[0xcc; 0x400]);
+    test.machine.memory.store(len, &0x400_u64.to_le_bytes());
+    assert_eq!(map(&mut test, MapPlaces { map: buffer, ..places }), Ok(()));
+    assert_eq!((test.number(len), test.number(key)), (needed, test.services.memory.key()));
+    let first = test.services.memory.descriptors().next().unwrap();
+    assert_eq!(test.number(buffer + 8), first.phys_start);
+    assert_eq!(test.machine.memory.bytes(buffer + needed, 1), [0xcc]);
+    // The key and the rest need not be asked for.
+    let places = MapPlaces { len, map: buffer, key: 0, descriptor_len: 0, version: 0 };
+    assert_eq!(map(&mut test, places), Ok(()));
+}
+
+#[test]
+fn a_pool_is_freed_by_its_address_only() {
+    let mut test = Test::new();
+    let at = test.put_number(0);
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    assert_eq!(services.allocate_pool(machine, DATA, 100, 0), Err(Status::INVALID_PARAMETER));
+    assert_eq!(services.allocate_pool(machine, MemoryType::CONVENTIONAL, 100, at), Err(Status::INVALID_PARAMETER));
+    assert_eq!(services.allocate_pool(machine, DATA, 100, at), Ok(()));
+    let pool = test.number(at);
+    assert!(pool.is_multiple_of(8));
+    for wrong in [0, pool + 8, 0xdead_beef, u64::MAX] {
+        assert_eq!(test.services.free_pool(wrong), Err(Status::INVALID_PARAMETER));
+    }
+    assert_eq!(test.services.free_pool(pool), Ok(()));
+    assert_eq!(test.services.free_pool(pool), Err(Status::INVALID_PARAMETER));
+}
+
+#[test]
+fn results_are_not_written_to_the_firmwares_own_memory() {
+    let mut test = Test::new();
+    let own = crate::layout::FIRMWARE_RAM.start().get();
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    for at in [0, 8, own, own + 0x8000, u64::MAX - 3] {
+        assert_eq!(services.allocate_pool(machine, DATA, 8, at), Err(Status::INVALID_PARAMETER), "{at:#x}");
+    }
+}

@@ -1,0 +1,228 @@
+//! Protocol services.
+
+use super::*;
+use crate::efi::device_path::PathBuilder;
+
+#[test]
+fn a_protocol_is_installed_on_a_new_handle_or_on_one_that_is_there() {
+    let mut test = Test::new();
+    let (one, two) = (test.put_guid(ONE), test.put_guid(TWO));
+    let (new, wrong) = (test.put_number(0), test.put_number(77));
+    let install = |test: &mut Test, at, guid, kind| {
+        test.services.install_protocol_interface(&mut test.machine, at, guid, kind, 0x1000)
+    };
+    assert_eq!(install(&mut test, 0, one, 0), Err(Status::INVALID_PARAMETER));
+    assert_eq!(install(&mut test, new, 0, 0), Err(Status::INVALID_PARAMETER));
+    assert_eq!(install(&mut test, new, one, 1), Err(Status::INVALID_PARAMETER));
+    assert_eq!(install(&mut test, wrong, one, 0), Err(Status::INVALID_PARAMETER));
+    assert_eq!(install(&mut test, new, one, 0), Ok(()));
+    assert_eq!(install(&mut test, new, one, 0), Err(Status::INVALID_PARAMETER), "it has it");
+    assert_eq!(install(&mut test, new, two, 0), Ok(()));
+}
+
+#[test]
+fn a_protocol_that_a_handle_has_not_is_unsupported_and_null() {
+    let mut test = Test::new();
+    let handle = test.install(ONE, 0x1000);
+    let (one, two, at) = (test.put_guid(ONE), test.put_guid(TWO), test.put_number(1));
+    let get = |test: &mut Test, on, guid, at| test.services.handle_protocol(&mut test.machine, on, guid, at);
+    assert_eq!(get(&mut test, handle, one, at), Ok(()));
+    assert_eq!(test.number(at), 0x1000);
+    assert_eq!(get(&mut test, handle, two, at), Err(Status::UNSUPPORTED));
+    assert_eq!(test.number(at), 0);
+    for (on, guid, at) in [(0, one, at), (77, one, at), (handle, 0, at), (handle, one, 0)] {
+        assert_eq!(get(&mut test, on, guid, at), Err(Status::INVALID_PARAMETER));
+    }
+}
+
+#[test]
+fn a_protocol_is_opened_in_each_way() {
+    let mut test = Test::new();
+    let (handle, image) = (test.install(ONE, 0x1000), test.install(TWO, 0));
+    let (one, two, at) = (test.put_guid(ONE), test.put_guid(TWO), test.put_number(1));
+    let open = |test: &mut Test, guid, at, agent, attributes| {
+        test.services.open_protocol(&mut test.machine, handle, guid, at, agent, attributes)
+    };
+    for attributes in [1, 2, 0x20] {
+        assert_eq!(open(&mut test, one, at, (image, 0), attributes), Ok(()), "{attributes}");
+        assert_eq!(test.number(at), 0x1000);
+    }
+    assert_eq!(open(&mut test, one, 0, (image, 0), 4), Ok(()), "a test writes nothing");
+    assert_eq!(open(&mut test, two, 0, (image, 0), 4), Err(Status::UNSUPPORTED));
+    assert_eq!(open(&mut test, two, at, (image, 0), 2), Err(Status::UNSUPPORTED));
+    assert_eq!(test.number(at), 0);
+    assert_eq!(open(&mut test, one, at, (image, 0), 0x20), Err(Status::ACCESS_DENIED), "exclusively by another");
+    for (guid, at, agent, attributes) in
+        [(0, at, (image, 0), 2), (one, 0, (image, 0), 2), (one, at, (0, 0), 0x20), (one, at, (image, 0), 3)]
+    {
+        assert_eq!(open(&mut test, guid, at, agent, attributes), Err(Status::INVALID_PARAMETER));
+    }
+    let (list, count) = (test.put_number(0), test.put_number(0));
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    assert_eq!(services.open_protocol_information(machine, handle, two, list, count), Err(Status::NOT_FOUND));
+    assert_eq!(services.open_protocol_information(machine, handle, one, list, count), Ok(()));
+    assert_eq!(test.number(count), 3);
+    let first = test.numbers(test.number(list), 3);
+    assert_eq!(first, [image, 0, 1 << 32 | 1]);
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    assert_eq!(services.close_protocol(machine, handle, one, (image, 0)), Ok(()));
+    assert_eq!(services.close_protocol(machine, handle, one, (image, 0)), Err(Status::NOT_FOUND));
+    assert_eq!(services.close_protocol(machine, handle, one, (0, 0)), Err(Status::INVALID_PARAMETER));
+}
+
+#[test]
+fn what_is_not_there_is_not_found() {
+    let mut test = Test::new();
+    test.install(ONE, 0x1000);
+    let (one, two, at, list) = (test.put_guid(ONE), test.put_guid(TWO), test.put_number(0), test.put_number(0));
+    let path = PathBuilder::new().vendor_media(ONE).unwrap().end().unwrap();
+    let path = test.put(&path);
+    let path_at = test.put_number(path);
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    assert_eq!(services.locate_handle(machine, 2, two, 0, at, list), Err(Status::NOT_FOUND));
+    assert_eq!(services.locate_handle_buffer(machine, 2, two, 0, at, list), Err(Status::NOT_FOUND));
+    assert_eq!(services.locate_protocol(machine, two, 0, at), Err(Status::NOT_FOUND));
+    assert_eq!(services.locate_device_path(machine, two, path_at, at), Err(Status::NOT_FOUND));
+    assert_eq!(services.locate_device_path(machine, one, path_at, at), Err(Status::NOT_FOUND), "no path");
+    // Null pointers and unknown kinds.
+    let invalid = Err(Status::INVALID_PARAMETER);
+    assert_eq!(services.locate_handle(machine, 2, 0, 0, at, list), invalid);
+    assert_eq!(services.locate_handle(machine, 3, one, 0, at, list), invalid);
+    assert_eq!(services.locate_handle(machine, 1, 0, 0, at, list), invalid);
+    assert_eq!(services.locate_handle(machine, 0, 0, 0, 0, list), invalid);
+    assert_eq!(services.locate_handle_buffer(machine, 0, 0, 0, 0, list), invalid);
+    assert_eq!(services.locate_protocol(machine, one, 0, 0), invalid);
+    assert_eq!(services.locate_device_path(machine, one, 0, at), invalid);
+    assert_eq!(services.locate_device_path(machine, one, list, at), invalid, "a null path");
+}
+
+#[test]
+fn handles_are_located_with_the_length_that_they_take() {
+    let mut test = Test::new();
+    let handles = [test.install(ONE, 1), test.install(ONE, 2)];
+    let (one, len, buffer) = (test.put_guid(ONE), test.put_number(8), test.put(&[0; 32]));
+    let locate = |test: &mut Test, buffer| test.services.locate_handle(&mut test.machine, 2, one, 0, len, buffer);
+    assert_eq!(locate(&mut test, 0), Err(Status::BUFFER_TOO_SMALL));
+    assert_eq!(test.number(len), 16);
+    assert_eq!(locate(&mut test, 0), Err(Status::INVALID_PARAMETER), "a null buffer that is long enough");
+    assert_eq!(locate(&mut test, buffer), Ok(()));
+    assert_eq!(test.numbers(buffer, 3), [handles[0], handles[1], 0]);
+    let (count, list) = (test.put_number(0), test.put_number(0));
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    assert_eq!(services.locate_handle_buffer(machine, 2, one, 0, count, list), Ok(()));
+    assert_eq!(test.number(count), 2);
+    let pool = test.number(list);
+    assert_eq!(test.numbers(pool, 2), handles);
+    assert_eq!(test.services.free_pool(pool), Ok(()));
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    assert_eq!(services.protocols_per_handle(machine, 77, list, count), Err(Status::INVALID_PARAMETER));
+    assert_eq!(services.protocols_per_handle(machine, handles[0], list, count), Ok(()));
+    assert_eq!(test.number(count), 1);
+    let guid = test.number(test.number(list));
+    assert_eq!(test.machine.memory.bytes(guid, 16), ONE.to_bytes());
+}
+
+#[test]
+fn who_registered_for_a_protocol_gets_each_new_handle_once() {
+    let mut test = Test::new();
+    let (one, at, interface) = (test.put_guid(ONE), test.put_number(0), test.put_number(0));
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    assert_eq!(services.register_protocol_notify(machine, one, 77, at), Err(Status::INVALID_PARAMETER));
+    services.create_event(machine, 0x200, 8, 0x1000, 5, 0, at).unwrap();
+    let event = test.number(at);
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    assert_eq!(services.register_protocol_notify(machine, one, event, 0), Err(Status::INVALID_PARAMETER));
+    assert_eq!(services.register_protocol_notify(machine, one, event, at), Ok(()));
+    let key = test.number(at);
+    test.install(ONE, 0x1000);
+    assert_eq!(test.services.events.begin().map(|notification| notification.function.context), Some(5));
+    let locate = |test: &mut Test| test.services.locate_protocol(&mut test.machine, one, key, interface);
+    assert_eq!(locate(&mut test), Ok(()));
+    assert_eq!(test.number(interface), 0x1000);
+    assert_eq!(locate(&mut test), Err(Status::NOT_FOUND));
+}
+
+#[test]
+fn a_device_is_located_by_the_longest_path_and_the_rest_is_returned() {
+    let mut test = Test::new();
+    let node = |guid| PathBuilder::new().vendor_media(guid).unwrap();
+    let (short, long) = (node(ONE).end().unwrap(), node(ONE).vendor_media(TWO).unwrap().end().unwrap());
+    let (short_at, long_at) = (test.put(&short), test.put(&long));
+    let mut install = |path| {
+        let handle = test.install(ONE, 0);
+        let handle = Handle::from_raw(handle);
+        test.services.install(handle, DEVICE_PATH, path).unwrap().raw()
+    };
+    use crate::efi::handles::Handle;
+    let handles = [install(short_at), install(long_at)];
+    let wanted = node(ONE).vendor_media(TWO).unwrap().vendor_media(ONE).unwrap().end().unwrap();
+    let wanted = test.put(&wanted);
+    let (one, path_at, at) = (test.put_guid(ONE), test.put_number(wanted), test.put_number(0));
+    let locate = |test: &mut Test, at| test.services.locate_device_path(&mut test.machine, one, path_at, at);
+    assert_eq!(locate(&mut test, 0), Err(Status::INVALID_PARAMETER));
+    assert_eq!(locate(&mut test, at), Ok(()));
+    assert_eq!((test.number(at), test.number(path_at)), (handles[1], wanted + 40));
+    // A path of the same nodes leaves the end.
+    test.machine.memory.store(path_at, &short_at.to_le_bytes());
+    assert_eq!(locate(&mut test, at), Ok(()));
+    assert_eq!((test.number(at), test.number(path_at)), (handles[0], short_at + 20));
+}
+
+#[test]
+fn several_protocols_are_installed_or_none() {
+    let mut test = Test::new();
+    let path = PathBuilder::new().vendor_media(ONE).unwrap().end().unwrap();
+    let path = test.put(&path);
+    let (one, two, device_path) = (test.put_guid(ONE), test.put_guid(TWO), test.put_guid(DEVICE_PATH));
+    let list = |test: &mut Test, numbers: &[u64]| test.put(numbers.as_bytes());
+    let both = list(&mut test, &[device_path, path, one, 0x1000, 0]);
+    let at = test.put_number(0);
+    let install = |test: &mut Test, at, arguments| test.services.install_multiple(&mut test.machine, at, arguments);
+    assert_eq!(install(&mut test, at, both), Ok(()));
+    let handle = test.number(at);
+    assert_ne!(handle, 0);
+    // Another handle with the same device path.
+    let other = test.put_number(0);
+    assert_eq!(install(&mut test, other, both), Err(Status::ALREADY_STARTED));
+    // The second is there: the first is taken away again.
+    let roll_back = list(&mut test, &[two, 0x2000, one, 0x1000, 0]);
+    assert_eq!(install(&mut test, at, roll_back), Err(Status::INVALID_PARAMETER));
+    let interface = test.put_number(0);
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    assert_eq!(services.handle_protocol(machine, handle, two, interface), Err(Status::UNSUPPORTED));
+    assert_eq!(install(&mut test, 0, both), Err(Status::INVALID_PARAMETER));
+    // One of two cannot be taken away: both stay.
+    let wrong = list(&mut test, &[one, 0x1000, device_path, 0, 0]);
+    let take = |test: &mut Test, arguments| test.services.uninstall_multiple(&mut test.machine, handle, arguments);
+    assert_eq!(take(&mut test, wrong), Err(Status::INVALID_PARAMETER));
+    assert_eq!(take(&mut test, both), Ok(()));
+    assert!(!test.services.handles.exists(crate::efi::handles::Handle::from_raw(handle).unwrap()));
+    assert_eq!(take(&mut test, both), Err(Status::INVALID_PARAMETER));
+}
+
+#[test]
+fn an_interface_is_replaced_and_taken_away() {
+    let mut test = Test::new();
+    let handle = test.install(ONE, 0x1000);
+    let one = test.put_guid(ONE);
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    let mut replace = |on, guid, old| services.reinstall_protocol_interface(machine, on, guid, old, 0x2000);
+    assert_eq!(replace(handle, one, 0x3000), Err(Status::NOT_FOUND));
+    assert_eq!(replace(0, one, 0x1000), Err(Status::INVALID_PARAMETER));
+    assert_eq!(replace(handle, 0, 0x1000), Err(Status::INVALID_PARAMETER));
+    assert_eq!(replace(handle, one, 0x1000), Ok(()));
+    let mut take = |on, guid, old| services.uninstall_protocol_interface(machine, on, guid, old);
+    assert_eq!(take(handle, one, 0x1000), Err(Status::NOT_FOUND));
+    assert_eq!(take(handle, one, 0x2000), Ok(()));
+    assert_eq!(take(handle, one, 0x2000), Err(Status::INVALID_PARAMETER), "the handle is gone");
+}
+
+#[test]
+fn there_are_no_drivers_to_connect() {
+    let mut test = Test::new();
+    let handle = test.install(ONE, 0);
+    assert_eq!(test.services.connect_controller(handle), Err(Status::NOT_FOUND));
+    assert_eq!(test.services.connect_controller(0), Err(Status::INVALID_PARAMETER));
+    assert_eq!(test.services.disconnect_controller(handle), Ok(()));
+    assert_eq!(test.services.disconnect_controller(77), Err(Status::INVALID_PARAMETER));
+}
