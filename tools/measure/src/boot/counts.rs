@@ -6,16 +6,14 @@
 //!
 //! The exits come from a run under KVM.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde::Serialize;
 use xtask::qemu::{Accelerator, Launch};
 
 use super::probe::End;
-use super::process::{Running, Watch};
+use super::process;
 use super::scenario::{PayloadFiles, Scenario};
 use super::trace::{self, Event};
 
@@ -95,19 +93,9 @@ fn launch(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Launc
 
 /// Runs QEMU and counts the events that it prints.
 fn count(launch: &Launch) -> Attempt<Counts> {
-    let (running, stderr) = Running::start(&launch.command(), true)?;
-    let stderr = BufReader::new(stderr.context("QEMU has no standard error")?);
     let mut counter = Counter::default();
-    let limit = Watch::start(running.pid(), LIMIT);
-    for line in stderr.split(b'\n') {
-        counter.take(&String::from_utf8_lossy(&line.context("cannot read what QEMU prints")?));
-    }
-    let mut ended = running.wait(LIMIT)?;
-    ended.timed_out |= limit.stop();
-    Ok(counter.result().ok_or_else(|| {
-        let words = counter.message.clone().map(|line| format!("; QEMU says: {line}")).unwrap_or_default();
-        format!("{}{words}", ended.failure("the kernel", LIMIT))
-    }))
+    let ended = process::run(&launch.command(), LIMIT, |line| counter.take(line))?;
+    Ok(counter.result().ok_or_else(|| ended.failure("the kernel", LIMIT)))
 }
 
 /// The exits of a run under KVM.
@@ -122,15 +110,10 @@ struct Exits {
 
 /// Counts the exits under KVM.
 fn exits(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Exits> {
-    let log = tempfile::NamedTempFile::new()?;
-    let mut launch = Scenario { accelerator: Accelerator::Kvm, ..scenario.clone() }.launch(firmware, payload);
-    launch.extra.extend(["-D".into(), log.path().into()]);
+    let launch = Scenario { accelerator: Accelerator::Kvm, ..scenario.clone() }.launch(firmware, payload);
     let events = [trace::STATE, trace::SELECT, trace::ACCESSES, trace::EXIT];
-    launch.extra.extend(events.iter().flat_map(|event| ["-trace".into(), (*event).into()]));
-    let (running, _) = Running::start(&launch.command(), false)?;
-    let ended = running.wait(LIMIT)?;
-    let text = std::fs::read(log.path())?;
-    let exits = exits_in(&String::from_utf8_lossy(&text));
+    let (ended, log) = process::run_with_log(&launch, &events, LIMIT)?;
+    let exits = exits_in(&log);
     Ok(exits.ok_or_else(|| ended.failure("the kernel under KVM", LIMIT)))
 }
 
@@ -173,19 +156,12 @@ struct Counter {
     clock: Vec<u64>,
     /// The last access, if it was a write, which may change the topology.
     write: Option<String>,
-    /// QEMU's last message.
-    message: Option<String>,
 }
 
 impl Counter {
     /// Takes one line.
     fn take(&mut self, text: &str) {
-        let Some(line) = trace::parse(text) else {
-            if text.starts_with("qemu") {
-                self.message = Some(text.trim().chars().filter(|c| !c.is_control()).collect());
-            }
-            return;
-        };
+        let Some(line) = trace::parse(text) else { return };
         if !self.running {
             self.running = line.event == Event::Running;
             return;
@@ -272,7 +248,6 @@ memory_region_ops_write cpu 0 mr 0x5 addr 0x501 value 0x30 size 1 name 'isa-debu
             ..Counts::default()
         };
         assert_eq!(counts, wanted);
-        assert_eq!(counter.message.as_deref(), Some("qemu-system-x86_64: warning: a message"));
     }
 
     #[test]

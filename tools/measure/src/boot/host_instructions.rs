@@ -18,7 +18,7 @@ use xtask::qemu::Accelerator;
 
 use super::counts::Attempt;
 use super::probe::End;
-use super::process::Running;
+use super::process;
 use super::scenario::{PayloadFiles, Scenario};
 
 /// How often the instructions of one image are counted.
@@ -91,8 +91,7 @@ pub fn count(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, runs:
 fn run(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<u64> {
     let folder = tempfile::tempdir()?;
     let launch = Scenario { accelerator: Accelerator::Tcg, ..scenario.clone() }.launch(firmware, payload);
-    let (running, _) = Running::start(&under_valgrind(&launch.command(), folder.path()), false)?;
-    let ended = running.wait(LIMIT)?;
+    let ended = process::run(&under_valgrind(&launch.command(), folder.path()), LIMIT, |_| {})?;
     let counted = counted(folder.path())?.filter(|_| reached_its_end(ended.status));
     Ok(counted.ok_or_else(|| ended.failure("the kernel under valgrind", LIMIT)))
 }

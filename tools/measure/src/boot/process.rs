@@ -1,35 +1,18 @@
 //! Runs QEMU with a time limit, so that it never outlives the measurement. However this program ends, QEMU ends with it
-//! (`child`).
+//! (`xtask::child`).
 
-use std::io::Read;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::thread::JoinHandle;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::Pid;
+use wait_timeout::ChildExt as _;
 use xtask::child;
+use xtask::qemu::Launch;
 
 /// How many bytes of the end of an output are kept.
 const KEPT: usize = 4096;
-
-/// A running QEMU. Dropping it ends it.
-pub struct Running {
-    child: Child,
-    pid: Pid,
-    /// When it was started.
-    pub started: SystemTime,
-    stdout: Option<JoinHandle<Output>>,
-    stderr: Option<JoinHandle<Output>>,
-    reaped: bool,
-}
-
-/// The end of a program's output.
-#[derive(Debug, Default)]
-pub struct Output(Vec<u8>);
 
 /// How QEMU ended.
 #[derive(Debug)]
@@ -42,117 +25,82 @@ pub struct Ended {
     pub ended: SystemTime,
     /// Whether it was ended because its time was over.
     pub timed_out: bool,
-    /// The output of the guest's serial port.
-    pub serial: Output,
-    /// QEMU's standard error, unless the caller has taken it.
-    pub messages: Output,
+    /// The end of the output of the guest's serial port.
+    pub serial: Vec<u8>,
+    /// The last line of QEMU's standard error that is a message for the user.
+    pub message: Option<String>,
 }
 
-impl Running {
-    /// Starts QEMU, which ends with the calling thread. Its standard output is the guest's serial port. With `take_stderr`, the
-    /// caller gets its standard error.
-    pub fn start(command: &Command, take_stderr: bool) -> anyhow::Result<(Self, Option<ChildStderr>)> {
-        let mut command = child::tied(command);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let started = SystemTime::now();
-        let mut child = command.spawn().context("cannot start QEMU")?;
-        let number = i32::try_from(child.id()).context("QEMU's process number is out of range")?;
-        let stdout = child.stdout.take().map(|pipe| std::thread::spawn(move || collect(pipe)));
-        let taken = if take_stderr { child.stderr.take() } else { None };
-        let stderr = child.stderr.take().map(|pipe| std::thread::spawn(move || collect(pipe)));
-        Ok((Self { child, pid: Pid::from_raw(number), started, stdout, stderr, reaped: false }, taken))
-    }
-
-    /// Its process number.
-    pub fn pid(&self) -> Pid {
-        self.pid
-    }
-
-    /// Waits until QEMU ends, and ends it after `limit`.
-    pub fn wait(mut self, limit: Duration) -> anyhow::Result<Ended> {
-        let watch = Watch::start(self.pid, limit);
-        // It stays a zombie, so that no other process gets its number while the watch may still kill it.
-        waitid(Id::Pid(self.pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).context("cannot wait for QEMU")?;
-        let ended = SystemTime::now();
-        let timed_out = watch.stop();
-        self.reaped = true;
-        let status = self.child.wait().context("cannot wait for QEMU")?;
-        let output =
-            |thread: Option<JoinHandle<Output>>| thread.and_then(|thread| thread.join().ok()).unwrap_or_default();
-        let (serial, messages) = (output(self.stdout.take()), output(self.stderr.take()));
-        Ok(Ended { status, started: self.started, ended, timed_out, serial, messages })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !self.reaped {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
-}
-
-/// Ends a process when its time is over.
-pub struct Watch {
-    stop: mpsc::Sender<()>,
-    thread: JoinHandle<bool>,
-}
-
-impl Watch {
-    /// Starts the watch.
-    pub fn start(pid: Pid, limit: Duration) -> Self {
-        let (stop, stopped) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let late = stopped.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout);
-            if late {
-                let _ = kill(pid, Signal::SIGKILL);
+/// Runs QEMU, and ends it after `limit`. Its standard output is the guest's serial port. Each line of its standard error goes to
+/// `each_message`.
+pub fn run(command: &Command, limit: Duration, mut each_message: impl FnMut(&str) + Send) -> anyhow::Result<Ended> {
+    let mut command = child::tied(command);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let started = SystemTime::now();
+    let mut child = command.spawn().context("cannot start QEMU")?;
+    let stdout = child.stdout.take().context("QEMU has no standard output")?;
+    let stderr = child.stderr.take().context("QEMU has no standard error")?;
+    std::thread::scope(|scope| {
+        let serial = scope.spawn(|| end_of(stdout));
+        let message = scope.spawn(move || {
+            let mut last = None;
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line);
+                each_message(&line);
+                last = Some(line).filter(|line| line.starts_with("qemu")).and_then(|line| last_line(&line)).or(last);
             }
-            late
+            last
         });
-        Self { stop, thread }
-    }
+        let status = child.wait_timeout(limit).context("cannot wait for QEMU")?;
+        let ended = SystemTime::now();
+        if status.is_none() {
+            child.kill().context("cannot end QEMU")?;
+        }
+        let timed_out = status.is_none();
+        let status = status.map_or_else(|| child.wait(), Ok).context("cannot wait for QEMU")?;
+        let serial = serial.join().unwrap_or_default();
+        Ok(Ended { status, started, ended, timed_out, serial, message: message.join().unwrap_or_default() })
+    })
+}
 
-    /// Ends the watch. To be called before the process is reaped. Returns whether its time was over.
-    pub fn stop(self) -> bool {
-        let _ = self.stop.send(());
-        self.thread.join().unwrap_or(false)
-    }
+/// Runs QEMU as [`run`], with a log of these trace events. Returns the log too.
+pub fn run_with_log(launch: &Launch, events: &[&str], limit: Duration) -> anyhow::Result<(Ended, String)> {
+    let log = tempfile::NamedTempFile::new()?;
+    let mut command = launch.command();
+    command.arg("-D").arg(log.path()).args(events.iter().flat_map(|event| ["-trace", event]));
+    let ended = run(&command, limit, |_| {})?;
+    let text = fs::read(log.path()).context("cannot read QEMU's log")?;
+    Ok((ended, String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// Reads everything, and keeps the end.
-fn collect(mut from: impl Read) -> Output {
+fn end_of(mut from: impl Read) -> Vec<u8> {
     let mut tail = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         tail.extend(&buffer[..read]);
-        let excess = tail.len().saturating_sub(KEPT);
-        tail.drain(..excess);
+        tail.drain(..tail.len().saturating_sub(KEPT));
     }
-    Output(tail)
+    tail
 }
 
-impl Output {
-    /// The last line that is neither empty nor a warning.
-    pub fn last_line(&self) -> Option<String> {
-        let text = String::from_utf8_lossy(&self.0);
-        let text = console::strip_ansi_codes(&text);
-        // Most of QEMU's warnings are harmless.
-        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty() && !line.contains("warning: "))?;
-        // The line may be the guest's, so no control code of it may reach the terminal.
-        Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
-    }
+/// The last line that is neither empty nor a warning. Most of QEMU's warnings are harmless.
+fn last_line(text: &str) -> Option<String> {
+    let text = console::strip_ansi_codes(text);
+    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty() && !line.contains("warning: "))?;
+    // The line may be the guest's, so no control code of it may reach the terminal.
+    Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
 }
 
 impl Ended {
     /// Why there is no result, for the user.
     pub fn failure(&self, goal: &str, limit: Duration) -> String {
-        let words = self.serial.last_line().or_else(|| self.messages.last_line());
-        let words = words.map(|line| format!("; its last line: {line}")).unwrap_or_default();
+        let line = last_line(&String::from_utf8_lossy(&self.serial)).or_else(|| self.message.clone());
+        let line = line.map(|line| format!("; its last line: {line}")).unwrap_or_default();
         if self.timed_out {
-            format!("did not reach {goal} within {} s{words}", limit.as_secs())
+            format!("did not reach {goal} within {} s{line}", limit.as_secs())
         } else {
-            format!("ended without reaching {goal} (QEMU: {}){words}", self.status)
+            format!("ended without reaching {goal} (QEMU: {}){line}", self.status)
         }
     }
 }
@@ -163,11 +111,15 @@ mod tests {
 
     #[test]
     fn a_program_that_hangs_is_ended() {
-        let (running, _) = Running::start(Command::new("sh").args(["-c", "echo words; exec sleep 60"]), false).unwrap();
-        let pid = running.pid();
-        let ended = running.wait(Duration::from_millis(200)).unwrap();
-        assert!(ended.timed_out);
-        assert!(ended.failure("the kernel", Duration::from_secs(1)).ends_with("its last line: words"));
-        assert!(kill(pid, None).is_err(), "it is still there");
+        let mut hangs = Command::new("sh");
+        hangs.args(["-c", "echo words; echo qemu: one >&2; echo two >&2; exec sleep 60"]);
+        let (mut messages, limit) = (Vec::new(), Duration::from_millis(500));
+        let ended = run(&hangs, limit, |line| messages.push(line.to_owned())).unwrap();
+        assert!(ended.timed_out && ended.started.elapsed().unwrap() < Duration::from_secs(30));
+        assert!(ended.failure("the kernel", limit).ends_with("its last line: words"));
+        assert_eq!(
+            (messages, ended.message),
+            (vec!["qemu: one".to_owned(), "two".to_owned()], Some("qemu: one".to_owned()))
+        );
     }
 }

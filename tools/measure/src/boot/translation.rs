@@ -14,7 +14,7 @@ use xtask::elf_file;
 use xtask::qemu::Accelerator;
 
 use super::counts::{Attempt, LIMIT};
-use super::process::Running;
+use super::process;
 use super::scenario::{PayloadFiles, Scenario};
 use super::trace::{self, Event};
 
@@ -58,15 +58,10 @@ pub struct Exiting {
 
 /// Boots once under TCG and parses the log.
 pub fn log(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Log> {
-    let log = tempfile::NamedTempFile::new()?;
     let mut launch = Scenario { accelerator: Accelerator::Tcg, ..scenario.clone() }.launch(firmware, payload);
-    launch.extra.extend(["-d", "in_asm,exec,nochain", "-D"].map(Into::into));
-    launch.extra.push(log.path().into());
-    launch.extra.extend([trace::STATE, trace::SELECT].iter().flat_map(|event| ["-trace".into(), (*event).into()]));
-    let (running, _) = Running::start(&launch.command(), false)?;
-    let ended = running.wait(LIMIT)?;
-    let text = std::fs::read(log.path())?;
-    Ok(match read(&String::from_utf8_lossy(&text)) {
+    launch.extra.extend(["-d", "in_asm,exec,nochain"].map(Into::into));
+    let (ended, log) = process::run_with_log(&launch, &[trace::STATE, trace::SELECT], LIMIT)?;
+    Ok(match read(&log) {
         None => Err(ended.failure("the kernel", LIMIT)),
         Some(None) => Err("this QEMU has no disassembler".to_owned()),
         Some(Some(log)) => Ok(log),

@@ -11,7 +11,7 @@ use xtask::qemu::Launch;
 
 use crate::boot::counts::Attempt;
 use crate::boot::probe::End;
-use crate::boot::process::{Ended, Running};
+use crate::boot::process::{self, Ended};
 use crate::boot::scenario::{PayloadFiles, Scenario};
 use crate::boot::trace::{self, Event};
 
@@ -58,8 +58,7 @@ pub fn run(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, log: &P
     let limit = limit(scenario);
     // QEMU appends to the file.
     std::fs::write(log, "").with_context(|| format!("cannot write {}", log.display()))?;
-    let (running, _) = Running::start(&launch.command(), false)?;
-    let ended = running.wait(limit)?;
+    let ended = process::run(&launch.command(), limit, |_| {})?;
     let text = std::fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
     let goal = if scenario.payload.is_linux() { "user space" } else { "the kernel" };
     Ok(sample(&String::from_utf8_lossy(&text), &ended).ok_or_else(|| ended.failure(goal, limit)))
@@ -118,7 +117,6 @@ mod tests {
     use std::process::ExitStatus;
 
     use super::*;
-    use crate::boot::process::Output;
 
     /// From a run of qboot with the probe under QEMU 7.2.
     const TRACE: &str = "\
@@ -136,8 +134,8 @@ mod tests {
             started: at(100_400_000),
             ended: at(103_000_000),
             timed_out: false,
-            serial: Output::default(),
-            messages: Output::default(),
+            serial: Vec::new(),
+            message: None,
         }
     }
 

@@ -13,7 +13,7 @@ use xtask::progress::{Rounds, command_line};
 
 use super::configuration::Configuration;
 use super::transcript;
-use crate::boot::process::Running;
+use crate::boot::process;
 
 /// The guest's script.
 const SCRIPT: &str = include_str!("guest.sh");
@@ -117,7 +117,7 @@ impl Boot<'_> {
         fs::write(&script, SCRIPT).context("cannot write the guest's script")?;
         let command = self.command(files, &script, &serial);
         let typed = command_line(&command);
-        let ended = Running::start(&command, false)?.0.wait(LIMIT)?;
+        let ended = process::run(&command, LIMIT, |_| {})?;
         let printed = String::from_utf8_lossy(&fs::read(&serial).unwrap_or_default()).replace("\r\n", "\n");
         if let Some(folder) = files.keep {
             let path = folder.join(format!("{}-{}.txt", self.configuration.name, self.side.name()));
