@@ -763,7 +763,7 @@ fn the_firmware_in_the_kernel_s_items_is_not_the_kernel() {
         let error = error(device.with_file("opt/org.firstlight/kernel", &bzimage()), START_INFO);
         assert!(error.contains("is an ELF file"), "{error}");
     }
-    assert!(error(firmware_in_the_kernel_items(own), Start::Reset).contains("ELF file without a PVH entry"));
+    assert!(error(firmware_in_the_kernel_items(own), Start::Reset).contains("ELF file without a PVH entry point"));
 }
 
 #[test]

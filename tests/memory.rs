@@ -36,7 +36,7 @@ impl Guarded {
         Self::at(None, pages)
     }
 
-    /// `pages` of them, behind the page at `address` if there is one.
+    /// `pages` pages, after the page at `address` if there is one.
     fn at(address: Option<usize>, pages: usize) -> Self {
         let len = pages * PAGE;
         let fixed = if address.is_some() { libc::MAP_FIXED_NOREPLACE } else { 0 };

@@ -10,7 +10,7 @@ const PAGES: [(&str, &str); 3] = [
     ("docs/isolation.md", "| promise | test (`tests/qemu/`) |"),
     ("docs/fuzzing.md", "| found | test |"),
 ];
-/// Where tests are; a fuzz target is a file of its own.
+/// Where tests are; each fuzz target is a file.
 const TESTS: [&str; 5] = ["src", "tests", "xtask/src", "tools", "fuzz/tests"];
 /// The list of faults, each of which is a test.
 const FAULTS: &str = "tests/faults/src/list.rs";

@@ -1,5 +1,5 @@
 //! If a host causes a warning hundreds of times, the firmware prints a few and the number of the rest. This is a test program
-//! of its own, because a process has only one logger. `tests/faults` tests the warnings of a boot.
+//! that has only this test, because a process has only one logger. `tests/faults` tests the warnings of a boot.
 
 use std::sync::Mutex;
 

@@ -39,7 +39,7 @@ pub(crate) fn map(input: &mut Input<'_>) -> Option<HostMap> {
 /// at an address that its header allows, the initrd where the kernel can find it; the page has their addresses.
 ///
 /// # Panics
-/// When that is not so.
+/// If that does not hold.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let [kernel, initrd, command_line, host]: [u32; 4] = input.take();

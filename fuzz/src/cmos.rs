@@ -67,7 +67,7 @@ impl FakeDevice for Cmos {
 /// out.
 ///
 /// # Panics
-/// When that is not so.
+/// If that does not hold.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let step = input.take();

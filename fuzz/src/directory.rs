@@ -60,7 +60,7 @@ impl Defects {
 /// first record.
 ///
 /// # Panics
-/// When that is not so.
+/// If that does not hold.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let defects: Defects = input.take();

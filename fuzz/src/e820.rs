@@ -13,7 +13,7 @@ use crate::input::Input;
 /// Allocated memory is aligned, was free, and is free again after its release.
 ///
 /// # Panics
-/// When that is not so.
+/// If that does not hold.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (sleeps, choice): (bool, u64) = (input.take(), input.take());

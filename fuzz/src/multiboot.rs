@@ -18,17 +18,17 @@ use crate::one_line;
 /// and nothing is written. The information has the machine's map, and no flag without its field.
 ///
 /// # Panics
-/// When that is not so.
+/// If that does not hold.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let mut item = [0; HostInfo::LEN];
-    let told = input.bytes(HostInfo::LEN);
-    item[..told.len()].copy_from_slice(told);
+    let bytes = input.bytes(HostInfo::LEN);
+    item[..bytes.len()].copy_from_slice(bytes);
     let (len, start, flags): (u8, u32, u8) = (input.take(), input.take(), input.take());
     let Some(map) = crate::bzimage::map(&mut input).map(MemoryMap::new) else { return };
     let image = input.rest();
-    let told = match HostInfo::parse(&item, len.into()) {
-        Ok(told) => told,
+    let host = match HostInfo::parse(&item, len.into()) {
+        Ok(host) => host,
         Err(error) => return one_line(&error.to_string()),
     };
     let Ok(kernel) = PlacedKernel::new(PhysAddr::new(start.into()), image.len() as u32, PhysAddr::new(start.into()))
@@ -46,12 +46,12 @@ pub fn run(bytes: &[u8]) {
         let bytes = &image[offset..][..string.len() as usize];
         assert!(bytes.is_empty() || bytes.iter().position(|&byte| byte == 0) == Some(bytes.len() - 1), "{string}");
     };
-    assert!(kernel.image.contains(told.kernel(kernel.image)));
-    match told.command_line(&mut machine, kernel.image) {
+    assert!(kernel.image.contains(host.kernel(kernel.image)));
+    match host.command_line(&mut machine, kernel.image) {
         Ok(string) => check(string),
         Err(error) => one_line(&error.to_string()),
     }
-    match told.modules(&mut machine, kernel.image) {
+    match host.modules(&mut machine, kernel.image) {
         Ok(modules) => {
             let len = |module: &BootModule| module.bytes.len() + module.command_line.len();
             assert!(modules.iter().map(len).sum::<u64>() <= kernel.image.len());
@@ -67,7 +67,7 @@ pub fn run(bytes: &[u8]) {
     let memory = PhysRange::new(PhysAddr::new(0xfd00_0000), 3 << 20).unwrap();
     let framebuffer = Framebuffer { memory, mode: Mode::DEFAULT };
     let place = PhysRange::new(PhysAddr::new(0x1_0000), size_of::<MultibootInfo>() as u64).unwrap();
-    let info = MultibootInfo::new(&told, place, &map, (flags & 1 != 0).then_some(&framebuffer)).unwrap();
+    let info = MultibootInfo::new(&host, place, &map, (flags & 1 != 0).then_some(&framebuffer)).unwrap();
     let info = info.bytes();
     let number = |at: usize, len: usize| info[at..at + len].iter().rev().fold(0, |n, &byte| n << 8 | u64::from(byte));
     assert_eq!(number(0, 4) & !0x124f, 0, "flags of what no host gives");

@@ -15,7 +15,7 @@ use crate::{check, one_line};
 /// point. All parts were free RAM and are disjoint. The structure has their addresses, and its lists are inside it.
 ///
 /// # Panics
-/// When that is not so.
+/// If that does not hold.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let [start, size, entry, initrd, command_line]: [u32; 5] = input.take();

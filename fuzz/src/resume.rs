@@ -88,7 +88,7 @@ impl Reset {
 /// below 1 MiB, and the one in the FACS. Nothing is written.
 ///
 /// # Panics
-/// When that is not so.
+/// If that does not hold.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let flags: u8 = input.take();
@@ -96,8 +96,8 @@ pub fn run(bytes: &[u8]) {
     let mut machine = FakeMachine::new();
     machine.keeps_accesses = false;
     machine.most_steps = 1000;
-    let (name, offset, told): (_, u32, _) = (input.short(), input.take(), input.short());
-    let writes = HostWrite::new(name, offset, told).into_iter();
+    let (name, offset, bytes): (_, u32, _) = (input.short(), input.take(), input.short());
+    let writes = HostWrite::new(name, offset, bytes).into_iter();
     let writes = writes.cycle().take(usize::from(flags >> 3)).collect();
     let stored = Record { rsdp: PhysAddr::new(TABLES), writes };
     stored.store(&mut machine);

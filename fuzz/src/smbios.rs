@@ -11,7 +11,7 @@ use crate::input::Input;
 /// the same, and the entry point has the address and the counts, and sums that are zero.
 ///
 /// # Panics
-/// When that is not so.
+/// If that does not hold.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (split, at): (u16, u64) = (input.take(), input.take());

@@ -17,7 +17,7 @@ use crate::{check, one_line};
 /// The map made from it has only the listed RAM, with image and modules reserved.
 ///
 /// # Panics
-/// When that is not so.
+/// If that does not hold.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let at: u32 = input.take();

@@ -74,7 +74,7 @@ struct FakeHost<'f> {
     /// Ranges with their contents.
     places: Vec<(PhysRange, Vec<u8>)>,
     next: [u64; 2],
-    told: usize,
+    written: usize,
     /// The name of a file of which only the first half is loaded.
     breaks: Option<&'f str>,
     takes_addresses: bool,
@@ -140,7 +140,7 @@ impl Host for FakeHost<'_> {
     fn write_file(&mut self, file: &[u8], offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
         let file = str::from_utf8(file).unwrap();
         assert!(offset as usize + bytes.len() <= self.files[file].len(), "{} bytes at {offset} of {file}", bytes.len());
-        self.told += 1;
+        self.written += 1;
         if self.takes_addresses { Ok(()) } else { Err("no") }
     }
 }
@@ -149,7 +149,7 @@ impl Host for FakeHost<'_> {
 /// nothing in the F-segment looks like an RSDP. The RSDP that it returns is valid.
 ///
 /// # Panics
-/// When that is not so.
+/// If that does not hold.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let flags: u8 = input.take();
@@ -169,7 +169,7 @@ pub fn run(bytes: &[u8]) {
         }
     }
     let takes_addresses = flags & 2 == 0;
-    let mut host = FakeHost { files, places: Vec::new(), next: [0; 2], told: 0, breaks, takes_addresses };
+    let mut host = FakeHost { files, places: Vec::new(), next: [0; 2], written: 0, breaks, takes_addresses };
     match acpi::load(&mut host, &script) {
         Ok(rsdp) => {
             let (_, bytes) =
@@ -178,7 +178,7 @@ pub fn run(bytes: &[u8]) {
         }
         Err(error) => {
             crate::one_line(&error.to_string());
-            assert_eq!(host.told, 0, "the host holds an address: {error}");
+            assert_eq!(host.written, 0, "the host holds an address: {error}");
             for (place, bytes) in
                 host.places.iter().filter(|(place, _)| place.start().get() < F_SEGMENT.0 + F_SEGMENT.1)
             {

@@ -24,7 +24,7 @@ const RAM_END: u64 = 0x80_0000;
 /// host, nothing is found in the same memory, and the map is unchanged, because a guest may have left all of it.
 ///
 /// # Panics
-/// When that is not so.
+/// If that does not hold.
 pub fn run(bytes: &[u8]) {
     look(bytes);
 }

@@ -210,7 +210,7 @@ fn range(start: u64, len: u64) -> PhysRange {
 /// that verifiers read.
 ///
 /// # Panics
-/// When that is not so.
+/// If that does not hold.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (flags, log_len): (u8, u16) = (input.take(), input.take());

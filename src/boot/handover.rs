@@ -34,7 +34,7 @@ impl fmt::Display for Entry {
             Self::Pvh(at) => ("PVH", at),
             Self::Multiboot(at) => ("Multiboot", at),
         };
-        write!(f, "{kind} entry at {at}")
+        write!(f, "{kind} entry point {at}")
     }
 }
 

@@ -30,7 +30,7 @@ pub trait Board: Sync {
     }
 
     /// Whether the host's files alone identify this board. Then no register is read to detect it.
-    fn is_told_by_files(&self, _fw_cfg: &FwCfg) -> bool {
+    fn is_identified_by_files(&self, _fw_cfg: &FwCfg) -> bool {
         false
     }
 

@@ -11,8 +11,8 @@ static BOARDS: [&dyn Board; 3] = [&microvm::Microvm, &pc::Pc, &q35::Q35];
 
 /// The board of this host.
 pub(super) fn board(ports: &mut impl Ports, fw_cfg: &FwCfg) -> &'static dyn Board {
-    let told = BOARDS.into_iter().find(|board| board.is_told_by_files(fw_cfg));
-    told.unwrap_or_else(|| with_host_bridge(ports, fw_cfg))
+    let identified = BOARDS.into_iter().find(|board| board.is_identified_by_files(fw_cfg));
+    identified.unwrap_or_else(|| with_host_bridge(ports, fw_cfg))
 }
 
 /// The board by its host bridge. If the host is not QEMU, the ISA bridge must be the chipset's too: crosvm's host bridge has the

@@ -21,7 +21,7 @@ impl Board for Microvm {
         IsaDevices { bridge: false, keyboard: Keyboard::Absent, pic: Pic::Masked }
     }
 
-    fn is_told_by_files(&self, fw_cfg: &FwCfg) -> bool {
+    fn is_identified_by_files(&self, fw_cfg: &FwCfg) -> bool {
         !host::has_smbios(fw_cfg)
             && fw_cfg.host_kind().is_qemu()
             && host::describes_devices(fw_cfg)

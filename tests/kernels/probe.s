@@ -1,21 +1,20 @@
-# A kernel that tells what it was handed, and then looks at the machine as the test asks it to.
+# The test kernel: it reports the state in which it was entered, and then reads and writes the machine as a test requests.
 #
-# It begins with the state of the CPU at its entry: one byte, the size of a word in bytes (4 from the 32-bit entry, 8
-# from the 64-bit one), then the words that `state` below pushes, the last one first. After that it answers requests
-# for ever. A request is 16 bytes on COM2:
+# First it sends the state of the CPU: one byte, the size of a word in bytes (4 from the 32-bit entry point, 8 from the
+# 64-bit one), then the words that `state` below pushes, the last one first. After that it answers requests for ever. A
+# request is 16 bytes on COM2:
 #
 #   byte 0        the operation, see `dispatch`
 #   byte 1        a byte to store
 #   bytes 4-7     a length, a port or a register number
 #   bytes 8-15    an address or a value
 #
-# What it sends goes to the port REPLY, where QEMU has a device that takes bytes at any rate.
+# It sends to the port REPLY, where QEMU has a device that takes bytes at any rate.
 #
-# From a PVH entry, which `.pvh` below has, it goes on as from the 32-bit one; from a Multiboot entry, `.multiboot`, too.
+# The PVH entry point (`.pvh` below) and the Multiboot entry point (`.multiboot`) continue as the 32-bit one.
 #
-# It runs wherever it is loaded. Its own memory, at `request`, is behind everything that a test puts into the kernel
-# file, so that the file's bytes stay as they were loaded. No instruction here is one that a KVM which emulates ring 0
-# cannot run.
+# It runs wherever it is loaded. Its own memory, at `request`, is above everything that a test puts into the kernel file, so
+# the file's bytes stay unchanged. It uses only instructions that a KVM which emulates ring 0 can run.
 
 .intel_syntax noprefix
 
@@ -26,18 +25,18 @@
 .set FIFO_ON, 1
 .set STATUS_RECEIVED, 1
 
-.set BOOT_PARAMS_SCRATCH_END, 0x1e8     # Linux, zero-page.rst: the loader leaves 4 bytes there to the kernel
+.set BOOT_PARAMS_SCRATCH_END, 0x1e8     # Linux, zero-page.rst: 4 bytes there are the kernel's
 # The kernel's own memory, from where it is loaded.
 .set request, 0x80000
 .set answer, request + 16
 .set interrupt_table, request + 0x1000
 .set stack_top, request + 0x4000
 
-# Vectors that an interrupt can be told of, and what a gate says of them (Intel SDM volume 3, 6.11): present, interrupt.
+# How many vectors have a gate, and the gate's type (Intel SDM volume 3, 6.11): present, interrupt.
 .set VECTORS, 32
 .set GATE, 0x8e00
 .set STUB_LEN, 8
-# The first 8259, and its command that ends an interrupt.
+# The first 8259, and its end-of-interrupt command.
 .set PIC_COMMAND, 0x20
 .set PIC_END, 0x20
 # A port that is read to let time pass.
@@ -48,8 +47,8 @@
 .set BOOT_CS, 0x10                      # Linux, boot.rst
 .set BOOT_DS, 0x18
 
-# Where the code for a jump in real mode goes, and the segments it uses. The assembler takes a name without a value for the place
-# of an operand in memory, so these stand before their use.
+# The address of the code for a jump in real mode, and its segments. These are defined before their use, because the assembler
+# takes an undefined name for an operand in memory.
 .set JUMP, 0x7000
 .set JUMP_CS, 0x08
 .set JUMP_CS16, 0x10
@@ -92,7 +91,7 @@
 
 .macro serve r, word
     cld
-    # Before anything is sent: turning the FIFO on empties it, and the test sends once it has heard from the kernel.
+    # Enabling the FIFO empties it, so this comes first: the test sends as soon as it has received something.
     mov edx, REQUEST_FIFO
     mov al, FIFO_ON
     out dx, al
@@ -119,7 +118,7 @@ next_\word:
     dec ecx
     jnz 1b
 
-    # The operands, where each operation wants them.
+    # The operands, in the registers that each operation uses.
     mov ecx, [\r\()bx + request + 4]
     mov edx, ecx
     mov \r\()si, [\r\()bx + request + 8]
@@ -208,7 +207,7 @@ write_port8_\word:
     out dx, al
     jmp answer_\word
 
-# For a device that ends this: nothing may come back, not even a part of an answer.
+# For a device that ends the machine: sends nothing, not even a part of an answer.
 write_port8_and_stop_\word:
     mov eax, esi
     out dx, al
@@ -245,7 +244,7 @@ load_segment_\word:
     mov ds, esi
     jmp answer_\word
 
-# Lets interrupts in until one comes or a port has been read ECX times, and tells its vector, or NO_VECTOR.
+# Enables interrupts until one arrives or a port was read ECX times. Sends its vector, or NO_VECTOR.
 take_interrupt_\word:
     mov esi, ecx
     lea \r\()di, [\r\()bx + interrupt_table]
@@ -313,7 +312,7 @@ jump_to_reset_vector_\word:
     retf
 .endif
 
-# Sends 8 bytes: EAX, and what was put behind it.
+# Sends 8 bytes: EAX, and the dword stored after it.
 answer_\word:
     mov [\r\()bx + answer], eax
     lea \r\()si, [\r\()bx + answer]
@@ -324,10 +323,10 @@ answer_\word:
 .endm
 
 .text
-# ------------------------------------------------------------------------------------------------------- 32-bit entry
+# ------------------------------------------------------------------------------------------------- 32-bit entry point
 .code32
 entry32:
-    # No register is lost on the way to a stack: as Linux does it.
+    # Reaches a stack without losing a register, as Linux does.
     lea esp, [esi + BOOT_PARAMS_SCRATCH_END]
     call here
 here:
@@ -348,7 +347,7 @@ here:
 reloaded32:
     jmp serve32
 
-# ------------------------------------------------------------------------------------------------------- 64-bit entry
+# ------------------------------------------------------------------------------------------------- 64-bit entry point
 .org 0x200
 .code64
 entry64:
@@ -424,9 +423,9 @@ jump_end:
 .code64
 
 # ---------------------------------------------------------------------------------------------- Waking from suspend
-# A section of its own, which the test copies below 1 MiB, with the kernel's address in it, and has the machine wake up
-# there. It sends the byte 2 and twelve dwords, the state of the CPU, and then serves requests as from the 32-bit entry.
-# All it presumes is that CS:IP is its beginning.
+# A separate section. The test copies it below 1 MiB, writes the kernel's address into it, and lets the machine wake up there.
+# It sends the byte 2 and twelve dwords, the state of the CPU, and then answers requests as from the 32-bit entry point.
+# It assumes only that CS:IP is its beginning.
 
 .macro send_dword
     mov cx, 4
@@ -451,7 +450,7 @@ wake:
 wake_base:                              # where the kernel is: 4 bytes from the beginning
     .long 0
 1:
-    mov esi, ss                         # a stack of its own, behind the code
+    mov esi, ss                         # its own stack, after the code
     mov ax, cs
     mov ss, ax
     mov edi, esp
@@ -460,7 +459,7 @@ wake_base:                              # where the kernel is: 4 bytes from the 
     call 1f
 1:
     pop bx
-    sub bx, offset 1b - wake            # IP at the entry
+    sub bx, offset 1b - wake            # IP at the start
     mov edx, REQUEST_FIFO
     mov al, FIFO_ON
     out dx, al
@@ -523,14 +522,14 @@ wake_gdt:
     .quad 0x00cf93000000ffff            # BOOT_DS
 wake_gdt_end:
 
-# -------------------------------------------------------------------------------------------------------- PVH entry
-# A section of its own, for an ELF file: linked at PVH_BASE, with all of .text at PVH_TEXT. It stores what the 32-bit
-# entry does not tell, TR and where the GDT is, and changes no flag and no register but ESI, which holds nothing yet.
+# ---------------------------------------------------------------------------------------------------- PVH entry point
+# A separate section for an ELF file: linked at PVH_BASE, with all of .text at PVH_TEXT. It stores what the 32-bit entry
+# point does not send, TR and the address of the GDT. It changes no flag and no register except ESI, which has no value yet.
 .set PVH_BASE, 0x200000
 .set PVH_TEXT, 0x1000                   # from PVH_BASE
 .set PVH_TR, PVH_BASE + 0x100
 .set PVH_GDT, PVH_BASE + 0x108
-.set PVH_SCRATCH, PVH_BASE + 0x200      # in the place of boot_params, as far as entry32 uses it
+.set PVH_SCRATCH, PVH_BASE + 0x200      # for entry32, in place of boot_params
 
 .section .pvh, "ax"
 .code32
@@ -540,12 +539,11 @@ pvh_entry:
     mov esi, PVH_SCRATCH
     jmp pvh_entry + PVH_TEXT
 
-# -------------------------------------------------------------------------------------------------- Multiboot entry
-# The same for a file with a Multiboot header, which is the first thing in it (Multiboot specification 0.6.96, 3.1). It is
-# linked at PVH_BASE too. It stores EAX, FS and GS, ESP, where the GDT is, and a dword from far into FS and GS, whose limits
-# the selectors do not tell.
+# ---------------------------------------------------------------------------------------------- Multiboot entry point
+# The same for a file that begins with a Multiboot header (Multiboot specification 0.6.96, 3.1), also linked at PVH_BASE. It
+# stores EAX, FS and GS, ESP, the address of the GDT, and a dword at a high offset in FS and GS, which shows their limits.
 .set MULTIBOOT_MAGIC, 0x1badb002
-.set MULTIBOOT_ENTRY, 0x40              # from PVH_BASE: behind the header, whose fields the test chooses
+.set MULTIBOOT_ENTRY, 0x40              # from PVH_BASE: after the header, whose fields the test chooses
 .set MULTIBOOT_EAX, PVH_BASE + 0x110
 .set MULTIBOOT_FS, PVH_BASE + 0x114
 .set MULTIBOOT_GS, PVH_BASE + 0x118

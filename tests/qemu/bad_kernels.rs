@@ -36,7 +36,7 @@ fn with(mut file: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
 fn a_truncated_kernel_file_is_detected_by_its_header() {
     let file = BzImage::new().file();
     assert_eq!(file.len(), 61_037);
-    // In its header, in its setup code, behind it, in the middle, and just before the end.
+    // In its header, in its setup code, after it, in the middle, and just before the end.
     stops_for_file(&file[..300], &["setup header is cut short: 300 bytes", "is the file whole?"]);
     for len in [700, SETUP_LEN, SETUP_LEN + 1, 30_000, file.len() - 16] {
         let seen = format!("cut short: it has {len} bytes, and 61040 by its header; build or copy it again");
@@ -55,7 +55,7 @@ fn a_truncated_kernel_file_is_detected_by_its_header() {
 fn a_kernel_with_255_sectors_of_setup_code_must_contain_them() {
     let kernel = BzImage::new();
     let file = with(kernel.file(), 0x1f1, &[255]);
-    // 256 sectors, and the kernel behind them.
+    // 256 sectors, and then the kernel.
     stops_for_file(&file, &["cut short: it has 61037 bytes, and 191088 by its header"]);
     let mut longer = file.clone();
     longer.resize(256 * 512 + 1000, 0);

@@ -1,4 +1,4 @@
-//! Kernel files: a setup header with chosen fields, and the probe behind it.
+//! Kernel files: a setup header with chosen fields, and the probe after it.
 
 use std::path::Path;
 use std::process::Command;
@@ -44,7 +44,7 @@ pub struct BzImage {
     pub cmdline_size: u32,
     pub pref_address: u64,
     pub init_size: u32,
-    /// The length of the protected-mode part: the probe, and random bytes behind it.
+    /// The length of the protected-mode part: the probe, and random bytes after it.
     pub len: usize,
 }
 
@@ -119,7 +119,7 @@ impl BzImage {
         put(0x1f1, &[1]);
         put(0x1f4, &u32::try_from(self.len.div_ceil(16)).unwrap().to_le_bytes());
         put(0x1fe, &0xaa55_u16.to_le_bytes());
-        // A short jump behind the header.
+        // A short jump over the header.
         put(0x200, &[0xeb, (end - 0x202) as u8]);
         put(0x202, b"HdrS");
         put(0x206, &self.version.to_le_bytes());

@@ -6,7 +6,7 @@
 //!
 //! The signal comes when the *thread* ends that started the program. A thread that starts one must wait for its end.
 //!
-//! Part of these tests and, as a module of its own, of `xtask`.
+//! A module of these tests and of `xtask`.
 #![forbid(unsafe_code)]
 
 use std::process::Command;

@@ -101,7 +101,7 @@ impl Screen {
     }
 }
 
-/// Boots the probe, draws where the kernel is told that the screen is, and checks every pixel that QEMU shows.
+/// Boots the probe, draws where the kernel's parameters have the screen, and checks every pixel that QEMU shows.
 ///
 /// The display has `memory` bytes and shows a picture of the size `mode`.
 pub fn check(machine: &Machine, mode: (usize, usize), memory: u64) {
@@ -255,7 +255,7 @@ fn read(rows: &[Vec<u128>], lines: &[String]) -> Result<BTreeMap<u128, char>, St
     Ok(characters)
 }
 
-/// What the kernel says when it has started the drivers that are part of it.
+/// The kernel's line after it has started its built-in drivers.
 const AFTER_DRIVERS: &str = "Loading compiled-in X.509 certificates";
 
 /// What the kernel says last when it has no root file system, and nothing to do.

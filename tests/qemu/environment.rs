@@ -33,7 +33,7 @@ pub fn initrd_with_tools() -> PathBuf {
     path("FIRSTLIGHT_TOOLS_INITRD")
 }
 
-/// A QEMU newer than the one that is installed, else why there is none.
+/// A QEMU newer than the installed one, or why there is none.
 pub fn newer_qemu() -> Result<PathBuf, String> {
     path_or_reason("FIRSTLIGHT_NEWER_QEMU", "FIRSTLIGHT_NO_NEWER_QEMU")
 }
@@ -83,7 +83,7 @@ pub fn memdisk() -> Option<PathBuf> {
     optional("memdisk", "FIRSTLIGHT_MEMDISK", "FIRSTLIGHT_NO_MEMDISK")
 }
 
-/// The file that the variable `found` names, where `absent` does not say why there is none.
+/// The file in the variable `found`, or the reason in `absent` why there is none.
 fn optional(what: &str, found: &str, absent: &str) -> Option<PathBuf> {
     path_or_reason(found, absent).inspect_err(|why| eprintln!("skipped: no {what}: {why}")).ok()
 }

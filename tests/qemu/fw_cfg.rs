@@ -1,4 +1,4 @@
-//! The module `fw_cfg` against QEMU's own devices: behind ports on a PC, and with registers in memory on a machine for Arm.
+//! The module `fw_cfg` with QEMU's own devices: on ports of a PC, and with registers in memory on a machine for Arm.
 //! No guest runs: the module does, on this host.
 
 use std::fs;
@@ -18,7 +18,7 @@ const COMMAND_LINE: &str = "console=ttyAMA0";
 
 /// Where QEMU's `virt` for Arm has the registers (`hw/arm/virt.c`, `base_memmap`).
 const VIRT_REGISTERS: u64 = 0x0902_0000;
-/// RAM of that machine behind the device tree, and of a PC.
+/// RAM of that machine after the device tree, and RAM of a PC.
 const VIRT_RAM: u64 = 0x4200_0000;
 const PC_RAM: u64 = 0x10_0000;
 /// As much RAM as the tests use.

@@ -16,7 +16,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// The socket, in its folder.
 const SOCKET: &str = "gdb";
 
-/// A register, with the number that QEMU gives it (`gdb-xml/i386-64bit.xml`).
+/// A register, with QEMU's number for it (`gdb-xml/i386-64bit.xml`).
 #[derive(Clone, Copy, Debug)]
 pub enum Register {
     Rcx = 2,
@@ -87,7 +87,7 @@ impl Gdb {
         self.0.write_all(format!("${packet}#{sum:02x}").as_bytes()).expect("QEMU takes a packet");
     }
 
-    /// Sends a packet and gives the body of the answer.
+    /// Sends a packet. Returns the body of the answer.
     fn ask(&mut self, packet: &str) -> String {
         self.send(packet);
         let mut byte = || {

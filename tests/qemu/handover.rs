@@ -242,7 +242,7 @@ fn the_memory_map_has_all_the_memory() {
             assert!(map.is_sorted_by(|a, b| a.end <= b.start), "{kind:?} {memory}: {map:x?}");
             assert!(map.iter().all(|entry| entry.start < entry.end), "{kind:?} {memory}: {map:x?}");
             let ram: u64 = map.iter().filter(|e| e.kind == E820_RAM).map(|e| e.end - e.start).sum();
-            // What a PC has below 1 MiB that is no RAM, and the host's tables.
+            // What is not RAM below 1 MiB on a PC, and the host's tables.
             let missing = (mib << 20) - ram;
             assert!((0x6_0000..2 << 20).contains(&missing), "{kind:?} {memory}: {missing:#x} bytes: {map:x?}");
             let is_ram = |at: u64| map.iter().any(|e| e.kind == E820_RAM && e.start <= at && at < e.end);

@@ -16,10 +16,10 @@ use crate::machine::{Accelerator, Firmware, Kind, Machine, Qemu, Transport};
 use crate::probe::Probe;
 use crate::qmp::Qmp;
 
-/// The image, linked at (`VIRTUAL_OFFSET` in `linker.ld`), and low RAM behind it.
+/// The image's linked address (`VIRTUAL_OFFSET` in `linker.ld`), and low RAM after it.
 const IMAGE: Range<u64> = 0xffff_ffff_bffa_0000..0xffff_ffff_c000_0000;
 const RAM: u64 = 0xffff_ffff_c000_0000;
-/// Where the image is in physical memory: after a reset, and after a start by the PVH entry.
+/// Where the image is in physical memory: after a reset, and after a start by the PVH entry point.
 const IN_ROM: Range<u64> = 0xfffa_0000..0x1_0000_0000;
 const IN_RAM: Range<u64> = 0xfa_0000..0x100_0000;
 /// Code in the image: `.start` is at its end.
@@ -266,7 +266,7 @@ fn a_wild_pointer_is_reported() {
     }
 }
 
-/// Command line and initrd are where the kernel is told, and nowhere else: the firmware keeps no copy.
+/// Command line and initrd are where the kernel's parameters say, and nowhere else: the firmware keeps no copy.
 #[test]
 fn command_line_and_initrd_are_in_memory_once() {
     let [line, initrd] = ["isolation=4c1f9e0d27b8a356", "initrd 93d07a5ef1c84b26"];

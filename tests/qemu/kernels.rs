@@ -244,7 +244,7 @@ fn run_memtest(kind: Kind, kernel: Option<PathBuf>, build: &str) {
     let com1 = qemu.com1();
     assert!(!com1.contains("firstlight: "), "the firmware printed something");
     let screen = screen(&com1);
-    // All but the first MiB's holes and the tables, which is what the memory map says.
+    // Everything except the holes in the first MiB and the tables, as in the memory map.
     for part in ["Memtest86+ v", build, "Memory  :   31", "Status: Testing", "Errors: 0", "QEMU Standard PC"] {
         assert!(screen.contains(part), "{part} is missing:\n{screen}");
     }

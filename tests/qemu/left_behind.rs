@@ -20,7 +20,7 @@ use crate::sleep::{
     self, PM1A_CONTROL, RECORD, SLEEP_S3, STATUS_WAKE, VECTOR, check_cpu, set_status, sleep, wake_when_asleep,
 };
 
-/// Where the guest has tables of its own: RAM that the firmware uses for nothing.
+/// Where the guest puts its own tables: RAM that the firmware does not use.
 const TABLES: u64 = 0x60_0000;
 
 /// S3 is off.

@@ -248,7 +248,7 @@ impl Disk {
         machine.clone().with(&drive).with(&format!("-device {device},drive=disk"))
     }
 
-    /// What the guest says of it.
+    /// The guest's report of it.
     pub fn as_reported(&self) -> String {
         let first_sector = sha256(self.folder.path(), &self.content[..512]);
         format!("vda {} bytes, first sector {first_sector}", self.content.len())
@@ -258,7 +258,7 @@ impl Disk {
 /// With a disk behind a bridge, and its interrupts by a pin and the PIC: the timer's come the same way.
 #[test]
 fn a_guest_without_acpi_reads_a_disk() {
-    // QEMU tells a slot that there is nothing in it, where it leaves hot-plug to ACPI.
+    // If hot-plug is left to ACPI, QEMU makes the slot look empty.
     for (kind, bridge) in [(Kind::Q35, "pcie-root-port,chassis=1,hotplug=off"), (Kind::Pc, "pci-bridge,chassis_nr=1")] {
         let disk = Disk::new();
         let machine = Machine::new(kind).with(&format!("-device {bridge},id=a,addr=6"));

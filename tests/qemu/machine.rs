@@ -33,7 +33,7 @@ impl Kind {
     pub const ALL: [Self; 2] = [Self::Q35, Self::Pc];
 }
 
-/// How fw_cfg gives its items.
+/// The transport of fw_cfg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     Dma,
@@ -114,7 +114,7 @@ pub struct Machine {
     pub transport: Transport,
     pub accelerator: Accelerator,
     pub firmware: Firmware,
-    /// Whether the machine has the devices that QEMU gives it when nothing is said.
+    /// Whether the machine has QEMU's default devices.
     pub default_devices: bool,
     /// Whether there is a serial port.
     pub com1: bool,

@@ -79,7 +79,7 @@ fn without_a_serial_port_an_error_is_on_the_debug_console() {
     assert_eq!(qemu.com1(), "");
 }
 
-/// QEMU tells of PCI in its tables alone, so the firmware gives no addresses and the kernel does. There are no I/O ports.
+/// Only QEMU's tables describe PCI, so the kernel assigns the addresses, and the firmware none. There are no I/O ports.
 #[test]
 fn linux_drives_pci_devices() {
     for emulator in Emulator::all() {
@@ -152,7 +152,7 @@ fn linux_runs_without_timers_pic_and_serial_port() {
 /// have: with `-cpu max` its page tables have five levels. QEMU ends at a reset, so that none can be what helped.
 #[test]
 fn a_machine_that_is_restarted_by_a_jump_to_the_reset_vector_boots_again() {
-    // Linux asks a keyboard controller first, and waits for it for seconds where there is none.
+    // Linux first tries a keyboard controller, and waits seconds for a missing one.
     let machine = machine(&["isa-serial", "rtc", "pit", "pic"]).with("-cpu max");
     let mut qemu = linux::guest(&machine, &format!("{TSC_IS_KNOWN}reboot=bios firstlight.mode=reboot ")).start();
     qemu.wait_for("a second report", |qemu| qemu.com1().matches(linux::END).count() >= 2);

@@ -52,7 +52,7 @@ fn elf(flags: u32) -> File {
     let data = random::bytes(7, DATA_LEN as usize);
     let mut bytes = b"\x7fELF\x01\x01\x01".to_vec();
     bytes.resize(16, 0);
-    // An executable for the 80386, version 1; behind this header two of 32 bytes.
+    // An executable for the 80386, version 1; two headers of 32 bytes follow.
     bytes.extend([2, 0, 3, 0, 1, 0, 0, 0]);
     for word in [base + MULTIBOOT_ENTRY, 52, 0, 0] {
         bytes.extend(u32::to_le_bytes(word));

@@ -38,7 +38,7 @@ fn found(host: &mut Qtest, board: &dyn Board, kind: HostKind) -> Vec<Function> {
     topology.functions().iter().filter(|function| function.in_chipset).cloned().collect()
 }
 
-/// What an operating system may leave behind: the function decodes at other addresses, with another interrupt line.
+/// What an operating system may leave: the function decodes other addresses, with another interrupt line.
 fn leave_running(host: &mut Qtest, own: &ChipsetFunction) {
     let mut config = PortConfig::new(host);
     config.write32(own.address, BAR0 + 4 * 4, 0xc000);

@@ -62,7 +62,7 @@ struct Walk<'p> {
 }
 
 impl Walk<'_> {
-    /// Looks at `bus` and all that is behind it.
+    /// Checks `bus` and everything behind it.
     fn bus(&mut self, bus: u8, room: &Room) {
         assert!(!self.buses.contains(&bus), "two buses have the number {bus}");
         self.buses.push(bus);

@@ -52,7 +52,7 @@ pub fn check(machine: &Machine) {
         assert_eq!(number(&probe.read(gdt + selector, 8)), descriptor, "selector {selector:#x}");
     }
 
-    // What QEMU has put into memory. The probe's own memory is behind its code.
+    // What QEMU has put into memory. The probe's own memory follows its code.
     assert!(probe.read(layout.data, layout.data_bytes.len()) == layout.data_bytes, "the second segment has changed");
     let rest = layout.data + layout.data_bytes.len() as u64;
     assert!(probe.read(rest, layout.data_bytes.len()).iter().all(|&byte| byte == 0), "its end is not zero");

@@ -216,7 +216,7 @@ fn pc_is_measured_with_tis_and_all_banks() {
     measured(Kind::Pc, "tpm-tis", &[("sha1", 0x04), ("sha256", 0x0b), ("sha384", 0x0c), ("sha512", 0x0d)]);
 }
 
-/// Debian's `vmlinux`. Its file tells what is measured in memory.
+/// Debian's `vmlinux`. The file has the bytes that are measured in memory.
 #[test]
 fn an_elf_kernel_is_measured_as_its_file_says() {
     let tpm = Swtpm::new("sha256");

@@ -3,10 +3,10 @@
 //! Input: the captured machine to start from, its parts, and then changes to it: items, files, functions on PCI, registers,
 //! memory. Without changes it boots Debian's kernel.
 
+mod parameters;
 mod reset;
 mod script;
 mod seeds;
-mod told;
 
 use std::ops::Range;
 
@@ -23,8 +23,8 @@ use firstlight::{layout, resume};
 pub use self::script::{CHIPSETS, board};
 pub use self::seeds::seeds;
 
+use self::parameters::Parameters;
 use self::script::{AtReset, KERNEL_SIZE, Script, is_usable};
-use self::told::Told;
 use crate::cmos::Pm1;
 use crate::input::Input;
 use crate::one_line;
@@ -41,7 +41,7 @@ const DISPLAYS: Range<u64> = 0x8000_0000..0xfec0_0000;
 /// the operating system leaves. All of this takes a bounded number of accesses.
 ///
 /// # Panics
-/// When that is not so.
+/// If that does not hold.
 pub fn run(bytes: &[u8]) {
     let _ = boot(bytes);
 }
@@ -111,8 +111,8 @@ fn boot(bytes: &[u8]) -> Outcome {
         machine.memory.store(block.place.get(), &bytes);
     }
     assert!(!matches!(handover.entry, Entry::Pvh(_)) || over_image.is_none(), "{over_image:x?} is over the kernel");
-    let told = Told::of(&script, &machine, handover);
-    told.check(&script, &machine, map.as_ref().expect("no kernel without a map"));
+    let parameters = Parameters::of(&script, &machine, handover);
+    parameters.check(&script, &machine, map.as_ref().expect("no kernel without a map"));
 
     let mut asleep = script.machine(ram, AtReset { shutdown_status: Some(0xfe), pm1: Pm1::WOKEN, dma_address: None });
     asleep.memory = machine.memory;

@@ -8,9 +8,9 @@ use firstlight::failure::Failure;
 use firstlight::fakes::machine::FakeMachine;
 use firstlight::start_info::Start;
 
+use super::parameters::Parameters;
 use super::script::{AtReset, KERNEL_SIZE, Script, is_usable};
 use super::start;
-use super::told::Told;
 
 /// The memory that an operating system scans for tables: the extended BIOS data area and the F-segment.
 const SCANNED: [(u64, usize); 2] = [(0x9_fc00, 0x400), (0xf_0000, 0x1_0000)];
@@ -19,7 +19,7 @@ const SCANNED: [(u64, usize); 2] = [(0x9_fc00, 0x400), (0xf_0000, 0x1_0000)];
 #[derive(Debug, PartialEq)]
 pub struct Seen {
     /// The kernel's parameters and its entry point, or the error.
-    outcome: Result<(Told, Handover), String>,
+    outcome: Result<(Parameters, Handover), String>,
     /// The commands to the TPM.
     commands: Vec<Vec<u8>>,
     /// The writes above 4 GiB, where a DMA address that a guest left would lead.
@@ -31,7 +31,7 @@ impl Seen {
     /// The results of the boot after which `machine` is.
     pub fn of(script: &Script, machine: &FakeMachine, result: &Result<Handover, Failure>) -> Self {
         let outcome = match result {
-            Ok(handover) => Ok((Told::of(script, machine, *handover), *handover)),
+            Ok(handover) => Ok((Parameters::of(script, machine, *handover), *handover)),
             Err(failure) => Err(failure.error.to_string()),
         };
         let commands = script.tpm.as_ref().map(|tpm| tpm.executed().take()).unwrap_or_default();

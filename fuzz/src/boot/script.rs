@@ -326,8 +326,8 @@ impl Script {
     /// Where the host has loaded the kernel. `None` if it does not say, and has defects: then another item may be read, and the
     /// address is unknown.
     pub fn kernel_address(&self) -> Option<u32> {
-        let is_told = self.numbered.contains_key(&KERNEL_ADDR) || self.defects.is_none();
-        is_told.then(|| self.number(KERNEL_ADDR))
+        let is_described = self.numbered.contains_key(&KERNEL_ADDR) || self.defects.is_none();
+        is_described.then(|| self.number(KERNEL_ADDR))
     }
 
     pub fn number(&self, key: u16) -> u32 {

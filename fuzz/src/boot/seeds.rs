@@ -139,7 +139,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let functions = &crate::pci::seeds()[0][9..];
     seeds.push([&[3, 3 << 2, 16], functions, &no_kernel].concat());
     seeds.push([vec![3, 0, 0], file("etc/ramfb", &[0; 28]), no_kernel].concat());
-    // A start by the PVH entry, with a kernel and an initrd as modules, and with the items of fw_cfg.
+    // A start by the PVH entry point, with a kernel and an initrd as modules, and with the items of fw_cfg.
     let modules = [(0x200_0000, 1024 + 2000), (0x300_0000, 500)];
     let pieces = crate::start_info::pieces(0x6000, &modules, b"quiet", &[(0, 0xa_0000), (0x10_0000, 0x3ff0_0000)]);
     let pieces = pieces.iter().map(|(at, piece)| order(9, &[&at.to_le_bytes(), &[piece.len() as u8], piece]));

@@ -22,7 +22,7 @@ const MOST: u8 = 24;
 /// function does not decode.
 ///
 /// # Panics
-/// When that is not so.
+/// If that does not hold.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let numbers: [u16; 4] = input.take();

@@ -63,7 +63,7 @@
 .global enter_low, enter_real_mode, enter_real_mode16, real_mode_idt_pointer, enter_pvh, pvh_entry, loaded_gdt_pointer
 .global enter_multiboot, task_state, last_code, last_code_end
 
-# ------------------------------------------------------------------------------------------------------ PVH entry note
+# ----------------------------------------------------------------------------------------------------- PVH note
 # XEN_ELFNOTE_PHYS32_ENTRY (Xen public/elfnote.h). The address has eight bytes, as in Linux: QEMU reads as many bytes as the
 # file's class has, others the lower four.
 .section .note.pvh, "a", @note
@@ -406,7 +406,7 @@ enter_low:
     xor edi, edi
     jmp eax
 
-# ------------------------------------------------------------------------------------------------------ The PVH entry
+# ------------------------------------------------------------------------------------------------------ The PVH entry point
 # Loads TR with a task state segment, as the PVH entry point requires, and jumps to ESI. EBX stays. Loading TR marks the segment's
 # descriptor as busy: gdt32 is the copy in RAM.
 enter_pvh:

@@ -1,4 +1,4 @@
-//! A host with a fault: what it says of itself, and what there is. [`Host::sound`] has no fault.
+//! A host with a fault: what it reports, and what it has. [`Host::sound`] has no fault.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -155,7 +155,7 @@ impl Host {
     pub fn ram(&self) -> (Vec<Range<u64>>, Vec<Range<u64>>) {
         let list = self.contents("etc/e820");
         if list.is_empty() || self.hides_its_list {
-            // CMOS may tell of more above 4 GiB.
+            // CMOS may report more above 4 GiB.
             return (vec![0..RAM, 1 << 32..u64::MAX], Vec::new());
         }
         let mut sides = (Vec::new(), Vec::new());
@@ -241,7 +241,7 @@ pub mod script {
         command(3, &[&name(file), &offset.to_le_bytes(), &start.to_le_bytes(), &len.to_le_bytes()])
     }
 
-    /// Writes the address of `source` plus `offset` to the host, into a file of its own.
+    /// Writes the address of `source` plus `offset` to a separate file of the host.
     pub fn write_pointer(file: &str, to: u32, source: &str, offset: u32, size: u8) -> Vec<u8> {
         command(4, &[&name(file), &name(source), &to.to_le_bytes(), &offset.to_le_bytes(), &[size]])
     }

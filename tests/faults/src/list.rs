@@ -404,7 +404,7 @@ fn twice(records: &mut Vec<crate::host::Record>, case: u32) {
 fn endless_names(records: &mut Vec<crate::host::Record>) {
     let fields = [b'x', 0xff, b'/', b'e'];
     records.splice(0..0, fields.map(|byte| (100, 0xfff0, vec![byte; 56])));
-    // Known names that go on behind their end.
+    // Known names with more characters at their ends.
     for (_, _, name) in records.iter_mut().skip(fields.len()).filter(|(_, _, name)| !name.ends_with(b"e820")) {
         name.resize(56, b'x');
     }

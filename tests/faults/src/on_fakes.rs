@@ -126,7 +126,7 @@ fn machine(host: &Host, device: impl FakeDevice + 'static) -> FakeMachine {
     machine
 }
 
-/// The rest of the machine, behind ports and in memory.
+/// The rest of the machine: ports and registers in memory.
 #[derive(Clone)]
 struct Shared(Rc<RefCell<Box<dyn Extra>>>);
 

@@ -82,7 +82,7 @@ impl Board {
             At::Port(port @ 0xcfc..0xd00) if self.latched >> 31 != 0 => {
                 Some(((self.latched >> 8) as u16, self.latched as u8 & !3 | port as u8 & 3))
             }
-            // What is behind the first 256 bytes is empty.
+            // There is nothing after the first 256 bytes.
             At::Memory(at) if ECAM.contains(&at) && at & 0xf00 == 0 => Some(((at >> 12) as u16, at as u8)),
             _ => None,
         }

@@ -11,7 +11,7 @@ use crate::host::{Host, key};
 /// The firmware's own memory, whatever the host says: heap, page tables, data, stack, and up to 640 KiB what other CPUs, a
 /// wake and scans for tables need (`src/layout.rs`, ARCHITECTURE.md); then the F-segment.
 const OWN: [Range<u64>; 2] = [0x4_0000..0xa_0000, 0xf_0000..0x10_0000];
-/// What is never written, whatever the host says: page zero behind the BIOS data area, and what is not RAM on a PC.
+/// What is never written, whatever the host says: page zero after the BIOS data area, and what is not RAM on a PC.
 const NEVER: [Range<u64>; 2] = [0x500..0x1000, 0xa_0000..0xf_0000];
 /// The real-mode vectors and the BIOS data area, which are written when a kernel is started.
 const BIOS_DATA: Range<u64> = 0..0x500;

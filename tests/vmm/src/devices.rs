@@ -1,4 +1,4 @@
-//! The devices behind ports: fw_cfg, COM1, the debug console, CMOS memory sizes, PCI functions that have numbers and
+//! The devices on ports: fw_cfg, COM1, the debug console, CMOS memory sizes, PCI functions that have IDs and
 //! otherwise zeros, and a port that ends the machine; and a q35's configuration space in memory.
 #![forbid(unsafe_code)]
 
@@ -11,14 +11,14 @@ use firstlight::fakes::machine::GuestMemory;
 
 use crate::window::Window;
 
-/// What is written here, of any width, is the guest's last word.
+/// A write to this port, of any width, ends the guest.
 pub const EXIT_PORT: u16 = 0xf4;
 
 const COM1: u16 = 0x3f8;
 /// The UART's line status: the transmitter is empty.
 const LINE_STATUS: u16 = COM1 + 5;
 const TRANSMITTER_EMPTY: u8 = 0x60;
-/// The UART's line control, bit 7: the transmitter's address is the divisor's.
+/// The UART's line control, bit 7: the port of the transmitter is the divisor's.
 const LINE_CONTROL: u16 = COM1 + 3;
 const DIVISOR_LATCH: u8 = 1 << 7;
 
@@ -37,7 +37,7 @@ const PCI_ADDRESS: u16 = 0xcf8;
 const PCI_DATA: u16 = 0xcfc;
 const PCI_DATA_END: u16 = PCI_DATA + 4;
 
-/// A device that a test adds. What it claims reaches no other.
+/// A device that a test adds. Accesses that it claims reach no other device.
 pub trait Extra {
     /// Whether `at` is one of the device's.
     fn claims(&self, at: At) -> bool;
@@ -47,16 +47,16 @@ pub trait Extra {
     fn write(&mut self, at: At, size: u8, value: u64);
 }
 
-/// Where an access goes.
+/// The target of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
-    /// To a port.
+    /// A port.
     Port(u16),
-    /// To an address without memory.
+    /// An address without memory.
     Memory(u64),
 }
 
-/// The number that little-endian `bytes` are.
+/// The number in little-endian `bytes`.
 #[must_use]
 pub fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
@@ -68,12 +68,12 @@ pub struct Devices {
     fw_cfg_record: Rc<RefCell<Record>>,
     has_fw_cfg: bool,
     absent: u32,
-    /// The UART's registers as they were written, where there is one.
+    /// The written registers of the UART, if there is one.
     uart: Option<[u8; 8]>,
     serial: Vec<u8>,
     cmos_index: u8,
     above_16_mib: u16,
-    /// None where there is no PCI.
+    /// Empty if there is no PCI.
     functions: &'static [FunctionId],
     pci_address: u32,
     pci_writes: Vec<u32>,
@@ -81,7 +81,7 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// `fw_cfg` and the others, as `host` has them. `ram` is the bytes of RAM.
+    /// The devices of `host`, with `fw_cfg`. `ram` is the number of bytes of RAM.
     #[must_use]
     pub fn new(fw_cfg: FakeFwCfg, host: &KnownHost, ram: usize, serial: bool) -> Self {
         Self {
@@ -110,19 +110,19 @@ impl Devices {
         self.has_fw_cfg && FakeFwCfg::has_port(port)
     }
 
-    /// What went to COM1.
+    /// The output on COM1.
     #[must_use]
     pub fn serial(&self) -> String {
         String::from_utf8_lossy(&self.serial).into_owned()
     }
 
-    /// The configuration addresses that were written to: of the first byte, with the bit that turns access on.
+    /// The configuration addresses that were written: of the first byte, with the enable bit.
     #[must_use]
     pub fn pci_writes(&self) -> &[u32] {
         &self.pci_writes
     }
 
-    /// What fw_cfg did so far, which is then forgotten.
+    /// Takes the actions of fw_cfg so far.
     #[must_use]
     pub fn take_fw_cfg_record(&self) -> Record {
         self.fw_cfg_record.take()
@@ -133,7 +133,7 @@ impl Devices {
         &mut self.window
     }
 
-    /// A read of `port`: of as many bytes as `into` has, or on the data port of fw_cfg of as many times one byte.
+    /// Reads as many bytes as `into` has from `port`. On the data port of fw_cfg, these are reads of one byte each.
     pub fn read(&mut self, port: u16, into: &mut [u8]) {
         if port == FW_CFG_DATA && self.has_fw_cfg {
             self.fw_cfg.read_port_string(port, into);
@@ -178,7 +178,7 @@ impl Devices {
         }
     }
 
-    /// The dword at the configuration address: the numbers of a function, or zero of another of its registers.
+    /// The dword at the configuration address: the IDs of a function, or zero for any other of its registers.
     fn pci(&self) -> u32 {
         let at = |(device, function, _): &FunctionId| u32::from(*device) << 11 | u32::from(*function) << 8;
         let found = self.functions.iter().find(|function| 1 << 31 | at(function) == self.pci_address & !0xff);

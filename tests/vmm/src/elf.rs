@@ -1,9 +1,9 @@
-//! An ELF file for a start by the PVH entry: its segments at their load addresses, and the note that names the entry.
+//! An ELF file for a start by the PVH entry point: its segments at their load addresses, and the note that names the entry.
 //!
-//! It is as strict as the strictest host in each point: alioth copies the bytes of every program header, whatever its type, and
-//! crosvm refuses a file whose last loadable segment does not end behind the start of the first.
+//! In each point it is as strict as the strictest host: alioth copies the bytes of every program header, of any type, and
+//! crosvm refuses a file whose last loadable segment does not end above the start of the first.
 //!
-//! Left out: files of 32 bits, sections, and everything that `p_vaddr` and `e_entry` are for.
+//! Left out: 32-bit files, sections, `p_vaddr` and `e_entry`.
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, ensure};
@@ -16,10 +16,10 @@ use crate::ram::Ram;
 /// The note's name and type (Xen `public/elfnote.h`, `XEN_ELFNOTE_PHYS32_ENTRY`).
 const PVH_NOTE: (&[u8], u32) = (b"Xen", 18);
 
-/// Loads `file` into `ram` and gives the address of its PVH entry.
+/// Loads `file` into `ram`. Returns the address of its PVH entry point.
 ///
 /// # Errors
-/// When it is not such a file, what a header has is not in RAM, the segments are in no order, or the entry is in none.
+/// If it is not such a file, a segment is outside RAM, the segments do not ascend, or none contains the entry point.
 pub fn load(file: &[u8], ram: &Ram) -> anyhow::Result<u32> {
     let header = elf::FileHeader64::<LittleEndian>::parse(file).context("not an ELF file of 64 bits")?;
     let endian = header.endian()?;
@@ -32,7 +32,7 @@ pub fn load(file: &[u8], ram: &Ram) -> anyhow::Result<u32> {
         if is_loadable || !bytes.is_empty() {
             ensure!(bytes.len() as u64 <= len, "the segment at {start:#x} is longer in the file than in memory");
             ensure!(ram.has(start, len), "the segment at {start:#x} of {len:#x} bytes is not in RAM");
-            // The rest of it is zero, as RAM is.
+            // RAM is zero, so the rest of the segment is.
             ram.write(start, bytes)?;
         }
         if is_loadable {

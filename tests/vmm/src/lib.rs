@@ -1,15 +1,14 @@
 //! A small host for tests: a virtual machine under KVM that starts an image at the reset vector, or an ELF file by its
-//! PVH entry.
+//! PVH entry point.
 //!
-//! It is there for what QEMU does not show: hosts that differ. Its fw_cfg device is the library's model
-//! ([`firstlight::fakes::fw_cfg`]), which has the defects of every host known to offer one; the image may or may not be
-//! shown below 1 MiB, absent ports read as zero or all ones, and of a chipset there are only the numbers, and a q35's
-//! configuration space in memory.
+//! It models the hosts that differ from QEMU. Its fw_cfg device is the library's model ([`firstlight::fakes::fw_cfg`]) with the
+//! defects of every known host. The image may or may not be mapped below 1 MiB, and absent ports read as zero or as all ones.
+//! A chipset consists of its IDs, and of the memory-mapped configuration space of a q35.
 //!
-//! [`Setup`] says what there is, [`Setup::boot`] or [`Setup::boot_by_pvh`] runs it to its end under a limit, and
-//! [`Outcome`] has what was seen. [`devices`] and [`elf`] need no KVM and have tests of their own.
+//! [`Setup`] describes the machine, [`Setup::boot`] or [`Setup::boot_by_pvh`] runs it with a time limit, and [`Outcome`] has the
+//! results. [`devices`] and [`elf`] need no KVM and have their own tests.
 //!
-//! Assumed: a Linux host. Left out: interrupts, more than one CPU, PCI, and everything a kernel such as Linux would need.
+//! Assumed: a Linux host. Left out: interrupts, more than one CPU, PCI, and everything that a kernel such as Linux needs.
 
 pub mod devices;
 pub mod elf;
@@ -26,22 +25,22 @@ use firstlight::fakes::known_hosts::KnownHost;
 use devices::{Devices, Extra};
 use ram::Ram;
 
-/// What a machine is made of.
+/// The description of a machine.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Whose defects it has.
+    /// The host that it models.
     pub host: KnownHost,
-    /// The firmware: what ends at 4 GiB, or for a start by the PVH entry an ELF file.
+    /// The firmware: the flat image, which ends at 4 GiB, or an ELF file for a start by the PVH entry point.
     pub image: Vec<u8>,
-    /// Bytes of RAM, a multiple of 64 KiB from 16 MiB up.
+    /// Bytes of RAM: a multiple of 64 KiB, at least 16 MiB.
     pub ram: usize,
-    /// fw_cfg items that are in no directory, by key.
+    /// Numbered fw_cfg items, by key.
     pub items: Vec<(u16, Vec<u8>)>,
     /// Named fw_cfg items.
     pub files: Vec<(String, Vec<u8>)>,
-    /// What the host puts into memory before it starts the guest, and where.
+    /// What the host puts into memory before the start, with the addresses.
     pub memory: Vec<(u64, Vec<u8>)>,
-    /// Whether COM1 is there.
+    /// Whether there is a COM1.
     pub serial: bool,
     /// Makes a device that a test adds.
     pub extra: Option<fn() -> Box<dyn Extra>>,
@@ -61,18 +60,18 @@ impl Setup {
         Devices::new(fw_cfg, &self.host, self.ram, self.serial)
     }
 
-    /// Starts the machine and lets it run until the guest ends, or for as long as `limit`.
+    /// Runs the machine until the guest ends, but at most for `limit`.
     ///
     /// # Errors
-    /// When KVM does not make the machine.
+    /// If KVM cannot create the machine.
     pub fn boot(self, limit: Duration) -> anyhow::Result<Outcome> {
         machine::boot(self, None, limit)
     }
 
-    /// The same by the PVH entry: no image is shown below 4 GiB or 1 MiB then.
+    /// The same by the PVH entry point. No image is mapped below 4 GiB or 1 MiB then.
     ///
     /// # Errors
-    /// When KVM does not make the machine, or the image is not an ELF file that can be started so.
+    /// If KVM cannot create the machine, or the image is not an ELF file with a PVH entry point.
     pub fn boot_by_pvh(self, start: pvh::Start, limit: Duration) -> anyhow::Result<Outcome> {
         machine::boot(self, Some(start), limit)
     }
@@ -87,31 +86,31 @@ pub enum End {
     Halt,
     /// A triple fault.
     Shutdown,
-    /// The limit passed.
+    /// The time limit was reached.
     Limit,
-    /// KVM did not go on, and says this.
+    /// KVM stopped with this reason.
     Kvm(String),
 }
 
-/// What a run left.
+/// The results of a run.
 #[derive(Debug)]
 pub struct Outcome {
     /// How it ended.
     pub end: End,
-    /// What went to COM1.
+    /// The output on COM1.
     pub serial: String,
-    /// What fw_cfg did.
+    /// The actions of fw_cfg.
     pub fw_cfg: Record,
     /// Guest memory.
     pub ram: Ram,
-    /// Addresses without memory that were read, and those that were written, ROM among them.
+    /// Addresses without memory that were read.
     pub mmio_reads: Vec<u64>,
-    /// See there.
+    /// Addresses without memory that were written, and those of ROM.
     pub mmio_writes: Vec<u64>,
-    /// PCI configuration addresses that were written to: of the first byte, with the bit that turns access on.
+    /// PCI configuration addresses that were written: of the first byte, with the enable bit.
     pub pci_writes: Vec<u32>,
     /// The port of a q35's power management timer, once its base is set.
     pub pm_timer: Option<u16>,
-    /// How often the guest came back to the host.
+    /// How often the guest exited to the host.
     pub exits: u32,
 }

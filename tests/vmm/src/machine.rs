@@ -15,25 +15,25 @@ use crate::devices::{At, Extra, number};
 use crate::ram::Ram;
 use crate::{End, Outcome, Setup, elf, pvh};
 
-/// Three pages that KVM wants for itself on Intel hosts, out of the guest's way.
+/// Three pages that KVM needs on Intel hosts, where the guest has nothing.
 const KVM_TSS: usize = 0xfeff_c000;
 const END_OF_ROM: u64 = 1 << 32;
-/// As much of the image is shown below 1 MiB on a PC.
+/// How much of the image a PC maps below 1 MiB.
 const ALIAS: u64 = 128 << 10;
 const MIB: u64 = 1 << 20;
 
-/// Where the 440FX has PAM0, with the bit that turns access on (82441FX data sheet, 3.2.15), and the Q35 through its
+/// The address of PAM0 on the 440FX, with the enable bit (82441FX data sheet, 3.2.15), and on the Q35 in its
 /// configuration space where the firmware puts that (82G33 data sheet). What is written there makes the F-segment RAM.
 const PAM0: u32 = 0x8000_0059;
 const PAM0_BY_ECAM: u64 = 0xb000_0090;
 const F_SEGMENT: u64 = 0xf_0000;
-/// The slot of the alias below 1 MiB in [`regions`], and one behind the last.
+/// The slot of the alias below 1 MiB in [`regions`], and one after the last.
 const ALIAS_SLOT: u32 = 1;
 const F_SEGMENT_SLOT: u32 = 4;
-/// How often a CPU that does not hear is asked again to stop.
+/// How often a CPU that does not respond is asked again to stop.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Why no machine can be made here, or nothing.
+/// Why no machine can be created here; `None` if one can.
 #[must_use]
 pub fn why_not() -> Option<String> {
     match Kvm::new() {
@@ -46,9 +46,9 @@ pub fn why_not() -> Option<String> {
 /// See [`Setup::boot`], and [`Setup::boot_by_pvh`] for `start`.
 ///
 /// # Errors
-/// When KVM does not make the machine, or the image cannot be started so.
+/// If KVM cannot create the machine, or the image cannot be started in this way.
 pub fn boot(setup: Setup, start: Option<pvh::Start>, limit: Duration) -> anyhow::Result<Outcome> {
-    // The signal makes KVM_RUN come back, no more.
+    // The signal only makes KVM_RUN return.
     register_signal_handler(SIGRTMIN(), on_signal).context("no signal handler")?;
     let (done, when_done) = mpsc::channel::<()>();
     let end_by = Instant::now() + limit;
@@ -71,7 +71,7 @@ fn run(setup: &Setup, start: Option<&pvh::Start>, end_by: Instant) -> anyhow::Re
     let kvm = Kvm::new().context("/dev/kvm")?;
     let vm = kvm.create_vm().context("KVM_CREATE_VM")?;
     vm.set_tss_address(KVM_TSS).context("KVM_SET_TSS_ADDR")?;
-    // By the PVH entry the image is in RAM and nowhere else.
+    // With a start by the PVH entry point, the image is only in RAM.
     let rom = if start.is_some() { &[][..] } else { &setup.image };
     let alias = setup.host.alias && start.is_none();
     let mut ram = Ram::new(setup.ram, rom)?;
@@ -172,7 +172,7 @@ impl Added {
         self.0.as_mut().filter(|extra| extra.claims(at))
     }
 
-    /// Whether it took the read.
+    /// Whether it handled the read.
     fn read(&mut self, at: At, into: &mut [u8]) -> bool {
         let Some(extra) = self.claiming(at) else { return false };
         let value = extra.read(at, into.len() as u8);
@@ -180,7 +180,7 @@ impl Added {
         true
     }
 
-    /// Whether it took the write.
+    /// Whether it handled the write.
     fn write(&mut self, at: At, bytes: &[u8]) -> bool {
         let Some(extra) = self.claiming(at) else { return false };
         extra.write(at, bytes.len() as u8, number(bytes));
@@ -198,7 +198,7 @@ fn place(cpu: &VcpuFd) -> String {
     }
 }
 
-/// A piece of guest memory: where the guest sees it, where [`Ram`] has it, its length, and whether it is ROM.
+/// A piece of guest memory: its guest address, its offset in [`Ram`], its length, and whether it is ROM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Region {
     at: u64,
@@ -207,7 +207,7 @@ struct Region {
     rom: bool,
 }
 
-/// What the guest sees of `ram` bytes of RAM and an image of `image` bytes.
+/// The guest's memory with `ram` bytes of RAM and an image of `image` bytes.
 fn regions(ram: u64, image: u64, alias: bool) -> Vec<Region> {
     let plain = |at, end| Region { at, of: at, len: end - at, rom: false };
     let rom = |at, len| Region { at, of: END_OF_ROM - len, len, rom: true };
@@ -220,10 +220,10 @@ fn regions(ram: u64, image: u64, alias: bool) -> Vec<Region> {
     }
 }
 
-/// Shows RAM in the place of the second half of the alias.
+/// Maps RAM in place of the second half of the alias.
 fn open_f_segment(vm: &VmFd, image: u64, ram: &Ram) -> anyhow::Result<()> {
     let [_, alias, ..] = regions(2 * MIB, image, true)[..] else { bail!("there is no alias") };
-    // KVM changes no slot's length.
+    // KVM cannot change the length of a slot.
     map(vm, ALIAS_SLOT, Region { len: 0, ..alias }, ram)?;
     map(vm, ALIAS_SLOT, Region { len: F_SEGMENT - alias.at, ..alias }, ram)?;
     let f_segment = Region { at: F_SEGMENT, of: F_SEGMENT, len: MIB - F_SEGMENT, rom: false };
@@ -231,7 +231,7 @@ fn open_f_segment(vm: &VmFd, image: u64, ram: &Ram) -> anyhow::Result<()> {
 }
 
 fn map(vm: &VmFd, slot: u32, region: Region, ram: &Ram) -> anyhow::Result<()> {
-    // Both ends: the whole region is one piece of `ram`'s.
+    // Checks both ends: the whole region is one piece of `ram`.
     let userspace_addr = ram.host_address(region.of)?;
     let last = region.len.saturating_sub(1);
     if ram.host_address(region.of + last)? != userspace_addr + last {

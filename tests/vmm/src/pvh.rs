@@ -1,6 +1,6 @@
-//! A start by the PVH entry point: what a host has put into memory, and the state of the CPU.
+//! A start by the PVH entry point: what the host puts into memory, and the state of the CPU.
 //!
-//! The specification is Xen's `docs/misc/pvh.pandoc`. What it leaves open is as inconvenient as possible: registers hold
+//! The specification is Xen's `docs/misc/pvh.pandoc`. Where it leaves a choice, this is as inconvenient as possible: registers hold
 //! garbage, the direction flag is set, and there is no GDT.
 #![forbid(unsafe_code)]
 
@@ -13,14 +13,14 @@ use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment};
 use kvm_ioctls::VcpuFd;
 use zerocopy::IntoBytes;
 
-/// Where Cloud Hypervisor and Firecracker have `hvm_start_info`, its lists and the command line (`layout.rs` of both).
+/// Where Cloud Hypervisor and Firecracker put `hvm_start_info`, its lists and the command line (`layout.rs` of both).
 pub const START_INFO: u64 = 0x6000;
 const MODULES: u64 = 0x6040;
 /// See there.
 pub const MEMORY_MAP: u64 = 0x7000;
 const COMMAND_LINE: u64 = 0x2_0000;
 
-/// A start by the PVH entry, in place of one at the reset vector.
+/// A start by the PVH entry point, in place of one at the reset vector.
 #[derive(Clone, Debug)]
 pub struct Start {
     /// The address in EBX.
@@ -29,21 +29,21 @@ pub struct Start {
     pub has_fw_cfg: bool,
 }
 
-/// `hvm_start_info` with what it leads to.
+/// `hvm_start_info` with everything that it points to.
 #[derive(Clone, Debug, Default)]
 pub struct StartInfo {
     /// The memory map.
     pub memory_map: Vec<E820Record>,
     /// The command line without its NUL, if there is one.
     pub command_line: Option<Vec<u8>>,
-    /// Modules: where they are, and their bytes.
+    /// The modules: addresses and bytes.
     pub modules: Vec<Piece>,
-    /// Where the RSDP is; zero without one.
+    /// The address of the RSDP; zero if there is none.
     pub rsdp: u64,
 }
 
 impl StartInfo {
-    /// All of it, and the modules, as it is in memory. `hvm_start_info` comes first.
+    /// The contents of memory: `hvm_start_info` first, then its lists and the modules.
     #[must_use]
     pub fn pieces(&self) -> Vec<Piece> {
         let place = |is_there: bool, at: u64| if is_there { at } else { 0 }.into();
@@ -81,10 +81,10 @@ impl StartInfo {
     }
 }
 
-/// Puts the CPU at the PVH entry.
+/// Puts the CPU at the PVH entry point.
 ///
 /// # Errors
-/// When KVM does not take the state.
+/// If KVM refuses the state.
 pub fn enter(cpu: &VcpuFd, entry: u32, start_info: u64) -> anyhow::Result<()> {
     let flat = |selector, type_| kvm_segment {
         limit: u32::MAX,
@@ -97,12 +97,12 @@ pub fn enter(cpu: &VcpuFd, entry: u32, start_info: u64) -> anyhow::Result<()> {
         ..kvm_segment::default()
     };
     let mut sregs = cpu.get_sregs().context("KVM_GET_SREGS")?;
-    // Code that can be read, data that can be written, both accessed; and a busy task state segment of 32 bits.
+    // Readable code, writable data, both accessed; a busy 32-bit task state segment.
     sregs.cs = flat(0x50, 0xb);
     (sregs.ds, sregs.es, sregs.ss) = (flat(0x58, 3), flat(0x58, 3), flat(0x58, 3));
     sregs.tr = kvm_segment { limit: 0x67, selector: 0x60, type_: 0xb, present: 1, ..kvm_segment::default() };
     (sregs.gdt, sregs.idt) = (kvm_dtable::default(), kvm_dtable::default());
-    // Protection; that there is a coprocessor cannot be cleared.
+    // Protection is on. The bit for a coprocessor cannot be cleared.
     (sregs.cr0, sregs.cr4, sregs.efer) = (0x11, 0, 0);
     cpu.set_sregs(&sregs).context("KVM_SET_SREGS")?;
     let rubbish = 0xdead_beef;

@@ -17,7 +17,7 @@ impl Ram {
     /// `len` bytes of RAM, and `image`, if there is one.
     ///
     /// # Errors
-    /// When the host has no such memory.
+    /// If the host has not enough memory.
     pub fn new(len: usize, image: &[u8]) -> anyhow::Result<Self> {
         let rom = GuestAddress(END_OF_ROM - image.len() as u64);
         let ranges = [(GuestAddress(0), len), (rom, image.len())];
@@ -37,15 +37,15 @@ impl Ram {
     /// Writes `bytes` to `address`.
     ///
     /// # Errors
-    /// When not all of it is memory.
+    /// If some of it is not memory.
     pub fn write(&self, address: u64, bytes: &[u8]) -> anyhow::Result<()> {
         self.mapped.write_slice(bytes, GuestAddress(address)).with_context(|| format!("no memory at {address:#x}"))
     }
 
-    /// Where the host has the memory at `address`.
+    /// The host's address of the memory at `address`.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is no memory.
     pub fn host_address(&self, address: u64) -> anyhow::Result<u64> {
         let pointer = self.mapped.get_host_address(GuestAddress(address)).context("no guest memory there")?;
         Ok(pointer.addr() as u64)
@@ -55,13 +55,13 @@ impl Ram {
 impl GuestMemory for Ram {
     fn bytes(&self, from: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
-        // What is not there stays zero.
+        // Absent memory reads as zero.
         let _ = self.mapped.read_slice(&mut bytes, GuestAddress(from));
         bytes
     }
 
     fn store(&mut self, to: u64, bytes: &[u8]) {
-        // A device's write to where nothing is gets lost.
+        // A device's write to absent memory is lost.
         let _ = self.mapped.write_slice(bytes, GuestAddress(to));
     }
 }

@@ -1,24 +1,24 @@
 //! A q35's configuration space in memory: the functions that the host has, with registers that keep what is written to
-//! them, and the base address of power management, behind which the timer is.
+//! them, and the base address of power management, with the timer.
 //!
-//! Left out: registers that are read-only, but for that base; base address registers, of which no function has any.
+//! Left out: read-only registers, except that base; BARs, because no function has any.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 
 use firstlight::fakes::known_hosts::FunctionId;
 
-/// Where the ports have the register that opens the window, with the bit that turns access on (82G33 data sheet, PCIEXBAR).
+/// The register that opens the window, as a configuration address with the enable bit (82G33 data sheet, PCIEXBAR).
 const PCIEXBAR: u32 = 0x8000_0060;
 const PCIEXBAR_ENABLE: u32 = 1;
 const PCIEXBAR_ADDRESS: u32 = 0xf000_0000;
 const LEN: u64 = 256 << 20;
 
-/// The LPC bridge, and in it the base of the power management registers (ICH9 data sheet, 13.1.11).
+/// The LPC bridge, and its register with the base of power management (ICH9 data sheet, 13.1.11).
 const LPC: FunctionId = (0x1f, 0, 0x2918_8086);
 const PMBASE: u64 = 0x40;
 const PMBASE_ADDRESS: u32 = 0xff80;
-/// The timer's port from there on (ICH9 data sheet, 13.8.3.3).
+/// The timer's port, relative to that base (ICH9 data sheet, 13.8.3.3).
 const PM_TIMER: u16 = 8;
 
 /// The window.
@@ -27,7 +27,7 @@ pub struct Window {
     /// The longest access in bytes. A longer write is lost, a longer read of an existing function returns zeros.
     longest: u8,
     start: Option<u64>,
-    /// Dwords by their place in the window.
+    /// Dwords by their offset in the window.
     written: BTreeMap<u64, u32>,
 }
 
@@ -81,12 +81,12 @@ impl Window {
         (base != 0).then_some(base as u16 + PM_TIMER)
     }
 
-    /// How far `at` is in the window.
+    /// The offset of `at` in the window.
     fn place(&self, at: u64) -> Option<u64> {
         at.checked_sub(self.start?).filter(|&place| place < LEN)
     }
 
-    /// The numbers of the function at this place.
+    /// The IDs of the function with this number.
     fn id(&self, place: u64) -> Option<u32> {
         let at = |&(device, function, id): &FunctionId| {
             (u64::from(device) << 3 | u64::from(function) == place >> 12).then_some(id)

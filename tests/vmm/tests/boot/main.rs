@@ -125,7 +125,7 @@ fn check_kernel(name: &str, outcome: &Outcome, ram_end: u64) -> u64 {
     let command_line = ram.bytes(u32_at(outcome, params + 0x228), COMMAND_LINE.len());
     assert_eq!(command_line, COMMAND_LINE, "{name}: command line");
     let map = e820(outcome, params);
-    // Tables may be at the end of RAM, which is told to its end; they are in whole pages.
+    // Tables may be at the end of RAM, in whole pages. The map covers RAM to its end.
     assert!(map.iter().any(|&(_, end, _)| end == ram_end), "{name}: end of RAM: {map:x?}");
     let is_last = |&(_, end, kind): &(u64, u64, u8)| kind == 1 && (ram_end - 0x4_0000..=ram_end).contains(&end);
     assert!(map.iter().any(is_last), "{name}: RAM below the tables: {map:x?}");

@@ -20,7 +20,7 @@ const BOOT_RAM: Range<u64> = 0x4_0000..0x9_fc00;
 const USED: Range<u64> = 0x4_0000..0x9_e800;
 /// What the test kernel asks for (`init_size`).
 const KERNEL_SIZE: u64 = 0x1_0000;
-/// Where the bzImage is, and the initrd behind it, at the top of RAM.
+/// The addresses of the bzImage and, after it, of the initrd, at the top of RAM.
 const BZIMAGE: u64 = RAM as u64 - 0x2_0000;
 const INITRD: u64 = RAM as u64 - 0x1_0000;
 /// Where Firecracker has the RSDP, and the end of its RAM below 640 KiB.

@@ -13,7 +13,7 @@ use crate::check;
 
 /// The kernel's parameters.
 #[derive(Debug, PartialEq)]
-pub struct Told {
+pub struct Parameters {
     /// The memory of the kernel and of its parts: start and end of each.
     parts: Vec<Range<u64>>,
     /// Address of the kernel and sectors of its setup code, if it was loaded, the initrd, and the command line's address.
@@ -28,7 +28,7 @@ pub struct Told {
     e820: Vec<(Range<u64>, u32)>,
 }
 
-impl Told {
+impl Parameters {
     /// Reads them at the addresses in `handover`.
     pub fn of(script: &Script, machine: &FakeMachine, handover: Handover) -> Self {
         let at = handover.parameters.get();
