@@ -107,8 +107,7 @@ fn unpack(packages: &Path, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The packages with kernels, each with its file: those that any suite's package depends on. From 7.3 on, the file is in a
-/// package of its own. The oldest is there without a signature too.
+/// The packages with the kernels that the package in any suite depends on. From 7.3 on, the kernel is in a separate package. The oldest kernel is downloaded without a signature too.
 fn kernels(apt: &Apart) -> anyhow::Result<Vec<String>> {
     let run = |arguments: &[&str]| -> anyhow::Result<String> {
         let printed = run_quietly(apt.command("apt-cache").args(arguments))?;

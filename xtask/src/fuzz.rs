@@ -8,13 +8,12 @@ use std::fs::{self, File};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Mutex;
-use std::{iter, thread};
+use std::thread;
 
 use anyhow::{Context, bail, ensure};
 
 use crate::paths::{self, shown};
-use crate::progress::{run_quietly, run_step, say};
+use crate::progress::{parallel, run_quietly, run_step, say};
 use crate::{child, packages};
 
 /// The version of cargo-fuzz that is installed.
@@ -90,30 +89,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .collect();
     build(args)?;
 
-    let queue = Mutex::new(wanted.iter().copied());
-    let reports = Mutex::new(Vec::new());
     let cpus = thread::available_parallelism().map_or(1, NonZero::get);
     let jobs = args.jobs.unwrap_or(cpus).clamp(1, wanted.len());
-    thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                let next = || queue.lock().ok()?.next();
-                for name in iter::from_fn(next) {
-                    say(&format!("{name}: running, the log is {}", shown(&folder("logs").join(name))));
-                    let report = fuzz(name, args);
-                    if let Ok(mut reports) = reports.lock() {
-                        reports.push((name, report));
-                    }
-                }
-            });
-        }
-    });
-    let mut reports = reports.into_inner().unwrap_or_default();
-    reports.sort_by_key(|(name, _)| *name);
-    let reports: Vec<_> = reports
-        .into_iter()
-        .map(|(name, report)| Ok((name, report.with_context(|| format!("cannot run {name}"))?)))
-        .collect::<anyhow::Result<_>>()?;
+    let reports = parallel(&wanted, jobs, |&name| {
+        say(&format!("{name}: running, the log is {}", shown(&folder("logs").join(name))));
+        Ok((name, fuzz(name, args).with_context(|| format!("cannot run {name}"))?))
+    })?;
     say(&table(&reports));
     let mut found = false;
     for (name, report) in &reports {

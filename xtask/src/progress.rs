@@ -6,9 +6,11 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::process::{Command, ExitCode, Output};
+use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A step that takes less time leaves no line on a terminal.
@@ -115,6 +117,35 @@ impl Drop for Rounds {
     }
 }
 
+/// Does `work` for all items, `at_once` at a time. Returns the results in the order of the items. After an error, it starts no
+/// other item.
+pub fn parallel<T: Sync, R: Send>(
+    items: &[T],
+    at_once: usize,
+    work: impl Fn(&T) -> anyhow::Result<R> + Sync,
+) -> anyhow::Result<Vec<R>> {
+    let queue = Mutex::new(items.iter().enumerate());
+    let next = || queue.lock().ok()?.next();
+    let worker = || -> anyhow::Result<Vec<_>> {
+        let mut results = Vec::new();
+        while let Some((number, item)) = next() {
+            let result = work(item).inspect_err(|_| while next().is_some() {})?;
+            results.push((number, result));
+        }
+        Ok(results)
+    };
+    let mut results = Vec::new();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(worker)).collect();
+        for worker in workers {
+            results.extend(worker.join().map_err(|_| anyhow!("a thread has panicked"))??);
+        }
+        anyhow::Ok(())
+    })?;
+    results.sort_by_key(|(number, _)| *number);
+    Ok(results.into_iter().map(|(_, result)| result).collect())
+}
+
 /// Runs a command as a step. Returns its standard output.
 pub fn run_step(what: &str, command: &mut Command) -> anyhow::Result<Vec<u8>> {
     let step = step(what);
@@ -214,5 +245,18 @@ mod tests {
             warning: `a` (lib) generated 1 warning\n    Finished\n";
         assert_eq!(warnings(printed), ["warning: unstable feature `sse2`\n  |\n  = note: this will be an error"]);
         assert!(warnings("    Finished in 1 s\n").is_empty());
+    }
+
+    #[test]
+    fn results_are_in_order_and_nothing_starts_after_an_error() {
+        let squares = parallel(&[1, 2, 3, 4], 2, |number| Ok(number * number)).unwrap();
+        assert_eq!(squares, [1, 4, 9, 16]);
+        let started = Mutex::new(Vec::new());
+        let failed = parallel(&[1, 2, 3], 1, |number| {
+            started.lock().unwrap().push(*number);
+            if *number == 2 { bail!("no {number}") } else { Ok(()) }
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "no 2");
+        assert_eq!(started.into_inner().unwrap(), [1, 2]);
     }
 }

@@ -48,7 +48,7 @@ const MAX_LINE: u64 = 4096;
 /// Boot Linux in QEMU with the firmware image
 ///
 /// Installs what is missing, builds the image, fetches the default guest, and boots it with the serial console on the
-/// terminal. On a terminal the guest gives a shell; leaving it powers off, and Ctrl-A X ends QEMU at once. Without a
+/// terminal. On a terminal the guest starts a shell; leaving it powers off, and Ctrl-A X ends QEMU at once. Without a
 /// terminal (in a script, with the output in a file or a pipe) the guest prints a short report and powers off.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -128,7 +128,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (kernel, initrd) = match (kernel, initrd) {
         (Some(kernel), initrd) => {
             if initrd.is_none() {
-                say("This kernel boots without an initramfs; --initrd FILE gives it one.");
+                say("This kernel boots without an initramfs; --initrd FILE adds one.");
             }
             (kernel, initrd)
         }

@@ -9,7 +9,7 @@
 //! 3. The host's own target is used, with vector registers turned off by flags. The compiler warns that these flags will be an
 //!    error one day (rust-lang/rust, issue 116344).
 //!
-//! The result of ways 2 and 3 is kept in `target/rust-src`. Removing that folder starts over; way 3 is also tried anew after
+//! The result of ways 2 and 3 is kept in `target/rust-src`. Removing that folder starts over. After way 3, all are tried again after
 //! a day. The path of the sources goes into the hashes of symbol names, so in way 2 the same bytes take the same folder of sources.
 
 use std::fs;

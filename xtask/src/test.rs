@@ -229,7 +229,7 @@ fn check_crates() -> anyhow::Result<()> {
 /// The steps that need neither the image nor QEMU.
 fn host_steps(filter: Option<&str>) -> Vec<Step> {
     let mut tests = Step::new("host tests", "test --workspace");
-    // A workspace of its own.
+    // `fuzz` is a separate workspace.
     let mut fuzz_tests = Step::new("fuzz targets", "test --locked --manifest-path fuzz/Cargo.toml --target-dir");
     fuzz_tests.arguments.push(paths::target().join("fuzz").display().to_string());
     if let Some(filter) = filter {

@@ -1,4 +1,4 @@
-//! What is measured: a machine, a transport, an accelerator and a payload; and QEMU's command line for it.
+//! Scenarios: a machine, a transport, an accelerator and a payload, and QEMU's command line for them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub enum Transport {
     Pio,
 }
 
-/// What is booted.
+/// The kernel that is booted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Payload {
@@ -73,7 +73,7 @@ pub struct Scenario {
     /// What executes the guest.
     #[serde(serialize_with = "accelerator_name")]
     pub accelerator: Accelerator,
-    /// What is booted.
+    /// The kernel that is booted.
     pub payload: Payload,
     /// Devices in the form of `-device`, and other options of QEMU: a word that begins with a dash, and then its value.
     pub devices: Vec<String>,

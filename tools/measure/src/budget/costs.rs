@@ -48,7 +48,7 @@ pub const COLUMNS: [Column; 13] = [
         "topology_writes",
         "changes of the memory map",
         None,
-        "writes after which QEMU builds the guest's memory map anew, about 100 us each on hardware",
+        "writes after which QEMU rebuilds the guest's memory map, about 100 us each on hardware",
     ),
     exact("dma_transfers", "DMA transfers", None, "transfers of fw_cfg's DMA"),
     exact("exits", "exits to QEMU", KVM, "times that KVM hands the guest over to QEMU, some us each"),
@@ -64,8 +64,8 @@ pub const COLUMNS: [Column; 13] = [
     Column {
         key: "code_pages",
         name: "code pages",
-        means: "pages of 4 KiB of the image with executed code, each mapped by the host at its first use; where they grow, \
-                `cargo xtask order` orders the functions anew",
+        means: "pages of 4 KiB of the image with executed code, each mapped by the host at its first use; if they grow, \
+                `cargo xtask order` orders the functions again",
         tolerance: 10,
         needs: None,
     },

@@ -3,13 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail};
 use xtask::packages::QEMU_PROGRAM;
-use xtask::progress::{Rounds, command_line};
+use xtask::progress::{Rounds, command_line, parallel};
 
 use super::configuration::Configuration;
 use super::transcript;
@@ -75,43 +73,20 @@ pub struct Files<'a> {
 pub fn all(boots: &[Boot<'_>], files: &Files<'_>) -> anyhow::Result<Vec<String>> {
     let progress = Rounds::start(boots.len());
     progress.round("Booting under SeaBIOS and under Firstlight");
-    let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<_>> = Mutex::new(boots.iter().map(|_| None).collect());
-    let failed = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while failed.load(Ordering::SeqCst) == 0 {
-                    let number = next.fetch_add(1, Ordering::SeqCst);
-                    let Some(boot) = boots.get(number) else { break };
-                    progress.next(&format!("{} under {}", boot.configuration.name, boot.side.name()));
-                    let result = boot.run(files);
-                    failed.fetch_add(usize::from(result.is_err()), Ordering::SeqCst);
-                    if let Ok(mut results) = results.lock() {
-                        results[number] = Some(result);
-                    }
-                }
-            });
-        }
-    });
-    let results = results.into_inner().map_err(|_| anyhow!("a boot ended with a panic"))?;
-    // A boot that was not started because of another's error has no result.
-    let mut printed = Vec::new();
-    let mut missing = false;
-    for result in results {
-        match result {
-            Some(result) => printed.push(result?),
-            None => missing = true,
-        }
-    }
-    ensure!(!missing, "some machines were not booted");
-    Ok(printed)
+    parallel(boots, AT_ONCE, |boot| {
+        progress.next(&boot.name());
+        boot.run(files)
+    })
 }
 
 impl Boot<'_> {
+    /// The machine and the firmware, for messages.
+    fn name(&self) -> String {
+        format!("{} under {}", self.configuration.name, self.side.name())
+    }
+
     /// Boots, and returns the output of the serial port.
     fn run(&self, files: &Files<'_>) -> anyhow::Result<String> {
-        let name = format!("{} under {}", self.configuration.name, self.side.name());
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let (script, serial) = (folder.path().join("script"), folder.path().join("serial"));
         fs::write(&script, SCRIPT).context("cannot write the guest's script")?;
@@ -127,7 +102,7 @@ impl Boot<'_> {
         }
         if ended.timed_out || !ended.status.success() || !transcript::is_complete(&printed) {
             let why = ended.failure("the end of its script", LIMIT);
-            bail!("{name}: the guest {why}\n{typed}\n---- serial port\n{printed}\n----");
+            bail!("{}: the guest {why}\n{typed}\n---- serial port\n{printed}\n----", self.name());
         }
         Ok(printed)
     }

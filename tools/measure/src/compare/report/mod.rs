@@ -27,7 +27,7 @@ pub struct Report {
     pub reference: String,
     /// The firmware images.
     pub firmware: Vec<Firmware>,
-    /// What was measured.
+    /// The scenarios.
     pub scenarios: Vec<Measured>,
 }
 
@@ -43,9 +43,9 @@ pub struct Firmware {
 /// One scenario under every firmware.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measured {
-    /// What was measured, in words.
+    /// The scenario's name.
     pub name: String,
-    /// What was measured.
+    /// The scenario.
     pub scenario: Scenario,
     /// The image that ends at the reset vector: QEMU's own costs.
     pub base_line: Row,
