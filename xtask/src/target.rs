@@ -257,20 +257,4 @@ mod tests {
         let library = find_sources(&compiler, folder.path()).unwrap();
         assert_eq!(fs::canonicalize(library).unwrap(), fs::canonicalize(compiler.library()).unwrap());
     }
-
-    #[test]
-    fn only_the_hosts_target_needs_flags_against_vector_registers() {
-        assert_eq!(Target::Bare.flags(), [""; 0]);
-        let library = paths::root().join("target/library");
-        let flags = Target::BareFromSources(library.clone()).flags();
-        let remapped = [library.display().to_string(), "target/library".to_owned()];
-        assert_eq!(flags[..2], remapped.map(|path| format!("--remap-path-prefix={path}=library")));
-        assert!(Target::Host(String::new()).flags().contains(&"-Ctarget-feature=-sse,-sse2".to_owned()));
-    }
-
-    #[test]
-    fn the_last_line_of_an_error_is_shown() {
-        let error = anyhow!("`rustup` failed:\ninfo: downloading\nerror: no network\n\n");
-        assert_eq!(last_line(&error), "error: no network");
-    }
 }

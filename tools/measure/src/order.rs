@@ -16,9 +16,9 @@ use xtask::progress::{say, step};
 use xtask::{image, packages, paths};
 
 use crate::boot::probe::Files;
-use crate::boot::scenario::LARGE;
+use crate::boot::scenario::{LARGE, MACHINES};
 use crate::boot::translation;
-use crate::budget::{MACHINES, scenario};
+use crate::budget::scenario;
 
 /// The file, from the repository's top folder.
 const FILE: &str = "order.ld";

@@ -9,6 +9,9 @@ use xtask::qemu::{self, Accelerator, Launch};
 
 use super::probe::{EXIT_PORT, Files, Format, USER_PROGRAM};
 
+/// The machines that are measured by default.
+pub const MACHINES: [&str; 3] = ["q35", "pc", "microvm"];
+
 /// The small payload, whose transfer takes so little time that it hides nothing of the firmware.
 pub const SMALL: Sizes = Sizes { kernel: 256 << 10, initrd: 0 };
 
@@ -148,13 +151,26 @@ impl Payload {
 }
 
 /// The guest memory for a payload: 512 MiB, or more if it needs more.
-pub fn memory_for(payload: &Payload) -> String {
+fn memory_for(payload: &Payload) -> String {
     const LEAST: u64 = 512 << 20;
     let bytes = payload.memory().max(LEAST).next_multiple_of(256 << 20);
     format!("{}M", bytes >> 20)
 }
 
 impl Scenario {
+    /// A machine with one CPU and no more devices, with DMA and under TCG.
+    pub fn plain(machine: &str, payload: Payload) -> Self {
+        Self {
+            machine: machine.to_owned(),
+            transport: Transport::Dma,
+            accelerator: Accelerator::Tcg,
+            memory: memory_for(&payload),
+            payload,
+            devices: Vec::new(),
+            cpus: 1,
+        }
+    }
+
     /// Its name in a report.
     pub fn name(&self) -> String {
         let transport = match self.transport {

@@ -16,7 +16,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use xtask::image::Image;
 use xtask::progress::{say, step};
-use xtask::qemu::{self, Accelerator};
+use xtask::qemu;
 use xtask::{image, packages, paths};
 
 use self::costs::{COLUMNS, Costs, compare, explanation, table};
@@ -24,8 +24,7 @@ use crate::boot::counts;
 use crate::boot::host::qemu_build;
 use crate::boot::host_instructions::{self, OverBaseLine, Runs};
 use crate::boot::probe::{Files, Format};
-use crate::boot::scenario::{LARGE, SMALL, Sizes};
-use crate::boot::scenario::{Scenario, Transport, memory_for};
+use crate::boot::scenario::{LARGE, MACHINES, SMALL, Scenario, Sizes};
 use crate::boot::translation;
 use crate::numbers::grouped;
 
@@ -75,9 +74,6 @@ struct Record {
     /// The budgets.
     machine: BTreeMap<String, Costs>,
 }
-
-/// The machines, in the order of the table.
-pub const MACHINES: [&str; 3] = ["q35", "pc", "microvm"];
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -235,16 +231,7 @@ fn qemu_version() -> String {
 
 /// The machine with a probe of these sizes, under TCG.
 pub fn scenario(machine: &str, sizes: Sizes) -> Scenario {
-    let payload = sizes.probe(Format::Bzimage);
-    Scenario {
-        machine: machine.to_owned(),
-        transport: Transport::Dma,
-        accelerator: Accelerator::Tcg,
-        memory: memory_for(&payload),
-        payload,
-        devices: Vec::new(),
-        cpus: 1,
-    }
+    Scenario::plain(machine, sizes.probe(Format::Bzimage))
 }
 
 /// Counts everything on one machine. If host instructions are above `budget`, they are counted again.

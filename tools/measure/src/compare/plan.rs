@@ -5,10 +5,7 @@ use std::path::PathBuf;
 use xtask::qemu::Accelerator;
 
 use crate::boot::probe::Format;
-use crate::boot::scenario::{LARGE, Payload, SMALL, Scenario, Sizes, Transport, memory_for};
-
-/// The machines that are measured by default.
-const MACHINES: [&str; 3] = ["q35", "pc", "microvm"];
+use crate::boot::scenario::{LARGE, MACHINES, Payload, SMALL, Scenario, Sizes, Transport};
 
 /// The machines on which devices are measured by default: those with a PCI bus.
 const WITH_PCI: [&str; 2] = ["q35", "pc"];
@@ -70,19 +67,12 @@ pub fn scenarios(wishes: &Wishes, default_accelerator: Accelerator, kernel: Opti
             for &transport in transports {
                 for &accelerator in accelerators {
                     for payload in payloads {
-                        let bare = Scenario {
-                            machine: machine.clone(),
-                            transport,
-                            accelerator,
-                            payload: payload.clone(),
-                            devices: wishes.devices.clone(),
-                            cpus: wishes.cpus,
-                            memory: wishes.memory.clone().unwrap_or_else(|| memory_for(payload)),
-                        };
-                        scenarios.push(bare.clone());
-                        let with =
-                            wishes.extras.iter().map(|devices| Scenario { devices: devices.clone(), ..bare.clone() });
-                        scenarios.extend(with);
+                        let plain = Scenario::plain(machine, payload.clone());
+                        let memory = wishes.memory.clone().unwrap_or(plain.memory);
+                        let devices = wishes.devices.clone();
+                        let bare = Scenario { transport, accelerator, devices, cpus: wishes.cpus, memory, ..plain };
+                        let with = |devices: &Vec<_>| Scenario { devices: devices.clone(), ..bare.clone() };
+                        scenarios.extend([bare.clone()].into_iter().chain(wishes.extras.iter().map(with)));
                     }
                 }
             }
