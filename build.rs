@@ -1,33 +1,86 @@
-//! Passes the target's name to the library, and the linker script to the firmware binary only.
+//! Passes the target's name to the library, the linker scripts to the firmware and to the EFI runtime services, and the image of
+//! these services to the firmware, which includes it.
 
-use std::env;
+use std::{env, fs};
 
 #[path = "src/image_size.rs"]
 mod image_size;
+
+/// The variable with the path of the runtime services' image.
+const RUNTIME: &str = "FIRSTLIGHT_RUNTIME";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=linker.ld");
     println!("cargo::rerun-if-changed=order.ld");
     println!("cargo::rerun-if-changed=src/image_size.rs");
-    let variable = |name| env::var(name).expect("cargo sets the variables of build scripts");
+    println!("cargo::rerun-if-changed=src/firmware/runtime/runtime.ld");
     println!("cargo::rustc-env=FIRSTLIGHT_TARGET={}", variable("TARGET"));
-    if env::var_os("CARGO_FEATURE_FIRMWARE").is_none() {
-        return;
-    }
     let root = variable("CARGO_MANIFEST_DIR");
-    let pass = |argument: &str| println!("cargo::rustc-link-arg-bin=firstlight={argument}");
-    // For a target without an operating system, rustc calls the linker itself; otherwise it calls the C compiler to link.
-    let is_direct = variable("CARGO_CFG_TARGET_OS") == "none";
-    if !is_direct {
-        ["-nostdlib", "-nostartfiles", "-no-pie"].into_iter().for_each(pass);
+    include_runtime_services(&variable("OUT_DIR"));
+    if env::var_os("CARGO_FEATURE_FIRMWARE").is_some() {
+        let program = Program::new("firstlight");
+        if !program.is_direct {
+            program.pass("-no-pie");
+        }
+        // The directory of the files that linker.ld includes.
+        program.pass(&format!("-L{root}"));
+        program.pass("-static");
+        program.pass_to_linker(&format!("--defsym=IMAGE_SIZE={}", image_size::IMAGE_SIZE));
+        program.link(&format!("{root}/linker.ld"));
     }
-    pass(&format!("-T{root}/linker.ld"));
-    // The directory of the files that linker.ld includes.
-    pass(&format!("-L{root}"));
-    pass("-static");
-    let size = format!("--defsym=IMAGE_SIZE={}", image_size::IMAGE_SIZE);
-    for argument in [&size, "--build-id=none", "--no-dynamic-linker", "-znorelro", "-zmax-page-size=4096"] {
-        pass(&if is_direct { argument.to_owned() } else { format!("-Wl,{argument}") });
+    if env::var_os("CARGO_FEATURE_RUNTIME_SERVICES").is_some() {
+        let program = Program::new("firstlight-runtime");
+        if !program.is_direct {
+            program.pass("-static-pie");
+        }
+        program.link(&format!("{root}/src/firmware/runtime/runtime.ld"));
     }
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).expect("cargo sets the variables of build scripts")
+}
+
+/// A program that is linked by a script of its own.
+struct Program {
+    name: &'static str,
+    /// For a target without an operating system, rustc calls the linker itself; otherwise it calls the C compiler to link.
+    is_direct: bool,
+}
+
+impl Program {
+    fn new(name: &'static str) -> Self {
+        Self { name, is_direct: variable("CARGO_CFG_TARGET_OS") == "none" }
+    }
+
+    fn pass(&self, argument: &str) {
+        println!("cargo::rustc-link-arg-bin={}={argument}", self.name);
+    }
+
+    fn pass_to_linker(&self, argument: &str) {
+        self.pass(&if self.is_direct { argument.to_owned() } else { format!("-Wl,{argument}") });
+    }
+
+    /// Passes the script, and what both programs need.
+    fn link(&self, script: &str) {
+        if !self.is_direct {
+            ["-nostdlib", "-nostartfiles"].into_iter().for_each(|argument| self.pass(argument));
+        }
+        self.pass(&format!("-T{script}"));
+        for argument in ["--build-id=none", "--no-dynamic-linker", "-znorelro", "-zmax-page-size=4096"] {
+            self.pass_to_linker(argument);
+        }
+    }
+}
+
+/// Writes what the firmware includes: the image of the runtime services, or nothing where it is only checked or tested.
+fn include_runtime_services(out: &str) {
+    println!("cargo::rerun-if-env-changed={RUNTIME}");
+    let image = env::var_os(RUNTIME).map(|path| {
+        println!("cargo::rerun-if-changed={}", path.display());
+        fs::read(&path).unwrap_or_else(|error| panic!("{RUNTIME} names {}: {error}", path.display()))
+    });
+    fs::write(format!("{out}/runtime.bin"), image.unwrap_or_default())
+        .expect("cargo makes the folder for build scripts");
 }

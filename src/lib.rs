@@ -111,7 +111,11 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
     let bios_data = matches!(start, Start::Reset).then(|| BiosData::of(boot.map));
     trace.mark(boot.machine, Point::FirmwareDone);
     trace.mark(boot.machine, Point::KernelLoad);
-    let system = SystemInfo { rsdp: tables.rsdp, framebuffer: framebuffer.as_ref() };
+    let efi = match efi::request::Request::of_host(boot.machine, fw_cfg) {
+        efi::request::Request::Off => None,
+        _ => Some(efi::information::Sources::of_machine(boot.machine, fw_cfg, &tables)),
+    };
+    let system = SystemInfo { rsdp: tables.rsdp, framebuffer: framebuffer.as_ref(), efi: efi.as_ref() };
     let loaded = boot::load(&mut boot, &payload, &system)?;
     tpm::measure(boot.machine, fw_cfg, tables.tpm, &loaded.images);
     let clears = match start {

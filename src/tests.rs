@@ -133,6 +133,53 @@ fn the_points_of_the_boot_are_marked_when_the_host_asks_for_it() {
     assert_eq!(marks(None), []);
 }
 
+/// An image of the EFI runtime services: a page of code and three of data.
+const RUNTIME: &[u8] = &{
+    let mut image = [0; 76];
+    [image[0], image[1], image[2], image[3]] = *b"FLRT";
+    // Where the shared structure is, where the code ends, the length; then the functions, at 0x100.
+    (image[5], image[9], image[13]) = (0x10, 0x10, 0x40);
+    let mut at = 17;
+    while at < image.len() {
+        image[at] = 1;
+        at += 4;
+    }
+    image
+};
+
+#[test]
+fn a_kernel_finds_efi_tables_only_when_the_host_asks_for_them() {
+    let efi_info = |option: Option<&[u8]>, image: &'static [u8]| {
+        let device = with_kernel(golden::device("q35", true));
+        let device = match option {
+            Some(text) => device.with_file("opt/org.firstlight/efi", text),
+            None => device,
+        };
+        let mut machine = q35(device);
+        machine.runtime_services = image;
+        let handover = run(&mut machine, Start::Reset).unwrap();
+        let page = machine.memory.bytes(handover.parameters.get(), 4096);
+        let info = page[0x1c0..0x1e0].to_vec();
+        let system_table = u32_at(&info, 4);
+        let is_table = system_table != 0 && machine.memory.bytes(system_table, 8) == b"IBI SYST";
+        // The system table is in memory that the kernel leaves alone.
+        let entries = usize::from(page[0x1e8]);
+        let is_ram = page[0x2d0..][..20 * entries].chunks(20).any(|entry| {
+            let (start, len) = (u32_at(entry, 0), u32_at(entry, 8));
+            (start..start + len).contains(&system_table) && u32_at(entry, 16) == 1
+        });
+        (info, is_table && !is_ram)
+    };
+    for option in [None, Some(&b"off"[..]), Some(b"what")] {
+        assert_eq!(efi_info(option, RUNTIME), (vec![0; 32], false), "{option:?}");
+    }
+    let (info, has_table) = efi_info(Some(b"tables"), RUNTIME);
+    assert_eq!((&info[..4], u32_at(&info, 8), u32_at(&info, 12)), (&b"EL64"[..], 48, 1));
+    assert!(has_table && u32_at(&info, 20).is_multiple_of(48));
+    // A firmware that was built without the services.
+    assert_eq!(efi_info(Some(b"tables"), &[]), (vec![0; 32], false));
+}
+
 #[test]
 fn a_host_without_a_known_bridge_boots() {
     let mut machine = FakeMachine::new().with(with_kernel(golden::device("microvm", true)));

@@ -1,6 +1,7 @@
 //! What every kernel is told about the machine, besides its memory map.
 
 use crate::addr::PhysAddr;
+use crate::efi::information::Sources;
 use crate::framebuffer::Framebuffer;
 
 /// What the firmware has set up for the kernel.
@@ -10,4 +11,6 @@ pub struct SystemInfo<'a> {
     pub rsdp: Option<PhysAddr>,
     /// The display's framebuffer, if there is one.
     pub framebuffer: Option<&'a Framebuffer>,
+    /// What EFI tables are made of, if the host asks for these.
+    pub efi: Option<&'a Sources>,
 }

@@ -1,5 +1,5 @@
 //! The UEFI data for a kernel that is entered without boot services: a system table, the memory map, configuration tables and
-//! runtime services.
+//! runtime services. Linux finds it by `boot_params`.
 //!
 //! Assumed: the tables are in their places. Left out: a table with the firmware's own random bytes where the CPU has none
 //! (RDRAND).
@@ -14,9 +14,11 @@ use super::power_off;
 use super::runtime::{ATTRIBUTES_TABLE_LEN, Error, Placed, RuntimeImage, State, properties_table};
 use super::variables::Phase;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
-use crate::hal::Memory;
+use crate::fw_cfg::FwCfg;
+use crate::hal::{Cpu, Memory};
 use crate::heap;
 use crate::memory_map::{MemoryMap, Placement};
+use crate::tables;
 
 /// What the kernel's tables are made of.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,30 @@ pub struct Sources {
     pub is_qemu: bool,
     /// Random bytes, if the CPU has some.
     pub seed: Option<[u8; SEED_LEN]>,
+}
+
+impl Sources {
+    /// What this machine has.
+    #[cold]
+    pub fn of_machine(machine: &mut impl Cpu, fw_cfg: &FwCfg, tables: &tables::Tables) -> Self {
+        Self {
+            runtime: machine.runtime_services(),
+            rsdp: tables.rsdp,
+            smbios: tables.smbios,
+            is_qemu: fw_cfg.host_kind().is_qemu(),
+            seed: seed(machine),
+        }
+    }
+}
+
+/// Random bytes from the CPU.
+fn seed(cpu: &mut impl Cpu) -> Option<[u8; SEED_LEN]> {
+    let mut seed = [0; SEED_LEN];
+    let (words, _) = seed.as_chunks_mut::<8>();
+    for word in words {
+        *word = cpu.random()?.to_le_bytes();
+    }
+    Some(seed)
 }
 
 /// The random bytes for a kernel: as many as Linux makes of what it gets (`drivers/firmware/efi/efi.c`, `EFI_RANDOM_SEED_SIZE`).

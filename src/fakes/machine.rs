@@ -199,6 +199,10 @@ pub fn check_memory_type(register: u32, value: u64, capabilities: u64) {
 pub struct FakeMachine {
     /// Guest memory.
     pub memory: FakeMemory,
+    /// The CPU's random numbers, the last one first.
+    pub random: Vec<u64>,
+    /// The image of the EFI runtime services.
+    pub runtime_services: &'static [u8],
     /// Whether page zero can be read, as after a start by the PVH entry point.
     pub has_page_zero: bool,
     /// Devices; the first that claims a port answers.
@@ -250,6 +254,8 @@ impl Default for FakeMachine {
     fn default() -> Self {
         Self {
             memory: FakeMemory::default(),
+            random: Vec::new(),
+            runtime_services: &[],
             has_page_zero: false,
             devices: Vec::new(),
             registers: Vec::new(),
@@ -635,6 +641,12 @@ impl Cpu for FakeMachine {
     }
     fn startup_code(&self) -> &'static [u8] {
         &[0xf4; STARTUP_MAILBOX]
+    }
+    fn random(&mut self) -> Option<u64> {
+        self.random.pop()
+    }
+    fn runtime_services(&self) -> &'static [u8] {
+        self.runtime_services
     }
 }
 

@@ -168,6 +168,10 @@ pub trait Cpu {
     /// The code that a started CPU runs: real-mode code for the beginning of a page, [`STARTUP_MAILBOX`] bytes long. It executes
     /// what the AP mailbox after it says (see [`crate::cpus`]) and halts.
     fn startup_code(&self) -> &'static [u8];
+    /// 64 random bits from the CPU (RDRAND), if it has the instruction and it succeeds.
+    fn random(&mut self) -> Option<u64>;
+    /// The image of the EFI runtime services ([`crate::efi::runtime`]). Empty in a firmware that was built without it.
+    fn runtime_services(&self) -> &'static [u8];
 }
 
 /// Access to what the host offers: fw_cfg's device, and memory for items. Most modules need no more.

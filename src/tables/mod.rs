@@ -43,6 +43,8 @@ const SMBIOS_TABLES: &str = "etc/smbios/smbios-tables";
 pub struct Tables {
     /// The address of the RSDP, if there is one.
     pub rsdp: Option<PhysAddr>,
+    /// The address of the SMBIOS entry point, if the firmware has put one into memory.
+    pub smbios: Option<PhysAddr>,
     /// The addresses that were written into the host's files.
     pub writes: Vec<HostWrite>,
     /// Whether there is a TPM. The log of one that is described is zero.
@@ -85,7 +87,7 @@ impl Tables {
     /// Tables that are already in memory, and stay unchanged.
     #[must_use]
     pub fn in_memory(rsdp: PhysAddr, fw_cfg: &FwCfg) -> Self {
-        Self { rsdp: Some(rsdp), writes: Vec::new(), tpm: Presence::without_table(fw_cfg) }
+        Self { rsdp: Some(rsdp), smbios: None, writes: Vec::new(), tpm: Presence::without_table(fw_cfg) }
     }
 }
 
@@ -120,11 +122,12 @@ pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: 
         }
     });
     place.clear_stale();
-    if let (Some(entry_point), Some(tables)) = (fw_cfg.find(SMBIOS_ANCHOR), fw_cfg.find(SMBIOS_TABLES))
-        && let Err(error) = smbios::load(&mut place, entry_point, tables)
-    {
-        log::warn!("no SMBIOS tables: {error}");
-    }
+    let smbios = match (fw_cfg.find(SMBIOS_ANCHOR), fw_cfg.find(SMBIOS_TABLES)) {
+        (Some(entry_point), Some(tables)) => smbios::load(&mut place, entry_point, tables)
+            .inspect_err(|error| log::warn!("no SMBIOS tables: {error}"))
+            .ok(),
+        _ => None,
+    };
     let rsdp = rsdp.or(in_memory.rsdp);
     let tpm = match (rsdp, place.tpm_log) {
         (Some(_), Some(log)) => Presence::Described { log },
@@ -133,5 +136,5 @@ pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: 
         (None, _) if host::has_tpm(fw_cfg) => Presence::Undescribed,
         (None, _) => Presence::without_table(fw_cfg),
     };
-    Tables { rsdp, writes: place.writes, tpm }
+    Tables { rsdp, smbios, writes: place.writes, tpm }
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::place::Place;
-use crate::addr::{Alignment, PhysRange};
+use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::fw_cfg::{self, Item};
 use crate::hal::{HostAccess, MemoryError};
 use crate::layout::F_SEGMENT;
@@ -53,12 +53,12 @@ impl From<MemoryError> for Error {
     }
 }
 
-/// Loads the structures, puts the firmware's own first, and writes the entry point. The firmware's is left out if the host has
+/// Loads the structures, puts the firmware's own first, and writes the entry point, whose address it returns. The firmware's is left out if the host has
 /// one of its kind, or if the entry point's counters have no room for it.
 ///
 /// Without room in the F-segment they go below 640 KiB, apart from an MP table's pointer. Nothing searches for them there, which
 /// is a property of the machine and not an error.
-pub fn load<M: HostAccess>(place: &mut Place<'_, M>, entry_point: Item, tables: Item) -> Result<(), Error> {
+pub fn load<M: HostAccess>(place: &mut Place<'_, M>, entry_point: Item, tables: Item) -> Result<PhysAddr, Error> {
     if !F_SEGMENT.contains_addr(place.scanned.start()) {
         log::info!(
             "SMBIOS tables will not be found: {F_SEGMENT}, where they are looked for, is no RAM or the host's own"
@@ -101,5 +101,5 @@ pub fn load<M: HostAccess>(place: &mut Place<'_, M>, entry_point: Item, tables: 
     let at =
         place.scanned(entry_point.len() as u64, Alignment::PARAGRAPH).ok_or(Error::NoRoom(entry_point.len() as u64))?;
     place.machine.write(at.start(), &entry_point)?;
-    Ok(())
+    Ok(at.start())
 }

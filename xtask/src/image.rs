@@ -5,7 +5,8 @@
 //! PVH entry point.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
@@ -15,7 +16,7 @@ use crate::elf_file::{LIMIT, LOADED_END};
 use crate::paths::{self, shown};
 use crate::progress::{run_step_with_warnings, say};
 use crate::target::Target;
-use crate::{child, elf_file};
+use crate::{child, elf_file, runtime};
 
 /// QEMU requires that the size of a `-bios` file is a multiple of this (`x86_bios_rom_init`).
 const GRANULE: usize = 64 << 10;
@@ -41,6 +42,8 @@ pub struct Image {
     pub stripped: PathBuf,
     /// The ELF file with symbols, for gdb.
     pub elf: PathBuf,
+    /// The EFI runtime services in it, with symbols.
+    pub runtime_elf: PathBuf,
     /// Rust's name of the target that it was built for.
     pub target: &'static str,
 }
@@ -67,17 +70,21 @@ pub fn run(args: &Args) -> Result<()> {
 /// instead, and does not check them.
 pub fn inspect(image: &Image, panics: bool) -> Result<()> {
     say("Checking the machine code");
-    let mut cargo = paths::member("inspect");
-    cargo.arg(&image.elf).arg(image.target).args(panics.then_some("--panics"));
-    let status = child::tied(&cargo).status().context("cannot start cargo")?;
-    ensure!(status.success(), "the image failed a check; see above");
+    let files = [(&image.runtime_elf, Some("--no-panics")), (&image.elf, panics.then_some("--panics"))];
+    for (elf, option) in files {
+        let mut cargo = paths::member("inspect");
+        cargo.arg(elf).arg(image.target).args(option);
+        let status = child::tied(&cargo).status().context("cannot start cargo")?;
+        ensure!(status.success(), "{} failed a check; see above", shown(elf));
+    }
     Ok(())
 }
 
 /// Builds the image and checks it.
 pub fn build() -> Result<Image> {
     let target = Target::choose()?;
-    let built = compile(&target)?;
+    let runtime = runtime::image(&compile_runtime(&target)?)?;
+    let built = compile(&target, &runtime.bin)?;
     let file = fs::read(&built).with_context(|| format!("{} is missing", shown(&built)))?;
     let bytes = flatten(&file).context("cannot make an image from the firmware")?;
     check(&file, &bytes).context("the image failed a check")?;
@@ -86,7 +93,7 @@ pub fn build() -> Result<Image> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", shown(&folder)))?;
     let [bin, stripped, elf] =
         ["firstlight.bin", "firstlight-stripped.elf", "firstlight.elf"].map(|name| folder.join(name));
-    let image = Image { bin, stripped, elf, target: target.triple() };
+    let image = Image { bin, stripped, elf, runtime_elf: runtime.elf, target: target.triple() };
     let without_symbols = elf_file::strip(&file)?;
     elf_file::check(&without_symbols).context("the ELF file without symbols failed a check")?;
     for (path, contents) in [(&image.bin, &bytes), (&image.stripped, &without_symbols), (&image.elf, &file)] {
@@ -95,31 +102,57 @@ pub fn build() -> Result<Image> {
     Ok(image)
 }
 
-/// Builds the ELF file, and returns its path.
-fn compile(target: &Target) -> Result<PathBuf> {
-    let folder = paths::target().join("firmware");
-    let mut cargo = paths::cargo();
-    cargo
-        .args(["build", "--locked", "--package", "firstlight", "--bin", "firstlight", "--features", "firmware"])
-        .args(["--profile", "firmware", "--target-dir"])
-        .arg(&folder)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(target)?.join("\x1f"))
-        .env_remove("RUSTFLAGS");
-    target.apply(&mut cargo);
-    run_step_with_warnings(&format!("Building the firmware for {target}"), &mut cargo)?;
-
-    Ok(folder.join(target.triple()).join("firmware").join("firstlight"))
+/// Builds the program of the EFI runtime services, and returns its path.
+fn compile_runtime(target: &Target) -> Result<PathBuf> {
+    let mut flags = flags(target, "pic")?;
+    // Calls of memory functions then need no table of addresses. The stable compiler takes this flag because of the variable.
+    flags.push("-Zrelax-elf-relocations=yes".to_owned());
+    let mut cargo = cargo(target, runtime::PROGRAM, runtime::FEATURE, &flags);
+    cargo.env("RUSTC_BOOTSTRAP", "1");
+    run_step_with_warnings("Building the EFI runtime services", &mut cargo)?;
+    Ok(built(target, runtime::PROGRAM))
 }
 
-/// The compiler flags of the firmware.
-fn flags(target: &Target) -> Result<Vec<String>> {
+/// Builds the program with the image of the EFI runtime services, and returns its path.
+fn compile(target: &Target, runtime: &Path) -> Result<PathBuf> {
+    let mut cargo = cargo(target, "firstlight", "firmware", &flags(target, "static")?);
+    cargo.env("FIRSTLIGHT_RUNTIME", runtime);
+    run_step_with_warnings(&format!("Building the firmware for {target}"), &mut cargo)?;
+    Ok(built(target, "firstlight"))
+}
+
+/// The target folder of the image's programs.
+fn folder() -> PathBuf {
+    paths::target().join("firmware")
+}
+
+/// The path of a program that was built.
+fn built(target: &Target, program: &str) -> PathBuf {
+    folder().join(target.triple()).join("firmware").join(program)
+}
+
+/// The command that builds a program, which a feature of the package enables.
+fn cargo(target: &Target, program: &str, feature: &str, flags: &[String]) -> Command {
+    let mut cargo = paths::cargo();
+    cargo
+        .args(["build", "--locked", "--package", "firstlight", "--bin", program, "--features", feature])
+        .args(["--profile", "firmware", "--target-dir"])
+        .arg(folder())
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env_remove("RUSTFLAGS");
+    target.apply(&mut cargo);
+    cargo
+}
+
+/// The compiler flags of the image's programs. The addresses of the firmware are known at link time (linker.ld): its relocation
+/// model is `static`.
+fn flags(target: &Target, relocation_model: &str) -> Result<Vec<String>> {
     let cargo_home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
         .context("neither CARGO_HOME nor HOME is set")?;
     let mut flags = vec![
-        // The addresses are known at link time (linker.ld).
-        "-Crelocation-model=static".into(),
+        format!("-Crelocation-model={relocation_model}"),
         // Hashes without instructions that only some CPUs have. Unrolled, they would take 23 KiB more and be no faster under
         // TCG.
         "--cfg=sha1_backend=\"soft\"".into(),

@@ -25,6 +25,7 @@ pub mod paths;
 pub mod progress;
 pub mod qemu;
 pub mod run;
+mod runtime;
 pub mod setup;
 mod target;
 pub mod test;

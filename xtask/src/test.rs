@@ -253,6 +253,10 @@ fn host_steps(filter: Option<&str>) -> Vec<Step> {
             "clippy image",
             "clippy --package firstlight --bin firstlight --features firmware --profile firmware -- -D warnings",
         ),
+        Step::new(
+            "clippy runtime",
+            "clippy --package firstlight --bin firstlight-runtime --features runtime-services --profile firmware -- -D warnings",
+        ),
         clippy_fuzz,
         tests,
         fuzz_tests,

@@ -3,8 +3,8 @@
 //! They go on when the operating system runs, and it may move them to other addresses once. So their code is a program of its
 //! own, which runs wherever it is (`src/firmware/runtime`). It calls these functions; all that they keep is in [`Shared`].
 //!
-//! Left out: alarms and capsules, which are `UNSUPPORTED`, and drivers that stay: nobody is told of `SetVirtualAddressMap`, so
-//! `ConvertPointer` is `UNSUPPORTED` too.
+//! Left out: alarms and capsules, which are `UNSUPPORTED`, and drivers that stay. `SetVirtualAddressMap` notifies nobody, so
+//! `ConvertPointer` never has a map to convert by.
 
 mod image;
 mod shared;
@@ -24,13 +24,15 @@ use super::variables::Phase;
 use crate::hal::Ports;
 
 /// Which of the services work after `ExitBootServices` (UEFI 4.6.2): those for the time but for alarms, the variables, virtual
-/// addresses but for pointers, the monotonic count, the reset.
-pub const SUPPORTED: u32 = GET_TIME | SET_TIME | VARIABLES | SET_VIRTUAL_ADDRESS_MAP | MONOTONIC_COUNT | RESET;
+/// addresses, the monotonic count, the reset.
+pub const SUPPORTED: u32 =
+    GET_TIME | SET_TIME | VARIABLES | SET_VIRTUAL_ADDRESS_MAP | CONVERT_POINTER | MONOTONIC_COUNT | RESET;
 const GET_TIME: u32 = 1 << 0;
 const SET_TIME: u32 = 1 << 1;
 /// `GetVariable`, `GetNextVariableName`, `SetVariable`, `QueryVariableInfo`.
 const VARIABLES: u32 = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 13;
 const SET_VIRTUAL_ADDRESS_MAP: u32 = 1 << 7;
+const CONVERT_POINTER: u32 = 1 << 8;
 const MONOTONIC_COUNT: u32 = 1 << 9;
 const RESET: u32 = 1 << 10;
 
@@ -98,6 +100,22 @@ impl Mapping {
         Some(address).filter(|_| self.attributes.contains(MemoryAttribute::RUNTIME))
     }
 }
+
+/// `ConvertPointer` of `address`. Zero stays zero if `disposition` allows it.
+///
+/// # Errors
+/// `INVALID_PARAMETER` for a zero that is not allowed. `NOT_FOUND` for any other address: only who is notified by
+/// `SetVirtualAddressMap` may call this, and nobody is.
+pub const fn convert_pointer(disposition: usize, address: u64) -> Result<(), Status> {
+    match address {
+        0 if disposition & OPTIONAL_POINTER != 0 => Ok(()),
+        0 => Err(Status::INVALID_PARAMETER),
+        _ => Err(Status::NOT_FOUND),
+    }
+}
+
+/// `EFI_OPTIONAL_PTR` (UEFI 8.4.2).
+const OPTIONAL_POINTER: usize = 1;
 
 impl Shared {
     /// Who calls.

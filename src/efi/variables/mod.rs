@@ -215,7 +215,7 @@ impl<'a> Store<'a> {
         }
         // Moves the record to the end of the list, where it can change its length.
         if let Some(records) = self.bytes.get_mut(start..list_end) {
-            records.rotate_left(end.saturating_sub(start));
+            move_to_end(records, end.saturating_sub(start));
         }
         let new_start = new_end.saturating_sub(len);
         let place = self.bytes.get_mut(new_start..).unwrap_or_default();
@@ -232,11 +232,21 @@ impl<'a> Store<'a> {
         let list_end = self.end();
         if let Some(records) = self.bytes.get_mut(start..list_end) {
             let len = end.saturating_sub(start).min(records.len());
-            records.rotate_left(len);
+            move_to_end(records, len);
             let last = records.len().saturating_sub(len);
             records.get_mut(last..).unwrap_or_default().fill(0);
         }
     }
+}
+
+/// Moves the first `len` bytes behind the others.
+///
+/// `rotate_left` does the same and can panic, and takes 800 bytes.
+fn move_to_end(bytes: &mut [u8], len: usize) {
+    let (first, rest) = bytes.split_at_mut(len.min(bytes.len()));
+    first.reverse();
+    rest.reverse();
+    bytes.reverse();
 }
 
 /// Every variable has at least one of these.

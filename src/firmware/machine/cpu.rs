@@ -5,6 +5,7 @@ use core::arch::x86_64::{__cpuid_count, _rdtsc};
 
 use firstlight::hal::clock::{Clock, time_stamp_rate};
 use firstlight::hal::{Cpu, Cpuid, STARTUP_MAILBOX, STARTUP_WRITES};
+use x86_64::instructions::random::RdRand;
 use x86_64::registers::model_specific::Msr;
 
 use super::PcMachine;
@@ -55,7 +56,21 @@ impl Cpu for PcMachine {
         // SAFETY: `startup.s` puts STARTUP_MAILBOX bytes there (`.org`), in read-only memory that stays.
         unsafe { &*start }
     }
+
+    fn random(&mut self) -> Option<u64> {
+        // None if CPUID does not report it (leaf 1, ECX bit 30).
+        let source = RdRand::new()?;
+        (0..RANDOM_TRIES).find_map(|_| source.get_u64())
+    }
+
+    fn runtime_services(&self) -> &'static [u8] {
+        // build.rs writes the file.
+        include_bytes!(concat!(env!("OUT_DIR"), "/runtime.bin"))
+    }
 }
+
+/// The number of attempts of RDRAND. If ten fail, it is defective (Intel SDM volume 1, 7.3.17.1).
+const RANDOM_TRIES: u32 = 10;
 
 impl Clock for PcMachine {
     fn ticks(&mut self) -> u64 {

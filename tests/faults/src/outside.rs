@@ -84,6 +84,11 @@ impl Cpu for Outside {
         cpuid(&mut self, leaf: u32, subleaf: u32) -> Cpuid;
         read_msr(&mut self, register: u32) -> u64;
         write_msr(&mut self, register: u32, value: u64);
+        random(&mut self) -> Option<u64>;
+    }
+
+    fn runtime_services(&self) -> &'static [u8] {
+        self.0.runtime_services()
     }
 
     fn startup_code(&self) -> &'static [u8] {

@@ -25,18 +25,22 @@ fn main() -> ExitCode {
 }
 
 /// Checks the ELF file that the first argument names, built for the target that the second one names. With `--panics`, lists all
-/// panic sites instead.
+/// panic sites instead. With `--no-panics`, the file may have no code that panics.
 fn inspect() -> Result<()> {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
-    let (path, target, lists) = match arguments.as_slice() {
-        [path, target] => (path, target, false),
-        [path, target, option] if option == OsStr::new("--panics") => (path, target, true),
-        _ => bail!("usage: inspect ELF-FILE TARGET [--panics]"),
+    let (path, target, option) = match arguments.as_slice() {
+        [path, target] => (path, target, None),
+        [path, target, option] => (path, target, Some(option.as_os_str())),
+        _ => bail!("usage: inspect ELF-FILE TARGET [--panics | --no-panics]"),
     };
     let file = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let elf = ElfFile64::parse(&*file)?;
+    if option == Some(OsStr::new("--no-panics")) {
+        panics::check_absent(&elf)?;
+        return instructions::check(&elf);
+    }
     let sites = panics::sites(&elf)?;
-    if lists {
+    if option == Some(OsStr::new("--panics")) {
         println!("{}", panics::list(&sites));
         eprintln!("{}", panics::count(&sites));
         return Ok(());

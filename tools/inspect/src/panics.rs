@@ -77,6 +77,17 @@ pub fn sites(elf: &ElfFile64<'_, LittleEndian>) -> Result<Vec<Site>> {
     Ok(sites)
 }
 
+/// Checks that a program has no code that panics.
+///
+/// # Errors
+/// With the functions, if there are some.
+pub fn check_absent(elf: &ElfFile64<'_, LittleEndian>) -> Result<()> {
+    let symbols = elf.symbols().filter_map(|symbol| symbol.name().ok());
+    let found: Vec<_> = symbols.filter(|name| *name == HANDLER || name.contains("panicking")).collect();
+    ensure!(found.is_empty(), "the EFI runtime services can panic: {}", found.join(" "));
+    Ok(())
+}
+
 /// How many there are, in a sentence.
 pub fn count(sites: &[Site]) -> String {
     let own = sites.iter().filter(|site| site.own).count();

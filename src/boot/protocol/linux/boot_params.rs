@@ -16,6 +16,7 @@ use super::screen_info::ScreenInfo;
 use super::setup_header::SetupHeader;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::boot::error::Error;
+use crate::efi::information::Information;
 use crate::memory_map::{E820Entry, MemoryMap};
 
 /// `type_of_loader` as the host writes it: QEMU, any version (boot.rst, `type_of_loader`). Firstlight has no number of
@@ -24,6 +25,20 @@ const LOADER_QEMU: u8 = 0xb0;
 
 /// How many e820 entries the page has room for (`E820_MAX_ENTRIES_ZEROPAGE`). Further entries go into `setup_data`.
 pub const E820_ENTRIES: usize = 128;
+
+/// `struct efi_info`. Zero without EFI.
+#[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct EfiInfo {
+    loader_signature: [u8; 4],
+    systab: U32,
+    memdesc_size: U32,
+    memdesc_version: U32,
+    memmap: U32,
+    memmap_size: U32,
+    systab_hi: U32,
+    memmap_hi: U32,
+}
 
 /// The page, ready to be stored.
 #[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -36,7 +51,8 @@ pub struct BootParams {
     ext_ramdisk_image: U32,
     ext_ramdisk_size: U32,
     ext_cmd_line_ptr: U32,
-    edid_and_efi: [u8; 0x1e0 - 0xcc],
+    edid: [u8; 0x1c0 - 0xcc],
+    efi_info: EfiInfo,
     alt_mem_k: U32,
     scratch: U32,
     e820_entries: u8,
@@ -116,6 +132,21 @@ impl BootParams {
         self.hdr.setup_data.set(first);
     }
 
+    /// Sets the EFI system table and memory map, for a kernel of 64 bits.
+    pub fn set_efi(&mut self, efi: &Information) {
+        let (system_table, map) = (efi.system_table.get(), efi.map.start().get());
+        self.efi_info = EfiInfo {
+            loader_signature: *b"EL64",
+            systab: low_half(system_table).into(),
+            memdesc_size: Information::MAP_STEP.into(),
+            memdesc_version: Information::MAP_VERSION.into(),
+            memmap: low_half(map).into(),
+            memmap_size: low_half(efi.map.len()).into(),
+            systab_hi: high_half(system_table).into(),
+            memmap_hi: high_half(map).into(),
+        };
+    }
+
     /// Sets the screen. Without this call there is none.
     pub fn set_screen(&mut self, screen: ScreenInfo) {
         self.screen_info = screen.with_old_fields_of(&self.screen_info);
@@ -163,6 +194,7 @@ mod tests {
         assert_eq!(offset_of!(BootParams, ext_ramdisk_image), 0xc0);
         assert_eq!(offset_of!(BootParams, ext_ramdisk_size), 0xc4);
         assert_eq!(offset_of!(BootParams, ext_cmd_line_ptr), 0xc8);
+        assert_eq!(offset_of!(BootParams, efi_info), 0x1c0);
         assert_eq!(offset_of!(BootParams, alt_mem_k), 0x1e0);
         assert_eq!(offset_of!(BootParams, e820_entries), 0x1e8);
         assert_eq!(offset_of!(BootParams, hdr), 0x1f1);

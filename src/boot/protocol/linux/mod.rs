@@ -30,6 +30,7 @@ use crate::boot::extras::Extras;
 use crate::boot::kernel_file::KernelFile;
 use crate::boot::loaded::{Images, Loaded};
 use crate::boot::system_info::SystemInfo;
+use crate::efi::information::Information;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{HostAccess, paging};
 use crate::state::Boot;
@@ -91,7 +92,16 @@ pub fn load<M: HostAccess>(
     code.load(*machine, fw_cfg, plan.kernel.start())?;
     extras.load(*machine, fw_cfg, plan.initrd, plan.command_line)?;
 
+    // After everything else is allocated, because this writes the map.
+    let efi = system.efi.and_then(|sources| {
+        Information::install(*machine, map, sources)
+            .inspect_err(|error| log::warn!("the kernel gets no EFI tables: {error}"))
+            .ok()
+    });
     let mut params = BootParams::new(header, &plan, map, system.rsdp)?;
+    if let Some(efi) = &efi {
+        params.set_efi(efi);
+    }
     if let Some(appended) = plan.appended {
         params.set_setup_data(appended.copy(*machine, header, plan.kernel)?);
     }
