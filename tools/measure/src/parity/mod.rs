@@ -3,7 +3,7 @@
 //! Two boots run at a time. The guest (`guest.sh`) prints sections on its serial port (`transcript`). Each kind of
 //! section has a module that reads it into facts (`fact`): a key and a value, both text. Values that may differ between boots are
 //! masked. The facts of the two boots are compared key by key. A difference is either in the list of intended ones,
-//! `tools/measure/parity.toml` (`meant`), or an error. An unused entry of that list is an error too.
+//! `tools/measure/parity.toml` (`intended`), or an error. An unused entry of that list is an error too.
 
 mod acpi;
 mod boot;
@@ -12,10 +12,10 @@ mod cpu;
 mod dmi;
 mod e820;
 mod fact;
+mod intended;
 mod interrupts;
 mod lines;
 mod log;
-mod meant;
 mod pattern;
 mod pci;
 mod report;
@@ -27,18 +27,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use xtask::guest::{self, Kernel};
 use xtask::progress::say;
-use xtask::{guest_programs, image, packages, paths};
+use xtask::{guest, guest_programs, image, packages, paths};
 
 use self::boot::{Boot, Side};
 use self::configuration::{CONFIGURATIONS, Configuration};
 use self::fact::{Difference, Facts, differences, without_parts};
-use self::meant::{Judgement, Meant};
+use self::intended::{Intended, Judgement};
 use self::transcript::Transcript;
 
 /// The list of intended differences, from the repository's top folder.
-const MEANT: &str = "tools/measure/parity.toml";
+const INTENDED: &str = "tools/measure/parity.toml";
 
 /// Compare what a guest sees under SeaBIOS and under this firmware
 ///
@@ -53,7 +52,7 @@ pub struct Args {
 
     /// Also show the intended differences, with their reasons
     #[arg(long)]
-    meant: bool,
+    intended: bool,
 
     /// An image to compare with SeaBIOS instead of the one built from the sources
     #[arg(long, value_name = "FILE")]
@@ -66,20 +65,16 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    packages::ensure(&[packages::QEMU, packages::BUSYBOX, packages::KMOD])?;
+    packages::ensure(&[packages::QEMU, packages::BUSYBOX, packages::KMOD, packages::IASL])?;
+    packages::ensure(&[packages::SEABIOS, packages::SEABIOS_MICROVM])?;
     let image = match &args.firmware {
         Some(path) => std::path::absolute(path).with_context(|| format!("--firmware {}", path.display()))?,
         None => image::build()?.bin,
     };
     let initrd = guest::prepare().and_then(|guest| Ok((guest.initrd_with(&guest_programs::prepare()?)?, guest)));
     let (initrd, guest) = initrd.context("cannot prepare the default guest")?;
-    check(args, &image, &guest.kernel, &initrd)
-}
-
-fn check(args: &Args, image: &Path, kernel: &Kernel, initrd: &Path) -> anyhow::Result<()> {
     let start = Instant::now();
-    packages::ensure(&[packages::SEABIOS, packages::SEABIOS_MICROVM, packages::IASL])?;
-    let meant = Meant::load(&paths::root().join(MEANT))?;
+    let intended = Intended::load(&paths::root().join(INTENDED))?;
     let chosen: Vec<_> = CONFIGURATIONS
         .iter()
         .filter(|configuration| args.machines.is_empty() || args.machines.iter().any(|name| name == configuration.name))
@@ -87,29 +82,29 @@ fn check(args: &Args, image: &Path, kernel: &Kernel, initrd: &Path) -> anyhow::R
     let boots = chosen.iter().flat_map(|configuration| {
         Side::BOTH.map(|side| {
             let seabios = || configuration.seabios().found().context("SeaBIOS is not installed");
-            let image = if side == Side::Seabios { seabios()? } else { image.to_owned() };
+            let image = if side == Side::Seabios { seabios()? } else { image.clone() };
             Ok(Boot { configuration, side, image })
         })
     });
     let boots = boots.collect::<anyhow::Result<Vec<_>>>()?;
-    let files = boot::Files { kernel: &kernel.image, initrd, keep: args.keep.as_deref() };
+    let files = boot::Files { kernel: &guest.kernel.image, initrd: &initrd, keep: args.keep.as_deref() };
     let printed = boot::all(&boots, &files)?;
 
     let differing = found(&chosen, &printed)?;
-    let judgement = Judgement::of(&meant, &differing);
-    report::print(&judgement, args.meant);
+    let judgement = Judgement::of(&intended, &differing);
+    report::print(&judgement, args.intended);
     let machines = if chosen.len() == 1 { "machine" } else { "machines" };
     say(&format!("Compared {} {machines} in {:.1} s.", chosen.len(), start.elapsed().as_secs_f64()));
-    let (wrong, stale) = (judgement.unmeant.len(), judgement.stale.len());
-    let strict = meant.is_for(packages::qemu_version(Path::new(packages::QEMU_PROGRAM)), &kernel.release);
+    let (wrong, stale) = (judgement.unintended.len(), judgement.stale.len());
+    let strict = intended.is_for(packages::qemu_version(Path::new(packages::QEMU_PROGRAM)), &guest.kernel.release);
     if stale > 0 && !strict {
         say(&format!(
-            "Unused entries of {MEANT} are no errors here: it is for another version of QEMU or of the kernel."
+            "Unused entries of {INTENDED} are no errors here: it is for another version of QEMU or of the kernel."
         ));
     }
     if wrong > 0 || stale > 0 && strict {
         bail!(
-            "{wrong} differences are not in {MEANT}, and {stale} of its entries are unused; docs/parity.md explains the \
+            "{wrong} differences are not in {INTENDED}, and {stale} of its entries are unused; docs/parity.md explains the \
              output and what to do"
         );
     }

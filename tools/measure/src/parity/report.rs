@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use xtask::progress::say;
 
 use super::fact::Difference;
-use super::meant::{Found, Judgement};
+use super::intended::{Found, Judgement};
 
 /// Of a longer value, only the part around the first difference is shown.
 const SHOWN: usize = 120;
@@ -14,10 +14,10 @@ const SHOWN: usize = 120;
 const BEFORE: usize = 24;
 
 /// Prints a judgement.
-pub fn print(judgement: &Judgement<'_>, meant: bool) {
-    if meant {
+pub fn print(judgement: &Judgement<'_>, intended: bool) {
+    if intended {
         let mut reasons: BTreeMap<&str, Vec<Found<'_>>> = BTreeMap::new();
-        for (entry, found) in &judgement.meant {
+        for (entry, found) in &judgement.intended {
             reasons.entry(entry.reason.trim()).or_default().push(*found);
         }
         for (reason, found) in reasons {
@@ -25,9 +25,9 @@ pub fn print(judgement: &Judgement<'_>, meant: bool) {
             lines(&found).iter().for_each(|line| say(line));
         }
     }
-    if !judgement.unmeant.is_empty() {
+    if !judgement.unintended.is_empty() {
         say("\nNot intended:");
-        lines(&judgement.unmeant).iter().for_each(|line| say(line));
+        lines(&judgement.unintended).iter().for_each(|line| say(line));
     }
     if !judgement.stale.is_empty() {
         say("\nIn the list, but not found:");
@@ -37,9 +37,9 @@ pub fn print(judgement: &Judgement<'_>, meant: bool) {
     }
     say(&format!(
         "\n{} differences are intended{}, {} are not.",
-        judgement.meant.len(),
-        if meant { "" } else { " (--meant shows them)" },
-        judgement.unmeant.len()
+        judgement.intended.len(),
+        if intended { "" } else { " (--intended shows them)" },
+        judgement.unintended.len()
     ));
 }
 

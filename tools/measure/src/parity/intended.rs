@@ -14,12 +14,12 @@ use super::pattern::matches;
 /// The list in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Meant {
+pub struct Intended {
     /// The version of QEMU that it is for.
     qemu: String,
     /// The series of the guest's kernel that it is for.
     kernel: String,
-    meant: Vec<Entry>,
+    intended: Vec<Entry>,
 }
 
 /// Differences with the same reason.
@@ -53,14 +53,14 @@ pub type Found<'a> = (&'static str, &'a Difference);
 #[derive(Debug, Default)]
 pub struct Judgement<'a> {
     /// The differences without an entry.
-    pub unmeant: Vec<Found<'a>>,
+    pub unintended: Vec<Found<'a>>,
     /// The differences with an entry, and the entry.
-    pub meant: Vec<(&'a Entry, Found<'a>)>,
+    pub intended: Vec<(&'a Entry, Found<'a>)>,
     /// The unused parts of the list, in words for the user.
     pub stale: Vec<String>,
 }
 
-impl Meant {
+impl Intended {
     /// Reads the file.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -68,8 +68,8 @@ impl Meant {
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let meant: Self = toml::from_str(text)?;
-        for entry in &meant.meant {
+        let intended: Self = toml::from_str(text)?;
+        for entry in &intended.intended {
             ensure!(
                 !entry.on.is_empty() && !entry.what.is_empty(),
                 "an entry needs machines in `on` and keys in `what`: {}",
@@ -81,11 +81,11 @@ impl Meant {
                 ensure!(known, "no machine has the name {on}: {}", entry.reason);
             }
         }
-        Ok(meant)
+        Ok(intended)
     }
 }
 
-impl Meant {
+impl Intended {
     /// Whether it is for this version of QEMU, such as 7.2, and this kernel release, such as 6.1.0-56-cloud-amd64. With others, it
     /// may have unused entries.
     pub fn is_for(&self, qemu: Option<(u32, u32)>, kernel: &str) -> bool {
@@ -114,12 +114,12 @@ impl Entry {
 impl<'a> Judgement<'a> {
     /// Looks up each difference in the list, and finds the patterns that fit no difference. A pattern for machines is only judged if
     /// all machines that it fits were compared.
-    pub fn of(list: &'a Meant, found: &'a BTreeMap<&'static str, Vec<Difference>>) -> Self {
+    pub fn of(list: &'a Intended, found: &'a BTreeMap<&'static str, Vec<Difference>>) -> Self {
         let mut judgement = Self::default();
         let mut used = BTreeSet::new();
         for (machine, difference) in found.iter().flat_map(|(name, all)| all.iter().map(|one| (*name, one))) {
             let mut by = None;
-            for (number, entry) in list.meant.iter().enumerate() {
+            for (number, entry) in list.intended.iter().enumerate() {
                 let fits = entry.fits(machine, difference);
                 if !fits.is_empty() {
                     by.get_or_insert(entry);
@@ -127,11 +127,11 @@ impl<'a> Judgement<'a> {
                 }
             }
             match by {
-                Some(entry) => judgement.meant.push((entry, (machine, difference))),
-                None => judgement.unmeant.push((machine, difference)),
+                Some(entry) => judgement.intended.push((entry, (machine, difference))),
+                None => judgement.unintended.push((machine, difference)),
             }
         }
-        for (number, entry) in list.meant.iter().enumerate() {
+        for (number, entry) in list.intended.iter().enumerate() {
             for (on_number, on) in entry.on.iter().enumerate() {
                 if !configuration::names().filter(|name| matches(on, name)).all(|name| found.contains_key(name)) {
                     continue;
@@ -158,7 +158,7 @@ mod tests {
     const LIST: &str = r#"
         qemu = "7.2"
         kernel = "6.1"
-        [[meant]]
+        [[intended]]
         on = ["q35*", "pc"]
         section = "log"
         what = ["<6> input: *"]
@@ -182,19 +182,21 @@ mod tests {
 
     #[test]
     fn a_difference_is_intended_if_an_entry_names_it() {
-        let list = Meant::parse(LIST).unwrap();
+        let list = Intended::parse(LIST).unwrap();
         let found = everywhere(&[difference("<6> input: a", "absent"), difference("<4> b", "absent")]);
         let judgement = Judgement::of(&list, &found);
-        assert_eq!(judgement.meant.len(), 5, "on q35, q35-*, and pc");
-        assert!(judgement.unmeant.iter().any(|(machine, found)| *machine == "q35" && found.key == "<4> b"));
-        assert!(judgement.unmeant.iter().any(|(machine, found)| *machine == "pc-pxb" && found.key == "<6> input: a"));
-        assert_eq!(judgement.unmeant.len(), 2 * configuration::names().count() - 5);
+        assert_eq!(judgement.intended.len(), 5, "on q35, q35-*, and pc");
+        assert!(judgement.unintended.iter().any(|(machine, found)| *machine == "q35" && found.key == "<4> b"));
+        assert!(
+            judgement.unintended.iter().any(|(machine, found)| *machine == "pc-pxb" && found.key == "<6> input: a")
+        );
+        assert_eq!(judgement.unintended.len(), 2 * configuration::names().count() - 5);
         assert!(judgement.stale.is_empty());
     }
 
     #[test]
     fn an_entry_that_fits_no_difference_is_stale() {
-        let list = Meant::parse(LIST).unwrap();
+        let list = Intended::parse(LIST).unwrap();
         let none = everywhere(&[]);
         assert_eq!(Judgement::of(&list, &none).stale.len(), 2, "for each pattern of machines");
         let mut only_pc = everywhere(&[]);
@@ -207,6 +209,6 @@ mod tests {
 
     #[test]
     fn the_projects_list_is_well_formed() {
-        Meant::load(&xtask::paths::root().join(super::super::MEANT)).unwrap();
+        Intended::load(&xtask::paths::root().join(super::super::INTENDED)).unwrap();
     }
 }
