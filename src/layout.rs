@@ -5,7 +5,7 @@
 //! firmware (page zero, 0x500-0xa000, the command line at 0x20000, the tables at 0x9fc00). The memory map returns this
 //! RAM to the kernel, except the part for a wake from suspend on a machine that can sleep.
 
-use crate::addr::{Alignment, PhysRange, constant_range as range};
+use crate::addr::{Alignment, PhysAddr, PhysRange, constant_range as range};
 use crate::image_size::IMAGE_SIZE;
 
 /// The firmware's own RAM: heap, page tables, data and stack, 376 KiB.
@@ -73,24 +73,31 @@ pub const STARTUP_PAGE: PhysRange = range(0x9_e000, 0x9_f000);
 /// The part of [`STARTUP_PAGE`] that is used. crosvm has its MP table behind it, from 0x9e800 on.
 pub const STARTUP_CODE: PhysRange = range(0x9_e000, 0x9_e800);
 
+/// The local APIC's registers, at their address after a reset (Intel SDM volume 3, table 11-1).
+pub const LOCAL_APIC: PhysRange = range(0xfee0_0000, 0xfee0_1000);
+
+/// Its interrupt command register, low half, which can start the other CPUs ([`crate::hal::startup`]).
+pub const INTERRUPT_COMMAND: PhysRange = range(0xfee0_0300, 0xfee0_0310);
+
 /// Page zero: the real-mode vectors and BIOS data. The firmware has nothing there, and does not map it while it runs,
 /// so a null pointer is an exception. After a start by the PVH entry point it can be read.
 pub const PAGE_ZERO: PhysRange = range(0, 0x1000);
 
 /// Whether the firmware may read or write `range`, or let a device write it: the range is below 4 GiB, where the page
-/// tables map it, and contains neither page zero nor the firmware's own memory.
+/// tables map it, and contains neither page zero nor the firmware's own memory nor [`INTERRUPT_COMMAND`].
 #[must_use]
 pub const fn may_access(range: PhysRange) -> bool {
-    may_access_below(range, FIRMWARE_ROM)
+    may_access_below(range, FIRMWARE_ROM.start()) && !range.overlaps(INTERRUPT_COMMAND)
 }
 
-/// As [`may_access`], except that the range must also be below the image at `image`.
+/// As [`may_access`], except that the range must also be below `limit`, which is the start of the image, or of
+/// [`INTERRUPT_COMMAND`] if that is lower.
 #[must_use]
-pub const fn may_access_below(range: PhysRange, image: PhysRange) -> bool {
+pub const fn may_access_below(range: PhysRange, limit: PhysAddr) -> bool {
     // Four comparisons, because this runs before every access to memory and registers.
     let (start, end) = (range.start().get(), range.end().get());
     start >= PAGE_ZERO.end().get()
-        && end <= image.start().get()
+        && end <= limit.get()
         && (end <= FIRMWARE_RAM.start().get() || start >= FIRMWARE_RAM.end().get())
 }
 
@@ -120,10 +127,11 @@ mod tests {
     #[test]
     fn the_firmware_may_not_access_itself_page_zero_or_unmapped_memory() {
         let may = |start, end| may_access(range(start, end));
-        for (start, end) in [(0x1000, 0x4_0000), (0x9_e000, 0xa_0000), (0x10_0000, 0xfffa_0000), (0x1000, 0x1000)] {
+        for (start, end) in [(0x1000, 0x4_0000), (0x9_e000, 0xa_0000), (0x10_0000, 0xfee0_0300), (0x1000, 0x1000)] {
             assert!(may(start, end), "{start:#x}");
         }
-        for range in [PAGE_ZERO, FIRMWARE_RAM, FIRMWARE_ROM] {
+        assert!(may(INTERRUPT_COMMAND.end().get(), FIRMWARE_ROM.start().get()));
+        for range in [PAGE_ZERO, FIRMWARE_RAM, FIRMWARE_ROM, INTERRUPT_COMMAND] {
             let (start, end) = (range.start().get(), range.end().get());
             assert!(!may(start, start + 1) && !may(end - 1, end) && !may(start, end), "{range}");
         }

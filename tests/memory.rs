@@ -18,6 +18,7 @@ use std::{ptr, slice};
 
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::hal::dma::{ADDRESS_HIGH, ADDRESS_LOW, AddressWrite, Fault, MOST_BYTES, PASSING, Transfer};
+use firstlight::hal::startup::X2APIC_COMMAND;
 use firstlight::hal::{Clock as _, Cpu as _, Dma as _, Memory as _, MemoryError, Ports as _};
 use firstlight::layout;
 use machine::PcMachine;
@@ -273,7 +274,16 @@ fn the_machine_accesses_only_the_memory_that_it_is_asked_to() {
     machine.out16(ADDRESS_HIGH - 1, 0);
     machine.out8(ADDRESS_LOW + 3, 0);
 
-    assert!(!machine.startup_code().is_empty());
+    // The register that starts CPUs is refused, in memory and as a model-specific register.
+    let command = layout::INTERRUPT_COMMAND;
+    for at in [command.start().get() - 3, command.start().get(), command.end().get() - 1].map(PhysAddr::new) {
+        assert!(machine.write(at, &[0; 4]).is_err() && machine.read(at, &mut [0; 4]).is_err());
+        assert!(machine.check_device_range(PhysRange::new(at, 4).unwrap()).is_err());
+    }
+    assert!(machine.write_register32(command.start(), 0).is_err());
+    assert!(machine.copy(range(GUEST, 4), command.start()).is_err() && machine.fill(command, 0).is_err());
+    machine.write_msr(X2APIC_COMMAND, 0);
+
     assert_ne!(machine.cpuid(0, 0).eax, 0);
     assert!(machine.ticks() <= machine.ticks());
 }

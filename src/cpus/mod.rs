@@ -16,19 +16,19 @@ mod feature_control;
 mod features;
 mod local_apic;
 mod mtrr;
-pub(crate) mod startup;
+mod startup;
 #[cfg(test)]
 mod tests;
 
 pub use error::Error;
 pub use feature_control::FeatureControl;
 pub use features::Features;
-pub use local_apic::LocalApic;
 pub use mtrr::{MemoryTypes, Write, devices_from};
 pub use startup::Ids;
 
 use crate::addr::PhysAddr;
 use crate::fw_cfg::{FwCfg, Key};
+use crate::hal::startup::MOST_IDS;
 use crate::hal::{HostAccess, Machine};
 
 /// Sets the registers of CPUs with these `features`. The address space of devices below 4 GiB begins at `devices`. Physical
@@ -44,9 +44,8 @@ pub fn set_up<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, features: Features, d
     if others == 0 {
         return;
     }
-    let started = startup::run(machine, features, others, &memory_types, Some(control));
-    match started.and_then(|started| started.all(others)) {
-        Ok(()) => log::debug!("CPUs: {others} others have the memory types and features of the first"),
+    match startup::run(machine, features, others, &memory_types, Some(control)) {
+        Ok(_) => log::debug!("CPUs: {others} others have the memory types and features of the first"),
         Err(error) => log::warn!("VMX, SGX or LMCE may stay off on all CPUs but the first: {error}"),
     }
 }
@@ -61,13 +60,12 @@ pub fn other_ids<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, features: Features
     if others == 0 {
         return Ok(Ids::new());
     }
-    if others as usize > startup::MOST_IDS {
+    if others as usize > MOST_IDS {
         return Err(Error::TooMany { others });
     }
-    let mut started = startup::run(machine, features, others, &MemoryTypes::default(), None)?;
-    started.all(others)?;
-    started.ids.sort_unstable();
-    Ok(started.ids)
+    let mut ids = startup::run(machine, features, others, &MemoryTypes::default(), None)?;
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 /// How many CPUs there are without the boot CPU.

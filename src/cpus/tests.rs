@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::fakes::cpus::{self as fake, State};
 use crate::fakes::fw_cfg::FakeFwCfg;
-use crate::fakes::machine::FakeMachine;
-use crate::hal::STARTUP_MAILBOX;
-use crate::hal::{Cpu, Cpuid};
+use crate::fakes::machine::{FakeMachine, STARTUP_CODE};
+use crate::hal::startup::CODE_LEN;
+use crate::hal::{Cpuid, Dma as _, Memory as _};
 use crate::layout::STARTUP_PAGE;
 
 const DEVICES: PhysAddr = PhysAddr::new(0xb000_0000);
@@ -219,7 +219,7 @@ fn features_are_enabled_only_if_the_host_asks_for_it() {
 fn start(machine: &mut FakeMachine, others: u32) -> Result<(), Error> {
     let control = control(&mut with_features(1 << 5, 0, 0), VMX | LOCK).unwrap();
     let features = Features::read(machine);
-    startup::run(machine, features, others, &memory_types(), Some(control))?.all(others)
+    startup::run(machine, features, others, &memory_types(), Some(control)).map(drop)
 }
 
 fn memory_types() -> MemoryTypes {
@@ -239,7 +239,7 @@ fn every_other_cpu_sets_its_registers_and_returns_to_waiting() {
         let cpus = cpus.borrow();
         // INIT, start-up at 0x9e000, INIT: three messages, however many CPUs there are.
         assert_eq!(cpus.messages, [0xc4500, 0xc469e, 0xc4500].map(|command| (register, command)));
-        assert_eq!(cpus.code, machine.startup_code());
+        assert_eq!(cpus.code, STARTUP_CODE);
         for cpu in &cpus.cpus {
             assert_eq!(cpu.state, State::Waiting);
             assert_eq!(cpu.msrs[&0x3a], VMX | LOCK);
@@ -258,7 +258,7 @@ fn a_cpu_that_does_not_answer_is_reported_and_the_boot_continues() {
     assert_eq!(error, Error::Missing { done: 2, others: 3 });
     assert!(error.to_string().contains("1 of 3 CPUs"), "{error}");
     assert_eq!(cpus.borrow().messages.len(), 3, "a late CPU is reset");
-    assert_eq!(machine.memory.bytes(STARTUP_PAGE.start().get(), STARTUP_MAILBOX), [0; STARTUP_MAILBOX]);
+    assert_eq!(machine.memory.bytes(STARTUP_PAGE.start().get(), CODE_LEN), [0; CODE_LEN]);
 }
 
 #[test]
@@ -286,11 +286,23 @@ fn every_other_cpu_reports_its_identifier() {
 }
 
 #[test]
+fn only_the_machine_can_write_the_register_that_starts_cpus() {
+    let (mut machine, cpus) = fake::machine(1, XAPIC);
+    let command = crate::layout::INTERRUPT_COMMAND;
+    assert!(machine.write_register32(command.start(), 0xc469e).is_err());
+    assert!(machine.write_register64(command.start(), 0xc469e).is_err());
+    assert!(machine.write(command.start(), &[0x9e]).is_err() && machine.fill(command, 0).is_err());
+    assert!(machine.check_device_range(command).is_err());
+    assert_eq!(cpus.borrow().messages, []);
+}
+
+#[test]
 fn without_a_local_apic_no_cpu_is_started() {
     let off = fake::machine(1, XAPIC & !0x800);
+    let elsewhere = fake::machine(1, 0xfed0_0800);
     let mut none = fake::machine(1, XAPIC);
     none.0.cpuid.clear();
-    for (mut machine, cpus) in [off, none] {
+    for (mut machine, cpus) in [off, elsewhere, none] {
         assert_eq!(start(&mut machine, 1), Err(Error::NoLocalApic));
         assert_eq!(cpus.borrow().messages, []);
     }

@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::vec::Vec;
 
 use super::machine::{FakeMachine, FakeMemory};
-use crate::hal::{Cpuid, STARTUP_MAILBOX};
+use crate::hal::Cpuid;
+use crate::hal::startup::CODE_LEN;
 
 /// The state of a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +63,8 @@ impl FakeCpus {
             0x500 => self.cpus.iter_mut().for_each(|cpu| cpu.state = State::Waiting),
             0x600 => {
                 let page = u64::from(message & 0xff) << 12;
-                self.code = memory.bytes(page, STARTUP_MAILBOX);
-                self.cpus.iter_mut().for_each(|cpu| cpu.run(page + STARTUP_MAILBOX as u64, memory));
+                self.code = memory.bytes(page, CODE_LEN);
+                self.cpus.iter_mut().for_each(|cpu| cpu.run(page + CODE_LEN as u64, memory));
             }
             _ => panic!("an unknown message {message:#x}"),
         }

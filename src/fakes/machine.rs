@@ -13,7 +13,8 @@ use std::vec::Vec;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::dma::{self, AddressWrite, Fault, MOST_BYTES, Transfer};
 use crate::hal::registers::{DATA, MemoryRegisters, SELECTOR};
-use crate::hal::{Clock, Cpu, Cpuid, Dma, FwCfgRegisters, Memory, MemoryError, Ports, STARTUP_MAILBOX, paging};
+use crate::hal::startup::{LocalApic, Mailbox, X2APIC_COMMAND};
+use crate::hal::{Clock, Cpu, Cpuid, Dma, FwCfgRegisters, Memory, MemoryError, Ports, paging, startup};
 use crate::layout;
 
 const PAGE: u64 = 4096;
@@ -173,9 +174,8 @@ pub enum Access {
 /// See [`FakeMachine::on_message`].
 pub type OnMessage = Box<dyn FnMut(u64, u32, &mut FakeMemory)>;
 
-/// The local APIC's interrupt command register, by memory and in x2APIC mode.
-const ICR: u64 = 0xfee0_0300;
-const X2APIC_ICR: u32 = 0x830;
+/// The code of started CPUs: they halt.
+pub const STARTUP_CODE: [u8; startup::CODE_LEN] = [0xf4; startup::CODE_LEN];
 
 const MTRRCAP: u32 = 0xfe;
 
@@ -374,12 +374,6 @@ impl FakeMachine {
         self.memory.read(DESCRIPTOR, &mut self.descriptor);
     }
 
-    fn message(&mut self, register: u64, message: u32) {
-        if let Some(on_message) = &mut self.on_message {
-            on_message(register, message, &mut self.memory);
-        }
-    }
-
     fn check(start: PhysAddr, len: usize) -> Result<PhysRange, MemoryError> {
         let whole = PhysRange::new(start, len as u64).ok_or(MemoryError { range: PhysRange::empty_at(start) })?;
         if layout::may_access(whole) { Ok(whole) } else { Err(MemoryError { range: whole }) }
@@ -539,9 +533,6 @@ impl Memory for FakeMachine {
         self.register_write(at, 2, value.into())
     }
     fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {
-        if at.get() == ICR {
-            self.message(ICR, value);
-        }
         self.register_write(at, 4, value.into())
     }
     fn write_register64(&mut self, at: PhysAddr, value: u64) -> Result<(), MemoryError> {
@@ -633,14 +624,20 @@ impl Cpu for FakeMachine {
         self.msrs.get(&register).copied().unwrap_or_default()
     }
     fn write_msr(&mut self, register: u32, value: u64) {
-        if register == X2APIC_ICR {
-            self.message(register.into(), value as u32);
-        }
+        assert_ne!(register, X2APIC_COMMAND, "only the machine starts CPUs");
         check_memory_type(register, value, self.read_msr(MTRRCAP));
         self.msrs.insert(register, value);
     }
-    fn startup_code(&self) -> &'static [u8] {
-        &[0xf4; STARTUP_MAILBOX]
+    fn run_others(&mut self, apic: LocalApic, mailbox: &mut Mailbox, others: u32) -> Result<(), MemoryError> {
+        let register = match apic {
+            LocalApic::XApic => layout::INTERRUPT_COMMAND.start().get(),
+            LocalApic::X2Apic => X2APIC_COMMAND.into(),
+        };
+        startup::run(self, &STARTUP_CODE, mailbox, others, |machine, message| {
+            if let Some(on_message) = &mut machine.on_message {
+                on_message(register, message, &mut machine.memory);
+            }
+        })
     }
     fn random(&mut self) -> Option<u64> {
         self.random.pop()

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod dma;
 pub mod paging;
 pub mod registers;
+pub mod startup;
 
 use core::fmt;
 
@@ -48,8 +49,8 @@ pub trait Protect {
     fn protect(&mut self, range: PhysRange, access: paging::Access, room: PhysRange) -> Result<PhysRange, MemoryError>;
 }
 
-/// Guest memory by physical address: RAM and memory-mapped registers in the low 4 GiB, except the firmware's own (see
-/// [`crate::layout`]). Memory above 4 GiB can be mapped, to load to it and inspect it.
+/// Guest memory by physical address: RAM and memory-mapped registers in the low 4 GiB, except the firmware's own and the
+/// register that starts CPUs (see [`crate::layout::may_access`]). Memory above 4 GiB can be mapped, to load to it and inspect it.
 pub trait Memory {
     /// Makes memory above 4 GiB accessible to [`Self::inspect`], [`FwCfgRegisters::load_data`] and devices. The page
     /// tables go to `room` and stay in use: [`paging::room_for`] bytes, starting on a page. [`paging::SPACES`] can be
@@ -148,12 +149,7 @@ pub struct Cpuid {
     pub edx: u32,
 }
 
-/// Where the AP mailbox begins: bytes from the start of the page of started CPUs.
-pub const STARTUP_MAILBOX: usize = 128;
-/// The most registers that the AP mailbox can name.
-pub const STARTUP_WRITES: usize = 20;
-
-/// The CPU's identification and model-specific registers.
+/// The CPU's identification and model-specific registers, and the other CPUs.
 pub trait Cpu {
     /// CPUID for a leaf and sub-leaf. A leaf above the CPU's highest returns unspecified values.
     fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Cpuid;
@@ -162,12 +158,19 @@ pub trait Cpu {
     fn read_msr(&mut self, register: u32) -> u64;
     /// Writes a model-specific register. Only registers that cannot break the running code are accepted: the memory
     /// type range registers (0x200-0x26f, 0x2ff), IA32_FEATURE_CONTROL (0x3a), and of x2APIC the spurious interrupt
-    /// vector (0x80f), the interrupt command (0x830) and the two pins (0x835, 0x836). A write to any other register is
-    /// ignored and logged.
+    /// vector (0x80f) and the two pins (0x835, 0x836). A write to any other register is ignored and logged.
     fn write_msr(&mut self, register: u32, value: u64);
-    /// The code that a started CPU runs: real-mode code for the beginning of a page, [`STARTUP_MAILBOX`] bytes long. It executes
-    /// what the AP mailbox after it says (see [`crate::cpus`]) and halts.
-    fn startup_code(&self) -> &'static [u8];
+    /// Starts the other CPUs. Each does what `mailbox` says, reports in it and halts. Returns when all `others` have
+    /// finished, or at a deadline. All are in wait-for-SIPI then. The local APIC is on, and accessed as `apic` says.
+    ///
+    /// # Errors
+    /// [`MemoryError`] if the firmware must not access [`crate::layout::STARTUP_PAGE`]. Then no CPU is started.
+    fn run_others(
+        &mut self,
+        apic: startup::LocalApic,
+        mailbox: &mut startup::Mailbox,
+        others: u32,
+    ) -> Result<(), MemoryError>;
     /// 64 random bits from the CPU (RDRAND), if it has the instruction and it succeeds.
     fn random(&mut self) -> Option<u64>;
     /// The image of the EFI runtime services ([`crate::efi::runtime`]). Empty in a firmware that was built without it.

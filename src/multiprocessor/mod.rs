@@ -34,7 +34,7 @@ use table::FloatingPointer;
 const POINTER: PhysAddr = layout::EBDA_TABLES.start();
 
 /// The local APIC's version register: the version in the low byte (Intel SDM volume 3, 10.4.8).
-const LOCAL_APIC_VERSION: PhysAddr = PhysAddr::new(table::LOCAL_APIC as u64 + 0x30);
+const LOCAL_APIC_VERSION: PhysAddr = PhysAddr::new(layout::LOCAL_APIC.start().get() + 0x30);
 
 /// Makes the table, unless the host has put one into memory ([`InMemory::mp_table`]). A failure is a warning, because a
 /// kernel runs without the table.

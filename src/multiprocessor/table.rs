@@ -9,13 +9,14 @@ use zerocopy::{Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::addr::PhysAddr;
 use crate::checksum;
 use crate::heap::{self, HeapFull};
+use crate::layout;
 use crate::pci::Pin;
 use crate::platform::Board;
 
 /// The specification's revision, 1.4.
 const REVISION: u8 = 4;
-/// The address of the local APIC on a PC.
-pub const LOCAL_APIC: u32 = 0xfee0_0000;
+/// The address of the local APIC.
+pub const LOCAL_APIC: u32 = layout::LOCAL_APIC.start().get() as u32;
 const IO_APIC: u32 = 0xfec0_0000;
 /// The identifier that QEMU uses (`hw/i386/acpi-common.c`).
 const IO_APIC_ID: u8 = 0;

@@ -1,7 +1,8 @@
 //! The devices of a PC/AT: the two interrupt controllers, the keyboard controller, and the ISA bridge's fixed ports.
 
 use super::{a20, keyboard, pic, pirq};
-use crate::cpus::{Features, LocalApic};
+use crate::cpus::Features;
+use crate::hal::startup::LocalApic;
 use crate::hal::{Cpu, Memory, Ports};
 
 /// The devices of a board.

@@ -2,23 +2,38 @@
 
 use core::arch::global_asm;
 use core::arch::x86_64::{__cpuid_count, _rdtsc};
+use core::ptr;
 
 use firstlight::hal::clock::{Clock, time_stamp_rate};
-use firstlight::hal::{Cpu, Cpuid, STARTUP_MAILBOX, STARTUP_WRITES};
+use firstlight::hal::startup::{self, CODE_LEN, LocalApic, MOST_WRITES, Mailbox, X2APIC_COMMAND};
+use firstlight::hal::{Cpu, Cpuid, MemoryError};
+use firstlight::layout;
 use x86_64::instructions::random::RdRand;
 use x86_64::registers::model_specific::Msr;
 
-use super::PcMachine;
+use super::{PcMachine, pointer};
 
-global_asm!(
-    include_str!("startup.s"),
-    STARTUP_MAILBOX = const STARTUP_MAILBOX,
-    MOST_WRITES = const STARTUP_WRITES,
-);
+global_asm!(include_str!("startup.s"), CODE_LEN = const CODE_LEN, MOST_WRITES = const MOST_WRITES);
 
 unsafe extern "C" {
     /// The code of `startup.s`.
-    static firstlight_startup_code: [u8; STARTUP_MAILBOX];
+    static firstlight_startup_code: [u8; CODE_LEN];
+}
+
+/// Sends a message to the other CPUs.
+///
+/// # Safety
+/// The local APIC is accessed as `apic` says. A message that starts CPUs names a page with the code of `startup.s`.
+unsafe fn send(apic: LocalApic, message: u32) {
+    match apic {
+        LocalApic::XApic => {
+            let register = pointer(layout::INTERRUPT_COMMAND.start()).cast::<u32>();
+            // SAFETY: the register is mapped, and the caller promises what it does.
+            unsafe { ptr::write_volatile(register, message) };
+        }
+        // SAFETY: the register exists in this mode, and the caller promises what it does.
+        LocalApic::X2Apic => unsafe { Msr::new(X2APIC_COMMAND).write(message.into()) },
+    }
 }
 
 /// Not inlined, because that would cost instructions in each write to a known register.
@@ -42,19 +57,22 @@ impl Cpu for PcMachine {
 
     fn write_msr(&mut self, register: u32, value: u64) {
         // Intel SDM volume 4, table 2-2: the MTRRs, which are most writes; IA32_FEATURE_CONTROL, IA32_MTRR_DEF_TYPE,
-        // IA32_X2APIC_SIVR, _ICR, _LVT_LINT0, _LVT_LINT1.
-        if !(0x200..=0x26f).contains(&register) && !matches!(register, 0x3a | 0x2ff | 0x80f | 0x830 | 0x835 | 0x836) {
+        // IA32_X2APIC_SIVR, _LVT_LINT0, _LVT_LINT1.
+        if !(0x200..=0x26f).contains(&register) && !matches!(register, 0x3a | 0x2ff | 0x80f | 0x835 | 0x836) {
             return warn_of_register(register);
         }
-        // SAFETY: these registers choose memory types, lock features, send messages to CPUs and unmask interrupts of this CPU,
-        // which has interrupts disabled. The mapping, mode and stack of the running code do not depend on them.
+        // SAFETY: these registers choose memory types, lock features and unmask interrupts of this CPU, which has interrupts disabled. The mapping, mode and stack of the running code do not depend on them.
         unsafe { Msr::new(register).write(value) };
     }
 
-    fn startup_code(&self) -> &'static [u8] {
+    fn run_others(&mut self, apic: LocalApic, mailbox: &mut Mailbox, others: u32) -> Result<(), MemoryError> {
         let start = &raw const firstlight_startup_code;
-        // SAFETY: `startup.s` puts STARTUP_MAILBOX bytes there (`.org`), in read-only memory that stays.
-        unsafe { &*start }
+        // SAFETY: `startup.s` puts CODE_LEN bytes there (`.org`), in read-only memory that stays.
+        let code = unsafe { &*start };
+        // SAFETY: `run` sends a start-up message only when the code is in the page. The code writes memory only in the mailbox in
+        // that page, where no Rust object lives, and the other CPUs' registers. If `apic` is not the mode that the CPU is in, the
+        // message is lost or raises a fault.
+        startup::run(self, code, mailbox, others, |_, message| unsafe { send(apic, message) })
     }
 
     fn random(&mut self) -> Option<u64> {

@@ -40,6 +40,8 @@ pub struct PcMachine {
     ports: PcPorts,
     /// The image. Every byte of it may be a Rust object or code.
     image: PhysRange,
+    /// Below this address there is neither the image nor the register that starts CPUs.
+    limit: PhysAddr,
     /// The memory of a transfer that timed out. The device may write it at any time.
     lost: Option<PhysRange>,
     /// The clock's rate once it was requested; `Some(None)` if it is unknown.
@@ -57,7 +59,8 @@ impl PcMachine {
     pub unsafe fn take(image: PhysRange) -> Self {
         // SAFETY: the caller promises ring 0 and ownership.
         let ports = unsafe { PcPorts::new() };
-        Self { ports, image, lost: None, rate: None, added: paging::Added::default() }
+        let limit = image.start().min(layout::INTERRUPT_COMMAND.start());
+        Self { ports, image, limit, lost: None, rate: None, added: paging::Added::default() }
     }
 
     /// Prepares the mappings for what runs next: all identity-mapped memory becomes writable and executable, and page zero and
@@ -84,18 +87,18 @@ impl PcMachine {
         }
     }
 
-    /// Checks that `range` is below 4 GiB and not the firmware's own, so that it is mapped, not at address zero, and disjoint
-    /// from all Rust objects and code.
+    /// Checks that `range` is below 4 GiB, not the firmware's own and not the register that starts CPUs. So it is mapped, not at
+    /// address zero, and disjoint from all Rust objects and code.
     fn check(&self, range: PhysRange) -> Result<(), MemoryError> {
-        let allowed = layout::may_access_below(range, self.image) || self.is_behind_image(range);
+        let allowed = layout::may_access_below(range, self.limit) || self.may_access_above(range);
         if allowed { Ok(()) } else { Err(MemoryError { range }) }
     }
 
-    /// Whether `range` is above an image in RAM, and the firmware may access it.
+    /// Whether the firmware may access `range`, which may be above the limit.
     #[cold]
     #[inline(never)]
-    fn is_behind_image(&self, range: PhysRange) -> bool {
-        range.start() >= self.image.end() && layout::may_access(range)
+    fn may_access_above(&self, range: PhysRange) -> bool {
+        layout::may_access(range) && !range.overlaps(self.image)
     }
 
     /// As [`Self::check`], but also allows memory mapped above 4 GiB.

@@ -1,15 +1,15 @@
 # The code that a started CPU runs, at the beginning of a page below 1 MiB: real mode, CS at the page, interrupts off (Intel SDM
 # volume 3, 8.4.4). It writes the registers that the AP mailbox names, stores its identifier, increments the counter and halts.
 #
-# The mailbox is at STARTUP_MAILBOX; src/cpus/startup.rs defines its layout. The caches stay off, as required while memory types
+# The mailbox is at CODE_LEN; src/hal/startup.rs defines its layout. The caches stay off, as required while memory types
 # change.
 
-.set DONE, {STARTUP_MAILBOX}
-.set COUNT, {STARTUP_MAILBOX} + 4
-.set FEATURE_CONTROL, {STARTUP_MAILBOX} + 8
-.set NEXT_ID, {STARTUP_MAILBOX} + 16
-.set MOST_IDS, {STARTUP_MAILBOX} + 18
-.set WRITES, {STARTUP_MAILBOX} + 20
+.set DONE, {CODE_LEN}
+.set COUNT, {CODE_LEN} + 4
+.set FEATURE_CONTROL, {CODE_LEN} + 8
+.set NEXT_ID, {CODE_LEN} + 16
+.set MOST_IDS, {CODE_LEN} + 18
+.set WRITES, {CODE_LEN} + 20
 .set WRITE_SIZE, 12                     # register, 32 bits; value, 64 bits
 .set IDS, WRITES + WRITE_SIZE * {MOST_WRITES}
 
@@ -61,6 +61,6 @@ firstlight_startup_code:
 5:
     hlt
     jmp 5b
-.org {STARTUP_MAILBOX}
+.org {CODE_LEN}
 .code64
 .text

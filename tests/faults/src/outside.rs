@@ -4,6 +4,7 @@
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::fakes::machine::FakeMachine;
 use firstlight::hal::dma::{Fault, Transfer};
+use firstlight::hal::startup::{LocalApic, Mailbox};
 use firstlight::hal::{Clock, Cpu, Cpuid, Dma, FwCfgRegisters, Memory, MemoryError, Ports};
 
 use crate::heap::{inside, outside};
@@ -84,15 +85,12 @@ impl Cpu for Outside {
         cpuid(&mut self, leaf: u32, subleaf: u32) -> Cpuid;
         read_msr(&mut self, register: u32) -> u64;
         write_msr(&mut self, register: u32, value: u64);
+        run_others(&mut self, apic: LocalApic, mailbox: &mut Mailbox, others: u32) -> Result<(), MemoryError>;
         random(&mut self) -> Option<u64>;
     }
 
     fn runtime_services(&self) -> &'static [u8] {
         self.0.runtime_services()
-    }
-
-    fn startup_code(&self) -> &'static [u8] {
-        self.0.startup_code()
     }
 }
 
