@@ -63,6 +63,8 @@ pub struct State {
     pub commands: Vec<u32>,
     /// The password of the platform hierarchy.
     pub password: Vec<u8>,
+    /// What is left of the last command in the buffer.
+    pub left: Vec<u8>,
     /// The hierarchies that were turned off.
     pub off: Vec<u32>,
     /// Whether locality 0 is taken.
@@ -227,15 +229,22 @@ impl FakeTpm {
                 self.ready = true;
                 self.command.clear();
             }
-            (0x40, 2) => self.ready = false,
+            (0x40, 2) => {
+                self.ready = false;
+                self.state.borrow_mut().left.clone_from(&self.command);
+            }
             (0x4c, 1) => {
                 self.command.truncate(self.size());
                 self.go();
                 self.ready = true;
             }
             (0x80.., _) => {
-                assert_eq!(offset as usize - 0x80, self.command.len());
-                self.command.extend(&value.to_le_bytes()[..4]);
+                let at = offset as usize - 0x80;
+                assert!(at <= self.command.len(), "a write behind a command");
+                match self.command.get_mut(at..).filter(|sent| !sent.is_empty()) {
+                    Some(sent) => sent.iter_mut().zip(value.to_le_bytes()).take(4).for_each(|(to, from)| *to = from),
+                    None => self.command.extend(&value.to_le_bytes()[..4]),
+                }
             }
             _ => panic!("a write at {offset:#x}"),
         }

@@ -155,6 +155,15 @@ fn the_operating_system_gets_the_tpm_without_the_platform_hierarchy() {
 }
 
 #[test]
+fn no_password_stays_in_the_command_buffer() {
+    let mut boot = Boot::new(Kind::Crb, &[SHA256], Defects::default());
+    assert_eq!(boot.measure(), Ok(()));
+    let tpm = boot.tpm.borrow();
+    assert!(tpm.left.len() > tpm.password.len());
+    assert!(tpm.left.iter().all(|&byte| byte == 0), "{:02x?}", tpm.left);
+}
+
+#[test]
 fn fields_that_a_loader_writes_do_not_change_the_measurement() {
     let mut patched = SETUP.to_vec();
     for (at, bytes) in [

@@ -328,6 +328,8 @@ const SHUTDOWN_STATE: [u8; 12] = [0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x45, 0, 1];
 const CONTROL_PLATFORM: [u8; 32] = [
     0x80, 2, 0, 0, 0, 32, 0, 0, 1, 0x21, 0x40, 0, 0, 0xc, 0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 1, 0, 0, 0x40, 0, 0, 0xc, 0,
 ];
+/// The length of the firmware's last command, `TPM2_HierarchyChangeAuth` with a password of 20 bytes.
+const PASSWORD_COMMAND: usize = 49;
 /// Response codes (part 2, 6.6): success, the TPM was started before, a wrong password for the first session.
 const SUCCESS: u32 = 0;
 const RC_INITIALIZE: u32 = 0x100;
@@ -377,6 +379,8 @@ fn check_closed(probe: &mut Probe) {
 fn boot_with(tpm: &Swtpm, machine: &Machine) -> Probe {
     let machine = tpm.on(&Machine { reboots: true, ..machine.clone() }, "tpm-crb");
     let mut probe = Probe::boot(&machine, &BzImage::new(), Some(b"initrd"), Some("words"));
+    let left = probe.read(BUFFER, PASSWORD_COMMAND);
+    assert!(left.iter().all(|&byte| byte == 0), "the buffer still has the platform's password: {left:02x?}");
     check_closed(&mut probe);
     probe
 }

@@ -101,6 +101,16 @@ impl Buffer {
         if read32(host, CONTROL_STATUS)? & STATUS_ERROR == 0 { Ok(()) } else { Err(Error::Failed) }
     }
 
+    /// Clears the `len` bytes of a command after its response was read. The operating system can read the buffer, and a
+    /// command can have a password.
+    pub fn clear(self, host: &mut impl Host, len: usize) -> Result<(), Error> {
+        // `send` has checked that the command fits.
+        for at in (offset(self.command.start())..u64::MAX).step_by(4).take(len.div_ceil(4)) {
+            write32(host, at, 0)?;
+        }
+        Ok(())
+    }
+
     /// Reads bytes of the response from `from` on, four at a time.
     pub fn receive(self, host: &mut impl Host, from: usize, into: &mut [u8]) -> Result<(), Error> {
         let start = self.response.start().checked_add(from as u64).ok_or(Error::TooLong)?;

@@ -81,7 +81,10 @@ impl Interface {
         self.receive(host, deadline, HEADER_LEN, response.get_mut(HEADER_LEN..).unwrap_or_default())?;
         match self {
             Self::Fifo => fifo::make_ready(host, deadline)?,
-            Self::Crb(_) => crb::make_idle(host)?,
+            Self::Crb(place) => {
+                place.clear(host, command.len())?;
+                crb::make_idle(host)?;
+            }
         }
         Ok(response)
     }
