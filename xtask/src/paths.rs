@@ -48,15 +48,16 @@ pub fn cargo() -> Command {
     cargo
 }
 
-/// A command that compiles and runs another member of the workspace, in the current folder. The caller adds the member's
-/// arguments.
+/// A command that compiles another member of the workspace beside this program, and runs it in the current folder. The caller adds
+/// the member's arguments.
 pub fn member(package: &str) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["run", "--locked", "--manifest-path"]).arg(root().join("Cargo.toml")).args([
-        "--package",
-        package,
-        "--",
-    ]);
+    cargo.args(["run", "--locked", "--package", package, "--manifest-path"]).arg(root().join("Cargo.toml"));
+    // This program is `debug/xtask` in the folder that cargo was told to build it in.
+    if let Some(folder) = env::current_exe().ok().as_deref().and_then(|path| path.parent()?.parent()) {
+        cargo.arg("--target-dir").arg(folder);
+    }
+    cargo.arg("--");
     cargo
 }
 
