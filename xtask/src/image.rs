@@ -1,6 +1,6 @@
 //! `cargo xtask image`: builds the firmware, makes the flat image from it and checks both.
 //!
-//! The firmware is built for [`Target::choose`], in a separate target folder. The flat image has the bytes of the ELF file's
+//! The firmware is built for `Target::choose`, in a separate target folder. The flat image has the bytes of the ELF file's
 //! loadable segments. The image's end, at 4 GiB, corresponds to the end of the load addresses that a host uses for a start by the
 //! PVH entry point.
 

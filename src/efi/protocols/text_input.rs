@@ -1,6 +1,6 @@
 //! `EFI_SIMPLE_TEXT_INPUT_PROTOCOL` on a terminal (UEFI 12.3): the bytes that a terminal sends become keys.
 //!
-//! A key that has no character comes as an escape sequence, of which there are several for most keys ([`KEYS`], [`LETTERS`]). A
+//! A key that has no character comes as an escape sequence, of which there are several for most keys (`KEYS`, `LETTERS`). A
 //! sequence without a key is dropped. An Escape that nothing follows for [`PATIENCE`] is the key of that name.
 //!
 //! Assumed: the terminal sends UTF-8. Left out: modifiers (a key with Shift or Control is the key), and characters beyond

@@ -81,7 +81,7 @@ pub struct Image {
     pub handle: Handle,
     /// Where it is.
     pub placed: Placed,
-    /// The address of its [`LoadedImage`].
+    /// The address of its `LoadedImage`.
     pub interface: u64,
     /// The address of the copy of its device path, or zero.
     path: u64,
