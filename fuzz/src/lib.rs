@@ -10,12 +10,16 @@ pub mod boot;
 pub mod bzimage;
 mod check;
 pub mod cmos;
+pub mod console;
+pub mod device_path;
 pub mod directory;
 pub mod e820;
+pub mod file_system;
 pub mod input;
 pub mod multiboot;
 pub mod mutate;
 pub mod pci;
+pub mod pe;
 pub mod pvh;
 pub mod resume;
 pub mod smbios;
@@ -55,10 +59,14 @@ pub const TARGETS: &[Target] = targets! {
     boot: 3_000,
     bzimage: 20_000,
     cmos: 20_000,
+    console: 20_000,
+    device_path: 20_000,
     directory: 20_000,
     e820: 20_000,
+    file_system: 20_000,
     multiboot: 20_000,
     pci: 4_000,
+    pe: 20_000,
     pvh: 20_000,
     resume: 20_000,
     smbios: 20_000,

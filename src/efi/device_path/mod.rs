@@ -41,7 +41,8 @@ pub struct Node<'a> {
 pub struct DevicePath<'a>(&'a [u8]);
 
 impl<'a> DevicePath<'a> {
-    /// The path at the start of `bytes`. `None` if it does not end there, or if a node is shorter than its header.
+    /// The path at the start of `bytes`. `None` if it does not end there, if a node is shorter than its header, or if one that
+    /// ends something has data or an unknown sub-type.
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let mut len = 0_usize;
@@ -49,8 +50,11 @@ impl<'a> DevicePath<'a> {
         loop {
             let (node, after) = split_node(rest)?;
             len = len.checked_add(rest.len().checked_sub(after.len())?)?;
-            if node.kind == END && node.sub_kind == END_OF_PATH {
-                return bytes.get(..len).map(Self);
+            match (node.kind, node.sub_kind, node.data) {
+                (END, END_OF_PATH, []) => return bytes.get(..len).map(Self),
+                (END, END_OF_INSTANCE, []) => {}
+                (END, ..) => return None,
+                _ => {}
             }
             rest = after;
         }

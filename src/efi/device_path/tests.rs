@@ -60,6 +60,16 @@ fn a_node_shorter_than_its_header_is_refused() {
 }
 
 #[test]
+fn a_node_that_ends_something_is_as_long_as_its_header() {
+    let end = [0x7f, 0xff, 4, 0];
+    for node in [[0x7f, 0xff, 8, 0, 1, 2, 3, 4], [0x7f, 0x01, 8, 0, 1, 2, 3, 4], [0x7f, 0x02, 8, 0, 1, 2, 3, 4]] {
+        assert_eq!(DevicePath::parse(&[&node, &end[..]].concat()), None, "{node:x?}");
+    }
+    assert_eq!(DevicePath::parse(&[[0x7f, 0x02, 4, 0], end].concat()), None);
+    assert!(DevicePath::parse(&[[0x7f, 0x01, 4, 0], end].concat()).is_some());
+}
+
+#[test]
 fn what_follows_a_prefix_is_a_path() {
     let disk = hard_drive().end().unwrap();
     let file = hard_drive().node(MEDIA, MEDIA_FILE, &[&utf16("\\EFI\\BOOT\\BOOTX64.EFI")]).unwrap().end().unwrap();
