@@ -3,6 +3,7 @@
 
 pub mod file_system;
 pub mod load_file;
+pub mod random;
 pub mod text_input;
 pub mod text_output;
 
