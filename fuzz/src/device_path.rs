@@ -1,11 +1,13 @@
-//! Device paths that an image passes: nodes, instances, prefixes and text.
+//! Device paths that an image passes: nodes, instances, prefixes, and text of a path and to one.
 //!
 //! Input: the length of a first path, that path, and a second one.
 
 use std::fmt::Write;
 
 use firstlight::efi::device_path::text::PathText;
-use firstlight::efi::device_path::{DevicePath, HEADER_LEN, MEDIA, MEDIA_FILE, PathBuilder};
+use firstlight::efi::device_path::{
+    DevicePath, HEADER_LEN, MEDIA, MEDIA_FILE, Node, PathBuilder, from_text, utilities,
+};
 
 use crate::input::Input;
 
@@ -21,6 +23,7 @@ pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let first = input.long();
     let second = input.rest();
+    check_text(&first.as_chunks().0.iter().map(|unit| u16::from_le_bytes(*unit)).collect::<Vec<_>>());
     let paths = [first, second].map(DevicePath::parse);
     for (path, bytes) in paths.into_iter().zip([first, second]).filter_map(|(path, bytes)| path.zip(Some(bytes))) {
         check(path, bytes);
@@ -49,8 +52,12 @@ fn check(path: DevicePath<'_>, bytes: &[u8]) {
     assert_eq!(nodes, path.nodes_bytes());
 
     let (mut rest, mut len) = (Some(path), 0);
+    let mut again = None;
     while let Some(next) = rest {
         let (instance, after) = next.split_instance();
+        let (one, _) = utilities::next_instance(next).expect("room on the heap");
+        let before = again.as_deref().and_then(DevicePath::parse);
+        again = utilities::append_instance(before, DevicePath::parse(&one)).expect("room on the heap");
         // Without the node that ends it, which may have data.
         len += instance.len();
         assert!(after.is_none() || next.is_multi_instance());
@@ -59,10 +66,21 @@ fn check(path: DevicePath<'_>, bytes: &[u8]) {
         rest = after;
     }
     assert!(len <= path.nodes_bytes().len());
+    assert_eq!(again.as_deref(), Some(path.bytes()));
 
     let mut text = String::new();
     write!(text, "{}", PathText(path)).expect("a string takes all");
     assert!(text.len() <= path.bytes().len() * MOST_TEXT, "{} bytes of text for {path:?}", text.len());
+    check_text(&text.encode_utf16().collect::<Vec<_>>());
+}
+
+/// Any text is a path, and one node of it too.
+fn check_text(text: &[u16]) {
+    let made = from_text::path(text).expect("a path of text that is not too long");
+    let path = DevicePath::parse(&made).expect("a path");
+    assert_eq!(path.bytes(), made);
+    let node = from_text::node(text).expect("a node of text that is not too long");
+    assert!(Node::parse(&node).is_some_and(|parsed| parsed.data.len() + HEADER_LEN == node.len()));
 }
 
 /// Paths of devices, files and the initrd; two instances; a node without a known type.
@@ -87,5 +105,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let two = two.and_then(|path| path.nodes(&nodes(&volume))).and_then(PathBuilder::end).expect("room");
     let other = PathBuilder::new().node(3, 0x7e, &[&[1, 2, 3]]).and_then(PathBuilder::end).expect("room");
     let pairs = [(&file, &whole), (&initrd, &volume), (&two, &other), (&volume, &volume), (&other, &file)];
-    pairs.map(|(first, second)| [&(first.len() as u16).to_le_bytes()[..], first, second].concat()).to_vec()
+    let texts =
+        ["PciRoot(0x0)/Pci(0x1f,0x2)/HD(1,MBR,0x12,0x1,0x2)/\\a,VenHw(1428F772-B64A-441E-B8C3-9EBDD7F893C7,12)"];
+    let texts = texts.map(|text| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>());
+    let seed =
+        |(first, second): (&Vec<u8>, &Vec<u8>)| [&(first.len() as u16).to_le_bytes()[..], first, second].concat();
+    pairs.into_iter().chain(texts.iter().map(|text| (text, &whole))).map(seed).collect()
 }

@@ -5,9 +5,11 @@
 //!
 //! Left out: the lengths of nodes of known types. Whoever reads such a node checks its length.
 
+pub mod from_text;
 #[cfg(test)]
 mod tests;
 pub mod text;
+pub mod utilities;
 
 use alloc::vec::Vec;
 
@@ -111,7 +113,13 @@ impl<'a> DevicePath<'a> {
     }
 }
 
-impl Node<'_> {
+impl<'a> Node<'a> {
+    /// The node at the start of `bytes`. `None` if it does not end there, or if it is shorter than its header.
+    #[must_use]
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        split_node(bytes).map(|(node, _)| node)
+    }
+
     fn ends_instance(self) -> bool {
         self.kind == END && self.sub_kind == END_OF_INSTANCE
     }
@@ -193,6 +201,12 @@ impl PathBuilder {
     pub fn end_instance(mut self) -> Result<Self, HeapFull> {
         self.append(&[END, END_OF_INSTANCE, HEADER_LEN as u8, 0])?;
         Ok(self)
+    }
+
+    /// Returns the nodes without an end.
+    #[must_use]
+    pub fn without_end(self) -> Vec<u8> {
+        self.bytes
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), HeapFull> {
