@@ -2,6 +2,7 @@
 //! is refused. The firmware binary has the functions that images call, which turn pointers into values.
 
 pub mod file_system;
+pub mod graphics;
 pub mod load_file;
 pub mod random;
 pub mod text_input;
