@@ -59,7 +59,6 @@ impl Failure {
 ///
 /// The boot may have failed at any point, so nothing of it is used: the host is read again, and PCI is set up again
 /// only for the display. No kernel can be started after that.
-#[cold]
 pub fn show<M: Machine>(machine: &mut M, start: Start<PhysAddr>, error: &Error) {
     let fw_cfg = FwCfg::probe(machine).unwrap_or_else(|_| FwCfg::absent());
     let map = match start {

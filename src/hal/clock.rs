@@ -45,7 +45,6 @@ impl Deadline {
     }
 
     /// The length of the deadline in ticks.
-    #[cold]
     fn limit(clock: &mut impl Clock) -> u64 {
         clock.rate().map_or(Self::TICKS, |rate| rate.saturating_mul(Self::SECONDS))
     }

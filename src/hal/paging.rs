@@ -251,7 +251,6 @@ pub fn give(entries: &mut impl Entries, ranges: &[PhysRange]) {
 }
 
 /// The same for the tables below a directory.
-#[cold]
 fn give_protected(entries: &mut impl Entries, directory: PhysAddr) {
     for at in slots(directory) {
         let entry = entries.get(at);

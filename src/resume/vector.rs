@@ -68,7 +68,6 @@ fn fadt<M: Memory>(tables: &mut TableReader<'_, M>, root: &Root) -> Result<PhysR
 }
 
 /// Whether the range is memory, not a device: RAM, or the BIOS's segments.
-#[inline(never)]
 fn is_memory(map: &Regions, range: PhysRange) -> bool {
     map.is_ram(range) || layout::F_SEGMENT.contains(range)
 }

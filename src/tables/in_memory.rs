@@ -124,8 +124,6 @@ fn try_reserve_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr,
     Outcome::of(is_kept)
 }
 
-#[cold]
-#[inline(never)]
 fn find<M: Memory>(memory: &mut M, map: &mut HostMap, wants_acpi: bool) -> Result<InMemory, MemoryError> {
     let mut found = InMemory::default();
     let mut warnings = Warnings::default();

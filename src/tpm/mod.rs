@@ -12,8 +12,7 @@
 //! not be trusted, and that is up to the TPM's user. So the hierarchies that could sign or unseal for it are turned
 //! off, as far as the TPM still answers.
 //!
-//! All of this runs once, and most of it waits for the TPM. Functions with many callers are not inlined, to keep the
-//! image small.
+//! All of this runs once, and most of it waits for the TPM.
 //!
 //! Assumed: the log's memory is reserved and zero, and kernel, initrd and command line are in their places. Left out:
 //! TPM 1.2, measuring ACPI and SMBIOS tables, unknown hash algorithms (their banks are capped), and the physical
@@ -116,8 +115,6 @@ pub fn measure<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, presence:
 }
 
 /// A separate function, so that a boot without a TPM runs none of it.
-#[cold]
-#[inline(never)]
 fn measure_present<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, presence: Presence, loaded: &Images) {
     let result = match presence {
         Presence::Described { log } => try_measure(machine, fw_cfg, EventLog::new(log), loaded),
@@ -314,7 +311,6 @@ impl Tpm {
     }
 
     /// Extends a PCR with the digests of `data`, and appends an event with them to the log.
-    #[inline(never)]
     fn record_bytes<M: Host>(
         &self,
         machine: &mut M,
@@ -327,7 +323,6 @@ impl Tpm {
     }
 
     /// Records a command line up to its first NUL. In the log it has a label, as in GRUB's.
-    #[inline(never)]
     fn record_command_line<M: Host>(
         &self,
         machine: &mut M,
@@ -395,7 +390,6 @@ impl Tpm {
 
     /// Executes a command, repeated while the TPM is busy, and returns the response's parameters. All of it has one
     /// deadline.
-    #[inline(never)]
     fn execute<'b>(
         &self,
         host: &mut impl Host,

@@ -38,7 +38,6 @@ impl Kernel {
     ///
     /// # Errors
     /// The error of the last protocol that accepts files ([`LinuxKernel::of_file`]); [`Error::FwCfg`].
-    #[inline(never)]
     pub fn of_file<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, file: KernelFile) -> Result<Self, Error> {
         // Every bzImage has the boot sector and at least one more (boot.rst, `setup_sects`), so the host need not be
         // asked for the length of the setup code.

@@ -26,7 +26,6 @@ const COMMAND_LINE: &str = "opt/org.firstlight/cmdline";
 /// # Errors
 /// [`Error::NoKernel`] if there is no such file, [`Error::EmptyFile`] if all are empty; else why the kernel cannot be
 /// booted.
-#[cold]
 pub fn find<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Kernel, Error> {
     let files = || KERNELS.into_iter().filter_map(|name| fw_cfg.find(name));
     let none = if files().next().is_some() { Error::EmptyFile } else { Error::NoKernel };
@@ -38,7 +37,6 @@ pub fn find<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg) -> Result<Kernel, Er
 }
 
 /// Fills in a missing initrd or command line from named files.
-#[cold]
 pub fn complete(fw_cfg: &FwCfg, extras: &mut Extras<'_>) {
     if extras.initrd.is_empty()
         && let Some(file) = fw_cfg.find(INITRD)

@@ -45,7 +45,6 @@ pub fn find<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Re
 }
 
 /// A kernel that only the host has parsed, with a place and an entry point. `error` is why it is no other kernel.
-#[cold]
 fn placed<M: HostAccess>(
     machine: &mut M,
     fw_cfg: &FwCfg,
@@ -81,7 +80,6 @@ pub fn initrd<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg) -> Item {
 
 /// Whether the numbered kernel is the firmware itself, by its entry point: the host's, or if that is zero, the file's.
 /// No other kernel can have its entry point in the range of the firmware's image.
-#[cold]
 fn is_own_image<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, entry: u32) -> bool {
     let entry = match entry {
         0 => {

@@ -16,7 +16,6 @@ use crate::start_info::StartInfo;
 ///
 /// # Errors
 /// [`Error::NoKernelModule`]; else why the module that is a kernel cannot be booted.
-#[cold]
 pub fn find<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, info: &StartInfo, initrd: Item) -> Result<Kernel, Error> {
     let item = Some(Blob::from(initrd)).filter(|item| !item.is_empty() && info.modules.is_empty());
     let mut none = Error::NoKernelModule { modules: info.modules.len() };
@@ -34,7 +33,6 @@ pub fn find<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, info: &StartInfo, in
 
 /// Fills in a missing initrd or command line from what the host has put into memory. The initrd is the first module
 /// that is not the kernel. The kernel is at `kernel` if it is a module.
-#[cold]
 pub fn complete<'a>(info: &'a StartInfo, kernel: Option<PhysRange>, extras: &mut Extras<'a>) {
     if extras.initrd.is_empty()
         && let Some(&module) = info.modules.iter().find(|&&module| kernel != Some(module))

@@ -68,7 +68,6 @@ pub fn make_idle(host: &mut impl Host) -> Result<(), Error> {
     write32(host, CONTROL_REQUEST, GO_IDLE)
 }
 
-#[inline(never)]
 fn buffer(host: &mut impl Host, size: u64, low: u64, high: u64) -> Result<PhysRange, Error> {
     let (size, low, high) = (read32(host, size)?, read32(host, low)?, read32(host, high)?);
     let start = PhysAddr::new(u64::from(high) << 32 | u64::from(low));

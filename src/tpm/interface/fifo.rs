@@ -96,7 +96,6 @@ pub fn make_ready(host: &mut impl Host, deadline: Deadline) -> Result<(), Error>
 }
 
 /// The number of bytes that the FIFO accepts or provides now, at least one.
-#[inline(never)]
 fn burst(host: &mut impl Host, deadline: Deadline, what: Wait) -> Result<usize, Error> {
     loop {
         match read32(host, STATUS)? >> BURST_SHIFT & 0xffff {

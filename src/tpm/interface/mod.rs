@@ -59,7 +59,6 @@ impl Interface {
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Failed`]; [`Error::TooLong`] if the command or the response does not fit the
     /// interface or `buffer`.
-    #[inline(never)]
     pub fn transmit<'b>(
         self,
         host: &mut impl Host,

@@ -13,7 +13,6 @@ use crate::memory_map::{E820Entry, MemoryMap};
 ///
 /// # Errors
 /// [`Error::FwCfg`] if memory cannot be accessed.
-#[cold]
 pub fn add(
     machine: &mut impl Memory,
     map: &mut MemoryMap,

@@ -60,7 +60,6 @@ fn allocate(place: PhysAddr, command_line: u64, map: &mut MemoryMap) -> Result<L
 ///
 /// # Errors
 /// [`Error::ZImageTooLong`], [`Error::NoPcMemory`]; else as [`super::plan()`].
-#[cold]
 pub fn plan(header: &SetupHeader, needs: &Needs, entry_offset: u64, map: &mut MemoryMap) -> Result<LoadPlan, Error> {
     // The host counts a NUL, and the firmware adds one more.
     let command_line_len = needs.command_line.saturating_add(1);

@@ -83,7 +83,6 @@ fn place_page_tables(
 }
 
 /// As [`place_page_tables`], if a part ends above 4 GiB.
-#[cold]
 fn place_page_tables_above(
     kernel: PhysRange,
     initrd: Option<PhysRange>,
@@ -104,7 +103,6 @@ fn place_any_initrd(header: &SetupHeader, len: u64, map: &mut MemoryMap) -> Resu
 }
 
 /// Above 4 GiB, if the kernel allows it. `below` is why it is not below.
-#[cold]
 fn place_initrd_above(header: &SetupHeader, len: u64, map: &mut MemoryMap, below: Error) -> Result<PhysRange, Error> {
     let mut result = below;
     for &space in spaces_above(header) {

@@ -51,7 +51,6 @@ impl Search<'_> {
 
     /// The lowest place for a relocatable kernel in `space`, at or above its preferred address. It has the preferred
     /// alignment if there is room, else the largest smaller one that has room, but at least `least`.
-    #[inline(never)]
     fn aligned(&self, preferred: Alignment, least: Alignment, space: PhysRange) -> Option<Place> {
         let Self { header, kernel_len, map } = *self;
         let within = PhysRange::from_bounds(header.preferred_address().max(space.start()), space.end())?;
@@ -92,7 +91,6 @@ pub fn place_kernel(header: &SetupHeader, kernel_len: u64, map: &mut MemoryMap) 
 }
 
 /// Why there is no place for the kernel: either this machine has too little memory, or every machine has.
-#[cold]
 pub fn does_not_fit(header: &SetupHeader, kernel_len: u64, map: &MemoryMap) -> Error {
     let needed = header.run_len(kernel_len).max(kernel_len);
     let at = header.preferred_address();

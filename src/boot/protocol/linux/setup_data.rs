@@ -54,7 +54,6 @@ impl Appended {
     ///
     /// Such a pointer is not passed on. It may have come with the file, as no pointer is measured. The memory that it
     /// points to is neither measured nor reserved, or is a part of the kernel.
-    #[cold]
     pub fn plan(
         header: &SetupHeader,
         kernel_len: u64,
@@ -88,7 +87,6 @@ impl Appended {
     ///
     /// # Errors
     /// [`Error::FwCfg`] if memory cannot be accessed.
-    #[cold]
     pub(super) fn copy<M: HostAccess>(
         &self,
         machine: &mut M,
