@@ -160,6 +160,10 @@ dispatch_\word:
     je take_interrupt_\word
     cmp al, 'j'
     je jump_to_reset_vector_\word
+.if \word == 8
+    cmp al, 'c'
+    je call_function_\word
+.endif
     ud2                                 # 'u' is for this
 
 read_memory_\word:
@@ -294,6 +298,26 @@ interrupted_\word:
     out PIC_COMMAND, al
     mov eax, ecx
     jmp answer_\word
+
+.if \word == 8
+# Calls a function as UEFI does (UEFI 2.3.4.2). Its address and its five arguments, of 8 bytes each, are at the operand.
+call_function_\word:
+    mov rbp, rsp
+    and rsp, -16
+    sub rsp, 0x30
+    mov rcx, [rsi + 8]
+    mov rdx, [rsi + 16]
+    mov r8, [rsi + 24]
+    mov r9, [rsi + 32]
+    mov rax, [rsi + 40]
+    mov [rsp + 0x20], rax
+    call [rsi]
+    mov rsp, rbp
+    mov rdx, rax
+    shr rdx, 32
+    mov [rbx + answer + 4], edx
+    jmp answer_\word
+.endif
 
 # Restarts the machine as operating systems of PCs do: by a jump, in real mode, to the segment and the offset in EDX. The code
 # for it runs below 64 KiB.

@@ -28,7 +28,7 @@ pub fn initrd() -> PathBuf {
     path("FIRSTLIGHT_INITRD")
 }
 
-/// The guest's initramfs with `dmidecode` and `lspci` in it as well, and modules that scripts load.
+/// The guest's initramfs with `dmidecode`, `lspci` and `kexec` in it as well, and modules that scripts load.
 pub fn initrd_with_tools() -> PathBuf {
     path("FIRSTLIGHT_TOOLS_INITRD")
 }

@@ -6,7 +6,8 @@
 //! file, `multiboot` kernels for Multiboot, `kernels` bzImages and zImages of every age, and `hot_plug` plugs devices into it.
 //! `display` and `named_files` do both; the one looks at the screen, the other has the kernel come as a file of fw_cfg. `tpm`
 //! boots with swtpm. `failure` is about what cannot boot, and about the log, `failure_on_display` about how that is shown,
-//! `bad_kernels` about files that are broken or no kernels. `newer_qemu` does some of this on a second QEMU. `fw_cfg` runs no
+//! `bad_kernels` about files that are broken or no kernels. `efi_tables` boots kernels that find EFI tables, and calls the runtime
+//! services. `newer_qemu` does some of this on a second QEMU. `fw_cfg` runs no
 //! guest: a module of the firmware, against QEMU's devices.
 
 mod bad_kernels;
@@ -15,6 +16,7 @@ mod child;
 mod chipset;
 mod cpus;
 mod display;
+mod efi_tables;
 mod environment;
 mod failure;
 mod failure_on_display;

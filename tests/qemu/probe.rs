@@ -290,6 +290,19 @@ impl Probe {
         self.ask(b's', 0, 0, selector.into());
     }
 
+    /// Calls a function of UEFI's with up to five arguments, from 64-bit mode. `block` is RAM for the request.
+    pub fn call(&mut self, block: u64, function: u64, arguments: &[u64]) -> u64 {
+        self.start_call(block, function, arguments);
+        self.answer()
+    }
+
+    /// As [`Self::call`], of a function that does not return.
+    pub fn start_call(&mut self, block: u64, function: u64, arguments: &[u64]) {
+        let words: Vec<u8> = [function].iter().chain(arguments).flat_map(|word| word.to_le_bytes()).collect();
+        self.write(block, &words);
+        self.ask(b'c', 0, 0, block);
+    }
+
     /// The page that the firmware made for the kernel.
     pub fn boot_params(&mut self) -> BootParams {
         BootParams(self.read(self.state.esi, 4096))

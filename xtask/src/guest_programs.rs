@@ -1,4 +1,4 @@
-//! Programs for the guest that are not in busybox: `dmidecode` and `lspci`, with the libraries they load.
+//! Programs for the guest that are not in busybox: `dmidecode`, `lspci` and `kexec`, with the libraries they load.
 //!
 //! They come from Debian's packages. Without apt, the programs installed on this machine are used. The dynamic loader lists the
 //! libraries of a program. A library has the same path in the guest. The archive is `target/guest/tools-….cpio`; remove it to get
@@ -15,7 +15,7 @@ use crate::progress::run_quietly;
 use crate::{apt, initramfs, paths};
 
 /// Each program, and its Debian package.
-const PROGRAMS: [(&str, &str); 2] = [("dmidecode", "dmidecode"), ("lspci", "pciutils")];
+const PROGRAMS: [(&str, &str); 3] = [("dmidecode", "dmidecode"), ("lspci", "pciutils"), ("kexec", "kexec-tools")];
 
 /// Where a system has its programs, below its top folder.
 const PROGRAM_FOLDERS: [&str; 4] = ["usr/sbin", "usr/bin", "sbin", "bin"];
@@ -31,7 +31,7 @@ pub fn prepare() -> anyhow::Result<PathBuf> {
     let names: Vec<_> = PROGRAMS.iter().map(|(program, _)| *program).collect();
     let archive = paths::guest_folder().join(format!("tools-{}.cpio", names.join("-")));
     apt::kept(&archive, |partial| {
-        let files = match apt::download(partial, "the guest's programs, dmidecode and lspci", closure) {
+        let files = match apt::download(partial, "the guest's programs, dmidecode, lspci and kexec", closure) {
             Ok(system) => collect(&system)?,
             Err(error) if apt::is_disk_full(&error) => return Err(error),
             Err(why_not_apt) => collect(Path::new("/")).map_err(|error| {
@@ -56,7 +56,7 @@ fn closure() -> anyhow::Result<Vec<String>> {
     // Each package has a line, followed by its dependencies, indented. Virtual packages are in angle brackets.
     let lines = printed.lines().filter(|line| !line.is_empty() && !line.starts_with([' ', '<']));
     let packages: Vec<_> = lines.map(|line| line.split(':').next().unwrap_or(line).to_owned()).collect();
-    ensure!(!packages.is_empty(), apt::NotInLists("dmidecode or pciutils".to_owned()));
+    ensure!(!packages.is_empty(), apt::NotInLists("dmidecode, pciutils or kexec-tools".to_owned()));
     Ok(packages)
 }
 

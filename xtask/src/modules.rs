@@ -15,8 +15,9 @@ use crate::progress::run_quietly;
 /// The drivers of the default guest. A driver that the kernel has built in, or lacks, is left out.
 const WANTED: [&str; 6] = ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "nvme", "qemu_fw_cfg"];
 
-/// Drivers for scripts to load, which few guests need: persistent memory, CXL windows, and the virtio console.
-const FOR_SCRIPTS: [&str; 4] = ["nfit", "nd_pmem", "cxl_acpi", "virtio_console"];
+/// Drivers for scripts to load, which few guests need: persistent memory, CXL windows, the virtio console, and
+/// EFI variables.
+const FOR_SCRIPTS: [&str; 5] = ["nfit", "nd_pmem", "cxl_acpi", "virtio_console", "efivarfs"];
 
 /// A kernel module.
 #[derive(Debug)]
