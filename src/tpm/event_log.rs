@@ -36,19 +36,21 @@ const VERSION: [u8; 4] = [0, 2, 0, 2];
 pub struct EventLog {
     left: PhysRange,
     ended: bool,
+    /// Where the last event begins.
+    last: Option<PhysAddr>,
 }
 
 impl EventLog {
     /// An empty log in `room`, which is all zeros. For readers, zeros are the end of the log.
     #[must_use]
     pub const fn new(room: PhysRange) -> Self {
-        Self { left: room, ended: false }
+        Self { left: room, ended: false, last: None }
     }
 
     /// No log: nothing is written, and nothing is logged about it.
     #[must_use]
     pub fn absent() -> Self {
-        Self { left: PhysRange::default(), ended: true }
+        Self { left: PhysRange::default(), ended: true, last: None }
     }
 
     /// Takes `len` bytes for an event. `None` if they do not fit, or an earlier event did not fit.
@@ -65,7 +67,18 @@ impl EventLog {
             return None;
         };
         self.left = PhysRange::from_bounds(taken.end(), self.left.end())?;
-        Some(taken.start())
+        self.last = Some(taken.start());
+        self.last
+    }
+
+    /// Where the last event begins, if there is one.
+    pub const fn last(&self) -> Option<PhysAddr> {
+        self.last
+    }
+
+    /// Whether an event did not fit, or there is no log.
+    pub const fn has_ended(&self) -> bool {
+        self.ended
     }
 }
 
@@ -94,10 +107,10 @@ pub fn first_event(algorithms: &ArrayVec<Algorithm, ALGORITHMS>) -> Result<Bytes
     Ok(event)
 }
 
-/// The start of an event, followed by `data_len` bytes of data (`TCG_PCR_EVENT2`).
-pub fn event_start(pcr: u32, kind: EventType, digests: &[Digest], data_len: u32) -> Result<Bytes, Error> {
+/// The start of an event of the type `kind`, followed by `data_len` bytes of data (`TCG_PCR_EVENT2`).
+pub fn event_start(pcr: u32, kind: u32, digests: &[Digest], data_len: u32) -> Result<Bytes, Error> {
     let mut event = Bytes::default();
-    for number in [pcr, kind as u32, digests.len() as u32] {
+    for number in [pcr, kind, digests.len() as u32] {
         event.put(&number.to_le_bytes())?;
     }
     for digest in digests {

@@ -12,6 +12,8 @@
 //! not be trusted, and that is up to the TPM's user. So the hierarchies that could sign or unseal for it are turned
 //! off, as far as the TPM still answers.
 //!
+//! EFI programs measure what they load themselves: a [`Session`] is a TPM that they use.
+//!
 //! All of this runs once, and most of it waits for the TPM.
 //!
 //! Assumed: the log's memory is reserved and zero, and kernel, initrd and command line are in their places. Left out:
@@ -26,6 +28,7 @@ mod event_log;
 pub(crate) mod hash;
 mod interface;
 mod kernel_file;
+mod session;
 #[cfg(test)]
 mod tests;
 
@@ -37,9 +40,11 @@ use zerocopy::FromZeros;
 
 pub use code::{Code, Refusal};
 pub use error::Error;
+pub use hash::Algorithm;
 use hash::{Digest, Digests, Hashes};
 use interface::{Host, Interface};
 use kernel_file::forget_loader;
+pub use session::{LogPlace, MOST_TRANSFERRED, Session};
 
 use self::command::{Banks, Command, HEADER_LEN, MAX_RESPONSE, Startup, check_random};
 use self::event_log::{EventLog, EventType, event_start, first_event};
@@ -203,27 +208,31 @@ impl Tpm {
         mut log: EventLog,
         loaded: &Images,
     ) -> Result<(), Error> {
-        self.start(machine, Startup::Clear)?;
-        self.find_banks(machine)?;
-        self.cap_unknown_banks(machine)?;
-        write(machine, &mut log, &[&first_event(&self.banks.known)?])?;
-
-        self.record_bytes(machine, &mut log, 0, EventType::FirmwareVersion, &VERSION)?;
-        for pcr in 0..FIRMWARE_PCRS {
-            self.record_bytes(machine, &mut log, pcr, EventType::Separator, &SEPARATOR)?;
-        }
-
+        self.prepare(machine, &mut log)?;
         self.record_command_line(machine, &mut log, b"kernel_cmdline: ", loaded.command_line)?;
         let digests = self.hash_kernel(machine, fw_cfg, loaded)?;
-        self.record(machine, &mut log, FILE_PCR, EventType::Ipl, &digests, &[b"kernel\0"])?;
+        self.record(machine, &mut log, FILE_PCR, EventType::Ipl as u32, &digests, &[b"kernel\0"])?;
         if let Some(initrd) = loaded.initrd {
             let digests = self.hash_memory(machine, Hashes::new(&self.banks.known), initrd)?;
-            self.record(machine, &mut log, FILE_PCR, EventType::Ipl, &digests, &[b"initrd\0"])?;
+            self.record(machine, &mut log, FILE_PCR, EventType::Ipl as u32, &digests, &[b"initrd\0"])?;
         }
         for module in &loaded.modules {
             self.record_command_line(machine, &mut log, b"module_cmdline: ", module.command_line)?;
             let digests = self.hash_memory(machine, Hashes::new(&self.banks.known), module.bytes)?;
-            self.record(machine, &mut log, FILE_PCR, EventType::Ipl, &digests, &[b"module\0"])?;
+            self.record(machine, &mut log, FILE_PCR, EventType::Ipl as u32, &digests, &[b"module\0"])?;
+        }
+        Ok(())
+    }
+
+    /// Starts the TPM, and records the firmware's version and the end of what firmware measures.
+    fn prepare<M: Host>(&mut self, machine: &mut M, log: &mut EventLog) -> Result<(), Error> {
+        self.start(machine, Startup::Clear)?;
+        self.find_banks(machine)?;
+        self.cap_unknown_banks(machine)?;
+        write(machine, log, &[&first_event(&self.banks.known)?])?;
+        self.record_bytes(machine, log, 0, EventType::FirmwareVersion, &VERSION)?;
+        for pcr in 0..FIRMWARE_PCRS {
+            self.record_bytes(machine, log, pcr, EventType::Separator, &SEPARATOR)?;
         }
         Ok(())
     }
@@ -319,7 +328,7 @@ impl Tpm {
         kind: EventType,
         data: &[u8],
     ) -> Result<(), Error> {
-        self.record(machine, log, pcr, kind, &self.hash(data), &[data])
+        self.record(machine, log, pcr, kind as u32, &self.hash(data), &[data])
     }
 
     /// Records a command line up to its first NUL. In the log it has a label, as in GRUB's.
@@ -332,16 +341,16 @@ impl Tpm {
     ) -> Result<(), Error> {
         let command_line = read_command_line(machine, range)?;
         let digests = self.hash(&command_line);
-        self.record(machine, log, COMMAND_LINE_PCR, EventType::Ipl, &digests, &[label, &command_line, b"\0"])
+        self.record(machine, log, COMMAND_LINE_PCR, EventType::Ipl as u32, &digests, &[label, &command_line, b"\0"])
     }
 
-    /// Extends a PCR with `digests`, and appends an event to the log whose data are the parts of `data`.
+    /// Extends a PCR with `digests`, and appends an event of the type `kind` to the log whose data are the parts of `data`.
     fn record<M: Host>(
         &self,
         machine: &mut M,
         log: &mut EventLog,
         pcr: u32,
-        kind: EventType,
+        kind: u32,
         digests: &Digests,
         data: &[&[u8]],
     ) -> Result<(), Error> {

@@ -5,6 +5,7 @@ pub mod file_system;
 pub mod graphics;
 pub mod load_file;
 pub mod random;
+pub mod tcg2;
 pub mod text_input;
 pub mod text_output;
 
