@@ -20,7 +20,7 @@ use x86_64::registers::control::Cr2;
 
 /// The size of the section `.start`, in bytes. The section is the end of the image. `reset.s` does not assemble if the size is
 /// too small.
-const START_SIZE: u64 = 0x940;
+const START_SIZE: u64 = 0x980;
 
 global_asm!(
     include_str!("reset.s"),
