@@ -27,6 +27,7 @@ pub mod start_info;
 pub mod table_loader;
 pub mod tables_in_memory;
 pub mod tpm;
+pub mod variables;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -74,6 +75,7 @@ pub const TARGETS: &[Target] = targets! {
     table_loader: 20_000,
     tables_in_memory: 20_000,
     tpm: 20_000,
+    variables: 10_000,
 };
 
 /// The machines of `tests/data`.

@@ -89,6 +89,28 @@ fn virtualization_flag() -> Option<&'static str> {
     ["vmx", "svm"].into_iter().find(|flag| flags.split_ascii_whitespace().any(|word| word == *flag))
 }
 
+/// The values of `--efi`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Efi {
+    /// EFI tables and runtime services for a kernel that is entered as usual
+    Tables,
+    /// EFI boot services
+    On,
+    /// no EFI
+    Off,
+}
+
+impl Efi {
+    /// The contents of the fw_cfg file (`src/efi/request.rs`).
+    const fn request(self) -> &'static str {
+        match self {
+            Self::Tables => "tables",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// One way to start QEMU.
 #[derive(Debug, Clone)]
 pub struct Launch {
@@ -102,6 +124,8 @@ pub struct Launch {
     pub accelerator: Accelerator,
     /// Whether fw_cfg offers DMA.
     pub dma: bool,
+    /// The EFI request to the firmware, if any.
+    pub efi: Option<Efi>,
     /// Whether the firmware logs what it does.
     pub log: bool,
     /// Whether QEMU waits for gdb before the first instruction.
@@ -153,6 +177,9 @@ impl Launch {
         }
         if !self.dma {
             add(&["-global", "fw_cfg.dma_enabled=off"]);
+        }
+        if let Some(efi) = self.efi {
+            add(&["-fw_cfg", &format!("name=opt/org.firstlight/efi,string={}", efi.request())]);
         }
         if self.log {
             add(&["-fw_cfg", "name=opt/org.firstlight/log,string=debug"]);

@@ -56,6 +56,7 @@ Examples:
   cargo xtask run                                      boot the default guest on q35
   cargo xtask run --machine pc --smp 2 --memory 6G
   cargo xtask run --kernel bzImage --initrd rootfs.cpio --append 'loglevel=7'
+  cargo xtask run --efi=tables                         with EFI tables and runtime services
   cargo xtask run --gdb                                wait for gdb before the first instruction
   cargo xtask run -- -drive file=disk.img,if=virtio,format=raw")]
 pub struct Args {
@@ -91,6 +92,11 @@ pub struct Args {
     /// Turn off fw_cfg's DMA, so that the firmware reads everything through ports
     #[arg(long)]
     no_dma: bool,
+
+    /// Ask the firmware for EFI: `tables` enters the kernel as usual, with EFI tables and runtime services; `on` enters it as an
+    /// EFI application
+    #[arg(long, value_enum, value_name = "REQUEST", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    efi: Option<qemu::Efi>,
 
     /// Wait for gdb before the first instruction; prints the command that connects it
     #[arg(long)]
@@ -147,6 +153,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         cpus: args.smp,
         accelerator,
         dma: !args.no_dma,
+        efi: args.efi,
         log: args.debug,
         gdb: args.gdb,
         terminal,

@@ -229,6 +229,7 @@ impl Scenario {
             cpus: self.cpus,
             accelerator: self.accelerator,
             dma: self.transport == Transport::Dma,
+            efi: None,
             log: false,
             gdb: false,
             terminal: false,
