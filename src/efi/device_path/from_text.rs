@@ -7,8 +7,6 @@
 
 use alloc::vec::Vec;
 
-use uefi_raw::Guid;
-
 use super::{
     ACPI, ACPI_DEVICE, HARDWARE, HARDWARE_MEMORY, HARDWARE_PCI, HARDWARE_VENDOR, MEDIA, MEDIA_CD_ROM, MEDIA_FILE,
     MEDIA_HARD_DRIVE, MEDIA_VENDOR, MESSAGING, MESSAGING_VENDOR, PathBuilder,
@@ -99,7 +97,7 @@ fn known(text: &[u16]) -> Result<Option<Known>, HeapFull> {
     }
     let parts = str::from_utf8(&ascii).ok().and_then(|text| text.strip_suffix(')')?.split_once('('));
     let Some((name, arguments)) = parts else { return Ok(None) };
-    let mut data = Data { bytes: heap::with_capacity(ascii.len().max(LONGEST))?, arguments: arguments.split(',') };
+    let mut data = Data { bytes: heap::with_capacity(ascii.len().max(LONGEST))?, arguments: Some(arguments) };
     let ids = match name {
         "Pci" => data.pci(),
         "MemoryMapped" => data.numbers(&[4, 8, 8], (HARDWARE, HARDWARE_MEMORY)),
@@ -118,7 +116,7 @@ fn known(text: &[u16]) -> Result<Option<Known>, HeapFull> {
         "Path" => data.general(None),
         _ => None,
     };
-    let is_whole = data.arguments.next().is_none();
+    let is_whole = data.arguments.is_none();
     let known = ids.filter(|_| is_whole).map(|(kind, sub_kind)| Known { kind, sub_kind, data: data.bytes });
     Ok(known)
 }
@@ -129,7 +127,8 @@ const LONGEST: usize = 38;
 /// The data of a node that is made of arguments. There is room for all.
 struct Data<'a> {
     bytes: Vec<u8>,
-    arguments: core::str::Split<'a, char>,
+    /// Those that are left, with commas between.
+    arguments: Option<&'a str>,
 }
 
 /// The type and the sub-type of a node.
@@ -141,7 +140,10 @@ impl<'a> Data<'a> {
     }
 
     fn next(&mut self) -> Option<&'a str> {
-        self.arguments.next()
+        let arguments = self.arguments?;
+        let (first, rest) = arguments.split_once(',').map_or((arguments, None), |(first, rest)| (first, Some(rest)));
+        self.arguments = rest;
+        Some(first)
     }
 
     /// The next argument as a number, decimal or with `0x`.
@@ -169,8 +171,8 @@ impl<'a> Data<'a> {
     }
 
     fn put_guid(&mut self) -> Option<()> {
-        let guid = Guid::try_parse(self.next()?).ok()?;
-        self.put(&guid.to_bytes())
+        let guid = guid(self.next()?)?;
+        self.put(&guid)
     }
 
     /// Puts the next argument, two digits a byte, if there is one.
@@ -221,7 +223,7 @@ impl<'a> Data<'a> {
         let mut signature = [0; 16];
         let [format, kind] = match kind {
             "GPT" => {
-                signature = Guid::try_parse(self.next()?).ok()?.to_bytes();
+                signature = guid(self.next()?)?;
                 [2, 2]
             }
             "MBR" => {
@@ -255,14 +257,43 @@ impl<'a> Data<'a> {
     }
 }
 
+/// A GUID of 8, 4, 4, 4 and 12 digits. The first three numbers are little-endian (UEFI appendix A).
+fn guid(text: &str) -> Option<[u8; 16]> {
+    let mut rest = Some(text);
+    let mut number = |len: usize| {
+        let (digits, after) = rest?.split_at_checked(len)?;
+        rest = after.strip_prefix('-');
+        // A separator follows each but the last.
+        (rest.is_some() || after.is_empty()).then(|| hex_number(digits)).flatten()
+    };
+    let [a, b, c, d, e] = [number(8)?, number(4)?, number(4)?, number(4)?, number(12)?];
+    if rest.is_some() {
+        return None;
+    }
+    let [.., d0, d1] = d.to_be_bytes();
+    let [_, _, e @ ..] = e.to_be_bytes();
+    let ([a0, a1, a2, a3, ..], [b0, b1, ..], [c0, c1, ..]) = (a.to_le_bytes(), b.to_le_bytes(), c.to_le_bytes());
+    let [e0, e1, e2, e3, e4, e5] = e;
+    Some([a0, a1, a2, a3, b0, b1, c0, c1, d0, d1, e0, e1, e2, e3, e4, e5])
+}
+
 fn hex_number(digits: &str) -> Option<u64> {
     digits_number(digits, 16)
 }
 
 /// A number of digits alone: no sign, no prefix.
-fn digits_number(digits: &str, radix: u32) -> Option<u64> {
-    let is_digits = digits.chars().all(|digit| digit.is_digit(radix));
-    u64::from_str_radix(digits, radix).ok().filter(|_| is_digits)
+fn digits_number(digits: &str, radix: u8) -> Option<u64> {
+    let add = |number: u64, digit: u8| {
+        let value = match digit {
+            b'0'..=b'9' => digit.wrapping_sub(b'0'),
+            b'a'..=b'f' => digit.wrapping_sub(b'a').wrapping_add(10),
+            b'A'..=b'F' => digit.wrapping_sub(b'A').wrapping_add(10),
+            _ => return None,
+        };
+        let number = number.checked_mul(radix.into())?;
+        number.checked_add(value.into()).filter(|_| value < radix)
+    };
+    (!digits.is_empty()).then(|| digits.bytes().try_fold(0, add)).flatten()
 }
 
 #[cfg(test)]
@@ -329,6 +360,11 @@ mod tests {
             "Pci(0x1,0x0) ",
             "pci(0x1,0x0)",
             "VenHw(1428F772)",
+            "VenHw(1428F772-B64A-441E-B8C3-9EBDD7F893C)",
+            "VenHw(1428F772-B64A-441E-B8C3-9EBDD7F893C7-)",
+            "VenHw(1428F772-B64A-441E-B8C3-9EBDD7F893C7A)",
+            "VenHw(1428F772-B64A-441EB-8C3-9EBDD7F893C7)",
+            "VenHw(1428F772-B64A-441E-B8C3-9EBDD7F893G7)",
             "VenHw(1428F772-B64A-441E-B8C3-9EBDD7F893C7,123)",
             "Acpi(PNP10501,0x0)",
             "Acpi(PNP0501,0x100000000)",

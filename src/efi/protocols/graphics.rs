@@ -226,7 +226,7 @@ impl Transfer {
         let mut pixel = [0; PIXEL_LEN as usize];
         memory.read(buffer, &mut pixel).map_err(device_error)?;
         let mut row = [0; MOST_ROW];
-        row.chunks_mut(pixel.len()).for_each(|place| place.copy_from_slice(&pixel));
+        row.as_chunks_mut().0.iter_mut().for_each(|place| *place = pixel);
         let (row, _) = row.split_at_checked(self.row_len as usize).ok_or(Status::DEVICE_ERROR)?;
         self.each_row(self.rows_down(), |video, _| memory.write(video.start(), row).map_err(device_error))
     }

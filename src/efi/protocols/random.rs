@@ -49,8 +49,11 @@ impl Random {
     /// # Errors
     /// [`BufferError::TooSmall`].
     pub fn info(self, room: u64) -> Result<ArrayVec<u8, { 2 * GUID_LEN }>, BufferError> {
-        let algorithms = [Some(RDRAND), Some(RDSEED).filter(|_| self.has_seed)];
-        let list: ArrayVec<_, _> = algorithms.into_iter().flatten().flat_map(|guid| guid.to_bytes()).collect();
+        let mut list = ArrayVec::new();
+        for guid in [Some(RDRAND), Some(RDSEED).filter(|_| self.has_seed)].into_iter().flatten() {
+            // There is room for both.
+            let _ = list.try_extend_from_slice(&guid.to_bytes());
+        }
         check_room(list.len() as u64, room)?;
         Ok(list)
     }

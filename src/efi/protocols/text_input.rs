@@ -158,9 +158,12 @@ impl TextInput {
     }
 
     fn remove(&mut self, len: usize) {
-        for _ in 0..len {
-            self.bytes.pop_at(0);
+        let mut rest = ArrayVec::new_const();
+        for &byte in self.bytes.iter().skip(len) {
+            // There are no more than before.
+            let _ = rest.try_push(byte);
         }
+        self.bytes = rest;
     }
 }
 
@@ -192,7 +195,8 @@ fn start(bytes: &[u8]) -> Start {
 
 /// A sequence after `ESC [`: parameters, then other bytes, then a last one (ECMA-48 5.4).
 fn sequence(rest: &[u8]) -> Start {
-    let Some(end) = rest.iter().take(MOST_SEQUENCE).position(|byte| !matches!(byte, 0x20..=0x3f)) else {
+    let last = (0..MOST_SEQUENCE).zip(rest).find(|(_, byte)| !matches!(byte, 0x20..=0x3f));
+    let Some((end, &last)) = last else {
         return if rest.len() < MOST_SEQUENCE {
             Start::Incomplete
         } else {
@@ -200,14 +204,14 @@ fn sequence(rest: &[u8]) -> Start {
         };
     };
     let len = end.saturating_add(3);
-    match rest.get(end).copied() {
-        Some(b'~') => {
+    match last {
+        b'~' => {
             let number = rest.iter().map_while(|byte| char::from(*byte).to_digit(10));
             let number = number.fold(0_u16, |number, digit| number.saturating_mul(10).saturating_add(digit as u16));
             let found = KEYS.iter().find(|(of, _)| *of == number);
             Start::Complete(len, found.map(|(_, code)| key(*code, 0)))
         }
-        Some(last @ 0x40..=0x7e) => Start::Complete(len, key_of_letter(last)),
+        0x40..=0x7e => Start::Complete(len, key_of_letter(last)),
         // What cannot be in a sequence ends it, and counts by itself.
         _ => Start::Complete(len.saturating_sub(1), None),
     }

@@ -184,7 +184,7 @@ impl TextOutput {
             '\n' => self.row = next_row,
             '\r' => self.column = 0,
             TAB => {
-                let next = self.column.saturating_add(1).next_multiple_of(TAB_WIDTH);
+                let next = (self.column / TAB_WIDTH).saturating_add(1).saturating_mul(TAB_WIDTH);
                 self.column = next.min(COLUMNS.saturating_sub(1));
             }
             _ => self.column = self.column.saturating_add(1),

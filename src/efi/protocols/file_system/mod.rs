@@ -198,7 +198,7 @@ fn info_with_name(fields: &[&[u8]], has_length: bool, name: &str) -> Info {
     let mut info = Info::new();
     let mut append = |bytes: &[u8]| {
         // The longest name is known: see `MOST_INFO`.
-        let _ = info.try_extend_from_slice(bytes);
+        let _ = bytes.iter().try_for_each(|&byte| info.try_push(byte));
     };
     if has_length {
         append(&[0; size_of::<u64>()]);
