@@ -95,6 +95,19 @@ fn a_kernel_shows_its_efi_tables_and_keeps_variables() {
 }
 
 #[test]
+fn a_kernel_gets_random_bytes_from_a_cpu_that_has_them_and_memory_above_4_gib() {
+    let machine = Machine { memory: "6G", ..Machine::new(Kind::Q35) };
+    for (cpu, expected) in [("qemu64,-rdrand", "none"), ("max", "RNG=")] {
+        let script = "echo random: $(dmesg | grep -o 'efi: .*RNG=' | grep -o RNG= || echo none)
+            echo above: $(dmesg | grep -c 'efi: mem.*Conventional.*range=.0x0000000100000000-')";
+        let printed = run(&machine.clone().with(&format!("-cpu {cpu}")), script);
+        for line in [&format!("random: {expected}"), "above: 1"] {
+            assert!(printed.lines().any(|printed| printed == line), "{cpu}: no {line:?} in {printed}");
+        }
+    }
+}
+
+#[test]
 fn a_kernel_started_by_kexec_finds_the_variables_of_the_first_and_restarts_by_efi() {
     let folder = TempDir::new().expect("a temporary folder");
     let disk = |name: &str, file: &std::path::Path| {

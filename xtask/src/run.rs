@@ -93,8 +93,7 @@ pub struct Args {
     #[arg(long)]
     no_dma: bool,
 
-    /// Ask the firmware for EFI: `tables` enters the kernel as usual, with EFI tables and runtime services; `on` enters it as an
-    /// EFI application
+    /// Ask the firmware for EFI: `tables` enters the kernel as usual, with EFI tables and runtime services (docs/efi.md)
     #[arg(long, value_enum, value_name = "REQUEST", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     efi: Option<qemu::Efi>,
 
