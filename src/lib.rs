@@ -89,11 +89,14 @@ pub fn run(machine: &mut impl Machine, start: Start<PhysAddr>) -> Result<Handove
         Err(fw_cfg::Error::NoDevice { .. }) if start.info().is_some() => FwCfg::absent(),
         result => result.map_err(|error| Failure::final_stop(error.into()))?,
     };
-    try_run(machine, &fw_cfg, &start).map_err(|error| Failure::new(machine, &fw_cfg, error))
+    match try_run(machine, &fw_cfg, &start) {
+        Ok((handover, map)) => Ok(handover.with(map, fw_cfg)),
+        Err(error) => Err(Failure::new(machine, &fw_cfg, error)),
+    }
 }
 
 /// The boot order.
-fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<Handover, Error> {
+fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<(Handover, MemoryMap), Error> {
     logging::configure(machine, fw_cfg);
     let trace = Trace::of_host(machine, fw_cfg);
     trace.mark(machine, Point::FirmwareStart);
@@ -111,10 +114,9 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
     let bios_data = matches!(start, Start::Reset).then(|| BiosData::of(boot.map));
     trace.mark(boot.machine, Point::FirmwareDone);
     trace.mark(boot.machine, Point::KernelLoad);
-    let efi = match efi::request::Request::of_host(boot.machine, fw_cfg) {
-        efi::request::Request::Off => None,
-        _ => Some(efi::information::Sources::of_machine(boot.machine, fw_cfg, &tables)),
-    };
+    let efi = payload
+        .wants_efi()
+        .then(|| efi::information::Sources::of_machine(boot.machine, fw_cfg, tables.rsdp, tables.smbios));
     let system = SystemInfo { rsdp: tables.rsdp, framebuffer: framebuffer.as_ref(), efi: efi.as_ref() };
     let loaded = boot::load(&mut boot, &payload, &system)?;
     tpm::measure(boot.machine, fw_cfg, tables.tpm, &loaded.images);
@@ -123,7 +125,7 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
         Start::Pvh(_) => Clears::Nothing,
     };
     trace.mark(boot.machine, Point::KernelStart);
-    Ok(Handover { bios_data, clears, ..loaded.handover })
+    Ok((Handover { bios_data, clears, ..loaded.handover }, map))
 }
 
 /// The state in which the firmware finds the machine.

@@ -2,8 +2,11 @@
 
 use core::fmt;
 
+use uefi_raw::Status;
+
 use super::file_kind::FileKind;
 use crate::addr::{PhysAddr, PhysRange};
+use crate::efi::pe;
 use crate::hal::MemoryError;
 use crate::{fw_cfg, memory_map};
 
@@ -90,6 +93,17 @@ pub enum Error {
     TooOld {
         /// The version of the kernel, major in the upper byte, minor in the lower.
         version: u16,
+    },
+    /// The kernel is an EFI program that cannot be started.
+    Efi(pe::Error),
+    /// The EFI program could not be started.
+    EfiNotStarted(Status),
+    /// The EFI program returned.
+    EfiReturned(Status),
+    /// There is no free memory below 4 GiB for an EFI program.
+    NoEfiMemory {
+        /// The bytes that are needed in one piece.
+        needed: u64,
     },
     /// The kernel is for a BIOS: its only entry point is in real mode.
     RealModeOnly,
@@ -240,6 +254,14 @@ impl fmt::Display for Error {
                 let (major, minor) = (version >> 8, version & 0xff);
                 write!(f, "kernel too old: its boot protocol is {major}.{minor:02}; 2.00 (Linux 1.3.73) is needed")
             }
+            Self::Efi(error) => error.fmt(f),
+            Self::EfiNotStarted(status) => write!(f, "the EFI program could not be started: {status}"),
+            Self::EfiReturned(status) => write!(f, "the EFI program returned: {status}"),
+            Self::NoEfiMemory { needed } => write!(
+                f,
+                "the EFI program needs {} MiB in one piece below 4 GiB, which are not free; give the machine more memory",
+                mib(needed)
+            ),
             Self::RealModeOnly => f.write_str(
                 "the kernel starts in real mode only and needs the services of a BIOS, which this firmware does not have; \
                  use a Linux kernel (bzImage) or an ELF file, or start the machine with a BIOS such as SeaBIOS",
@@ -300,6 +322,12 @@ impl fmt::Display for Error {
 }
 
 impl core::error::Error for Error {}
+
+impl From<pe::Error> for Error {
+    fn from(error: pe::Error) -> Self {
+        Self::Efi(error)
+    }
+}
 
 impl From<fw_cfg::Error> for Error {
     fn from(error: fw_cfg::Error) -> Self {

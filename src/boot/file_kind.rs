@@ -20,8 +20,8 @@ pub enum FileKind {
     Arm64,
     /// Linux for RISC-V.
     RiscV,
-    /// An EFI program.
-    Efi,
+    /// A program for DOS. EFI programs begin as one, and are tried as such first.
+    Dos,
     /// Text.
     Text,
 }
@@ -33,7 +33,7 @@ const PACKED: [&[u8]; 3] = [b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
 const IMAGE_MAGIC: usize = 0x38;
 const ARM64: &[u8] = b"ARM\x64";
 const RISC_V: &[u8] = b"RSC\x05";
-/// The magic number of an EFI program (PE format, "MS-DOS Stub").
+/// The magic number of a program for DOS, and of an EFI program (PE format, "MS-DOS Stub").
 const MZ: &[u8] = b"MZ";
 /// The number of bytes that have to be text for a file to count as text. A shorter file has to be all text.
 const TEXT: usize = 16;
@@ -52,7 +52,7 @@ impl FileKind {
         } else if magic.starts_with(RISC_V) {
             Some(Self::RiscV)
         } else if start.starts_with(MZ) {
-            Some(Self::Efi)
+            Some(Self::Dos)
         } else if !start.is_empty() && start.iter().take(TEXT).all(is_text) {
             Some(Self::Text)
         } else {
@@ -68,7 +68,7 @@ impl fmt::Display for FileKind {
             Self::Packed => f.write_str("a packed file, which has to be unpacked first"),
             Self::Arm64 => f.write_str("Linux for 64-bit Arm, not for x86"),
             Self::RiscV => f.write_str("Linux for RISC-V, not for x86"),
-            Self::Efi => f.write_str("an EFI program, which needs an EFI firmware"),
+            Self::Dos => f.write_str("a program for DOS"),
             Self::Text => f.write_str("text"),
         }
     }
@@ -97,7 +97,7 @@ mod tests {
             (0, b"\x28\xb5\x2f\xfd", FileKind::Packed),
             (0x38, b"ARM\x64", FileKind::Arm64),
             (0x38, b"RSC\x05", FileKind::RiscV),
-            (0, b"MZ", FileKind::Efi),
+            (0, b"MZ", FileKind::Dos),
         ] {
             let mut file = with(at, magic);
             assert_eq!(FileKind::of(&file), Some(kind));

@@ -2,8 +2,11 @@
 
 use core::fmt;
 
+use super::protocol::efi::EfiStart;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::bios_data::BiosData;
+use crate::fw_cfg::FwCfg;
+use crate::memory_map::MemoryMap;
 
 /// The kernel's entry point and the mode of the CPU there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub enum Entry {
     /// In 32-bit protected mode with paging off: the address that the host found in the file (Multiboot specification
     /// 0.6.96, 3.2).
     Multiboot(PhysAddr),
+    /// In long mode with boot services: the entry point of the program in [`Handover::efi`].
+    Efi(PhysAddr),
 }
 
 impl fmt::Display for Entry {
@@ -33,6 +38,7 @@ impl fmt::Display for Entry {
             Self::Linux32(at) | Self::LinuxLow { at, .. } => ("32-bit", at),
             Self::Pvh(at) => ("PVH", at),
             Self::Multiboot(at) => ("Multiboot", at),
+            Self::Efi(at) => ("EFI", at),
         };
         write!(f, "{kind} entry point {at}")
     }
@@ -81,7 +87,7 @@ impl LowBlock {
 /// - [`Entry::Multiboot`]: protected mode, paging off. EAX is 0x2badb002, EBX the address of
 ///   [`super::multiboot::MultibootInfo`]. FS and GS are 0x18 too. ESP is the end of memory below 640 KiB that is no
 ///   longer in use: the specification promises no stack, but kernels rely on one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handover {
     /// The entry point and the mode.
     pub entry: Entry,
@@ -92,6 +98,8 @@ pub struct Handover {
     pub bios_data: Option<BiosData>,
     /// How the firmware's unused memory is cleared first.
     pub clears: Clears,
+    /// The EFI program, if one is entered.
+    pub efi: EfiStart,
 }
 
 /// How the firmware's unused memory is cleared, in the range that stays reserved for a wake
@@ -112,6 +120,13 @@ impl Handover {
     /// Enters a kernel with these parameters, and leaves the BIOS data area unchanged.
     #[must_use]
     pub const fn new(entry: Entry, parameters: PhysAddr) -> Self {
-        Self { entry, parameters, bios_data: None, clears: Clears::Nothing }
+        Self { entry, parameters, bios_data: None, clears: Clears::Nothing, efi: EfiStart::none() }
+    }
+
+    /// Passes on what the boot has no more use for, to boot services.
+    #[must_use]
+    pub fn with(mut self, map: MemoryMap, fw_cfg: FwCfg) -> Self {
+        self.efi.give(map, fw_cfg);
+        self
     }
 }

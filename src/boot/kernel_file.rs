@@ -41,6 +41,17 @@ impl KernelFile {
         }
     }
 
+    /// The whole file, in one or two parts. The host is asked for the length of the setup code.
+    pub fn parts<M: HostAccess>(self, machine: &mut M, fw_cfg: &FwCfg) -> [Blob<'static>; 2] {
+        match self {
+            Self::Whole(file) => [file, Blob::default()],
+            Self::Divided { setup, code, .. } => {
+                let len = fw_cfg.read_u32(machine, Key::SETUP_SIZE);
+                [Item::new(setup, len).into(), code.into()]
+            }
+        }
+    }
+
     /// The range that holds the whole file, if the host has put it into memory.
     #[must_use]
     pub const fn place(&self) -> Option<PhysRange> {

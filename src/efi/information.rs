@@ -18,10 +18,9 @@ use crate::fw_cfg::FwCfg;
 use crate::hal::{Cpu, Memory};
 use crate::heap;
 use crate::memory_map::{MemoryMap, Placement};
-use crate::tables;
 
 /// What the kernel's tables are made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sources {
     /// The image of the runtime services.
     pub runtime: &'static [u8],
@@ -38,11 +37,16 @@ pub struct Sources {
 impl Sources {
     /// What this machine has.
     #[cold]
-    pub fn of_machine(machine: &mut impl Cpu, fw_cfg: &FwCfg, tables: &tables::Tables) -> Self {
+    pub fn of_machine(
+        machine: &mut impl Cpu,
+        fw_cfg: &FwCfg,
+        rsdp: Option<PhysAddr>,
+        smbios: Option<PhysAddr>,
+    ) -> Self {
         Self {
             runtime: machine.runtime_services(),
-            rsdp: tables.rsdp,
-            smbios: tables.smbios,
+            rsdp,
+            smbios,
             is_qemu: fw_cfg.host_kind().is_qemu(),
             seed: seed(machine),
         }
@@ -89,7 +93,8 @@ impl Information {
     }
 }
 
-/// Puts the runtime services, for who calls them in `phase`, and the small tables into memory. Returns where the services are, and the configuration tables.
+/// Puts the runtime services, for who calls them in `phase`, and the small tables into memory. Returns where the services
+/// are, and the configuration tables.
 ///
 /// # Errors
 /// As for [`RuntimeImage::place`]; [`Error::Room`] also for the small tables.

@@ -20,6 +20,7 @@
 
 extern crate alloc;
 
+mod efi;
 mod machine;
 mod memory;
 mod start;
@@ -57,23 +58,36 @@ unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
     let mut machine = unsafe { PcMachine::take(image) };
     // SAFETY: called once, and nothing was allocated before.
     match unsafe { boot(&mut machine, start) } {
-        Ok(handover) => {
+        Ok(mut handover) => {
             machine.give_mapping();
             machine.clear_unused(handover.clears);
             if let Some(data) = handover.bios_data {
                 machine.set_bios_data(data);
             }
+            if let Some(program) = handover.efi.take() {
+                machine.map_page_zero(false);
+                match efi::run(machine, program) {
+                    (Some(machine), failure) => fail(machine, start, &failure),
+                    (None, failure) => {
+                        report(&failure.error);
+                        halt()
+                    }
+                }
+            }
             // SAFETY: `run` loaded the kernel and its parameters before it returned the handover. All memory is executable.
             unsafe { start::hand_over(&handover) }
         }
-        Err(failure) => {
-            report(&failure.error);
-            // The error was the last line: warnings about the display must not follow it.
-            log::set_max_level(log::LevelFilter::Off);
-            failure::show(&mut machine, start, &failure.error);
-            end(&mut machine, &failure)
-        }
+        Err(failure) => fail(machine, start, &failure),
     }
+}
+
+/// Reports a failure, also on the display, and restarts or halts.
+fn fail(mut machine: PcMachine, start: Start<PhysAddr>, failure: &Failure) -> ! {
+    report(&failure.error);
+    // The error was the last line: warnings about the display must not follow it.
+    log::set_max_level(log::LevelFilter::Off);
+    failure::show(&mut machine, start, &failure.error);
+    end(&mut machine, failure)
 }
 
 /// Wakes or boots. Not inlined, so that its stack frame is below that of [`rust_start`] and is cleared.

@@ -43,7 +43,7 @@ impl Record {
 }
 
 /// The directory as the host provides it, with an index.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     /// Empty, or the count and the records.
     bytes: Vec<u8>,

@@ -125,7 +125,7 @@ impl Start {
 pub const MOST_WRITTEN: usize = 32;
 
 /// The device, with its directory.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FwCfg {
     /// The transport that was found. See [`Self::transport`].
     transport: Transport,

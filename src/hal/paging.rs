@@ -250,6 +250,11 @@ pub fn give(entries: &mut impl Entries, ranges: &[PhysRange]) {
     }
 }
 
+/// Maps page zero, which [`give`] mapped, or takes its mapping away.
+pub fn map_page_zero(entries: &mut impl Entries, is_mapped: bool) {
+    entries.set(layout::LOW_PAGES.start(), if is_mapped { PAGE } else { 0 });
+}
+
 /// The same for the tables below a directory.
 fn give_protected(entries: &mut impl Entries, directory: PhysAddr) {
     for at in slots(directory) {

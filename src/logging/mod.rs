@@ -45,6 +45,11 @@ impl<P: Ports> Consoles<P> {
         let _ = writeln!(self, "{}", Line { level, message });
     }
 
+    /// The next byte that came on COM1, if there is one.
+    pub fn receive(&mut self) -> Option<u8> {
+        if self.present().com1 { uart::receive(&mut self.ports) } else { None }
+    }
+
     fn present(&mut self) -> Present {
         if let Some(present) = self.present {
             return present;

@@ -6,6 +6,7 @@ use crate::hal::Ports;
 
 const COM1: u16 = 0x3f8;
 const TRANSMIT: u16 = COM1;
+const RECEIVE: u16 = COM1;
 const DIVISOR_LOW: u16 = COM1;
 const DIVISOR_HIGH: u16 = COM1 + 1;
 const INTERRUPT_ENABLE: u16 = COM1 + 1;
@@ -16,6 +17,7 @@ const SCRATCH: u16 = COM1 + 7;
 const LINE_CONTROL_8N1: u8 = 0x03;
 const LINE_CONTROL_DIVISOR: u8 = 0x80;
 const LINE_STATUS_TRANSMIT_EMPTY: u8 = 0x20;
+const LINE_STATUS_DATA_READY: u8 = 0x01;
 
 /// The clock of 1.8432 MHz divided by 16 and by the baud rate.
 const DIVISOR_115200: u8 = 1;
@@ -48,6 +50,11 @@ pub fn print(ports: &mut impl Ports, text: &str) {
         }
         send(ports, byte);
     }
+}
+
+/// The next byte that was received, if there is one.
+pub fn receive(ports: &mut impl Ports) -> Option<u8> {
+    (ports.in8(LINE_STATUS) & LINE_STATUS_DATA_READY != 0).then(|| ports.in8(RECEIVE))
 }
 
 fn send(ports: &mut impl Ports, byte: u8) {

@@ -185,7 +185,7 @@ fn the_error_for_a_file_that_is_no_kernel_says_what_it_is() {
     is(&long(b"ARM\x64", 0x38), "Linux for 64-bit Arm, not for x86");
     is(&with(long(b"ARM\x64", 0x38), 0, b"MZ"), "Linux for 64-bit Arm, not for x86");
     is(&long(b"RSC\x05", 0x38), "Linux for RISC-V, not for x86");
-    is(&long(b"MZ", 0), "an EFI program, which needs an EFI firmware");
+    is(&long(b"MZ", 0), "a program for DOS");
     // A real ELF file; QEMU would refuse that for Arm.
     let (elf, _) = pvh_file(PVH_BASE);
     is(&with(elf.clone(), 18, &[183, 0]), "an ELF file for another machine, number 183, not x86");
@@ -203,5 +203,5 @@ fn the_error_for_a_file_that_is_no_kernel_says_what_it_is_with_dash_kernel_too()
     is("not a kernel\n".repeat(10_000).as_bytes(), "text");
     is(&long(b"\x1f\x8b\x08", 0), "a packed file");
     is(&with(long(b"ARM\x64", 0x38), 0, b"MZ"), "Linux for 64-bit Arm");
-    is(&long(b"MZ", 0), "an EFI program");
+    is(&long(b"MZ", 0), "a program for DOS");
 }

@@ -48,6 +48,11 @@ pub fn gnu_mach() -> Option<PathBuf> {
     optional("GNU Mach", "FIRSTLIGHT_GNU_MACH", "FIRSTLIGHT_NO_GNU_MACH")
 }
 
+/// The folder with Debian's EFI programs, if they are there. If not, the output of the test says why.
+pub fn efi_programs() -> Option<PathBuf> {
+    optional("EFI programs", "FIRSTLIGHT_EFI_PROGRAMS", "FIRSTLIGHT_NO_EFI_PROGRAMS")
+}
+
 fn path_or_reason(variable: &str, reason: &str) -> Result<PathBuf, String> {
     match env::var(reason) {
         Ok(why) => Err(why),

@@ -16,6 +16,7 @@ mod child;
 mod chipset;
 mod cpus;
 mod display;
+mod efi_entry;
 mod efi_tables;
 mod environment;
 mod failure;

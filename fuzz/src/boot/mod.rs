@@ -111,7 +111,7 @@ fn boot(bytes: &[u8]) -> Outcome {
         machine.memory.store(block.place.get(), &bytes);
     }
     assert!(!matches!(handover.entry, Entry::Pvh(_)) || over_image.is_none(), "{over_image:x?} is over the kernel");
-    let parameters = Parameters::of(&script, &machine, handover);
+    let parameters = Parameters::of(&script, &machine, &handover);
     parameters.check(&script, &machine, map.as_ref().expect("no kernel without a map"));
 
     let mut asleep = script.machine(ram, AtReset { shutdown_status: Some(0xfe), pm1: Pm1::WOKEN, dma_address: None });

@@ -30,7 +30,7 @@ pub struct Parameters {
 
 impl Parameters {
     /// Reads them at the addresses in `handover`.
-    pub fn of(script: &Script, machine: &FakeMachine, handover: Handover) -> Self {
+    pub fn of(script: &Script, machine: &FakeMachine, handover: &Handover) -> Self {
         let at = handover.parameters.get();
         let bytes = machine.memory.bytes(at, 4096);
         let u32_at = |at: usize| u64::from(u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()));
@@ -54,6 +54,16 @@ impl Parameters {
                     e820: entries.map(|at| (u64_at(at)..u64_at(at) + u64_at(at + 8), u32_at(at + 16) as u32)).collect(),
                 }
             }
+            // Boot services have the memory map.
+            Entry::Efi(entry) => Self {
+                parts: vec![entry.get()..entry.get() + 1],
+                kernel: None,
+                initrd: 0..0,
+                rsdp: 0,
+                command_line: None,
+                is_old: false,
+                e820: Vec::new(),
+            },
             Entry::Multiboot(entry) => {
                 let (len, list) = (u32_at(44), u32_at(48));
                 let entry_at = |at: u64| {

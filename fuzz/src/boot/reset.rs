@@ -31,7 +31,7 @@ impl Seen {
     /// The results of the boot after which `machine` is.
     pub fn of(script: &Script, machine: &FakeMachine, result: &Result<Handover, Failure>) -> Self {
         let outcome = match result {
-            Ok(handover) => Ok((Parameters::of(script, machine, *handover), *handover)),
+            Ok(handover) => Ok((Parameters::of(script, machine, handover), handover.clone())),
             Err(failure) => Err(failure.error.to_string()),
         };
         let commands = script.tpm.as_ref().map(|tpm| tpm.executed().take()).unwrap_or_default();

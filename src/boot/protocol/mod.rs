@@ -4,19 +4,23 @@
 //! everything goes, has the parts transferred, and writes the kernel's parameters. Planning changes nothing but the
 //! memory map.
 
+pub mod efi;
 pub mod linux;
 pub mod multiboot;
 pub mod pvh;
 
+use self::efi::EfiKernel;
 use self::linux::{LinuxKernel, SetupHeader};
 use self::multiboot::MultibootKernel;
 use super::error::Error;
 use super::extras::Extras;
+use super::file_kind::FileKind;
 use super::kernel_file::KernelFile;
 use super::loaded::Loaded;
 use super::placed::PlacedKernel;
 use super::system_info::SystemInfo;
 use crate::addr::PhysRange;
+use crate::efi::pe;
 use crate::fw_cfg::FwCfg;
 use crate::hal::HostAccess;
 use crate::memory_map::HostMap;
@@ -31,6 +35,8 @@ pub enum Kernel {
     Pvh(PlacedKernel),
     /// A Multiboot kernel, to be loaded where the host says.
     Multiboot(MultibootKernel),
+    /// An EFI program.
+    Efi(EfiKernel),
 }
 
 impl Kernel {
@@ -42,7 +48,29 @@ impl Kernel {
         // Every bzImage has the boot sector and at least one more (boot.rst, `setup_sects`), so the host need not be
         // asked for the length of the setup code.
         let first = file.first(SetupHeader::BYTES as u32).read(machine, fw_cfg)?;
-        LinuxKernel::of_file(machine, fw_cfg, file, &first).map(Self::Linux)
+        match LinuxKernel::of_file(machine, fw_cfg, file, &first) {
+            Err(error @ Error::NotLinux { kind: Some(FileKind::Dos) }) => {
+                match EfiKernel::of_file(machine, fw_cfg, file) {
+                    Err(Error::Efi(pe::Error::NotPe)) => Err(error),
+                    program => program.map(Self::Efi),
+                }
+            }
+            linux => linux.map(Self::Linux),
+        }
+    }
+
+    /// The kernel as it is entered by EFI, if it can be.
+    ///
+    /// # Errors
+    /// As for [`EfiKernel::of_file`].
+    #[cold]
+    pub fn by_efi<M: HostAccess>(self, machine: &mut M, fw_cfg: &FwCfg) -> Result<Self, Error> {
+        match self {
+            Self::Linux(kernel) if kernel.has_efi_stub() => {
+                EfiKernel::of_file(machine, fw_cfg, kernel.file()).map(Self::Efi)
+            }
+            kernel => Ok(kernel),
+        }
     }
 
     /// Reserves the kernel's memory in `map`, if the host has chosen its place.
@@ -51,7 +79,7 @@ impl Kernel {
     /// As for [`PlacedKernel::reserve`].
     pub fn reserve(&self, map: &mut HostMap) -> Result<(), Error> {
         match self {
-            Self::Linux(_) => Ok(()),
+            Self::Linux(_) | Self::Efi(_) => Ok(()),
             Self::Pvh(kernel) => kernel.reserve(map),
             Self::Multiboot(kernel) => kernel.reserve(map),
         }
@@ -61,7 +89,7 @@ impl Kernel {
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         match self {
-            Self::Linux(_) | Self::Pvh(_) => false,
+            Self::Linux(_) | Self::Pvh(_) | Self::Efi(_) => false,
             Self::Multiboot(_) => true,
         }
     }
@@ -71,6 +99,7 @@ impl Kernel {
     pub const fn place(&self) -> Option<PhysRange> {
         match self {
             Self::Linux(kernel) => kernel.place(),
+            Self::Efi(kernel) => kernel.place(),
             Self::Pvh(_) | Self::Multiboot(_) => None,
         }
     }
@@ -90,6 +119,7 @@ impl Kernel {
             Self::Linux(kernel) => linux::load(boot, kernel, extras, system),
             Self::Pvh(kernel) => pvh::load(boot, *kernel, extras, system),
             Self::Multiboot(kernel) => multiboot::load(boot, kernel, system),
+            Self::Efi(kernel) => efi::load(boot, kernel, extras, system),
         }
     }
 }

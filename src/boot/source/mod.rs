@@ -10,6 +10,7 @@ mod modules;
 use super::error::Error;
 use super::extras::Extras;
 use super::protocol::Kernel;
+use crate::efi::request::Request;
 use crate::fw_cfg::FwCfg;
 use crate::hal::HostAccess;
 use crate::memory_map::HostMap;
@@ -36,6 +37,8 @@ pub struct Payload<'a> {
     pub kernel: Kernel,
     /// The initrd and the command line.
     pub extras: Extras<'a>,
+    /// What the host wants of EFI.
+    pub request: Request,
 }
 
 impl<'a> Payload<'a> {
@@ -51,10 +54,20 @@ impl<'a> Payload<'a> {
         map: &mut HostMap,
     ) -> Result<Self, Error> {
         let (kernel, source) = find_kernel(machine, fw_cfg, start)?;
+        let request = Request::of_host(machine, fw_cfg);
+        let kernel = if request == Request::On { kernel.by_efi(machine, fw_cfg)? } else { kernel };
         kernel.reserve(map)?;
         let extras =
             if kernel.is_complete() { Extras::default() } else { find_extras(machine, fw_cfg, start, &kernel, source) };
-        Ok(Self { kernel, extras })
+        Ok(Self { kernel, extras, request })
+    }
+}
+
+impl Payload<'_> {
+    /// Whether the kernel finds EFI tables: if the host asks for them, and if it is an EFI program.
+    #[must_use]
+    pub fn wants_efi(&self) -> bool {
+        self.request != Request::Off || matches!(self.kernel, Kernel::Efi(_))
     }
 }
 

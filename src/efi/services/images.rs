@@ -68,6 +68,8 @@ const _: () = assert!(size_of::<LoadedImage>() == size_of::<uefi_raw::protocol::
 pub struct Placed {
     /// Its pages.
     pub place: PhysRange,
+    /// Its length in bytes, without the rest of the last page.
+    pub len: u64,
     /// The address of its entry point.
     pub entry: PhysAddr,
     /// What it is for.
@@ -203,7 +205,7 @@ impl Services {
         machine: &mut impl Memory,
         placed: Placed,
         parent: Option<Handle>,
-        path: Option<(DevicePath<'_>, u64)>,
+        path: Option<DevicePath<'_>>,
         options: (u32, u64),
     ) -> Result<Handle, Status> {
         let (code, data) = kinds(placed.subsystem);
@@ -212,7 +214,7 @@ impl Services {
             parent: parent.map_or(0, Handle::raw),
             system_table: self.system_table.get(),
             base: placed.place.start().get(),
-            len: placed.place.len(),
+            len: placed.len,
             code: code.0,
             data: data.0,
             options_len: options.0,
@@ -220,8 +222,7 @@ impl Services {
             ..LoadedImage::default()
         };
         let mut path_copy = 0;
-        if let Some((path, len)) = path {
-            image.len = len;
+        if let Some(path) = path {
             path_copy = self.pool_of(machine, path.bytes())?;
             let device = self.device_of(machine, DEVICE_PATH, path)?;
             let rest = device.map_or(path, |(_, rest)| rest);
@@ -260,8 +261,7 @@ impl Services {
             return Err(Status::NOT_FOUND);
         }
         let source = bytes(address, len)?;
-        let (image, placed) = self.place_image(machine, source).map_err(|Unplaced(status)| status)?;
-        let path = path.map(|path| (path, u64::from(image.len())));
+        let placed = self.place_image(machine, source).map_err(|Unplaced(status)| status)?;
         let handle = self.add_image(machine, placed, Some(parent), path, (0, 0)).inspect_err(|_| {
             let _ = self.free_image(placed);
         })?;
@@ -269,7 +269,7 @@ impl Services {
     }
 
     /// Puts the image in the file `source` into memory of its own.
-    fn place_image(&mut self, machine: &mut impl Memory, source: PhysRange) -> Result<(pe::Image, Placed), Unplaced> {
+    fn place_image(&mut self, machine: &mut impl Memory, source: PhysRange) -> Result<Placed, Unplaced> {
         let (first, _) = source.split_at(pe::MOST_HEADERS as u64);
         let mut headers = u8::new_vec_zeroed(first.len() as usize).map_err(no_room)?;
         machine.read(first.start(), &mut headers)?;
@@ -281,7 +281,7 @@ impl Services {
             self.free_image(placed)?;
             return Err(error);
         }
-        Ok((image, placed))
+        Ok(placed)
     }
 
     fn free_image(&mut self, placed: Placed) -> Result<(), Status> {
@@ -301,7 +301,7 @@ impl Services {
         };
         let place = PhysRange::new(start, pages.saturating_mul(Alignment::PAGE.bytes())).unwrap_or_default();
         let entry = start.checked_add(image.entry().into()).unwrap_or(start);
-        Ok(Placed { place, entry, subsystem: image.subsystem() })
+        Ok(Placed { place, len: image.len().into(), entry, subsystem: image.subsystem() })
     }
 
     /// `StartImage`, up to entering it. [`Self::end_image`] follows when it has returned, or by `Exit`.

@@ -2,6 +2,8 @@
 //!
 //! An address is checked when it is used: memory that an image may not access, and page zero with the null pointer, is
 //! `INVALID_PARAMETER`. Addresses need not be aligned.
+//!
+//! These functions are not inlined: a third of the services' code would be copies of them.
 
 use alloc::vec::Vec;
 
@@ -33,6 +35,7 @@ pub trait Pointers: Memory {
     ///
     /// # Errors
     /// `INVALID_PARAMETER`.
+    #[inline(never)]
     fn put(&mut self, at: u64, bytes: &[u8]) -> Result<(), Status> {
         self.write(PhysAddr::new(at), bytes).map_err(refused)
     }
@@ -41,6 +44,7 @@ pub trait Pointers: Memory {
     ///
     /// # Errors
     /// `INVALID_PARAMETER`.
+    #[inline(never)]
     fn number(&mut self, at: u64) -> Result<u64, Status> {
         self.get(at).map(u64::from_le_bytes)
     }
@@ -49,6 +53,7 @@ pub trait Pointers: Memory {
     ///
     /// # Errors
     /// `INVALID_PARAMETER`.
+    #[inline(never)]
     fn set_number(&mut self, at: u64, number: u64) -> Result<(), Status> {
         self.put(at, &number.to_le_bytes())
     }
@@ -73,6 +78,7 @@ pub trait Pointers: Memory {
     ///
     /// # Errors
     /// `INVALID_PARAMETER`.
+    #[inline(never)]
     fn guid(&mut self, at: u64) -> Result<Guid, Status> {
         self.get(at).map(Guid::from_bytes)
     }
@@ -81,6 +87,7 @@ pub trait Pointers: Memory {
     ///
     /// # Errors
     /// `INVALID_PARAMETER`, also for a path that does not end within [`device_path::MOST_BYTES`]; `OUT_OF_RESOURCES`.
+    #[inline(never)]
     fn path(&mut self, at: u64) -> Result<Vec<u8>, Status> {
         let mut path = Vec::new();
         loop {
@@ -109,6 +116,7 @@ pub trait Pointers: Memory {
     ///
     /// # Errors
     /// `INVALID_PARAMETER`, also for a text that does not end by then; `OUT_OF_RESOURCES`.
+    #[inline(never)]
     fn text(&mut self, at: u64, most: usize) -> Result<Vec<u16>, Status> {
         let mut text = Vec::new();
         for index in 0..most as u64 {

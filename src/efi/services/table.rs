@@ -32,14 +32,20 @@ pub struct Functions {
 }
 
 impl Services {
-    /// Makes a handle and its interface the console for output and for errors.
+    /// Makes a handle the console, with these interfaces for input, and for output and errors.
     ///
     /// # Errors
     /// `OUT_OF_RESOURCES` if the system table cannot be accessed.
-    pub fn set_console(&self, machine: &mut impl Memory, console: (Handle, Interface)) -> Result<(), Status> {
-        let (handle, interface) = console;
+    pub fn set_console(
+        &self,
+        machine: &mut impl Memory,
+        handle: Handle,
+        input: Interface,
+        output: Interface,
+    ) -> Result<(), Status> {
         update(machine, self.system_table, |shared| {
-            (shared.system.output, shared.system.errors) = ([handle.raw(), interface], [handle.raw(), interface]);
+            shared.system.input = [handle.raw(), input];
+            (shared.system.output, shared.system.errors) = ([handle.raw(), output], [handle.raw(), output]);
             shared.seal();
         })
     }

@@ -87,7 +87,7 @@ impl Memory for PcMachine {
         // After a reset page zero is not mapped.
         let is_in_page_zero = layout::may_read_page_zero(range) && self.image != layout::FIRMWARE_ROM;
         if !is_in_page_zero {
-            self.check(range)?;
+            self.check_mapped(range)?;
         }
         // SAFETY: one of the checks allowed the source, so it is mapped, not at address zero, and disjoint from every Rust
         // object, including `into`.
@@ -111,8 +111,8 @@ impl Memory for PcMachine {
     }
 
     fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
-        self.check_bytes(to, bytes.len())?;
-        // SAFETY: `check_bytes` allowed the target, so it is mapped and disjoint from every Rust object, including `bytes`.
+        self.check_mapped(super::bytes(to, bytes.len())?)?;
+        // SAFETY: `check_mapped` allowed the target, so it is mapped and disjoint from every Rust object, including `bytes`.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), pointer(to), bytes.len()) };
         Ok(())
     }
@@ -126,8 +126,8 @@ impl Memory for PcMachine {
     }
 
     fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError> {
-        self.check(range)?;
-        // SAFETY: `check` allowed the range, so it is mapped and disjoint from every Rust object.
+        self.check_mapped(range)?;
+        // SAFETY: `check_mapped` allowed the range, so it is mapped and disjoint from every Rust object.
         unsafe { ptr::write_bytes(pointer(range.start()), byte, range.len() as usize) };
         Ok(())
     }

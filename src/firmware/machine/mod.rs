@@ -70,6 +70,12 @@ impl PcMachine {
         tlb::flush_all();
     }
 
+    /// Maps page zero, or takes its mapping away: a null pointer is an exception then. Called after [`Self::give_mapping`].
+    pub fn map_page_zero(&mut self, is_mapped: bool) {
+        paging::map_page_zero(&mut PageTables { added: &self.added.tables }, is_mapped);
+        tlb::flush_all();
+    }
+
     /// Writes the BIOS data area. Called after [`Self::give_mapping`], because page zero is not mapped before.
     ///
     /// Clears the rest of it and the real-mode vectors, as on a machine that was just switched on. Kernels search it for an MP

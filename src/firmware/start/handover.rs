@@ -89,6 +89,7 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
             // point is below 4 GiB, as the kernel is; the caller promises a kernel there.
             unsafe { leave_long_mode(enter_pvh, entry.get() as u32, parameters as u32, stack_qwords(handover)) }
         }
+        Entry::Efi(_) => super::triple_fault(),
         Entry::Multiboot(entry) => {
             let enter_multiboot: u32;
             // SAFETY: this loads a constant from linker.ld.

@@ -63,6 +63,18 @@ impl LinuxKernel {
         Ok(Self { file, header, host_address })
     }
 
+    /// The file.
+    #[must_use]
+    pub const fn file(&self) -> KernelFile {
+        self.file
+    }
+
+    /// Whether the kernel can be entered as an EFI program too.
+    #[must_use]
+    pub fn has_efi_stub(&self) -> bool {
+        self.header.has_efi_stub()
+    }
+
     /// The range of the file, if that is in memory.
     #[must_use]
     pub const fn place(&self) -> Option<PhysRange> {

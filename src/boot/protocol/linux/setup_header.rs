@@ -107,7 +107,7 @@ impl SetupHeader {
         if setup.len() < END_2_00 {
             // A file that begins as an EFI program may be a kernel with an EFI stub.
             return Err(match FileKind::of(setup) {
-                None | Some(FileKind::Efi) => Error::Truncated { seen: setup.len(), needed: END_2_00 },
+                None | Some(FileKind::Dos) => Error::Truncated { seen: setup.len(), needed: END_2_00 },
                 kind => Error::NotLinux { kind },
             });
         }

@@ -10,7 +10,7 @@ use crate::efi::services::images::{LOADED_IMAGE, LOADED_IMAGE_DEVICE_PATH, Loade
 /// The first program, which loads others.
 fn first(test: &mut Test) -> u64 {
     let place = PhysRange::new(PhysAddr::new(0x30_0000), 0x2000).unwrap();
-    let placed = Placed { place, entry: place.start(), subsystem: Subsystem::Application };
+    let placed = Placed { place, len: 0x2000, entry: place.start(), subsystem: Subsystem::Application };
     let handle = test.services.add_image(&mut test.machine, placed, None, None, (6, 0x2f_0000)).unwrap();
     test.services.start_image(handle.raw()).unwrap();
     handle.raw()

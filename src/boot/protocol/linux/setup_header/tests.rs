@@ -81,7 +81,7 @@ fn debians_kernel_is_parsed() {
 fn a_file_that_is_not_a_kernel_is_refused() {
     // Debian's kernel has an EFI stub.
     let not_linux = |kind| Err(Error::NotLinux { kind });
-    assert_eq!(parse_with(&[(0x1fe, &[0, 0])]), not_linux(Some(FileKind::Efi)));
+    assert_eq!(parse_with(&[(0x1fe, &[0, 0])]), not_linux(Some(FileKind::Dos)));
     assert_eq!(parse_with(&[(0, b"\x7fELF"), (18, &[62, 0])]), Err(Error::Elf));
     assert_eq!(parse_with(&[(0, b"\x7fELF"), (18, &[183, 0])]), not_linux(Some(FileKind::Elf { machine: 183 })));
     assert_eq!(SetupHeader::parse(&[0; 4096]), not_linux(None));

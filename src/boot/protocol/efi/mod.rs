@@ -1,0 +1,182 @@
+//! EFI programs: kernels with an EFI stub, unified kernel images, and any other program for UEFI on x86-64.
+//!
+//! The program's headers are parsed when the file is found. When it is loaded, each part is transferred to its final place in
+//! memory, without a copy. The firmware then gives it boot services ([`EfiProgram`] has what these start with), and calls it. It
+//! gets the command line as its load options, and a kernel's stub asks for the initrd by a protocol.
+//!
+//! Left out: a program that says it runs at one address only, if that is not free.
+
+mod options;
+mod place;
+mod program;
+
+use alloc::vec::Vec;
+
+use uefi_raw::Status;
+use uefi_raw::table::boot::MemoryType;
+
+pub use self::program::{EfiProgram, EfiStart};
+use crate::addr::{Alignment, PhysAddr, PhysRange};
+use crate::boot::blob::Blob;
+use crate::boot::error::Error;
+use crate::boot::extras::Extras;
+use crate::boot::handover::{Entry, Handover};
+use crate::boot::kernel_file::KernelFile;
+use crate::boot::loaded::{Images, Loaded};
+use crate::boot::system_info::SystemInfo;
+use crate::efi::pe::{self, Image};
+use crate::efi::services::Placed;
+use crate::fw_cfg::FwCfg;
+use crate::hal::{HostAccess, Memory, paging};
+use crate::heap;
+use crate::memory_map::{MemoryMap, Placement};
+use crate::state::Boot;
+
+/// The stack of programs (UEFI 2.3.4: 128 KiB or more).
+const STACK_LEN: u64 = 128 << 10;
+
+/// An EFI program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EfiKernel {
+    /// The file, in one or two parts.
+    parts: [Blob<'static>; 2],
+    /// Its first bytes, which [`Image::parse`] accepts.
+    headers: Vec<u8>,
+}
+
+impl EfiKernel {
+    /// The program in `file`.
+    ///
+    /// # Errors
+    /// [`Error::Efi`]; [`Error::FwCfg`].
+    #[cold]
+    pub fn of_file<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, file: KernelFile) -> Result<Self, Error> {
+        let parts = file.parts(machine, fw_cfg);
+        let mut headers = Vec::new();
+        for part in place::piece(&parts, 0, pe::MOST_HEADERS as u32) {
+            let bytes = part.read(machine, fw_cfg)?;
+            heap::extend(&mut headers, &bytes).map_err(|_| Error::HeapFull)?;
+        }
+        let kernel = Self { parts, headers };
+        kernel.image()?;
+        Ok(kernel)
+    }
+
+    fn image(&self) -> Result<Image, Error> {
+        Ok(Image::parse(&self.headers, place::len(&self.parts))?)
+    }
+
+    /// The range of the file, if that is in memory.
+    #[must_use]
+    pub const fn place(&self) -> Option<PhysRange> {
+        let [first, _] = &self.parts;
+        first.place()
+    }
+}
+
+/// Loads a program as [`crate::boot::load`] does.
+///
+/// # Errors
+/// As for [`crate::boot::load`].
+#[cold]
+pub fn load<M: HostAccess>(
+    boot: &mut Boot<'_, M>,
+    kernel: &EfiKernel,
+    extras: &Extras<'_>,
+    system: &SystemInfo<'_>,
+) -> Result<Loaded, Error> {
+    let Boot { machine, fw_cfg, map, .. } = boot;
+    let sources = system.efi.ok_or(Error::EfiNotStarted(Status::UNSUPPORTED))?;
+    let image = kernel.image()?;
+    map_all(*machine, map)?;
+    let place = allocate_image(map, &image)?;
+    place::load(*machine, fw_cfg, &kernel.parts, &image, place.start())?;
+    pe::relocate(*machine, &image, place.start())?;
+    let options = options::load(*machine, fw_cfg, map, &extras.command_line)?;
+    let stack =
+        map.allocate(STACK_LEN, Alignment::PAGE, PhysRange::LOW_4_GIB, Placement::Top, MemoryType::BOOT_SERVICES_DATA);
+    let stack = stack.ok_or(Error::NoEfiMemory { needed: STACK_LEN })?;
+    let initrd = Some(kept(extras.initrd)).filter(|initrd| !initrd.is_empty());
+    let entry = place.start().checked_add(image.entry().into()).unwrap_or(place.start());
+    log::info!(
+        "EFI program, loaded by {}: {} KiB at {}, initrd {} KiB",
+        fw_cfg.transport(*machine),
+        place.len() >> 10,
+        place.start(),
+        initrd.map_or(0, |initrd| initrd.len()) >> 10,
+    );
+    let program = EfiProgram {
+        placed: Placed { place, len: image.len().into(), entry, subsystem: image.subsystem() },
+        options,
+        stack,
+        file: kernel.parts,
+        initrd,
+        command_line: kept(extras.command_line.text),
+        sources: *sources,
+        map: MemoryMap::default(),
+        fw_cfg: FwCfg::absent(),
+    };
+    let images = Images { setup: None, kernel: place, initrd: None, modules: Vec::new(), command_line: options };
+    let handover = Handover::new(Entry::Efi(entry), options.start());
+    Ok(Loaded { images, handover: Handover { efi: EfiStart::new(program)?, ..handover } })
+}
+
+/// Bytes that are still there when the program runs. Those in the firmware's own memory are not.
+const fn kept(blob: Blob<'_>) -> Blob<'static> {
+    match blob {
+        Blob::Item { item, offset } => Blob::Item { item, offset },
+        Blob::Memory(range) => Blob::Memory(range),
+        Blob::Bytes(_) => Blob::Bytes(&[]),
+    }
+}
+
+/// Reserves the memory of an image.
+fn allocate_image(map: &mut MemoryMap, image: &Image) -> Result<PhysRange, Error> {
+    let needed = u64::from(image.len());
+    let none = Error::NoEfiMemory { needed };
+    let pages = PhysAddr::new(needed).align_up(Alignment::PAGE).ok_or(none)?.get();
+    let kind = MemoryType::LOADER_CODE;
+    match image.base() {
+        (base, true) => {
+            let place = PhysRange::new(PhysAddr::new(base), pages).filter(|&place| map.is_free(place));
+            let place = place.ok_or(pe::Error::NotAtBase(base))?;
+            map.reserve(place, kind)?;
+            Ok(place)
+        }
+        _ => map.allocate(pages, Alignment::PAGE, PhysRange::LOW_4_GIB, Placement::Top, kind).ok_or(none),
+    }
+}
+
+/// Maps all memory above 4 GiB: programs get some of it, and a kernel's stub unpacks the kernel to any of it. What cannot be mapped is
+/// not for them.
+fn map_all(memory: &mut impl Memory, map: &mut MemoryMap) -> Result<(), Error> {
+    let above = PhysRange::from_bounds(PhysRange::LOW_4_GIB.end(), PhysAddr::new(u64::MAX)).unwrap_or_default();
+    for space in paging::SPACES {
+        let Some(ram) = ram_within(map, space) else { continue };
+        let needed = paging::room_for(ram);
+        let kind = MemoryType::BOOT_SERVICES_DATA;
+        let room = map.allocate(needed, Alignment::PAGE, PhysRange::LOW_4_GIB, Placement::Top, kind);
+        memory.map(ram, room.ok_or(Error::NoEfiMemory { needed })?)?;
+    }
+    let mut at = above.start();
+    for space in paging::SPACES.into_iter().map(Some).chain([None]) {
+        let end = space.map_or(above.end(), PhysRange::start);
+        let unmapped = PhysRange::from_bounds(at, end).unwrap_or_default();
+        if let Some(ram) = ram_within(map, unmapped) {
+            map.reserve(ram, MemoryType::BOOT_SERVICES_DATA)?;
+        }
+        at = space.map_or(end, PhysRange::end);
+    }
+    Ok(())
+}
+
+/// The memory in `space` from the first to the last byte of free RAM.
+fn ram_within(map: &MemoryMap, space: PhysRange) -> Option<PhysRange> {
+    let mut parts = map
+        .regions()
+        .filter(|region| region.kind == MemoryType::CONVENTIONAL)
+        .filter_map(|region| region.range.intersection(space));
+    let first = parts.next()?;
+    let last = parts.next_back().unwrap_or(first);
+    PhysRange::from_bounds(first.start(), last.end())
+}

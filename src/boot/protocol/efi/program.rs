@@ -1,0 +1,69 @@
+//! A program that is in its place, with what its boot services start with.
+
+use alloc::vec::Vec;
+
+use crate::addr::PhysRange;
+use crate::boot::blob::Blob;
+use crate::boot::error::Error;
+use crate::efi::information::Sources;
+use crate::efi::services::Placed;
+use crate::fw_cfg::FwCfg;
+use crate::heap;
+use crate::memory_map::MemoryMap;
+
+/// A program that is ready to be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EfiProgram {
+    /// Where it is.
+    pub placed: Placed,
+    /// Its load options: the command line in UTF-16 with a NUL; empty without one.
+    pub options: PhysRange,
+    /// Its stack.
+    pub stack: PhysRange,
+    /// Its file, in one or two parts.
+    pub file: [Blob<'static>; 2],
+    /// The initrd, if there is one.
+    pub initrd: Option<Blob<'static>>,
+    /// The command line as the host has it; empty without one.
+    pub command_line: Blob<'static>,
+    /// What its configuration tables and runtime services are made of.
+    pub sources: Sources,
+    /// The memory map, with all of this in it.
+    pub map: MemoryMap,
+    /// The host's fw_cfg device.
+    pub fw_cfg: FwCfg,
+}
+
+/// A program on the heap, or none. A list, because a list's room can be refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EfiStart(Vec<EfiProgram>);
+
+impl EfiStart {
+    /// Puts a program on the heap.
+    ///
+    /// # Errors
+    /// [`Error::HeapFull`].
+    pub fn new(program: EfiProgram) -> Result<Self, Error> {
+        let mut list = Vec::new();
+        heap::push(&mut list, program).map_err(|_| Error::HeapFull)?;
+        Ok(Self(list))
+    }
+
+    /// No program.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Passes on what the boot has no more use for.
+    pub fn give(&mut self, map: MemoryMap, fw_cfg: FwCfg) {
+        if let Some(program) = self.0.first_mut() {
+            (program.map, program.fw_cfg) = (map, fw_cfg);
+        }
+    }
+
+    /// Takes the program from the heap.
+    pub fn take(&mut self) -> Option<EfiProgram> {
+        self.0.pop()
+    }
+}

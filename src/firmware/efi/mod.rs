@@ -1,0 +1,120 @@
+//! EFI programs: boot services as functions that they call, and how a program is entered and comes back.
+//!
+//! The services themselves are in the library, as values ([`firstlight::efi::services`]). Here is what the library cannot have: the
+//! functions' addresses, a static that they work on, the calls of images' functions, and stacks.
+//!
+//! A program runs on a stack of its own, and the functions that it calls run on that too. Objects are therefore also at
+//! addresses of memory that the map gives to the program. No image passes such an address for anything but its own objects.
+//!
+//! Left out: interrupts, which stay off. Timers expire when a service is called.
+
+mod calls;
+mod console;
+mod enter;
+mod files;
+mod load_file;
+mod state;
+
+use firstlight::boot::{EfiProgram, Error};
+use firstlight::efi::device_path::{DevicePath, PathBuilder};
+use firstlight::efi::handles::Handle;
+use firstlight::efi::information::install_services;
+use firstlight::efi::memory::Memory as ImageMemory;
+use firstlight::efi::protocols::file_system::{Volume, VolumeFile};
+use firstlight::efi::protocols::load_file::LoadFile2;
+use firstlight::efi::protocols::text_input::TextInput;
+use firstlight::efi::protocols::text_output::TextOutput;
+use firstlight::efi::services::{DEVICE_PATH, Functions, Services};
+use firstlight::efi::variables::Phase;
+use firstlight::failure::Failure;
+use firstlight::logging::Consoles;
+use uefi_raw::Status;
+use uefi_raw::protocol::console::{SimpleTextInputProtocol, SimpleTextOutputProtocol};
+use uefi_raw::protocol::file_system::SimpleFileSystemProtocol;
+use uefi_raw::protocol::media::LoadFile2Protocol;
+use uefi_raw::table::boot::EventType;
+use zerocopy::IntoBytes;
+
+use crate::machine::{PcMachine, PcPorts};
+use state::Running;
+
+/// Runs a program. Returns only if the program does, or cannot be started.
+///
+/// All memory is mapped and executable, except page zero.
+/// The machine is lost if the program has ended boot services, or has no room on the heap.
+pub fn run(machine: PcMachine, program: EfiProgram) -> (Option<PcMachine>, Failure) {
+    let stack = program.stack.end().get();
+    let result = start(machine, program).and_then(|(running, handle)| {
+        state::set(running).map_err(no_room)?;
+        calls::run_image(handle, stack)
+    });
+    let error = match result {
+        Ok((status, _)) => Error::EfiReturned(status),
+        Err(status) => Error::EfiNotStarted(status),
+    };
+    match state::take() {
+        Some(Running { mut machine, program, .. }) => {
+            let failure = Failure::new(&mut machine, &program.fw_cfg, error.into());
+            (Some(machine), failure)
+        }
+        None => (None, Failure::final_stop(error.into())),
+    }
+}
+
+/// Makes the services, and the program's image.
+fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u64), Status> {
+    enter::enable_vectors();
+    let functions = Functions { boot: calls::table() };
+    let (placed, tables) =
+        install_services(&mut machine, &mut program.map, &program.sources, Phase::Boot).map_err(no_room)?;
+    let memory = ImageMemory::new(core::mem::take(&mut program.map));
+    let mut services = Services::new(&mut machine, memory, placed.system_table, tables, &functions)?;
+
+    let output = TextOutput::new();
+    let mode = services.interface(&mut machine, &console::mode(&output))?;
+    let interface = services.interface(&mut machine, console::output(mode).as_bytes())?;
+    let handle = services.install(None, SimpleTextOutputProtocol::GUID, interface)?;
+    let key_event = services.events.create(EventType::empty(), None, None)?;
+    let input = services.interface(&mut machine, console::input(key_event.raw()).as_bytes())?;
+    services.install(Some(handle), SimpleTextInputProtocol::GUID, input)?;
+    services.set_console(&mut machine, handle, input, interface)?;
+
+    let files = files::volume(&program)?;
+    let path = Volume::device_path().map_err(no_room)?;
+    let device = with_path(&mut machine, &mut services, &path)?;
+    let interface = services.interface(&mut machine, files::volume_interface().as_bytes())?;
+    services.install(Some(device), SimpleFileSystemProtocol::GUID, interface)?;
+
+    if program.initrd.is_some() {
+        let path = LoadFile2::initrd_device_path().map_err(no_room)?;
+        let handle = with_path(&mut machine, &mut services, &path)?;
+        let interface = services.interface(&mut machine, load_file::load_file2().as_bytes())?;
+        services.install(Some(handle), LoadFile2Protocol::GUID, interface)?;
+    }
+
+    let kernel = VolumeFile::new("kernel", program.file);
+    let file = Volume::file_path(&kernel).map_err(no_room)?;
+    let nodes = |path| DevicePath::parse(path).map(DevicePath::nodes_bytes).unwrap_or_default();
+    let both = PathBuilder::new().nodes(nodes(&path)).and_then(|path| path.nodes(nodes(&file)));
+    let path = both.and_then(PathBuilder::end).map_err(no_room)?;
+    let options = (program.options.len() as u32, program.options.start().get());
+    let path = DevicePath::parse(&path);
+    let image = services.add_image(&mut machine, program.placed, None, path, options)?;
+    // SAFETY: this is the firmware, and nothing else drives the machine's ports.
+    let terminal = Consoles::new(unsafe { PcPorts::new() });
+    let output = (output, mode);
+    let input = TextInput::new();
+    let running =
+        Running { machine, services, program, output, input, key_event, files, terminal, rate: None, received: 0 };
+    Ok((running, image.raw()))
+}
+
+/// A new handle with a device path.
+fn with_path(machine: &mut PcMachine, services: &mut Services, path: &[u8]) -> Result<Handle, Status> {
+    let path = services.interface(machine, path)?;
+    services.install(None, DEVICE_PATH, path)
+}
+
+fn no_room<E>(_: E) -> Status {
+    Status::OUT_OF_RESOURCES
+}
