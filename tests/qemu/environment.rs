@@ -98,6 +98,6 @@ fn path(variable: &str) -> PathBuf {
         panic!("{variable} is not set: run these tests with `cargo xtask test`, which sets it");
     };
     let path = PathBuf::from(value);
-    assert!(path.is_file(), "{variable} names {}, which is no file", path.display());
+    assert!(path.exists(), "{variable} names {}, which does not exist", path.display());
     path
 }
