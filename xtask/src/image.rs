@@ -121,14 +121,14 @@ fn compile(target: &Target, runtime: &Path) -> Result<PathBuf> {
     Ok(built(target, "firstlight"))
 }
 
-/// The target folder of the image's programs.
-fn folder() -> PathBuf {
-    paths::target().join("firmware")
+/// The target folder of a program. Each has its own, because other compiler flags build all crates anew.
+fn folder(program: &str) -> PathBuf {
+    paths::target().join(if program == runtime::PROGRAM { "runtime" } else { "firmware" })
 }
 
 /// The path of a program that was built.
 fn built(target: &Target, program: &str) -> PathBuf {
-    folder().join(target.triple()).join("firmware").join(program)
+    folder(program).join(target.triple()).join("firmware").join(program)
 }
 
 /// The command that builds a program, which a feature of the package enables.
@@ -137,7 +137,7 @@ fn cargo(target: &Target, program: &str, feature: &str, flags: &[String]) -> Com
     cargo
         .args(["build", "--locked", "--package", "firstlight", "--bin", program, "--features", feature])
         .args(["--profile", "firmware", "--target-dir"])
-        .arg(folder())
+        .arg(folder(program))
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env_remove("RUSTFLAGS");
     target.apply(&mut cargo);
