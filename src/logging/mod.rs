@@ -45,11 +45,6 @@ impl<P: Ports> Consoles<P> {
         let _ = writeln!(self, "{}", Line { level, message });
     }
 
-    /// The next byte that came on COM1, if there is one.
-    pub fn receive(&mut self) -> Option<u8> {
-        if self.present().com1 { uart::receive(&mut self.ports) } else { None }
-    }
-
     fn present(&mut self) -> Present {
         if let Some(present) = self.present {
             return present;
@@ -90,6 +85,35 @@ impl<P: Ports> Write for Consoles<P> {
         }
         if present.debug_console {
             debug_console::print(&mut self.ports, text);
+        }
+        Ok(())
+    }
+}
+
+/// The consoles for text that has its own carriage returns, as that of EFI programs.
+pub struct Terminal<P>(Consoles<P>);
+
+impl<P: Ports> Terminal<P> {
+    /// A terminal behind `ports`, not probed yet.
+    #[must_use]
+    pub const fn new(ports: P) -> Self {
+        Self(Consoles::new(ports))
+    }
+
+    /// The next byte that came on COM1, if there is one.
+    pub fn receive(&mut self) -> Option<u8> {
+        if self.0.present().com1 { uart::receive(&mut self.0.ports) } else { None }
+    }
+}
+
+impl<P: Ports> Write for Terminal<P> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let present = self.0.present();
+        if present.com1 {
+            uart::print_raw(&mut self.0.ports, text);
+        }
+        if present.debug_console {
+            debug_console::print(&mut self.0.ports, text);
         }
         Ok(())
     }

@@ -68,6 +68,15 @@ fn a_line_is_printed_on_both_consoles() {
 }
 
 #[test]
+fn a_terminal_adds_no_carriage_return() {
+    let com1 = Rc::new(RefCell::new(Vec::new()));
+    let uart = FakeUart { scratch: 0, busy: false, line_control: 0, sent: com1.clone() };
+    let mut terminal = Terminal::new(FakeMachine::new().with(uart));
+    assert_eq!(terminal.write_str("EFI stub\r\n\n"), Ok(()));
+    assert_eq!(text(&com1), "EFI stub\r\n\n");
+}
+
+#[test]
 fn an_absent_console_is_not_written_to() {
     for absent in [0, u32::MAX] {
         let mut machine = FakeMachine::new();

@@ -52,6 +52,13 @@ pub fn print(ports: &mut impl Ports, text: &str) {
     }
 }
 
+/// Sends `text` as it is.
+pub fn print_raw(ports: &mut impl Ports, text: &str) {
+    for byte in text.bytes() {
+        send(ports, byte);
+    }
+}
+
 /// The next byte that was received, if there is one.
 pub fn receive(ports: &mut impl Ports) -> Option<u8> {
     (ports.in8(LINE_STATUS) & LINE_STATUS_DATA_READY != 0).then(|| ports.in8(RECEIVE))

@@ -27,7 +27,7 @@ use firstlight::efi::protocols::text_output::TextOutput;
 use firstlight::efi::services::{DEVICE_PATH, Functions, Services};
 use firstlight::efi::variables::Phase;
 use firstlight::failure::Failure;
-use firstlight::logging::Consoles;
+use firstlight::logging::Terminal;
 use uefi_raw::Status;
 use uefi_raw::protocol::console::{SimpleTextInputProtocol, SimpleTextOutputProtocol};
 use uefi_raw::protocol::file_system::SimpleFileSystemProtocol;
@@ -101,7 +101,7 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
     let path = DevicePath::parse(&path);
     let image = services.add_image(&mut machine, program.placed, None, path, options)?;
     // SAFETY: this is the firmware, and nothing else drives the machine's ports.
-    let terminal = Consoles::new(unsafe { PcPorts::new() });
+    let terminal = Terminal::new(unsafe { PcPorts::new() });
     let output = (output, mode);
     let input = TextInput::new();
     let running =

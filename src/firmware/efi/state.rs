@@ -11,7 +11,7 @@ use firstlight::efi::protocols::text_output::TextOutput;
 use firstlight::efi::services::Services;
 use firstlight::hal::Clock;
 use firstlight::heap::{self, HeapFull};
-use firstlight::logging::Consoles;
+use firstlight::logging::Terminal;
 use firstlight::platform::timer;
 use spin::Mutex;
 
@@ -34,7 +34,7 @@ pub struct Running {
     /// The files of the host.
     pub files: FileSystem<'static>,
     /// The console itself.
-    pub terminal: Consoles<PcPorts>,
+    pub terminal: Terminal<PcPorts>,
     /// Ticks per second, once they are known.
     pub rate: Option<u64>,
     /// When the console was last asked for keys.

@@ -27,11 +27,12 @@ const ALLOWED: [CpuidFeature; 13] = [
 /// Whether some host cannot run it.
 ///
 /// `tzcnt` is allowed. The compiler uses it in place of `bsf` if the operand is not zero: a CPU without `tzcnt` executes the same
-/// bytes as `bsf`, with the same result. `rdrand` is allowed: the firmware asks CPUID first.
+/// bytes as `bsf`, with the same result. `rdrand` is allowed: the firmware asks CPUID first. `fninit` is allowed: it runs before an EFI
+/// program, which may use the FPU.
 fn is_foreign(instruction: &Instruction) -> bool {
     let allowed = |feature| ALLOWED.contains(feature);
     instruction.is_invalid()
-        || (!matches!(instruction.mnemonic(), Mnemonic::Tzcnt | Mnemonic::Rdrand)
+        || (!matches!(instruction.mnemonic(), Mnemonic::Tzcnt | Mnemonic::Rdrand | Mnemonic::Fninit)
             && !instruction.cpuid_features().iter().all(allowed))
 }
 
