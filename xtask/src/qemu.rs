@@ -94,7 +94,7 @@ fn virtualization_flag() -> Option<&'static str> {
 pub enum Efi {
     /// EFI tables and runtime services for a kernel that is entered as usual
     Tables,
-    /// EFI boot services
+    /// EFI boot services: a kernel is entered by its EFI stub
     On,
     /// no EFI
     Off,

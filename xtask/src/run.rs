@@ -56,6 +56,7 @@ Examples:
   cargo xtask run                                      boot the default guest on q35
   cargo xtask run --machine pc --smp 2 --memory 6G
   cargo xtask run --kernel bzImage --initrd rootfs.cpio --append 'loglevel=7'
+  cargo xtask run --efi                                enter the kernel by its EFI stub
   cargo xtask run --efi=tables                         with EFI tables and runtime services
   cargo xtask run --gdb                                wait for gdb before the first instruction
   cargo xtask run -- -drive file=disk.img,if=virtio,format=raw")]
@@ -93,7 +94,7 @@ pub struct Args {
     #[arg(long)]
     no_dma: bool,
 
-    /// Ask the firmware for EFI: `tables` enters the kernel as usual, with EFI tables and runtime services (docs/efi.md)
+    /// Ask the firmware for EFI (docs/efi.md); without a value, `on`
     #[arg(long, value_enum, value_name = "REQUEST", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     efi: Option<qemu::Efi>,
 
