@@ -91,7 +91,7 @@ fn a_kernel_is_entered_directly_without_the_request() {
 }
 
 /// Adds sections to one of systemd's stubs, as its manual does it.
-fn unified(folder: &Path, stub: &Path, command_line: &str) -> PathBuf {
+pub fn unified(folder: &Path, stub: &Path, command_line: &str, initrd: PathBuf) -> PathBuf {
     let file = |name: &str, contents: &str| {
         let path = folder.join(name);
         fs::write(&path, contents).expect("a file in the temporary folder");
@@ -105,7 +105,7 @@ fn unified(folder: &Path, stub: &Path, command_line: &str) -> PathBuf {
         (".osrel", file("os-release", "ID=firstlight\nVERSION_ID=1\n"), 0x4_0000),
         (".cmdline", file("cmdline", command_line), 0x5_0000),
         (".linux", environment::kernel(), 0x200_0000),
-        (".initrd", environment::initrd(), 0x300_0000),
+        (".initrd", initrd, 0x300_0000),
     ];
     let mut command = Command::new("objcopy");
     for (name, path, at) in sections {
@@ -118,12 +118,15 @@ fn unified(folder: &Path, stub: &Path, command_line: &str) -> PathBuf {
     image
 }
 
+/// systemd's stub in the folder of a suite.
+pub const STUB: &str = "systemd-boot-efi/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+
 /// Boots a unified kernel image of the suite's stub, with this command line of the host's.
 fn boot_unified(suite: &str, append: Option<String>) -> Option<String> {
     let programs = environment::efi_programs()?;
-    let stub = programs.join(suite).join("systemd-boot-efi/usr/lib/systemd/boot/efi/linuxx64.efi.stub");
     let folder = TempDir::new().expect("a temporary folder");
-    let image = unified(folder.path(), &stub, &linux::command_line("unified "));
+    let command_line = linux::command_line("unified ");
+    let image = unified(folder.path(), &programs.join(suite).join(STUB), &command_line, environment::initrd());
     let machine = Machine { kernel: Some(image), append, memory: "512M", ..Machine::new(Kind::Q35) };
     let mut qemu = machine.start();
     qemu.wait_for_end();

@@ -117,6 +117,12 @@ fn nodes_are_written_by_their_names() {
 }
 
 #[test]
+fn text_has_two_bytes_for_each_character_and_a_nul() {
+    assert_eq!(text::utf16("A/\u{20ac}").unwrap(), [0x41, 0, 0x2f, 0, 0xac, 0x20, 0, 0]);
+    assert_eq!(text::utf16("").unwrap(), [0, 0]);
+}
+
+#[test]
 fn unknown_nodes_and_nodes_of_unknown_lengths_are_written_by_their_numbers() {
     let one =
         |kind, sub_kind, data: &[u8]| text(&PathBuilder::new().node(kind, sub_kind, &[data]).unwrap().end().unwrap());

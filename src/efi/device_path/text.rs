@@ -3,6 +3,7 @@
 //! Nodes of this firmware and of QEMU's devices have names. All others have the specification's general form,
 //! `Path(type,sub-type,data)`, or the same with the word for the type.
 
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use uefi_raw::Guid;
@@ -11,6 +12,26 @@ use super::{
     ACPI, ACPI_DEVICE, DevicePath, HARDWARE, HARDWARE_MEMORY, HARDWARE_PCI, HARDWARE_VENDOR, MEDIA, MEDIA_CD_ROM,
     MEDIA_FILE, MEDIA_HARD_DRIVE, MEDIA_VENDOR, MESSAGING, MESSAGING_VENDOR, Node,
 };
+use crate::heap::{self, HeapFull};
+
+/// `ConvertDevicePathToText` and `ConvertDeviceNodeToText`: the bytes of a text in UTF-16, with a NUL.
+///
+/// # Errors
+/// [`HeapFull`].
+pub fn utf16(text: impl fmt::Display) -> Result<Vec<u8>, HeapFull> {
+    let mut units = Units(Vec::new());
+    write!(units, "{text}\0").map_err(|_| HeapFull)?;
+    Ok(units.0)
+}
+
+/// Takes text as UTF-16.
+struct Units(Vec<u8>);
+
+impl Write for Units {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.encode_utf16().try_for_each(|unit| heap::extend(&mut self.0, &unit.to_le_bytes())).map_err(|_| fmt::Error)
+    }
+}
 
 /// A path as text: its nodes with `/` between, and `,` between instances.
 #[derive(Clone, Copy, Debug)]

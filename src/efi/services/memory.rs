@@ -115,7 +115,7 @@ impl Services {
     ///
     /// # Errors
     /// `OUT_OF_RESOURCES`.
-    pub(super) fn pool_of(&mut self, machine: &mut impl Memory, bytes: &[u8]) -> Result<u64, Status> {
+    pub fn pool_of(&mut self, machine: &mut impl Memory, bytes: &[u8]) -> Result<u64, Status> {
         let at = self.memory.allocate_pool(MemoryType::BOOT_SERVICES_DATA, bytes.len() as u64)?.get();
         machine.put(at, bytes).map_err(super::no_room)?;
         Ok(at)

@@ -27,7 +27,7 @@ use uefi_raw::Status;
 pub use self::events::Waited;
 pub use self::images::{Ended, Image, Placed, Started, Unloading};
 pub use self::memory::MapPlaces;
-pub use self::pointers::Pointers;
+pub use self::pointers::{Pointers, rest_address};
 pub use self::protocols::DEVICE_PATH;
 pub use self::table::{BOOT_SERVICES, Functions};
 pub use self::utilities::{copy, fill};

@@ -6,11 +6,13 @@
 use uefi_raw::Status;
 use uefi_raw::table::boot::{AllocateType, MemoryType};
 
+use firstlight::efi::protocols::BufferError;
 use firstlight::efi::services::{self, BOOT_SERVICES, Ended, MapPlaces, Pointers, Unloading, Waited};
 
 use super::enter::{self, MOST_RUNNING};
 use super::state::{self, Running, with};
 use crate::halt;
+use crate::machine::PcMachine;
 
 /// The functions, in the order of the table (UEFI 4.4.1).
 pub fn table() -> [u64; BOOT_SERVICES] {
@@ -72,6 +74,29 @@ pub fn call(service: impl FnOnce(&mut Running) -> Result<(), Status>) -> Status 
     let result = with(service).unwrap_or(Err(Status::DEVICE_ERROR));
     notify();
     status(result)
+}
+
+/// As [`call`], for a service that returns an address, or null if it fails.
+pub fn call_for_address(service: impl FnOnce(&mut Running) -> Result<u64, Status>) -> u64 {
+    let result = with(service);
+    notify();
+    match result {
+        Some(Ok(address)) => address,
+        Some(Err(_)) | None => 0,
+    }
+}
+
+/// Writes the length that a call takes to `len_at`, if that is why it fails.
+pub fn checked<T>(machine: &mut PcMachine, result: Result<T, BufferError>, len_at: u64) -> Result<T, Status> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(error) => {
+            if let BufferError::TooSmall { needed } = error {
+                machine.set_number(len_at, needed)?;
+            }
+            Err(error.status())
+        }
+    }
 }
 
 /// Runs the notifications that may run at the present level, with nothing borrowed.

@@ -7,12 +7,11 @@ use uefi_raw::protocol::file_system::FileMode;
 
 use firstlight::addr::PhysAddr;
 use firstlight::boot::EfiProgram;
-use firstlight::efi::protocols::BufferError;
 use firstlight::efi::protocols::file_system::{FileId, FileSystem, Read, Volume, VolumeFile};
 use firstlight::efi::services::Pointers;
 use zerocopy::IntoBytes;
 
-use super::calls::call;
+use super::calls::{call, checked};
 use super::state::Running;
 use crate::machine::PcMachine;
 
@@ -111,19 +110,6 @@ extern "efiapi" fn close(this: u64) -> Status {
 
 extern "efiapi" fn delete(this: u64) -> Status {
     end(this, |running, id| running.files.delete(id))
-}
-
-/// Writes the length that a call takes to `len_at`, if that is why it fails.
-fn checked<T>(machine: &mut PcMachine, result: Result<T, BufferError>, len_at: u64) -> Result<T, Status> {
-    match result {
-        Ok(value) => Ok(value),
-        Err(error) => {
-            if let BufferError::TooSmall { needed } = error {
-                machine.set_number(len_at, needed)?;
-            }
-            Err(error.status())
-        }
-    }
 }
 
 extern "efiapi" fn read(this: u64, len_at: u64, buffer: u64) -> Status {

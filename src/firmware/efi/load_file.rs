@@ -4,11 +4,10 @@ use uefi_raw::Status;
 
 use firstlight::addr::PhysAddr;
 use firstlight::efi::device_path::DevicePath;
-use firstlight::efi::protocols::BufferError;
 use firstlight::efi::protocols::load_file::LoadFile2;
 use firstlight::efi::services::Pointers;
 
-use super::calls::call;
+use super::calls::{call, checked};
 use super::state::Running;
 
 /// The protocol's function.
@@ -23,15 +22,8 @@ extern "efiapi" fn load_file(_this: u64, path: u64, policy: u8, len_at: u64, buf
         let path = machine.path(path).ok();
         let path = path.as_deref().and_then(DevicePath::parse);
         let room = machine.number(len_at)?;
-        let len = match file.load(path, policy != 0, if buffer == 0 { 0 } else { room }) {
-            Ok(len) => len,
-            Err(error) => {
-                if let BufferError::TooSmall { needed } = error {
-                    machine.set_number(len_at, needed)?;
-                }
-                return Err(error.status());
-            }
-        };
+        let len = file.load(path, policy != 0, if buffer == 0 { 0 } else { room });
+        let len = checked(machine, len, len_at)?;
         machine.set_number(len_at, len)?;
         initrd.load(machine, &program.fw_cfg, PhysAddr::new(buffer)).map_err(|_| Status::DEVICE_ERROR)?;
         Ok(())

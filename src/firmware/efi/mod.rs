@@ -10,9 +10,11 @@
 
 mod calls;
 mod console;
+mod device_path;
 mod enter;
 mod files;
 mod load_file;
+mod random;
 mod state;
 
 use firstlight::boot::{EfiProgram, Error};
@@ -27,11 +29,16 @@ use firstlight::efi::protocols::text_output::TextOutput;
 use firstlight::efi::services::{DEVICE_PATH, Functions, Services};
 use firstlight::efi::variables::Phase;
 use firstlight::failure::Failure;
+use firstlight::hal::Cpu;
 use firstlight::logging::Terminal;
 use uefi_raw::Status;
 use uefi_raw::protocol::console::{SimpleTextInputProtocol, SimpleTextOutputProtocol};
+use uefi_raw::protocol::device_path::{
+    DevicePathFromTextProtocol, DevicePathToTextProtocol, DevicePathUtilitiesProtocol,
+};
 use uefi_raw::protocol::file_system::SimpleFileSystemProtocol;
 use uefi_raw::protocol::media::LoadFile2Protocol;
+use uefi_raw::protocol::rng::RngProtocol;
 use uefi_raw::table::boot::EventType;
 use zerocopy::IntoBytes;
 
@@ -90,6 +97,17 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
         let handle = with_path(&mut machine, &mut services, &path)?;
         let interface = services.interface(&mut machine, load_file::load_file2().as_bytes())?;
         services.install(Some(handle), LoadFile2Protocol::GUID, interface)?;
+    }
+
+    let interface = services.interface(&mut machine, device_path::utilities().as_bytes())?;
+    let handle = services.install(None, DevicePathUtilitiesProtocol::GUID, interface)?;
+    let interface = services.interface(&mut machine, device_path::to_text().as_bytes())?;
+    services.install(Some(handle), DevicePathToTextProtocol::GUID, interface)?;
+    let interface = services.interface(&mut machine, device_path::from_text().as_bytes())?;
+    services.install(Some(handle), DevicePathFromTextProtocol::GUID, interface)?;
+    if machine.random().is_some() {
+        let interface = services.interface(&mut machine, random::interface().as_bytes())?;
+        services.install(None, RngProtocol::GUID, interface)?;
     }
 
     let kernel = VolumeFile::new("kernel", program.file);
