@@ -140,6 +140,11 @@ impl Events {
         self.level = self.level.min(to);
     }
 
+    /// Sets the level to what it was when an image was started that has ended.
+    pub const fn set_level(&mut self, to: Tpl) {
+        self.level = to;
+    }
+
     /// Makes an event, in `group` if there is one. Types that notify need a function; others ignore it.
     ///
     /// # Errors

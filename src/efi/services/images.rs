@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use uefi_raw::table::boot::MemoryType;
+use uefi_raw::table::boot::{MemoryType, Tpl};
 use uefi_raw::{Guid, Status, guid};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -104,6 +104,8 @@ pub struct Images {
 #[derive(Clone, Copy, Debug)]
 struct Running {
     handle: Handle,
+    /// The level at which it was started, and at which its caller continues.
+    level: Tpl,
     /// What `Exit` passed: the length and the address.
     exit_data: (u64, u64),
 }
@@ -313,7 +315,8 @@ impl Services {
         if image.is_started {
             return Err(Status::INVALID_PARAMETER);
         }
-        heap::push(&mut self.images.running, Running { handle: image.handle, exit_data: (0, 0) }).map_err(no_room)?;
+        let running = Running { handle: image.handle, level: self.events.level(), exit_data: (0, 0) };
+        heap::push(&mut self.images.running, running).map_err(no_room)?;
         for other in self.images.list.iter_mut().filter(|other| other.handle == image.handle) {
             other.is_started = true;
         }
@@ -335,12 +338,14 @@ impl Services {
         Ok(true)
     }
 
-    /// The image that runs has returned `status`. An application is gone then, and a driver if it failed.
+    /// The image that runs has returned `status`. An application is gone then, and a driver if it failed. The level is again that
+    /// of the start, whatever the image has raised it to, and even if a notification has called `Exit`.
     ///
     /// # Errors
     /// `INVALID_PARAMETER` if none runs.
     pub fn end_image(&mut self, status: Status) -> Result<Ended, Status> {
         let running = self.images.running.pop().ok_or(Status::INVALID_PARAMETER)?;
+        self.events.set_level(running.level);
         let image = self.image(running.handle.raw())?;
         if image.placed.subsystem == Subsystem::Application || status.is_error() {
             self.forget_image(image.handle)?;

@@ -9,6 +9,7 @@ use firstlight::addr::PhysAddr;
 use firstlight::boot::EfiProgram;
 use firstlight::efi::protocols::file_system::{FileId, FileSystem, Read, Volume, VolumeFile};
 use firstlight::efi::services::Pointers;
+use firstlight::fw_cfg::FwCfg;
 use zerocopy::IntoBytes;
 
 use super::calls::{call, checked};
@@ -117,20 +118,28 @@ extern "efiapi" fn read(this: u64, len_at: u64, buffer: u64) -> Status {
         let room = machine.number(len_at)?;
         let read = files.read(id, room);
         let read = checked(machine, read, len_at)?;
-        match &read {
-            Read::Contents(pieces) => {
-                let mut at = PhysAddr::new(buffer);
-                for piece in pieces {
-                    let loaded = piece.load(machine, &program.fw_cfg, at).map_err(|_| Status::DEVICE_ERROR)?;
-                    at = loaded.end();
-                }
-            }
-            Read::Entry(info) => {
-                machine.put(buffer, info)?;
-            }
+        let result = put(machine, &program.fw_cfg, &read, buffer);
+        if result.is_err() {
+            files.undo(id, &read)?;
         }
+        result?;
         machine.set_number(len_at, read.len())
     })
+}
+
+/// Writes what was read to `buffer`.
+fn put(machine: &mut PcMachine, fw_cfg: &FwCfg, read: &Read<'static>, buffer: u64) -> Result<(), Status> {
+    match read {
+        Read::Contents(pieces) => {
+            let mut at = PhysAddr::new(buffer);
+            for piece in pieces {
+                let loaded = piece.load(machine, fw_cfg, at).map_err(|_| Status::DEVICE_ERROR)?;
+                at = loaded.end();
+            }
+            Ok(())
+        }
+        Read::Entry(info) => machine.put(buffer, info),
+    }
 }
 
 extern "efiapi" fn write(this: u64, _len: u64, _buffer: u64) -> Status {

@@ -138,7 +138,8 @@ fn allocate_image(map: &mut MemoryMap, image: &Image) -> Result<PhysRange, Error
     let kind = MemoryType::LOADER_CODE;
     match image.base() {
         (base, true) => {
-            let place = PhysRange::new(PhysAddr::new(base), pages).filter(|&place| map.is_free(place));
+            let base_page = Some(PhysAddr::new(base)).filter(|base| base.is_aligned(Alignment::PAGE));
+            let place = base_page.and_then(|start| PhysRange::new(start, pages)).filter(|&place| map.is_free(place));
             let place = place.ok_or(pe::Error::NotAtBase(base))?;
             map.reserve(place, kind)?;
             Ok(place)

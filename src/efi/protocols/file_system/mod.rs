@@ -255,6 +255,14 @@ pub enum Read<'a> {
 }
 
 impl Read<'_> {
+    /// How far it moves the position: by bytes in a file, by entries in a folder.
+    fn step(&self) -> u64 {
+        match self {
+            Self::Contents(_) => self.len(),
+            Self::Entry(info) => u64::from(!info.is_empty()),
+        }
+    }
+
     /// How many bytes go into the buffer.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -362,12 +370,18 @@ impl<'a> FileSystem<'a> {
                 Read::Entry(info)
             }
         };
-        let step = match &read {
-            Read::Contents(_) => read.len(),
-            Read::Entry(info) => u64::from(!info.is_empty()),
-        };
-        self.get_mut(id)?.position = position.saturating_add(step);
+        self.get_mut(id)?.position = position.saturating_add(read.step());
         Ok(read)
+    }
+
+    /// Goes back to where [`Self::read`] began: the reader has not got what it returned.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` without the file.
+    pub fn undo(&mut self, id: FileId, read: &Read<'_>) -> Result<(), Status> {
+        let open = self.get_mut(id)?;
+        open.position = open.position.saturating_sub(read.step());
+        Ok(())
     }
 
     /// `Write`.

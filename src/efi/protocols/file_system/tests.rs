@@ -235,6 +235,21 @@ fn reading_behind_the_end_is_a_device_error() {
     assert!(files.read(file, 1).unwrap().is_empty());
 }
 
+/// Where the reader passes a buffer that cannot be written.
+#[test]
+fn what_the_reader_did_not_get_is_read_again() {
+    let (mut files, file) = with("initrd");
+    assert_eq!(files.set_position(file, 4), Ok(()));
+    let read = files.read(file, 3).unwrap();
+    assert_eq!((files.undo(file, &read), files.position(file)), (Ok(()), Ok(4)));
+    let (mut files, root) = opened();
+    let first = files.read(root, 1000).unwrap();
+    assert_eq!(files.undo(root, &first), Ok(()));
+    assert_eq!(files.read(root, 1000), Ok(first));
+    assert_eq!(files.close(root), Ok(()));
+    assert_eq!(files.undo(root, &read), Err(Status::INVALID_PARAMETER), "it is closed");
+}
+
 #[test]
 fn a_directory_is_read_entry_by_entry() {
     let (mut files, root) = opened();

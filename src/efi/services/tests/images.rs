@@ -1,7 +1,12 @@
 //! Image services.
 
+use core::num::NonZeroU64;
+
+use uefi_raw::table::boot::{EventType, Tpl};
+
 use super::*;
 use crate::efi::device_path::PathBuilder;
+use crate::efi::events::Function;
 use crate::efi::handles::Handle;
 use crate::efi::pe::Subsystem;
 use crate::efi::pe::tests::{CODE, DATA, OPTIONAL, file, file_with, section};
@@ -132,6 +137,33 @@ fn an_application_is_gone_when_it_has_ended() {
         3,
     );
     assert!(pages.is_ok(), "its memory is free");
+}
+
+/// An image may return at a higher level than it was started at, or call `Exit` in a notification, which then never returns.
+#[test]
+fn the_level_is_that_of_the_start_when_an_image_has_ended() {
+    let mut test = Test::new();
+    let parent = first(&mut test);
+    for (before, raises, exits) in
+        [(Tpl::APPLICATION, true, false), (Tpl::APPLICATION, false, true), (Tpl::CALLBACK, true, true)]
+    {
+        test.services.raise_level(before.0);
+        let handle = load(&mut test, parent, 0, &sample()).unwrap();
+        test.services.start_image(handle).unwrap();
+        if raises {
+            test.services.raise_level(Tpl::NOTIFY.0);
+        }
+        if exits {
+            let address = NonZeroU64::new(0x5000).unwrap();
+            let function = Function { address, context: 0, level: Tpl(20) };
+            let event = test.services.events.create(EventType::NOTIFY_SIGNAL, Some(function), None).unwrap();
+            test.services.events.signal(event).unwrap();
+            assert!(test.services.events.begin().is_some());
+            assert_eq!(test.services.exit(handle, (0, 0)), Ok(true));
+        }
+        test.services.end_image(Status::SUCCESS).unwrap();
+        assert_eq!(test.services.events.level(), before);
+    }
 }
 
 #[test]
