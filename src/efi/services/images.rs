@@ -278,7 +278,7 @@ impl Services {
         let image = pe::Image::parse(&headers, source.len())?;
         drop(headers);
         let placed = self.allocate_image(&image)?;
-        let result = fill_image(machine, source, &image, placed.place.start());
+        let result = fill_image(machine, source, &image, placed.place);
         if let Err(error) = result {
             self.free_image(placed)?;
             return Err(error);
@@ -400,13 +400,14 @@ fn read_interface(machine: &mut impl Memory, image: &Image) -> Result<LoadedImag
     Ok(interface)
 }
 
-/// Copies the contents of `image` from the file `source` to `start`, and adapts it to that address.
+/// Copies the contents of `image` from the file `source` to `place`, adapts it to that address, and clears the rest of its last page.
 fn fill_image(
     machine: &mut impl Memory,
     source: PhysRange,
     image: &pe::Image,
-    start: PhysAddr,
+    place: PhysRange,
 ) -> Result<(), Unplaced> {
+    let start = place.start();
     let at = |offset: u32| start.checked_add(offset.into()).ok_or(Status::LOAD_ERROR);
     for piece in image.contents() {
         let (_, rest) = source.split_at(piece.offset.into());
@@ -416,5 +417,7 @@ fn fill_image(
     for gap in image.zeros() {
         machine.fill(bytes(at(gap.start)?.get(), gap.len().into())?, 0)?;
     }
+    let (_, rest) = place.split_at(image.len().into());
+    machine.fill(rest, 0)?;
     Ok(pe::relocate(machine, image, start)?)
 }

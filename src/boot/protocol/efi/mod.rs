@@ -90,7 +90,7 @@ pub fn load<M: HostAccess>(
     let image = kernel.image()?;
     map_all(*machine, map)?;
     let place = allocate_image(map, &image)?;
-    place::load(*machine, fw_cfg, &kernel.parts, &image, place.start())?;
+    place::load(*machine, fw_cfg, &kernel.parts, &image, place)?;
     pe::relocate(*machine, &image, place.start())?;
     let options = options::load(*machine, fw_cfg, map, &extras.command_line)?;
     let stack =

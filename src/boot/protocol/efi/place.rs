@@ -1,6 +1,6 @@
 //! Transfers of the parts of a program from its file to their places in memory.
 
-use crate::addr::{PhysAddr, PhysRange};
+use crate::addr::PhysRange;
 use crate::boot::blob::Blob;
 use crate::boot::error::Error;
 use crate::efi::pe::{Contents, Image};
@@ -25,7 +25,7 @@ pub fn piece(parts: &[Blob<'static>; 2], offset: u32, len: u32) -> [Blob<'static
     [in_first, in_second]
 }
 
-/// Puts the contents of `image` to `start` on, and zeros between them.
+/// Puts the contents of `image` to `place`, and zeros between them and behind them.
 ///
 /// # Errors
 /// [`Error::FwCfg`].
@@ -34,8 +34,9 @@ pub fn load<M: HostAccess>(
     fw_cfg: &FwCfg,
     parts: &[Blob<'static>; 2],
     image: &Image,
-    start: PhysAddr,
+    place: PhysRange,
 ) -> Result<(), Error> {
+    let start = place.start();
     let at = |offset: u32| start.checked_add(offset.into()).unwrap_or(start);
     for Contents { offset, address, len } in image.contents() {
         let mut to = at(address);
@@ -48,5 +49,7 @@ pub fn load<M: HostAccess>(
         let gap = PhysRange::new(at(gap.start), gap.len().into()).unwrap_or_default();
         machine.fill(gap, 0)?;
     }
+    let (_, rest) = place.split_at(image.len().into());
+    machine.fill(rest, 0)?;
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::efi::handles::Handle;
 use crate::efi::pe::Subsystem;
 use crate::efi::pe::tests::{CODE, DATA, OPTIONAL, file, file_with, section};
 use crate::efi::services::images::{LOADED_IMAGE, LOADED_IMAGE_DEVICE_PATH, LoadedImage};
+use crate::hal::Memory;
 
 /// The first program, which loads others.
 fn first(test: &mut Test) -> u64 {
@@ -60,6 +61,25 @@ fn an_image_is_placed_from_a_buffer_and_is_told_of_itself() {
     assert_eq!(test.machine.memory.bytes(image.file_path, 24), test.machine.memory.bytes(path, 24));
     let own = test.services.handles.interface(Handle::from_raw(handle).unwrap(), LOADED_IMAGE_DEVICE_PATH).unwrap();
     assert_eq!(own, image.file_path);
+}
+
+#[test]
+fn an_image_shows_nothing_of_what_was_in_its_memory() {
+    let mut test = Test::new();
+    let parent = first(&mut test);
+    let handle = load(&mut test, parent, 0, &sample()).unwrap();
+    let base = interface(&test, handle).base;
+    assert_eq!(test.services.unload_image(&mut test.machine, handle), Ok(Unloading::Done));
+    let pages = PhysRange::new(PhysAddr::new(base), 0x3000).unwrap();
+    test.machine.fill(pages, 0xee).unwrap();
+    let sections = [section(0x1000, 0x180, 0x400, 0x200, CODE), section(0x2000, 0x80, 0x600, 0x200, DATA)];
+    let file = file_with(&sections, |file| {
+        file[OPTIONAL + 32..][..4].copy_from_slice(&0x200_u32.to_le_bytes());
+        file[OPTIONAL + 56..][..4].copy_from_slice(&0x2200_u32.to_le_bytes());
+    });
+    let handle = load(&mut test, parent, 0, &file).unwrap();
+    assert_eq!((interface(&test, handle).base, interface(&test, handle).len), (base, 0x2200));
+    assert_eq!(test.machine.memory.bytes(base + 0x2200, 0xe00), [0; 0xe00]);
 }
 
 #[test]
