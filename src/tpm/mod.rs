@@ -28,6 +28,7 @@ mod event_log;
 pub(crate) mod hash;
 mod interface;
 mod kernel_file;
+mod presence;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub use hash::Algorithm;
 use hash::{Digest, Digests, Hashes};
 use interface::{Host, Interface};
 use kernel_file::forget_loader;
+pub use presence::Presence;
 pub use session::{LogPlace, MOST_TRANSFERRED, Session};
 
 use self::command::{Banks, Command, HEADER_LEN, MAX_RESPONSE, Startup, check_random};
@@ -52,7 +54,6 @@ use crate::addr::PhysRange;
 use crate::boot::Images;
 use crate::fw_cfg::FwCfg;
 use crate::hal::{Clock, Deadline, HostAccess, Memory, MemoryError};
-use crate::host;
 
 /// The PCRs that get a separator (PFP 1.05, 3.3.4): 0 to 7.
 const FIRMWARE_PCRS: u32 = 8;
@@ -83,31 +84,6 @@ const VERSION: [u8; 2 * (NAME.len() + 1)] = {
 
 /// The longest setup code: 255 sectors and the first (boot.rst, `setup_sects`).
 const MAX_SETUP: u64 = 256 * 512;
-
-/// What the host and its tables say about a TPM.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Presence {
-    /// There is no TPM.
-    #[default]
-    Absent,
-    /// There is a TPM, and the ACPI tables describe it.
-    Described {
-        /// The memory for its log.
-        log: PhysRange,
-    },
-    /// There is a TPM, but no table describes it, because there are no tables or they could not be linked.
-    Undescribed,
-    /// The host does not say whether there is a TPM.
-    Unknown,
-}
-
-impl Presence {
-    /// For a machine whose tables cannot describe a TPM: whether the host would say that there is one.
-    #[must_use]
-    pub fn without_table(fw_cfg: &FwCfg) -> Self {
-        if host::is_silent_on_tpm(fw_cfg) { Self::Unknown } else { Self::Absent }
-    }
-}
 
 /// Measures what is in memory according to `loaded`, if there is a TPM.
 ///

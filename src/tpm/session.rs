@@ -4,7 +4,7 @@
 //! that nobody knows. From then on, programs record what they load, and send commands of their own. [`Session::close`] hands the
 //! TPM to the operating system.
 //!
-//! Left out: what the firmware itself loads. The caller records that first.
+//! Left out: the command line and the initrd, which programs load and record themselves.
 
 use alloc::vec::Vec;
 
@@ -12,10 +12,10 @@ use zerocopy::FromZeros;
 
 use super::command::HEADER_LEN;
 use super::error::Error;
-use super::event_log::EventLog;
+use super::event_log::{EventLog, EventType};
 use super::hash::{Algorithm, Hashes};
 use super::interface::{self, Host};
-use super::{Failure, Presence, Tpm, mark_unmeasured};
+use super::{FILE_PCR, Failure, Presence, Tpm, mark_unmeasured};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::Deadline;
 
@@ -65,6 +65,20 @@ impl Session {
             Err(error) => {
                 tpm.finish(machine, Err(error))?;
                 Err(error.into())
+            }
+        }
+    }
+
+    /// Records a program that the firmware has loaded, as other boots record their kernel (`docs/tpm.md`). `None` if that fails,
+    /// which is a warning: the TPM is marked unmeasured then.
+    pub fn with_program(mut self, machine: &mut impl Host, image: PhysRange) -> Option<Self> {
+        match self.record(machine, FILE_PCR, EventType::Ipl as u32, image, Some(b"kernel\0")) {
+            Ok(()) => Some(self),
+            Err(error) => {
+                if let Err(failure) = self.tpm.finish(machine, Err(error)) {
+                    failure.report("this boot is not measured");
+                }
+                None
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::machine::{Kind, Machine, Transport};
 use crate::microvm;
 
 /// The argument that asks for the EFI entry point of a kernel that has another one too.
-const ON: &str = "-fw_cfg name=opt/org.firstlight/efi,string=on";
+pub const ON: &str = "-fw_cfg name=opt/org.firstlight/efi,string=on";
 
 /// Boots the guest by its kernel's EFI entry point, and returns its report.
 fn report(machine: &Machine, words: &str) -> Report {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::efi_entry::{STUB, unified};
+use crate::efi_entry::{ON, STUB, unified};
 use crate::environment;
 use crate::machine::{Kind, Machine};
 use crate::script;
@@ -35,7 +35,7 @@ fn run_program(machine: &Machine) -> String {
 }
 
 /// Runs a script in a unified kernel image of systemd 257's stub. `None` without Debian's EFI programs.
-fn run_in_unified(machine: &Machine, script: &str) -> Option<String> {
+pub fn run_in_unified(machine: &Machine, script: &str) -> Option<String> {
     let stub = environment::efi_programs()?.join("trixie").join(STUB);
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("script");
@@ -72,4 +72,14 @@ fn a_stub_finds_the_text_of_its_files_path() {
         echo identifier: $(tail -c +5 LoaderImageIdentifier-* | tr -d '\\0')";
     let Some(printed) = run_in_unified(&Machine::new(Kind::Q35), script) else { return };
     assert!(printed.contains("identifier: kernel\n"), "{printed}");
+}
+
+/// The stub passes the display on, and the kernel makes a framebuffer of it.
+#[test]
+fn a_kernel_entered_by_efi_finds_the_display() {
+    for (kind, display) in [(Kind::Q35, "-device VGA"), (Kind::Pc, "-device ramfb")] {
+        let machine = Machine { memory: "512M", ..Machine::new(kind) }.with(ON).with(display);
+        let printed = script::run(&machine, "dmesg | grep -iE 'framebuffer|efifb'; cat /proc/fb /proc/iomem");
+        assert!(printed.contains("1024x768"), "{printed}");
+    }
 }

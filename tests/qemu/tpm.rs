@@ -15,6 +15,8 @@ use tempfile::TempDir;
 
 use crate::bzimage::{BzImage, PVH_BASE};
 use crate::child;
+use crate::efi_entry::ON;
+use crate::efi_protocols;
 use crate::environment;
 use crate::isapc;
 use crate::left_behind::{NO_S3, forge_wake};
@@ -55,6 +57,11 @@ echo sleeps
 echo mem >/sys/power/state
 state awake
 "#;
+
+/// Prints every PCR of SHA-256, and the log.
+const STATE_AND_LOG: &str = "mount -t securityfs none /sys/kernel/security
+    for number in $(seq 0 23); do echo pcr $number $(cat /sys/class/tpm/tpm0/pcr-sha256/$number); done
+    echo log $(od -An -v -tx1 /sys/kernel/security/tpm0/binary_bios_measurements)";
 
 /// A TPM, which ends when this is dropped.
 struct Swtpm {
@@ -214,6 +221,39 @@ fn q35_is_measured_with_crb_and_one_bank() {
 #[test]
 fn pc_is_measured_with_tis_and_all_banks() {
     measured(Kind::Pc, "tpm-tis", &[("sha1", 0x04), ("sha256", 0x0b), ("sha384", 0x0c), ("sha512", 0x0d)]);
+}
+
+/// The stub measures the command line and the initrd by the protocol, after the firmware has measured the program.
+#[test]
+fn what_a_kernels_stub_measures_is_in_its_pcrs_and_in_the_log() {
+    const SHA256: u16 = 0x0b;
+    let tpm = Swtpm::new("sha256");
+    let machine = Machine { memory: "512M", ..Machine::new(Kind::Q35) }.with(ON);
+    let printed = script::run(&tpm.on(&machine, "tpm-crb"), STATE_AND_LOG);
+    let log = Log::parse(&bytes(lines(&printed, "log")[0])).expect("a log");
+    for (number, value) in log.replay(SHA256) {
+        assert_eq!(bytes(lines(&printed, &format!("pcr {number}"))[0]), value, "PCR {number}");
+    }
+    for data in ["kernel\0", "LOADED_IMAGE::LoadOptions", "Linux initrd"] {
+        let is_data = |event: &event_log::Event| {
+            event.pcr == 9 && event.data.windows(data.len()).any(|part| part == data.as_bytes())
+        };
+        assert!(log.events.iter().any(is_data), "{data:?}");
+    }
+}
+
+#[test]
+fn what_a_unified_kernel_image_measures_is_in_its_pcrs_and_in_the_log() {
+    const SHA256: u16 = 0x0b;
+    let tpm = Swtpm::new("sha256");
+    let machine = tpm.on(&Machine::new(Kind::Q35), "tpm-tis");
+    let Some(printed) = efi_protocols::run_in_unified(&machine, STATE_AND_LOG) else { return };
+    let log = Log::parse(&bytes(lines(&printed, "log")[0])).expect("a log");
+    let replayed = log.replay(SHA256);
+    for (number, value) in &replayed {
+        assert_eq!(bytes(lines(&printed, &format!("pcr {number}"))[0]), *value, "PCR {number}");
+    }
+    assert!(replayed.contains_key(&11), "the sections: {replayed:x?}");
 }
 
 /// Debian's `vmlinux`. The file has the bytes that are measured in memory.

@@ -298,6 +298,24 @@ mod tests {
     }
 
     #[test]
+    fn the_program_that_the_firmware_loads_is_in_pcr_9_and_in_the_log() {
+        let (mut machine, state, tcg2) = opened(Kind::Crb, 0x1000);
+        let session = tcg2.into_session().with_program(&mut machine, bytes()).unwrap();
+        for bank in [SHA1, SHA256] {
+            let zero = vec![0; digest(bank, b"").len()];
+            assert_eq!(state.borrow().pcrs[&bank][9], extend(bank, &zero, &digest(bank, BYTES)));
+        }
+        assert_eq!(machine.memory.bytes(session.log().unwrap().last.get(), 8), [9, 0, 0, 0, 0xd, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_measured_gets_no_tpm() {
+        let (mut machine, _, tcg2) = opened(Kind::Crb, 0x1000);
+        let nowhere = range(crate::layout::FIRMWARE_RAM.start().get(), 1);
+        assert!(tcg2.into_session().with_program(&mut machine, nowhere).is_none());
+    }
+
+    #[test]
     fn what_a_program_measures_is_in_its_pcr_and_in_the_log() {
         for kind in [Kind::Fifo, Kind::Crb] {
             let (mut machine, state, mut tcg2) = opened(kind, 0x1000);

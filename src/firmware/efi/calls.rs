@@ -317,6 +317,9 @@ extern "efiapi" fn exit_boot_services(_image: u64, key: u64) -> Status {
     }
     notify();
     let Some(mut running) = state::take() else { return Status::DEVICE_ERROR };
+    if let Some(tcg2) = running.tcg2.take() {
+        tcg2.into_session().close(&mut running.machine);
+    }
     let ended = running.services.end(&mut running.machine);
     running.machine.map_page_zero(true);
     // What is on the heap stays as it is: nothing of the firmware runs after this.

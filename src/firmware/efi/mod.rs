@@ -13,9 +13,11 @@ mod console;
 mod device_path;
 mod enter;
 mod files;
+mod graphics;
 mod load_file;
 mod random;
 mod state;
+mod tcg2;
 
 use firstlight::boot::{EfiProgram, Error};
 use firstlight::efi::device_path::{DevicePath, PathBuilder};
@@ -23,7 +25,9 @@ use firstlight::efi::handles::Handle;
 use firstlight::efi::information::install_services;
 use firstlight::efi::memory::Memory as ImageMemory;
 use firstlight::efi::protocols::file_system::{Volume, VolumeFile};
+use firstlight::efi::protocols::graphics::Graphics;
 use firstlight::efi::protocols::load_file::LoadFile2;
+use firstlight::efi::protocols::tcg2::Tcg2;
 use firstlight::efi::protocols::text_input::TextInput;
 use firstlight::efi::protocols::text_output::TextOutput;
 use firstlight::efi::services::{DEVICE_PATH, Functions, Services};
@@ -31,14 +35,16 @@ use firstlight::efi::variables::Phase;
 use firstlight::failure::Failure;
 use firstlight::hal::Cpu;
 use firstlight::logging::Terminal;
+use firstlight::tpm::Session;
 use uefi_raw::Status;
-use uefi_raw::protocol::console::{SimpleTextInputProtocol, SimpleTextOutputProtocol};
+use uefi_raw::protocol::console::{GraphicsOutputProtocol, SimpleTextInputProtocol, SimpleTextOutputProtocol};
 use uefi_raw::protocol::device_path::{
     DevicePathFromTextProtocol, DevicePathToTextProtocol, DevicePathUtilitiesProtocol,
 };
 use uefi_raw::protocol::file_system::SimpleFileSystemProtocol;
 use uefi_raw::protocol::media::LoadFile2Protocol;
 use uefi_raw::protocol::rng::RngProtocol;
+use uefi_raw::protocol::tcg::v2::Tcg2Protocol;
 use uefi_raw::table::boot::EventType;
 use zerocopy::IntoBytes;
 
@@ -110,6 +116,19 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
         services.install(None, RngProtocol::GUID, interface)?;
     }
 
+    let graphics = program.framebuffer.and_then(Graphics::new);
+    if let Some(graphics) = &graphics {
+        let interface = graphics::interface(&mut machine, &mut services, graphics)?;
+        services.install(None, GraphicsOutputProtocol::GUID, interface)?;
+    }
+
+    let session = Session::open(&mut machine, program.tpm);
+    let tcg2 = session.and_then(|session| session.with_program(&mut machine, program.placed.place)).map(Tcg2::new);
+    if tcg2.is_some() {
+        let interface = services.interface(&mut machine, tcg2::interface().as_bytes())?;
+        services.install(None, Tcg2Protocol::GUID, interface)?;
+    }
+
     let kernel = VolumeFile::new("kernel", program.file);
     let file = Volume::file_path(&kernel).map_err(no_room)?;
     let nodes = |path| DevicePath::parse(path).map(DevicePath::nodes_bytes).unwrap_or_default();
@@ -122,8 +141,20 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
     let terminal = Terminal::new(unsafe { PcPorts::new() });
     let output = (output, mode);
     let input = TextInput::new();
-    let running =
-        Running { machine, services, program, output, input, key_event, files, terminal, rate: None, received: 0 };
+    let running = Running {
+        machine,
+        services,
+        program,
+        output,
+        input,
+        key_event,
+        files,
+        tcg2,
+        graphics,
+        terminal,
+        rate: None,
+        received: 0,
+    };
     Ok((running, image.raw()))
 }
 

@@ -6,6 +6,8 @@ use core::fmt;
 use firstlight::boot::EfiProgram;
 use firstlight::efi::events::{Event, Time};
 use firstlight::efi::protocols::file_system::FileSystem;
+use firstlight::efi::protocols::graphics::Graphics;
+use firstlight::efi::protocols::tcg2::Tcg2;
 use firstlight::efi::protocols::text_input::TextInput;
 use firstlight::efi::protocols::text_output::TextOutput;
 use firstlight::efi::services::Services;
@@ -33,6 +35,10 @@ pub struct Running {
     pub key_event: Event,
     /// The files of the host.
     pub files: FileSystem<'static>,
+    /// The TPM, if there is one.
+    pub tcg2: Option<Tcg2>,
+    /// The display, if there is one.
+    pub graphics: Option<Graphics>,
     /// The console itself.
     pub terminal: Terminal<PcPorts>,
     /// Ticks per second, once they are known.

@@ -31,6 +31,7 @@ use crate::hal::{HostAccess, Memory, paging};
 use crate::heap;
 use crate::memory_map::{MemoryMap, Placement};
 use crate::state::Boot;
+use crate::tpm::Presence;
 
 /// The stack of programs (UEFI 2.3.4: 128 KiB or more).
 const STACK_LEN: u64 = 128 << 10;
@@ -112,6 +113,8 @@ pub fn load<M: HostAccess>(
         file: kernel.parts,
         initrd,
         command_line: kept(extras.command_line.text),
+        tpm: Presence::Absent,
+        framebuffer: system.framebuffer.copied(),
         sources: *sources,
         map: MemoryMap::default(),
         fw_cfg: FwCfg::absent(),

@@ -7,9 +7,11 @@ use crate::boot::blob::Blob;
 use crate::boot::error::Error;
 use crate::efi::information::Sources;
 use crate::efi::services::Placed;
+use crate::framebuffer::Framebuffer;
 use crate::fw_cfg::FwCfg;
 use crate::heap;
 use crate::memory_map::MemoryMap;
+use crate::tpm::Presence;
 
 /// A program that is ready to be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,10 @@ pub struct EfiProgram {
     pub initrd: Option<Blob<'static>>,
     /// The command line as the host has it; empty without one.
     pub command_line: Blob<'static>,
+    /// The display's framebuffer, if there is one.
+    pub framebuffer: Option<Framebuffer>,
+    /// The TPM that it measures with.
+    pub tpm: Presence,
     /// What its configuration tables and runtime services are made of.
     pub sources: Sources,
     /// The memory map, with all of this in it.
@@ -59,6 +65,17 @@ impl EfiStart {
     pub fn give(&mut self, map: MemoryMap, fw_cfg: FwCfg) {
         if let Some(program) = self.0.first_mut() {
             (program.map, program.fw_cfg) = (map, fw_cfg);
+        }
+    }
+
+    /// Leaves the TPM to the program, if there is one.
+    pub fn give_tpm(&mut self, tpm: Presence) -> bool {
+        match self.0.first_mut() {
+            Some(program) => {
+                program.tpm = tpm;
+                true
+            }
+            None => false,
         }
     }
 
