@@ -64,6 +64,7 @@ impl Kernel {
     /// # Errors
     /// As for [`EfiKernel::of_file`].
     #[cold]
+    #[inline(never)]
     pub fn by_efi<M: HostAccess>(self, machine: &mut M, fw_cfg: &FwCfg) -> Result<Self, Error> {
         match self {
             Self::Linux(kernel) if kernel.has_efi_stub() => {

@@ -55,6 +55,8 @@ use state::Running;
 ///
 /// All memory is mapped and executable, except page zero.
 /// The machine is lost if the program has ended boot services, or has no room on the heap.
+#[cold]
+#[inline(never)]
 pub fn run(machine: PcMachine, program: EfiProgram) -> (Option<PcMachine>, Failure) {
     let stack = program.stack.end().get();
     let result = start(machine, program).and_then(|(running, handle)| {
