@@ -56,7 +56,7 @@ impl Parameters {
             }
             // Boot services have the memory map.
             Entry::Efi(entry) => Self {
-                parts: vec![entry.get()..entry.get() + 1],
+                parts: std::iter::once(entry.get()..entry.get() + 1).collect(),
                 kernel: None,
                 initrd: 0..0,
                 rsdp: 0,
