@@ -123,7 +123,7 @@ fn an_elf_kernel_with_an_entry_point_outside_it_is_refused() {
         stops_for_kernel(&file, "", &[&seen, "is the file whole?"]);
     }
     // The whole kernel where there is no RAM: above it, in a hole of the machine, and under the firmware's image.
-    for base in [1 << 30, 0xb000_0000, 0xfff0_0000] {
+    for base in [1 << 30, 0xb000_0000, 0xffe0_0000] {
         let (file, layout) = pvh_file(base);
         let seen = format!("the host puts the kernel at {base:#x}-{:#x}", layout.end() - 1);
         stops_for_kernel(&file, "", &[&seen, "not all free RAM", "more memory", "from 1 MiB on"]);

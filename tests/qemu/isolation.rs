@@ -17,7 +17,7 @@ use crate::probe::Probe;
 use crate::qmp::Qmp;
 
 /// The image's linked address (`VIRTUAL_OFFSET` in `linker.ld`), and low RAM after it.
-const IMAGE: Range<u64> = 0xffff_ffff_bffa_0000..0xffff_ffff_c000_0000;
+const IMAGE: Range<u64> = 0xffff_ffff_bff9_0000..0xffff_ffff_c000_0000;
 const RAM: u64 = 0xffff_ffff_c000_0000;
 /// Where the image is in physical memory: after a reset, and after a start by the PVH entry point.
 const IN_ROM: Range<u64> = 0xfff9_0000..0x1_0000_0000;
