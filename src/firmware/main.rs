@@ -29,7 +29,7 @@ use core::fmt;
 use core::panic::PanicInfo;
 
 use firstlight::addr::PhysAddr;
-use firstlight::boot::Handover;
+use firstlight::boot::{EfiStart, Entry, Handover};
 use firstlight::failure::{self, Failure};
 use firstlight::layout;
 use firstlight::logging::{Consoles, Logger};
@@ -58,26 +58,34 @@ unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
     let mut machine = unsafe { PcMachine::take(image) };
     // SAFETY: called once, and nothing was allocated before.
     match unsafe { boot(&mut machine, start) } {
-        Ok(mut handover) => {
+        Ok(handover) => {
             machine.give_mapping();
             machine.clear_unused(handover.clears);
             if let Some(data) = handover.bios_data {
                 machine.set_bios_data(data);
             }
-            if let Some(program) = handover.efi.take() {
-                machine.map_page_zero(false);
-                match efi::run(machine, program) {
-                    (Some(machine), failure) => fail(machine, start, &failure),
-                    (None, failure) => {
-                        report(&failure.error);
-                        halt()
-                    }
-                }
+            match handover.entry {
+                Entry::Efi(_) => run_program(machine, handover.efi, start),
+                // SAFETY: `run` loaded the kernel and its parameters before it returned the handover. All memory is executable.
+                _ => unsafe { start::hand_over(&handover) },
             }
-            // SAFETY: `run` loaded the kernel and its parameters before it returned the handover. All memory is executable.
-            unsafe { start::hand_over(&handover) }
         }
         Err(failure) => fail(machine, start, &failure),
+    }
+}
+
+/// Runs an EFI program. Not inlined, so that other boots have no frame of its size on the part of the stack that is cleared last.
+#[cold]
+#[inline(never)]
+fn run_program(mut machine: PcMachine, mut program: EfiStart, start: Start<PhysAddr>) -> ! {
+    let Some(program) = program.take() else { halt() };
+    machine.map_page_zero(false);
+    match efi::run(machine, program) {
+        (Some(machine), failure) => fail(machine, start, &failure),
+        (None, failure) => {
+            report(&failure.error);
+            halt()
+        }
     }
 }
 
