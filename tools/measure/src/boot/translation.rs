@@ -73,6 +73,7 @@ fn read(text: &str) -> Option<Option<Log>> {
     let mut log = Log::default();
     let mut blocks = HashMap::<u64, Exiting>::new();
     let mut current = None;
+    let mut last = Exiting::default();
     for line in text.lines() {
         match line.split_once(' ').map_or(line, |(word, _)| word) {
             "IN:" => {
@@ -80,9 +81,11 @@ fn read(text: &str) -> Option<Option<Log>> {
                 current = None;
             }
             "Trace" => {
-                let block = entered(line).and_then(|address| blocks.get(&address));
-                log.translation.executed.add(block.copied().unwrap_or_default());
+                log.translation.executed.add(last);
+                last = entered(line).and_then(|address| blocks.get(&address)).copied().unwrap_or_default();
             }
+            // "Stopped execution of TB chain before": QEMU had something else to do, and enters that block again.
+            "Stopped" => last = Exiting::default(),
             _ => {
                 if let Some((address, mnemonic)) = instruction(line) {
                     let start = *current.get_or_insert_with(|| {
@@ -93,8 +96,9 @@ fn read(text: &str) -> Option<Option<Log>> {
                     log.addresses.extend(linked(address));
                 } else if let Some(line) = trace::parse(line) {
                     match line.event {
-                        Event::Running => log = Log::default(),
+                        Event::Running => (log, last) = Default::default(),
                         event if trace::end(&event).is_some() => {
+                            log.translation.executed.add(last);
                             // The kernel's first block, which selects the marker.
                             log.translation.blocks = log.translation.blocks.saturating_sub(1);
                             let pages: BTreeSet<_> = log.addresses.iter().map(|address| address / PAGE).collect();
@@ -191,6 +195,15 @@ Trace 0: 0x7fe7b40ec100 [0000000000000000/0000000001000223/0000c0b0/ff000200]
     fn blocks_count_when_translated_and_instructions_when_executed() {
         let wanted = Translation { blocks: 2, executed: Exiting { cpuid: 2, rdmsr: 2, wrmsr: 4 }, code_pages: 1 };
         assert_eq!(read(LOG).flatten().map(|log| log.translation), Some(wanted));
+    }
+
+    #[test]
+    fn a_block_that_qemu_did_not_execute_does_not_count() {
+        let trace = LOG.lines().find(|line| line.contains("fffff71f/")).unwrap();
+        let stopped = format!("{trace}\nStopped execution of TB chain before 0x7f [00000000fffff71f] \n{trace}");
+        let log = LOG.replacen(trace, &stopped, 1);
+        let count = |log: &str| read(log).flatten().map(|log| log.translation.executed);
+        assert_eq!(count(&log), count(LOG));
     }
 
     #[test]
