@@ -100,6 +100,8 @@ pub enum Error {
     EfiNotStarted(Status),
     /// The EFI program returned.
     EfiReturned(Status),
+    /// The EFI program returned after it had ended boot services.
+    EfiReturnedLate,
     /// There is no free memory below 4 GiB for an EFI program.
     NoEfiMemory {
         /// The bytes that are needed in one piece.
@@ -255,8 +257,17 @@ impl fmt::Display for Error {
                 write!(f, "kernel too old: its boot protocol is {major}.{minor:02}; 2.00 (Linux 1.3.73) is needed")
             }
             Self::Efi(error) => error.fmt(f),
-            Self::EfiNotStarted(status) => write!(f, "the EFI program could not be started: {status}"),
-            Self::EfiReturned(status) => write!(f, "the EFI program returned: {status}"),
+            Self::EfiNotStarted(status) => {
+                write!(f, "the EFI program could not be started: {status}; give the machine more memory")
+            }
+            Self::EfiReturned(status) => write!(
+                f,
+                "the EFI program returned: {status}; what it printed before may say why"
+            ),
+            Self::EfiReturnedLate => f.write_str(
+                "the EFI program ended boot services and then returned, where nothing is left to return to; \
+                 what it printed before may say why",
+            ),
             Self::NoEfiMemory { needed } => write!(
                 f,
                 "the EFI program needs {} MiB in one piece below 4 GiB, which are not free; give the machine more memory",

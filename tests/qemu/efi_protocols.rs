@@ -2,6 +2,7 @@
 //! systemd's stub and by Debian's kernel.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,26 +10,29 @@ use tempfile::TempDir;
 
 use crate::efi_entry::{ON, STUB, unified};
 use crate::environment;
-use crate::machine::{Kind, Machine};
+use crate::machine::{Kind, Machine, Qemu};
 use crate::script;
 
-/// Assembles the program.
-fn program(folder: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels/efi_protocols.s");
-    let [object, image] = ["protocols.o", "protocols.efi"].map(|name| folder.join(name));
+/// Assembles a program of `tests/kernels` with these arguments.
+fn program(folder: &Path, source: &str, arguments: &[&str]) -> PathBuf {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
+    let [object, image] = ["program.o", "program.efi"].map(|name| folder.join(name));
+    let mut assemble = Command::new("as");
+    assemble.arg("--64").args(arguments).arg("-I").arg(&sources).arg("-o").arg(&object).arg(sources.join(source));
     let mut copy = Command::new("objcopy");
     copy.args(["-O", "binary", "-j", ".text"]).arg(&object).arg(&image);
-    for command in [Command::new("as").arg("--64").arg("-o").arg(&object).arg(source), &mut copy] {
+    for command in [&mut assemble, &mut copy] {
         let status = command.status().unwrap_or_else(|error| panic!("{command:?} (binutils): {error}"));
         assert!(status.success(), "{command:?}: {status}");
     }
     image
 }
 
-/// Runs the program to its end, and returns what is on the console.
+/// Runs the program that calls protocols to its end, and returns what is on the console.
 fn run_program(machine: &Machine) -> String {
     let folder = TempDir::new().expect("a temporary folder");
-    let machine = Machine { kernel: Some(program(folder.path())), memory: "128M", ..machine.clone() };
+    let machine =
+        Machine { kernel: Some(program(folder.path(), "efi_protocols.s", &[])), memory: "128M", ..machine.clone() };
     let mut qemu = machine.start();
     qemu.wait_for("message", |qemu| qemu.com1().contains("the EFI program returned: "));
     qemu.com1()
@@ -55,6 +59,39 @@ fn random_numbers_and_device_paths_are_as_the_specification_has_them() {
     let printed = run_program(&Machine::new(Kind::Q35).with("-cpu max"));
     assert!(printed.contains("VenMedia(1428F772-B64A-441E-B8C3-9EBDD7F893C7)/kernel"), "{printed}");
     assert!(printed.contains("the EFI program returned: SUCCESS"), "{printed}");
+}
+
+/// Runs the program that ends boot services.
+fn end(folder: &Path, returns: &str) -> Qemu {
+    let program = program(folder, "efi_end.s", &["--defsym", returns]);
+    Machine { kernel: Some(program), memory: "128M", ..Machine::new(Kind::Q35) }.start()
+}
+
+/// Boot services that have ended have left bytes of the firmware on its stack, such as the password that it gives a TPM.
+#[test]
+fn the_firmwares_stack_is_cleared_at_the_end_of_boot_services() {
+    const STACK: Range<usize> = 0x8_d000..0x9_9000;
+    let folder = TempDir::new().expect("a temporary folder");
+    let mut qemu = end(folder.path(), "RETURNS=0");
+    qemu.wait_for("line", |qemu| qemu.com1().contains("ended"));
+    let memory = folder.path().join("memory");
+    let arguments = format!("{{\"val\": {}, \"size\": {}, \"filename\": {memory:?}}}", STACK.start, STACK.len());
+    qemu.qmp().run("pmemsave", &arguments);
+    let stack = fs::read(memory).expect("the memory that QEMU has saved");
+    assert_eq!(stack.len(), STACK.len());
+    // One address is where the program would return to.
+    let used: Vec<_> = stack.chunks_exact(8).enumerate().filter(|(_, word)| **word != [0; 8]).collect();
+    assert_eq!(used.len(), 1, "{used:x?}");
+    assert!(used.iter().all(|(_, word)| word.ends_with(&[0xff; 4])), "an address in the image: {used:x?}");
+}
+
+#[test]
+fn a_program_that_returns_after_the_end_of_boot_services_is_an_error() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let mut qemu = end(folder.path(), "RETURNS=1");
+    qemu.wait_for("message", |qemu| {
+        qemu.com1().contains("firstlight: error: the EFI program ended boot services and then returned")
+    });
 }
 
 /// The program's first step looks for the protocol.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::bzimage::BzImage;
+use crate::efi_entry::ON;
 use crate::environment;
 use crate::failure::stops_for_kernel;
 use crate::handover::check_cpu;
@@ -192,6 +193,13 @@ fn q35_boots_debians_i386_kernel() {
     let Some(report) = boot_i386(&machine, environment::i386(), "") else { return };
     report.check(&machine);
     assert!(report.one("kernel").ends_with("-686"), "{}", report.one("kernel"));
+}
+
+/// The kernel has an EFI stub, for 32 bits.
+#[test]
+fn a_kernel_for_i386_is_entered_as_usual_where_the_host_asks_for_efi() {
+    let machine = Machine { memory: "512M", ..Machine::new(Kind::Q35) }.with(ON);
+    boot_i386(&machine, environment::i386(), "");
 }
 
 /// With PAE, such a kernel uses memory above 4 GiB.

@@ -67,7 +67,7 @@ impl Kernel {
     #[inline(never)]
     pub fn by_efi<M: HostAccess>(self, machine: &mut M, fw_cfg: &FwCfg) -> Result<Self, Error> {
         match self {
-            Self::Linux(kernel) if kernel.has_efi_stub() => {
+            Self::Linux(kernel) if kernel.is_efi_program() => {
                 EfiKernel::of_file(machine, fw_cfg, kernel.file()).map(Self::Efi)
             }
             kernel => Ok(kernel),

@@ -63,14 +63,36 @@ impl From<MemoryError> for Error {
     }
 }
 
+impl Error {
+    /// What to change.
+    const fn remedy(&self) -> &'static str {
+        match self {
+            Self::NotPe => "use an EFI program, a bzImage or an ELF file",
+            Self::Machine(_) | Self::Magic(_) => "use one for 64 bits",
+            Self::Subsystem(_) => "use an EFI application, such as a unified kernel image",
+            Self::HeadersTruncated { .. } | Self::SectionTruncated { .. } => "copy it again",
+            Self::NotAtBase(_) => "link it with relocations, or give the machine more memory",
+            Self::Memory(_) => "give the machine more memory",
+            Self::HeadersTooLong
+            | Self::HeadersLength(_)
+            | Self::Alignment(_)
+            | Self::TooManySections(_)
+            | Self::SectionOutside { .. }
+            | Self::EntryOutside(_)
+            | Self::Relocations { .. }
+            | Self::RelocationType(_) => "build or copy it again",
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotPe => f.write_str("the file is no EFI program: it does not begin as a PE file"),
             Self::Machine(machine) => {
-                write!(f, "the EFI program is for another machine ({machine:#06x}); x86-64 is 0x8664")
+                write!(f, "the EFI program is for the machine {machine:#06x}, and x86-64 is 0x8664")
             }
-            Self::Magic(magic) => write!(f, "the EFI program has the magic number {magic:#06x}, not that of PE32+"),
+            Self::Magic(magic) => write!(f, "the EFI program has the magic number {magic:#06x}, and PE32+ has 0x020b"),
             Self::Subsystem(subsystem) => {
                 write!(f, "the program is not for UEFI: its subsystem is {subsystem}, not 10, 11 or 12")
             }
@@ -83,9 +105,11 @@ impl fmt::Display for Error {
             Self::HeadersLength(len) => {
                 write!(f, "the EFI program says that its headers have {len} bytes, which cannot be")
             }
-            Self::Alignment(alignment) => write!(f, "the EFI program has an alignment of {alignment:#x}"),
+            Self::Alignment(alignment) => {
+                write!(f, "the EFI program has an alignment of {alignment:#x}, which is no power of two")
+            }
             Self::TooManySections(count) => {
-                write!(f, "the EFI program has {count} sections; at most {} are taken", super::MOST_SECTIONS)
+                write!(f, "the EFI program has {count} sections, and at most {} are taken", super::MOST_SECTIONS)
             }
             Self::SectionTruncated { section, end, file } => {
                 write!(f, "the EFI program is cut off: section {section} ends at {end:#x}, the file at {file:#x}")
@@ -97,10 +121,11 @@ impl fmt::Display for Error {
             Self::Relocations { at } => write!(f, "the EFI program's relocations are broken at {at:#x}"),
             Self::RelocationType(kind) => write!(f, "the EFI program has a relocation of the unknown type {kind}"),
             Self::NotAtBase(base) => {
-                write!(f, "the EFI program has no relocations and {base:#x} is not free, where it would run")
+                write!(f, "the EFI program has no relocations, and {base:#x}, where it would run, is not free")
             }
             Self::Memory(error) => write!(f, "the EFI program cannot be loaded: {error}"),
-        }
+        }?;
+        write!(f, "; {}", self.remedy())
     }
 }
 

@@ -12,8 +12,12 @@ use crate::hal::Memory;
 impl Services {
     /// The first step: signals those who want to know before the map is checked, and stops nothing. The caller runs the
     /// notifications, and then calls [`Self::check_map_key`].
+    ///
+    /// They are signalled once, also if the map key is wrong and the image tries again.
     pub fn before_exit(&mut self) {
-        self.events.signal_group(BEFORE_EXIT_BOOT_SERVICES);
+        if !core::mem::replace(&mut self.is_ending, true) {
+            self.events.signal_group(BEFORE_EXIT_BOOT_SERVICES);
+        }
     }
 
     /// The second step: stops all timers, and checks the map key. Signals those who want to know. The caller runs the

@@ -55,6 +55,8 @@ pub struct Services {
     system_table: PhysAddr,
     /// The boot services table.
     boot_table: PhysAddr,
+    /// Whether an image has asked for the end of boot services.
+    is_ending: bool,
 }
 
 impl Services {

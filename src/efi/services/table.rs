@@ -71,6 +71,7 @@ impl Services {
             count: 0,
             system_table,
             boot_table: PhysAddr::new(0),
+            is_ending: false,
         };
         let page = services.memory.allocate_pages(Wanted::AnyPages, MemoryType::BOOT_SERVICES_DATA, 1)?;
         services.boot_table = page;

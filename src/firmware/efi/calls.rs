@@ -6,13 +6,14 @@
 use uefi_raw::Status;
 use uefi_raw::table::boot::{AllocateType, MemoryType};
 
+use firstlight::boot::Error;
 use firstlight::efi::protocols::BufferError;
 use firstlight::efi::services::{self, BOOT_SERVICES, Ended, MapPlaces, Pointers, Unloading, Waited};
 
 use super::enter::{self, MOST_RUNNING};
 use super::state::{self, Running, with};
-use crate::halt;
 use crate::machine::PcMachine;
+use crate::{halt, report};
 
 /// The functions, in the order of the table (UEFI 4.4.1).
 pub fn table() -> [u64; BOOT_SERVICES] {
@@ -322,6 +323,8 @@ extern "efiapi" fn exit_boot_services(_image: u64, key: u64) -> Status {
     }
     let ended = running.services.end(&mut running.machine);
     running.machine.map_page_zero(true);
+    // SAFETY: images run on the program's stack, and `running` is the program's way back, which is forgotten here.
+    unsafe { enter::leave_stack(&mut running.machine, returned_late) };
     // What is on the heap stays as it is: nothing of the firmware runs after this.
     core::mem::forget(running);
     match ended {
@@ -329,6 +332,12 @@ extern "efiapi" fn exit_boot_services(_image: u64, key: u64) -> Status {
         // The system table is not where it was put.
         Err(_) => halt(),
     }
+}
+
+/// Where the first image returns to once it has ended boot services.
+extern "sysv64" fn returned_late() -> ! {
+    report(&Error::EfiReturnedLate);
+    halt()
 }
 
 extern "efiapi" fn get_next_monotonic_count(at: u64) -> Status {

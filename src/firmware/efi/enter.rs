@@ -1,8 +1,10 @@
 //! Calls of an image's functions, and the way back out of an image that calls `Exit`.
 
 use core::arch::{asm, naked_asm};
+use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::machine::PcMachine;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 
 /// As many images run within each other.
@@ -47,6 +49,22 @@ pub unsafe fn leave_image(depth: usize, status: usize) -> ! {
     unsafe { return_from_call(entered, status) }
 }
 
+/// Clears the firmware's stack, which has bytes of the firmware and of guests before a reset. The first image returns to `function`
+/// then, instead of to [`enter_image`].
+///
+/// # Safety
+/// The caller runs on the first image's stack, and nothing returns to the firmware's any more.
+pub unsafe fn leave_stack(machine: &mut PcMachine, function: extern "sysv64" fn() -> !) {
+    let [first, ..] = &ENTERED;
+    let frame = ptr::with_exposed_provenance_mut::<u64>(first.load(Relaxed) as usize);
+    // SAFETY: the caller promises that no frame is used again.
+    unsafe { machine.clear_stack() };
+    // SAFETY: `call_on_stack` has pushed this many registers there, behind its return address.
+    let address = unsafe { frame.add(PUSHED) };
+    // SAFETY: the address is on the firmware's stack, where nothing else is now.
+    unsafe { ptr::write_volatile(address, function as *const () as u64) };
+}
+
 /// Calls a function of an image with two arguments.
 ///
 /// # Safety
@@ -55,6 +73,9 @@ pub unsafe fn call(function: u64, first: u64, second: u64) -> usize {
     // SAFETY: the caller promises the function. The stack is the present one, so no stack pointer has to be kept.
     unsafe { call_on_stack(function, first, second, 0, AtomicU64::new(0).as_ptr()) }
 }
+
+/// The registers that [`call_on_stack`] pushes.
+const PUSHED: usize = 6;
 
 /// Calls `function` as Microsoft's convention has it, on the stack that ends at `stack` unless that is zero. Stores the stack
 /// pointer in `entered`. The convention preserves the registers that are pushed, except for those that an image may break by

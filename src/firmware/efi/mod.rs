@@ -21,7 +21,6 @@ mod tcg2;
 
 use firstlight::boot::{EfiProgram, Error};
 use firstlight::efi::device_path::{DevicePath, PathBuilder};
-use firstlight::efi::handles::Handle;
 use firstlight::efi::information::install_services;
 use firstlight::efi::memory::Memory as ImageMemory;
 use firstlight::efi::protocols::file_system::{Volume, VolumeFile};
@@ -33,7 +32,6 @@ use firstlight::efi::protocols::text_output::TextOutput;
 use firstlight::efi::services::{DEVICE_PATH, Functions, Services};
 use firstlight::efi::variables::Phase;
 use firstlight::failure::Failure;
-use firstlight::hal::Cpu;
 use firstlight::logging::Terminal;
 use firstlight::tpm::Session;
 use uefi_raw::Status;
@@ -87,35 +85,31 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
 
     let output = TextOutput::new();
     let mode = services.interface(&mut machine, &console::mode(&output))?;
-    let interface = services.interface(&mut machine, console::output(mode).as_bytes())?;
-    let handle = services.install(None, SimpleTextOutputProtocol::GUID, interface)?;
     let key_event = services.events.create(EventType::empty(), None, None)?;
-    let input = services.interface(&mut machine, console::input(key_event.raw()).as_bytes())?;
-    services.install(Some(handle), SimpleTextInputProtocol::GUID, input)?;
-    services.set_console(&mut machine, handle, input, interface)?;
+    let output_at = services.interface(&mut machine, console::output(mode).as_bytes())?;
+    let input_at = services.interface(&mut machine, console::input(key_event.raw()).as_bytes())?;
+    let console = services.install(None, SimpleTextOutputProtocol::GUID, output_at)?;
+    services.install(Some(console), SimpleTextInputProtocol::GUID, input_at)?;
+    services.set_console(&mut machine, console, input_at, output_at)?;
 
+    let mut install = |on, guid, interface: &[u8]| {
+        let interface = services.interface(&mut machine, interface)?;
+        services.install(on, guid, interface)
+    };
     let files = files::volume(&program)?;
     let path = Volume::device_path().map_err(no_room)?;
-    let device = with_path(&mut machine, &mut services, &path)?;
-    let interface = services.interface(&mut machine, files::volume_interface().as_bytes())?;
-    services.install(Some(device), SimpleFileSystemProtocol::GUID, interface)?;
-
+    let device = install(None, DEVICE_PATH, &path)?;
+    install(Some(device), SimpleFileSystemProtocol::GUID, files::volume_interface().as_bytes())?;
     if program.initrd.is_some() {
         let path = LoadFile2::initrd_device_path().map_err(no_room)?;
-        let handle = with_path(&mut machine, &mut services, &path)?;
-        let interface = services.interface(&mut machine, load_file::load_file2().as_bytes())?;
-        services.install(Some(handle), LoadFile2Protocol::GUID, interface)?;
+        let handle = install(None, DEVICE_PATH, &path)?;
+        install(Some(handle), LoadFile2Protocol::GUID, load_file::load_file2().as_bytes())?;
     }
-
-    let interface = services.interface(&mut machine, device_path::utilities().as_bytes())?;
-    let handle = services.install(None, DevicePathUtilitiesProtocol::GUID, interface)?;
-    let interface = services.interface(&mut machine, device_path::to_text().as_bytes())?;
-    services.install(Some(handle), DevicePathToTextProtocol::GUID, interface)?;
-    let interface = services.interface(&mut machine, device_path::from_text().as_bytes())?;
-    services.install(Some(handle), DevicePathFromTextProtocol::GUID, interface)?;
-    if machine.random().is_some() {
-        let interface = services.interface(&mut machine, random::interface().as_bytes())?;
-        services.install(None, RngProtocol::GUID, interface)?;
+    let paths = install(None, DevicePathUtilitiesProtocol::GUID, device_path::utilities().as_bytes())?;
+    install(Some(paths), DevicePathToTextProtocol::GUID, device_path::to_text().as_bytes())?;
+    install(Some(paths), DevicePathFromTextProtocol::GUID, device_path::from_text().as_bytes())?;
+    if program.sources.seed.is_some() {
+        install(None, RngProtocol::GUID, random::interface().as_bytes())?;
     }
 
     let graphics = program.framebuffer.and_then(Graphics::new);
@@ -158,12 +152,6 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
         received: 0,
     };
     Ok((running, image.raw()))
-}
-
-/// A new handle with a device path.
-fn with_path(machine: &mut PcMachine, services: &mut Services, path: &[u8]) -> Result<Handle, Status> {
-    let path = services.interface(machine, path)?;
-    services.install(None, DEVICE_PATH, path)
 }
 
 fn no_room<E>(_: E) -> Status {

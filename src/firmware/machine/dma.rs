@@ -139,6 +139,20 @@ impl PcMachine {
     }
 }
 
+impl PcMachine {
+    /// Clears the whole stack.
+    ///
+    /// # Safety
+    /// The caller runs on another stack, and no frame on this one is used again.
+    pub unsafe fn clear_stack(&mut self) {
+        let top = physical((&raw const stack_top).cast());
+        if let Some(stack) = PhysRange::from_bounds(layout::STACK_GUARD.end(), top) {
+            // SAFETY: the range is mapped, and the caller promises that nothing in it is used again.
+            unsafe { ptr::write_bytes(pointer(stack.start()), 0, stack.len() as usize) };
+        }
+    }
+}
+
 /// The bytes at the top of the stack that are in use at the end of the firmware: by the entry point, and by
 /// [`PcMachine::clear_unused`] and the functions that it calls.
 pub const STACK_IN_USE: u64 = 2048;

@@ -69,10 +69,10 @@ impl LinuxKernel {
         self.file
     }
 
-    /// Whether the kernel can be entered as an EFI program too.
+    /// Whether the kernel can be entered as an EFI program for x86-64 too.
     #[must_use]
-    pub fn has_efi_stub(&self) -> bool {
-        self.header.has_efi_stub()
+    pub fn is_efi_program(&self) -> bool {
+        self.header.has_efi_stub() && self.header.is_64_bit()
     }
 
     /// The range of the file, if that is in memory.

@@ -134,6 +134,10 @@ fn those_who_want_to_know_of_the_end_are_told_before_and_after_the_key_is_checke
     };
     services.before_exit();
     assert_eq!((told(services), told(services)), (Some(2), None));
+    // A second attempt.
+    assert_eq!(services.check_map_key(0), Err(Status::INVALID_PARAMETER));
+    services.before_exit();
+    assert_eq!(told(services), None);
     services.check_map_key(services.memory.key()).unwrap();
     assert_eq!((told(services), told(services)), (Some(1), None));
 }

@@ -1,0 +1,43 @@
+# The headers of an EFI program that is one section: all of the file, with headers as long as in memory. So a program has no linker
+# and no relocations. It is included at the program's start, and defines `code` where it begins; the program defines `end`.
+
+.intel_syntax noprefix
+.code64
+.text
+
+image:
+    .ascii "MZ"
+    .org 0x3c
+    .long headers - image
+headers:
+    .ascii "PE\0\0"
+    .short 0x8664                       # x86-64
+    .short 1                            # sections
+    .long 0, 0, 0
+    .short optional_end - optional
+    .short 0x22e                        # executable, without line numbers, symbols and relocations to strip; large addresses
+optional:
+    .short 0x20b                        # PE32+
+    .byte 0, 0
+    .long end - code, 0, 0              # sizes
+    .long code - image                  # entry point
+    .long code - image
+    .quad 0                             # base
+    .long 0x1000, 0x200                 # alignment in memory and in the file
+    .long 0, 0, 0, 0
+    .long end - image
+    .long code - image                  # headers
+    .long 0
+    .short 10, 0                        # an EFI application
+    .quad 0, 0, 0, 0
+    .long 0, 6
+    .quad 0, 0, 0, 0, 0, 0
+optional_end:
+    .ascii ".text\0\0\0"
+    .long end - code, code - image
+    .long end - code, code - image
+    .long 0, 0, 0
+    .long 0xe0000020                    # code, to be executed, read and written
+    .org 0x1000
+
+code:
