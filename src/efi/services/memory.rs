@@ -103,15 +103,7 @@ impl Services {
         self.memory.free_pool(at)
     }
 
-    /// Memory for an interface of the firmware's own, with these bytes. Returns its address.
-    ///
-    /// # Errors
-    /// `OUT_OF_RESOURCES`.
-    pub fn interface(&mut self, machine: &mut impl Memory, bytes: &[u8]) -> Result<u64, Status> {
-        self.pool_of(machine, bytes)
-    }
-
-    /// A pool for what a service returns, with these bytes. The image frees it.
+    /// A pool with these bytes: an interface of the firmware's own, or what a service returns, which the image frees.
     ///
     /// # Errors
     /// `OUT_OF_RESOURCES`.

@@ -74,7 +74,14 @@ pub unsafe fn call(function: u64, first: u64, second: u64) -> usize {
     unsafe { call_on_stack(function, first, second, 0, AtomicU64::new(0).as_ptr()) }
 }
 
-/// The registers that [`call_on_stack`] pushes.
+/// The end of [`call_on_stack`]: the registers that it pushed, and the way back to its caller.
+macro_rules! back_to_caller {
+    () => {
+        "pop r15\npop r14\npop r13\npop r12\npop rbp\npop rbx\nret"
+    };
+}
+
+/// How many registers [`call_on_stack`] pushes.
 const PUSHED: usize = 6;
 
 /// Calls `function` as Microsoft's convention has it, on the stack that ends at `stack` unless that is zero. Stores the stack
@@ -110,31 +117,14 @@ unsafe extern "sysv64" fn call_on_stack(
         "call rax",
         "cld",
         "mov rsp, rbx",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
-        "ret",
+        back_to_caller!(),
     )
 }
 
 /// The end of [`call_on_stack`], with the stack pointer that it stored.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn return_from_call(entered: u64, status: usize) -> ! {
-    naked_asm!(
-        "cld",
-        "mov rsp, rdi",
-        "mov rax, rsi",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
-        "ret",
-    )
+    naked_asm!("cld", "mov rsp, rdi", "mov rax, rsi", back_to_caller!(),)
 }
 
 /// Passes the arguments of a function with any number of them on as the address of those after the first. They are put to where

@@ -67,7 +67,7 @@ fn file(machine: &mut PcMachine, this: u64) -> Result<FileId, Status> {
 /// Makes the interface of a file, and writes its address to `at`.
 fn publish(running: &mut Running, id: FileId, at: u64) -> Result<(), Status> {
     let Running { machine, services, .. } = running;
-    let address = services.interface(machine, interface(id).as_bytes())?;
+    let address = services.pool_of(machine, interface(id).as_bytes())?;
     machine.set_number(at, address)
 }
 

@@ -22,13 +22,13 @@ const INFORMATION_LEN: u64 = 4 * INFORMATION as u64;
 /// `OUT_OF_RESOURCES`.
 pub fn interface(machine: &mut PcMachine, services: &mut Services, graphics: &Graphics) -> Result<u64, Status> {
     let (count, mode) = graphics.modes();
-    let information = services.interface(machine, information(&graphics.query_mode(mode)?).as_bytes())?;
+    let information = services.pool_of(machine, information(&graphics.query_mode(mode)?).as_bytes())?;
     let memory = graphics.memory();
     let numbers =
         [u64::from(mode) << 32 | u64::from(count), information, INFORMATION_LEN, memory.start().get(), memory.len()];
-    let mode = services.interface(machine, numbers.as_bytes())?;
+    let mode = services.pool_of(machine, numbers.as_bytes())?;
     let functions = [query_mode as *const () as u64, set_mode as *const () as u64, blt as *const () as u64, mode];
-    services.interface(machine, functions.as_bytes())
+    services.pool_of(machine, functions.as_bytes())
 }
 
 /// The information as it is in memory.

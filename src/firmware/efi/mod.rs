@@ -84,16 +84,16 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
     let mut services = Services::new(&mut machine, memory, placed.system_table, tables, &functions)?;
 
     let output = TextOutput::new();
-    let mode = services.interface(&mut machine, &console::mode(&output))?;
+    let mode = services.pool_of(&mut machine, &console::mode(&output))?;
     let key_event = services.events.create(EventType::empty(), None, None)?;
-    let output_at = services.interface(&mut machine, console::output(mode).as_bytes())?;
-    let input_at = services.interface(&mut machine, console::input(key_event.raw()).as_bytes())?;
+    let output_at = services.pool_of(&mut machine, console::output(mode).as_bytes())?;
+    let input_at = services.pool_of(&mut machine, console::input(key_event.raw()).as_bytes())?;
     let console = services.install(None, SimpleTextOutputProtocol::GUID, output_at)?;
     services.install(Some(console), SimpleTextInputProtocol::GUID, input_at)?;
     services.set_console(&mut machine, console, input_at, output_at)?;
 
     let mut install = |on, guid, interface: &[u8]| {
-        let interface = services.interface(&mut machine, interface)?;
+        let interface = services.pool_of(&mut machine, interface)?;
         services.install(on, guid, interface)
     };
     let files = files::volume(&program)?;
@@ -121,7 +121,7 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
     let session = Session::open(&mut machine, program.tpm);
     let tcg2 = session.and_then(|session| session.with_program(&mut machine, program.placed.place)).map(Tcg2::new);
     if tcg2.is_some() {
-        let interface = services.interface(&mut machine, tcg2::interface().as_bytes())?;
+        let interface = services.pool_of(&mut machine, tcg2::interface().as_bytes())?;
         services.install(None, Tcg2Protocol::GUID, interface)?;
     }
 
