@@ -4,6 +4,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
+use crate::efi_entry::ON;
 use crate::environment;
 use crate::linux::LATE_TIMERS;
 use crate::machine::{Kind, Machine, Qemu};
@@ -70,14 +71,15 @@ fn devices(kind: Kind) -> &'static str {
     }
 }
 
-fn sleeps_twice(kind: Kind) {
+fn sleeps_twice(kind: Kind, option: &str) {
     let folder = TempDir::new().expect("a temporary folder");
     let disk = folder.path().join("disk");
     fs::write(&disk, random::bytes(8, 2 << 20)).expect("a file in the temporary folder");
     let machine = Machine { cpus: 2, memory: "256M", ..Machine::new(kind) }
         .with(&format!("-drive if=none,id=disk,format=raw,readonly=on,file={}", disk.display()))
         .with("-netdev user,id=net,restrict=on")
-        .with(devices(kind));
+        .with(devices(kind))
+        .with(option);
     let printed = script::run_with(&machine, TWICE, |qemu| {
         qemu.wait_for("sleep", |qemu| qemu.com1().contains(SLEEPS));
         wake_when_asleep(qemu);
@@ -89,12 +91,18 @@ fn sleeps_twice(kind: Kind) {
 
 #[test]
 fn linux_on_q35_sleeps_twice_with_its_state_unchanged() {
-    sleeps_twice(Kind::Q35);
+    sleeps_twice(Kind::Q35, "");
 }
 
 #[test]
 fn linux_on_pc_sleeps_twice_with_its_state_unchanged() {
-    sleeps_twice(Kind::Pc);
+    sleeps_twice(Kind::Pc, "");
+}
+
+/// The end of boot services clears the stack beside the record of the boot.
+#[test]
+fn linux_entered_by_efi_sleeps_twice_with_its_state_unchanged() {
+    sleeps_twice(Kind::Q35, ON);
 }
 
 /// The identifiers of a guest and of its copy; the latter also as two little-endian numbers in memory, where its first
