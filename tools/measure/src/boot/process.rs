@@ -21,8 +21,6 @@ pub struct Ended {
     pub status: ExitStatus,
     /// When it was started.
     pub started: SystemTime,
-    /// When it ended.
-    pub ended: SystemTime,
     /// Whether it was ended because its time was over.
     pub timed_out: bool,
     /// The end of the output of the guest's serial port.
@@ -52,14 +50,13 @@ pub fn run(command: &Command, limit: Duration, mut each_message: impl FnMut(&str
             last
         });
         let status = child.wait_timeout(limit).context("cannot wait for QEMU")?;
-        let ended = SystemTime::now();
         if status.is_none() {
             child.kill().context("cannot end QEMU")?;
         }
         let timed_out = status.is_none();
         let status = status.map_or_else(|| child.wait(), Ok).context("cannot wait for QEMU")?;
         let serial = serial.join().unwrap_or_default();
-        Ok(Ended { status, started, ended, timed_out, serial, message: message.join().unwrap_or_default() })
+        Ok(Ended { status, started, timed_out, serial, message: message.join().unwrap_or_default() })
     })
 }
 

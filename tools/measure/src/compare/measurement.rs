@@ -195,14 +195,14 @@ impl Measurement {
     }
 
     /// The results.
-    pub fn report(self, reference: String, choices: &[Choice]) -> Report {
+    pub fn report(self, choices: &[Choice]) -> Report {
         let firmware =
             choices.iter().map(|choice| Firmware { name: choice.name(), version: choice.version() }).collect();
         let log = self.log;
-        let scenarios = self.groups.into_iter().map(|group| group.measured(&reference, &log)).collect();
+        let scenarios = self.groups.into_iter().map(|group| group.measured(&log)).collect();
         let arguments = std::env::args().skip(1).map(|word| shell_word(&word));
         let command = ["cargo xtask".to_owned()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ");
-        Report { command, date: host::date(), host: host::describe(), reference, firmware, scenarios }
+        Report { command, date: host::date(), host: host::describe(), firmware, scenarios }
     }
 }
 
@@ -270,12 +270,11 @@ fn time(entry: &mut Entry, place: &Place, twin: Option<&Place>, log: &Path) -> a
 }
 
 impl Group {
-    fn measured(self, reference: &str, log: &Path) -> Measured {
+    fn measured(self, log: &Path) -> Measured {
         let Place { scenario, payload } = self.place;
         let base = self.entries.first().map(|entry| entry.samples.as_slice()).unwrap_or_default();
         let base = Summary::of(base.iter().map(|sample| sample.guest)).map_or(0.0, |base| base.median);
         let base_runs = self.entries.first().map(|entry| entry.host_instructions.clone()).unwrap_or_default();
-        let own = |times: &Times| times.over_base_line.map(|over| over.median).filter(|own| *own > 0.0);
         let mut rows: Vec<_> = (self.entries.iter().enumerate())
             .map(|(number, entry)| {
                 let twins = self.twin.as_ref().filter(|_| number > 0).map(|_| entry.twins.as_slice());
@@ -291,7 +290,6 @@ impl Group {
                     end: end.map(|sample| sample.end.name().to_owned()),
                     times: if number == 0 { base_times(&entry.samples) } else { times(&entry.samples, twins, base) },
                     median_run: median_run(&entry.samples, twins),
-                    ratio: None,
                     counts: entry.counts.clone(),
                     host_instructions: OverBaseLine::of(&entry.host_instructions, &base_runs).filter(|_| number > 0),
                     not_counted: entry.not_counted.clone(),
@@ -300,10 +298,6 @@ impl Group {
             })
             .collect();
         let base_line = rows.remove(0);
-        let reference = rows.iter().find(|row| row.firmware == reference).and_then(|row| own(&row.times));
-        for row in &mut rows {
-            row.ratio = reference.and_then(|reference| Some(own(&row.times)? / reference));
-        }
         Measured { name: scenario.name(), scenario, base_line, rows }
     }
 }
@@ -314,7 +308,6 @@ fn base_times(samples: &[Sample]) -> Times {
         qemu: Summary::of(samples.iter().map(|sample| sample.qemu)),
         firmware: Summary::of(samples.iter().map(|sample| sample.guest)),
         total: Summary::of(samples.iter().map(Sample::total)),
-        stop: Summary::of(samples.iter().map(|sample| sample.stop)),
         ..Times::default()
     }
 }
@@ -368,7 +361,6 @@ mod tests {
             firmware: Some(Duration::from_millis(1)),
             loading: Some(Duration::from_millis(guest - 1)),
             guest: Duration::from_millis(guest),
-            stop: Duration::ZERO,
             end: End::Long64,
         }
     }

@@ -16,26 +16,25 @@ mod stats;
 mod timing;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use xtask::progress::say;
 use xtask::qemu::{self, Accelerator, Request};
-use xtask::{guest, image, packages, paths};
+use xtask::{image, packages, paths};
 
 use self::firmware::Choice;
 use self::measurement::Measurement;
-use self::plan::Wishes;
-use self::report::{Report, html, svg, table};
+use self::report::{Report, svg, table};
 use crate::boot::probe::{self, Files, Format};
-use crate::boot::scenario::{Scenario, Transport, parse_size};
+use crate::boot::scenario::{Transport, parse_size};
 
 /// Compare boot times and costs with other firmware
 ///
 /// Boots a probe kernel, which ends QEMU at its first instruction, and a real kernel under several firmware images, in
 /// rounds. Counts device accesses, exits and instructions. If valgrind is installed, it also counts the host's instructions
-/// under TCG, which do not depend on the machine's load as times do. Prints tables, and writes a chart, a page and the
-/// numbers to target/compare. Without options, it measures this firmware, SeaBIOS, qboot and, if installed, OVMF on q35, pc
+/// under TCG, which do not depend on the machine's load as times do. Prints tables, and writes tables in Markdown, a chart and
+/// the numbers to target/compare. Without options, it measures this firmware, SeaBIOS, qboot and, if installed, OVMF on q35, pc
 /// and microvm; that takes some minutes.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -46,7 +45,7 @@ Examples:
   cargo xtask compare --machine q35 --device VGA --device 'pcie-root-port,id=a virtio-rng-pci,bus=a'
   cargo xtask compare --device 'virtio-blk-pci,drive=d -blockdev driver=null-co,node-name=d'
   cargo xtask compare --firmware firstlight,qboot --growth
-  cargo xtask compare --firmware firstlight,./bios.bin --reference bios.bin --kernel bzImage --initrd rootfs.cpio")]
+  cargo xtask compare --firmware firstlight,./bios.bin --kernel bzImage --initrd rootfs.cpio")]
 pub struct Args {
     /// Firmware to measure: firstlight, seabios, qboot, ovmf, or the path of an image (with a / or a . in it)
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
@@ -60,8 +59,8 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',')]
     transport: Vec<Transport>,
 
-    /// What executes the guest's instructions in timed runs [default: KVM if the CPU has vmx or svm, else TCG]
-    #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',')]
+    /// What executes the guest's instructions in timed runs; auto is KVM if the CPU has vmx or svm, else TCG
+    #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',', default_value = "auto")]
     accel: Vec<Request>,
 
     /// A real kernel, to boot up to user space instead of the probe
@@ -81,8 +80,8 @@ pub struct Args {
     initrd_size: Option<u64>,
 
     /// The probe kernel's form
-    #[arg(long, value_enum, value_name = "FORM")]
-    probe: Option<Format>,
+    #[arg(long, value_enum, value_name = "FORM", default_value = "bzimage")]
+    probe: Format,
 
     /// A device whose cost is measured, in the form of QEMU's -device. Its cost is the difference from the machine without
     /// it. Several devices that belong together, or other options of QEMU with their values, are separated by spaces. The
@@ -105,26 +104,6 @@ pub struct Args {
     /// How often each is run; a real kernel is run three times at most
     #[arg(long, value_name = "NUMBER", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
-
-    /// The firmware that the ratios refer to [default: seabios if it is measured, else the first]
-    #[arg(long, value_name = "NAME")]
-    reference: Option<String>,
-
-    /// The file for the numbers [default: target/compare/compare.json]
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-
-    /// The file for the chart [default: target/compare/compare.svg]
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
-
-    /// The file for the page [default: target/compare/compare.html]
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-
-    /// The file for the overview tables in Markdown [default: none]
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -136,11 +115,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let chosen = !args.firmware.is_empty();
     let mut choices = if chosen { args.firmware.clone() } else { firmware::default_choices() };
     choices.dedup();
-    let reference = reference(args.reference.as_deref(), &choices)?;
-    for path in [&args.json, &args.svg, &args.html, &args.markdown].into_iter().flatten() {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        ensure!(folder.is_dir(), "{}: the folder {} does not exist", path.display(), folder.display());
-    }
     for device in &args.device {
         ensure!(
             !device.split_whitespace().any(|word| word.starts_with("isa-debug-exit")),
@@ -167,31 +141,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         install(&choices);
     }
     let built = if choices.contains(&Choice::Firstlight) { Some(image::build()?.bin) } else { None };
-    let scenarios = scenarios(args, accelerators)?;
+    let scenarios = plan::scenarios(args, &accelerators)?;
     let files = Files::new(&paths::target().join("compare"))?;
     let mut measurement = Measurement::new(&choices, scenarios, built.as_deref(), &files)?;
     measurement.run(usize::from(args.runs))?;
-    let report = measurement.report(reference, &choices);
+    let report = measurement.report(&choices);
 
     let width = console::Term::stdout().size_checked().map(|(_, columns)| columns);
     println!("{}", table::render(&report, width));
-    write(&report, args)
+    write(&report)
 }
 
-/// The name of the firmware that the ratios refer to.
-fn reference(asked: Option<&str>, choices: &[Choice]) -> anyhow::Result<String> {
-    let names: Vec<_> = choices.iter().map(Choice::name).collect();
-    match asked {
-        Some(name) if names.iter().any(|known| known == name) => Ok(name.to_owned()),
-        Some(name) => bail!("--reference {name}: this firmware is not measured; measured are {}", names.join(", ")),
-        None => {
-            let seabios = names.iter().find(|name| *name == "seabios");
-            Ok(seabios.or(names.first()).cloned().unwrap_or_default())
-        }
-    }
-}
-
-/// The accelerators that the user requests. Empty without a request.
+/// The accelerators that the user requests, each once.
 fn accelerators(asked: &[Request]) -> anyhow::Result<Vec<Accelerator>> {
     let mut chosen = Vec::new();
     for request in asked {
@@ -212,55 +173,16 @@ fn install(choices: &[Choice]) {
     }
 }
 
-fn scenarios(args: &Args, accelerators: Vec<Accelerator>) -> anyhow::Result<Vec<Scenario>> {
-    let absolute = |path: &PathBuf| std::path::absolute(path);
-    let initrd = args.initrd.as_ref().map(absolute).transpose()?;
-    let linux = match (&args.kernel, initrd) {
-        (Some(kernel), initrd) => Some((absolute(kernel)?, initrd)),
-        (None, Some(initrd)) => Some((guest::kernel()?.image, Some(initrd))),
-        (None, None) => None,
-    };
-    let wishes = Wishes {
-        machines: args.machine.clone(),
-        transports: args.transport.clone(),
-        accelerators,
-        linux,
-        kernel_size: args.kernel_size,
-        initrd_size: args.initrd_size,
-        format: args.probe,
-        devices: Vec::new(),
-        extras: args.device.iter().map(|device| device.split_whitespace().map(str::to_owned).collect()).collect(),
-        cpus: args.smp,
-        memory: args.memory.clone(),
-    };
-    let (accelerator, _) = qemu::accelerator(Request::Auto)?;
-    if args.growth {
-        return Ok(plan::growth(&wishes, accelerator));
-    }
-    // Without the default kernel, the rest is measured.
-    let kernel = if wishes.nothing_chosen() {
-        guest::kernel().map_err(|error| say(&format!("No Linux kernel is measured: {error:#}"))).ok()
-    } else {
-        None
-    };
-    Ok(plan::scenarios(&wishes, accelerator, kernel.map(|kernel| kernel.image)))
-}
-
 /// Writes the files, unless no firmware was measured.
-fn write(report: &Report, args: &Args) -> anyhow::Result<()> {
+fn write(report: &Report) -> anyhow::Result<()> {
     let measured = report.scenarios.iter().any(|measured| measured.rows.iter().any(|row| row.failure.is_none()));
     ensure!(measured, "no firmware could be measured, so no file was written");
-    let chart = svg::render(report);
-    let json = serde_json::to_string_pretty(report)? + "\n";
-    let folder = paths::target().join("compare");
-    let or_in_folder = |path: &Option<PathBuf>, name| path.clone().unwrap_or_else(|| folder.join(name));
-    let mut files = vec![
-        (or_in_folder(&args.json, "compare.json"), json),
-        (or_in_folder(&args.html, "compare.html"), html::render(report, &chart)),
-        (or_in_folder(&args.svg, "compare.svg"), chart),
-    ];
-    files.extend(args.markdown.clone().map(|path| (path, table::markdown(report))));
-    for (path, contents) in files {
+    for (name, contents) in [
+        ("compare.json", serde_json::to_string_pretty(report)? + "\n"),
+        ("compare.svg", svg::render(report)),
+        ("compare.md", table::markdown(report)),
+    ] {
+        let path = paths::target().join("compare").join(name);
         fs::write(&path, contents).with_context(|| format!("cannot write {}", path.display()))?;
         say(&format!("Written: {}", paths::shown(&path)));
     }

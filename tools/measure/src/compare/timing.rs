@@ -26,8 +26,6 @@ pub struct Sample {
     pub loading: Option<Duration>,
     /// From the first guest instruction to the end of the measurement.
     pub guest: Duration,
-    /// From the end of the measurement to the end of the process.
-    pub stop: Duration,
     /// Where the measurement ended. For a probe, that is the entry point that the firmware used.
     pub end: End,
 }
@@ -69,11 +67,10 @@ fn sample(trace: &str, ended: &Ended) -> Option<Sample> {
     let marks = Marks::read(trace)?;
     let (end, at) = marks.end;
     Some(Sample {
-        qemu: marks.running.checked_sub(since_epoch(ended.started))?,
+        qemu: marks.running.checked_sub(ended.started.duration_since(SystemTime::UNIX_EPOCH).ok()?)?,
         firmware: marks.first_load.and_then(|item| item.checked_sub(marks.running)),
         loading: marks.first_load.and_then(|item| at.checked_sub(item)),
         guest: at.checked_sub(marks.running)?,
-        stop: since_epoch(ended.ended).checked_sub(at)?,
         end,
     })
 }
@@ -107,10 +104,6 @@ impl Marks {
     }
 }
 
-fn since_epoch(time: SystemTime) -> Duration {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt as _;
@@ -128,11 +121,9 @@ mod tests {
 ";
 
     fn ended() -> Ended {
-        let at = |micros| SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
         Ended {
             status: ExitStatus::from_raw(0),
-            started: at(100_400_000),
-            ended: at(103_000_000),
+            started: SystemTime::UNIX_EPOCH + micros(100_400_000),
             timed_out: false,
             serial: Vec::new(),
             message: None,
@@ -151,7 +142,6 @@ mod tests {
             firmware: Some(micros(5_549)),
             loading: Some(micros(3_451)),
             guest: micros(9_000),
-            stop: micros(2_540_000),
             end: End::Real16,
         };
         assert_eq!(sample(&trace, &ended()), Some(wanted));

@@ -1,7 +1,6 @@
 //! The result of a comparison, and its output formats.
 
 mod extras;
-pub mod html;
 pub mod svg;
 pub mod table;
 
@@ -23,8 +22,6 @@ pub struct Report {
     pub date: String,
     /// The machine that measured.
     pub host: Host,
-    /// The firmware whose times the ratios refer to.
-    pub reference: String,
     /// The firmware images.
     pub firmware: Vec<Firmware>,
     /// The scenarios.
@@ -68,8 +65,6 @@ pub struct Row {
     pub times: Times,
     /// The run with the median total. For an even number of runs, the faster one of the two in the middle.
     pub median_run: Option<Run>,
-    /// Its time over the base line, as a multiple of the reference's.
-    pub ratio: Option<f64>,
     /// The counts.
     pub counts: Option<Counts>,
     /// The instructions of the whole QEMU process over the base line, if TCG executed the guest.
@@ -93,8 +88,6 @@ pub struct Times {
     pub kernel: Option<Summary>,
     /// From the start of the process to the end of the measurement.
     pub total: Option<Summary>,
-    /// From there to the end of the process.
-    pub stop: Option<Summary>,
     /// From the first guest instruction to the kernel's first, less the base line image's time.
     pub over_base_line: Option<Summary>,
 }
@@ -164,10 +157,9 @@ impl Report {
              up; below each are the minimum and the maximum of all runs. QEMU start ends at the first guest instruction, \
              firmware at the first loaded item, kernel loading at the kernel's first instruction. The base line is an image \
              that ends at the reset vector. Over base line is the median of firmware and kernel loading together, less the \
-             base line. IQR is the interquartile range, which has half of the totals; the base line's IQR is the noise of \
-             this machine. A real kernel does not mark its start, so that time is from a probe of the same size. Counts end \
-             at the kernel's first instruction. Instructions repeat exactly; the accesses of a firmware that polls a clock \
-             do not."
+             base line. A real kernel does not mark its start, so that time is from a probe of the same size. Counts end at \
+             the kernel's first instruction. Instructions repeat exactly; the accesses of a firmware that polls a clock do \
+             not."
             .to_owned();
         if self.has_host_instructions() {
             text.push_str(

@@ -4,18 +4,30 @@ use comfy_table::presets::{ASCII_MARKDOWN, UTF8_FULL_CONDENSED};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use super::{Measured, Report, Row, extras};
+use crate::boot::counts::Counts;
 use crate::compare::stats::Summary;
 use crate::numbers::{grouped, millions, shown};
 
 /// The text for a missing value.
-const NONE: &str = "-";
+pub const NONE: &str = "-";
 
-/// The tables of every scenario, and the explanation. `width` is the terminal's.
+/// The counts that tables show: the head of the column, and the value.
+type Count = (&'static str, fn(&Counts) -> Option<u64>);
+pub const COUNTS: [Count; 6] = [
+    ("exits (KVM)", |counts| counts.exits),
+    ("device accesses", |counts| Some(counts.accesses)),
+    ("of these PCI config", |counts| Some(counts.config_accesses)),
+    ("topology writes", |counts| Some(counts.topology_writes)),
+    ("DMA transfers", |counts| Some(counts.dma_transfers)),
+    ("instructions", |counts| counts.instructions),
+];
+
+/// The tables of every scenario, and the explanation, for a terminal of this width.
 pub fn render(report: &Report, width: Option<u16>) -> String {
     let mut text = String::new();
     for measured in &report.scenarios {
         text.push_str(&format!("\n{}\n", measured.name));
-        text.push_str(&format!("{}\n", lay_out(&times(measured, &report.reference), width)));
+        text.push_str(&format!("{}\n", lay_out(&times(measured), width)));
         if measured.rows.iter().any(|row| row.counts.is_some()) {
             text.push_str(&format!("{}\n", lay_out(&counts(measured), width)));
         }
@@ -73,13 +85,12 @@ fn overview(report: &Report, name: &str, value: Value) -> Words {
 }
 
 /// The times of a scenario.
-pub fn times(measured: &Measured, reference: &str) -> Words {
+fn times(measured: &Measured) -> Words {
     let linux = measured.scenario.payload.is_linux();
     let host = measured.rows.iter().any(|row| row.host_instructions.is_some());
-    let ratio = format!("ratio to {reference}");
     let mut heads = vec!["times in ms", "QEMU start", "firmware", "kernel loading"];
     heads.extend(linux.then_some("kernel to user space"));
-    heads.extend(["total", "IQR of total", "QEMU stop", "over base line", &ratio]);
+    heads.extend(["total", "over base line"]);
     heads.extend(host.then_some("host instructions, M"));
     heads.push("entry");
     let mut words = vec![heads.into_iter().map(str::to_owned).collect::<Vec<_>>()];
@@ -90,9 +101,7 @@ pub fn times(measured: &Measured, reference: &str) -> Words {
         line.extend([(qemu, times.qemu), (firmware, times.firmware), (loading, times.loading)].map(in_spread));
         line.extend(linux.then(|| in_spread((kernel, times.kernel))));
         line.push(in_spread((row.median_run.map(|run| run.total()), times.total)));
-        line.push(times.total.and_then(|total| total.iqr).map_or_else(|| NONE.to_owned(), shown));
-        line.extend([times.stop, times.over_base_line].map(|all| in_spread((all.map(|all| all.median), all))));
-        line.push(row.ratio.map_or_else(|| NONE.to_owned(), |ratio| format!("{ratio:.2}")));
+        line.push(in_spread((times.over_base_line.map(|all| all.median), times.over_base_line)));
         line.extend(host.then(|| host_instructions(row)));
         line.push(outcome(row));
         words.push(line);
@@ -101,28 +110,12 @@ pub fn times(measured: &Measured, reference: &str) -> Words {
 }
 
 /// The counts of a scenario.
-pub fn counts(measured: &Measured) -> Words {
-    let heads = [
-        "counts",
-        "device accesses",
-        "of these PCI config",
-        "topology writes",
-        "DMA transfers",
-        "instructions",
-        "exits (KVM)",
-    ];
-    let mut words = vec![heads.map(str::to_owned).to_vec()];
+fn counts(measured: &Measured) -> Words {
+    let heads = ["counts"].into_iter().chain(COUNTS.map(|(head, _)| head));
+    let mut words = vec![heads.map(str::to_owned).collect()];
     for row in &measured.rows {
         let Some(counts) = &row.counts else { continue };
-        let numbers = [
-            Some(counts.accesses),
-            Some(counts.config_accesses),
-            Some(counts.topology_writes),
-            Some(counts.dma_transfers),
-            counts.instructions,
-            counts.exits,
-        ];
-        let numbers = numbers.map(|number| number.map_or_else(|| NONE.to_owned(), grouped));
+        let numbers = COUNTS.map(|(_, of)| of(counts).map_or_else(|| NONE.to_owned(), grouped));
         words.push(std::iter::once(row.firmware.clone()).chain(numbers).collect());
     }
     words
