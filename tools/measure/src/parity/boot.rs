@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use xtask::packages::QEMU_PROGRAM;
 use xtask::progress::{Rounds, command_line, parallel};
 
-use super::configuration::Configuration;
+use super::intended::Machine;
 use super::transcript;
 use crate::boot::process;
 
@@ -27,34 +27,16 @@ const AT_ONCE: usize = 2;
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 nokaslr lpj=10000000 tsc_early_khz=2500000 tsc=reliable no_timer_check \
     firstlight.mode=script";
 
-/// The firmware of a boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The reference.
-    Seabios,
-    /// This firmware.
-    Firstlight,
-}
-
-impl Side {
-    /// Both, in the order of a pair.
-    pub const BOTH: [Self; 2] = [Self::Seabios, Self::Firstlight];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Seabios => "seabios",
-            Self::Firstlight => "firstlight",
-        }
-    }
-}
+/// A block device of zeros, for devices that need one.
+const DISK: [&str; 2] = ["-blockdev", "driver=null-co,node-name=disk,read-zeroes=on,size=1048576"];
 
 /// One boot.
 #[derive(Debug)]
 pub struct Boot<'a> {
     /// The machine.
-    pub configuration: &'a Configuration,
-    /// The firmware.
-    pub side: Side,
+    pub machine: &'a Machine,
+    /// The firmware's name.
+    pub firmware: &'static str,
     /// The firmware's image for this machine.
     pub image: PathBuf,
 }
@@ -74,17 +56,12 @@ pub fn all(boots: &[Boot<'_>], files: &Files<'_>) -> anyhow::Result<Vec<String>>
     let progress = Rounds::start(boots.len());
     progress.round("Booting under SeaBIOS and under Firstlight");
     parallel(boots, AT_ONCE, |boot| {
-        progress.next(&boot.name());
+        progress.next(&format!("{} under {}", boot.machine.name, boot.firmware));
         boot.run(files)
     })
 }
 
 impl Boot<'_> {
-    /// The machine and the firmware, for messages.
-    fn name(&self) -> String {
-        format!("{} under {}", self.configuration.name, self.side.name())
-    }
-
     /// Boots, and returns the output of the serial port.
     fn run(&self, files: &Files<'_>) -> anyhow::Result<String> {
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
@@ -95,14 +72,15 @@ impl Boot<'_> {
         let ended = process::run(&command, LIMIT, |_| {})?;
         let printed = String::from_utf8_lossy(&fs::read(&serial).unwrap_or_default()).replace("\r\n", "\n");
         if let Some(folder) = files.keep {
-            let path = folder.join(format!("{}-{}.txt", self.configuration.name, self.side.name()));
+            let path = folder.join(format!("{}-{}.txt", self.machine.name, self.firmware));
             fs::create_dir_all(folder)
                 .and_then(|()| fs::write(&path, &printed))
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         if ended.timed_out || !ended.status.success() || !transcript::is_complete(&printed) {
             let why = ended.failure("the end of its script", LIMIT);
-            bail!("{}: the guest {why}\n{typed}\n---- serial port\n{printed}\n----", self.name());
+            let (machine, firmware) = (&self.machine.name, self.firmware);
+            bail!("{machine} under {firmware}: the guest {why}\n{typed}\n---- serial port\n{printed}\n----");
         }
         Ok(printed)
     }
@@ -110,7 +88,7 @@ impl Boot<'_> {
     fn command(&self, files: &Files<'_>, script: &Path, serial: &Path) -> Command {
         let mut command = Command::new(QEMU_PROGRAM);
         command.args(["-no-user-config", "-display", "none", "-monitor", "none", "-parallel", "none", "-no-reboot"]);
-        command.args(["-accel", "tcg"]).args(self.configuration.arguments());
+        command.args(["-accel", "tcg", "-m", "512M"]).args(DISK).args(self.machine.arguments.split_whitespace());
         command.arg("-bios").arg(&self.image).arg("-kernel").arg(files.kernel).arg("-initrd").arg(files.initrd);
         command.args(["-append", COMMAND_LINE]);
         command.args(["-fw_cfg", &format!("name=opt/org.firstlight/script,file={}", doubled(script))]);

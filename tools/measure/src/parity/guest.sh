@@ -19,7 +19,7 @@ dmesg -r
 section e820
 for number in $(ls /sys/firmware/memmap | sort -n); do
     entry=/sys/firmware/memmap/$number
-    echo "$(cat "$entry/start") $(cat "$entry/end") $(cat "$entry/type")"
+    echo "$(cat "$entry/start")-$(cat "$entry/end") : $(cat "$entry/type")"
 done
 
 # The root pointer is only in memory; the kernel's log says where.

@@ -1,15 +1,15 @@
-//! The list of intended differences, and its application to those that were found.
+//! The list of machines and intended differences, and its application to the differences that were found.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
+use wildmatch::WildMatch;
+use xtask::packages::{self, Need};
 
-use super::configuration;
 use super::fact::Difference;
-use super::pattern::matches;
 
 /// The list in the file.
 #[derive(Debug, Deserialize)]
@@ -19,7 +19,22 @@ pub struct Intended {
     qemu: String,
     /// The series of the guest's kernel that it is for.
     kernel: String,
+    /// The machines.
+    pub machine: Vec<Machine>,
     intended: Vec<Entry>,
+}
+
+/// A machine on which the guest is compared.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// QEMU's arguments, separated by white space.
+    pub arguments: String,
+    /// Whether there are extra PCI root buses.
+    #[serde(default)]
+    pub extra_roots: bool,
 }
 
 /// Differences with the same reason.
@@ -46,8 +61,13 @@ fn anything() -> String {
     "*".to_owned()
 }
 
+/// Whether a text fits a pattern, in which `*` stands for any text.
+fn fits(pattern: &str, text: &str) -> bool {
+    WildMatch::new(pattern).matches(text)
+}
+
 /// A difference on a machine.
-pub type Found<'a> = (&'static str, &'a Difference);
+pub type Found<'a> = (&'a str, &'a Difference);
 
 /// The differences, sorted by the list.
 #[derive(Debug, Default)]
@@ -60,6 +80,13 @@ pub struct Judgement<'a> {
     pub stale: Vec<String>,
 }
 
+impl Machine {
+    /// SeaBIOS's build for the machine.
+    pub fn seabios(&self) -> Need {
+        if self.name.starts_with("microvm") { packages::SEABIOS_MICROVM } else { packages::SEABIOS }
+    }
+}
+
 impl Intended {
     /// Reads the file.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
@@ -68,24 +95,22 @@ impl Intended {
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let intended: Self = toml::from_str(text)?;
-        for entry in &intended.intended {
-            ensure!(
-                !entry.on.is_empty() && !entry.what.is_empty(),
-                "an entry needs machines in `on` and keys in `what`: {}",
-                entry.reason
-            );
-            ensure!(!entry.reason.trim().is_empty(), "an entry has no reason: {:?}", entry.what);
-            for on in &entry.on {
-                let known = configuration::names().any(|name| matches(on, name));
-                ensure!(known, "no machine has the name {on}: {}", entry.reason);
+        let list: Self = toml::from_str(text)?;
+        for Entry { on, what, reason, .. } in &list.intended {
+            ensure!(!on.is_empty() && !what.is_empty(), "an entry needs machines in `on` and keys in `what`: {reason}");
+            ensure!(!reason.trim().is_empty(), "an entry has no reason: {what:?}");
+            for on in on {
+                ensure!(list.machines(on).next().is_some(), "no machine has the name {on}: {reason}");
             }
         }
-        Ok(intended)
+        Ok(list)
     }
-}
 
-impl Intended {
+    /// The names that the pattern fits.
+    fn machines<'a>(&'a self, on: &str) -> impl Iterator<Item = &'a str> {
+        self.machine.iter().map(|machine| machine.name.as_str()).filter(|name| fits(on, name))
+    }
+
     /// Whether it is for this version of QEMU, such as 7.2, and this kernel release, such as 6.1.0-56-cloud-amd64. With others, it
     /// may have unused entries.
     pub fn is_for(&self, qemu: Option<(u32, u32)>, kernel: &str) -> bool {
@@ -93,37 +118,22 @@ impl Intended {
         let series = kernel.split('.').take(2).collect::<Vec<_>>().join(".");
         qemu.as_ref() == Some(&self.qemu) && series == self.kernel
     }
-}
 
-impl Entry {
-    /// The patterns that the difference fits: their numbers in `on` and in `what`.
-    fn fits(&self, machine: &str, difference: &Difference) -> Vec<(usize, usize)> {
-        let values = matches(&self.seabios, &difference.seabios) && matches(&self.firstlight, &difference.firstlight);
-        if self.section != difference.section || !values {
-            return Vec::new();
-        }
-        let on = (0..).zip(&self.on).filter(|(_, on)| matches(on, machine));
-        on.flat_map(|(on, _)| {
-            let what = (0..).zip(&self.what).filter(|(_, what)| matches(what, &difference.key));
-            what.map(move |(what, _)| (on, what))
-        })
-        .collect()
-    }
-}
-
-impl<'a> Judgement<'a> {
     /// Looks up each difference in the list, and finds the patterns that fit no difference. A pattern for machines is only judged if
     /// all machines that it fits were compared.
-    pub fn of(list: &'a Intended, found: &'a BTreeMap<&'static str, Vec<Difference>>) -> Self {
-        let mut judgement = Self::default();
-        let mut used = BTreeSet::new();
+    pub fn judge<'a>(&'a self, found: &'a BTreeMap<&str, Vec<Difference>>) -> Judgement<'a> {
+        let mut judgement = Judgement::default();
+        // Each pair of patterns, and whether it fits a difference.
+        let mut rules = Vec::new();
+        for entry in &self.intended {
+            rules.extend(entry.on.iter().flat_map(|on| entry.what.iter().map(move |what| (entry, on, what, false))));
+        }
         for (machine, difference) in found.iter().flat_map(|(name, all)| all.iter().map(|one| (*name, one))) {
             let mut by = None;
-            for (number, entry) in list.intended.iter().enumerate() {
-                let fits = entry.fits(machine, difference);
-                if !fits.is_empty() {
-                    by.get_or_insert(entry);
-                    used.extend(fits.into_iter().map(|(on, what)| (number, on, what)));
+            for (entry, on, what, used) in &mut rules {
+                if fits(on, machine) && fits(what, &difference.key) && entry.allows(difference) {
+                    by.get_or_insert(*entry);
+                    *used = true;
                 }
             }
             match by {
@@ -131,84 +141,54 @@ impl<'a> Judgement<'a> {
                 None => judgement.unintended.push((machine, difference)),
             }
         }
-        for (number, entry) in list.intended.iter().enumerate() {
-            for (on_number, on) in entry.on.iter().enumerate() {
-                if !configuration::names().filter(|name| matches(on, name)).all(|name| found.contains_key(name)) {
-                    continue;
-                }
-                let unused = (0..).zip(&entry.what).filter(|(what, _)| !used.contains(&(number, on_number, *what)));
-                judgement.stale.extend(unused.map(|(_, what)| {
-                    format!("on {on}, section {}: {what} (\"{}\")", entry.section, first_line(&entry.reason))
-                }));
-            }
-        }
+        let stale =
+            rules.iter().filter(|(_, on, _, used)| !used && self.machines(on).all(|name| found.contains_key(name)));
+        judgement.stale = stale
+            .map(|(entry, on, what, _)| {
+                let reason = entry.reason.trim().lines().next().unwrap_or_default();
+                format!("on {on}, section {}: {what} (\"{reason}\")", entry.section)
+            })
+            .collect();
         judgement
     }
 }
 
-/// The first line of a text.
-fn first_line(text: &str) -> &str {
-    text.trim().lines().next().unwrap_or_default()
+impl Entry {
+    /// Whether section and values are those of the entry.
+    fn allows(&self, difference: &Difference) -> bool {
+        self.section == difference.section
+            && fits(&self.seabios, &difference.seabios)
+            && fits(&self.firstlight, &difference.firstlight)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LIST: &str = r#"
-        qemu = "7.2"
-        kernel = "6.1"
-        [[intended]]
-        on = ["q35*", "pc"]
-        section = "log"
-        what = ["<6> input: *"]
-        firstlight = "absent"
-        reason = "no keyboard"
-    "#;
-
-    fn difference(key: &str, firstlight: &str) -> Difference {
-        Difference {
+    #[test]
+    fn a_difference_is_intended_if_an_entry_names_it_and_an_unused_entry_is_stale() {
+        let mut list = Intended::load(&xtask::paths::root().join(super::super::INTENDED)).unwrap();
+        list.intended.clear();
+        list.intended.push(Entry {
+            on: ["q35*", "pc"].map(str::to_owned).into(),
+            section: "log".to_owned(),
+            what: vec!["<6> input: *".to_owned()],
+            seabios: anything(),
+            firstlight: "absent".to_owned(),
+            reason: "no keyboard".to_owned(),
+        });
+        let difference = |key: &str| Difference {
             section: "log",
             key: key.to_owned(),
             seabios: "there".to_owned(),
-            firstlight: firstlight.to_owned(),
-        }
-    }
-
-    /// The same differences on every machine.
-    fn everywhere(differences: &[Difference]) -> BTreeMap<&'static str, Vec<Difference>> {
-        configuration::names().map(|name| (name, differences.to_vec())).collect()
-    }
-
-    #[test]
-    fn a_difference_is_intended_if_an_entry_names_it() {
-        let list = Intended::parse(LIST).unwrap();
-        let found = everywhere(&[difference("<6> input: a", "absent"), difference("<4> b", "absent")]);
-        let judgement = Judgement::of(&list, &found);
-        assert_eq!(judgement.intended.len(), 5, "on q35, q35-*, and pc");
-        assert!(judgement.unintended.iter().any(|(machine, found)| *machine == "q35" && found.key == "<4> b"));
-        assert!(
-            judgement.unintended.iter().any(|(machine, found)| *machine == "pc-pxb" && found.key == "<6> input: a")
-        );
-        assert_eq!(judgement.unintended.len(), 2 * configuration::names().count() - 5);
-        assert!(judgement.stale.is_empty());
-    }
-
-    #[test]
-    fn an_entry_that_fits_no_difference_is_stale() {
-        let list = Intended::parse(LIST).unwrap();
-        let none = everywhere(&[]);
-        assert_eq!(Judgement::of(&list, &none).stale.len(), 2, "for each pattern of machines");
-        let mut only_pc = everywhere(&[]);
-        only_pc.insert("pc", vec![difference("<6> input: a", "absent")]);
-        assert_eq!(Judgement::of(&list, &only_pc).stale.len(), 1);
-        // A pattern is not judged if it names a machine that was not compared.
-        let part = BTreeMap::from([("pc", Vec::new())]);
-        assert_eq!(Judgement::of(&list, &part).stale.len(), 1);
-    }
-
-    #[test]
-    fn the_projects_list_is_well_formed() {
-        Intended::load(&xtask::paths::root().join(super::super::INTENDED)).unwrap();
+            firstlight: "absent".to_owned(),
+        };
+        let both = || vec![difference("<6> input: a"), difference("<4> b")];
+        let found = BTreeMap::from([("q35", both()), ("pc", both()), ("pc-pxb", both())]);
+        let judgement = list.judge(&found);
+        assert_eq!((judgement.intended.len(), judgement.unintended.len(), judgement.stale.len()), (2, 4, 0));
+        let none = BTreeMap::from([("pc", Vec::new()), ("q35", Vec::new())]);
+        assert_eq!(list.judge(&none).stale.len(), 1, "not every q35 was compared");
     }
 }

@@ -4,6 +4,10 @@
 //! sections compare their meaning exactly. The addresses of PCI functions are kept. The order is not compared, because much of a
 //! boot runs in parallel.
 
+use std::sync::LazyLock;
+
+use regex_lite::{Captures, Regex};
+
 use super::fact::Facts;
 
 const SECTION: &str = "log";
@@ -41,54 +45,24 @@ pub fn read(text: &str, facts: &mut Facts) {
     }
 }
 
-/// The message with each number replaced by `#`.
+/// The message with each number replaced by `#`, and its unit if it has one. The kernel numbers input devices as it finds them.
 fn masked(message: &str) -> String {
-    let mut masked = String::new();
-    let mut rest = message;
-    while let Some(first) = rest.chars().next() {
-        let function = pci_address(rest);
-        let length = match function {
-            Some(length) => length,
-            None if first.is_ascii_alphanumeric() => {
-                rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len())
-            }
-            None => first.len_utf8(),
-        };
-        let (word, after) = rest.split_at(length);
-        masked.push_str(&if function.is_some() { word.to_owned() } else { number_masked(word) });
-        rest = after;
-    }
-    masked
-}
-
-/// The length of a PCI function's address (`0000:00:1f.2`) or a bus's (`0000:00`), if the text begins with one.
-fn pci_address(text: &str) -> Option<usize> {
-    let form = |form: &str| {
-        let fits = |(c, f): (u8, u8)| if f == b'x' { c.is_ascii_hexdigit() } else { c == f };
-        let enough = text.len() >= form.len() && text.bytes().zip(form.bytes()).all(fits);
-        enough.then_some(form.len())
+    static WORD: LazyLock<Regex> =
+        LazyLock::new(|| regex(r"([[:xdigit:]]{4}:[[:xdigit:]]{2}(:[[:xdigit:]]{2}\.[[:xdigit:]])?)|[[:alnum:]]+"));
+    static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
+        let unit = "K|M|G|kB|KB|MB|GB|ns|us|ms|s|MHz";
+        regex(&format!("^(?:0x[[:xdigit:]]+|[0-9][[:xdigit:]]{{5,}}|(input)[0-9]+|[0-9]+({unit})?)$"))
+    });
+    // The first group is the address of a PCI function (`0000:00:1f.2`) or of a bus (`0000:00`).
+    let word = |found: &Captures<'_>| match found.get(1) {
+        Some(address) => address.as_str().to_owned(),
+        None => NUMBER.replace(&found[0], "${1}#${2}").into_owned(),
     };
-    form("xxxx:xx:xx.x").or_else(|| form("xxxx:xx"))
+    WORD.replace_all(message, word).into_owned()
 }
 
-/// For a number, `#` and its unit if it has one; for any other word, the word.
-fn number_masked(word: &str) -> String {
-    // The kernel numbers input devices as it finds them.
-    if word.strip_prefix("input").is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
-    {
-        return "input#".to_owned();
-    }
-    let hexadecimal = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
-    if word.strip_prefix("0x").is_some_and(hexadecimal) || (word.len() >= 6 && digits > 0 && hexadecimal(word)) {
-        return "#".to_owned();
-    }
-    match &word[digits..] {
-        unit @ ("" | "K" | "M" | "G" | "kB" | "KB" | "MB" | "GB" | "ns" | "us" | "ms" | "s" | "MHz") if digits > 0 => {
-            format!("#{unit}")
-        }
-        _ => word.to_owned(),
-    }
+fn regex(text: &str) -> Regex {
+    Regex::new(text).expect("a correct expression")
 }
 
 #[cfg(test)]

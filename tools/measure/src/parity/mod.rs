@@ -1,23 +1,18 @@
 //! `cargo xtask parity`: boots one guest under SeaBIOS and under this firmware, and compares its view of the machine.
 //!
-//! Two boots run at a time. The guest (`guest.sh`) prints sections on its serial port (`transcript`). Each kind of
-//! section has a module that reads it into facts (`fact`): a key and a value, both text. Values that may differ between boots are
+//! Two boots run at a time. The guest (`guest.sh`) prints sections on its serial port (`transcript`). Modules
+//! read the sections into facts (`fact`): a key and a value, both text. Values that may differ between boots are
 //! masked. The facts of the two boots are compared key by key. A difference is either in the list of intended ones,
 //! `tools/measure/parity.toml` (`intended`), or an error. An unused entry of that list is an error too.
 
 mod acpi;
 mod boot;
-mod configuration;
-mod cpu;
 mod dmi;
-mod e820;
 mod fact;
 mod intended;
-mod interrupts;
-mod lines;
 mod log;
-mod pattern;
 mod pci;
+mod proc;
 mod report;
 mod resources;
 mod transcript;
@@ -26,17 +21,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use xtask::progress::say;
 use xtask::{guest, guest_programs, image, packages, paths};
 
-use self::boot::{Boot, Side};
-use self::configuration::{CONFIGURATIONS, Configuration};
+use self::boot::Boot;
 use self::fact::{Difference, Facts, differences, without_parts};
-use self::intended::{Intended, Judgement};
+use self::intended::Intended;
 use self::transcript::Transcript;
 
-/// The list of intended differences, from the repository's top folder.
+/// The list of machines and intended differences, from the repository's top folder.
 const INTENDED: &str = "tools/measure/parity.toml";
 
 /// Compare what a guest sees under SeaBIOS and under this firmware
@@ -47,16 +41,12 @@ const INTENDED: &str = "tools/measure/parity.toml";
 #[derive(clap::Args)]
 pub struct Args {
     /// Machines to boot, such as q35 or pc-virtio [default: all]
-    #[arg(value_name = "MACHINES", value_parser = clap::builder::PossibleValuesParser::new(configuration::names()))]
+    #[arg(value_name = "MACHINES")]
     machines: Vec<String>,
 
     /// Also show the intended differences, with their reasons
     #[arg(long)]
     intended: bool,
-
-    /// An image to compare with SeaBIOS instead of the one built from the sources
-    #[arg(long, value_name = "FILE")]
-    firmware: Option<PathBuf>,
 
     /// Write the guests' output to this folder
     #[arg(long, value_name = "FOLDER")]
@@ -65,38 +55,39 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    let list = Intended::load(&paths::root().join(INTENDED))?;
+    let names: Vec<_> = list.machine.iter().map(|machine| machine.name.as_str()).collect();
+    let unknown = args.machines.iter().find(|name| !names.contains(&name.as_str()));
+    ensure!(unknown.is_none(), "no machine has the name {unknown:?}; the machines are {}", names.join(", "));
     packages::ensure(&[packages::QEMU, packages::BUSYBOX, packages::KMOD, packages::IASL])?;
     packages::ensure(&[packages::SEABIOS, packages::SEABIOS_MICROVM])?;
-    let image = match &args.firmware {
-        Some(path) => std::path::absolute(path).with_context(|| format!("--firmware {}", path.display()))?,
-        None => image::build()?.bin,
-    };
+    let image = image::build()?.bin;
     let initrd = guest::prepare().and_then(|guest| Ok((guest.initrd_with(&guest_programs::prepare()?)?, guest)));
     let (initrd, guest) = initrd.context("cannot prepare the default guest")?;
     let start = Instant::now();
-    let intended = Intended::load(&paths::root().join(INTENDED))?;
-    let chosen: Vec<_> = CONFIGURATIONS
-        .iter()
-        .filter(|configuration| args.machines.is_empty() || args.machines.iter().any(|name| name == configuration.name))
-        .collect();
-    let boots = chosen.iter().flat_map(|configuration| {
-        Side::BOTH.map(|side| {
-            let seabios = || configuration.seabios().found().context("SeaBIOS is not installed");
-            let image = if side == Side::Seabios { seabios()? } else { image.clone() };
-            Ok(Boot { configuration, side, image })
-        })
-    });
-    let boots = boots.collect::<anyhow::Result<Vec<_>>>()?;
+    let chosen =
+        list.machine.iter().filter(|machine| args.machines.is_empty() || args.machines.contains(&machine.name));
+    let chosen: Vec<_> = chosen.collect();
+    let mut boots = Vec::new();
+    for machine in &chosen {
+        let seabios = machine.seabios().found().context("SeaBIOS is not installed")?;
+        boots.push(Boot { machine, firmware: "seabios", image: seabios });
+        boots.push(Boot { machine, firmware: "firstlight", image: image.clone() });
+    }
     let files = boot::Files { kernel: &guest.kernel.image, initrd: &initrd, keep: args.keep.as_deref() };
     let printed = boot::all(&boots, &files)?;
 
-    let differing = found(&chosen, &printed)?;
-    let judgement = Judgement::of(&intended, &differing);
+    let mut differing = BTreeMap::new();
+    for (machine, pair) in chosen.iter().zip(printed.chunks_exact(2)) {
+        let differences = compare(machine.extra_roots, &pair[0], &pair[1]);
+        differing.insert(machine.name.as_str(), differences.with_context(|| machine.name.clone())?);
+    }
+    let judgement = list.judge(&differing);
     report::print(&judgement, args.intended);
     let machines = if chosen.len() == 1 { "machine" } else { "machines" };
     say(&format!("Compared {} {machines} in {:.1} s.", chosen.len(), start.elapsed().as_secs_f64()));
     let (wrong, stale) = (judgement.unintended.len(), judgement.stale.len());
-    let strict = intended.is_for(packages::qemu_version(Path::new(packages::QEMU_PROGRAM)), &guest.kernel.release);
+    let strict = list.is_for(packages::qemu_version(Path::new(packages::QEMU_PROGRAM)), &guest.kernel.release);
     if stale > 0 && !strict {
         say(&format!(
             "Unused entries of {INTENDED} are no errors here: it is for another version of QEMU or of the kernel."
@@ -111,41 +102,30 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The differences on each machine. `printed` has the guest's outputs under both, machine by machine.
-fn found(machines: &[&Configuration], printed: &[String]) -> anyhow::Result<BTreeMap<&'static str, Vec<Difference>>> {
-    let mut found = BTreeMap::new();
-    for (configuration, pair) in machines.iter().zip(printed.chunks_exact(2)) {
-        let [seabios, firstlight] = pair else { bail!("a machine has no two boots") };
-        let differences = compare(configuration, seabios, firstlight);
-        found.insert(configuration.name, differences.with_context(|| configuration.name.to_owned())?);
-    }
-    Ok(found)
-}
-
 /// The differences between the guest's two outputs.
-fn compare(configuration: &Configuration, seabios: &str, firstlight: &str) -> anyhow::Result<Vec<Difference>> {
-    let facts = |text, side: &str| facts(configuration, text).with_context(|| format!("under {side}"));
+fn compare(extra_roots: bool, seabios: &str, firstlight: &str) -> anyhow::Result<Vec<Difference>> {
+    let facts = |text, side: &str| facts(extra_roots, text).with_context(|| format!("under {side}"));
     let differences = differences(&facts(seabios, "SeaBIOS")?, &facts(firstlight, "Firstlight")?);
     Ok(without_parts(differences, "pci"))
 }
 
 /// The facts in the guest's output.
-fn facts(configuration: &Configuration, text: &str) -> anyhow::Result<Facts> {
+fn facts(extra_roots: bool, text: &str) -> anyhow::Result<Facts> {
     let transcript = Transcript::parse(text)?;
     let mut facts = Facts::default();
     log::read(transcript.section("kernel-log")?, &mut facts);
-    e820::read(transcript.section("e820")?, &mut facts)?;
-    acpi::read(&transcript, configuration.extra_roots, &mut facts)?;
+    resources::read_map(transcript.section("e820")?, &mut facts)?;
+    acpi::read(&transcript, extra_roots, &mut facts)?;
     dmi::read(transcript.section("dmidecode")?, &mut facts);
     pci::read(transcript.section("lspci")?, &mut facts);
     resources::read("iomem", transcript.section("iomem")?, &mut facts)?;
     resources::read("ioports", transcript.section("ioports")?, &mut facts)?;
-    interrupts::read(transcript.section("interrupts")?, &mut facts);
-    cpu::read(transcript.section("cpu")?, &mut facts);
+    proc::read_interrupts(transcript.section("interrupts")?, &mut facts);
+    proc::read_cpus(transcript.section("cpu")?, &mut facts);
     for section in ["mtrr", "clock-sources", "sleep-states"] {
-        lines::read(section, transcript.section(section)?, &mut facts);
+        proc::read_lines(section, transcript.section(section)?, &mut facts);
     }
-    lines::read("firmware", &transcript.firmware_lines(), &mut facts);
+    proc::read_lines("firmware", &transcript.firmware_lines(), &mut facts);
     Ok(facts)
 }
 
@@ -157,7 +137,7 @@ mod tests {
     const PRINTED: &str = include_str!("sample.txt");
 
     fn compared(text: &str) -> Vec<Difference> {
-        compare(&CONFIGURATIONS[0], PRINTED, text).unwrap()
+        compare(false, PRINTED, text).unwrap()
     }
 
     #[test]
@@ -170,8 +150,8 @@ mod tests {
         for (section, from, to) in [
             ("log", "ACPI: Interpreter enabled", "ACPI: Interpreter disabled."),
             ("log", "<6>[    1.650649] ACPI: Interp", "<4>[    1.650649] ACPI: Interp"),
-            ("e820", "0x9fc00 0x9ffff Reserved", "0x9f000 0x9ffff Reserved"),
-            ("e820", "0x100000 0x1ffdffff System RAM", "0x100000 0x1ffcffff System RAM"),
+            ("e820", "0x9fc00-0x9ffff : Reserved", "0x9f000-0x9ffff : Reserved"),
+            ("e820", "0x100000-0x1ffdffff : System RAM", "0x100000-0x1ffcffff : System RAM"),
             ("acpi", "0900b20000000203", "0900b20000000303"),
             ("dmi", "Product Name: Standard PC (Q35 + ICH9, 2009)", "Product Name: none"),
             ("pci", "LLActRep+ BwNot+", "LLActRep- BwNot+"),
@@ -212,7 +192,7 @@ mod tests {
     #[test]
     fn an_incomplete_output_is_an_error() {
         let cut = PRINTED.split("firstlight-parity: mtrr").next().unwrap();
-        assert!(facts(&CONFIGURATIONS[0], cut).is_err());
-        assert!(facts(&CONFIGURATIONS[0], "").is_err());
+        assert!(facts(false, cut).is_err());
+        assert!(facts(false, "").is_err());
     }
 }
