@@ -167,7 +167,7 @@ impl Apart {
 
     /// Downloads the lists, in which `what` is looked up.
     pub fn update(&self, what: &str) -> anyhow::Result<()> {
-        run_step(&format!("Looking up {what}"), self.command("apt-get").arg("update")).map(drop)
+        run_step(&format!("Looking up {what}"), self.command("apt-get").arg("update"))
     }
 
     /// An `apt-get` or `apt-cache` command.
@@ -236,7 +236,6 @@ fn archive(release: &str) -> String {
     command.args(["indextargets", "--format", "$(ORIGIN) $(CODENAME) $(REPO_URI)", "Created-By: Packages"]);
     let printed = run_quietly(&mut command).unwrap_or_default();
     let start = format!("Debian {release} ");
-    let printed = String::from_utf8_lossy(&printed);
     printed.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or(ARCHIVE).to_owned()
 }
 

@@ -174,21 +174,4 @@ mod tests {
         assert!(error(&[segments[0], segments[1]]).contains("no PVH note"));
         assert!(error(&[]).contains("no loadable segment"));
     }
-
-    #[test]
-    fn a_stripped_file_loads_as_before() {
-        let (note, code) = note_and_code();
-        let segments = [
-            (elf::PT_LOAD, LAST - 24, 24, &note[..]),
-            (elf::PT_LOAD, LAST, 16, &code),
-            (elf::PT_NOTE, LAST - 24, 24, &note),
-        ];
-        let file = file(&segments);
-        let stripped = strip(&file).unwrap();
-        check(&stripped).unwrap();
-        assert_eq!(stripped.len(), file.len() - b"symbols".len());
-        let header = Header::parse(&*stripped).unwrap();
-        assert!(header.section_headers(LittleEndian, &*stripped).unwrap().is_empty());
-        assert_eq!(stripped[64..], file[64..stripped.len()]);
-    }
 }

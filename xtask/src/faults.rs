@@ -26,18 +26,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(filter) = &args.filter {
         // Checked before the image is built.
         let names = run_quietly(paths::cargo().args(PROGRAM).arg("--names"))?;
-        find(filter, &String::from_utf8_lossy(&names))?;
+        ensure!(
+            names.lines().any(|name| name.contains(filter)),
+            "no fault has a name with {filter:?} in it; docs/faults.md lists the names"
+        );
     }
     check(&image::build()?.bin, args.filter.as_deref())
-}
-
-/// Checks that one of these names, one on each line, contains `filter`.
-fn find(filter: &str, names: &str) -> anyhow::Result<()> {
-    ensure!(
-        names.lines().any(|name| name.contains(filter)),
-        "no fault has a name with {filter:?} in it; docs/faults.md lists the names"
-    );
-    Ok(())
 }
 
 /// Injects the faults with this image.

@@ -52,7 +52,6 @@ fn closure() -> anyhow::Result<Vec<String>> {
     command.args(["--no-breaks", "--no-replaces", "--no-enhances"]);
     command.args(PROGRAMS.map(|(_, package)| package));
     let printed = run_quietly(&mut command)?;
-    let printed = String::from_utf8_lossy(&printed);
     // Each package has a line, followed by its dependencies, indented. Virtual packages are in angle brackets.
     let lines = printed.lines().filter(|line| !line.is_empty() && !line.starts_with([' ', '<']));
     let packages: Vec<_> = lines.map(|line| line.split(':').next().unwrap_or(line).to_owned()).collect();
@@ -79,7 +78,7 @@ fn collect(system: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
         add(&program)?;
         let printed = run_quietly(Command::new(&loader).args(["--library-path", &libraries, "--list"]).arg(&program))?;
         // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f0c2a000000)`
-        for line in String::from_utf8_lossy(&printed).lines() {
+        for line in printed.lines() {
             let found = line.split_once(" => ").and_then(|(_, rest)| Some(rest.rsplit_once(" (0x")?.0));
             if let Some(library) = found.filter(|path| !path.ends_with(LOADER)) {
                 add(Path::new(library))?;

@@ -14,7 +14,7 @@ use object::{LittleEndian, Object as _, ObjectSymbol as _, elf};
 
 use crate::elf_file::{LIMIT, LOADED_END};
 use crate::paths::{self, shown};
-use crate::progress::{run_step_with_warnings, say};
+use crate::progress::say;
 use crate::target::Target;
 use crate::{child, elf_file, runtime};
 
@@ -109,7 +109,7 @@ fn compile_runtime(target: &Target) -> Result<PathBuf> {
     flags.push("-Zrelax-elf-relocations=yes".to_owned());
     let mut cargo = cargo(target, runtime::PROGRAM, runtime::FEATURE, &flags);
     cargo.env("RUSTC_BOOTSTRAP", "1");
-    run_step_with_warnings("Building the EFI runtime services", &mut cargo)?;
+    build_shown("Building the EFI runtime services", &mut cargo)?;
     Ok(built(target, runtime::PROGRAM))
 }
 
@@ -117,8 +117,15 @@ fn compile_runtime(target: &Target) -> Result<PathBuf> {
 fn compile(target: &Target, runtime: &Path) -> Result<PathBuf> {
     let mut cargo = cargo(target, "firstlight", "firmware", &flags(target, "static")?);
     cargo.env("FIRSTLIGHT_RUNTIME", runtime);
-    run_step_with_warnings(&format!("Building the firmware for {target}"), &mut cargo)?;
+    build_shown(&format!("Building the firmware for {target}"), &mut cargo)?;
     Ok(built(target, "firstlight"))
+}
+
+/// Runs cargo, which shows its progress, warnings and errors.
+fn build_shown(what: &str, cargo: &mut Command) -> Result<()> {
+    say(what);
+    ensure!(cargo.status().context("cannot start cargo")?.success(), "{what} failed; see above");
+    Ok(())
 }
 
 /// The target folder of a program. Each has its own, because other compiler flags build all crates anew.

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::Context;
 
 use crate::paths::find_program;
-use crate::progress::run_quietly;
+use crate::progress::{run, run_quietly};
 
 /// The drivers of the default guest. A driver that the kernel has built in, or lacks, is left out.
 const WANTED: [&str; 6] = ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "nvme", "qemu_fw_cfg"];
@@ -56,7 +56,7 @@ fn load_named(folder: &Path, names: &[&str]) -> anyhow::Result<Vec<Module>> {
         // modprobe fails for a module that the kernel lacks.
         let printed = run_quietly(&mut modprobe).unwrap_or_default();
         // `insmod /lib/modules/6.1.0/kernel/drivers/nvme/host/nvme-core.ko `
-        for path in String::from_utf8_lossy(&printed).lines().filter_map(|line| line.strip_prefix("insmod ")) {
+        for path in printed.lines().filter_map(|line| line.strip_prefix("insmod ")) {
             let path = Path::new(path.trim());
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             let name = file.split('.').next().unwrap_or(&file).replace('-', "_");
@@ -76,5 +76,5 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         Some("zst") => &["zstd", "--decompress", "--stdout"],
         _ => return fs::read(path).with_context(|| format!("cannot read {}", path.display())),
     };
-    run_quietly(Command::new(decompressor[0]).args(&decompressor[1..]).arg(path))
+    run(Command::new(decompressor[0]).args(&decompressor[1..]).arg(path))
 }

@@ -149,7 +149,7 @@ pub fn ensure(needs: &[Need]) -> anyhow::Result<bool> {
 /// Runs `apt-get update`. Shows `why` to the user.
 pub fn update_lists(why: &str) -> anyhow::Result<()> {
     let mut update = apt_get_as_root("update")?;
-    run_step(&format!("Updating apt's package lists ({why})"), update.arg("update")).map(drop)
+    run_step(&format!("Updating apt's package lists ({why})"), update.arg("update"))
 }
 
 /// Whether this process is root.
@@ -181,11 +181,7 @@ fn lack(need: &Need) -> Option<String> {
 /// The version of a QEMU program, if it is known.
 pub fn qemu_version(program: &Path) -> Option<(u32, u32)> {
     let printed = run_quietly(Command::new(program).arg("--version")).ok()?;
-    version_in(&String::from_utf8_lossy(&printed))
-}
-
-/// The version in the output of `qemu-system-x86_64 --version`: "QEMU emulator version 7.2.22 (Debian …)".
-fn version_in(printed: &str) -> Option<(u32, u32)> {
+    // "QEMU emulator version 7.2.22 (Debian …)"
     let mut numbers = printed.split_once("version ")?.1.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
@@ -218,25 +214,4 @@ fn apt_get_as_root(wanted: &str) -> anyhow::Result<Command> {
     }
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=120"]).stdin(Stdio::null());
     Ok(command)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_of_qemu_are_compared_as_numbers() {
-        assert_eq!(version_in("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright"), Some((7, 2)));
-        assert_eq!(version_in("QEMU emulator version 10.0.2"), Some((10, 0)));
-        assert_eq!(version_in("something else"), None);
-        assert!((10, 0) > OLDEST_QEMU);
-    }
-
-    #[test]
-    fn a_program_with_an_interpreter_is_not_static() {
-        let this_test = fs::read("/proc/self/exe").unwrap();
-        assert!(!is_static(&this_test));
-        assert!(!is_static(b"#!/bin/sh\n"));
-        assert!(!is_static(b""));
-    }
 }

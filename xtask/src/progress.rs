@@ -4,14 +4,13 @@
 //! Without a terminal, each step prints one plain line.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal;
 use std::process::{Command, ExitCode, Output};
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 /// A step that takes less time leaves no line on a terminal.
 const WORTH_A_LINE: Duration = Duration::from_secs(1);
@@ -36,19 +35,14 @@ pub fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
 pub struct Step {
     what: String,
     start: Instant,
-    spinner: Option<ProgressBar>,
+    spinner: ProgressBar,
 }
 
 /// Starts a step. `what` describes it, such as "Downloading the kernel".
 pub fn step(what: &str) -> Step {
-    let spinner = std::io::stderr().is_terminal().then(|| {
-        let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
-            .unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let spinner = ProgressBar::new_spinner().with_style(style).with_message(what.to_owned());
-        spinner.enable_steady_tick(Duration::from_millis(100));
-        spinner
-    });
-    if spinner.is_none() {
+    let spinner =
+        on_a_terminal(ProgressBar::new_spinner(), "{spinner} {msg} ({elapsed})").with_message(what.to_owned());
+    if spinner.is_hidden() {
         say(what);
     }
     Step { what: what.to_owned(), start: Instant::now(), spinner }
@@ -56,65 +50,45 @@ pub fn step(what: &str) -> Step {
 
 impl Step {
     /// Ends a successful step.
-    pub fn done(mut self) {
-        if let Some(spinner) = self.spinner.take() {
-            spinner.finish_and_clear();
-            let taken = self.start.elapsed();
-            if taken >= WORTH_A_LINE {
-                say(&format!("{} ({:.1} s)", self.what, taken.as_secs_f64()));
-            }
-        }
-    }
-}
-
-impl Drop for Step {
-    fn drop(&mut self) {
-        if let Some(spinner) = self.spinner.take() {
-            spinner.finish_and_clear();
+    pub fn done(self) {
+        let taken = self.start.elapsed();
+        self.spinner.finish_and_clear();
+        if !self.spinner.is_hidden() && taken >= WORTH_A_LINE {
+            say(&format!("{} ({:.1} s)", self.what, taken.as_secs_f64()));
         }
     }
 }
 
 /// A series of many short runs. On a terminal it shows a bar with the current run, otherwise one line per round.
-pub struct Rounds {
-    bar: Option<ProgressBar>,
-}
+pub struct Rounds(ProgressBar);
 
 impl Rounds {
     /// Starts a series of this many runs.
     pub fn start(runs: usize) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} ({elapsed}) {wide_msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = ProgressBar::new(u64::try_from(runs).unwrap_or(u64::MAX)).with_style(style);
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar
-        });
-        Self { bar }
+        let bar = ProgressBar::new(u64::try_from(runs).unwrap_or(u64::MAX));
+        Self(on_a_terminal(bar, "{bar:24} {pos}/{len} ({elapsed}) {wide_msg}"))
     }
 
     /// Shows that a round begins.
     pub fn round(&self, what: &str) {
-        if self.bar.is_none() {
+        if self.0.is_hidden() {
             say(what);
         }
     }
 
     /// Shows that the next run begins.
     pub fn next(&self, what: &str) {
-        if let Some(bar) = &self.bar {
-            bar.inc(1);
-            bar.set_message(what.to_owned());
-        }
+        self.0.inc(1);
+        self.0.set_message(what.to_owned());
     }
 }
 
-impl Drop for Rounds {
-    fn drop(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-    }
+/// The bar in this form. It is hidden without a terminal, and removed at its end.
+fn on_a_terminal(bar: ProgressBar, form: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = bar.with_style(style).with_finish(ProgressFinish::AndClear);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
 }
 
 /// Does `work` for all items, `at_once` at a time. Returns the results in the order of the items. After an error, it starts no
@@ -146,54 +120,27 @@ pub fn parallel<T: Sync, R: Send>(
     Ok(results.into_iter().map(|(_, result)| result).collect())
 }
 
-/// Runs a command as a step. Returns its standard output.
-pub fn run_step(what: &str, command: &mut Command) -> anyhow::Result<Vec<u8>> {
+/// Runs a command as a step.
+pub fn run_step(what: &str, command: &mut Command) -> anyhow::Result<()> {
     let step = step(what);
-    let printed = run_quietly(command)?;
+    run(command)?;
     step.done();
-    Ok(printed)
-}
-
-/// Runs the compiler as a step, and shows each of its warnings once.
-pub fn run_step_with_warnings(what: &str, command: &mut Command) -> anyhow::Result<()> {
-    let step = step(what);
-    let output = run(command)?;
-    step.done();
-    warnings(&String::from_utf8_lossy(&output.stderr)).iter().for_each(|warning| say(warning));
     Ok(())
 }
 
-/// The compiler's warnings, each once and with its indented lines, without cargo's counts of them.
-fn warnings(printed: &str) -> Vec<String> {
-    let mut warnings: Vec<String> = Vec::new();
-    let mut lines = printed.lines().peekable();
-    while let Some(line) = lines.next() {
-        if !line.starts_with("warning: ") || line.contains(") generated ") {
-            continue;
-        }
-        let mut warning = line.to_owned();
-        while let Some(more) = lines.next_if(|line| line.starts_with(' ') && !line.trim().is_empty()) {
-            warning = format!("{warning}\n{more}");
-        }
-        if !warnings.contains(&warning) {
-            warnings.push(warning);
-        }
-    }
-    warnings
+/// Runs a command without showing anything. Returns the text that it prints to its standard output.
+pub fn run_quietly(command: &mut Command) -> anyhow::Result<String> {
+    Ok(String::from_utf8_lossy(&run(command)?).into_owned())
 }
 
-/// Runs a command without showing anything. Returns its standard output.
-pub fn run_quietly(command: &mut Command) -> anyhow::Result<Vec<u8>> {
-    Ok(run(command)?.stdout)
-}
-
-fn run(command: &mut Command) -> anyhow::Result<Output> {
+/// Runs a command without showing anything. Returns the bytes of its standard output.
+pub fn run(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     let line = command_line(command);
     let output = command.output().with_context(|| format!("cannot start `{line}`"))?;
     if !output.status.success() {
         bail!("`{line}` failed ({}){}", output.status, tail(&output));
     }
-    Ok(output)
+    Ok(output.stdout)
 }
 
 /// The command as a user can type it.
@@ -236,15 +183,6 @@ mod tests {
         let mut command = Command::new("qemu");
         command.args(["-append", "console=ttyS0 quiet", "-kernel", "a'b", ""]);
         assert_eq!(command_line(&command), r"qemu -append 'console=ttyS0 quiet' -kernel 'a'\''b' ''");
-    }
-
-    #[test]
-    fn each_warning_of_the_compiler_is_shown_once() {
-        let printed = "   Compiling a v1\nwarning: unstable feature `sse2`\n  |\n  = note: this will be an error\n\n\
-            warning: unstable feature `sse2`\n  |\n  = note: this will be an error\n\n\
-            warning: `a` (lib) generated 1 warning\n    Finished\n";
-        assert_eq!(warnings(printed), ["warning: unstable feature `sse2`\n  |\n  = note: this will be an error"]);
-        assert!(warnings("    Finished in 1 s\n").is_empty());
     }
 
     #[test]

@@ -6,10 +6,9 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{bail, ensure};
+use anyhow::bail;
 
 use crate::packages::QEMU_PROGRAM;
-use crate::progress::run_quietly;
 
 /// Where gdb connects: the port of QEMU's option `-s`, but reachable from this machine only.
 pub const GDB_ADDRESS: &str = "127.0.0.1:1234";
@@ -212,22 +211,6 @@ pub fn machine_type(machine: &str) -> &str {
     named.or(first).unwrap_or_default()
 }
 
-/// Checks that QEMU has the machine type in the value of `-machine`.
-pub fn check_machine(machine: &str) -> anyhow::Result<()> {
-    ensure!(!machine.trim().is_empty(), "--machine: the name is empty; q35 is the default");
-    let name = machine_type(machine);
-    // A heading, then a name and a description per line.
-    let printed = run_quietly(Command::new(QEMU_PROGRAM).args(["-machine", "help"]))?;
-    let printed = String::from_utf8_lossy(&printed);
-    let mut names = printed.lines().skip(1).filter_map(|line| line.split_whitespace().next());
-    ensure!(
-        name.is_empty() || names.any(|known| known == name),
-        "--machine {name}: this QEMU has no such machine; it has q35, pc, microvm and those that \
-         `{QEMU_PROGRAM} -machine help` lists"
-    );
-    Ok(())
-}
-
 /// Words for the command line of a Linux kernel on a busy host. There, the timers of an emulated CPU are late. Linux takes that
 /// for a defect of the machine and stops, or measures the rate of its clock for ever.
 ///
@@ -242,17 +225,26 @@ pub fn timer_words(machine: &str, accelerator: Accelerator) -> &'static str {
     }
 }
 
-/// A smaller number without a letter is probably meant in GiB, not in MiB.
-const LEAST_PLAIN_MIB: u64 = 16;
+/// Parses a number of bytes, which may have K, M, G or T behind it.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[number.len()..] {
+        "" => Some(0),
+        "K" | "k" => Some(10),
+        "M" | "m" => Some(20),
+        "G" | "g" => Some(30),
+        "T" | "t" => Some(40),
+        _ => None,
+    };
+    let digits = number.parse::<u64>().ok().filter(|_| number.bytes().all(|byte| byte.is_ascii_digit()));
+    let bytes = digits.zip(shift).and_then(|(number, shift)| number.checked_mul(1 << shift));
+    bytes.ok_or_else(|| "a size is a number of bytes, or a number with K, M, G or T, such as 256K or 14M".to_owned())
+}
 
-/// Checks an amount of memory in the form of QEMU's `-m`: a number with K, M, G or T. Without a letter, it is in MiB.
+/// Checks an amount of memory in the form of QEMU's `-m`. Without a letter, QEMU would take it to be in MiB.
 pub fn parse_memory(text: &str) -> Result<String, String> {
-    let number = text.strip_suffix(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']).unwrap_or(text);
-    match number.parse::<u64>() {
-        Ok(mib @ 1..LEAST_PLAIN_MIB) if number == text => {
-            Err(format!("a number without a letter is in MiB, and no guest boots with {mib} MiB; did you mean {mib}G?"))
-        }
-        Ok(1..) if number.bytes().all(|byte| byte.is_ascii_digit()) => Ok(text.to_owned()),
+    match parse_size(text) {
+        Ok(1..) if text.ends_with(|c: char| c.is_ascii_alphabetic()) => Ok(text.to_owned()),
         _ => Err("an amount of memory is a number with K, M, G or T, such as 512M or 6G".to_owned()),
     }
 }
@@ -262,12 +254,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_of_memory_are_checked() {
-        for good in ["512", "512M", "6G", "131072k"] {
-            assert_eq!(parse_memory(good).as_deref(), Ok(good));
+    fn sizes_have_at_most_one_letter_and_memory_has_one() {
+        for (text, bytes) in [("512", 512), ("256K", 256 << 10), ("14m", 14 << 20), ("6G", 6 << 30), ("0", 0)] {
+            assert_eq!(parse_size(text), Ok(bytes));
+            assert_eq!(parse_memory(text).is_ok(), bytes >= 1 << 10, "{text}");
         }
-        for bad in ["", "M", "0", "0G", "1.5G", "512MB", "-1", "+1", "1 G", "+3", "99999999999999999999"] {
-            assert!(parse_memory(bad).is_err(), "{bad}");
+        for bad in ["", "K", "1.5M", "512MB", "-1", "+1", "1 G", "1X", "99999999999999999999", "99999999999G", "é"] {
+            assert!(parse_size(bad).is_err() && parse_memory(bad).is_err(), "{bad}");
         }
     }
 }

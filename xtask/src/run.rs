@@ -128,7 +128,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let default_guest = kernel.is_none() && initrd.is_none();
     let needs = [packages::QEMU, packages::BUSYBOX, packages::KMOD];
     packages::ensure(if default_guest { &needs } else { &needs[..1] })?;
-    qemu::check_machine(&args.machine)?;
 
     let image = image::build()?;
     let (kernel, initrd) = match (kernel, initrd) {

@@ -313,21 +313,4 @@ mod tests {
         let runner = tied.get_envs().find(|(name, _)| *name == RUNNER.0).and_then(|(_, value)| value);
         assert!(runner.is_some_and(|runner| runner.to_string_lossy().contains("pdeathsig")));
     }
-
-    /// Without `--locked`, cargo completes a lock file before a check can find that it is incomplete.
-    #[test]
-    fn an_incomplete_lock_file_is_not_completed_before_it_is_checked() {
-        let configuration = std::fs::read_to_string(paths::root().join(".cargo/config.toml")).unwrap();
-        assert!(
-            configuration.contains("xtask = \"run --locked "),
-            "every other command of this workspace comes after it"
-        );
-        let fuzz = |step: &Step| step.typed().contains("fuzz/Cargo.toml") && !step.typed().contains("cargo fmt");
-        for steps in [host_steps(None), host_steps(Some("e820"))] {
-            assert!(steps.iter().any(fuzz));
-            for step in steps.iter().filter(|step| fuzz(step)) {
-                assert!(step.arguments.iter().any(|argument| argument == "--locked"), "{}", step.typed());
-            }
-        }
-    }
 }

@@ -14,7 +14,7 @@ use anyhow::Context;
 use crate::apt::{self, Apart, compare_versions};
 use crate::guest::Guest;
 use crate::paths;
-use crate::progress::run_quietly;
+use crate::progress::{run, run_quietly};
 
 /// A kernel in a package.
 struct Packaged {
@@ -102,7 +102,7 @@ impl Packaged {
                 return Ok(file);
             }
             let unpacked = partial.join("kernel");
-            let bytes = run_quietly(Command::new("gzip").arg("-dc").arg(&file))?;
+            let bytes = run(Command::new("gzip").arg("-dc").arg(&file))?;
             fs::write(&unpacked, bytes).with_context(|| format!("cannot write {}", unpacked.display()))?;
             Ok(unpacked)
         })?;
@@ -133,8 +133,7 @@ impl Packaged {
 
 /// The names of the packages that apt knows and that begin with `start`, one per line.
 fn known_packages(mut apt_cache: Command, start: &str) -> anyhow::Result<String> {
-    let names = run_quietly(apt_cache.args(["pkgnames", start]))?;
-    Ok(String::from_utf8_lossy(&names).into_owned())
+    run_quietly(apt_cache.args(["pkgnames", start]))
 }
 
 /// The package with the newest version among the names, one per line. The version is between `start` and `end`. If `end` is empty,

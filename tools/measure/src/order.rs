@@ -140,17 +140,6 @@ mod tests {
     }
 
     #[test]
-    fn functions_are_named_once_in_the_order_of_their_first_use() {
-        let function = |at, name: &str| (at, 0x10, name.to_owned());
-        let functions = Functions(vec![function(0x10, "a"), function(0x20, "b"), function(0x30, "c")]);
-        let mut names = Vec::new();
-        functions.add_new(&[0x38, 0x0f, 0x10, 0x14, 0x40, 0x38], &mut names);
-        functions.add_new(&[0x2f, 0x10], &mut names);
-        assert_eq!(names, ["c", "a", "b"]);
-        assert_eq!(script("a target", &names), format!("{HEAD}a target{HEAD_END}*(.text.c)\n*(.text.a)\n*(.text.b)\n"));
-    }
-
-    #[test]
     fn the_linker_script_includes_the_file_in_front_of_all_other_code() {
         let read = |name: &str| fs::read_to_string(paths::root().join(name)).unwrap();
         assert!(read("linker.ld").contains(&format!("INCLUDE {FILE} *(.text .text.*)")));

@@ -91,7 +91,7 @@ impl List {
         for (binary, arguments) in BINARIES {
             let mut cargo = paths::cargo();
             cargo.args(arguments.split(' ')).args(["--quiet", "--", "--list", "--format", "terse"]);
-            let printed = String::from_utf8(run_quietly(&mut cargo)?)?;
+            let printed = run_quietly(&mut cargo)?;
             let names = printed.lines().filter_map(|line| line.strip_suffix(": test"));
             there.extend(names.map(|name| format!("{binary}::{name}")));
         }

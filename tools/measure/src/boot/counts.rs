@@ -251,15 +251,6 @@ memory_region_ops_write cpu 0 mr 0x5 addr 0x501 value 0x30 size 1 name 'isa-debu
     }
 
     #[test]
-    fn a_run_that_does_not_reach_the_kernel_has_no_counts() {
-        let mut counter = Counter::default();
-        for line in TRACE.lines().take(14) {
-            counter.take(line);
-        }
-        assert_eq!(counter.result(), None);
-    }
-
-    #[test]
     fn exits_are_counted_up_to_the_marker() {
         let trace = "\
 kvm_run_exit cpu_index 0, reason 17

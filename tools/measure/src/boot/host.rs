@@ -62,7 +62,7 @@ fn kvm() -> &'static str {
 }
 
 fn printed(command: &mut Command) -> String {
-    String::from_utf8(run_quietly(command).unwrap_or_default()).unwrap_or_default()
+    run_quietly(command).unwrap_or_default()
 }
 
 /// The value of the first line "key SEPARATOR value".

@@ -136,8 +136,6 @@ fn total(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt as _;
-
     use super::*;
 
     #[test]
@@ -153,22 +151,5 @@ mod tests {
         assert_eq!(counted(folder.path()).unwrap(), Some(90_178_693));
         write("counts-04", "events: Ir\n");
         assert!(counted(folder.path()).is_err(), "cut off");
-    }
-
-    #[test]
-    fn the_smallest_counts_are_compared_and_their_spread_is_the_noise() {
-        let (firmware, base) = (Runs(vec![190_100, 189_300, 190_000]), Runs(vec![91_400, 90_300]));
-        assert_eq!(OverBaseLine::of(&firmware, &base), Some(OverBaseLine { instructions: 99_000, noise: 1_100 }));
-        assert_eq!(OverBaseLine::of(&base, &firmware).map(|over| over.instructions), Some(0));
-        assert_eq!(OverBaseLine::of(&firmware, &Runs::default()), None);
-        assert_eq!(OverBaseLine::of(&Runs::default(), &base), None);
-    }
-
-    #[test]
-    fn only_a_guest_that_reached_an_end_is_counted() {
-        let ended = |code: i32| reached_its_end(ExitStatus::from_raw(code << 8));
-        assert!(ended(0x30 * 2 + 1) && ended(0x70 * 2 + 1));
-        assert!(!ended(0) && !ended(1) && !ended(2));
-        assert!(!reached_its_end(ExitStatus::from_raw(9)), "a signal");
     }
 }

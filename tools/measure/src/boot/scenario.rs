@@ -255,7 +255,7 @@ fn options(words: &[String]) -> impl Iterator<Item = [&str; 2]> {
 }
 
 /// A number of bytes in the largest unit that is exact.
-pub fn size(bytes: u64) -> String {
+fn size(bytes: u64) -> String {
     for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
         if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
             return format!("{} {unit}", bytes >> shift);
@@ -264,37 +264,6 @@ pub fn size(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
-/// Parses a number of bytes, which may have K, M or G behind it.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let (number, shift) = match text.as_bytes().last() {
-        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
-        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
-        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    let bytes = number.parse::<u64>().ok().filter(|_| digits).and_then(|number| number.checked_mul(1 << shift));
-    bytes.ok_or_else(|| "a size is a number of bytes, or a number with K, M or G, such as 256K or 14M".to_owned())
-}
-
 fn accelerator_name<S: serde::Serializer>(accelerator: &Accelerator, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(accelerator.name())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_parsed_and_shown() {
-        for (text, bytes) in [("512", 512), ("256K", 256 << 10), ("14m", 14 << 20), ("1G", 1 << 30), ("0", 0)] {
-            assert_eq!(parse_size(text), Ok(bytes));
-        }
-        for bad in ["", "K", "1.5M", "-1", "+1", "1T", "99999999999999999999", "99999999999G", "é"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-        assert_eq!(size(256 << 10), "256 KiB");
-        assert_eq!(size((1 << 20) + 1), "1048577 B");
-        assert_eq!(size(1 << 30), "1 GiB");
-    }
 }

@@ -159,32 +159,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_qemu_7_2_are_parsed() {
-        let line = parse("7898@1795338802.451000:vm_state_notify running 1 reason 9 (running)\n").unwrap();
-        assert_eq!(line.time, Some(Duration::new(1_795_338_802, 451_000_000)));
-        assert_eq!(line.event, Event::Running);
-        let line = parse("7903@1795338802.453794:fw_cfg_select 0x56253ab85f30 key 0x0019 'file_dir', ret: 1").unwrap();
-        assert_eq!(line.event, Event::Select(0x19));
-        let line = parse("fw_cfg_select 0x55b50ef850b0 key 0x3f70 'unknown', ret: 0").unwrap();
-        assert_eq!((line.time, end(&line.event)), (None, Some(End::Reset)));
-        assert_eq!(
-            parse("pci_cfg_write mch 00:00.0 @0x60 <- 0xb0000001").unwrap().event,
-            Event::ConfigWrite("mch 00:00.0 @0x60 <- 0xb0000001")
-        );
-        assert_eq!(parse("flatview_new 0x7f95b401af30 (root 0x556bfab582e0)").unwrap().event, Event::NewView);
-        assert_eq!(parse("41@1.000002:kvm_run_exit cpu_index 0, reason 2").unwrap().event, Event::Exit);
-    }
-
-    #[test]
-    fn accesses_are_parsed() {
-        let text =
-            "memory_region_ops_read cpu 0 mr 0x556bfacde280 addr 0xcfc value 0x29c08086 size 4 name 'pci-conf-data'";
-        let Event::Access(access) = parse(text).unwrap().event else { panic!("no access") };
-        assert!(access.is_config() && !access.write);
-        assert_eq!((access.address, access.value), (0xcfc, 0x29c0_8086));
-    }
-
-    #[test]
     fn accesses_of_qemu_itself_and_other_lines_are_ignored() {
         for text in [
             "memory_region_ops_write cpu -1 mr 0x55b50edd99e0 addr 0xfee00000 value 0x0 size 4 name 'apic-msi'",

@@ -230,10 +230,4 @@ Trace 0: 0x7fe7b40ec100 [0000000000000000/0000000001000223/0000c0b0/ff000200]
             assert_eq!(linked(outside), None, "{outside:#x}");
         }
     }
-
-    #[test]
-    fn a_run_that_does_not_reach_the_kernel_has_no_counts() {
-        assert_eq!(read(LOG.split_once("fw_cfg_select 0x55cc679adf20 key 0x3f30").unwrap().0), None);
-        assert_eq!(read(""), None);
-    }
 }

@@ -2,13 +2,10 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::str::FromStr;
 
 use anyhow::{Context as _, ensure};
 use xtask::packages::{self, Need};
-use xtask::paths;
-use xtask::progress::run_quietly;
 
 use crate::boot::scenario::Scenario;
 
@@ -107,35 +104,4 @@ impl Choice {
                 .map_err(|error| format!("missing: {error:#}")),
         }
     }
-
-    /// Its version, if it is known.
-    pub fn version(&self) -> String {
-        match self {
-            Self::Firstlight => own_version(),
-            Self::Peer(peer) => peer.need.found().and_then(|path| package_version(&path)).unwrap_or_default(),
-            Self::File(path) => path.display().to_string(),
-        }
-    }
-}
-
-/// The version of this repository: the package's, and the commit if git knows it.
-fn own_version() -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    let describe = ["describe", "--always", "--dirty"];
-    let commit = run_quietly(Command::new("git").args(describe).current_dir(paths::root())).ok();
-    let commit = commit.and_then(|printed| String::from_utf8(printed).ok()).unwrap_or_default();
-    match commit.trim() {
-        "" => version.to_owned(),
-        commit => format!("{version} ({commit})"),
-    }
-}
-
-/// The name and version of the Debian package that a file belongs to.
-fn package_version(path: &Path) -> Option<String> {
-    let owner = run_quietly(Command::new("dpkg-query").arg("--search").arg(path)).ok()?;
-    let owner = String::from_utf8(owner).ok()?;
-    let package = owner.split(':').next()?.trim().to_owned();
-    let version =
-        run_quietly(Command::new("dpkg-query").args(["--show", "--showformat", "${Version}", &package])).ok()?;
-    Some(format!("{package} {}", String::from_utf8(version).ok()?.trim()))
 }

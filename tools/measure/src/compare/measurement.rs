@@ -10,7 +10,7 @@ use xtask::progress::{Rounds, command_line, say, shell_word};
 use xtask::qemu::{self, Accelerator};
 
 use super::firmware::Choice;
-use super::report::{Firmware, Measured, Report, Row, Run, Times};
+use super::report::{Measured, Report, Row, Run, Times};
 use super::stats::{Summary, millis};
 use super::timing::{self, Sample};
 use crate::boot::counts::{self, Counts};
@@ -196,8 +196,7 @@ impl Measurement {
 
     /// The results.
     pub fn report(self, choices: &[Choice]) -> Report {
-        let firmware =
-            choices.iter().map(|choice| Firmware { name: choice.name(), version: choice.version() }).collect();
+        let firmware = choices.iter().map(Choice::name).collect();
         let log = self.log;
         let scenarios = self.groups.into_iter().map(|group| group.measured(&log)).collect();
         let arguments = std::env::args().skip(1).map(|word| shell_word(&word));
@@ -385,20 +384,6 @@ mod tests {
         assert_eq!(run.total(), row.times.total.unwrap().median);
         assert_eq!(row_of(&[(10, 80), (50, 10)]).median_run.unwrap().total(), 60.0, "the faster one in the middle");
         assert_eq!(row_of(&[]).median_run, None);
-    }
-
-    #[test]
-    fn a_base_line_has_qemus_start_and_one_phase() {
-        let base = Sample { firmware: None, loading: None, ..sample(2) };
-        let run = median_run(&[base], None).unwrap();
-        assert_eq!((run.phases(), run.total()), ([Some(40.0), Some(2.0), None, None], 42.0));
-    }
-
-    #[test]
-    fn the_base_line_is_subtracted_but_never_below_zero() {
-        let over = times(&[sample(1), sample(5), sample(9)], None, 2.0).over_base_line.unwrap();
-        assert_eq!((over.min, over.median, over.max), (0.0, 3.0, 7.0));
-        assert_eq!(base_times(&[sample(1)]).over_base_line, None);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use self::firmware::Choice;
 use self::measurement::Measurement;
 use self::report::{Report, svg, table};
 use crate::boot::probe::{self, Files, Format};
-use crate::boot::scenario::{Transport, parse_size};
+use crate::boot::scenario::Transport;
 
 /// Compare boot times and costs with other firmware
 ///
@@ -72,11 +72,11 @@ pub struct Args {
     initrd: Option<PathBuf>,
 
     /// The probe kernel's size, such as 256K or 14M
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = qemu::parse_size)]
     kernel_size: Option<u64>,
 
     /// The size of the probe's initrd; 0 is no initrd
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = qemu::parse_size)]
     initrd_size: Option<u64>,
 
     /// The probe kernel's form
@@ -134,9 +134,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
 
     packages::ensure(&[packages::QEMU])?;
-    for machine in &args.machine {
-        qemu::check_machine(machine)?;
-    }
     if chosen {
         install(&choices);
     }

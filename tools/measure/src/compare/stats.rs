@@ -52,16 +52,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_of_the_sorted_times() {
-        let times = |millis: &[u64]| Summary::of(millis.iter().copied().map(Duration::from_millis));
-        let found = |millis| times(millis).map(|found| (found.min, found.median, found.max));
-        assert_eq!(found(&[9, 1, 5]), Some((1.0, 5.0, 9.0)));
-        assert_eq!(found(&[4, 1, 2, 100]), Some((1.0, 3.0, 100.0)));
-        assert_eq!(found(&[7]), Some((7.0, 7.0, 7.0)));
-        assert_eq!(times(&[]), None);
-    }
-
-    #[test]
     fn the_spread_is_the_width_of_the_middle_half() {
         let iqr = |millis: &[u64]| Summary::of(millis.iter().copied().map(Duration::from_millis)).unwrap().iqr;
         assert_eq!(iqr(&[7; 3]), None);

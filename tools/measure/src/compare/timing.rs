@@ -149,14 +149,6 @@ mod tests {
     }
 
     #[test]
-    fn the_base_line_has_no_loading() {
-        let trace = "1@100.450000:vm_state_notify running 1 reason 9 (running)\n\
-                     1@100.450100:fw_cfg_select 0x5 key 0x3f70 'unknown', ret: 0\n";
-        let found = sample(trace, &ended()).unwrap();
-        assert_eq!((found.firmware, found.loading, found.guest), (None, None, micros(100)));
-    }
-
-    #[test]
     fn a_run_that_does_not_reach_its_end_is_no_sample() {
         assert_eq!(sample(TRACE, &ended()), None);
         assert_eq!(sample("", &ended()), None);

@@ -142,12 +142,4 @@ mod tests {
         assert_ne!(code(&one, true), code(&list(&[]), true));
         assert_ne!(code(&one, true), code(&one.replace("One", "Zero"), true));
     }
-
-    #[test]
-    fn the_root_table_is_read_from_the_log() {
-        let line = "<6>[    0.005] ACPI: RSDT 0x000000001FFE2408 000038 (v01 BOCHS  BXPC     00000001 BXPC 00000001)";
-        assert_eq!(root_table(line), Some(("RSDT", "000038 (v01 BOCHS  BXPC     00000001 BXPC 00000001)")));
-        assert_eq!(root_table(&line.replace("RSDT", "APIC")), None);
-        assert_eq!(root_table("<6>[    0.1] ACPI: Interpreter enabled"), None);
-    }
 }

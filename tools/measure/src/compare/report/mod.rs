@@ -22,19 +22,10 @@ pub struct Report {
     pub date: String,
     /// The machine that measured.
     pub host: Host,
-    /// The firmware images.
-    pub firmware: Vec<Firmware>,
+    /// The names of the firmware images.
+    pub firmware: Vec<String>,
     /// The scenarios.
     pub scenarios: Vec<Measured>,
-}
-
-/// A firmware.
-#[derive(Debug, Clone, Serialize)]
-pub struct Firmware {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
 }
 
 /// One scenario under every firmware.

@@ -75,7 +75,7 @@ pub fn overviews(report: &Report) -> Vec<Words> {
 }
 
 fn overview(report: &Report, name: &str, value: Value) -> Words {
-    let heads = std::iter::once(name.to_owned()).chain(report.firmware.iter().map(|firmware| firmware.name.clone()));
+    let heads = std::iter::once(name.to_owned()).chain(report.firmware.iter().cloned());
     let mut words = vec![heads.collect::<Vec<_>>()];
     for measured in &report.scenarios {
         let values = measured.rows.iter().map(|row| value(row).unwrap_or_else(|| NONE.to_owned()));
