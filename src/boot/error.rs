@@ -96,6 +96,8 @@ pub enum Error {
     },
     /// The kernel is an EFI program that cannot be started.
     Efi(pe::Error),
+    /// The shim is not an EFI program that can be started.
+    Shim(pe::Error),
     /// The EFI program could not be started.
     EfiNotStarted(Status),
     /// The EFI program returned.
@@ -257,6 +259,7 @@ impl fmt::Display for Error {
                 write!(f, "kernel too old: its boot protocol is {major}.{minor:02}; 2.00 (Linux 1.3.73) is needed")
             }
             Self::Efi(error) => error.fmt(f),
+            Self::Shim(error) => write!(f, "the shim (QEMU -shim): {error}"),
             Self::EfiNotStarted(status) => {
                 write!(f, "the EFI program could not be started: {status}; give the machine more memory")
             }

@@ -5,6 +5,10 @@ use crate::addr::{PhysAddr, PhysRange};
 use crate::fw_cfg::{FwCfg, Item, Key};
 use crate::hal::HostAccess;
 
+/// The file with the kernel as the user passed it. QEMU 10 offers it besides the divided one (`hw/i386/x86-common.c`,
+/// `x86_load_linux`).
+pub const UNMODIFIED: &str = "etc/boot/kernel";
+
 /// Where the bytes of a kernel file are. A Linux kernel file is setup code, followed by the code that is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelFile {
@@ -41,11 +45,13 @@ impl KernelFile {
         }
     }
 
-    /// The whole file, in one or two parts. The host is asked for the length of the setup code.
+    /// The whole file, in one or two parts. Instead of a divided file it is the unmodified one, if the host offers that: signatures
+    /// and measurements cover every byte. If not, the host is asked for the length of the setup code.
     pub fn parts<M: HostAccess>(self, machine: &mut M, fw_cfg: &FwCfg) -> [Blob<'static>; 2] {
-        match self {
-            Self::Whole(file) => [file, Blob::default()],
-            Self::Divided { setup, code, .. } => {
+        match (self, fw_cfg.find(UNMODIFIED).filter(|file| !file.is_empty())) {
+            (Self::Whole(file), _) => [file, Blob::default()],
+            (Self::Divided { .. }, Some(file)) => [file.into(), Blob::default()],
+            (Self::Divided { setup, code, .. }, None) => {
                 let len = fw_cfg.read_u32(machine, Key::SETUP_SIZE);
                 [Item::new(setup, len).into(), code.into()]
             }
@@ -67,5 +73,33 @@ impl KernelFile {
             Self::Whole(_) => None,
             Self::Divided { address, .. } => Some(PhysAddr::new(fw_cfg.read_u32(machine, address).into())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::fw_cfg::FakeFwCfg;
+    use crate::fakes::machine::FakeMachine;
+
+    fn parts(device: FakeFwCfg, file: KernelFile) -> [Blob<'static>; 2] {
+        let mut machine = FakeMachine::new().with(device);
+        let fw_cfg = FwCfg::probe(&mut machine).unwrap();
+        file.parts(&mut machine, &fw_cfg)
+    }
+
+    #[test]
+    fn the_whole_of_a_divided_file_is_the_unmodified_file_if_the_host_has_it() {
+        let device = || FakeFwCfg::new(true).with_item(0x17, &512_u32.to_le_bytes());
+        let [setup, code] = [Key::SETUP_DATA, Key::KERNEL_DATA].map(|key| Item::new(key, 512));
+        let divided = KernelFile::Divided { setup: setup.key(), code, address: Key::KERNEL_ADDR };
+        let both = [setup.into(), code.into()];
+        assert_eq!(parts(device(), divided), both);
+        assert_eq!(parts(device().with_file(UNMODIFIED, b""), divided), both, "an empty file is none");
+        let [file, rest] = parts(device().with_file(UNMODIFIED, b"unmodified"), divided);
+        assert_eq!((file.len(), rest), (10, Blob::default()));
+        let whole = Blob::Bytes(b"another");
+        let with_file = device().with_file(UNMODIFIED, b"unmodified");
+        assert_eq!(parts(with_file, KernelFile::Whole(whole)), [whole, Blob::default()]);
     }
 }

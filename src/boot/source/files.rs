@@ -5,17 +5,17 @@
 //! for only if there is no numbered kernel.
 //!
 //! Left out: `etc/boot/kernel` when there is a numbered kernel. It is the same kernel without the host's changes to the
-//! header, and none of these changes matter here (see `docs/kernels.md`).
+//! header. They matter only to EFI programs ([`KernelFile::parts`]).
 
 use crate::boot::error::Error;
 use crate::boot::extras::{CommandLine, Extras};
-use crate::boot::kernel_file::KernelFile;
+use crate::boot::kernel_file::{KernelFile, UNMODIFIED};
 use crate::boot::protocol::Kernel;
 use crate::fw_cfg::FwCfg;
 use crate::hal::HostAccess;
 
-/// The files for a kernel; the first one counts (QEMU 10 `hw/i386/x86-common.c`, `x86_load_linux`).
-const KERNELS: [&str; 2] = ["opt/org.firstlight/kernel", "etc/boot/kernel"];
+/// The files for a kernel; the first one counts.
+const KERNELS: [&str; 2] = ["opt/org.firstlight/kernel", UNMODIFIED];
 /// The file with an initrd.
 const INITRD: &str = "opt/org.firstlight/initrd";
 /// The file with a command line.

@@ -36,6 +36,7 @@ pub fn volume(program: &EfiProgram) -> Result<FileSystem<'static>, Status> {
     let mut volume = Volume::new();
     let whole = |blob| [blob, Default::default()];
     volume.add(VolumeFile::new("kernel", program.file))?;
+    volume.add(VolumeFile::new("shim", whole(program.shim.unwrap_or_default())))?;
     volume.add(VolumeFile::new("initrd", whole(program.initrd.unwrap_or_default())))?;
     volume.add(VolumeFile::new("cmdline", whole(program.command_line)))?;
     Ok(FileSystem::new(volume))

@@ -125,8 +125,8 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
         services.install(None, Tcg2Protocol::GUID, interface)?;
     }
 
-    let kernel = VolumeFile::new("kernel", program.file);
-    let file = Volume::file_path(&kernel).map_err(no_room)?;
+    let name = if program.shim.is_some() { "shim" } else { "kernel" };
+    let file = Volume::file_path(&VolumeFile::new(name, program.file)).map_err(no_room)?;
     let nodes = |path| DevicePath::parse(path).map(DevicePath::nodes_bytes).unwrap_or_default();
     let both = PathBuilder::new().nodes(nodes(&path)).and_then(|path| path.nodes(nodes(&file)));
     let path = both.and_then(PathBuilder::end).map_err(no_room)?;

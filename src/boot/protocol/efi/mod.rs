@@ -4,6 +4,9 @@
 //! memory, without a copy. The firmware then gives it boot services ([`EfiProgram`] has what these start with), and calls it. It
 //! gets the command line as its load options, and a kernel's stub asks for the initrd by a protocol.
 //!
+//! If the host offers a shim (QEMU's `-shim`), that is the program, and loads the kernel file from the volume that it was itself
+//! loaded from.
+//!
 //! Left out: a program that says it runs at one address only, if that is not free.
 
 mod options;
@@ -36,12 +39,17 @@ use crate::tpm::Presence;
 /// The stack of programs (UEFI 2.3.4: 128 KiB or more).
 const STACK_LEN: u64 = 128 << 10;
 
+/// The file with a shim (QEMU 10 `hw/i386/x86-common.c`, `x86_load_linux`).
+const SHIM: &str = "etc/boot/shim";
+
 /// An EFI program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EfiKernel {
-    /// The file, in one or two parts.
-    parts: [Blob<'static>; 2],
-    /// Its first bytes, which [`Image::parse`] accepts.
+    /// The kernel file, in one or two parts.
+    file: [Blob<'static>; 2],
+    /// The file with the shim that loads the kernel, if there is one.
+    shim: Option<Blob<'static>>,
+    /// The first bytes of the program, which [`Image::parse`] accepts.
     headers: Vec<u8>,
 }
 
@@ -52,27 +60,49 @@ impl EfiKernel {
     /// [`Error::Efi`]; [`Error::FwCfg`].
     #[cold]
     pub fn of_file<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, file: KernelFile) -> Result<Self, Error> {
-        let parts = file.parts(machine, fw_cfg);
-        let mut headers = Vec::new();
-        for part in place::piece(&parts, 0, pe::MOST_HEADERS as u32) {
-            let bytes = part.read(machine, fw_cfg)?;
-            heap::extend(&mut headers, &bytes).map_err(|_| Error::HeapFull)?;
-        }
-        let kernel = Self { parts, headers };
+        let file = file.parts(machine, fw_cfg);
+        let mut kernel = Self { file, shim: None, headers: headers(machine, fw_cfg, &file)? };
         kernel.image()?;
+        if let Some(shim) = fw_cfg.find(SHIM).filter(|shim| !shim.is_empty()).map(Blob::from) {
+            kernel = Self { headers: headers(machine, fw_cfg, &[shim, Blob::default()])?, shim: Some(shim), ..kernel };
+            kernel.image().map_err(|error| match error {
+                Error::Efi(error) => Error::Shim(error),
+                error => error,
+            })?;
+        }
         Ok(kernel)
     }
 
-    fn image(&self) -> Result<Image, Error> {
-        Ok(Image::parse(&self.headers, place::len(&self.parts))?)
+    /// The program's file: the shim's, or else the kernel's.
+    fn program(&self) -> [Blob<'static>; 2] {
+        self.shim.map_or(self.file, |shim| [shim, Blob::default()])
     }
 
-    /// The range of the file, if that is in memory.
+    /// What the load options begin with: a shim takes the first word as the name of the file that it loads, and passes on the rest.
+    const fn first_option(&self) -> &'static str {
+        if self.shim.is_some() { "kernel " } else { "" }
+    }
+
+    fn image(&self) -> Result<Image, Error> {
+        Ok(Image::parse(&self.headers, place::len(&self.program()))?)
+    }
+
+    /// The range of the kernel file, if that is in memory.
     #[must_use]
     pub const fn place(&self) -> Option<PhysRange> {
-        let [first, _] = &self.parts;
+        let [first, _] = &self.file;
         first.place()
     }
+}
+
+/// The first bytes of a file, with all headers of the program in it.
+fn headers<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, file: &[Blob<'static>; 2]) -> Result<Vec<u8>, Error> {
+    let mut headers = Vec::new();
+    for part in place::piece(file, 0, pe::MOST_HEADERS as u32) {
+        let bytes = part.read(machine, fw_cfg)?;
+        heap::extend(&mut headers, &bytes).map_err(|_| Error::HeapFull)?;
+    }
+    Ok(headers)
 }
 
 /// Loads a program as [`crate::boot::load`] does.
@@ -91,9 +121,9 @@ pub fn load<M: HostAccess>(
     let image = kernel.image()?;
     map_all(*machine, map)?;
     let place = allocate_image(map, &image)?;
-    place::load(*machine, fw_cfg, &kernel.parts, &image, place)?;
+    place::load(*machine, fw_cfg, &kernel.program(), &image, place)?;
     pe::relocate(*machine, &image, place.start())?;
-    let options = options::load(*machine, fw_cfg, map, &extras.command_line)?;
+    let options = options::load(*machine, fw_cfg, map, kernel.first_option(), &extras.command_line)?;
     let stack =
         map.allocate(STACK_LEN, Alignment::PAGE, PhysRange::LOW_4_GIB, Placement::Top, MemoryType::BOOT_SERVICES_DATA);
     let stack = stack.ok_or(Error::NoEfiMemory { needed: STACK_LEN })?;
@@ -110,7 +140,8 @@ pub fn load<M: HostAccess>(
         placed: Placed { place, len: image.len().into(), entry, subsystem: image.subsystem() },
         options,
         stack,
-        file: kernel.parts,
+        file: kernel.file,
+        shim: kernel.shim,
         initrd,
         command_line: kept(extras.command_line.text),
         tpm: Presence::Absent,

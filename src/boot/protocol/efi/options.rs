@@ -13,7 +13,7 @@ use crate::memory_map::{MemoryMap, Placement};
 /// As many characters are written at a time.
 const PIECE: usize = 64;
 
-/// Puts the command line into memory, with a NUL. It is an empty range without a command line.
+/// Puts `first` and the command line into memory, with a NUL. It is an empty range if both are empty.
 ///
 /// # Errors
 /// [`Error::FwCfg`], [`Error::NoEfiMemory`].
@@ -21,22 +21,23 @@ pub fn load<M: HostAccess>(
     machine: &mut M,
     fw_cfg: &FwCfg,
     map: &mut MemoryMap,
+    first: &str,
     command_line: &CommandLine<'_>,
 ) -> Result<PhysRange, Error> {
-    if command_line.is_empty() {
+    if first.is_empty() && command_line.is_empty() {
         return Ok(PhysRange::default());
     }
     let bytes = command_line.text.read(machine, fw_cfg)?;
     let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
     // Editors end a file with a newline, which is not part of the command line.
     let text = if command_line.has_nul { text } else { text.strip_suffix(b"\n").unwrap_or(text) };
-    let needed = (heap::count(characters(text)) as u64).saturating_add(1).saturating_mul(2);
+    let needed = (heap::count(characters(first, text)) as u64).saturating_add(1).saturating_mul(2);
     let none = Error::NoEfiMemory { needed };
     let kind = MemoryType::LOADER_DATA;
     let room = needed.checked_next_multiple_of(Alignment::PAGE.bytes()).ok_or(none)?;
     let place = map.allocate(room, Alignment::PAGE, PhysRange::LOW_4_GIB, Placement::Top, kind).ok_or(none)?;
     let mut at = place.start();
-    let mut rest = characters(text).fuse();
+    let mut rest = characters(first, text).fuse();
     let mut is_done = false;
     while !is_done {
         let mut piece = [[0; 2]; PIECE];
@@ -58,11 +59,11 @@ pub fn load<M: HostAccess>(
     Ok(place.split_at(needed).0)
 }
 
-/// The text in UTF-16. What is not UTF-8 is taken as Latin-1, so that no byte is lost.
-fn characters(text: &[u8]) -> impl Iterator<Item = u16> + '_ {
+/// Both texts in UTF-16. If `text` is not UTF-8, it is taken as Latin-1, so that no byte is lost.
+fn characters<'a>(first: &'a str, text: &'a [u8]) -> impl Iterator<Item = u16> + 'a {
     let unicode = core::str::from_utf8(text);
     let mut latin = if unicode.is_ok() { [].iter() } else { text.iter() };
-    let mut unicode = unicode.unwrap_or_default().encode_utf16();
+    let mut unicode = first.encode_utf16().chain(unicode.unwrap_or_default().encode_utf16());
     core::iter::from_fn(move || unicode.next().or_else(|| latin.next().map(|&byte| byte.into())))
 }
 
@@ -76,9 +77,9 @@ mod tests {
 
     #[test]
     fn text_is_unicode_or_else_latin() {
-        let of = |text: &[u8]| characters(text).collect::<Vec<_>>();
-        assert_eq!(of("ä€𝄞".as_bytes()), [0xe4, 0x20ac, 0xd834, 0xdd1e]);
-        assert_eq!(of(b"\xe4b"), [0xe4, 0x62]);
-        assert_eq!(of(b""), []);
+        let of = |first, text: &[u8]| characters(first, text).collect::<Vec<_>>();
+        assert_eq!(of("", "ä€𝄞".as_bytes()), [0xe4, 0x20ac, 0xd834, 0xdd1e]);
+        assert_eq!(of("k ", b"\xe4b"), [0x6b, 0x20, 0xe4, 0x62]);
+        assert_eq!(of("", b""), []);
     }
 }

@@ -22,8 +22,10 @@ pub struct EfiProgram {
     pub options: PhysRange,
     /// Its stack.
     pub stack: PhysRange,
-    /// Its file, in one or two parts.
+    /// The kernel file, in one or two parts. It is the program's, unless the program is a shim.
     pub file: [Blob<'static>; 2],
+    /// The file of the shim that loads the kernel, if the program is one.
+    pub shim: Option<Blob<'static>>,
     /// The initrd, if there is one.
     pub initrd: Option<Blob<'static>>,
     /// The command line as the host has it; empty without one.
