@@ -33,37 +33,28 @@ const SLOW_FOR_VALGRIND: Duration = Duration::from_secs(1);
 const MOST_ACCESSES: u64 = 700_000;
 
 /// One firmware in one scenario, with the results so far.
+#[derive(Default)]
 struct Entry {
-    name: String,
-    image: Result<PathBuf, String>,
+    /// Its image. `None` if there is none, or if it has failed.
+    image: Option<PathBuf>,
     samples: Vec<Sample>,
     /// The samples of the probe that stands in for a real kernel.
     twins: Vec<Sample>,
     taken: Duration,
-    counts: Option<Counts>,
     host_instructions: Runs,
-    /// The missing counts, each with the reason.
-    not_counted: Vec<String>,
+    row: Row,
 }
 
 impl Entry {
-    fn new(name: String, image: Result<PathBuf, String>) -> Self {
-        Self {
-            name,
-            image,
-            samples: Vec::new(),
-            twins: Vec::new(),
-            taken: Duration::ZERO,
-            counts: None,
-            host_instructions: Runs::default(),
-            not_counted: Vec::new(),
-        }
+    fn new(firmware: String, image: Result<PathBuf, String>) -> Self {
+        let row = Row { firmware, failure: image.as_ref().err().cloned(), ..Row::default() };
+        Self { image: image.ok(), row, ..Self::default() }
     }
 
     /// Whether it is to run in this round.
     fn is_due(&self, round: usize, linux: bool) -> bool {
         let slow = self.taken > SLOW && self.samples.len() >= SLOW_RUNS;
-        self.image.is_ok() && !slow && !(linux && round >= LINUX_RUNS)
+        self.image.is_some() && !slow && !(linux && round >= LINUX_RUNS)
     }
 }
 
@@ -135,8 +126,8 @@ impl Measurement {
                     return Ok(());
                 }
                 time(entry, place, twin.filter(|_| !base), &log)?;
-                match &entry.image {
-                    Err(why) if base && round == 0 => {
+                match &entry.row.failure {
+                    Some(why) if base && round == 0 => {
                         bail!(
                             "{}: nothing can be measured, because QEMU with the base line image {why}",
                             place.scenario.name()
@@ -187,7 +178,7 @@ impl Measurement {
             let count = group.entries.len();
             for number in (0..count).map(|number| (number + first) % count) {
                 let Some(entry) = group.entries.get_mut(number) else { continue };
-                progress.next(&format!("{what}: {}, {}", entry.name, group.place.scenario.name()));
+                progress.next(&format!("{what}: {}, {}", entry.row.firmware, group.place.scenario.name()));
                 work(entry, &group.place, group.twin.as_ref(), number == 0)?;
             }
         }
@@ -207,12 +198,12 @@ impl Measurement {
 
 /// Counts at full speed, and then with the exact clock.
 fn count(entry: &mut Entry, place: &Place, kvm: bool) -> anyhow::Result<()> {
-    let Ok(image) = entry.image.clone() else { return Ok(()) };
+    let Some(image) = &entry.image else { return Ok(()) };
     // The firmware boots, but may take too long while it is counted.
-    let mut counts = match counts::at_full_speed(&place.scenario, &image, &place.payload)? {
+    let mut counts = match counts::at_full_speed(&place.scenario, image, &place.payload)? {
         Ok(counts) => counts,
         Err(why) => {
-            entry.not_counted.push(format!("not counted: {why}"));
+            entry.row.not_counted.push(format!("not counted: {why}"));
             return Ok(());
         }
     };
@@ -221,35 +212,38 @@ fn count(entry: &mut Entry, place: &Place, kvm: bool) -> anyhow::Result<()> {
             "instructions and exits are not counted: the firmware polls a device, with {} accesses",
             counts.accesses
         );
-        entry.not_counted.push(why);
+        entry.row.not_counted.push(why);
     } else {
-        match counts::exact(&place.scenario, &image, &place.payload, kvm)? {
+        match counts::exact(&place.scenario, image, &place.payload, kvm)? {
             Ok(mut exact) => {
-                entry.not_counted.append(&mut exact.not_counted);
+                entry.row.not_counted.append(&mut exact.not_counted);
                 counts = Counts { accesses: counts.accesses, ..exact };
             }
-            Err(why) => entry.not_counted.push(format!("instructions and exits are not counted: {why}")),
+            Err(why) => entry.row.not_counted.push(format!("instructions and exits are not counted: {why}")),
         }
     }
-    entry.counts = Some(counts);
+    entry.row.counts = Some(counts);
     Ok(())
 }
 
 /// Counts the host's instructions if TCG executes the guest and the firmware is fast enough for valgrind.
 fn count_host_instructions(entry: &mut Entry, place: &Place) -> anyhow::Result<()> {
-    let Ok(image) = &entry.image else { return Ok(()) };
+    let Some(image) = &entry.image else { return Ok(()) };
     if place.scenario.accelerator != Accelerator::Tcg {
         return Ok(());
     }
     let samples = if entry.twins.is_empty() { &entry.samples } else { &entry.twins };
     let fastest = samples.iter().map(|sample| sample.guest).min().unwrap_or_default();
     if fastest > SLOW_FOR_VALGRIND {
-        entry.not_counted.push("host instructions are not counted: the firmware is too slow under valgrind".to_owned());
+        entry
+            .row
+            .not_counted
+            .push("host instructions are not counted: the firmware is too slow under valgrind".to_owned());
         return Ok(());
     }
     let counted = host_instructions::count(&place.scenario, image, &place.payload, &mut entry.host_instructions)?;
     if let Err(why) = counted {
-        entry.not_counted.push(format!("host instructions are not counted: {why}"));
+        entry.row.not_counted.push(format!("host instructions are not counted: {why}"));
     }
     Ok(())
 }
@@ -257,11 +251,11 @@ fn count_host_instructions(entry: &mut Entry, place: &Place) -> anyhow::Result<(
 fn time(entry: &mut Entry, place: &Place, twin: Option<&Place>, log: &Path) -> anyhow::Result<()> {
     let start = Instant::now();
     for (place, is_twin) in twin.map(|twin| (twin, true)).into_iter().chain([(place, false)]) {
-        let Ok(image) = &entry.image else { break };
+        let Some(image) = &entry.image else { break };
         match timing::run(&place.scenario, image, &place.payload, log)? {
             Ok(sample) if is_twin => entry.twins.push(sample),
             Ok(sample) => entry.samples.push(sample),
-            Err(failure) => entry.image = Err(failure),
+            Err(failure) => (entry.image, entry.row.failure) = (None, Some(failure)),
         }
     }
     entry.taken += start.elapsed();
@@ -274,28 +268,21 @@ impl Group {
         let base = self.entries.first().map(|entry| entry.samples.as_slice()).unwrap_or_default();
         let base = Summary::of(base.iter().map(|sample| sample.guest)).map_or(0.0, |base| base.median);
         let base_runs = self.entries.first().map(|entry| entry.host_instructions.clone()).unwrap_or_default();
-        let mut rows: Vec<_> = (self.entries.iter().enumerate())
-            .map(|(number, entry)| {
-                let twins = self.twin.as_ref().filter(|_| number > 0).map(|_| entry.twins.as_slice());
-                let end = twins.unwrap_or(&entry.samples).first().or(entry.samples.first());
-                let command = entry
-                    .image
-                    .as_ref()
-                    .map(|image| command_line(&timing::launch(&scenario, image, &payload, log).command()));
-                Row {
-                    firmware: entry.name.clone(),
-                    failure: entry.image.as_ref().err().cloned(),
-                    runs: entry.samples.len(),
-                    end: end.map(|sample| sample.end.name().to_owned()),
-                    times: if number == 0 { base_times(&entry.samples) } else { times(&entry.samples, twins, base) },
-                    median_run: median_run(&entry.samples, twins),
-                    counts: entry.counts.clone(),
-                    host_instructions: OverBaseLine::of(&entry.host_instructions, &base_runs).filter(|_| number > 0),
-                    not_counted: entry.not_counted.clone(),
-                    command: command.unwrap_or_default(),
-                }
-            })
-            .collect();
+        let row = |(number, entry): (usize, Entry)| {
+            let twins = self.twin.as_ref().filter(|_| number > 0).map(|_| entry.twins.as_slice());
+            let end = twins.unwrap_or(&entry.samples).first().or(entry.samples.first());
+            let launch = |image: &PathBuf| command_line(&timing::launch(&scenario, image, &payload, log).command());
+            Row {
+                runs: entry.samples.len(),
+                end: end.map(|sample| sample.end.name().to_owned()),
+                times: if number == 0 { base_times(&entry.samples) } else { times(&entry.samples, twins, base) },
+                median_run: median_run(&entry.samples, twins),
+                host_instructions: OverBaseLine::of(&entry.host_instructions, &base_runs).filter(|_| number > 0),
+                command: entry.image.as_ref().map(launch).unwrap_or_default(),
+                ..entry.row
+            }
+        };
+        let mut rows: Vec<_> = self.entries.into_iter().enumerate().map(row).collect();
         let base_line = rows.remove(0);
         Measured { name: scenario.name(), scenario, base_line, rows }
     }

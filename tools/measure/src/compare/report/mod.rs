@@ -41,6 +41,13 @@ pub struct Measured {
     pub rows: Vec<Row>,
 }
 
+impl Measured {
+    /// The base line's row, and the others.
+    pub fn all_rows(&self) -> impl Iterator<Item = &Row> {
+        std::iter::once(&self.base_line).chain(&self.rows)
+    }
+}
+
 /// One firmware in a scenario.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Row {

@@ -94,7 +94,7 @@ fn times(measured: &Measured) -> Words {
     heads.extend(host.then_some("host instructions, M"));
     heads.push("entry");
     let mut words = vec![heads.into_iter().map(str::to_owned).collect::<Vec<_>>()];
-    for row in std::iter::once(&measured.base_line).chain(&measured.rows) {
+    for row in measured.all_rows() {
         let times = &row.times;
         let [qemu, firmware, loading, kernel] = row.median_run.map(|run| run.phases()).unwrap_or_default();
         let mut line = vec![row.firmware.clone()];
