@@ -17,28 +17,15 @@ use crate::paths;
 use crate::progress::{run_quietly, run_step, say};
 
 /// The packages of each suite. Stubs of systemd 252 are linked at address zero and relocate themselves, later ones do not.
-const PACKAGES: [(&str, &[&str]); 3] = [
+const PACKAGES: [(&str, &str); 3] = [
     (
         "bookworm",
-        &[
-            "systemd-boot-efi",
-            "grub-efi-amd64-bin",
-            "grub-efi-amd64-signed",
-            "shim-unsigned",
-            "shim-signed",
-            "shim-helpers-amd64-signed",
-            "memtest86+",
-            "ipxe",
-            "efitools",
-            "refind",
-            "syslinux-efi",
-            "fwupd-unsigned",
-            "fwupd-amd64-signed",
-        ],
+        "systemd-boot-efi grub-efi-amd64-bin grub-efi-amd64-signed shim-unsigned shim-signed shim-helpers-amd64-signed \
+         memtest86+ ipxe efitools refind syslinux-efi fwupd-unsigned fwupd-amd64-signed",
     ),
-    ("bookworm-backports", &["systemd-boot-efi", "grub-efi-amd64-bin", "memtest86+"]),
+    ("bookworm-backports", "systemd-boot-efi grub-efi-amd64-bin memtest86+"),
     // The shell's sections are aligned to 64 bytes.
-    ("trixie", &["systemd-boot-efi", "grub-efi-amd64-bin", "efi-shell-x64"]),
+    ("trixie", "systemd-boot-efi grub-efi-amd64-bin efi-shell-x64"),
 ];
 /// The releases, whose sources have their backports too.
 const RELEASES: [&str; 2] = ["bookworm", "trixie"];
@@ -64,8 +51,8 @@ fn download(folder: &Path) -> anyhow::Result<PathBuf> {
     apt.update("Debian's EFI programs")?;
 
     let programs = folder.join("programs");
-    let in_suite = |(suite, names): (&'static str, &[&str])| {
-        (suite, names.iter().map(|name| format!("{name}/{suite}")).collect::<Vec<_>>())
+    let in_suite = |(suite, names): (&'static str, &str)| {
+        (suite, names.split(' ').map(|name| format!("{name}/{suite}")).collect::<Vec<_>>())
     };
     let kernels = (KERNELS, kernels(&apt)?);
     for (suite, names) in PACKAGES.into_iter().map(in_suite).chain([kernels]) {

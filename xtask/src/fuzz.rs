@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 
 use crate::paths::{self, shown};
-use crate::progress::{parallel, run_quietly, run_step, say};
+use crate::progress::{parallel, run_step, say};
 use crate::{child, packages};
 
 /// The version of cargo-fuzz that is installed.
@@ -155,19 +155,13 @@ fn build(args: &Args) -> anyhow::Result<()> {
 /// The path of cargo-fuzz. Installs it into the build folder if this version is not there.
 fn cargo_fuzz() -> anyhow::Result<PathBuf> {
     let tools = paths::target().join("tools");
-    let program = tools.join("bin").join("cargo-fuzz");
-    let is_there = || {
-        let printed = run_quietly(Command::new(&program).arg("--version")).unwrap_or_default();
-        printed.trim() == format!("cargo-fuzz {VERSION}")
-    };
-    if !is_there() {
-        say(&format!("cargo-fuzz {VERSION}, which builds the targets, is not in {}", shown(&tools)));
-        let mut install = paths::cargo();
-        install.args(["install", "cargo-fuzz", "--locked", "--force", "--version", VERSION, "--root"]).arg(&tools);
-        run_step(&format!("Installing cargo-fuzz {VERSION} into that folder"), &mut install)?;
-        ensure!(is_there(), "cargo installed cargo-fuzz {VERSION}, but {} is not that program", program.display());
-    }
-    Ok(program)
+    let mut install = paths::cargo();
+    install.args(["install", "cargo-fuzz", "--locked", "--version", VERSION, "--root"]).arg(&tools);
+    run_step(
+        &format!("Installing cargo-fuzz {VERSION}, which builds the targets, into {}", shown(&tools)),
+        &mut install,
+    )?;
+    Ok(tools.join("bin").join("cargo-fuzz"))
 }
 
 /// Runs one target to its end.

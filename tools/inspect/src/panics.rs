@@ -36,7 +36,6 @@ const OWN_FILES: &str = "src/";
 pub struct Site {
     /// The linked address of the call or jump.
     at: u64,
-    /// The function that panics.
     target: String,
     /// The function and the line that it belongs to.
     place: String,
@@ -289,33 +288,20 @@ mod tests {
     }
 
     #[test]
-    fn a_count_in_crates_other_than_the_recorded_one_is_refused() {
-        for (target, most) in MOST_IN_CRATES {
-            assert!(check(&in_crates(most), target).is_ok());
-            assert!(check(&in_crates(most + 1), target).unwrap_err().to_string().contains("a::b"));
-            let error = check(&in_crates(most - 1), target).unwrap_err().to_string();
-            assert!(error.contains("lower MOST_IN_CRATES"), "{error}");
-        }
-        assert!(check(&in_crates(100), "another target").is_ok());
-    }
-
-    #[test]
-    fn a_panic_site_of_the_projects_own_is_refused_for_every_target() {
-        let mut sites = in_crates(MOST_IN_CRATES[0].1);
-        sites.push(Site::new(0, "panic".to_owned(), "firstlight::a", None));
-        for target in [MOST_IN_CRATES[0].0, "another target"] {
-            assert!(check(&sites, target).unwrap_err().to_string().contains("the project's own"));
-        }
-    }
-
-    #[test]
-    fn an_image_without_overflow_checks_is_refused() {
+    fn sites_of_the_projects_own_more_in_crates_and_missing_overflow_checks_are_refused() {
+        let (target, most) = MOST_IN_CRATES[0];
+        let error = |sites: &[Site], target| check(sites, target).unwrap_err().to_string();
+        assert!(check(&in_crates(most), target).is_ok() && check(&in_crates(100), "another target").is_ok());
+        assert!(error(&in_crates(most + 1), target).contains("a::b"));
+        assert!(error(&in_crates(most - 1), target).contains("lower MOST_IN_CRATES"));
         let mut sites = in_crates(100);
-        for site in &mut sites {
-            // A division is checked without overflow checks too.
-            site.target = "core::panicking::panic_const::panic_const_div_overflow".to_owned();
-        }
-        assert!(check(&sites, "another target").unwrap_err().to_string().contains("overflow-checks = true"));
+        sites.push(Site::new(0, "panic".to_owned(), "firstlight::a", None));
+        assert!(error(&sites, "another target").contains("the project's own"));
+        // A division is checked without overflow checks too.
+        sites
+            .iter_mut()
+            .for_each(|site| site.target = "core::panicking::panic_const::panic_const_div_overflow".to_owned());
+        assert!(error(&sites, "another target").contains("overflow-checks = true"));
     }
 
     #[test]

@@ -37,7 +37,6 @@ const HEAD_END: &str = ". */\n";
 #[derive(clap::Args)]
 pub struct Args {}
 
-/// Runs the command.
 pub fn run(Args {}: &Args) -> anyhow::Result<()> {
     packages::ensure(&[packages::QEMU])?;
     let image = image::build()?;

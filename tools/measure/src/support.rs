@@ -51,13 +51,11 @@ struct List {
 struct Row {
     /// Its kind.
     kind: String,
-    /// Its name.
     with: String,
     /// The tests that boot it, by host.
     tests: BTreeMap<String, Vec<String>>,
 }
 
-/// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let (readme, written) = tables()?;
     ensure!(

@@ -250,21 +250,6 @@ memory_region_ops_write cpu 0 mr 0x5 addr 0x501 value 0x30 size 1 name 'isa-debu
         assert_eq!(counts, wanted);
     }
 
-    #[test]
-    fn exits_are_counted_up_to_the_marker() {
-        let trace = "\
-kvm_run_exit cpu_index 0, reason 17
-vm_state_notify running 1 reason 9 (running)
-kvm_run_exit cpu_index 0, reason 2
-fw_cfg_select 0x1 key 0x0011 'kernel_data', ret: 1
-kvm_run_exit cpu_index 0, reason 2
-fw_cfg_select 0x1 key 0x3f20 'unknown', ret: 0
-kvm_run_exit cpu_index 0, reason 2
-";
-        assert_eq!(exits_in(trace), Some(Exits { address_writes: 0, others: 1 }));
-        assert_eq!(exits_in("vm_state_notify running 1 reason 9 (running)\n"), None);
-    }
-
     /// The exits of two accesses to configuration space and of the write that starts a transfer.
     fn exits_of(coalesced: bool) -> Option<Exits> {
         let exit = "kvm_run_exit cpu_index 0, reason 2\n";

@@ -1,7 +1,5 @@
 //! The machine that measures, described for the report.
 
-use std::fs;
-use std::num::NonZero;
 use std::process::Command;
 
 use serde::Serialize;
@@ -12,36 +10,21 @@ use xtask::qemu;
 /// The machine that measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Host {
-    /// The CPU's name.
-    pub cpu: String,
-    /// The number of CPUs.
-    pub cpus: usize,
-    /// The kernel's release.
-    pub kernel: String,
-    /// The distribution.
+    /// The kernel's release and the machine, as `uname -srm` prints them.
     pub system: String,
-    /// QEMU's version.
     pub qemu: String,
     /// A remark about its KVM.
-    pub kvm: String,
+    pub kvm: &'static str,
 }
 
-/// Describes this machine. A field that cannot be found out is empty.
+/// Describes this machine.
 pub fn describe() -> Host {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    Host {
-        cpu: value(&read("/proc/cpuinfo"), "model name", ':'),
-        cpus: std::thread::available_parallelism().map_or(1, NonZero::get),
-        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-        system: value(&read("/etc/os-release"), "PRETTY_NAME", '=').trim_matches('"').to_owned(),
-        qemu: qemu_build(),
-        kvm: kvm().to_owned(),
-    }
+    Host { system: printed(Command::new("uname").arg("-srm")), qemu: qemu_build(), kvm: kvm() }
 }
 
 /// The time in UTC.
 pub fn date() -> String {
-    printed(Command::new("date").args(["--utc", "+%Y-%m-%dT%H:%M:%SZ"])).trim().to_owned()
+    printed(Command::new("date").args(["--utc", "+%Y-%m-%dT%H:%M:%SZ"]))
 }
 
 /// QEMU's version and package: "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)". Empty if there is none.
@@ -61,12 +44,7 @@ fn kvm() -> &'static str {
     }
 }
 
+/// What the command prints. Empty if it fails.
 fn printed(command: &mut Command) -> String {
-    run_quietly(command).unwrap_or_default()
-}
-
-/// The value of the first line "key SEPARATOR value".
-fn value(text: &str, key: &str, separator: char) -> String {
-    let mut pairs = text.lines().filter_map(|line| line.split_once(separator));
-    pairs.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+    run_quietly(command).unwrap_or_default().trim().to_owned()
 }

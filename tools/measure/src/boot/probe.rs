@@ -46,15 +46,11 @@ const LARGEST: u64 = i32::MAX as u64 / SECTOR * SECTOR;
 pub enum End {
     /// The kernel's 16-bit entry point, in its setup code.
     Real16 = 0x10,
-    /// The kernel's 32-bit entry point.
     Protected32 = 0x20,
-    /// The kernel's 64-bit entry point.
     Long64 = 0x30,
     /// The entry point in an ELF kernel's PVH note.
     Pvh = 0x40,
-    /// The entry point as an EFI program.
     Efi = 0x50,
-    /// The first program in user space.
     User = 0x60,
     /// The reset vector of the base line image.
     Reset = 0x70,

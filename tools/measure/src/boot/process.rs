@@ -17,7 +17,6 @@ const KEPT: usize = 4096;
 /// How QEMU ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its exit status.
     pub status: ExitStatus,
     /// When it was started.
     pub started: SystemTime,

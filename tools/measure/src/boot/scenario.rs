@@ -28,13 +28,11 @@ pub enum Transport {
     Pio,
 }
 
-/// The kernel that is booted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Payload {
     /// The probe kernel, which ends QEMU at its first instruction.
     Probe {
-        /// Its form.
         format: Format,
         /// Its size in bytes.
         kernel: u64,
@@ -43,7 +41,6 @@ pub enum Payload {
     },
     /// A Linux kernel, up to the first program in user space.
     Linux {
-        /// The kernel.
         kernel: PathBuf,
         /// The initrd, behind which the program is put that ends the measurement.
         initrd: Option<PathBuf>,
@@ -53,7 +50,6 @@ pub enum Payload {
 /// The sizes of a probe, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// The kernel's size.
     pub kernel: u64,
     /// The initrd's size. Zero is no initrd.
     pub initrd: u64,
@@ -76,11 +72,9 @@ pub struct Scenario {
     /// What executes the guest.
     #[serde(serialize_with = "accelerator_name")]
     pub accelerator: Accelerator,
-    /// The kernel that is booted.
     pub payload: Payload,
     /// Devices in the form of `-device`, and other options of QEMU: a word that begins with a dash, and then its value.
     pub devices: Vec<String>,
-    /// The number of CPUs.
     pub cpus: u16,
     /// The memory, in the form of `-m`.
     pub memory: String,

@@ -43,9 +43,7 @@ pub struct Line<'a> {
 /// What happened.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// The guest starts.
     Running,
-    /// A fw_cfg item is selected.
     Select(u16),
     /// A CPU reads from a device, or writes to one.
     Access(Access<'a>),
@@ -53,14 +51,12 @@ pub enum Event<'a> {
     ConfigWrite(&'a str),
     /// QEMU makes a new view of an address space.
     NewView,
-    /// KVM exits to QEMU.
     Exit,
 }
 
 /// A CPU's access to a device.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Access<'a> {
-    /// Whether it writes.
     pub write: bool,
     /// The port or the physical address. The line does not say which.
     pub address: u64,

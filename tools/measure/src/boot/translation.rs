@@ -39,7 +39,6 @@ pub struct Translation {
 /// The result of one run.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Log {
-    /// The counts.
     pub translation: Translation,
     /// The linked addresses of the image's instructions, in the order in which they were translated.
     pub addresses: Vec<u64>,
@@ -48,11 +47,8 @@ pub struct Log {
 /// Numbers of instructions that cause an exit inside KVM.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Exiting {
-    /// CPUID.
     pub cpuid: u64,
-    /// RDMSR.
     pub rdmsr: u64,
-    /// WRMSR.
     pub wrmsr: u64,
 }
 
@@ -204,14 +200,6 @@ Trace 0: 0x7fe7b40ec100 [0000000000000000/0000000001000223/0000c0b0/ff000200]
         let log = LOG.replacen(trace, &stopped, 1);
         let count = |log: &str| read(log).flatten().map(|log| log.translation.executed);
         assert_eq!(count(&log), count(LOG));
-    }
-
-    #[test]
-    fn a_block_translated_again_replaces_the_one_at_its_address() {
-        let again = "IN: \n0xfffffff0:  0f a2                    cpuid    \n\nTrace 0: 0x7f [0/fffffff0/0/0]\n";
-        let log = LOG.replacen("----------------\nIN: \n0x01000200", &format!("{again}IN: \n0x01000200"), 1);
-        let wanted = Translation { blocks: 3, executed: Exiting { cpuid: 3, rdmsr: 2, wrmsr: 4 }, code_pages: 1 };
-        assert_eq!(read(&log).flatten().map(|log| log.translation), Some(wanted));
     }
 
     #[test]

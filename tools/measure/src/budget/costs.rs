@@ -96,7 +96,6 @@ pub const COLUMNS: [Column; 13] = [
 /// A count that is not within its budget.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// A sentence for the user.
     pub text: String,
     /// Whether the count is above the budget, so that the comparison fails.
     pub is_above: bool,
@@ -124,7 +123,6 @@ impl Costs {
         Self(all.into_iter().filter_map(|(key, count)| Some((key.to_owned(), count?))).collect())
     }
 
-    /// The count of a column.
     pub fn get(&self, column: &Column) -> Option<u64> {
         self.0.get(column.key).copied()
     }

@@ -81,7 +81,6 @@ struct Record {
     machine: BTreeMap<String, Costs>,
 }
 
-/// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     packages::ensure(&[packages::QEMU])?;
     let image = image::build()?;
@@ -326,12 +325,5 @@ mod tests {
         let twice = with(costs(), &[("host_instructions", 200_000)]);
         let held = |build| compare(&twice, &record().held(&costs(), build, "a target")).len();
         assert_eq!((held("QEMU 7.2.22"), held("QEMU 7.2.23"), held("")), (1, 0, 0));
-    }
-
-    #[test]
-    fn what_the_device_model_sees_holds_on_every_target() {
-        let held = record().held(&costs(), "QEMU 7.2.22", "another target");
-        let forgotten = COLUMNS.iter().filter(|column| held.get(column).is_none()).map(|column| column.key);
-        assert_eq!(forgotten.collect::<Vec<_>>(), ["code_pages", "instructions", "blocks", "host_instructions"]);
     }
 }

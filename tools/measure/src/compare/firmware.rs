@@ -14,9 +14,7 @@ use crate::boot::scenario::Scenario;
 pub struct Peer {
     /// Its name on the command line.
     name: &'static str,
-    /// Its image.
     need: Need,
-    /// Its image for microvm, if it has one.
     microvm: Option<Need>,
 }
 
@@ -34,7 +32,6 @@ pub enum Choice {
     Firstlight,
     /// One from a Debian package.
     Peer(&'static Peer),
-    /// An image.
     File(PathBuf),
 }
 

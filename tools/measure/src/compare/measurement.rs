@@ -185,7 +185,6 @@ impl Measurement {
         Ok(())
     }
 
-    /// The results.
     pub fn report(self, choices: &[Choice]) -> Report {
         let firmware = choices.iter().map(Choice::name).collect();
         let log = self.log;

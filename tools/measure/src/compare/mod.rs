@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use xtask::progress::say;
-use xtask::qemu::{self, Accelerator, Request};
+use xtask::qemu::{self, Request};
 use xtask::{image, packages, paths};
 
 use self::firmware::Choice;
@@ -123,7 +123,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             probe::EXIT_PORT
         );
     }
-    let accelerators = accelerators(&args.accel)?;
+    let accelerators = args.accel.iter().map(|request| Ok(qemu::accelerator(*request)?.0));
+    let accelerators = accelerators.collect::<anyhow::Result<Vec<_>>>()?;
     for choice in &choices {
         choice.check().context("--firmware")?;
     }
@@ -134,8 +135,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
 
     packages::ensure(&[packages::QEMU])?;
-    if chosen {
-        install(&choices);
+    for need in choices.iter().filter(|_| chosen).filter_map(Choice::need) {
+        // If one cannot be installed, its row says so.
+        let _ = packages::ensure(&[need]).inspect_err(|error| say(&format!("{error:#}")));
     }
     let built = if choices.contains(&Choice::Firstlight) { Some(image::build()?.bin) } else { None };
     let scenarios = plan::scenarios(args, &accelerators)?;
@@ -147,27 +149,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let width = console::Term::stdout().size_checked().map(|(_, columns)| columns);
     println!("{}", table::render(&report, width));
     write(&report)
-}
-
-/// The accelerators that the user requests, each once.
-fn accelerators(asked: &[Request]) -> anyhow::Result<Vec<Accelerator>> {
-    let mut chosen = Vec::new();
-    for request in asked {
-        let (accelerator, _) = qemu::accelerator(*request)?;
-        if !chosen.contains(&accelerator) {
-            chosen.push(accelerator);
-        }
-    }
-    Ok(chosen)
-}
-
-/// Installs the peers that the user requests. If one cannot be installed, its row says so.
-fn install(choices: &[Choice]) {
-    for need in choices.iter().filter_map(Choice::need) {
-        if let Err(error) = packages::ensure(&[need]) {
-            say(&format!("{error:#}"));
-        }
-    }
 }
 
 /// Writes the files, unless no firmware was measured.

@@ -8,11 +8,9 @@ const QUARTERS: usize = 4;
 /// The times of some runs, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Summary {
-    /// The shortest.
     pub min: f64,
     /// Half of the runs are shorter, and half are longer.
     pub median: f64,
-    /// The longest.
     pub max: f64,
     /// The interquartile range, which is the width of the middle half. `None` for too few runs.
     pub iqr: Option<f64>,

@@ -33,9 +33,7 @@ const DISK: [&str; 2] = ["-blockdev", "driver=null-co,node-name=disk,read-zeroes
 /// One boot.
 #[derive(Debug)]
 pub struct Boot<'a> {
-    /// The machine.
     pub machine: &'a Machine,
-    /// The firmware's name.
     pub firmware: &'static str,
     /// The firmware's image for this machine.
     pub image: PathBuf,
@@ -43,9 +41,7 @@ pub struct Boot<'a> {
 
 /// The files of all boots.
 pub struct Files<'a> {
-    /// The guest's kernel.
     pub kernel: &'a Path,
-    /// The guest's initramfs.
     pub initrd: &'a Path,
     /// The folder for the guests' output, if it is kept.
     pub keep: Option<&'a Path>,

@@ -28,9 +28,7 @@ impl Facts {
 /// A fact that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// The section.
     pub section: &'static str,
-    /// The key.
     pub key: String,
     /// The value under SeaBIOS, or [`ABSENT`].
     pub seabios: String,

@@ -19,7 +19,6 @@ pub struct Intended {
     qemu: String,
     /// The series of the guest's kernel that it is for.
     kernel: String,
-    /// The machines.
     pub machine: Vec<Machine>,
     intended: Vec<Entry>,
 }
@@ -28,7 +27,6 @@ pub struct Intended {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
-    /// Its name.
     pub name: String,
     /// QEMU's arguments, separated by white space.
     pub arguments: String,
@@ -43,7 +41,6 @@ pub struct Machine {
 pub struct Entry {
     /// Patterns for the machines' names.
     on: Vec<String>,
-    /// The section.
     section: String,
     /// Patterns for the keys of facts.
     what: Vec<String>,

@@ -45,7 +45,6 @@ impl<'a> Transcript<'a> {
         Ok(Self { before, sections })
     }
 
-    /// The content of a section.
     pub fn section(&self, name: &str) -> anyhow::Result<&'a str> {
         self.sections.get(name).copied().with_context(|| format!("the guest printed no section {name}"))
     }

@@ -16,24 +16,18 @@ use crate::numbers::{millions, shown};
 /// A whole comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// The command.
     pub command: String,
     /// The time of the measurement, in UTC.
     pub date: String,
-    /// The machine that measured.
     pub host: Host,
-    /// The names of the firmware images.
     pub firmware: Vec<String>,
-    /// The scenarios.
     pub scenarios: Vec<Measured>,
 }
 
 /// One scenario under every firmware.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measured {
-    /// The scenario's name.
     pub name: String,
-    /// The scenario.
     pub scenario: Scenario,
     /// The image that ends at the reset vector: QEMU's own costs.
     pub base_line: Row,
@@ -51,7 +45,6 @@ impl Measured {
 /// One firmware in a scenario.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Row {
-    /// Its name.
     pub firmware: String,
     /// Why there are no times.
     pub failure: Option<String>,
@@ -59,11 +52,9 @@ pub struct Row {
     pub runs: usize,
     /// Where the measurement ended. For a probe, that is the entry point that the firmware used.
     pub end: Option<String>,
-    /// The times.
     pub times: Times,
     /// The run with the median total. For an even number of runs, the faster one of the two in the middle.
     pub median_run: Option<Run>,
-    /// The counts.
     pub counts: Option<Counts>,
     /// The instructions of the whole QEMU process over the base line, if TCG executed the guest.
     pub host_instructions: Option<OverBaseLine>,
@@ -113,7 +104,6 @@ impl Run {
         [Some(self.qemu), Some(self.firmware), self.loading, self.kernel]
     }
 
-    /// The sum of the phases.
     pub fn total(&self) -> f64 {
         self.phases().into_iter().flatten().sum()
     }
@@ -122,23 +112,20 @@ impl Run {
 impl Report {
     /// How much the times and counts of the same firmware differ on this machine.
     pub fn noise(&self) -> String {
-        let ranges = self.scenarios.iter().filter_map(|measured| measured.base_line.times.total?.iqr);
-        let ranges: Vec<_> = ranges.collect();
-        let least = ranges.iter().copied().reduce(f64::min).map(shown).unwrap_or_default();
-        let times = match ranges.iter().copied().reduce(f64::max).map(shown) {
-            None => "The noise is not known, because the base line has too few runs.".to_owned(),
-            Some(most) if most == least => format!("Noise: half of the base line's runs lie within {most} ms."),
-            Some(most) => {
+        let ranges: Vec<_> = self.scenarios.iter().filter_map(|measured| measured.base_line.times.total?.iqr).collect();
+        let bound = |pick: fn(f64, f64) -> f64| ranges.iter().copied().reduce(pick).map(shown);
+        let times = match (bound(f64::min), bound(f64::max)) {
+            (Some(least), Some(most)) => {
                 format!("Noise: half of the base line's runs lie within {least} to {most} ms, depending on the panel.")
             }
+            _ => "The noise is not known, because the base line has too few runs.".to_owned(),
         };
         let rows = self.scenarios.iter().flat_map(|measured| &measured.rows);
         let counted: Vec<_> = rows.filter_map(|row| row.host_instructions).map(|host| host.noise).collect();
         match (counted.iter().min(), counted.iter().max()) {
             (Some(least), Some(most)) => {
                 let (least, most) = (shown(millions(*least)), shown(millions(*most)));
-                let range = if least == most { most } else { format!("{least} to {most}") };
-                format!("{times} Host instructions: the runs of one firmware lie within {range} M.")
+                format!("{times} Host instructions: the runs of one firmware lie within {least} to {most} M.")
             }
             _ => times,
         }
@@ -168,7 +155,7 @@ impl Report {
         }
         if !self.host.kvm.is_empty() {
             text.push(' ');
-            text.push_str(&self.host.kvm);
+            text.push_str(self.host.kvm);
         }
         text
     }
