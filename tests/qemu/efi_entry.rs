@@ -80,6 +80,34 @@ fn a_kernel_without_an_initrd_finds_efi() {
     assert!(!com1.contains("EFI stub: ERROR"), "{com1}");
 }
 
+/// Boots a kernel of Debian's packages by its EFI entry point, with an initrd whose drivers are for another one.
+fn boot_newer(machine: &Machine, package: &str, words: &str) {
+    let Some(kernels) = environment::efi_programs().map(|programs| programs.join("kernels")) else { return };
+    let kernel = linux::file_below(&kernels, package);
+    let machine = Machine { memory: "512M", ..machine.clone() }.with(ON);
+    let mut qemu = Machine { kernel: Some(kernel), ..linux::guest(&machine, words) }.start();
+    qemu.wait_for_end();
+    let com1 = qemu.com1();
+    assert!(com1.contains(END) && !com1.contains("firstlight: "), "{com1}");
+    let report = Report::parse(&com1);
+    assert_eq!(report.one("command-line"), linux::command_line(words));
+    assert!(report.one("initrd").starts_with("ok "), "the initrd's payload: {}", report.one("initrd"));
+    assert_eq!(report.all("problem"), [""; 0], "what the kernel says against its firmware");
+}
+
+/// The newest kernel is in a package without `image` in its name.
+#[test]
+fn the_newest_kernels_boot_by_efi_on_q35_and_pc() {
+    boot_newer(&Machine { cpus: 2, ..Machine::new(Kind::Q35) }.with("-cpu max"), "linux-binary-7", "");
+    boot_newer(&Machine::new(Kind::Pc), "linux-binary-7", "");
+    boot_newer(&Machine::new(Kind::Q35), "linux-image-6.12", "");
+}
+
+#[test]
+fn the_newest_kernel_boots_by_efi_on_microvm() {
+    boot_newer(&microvm::machine(&["acpi", "isa-serial", "rtc"]), "linux-binary-7", TSC_IS_KNOWN);
+}
+
 /// The kernel with its EFI entry point only where the host asks for it.
 #[test]
 fn a_kernel_is_entered_directly_without_the_request() {

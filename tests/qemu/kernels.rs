@@ -221,7 +221,7 @@ fn microvm_boots_debians_i386_kernel() {
 }
 
 /// What a serial console with cursor control shows: its lines, without the blanks at their ends.
-fn screen(output: &str) -> String {
+pub fn screen(output: &str) -> String {
     let mut lines = vec![vec![b' '; 80]; 25];
     let (mut line, mut column) = (0, 0);
     for part in output.split("\x1b[") {

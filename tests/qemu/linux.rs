@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -100,6 +100,21 @@ pub fn run(machine: &Machine) -> Report {
     assert_eq!(report.one("command-line"), command_line(""));
     report.check(machine);
     report
+}
+
+/// The only file below the first folder of `parent` whose name begins with `name`.
+pub fn file_below(parent: &Path, name: &str) -> PathBuf {
+    let entries = |path: &Path| {
+        let mut entries: Vec<_> = fs::read_dir(path).expect("a folder").flatten().map(|entry| entry.path()).collect();
+        entries.sort();
+        entries
+    };
+    let is_named = |path: &PathBuf| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name));
+    let mut path = entries(parent).into_iter().find(is_named).expect("a folder of that name");
+    while path.is_dir() {
+        path = entries(&path).pop().expect("a file");
+    }
+    path
 }
 
 /// The machine with the guest.
