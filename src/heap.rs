@@ -4,19 +4,11 @@
 //! [`with_capacity`] or [`push`], which can fail. [`push_within_capacity`] is for lists whose room was taken before.
 
 use alloc::vec::Vec;
-use core::fmt;
 
 /// The heap has no room.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the firmware's heap is full")]
 pub struct HeapFull;
-
-impl fmt::Display for HeapFull {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the firmware's heap is full")
-    }
-}
-
-impl core::error::Error for HeapFull {}
 
 /// An empty list with room for `len` elements.
 ///

@@ -1,19 +1,24 @@
 //! What can go wrong with fw_cfg.
 
-use core::fmt;
-
 use super::{Key, SIGNATURE};
 use crate::hal::MemoryError;
 
 /// Why an item was not transferred.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The signature item does not read as "QEMU".
+    #[error(
+        "no fw_cfg device: its signature reads as {:#010x}, not as {:#010x} (\"QEMU\"); turn it on in the host, or \
+         use a machine that has one, such as QEMU's q35 and pc",
+        u32::from_be_bytes(*seen),
+        u32::from_be_bytes(SIGNATURE)
+    )]
     NoDevice {
         /// The bytes that were read.
         seen: [u8; 4],
     },
     /// The device set the error bit of the DMA descriptor.
+    #[error("fw_cfg: the host refused the transfer of item {key}, control word {control:#x}")]
     Refused {
         /// The item.
         key: Key,
@@ -21,6 +26,10 @@ pub enum Error {
         control: u32,
     },
     /// The device did not finish a DMA transfer before the deadline.
+    #[error(
+        "fw_cfg: the transfer of item {key} did not end, control word {control:#x}; turn its DMA off (QEMU: -global \
+         fw_cfg.dma_enabled=off)"
+    )]
     Timeout {
         /// The item.
         key: Key,
@@ -28,6 +37,7 @@ pub enum Error {
         control: u32,
     },
     /// An item is longer than its limit.
+    #[error("fw_cfg: item {key} has {len} bytes, and the limit is {limit}")]
     TooLarge {
         /// The item.
         key: Key,
@@ -37,6 +47,7 @@ pub enum Error {
         limit: u32,
     },
     /// The firmware's heap has no room for an item.
+    #[error("fw_cfg: the firmware's heap has no room for the {len} bytes of item {key}")]
     HeapFull {
         /// The item.
         key: Key,
@@ -44,6 +55,7 @@ pub enum Error {
         len: u32,
     },
     /// The directory lists more files than the limit.
+    #[error("fw_cfg: the host lists {files} files, and the limit is {limit}; give it fewer")]
     TooManyFiles {
         /// How many it lists.
         files: u32,
@@ -51,6 +63,7 @@ pub enum Error {
         limit: u32,
     },
     /// The host offers no way to write this range of the item.
+    #[error("fw_cfg: no way to write {len} bytes at {offset} of item {key}: it needs QEMU's DMA and a writable item")]
     NotWritable {
         /// The item.
         key: Key,
@@ -60,54 +73,9 @@ pub enum Error {
         len: usize,
     },
     /// There is no item of this name.
+    #[error("fw_cfg: the host has no item of that name")]
     Absent,
     /// The firmware may not write at the item's destination.
-    Memory(MemoryError),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoDevice { seen } => write!(
-                f,
-                "no fw_cfg device: its signature reads as {:#010x}, not as {:#010x} (\"QEMU\"); turn it on in the host, \
-                 or use a machine that has one, such as QEMU's q35 and pc",
-                u32::from_be_bytes(*seen),
-                u32::from_be_bytes(SIGNATURE)
-            ),
-            Self::Refused { key, control } => {
-                write!(f, "fw_cfg: the host refused the transfer of item {key}, control word {control:#x}")
-            }
-            Self::Timeout { key, control } => write!(
-                f,
-                "fw_cfg: the transfer of item {key} did not end, control word {control:#x}; turn its DMA off (QEMU: \
-                 -global fw_cfg.dma_enabled=off)"
-            ),
-            Self::TooLarge { key, len, limit } => {
-                write!(f, "fw_cfg: item {key} has {len} bytes, and the limit is {limit}")
-            }
-            Self::HeapFull { key, len } => {
-                write!(f, "fw_cfg: the firmware's heap has no room for the {len} bytes of item {key}")
-            }
-            Self::TooManyFiles { files, limit } => {
-                write!(f, "fw_cfg: the host lists {files} files, and the limit is {limit}; give it fewer")
-            }
-            Self::NotWritable { key, offset, len } => {
-                write!(
-                    f,
-                    "fw_cfg: no way to write {len} bytes at {offset} of item {key}: it needs QEMU's DMA and a writable item"
-                )
-            }
-            Self::Absent => f.write_str("fw_cfg: the host has no item of that name"),
-            Self::Memory(error) => write!(f, "fw_cfg: {error}"),
-        }
-    }
-}
-
-impl core::error::Error for Error {}
-
-impl From<MemoryError> for Error {
-    fn from(error: MemoryError) -> Self {
-        Self::Memory(error)
-    }
+    #[error("fw_cfg: {0}")]
+    Memory(#[from] MemoryError),
 }

@@ -16,7 +16,6 @@
 //! Source: QEMU `docs/specs/fw_cfg.rst`, "Guest-side DMA Interface".
 
 use alloc::vec::Vec;
-use core::fmt;
 use core::ops::RangeInclusive;
 
 use super::{Clock, Deadline, MemoryError};
@@ -72,30 +71,17 @@ impl Transfer {
 }
 
 /// A transfer that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// A device may not access the memory. Nothing was done.
-    Memory(MemoryError),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// The error bit was set in the control word.
+    #[error("the DMA transfer failed (control word {0:#x})")]
     Refused(u32),
     /// The control word did not become zero before the deadline, or an earlier transfer has not ended.
+    #[error("the DMA transfer did not end (control word {0:#x})")]
     Timeout(u32),
-}
-
-impl From<MemoryError> for Fault {
-    fn from(error: MemoryError) -> Self {
-        Self::Memory(error)
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Memory(error) => error.fmt(f),
-            Self::Refused(control) => write!(f, "the DMA transfer failed (control word {control:#x})"),
-            Self::Timeout(control) => write!(f, "the DMA transfer did not end (control word {control:#x})"),
-        }
-    }
 }
 
 /// A machine with such a device. Each call waits until the transfer ends or a deadline passes. All earlier writes to

@@ -12,8 +12,6 @@ pub mod paging;
 pub mod registers;
 pub mod startup;
 
-use core::fmt;
-
 pub use clock::{Clock, Deadline};
 pub use dma::Dma;
 pub use registers::FwCfgRegisters;
@@ -187,16 +185,9 @@ impl<T: HostAccess + Ports + Cpu + Clock> Machine for T {}
 
 /// A range of guest memory that the firmware may not access: above 4 GiB and not mapped, or its own code, data or
 /// stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("memory {range} is above 4 GiB or the firmware's own")]
 pub struct MemoryError {
     /// The requested range.
     pub range: PhysRange,
 }
-
-impl fmt::Display for MemoryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "memory {} is above 4 GiB or the firmware's own", self.range)
-    }
-}
-
-impl core::error::Error for MemoryError {}

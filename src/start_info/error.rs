@@ -29,9 +29,14 @@ impl fmt::Display for Part {
 }
 
 /// What is wrong with the host's data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// `hvm_start_info` does not begin with its magic number.
+    #[error(
+        "PVH start: EBX is {at}, where there is {seen:#010x} and not hvm_start_info ({:#010x}); the host has to enter \
+         the firmware as a PVH guest",
+        super::abi::MAGIC
+    )]
     NoMagic {
         /// Where it was expected.
         at: PhysAddr,
@@ -39,6 +44,10 @@ pub enum Error {
         seen: u32,
     },
     /// The firmware cannot read the memory of a part.
+    #[error(
+        "PVH start: {part} is at {range}, where the firmware itself is or which it does not reach; the host has to \
+         put it elsewhere below 4 GiB"
+    )]
     Unreachable {
         /// The part.
         part: Part,
@@ -46,6 +55,7 @@ pub enum Error {
         range: PhysRange,
     },
     /// The memory map is too long.
+    #[error("PVH start: the memory map has {count} entries, {limit} are accepted; give the machine fewer")]
     TooManyEntries {
         /// How many entries it has.
         count: u32,
@@ -53,6 +63,7 @@ pub enum Error {
         limit: u32,
     },
     /// The command line does not end.
+    #[error("PVH start: the command line at {at} has no end within {limit} bytes; shorten it")]
     CommandLineTooLong {
         /// Where it begins.
         at: PhysAddr,
@@ -60,6 +71,7 @@ pub enum Error {
         limit: usize,
     },
     /// A module reaches past the last address.
+    #[error("PVH start: a module of {size:#x} bytes at {start} reaches past the last address")]
     ModuleWraps {
         /// Where it begins.
         start: PhysAddr,
@@ -67,44 +79,14 @@ pub enum Error {
         size: u64,
     },
     /// A module overlaps the firmware.
+    #[error(
+        "PVH start: the host has put a module at {module}, over the firmware; it has to be elsewhere from 1 MiB on"
+    )]
     ModuleOverFirmware {
         /// Where it is.
         module: PhysRange,
     },
     /// The firmware's heap has no room for the data.
+    #[error("PVH start: the firmware's heap has no room for what the host hands over")]
     HeapFull,
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::NoMagic { at, seen } => write!(
-                f,
-                "PVH start: EBX is {at}, where there is {seen:#010x} and not hvm_start_info ({:#010x}); the host has to \
-                 enter the firmware as a PVH guest",
-                super::abi::MAGIC
-            ),
-            Self::Unreachable { part, range } => write!(
-                f,
-                "PVH start: {part} is at {range}, where the firmware itself is or which it does not reach; the host has to put \
-                 it elsewhere below 4 GiB"
-            ),
-            Self::TooManyEntries { count, limit } => {
-                write!(f, "PVH start: the memory map has {count} entries, {limit} are accepted; give the machine fewer")
-            }
-            Self::CommandLineTooLong { at, limit } => {
-                write!(f, "PVH start: the command line at {at} has no end within {limit} bytes; shorten it")
-            }
-            Self::ModuleWraps { start, size } => {
-                write!(f, "PVH start: a module of {size:#x} bytes at {start} reaches past the last address")
-            }
-            Self::ModuleOverFirmware { module } => write!(
-                f,
-                "PVH start: the host has put a module at {module}, over the firmware; it has to be elsewhere from 1 MiB on"
-            ),
-            Self::HeapFull => f.write_str("PVH start: the firmware's heap has no room for what the host hands over"),
-        }
-    }
-}
-
-impl core::error::Error for Error {}

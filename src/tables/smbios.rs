@@ -1,7 +1,5 @@
 //! SMBIOS: loads the structures and the entry point.
 
-use core::fmt;
-
 use super::place::Place;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::fw_cfg::{self, Item};
@@ -15,36 +13,17 @@ use crate::smbios::{
 const SMALL: u64 = 4096;
 
 /// Why there is no SMBIOS.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The host's data is not valid SMBIOS.
-    Smbios(smbios::Error),
+    #[error(transparent)]
+    Smbios(#[from] smbios::Error),
     /// It cannot be transferred.
-    FwCfg(fw_cfg::Error),
+    #[error(transparent)]
+    FwCfg(#[from] fw_cfg::Error),
     /// There is no room for this many bytes.
+    #[error("no room for {0} bytes; add memory")]
     NoRoom(u64),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Smbios(error) => error.fmt(f),
-            Self::FwCfg(error) => error.fmt(f),
-            Self::NoRoom(len) => write!(f, "no room for {len} bytes; add memory"),
-        }
-    }
-}
-
-impl From<smbios::Error> for Error {
-    fn from(error: smbios::Error) -> Self {
-        Self::Smbios(error)
-    }
-}
-
-impl From<fw_cfg::Error> for Error {
-    fn from(error: fw_cfg::Error) -> Self {
-        Self::FwCfg(error)
-    }
 }
 
 impl From<MemoryError> for Error {
