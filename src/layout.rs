@@ -45,6 +45,9 @@ pub const F_SEGMENT: PhysRange = range(0xf_0000, 0x10_0000);
 /// A PC's RAM below the video memory: 640 KiB.
 pub const CONVENTIONAL: PhysRange = range(0, 0xa_0000);
 
+/// A PC's extended memory below 4 GiB.
+pub const EXTENDED: PhysRange = range(1 << 20, 1 << 32);
+
 /// The record for a wake (see [`crate::resume`]): 3 KiB below the extended BIOS data area.
 pub const RESUME_RECORD: PhysRange = range(STARTUP_PAGE.end().get(), EBDA.start().get());
 

@@ -118,7 +118,7 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
         .wants_efi()
         .then(|| efi::information::Sources::of_machine(boot.machine, fw_cfg, tables.rsdp, tables.smbios));
     let system = SystemInfo { rsdp: tables.rsdp, framebuffer: framebuffer.as_ref(), efi: efi.as_ref() };
-    let mut loaded = boot::load(&mut boot, &payload, &system)?;
+    let mut loaded = payload.kernel.load(&mut boot, &payload.extras, &system)?;
     if tables.tpm != Presence::Absent && !loaded.handover.efi.give_tpm(tables.tpm) {
         tpm::measure(boot.machine, fw_cfg, tables.tpm, &loaded.images);
     }

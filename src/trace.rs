@@ -48,11 +48,7 @@ pub struct Trace {
 impl Trace {
     /// Whether the host asks for tracing. Any option other than `on` means off.
     pub fn of_host(host: &mut impl HostAccess, fw_cfg: &FwCfg) -> Self {
-        let mut option = [0; 2];
-        if let Some(item) = fw_cfg.find(OPTION) {
-            fw_cfg.read(host, item, &mut option);
-        }
-        Self { on: option == *b"on" }
+        Self { on: fw_cfg.read_file(host, OPTION) == Some(*b"on") }
     }
 
     /// Marks a point.

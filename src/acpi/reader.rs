@@ -26,7 +26,8 @@ const FADT_FACS: (u64, u64) = (36, 132);
 const FADT_DSDT: (u64, u64) = (40, 140);
 
 /// A pointer does not lead to the expected table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no valid {signature} at {at}")]
 pub struct NoTable {
     /// The expected signature.
     pub signature: &'static str,

@@ -37,21 +37,3 @@ pub use self::protocol::efi::{EfiProgram, EfiStart};
 pub use self::protocol::{Kernel, efi, linux, multiboot, pvh};
 pub use self::source::Payload;
 pub use self::system_info::SystemInfo;
-use crate::hal::HostAccess;
-use crate::state::Boot;
-
-/// Finds a place for every part, has the host write each there in one transfer, and passes the addresses to the kernel.
-/// Parts that the host has put into memory are copied from there. An initrd in memory stays there if the kernel accepts
-/// it.
-///
-/// Memory for the kernel is reserved in the map. Returns what went where.
-///
-/// # Errors
-/// [`Error::FwCfg`] if the host does not deliver; else why a part has no place, or what is wrong with a loaded part.
-pub fn load<M: HostAccess>(
-    boot: &mut Boot<'_, M>,
-    payload: &Payload<'_>,
-    system: &SystemInfo<'_>,
-) -> Result<Loaded, Error> {
-    payload.kernel.load(boot, &payload.extras, system)
-}

@@ -83,10 +83,8 @@ impl FeatureControl {
     /// The host's value, without the bits that this CPU does not support, which are warned about; `None` if nothing remains or
     /// the host has no value.
     pub fn of_host<M: HostAccess + Cpu>(machine: &mut M, fw_cfg: &FwCfg, features: Features) -> Option<Self> {
-        let item = fw_cfg.find(FILE)?;
-        let mut bytes = [0; 8];
-        fw_cfg.read(machine, item, &mut bytes);
-        Self::new(machine, features, u64::from_le_bytes(bytes))
+        let value = u64::from_le_bytes(fw_cfg.read_file(machine, FILE)?);
+        Self::new(machine, features, value)
     }
 
     /// The bits of `value` that a CPU with these `features` supports; `None` if there are none.

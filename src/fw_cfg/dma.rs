@@ -2,52 +2,33 @@
 //!
 //! The machine does the transfer itself ([`crate::hal::dma`]).
 
-use bitflags::bitflags;
-
 use super::{Error, Key};
 use crate::hal::FwCfgRegisters;
 use crate::hal::dma::Fault;
 
-bitflags! {
-    /// The control word, without the key, which is in bits 16 to 31.
-    #[derive(Clone, Copy)]
-    struct Control: u32 {
-        const READ = 1 << 1;
-        const SKIP = 1 << 2;
-        /// Select the item of the key first.
-        const SELECT = 1 << 3;
-        const WRITE = 1 << 4;
-    }
-}
-
-/// What the device does with the memory that it is lent.
+/// What the device does with the memory that it is lent, as a bit of the control word.
 #[derive(Clone, Copy)]
 pub enum Operation {
     /// Copy from the item to memory.
-    Read,
+    Read = 1 << 1,
     /// Skip bytes of the item.
-    Skip,
+    Skip = 1 << 2,
     /// Copy from memory to the item.
-    Write,
+    Write = 1 << 4,
 }
 
-impl Operation {
-    const fn control(self) -> Control {
-        match self {
-            Self::Read => Control::READ,
-            Self::Skip => Control::SKIP,
-            Self::Write => Control::WRITE,
-        }
-    }
+/// The bit of the control word that selects the item of the key first. The key is in bits 16 to 31.
+const SELECT: u32 = 1 << 3;
 
+impl Operation {
     /// The control word to select the item of `key` and begin at its start.
     pub const fn selecting(self, key: Key) -> u32 {
-        self.control().union(Control::SELECT).bits() | (key.get() as u32) << 16
+        self as u32 | SELECT | (key.get() as u32) << 16
     }
 
     /// The control word to continue in the selected item.
     pub const fn continuing(self) -> u32 {
-        self.control().bits()
+        self as u32
     }
 }
 

@@ -4,7 +4,7 @@ use core::fmt;
 
 /// The number that selects an item (QEMU `include/standard-headers/linux/qemu_fw_cfg.h`). The directory has the numbers
 /// of named items.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key(u16);
 
 impl Key {
@@ -47,12 +47,6 @@ impl Key {
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}", self.0)
     }
 }
 

@@ -171,20 +171,21 @@ impl FwCfg {
     /// The named item, if the host offers it.
     #[must_use]
     #[inline]
-    pub fn find(&self, name: &str) -> Option<Item> {
-        self.find_bytes(name.as_bytes())
-    }
-
-    /// As [`Self::find`], for a name that need not be text.
-    #[must_use]
-    #[inline]
-    pub fn find_bytes(&self, name: &[u8]) -> Option<Item> {
-        self.directory.find(name)
+    pub fn find(&self, name: impl AsRef<[u8]>) -> Option<Item> {
+        self.directory.find(name.as_ref())
     }
 
     /// Reads the first bytes of `item` to `into`, as many as fit. The rest of `into` is set to zero.
     pub fn read(&self, machine: &mut impl HostAccess, item: Item, into: &mut [u8]) {
         self.read_at(machine, item, 0, into);
+    }
+
+    /// Reads the first bytes of the named item, followed by zeros if it has less. `None` if the host does not offer it.
+    pub fn read_file<const N: usize>(&self, machine: &mut impl HostAccess, name: &str) -> Option<[u8; N]> {
+        let item = self.find(name)?;
+        let mut bytes = [0; N];
+        self.read(machine, item, &mut bytes);
+        Some(bytes)
     }
 
     /// Reads bytes of `item` from `offset` on to `into`, as many as fit. The rest of `into` is set to zero.

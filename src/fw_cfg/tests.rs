@@ -535,7 +535,7 @@ fn names_are_compared_whole(way: Way) {
     assert_eq!(fw_cfg.find("etc/e820").map(Item::len), Some(1));
     assert_eq!(fw_cfg.find("etc/e82"), None);
     assert_eq!(fw_cfg.find(&long).map(Item::len), Some(2));
-    assert_eq!(fw_cfg.find(&"n".repeat(57)), None);
+    assert_eq!(fw_cfg.find("n".repeat(57)), None);
 }
 
 fn survives_directory(way: Way, contents: &[u8], dma: bool) {

@@ -62,11 +62,9 @@ pub fn can_map(range: PhysRange) -> bool {
 /// The most bytes that tables for `range` take: whole pages.
 #[must_use]
 pub fn room_for(range: PhysRange) -> u64 {
-    let touched = |shift: u32| match range.end().get().checked_sub(1) {
-        Some(last) if !range.is_empty() => {
-            (last >> shift).saturating_sub(range.start().get() >> shift).saturating_add(1)
-        }
-        _ => 0,
+    let touched = |shift| {
+        let numbers = touched(range, shift);
+        numbers.end.saturating_sub(numbers.start)
     };
     touched(TABLE_SHIFT).saturating_add(touched(DIRECTORY_SHIFT)).saturating_mul(Alignment::PAGE.bytes())
 }
@@ -145,24 +143,16 @@ pub fn map(entries: &mut impl Entries, range: PhysRange, room: PhysRange) -> Opt
     }
     let mut free = room;
     let no_execute = no_execute(entries);
-    let last = range.end().get().checked_sub(1).filter(|_| !range.is_empty())?;
-    for gibibyte in range.start().get() >> TABLE_SHIFT..=last >> TABLE_SHIFT {
+    for gibibyte in touched(range, TABLE_SHIFT) {
         let top = slot(layout::PAGE_TABLES.start(), gibibyte >> (DIRECTORY_SHIFT - TABLE_SHIFT));
-        let directory = match entries.get(top) {
-            entry if entry & PRESENT != 0 => PhysAddr::new(entry & ADDRESS),
-            _ => {
-                let directory = take(&mut free)?;
-                fill(entries, directory, |_| 0);
-                entries.set(top, directory.get() | TABLE);
-                directory
-            }
+        let directory = match table_of(entries.get(top)) {
+            Some(directory) => directory,
+            None => add_table(entries, top, &mut free, 0, |_| 0)?,
         };
         let upper = slot(directory, gibibyte);
         if entries.get(upper) & PRESENT == 0 {
-            let table = take(&mut free)?;
             let start = gibibyte << TABLE_SHIFT;
-            fill(entries, table, |i| start | i << LARGE_SHIFT | LARGE_PAGE);
-            entries.set(upper, table.get() | TABLE | no_execute);
+            add_table(entries, upper, &mut free, no_execute, |i| start | i << LARGE_SHIFT | LARGE_PAGE)?;
         }
     }
     Some(())
@@ -208,13 +198,8 @@ pub fn protect(entries: &mut impl Entries, range: PhysRange, access: Access, roo
                 entries.set(at, with_access(entry));
                 continue;
             }
-            None => {
-                // All other bits mean the same for a page and a large page.
-                let table = take(&mut free)?;
-                fill(entries, table, |i| (entry & !LARGE) | i << PAGE_SHIFT);
-                entries.set(at, table.get() | TABLE);
-                table
-            }
+            // All other bits mean the same for a page and a large page.
+            None => add_table(entries, at, &mut free, 0, |i| (entry & !LARGE) | i << PAGE_SHIFT)?,
             Some(table) => {
                 hand_down(entries, at, 0);
                 table
@@ -237,8 +222,7 @@ pub fn give(entries: &mut impl Entries, ranges: &[PhysRange]) {
         entries.set(slot(layout::LOW_PAGES.start(), start >> PAGE_SHIFT), start | PAGE);
     }
     for range in [PhysRange::LOW_4_GIB].iter().chain(ranges) {
-        let Some(last) = range.end().get().checked_sub(1).filter(|_| !range.is_empty()) else { continue };
-        for gibibyte in range.start().get() >> TABLE_SHIFT..=last >> TABLE_SHIFT {
+        for gibibyte in touched(*range, TABLE_SHIFT) {
             // Without the entry, nothing is mapped there.
             let Some(at) = upper_slot(entries, PhysAddr::new(gibibyte << TABLE_SHIFT)) else { continue };
             let entry = entries.get(at);
@@ -350,10 +334,26 @@ fn take(free: &mut PhysRange) -> Option<PhysAddr> {
     Some(page.start())
 }
 
-fn fill(entries: &mut impl Entries, table: PhysAddr, entry: impl Fn(u64) -> u64) {
+/// Makes a table in the room, with the result of `entry` for each number, and sets the entry at `at` to it, with `bits`.
+fn add_table(
+    entries: &mut impl Entries,
+    at: PhysAddr,
+    free: &mut PhysRange,
+    bits: u64,
+    entry: impl Fn(u64) -> u64,
+) -> Option<PhysAddr> {
+    let table = take(free)?;
     for number in 0..ENTRIES {
         entries.set(slot(table, number), entry(number));
     }
+    entries.set(at, table.get() | TABLE | bits);
+    Some(table)
+}
+
+/// The numbers of the areas of two to the power of `shift` bytes that `range` touches.
+fn touched(range: PhysRange, shift: u32) -> core::ops::Range<u64> {
+    let end = if range.is_empty() { 0 } else { (range.end().get().saturating_sub(1) >> shift).saturating_add(1) };
+    range.start().get() >> shift..end
 }
 
 #[cfg(test)]

@@ -66,8 +66,6 @@ pub fn can_sleep(fw_cfg: &FwCfg) -> bool {
 
 /// Whether the host offers S3, and ACPI tables in which an operating system finds it.
 pub fn can_wake(machine: &mut impl HostAccess, fw_cfg: &FwCfg) -> bool {
-    let Some(item) = fw_cfg.find(SYSTEM_STATES).filter(|_| has_acpi(fw_cfg)) else { return false };
-    let mut states = [0; SYSTEM_STATES_LEN];
-    fw_cfg.read(machine, item, &mut states);
-    states[S3] & STATE_OFFERED != 0
+    let is_offered = |states: [u8; SYSTEM_STATES_LEN]| states[S3] & STATE_OFFERED != 0;
+    has_acpi(fw_cfg) && fw_cfg.read_file(machine, SYSTEM_STATES).is_some_and(is_offered)
 }

@@ -45,6 +45,17 @@ impl<P: Ports> Consoles<P> {
         let _ = writeln!(self, "{}", Line { level, message });
     }
 
+    /// Sends `text` to the consoles that are present, to COM1 by `print`.
+    fn send(&mut self, text: &str, print: impl Fn(&mut P, &str)) {
+        let present = self.present();
+        if present.com1 {
+            print(&mut self.ports, text);
+        }
+        if present.debug_console {
+            debug_console::print(&mut self.ports, text);
+        }
+    }
+
     fn present(&mut self) -> Present {
         if let Some(present) = self.present {
             return present;
@@ -79,13 +90,7 @@ impl fmt::Display for Line<'_> {
 
 impl<P: Ports> Write for Consoles<P> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let present = self.present();
-        if present.com1 {
-            uart::print(&mut self.ports, text);
-        }
-        if present.debug_console {
-            debug_console::print(&mut self.ports, text);
-        }
+        self.send(text, uart::print);
         Ok(())
     }
 }
@@ -108,13 +113,7 @@ impl<P: Ports> Terminal<P> {
 
 impl<P: Ports> Write for Terminal<P> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let present = self.0.present();
-        if present.com1 {
-            uart::print_raw(&mut self.0.ports, text);
-        }
-        if present.debug_console {
-            debug_console::print(&mut self.0.ports, text);
-        }
+        self.0.send(text, uart::print_raw);
         Ok(())
     }
 }
@@ -156,9 +155,7 @@ const LEVEL_MAX: usize = 8;
 /// Sets the log level to that of `opt/org.firstlight/log`, or to warnings and errors if there is no such file. The
 /// first line logged is the version and the target that the firmware was built for.
 pub fn configure(host: &mut impl HostAccess, fw_cfg: &FwCfg) {
-    let Some(item) = fw_cfg.find(LEVEL) else { return };
-    let mut option = [0; LEVEL_MAX];
-    fw_cfg.read(host, item, &mut option);
+    let Some(option) = fw_cfg.read_file::<LEVEL_MAX>(host, LEVEL) else { return };
     set_level(&option);
     log::info!(concat!("Firstlight ", env!("CARGO_PKG_VERSION"), ", built for ", env!("FIRSTLIGHT_TARGET")));
 }

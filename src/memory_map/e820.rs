@@ -63,34 +63,22 @@ pub fn kind_of(e820_type: u32) -> MemoryType {
     }
 }
 
-/// Iterates over a map as e820 entries, ascending and disjoint. Adjacent regions of one e820 type are one entry.
-#[derive(Clone, Debug)]
-pub struct E820View<'a> {
-    regions: core::slice::Iter<'a, Region>,
-}
-
-impl<'a> E820View<'a> {
-    pub(super) fn new(regions: &'a [Region]) -> Self {
-        Self { regions: regions.iter() }
-    }
-}
-
-impl Iterator for E820View<'_> {
-    type Item = E820Entry;
-
-    fn next(&mut self) -> Option<E820Entry> {
-        let first = self.regions.next()?;
+/// The regions as e820 entries. Adjacent regions of one e820 type are one entry.
+pub fn entries(regions: &[Region]) -> impl Iterator<Item = E820Entry> + '_ {
+    let mut regions = regions.iter();
+    core::iter::from_fn(move || {
+        let first = regions.next()?;
         let kind = type_of(first.kind);
         let start = first.range.start().get();
         let mut end = first.range.end().get();
-        while let Some(next) = self.regions.as_slice().first()
+        while let Some(next) = regions.as_slice().first()
             && next.range.start().get() == end
             && type_of(next.kind) == kind
         {
             end = next.range.end().get();
-            self.regions.next();
+            regions.next();
         }
         // A region ends above its start.
         Some(E820Entry { addr: start.into(), size: end.wrapping_sub(start).into(), kind: kind.into() })
-    }
+    })
 }

@@ -29,7 +29,7 @@ use core::ops::Deref;
 
 use uefi_raw::table::boot::MemoryType;
 
-pub use self::e820::{E820Entry, E820View};
+pub use self::e820::E820Entry;
 pub use self::error::Error;
 pub use self::host_map::HostMap;
 use self::kind::is_ram;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use uefi_raw::table::boot::MemoryType;
 
-use super::e820::E820View;
+use super::e820::{self, E820Entry};
 use super::error::Error;
 use super::kind::{is_ram, stricter};
 use super::region::{CAPACITY, Region};
@@ -37,9 +37,18 @@ impl Regions {
     }
 
     /// The map as e820 entries by ascending address, at most [`CAPACITY`].
-    #[must_use]
-    pub fn e820(&self) -> E820View<'_> {
-        E820View::new(&self.regions)
+    pub fn e820(&self) -> impl Iterator<Item = E820Entry> + '_ {
+        e820::entries(&self.regions)
+    }
+
+    /// Fills `table` with the e820 entries in the form that `entry` gives them, as many as fit. Returns their number.
+    pub fn fill_from_e820<T>(&self, table: &mut [T], entry: impl Fn(E820Entry) -> T) -> u32 {
+        let mut count = 0_u32;
+        for (place, e820) in table.iter_mut().zip(self.e820()) {
+            *place = entry(e820);
+            count = count.saturating_add(1);
+        }
+        count
     }
 
     /// Whether all of `range` is RAM to the kernel: free, or allocated until the kernel runs.
@@ -97,6 +106,12 @@ impl Regions {
             end = end.max(range.end());
         }
         end.min(within.end())
+    }
+
+    /// The KiB of RAM from the start of `within`, which has at most 4 GiB, to the first hole.
+    #[must_use]
+    pub fn ram_run_kib(&self, within: PhysRange) -> u32 {
+        (self.ram_run_end(within).get().saturating_sub(within.start().get()) >> 10) as u32
     }
 
     /// The length in bytes of the longest free range inside `within`.

@@ -43,7 +43,8 @@ impl Root {
         // QEMU reserves nothing there.
         let free = if fw_cfg.host_kind().is_qemu() { self.memory } else { unoccupied(map, self.memory) };
         let low = LowApertures::new(self.chipset.ports, free);
-        let high = high_bits.map(|bits| (bits, read_number(machine, fw_cfg, RESERVED_MEMORY_END).map(PhysAddr::new)));
+        let mut read_number = |name| fw_cfg.read_file(machine, name).map(u64::from_le_bytes);
+        let high = high_bits.map(|bits| (bits, read_number(RESERVED_MEMORY_END).map(PhysAddr::new)));
         let apertures = || {
             let all = match high {
                 Some((bits, reserved)) => Apertures::new(low, high_apertures(map, reserved, bits), bits),
@@ -52,7 +53,7 @@ impl Root {
             all.or_ports(self.chipset.more_ports)
         };
         let host = HostBridge {
-            extra_roots: read_number(machine, fw_cfg, EXTRA_ROOTS).unwrap_or(0),
+            extra_roots: read_number(EXTRA_ROOTS).unwrap_or(0),
             chipset: self.board.chipset_functions(fw_cfg.host_kind()),
             low,
             apertures: &apertures,
@@ -60,12 +61,4 @@ impl Root {
         };
         access.with(machine, |config| pci::configure(config, access, &host))
     }
-}
-
-/// Reads an item of 64 bits, if the host has it.
-fn read_number<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, name: &str) -> Option<u64> {
-    let item = fw_cfg.find(name)?;
-    let mut bytes = [0; 8];
-    fw_cfg.read(machine, item, &mut bytes);
-    Some(u64::from_le_bytes(bytes))
 }

@@ -1,7 +1,7 @@
 //! Errors of a wake.
 
 use crate::acpi::NoTable;
-use crate::addr::{PhysAddr, PhysRange};
+use crate::addr::PhysRange;
 use crate::layout::RESUME_RECORD;
 
 /// Why the wake failed. The guest's memory is then lost, and the machine is reset.
@@ -19,14 +19,9 @@ pub enum Error {
     /// The heap has no room for the record.
     #[error("the firmware's heap is full")]
     HeapFull,
-    /// There is no valid table with this signature at the expected address.
-    #[error("no valid {signature} at {at}; the guest must not overwrite ACPI tables")]
-    Table {
-        /// The table's signature.
-        signature: &'static str,
-        /// The expected address.
-        at: PhysAddr,
-    },
+    /// There is no valid table at the expected address.
+    #[error("{0}; the guest must not overwrite ACPI tables")]
+    Table(#[from] NoTable),
     /// There is no FADT.
     #[error("no ACPI table is the FADT")]
     NoFadt,
@@ -36,10 +31,4 @@ pub enum Error {
     /// The waking vector is not in RAM below 1 MiB.
     #[error("{0:#x}, where it wants to wake up according to the FACS, is not in RAM below 1 MiB")]
     Vector(u32),
-}
-
-impl From<NoTable> for Error {
-    fn from(NoTable { signature, at }: NoTable) -> Self {
-        Self::Table { signature, at }
-    }
 }

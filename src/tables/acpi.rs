@@ -18,7 +18,7 @@ impl<M: HostAccess> Host for Place<'_, M> {
     type Error = fw_cfg::Error;
 
     fn len_of(&self, file: &[u8]) -> Option<u32> {
-        self.fw_cfg.find_bytes(file).map(Item::len)
+        self.fw_cfg.find(file).map(Item::len)
     }
 
     fn allocate(&mut self, len: u64, alignment: Alignment, zone: Zone) -> Option<PhysRange> {
@@ -29,7 +29,7 @@ impl<M: HostAccess> Host for Place<'_, M> {
     }
 
     fn load(&mut self, file: &[u8], to: PhysRange) -> Result<(), Self::Error> {
-        let item = self.fw_cfg.find_bytes(file).ok_or(fw_cfg::Error::Absent)?;
+        let item = self.fw_cfg.find(file).ok_or(fw_cfg::Error::Absent)?;
         Place::load(self, item, to.start())?;
         if file == TPM_LOG.as_bytes() {
             self.tpm_log = Some(to);
@@ -50,7 +50,7 @@ impl<M: HostAccess> Host for Place<'_, M> {
     }
 
     fn write_file(&mut self, file: &[u8], offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
-        let item = self.fw_cfg.find_bytes(file).ok_or(fw_cfg::Error::Absent)?;
+        let item = self.fw_cfg.find(file).ok_or(fw_cfg::Error::Absent)?;
         self.fw_cfg.write(self.machine, item, offset, bytes)?;
         // If it cannot be stored, the device does not work after a wake from suspend, but nothing worse happens.
         if let Some(write) = HostWrite::new(file, offset, bytes) {

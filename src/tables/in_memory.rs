@@ -101,13 +101,9 @@ impl Outcome {
 
 fn try_reserve_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr, warnings: &mut Warnings) -> Outcome {
     let mut parts = Parts::new();
-    match acpi_parts(memory, rsdp, &mut parts, warnings) {
-        Ok(()) => {}
-        Err(NoTable { signature, at }) => {
-            let text = format_args!("the host's ACPI tables in memory are left out: no valid {signature} at {at}");
-            warnings.left_out.warn(text);
-            return Outcome::None;
-        }
+    if let Err(error) = acpi_parts(memory, rsdp, &mut parts, warnings) {
+        warnings.left_out.warn(format_args!("the host's ACPI tables in memory are left out: {error}"));
+        return Outcome::None;
     }
     let mut is_kept = true;
     for part in parts {

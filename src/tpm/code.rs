@@ -4,9 +4,9 @@
 
 use core::fmt;
 
-/// A command's code, `TPM_CC`.
+/// A command's code, `TPM_CC`: 32 bits, of which the upper 16 are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(u16)]
 pub enum Code {
     /// `TPM2_HierarchyControl`.
     HierarchyControl = 0x121,
@@ -24,18 +24,6 @@ pub enum Code {
     PcrExtend = 0x182,
 }
 
-impl Code {
-    const ALL: [Self; 7] = [
-        Self::HierarchyControl,
-        Self::HierarchyChangeAuth,
-        Self::SelfTest,
-        Self::Startup,
-        Self::GetCapability,
-        Self::GetRandom,
-        Self::PcrExtend,
-    ];
-}
-
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -51,8 +39,11 @@ impl fmt::Display for Code {
 }
 
 /// A command that a TPM did not execute, and the reason, `TPM_RC`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Refusal(u32);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    command: Code,
+    response: u16,
+}
 
 impl Refusal {
     /// `TPM_RC_INITIALIZE`: the TPM is already started, or not yet.
@@ -63,14 +54,13 @@ impl Refusal {
     /// A refusal with this response code. TPMs' codes have 12 bits. A code of more than 16 bits becomes all ones here.
     #[must_use]
     pub fn new(command: Code, response: u32) -> Self {
-        // Command codes have 16 bits as well.
-        Self((command as u32) << 16 | response.min(0xffff))
+        Self { command, response: u16::try_from(response).unwrap_or(u16::MAX) }
     }
 
     /// The response code.
     #[must_use]
     pub const fn response(self) -> u16 {
-        (self.0 & 0xffff) as u16
+        self.response
     }
 
     /// Whether the same command may be sent again: `TPM_RC_YIELDED`, `TPM_RC_TESTING`, `TPM_RC_RETRY`.
@@ -82,14 +72,6 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Code::ALL.into_iter().find(|&code| code as u32 == self.0 >> 16);
-        name.map_or(Ok(()), |name| name.fmt(f))?;
-        write!(f, ": response code {:#x}", self.response())
-    }
-}
-
-impl fmt::Debug for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        write!(f, "{}: response code {:#x}", self.command, self.response)
     }
 }

@@ -68,7 +68,7 @@ impl Kernel {
     pub fn by_efi<M: HostAccess>(self, machine: &mut M, fw_cfg: &FwCfg) -> Result<Self, Error> {
         match self {
             Self::Linux(kernel) if kernel.is_efi_program() => {
-                EfiKernel::of_file(machine, fw_cfg, kernel.file()).map(Self::Efi)
+                EfiKernel::of_file(machine, fw_cfg, kernel.file).map(Self::Efi)
             }
             kernel => Ok(kernel),
         }
@@ -82,7 +82,7 @@ impl Kernel {
         match self {
             Self::Linux(_) | Self::Efi(_) => Ok(()),
             Self::Pvh(kernel) => kernel.reserve(map),
-            Self::Multiboot(kernel) => kernel.reserve(map),
+            Self::Multiboot(kernel) => kernel.placed.reserve(map),
         }
     }
 
@@ -99,17 +99,21 @@ impl Kernel {
     #[must_use]
     pub const fn place(&self) -> Option<PhysRange> {
         match self {
-            Self::Linux(kernel) => kernel.place(),
+            Self::Linux(kernel) => kernel.file.place(),
             Self::Efi(kernel) => kernel.place(),
             Self::Pvh(_) | Self::Multiboot(_) => None,
         }
     }
 
-    /// Loads the kernel, the initrd and the command line, and writes the kernel's parameters. All of it is reserved in
-    /// the map.
+    /// Finds a place for every part, has the host write each there in one transfer, and passes the addresses to the
+    /// kernel. Parts that the host has put into memory are copied from there. An initrd in memory stays there if the
+    /// kernel accepts it.
+    ///
+    /// Memory for the kernel is reserved in the map. Returns what went where.
     ///
     /// # Errors
-    /// [`Error::FwCfg`] if the host does not deliver; else why a part has no place.
+    /// [`Error::FwCfg`] if the host does not deliver; else why a part has no place, or what is wrong with a loaded
+    /// part.
     pub fn load<M: HostAccess>(
         &self,
         boot: &mut Boot<'_, M>,

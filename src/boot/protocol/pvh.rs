@@ -66,7 +66,7 @@ impl PvhPlan {
     }
 }
 
-/// Loads the initrd and the command line for a kernel in memory, as [`crate::boot::load`] does.
+/// Loads the initrd and the command line for a kernel in memory, as [`Kernel::load`](super::Kernel::load) does.
 #[cold]
 pub fn load<M: HostAccess>(
     boot: &mut Boot<'_, M>,
@@ -128,13 +128,7 @@ impl HvmStartInfo {
         info.header.cmdline_paddr.set(plan.command_line.start().get());
         info.header.rsdp_paddr.set(rsdp.map_or(0, PhysAddr::get));
         info.header.memmap_paddr.set(at(core::mem::offset_of!(Self, memory_map)));
-        let mut entries = 0_u32;
-        for (place, entry) in info.memory_map.iter_mut().zip(map.e820()) {
-            *place = MapEntry::new(entry);
-            // There are at most CAPACITY entries.
-            entries = entries.saturating_add(1);
-        }
-        info.header.memmap_entries.set(entries);
+        info.header.memmap_entries.set(map.fill_from_e820(&mut info.memory_map, MapEntry::new));
         Ok(info)
     }
 

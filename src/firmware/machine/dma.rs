@@ -137,9 +137,7 @@ impl PcMachine {
             }
         }
     }
-}
 
-impl PcMachine {
     /// Clears the whole stack.
     ///
     /// # Safety

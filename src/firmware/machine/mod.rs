@@ -113,16 +113,12 @@ impl PcMachine {
         self.check(range).or_else(|error| if mapped() { Ok(()) } else { Err(error) })
     }
 
-    fn check_bytes(&self, start: PhysAddr, len: usize) -> Result<(), MemoryError> {
-        self.check(bytes(start, len)?)
-    }
-
     /// Checks the address of a register, whose size is its alignment.
     fn check_register(&self, at: PhysAddr, size: Alignment) -> Result<(), MemoryError> {
         if !at.is_aligned(size) {
             return Err(MemoryError { range: PhysRange::empty_at(at) });
         }
-        self.check_bytes(at, size.bytes() as usize)
+        self.check(bytes(at, size.bytes() as usize)?)
     }
 }
 

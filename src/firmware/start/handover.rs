@@ -11,6 +11,16 @@ use firstlight::resume::WakingVector;
 /// CR4: physical address extension, which 64-bit mode requires (Intel SDM volume 3, 2.5).
 const CR4_PAE: u64 = 1 << 5;
 
+/// The value of a symbol of linker.ld: an address of 32 bits in the copy of the last code.
+macro_rules! address_of {
+    ($symbol:literal) => {{
+        let address: u32;
+        // SAFETY: this loads a constant.
+        unsafe { asm!(concat!("mov {0:e}, offset ", $symbol), out(reg) address, options(nomem, nostack, preserves_flags)) };
+        address
+    }};
+}
+
 /// The words that `enter_low` of `reset.s` reads. They are not on the stack, because it is cleared.
 struct LowWords(UnsafeCell<[u32; 5]>);
 
@@ -59,11 +69,7 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
             leave_long_mode(entry.get() as u32, parameters as u32, 0, stack_qwords(handover))
         },
         Entry::LinuxLow { at, block } => {
-            let enter_low: u32;
-            // SAFETY: this loads a constant from linker.ld.
-            unsafe {
-                asm!("mov {0:e}, offset enter_low_in_ram", out(reg) enter_low, options(nomem, nostack, preserves_flags))
-            };
+            let enter_low = address_of!("enter_low_in_ram");
             // All addresses are below 4 GiB, and the block is whole pages.
             let words: [u32; 5] = [
                 block.place.get() as u32,
@@ -80,26 +86,14 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
             unsafe { leave_long_mode(enter_low, words.wrapping_sub(VIRTUAL_OFFSET) as u32, 0, stack_qwords(handover)) }
         }
         Entry::Pvh(entry) => {
-            let enter_pvh: u32;
-            // SAFETY: this loads a constant from linker.ld.
-            unsafe {
-                asm!("mov {0:e}, offset enter_pvh_in_ram", out(reg) enter_pvh, options(nomem, nostack, preserves_flags))
-            };
+            let enter_pvh = address_of!("enter_pvh_in_ram");
             // SAFETY: `leave_long_mode` copies 32-bit code of `reset.s` there, which jumps to the entry point in ESI. The entry
             // point is below 4 GiB, as the kernel is; the caller promises a kernel there.
             unsafe { leave_long_mode(enter_pvh, entry.get() as u32, parameters as u32, stack_qwords(handover)) }
         }
         Entry::Efi(_) => super::triple_fault(),
         Entry::Multiboot(entry) => {
-            let enter_multiboot: u32;
-            // SAFETY: this loads a constant from linker.ld.
-            unsafe {
-                asm!(
-                    "mov {0:e}, offset enter_multiboot_in_ram",
-                    out(reg) enter_multiboot,
-                    options(nomem, nostack, preserves_flags)
-                )
-            };
+            let enter_multiboot = address_of!("enter_multiboot_in_ram");
             // SAFETY: `reset.s` has 32-bit code there, which jumps to the entry point in ESI. The entry point is below 4 GiB, as
             // the kernel is; the caller promises a kernel there.
             unsafe { leave_long_mode(enter_multiboot, entry.get() as u32, parameters as u32, stack_qwords(handover)) }
@@ -112,11 +106,7 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
 /// # Safety
 /// The operating system's memory is as it left it. Identity-mapped memory is executable.
 pub unsafe fn wake(vector: WakingVector) -> ! {
-    let entry: u32;
-    // SAFETY: this loads a constant from linker.ld.
-    unsafe {
-        asm!("mov {0:e}, offset enter_real_mode_physical", out(reg) entry, options(nomem, nostack, preserves_flags))
-    };
+    let entry = address_of!("enter_real_mode_physical");
     // SAFETY: `reset.s` has 32-bit code there, which takes the vector in ESI.
     unsafe { leave_long_mode(entry, vector.get(), 0, 0) }
 }

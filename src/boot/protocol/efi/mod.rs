@@ -105,10 +105,10 @@ fn headers<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, file: &[Blob<'static>
     Ok(headers)
 }
 
-/// Loads a program as [`crate::boot::load`] does.
+/// Loads a program as [`Kernel::load`](super::Kernel::load) does.
 ///
 /// # Errors
-/// As for [`crate::boot::load`].
+/// As for [`Kernel::load`](super::Kernel::load).
 #[cold]
 pub fn load<M: HostAccess>(
     boot: &mut Boot<'_, M>,

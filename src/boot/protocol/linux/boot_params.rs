@@ -14,9 +14,10 @@ use super::plan::LoadPlan;
 use super::raw_header::{HEADER_ROOM_END, HEADER_START, LOADED_HIGH, QUIET_FLAG, RawHeader, high_half, low_half};
 use super::screen_info::ScreenInfo;
 use super::setup_header::SetupHeader;
-use crate::addr::{PhysAddr, PhysRange};
+use crate::addr::PhysAddr;
 use crate::boot::error::Error;
 use crate::efi::information::Information;
+use crate::layout;
 use crate::memory_map::{E820Entry, MemoryMap};
 
 /// `type_of_loader` as the host writes it: QEMU, any version (boot.rst, `type_of_loader`). Firstlight has no number of
@@ -112,13 +113,8 @@ impl BootParams {
             page.acpi_rsdp_addr.set(rsdp.get());
         }
         page.alt_mem_k.set(kib_above_1_mib(map));
-        let mut entries = 0_u8;
-        for (place, entry) in page.e820_table.iter_mut().zip(map.e820()) {
-            *place = entry;
-            // There are at most 128 entries.
-            entries = entries.saturating_add(1);
-        }
-        page.e820_entries = entries;
+        // The table has 128 entries.
+        page.e820_entries = map.fill_from_e820(&mut page.e820_table, |entry| entry) as u8;
         Ok(page)
     }
 
@@ -162,13 +158,7 @@ impl BootParams {
 /// The KiB of RAM from 1 MiB to the first hole, as a BIOS returns it from INT 15h, AX=E801h or AH=88h. A kernel uses it
 /// if it finds fewer than two e820 entries.
 fn kib_above_1_mib(map: &MemoryMap) -> u32 {
-    let start = PhysRange::LOW_1_MIB.end().get();
-    let entry = map.e820().find(|entry| {
-        let end = entry.addr.get().saturating_add(entry.size.get());
-        entry.kind.get() == E820Entry::RAM && entry.addr.get() <= start && start < end
-    });
-    let end = entry.map_or(start, |entry| entry.addr.get().saturating_add(entry.size.get()));
-    u32::try_from(end.saturating_sub(start) >> 10).unwrap_or(u32::MAX)
+    map.ram_run_kib(layout::EXTENDED)
 }
 
 #[cfg(test)]
@@ -182,7 +172,7 @@ mod tests {
     use super::super::plan;
     use super::super::setup_header::tests::{DEBIAN, debian_with};
     use super::*;
-    use crate::addr::PhysAddr;
+    use crate::addr::PhysRange;
     use crate::boot::{Entry, Needs};
     use crate::memory_map::HostMap;
     use uefi_raw::table::boot::MemoryType;

@@ -48,7 +48,7 @@ fn allocate(place: PhysAddr, command_line: u64, map: &mut MemoryMap) -> Result<L
     if !map.is_free(below) {
         return Err(Error::NoPcMemory { needed: whole });
     }
-    let above = PhysRange::from_bounds(PhysRange::LOW_1_MIB.end(), PhysRange::LOW_4_GIB.end()).unwrap_or_default();
+    let above = layout::EXTENDED;
     let staged = map
         .allocate(whole.len(), Alignment::PAGE, above, Placement::Top, MemoryType::LOADER_DATA)
         .ok_or_else(|| Error::KernelDoesNotFit { needed: whole.len(), at: above.start(), ram: map.ram_bytes() })?;
@@ -63,15 +63,11 @@ fn allocate(place: PhysAddr, command_line: u64, map: &mut MemoryMap) -> Result<L
 pub fn plan(header: &SetupHeader, needs: &Needs, entry_offset: u64, map: &mut MemoryMap) -> Result<LoadPlan, Error> {
     // The host counts a NUL, and the firmware adds one more.
     let command_line_len = needs.command_line.saturating_add(1);
-    let (high, place) = if header.is_loaded_high() {
+    let (file, kernel_run, place) = if header.is_loaded_high() {
         let kernel = place_kernel(header, needs.kernel, map)?;
-        (Some((kernel.file, kernel.run)), PARAMETERS)
+        (Some(kernel.file), kernel.run, PARAMETERS)
     } else {
-        (None, header.default_address())
-    };
-    let (file, kernel_run) = match high {
-        Some((file, run)) => (Some(file), run),
-        None => (None, reserve_for_unpacking(header, needs.kernel, map)?),
+        (None, reserve_for_unpacking(header, needs.kernel, map)?, header.default_address())
     };
     let initrd = if needs.initrd == 0 { None } else { Some(place_initrd(header.initrd_space(), needs.initrd, map)?) };
     let block = allocate(place, command_line_len, map)?;

@@ -24,7 +24,7 @@ pub use self::planner::plan;
 pub use self::screen_info::ScreenInfo;
 pub use self::setup_data::Appended;
 pub use self::setup_header::{Relocation, SetupHeader};
-use crate::addr::{PhysAddr, PhysRange};
+use crate::addr::PhysAddr;
 use crate::boot::error::Error;
 use crate::boot::extras::Extras;
 use crate::boot::kernel_file::KernelFile;
@@ -38,7 +38,8 @@ use crate::state::Boot;
 /// A bzImage or zImage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinuxKernel {
-    file: KernelFile,
+    /// The file.
+    pub(super) file: KernelFile,
     header: SetupHeader,
     /// The kernel's address for which the host has computed the pointers in the header, if there are any.
     host_address: Option<PhysAddr>,
@@ -63,26 +64,14 @@ impl LinuxKernel {
         Ok(Self { file, header, host_address })
     }
 
-    /// The file.
-    #[must_use]
-    pub const fn file(&self) -> KernelFile {
-        self.file
-    }
-
     /// Whether the kernel can be entered as an EFI program for x86-64 too.
     #[must_use]
     pub fn is_efi_program(&self) -> bool {
         self.header.has_efi_stub() && self.header.is_64_bit()
     }
-
-    /// The range of the file, if that is in memory.
-    #[must_use]
-    pub const fn place(&self) -> Option<PhysRange> {
-        self.file.place()
-    }
 }
 
-/// Loads a kernel as [`crate::boot::load`] does.
+/// Loads a kernel as [`Kernel::load`](super::Kernel::load) does.
 pub fn load<M: HostAccess>(
     boot: &mut Boot<'_, M>,
     kernel: &LinuxKernel,

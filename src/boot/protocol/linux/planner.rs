@@ -75,19 +75,6 @@ fn place_page_tables(
     initrd: Option<PhysRange>,
     map: &mut MemoryMap,
 ) -> Result<Option<PhysRange>, Error> {
-    // Usually everything is below 4 GiB. This check takes two comparisons.
-    if kernel.end().max(initrd.unwrap_or_default().end()) <= PhysRange::LOW_4_GIB.end() {
-        return Ok(None);
-    }
-    place_page_tables_above(kernel, initrd, map)
-}
-
-/// As [`place_page_tables`], if a part ends above 4 GiB.
-fn place_page_tables_above(
-    kernel: PhysRange,
-    initrd: Option<PhysRange>,
-    map: &mut MemoryMap,
-) -> Result<Option<PhysRange>, Error> {
     match parts_above_4_gib(kernel, initrd).map(paging::room_for).fold(0, u64::saturating_add) {
         0 => Ok(None),
         len => allocate_low(map, len).map(Some),
@@ -96,25 +83,18 @@ fn place_page_tables_above(
 
 /// Below 4 GiB if possible, else above if the kernel allows it.
 fn place_any_initrd(header: &SetupHeader, len: u64, map: &mut MemoryMap) -> Result<PhysRange, Error> {
-    match place_initrd(header.initrd_space(), len, map) {
-        Err(error) => place_initrd_above(header, len, map, error),
-        place => place,
-    }
-}
-
-/// Above 4 GiB, if the kernel allows it. `below` is why it is not below.
-fn place_initrd_above(header: &SetupHeader, len: u64, map: &mut MemoryMap, below: Error) -> Result<PhysRange, Error> {
-    let mut result = below;
+    let mut result = place_initrd(header.initrd_space(), len, map);
     for &space in spaces_above(header) {
-        match (place_initrd(space, len, map), result) {
+        let Err(Error::InitrdDoesNotFit { free: other, .. }) = result else { break };
+        result = place_initrd(space, len, map).map_err(|error| match error {
             // The kernel sets no limit; only the room is too small.
-            (Err(Error::InitrdDoesNotFit { size, free, .. }), Error::InitrdDoesNotFit { free: other, .. }) => {
-                result = Error::InitrdDoesNotFit { size, limit: None, free: free.max(other) };
+            Error::InitrdDoesNotFit { size, free, .. } => {
+                Error::InitrdDoesNotFit { size, limit: None, free: free.max(other) }
             }
-            (place, _) => return place,
-        }
+            error => error,
+        });
     }
-    Err(result)
+    result
 }
 
 fn check_command_line(header: &SetupHeader, needs: &Needs) -> Result<(), Error> {

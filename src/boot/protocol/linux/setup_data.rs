@@ -15,6 +15,7 @@ use super::setup_header::SetupHeader;
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::boot::error::Error;
 use crate::hal::{HostAccess, Memory};
+use crate::layout::EXTENDED;
 use crate::memory_map::{MemoryMap, Placement};
 
 /// `SETUP_E820_EXT`: more e820 entries.
@@ -157,7 +158,6 @@ fn warn_of_elsewhere(pointer: u64) {
 /// Allocates `len` bytes for the kernel, above the memory into which it grows.
 pub fn allocate(map: &mut MemoryMap, len: u64) -> Option<PhysRange> {
     let pages = len.checked_next_multiple_of(Alignment::PAGE.bytes())?;
-    let within = PhysRange::from_bounds(PhysRange::LOW_1_MIB.end(), PhysRange::LOW_4_GIB.end())?;
-    let allocated = map.allocate(pages, Alignment::PAGE, within, Placement::Top, MemoryType::LOADER_DATA)?;
+    let allocated = map.allocate(pages, Alignment::PAGE, EXTENDED, Placement::Top, MemoryType::LOADER_DATA)?;
     PhysRange::new(allocated.start(), len)
 }

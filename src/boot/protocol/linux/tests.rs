@@ -14,6 +14,7 @@ use super::boot_params::E820_ENTRIES;
 use super::setup_data::{SETUP_DTB, SETUP_E820_EXT};
 use super::setup_header::tests::debian_with;
 use super::*;
+use crate::addr::PhysRange;
 use crate::boot::extras::Needs;
 use crate::fakes::machine::FakeMachine;
 use crate::memory_map::HostMap;

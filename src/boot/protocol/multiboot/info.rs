@@ -6,7 +6,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::host_info::{Fields, HostInfo, flags};
-use crate::addr::{PhysRange, constant_range};
+use crate::addr::PhysRange;
 use crate::boot::error::Error;
 use crate::framebuffer::{Framebuffer, Mode};
 use crate::layout;
@@ -14,9 +14,6 @@ use crate::memory_map::{CAPACITY, E820Entry, MemoryMap};
 
 /// `framebuffer_type`: pixels of red, green and blue.
 const FRAMEBUFFER_RGB: u8 = 1;
-
-/// The memory that `mem_upper` counts.
-const UPPER_MEMORY: PhysRange = constant_range(1 << 20, 1 << 32);
 
 /// The fields for VBE and the framebuffer after [`Fields`] (section 3.3, `vbe_*` and `framebuffer_*`).
 #[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -70,15 +67,11 @@ impl MultibootInfo {
         let mut info = Self::new_box_zeroed().map_err(|_| Error::HeapFull)?;
         info.fields = host.0.clone();
         let mut valid = info.fields.flags.get() | flags::MEMORY | flags::MEMORY_MAP;
-        info.fields.mem_lower.set(kib_of_ram(layout::CONVENTIONAL, map));
-        info.fields.mem_upper.set(kib_of_ram(UPPER_MEMORY, map));
-        let mut length = 0_u32;
-        for (to, entry) in info.memory_map.iter_mut().zip(map.e820()) {
-            *to = MapEntry { size: U32::new(size_of::<E820Entry>() as u32), entry };
-            // There are at most CAPACITY entries.
-            length = length.saturating_add(size_of::<MapEntry>() as u32);
-        }
-        info.fields.memory_map_length.set(length);
+        info.fields.mem_lower.set(map.ram_run_kib(layout::CONVENTIONAL));
+        info.fields.mem_upper.set(map.ram_run_kib(layout::EXTENDED));
+        let size = U32::new(size_of::<E820Entry>() as u32);
+        let count = map.fill_from_e820(&mut info.memory_map, |entry| MapEntry { size, entry });
+        info.fields.memory_map_length.set(count.saturating_mul(size_of::<MapEntry>() as u32));
         let at = place.start().get().saturating_add(core::mem::offset_of!(Self, memory_map) as u64);
         // The place is in low memory.
         info.fields.memory_map.set(at as u32);
@@ -110,9 +103,4 @@ impl Video {
         // XRGB8888.
         self.colors = [[16, 8], [8, 8], [0, 8]];
     }
-}
-
-/// The KiB of RAM from the start of `within`, which is below 4 GiB, to the first hole.
-fn kib_of_ram(within: PhysRange, map: &MemoryMap) -> u32 {
-    (map.ram_run_end(within).get().saturating_sub(within.start().get()) >> 10) as u32
 }

@@ -25,14 +25,13 @@ use crate::boot::room::allocate_low;
 use crate::boot::system_info::SystemInfo;
 use crate::fw_cfg::{FwCfg, Item};
 use crate::hal::HostAccess;
-use crate::memory_map::HostMap;
 use crate::state::Boot;
 
 /// A Multiboot kernel with its modules and the host's information about them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MultibootKernel {
     /// Where the host's item goes.
-    placed: PlacedKernel,
+    pub(super) placed: PlacedKernel,
     /// The item with kernel and modules.
     item: Item,
     /// The host's Multiboot information.
@@ -62,17 +61,9 @@ impl MultibootKernel {
         PlacedKernel::new(code.start(), code.len() as u32, placed.entry)?;
         Ok(Self { placed, item, host, code })
     }
-
-    /// Reserves its memory in `map`.
-    ///
-    /// # Errors
-    /// As for [`PlacedKernel::reserve`].
-    pub fn reserve(&self, map: &mut HostMap) -> Result<(), Error> {
-        self.placed.reserve(map)
-    }
 }
 
-/// Loads a kernel as [`crate::boot::load`] does.
+/// Loads a kernel as [`Kernel::load`](super::Kernel::load) does.
 #[cold]
 pub fn load<M: HostAccess>(
     boot: &mut Boot<'_, M>,
