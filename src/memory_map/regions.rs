@@ -243,6 +243,7 @@ impl Regions {
 }
 
 /// Appends `start` to `end`, unless it is empty or a hole. Merges it with the last region if it continues that.
+/// Not inlined, because [`Regions::rewrite`] has six calls.
 #[inline(never)]
 fn push_merged(regions: &mut Pieces, start: PhysAddr, end: PhysAddr, kind: Option<MemoryType>) -> Result<(), Error> {
     let (Some(range), Some(kind)) = (PhysRange::from_bounds(start, end).filter(|range| !range.is_empty()), kind) else {

@@ -91,6 +91,8 @@ impl Walk {
 
     /// Parses the rest of the current structure's header, formatted area or strings, as far as the bytes contain it.
     /// Returns the number of bytes used.
+    ///
+    /// Not inlined: nearly all structures are skipped whole, and the loop that does that is shorter without this.
     #[cold]
     #[inline(never)]
     fn part(&mut self, bytes: &[u8]) -> usize {

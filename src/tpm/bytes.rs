@@ -15,7 +15,7 @@ const CAPACITY: usize = 32 + ALGORITHMS * (2 + MAX_DIGEST);
 pub struct Bytes(ArrayVec<u8, CAPACITY>);
 
 impl Bytes {
-    /// Appends `bytes`.
+    /// Appends `bytes`. Not inlined, because it has two dozen callers.
     ///
     /// # Errors
     /// [`Error::TooLong`].

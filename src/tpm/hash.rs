@@ -1,4 +1,6 @@
 //! The hash algorithms of PCR banks. All banks of a TPM are hashed in one pass.
+//!
+//! The functions of [`Hashes`] are not inlined: a copy for each thing that is measured would be 1.5 KiB of code in all.
 
 use arrayvec::ArrayVec;
 use sha1::Sha1;

@@ -1,4 +1,6 @@
 //! The registers of locality 0, at the same address in both interfaces.
+//!
+//! The functions are not inlined: copies of them in both interfaces would be 2 KiB of code.
 
 use crate::addr::{PhysAddr, PhysRange, constant_range};
 use crate::hal::{Clock, Deadline, Memory};
