@@ -1,22 +1,21 @@
 //! Debian's packages, downloaded and unpacked without being installed.
 //!
-//! Guests, programs for them and a newer QEMU come from packages. Downloads need no root: apt gets its own lists and cache where
-//! the machine's do not have what is needed ([`Apart`]), and a package is unpacked into a folder below `target/`.
+//! Guests, programs for them and a newer QEMU come from packages. Downloads need no root: apt gets its own lists and cache
+//! ([`Apart`]), and a package is unpacked into a folder below `target/`.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::packages::{is_root, update_lists};
+use crate::packages::is_root;
 use crate::paths::{self, find_program};
 use crate::progress::{run_quietly, run_step};
 
-/// Where apt keeps the lists of the packages that it knows.
-const LISTS: &str = "/var/lib/apt/lists";
 /// The archive if no source of the machine names one.
 const ARCHIVE: &str = "http://deb.debian.org/debian";
 /// The keys that Debian's archive is signed with (Debian's package `debian-archive-keyring`).
@@ -24,20 +23,11 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Describes the system (os-release(5)).
 const OS_RELEASE: &str = "/etc/os-release";
 
+/// After this time, the lists of the machine's sources are downloaded again.
+const LISTS_ARE_OLD: Duration = Duration::from_secs(60 * 60);
+
 /// The first words of the error of a download that found no room.
 const DISK_FULL: &str = "the disk is full; make room below the build folder and try again";
-
-/// apt's lists have no package of this name.
-#[derive(Debug)]
-pub struct NotInLists(pub String);
-
-impl std::fmt::Display for NotInLists {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "apt knows no package {}", self.0)
-    }
-}
-
-impl std::error::Error for NotInLists {}
 
 /// Makes `place`, a file or a folder, with `make`, if it does not exist yet. `make` works in an empty folder beside it, and returns
 /// the path of what it made there.
@@ -55,7 +45,7 @@ pub fn kept(place: &Path, make: impl FnOnce(&Path) -> anyhow::Result<PathBuf>) -
 }
 
 /// Runs `apt-cache` or `apt-get` as this user, in English.
-pub fn apt(program: &str) -> Command {
+fn apt(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env("LC_ALL", "C").stdin(Stdio::null());
     if is_root() {
@@ -66,44 +56,11 @@ pub fn apt(program: &str) -> Command {
 }
 
 /// Checks that apt can look up, download and unpack a package here.
-pub fn check() -> anyhow::Result<()> {
+fn check() -> anyhow::Result<()> {
     for program in ["apt-cache", "apt-get", "dpkg-deb"] {
         ensure!(find_program(program).is_some(), "{program} is not installed, so nothing can be downloaded");
     }
     Ok(())
-}
-
-/// Downloads the packages that `names` returns into `folder`, and unpacks them. Returns the top folder of the unpacked files.
-///
-/// If the download fails, tries once more with new package lists: an old list names versions that the archive no longer has.
-pub fn download(
-    folder: &Path,
-    what: &str,
-    mut names: impl FnMut() -> anyhow::Result<Vec<String>>,
-) -> anyhow::Result<PathBuf> {
-    check()?;
-    let has_lists = fs::read_dir(LISTS).is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().contains("_Packages")))
-    });
-    if !has_lists {
-        update_lists("there are none yet")?;
-    }
-    let fetch =
-        || run_step(&format!("Downloading {what}"), apt("apt-get").current_dir(folder).arg("download").args(names()?));
-    retried(fetch, || update_lists("the download failed, and they may be old"))?;
-    unpack_all(folder, &folder.join("system"))
-}
-
-/// Runs `fetch`, and once more after `update` if it failed for a reason that new package lists may remove.
-fn retried<T>(
-    mut fetch: impl FnMut() -> anyhow::Result<T>,
-    update: impl FnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<T> {
-    let result = match fetch() {
-        Err(error) if !is_disk_full(&error) && !error.is::<NotInLists>() => update().and_then(|()| fetch()),
-        result => result,
-    };
-    result.map_err(|error| if is_disk_full(&error) { error.context(DISK_FULL) } else { error })
 }
 
 /// Whether a step failed because the disk is full. apt and dpkg-deb have different messages; the third is for a quota.
@@ -112,27 +69,48 @@ pub fn is_disk_full(error: &anyhow::Error) -> bool {
     ["No space left on device", "enough free space", "Disk quota exceeded"].iter().any(|sign| text.contains(sign))
 }
 
-/// apt with its own sources, lists and cache, so that the machine's are unchanged. It still knows which packages are installed.
+/// apt with its own lists and cache, so that the machine's are unchanged. It still knows which packages are installed.
 pub struct Apart {
     folder: PathBuf,
     options: Vec<String>,
 }
 
 impl Apart {
+    /// With the machine's sources. The lists are kept for a while, because several packages are looked up in them.
+    pub fn here() -> anyhow::Result<Self> {
+        let folder = paths::guest_folder().join("apt");
+        let _lock = paths::lock(&folder)?;
+        let apart = Self::without_sources(&folder)?;
+        let updated = folder.join("updated");
+        let age = fs::metadata(&updated).and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());
+        if age.is_none_or(|age| age > LISTS_ARE_OLD) {
+            apart.update("the packages of this machine's sources")?;
+            fs::write(&updated, "").with_context(|| format!("cannot write {}", updated.display()))?;
+        }
+        Ok(apart)
+    }
+
     /// All files are in `folder`. The sources are in the format of sources.list(5).
     pub fn new(folder: &Path, sources: &str) -> anyhow::Result<Self> {
+        let mut apart = Self::without_sources(folder)?;
+        let file = folder.join("sources.list");
+        fs::write(&file, sources).with_context(|| format!("cannot write {}", file.display()))?;
+        apart.set(&[
+            ("Dir::Etc::SourceList", &file.display().to_string()),
+            ("Dir::Etc::SourceParts", &folder.join("no-more-sources").display().to_string()),
+        ]);
+        Ok(apart)
+    }
+
+    fn without_sources(folder: &Path) -> anyhow::Result<Self> {
         check()?;
         for part in ["lists/partial", "cache/archives/partial"] {
             let part = folder.join(part);
             fs::create_dir_all(&part).with_context(|| format!("cannot make the folder {}", part.display()))?;
         }
-        let file = folder.join("sources.list");
-        fs::write(&file, sources).with_context(|| format!("cannot write {}", file.display()))?;
         let place = |name: &str| folder.join(name).display().to_string();
         let mut apart = Self { folder: folder.to_owned(), options: Vec::new() };
         apart.set(&[
-            ("Dir::Etc::SourceList", &place("sources.list")),
-            ("Dir::Etc::SourceParts", &place("no-more-sources")),
             ("Dir::State::Lists", &place("lists")),
             ("Dir::Cache", &place("cache")),
             // Descriptions of applications and translations are of no use here.
@@ -179,9 +157,16 @@ impl Apart {
 
     /// Downloads these packages and unpacks them. Returns the top folder of the unpacked files.
     pub fn download(&self, what: &str, names: &[&str]) -> anyhow::Result<PathBuf> {
+        self.download_to(&self.folder, what, names)
+    }
+
+    /// The same, in this folder.
+    pub fn download_to(&self, folder: &Path, what: &str, names: &[&str]) -> anyhow::Result<PathBuf> {
         let mut command = self.command("apt-get");
-        run_step(&format!("Downloading {what}"), command.current_dir(&self.folder).arg("download").args(names))?;
-        unpack_all(&self.folder, &self.folder.join("system"))
+        command.current_dir(folder).arg("download").args(names);
+        let system = run_step(&format!("Downloading {what}"), &mut command)
+            .and_then(|()| unpack_all(folder, &folder.join("system")));
+        system.map_err(|error| if is_disk_full(&error) { error.context(DISK_FULL) } else { error })
     }
 }
 
@@ -257,44 +242,7 @@ pub fn compare_versions(a: &str, b: &str) -> Ordering {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::anyhow;
-
     use super::*;
-
-    /// Fails to download. Returns the error, and how often it was tried and the lists were updated.
-    fn failed_download(why: impl Fn() -> anyhow::Error) -> (String, u32, u32) {
-        let (mut attempts, mut updates) = (0, 0);
-        let fetch = || -> anyhow::Result<()> {
-            attempts += 1;
-            Err(why())
-        };
-        let update = || {
-            updates += 1;
-            Ok(())
-        };
-        let error = retried(fetch, update).unwrap_err();
-        (format!("{error:#}"), attempts, updates)
-    }
-
-    #[test]
-    fn a_full_disk_is_reported_without_a_second_download() {
-        let apt = "`apt-get download x` failed (exit status: 100):\nE: You don't have enough free space in /x.";
-        for why in [apt, "dpkg-deb: error: failed to write: No space left on device"] {
-            let (error, attempts, updates) = failed_download(|| anyhow!(why));
-            assert_eq!((attempts, updates), (1, 0));
-            assert!(error.starts_with("the disk is full") && error.ends_with(why), "{error}");
-        }
-        let (error, ..) = failed_download(|| std::io::Error::from_raw_os_error(28).into());
-        assert!(error.starts_with("the disk is full"), "ENOSPC: {error}");
-    }
-
-    #[test]
-    fn lists_are_updated_once_and_not_for_an_unknown_package() {
-        let (_, attempts, updates) = failed_download(|| anyhow!("404  Not Found"));
-        assert_eq!((attempts, updates), (2, 1));
-        let (error, attempts, _) = failed_download(|| NotInLists("x".to_owned()).into());
-        assert_eq!((error.as_str(), attempts), ("apt knows no package x", 1));
-    }
 
     #[test]
     fn debians_release_is_read_and_other_systems_are_refused() {

@@ -110,19 +110,12 @@ fn kernels(apt: &Apart) -> anyhow::Result<Vec<String>> {
 
 /// Moves the programs below `system` to the same places below `folder`.
 fn keep_programs(system: &Path, folder: &Path) -> anyhow::Result<()> {
-    let mut places = vec![system.to_owned()];
-    while let Some(place) = places.pop() {
-        let entries = fs::read_dir(&place).with_context(|| format!("cannot read {}", place.display()))?;
-        for entry in entries.flatten() {
-            let (path, kind) = (entry.path(), entry.file_type()?);
-            if kind.is_dir() {
-                places.push(path);
-            } else if kind.is_file() && fs::read(&path).is_ok_and(|bytes| bytes.starts_with(MAGIC)) {
-                let to = folder.join(path.strip_prefix(system)?);
-                let parent = to.parent().unwrap_or(folder);
-                fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
-                fs::rename(&path, &to).with_context(|| format!("cannot make {}", to.display()))?;
-            }
+    for path in run_quietly(Command::new("find").arg(system).args(["-type", "f"]))?.lines().map(Path::new) {
+        if fs::read(path).is_ok_and(|bytes| bytes.starts_with(MAGIC)) {
+            let to = folder.join(path.strip_prefix(system)?);
+            let parent = to.parent().unwrap_or(folder);
+            fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
+            fs::rename(path, &to).with_context(|| format!("cannot make {}", to.display()))?;
         }
     }
     Ok(())

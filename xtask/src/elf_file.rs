@@ -26,6 +26,20 @@ const PVH_NOTE: (&[u8], u32) = (b"Xen", 18);
 /// The first bytes of the code at the PVH entry point: `cli`, `cld`.
 const PVH_CODE: [u8; 2] = [0xfa, 0xfc];
 
+/// The loadable segments that have bytes: their load addresses, and the bytes.
+pub fn loaded(file: &[u8]) -> Result<Vec<(u64, &[u8])>> {
+    let header = Header::parse(file)?;
+    let endian = header.endian()?;
+    let mut segments = Vec::new();
+    for segment in header.program_headers(endian, file)? {
+        let data = segment.data(endian, file).ok().context("a segment lies outside the file")?;
+        if segment.p_type(endian) == elf::PT_LOAD && !data.is_empty() {
+            segments.push((segment.p_paddr(endian), data));
+        }
+    }
+    Ok(segments)
+}
+
 /// Checks that every host can load the file and find its entry point.
 pub fn check(file: &[u8]) -> Result<()> {
     check_segments(file)?;
@@ -76,9 +90,8 @@ fn check_segments(file: &[u8]) -> Result<()> {
 fn check_pvh_entry(file: &[u8]) -> Result<()> {
     let header = Header::parse(file)?;
     let endian = header.endian()?;
-    let segments = header.program_headers(endian, file)?;
     let mut entry = None;
-    for segment in segments {
+    for segment in header.program_headers(endian, file)? {
         for note in segment.notes(endian, file)?.into_iter().flat_map(|notes| notes.into_iter()) {
             let note = note?;
             if (note.name(), note.n_type(endian)) == PVH_NOTE {
@@ -88,9 +101,9 @@ fn check_pvh_entry(file: &[u8]) -> Result<()> {
         }
     }
     let entry = entry.context("no PVH note")?;
-    let code = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD).find_map(|segment| {
-        let offset = usize::try_from(entry.checked_sub(segment.p_paddr(endian))?).ok()?;
-        segment.data(endian, file).ok()?.get(offset..offset + PVH_CODE.len())
+    let code = loaded(file)?.into_iter().find_map(|(start, bytes)| {
+        let offset = usize::try_from(entry.checked_sub(start)?).ok()?;
+        bytes.get(offset..)?.get(..PVH_CODE.len())
     });
     ensure!(code == Some(&PVH_CODE), "the code at the PVH entry point {entry:#x} is {code:02x?}, not {PVH_CODE:02x?}");
     Ok(())

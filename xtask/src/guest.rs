@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 
+use crate::apt::{self, Apart};
 use crate::progress::{run_quietly, say};
-use crate::{apt, initramfs, modules, paths};
+use crate::{initramfs, modules, paths};
 
 /// Debian's package that depends on the newest kernel for virtual machines.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -50,7 +51,7 @@ impl Guest {
 
     fn new(kernel: Kernel, busybox: &Path, folder: &Path) -> anyhow::Result<Self> {
         let busybox = fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
-        let archive = initramfs::pack(&busybox, &modules::load(&kernel.modules)?)?;
+        let archive = initramfs::pack(&busybox, &modules::load(&kernel.modules, &modules::WANTED)?)?;
         let initrd = folder.join(format!("initrd-{}.cpio", kernel.release));
         paths::write_if_changed(&initrd, &archive)?;
         Ok(Self { kernel, initrd })
@@ -59,7 +60,7 @@ impl Guest {
     /// Makes an initramfs that also has an archive of programs, and modules for scripts to load. Returns its path.
     pub fn initrd_with(&self, programs: &Path) -> anyhow::Result<PathBuf> {
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-        let modules = modules::load_for_scripts(&self.kernel.modules)?;
+        let modules = modules::load(&self.kernel.modules, &modules::FOR_SCRIPTS)?;
         let modules = modules.into_iter().map(|module| (format!("modules/{}.ko", module.name), module.bytes)).collect();
         let mut archive = read(&self.initrd)?;
         for more in [read(programs)?, initramfs::pack_programs(&modules)?] {
@@ -131,13 +132,7 @@ impl Kernel {
 
 /// The newest kernel that an earlier run has unpacked. An incomplete folder has another name.
 fn newest_unpacked(folder: &Path) -> Option<Kernel> {
-    let mut packages: Vec<_> = fs::read_dir(folder)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| name.starts_with("linux-image-"))
-        .collect();
-    packages.sort_by(|a, b| apt::compare_versions(b, a));
+    let packages = newest_first(folder, "linux-image-");
     packages.iter().find_map(|package| {
         let system = folder.join(package);
         Some(Kernel::new(newest_kernel(&system.join("boot"))?, &system))
@@ -146,14 +141,14 @@ fn newest_unpacked(folder: &Path) -> Option<Kernel> {
 
 /// Downloads the kernel that Debian's `package` depends on, and unpacks it below `folder` without installing it.
 fn from_apt(folder: &Path, package: &str) -> anyhow::Result<Kernel> {
+    let apt = Apart::here()?;
+    // apt-cache fails for a package that it does not know.
+    let description = run_quietly(apt.command("apt-cache").args(["show", "--no-all-versions", package]));
+    let kernel = description.ok().and_then(|description| kernel_dependency(&description));
+    let Package { name, version } = kernel.with_context(|| format!("apt knows no package {package}"))?;
     let partial = folder.join("partial");
-    let mut found = None;
-    let system = apt::download(&partial, "the guest's kernel", || {
-        paths::remake(&partial)?;
-        let Package { name, version } = found.insert(look_up(package)?);
-        Ok(vec![format!("{name}={version}")])
-    })?;
-    let Package { name, version } = found.context("apt-get downloaded no kernel")?;
+    paths::remake(&partial)?;
+    let system = apt.download_to(&partial, "the guest's kernel", &[&format!("{name}={version}")])?;
     let place = folder.join(format!("{name}_{}", version.replace([':', '/'], "_")));
     fs::rename(&system, &place).with_context(|| format!("cannot make {}", place.display()))?;
     fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
@@ -167,14 +162,6 @@ fn from_apt(folder: &Path, package: &str) -> anyhow::Result<Kernel> {
 struct Package {
     name: String,
     version: String,
-}
-
-/// The package with the kernel on which the package `name` depends.
-fn look_up(name: &str) -> anyhow::Result<Package> {
-    // apt-cache fails for a package it does not know.
-    let printed = run_quietly(apt::apt("apt-cache").args(["show", "--no-all-versions", name]))
-        .map_err(|_| apt::NotInLists(name.to_owned()))?;
-    Ok(kernel_dependency(&printed).ok_or(apt::NotInLists(name.to_owned()))?)
 }
 
 /// The names of the kernels' packages in the descriptions of a package's versions.
@@ -194,14 +181,17 @@ fn kernel_dependency(description: &str) -> Option<Package> {
 
 /// The newest `vmlinuz-*` in a folder that this user can read. On Ubuntu, only root can.
 fn newest_kernel(folder: &Path) -> Option<PathBuf> {
-    let mut names: Vec<_> = fs::read_dir(folder)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| name.starts_with("vmlinuz-"))
-        .collect();
+    let mut paths = newest_first(folder, "vmlinuz-").into_iter().map(|name| folder.join(name));
+    paths.find(|path| File::open(path).is_ok())
+}
+
+/// The names in a folder that begin with `start`, the newest version first.
+fn newest_first(folder: &Path, start: &str) -> Vec<String> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with(start)).collect();
     names.sort_by(|a, b| apt::compare_versions(b, a));
-    names.iter().map(|name| folder.join(name)).find(|path| File::open(path).is_ok())
+    names
 }
 
 #[cfg(test)]

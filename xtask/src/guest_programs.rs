@@ -11,8 +11,9 @@ use std::process::Command;
 
 use anyhow::{Context, anyhow, ensure};
 
+use crate::apt::{self, Apart};
 use crate::progress::run_quietly;
-use crate::{apt, initramfs, paths};
+use crate::{initramfs, paths};
 
 /// Each program, and its Debian package.
 const PROGRAMS: [(&str, &str); 3] = [("dmidecode", "dmidecode"), ("lspci", "pciutils"), ("kexec", "kexec-tools")];
@@ -31,7 +32,7 @@ pub fn prepare() -> anyhow::Result<PathBuf> {
     let names: Vec<_> = PROGRAMS.iter().map(|(program, _)| *program).collect();
     let archive = paths::guest_folder().join(format!("tools-{}.cpio", names.join("-")));
     apt::kept(&archive, |partial| {
-        let files = match apt::download(partial, "the guest's programs, dmidecode, lspci and kexec", closure) {
+        let files = match download(partial) {
             Ok(system) => collect(&system)?,
             Err(error) if apt::is_disk_full(&error) => return Err(error),
             Err(why_not_apt) => collect(Path::new("/")).map_err(|error| {
@@ -45,18 +46,19 @@ pub fn prepare() -> anyhow::Result<PathBuf> {
     Ok(archive)
 }
 
-/// The packages of the programs, and those they depend on.
-fn closure() -> anyhow::Result<Vec<String>> {
-    let mut command = apt::apt("apt-cache");
+/// Downloads the packages of the programs, and those they depend on, into `folder`. Returns the top folder of their files.
+fn download(folder: &Path) -> anyhow::Result<PathBuf> {
+    let apt = Apart::here()?;
+    let mut command = apt.command("apt-cache");
     command.args(["depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts"]);
     command.args(["--no-breaks", "--no-replaces", "--no-enhances"]);
     command.args(PROGRAMS.map(|(_, package)| package));
     let printed = run_quietly(&mut command)?;
     // Each package has a line, followed by its dependencies, indented. Virtual packages are in angle brackets.
     let lines = printed.lines().filter(|line| !line.is_empty() && !line.starts_with([' ', '<']));
-    let packages: Vec<_> = lines.map(|line| line.split(':').next().unwrap_or(line).to_owned()).collect();
-    ensure!(!packages.is_empty(), apt::NotInLists("dmidecode, pciutils or kexec-tools".to_owned()));
-    Ok(packages)
+    let packages: Vec<_> = lines.map(|line| line.split(':').next().unwrap_or(line)).collect();
+    ensure!(!packages.is_empty(), "apt knows no package dmidecode, pciutils or kexec-tools");
+    apt.download_to(folder, "the guest's programs, dmidecode, lspci and kexec", &packages)
 }
 
 /// The programs of the system with the top folder `system`, their libraries and their loader: the path in the guest and the bytes.

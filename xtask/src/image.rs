@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
-use object::{LittleEndian, Object as _, ObjectSymbol as _, elf};
+use object::read::elf::ElfFile64;
+use object::{LittleEndian, Object as _, ObjectSymbol as _};
 
 use crate::elf_file::{LIMIT, LOADED_END};
 use crate::paths::{self, shown};
@@ -180,15 +180,7 @@ const FILL: u8 = 0xff;
 
 /// The image: the loadable segments of `file` at their load addresses, with unused bytes below.
 fn flatten(file: &[u8]) -> Result<Vec<u8>> {
-    let header = elf::FileHeader64::<LittleEndian>::parse(file)?;
-    let endian = header.endian()?;
-    let mut segments = Vec::new();
-    for segment in header.program_headers(endian, file)? {
-        let data = segment.data(endian, file).ok().context("a segment lies outside the file")?;
-        if segment.p_type(endian) == elf::PT_LOAD && !data.is_empty() {
-            segments.push((segment.p_paddr(endian), data));
-        }
-    }
+    let segments = elf_file::loaded(file)?;
     let start = segments.iter().map(|&(start, _)| start).min().context("no loadable segment")?;
     let used = usize::try_from(LOADED_END.checked_sub(start).context("a segment is loaded above 16 MiB")?)?;
     let size = used.next_multiple_of(GRANULE);

@@ -13,11 +13,11 @@ use crate::paths::find_program;
 use crate::progress::{run, run_quietly};
 
 /// The drivers of the default guest. A driver that the kernel has built in, or lacks, is left out.
-const WANTED: [&str; 6] = ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "nvme", "qemu_fw_cfg"];
+pub const WANTED: [&str; 6] = ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "nvme", "qemu_fw_cfg"];
 
 /// Drivers for scripts to load, which few guests need: persistent memory, CXL windows, the virtio console, and
 /// EFI variables.
-const FOR_SCRIPTS: [&str; 5] = ["nfit", "nd_pmem", "cxl_acpi", "virtio_console", "efivarfs"];
+pub const FOR_SCRIPTS: [&str; 5] = ["nfit", "nd_pmem", "cxl_acpi", "virtio_console", "efivarfs"];
 
 /// A kernel module.
 #[derive(Debug)]
@@ -28,18 +28,9 @@ pub struct Module {
     pub bytes: Vec<u8>,
 }
 
-/// Reads the default guest's modules from a folder such as `/lib/modules/6.1.0-56-cloud-amd64`, each after the modules that it
-/// depends on. Returns none if the folder does not exist: the kernel may have everything built in.
-pub fn load(folder: &Path) -> anyhow::Result<Vec<Module>> {
-    load_named(folder, &WANTED)
-}
-
-/// As [`load`], for the modules that scripts load.
-pub fn load_for_scripts(folder: &Path) -> anyhow::Result<Vec<Module>> {
-    load_named(folder, &FOR_SCRIPTS)
-}
-
-fn load_named(folder: &Path, names: &[&str]) -> anyhow::Result<Vec<Module>> {
+/// Reads modules from a folder such as `/lib/modules/6.1.0-56-cloud-amd64`, each after the modules that it depends on. Returns none
+/// if the folder does not exist: the kernel may have everything built in.
+pub fn load(folder: &Path, names: &[&str]) -> anyhow::Result<Vec<Module>> {
     let mut modules = Vec::<Module>::new();
     if !folder.is_dir() {
         return Ok(modules);

@@ -137,19 +137,13 @@ pub fn ensure(needs: &[Need]) -> anyhow::Result<bool> {
             names.join(" ")
         );
     }
-    update_lists("for the installation")?;
+    run_step("Updating apt's package lists", apt_get_as_root("update")?.arg("update"))?;
     let mut install = apt_get_as_root(&format!("install {}", names.join(" ")))?;
     install.args(["install", "--yes", "--no-install-recommends"]).args(&names);
     run_step(&format!("Installing {}", names.join(" ")), &mut install)?;
     let still: Vec<_> = needs.iter().filter_map(lack).collect();
     ensure!(still.is_empty(), "the packages were installed, but these are still missing: {}", still.join("; "));
     Ok(true)
-}
-
-/// Runs `apt-get update`. Shows `why` to the user.
-pub fn update_lists(why: &str) -> anyhow::Result<()> {
-    let mut update = apt_get_as_root("update")?;
-    run_step(&format!("Updating apt's package lists ({why})"), update.arg("update"))
 }
 
 /// Whether this process is root.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::bail;
+use clap::ValueEnum;
 
 use crate::packages::QEMU_PROGRAM;
 
@@ -88,7 +89,7 @@ fn virtualization_flag() -> Option<&'static str> {
     ["vmx", "svm"].into_iter().find(|flag| flags.split_ascii_whitespace().any(|word| word == *flag))
 }
 
-/// The values of `--efi`.
+/// The values of `--efi`. Their names are the contents of the fw_cfg file (`src/efi/request.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Efi {
     /// EFI tables and runtime services for a kernel that is entered as usual
@@ -97,17 +98,6 @@ pub enum Efi {
     On,
     /// no EFI
     Off,
-}
-
-impl Efi {
-    /// The contents of the fw_cfg file (`src/efi/request.rs`).
-    const fn request(self) -> &'static str {
-        match self {
-            Self::Tables => "tables",
-            Self::On => "on",
-            Self::Off => "off",
-        }
-    }
 }
 
 /// One way to start QEMU.
@@ -177,8 +167,8 @@ impl Launch {
         if !self.dma {
             add(&["-global", "fw_cfg.dma_enabled=off"]);
         }
-        if let Some(efi) = self.efi {
-            add(&["-fw_cfg", &format!("name=opt/org.firstlight/efi,string={}", efi.request())]);
+        if let Some(efi) = self.efi.as_ref().and_then(Efi::to_possible_value) {
+            add(&["-fw_cfg", &format!("name=opt/org.firstlight/efi,string={}", efi.get_name())]);
         }
         if self.log {
             add(&["-fw_cfg", "name=opt/org.firstlight/log,string=debug"]);

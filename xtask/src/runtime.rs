@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
-use object::{LittleEndian, Object as _, ObjectSection as _, elf};
+use object::read::elf::ElfFile64;
+use object::{LittleEndian, Object as _, ObjectSection as _};
 
+use crate::elf_file;
 use crate::paths::{self, shown};
 
 /// The program's name, and the feature of the package that enables it.
@@ -52,16 +53,11 @@ fn flatten(file: &[u8]) -> Result<Vec<u8>> {
     ensure!(relocations == 0, "{relocations} addresses in it depend on where it runs");
     let initial = elf.sections().find(|section| section.name() == Ok(".data")).map_or(0, |section| section.size());
     ensure!(initial == 0, "it has {initial} bytes of initial data");
-    let header = elf.elf_header();
-    let endian = header.endian()?;
     let mut bytes = Vec::new();
-    for segment in header.program_headers(endian, file)? {
-        let data = segment.data(endian, file).ok().context("a segment lies outside the file")?;
-        if segment.p_type(endian) == elf::PT_LOAD && !data.is_empty() {
-            let start = usize::try_from(segment.p_paddr(endian))?;
-            bytes.resize(bytes.len().max(start + data.len()), 0);
-            bytes[start..start + data.len()].copy_from_slice(data);
-        }
+    for (start, data) in elf_file::loaded(file)? {
+        let start = usize::try_from(start)?;
+        bytes.resize(bytes.len().max(start + data.len()), 0);
+        bytes[start..start + data.len()].copy_from_slice(data);
     }
     ensure!(bytes.starts_with(MAGIC), "it does not begin with its header");
     Ok(bytes)

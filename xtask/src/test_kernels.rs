@@ -82,7 +82,7 @@ fn prepare_i386(end: &str, variable: &str) -> anyhow::Result<Guest> {
     let system = folder.join("system");
     apt::kept(&system, |partial| {
         let apt = Apart::foreign(partial, "i386")?;
-        let names = known_packages(apt.command("apt-cache"), "linux-image-")?;
+        let names = known_packages(&apt, "linux-image-")?;
         let kernel = newest(&names, "linux-image-", end).context("apt knows no kernel for i386")?;
         apt.download(&format!("Linux for i386, {kernel}"), &[kernel, "busybox-static"])
     })?;
@@ -112,19 +112,10 @@ impl Packaged {
     /// Downloads the package to `folder`, and returns the path of the kernel in it.
     fn download(&self, folder: &Path) -> anyhow::Result<PathBuf> {
         let [start, end] = self.package;
-        let what = format!("{}, which tests boot", self.name);
-        let unknown = || apt::NotInLists(format!("{start}*{end}"));
-        let system = match self.architecture {
-            Some(architecture) => {
-                let apt = Apart::foreign(folder, architecture)?;
-                let names = known_packages(apt.command("apt-cache"), start)?;
-                apt.download(&what, &[newest(&names, start, end).with_context(unknown)?])?
-            }
-            None => apt::download(folder, &what, || {
-                let names = known_packages(apt::apt("apt-cache"), start)?;
-                Ok(vec![newest(&names, start, end).ok_or_else(unknown)?.to_owned()])
-            })?,
-        };
+        let apt = self.architecture.map_or_else(Apart::here, |architecture| Apart::foreign(folder, architecture))?;
+        let names = known_packages(&apt, start)?;
+        let name = newest(&names, start, end).with_context(|| format!("apt knows no package {start}*{end}"))?;
+        let system = apt.download_to(folder, &format!("{}, which tests boot", self.name), &[name])?;
         let [place, start, end] = self.file;
         find(&system.join(place), |name| name.starts_with(start) && name.ends_with(end))
             .with_context(|| format!("the package for {} has no {place}/{start}*{end}", self.name))
@@ -132,8 +123,8 @@ impl Packaged {
 }
 
 /// The names of the packages that apt knows and that begin with `start`, one per line.
-fn known_packages(mut apt_cache: Command, start: &str) -> anyhow::Result<String> {
-    run_quietly(apt_cache.args(["pkgnames", start]))
+fn known_packages(apt: &Apart, start: &str) -> anyhow::Result<String> {
+    run_quietly(apt.command("apt-cache").args(["pkgnames", start]))
 }
 
 /// The package with the newest version among the names, one per line. The version is between `start` and `end`. If `end` is empty,
