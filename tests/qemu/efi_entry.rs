@@ -1,11 +1,8 @@
-//! EFI programs: kernels entered by their EFI stub, unified kernel images, and others of Debian's packages.
-
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+//! Kernels entered by their EFI stub.
 
 use tempfile::TempDir;
 
+use crate::efi_unified;
 use crate::environment;
 use crate::linux::{self, END, Report, TSC_IS_KNOWN};
 use crate::machine::{Kind, Machine, Transport};
@@ -108,6 +105,19 @@ fn the_newest_kernel_boots_by_efi_on_microvm() {
     boot_newer(&microvm::machine(&["acpi", "isa-serial", "rtc"]), "linux-binary-7", TSC_IS_KNOWN);
 }
 
+#[test]
+fn a_kernel_finds_an_initrd_of_200_mib() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let initrd = Some(efi_unified::large_initrd(folder.path(), 200));
+    for memory in ["1G", "6G"] {
+        let machine = Machine { memory, ..Machine::new(Kind::Q35) }.with(ON);
+        let mut qemu = Machine { initrd: initrd.clone(), ..linux::guest(&machine, "") }.start();
+        qemu.wait_for_end();
+        let report = Report::parse(&qemu.com1());
+        assert!(report.one("initrd").starts_with("ok "), "the initrd's payload: {}", report.one("initrd"));
+    }
+}
+
 /// The kernel with its EFI entry point only where the host asks for it.
 #[test]
 fn a_kernel_is_entered_directly_without_the_request() {
@@ -116,74 +126,4 @@ fn a_kernel_is_entered_directly_without_the_request() {
     let mut qemu = machine.start();
     qemu.wait_for_end();
     assert!(qemu.com1().contains(END));
-}
-
-/// Adds sections to one of systemd's stubs, as its manual does it.
-pub fn unified(folder: &Path, stub: &Path, command_line: &str, initrd: PathBuf) -> PathBuf {
-    let file = |name: &str, contents: &str| {
-        let path = folder.join(name);
-        fs::write(&path, contents).expect("a file in the temporary folder");
-        path
-    };
-    let output = Command::new("objdump").arg("-p").arg(stub).output().expect("objdump, of the package binutils");
-    let headers = String::from_utf8_lossy(&output.stdout).into_owned();
-    let base = headers.lines().find_map(|line| line.strip_prefix("ImageBase")).expect("the stub's base");
-    let base = u64::from_str_radix(base.trim(), 16).expect("a hexadecimal number");
-    let sections = [
-        (".osrel", file("os-release", "ID=firstlight\nVERSION_ID=1\n"), 0x4_0000),
-        (".cmdline", file("cmdline", command_line), 0x5_0000),
-        (".linux", environment::kernel(), 0x200_0000),
-        (".initrd", initrd, 0x300_0000),
-    ];
-    let mut command = Command::new("objcopy");
-    for (name, path, at) in sections {
-        command.arg(format!("--add-section={name}={}", path.display()));
-        command.arg(format!("--change-section-vma={name}={:#x}", base + at));
-    }
-    let image = folder.join("unified.efi");
-    let result = command.arg(stub).arg(&image).output().expect("objcopy, of the package binutils");
-    assert!(result.status.success(), "{}", String::from_utf8_lossy(&result.stderr));
-    image
-}
-
-/// systemd's stub in the folder of a suite.
-pub const STUB: &str = "systemd-boot-efi/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
-
-/// Boots a unified kernel image of the suite's stub, with this command line of the host's.
-fn boot_unified(suite: &str, append: Option<String>) -> Option<String> {
-    let programs = environment::efi_programs()?;
-    let folder = TempDir::new().expect("a temporary folder");
-    let command_line = linux::command_line("unified ");
-    let image = unified(folder.path(), &programs.join(suite).join(STUB), &command_line, environment::initrd());
-    let machine = Machine { kernel: Some(image), append, memory: "512M", ..Machine::new(Kind::Q35) };
-    let mut qemu = machine.start();
-    qemu.wait_for_end();
-    let com1 = qemu.com1();
-    assert!(com1.contains(END), "the guest's report is not complete: {com1}");
-    Some(Report::parse(&com1).one("command-line").to_owned())
-}
-
-#[test]
-fn unified_kernel_images_boot_with_their_own_command_line() {
-    for suite in ["bookworm", "trixie"] {
-        let Some(found) = boot_unified(suite, None) else { return };
-        assert_eq!(found, linux::command_line("unified "), "{suite}");
-    }
-}
-
-#[test]
-fn the_hosts_command_line_is_in_place_of_a_unified_kernel_images() {
-    let append = linux::command_line("host ");
-    let Some(found) = boot_unified("bookworm", Some(append.clone())) else { return };
-    assert_eq!(found, append);
-}
-
-/// A program that ends itself: its status is the message.
-#[test]
-fn a_program_that_returns_is_an_error_with_its_status() {
-    let Some(programs) = environment::efi_programs() else { return };
-    let program = programs.join("bookworm/efitools/usr/lib/efitools/x86_64-linux-gnu/ReadVars.efi");
-    let machine = Machine { kernel: Some(program), memory: "128M", ..Machine::new(Kind::Q35) };
-    let mut qemu = machine.start();
-    qemu.wait_for("message", |qemu| qemu.com1().contains("the EFI program returned: SUCCESS"));
 }

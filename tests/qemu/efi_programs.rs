@@ -80,3 +80,10 @@ fn a_program_for_another_machine_is_refused_with_the_reason() {
     let reason = ["firstlight: error: the EFI program is for the machine 0x014c", "use one for 64 bits"];
     wait_for(&Machine::new(Kind::Q35), file, &reason);
 }
+
+/// A program that ends itself: its status is the message.
+#[test]
+fn a_program_that_returns_is_an_error_with_its_status() {
+    let file = "bookworm/efitools/usr/lib/efitools/x86_64-linux-gnu/ReadVars.efi";
+    wait_for(&Machine::new(Kind::Q35), file, &["the EFI program returned: SUCCESS"]);
+}

@@ -8,7 +8,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::efi_entry::{ON, STUB, unified};
+use crate::efi_entry::ON;
+use crate::efi_unified::{STUB, unified};
 use crate::environment;
 use crate::machine::{Kind, Machine, Qemu};
 use crate::script;

@@ -7,7 +7,7 @@
 //! `display` and `named_files` do both; the one looks at the screen, the other has the kernel come as a file of fw_cfg. `tpm`
 //! boots with swtpm. `failure` is about what cannot boot, and about the log, `failure_on_display` about how that is shown,
 //! `bad_kernels` about files that are broken or no kernels. `efi_tables` boots kernels that find EFI tables, and calls the runtime
-//! services; `efi_entry` boots kernels as EFI programs, `efi_programs` other files, `efi_shim` has a shim start a kernel, and `efi_protocols` calls what these find. `newer_qemu` does some of this on a second
+//! services; `efi_entry` boots kernels as EFI programs, `efi_unified` unified kernel images, `efi_programs` other files, `efi_shim` has a shim start a kernel, and `efi_protocols` calls what these find. `newer_qemu` does some of this on a second
 //! QEMU. `fw_cfg` runs no guest: a module of the firmware, against QEMU's devices.
 
 mod bad_kernels;
@@ -21,6 +21,7 @@ mod efi_programs;
 mod efi_protocols;
 mod efi_shim;
 mod efi_tables;
+mod efi_unified;
 mod environment;
 mod failure;
 mod failure_on_display;
