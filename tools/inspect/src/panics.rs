@@ -266,21 +266,6 @@ mod tests {
         assert!(!own("<firstlight::a::B as core::fmt::Display>::fmt", Some("crates/a/src/b.rs:1")));
     }
 
-    #[test]
-    fn calls_and_jumps_are_read_with_the_constants_before_them() {
-        let code = [
-            [0x48, 0xc7, 0xc7, 0x00, 0x00, 0x00, 0x80].as_slice(), // mov rdi, 0xffffffff80000000
-            &[0x74, 0x05],                                         // je over the call
-            &[0xe8, 0xf2, 0x0f, 0x00, 0x00],                       // call 0x2000
-            &[0xc3],
-        ];
-        let read = read("f".to_owned(), 0x1000, &code.concat());
-        assert!(read.returns);
-        let [branch] = &read.branches[..] else { panic!("{read:?}") };
-        assert_eq!((branch.at, branch.to), (0x1009, 0x2000));
-        assert!(branch.constants.is_empty(), "the jump before has them");
-    }
-
     /// Panic sites in crates, with overflow checks among them.
     fn in_crates(count: usize) -> Vec<Site> {
         let target = |at: usize| format!("core::panicking::panic_const::{}", OVERFLOWS[at % OVERFLOWS.len()]);

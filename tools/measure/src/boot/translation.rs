@@ -44,13 +44,11 @@ pub struct Log {
     pub addresses: Vec<u64>,
 }
 
-/// Numbers of instructions that cause an exit inside KVM.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Exiting {
-    pub cpuid: u64,
-    pub rdmsr: u64,
-    pub wrmsr: u64,
-}
+/// Instructions that cause an exit inside KVM.
+const EXITING: [&str; 3] = ["cpuid", "rdmsr", "wrmsr"];
+
+/// Numbers of these instructions.
+pub type Exiting = [u64; 3];
 
 /// Boots once under TCG and parses the log.
 pub fn log(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<Log> {
@@ -77,7 +75,7 @@ fn read(text: &str) -> Option<Option<Log>> {
                 current = None;
             }
             "Trace" => {
-                log.translation.executed.add(last);
+                add(&mut log.translation.executed, last);
                 last = entered(line).and_then(|address| blocks.get(&address)).copied().unwrap_or_default();
             }
             // "Stopped execution of TB chain before": QEMU had something else to do, and enters that block again.
@@ -88,13 +86,13 @@ fn read(text: &str) -> Option<Option<Log>> {
                         blocks.insert(address, Exiting::default());
                         address
                     });
-                    blocks.entry(start).or_default().add(Exiting::of(mnemonic));
+                    add(blocks.entry(start).or_default(), EXITING.map(|name| u64::from(name == mnemonic)));
                     log.addresses.extend(linked(address));
                 } else if let Some(line) = trace::parse(line) {
                     match line.event {
                         Event::Running => (log, last) = Default::default(),
                         event if trace::end(&event).is_some() => {
-                            log.translation.executed.add(last);
+                            add(&mut log.translation.executed, last);
                             // The kernel's first block, which selects the marker.
                             log.translation.blocks = log.translation.blocks.saturating_sub(1);
                             let pages: BTreeSet<_> = log.addresses.iter().map(|address| address / PAGE).collect();
@@ -137,17 +135,9 @@ fn entered(line: &str) -> Option<u64> {
     u64::from_str_radix(line.split_once('[')?.1.split('/').nth(1)?, 16).ok()
 }
 
-impl Exiting {
-    fn of(mnemonic: &str) -> Self {
-        let is = |name| u64::from(mnemonic == name);
-        Self { cpuid: is("cpuid"), rdmsr: is("rdmsr"), wrmsr: is("wrmsr") }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.cpuid += other.cpuid;
-        self.rdmsr += other.rdmsr;
-        self.wrmsr += other.wrmsr;
-    }
+/// Adds the numbers of `more` to those of `sum`.
+fn add(sum: &mut Exiting, more: Exiting) {
+    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
 }
 
 #[cfg(test)]
@@ -189,7 +179,7 @@ Trace 0: 0x7fe7b40ec100 [0000000000000000/0000000001000223/0000c0b0/ff000200]
 
     #[test]
     fn blocks_count_when_translated_and_instructions_when_executed() {
-        let wanted = Translation { blocks: 2, executed: Exiting { cpuid: 2, rdmsr: 2, wrmsr: 4 }, code_pages: 1 };
+        let wanted = Translation { blocks: 2, executed: [2, 2, 4], code_pages: 1 };
         assert_eq!(read(LOG).flatten().map(|log| log.translation), Some(wanted));
     }
 

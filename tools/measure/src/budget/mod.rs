@@ -175,7 +175,7 @@ impl Record {
         let record: Self = toml::from_str(text)?;
         let keys = record.machine.values().flat_map(|costs| costs.0.keys());
         for key in keys {
-            ensure!(COLUMNS.iter().any(|column| column.key == key), "there is no column {key}");
+            ensure!(COLUMNS.iter().any(|column| column.key == *key), "there is no column {key}");
         }
         Ok(record)
     }
@@ -199,7 +199,7 @@ impl Record {
             format!("{HEAD}{}\nqemu = {qemu:?}\nqemu_build = {qemu_build:?}\ntarget = {target:?}\n", explanation("# "));
         for (machine, costs) in machine {
             writeln!(text, "\n[machine.{machine}]")?;
-            for column in &COLUMNS {
+            for column in COLUMNS.iter() {
                 if let Some(count) = costs.get(column) {
                     writeln!(text, "{} = {count}", column.key)?;
                 }
@@ -312,7 +312,7 @@ mod tests {
         for machine in ROWS {
             let costs = record.machine.get(machine).unwrap();
             let lacking = COLUMNS.iter().filter(|column| column.needs.is_none() && costs.get(column).is_none());
-            assert_eq!(lacking.map(|column| column.key).collect::<Vec<_>>(), [""; 0], "{machine}");
+            assert_eq!(lacking.map(|column| &column.key).collect::<Vec<_>>(), [""; 0], "{machine}");
         }
         let text = record.text().unwrap();
         assert_eq!(Record::parse(&text).unwrap(), record);

@@ -350,28 +350,6 @@ mod tests {
         }
     }
 
-    /// A firmware with these runs: the time of QEMU's start and of the guest, in milliseconds.
-    fn row_of(runs: &[(u64, u64)]) -> Row {
-        let samples = runs.iter().map(|&(qemu, guest)| Sample { qemu: Duration::from_millis(qemu), ..sample(guest) });
-        let samples: Vec<_> = samples.collect();
-        Row {
-            firmware: "firstlight".to_owned(),
-            times: times(&samples, None, 0.0),
-            median_run: median_run(&samples, None),
-            ..Row::default()
-        }
-    }
-
-    #[test]
-    fn the_median_run_is_one_run_whose_phases_add_up() {
-        let row = row_of(&[(10, 80), (50, 10), (60, 50)]);
-        let run = row.median_run.unwrap();
-        assert_eq!((run.qemu, run.firmware, run.loading, run.kernel), (10.0, 1.0, Some(79.0), None));
-        assert_eq!(run.total(), row.times.total.unwrap().median);
-        assert_eq!(row_of(&[(10, 80), (50, 10)]).median_run.unwrap().total(), 60.0, "the faster one in the middle");
-        assert_eq!(row_of(&[]).median_run, None);
-    }
-
     #[test]
     fn a_real_kernel_starts_at_the_end_of_its_probe() {
         let times = times(&[sample(1010), sample(1030)], Some(&[sample(10), sample(10), sample(12)]), 0.0);

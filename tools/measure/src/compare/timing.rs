@@ -64,44 +64,29 @@ pub fn run(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, log: &P
 
 /// The times, if the end was reached and the clock was not changed meanwhile.
 fn sample(trace: &str, ended: &Ended) -> Option<Sample> {
-    let marks = Marks::read(trace)?;
-    let (end, at) = marks.end;
-    Some(Sample {
-        qemu: marks.running.checked_sub(ended.started.duration_since(SystemTime::UNIX_EPOCH).ok()?)?,
-        firmware: marks.first_load.and_then(|item| item.checked_sub(marks.running)),
-        loading: marks.first_load.and_then(|item| at.checked_sub(item)),
-        guest: at.checked_sub(marks.running)?,
-        end,
-    })
-}
-
-/// The times in a trace.
-#[derive(Debug, PartialEq, Eq)]
-struct Marks {
-    running: Duration,
-    first_load: Option<Duration>,
-    end: (End, Duration),
-}
-
-impl Marks {
-    fn read(trace: &str) -> Option<Self> {
-        let mut running = None;
-        let mut first_load = None;
-        for line in trace.lines().filter_map(trace::parse) {
-            let Some(time) = line.time else { continue };
-            match line.event {
-                Event::Running => running = running.or(Some(time)),
-                event if trace::end(&event).is_some() => {
-                    return Some(Self { running: running?, first_load, end: (trace::end(&event)?, time) });
-                }
-                Event::Select(key) if running.is_some() && trace::is_loaded_key(key) => {
-                    first_load = first_load.or(Some(time));
-                }
-                _ => {}
-            }
+    let (mut running, mut first_load) = (None, None);
+    for line in trace.lines().filter_map(trace::parse) {
+        let Some(time) = line.time else { continue };
+        if let Some(end) = trace::end(&line.event) {
+            let running: Duration = running?;
+            let started = ended.started.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            return Some(Sample {
+                qemu: running.checked_sub(started)?,
+                firmware: first_load.and_then(|item: Duration| item.checked_sub(running)),
+                loading: first_load.and_then(|item| time.checked_sub(item)),
+                guest: time.checked_sub(running)?,
+                end,
+            });
         }
-        None
+        match line.event {
+            Event::Running => running = running.or(Some(time)),
+            Event::Select(key) if running.is_some() && trace::is_loaded_key(key) => {
+                first_load = first_load.or(Some(time))
+            }
+            _ => {}
+        }
     }
+    None
 }
 
 #[cfg(test)]
