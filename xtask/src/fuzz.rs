@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut found = false;
     for (name, report) in &reports {
         for path in &report.findings {
-            let program = programs().join(name);
+            let program = folder(PROGRAMS).join(name);
             say(&format!("{name} found something; to repeat it: {} {}", shown(&program), shown(path)));
             found = true;
         }
@@ -107,14 +107,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// A folder of fuzzing's output.
 fn folder(name: &str) -> PathBuf {
     paths::target().join("fuzz").join(name)
-}
-
-fn programs() -> PathBuf {
-    folder(PROGRAMS)
-}
-
-fn manifest() -> PathBuf {
-    paths::root().join("fuzz").join("Cargo.toml")
 }
 
 /// The names of the targets, from their programs' sources.
@@ -144,7 +136,7 @@ fn build(args: &Args) -> anyhow::Result<()> {
     command.arg("--target-dir").arg(&target);
     run_step("Building the targets", &mut command)?;
     let mut seeds = paths::cargo();
-    seeds.args(["run", "--quiet", "--example", "seeds", "--manifest-path"]).arg(manifest());
+    seeds.args(["run", "--quiet", "--example", "seeds", "--manifest-path", "fuzz/Cargo.toml"]);
     seeds.arg("--target-dir").arg(&target).arg("--").arg(folder("seeds"));
     run_step("Making the seeds", &mut seeds)?;
     Ok(())
@@ -171,7 +163,8 @@ fn fuzz(name: &str, args: &Args) -> anyhow::Result<Report> {
     }
     let before = files(&findings);
     let log = logs.join(name);
-    let mut command = Command::new(programs().join(name));
+    let program = folder(PROGRAMS).join(name);
+    let mut command = Command::new(&program);
     command.args([format!("-max_total_time={}", args.time), format!("-timeout={TIMEOUT}")]);
     command.args([format!("-rss_limit_mb={MEMORY}"), "-print_final_stats=1".into()]);
     // Slow inputs are mutated less often.
@@ -182,7 +175,7 @@ fn fuzz(name: &str, args: &Args) -> anyhow::Result<Report> {
     let mut command = child::tied(&command);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(File::create(&log).with_context(|| format!("cannot write {}", log.display()))?);
-    let status = command.status().with_context(|| format!("cannot start {}", programs().join(name).display()))?;
+    let status = command.status().with_context(|| format!("cannot start {}", program.display()))?;
     let printed = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
     let mut report = Report::parse(&String::from_utf8_lossy(&printed));
     report.findings = files(&findings).difference(&before).cloned().collect();

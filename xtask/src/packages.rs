@@ -27,7 +27,7 @@ pub const QEMU_PROGRAM: &str = "qemu-system-x86_64";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Need {
     /// The program's name, or a file's absolute path.
-    program: &'static str,
+    pub program: &'static str,
     /// The Debian packages that contain it.
     packages: &'static [&'static str],
     /// Its purpose, in words that follow "needed to".
@@ -60,12 +60,9 @@ const fn firmware(path: &'static str, packages: &'static [&'static str]) -> Need
     Need { program: path, packages, purpose: "compare with" }
 }
 
-/// The program that counts the host's instructions.
-pub const VALGRIND_PROGRAM: &str = "valgrind";
-
 /// valgrind, which counts the instructions that QEMU executes.
 pub const VALGRIND: Need =
-    Need { program: VALGRIND_PROGRAM, packages: &["valgrind"], purpose: "count the host's instructions" };
+    Need { program: "valgrind", packages: &["valgrind"], purpose: "count the host's instructions" };
 
 /// ACPICA's compiler, which decompiles the code in ACPI tables.
 pub const IASL: Need =

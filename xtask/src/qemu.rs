@@ -69,11 +69,6 @@ pub fn kvm_opens() -> bool {
     open_kvm().is_ok()
 }
 
-/// Whether the CPU has hardware virtualisation. If not, KVM has to emulate part of a guest.
-pub fn cpu_virtualizes() -> bool {
-    virtualization_flag().is_some()
-}
-
 fn open_kvm() -> io::Result<()> {
     fs::File::options().read(true).write(true).open(KVM).map(drop)
 }
@@ -82,8 +77,8 @@ fn kvm_hint(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::PermissionDenied { "; members of the group kvm may open it" } else { "" }
 }
 
-/// The CPU flag for hardware virtualisation, if the CPU has it.
-fn virtualization_flag() -> Option<&'static str> {
+/// The CPU flag for hardware virtualisation, if the CPU has it. If not, KVM has to emulate part of a guest.
+pub fn virtualization_flag() -> Option<&'static str> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = cpuinfo.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| key.trim() == "flags")?.1;
     ["vmx", "svm"].into_iter().find(|flag| flags.split_ascii_whitespace().any(|word| word == *flag))

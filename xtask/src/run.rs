@@ -15,7 +15,7 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::progress::{command_line, say, shell_word};
 use crate::qemu::{self, Launch, Request};
@@ -162,7 +162,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         append: kernel_command_line(console, qemu::timer_words(&args.machine, accelerator), args.append.as_deref()),
         extra: args.qemu.clone(),
     };
-    announce(&launch, &why);
+    let plural = if launch.cpus == 1 { "" } else { "s" };
+    let kernel = launch.kernel.file_name().unwrap_or_default().display();
+    say(&format!("Accelerator: {} ({why})", accelerator.name()));
+    say(&format!("Booting {kernel} on {} with {} CPU{plural}, {} of memory", args.machine, args.smp, args.memory));
     if args.debug {
         say(&command_line(&launch.command()));
     }
@@ -181,12 +184,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// The absolute path of a file that the user named.
 fn given_file(option: &str, path: &Path) -> anyhow::Result<PathBuf> {
-    let data = path.metadata().with_context(|| format!("{option} {}", path.display()))?;
-    if !data.is_file() {
-        bail!("{option} {}: not a regular file", path.display());
-    }
-    File::open(path).with_context(|| format!("{option} {}", path.display()))?;
-    std::path::absolute(path).with_context(|| format!("{option} {}", path.display()))
+    let checked = || -> anyhow::Result<_> {
+        ensure!(File::open(path)?.metadata()?.is_file(), "not a regular file");
+        Ok(std::path::absolute(path)?)
+    };
+    checked().with_context(|| format!("{option} {}", path.display()))
 }
 
 /// What the guest's serial port is connected to, and what the guest prints.
@@ -243,19 +245,6 @@ fn has_parameter(append: Option<&str>, parameters: &[&str]) -> bool {
 /// The terminal's rows and columns.
 fn terminal_size() -> Option<(u16, u16)> {
     console::Term::stdout().size_checked().filter(|(rows, columns)| *rows > 0 && *columns > 0)
-}
-
-fn announce(launch: &Launch, why: &str) {
-    let accelerator = launch.accelerator.name();
-    let plural = if launch.cpus == 1 { "" } else { "s" };
-    say(&format!("Accelerator: {accelerator} ({why})"));
-    say(&format!(
-        "Booting {} on {} with {} CPU{plural}, {} of memory",
-        launch.kernel.file_name().unwrap_or_default().display(),
-        launch.machine,
-        launch.cpus,
-        launch.memory
-    ));
 }
 
 /// Runs QEMU without a terminal until it ends or its time is over. Writes its output to `to`, line by line.

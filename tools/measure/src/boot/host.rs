@@ -34,7 +34,7 @@ pub fn qemu_build() -> String {
 
 /// A remark about this machine's KVM for the reader of a report.
 fn kvm() -> &'static str {
-    match (qemu::kvm_opens(), qemu::cpu_virtualizes()) {
+    match (qemu::kvm_opens(), qemu::virtualization_flag().is_some()) {
         (false, _) => "This machine has no KVM, so exits were not counted.",
         (true, true) => "",
         (true, false) => {

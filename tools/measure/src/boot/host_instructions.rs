@@ -41,10 +41,6 @@ const RCU_THREAD: &str = "02";
 /// Variables of the user's environment that change valgrind or QEMU's libraries.
 const NOT_INHERITED: [&str; 3] = ["VALGRIND_OPTS", "DEBUGINFOD_URLS", "GLIBC_TUNABLES"];
 
-/// The counts of some runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Runs(pub Vec<u64>);
-
 /// Host instructions over the base line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct OverBaseLine {
@@ -55,20 +51,11 @@ pub struct OverBaseLine {
 }
 
 impl OverBaseLine {
-    /// From the runs of a firmware and of the base line image. `None` if one of them has no run.
-    pub fn of(firmware: &Runs, base_line: &Runs) -> Option<Self> {
-        let instructions = firmware.least()?.saturating_sub(base_line.least()?);
-        Some(Self { instructions, noise: firmware.spread()?.max(base_line.spread()?) })
-    }
-}
-
-impl Runs {
-    fn least(&self) -> Option<u64> {
-        self.0.iter().min().copied()
-    }
-
-    fn spread(&self) -> Option<u64> {
-        Some(self.0.iter().max()? - self.least()?)
+    /// From the counts of a firmware's runs and of the base line's. `None` if one of them has no run.
+    pub fn of(firmware: &[u64], base_line: &[u64]) -> Option<Self> {
+        let range = |runs: &[u64]| Some((*runs.iter().min()?, *runs.iter().max()?));
+        let ((least, most), (base_least, base_most)) = range(firmware).zip(range(base_line))?;
+        Some(Self { instructions: least.saturating_sub(base_least), noise: (most - least).max(base_most - base_least) })
     }
 }
 
@@ -78,10 +65,10 @@ pub fn lack() -> Option<String> {
 }
 
 /// Counts in some boots under TCG and valgrind. Adds the counts to `runs`.
-pub fn count(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, runs: &mut Runs) -> Attempt<()> {
+pub fn count(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles, runs: &mut Vec<u64>) -> Attempt<()> {
     for _ in 0..RUNS {
         match run(scenario, firmware, payload)? {
-            Ok(count) => runs.0.push(count),
+            Ok(count) => runs.push(count),
             Err(why) => return Ok(Err(why)),
         }
     }
@@ -98,7 +85,7 @@ fn run(scenario: &Scenario, firmware: &Path, payload: &PayloadFiles) -> Attempt<
 
 /// The command under valgrind, which writes its files to `folder`.
 fn under_valgrind(command: &Command, folder: &Path) -> Command {
-    let mut valgrind = Command::new(packages::VALGRIND_PROGRAM);
+    let mut valgrind = Command::new(packages::VALGRIND.program);
     let file = |option: &str, name: &str| format!("--{option}={}", folder.join(name).display());
     valgrind.args(OPTIONS).args([file("log-file", "log"), file("callgrind-out-file", COUNTS.trim_end_matches('-'))]);
     valgrind.arg(command.get_program()).args(command.get_args());

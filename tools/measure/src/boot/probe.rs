@@ -48,8 +48,6 @@ pub enum End {
     Real16 = 0x10,
     Protected32 = 0x20,
     Long64 = 0x30,
-    /// The entry point in an ELF kernel's PVH note.
-    Pvh = 0x40,
     Efi = 0x50,
     User = 0x60,
     /// The reset vector of the base line image.
@@ -57,7 +55,7 @@ pub enum End {
 }
 
 /// Every end.
-const ENDS: [End; 7] = [End::Real16, End::Protected32, End::Long64, End::Pvh, End::Efi, End::User, End::Reset];
+const ENDS: [End; 6] = [End::Real16, End::Protected32, End::Long64, End::Efi, End::User, End::Reset];
 
 impl End {
     /// The end that is marked by a selected key of fw_cfg.
@@ -77,22 +75,11 @@ impl End {
             Self::Real16 => "16-bit",
             Self::Protected32 => "32-bit",
             Self::Long64 => "64-bit",
-            Self::Pvh => "PVH",
             Self::Efi => "EFI",
             Self::User => "user space",
             Self::Reset => "reset vector",
         }
     }
-}
-
-/// The form of the probe kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// a bzImage with 16-bit, 32-bit, 64-bit and EFI entry point
-    Bzimage,
-    /// an ELF kernel with a PVH entry point
-    Pvh,
 }
 
 /// Makes the files, in one folder.
@@ -109,13 +96,9 @@ impl Files {
     }
 
     /// Makes the probe kernel with about `size` bytes.
-    pub fn kernel(&self, format: Format, size: u64) -> anyhow::Result<PathBuf> {
+    pub fn kernel(&self, size: u64) -> anyhow::Result<PathBuf> {
         let size = size.clamp(SMALLEST, LARGEST).next_multiple_of(SECTOR).min(LARGEST);
-        let (section, name) = match format {
-            Format::Bzimage => ("bzimage", format!("probe-{size}.bzimage")),
-            Format::Pvh => ("pvh", format!("probe-{size}.elf")),
-        };
-        self.write(&name, &assembled(section, size)?, size)
+        self.write(&format!("probe-{size}.bzimage"), &assembled("bzimage", size)?, size)
     }
 
     /// Makes an initrd of `size` zeros. Nothing reads it, because the probe ends before.

@@ -103,25 +103,6 @@
     .org SETUP + 0x280
     finish Efi
 
-# An ELF kernel of 32 bits with a PVH entry point in a note (Xen, xen/include/public/elfnote.h, XEN_ELFNOTE_PHYS32_ENTRY).
-.section pvh, "a"
-.set BASE_PVH, 0x100000
-pvh_start:
-    .byte 0x7f, 'E', 'L', 'F', 1, 1, 1
-    .org 16
-    .short 2, 3                         # executable, 80386
-    .long 1, BASE_PVH + (pvh_code - pvh_start), 52, 0, 0 # version, entry point, program headers, section headers, flags
-    .short 52, 32, 2, 0, 0, 0
-    .long 1, 0, BASE_PVH, BASE_PVH, KERNEL, KERNEL, 7, 4 # PT_LOAD
-    .long 4, pvh_note - pvh_start, BASE_PVH + (pvh_note - pvh_start), BASE_PVH + (pvh_note - pvh_start), 20, 20, 7, 4 # PT_NOTE
-pvh_note:
-    .long 4, 4, 18
-    .asciz "Xen"
-    .long BASE_PVH + (pvh_code - pvh_start)
-pvh_code:
-    .code32
-    finish Pvh
-
 # The first program in user space, an ELF file of 64 bits: takes the right to use ports, marks its end, and ends QEMU.
 .section user, "a"
 .set BASE_USER, 0x400000

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use xtask::qemu::{self, Accelerator, Launch};
 
-use super::probe::{EXIT_PORT, Files, Format, USER_PROGRAM};
+use super::probe::{EXIT_PORT, Files, USER_PROGRAM};
 
 /// The machines that are measured by default.
 pub const MACHINES: [&str; 3] = ["q35", "pc", "microvm"];
@@ -32,13 +32,7 @@ pub enum Transport {
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Payload {
     /// The probe kernel, which ends QEMU at its first instruction.
-    Probe {
-        format: Format,
-        /// Its size in bytes.
-        kernel: u64,
-        /// The size of the initrd in bytes. Zero is no initrd.
-        initrd: u64,
-    },
+    Probe(Sizes),
     /// A Linux kernel, up to the first program in user space.
     Linux {
         kernel: PathBuf,
@@ -48,18 +42,11 @@ pub enum Payload {
 }
 
 /// The sizes of a probe, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Sizes {
     pub kernel: u64,
     /// The initrd's size. Zero is no initrd.
     pub initrd: u64,
-}
-
-impl Sizes {
-    /// A probe with these sizes.
-    pub const fn probe(self, format: Format) -> Payload {
-        Payload::Probe { format, kernel: self.kernel, initrd: self.initrd }
-    }
 }
 
 /// A machine and a payload, to measure under every firmware.
@@ -91,8 +78,8 @@ impl Payload {
     /// Makes the files.
     pub fn files(&self, files: &Files) -> anyhow::Result<PayloadFiles> {
         Ok(match self {
-            Self::Probe { format, kernel, initrd } => PayloadFiles {
-                kernel: files.kernel(*format, *kernel)?,
+            Self::Probe(Sizes { kernel, initrd }) => PayloadFiles {
+                kernel: files.kernel(*kernel)?,
                 initrd: (*initrd > 0).then(|| files.initrd(*initrd)).transpose()?,
             },
             Self::Linux { kernel, initrd } => {
@@ -111,7 +98,7 @@ impl Payload {
             return Ok(None);
         }
         let initrd = files.initrd.as_deref().map(size).transpose()?.unwrap_or(0);
-        Ok(Some(Self::Probe { format: Format::Bzimage, kernel: size(&files.kernel)?, initrd }))
+        Ok(Some(Self::Probe(Sizes { kernel: size(&files.kernel)?, initrd })))
     }
 
     /// Whether a real kernel is booted.
@@ -122,33 +109,21 @@ impl Payload {
     /// Its name in a report.
     pub fn name(&self) -> String {
         match self {
-            Self::Probe { format, kernel, initrd } => {
-                let form = match format {
-                    Format::Bzimage => "probe",
-                    Format::Pvh => "PVH probe",
-                };
-                let initrd = if *initrd == 0 { "no initrd".to_owned() } else { format!("{} initrd", size(*initrd)) };
-                format!("{form} {}, {initrd}", size(*kernel))
-            }
+            Self::Probe(Sizes { kernel, initrd: 0 }) => format!("probe {}, no initrd", size(*kernel)),
+            Self::Probe(Sizes { kernel, initrd }) => format!("probe {}, {} initrd", size(*kernel), size(*initrd)),
             Self::Linux { kernel, .. } => format!("Linux ({})", kernel.file_name().unwrap_or_default().display()),
-        }
-    }
-
-    /// The guest memory it needs, in bytes.
-    fn memory(&self) -> u64 {
-        match self {
-            // The kernel may be anywhere below the initrd, aligned to 16 MiB.
-            Self::Probe { kernel, initrd, .. } => kernel.saturating_add(*initrd).saturating_add(128 << 20),
-            Self::Linux { .. } => 0,
         }
     }
 }
 
-/// The guest memory for a payload: 512 MiB, or more if it needs more.
+/// The guest memory for a payload: 512 MiB, or more if a probe needs more. Its kernel may be anywhere below the initrd, aligned to
+/// 16 MiB.
 fn memory_for(payload: &Payload) -> String {
-    const LEAST: u64 = 512 << 20;
-    let bytes = payload.memory().max(LEAST).next_multiple_of(256 << 20);
-    format!("{}M", bytes >> 20)
+    let bytes = match payload {
+        Payload::Probe(Sizes { kernel, initrd }) => kernel.saturating_add(*initrd).saturating_add(128 << 20),
+        Payload::Linux { .. } => 0,
+    };
+    format!("{}M", bytes.max(512 << 20).next_multiple_of(256 << 20) >> 20)
 }
 
 impl Scenario {

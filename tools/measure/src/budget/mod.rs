@@ -19,12 +19,12 @@ use xtask::progress::{say, step};
 use xtask::qemu;
 use xtask::{image, packages, paths};
 
-use self::costs::{COLUMNS, Costs, compare, explanation, table};
+use self::costs::{COLUMNS, Costs, HOST_INSTRUCTIONS, compare, explanation, table};
 use crate::boot::counts;
 use crate::boot::host::qemu_build;
-use crate::boot::host_instructions::{self, OverBaseLine, Runs};
-use crate::boot::probe::{Files, Format};
-use crate::boot::scenario::{LARGE, MACHINES, SMALL, Scenario, Sizes};
+use crate::boot::host_instructions::{self, OverBaseLine};
+use crate::boot::probe::Files;
+use crate::boot::scenario::{LARGE, MACHINES, Payload, SMALL, Scenario, Sizes};
 use crate::boot::translation;
 use crate::numbers::grouped;
 
@@ -94,7 +94,7 @@ pub fn check(image: &Image) -> anyhow::Result<()> {
     let record = Record::parse(&text).with_context(|| format!("cannot read {}", paths::shown(&path)))?;
     let (version, build) = (qemu_version(), qemu_build());
     let mut machines = Vec::new();
-    let mut notes = Notes::default();
+    let mut notes = Vec::new();
     for machine in ROWS {
         let budget = record.machine.get(machine).with_context(|| format!("{RECORD} has no budget for {machine}"))?;
         let budget = record.held(budget, &build, image.target);
@@ -102,7 +102,7 @@ pub fn check(image: &Image) -> anyhow::Result<()> {
         machines.push((machine, costs, budget));
     }
     say(&table(&machines));
-    notes.say();
+    notes.iter().for_each(|text| say(text));
     if record.qemu_build != build {
         say(&format!(
             "Host instructions are not compared: the budget was recorded with {}, and this is {build}.",
@@ -145,23 +145,23 @@ fn update(image: &Image) -> anyhow::Result<()> {
     let old = fs::read_to_string(path()).ok().and_then(|text| Record::parse(&text).ok());
     let build = qemu_build();
     let mut machine = BTreeMap::new();
-    let mut notes = Notes::default();
+    let mut notes = Vec::new();
     for name in ROWS {
         let held = |record: &Record| Some(record.held(record.machine.get(name)?, &build, image.target));
         let old = old.as_ref().and_then(held);
         let mut costs = count(&image.bin, name, None, &mut notes)?;
         match costs.complete_from(old.as_ref()) {
             Err(column) => {
-                notes.say();
+                notes.iter().for_each(|text| say(text));
                 bail!("{name}: nothing is recorded, because {} could not be counted", column.name)
             }
             Ok(kept) => kept.iter().for_each(|column| {
-                notes.add(format!("{}: not counted here, so the budget keeps its value", column.name))
+                note(&mut notes, format!("{}: not counted here, so the budget keeps its value", column.name))
             }),
         }
         machine.insert(name.to_owned(), costs);
     }
-    notes.say();
+    notes.iter().for_each(|text| say(text));
     let record = Record { qemu: qemu_version(), qemu_build: build, target: image.target.to_owned(), machine };
     let path = path();
     fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).context("cannot make the record's folder")?;
@@ -182,14 +182,9 @@ impl Record {
 
     /// The budgets that can be compared for this target of the firmware and this build of QEMU.
     fn held(&self, costs: &Costs, qemu: &str, target: &str) -> Costs {
-        let mut costs = costs.clone();
-        if self.target != target {
-            costs.forget_code();
-        }
-        if self.qemu_build != qemu {
-            costs.forget_host_instructions();
-        }
-        costs
+        // Only one target repeats the counts with a tolerance, and only one build of QEMU the host instructions.
+        let costs = costs.clone().without(|column| self.target != target && column.tolerance != 0);
+        costs.without(|column| self.qemu_build != qemu && column.key == HOST_INSTRUCTIONS)
     }
 
     /// The file's contents.
@@ -209,19 +204,10 @@ impl Record {
     }
 }
 
-/// Messages for the user after the counts, each once.
-#[derive(Default)]
-struct Notes(Vec<String>);
-
-impl Notes {
-    fn add(&mut self, note: String) {
-        if !self.0.contains(&note) {
-            self.0.push(note);
-        }
-    }
-
-    fn say(&self) {
-        self.0.iter().for_each(|note| say(note));
+/// Adds a message for the user after the counts, each once.
+fn note(notes: &mut Vec<String>, text: String) {
+    if !notes.contains(&text) {
+        notes.push(text);
     }
 }
 
@@ -239,22 +225,22 @@ pub fn scenario(machine: &str, sizes: Sizes) -> Scenario {
     match machine {
         EFI_TABLES => Scenario {
             devices: ["-fw_cfg", "name=opt/org.firstlight/efi,string=tables"].map(str::to_owned).to_vec(),
-            ..Scenario::plain("q35", sizes.probe(Format::Bzimage))
+            ..Scenario::plain("q35", Payload::Probe(sizes))
         },
-        machine => Scenario::plain(machine, sizes.probe(Format::Bzimage)),
+        machine => Scenario::plain(machine, Payload::Probe(sizes)),
     }
 }
 
 /// Counts everything on one machine. If host instructions are above `budget`, they are counted again.
-fn count(image: &Path, machine: &str, budget: Option<&Costs>, notes: &mut Notes) -> anyhow::Result<Costs> {
+fn count(image: &Path, machine: &str, budget: Option<&Costs>, notes: &mut Vec<String>) -> anyhow::Result<Costs> {
     let large = scenario(machine, LARGE);
     let files = Files::new(&paths::target().join("compare"))?;
     let payload = large.payload.files(&files)?;
     let step = step(&format!("Counting on {machine}"));
     let failed = |failure| anyhow!("{machine}: the firmware {failure}");
     let counts = counts::exact(&large, image, &payload, qemu::kvm_opens())?.map_err(failed)?;
-    counts.not_counted.iter().for_each(|why| notes.add(why.clone()));
-    let mut had = |name: &str, why: String| notes.add(format!("not counted: {name}: {why}"));
+    counts.not_counted.iter().for_each(|why| note(notes, why.clone()));
+    let mut had = |name: &str, why: String| note(notes, format!("not counted: {name}: {why}"));
     let log = translation::log(&large, image, &payload)?;
     let log = log.map_err(|why| had("blocks, code pages, CPUID, RDMSR and WRMSR", why)).ok();
     let host = host_instructions(image, machine, budget, &files)?;
@@ -262,7 +248,7 @@ fn count(image: &Path, machine: &str, budget: Option<&Costs>, notes: &mut Notes)
     step.done();
     if let Some(OverBaseLine { instructions, noise }) = host {
         let (instructions, noise) = (grouped(instructions), grouped(noise));
-        notes.add(format!("{machine}: {instructions} host instructions; the runs differ by up to {noise}"));
+        note(notes, format!("{machine}: {instructions} host instructions; the runs differ by up to {noise}"));
     }
     Ok(Costs::of(&counts, log.as_ref().map(|log| &log.translation), host))
 }
@@ -280,7 +266,7 @@ fn host_instructions(
     let small = scenario(machine, SMALL);
     let payload = small.payload.files(files)?;
     let base_line = files.base_line()?;
-    let (mut base_runs, mut runs) = (Runs::default(), Runs::default());
+    let (mut base_runs, mut runs) = (Vec::new(), Vec::new());
     let mut attempts = ATTEMPTS;
     loop {
         for (image, runs) in [(base_line.as_path(), &mut base_runs), (image, &mut runs)] {

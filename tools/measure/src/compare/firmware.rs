@@ -9,20 +9,14 @@ use xtask::packages::{self, Need};
 
 use crate::boot::scenario::Scenario;
 
-/// Another firmware, from a Debian package.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its name on the command line.
-    name: &'static str,
-    need: Need,
-    microvm: Option<Need>,
-}
+/// Another firmware, from a Debian package: its name on the command line, its image, and its image for microvm.
+type Peer = (&'static str, Need, Option<Need>);
 
 /// All peers. Debian does not ship OVMF's build for microvm.
 const PEERS: [Peer; 3] = [
-    Peer { name: "seabios", need: packages::SEABIOS, microvm: Some(packages::SEABIOS_MICROVM) },
-    Peer { name: "qboot", need: packages::QBOOT, microvm: Some(packages::QBOOT) },
-    Peer { name: "ovmf", need: packages::OVMF, microvm: None },
+    ("seabios", packages::SEABIOS, Some(packages::SEABIOS_MICROVM)),
+    ("qboot", packages::QBOOT, Some(packages::QBOOT)),
+    ("ovmf", packages::OVMF, None),
 ];
 
 /// A firmware that the user chooses.
@@ -42,21 +36,21 @@ impl FromStr for Choice {
         if text == "firstlight" {
             return Ok(Self::Firstlight);
         }
-        if let Some(peer) = PEERS.iter().find(|peer| peer.name == text) {
+        if let Some(peer) = PEERS.iter().find(|(name, ..)| *name == text) {
             return Ok(Self::Peer(peer));
         }
         // A word without these is a mistyped name, not a path.
         if text.contains(['/', '.']) {
             return Ok(Self::File(text.into()));
         }
-        let names: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
+        let names: Vec<_> = PEERS.iter().map(|(name, ..)| *name).collect();
         Err(format!("unknown firmware; choose firstlight, {}, or the path of an image", names.join(", ")))
     }
 }
 
 /// The firmware that is compared by default: the small ones, and OVMF if it is installed.
 pub fn default_choices() -> Vec<Choice> {
-    let peers = PEERS.iter().filter(|peer| peer.name != "ovmf" || peer.need.found().is_some());
+    let peers = PEERS.iter().filter(|(name, need, _)| *name != "ovmf" || need.found().is_some());
     std::iter::once(Choice::Firstlight).chain(peers.map(Choice::Peer)).collect()
 }
 
@@ -65,7 +59,7 @@ impl Choice {
     pub fn name(&self) -> String {
         match self {
             Self::Firstlight => "firstlight".to_owned(),
-            Self::Peer(peer) => peer.name.to_owned(),
+            Self::Peer((name, ..)) => (*name).to_owned(),
             Self::File(path) => path.file_name().unwrap_or_default().display().to_string(),
         }
     }
@@ -73,7 +67,7 @@ impl Choice {
     /// What must be installed for it.
     pub fn need(&self) -> Option<Need> {
         match self {
-            Self::Peer(peer) => Some(peer.need),
+            Self::Peer((_, need, _)) => Some(*need),
             _ => None,
         }
     }
@@ -90,8 +84,8 @@ impl Choice {
     pub fn image(&self, scenario: &Scenario, built: Option<&Path>) -> Result<PathBuf, String> {
         match self {
             Self::Firstlight => built.map(Path::to_owned).ok_or_else(|| "missing: it was not built".to_owned()),
-            Self::Peer(peer) => {
-                let need = if scenario.is_microvm() { peer.microvm.as_ref() } else { Some(&peer.need) };
+            Self::Peer((_, need, microvm)) => {
+                let need = if scenario.is_microvm() { microvm.as_ref() } else { Some(need) };
                 let need = need.ok_or("has no image for this machine")?;
                 need.found().ok_or_else(|| format!("missing: {need}"))
             }

@@ -15,7 +15,7 @@ use super::stats::{Summary, millis};
 use super::timing::{self, Sample};
 use crate::boot::counts::{self, Counts};
 use crate::boot::host;
-use crate::boot::host_instructions::{self, OverBaseLine, Runs};
+use crate::boot::host_instructions::{self, OverBaseLine};
 use crate::boot::probe::Files;
 use crate::boot::scenario::{PayloadFiles, Scenario};
 
@@ -41,7 +41,7 @@ struct Entry {
     /// The samples of the probe that stands in for a real kernel.
     twins: Vec<Sample>,
     taken: Duration,
-    host_instructions: Runs,
+    host_instructions: Vec<u64>,
     row: Row,
 }
 

@@ -26,7 +26,7 @@ use xtask::{image, packages, paths};
 use self::firmware::Choice;
 use self::measurement::Measurement;
 use self::report::{Report, svg, table};
-use crate::boot::probe::{self, Files, Format};
+use crate::boot::probe::{self, Files};
 use crate::boot::scenario::Transport;
 
 /// Compare boot times and costs with other firmware
@@ -78,10 +78,6 @@ pub struct Args {
     /// The size of the probe's initrd; 0 is no initrd
     #[arg(long, value_name = "SIZE", value_parser = qemu::parse_size)]
     initrd_size: Option<u64>,
-
-    /// The probe kernel's form
-    #[arg(long, value_enum, value_name = "FORM", default_value = "bzimage")]
-    probe: Format,
 
     /// A device whose cost is measured, in the form of QEMU's -device. Its cost is the difference from the machine without
     /// it. Several devices that belong together, or other options of QEMU with their values, are separated by spaces. The

@@ -30,17 +30,17 @@ pub fn scenarios(args: &Args, accelerators: &[Accelerator]) -> anyhow::Result<Ve
         combined(args, accelerators, machines, transports, payloads)
     };
     if args.growth {
-        return Ok(growth(args, |payload| combined(&machines, transports, &[payload])));
+        return Ok(growth(|payload| combined(&machines, transports, &[payload])));
     }
     let (sizes_chosen, chosen) = (args.kernel_size.or(args.initrd_size).is_some(), linux(args)?);
     let mut payloads = Vec::new();
     if sizes_chosen {
         let kernel = args.kernel_size.unwrap_or(SMALL.kernel);
-        payloads.push(Sizes { kernel, initrd: args.initrd_size.unwrap_or(SMALL.initrd) }.probe(args.probe));
+        payloads.push(Payload::Probe(Sizes { kernel, initrd: args.initrd_size.unwrap_or(SMALL.initrd) }));
     } else if chosen.is_none() {
-        payloads.push(SMALL.probe(args.probe));
+        payloads.push(Payload::Probe(SMALL));
         // The cost of a device does not depend on the payload.
-        payloads.extend(args.device.is_empty().then(|| LARGE.probe(args.probe)));
+        payloads.extend(args.device.is_empty().then_some(Payload::Probe(LARGE)));
     }
     payloads.extend(chosen.clone());
     let mut scenarios = combined(&machines, transports, &payloads);
@@ -48,7 +48,7 @@ pub fn scenarios(args: &Args, accelerators: &[Accelerator]) -> anyhow::Result<Ve
     // Without a choice, also the slow transport and a real kernel, each on one machine.
     let nothing_chosen = args.machine.is_empty() && args.transport.is_empty() && args.device.is_empty();
     if nothing_chosen && !sizes_chosen && chosen.is_none() {
-        scenarios.extend(combined(&MACHINES[..1], &[Transport::Pio], &[SMALL.probe(args.probe)]));
+        scenarios.extend(combined(&MACHINES[..1], &[Transport::Pio], &[Payload::Probe(SMALL)]));
         match guest::kernel() {
             Ok(kernel) => {
                 let linux = Payload::Linux { kernel: kernel.image, initrd: None };
@@ -102,8 +102,8 @@ fn combined(
 
 /// The scenarios that show growth. Each changes one thing of the small probe on one CPU without devices. `with` makes the
 /// scenarios with a payload.
-fn growth(args: &Args, with: impl Fn(Payload) -> Vec<Scenario>) -> Vec<Scenario> {
-    let small = with(SMALL.probe(args.probe));
+fn growth(with: impl Fn(Payload) -> Vec<Scenario>) -> Vec<Scenario> {
+    let small = with(Payload::Probe(SMALL));
     let mut scenarios = Vec::new();
     for count in GROWTH_DEVICES {
         let devices: Vec<_> = (0..count).map(device).collect();
@@ -113,7 +113,7 @@ fn growth(args: &Args, with: impl Fn(Payload) -> Vec<Scenario>) -> Vec<Scenario>
         scenarios.extend(small.iter().map(|bare| Scenario { cpus, ..bare.clone() }));
     }
     for size in GROWTH_INITRD {
-        scenarios.extend(with(Sizes { initrd: size << 20, ..SMALL }.probe(args.probe)));
+        scenarios.extend(with(Payload::Probe(Sizes { initrd: size << 20, ..SMALL })));
     }
     scenarios
 }

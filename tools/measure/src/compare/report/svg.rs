@@ -24,17 +24,15 @@ const RIGHT: f64 = WIDTH - 116.0;
 /// The approximate width of a character, to place the legend.
 const CHARACTER: f64 = 7.0;
 
-/// Each class with its colour on a light page and on a dark one. The first four are the phases, which differ in brightness as well
-/// as in hue.
-const TONES: [(&str, &str, &str); 7] = [
-    ("p0", "#a8b1bb", "#6e7681"),
-    ("p1", "#d25a0b", "#f0883e"),
-    ("p2", "#1f6fd6", "#58a6ff"),
-    ("p3", "#2b8a3f", "#56d364"),
-    ("page", "#ffffff", "#0d1117"),
-    ("text", "#1f2328", "#e6edf3"),
-    ("quiet", "#59636e", "#9198a1"),
-];
+/// The text and the colours, on a light page and on a dark one. `p0` to `p3` are the phases, which differ in brightness as well as
+/// in hue.
+const STYLE: &str = "\
+.chart text{font:14px system-ui,sans-serif}.chart .title{font-size:17px;font-weight:600}.chart .name{font-weight:600}\
+.chart .p0{fill:#a8b1bb}.chart .p1{fill:#d25a0b}.chart .p2{fill:#1f6fd6}.chart .p3{fill:#2b8a3f}\
+.chart .page{fill:#ffffff}.chart .text{fill:#1f2328}.chart .quiet{fill:#59636e}\
+@media (prefers-color-scheme:dark){\
+.chart .p0{fill:#6e7681}.chart .p1{fill:#f0883e}.chart .p2{fill:#58a6ff}.chart .p3{fill:#56d364}\
+.chart .page{fill:#0d1117}.chart .text{fill:#e6edf3}.chart .quiet{fill:#9198a1}}";
 
 /// The chart.
 pub fn render(report: &Report) -> String {
@@ -51,7 +49,7 @@ pub fn render(report: &Report) -> String {
         svg.chart xmlns="http://www.w3.org/2000/svg" viewBox={ "0 0 " (WIDTH) " " (y + MARGIN) } role="img"
             aria-labelledby="chart-title" {
             title #chart-title { "Boot time by phase, ms" }
-            style { (PreEscaped(style())) }
+            style { (PreEscaped(STYLE)) }
             rect.page width="100%" height="100%" {}
             text.text.title x=(MARGIN) y=(MARGIN + LINE - 4.0) { "Boot time by phase, ms" }
             @for (number, name, x) in legend {
@@ -62,19 +60,6 @@ pub fn render(report: &Report) -> String {
         }
     };
     markup.into_string() + "\n"
-}
-
-/// The rules for text and colours.
-fn style() -> String {
-    let rules = |pick: fn(&(&'static str, &'static str, &'static str)) -> &'static str| {
-        TONES.iter().map(|tone| format!(".chart .{}{{fill:{}}}", tone.0, pick(tone))).collect::<String>()
-    };
-    format!(
-        ".chart text{{font:14px system-ui,sans-serif}}.chart .title{{font-size:17px;font-weight:600}}\
-         .chart .name{{font-weight:600}}{}@media (prefers-color-scheme:dark){{{}}}",
-        rules(|tone| tone.1),
-        rules(|tone| tone.2)
-    )
 }
 
 /// A scenario. Moves `y` below it.
