@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use firstlight::addr::PhysAddr;
-use firstlight::efi::pe::{self, Access, Error, Image, MOST_HEADERS};
+use firstlight::efi::pe::{self, Error, Image, MOST_HEADERS};
 use firstlight::fakes::machine::FakeMachine;
+use firstlight::hal::paging::Access;
 use object::LittleEndian as LE;
 use object::pe::{
     IMAGE_DLLCHARACTERISTICS_NX_COMPAT, IMAGE_FILE_MACHINE_AMD64, IMAGE_REL_BASED_ABSOLUTE, IMAGE_REL_BASED_DIR64,
@@ -216,6 +217,7 @@ fn check(name: &Path, bytes: &[u8]) -> Image {
     assert!(machine.memory.bytes(PLACE.get(), expected.memory.len()) == expected.memory, "{name}: placed");
 
     let pages = image.protection().map(|spans| {
+        let spans = spans.collect::<Vec<_>>();
         assert_eq!((spans[0].0.start, spans[spans.len() - 1].0.end), (0, image.len()), "{name}");
         assert!(spans.windows(2).all(|pair| pair[0].0.end == pair[1].0.start), "{name}");
         let pages =

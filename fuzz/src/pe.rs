@@ -42,8 +42,8 @@ pub fn run(bytes: &[u8]) {
     }
     if let Some(spans) = image.protection() {
         let mut end = 0;
-        for (span, _) in &spans {
-            assert!(span.start == end && span.start.is_multiple_of(0x1000) && span.end > span.start, "{spans:x?}");
+        for (span, _) in spans {
+            assert!(span.start == end && span.start.is_multiple_of(0x1000) && span.end > span.start, "{image:x?}");
             end = span.end;
         }
         assert_eq!(end, image.len());

@@ -10,11 +10,11 @@ use std::ops::Range;
 use std::vec;
 use std::vec::Vec;
 
-use crate::addr::{PhysAddr, PhysRange};
+use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::hal::dma::{self, AddressWrite, Fault, MOST_BYTES, Transfer};
 use crate::hal::registers::{DATA, MemoryRegisters, SELECTOR};
 use crate::hal::startup::{LocalApic, Mailbox, X2APIC_COMMAND};
-use crate::hal::{Clock, Cpu, Cpuid, Dma, FwCfgRegisters, Memory, MemoryError, Ports, paging, startup};
+use crate::hal::{Clock, Cpu, Cpuid, Dma, FwCfgRegisters, Memory, MemoryError, Ports, Protect, paging, startup};
 use crate::layout;
 
 const PAGE: u64 = 4096;
@@ -243,6 +243,8 @@ pub struct FakeMachine {
     /// That memory, if it is a list.
     pub lent_for_good: Vec<u8>,
     added: paging::Added,
+    /// The access to pages that were protected; all others are [`paging::Access::Any`].
+    protected: BTreeMap<u64, paging::Access>,
 }
 
 /// The address where the fake shows lent buffers to devices: inside the firmware's own memory, as on the real machine.
@@ -277,6 +279,7 @@ impl Default for FakeMachine {
             is_lent_for_good: false,
             lent_for_good: Vec::new(),
             added: paging::Added::default(),
+            protected: BTreeMap::new(),
         }
     }
 }
@@ -374,6 +377,24 @@ impl FakeMachine {
         self.memory.read(DESCRIPTOR, &mut self.descriptor);
     }
 
+    fn access_to(&self, page: u64) -> paging::Access {
+        self.protected.get(&page).copied().unwrap_or(paging::Access::Any)
+    }
+
+    /// The bytes from `start` on, for an access that writes.
+    fn check_writable(&self, start: PhysAddr, len: usize) -> Result<PhysRange, MemoryError> {
+        let range = Self::check(start, len)?;
+        self.check_not_read_only(range)?;
+        Ok(range)
+    }
+
+    fn check_not_read_only(&self, range: PhysRange) -> Result<(), MemoryError> {
+        let first = range.start().align_down(Alignment::PAGE).get();
+        let is_writable = |(_, access): (&u64, &paging::Access)| access.is_writable();
+        let is_refused = first < range.end().get() && !self.protected.range(first..range.end().get()).all(is_writable);
+        if is_refused { Err(MemoryError { range }) } else { Ok(()) }
+    }
+
     fn check(start: PhysAddr, len: usize) -> Result<PhysRange, MemoryError> {
         let whole = PhysRange::new(start, len as u64).ok_or(MemoryError { range: PhysRange::empty_at(start) })?;
         if layout::may_access(whole) { Ok(whole) } else { Err(MemoryError { range: whole }) }
@@ -436,6 +457,7 @@ impl FwCfgRegisters for FakeMachine {
             return registers.load_data(self, to);
         }
         self.check_mapped(to)?;
+        self.check_not_read_only(to)?;
         self.step();
         let (start, len) = (to.start().get(), to.len());
         match self.devices.iter_mut().find(|device| device.claims(DATA)) {
@@ -463,6 +485,33 @@ impl paging::Entries for FakeMemory {
     }
     fn set(&mut self, at: PhysAddr, entry: u64) {
         self.store(at.get(), &entry.to_le_bytes());
+    }
+}
+
+/// Each protection takes as much room as the first one of a place takes on the real machine.
+impl Protect for FakeMachine {
+    fn protect(&mut self, range: PhysRange, access: paging::Access, room: PhysRange) -> Result<PhysRange, MemoryError> {
+        let error = MemoryError { range };
+        self.check_mapped(range)?;
+        self.check_writable(room.start(), room.len() as usize)?;
+        assert!([range.start(), range.end(), room.start()].iter().all(|at| at.is_aligned(Alignment::PAGE)));
+        assert!(!range.overlaps(room), "tables at {room} for {range}");
+        let needed = paging::room_to_protect(range);
+        if needed > room.len() {
+            return Err(error);
+        }
+        let (tables, rest) = room.split_at(needed);
+        self.memory.store(tables.start().get(), &vec![0x55; tables.len() as usize]);
+        self.protected.extend((range.start().get()..range.end().get()).step_by(0x1000).map(|page| (page, access)));
+        Ok(rest)
+    }
+    fn access(&mut self, range: PhysRange) -> Result<Option<paging::Access>, MemoryError> {
+        self.check_mapped(range)?;
+        let pages = range.pages();
+        let first = self.access_to(pages.start().get());
+        let is_same =
+            (pages.start().get()..pages.end().get()).step_by(0x1000).all(|page| self.access_to(page) == first);
+        Ok(Some(first).filter(|_| is_same))
     }
 }
 
@@ -498,19 +547,19 @@ impl Memory for FakeMachine {
         Ok(())
     }
     fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
-        Self::check(to, bytes.len())?;
+        self.check_writable(to, bytes.len())?;
         self.memory.store(to.get(), bytes);
         Ok(())
     }
     fn copy(&mut self, from: PhysRange, to: PhysAddr) -> Result<(), MemoryError> {
         Self::check(from.start(), from.len() as usize)?;
-        Self::check(to, from.len() as usize)?;
+        self.check_writable(to, from.len() as usize)?;
         let bytes = self.memory.bytes(from.start().get(), from.len() as usize);
         self.memory.store(to.get(), &bytes);
         Ok(())
     }
     fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError> {
-        Self::check(range.start(), range.len() as usize)?;
+        self.check_writable(range.start(), range.len() as usize)?;
         match byte {
             0 => self.memory.clear(range.start().get(), range.len()),
             byte => self.memory.store(range.start().get(), &vec![byte; range.len() as usize]),
@@ -578,6 +627,7 @@ impl Dma for FakeMachine {
     }
     fn load(&mut self, transfer: Transfer, to: PhysRange) -> Result<(), Fault> {
         self.check_mapped(to)?;
+        self.check_not_read_only(to)?;
         self.transfer(transfer, to.start().get(), to.len() as usize)
     }
     fn read_list(&mut self, transfer: Transfer, into: &mut Vec<u8>) -> Result<(), Fault> {
@@ -612,7 +662,8 @@ impl Dma for FakeMachine {
         }
     }
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
-        self.check_mapped(range)
+        self.check_mapped(range)?;
+        self.check_not_read_only(range)
     }
 }
 

@@ -128,7 +128,7 @@ pub trait Dma {
     fn forget_address(&mut self);
 
     /// Checks that a device may read and write `range` directly. It must be below 4 GiB and outside the firmware's own
-    /// memory, or mapped above by [`super::Memory::map`].
+    /// memory, or mapped above by [`super::Memory::map`], and neither code nor constants ([`super::Protect`]).
     ///
     /// # Errors
     /// [`MemoryError`] if a device may not.

@@ -40,11 +40,18 @@ pub trait Protect {
     /// Sets the access to `range`: whole pages that [`Memory`] can access. The first bytes of `room` become page tables
     /// and stay in use: at most [`paging::room_to_protect`] bytes, starting on a page. Returns the rest of `room`.
     ///
-    /// Neither this machine nor a device may write code or constants until they are data again.
+    /// Afterwards, neither this machine nor a device writes code or constants: [`Memory`] and [`Dma`] refuse it.
     ///
     /// # Errors
     /// [`MemoryError`] if the access cannot be set, or `room` is too small. Then nothing has changed.
     fn protect(&mut self, range: PhysRange, access: paging::Access, room: PhysRange) -> Result<PhysRange, MemoryError>;
+
+    /// The access to all of `range`. `None` if it is not everywhere the same. On a CPU without NX, everything is
+    /// executable.
+    ///
+    /// # Errors
+    /// [`MemoryError`] if the firmware may not access the range.
+    fn access(&mut self, range: PhysRange) -> Result<Option<paging::Access>, MemoryError>;
 }
 
 /// Guest memory by physical address: RAM and memory-mapped registers in the low 4 GiB, except the firmware's own and the
@@ -183,8 +190,8 @@ impl<T: FwCfgRegisters + Dma + Memory> HostAccess for T {}
 pub trait Machine: HostAccess + Ports + Cpu + Clock {}
 impl<T: HostAccess + Ports + Cpu + Clock> Machine for T {}
 
-/// A range of guest memory that the firmware may not access: above 4 GiB and not mapped, or its own code, data or
-/// stack.
+/// A range of guest memory that the firmware may not access: above 4 GiB and not mapped, its own code, data or stack, or
+/// the code or constants of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("memory {range} is above 4 GiB or the firmware's own")]
 pub struct MemoryError {

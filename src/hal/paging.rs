@@ -3,19 +3,21 @@
 //! `src/firmware/start` maps the low 4 GiB, which is enough for most boots. [`map`] maps memory above at its own
 //! addresses in large pages. That takes a table for each GiB, and one more for each 512 GiB after the first.
 //!
-//! While the firmware runs, only its own code is executable, and all other mapped memory is data. [`protect`] makes
-//! pages of a program that the firmware starts code or constants, and data again. It splits a large page if only a part
-//! changes. [`give`] ends all protection for the kernel: everything is mapped at its own address, writable and
-//! executable.
+//! While the firmware runs, only its own code is executable, and all other mapped memory is data. [`give`] ends this for
+//! the kernel: everything is mapped at its own address, writable and executable. An EFI program runs after that.
+//! [`protect`] makes its pages code, constants or data. It splits a large page if only a part changes.
 //!
 //! The caller provides memory for tables. It stays in use until the kernel has tables of its own.
 //!
 //! Assumed: four levels of tables; `src/firmware/start` made the first two at [`layout::PAGE_TABLES`]. Left out: 1 GiB
 //! pages, which not every CPU has, and rejoining the parts of a large page.
 
+use alloc::vec::Vec;
+
 use arrayvec::ArrayVec;
 
 use crate::addr::{Alignment, PhysAddr, PhysRange, constant, constant_range as space};
+use crate::heap;
 use crate::layout;
 
 /// The bits of a page table entry for another table: present, writable, accessed; and for a large page: also dirty,
@@ -69,7 +71,7 @@ pub fn room_for(range: PhysRange) -> u64 {
     touched(TABLE_SHIFT).saturating_add(touched(DIRECTORY_SHIFT)).saturating_mul(Alignment::PAGE.bytes())
 }
 
-/// The access rights of a page. No page is both writable and executable.
+/// The access rights of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Execute and read.
@@ -78,6 +80,8 @@ pub enum Access {
     Constants,
     /// Read and write. Initially all memory is data.
     Data,
+    /// Read, write and execute: all memory that was given to a kernel or a program.
+    Any,
 }
 
 impl Access {
@@ -87,7 +91,23 @@ impl Access {
             Self::Code => 0,
             Self::Constants => no_execute,
             Self::Data => WRITABLE | no_execute,
+            Self::Any => WRITABLE,
         }
+    }
+
+    const fn of(entry: u64) -> Self {
+        match (entry & WRITABLE != 0, entry & NO_EXECUTE == 0) {
+            (false, true) => Self::Code,
+            (false, false) => Self::Constants,
+            (true, false) => Self::Data,
+            (true, true) => Self::Any,
+        }
+    }
+
+    /// Whether the page can be written.
+    #[must_use]
+    pub const fn is_writable(self) -> bool {
+        matches!(self, Self::Data | Self::Any)
     }
 }
 
@@ -107,17 +127,17 @@ pub struct Added {
     /// The mapped memory.
     pub mapped: ArrayVec<PhysRange, 2>,
     /// The memory of the tables: one range if each call gets the room that the previous one left.
-    pub tables: ArrayVec<PhysRange, 6>,
+    pub tables: Vec<PhysRange>,
 }
 
 impl Added {
-    /// Enters `room` for the tables of another range. `None`, with nothing changed, if it overlaps existing tables, or if no
-    /// more ranges can be mapped.
+    /// Enters `room` for the tables of another range. `None`, with nothing changed, if it overlaps existing tables, if no more
+    /// ranges can be mapped, or if the heap is full.
     pub fn add_room(&mut self, room: PhysRange) -> Option<()> {
         if self.mapped.is_full() || self.has_tables(room) {
             return None;
         }
-        self.tables.try_push(room).ok()
+        heap::push(&mut self.tables, room).ok()
     }
 
     /// Whether some of the tables are in `range`.
@@ -158,9 +178,33 @@ pub fn map(entries: &mut impl Entries, range: PhysRange, room: PhysRange) -> Opt
     Some(())
 }
 
+/// Whether every page of `range` is mapped at its own address, with an access that `allows` accepts.
+pub fn all_pages(entries: &mut impl Entries, range: PhysRange, mut allows: impl FnMut(Access) -> bool) -> bool {
+    large_pages(range.pages()).all(|part| {
+        let Some(upper) = upper_slot(entries, part.start()) else { return false };
+        let Some(at) = directory_slot(entries, part.start()) else { return false };
+        let (upper, entry) = (entries.get(upper), entries.get(at));
+        let inherited = (upper | entry) & NO_EXECUTE;
+        let mut allows = |entry: u64, start| is_mapped_to(entry, start) && allows(Access::of(entry | inherited));
+        match table_of(entry) {
+            None => allows(entry, part.start().align_down(Alignment::LARGE_PAGE).get()),
+            Some(table) => {
+                page_numbers(part).all(|number| allows(entries.get(slot(table, number)), number << PAGE_SHIFT))
+            }
+        }
+    })
+}
+
+/// The access to all of `range`. `None` if it is not everywhere the same, or if a part is not mapped at its own address.
+pub fn access(entries: &mut impl Entries, range: PhysRange) -> Option<Access> {
+    let mut seen = None;
+    let is_same = all_pages(entries, range, |access| *seen.get_or_insert(access) == access);
+    seen.filter(|_| is_same)
+}
+
 /// Sets the access to `range`: whole pages that are mapped at their own addresses, outside the firmware. Tables are
-/// made at the start of `room`, which is data, starts on a page and is not in `range`. Returns the rest of `room`;
-/// [`room_to_protect`] bytes are always enough.
+/// made at the start of `room`, which is writable, starts on a page and is not in `range`. Returns the rest of `room`;
+/// [`room_to_protect`] bytes are always enough. Large pages that have the access already stay whole.
 ///
 /// Returns `None`, with nothing changed, if `room` is too small or part of `range` is not mapped.
 pub fn protect(entries: &mut impl Entries, range: PhysRange, access: Access, room: PhysRange) -> Option<PhysRange> {
@@ -168,9 +212,13 @@ pub fn protect(entries: &mut impl Entries, range: PhysRange, access: Access, roo
     if !is_in_pages || range.overlaps(room) {
         return None;
     }
+    let no_execute = no_execute(entries);
+    let has_access = |entry: u64| entry & (WRITABLE | NO_EXECUTE) == access.bits(no_execute);
     // The first pass only checks.
     let mut rest = room;
     for part in large_pages(range) {
+        let upper = upper_slot(entries, part.start())?;
+        let inherited = entries.get(upper) & NO_EXECUTE;
         let at = directory_slot(entries, part.start())?;
         let entry = entries.get(at);
         if let Some(table) = table_of(entry) {
@@ -180,12 +228,11 @@ pub fn protect(entries: &mut impl Entries, range: PhysRange, access: Access, roo
             }
         } else {
             is_mapped_to(entry, part.start().align_down(Alignment::LARGE_PAGE).get()).then_some(())?;
-            if part.len() != LARGE_SIZE {
+            if part.len() != LARGE_SIZE && !has_access(entry | inherited) {
                 take(&mut rest)?;
             }
         }
     }
-    let no_execute = no_execute(entries);
     let mut free = room;
     for part in large_pages(range) {
         let upper = upper_slot(entries, part.start())?;
@@ -194,6 +241,7 @@ pub fn protect(entries: &mut impl Entries, range: PhysRange, access: Access, roo
         let entry = entries.get(at);
         let with_access = |entry: u64| entry & !(WRITABLE | NO_EXECUTE) | access.bits(no_execute);
         let table = match table_of(entry) {
+            None if has_access(entry) => continue,
             None if part.len() == LARGE_SIZE => {
                 entries.set(at, with_access(entry));
                 continue;

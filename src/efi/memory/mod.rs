@@ -131,15 +131,26 @@ impl Memory {
         self.pools.allocate(kind, len)?.ok_or(Status::OUT_OF_RESOURCES)
     }
 
-    /// Frees what [`Self::allocate_pool`] returned.
+    /// Frees what [`Self::allocate_pool`] returned. Returns the pages that are free then, if all of a large pool is.
     ///
     /// # Errors
     /// `INVALID_PARAMETER` for any other address.
-    pub fn free_pool(&mut self, at: u64) -> Result<(), Status> {
-        match self.pools.free(PhysAddr::new(at))? {
-            Some(pages) => self.give_back(pages),
-            None => Ok(()),
-        }
+    pub fn free_pool(&mut self, at: u64) -> Result<Option<PhysRange>, Status> {
+        let pages = self.pools.free(PhysAddr::new(at))?;
+        pages.map_or(Ok(()), |pages| self.give_back(pages))?;
+        Ok(pages)
+    }
+
+    /// Takes `pages` pages for the firmware's own data, below 4 GiB. No image can free them.
+    ///
+    /// # Errors
+    /// `OUT_OF_RESOURCES`.
+    pub fn reserve_pages(&mut self, pages: u64) -> Result<PhysRange, Status> {
+        let len = pages.saturating_mul(Alignment::PAGE.bytes());
+        let place = self.find(PhysRange::LOW_4_GIB, len).ok_or(Status::OUT_OF_RESOURCES)?;
+        self.map.reserve(place, MemoryType::BOOT_SERVICES_DATA).map_err(|_| Status::OUT_OF_RESOURCES)?;
+        self.key = self.key.wrapping_add(1);
+        Ok(place)
     }
 
     /// The map: by address, without overlaps, in whole pages, neighbours of one type joined.

@@ -25,6 +25,8 @@ use self::headers::{
 };
 pub use self::relocations::relocate;
 use crate::addr::Alignment;
+use crate::hal::paging::Access;
+use crate::heap;
 
 /// The limit for sections, which is that of Windows (PE, "COFF File Header").
 pub const MOST_SECTIONS: usize = 96;
@@ -85,19 +87,6 @@ impl Span {
     const fn contains(self, at: u32) -> bool {
         self.start <= at && at < self.end
     }
-}
-
-/// The permitted access to memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Read.
-    Constants,
-    /// Read and execute.
-    Code,
-    /// Read and write.
-    Data,
-    /// Read, write and execute.
-    Any,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,33 +273,30 @@ impl Image {
     /// The permitted access to the pages of the headers and of each section, by ascending address and without a gap. `None` if
     /// the image is not marked as compatible with NX, if a section is both writable and executable, or if sections share a page.
     #[must_use]
-    pub fn protection(&self) -> Option<ArrayVec<(Span, Access), { MOST_SECTIONS + 1 }>> {
-        if !self.is_nx_compatible || u64::from(self.alignment) < Alignment::PAGE.bytes() {
-            return None;
-        }
-        let mut spans = ArrayVec::<(Span, Access), { MOST_SECTIONS + 1 }>::new();
-        spans.try_push((Span { start: 0, end: self.headers_len }, Access::Constants)).ok()?;
-        for section in &self.sections {
-            if section.access == Access::Any {
-                return None;
-            }
-            if !section.span.is_empty() {
-                spans.try_push((section.span, section.access)).ok()?;
-            }
-        }
-        spans.sort_unstable_by_key(|(span, _)| span.start);
-        // Each span ends where the next one begins, which has to be on another page.
-        let starts = spans.iter().skip(1).map(|(span, _)| span.start).chain([self.len]);
-        let starts: ArrayVec<u32, { MOST_SECTIONS + 1 }> = starts.collect();
-        for ((span, _), next) in spans.iter_mut().zip(starts) {
-            let page_end = u64::from(span.end).next_multiple_of(Alignment::PAGE.bytes());
-            let shares = page_end > u64::from(next) && next != self.len;
-            if shares || !u64::from(span.start).is_multiple_of(Alignment::PAGE.bytes()) {
-                return None;
-            }
-            span.end = next;
-        }
-        Some(spans)
+    pub fn protection(&self) -> Option<impl Iterator<Item = (Span, Access)> + '_> {
+        let page_end = |span: Span| up_to_page(span.end);
+        let share =
+            |one: Span, other: Span| u64::from(one.start) < page_end(other) && u64::from(other.start) < page_end(one);
+        let is_alone = |(span, access): (Span, Access)| {
+            let sharing = self.parts().filter(|&(other, _)| share(span, other));
+            let is_page = u64::from(span.start).is_multiple_of(Alignment::PAGE.bytes());
+            access != Access::Any && is_page && heap::count(sharing) == 1
+        };
+        let is_fit = self.is_nx_compatible && u64::from(self.alignment) >= Alignment::PAGE.bytes();
+        let next = |at: u32| self.parts().filter(|(span, _)| span.start >= at).min_by_key(|(span, _)| span.start);
+        let sorted = core::iter::successors(next(0), move |(span, _)| next(span.end));
+        // Each span ends where the next one begins.
+        let whole = sorted.map(move |(Span { start, end }, access)| {
+            (Span { start, end: next(end).map_or(self.len, |(next, _)| next.start) }, access)
+        });
+        (is_fit && self.parts().all(is_alone)).then_some(whole)
+    }
+
+    /// The headers and each section that is not empty, with the access to it.
+    fn parts(&self) -> impl Iterator<Item = (Span, Access)> + '_ {
+        let headers = (Span { start: 0, end: self.headers_len }, Access::Constants);
+        let sections = self.sections.iter().map(|section| (section.span, section.access));
+        core::iter::once(headers).chain(sections).filter(|(span, _)| !span.is_empty())
     }
 
     /// The headers and the contents of each section.
@@ -333,6 +319,11 @@ impl Image {
     fn file_end(&self) -> u32 {
         self.pieces().map(|piece| piece.address.saturating_add(piece.len)).max().unwrap_or(0)
     }
+}
+
+/// The first multiple of a page from `end` on.
+pub fn up_to_page(end: u32) -> u64 {
+    u64::from(end).checked_next_multiple_of(Alignment::PAGE.bytes()).unwrap_or(u64::MAX)
 }
 
 impl Section {

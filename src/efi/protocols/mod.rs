@@ -4,6 +4,7 @@
 pub mod file_system;
 pub mod graphics;
 pub mod load_file;
+pub mod memory_attribute;
 pub mod random;
 pub mod tcg2;
 pub mod text_input;

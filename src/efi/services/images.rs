@@ -17,7 +17,8 @@ use crate::efi::device_path::DevicePath;
 use crate::efi::handles::Handle;
 use crate::efi::memory::{PAGE_SHIFT, Wanted};
 use crate::efi::pe::{self, Subsystem};
-use crate::hal::{Memory, MemoryError};
+use crate::hal::paging::Access;
+use crate::hal::{Memory, MemoryError, Protect};
 use crate::heap;
 
 /// The protocol with what an image is told of itself.
@@ -248,7 +249,7 @@ impl Services {
     /// `LOAD_ERROR` for a broken one; `OUT_OF_RESOURCES`.
     pub fn load_image(
         &mut self,
-        machine: &mut impl Memory,
+        machine: &mut (impl Memory + Protect),
         parent: u64,
         path_at: u64,
         source: (u64, u64),
@@ -265,29 +266,42 @@ impl Services {
         let source = bytes(address, len)?;
         let placed = self.place_image(machine, source).map_err(|Unplaced(status)| status)?;
         let handle = self.add_image(machine, placed, Some(parent), path, (0, 0)).inspect_err(|_| {
-            let _ = self.free_image(placed);
+            let _ = self.free_image(machine, placed);
         })?;
         machine.set_number(at, handle.raw())
     }
 
     /// Puts the image in the file `source` into memory of its own.
-    fn place_image(&mut self, machine: &mut impl Memory, source: PhysRange) -> Result<Placed, Unplaced> {
+    fn place_image(&mut self, machine: &mut (impl Memory + Protect), source: PhysRange) -> Result<Placed, Unplaced> {
         let (first, _) = source.split_at(pe::MOST_HEADERS as u64);
         let mut headers = u8::new_vec_zeroed(first.len() as usize).map_err(no_room)?;
         machine.read(first.start(), &mut headers)?;
         let image = pe::Image::parse(&headers, source.len())?;
         drop(headers);
         let placed = self.allocate_image(&image)?;
-        let result = fill_image(machine, source, &image, placed.place);
+        let filled = fill_image(machine, source, &image, placed.place);
+        let result = filled.and_then(|()| Ok(self.protect_image(machine, protection(&image, placed.place))?));
         if let Err(error) = result {
-            self.free_image(placed)?;
+            self.free_image(machine, placed)?;
             return Err(error);
         }
         Ok(placed)
     }
 
-    fn free_image(&mut self, placed: Placed) -> Result<(), Status> {
-        self.memory.free_pages(placed.place.start().get(), placed.place.len() >> PAGE_SHIFT)
+    /// Sets the access to the pages of an image.
+    ///
+    /// # Errors
+    /// Those of [`Self::set_access`].
+    pub fn protect_image(
+        &mut self,
+        machine: &mut impl Protect,
+        protection: impl IntoIterator<Item = (PhysRange, Access)>,
+    ) -> Result<(), Status> {
+        protection.into_iter().try_for_each(|(pages, access)| self.set_access(machine, pages, access))
+    }
+
+    fn free_image(&mut self, machine: &mut impl Protect, placed: Placed) -> Result<(), Status> {
+        self.free_pages(machine, placed.place.start().get(), placed.place.len() >> PAGE_SHIFT)
     }
 
     /// Takes pages for an image.
@@ -327,10 +341,10 @@ impl Services {
     ///
     /// # Errors
     /// `INVALID_PARAMETER` for a handle that is no image, and for one that is not the one that runs.
-    pub fn exit(&mut self, number: u64, data: (u64, u64)) -> Result<bool, Status> {
+    pub fn exit(&mut self, machine: &mut impl Protect, number: u64, data: (u64, u64)) -> Result<bool, Status> {
         let image = self.image(number)?;
         if !image.is_started {
-            self.forget_image(image.handle)?;
+            self.forget_image(machine, image.handle)?;
             return Ok(false);
         }
         let running = self.images.running.last_mut().filter(|running| running.handle == image.handle);
@@ -343,12 +357,12 @@ impl Services {
     ///
     /// # Errors
     /// `INVALID_PARAMETER` if none runs.
-    pub fn end_image(&mut self, status: Status) -> Result<Ended, Status> {
+    pub fn end_image(&mut self, machine: &mut impl Protect, status: Status) -> Result<Ended, Status> {
         let running = self.images.running.pop().ok_or(Status::INVALID_PARAMETER)?;
         self.events.set_level(running.level);
         let image = self.image(running.handle.raw())?;
         if image.placed.subsystem == Subsystem::Application || status.is_error() {
-            self.forget_image(image.handle)?;
+            self.forget_image(machine, image.handle)?;
         }
         Ok(Ended { exit_data: running.exit_data })
     }
@@ -357,10 +371,10 @@ impl Services {
     ///
     /// # Errors
     /// `INVALID_PARAMETER` for a handle that is no image; `UNSUPPORTED` for an image that was started and has no function for it.
-    pub fn unload_image(&mut self, machine: &mut impl Memory, number: u64) -> Result<Unloading, Status> {
+    pub fn unload_image(&mut self, machine: &mut (impl Memory + Protect), number: u64) -> Result<Unloading, Status> {
         let image = self.image(number)?;
         if !image.is_started {
-            self.forget_image(image.handle)?;
+            self.forget_image(machine, image.handle)?;
             return Ok(Unloading::Done);
         }
         let runs = self.images.running.iter().any(|running| running.handle == image.handle);
@@ -375,22 +389,32 @@ impl Services {
     ///
     /// # Errors
     /// `INVALID_PARAMETER` without the image.
-    pub fn forget_image(&mut self, handle: Handle) -> Result<(), Status> {
+    pub fn forget_image(&mut self, machine: &mut impl Protect, handle: Handle) -> Result<(), Status> {
         let image = self.image(handle.raw())?;
         self.images.list.retain(|other| other.handle != handle);
         self.handles.close_all(handle);
         // An image may have taken them away, and opened them as it likes.
         let _ = self.handles.uninstall(handle, LOADED_IMAGE, image.interface);
         let _ = self.handles.uninstall(handle, LOADED_IMAGE_DEVICE_PATH, image.path);
-        let _ = self.memory.free_pool(image.interface);
+        let _ = self.free_pool(machine, image.interface);
         if image.path != 0 {
-            let _ = self.memory.free_pool(image.path);
+            let _ = self.free_pool(machine, image.path);
         }
         if !image.is_first {
-            let _ = self.free_image(image.placed);
+            let _ = self.free_image(machine, image.placed);
         }
         Ok(())
     }
+}
+
+/// The access to the pages of an image that is at `place`, if its headers allow it. The rest of the last page belongs to its last
+/// section.
+pub fn protection(image: &pe::Image, place: PhysRange) -> impl Iterator<Item = (PhysRange, Access)> + '_ {
+    image.protection().into_iter().flatten().map(move |(span, access)| {
+        let (_, rest) = place.split_at(span.start.into());
+        let (pages, _) = rest.split_at(pe::up_to_page(span.len()));
+        (pages, access)
+    })
 }
 
 /// What an image's interface holds now.

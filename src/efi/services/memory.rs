@@ -5,8 +5,9 @@ use uefi_raw::table::boot::{AllocateType, MemoryDescriptor, MemoryType};
 
 use super::Services;
 use super::pointers::{Pointers, bytes};
+use crate::addr::Alignment;
 use crate::efi::memory::{DESCRIPTOR_LEN, Wanted, descriptor_bytes};
-use crate::hal::Memory;
+use crate::hal::{Memory, Protect};
 
 /// What `GetMemoryMap` writes, by address. The map itself may be null to ask for its length, the others if they are not asked for.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +52,10 @@ impl Services {
     ///
     /// # Errors
     /// Those of [`crate::efi::memory::Memory::free_pages`].
-    pub fn free_pages(&mut self, at: u64, pages: u64) -> Result<(), Status> {
-        self.memory.free_pages(at, pages)
+    pub fn free_pages(&mut self, machine: &mut impl Protect, at: u64, pages: u64) -> Result<(), Status> {
+        self.memory.free_pages(at, pages)?;
+        self.end_protection(machine, bytes(at, pages.saturating_mul(Alignment::PAGE.bytes()))?);
+        Ok(())
     }
 
     /// `GetMemoryMap`.
@@ -99,8 +102,11 @@ impl Services {
     ///
     /// # Errors
     /// `INVALID_PARAMETER` for anything but what [`Self::allocate_pool`] returned.
-    pub fn free_pool(&mut self, at: u64) -> Result<(), Status> {
-        self.memory.free_pool(at)
+    pub fn free_pool(&mut self, machine: &mut impl Protect, at: u64) -> Result<(), Status> {
+        if let Some(freed) = self.memory.free_pool(at)? {
+            self.end_protection(machine, freed);
+        }
+        Ok(())
     }
 
     /// A pool with these bytes: an interface of the firmware's own, or what a service returns, which the image frees.

@@ -16,6 +16,7 @@ mod exit;
 mod images;
 mod memory;
 mod pointers;
+mod protection;
 mod protocols;
 mod table;
 #[cfg(test)]
@@ -25,7 +26,7 @@ mod utilities;
 use uefi_raw::Status;
 
 pub use self::events::Waited;
-pub use self::images::{Ended, Image, Placed, Started, Unloading};
+pub use self::images::{Ended, Image, Placed, Started, Unloading, protection};
 pub use self::memory::MapPlaces;
 pub use self::pointers::{Pointers, rest_address};
 pub use self::protocols::DEVICE_PATH;
@@ -35,7 +36,7 @@ use super::configuration::Tables;
 use super::events::Events;
 use super::handles::Handles;
 use super::memory::Memory as ImageMemory;
-use crate::addr::PhysAddr;
+use crate::addr::{PhysAddr, PhysRange};
 
 /// What boot services keep.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub struct Services {
     system_table: PhysAddr,
     /// The boot services table.
     boot_table: PhysAddr,
+    /// Pages for page tables.
+    table_room: PhysRange,
     /// Whether an image has asked for the end of boot services.
     is_ending: bool,
 }

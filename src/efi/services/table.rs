@@ -1,16 +1,15 @@
 //! The boot services table (UEFI 4.4), and how the services come into being.
 
 use uefi_raw::Status;
-use uefi_raw::table::boot::MemoryType;
 use zerocopy::IntoBytes;
 
 use super::utilities::update;
 use super::{Services, images, no_room};
-use crate::addr::PhysAddr;
+use crate::addr::{PhysAddr, PhysRange};
 use crate::efi::configuration::Tables;
 use crate::efi::events::Events;
 use crate::efi::handles::{Handle, Handles, Interface};
-use crate::efi::memory::{Memory as ImageMemory, Wanted};
+use crate::efi::memory::Memory as ImageMemory;
 use crate::efi::runtime::{REVISION, TableHeader, crc32};
 use crate::hal::Memory;
 
@@ -71,9 +70,10 @@ impl Services {
             count: 0,
             system_table,
             boot_table: PhysAddr::new(0),
+            table_room: PhysRange::default(),
             is_ending: false,
         };
-        let page = services.memory.allocate_pages(Wanted::AnyPages, MemoryType::BOOT_SERVICES_DATA, 1)?;
+        let page = services.memory.reserve_pages(1)?.start();
         services.boot_table = page;
         let mut table = [0; LEN];
         let header =

@@ -130,7 +130,7 @@ extern "efiapi" fn allocate_pages(how: u32, kind: u32, pages: u64, at: u64) -> S
 }
 
 extern "efiapi" fn free_pages(at: u64, pages: u64) -> Status {
-    call(|running| running.services.free_pages(at, pages))
+    call(|Running { machine, services, .. }| services.free_pages(machine, at, pages))
 }
 
 extern "efiapi" fn get_memory_map(len: u64, map: u64, key: u64, descriptor_len: u64, version: u64) -> Status {
@@ -143,7 +143,7 @@ extern "efiapi" fn allocate_pool(kind: u32, len: u64, at: u64) -> Status {
 }
 
 extern "efiapi" fn free_pool(at: u64) -> Status {
-    call(|running| running.services.free_pool(at))
+    call(|Running { machine, services, .. }| services.free_pool(machine, at))
 }
 
 extern "efiapi" fn create_event(kind: u32, level: u64, function: u64, context: u64, at: u64) -> Status {
@@ -276,13 +276,14 @@ pub fn run_image(handle: u64, stack: u64) -> Result<(Status, Ended), Status> {
     let (entry, table) = (image.entry.get(), image.system_table.get());
     // SAFETY: the image is in its place, with its entry point in one of its sections; nothing else uses the stack.
     let status = Status(unsafe { enter::enter_image(depth, entry, image.handle.raw(), table, stack) });
-    let ended = with(|running| running.services.end_image(status)).unwrap_or(Err(Status::DEVICE_ERROR))?;
+    let ended = with(|Running { machine, services, .. }| services.end_image(machine, status))
+        .unwrap_or(Err(Status::DEVICE_ERROR))?;
     Ok((status, ended))
 }
 
 extern "efiapi" fn exit(handle: u64, status: usize, len: u64, data: u64) -> Status {
     let exited = with(|running| {
-        let unwinds = running.services.exit(handle, (len, data))?;
+        let unwinds = running.services.exit(&mut running.machine, handle, (len, data))?;
         Ok((unwinds, running.services.running_count()))
     });
     match exited.unwrap_or(Err(Status::DEVICE_ERROR)) {
@@ -302,7 +303,7 @@ extern "efiapi" fn unload_image(handle: u64) -> Status {
             // SAFETY: the image passed this function to be called with its handle.
             let status = Status(unsafe { enter::call(function, image.raw(), 0) });
             if status == Status::SUCCESS {
-                return call(|running| running.services.forget_image(image));
+                return call(|Running { machine, services, .. }| services.forget_image(machine, image));
             }
             status
         }

@@ -101,7 +101,7 @@ extern "efiapi" fn open(this: u64, at: u64, name: u64, mode: u64, _attributes: u
 fn end(this: u64, how: impl FnOnce(&mut Running, FileId) -> Result<(), Status>) -> Status {
     with_file(this, |running, id| {
         let result = how(running, id);
-        running.services.free_pool(this)?;
+        running.services.free_pool(&mut running.machine, this)?;
         result
     })
 }

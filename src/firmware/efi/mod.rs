@@ -15,10 +15,12 @@ mod enter;
 mod files;
 mod graphics;
 mod load_file;
+mod memory_attribute;
 mod random;
 mod state;
 mod tcg2;
 
+use firstlight::addr::Alignment;
 use firstlight::boot::{EfiProgram, Error};
 use firstlight::efi::device_path::{DevicePath, PathBuilder};
 use firstlight::efi::information::install_services;
@@ -26,12 +28,15 @@ use firstlight::efi::memory::Memory as ImageMemory;
 use firstlight::efi::protocols::file_system::{Volume, VolumeFile};
 use firstlight::efi::protocols::graphics::Graphics;
 use firstlight::efi::protocols::load_file::LoadFile2;
+use firstlight::efi::protocols::memory_attribute::MEMORY_ATTRIBUTE;
 use firstlight::efi::protocols::tcg2::Tcg2;
 use firstlight::efi::protocols::text_input::TextInput;
 use firstlight::efi::protocols::text_output::TextOutput;
 use firstlight::efi::services::{DEVICE_PATH, Functions, Services};
 use firstlight::efi::variables::Phase;
 use firstlight::failure::Failure;
+use firstlight::hal::Protect;
+use firstlight::hal::paging::Access;
 use firstlight::logging::Terminal;
 use firstlight::tpm::Session;
 use uefi_raw::Status;
@@ -110,6 +115,15 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
     install(Some(paths), DevicePathFromTextProtocol::GUID, device_path::from_text().as_bytes())?;
     if program.sources.seed.is_some() {
         install(None, RngProtocol::GUID, random::interface().as_bytes())?;
+    }
+
+    let (guard, stack) = program.stack.split_at(Alignment::PAGE.bytes());
+    let own = [(guard, Access::Constants), (stack, Access::Data)];
+    services.protect_image(&mut machine, program.protection.iter().copied().chain(own))?;
+    // Without NX, execution cannot be forbidden.
+    if machine.access(stack) == Ok(Some(Access::Data)) {
+        let interface = services.pool_of(&mut machine, memory_attribute::interface().as_bytes())?;
+        services.install(None, MEMORY_ATTRIBUTE, interface)?;
     }
 
     let graphics = program.framebuffer.and_then(Graphics::new);

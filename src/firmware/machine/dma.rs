@@ -171,7 +171,7 @@ impl Dma for PcMachine {
     }
 
     fn load(&mut self, transfer: Transfer, to: PhysRange) -> Result<(), Fault> {
-        self.check_mapped(to)?;
+        self.check_writable(to)?;
         self.transfer(transfer, to.start(), length(to.start(), to.len() as usize)?)
     }
 
@@ -214,6 +214,6 @@ impl Dma for PcMachine {
     }
 
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
-        self.check_mapped(range)
+        self.check_writable(range)
     }
 }

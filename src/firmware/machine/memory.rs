@@ -5,6 +5,7 @@ use core::{ptr, slice};
 use firstlight::addr::{Alignment, PhysAddr, PhysRange};
 use firstlight::hal::paging::{self, Access};
 use firstlight::hal::{Memory, MemoryError, Protect};
+use firstlight::heap;
 use firstlight::layout;
 use x86_64::instructions::tlb;
 
@@ -52,21 +53,35 @@ impl Protect for PcMachine {
             return Err(error);
         }
         let tables = &mut self.added.tables;
-        tables.try_push(room).map_err(|_| error)?;
+        heap::push(tables, room).map_err(|_| error)?;
         let rest = paging::protect(&mut PageTables { added: tables }, range, access, room);
         // Also a compiler barrier: no access to the range moves across this.
         tlb::flush_all();
         tables.pop();
         let rest = rest.ok_or(error)?;
+        if !access.is_writable() {
+            let both = PhysRange::from_bounds(
+                self.read_only.start().min(range.start()),
+                self.read_only.end().max(range.end()),
+            );
+            self.read_only = if self.read_only.is_empty() { range } else { both.unwrap_or(range) };
+            // From now on, every write looks at the page tables.
+            self.limit = PhysAddr::new(0);
+        }
         let (used, _) = room.split_at(rest.start().get().saturating_sub(room.start().get()));
         match tables.last_mut().filter(|last| last.end() == used.start()) {
             // The room continues that of the previous call.
             Some(last) => *last = PhysRange::from_bounds(last.start(), used.end()).ok_or(error)?,
             None if used.is_empty() => {}
             // Adds the room.
-            None => tables.try_push(used).map_err(|_| error)?,
+            None => heap::push(tables, used).map_err(|_| error)?,
         }
         Ok(rest)
+    }
+
+    fn access(&mut self, range: PhysRange) -> Result<Option<Access>, MemoryError> {
+        self.check_mapped(range)?;
+        Ok(paging::access(&mut PageTables { added: &self.added.tables }, range))
     }
 }
 
@@ -111,23 +126,23 @@ impl Memory for PcMachine {
     }
 
     fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
-        self.check_mapped(super::bytes(to, bytes.len())?)?;
-        // SAFETY: `check_mapped` allowed the target, so it is mapped and disjoint from every Rust object, including `bytes`.
+        self.check_writable(super::bytes(to, bytes.len())?)?;
+        // SAFETY: `check_writable` allowed the target, so it is mapped, writable and disjoint from every Rust object, including `bytes`.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), pointer(to), bytes.len()) };
         Ok(())
     }
 
     fn copy(&mut self, from: PhysRange, to: PhysAddr) -> Result<(), MemoryError> {
         self.check_mapped(from)?;
-        self.check_mapped(bytes(to, from.len() as usize)?)?;
-        // SAFETY: both ranges were allowed, so they are mapped and disjoint from every Rust object; they may overlap.
+        self.check_writable(bytes(to, from.len() as usize)?)?;
+        // SAFETY: both ranges were allowed, so they are mapped, the target writable, and disjoint from every Rust object; they may overlap.
         unsafe { ptr::copy(pointer(from.start()), pointer(to), from.len() as usize) };
         Ok(())
     }
 
     fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError> {
-        self.check_mapped(range)?;
-        // SAFETY: `check_mapped` allowed the range, so it is mapped and disjoint from every Rust object.
+        self.check_writable(range)?;
+        // SAFETY: `check_writable` allowed the range, so it is mapped, writable and disjoint from every Rust object.
         unsafe { ptr::write_bytes(pointer(range.start()), byte, range.len() as usize) };
         Ok(())
     }

@@ -9,8 +9,7 @@
 //!
 //! `Memory::map` adds memory above 4 GiB to the identity map, with tables that are not Rust objects either. The caller provides
 //! the memory for the tables and must not write it. This is not checked, because the check would precede every access.
-//! `Protect::protect` removes write access from memory without Rust objects; a write there is an exception and stops the
-//! firmware. Left out: all other memory above 4 GiB, which the firmware describes to the kernel but never accesses.
+//! `Protect::protect` removes write access from memory without Rust objects; from then on, a write there is refused. Left out: all other memory above 4 GiB, which the firmware describes to the kernel but never accesses.
 
 mod cpu;
 mod dma;
@@ -22,7 +21,8 @@ use core::ptr;
 
 use firstlight::addr::{Alignment, PhysAddr, PhysRange};
 use firstlight::bios_data::{self, BiosData};
-use firstlight::hal::{MemoryError, paging};
+use firstlight::hal::MemoryError;
+use firstlight::hal::paging::{self, Access};
 use firstlight::layout;
 use x86_64::instructions::tlb;
 
@@ -40,8 +40,10 @@ pub struct PcMachine {
     ports: PcPorts,
     /// The image. Every byte of it may be a Rust object or code.
     image: PhysRange,
-    /// Below this address there is neither the image nor the register that starts CPUs.
+    /// Below this address there is neither the image, nor the register that starts CPUs, nor a page that may only be read.
     limit: PhysAddr,
+    /// All pages that may only be read are in this range.
+    read_only: PhysRange,
     /// The memory of a transfer that timed out. The device may write it at any time.
     lost: Option<PhysRange>,
     /// The clock's rate once it was requested; `Some(None)` if it is unknown.
@@ -60,7 +62,8 @@ impl PcMachine {
         // SAFETY: the caller promises ring 0 and ownership.
         let ports = unsafe { PcPorts::new() };
         let limit = image.start().min(layout::INTERRUPT_COMMAND.start());
-        Self { ports, image, limit, lost: None, rate: None, added: paging::Added::default() }
+        let read_only = PhysRange::default();
+        Self { ports, image, limit, read_only, lost: None, rate: None, added: paging::Added::default() }
     }
 
     /// Prepares the mappings for what runs next: all identity-mapped memory becomes writable and executable, and page zero and
@@ -111,6 +114,24 @@ impl PcMachine {
     fn check_mapped(&self, range: PhysRange) -> Result<(), MemoryError> {
         let mapped = || self.added.mapped.iter().any(|mapped| mapped.contains(range));
         self.check(range).or_else(|error| if mapped() { Ok(()) } else { Err(error) })
+    }
+
+    /// As [`Self::check_mapped`], for an access that writes: refuses pages that may only be read.
+    fn check_writable(&self, range: PhysRange) -> Result<(), MemoryError> {
+        let allowed = layout::may_access_below(range, self.limit) || self.may_write_above(range);
+        if allowed { Ok(()) } else { Err(MemoryError { range }) }
+    }
+
+    /// Whether the firmware may write `range`, which may be above the limit.
+    #[cold]
+    #[inline(never)]
+    fn may_write_above(&self, range: PhysRange) -> bool {
+        let guarded = range.intersection(self.read_only).unwrap_or_default();
+        let is_writable = || {
+            let mut tables = PageTables { added: &self.added.tables };
+            paging::all_pages(&mut tables, guarded, Access::is_writable)
+        };
+        self.check_mapped(range).is_ok() && (guarded.is_empty() || is_writable())
     }
 
     /// Checks the address of a register, whose size is its alignment.

@@ -71,7 +71,7 @@ impl Fake {
             (false, true) => Some(Access::Code),
             (false, false) => Some(Access::Constants),
             (true, false) => Some(Access::Data),
-            (true, true) => panic!("{address:#x} is writable and executable"),
+            (true, true) => Some(Access::Any),
         }
     }
 }
@@ -209,6 +209,50 @@ fn all_pages_of_a_program_become_executable_for_the_kernel() {
             assert_eq!(fake.look_up(page), Some(Mapped { to: page, writable: true, executable: true }), "{page:#x}");
         }
         assert!(fake.0.values().all(|entry| entry & PROTECTED == 0));
+    }
+}
+
+#[test]
+fn memory_that_was_given_is_protected_and_given_back() {
+    for no_execute in [NO_EXECUTE, 0] {
+        let mut fake = Fake::with(no_execute);
+        let high = space(6 * GIB, 6 * GIB + 1);
+        map(&mut fake, high, space(0x1_7000, 0x1_8000)).unwrap();
+        give(&mut fake, &[high]);
+        for start in [0x10_0000, 0x40_0000, 0x60_3000, 6 * GIB + 0x1000] {
+            let whole = space(start, start + 0x20_5000);
+            assert_eq!(super::access(&mut fake, whole), Some(Access::Any));
+            let mut room = space(0x1_2000, 0x1_7000);
+            let parts = [
+                (0, 0x1000, Access::Constants),
+                (0x1000, 0x20_2000, Access::Code),
+                (0x20_2000, 0x20_5000, Access::Data),
+            ];
+            for (from, to, access) in parts {
+                room = protect(&mut fake, space(start + from, start + to), access, room).unwrap();
+            }
+            for (from, to, access) in parts {
+                let seen = match (access, no_execute) {
+                    (Access::Constants, 0) => Access::Code,
+                    (Access::Data, 0) => Access::Any,
+                    (access, _) => access,
+                };
+                assert_eq!(super::access(&mut fake, space(start + from, start + to - 1)), Some(seen));
+                assert!((from..to).step_by(4096).all(|at| fake.access(start + at) == Some(seen)));
+            }
+            assert_eq!(super::access(&mut fake, whole), None);
+            assert_eq!(fake.access(start - 1), Some(Access::Any));
+            assert_eq!(fake.access(start + 0x20_5000), Some(Access::Any));
+            // No more tables for what has them, and none for what is so already.
+            let none = PhysRange::empty_at(ROOM.start());
+            assert!(protect(&mut fake, whole, Access::Any, none).is_some());
+            assert!(protect(&mut fake, space(0x2000_1000, 0x2000_2000), Access::Any, none).is_some());
+            assert_eq!(super::access(&mut fake, whole), Some(Access::Any));
+            fake = Fake::with(no_execute);
+            map(&mut fake, high, space(0x1_7000, 0x1_8000)).unwrap();
+            give(&mut fake, &[high]);
+        }
+        assert_eq!(super::access(&mut fake, space(8 * GIB, 8 * GIB + 1)), None, "not mapped");
     }
 }
 

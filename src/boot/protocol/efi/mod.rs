@@ -28,7 +28,7 @@ use crate::boot::kernel_file::KernelFile;
 use crate::boot::loaded::{Images, Loaded};
 use crate::boot::system_info::SystemInfo;
 use crate::efi::pe::{self, Image};
-use crate::efi::services::Placed;
+use crate::efi::services::{Placed, protection};
 use crate::fw_cfg::FwCfg;
 use crate::hal::{HostAccess, Memory, paging};
 use crate::heap;
@@ -36,8 +36,8 @@ use crate::memory_map::{MemoryMap, Placement};
 use crate::state::Boot;
 use crate::tpm::Presence;
 
-/// The stack of programs (UEFI 2.3.4: 128 KiB or more).
-const STACK_LEN: u64 = 128 << 10;
+/// The stack of programs (UEFI 2.3.4: 128 KiB or more), and a page below it.
+const STACK_LEN: u64 = (128 << 10) + Alignment::PAGE.bytes();
 
 /// The file with a shim (QEMU 10 `hw/i386/x86-common.c`, `x86_load_linux`).
 const SHIM: &str = "etc/boot/shim";
@@ -136,8 +136,13 @@ pub fn load<M: HostAccess>(
         place.start(),
         initrd.map_or(0, |initrd| initrd.len()) >> 10,
     );
+    let mut pages = Vec::new();
+    for part in protection(&image, place) {
+        heap::push(&mut pages, part).map_err(|_| Error::HeapFull)?;
+    }
     let program = EfiProgram {
         placed: Placed { place, len: image.len().into(), entry, subsystem: image.subsystem() },
+        protection: pages,
         options,
         stack,
         file: kernel.file,

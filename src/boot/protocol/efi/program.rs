@@ -9,6 +9,7 @@ use crate::efi::information::Sources;
 use crate::efi::services::Placed;
 use crate::framebuffer::Framebuffer;
 use crate::fw_cfg::FwCfg;
+use crate::hal::paging::Access;
 use crate::heap;
 use crate::memory_map::MemoryMap;
 use crate::tpm::Presence;
@@ -18,9 +19,11 @@ use crate::tpm::Presence;
 pub struct EfiProgram {
     /// Where it is.
     pub placed: Placed,
+    /// The access to its pages, if its headers allow it.
+    pub protection: Vec<(PhysRange, Access)>,
     /// Its load options: the command line in UTF-16 with a NUL; empty without one.
     pub options: PhysRange,
-    /// Its stack.
+    /// Its stack. The first page is a guard below it.
     pub stack: PhysRange,
     /// The kernel file, in one or two parts. It is the program's, unless the program is a shim.
     pub file: [Blob<'static>; 2],

@@ -9,12 +9,12 @@ use crate::efi::device_path::PathBuilder;
 use crate::efi::events::Function;
 use crate::efi::handles::Handle;
 use crate::efi::pe::Subsystem;
-use crate::efi::pe::tests::{CODE, DATA, OPTIONAL, file, file_with, section};
+use crate::efi::pe::tests::{CODE, DATA, Made, OPTIONAL, file, file_with, section};
 use crate::efi::services::images::{LOADED_IMAGE, LOADED_IMAGE_DEVICE_PATH, LoadedImage};
 use crate::hal::Memory;
 
 /// The first program, which loads others.
-fn first(test: &mut Test) -> u64 {
+pub fn first(test: &mut Test) -> u64 {
     let place = PhysRange::new(PhysAddr::new(0x30_0000), 0x2000).unwrap();
     let placed = Placed { place, len: 0x2000, entry: place.start(), subsystem: Subsystem::Application };
     let handle = test.services.add_image(&mut test.machine, placed, None, None, (6, 0x2f_0000)).unwrap();
@@ -22,18 +22,22 @@ fn first(test: &mut Test) -> u64 {
     handle.raw()
 }
 
-fn sample() -> Vec<u8> {
-    file(&[section(0x1000, 0x180, 0x400, 0x200, CODE), section(0x2000, 0x300, 0x600, 0x200, DATA)])
+pub fn sample() -> Vec<u8> {
+    file(&sample_sections())
 }
 
-fn load(test: &mut Test, parent: u64, path: u64, file: &[u8]) -> Result<u64, Status> {
+pub fn sample_sections() -> [Made; 2] {
+    [section(0x1000, 0x180, 0x400, 0x200, CODE), section(0x2000, 0x300, 0x600, 0x200, DATA)]
+}
+
+pub fn load(test: &mut Test, parent: u64, path: u64, file: &[u8]) -> Result<u64, Status> {
     let source = test.put(file);
     let at = test.put_number(0);
     test.services.load_image(&mut test.machine, parent, path, (source, file.len() as u64), at)?;
     Ok(test.number(at))
 }
 
-fn interface(test: &Test, handle: u64) -> LoadedImage {
+pub fn interface(test: &Test, handle: u64) -> LoadedImage {
     let at = test.services.handles.interface(Handle::from_raw(handle).unwrap(), LOADED_IMAGE).unwrap();
     LoadedImage::read_from_bytes(&test.machine.memory.bytes(at, size_of::<LoadedImage>())).unwrap()
 }
@@ -146,9 +150,9 @@ fn an_application_is_gone_when_it_has_ended() {
     assert_eq!(test.services.running_count(), 2);
     assert_eq!(test.services.start_image(handle), Err(Status::INVALID_PARAMETER), "it runs");
     assert_eq!(test.services.start_image(77), Err(Status::INVALID_PARAMETER));
-    assert_eq!(test.services.exit(parent, (0, 0)), Err(Status::INVALID_PARAMETER), "another runs");
-    assert_eq!(test.services.exit(handle, (4, 0x5000)), Ok(true));
-    let ended = test.services.end_image(Status::SUCCESS).unwrap();
+    assert_eq!(test.services.exit(&mut test.machine, parent, (0, 0)), Err(Status::INVALID_PARAMETER), "another runs");
+    assert_eq!(test.services.exit(&mut test.machine, handle, (4, 0x5000)), Ok(true));
+    let ended = test.services.end_image(&mut test.machine, Status::SUCCESS).unwrap();
     assert_eq!(ended.exit_data, (4, 0x5000));
     assert!(!exists(&test, handle) && test.services.running_count() == 1);
     let pages = test.services.memory.allocate_pages(
@@ -179,9 +183,9 @@ fn the_level_is_that_of_the_start_when_an_image_has_ended() {
             let event = test.services.events.create(EventType::NOTIFY_SIGNAL, Some(function), None).unwrap();
             test.services.events.signal(event).unwrap();
             assert!(test.services.events.begin().is_some());
-            assert_eq!(test.services.exit(handle, (0, 0)), Ok(true));
+            assert_eq!(test.services.exit(&mut test.machine, handle, (0, 0)), Ok(true));
         }
-        test.services.end_image(Status::SUCCESS).unwrap();
+        test.services.end_image(&mut test.machine, Status::SUCCESS).unwrap();
         assert_eq!(test.services.events.level(), before);
     }
 }
@@ -194,18 +198,18 @@ fn a_driver_stays_unless_it_fails() {
     let handle = load(&mut test, parent, 0, &driver).unwrap();
     assert_eq!(interface(&test, handle).code, MemoryType::BOOT_SERVICES_CODE.0);
     test.services.start_image(handle).unwrap();
-    test.services.end_image(Status::SUCCESS).unwrap();
+    test.services.end_image(&mut test.machine, Status::SUCCESS).unwrap();
     assert!(exists(&test, handle));
     assert_eq!(test.services.unload_image(&mut test.machine, handle), Err(Status::UNSUPPORTED), "it has no function");
     let at = test.services.handles.interface(Handle::from_raw(handle).unwrap(), LOADED_IMAGE).unwrap();
     test.machine.memory.store(at + 88, &0x1234_u64.to_le_bytes());
     let image = Handle::from_raw(handle).unwrap();
     assert_eq!(test.services.unload_image(&mut test.machine, handle), Ok(Unloading::Call(0x1234, image)));
-    test.services.forget_image(image).unwrap();
+    test.services.forget_image(&mut test.machine, image).unwrap();
     assert!(!exists(&test, handle));
     let handle = load(&mut test, parent, 0, &driver).unwrap();
     test.services.start_image(handle).unwrap();
-    test.services.end_image(Status::DEVICE_ERROR).unwrap();
+    test.services.end_image(&mut test.machine, Status::DEVICE_ERROR).unwrap();
     assert!(!exists(&test, handle));
 }
 
@@ -218,7 +222,7 @@ fn an_image_that_was_not_started_is_unloaded_at_once() {
     assert!(!exists(&test, handle));
     assert_eq!(test.services.unload_image(&mut test.machine, handle), Err(Status::INVALID_PARAMETER));
     let handle = load(&mut test, parent, 0, &sample()).unwrap();
-    assert_eq!(test.services.exit(handle, (0, 0)), Ok(false), "as by UnloadImage");
+    assert_eq!(test.services.exit(&mut test.machine, handle, (0, 0)), Ok(false), "as by UnloadImage");
     assert!(!exists(&test, handle));
     assert_eq!(test.services.unload_image(&mut test.machine, parent), Err(Status::UNSUPPORTED), "it runs");
 }

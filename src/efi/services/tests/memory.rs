@@ -19,10 +19,9 @@ fn pages_are_allocated_where_they_are_wanted() {
     assert_eq!(allocate(0, 1 << 40, at), Err(Status::OUT_OF_RESOURCES));
     assert_eq!(allocate(1, 2, at), Ok(()));
     assert_eq!(test.number(at), 0x4f_e000, "the highest below the address that was there");
-    let services = &mut test.services;
-    assert_eq!(services.free_pages(0x4f_f000, 1), Ok(()), "a part of an allocation");
-    assert_eq!(services.free_pages(0x4f_f000, 1), Err(Status::NOT_FOUND));
-    assert_eq!(services.free_pages(0x4f_e001, 1), Err(Status::INVALID_PARAMETER));
+    assert_eq!(test.services.free_pages(&mut test.machine, 0x4f_f000, 1), Ok(()), "a part of an allocation");
+    assert_eq!(test.services.free_pages(&mut test.machine, 0x4f_f000, 1), Err(Status::NOT_FOUND));
+    assert_eq!(test.services.free_pages(&mut test.machine, 0x4f_e001, 1), Err(Status::INVALID_PARAMETER));
 }
 
 #[test]
@@ -70,10 +69,10 @@ fn a_pool_is_freed_by_its_address_only() {
     let pool = test.number(at);
     assert!(pool.is_multiple_of(8));
     for wrong in [0, pool + 8, 0xdead_beef, u64::MAX] {
-        assert_eq!(test.services.free_pool(wrong), Err(Status::INVALID_PARAMETER));
+        assert_eq!(test.services.free_pool(&mut test.machine, wrong), Err(Status::INVALID_PARAMETER));
     }
-    assert_eq!(test.services.free_pool(pool), Ok(()));
-    assert_eq!(test.services.free_pool(pool), Err(Status::INVALID_PARAMETER));
+    assert_eq!(test.services.free_pool(&mut test.machine, pool), Ok(()));
+    assert_eq!(test.services.free_pool(&mut test.machine, pool), Err(Status::INVALID_PARAMETER));
 }
 
 #[test]

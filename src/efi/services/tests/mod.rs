@@ -5,6 +5,7 @@ extern crate std;
 mod events;
 mod images;
 mod memory;
+mod protection;
 mod protocols;
 mod utilities;
 

@@ -113,7 +113,7 @@ fn handles_are_located_with_the_length_that_they_take() {
     assert_eq!(test.number(count), 2);
     let pool = test.number(list);
     assert_eq!(test.numbers(pool, 2), handles);
-    assert_eq!(test.services.free_pool(pool), Ok(()));
+    assert_eq!(test.services.free_pool(&mut test.machine, pool), Ok(()));
     let (machine, services) = (&mut test.machine, &mut test.services);
     assert_eq!(services.protocols_per_handle(machine, 77, list, count), Err(Status::INVALID_PARAMETER));
     assert_eq!(services.protocols_per_handle(machine, handles[0], list, count), Ok(()));
