@@ -31,11 +31,8 @@ const CHARACTER_DEVICE: u32 = 0o020_600;
 /// The device numbers of `/dev/console` (Linux, `Documentation/admin-guide/devices.txt`).
 const CONSOLE: (u32, u32) = (5, 1);
 
-struct Entry<'a> {
-    mode: u32,
-    device: (u32, u32),
-    bytes: &'a [u8],
-}
+/// Type and permissions, device numbers, bytes.
+type Entry<'a> = (u32, (u32, u32), &'a [u8]);
 
 /// Packs the initramfs as a cpio archive in the format `newc`. It is not compressed, because unpacking would take the guest longer
 /// than the larger transfer.
@@ -47,9 +44,9 @@ pub fn pack(busybox: &[u8], modules: &[Module]) -> anyhow::Result<Vec<u8>> {
     // Sorted by path, so that a folder comes before its contents.
     let mut entries = BTreeMap::new();
     for path in ["bin", "dev", "etc", "modules", "proc", "root", "sbin", "sys", "tmp", "usr", "usr/bin", "usr/sbin"] {
-        entries.insert(path.to_owned(), Entry { mode: FOLDER, device: (0, 0), bytes: &[] });
+        entries.insert(path.to_owned(), (FOLDER, (0, 0), [].as_slice()));
     }
-    let mut file = |path: &str, mode, bytes| entries.insert(path.to_owned(), Entry { mode, device: (0, 0), bytes });
+    let mut file = |path: &str, mode, bytes| entries.insert(path.to_owned(), (mode, (0, 0), bytes));
     file("bin/busybox", PROGRAM, busybox);
     file("bin/report", PROGRAM, REPORT.as_bytes());
     file("etc/leave", FILE, LEAVE.as_bytes());
@@ -60,7 +57,7 @@ pub fn pack(busybox: &[u8], modules: &[Module]) -> anyhow::Result<Vec<u8>> {
     }
     file("payload", FILE, &payload);
     file("payload.sha256", FILE, checksum.as_bytes());
-    entries.insert("dev/console".to_owned(), Entry { mode: CHARACTER_DEVICE, device: CONSOLE, bytes: &[] });
+    entries.insert("dev/console".to_owned(), (CHARACTER_DEVICE, CONSOLE, [].as_slice()));
     archive(&entries)
 }
 
@@ -70,21 +67,19 @@ pub fn pack_programs(files: &BTreeMap<String, Vec<u8>>) -> anyhow::Result<Vec<u8
     let mut entries = BTreeMap::new();
     for (path, bytes) in files {
         for (end, _) in path.match_indices('/') {
-            entries.insert(path[..end].to_owned(), Entry { mode: FOLDER, device: (0, 0), bytes: &[] });
+            entries.insert(path[..end].to_owned(), (FOLDER, (0, 0), [].as_slice()));
         }
-        entries.insert(path.clone(), Entry { mode: PROGRAM, device: (0, 0), bytes });
+        entries.insert(path.clone(), (PROGRAM, (0, 0), bytes.as_slice()));
     }
     archive(&entries)
 }
 
 fn archive(entries: &BTreeMap<String, Entry<'_>>) -> anyhow::Result<Vec<u8>> {
     let mut archive = Vec::new();
-    for (number, (path, entry)) in (1..).zip(entries) {
-        let size = u32::try_from(entry.bytes.len())?;
-        let (major, minor) = entry.device;
-        let header = cpio::NewcBuilder::new(path).ino(number).mode(entry.mode).rdev_major(major).rdev_minor(minor);
-        let mut writer = header.write(&mut archive, size);
-        writer.write_all(entry.bytes)?;
+    for (number, (path, (mode, (major, minor), bytes))) in (1..).zip(entries) {
+        let header = cpio::NewcBuilder::new(path).ino(number).mode(*mode).rdev_major(*major).rdev_minor(*minor);
+        let mut writer = header.write(&mut archive, u32::try_from(bytes.len())?);
+        writer.write_all(bytes)?;
         writer.finish()?;
     }
     cpio::newc::trailer(&mut archive)?;

@@ -31,19 +31,14 @@ enum Command {
     Test(test::Args),
     Setup(setup::Args),
     /// Compare boot times and costs with other firmware
-    #[command(disable_help_flag = true)]
     Compare(Measure),
     /// Count what a boot costs, and compare with the recorded budget
-    #[command(disable_help_flag = true)]
     Budget(Measure),
     /// Order the image's functions by their first use
-    #[command(disable_help_flag = true)]
     Order(Measure),
     /// Compare what a guest sees under SeaBIOS and under this firmware
-    #[command(disable_help_flag = true)]
     Parity(Measure),
     /// Write the README's table of supported kernels and hosts
-    #[command(disable_help_flag = true)]
     Support(Measure),
     Faults(faults::Args),
     Fuzz(fuzz::Args),
@@ -51,6 +46,7 @@ enum Command {
 
 /// The arguments of a command of `tools/measure`, which parses them itself.
 #[derive(clap::Args)]
+#[command(disable_help_flag = true)]
 struct Measure {
     /// The command's options; --help lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]

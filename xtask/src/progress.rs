@@ -164,14 +164,11 @@ pub fn shell_word(word: &str) -> String {
 
 /// The last lines of a failed command's standard error, or of its standard output if the standard error is empty.
 fn tail(output: &Output) -> String {
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let printed = String::from_utf8_lossy(&output.stdout);
-    let text = if errors.trim().is_empty() { printed.trim() } else { errors.trim() };
-    if text.is_empty() {
-        return String::new();
-    }
-    let lines: Vec<_> = text.lines().collect();
-    format!(":\n{}", lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n"))
+    let texts = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes));
+    let text = texts.iter().map(|text| text.trim()).find(|text| !text.is_empty());
+    let lines: Vec<_> = text.unwrap_or_default().lines().collect();
+    let shown = &lines[lines.len().saturating_sub(TAIL_LINES)..];
+    if shown.is_empty() { String::new() } else { format!(":\n{}", shown.join("\n")) }
 }
 
 #[cfg(test)]

@@ -39,9 +39,7 @@ pub fn image(built: &Path) -> Result<Runtime> {
     let [bin, elf] = ["runtime.bin", "runtime.elf"].map(|name| folder.join(name));
     for (path, contents) in [(&bin, &bytes), (&elf, &file)] {
         // An unchanged image does not build the firmware anew.
-        if fs::read(path).ok().as_ref() != Some(contents) {
-            fs::write(path, contents).with_context(|| format!("cannot write {}", shown(path)))?;
-        }
+        paths::write_if_changed(path, contents)?;
     }
     Ok(Runtime { bin, elf })
 }

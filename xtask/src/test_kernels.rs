@@ -18,7 +18,6 @@ use crate::progress::{run, run_quietly};
 
 /// A kernel in a package.
 struct Packaged {
-    /// Its name in messages.
     name: &'static str,
     /// Its variables for the tests (`tests/qemu/environment.rs`) are `FIRSTLIGHT_` and this for the file, or `FIRSTLIGHT_NO_` and
     /// this for why there is none. Its folder below `target/guest` is the same in small letters.
@@ -93,7 +92,6 @@ fn prepare_i386(end: &str, variable: &str) -> anyhow::Result<Guest> {
 }
 
 impl Packaged {
-    /// The path of the kernel.
     fn prepare(&self) -> anyhow::Result<PathBuf> {
         let kernel = folder(self.variable).join("kernel");
         apt::kept(&kernel, |partial| {

@@ -232,27 +232,6 @@ fn machinery(functions: &BTreeMap<u64, Function>) -> Result<BTreeSet<u64>> {
 mod tests {
     use super::*;
 
-    fn function(name: &str, branches: &[u64], returns: bool) -> Function {
-        let branches = branches.iter().map(|&to| Branch { at: 0, to, constants: Vec::new() }).collect();
-        Function { name: name.to_owned(), branches, returns }
-    }
-
-    #[test]
-    fn functions_that_only_panic_are_found_by_what_they_do() {
-        let functions = BTreeMap::from([
-            (1, function("__rustc::rust_begin_unwind", &[], false)),
-            (2, function("core::panicking::panic_fmt", &[1], false)),
-            (3, function("core::panicking::panic", &[2], false)),
-            (4, function("alloc::raw_vec::grow_one", &[3], true)),
-            (5, function("firstlight::main", &[3, 6], false)),
-            (6, function("firstlight::halt", &[], false)),
-            (7, function("<firstlight::a::B as core::fmt::Display>::fmt", &[3, 6], false)),
-        ]);
-        assert_eq!(machinery(&functions).unwrap(), BTreeSet::from([1, 2, 3]));
-        let without = BTreeMap::from([(6, function("firstlight::halt", &[], false))]);
-        assert!(machinery(&without).is_err(), "without a panic handler");
-    }
-
     #[test]
     fn a_failed_allocation_in_a_trait_of_an_own_type_is_the_projects_own() {
         let own = |function: &str, location: Option<&str>| {

@@ -28,14 +28,3 @@ pub fn grouped(number: u64) -> String {
 pub fn millions(instructions: u64) -> f64 {
     instructions as f64 / 1e6
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_readable() {
-        assert_eq!([0.123, 1.0, 12.34, 123.4].map(shown), ["0.12", "1.00", "12.3", "123"]);
-        assert_eq!([0, 999, 1000, 48_369_592].map(grouped), ["0", "999", "1,000", "48,369,592"]);
-    }
-}

@@ -161,16 +161,16 @@ pub fn explanation(prefix: &str) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
 
     /// A machine's costs with all counts.
-    pub fn costs() -> Costs {
+    fn costs() -> Costs {
         Costs(COLUMNS.iter().map(|column| (column.key.clone(), 100_000)).collect())
     }
 
     /// The costs with some counts replaced.
-    pub fn with(mut costs: Costs, counts: &[(&str, u64)]) -> Costs {
+    fn with(mut costs: Costs, counts: &[(&str, u64)]) -> Costs {
         costs.0.extend(counts.iter().map(|(key, count)| ((*key).to_owned(), *count)));
         costs
     }

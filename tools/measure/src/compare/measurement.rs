@@ -206,20 +206,17 @@ fn count(entry: &mut Entry, place: &Place, kvm: bool) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    if counts.accesses >= MOST_ACCESSES {
-        let why = format!(
-            "instructions and exits are not counted: the firmware polls a device, with {} accesses",
-            counts.accesses
-        );
-        entry.row.not_counted.push(why);
+    let exact = if counts.accesses >= MOST_ACCESSES {
+        Err(format!("the firmware polls a device, with {} accesses", counts.accesses))
     } else {
-        match counts::exact(&place.scenario, image, &place.payload, kvm)? {
-            Ok(mut exact) => {
-                entry.row.not_counted.append(&mut exact.not_counted);
-                counts = Counts { accesses: counts.accesses, ..exact };
-            }
-            Err(why) => entry.row.not_counted.push(format!("instructions and exits are not counted: {why}")),
+        counts::exact(&place.scenario, image, &place.payload, kvm)?
+    };
+    match exact {
+        Ok(mut exact) => {
+            entry.row.not_counted.append(&mut exact.not_counted);
+            counts = Counts { accesses: counts.accesses, ..exact };
         }
+        Err(why) => entry.row.not_counted.push(format!("instructions and exits are not counted: {why}")),
     }
     entry.row.counts = Some(counts);
     Ok(())

@@ -9,9 +9,6 @@ use xtask::qemu::Accelerator;
 use super::Args;
 use crate::boot::scenario::{LARGE, MACHINES, Payload, SMALL, Scenario, Sizes, Transport};
 
-/// The machines on which devices are measured by default: those with a PCI bus.
-const WITH_PCI: [&str; 2] = ["q35", "pc"];
-
 /// The steps in which growth is measured: numbers of devices and of CPUs, and sizes of the initrd in MiB.
 const GROWTH_DEVICES: [u32; 4] = [0, 1, 8, 32];
 const GROWTH_CPUS: [u16; 3] = [4, 16, 64];
@@ -23,7 +20,8 @@ pub fn scenarios(args: &Args, accelerators: &[Accelerator]) -> anyhow::Result<Ve
         (false, ..) => args.machine.iter().map(String::as_str).collect(),
         (_, true, _) => vec![MACHINES[0]],
         (.., true) => MACHINES.to_vec(),
-        (.., false) => WITH_PCI.to_vec(),
+        // Those with a PCI bus.
+        (.., false) => vec!["q35", "pc"],
     };
     let transports = if args.transport.is_empty() { &[Transport::Dma][..] } else { &args.transport };
     let combined = |machines: &[&str], transports: &[Transport], payloads: &[Payload]| {

@@ -140,11 +140,6 @@ mod tests {
     }
 
     #[test]
-    fn the_same_output_has_no_differences() {
-        assert_eq!(compared(PRINTED), []);
-    }
-
-    #[test]
     fn a_difference_in_any_section_is_found() {
         for (section, from, to) in [
             ("log", "ACPI: Interpreter enabled", "ACPI: Interpreter disabled."),

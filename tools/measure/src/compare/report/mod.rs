@@ -131,11 +131,6 @@ impl Report {
         }
     }
 
-    /// Whether host instructions were counted at all.
-    pub fn has_host_instructions(&self) -> bool {
-        self.scenarios.iter().flat_map(|measured| &measured.rows).any(|row| row.host_instructions.is_some())
-    }
-
     /// The explanation below the tables.
     pub fn explanation(&self) -> String {
         let mut text = "Times are in milliseconds. The phases and the total are those of the run with the median total, so they add \
@@ -146,7 +141,7 @@ impl Report {
              the kernel's first instruction. Instructions repeat exactly; the accesses of a firmware that polls a clock do \
              not."
             .to_owned();
-        if self.has_host_instructions() {
+        if self.scenarios.iter().flat_map(|measured| &measured.rows).any(|row| row.host_instructions.is_some()) {
             text.push_str(
                 " Host instructions are those of the whole QEMU process, in millions: the smaller count of two runs, less \
                  that of the base line. The spread is the difference between these runs. They do not depend on the load of \
