@@ -143,7 +143,7 @@ pub enum Error {
     #[error("the EFI program could not be started: {0}; give the machine more memory")]
     EfiNotStarted(Status),
     /// The EFI program returned.
-    #[error("the EFI program returned: {0}; what it printed before may say why")]
+    #[error("the EFI program returned: {status}; {}", after_return(*.0), status = .0)]
     EfiReturned(Status),
     /// The EFI program returned after it had ended boot services.
     #[error(
@@ -283,6 +283,10 @@ impl From<MemoryError> for Error {
 /// Bytes in mebibytes, rounded up.
 fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
+}
+
+fn after_return(status: Status) -> &'static str {
+    if status == Status::SUCCESS { "there is nothing else to boot" } else { "what it printed before may say why" }
 }
 
 fn entry_advice(entry: PhysAddr) -> &'static str {

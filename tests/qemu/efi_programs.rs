@@ -1,9 +1,11 @@
 //! EFI programs of Debian's packages that are no kernels: memory tests, tools and boot loaders, started without a disk.
 
+use std::fs;
 use std::path::PathBuf;
 
 use crate::efi_entry::ON;
 use crate::environment;
+use crate::failure;
 use crate::kernels::screen;
 use crate::machine::{Kind, Machine, Qemu};
 
@@ -73,12 +75,15 @@ fn boot_managers_start() {
     wait_for(&Machine::new(Kind::Q35), systemd_boot, &message);
 }
 
-/// Such a file has an entry point for 32-bit code, and none for x86-64.
+/// The second program is the first one with the number of another machine in its header.
 #[test]
 fn a_program_for_another_machine_is_refused_with_the_reason() {
-    let file = "bookworm/syslinux-efi/usr/lib/SYSLINUX.EFI/efi32/syslinux.efi";
-    let reason = ["firstlight: error: the EFI program is for the machine 0x014c", "use one for 64 bits"];
-    wait_for(&Machine::new(Kind::Q35), file, &reason);
+    let Some(file) = program("bookworm/syslinux-efi/usr/lib/SYSLINUX.EFI/efi32/syslinux.efi") else { return };
+    let mut bytes = fs::read(&file).expect("the program");
+    failure::stops_for_kernel(&bytes, "", &["the EFI program is for 32-bit x86 (0x014c)", "use one for x86-64"]);
+    let signature = u32::from_le_bytes(bytes[0x3c..0x40].try_into().expect("four bytes")) as usize;
+    bytes[signature + 4..signature + 6].copy_from_slice(&0xaa64_u16.to_le_bytes());
+    failure::stops_for_kernel(&bytes, "", &["the EFI program is for 64-bit Arm (0xaa64)", "use one for x86-64"]);
 }
 
 /// A program that ends itself: its status is the message.

@@ -39,6 +39,12 @@ const KERNEL_PANIC: &str = "Kernel panic - not syncing";
 /// How long a guest may take to power off after its report. Some machines cannot (`isapc`).
 const POWER_OFF: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
+/// What the firmware's error begins with when an EFI program has done its work.
+const PROGRAM_SUCCEEDED: &str = "the EFI program returned: SUCCESS";
+
+/// The fewest bytes that QEMU accepts as a kernel: a boot sector and four more (`hw/i386/x86.c`, `x86_load_linux`).
+const SHORTEST_KERNEL: u64 = 5 * 512;
+
 /// How long the firmware may go on printing after its error.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -119,6 +125,13 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let kernel = args.kernel.as_deref().map(|path| given_file("--kernel", path)).transpose()?;
     let initrd = args.initrd.as_deref().map(|path| given_file("--initrd", path)).transpose()?;
+    let is_program = kernel.as_deref().map(is_efi_program).transpose()?.unwrap_or_default();
+    if is_program && initrd.is_some() {
+        bail!(
+            "--initrd: QEMU has none for an EFI program that is no bzImage; make a unified kernel image with the initramfs \
+             in it, as ukify does"
+        );
+    }
     let (accelerator, why) = qemu::accelerator(args.accel)?;
     if args.gdb {
         TcpListener::bind(qemu::GDB_ADDRESS).with_context(|| {
@@ -132,7 +145,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let image = image::build()?;
     let (kernel, initrd) = match (kernel, initrd) {
         (Some(kernel), initrd) => {
-            if initrd.is_none() {
+            if is_program {
+                say("An EFI program gets only the words of --append.");
+            } else if initrd.is_none() {
                 say("This kernel boots without an initramfs; --initrd FILE adds one.");
             }
             (kernel, initrd)
@@ -146,6 +161,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
     let console = Console::choose(default_guest, args.append.as_deref());
     let terminal = matches!(console, Console::Terminal | Console::Shell(_));
+    // They would replace the command line in a unified kernel image.
+    let append = if is_program {
+        args.append.clone().unwrap_or_default()
+    } else {
+        kernel_command_line(console, qemu::timer_words(&args.machine, accelerator), args.append.as_deref())
+    };
     let launch = Launch {
         machine: args.machine.clone(),
         memory: args.memory.clone(),
@@ -159,7 +180,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         firmware: image.bin,
         kernel,
         initrd,
-        append: kernel_command_line(console, qemu::timer_words(&args.machine, accelerator), args.append.as_deref()),
+        append,
         extra: args.qemu.clone(),
     };
     let plural = if launch.cpus == 1 { "" } else { "s" };
@@ -189,6 +210,17 @@ fn given_file(option: &str, path: &Path) -> anyhow::Result<PathBuf> {
         Ok(std::path::absolute(path)?)
     };
     checked().with_context(|| format!("{option} {}", path.display()))
+}
+
+/// Whether a kernel file is an EFI program and has no setup header, by which it would be a Linux kernel too.
+fn is_efi_program(kernel: &Path) -> anyhow::Result<bool> {
+    let context = || format!("--kernel {}", kernel.display());
+    let mut first = Vec::new();
+    File::open(kernel).and_then(|file| file.take(SHORTEST_KERNEL).read_to_end(&mut first)).with_context(context)?;
+    if (first.len() as u64) < SHORTEST_KERNEL {
+        bail!("--kernel {}: only {} bytes, which is no kernel and no EFI program", kernel.display(), first.len());
+    }
+    Ok(first.starts_with(b"MZ") && first.get(0x202..0x206) != Some(b"HdrS"))
 }
 
 /// What the guest's serial port is connected to, and what the guest prints.
@@ -297,6 +329,10 @@ fn watch(command: &Command, mut to: impl Write, limit: Option<Duration>, console
         keep(&text, &mut last);
     }
     let status = child.wait().context("cannot wait for QEMU")?;
+    if error.as_ref().is_some_and(|text| text.starts_with(PROGRAM_SUCCEEDED)) {
+        say("The EFI program returned, with success.");
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(text) = error {
         bail!("the firmware stopped: {text}");
     }
@@ -377,6 +413,33 @@ mod tests {
     #[test]
     fn a_guest_ends_with_the_tool() {
         assert_ends_with_its_starter("run::tests::watches_a_guest");
+    }
+
+    #[test]
+    fn an_efi_program_is_a_file_without_a_setup_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("kernel");
+        let result = |bytes: &[u8]| {
+            std::fs::write(&file, bytes).unwrap();
+            is_efi_program(&file)
+        };
+        let mut bytes = vec![0; SHORTEST_KERNEL as usize];
+        assert!(!result(&bytes).unwrap());
+        bytes[..2].copy_from_slice(b"MZ");
+        assert!(result(&bytes).unwrap());
+        bytes[0x202..0x206].copy_from_slice(b"HdrS");
+        assert!(!result(&bytes).unwrap());
+        assert!(result(b"MZ").unwrap_err().to_string().contains("only 2 bytes"));
+    }
+
+    #[test]
+    fn an_efi_program_that_returns_success_is_one() {
+        let result = |status| {
+            let line = format!("echo 'firstlight: error: the EFI program returned: {status}; more'");
+            watch(&shell(&line), io::sink(), None, Console::Other)
+        };
+        assert!(result("SUCCESS").is_ok());
+        assert!(result("NOT_FOUND").unwrap_err().to_string().contains("NOT_FOUND"));
     }
 
     #[test]

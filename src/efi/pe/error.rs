@@ -68,7 +68,7 @@ impl Error {
     const fn remedy(&self) -> &'static str {
         match self {
             Self::NotPe => "use an EFI program, a bzImage or an ELF file",
-            Self::Machine(_) | Self::Magic(_) => "use one for 64 bits",
+            Self::Machine(_) | Self::Magic(_) => "use one for x86-64",
             Self::Subsystem(_) => "use an EFI application, such as a unified kernel image",
             Self::HeadersTruncated { .. } | Self::SectionTruncated { .. } => "copy it again",
             Self::NotAtBase(_) => "link it with relocations, or give the machine more memory",
@@ -90,7 +90,12 @@ impl fmt::Display for Error {
         match self {
             Self::NotPe => f.write_str("the file is no EFI program: it does not begin as a PE file"),
             Self::Machine(machine) => {
-                write!(f, "the EFI program is for the machine {machine:#06x}, and x86-64 is 0x8664")
+                let name = match machine {
+                    0x014c => "32-bit x86",
+                    0xaa64 => "64-bit Arm",
+                    _ => "another machine",
+                };
+                write!(f, "the EFI program is for {name} ({machine:#06x}), not for x86-64 (0x8664)")
             }
             Self::Magic(magic) => write!(f, "the EFI program has the magic number {magic:#06x}, and PE32+ has 0x020b"),
             Self::Subsystem(subsystem) => {
