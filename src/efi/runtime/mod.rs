@@ -53,6 +53,21 @@ pub fn crc32(bytes: &[u8]) -> u32 {
     crc.value()
 }
 
+/// Four steps of the division by the polynomial, for each value of four bits.
+#[rustfmt::skip]
+const HALF_BYTES: [u32; 16] = [
+    half_byte(0), half_byte(1), half_byte(2), half_byte(3), half_byte(4), half_byte(5), half_byte(6), half_byte(7),
+    half_byte(8), half_byte(9), half_byte(10), half_byte(11), half_byte(12), half_byte(13), half_byte(14), half_byte(15),
+];
+
+const fn half_byte(value: u32) -> u32 {
+    step(step(step(step(value))))
+}
+
+const fn step(rest: u32) -> u32 {
+    rest >> 1 ^ if rest & 1 == 0 { 0 } else { POLYNOMIAL }
+}
+
 /// [`crc32`] of bytes in pieces.
 #[derive(Clone, Copy, Debug)]
 pub struct Crc32(u32);
@@ -66,8 +81,8 @@ impl Default for Crc32 {
 impl Crc32 {
     /// Adds the next bytes.
     pub fn add(&mut self, bytes: &[u8]) {
-        let step = |crc: u32, _: u8| crc >> 1 ^ if crc & 1 == 0 { 0 } else { POLYNOMIAL };
-        self.0 = bytes.iter().fold(self.0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step));
+        let half = |crc: u32| crc >> 4 ^ HALF_BYTES.get((crc & 0xf) as usize).copied().unwrap_or_default();
+        self.0 = bytes.iter().fold(self.0, |crc, byte| half(half(crc ^ u32::from(*byte))));
     }
 
     /// The checksum of the bytes until now.

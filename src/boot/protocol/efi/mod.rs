@@ -49,7 +49,7 @@ pub struct EfiKernel {
     file: [Blob<'static>; 2],
     /// The file with the shim that loads the kernel, if there is one.
     shim: Option<Blob<'static>>,
-    /// The first bytes of the program, which [`Image::parse`] accepts.
+    /// As many of the first bytes of the program as [`Image::parse`] needs.
     headers: Vec<u8>,
 }
 
@@ -95,11 +95,12 @@ impl EfiKernel {
     }
 }
 
-/// The first bytes of a file, with all headers of the program in it.
+/// The first bytes of a file, with all headers of the program in it. Those of a kernel are in its setup code, the first part.
 fn headers<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, file: &[Blob<'static>; 2]) -> Result<Vec<u8>, Error> {
-    let mut headers = Vec::new();
-    for part in place::piece(file, 0, pe::MOST_HEADERS as u32) {
-        let bytes = part.read(machine, fw_cfg)?;
+    let [first, second] = place::piece(file, 0, pe::MOST_HEADERS as u32);
+    let mut headers = first.read(machine, fw_cfg)?;
+    if !second.is_empty() && Image::parse(&headers, place::len(file)).is_err() {
+        let bytes = second.read(machine, fw_cfg)?;
         heap::extend(&mut headers, &bytes).map_err(|_| Error::HeapFull)?;
     }
     Ok(headers)

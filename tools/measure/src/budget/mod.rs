@@ -42,18 +42,19 @@ const HEAD: &str = "\
 #
 ";
 
-/// A q35 whose kernel gets EFI tables.
+/// A q35 whose kernel gets EFI tables, and one whose kernel is entered as an EFI program.
 const EFI_TABLES: &str = "q35-efi-tables";
+const EFI_ON: &str = "q35-efi-on";
 
 /// What is counted.
-const ROWS: [&str; 4] = [MACHINES[0], MACHINES[1], MACHINES[2], EFI_TABLES];
+const ROWS: [&str; 5] = [MACHINES[0], MACHINES[1], MACHINES[2], EFI_TABLES, EFI_ON];
 
 /// How often host instructions above their budget are counted: a busy machine must not make the comparison fail.
 const ATTEMPTS: usize = 2;
 
 /// Count what a boot costs, and compare with the recorded budget
 ///
-/// Boots a probe kernel on q35, pc and microvm, and on q35 with EFI tables, and counts the columns below. Fails if a count is above the budget in
+/// Boots a probe kernel on q35, pc and microvm, and on q35 with EFI tables and as an EFI program, and counts the columns below. Fails if a count is above the budget in
 /// benches/budget.toml. Leaves out the columns that this host cannot count.
 #[derive(clap::Args)]
 #[command(after_help = help())]
@@ -222,13 +223,13 @@ fn qemu_version() -> String {
 
 /// The machine with a probe of these sizes, under TCG.
 pub fn scenario(machine: &str, sizes: Sizes) -> Scenario {
-    match machine {
-        EFI_TABLES => Scenario {
-            devices: ["-fw_cfg", "name=opt/org.firstlight/efi,string=tables"].map(str::to_owned).to_vec(),
-            ..Scenario::plain("q35", Payload::Probe(sizes))
-        },
-        machine => Scenario::plain(machine, Payload::Probe(sizes)),
-    }
+    let (machine, efi) = match machine {
+        EFI_TABLES => ("q35", Some("tables")),
+        EFI_ON => ("q35", Some("on")),
+        machine => (machine, None),
+    };
+    let request = |efi| ["-fw_cfg".to_owned(), format!("name=opt/org.firstlight/efi,string={efi}")];
+    Scenario { devices: efi.into_iter().flat_map(request).collect(), ..Scenario::plain(machine, Payload::Probe(sizes)) }
 }
 
 /// Counts everything on one machine. If host instructions are above `budget`, they are counted again.
