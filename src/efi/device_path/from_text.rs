@@ -330,14 +330,14 @@ mod tests {
     fn every_node_that_is_written_is_read_back() {
         for text in [
             "",
-            "PciRoot(0x0)/Pci(0x1f,0x2)/HD(1,GPT,15E39A00-1DD2-1000-8D7F-00A0C92408FC,0x800,0x10000)",
-            "PcieRoot(0x2)/Pci(0x3,0x0)/HD(5,MBR,0x1234abcd,0x0,0xffffffffffffffff)/\\EFI\\BOOT\\BOOTX64.EFI",
+            "PciRoot(0x0)/Pci(0x1F,0x2)/HD(1,GPT,15E39A00-1DD2-1000-8D7F-00A0C92408FC,0x800,0x10000)",
+            "PcieRoot(0x2)/Pci(0x3,0x0)/HD(5,MBR,0x1234ABCD,0x0,0xFFFFFFFFFFFFFFFF)/\\EFI\\BOOT\\BOOTX64.EFI",
             "HD(1,7,0,0x1,0x2)",
             "Acpi(PNP0501,0x0)/Acpi(04030201,0x5)",
-            "CDROM(0x1,0x2d,0x1680)/MemoryMapped(0x1,0x1000,0x1fff)",
+            "CDROM(0x1,0x2D,0x1680)/MemoryMapped(0x1,0x1000,0x1FFF)",
             "VenMedia(1428F772-B64A-441E-B8C3-9EBDD7F893C7)/kernel",
-            "VenHw(1428F772-B64A-441E-B8C3-9EBDD7F893C7,0102ff),VenMsg(1428F772-B64A-441E-B8C3-9EBDD7F893C7)",
-            "Msg(18,0000ffff0000)/HardwarePath(1,03)/AcpiPath(1)/MediaPath(1,0102)/Path(5,1,ab)",
+            "VenHw(1428F772-B64A-441E-B8C3-9EBDD7F893C7,0102FF),VenMsg(1428F772-B64A-441E-B8C3-9EBDD7F893C7)",
+            "Msg(18,0000FFFF0000)/HardwarePath(1,03)/AcpiPath(1)/MediaPath(1,0102)/Path(5,1,AB)",
             "\\grüße\\initrd",
         ] {
             assert_eq!(back(text), text);
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn numbers_may_be_decimal_and_nodes_empty() {
-        assert_eq!(back("/PciRoot(0)//Pci(31,2)/"), "PciRoot(0x0)/Pci(0x1f,0x2)");
+        assert_eq!(back("/PciRoot(0)//Pci(31,2)/"), "PciRoot(0x0)/Pci(0x1F,0x2)");
         assert_eq!(nodes(",a"), [(0x7f, 1, 0), (MEDIA, MEDIA_FILE, 4)]);
         assert_eq!(nodes("a/b,c"), [(4, 4, 4), (4, 4, 4), (0x7f, 1, 0), (4, 4, 4)]);
     }

@@ -99,18 +99,18 @@ fn nodes_are_written_by_their_names() {
     assert_eq!(text(&kernel()), "VenMedia(1428F772-B64A-441E-B8C3-9EBDD7F893C7)/kernel");
     let disk = hard_drive().end().unwrap();
     let gpt = "HD(1,GPT,15E39A00-1DD2-1000-8D7F-00A0C92408FC,0x800,0x10000)";
-    assert_eq!(text(&disk), std::format!("PciRoot(0x0)/Pci(0x1f,0x0)/{gpt}"));
+    assert_eq!(text(&disk), std::format!("PciRoot(0x0)/Pci(0x1F,0x0)/{gpt}"));
     let one =
         |kind, sub_kind, data: &[u8]| text(&PathBuilder::new().node(kind, sub_kind, &[data]).unwrap().end().unwrap());
     let mut mbr = vec![0; 38];
     mbr[0] = 5;
     mbr[20..24].copy_from_slice(&0x1234_abcd_u32.to_le_bytes());
     mbr[36..].copy_from_slice(&[1, 1]);
-    assert_eq!(one(MEDIA, MEDIA_HARD_DRIVE, &mbr), "HD(5,MBR,0x1234abcd,0x0,0x0)");
+    assert_eq!(one(MEDIA, MEDIA_HARD_DRIVE, &mbr), "HD(5,MBR,0x1234ABCD,0x0,0x0)");
     let cd = [&1_u32.to_le_bytes()[..], &0x2d_u64.to_le_bytes(), &0x1680_u64.to_le_bytes()].concat();
-    assert_eq!(one(MEDIA, MEDIA_CD_ROM, &cd), "CDROM(0x1,0x2d,0x1680)");
+    assert_eq!(one(MEDIA, MEDIA_CD_ROM, &cd), "CDROM(0x1,0x2D,0x1680)");
     let memory = [&1_u32.to_le_bytes()[..], &0x1000_u64.to_le_bytes(), &0x1fff_u64.to_le_bytes()].concat();
-    assert_eq!(one(HARDWARE, HARDWARE_MEMORY, &memory), "MemoryMapped(0x1,0x1000,0x1fff)");
+    assert_eq!(one(HARDWARE, HARDWARE_MEMORY, &memory), "MemoryMapped(0x1,0x1000,0x1FFF)");
     assert_eq!(one(ACPI, ACPI_DEVICE, &[0xd0, 0x41, 1, 5, 0, 0, 0, 0]), "Acpi(PNP0501,0x0)");
     assert_eq!(one(ACPI, ACPI_DEVICE, &[0xd0, 0x41, 8, 0xa, 2, 0, 0, 0]), "PcieRoot(0x2)");
     assert_eq!(one(ACPI, ACPI_DEVICE, &[1, 2, 3, 4, 0, 0, 0, 0]), "Acpi(04030201,0x0)");
@@ -126,11 +126,11 @@ fn text_has_two_bytes_for_each_character_and_a_nul() {
 fn unknown_nodes_and_nodes_of_unknown_lengths_are_written_by_their_numbers() {
     let one =
         |kind, sub_kind, data: &[u8]| text(&PathBuilder::new().node(kind, sub_kind, &[data]).unwrap().end().unwrap());
-    assert_eq!(one(3, 18, &[0, 0, 255, 255, 0, 0]), "Msg(18,0000ffff0000)");
+    assert_eq!(one(3, 18, &[0, 0, 255, 255, 0, 0]), "Msg(18,0000FFFF0000)");
     assert_eq!(one(1, 1, &[3]), "HardwarePath(1,03)");
     assert_eq!(one(2, 1, &[]), "AcpiPath(1)");
     assert_eq!(one(4, 1, &[1, 2]), "MediaPath(1,0102)");
-    assert_eq!(one(5, 1, &[0xab]), "Path(5,1,ab)");
+    assert_eq!(one(5, 1, &[0xab]), "Path(5,1,AB)");
 }
 
 #[test]

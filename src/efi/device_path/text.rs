@@ -109,19 +109,19 @@ impl fmt::Display for GuidText<'_> {
 }
 
 fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
 }
 
 fn pci(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
     let &[function, device] = data else { return None };
-    Some(write!(f, "Pci({device:#x},{function:#x})"))
+    Some(write!(f, "Pci({device:#X},{function:#X})"))
 }
 
 fn memory(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
     let (kind, rest) = u32_of(data)?;
     let (start, rest) = u64_of(rest)?;
     let (end, rest) = u64_of(rest)?;
-    rest.is_empty().then(|| write!(f, "MemoryMapped({kind:#x},{start:#x},{end:#x})"))
+    rest.is_empty().then(|| write!(f, "MemoryMapped({kind:#X},{start:#X},{end:#X})"))
 }
 
 fn vendor(f: &mut fmt::Formatter<'_>, word: &str, data: &[u8]) -> Option<fmt::Result> {
@@ -141,10 +141,10 @@ fn acpi(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
     let (hid, rest) = u32_of(data)?;
     let (uid, rest) = u32_of(rest)?;
     rest.is_empty().then(|| match hid {
-        PCI_ROOT => write!(f, "PciRoot({uid:#x})"),
-        PCI_EXPRESS_ROOT => write!(f, "PcieRoot({uid:#x})"),
-        hid if hid & 0xffff == PNP => write!(f, "Acpi(PNP{:04X},{uid:#x})", hid >> 16),
-        hid => write!(f, "Acpi({hid:08X},{uid:#x})"),
+        PCI_ROOT => write!(f, "PciRoot({uid:#X})"),
+        PCI_EXPRESS_ROOT => write!(f, "PcieRoot({uid:#X})"),
+        hid if hid & 0xffff == PNP => write!(f, "Acpi(PNP{:04X},{uid:#X})", hid >> 16),
+        hid => write!(f, "Acpi({hid:08X},{uid:#X})"),
     })
 }
 
@@ -157,10 +157,10 @@ fn hard_drive(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
     Some(match kind {
         1 => {
             let (signature, _) = u32_of(signature)?;
-            write!(f, "HD({number},MBR,{signature:#010x},{start:#x},{len:#x})")
+            write!(f, "HD({number},MBR,{signature:#010X},{start:#X},{len:#X})")
         }
-        2 => write!(f, "HD({number},GPT,{},{start:#x},{len:#x})", GuidText(signature)),
-        kind => write!(f, "HD({number},{kind},0,{start:#x},{len:#x})"),
+        2 => write!(f, "HD({number},GPT,{},{start:#X},{len:#X})", GuidText(signature)),
+        kind => write!(f, "HD({number},{kind},0,{start:#X},{len:#X})"),
     })
 }
 
@@ -168,7 +168,7 @@ fn cd_rom(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
     let (entry, rest) = u32_of(data)?;
     let (start, rest) = u64_of(rest)?;
     let (len, rest) = u64_of(rest)?;
-    rest.is_empty().then(|| write!(f, "CDROM({entry:#x},{start:#x},{len:#x})"))
+    rest.is_empty().then(|| write!(f, "CDROM({entry:#X},{start:#X},{len:#X})"))
 }
 
 /// The text of a file's path is its data up to a NUL.

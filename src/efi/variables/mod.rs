@@ -115,9 +115,9 @@ impl<'a> Store<'a> {
     /// Sets, extends or deletes a variable.
     ///
     /// # Errors
-    /// `INVALID_PARAMETER` for invalid attributes, and for others than the variable has; `NOT_FOUND` if the variable to delete
-    /// does not exist; `WRITE_PROTECTED` for one that a running system may only read; `OUT_OF_RESOURCES`; `UNSUPPORTED` for
-    /// authenticated variables and hardware error records.
+    /// `INVALID_PARAMETER` for invalid attributes, for others than the variable has, and for more data than any variable has;
+    /// `NOT_FOUND` if the variable to delete does not exist; `WRITE_PROTECTED` for one that a running system may only read;
+    /// `OUT_OF_RESOURCES`; `UNSUPPORTED` for authenticated variables and hardware error records.
     pub fn set(
         &mut self,
         name: Name<'_>,
@@ -127,6 +127,9 @@ impl<'a> Store<'a> {
         phase: Phase,
     ) -> Result<(), Status> {
         check(attributes)?;
+        if Header::room_for(name.bytes().len(), data.len()).is_none() {
+            return Err(Status::INVALID_PARAMETER);
+        }
         let appends = attributes.contains(VariableAttributes::APPEND_WRITE);
         let attributes = attributes.difference(VariableAttributes::APPEND_WRITE);
         let deletes = !appends && data.is_empty() || !attributes.intersects(ACCESS);

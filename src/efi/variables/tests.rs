@@ -198,7 +198,7 @@ fn the_list_of_names_begins_and_goes_on_at_a_name_that_is_there() {
 #[test]
 fn what_there_is_no_room_for_changes_nothing() {
     let mut store = Tested::new();
-    assert_eq!(store.set("Long", BOTH, &vec![1; MOST_BYTES], Phase::Boot), Status::OUT_OF_RESOURCES);
+    assert_eq!(store.set("Long", BOTH, &vec![1; MOST_BYTES], Phase::Boot), Status::INVALID_PARAMETER);
     assert_eq!(store.set("Long", BOTH, &vec![1; MOST_BYTES - 8], Phase::Boot), Status::SUCCESS);
     assert_eq!(store.set("Long", BOTH | APPEND, &[1], Phase::Boot), Status::OUT_OF_RESOURCES);
     assert_eq!(store.set("Rest", BOTH, &vec![2; MOST_BYTES - 8], Phase::Boot), Status::OUT_OF_RESOURCES);

@@ -272,7 +272,7 @@ unsafe extern "efiapi" fn set_variable(
     }
     // What is this long fits nowhere, and is not looked at.
     if len > MOST_BYTES {
-        return Status::OUT_OF_RESOURCES;
+        return Status::INVALID_PARAMETER;
     }
     // SAFETY: the caller promises it.
     let Some(name) = (unsafe { name(text) }) else { return Status::INVALID_PARAMETER };
