@@ -53,6 +53,16 @@ pub fn efi_programs() -> Option<PathBuf> {
     optional("EFI programs", "FIRSTLIGHT_EFI_PROGRAMS", "FIRSTLIGHT_NO_EFI_PROGRAMS")
 }
 
+/// The program of `tests/efi-app`, if it could be built. If not, the output of the test says why.
+pub fn efi_app() -> Option<PathBuf> {
+    optional("EFI program of the tests", "FIRSTLIGHT_EFI_APP", "FIRSTLIGHT_NO_EFI_APP")
+}
+
+/// OVMF, if it is installed. If not, the output of the test says why.
+pub fn ovmf() -> Option<PathBuf> {
+    optional("OVMF", "FIRSTLIGHT_OVMF", "FIRSTLIGHT_NO_OVMF")
+}
+
 fn path_or_reason(variable: &str, reason: &str) -> Result<PathBuf, String> {
     match env::var(reason) {
         Ok(why) => Err(why),

@@ -53,6 +53,8 @@ pub enum Firmware {
     SeaBios,
     /// qboot, which is QEMU's as well.
     Qboot,
+    /// OVMF, to compare EFI with.
+    Ovmf,
 }
 
 /// Which QEMU runs the machine.
@@ -211,6 +213,9 @@ impl Machine {
             Firmware::SeaBios => {}
             Firmware::Qboot => {
                 command.args(["-bios", "qboot.rom"]);
+            }
+            Firmware::Ovmf => {
+                command.arg("-bios").arg(environment::ovmf().expect("OVMF"));
             }
         }
         if let Some(kernel) = &self.kernel {

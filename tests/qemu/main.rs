@@ -7,8 +7,9 @@
 //! `display` and `named_files` do both; the one looks at the screen, the other has the kernel come as a file of fw_cfg. `tpm`
 //! boots with swtpm. `failure` is about what cannot boot, and about the log, `failure_on_display` about how that is shown,
 //! `bad_kernels` about files that are broken or no kernels. `efi_tables` boots kernels that find EFI tables, and calls the runtime
-//! services; `efi_entry` boots kernels as EFI programs, `efi_unified` unified kernel images, `efi_programs` other files, `efi_shim` has a shim start a kernel, and `efi_protocols` calls what these find. `newer_qemu` does some of this on a second
-//! QEMU. `fw_cfg` runs no guest: a module of the firmware, against QEMU's devices.
+//! services; `efi_entry` boots kernels as EFI programs, `efi_unified` unified kernel images, `efi_programs` other files, `efi_shim`
+//! has a shim start a kernel, `efi_protocols` calls what these find, and `efi_compared` holds it against OVMF. `newer_qemu` does some
+//! of this on a second QEMU. `fw_cfg` runs no guest: a module of the firmware, against QEMU's devices.
 
 mod bad_kernels;
 mod bzimage;
@@ -16,6 +17,7 @@ mod child;
 mod chipset;
 mod cpus;
 mod display;
+mod efi_compared;
 mod efi_entry;
 mod efi_programs;
 mod efi_protocols;

@@ -9,6 +9,8 @@
 //! 3. The host's own target is used, with vector registers turned off by flags. The compiler warns that these flags will be an
 //!    error one day (rust-lang/rust, issue 116344).
 //!
+//! The EFI program of the tests (`tests/efi-app`) is for `x86_64-unknown-uefi`, by the first two ways.
+//!
 //! The result of ways 2 and 3 is kept in `target/rust-src`. Removing that folder starts over. After way 3, all are tried again after
 //! a day. The path of the sources goes into the hashes of symbol names, so in way 2 the same bytes take the same folder of sources.
 
@@ -18,13 +20,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 
 use crate::apt::{self, Apart};
 use crate::paths::{self, shown};
 use crate::progress::{run_quietly, run_step};
 
-/// Rust's names of the two targets.
+/// Rust's name of UEFI's target.
+pub const EFI: &str = "x86_64-unknown-uefi";
+
+/// Rust's names of the two targets of the firmware.
 const BARE: &str = "x86_64-unknown-none";
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
@@ -51,7 +56,7 @@ impl Target {
     /// Tries the three ways, and returns the first that works here.
     pub fn choose() -> anyhow::Result<Self> {
         let compiler = Compiler::installed()?;
-        if compiler.has_bare_target() {
+        if compiler.has(BARE) {
             return Ok(Self::Bare);
         }
         let folder = paths::target().join("rust-src");
@@ -60,7 +65,7 @@ impl Target {
         if let Some(known) = Self::known(&folder) {
             return Ok(known);
         }
-        let by_rustup = match add_by_rustup(&compiler) {
+        let by_rustup = match add_by_rustup(&compiler, BARE) {
             Ok(()) => return Ok(Self::Bare),
             Err(error) => error,
         };
@@ -164,8 +169,8 @@ impl Compiler {
         Ok(Self { version, sysroot: ask(&["--print", "sysroot"])?.into() })
     }
 
-    fn has_bare_target(&self) -> bool {
-        self.sysroot.join("lib/rustlib").join(BARE).join("lib").is_dir()
+    fn has(&self, triple: &str) -> bool {
+        self.sysroot.join("lib/rustlib").join(triple).join("lib").is_dir()
     }
 
     /// The path of the component `rust-src`. May not exist.
@@ -174,14 +179,41 @@ impl Compiler {
     }
 }
 
-/// Makes rustup download the target.
-fn add_by_rustup(compiler: &Compiler) -> anyhow::Result<()> {
+/// Makes rustup download a target.
+fn add_by_rustup(compiler: &Compiler, triple: &str) -> anyhow::Result<()> {
     ensure!(paths::find_program("rustup").is_some(), "rustup is not installed");
     let mut command = Command::new("rustup");
-    command.current_dir(paths::root()).args(["target", "add", BARE]);
-    run_step(&format!("Adding the target {BARE} with rustup, to build the firmware for it"), &mut command)
+    command.current_dir(paths::root()).args(["target", "add", triple]);
+    run_step(&format!("Adding the target {triple} with rustup, to build for it"), &mut command)
         .map_err(|error| anyhow!("{}", last_line(&error)))?;
-    ensure!(compiler.has_bare_target(), "rustup added the target, but not to this rustc");
+    ensure!(compiler.has(triple), "rustup added the target, but not to this rustc");
+    Ok(())
+}
+
+/// Makes `cargo` build for UEFI's target.
+///
+/// # Errors
+/// If rustup does not have the target, and the standard library's sources are not there.
+pub fn apply_efi(cargo: &mut Command) -> anyhow::Result<()> {
+    cargo.args(["--target", EFI]);
+    let compiler = Compiler::installed()?;
+    if compiler.has(EFI) {
+        return Ok(());
+    }
+    let folder = paths::target().join("rust-src");
+    let _lock = paths::lock(&folder)?;
+    let Err(by_rustup) = add_by_rustup(&compiler, EFI) else { return Ok(()) };
+    let folder = folder.join(&compiler.version);
+    let library = match Target::known(&folder) {
+        Some(Target::BareFromSources(library)) => library,
+        Some(Target::Host(why)) => bail!("no {EFI} by rustup: {by_rustup:#}; {why}"),
+        _ => {
+            paths::remake(&folder)?;
+            find_sources(&compiler, &folder).with_context(|| format!("no {EFI} by rustup: {by_rustup:#}"))?
+        }
+    };
+    cargo.args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
+    cargo.env("__CARGO_TESTS_ONLY_SRC_ROOT", library).env("RUSTC_BOOTSTRAP", "1");
     Ok(())
 }
 
@@ -239,7 +271,7 @@ mod tests {
     fn the_toolchains_sources_are_used_before_others_are_downloaded() {
         let folder = tempfile::tempdir().unwrap();
         let compiler = Compiler { version: "1.95.0".to_owned(), sysroot: folder.path().join("toolchain") };
-        assert!(!compiler.has_bare_target());
+        assert!(!compiler.has(BARE));
         fs::create_dir_all(compiler.library().join("core")).unwrap();
         let library = find_sources(&compiler, folder.path()).unwrap();
         assert_eq!(fs::canonicalize(library).unwrap(), fs::canonicalize(compiler.library()).unwrap());

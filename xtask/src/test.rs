@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
-use crate::{child, efi_programs, faults, guest, guest_programs, image, newer_qemu, packages, paths, test_kernels};
+use crate::{
+    child, efi_app, efi_programs, faults, guest, guest_programs, image, newer_qemu, packages, paths, test_kernels,
+};
 
 /// The most QEMU tests at a time. More do not help, because each has up to two busy CPUs.
 const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
@@ -183,6 +185,10 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
     variables.extend(kernels.into_iter().flat_map(|(what, name, files)| optional(&what, name, files)));
     let programs = times.timed("EFI programs", || Ok(efi_programs::prepare()))?;
     variables.extend(optional("EFI programs", "EFI_PROGRAMS", programs.map(|folder| vec![("", folder)])));
+    let app = times.timed("EFI test program", || Ok(efi_app::prepare()))?;
+    variables.extend(optional("the EFI program of the tests", "EFI_APP", app.map(|file| vec![("", file)])));
+    let ovmf = packages::ensure(&[packages::OVMF]).and_then(|_| packages::OVMF.found().context("it is not there"));
+    variables.extend(optional("OVMF", "OVMF", ovmf.map(|file| vec![("", file)])));
     let step = variables.into_iter().fold(qemu_step(filter), |step, (name, value)| step.with(&name, value));
     let step = with_image(step, &image.elf)
         .with("FIRSTLIGHT_KERNEL", guest.kernel.image.display().to_string())
@@ -212,7 +218,7 @@ fn optional(what: &str, name: &str, files: anyhow::Result<Vec<(&str, PathBuf)>>)
     }
 }
 
-/// Checks the crates of both workspaces against `deny.toml`, or says that there is no cargo-deny. To build it takes minutes.
+/// Checks the crates of all workspaces against `deny.toml`, or says that there is no cargo-deny. To build it takes minutes.
 fn check_crates() -> anyhow::Result<()> {
     if paths::cargo().args(["deny", "--version"]).output().is_ok_and(|output| !output.status.success()) {
         say("\n==> crates: skipped: cargo-deny is not installed (cargo install cargo-deny --locked)");
@@ -223,7 +229,9 @@ fn check_crates() -> anyhow::Result<()> {
             "deny --workspace --manifest-path {manifest} --config deny.toml check -A unmatched-skip bans licenses sources"
         )
     };
-    ["Cargo.toml", "fuzz/Cargo.toml"].iter().try_for_each(|manifest| Step::new("crates", &check(manifest)).run())
+    ["Cargo.toml", "fuzz/Cargo.toml", "tests/efi-app/Cargo.toml"]
+        .iter()
+        .try_for_each(|manifest| Step::new("crates", &check(manifest)).run())
 }
 
 /// The steps that need neither the image nor QEMU.
@@ -245,6 +253,7 @@ fn host_steps(filter: Option<&str>) -> Vec<Step> {
     vec![
         Step::new("format", "fmt --all --check"),
         Step::new("format fuzz", "fmt --manifest-path fuzz/Cargo.toml --check"),
+        Step::new("format EFI program", "fmt --manifest-path tests/efi-app/Cargo.toml --check"),
         Step::new(
             "clippy",
             "clippy --workspace --all-targets --features firstlight/qemu-tests,vmm/kvm-tests -- -D warnings",
