@@ -65,11 +65,8 @@ impl PhysAddr {
 
     /// The address `len` bytes lower, or `None` if that wraps.
     #[must_use]
-    pub const fn checked_sub(self, len: u64) -> Option<Self> {
-        match self.0.checked_sub(len) {
-            Some(value) => Some(Self(value)),
-            None => None,
-        }
+    pub fn checked_sub(self, len: u64) -> Option<Self> {
+        self.0.checked_sub(len).map(Self)
     }
 
     /// The lowest aligned address at or above this one, or `None` if that wraps.
@@ -80,11 +77,8 @@ impl PhysAddr {
     /// assert_eq!(PhysAddr::new(u64::MAX).align_up(Alignment::PAGE), None);
     /// ```
     #[must_use]
-    pub const fn align_up(self, alignment: Alignment) -> Option<Self> {
-        match self.0.checked_add(alignment.mask()) {
-            Some(value) => Some(Self(value & !alignment.mask())),
-            None => None,
-        }
+    pub fn align_up(self, alignment: Alignment) -> Option<Self> {
+        self.0.checked_add(alignment.mask()).map(|value| Self(value & !alignment.mask()))
     }
 
     /// The highest aligned address at or below this one.

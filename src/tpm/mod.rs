@@ -90,13 +90,6 @@ const MAX_SETUP: u64 = 256 * 512;
 /// Without a table that describes the TPM there is no log. An undescribed TPM is marked unmeasured: if it were not
 /// started and its platform hierarchy were open, the kernel could fake any boot in it.
 pub fn measure<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, presence: Presence, loaded: &Images) {
-    if presence != Presence::Absent {
-        measure_present(machine, fw_cfg, presence, loaded);
-    }
-}
-
-/// A separate function, so that a boot without a TPM runs none of it.
-fn measure_present<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, presence: Presence, loaded: &Images) {
     let result = match presence {
         Presence::Described { log } => try_measure(machine, fw_cfg, EventLog::new(log), loaded),
         Presence::Unknown if interface::is_present(machine) => try_measure(machine, fw_cfg, EventLog::absent(), loaded),

@@ -4,8 +4,6 @@
 //! code and constants, then what is written. It is one descriptor of the memory map, because an operating system may move two
 //! descriptors to addresses that do not belong together. The table of memory attributes says which of its pages are written.
 
-use core::fmt;
-
 use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor, MemoryType};
 use zerocopy::IntoBytes;
 
@@ -22,41 +20,18 @@ const MAGIC: &[u8] = b"FLRT";
 const HEADER_LEN: u32 = (4 + 4 * (3 + FUNCTIONS)) as u32;
 
 /// Why there are no runtime services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The firmware was built without the image, or with a broken one.
+    #[error("this image of the firmware has no EFI runtime services: build it by cargo xtask image")]
     Image,
     /// There is no room below 4 GiB for so many bytes.
+    #[error("no {} KiB below 4 GiB are free for the EFI runtime services: give the guest more memory", .0 >> 10)]
     Room(u64),
     /// Memory that the map calls free may not be accessed.
-    Memory(MemoryError),
+    #[error("the EFI runtime services have no place: {0}")]
+    Memory(#[from] MemoryError),
 }
-
-impl From<MemoryError> for Error {
-    fn from(error: MemoryError) -> Self {
-        Self::Memory(error)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Image => {
-                f.write_str("this image of the firmware has no EFI runtime services: build it by cargo xtask image")
-            }
-            Self::Room(len) => {
-                write!(
-                    f,
-                    "no {} KiB below 4 GiB are free for the EFI runtime services: give the guest more memory",
-                    len >> 10
-                )
-            }
-            Self::Memory(error) => write!(f, "the EFI runtime services have no place: {error}"),
-        }
-    }
-}
-
-impl core::error::Error for Error {}
 
 /// An image whose numbers are in order.
 #[derive(Clone, Copy, Debug)]

@@ -40,7 +40,8 @@ fn stack_qwords(handover: &Handover) -> u64 {
 /// The kernel is loaded at its entry point, and its parameters are complete. Identity-mapped memory is executable.
 pub unsafe fn hand_over(handover: &Handover) -> ! {
     let parameters = handover.parameters.get();
-    match handover.entry {
+    // 32-bit code, and its ESI and EBX. All addresses are below 4 GiB, where the firmware loaded the kernel.
+    let (code, esi, ebx) = match handover.entry {
         // `reset.s` loaded a GDT, data segments and a CS as the kernel expects, and the page tables map the low 4 GiB. CR4 keeps
         // only what 64-bit mode requires; the kernel enables the rest.
         // SAFETY: the caller promises a kernel at the entry point, and no firmware code runs after this.
@@ -64,13 +65,9 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
                 options(noreturn)
             )
         },
-        // SAFETY: the caller promises a kernel at the entry point, which is below 4 GiB because the firmware loaded it there.
-        Entry::Linux32(entry) => unsafe {
-            leave_long_mode(entry.get() as u32, parameters as u32, 0, stack_qwords(handover))
-        },
+        Entry::Linux32(entry) => (entry.get() as u32, parameters as u32, 0),
         Entry::LinuxLow { at, block } => {
-            let enter_low = address_of!("enter_low_in_ram");
-            // All addresses are below 4 GiB, and the block is whole pages.
+            // The block is whole pages.
             let words: [u32; 5] = [
                 block.place.get() as u32,
                 (block.staged.len() / 4) as u32,
@@ -81,24 +78,18 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
             // SAFETY: nothing else accesses the cell, because this is the end of the firmware.
             unsafe { ptr::write_volatile(LOW_WORDS.0.get(), words) };
             let words = LOW_WORDS.0.get().expose_provenance() as u64;
-            // SAFETY: `reset.s` has 32-bit code there, which reads these words at their physical address, moves the block over
-            // memory that only the firmware uses, and jumps to the entry point. The caller promises a kernel there.
-            unsafe { leave_long_mode(enter_low, words.wrapping_sub(VIRTUAL_OFFSET) as u32, 0, stack_qwords(handover)) }
+            // This code reads the words at their physical address, moves the block over memory that only the firmware uses, and
+            // jumps to the entry point.
+            (address_of!("enter_low_in_ram"), words.wrapping_sub(VIRTUAL_OFFSET) as u32, 0)
         }
-        Entry::Pvh(entry) => {
-            let enter_pvh = address_of!("enter_pvh_in_ram");
-            // SAFETY: `leave_long_mode` copies 32-bit code of `reset.s` there, which jumps to the entry point in ESI. The entry
-            // point is below 4 GiB, as the kernel is; the caller promises a kernel there.
-            unsafe { leave_long_mode(enter_pvh, entry.get() as u32, parameters as u32, stack_qwords(handover)) }
-        }
+        // This code jumps to the entry point in ESI, and so does the next.
+        Entry::Pvh(entry) => (address_of!("enter_pvh_in_ram"), entry.get() as u32, parameters as u32),
+        Entry::Multiboot(entry) => (address_of!("enter_multiboot_in_ram"), entry.get() as u32, parameters as u32),
         Entry::Efi(_) => super::triple_fault(),
-        Entry::Multiboot(entry) => {
-            let enter_multiboot = address_of!("enter_multiboot_in_ram");
-            // SAFETY: `reset.s` has 32-bit code there, which jumps to the entry point in ESI. The entry point is below 4 GiB, as
-            // the kernel is; the caller promises a kernel there.
-            unsafe { leave_long_mode(enter_multiboot, entry.get() as u32, parameters as u32, stack_qwords(handover)) }
-        }
-    }
+    };
+    // SAFETY: the caller promises a kernel at the entry point. The 32-bit code is that entry point, or code of `reset.s` that
+    // jumps to it, which `leave_long_mode` copies to that address.
+    unsafe { leave_long_mode(code, esi, ebx, stack_qwords(handover)) }
 }
 
 /// Jumps to the waking vector of a suspended operating system, in real mode with interrupts off.
