@@ -9,12 +9,13 @@ use std::{env, fs};
 
 use firstlight::addr::PhysAddr;
 use firstlight::efi::pe::{self, Error, Image, MOST_HEADERS};
+use firstlight::fakes::event_log;
 use firstlight::fakes::machine::FakeMachine;
 use firstlight::hal::paging::Access;
 use object::LittleEndian as LE;
 use object::pe::{
-    IMAGE_DLLCHARACTERISTICS_NX_COMPAT, IMAGE_FILE_MACHINE_AMD64, IMAGE_REL_BASED_ABSOLUTE, IMAGE_REL_BASED_DIR64,
-    IMAGE_SCN_MEM_EXECUTE, IMAGE_SCN_MEM_WRITE, ImageSectionHeader,
+    IMAGE_DIRECTORY_ENTRY_SECURITY, IMAGE_DLLCHARACTERISTICS_NX_COMPAT, IMAGE_FILE_MACHINE_AMD64,
+    IMAGE_REL_BASED_ABSOLUTE, IMAGE_REL_BASED_DIR64, IMAGE_SCN_MEM_EXECUTE, IMAGE_SCN_MEM_WRITE, ImageSectionHeader,
 };
 use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
 
@@ -297,6 +298,36 @@ fn a_program_that_is_cut_off_is_refused_and_one_without_its_certificate_is_whole
         assert!(parse(&bytes[..last - 1]).is_err(), "{} with {} bytes", name.display(), last - 1);
     }
     eprintln!("{with_more} programs have bytes after the last section");
+}
+
+/// The certificates of a file, by the second reader.
+fn certificates(bytes: &[u8]) -> &[u8] {
+    let file = PeFile64::parse(bytes).unwrap();
+    let directory = file.data_directories().get(IMAGE_DIRECTORY_ENTRY_SECURITY);
+    let (at, len) = directory.map_or((0, 0), |found| (found.virtual_address.get(LE), found.size.get(LE)));
+    &bytes[at as usize..][..len as usize]
+}
+
+/// Who signed a file has put its digest into the certificates, so that is a second reader.
+#[test]
+fn the_digest_of_each_signed_program_is_in_its_certificates() {
+    const SHA256: u16 = 0x0b;
+    let mut signed = 0;
+    for (name, bytes) in programs_for_x86_64() {
+        let parts = pe::hashed(&bytes[..bytes.len().min(MOST_HEADERS)], bytes.len() as u64).unwrap();
+        let parts: Vec<_> = parts.iter().map(|part| &bytes[part.start as usize..part.end as usize]).collect();
+        let digest = event_log::digest(SHA256, &parts.concat());
+        let certificates = certificates(&bytes);
+        if certificates.is_empty() {
+            let checksum_and_directory = 4 + 8;
+            assert_eq!(parts.concat().len(), bytes.len() - checksum_and_directory, "{}", name.display());
+        } else {
+            signed += 1;
+            assert!(certificates.windows(digest.len()).any(|part| part == digest), "{}", name.display());
+        }
+    }
+    eprintln!("{signed} programs are signed");
+    assert!(signed > 0 || programs().is_none());
 }
 
 /// Appends sections to a stub, as ukify and objcopy do: `overlap` bytes before the end of what comes before.

@@ -20,6 +20,8 @@ pub const SMBIOS_3: Guid = guid!("f2fd1544-9794-4a2c-992e-e5bbcf20e394");
 pub const MEMORY_ATTRIBUTES: Guid = guid!("dcfa911d-26eb-469f-a220-38b7dc461220");
 /// Which runtime services there are after `ExitBootServices` (UEFI 4.6.2).
 pub const RUNTIME_PROPERTIES: Guid = guid!("eb66918a-7eef-402a-842e-931d21c38ae9");
+/// The events of a TPM after its log was read (TCG EFI Protocol Specification 1.00, 7).
+pub const TPM_FINAL_EVENTS: Guid = guid!("1e2ed096-30e2-4254-bd89-863bbef82325");
 /// Random bytes for Linux (`include/linux/efi.h`, `LINUX_EFI_RANDOM_SEED_TABLE_GUID`).
 pub const LINUX_RANDOM_SEED: Guid = guid!("1ce1e5bc-7ceb-42f2-81e5-8aadf180f57b");
 

@@ -71,6 +71,8 @@ pub struct State {
     pub taken: bool,
     /// Whether there is a state to resume.
     pub saved: bool,
+    /// Whether it refuses the next command.
+    pub refuses_next: bool,
     started: bool,
     tested: bool,
 }
@@ -130,6 +132,8 @@ impl FakeTpm {
             vec![0, 0xc4, 0, 0, 0, 10, 0, 0, 0, 0x0a]
         } else if let Some(response) = self.defects.responses.get(&code) {
             response.clone()
+        } else if core::mem::take(&mut self.state.borrow_mut().refuses_next) {
+            refuse(0x182)
         } else if self.busy > 0 {
             self.busy -= 1;
             refuse(0x922)
@@ -275,6 +279,10 @@ impl State {
                 plain(&[])
             }
             _ if !self.tested => refuse(0x153),
+            // The manufacturer.
+            0x17a if parameters == [0, 0, 0, 6, 0, 0, 1, 5, 0, 0, 0, 1] => {
+                plain(&[0, 0, 0, 0, 6, 0, 0, 0, 1, 0, 0, 1, 5, b'F', b'A', b'K', b'E'])
+            }
             0x17a => {
                 assert_eq!(parameters, [0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 16]);
                 // One bank is there but has no PCR.

@@ -75,6 +75,9 @@ pub enum Error {
     /// The kernel's setup code could not be read. The reason was logged.
     #[error("the kernel's setup code cannot be read a second time")]
     Setup,
+    /// An EFI program cannot be measured, as a warning has said.
+    #[error("the EFI program cannot be measured; the line before says why")]
+    Program,
     /// The tables that describe the TPM could not be set up. The reason was logged.
     #[error("the host's ACPI tables, which describe the TPM, could not be set up")]
     NoTables,

@@ -11,6 +11,7 @@ use crate::addr::{PhysAddr, PhysRange};
 
 /// The type of an event (PFP 10.4.1, "Event Types").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum EventType {
     /// `EV_NO_ACTION`: no PCR is extended.
     NoAction = 0x03,
@@ -20,6 +21,49 @@ pub enum EventType {
     FirmwareVersion = 0x08,
     /// `EV_IPL`: what is booted.
     Ipl = 0x0d,
+    /// `EV_EFI_BOOT_SERVICES_APPLICATION`: an EFI application that is loaded.
+    EfiApplication = 0x8000_0003,
+    /// `EV_EFI_BOOT_SERVICES_DRIVER`.
+    EfiBootDriver = 0x8000_0004,
+    /// `EV_EFI_RUNTIME_SERVICES_DRIVER`.
+    EfiRuntimeDriver = 0x8000_0005,
+    /// `EV_EFI_ACTION`: what the firmware does.
+    EfiAction = 0x8000_0007,
+}
+
+/// What the firmware does (PFP 1.05, 10.4.4, "EV_EFI_ACTION Event Types").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It calls a program.
+    CallsProgram,
+    /// A program has called `ExitBootServices`.
+    ExitInvoked,
+    /// `ExitBootServices` returns an error.
+    ExitFailed,
+    /// Boot services have ended.
+    ExitSucceeded,
+}
+
+impl Action {
+    /// The PCR that records it.
+    #[must_use]
+    pub const fn pcr(self) -> u32 {
+        match self {
+            Self::CallsProgram => 4,
+            Self::ExitInvoked | Self::ExitFailed | Self::ExitSucceeded => 5,
+        }
+    }
+
+    /// The event's data, without a NUL.
+    #[must_use]
+    pub const fn text(self) -> &'static [u8] {
+        match self {
+            Self::CallsProgram => b"Calling EFI Application from Boot Option",
+            Self::ExitInvoked => b"Exit Boot Services Invocation",
+            Self::ExitFailed => b"Exit Boot Services Returned with Failure",
+            Self::ExitSucceeded => b"Exit Boot Services Returned with Success",
+        }
+    }
 }
 
 /// The signature of the first event (PFP 10.4.5.1, `TCG_EfiSpecIdEvent`).

@@ -41,15 +41,17 @@ use zerocopy::FromZeros;
 
 pub use code::{Code, Refusal};
 pub use error::Error;
+pub use event_log::{Action, EventType};
 pub use hash::Algorithm;
 use hash::{Digest, Digests, Hashes};
 use interface::{Host, Interface};
+pub(crate) use kernel_file::forget_host;
 use kernel_file::forget_loader;
 pub use presence::Presence;
-pub use session::{LogPlace, MOST_TRANSFERRED, Session};
+pub use session::{LogPlace, MOST_TRANSFERRED, Room, Session};
 
 use self::command::{Banks, Command, HEADER_LEN, MAX_RESPONSE, Startup, check_random};
-use self::event_log::{EventLog, EventType, event_start, first_event};
+use self::event_log::{EventLog, event_start, first_event};
 use crate::addr::PhysRange;
 use crate::boot::Images;
 use crate::fw_cfg::FwCfg;
@@ -83,7 +85,7 @@ const VERSION: [u8; 2 * (NAME.len() + 1)] = {
 };
 
 /// The longest setup code: 255 sectors and the first (boot.rst, `setup_sects`).
-const MAX_SETUP: u64 = 256 * 512;
+pub(crate) const MAX_SETUP: u64 = 256 * 512;
 
 /// Measures what is in memory according to `loaded`, if there is a TPM.
 ///
@@ -177,7 +179,7 @@ impl Tpm {
         mut log: EventLog,
         loaded: &Images,
     ) -> Result<(), Error> {
-        self.prepare(machine, &mut log)?;
+        self.prepare(machine, &mut log, None)?;
         self.record_command_line(machine, &mut log, b"kernel_cmdline: ", loaded.command_line)?;
         let digests = self.hash_kernel(machine, fw_cfg, loaded)?;
         self.record(machine, &mut log, FILE_PCR, EventType::Ipl as u32, &digests, &[b"kernel\0"])?;
@@ -193,13 +195,16 @@ impl Tpm {
         Ok(())
     }
 
-    /// Starts the TPM, and records the firmware's version and the end of what firmware measures.
-    fn prepare<M: Host>(&mut self, machine: &mut M, log: &mut EventLog) -> Result<(), Error> {
+    /// Starts the TPM, and records the firmware's version, an action if there is one, and the end of what firmware measures.
+    fn prepare<M: Host>(&mut self, machine: &mut M, log: &mut EventLog, action: Option<Action>) -> Result<(), Error> {
         self.start(machine, Startup::Clear)?;
         self.find_banks(machine)?;
         self.cap_unknown_banks(machine)?;
         write(machine, log, &[&first_event(&self.banks.known)?])?;
         self.record_bytes(machine, log, 0, EventType::FirmwareVersion, &VERSION)?;
+        if let Some(action) = action {
+            self.record_bytes(machine, log, action.pcr(), EventType::EfiAction, action.text())?;
+        }
         for pcr in 0..FIRMWARE_PCRS {
             self.record_bytes(machine, log, pcr, EventType::Separator, &SEPARATOR)?;
         }
@@ -220,11 +225,19 @@ impl Tpm {
         self.start(host, Startup::Clear)?;
         self.find_banks(host)?;
         self.cap_unknown_banks(host)?;
+        self.extend_by_error(host)
+    }
+
+    /// Extends the PCRs that record a boot by the separator of an error.
+    fn extend_by_error(&self, host: &mut impl Host) -> Result<(), Error> {
         let digests = self.hash(&SEPARATOR_ERROR);
-        for pcr in 0..=FILE_PCR {
-            self.extend(host, pcr, &digests)?;
-        }
-        Ok(())
+        (0..=FILE_PCR).try_for_each(|pcr| self.extend(host, pcr, &digests))
+    }
+
+    /// Hands the TPM to the operating system with PCRs that show an error.
+    fn cap(&self, host: &mut impl Host) -> Result<(), Error> {
+        self.extend_by_error(host)?;
+        self.interface.close(host)
     }
 
     /// Hands the TPM to the operating system. After an error, first removes every capability that relies on correct
@@ -324,12 +337,7 @@ impl Tpm {
         data: &[&[u8]],
     ) -> Result<(), Error> {
         self.extend(machine, pcr, digests)?;
-        let len = data.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
-        let start = event_start(pcr, kind, digests, u32::try_from(len).unwrap_or(u32::MAX))?;
-        let mut parts = ArrayVec::<&[u8], 4>::new();
-        parts.push(&start);
-        parts.try_extend_from_slice(data).map_err(|_| Error::TooLong)?;
-        Ok(write(machine, log, &parts)?)
+        write_event(machine, log, pcr, kind, digests, data)
     }
 
     fn hash(&self, bytes: &[u8]) -> Digests {
@@ -425,6 +433,23 @@ fn read_command_line(machine: &mut impl Memory, range: PhysRange) -> Result<Vec<
     let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     bytes.truncate(len);
     Ok(bytes)
+}
+
+/// Appends an event to the log whose data are the parts of `data`, three at most.
+fn write_event(
+    machine: &mut impl Memory,
+    log: &mut EventLog,
+    pcr: u32,
+    kind: u32,
+    digests: &Digests,
+    data: &[&[u8]],
+) -> Result<(), Error> {
+    let len = data.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
+    let start = event_start(pcr, kind, digests, u32::try_from(len).unwrap_or(u32::MAX))?;
+    let mut parts = ArrayVec::<&[u8], 4>::new();
+    parts.push(&start);
+    parts.try_extend_from_slice(data).map_err(|_| Error::TooLong)?;
+    Ok(write(machine, log, &parts)?)
 }
 
 /// Writes an event of several parts to the end of the log, unless the log has ended.

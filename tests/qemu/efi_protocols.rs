@@ -39,20 +39,22 @@ fn run_program(machine: &Machine) -> String {
     qemu.com1()
 }
 
-/// Runs a script in a unified kernel image of systemd 257's stub. `None` without Debian's EFI programs.
-pub fn run_in_unified(machine: &Machine, script: &str) -> Option<String> {
-    let stub = environment::efi_programs()?.join("trixie").join(STUB);
+/// Runs a script in a unified kernel image of the suite's systemd stub, and returns the image and what is on the console. `None`
+/// without Debian's EFI programs.
+pub fn run_in_unified(machine: &Machine, suite: &str, script: &str) -> Option<(Vec<u8>, String)> {
+    let stub = environment::efi_programs()?.join(suite).join(STUB);
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("script");
     fs::write(&file, script).expect("a file in the temporary folder");
     let image = unified(folder.path(), &stub, &script::command_line(), environment::initrd_with_tools());
+    let bytes = fs::read(&image).expect("the image");
     let machine = Machine { kernel: Some(image), memory: "512M", ..machine.clone() };
     let machine = machine.with(&format!("-fw_cfg name=opt/org.firstlight/script,file={}", file.display()));
     let mut qemu = machine.start();
     qemu.wait_for_end();
     let com1 = qemu.com1().replace("\r\n", "\n");
     assert!(com1.contains("script: ended with 0\n"), "{com1}");
-    Some(com1)
+    Some((bytes, com1))
 }
 
 #[test]
@@ -108,7 +110,7 @@ fn a_stub_finds_the_text_of_its_files_path() {
         mount -t efivarfs efivarfs /sys/firmware/efi/efivars
         cd /sys/firmware/efi/efivars
         echo identifier: $(tail -c +5 LoaderImageIdentifier-* | tr -d '\\0')";
-    let Some(printed) = run_in_unified(&Machine::new(Kind::Q35), script) else { return };
+    let Some((_, printed)) = run_in_unified(&Machine::new(Kind::Q35), "trixie", script) else { return };
     assert!(printed.contains("identifier: kernel\n"), "{printed}");
 }
 

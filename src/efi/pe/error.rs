@@ -78,6 +78,16 @@ pub enum Error {
          or give the machine more memory"
     )]
     NotAtBase(u64),
+    /// The certificates do not fit into what the file has behind its sections, or the file has 4 GiB or more.
+    #[error(
+        "the certificates of the EFI program, {len} bytes, have no room in its file of {file} bytes; build or copy it again"
+    )]
+    Certificates {
+        /// Their length.
+        len: u32,
+        /// The length of the file.
+        file: u64,
+    },
     /// The image is in memory that the firmware may not access.
     #[error("the EFI program cannot be loaded: {0}; give the machine more memory")]
     Memory(#[from] MemoryError),

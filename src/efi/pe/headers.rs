@@ -5,6 +5,9 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::MOST_SECTIONS;
+use super::error::Error;
+
 /// "MZ", the first bytes of the file (PE, "MS-DOS Stub").
 pub const DOS_MAGIC: &[u8] = b"MZ";
 /// The offset of the signature's offset, which has 32 bits (PE, "Signature").
@@ -75,6 +78,8 @@ pub struct Directory {
     pub len: U32,
 }
 
+/// The index of the directory of certificates, whose "address" is an offset in the file.
+pub const CERTIFICATE_DIRECTORY: usize = 4;
 /// The index of the directory of base relocations.
 pub const RELOCATION_DIRECTORY: usize = 5;
 /// How many directories are defined.
@@ -94,6 +99,67 @@ pub struct SectionHeader {
     pub relocation_count: U16,
     pub line_number_count: U16,
     pub characteristics: U32,
+}
+
+/// The headers of a file, found one after the other. Only what leads to them is checked.
+pub struct Headers<'a> {
+    pub coff: &'a CoffHeader,
+    pub optional: &'a OptionalHeader,
+    /// The offset of `optional` in the file.
+    pub optional_at: usize,
+    /// The directories that there are, of those that are defined.
+    directories: &'a [u8],
+    pub sections: &'a [SectionHeader],
+    /// Where the section table ends.
+    pub end: usize,
+}
+
+impl<'a> Headers<'a> {
+    /// The headers at the start of a file of `file_len` bytes. `start` has its first [`super::MOST_HEADERS`] bytes, or all of a
+    /// shorter file.
+    ///
+    /// # Errors
+    /// [`Error::NotPe`], [`Error::Machine`], [`Error::Magic`], [`Error::TooManySections`], [`Error::HeadersTruncated`],
+    /// [`Error::HeadersTooLong`].
+    pub fn find(start: &'a [u8], file_len: u64) -> Result<Self, Error> {
+        let rest = start.strip_prefix(DOS_MAGIC).ok_or(Error::NotPe)?;
+        let at = rest.get(SIGNATURE_OFFSET.saturating_sub(DOS_MAGIC.len())..).and_then(<[u8]>::first_chunk);
+        let at = u32::from_le_bytes(*at.ok_or(Error::NotPe)?) as usize;
+        let rest = start.get(at..).and_then(|rest| rest.strip_prefix(SIGNATURE)).ok_or(Error::NotPe)?;
+        let is_whole = start.len() as u64 >= file_len;
+        let cut_off = if is_whole { Error::HeadersTruncated { file: file_len } } else { Error::HeadersTooLong };
+
+        let (coff, rest) = CoffHeader::ref_from_prefix(rest).map_err(|_| cut_off)?;
+        if coff.machine.get() != MACHINE_X86_64 {
+            return Err(Error::Machine(coff.machine.get()));
+        }
+        let optional_at = start.len().saturating_sub(rest.len());
+        let (optional, directories) = OptionalHeader::ref_from_prefix(rest).map_err(|_| cut_off)?;
+        if optional.magic.get() != PE32_PLUS {
+            return Err(Error::Magic(optional.magic.get()));
+        }
+        let sections_at = usize::from(coff.optional_header_len.get());
+        let table = rest.get(sections_at..).filter(|_| sections_at >= size_of::<OptionalHeader>()).ok_or(cut_off)?;
+        let count = coff.section_count.get();
+        if usize::from(count) > MOST_SECTIONS {
+            return Err(Error::TooManySections(count));
+        }
+        let (sections, after) =
+            <[SectionHeader]>::ref_from_prefix_with_elems(table, usize::from(count)).map_err(|_| cut_off)?;
+        let count = optional.directory_count.get().min(MOST_DIRECTORIES) as usize;
+        let within = sections_at.saturating_sub(size_of::<OptionalHeader>());
+        let within = within.min(count.saturating_mul(size_of::<Directory>()));
+        let directories = directories.get(..within).unwrap_or_default();
+        let end = start.len().saturating_sub(after.len());
+        Ok(Self { coff, optional, optional_at, directories, sections, end })
+    }
+
+    /// A directory, if there is one with this index: its address and its length.
+    pub fn directory(&self, index: usize) -> Option<(u32, u32)> {
+        let bytes = self.directories.chunks_exact(size_of::<Directory>()).nth(index)?;
+        let directory = Directory::ref_from_bytes(bytes).ok()?;
+        Some((directory.address.get(), directory.len.get()))
+    }
 }
 
 /// `IMAGE_SCN_MEM_EXECUTE` and `IMAGE_SCN_MEM_WRITE`.

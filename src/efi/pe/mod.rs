@@ -2,7 +2,7 @@
 //!
 //! [`Image::parse`] checks the headers once, and the rest needs no more checks. [`Image::contents`] says where each byte of the
 //! file goes, and [`Image::zeros`] what to clear. [`relocate`] adapts the image to its address. [`Image::protection`] says how to
-//! map its pages. An image in memory has its headers and the contents of its sections; the rest is zero. If sections overlap,
+//! map its pages. [`hashed`] says what a digest of the file covers. An image in memory has its headers and the contents of its sections; the rest is zero. If sections overlap,
 //! the later one in the table wins.
 //!
 //! Assumed: the memory for an image has [`Image::len`] bytes and begins at a page.
@@ -10,18 +10,18 @@
 //! Left out: certificates (they follow the last section), symbols, debug data and resources.
 
 mod error;
+mod hashed;
 mod headers;
 mod relocations;
 #[cfg(test)]
 pub(super) mod tests;
 
 use arrayvec::ArrayVec;
-use zerocopy::FromBytes;
 
 pub use self::error::Error;
+pub use self::hashed::{MOST_HASHED, hashed};
 use self::headers::{
-    CoffHeader, Directory, EXECUTABLE, MOST_DIRECTORIES, NX_COMPATIBLE, OptionalHeader, PE32_PLUS,
-    RELOCATION_DIRECTORY, RELOCATIONS_STRIPPED, SIGNATURE, SIGNATURE_OFFSET, SectionHeader, WRITABLE,
+    EXECUTABLE, Headers, NX_COMPATIBLE, RELOCATION_DIRECTORY, RELOCATIONS_STRIPPED, SectionHeader, WRITABLE,
 };
 pub use self::relocations::relocate;
 use crate::addr::Alignment;
@@ -122,21 +122,8 @@ impl Image {
     /// # Errors
     /// Every [`Error`] except those of [`relocate`].
     pub fn parse(start: &[u8], file_len: u64) -> Result<Self, Error> {
-        let rest = start.strip_prefix(headers::DOS_MAGIC).ok_or(Error::NotPe)?;
-        let at = rest.get(SIGNATURE_OFFSET.saturating_sub(headers::DOS_MAGIC.len())..).and_then(<[u8]>::first_chunk);
-        let at = u32::from_le_bytes(*at.ok_or(Error::NotPe)?) as usize;
-        let rest = start.get(at..).and_then(|rest| rest.strip_prefix(SIGNATURE)).ok_or(Error::NotPe)?;
-        let is_whole = start.len() as u64 >= file_len;
-        let cut_off = if is_whole { Error::HeadersTruncated { file: file_len } } else { Error::HeadersTooLong };
-
-        let (coff, rest) = CoffHeader::ref_from_prefix(rest).map_err(|_| cut_off)?;
-        if coff.machine.get() != headers::MACHINE_X86_64 {
-            return Err(Error::Machine(coff.machine.get()));
-        }
-        let (optional, directories) = OptionalHeader::ref_from_prefix(rest).map_err(|_| cut_off)?;
-        if optional.magic.get() != PE32_PLUS {
-            return Err(Error::Magic(optional.magic.get()));
-        }
+        let found = Headers::find(start, file_len)?;
+        let optional = found.optional;
         let subsystem = match optional.subsystem.get() {
             headers::SUBSYSTEM_APPLICATION => Subsystem::Application,
             headers::SUBSYSTEM_BOOT_DRIVER => Subsystem::BootDriver,
@@ -149,26 +136,17 @@ impl Image {
                 return Err(Error::Alignment(alignment));
             }
         }
-        let sections_at = usize::from(coff.optional_header_len.get());
-        let table = rest.get(sections_at..).filter(|_| sections_at >= size_of::<OptionalHeader>()).ok_or(cut_off)?;
-        let count = coff.section_count.get();
-        if usize::from(count) > MOST_SECTIONS {
-            return Err(Error::TooManySections(count));
-        }
-        let (table, after) =
-            <[SectionHeader]>::ref_from_prefix_with_elems(table, usize::from(count)).map_err(|_| cut_off)?;
         let headers_len = optional.headers_len.get();
-        let table_end = start.len().saturating_sub(after.len());
         let (headers, len) = (Span { start: 0, end: headers_len }, optional.image_len.get());
         if u64::from(headers_len) > file_len {
             return Err(Error::HeadersTruncated { file: file_len });
         }
-        if table_end > headers_len as usize || headers_len > len {
+        if found.end > headers_len as usize || headers_len > len {
             return Err(Error::HeadersLength(headers_len));
         }
 
         let mut sections = ArrayVec::new();
-        for (index, header) in table.iter().enumerate() {
+        for (index, header) in found.sections.iter().enumerate() {
             // There is room for all.
             let section = Section::parse(index as u16, header, headers, len, file_len)?;
             let _ = sections.try_push(section);
@@ -181,15 +159,7 @@ impl Image {
         if !sections.iter().any(can_be_entered) {
             return Err(Error::EntryOutside(entry));
         }
-        let count = optional.directory_count.get().min(MOST_DIRECTORIES) as usize;
-        let within = sections_at.saturating_sub(size_of::<OptionalHeader>());
-        let directories = directories.get(..within).unwrap_or_default();
-        let relocations = directories
-            .chunks_exact(size_of::<Directory>())
-            .take(count)
-            .nth(RELOCATION_DIRECTORY)
-            .and_then(|bytes| Directory::ref_from_bytes(bytes).ok())
-            .map_or((0, 0), |directory| (directory.address.get(), directory.len.get()));
+        let relocations = found.directory(RELOCATION_DIRECTORY).unwrap_or_default();
         let relocations = match relocations {
             (_, 0) => Span::default(),
             (address, size) => Span::new(address, size)
@@ -204,7 +174,7 @@ impl Image {
             base: optional.image_base.get(),
             subsystem,
             alignment,
-            is_fixed: coff.characteristics.get() & RELOCATIONS_STRIPPED != 0,
+            is_fixed: found.coff.characteristics.get() & RELOCATIONS_STRIPPED != 0,
             is_nx_compatible,
             version: version.get(),
             sections,

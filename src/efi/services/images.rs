@@ -111,6 +111,9 @@ struct Running {
     exit_data: (u64, u64),
 }
 
+/// Records an image that is to be loaded: its file in memory, its place, the bytes of its device path.
+pub type Record<'r, M> = &'r mut dyn FnMut(&mut M, PhysRange, Placed, &[u8]) -> Result<(), Status>;
+
 /// An image that is to be entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Started {
@@ -242,18 +245,20 @@ impl Services {
         Ok(handle)
     }
 
-    /// `LoadImage` from `source`: address and length. The handle is written to `at`.
+    /// `LoadImage` from `source`: address and length. The handle is written to `at`. The image is recorded by `record` before.
     ///
     /// # Errors
+    /// Those of `record`;
     /// `NOT_FOUND` without a source; `INVALID_PARAMETER` for null pointers and a parent that is no image; `UNSUPPORTED` for what is no image for this machine,
     /// `LOAD_ERROR` for a broken one; `OUT_OF_RESOURCES`.
-    pub fn load_image(
+    pub fn load_image<M: Memory + Protect>(
         &mut self,
-        machine: &mut (impl Memory + Protect),
+        machine: &mut M,
         parent: u64,
         path_at: u64,
         source: (u64, u64),
         at: u64,
+        record: Record<'_, M>,
     ) -> Result<(), Status> {
         machine.check_number(at)?;
         let parent = self.image(parent)?.handle;
@@ -265,7 +270,9 @@ impl Services {
         }
         let source = bytes(address, len)?;
         let placed = self.place_image(machine, source).map_err(|Unplaced(status)| status)?;
-        let handle = self.add_image(machine, placed, Some(parent), path, (0, 0)).inspect_err(|_| {
+        let recorded = record(machine, source, placed, path.map_or(&[], DevicePath::bytes));
+        let added = recorded.and_then(|()| self.add_image(machine, placed, Some(parent), path, (0, 0)));
+        let handle = added.inspect_err(|_| {
             let _ = self.free_image(machine, placed);
         })?;
         machine.set_number(at, handle.raw())

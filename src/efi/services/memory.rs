@@ -5,7 +5,7 @@ use uefi_raw::table::boot::{AllocateType, MemoryDescriptor, MemoryType};
 
 use super::Services;
 use super::pointers::{Pointers, bytes};
-use crate::addr::Alignment;
+use crate::addr::{Alignment, PhysRange};
 use crate::efi::memory::{DESCRIPTOR_LEN, Wanted, descriptor_bytes};
 use crate::hal::{Memory, Protect};
 
@@ -117,5 +117,17 @@ impl Services {
         let at = self.memory.allocate_pool(MemoryType::BOOT_SERVICES_DATA, bytes.len() as u64)?.get();
         machine.put(at, bytes).map_err(super::no_room)?;
         Ok(at)
+    }
+
+    /// Pages of zeros for `len` bytes of the firmware's own.
+    ///
+    /// # Errors
+    /// Those of [`crate::efi::memory::Memory::allocate_pages`].
+    pub fn pages_for(&mut self, machine: &mut impl Memory, kind: MemoryType, len: u64) -> Result<PhysRange, Status> {
+        let pages = len.div_ceil(Alignment::PAGE.bytes());
+        let start = self.memory.allocate_pages(Wanted::AnyPages, kind, pages)?;
+        let range = bytes(start.get(), pages.saturating_mul(Alignment::PAGE.bytes()))?;
+        machine.fill(range, 0).map_err(super::no_room)?;
+        Ok(range)
     }
 }

@@ -26,7 +26,7 @@ mod utilities;
 use uefi_raw::Status;
 
 pub use self::events::Waited;
-pub use self::images::{Ended, Image, Placed, Started, Unloading, protection};
+pub use self::images::{Ended, Image, Placed, Record, Started, Unloading, protection};
 pub use self::memory::MapPlaces;
 pub use self::pointers::{Pointers, rest_address};
 pub use self::protocols::DEVICE_PATH;

@@ -19,7 +19,15 @@ impl Services {
         guid: u64,
         table: u64,
     ) -> Result<(), Status> {
-        let guid: Guid = machine.guid(guid)?;
+        let guid = machine.guid(guid)?;
+        self.install_table(machine, guid, table)
+    }
+
+    /// As [`Self::install_configuration_table`], for a table of the firmware's own.
+    ///
+    /// # Errors
+    /// Those of [`crate::efi::configuration::Tables::install`].
+    pub fn install_table(&mut self, machine: &mut impl Memory, guid: Guid, table: u64) -> Result<(), Status> {
         self.configuration.install(guid, table)?;
         let tables = &self.configuration;
         update(machine, self.system_table, |shared| {

@@ -8,7 +8,9 @@ use uefi_raw::table::boot::{AllocateType, MemoryType};
 
 use firstlight::boot::Error;
 use firstlight::efi::protocols::BufferError;
+use firstlight::efi::protocols::tcg2::ImageLoad;
 use firstlight::efi::services::{self, BOOT_SERVICES, Ended, MapPlaces, Pointers, Unloading, Waited};
+use firstlight::tpm::Action;
 
 use super::enter::{self, MOST_RUNNING};
 use super::state::{self, Running, with};
@@ -242,7 +244,13 @@ extern "efiapi" fn install_configuration_table(guid: u64, table: u64) -> Status 
 }
 
 extern "efiapi" fn load_image(_policy: u8, parent: u64, path: u64, source: u64, len: u64, at: u64) -> Status {
-    call(|Running { machine, services, .. }| services.load_image(machine, parent, path, (source, len), at))
+    call(|Running { machine, services, tcg2, .. }| {
+        let mut record = |machine: &mut PcMachine, file, placed, path: &[u8]| match tcg2 {
+            Some(tcg2) => tcg2.measure_image(machine, file, &ImageLoad { placed, path }),
+            None => Ok(()),
+        };
+        services.load_image(machine, parent, path, (source, len), at, &mut record)
+    })
 }
 
 extern "efiapi" fn start_image(handle: u64, exit_len: u64, exit_data: u64) -> Status {
@@ -310,14 +318,26 @@ extern "efiapi" fn unload_image(handle: u64) -> Status {
     }
 }
 
+/// Records what the firmware does in the TPM, if there is one.
+fn record(action: Action) {
+    with(|Running { machine, tcg2, .. }| {
+        if let Some(tcg2) = tcg2 {
+            tcg2.record_action(machine, action);
+        }
+    });
+}
+
 extern "efiapi" fn exit_boot_services(_image: u64, key: u64) -> Status {
+    record(Action::ExitInvoked);
     with(|running| running.services.before_exit());
     notify();
     let checked = with(|running| running.services.check_map_key(key)).unwrap_or(Err(Status::DEVICE_ERROR));
     if let Err(status) = checked {
+        record(Action::ExitFailed);
         return status;
     }
     notify();
+    record(Action::ExitSucceeded);
     let Some(mut running) = state::take() else { return Status::DEVICE_ERROR };
     if let Some(tcg2) = running.tcg2.take() {
         tcg2.into_session().close(&mut running.machine);

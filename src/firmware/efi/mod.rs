@@ -29,7 +29,6 @@ use firstlight::efi::protocols::file_system::{Volume, VolumeFile};
 use firstlight::efi::protocols::graphics::Graphics;
 use firstlight::efi::protocols::load_file::LoadFile2;
 use firstlight::efi::protocols::memory_attribute::MEMORY_ATTRIBUTE;
-use firstlight::efi::protocols::tcg2::Tcg2;
 use firstlight::efi::protocols::text_input::TextInput;
 use firstlight::efi::protocols::text_output::TextOutput;
 use firstlight::efi::services::{DEVICE_PATH, Functions, Services};
@@ -38,7 +37,6 @@ use firstlight::failure::Failure;
 use firstlight::hal::Protect;
 use firstlight::hal::paging::Access;
 use firstlight::logging::Terminal;
-use firstlight::tpm::Session;
 use uefi_raw::Status;
 use uefi_raw::protocol::console::{GraphicsOutputProtocol, SimpleTextInputProtocol, SimpleTextOutputProtocol};
 use uefi_raw::protocol::device_path::{
@@ -47,7 +45,6 @@ use uefi_raw::protocol::device_path::{
 use uefi_raw::protocol::file_system::SimpleFileSystemProtocol;
 use uefi_raw::protocol::media::LoadFile2Protocol;
 use uefi_raw::protocol::rng::RngProtocol;
-use uefi_raw::protocol::tcg::v2::Tcg2Protocol;
 use uefi_raw::table::boot::EventType;
 use zerocopy::IntoBytes;
 
@@ -132,18 +129,12 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
         services.install(None, GraphicsOutputProtocol::GUID, interface)?;
     }
 
-    let session = Session::open(&mut machine, program.tpm);
-    let tcg2 = session.and_then(|session| session.with_program(&mut machine, program.placed.place)).map(Tcg2::new);
-    if tcg2.is_some() {
-        let interface = services.pool_of(&mut machine, tcg2::interface().as_bytes())?;
-        services.install(None, Tcg2Protocol::GUID, interface)?;
-    }
-
     let name = if program.shim.is_some() { "shim" } else { "kernel" };
     let file = Volume::file_path(&VolumeFile::new(name, program.file)).map_err(no_room)?;
     let nodes = |path| DevicePath::parse(path).map(DevicePath::nodes_bytes).unwrap_or_default();
     let both = PathBuilder::new().nodes(nodes(&path)).and_then(|path| path.nodes(nodes(&file)));
     let path = both.and_then(PathBuilder::end).map_err(no_room)?;
+    let tcg2 = tcg2::open(&mut machine, &mut services, &program, &path)?;
     let options = (program.options.len() as u32, program.options.start().get());
     let path = DevicePath::parse(&path);
     let image = services.add_image(&mut machine, program.placed, None, path, options)?;

@@ -4,23 +4,27 @@ use alloc::vec::Vec;
 
 use uefi_raw::Status;
 use uefi_raw::protocol::tcg::v2::{
-    Tcg2BootServiceCapability, Tcg2EventLogBitmap, Tcg2HashAlgorithmBitmap, Tcg2HashLogExtendEventFlags,
+    Tcg2BootServiceCapability, Tcg2EventLogBitmap, Tcg2HashAlgorithmBitmap, Tcg2HashLogExtendEventFlags, Tcg2Protocol,
 };
+use uefi_raw::table::boot::MemoryType;
 
 use firstlight::addr::{PhysAddr, PhysRange};
+use firstlight::boot::EfiProgram;
+use firstlight::efi::configuration::TPM_FINAL_EVENTS;
+use firstlight::efi::memory::PAGE_SHIFT;
 use firstlight::efi::protocols::BufferError;
-use firstlight::efi::protocols::tcg2::{Event, Tcg2};
-use firstlight::efi::services::Pointers;
+use firstlight::efi::protocols::tcg2::{Event, ImageLoad, Tcg2};
+use firstlight::efi::services::{Pointers, Services};
 use firstlight::hal::Memory;
-use firstlight::tpm::MOST_TRANSFERRED;
-use zerocopy::FromZeros;
+use firstlight::tpm::{MOST_TRANSFERRED, Room, Session};
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::calls::call;
 use super::state::Running;
 use crate::machine::PcMachine;
 
 /// The functions, in the order of the protocol (TCG EFI Protocol Specification 1.00, 6.2).
-pub fn interface() -> [u64; 7] {
+fn interface() -> [u64; 7] {
     [
         get_capability as *const () as u64,
         get_event_log as *const () as u64,
@@ -30,6 +34,46 @@ pub fn interface() -> [u64; 7] {
         set_active_pcr_banks as *const () as u64,
         get_result_of_set_active_pcr_banks as *const () as u64,
     ]
+}
+
+/// The bytes of a program's file that are hashed at once.
+const PIECE: u64 = 1 << 20;
+
+/// Starts the TPM, measures the program, which has this device path, and installs the protocol and the table of final events.
+/// `None` without a TPM, and if something cannot be measured.
+///
+/// # Errors
+/// `OUT_OF_RESOURCES`.
+pub fn open(
+    machine: &mut PcMachine,
+    services: &mut Services,
+    program: &EfiProgram,
+    path: &[u8],
+) -> Result<Option<Tcg2>, Status> {
+    let mut allocate = |machine: &mut PcMachine, room: Room| {
+        let kind = match room {
+            Room::Log => MemoryType::BOOT_SERVICES_DATA,
+            Room::FinalEvents => MemoryType::ACPI_NON_VOLATILE,
+        };
+        services.pages_for(machine, kind, room.bytes()).ok()
+    };
+    let Some(session) = Session::open(machine, program.tpm, &mut allocate) else { return Ok(None) };
+    let mut tcg2 = Tcg2::new(session);
+    let room = services.pages_for(machine, MemoryType::BOOT_SERVICES_DATA, PIECE)?;
+    let load = ImageLoad { placed: program.placed, path };
+    let measured = tcg2.measure_program(machine, &program.fw_cfg, program.started(), room, &load);
+    services.free_pages(machine, room.start().get(), room.len() >> PAGE_SHIFT)?;
+    if measured.is_err() {
+        tcg2.into_session().give_up(machine);
+        return Ok(None);
+    }
+    let Some(tcg2) = tcg2.into_session().lock(machine).map(Tcg2::new) else { return Ok(None) };
+    if let Some(table) = tcg2.final_events() {
+        services.install_table(machine, TPM_FINAL_EVENTS, table.get())?;
+    }
+    let interface = services.pool_of(machine, interface().as_bytes())?;
+    services.install(None, Tcg2Protocol::GUID, interface)?;
+    Ok(Some(tcg2))
 }
 
 /// Calls a function with the machine and the TPM.
@@ -72,7 +116,7 @@ fn capability_bytes(of: &Tcg2BootServiceCapability) -> [u8; size_of::<Tcg2BootSe
 extern "efiapi" fn get_capability(_this: u64, at: u64) -> Status {
     with_tpm(|machine, tcg2| {
         let [len] = machine.get(at)?;
-        match tcg2.capability(len) {
+        match tcg2.capability(machine, len) {
             Ok(capability) => {
                 let bytes = capability_bytes(&capability);
                 let (bytes, _) = bytes.split_at_checked(capability.size.into()).ok_or(Status::DEVICE_ERROR)?;

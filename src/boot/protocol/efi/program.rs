@@ -45,6 +45,14 @@ pub struct EfiProgram {
     pub fw_cfg: FwCfg,
 }
 
+impl EfiProgram {
+    /// The file of the program: the shim's, or else the kernel's.
+    #[must_use]
+    pub fn started(&self) -> [Blob<'static>; 2] {
+        self.shim.map_or(self.file, |shim| [shim, Blob::default()])
+    }
+}
+
 /// A program on the heap, or none. A list, because a list's room can be refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EfiStart(Vec<EfiProgram>);

@@ -77,7 +77,8 @@ impl<'a> VolumeFile<'a> {
     }
 
     /// At most `len` bytes from `start` on: what of them is in each part. No piece is empty.
-    fn pieces(&self, mut start: u64, mut len: u64) -> ArrayVec<Blob<'a>, 2> {
+    #[must_use]
+    pub fn pieces(&self, mut start: u64, mut len: u64) -> ArrayVec<Blob<'a>, 2> {
         let mut pieces = ArrayVec::new();
         for part in self.parts {
             let piece = piece(part, start, len);

@@ -33,7 +33,8 @@ pub fn sample_sections() -> [Made; 2] {
 pub fn load(test: &mut Test, parent: u64, path: u64, file: &[u8]) -> Result<u64, Status> {
     let source = test.put(file);
     let at = test.put_number(0);
-    test.services.load_image(&mut test.machine, parent, path, (source, file.len() as u64), at)?;
+    test.services
+        .load_image(&mut test.machine, parent, path, (source, file.len() as u64), at, &mut |_, _, _, _| Ok(()))?;
     Ok(test.number(at))
 }
 
@@ -132,10 +133,37 @@ fn what_cannot_be_loaded_takes_no_memory() {
     assert_eq!(load(&mut test, 0, 0, &sample()), Err(Status::INVALID_PARAMETER));
     assert_eq!(load(&mut test, 77, 0, &sample()), Err(Status::INVALID_PARAMETER));
     let (machine, services) = (&mut test.machine, &mut test.services);
-    let result = services.load_image(machine, parent, 0, (OWN, 0x400), 0);
+    let result = services.load_image(machine, parent, 0, (OWN, 0x400), 0, &mut |_, _, _, _| Ok(()));
     assert_eq!(result, Err(Status::INVALID_PARAMETER), "no place for the handle");
-    let result = services.load_image(machine, parent, 0, (0, 0), OWN);
+    let result = services.load_image(machine, parent, 0, (0, 0), OWN, &mut |_, _, _, _| Ok(()));
     assert_eq!(result, Err(Status::NOT_FOUND), "neither bytes nor a path");
+}
+
+#[test]
+fn an_image_is_recorded_by_its_file_and_one_that_cannot_be_is_not_loaded() {
+    let mut test = Test::new();
+    let parent = first(&mut test);
+    let path = PathBuilder::new().vendor_media(ONE).unwrap().end().unwrap();
+    let (path_at, file, at) = (test.put(&path), sample(), test.put_number(0));
+    let source = (test.put(&file), file.len() as u64);
+    // Page tables for its protection stay.
+    load(&mut test, parent, 0, &file).unwrap();
+    let before = test.services.memory.descriptors_len();
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    let refused =
+        services.load_image(machine, parent, path_at, source, at, &mut |_, _, _, _| Err(Status::DEVICE_ERROR));
+    assert_eq!((refused, services.memory.descriptors_len()), (Err(Status::DEVICE_ERROR), before));
+    let mut recorded = None;
+    let mut record = |machine: &mut FakeMachine, file: PhysRange, placed: Placed, path: &[u8]| {
+        let contents = machine.memory.bytes(file.start().get(), file.len() as usize);
+        recorded = Some((contents, placed, path.to_vec()));
+        Ok(())
+    };
+    services.load_image(machine, parent, path_at, source, at, &mut record).unwrap();
+    let (contents, placed, recorded_path) = recorded.unwrap();
+    let image = interface(&test, test.number(at));
+    assert_eq!((contents, recorded_path), (file, path.to_vec()));
+    assert_eq!((placed.place.start().get(), placed.len), (image.base, image.len));
 }
 
 #[test]
