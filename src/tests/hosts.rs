@@ -1,6 +1,7 @@
 //! Tests of the whole boot on every known host, and on hosts that lack parts of a PC.
 
 use super::*;
+use crate::efi::pe;
 use crate::fakes::chipset::Write;
 use crate::fakes::known_hosts::KnownHost;
 use crate::fakes::machine::{FakeDevice, FakeMemory};
@@ -57,7 +58,15 @@ type Seen<T> = Rc<RefCell<T>>;
 
 /// A machine of this host with a kernel, and the writes to PCI configuration space.
 fn machine_of(host: &KnownHost) -> (FakeMachine, Seen<crate::fakes::fw_cfg::Record>, Seen<Vec<Write>>) {
-    let device = with_kernel(host.device()).with_file("opt/other", &[1]);
+    machine_of_device(host, with_kernel(host.device()))
+}
+
+/// As [`machine_of`], with the host's device.
+fn machine_of_device(
+    host: &KnownHost,
+    device: FakeFwCfg,
+) -> (FakeMachine, Seen<crate::fakes::fw_cfg::Record>, Seen<Vec<Write>>) {
+    let device = device.with_file("opt/other", &[1]);
     let device = host.files(RAM).iter().fold(device, |device, (name, bytes)| device.with_file(name, bytes));
     let record = device.record();
     let mut config = FakeConfigPorts::default();
@@ -124,6 +133,35 @@ fn every_known_host_boots_a_kernel() {
             let is_ram = map.iter().any(|entry| entry.2 == 1 && entry.0 < start + len && start < entry.1);
             assert!(!is_ram, "{name}: {start:x}");
         }
+    }
+}
+
+/// A program whose second section is longer than the pieces in which some hosts read, with the host's changes to no byte.
+#[test]
+fn every_known_host_has_an_efi_program_loaded() {
+    let (code, data) = (0x1200_u32, 0x2_3457_u32);
+    let file = pe::tests::file(&[
+        pe::tests::section(0x1000, code, 0x400, code, pe::tests::CODE),
+        pe::tests::section(0x3000, data, 0x400 + code, data, pe::tests::DATA),
+    ]);
+    let (setup, rest) = file.split_at(5 * 512);
+    let size = |bytes: &[u8]| (bytes.len() as u32).to_le_bytes();
+    for host in known_hosts() {
+        let device = host.device().with_item(0x17, &size(setup)).with_item(0x18, setup);
+        let device = device.with_item(0x08, &size(rest)).with_item(0x11, rest);
+        let device = device.with_item(0x14, &size(COMMAND_LINE)).with_item(0x15, COMMAND_LINE);
+        let (mut machine, ..) = machine_of_device(&host, device);
+        machine.runtime_services = RUNTIME;
+        let handover = start(&host, &mut machine);
+        let program = handover.efi.clone().take().unwrap_or_else(|| panic!("{}: no EFI program", host.name));
+        let at = program.placed.place.start().get();
+        let is_at = |offset: u64, bytes: &[u8]| machine.memory.bytes(at + offset, bytes.len()) == bytes;
+        let (headers, sections) = file.split_at(0x400);
+        let (first, second) = sections.split_at(code as usize);
+        assert!(is_at(0, headers) && is_at(0x1000, first) && is_at(0x3000, second), "{}", host.name);
+        assert!(is_at(0x2200, &[0; 0xe00]), "{}: the rest of a page", host.name);
+        let options: Vec<u8> = COMMAND_LINE.iter().flat_map(|&byte| [byte, 0]).collect();
+        assert_eq!(machine.memory.bytes(program.options.start().get(), options.len()), options, "{}", host.name);
     }
 }
 

@@ -12,12 +12,18 @@ use crate::linux::{self, END, Report, TSC_IS_KNOWN};
 use crate::machine::{Kind, Machine, Transport};
 use crate::microvm;
 use crate::random;
+use crate::script;
 
 /// systemd's stub in the folder of a suite.
 pub const STUB: &str = "systemd-boot-efi/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 
 /// Adds sections to one of systemd's stubs, as its manual does it.
 pub fn unified(folder: &Path, stub: &Path, command_line: &str, initrd: PathBuf) -> PathBuf {
+    unified_with(folder, stub, command_line, initrd, &[])
+}
+
+/// As [`unified`], with small sections of these names and contents too.
+fn unified_with(folder: &Path, stub: &Path, command_line: &str, initrd: PathBuf, more: &[(&str, &str)]) -> PathBuf {
     let file = |name: &str, contents: &str| {
         let path = folder.join(name);
         fs::write(&path, contents).expect("a file in the temporary folder");
@@ -27,12 +33,15 @@ pub fn unified(folder: &Path, stub: &Path, command_line: &str, initrd: PathBuf) 
     let headers = String::from_utf8_lossy(&output.stdout).into_owned();
     let base = headers.lines().find_map(|line| line.strip_prefix("ImageBase")).expect("the stub's base");
     let base = u64::from_str_radix(base.trim(), 16).expect("a hexadecimal number");
-    let sections = [
+    let mut sections = vec![
         (".osrel", file("os-release", "ID=firstlight\nVERSION_ID=1\n"), 0x4_0000),
         (".cmdline", file("cmdline", command_line), 0x5_0000),
         (".linux", environment::kernel(), 0x200_0000),
         (".initrd", initrd, 0x300_0000),
     ];
+    for (&(name, contents), at) in more.iter().zip((0x6_0000..).step_by(0x1_0000)) {
+        sections.push((name, file(name, contents), at));
+    }
     let mut command = Command::new("objcopy");
     for (name, path, at) in sections {
         command.arg(format!("--add-section={name}={}", path.display()));
@@ -109,6 +118,24 @@ fn a_unified_kernel_image_boots_through_ports() {
     let machine = Machine { transport: Transport::Ports, ..Machine::new(Kind::Q35) };
     let Some(found) = boot_suite(&machine, "bookworm", "") else { return };
     assert_eq!(found, own_command_line(""));
+}
+
+/// ukify adds these sections. The stub passes the last two on to the initramfs.
+#[test]
+fn signatures_of_pcrs_in_a_unified_kernel_image_reach_the_initramfs() {
+    let Some(programs) = environment::efi_programs() else { return };
+    let folder = TempDir::new().expect("a temporary folder");
+    let script = folder.path().join("script");
+    fs::write(&script, "cat /.extra/tpm2-pcr-signature.json /.extra/tpm2-pcr-public-key.pem").expect("a file");
+    let more = [(".uname", "6.1"), (".pcrsig", "{\"sha256\":[]}\n"), (".pcrpkey", "a public key\n")];
+    let initrd = environment::initrd_with_tools();
+    let stub = programs.join("trixie").join(STUB);
+    let image = unified_with(folder.path(), &stub, &script::command_line(), initrd, &more);
+    let machine = Machine { kernel: Some(image), memory: "512M", ..Machine::new(Kind::Q35) };
+    let mut qemu = machine.with(&format!("-fw_cfg name=opt/org.firstlight/script,file={}", script.display())).start();
+    qemu.wait_for_end();
+    let com1 = qemu.com1().replace("\r\n", "\n");
+    assert!(com1.contains("{\"sha256\":[]}\na public key\n"), "{com1}");
 }
 
 /// An initramfs of `mib` MiB and more: a file of random bytes, and behind it the guest's files, whose payload the guest checks.

@@ -14,7 +14,7 @@ mod hashed;
 mod headers;
 mod relocations;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 use arrayvec::ArrayVec;
 
