@@ -101,6 +101,12 @@ impl Files {
         self.write(&format!("probe-{size}.bzimage"), &assembled("bzimage", size)?, size)
     }
 
+    /// Makes a unified kernel image with about `size` bytes: an EFI program with a kernel and an initrd in it.
+    pub fn unified(&self, size: u64) -> anyhow::Result<PathBuf> {
+        let size = size.clamp(SMALLEST, LARGEST).next_multiple_of(SECTOR).min(LARGEST);
+        self.write(&format!("probe-{size}.efi"), &assembled("unified", size)?, size)
+    }
+
     /// Makes an initrd of `size` zeros. Nothing reads it, because the probe ends before.
     pub fn initrd(&self, size: u64) -> anyhow::Result<PathBuf> {
         self.write(&format!("initrd-{size}"), &[], size)

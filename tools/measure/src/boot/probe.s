@@ -103,6 +103,49 @@
     .org SETUP + 0x280
     finish Efi
 
+# A unified kernel image: an EFI program with a command line, a kernel and an initrd in sections, which have no use here. Each section
+# has another offset in memory than in the file.
+.section unified, "a"
+.set PART, (KERNEL - 0x800) / 1024 * 512 # half of the rest of the file
+.set LINUX, 0x3000
+.set INITRD, (LINUX + PART + 0xfff) & ~0xfff
+.set REST, KERNEL - 0x800 - PART
+    .ascii "MZ"
+    .org 0x3c
+    .long 0x40                          # the PE header
+    .ascii "PE\0\0"
+    .short 0x8664, 4                    # x86-64, sections
+    .org 0x54
+    .short 160, 0x206                   # size of what follows; executable, may be moved
+    .short 0x20b                        # PE32+
+    .org 0x5c
+    .long 512                           # size of code
+    .org 0x68
+    .long 0x1000, 0x1000                # entry point, base of code
+    .org 0x78
+    .long 0x1000, 512                   # alignment of sections in memory and in the file
+    .org 0x90
+    .long (INITRD + REST + 0xfff) & ~0xfff, 0x400 # size of image, of headers
+    .org 0x9c
+    .short 10                           # EFI application
+    .org 0xc4
+    .long 6                             # directories, all empty
+    .org 0xf8
+.macro part name, size, at, offset, flags
+1:  .ascii "\name"
+    .org 1b + 8
+    .long \size, \at, \size, \offset    # size and address in memory, size and place in the file
+    .org 1b + 36
+    .long \flags
+.endm
+    part ".text", 512, 0x1000, 0x400, 0x60000020
+    part ".cmdline", 512, 0x2000, 0x600, 0x40000040
+    part ".linux", PART, LINUX, 0x800, 0x40000040
+    part ".initrd", REST, INITRD, 0x800 + PART, 0x40000040
+    .org 0x400
+    .code64
+    finish Efi
+
 # The first program in user space, an ELF file of 64 bits: takes the right to use ports, marks its end, and ends QEMU.
 .section user, "a"
 .set BASE_USER, 0x400000

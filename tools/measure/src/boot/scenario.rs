@@ -18,6 +18,10 @@ pub const SMALL: Sizes = Sizes { kernel: 256 << 10, initrd: 0 };
 /// The large payload, as large as a distribution's kernel and initrd.
 pub const LARGE: Sizes = Sizes { kernel: 14 << 20, initrd: 32 << 20 };
 
+/// QEMU's options that ask this firmware for EFI tables, and to enter the kernel as an EFI program.
+pub const EFI_TABLES: [&str; 2] = ["-fw_cfg", "name=opt/org.firstlight/efi,string=tables"];
+pub const EFI_ON: [&str; 2] = ["-fw_cfg", "name=opt/org.firstlight/efi,string=on"];
+
 /// How the firmware reads fw_cfg's items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -33,6 +37,8 @@ pub enum Transport {
 pub enum Payload {
     /// The probe kernel, which ends QEMU at its first instruction.
     Probe(Sizes),
+    /// The same as a unified kernel image, in one file.
+    Unified(Sizes),
     /// A Linux kernel, up to the first program in user space.
     Linux {
         kernel: PathBuf,
@@ -47,6 +53,13 @@ pub struct Sizes {
     pub kernel: u64,
     /// The initrd's size. Zero is no initrd.
     pub initrd: u64,
+}
+
+impl Sizes {
+    /// The size of both.
+    const fn sum(self) -> u64 {
+        self.kernel.saturating_add(self.initrd)
+    }
 }
 
 /// A machine and a payload, to measure under every firmware.
@@ -82,6 +95,7 @@ impl Payload {
                 kernel: files.kernel(*kernel)?,
                 initrd: (*initrd > 0).then(|| files.initrd(*initrd)).transpose()?,
             },
+            Self::Unified(sizes) => PayloadFiles { kernel: files.unified(sizes.sum())?, initrd: None },
             Self::Linux { kernel, initrd } => {
                 PayloadFiles { kernel: kernel.clone(), initrd: Some(files.user_initrd(initrd.as_deref())?) }
             }
@@ -111,6 +125,7 @@ impl Payload {
         match self {
             Self::Probe(Sizes { kernel, initrd: 0 }) => format!("probe {}, no initrd", size(*kernel)),
             Self::Probe(Sizes { kernel, initrd }) => format!("probe {}, {} initrd", size(*kernel), size(*initrd)),
+            Self::Unified(sizes) => format!("unified kernel image {}", size(sizes.sum())),
             Self::Linux { kernel, .. } => format!("Linux ({})", kernel.file_name().unwrap_or_default().display()),
         }
     }
@@ -120,7 +135,7 @@ impl Payload {
 /// 16 MiB.
 fn memory_for(payload: &Payload) -> String {
     let bytes = match payload {
-        Payload::Probe(Sizes { kernel, initrd }) => kernel.saturating_add(*initrd).saturating_add(128 << 20),
+        Payload::Probe(sizes) | Payload::Unified(sizes) => sizes.sum().saturating_add(128 << 20),
         Payload::Linux { .. } => 0,
     };
     format!("{}M", bytes.max(512 << 20).next_multiple_of(256 << 20) >> 20)
@@ -138,6 +153,13 @@ impl Scenario {
             devices: Vec::new(),
             cpus: 1,
         }
+    }
+
+    /// With more devices or options.
+    pub fn with(&self, devices: &[&str]) -> Self {
+        let mut scenario = self.clone();
+        scenario.devices.extend(devices.iter().map(|&word| word.to_owned()));
+        scenario
     }
 
     /// Its name in a report.

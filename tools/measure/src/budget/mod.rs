@@ -24,7 +24,7 @@ use crate::boot::counts;
 use crate::boot::host::qemu_build;
 use crate::boot::host_instructions::{self, OverBaseLine};
 use crate::boot::probe::Files;
-use crate::boot::scenario::{LARGE, MACHINES, Payload, SMALL, Scenario, Sizes};
+use crate::boot::scenario::{self, LARGE, MACHINES, Payload, SMALL, Scenario, Sizes};
 use crate::boot::translation;
 use crate::numbers::grouped;
 
@@ -42,20 +42,21 @@ const HEAD: &str = "\
 #
 ";
 
-/// A q35 whose kernel gets EFI tables, and one whose kernel is entered as an EFI program.
+/// A q35 whose kernel gets EFI tables, one whose kernel is entered as an EFI program, and one with a unified kernel image.
 const EFI_TABLES: &str = "q35-efi-tables";
 const EFI_ON: &str = "q35-efi-on";
+const UKI: &str = "q35-uki";
 
 /// What is counted.
-const ROWS: [&str; 5] = [MACHINES[0], MACHINES[1], MACHINES[2], EFI_TABLES, EFI_ON];
+const ROWS: [&str; 6] = [MACHINES[0], MACHINES[1], MACHINES[2], EFI_TABLES, EFI_ON, UKI];
 
 /// How often host instructions above their budget are counted: a busy machine must not make the comparison fail.
 const ATTEMPTS: usize = 2;
 
 /// Count what a boot costs, and compare with the recorded budget
 ///
-/// Boots a probe kernel on q35, pc and microvm, and on q35 with EFI tables and as an EFI program, and counts the columns below. Fails if a count is above the budget in
-/// benches/budget.toml. Leaves out the columns that this host cannot count.
+/// Boots a probe kernel on q35, pc and microvm, and on q35 with EFI tables, as an EFI program and as a unified kernel image, and
+/// counts the columns below. Fails if a count is above the budget in benches/budget.toml. Leaves out the columns that this host cannot count.
 #[derive(clap::Args)]
 #[command(after_help = help())]
 pub struct Args {
@@ -223,13 +224,12 @@ fn qemu_version() -> String {
 
 /// The machine with a probe of these sizes, under TCG.
 pub fn scenario(machine: &str, sizes: Sizes) -> Scenario {
-    let (machine, efi) = match machine {
-        EFI_TABLES => ("q35", Some("tables")),
-        EFI_ON => ("q35", Some("on")),
-        machine => (machine, None),
-    };
-    let request = |efi| ["-fw_cfg".to_owned(), format!("name=opt/org.firstlight/efi,string={efi}")];
-    Scenario { devices: efi.into_iter().flat_map(request).collect(), ..Scenario::plain(machine, Payload::Probe(sizes)) }
+    match machine {
+        EFI_TABLES => Scenario::plain("q35", Payload::Probe(sizes)).with(&scenario::EFI_TABLES),
+        EFI_ON => Scenario::plain("q35", Payload::Probe(sizes)).with(&scenario::EFI_ON),
+        UKI => Scenario::plain("q35", Payload::Unified(sizes)),
+        machine => Scenario::plain(machine, Payload::Probe(sizes)),
+    }
 }
 
 /// Counts everything on one machine. If host instructions are above `budget`, they are counted again.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context as _, ensure};
 use xtask::packages::{self, Need};
 
-use crate::boot::scenario::Scenario;
+use crate::boot::scenario::{EFI_ON, Scenario};
 
 /// Another firmware, from a Debian package: its name on the command line, its image, and its image for microvm.
 type Peer = (&'static str, Need, Option<Need>);
@@ -24,6 +24,8 @@ const PEERS: [Peer; 3] = [
 pub enum Choice {
     /// This firmware, built from the sources.
     Firstlight,
+    /// The same, asked to enter the kernel as an EFI program.
+    FirstlightEfi,
     /// One from a Debian package.
     Peer(&'static Peer),
     File(PathBuf),
@@ -33,8 +35,8 @@ impl FromStr for Choice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "firstlight" {
-            return Ok(Self::Firstlight);
+        if let Some(own) = [Self::Firstlight, Self::FirstlightEfi].into_iter().find(|own| own.name() == text) {
+            return Ok(own);
         }
         if let Some(peer) = PEERS.iter().find(|(name, ..)| *name == text) {
             return Ok(Self::Peer(peer));
@@ -44,14 +46,19 @@ impl FromStr for Choice {
             return Ok(Self::File(text.into()));
         }
         let names: Vec<_> = PEERS.iter().map(|(name, ..)| *name).collect();
-        Err(format!("unknown firmware; choose firstlight, {}, or the path of an image", names.join(", ")))
+        Err(format!(
+            "unknown firmware; choose firstlight, firstlight-efi, {}, or the path of an image",
+            names.join(", ")
+        ))
     }
 }
 
-/// The firmware that is compared by default: the small ones, and OVMF if it is installed.
+/// The firmware that is compared by default: the small ones, and, if OVMF is installed, that and this firmware with EFI.
 pub fn default_choices() -> Vec<Choice> {
-    let peers = PEERS.iter().filter(|(name, need, _)| *name != "ovmf" || need.found().is_some());
-    std::iter::once(Choice::Firstlight).chain(peers.map(Choice::Peer)).collect()
+    let has_ovmf = packages::OVMF.found().is_some();
+    let peers = PEERS.iter().filter(|(name, ..)| *name != "ovmf" || has_ovmf);
+    let own = [Choice::Firstlight].into_iter().chain(has_ovmf.then_some(Choice::FirstlightEfi));
+    own.chain(peers.map(Choice::Peer)).collect()
 }
 
 impl Choice {
@@ -59,6 +66,7 @@ impl Choice {
     pub fn name(&self) -> String {
         match self {
             Self::Firstlight => "firstlight".to_owned(),
+            Self::FirstlightEfi => "firstlight-efi".to_owned(),
             Self::Peer((name, ..)) => (*name).to_owned(),
             Self::File(path) => path.file_name().unwrap_or_default().display().to_string(),
         }
@@ -72,6 +80,16 @@ impl Choice {
         }
     }
 
+    /// Whether it is this firmware.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Self::Firstlight | Self::FirstlightEfi)
+    }
+
+    /// What QEMU gets for it besides the image, in the form of [`Scenario::devices`].
+    pub fn options(&self) -> &'static [&'static str] {
+        if *self == Self::FirstlightEfi { &EFI_ON } else { &[] }
+    }
+
     /// Checks that an image that the user names can be read.
     pub fn check(&self) -> anyhow::Result<()> {
         let Self::File(path) = self else { return Ok(()) };
@@ -83,7 +101,9 @@ impl Choice {
     /// The image for a scenario, or why there is none. `built` is the image of this firmware.
     pub fn image(&self, scenario: &Scenario, built: Option<&Path>) -> Result<PathBuf, String> {
         match self {
-            Self::Firstlight => built.map(Path::to_owned).ok_or_else(|| "missing: it was not built".to_owned()),
+            Self::Firstlight | Self::FirstlightEfi => {
+                built.map(Path::to_owned).ok_or_else(|| "missing: it was not built".to_owned())
+            }
             Self::Peer((_, need, microvm)) => {
                 let need = if scenario.is_microvm() { microvm.as_ref() } else { Some(need) };
                 let need = need.ok_or("has no image for this machine")?;

@@ -37,6 +37,8 @@ const MOST_ACCESSES: u64 = 700_000;
 struct Entry {
     /// Its image. `None` if there is none, or if it has failed.
     image: Option<PathBuf>,
+    /// What QEMU gets besides it, in the form of [`Scenario::devices`].
+    options: &'static [&'static str],
     samples: Vec<Sample>,
     /// The samples of the probe that stands in for a real kernel.
     twins: Vec<Sample>,
@@ -46,9 +48,9 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(firmware: String, image: Result<PathBuf, String>) -> Self {
+    fn new(firmware: String, image: Result<PathBuf, String>, options: &'static [&'static str]) -> Self {
         let row = Row { firmware, failure: image.as_ref().err().cloned(), ..Row::default() };
-        Self { image: image.ok(), row, ..Self::default() }
+        Self { image: image.ok(), options, row, ..Self::default() }
     }
 
     /// Whether it is to run in this round.
@@ -104,8 +106,9 @@ impl Measurement {
         let base_line = files.base_line()?;
         let mut groups = Vec::new();
         for scenario in scenarios {
-            let mut entries = vec![Entry::new("base line".to_owned(), Ok(base_line.clone()))];
-            entries.extend(choices.iter().map(|choice| Entry::new(choice.name(), choice.image(&scenario, built))));
+            let mut entries = vec![Entry::new("base line".to_owned(), Ok(base_line.clone()), &[])];
+            let entry = |choice: &Choice| Entry::new(choice.name(), choice.image(&scenario, built), choice.options());
+            entries.extend(choices.iter().map(entry));
             groups.push(Group::new(scenario, files, entries)?);
         }
         Ok(Self { groups, log: files.log() })
@@ -198,8 +201,9 @@ impl Measurement {
 /// Counts at full speed, and then with the exact clock.
 fn count(entry: &mut Entry, place: &Place, kvm: bool) -> anyhow::Result<()> {
     let Some(image) = &entry.image else { return Ok(()) };
+    let scenario = place.scenario.with(entry.options);
     // The firmware boots, but may take too long while it is counted.
-    let mut counts = match counts::at_full_speed(&place.scenario, image, &place.payload)? {
+    let mut counts = match counts::at_full_speed(&scenario, image, &place.payload)? {
         Ok(counts) => counts,
         Err(why) => {
             entry.row.not_counted.push(format!("not counted: {why}"));
@@ -209,7 +213,7 @@ fn count(entry: &mut Entry, place: &Place, kvm: bool) -> anyhow::Result<()> {
     let exact = if counts.accesses >= MOST_ACCESSES {
         Err(format!("the firmware polls a device, with {} accesses", counts.accesses))
     } else {
-        counts::exact(&place.scenario, image, &place.payload, kvm)?
+        counts::exact(&scenario, image, &place.payload, kvm)?
     };
     match exact {
         Ok(mut exact) => {
@@ -237,7 +241,12 @@ fn count_host_instructions(entry: &mut Entry, place: &Place) -> anyhow::Result<(
             .push("host instructions are not counted: the firmware is too slow under valgrind".to_owned());
         return Ok(());
     }
-    let counted = host_instructions::count(&place.scenario, image, &place.payload, &mut entry.host_instructions)?;
+    let counted = host_instructions::count(
+        &place.scenario.with(entry.options),
+        image,
+        &place.payload,
+        &mut entry.host_instructions,
+    )?;
     if let Err(why) = counted {
         entry.row.not_counted.push(format!("host instructions are not counted: {why}"));
     }
@@ -248,7 +257,7 @@ fn time(entry: &mut Entry, place: &Place, twin: Option<&Place>, log: &Path) -> a
     let start = Instant::now();
     for (place, is_twin) in twin.map(|twin| (twin, true)).into_iter().chain([(place, false)]) {
         let Some(image) = &entry.image else { break };
-        match timing::run(&place.scenario, image, &place.payload, log)? {
+        match timing::run(&place.scenario.with(entry.options), image, &place.payload, log)? {
             Ok(sample) if is_twin => entry.twins.push(sample),
             Ok(sample) => entry.samples.push(sample),
             Err(failure) => (entry.image, entry.row.failure) = (None, Some(failure)),
@@ -267,7 +276,8 @@ impl Group {
         let row = |(number, entry): (usize, Entry)| {
             let twins = self.twin.as_ref().filter(|_| number > 0).map(|_| entry.twins.as_slice());
             let end = twins.unwrap_or(&entry.samples).first().or(entry.samples.first());
-            let launch = |image: &PathBuf| command_line(&timing::launch(&scenario, image, &payload, log).command());
+            let with_options = scenario.with(entry.options);
+            let launch = |image: &PathBuf| command_line(&timing::launch(&with_options, image, &payload, log).command());
             Row {
                 runs: entry.samples.len(),
                 end: end.map(|sample| sample.end.name().to_owned()),

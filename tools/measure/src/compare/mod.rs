@@ -34,7 +34,7 @@ use crate::boot::scenario::Transport;
 /// Boots a probe kernel, which ends QEMU at its first instruction, and a real kernel under several firmware images, in
 /// rounds. Counts device accesses, exits and instructions. If valgrind is installed, it also counts the host's instructions
 /// under TCG, which do not depend on the machine's load as times do. Prints tables, and writes tables in Markdown, a chart and
-/// the numbers to target/compare. Without options, it measures this firmware, SeaBIOS, qboot and, if installed, OVMF on q35, pc
+/// the numbers to target/compare. Without options, it measures this firmware, SeaBIOS, qboot and, if OVMF is installed, that and this firmware with EFI on q35, pc
 /// and microvm; that takes some minutes.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -47,7 +47,7 @@ Examples:
   cargo xtask compare --firmware firstlight,qboot --growth
   cargo xtask compare --firmware firstlight,./bios.bin --kernel bzImage --initrd rootfs.cpio")]
 pub struct Args {
-    /// Firmware to measure: firstlight, seabios, qboot, ovmf, or the path of an image (with a / or a . in it)
+    /// Firmware to measure: firstlight, firstlight-efi (which enters the kernel by EFI), seabios, qboot, ovmf, or the path of an image (with a / or a . in it)
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     firmware: Vec<Choice>,
 
@@ -135,7 +135,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         // If one cannot be installed, its row says so.
         let _ = packages::ensure(&[need]).inspect_err(|error| say(&format!("{error:#}")));
     }
-    let built = if choices.contains(&Choice::Firstlight) { Some(image::build()?.bin) } else { None };
+    let built = if choices.iter().any(Choice::is_own) { Some(image::build()?.bin) } else { None };
     let scenarios = plan::scenarios(args, &accelerators)?;
     let files = Files::new(&paths::target().join("compare"))?;
     let mut measurement = Measurement::new(&choices, scenarios, built.as_deref(), &files)?;
