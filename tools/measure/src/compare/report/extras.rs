@@ -1,7 +1,6 @@
 //! What a device costs: the counts and the time of a machine with it, less those of the bare machine.
 
-use super::table::{COUNTS, NONE, Words};
-use super::{Measured, Report, Row};
+use super::{COUNTS, Measured, NONE, Report, Row, Words};
 use crate::boot::scenario::Scenario;
 use crate::numbers::{grouped, shown};
 

@@ -13,6 +13,23 @@ use crate::boot::host_instructions::OverBaseLine;
 use crate::boot::scenario::Scenario;
 use crate::numbers::{millions, shown};
 
+/// The text for a missing value.
+pub const NONE: &str = "-";
+
+/// The counts that tables show: the head of the column, and the value.
+type Count = (&'static str, fn(&Counts) -> Option<u64>);
+pub const COUNTS: [Count; 6] = [
+    ("exits (KVM)", |counts| counts.exits),
+    ("device accesses", |counts| Some(counts.accesses)),
+    ("of these PCI config", |counts| Some(counts.config_accesses)),
+    ("topology writes", |counts| Some(counts.topology_writes)),
+    ("DMA transfers", |counts| Some(counts.dma_transfers)),
+    ("instructions", |counts| counts.instructions),
+];
+
+/// A table as rows of texts. The first row has the heads.
+pub type Words = Vec<Vec<String>>;
+
 /// A whole comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {

@@ -3,24 +3,9 @@
 use comfy_table::presets::{ASCII_MARKDOWN, UTF8_FULL_CONDENSED};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
-use super::{Measured, Report, Row, extras};
-use crate::boot::counts::Counts;
+use super::{COUNTS, Measured, NONE, Report, Row, Words, extras};
 use crate::compare::stats::Summary;
 use crate::numbers::{grouped, millions, shown};
-
-/// The text for a missing value.
-pub const NONE: &str = "-";
-
-/// The counts that tables show: the head of the column, and the value.
-type Count = (&'static str, fn(&Counts) -> Option<u64>);
-pub const COUNTS: [Count; 6] = [
-    ("exits (KVM)", |counts| counts.exits),
-    ("device accesses", |counts| Some(counts.accesses)),
-    ("of these PCI config", |counts| Some(counts.config_accesses)),
-    ("topology writes", |counts| Some(counts.topology_writes)),
-    ("DMA transfers", |counts| Some(counts.dma_transfers)),
-    ("instructions", |counts| counts.instructions),
-];
 
 /// The tables of every scenario, and the explanation, for a terminal of this width.
 pub fn render(report: &Report, width: Option<u16>) -> String {
@@ -44,9 +29,6 @@ pub fn render(report: &Report, width: Option<u16>) -> String {
     text.push_str(&format!("{} {}\n", report.explanation(), report.noise()));
     text
 }
-
-/// A table as rows of texts. The first row has the heads.
-pub type Words = Vec<Vec<String>>;
 
 /// The overviews in Markdown, for a README.
 pub fn markdown(report: &Report) -> String {
