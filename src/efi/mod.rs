@@ -9,6 +9,7 @@ pub mod clock;
 pub mod configuration;
 pub mod device_path;
 pub mod events;
+pub mod exception;
 pub mod handles;
 pub mod information;
 pub mod memory;

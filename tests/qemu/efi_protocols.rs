@@ -64,6 +64,33 @@ fn random_numbers_and_device_paths_are_as_the_specification_has_them() {
     assert!(printed.contains("the EFI program returned: SUCCESS"), "{printed}");
 }
 
+#[test]
+fn bad_calls_are_refused_and_a_program_loads_itself_by_its_path_and_comes_back_by_exit() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let program = program(folder.path(), "efi_bad_calls.s", &[]);
+    let mut qemu = Machine { kernel: Some(program), memory: "128M", ..Machine::new(Kind::Q35) }.start();
+    qemu.wait_for("message", |qemu| qemu.com1().contains("the EFI program returned: "));
+    assert!(qemu.com1().contains("the EFI program returned: SUCCESS"), "{}", qemu.com1());
+}
+
+#[test]
+fn an_exception_in_a_program_names_the_program() {
+    let folder = TempDir::new().expect("a temporary folder");
+    for (fault, parts) in [
+        ("FAULT=0", ["CPU exception 6 at ", "0x1004 bytes into the EFI program VenMedia("]),
+        ("FAULT=1", ["CPU exception 14 at ", "outside of the EFI program VenMedia("]),
+        ("FAULT=2", ["CPU exception 14 at ", "the EFI program has used more than its 128 KiB of stack"]),
+        ("FAULT=3", ["CPU exception 14 at 0x0, ", "outside of the EFI program VenMedia("]),
+    ] {
+        let program = program(folder.path(), "efi_fault.s", &["--defsym", fault]);
+        let mut qemu = Machine { kernel: Some(program), memory: "128M", ..Machine::new(Kind::Q35) }.start();
+        qemu.wait_for("message", |qemu| qemu.com1().contains("CPU exception") && qemu.com1().ends_with('\n'));
+        let com1 = qemu.com1();
+        assert!(parts.iter().all(|part| com1.contains(part)), "{fault}: {com1}");
+        assert!(!com1.contains("defect of the firmware"), "{fault}: {com1}");
+    }
+}
+
 /// Runs the program that ends boot services.
 fn end(folder: &Path, returns: &str) -> Qemu {
     let program = program(folder, "efi_end.s", &["--defsym", returns]);

@@ -190,6 +190,19 @@ impl Services {
         self.images.list.iter().find(|image| image.handle == handle).copied().ok_or(Status::INVALID_PARAMETER)
     }
 
+    /// The image at an address, and its start.
+    #[must_use]
+    pub fn image_at(&self, address: PhysAddr) -> Option<(Handle, PhysAddr)> {
+        let image = self.images.list.iter().find(|image| image.placed.place.contains_addr(address))?;
+        Some((image.handle, image.placed.place.start()))
+    }
+
+    /// The device path that an image was loaded by, if there is one.
+    pub fn image_path(&self, machine: &mut impl Memory, handle: Handle) -> Option<Vec<u8>> {
+        let image = self.image(handle.raw()).ok()?;
+        machine.path(image.path).ok()
+    }
+
     /// The image that runs, if there is one: of several, the one that was started last.
     #[must_use]
     pub fn running(&self) -> Option<Handle> {
@@ -243,6 +256,16 @@ impl Services {
         let image = Image { handle, placed, interface, path: path_copy, is_started: false, is_first };
         heap::push_within_capacity(&mut self.images.list, image).map_err(no_room)?;
         Ok(handle)
+    }
+
+    /// Checks what [`Self::load_image`] needs besides a file, before one is read by its path.
+    ///
+    /// # Errors
+    /// Those of [`Self::load_image`].
+    pub fn check_load(&self, machine: &mut impl Memory, parent: u64, path: u64, at: u64) -> Result<(), Status> {
+        machine.check_number(at)?;
+        self.image(parent)?;
+        if path == 0 { Err(Status::NOT_FOUND) } else { Ok(()) }
     }
 
     /// `LoadImage` from `source`: address and length. The handle is written to `at`. The image is recorded by `record` before.

@@ -14,6 +14,7 @@
 mod events;
 mod exit;
 mod images;
+mod load;
 mod memory;
 mod pointers;
 mod protection;
@@ -27,6 +28,7 @@ use uefi_raw::Status;
 
 pub use self::events::Waited;
 pub use self::images::{Ended, Image, Placed, Record, Started, Unloading, protection};
+pub use self::load::{Caller, read_file};
 pub use self::memory::MapPlaces;
 pub use self::pointers::{Pointers, rest_address};
 pub use self::protocols::DEVICE_PATH;

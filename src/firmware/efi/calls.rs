@@ -9,7 +9,8 @@ use uefi_raw::table::boot::{AllocateType, MemoryType};
 use firstlight::boot::Error;
 use firstlight::efi::protocols::BufferError;
 use firstlight::efi::protocols::tcg2::ImageLoad;
-use firstlight::efi::services::{self, BOOT_SERVICES, Ended, MapPlaces, Pointers, Unloading, Waited};
+use firstlight::efi::services::{self, BOOT_SERVICES, Caller, Ended, MapPlaces, Pointers, Services, Unloading, Waited};
+use firstlight::fw_cfg;
 use firstlight::tpm::Action;
 
 use super::enter::{self, MOST_RUNNING};
@@ -99,6 +100,14 @@ pub fn checked<T>(machine: &mut PcMachine, result: Result<T, BufferError>, len_a
             }
             Err(error.status())
         }
+    }
+}
+
+/// The status of a transfer to the buffer of an image.
+pub fn status_of(error: Error) -> Status {
+    match error {
+        Error::FwCfg(fw_cfg::Error::Memory(_)) => Status::INVALID_PARAMETER,
+        _ => Status::DEVICE_ERROR,
     }
 }
 
@@ -243,14 +252,46 @@ extern "efiapi" fn install_configuration_table(guid: u64, table: u64) -> Status 
     call(|Running { machine, services, .. }| services.install_configuration_table(machine, guid, table))
 }
 
-extern "efiapi" fn load_image(_policy: u8, parent: u64, path: u64, source: u64, len: u64, at: u64) -> Status {
-    call(|Running { machine, services, tcg2, .. }| {
-        let mut record = |machine: &mut PcMachine, file, placed, path: &[u8]| match tcg2 {
-            Some(tcg2) => tcg2.measure_image(machine, file, &ImageLoad { placed, path }),
-            None => Ok(()),
-        };
-        services.load_image(machine, parent, path, (source, len), at, &mut record)
-    })
+extern "efiapi" fn load_image(policy: u8, parent: u64, path: u64, source: u64, len: u64, at: u64) -> Status {
+    let load = |source| {
+        call(|Running { machine, services, tcg2, .. }| {
+            let mut record = |machine: &mut PcMachine, file, placed, path: &[u8]| match tcg2 {
+                Some(tcg2) => tcg2.measure_image(machine, file, &ImageLoad { placed, path }),
+                None => Ok(()),
+            };
+            services.load_image(machine, parent, path, source, at, &mut record)
+        })
+    };
+    if source != 0 {
+        return load((source, len));
+    }
+    let checked = Images.with(|machine, services| services.check_load(machine, parent, path, at));
+    match checked.and_then(|()| services::read_file(&mut Images, path, policy != 0)) {
+        Err(status) => status,
+        Ok(file) => {
+            let loaded = load(file);
+            let (pool, _) = file;
+            // It is the firmware's, so it can be freed.
+            let _ = Images.with(|machine, services| services.free_pool(machine, pool));
+            loaded
+        }
+    }
+}
+
+/// Calls of functions of images.
+struct Images;
+
+impl Caller for Images {
+    type Machine = PcMachine;
+
+    fn with<R>(&mut self, work: impl FnOnce(&mut PcMachine, &mut Services) -> Result<R, Status>) -> Result<R, Status> {
+        with(|Running { machine, services, .. }| work(machine, services)).unwrap_or(Err(Status::DEVICE_ERROR))
+    }
+
+    fn call(&mut self, function: u64, arguments: [u64; 5]) -> Status {
+        // SAFETY: an image installed this function in a protocol, which has functions with these arguments.
+        Status(unsafe { enter::call_protocol(function, arguments) })
+    }
 }
 
 extern "efiapi" fn start_image(handle: u64, exit_len: u64, exit_data: u64) -> Status {

@@ -1,8 +1,8 @@
 //! Calls of an image's functions, and the way back out of an image that calls `Exit`.
 
 use core::arch::{asm, naked_asm};
-use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::{mem, ptr};
 
 use crate::machine::PcMachine;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
@@ -74,10 +74,26 @@ pub unsafe fn call(function: u64, first: u64, second: u64) -> usize {
     unsafe { call_on_stack(function, first, second, 0, AtomicU64::new(0).as_ptr()) }
 }
 
-/// The end of [`call_on_stack`]: the registers that it pushed, and the way back to its caller.
+/// Calls a function of a protocol with up to five arguments.
+///
+/// # Safety
+/// There is a function at `function` that takes them.
+pub unsafe fn call_protocol(function: u64, [a, b, c, d, e]: [u64; 5]) -> usize {
+    let function = ptr::with_exposed_provenance::<()>(function as usize);
+    // SAFETY: the caller promises the function. It takes as many of these arguments as it has.
+    let function =
+        unsafe { mem::transmute::<*const (), unsafe extern "efiapi" fn(u64, u64, u64, u64, u64) -> usize>(function) };
+    // SAFETY: as above.
+    unsafe { function(a, b, c, d, e) }
+}
+
+/// Room below the pushed registers for what `fxsave64` stores, at a multiple of 16: control words and vector registers.
+const VECTORS: u64 = 512 + 16;
+
+/// The end of [`call_on_stack`]: the registers that it stored and pushed, and the way back to its caller.
 macro_rules! back_to_caller {
     () => {
-        "pop r15\npop r14\npop r13\npop r12\npop rbp\npop rbx\nret"
+        "lea rcx, [rsp - {vectors}]\nand rcx, -16\nfxrstor64 [rcx]\npop r15\npop r14\npop r13\npop r12\npop rbp\npop rbx\nret"
     };
 }
 
@@ -85,8 +101,7 @@ macro_rules! back_to_caller {
 const PUSHED: usize = 6;
 
 /// Calls `function` as Microsoft's convention has it, on the stack that ends at `stack` unless that is zero. Stores the stack
-/// pointer in `entered`. The convention preserves the registers that are pushed, except for those that an image may break by
-/// `Exit`.
+/// pointer in `entered`. The convention preserves the registers that are stored and pushed, unless an image leaves by `Exit`.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn call_on_stack(
     function: u64,
@@ -104,6 +119,9 @@ unsafe extern "sysv64" fn call_on_stack(
         "push r15",
         "mov [r8], rsp",
         "mov rbx, rsp",
+        "lea rsp, [rsp - {vectors}]",
+        "and rsp, -16",
+        "fxsave64 [rsp]",
         "test rcx, rcx",
         "cmovnz rsp, rcx",
         "and rsp, -16",
@@ -118,13 +136,14 @@ unsafe extern "sysv64" fn call_on_stack(
         "cld",
         "mov rsp, rbx",
         back_to_caller!(),
+        vectors = const VECTORS,
     )
 }
 
 /// The end of [`call_on_stack`], with the stack pointer that it stored.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn return_from_call(entered: u64, status: usize) -> ! {
-    naked_asm!("cld", "mov rsp, rdi", "mov rax, rsi", back_to_caller!(),)
+    naked_asm!("cld", "mov rsp, rdi", "mov rax, rsi", back_to_caller!(), vectors = const VECTORS)
 }
 
 /// Passes the arguments of a function with any number of them on as the address of those after the first. They are put to where

@@ -12,7 +12,7 @@ use firstlight::efi::services::Pointers;
 use firstlight::fw_cfg::FwCfg;
 use zerocopy::IntoBytes;
 
-use super::calls::{call, checked};
+use super::calls::{call, checked, status_of};
 use super::state::Running;
 use crate::machine::PcMachine;
 
@@ -134,7 +134,7 @@ fn put(machine: &mut PcMachine, fw_cfg: &FwCfg, read: &Read<'static>, buffer: u6
         Read::Contents(pieces) => {
             let mut at = PhysAddr::new(buffer);
             for piece in pieces {
-                let loaded = piece.load(machine, fw_cfg, at).map_err(|_| Status::DEVICE_ERROR)?;
+                let loaded = piece.load(machine, fw_cfg, at).map_err(status_of)?;
                 at = loaded.end();
             }
             Ok(())

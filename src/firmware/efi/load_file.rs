@@ -7,7 +7,7 @@ use firstlight::efi::device_path::DevicePath;
 use firstlight::efi::protocols::load_file::LoadFile2;
 use firstlight::efi::services::Pointers;
 
-use super::calls::{call, checked};
+use super::calls::{call, checked, status_of};
 use super::state::Running;
 
 /// The protocol's function.
@@ -25,7 +25,7 @@ extern "efiapi" fn load_file(_this: u64, path: u64, policy: u8, len_at: u64, buf
         let len = file.load(path, policy != 0, if buffer == 0 { 0 } else { room });
         let len = checked(machine, len, len_at)?;
         machine.set_number(len_at, len)?;
-        initrd.load(machine, &program.fw_cfg, PhysAddr::new(buffer)).map_err(|_| Status::DEVICE_ERROR)?;
+        initrd.load(machine, &program.fw_cfg, PhysAddr::new(buffer)).map_err(status_of)?;
         Ok(())
     })
 }

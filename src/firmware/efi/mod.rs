@@ -20,9 +20,12 @@ mod random;
 mod state;
 mod tcg2;
 
-use firstlight::addr::Alignment;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use firstlight::addr::{Alignment, PhysAddr};
 use firstlight::boot::{EfiProgram, Error};
 use firstlight::efi::device_path::{DevicePath, PathBuilder};
+use firstlight::efi::exception::{Exception, Origin, Report};
 use firstlight::efi::information::install_services;
 use firstlight::efi::memory::Memory as ImageMemory;
 use firstlight::efi::protocols::file_system::{Volume, VolumeFile};
@@ -36,6 +39,7 @@ use firstlight::efi::variables::Phase;
 use firstlight::failure::Failure;
 use firstlight::hal::Protect;
 use firstlight::hal::paging::Access;
+use firstlight::layout;
 use firstlight::logging::Terminal;
 use uefi_raw::Status;
 use uefi_raw::protocol::console::{GraphicsOutputProtocol, SimpleTextInputProtocol, SimpleTextOutputProtocol};
@@ -48,7 +52,8 @@ use uefi_raw::protocol::rng::RngProtocol;
 use uefi_raw::table::boot::EventType;
 use zerocopy::IntoBytes;
 
-use crate::machine::{PcMachine, PcPorts};
+use crate::machine::{PcMachine, PcPorts, VIRTUAL_OFFSET};
+use crate::report;
 use state::Running;
 
 /// Runs a program. Returns only if the program does, or cannot be started.
@@ -117,6 +122,7 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
     let (guard, stack) = program.stack.split_at(Alignment::PAGE.bytes());
     let own = [(guard, Access::Constants), (stack, Access::Data)];
     services.protect_image(&mut machine, program.protection.iter().copied().chain(own))?;
+    GUARD.store(guard.start().get(), Relaxed);
     // Without NX, execution cannot be forbidden.
     if machine.access(stack) == Ok(Some(Access::Data)) {
         let interface = services.pool_of(&mut machine, memory_attribute::interface().as_bytes())?;
@@ -157,6 +163,41 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
         received: 0,
     };
     Ok((running, image.raw()))
+}
+
+/// The start of the page below the stack of images, while there is one.
+static GUARD: AtomicU64 = AtomicU64::new(0);
+/// The page fault's vector.
+const PAGE_FAULT: u64 = 14;
+/// The firmware's code begins here.
+const OWN_CODE: u64 = VIRTUAL_OFFSET.wrapping_sub(layout::FIRMWARE_ROM.len());
+
+/// Reports an exception that an image has caused. `false` if it is the firmware's own.
+pub fn report_exception(exception: Exception) -> bool {
+    let guard = GUARD.load(Relaxed);
+    let is_overflow = guard != 0 && exception.cr2.wrapping_sub(guard) < Alignment::PAGE.bytes();
+    if is_overflow && exception.vector == PAGE_FAULT {
+        report(&Report { exception, origin: Origin::Stack });
+        return true;
+    }
+    if exception.rip >= OWN_CODE {
+        return false;
+    }
+    // While an image executes, nothing has borrowed the services.
+    let reported = state::with(|Running { machine, services, .. }| {
+        let rip = PhysAddr::new(exception.rip);
+        let found = services.image_at(rip);
+        let handle = found.map(|(handle, _)| handle).or_else(|| services.running())?;
+        let path = services.image_path(machine, handle);
+        let path = path.as_deref().and_then(DevicePath::parse);
+        let origin = match found {
+            Some((_, start)) => Origin::Image { path, offset: rip.get().wrapping_sub(start.get()) },
+            None => Origin::Outside { path },
+        };
+        report(&Report { exception, origin });
+        Some(())
+    });
+    reported.flatten().is_some()
 }
 
 fn no_room<E>(_: E) -> Status {

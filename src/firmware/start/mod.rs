@@ -14,6 +14,7 @@ use core::arch::{asm, global_asm};
 use core::fmt;
 
 use crate::machine::VIRTUAL_OFFSET;
+use firstlight::efi::exception::Exception;
 use firstlight::smbios::SHORT_RELEASE_DATE;
 pub use handover::{hand_over, wake};
 use x86_64::registers::control::Cr2;
@@ -38,21 +39,16 @@ global_asm!(
 const WITH_ERROR_CODE: u32 =
     1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
 
-/// The exception's data on the stack.
-struct Exception {
-    vector: u64,
-    error_code: u64,
-    rip: u64,
-    cr2: u64,
-}
+/// An exception in the firmware.
+struct Defect(Exception);
 
-impl fmt::Display for Exception {
+impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Exception { vector, error_code, rip, cr2 } = self.0;
         write!(
             f,
-            "CPU exception {} at {:#x}, error code {:#x}, CR2 {:#x}: this is a defect of the firmware or a CPU that \
-             lacks what it needs; please report it with the host's command line",
-            self.vector, self.rip, self.error_code, self.cr2
+            "CPU exception {vector} at {rip:#x}, error code {error_code:#x}, CR2 {cr2:#x}: this is a defect of the firmware \
+             or a CPU that lacks what it needs; please report it with the host's command line",
         )
     }
 }
@@ -71,7 +67,9 @@ unsafe extern "C" fn exception(frame: *const u64) -> ! {
     let third = unsafe { frame.wrapping_add(2).read() };
     let (error_code, rip) = if has_code { (second, third) } else { (0, second) };
     let exception = Exception { vector, error_code, rip, cr2: Cr2::read_raw() };
-    super::report(&exception);
+    if !super::efi::report_exception(exception) {
+        super::report(&Defect(exception));
+    }
     super::halt()
 }
 

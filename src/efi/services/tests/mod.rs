@@ -4,6 +4,7 @@ extern crate std;
 
 mod events;
 mod images;
+mod load;
 mod memory;
 mod protection;
 mod protocols;
