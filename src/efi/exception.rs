@@ -61,8 +61,8 @@ impl fmt::Display for Report<'_> {
             }
         }
         f.write_str(
-            ": this is a defect of the program, or the CPU lacks what it needs; try another version of it, or another CPU \
-             (QEMU -cpu)",
+            ": this is a defect of the program, or the machine lacks what it needs; try more memory (QEMU -m), another CPU \
+             (-cpu), or another version of the program",
         )
     }
 }

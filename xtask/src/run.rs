@@ -312,7 +312,8 @@ fn watch(command: &Command, mut to: impl Write, limit: Option<Duration>, console
             }
         };
         let text = String::from_utf8_lossy(&line);
-        if let Some(text) = text.trim().strip_prefix(FIRMWARE_ERROR).filter(|_| error.is_none()) {
+        // An EFI program may have left a line open, or the colours of its text.
+        if let Some((_, text)) = text.split_once(FIRMWARE_ERROR).filter(|_| error.is_none()) {
             error = Some(text.trim().to_owned());
             deadline = Some(Instant::now() + LAST_WORDS);
         } else if text.trim() == REPORT_END {
@@ -435,7 +436,7 @@ mod tests {
     #[test]
     fn an_efi_program_that_returns_success_is_one() {
         let result = |status| {
-            let line = format!("echo 'firstlight: error: the EFI program returned: {status}; more'");
+            let line = format!("printf '\\033[0;37;40mfirstlight: error: the EFI program returned: {status}; more\\n'");
             watch(&shell(&line), io::sink(), None, Console::Other)
         };
         assert!(result("SUCCESS").is_ok());

@@ -53,6 +53,10 @@ pub const VIRTUAL_ADDRESS_CHANGE: Guid = guid!("13fa7698-c831-49c7-87ea-8f43fcc2
 /// A point in time or a duration, in units of 100 ns.
 pub type Time = u64;
 
+/// The tick of the timers: 1 ms. A shorter time counts as a tick, as zero does in UEFI 7.1, `SetTimer`. So a timer that is set
+/// again by its own function, or that repeats at once, does not keep a service from returning.
+pub const TICK: Time = 10_000;
+
 /// A notification function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function {
@@ -238,12 +242,13 @@ impl Events {
         Err(Status::NOT_READY)
     }
 
-    /// Sets a timer to expire `after` this time from `now`, and periodically if `is_periodic`.
+    /// Sets a timer to expire `after` this time from `now`, at least a [`TICK`], and periodically if `is_periodic`.
     ///
     /// # Errors
     /// `INVALID_PARAMETER` without the event, and for one that has no timer.
     pub fn set_timer(&mut self, event: Event, now: Time, after: Time, is_periodic: bool) -> Result<(), Status> {
         let entry = self.timer(event)?;
+        let after = after.max(TICK);
         entry.timer = Some(Timer { at: now.saturating_add(after), period: is_periodic.then_some(after) });
         Ok(())
     }

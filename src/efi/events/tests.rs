@@ -161,7 +161,7 @@ fn what_is_closed_is_not_run_and_not_there() {
     assert_eq!(events.close(event), Err(Status::INVALID_PARAMETER));
     assert_eq!(events.signal(event), Err(Status::INVALID_PARAMETER));
     assert_eq!(events.check(event), Err(Status::INVALID_PARAMETER));
-    assert_eq!(events.set_timer(event, 0, 1, false), Err(Status::INVALID_PARAMETER));
+    assert_eq!(events.set_timer(event, 0, TICK, false), Err(Status::INVALID_PARAMETER));
     assert_eq!(events.stop_timer(event), Err(Status::INVALID_PARAMETER));
     let next = made(&mut events, SIGNAL, Tpl::CALLBACK);
     assert_ne!(next, event);
@@ -171,31 +171,45 @@ fn what_is_closed_is_not_run_and_not_there() {
 fn a_timer_expires_once_or_again_and_again() {
     let mut events = Events::new();
     let [once, again] = [(); 2].map(|()| events.create(TIMER, None, None).unwrap());
-    events.set_timer(once, 100, 10, false).unwrap();
-    events.set_timer(again, 100, 10, true).unwrap();
+    events.set_timer(once, 10 * TICK, TICK, false).unwrap();
+    events.set_timer(again, 10 * TICK, TICK, true).unwrap();
     let expired = |events: &mut Events, now| {
         events.advance(now);
         [once, again].map(|event| events.check(event).is_ok())
     };
-    assert_eq!(expired(&mut events, 109), [false, false]);
-    assert_eq!(expired(&mut events, 110), [true, true]);
-    assert_eq!(expired(&mut events, 119), [false, false]);
-    assert_eq!(expired(&mut events, 150), [false, true]);
-    assert_eq!(expired(&mut events, 160), [false, true]);
+    assert_eq!(expired(&mut events, 11 * TICK - 1), [false, false]);
+    assert_eq!(expired(&mut events, 11 * TICK), [true, true]);
+    assert_eq!(expired(&mut events, 12 * TICK - 1), [false, false]);
+    assert_eq!(expired(&mut events, 15 * TICK), [false, true]);
+    assert_eq!(expired(&mut events, 16 * TICK), [false, true]);
     events.stop_timer(again).unwrap();
-    assert_eq!(expired(&mut events, 1000), [false, false]);
-    events.set_timer(once, 1000, 0, false).unwrap();
-    assert_eq!(expired(&mut events, 1000), [true, false]);
-    events.set_timer(once, 1000, Time::MAX, false).unwrap();
-    assert_eq!(expired(&mut events, 2000), [false, false]);
+    assert_eq!(expired(&mut events, 100 * TICK), [false, false]);
+    events.set_timer(once, 100 * TICK, Time::MAX, false).unwrap();
+    assert_eq!(expired(&mut events, 200 * TICK), [false, false]);
     events.stop_timers();
     assert_eq!(expired(&mut events, Time::MAX), [false, false]);
+}
+
+#[test]
+fn a_time_of_zero_is_the_next_tick() {
+    let mut events = Events::new();
+    for is_periodic in [false, true] {
+        let event = events.create(TIMER, None, None).unwrap();
+        events.set_timer(event, 5, 0, is_periodic).unwrap();
+        events.advance(5 + TICK - 1);
+        assert_eq!(events.check(event), Err(Status::NOT_READY));
+        events.advance(5 + TICK);
+        assert_eq!(events.check(event), Ok(()));
+        // The same time again: a periodic timer has been set anew, and does not expire twice.
+        events.advance(5 + TICK);
+        assert_eq!(events.check(event), Err(Status::NOT_READY));
+    }
 }
 
 #[test]
 fn only_an_event_with_a_timer_has_one() {
     let mut events = Events::new();
     let event = made(&mut events, SIGNAL, Tpl::CALLBACK);
-    assert_eq!(events.set_timer(event, 0, 1, false), Err(Status::INVALID_PARAMETER));
+    assert_eq!(events.set_timer(event, 0, TICK, false), Err(Status::INVALID_PARAMETER));
     assert_eq!(events.stop_timer(event), Err(Status::INVALID_PARAMETER));
 }

@@ -37,7 +37,7 @@ impl Services {
         pages: u64,
         at: u64,
     ) -> Result<(), Status> {
-        let address = machine.number(at)?;
+        let address = machine.check_number(at)?;
         let wanted = match how {
             AllocateType::ANY_PAGES => Wanted::AnyPages,
             AllocateType::MAX_ADDRESS => Wanted::MaxAddress(address),

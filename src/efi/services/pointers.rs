@@ -66,12 +66,15 @@ pub trait Pointers: Memory {
         if at == 0 { Ok(()) } else { self.set_number(at, number) }
     }
 
-    /// Checks that a number can be written to `at`.
+    /// Checks that a number can be read from `at` and written there, before a service takes what it will return there. Returns
+    /// the number.
     ///
     /// # Errors
     /// `INVALID_PARAMETER`.
-    fn check_number(&mut self, at: u64) -> Result<(), Status> {
-        self.number(at).map(|_| ())
+    fn check_number(&mut self, at: u64) -> Result<u64, Status> {
+        let number = self.number(at)?;
+        self.set_number(at, number)?;
+        Ok(number)
     }
 
     /// The GUID at `at`.

@@ -111,14 +111,12 @@ pub fn status_of(error: Error) -> Status {
     }
 }
 
-/// Runs the notifications that may run at the present level, with nothing borrowed.
+/// Runs the notifications that may run at the present level, with nothing borrowed. Timers expire once a call, so that one that
+/// is set again by its function does not keep the caller here.
 fn notify() {
+    with(|running| running.advance());
     loop {
-        let next = with(|running| {
-            running.advance();
-            running.services.events.begin()
-        });
-        let Some(Some(notification)) = next else { return };
+        let Some(Some(notification)) = with(|running| running.services.events.begin()) else { return };
         let function = notification.function;
         // SAFETY: an image passed this function to be called with the event and its context.
         unsafe { enter::call(function.address.get(), notification.event.raw(), function.context) };

@@ -1,6 +1,7 @@
 //! Event services.
 
 use super::*;
+use crate::efi::events::TICK;
 
 const TIMER: u32 = 0x8000_0000;
 const NOTIFY_SIGNAL: u32 = 0x200;
@@ -74,13 +75,13 @@ fn a_timer_is_set_and_cancelled() {
     let services = &mut test.services;
     assert_eq!(services.set_timer(100, plain, 2, 1), Err(Status::INVALID_PARAMETER));
     assert_eq!(services.set_timer(100, event, 3, 1), Err(Status::INVALID_PARAMETER));
-    assert_eq!(services.set_timer(100, event, 2, 10), Ok(()));
-    services.events.advance(109);
+    assert_eq!(services.set_timer(100, event, 2, TICK), Ok(()));
+    services.events.advance(99 + TICK);
     assert_eq!(services.check_event(event), Ok(Waited::Pending));
-    services.events.advance(110);
+    services.events.advance(100 + TICK);
     assert_eq!(services.check_event(event), Ok(Waited::Done));
     assert!(!services.events.has_timers());
-    assert_eq!(services.set_timer(100, event, 1, 10), Ok(()));
+    assert_eq!(services.set_timer(100, event, 1, TICK), Ok(()));
     assert!(services.events.has_timers());
     assert_eq!(services.set_timer(100, event, 0, 0), Ok(()));
     assert!(!services.events.has_timers());

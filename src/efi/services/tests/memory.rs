@@ -25,6 +25,22 @@ fn pages_are_allocated_where_they_are_wanted() {
 }
 
 #[test]
+fn nothing_is_taken_if_its_place_cannot_be_written() {
+    use crate::hal::{Protect, paging};
+    let mut test = Test::new();
+    let page = |at| PhysRange::new(PhysAddr::new(at), 0x1000).unwrap();
+    let at = 0x30_0000;
+    test.machine.memory.store(at, &[0; 16]);
+    test.machine.protect(page(at), paging::Access::Constants, page(0x31_0000)).unwrap();
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    let key = services.memory.key();
+    assert_eq!(services.allocate_pages(machine, AllocateType::ANY_PAGES, DATA, 1, at), Err(Status::INVALID_PARAMETER));
+    assert_eq!(services.allocate_pool(machine, DATA, 8, at), Err(Status::INVALID_PARAMETER));
+    assert_eq!(services.create_event(machine, 0, 8, 0, 0, 0, at), Err(Status::INVALID_PARAMETER));
+    assert_eq!(services.memory.key(), key);
+}
+
+#[test]
 fn what_the_map_shows_as_free_can_be_allocated_at_its_address() {
     let mut test = Test::new();
     let free = test.services.memory.descriptors().find(|shown| shown.ty == MemoryType::CONVENTIONAL).unwrap();
