@@ -693,6 +693,9 @@ impl Cpu for FakeMachine {
     fn random(&mut self) -> Option<u64> {
         self.random.pop()
     }
+    fn seed(&mut self) -> Option<u64> {
+        self.random.pop()
+    }
     fn runtime_services(&self) -> &'static [u8] {
         self.runtime_services
     }

@@ -178,6 +178,9 @@ pub trait Cpu {
     ) -> Result<(), MemoryError>;
     /// 64 random bits from the CPU (RDRAND), if it has the instruction and it succeeds.
     fn random(&mut self) -> Option<u64>;
+    /// 64 random bits from the source of the CPU's generator (RDSEED), if it has some at the moment. Only a CPU that has the
+    /// instruction according to CPUID may be asked. Any other raises a fault, which stops the firmware.
+    fn seed(&mut self) -> Option<u64>;
     /// The image of the EFI runtime services ([`crate::efi::runtime`]). Empty in a firmware that was built without it.
     fn runtime_services(&self) -> &'static [u8];
 }

@@ -1,4 +1,5 @@
 # An EFI program that calls protocols of the firmware, and returns success, or the number of the step that failed.
+# SEED is 1 on a CPU with RDSEED, else 0.
 
 .include "efi_header.s"
 
@@ -33,7 +34,7 @@ start:
     mov rdi, rdx
     xor ebx, ebx
 
-    # Steps 1 to 6: random numbers, which are not the same twice.
+    # Steps 1 to 7: random numbers, which are not the same twice.
     locate rng
     mov rcx, rsi
     xor edx, edx
@@ -61,7 +62,7 @@ start:
     mov rdx, 0x8000000000000003
     cmp rax, rdx
     check z
-    # There is one algorithm, of 16 bytes.
+    # There are one or two algorithms, of 16 bytes each.
     mov rcx, rsi
     lea rdx, [rip + size]
     xor r8d, r8d
@@ -69,10 +70,27 @@ start:
     mov rdx, 0x8000000000000005
     cmp rax, rdx
     jnz failed
-    cmp qword ptr [rip + size], 16
+    cmp qword ptr [rip + size], 16 * (1 + SEED)
     check z
+    # Raw numbers are there, or not supported.
+    mov rcx, rsi
+    lea rdx, [rip + raw]
+    mov r8d, 8
+    lea r9, [rip + first]
+    call [rsi + 8]
+.if SEED
+    test rax, rax
+    jnz failed
+    mov rax, [rip + first]
+    cmp rax, [rip + second]
+    check nz
+.else
+    mov rdx, 0x8000000000000003
+    cmp rax, rdx
+    check z
+.endif
 
-    # Steps 7 to 9: a path and a node of text.
+    # Steps 8 to 10: a path and a node of text.
     locate from_text
     lea rcx, [rip + path_text]
     call [rsi + 8]                      # ConvertTextToDevicePath
@@ -85,7 +103,7 @@ start:
     test rax, rax
     check nz
 
-    # Steps 10 to 17: paths made of these.
+    # Steps 11 to 18: paths made of these.
     locate utilities
     mov rcx, [rip + path]
     call [rsi]                          # GetDevicePathSize
@@ -124,7 +142,7 @@ start:
     test rax, rax
     check z
 
-    # Steps 18 to 20: the text of a path.
+    # Steps 19 to 21: the text of a path.
     locate to_text
     mov rcx, [rip + both]
     xor edx, edx
@@ -156,6 +174,10 @@ counter_mode:
     .long 0x44f0de6e
     .short 0x4d8c, 0x4045
     .byte 0xa8, 0xc7, 0x4d, 0xd1, 0x68, 0x85, 0x6b, 0x9e
+raw:
+    .long 0xe43176d7
+    .short 0xb6e8, 0x4827
+    .byte 0xb7, 0x84, 0x7f, 0xfd, 0xc4, 0xb6, 0x85, 0x61
 utilities:
     .long 0x0379be4e
     .short 0xd706, 0x437d

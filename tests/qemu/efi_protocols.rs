@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::efi_entry::ON;
 use crate::efi_unified::{STUB, unified};
 use crate::environment;
-use crate::machine::{Kind, Machine, Qemu};
+use crate::machine::{Emulator, Kind, Machine, Qemu};
 use crate::script;
 
 /// Assembles a program of `tests/kernels` with these arguments.
@@ -30,10 +30,11 @@ fn program(folder: &Path, source: &str, arguments: &[&str]) -> PathBuf {
 }
 
 /// Runs the program that calls protocols to its end, and returns what is on the console.
-fn run_program(machine: &Machine) -> String {
+fn run_program(machine: &Machine, has_seed: bool) -> String {
     let folder = TempDir::new().expect("a temporary folder");
-    let machine =
-        Machine { kernel: Some(program(folder.path(), "efi_protocols.s", &[])), memory: "128M", ..machine.clone() };
+    let seed = format!("SEED={}", u8::from(has_seed));
+    let program = program(folder.path(), "efi_protocols.s", &["--defsym", &seed]);
+    let machine = Machine { kernel: Some(program), memory: "128M", ..machine.clone() };
     let mut qemu = machine.start();
     qemu.wait_for("message", |qemu| qemu.com1().contains("the EFI program returned: "));
     qemu.com1()
@@ -59,8 +60,16 @@ pub fn run_in_unified(machine: &Machine, suite: &str, script: &str) -> Option<(V
 
 #[test]
 fn random_numbers_and_device_paths_are_as_the_specification_has_them() {
-    let printed = run_program(&Machine::new(Kind::Q35).with("-cpu max"));
+    let printed = run_program(&Machine::new(Kind::Q35).with("-cpu max,-rdseed"), false);
     assert!(printed.contains("VenMedia(1428F772-B64A-441E-B8C3-9EBDD7F893C7)/kernel"), "{printed}");
+    assert!(printed.contains("the EFI program returned: SUCCESS"), "{printed}");
+}
+
+/// QEMU emulates RDSEED from version 8.1 on.
+#[test]
+fn raw_random_numbers_are_there_with_rdseed() {
+    let Some(emulator) = Emulator::newer() else { return };
+    let printed = run_program(&Machine { emulator, ..Machine::new(Kind::Q35) }.with("-cpu max"), true);
     assert!(printed.contains("the EFI program returned: SUCCESS"), "{printed}");
 }
 
@@ -127,7 +136,7 @@ fn a_program_that_returns_after_the_end_of_boot_services_is_an_error() {
 /// The program's first step looks for the protocol.
 #[test]
 fn there_are_no_random_numbers_on_a_cpu_without_them() {
-    let printed = run_program(&Machine::new(Kind::Q35).with("-cpu qemu64"));
+    let printed = run_program(&Machine::new(Kind::Q35).with("-cpu qemu64"), false);
     assert!(printed.contains("the EFI program returned: ") && !printed.contains("SUCCESS"), "{printed}");
 }
 

@@ -10,6 +10,7 @@ use uefi_raw::protocol::rng::RngAlgorithmType;
 use uefi_raw::{Guid, Status};
 
 use super::{BufferError, check_room};
+use crate::hal::Cpu;
 
 /// What RDRAND is: a generator by NIST SP 800-90A (edk2 `SecurityPkg/RandomNumberGenerator/RngDxe`).
 const RDRAND: Guid = RngAlgorithmType::ALGORITHM_SP800_90_CTR_256.0;
@@ -21,6 +22,10 @@ const GUID_LEN: usize = 16;
 /// As many times RDRAND is asked (Intel SDM volume 1, 7.3.17.1). RDSEED may have nothing for longer.
 const TRIES: u32 = 10;
 const SEED_TRIES: u32 = 1000;
+
+/// CPUID's leaf of further features, and RDSEED in its EBX (Intel SDM volume 2, CPUID, leaf 07H).
+const FEATURES_LEAF: u32 = 7;
+const HAS_RDSEED: u32 = 1 << 18;
 
 /// An instruction of the CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +44,14 @@ pub struct Random {
 
 impl Random {
     /// Those of a CPU with RDRAND, and with RDSEED if `has_seed`.
-    #[must_use]
-    pub const fn new(has_seed: bool) -> Self {
+    const fn new(has_seed: bool) -> Self {
         Self { has_seed }
+    }
+
+    /// Those of this CPU, which has RDRAND. This executes CPUID twice, so it is for calls of the protocol only.
+    pub fn of_cpu(cpu: &mut impl Cpu) -> Self {
+        let has_leaf = cpu.cpuid(0, 0).eax >= FEATURES_LEAF;
+        Self::new(has_leaf && cpu.cpuid(FEATURES_LEAF, 0).ebx & HAS_RDSEED != 0)
     }
 
     /// `GetInfo`: the GUIDs of the algorithms, the default first, if they have room in `room` bytes.
@@ -92,6 +102,8 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::fakes::machine::FakeMachine;
+    use crate::hal::Cpuid;
 
     /// Gets `len` bytes by an algorithm. Each number is the count of numbers before it, in all of its bytes.
     fn get(random: Random, algorithm: Option<Guid>, len: usize) -> (Result<(), Status>, Vec<u8>, Vec<Generator>) {
@@ -120,6 +132,18 @@ mod tests {
         let none = (Err(Status::UNSUPPORTED), std::vec![0xee; 8], Vec::new());
         assert_eq!(get(Random::new(false), Some(RDSEED), 8), none);
         assert_eq!(get(Random::new(true), Some(RngAlgorithmType::ALGORITHM_X9_31_AES.0), 8), none);
+    }
+
+    #[test]
+    fn raw_numbers_are_there_if_cpuid_says_so_in_a_leaf_that_the_cpu_has() {
+        for (highest, features, has_seed) in
+            [(7, 1 << 18, true), (0x16, u32::MAX, true), (7, !(1 << 18), false), (6, u32::MAX, false)]
+        {
+            let mut machine = FakeMachine::new();
+            machine.cpuid.insert((0, 0), Cpuid { eax: highest, ..Cpuid::default() });
+            machine.cpuid.insert((7, 0), Cpuid { ebx: features, ..Cpuid::default() });
+            assert_eq!(Random::of_cpu(&mut machine), Random::new(has_seed), "{highest} {features:#x}");
+        }
     }
 
     #[test]

@@ -9,8 +9,6 @@ use firstlight::hal::Cpu;
 use super::calls::{call, checked};
 use super::state::Running;
 
-/// The CPU's generators. The machine asks RDRAND alone.
-const RANDOM: Random = Random::new(false);
 /// The numbers that are made at once, in bytes.
 const PIECE: usize = 64;
 
@@ -22,7 +20,8 @@ pub fn interface() -> [u64; 2] {
 extern "efiapi" fn get_info(_this: u64, len_at: u64, list: u64) -> Status {
     call(|Running { machine, .. }| {
         let room = machine.number(len_at)?;
-        let info = checked(machine, RANDOM.info(if list == 0 { 0 } else { room }), len_at)?;
+        let info = Random::of_cpu(machine).info(if list == 0 { 0 } else { room });
+        let info = checked(machine, info, len_at)?;
         machine.put(list, &info)?;
         machine.set_number(len_at, info.len() as u64)
     })
@@ -31,13 +30,14 @@ extern "efiapi" fn get_info(_this: u64, len_at: u64, list: u64) -> Status {
 extern "efiapi" fn get_rng(_this: u64, algorithm: u64, len: u64, at: u64) -> Status {
     call(|Running { machine, .. }| {
         let algorithm = if algorithm == 0 { None } else { Some(machine.guid(algorithm)?) };
+        let random = Random::of_cpu(machine);
         let (mut left, mut at) = (len, at);
         loop {
             let mut bytes = [0; PIECE];
             let (piece, _) = bytes.split_at_mut_checked(left.min(PIECE as u64) as usize).ok_or(Status::DEVICE_ERROR)?;
-            RANDOM.get(algorithm, piece, &mut |generator| match generator {
+            random.get(algorithm, piece, &mut |generator| match generator {
                 Generator::Rdrand => machine.random(),
-                Generator::Rdseed => None,
+                Generator::Rdseed => machine.seed(),
             })?;
             machine.put(at, piece)?;
             left = left.saturating_sub(piece.len() as u64);

@@ -1,8 +1,8 @@
 //! CPUID, model-specific registers, the time stamp counter, and the code of CPUs that are started.
 
-use core::arch::global_asm;
 use core::arch::x86_64::{__cpuid_count, _rdtsc};
-use core::ptr;
+use core::arch::{asm, global_asm};
+use core::{hint, ptr};
 
 use firstlight::hal::clock::{Clock, time_stamp_rate};
 use firstlight::hal::startup::{self, CODE_LEN, LocalApic, MOST_WRITES, Mailbox, X2APIC_COMMAND};
@@ -79,6 +79,19 @@ impl Cpu for PcMachine {
         // None if CPUID does not report it (leaf 1, ECX bit 30).
         let source = RdRand::new()?;
         (0..RANDOM_TRIES).find_map(|_| source.get_u64())
+    }
+
+    fn seed(&mut self) -> Option<u64> {
+        let (seed, success): (u64, u8);
+        // SAFETY: the instruction only writes the register and the flags. On a CPU without it, it raises a fault, which stops the
+        // firmware with a message and breaks no invariant.
+        unsafe { asm!("rdseed {}", "setc {}", out(reg) seed, out(reg_byte) success, options(nomem, nostack)) };
+        if success == 0 {
+            // Other CPUs may use the source. Intel advises a pause (SDM volume 1, 7.3.17.2).
+            hint::spin_loop();
+            return None;
+        }
+        Some(seed)
     }
 
     fn runtime_services(&self) -> &'static [u8] {

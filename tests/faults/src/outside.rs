@@ -87,6 +87,7 @@ impl Cpu for Outside {
         write_msr(&mut self, register: u32, value: u64);
         run_others(&mut self, apic: LocalApic, mailbox: &mut Mailbox, others: u32) -> Result<(), MemoryError>;
         random(&mut self) -> Option<u64>;
+        seed(&mut self) -> Option<u64>;
     }
 
     fn runtime_services(&self) -> &'static [u8] {

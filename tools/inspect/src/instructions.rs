@@ -27,14 +27,19 @@ const ALLOWED: [CpuidFeature; 13] = [
 /// Whether some host cannot run it.
 ///
 /// `tzcnt` is allowed. The compiler uses it in place of `bsf` if the operand is not zero: a CPU without `tzcnt` executes the same
-/// bytes as `bsf`, with the same result. `rdrand` is allowed: the firmware asks CPUID first. `fninit`,
+/// bytes as `bsf`, with the same result. `rdrand` and `rdseed` are allowed: the firmware asks CPUID first. `fninit`,
 /// `fxsave64` and `fxrstor64` are allowed: they run before and after an EFI program, which may use the FPU.
 fn is_foreign(instruction: &Instruction) -> bool {
     let allowed = |feature| ALLOWED.contains(feature);
     instruction.is_invalid()
         || (!matches!(
             instruction.mnemonic(),
-            Mnemonic::Tzcnt | Mnemonic::Rdrand | Mnemonic::Fninit | Mnemonic::Fxsave64 | Mnemonic::Fxrstor64
+            Mnemonic::Tzcnt
+                | Mnemonic::Rdrand
+                | Mnemonic::Rdseed
+                | Mnemonic::Fninit
+                | Mnemonic::Fxsave64
+                | Mnemonic::Fxrstor64
         ) && !instruction.cpuid_features().iter().all(allowed))
 }
 
