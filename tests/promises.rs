@@ -1,14 +1,15 @@
-//! Every test that a page names exists. The threat model and the page on memory protection name tests for each promise, and
-//! the page on fuzzing names one for each finding.
+//! Every test that a page names exists. The threat model and the page on memory protection name tests for each promise,
+//! the page on fuzzing names one for each finding, and the page on EFI one for each pitfall.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pages, and what the lines before the table begin with that has tests in the last cells of its rows.
-const PAGES: [(&str, &str); 3] = [
+const PAGES: [(&str, &str); 4] = [
     ("docs/threat-model.md", "## What is promised"),
     ("docs/isolation.md", "| promise | test (`tests/qemu/`) |"),
     ("docs/fuzzing.md", "| found | test |"),
+    ("docs/efi.md", "| pitfall | test |"),
 ];
 /// Where tests are; each fuzz target is a file.
 const TESTS: [&str; 5] = ["src", "tests", "xtask/src", "tools", "fuzz/tests"];

@@ -286,7 +286,12 @@ fn mib(bytes: u64) -> u64 {
 }
 
 fn after_return(status: Status) -> &'static str {
-    if status == Status::SUCCESS { "there is nothing else to boot" } else { "what it printed before may say why" }
+    match status {
+        Status::SUCCESS => "there is nothing else to boot",
+        // systemd's stub before version 258.
+        Status::ALREADY_STARTED => "if it has an initrd of its own, pass no other with it",
+        _ => "what it printed before may say why",
+    }
 }
 
 fn entry_advice(entry: PhysAddr) -> &'static str {

@@ -54,6 +54,12 @@ fn a_kernel_boots_by_efi_on_the_first_cpu_with_64_bits() {
     report(&Machine { memory: "256M", ..Machine::new(Kind::Q35) }.with("-cpu qemu64"), "");
 }
 
+/// Without NX there is no `EFI_MEMORY_ATTRIBUTE_PROTOCOL`, which the stub asks for.
+#[test]
+fn a_kernel_boots_by_efi_without_the_protocol_for_access_to_memory() {
+    report(&Machine { memory: "256M", ..Machine::new(Kind::Q35) }.with("-cpu qemu64,-nx"), "");
+}
+
 #[test]
 fn a_kernel_boots_by_efi_on_microvm() {
     report(&microvm::machine(&["acpi", "isa-serial", "rtc"]), TSC_IS_KNOWN);

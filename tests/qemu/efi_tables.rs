@@ -4,6 +4,7 @@
 //! No x86 kernel of Debian's has a driver for the EFI clock (`RTC_DRV_EFI` excludes x86), so the probe calls the time services.
 
 use std::fs;
+use std::ops::Range;
 
 use tempfile::TempDir;
 
@@ -173,7 +174,7 @@ const BUFFER_TOO_SMALL: u64 = 1 << 63 | 5;
 const NOT_FOUND: u64 = 1 << 63 | 14;
 
 /// The runtime services by their places in the table.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Service {
     GetTime = 0,
     SetTime = 1,
@@ -289,6 +290,7 @@ impl Services {
         assert_eq!(self.set("a", attributes, b"some data"), SUCCESS);
         assert_eq!(self.get("a", 3), (BUFFER_TOO_SMALL, 9_u64.to_le_bytes().to_vec()));
         assert_eq!(self.get("a", 100), (SUCCESS, b"some data".to_vec()));
+        self.check_arguments();
         assert_eq!(self.set("b", attributes, b"1"), SUCCESS);
         assert_eq!(self.set("a", attributes | 0x40, b" and more"), SUCCESS);
         assert_eq!(self.names(), ["b", "a"]);
@@ -317,6 +319,56 @@ impl Services {
         for service in [Service::GetTime, Service::SetTime, Service::ConvertPointer, Service::GetVariable] {
             assert_eq!(self.call(service, &[0; 5]), INVALID_PARAMETER, "null pointers");
         }
+    }
+
+    /// The statuses of calls for variables with one argument that cannot be, while there is the variable "a".
+    fn check_arguments(&mut self) {
+        let get = [NAME, VENDOR, 0, NUMBER, DATA];
+        let next = [NUMBER, NAME, VENDOR];
+        let set = [NAME, VENDOR, 7, 1, DATA];
+        let info = [7, DATA, DATA + 8, DATA + 16];
+        let with = |call: &[u64], at: usize, argument: u64| {
+            let mut call = call.to_vec();
+            call[at] = argument;
+            call
+        };
+        let invalid = [
+            (Service::GetVariable, with(&get, 0, 0)),
+            (Service::GetVariable, with(&get, 1, 0)),
+            (Service::GetVariable, with(&get, 3, 0)),
+            // There is room for the data, and no address.
+            (Service::GetVariable, with(&get, 4, 0)),
+            (Service::GetNextVariableName, with(&next, 0, 0)),
+            (Service::GetNextVariableName, with(&next, 1, 0)),
+            (Service::GetNextVariableName, with(&next, 2, 0)),
+            (Service::SetVariable, with(&set, 0, 0)),
+            (Service::SetVariable, with(&set, 1, 0)),
+            (Service::SetVariable, with(&set, 4, 0)),
+            // Runtime access alone, more than any variable has, an empty name.
+            (Service::SetVariable, with(&set, 2, 4)),
+            (Service::SetVariable, with(&set, 3, 33 << 10)),
+            (Service::SetVariable, with(&set, 0, NAME + 2)),
+            (Service::QueryVariableInfo, with(&info, 1, 0)),
+            (Service::QueryVariableInfo, with(&info, 2, 0)),
+            (Service::QueryVariableInfo, with(&info, 3, 0)),
+            (Service::QueryVariableInfo, with(&info, 0, 1)),
+        ];
+        for (service, arguments) in invalid {
+            self.prepare("a", 100);
+            assert_eq!(self.call(service, &arguments), INVALID_PARAMETER, "{service:?} {arguments:x?}");
+        }
+        self.prepare("", 100);
+        assert_eq!(self.call(Service::GetVariable, &get), NOT_FOUND, "an empty name");
+        self.prepare("absent", 100);
+        assert_eq!(self.call(Service::GetNextVariableName, &next), INVALID_PARAMETER, "no variable has this name");
+        self.prepare("a", 2);
+        assert_eq!(self.call(Service::GetNextVariableName, &next), INVALID_PARAMETER, "the name has no NUL in 2 bytes");
+        self.prepare("", 2);
+        assert_eq!(self.call(Service::GetNextVariableName, &next), BUFFER_TOO_SMALL);
+        assert_eq!(self.number(NUMBER), 4);
+        let authenticated = with(&set, 2, 0x27);
+        self.prepare("a", 0);
+        assert_eq!(self.call(Service::SetVariable, &authenticated), UNSUPPORTED);
     }
 
     /// Moves the services up by `distance`.
@@ -352,13 +404,50 @@ fn runtime_services_work_where_they_are_and_where_a_kernel_moves_them_without_th
         services.probe.write(tables + 8, &first.to_le_bytes());
 
         let code: Vec<_> = services.functions.clone();
-        assert_eq!(services.call(Service::SetVirtualAddressMap, &[0; 4]), INVALID_PARAMETER);
+        // No map, a step that is shorter than a descriptor, another version.
+        for (step, version, map) in [(STEP, 1, 0), (39, 1, MAP), (STEP, 2, MAP)] {
+            let arguments = [STEP as u64, step as u64, version, map];
+            assert_eq!(services.call(Service::SetVirtualAddressMap, &arguments), INVALID_PARAMETER);
+        }
         assert_eq!(services.move_by(ALIAS), SUCCESS);
         services.find_functions();
         assert_eq!(services.functions, code.iter().map(|address| address + ALIAS).collect::<Vec<_>>());
         services.check(2);
         assert_eq!(services.move_by(2 * ALIAS), UNSUPPORTED, "the second time");
         services.check(3);
+    }
+}
+
+/// Linux calls services on its own stack of 16 KiB.
+#[test]
+fn runtime_services_use_less_than_4_kib_of_stack() {
+    /// The probe's stack, from the end of its table of interrupts on.
+    const STACK: Range<u64> = 0x8_1200..0x8_4000;
+    let mut services = Services::start(&Machine::new(Kind::Q35));
+    let base = services.probe.state.base;
+    let (bottom, top) = (base + STACK.start, base + STACK.end);
+    services.probe.fill(bottom..top - 0x400, 0xcc);
+    services.check(1);
+    assert_eq!(services.move_by(0), SUCCESS);
+    let stack = services.probe.read(bottom, (STACK.end - STACK.start) as usize);
+    let unused = stack.iter().take_while(|&&byte| byte == 0xcc).count();
+    let used = stack.len() - unused;
+    assert!((0x100..0x1000).contains(&used), "{used:#x} bytes");
+}
+
+#[test]
+fn the_rsdp_is_in_the_parameters_and_in_the_configuration_tables() {
+    /// ACPI 1.0 and ACPI 2.0 (UEFI 4.6.1), in the order of the bytes in memory.
+    const ACPI_10: [u8; 16] = *b"\x30\x2d\x9d\xeb\x88\x2d\xd3\x11\x9a\x16\x00\x90\x27\x3f\xc1\x4d";
+    const ACPI_20: [u8; 16] = *b"\x71\xe8\x68\x88\xf1\xe4\xd3\x11\xbc\x22\x00\x80\xc7\x3c\x88\x81";
+    for (machine, guid) in [(Machine::new(Kind::Q35), ACPI_10), (microvm(), ACPI_20)] {
+        let mut services = Services::start(&machine);
+        let rsdp = services.probe.boot_params().rsdp();
+        let [count, list] = [104, 112].map(|offset| services.number(services.system_table + offset));
+        let tables = services.probe.read(list, count as usize * 24);
+        let found = tables.chunks(24).find(|entry| entry[..16] == guid).expect("a table of ACPI");
+        assert_eq!(found[16..], rsdp.to_le_bytes());
+        assert!(services.probe.read(rsdp, 8).starts_with(b"RSD PTR "));
     }
 }
 

@@ -120,6 +120,24 @@ fn a_unified_kernel_image_boots_through_ports() {
     assert_eq!(found, own_command_line(""));
 }
 
+/// An initrd is at one device path, and these stubs do not take it from the host: they return the status of their own.
+#[test]
+fn a_unified_kernel_image_with_an_initrd_does_not_start_beside_the_hosts() {
+    let Some(programs) = environment::efi_programs() else { return };
+    for suite in ["bookworm", "trixie"] {
+        let folder = TempDir::new().expect("a temporary folder");
+        let stub = programs.join(suite).join(STUB);
+        let image = unified(folder.path(), &stub, &own_command_line(""), environment::initrd());
+        // QEMU refuses an -initrd for a file that is only an EFI program.
+        let file = |name, path: PathBuf| format!("-fw_cfg name=opt/org.firstlight/{name},file={}", path.display());
+        let machine = Machine { memory: "512M", ..Machine::new(Kind::Q35) };
+        let mut qemu = machine.with(&file("kernel", image)).with(&file("initrd", environment::initrd())).start();
+        qemu.wait_for("message", |qemu| qemu.com1().contains("the EFI program returned: ALREADY_STARTED"));
+        let com1 = qemu.com1();
+        assert!(com1.contains("pass no other with it"), "{suite}: {com1}");
+    }
+}
+
 /// ukify adds these sections. The stub passes the last two on to the initramfs.
 #[test]
 fn signatures_of_pcrs_in_a_unified_kernel_image_reach_the_initramfs() {

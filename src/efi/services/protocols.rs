@@ -2,12 +2,13 @@
 
 use alloc::vec::Vec;
 
+use uefi_raw::protocol::driver::DriverBindingProtocol;
 use uefi_raw::table::boot::MemoryType;
 use uefi_raw::{Guid, Status, guid};
 
 use super::pointers::{Pointers, rest_address};
 use super::{Services, no_room};
-use crate::efi::device_path::DevicePath;
+use crate::efi::device_path::{self, DevicePath};
 use crate::efi::handles::{Agent, Handle, Interface, OpenMode, Search};
 use crate::efi::services::pointers::bytes;
 use crate::hal::Memory;
@@ -185,7 +186,7 @@ impl Services {
         let guid = machine.guid(guid)?;
         machine.check_number(list)?;
         machine.check_number(count)?;
-        let opens = self.handles.opens(handle(on)?, guid)?;
+        let opens = Handle::from_raw(on).ok_or(Status::NOT_FOUND).and_then(|on| self.handles.opens(on, guid))?;
         let raw = |handle: Option<Handle>| handle.map_or(0, Handle::raw).to_le_bytes();
         let (mut bytes, number) = (Vec::new(), opens.len() as u64);
         for open in opens {
@@ -482,19 +483,26 @@ impl Services {
         Ok(())
     }
 
-    /// `ConnectController`: there are no drivers.
+    /// `ConnectController`: there are no drivers. `rest` is the rest of a device path or null.
     ///
     /// # Errors
-    /// `INVALID_PARAMETER` without the handle, else `NOT_FOUND`.
-    pub fn connect_controller(&self, on: u64) -> Result<(), Status> {
-        if self.handles.exists(handle(on)?) { Err(Status::NOT_FOUND) } else { Err(Status::INVALID_PARAMETER) }
+    /// `INVALID_PARAMETER` without the handle, else `NOT_FOUND`, unless the rest of the path is its end.
+    pub fn connect_controller(&self, machine: &mut impl Memory, on: u64, rest: u64) -> Result<(), Status> {
+        if !self.handles.exists(handle(on)?) {
+            return Err(Status::INVALID_PARAMETER);
+        }
+        let is_end = rest != 0 && device_path::ends(&machine.get::<{ device_path::HEADER_LEN }>(rest)?);
+        if is_end { Ok(()) } else { Err(Status::NOT_FOUND) }
     }
 
-    /// `DisconnectController`: no driver manages a controller.
+    /// `DisconnectController`: no driver manages a controller. `driver` and `child` are handles or null.
     ///
     /// # Errors
-    /// `INVALID_PARAMETER` without the handle.
-    pub fn disconnect_controller(&self, on: u64) -> Result<(), Status> {
-        if self.handles.exists(handle(on)?) { Ok(()) } else { Err(Status::INVALID_PARAMETER) }
+    /// `INVALID_PARAMETER` for a handle that does not exist, and for a driver without a driver binding.
+    pub fn disconnect_controller(&self, on: u64, driver: u64, child: u64) -> Result<(), Status> {
+        let exists = |number| Handle::from_raw(number).is_none_or(|handle| self.handles.exists(handle));
+        let binds = |driver| self.handles.interface(driver, DriverBindingProtocol::GUID).is_ok();
+        let is_valid = exists(handle(on)?.raw()) && exists(child) && Handle::from_raw(driver).is_none_or(binds);
+        if is_valid { Ok(()) } else { Err(Status::INVALID_PARAMETER) }
     }
 }

@@ -126,6 +126,7 @@ fn attributes_that_cannot_be_are_refused() {
         (VariableAttributes::RUNTIME_ACCESS, Status::INVALID_PARAMETER),
         (VariableAttributes::RUNTIME_ACCESS | VariableAttributes::NON_VOLATILE, Status::INVALID_PARAMETER),
         (BOTH | unknown, Status::INVALID_PARAMETER),
+        (LASTING | VariableAttributes::AUTHENTICATED_WRITE_ACCESS, Status::UNSUPPORTED),
         (LASTING | VariableAttributes::TIME_BASED_AUTHENTICATED_WRITE_ACCESS, Status::UNSUPPORTED),
         (LASTING | VariableAttributes::ENHANCED_AUTHENTICATED_ACCESS, Status::UNSUPPORTED),
         (LASTING | VariableAttributes::HARDWARE_ERROR_RECORD, Status::UNSUPPORTED),

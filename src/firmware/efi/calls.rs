@@ -418,12 +418,12 @@ extern "efiapi" fn set_watchdog_timer(seconds: u64, _code: u64, _len: u64, _data
     call(|running| running.services.set_watchdog_timer(seconds))
 }
 
-extern "efiapi" fn connect_controller(on: u64, _driver: u64, _rest: u64, _recursive: u8) -> Status {
-    call(|running| running.services.connect_controller(on))
+extern "efiapi" fn connect_controller(on: u64, _drivers: u64, rest: u64, _recursive: u8) -> Status {
+    call(|Running { machine, services, .. }| services.connect_controller(machine, on, rest))
 }
 
-extern "efiapi" fn disconnect_controller(on: u64, _driver: u64, _child: u64) -> Status {
-    call(|running| running.services.disconnect_controller(on))
+extern "efiapi" fn disconnect_controller(on: u64, driver: u64, child: u64) -> Status {
+    call(|running| running.services.disconnect_controller(on, driver, child))
 }
 
 extern "efiapi" fn open_protocol(on: u64, guid: u64, at: u64, image: u64, controller: u64, attributes: u32) -> Status {

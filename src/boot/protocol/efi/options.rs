@@ -74,6 +74,32 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::addr::PhysAddr;
+    use crate::boot::blob::Blob;
+    use crate::fakes::machine::FakeMachine;
+    use crate::memory_map::HostMap;
+
+    fn loaded(first: &str, text: &[u8], has_nul: bool) -> Vec<u8> {
+        let (mut machine, mut map) = (FakeMachine::new(), HostMap::default());
+        let ram = PhysRange::new(PhysAddr::new(0x10_0000), 0x10_0000).unwrap();
+        map.describe(ram, MemoryType::CONVENTIONAL).unwrap();
+        machine.memory.store(0x10_0000, &[0xee; 0x10_0000]);
+        let line = CommandLine { text: Blob::Bytes(text), has_nul };
+        let place = load(&mut machine, &FwCfg::absent(), &mut MemoryMap::new(map), first, &line).unwrap();
+        machine.memory.bytes(place.start().get(), place.len() as usize)
+    }
+
+    #[test]
+    fn the_length_of_options_is_in_bytes_and_has_their_nul() {
+        let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+        assert_eq!(loaded("", b"quiet\0", true), utf16("quiet\0"));
+        assert_eq!(loaded("", b"quiet\n", false), utf16("quiet\0"));
+        assert_eq!(loaded("kernel ", b"quiet\0more", true), utf16("kernel quiet\0"));
+        let long = "x".repeat(PIECE - 1);
+        assert_eq!(loaded("", std::format!("{long}\0").as_bytes(), true), utf16(&std::format!("{long}\0")));
+        assert_eq!(loaded("", std::format!("{long}x\0").as_bytes(), true), utf16(&std::format!("{long}x\0")));
+        assert_eq!(loaded("", b"", true), []);
+    }
 
     #[test]
     fn text_is_unicode_or_else_latin() {

@@ -52,6 +52,7 @@ fn the_first_of_several_events_that_is_signalled_ends_the_wait() {
     let wait = |test: &mut Test, count, list, at| test.services.wait_for_event(&mut test.machine, count, list, at);
     assert_eq!(wait(&mut test, 0, list, at), Err(Status::INVALID_PARAMETER));
     assert_eq!(wait(&mut test, 3, list, 0), Err(Status::INVALID_PARAMETER));
+    assert_eq!(wait(&mut test, 3, 0, at), Err(Status::INVALID_PARAMETER));
     assert_eq!(wait(&mut test, 3, list, at), Ok(Waited::Done));
     assert_eq!(test.number(at), 1);
     assert_eq!(wait(&mut test, 3, list, at), Ok(Waited::Done));
@@ -60,8 +61,10 @@ fn the_first_of_several_events_that_is_signalled_ends_the_wait() {
     let before = test.services.raise_level(8);
     assert_eq!(wait(&mut test, 3, list, at), Err(Status::UNSUPPORTED));
     test.services.restore_level(before);
-    // One that notifies when it is signalled cannot be waited for.
-    let events = [events[0], create(&mut test, NOTIFY_SIGNAL, 1).unwrap()];
+    // One that notifies when it is signalled cannot be waited for or checked.
+    let notifies = create(&mut test, NOTIFY_SIGNAL, 1).unwrap();
+    assert_eq!(test.services.check_event(notifies), Err(Status::INVALID_PARAMETER));
+    let events = [events[0], notifies];
     let list = test.put(events.as_bytes());
     assert_eq!(wait(&mut test, 2, list, at), Err(Status::INVALID_PARAMETER));
     assert_eq!(test.number(at), 1, "its number is told");

@@ -11,13 +11,16 @@ fn pages_are_allocated_where_they_are_wanted() {
     let mut test = Test::new();
     let at = test.put_number(0x50_0000);
     let (machine, services) = (&mut test.machine, &mut test.services);
-    let mut allocate = |how, pages, at| services.allocate_pages(machine, AllocateType(how), DATA, pages, at);
-    assert_eq!(allocate(2, 1, at), Ok(()));
-    assert_eq!(allocate(2, 1, at), Err(Status::NOT_FOUND));
-    assert_eq!(allocate(3, 1, at), Err(Status::INVALID_PARAMETER));
-    assert_eq!(allocate(0, 1, 0), Err(Status::INVALID_PARAMETER));
-    assert_eq!(allocate(0, 1 << 40, at), Err(Status::OUT_OF_RESOURCES));
-    assert_eq!(allocate(1, 2, at), Ok(()));
+    let mut allocate = |how, kind, pages, at| services.allocate_pages(machine, AllocateType(how), kind, pages, at);
+    assert_eq!(allocate(2, DATA, 1, at), Ok(()));
+    assert_eq!(allocate(2, DATA, 1, at), Err(Status::NOT_FOUND));
+    assert_eq!(allocate(3, DATA, 1, at), Err(Status::INVALID_PARAMETER));
+    assert_eq!(allocate(0, DATA, 1, 0), Err(Status::INVALID_PARAMETER));
+    for kind in [MemoryType::CONVENTIONAL, MemoryType::PERSISTENT_MEMORY, MemoryType(0x6fff_ffff)] {
+        assert_eq!(allocate(0, kind, 1, at), Err(Status::INVALID_PARAMETER), "{kind:?}");
+    }
+    assert_eq!(allocate(0, DATA, 1 << 40, at), Err(Status::OUT_OF_RESOURCES));
+    assert_eq!(allocate(1, DATA, 2, at), Ok(()));
     assert_eq!(test.number(at), 0x4f_e000, "the highest below the address that was there");
     assert_eq!(test.services.free_pages(&mut test.machine, 0x4f_f000, 1), Ok(()), "a part of an allocation");
     assert_eq!(test.services.free_pages(&mut test.machine, 0x4f_f000, 1), Err(Status::NOT_FOUND));
@@ -81,6 +84,7 @@ fn a_pool_is_freed_by_its_address_only() {
     let (machine, services) = (&mut test.machine, &mut test.services);
     assert_eq!(services.allocate_pool(machine, DATA, 100, 0), Err(Status::INVALID_PARAMETER));
     assert_eq!(services.allocate_pool(machine, MemoryType::CONVENTIONAL, 100, at), Err(Status::INVALID_PARAMETER));
+    assert_eq!(services.allocate_pool(machine, DATA, 1 << 40, at), Err(Status::OUT_OF_RESOURCES));
     assert_eq!(services.allocate_pool(machine, DATA, 100, at), Ok(()));
     let pool = test.number(at);
     assert!(pool.is_multiple_of(8));

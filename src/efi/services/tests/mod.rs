@@ -104,6 +104,19 @@ fn the_table_of_boot_services_has_all_functions_and_its_checksum() {
 }
 
 #[test]
+fn a_text_ends_at_its_nul_within_the_most_characters() {
+    let mut test = Test::new();
+    let at = test.put(b"a\0b\0\0\0c\0");
+    let mut text = |at, most| test.machine.text(at, most);
+    assert_eq!(text(at, 3), Ok([0x61, 0x62].to_vec()));
+    assert_eq!(text(at, 2), Err(Status::INVALID_PARAMETER));
+    assert_eq!(text(at + 4, 1), Ok(Vec::new()));
+    for wrong in [0, crate::layout::FIRMWARE_RAM.start().get(), u64::MAX] {
+        assert_eq!(text(wrong, 3), Err(Status::INVALID_PARAMETER), "{wrong:#x}");
+    }
+}
+
+#[test]
 fn boot_services_end_with_the_present_map_key_only() {
     let mut test = Test::new();
     let key = test.services.memory.key();

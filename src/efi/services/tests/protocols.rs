@@ -1,5 +1,7 @@
 //! Protocol services.
 
+use uefi_raw::protocol::driver::DriverBindingProtocol;
+
 use super::*;
 use crate::efi::device_path::PathBuilder;
 
@@ -59,7 +61,13 @@ fn a_protocol_is_opened_in_each_way() {
     }
     let (list, count) = (test.put_number(0), test.put_number(0));
     let (machine, services) = (&mut test.machine, &mut test.services);
-    assert_eq!(services.open_protocol_information(machine, handle, two, list, count), Err(Status::NOT_FOUND));
+    for (on, guid) in [(handle, two), (0, one), (77, one)] {
+        assert_eq!(services.open_protocol_information(machine, on, guid, list, count), Err(Status::NOT_FOUND));
+    }
+    for (guid, list, count) in [(0, list, count), (one, 0, count), (one, list, 0)] {
+        let result = services.open_protocol_information(machine, handle, guid, list, count);
+        assert_eq!(result, Err(Status::INVALID_PARAMETER));
+    }
     assert_eq!(services.open_protocol_information(machine, handle, one, list, count), Ok(()));
     assert_eq!(test.number(count), 3);
     let first = test.numbers(test.number(list), 3);
@@ -67,7 +75,42 @@ fn a_protocol_is_opened_in_each_way() {
     let (machine, services) = (&mut test.machine, &mut test.services);
     assert_eq!(services.close_protocol(machine, handle, one, (image, 0)), Ok(()));
     assert_eq!(services.close_protocol(machine, handle, one, (image, 0)), Err(Status::NOT_FOUND));
-    assert_eq!(services.close_protocol(machine, handle, one, (0, 0)), Err(Status::INVALID_PARAMETER));
+    for (on, guid, agent) in
+        [(handle, one, (0, 0)), (handle, 0, (image, 0)), (0, one, (image, 0)), (handle, one, (image, 77))]
+    {
+        assert_eq!(services.close_protocol(machine, on, guid, agent), Err(Status::INVALID_PARAMETER));
+    }
+}
+
+#[test]
+fn a_driver_holds_a_protocol_and_is_told_so() {
+    let mut test = Test::new();
+    let (handle, image, other) = (test.install(ONE, 0x1000), test.install(TWO, 0), test.install(TWO, 1));
+    let (one, at) = (test.put_guid(ONE), test.put_number(1));
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    assert_eq!(services.open_protocol(machine, handle, one, at, (image, other), 0x10), Ok(()));
+    machine.memory.store(at, &[0xee; 8]);
+    // The same driver gets the interface, another does not.
+    let again = services.open_protocol(machine, handle, one, at, (image, other), 0x10);
+    assert_eq!((again, machine.number(at)), (Err(Status::ALREADY_STARTED), Ok(0x1000)));
+    for attributes in [0x10, 0x20, 0x30] {
+        let result = services.open_protocol(machine, handle, one, at, (other, image), attributes);
+        assert_eq!(result, Err(Status::ACCESS_DENIED), "{attributes:#x}");
+    }
+    for (agent, attributes) in [
+        ((0, other), 8),
+        ((image, 0), 8),
+        ((image, handle), 8),
+        ((0, other), 0x10),
+        ((image, 0), 0x10),
+        ((77, 0), 0x20),
+    ] {
+        let result = services.open_protocol(machine, handle, one, at, agent, attributes);
+        assert_eq!(result, Err(Status::INVALID_PARAMETER), "{agent:?} {attributes:#x}");
+    }
+    let denied = Err(Status::ACCESS_DENIED);
+    assert_eq!(services.uninstall_protocol_interface(machine, handle, one, 0x1000), denied);
+    assert_eq!(services.reinstall_protocol_interface(machine, handle, one, 0x1000, 0x2000), denied);
 }
 
 #[test]
@@ -92,6 +135,8 @@ fn what_is_not_there_is_not_found() {
     assert_eq!(services.locate_handle(machine, 0, 0, 0, 0, list), invalid);
     assert_eq!(services.locate_handle_buffer(machine, 0, 0, 0, 0, list), invalid);
     assert_eq!(services.locate_protocol(machine, one, 0, 0), invalid);
+    assert_eq!(services.locate_protocol(machine, 0, 0, at), invalid);
+    assert_eq!(services.locate_device_path(machine, 0, path_at, at), invalid);
     assert_eq!(services.locate_device_path(machine, one, 0, at), invalid);
     assert_eq!(services.locate_device_path(machine, one, list, at), invalid, "a null path");
 }
@@ -115,7 +160,9 @@ fn handles_are_located_with_the_length_that_they_take() {
     assert_eq!(test.numbers(pool, 2), handles);
     assert_eq!(test.services.free_pool(&mut test.machine, pool), Ok(()));
     let (machine, services) = (&mut test.machine, &mut test.services);
-    assert_eq!(services.protocols_per_handle(machine, 77, list, count), Err(Status::INVALID_PARAMETER));
+    for (on, list, count) in [(77, list, count), (0, list, count), (handles[0], 0, count), (handles[0], list, 0)] {
+        assert_eq!(services.protocols_per_handle(machine, on, list, count), Err(Status::INVALID_PARAMETER));
+    }
     assert_eq!(services.protocols_per_handle(machine, handles[0], list, count), Ok(()));
     assert_eq!(test.number(count), 1);
     let guid = test.number(test.number(list));
@@ -131,7 +178,9 @@ fn who_registered_for_a_protocol_gets_each_new_handle_once() {
     services.create_event(machine, 0x200, 8, 0x1000, 5, 0, at).unwrap();
     let event = test.number(at);
     let (machine, services) = (&mut test.machine, &mut test.services);
-    assert_eq!(services.register_protocol_notify(machine, one, event, 0), Err(Status::INVALID_PARAMETER));
+    for (guid, event, at) in [(0, event, at), (one, 0, at), (one, event, 0)] {
+        assert_eq!(services.register_protocol_notify(machine, guid, event, at), Err(Status::INVALID_PARAMETER));
+    }
     assert_eq!(services.register_protocol_notify(machine, one, event, at), Ok(()));
     let key = test.number(at);
     test.install(ONE, 0x1000);
@@ -213,6 +262,8 @@ fn an_interface_is_replaced_and_taken_away() {
     assert_eq!(replace(handle, one, 0x1000), Ok(()));
     let mut take = |on, guid, old| services.uninstall_protocol_interface(machine, on, guid, old);
     assert_eq!(take(handle, one, 0x1000), Err(Status::NOT_FOUND));
+    assert_eq!(take(handle, 0, 0x2000), Err(Status::INVALID_PARAMETER));
+    assert_eq!(take(0, one, 0x2000), Err(Status::INVALID_PARAMETER));
     assert_eq!(take(handle, one, 0x2000), Ok(()));
     assert_eq!(take(handle, one, 0x2000), Err(Status::INVALID_PARAMETER), "the handle is gone");
 }
@@ -221,8 +272,22 @@ fn an_interface_is_replaced_and_taken_away() {
 fn there_are_no_drivers_to_connect() {
     let mut test = Test::new();
     let handle = test.install(ONE, 0);
-    assert_eq!(test.services.connect_controller(handle), Err(Status::NOT_FOUND));
-    assert_eq!(test.services.connect_controller(0), Err(Status::INVALID_PARAMETER));
-    assert_eq!(test.services.disconnect_controller(handle), Ok(()));
-    assert_eq!(test.services.disconnect_controller(77), Err(Status::INVALID_PARAMETER));
+    let driver = test.install(DriverBindingProtocol::GUID, 0);
+    let path = PathBuilder::new().vendor_media(ONE).unwrap().end().unwrap();
+    let path = test.put(&path);
+    let mut connect = |on, rest| test.services.connect_controller(&mut test.machine, on, rest);
+    for rest in [0, path] {
+        assert_eq!(connect(handle, rest), Err(Status::NOT_FOUND));
+    }
+    assert_eq!(connect(handle, path + 20), Ok(()), "the end of a path");
+    for (on, rest) in [(0, 0), (77, 0), (0, path + 20), (handle, 8)] {
+        assert_eq!(connect(on, rest), Err(Status::INVALID_PARAMETER), "{on} {rest:#x}");
+    }
+    let disconnect = |on, driver, child| test.services.disconnect_controller(on, driver, child);
+    for (driver, child) in [(0, 0), (driver, 0), (driver, handle), (0, handle)] {
+        assert_eq!(disconnect(handle, driver, child), Ok(()));
+    }
+    for (on, driver, child) in [(0, 0, 0), (77, 0, 0), (handle, 77, 0), (handle, handle, 0), (handle, 0, 77)] {
+        assert_eq!(disconnect(on, driver, child), Err(Status::INVALID_PARAMETER), "{on} {driver} {child}");
+    }
 }
