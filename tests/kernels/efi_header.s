@@ -1,9 +1,23 @@
 # The headers of an EFI program that is one section: all of the file, with headers as long as in memory. So a program has no linker
 # and no relocations. It is included at the program's start, and defines `code` where it begins; the program defines `end`.
+#
+# A program that defines NX_COMPAT before is marked as compatible with NX, and its section is code. What is from its `data` on is a
+# section of data.
 
 .intel_syntax noprefix
 .code64
 .text
+
+.ifdef NX_COMPAT
+.set SECTIONS, 2
+.set MARKS, 0x100
+.set KIND, 0x60000020                   # code, to be executed and read
+.else
+.set SECTIONS, 1
+.set MARKS, 0
+.set KIND, 0xe0000020                   # code, to be executed, read and written
+.set data, end
+.endif
 
 image:
     .ascii "MZ"
@@ -12,7 +26,7 @@ image:
 headers:
     .ascii "PE\0\0"
     .short 0x8664                       # x86-64
-    .short 1                            # sections
+    .short SECTIONS
     .long 0, 0, 0
     .short optional_end - optional
     .short 0x22e                        # executable, without line numbers, symbols and relocations to strip; large addresses
@@ -28,16 +42,23 @@ optional:
     .long end - image
     .long code - image                  # headers
     .long 0
-    .short 10, 0                        # an EFI application
+    .short 10, MARKS                    # an EFI application
     .quad 0, 0, 0, 0
     .long 0, 6
     .quad 0, 0, 0, 0, 0, 0
 optional_end:
     .ascii ".text\0\0\0"
-    .long end - code, code - image
-    .long end - code, code - image
+    .long data - code, code - image
+    .long data - code, code - image
     .long 0, 0, 0
-    .long 0xe0000020                    # code, to be executed, read and written
+    .long KIND
+.ifdef NX_COMPAT
+    .ascii ".data\0\0\0"
+    .long end - data, data - image
+    .long end - data, data - image
+    .long 0, 0, 0
+    .long 0xc0000040                    # data, to be read and written
+.endif
     .org 0x1000
 
 code:

@@ -15,7 +15,7 @@ use crate::machine::{Emulator, Kind, Machine, Qemu};
 use crate::script;
 
 /// Assembles a program of `tests/kernels` with these arguments.
-fn program(folder: &Path, source: &str, arguments: &[&str]) -> PathBuf {
+pub fn program(folder: &Path, source: &str, arguments: &[&str]) -> PathBuf {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
     let [object, image] = ["program.o", "program.efi"].map(|name| folder.join(name));
     let mut assemble = Command::new("as");

@@ -17,6 +17,7 @@ mod child;
 mod chipset;
 mod cpus;
 mod display;
+mod efi_attack;
 mod efi_compared;
 mod efi_entry;
 mod efi_programs;
