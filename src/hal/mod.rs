@@ -97,6 +97,10 @@ pub trait Memory {
     /// [`MemoryError`] if the firmware may not write the range. Then nothing is written.
     fn fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError>;
 
+    /// Clears the firmware's stack below the caller's frame, where functions that have returned left their secrets. The stack of
+    /// a test's machine belongs to the test.
+    fn clear_unused_stack(&mut self) {}
+
     /// Reads an 8-bit register in one access.
     ///
     /// # Errors

@@ -259,8 +259,16 @@ impl Tpm {
         self.interface.close(host)
     }
 
-    /// Sets a random password for the platform hierarchy, which nobody knows.
+    /// Sets a random password for the platform hierarchy, which nobody knows. A guest finds no copy of it on the stack.
     fn lock_platform(&self, host: &mut impl Host) -> Result<(), Error> {
+        let result = self.set_platform_password(host);
+        host.clear_unused_stack();
+        result
+    }
+
+    /// Not inlined, so that the password is below the caller's frame.
+    #[inline(never)]
+    fn set_platform_password(&self, host: &mut impl Host) -> Result<(), Error> {
         let mut response = [0; MAX_RESPONSE];
         let password = self.execute(host, &Command::random()?, &mut response)?;
         check_random(password)?;

@@ -475,7 +475,36 @@ fn boot_with(tpm: &Swtpm, machine: &Machine) -> Probe {
     let left = probe.read(BUFFER, PASSWORD_COMMAND);
     assert!(left.iter().all(|&byte| byte == 0), "the buffer still has the platform's password: {left:02x?}");
     check_closed(&mut probe);
+    check_no_password(&probe.qemu);
     probe
+}
+
+/// Checks that the firmware's memory has neither the command that set the platform's password nor the response with the numbers
+/// that it was made of. A guest that had them could clear the TPM and change its banks for all boots to come.
+fn check_no_password(qemu: &Qemu) {
+    const CHANGE_AUTH: [u8; 8] = [0, 0, 1, 0x29, 0x40, 0, 0, 0x0c];
+    const RANDOM: [u8; 12] = [0x80, 1, 0, 0, 0, 32, 0, 0, 0, 0, 0, 20];
+    let path = qemu.folder().join("memory");
+    qemu.qmp().run("pmemsave", &format!("{{\"val\": 0, \"size\": {}, \"filename\": {path:?}}}", 1 << 20));
+    let memory = fs::read(path).expect("the memory that QEMU has saved");
+    for part in [&CHANGE_AUTH[..], &RANDOM] {
+        let found = memory.windows(part.len()).position(|bytes| bytes == part);
+        assert_eq!(found, None, "where a password of the TPM is");
+    }
+}
+
+/// A program looks for the password while it has boot services.
+#[test]
+fn an_efi_program_finds_no_password_of_the_tpm() {
+    let tpm = Swtpm::new("sha256");
+    let folder = TempDir::new().expect("a temporary folder");
+    let program = efi_protocols::program(folder.path(), "efi_fault.s", &["--defsym", "FAULT=1"]);
+    for device in ["tpm-tis", "tpm-crb"] {
+        let machine = Machine { kernel: Some(program.clone()), memory: "128M", ..Machine::new(Kind::Q35) };
+        let mut qemu = tpm.on(&machine, device).start();
+        qemu.wait_for("message", |qemu| qemu.com1().contains("CPU exception"));
+        check_no_password(&qemu);
+    }
 }
 
 /// Root wants a reset that looks like a wake, so that the firmware does not start the TPM and root can forge a boot in it.

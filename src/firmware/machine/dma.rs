@@ -1,7 +1,7 @@
 //! DMA transfers by the fw_cfg device: the descriptor, the doorbell, and the memory lent to the device.
 
 use alloc::vec::Vec;
-use core::arch::asm;
+use core::arch::{asm, naked_asm};
 use core::cell::UnsafeCell;
 use core::sync::atomic::Ordering::SeqCst;
 use core::sync::atomic::compiler_fence;
@@ -138,6 +138,13 @@ impl PcMachine {
         }
     }
 
+    /// Clears the stack below the caller's frame.
+    pub fn clear_below(&mut self) {
+        let start = PhysAddr::new(layout::STACK_GUARD.end().get().wrapping_add(VIRTUAL_OFFSET));
+        // SAFETY: the stack is mapped from there on, and nothing below a function's frame is used.
+        unsafe { clear_to_stack_pointer(pointer(start)) };
+    }
+
     /// Clears the whole stack.
     ///
     /// # Safety
@@ -149,6 +156,16 @@ impl PcMachine {
             unsafe { ptr::write_bytes(pointer(stack.start()), 0, stack.len() as usize) };
         }
     }
+}
+
+/// Clears from `start` to its own return address, and needs no stack for it. Does nothing if that is below `start`, as on
+/// another stack.
+///
+/// # Safety
+/// The memory from `start` to the stack pointer is mapped, and is the unused part of the stack.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn clear_to_stack_pointer(start: *mut u8) {
+    naked_asm!("mov rcx, rsp", "xor eax, eax", "sub rcx, rdi", "jbe 2f", "rep stosb", "2:", "ret")
 }
 
 /// The bytes at the top of the stack that are in use at the end of the firmware: by the entry point, and by

@@ -147,6 +147,10 @@ impl Memory for PcMachine {
         Ok(())
     }
 
+    fn clear_unused_stack(&mut self) {
+        self.clear_below();
+    }
+
     fn read_register8(&mut self, at: PhysAddr) -> Result<u8, MemoryError> {
         self.check_register(at, Alignment::BYTE)?;
         // SAFETY: the address is mapped and disjoint from every Rust object.
