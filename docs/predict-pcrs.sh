@@ -124,14 +124,18 @@ cut_out() {
 copy=$(mktemp)
 trap 'rm -f "$copy"' EXIT
 multiboot=''
-if [ "$(od -An -tx4 -j $((0x202)) -N 4 "$kernel" | tr -d ' ')" = 53726448 ]; then
+if [ "$(od -An -tx4 -j $((0x202)) -N 4 "$kernel" 2>/dev/null | tr -d ' ')" = 53726448 ]; then
     forget_loader
 else
     multiboot=$(find_multiboot)
     if [ -n "$multiboot" ] && [ $(($(number "$kernel" $((multiboot + 4)) 4) & 0x10000)) != 0 ]; then
         cut_out
     else
-        lay_out
+        case $(od -An -tx1 -N 4 "$kernel" | tr -d ' ') in
+            7f454c46) lay_out ;;
+            4d5a*) stop "$kernel is an EFI program, which measures its own command line and initrd; see docs/tpm.md, EFI programs" ;;
+            *) stop "$kernel is no bzImage, ELF or Multiboot kernel" ;;
+        esac
     fi
 fi
 

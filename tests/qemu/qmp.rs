@@ -1,9 +1,10 @@
 //! QEMU's own control connection (QEMU `docs/interop/qmp-spec.txt`): one JSON object a line.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How long QEMU may take for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
@@ -16,7 +17,16 @@ pub struct Qmp {
 impl Qmp {
     /// Connects to the socket that QEMU made. One connection at a time is possible.
     pub fn connect(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).expect("QEMU's control socket");
+        let deadline = Instant::now() + ANSWER_LIMIT;
+        let stream = loop {
+            match UnixStream::connect(socket) {
+                // QEMU has made the socket, and does not listen yet.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused && Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                result => break result.expect("QEMU's control socket"),
+            }
+        };
         stream.set_read_timeout(Some(ANSWER_LIMIT)).expect("a socket with a time limit");
         let mut qmp = Self { lines: BufReader::new(stream) };
         let greeting = qmp.line();

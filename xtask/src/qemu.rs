@@ -91,7 +91,7 @@ pub enum Efi {
     Tables,
     /// EFI boot services: a kernel is entered by its EFI stub
     On,
-    /// no EFI
+    /// no EFI, but for a file that is only an EFI program
     Off,
 }
 

@@ -189,9 +189,14 @@ impl Memory {
     }
 
     fn give_back(&mut self, range: PhysRange) -> Result<(), Status> {
-        self.map.release(range).map_err(|_| Status::OUT_OF_RESOURCES)?;
+        self.taken.remove_ram(range).map_err(|_| Status::OUT_OF_RESOURCES)?;
+        if self.map.release(range).is_err() {
+            // There is room: it was described a moment ago.
+            let _ = self.taken.describe(range, MemoryType::LOADER_DATA);
+            return Err(Status::OUT_OF_RESOURCES);
+        }
         self.key = self.key.wrapping_add(1);
-        self.taken.remove_ram(range).map_err(|_| Status::OUT_OF_RESOURCES)
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::Services;
 use super::utilities::update;
-use crate::efi::events::{BEFORE_EXIT_BOOT_SERVICES, EXIT_BOOT_SERVICES};
+use crate::efi::events::{BEFORE_EXIT_BOOT_SERVICES, EXIT_BOOT_SERVICES, MEMORY_MAP_CHANGE};
 use crate::efi::runtime::TableHeader;
 use crate::hal::Memory;
 
@@ -17,6 +17,14 @@ impl Services {
     pub fn before_exit(&mut self) {
         if !core::mem::replace(&mut self.is_ending, true) {
             self.events.signal_group(BEFORE_EXIT_BOOT_SERVICES);
+        }
+    }
+
+    /// Signals those who want to know of changes of the memory map, if it has changed since this was called last.
+    pub fn signal_map_change(&mut self) {
+        let key = self.memory.key();
+        if core::mem::replace(&mut self.told_key, key) != key {
+            self.events.signal_group(MEMORY_MAP_CHANGE);
         }
     }
 

@@ -62,6 +62,8 @@ pub struct Services {
     table_room: PhysRange,
     /// Whether an image has asked for the end of boot services.
     is_ending: bool,
+    /// The map key at the last call of [`Self::signal_map_change`].
+    told_key: u64,
 }
 
 impl Services {

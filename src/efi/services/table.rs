@@ -72,6 +72,7 @@ impl Services {
             boot_table: PhysAddr::new(0),
             table_room: PhysRange::default(),
             is_ending: false,
+            told_key: 0,
         };
         let page = services.memory.reserve_pages(1)?.start();
         services.boot_table = page;

@@ -111,10 +111,13 @@ pub fn status_of(error: Error) -> Status {
     }
 }
 
-/// Runs the notifications that may run at the present level, with nothing borrowed. Timers expire once a call, so that one that
-/// is set again by its function does not keep the caller here.
+/// Runs the notifications that may run at the present level, with nothing borrowed. Timers expire once a call, and the memory
+/// map's changes are told once, so that a function that causes what it is called for does not keep the caller here.
 fn notify() {
-    with(|running| running.advance());
+    with(|running| {
+        running.advance();
+        running.services.signal_map_change();
+    });
     loop {
         let Some(Some(notification)) = with(|running| running.services.events.begin()) else { return };
         let function = notification.function;

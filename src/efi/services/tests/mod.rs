@@ -134,6 +134,27 @@ fn boot_services_end_with_the_present_map_key_only() {
 }
 
 #[test]
+fn a_change_of_the_memory_map_is_told_once() {
+    use crate::efi::events::MEMORY_MAP_CHANGE;
+    let mut test = Test::new();
+    let at = test.put_number(0);
+    let group = test.put_guid(MEMORY_MAP_CHANGE);
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    services.signal_map_change();
+    services.create_event(machine, 0x200, 8, 0x1000, 2, group, at).unwrap();
+    let mut told = |services: &mut Services| {
+        services.signal_map_change();
+        services.events.begin().map(|notification| services.events.end(notification)).is_some()
+    };
+    assert!(!told(services));
+    let page =
+        services.memory.allocate_pages(crate::efi::memory::Wanted::AnyPages, MemoryType::LOADER_DATA, 1).unwrap();
+    assert_eq!((told(services), told(services)), (true, false));
+    services.memory.free_pages(page.get(), 1).unwrap();
+    assert_eq!((told(services), told(services)), (true, false));
+}
+
+#[test]
 fn those_who_want_to_know_of_the_end_are_told_before_and_after_the_key_is_checked() {
     use crate::efi::events::BEFORE_EXIT_BOOT_SERVICES;
     let mut test = Test::new();
