@@ -140,7 +140,7 @@ pub enum Error {
     #[error("the shim (QEMU -shim): {0}")]
     Shim(pe::Error),
     /// The EFI program could not be started.
-    #[error("the EFI program could not be started: {0}; give the machine more memory")]
+    #[error("the EFI program could not be started: {status}; {}", start_advice(*.0), status = .0)]
     EfiNotStarted(Status),
     /// The EFI program returned.
     #[error("the EFI program returned: {status}; {}", after_return(*.0), status = .0)]
@@ -291,6 +291,14 @@ fn after_return(status: Status) -> &'static str {
         // systemd's stub before version 258.
         Status::ALREADY_STARTED => "if it has an initrd of its own, pass no other with it",
         _ => "what it printed before may say why",
+    }
+}
+
+fn start_advice(status: Status) -> &'static str {
+    if status == Status::OUT_OF_RESOURCES {
+        "give the machine more memory"
+    } else {
+        "a warning before this line may say why"
     }
 }
 

@@ -1,4 +1,5 @@
-# An EFI program that ends boot services and prints a line on COM1. It returns then if RETURNS is not zero, and else stops.
+# An EFI program that ends boot services and prints a line on COM1. It stops then if RETURNS is 0, returns if it
+# is 1, and causes an exception if it is 2.
 
 .include "efi_header.s"
 
@@ -32,6 +33,8 @@
 .if RETURNS == 0
     cli
     hlt
+.elseif RETURNS == 2
+    ud2
 .endif
 2:
     add rsp, 0x30

@@ -133,6 +133,17 @@ fn a_program_that_returns_after_the_end_of_boot_services_is_an_error() {
     });
 }
 
+/// The firmware's table of interrupts is still there.
+#[test]
+fn an_exception_after_the_end_of_boot_services_is_the_kernels() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let mut qemu = end(folder.path(), "RETURNS=2");
+    qemu.wait_for("message", |qemu| qemu.com1().contains("CPU exception 6 at ") && qemu.com1().ends_with('\n'));
+    let com1 = qemu.com1();
+    assert!(com1.contains("in the kernel, before it handles exceptions itself"), "{com1}");
+    assert!(!com1.contains("defect of the firmware"), "{com1}");
+}
+
 /// The program's first step looks for the protocol.
 #[test]
 fn there_are_no_random_numbers_on_a_cpu_without_them() {

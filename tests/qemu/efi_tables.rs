@@ -154,7 +154,9 @@ reboot -f"
 fn a_request_that_is_none_is_a_warning_with_the_three_that_are() {
     let machine = Machine::new(Kind::Q35).with("-fw_cfg name=opt/org.firstlight/efi,string=maybe");
     let mut probe = Probe::boot_noisily(&machine, &BzImage::new(), None, None);
-    assert!(probe.qemu.com1().contains("none of off, tables and on"), "{}", probe.qemu.com1());
+    let expected =
+        "opt/org.firstlight/efi begins with \"maybe\", which is none of off, tables and on; set it to one of these";
+    assert!(probe.qemu.com1().contains(expected), "{}", probe.qemu.com1());
     assert_eq!(probe.boot_params().0[0x1c0..0x1e0], [0; 32]);
 }
 

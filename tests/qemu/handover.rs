@@ -283,6 +283,7 @@ fn an_exception_is_reported_with_its_address() {
         for part in expected {
             assert!(com1.contains(part), "{part} is missing in {com1}");
         }
+        assert!(com1.contains("defect of the kernel") && !com1.contains("defect of the firmware"), "{com1}");
         assert_eq!(com1.replace('\r', ""), probe.qemu.debug_console());
         assert!(probe.qemu.is_running(), "QEMU ended");
     };

@@ -339,7 +339,8 @@ impl Handles {
             registration.new.retain(|&new| new != handle);
             if heap::push(&mut registration.new, handle).is_err() {
                 log::warn!(
-                    "the firmware's heap is full: an EFI program is told of a protocol, but not on which handle"
+                    "the firmware's heap is full: an EFI program is told of a protocol, but not on which handle; let it load \
+                     fewer drivers"
                 );
             }
         }

@@ -55,10 +55,21 @@ pub enum Error {
         file: u64,
     },
     /// A section is outside the image, or overlaps the headers.
-    #[error("section {section} of the EFI program is outside the image, or over its headers; build or copy it again")]
+    #[error(
+        "section {section} of the EFI program is from {start:#x} to {end:#x}, and the image has room from {headers:#x} to \
+         {image:#x}; build or copy it again"
+    )]
     SectionOutside {
         /// Its index in the section table.
         section: u16,
+        /// Where it begins in memory, from the image's start.
+        start: u32,
+        /// Where it ends.
+        end: u64,
+        /// Where the headers end.
+        headers: u32,
+        /// Where the image ends.
+        image: u32,
     },
     /// The entry point is in no section, or in one that is not executable.
     #[error("the EFI program's entry point {0:#x} is in no section with code; build or copy it again")]

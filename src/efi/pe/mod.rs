@@ -304,8 +304,10 @@ impl Section {
             0 => raw_len,
             len => len,
         };
-        let outside = Error::SectionOutside { section: index };
-        let span = Span::new(header.virtual_address.get(), len).ok_or(outside)?;
+        let start = header.virtual_address.get();
+        let end = u64::from(start).saturating_add(len.into());
+        let outside = Error::SectionOutside { section: index, start, end, headers: headers.end, image: image_len };
+        let span = Span::new(start, len).ok_or(outside)?;
         if !span.is_empty() && (span.end > image_len || span.start < headers.end) {
             return Err(outside);
         }

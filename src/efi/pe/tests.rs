@@ -213,12 +213,12 @@ fn headers_are_within_the_file_and_the_image() {
 
 #[test]
 fn sections_are_within_the_file_and_the_image_and_behind_the_headers() {
-    let outside = Err(Error::SectionOutside { section: 0 });
+    let outside = |start, end| Err(Error::SectionOutside { section: 0, start, end, headers: 0x400, image: 0x2000 });
     let one = |made| parse(&file_with(&[made], |file| put(file, OPTIONAL + 56, &0x2000_u32.to_le_bytes())));
     assert!(one(section(0x1000, 0x1000, 0x400, 0x200, CODE)).is_ok());
-    assert_eq!(one(section(0x1000, 0x1001, 0x400, 0x200, CODE)), outside);
-    assert_eq!(one(section(0x3ff, 0x200, 0x400, 0x200, CODE)), outside);
-    assert_eq!(one(section(0x1000, u32::MAX - 0xfff, 0x400, 0x200, CODE)), outside);
+    assert_eq!(one(section(0x1000, 0x1001, 0x400, 0x200, CODE)), outside(0x1000, 0x2001));
+    assert_eq!(one(section(0x3ff, 0x200, 0x400, 0x200, CODE)), outside(0x3ff, 0x5ff));
+    assert_eq!(one(section(0x1000, u32::MAX - 0xfff, 0x400, 0x200, CODE)), outside(0x1000, 1 << 32));
     let cut = file(&[section(0x1000, 0x200, 0x400, 0x200, CODE)]);
     let error = Error::SectionTruncated { section: 0, end: 0x600, file: 0x5ff };
     assert_eq!(parse(&cut[..0x5ff]), Err(error));

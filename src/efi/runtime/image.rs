@@ -29,7 +29,7 @@ pub enum Error {
     #[error("no {} KiB below 4 GiB are free for the EFI runtime services: give the guest more memory", .0 >> 10)]
     Room(u64),
     /// Memory that the map calls free may not be accessed.
-    #[error("the EFI runtime services have no place: {0}")]
+    #[error("the EFI runtime services cannot be put into memory that is free: {0}; give the guest more memory")]
     Memory(#[from] MemoryError),
 }
 

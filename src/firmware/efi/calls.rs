@@ -16,7 +16,7 @@ use firstlight::tpm::Action;
 use super::enter::{self, MOST_RUNNING};
 use super::state::{self, Running, with};
 use crate::machine::PcMachine;
-use crate::{halt, report};
+use crate::{halt, report, start};
 
 /// The functions, in the order of the table (UEFI 4.4.1).
 pub fn table() -> [u64; BOOT_SERVICES] {
@@ -386,6 +386,7 @@ extern "efiapi" fn exit_boot_services(_image: u64, key: u64) -> Status {
     }
     let ended = running.services.end(&mut running.machine);
     running.machine.map_page_zero(true);
+    start::leave_to_kernel();
     // SAFETY: images run on the program's stack, and `running` is the program's way back, which is forgotten here.
     unsafe { enter::leave_stack(&mut running.machine, returned_late) };
     // What is on the heap stays as it is: nothing of the firmware runs after this.

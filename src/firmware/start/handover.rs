@@ -39,6 +39,7 @@ fn stack_qwords(handover: &Handover) -> u64 {
 /// # Safety
 /// The kernel is loaded at its entry point, and its parameters are complete. Identity-mapped memory is executable.
 pub unsafe fn hand_over(handover: &Handover) -> ! {
+    super::leave_to_kernel();
     let parameters = handover.parameters.get();
     // 32-bit code, and its ESI and EBX. All addresses are below 4 GiB, where the firmware loaded the kernel.
     let (code, esi, ebx) = match handover.entry {

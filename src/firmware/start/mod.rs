@@ -12,6 +12,7 @@ mod handover;
 
 use core::arch::{asm, global_asm};
 use core::fmt;
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use crate::machine::VIRTUAL_OFFSET;
 use firstlight::efi::exception::Exception;
@@ -39,17 +40,37 @@ global_asm!(
 const WITH_ERROR_CODE: u32 =
     1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
 
-/// An exception in the firmware.
-struct Defect(Exception);
+/// Not zero once a kernel runs: it was entered, or has ended boot services. The kernel may write anything to it.
+static KERNEL_RUNS: AtomicU8 = AtomicU8::new(0);
+
+/// From here on, exceptions are the kernel's.
+pub fn leave_to_kernel() {
+    KERNEL_RUNS.store(1, Relaxed);
+}
+
+/// An exception that no image of an EFI program has caused.
+enum Defect {
+    /// In the firmware.
+    Firmware(Exception),
+    /// In a kernel that has no interrupt table of its own so far.
+    Kernel(Exception),
+}
 
 impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Exception { vector, error_code, rip, cr2 } = self.0;
-        write!(
-            f,
-            "CPU exception {vector} at {rip:#x}, error code {error_code:#x}, CR2 {cr2:#x}: this is a defect of the firmware \
-             or a CPU that lacks what it needs; please report it with the host's command line",
-        )
+        let (Self::Firmware(exception) | Self::Kernel(exception)) = self;
+        let Exception { vector, error_code, rip, cr2 } = exception;
+        write!(f, "CPU exception {vector} at {rip:#x}, error code {error_code:#x}, CR2 {cr2:#x}: ")?;
+        f.write_str(match self {
+            Self::Firmware(_) => {
+                "this is a defect of the firmware or a CPU that lacks what it needs; please report it with the host's \
+                 command line"
+            }
+            Self::Kernel(_) => {
+                "in the kernel, before it handles exceptions itself; this is a defect of the kernel, or the machine lacks what \
+                 it needs; try more memory (QEMU -m), another CPU (-cpu), or another kernel"
+            }
+        })
     }
 }
 
@@ -67,8 +88,10 @@ unsafe extern "C" fn exception(frame: *const u64) -> ! {
     let third = unsafe { frame.wrapping_add(2).read() };
     let (error_code, rip) = if has_code { (second, third) } else { (0, second) };
     let exception = Exception { vector, error_code, rip, cr2: Cr2::read_raw() };
-    if !super::efi::report_exception(exception) {
-        super::report(&Defect(exception));
+    if KERNEL_RUNS.load(Relaxed) != 0 {
+        super::report(&Defect::Kernel(exception));
+    } else if !super::efi::report_exception(exception) {
+        super::report(&Defect::Firmware(exception));
     }
     super::halt()
 }

@@ -182,11 +182,11 @@ fn headers_in_memory(machine: &mut impl Memory, source: PhysRange) -> Result<Vec
 }
 
 fn no_digest(error: pe::Error) -> Status {
-    log::warn!("an image cannot be measured: {error}");
+    log::warn!("an image that an EFI program loads is refused, because it cannot be measured: {error}");
     Status::LOAD_ERROR
 }
 
 fn cannot_read(error: crate::boot::Error) -> Status {
-    log::warn!("the EFI program cannot be read a second time: {error}");
+    log::warn!("the EFI program cannot be read a second time, to be measured: {error}");
     Status::DEVICE_ERROR
 }
