@@ -1,5 +1,6 @@
 //! QEMU's debugger interface (the remote serial protocol of GDB's manual, appendix E), as far as tests use it.
 
+use std::cell::OnceCell;
 use std::io::{Read, Write};
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
@@ -44,8 +45,12 @@ impl Gdb {
     /// Connects, which stops the machine.
     pub fn connect(folder: &Path, qemu: &mut Qemu) -> Self {
         let path = folder.join(SOCKET);
-        qemu.wait_for("the debugger's socket", |_| path.exists());
-        let stream = UnixStream::connect(path).expect("QEMU's debugger socket");
+        // The file is there before QEMU listens.
+        let connected = OnceCell::new();
+        qemu.wait_for("the debugger's socket", |_| {
+            UnixStream::connect(&path).is_ok_and(|stream| connected.set(stream).is_ok())
+        });
+        let stream = connected.into_inner().expect("QEMU's debugger socket");
         stream.set_read_timeout(Some(ANSWER_LIMIT)).expect("a socket with a time limit");
         Self(stream)
     }
