@@ -42,6 +42,7 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const ENTRIES: u64 = 512;
 /// An entry of the lowest table maps 4 KiB.
 const PAGE_SHIFT: u32 = 12;
+const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
 /// An entry of the table above maps 2 MiB.
 const LARGE_SHIFT: u32 = 21;
 const LARGE_SIZE: u64 = 1 << LARGE_SHIFT;
@@ -153,6 +154,14 @@ pub trait Entries {
     fn get(&mut self, at: PhysAddr) -> u64;
     /// Sets the entry at `at`, which is in [`layout::PAGE_TABLES`] or in the room for tables.
     fn set(&mut self, at: PhysAddr, entry: u64);
+    /// Fills the table at `table`, which starts on a page of the room for tables: `first`, and `step` more in each entry.
+    fn set_table(&mut self, table: PhysAddr, first: u64, step: u64) {
+        let mut entry = first;
+        for at in slots(table) {
+            self.set(at, entry);
+            entry = entry.wrapping_add(step);
+        }
+    }
 }
 
 /// Maps `range` with tables in `room`, which starts on a page. Existing mappings are kept. Returns `None`, with a part
@@ -167,12 +176,12 @@ pub fn map(entries: &mut impl Entries, range: PhysRange, room: PhysRange) -> Opt
         let top = slot(layout::PAGE_TABLES.start(), gibibyte >> (DIRECTORY_SHIFT - TABLE_SHIFT));
         let directory = match table_of(entries.get(top)) {
             Some(directory) => directory,
-            None => add_table(entries, top, &mut free, 0, |_| 0)?,
+            None => add_table(entries, top, &mut free, 0, 0, 0)?,
         };
         let upper = slot(directory, gibibyte);
         if entries.get(upper) & PRESENT == 0 {
             let start = gibibyte << TABLE_SHIFT;
-            add_table(entries, upper, &mut free, no_execute, |i| start | i << LARGE_SHIFT | LARGE_PAGE)?;
+            add_table(entries, upper, &mut free, no_execute, start | LARGE_PAGE, LARGE_SIZE)?;
         }
     }
     Some(())
@@ -247,7 +256,7 @@ pub fn protect(entries: &mut impl Entries, range: PhysRange, access: Access, roo
                 continue;
             }
             // All other bits mean the same for a page and a large page.
-            None => add_table(entries, at, &mut free, 0, |i| (entry & !LARGE) | i << PAGE_SHIFT)?,
+            None => add_table(entries, at, &mut free, 0, entry & !LARGE, PAGE_SIZE)?,
             Some(table) => {
                 hand_down(entries, at, 0);
                 table
@@ -370,8 +379,8 @@ const fn slot(table: PhysAddr, number: u64) -> PhysAddr {
     PhysAddr::new(table.get() | (number % ENTRIES) << 3)
 }
 
-/// The addresses of all entries of `table`.
-fn slots(table: PhysAddr) -> impl Iterator<Item = PhysAddr> {
+/// The addresses of all entries of `table`, in their order.
+pub fn slots(table: PhysAddr) -> impl Iterator<Item = PhysAddr> {
     (0..ENTRIES).map(move |number| slot(table, number))
 }
 
@@ -382,18 +391,17 @@ fn take(free: &mut PhysRange) -> Option<PhysAddr> {
     Some(page.start())
 }
 
-/// Makes a table in the room, with the result of `entry` for each number, and sets the entry at `at` to it, with `bits`.
+/// Makes a table in the room, as [`Entries::set_table`] does, and sets the entry at `at` to it, with `bits`.
 fn add_table(
     entries: &mut impl Entries,
     at: PhysAddr,
     free: &mut PhysRange,
     bits: u64,
-    entry: impl Fn(u64) -> u64,
+    first: u64,
+    step: u64,
 ) -> Option<PhysAddr> {
     let table = take(free)?;
-    for number in 0..ENTRIES {
-        entries.set(slot(table, number), entry(number));
-    }
+    entries.set_table(table, first, step);
     entries.set(at, table.get() | TABLE | bits);
     Some(table)
 }

@@ -41,6 +41,22 @@ impl paging::Entries for PageTables<'_> {
             unsafe { ptr::write_volatile(pointer(at).cast::<u64>(), entry) };
         }
     }
+
+    /// Looks once whether the table is there, not at each entry.
+    fn set_table(&mut self, table: PhysAddr, first: u64, step: u64) {
+        let contains = |tables: &PhysRange| {
+            PhysRange::new(table, Alignment::PAGE.bytes()).is_some_and(|table| tables.contains(table))
+        };
+        if !table.is_aligned(Alignment::PAGE) || !self.added.iter().any(contains) {
+            return;
+        }
+        let mut entry = first;
+        for at in paging::slots(table) {
+            // SAFETY: as in `set`. The table was looked up above.
+            unsafe { ptr::write_volatile(pointer(at).cast::<u64>(), entry) };
+            entry = entry.wrapping_add(step);
+        }
+    }
 }
 
 impl Protect for PcMachine {
