@@ -22,10 +22,12 @@ pub mod pci;
 pub mod pe;
 pub mod pvh;
 pub mod resume;
+pub mod services;
 pub mod smbios;
 pub mod start_info;
 pub mod table_loader;
 pub mod tables_in_memory;
+pub mod tcg2;
 pub mod tpm;
 pub mod variables;
 
@@ -70,10 +72,12 @@ pub const TARGETS: &[Target] = targets! {
     pe: 20_000,
     pvh: 20_000,
     resume: 20_000,
+    services: 10_000,
     smbios: 20_000,
     start_info: 20_000,
     table_loader: 20_000,
     tables_in_memory: 20_000,
+    tcg2: 5_000,
     tpm: 20_000,
     variables: 10_000,
 };

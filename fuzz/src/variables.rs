@@ -42,7 +42,7 @@ pub fn run(bytes: &[u8]) {
         let after = store.get(parsed, vendor, Phase::Boot).ok().map(|variable| variable.data.to_vec());
         let appends = attributes.contains(VariableAttributes::APPEND_WRITE);
         let deletes = data.is_empty() && !appends || !attributes.intersects(ACCESS);
-        let key = (name.clone(), vendor.to_bytes());
+        let key = ([parsed.bytes(), &[0, 0]].concat(), vendor.to_bytes());
         if !is_set {
             assert_eq!(after, before, "a call that fails changes nothing");
         } else if !is_overwritten {
