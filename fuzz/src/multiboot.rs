@@ -65,7 +65,7 @@ pub fn run(bytes: &[u8]) {
     assert_eq!(machine.memory.stores(), []);
 
     let memory = PhysRange::new(PhysAddr::new(0xfd00_0000), 3 << 20).unwrap();
-    let framebuffer = Framebuffer { memory, mode: Mode::DEFAULT };
+    let framebuffer = Framebuffer { memory, mode: Mode::DEFAULT, function: None };
     let place = PhysRange::new(PhysAddr::new(0x1_0000), size_of::<MultibootInfo>() as u64).unwrap();
     let info = MultibootInfo::new(&host, place, &map, (flags & 1 != 0).then_some(&framebuffer)).unwrap();
     let info = info.bytes();

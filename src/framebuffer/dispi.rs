@@ -8,8 +8,9 @@
 
 use super::display::Display;
 use super::error::Error;
-use super::mode::{Framebuffer, Mode};
+use super::mode::{DisplayFunction, Framebuffer, Mode};
 use crate::addr::{PhysAddr, PhysRange};
+use crate::checksum;
 use crate::hal::Memory;
 
 /// Vendor and device (the vendor is the low half): `VGA`, `secondary-vga` and `bochs-display`.
@@ -19,6 +20,9 @@ const ID_VIRTIO_GPU: u32 = 0x1050_1af4;
 /// Class and sub-class of a VGA controller (PCI Code and ID Assignment 1.11, section 1.4).
 const CLASS_VGA: u32 = 0x0300;
 
+/// The length of an EDID's first block, and what it begins with (VESA E-EDID A2, 3.3).
+pub const EDID_LEN: usize = 128;
+const EDID_START: [u8; 8] = [0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0];
 /// VGA's ports from 0x3c0 on. A write of two bytes writes two ports.
 const VGA_PORTS: u64 = 0x400;
 /// Attribute controller, index (port 0x3c0). Bit 5 shows the picture; without it the screen is blank.
@@ -75,7 +79,22 @@ pub fn set_up(machine: &mut impl Memory, display: &Display) -> Result<Framebuffe
     for (offset, value) in settings {
         machine.write_register16(at(offset)?, value)?;
     }
-    Ok(Framebuffer { memory, mode })
+    let function = display.route.map(|route| DisplayFunction { route, registers });
+    Ok(Framebuffer { memory, mode, function })
+}
+
+/// The first block of the display's EDID, if it has one. Each of its words is an access.
+pub fn edid(machine: &mut impl Memory, registers: PhysRange) -> Option<[u8; EDID_LEN]> {
+    let mut edid = [0; EDID_LEN];
+    let (words, _) = edid.as_chunks_mut();
+    for (offset, word) in (0..).step_by(size_of::<u32>()).zip(words) {
+        *word = machine.read_register32(register(registers, offset).ok()?).ok()?.to_le_bytes();
+        // Without an EDID, two words are enough.
+        if offset < EDID_START.len() as u64 && !EDID_START.chunks(word.len()).any(|part| part == word) {
+            return None;
+        }
+    }
+    (edid.starts_with(&EDID_START) && checksum::sum(&edid) == 0).then_some(edid)
 }
 
 fn register(registers: PhysRange, offset: u64) -> Result<PhysAddr, Error> {

@@ -1,7 +1,7 @@
 //! The display for a framebuffer: its PCI function and its memory.
 
 use crate::addr::PhysRange;
-use crate::pci::{Address, Devices};
+use crate::pci::{Address, Devices, Route};
 
 /// Base class of display controllers (PCI Code and ID Assignment 1.11, section 1.4).
 const BASE_CLASS_DISPLAY: u32 = 0x03;
@@ -19,6 +19,8 @@ pub struct Display {
     pub framebuffer: PhysRange,
     /// The range of base address register 2, if it is memory. On QEMU's Bochs displays, these are the registers.
     pub registers: Option<PhysRange>,
+    /// The way from the root bus to it, if that is not too long.
+    pub route: Option<Route>,
 }
 
 impl Display {
@@ -30,7 +32,8 @@ impl Display {
             let framebuffer = device.memory(0)?;
             let function = device.function;
             let (address, id, class) = (function.address, function.id, function.class);
-            Some(Self { address, id, class, framebuffer, registers: device.memory(2) })
+            let (registers, route) = (device.memory(2), devices.route(&device));
+            Some(Self { address, id, class, framebuffer, registers, route })
         })
     }
 }

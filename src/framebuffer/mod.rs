@@ -8,7 +8,7 @@
 //!
 //! Assumed: the display decodes the addresses that PCI assigned. It is in its reset state, or has one of these modes
 //! already. Left out: other displays (cirrus, qxl, VMware's, virtio-gpu without VGA), a second display, the display's
-//! preferred mode (EDID), text mode and VGA services.
+//! preferred mode (its EDID is only passed on), text mode and VGA services.
 
 mod dispi;
 mod display;
@@ -20,10 +20,11 @@ mod ramfb;
 mod tests;
 mod text;
 
+pub use dispi::EDID_LEN;
 pub use error::Error;
-pub use mode::{Framebuffer, Mode};
+pub use mode::{DisplayFunction, Framebuffer, Mode};
 
-use crate::hal::HostAccess;
+use crate::hal::{HostAccess, Memory};
 use crate::pci::Devices;
 use crate::state::Boot;
 use display::Display;
@@ -32,6 +33,13 @@ use display::Display;
 /// without a framebuffer.
 pub fn set_up<M: HostAccess>(boot: &mut Boot<'_, M>, devices: &Devices) -> Option<Framebuffer> {
     set_up_on(boot, Display::first(devices).as_ref())
+}
+
+impl Framebuffer {
+    /// The EDID of the display, if it has one.
+    pub fn edid(&self, memory: &mut impl Memory) -> Option<[u8; EDID_LEN]> {
+        dispi::edid(memory, self.function?.registers)
+    }
 }
 
 fn set_up_on<M: HostAccess>(boot: &mut Boot<'_, M>, pci: Option<&Display>) -> Option<Framebuffer> {

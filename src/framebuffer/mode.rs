@@ -1,6 +1,7 @@
 //! The framebuffer: its address, its size, and the layout of its pixels.
 
 use crate::addr::PhysRange;
+use crate::pci::Route;
 
 /// A framebuffer that the display shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +10,17 @@ pub struct Framebuffer {
     pub memory: PhysRange,
     /// The mode of the framebuffer.
     pub mode: Mode,
+    /// The PCI function that shows it; `None` if the framebuffer is in RAM.
+    pub function: Option<DisplayFunction>,
+}
+
+/// The PCI function of a display.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DisplayFunction {
+    /// Where it is.
+    pub route: Route,
+    /// Its registers.
+    pub registers: PhysRange,
 }
 
 /// Bytes per pixel.

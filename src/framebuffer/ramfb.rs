@@ -43,7 +43,7 @@ pub fn set_up<M: HostAccess>(boot: &mut Boot<'_, M>, item: Item) -> Result<Frame
     let (len, within) = (mode.bytes(), PhysRange::LOW_4_GIB);
     // The kernel's driver treats the framebuffer as memory of a device.
     let memory = boot.map.allocate(len.into(), Alignment::PAGE, within, Placement::Top, MemoryType::RESERVED);
-    let framebuffer = Framebuffer { memory: memory.ok_or(Error::NoRoom(len))?, mode };
+    let framebuffer = Framebuffer { memory: memory.ok_or(Error::NoRoom(len))?, mode, function: None };
     let shown = show(boot.machine, boot.fw_cfg, item, &framebuffer);
     if shown.is_err() {
         // It was just allocated, so the map has room for the region that was there before.

@@ -14,7 +14,9 @@ use crate::fw_cfg::FwCfg;
 use crate::hal::MemoryError;
 use crate::memory_map::{HostMap, MemoryMap};
 use crate::pci::topology::BarKind;
-use crate::pci::{Address, Apertures, ChipsetFunctions, ConfigAccess, HostBridge, LowApertures, PortRange, configure};
+use crate::pci::{
+    Address, Apertures, ChipsetFunctions, ConfigAccess, HostBridge, LowApertures, PortRange, Route, configure,
+};
 use crate::start_info::Start;
 
 const VIDEO_MEMORY: u64 = 0xfd00_0000;
@@ -31,6 +33,7 @@ fn display(id: u32, class: u32, memory: u64) -> Display {
         class,
         framebuffer: range(VIDEO_MEMORY, memory),
         registers: Some(range(REGISTERS, 0x1000)),
+        route: Some(Route::on_bus_0(Address::new(0, 1, 0).unwrap())),
     }
 }
 
@@ -95,6 +98,25 @@ fn a_bochs_display_shows_its_largest_mode() {
         assert!(host.machine.accesses.is_empty(), "no port is used: {:?}", host.machine.accesses);
         assert_eq!(host.map, map(), "no RAM is taken");
     }
+}
+
+#[test]
+fn an_edid_is_read_if_it_is_whole() {
+    let mut edid = [0x11; EDID_LEN];
+    edid[..8].copy_from_slice(&[0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]);
+    edid[127] = 0;
+    edid[127] = crate::checksum::sum(&edid).wrapping_neg();
+    let mut host = Host::new(FakeFwCfg::new(true), 0xb0c5);
+    let framebuffer = host.set_up(Some(&vga())).unwrap();
+    assert_eq!(framebuffer.edid(&mut host.machine), None, "zeros");
+    host.machine.memory.store(REGISTERS, &edid);
+    assert_eq!(framebuffer.edid(&mut host.machine), Some(edid));
+    for at in [0, 1, 4, 7, 8, 127] {
+        host.machine.memory.store(REGISTERS + at, &[0x77]);
+        assert_eq!(framebuffer.edid(&mut host.machine), None, "{at}");
+        host.machine.memory.store(REGISTERS, &edid);
+    }
+    assert_eq!(Framebuffer { function: None, ..framebuffer }.edid(&mut host.machine), None);
 }
 
 #[test]

@@ -216,7 +216,7 @@ mod tests {
     }
 
     fn framebuffer(mode: Mode, start: u64, len: u64) -> Framebuffer {
-        Framebuffer { memory: PhysRange::new(PhysAddr::new(start), len).unwrap(), mode }
+        Framebuffer { memory: PhysRange::new(PhysAddr::new(start), len).unwrap(), mode, function: None }
     }
 
     #[test]

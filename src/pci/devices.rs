@@ -5,6 +5,9 @@
 //! Assumed: nothing else has moved a function since. Left out: capabilities, functions that are plugged in later, and bridges
 //! that were closed because nothing is behind them.
 
+use arrayvec::ArrayVec;
+
+use super::address::Address;
 use super::apertures::PortRange;
 use super::config::{ConfigAccess, ConfigSpace};
 use super::plan::Resources;
@@ -31,6 +34,50 @@ impl Devices {
     pub fn iter(&self) -> impl Iterator<Item = Device<'_>> {
         let functions = (0..u16::MAX).zip(self.topology.functions());
         functions.map(|(index, function)| Device { function, index, resources: &self.resources })
+    }
+
+    /// The way from a root bus to a device. `None` if it has more than [`MOST_STEPS`] steps.
+    #[must_use]
+    pub fn route(&self, device: &Device<'_>) -> Option<Route> {
+        let buses = self.topology.buses();
+        let mut bus = buses.iter().find(|bus| (bus.first..bus.end).contains(&device.index))?;
+        let mut steps = ArrayVec::<_, MOST_STEPS>::new();
+        steps.try_push(device.function.address).ok()?;
+        // A parent comes earlier in the list, so this ends.
+        while let Some(parent) = bus.parent {
+            let bridge = self.topology.functions().get(usize::from(parent.bridge))?;
+            steps.try_push(bridge.address).ok()?;
+            bus = buses.get(usize::from(parent.bus))?;
+        }
+        let mut route = Route { root: bus.number, steps: [None; MOST_STEPS] };
+        route.steps.iter_mut().zip(steps.into_iter().rev()).for_each(|(to, step)| *to = Some(step));
+        Some(route)
+    }
+}
+
+/// The most functions on the way from a root bus to a device, with the device's own.
+pub const MOST_STEPS: usize = 8;
+
+/// The way from a root bus to a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The number of the root bus.
+    pub root: u8,
+    steps: [Option<Address>; MOST_STEPS],
+}
+
+impl Route {
+    /// The bridges on the way, from the root bus on, and the function.
+    pub fn steps(&self) -> impl Iterator<Item = Address> {
+        self.steps.into_iter().flatten()
+    }
+
+    /// A function on bus 0.
+    #[cfg(test)]
+    pub fn on_bus_0(function: Address) -> Self {
+        let mut steps = [None; MOST_STEPS];
+        steps[0] = Some(function);
+        Self { root: 0, steps }
     }
 }
 

@@ -118,7 +118,7 @@ impl Host {
     /// The text in a picture at `start`.
     fn shown(&self, start: u64, mode: Mode) -> Option<String> {
         let memory = PhysRange::new(PhysAddr::new(start), mode.bytes().into()).unwrap();
-        picture::message(&picture::of_memory(&self.machine.memory, &Framebuffer { memory, mode })?)
+        picture::message(&picture::of_memory(&self.machine.memory, &Framebuffer { memory, mode, function: None })?)
     }
 
     /// The text in the memory of the display at device 2, which decodes it.

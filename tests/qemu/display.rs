@@ -48,16 +48,18 @@ impl Picture {
         Self { width, height, pixels }
     }
 
-    fn black(width: usize, height: usize) -> Self {
+    /// A picture without light.
+    pub fn black(width: usize, height: usize) -> Self {
         Self { width, height, pixels: vec![BLACK; width * height] }
     }
 
-    fn set(&mut self, x: usize, y: usize, colour: Colour) {
+    /// Sets a pixel.
+    pub fn set(&mut self, x: usize, y: usize, colour: Colour) {
         self.pixels[y * self.width + x] = colour;
     }
 
     /// Fails where the two differ.
-    fn check(&self, expected: &Self) {
+    pub fn check(&self, expected: &Self) {
         assert_eq!((self.width, self.height), (expected.width, expected.height));
         let differs = (0..self.pixels.len()).find(|&at| self.pixels[at] != expected.pixels[at]);
         if let Some(at) = differs {

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::display::{Picture, XGA};
 use crate::efi_entry::ON;
 use crate::efi_unified::{STUB, unified};
 use crate::environment;
@@ -159,6 +160,37 @@ fn a_stub_finds_the_text_of_its_files_path() {
         echo identifier: $(tail -c +5 LoaderImageIdentifier-* | tr -d '\\0')";
     let Some((_, printed)) = run_in_unified(&Machine::new(Kind::Q35), "trixie", script) else { return };
     assert!(printed.contains("identifier: kernel\n"), "{printed}");
+}
+
+#[test]
+fn a_program_draws_on_the_display_and_finds_its_path_and_its_edid() {
+    let (width, height) = XGA;
+    let mut expected = Picture::black(width, height);
+    for (x, y) in (0..30).flat_map(|x| (0..40).map(move |y| (x, y))) {
+        expected.set(10 + x, 20 + y, [0xc8, 0x0a, 0x14]);
+        expected.set(100 + x, 100 + y, [0xc8, 0x0a, 0x14]);
+    }
+    for (x, y, colour) in
+        [(1022, 766, [1, 2, 3]), (1023, 766, [4, 5, 6]), (1022, 767, [7, 8, 9]), (1023, 767, [10, 11, 12])]
+    {
+        expected.set(x, y, colour);
+    }
+    expected.set(0, 0, [7, 8, 9]);
+    expected.set(1, 0, [10, 11, 12]);
+    let folder = TempDir::new().expect("a temporary folder");
+    for (kind, display, edid) in [
+        (Kind::Q35, "-device VGA", "EDID=1"),
+        (Kind::Q35, "-device pcie-root-port,id=a,chassis=1 -device bochs-display,bus=a", "EDID=1"),
+        (Kind::Pc, "-device VGA,edid=off", "EDID=0"),
+        (Kind::Pc, "-device ramfb", "EDID=0"),
+    ] {
+        let program = program(folder.path(), "efi_graphics.s", &["--defsym", edid]);
+        let machine = Machine { kernel: Some(program), memory: "128M", ..Machine::new(kind) }.with(display);
+        let mut qemu = machine.start();
+        qemu.wait_for("line", |qemu| ["drawn", "returned"].iter().any(|word| qemu.com1().contains(word)));
+        assert!(!qemu.com1().contains("returned"), "{display}: {}", qemu.com1());
+        Picture::of(&mut qemu).check(&expected);
+    }
 }
 
 /// The stub passes the display on, and the kernel makes a framebuffer of it.

@@ -8,8 +8,8 @@
 use alloc::vec::Vec;
 
 use super::{
-    ACPI, ACPI_DEVICE, HARDWARE, HARDWARE_MEMORY, HARDWARE_PCI, HARDWARE_VENDOR, MEDIA, MEDIA_CD_ROM, MEDIA_FILE,
-    MEDIA_HARD_DRIVE, MEDIA_VENDOR, MESSAGING, MESSAGING_VENDOR, PathBuilder,
+    ACPI, ACPI_ADDRESS, ACPI_DEVICE, HARDWARE, HARDWARE_MEMORY, HARDWARE_PCI, HARDWARE_VENDOR, MEDIA, MEDIA_CD_ROM,
+    MEDIA_FILE, MEDIA_HARD_DRIVE, MEDIA_VENDOR, MESSAGING, MESSAGING_VENDOR, PathBuilder,
 };
 use crate::heap::{self, HeapFull};
 
@@ -107,6 +107,7 @@ fn known(text: &[u16]) -> Result<Option<Known>, HeapFull> {
         "PciRoot" => data.acpi(Some(0x0a03)),
         "PcieRoot" => data.acpi(Some(0x0a08)),
         "Acpi" => data.acpi(None),
+        "AcpiAdr" => data.numbers(&[4], (ACPI, ACPI_ADDRESS)),
         "HD" => data.hard_drive(),
         "CDROM" => data.numbers(&[4, 8, 8], (MEDIA, MEDIA_CD_ROM)),
         "HardwarePath" => data.general(Some(HARDWARE)),

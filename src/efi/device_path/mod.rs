@@ -231,6 +231,8 @@ pub const HARDWARE_MEMORY: u8 = 0x03;
 pub const HARDWARE_VENDOR: u8 = 0x04;
 /// `Acpi(hid,uid)` (UEFI 10.3.3).
 pub const ACPI_DEVICE: u8 = 0x01;
+/// `AcpiAdr(address)` (UEFI 10.3.3.1).
+pub const ACPI_ADDRESS: u8 = 0x03;
 /// `VenMsg(guid)` (UEFI 10.3.4.16).
 pub const MESSAGING_VENDOR: u8 = 0x0a;
 /// `HD(…)` (UEFI 10.3.5.1).

@@ -9,8 +9,8 @@ use core::fmt::{self, Write};
 use uefi_raw::Guid;
 
 use super::{
-    ACPI, ACPI_DEVICE, DevicePath, HARDWARE, HARDWARE_MEMORY, HARDWARE_PCI, HARDWARE_VENDOR, MEDIA, MEDIA_CD_ROM,
-    MEDIA_FILE, MEDIA_HARD_DRIVE, MEDIA_VENDOR, MESSAGING, MESSAGING_VENDOR, Node,
+    ACPI, ACPI_ADDRESS, ACPI_DEVICE, DevicePath, HARDWARE, HARDWARE_MEMORY, HARDWARE_PCI, HARDWARE_VENDOR, MEDIA,
+    MEDIA_CD_ROM, MEDIA_FILE, MEDIA_HARD_DRIVE, MEDIA_VENDOR, MESSAGING, MESSAGING_VENDOR, Node,
 };
 use crate::heap::{self, HeapFull};
 
@@ -63,7 +63,7 @@ impl fmt::Display for PathText<'_> {
 /// "PNP" in the low half of a compressed identifier (UEFI 10.3.3).
 const PNP: u32 = 0x41d0;
 /// `PNP0A03` and `PNP0A08`: PCI and PCI Express root bridges.
-const PCI_ROOT: u32 = 0x0a03_41d0;
+pub const PCI_ROOT: u32 = 0x0a03_41d0;
 const PCI_EXPRESS_ROOT: u32 = 0x0a08_41d0;
 
 impl fmt::Display for NodeText<'_> {
@@ -74,6 +74,7 @@ impl fmt::Display for NodeText<'_> {
             (HARDWARE, HARDWARE_MEMORY) => memory(f, data),
             (HARDWARE, HARDWARE_VENDOR) => vendor(f, "VenHw", data),
             (ACPI, ACPI_DEVICE) => acpi(f, data),
+            (ACPI, ACPI_ADDRESS) => address(f, data),
             (MESSAGING, MESSAGING_VENDOR) => vendor(f, "VenMsg", data),
             (MEDIA, MEDIA_HARD_DRIVE) => hard_drive(f, data),
             (MEDIA, MEDIA_CD_ROM) => cd_rom(f, data),
@@ -146,6 +147,12 @@ fn acpi(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
         hid if hid & 0xffff == PNP => write!(f, "Acpi(PNP{:04X},{uid:#X})", hid >> 16),
         hid => write!(f, "Acpi({hid:08X},{uid:#X})"),
     })
+}
+
+/// More than one address has the general form.
+fn address(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
+    let (address, rest) = u32_of(data)?;
+    rest.is_empty().then(|| write!(f, "AcpiAdr({address:#X})"))
 }
 
 fn hard_drive(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {

@@ -3,16 +3,28 @@
 //! There is one mode, that of the framebuffer. [`Graphics::blt`] checks a transfer of pixels and returns it as a [`Transfer`]: rows,
 //! each with where it is in the video memory and in the caller's buffer. Pixels of the buffer have the framebuffer's format.
 //!
-//! Assumed: the video memory has all of the mode. Left out: other modes, EDID.
+//! Assumed: the video memory has all of the mode. Left out: other modes, `EFI_EDID_OVERRIDE_PROTOCOL`.
 
-use uefi_raw::Status;
+use alloc::vec::Vec;
+
 use uefi_raw::protocol::console::{
     GraphicsOutputBltOperation, GraphicsOutputModeInformation, GraphicsPixelFormat, PixelBitmask,
 };
+use uefi_raw::{Guid, Status, guid};
 
 use crate::addr::{PhysAddr, PhysRange};
-use crate::framebuffer::{Framebuffer, Mode};
+use crate::efi::device_path::text::PCI_ROOT;
+use crate::efi::device_path::{ACPI, ACPI_ADDRESS, ACPI_DEVICE, HARDWARE, HARDWARE_MEMORY, HARDWARE_PCI, PathBuilder};
+use crate::framebuffer::{EDID_LEN, Framebuffer, Mode};
 use crate::hal::{Memory, MemoryError};
+use crate::heap::HeapFull;
+
+/// The EDID of the display, and the one in use (UEFI 12.9.2.4, 12.9.2.5). Nothing overrides the display's.
+pub const EDID_PROTOCOLS: [Guid; 2] =
+    [guid!("1c0c34f6-d380-41fa-a049-8ad06c1a66aa"), guid!("bd8c1056-9f36-44ec-92a8-a6337f817986")];
+
+/// The address of an output by ACPI's scheme: the first VGA monitor, by its port (ACPI 6.5, B.4.2, "_DOD").
+const OUTPUT: u32 = 1 << 31 | 1 << 16 | 1 << 8;
 
 /// The number of the mode.
 const MODE: u32 = 0;
@@ -95,6 +107,31 @@ impl Graphics {
     pub fn memory(&self) -> PhysRange {
         let (shown, _) = self.framebuffer.memory.split_at(self.framebuffer.mode.bytes().into());
         shown
+    }
+
+    /// The device path of the display: its PCI function or its memory, and the output.
+    ///
+    /// # Errors
+    /// [`HeapFull`].
+    pub fn device_path(&self) -> Result<Vec<u8>, HeapFull> {
+        let mut path = PathBuilder::new();
+        if let Some(function) = self.framebuffer.function {
+            let root = u32::from(function.route.root);
+            path = path.node(ACPI, ACPI_DEVICE, &[&PCI_ROOT.to_le_bytes(), &root.to_le_bytes()])?;
+            for step in function.route.steps() {
+                path = path.node(HARDWARE, HARDWARE_PCI, &[&[step.function(), step.device()]])?;
+            }
+        } else {
+            let (start, end) = (self.memory().start().get(), self.memory().end().get().saturating_sub(1));
+            // The type of the memory is `EfiReservedMemoryType`.
+            path = path.node(HARDWARE, HARDWARE_MEMORY, &[&[0; 4], &start.to_le_bytes(), &end.to_le_bytes()])?;
+        }
+        path.node(ACPI, ACPI_ADDRESS, &[&OUTPUT.to_le_bytes()])?.end()
+    }
+
+    /// The display's EDID, if it has one.
+    pub fn edid(&self, memory: &mut impl Memory) -> Option<[u8; EDID_LEN]> {
+        self.framebuffer.edid(memory)
     }
 
     /// `QueryMode`: about a mode.
@@ -268,13 +305,17 @@ fn device_error(_: MemoryError) -> Status {
 mod tests {
     extern crate std;
 
+    use std::string::ToString;
     use std::vec;
-    use std::vec::Vec;
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::efi::device_path::DevicePath;
+    use crate::efi::device_path::text::PathText;
     use crate::fakes::machine::FakeMachine;
+    use crate::framebuffer::DisplayFunction;
+    use crate::pci::{Address, Route};
 
     const VIDEO: u64 = 0xfd00_0000;
     const BUFFER: u64 = 0x100_0000;
@@ -287,7 +328,7 @@ mod tests {
     /// The smallest mode, 640 by 400.
     fn graphics() -> Graphics {
         let memory = PhysRange::new(PhysAddr::new(VIDEO), 1 << 20).unwrap();
-        Graphics::new(Framebuffer { memory, mode: Mode::largest_in(1 << 20).unwrap() }).unwrap()
+        Graphics::new(Framebuffer { memory, mode: Mode::largest_in(1 << 20).unwrap(), function: None }).unwrap()
     }
 
     fn request(
@@ -309,7 +350,22 @@ mod tests {
     #[test]
     fn a_framebuffer_larger_than_its_memory_has_no_protocol() {
         let memory = PhysRange::new(PhysAddr::new(VIDEO), (3 << 20) - 1).unwrap();
-        assert_eq!(Graphics::new(Framebuffer { memory, mode: Mode::DEFAULT }), None);
+        assert_eq!(Graphics::new(Framebuffer { memory, mode: Mode::DEFAULT, function: None }), None);
+    }
+
+    #[test]
+    fn the_path_of_a_display_has_its_function_or_its_memory() {
+        let text = |graphics: Graphics| {
+            let path = graphics.device_path().unwrap();
+            PathText(DevicePath::parse(&path).unwrap()).to_string()
+        };
+        assert_eq!(text(graphics()), "MemoryMapped(0x0,0xFD000000,0xFD0F9FFF)/AcpiAdr(0x80010100)");
+        let registers = PhysRange::new(PhysAddr::new(0xfebf_0000), 0x1000).unwrap();
+        let route = Route::on_bus_0(Address::new(0, 2, 1).unwrap());
+        let function = Some(DisplayFunction { route, registers });
+        let framebuffer = Framebuffer { function, ..graphics().framebuffer };
+        let expected = "PciRoot(0x0)/Pci(0x2,0x1)/AcpiAdr(0x80010100)";
+        assert_eq!(text(Graphics { framebuffer }), expected);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The display as functions that images call: `EFI_GRAPHICS_OUTPUT_PROTOCOL`.
 
 use uefi_raw::Status;
-use uefi_raw::protocol::console::{GraphicsOutputBltOperation, GraphicsOutputModeInformation};
+use uefi_raw::protocol::console::{GraphicsOutputBltOperation, GraphicsOutputModeInformation, GraphicsOutputProtocol};
 use zerocopy::IntoBytes;
 
 use firstlight::addr::PhysAddr;
-use firstlight::efi::protocols::graphics::{Graphics, Place, Request};
-use firstlight::efi::services::{Pointers, Services};
+use firstlight::efi::protocols::graphics::{EDID_PROTOCOLS, Graphics, Place, Request};
+use firstlight::efi::services::{DEVICE_PATH, Pointers, Services};
 
 use super::calls::call;
 use super::state::Running;
@@ -16,11 +16,32 @@ use crate::machine::PcMachine;
 const INFORMATION: usize = 9;
 const INFORMATION_LEN: u64 = 4 * INFORMATION as u64;
 
+/// Installs the protocol on a handle with the display's device path, and the display's EDID if it has one.
+///
+/// # Errors
+/// `OUT_OF_RESOURCES`.
+pub fn install(machine: &mut PcMachine, services: &mut Services, graphics: &Graphics) -> Result<(), Status> {
+    let path = graphics.device_path().map_err(|_| Status::OUT_OF_RESOURCES)?;
+    let path = services.pool_of(machine, &path)?;
+    let display = services.install(None, DEVICE_PATH, path)?;
+    let interface = interface(machine, services, graphics)?;
+    services.install(Some(display), GraphicsOutputProtocol::GUID, interface)?;
+    if let Some(edid) = graphics.edid(machine) {
+        // The length and the address (UEFI 12.9.2.4).
+        let interface = [edid.len() as u64, services.pool_of(machine, &edid)?];
+        for protocol in EDID_PROTOCOLS {
+            let interface = services.pool_of(machine, interface.as_bytes())?;
+            services.install(Some(display), protocol, interface)?;
+        }
+    }
+    Ok(())
+}
+
 /// The interface: the functions, in the order of the protocol (UEFI 12.9.2), and the address of the mode behind them.
 ///
 /// # Errors
 /// `OUT_OF_RESOURCES`.
-pub fn interface(machine: &mut PcMachine, services: &mut Services, graphics: &Graphics) -> Result<u64, Status> {
+fn interface(machine: &mut PcMachine, services: &mut Services, graphics: &Graphics) -> Result<u64, Status> {
     let (count, mode) = graphics.modes();
     let information = services.pool_of(machine, information(&graphics.query_mode(mode)?).as_bytes())?;
     let memory = graphics.memory();

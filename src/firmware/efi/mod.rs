@@ -42,7 +42,7 @@ use firstlight::hal::paging::Access;
 use firstlight::layout;
 use firstlight::logging::Terminal;
 use uefi_raw::Status;
-use uefi_raw::protocol::console::{GraphicsOutputProtocol, SimpleTextInputProtocol, SimpleTextOutputProtocol};
+use uefi_raw::protocol::console::{SimpleTextInputProtocol, SimpleTextOutputProtocol};
 use uefi_raw::protocol::device_path::{
     DevicePathFromTextProtocol, DevicePathToTextProtocol, DevicePathUtilitiesProtocol,
 };
@@ -131,8 +131,7 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
 
     let graphics = program.framebuffer.and_then(Graphics::new);
     if let Some(graphics) = &graphics {
-        let interface = graphics::interface(&mut machine, &mut services, graphics)?;
-        services.install(None, GraphicsOutputProtocol::GUID, interface)?;
+        graphics::install(&mut machine, &mut services, graphics)?;
     }
 
     let name = if program.shim.is_some() { "shim" } else { "kernel" };

@@ -38,6 +38,9 @@ fn a_driver_finds_its_function_by_class_and_its_bars_behind_a_bridge_and_above_4
     assert_eq!((nvme.memory(3), nvme.ports(0), nvme.memory(4)), (None, None, None), "of another kind, or absent");
     let bars: Vec<_> = nvme.bars().map(|(bar, address)| (bar.register, address)).collect();
     assert_eq!(bars, [(0, Some(first)), (2, Some(second)), (3, Some(third))]);
+    let route = devices.route(&nvme).unwrap();
+    assert_eq!(route.root, 0);
+    assert_eq!(route.steps().collect::<Vec<_>>(), [at(0, 2, 0), at(1, 0, 0)]);
 }
 
 #[test]

@@ -148,7 +148,7 @@ mod tests {
 
     fn screen(start: u64, len: u64) -> [u8; 0x40] {
         let memory = PhysRange::new(PhysAddr::new(start), len).unwrap();
-        let info = ScreenInfo::new(&Framebuffer { memory, mode: Mode::DEFAULT }, false);
+        let info = ScreenInfo::new(&Framebuffer { memory, mode: Mode::DEFAULT, function: None }, false);
         info.as_bytes().try_into().unwrap()
     }
 
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_kernel_with_an_efi_stub_gets_an_efi_screen() {
         let memory = PhysRange::new(PhysAddr::new(0xfd00_0000), 16 << 20).unwrap();
-        let info = ScreenInfo::new(&Framebuffer { memory, mode: Mode::DEFAULT }, true);
+        let info = ScreenInfo::new(&Framebuffer { memory, mode: Mode::DEFAULT, function: None }, true);
         let mut expected = screen(0xfd00_0000, 16 << 20);
         expected[0x0f] = 0x70;
         assert_eq!(info.as_bytes(), expected);

@@ -199,7 +199,7 @@ fn every_information_field_has_its_value() {
 
 #[test]
 fn the_kernel_gets_a_framebuffer_that_is_set_up() {
-    let framebuffer = Framebuffer { memory: range(0xfd00_0000, 0xfe00_0000), mode: Mode::DEFAULT };
+    let framebuffer = Framebuffer { memory: range(0xfd00_0000, 0xfe00_0000), mode: Mode::DEFAULT, function: None };
     let map = map(&[(0, GIB)]);
     let info = MultibootInfo::new(&parse(&[0; 68]).unwrap(), LOADED, &map, Some(&framebuffer)).unwrap();
     let bytes = info.bytes();

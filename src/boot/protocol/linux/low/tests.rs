@@ -107,7 +107,7 @@ fn parameters_fill_the_fields_that_the_protocol_has() {
     };
     check(page.bytes());
     let memory = PhysRange::new(PhysAddr::new(0xfd00_0000), 16 << 20).unwrap();
-    page.set_screen(ScreenInfo::new(&Framebuffer { memory, mode: Mode::DEFAULT }, false));
+    page.set_screen(ScreenInfo::new(&Framebuffer { memory, mode: Mode::DEFAULT, function: None }, false));
     check(page.bytes());
     assert_eq!(page.bytes()[0x0f], 0x23);
 
