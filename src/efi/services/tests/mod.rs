@@ -142,7 +142,7 @@ fn a_change_of_the_memory_map_is_told_once() {
     let (machine, services) = (&mut test.machine, &mut test.services);
     services.signal_map_change();
     services.create_event(machine, 0x200, 8, 0x1000, 2, group, at).unwrap();
-    let mut told = |services: &mut Services| {
+    let told = |services: &mut Services| {
         services.signal_map_change();
         services.events.begin().map(|notification| services.events.end(notification)).is_some()
     };
