@@ -12,6 +12,8 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
+use alloc::vec::Vec;
+
 use uefi_raw::Status;
 use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor, MemoryType};
 
@@ -43,6 +45,8 @@ pub struct Memory {
     /// What images have allocated: `LOADER_DATA`, whatever its type, without a boundary between what touches.
     taken: HostMap,
     pools: Pools,
+    /// The firmware's own pages.
+    own: Vec<PhysRange>,
     key: u64,
 }
 
@@ -50,7 +54,7 @@ impl Memory {
     /// Images get what is free in `map`.
     #[must_use]
     pub fn new(map: MemoryMap) -> Self {
-        Self { map, taken: HostMap::default(), pools: Pools::new(), key: 1 }
+        Self { map, taken: HostMap::default(), pools: Pools::new(), own: Vec::new(), key: 1 }
     }
 
     /// The present map key.
@@ -148,9 +152,18 @@ impl Memory {
     pub fn reserve_pages(&mut self, pages: u64) -> Result<PhysRange, Status> {
         let len = pages.saturating_mul(Alignment::PAGE.bytes());
         let place = self.find(PhysRange::LOW_4_GIB, len).ok_or(Status::OUT_OF_RESOURCES)?;
+        self.own.try_reserve(1).map_err(|_| Status::OUT_OF_RESOURCES)?;
         self.map.reserve(place, MemoryType::BOOT_SERVICES_DATA).map_err(|_| Status::OUT_OF_RESOURCES)?;
+        // There is room for it.
+        let _ = heap::push_within_capacity(&mut self.own, place);
         self.key = self.key.wrapping_add(1);
         Ok(place)
+    }
+
+    /// Whether a part of `range` is the firmware's own: [`Self::reserve_pages`].
+    #[must_use]
+    pub fn is_own(&self, range: PhysRange) -> bool {
+        self.own.iter().any(|own| own.overlaps(range))
     }
 
     /// The map: by address, without overlaps, in whole pages, neighbours of one type joined.

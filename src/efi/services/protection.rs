@@ -31,6 +31,10 @@ impl Services {
         if self.table_room.len() < paging::room_to_protect(range) {
             self.table_room = self.memory.reserve_pages(TABLES)?;
         }
+        // The only free pages are in the range itself.
+        if self.table_room.overlaps(range) {
+            return Err(Status::OUT_OF_RESOURCES);
+        }
         self.table_room = machine.protect(range, access, self.table_room).map_err(unsupported)?;
         Ok(())
     }
@@ -98,7 +102,8 @@ impl Services {
     /// The pages that a call names, if all of them are RAM and none is the firmware's own.
     fn ram(&self, base: u64, len: u64) -> Result<PhysRange, Status> {
         let range = memory_attribute::pages(base, len)?;
-        if self.memory.map().is_ram(range) { Ok(range) } else { Err(Status::UNSUPPORTED) }
+        let is_images = self.memory.map().is_ram(range) && !self.memory.is_own(range);
+        if is_images { Ok(range) } else { Err(Status::UNSUPPORTED) }
     }
 }
 

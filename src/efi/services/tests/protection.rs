@@ -141,3 +141,20 @@ fn an_image_cannot_free_page_tables() {
         assert_eq!(result, Err(Status::NOT_FOUND), "{page:#x}");
     }
 }
+
+#[test]
+fn the_firmwares_own_pages_are_nobody_elses() {
+    let mut test = Test::new();
+    let table = test.system_table().boot_services;
+    let page = table & !0xfff;
+    assert_eq!(
+        test.change(page, 0x1000, READ_ONLY, Change::Set),
+        Err(Status::UNSUPPORTED),
+        "the table of boot services"
+    );
+    // Free pages, where the firmware takes room for page tables, and then those tables.
+    let free = test.services.memory.descriptors().find(|shown| shown.ty == MemoryType::CONVENTIONAL).unwrap();
+    let len = free.page_count * 0x1000;
+    assert_eq!(test.change(free.phys_start, len, READ_ONLY, Change::Set), Err(Status::OUT_OF_RESOURCES));
+    assert_eq!(test.change(free.phys_start, len, READ_ONLY, Change::Set), Err(Status::UNSUPPORTED));
+}
