@@ -36,7 +36,7 @@ impl Devices {
         functions.map(|(index, function)| Device { function, index, resources: &self.resources })
     }
 
-    /// The way from a root bus to a device. `None` if it has more than [`MOST_STEPS`] steps.
+    /// The way from a root bus to a device. `None` if it has more than `MOST_STEPS` steps.
     #[must_use]
     pub fn route(&self, device: &Device<'_>) -> Option<Route> {
         let buses = self.topology.buses();
