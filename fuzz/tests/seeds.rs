@@ -44,4 +44,7 @@ macro_rules! tests {
     };
 }
 
-tests! { boot bzimage cmos console device_path directory e820 file_system multiboot pci pe pvh resume services smbios start_info table_loader tables_in_memory tcg2 tpm variables }
+tests! {
+    boot bzimage cmos console device_path directory e820 file_system multiboot pci pe pvh resume services smbios start_info
+    table_loader tables_in_memory tcg2 tpm variables
+}

@@ -200,7 +200,7 @@ impl<T: HostAccess + Ports + Cpu + Clock> Machine for T {}
 /// A range of guest memory that the firmware may not access: above 4 GiB and not mapped, its own code, data or stack, or
 /// the code or constants of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("memory {range} is above 4 GiB or the firmware's own")]
+#[error("memory {range} is above 4 GiB, the firmware's own, or may only be read")]
 pub struct MemoryError {
     /// The requested range.
     pub range: PhysRange,

@@ -5,14 +5,6 @@
 
     jmp start
 
-# Fails with the present step unless the condition holds.
-.macro check condition
-    lea ebx, [rbx + 1]                  # keeps the flags
-    j\condition 1f
-    jmp failed
-1:
-.endm
-
 .macro service offset
     mov rax, [rip + services]
     call [rax + \offset]

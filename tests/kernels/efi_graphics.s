@@ -7,14 +7,6 @@
 
     jmp start
 
-# Fails with the present step unless the condition holds.
-.macro check condition
-    lea ebx, [rbx + 1]                  # keeps the flags
-    j\condition 1f
-    jmp failed
-1:
-.endm
-
 # Transfers pixels: kind, source, destination, width and height.
 .macro blt kind, from_x, from_y, to_x, to_y, width, height
     mov rcx, rsi

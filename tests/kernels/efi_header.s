@@ -8,6 +8,14 @@
 .code64
 .text
 
+# For programs that count steps in ebx: goes to `failed`, with the number of this step, unless the condition holds.
+.macro check condition
+    lea ebx, [rbx + 1]                  # keeps the flags
+    j\condition 1f
+    jmp failed
+1:
+.endm
+
 .ifdef NX_COMPAT
 .set SECTIONS, 2
 .set MARKS, 0x100

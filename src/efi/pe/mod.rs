@@ -2,8 +2,8 @@
 //!
 //! [`Image::parse`] checks the headers once, and the rest needs no more checks. [`Image::contents`] says where each byte of the
 //! file goes, and [`Image::zeros`] what to clear. [`relocate`] adapts the image to its address. [`Image::protection`] says how to
-//! map its pages. [`hashed`] says what a digest of the file covers. An image in memory has its headers and the contents of its sections; the rest is zero. If sections overlap,
-//! the later one in the table wins.
+//! map its pages. [`hashed`] says what a digest of the file covers. An image in memory has its headers and the contents of its
+//! sections; the rest is zero. If sections overlap, the later one in the table wins.
 //!
 //! Assumed: the memory for an image has [`Image::len`] bytes and begins at a page.
 //!

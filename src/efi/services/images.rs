@@ -271,9 +271,8 @@ impl Services {
     /// `LoadImage` from `source`: address and length. The handle is written to `at`. The image is recorded by `record` before.
     ///
     /// # Errors
-    /// Those of `record`;
-    /// `NOT_FOUND` without a source; `INVALID_PARAMETER` for null pointers and a parent that is no image; `UNSUPPORTED` for what is no image for this machine,
-    /// `LOAD_ERROR` for a broken one; `OUT_OF_RESOURCES`.
+    /// Those of `record`; `NOT_FOUND` without a source; `INVALID_PARAMETER` for null pointers and a parent that is no image;
+    /// `UNSUPPORTED` for what is no image for this machine, `LOAD_ERROR` for a broken one; `OUT_OF_RESOURCES`.
     pub fn load_image<M: Memory + Protect>(
         &mut self,
         machine: &mut M,

@@ -393,8 +393,13 @@ extern "efiapi" fn exit_boot_services(_image: u64, key: u64) -> Status {
     core::mem::forget(running);
     match ended {
         Ok(()) => Status::SUCCESS,
-        // The system table is not where it was put.
-        Err(_) => halt(),
+        Err(_) => {
+            report(
+                &"the EFI system table cannot be written at the end of boot services; this is a defect of the firmware: please \
+                  report it with the host's command line",
+            );
+            halt()
+        }
     }
 }
 

@@ -143,7 +143,8 @@ impl Memory for PcMachine {
 
     fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
         self.check_writable(super::bytes(to, bytes.len())?)?;
-        // SAFETY: `check_writable` allowed the target, so it is mapped, writable and disjoint from every Rust object, including `bytes`.
+        // SAFETY: `check_writable` allowed the target, so it is mapped, writable and disjoint from every Rust object, including
+        // `bytes`.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), pointer(to), bytes.len()) };
         Ok(())
     }
@@ -151,7 +152,8 @@ impl Memory for PcMachine {
     fn copy(&mut self, from: PhysRange, to: PhysAddr) -> Result<(), MemoryError> {
         self.check_mapped(from)?;
         self.check_writable(bytes(to, from.len() as usize)?)?;
-        // SAFETY: both ranges were allowed, so they are mapped, the target writable, and disjoint from every Rust object; they may overlap.
+        // SAFETY: both ranges were allowed, so they are mapped, the target is writable, and both are disjoint from every Rust
+        // object; they may overlap.
         unsafe { ptr::copy(pointer(from.start()), pointer(to), from.len() as usize) };
         Ok(())
     }

@@ -9,7 +9,8 @@
 //!
 //! `Memory::map` adds memory above 4 GiB to the identity map, with tables that are not Rust objects either. The caller provides
 //! the memory for the tables and must not write it. This is not checked, because the check would precede every access.
-//! `Protect::protect` removes write access from memory without Rust objects; from then on, a write there is refused. Left out: all other memory above 4 GiB, which the firmware describes to the kernel but never accesses.
+//! `Protect::protect` removes write access from memory without Rust objects; from then on, a write there is refused. Left out:
+//! all other memory above 4 GiB, which the firmware describes to the kernel but never accesses.
 
 mod cpu;
 mod dma;

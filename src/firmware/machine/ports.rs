@@ -123,8 +123,8 @@ impl FwCfgRegisters for PcMachine {
 
     fn load_data(&mut self, to: PhysRange) -> Result<(), MemoryError> {
         self.check_writable(to)?;
-        // SAFETY: `check_writable` allowed the range, so it is mapped, writable and disjoint from every Rust object. The caller of `new`
-        // promised ring 0 and ownership of the devices. The direction flag is clear in Rust code.
+        // SAFETY: `check_writable` allowed the range, so it is mapped, writable and disjoint from every Rust object. The caller
+        // of `new` promised ring 0 and ownership of the devices. The direction flag is clear in Rust code.
         unsafe {
             asm!("rep insb", in("dx") DATA, inout("rdi") to.start().get() => _, inout("rcx") to.len() => _,
                 options(nostack, preserves_flags))

@@ -182,7 +182,7 @@ fn headers_in_memory(machine: &mut impl Memory, source: PhysRange) -> Result<Vec
 }
 
 fn no_digest(error: pe::Error) -> Status {
-    log::warn!("an image that an EFI program loads is refused, because it cannot be measured: {error}");
+    log::warn!("an EFI image cannot be measured, and so is not loaded or gets no TPM: {error}");
     Status::LOAD_ERROR
 }
 

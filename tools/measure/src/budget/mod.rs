@@ -56,7 +56,8 @@ const ATTEMPTS: usize = 2;
 /// Count what a boot costs, and compare with the recorded budget
 ///
 /// Boots a probe kernel on q35, pc and microvm, and on q35 with EFI tables, as an EFI program and as a unified kernel image, and
-/// counts the columns below. Fails if a count is above the budget in benches/budget.toml. Leaves out the columns that this host cannot count.
+/// counts the columns below. Fails if a count is above the budget in benches/budget.toml. Leaves out the columns that this host
+/// cannot count.
 #[derive(clap::Args)]
 #[command(after_help = help())]
 pub struct Args {

@@ -34,8 +34,8 @@ use crate::boot::scenario::Transport;
 /// Boots a probe kernel, which ends QEMU at its first instruction, and a real kernel under several firmware images, in
 /// rounds. Counts device accesses, exits and instructions. If valgrind is installed, it also counts the host's instructions
 /// under TCG, which do not depend on the machine's load as times do. Prints tables, and writes tables in Markdown, a chart and
-/// the numbers to target/compare. Without options, it measures this firmware, SeaBIOS, qboot and, if OVMF is installed, that and this firmware with EFI on q35, pc
-/// and microvm; that takes some minutes.
+/// the numbers to target/compare. Without options, it measures this firmware, SeaBIOS, qboot and, if OVMF is installed, that and
+/// this firmware with EFI on q35, pc and microvm; that takes some minutes.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -47,7 +47,8 @@ Examples:
   cargo xtask compare --firmware firstlight,qboot --growth
   cargo xtask compare --firmware firstlight,./bios.bin --kernel bzImage --initrd rootfs.cpio")]
 pub struct Args {
-    /// Firmware to measure: firstlight, firstlight-efi (which enters the kernel by EFI), seabios, qboot, ovmf, or the path of an image (with a / or a . in it)
+    /// Firmware to measure: firstlight, firstlight-efi (which enters the kernel by EFI), seabios, qboot, ovmf, or the path of an
+    /// image (with a / or a . in it)
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     firmware: Vec<Choice>,
 

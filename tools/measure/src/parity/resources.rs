@@ -1,9 +1,9 @@
 //! The memory map from firmware, and `/proc/iomem` and `/proc/ioports`: the owners of addresses.
 //!
-//! Of the memory map, the size of the usable memory counts, and what the rest is. In the other two, a range is identified by its name and the names of the ranges around it, and compared by its size. Addresses are compared only
-//! if firmware does not choose them: ports below 0x1000, which ISA and the chipset have. The size of a window to a PCI bus
-//! follows from the addresses behind it; `lspci` and the ACPI tables show what has to be compared. The same is true for the map
-//! of RAM and reserved memory.
+//! Of the memory map, the size of the usable memory counts, and what the rest is. In the other two, a range is identified by its
+//! name and the names of the ranges around it, and compared by its size. Addresses are compared only if firmware does not choose
+//! them: ports below 0x1000, which ISA and the chipset have. The size of a window to a PCI bus follows from the addresses behind
+//! it; `lspci` and the ACPI tables show what has to be compared. The same is true for the map of RAM and reserved memory.
 
 use std::collections::BTreeMap;
 
