@@ -1,5 +1,6 @@
 #!/bin/sh
-# Computes PCRs 8 and 9 of a TPM after a boot with Firstlight, from the arguments of QEMU:
+# Computes PCRs 8 and 9 of a TPM after a boot with Firstlight of a kernel that is entered directly, not by EFI, from the
+# arguments of QEMU:
 #
 #   sh predict-pcrs.sh ALGORITHM KERNEL COMMAND-LINE [INITRD]
 #

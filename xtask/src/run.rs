@@ -43,7 +43,11 @@ const POWER_OFF: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 })
 const PROGRAM_SUCCEEDED: &str = "the EFI program returned: SUCCESS";
 
 /// The fewest bytes that QEMU accepts as a kernel: a boot sector and four more (`hw/i386/x86.c`, `x86_load_linux`).
-const SHORTEST_KERNEL: u64 = 5 * 512;
+const SHORTEST_KERNEL: usize = 5 * 512;
+
+/// A Multiboot header begins with these bytes at a multiple of four in this many bytes (Multiboot 0.6.96, 3.1).
+const MULTIBOOT: [u8; 4] = 0x1bad_b002_u32.to_le_bytes();
+const MULTIBOOT_WITHIN: u64 = 8192;
 
 /// How long the firmware may go on printing after its error.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -100,7 +104,7 @@ pub struct Args {
     #[arg(long)]
     no_dma: bool,
 
-    /// Ask the firmware for EFI (docs/efi.md); without a value, `on`
+    /// Ask the firmware for EFI (docs/efi.md); `--efi` is `--efi=on`, and a value needs the `=`
     #[arg(long, value_enum, value_name = "REQUEST", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     efi: Option<qemu::Efi>,
 
@@ -216,10 +220,14 @@ fn given_file(option: &str, path: &Path) -> anyhow::Result<PathBuf> {
 fn is_efi_program(kernel: &Path) -> anyhow::Result<bool> {
     let context = || format!("--kernel {}", kernel.display());
     let mut first = Vec::new();
-    File::open(kernel).and_then(|file| file.take(SHORTEST_KERNEL).read_to_end(&mut first)).with_context(context)?;
-    if (first.len() as u64) < SHORTEST_KERNEL {
+    File::open(kernel).and_then(|file| file.take(MULTIBOOT_WITHIN).read_to_end(&mut first)).with_context(context)?;
+    if first.len() < SHORTEST_KERNEL {
         bail!("--kernel {}: only {} bytes, which is no kernel and no EFI program", kernel.display(), first.len());
     }
+    let is_boot_sector = first.get(0x1fe..0x200) == Some(&[0x55, 0xaa]);
+    let is_multiboot = || first.chunks_exact(MULTIBOOT.len()).any(|word| word == MULTIBOOT);
+    let is_known = first.starts_with(b"MZ") || first.starts_with(b"\x7fELF") || is_boot_sector || is_multiboot();
+    ensure!(is_known, "--kernel {}: no bzImage, ELF, Multiboot or EFI file", kernel.display());
     Ok(first.starts_with(b"MZ") && first.get(0x202..0x206) != Some(b"HdrS"))
 }
 
@@ -424,8 +432,14 @@ mod tests {
             std::fs::write(&file, bytes).unwrap();
             is_efi_program(&file)
         };
-        let mut bytes = vec![0; SHORTEST_KERNEL as usize];
-        assert!(!result(&bytes).unwrap());
+        let empty = vec![0; SHORTEST_KERNEL];
+        assert!(result(&empty).unwrap_err().to_string().contains("no bzImage, ELF, Multiboot or EFI file"));
+        for (at, start) in [(0, &b"\x7fELF"[..]), (0x1fe, &[0x55, 0xaa]), (0x400, &MULTIBOOT)] {
+            let mut bytes = empty.clone();
+            bytes[at..][..start.len()].copy_from_slice(start);
+            assert!(!result(&bytes).unwrap(), "{start:x?}");
+        }
+        let mut bytes = empty;
         bytes[..2].copy_from_slice(b"MZ");
         assert!(result(&bytes).unwrap());
         bytes[0x202..0x206].copy_from_slice(b"HdrS");

@@ -57,7 +57,7 @@ pub enum Error {
     /// A section is outside the image, or overlaps the headers.
     #[error(
         "section {section} of the EFI program is from {start:#x} to {end:#x}, and the image has room from {headers:#x} to \
-         {image:#x}; build or copy it again"
+         {image:#x}; build or copy it again, with its sections above its ImageBase and not over each other"
     )]
     SectionOutside {
         /// Its index in the section table.

@@ -2,7 +2,7 @@
 //!
 //! It uses the published `uefi` crate, which nothing of the firmware shares but the definitions of `uefi-raw`. Each line has a
 //! subject and a result that does not depend on addresses or times, so the lines of two firmwares can be compared
-//! (`tests/qemu/efi_app.rs`). The program starts itself as its own child; the load options tell them apart.
+//! (`tests/qemu/efi_compared.rs`). The program starts itself as its own child; the load options tell them apart.
 //!
 //! It assumes that it is alone: no driver of the firmware's uses its protocols, events or variables.
 

@@ -5,7 +5,7 @@ use core::fmt::{self, Display, Write};
 
 use uefi::{Result, Status};
 
-/// The port of QEMU's `isa-debugcon` (`tests/qemu/efi_app.rs`).
+/// The port of QEMU's `isa-debugcon` (`tests/qemu/efi_compared.rs`).
 const PORT: u16 = 0x4e9;
 
 struct Port;
