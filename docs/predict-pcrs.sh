@@ -133,7 +133,10 @@ else
         cut_out
     else
         case $(od -An -tx1 -N 4 "$kernel" | tr -d ' ') in
-            7f454c46) lay_out ;;
+            7f454c46)
+                [ "$(wc -c <"$kernel")" -ge 64 ] || stop "$kernel is an ELF file that ends within its header"
+                lay_out
+                ;;
             4d5a*) stop "$kernel is an EFI program, which measures its own command line and initrd; see docs/tpm.md, EFI programs" ;;
             *) stop "$kernel is no bzImage, ELF or Multiboot kernel" ;;
         esac

@@ -44,7 +44,7 @@ pub const BEFORE_EXIT_BOOT_SERVICES: Guid = guid!("8be0e274-3970-4b44-80c5-1ab95
 /// The group of the events that are signalled when boot services end.
 pub const EXIT_BOOT_SERVICES: Guid = guid!("27abf055-b1b8-4c26-8048-748f37baa2df");
 /// The group of the events that are signalled when the memory map has changed.
-pub const MEMORY_MAP_CHANGE: Guid = guid!("78bee926-692f-48fd-9edb-01422ef0f0ab");
+pub const MEMORY_MAP_CHANGE: Guid = guid!("78bee926-692f-48fd-9edb-01422ef0d7ab");
 /// The group of the events that are signalled before a boot option is started.
 pub const READY_TO_BOOT: Guid = guid!("7ce88fb3-4bd7-4679-87a8-a8d8dee50d2b");
 /// The group of the events that are signalled by `SetVirtualAddressMap`.
@@ -53,8 +53,7 @@ pub const VIRTUAL_ADDRESS_CHANGE: Guid = guid!("13fa7698-c831-49c7-87ea-8f43fcc2
 /// A point in time or a duration, in units of 100 ns.
 pub type Time = u64;
 
-/// The tick of the timers: 1 ms. A shorter time counts as a tick, as zero does in UEFI 7.1, `SetTimer`. So a timer that is set
-/// again by its own function, or that repeats at once, does not keep a service from returning.
+/// The tick of the timers: 1 ms. A shorter time counts as a tick, as zero does in UEFI 7.1, `SetTimer`.
 pub const TICK: Time = 10_000;
 
 /// A notification function.
@@ -273,11 +272,15 @@ impl Events {
         self.entries.iter_mut().for_each(|entry| entry.timer = None);
     }
 
-    /// Signals the events whose timers have expired by `now`.
+    /// Signals the events whose timers have expired by `now`. One whose function cannot run at the current level waits until it can,
+    /// so that a function that takes longer than a period is not called without end.
     pub fn advance(&mut self, now: Time) {
+        let level = self.level;
         let mut at = 0;
         while let Some(entry) = self.entries.get_mut(at) {
-            if let Some(timer) = entry.timer.filter(|timer| timer.at <= now) {
+            let is_called = entry.kind.contains(EventType::NOTIFY_SIGNAL);
+            let runs = !is_called || entry.function.is_none_or(|function| function.level > level);
+            if let Some(timer) = entry.timer.filter(|timer| runs && timer.at <= now) {
                 // A timer that has expired several times signals once.
                 entry.timer = timer.period.map(|period| Timer { at: now.saturating_add(period), ..timer });
                 let event = entry.event;

@@ -207,6 +207,41 @@ fn a_time_of_zero_is_the_next_tick() {
 }
 
 #[test]
+fn a_timer_waits_while_its_function_runs() {
+    let mut events = Events::new();
+    let event = made(&mut events, TIMER | SIGNAL, Tpl::CALLBACK);
+    let polled = events.create(TIMER, None, None).unwrap();
+    for event in [event, polled] {
+        events.set_timer(event, 0, 0, true).unwrap();
+    }
+    events.advance(TICK);
+    let running = events.begin().unwrap();
+    // The function calls services, for longer than the period. An event without a function is signalled meanwhile.
+    events.advance(2 * TICK);
+    events.advance(3 * TICK);
+    assert_eq!(events.check(polled), Ok(()));
+    events.end(running);
+    assert_eq!(events.begin(), None);
+    events.advance(3 * TICK);
+    assert_eq!(run(&mut events), [event], "the next call runs it");
+}
+
+#[test]
+fn the_groups_have_the_numbers_of_the_specification() {
+    // UEFI 7.1, `CreateEventEx`; the last part of each.
+    let ends = [
+        (BEFORE_EXIT_BOOT_SERVICES, "1ab9502f3bfc"),
+        (EXIT_BOOT_SERVICES, "8748f37baa2df"),
+        (MEMORY_MAP_CHANGE, "01422ef0d7ab"),
+        (READY_TO_BOOT, "a8d8dee50d2b"),
+        (VIRTUAL_ADDRESS_CHANGE, "43fcc25196"),
+    ];
+    for (group, end) in ends {
+        assert!(std::format!("{group}").replace('-', "").ends_with(end), "{group}");
+    }
+}
+
+#[test]
 fn only_an_event_with_a_timer_has_one() {
     let mut events = Events::new();
     let event = made(&mut events, SIGNAL, Tpl::CALLBACK);

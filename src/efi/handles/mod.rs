@@ -91,6 +91,8 @@ pub struct Handles {
     registrations: Vec<Registration>,
     /// The last number that was used.
     last: u64,
+    /// Whether a full heap was reported.
+    has_warned: bool,
 }
 
 impl From<HeapFull> for NoRoom {
@@ -113,7 +115,7 @@ impl Handles {
     /// No handles.
     #[must_use]
     pub const fn new() -> Self {
-        Self { entries: Vec::new(), registrations: Vec::new(), last: 0 }
+        Self { entries: Vec::new(), registrations: Vec::new(), last: 0, has_warned: false }
     }
 
     /// Whether there is such a handle.
@@ -337,10 +339,11 @@ impl Handles {
     fn tell(&mut self, handle: Handle, guid: Guid) {
         for registration in self.registrations.iter_mut().filter(|registration| registration.guid == guid) {
             registration.new.retain(|&new| new != handle);
-            if heap::push(&mut registration.new, handle).is_err() {
+            let is_lost = heap::push(&mut registration.new, handle).is_err();
+            if is_lost && !core::mem::replace(&mut self.has_warned, true) {
                 log::warn!(
-                    "the firmware's heap is full: an EFI program is told of a protocol, but not on which handle; let it load \
-                     fewer drivers"
+                    "the firmware's heap is full: from now on, an EFI program may be told of a protocol, but not on which \
+                     handle; let it load fewer drivers"
                 );
             }
         }

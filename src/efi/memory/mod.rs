@@ -141,8 +141,8 @@ impl Memory {
     /// `INVALID_PARAMETER` for any other address.
     pub fn free_pool(&mut self, at: u64) -> Result<Option<PhysRange>, Status> {
         let pages = self.pools.free(PhysAddr::new(at))?;
-        pages.map_or(Ok(()), |pages| self.give_back(pages))?;
-        Ok(pages)
+        // The pool is gone. Pages that the map has no room to free stay taken.
+        Ok(pages.filter(|&pages| self.give_back(pages).is_ok()))
     }
 
     /// Takes `pages` pages for the firmware's own data, below 4 GiB. No image can free them.
@@ -160,7 +160,15 @@ impl Memory {
         Ok(place)
     }
 
-    /// Whether a part of `range` is the firmware's own: [`Self::reserve_pages`].
+    /// Makes `range` the firmware's own, such as the stack that its functions run on.
+    ///
+    /// # Errors
+    /// `OUT_OF_RESOURCES`.
+    pub fn keep_own(&mut self, range: PhysRange) -> Result<(), Status> {
+        heap::push(&mut self.own, range).map_err(|_| Status::OUT_OF_RESOURCES)
+    }
+
+    /// Whether a part of `range` is the firmware's own: [`Self::reserve_pages`], [`Self::keep_own`].
     #[must_use]
     pub fn is_own(&self, range: PhysRange) -> bool {
         self.own.iter().any(|own| own.overlaps(range))

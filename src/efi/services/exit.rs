@@ -1,6 +1,7 @@
 //! `ExitBootServices` (UEFI 7.4).
 
 use uefi_raw::Status;
+use uefi_raw::table::boot::Tpl;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::Services;
@@ -20,8 +21,12 @@ impl Services {
         }
     }
 
-    /// Signals those who want to know of changes of the memory map, if it has changed since this was called last.
+    /// Signals those who want to know of changes of the memory map, if it has changed since this was called last. What changes at
+    /// a raised level, such as in a function that is told of a change, is told later.
     pub fn signal_map_change(&mut self) {
+        if self.events.level() != Tpl::APPLICATION {
+            return;
+        }
         let key = self.memory.key();
         if core::mem::replace(&mut self.told_key, key) != key {
             self.events.signal_group(MEMORY_MAP_CHANGE);

@@ -31,8 +31,10 @@ impl Services {
         if self.table_room.len() < paging::room_to_protect(range) {
             self.table_room = self.memory.reserve_pages(TABLES)?;
         }
-        // The only free pages are in the range itself.
-        if self.table_room.overlaps(range) {
+        // The pages were free: they can be in the range itself, or an image has made them read-only. The next call takes others.
+        let is_writable = machine.access(self.table_room).map_err(unsupported)?.is_some_and(Access::is_writable);
+        if !is_writable || self.table_room.overlaps(range) {
+            self.table_room = PhysRange::default();
             return Err(Status::OUT_OF_RESOURCES);
         }
         self.table_room = machine.protect(range, access, self.table_room).map_err(unsupported)?;

@@ -65,12 +65,15 @@ impl Services {
         interface: Interface,
     ) -> Result<(), Status> {
         let on = Handle::from_raw(machine.number(at)?);
+        if on.is_none() {
+            machine.check_number(at)?;
+        }
         let guid = machine.guid(guid)?;
         if kind != NATIVE {
             return Err(Status::INVALID_PARAMETER);
         }
         let handle = self.install(on, guid, interface)?;
-        machine.set_number(at, handle.raw())
+        if on.is_none() { machine.set_number(at, handle.raw()) } else { Ok(()) }
     }
 
     /// `ReinstallProtocolInterface`.
@@ -427,7 +430,11 @@ impl Services {
     /// # Errors
     /// `ALREADY_STARTED` for a device path that some handle has; those of [`Self::install_protocol_interface`].
     pub fn install_multiple(&mut self, machine: &mut impl Memory, at: u64, arguments: u64) -> Result<(), Status> {
-        let mut on = Handle::from_raw(machine.number(at)?);
+        let given = Handle::from_raw(machine.number(at)?);
+        if given.is_none() {
+            machine.check_number(at)?;
+        }
+        let mut on = given;
         let pairs = Self::pairs(machine, arguments)?;
         for &(guid, interface) in &pairs {
             if guid == DEVICE_PATH && self.has_device_path(machine, interface)? {
@@ -451,7 +458,7 @@ impl Services {
             done = done.saturating_add(1);
         }
         pairs.iter().for_each(|&(guid, _)| self.signal_installed(guid));
-        machine.set_number(at, on.map_or(0, Handle::raw))
+        if given.is_none() { machine.set_number(at, on.map_or(0, Handle::raw)) } else { Ok(()) }
     }
 
     /// Whether a handle has the device path at `interface`.

@@ -111,8 +111,9 @@ pub fn status_of(error: Error) -> Status {
     }
 }
 
-/// Runs the notifications that may run at the present level, with nothing borrowed. Timers expire once a call, and the memory
-/// map's changes are told once, so that a function that causes what it is called for does not keep the caller here.
+/// Runs the notifications that may run at the present level, with nothing borrowed. What signals them is looked at once a call,
+/// and not while a function runs that it would call again. So a function that causes what it is called for does not keep the
+/// caller here.
 fn notify() {
     with(|running| {
         running.advance();

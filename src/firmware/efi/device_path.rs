@@ -116,7 +116,7 @@ extern "efiapi" fn append_device_path_instance(path: u64, instance: u64) -> u64 
 
 extern "efiapi" fn get_next_device_path_instance(at: u64, len_at: u64) -> u64 {
     call_for_address(|running| {
-        let path_at = running.machine.number(at)?;
+        let path_at = running.machine.check_number(at)?;
         let path = path_bytes(&mut running.machine, path_at)?;
         let Some(path) = parsed(&path)? else {
             running.machine.set_optional(len_at, 0)?;

@@ -67,9 +67,13 @@ fn file(machine: &mut PcMachine, this: u64) -> Result<FileId, Status> {
 
 /// Makes the interface of a file, and writes its address to `at`.
 fn publish(running: &mut Running, id: FileId, at: u64) -> Result<(), Status> {
-    let Running { machine, services, .. } = running;
-    let address = services.pool_of(machine, interface(id).as_bytes())?;
-    machine.set_number(at, address)
+    let Running { machine, services, files, .. } = running;
+    let published =
+        services.pool_of(machine, interface(id).as_bytes()).and_then(|address| machine.set_number(at, address));
+    published.inspect_err(|_| {
+        // It is open, so it can be closed.
+        let _ = files.close(id);
+    })
 }
 
 /// Calls a function with the file at `this`.
@@ -116,7 +120,7 @@ extern "efiapi" fn delete(this: u64) -> Status {
 
 extern "efiapi" fn read(this: u64, len_at: u64, buffer: u64) -> Status {
     with_file(this, |Running { machine, files, program, .. }, id| {
-        let room = machine.number(len_at)?;
+        let room = machine.check_number(len_at)?;
         let read = files.read(id, room);
         let read = checked(machine, read, len_at)?;
         let result = put(machine, &program.fw_cfg, &read, buffer);

@@ -87,7 +87,8 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
     let functions = Functions { boot: calls::table() };
     let (placed, tables) =
         install_services(&mut machine, &mut program.map, &program.sources, Phase::Boot).map_err(no_room)?;
-    let memory = ImageMemory::new(core::mem::take(&mut program.map));
+    let mut memory = ImageMemory::new(core::mem::take(&mut program.map));
+    memory.keep_own(program.stack)?;
     let mut services = Services::new(&mut machine, memory, placed.system_table, tables, &functions)?;
 
     let output = TextOutput::new();
@@ -143,6 +144,8 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
     let options = (program.options.len() as u32, program.options.start().get());
     let path = DevicePath::parse(&path);
     let image = services.add_image(&mut machine, program.placed, None, path, options)?;
+    // Nobody has asked to be told of the changes so far.
+    services.signal_map_change();
     // SAFETY: this is the firmware, and nothing else drives the machine's ports.
     let terminal = Terminal::new(unsafe { PcPorts::new() });
     let output = (output, mode);

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use uefi_raw::Status;
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{Tcg2, status};
+use super::Tcg2;
 use crate::addr::PhysRange;
 use crate::boot::Blob;
 use crate::efi::pe::{self, Span, Subsystem};
@@ -104,7 +104,11 @@ impl Tcg2 {
     ///
     /// # Errors
     /// As for [`Self::measure_image`].
-    pub(super) fn hash_image(&self, machine: &mut (impl Memory + Clock), source: PhysRange) -> Result<Digests, Status> {
+    pub(super) fn hash_image(
+        &mut self,
+        machine: &mut (impl Memory + Clock),
+        source: PhysRange,
+    ) -> Result<Digests, Status> {
         let headers = headers_in_memory(machine, source)?;
         self.hash(machine, &headers, source.len(), &mut |machine, span, hashes| {
             let (first, _) = source.split_at(span.end.into());
@@ -114,13 +118,13 @@ impl Tcg2 {
     }
 
     fn hash<M: Memory>(
-        &self,
+        &mut self,
         machine: &mut M,
         headers: &[u8],
         file_len: u64,
         visit: Visit<'_, M>,
     ) -> Result<Digests, Status> {
-        let parts = pe::hashed(headers, file_len).map_err(no_digest)?;
+        let parts = pe::hashed(headers, file_len).map_err(|error| self.no_digest(error))?;
         let mut hashes = self.session.hashes();
         for &part in &parts {
             visit(machine, part, &mut hashes)?;
@@ -137,11 +141,18 @@ impl Tcg2 {
         digests: &Digests,
         load: &ImageLoad<'_>,
     ) -> Result<(), Status> {
-        let (base, _) = pe::Image::parse(headers, file_len).map_err(no_digest)?.base();
+        let (base, _) = pe::Image::parse(headers, file_len).map_err(|error| self.no_digest(error))?.base();
         let numbers = [load.placed.place.start().get(), load.placed.len, base, load.path.len() as u64];
         let (pcr, kind) = load.event();
         let data = [numbers.as_bytes(), load.path];
-        self.session.record_digests(machine, pcr, kind as u32, digests, Some(&data)).map_err(status)
+        let recorded = self.session.record_digests(machine, pcr, kind as u32, digests, Some(&data));
+        recorded.map_err(|error| self.status(error))
+    }
+
+    fn no_digest(&mut self, error: pe::Error) -> Status {
+        self.warnings
+            .warn(format_args!("an EFI image cannot be measured, and so is not loaded or gets no TPM: {error}"));
+        Status::LOAD_ERROR
     }
 }
 
@@ -179,11 +190,6 @@ fn headers_in_memory(machine: &mut impl Memory, source: PhysRange) -> Result<Vec
     let mut headers = u8::new_vec_zeroed(first.len() as usize).map_err(|_| Status::OUT_OF_RESOURCES)?;
     machine.read(first.start(), &mut headers).map_err(|_| Status::INVALID_PARAMETER)?;
     Ok(headers)
-}
-
-fn no_digest(error: pe::Error) -> Status {
-    log::warn!("an EFI image cannot be measured, and so is not loaded or gets no TPM: {error}");
-    Status::LOAD_ERROR
 }
 
 fn cannot_read(error: crate::boot::Error) -> Status {

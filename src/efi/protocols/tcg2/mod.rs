@@ -20,6 +20,7 @@ pub use self::images::ImageLoad;
 use super::{BufferError, check_room};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::{Clock, Memory};
+use crate::logging::RateLimited;
 use crate::tpm::{Action, Algorithm, Error, LogPlace, MOST_TRANSFERRED, Session};
 
 /// The bytes of an event before its data: the size of all of it, and a header of its own length, version, PCR and type (TCG2
@@ -88,13 +89,15 @@ impl<'a> Event<'a> {
 /// A TPM that programs use.
 pub struct Tcg2 {
     session: Session,
+    /// What programs can repeat without end.
+    warnings: RateLimited<4>,
 }
 
 impl Tcg2 {
     /// The protocol of a TPM that is started.
     #[must_use]
-    pub const fn new(session: Session) -> Self {
-        Self { session }
+    pub fn new(session: Session) -> Self {
+        Self { session, warnings: RateLimited::default() }
     }
 
     /// The table of the events after the log was read, if there is one. It is a configuration table.
@@ -111,6 +114,9 @@ impl Tcg2 {
     /// The TPM, to hand it to the operating system.
     #[must_use]
     pub fn into_session(self) -> Session {
+        if let Some(rest) = self.warnings.rest() {
+            log::warn!("measurements and commands of an EFI program: {rest} more warnings");
+        }
         self.session
     }
 
@@ -189,9 +195,11 @@ impl Tcg2 {
         if flags.contains(Tcg2HashLogExtendEventFlags::PE_COFF_IMAGE) {
             let digests = self.hash_image(machine, bytes).map_err(|_| Status::UNSUPPORTED)?;
             let data = data.as_ref().map(core::slice::from_ref);
-            self.session.record_digests(machine, event.pcr, event.kind, &digests, data).map_err(status)?;
+            let recorded = self.session.record_digests(machine, event.pcr, event.kind, &digests, data);
+            recorded.map_err(|error| self.status(error))?;
         } else {
-            self.session.record(machine, event.pcr, event.kind, bytes, data).map_err(status)?;
+            let recorded = self.session.record(machine, event.pcr, event.kind, bytes, data);
+            recorded.map_err(|error| self.status(error))?;
         }
         if is_logged && self.session.has_lost_events() { Err(Status::VOLUME_FULL) } else { Ok(()) }
     }
@@ -208,7 +216,7 @@ impl Tcg2 {
     ) -> Result<Vec<u8>, BufferError> {
         let response = self.session.submit(machine, command).map_err(|error| match error {
             Error::TooLong => Status::INVALID_PARAMETER,
-            error => status(error),
+            error => self.status(error),
         })?;
         check_room(response.len() as u64, room)?;
         Ok(response)
@@ -240,13 +248,13 @@ impl Tcg2 {
         }
         if banks == active { Ok(()) } else { Err(Status::UNSUPPORTED) }
     }
-}
 
-/// The status of what went wrong at the TPM.
-fn status(error: Error) -> Status {
-    log::warn!("a measurement or a command of an EFI program failed: {error}");
-    match error {
-        Error::HeapFull(_) => Status::OUT_OF_RESOURCES,
-        _ => Status::DEVICE_ERROR,
+    /// The status of what went wrong at the TPM.
+    fn status(&mut self, error: Error) -> Status {
+        self.warnings.warn(format_args!("a measurement or a command of an EFI program failed: {error}"));
+        match error {
+            Error::HeapFull(_) => Status::OUT_OF_RESOURCES,
+            _ => Status::DEVICE_ERROR,
+        }
     }
 }

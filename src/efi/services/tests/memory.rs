@@ -40,6 +40,16 @@ fn nothing_is_taken_if_its_place_cannot_be_written() {
     assert_eq!(services.allocate_pages(machine, AllocateType::ANY_PAGES, DATA, 1, at), Err(Status::INVALID_PARAMETER));
     assert_eq!(services.allocate_pool(machine, DATA, 8, at), Err(Status::INVALID_PARAMETER));
     assert_eq!(services.create_event(machine, 0, 8, 0, 0, 0, at), Err(Status::INVALID_PARAMETER));
+    // The place of a new handle, and a handle that is a constant.
+    let guid = test.put_guid(ONE);
+    let list = test.put(&[guid, 0x1234, 0].map(u64::to_le_bytes).concat());
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    assert_eq!(services.install_protocol_interface(machine, at, guid, 0, 0x1234), Err(Status::INVALID_PARAMETER));
+    assert_eq!(services.install_multiple(machine, at, list), Err(Status::INVALID_PARAMETER));
+    assert_eq!(services.handles.locate(crate::efi::handles::Search::Protocol(ONE)).count(), 0);
+    let handle = services.install(None, TWO, 0x1234).unwrap();
+    machine.memory.store(at, &handle.raw().to_le_bytes());
+    assert_eq!(services.install_protocol_interface(machine, at, guid, 0, 0x1234), Ok(()));
     assert_eq!(services.memory.key(), key);
 }
 

@@ -151,6 +151,13 @@ fn a_change_of_the_memory_map_is_told_once() {
         services.memory.allocate_pages(crate::efi::memory::Wanted::AnyPages, MemoryType::LOADER_DATA, 1).unwrap();
     assert_eq!((told(services), told(services)), (true, false));
     services.memory.free_pages(page.get(), 1).unwrap();
+    // A function that is told of it runs, and changes the map.
+    services.signal_map_change();
+    let running = services.events.begin().unwrap();
+    services.memory.allocate_pages(crate::efi::memory::Wanted::AnyPages, MemoryType::LOADER_DATA, 1).unwrap();
+    services.signal_map_change();
+    services.events.end(running);
+    assert!(services.events.begin().is_none());
     assert_eq!((told(services), told(services)), (true, false));
 }
 

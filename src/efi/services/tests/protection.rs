@@ -157,4 +157,29 @@ fn the_firmwares_own_pages_are_nobody_elses() {
     let len = free.page_count * 0x1000;
     assert_eq!(test.change(free.phys_start, len, READ_ONLY, Change::Set), Err(Status::OUT_OF_RESOURCES));
     assert_eq!(test.change(free.phys_start, len, READ_ONLY, Change::Set), Err(Status::UNSUPPORTED));
+    // A range that the firmware keeps, such as its stack.
+    let stack = test.pages(2);
+    test.services.memory.keep_own(PhysRange::new(PhysAddr::new(stack), 0x2000).unwrap()).unwrap();
+    assert_eq!(test.change(stack + 0x1000, 0x1000, READ_ONLY, Change::Set), Err(Status::UNSUPPORTED));
+}
+
+#[test]
+fn page_tables_are_not_put_into_pages_that_may_only_be_read() {
+    let mut test = Test::new();
+    // The highest free pages, which are taken next.
+    let free = test.services.memory.descriptors().filter(|shown| shown.ty == MemoryType::CONVENTIONAL).last().unwrap();
+    let end = free.phys_start + free.page_count * 0x1000;
+    let own = test.pages(1);
+    // There are tables now, so that these pages can be made read-only. Then they are all used.
+    assert_eq!(test.change(own, 0x1000, READ_ONLY, Change::Set), Ok(()));
+    let end = end.min(own) - 16 * 0x1000;
+    assert_eq!(test.change(end - 32 * 0x1000, 32 * 0x1000, READ_ONLY, Change::Set), Ok(()));
+    test.services.table_room = PhysRange::default();
+    let other =
+        test.services.memory.descriptors().find(|shown| shown.ty == MemoryType::CONVENTIONAL).unwrap().phys_start;
+    let refused = test.change(other, 0x1000, READ_ONLY, Change::Set);
+    assert_eq!(refused, Err(Status::OUT_OF_RESOURCES));
+    // Once these pages are gone, the next ones can be written.
+    let results: Vec<_> = (0..4).map(|_| test.change(other, 0x1000, READ_ONLY, Change::Set)).collect();
+    assert!(results.contains(&Ok(())), "{results:?}");
 }
