@@ -34,6 +34,7 @@ pub mod boot;
 pub mod checksum;
 pub mod cmos;
 pub mod cpus;
+pub mod disk;
 pub mod efi;
 pub mod error;
 pub mod failure;

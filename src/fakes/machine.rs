@@ -14,7 +14,10 @@ use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::hal::dma::{self, AddressWrite, Fault, MOST_BYTES, Transfer};
 use crate::hal::registers::{DATA, MemoryRegisters, SELECTOR};
 use crate::hal::startup::{LocalApic, Mailbox, X2APIC_COMMAND};
-use crate::hal::{Clock, Cpu, Cpuid, Dma, FwCfgRegisters, Memory, MemoryError, Ports, Protect, paging, startup};
+use crate::hal::{
+    BusMaster, Clock, Cpu, Cpuid, DeviceRange, Dma, FwCfgRegisters, Memory, MemoryError, Ports, Protect, paging,
+    startup,
+};
 use crate::layout;
 
 const PAGE: u64 = 4096;
@@ -569,6 +572,9 @@ impl Memory for FakeMachine {
     fn read_register8(&mut self, at: PhysAddr) -> Result<u8, MemoryError> {
         Ok(self.register_in(at, 1)? as u8)
     }
+    fn read_register16(&mut self, at: PhysAddr) -> Result<u16, MemoryError> {
+        Ok(self.register_in(at, 2)? as u16)
+    }
     fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError> {
         Ok(self.register_in(at, 4)? as u32)
     }
@@ -587,6 +593,15 @@ impl Memory for FakeMachine {
     fn write_register64(&mut self, at: PhysAddr, value: u64) -> Result<(), MemoryError> {
         self.register_write(at, 8, value)
     }
+}
+
+impl BusMaster for FakeMachine {
+    fn lend(&mut self, range: PhysRange) -> Result<DeviceRange, MemoryError> {
+        self.check_mapped(range)?;
+        self.check_not_read_only(range)?;
+        Ok(DeviceRange::checked(range))
+    }
+    fn order(&mut self) {}
 }
 
 impl FakeMachine {

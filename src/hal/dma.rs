@@ -11,7 +11,7 @@
 //! If fw_cfg's registers are in memory ([`super::registers`]), the doorbell is a register there. [`super::Memory`]
 //! refuses it.
 //!
-//! Left out: other devices that write memory. No module starts one yet. Each driver will bring a doorbell of its own.
+//! Left out: other devices that write memory ([`super::bus_master`]).
 //!
 //! Source: QEMU `docs/specs/fw_cfg.rst`, "Guest-side DMA Interface".
 

@@ -6,12 +6,14 @@
 //!
 //! Assumed: one CPU runs, nothing interrupts it, and the machine is little-endian. Left out: interrupts, other CPUs.
 
+pub mod bus_master;
 pub mod clock;
 pub mod dma;
 pub mod paging;
 pub mod registers;
 pub mod startup;
 
+pub use bus_master::{BusMaster, DeviceRange};
 pub use clock::{Clock, Deadline};
 pub use dma::Dma;
 pub use registers::FwCfgRegisters;
@@ -106,6 +108,12 @@ pub trait Memory {
     /// # Errors
     /// [`MemoryError`] if the firmware may not read the address.
     fn read_register8(&mut self, at: PhysAddr) -> Result<u8, MemoryError>;
+
+    /// Reads a 16-bit register in one access. `at` is a multiple of 2.
+    ///
+    /// # Errors
+    /// [`MemoryError`] if the address is not aligned or the firmware may not read it.
+    fn read_register16(&mut self, at: PhysAddr) -> Result<u16, MemoryError>;
 
     /// Reads a 32-bit register in one access. `at` is a multiple of 4.
     ///

@@ -407,6 +407,10 @@ mod tests {
             self.1 += 1;
             self.0.read_register8(at)
         }
+        fn read_register16(&mut self, at: PhysAddr) -> Result<u16, MemoryError> {
+            self.1 += 1;
+            self.0.read_register16(at)
+        }
         fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError> {
             self.1 += 1;
             self.0.read_register32(at)

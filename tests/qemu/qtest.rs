@@ -14,7 +14,7 @@ use std::time::Duration;
 use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::hal::dma::{self, AddressWrite, Fault, Transfer};
 use firstlight::hal::registers::{DATA, MemoryRegisters, SELECTOR};
-use firstlight::hal::{Clock, Dma, FwCfgRegisters, Memory, MemoryError, Ports};
+use firstlight::hal::{BusMaster, Clock, DeviceRange, Dma, FwCfgRegisters, Memory, MemoryError, Ports};
 
 use crate::child;
 
@@ -178,6 +178,9 @@ impl Memory for Qtest {
     fn read_register8(&mut self, at: PhysAddr) -> Result<u8, MemoryError> {
         Ok(self.number(&format!("readb {:#x}", at.get())) as u8)
     }
+    fn read_register16(&mut self, at: PhysAddr) -> Result<u16, MemoryError> {
+        Ok(self.number(&format!("readw {:#x}", at.get())) as u16)
+    }
     fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError> {
         Ok(self.number(&format!("readl {:#x}", at.get())) as u32)
     }
@@ -200,6 +203,13 @@ impl Memory for Qtest {
         self.run(&format!("writeq {:#x} {value:#x}", at.get()));
         Ok(())
     }
+}
+
+impl BusMaster for Qtest {
+    fn lend(&mut self, range: PhysRange) -> Result<DeviceRange, MemoryError> {
+        Ok(DeviceRange::checked(range))
+    }
+    fn order(&mut self) {}
 }
 
 impl Qtest {

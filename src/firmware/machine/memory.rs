@@ -1,10 +1,11 @@
 //! Guest memory and memory-mapped registers, by physical address, and the page tables.
 
+use core::sync::atomic::{Ordering, fence};
 use core::{ptr, slice};
 
 use firstlight::addr::{Alignment, PhysAddr, PhysRange};
 use firstlight::hal::paging::{self, Access};
-use firstlight::hal::{Memory, MemoryError, Protect};
+use firstlight::hal::{BusMaster, DeviceRange, Memory, MemoryError, Protect};
 use firstlight::heap;
 use firstlight::layout;
 use x86_64::instructions::tlb;
@@ -175,6 +176,12 @@ impl Memory for PcMachine {
         Ok(unsafe { ptr::read_volatile(pointer(at)) })
     }
 
+    fn read_register16(&mut self, at: PhysAddr) -> Result<u16, MemoryError> {
+        self.check_register(at, Alignment::WORD)?;
+        // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
+        Ok(unsafe { ptr::read_volatile(pointer(at).cast::<u16>()) })
+    }
+
     fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError> {
         self.check_register(at, Alignment::DWORD)?;
         // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
@@ -230,4 +237,17 @@ fn show_copies(range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), Memo
         rest = behind;
     }
     Ok(())
+}
+
+impl BusMaster for PcMachine {
+    fn lend(&mut self, range: PhysRange) -> Result<DeviceRange, MemoryError> {
+        self.check_mapped(range)?;
+        self.check_writable(range)?;
+        Ok(DeviceRange::checked(range))
+    }
+
+    fn order(&mut self) {
+        // On x86 a store can still be under way when a later load is done (Intel SDM volume 3, 10.2.2), so this is an instruction.
+        fence(Ordering::SeqCst);
+    }
 }

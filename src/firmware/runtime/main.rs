@@ -344,6 +344,7 @@ unsafe extern "efiapi" fn reset_system(kind: ResetType, _status: Status, _len: u
         if power_off.port != 0 {
             RuntimePorts.out16(power_off.port, power_off.value);
         }
+        ports::wait();
     }
     ports::reset();
     loop {

@@ -1,0 +1,72 @@
+//! What a disk is, as its controller says.
+
+/// The length of a block in bytes: a power of two from 512 to 4096.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockLen(u32);
+
+impl BlockLen {
+    /// The usual length of a disk's.
+    pub const DISK: Self = Self(512);
+    /// The length of a CD's.
+    pub const CD: Self = Self(2048);
+
+    /// `None` for another number.
+    #[must_use]
+    pub const fn new(bytes: u32) -> Option<Self> {
+        match bytes {
+            512 | 1024 | 2048 | 4096 => Some(Self(bytes)),
+            _ => None,
+        }
+    }
+
+    /// The length.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// The medium in a drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Media {
+    /// The length of a block.
+    pub block_len: BlockLen,
+    /// The number of blocks. Zero if there is no medium.
+    pub blocks: u64,
+    /// Whether it can only be read.
+    pub is_read_only: bool,
+    /// Whether the drive's medium can be changed: a CD.
+    pub is_removable: bool,
+}
+
+/// A disk or a drive behind a controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Which it is.
+    pub address: UnitAddress,
+    /// Its medium.
+    pub media: Media,
+}
+
+/// Which disk or drive of a controller: what device paths and the host's boot order name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnitAddress {
+    /// The only one, of a virtio block device.
+    Only,
+    /// A target and its logical unit, of a SCSI controller.
+    Scsi {
+        /// The target.
+        target: u16,
+        /// The logical unit.
+        lun: u16,
+    },
+    /// A namespace, of an NVMe controller.
+    Namespace {
+        /// Its number.
+        id: u32,
+        /// Its EUI-64, zeros without one.
+        eui64: [u8; 8],
+    },
+    /// A port, of an AHCI controller.
+    Port(u8),
+}
