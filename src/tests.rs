@@ -9,7 +9,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
-use crate::boot::Entry;
+use crate::boot::{EfiBoot, Entry};
 use crate::fakes::chipset::{FakeConfigPorts, FakePics};
 use crate::fakes::fw_cfg::{AddressReads, FakeFwCfg, Quirks};
 use crate::fakes::known_hosts::known_hosts;

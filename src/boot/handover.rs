@@ -27,8 +27,8 @@ pub enum Entry {
     /// In 32-bit protected mode with paging off: the address that the host found in the file (Multiboot specification
     /// 0.6.96, 3.2).
     Multiboot(PhysAddr),
-    /// In long mode with boot services: the entry point of the program in [`Handover::efi`].
-    Efi(PhysAddr),
+    /// In long mode with boot services: [`Handover::efi`] has what is started.
+    Efi,
 }
 
 impl fmt::Display for Entry {
@@ -38,7 +38,7 @@ impl fmt::Display for Entry {
             Self::Linux32(at) | Self::LinuxLow { at, .. } => ("32-bit", at),
             Self::Pvh(at) => ("PVH", at),
             Self::Multiboot(at) => ("Multiboot", at),
-            Self::Efi(at) => ("EFI", at),
+            Self::Efi => return f.write_str("EFI entry point"),
         };
         write!(f, "{kind} entry point {at}")
     }
@@ -98,7 +98,7 @@ pub struct Handover {
     pub bios_data: Option<BiosData>,
     /// How the firmware's unused memory is cleared first.
     pub clears: Clears,
-    /// The EFI program, if one is entered.
+    /// What boot services start with, if they are started.
     pub efi: EfiStart,
 }
 

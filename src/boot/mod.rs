@@ -33,7 +33,7 @@ pub use self::handover::{Clears, Entry, Handover, LowBlock};
 pub use self::kernel_file::KernelFile;
 pub use self::loaded::{BootModule, Images, Loaded};
 pub use self::placed::PlacedKernel;
-pub use self::protocol::efi::{EfiProgram, EfiStart};
+pub use self::protocol::efi::{EfiBoot, EfiProgram, EfiStart, First};
 pub use self::protocol::{Kernel, efi, linux, multiboot, pvh};
 pub use self::source::Payload;
 pub use self::system_info::SystemInfo;

@@ -65,7 +65,7 @@ unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
                 machine.set_bios_data(data);
             }
             match handover.entry {
-                Entry::Efi(_) => run_program(machine, handover.efi, start),
+                Entry::Efi => run_programs(machine, handover.efi, start),
                 // SAFETY: `run` loaded the kernel and its parameters before it returned the handover. All memory is executable.
                 _ => unsafe { start::hand_over(&handover) },
             }
@@ -74,13 +74,13 @@ unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
     }
 }
 
-/// Runs an EFI program. Not inlined, so that other boots have no frame of its size on the part of the stack that is cleared last.
+/// Runs EFI programs. Not inlined, so that other boots have no frame of its size on the part of the stack that is cleared last.
 #[cold]
 #[inline(never)]
-fn run_program(mut machine: PcMachine, mut program: EfiStart, start: Start<PhysAddr>) -> ! {
-    let Some(program) = program.take() else { halt() };
+fn run_programs(mut machine: PcMachine, mut boot: EfiStart, start: Start<PhysAddr>) -> ! {
+    let Some(boot) = boot.take() else { halt() };
     machine.map_page_zero(false);
-    match efi::run(machine, program) {
+    match efi::run(machine, boot) {
         (Some(machine), failure) => fail(machine, start, &failure),
         (None, failure) => {
             report(&failure.error);

@@ -9,7 +9,7 @@ pub mod linux;
 pub mod multiboot;
 pub mod pvh;
 
-use self::efi::EfiKernel;
+use self::efi::{EfiKernel, OnDisk};
 use self::linux::{LinuxKernel, SetupHeader};
 use self::multiboot::MultibootKernel;
 use super::error::Error;
@@ -37,6 +37,8 @@ pub enum Kernel {
     Multiboot(MultibootKernel),
     /// An EFI program.
     Efi(EfiKernel),
+    /// None from the host. A disk may have an EFI program.
+    OnDisk(OnDisk),
 }
 
 impl Kernel {
@@ -80,18 +82,18 @@ impl Kernel {
     /// As for [`PlacedKernel::reserve`].
     pub fn reserve(&self, map: &mut HostMap) -> Result<(), Error> {
         match self {
-            Self::Linux(_) | Self::Efi(_) => Ok(()),
+            Self::Linux(_) | Self::Efi(_) | Self::OnDisk(_) => Ok(()),
             Self::Pvh(kernel) => kernel.reserve(map),
             Self::Multiboot(kernel) => kernel.placed.reserve(map),
         }
     }
 
-    /// Whether the kernel includes its command line and modules.
+    /// Whether the kernel includes its command line and modules, or gets none.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         match self {
             Self::Linux(_) | Self::Pvh(_) | Self::Efi(_) => false,
-            Self::Multiboot(_) => true,
+            Self::Multiboot(_) | Self::OnDisk(_) => true,
         }
     }
 
@@ -101,7 +103,7 @@ impl Kernel {
         match self {
             Self::Linux(kernel) => kernel.file.place(),
             Self::Efi(kernel) => kernel.place(),
-            Self::Pvh(_) | Self::Multiboot(_) => None,
+            Self::Pvh(_) | Self::Multiboot(_) | Self::OnDisk(_) => None,
         }
     }
 
@@ -125,6 +127,7 @@ impl Kernel {
             Self::Pvh(kernel) => pvh::load(boot, *kernel, extras, system),
             Self::Multiboot(kernel) => multiboot::load(boot, kernel, system),
             Self::Efi(kernel) => efi::load(boot, kernel, extras, system),
+            Self::OnDisk(nothing) => nothing.load(boot, system),
         }
     }
 }

@@ -10,6 +10,7 @@ mod modules;
 use super::error::Error;
 use super::extras::Extras;
 use super::protocol::Kernel;
+use super::protocol::efi::OnDisk;
 use crate::efi::request::Request;
 use crate::fw_cfg::FwCfg;
 use crate::hal::HostAccess;
@@ -25,10 +26,12 @@ enum Source {
     Files,
     /// The modules of a host that starts the firmware by the PVH entry point.
     Modules,
+    /// The disks, where a boot manager looks once boot services run.
+    Disks,
 }
 
 /// The sources in their order: the first kernel counts, and the first initrd and the first command line.
-const SOURCES: [Source; 3] = [Source::Items, Source::Files, Source::Modules];
+const SOURCES: [Source; 4] = [Source::Items, Source::Files, Source::Modules, Source::Disks];
 
 /// A kernel with its initrd and command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +48,8 @@ impl<'a> Payload<'a> {
     /// Finds what the host wants booted. If the host has chosen the kernel's place, that memory is reserved in `map`.
     ///
     /// # Errors
-    /// [`Error::NoKernel`], [`Error::EmptyFile`] or [`Error::NoKernelModule`] if there is no kernel; else why the first
-    /// one cannot be booted; [`Error::FwCfg`] if the host does not deliver.
+    /// [`Error::EmptyFile`] or [`Error::NoKernelModule`] if the host offers something that is no kernel; else why the first
+    /// kernel cannot be booted; [`Error::FwCfg`] if the host does not deliver.
     pub fn of_host<M: HostAccess>(
         machine: &mut M,
         fw_cfg: &FwCfg,
@@ -67,11 +70,11 @@ impl Payload<'_> {
     /// Whether the kernel finds EFI tables: if the host asks for them, and if it is an EFI program.
     #[must_use]
     pub fn wants_efi(&self) -> bool {
-        self.request != Request::Off || matches!(self.kernel, Kernel::Efi(_))
+        self.request != Request::Off || matches!(self.kernel, Kernel::Efi(_) | Kernel::OnDisk(_))
     }
 }
 
-/// The first kernel, and its source.
+/// The first kernel, and its source: a disk if the host offers none.
 fn find_kernel<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result<(Kernel, Source), Error> {
     let mut none = Error::NoKernel;
     for source in SOURCES {
@@ -83,6 +86,8 @@ fn find_kernel<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) ->
                 modules::find(machine, fw_cfg, info, initrd)
             }
             (Source::Modules, Start::Reset) => Err(Error::NoKernel),
+            (Source::Disks, _) if is_nothing(none) => Ok(Kernel::OnDisk(OnDisk::new(none))),
+            (Source::Disks, _) => Err(Error::NoKernel),
         };
         match kernel {
             // Another source may have one.
@@ -93,6 +98,11 @@ fn find_kernel<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) ->
         }
     }
     Err(none)
+}
+
+/// Whether the host offers nothing to boot. Something that is no kernel is the user's mistake, and no disk hides it.
+const fn is_nothing(error: Error) -> bool {
+    matches!(error, Error::NoKernel | Error::NoKernelModule { modules: 0 })
 }
 
 /// The initrd and the command line for `kernel`, which is from `source`.

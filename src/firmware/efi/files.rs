@@ -28,12 +28,13 @@ pub fn volume_interface() -> [u64; 2] {
     [REVISION, open_volume as *const () as u64]
 }
 
-/// The volume of a program's host.
+/// The volume of the host of `program`.
 ///
 /// # Errors
 /// `OUT_OF_RESOURCES`.
-pub fn volume(program: &EfiProgram) -> Result<FileSystem<'static>, Status> {
+pub fn volume(program: Option<&EfiProgram>) -> Result<FileSystem<'static>, Status> {
     let mut volume = Volume::new();
+    let Some(program) = program else { return Ok(FileSystem::new(volume)) };
     let whole = |blob| [blob, Default::default()];
     volume.add(VolumeFile::new("kernel", program.file))?;
     volume.add(VolumeFile::new("shim", whole(program.shim.unwrap_or_default())))?;
@@ -119,11 +120,11 @@ extern "efiapi" fn delete(this: u64) -> Status {
 }
 
 extern "efiapi" fn read(this: u64, len_at: u64, buffer: u64) -> Status {
-    with_file(this, |Running { machine, files, program, .. }, id| {
+    with_file(this, |Running { machine, files, boot, .. }, id| {
         let room = machine.check_number(len_at)?;
         let read = files.read(id, room);
         let read = checked(machine, read, len_at)?;
-        let result = put(machine, &program.fw_cfg, &read, buffer);
+        let result = put(machine, &boot.fw_cfg, &read, buffer);
         if result.is_err() {
             files.undo(id, &read)?;
         }

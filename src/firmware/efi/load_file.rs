@@ -16,8 +16,8 @@ pub fn load_file2() -> [u64; 1] {
 }
 
 extern "efiapi" fn load_file(_this: u64, path: u64, policy: u8, len_at: u64, buffer: u64) -> Status {
-    call(|Running { machine, program, .. }| {
-        let initrd = program.initrd.ok_or(Status::NOT_FOUND)?;
+    call(|Running { machine, boot, .. }| {
+        let initrd = boot.program().and_then(|program| program.initrd).ok_or(Status::NOT_FOUND)?;
         let file = LoadFile2::initrd(initrd.len()).ok_or(Status::NOT_FOUND)?;
         let path = machine.path(path).ok();
         let path = path.as_deref().and_then(DevicePath::parse);
@@ -25,7 +25,7 @@ extern "efiapi" fn load_file(_this: u64, path: u64, policy: u8, len_at: u64, buf
         let len = file.load(path, policy != 0, if buffer == 0 { 0 } else { room });
         let len = checked(machine, len, len_at)?;
         machine.set_number(len_at, len)?;
-        initrd.load(machine, &program.fw_cfg, PhysAddr::new(buffer)).map_err(status_of)?;
+        initrd.load(machine, &boot.fw_cfg, PhysAddr::new(buffer)).map_err(status_of)?;
         Ok(())
     })
 }

@@ -20,10 +20,11 @@ mod random;
 mod state;
 mod tcg2;
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use firstlight::addr::{Alignment, PhysAddr};
-use firstlight::boot::{EfiProgram, Error};
+use firstlight::boot::{EfiBoot, EfiProgram, Error};
 use firstlight::efi::device_path::{DevicePath, PathBuilder};
 use firstlight::efi::exception::{Exception, Origin, Report};
 use firstlight::efi::information::install_services;
@@ -56,39 +57,39 @@ use crate::machine::{PcMachine, PcPorts, VIRTUAL_OFFSET};
 use crate::report;
 use state::Running;
 
-/// Runs a program. Returns only if the program does, or cannot be started.
+/// Starts boot services, and runs the host's program, or what the boot manager finds. Returns only if no program runs any more.
 ///
 /// All memory is mapped and executable, except page zero.
-/// The machine is lost if the program has ended boot services, or has no room on the heap.
+/// The machine is lost if a program has ended boot services, or has no room on the heap.
 #[cold]
 #[inline(never)]
-pub fn run(machine: PcMachine, program: EfiProgram) -> (Option<PcMachine>, Failure) {
-    let stack = program.stack.end().get();
-    let result = start(machine, program).and_then(|(running, handle)| {
+pub fn run(machine: PcMachine, boot: EfiBoot) -> (Option<PcMachine>, Failure) {
+    let stack = boot.stack.end().get();
+    let result = start(machine, boot).and_then(|(running, handle)| {
         state::set(running).map_err(no_room)?;
-        calls::run_image(handle, stack)
+        calls::run_image(handle.ok_or(Status::NOT_FOUND)?, stack)
     });
     let error = match result {
         Ok((status, _)) => Error::EfiReturned(status),
         Err(status) => Error::EfiNotStarted(status),
     };
     match state::take() {
-        Some(Running { mut machine, program, .. }) => {
-            let failure = Failure::new(&mut machine, &program.fw_cfg, error.into());
+        Some(Running { mut machine, boot, .. }) => {
+            let failure = Failure::new(&mut machine, &boot.fw_cfg, error.into());
             (Some(machine), failure)
         }
         None => (None, Failure::final_stop(error.into())),
     }
 }
 
-/// Makes the services, and the program's image.
-fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u64), Status> {
+/// Makes the services, and the image of the host's program if there is one.
+fn start(mut machine: PcMachine, mut boot: EfiBoot) -> Result<(Running, Option<u64>), Status> {
     enter::enable_vectors();
     let functions = Functions { boot: calls::table() };
     let (placed, tables) =
-        install_services(&mut machine, &mut program.map, &program.sources, Phase::Boot).map_err(no_room)?;
-    let mut memory = ImageMemory::new(core::mem::take(&mut program.map));
-    memory.keep_own(program.stack)?;
+        install_services(&mut machine, &mut boot.map, &boot.sources, Phase::Boot).map_err(no_room)?;
+    let mut memory = ImageMemory::new(core::mem::take(&mut boot.map));
+    memory.keep_own(boot.stack)?;
     let mut services = Services::new(&mut machine, memory, placed.system_table, tables, &functions)?;
 
     let output = TextOutput::new();
@@ -100,15 +101,18 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
     services.install(Some(console), SimpleTextInputProtocol::GUID, input_at)?;
     services.set_console(&mut machine, console, input_at, output_at)?;
 
+    let program = boot.program();
     let mut install = |on, guid, interface: &[u8]| {
         let interface = services.pool_of(&mut machine, interface)?;
         services.install(on, guid, interface)
     };
-    let files = files::volume(&program)?;
-    let path = Volume::device_path().map_err(no_room)?;
-    let device = install(None, DEVICE_PATH, &path)?;
-    install(Some(device), SimpleFileSystemProtocol::GUID, files::volume_interface().as_bytes())?;
-    if program.initrd.is_some() {
+    let files = files::volume(program)?;
+    if program.is_some() {
+        let path = Volume::device_path().map_err(no_room)?;
+        let device = install(None, DEVICE_PATH, &path)?;
+        install(Some(device), SimpleFileSystemProtocol::GUID, files::volume_interface().as_bytes())?;
+    }
+    if program.is_some_and(|program| program.initrd.is_some()) {
         let path = LoadFile2::initrd_device_path().map_err(no_room)?;
         let handle = install(None, DEVICE_PATH, &path)?;
         install(Some(handle), LoadFile2Protocol::GUID, load_file::load_file2().as_bytes())?;
@@ -116,13 +120,14 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
     let paths = install(None, DevicePathUtilitiesProtocol::GUID, device_path::utilities().as_bytes())?;
     install(Some(paths), DevicePathToTextProtocol::GUID, device_path::to_text().as_bytes())?;
     install(Some(paths), DevicePathFromTextProtocol::GUID, device_path::from_text().as_bytes())?;
-    if program.sources.seed.is_some() {
+    if boot.sources.seed.is_some() {
         install(None, RngProtocol::GUID, random::interface().as_bytes())?;
     }
 
-    let (guard, stack) = program.stack.split_at(Alignment::PAGE.bytes());
+    let (guard, stack) = boot.stack.split_at(Alignment::PAGE.bytes());
     let own = [(guard, Access::Constants), (stack, Access::Data)];
-    services.protect_image(&mut machine, program.protection.iter().copied().chain(own))?;
+    let protection = program.map_or(&[][..], |program| &program.protection);
+    services.protect_image(&mut machine, protection.iter().copied().chain(own))?;
     GUARD.store(guard.start().get(), Relaxed);
     // Without NX, execution cannot be forbidden.
     if machine.access(stack) == Ok(Some(Access::Data)) {
@@ -130,20 +135,21 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
         services.install(None, MEMORY_ATTRIBUTE, interface)?;
     }
 
-    let graphics = program.framebuffer.and_then(Graphics::new);
+    let graphics = boot.framebuffer.and_then(Graphics::new);
     if let Some(graphics) = &graphics {
         graphics::install(&mut machine, &mut services, graphics)?;
     }
 
-    let name = if program.shim.is_some() { "shim" } else { "kernel" };
-    let file = Volume::file_path(&VolumeFile::new(name, program.file)).map_err(no_room)?;
-    let nodes = |path| DevicePath::parse(path).map(DevicePath::nodes_bytes).unwrap_or_default();
-    let both = PathBuilder::new().nodes(nodes(&path)).and_then(|path| path.nodes(nodes(&file)));
-    let path = both.and_then(PathBuilder::end).map_err(no_room)?;
-    let tcg2 = tcg2::open(&mut machine, &mut services, &program, &path)?;
-    let options = (program.options.len() as u32, program.options.start().get());
-    let path = DevicePath::parse(&path);
-    let image = services.add_image(&mut machine, program.placed, None, path, options)?;
+    let path = program.map(program_path).transpose()?.unwrap_or_default();
+    let tcg2 = tcg2::open(&mut machine, &mut services, &boot, &path)?;
+    let image = match program {
+        Some(program) => {
+            let options = (program.options.len() as u32, program.options.start().get());
+            let path = DevicePath::parse(&path);
+            Some(services.add_image(&mut machine, program.placed, None, path, options)?.raw())
+        }
+        None => None,
+    };
     // Nobody has asked to be told of the changes so far.
     services.signal_map_change();
     // SAFETY: this is the firmware, and nothing else drives the machine's ports.
@@ -153,7 +159,7 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
     let running = Running {
         machine,
         services,
-        program,
+        boot,
         output,
         input,
         key_event,
@@ -164,7 +170,17 @@ fn start(mut machine: PcMachine, mut program: EfiProgram) -> Result<(Running, u6
         rate: None,
         received: 0,
     };
-    Ok((running, image.raw()))
+    Ok((running, image))
+}
+
+/// The device path of the host's program.
+fn program_path(program: &EfiProgram) -> Result<Vec<u8>, Status> {
+    let volume = Volume::device_path().map_err(no_room)?;
+    let name = if program.shim.is_some() { "shim" } else { "kernel" };
+    let file = Volume::file_path(&VolumeFile::new(name, program.file)).map_err(no_room)?;
+    let nodes = |path| DevicePath::parse(path).map(DevicePath::nodes_bytes).unwrap_or_default();
+    let both = PathBuilder::new().nodes(nodes(&volume)).and_then(|path| path.nodes(nodes(&file)));
+    both.and_then(PathBuilder::end).map_err(no_room)
 }
 
 /// The start of the page below the stack of images, while there is one.

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use firstlight::boot::EfiProgram;
+use firstlight::boot::EfiBoot;
 use firstlight::efi::events::{Event, Time};
 use firstlight::efi::protocols::file_system::FileSystem;
 use firstlight::efi::protocols::graphics::Graphics;
@@ -25,8 +25,8 @@ pub struct Running {
     pub machine: PcMachine,
     /// The services.
     pub services: Services,
-    /// The program that the firmware started.
-    pub program: EfiProgram,
+    /// What they started with.
+    pub boot: EfiBoot,
     /// The console's protocol, and the address of its mode.
     pub output: (TextOutput, u64),
     /// The keys that came.

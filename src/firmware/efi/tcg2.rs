@@ -9,7 +9,7 @@ use uefi_raw::protocol::tcg::v2::{
 use uefi_raw::table::boot::MemoryType;
 
 use firstlight::addr::{PhysAddr, PhysRange};
-use firstlight::boot::EfiProgram;
+use firstlight::boot::EfiBoot;
 use firstlight::efi::configuration::TPM_FINAL_EVENTS;
 use firstlight::efi::memory::PAGE_SHIFT;
 use firstlight::efi::protocols::BufferError;
@@ -39,15 +39,15 @@ fn interface() -> [u64; 7] {
 /// The bytes of a program's file that are hashed at once.
 const PIECE: u64 = 1 << 20;
 
-/// Starts the TPM, measures the program, which has this device path, and installs the protocol and the table of final events.
-/// `None` without a TPM, and if something cannot be measured.
+/// Starts the TPM, measures the host's program if there is one, which has this device path, and installs the protocol and the table
+/// of final events. `None` without a TPM, and if something cannot be measured.
 ///
 /// # Errors
 /// `OUT_OF_RESOURCES`.
 pub fn open(
     machine: &mut PcMachine,
     services: &mut Services,
-    program: &EfiProgram,
+    boot: &EfiBoot,
     path: &[u8],
 ) -> Result<Option<Tcg2>, Status> {
     let mut allocate = |machine: &mut PcMachine, room: Room| {
@@ -57,15 +57,17 @@ pub fn open(
         };
         services.pages_for(machine, kind, room.bytes()).ok()
     };
-    let Some(session) = Session::open(machine, program.tpm, &mut allocate) else { return Ok(None) };
+    let Some(session) = Session::open(machine, boot.tpm, &mut allocate) else { return Ok(None) };
     let mut tcg2 = Tcg2::new(session);
-    let room = services.pages_for(machine, MemoryType::BOOT_SERVICES_DATA, PIECE)?;
-    let load = ImageLoad { placed: program.placed, path };
-    let measured = tcg2.measure_program(machine, &program.fw_cfg, program.started(), room, &load);
-    services.free_pages(machine, room.start().get(), room.len() >> PAGE_SHIFT)?;
-    if measured.is_err() {
-        tcg2.into_session().give_up(machine);
-        return Ok(None);
+    if let Some(program) = boot.program() {
+        let room = services.pages_for(machine, MemoryType::BOOT_SERVICES_DATA, PIECE)?;
+        let load = ImageLoad { placed: program.placed, path };
+        let measured = tcg2.measure_program(machine, &boot.fw_cfg, program.started(), room, &load);
+        services.free_pages(machine, room.start().get(), room.len() >> PAGE_SHIFT)?;
+        if measured.is_err() {
+            tcg2.into_session().give_up(machine);
+            return Ok(None);
+        }
     }
     let Some(tcg2) = tcg2.into_session().lock(machine).map(Tcg2::new) else { return Ok(None) };
     if let Some(table) = tcg2.final_events() {

@@ -86,7 +86,7 @@ pub unsafe fn hand_over(handover: &Handover) -> ! {
         // This code jumps to the entry point in ESI, and so does the next.
         Entry::Pvh(entry) => (address_of!("enter_pvh_in_ram"), entry.get() as u32, parameters as u32),
         Entry::Multiboot(entry) => (address_of!("enter_multiboot_in_ram"), entry.get() as u32, parameters as u32),
-        Entry::Efi(_) => super::triple_fault(),
+        Entry::Efi => super::triple_fault(),
     };
     // SAFETY: the caller promises a kernel at the entry point. The 32-bit code is that entry point, or code of `reset.s` that
     // jumps to it, which `leave_long_mode` copies to that address.

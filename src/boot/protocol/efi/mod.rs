@@ -1,7 +1,7 @@
 //! EFI programs: kernels with an EFI stub, unified kernel images, and any other program for UEFI on x86-64.
 //!
 //! The program's headers are parsed when the file is found. When it is loaded, each part is transferred to its final place in
-//! memory, without a copy. The firmware then gives it boot services ([`EfiProgram`] has what these start with), and calls it. It
+//! memory, without a copy. The firmware then gives it boot services ([`EfiBoot`] has what these start with), and calls it. It
 //! gets the command line as its load options, and a kernel's stub asks for the initrd by a protocol.
 //!
 //! If the host offers a shim (QEMU's `-shim`), that is the program, and loads the kernel file from the volume that it was itself
@@ -9,6 +9,7 @@
 //!
 //! Left out: a program that says it runs at one address only, if that is not free.
 
+mod on_disk;
 mod options;
 mod place;
 mod program;
@@ -18,7 +19,8 @@ use alloc::vec::Vec;
 use uefi_raw::Status;
 use uefi_raw::table::boot::MemoryType;
 
-pub use self::program::{EfiProgram, EfiStart};
+pub use self::on_disk::OnDisk;
+pub use self::program::{EfiBoot, EfiProgram, EfiStart, First};
 use crate::addr::{Alignment, PhysAddr, PhysRange};
 use crate::boot::blob::Blob;
 use crate::boot::error::Error;
@@ -27,6 +29,7 @@ use crate::boot::handover::{Entry, Handover};
 use crate::boot::kernel_file::KernelFile;
 use crate::boot::loaded::{Images, Loaded};
 use crate::boot::system_info::SystemInfo;
+use crate::efi::information::Sources;
 use crate::efi::pe::{self, Image};
 use crate::efi::services::{Placed, protection};
 use crate::fw_cfg::FwCfg;
@@ -125,9 +128,7 @@ pub fn load<M: HostAccess>(
     place::load(*machine, fw_cfg, &kernel.program(), &image, place)?;
     pe::relocate(*machine, &image, place.start())?;
     let options = options::load(*machine, fw_cfg, map, kernel.first_option(), &extras.command_line)?;
-    let stack =
-        map.allocate(STACK_LEN, Alignment::PAGE, PhysRange::LOW_4_GIB, Placement::Top, MemoryType::BOOT_SERVICES_DATA);
-    let stack = stack.ok_or(Error::NoEfiMemory { needed: STACK_LEN })?;
+    let stack = allocate_stack(map)?;
     let initrd = Some(kept(extras.initrd)).filter(|initrd| !initrd.is_empty());
     let entry = place.start().checked_add(image.entry().into()).unwrap_or(place.start());
     log::info!(
@@ -145,20 +146,34 @@ pub fn load<M: HostAccess>(
         placed: Placed { place, len: image.len().into(), entry, subsystem: image.subsystem() },
         protection: pages,
         options,
-        stack,
         file: kernel.file,
         shim: kernel.shim,
         initrd,
         command_line: kept(extras.command_line.text),
+    };
+    let images = Images { setup: None, kernel: place, initrd: None, modules: Vec::new(), command_line: options };
+    Ok(Loaded { images, handover: hand_over(First::Program(program), stack, sources, system)? })
+}
+
+/// The start of boot services for `first`.
+fn hand_over(first: First, stack: PhysRange, sources: &Sources, system: &SystemInfo<'_>) -> Result<Handover, Error> {
+    let boot = EfiBoot {
+        first,
+        stack,
         tpm: Presence::Absent,
         framebuffer: system.framebuffer.copied(),
         sources: *sources,
         map: MemoryMap::default(),
         fw_cfg: FwCfg::absent(),
     };
-    let images = Images { setup: None, kernel: place, initrd: None, modules: Vec::new(), command_line: options };
-    let handover = Handover::new(Entry::Efi(entry), options.start());
-    Ok(Loaded { images, handover: Handover { efi: EfiStart::new(program)?, ..handover } })
+    Ok(Handover { efi: EfiStart::new(boot)?, ..Handover::new(Entry::Efi, PhysAddr::new(0)) })
+}
+
+/// Reserves the stack of programs.
+fn allocate_stack(map: &mut MemoryMap) -> Result<PhysRange, Error> {
+    let stack =
+        map.allocate(STACK_LEN, Alignment::PAGE, PhysRange::LOW_4_GIB, Placement::Top, MemoryType::BOOT_SERVICES_DATA);
+    stack.ok_or(Error::NoEfiMemory { needed: STACK_LEN })
 }
 
 /// Bytes that are still there when the program runs. Those in the firmware's own memory are not.

@@ -1,4 +1,4 @@
-//! A program that is in its place, with what its boot services start with.
+//! What boot services start with: a program that is in its place, or the disks that may have one.
 
 use alloc::vec::Vec;
 
@@ -14,7 +14,7 @@ use crate::heap;
 use crate::memory_map::MemoryMap;
 use crate::tpm::Presence;
 
-/// A program that is ready to be called.
+/// A program of the host's that is ready to be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EfiProgram {
     /// Where it is.
@@ -23,8 +23,6 @@ pub struct EfiProgram {
     pub protection: Vec<(PhysRange, Access)>,
     /// Its load options: the command line in UTF-16 with a NUL; empty without one.
     pub options: PhysRange,
-    /// Its stack. The first page is a guard below it.
-    pub stack: PhysRange,
     /// The kernel file, in one or two parts. It is the program's, unless the program is a shim.
     pub file: [Blob<'static>; 2],
     /// The file of the shim that loads the kernel, if the program is one.
@@ -33,16 +31,6 @@ pub struct EfiProgram {
     pub initrd: Option<Blob<'static>>,
     /// The command line as the host has it; empty without one.
     pub command_line: Blob<'static>,
-    /// The display's framebuffer, if there is one.
-    pub framebuffer: Option<Framebuffer>,
-    /// The TPM that it measures with.
-    pub tpm: Presence,
-    /// What its configuration tables and runtime services are made of.
-    pub sources: Sources,
-    /// The memory map, with all of this in it.
-    pub map: MemoryMap,
-    /// The host's fw_cfg device.
-    pub fw_cfg: FwCfg,
 }
 
 impl EfiProgram {
@@ -53,22 +41,61 @@ impl EfiProgram {
     }
 }
 
-/// A program on the heap, or none. A list, because a list's room can be refused.
+/// What the firmware starts first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EfiStart(Vec<EfiProgram>);
+pub enum First {
+    /// The host's program.
+    Program(EfiProgram),
+    /// What the boot manager finds on a disk.
+    Disks,
+}
+
+/// Boot services that are ready to be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EfiBoot {
+    /// What they are for.
+    pub first: First,
+    /// The stack of programs. The first page is a guard below it.
+    pub stack: PhysRange,
+    /// The display's framebuffer, if there is one.
+    pub framebuffer: Option<Framebuffer>,
+    /// The TPM that programs measure with.
+    pub tpm: Presence,
+    /// What configuration tables and runtime services are made of.
+    pub sources: Sources,
+    /// The memory map, with all of this in it.
+    pub map: MemoryMap,
+    /// The host's fw_cfg device.
+    pub fw_cfg: FwCfg,
+}
+
+impl EfiBoot {
+    /// The host's program, if there is one.
+    #[must_use]
+    pub const fn program(&self) -> Option<&EfiProgram> {
+        match &self.first {
+            First::Program(program) => Some(program),
+            First::Disks => None,
+        }
+    }
+}
+
+/// Boot services on the heap, or none. A list, because a list's room can be refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EfiStart(Vec<EfiBoot>);
 
 impl EfiStart {
-    /// Puts a program on the heap.
+    /// Puts `boot` on the heap.
     ///
     /// # Errors
     /// [`Error::HeapFull`].
-    pub fn new(program: EfiProgram) -> Result<Self, Error> {
+    pub fn new(boot: EfiBoot) -> Result<Self, Error> {
         let mut list = Vec::new();
-        heap::push(&mut list, program).map_err(|_| Error::HeapFull)?;
+        heap::push(&mut list, boot).map_err(|_| Error::HeapFull)?;
         Ok(Self(list))
     }
 
-    /// No program.
+    /// None.
     #[must_use]
     pub const fn none() -> Self {
         Self(Vec::new())
@@ -76,24 +103,24 @@ impl EfiStart {
 
     /// Passes on what the boot has no more use for.
     pub fn give(&mut self, map: MemoryMap, fw_cfg: FwCfg) {
-        if let Some(program) = self.0.first_mut() {
-            (program.map, program.fw_cfg) = (map, fw_cfg);
+        if let Some(boot) = self.0.first_mut() {
+            (boot.map, boot.fw_cfg) = (map, fw_cfg);
         }
     }
 
-    /// Leaves the TPM to the program, if there is one.
+    /// Leaves the TPM to boot services, if they are started.
     pub fn give_tpm(&mut self, tpm: Presence) -> bool {
         match self.0.first_mut() {
-            Some(program) => {
-                program.tpm = tpm;
+            Some(boot) => {
+                boot.tpm = tpm;
                 true
             }
             None => false,
         }
     }
 
-    /// Takes the program from the heap.
-    pub fn take(&mut self) -> Option<EfiProgram> {
+    /// Takes it from the heap.
+    pub fn take(&mut self) -> Option<EfiBoot> {
         self.0.pop()
     }
 }
