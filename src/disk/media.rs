@@ -1,5 +1,7 @@
 //! What a disk is, as its controller says.
 
+use super::Error;
+
 /// The length of a block in bytes: a power of two from 512 to 4096.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockLen(u32);
@@ -24,6 +26,12 @@ impl BlockLen {
     pub const fn get(self) -> u32 {
         self.0
     }
+
+    /// The length in sectors of 512 bytes.
+    #[must_use]
+    pub const fn sectors(self) -> u32 {
+        self.0 / 512
+    }
 }
 
 /// The medium in a drive.
@@ -37,6 +45,22 @@ pub struct Media {
     pub is_read_only: bool,
     /// Whether the drive's medium can be changed: a CD.
     pub is_removable: bool,
+}
+
+impl Media {
+    /// The number of blocks in `len` bytes that are read from block `first` on.
+    ///
+    /// # Errors
+    /// [`Error::NoMedium`]; [`Error::OutOfRange`] if it is not a number of whole blocks, or the medium does not have them.
+    pub fn blocks_in(&self, first: u64, len: u64) -> Result<u64, Error> {
+        if self.blocks == 0 {
+            return Err(Error::NoMedium);
+        }
+        let block_len = u64::from(self.block_len.get());
+        let blocks = len / block_len;
+        let is_there = first.checked_add(blocks).is_some_and(|end| end <= self.blocks);
+        if is_there && len.is_multiple_of(block_len) { Ok(blocks) } else { Err(Error::OutOfRange) }
+    }
 }
 
 /// A disk or a drive behind a controller.

@@ -9,6 +9,8 @@
 
 mod error;
 mod media;
+pub mod virtio;
+mod wait;
 
 pub use self::error::Error;
 pub use self::media::{BlockLen, Media, Unit, UnitAddress};

@@ -63,3 +63,4 @@ mod sleep;
 mod smbios;
 mod tables;
 mod tpm;
+mod virtio;
