@@ -11,6 +11,8 @@ impl BlockLen {
     pub const DISK: Self = Self(512);
     /// The length of a CD's.
     pub const CD: Self = Self(2048);
+    /// The greatest length.
+    pub const MOST: Self = Self(4096);
 
     /// `None` for another number.
     #[must_use]

@@ -7,11 +7,13 @@
 //!
 //! Left out: writing.
 
+pub mod cache;
 mod error;
 mod media;
 pub mod virtio;
 mod wait;
 
+pub use self::cache::{Disk, Extent};
 pub use self::error::Error;
 pub use self::media::{BlockLen, Media, Unit, UnitAddress};
 use crate::addr::PhysRange;
