@@ -1,9 +1,9 @@
 //! The EFI programs of Debian's packages: kernels, stubs, boot loaders and tools, of two releases and their backports.
 //!
 //! Tests place each of them in memory (`tests/efi_programs.rs`), and boot some. The packages are downloaded once, and only the
-//! programs in them are kept, below `target/guest/efi`, in a folder for each suite and package. Remove that to get the newest
-//! ones. apt gets its own lists and sources for that, so the machine's are unchanged, and it does not matter which release that
-//! runs. A package that cannot be downloaded is left out with a message.
+//! programs in them are kept, below `target/guest/efi`, in a folder for each suite and package. They are downloaded anew
+//! if the list of packages has changed. Remove the folder to get the newest ones. apt gets its own lists and sources for that, so
+//! the machine's are unchanged, and it does not matter which release that runs. A package that cannot be downloaded is left out with a message.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ const PACKAGES: [(&str, &str); 3] = [
     ),
     ("bookworm-backports", "systemd-boot-efi grub-efi-amd64-bin memtest86+"),
     // The shell's sections are aligned to 64 bytes.
-    ("trixie", "systemd-boot-efi grub-efi-amd64-bin efi-shell-x64"),
+    ("trixie", "systemd-boot-efi grub-efi-amd64-bin grub-efi-amd64-signed shim-signed efi-shell-x64"),
 ];
 /// The releases, whose sources have their backports too.
 const RELEASES: [&str; 2] = ["bookworm", "trixie"];
@@ -37,10 +37,16 @@ const KERNELS: &str = "kernels";
 /// The first bytes of an EFI program.
 const MAGIC: &[u8] = b"MZ";
 
-/// Returns the folder with the programs. Downloads them if necessary.
+/// Returns the folder with the programs. Downloads them if there are none, or if they are of another list of packages.
 pub fn prepare() -> anyhow::Result<PathBuf> {
-    let programs = paths::guest_folder().join("efi").join("programs");
+    let folder = paths::guest_folder().join("efi");
+    let (programs, packages) = (folder.join("programs"), folder.join("packages"));
+    let wanted = format!("{PACKAGES:?}");
+    if programs.is_dir() && fs::read_to_string(&packages).ok().as_ref() != Some(&wanted) {
+        fs::remove_dir_all(&programs).with_context(|| format!("cannot remove {}", programs.display()))?;
+    }
     apt::kept(&programs, download)?;
+    paths::write_if_changed(&packages, wanted.as_bytes())?;
     Ok(programs)
 }
 

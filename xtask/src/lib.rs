@@ -9,7 +9,7 @@ mod apt;
 #[path = "../../tests/qemu/child.rs"]
 pub mod child;
 mod efi_app;
-mod efi_programs;
+pub mod efi_programs;
 pub mod elf_file;
 pub mod faults;
 pub mod fuzz;

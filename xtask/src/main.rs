@@ -1,7 +1,7 @@
 //! `cargo xtask`: builds, boots and tests Firstlight.
 //!
 //! The alias in `.cargo/config.toml` starts it. The commands are modules of this crate's library, except those that measure:
-//! they are the program `tools/measure`, compiled when it is first used. The tool's own messages go to the standard error; the
+//! they are the program `tools/measure`, compiled when it is first used, as is `tools/disks`. The tool's own messages go to the standard error; the
 //! standard output has the guest's serial console and the tests' output.
 #![forbid(unsafe_code)]
 
@@ -30,24 +30,26 @@ enum Command {
     Image(image::Args),
     Test(test::Args),
     Setup(setup::Args),
+    /// Make the disks that the tests boot
+    Disks(Others),
     /// Compare boot times and costs with other firmware
-    Compare(Measure),
+    Compare(Others),
     /// Count what a boot costs, and compare with the recorded budget
-    Budget(Measure),
+    Budget(Others),
     /// Order the image's functions by their first use
-    Order(Measure),
+    Order(Others),
     /// Compare what a guest sees under SeaBIOS and under this firmware
-    Parity(Measure),
+    Parity(Others),
     /// Write the README's table of supported kernels and hosts
-    Support(Measure),
+    Support(Others),
     Faults(faults::Args),
     Fuzz(fuzz::Args),
 }
 
-/// The arguments of a command of `tools/measure`, which parses them itself.
+/// The arguments of a command of another program, which parses them itself.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
-struct Measure {
+struct Others {
     /// The command's options; --help lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
     arguments: Vec<OsString>,
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Image(args) => image::run(&args).map(success),
         Command::Test(args) => test::run(&args).map(success),
         Command::Setup(args) => setup::run(&args).map(success),
+        Command::Disks(args) => become_member("disks", None, &args),
         Command::Compare(args) => measure("compare", &args),
         Command::Budget(args) => measure("budget", &args),
         Command::Order(args) => measure("order", &args),
@@ -70,10 +73,13 @@ fn main() -> ExitCode {
     })
 }
 
-/// Becomes `tools/measure`, in the same process and folder. Returns only if that fails.
-fn measure(command: &str, args: &Measure) -> anyhow::Result<ExitCode> {
-    let mut cargo = paths::member("measure");
-    Err(cargo.arg(command).args(&args.arguments).exec()).context("cannot start cargo")
+fn measure(command: &str, args: &Others) -> anyhow::Result<ExitCode> {
+    become_member("measure", Some(command), args)
+}
+
+/// Becomes another member of the workspace, in the same process and folder. Returns only if that fails.
+fn become_member(package: &str, command: Option<&str>, args: &Others) -> anyhow::Result<ExitCode> {
+    Err(paths::member(package).args(command).args(&args.arguments).exec()).context("cannot start cargo")
 }
 
 #[cfg(test)]

@@ -99,6 +99,11 @@ pub const ALL: [Need; 13] = [
 pub const FUZZING: [Need; 1] = [Need { program: "c++", packages: &["g++"], purpose: "build libFuzzer" }];
 
 impl Need {
+    /// A program, or a file with its absolute path, of a command that few use. `purpose` follows "needed to".
+    pub const fn tool(program: &'static str, packages: &'static [&'static str], purpose: &'static str) -> Self {
+        Self { program, packages, purpose }
+    }
+
     /// The path of the program or the file, if it exists.
     pub fn found(&self) -> Option<PathBuf> {
         if self.program.starts_with('/') {
