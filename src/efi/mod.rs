@@ -5,6 +5,7 @@
 //!
 //! Sources: UEFI specification 2.10, "UEFI" below.
 
+pub mod boot_manager;
 pub mod clock;
 pub mod configuration;
 pub mod device_path;

@@ -32,7 +32,7 @@ pub use address::{Address, Addresses};
 pub use apertures::{Apertures, LowApertures, PortRange};
 pub use apply::{Routing, apply};
 pub use config::{ConfigAccess, ConfigSpace, EcamWindow, LongestAccess, PortConfig};
-pub use devices::{Device, Devices, Route};
+pub use devices::{Device, Devices, MOST_STEPS, Route};
 pub use plan::plan;
 pub use scan::{ChipsetFunction, ChipsetFunctions, scan};
 pub use topology::{Bar, BarKind, Pin};
