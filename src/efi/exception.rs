@@ -4,6 +4,7 @@ use core::fmt::{self, Write};
 
 use super::device_path::DevicePath;
 use super::device_path::text::PathText;
+use super::printable::Printable;
 
 /// An exception, as the CPU reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,15 +77,6 @@ impl fmt::Display for Name<'_> {
             Some(path) => write!(Printable(f), "{}", PathText(path)),
             None => f.write_str("that has no path"),
         }
-    }
-}
-
-/// Takes text, and passes it on with a question mark for each control character.
-struct Printable<'a, 'f>(&'a mut fmt::Formatter<'f>);
-
-impl Write for Printable<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.chars().try_for_each(|character| self.0.write_char(if character.is_control() { '?' } else { character }))
     }
 }
 

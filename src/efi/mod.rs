@@ -16,6 +16,7 @@ pub mod information;
 pub mod memory;
 pub mod pe;
 mod power_off;
+mod printable;
 pub mod protocols;
 pub mod request;
 pub mod runtime;

@@ -1,4 +1,389 @@
-//! The boot manager (UEFI 3): what is started if the host offers no kernel, and in which order.
+//! The boot manager (UEFI 3): which programs on disks are started, and in which order.
+//!
+//! The order is: the drives in the host's boot order, each with its program for removable media; what `BootOrder` names; the other
+//! disks, in the order in which their controllers were found. `BootNext` comes before whatever is next. Where the host's order is
+//! strict, nothing but its drives is tried. A program that returns, and one that cannot be loaded, is followed by the next.
+//!
+//! Variables do not outlive a reset. So `BootNext` and `BootOrder` are there only if a program has set them in this boot and then
+//! returned. The boot manager makes no options of its own, and `BootCurrent` is there only for a program that an option names.
+//!
+//! A controller is started when a program may be on its disks, and not before.
+//!
+//! Left out: a menu, `SysPrep####` and `Driver####`, `OsRecovery####`, hot keys, and the choice of a platform's recovery.
 
 pub mod boot_order;
 pub mod load_option;
+pub mod target;
+#[cfg(test)]
+mod tests;
+pub mod tried;
+
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+
+use arrayvec::ArrayString;
+use uefi_raw::table::runtime::VariableAttributes;
+use uefi_raw::{Guid, Status, guid};
+
+use self::boot_order::{BootOrder, Location};
+use self::load_option::LoadOption;
+use self::target::{Place, REMOVABLE, Target};
+use self::tried::Tried;
+use crate::disk::{self, UnitAddress};
+use crate::efi::device_path::text::PathText;
+use crate::efi::device_path::{DevicePath, MEDIA, MEDIA_CD_ROM, MEDIA_HARD_DRIVE};
+use crate::efi::printable::Printable;
+use crate::heap::{self, HeapFull};
+
+/// A volume with files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// The disk that it is on.
+    pub unit: UnitAddress,
+    /// Its device path.
+    pub path: Vec<u8>,
+}
+
+/// What the boot manager works with.
+pub trait Host {
+    /// A controller's name for the user, such as `virtio disk at 00:02.0`.
+    type Name: fmt::Display + Copy;
+
+    /// The name of a controller. `None` if there are not so many.
+    fn name(&self, controller: usize) -> Option<Self::Name>;
+
+    /// Where a controller is.
+    fn is_at(&self, controller: usize, location: &Location) -> bool;
+
+    /// Starts a controller, unless it was started, and shows its disks to programs. Returns how many there are.
+    ///
+    /// # Errors
+    /// Why there are none, which stays so.
+    fn start(&mut self, controller: usize) -> Result<usize, disk::Error>;
+
+    /// The volumes on the disks of a controller that was started: those of a disk by their partitions.
+    ///
+    /// # Errors
+    /// [`HeapFull`].
+    fn volumes(&mut self, controller: usize) -> Result<Vec<Volume>, HeapFull>;
+
+    /// Loads the program with this device path, starts it with these load options, and unloads it when it returns. Returns what it
+    /// returned.
+    ///
+    /// # Errors
+    /// Why it could not be loaded or started.
+    fn run(&mut self, path: &[u8], options: &[u8]) -> Result<Status, Status>;
+
+    /// The data of a variable. `None` if there is none, and if it cannot be read.
+    fn variable(&mut self, name: &str, vendor: Guid) -> Option<Vec<u8>>;
+
+    /// Sets a variable, or deletes it if there is no data.
+    ///
+    /// # Errors
+    /// Those of `SetVariable`.
+    fn set_variable(
+        &mut self,
+        name: &str,
+        vendor: Guid,
+        attributes: VariableAttributes,
+        data: &[u8],
+    ) -> Result<(), Status>;
+}
+
+/// The vendor of the variables that the specification defines (UEFI 3.3).
+pub const GLOBAL: Guid = guid!("8be4df61-93ca-11d2-aa0d-00e098032b8c");
+/// The vendor of shim's variables (`include/guid.h`, `SHIM_LOCK_GUID`).
+pub const SHIM: Guid = guid!("605dab50-e046-4300-abb6-3dd810dd8b23");
+
+/// The attributes of `BootCurrent` (UEFI 3.3).
+const VOLATILE: VariableAttributes = VariableAttributes::BOOTSERVICE_ACCESS.union(VariableAttributes::RUNTIME_ACCESS);
+
+/// The most options that `BootOrder` names.
+const MOST_OPTIONS: usize = 256;
+/// How many times in a boot `BootNext` counts: programs that set it and return would never end.
+const MOST_NEXT: u32 = 16;
+
+/// Starts one program after the other, until one does not return. Returns what was tried.
+#[cold]
+pub fn boot(host: &mut impl Host, order: &BootOrder) -> Tried {
+    // With a TPM, shim's fallback resets the machine after it has set a boot option, which a reset removes: it would do so for
+    // ever. It does not if this is not zero (shim, `fallback.c`, `get_fallback_no_reboot`).
+    let _ = host.set_variable("FB_NO_REBOOT", SHIM, VariableAttributes::BOOTSERVICE_ACCESS, &[1]);
+    let mut manager =
+        Manager { host, is_strict: order.is_strict, tried: Tried::default(), removable: Vec::new(), next: 0 };
+    if manager.all(order).is_err() {
+        manager.tried.add(format_args!("the firmware's heap is full"));
+    }
+    manager.tried
+}
+
+struct Manager<'h, H> {
+    host: &'h mut H,
+    /// Whether only what the host lists is tried.
+    is_strict: bool,
+    tried: Tried,
+    /// The paths of volumes whose program for removable media was tried.
+    removable: Vec<Vec<u8>>,
+    /// How many times `BootNext` has counted.
+    next: u32,
+}
+
+impl<H: Host> Manager<'_, H> {
+    fn all(&mut self, order: &BootOrder) -> Result<(), HeapFull> {
+        for (place, line) in order.places.iter().zip(1_usize..) {
+            let Some(place) = place else {
+                self.tried.add(format_args!("line {line} of the boot order: no disk"));
+                continue;
+            };
+            let mut controllers = 0..;
+            let found = controllers.find(|&index| match self.host.name(index) {
+                Some(_) => self.host.is_at(index, &place.controller),
+                None => true,
+            });
+            match found.and_then(|index| Some((index, self.host.name(index)?))) {
+                Some((index, name)) => self.removable(index, name, |unit| place.drive.is(unit))?,
+                None => self.tried.add(format_args!("line {line} of the boot order: no controller of disks is there")),
+            }
+        }
+        if !order.is_strict {
+            self.boot_order()?;
+            let mut index = 0_usize;
+            while let Some(name) = self.host.name(index) {
+                self.removable(index, name, |_| true)?;
+                index = index.saturating_add(1);
+            }
+            self.boot_next()?;
+        }
+        Ok(())
+    }
+
+    /// Tries the programs for removable media of some of a controller's disks.
+    fn removable(
+        &mut self,
+        controller: usize,
+        name: H::Name,
+        is_wanted: impl Fn(UnitAddress) -> bool,
+    ) -> Result<(), HeapFull> {
+        let Some(volumes) = self.volumes(controller, name)? else { return Ok(()) };
+        let mut found = false;
+        for volume in volumes.into_iter().filter(|volume| is_wanted(volume.unit)) {
+            found = true;
+            let target = Target { place: Place::Anywhere, file: None };
+            self.try_on(&volume, &target, &[], None, name)?;
+        }
+        if !found {
+            self.tried.add(format_args!("{name}: no FAT file system"));
+        }
+        Ok(())
+    }
+
+    /// The volumes of a controller, which is started. `None` if it has no disks.
+    fn volumes(&mut self, controller: usize, name: H::Name) -> Result<Option<Vec<Volume>>, HeapFull> {
+        match self.host.start(controller) {
+            Err(error) => {
+                self.tried.add(format_args!("{name}: {error}"));
+                Ok(None)
+            }
+            Ok(0) => {
+                self.tried.add(format_args!("{name}: no disks"));
+                Ok(None)
+            }
+            Ok(_) => self.host.volumes(controller).map(Some),
+        }
+    }
+
+    /// Tries the options that `BootOrder` names.
+    fn boot_order(&mut self) -> Result<(), HeapFull> {
+        let order = self.host.variable("BootOrder", GLOBAL).unwrap_or_default();
+        let (numbers, _) = order.as_chunks::<2>();
+        for number in numbers.iter().take(MOST_OPTIONS) {
+            self.boot_next()?;
+            self.option(u16::from_le_bytes(*number), false)?;
+        }
+        Ok(())
+    }
+
+    /// Tries the option that `BootNext` names, as long as there is one. The variable is deleted before.
+    fn boot_next(&mut self) -> Result<(), HeapFull> {
+        while !self.is_strict
+            && self.next < MOST_NEXT
+            && let Some(next) = self.host.variable("BootNext", GLOBAL)
+        {
+            self.next = self.next.saturating_add(1);
+            // Without attributes, a variable is deleted whatever its own are.
+            let deleted = self.host.set_variable("BootNext", GLOBAL, VariableAttributes::empty(), &[]);
+            match (deleted, <[u8; 2]>::try_from(&next[..])) {
+                (Ok(()), Ok(number)) => self.option(u16::from_le_bytes(number), true)?,
+                _ => log::warn!("EFI: BootNext is not used: it is no number, or cannot be deleted"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries an option. `is_next` is whether `BootNext` names it, which an inactive one may be.
+    fn option(&mut self, number: u16, is_next: bool) -> Result<(), HeapFull> {
+        let label = Label(number);
+        let mut name = ArrayString::<LABEL_LEN>::new();
+        // It fits.
+        let _ = write!(name, "{label}");
+        let Some(data) = self.host.variable(&name, GLOBAL) else {
+            self.tried.add(format_args!("{label}: there is none"));
+            return Ok(());
+        };
+        let option = match LoadOption::parse(&data) {
+            Ok(option) => option,
+            Err(error) => {
+                log::warn!("EFI: {label} is skipped: {error}");
+                self.tried.add(format_args!("{label}: {error}"));
+                return Ok(());
+            }
+        };
+        if !is_next && !option.boots_by_itself() {
+            self.tried.add(format_args!("{label}: inactive"));
+            return Ok(());
+        }
+        if self.host.set_variable("BootCurrent", GLOBAL, VOLATILE, &number.to_le_bytes()).is_err() {
+            log::warn!("EFI: BootCurrent cannot be set");
+        }
+        let tried = self.expand(label, &option);
+        let _ = self.host.set_variable("BootCurrent", GLOBAL, VariableAttributes::empty(), &[]);
+        tried
+    }
+
+    /// Tries the programs that an option's path means.
+    fn expand(&mut self, label: Label, option: &LoadOption<'_>) -> Result<(), HeapFull> {
+        let target = Target::of_path(option.path);
+        let (mut found, mut index) = (false, 0_usize);
+        while let Some(name) = self.host.name(index) {
+            for volume in self.volumes(index, name)?.unwrap_or_default() {
+                if DevicePath::parse(&volume.path).is_some_and(|path| target.is_on(path)) {
+                    found = true;
+                    self.try_on(&volume, &target, option.data, Some(label), name)?;
+                    if target.is_on_one() {
+                        return Ok(());
+                    }
+                }
+            }
+            index = index.saturating_add(1);
+        }
+        if found {
+            return Ok(());
+        }
+        // A program that returned may have left a device of its own.
+        let is_short = !matches!(target.place, Place::Device(_));
+        let result = if is_short { Err(Status::NOT_FOUND) } else { self.host.run(option.path.bytes(), option.data) };
+        match result {
+            Err(Status::NOT_FOUND) => self.tried.add(format_args!("{label}: no disk has {}", PathText(option.path))),
+            result => self.report(format_args!("{label}"), &PathText(option.path), result),
+        }
+        Ok(())
+    }
+
+    /// Tries a program on a volume. One for removable media is tried once.
+    fn try_on(
+        &mut self,
+        volume: &Volume,
+        target: &Target<'_>,
+        options: &[u8],
+        label: Option<Label>,
+        controller: H::Name,
+    ) -> Result<(), HeapFull> {
+        if target.file.is_none() {
+            if self.removable.contains(&volume.path) {
+                return Ok(());
+            }
+            let mut path = Vec::new();
+            heap::extend(&mut path, &volume.path)?;
+            heap::push(&mut self.removable, path)?;
+        }
+        if label.is_none() {
+            self.boot_next()?;
+        }
+        let Some(volume_path) = DevicePath::parse(&volume.path) else { return Ok(()) };
+        let path = target.path_on(volume_path)?;
+        let file = target.file.and_then(|_| DevicePath::parse(&path)).and_then(|path| path.strip_prefix(volume_path));
+        let place = Where { label, controller, unit: volume.unit, volume: volume_path };
+        match file {
+            Some(file) => self.start(&place, &PathText(file), &path, options),
+            None => self.start(&place, &REMOVABLE, &path, options),
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, place: &Where<'_, H::Name>, file: &dyn fmt::Display, path: &[u8], options: &[u8]) {
+        log::info!("EFI: starts {} on {place}", Printed(file));
+        let result = self.host.run(path, options);
+        self.report(format_args!("{place}"), file, result);
+    }
+
+    /// Says why a program did not boot.
+    fn report(&mut self, place: fmt::Arguments<'_>, file: &dyn fmt::Display, result: Result<Status, Status>) {
+        let file = Printed(file);
+        match result {
+            Err(Status::NOT_FOUND) => self.tried.add(format_args!("{place}: no {file}")),
+            Err(status) => {
+                log::warn!("EFI: {file} on {place} cannot be started: {status}");
+                self.tried.add(format_args!("{place}: {file} cannot be started: {status}"));
+            }
+            Ok(status) => {
+                log::warn!("EFI: {file} on {place} returned: {status}");
+                self.tried.add(format_args!("{place}: {file} returned: {status}"));
+            }
+        }
+    }
+}
+
+/// An option, by its number.
+#[derive(Clone, Copy)]
+struct Label(u16);
+
+/// The length of its name.
+const LABEL_LEN: usize = 8;
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Boot{:04X}", self.0)
+    }
+}
+
+/// Where a program is: `Boot0001, AHCI at 00:1f.2, port 0, partition 1`.
+struct Where<'a, N> {
+    /// The option that names it, if one does.
+    label: Option<Label>,
+    controller: N,
+    unit: UnitAddress,
+    volume: DevicePath<'a>,
+}
+
+impl<N: fmt::Display> fmt::Display for Where<'_, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(label) = self.label {
+            write!(f, "{label}, ")?;
+        }
+        write!(f, "{}", self.controller)?;
+        match self.unit {
+            UnitAddress::Only => {}
+            UnitAddress::Scsi { target, lun } => write!(f, ", target {target} unit {lun}")?,
+            UnitAddress::Namespace { id, .. } => write!(f, ", namespace {id}")?,
+            UnitAddress::Port(port) => write!(f, ", port {port}")?,
+        }
+        for node in self.volume.nodes() {
+            let number = node.data.first_chunk().map_or(0, |number| u32::from_le_bytes(*number));
+            match (node.kind, node.sub_kind) {
+                (MEDIA, MEDIA_HARD_DRIVE) => write!(f, ", partition {number}")?,
+                (MEDIA, MEDIA_CD_ROM) => write!(f, ", boot image {number}")?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Text of others, without characters that control a terminal.
+struct Printed<'a>(&'a dyn fmt::Display);
+
+impl fmt::Display for Printed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Printable(f), "{}", self.0)
+    }
+}

@@ -23,6 +23,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod utilities;
+mod variables;
 
 use uefi_raw::Status;
 
@@ -34,6 +35,7 @@ pub use self::pointers::{Pointers, rest_address};
 pub use self::protocols::DEVICE_PATH;
 pub use self::table::{BOOT_SERVICES, Functions};
 pub use self::utilities::{copy, fill};
+pub use self::variables::{set_variable, variable};
 use super::configuration::Tables;
 use super::events::Events;
 use super::handles::Handles;

@@ -9,6 +9,7 @@ mod memory;
 mod protection;
 mod protocols;
 mod utilities;
+mod variables;
 
 use std::vec::Vec;
 
