@@ -10,6 +10,7 @@
 pub mod cache;
 mod error;
 mod media;
+pub mod scsi;
 pub mod virtio;
 mod wait;
 
