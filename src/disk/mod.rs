@@ -9,6 +9,7 @@
 
 pub mod cache;
 mod error;
+pub mod fat;
 mod media;
 pub mod scsi;
 pub mod virtio;

@@ -7,11 +7,13 @@
 //! Each fake is written from the specification or the host's source, not from the module that it tests, and can
 //! misbehave on purpose. Left out: fakes for a single test file, which are in that file.
 
+pub mod blocks;
 #[cfg(test)]
 pub(crate) mod chipset;
 #[cfg(test)]
 pub(crate) mod cpus;
 pub mod event_log;
+pub mod fat;
 pub mod fw_cfg;
 pub mod golden;
 pub mod known_hosts;

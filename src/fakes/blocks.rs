@@ -1,0 +1,103 @@
+//! A disk for code that reads what is on it: sparse, with a list of all requests, and with blocks that cannot be read.
+
+extern crate std;
+
+use std::ops::Range;
+use std::vec::Vec;
+
+use crate::addr::PhysRange;
+use crate::disk::{BlockLen, Blocks, Error};
+use crate::fakes::machine::FakeMemory;
+
+/// A request to a disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// [`Blocks::read`]: where, and how many.
+    Read(u64, u64),
+    /// [`Blocks::load`].
+    Load(u64, u64),
+}
+
+impl Request {
+    /// The bytes.
+    #[must_use]
+    pub const fn range(self) -> Range<u64> {
+        match self {
+            Self::Read(at, len) | Self::Load(at, len) => at..at + len,
+        }
+    }
+}
+
+/// A disk.
+#[derive(Clone)]
+pub struct FakeBlocks {
+    /// What is on it.
+    pub disk: FakeMemory,
+    /// The guest's memory, which bytes are loaded into.
+    pub memory: FakeMemory,
+    /// Every request, in order.
+    pub requests: Vec<Request>,
+    /// A request for one of these bytes is refused.
+    pub defect: Range<u64>,
+    block_len: BlockLen,
+    blocks: u64,
+}
+
+impl FakeBlocks {
+    /// A disk of 512-byte blocks with these bytes, which are filled up to a whole block.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut disk = FakeMemory::default();
+        disk.store(0, bytes);
+        Self {
+            disk,
+            memory: FakeMemory::default(),
+            requests: Vec::new(),
+            defect: 0..0,
+            block_len: BlockLen::DISK,
+            blocks: (bytes.len() as u64).div_ceil(512),
+        }
+    }
+
+    /// The same in blocks of another length.
+    #[must_use]
+    pub fn in_blocks(self, block_len: BlockLen) -> Self {
+        let blocks = (self.blocks * 512).div_ceil(block_len.get() as u64);
+        Self { block_len, blocks, ..self }
+    }
+
+    fn check(&mut self, request: Request) -> Result<(), Error> {
+        self.requests.push(request);
+        let Range { start, end } = request.range();
+        if end > self.blocks * u64::from(self.block_len.get()) {
+            return Err(Error::OutOfRange);
+        }
+        if start < self.defect.end && self.defect.start < end {
+            return Err(Error::Refused(0xd));
+        }
+        Ok(())
+    }
+}
+
+impl Blocks for FakeBlocks {
+    fn block_len(&self) -> BlockLen {
+        self.block_len
+    }
+
+    fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    fn read(&mut self, at: u64, into: &mut [u8]) -> Result<(), Error> {
+        self.check(Request::Read(at, into.len() as u64))?;
+        self.disk.read(at, into);
+        Ok(())
+    }
+
+    fn load(&mut self, at: u64, into: PhysRange) -> Result<(), Error> {
+        self.check(Request::Load(at, into.len()))?;
+        let bytes = self.disk.bytes(at, usize::try_from(into.len()).expect("a length that a test can have"));
+        self.memory.store(into.start().get(), &bytes);
+        Ok(())
+    }
+}
