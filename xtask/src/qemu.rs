@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::bail;
 use clap::ValueEnum;
 
+use crate::disk::Disk;
 use crate::packages::QEMU_PROGRAM;
 
 /// Where gdb connects: the port of QEMU's option `-s`, but reachable from this machine only.
@@ -118,12 +119,14 @@ pub struct Launch {
     pub terminal: bool,
     /// The firmware image.
     pub firmware: PathBuf,
-    /// The kernel.
-    pub kernel: PathBuf,
+    /// The kernel. The guest has none if it boots from a disk.
+    pub kernel: Option<PathBuf>,
     /// The initramfs, if any.
     pub initrd: Option<PathBuf>,
     /// The kernel command line.
     pub append: String,
+    /// The disk, if any.
+    pub disk: Option<Disk>,
     /// The user's arguments. They are last, because for most of QEMU's options the last one counts.
     pub extra: Vec<OsString>,
 }
@@ -141,7 +144,7 @@ impl Accelerator {
 impl Launch {
     /// The arguments for `qemu-system-x86_64`.
     ///
-    /// No comma is doubled: QEMU does not split the values of `-bios`, `-kernel`, `-initrd` (of a Linux kernel) and `-append`,
+    /// Except in a disk's, no comma is doubled: QEMU does not split the values of `-bios`, `-kernel`, `-initrd` (of a Linux kernel) and `-append`,
     /// and the values of `-machine` and `-m` are in QEMU's form already.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut arguments = Vec::<OsString>::new();
@@ -172,11 +175,14 @@ impl Launch {
             add(&["-gdb", &format!("tcp:{GDB_ADDRESS}"), "-S"]);
         }
         arguments.extend(["-bios".into(), self.firmware.clone().into_os_string()]);
-        arguments.extend(["-kernel".into(), self.kernel.clone().into_os_string()]);
+        if let Some(kernel) = &self.kernel {
+            arguments.extend(["-kernel".into(), kernel.clone().into_os_string()]);
+            arguments.extend(["-append".into(), self.append.clone().into()]);
+        }
         if let Some(initrd) = &self.initrd {
             arguments.extend(["-initrd".into(), initrd.clone().into_os_string()]);
         }
-        arguments.extend(["-append".into(), self.append.clone().into()]);
+        arguments.extend(self.disk.iter().flat_map(|disk| disk.arguments(&self.machine)));
         arguments.extend(self.extra.iter().cloned());
         arguments
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask run`: boots a kernel with the image in QEMU.
+//! `cargo xtask run`: boots a kernel or a disk with the image in QEMU.
 //!
 //! With a terminal, this process becomes QEMU, so that keys, signals and the exit code are QEMU's own and no process remains.
 //! Without one, it passes on the serial output, and ends a guest that does not end by itself. QEMU always ends together with this
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 
+use crate::disk::{Bus, Disk};
 use crate::progress::{command_line, say, shell_word};
 use crate::qemu::{self, Launch, Request};
 use crate::{child, guest, image, packages, paths};
@@ -55,7 +56,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The longest line of serial output in bytes. A longer one is split.
 const MAX_LINE: u64 = 4096;
 
-/// Boot Linux in QEMU with the firmware image
+/// Boot Linux, or a disk, in QEMU with the firmware image
 ///
 /// Installs what is missing, builds the image, fetches the default guest, and boots it with the serial console on the
 /// terminal. On a terminal the guest starts a shell; leaving it powers off, and Ctrl-A X ends QEMU at once. Without a
@@ -68,6 +69,8 @@ Examples:
   cargo xtask run --kernel bzImage --initrd rootfs.cpio --append 'loglevel=7'
   cargo xtask run --efi                                enter the kernel by its EFI stub
   cargo xtask run --efi=tables                         with EFI tables and runtime services
+  cargo xtask run --disk disk.img --memory 2G          boot from a disk, as UEFI does
+  cargo xtask run --disk netinst.iso --bus scsi        from a CD
   cargo xtask run --gdb                                wait for gdb before the first instruction
   cargo xtask run -- -drive file=disk.img,if=virtio,format=raw")]
 pub struct Args {
@@ -83,6 +86,14 @@ pub struct Args {
     /// Words for the end of the kernel command line; `loglevel=7` shows the kernel's log
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     append: Option<String>,
+
+    /// Disk image to boot from, raw or qcow2, or a CD's with a name that ends with .iso; with --kernel, a disk of the guest
+    #[arg(long, value_name = "FILE")]
+    disk: Option<PathBuf>,
+
+    /// The disk's bus [default: virtio; for a CD ahci on q35, else scsi]
+    #[arg(long, value_enum, value_name = "BUS", requires = "disk")]
+    bus: Option<Bus>,
 
     /// QEMU's machine type, such as q35 or pc
     #[arg(long, value_name = "TYPE", default_value = "q35")]
@@ -129,6 +140,17 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let kernel = args.kernel.as_deref().map(|path| given_file("--kernel", path)).transpose()?;
     let initrd = args.initrd.as_deref().map(|path| given_file("--initrd", path)).transpose()?;
+    let of_file = |path: &PathBuf| {
+        Disk::of_file(path, args.bus, &args.machine).with_context(|| format!("--disk {}", path.display()))
+    };
+    let disk = args.disk.as_ref().map(of_file).transpose()?;
+    let boots_disk = disk.is_some() && kernel.is_none();
+    if boots_disk {
+        let option = [("--initrd", initrd.is_some()), ("--append", args.append.is_some())];
+        if let Some((option, _)) = option.iter().find(|(_, is_given)| *is_given) {
+            bail!("{option}: goes with --kernel; the loader on the disk has its own");
+        }
+    }
     let is_program = kernel.as_deref().map(is_efi_program).transpose()?.unwrap_or_default();
     if is_program && initrd.is_some() {
         bail!(
@@ -142,7 +164,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             format!("--gdb: cannot listen at {}; does another QEMU wait for gdb there?", qemu::GDB_ADDRESS)
         })?;
     }
-    let default_guest = kernel.is_none() && initrd.is_none();
+    let default_guest = kernel.is_none() && initrd.is_none() && !boots_disk;
     let needs = [packages::QEMU, packages::BUSYBOX, packages::KMOD];
     packages::ensure(if default_guest { &needs } else { &needs[..1] })?;
 
@@ -154,16 +176,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             } else if initrd.is_none() {
                 say("This kernel boots without an initramfs; --initrd FILE adds one.");
             }
-            (kernel, initrd)
+            (Some(kernel), initrd)
         }
-        (None, Some(initrd)) => (guest::kernel()?.image, Some(initrd)),
+        (None, Some(initrd)) => (Some(guest::kernel()?.image), Some(initrd)),
+        (None, None) if boots_disk => (None, None),
         (None, None) => {
             let guest = guest::prepare()?;
-            (guest.kernel.image, Some(guest.initrd))
+            (Some(guest.kernel.image), Some(guest.initrd))
         }
     };
 
-    let console = Console::choose(default_guest, args.append.as_deref());
+    let console = Console::choose(default_guest, boots_disk, args.append.as_deref());
     let terminal = matches!(console, Console::Terminal | Console::Shell(_));
     // They would replace the command line in a unified kernel image.
     let append = if is_program {
@@ -185,12 +208,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         kernel,
         initrd,
         append,
+        disk,
         extra: args.qemu.clone(),
     };
     let plural = if launch.cpus == 1 { "" } else { "s" };
-    let kernel = launch.kernel.file_name().unwrap_or_default().display();
+    if launch.disk.as_ref().is_some_and(|disk| !disk.is_writable()) {
+        say("The disk's file cannot be written, so what the guest writes is lost at its end.");
+    }
+    let what = match (&launch.kernel, &launch.disk) {
+        (Some(kernel), _) => kernel.file_name().unwrap_or_default().display().to_string(),
+        (None, disk) => disk.as_ref().map(Disk::name).unwrap_or_default(),
+    };
     say(&format!("Accelerator: {} ({why})", accelerator.name()));
-    say(&format!("Booting {kernel} on {} with {} CPU{plural}, {} of memory", args.machine, args.smp, args.memory));
+    say(&format!("Booting {what} on {} with {} CPU{plural}, {} of memory", args.machine, args.smp, args.memory));
     if args.debug {
         say(&command_line(&launch.command()));
     }
@@ -240,6 +270,8 @@ enum Console {
     Shell(Option<(u16, u16)>),
     /// No terminal. The guest prints anything.
     Other,
+    /// No terminal. A loader on a disk prints anything, and so does what it starts.
+    Disk,
     /// No terminal. The guest prints the kernel's log as the user chose it, and the default guest's report.
     Report,
     /// No terminal. The guest prints the kernel's log and the report. The log is hidden; its end is shown if there is no report.
@@ -247,11 +279,12 @@ enum Console {
 }
 
 impl Console {
-    fn choose(default_guest: bool, append: Option<&str>) -> Self {
+    fn choose(default_guest: bool, boots_disk: bool, append: Option<&str>) -> Self {
         let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         match (terminal, default_guest) {
             (true, true) => Self::Shell(terminal_size()),
             (true, false) => Self::Terminal,
+            (false, false) if boots_disk => Self::Disk,
             // Another mode of the guest may print no report.
             (false, _) if !default_guest || has_parameter(append, &["firstlight.mode="]) => Self::Other,
             (false, _) if has_parameter(append, &LOG_PARAMETERS) => Self::Report,
@@ -269,7 +302,7 @@ fn kernel_command_line(console: Console, timers: &str, append: Option<&str>) -> 
             format!("quiet firstlight.mode=shell firstlight.terminal={rows}x{columns}")
         }
         // On a terminal, a panic stays visible. Elsewhere it ends QEMU, which does not reboot there.
-        Console::Other | Console::Report => "quiet panic=-1".to_owned(),
+        Console::Other | Console::Disk | Console::Report => "quiet panic=-1".to_owned(),
         Console::ReportAfterLog => "loglevel=7 panic=-1".to_owned(),
     };
     let words = ["console=ttyS0", &own, timers, append.unwrap_or_default()];

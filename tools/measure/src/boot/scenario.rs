@@ -225,9 +225,10 @@ impl Scenario {
             gdb: false,
             terminal: false,
             firmware: firmware.to_owned(),
-            kernel: payload.kernel.clone(),
+            kernel: Some(payload.kernel.clone()),
             initrd: payload.initrd.clone(),
             append,
+            disk: None,
             extra,
         }
     }
