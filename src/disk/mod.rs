@@ -8,6 +8,7 @@
 //! Left out: writing.
 
 pub mod cache;
+pub mod controllers;
 mod error;
 pub mod fat;
 mod media;

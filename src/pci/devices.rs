@@ -14,6 +14,7 @@ use super::plan::Resources;
 use super::register::{self, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY};
 use super::topology::{Bar, BarKind, Function, Topology};
 use crate::addr::{PhysAddr, PhysRange};
+use crate::heap;
 
 /// All functions, with their addresses. The default has none.
 #[derive(Default, Debug)]
@@ -49,7 +50,9 @@ impl Devices {
             steps.try_push(bridge.address).ok()?;
             bus = buses.get(usize::from(parent.bus))?;
         }
-        let mut route = Route { root: bus.number, steps: [None; MOST_STEPS] };
+        let roots = buses.iter().filter(|root| root.parent.is_none() && root.number < bus.number);
+        let root_index = u8::try_from(heap::count(roots)).ok()?;
+        let mut route = Route { root: bus.number, root_index, steps: [None; MOST_STEPS] };
         route.steps.iter_mut().zip(steps.into_iter().rev()).for_each(|(to, step)| *to = Some(step));
         Some(route)
     }
@@ -63,6 +66,8 @@ pub const MOST_STEPS: usize = 8;
 pub struct Route {
     /// The number of the root bus.
     pub root: u8,
+    /// How many root buses have smaller numbers: 0 for bus 0, 1 for the first extra root bus.
+    pub root_index: u8,
     steps: [Option<Address>; MOST_STEPS],
 }
 
@@ -72,12 +77,18 @@ impl Route {
         self.steps.into_iter().flatten()
     }
 
+    /// The function.
+    #[must_use]
+    pub fn function(&self) -> Option<Address> {
+        self.steps().last()
+    }
+
     /// A function on bus 0.
     #[cfg(test)]
     pub fn on_bus_0(function: Address) -> Self {
         let mut steps = [None; MOST_STEPS];
         steps[0] = Some(function);
-        Self { root: 0, steps }
+        Self { root: 0, root_index: 0, steps }
     }
 }
 
@@ -121,14 +132,27 @@ impl<'d> Device<'d> {
     /// Returns whether it was enabled. If a BAR of one of these spaces has no address, nothing is written, because the function
     /// would decode addresses of another.
     pub fn turn_on(self, config: &mut dyn ConfigSpace, spaces: u16) -> bool {
-        let wanted = spaces & (COMMAND_IO | COMMAND_MEMORY);
-        if wanted & !self.resources.may_decode(self.index, self.function) != 0 {
-            return false;
+        let may = self.may_decode(spaces);
+        if may {
+            turn_on(config, self.function.address, spaces);
         }
-        let address = self.function.address;
-        // The status in the upper half is not written back, because its bits are cleared by writing one.
-        let command = config.read32(address, register::COMMAND) as u16;
-        config.write32(address, register::COMMAND, (command | wanted | COMMAND_MASTER).into());
-        true
+        may
     }
+
+    /// Whether all BARs of `spaces` ([`COMMAND_IO`], [`COMMAND_MEMORY`] or both) have addresses.
+    #[must_use]
+    pub fn may_decode(self, spaces: u16) -> bool {
+        let wanted = spaces & (COMMAND_IO | COMMAND_MEMORY);
+        wanted & !self.resources.may_decode(self.index, self.function) == 0
+    }
+}
+
+/// Enables decoding of `spaces` and bus mastering of a function that [may decode](Device::may_decode) them. Returns what COMMAND
+/// was before.
+pub fn turn_on(config: &mut dyn ConfigSpace, address: Address, spaces: u16) -> u16 {
+    // The status in the upper half is not written back, because its bits are cleared by writing one.
+    let command = config.read32(address, register::COMMAND) as u16;
+    let wanted = spaces & (COMMAND_IO | COMMAND_MEMORY) | COMMAND_MASTER;
+    config.write32(address, register::COMMAND, (command | wanted).into());
+    command
 }

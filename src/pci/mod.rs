@@ -4,6 +4,8 @@
 //! without accessing the machine, [`apply()`] writes them. The result is [`Devices`], where drivers find their function and its
 //! BARs. [`ConfigSpace`] is for code that accesses a register of a known function.
 //!
+//! Where the host has set up PCI, [`existing`] finds the same by reading only.
+//!
 //! Assumed: nothing else decodes the host's apertures, and nobody uses a function meanwhile. Functions need not be in their reset
 //! state: one that decodes is disabled, moved, and enabled again.
 //!
@@ -18,6 +20,7 @@ pub mod apply;
 mod capabilities;
 mod config;
 mod devices;
+mod existing;
 pub mod plan;
 pub mod register;
 mod report;
@@ -32,7 +35,8 @@ pub use address::{Address, Addresses};
 pub use apertures::{Apertures, LowApertures, PortRange};
 pub use apply::{Routing, apply};
 pub use config::{ConfigAccess, ConfigSpace, EcamWindow, LongestAccess, PortConfig};
-pub use devices::{Device, Devices, MOST_STEPS, Route};
+pub use devices::{Device, Devices, MOST_STEPS, Route, turn_on};
+pub use existing::existing;
 pub use plan::plan;
 pub use scan::{ChipsetFunction, ChipsetFunctions, scan};
 pub use topology::{Bar, BarKind, Pin};

@@ -4,6 +4,7 @@ mod addresses;
 mod budget;
 mod devices;
 mod discovery;
+mod existing;
 mod faults;
 mod hot_plug;
 mod random;

@@ -1,0 +1,164 @@
+use std::boxed::Box;
+use std::rc::Rc;
+use std::string::ToString;
+use std::vec;
+use std::vec::Vec;
+
+use core::cell::RefCell;
+
+use super::*;
+use crate::fakes::machine::{FakeMachine, FakeMemory, FakeRegisters};
+use crate::fakes::pci::{FakeFunction, FakePci, FakeWindow, On};
+use crate::pci::register::COMMAND_MASTER;
+use crate::pci::{
+    Apertures, BarKind, ChipsetFunctions, EcamWindow, HostBridge, LongestAccess, LowApertures, PortRange, configure,
+};
+
+const ROOT: On = On::Root(0);
+const WINDOW: u64 = 0xb000_0000;
+const WIDE: BarKind = BarKind::Memory64 { prefetchable: true };
+const ACCESS: ConfigAccess =
+    ConfigAccess::Ecam(EcamWindow { range: range(WINDOW, 256 << 20), longest: LongestAccess::Dword });
+
+const fn range(start: u64, len: u64) -> PhysRange {
+    PhysRange::new(PhysAddr::new(start), len).unwrap()
+}
+
+fn virtio_disk(id: u32) -> FakeFunction {
+    FakeFunction::new(id, 0x01_0000).bar(4, WIDE, 14)
+}
+
+fn network_card() -> FakeFunction {
+    FakeFunction::new(0x1000_1af4, 0x02_0000).bar(4, WIDE, 14)
+}
+
+/// A machine whose PCI the firmware has set up.
+fn set_up(pci: FakePci, extra_roots: u64) -> (FakeMachine, Devices, Rc<RefCell<FakePci>>) {
+    let pci = Rc::new(RefCell::new(pci));
+    let mut machine = FakeMachine::new();
+    machine.registers.push(Box::new(FakeWindow { pci: pci.clone(), start: WINDOW, longest: 4 }));
+    let low = LowApertures::new(PortRange::ALL, range(0xc000_0000, 0x3ec0_0000));
+    let host = HostBridge {
+        extra_roots,
+        chipset: ChipsetFunctions::default(),
+        low,
+        apertures: &|| Apertures::new(low, Some(range(1 << 32, 1 << 36)), 40),
+        routing: &|_, _| None,
+    };
+    let devices = ACCESS.with(&mut machine, |config| configure(config, ACCESS, &host));
+    (machine, devices, pci)
+}
+
+fn names(candidates: &[Candidate]) -> Vec<std::string::String> {
+    candidates.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_candidates_are_the_controllers_of_disks_in_the_order_of_discovery() {
+    let mut pci = FakePci::default();
+    let port = pci.add(ROOT, 1, 0, FakeFunction::port(0xc_1b36, 4));
+    pci.add(On::Behind(port), 0, 0, virtio_disk(0x1042_1af4));
+    pci.add(ROOT, 2, 0, network_card());
+    pci.add(ROOT, 3, 0, virtio_disk(0x1001_1af4));
+    pci.add(On::Root(0x40), 0, 0, virtio_disk(0x1042_1af4));
+    let (mut machine, devices, pci) = set_up(pci, 1);
+    let accesses = pci.borrow().accesses();
+    let found = find(&mut machine, &devices, false);
+    assert_eq!(pci.borrow().accesses(), accesses, "the scan has found all of it");
+    assert_eq!(names(&found), ["virtio disk at 00:03.0", "virtio disk at 40:00.0", "virtio disk at 01:00.0"]);
+    let places: Vec<_> = found
+        .iter()
+        .map(|candidate| match candidate.place {
+            Place::Pci(Function { route, .. }) => (route.root, route.root_index, route.steps().count()),
+            Place::Slot(_) => panic!("a PCI function"),
+        })
+        .collect();
+    assert_eq!(places, [(0, 0, 1), (0x40, 1, 1), (0, 0, 2)]);
+    assert!(found.iter().all(|candidate| candidate.room() != 0));
+}
+
+#[test]
+fn a_function_that_cannot_be_started_is_left_as_it_was() {
+    // It has no capabilities.
+    let (mut machine, devices, pci) = set_up(FakePci::default().with(ROOT, 1, 0, virtio_disk(0x1042_1af4)), 0);
+    let before = pci.borrow().function(0).command();
+    assert_eq!(before & COMMAND_MASTER, 0);
+    let [candidate] = find(&mut machine, &devices, false)[..] else { panic!("one") };
+    let error = Started::start(&mut machine, &candidate, range(0x100_0000, candidate.room())).err();
+    assert!(matches!(error, Some(Error::Broken(_))), "{error:?}");
+    assert_eq!(pci.borrow().function(0).command(), before);
+}
+
+#[test]
+fn a_function_without_an_address_is_not_turned_on() {
+    let disk = virtio_disk(0x1042_1af4).bar(0, BarKind::Memory32 { prefetchable: false }, 31);
+    let (mut machine, devices, pci) = set_up(FakePci::default().with(ROOT, 1, 0, disk), 0);
+    let [candidate] = find(&mut machine, &devices, false)[..] else { panic!("one") };
+    let accesses = pci.borrow().accesses();
+    let error = Started::start(&mut machine, &candidate, range(0x100_0000, candidate.room())).err();
+    assert_eq!(error, Some(Error::Broken("it has no address for all of its registers")));
+    assert_eq!(pci.borrow().accesses(), accesses);
+}
+
+#[test]
+fn more_candidates_than_the_limit_are_left_alone() {
+    let mut pci = FakePci::default();
+    for device in 0..31 {
+        for number in 0..3 {
+            let function = virtio_disk(0x1042_1af4);
+            pci.add(ROOT, device, number, if number == 0 { function.multifunction() } else { function });
+        }
+    }
+    let (mut machine, devices, _) = set_up(pci, 0);
+    let found = find(&mut machine, &devices, false);
+    assert_eq!(found.len(), MOST);
+    assert_eq!(found[63].to_string(), "virtio disk at 00:15.0");
+}
+
+/// A slot's registers, with the number of reads.
+struct Slots {
+    /// The type of device in each.
+    devices: Vec<u32>,
+    reads: Rc<RefCell<usize>>,
+}
+
+impl FakeRegisters for Slots {
+    fn claims(&self, at: u64) -> bool {
+        range(0xfeb0_0000, 24 * 0x200).contains_addr(PhysAddr::new(at))
+    }
+
+    fn read(&mut self, at: u64, _: u8) -> u64 {
+        *self.reads.borrow_mut() += 1;
+        let slot = (at - 0xfeb0_0000) / 0x200;
+        match (at % 0x200, self.devices[slot as usize]) {
+            (0, _) => 0x7472_6976,
+            (4, _) => 1,
+            (8, device) => device.into(),
+            _ => 0,
+        }
+    }
+
+    fn write(&mut self, _: u64, _: u8, _: u64, _: &mut FakeMemory) {}
+}
+
+#[test]
+fn a_microvms_first_disk_is_in_its_last_slot() {
+    let mut devices = vec![0; 24];
+    // The first device, a network card, another disk.
+    (devices[23], devices[22], devices[21]) = (2, 1, 2);
+    let reads = Rc::new(RefCell::new(0));
+    let mut machine = FakeMachine::new();
+    machine.registers.push(Box::new(Slots { devices, reads: reads.clone() }));
+    let found = find(&mut machine, &Devices::default(), true);
+    assert_eq!(names(&found), ["virtio disk at 0xfeb02e00", "virtio disk at 0xfeb02a00"]);
+    assert_eq!(*reads.borrow(), 24 + 3 * 2, "one for an empty slot");
+    assert_eq!(machine.accesses, [], "no port is accessed");
+}
+
+#[test]
+fn a_machine_without_devices_has_no_candidates() {
+    let mut machine = FakeMachine::new();
+    assert_eq!(find(&mut machine, &Devices::default(), false), []);
+    // Only bus 0 was looked at.
+    assert!(machine.accesses.len() <= 64);
+}
