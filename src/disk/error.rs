@@ -17,6 +17,9 @@ pub enum Error {
     /// The device does what its specification does not allow; the text says what.
     #[error("the device breaks its specification: {0}")]
     Broken(&'static str),
+    /// The device or its medium is of a kind that the driver does not know; the text says which.
+    #[error("not supported: {0}")]
+    Unsupported(&'static str),
     /// The blocks are beyond the last one, or a length is not a multiple of the block's.
     #[error("blocks that the disk does not have")]
     OutOfRange,

@@ -96,3 +96,22 @@ pub enum UnitAddress {
     /// A port, of an AHCI controller.
     Port(u8),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_is_of_whole_blocks_that_the_medium_has() {
+        let disk = |blocks| Media { block_len: BlockLen::DISK, blocks, is_read_only: true, is_removable: false };
+        assert_eq!(disk(8).blocks_in(0, 4096), Ok(8));
+        assert_eq!(disk(8).blocks_in(7, 512), Ok(1));
+        assert_eq!(disk(8).blocks_in(8, 0), Ok(0));
+        assert_eq!(disk(u64::MAX).blocks_in(u64::MAX - 1, 512), Ok(1));
+        for (first, len) in [(0, 4608), (8, 512), (9, 0), (0, 511), (0, 1), (u64::MAX, 512)] {
+            assert_eq!(disk(8).blocks_in(first, len), Err(Error::OutOfRange), "{first}, {len}");
+        }
+        assert_eq!(disk(u64::MAX).blocks_in(u64::MAX, 512), Err(Error::OutOfRange));
+        assert_eq!(disk(0).blocks_in(0, 0), Err(Error::NoMedium));
+    }
+}

@@ -12,6 +12,7 @@ pub mod controllers;
 mod error;
 pub mod fat;
 mod media;
+pub mod nvme;
 pub mod scsi;
 pub mod virtio;
 mod wait;

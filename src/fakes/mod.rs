@@ -18,6 +18,7 @@ pub mod fw_cfg;
 pub mod golden;
 pub mod known_hosts;
 pub mod machine;
+pub mod nvme;
 #[cfg(test)]
 pub(crate) mod pci;
 pub mod picture;

@@ -29,6 +29,12 @@ impl DeviceRange {
         self.0.start()
     }
 
+    /// The range itself, for the firmware's own accesses.
+    #[must_use]
+    pub const fn range(self) -> PhysRange {
+        self.0
+    }
+
     /// The length in bytes.
     #[must_use]
     pub const fn len(self) -> u64 {
