@@ -7,6 +7,7 @@
 //! Seeds are made from captures of real machines (`tests/data`), and are not committed anywhere else.
 
 pub mod boot;
+pub mod boot_order;
 pub mod bzimage;
 mod check;
 pub mod cmos;
@@ -16,6 +17,7 @@ pub mod directory;
 pub mod e820;
 pub mod file_system;
 pub mod input;
+pub mod load_option;
 pub mod multiboot;
 pub mod mutate;
 pub mod pci;
@@ -60,6 +62,7 @@ macro_rules! targets {
 /// All of them.
 pub const TARGETS: &[Target] = targets! {
     boot: 3_000,
+    boot_order: 20_000,
     bzimage: 20_000,
     cmos: 20_000,
     console: 20_000,
@@ -67,6 +70,7 @@ pub const TARGETS: &[Target] = targets! {
     directory: 20_000,
     e820: 20_000,
     file_system: 20_000,
+    load_option: 20_000,
     multiboot: 20_000,
     pci: 4_000,
     pe: 20_000,

@@ -45,6 +45,6 @@ macro_rules! tests {
 }
 
 tests! {
-    boot bzimage cmos console device_path directory e820 file_system multiboot pci pe pvh resume services smbios start_info
-    table_loader tables_in_memory tcg2 tpm variables
+    boot boot_order bzimage cmos console device_path directory e820 file_system load_option multiboot pci pe pvh
+    resume services smbios start_info table_loader tables_in_memory tcg2 tpm variables
 }

@@ -28,6 +28,12 @@ pub struct Parameters {
     e820: Vec<(Range<u64>, u32)>,
 }
 
+/// The entry point of the host's EFI program, if there is one.
+fn efi_entry(handover: &Handover) -> Option<u64> {
+    let boot = handover.efi.clone().take()?;
+    boot.program().map(|program| program.placed.entry.get())
+}
+
 impl Parameters {
     /// Reads them at the addresses in `handover`.
     pub fn of(script: &Script, machine: &FakeMachine, handover: &Handover) -> Self {
@@ -55,8 +61,8 @@ impl Parameters {
                 }
             }
             // Boot services have the memory map.
-            Entry::Efi(entry) => Self {
-                parts: std::iter::once(entry.get()..entry.get() + 1).collect(),
+            Entry::Efi => Self {
+                parts: efi_entry(handover).map(|entry| entry..entry + 1).into_iter().collect(),
                 kernel: None,
                 initrd: 0..0,
                 rsdp: 0,

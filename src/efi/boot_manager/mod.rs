@@ -114,6 +114,9 @@ pub fn boot(host: &mut impl Host, order: &BootOrder) -> Tried {
     if manager.all(order).is_err() {
         manager.tried.add(format_args!("the firmware's heap is full"));
     }
+    if manager.tried.is_empty() {
+        manager.tried.add(format_args!("the host's boot order is strict (QEMU -boot strict=on) and names no disk"));
+    }
     manager.tried
 }
 

@@ -221,7 +221,7 @@ fn a_strict_order_tries_nothing_else() {
     assert_eq!(host.started, [1]);
     assert!(text.ends_with("; line 2 of the boot order: no controller of disks is there"), "{text}");
     let mut host = FakeHost::new();
-    assert_eq!(host.boot("HALT"), "");
+    assert_eq!(host.boot("HALT"), "the host's boot order is strict (QEMU -boot strict=on) and names no disk");
     assert_eq!(host.started, []);
 }
 
