@@ -12,7 +12,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::virtio::{self, Block, mmio};
+use super::virtio::{self, Block, ScsiHost, mmio};
 use super::{Controller, Error, Unit};
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::{BusMaster, Clock, Memory, Ports};
@@ -28,10 +28,13 @@ pub const MOST: usize = 64;
 pub enum Kind {
     /// A virtio block device, which is one disk.
     VirtioBlock,
+    /// A virtio SCSI host.
+    VirtioScsi,
 }
 
-/// The type of a virtio block device (VIRTIO 1.2, 5).
+/// The types of virtio devices (VIRTIO 1.2, 5).
 const VIRTIO_BLOCK: u32 = 2;
+const VIRTIO_SCSI: u32 = 8;
 
 impl Kind {
     /// The kind of a PCI function with these IDs ([`Function::id`]) and this class ([`Function::class`]).
@@ -43,6 +46,7 @@ impl Kind {
         match id {
             // Transitional and not (VIRTIO 1.2, 4.1.2).
             0x1001_1af4 | 0x1042_1af4 => Some(Self::VirtioBlock),
+            0x1004_1af4 | 0x1048_1af4 => Some(Self::VirtioScsi),
             _ => None,
         }
     }
@@ -51,6 +55,7 @@ impl Kind {
     const fn of_virtio(device: u32) -> Option<Self> {
         match device {
             VIRTIO_BLOCK => Some(Self::VirtioBlock),
+            VIRTIO_SCSI => Some(Self::VirtioScsi),
             _ => None,
         }
     }
@@ -59,6 +64,7 @@ impl Kind {
     const fn room(self) -> u64 {
         match self {
             Self::VirtioBlock => Block::ROOM,
+            Self::VirtioScsi => ScsiHost::ROOM,
         }
     }
 }
@@ -126,6 +132,7 @@ impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             Kind::VirtioBlock => "virtio disk",
+            Kind::VirtioScsi => "virtio SCSI host",
         })?;
         match self.place {
             Place::Pci(function) => write!(f, " at {}", function.address),
@@ -197,6 +204,7 @@ pub struct Started {
 #[derive(Debug)]
 enum Driver {
     VirtioBlock(Block),
+    VirtioScsi(ScsiHost),
 }
 
 /// What turns a function off as a bus master.
@@ -268,7 +276,7 @@ impl Driver {
         room: PhysRange,
     ) -> Result<Self, Error> {
         match kind {
-            Kind::VirtioBlock => {
+            Kind::VirtioBlock | Kind::VirtioScsi => {
                 let registers = function.access.with(machine, |config| {
                     virtio::pci::Function::find(config, function.address, &|register| function.memory(register))
                 })?;
@@ -285,12 +293,14 @@ impl Driver {
     ) -> Result<Self, Error> {
         match kind {
             Kind::VirtioBlock => Block::start(machine, place, room).map(Self::VirtioBlock),
+            Kind::VirtioScsi => ScsiHost::start(machine, place, room).map(Self::VirtioScsi),
         }
     }
 
     fn controller<M: BusMaster + Clock>(&mut self) -> &mut dyn Controller<M> {
         match self {
             Self::VirtioBlock(driver) => driver,
+            Self::VirtioScsi(driver) => driver,
         }
     }
 }

@@ -29,10 +29,22 @@ impl BlockLen {
         self.0
     }
 
-    /// The length in sectors of 512 bytes.
+    /// The length in sectors of 512 bytes, as a power of two.
     #[must_use]
-    pub const fn sectors(self) -> u32 {
-        self.0 / 512
+    pub const fn sectors_log2(self) -> u32 {
+        (self.0 / 512).trailing_zeros()
+    }
+
+    /// How many whole blocks this many bytes are.
+    #[must_use]
+    pub const fn whole_blocks(self, bytes: u64) -> u64 {
+        bytes.wrapping_shr(self.0.trailing_zeros())
+    }
+
+    /// The largest number of bytes up to this one that is a number of whole blocks.
+    #[must_use]
+    pub const fn round_down(self, bytes: u64) -> u64 {
+        bytes & !(self.0 as u64).wrapping_sub(1)
     }
 }
 
@@ -58,10 +70,9 @@ impl Media {
         if self.blocks == 0 {
             return Err(Error::NoMedium);
         }
-        let block_len = u64::from(self.block_len.get());
-        let blocks = len / block_len;
+        let blocks = self.block_len.whole_blocks(len);
         let is_there = first.checked_add(blocks).is_some_and(|end| end <= self.blocks);
-        if is_there && len.is_multiple_of(block_len) { Ok(blocks) } else { Err(Error::OutOfRange) }
+        if is_there && self.block_len.round_down(len) == len { Ok(blocks) } else { Err(Error::OutOfRange) }
     }
 }
 

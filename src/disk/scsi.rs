@@ -9,12 +9,18 @@
 //!
 //! Sources: SCSI Primary Commands 4 ("SPC"), SCSI Block Commands 3 ("SBC"), MultiMedia Commands 6 ("MMC"), by section.
 
+use arrayvec::ArrayVec;
+
 use super::{BlockLen, Error, Media, wait};
 use crate::addr::PhysRange;
 use crate::hal::{Clock, Memory};
 
 /// The bytes of memory that [`identify`] takes for answers.
 pub const SCRATCH: u64 = 64;
+
+/// The bytes of memory that [`luns`] takes for its answer, and the most units in it.
+pub const LUNS_SCRATCH: u64 = 512;
+const MOST_LUNS: usize = 63;
 
 /// How often a unit may have something else to say before it executes a command.
 const MOST_TRIES: u32 = 8;
@@ -44,9 +50,8 @@ impl Command {
         Self::short(0x03, 0, 0, len)
     }
 
-    /// Asks which units there are behind a target, for [`luns`]: at most `len` bytes (SPC 6.33, REPORT LUNS).
-    #[must_use]
-    pub const fn report_luns(len: u32) -> Self {
+    /// Asks which units there are behind a target: at most `len` bytes (SPC 6.33, REPORT LUNS).
+    const fn report_luns(len: u32) -> Self {
         let [a, b, c, d] = len.to_be_bytes();
         Self([0xa0, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0])
     }
@@ -179,15 +184,14 @@ pub fn read<M: Memory + Clock>(
     most: u64,
 ) -> Result<(), Error> {
     media.blocks_in(first, into.len())?;
-    let block_len = u64::from(media.block_len.get());
-    let most = most / block_len * block_len;
+    let most = media.block_len.round_down(most);
     if most == 0 {
         return Err(Error::Broken("it does not take requests of a whole block"));
     }
     let (mut first, mut rest) = (first, into);
     while !rest.is_empty() {
         let (piece, more) = rest.split_at(most);
-        let blocks = u32::try_from(piece.len() / block_len).map_err(|_| Error::OutOfRange)?;
+        let blocks = u32::try_from(media.block_len.whole_blocks(piece.len())).map_err(|_| Error::OutOfRange)?;
         match retried(unit, machine, Command::read(first, blocks), piece, Change::Wrong)? {
             Ok(written) if written == piece.len() => {}
             Ok(_) => return Err(Error::Broken("it has read fewer bytes than it was asked for")),
@@ -199,9 +203,33 @@ pub fn read<M: Memory + Clock>(
     Ok(())
 }
 
-/// The numbers of the logical units in the answer to [`Command::report_luns`], as far as they are on one level and below 16,384 (SPC
-/// 6.33, SAM 4.7).
-pub fn luns(answer: &[u8]) -> impl Iterator<Item = u16> {
+/// Asks a target's first logical unit for the numbers of all. `scratch` is memory for its answer: [`LUNS_SCRATCH`] bytes. A target
+/// that does not list them has one unit.
+///
+/// # Errors
+/// [`Error`] if it does not answer.
+pub fn luns<M: Memory + Clock>(
+    unit: &mut impl LogicalUnit<M>,
+    machine: &mut M,
+    scratch: PhysRange,
+) -> Result<ArrayVec<u16, MOST_LUNS>, Error> {
+    let (into, _) = scratch.split_at(LUNS_SCRATCH);
+    let mut answer = [0; LUNS_SCRATCH as usize];
+    let mut luns = ArrayVec::new();
+    match retried(unit, machine, Command::report_luns(LUNS_SCRATCH as u32), into, Change::Fine)? {
+        Ok(written) => {
+            machine.read(into.start(), &mut answer)?;
+            let written = usize::try_from(written).ok().and_then(|written| answer.get(..written));
+            // There are at most as many as fit.
+            parse_luns(written.unwrap_or(&answer)).for_each(|lun| luns.try_push(lun).unwrap_or_default());
+        }
+        Err(_) => luns.try_push(0).unwrap_or_default(),
+    }
+    Ok(luns)
+}
+
+/// The numbers in a list of logical units, as far as they are on one level and below 16,384 (SPC 6.33, SAM 4.7).
+fn parse_luns(answer: &[u8]) -> impl Iterator<Item = u16> {
     let (len, list) = answer.split_at_checked(8).unwrap_or_default();
     let len = len.first_chunk().map_or(0, |len| u32::from_be_bytes(*len));
     list.chunks_exact(8).take((len / 8) as usize).filter_map(|lun| match *lun {

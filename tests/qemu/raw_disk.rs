@@ -15,7 +15,7 @@ pub const RAM: std::ops::Range<u64> = 16 << 20..112 << 20;
 pub const ROOM: u64 = 16 << 20;
 pub const DATA: u64 = 32 << 20;
 /// The length of a disk, not a multiple of a MiB.
-pub const LEN: usize = (5 << 20) + 4096 * 3;
+pub const LEN: usize = (2 << 20) + 4096 * 3;
 
 /// A disk with random bytes.
 pub struct Disk {
@@ -37,12 +37,17 @@ impl Disk {
 
     /// QEMU's argument for it, as the drive `name`.
     pub fn drive(&self, name: &str) -> String {
-        format!("-drive if=none,id={name},format=raw,file={}", self.file.path().display())
+        format!("-drive if=none,format=raw,file={},id={name}", self.file.path().display())
     }
 
     /// Starts QEMU with it as the drive `disk`.
     pub fn start(&self, arguments: &str) -> Qtest {
-        let arguments = format!("-m 128M {} {arguments}", self.drive("disk"));
+        self.start_as("disk", arguments)
+    }
+
+    /// Starts QEMU with it as the drive of this name, after which can be more options.
+    pub fn start_as(&self, name: &str, arguments: &str) -> Qtest {
+        let arguments = format!("-m 128M {} {arguments}", self.drive(name));
         Qtest::start("qemu-system-x86_64", &arguments, RAM)
     }
 }
@@ -52,10 +57,16 @@ pub fn range(start: u64, len: u64) -> PhysRange {
     PhysRange::new(PhysAddr::new(start), len).expect("a range")
 }
 
-/// The only unit.
-pub fn unit(host: &mut Qtest, controller: &mut impl Controller<Qtest>) -> Unit {
+/// The units of a controller.
+pub fn units(host: &mut Qtest, controller: &mut impl Controller<Qtest>) -> Vec<Unit> {
     let mut units = Vec::new();
     controller.units(host, &mut |unit| units.push(unit)).expect("units");
+    units
+}
+
+/// The only unit.
+pub fn unit(host: &mut Qtest, controller: &mut impl Controller<Qtest>) -> Unit {
+    let units = units(host, controller);
     let [unit] = units[..] else { panic!("{units:?}") };
     unit
 }

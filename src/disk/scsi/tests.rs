@@ -193,7 +193,7 @@ fn sense_data_have_two_forms() {
 
 #[test]
 fn a_list_of_units_is_read_as_far_as_it_goes() {
-    let numbers = |bytes: &[u8]| luns(bytes).collect::<Vec<_>>();
+    let numbers = |bytes: &[u8]| parse_luns(bytes).collect::<Vec<_>>();
     let list = |len: u32, luns: &[[u8; 8]]| [&len.to_be_bytes()[..], &[0; 4], luns.as_flattened()].concat();
     let [first, flat] = [[0, 5, 0, 0, 0, 0, 0, 0], [0x41, 2, 0, 0, 0, 0, 0, 0]];
     assert_eq!(numbers(&list(16, &[first, flat])), [5, 0x102]);

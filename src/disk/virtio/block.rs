@@ -95,13 +95,13 @@ impl Block {
         let most_bytes = most_piece.saturating_mul(pieces).min(MOST_BYTES);
         let media = Media {
             block_len,
-            blocks: sectors / u64::from(block_len.sectors()),
+            blocks: sectors.wrapping_shr(block_len.sectors_log2()),
             is_read_only: device.has(READ_ONLY),
             is_removable: false,
         };
-        match most_bytes.checked_rem(block_len.get().into()).and_then(|rest| most_bytes.checked_sub(rest)) {
-            None | Some(0) => Err(Error::Broken("it does not take requests of a whole block")),
-            Some(most_bytes) => Ok((media, most_piece, most_bytes)),
+        match block_len.round_down(most_bytes) {
+            0 => Err(Error::Broken("it does not take requests of a whole block")),
+            most_bytes => Ok((media, most_piece, most_bytes)),
         }
     }
 
@@ -142,7 +142,8 @@ impl<M: BusMaster + Clock> Controller<M> for Block {
     #[cold]
     fn read(&mut self, machine: &mut M, _: &Unit, first: u64, into: PhysRange) -> Result<(), Error> {
         self.media.blocks_in(first, into.len())?;
-        let mut sector = first.checked_mul(self.media.block_len.sectors().into()).ok_or(Error::OutOfRange)?;
+        // The device has the blocks, so their sectors have 64-bit numbers.
+        let mut sector = first.wrapping_shl(self.media.block_len.sectors_log2());
         let mut rest = machine.lend(into)?;
         while !rest.is_empty() {
             let (piece, more) = rest.split_at(self.most_bytes);

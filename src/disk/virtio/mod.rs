@@ -20,6 +20,8 @@ pub mod pci;
 mod place;
 mod queue;
 mod registers;
+mod scsi;
 
 pub use self::block::Block;
 pub use self::place::Place;
+pub use self::scsi::ScsiHost;
