@@ -77,6 +77,11 @@ impl Disk {
         self.is_writable || self.is_cd
     }
 
+    /// The same, and what the guest writes is lost at its end.
+    pub fn discarding(self) -> Self {
+        Self { is_writable: false, ..self }
+    }
+
     /// Its name for the user.
     pub fn name(&self) -> String {
         self.file.file_name().unwrap_or_default().display().to_string()

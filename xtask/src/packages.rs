@@ -74,6 +74,10 @@ pub const ASSEMBLER: [Need; 2] = [
     Need { program: "objcopy", packages: &["binutils"], purpose: "make flat files of these kernels" },
 ];
 
+/// A compiler for C.
+pub const COMPILER: Need =
+    Need { program: "cc", packages: &["gcc", "libc6-dev"], purpose: "link the programs that run on the host" };
+
 /// The needs of all commands except `fuzz`.
 pub const ALL: [Need; 13] = [
     QEMU,
@@ -87,7 +91,7 @@ pub const ALL: [Need; 13] = [
     },
     ASSEMBLER[0],
     ASSEMBLER[1],
-    Need { program: "cc", packages: &["gcc", "libc6-dev"], purpose: "link the programs that run on the host" },
+    COMPILER,
     Need { program: "lz4", packages: &["lz4"], purpose: "unpack the kernel of the default guest" },
     Need { program: "swtpm", packages: &["swtpm"], purpose: "give the tests' guests a TPM" },
     Need { program: "swtpm_setup", packages: &["swtpm-tools"], purpose: "choose the banks of that TPM" },

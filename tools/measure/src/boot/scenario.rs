@@ -193,11 +193,6 @@ impl Scenario {
         }
     }
 
-    /// Whether the machine is a microvm, which has no PCI bus by default.
-    pub fn is_microvm(&self) -> bool {
-        qemu::machine_type(&self.machine) == "microvm"
-    }
-
     /// QEMU's launch with a firmware. A measurement adds its own options.
     pub fn launch(&self, firmware: &Path, payload: &PayloadFiles) -> Launch {
         let append = if self.payload.is_linux() {

@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, ensure};
 use xtask::packages::{self, Need};
+use xtask::qemu;
 
-use crate::boot::scenario::{EFI_ON, Scenario};
+use crate::boot::scenario::EFI_ON;
 
 /// Another firmware, from a Debian package: its name on the command line, its image, and its image for microvm.
 type Peer = (&'static str, Need, Option<Need>);
@@ -98,14 +99,14 @@ impl Choice {
         Ok(())
     }
 
-    /// The image for a scenario, or why there is none. `built` is the image of this firmware.
-    pub fn image(&self, scenario: &Scenario, built: Option<&Path>) -> Result<PathBuf, String> {
+    /// The image for a machine, in the form of `-machine`, or why there is none. `built` is the image of this firmware.
+    pub fn image(&self, machine: &str, built: Option<&Path>) -> Result<PathBuf, String> {
         match self {
             Self::Firstlight | Self::FirstlightEfi => {
                 built.map(Path::to_owned).ok_or_else(|| "missing: it was not built".to_owned())
             }
             Self::Peer((_, need, microvm)) => {
-                let need = if scenario.is_microvm() { microvm.as_ref() } else { Some(need) };
+                let need = if qemu::machine_type(machine) == "microvm" { microvm.as_ref() } else { Some(need) };
                 let need = need.ok_or("has no image for this machine")?;
                 need.found().ok_or_else(|| format!("missing: {need}"))
             }

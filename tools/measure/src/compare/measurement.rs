@@ -107,7 +107,8 @@ impl Measurement {
         let mut groups = Vec::new();
         for scenario in scenarios {
             let mut entries = vec![Entry::new("base line".to_owned(), Ok(base_line.clone()), &[])];
-            let entry = |choice: &Choice| Entry::new(choice.name(), choice.image(&scenario, built), choice.options());
+            let entry =
+                |choice: &Choice| Entry::new(choice.name(), choice.image(&scenario.machine, built), choice.options());
             entries.extend(choices.iter().map(entry));
             groups.push(Group::new(scenario, files, entries)?);
         }

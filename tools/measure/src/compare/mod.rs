@@ -8,6 +8,7 @@
 //! small spread stops by chance and hides noise. `--runs` fixes the number beforehand, the spread is shown, and exact figures are
 //! counted.
 
+mod disk;
 mod firmware;
 mod measurement;
 mod plan;
@@ -19,6 +20,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
+use xtask::disk::Bus;
 use xtask::progress::say;
 use xtask::qemu::{self, Request};
 use xtask::{image, packages, paths};
@@ -45,6 +47,7 @@ Examples:
   cargo xtask compare --machine q35 --device VGA --device 'pcie-root-port,id=a virtio-rng-pci,bus=a'
   cargo xtask compare --device 'virtio-blk-pci,drive=d -blockdev driver=null-co,node-name=d'
   cargo xtask compare --firmware firstlight,qboot --growth
+  cargo xtask compare --disk target/guest/disks/c-uki257.img --firmware firstlight,ovmf
   cargo xtask compare --firmware firstlight,./bios.bin --kernel bzImage --initrd rootfs.cpio")]
 pub struct Args {
     /// Firmware to measure: firstlight, firstlight-efi (which enters the kernel by EFI), seabios, qboot, ovmf, or the path of an
@@ -98,6 +101,19 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["kernel", "initrd", "kernel_size", "initrd_size", "device", "smp"])]
     growth: bool,
 
+    /// Measure a boot from this disk image instead; may be repeated. Counts instructions, accesses to devices and reads of the
+    /// disk, on q35 or the machine of --machine
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["growth", "kernel", "initrd", "kernel_size", "initrd_size", "device"])]
+    disk: Vec<PathBuf>,
+
+    /// The disk's bus [default: virtio; for a CD ahci on q35, else scsi]
+    #[arg(long, value_enum, value_name = "BUS", requires = "disk")]
+    bus: Option<Bus>,
+
+    /// The text on the serial console at which the boot from disk ends
+    #[arg(long, value_name = "TEXT", requires = "disk", default_value = disk::TEXT)]
+    until: String,
+
     /// How often each is run; a real kernel is run three times at most
     #[arg(long, value_name = "NUMBER", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
@@ -135,6 +151,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     for need in choices.iter().filter(|_| chosen).filter_map(Choice::need) {
         // If one cannot be installed, its row says so.
         let _ = packages::ensure(&[need]).inspect_err(|error| say(&format!("{error:#}")));
+    }
+    if !args.disk.is_empty() {
+        return disk::run(&disk::Boots {
+            firmware: &choices,
+            disks: &args.disk,
+            bus: args.bus,
+            machine: args.machine.first().map_or("q35", String::as_str),
+            memory: args.memory.as_deref().unwrap_or("1G"),
+            text: &args.until,
+        });
     }
     let built = if choices.iter().any(Choice::is_own) { Some(image::build()?.bin) } else { None };
     let scenarios = plan::scenarios(args, &accelerators)?;
