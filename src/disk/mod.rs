@@ -13,6 +13,7 @@ mod error;
 pub mod fat;
 mod media;
 pub mod nvme;
+pub mod partition;
 pub mod scsi;
 pub mod virtio;
 mod wait;

@@ -47,15 +47,21 @@ impl FakeBlocks {
     /// A disk of 512-byte blocks with these bytes, which are filled up to a whole block.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Self {
-        let mut disk = FakeMemory::default();
-        disk.store(0, bytes);
+        let mut blocks = Self::empty(BlockLen::DISK, (bytes.len() as u64).div_ceil(512));
+        blocks.disk.store(0, bytes);
+        blocks
+    }
+
+    /// A disk of zeros.
+    #[must_use]
+    pub fn empty(block_len: BlockLen, blocks: u64) -> Self {
         Self {
-            disk,
+            disk: FakeMemory::default(),
             memory: FakeMemory::default(),
             requests: Vec::new(),
             defect: 0..0,
-            block_len: BlockLen::DISK,
-            blocks: (bytes.len() as u64).div_ceil(512),
+            block_len,
+            blocks,
         }
     }
 

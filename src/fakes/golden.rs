@@ -1,4 +1,4 @@
-//! The fw_cfg items of real machines, for tests (`tests/data/README.md`).
+//! The fw_cfg items of real machines, and what real programs write on disks, for tests (`tests/data/README.md`).
 
 extern crate std;
 
@@ -8,7 +8,9 @@ use std::path::Path;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
+use super::blocks::FakeBlocks;
 use super::fw_cfg::FakeFwCfg;
+use crate::disk::BlockLen;
 
 /// The captured items of a machine by name, at their full length.
 ///
@@ -49,4 +51,35 @@ pub fn allocate(file: &str) -> [u8; 128] {
     command[60] = 1;
     command[64] = 1;
     command
+}
+
+/// The names of the captured disks.
+pub const DISKS: [&str; 8] = ["gpt", "gpt-4096", "mbr", "logical", "fat-mkfs", "fat-mformat", "cd", "cd-grub"];
+
+/// A captured disk, and the lines that say what is on it.
+///
+/// # Panics
+/// If there is no such disk.
+#[must_use]
+pub fn disk(name: &str) -> (FakeBlocks, Vec<String>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/disks").join(name);
+    let text = fs::read_to_string(path).unwrap();
+    let (mut disk, mut said) = (FakeBlocks::new(&[]), Vec::new());
+    for line in text.lines() {
+        let (first, rest) = line.split_once(' ').unwrap();
+        match first {
+            "disk" => {
+                let (block_len, blocks) = rest.split_once(' ').unwrap();
+                let block_len = BlockLen::new(block_len.parse().unwrap()).unwrap();
+                disk = FakeBlocks::empty(block_len, blocks.parse().unwrap());
+            }
+            "partition" | "signature" => said.push(line.to_string()),
+            at => {
+                let digits = rest.as_bytes().chunks(2).map(|digits| std::str::from_utf8(digits).unwrap());
+                let bytes: Vec<_> = digits.map(|digits| u8::from_str_radix(digits, 16).unwrap()).collect();
+                disk.disk.store(u64::from_str_radix(at, 16).unwrap(), &bytes);
+            }
+        }
+    }
+    (disk, said)
 }
