@@ -7,6 +7,7 @@
 //!
 //! Left out: writing.
 
+pub mod ahci;
 pub mod cache;
 pub mod controllers;
 mod error;

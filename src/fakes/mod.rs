@@ -7,6 +7,7 @@
 //! Each fake is written from the specification or the host's source, not from the module that it tests, and can
 //! misbehave on purpose. Left out: fakes for a single test file, which are in that file.
 
+pub mod ahci;
 pub mod blocks;
 #[cfg(test)]
 pub(crate) mod chipset;

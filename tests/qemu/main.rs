@@ -11,6 +11,7 @@
 //! has a shim start a kernel, `efi_protocols` calls what these find, and `efi_compared` holds it against OVMF. `newer_qemu` does some
 //! of this on a second QEMU. `fw_cfg` runs no guest: a module of the firmware, against QEMU's devices.
 
+mod ahci;
 mod bad_kernels;
 mod bzimage;
 mod child;

@@ -112,7 +112,7 @@ impl Nvme {
     fn admin_command<M: BusMaster + Clock>(&mut self, machine: &mut M, command: &Command) -> Result<(), Error> {
         self.admin.put(machine, command)?;
         let result = self.admin.execute(machine);
-        self.note(result)
+        self.note(machine, result)
     }
 
     /// Has what `kind` says in the page for data.
@@ -205,7 +205,7 @@ impl Nvme {
                 rest = after;
             }
             let result = self.reads.execute(machine);
-            self.note(result)?;
+            self.note(machine, result)?;
         }
         Ok(())
     }
@@ -252,10 +252,18 @@ impl Nvme {
         Ok(())
     }
 
-    /// Marks the controller as lost if it has not answered, or answered something else.
-    fn note(&mut self, result: Result<(), Error>) -> Result<(), Error> {
-        self.is_lost |= matches!(result, Err(error) if !matches!(error, Error::Refused(_)));
-        result
+    /// Gives up a controller that has not answered, or has answered what it was not asked. The latter may still execute a command.
+    fn note<M: BusMaster + Clock>(&mut self, machine: &mut M, result: Result<(), Error>) -> Result<(), Error> {
+        match result {
+            Ok(()) | Err(Error::Refused(_)) => result,
+            Err(error) => {
+                self.is_lost = true;
+                if error != Error::Timeout {
+                    self.registers.turn_off(machine)?;
+                }
+                result
+            }
+        }
     }
 
     /// The address of a byte of the data about a namespace or the controller.

@@ -290,6 +290,8 @@ fn a_wrong_completion_ends_the_use_of_the_controller() {
                     Err(error) => error,
                     Ok(units) => {
                         let error = test.read(&mut nvme, &units[0], 0, BUFFER, 512).unwrap_err();
+                        // It is off, so the memory is free again.
+                        assert!(!test.fake.borrow().is_on());
                         assert_eq!(test.read(&mut nvme, &units[0], 0, BUFFER, 512), Err(Error::Timeout));
                         assert_eq!(test.units(&mut nvme), Err(Error::Timeout));
                         nvme.stop(&mut test.machine);
@@ -336,13 +338,13 @@ fn a_command_that_is_not_answered_ends_the_use_of_the_controller() {
 
 #[test]
 fn a_controller_that_fails_or_goes_during_a_read_is_given_up_after_one_deadline() {
-    for (status, error) in [(3, Error::Broken("it has a fatal error")), (u64::MAX, Error::Timeout)] {
+    for status in [3, u64::MAX] {
         let mut test = Test::new(|fake| fake.defects.silent_from = Some(5));
         let (mut nvme, units) = test.started();
         let change = move |offset, value| if offset == 0x1c { status } else { value };
         test.fake.borrow_mut().defects.register = Some(Box::new(change));
         let before = test.machine.steps;
-        assert_eq!(test.read(&mut nvme, &units[0], 0, BUFFER, 512), Err(error));
+        assert_eq!(test.read(&mut nvme, &units[0], 0, BUFFER, 512), Err(Error::Timeout));
         assert!(test.machine.steps - before < 50);
     }
 }
