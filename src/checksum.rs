@@ -1,4 +1,4 @@
-//! The checksum of ACPI and SMBIOS tables: all bytes of a table add up to zero, modulo 256.
+//! Checksums: that of ACPI and SMBIOS tables, whose bytes add up to zero, modulo 256, and [`crc32`], that of EFI and GPT.
 
 use zerocopy::little_endian::U64;
 
@@ -38,13 +38,72 @@ pub fn sum(bytes: &[u8]) -> u8 {
     sum
 }
 
+/// The checksum of EFI tables, of `CalculateCrc32` and of GPT (UEFI 2.10, 4.2): that of Ethernet.
+///
+/// Not a crate's: those at hand keep addresses in their tables, which the image of the EFI runtime services cannot.
+#[must_use]
+pub fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = Crc32::default();
+    crc.add(bytes);
+    crc.value()
+}
+
+/// Four steps of the division by the polynomial, for each value of four bits.
+#[rustfmt::skip]
+const HALF_BYTES: [u32; 16] = [
+    half_byte(0), half_byte(1), half_byte(2), half_byte(3), half_byte(4), half_byte(5), half_byte(6), half_byte(7),
+    half_byte(8), half_byte(9), half_byte(10), half_byte(11), half_byte(12), half_byte(13), half_byte(14), half_byte(15),
+];
+
+const fn half_byte(value: u32) -> u32 {
+    step(step(step(step(value))))
+}
+
+const fn step(rest: u32) -> u32 {
+    rest >> 1 ^ if rest & 1 == 0 { 0 } else { POLYNOMIAL }
+}
+
+/// [`crc32`] of bytes in pieces.
+#[derive(Clone, Copy, Debug)]
+pub struct Crc32(u32);
+
+impl Default for Crc32 {
+    fn default() -> Self {
+        Self(u32::MAX)
+    }
+}
+
+impl Crc32 {
+    /// Adds the next bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        let half = |crc: u32| crc >> 4 ^ HALF_BYTES.get((crc & 0xf) as usize).copied().unwrap_or_default();
+        self.0 = bytes.iter().fold(self.0, |crc, byte| half(half(crc ^ u32::from(*byte))));
+    }
+
+    /// The checksum of the bytes until now.
+    #[must_use]
+    pub const fn value(self) -> u32 {
+        !self.0
+    }
+}
+
+/// The polynomial 0x04c11db7, the lowest bit first.
+const POLYNOMIAL: u32 = 0xedb8_8320;
+
 #[cfg(test)]
 mod tests {
     use alloc::vec;
 
     use proptest::prelude::*;
 
-    use super::sum;
+    use super::{crc32, sum};
+
+    #[test]
+    fn the_crc_is_that_of_the_specification() {
+        // The check value of the catalogue of parametrised CRC algorithms, "CRC-32/ISO-HDLC".
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(crc32(b""), 0);
+    }
 
     #[test]
     fn no_lane_overflows() {

@@ -8,8 +8,8 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Extent, List, Partition, Scheme, position, read};
+use crate::checksum::Crc32;
 use crate::disk::{Blocks, Error};
-use crate::efi::runtime::Crc32;
 use crate::heap;
 
 const SIGNATURE: [u8; 8] = *b"EFI PART";

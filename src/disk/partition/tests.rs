@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::addr::PhysRange;
+use crate::checksum::crc32;
 use crate::disk::BlockLen;
-use crate::efi::runtime::crc32;
 use crate::fakes::blocks::{FakeBlocks, Request};
 use crate::fakes::golden;
 

@@ -9,6 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::super::clock::Zone;
 use super::super::configuration::{MOST_TABLES, Table};
+use crate::checksum::crc32;
 
 /// The revision of the specification that the tables conform to.
 pub const REVISION: Revision = Revision::EFI_2_100;
@@ -208,9 +209,9 @@ impl Shared {
     /// Sets the checksums of the tables.
     pub fn seal(&mut self) {
         self.system.header.crc = 0;
-        self.system.header.crc = super::crc32(self.system.as_bytes());
+        self.system.header.crc = crc32(self.system.as_bytes());
         self.runtime.header.crc = 0;
-        self.runtime.header.crc = super::crc32(self.runtime.as_bytes());
+        self.runtime.header.crc = crc32(self.runtime.as_bytes());
     }
 }
 

@@ -9,6 +9,7 @@ use zerocopy::IntoBytes;
 
 use super::super::configuration::{ACPI_20, SMBIOS_3, Table};
 use super::*;
+use crate::checksum::crc32;
 
 const AT: u64 = 0x7f00_2000;
 const CODE: u64 = 0x7f00_0000;
@@ -35,13 +36,6 @@ fn crc(table: &[u8]) -> u32 {
 fn assert_sealed(shared: &Shared) {
     assert_eq!(shared.system.header.crc, crc(shared.system.as_bytes()));
     assert_eq!(shared.runtime.header.crc, crc(shared.runtime.as_bytes()));
-}
-
-#[test]
-fn the_checksum_is_that_of_the_specification() {
-    // The check value of the catalogue of parametrised CRC algorithms, "CRC-32/ISO-HDLC".
-    assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
-    assert_eq!(crc32(b""), 0);
 }
 
 #[test]

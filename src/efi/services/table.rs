@@ -6,11 +6,12 @@ use zerocopy::IntoBytes;
 use super::utilities::update;
 use super::{Services, images, no_room};
 use crate::addr::{PhysAddr, PhysRange};
+use crate::checksum::crc32;
 use crate::efi::configuration::Tables;
 use crate::efi::events::Events;
 use crate::efi::handles::{Handle, Handles, Interface};
 use crate::efi::memory::Memory as ImageMemory;
-use crate::efi::runtime::{REVISION, TableHeader, crc32};
+use crate::efi::runtime::{REVISION, TableHeader};
 use crate::hal::Memory;
 
 /// As many boot services there are, with the reserved one.

@@ -4,7 +4,8 @@ use uefi_raw::{Guid, Status};
 
 use super::Services;
 use super::pointers::{Pointers, bytes};
-use crate::efi::runtime::{Crc32, Shared};
+use crate::checksum::Crc32;
+use crate::efi::runtime::Shared;
 use crate::hal::Memory;
 use zerocopy::{FromZeros, IntoBytes};
 
