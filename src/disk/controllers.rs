@@ -6,12 +6,14 @@
 //!
 //! A controller that is stopped, or could not be started, is no bus master: so even one that ignores its reset writes no memory.
 //!
-//! Left out: IDE, USB, SD cards, `pvscsi`; functions behind more than seven bridges; devices in slots without
-//! PCI on machines other than QEMU's `microvm`.
+//! Left out: IDE, USB, SD cards, `pvscsi`; functions behind more than seven bridges; devices in slots without PCI on
+//! machines other than QEMU's `microvm`.
 
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::ahci::Ahci;
+use super::nvme::Nvme;
 use super::virtio::{self, Block, ScsiHost, mmio};
 use super::{Controller, Error, Unit};
 use crate::addr::{PhysAddr, PhysRange};
@@ -23,18 +25,32 @@ use crate::pci::{self, Address, ConfigAccess, Device, Devices, Route};
 /// The most candidates.
 pub const MOST: usize = 64;
 
+/// The BARs with the registers (NVM Express 1.4, 2.1; AHCI 1.3.1, 2.1.11).
+const NVME_REGISTERS: u8 = 0;
+const AHCI_REGISTERS: u8 = 5;
+
+/// The function has no registers that the firmware can access.
+const NO_REGISTERS: Error = Error::Broken("its registers have no address below 4 GiB");
+
 /// A kind of controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A virtio block device, which is one disk.
-    VirtioBlock,
-    /// A virtio SCSI host.
-    VirtioScsi,
+    /// A virtio device.
+    Virtio(VirtioKind),
+    /// A controller of NVMe disks.
+    Nvme,
+    /// A controller of SATA disks and CD drives.
+    Ahci,
 }
 
-/// The types of virtio devices (VIRTIO 1.2, 5).
-const VIRTIO_BLOCK: u32 = 2;
-const VIRTIO_SCSI: u32 = 8;
+/// A kind of virtio device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VirtioKind {
+    /// A block device, which is one disk.
+    Block,
+    /// A host of SCSI disks and CD drives.
+    Scsi,
+}
 
 impl Kind {
     /// The kind of a PCI function with these IDs ([`Function::id`]) and this class ([`Function::class`]).
@@ -42,20 +58,14 @@ impl Kind {
     /// [`Function::id`]: crate::pci::topology::Function::id
     /// [`Function::class`]: crate::pci::topology::Function::class
     #[must_use]
-    pub const fn of_function(id: u32, _class: u32) -> Option<Self> {
-        match id {
+    pub const fn of_function(id: u32, class: u32) -> Option<Self> {
+        match (id, class) {
             // Transitional and not (VIRTIO 1.2, 4.1.2).
-            0x1001_1af4 | 0x1042_1af4 => Some(Self::VirtioBlock),
-            0x1004_1af4 | 0x1048_1af4 => Some(Self::VirtioScsi),
-            _ => None,
-        }
-    }
-
-    /// The kind of a virtio device.
-    const fn of_virtio(device: u32) -> Option<Self> {
-        match device {
-            VIRTIO_BLOCK => Some(Self::VirtioBlock),
-            VIRTIO_SCSI => Some(Self::VirtioScsi),
+            (0x1001_1af4 | 0x1042_1af4, _) => Some(Self::Virtio(VirtioKind::Block)),
+            (0x1004_1af4 | 0x1048_1af4, _) => Some(Self::Virtio(VirtioKind::Scsi)),
+            // PCI Code and ID Assignment 1.11, section 1.2: non-volatile memory, and SATA.
+            (_, 0x01_0802) => Some(Self::Nvme),
+            (_, 0x01_0601) => Some(Self::Ahci),
             _ => None,
         }
     }
@@ -63,8 +73,21 @@ impl Kind {
     /// The memory in bytes that the driver takes, from a page on.
     const fn room(self) -> u64 {
         match self {
-            Self::VirtioBlock => Block::ROOM,
-            Self::VirtioScsi => ScsiHost::ROOM,
+            Self::Virtio(VirtioKind::Block) => Block::ROOM,
+            Self::Virtio(VirtioKind::Scsi) => ScsiHost::ROOM,
+            Self::Nvme => Nvme::ROOM,
+            Self::Ahci => Ahci::ROOM,
+        }
+    }
+}
+
+impl VirtioKind {
+    /// By the type of device (VIRTIO 1.2, 5).
+    const fn of_device(device: u32) -> Option<Self> {
+        match device {
+            2 => Some(Self::Block),
+            8 => Some(Self::Scsi),
+            _ => None,
         }
     }
 }
@@ -131,8 +154,10 @@ impl fmt::Display for Candidate {
     /// As in `virtio disk at 00:02.0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            Kind::VirtioBlock => "virtio disk",
-            Kind::VirtioScsi => "virtio SCSI host",
+            Kind::Virtio(VirtioKind::Block) => "virtio disk",
+            Kind::Virtio(VirtioKind::Scsi) => "virtio SCSI",
+            Kind::Nvme => "NVMe",
+            Kind::Ahci => "AHCI",
         })?;
         match self.place {
             Place::Pci(function) => write!(f, " at {}", function.address),
@@ -149,8 +174,8 @@ pub fn find(machine: &mut (impl Memory + Ports), devices: &Devices, is_microvm: 
     if is_microvm {
         mmio::microvm_slots().rev().for_each(|range| {
             let device = mmio::Slot::find(machine, range).ok().flatten();
-            let kind = device.and_then(|(_, device)| Kind::of_virtio(device));
-            found.add(kind.map(|kind| Candidate { kind, place: Place::Slot(range) }));
+            let kind = device.and_then(|(_, device)| VirtioKind::of_device(device));
+            found.add(kind.map(|kind| Candidate { kind: Kind::Virtio(kind), place: Place::Slot(range) }));
         });
     } else if devices.iter().next().is_none() {
         // Every such host has the ports.
@@ -205,6 +230,8 @@ pub struct Started {
 enum Driver {
     VirtioBlock(Block),
     VirtioScsi(ScsiHost),
+    Nvme(Nvme),
+    Ahci(Ahci),
 }
 
 /// What turns a function off as a bus master.
@@ -258,10 +285,9 @@ impl Started {
             &Place::Slot(range) => {
                 let found = mmio::Slot::find(machine, range)?;
                 let (slot, device) = found.ok_or(Error::Broken("its slot is empty now"))?;
-                if Kind::of_virtio(device) != Some(candidate.kind) {
-                    return Err(Error::Broken("it is another kind of device now"));
-                }
-                let driver = Driver::of_virtio(machine, candidate.kind, virtio::Place::Mmio(slot), room)?;
+                let kind = VirtioKind::of_device(device).filter(|&kind| Kind::Virtio(kind) == candidate.kind);
+                let kind = kind.ok_or(Error::Broken("it is another kind of device now"))?;
+                let driver = Driver::of_virtio(machine, kind, virtio::Place::Mmio(slot), room)?;
                 Ok(Self { driver, switch: None })
             }
         }
@@ -276,24 +302,32 @@ impl Driver {
         room: PhysRange,
     ) -> Result<Self, Error> {
         match kind {
-            Kind::VirtioBlock | Kind::VirtioScsi => {
+            Kind::Virtio(kind) => {
                 let registers = function.access.with(machine, |config| {
                     virtio::pci::Function::find(config, function.address, &|register| function.memory(register))
                 })?;
                 Self::of_virtio(machine, kind, virtio::Place::Pci(registers), room)
+            }
+            Kind::Nvme => {
+                let registers = function.memory(NVME_REGISTERS).ok_or(NO_REGISTERS)?;
+                Nvme::start(machine, registers, room).map(Self::Nvme)
+            }
+            Kind::Ahci => {
+                let registers = function.memory(AHCI_REGISTERS).ok_or(NO_REGISTERS)?;
+                Ahci::start(machine, registers, room).map(Self::Ahci)
             }
         }
     }
 
     fn of_virtio<M: BusMaster + Clock>(
         machine: &mut M,
-        kind: Kind,
+        kind: VirtioKind,
         place: virtio::Place,
         room: PhysRange,
     ) -> Result<Self, Error> {
         match kind {
-            Kind::VirtioBlock => Block::start(machine, place, room).map(Self::VirtioBlock),
-            Kind::VirtioScsi => ScsiHost::start(machine, place, room).map(Self::VirtioScsi),
+            VirtioKind::Block => Block::start(machine, place, room).map(Self::VirtioBlock),
+            VirtioKind::Scsi => ScsiHost::start(machine, place, room).map(Self::VirtioScsi),
         }
     }
 
@@ -301,6 +335,8 @@ impl Driver {
         match self {
             Self::VirtioBlock(driver) => driver,
             Self::VirtioScsi(driver) => driver,
+            Self::Nvme(driver) => driver,
+            Self::Ahci(driver) => driver,
         }
     }
 }

@@ -8,6 +8,7 @@ use core::cell::RefCell;
 
 use super::*;
 use crate::fakes::machine::{FakeMachine, FakeMemory, FakeRegisters};
+use crate::fakes::nvme::{FakeNamespace, FakeNvme, NvmeRegisters};
 use crate::fakes::pci::{FakeFunction, FakePci, FakeWindow, On};
 use crate::pci::register::COMMAND_MASTER;
 use crate::pci::{
@@ -30,6 +31,10 @@ fn virtio_disk(id: u32) -> FakeFunction {
 
 fn network_card() -> FakeFunction {
     FakeFunction::new(0x1000_1af4, 0x02_0000).bar(4, WIDE, 14)
+}
+
+fn nvme() -> FakeFunction {
+    FakeFunction::new(0x0010_1b36, 0x01_0802).bar(0, WIDE, 14)
 }
 
 /// A machine whose PCI the firmware has set up.
@@ -60,12 +65,24 @@ fn the_candidates_are_the_controllers_of_disks_in_the_order_of_discovery() {
     pci.add(On::Behind(port), 0, 0, virtio_disk(0x1042_1af4));
     pci.add(ROOT, 2, 0, network_card());
     pci.add(ROOT, 3, 0, virtio_disk(0x1001_1af4));
+    pci.add(ROOT, 4, 0, virtio_disk(0x1004_1af4));
+    pci.add(ROOT, 5, 0, virtio_disk(0x1048_1af4));
+    pci.add(ROOT, 6, 0, nvme());
+    pci.add(ROOT, 0x1f, 2, FakeFunction::new(0x2922_8086, 0x01_0601));
+    pci.add(ROOT, 0x1f, 0, FakeFunction::new(0x2918_8086, 0x06_0100).multifunction());
     pci.add(On::Root(0x40), 0, 0, virtio_disk(0x1042_1af4));
     let (mut machine, devices, pci) = set_up(pci, 1);
     let accesses = pci.borrow().accesses();
     let found = find(&mut machine, &devices, false);
     assert_eq!(pci.borrow().accesses(), accesses, "the scan has found all of it");
-    assert_eq!(names(&found), ["virtio disk at 00:03.0", "virtio disk at 40:00.0", "virtio disk at 01:00.0"]);
+    let on_bus_0 = [
+        "virtio disk at 00:03.0",
+        "virtio SCSI at 00:04.0",
+        "virtio SCSI at 00:05.0",
+        "NVMe at 00:06.0",
+        "AHCI at 00:1f.2",
+    ];
+    assert_eq!(names(&found), [&on_bus_0[..], &["virtio disk at 40:00.0", "virtio disk at 01:00.0"]].concat());
     let places: Vec<_> = found
         .iter()
         .map(|candidate| match candidate.place {
@@ -73,7 +90,7 @@ fn the_candidates_are_the_controllers_of_disks_in_the_order_of_discovery() {
             Place::Slot(_) => panic!("a PCI function"),
         })
         .collect();
-    assert_eq!(places, [(0, 0, 1), (0x40, 1, 1), (0, 0, 2)]);
+    assert_eq!(places[4..], [(0, 0, 1), (0x40, 1, 1), (0, 0, 2)]);
     assert!(found.iter().all(|candidate| candidate.room() != 0));
 }
 
@@ -113,6 +130,35 @@ fn more_candidates_than_the_limit_are_left_alone() {
     let found = find(&mut machine, &devices, false);
     assert_eq!(found.len(), MOST);
     assert_eq!(found[63].to_string(), "virtio disk at 00:15.0");
+}
+
+#[test]
+fn a_controller_is_a_bus_master_from_its_start_to_its_stop() {
+    let (mut machine, devices, pci) = set_up(FakePci::default().with(ROOT, 1, 0, nvme()), 0);
+    let [candidate] = find(&mut machine, &devices, false)[..] else { panic!("one") };
+    let registers = devices.iter().next().unwrap().memory(0).unwrap();
+    let room = range(0x100_0000, candidate.room());
+    let mut fake = FakeNvme::new(registers.start().get(), FakeNamespace::new(1, 1000));
+    fake.allowed.push(0x100_0000..0x200_0000);
+    let fake = Rc::new(RefCell::new(fake));
+    machine.registers.push(Box::new(NvmeRegisters(fake.clone())));
+    let before = pci.borrow().function(0).command();
+    let mut started = Started::start(&mut machine, &candidate, room).unwrap();
+    let during = pci.borrow().function(0).command();
+    assert_eq!(during & (COMMAND_MASTER | COMMAND_MEMORY), COMMAND_MASTER | COMMAND_MEMORY);
+    let mut units = Vec::new();
+    started.units(&mut machine, &mut |unit| units.push(unit)).unwrap();
+    let [unit] = units[..] else { panic!("one") };
+    started.read(&mut machine, &unit, 7, range(0x180_0000, 1024)).unwrap();
+    let expected = [7, 8].map(|block| FakeNamespace::new(1, 1000).block(block)).concat();
+    assert_eq!(machine.memory.bytes(0x180_0000, 1024), expected);
+    started.stop(&mut machine);
+    assert_eq!(pci.borrow().function(0).command(), before);
+    // One that does not come up is none either.
+    fake.borrow_mut().defects.stays = true;
+    machine.ticks_per_look = 1 << 30;
+    assert!(Started::start(&mut machine, &candidate, room).is_err());
+    assert_eq!(pci.borrow().function(0).command(), before);
 }
 
 /// A slot's registers, with the number of reads.
