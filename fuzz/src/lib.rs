@@ -32,6 +32,7 @@ pub mod tables_in_memory;
 pub mod tcg2;
 pub mod tpm;
 pub mod variables;
+pub mod virtio;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -84,6 +85,7 @@ pub const TARGETS: &[Target] = targets! {
     tcg2: 5_000,
     tpm: 20_000,
     variables: 10_000,
+    virtio: 10_000,
 };
 
 /// The machines of `tests/data`.

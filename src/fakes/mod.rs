@@ -26,3 +26,4 @@ pub mod picture;
 pub mod tables;
 #[cfg(test)]
 pub(crate) mod tpm;
+pub mod virtio;

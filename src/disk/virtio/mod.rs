@@ -22,6 +22,9 @@ mod queue;
 mod registers;
 mod scsi;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::block::Block;
 pub use self::place::Place;
 pub use self::scsi::ScsiHost;
