@@ -55,9 +55,10 @@ impl Host for FakeHost<'_> {
         if controller == 1 { Err(disk::Error::Timeout) } else { Ok(1) }
     }
 
-    fn volumes(&mut self, controller: usize) -> Result<Vec<Volume>, HeapFull> {
+    fn volume(&mut self, controller: usize, number: usize) -> Result<Option<Volume>, HeapFull> {
         assert!(self.started[controller] && controller != 1);
-        Ok(vec![Volume { unit: UnitAddress::Only, path: volume(controller).end()? }])
+        let path = volume(controller).end()?;
+        Ok((number == 0).then_some(Volume { unit: UnitAddress::Only, path }))
     }
 
     fn run(&mut self, path: &[u8], _options: &[u8]) -> Result<Status, Status> {

@@ -36,6 +36,8 @@ pub enum EventType {
 pub enum Action {
     /// It calls a program.
     CallsProgram,
+    /// The program has returned.
+    ProgramReturned,
     /// A program has called `ExitBootServices`.
     ExitInvoked,
     /// `ExitBootServices` returns an error.
@@ -49,7 +51,7 @@ impl Action {
     #[must_use]
     pub const fn pcr(self) -> u32 {
         match self {
-            Self::CallsProgram => 4,
+            Self::CallsProgram | Self::ProgramReturned => 4,
             Self::ExitInvoked | Self::ExitFailed | Self::ExitSucceeded => 5,
         }
     }
@@ -59,6 +61,7 @@ impl Action {
     pub const fn text(self) -> &'static [u8] {
         match self {
             Self::CallsProgram => b"Calling EFI Application from Boot Option",
+            Self::ProgramReturned => b"Returning from EFI Application from Boot Option",
             Self::ExitInvoked => b"Exit Boot Services Invocation",
             Self::ExitFailed => b"Exit Boot Services Returned with Failure",
             Self::ExitSucceeded => b"Exit Boot Services Returned with Success",

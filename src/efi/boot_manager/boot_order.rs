@@ -15,11 +15,11 @@ use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
 
-use crate::disk::UnitAddress;
+use crate::disk::{UnitAddress, controllers};
 use crate::fw_cfg::FwCfg;
 use crate::hal::HostAccess;
 use crate::heap;
-use crate::pci::MOST_STEPS;
+use crate::pci::{MOST_STEPS, Route};
 
 /// The file.
 const FILE: &str = "bootorder";
@@ -60,6 +60,25 @@ pub enum Location {
     },
     /// The registers of a virtio device at this address.
     VirtioMmio(u64),
+}
+
+impl Location {
+    /// Whether the controller at `place` is there.
+    #[must_use]
+    pub fn is(&self, place: &controllers::Place) -> bool {
+        match (self, place) {
+            (Self::Pci { root, steps }, controllers::Place::Pci(function)) => is_route(*root, steps, &function.route),
+            (Self::VirtioMmio(at), controllers::Place::Slot(registers)) => *at == registers.start().get(),
+            _ => false,
+        }
+    }
+}
+
+/// Whether the steps behind a root are a route.
+fn is_route(root: u16, steps: &[(u8, u8)], route: &Route) -> bool {
+    let steps = steps.iter().copied();
+    let found = route.steps().map(|step| (step.device(), step.function()));
+    root == u16::from(route.root_index) && found.eq(steps)
 }
 
 /// A drive of a controller.
@@ -245,6 +264,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::addr::{PhysAddr, PhysRange};
+    use crate::pci::Address;
 
     fn pci(root: u16, steps: &[(u8, u8)], drive: Drive) -> Option<Place> {
         let steps = steps.iter().copied().collect();
@@ -360,6 +381,29 @@ mod tests {
             (Drive::Ata { port: 2, disk: 1 }, UnitAddress::Port(2), false),
         ] {
             assert_eq!(drive.is(unit), is, "{drive:?} {unit:?}");
+        }
+    }
+
+    #[test]
+    fn a_slot_is_named_by_the_address_of_its_registers() {
+        let registers = |at| controllers::Place::Slot(PhysRange::new(PhysAddr::new(at), 0x200).unwrap());
+        let location = Location::VirtioMmio(0xfeb0_2e00);
+        assert!(location.is(&registers(0xfeb0_2e00)) && !location.is(&registers(0xfeb0_2c00)));
+        assert!(!Location::Pci { root: 0, steps: ArrayVec::new() }.is(&registers(0xfeb0_2e00)));
+    }
+
+    #[test]
+    fn a_function_is_named_by_its_root_its_bridges_and_itself() {
+        let route = |device| Route::on_bus_0(Address::new(0, device, 1).unwrap());
+        let steps = |steps: &[(u8, u8)]| steps.iter().copied().collect::<ArrayVec<_, MOST_STEPS>>();
+        for (root, list, is) in [
+            (0, &[(3, 1)][..], true),
+            (1, &[(3, 1)], false),
+            (0, &[(3, 0)], false),
+            (0, &[(3, 1), (3, 1)], false),
+            (0, &[], false),
+        ] {
+            assert_eq!(is_route(root, &steps(list), &route(3)), is, "{root} {list:?}");
         }
     }
 

@@ -25,9 +25,9 @@ use arrayvec::ArrayString;
 use uefi_raw::table::runtime::VariableAttributes;
 use uefi_raw::{Guid, Status, guid};
 
-use self::boot_order::{BootOrder, Location};
+use self::boot_order::{BootOrder, Drive, Location};
 use self::load_option::LoadOption;
-use self::target::{Place, REMOVABLE, Target};
+use self::target::{Place, Target};
 use self::tried::Tried;
 use crate::disk::{self, UnitAddress};
 use crate::efi::device_path::text::PathText;
@@ -61,11 +61,12 @@ pub trait Host {
     /// Why there are none, which stays so.
     fn start(&mut self, controller: usize) -> Result<usize, disk::Error>;
 
-    /// The volumes on the disks of a controller that was started: those of a disk by their partitions.
+    /// A volume on the disks of a controller that was started, by its number: those of a disk are in the order of its partitions.
+    /// `None` if there are not so many.
     ///
     /// # Errors
     /// [`HeapFull`].
-    fn volumes(&mut self, controller: usize) -> Result<Vec<Volume>, HeapFull>;
+    fn volume(&mut self, controller: usize, number: usize) -> Result<Option<Volume>, HeapFull>;
 
     /// Loads the program with this device path, starts it with these load options, and unloads it when it returns. Returns what it
     /// returned.
@@ -125,8 +126,8 @@ struct Manager<'h, H> {
     /// Whether only what the host lists is tried.
     is_strict: bool,
     tried: Tried,
-    /// The paths of volumes whose program for removable media was tried.
-    removable: Vec<Vec<u8>>,
+    /// The volumes whose program for removable media was tried: the controller, and the number of the volume.
+    removable: Vec<(usize, usize)>,
     /// How many times `BootNext` has counted.
     next: u32,
 }
@@ -138,21 +139,18 @@ impl<H: Host> Manager<'_, H> {
                 self.tried.add(format_args!("line {line} of the boot order: no disk"));
                 continue;
             };
-            let mut controllers = 0..;
-            let found = controllers.find(|&index| match self.host.name(index) {
-                Some(_) => self.host.is_at(index, &place.controller),
-                None => true,
-            });
-            match found.and_then(|index| Some((index, self.host.name(index)?))) {
-                Some((index, name)) => self.removable(index, name, |unit| place.drive.is(unit))?,
-                None => self.tried.add(format_args!("line {line} of the boot order: no controller of disks is there")),
+            let mut index = 0_usize;
+            while self.host.name(index).is_some() && !self.host.is_at(index, &place.controller) {
+                index = index.saturating_add(1);
+            }
+            if !self.removable(index, Some(place.drive))? {
+                self.tried.add(format_args!("line {line} of the boot order: no controller of disks is there"));
             }
         }
-        if !order.is_strict {
+        if !self.is_strict {
             self.boot_order()?;
             let mut index = 0_usize;
-            while let Some(name) = self.host.name(index) {
-                self.removable(index, name, |_| true)?;
+            while self.removable(index, None)? {
                 index = index.saturating_add(1);
             }
             self.boot_next()?;
@@ -160,39 +158,40 @@ impl<H: Host> Manager<'_, H> {
         Ok(())
     }
 
-    /// Tries the programs for removable media of some of a controller's disks.
-    fn removable(
-        &mut self,
-        controller: usize,
-        name: H::Name,
-        is_wanted: impl Fn(UnitAddress) -> bool,
-    ) -> Result<(), HeapFull> {
-        let Some(volumes) = self.volumes(controller, name)? else { return Ok(()) };
-        let mut found = false;
-        for volume in volumes.into_iter().filter(|volume| is_wanted(volume.unit)) {
-            found = true;
-            let target = Target { place: Place::Anywhere, file: None };
-            self.try_on(&volume, &target, &[], None, name)?;
-        }
-        if !found {
+    /// Tries the programs for removable media of a controller's disks, or of one of them. `false` without the controller.
+    fn removable(&mut self, controller: usize, drive: Option<Drive>) -> Result<bool, HeapFull> {
+        let target = Target { place: Place::Anywhere, file: None };
+        let option = Program { label: None, target, drive, data: &[] };
+        let found = self.try_controller(controller, &option)?;
+        if let (Some(false), Some(name)) = (found, self.host.name(controller)) {
             self.tried.add(format_args!("{name}: no FAT file system"));
         }
-        Ok(())
+        Ok(found.is_some())
     }
 
-    /// The volumes of a controller, which is started. `None` if it has no disks.
-    fn volumes(&mut self, controller: usize, name: H::Name) -> Result<Option<Vec<Volume>>, HeapFull> {
-        match self.host.start(controller) {
-            Err(error) => {
-                self.tried.add(format_args!("{name}: {error}"));
-                Ok(None)
+    /// Tries the programs on a controller's volumes. Returns whether there are volumes, or disks are missing; `None` without the
+    /// controller.
+    fn try_controller(&mut self, controller: usize, program: &Program<'_>) -> Result<Option<bool>, HeapFull> {
+        let Some(name) = self.host.name(controller) else { return Ok(None) };
+        let count = self.host.start(controller);
+        if !matches!(count, Ok(1..)) {
+            match count {
+                Ok(_) => self.tried.add(format_args!("{name}: no disks")),
+                Err(error) => self.tried.add(format_args!("{name}: {error}")),
             }
-            Ok(0) => {
-                self.tried.add(format_args!("{name}: no disks"));
-                Ok(None)
-            }
-            Ok(_) => self.host.volumes(controller).map(Some),
+            return Ok(Some(program.label.is_none()));
         }
+        let (mut found, mut number) = (false, 0_usize);
+        while let Some(volume) = self.host.volume(controller, number)? {
+            let path = DevicePath::parse(&volume.path).filter(|&path| program.target.is_on(path));
+            if let Some(path) = path.filter(|_| program.drive.is_none_or(|drive| drive.is(volume.unit))) {
+                found = true;
+                let place = Where { label: program.label, controller: name, unit: volume.unit, volume: path };
+                self.try_on(&place, (controller, number), program)?;
+            }
+            number = number.saturating_add(1);
+        }
+        Ok(Some(found))
     }
 
     /// Tries the options that `BootOrder` names.
@@ -224,6 +223,7 @@ impl<H: Host> Manager<'_, H> {
     }
 
     /// Tries an option. `is_next` is whether `BootNext` names it, which an inactive one may be.
+    #[inline(never)]
     fn option(&mut self, number: u16, is_next: bool) -> Result<(), HeapFull> {
         let label = Label(number);
         let mut name = ArrayString::<LABEL_LEN>::new();
@@ -248,92 +248,68 @@ impl<H: Host> Manager<'_, H> {
         if self.host.set_variable("BootCurrent", GLOBAL, VOLATILE, &number.to_le_bytes()).is_err() {
             log::warn!("EFI: BootCurrent cannot be set");
         }
-        let tried = self.expand(label, &option);
-        let _ = self.host.set_variable("BootCurrent", GLOBAL, VariableAttributes::empty(), &[]);
-        tried
-    }
-
-    /// Tries the programs that an option's path means.
-    fn expand(&mut self, label: Label, option: &LoadOption<'_>) -> Result<(), HeapFull> {
         let target = Target::of_path(option.path);
+        let program = Program { label: Some(label), target, drive: None, data: option.data };
         let (mut found, mut index) = (false, 0_usize);
-        while let Some(name) = self.host.name(index) {
-            for volume in self.volumes(index, name)?.unwrap_or_default() {
-                if DevicePath::parse(&volume.path).is_some_and(|path| target.is_on(path)) {
-                    found = true;
-                    self.try_on(&volume, &target, option.data, Some(label), name)?;
-                    if target.is_on_one() {
-                        return Ok(());
-                    }
-                }
-            }
+        while !(found && target.is_on_one())
+            && let Some(is_there) = self.try_controller(index, &program)?
+        {
+            found |= is_there;
             index = index.saturating_add(1);
         }
-        if found {
-            return Ok(());
+        if !found {
+            self.tried.add(format_args!("{label}: no disk has {}", PathText(option.path)));
         }
-        // A program that returned may have left a device of its own.
-        let is_short = !matches!(target.place, Place::Device(_));
-        let result = if is_short { Err(Status::NOT_FOUND) } else { self.host.run(option.path.bytes(), option.data) };
-        match result {
-            Err(Status::NOT_FOUND) => self.tried.add(format_args!("{label}: no disk has {}", PathText(option.path))),
-            result => self.report(format_args!("{label}"), &PathText(option.path), result),
-        }
+        let _ = self.host.set_variable("BootCurrent", GLOBAL, VariableAttributes::empty(), &[]);
         Ok(())
     }
 
     /// Tries a program on a volume. One for removable media is tried once.
     fn try_on(
         &mut self,
-        volume: &Volume,
-        target: &Target<'_>,
-        options: &[u8],
-        label: Option<Label>,
-        controller: H::Name,
+        place: &Where<'_, H::Name>,
+        number: (usize, usize),
+        program: &Program<'_>,
     ) -> Result<(), HeapFull> {
-        if target.file.is_none() {
-            if self.removable.contains(&volume.path) {
+        if program.target.file.is_none() {
+            if self.removable.contains(&number) {
                 return Ok(());
             }
-            let mut path = Vec::new();
-            heap::extend(&mut path, &volume.path)?;
-            heap::push(&mut self.removable, path)?;
+            heap::push(&mut self.removable, number)?;
         }
-        if label.is_none() {
+        if program.label.is_none() {
             self.boot_next()?;
         }
-        let Some(volume_path) = DevicePath::parse(&volume.path) else { return Ok(()) };
-        let path = target.path_on(volume_path)?;
-        let file = target.file.and_then(|_| DevicePath::parse(&path)).and_then(|path| path.strip_prefix(volume_path));
-        let place = Where { label, controller, unit: volume.unit, volume: volume_path };
-        match file {
-            Some(file) => self.start(&place, &PathText(file), &path, options),
-            None => self.start(&place, &REMOVABLE, &path, options),
+        let path = program.target.path_on(place.volume)?;
+        let file = DevicePath::parse(&path).and_then(|path| path.strip_prefix(place.volume));
+        let Some(file) = file.map(PathText) else { return Ok(()) };
+        let file = Printed(&file);
+        log::info!("EFI: starts {file} on {place}");
+        match self.host.run(&path, program.data) {
+            Err(Status::NOT_FOUND) => self.tried.add(format_args!("{place}: no {file}")),
+            Err(status) => self.report(format_args!("{place}: {file} cannot be started: {status}")),
+            Ok(status) => self.report(format_args!("{place}: {file} returned: {status}")),
         }
         Ok(())
     }
 
-    fn start(&mut self, place: &Where<'_, H::Name>, file: &dyn fmt::Display, path: &[u8], options: &[u8]) {
-        log::info!("EFI: starts {} on {place}", Printed(file));
-        let result = self.host.run(path, options);
-        self.report(format_args!("{place}"), file, result);
+    /// Says why a program that is there has not booted.
+    fn report(&mut self, what: fmt::Arguments<'_>) {
+        log::warn!("EFI: {what}");
+        self.tried.add(what);
     }
+}
 
-    /// Says why a program did not boot.
-    fn report(&mut self, place: fmt::Arguments<'_>, file: &dyn fmt::Display, result: Result<Status, Status>) {
-        let file = Printed(file);
-        match result {
-            Err(Status::NOT_FOUND) => self.tried.add(format_args!("{place}: no {file}")),
-            Err(status) => {
-                log::warn!("EFI: {file} on {place} cannot be started: {status}");
-                self.tried.add(format_args!("{place}: {file} cannot be started: {status}"));
-            }
-            Ok(status) => {
-                log::warn!("EFI: {file} on {place} returned: {status}");
-                self.tried.add(format_args!("{place}: {file} returned: {status}"));
-            }
-        }
-    }
+/// A program that may be on several volumes.
+struct Program<'a> {
+    /// The option that names it, if one does.
+    label: Option<Label>,
+    /// What it is, and where.
+    target: Target<'a>,
+    /// The only drive whose volumes count, if it is one.
+    drive: Option<Drive>,
+    /// Its load options.
+    data: &'a [u8],
 }
 
 /// An option, by its number.

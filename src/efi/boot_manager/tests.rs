@@ -7,7 +7,7 @@ use std::format;
 use std::string::{String, ToString};
 use std::vec;
 
-use super::boot_order::Drive;
+use super::target::REMOVABLE;
 use super::*;
 use crate::efi::device_path::{ACPI, ACPI_DEVICE, HARDWARE, HARDWARE_PCI, MEDIA_FILE, PathBuilder};
 
@@ -83,13 +83,13 @@ impl Host for FakeHost {
         self.controllers[controller].disks.as_ref().map(Vec::len).map_err(|error| *error)
     }
 
-    fn volumes(&mut self, controller: usize) -> Result<Vec<Volume>, HeapFull> {
+    fn volume(&mut self, controller: usize, number: usize) -> Result<Option<Volume>, HeapFull> {
         assert!(self.started.contains(&controller));
         let Controller { device, disks } = &self.controllers[controller];
-        let volumes = disks.iter().flatten().flat_map(|(unit, partitions)| {
+        let mut volumes = disks.iter().flatten().flat_map(|(unit, partitions)| {
             partitions.iter().map(|partition| Volume { unit: *unit, path: volume(*device, *unit, *partition) })
         });
-        Ok(volumes.collect())
+        Ok(volumes.nth(number))
     }
 
     fn run(&mut self, path: &[u8], options: &[u8]) -> Result<Status, Status> {

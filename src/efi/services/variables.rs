@@ -7,19 +7,19 @@ use alloc::vec::Vec;
 use uefi_raw::table::boot::MemoryType;
 use uefi_raw::table::runtime::VariableAttributes;
 use uefi_raw::{Guid, Status};
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::FromZeros;
 
 use super::load::Caller;
+use super::no_room;
 use super::pointers::Pointers;
-use super::{Services, no_room};
 use crate::addr::PhysAddr;
 use crate::efi::runtime::{RuntimeServices, SystemTable};
 use crate::hal::Memory;
 use crate::heap;
 
 /// The functions in the table (UEFI 4.5).
-const GET_VARIABLE: usize = 6;
-const SET_VARIABLE: usize = 8;
+const GET_VARIABLE: u64 = 6;
+const SET_VARIABLE: u64 = 8;
 
 /// The most bytes of a variable that are read.
 const MOST_BYTES: u64 = 4096;
@@ -29,25 +29,18 @@ const NAME_AT: u64 = 24;
 const MOST_NAME: usize = 32;
 const DATA_AT: u64 = NAME_AT + 2 * MOST_NAME as u64;
 
+/// A call.
+enum Call<'a> {
+    Get,
+    Set(VariableAttributes, &'a [u8]),
+}
+
 /// The data of a variable.
 ///
 /// # Errors
 /// Those of `GetVariable`; `BUFFER_TOO_SMALL` for more data than the boot manager needs; `OUT_OF_RESOURCES`.
 pub fn variable(caller: &mut impl Caller, name: &str, vendor: Guid) -> Result<Vec<u8>, Status> {
-    with_pool(caller, name, vendor, &[], |caller, at, function| {
-        caller.with(|machine, _| machine.set_number(at.saturating_add(LEN_AT), MOST_BYTES))?;
-        let (name, len, data) = (at.saturating_add(NAME_AT), at.saturating_add(LEN_AT), at.saturating_add(DATA_AT));
-        match caller.call(function(GET_VARIABLE), [name, at, 0, len, data]) {
-            Status::SUCCESS => {}
-            status => return Err(status),
-        }
-        caller.with(|machine, _| {
-            let len = machine.number(len)?.min(MOST_BYTES);
-            let mut bytes = u8::new_vec_zeroed(len as usize).map_err(no_room)?;
-            machine.read(PhysAddr::new(data), &mut bytes).map_err(no_room)?;
-            Ok(bytes)
-        })
-    })
+    call(caller, name, vendor, &Call::Get)
 }
 
 /// Sets a variable, or deletes it if there is no data.
@@ -61,47 +54,44 @@ pub fn set_variable(
     attributes: VariableAttributes,
     data: &[u8],
 ) -> Result<(), Status> {
-    with_pool(caller, name, vendor, data, |caller, at, function| {
-        let (name, bytes) = (at.saturating_add(NAME_AT), at.saturating_add(DATA_AT));
-        let attributes = attributes.bits().into();
-        match caller.call(function(SET_VARIABLE), [name, at, attributes, data.len() as u64, bytes]) {
-            Status::SUCCESS => Ok(()),
-            status => Err(status),
-        }
+    call(caller, name, vendor, &Call::Set(attributes, data)).map(|_| ())
+}
+
+/// Calls a function. Returns the data, if it is asked for.
+#[inline(never)]
+fn call(caller: &mut impl Caller, name: &str, vendor: Guid, call: &Call<'_>) -> Result<Vec<u8>, Status> {
+    let mut bytes = Vec::new();
+    let mut units = [[0; 2]; MOST_NAME];
+    units.iter_mut().zip(name.bytes().take(MOST_NAME - 1)).for_each(|(unit, byte)| *unit = [byte, 0]);
+    let (index, third, data) = match *call {
+        Call::Get => (GET_VARIABLE, 0, &[][..]),
+        Call::Set(attributes, data) => (SET_VARIABLE, attributes.bits().into(), data),
+    };
+    for part in [&vendor.to_bytes()[..], &MOST_BYTES.to_le_bytes(), units.as_flattened(), data] {
+        heap::extend(&mut bytes, part).map_err(no_room)?;
+    }
+    let (pool, function) = caller.with(|machine, services| {
+        let system = services.system_table().get();
+        let table = machine.number(system.saturating_add(RUNTIME_SERVICES))?;
+        let function = machine.number(table.saturating_add(FUNCTIONS).saturating_add(index.saturating_mul(8)))?;
+        let len = DATA_AT.saturating_add(MOST_BYTES.max(data.len() as u64));
+        let pool = services.memory.allocate_pool(MemoryType::BOOT_SERVICES_DATA, len)?;
+        machine.put(pool.get(), &bytes)?;
+        Ok((pool.get(), function))
+    })?;
+    let [len_at, name_at, data_at] = [LEN_AT, NAME_AT, DATA_AT].map(|offset| pool.saturating_add(offset));
+    let fourth = if data.is_empty() && index == GET_VARIABLE { len_at } else { data.len() as u64 };
+    let status = caller.call(function, [name_at, pool, third, fourth, data_at]);
+    caller.with(|machine, services| {
+        let len = if index == GET_VARIABLE { machine.number(len_at)?.min(MOST_BYTES) } else { 0 };
+        let mut bytes = u8::new_vec_zeroed(len as usize).map_err(no_room)?;
+        machine.read(PhysAddr::new(data_at), &mut bytes).map_err(no_room)?;
+        // It is the firmware's, so it can be freed.
+        let _ = services.free_pool(machine, pool);
+        if status == Status::SUCCESS { Ok(bytes) } else { Err(status) }
     })
 }
 
-/// Does something with a pool that has the vendor, the name and `data`, and with the functions of the table.
-fn with_pool<C: Caller, R>(
-    caller: &mut C,
-    name: &str,
-    vendor: Guid,
-    data: &[u8],
-    work: impl FnOnce(&mut C, u64, &dyn Fn(usize) -> u64) -> Result<R, Status>,
-) -> Result<R, Status> {
-    let mut bytes = Vec::new();
-    let mut units = [0; 2 * MOST_NAME];
-    let (places, _) = units.as_chunks_mut::<2>();
-    places
-        .iter_mut()
-        .zip(name.encode_utf16().take(MOST_NAME - 1))
-        .for_each(|(place, unit)| *place = unit.to_le_bytes());
-    for part in [&vendor.to_bytes()[..], &[0; 8], &units, data] {
-        heap::extend(&mut bytes, part).map_err(no_room)?;
-    }
-    let (pool, functions) = caller.with(|machine, services| {
-        let mut system = SystemTable::new_zeroed();
-        machine.read(services.system_table(), system.as_mut_bytes()).map_err(no_room)?;
-        let mut runtime = RuntimeServices::new_zeroed();
-        let at = PhysAddr::new(system.runtime_services);
-        machine.read(at, runtime.as_mut_bytes()).map_err(no_room)?;
-        let len = DATA_AT.saturating_add(MOST_BYTES);
-        let pool = services.memory.allocate_pool(MemoryType::BOOT_SERVICES_DATA, len)?;
-        machine.write(pool, &bytes).map_err(no_room)?;
-        Ok((pool.get(), runtime.functions))
-    })?;
-    let result = work(caller, pool, &|index| functions.get(index).copied().unwrap_or_default());
-    // It is the firmware's, so it can be freed.
-    let _ = caller.with(|machine, services: &mut Services| services.free_pool(machine, pool));
-    result
-}
+/// Where the address of the table is in the system table, and the first function in that.
+const RUNTIME_SERVICES: u64 = core::mem::offset_of!(SystemTable, runtime_services) as u64;
+const FUNCTIONS: u64 = core::mem::offset_of!(RuntimeServices, functions) as u64;
