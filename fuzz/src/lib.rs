@@ -15,6 +15,7 @@ pub mod console;
 pub mod device_path;
 pub mod directory;
 pub mod e820;
+pub mod fat;
 pub mod file_system;
 pub mod input;
 pub mod load_option;
@@ -70,6 +71,7 @@ pub const TARGETS: &[Target] = targets! {
     device_path: 20_000,
     directory: 20_000,
     e820: 20_000,
+    fat: 5_000,
     file_system: 20_000,
     load_option: 20_000,
     multiboot: 20_000,

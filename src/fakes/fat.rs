@@ -138,6 +138,10 @@ impl FatImage {
             this.put(36, &format.table_sectors().to_le_bytes());
             this.put(44, &2_u32.to_le_bytes());
             this.put(48, &[1, 0, 0, 0]);
+            let information = u64::from(format.sector_len);
+            this.put(information, b"RRaA");
+            this.put(information + 484, b"rrAa\xff\xff\xff\xff\xff\xff\xff\xff");
+            this.put(information + 510, &[0x55, 0xaa]);
             64
         } else {
             this.put(22, &(format.table_sectors() as u16).to_le_bytes());

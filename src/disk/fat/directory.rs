@@ -133,7 +133,7 @@ impl Entry {
 }
 
 /// A local time (FAT, "Date and Time Formats"). Zeros if nobody has set it, or if it does not exist.
-fn time(date: u16, time: u16) -> Time {
+pub(super) fn time(date: u16, time: u16) -> Time {
     let time = Time {
         year: (date >> 9).saturating_add(1980),
         month: (date >> 5 & 0xf) as u8,
