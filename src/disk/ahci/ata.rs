@@ -74,7 +74,7 @@ pub(super) fn parse(identity: &[u8; IDENTITY_LEN]) -> Result<Media, &'static str
     if valid(COMMANDS) & LBA48 == 0 {
         return Err("it has no addresses of 48 bits");
     }
-    let blocks = (0..4).fold(0, |sum, at| sum | u64::from(word(BLOCKS.saturating_add(at))) << (at * 16));
+    let blocks = (0..4).rev().fold(0, |sum, at| sum << 16 | u64::from(word(BLOCKS.saturating_add(at))));
     if blocks == 0 || blocks > 1 << 48 {
         return Err("it does not say how long it is");
     }

@@ -148,7 +148,7 @@ impl<M: BusMaster + Clock> Controller<M> for Block {
         while !rest.is_empty() {
             let (piece, more) = rest.split_at(self.most_bytes);
             self.request(machine, sector, piece)?;
-            sector = sector.saturating_add(piece.len() / u64::from(SECTOR));
+            sector = sector.saturating_add(piece.len().checked_div(SECTOR.into()).unwrap_or(0));
             rest = more;
         }
         Ok(())

@@ -111,7 +111,7 @@ impl Slot {
         self.registers.write32(machine, QUEUE_SIZE, size.into())?;
         if self.is_legacy {
             self.registers.write32(machine, LEGACY_QUEUE_ALIGNMENT, ALIGNMENT.bytes() as u32)?;
-            let page = areas.descriptors.get().wrapping_div(ALIGNMENT.bytes()) as u32;
+            let page = areas.descriptors.get().checked_div(ALIGNMENT.bytes()).unwrap_or(0) as u32;
             self.registers.write32(machine, LEGACY_QUEUE_PAGE, page)?;
         } else {
             self.registers.write_halves(machine, QUEUE_DESCRIPTORS, areas.descriptors)?;
