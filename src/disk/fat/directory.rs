@@ -76,7 +76,7 @@ pub struct Entry {
 
 impl Entry {
     pub(super) const fn root(place: Place) -> Self {
-        Self { name: Name::new_const(), slot: Slot::ROOT, place }
+        Self { name: Name::EMPTY, slot: Slot::ROOT, place }
     }
 
     pub(super) const fn place(&self) -> Place {
@@ -86,7 +86,7 @@ impl Entry {
     /// The name in UTF-16, without a NUL: the long one if there is one. That of the root directory is empty.
     #[must_use]
     pub fn name(&self) -> &[u16] {
-        &self.name
+        self.name.units()
     }
 
     /// Whether it is a directory.
@@ -226,9 +226,8 @@ impl Scan {
                 long.forget();
                 continue;
             }
-            let short = name::short(&slot.name, slot.case);
-            let name = long.finish(&slot.name);
-            let name = name.unwrap_or_else(|| short.iter().copied().collect());
+            let name = long.finish(&slot.name).or_else(|| Name::new(&name::short(&slot.name, slot.case)));
+            let name = name.unwrap_or(Name::EMPTY);
             return Ok(Some(Entry { name, slot, place: fat.place_of(&slot) }));
         }
         Ok(None)
@@ -253,6 +252,7 @@ impl Fat {
     ///
     /// # Errors
     /// [`Error`].
+    #[inline(never)]
     pub fn find(&self, blocks: &mut dyn Blocks, directory: &Entry, name: &[u16]) -> Result<Option<Entry>, Error> {
         let name = name::trimmed(name);
         if !directory.is_directory() || name.is_empty() {
@@ -260,7 +260,7 @@ impl Fat {
         }
         let mut scan = Scan::new(directory.place, Position::default());
         while let Some(entry) = scan.next(self, blocks)? {
-            if name::is_same(&entry.name, name) || name::is_same(&name::short(&entry.slot.name, 0), name) {
+            if name::is_same(entry.name(), name) || name::is_same(&name::short(&entry.slot.name, 0), name) {
                 return Ok(Some(entry));
             }
         }
@@ -292,7 +292,14 @@ impl Fat {
     /// # Errors
     /// [`Error`].
     pub fn label(&self, blocks: &mut dyn Blocks) -> Result<Label, Error> {
-        let text = |bytes: &[u8]| name::without_spaces(bytes).iter().map(|&byte| byte.into()).take(11).collect();
+        let text = |bytes: &[u8; 11]| {
+            let mut label = Label::new();
+            for &byte in name::without_spaces(bytes) {
+                // There is room for all of it.
+                let _ = label.try_push(byte.into());
+            }
+            label
+        };
         let mut scan = Scan::new(self.root, Position::default());
         while let Some(bytes) = scan.slot(self, blocks)? {
             let Ok(slot) = Slot::read_from_bytes(&bytes) else { break };

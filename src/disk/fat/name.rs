@@ -20,8 +20,29 @@ const LOWER_EXTENSION: u8 = 0x10;
 const DOT: u16 = b'.' as u16;
 const SPACE: u16 = b' ' as u16;
 
-/// A name in UTF-16.
-pub type Name = ArrayVec<u16, MOST_CHARACTERS>;
+/// A name in UTF-16. It is no [`ArrayVec`], because one of these is copied by code that can panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name {
+    units: [u16; MOST_CHARACTERS],
+    len: u8,
+}
+
+impl Name {
+    /// That of the root directory.
+    pub const EMPTY: Self = Self { units: [0; MOST_CHARACTERS], len: 0 };
+
+    /// `None` for more than [`MOST_CHARACTERS`].
+    pub fn new(units: &[u16]) -> Option<Self> {
+        let mut this = Self { len: u8::try_from(units.len()).ok()?, ..Self::EMPTY };
+        this.units.iter_mut().zip(units).for_each(|(to, &unit)| *to = unit);
+        Some(this)
+    }
+
+    /// Its characters.
+    pub fn units(&self) -> &[u16] {
+        self.units.get(..self.len.into()).unwrap_or_default()
+    }
+}
 
 /// Whether two names in UTF-16 are those of the same file: letters are the same in upper and lower case.
 ///
@@ -156,7 +177,7 @@ impl Long {
         }
         let units = self.units.get(..usize::from(entries).saturating_mul(IN_AN_ENTRY))?;
         let name = units.split(|&unit| unit == 0).next()?;
-        Name::try_from(name).ok().filter(|name| !name.is_empty())
+        if name.is_empty() { None } else { Name::new(name) }
     }
 }
 
