@@ -21,6 +21,7 @@ pub mod input;
 pub mod load_option;
 pub mod multiboot;
 pub mod mutate;
+pub mod partition;
 pub mod pci;
 pub mod pe;
 pub mod pvh;
@@ -75,6 +76,7 @@ pub const TARGETS: &[Target] = targets! {
     file_system: 20_000,
     load_option: 20_000,
     multiboot: 20_000,
+    partition: 10_000,
     pci: 4_000,
     pe: 20_000,
     pvh: 20_000,
