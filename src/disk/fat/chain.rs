@@ -70,6 +70,16 @@ impl Row {
     const fn last(&self) -> u32 {
         self.first.saturating_add(self.count).saturating_sub(1)
     }
+
+    /// As many clusters more. The last of them whose place in the chain is a power of two is the one that was passed.
+    fn grow(&mut self, more: u32) {
+        let end = self.end();
+        self.count = self.count.saturating_add(more);
+        let place = self.end().saturating_sub(1).checked_ilog2().map_or(0, |log| 1_u32.wrapping_shl(log));
+        if place >= end {
+            self.passed = self.first.saturating_add(place.saturating_sub(self.before));
+        }
+    }
 }
 
 /// A piece of the table, so that neighbouring entries are read from the disk at once.
@@ -101,8 +111,42 @@ impl Table {
     }
 
     fn find<const N: usize>(&self, at: u64) -> Option<&[u8; N]> {
+        self.from(at)?.first_chunk()
+    }
+
+    /// What of the piece is from byte `at` of the table on.
+    fn from(&self, at: u64) -> Option<&[u8]> {
         let start = usize::try_from(at.checked_sub(self.at)?).ok()?;
-        self.bytes.get(..self.len)?.get(start..)?.first_chunk()
+        self.bytes.get(..self.len)?.get(start..)
+    }
+
+    /// How many clusters follow `cluster` in a row, at most `most` and as far as the piece tells. Most files are in few rows of
+    /// many clusters, so this loop is what takes the time of a large file.
+    fn neighbours(&self, kind: Kind, cluster: u32, most: u32) -> u32 {
+        let mut expected = cluster;
+        let mut is_next = |link: u32| {
+            expected = expected.wrapping_add(1);
+            link == expected
+        };
+        let (most, index) = (most as usize, u64::from(cluster));
+        let count = match kind {
+            Kind::Fat12 => 0,
+            Kind::Fat16 => {
+                let (links, _) = self.from(index.saturating_mul(2)).unwrap_or_default().as_chunks();
+                crate::heap::count(
+                    links.iter().take(most).take_while(|link| is_next(u16::from_le_bytes(**link).into())),
+                )
+            }
+            Kind::Fat32 => {
+                let (links, _) = self.from(index.saturating_mul(4)).unwrap_or_default().as_chunks();
+                let mask = kind.mask();
+                crate::heap::count(
+                    links.iter().take(most).take_while(|link| is_next(u32::from_le_bytes(**link) & mask)),
+                )
+            }
+        };
+        // The piece is short.
+        count as u32
     }
 }
 
@@ -138,6 +182,14 @@ impl Fat {
         }
     }
 
+    /// How many clusters more a row can have: those that exist, and not one that the chain has passed.
+    fn most_after(&self, row: &Row) -> u32 {
+        let last = row.last();
+        let existing = self.clusters.saturating_add(FIRST).saturating_sub(1).saturating_sub(last);
+        let new = if row.passed > last { row.passed.saturating_sub(last).saturating_sub(1) } else { u32::MAX };
+        existing.min(new).min(self.clusters.saturating_sub(row.end()))
+    }
+
     /// Where bytes of a file are on the disk: those from `at` on that follow each other, at most `most`, which is not zero.
     /// `None` behind the end of its clusters. The file's length is not looked at.
     pub(super) fn piece(
@@ -163,6 +215,12 @@ impl Fat {
             *row = Row { first, before: 0, count: 1, passed: first };
         }
         while row.end() <= last {
+            let most = last.saturating_sub(row.end()).saturating_add(1).min(self.most_after(row));
+            let more = table.neighbours(self.kind, row.last(), most);
+            if more > 0 {
+                row.grow(more);
+                continue;
+            }
             let has_wanted = row.end() > wanted;
             let Some(next) = self.following(blocks, table, row.last())? else {
                 if has_wanted {
@@ -174,12 +232,12 @@ impl Fat {
             if next == row.passed || before >= self.clusters {
                 return Err(Error::Circle);
             }
-            let passed = if before.is_power_of_two() { next } else { row.passed };
             if next == row.last().saturating_add(1) {
-                (row.count, row.passed) = (row.count.saturating_add(1), passed);
+                row.grow(1);
             } else if has_wanted {
                 break;
             } else {
+                let passed = if before.is_power_of_two() { next } else { row.passed };
                 *row = Row { first: next, before, count: 1, passed };
             }
         }

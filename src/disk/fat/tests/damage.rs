@@ -30,6 +30,17 @@ fn a_chain_that_leads_back_to_itself_ends() {
             let file = find(&fat, &mut blocks, "A").unwrap();
             assert_eq!(contents(&fat, &mut blocks, &file), Err(Error::Circle), "{from} {to}");
         }
+        // Back into the middle of a row, from the cluster before it.
+        for clusters in [&[10, 11, 12, 13, 50, 9][..], &[10, 11, 12, 13, 14, 15, 50, 9], &[9, 10, 11, 12, 40, 8]] {
+            let mut image = FatImage::new(format);
+            let cluster = image.store(clusters, &[]);
+            let last = clusters[clusters.len() - 1];
+            image.set_link(last, last + 1);
+            image.entry(image.root(), "A", Described { attributes: 0, cluster, len: 100 * 512 });
+            let (fat, mut blocks) = opened(&image);
+            let file = find(&fat, &mut blocks, "A").unwrap();
+            assert_eq!(contents(&fat, &mut blocks, &file), Err(Error::Circle), "{clusters:?}");
+        }
         // Behind the end of the file it does not matter.
         assert!(damaged(format, |image| image.set_link(21, 10)).is_ok());
     }
