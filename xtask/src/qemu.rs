@@ -9,7 +9,6 @@ use std::process::Command;
 use anyhow::bail;
 use clap::ValueEnum;
 
-use crate::disk::Disk;
 use crate::packages::QEMU_PROGRAM;
 
 /// Where gdb connects: the port of QEMU's option `-s`, but reachable from this machine only.
@@ -125,8 +124,8 @@ pub struct Launch {
     pub initrd: Option<PathBuf>,
     /// The kernel command line.
     pub append: String,
-    /// The disk, if any.
-    pub disk: Option<Disk>,
+    /// The options for a disk, if any ([`crate::disk`]).
+    pub disk: Vec<OsString>,
     /// The user's arguments. They are last, because for most of QEMU's options the last one counts.
     pub extra: Vec<OsString>,
 }
@@ -182,7 +181,7 @@ impl Launch {
         if let Some(initrd) = &self.initrd {
             arguments.extend(["-initrd".into(), initrd.clone().into_os_string()]);
         }
-        arguments.extend(self.disk.iter().flat_map(|disk| disk.arguments(&self.machine)));
+        arguments.extend(self.disk.iter().cloned());
         arguments.extend(self.extra.iter().cloned());
         arguments
     }

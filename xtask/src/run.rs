@@ -208,16 +208,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         kernel,
         initrd,
         append,
-        disk,
+        disk: disk.as_ref().map(|disk| disk.arguments(&args.machine)).unwrap_or_default(),
         extra: args.qemu.clone(),
     };
     let plural = if launch.cpus == 1 { "" } else { "s" };
-    if launch.disk.as_ref().is_some_and(|disk| !disk.is_writable()) {
+    if disk.as_ref().is_some_and(|disk| !disk.is_writable()) {
         say("The disk's file cannot be written, so what the guest writes is lost at its end.");
     }
-    let what = match (&launch.kernel, &launch.disk) {
-        (Some(kernel), _) => kernel.file_name().unwrap_or_default().display().to_string(),
-        (None, disk) => disk.as_ref().map(Disk::name).unwrap_or_default(),
+    let what = match &launch.kernel {
+        Some(kernel) => kernel.file_name().unwrap_or_default().display().to_string(),
+        None => disk.as_ref().map(Disk::name).unwrap_or_default(),
     };
     say(&format!("Accelerator: {} ({why})", accelerator.name()));
     say(&format!("Booting {what} on {} with {} CPU{plural}, {} of memory", args.machine, args.smp, args.memory));

@@ -223,7 +223,7 @@ impl Scenario {
             kernel: Some(payload.kernel.clone()),
             initrd: payload.initrd.clone(),
             append,
-            disk: None,
+            disk: Vec::new(),
             extra,
         }
     }

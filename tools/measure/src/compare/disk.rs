@@ -149,7 +149,7 @@ fn boot(
         kernel: None,
         initrd: None,
         append: String::new(),
-        disk: Some(disk.clone()),
+        disk: disk.arguments(boots.machine),
         extra,
     };
     let mut command = child::tied(&launch.command());
