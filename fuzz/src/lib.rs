@@ -6,6 +6,7 @@
 //!
 //! Seeds are made from captures of real machines (`tests/data`), and are not committed anywhere else.
 
+pub mod ahci;
 pub mod boot;
 pub mod boot_order;
 pub mod bzimage;
@@ -21,6 +22,7 @@ pub mod input;
 pub mod load_option;
 pub mod multiboot;
 pub mod mutate;
+pub mod nvme;
 pub mod partition;
 pub mod pci;
 pub mod pe;
@@ -64,6 +66,7 @@ macro_rules! targets {
 
 /// All of them.
 pub const TARGETS: &[Target] = targets! {
+    ahci: 10_000,
     boot: 3_000,
     boot_order: 20_000,
     bzimage: 20_000,
@@ -76,6 +79,7 @@ pub const TARGETS: &[Target] = targets! {
     file_system: 20_000,
     load_option: 20_000,
     multiboot: 20_000,
+    nvme: 10_000,
     partition: 10_000,
     pci: 4_000,
     pe: 20_000,

@@ -45,6 +45,6 @@ macro_rules! tests {
 }
 
 tests! {
-    boot boot_order bzimage cmos console device_path directory e820 fat file_system load_option multiboot partition pci pe pvh
-    resume services smbios start_info table_loader tables_in_memory tcg2 tpm variables virtio
+    ahci boot boot_order bzimage cmos console device_path directory e820 fat file_system load_option multiboot nvme
+    partition pci pe pvh resume services smbios start_info table_loader tables_in_memory tcg2 tpm variables virtio
 }

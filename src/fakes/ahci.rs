@@ -213,20 +213,25 @@ impl FakeAhci {
         }
     }
 
+    /// Checks the order of accesses.
+    fn check(&self, is_right: bool, number: u8, what: &str) {
+        assert!(is_right || self.defects.register.is_some(), "port {number}: {what}");
+    }
+
     fn write_port(&mut self, number: u8, offset: u64, value: u32, memory: &mut FakeMemory) {
+        let is_idle = |bits| self.ports[usize::from(number)].command & bits == 0;
+        match offset {
+            0x00 | 0x04 => self.check(is_idle(START), number, "the list is moved while it runs"),
+            0x08 | 0x0c => self.check(is_idle(RECEIVE), number, "the memory is moved while it receives"),
+            _ => {}
+        }
         let port = &mut self.ports[usize::from(number)];
         let half = |old: u64, high: bool| {
             if high { old & 0xffff_ffff | u64::from(value) << 32 } else { old & !0xffff_ffff | u64::from(value) }
         };
         match offset {
-            0x00 | 0x04 => {
-                assert_eq!(port.command & START, 0, "the list of a running port is moved");
-                port.list = half(port.list, offset == 0x04);
-            }
-            0x08 | 0x0c => {
-                assert_eq!(port.command & RECEIVE, 0, "the memory of a receiving port is moved");
-                port.received = half(port.received, offset == 0x0c);
-            }
+            0x00 | 0x04 => port.list = half(port.list, offset == 0x04),
+            0x08 | 0x0c => port.received = half(port.received, offset == 0x0c),
             0x10 => port.status &= !value,
             0x14 => assert_eq!(value, 0, "interrupts are on"),
             0x18 => self.command(number, value, memory),
@@ -238,19 +243,22 @@ impl FakeAhci {
 
     fn command(&mut self, number: u8, value: u32, memory: &mut FakeMemory) {
         let device = self.devices[usize::from(number)];
-        let port = &mut self.ports[usize::from(number)];
+        let port = self.ports[usize::from(number)];
         let (before, is_busy) = (port.command, port.task_file & 0x88 != 0);
+        self.check(value & (START | RECEIVE) != START, number, "it executes without receiving");
         if before & START == 0 && value & START != 0 {
-            assert!(value & before & RECEIVE != 0 && !is_busy, "port {number} is started too early");
-            assert!(port.list.is_multiple_of(1024) && port.list != 0, "a list at {:#x}", port.list);
+            self.check(value & before & RECEIVE != 0 && !is_busy, number, "it is started too early");
+            self.check(port.list.is_multiple_of(1024) && port.list != 0, number, "there is no list");
         }
+        let port = &mut self.ports[usize::from(number)];
         if before & START != 0 && value & START == 0 {
             (port.issued, port.ended) = (0, 0);
         }
-        assert!(value & (START | RECEIVE) != START, "port {number} executes without receiving");
         if before & RECEIVE == 0 && value & RECEIVE != 0 {
-            assert!(port.received.is_multiple_of(256) && port.received != 0, "memory at {:#x}", port.received);
-            if let Some(device) = device {
+            let has_memory = port.received.is_multiple_of(256) && port.received != 0;
+            self.check(has_memory, number, "there is no memory to receive to");
+            if let Some(device) = device.filter(|_| has_memory) {
+                let port = &mut self.ports[usize::from(number)];
                 let status = if self.defects.stays_busy { BUSY } else { IDLE };
                 port.signature = device.signature();
                 port.command = value;
@@ -272,9 +280,14 @@ impl FakeAhci {
 
     fn issue(&mut self, number: u8, value: u32, memory: &mut FakeMemory) {
         let late = self.defects.frees_late;
+        let port = self.ports[usize::from(number)];
+        let is_running = port.command & (START | RECEIVE) == START | RECEIVE && port.list != 0;
+        self.check(is_running, number, "it does not run");
+        self.check(value.count_ones() == 1 && port.issued & value == 0, number, "the slot is not free");
+        if !is_running {
+            return;
+        }
         let port = &mut self.ports[usize::from(number)];
-        assert_eq!(port.command & (START | RECEIVE), START | RECEIVE, "port {number} does not run");
-        assert!(value.count_ones() == 1 && port.issued & value == 0, "slots {value:#x} are not free");
         port.issued = (port.issued & !port.ended) | value;
         port.ended = 0;
         let header = port.list + u64::from(value.trailing_zeros()) * 32;

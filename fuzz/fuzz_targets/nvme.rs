@@ -1,0 +1,4 @@
+//! The target `nvme` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: firstlight_fuzz::listen(), |bytes: &[u8]| firstlight_fuzz::nvme::run(bytes));
