@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Extent, List, Partition, Scheme, position, read};
 use crate::checksum::Crc32;
-use crate::disk::{Blocks, Error};
+use crate::disk::{BlockLen, Blocks, Error};
 use crate::heap;
 
 const SIGNATURE: [u8; 8] = *b"EFI PART";
@@ -87,6 +87,10 @@ pub(super) fn find(blocks: &mut dyn Blocks, list: &mut List) -> Result<(), Error
         Ok(()) => log::warn!("GPT: the header in block 1 {first}; its copy in block {last} is used"),
         Err(damage) => {
             *list = List::default();
+            // The GPT of a CD's image counts in blocks of 512 bytes, for a disk with the image: on a CD it is nowhere.
+            if blocks.block_len() == BlockLen::CD {
+                return Ok(());
+            }
             let text = damage.text();
             log::warn!("GPT: the header in block 1 {first}, and its copy in block {last} {text}: no partitions");
         }

@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 
 use uefi_raw::Guid;
 
-use super::{BlockLen, Blocks, Error, Extent};
+use super::{Blocks, Error, Extent};
 use crate::heap;
 
 /// The most partitions of a disk.
@@ -84,8 +84,7 @@ pub fn find(blocks: &mut dyn Blocks) -> Result<Vec<Partition>, Error> {
     let mut first = [0; mbr::LEN];
     if let Some(()) = read(blocks, 0, &mut first)? {
         let record = mbr::Record::parse(&first);
-        // The GPT of a CD's image counts in blocks of 512 bytes, for a disk with the image: on a CD it is nowhere.
-        if blocks.block_len() != BlockLen::CD && record.as_ref().is_some_and(mbr::Record::is_protective) {
+        if record.as_ref().is_some_and(mbr::Record::is_protective) {
             gpt::find(blocks, &mut list)?;
         }
         if list.partitions.is_empty() {

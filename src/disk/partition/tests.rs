@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::addr::PhysRange;
 use crate::checksum::crc32;
+use crate::disk::BlockLen;
 use crate::fakes::blocks::{FakeBlocks, Request};
 use crate::fakes::golden;
 
@@ -531,11 +532,9 @@ fn a_cd_has_the_images_that_xorriso_put_there() {
     let mut short = FakeBlocks::empty(BlockLen::DISK, disk.blocks() * 4);
     short.disk = disk.disk.clone();
     assert_eq!(images(&mut short), [(0, 0, 136, 16), (1, 0xef, 3016, 8792)]);
-    // On a drive for CDs, nobody looks for the GPT, which counts in blocks of 512 bytes.
+    // On a drive for CDs, nobody finds the GPT, which counts in blocks of 512 bytes.
     let mut drive = golden_disk("cd-grub").in_blocks(BlockLen::CD);
     let found = images(&mut drive);
-    let last = (drive.blocks() - 1) * 2048;
-    assert!(drive.requests.iter().all(|request| ![2048, last].contains(&request.range().start)));
     assert_eq!((found[0].0, found[0].1, found[1].0, found[1].1, found[1].2), (0, 0, 1, 0xef, 72));
     // No sector fits into a longer block.
     disk = disk.in_blocks(BlockLen::MOST);
