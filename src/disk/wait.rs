@@ -9,7 +9,7 @@ use crate::hal::{Clock, Deadline};
 /// How many deadlines one after the other a wait lasts: 32 seconds if the clock's rate is known.
 const DEADLINES: u32 = 8;
 
-/// Looks until there is an answer. `is_alive` is called after each deadline but the last, and can give up early.
+/// Looks until there is an answer. `is_alive` is called after each deadline, and can give up early.
 ///
 /// # Errors
 /// [`Error::Timeout`] after [`DEADLINES`]; those of the functions.

@@ -4,8 +4,9 @@ use firstlight::disk::virtio::{Block, Place, ScsiHost, mmio, pci};
 use firstlight::disk::{Controller, Error, UnitAddress};
 use firstlight::pci::{Address, ConfigSpace, PortConfig, register};
 
+use crate::environment;
 use crate::qtest::Qtest;
-use crate::raw_disk::{DATA, Disk, ROOM, check, range, unit, units};
+use crate::raw_disk::{DATA, Disk, RAM, ROOM, check, range, unit, units};
 
 /// The place of the registers of PCI functions.
 const BAR: u64 = 0xe000_0000;
@@ -166,4 +167,21 @@ fn a_cd_behind_virtio_scsi_is_read() {
     assert_eq!(unit.address, UnitAddress::Scsi { target: 0, lun: 2 });
     assert!(unit.media.is_read_only && unit.media.is_removable);
     check(host, &mut scsi, &disk, 2048);
+}
+
+#[test]
+fn virtio_disks_of_a_newer_qemu_are_read() {
+    let Ok(program) = environment::newer_qemu() else { return };
+    let disk = Disk::new();
+    let device = "-m 128M -M q35 -device virtio-blk-pci,drive=disk,addr=5";
+    let host = &mut Qtest::start(&program.to_string_lossy(), &format!("{} {device}", disk.drive("disk")), RAM);
+    let place = Place::Pci(pci_function(host, Address::new(0, 5, 0).expect("an address")));
+    let mut block = Block::start(host, place, range(ROOM, Block::ROOM)).expect("a block device");
+    check(host, &mut block, &disk, 512);
+
+    let device = "-m 128M -M microvm -device virtio-scsi-device -device scsi-hd,drive=disk";
+    let host = &mut Qtest::start(&program.to_string_lossy(), &format!("{} {device}", disk.drive("disk")), RAM);
+    let place = Place::Mmio(mmio_slot(host, 8));
+    let mut scsi = ScsiHost::start(host, place, range(ROOM, ScsiHost::ROOM)).expect("a host");
+    check(host, &mut scsi, &disk, 512);
 }

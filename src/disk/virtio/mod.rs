@@ -8,7 +8,8 @@
 //!
 //! Assumed: what a device writes into its queue can change at any time, so each value is read once and then checked.
 //!
-//! Left out: the legacy interface of PCI functions, packed queues, and writing.
+//! Left out: the legacy interface of PCI functions, which is the only one with `disable-modern=on` and on QEMU's machine types 2.6 and
+//! older; packed queues; writing.
 //!
 //! Source: Virtual I/O Device (VIRTIO) 1.2, OASIS committee specification 01, by section.
 

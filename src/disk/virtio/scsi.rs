@@ -58,6 +58,9 @@ const MOST_UNITS: u32 = 64;
 const HIGHEST_TARGET: u16 = 255;
 /// The most bytes of a request. `vhost-scsi` takes 2048 pages (Linux `drivers/vhost/scsi.c`, `VHOST_SCSI_PREALLOC_SGLS`).
 const MOST_BYTES: u64 = 4 << 20;
+/// The most bytes after a longer request was refused. The disk may be one of the host's, whose controller takes less than the SCSI
+/// host says (`scsi-block`; Linux `Documentation/ABI/stable/sysfs-block`, `max_segments`).
+const CAREFUL_BYTES: u64 = 128 << 10;
 
 /// A SCSI host that was started.
 #[derive(Debug)]
@@ -234,7 +237,12 @@ impl<M: BusMaster + Clock> Controller<M> for ScsiHost {
         let UnitAddress::Scsi { target, lun } = unit.address else { return Err(Error::OutOfRange) };
         let target = u8::try_from(target).map_err(|_| Error::OutOfRange)?;
         let most = self.most_bytes;
-        scsi::read(&mut Lun { host: self, target, lun }, machine, &unit.media, first, into, most)
+        let result = scsi::read(&mut Lun { host: self, target, lun }, machine, &unit.media, first, into, most);
+        if !matches!(result, Err(Error::Refused(_))) || most <= CAREFUL_BYTES {
+            return result;
+        }
+        self.most_bytes = CAREFUL_BYTES;
+        scsi::read(&mut Lun { host: self, target, lun }, machine, &unit.media, first, into, CAREFUL_BYTES)
     }
 
     fn stop(&mut self, machine: &mut M) {

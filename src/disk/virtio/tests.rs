@@ -590,6 +590,28 @@ fn a_host_with_limits_gets_what_it_takes() {
 }
 
 #[test]
+fn a_request_that_is_refused_is_tried_in_shorter_pieces() {
+    let mut test = Test::scsi(Interface::Pci, vec![unit(0, 0)], |_| {});
+    let mut host = test.start_scsi().unwrap();
+    let unit = test.units(&mut host).unwrap()[0];
+    test.fake.borrow_mut().requests.clear();
+    // INVALID FIELD IN CDB, as QEMU has it for a disk of the host's.
+    test.fake.borrow_mut().defects.answer = Some(Box::new(|_, answer| {
+        if answer.len() > 108 + (512 << 10) {
+            answer[10] = 2;
+            answer[..4].copy_from_slice(&18_u32.to_le_bytes());
+            answer[12..26].copy_from_slice(&[0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0]);
+        }
+    }));
+    for requests in [9, 17] {
+        assert!(test.read_to(&mut host, &unit, 0, BUFFER, 1 << 20).unwrap() == contents(0, 512, 1 << 20));
+        assert_eq!(test.fake.borrow().requests.len(), requests);
+    }
+    test.fake.borrow_mut().defects.answer = Some(Box::new(|_, answer| answer[10] = 0x18));
+    assert_eq!(test.read_to(&mut host, &unit, 0, BUFFER, 1 << 20), Err(Error::Refused(0x18)));
+}
+
+#[test]
 fn a_host_has_at_most_64_units() {
     let units = (0..200).map(|target| unit(target, 0)).collect();
     let mut test = Test::scsi(Interface::Pci, units, |_| {});
