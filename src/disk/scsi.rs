@@ -146,7 +146,7 @@ pub fn identify<M: Memory + Clock>(
     machine: &mut M,
     scratch: PhysRange,
 ) -> Result<Option<Media>, Error> {
-    let Some(kind) = Kind::parse(ask(unit, machine, Command::INQUIRY, scratch)?) else { return Ok(None) };
+    let Some(kind) = Kind::parse(ask(unit, machine, Command::INQUIRY, INQUIRY_LEN, scratch)?) else { return Ok(None) };
     let empty = Media {
         block_len: if kind.is_cd { BlockLen::CD } else { BlockLen::DISK },
         blocks: 0,
@@ -156,11 +156,10 @@ pub fn identify<M: Memory + Clock>(
     if !is_ready(unit, machine, scratch)? {
         return Ok(Some(empty));
     }
-    let [a, b, c, d, e, f, g, h] = ask(unit, machine, Command::READ_CAPACITY_10, scratch)?;
+    let [a, b, c, d, e, f, g, h, ..] = ask(unit, machine, Command::READ_CAPACITY_10, 8, scratch)?;
     let (mut last, mut block_len) = (u64::from(u32::from_be_bytes([a, b, c, d])), u32::from_be_bytes([e, f, g, h]));
     if last == u32::MAX.into() {
-        let answer: [u8; 32] = ask(unit, machine, Command::read_capacity_16(), scratch)?;
-        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = answer;
+        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = ask(unit, machine, Command::read_capacity_16(), 32, scratch)?;
         (last, block_len) = (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u32::from_be_bytes([i, j, k, l]));
     }
     Ok(Some(Media {
@@ -280,30 +279,29 @@ fn is_write_protected<M: Memory + Clock>(
     machine: &mut M,
     scratch: PhysRange,
 ) -> Result<bool, Error> {
-    let (into, _) = scratch.split_at(MODE_LEN as u64);
-    match retried(unit, machine, Command::MODE_SENSE, into, Change::Fine)? {
-        Ok(written) if written >= into.len() => {
-            let mut answer = [0; MODE_LEN];
-            machine.read(into.start(), &mut answer)?;
-            let [_, _, flags, _] = answer;
-            Ok(flags & 1 << 7 != 0)
-        }
-        _ => Ok(false),
+    match ask(unit, machine, Command::MODE_SENSE, MODE_LEN, scratch) {
+        Ok([_, _, flags, ..]) => Ok(flags & 1 << 7 != 0),
+        Err(Error::Refused(_) | Error::Broken(_)) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
-/// Executes a command with an answer of `LEN` bytes.
-fn ask<M: Memory + Clock, const LEN: usize>(
+/// Executes a command with an answer of at least `len` bytes, which zeros follow.
+///
+/// Not inlined, because copies of it would be a kilobyte of code each.
+#[inline(never)]
+fn ask<M: Memory + Clock>(
     unit: &mut impl LogicalUnit<M>,
     machine: &mut M,
     command: Command,
+    len: usize,
     scratch: PhysRange,
-) -> Result<[u8; LEN], Error> {
-    let (into, _) = scratch.split_at(LEN as u64);
+) -> Result<[u8; INQUIRY_LEN], Error> {
+    let (into, _) = scratch.split_at(len as u64);
     match retried(unit, machine, command, into, Change::Fine)? {
-        Ok(written) if written >= LEN as u64 => {
-            let mut answer = [0; LEN];
-            machine.read(into.start(), &mut answer)?;
+        Ok(written) if written >= into.len() => {
+            let mut answer = [0; INQUIRY_LEN];
+            machine.read(into.start(), answer.get_mut(..len).unwrap_or_default())?;
             Ok(answer)
         }
         Ok(_) => Err(Error::Broken("an answer of its is too short")),
@@ -319,6 +317,7 @@ enum Change {
 }
 
 /// Executes a command until the unit has nothing else to say first, such as that it was reset.
+#[inline(never)]
 fn retried<M>(
     unit: &mut impl LogicalUnit<M>,
     machine: &mut M,

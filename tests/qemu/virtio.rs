@@ -173,14 +173,15 @@ fn a_cd_behind_virtio_scsi_is_read() {
 fn virtio_disks_of_a_newer_qemu_are_read() {
     let Ok(program) = environment::newer_qemu() else { return };
     let disk = Disk::new();
-    let device = "-m 128M -M q35 -device virtio-blk-pci,drive=disk,addr=5";
-    let host = &mut Qtest::start(&program.to_string_lossy(), &format!("{} {device}", disk.drive("disk")), RAM);
-    let place = Place::Pci(pci_function(host, Address::new(0, 5, 0).expect("an address")));
-    let mut block = Block::start(host, place, range(ROOM, Block::ROOM)).expect("a block device");
-    check(host, &mut block, &disk, 512);
-
-    let device = "-m 128M -M microvm -device virtio-scsi-device -device scsi-hd,drive=disk";
-    let host = &mut Qtest::start(&program.to_string_lossy(), &format!("{} {device}", disk.drive("disk")), RAM);
+    let start =
+        |device| Qtest::start(&program.to_string_lossy(), &format!("-m 128M {} {device}", disk.drive("disk")), RAM);
+    {
+        let host = &mut start("-M q35 -device virtio-blk-pci,drive=disk,addr=5");
+        let place = Place::Pci(pci_function(host, Address::new(0, 5, 0).expect("an address")));
+        let mut block = Block::start(host, place, range(ROOM, Block::ROOM)).expect("a block device");
+        check(host, &mut block, &disk, 512);
+    }
+    let host = &mut start("-M microvm -device virtio-scsi-device -device scsi-hd,drive=disk");
     let place = Place::Mmio(mmio_slot(host, 8));
     let mut scsi = ScsiHost::start(host, place, range(ROOM, ScsiHost::ROOM)).expect("a host");
     check(host, &mut scsi, &disk, 512);

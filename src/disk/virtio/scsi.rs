@@ -166,7 +166,8 @@ impl ScsiHost {
         found: &mut dyn FnMut(Unit),
     ) -> Result<u32, Error> {
         let answers = self.answers;
-        for lun in scsi::luns(&mut Lun { host: self, target, lun: 0 }, machine, answers)? {
+        let luns = scsi::luns(&mut Lun { host: self, target, lun: 0 }, machine, answers)?;
+        for &lun in &luns {
             if left == 0 {
                 log::warn!("virtio-scsi: there are more disks than {MOST_UNITS}");
                 break;
