@@ -5,8 +5,6 @@
 //! Assumed: nothing else has moved a function since. Left out: capabilities, functions that are plugged in later, and bridges
 //! that were closed because nothing is behind them.
 
-use arrayvec::ArrayVec;
-
 use super::address::Address;
 use super::apertures::PortRange;
 use super::config::{ConfigAccess, ConfigSpace};
@@ -42,19 +40,18 @@ impl Devices {
     pub fn route(&self, device: &Device<'_>) -> Option<Route> {
         let buses = self.topology.buses();
         let mut bus = buses.iter().find(|bus| (bus.first..bus.end).contains(&device.index))?;
-        let mut steps = ArrayVec::<_, MOST_STEPS>::new();
-        steps.try_push(device.function.address).ok()?;
+        let (mut address, mut steps) = (device.function.address, [None; MOST_STEPS]);
+        let mut free = steps.iter_mut().rev();
         // A parent comes earlier in the list, so this ends.
-        while let Some(parent) = bus.parent {
-            let bridge = self.topology.functions().get(usize::from(parent.bridge))?;
-            steps.try_push(bridge.address).ok()?;
+        loop {
+            *free.next()? = Some(address);
+            let Some(parent) = bus.parent else { break };
+            address = self.topology.functions().get(usize::from(parent.bridge))?.address;
             bus = buses.get(usize::from(parent.bus))?;
         }
         let roots = buses.iter().filter(|root| root.parent.is_none() && root.number < bus.number);
         let root_index = u8::try_from(heap::count(roots)).ok()?;
-        let mut route = Route { root: bus.number, root_index, steps: [None; MOST_STEPS] };
-        route.steps.iter_mut().zip(steps.into_iter().rev()).for_each(|(to, step)| *to = Some(step));
-        Some(route)
+        Some(Route { root: bus.number, root_index, steps })
     }
 }
 
@@ -68,6 +65,7 @@ pub struct Route {
     pub root: u8,
     /// How many root buses have smaller numbers: 0 for bus 0, 1 for the first extra root bus.
     pub root_index: u8,
+    /// The steps, at the end of the list.
     steps: [Option<Address>; MOST_STEPS],
 }
 
@@ -77,17 +75,11 @@ impl Route {
         self.steps.into_iter().flatten()
     }
 
-    /// The function.
-    #[must_use]
-    pub fn function(&self) -> Option<Address> {
-        self.steps().last()
-    }
-
     /// A function on bus 0.
     #[cfg(test)]
     pub fn on_bus_0(function: Address) -> Self {
         let mut steps = [None; MOST_STEPS];
-        steps[0] = Some(function);
+        steps[MOST_STEPS - 1] = Some(function);
         Self { root: 0, root_index: 0, steps }
     }
 }

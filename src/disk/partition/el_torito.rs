@@ -62,9 +62,6 @@ struct Entry {
     key: U16,
 }
 
-/// A catalog: all that is read of one.
-type Catalog = [Entry; SECTOR as usize / size_of::<Entry>()];
-
 /// Adds the boot images.
 pub(super) fn find(blocks: &mut dyn Blocks, list: &mut List) -> Result<(), Error> {
     if u64::from(blocks.block_len().get()) > SECTOR {
@@ -76,7 +73,7 @@ pub(super) fn find(blocks: &mut dyn Blocks, list: &mut List) -> Result<(), Error
         if read(blocks, at, &mut bytes)?.is_none() {
             break;
         }
-        let descriptor: Descriptor = zerocopy::transmute!(bytes);
+        let descriptor: &Descriptor = zerocopy::transmute_ref!(&bytes);
         if descriptor.standard != STANDARD {
             break;
         }
@@ -93,10 +90,10 @@ fn find_images(blocks: &mut dyn Blocks, at: u64, list: &mut List) -> Result<(), 
     if read(blocks, at, &mut bytes)?.is_none() {
         return Ok(());
     }
-    let words =
-        bytes.first_chunk::<{ size_of::<Entry>() }>().map(|entry| -> [U16; 16] { zerocopy::transmute!(*entry) });
-    let sum = words.into_iter().flatten().fold(0_u16, |sum, word| sum.wrapping_add(word.get()));
-    let catalog: Catalog = zerocopy::transmute!(bytes);
+    let (words, _) = bytes.as_chunks();
+    let sum =
+        words.iter().take(size_of::<Entry>() / 2).fold(0_u16, |sum, word| sum.wrapping_add(u16::from_le_bytes(*word)));
+    let catalog: &[Entry; SECTOR as usize / size_of::<Entry>()] = zerocopy::transmute_ref!(&bytes);
     let [validation, entries @ ..] = catalog;
     if validation.kind != VALIDATION || validation.key.get() != KEY || sum != 0 {
         return Ok(());
@@ -107,7 +104,7 @@ fn find_images(blocks: &mut dyn Blocks, at: u64, list: &mut List) -> Result<(), 
         match entry.kind {
             SECTION | LAST_SECTION => platform = entry.what,
             BOOTABLE => {
-                if let Some(extent) = image(blocks, &entry) {
+                if let Some(extent) = image(blocks, entry) {
                     list.add(Partition {
                         extent,
                         scheme: Scheme::ElTorito { entry: number, platform },

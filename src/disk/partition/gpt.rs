@@ -7,10 +7,9 @@ use uefi_raw::Guid;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Extent, List, Partition, Scheme, position, read};
+use super::{Extent, List, MOST, Partition, Scheme, position, read};
 use crate::checksum::Crc32;
 use crate::disk::{BlockLen, Blocks, Error};
-use crate::heap;
 
 const SIGNATURE: [u8; 8] = *b"EFI PART";
 /// The shortest header, which is all that is defined, and the longest: a block.
@@ -139,7 +138,7 @@ fn try_header(blocks: &mut dyn Blocks, block: u64, list: &mut List) -> Result<Re
     if crc.value() != header.list_crc.get() {
         return Ok(Err(Damage::Entries));
     }
-    let overlapping = remove_overlapping(list)?;
+    let overlapping = remove_overlapping(list);
     if unusable != 0 || overlapping != 0 {
         log::warn!(
             "GPT: {unusable} partitions are not where partitions can be, and {overlapping} overlap; they are left out"
@@ -181,14 +180,25 @@ fn entry_len(header: &Header) -> Option<usize> {
 }
 
 /// Removes all partitions that share a block with another. Returns how many.
-fn remove_overlapping(list: &mut List) -> Result<usize, Error> {
-    let mut extents = heap::with_capacity(list.partitions.len()).map_err(|_| Error::NoRoom)?;
-    for partition in &list.partitions {
-        heap::push_within_capacity(&mut extents, partition.extent).map_err(|_| Error::NoRoom)?;
+fn remove_overlapping(list: &mut List) -> usize {
+    // A bit for each, which the list has no more of.
+    const _: () = assert!(MOST <= u128::BITS as usize);
+    let (mut overlapping, mut bit) = (0_u128, 1_u128);
+    for one in &list.partitions {
+        let mut other_bit = 1_u128;
+        for other in &list.partitions {
+            if other_bit != bit && one.extent.overlaps(&other.extent) {
+                overlapping |= bit;
+            }
+            other_bit <<= 1;
+        }
+        bit <<= 1;
     }
-    list.partitions.retain(|partition| {
-        // It overlaps itself.
-        heap::count(extents.iter().filter(|other| partition.extent.overlaps(other))) < 2
+    let before = list.partitions.len();
+    list.partitions.retain(|_| {
+        let stays = overlapping & 1 == 0;
+        overlapping >>= 1;
+        stays
     });
-    Ok(extents.len().saturating_sub(list.partitions.len()))
+    before.saturating_sub(list.partitions.len())
 }

@@ -58,8 +58,8 @@ impl Entry {
 
 impl Record {
     /// `None` if it has not the signature of a boot record. A boot sector of FAT has it too.
-    pub(super) fn parse(bytes: &[u8; LEN]) -> Option<Self> {
-        let record: Self = zerocopy::transmute!(*bytes);
+    pub(super) fn parse(bytes: &[u8; LEN]) -> Option<&Self> {
+        let record: &Self = zerocopy::transmute_ref!(bytes);
         (record.signature.get() == SIGNATURE).then_some(record)
     }
 
@@ -72,34 +72,35 @@ impl Record {
     fn partitions(&self) -> impl Iterator<Item = (u32, &Entry)> {
         (1..).zip(&self.entries).filter(|(_, entry)| entry.is_used() && entry.kind != PROTECTIVE)
     }
-
-    /// Whether the entries describe partitions of a disk of so many blocks. The text and the code in a boot sector of FAT do not.
-    fn is_table(&self, blocks: u64) -> bool {
-        let used = || self.partitions().map(|(_, entry)| entry.extent(0));
-        used().next().is_some()
-            // mtools puts an entry from block 0 on into the boot sector of a file system.
-            && used().all(|extent| extent.first != 0 && extent.first.saturating_add(extent.blocks) <= blocks)
-            && used().enumerate().all(|(place, extent)| !used().skip(place.saturating_add(1)).any(|other| other.overlaps(&extent)))
-    }
 }
 
-/// Adds the partitions of a record in block 0.
+/// Adds the partitions of a record in block 0, if all of its entries are partitions of this disk. The text and the code in a boot
+/// sector of FAT are not.
 pub(super) fn find(blocks: &mut dyn Blocks, record: &Record, list: &mut List) -> Result<(), Error> {
-    if !record.is_table(blocks.blocks()) {
-        return Ok(());
-    }
     for (number, entry) in record.partitions() {
         let extent = entry.extent(0);
+        // mtools puts an entry from block 0 on into the boot sector of a file system.
+        let is_within = extent.first != 0 && extent.first.saturating_add(extent.blocks) <= blocks.blocks();
+        if !is_within || list.partitions.iter().any(|other| other.extent.overlaps(&extent)) {
+            *list = List::default();
+            return Ok(());
+        }
         let scheme = Scheme::Mbr { number, kind: entry.kind, signature: record.disk.get() };
-        let place = list.add(Partition { extent, scheme, extended: None });
-        if let Some(place) = place.filter(|_| entry.is_extended()) {
-            find_logical(blocks, extent, place, list)?;
+        list.add(Partition { extent, scheme, extended: None });
+    }
+    for place in 0..4 {
+        match list.partitions.get(usize::from(place)) {
+            Some(Partition { extent, scheme: Scheme::Mbr { kind, .. }, extended: None }) if EXTENDED.contains(kind) => {
+                find_logical(blocks, *extent, place, list)?;
+            }
+            _ => {}
         }
     }
     Ok(())
 }
 
 /// Adds the logical partitions of an extended one.
+#[inline(never)]
 fn find_logical(blocks: &mut dyn Blocks, extended: Extent, place: u8, list: &mut List) -> Result<(), Error> {
     let is_inside = |extent: &Extent| {
         extent.first > extended.first
@@ -117,23 +118,26 @@ fn find_logical(blocks: &mut dyn Blocks, extended: Extent, place: u8, list: &mut
         };
         // The other entries are not used.
         let Some(Record { entries: [first, second, ..], .. }) = record else { break };
-        for entry in [first, second].into_iter().filter(|entry| entry.is_used() && !entry.is_extended()) {
+        let mut next = None;
+        for entry in [first, second].into_iter().filter(|entry| entry.is_used()) {
+            if entry.is_extended() {
+                next = next.or(Some(entry.extent(extended.first).first));
+                continue;
+            }
             let extent = entry.extent(at);
-            let is_new = list.partitions.iter().filter(|other| other.extended == Some(place));
+            let mut others = list.partitions.iter().filter(|other| other.extended == Some(place));
             // A chain that leads back to itself ends here.
-            if !is_inside(&extent) || is_new.into_iter().any(|other| other.extent.overlaps(&extent)) {
+            if !is_inside(&extent) || others.any(|other| other.extent.overlaps(&extent)) {
                 return Ok(());
             }
             let scheme = Scheme::Mbr { number, kind: entry.kind, signature: 0 };
             list.add(Partition { extent, scheme, extended: Some(place) });
             number = number.saturating_add(1);
         }
-        let Some(next) = [first, second].into_iter().find(Entry::is_extended) else { break };
-        let next = next.extent(extended.first);
-        if !is_inside(&Extent { blocks: 1, ..next }) {
-            break;
+        match next {
+            Some(next) if is_inside(&Extent { first: next, blocks: 1 }) => at = next,
+            _ => break,
         }
-        at = next.first;
     }
     Ok(())
 }

@@ -84,14 +84,14 @@ pub fn find(blocks: &mut dyn Blocks) -> Result<Vec<Partition>, Error> {
     let mut first = [0; mbr::LEN];
     if let Some(()) = read(blocks, 0, &mut first)? {
         let record = mbr::Record::parse(&first);
-        if record.as_ref().is_some_and(mbr::Record::is_protective) {
+        if record.is_some_and(mbr::Record::is_protective) {
             gpt::find(blocks, &mut list)?;
         }
         if list.partitions.is_empty() {
             el_torito::find(blocks, &mut list)?;
         }
         if let Some(record) = record.filter(|_| list.partitions.is_empty()) {
-            mbr::find(blocks, &record, &mut list)?;
+            mbr::find(blocks, record, &mut list)?;
         }
     }
     if list.left_out != 0 {
@@ -101,6 +101,7 @@ pub fn find(blocks: &mut dyn Blocks) -> Result<Vec<Partition>, Error> {
 }
 
 /// Reads bytes. `None` if the disk does not have them, or cannot read them.
+#[inline(never)]
 fn read(blocks: &mut dyn Blocks, at: u64, into: &mut [u8]) -> Result<Option<()>, Error> {
     match blocks.read(at, into) {
         Ok(()) => Ok(Some(())),
@@ -124,6 +125,7 @@ struct List {
 
 impl List {
     /// Adds a partition. Returns its place.
+    #[inline(never)]
     fn add(&mut self, partition: Partition) -> Option<u8> {
         let place = u8::try_from(self.partitions.len()).ok();
         if self.partitions.len() >= MOST || heap::push(&mut self.partitions, partition).is_err() {

@@ -472,8 +472,8 @@ fn logical_partitions_follow_the_extended_one_and_lie_in_it() {
         (1700, &[(0x0c, 5, 50)]),
     ]));
     let places: Vec<_> = partitions.iter().map(|partition| (partition.extent.first, partition.extended)).collect();
-    assert_eq!(places, [(1000, None), (1010, Some(0)), (1501, Some(0)), (1705, Some(0)), (3000, None)]);
-    assert_eq!(numbers(&partitions), [1, 1, 2, 3, 2]);
+    assert_eq!(places, [(1000, None), (3000, None), (1010, Some(0)), (1501, Some(0)), (1705, Some(0))]);
+    assert_eq!(numbers(&partitions), [1, 2, 1, 2, 3]);
 }
 
 #[test]
