@@ -216,6 +216,7 @@ struct Nodes<'a>(&'a [u8]);
 impl<'a> Iterator for Nodes<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
+    #[inline(never)]
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.0.strip_prefix(b"/")?;
         let (node, rest) = rest.split_at_checked(rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len()))?;
@@ -227,6 +228,7 @@ impl<'a> Iterator for Nodes<'a> {
 }
 
 /// The two parts of `a,b`.
+#[inline(never)]
 fn pair(unit: &[u8]) -> Option<(&[u8], &[u8])> {
     let (first, rest) = unit.split_at_checked(unit.iter().position(|&byte| byte == b',')?)?;
     Some((first, rest.strip_prefix(b",")?))
@@ -245,6 +247,7 @@ fn function(unit: &[u8]) -> Option<(u8, u8)> {
 }
 
 /// A hexadecimal number.
+#[inline(never)]
 fn hex(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

@@ -15,7 +15,6 @@ use super::pointers::Pointers;
 use crate::addr::PhysAddr;
 use crate::efi::runtime::{RuntimeServices, SystemTable};
 use crate::hal::Memory;
-use crate::heap;
 
 /// The functions in the table (UEFI 4.5).
 const GET_VARIABLE: u64 = 6;
@@ -60,24 +59,28 @@ pub fn set_variable(
 /// Calls a function. Returns the data, if it is asked for.
 #[inline(never)]
 fn call(caller: &mut impl Caller, name: &str, vendor: Guid, call: &Call<'_>) -> Result<Vec<u8>, Status> {
-    let mut bytes = Vec::new();
     let mut units = [[0; 2]; MOST_NAME];
     units.iter_mut().zip(name.bytes().take(MOST_NAME - 1)).for_each(|(unit, byte)| *unit = [byte, 0]);
     let (index, third, data) = match *call {
         Call::Get => (GET_VARIABLE, 0, &[][..]),
         Call::Set(attributes, data) => (SET_VARIABLE, attributes.bits().into(), data),
     };
-    for part in [&vendor.to_bytes()[..], &MOST_BYTES.to_le_bytes(), units.as_flattened(), data] {
-        heap::extend(&mut bytes, part).map_err(no_room)?;
-    }
     let (pool, function) = caller.with(|machine, services| {
         let system = services.system_table().get();
         let table = machine.number(system.saturating_add(RUNTIME_SERVICES))?;
         let function = machine.number(table.saturating_add(FUNCTIONS).saturating_add(index.saturating_mul(8)))?;
         let len = DATA_AT.saturating_add(MOST_BYTES.max(data.len() as u64));
-        let pool = services.memory.allocate_pool(MemoryType::BOOT_SERVICES_DATA, len)?;
-        machine.put(pool.get(), &bytes)?;
-        Ok((pool.get(), function))
+        let pool = services.memory.allocate_pool(MemoryType::BOOT_SERVICES_DATA, len)?.get();
+        let parts = [
+            (0, &vendor.to_bytes()[..]),
+            (LEN_AT, &MOST_BYTES.to_le_bytes()),
+            (NAME_AT, units.as_flattened()),
+            (DATA_AT, data),
+        ];
+        for (offset, part) in parts {
+            machine.put(pool.saturating_add(offset), part)?;
+        }
+        Ok((pool, function))
     })?;
     let [len_at, name_at, data_at] = [LEN_AT, NAME_AT, DATA_AT].map(|offset| pool.saturating_add(offset));
     let fourth = if data.is_empty() && index == GET_VARIABLE { len_at } else { data.len() as u64 };
