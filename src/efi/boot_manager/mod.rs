@@ -107,9 +107,10 @@ const MOST_NEXT: u32 = 16;
 /// Starts one program after the other, until one does not return. Returns what was tried.
 #[cold]
 pub fn boot(host: &mut impl Host, order: &BootOrder) -> Tried {
+    log::info!("EFI: variables are lost when the machine is reset, those with NON_VOLATILE too");
     // With a TPM, shim's fallback resets the machine after it has set a boot option, which a reset removes: it would do so for
-    // ever. It does not if this is not zero (shim, `fallback.c`, `get_fallback_no_reboot`).
-    let _ = host.set_variable("FB_NO_REBOOT", SHIM, VariableAttributes::BOOTSERVICE_ACCESS, &[1]);
+    // ever. It does not if this number is 1 (shim, `fallback.c`, `get_fallback_no_reboot`).
+    let _ = host.set_variable("FB_NO_REBOOT", SHIM, VariableAttributes::BOOTSERVICE_ACCESS, &1_u32.to_le_bytes());
     let mut manager =
         Manager { host, is_strict: order.is_strict, tried: Tried::default(), removable: Vec::new(), next: 0 };
     if manager.all(order).is_err() {

@@ -321,5 +321,5 @@ fn a_program_that_a_returned_program_has_named_is_started() {
 fn shims_fallback_does_not_reset_the_machine() {
     let mut host = FakeHost::new();
     host.boot("");
-    assert_eq!(host.variables[&("FB_NO_REBOOT".into(), SHIM.to_bytes())], (2, vec![1]));
+    assert_eq!(host.variables[&("FB_NO_REBOOT".into(), SHIM.to_bytes())], (2, vec![1, 0, 0, 0]));
 }
