@@ -106,7 +106,8 @@ impl Queue {
     /// # Errors
     /// [`Error::Refused`] with the status of a command that failed. After any other error, the controller may still execute some.
     pub(super) fn execute<M: BusMaster + Clock>(&mut self, machine: &mut M) -> Result<(), Error> {
-        if self.unreported.saturating_add(self.command_entries) > self.completion_entries {
+        // One entry stays free: a queue that is full would look empty.
+        if u32::from(self.unreported).saturating_add(self.waiting.count_ones()) >= self.completion_entries.into() {
             machine.write_register32(self.completion_doorbell, self.head.into())?;
             self.unreported = 0;
         }

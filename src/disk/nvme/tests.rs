@@ -156,8 +156,16 @@ fn a_read_rings_one_doorbell() {
     }
     let accesses = test.accesses();
     let rings = |at| accesses.iter().filter(|&&access| access == (at, true)).count();
-    // Completions are reported every 240.
+    // Completions are reported every 255.
     assert_eq!((rings(0x1008), rings(0x100c), accesses.len()), (600, 2, 602));
+}
+
+#[test]
+fn a_controller_with_one_namespace_is_found_with_12_accesses_to_registers() {
+    let mut test = Test::new(|_| {});
+    test.started();
+    let accesses = test.accesses();
+    assert_eq!(accesses.len(), 12, "{accesses:x?}");
 }
 
 #[test]
