@@ -62,16 +62,21 @@ mod tests;
 pub mod tpm;
 pub mod trace;
 
+use alloc::vec::Vec;
+
 use addr::PhysAddr;
 use bios_data::BiosData;
-use boot::{Clears, Handover, Payload, SystemInfo};
+use boot::{Clears, Handover, Kernel, Payload, SystemInfo};
+use disk::controllers::{self, Candidate};
 use error::Error;
 use failure::Failure;
 use framebuffer::Framebuffer;
 use fw_cfg::FwCfg;
 use hal::Machine;
 use memory_map::{HostMap, MemoryMap};
-use platform::Platform;
+use pci::Devices;
+use platform::microvm::Microvm;
+use platform::{Board, Platform};
 use resume::{Record, WakingVector};
 use start_info::Start;
 use state::Boot;
@@ -107,9 +112,13 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
     let payload = Payload::of_host(machine, fw_cfg, start, &mut map)?;
     let mut map = MemoryMap::new(map);
     let mut boot = Boot { machine, fw_cfg, map: &mut map, start };
-    let (tables, framebuffer) = match found {
-        Found::SetUp { rsdp } => (Tables::in_memory(rsdp, fw_cfg), None),
-        Found::Bare(sources) => set_up(&mut boot, sources)?,
+    let wants_disks = matches!(payload.kernel, Kernel::OnDisk(_));
+    let (tables, framebuffer, disks) = match found {
+        Found::SetUp { rsdp } => {
+            let disks = find_disks(&mut boot, &Devices::default(), wants_disks);
+            (Tables::in_memory(rsdp, fw_cfg), None, disks)
+        }
+        Found::Bare(sources) => set_up(&mut boot, sources, wants_disks)?,
     };
     // All reservations are known now. After a start by the PVH entry point, page zero stays as the host left it.
     let bios_data = matches!(start, Start::Reset).then(|| BiosData::of(boot.map));
@@ -118,7 +127,7 @@ fn try_run<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, start: &Start) -> Result
     let efi = payload
         .wants_efi()
         .then(|| efi::information::Sources::of_machine(boot.machine, fw_cfg, tables.rsdp, tables.smbios));
-    let system = SystemInfo { rsdp: tables.rsdp, framebuffer: framebuffer.as_ref(), efi: efi.as_ref() };
+    let system = SystemInfo { rsdp: tables.rsdp, framebuffer: framebuffer.as_ref(), efi: efi.as_ref(), disks: &disks };
     let mut loaded = payload.kernel.load(&mut boot, &payload.extras, &system)?;
     if tables.tpm != Presence::Absent && !loaded.handover.efi.give_tpm(tables.tpm) {
         tpm::measure(boot.machine, fw_cfg, tables.tpm, &loaded.images);
@@ -156,13 +165,15 @@ impl Found {
 fn set_up<M: Machine>(
     boot: &mut Boot<'_, M>,
     sources: tables::Sources,
-) -> Result<(Tables, Option<Framebuffer>), Error> {
+    wants_disks: bool,
+) -> Result<(Tables, Option<Framebuffer>, Vec<Candidate>), Error> {
     // Before the tables, because the host builds them from the registers that are set here.
     let platform = Platform::program(boot.machine, boot.fw_cfg, boot.map);
     let devices = platform.set_up_pci(boot)?;
     platform.set_up_cpus(boot.machine, boot.fw_cfg);
     let framebuffer = framebuffer::set_up(boot, &devices);
-    // No driver uses them yet, and the tables need the heap.
+    let disks = find_disks(boot, &devices, wants_disks);
+    // The tables need the heap.
     drop(devices);
     let mut tables = tables::load(boot, sources, platform.f_segment);
     // The board's tables would not describe one.
@@ -172,7 +183,16 @@ fn set_up<M: Machine>(
     if tables.rsdp.is_none() && !sources.in_memory.mp_table {
         multiprocessor::load(boot, platform.board);
     }
-    Ok((tables, framebuffer))
+    Ok((tables, framebuffer, disks))
+}
+
+/// The controllers that may have disks, if they are wanted: a boot with a kernel looks for none.
+fn find_disks<M: Machine>(boot: &mut Boot<'_, M>, devices: &Devices, are_wanted: bool) -> Vec<Candidate> {
+    if !are_wanted {
+        return Vec::new();
+    }
+    let is_microvm = Microvm.is_identified_by_files(boot.fw_cfg);
+    controllers::find(boot.machine, devices, is_microvm)
 }
 
 /// Wakes from suspend, if [`resume::is_requested`]: from a machine at reset, whose memory may be an operating system's, to one on

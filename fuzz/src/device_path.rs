@@ -86,10 +86,10 @@ fn check_text(text: &[u16]) {
 /// Paths of devices, files and the initrd; two instances; a node without a known type.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
-    use firstlight::efi::protocols::file_system::Volume;
+    use firstlight::efi::protocols::file_system::HostVolume;
     use firstlight::efi::protocols::load_file::LoadFile2;
 
-    let volume = Volume::device_path().expect("room");
+    let volume = HostVolume::device_path().expect("room");
     let initrd = LoadFile2::initrd_device_path().expect("room");
     let nodes = |bytes: &[u8]| bytes[..bytes.len() - HEADER_LEN].to_vec();
     let name: Vec<u8> = "\\EFI\\BOOT\\BOOTX64.EFI\0".encode_utf16().flat_map(u16::to_le_bytes).collect();

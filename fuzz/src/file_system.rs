@@ -4,7 +4,8 @@
 
 use firstlight::boot::Blob;
 use firstlight::efi::protocols::BufferError;
-use firstlight::efi::protocols::file_system::{FileId, FileSystem, MOST_OPEN, Read, Volume, VolumeFile};
+use firstlight::efi::protocols::file_system::{FileId, FileSystem, HostFile, HostVolume, MOST_OPEN, Read, Volume};
+use firstlight::fakes::blocks::FakeDisks;
 use uefi_raw::protocol::file_system::{FileInfo, FileMode, FileSystemInfo, FileSystemVolumeLabel};
 use uefi_raw::{Guid, Status};
 
@@ -37,18 +38,19 @@ pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let cut = usize::from(input.take::<u8>()).min(KERNEL.len());
     let (first, second) = KERNEL.split_at(cut);
-    let mut volume = Volume::new();
+    let mut volume = HostVolume::new();
     let files = [("kernel", [first, second]), ("initrd", [b"initrd", b""]), ("cmdline", [b"quiet\0", b""])];
     for (name, parts) in files {
-        volume.add(VolumeFile::new(name, parts.map(Blob::Bytes))).expect("room for three files");
+        volume.add(HostFile::new(name, parts.map(Blob::Bytes))).expect("room for three files");
     }
-    let mut files = FileSystem::new(volume);
+    let mut files = FileSystem::new();
+    let volume = files.add(Volume::Host(volume)).expect("room for a volume");
     let mut open: Vec<Open> = Vec::new();
     while !input.is_empty() {
         let (call, which): (u8, u8) = (input.take(), input.take());
         let index = usize::from(which) % (open.len() + 1);
         let Some(file) = open.get_mut(index) else {
-            match files.open_volume() {
+            match files.open_volume(volume) {
                 Ok(id) => open.push(Open { id, kernel_at: None }),
                 Err(status) => assert!(status == Status::OUT_OF_RESOURCES && open.len() == MOST_OPEN),
             }
@@ -60,9 +62,9 @@ pub fn run(bytes: &[u8]) {
                 let mode = input.pick(&[FileMode::READ, FileMode::READ | FileMode::WRITE, FileMode::CREATE]);
                 let name = input.short();
                 let name: Vec<u16> = name.as_chunks().0.iter().map(|unit| u16::from_le_bytes(*unit)).collect();
-                if let Ok(id) = files.open(id, &name, mode) {
+                if let Ok(id) = files.open(&mut FakeDisks::default(), id, &name, mode) {
                     assert_eq!(mode, FileMode::READ);
-                    let info = files.info(id, FileInfo::ID, 200).expect("information on an open file");
+                    let info = files.info(&mut FakeDisks::default(), id, FileInfo::ID, 200).expect("information on an open file");
                     let is_kernel = info[80..].starts_with(b"k\0");
                     open.push(Open { id, kernel_at: is_kernel.then_some(0) });
                 }
@@ -81,11 +83,11 @@ pub fn run(bytes: &[u8]) {
             }
             5 | 6 => {
                 let (kind, room) = (kind(&mut input), u64::from(input.take::<u8>()));
-                match files.info(id, kind, room) {
+                match files.info(&mut FakeDisks::default(), id, kind, room) {
                     Ok(info) => assert!(info.len() as u64 <= room),
                     Err(BufferError::TooSmall { needed }) => {
                         assert!(needed > room);
-                        assert_eq!(files.info(id, kind, needed).map(|info| info.len() as u64), Ok(needed));
+                        assert_eq!(files.info(&mut FakeDisks::default(), id, kind, needed).map(|info| info.len() as u64), Ok(needed));
                     }
                     Err(error) => assert_eq!(error.status(), Status::UNSUPPORTED),
                 }
@@ -106,7 +108,7 @@ fn kind(input: &mut Input<'_>) -> Guid {
 }
 
 fn check_read(files: &mut FileSystem<'_>, file: &mut Open, room: u64) {
-    let read = files.read(file.id, room);
+    let read = files.read(&mut FakeDisks::default(), file.id, room);
     if let Ok(read) = &read {
         assert!(read.len() <= room);
     }

@@ -98,7 +98,7 @@ pub fn run(bytes: &[u8]) {
     let mut program = Program::new(&mut input);
     let place = range(FIRST, FIRST + 2 * PAGE);
     let placed = Placed { place, len: place.len(), entry: place.start(), subsystem: Subsystem::Application };
-    let first = program.services.add_image(&mut program.machine, placed, None, None, (0, 0)).expect("a first program");
+    let first = program.services.add_image(&mut program.machine, placed, None, (0, 0)).expect("a first program");
     program.services.start_image(first.raw()).expect("a program that has not started");
     program.machine.memory.keep_stores();
     while !program.input.is_empty() {

@@ -13,9 +13,10 @@ use crate::{fw_cfg, memory_map};
 /// What is wrong with the kernel, the initrd, the command line, or the room for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The host offers no kernel.
+    /// The host offers no kernel, and the machine has no disk.
     #[error(
-        "no kernel: give the host one (QEMU -kernel, libvirt <kernel>), or the fw_cfg file opt/org.firstlight/kernel"
+        "no kernel and no disk: give the host a kernel (QEMU -kernel, libvirt <kernel>, or the fw_cfg file \
+         opt/org.firstlight/kernel), or a disk (QEMU -drive, libvirt <disk>)"
     )]
     NoKernel,
     /// The host offers no kernel besides the firmware, and none of its modules is one.

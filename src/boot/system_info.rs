@@ -1,6 +1,7 @@
 //! What every kernel is told about the machine, besides its memory map.
 
 use crate::addr::PhysAddr;
+use crate::disk::controllers::Candidate;
 use crate::efi::information::Sources;
 use crate::framebuffer::Framebuffer;
 
@@ -13,4 +14,6 @@ pub struct SystemInfo<'a> {
     pub framebuffer: Option<&'a Framebuffer>,
     /// What EFI tables are made of, if the host asks for these.
     pub efi: Option<&'a Sources>,
+    /// What may have disks, if the host offers no kernel.
+    pub disks: &'a [Candidate],
 }

@@ -9,6 +9,7 @@ pub mod boot_manager;
 pub mod clock;
 pub mod configuration;
 pub mod device_path;
+pub mod disks;
 pub mod events;
 pub mod exception;
 pub mod handles;

@@ -7,6 +7,8 @@ use std::vec::Vec;
 
 use crate::addr::PhysRange;
 use crate::disk::{BlockLen, Blocks, Error};
+use crate::efi::protocols::block_io::BlockId;
+use crate::efi::protocols::file_system::Source;
 use crate::fakes::machine::FakeMemory;
 
 /// A request to a disk, in bytes.
@@ -105,5 +107,33 @@ impl Blocks for FakeBlocks {
         let bytes = self.disk.bytes(at, usize::try_from(into.len()).expect("a length that a test can have"));
         self.memory.store(into.start().get(), &bytes);
         Ok(())
+    }
+}
+
+impl Blocks for &mut FakeBlocks {
+    fn block_len(&self) -> BlockLen {
+        FakeBlocks::block_len(self)
+    }
+
+    fn blocks(&self) -> u64 {
+        FakeBlocks::blocks(self)
+    }
+
+    fn read(&mut self, at: u64, into: &mut [u8]) -> Result<(), Error> {
+        FakeBlocks::read(self, at, into)
+    }
+
+    fn load(&mut self, at: u64, into: PhysRange) -> Result<(), Error> {
+        FakeBlocks::load(self, at, into)
+    }
+}
+
+/// The disks of an EFI program: numbers from zero on.
+#[derive(Clone, Default)]
+pub struct FakeDisks(pub Vec<FakeBlocks>);
+
+impl Source for FakeDisks {
+    fn blocks(&mut self, block: BlockId) -> Option<impl Blocks> {
+        self.0.get_mut(usize::try_from(block.raw()).ok()?)
     }
 }

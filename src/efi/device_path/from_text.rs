@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 
 use super::{
     ACPI, ACPI_ADDRESS, ACPI_DEVICE, HARDWARE, HARDWARE_MEMORY, HARDWARE_PCI, HARDWARE_VENDOR, MEDIA, MEDIA_CD_ROM,
-    MEDIA_FILE, MEDIA_HARD_DRIVE, MEDIA_VENDOR, MESSAGING, MESSAGING_VENDOR, PathBuilder,
+    MEDIA_FILE, MEDIA_HARD_DRIVE, MEDIA_VENDOR, MESSAGING, MESSAGING_NVME, MESSAGING_SATA, MESSAGING_SCSI,
+    MESSAGING_VENDOR, PathBuilder,
 };
 use crate::heap::{self, HeapFull};
 
@@ -102,6 +103,9 @@ fn known(text: &[u16]) -> Result<Option<Known>, HeapFull> {
         "Pci" => data.pci(),
         "MemoryMapped" => data.numbers(&[4, 8, 8], (HARDWARE, HARDWARE_MEMORY)),
         "VenHw" => data.vendor((HARDWARE, HARDWARE_VENDOR)),
+        "Scsi" => data.numbers(&[2, 2], (MESSAGING, MESSAGING_SCSI)),
+        "Sata" => data.numbers(&[2, 2, 2], (MESSAGING, MESSAGING_SATA)),
+        "NVMe" => data.nvme(),
         "VenMsg" => data.vendor((MESSAGING, MESSAGING_VENDOR)),
         "VenMedia" => data.vendor((MEDIA, MEDIA_VENDOR)),
         "PciRoot" => data.acpi(Some(0x0a03)),
@@ -215,6 +219,19 @@ impl<'a> Data<'a> {
         self.put(&identifier.to_le_bytes())?;
         self.put_number(4)?;
         Some((ACPI, ACPI_DEVICE))
+    }
+
+    /// `NVMe(namespace,eui64)`, with the last byte of the EUI-64 first.
+    fn nvme(&mut self) -> Option<Ids> {
+        self.put_number(4)?;
+        let mut eui64 = [0; 8];
+        let mut digits = self.next()?.split('-');
+        for byte in eui64.iter_mut().rev() {
+            let pair = digits.next().filter(|pair| pair.len() == 2)?;
+            *byte = u8::try_from(hex_number(pair)?).ok()?;
+        }
+        self.put(&eui64)?;
+        digits.next().is_none().then_some((MESSAGING, MESSAGING_NVME))
     }
 
     /// `HD(number,type,signature,start,length)`. In the node, the signature and two bytes about it are behind the place.
@@ -338,7 +355,9 @@ mod tests {
             "CDROM(0x1,0x2D,0x1680)/MemoryMapped(0x1,0x1000,0x1FFF)",
             "VenMedia(1428F772-B64A-441E-B8C3-9EBDD7F893C7)/kernel",
             "VenHw(1428F772-B64A-441E-B8C3-9EBDD7F893C7,0102FF),VenMsg(1428F772-B64A-441E-B8C3-9EBDD7F893C7)",
-            "Msg(18,0000FFFF0000)/HardwarePath(1,03)/AcpiPath(1)/MediaPath(1,0102)/Path(5,1,AB)",
+            "PciRoot(0x0)/Pci(0x1,0x0)/Scsi(0x2,0x3)/CDROM(0x1,0x2D,0x1680)",
+            "Sata(0x2,0xFFFF,0x0)/NVMe(0x1,AB-07-06-05-04-03-02-01)",
+            "Msg(19,0000FFFF0000)/HardwarePath(1,03)/AcpiPath(1)/MediaPath(1,0102)/Path(5,1,AB)",
             "\\grüße\\initrd",
         ] {
             assert_eq!(back(text), text);
@@ -372,6 +391,10 @@ mod tests {
             "HD(1,GPT,0,0x0,0x0)",
             "HD(1,2,0,0x0,0x0)",
             "Path(127,255)",
+            "NVMe(0x1,AB-07-06-05-04-03-02)",
+            "NVMe(0x1,AB-07-06-05-04-03-02-01-00)",
+            "NVMe(0x1,AB-07-06-05-04-03-02-001)",
+            "Sata(0x2,0xFFFF)",
             "Path(256,1)",
             "(",
             ")",

@@ -185,6 +185,16 @@ impl PathBuilder {
         self.node(MEDIA, MEDIA_VENDOR, &[&vendor.to_bytes()])
     }
 
+    /// Appends the path of a file in UTF-16 (UEFI 10.3.5.4).
+    ///
+    /// # Errors
+    /// [`HeapFull`].
+    pub fn file(self, name: impl Iterator<Item = u16>) -> Result<Self, HeapFull> {
+        let mut units = Vec::new();
+        name.chain([0]).try_for_each(|unit| heap::extend(&mut units, &unit.to_le_bytes()))?;
+        self.node(MEDIA, MEDIA_FILE, &[&units])
+    }
+
     /// Ends the path, and returns its bytes.
     ///
     /// # Errors
@@ -233,6 +243,12 @@ pub const HARDWARE_VENDOR: u8 = 0x04;
 pub const ACPI_DEVICE: u8 = 0x01;
 /// `AcpiAdr(address)` (UEFI 10.3.3.1).
 pub const ACPI_ADDRESS: u8 = 0x03;
+/// `Scsi(target,lun)` (UEFI 10.3.4.2).
+pub const MESSAGING_SCSI: u8 = 0x02;
+/// `Sata(port,multiplier,lun)` (UEFI 10.3.4.6).
+pub const MESSAGING_SATA: u8 = 0x12;
+/// `NVMe(namespace,eui64)` (UEFI 10.3.4.21).
+pub const MESSAGING_NVME: u8 = 0x17;
 /// `VenMsg(guid)` (UEFI 10.3.4.16).
 pub const MESSAGING_VENDOR: u8 = 0x0a;
 /// `HD(…)` (UEFI 10.3.5.1).

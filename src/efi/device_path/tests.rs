@@ -126,7 +126,10 @@ fn text_has_two_bytes_for_each_character_and_a_nul() {
 fn unknown_nodes_and_nodes_of_unknown_lengths_are_written_by_their_numbers() {
     let one =
         |kind, sub_kind, data: &[u8]| text(&PathBuilder::new().node(kind, sub_kind, &[data]).unwrap().end().unwrap());
-    assert_eq!(one(3, 18, &[0, 0, 255, 255, 0, 0]), "Msg(18,0000FFFF0000)");
+    assert_eq!(one(3, 18, &[2, 0, 255, 255, 0, 0]), "Sata(0x2,0xFFFF,0x0)");
+    assert_eq!(one(3, 18, &[2, 0, 255, 255, 0]), "Msg(18,0200FFFF00)");
+    assert_eq!(one(3, 2, &[1, 0, 2, 0]), "Scsi(0x1,0x2)");
+    assert_eq!(one(3, 23, &[1, 0, 0]), "Msg(23,010000)");
     assert_eq!(one(1, 1, &[3]), "HardwarePath(1,03)");
     assert_eq!(one(2, 1, &[]), "AcpiPath(1)");
     assert_eq!(one(4, 1, &[1, 2]), "MediaPath(1,0102)");

@@ -10,7 +10,8 @@ use uefi_raw::Guid;
 
 use super::{
     ACPI, ACPI_ADDRESS, ACPI_DEVICE, DevicePath, HARDWARE, HARDWARE_MEMORY, HARDWARE_PCI, HARDWARE_VENDOR, MEDIA,
-    MEDIA_CD_ROM, MEDIA_FILE, MEDIA_HARD_DRIVE, MEDIA_VENDOR, MESSAGING, MESSAGING_VENDOR, Node,
+    MEDIA_CD_ROM, MEDIA_FILE, MEDIA_HARD_DRIVE, MEDIA_VENDOR, MESSAGING, MESSAGING_NVME, MESSAGING_SATA,
+    MESSAGING_SCSI, MESSAGING_VENDOR, Node,
 };
 use crate::heap::{self, HeapFull};
 
@@ -75,6 +76,9 @@ impl fmt::Display for NodeText<'_> {
             (HARDWARE, HARDWARE_VENDOR) => vendor(f, "VenHw", data),
             (ACPI, ACPI_DEVICE) => acpi(f, data),
             (ACPI, ACPI_ADDRESS) => address(f, data),
+            (MESSAGING, MESSAGING_SCSI) => scsi(f, data),
+            (MESSAGING, MESSAGING_SATA) => sata(f, data),
+            (MESSAGING, MESSAGING_NVME) => nvme(f, data),
             (MESSAGING, MESSAGING_VENDOR) => vendor(f, "VenMsg", data),
             (MEDIA, MEDIA_HARD_DRIVE) => hard_drive(f, data),
             (MEDIA, MEDIA_CD_ROM) => cd_rom(f, data),
@@ -153,6 +157,24 @@ fn acpi(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
 fn address(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
     let (address, rest) = u32_of(data)?;
     rest.is_empty().then(|| write!(f, "AcpiAdr({address:#X})"))
+}
+
+fn scsi(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
+    let &[a, b, c, d] = data else { return None };
+    Some(write!(f, "Scsi({:#X},{:#X})", u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])))
+}
+
+fn sata(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
+    let &[a, b, c, d, e, g] = data else { return None };
+    let [port, multiplier, lun] = [[a, b], [c, d], [e, g]].map(u16::from_le_bytes);
+    Some(write!(f, "Sata({port:#X},{multiplier:#X},{lun:#X})"))
+}
+
+/// The EUI-64 has its last byte first, as EDK II writes it.
+fn nvme(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {
+    let (namespace, eui64) = u32_of(data)?;
+    let &[a, b, c, d, e, g, h, i] = eui64 else { return None };
+    Some(write!(f, "NVMe({namespace:#X},{i:02X}-{h:02X}-{g:02X}-{e:02X}-{d:02X}-{c:02X}-{b:02X}-{a:02X})"))
 }
 
 fn hard_drive(f: &mut fmt::Formatter<'_>, data: &[u8]) -> Option<fmt::Result> {

@@ -113,6 +113,48 @@ struct Running {
 
 /// Records an image that is to be loaded: its file in memory, its place, the bytes of its device path.
 pub type Record<'r, M> = &'r mut dyn FnMut(&mut M, PhysRange, Placed, &[u8]) -> Result<(), Status>;
+/// As [`Record`], for any file.
+pub type RecordFile<'r, M> = &'r mut dyn FnMut(&mut M, Placed, &[u8]) -> Result<(), Status>;
+
+/// The file of an image.
+pub trait ImageFile<M> {
+    /// The length in bytes.
+    fn file_len(&self) -> u64;
+
+    /// Reads its bytes from `at` on.
+    ///
+    /// # Errors
+    /// The status for an image that cannot be read.
+    fn read(&mut self, machine: &mut M, at: u64, into: &mut [u8]) -> Result<(), Status>;
+
+    /// Puts its bytes from `at` on to all of `into`.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    fn load(&mut self, machine: &mut M, at: u64, into: PhysRange) -> Result<(), Status>;
+}
+
+/// A file in memory.
+impl<M: Memory> ImageFile<M> for PhysRange {
+    fn file_len(&self) -> u64 {
+        self.len()
+    }
+
+    fn read(&mut self, machine: &mut M, at: u64, into: &mut [u8]) -> Result<(), Status> {
+        let (_, rest) = self.split_at(at);
+        machine.read(rest.start(), into).map_err(refused)
+    }
+
+    fn load(&mut self, machine: &mut M, at: u64, into: PhysRange) -> Result<(), Status> {
+        let (_, rest) = self.split_at(at);
+        let (from, _) = rest.split_at(into.len());
+        machine.copy(from, into.start()).map_err(refused)
+    }
+}
+
+fn refused(_: MemoryError) -> Status {
+    Status::INVALID_PARAMETER
+}
 
 /// An image that is to be entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,7 +257,7 @@ impl Services {
         self.images.running.len()
     }
 
-    /// Adds an image that is in its place, with `options` as its load options: the length and the address.
+    /// Adds an image of the host's that is in its place, with `options` as its load options: the length and the address.
     ///
     /// # Errors
     /// `OUT_OF_RESOURCES`.
@@ -223,9 +265,21 @@ impl Services {
         &mut self,
         machine: &mut impl Memory,
         placed: Placed,
+        path: Option<DevicePath<'_>>,
+        options: (u32, u64),
+    ) -> Result<Handle, Status> {
+        self.add(machine, placed, None, path, options, true)
+    }
+
+    /// Adds an image that is in its place. If `is_first`, its pages are not the services' to free.
+    fn add(
+        &mut self,
+        machine: &mut impl Memory,
+        placed: Placed,
         parent: Option<Handle>,
         path: Option<DevicePath<'_>>,
         options: (u32, u64),
+        is_first: bool,
     ) -> Result<Handle, Status> {
         let (code, data) = kinds(placed.subsystem);
         let mut image = LoadedImage {
@@ -252,7 +306,6 @@ impl Services {
         self.images.list.try_reserve(1).map_err(no_room)?;
         let handle = self.install(None, LOADED_IMAGE, interface)?;
         self.install(Some(handle), LOADED_IMAGE_DEVICE_PATH, path_copy)?;
-        let is_first = parent.is_none();
         let image = Image { handle, placed, interface, path: path_copy, is_started: false, is_first };
         heap::push_within_capacity(&mut self.images.list, image).map_err(no_room)?;
         Ok(handle)
@@ -271,8 +324,7 @@ impl Services {
     /// `LoadImage` from `source`: address and length. The handle is written to `at`. The image is recorded by `record` before.
     ///
     /// # Errors
-    /// Those of `record`; `NOT_FOUND` without a source; `INVALID_PARAMETER` for null pointers and a parent that is no image;
-    /// `UNSUPPORTED` for what is no image for this machine, `LOAD_ERROR` for a broken one; `OUT_OF_RESOURCES`.
+    /// As for [`Self::load_image_file`]; `NOT_FOUND` without a source.
     pub fn load_image<M: Memory + Protect>(
         &mut self,
         machine: &mut M,
@@ -283,38 +335,100 @@ impl Services {
         record: Record<'_, M>,
     ) -> Result<(), Status> {
         machine.check_number(at)?;
-        let parent = self.image(parent)?.handle;
-        let path = if path_at == 0 { None } else { Some(machine.path(path_at)?) };
-        let path = path.as_deref().and_then(DevicePath::parse);
+        self.image(parent)?;
         let (address, len) = source;
         if address == 0 {
             return Err(Status::NOT_FOUND);
         }
-        let source = bytes(address, len)?;
-        let placed = self.place_image(machine, source).map_err(|Unplaced(status)| status)?;
-        let recorded = record(machine, source, placed, path.map_or(&[], DevicePath::bytes));
-        let added = recorded.and_then(|()| self.add_image(machine, placed, Some(parent), path, (0, 0)));
-        let handle = added.inspect_err(|_| {
-            let _ = self.free_image(machine, placed);
-        })?;
+        let mut file = bytes(address, len)?;
+        let source = file;
+        let mut record = |machine: &mut M, placed, path: &[u8]| record(machine, source, placed, path);
+        self.load_image_file(machine, parent, path_at, &mut file, at, &mut record)
+    }
+
+    /// `LoadImage` of `file`. The handle is written to `at`. The image is recorded by `record` before.
+    ///
+    /// # Errors
+    /// Those of `record` and of `file`; `INVALID_PARAMETER` for null pointers and a parent that is no image; `UNSUPPORTED` for
+    /// what is no image for this machine, `LOAD_ERROR` for a broken one; `OUT_OF_RESOURCES`.
+    pub fn load_image_file<M: Memory + Protect>(
+        &mut self,
+        machine: &mut M,
+        parent: u64,
+        path_at: u64,
+        file: &mut dyn ImageFile<M>,
+        at: u64,
+        record: RecordFile<'_, M>,
+    ) -> Result<(), Status> {
+        machine.check_number(at)?;
+        let parent = self.image(parent)?.handle;
+        let path = if path_at == 0 { None } else { Some(machine.path(path_at)?) };
+        let path = path.as_deref().and_then(DevicePath::parse);
+        let handle = self.load_file(machine, Some(parent), path, file, record)?;
         machine.set_number(at, handle.raw())
     }
 
-    /// Puts the image in the file `source` into memory of its own.
-    fn place_image(&mut self, machine: &mut (impl Memory + Protect), source: PhysRange) -> Result<Placed, Unplaced> {
-        let (first, _) = source.split_at(pe::MOST_HEADERS as u64);
-        let mut headers = u8::new_vec_zeroed(first.len() as usize).map_err(no_room)?;
-        machine.read(first.start(), &mut headers)?;
-        let image = pe::Image::parse(&headers, source.len())?;
+    /// Loads an image from `file`, which has the device path `path`. Without a parent, the firmware's boot manager loads it. The
+    /// image is recorded by `record` before it has a handle.
+    ///
+    /// # Errors
+    /// As for [`Self::load_image_file`].
+    pub fn load_file<M: Memory + Protect>(
+        &mut self,
+        machine: &mut M,
+        parent: Option<Handle>,
+        path: Option<DevicePath<'_>>,
+        file: &mut dyn ImageFile<M>,
+        record: RecordFile<'_, M>,
+    ) -> Result<Handle, Status> {
+        let placed = self.place_image(machine, file).map_err(|Unplaced(status)| status)?;
+        let recorded = record(machine, placed, path.map_or(&[], DevicePath::bytes));
+        let added = recorded.and_then(|()| self.add(machine, placed, parent, path, (0, 0), false));
+        added.inspect_err(|_| {
+            let _ = self.free_image(machine, placed);
+        })
+    }
+
+    /// Puts the image in `file` into memory of its own.
+    fn place_image<M: Memory + Protect>(
+        &mut self,
+        machine: &mut M,
+        file: &mut dyn ImageFile<M>,
+    ) -> Result<Placed, Unplaced> {
+        let len = file.file_len().min(pe::MOST_HEADERS as u64);
+        let mut headers = u8::new_vec_zeroed(len as usize).map_err(no_room)?;
+        file.read(machine, 0, &mut headers)?;
+        let image = pe::Image::parse(&headers, file.file_len())?;
         drop(headers);
         let placed = self.allocate_image(&image)?;
-        let filled = fill_image(machine, source, &image, placed.place);
+        let filled = fill_image(machine, file, &image, placed.place);
         let result = filled.and_then(|()| Ok(self.protect_image(machine, protection(&image, placed.place))?));
         if let Err(error) = result {
             self.free_image(machine, placed)?;
             return Err(error);
         }
         Ok(placed)
+    }
+
+    /// Gives an image load options, and returns the address of the pool that they are in. Nothing is done without options.
+    ///
+    /// # Errors
+    /// `OUT_OF_RESOURCES`; `INVALID_PARAMETER` without the image.
+    pub fn set_load_options(
+        &mut self,
+        machine: &mut impl Memory,
+        handle: Handle,
+        options: &[u8],
+    ) -> Result<Option<u64>, Status> {
+        if options.is_empty() {
+            return Ok(None);
+        }
+        let image = self.image(handle.raw())?;
+        let mut interface = read_interface(machine, &image)?;
+        interface.options_len = u32::try_from(options.len()).map_err(no_room)?;
+        interface.options = self.pool_of(machine, options)?;
+        machine.put(image.interface, interface.as_bytes())?;
+        Ok(Some(interface.options))
     }
 
     /// Sets the access to the pages of an image.
@@ -453,19 +567,18 @@ fn read_interface(machine: &mut impl Memory, image: &Image) -> Result<LoadedImag
     Ok(interface)
 }
 
-/// Copies the contents of `image` from the file `source` to `place`, adapts it to that address, and clears the rest of its last page.
-fn fill_image(
-    machine: &mut impl Memory,
-    source: PhysRange,
+/// Puts the contents of `image` from its file to `place`, adapts it to that address, and clears the rest of its last page.
+fn fill_image<M: Memory>(
+    machine: &mut M,
+    file: &mut dyn ImageFile<M>,
     image: &pe::Image,
     place: PhysRange,
 ) -> Result<(), Unplaced> {
     let start = place.start();
     let at = |offset: u32| start.checked_add(offset.into()).ok_or(Status::LOAD_ERROR);
     for piece in image.contents() {
-        let (_, rest) = source.split_at(piece.offset.into());
-        let (from, _) = rest.split_at(piece.len.into());
-        machine.copy(from, at(piece.address)?)?;
+        let into = PhysRange::new(at(piece.address)?, piece.len.into()).ok_or(Status::LOAD_ERROR)?;
+        file.load(machine, piece.offset.into(), into)?;
     }
     for gap in image.zeros() {
         machine.fill(bytes(at(gap.start)?.get(), gap.len().into())?, 0)?;

@@ -16,6 +16,7 @@ use uefi_raw::{Guid, Status};
 use super::pointers::{Pointers, rest_address};
 use super::{Services, no_room};
 use crate::efi::device_path::{DevicePath, MEDIA, MEDIA_FILE};
+use crate::efi::protocols::file_system::Names;
 use crate::hal::{Memory, Protect};
 use crate::heap;
 
@@ -64,6 +65,32 @@ pub fn read_file(caller: &mut impl Caller, path: u64, is_boot_policy: bool) -> R
     let file = reader.read(is_boot_policy);
     reader.free(numbers);
     file
+}
+
+impl Services {
+    /// The interface of the volume that a device path is on, and the names of the path's file there. `None` if the path is on no
+    /// volume, or has other nodes than names behind the volume's.
+    ///
+    /// # Errors
+    /// `OUT_OF_RESOURCES`.
+    pub fn volume_of(&self, machine: &mut impl Memory, path: DevicePath<'_>) -> Result<Option<(u64, Names)>, Status> {
+        let Some((device, rest)) = self.device_of(machine, SimpleFileSystemProtocol::GUID, path)? else {
+            return Ok(None);
+        };
+        let interface = self.handles.interface(device, SimpleFileSystemProtocol::GUID)?;
+        let mut names = Names::new();
+        for node in rest.nodes() {
+            if (node.kind, node.sub_kind) != (MEDIA, MEDIA_FILE) {
+                return Ok(None);
+            }
+            let mut name = Vec::new();
+            for unit in node.data.as_chunks::<2>().0 {
+                heap::push(&mut name, u16::from_le_bytes(*unit)).map_err(no_room)?;
+            }
+            heap::push(&mut names, name).map_err(no_room)?;
+        }
+        Ok(Some((interface, names)).filter(|(_, names)| !names.is_empty()))
+    }
 }
 
 /// A protocol on the device of a path.

@@ -7,6 +7,7 @@ use uefi_raw::Status;
 use uefi_raw::table::boot::{AllocateType, MemoryType};
 
 use firstlight::boot::Error;
+use firstlight::efi::handles::Handle;
 use firstlight::efi::protocols::BufferError;
 use firstlight::efi::protocols::tcg2::ImageLoad;
 use firstlight::efi::services::{self, BOOT_SERVICES, Caller, Ended, MapPlaces, Pointers, Services, Unloading, Waited};
@@ -267,8 +268,22 @@ extern "efiapi" fn load_image(policy: u8, parent: u64, path: u64, source: u64, l
     if source != 0 {
         return load((source, len));
     }
-    let checked = Images.with(|machine, services| services.check_load(machine, parent, path, at));
-    match checked.and_then(|()| services::read_file(&mut Images, path, policy != 0)) {
+    let from_disk = with(|running| {
+        let Running { machine, services, .. } = &mut *running;
+        services.check_load(machine, parent, path, at)?;
+        let bytes = machine.path(path)?;
+        let handle = running.load_from_disk(Handle::from_raw(parent), &bytes)?;
+        handle.map_or(Ok(false), |handle| running.machine.set_number(at, handle.raw()).map(|()| true))
+    });
+    match from_disk.unwrap_or(Err(Status::DEVICE_ERROR)) {
+        Ok(true) => {
+            notify();
+            return Status::SUCCESS;
+        }
+        Ok(false) => {}
+        Err(status) => return status,
+    }
+    match services::read_file(&mut Images, path, policy != 0) {
         Err(status) => status,
         Ok(file) => {
             let loaded = load(file);
@@ -385,6 +400,7 @@ extern "efiapi" fn exit_boot_services(_image: u64, key: u64) -> Status {
     if let Some(tcg2) = running.tcg2.take() {
         tcg2.into_session().close(&mut running.machine);
     }
+    running.disks.stop(&mut running.machine);
     let ended = running.services.end(&mut running.machine);
     running.machine.map_page_zero(true);
     start::leave_to_kernel();

@@ -1,15 +1,15 @@
-//! What the host offers to boot as functions that images call: `EFI_SIMPLE_FILE_SYSTEM_PROTOCOL` and `EFI_FILE_PROTOCOL`.
+//! Volumes and their files as functions that images call: `EFI_SIMPLE_FILE_SYSTEM_PROTOCOL` and `EFI_FILE_PROTOCOL`.
 //!
-//! The number of an open file follows its functions in memory. A number that an image made up is that of no open file.
+//! The number of a volume or an open file follows its functions in memory. A number that an image made up is that of none, or of
+//! one that the image could have asked for.
 
 use uefi_raw::Status;
 use uefi_raw::protocol::file_system::FileMode;
 
 use firstlight::addr::PhysAddr;
 use firstlight::boot::EfiProgram;
-use firstlight::efi::protocols::file_system::{FileId, FileSystem, Read, Volume, VolumeFile};
-use firstlight::efi::services::Pointers;
-use firstlight::fw_cfg::FwCfg;
+use firstlight::efi::protocols::file_system::{FileId, HostFile, HostVolume, Read, VolumeId};
+use firstlight::efi::services::{Pointers, buffer};
 use zerocopy::IntoBytes;
 
 use super::calls::{call, checked, status_of};
@@ -23,24 +23,40 @@ const NUMBER: u64 = 8 * 11;
 /// The longest path that is opened, in characters.
 const MOST_CHARACTERS: usize = 1 << 10;
 
-/// The volume's interface.
-pub fn volume_interface() -> [u64; 2] {
-    [REVISION, open_volume as *const () as u64]
+/// Where the number of a volume is behind its function.
+const VOLUME_NUMBER: u64 = 8 * 2;
+
+/// A volume's interface.
+pub fn volume_interface(volume: VolumeId) -> [u64; 3] {
+    [REVISION, open_volume as *const () as u64, volume.raw()]
+}
+
+/// The volume with the interface at `at`, if its function is the firmware's: an image can install one of its own.
+///
+/// # Errors
+/// `INVALID_PARAMETER` for memory that cannot be read.
+pub fn own_volume(machine: &mut PcMachine, at: u64) -> Result<Option<VolumeId>, Status> {
+    let function = machine.number(at.saturating_add(8))?;
+    if function == open_volume as *const () as u64 { volume_at(machine, at).map(Some) } else { Ok(None) }
+}
+
+/// The volume with the interface at `this`.
+fn volume_at(machine: &mut PcMachine, this: u64) -> Result<VolumeId, Status> {
+    Ok(VolumeId::from_raw(machine.number(this.saturating_add(VOLUME_NUMBER))?))
 }
 
 /// The volume of the host of `program`.
 ///
 /// # Errors
 /// `OUT_OF_RESOURCES`.
-pub fn volume(program: Option<&EfiProgram>) -> Result<FileSystem<'static>, Status> {
-    let mut volume = Volume::new();
-    let Some(program) = program else { return Ok(FileSystem::new(volume)) };
+pub fn volume(program: &EfiProgram) -> Result<HostVolume<'static>, Status> {
+    let mut volume = HostVolume::new();
     let whole = |blob| [blob, Default::default()];
-    volume.add(VolumeFile::new("kernel", program.file))?;
-    volume.add(VolumeFile::new("shim", whole(program.shim.unwrap_or_default())))?;
-    volume.add(VolumeFile::new("initrd", whole(program.initrd.unwrap_or_default())))?;
-    volume.add(VolumeFile::new("cmdline", whole(program.command_line)))?;
-    Ok(FileSystem::new(volume))
+    volume.add(HostFile::new("kernel", program.file))?;
+    volume.add(HostFile::new("shim", whole(program.shim.unwrap_or_default())))?;
+    volume.add(HostFile::new("initrd", whole(program.initrd.unwrap_or_default())))?;
+    volume.add(HostFile::new("cmdline", whole(program.command_line)))?;
+    Ok(volume)
 }
 
 /// A file's interface.
@@ -85,10 +101,11 @@ fn with_file(this: u64, work: impl FnOnce(&mut Running, FileId) -> Result<(), St
     })
 }
 
-extern "efiapi" fn open_volume(_this: u64, at: u64) -> Status {
+extern "efiapi" fn open_volume(this: u64, at: u64) -> Status {
     call(|running| {
         running.machine.check_number(at)?;
-        let id = running.files.open_volume()?;
+        let volume = volume_at(&mut running.machine, this)?;
+        let id = running.files.open_volume(volume)?;
         publish(running, id, at)
     })
 }
@@ -97,7 +114,8 @@ extern "efiapi" fn open(this: u64, at: u64, name: u64, mode: u64, _attributes: u
     with_file(this, |running, id| {
         running.machine.check_number(at)?;
         let name = running.machine.text(name, MOST_CHARACTERS)?;
-        let id = running.files.open(id, &name, FileMode::from_bits_retain(mode))?;
+        let Running { machine, files, disks, .. } = &mut *running;
+        let id = files.open(&mut disks.on(machine), id, &name, FileMode::from_bits_retain(mode))?;
         publish(running, id, at)
     })
 }
@@ -119,32 +137,39 @@ extern "efiapi" fn delete(this: u64) -> Status {
     end(this, |running, id| running.files.delete(id))
 }
 
-extern "efiapi" fn read(this: u64, len_at: u64, buffer: u64) -> Status {
-    with_file(this, |Running { machine, files, boot, .. }, id| {
+extern "efiapi" fn read(this: u64, len_at: u64, to: u64) -> Status {
+    with_file(this, |running, id| {
+        let Running { machine, files, disks, .. } = &mut *running;
         let room = machine.check_number(len_at)?;
-        let read = files.read(id, room);
+        let read = files.read(&mut disks.on(machine), id, room);
         let read = checked(machine, read, len_at)?;
-        let result = put(machine, &boot.fw_cfg, &read, buffer);
+        let result = put(running, id, &read, to);
         if result.is_err() {
-            files.undo(id, &read)?;
+            running.files.undo(id, &read)?;
         }
         result?;
-        machine.set_number(len_at, read.len())
+        running.machine.set_number(len_at, read.len())
     })
 }
 
-/// Writes what was read to `buffer`.
-fn put(machine: &mut PcMachine, fw_cfg: &FwCfg, read: &Read<'static>, buffer: u64) -> Result<(), Status> {
+/// Writes what was read of a file to `to`.
+fn put(running: &mut Running, id: FileId, read: &Read<'static>, to: u64) -> Result<(), Status> {
+    let Running { machine, files, disks, boot, .. } = running;
     match read {
         Read::Contents(pieces) => {
-            let mut at = PhysAddr::new(buffer);
+            let mut at = PhysAddr::new(to);
             for piece in pieces {
-                let loaded = piece.load(machine, fw_cfg, at).map_err(status_of)?;
+                let loaded = piece.load(machine, &boot.fw_cfg, at).map_err(status_of)?;
                 at = loaded.end();
             }
             Ok(())
         }
-        Read::Entry(info) => machine.put(buffer, info),
+        &Read::OnDisk { len: 0, .. } => Ok(()),
+        &Read::OnDisk { start, len } => {
+            let into = buffer(to, len)?;
+            files.load(&mut disks.on(machine), id, start, into)
+        }
+        Read::Entry(info) => machine.put(to, info),
     }
 }
 
@@ -164,10 +189,10 @@ extern "efiapi" fn set_position(this: u64, position: u64) -> Status {
 }
 
 extern "efiapi" fn get_info(this: u64, kind: u64, len_at: u64, buffer: u64) -> Status {
-    with_file(this, |Running { machine, files, .. }, id| {
+    with_file(this, |Running { machine, files, disks, .. }, id| {
         let kind = machine.guid(kind)?;
         let room = machine.number(len_at)?;
-        let info = files.info(id, kind, room);
+        let info = files.info(&mut disks.on(machine), id, kind, room);
         let info = checked(machine, info, len_at)?;
         machine.put(buffer, &info)?;
         machine.set_number(len_at, info.len() as u64)

@@ -8,12 +8,15 @@
 //!
 //! Left out: interrupts, which stay off. Timers expire when a service is called.
 
+mod block_io;
 mod calls;
 mod console;
 mod device_path;
+mod disks;
 mod enter;
 mod files;
 mod graphics;
+mod images;
 mod load_file;
 mod memory_attribute;
 mod random;
@@ -24,12 +27,14 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use firstlight::addr::{Alignment, PhysAddr};
-use firstlight::boot::{EfiBoot, EfiProgram, Error};
+use firstlight::boot::{EfiBoot, EfiProgram, Error, First};
+use firstlight::efi::boot_manager::target::REMOVABLE;
 use firstlight::efi::device_path::{DevicePath, PathBuilder};
+use firstlight::efi::disks::Disks;
 use firstlight::efi::exception::{Exception, Origin, Report};
 use firstlight::efi::information::install_services;
 use firstlight::efi::memory::Memory as ImageMemory;
-use firstlight::efi::protocols::file_system::{Volume, VolumeFile};
+use firstlight::efi::protocols::file_system::{FileSystem, HostFile, HostVolume, Volume};
 use firstlight::efi::protocols::graphics::Graphics;
 use firstlight::efi::protocols::load_file::LoadFile2;
 use firstlight::efi::protocols::memory_attribute::MEMORY_ATTRIBUTE;
@@ -40,6 +45,7 @@ use firstlight::efi::variables::Phase;
 use firstlight::failure::Failure;
 use firstlight::hal::Protect;
 use firstlight::hal::paging::Access;
+use firstlight::heap;
 use firstlight::layout;
 use firstlight::logging::Terminal;
 use uefi_raw::Status;
@@ -55,6 +61,7 @@ use zerocopy::IntoBytes;
 
 use crate::machine::{PcMachine, PcPorts, VIRTUAL_OFFSET};
 use crate::report;
+use disks::Controller;
 use state::Running;
 
 /// Starts boot services, and runs the host's program, or what the boot manager finds. Returns only if no program runs any more.
@@ -67,19 +74,50 @@ pub fn run(machine: PcMachine, boot: EfiBoot) -> (Option<PcMachine>, Failure) {
     let stack = boot.stack.end().get();
     let result = start(machine, boot).and_then(|(running, handle)| {
         state::set(running).map_err(no_room)?;
-        calls::run_image(handle.ok_or(Status::NOT_FOUND)?, stack)
+        match handle {
+            Some(handle) => calls::run_image(handle, stack).map(|(status, _)| status),
+            None => run_from_disks(),
+        }
     });
     let error = match result {
-        Ok((status, _)) => Error::EfiReturned(status),
+        Ok(status) => Error::EfiReturned(status),
         Err(status) => Error::EfiNotStarted(status),
     };
     match state::take() {
-        Some(Running { mut machine, boot, .. }) => {
+        Some(Running { mut machine, mut disks, controllers, boot, .. }) => {
+            disks.stop(&mut machine);
+            // A machine whose controllers have no disks is one without disks.
+            let is_without_disks = controllers.iter().all(|controller| controller.found == Some(Ok(0)));
+            let error = if boot.program().is_none() && is_without_disks { Error::NoKernel } else { error };
             let failure = Failure::new(&mut machine, &boot.fw_cfg, error.into());
             (Some(machine), failure)
         }
         None => (None, Failure::final_stop(error.into())),
     }
+}
+
+/// Starts the program for removable media of each volume, until one does not return.
+fn run_from_disks() -> Result<Status, Status> {
+    let mut result = Err(Status::NOT_FOUND);
+    let count = state::with(|running| running.controllers.len()).unwrap_or(0);
+    for index in 0..count {
+        let started = state::with(|running| running.start_controller(index));
+        if let Some(Err(error)) = started {
+            log::warn!("a controller of disks cannot be started: {error}");
+        }
+        for number in 0.. {
+            let program = state::with(|running| {
+                let volume = running.controllers.get(index)?.volumes.get(number)?;
+                let nodes = DevicePath::parse(&volume.path).map(DevicePath::nodes_bytes).unwrap_or_default();
+                let file = REMOVABLE.encode_utf16();
+                let path = PathBuilder::new().nodes(nodes).and_then(|path| path.file(file)).and_then(PathBuilder::end);
+                Some(path.map_err(no_room))
+            });
+            let Some(Some(path)) = program else { break };
+            result = images::run_program(&path?, &[]);
+        }
+    }
+    result
 }
 
 /// Makes the services, and the image of the host's program if there is one.
@@ -106,11 +144,12 @@ fn start(mut machine: PcMachine, mut boot: EfiBoot) -> Result<(Running, Option<u
         let interface = services.pool_of(&mut machine, interface)?;
         services.install(on, guid, interface)
     };
-    let files = files::volume(program)?;
-    if program.is_some() {
-        let path = Volume::device_path().map_err(no_room)?;
+    let mut files = FileSystem::new();
+    if let Some(program) = program {
+        let volume = files.add(Volume::Host(files::volume(program)?))?;
+        let path = HostVolume::device_path().map_err(no_room)?;
         let device = install(None, DEVICE_PATH, &path)?;
-        install(Some(device), SimpleFileSystemProtocol::GUID, files::volume_interface().as_bytes())?;
+        install(Some(device), SimpleFileSystemProtocol::GUID, files::volume_interface(volume).as_bytes())?;
     }
     if program.is_some_and(|program| program.initrd.is_some()) {
         let path = LoadFile2::initrd_device_path().map_err(no_room)?;
@@ -146,10 +185,16 @@ fn start(mut machine: PcMachine, mut boot: EfiBoot) -> Result<(Running, Option<u
         Some(program) => {
             let options = (program.options.len() as u32, program.options.start().get());
             let path = DevicePath::parse(&path);
-            Some(services.add_image(&mut machine, program.placed, None, path, options)?.raw())
+            Some(services.add_image(&mut machine, program.placed, path, options)?.raw())
         }
         None => None,
     };
+    let mut controllers = Vec::new();
+    if let First::Disks(candidates) = &boot.first {
+        for &candidate in candidates {
+            heap::push(&mut controllers, Controller::new(candidate)).map_err(no_room)?;
+        }
+    }
     // Nobody has asked to be told of the changes so far.
     services.signal_map_change();
     // SAFETY: this is the firmware, and nothing else drives the machine's ports.
@@ -164,6 +209,8 @@ fn start(mut machine: PcMachine, mut boot: EfiBoot) -> Result<(Running, Option<u
         input,
         key_event,
         files,
+        disks: Disks::new(),
+        controllers,
         tcg2,
         graphics,
         terminal,
@@ -175,9 +222,9 @@ fn start(mut machine: PcMachine, mut boot: EfiBoot) -> Result<(Running, Option<u
 
 /// The device path of the host's program.
 fn program_path(program: &EfiProgram) -> Result<Vec<u8>, Status> {
-    let volume = Volume::device_path().map_err(no_room)?;
+    let volume = HostVolume::device_path().map_err(no_room)?;
     let name = if program.shim.is_some() { "shim" } else { "kernel" };
-    let file = Volume::file_path(&VolumeFile::new(name, program.file)).map_err(no_room)?;
+    let file = HostVolume::file_path(&HostFile::new(name, program.file)).map_err(no_room)?;
     let nodes = |path| DevicePath::parse(path).map(DevicePath::nodes_bytes).unwrap_or_default();
     let both = PathBuilder::new().nodes(nodes(&volume)).and_then(|path| path.nodes(nodes(&file)));
     both.and_then(PathBuilder::end).map_err(no_room)

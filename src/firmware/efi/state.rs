@@ -4,6 +4,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use firstlight::boot::EfiBoot;
+use firstlight::disk::controllers::Started;
+use firstlight::efi::disks::Disks;
 use firstlight::efi::events::{Event, Time};
 use firstlight::efi::protocols::file_system::FileSystem;
 use firstlight::efi::protocols::graphics::Graphics;
@@ -17,6 +19,7 @@ use firstlight::logging::Terminal;
 use firstlight::platform::timer;
 use spin::Mutex;
 
+use super::disks::Controller;
 use crate::machine::{PcMachine, PcPorts};
 
 /// Boot services that run.
@@ -33,8 +36,12 @@ pub struct Running {
     pub input: TextInput,
     /// The event that is signalled while there is a key.
     pub key_event: Event,
-    /// The files of the host.
+    /// The volumes, and the files that are open.
     pub files: FileSystem<'static>,
+    /// The disks.
+    pub disks: Disks<Started>,
+    /// The controllers that may have disks.
+    pub controllers: Vec<Controller>,
     /// The TPM, if there is one.
     pub tcg2: Option<Tcg2>,
     /// The display, if there is one.

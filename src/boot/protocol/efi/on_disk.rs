@@ -2,10 +2,18 @@
 //!
 //! Nothing is read from a disk here. The disks are what the scan of buses found.
 
+use alloc::vec::Vec;
+
+use uefi_raw::Status;
+
+use super::program::First;
+use super::{allocate_stack, hand_over, map_all};
+use crate::addr::PhysRange;
 use crate::boot::error::Error;
-use crate::boot::loaded::Loaded;
+use crate::boot::loaded::{Images, Loaded};
 use crate::boot::system_info::SystemInfo;
 use crate::hal::HostAccess;
+use crate::heap;
 use crate::state::Boot;
 
 /// The host offers no kernel.
@@ -25,9 +33,22 @@ impl OnDisk {
     /// Prepares boot services.
     ///
     /// # Errors
-    /// Why there is no kernel, if there is no disk; [`Error::NoEfiMemory`], [`Error::HeapFull`].
+    /// Why there is no kernel, if there is no disk either; [`Error::NoEfiMemory`], [`Error::HeapFull`], [`Error::MemoryMap`].
     #[cold]
-    pub fn load<M: HostAccess>(self, _boot: &mut Boot<'_, M>, _system: &SystemInfo<'_>) -> Result<Loaded, Error> {
-        Err(self.none)
+    pub fn load<M: HostAccess>(self, boot: &mut Boot<'_, M>, system: &SystemInfo<'_>) -> Result<Loaded, Error> {
+        let mut disks = Vec::new();
+        for &disk in system.disks {
+            heap::push(&mut disks, disk).map_err(|_| Error::HeapFull)?;
+        }
+        if disks.is_empty() {
+            return Err(self.none);
+        }
+        let sources = system.efi.ok_or(Error::EfiNotStarted(Status::UNSUPPORTED))?;
+        map_all(boot.machine, boot.map)?;
+        let stack = allocate_stack(boot.map)?;
+        log::info!("no kernel from the host: boot services start for its disks");
+        let nothing = PhysRange::default();
+        let images = Images { setup: None, kernel: nothing, initrd: None, modules: Vec::new(), command_line: nothing };
+        Ok(Loaded { images, handover: hand_over(First::Disks(disks), stack, sources, system)? })
     }
 }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use crate::addr::PhysRange;
 use crate::boot::blob::Blob;
 use crate::boot::error::Error;
+use crate::disk::controllers::Candidate;
 use crate::efi::information::Sources;
 use crate::efi::services::Placed;
 use crate::framebuffer::Framebuffer;
@@ -46,8 +47,8 @@ impl EfiProgram {
 pub enum First {
     /// The host's program.
     Program(EfiProgram),
-    /// What the boot manager finds on a disk.
-    Disks,
+    /// What the boot manager finds on the disks of these.
+    Disks(Vec<Candidate>),
 }
 
 /// Boot services that are ready to be started.
@@ -75,7 +76,7 @@ impl EfiBoot {
     pub const fn program(&self) -> Option<&EfiProgram> {
         match &self.first {
             First::Program(program) => Some(program),
-            First::Disks => None,
+            First::Disks(_) => None,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::Tcg2;
 use crate::addr::PhysRange;
 use crate::boot::Blob;
 use crate::efi::pe::{self, Span, Subsystem};
-use crate::efi::protocols::file_system::VolumeFile;
+use crate::efi::protocols::file_system::HostFile;
 use crate::efi::services::Placed;
 use crate::fw_cfg::{FwCfg, Key};
 use crate::hal::{Clock, HostAccess, Memory};
@@ -85,7 +85,7 @@ impl Tcg2 {
             forget_host(&mut setup);
         }
         let first = if is_divided { Blob::Bytes(&setup) } else { first };
-        let file = VolumeFile::new("", [first, second]);
+        let file = HostFile::new("", [first, second]);
         let mut headers = Vec::new();
         for piece in &file.pieces(0, pe::MOST_HEADERS as u64) {
             let bytes = piece.read(machine, fw_cfg).map_err(cannot_read)?;

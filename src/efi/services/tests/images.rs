@@ -5,7 +5,7 @@ use core::num::NonZeroU64;
 use uefi_raw::table::boot::{EventType, Tpl};
 
 use super::*;
-use crate::efi::device_path::PathBuilder;
+use crate::efi::device_path::{DevicePath, PathBuilder};
 use crate::efi::events::Function;
 use crate::efi::handles::Handle;
 use crate::efi::pe::Subsystem;
@@ -17,7 +17,7 @@ use crate::hal::Memory;
 pub fn first(test: &mut Test) -> u64 {
     let place = PhysRange::new(PhysAddr::new(0x30_0000), 0x2000).unwrap();
     let placed = Placed { place, len: 0x2000, entry: place.start(), subsystem: Subsystem::Application };
-    let handle = test.services.add_image(&mut test.machine, placed, None, None, (6, 0x2f_0000)).unwrap();
+    let handle = test.services.add_image(&mut test.machine, placed, None, (6, 0x2f_0000)).unwrap();
     test.services.start_image(handle.raw()).unwrap();
     handle.raw()
 }
@@ -261,4 +261,73 @@ fn the_first_program_has_its_options() {
     let handle = first(&mut test);
     let image = interface(&test, handle);
     assert_eq!((image.options_len, image.options, image.parent), (6, 0x2f_0000, 0));
+}
+
+/// A file that is somewhere else, with each request for its bytes.
+struct Elsewhere {
+    bytes: Vec<u8>,
+    loads: Vec<(u64, u64, u64)>,
+    fails_from: u64,
+}
+
+impl ImageFile<FakeMachine> for Elsewhere {
+    fn file_len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read(&mut self, _: &mut FakeMachine, at: u64, into: &mut [u8]) -> Result<(), Status> {
+        into.copy_from_slice(&self.bytes[at as usize..][..into.len()]);
+        Ok(())
+    }
+
+    fn load(&mut self, machine: &mut FakeMachine, at: u64, into: PhysRange) -> Result<(), Status> {
+        if at >= self.fails_from {
+            return Err(Status::DEVICE_ERROR);
+        }
+        self.loads.push((at, into.start().get(), into.len()));
+        machine.memory.store(into.start().get(), &self.bytes[at as usize..][..into.len() as usize]);
+        Ok(())
+    }
+}
+
+#[test]
+fn an_image_elsewhere_goes_straight_to_its_place() {
+    let mut test = Test::new();
+    let path = PathBuilder::new().vendor_media(ONE).unwrap().end().unwrap();
+    let path = DevicePath::parse(&path);
+    let mut file = Elsewhere { bytes: sample(), loads: Vec::new(), fails_from: u64::MAX };
+    let Test { machine, services, .. } = &mut test;
+    let handle = services.load_file(machine, None, path, &mut file, &mut |_, _, _| Ok(())).unwrap();
+    let image = interface(&test, handle.raw());
+    let base = image.base;
+    assert_eq!(file.loads, [(0, base, 0x400), (0x400, base + 0x1000, 0x180), (0x600, base + 0x2000, 0x200)]);
+    assert_eq!((image.parent, image.code), (0, MemoryType::LOADER_CODE.0), "the firmware has loaded it");
+    // Its memory is free again, unlike that of the host's program.
+    let free = |test: &Test| test.services.memory.map().is_free(PhysRange::new(PhysAddr::new(base), 0x3000).unwrap());
+    assert!(!free(&test));
+    test.services.unload_image(&mut test.machine, handle.raw()).unwrap();
+    assert!(free(&test));
+    for fails_from in [0, 0x400, 0x600] {
+        let mut file = Elsewhere { bytes: sample(), loads: Vec::new(), fails_from };
+        let Test { machine, services, .. } = &mut test;
+        let failed = services.load_file(machine, None, path, &mut file, &mut |_, _, _| Ok(()));
+        assert_eq!(failed, Err(Status::DEVICE_ERROR));
+        assert!(free(&test));
+    }
+}
+
+#[test]
+fn an_image_gets_load_options_that_are_not_its_own() {
+    let mut test = Test::new();
+    let parent = first(&mut test);
+    let handle = load(&mut test, parent, 0, &sample()).unwrap();
+    let Test { machine, services, .. } = &mut test;
+    let image = Handle::from_raw(handle).unwrap();
+    assert_eq!(services.set_load_options(machine, image, &[]), Ok(None));
+    let pool = services.set_load_options(machine, image, b"a\0b\0\0\0").unwrap().unwrap();
+    let told = interface(&test, handle);
+    assert_eq!((told.options_len, told.options), (6, pool));
+    assert_eq!(test.machine.memory.bytes(pool, 6), b"a\0b\0\0\0");
+    let none = Handle::from_raw(0x1234).unwrap();
+    assert_eq!(test.services.set_load_options(&mut test.machine, none, b"a\0"), Err(Status::INVALID_PARAMETER));
 }

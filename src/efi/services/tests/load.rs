@@ -5,7 +5,7 @@ use uefi_raw::protocol::media::{LoadFile2Protocol, LoadFileProtocol};
 
 use super::super::load::{Caller, read_file};
 use super::*;
-use crate::efi::device_path::{MEDIA, MEDIA_FILE, PathBuilder};
+use crate::efi::device_path::{DevicePath, MEDIA, MEDIA_FILE, PathBuilder};
 use crate::fakes::machine::FakeMachine;
 
 const CONTENTS: &[u8] = b"contents";
@@ -215,4 +215,24 @@ fn what_is_read_by_a_path_leaves_no_memory_behind() {
     assert_eq!(images.read(path, false), Err(Status::DEVICE_ERROR));
     let next = images.test.services.pool_of(&mut images.test.machine, &[0; 8]).unwrap();
     assert_eq!(next, first + 8);
+}
+
+#[test]
+fn the_volume_of_a_path_is_found_with_the_names_behind_it() {
+    let mut images = Images::new();
+    images.device(SimpleFileSystemProtocol::GUID, &[0, OPEN_VOLUME]);
+    let mut find = |names: &[&str]| {
+        let at = images.path(names);
+        let Test { machine, services, .. } = &mut images.test;
+        let path = machine.path(at).unwrap();
+        services.volume_of(machine, DevicePath::parse(&path).unwrap()).unwrap()
+    };
+    let utf16 = |text: &str| text.encode_utf16().chain([0]).collect::<Vec<_>>();
+    let (interface, names) = find(&["\\EFI", "a.efi"]).unwrap();
+    assert_eq!(names, [utf16("\\EFI"), utf16("a.efi")]);
+    assert!(find(&[]).is_none(), "no name");
+    assert_eq!(images.test.numbers(interface, 2), [0, OPEN_VOLUME]);
+    let other = PathBuilder::new().vendor_media(TWO).unwrap().end().unwrap();
+    let Test { machine, services, .. } = &mut images.test;
+    assert!(services.volume_of(machine, DevicePath::parse(&other).unwrap()).unwrap().is_none(), "no volume");
 }

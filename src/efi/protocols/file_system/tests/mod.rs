@@ -1,5 +1,7 @@
 //! Each status of a call; names; what is read.
 
+mod fat;
+
 extern crate std;
 
 use std::vec::Vec;
@@ -8,6 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::addr::{PhysAddr, PhysRange};
+use crate::fakes::blocks::FakeDisks;
 use crate::fakes::fw_cfg::FakeFwCfg;
 use crate::fakes::machine::FakeMachine;
 use crate::fw_cfg::{FwCfg, Item, Key};
@@ -16,10 +19,10 @@ const SETUP: &[u8] = b"setup";
 const CODE: &[u8] = b"kernel code";
 const INITRD: &[u8] = b"the initrd";
 
-fn volume() -> Volume<'static> {
-    let mut volume = Volume::new();
-    let one = |name, bytes| VolumeFile::new(name, [Blob::Bytes(bytes), Blob::default()]);
-    volume.add(VolumeFile::new("kernel", [Blob::Bytes(SETUP), Blob::Bytes(CODE)])).unwrap();
+fn volume() -> HostVolume<'static> {
+    let mut volume = HostVolume::new();
+    let one = |name, bytes| HostFile::new(name, [Blob::Bytes(bytes), Blob::default()]);
+    volume.add(HostFile::new("kernel", [Blob::Bytes(SETUP), Blob::Bytes(CODE)])).unwrap();
     volume.add(one("initrd", INITRD)).unwrap();
     volume.add(one("shim", b"")).unwrap();
     volume.add(one("cmdline", b"quiet\0")).unwrap();
@@ -30,16 +33,27 @@ fn utf16(text: &str) -> Vec<u16> {
     text.encode_utf16().chain([0]).collect()
 }
 
+/// There are none.
+fn disks() -> FakeDisks {
+    FakeDisks::default()
+}
+
+/// A file system with this volume, and its root open.
+fn of_host(volume: HostVolume<'static>) -> (FileSystem<'static>, FileId) {
+    let mut files = FileSystem::new();
+    let volume = files.add(Volume::Host(volume)).unwrap();
+    let root = files.open_volume(volume).unwrap();
+    (files, root)
+}
+
 /// A file system with its root open.
 fn opened() -> (FileSystem<'static>, FileId) {
-    let mut files = FileSystem::new(volume());
-    let root = files.open_volume().unwrap();
-    (files, root)
+    of_host(volume())
 }
 
 #[track_caller]
 fn open(files: &mut FileSystem<'static>, from: FileId, path: &str) -> Result<FileId, Status> {
-    files.open(from, &utf16(path), FileMode::READ)
+    files.open(&mut disks(), from, &utf16(path), FileMode::READ)
 }
 
 /// A file system with one file open.
@@ -61,6 +75,7 @@ fn bytes(read: &Read<'_>) -> Vec<u8> {
             })
             .collect(),
         Read::Entry(info) => info.to_vec(),
+        Read::OnDisk { .. } => panic!("{read:?}"),
     }
 }
 
@@ -81,9 +96,9 @@ fn number(info: &[u8], at: usize) -> u64 {
 fn a_file_without_bytes_is_not_there() {
     let (mut files, root) = opened();
     assert_eq!(open(&mut files, root, "shim"), Err(Status::NOT_FOUND));
-    assert_eq!(files.volume().files.len(), 3);
+    assert!(volume().file(2).is_some() && volume().file(3).is_none());
     let mut full = volume();
-    let more = VolumeFile::new("shim", [Blob::Bytes(b"x"), Blob::default()]);
+    let more = HostFile::new("shim", [Blob::Bytes(b"x"), Blob::default()]);
     assert_eq!((full.add(more), full.add(more)), (Ok(()), Err(Status::OUT_OF_RESOURCES)));
 }
 
@@ -125,13 +140,10 @@ fn names_lead_to_files_from_where_they_begin() {
             assert_eq!(file, Err(Status::NOT_FOUND), "{path}");
             continue;
         };
-        let info = files.info(file.unwrap(), FileInfo::ID, 200).unwrap();
+        let info = files.info(&mut disks(), file.unwrap(), FileInfo::ID, 200).unwrap();
         assert_eq!(name(&info, 80), expected, "{path}");
         files.close(file.unwrap()).unwrap();
     }
-    let found = volume().find(&utf16("\\Kernel")).map(VolumeFile::len);
-    assert_eq!(found, Some((SETUP.len() + CODE.len()) as u64));
-    assert_eq!((volume().find(&utf16("\\")), volume().find(&utf16("vmlinuz"))), (None, None));
 }
 
 #[test]
@@ -149,7 +161,7 @@ fn a_file_is_opened_to_read_and_for_nothing_else() {
         ("kernel", FileMode::empty(), Status::INVALID_PARAMETER),
         ("kernel", read | FileMode::from_bits_retain(4), Status::INVALID_PARAMETER),
     ] {
-        assert_eq!(files.open(root, &utf16(path), mode), Err(expected), "{path} {mode:?}");
+        assert_eq!(files.open(&mut disks(), root, &utf16(path), mode), Err(expected), "{path} {mode:?}");
     }
 }
 
@@ -161,12 +173,12 @@ fn a_closed_file_is_no_parameter() {
     let closed = Err(Status::INVALID_PARAMETER);
     assert_eq!(files.close(file), closed);
     assert_eq!(files.delete(file), closed);
-    assert_eq!(files.open(file, &utf16("\\kernel"), FileMode::READ), Err(Status::INVALID_PARAMETER));
-    assert_eq!(files.read(file, 1), Err(Status::INVALID_PARAMETER.into()));
+    assert_eq!(files.open(&mut disks(), file, &utf16("\\kernel"), FileMode::READ), Err(Status::INVALID_PARAMETER));
+    assert_eq!(files.read(&mut disks(), file, 1), Err(Status::INVALID_PARAMETER.into()));
     assert_eq!(files.write(file), closed);
     assert_eq!(files.position(file), Err(Status::INVALID_PARAMETER));
     assert_eq!(files.set_position(file, 0), closed);
-    assert_eq!(files.info(file, FileInfo::ID, 200), Err(Status::INVALID_PARAMETER.into()));
+    assert_eq!(files.info(&mut disks(), file, FileInfo::ID, 200), Err(Status::INVALID_PARAMETER.into()));
     assert_eq!(files.set_info(file, FileInfo::ID, 200), closed);
     assert_eq!(files.flush(file), closed);
     // Its number is not given to another one.
@@ -179,7 +191,7 @@ fn files_are_opened_up_to_a_limit() {
     let (mut files, root) = opened();
     let all: Vec<_> = (1..MOST_OPEN).map(|_| open(&mut files, root, "kernel").unwrap()).collect();
     assert_eq!(open(&mut files, root, "kernel"), Err(Status::OUT_OF_RESOURCES));
-    assert_eq!(files.open_volume(), Err(Status::OUT_OF_RESOURCES));
+    assert_eq!(files.open_volume(VolumeId::from_raw(0)), Err(Status::OUT_OF_RESOURCES));
     files.close(all[0]).unwrap();
     assert!(open(&mut files, root, "kernel").is_ok());
 }
@@ -198,24 +210,27 @@ fn what_is_deleted_is_closed_and_stays() {
 fn a_file_is_read_from_its_position_on() {
     let (mut files, file) = with("kernel");
     let whole = [SETUP, CODE].concat();
-    let read = files.read(file, 3).unwrap();
+    let read = files.read(&mut disks(), file, 3).unwrap();
     assert_eq!((bytes(&read), read.len(), files.position(file)), (b"set".to_vec(), 3, Ok(3)));
     // Over the end of a part, and the whole rest, in a buffer that is larger.
-    assert_eq!(bytes(&files.read(file, 4).unwrap()), whole[3..7]);
-    assert_eq!(bytes(&files.read(file, u64::MAX).unwrap()), whole[7..]);
-    let read = files.read(file, 10).unwrap();
+    assert_eq!(bytes(&files.read(&mut disks(), file, 4).unwrap()), whole[3..7]);
+    assert_eq!(bytes(&files.read(&mut disks(), file, u64::MAX).unwrap()), whole[7..]);
+    let read = files.read(&mut disks(), file, 10).unwrap();
     assert!(read.is_empty());
     assert_eq!((read, files.position(file)), (Read::Contents(ArrayVec::new()), Ok(whole.len() as u64)));
     files.set_position(file, 5).unwrap();
-    assert!(files.read(file, 0).unwrap().is_empty());
-    assert_eq!(files.read(file, 6).unwrap(), Read::Contents([Blob::Bytes(&CODE[..6])].into_iter().collect()));
+    assert!(files.read(&mut disks(), file, 0).unwrap().is_empty());
+    assert_eq!(
+        files.read(&mut disks(), file, 6).unwrap(),
+        Read::Contents([Blob::Bytes(&CODE[..6])].into_iter().collect())
+    );
 }
 
 #[test]
 fn two_openings_of_a_file_have_two_positions() {
     let (mut files, root) = opened();
     let [first, second] = [(); 2].map(|()| open(&mut files, root, "initrd").unwrap());
-    files.read(first, 4).unwrap();
+    files.read(&mut disks(), first, 4).unwrap();
     assert_eq!((files.position(first), files.position(second)), (Ok(4), Ok(0)));
 }
 
@@ -227,12 +242,12 @@ fn reading_behind_the_end_is_a_device_error() {
         assert_eq!(files.set_position(file, position), Ok(()));
         assert_eq!(files.position(file), Ok(position));
         for room in [0, 1] {
-            assert_eq!(files.read(file, room), Err(Status::DEVICE_ERROR.into()));
+            assert_eq!(files.read(&mut disks(), file, room), Err(Status::DEVICE_ERROR.into()));
         }
     }
     assert_eq!(files.set_position(file, END_OF_FILE), Ok(()));
     assert_eq!(files.position(file), Ok(len));
-    assert!(files.read(file, 1).unwrap().is_empty());
+    assert!(files.read(&mut disks(), file, 1).unwrap().is_empty());
 }
 
 /// Where the reader passes a buffer that cannot be written.
@@ -240,12 +255,12 @@ fn reading_behind_the_end_is_a_device_error() {
 fn what_the_reader_did_not_get_is_read_again() {
     let (mut files, file) = with("initrd");
     assert_eq!(files.set_position(file, 4), Ok(()));
-    let read = files.read(file, 3).unwrap();
+    let read = files.read(&mut disks(), file, 3).unwrap();
     assert_eq!((files.undo(file, &read), files.position(file)), (Ok(()), Ok(4)));
     let (mut files, root) = opened();
-    let first = files.read(root, 1000).unwrap();
+    let first = files.read(&mut disks(), root, 1000).unwrap();
     assert_eq!(files.undo(root, &first), Ok(()));
-    assert_eq!(files.read(root, 1000), Ok(first));
+    assert_eq!(files.read(&mut disks(), root, 1000), Ok(first));
     assert_eq!(files.close(root), Ok(()));
     assert_eq!(files.undo(root, &read), Err(Status::INVALID_PARAMETER), "it is closed");
 }
@@ -255,18 +270,18 @@ fn a_directory_is_read_entry_by_entry() {
     let (mut files, root) = opened();
     // A buffer that is too small leaves the entry to be read.
     for room in [0, 80, 93] {
-        assert_eq!(files.read(root, room), Err(BufferError::TooSmall { needed: 94 }));
+        assert_eq!(files.read(&mut disks(), root, room), Err(BufferError::TooSmall { needed: 94 }));
     }
     for _ in 0..2 {
         let entries: Vec<_> = core::iter::from_fn(|| {
-            let read = files.read(root, 100).unwrap();
+            let read = files.read(&mut disks(), root, 100).unwrap();
             (!read.is_empty()).then(|| (name(&bytes(&read), 80), number(&bytes(&read), 8)))
         })
         .collect();
         let expected = [("kernel", 16), ("initrd", 10), ("cmdline", 6)];
         assert_eq!(entries, expected.map(|(name, len)| (name.into(), len)));
         // After the last one nothing takes no room.
-        assert_eq!(files.read(root, 0), Ok(Read::Entry(Info::new())));
+        assert_eq!(files.read(&mut disks(), root, 0), Ok(Read::Entry(Info::new())));
         assert_eq!(files.set_position(root, 0), Ok(()));
     }
 }
@@ -306,27 +321,27 @@ fn information_has_its_exact_length() {
         (root, FileSystemVolumeLabel::ID, 2 * 11),
     ] {
         for room in [0, len - 1] {
-            assert_eq!(files.info(id, kind, room), Err(BufferError::TooSmall { needed: len }));
+            assert_eq!(files.info(&mut disks(), id, kind, room), Err(BufferError::TooSmall { needed: len }));
         }
-        assert_eq!(files.info(id, kind, len).unwrap().len() as u64, len);
+        assert_eq!(files.info(&mut disks(), id, kind, len).unwrap().len() as u64, len);
     }
-    assert_eq!(files.info(file, QEMU_LOADER, 1000), Err(Status::UNSUPPORTED.into()));
+    assert_eq!(files.info(&mut disks(), file, QEMU_LOADER, 1000), Err(Status::UNSUPPORTED.into()));
 }
 
 #[test]
 fn information_says_that_all_is_only_read() {
     let (mut files, root) = opened();
     let file = open(&mut files, root, "kernel").unwrap();
-    let info = files.info(file, FileInfo::ID, 200).unwrap();
+    let info = files.info(&mut disks(), file, FileInfo::ID, 200).unwrap();
     assert_eq!((number(&info, 0), number(&info, 8), number(&info, 16), number(&info, 72)), (94, 16, 16, 1));
     assert!(info[24..72].iter().all(|&byte| byte == 0), "no times");
-    let info = files.info(root, FileInfo::ID, 200).unwrap();
+    let info = files.info(&mut disks(), root, FileInfo::ID, 200).unwrap();
     assert_eq!((number(&info, 0), number(&info, 8), number(&info, 72), name(&info, 80)), (82, 0, 0x11, "".into()));
-    let info = files.info(root, FileSystemInfo::ID, 200).unwrap();
+    let info = files.info(&mut disks(), root, FileSystemInfo::ID, 200).unwrap();
     let all = (SETUP.len() + CODE.len() + INITRD.len() + 6) as u64;
     assert_eq!((number(&info, 0), number(&info, 8), number(&info, 16), number(&info, 24)), (58, 1, all, 0));
-    assert_eq!((&info[32..36], name(&info, 36)), (&[1, 0, 0, 0][..], LABEL.into()));
-    assert_eq!(name(&files.info(root, FileSystemVolumeLabel::ID, 200).unwrap(), 0), LABEL);
+    assert_eq!((&info[32..36], name(&info, 36)), (&[1, 0, 0, 0][..], "firstlight".into()));
+    assert_eq!(name(&files.info(&mut disks(), root, FileSystemVolumeLabel::ID, 200).unwrap(), 0), "firstlight");
 }
 
 #[test]
@@ -336,9 +351,9 @@ fn paths_of_volume_and_file_are_ovmfs() {
     use std::string::ToString;
 
     let text = |bytes: &[u8]| PathText(DevicePath::parse(bytes).unwrap()).to_string();
-    assert_eq!(text(&Volume::device_path().unwrap()), "VenMedia(1428F772-B64A-441E-B8C3-9EBDD7F893C7)");
+    assert_eq!(text(&HostVolume::device_path().unwrap()), "VenMedia(1428F772-B64A-441E-B8C3-9EBDD7F893C7)");
     let volume = volume();
-    assert_eq!(text(&Volume::file_path(volume.find(&utf16("cmdline")).unwrap()).unwrap()), "cmdline");
+    assert_eq!(text(&HostVolume::file_path(volume.file(2).unwrap()).unwrap()), "cmdline");
 }
 
 #[test]
@@ -347,15 +362,14 @@ fn a_read_goes_from_the_items_straight_to_its_place() {
     let mut machine = FakeMachine::new().with(FakeFwCfg::new(true).with_item(0x18, &setup).with_item(0x11, &code));
     let fw_cfg = FwCfg::probe(&mut machine).unwrap();
     let part = |key, bytes: &[u8]| Blob::from(Item::new(Key::new(key), bytes.len() as u32));
-    let mut volume = Volume::new();
-    volume.add(VolumeFile::new("kernel", [part(0x18, &setup), part(0x11, &code)])).unwrap();
-    let mut files = FileSystem::new(volume);
-    let root = files.open_volume().unwrap();
-    let file = files.open(root, &utf16("kernel"), FileMode::READ).unwrap();
+    let mut volume = HostVolume::new();
+    volume.add(HostFile::new("kernel", [part(0x18, &setup), part(0x11, &code)])).unwrap();
+    let (mut files, root) = of_host(volume);
+    let file = files.open(&mut disks(), root, &utf16("kernel"), FileMode::READ).unwrap();
     let whole = [setup, code].concat();
     for (start, room) in [(0, 64), (150, 100), (190, 5000), (3100, 5), (3200, 1)] {
         files.set_position(file, start).unwrap();
-        let Read::Contents(pieces) = files.read(file, room).unwrap() else { panic!() };
+        let Read::Contents(pieces) = files.read(&mut disks(), file, room).unwrap() else { panic!() };
         let mut to = PhysAddr::new(0x20_0000);
         machine.memory.store(to.get(), &[0xee; 4000]);
         for piece in pieces {
@@ -371,13 +385,12 @@ fn a_read_goes_from_the_items_straight_to_its_place() {
 #[test]
 fn a_file_in_memory_may_be_longer_than_4_gib() {
     let module = PhysRange::new(PhysAddr::new(1 << 32), 10 << 30).unwrap();
-    let mut volume = Volume::new();
-    volume.add(VolumeFile::new("initrd", [Blob::Memory(module), Blob::default()])).unwrap();
-    let mut files = FileSystem::new(volume);
-    let root = files.open_volume().unwrap();
-    let file = files.open(root, &utf16("initrd"), FileMode::READ).unwrap();
+    let mut volume = HostVolume::new();
+    volume.add(HostFile::new("initrd", [Blob::Memory(module), Blob::default()])).unwrap();
+    let (mut files, root) = of_host(volume);
+    let file = files.open(&mut disks(), root, &utf16("initrd"), FileMode::READ).unwrap();
     files.set_position(file, 9 << 30).unwrap();
-    let Read::Contents(pieces) = files.read(file, 1 << 20).unwrap() else { panic!() };
+    let Read::Contents(pieces) = files.read(&mut disks(), file, 1 << 20).unwrap() else { panic!() };
     let expected = PhysRange::new(PhysAddr::new((1 << 32) + (9 << 30)), 1 << 20).unwrap();
     assert_eq!(pieces.as_slice(), [Blob::Memory(expected)]);
 }
@@ -387,14 +400,13 @@ proptest! {
     fn a_file_read_in_any_pieces_is_whole(cut in 0_usize..60, rooms in prop::collection::vec(0_u64..20, 0..30)) {
         static BYTES: [u8; 60] = { let mut bytes = [0; 60]; let mut at = 0; while at < 60 { bytes[at] = at as u8; at += 1 } bytes };
         let (first, second) = BYTES.split_at(cut);
-        let mut volume = Volume::new();
-        volume.add(VolumeFile::new("kernel", [Blob::Bytes(first), Blob::Bytes(second)])).unwrap();
-        let mut files = FileSystem::new(volume);
-        let root = files.open_volume().unwrap();
-        let file = files.open(root, &utf16("kernel"), FileMode::READ).unwrap();
+        let mut volume = HostVolume::new();
+        volume.add(HostFile::new("kernel", [Blob::Bytes(first), Blob::Bytes(second)])).unwrap();
+        let (mut files, root) = of_host(volume);
+        let file = files.open(&mut disks(), root, &utf16("kernel"), FileMode::READ).unwrap();
         let mut all = Vec::new();
         for room in rooms {
-            let read = files.read(file, room).unwrap();
+            let read = files.read(&mut disks(), file, room).unwrap();
             prop_assert_eq!(read.len(), room.min((BYTES.len() - all.len()) as u64));
             all.extend(bytes(&read));
         }
@@ -405,9 +417,9 @@ proptest! {
     #[test]
     fn any_name_is_found_or_not(path in prop::collection::vec(prop_oneof![Just(b'\\' as u16), Just(b'.' as u16), Just(0), any::<u16>()], 0..40)) {
         let (mut files, root) = opened();
-        let file = files.open(root, &path, FileMode::READ);
+        let file = files.open(&mut disks(), root, &path, FileMode::READ);
         prop_assert!(matches!(file, Ok(_) | Err(Status::NOT_FOUND)));
         let end = path.iter().position(|&unit| unit == 0).unwrap_or(path.len());
-        prop_assert_eq!(files.open(root, &path[..end], FileMode::READ).is_ok(), file.is_ok());
+        prop_assert_eq!(files.open(&mut disks(), root, &path[..end], FileMode::READ).is_ok(), file.is_ok());
     }
 }

@@ -1,0 +1,137 @@
+extern crate std;
+
+use std::string::ToString;
+use std::vec::Vec;
+
+use super::*;
+use crate::addr::{PhysAddr, PhysRange};
+use crate::disk::controllers::{Candidate, Kind, Place, VirtioKind};
+use crate::disk::partition::{Partition, Scheme};
+use crate::disk::{BlockLen, Error, Media, Unit, UnitAddress};
+use crate::efi::device_path::text::PathText;
+use crate::efi::device_path::{DevicePath, PathBuilder};
+use crate::fakes::machine::FakeMachine;
+use uefi_raw::guid;
+
+/// A controller whose blocks have the number of the block in each byte, plus its own number.
+#[derive(Debug, Default)]
+struct FakeController {
+    number: u8,
+    reads: Vec<(u64, u64)>,
+    is_stopped: bool,
+}
+
+impl Controller<FakeMachine> for FakeController {
+    fn units(&mut self, _: &mut FakeMachine, found: &mut dyn FnMut(Unit)) -> Result<(), Error> {
+        found(UNIT);
+        Ok(())
+    }
+
+    fn read(&mut self, machine: &mut FakeMachine, unit: &Unit, first: u64, into: PhysRange) -> Result<(), Error> {
+        assert_eq!(*unit, UNIT);
+        self.reads.push((first, into.len() / 512));
+        let bytes: Vec<u8> = (0..into.len()).map(|at| (first + at / 512) as u8 + self.number).collect();
+        machine.memory.store(into.start().get(), &bytes);
+        Ok(())
+    }
+
+    fn stop(&mut self, _: &mut FakeMachine) {
+        self.is_stopped = true;
+    }
+}
+
+const UNIT: Unit = Unit {
+    address: UnitAddress::Only,
+    media: Media { block_len: BlockLen::DISK, blocks: 100, is_read_only: false, is_removable: false },
+};
+
+fn room(index: u64) -> PhysRange {
+    PhysRange::new(PhysAddr::new(0x20_0000 + index * 0x10_0000), Disk::LEAST_ROOM).unwrap()
+}
+
+/// Two controllers with a disk each, and a partition on the second.
+fn disks() -> (Disks<FakeController>, [BlockId; 3]) {
+    let mut disks = Disks::new();
+    let mut add = |number| {
+        let controller = FakeController { number, ..FakeController::default() };
+        let controller = disks.add_controller(controller).map_err(|(error, _)| error).unwrap();
+        disks.add_disk(controller, Disk::new(UNIT, room(number.into())).unwrap()).unwrap()
+    };
+    let [first, second] = [0, 100].map(&mut add);
+    let partition = disks.add_partition(second, Extent { first: 10, blocks: 20 }).unwrap();
+    (disks, [first, second, partition])
+}
+
+#[test]
+fn a_partitions_blocks_are_those_of_its_disk_from_its_first_on() {
+    let (mut disks, [first, second, partition]) = disks();
+    let mut machine = FakeMachine::new();
+    for (block, at, expected) in
+        [(first, 0, 0), (second, 0, 100), (second, 99, 199), (partition, 0, 110), (partition, 19, 129)]
+    {
+        let mut bytes = [0; 512];
+        disks.on(&mut machine).blocks(block).unwrap().read(at * 512, &mut bytes).unwrap();
+        assert_eq!(bytes, [expected; 512], "{block:?} {at}");
+    }
+    let mut bytes = [0; 512];
+    let beyond = disks.on(&mut machine).blocks(partition).unwrap().read(20 * 512, &mut bytes);
+    assert_eq!(beyond, Err(Error::OutOfRange));
+    assert!(disks.on(&mut machine).blocks(BlockId::from_raw(3)).is_none());
+    assert!(disks.on(&mut machine).blocks(BlockId::from_raw(u64::MAX)).is_none());
+}
+
+#[test]
+fn a_partition_and_its_disk_have_media_of_their_own() {
+    let (disks, [first, _, partition]) = disks();
+    let last = |block| disks.io(block).map(|io| (io.media().last_block, io.media().logical_partition.0));
+    assert_eq!((last(first), last(partition)), (Some((99, 0)), Some((19, 1))));
+    assert_eq!(last(BlockId::from_raw(7)), None);
+    assert_eq!(disks.count(), 2);
+}
+
+#[test]
+fn all_controllers_are_stopped_and_no_disk_is_read_after_that() {
+    let (mut disks, blocks) = disks();
+    let mut machine = FakeMachine::new();
+    disks.controllers.iter().for_each(|controller| assert!(!controller.is_stopped));
+    disks.stop(&mut machine);
+    for block in blocks {
+        assert!(disks.io(block).is_none() && disks.on(&mut machine).blocks(block).is_none());
+    }
+}
+
+fn text(path: PathBuilder) -> std::string::String {
+    let bytes = path.end().unwrap();
+    PathText(DevicePath::parse(&bytes).unwrap()).to_string()
+}
+
+#[test]
+fn paths_of_disks_are_ovmfs() {
+    let slot = Place::Slot(PhysRange::new(PhysAddr::new(0xfeb0_2e00), 512).unwrap());
+    let virtio = Candidate { kind: Kind::Virtio(VirtioKind::Block), place: slot };
+    let path = controller_nodes(&virtio).unwrap();
+    assert_eq!(text(path.clone()), "VenHw(837DCA9E-E874-4D82-B29A-23FE0E23D1E2,002EB0FE00000000)");
+    let unit = |unit| text(unit_node(PathBuilder::new(), unit).unwrap());
+    assert_eq!(unit(UnitAddress::Only), "");
+    assert_eq!(unit(UnitAddress::Scsi { target: 2, lun: 3 }), "Scsi(0x2,0x3)");
+    assert_eq!(unit(UnitAddress::Port(2)), "Sata(0x2,0xFFFF,0x0)");
+    let eui64 = [1, 2, 3, 4, 5, 6, 7, 0xab];
+    assert_eq!(unit(UnitAddress::Namespace { id: 1, eui64 }), "NVMe(0x1,AB-07-06-05-04-03-02-01)");
+}
+
+#[test]
+fn nodes_of_partitions_say_what_their_tables_say() {
+    let extent = Extent { first: 2048, blocks: 0x2_0000 };
+    let node = |scheme| {
+        let partition = Partition { extent, scheme, extended: None };
+        text(partition_node(PathBuilder::new(), &partition).unwrap())
+    };
+    let unique = guid!("8dc5f7a9-d26a-4b16-99d2-1a1ac2b36f7d");
+    assert_eq!(
+        node(Scheme::Gpt { number: 15, kind: guid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b"), unique, attributes: 0 }),
+        "HD(15,GPT,8DC5F7A9-D26A-4B16-99D2-1A1AC2B36F7D,0x800,0x20000)"
+    );
+    let signature = 0x1234_5678;
+    assert_eq!(node(Scheme::Mbr { number: 1, kind: 0xef, signature }), "HD(1,MBR,0x12345678,0x800,0x20000)");
+    assert_eq!(node(Scheme::ElTorito { entry: 1, platform: 0xef }), "CDROM(0x1,0x800,0x20000)");
+}
