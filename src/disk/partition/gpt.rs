@@ -111,7 +111,7 @@ fn try_header(blocks: &mut dyn Blocks, block: u64, list: &mut List) -> Result<Re
     let mut bytes = [0; MOST_ENTRY_LEN];
     let mut unusable = 0_u32;
     for number in 1..=header.entries.get() {
-        let (bytes, _) = bytes.split_at_mut(entry_len);
+        let Some((bytes, _)) = bytes.split_at_mut_checked(entry_len) else { return Ok(Err(Damage::Header)) };
         let offset = u64::from(number.saturating_sub(1)).saturating_mul(entry_len as u64);
         let at = start.saturating_add(offset);
         if read(blocks, at, bytes)?.is_none() {

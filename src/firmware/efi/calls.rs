@@ -296,7 +296,7 @@ extern "efiapi" fn load_image(policy: u8, parent: u64, path: u64, source: u64, l
 }
 
 /// Calls of functions of images.
-struct Images;
+pub struct Images;
 
 impl Caller for Images {
     type Machine = PcMachine;
@@ -377,7 +377,7 @@ extern "efiapi" fn unload_image(handle: u64) -> Status {
 }
 
 /// Records what the firmware does in the TPM, if there is one.
-fn record(action: Action) {
+pub fn record(action: Action) {
     with(|Running { machine, tcg2, .. }| {
         if let Some(tcg2) = tcg2 {
             tcg2.record_action(machine, action);

@@ -169,6 +169,8 @@ fn put(running: &mut Running, id: FileId, read: &Read<'static>, to: u64) -> Resu
             let into = buffer(to, len)?;
             files.load(&mut disks.on(machine), id, start, into)
         }
+        // At the end of a directory the buffer may be null.
+        Read::Entry(info) if info.is_empty() => Ok(()),
         Read::Entry(info) => machine.put(to, info),
     }
 }

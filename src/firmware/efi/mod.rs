@@ -9,6 +9,7 @@
 //! Left out: interrupts, which stay off. Timers expire when a service is called.
 
 mod block_io;
+mod boot;
 mod calls;
 mod console;
 mod device_path;
@@ -27,8 +28,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use firstlight::addr::{Alignment, PhysAddr};
-use firstlight::boot::{EfiBoot, EfiProgram, Error, First};
-use firstlight::efi::boot_manager::target::REMOVABLE;
+use firstlight::boot::{EfiBoot, EfiProgram, Error as BootError, First};
 use firstlight::efi::device_path::{DevicePath, PathBuilder};
 use firstlight::efi::disks::Disks;
 use firstlight::efi::exception::{Exception, Origin, Report};
@@ -42,6 +42,7 @@ use firstlight::efi::protocols::text_input::TextInput;
 use firstlight::efi::protocols::text_output::TextOutput;
 use firstlight::efi::services::{DEVICE_PATH, Functions, Services};
 use firstlight::efi::variables::Phase;
+use firstlight::error::Error;
 use firstlight::failure::Failure;
 use firstlight::hal::Protect;
 use firstlight::hal::paging::Access;
@@ -75,49 +76,23 @@ pub fn run(machine: PcMachine, boot: EfiBoot) -> (Option<PcMachine>, Failure) {
     let result = start(machine, boot).and_then(|(running, handle)| {
         state::set(running).map_err(no_room)?;
         match handle {
-            Some(handle) => calls::run_image(handle, stack).map(|(status, _)| status),
-            None => run_from_disks(),
+            Some(handle) => calls::run_image(handle, stack).map(|(status, _)| BootError::EfiReturned(status).into()),
+            None => Ok(Error::NothingBoots(boot::from_disks())),
         }
     });
-    let error = match result {
-        Ok(status) => Error::EfiReturned(status),
-        Err(status) => Error::EfiNotStarted(status),
-    };
+    let error = result.unwrap_or_else(|status| BootError::EfiNotStarted(status).into());
     match state::take() {
         Some(Running { mut machine, mut disks, controllers, boot, .. }) => {
             disks.stop(&mut machine);
             // A machine whose controllers have no disks is one without disks.
             let is_without_disks = controllers.iter().all(|controller| controller.found == Some(Ok(0)));
-            let error = if boot.program().is_none() && is_without_disks { Error::NoKernel } else { error };
-            let failure = Failure::new(&mut machine, &boot.fw_cfg, error.into());
+            let is_disk_missing = boot.program().is_none() && is_without_disks;
+            let error = if is_disk_missing { BootError::NoKernel.into() } else { error };
+            let failure = Failure::new(&mut machine, &boot.fw_cfg, error);
             (Some(machine), failure)
         }
-        None => (None, Failure::final_stop(error.into())),
+        None => (None, Failure::final_stop(error)),
     }
-}
-
-/// Starts the program for removable media of each volume, until one does not return.
-fn run_from_disks() -> Result<Status, Status> {
-    let mut result = Err(Status::NOT_FOUND);
-    let count = state::with(|running| running.controllers.len()).unwrap_or(0);
-    for index in 0..count {
-        let started = state::with(|running| running.start_controller(index));
-        if let Some(Err(error)) = started {
-            log::warn!("a controller of disks cannot be started: {error}");
-        }
-        for number in 0.. {
-            let program = state::with(|running| {
-                let volume = running.controllers.get(index)?.volumes.get(number)?;
-                let nodes = DevicePath::parse(&volume.path).map(DevicePath::nodes_bytes).unwrap_or_default();
-                let file = REMOVABLE.encode_utf16();
-                let path = PathBuilder::new().nodes(nodes).and_then(|path| path.file(file)).and_then(PathBuilder::end);
-                Some(path.map_err(no_room))
-            });
-            let Some(Some(path)) = program else { break };
-            result = images::run_program(&path?, &[]);
-        }
-    }
-    result
 }
 
 /// Makes the services, and the image of the host's program if there is one.
