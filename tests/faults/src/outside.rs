@@ -48,6 +48,7 @@ impl Memory for Outside {
         write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError>;
         fill(&mut self, range: PhysRange, byte: u8) -> Result<(), MemoryError>;
         read_register8(&mut self, at: PhysAddr) -> Result<u8, MemoryError>;
+        read_register16(&mut self, at: PhysAddr) -> Result<u16, MemoryError>;
         read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError>;
         read_register64(&mut self, at: PhysAddr) -> Result<u64, MemoryError>;
         write_register8(&mut self, at: PhysAddr, value: u8) -> Result<(), MemoryError>;

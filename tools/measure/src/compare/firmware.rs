@@ -86,7 +86,7 @@ impl Choice {
         matches!(self, Self::Firstlight | Self::FirstlightEfi)
     }
 
-    /// What QEMU gets for it besides the image, in the form of [`Scenario::devices`].
+    /// What QEMU gets for it besides the image, as a scenario has its devices.
     pub fn options(&self) -> &'static [&'static str] {
         if *self == Self::FirstlightEfi { &EFI_ON } else { &[] }
     }
