@@ -21,7 +21,6 @@ pub mod tried;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use arrayvec::ArrayString;
 use uefi_raw::table::runtime::VariableAttributes;
 use uefi_raw::{Guid, Status, guid};
 
@@ -227,10 +226,9 @@ impl<H: Host> Manager<'_, H> {
     #[inline(never)]
     fn option(&mut self, number: u16, is_next: bool) -> Result<(), HeapFull> {
         let label = Label(number);
-        let mut name = ArrayString::<LABEL_LEN>::new();
-        // It fits.
-        let _ = write!(name, "{label}");
-        let Some(data) = self.host.variable(&name, GLOBAL) else {
+        let name = label.name();
+        let name = str::from_utf8(&name).unwrap_or_default();
+        let Some(data) = self.host.variable(name, GLOBAL) else {
             self.tried.add(format_args!("{label}: there is none"));
             return Ok(());
         };
@@ -317,12 +315,20 @@ struct Program<'a> {
 #[derive(Clone, Copy)]
 struct Label(u16);
 
-/// The length of its name.
-const LABEL_LEN: usize = 8;
+impl Label {
+    /// Its variable's name.
+    fn name(self) -> [u8; 8] {
+        let digit = |shift: u32| match (self.0.wrapping_shr(shift) & 0xf) as u8 {
+            digit @ 0..10 => b'0'.wrapping_add(digit),
+            digit => b'A'.wrapping_add(digit).wrapping_sub(10),
+        };
+        [b'B', b'o', b'o', b't', digit(12), digit(8), digit(4), digit(0)]
+    }
+}
 
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Boot{:04X}", self.0)
+        f.write_str(str::from_utf8(&self.name()).unwrap_or_default())
     }
 }
 

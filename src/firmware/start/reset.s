@@ -264,23 +264,23 @@ start64:
     xor eax, eax
     mov [stack_guard_entry], rax
 
-    # The image, four pages at a time.
+    # The image, two pages at a time.
     mov ecx, offset image_entry
     rep stosq
     mov eax, offset image_physical + READ_ONLY_PAGE
     add eax, esi
     or rax, rbx
-    mov ecx, offset constant_pages_by_four
+    mov ecx, offset constant_pages_by_two
 1:
-    .rept 4
+    .rept 2
     stosq
     add rax, PAGE_SIZE
     .endr
     loop 1b
     btr rax, PAGE_NO_EXECUTE_BIT
-    mov ecx, offset code_pages_by_four
+    mov ecx, offset code_pages_by_two
 1:
-    .rept 4
+    .rept 2
     stosq
     add rax, PAGE_SIZE
     .endr
