@@ -4,7 +4,8 @@
 //! discovery, which is the order in which a PC's firmware tries them. A candidate becomes [`Started`] when somebody wants its disks.
 //! Until then it is not accessed.
 //!
-//! A controller that is stopped, or could not be started, is no bus master: so even one that ignores its reset writes no memory.
+//! A controller that is stopped, could not be started, or did not answer is no bus master: so even one that ignores its reset writes no
+//! memory.
 //!
 //! Left out: IDE, USB, SD cards, `pvscsi`; functions behind more than seven bridges; devices in slots without PCI on
 //! machines other than QEMU's `microvm`.
@@ -224,6 +225,8 @@ impl List {
 pub struct Started {
     driver: Driver,
     switch: Option<Switch>,
+    /// Whether it was stopped, by [`Controller::stop`] or because it did not answer.
+    is_stopped: bool,
 }
 
 #[derive(Debug)]
@@ -261,6 +264,18 @@ impl Switch {
 }
 
 impl Started {
+    /// Stops a controller that did not answer, before anybody uses again the memory that it was given: an answer may come at any time.
+    fn checked<M: BusMaster + Clock + Ports>(
+        &mut self,
+        machine: &mut M,
+        result: Result<(), Error>,
+    ) -> Result<(), Error> {
+        if result == Err(Error::Timeout) {
+            self.stop(machine);
+        }
+        result
+    }
+
     /// Starts a candidate. `room` has [`Candidate::room`] bytes and begins on a page.
     ///
     /// # Errors
@@ -276,7 +291,7 @@ impl Started {
             Place::Pci(function) => {
                 let switch = Switch::turn_on(machine, function)?;
                 match Driver::of_function(machine, candidate.kind, function, room) {
-                    Ok(driver) => Ok(Self { driver, switch: Some(switch) }),
+                    Ok(driver) => Ok(Self { driver, switch: Some(switch), is_stopped: false }),
                     Err(error) => {
                         switch.turn_off(machine);
                         Err(error)
@@ -289,7 +304,7 @@ impl Started {
                 let kind = VirtioKind::of_device(device).filter(|&kind| Kind::Virtio(kind) == candidate.kind);
                 let kind = kind.ok_or(Error::Broken("it is another kind of device now"))?;
                 let driver = Driver::of_virtio(machine, kind, virtio::Place::Mmio(slot), room)?;
-                Ok(Self { driver, switch: None })
+                Ok(Self { driver, switch: None, is_stopped: false })
             }
         }
     }
@@ -345,14 +360,22 @@ impl Driver {
 impl<M: BusMaster + Clock + Ports> Controller<M> for Started {
     #[cold]
     fn units(&mut self, machine: &mut M, found: &mut dyn FnMut(Unit)) -> Result<(), Error> {
-        self.driver.controller().units(machine, found)
+        let result = self.driver.controller().units(machine, found);
+        self.checked(machine, result)
     }
 
     fn read(&mut self, machine: &mut M, unit: &Unit, first: u64, into: PhysRange) -> Result<(), Error> {
-        self.driver.controller().read(machine, unit, first, into)
+        if self.is_stopped {
+            return Err(Error::Timeout);
+        }
+        let result = self.driver.controller().read(machine, unit, first, into);
+        self.checked(machine, result)
     }
 
     fn stop(&mut self, machine: &mut M) {
+        if core::mem::replace(&mut self.is_stopped, true) {
+            return;
+        }
         self.driver.controller().stop(machine);
         if let Some(switch) = self.switch {
             switch.turn_off(machine);

@@ -161,6 +161,31 @@ fn a_controller_is_a_bus_master_from_its_start_to_its_stop() {
     assert_eq!(pci.borrow().function(0).command(), before);
 }
 
+#[test]
+fn a_controller_that_does_not_answer_is_stopped_before_its_memory_is_used_again() {
+    let (mut machine, devices, pci) = set_up(FakePci::default().with(ROOT, 1, 0, nvme()), 0);
+    let [candidate] = find(&mut machine, &devices, false)[..] else { panic!("one") };
+    let registers = devices.iter().next().unwrap().memory(0).unwrap();
+    let mut fake = FakeNvme::new(registers.start().get(), FakeNamespace::new(1, 1000));
+    fake.allowed.push(0x100_0000..0x200_0000);
+    let fake = Rc::new(RefCell::new(fake));
+    machine.registers.push(Box::new(NvmeRegisters(fake.clone())));
+    let before = pci.borrow().function(0).command();
+    let mut started = Started::start(&mut machine, &candidate, range(0x100_0000, candidate.room())).unwrap();
+    let mut units = Vec::new();
+    started.units(&mut machine, &mut |unit| units.push(unit)).unwrap();
+    fake.borrow_mut().defects.silent_from = Some(0);
+    machine.ticks_per_look = 1 << 30;
+    let read = |started: &mut Started, machine: &mut _| started.read(machine, &units[0], 7, range(0x180_0000, 512));
+    assert_eq!(read(&mut started, &mut machine), Err(Error::Timeout));
+    assert!(!fake.borrow().is_on(), "it is reset");
+    assert_eq!(pci.borrow().function(0).command(), before, "and no bus master");
+    let steps = machine.steps;
+    assert_eq!(read(&mut started, &mut machine), Err(Error::Timeout));
+    started.stop(&mut machine);
+    assert_eq!(machine.steps, steps, "it is not accessed again");
+}
+
 /// A slot's registers, with the number of reads.
 struct Slots {
     /// The type of device in each.

@@ -16,6 +16,7 @@ use core::num::NonZeroU64;
 use uefi_raw::table::boot::{EventType, Tpl};
 use uefi_raw::{Guid, Status, guid};
 
+use crate::addr::{PhysAddr, PhysRange};
 use crate::heap;
 
 /// An event: `EFI_EVENT`, which is never null.
@@ -117,6 +118,14 @@ impl Events {
     #[must_use]
     pub const fn new() -> Self {
         Self { entries: Vec::new(), queue: Vec::new(), level: Tpl::APPLICATION, last: 0 }
+    }
+
+    /// Closes the events whose functions are in `code`, which is about to be used for something else.
+    pub fn close_within(&mut self, code: PhysRange) {
+        let is_within = |function: Function| code.contains_addr(PhysAddr::new(function.address.get()));
+        self.entries.retain(|entry| !entry.function.is_some_and(is_within));
+        let Self { entries, queue, .. } = self;
+        queue.retain(|&queued| entries.iter().any(|entry| entry.event == queued));
     }
 
     /// Whether there is such an event.

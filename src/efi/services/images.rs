@@ -239,6 +239,12 @@ impl Services {
         Some((image.handle, image.placed.place.start()))
     }
 
+    /// Whether an image is loaded.
+    #[must_use]
+    pub const fn has_images(&self) -> bool {
+        !self.images.list.is_empty()
+    }
+
     /// The device path that an image was loaded by, if there is one.
     pub fn image_path(&self, machine: &mut impl Memory, handle: Handle) -> Option<Vec<u8>> {
         let image = self.image(handle.raw()).ok()?;
@@ -544,6 +550,8 @@ impl Services {
             let _ = self.free_pool(machine, image.path);
         }
         if !image.is_first {
+            // An image is to close its events. One that did not must not take others down with it.
+            self.events.close_within(image.placed.place);
             let _ = self.free_image(machine, image.placed);
         }
         Ok(())

@@ -75,7 +75,7 @@ impl Running {
 }
 
 /// Loads and starts the program with the device path `path`, with these load options, on the stack of programs. Returns what it
-/// returned. Nothing of it stays.
+/// returned. Its pages, its events and the files that it has open are gone then; what it has allocated stays.
 ///
 /// # Errors
 /// `NOT_FOUND` without the file; those of `Services::load_file` and [`run_image`].
@@ -94,13 +94,17 @@ pub fn run_program(path: &[u8], options: &[u8]) -> Result<Status, Status> {
     };
     let (handle, pool, stack) = with(load).unwrap_or(Err(Status::DEVICE_ERROR))?;
     let returned = run_image(handle.raw(), stack).map(|(status, _)| status);
-    with(|Running { machine, services, .. }| {
+    with(|Running { machine, services, files, .. }| {
         // A driver that succeeded stays loaded. The pool is the firmware's, unless the program freed it.
         if returned.is_err() {
             let _ = services.forget_image(machine, handle);
         }
         if let Some(pool) = pool {
             let _ = services.free_pool(machine, pool);
+        }
+        // The next program may open as many as this one.
+        if !services.has_images() {
+            files.close_all();
         }
     });
     returned

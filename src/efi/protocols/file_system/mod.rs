@@ -268,6 +268,11 @@ impl<'a> FileSystem<'a> {
         Ok(())
     }
 
+    /// Closes all files that an image has left open, once no image is there.
+    pub fn close_all(&mut self) {
+        self.open.clear();
+    }
+
     /// `Delete`: closes the file, which stays.
     ///
     /// # Errors

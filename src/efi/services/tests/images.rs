@@ -242,6 +242,27 @@ fn a_driver_stays_unless_it_fails() {
 }
 
 #[test]
+fn events_whose_functions_are_in_an_image_end_with_it() {
+    let mut test = Test::new();
+    let parent = first(&mut test);
+    let handle = load(&mut test, parent, 0, &sample()).unwrap();
+    let base = interface(&test, handle).base;
+    let mut event = |address: u64| {
+        let level = Tpl::CALLBACK;
+        let function = Function { address: address.try_into().unwrap(), context: 0, level };
+        test.services.events.create(EventType::NOTIFY_SIGNAL, Some(function), None).unwrap()
+    };
+    let (own, others) = (event(base + 0x1000), event(base - 1));
+    test.services.events.signal(own).unwrap();
+    test.services.events.signal(others).unwrap();
+    test.services.start_image(handle).unwrap();
+    test.services.end_image(&mut test.machine, Status::SUCCESS).unwrap();
+    assert!(!test.services.events.exists(own) && test.services.events.exists(others));
+    let next = test.services.events.begin().map(|notification| notification.event);
+    assert_eq!(next, Some(others), "the other's function is not called");
+}
+
+#[test]
 fn an_image_that_was_not_started_is_unloaded_at_once() {
     let mut test = Test::new();
     let parent = first(&mut test);

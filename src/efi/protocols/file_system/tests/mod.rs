@@ -166,6 +166,14 @@ fn a_file_is_opened_to_read_and_for_nothing_else() {
 }
 
 #[test]
+fn files_that_were_left_open_can_be_closed_together() {
+    let (mut files, root) = opened();
+    let file = open(&mut files, root, "kernel").unwrap();
+    files.close_all();
+    assert_eq!([file, root].map(|id| files.close(id)), [Err(Status::INVALID_PARAMETER); 2]);
+}
+
+#[test]
 fn a_closed_file_is_no_parameter() {
     let (mut files, root) = opened();
     let file = open(&mut files, root, "kernel").unwrap();
