@@ -53,6 +53,11 @@ pub fn efi_programs() -> Option<PathBuf> {
     optional("EFI programs", "FIRSTLIGHT_EFI_PROGRAMS", "FIRSTLIGHT_NO_EFI_PROGRAMS")
 }
 
+/// The folder with the test disks, if they could be made. If not, the output of the test says why.
+pub fn disks() -> Option<PathBuf> {
+    optional("disks", "FIRSTLIGHT_DISKS", "FIRSTLIGHT_NO_DISKS")
+}
+
 /// The program of `tests/efi-app`, if it could be built. If not, the output of the test says why.
 pub fn efi_app() -> Option<PathBuf> {
     optional("EFI program of the tests", "FIRSTLIGHT_EFI_APP", "FIRSTLIGHT_NO_EFI_APP")

@@ -9,7 +9,7 @@
 //! `bad_kernels` about files that are broken or no kernels. `efi_tables` boots kernels that find EFI tables, and calls the runtime
 //! services; `efi_entry` boots kernels as EFI programs, `efi_unified` unified kernel images, `efi_programs` other files, `efi_shim`
 //! has a shim start a kernel, `efi_protocols` calls what these find, and `efi_compared` holds it against OVMF. `newer_qemu` does some
-//! of this on a second QEMU. `fw_cfg`, `virtio`, `nvme`, `ahci` and `controllers` run no guest, but modules of the firmware against
+//! of this on a second QEMU. `disks` boots from disk. `fw_cfg`, `virtio`, `nvme`, `ahci` and `controllers` run no guest, but modules of the firmware against
 //! QEMU's devices.
 
 mod ahci;
@@ -19,6 +19,7 @@ mod child;
 mod chipset;
 mod controllers;
 mod cpus;
+mod disks;
 mod display;
 mod efi_attack;
 mod efi_compared;

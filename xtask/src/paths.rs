@@ -38,6 +38,11 @@ pub fn guest_folder() -> PathBuf {
     target().join("guest")
 }
 
+/// The folder of the disks that tests boot.
+pub fn disks_folder() -> PathBuf {
+    guest_folder().join("disks")
+}
+
 /// A command for the cargo that started this program, in the repository's top folder and with the same build folder.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

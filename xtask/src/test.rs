@@ -36,6 +36,10 @@ pub struct Args {
     #[arg(long)]
     no_qemu: bool,
 
+    /// Boot every disk from every bus and on every machine, which takes an hour; by default, a choice is booted
+    #[arg(long)]
+    all_disks: bool,
+
     /// Run only the tests whose name contains this, and no other steps
     filter: Option<String>,
 }
@@ -187,9 +191,13 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
     variables.extend(optional("EFI programs", "EFI_PROGRAMS", programs.map(|folder| vec![("", folder)])));
     let app = times.timed("EFI test program", || Ok(efi_app::prepare()))?;
     variables.extend(optional("the EFI program of the tests", "EFI_APP", app.map(|file| vec![("", file)])));
+    let disks = times.timed("disks", || Ok(Step::new("disks", "xtask disks").run()));
+    let folder = disks?.map(|()| vec![("", paths::disks_folder())]);
+    variables.extend(optional("disks", "DISKS", folder));
     let ovmf = packages::ensure(&[packages::OVMF]).and_then(|_| packages::OVMF.found().context("it is not there"));
     variables.extend(optional("OVMF", "OVMF", ovmf.map(|file| vec![("", file)])));
-    let step = variables.into_iter().fold(qemu_step(filter), |step, (name, value)| step.with(&name, value));
+    let step =
+        variables.into_iter().fold(qemu_step(filter, args.all_disks), |step, (name, value)| step.with(&name, value));
     let step = with_image(step, &image.elf)
         .with("FIRSTLIGHT_KERNEL", guest.kernel.image.display().to_string())
         .with("FIRSTLIGHT_CONSOLE_KERNEL", console_kernel.display().to_string())
@@ -303,11 +311,12 @@ fn kvm_step(filter: Option<&str>) -> Step {
 }
 
 /// The tests that boot the image in QEMU.
-fn qemu_step(filter: Option<&str>) -> Step {
+fn qemu_step(filter: Option<&str>, all: bool) -> Step {
     let mut step = Step::new("QEMU tests", "test --package firstlight --features qemu-tests --test *");
     step.arguments.extend(filter.map(str::to_owned));
     let at_once = std::thread::available_parallelism().map_or(1, NonZero::get).min(MOST_QEMU_TESTS_AT_ONCE);
     step.arguments.extend(["--".to_owned(), format!("--test-threads={at_once}")]);
+    step.arguments.extend(all.then(|| "--include-ignored".to_owned()));
     step
 }
 
@@ -317,7 +326,7 @@ mod tests {
 
     #[test]
     fn tests_end_with_cargo_and_cargo_ends_with_this_program() {
-        let tied = qemu_step(None).tied(Command::new("cargo"));
+        let tied = qemu_step(None, false).tied(Command::new("cargo"));
         assert_eq!(tied.get_program(), child::tied(&Command::new("cargo")).get_program());
         let runner = tied.get_envs().find(|(name, _)| *name == RUNNER.0).and_then(|(_, value)| value);
         assert!(runner.is_some_and(|runner| runner.to_string_lossy().contains("pdeathsig")));

@@ -68,7 +68,7 @@ fn run(args: &Arguments) -> anyhow::Result<()> {
     packages::ensure(&[packages::BUSYBOX, packages::KMOD])?;
     let guest = guest::prepare()?;
     let sources = Sources { programs: efi_programs::prepare()?, kernel: guest.kernel.image, initrd: guest.initrd };
-    let folder = paths::guest_folder().join("disks");
+    let folder = paths::disks_folder();
     let _lock = paths::lock(&folder)?;
     let tool = modified(&std::env::current_exe()?)?;
     for (number, disk) in chosen {

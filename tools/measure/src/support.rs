@@ -1,6 +1,6 @@
-//! `cargo xtask support`: generates the README's table of supported kernels and hosts from `tests/support.toml`.
+//! `cargo xtask support`: generates the README's tables of supported kernels, hosts and disks from `tests/support.toml`.
 //!
-//! The list names the tests that boot each kernel and host. A step of `cargo xtask test` fails if one of these tests does not
+//! The list names the tests that boot each kernel and host, and for disks the names that such tests have. A step of `cargo xtask test` fails if one of these tests does not
 //! exist, or if the README's table differs from the generated one.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +13,11 @@ use xtask::progress::{run_quietly, say};
 
 /// The list, from the repository's top folder.
 const LIST: &str = "tests/support.toml";
+/// The list of the test disks.
+const DISKS: &str = "tools/disks/disks.toml";
+/// Where each disk has a module with its tests, and the module in it with those that run on request.
+const DISK_TESTS: &str = "qemu::disks::";
+const ON_REQUEST: &str = "on_request::";
 /// The file that has the table.
 const README: &str = "README.md";
 /// The lines before the table and behind it.
@@ -43,6 +48,20 @@ struct List {
     hosts: Vec<String>,
     /// The rows.
     kernel: Vec<Row>,
+    /// The columns of the second table, each with the tests that boot a disk there.
+    disks: Vec<(String, Vec<String>)>,
+}
+
+/// The test disks, as far as the table has them.
+#[derive(Deserialize)]
+struct Disks {
+    disk: Vec<Disk>,
+}
+
+#[derive(Deserialize)]
+struct Disk {
+    name: String,
+    about: String,
 }
 
 /// A kernel, and where it boots.
@@ -72,19 +91,22 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// The README as it is, and with the table from the list.
 fn tables() -> anyhow::Result<(String, String)> {
     let read = |path| fs::read_to_string(paths::root().join(path)).with_context(|| format!("cannot read {path}"));
-    let list: List = toml::from_str(&read(LIST)?)
-        .with_context(|| format!("{LIST} does not have the form that its head describes"))?;
-    list.find_tests()?;
+    let wrong = |path| format!("{path} does not have the form that its head describes");
+    let list: List = toml::from_str(&read(LIST)?).with_context(|| wrong(LIST))?;
+    let disks: Disks = toml::from_str(&read(DISKS)?).with_context(|| wrong(DISKS))?;
+    let there = list.find_tests()?;
     let readme = read(README)?;
     let parts = readme.split_once(START).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
     let (before, behind) = parts.with_context(|| format!("{README} lacks the lines around the table: {START}{END}"))?;
-    let written = format!("{before}{START}\n{}\n{END}{behind}", list.table());
+    let tables = format!("{}\n{}", list.table(), list.table_of_disks(&disks.disk, &there)?);
+    let written = format!("{before}{START}\n{tables}\n{END}{behind}");
     Ok((readme, written))
 }
 
 impl List {
     /// Builds the test binaries, and checks that they have each test of the list and that each cell has a test.
-    fn find_tests(&self) -> anyhow::Result<()> {
+    /// Returns the tests that there are.
+    fn find_tests(&self) -> anyhow::Result<BTreeSet<String>> {
         let mut there = BTreeSet::new();
         for (binary, arguments) in BINARIES {
             let mut cargo = paths::cargo();
@@ -102,7 +124,29 @@ impl List {
                 }
             }
         }
-        Ok(())
+        Ok(there)
+    }
+
+    /// The table of disks, in Markdown, for disks with tests.
+    fn table_of_disks(&self, disks: &[Disk], there: &BTreeSet<String>) -> anyhow::Result<String> {
+        let boots = |disk: &Disk, tests: &[String]| {
+            let module = format!("{DISK_TESTS}{}::", disk.name.replace('-', "_"));
+            let mut names = tests.iter().flat_map(|test| ["", ON_REQUEST].map(|part| format!("{module}{part}{test}")));
+            names.any(|name| there.contains(&name))
+        };
+        for (column, tests) in &self.disks {
+            ensure!(disks.iter().any(|disk| boots(disk, tests)), "{LIST}: no test boots a disk at {column:?}");
+        }
+        let heads: Vec<_> = self.disks.iter().map(|(column, _)| column.as_str()).collect();
+        let mut table = format!("| disk | {} |\n|---|{}\n", heads.join(" | "), ":-:|".repeat(heads.len()));
+        for disk in disks {
+            let cells = self.disks.iter().map(|(_, tests)| if boots(disk, tests) { " ✓ |" } else { " |" });
+            let cells: String = cells.collect();
+            if cells.contains('✓') {
+                table += &format!("| {} |{cells}\n", disk.about);
+            }
+        }
+        Ok(table)
     }
 
     /// The table, in Markdown. A kind's name stands in the first of its rows.
