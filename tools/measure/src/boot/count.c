@@ -1,6 +1,7 @@
 // Counts the instructions that a guest executes, all of them and those of this firmware. A plugin of QEMU's translator (QEMU,
 // docs/devel/tcg-plugins.rst), without its header, which Debian does not package. VERSION is that of the interface, and the
-// firmware is linked at OWN_START up to OWN_END. For one CPU. A block that an exception ends early counts as a whole.
+// firmware is linked at OWN_START up to OWN_END. For one CPU. A block that an exception ends early counts as a whole, and a string
+// instruction once for each element.
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -22,8 +23,11 @@ void qemu_plugin_register_atexit_cb(qemu_plugin_id_t, at_end *, void *);
 
 __attribute__((visibility("default"))) int qemu_plugin_version = VERSION;
 
+// The runtime services, a program of their own at the end of RAM, execute fewer instructions than these before a loader starts.
+#define SERVICES 4096
+
 static uint64_t all, own;
-static bool left;
+static bool loaded;
 
 static void print(const char *what) {
     char line[100];
@@ -37,11 +41,11 @@ static void executed_own(unsigned int cpu, void *instructions) {
 }
 
 static void executed_other(unsigned int cpu, void *instructions) {
-    if (!left) {
-        left = true;
+    all += (uintptr_t)instructions;
+    if (!loaded && all - own > SERVICES) {
+        loaded = true;
         print("loader");
     }
-    all += (uintptr_t)instructions;
 }
 
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *block) {

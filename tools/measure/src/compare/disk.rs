@@ -50,7 +50,7 @@ pub struct Boots<'a> {
 struct Costs {
     /// Executed instructions, and those of this firmware among them.
     instructions: [u64; 2],
-    /// The same when the first instruction of a loader is executed. `None` with another firmware.
+    /// The same when a loader has executed a few thousand instructions. `None` if none has.
     before_loader: Option<[u64; 2]>,
     /// Accesses to devices, and those until the loader.
     accesses: u64,
