@@ -115,8 +115,7 @@ fn compile_runtime(target: &Target) -> Result<PathBuf> {
 
 /// Builds the program with the image of the EFI runtime services, and returns its path.
 fn compile(target: &Target, runtime: &Path) -> Result<PathBuf> {
-    let flags = [flags(target, "static")?, INLINE_LESS.map(str::to_owned).to_vec()].concat();
-    let mut cargo = cargo(target, "firstlight", "firmware", &flags);
+    let mut cargo = cargo(target, "firstlight", "firmware", &flags(target, "static")?);
     cargo.env("FIRSTLIGHT_RUNTIME", runtime);
     build_shown(&format!("Building the firmware for {target}"), &mut cargo)?;
     Ok(built(target, "firstlight"))
@@ -151,10 +150,6 @@ fn cargo(target: &Target, program: &str, feature: &str, flags: &[String]) -> Com
     target.apply(&mut cargo);
     cargo
 }
-
-/// The firmware inlines only what is small: with the compiler's limits, 225 and 325, it would not fit into 512 KiB. A boot with a kernel
-/// executes as many instructions.
-const INLINE_LESS: [&str; 2] = ["-Cllvm-args=-inline-threshold=50", "-Cllvm-args=-inlinehint-threshold=75"];
 
 /// The compiler flags of the image's programs. The addresses of the firmware are known at link time (linker.ld): its relocation
 /// model is `static`.

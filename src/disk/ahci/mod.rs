@@ -194,7 +194,8 @@ impl<M: BusMaster + Clock> Controller<M> for Ahci {
         if self.is_lost {
             return Err(Error::Timeout);
         }
-        for mut device in core::mem::take(&mut self.devices) {
+        let mut devices = core::mem::take(&mut self.devices);
+        while let Some(mut device) = devices.pop_at(0) {
             let number = device.number;
             match device.media(machine, self.aside) {
                 Ok(Some(media)) => {

@@ -277,7 +277,8 @@ impl<M: BusMaster + Clock> Controller<M> for Nvme {
         if self.is_lost {
             return Err(Error::Timeout);
         }
-        for number in self.namespaces(machine)? {
+        let numbers = self.namespaces(machine)?;
+        for &number in &numbers {
             if let Some(unit) = self.namespace(machine, number)? {
                 found(unit);
             }

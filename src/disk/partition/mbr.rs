@@ -70,7 +70,7 @@ impl Record {
 
     /// The entries that describe partitions, each with its number.
     fn partitions(&self) -> impl Iterator<Item = (u32, &Entry)> {
-        (1..).zip(&self.entries).filter(|(_, entry)| entry.is_used() && entry.kind != PROTECTIVE)
+        (1..u32::MAX).zip(&self.entries).filter(|(_, entry)| entry.is_used() && entry.kind != PROTECTIVE)
     }
 }
 

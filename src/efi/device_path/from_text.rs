@@ -225,13 +225,14 @@ impl<'a> Data<'a> {
     fn nvme(&mut self) -> Option<Ids> {
         self.put_number(4)?;
         let mut eui64 = [0; 8];
-        let mut digits = self.next()?.split('-');
+        let mut rest = Some(self.next()?);
         for byte in eui64.iter_mut().rev() {
-            let pair = digits.next().filter(|pair| pair.len() == 2)?;
+            let (pair, after) = rest?.split_at_checked(2)?;
             *byte = u8::try_from(hex_number(pair)?).ok()?;
+            rest = if after.is_empty() { None } else { Some(after.strip_prefix('-')?) };
         }
         self.put(&eui64)?;
-        digits.next().is_none().then_some((MESSAGING, MESSAGING_NVME))
+        rest.is_none().then_some((MESSAGING, MESSAGING_NVME))
     }
 
     /// `HD(number,type,signature,start,length)`. In the node, the signature and two bytes about it are behind the place.

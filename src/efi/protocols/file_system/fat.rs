@@ -112,7 +112,7 @@ impl FatVolume {
     /// Those of [`status_of`].
     pub(super) fn file_system_info(&self, blocks: &mut dyn Blocks) -> Result<Info, Status> {
         let label = self.fat.label(blocks).map_err(status_of)?;
-        Ok(info::file_system(self.fat.len(), self.fat.cluster_len(), label.into_iter()))
+        Ok(info::file_system(self.fat.len(), self.fat.cluster_len(), label.iter().copied()))
     }
 
     /// `EFI_FILE_SYSTEM_VOLUME_LABEL`.
@@ -121,7 +121,7 @@ impl FatVolume {
     /// Those of [`status_of`].
     pub(super) fn label(&self, blocks: &mut dyn Blocks) -> Result<Info, Status> {
         let label: Label = self.fat.label(blocks).map_err(status_of)?;
-        Ok(info::label(label.into_iter()))
+        Ok(info::label(label.iter().copied()))
     }
 
     /// The structure of a directory's next entry, and the position behind it; none at its end.
