@@ -11,8 +11,11 @@ use anyhow::{Context, bail, ensure};
 use crate::qemu;
 
 /// The first bytes of the formats other than raw, with QEMU's names for them (QEMU, `block/*.c`).
-const FORMATS: [(&[u8], &str); 4] =
-    [(b"QFI\xfb", "qcow2"), (b"KDMV", "vmdk"), (b"vhdxfile", "vhdx"), (b"conectix", "vpc")];
+const FORMATS: [(&[u8], &str); 5] =
+    [(b"QFI\xfb", "qcow2"), (b"KDMV", "vmdk"), (b"vhdxfile", "vhdx"), (b"conectix", "vpc"), (b"<<< ", "vdi")];
+
+/// The length of a disk's block, in bytes. No image of a disk is shorter, in whatever format.
+const BLOCK: u64 = 512;
 
 /// The end of the name of a CD's image.
 const CD: &str = "iso";
@@ -52,7 +55,8 @@ impl Disk {
         let file = File::open(path)?;
         ensure!(file.metadata()?.is_file(), "not a regular file");
         let mut first = [0; 8];
-        file.read_exact_at(&mut first, 0).context("it has no block of a disk")?;
+        ensure!(file.metadata()?.len() >= BLOCK, "it has {} bytes, less than a disk's block", file.metadata()?.len());
+        file.read_exact_at(&mut first, 0).context("cannot read it")?;
         let format = FORMATS.into_iter().find(|(magic, _)| first.starts_with(magic)).map_or("raw", |(_, name)| name);
         if !["raw", "qcow2"].contains(&format) {
             bail!("a {format} image; make a raw one of it: qemu-img convert -O raw {} disk.img", path.display());
@@ -87,7 +91,8 @@ impl Disk {
         self.file.file_name().unwrap_or_default().display().to_string()
     }
 
-    /// QEMU's options for the disk on a machine, in the form of `-machine`. It is the first in the boot order.
+    /// QEMU's options for the disk on a machine, in the form of `-machine`. It is the first in the boot order that can be: a kernel of
+    /// `-kernel` has index 0.
     pub fn arguments(&self, machine: &str) -> Vec<OsString> {
         let is_microvm = qemu::machine_type(machine) == "microvm";
         let bus = if is_microvm { "device" } else { "pci" };
@@ -112,7 +117,7 @@ impl Disk {
         drive.push(option_value(self.file.as_os_str()));
         let mut arguments = vec!["-drive".into(), drive];
         arguments.extend(controller.into_iter().flat_map(|device| ["-device".into(), device.into()]));
-        arguments.extend(["-device".into(), format!("{disk},drive=disk,bootindex=0").into()]);
+        arguments.extend(["-device".into(), format!("{disk},drive=disk,bootindex=1").into()]);
         arguments
     }
 }
@@ -142,7 +147,7 @@ mod tests {
         let of = |name, bus, machine| options(name, &[0; 512], bus, machine).unwrap();
         assert_eq!(
             of("a,b.img", None, "q35"),
-            "-drive if=none,id=disk,format=raw,file=/folder/a,,b.img -device virtio-blk-pci,drive=disk,bootindex=0"
+            "-drive if=none,id=disk,format=raw,file=/folder/a,,b.img -device virtio-blk-pci,drive=disk,bootindex=1"
         );
         assert!(of("a.img", None, "microvm,acpi=off").contains("virtio-blk-device"));
         assert!(of("a.ISO", None, "q35").contains("ide-cd,bus=ide.0") && of("a.iso", None, "q35").contains("readonly"));
@@ -153,10 +158,13 @@ mod tests {
 
     #[test]
     fn the_format_is_known_by_the_first_bytes() {
-        let of = |bytes: &[u8]| options("disk", bytes, None, "q35").map_err(|error| error.to_string());
+        let of = |magic: &[u8]| {
+            options("disk", &[magic, &[0; 512]].concat(), None, "q35").map_err(|error| error.to_string())
+        };
         assert!(of(b"QFI\xfb\0\0\0\x03").unwrap().contains("format=qcow2"));
         assert!(of(b"KDMV\x01\0\0\0").unwrap_err().contains("qemu-img convert"));
-        assert!(of(b"").is_err());
+        assert!(of(b"<<< QEMU").unwrap_err().contains("vdi"));
+        assert!(options("disk", b"", None, "q35").unwrap_err().to_string().contains("0 bytes"));
         assert!(Disk::of_file(Path::new("/"), None, "q35").is_err());
         assert!(Disk::of_file(Path::new("/no/such/file"), None, "q35").is_err());
     }

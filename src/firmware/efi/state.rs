@@ -62,6 +62,8 @@ impl fmt::Debug for Running {
 
 /// Units of [`Time`] in a second.
 const TIME_SECOND: u64 = 10_000_000;
+/// How often ten milliseconds are measured at most.
+const MOST_MEASUREMENTS: u32 = 5;
 
 impl Running {
     /// Ticks per second: as the CPU says, or as a PC's timer shows.
@@ -69,13 +71,26 @@ impl Running {
         if let Some(rate) = self.rate {
             return rate;
         }
-        let rate = self.machine.rate().unwrap_or_else(|| {
-            let start = self.machine.ticks();
-            timer::wait(&mut self.machine, 10);
-            self.machine.ticks().wrapping_sub(start).saturating_mul(100)
-        });
+        let rate = self.machine.rate().unwrap_or_else(|| self.ticks_in_10_ms().saturating_mul(100));
         self.rate = Some(rate.max(1));
         rate.max(1)
+    }
+
+    /// The ticks in ten milliseconds of a PC's timer. A host that lets the CPU wait makes some of these longer, never shorter. So it
+    /// takes the shortest, until two agree.
+    fn ticks_in_10_ms(&mut self) -> u64 {
+        let mut shortest = u64::MAX;
+        for _ in 0..MOST_MEASUREMENTS {
+            let start = self.machine.ticks();
+            timer::wait(&mut self.machine, 10);
+            let ticks = self.machine.ticks().wrapping_sub(start);
+            let agrees = ticks.abs_diff(shortest) < shortest / 16;
+            shortest = shortest.min(ticks);
+            if agrees {
+                break;
+            }
+        }
+        shortest
     }
 
     /// The time since the machine was started.
