@@ -8,7 +8,7 @@
 //! sectors of 512.
 //!
 //! The disk is not trusted. Every cluster is checked before it is used, a chain has no more clusters than there are, and a
-//! directory no more than [`MOST_DIRECTORY`] bytes.
+//! directory no more than [`MOST_DIRECTORY`] bytes. A file whose clusters are scattered is read up to a number of steps.
 //!
 //! As Linux and edk2 do, a volume without a 16-bit length of its table is FAT32, even if it has so few clusters that Microsoft's
 //! rule makes it FAT16: image builders make such small volumes.
@@ -50,6 +50,9 @@ pub enum Error {
     /// The clusters of a file lead back to themselves.
     #[error("the FAT file system is damaged: a file's clusters are a circle; check it with fsck.fat")]
     Circle,
+    /// Reading a file takes too many steps along its clusters.
+    #[error("a file's clusters are scattered over the FAT file system; copy the file anew")]
+    Scattered,
     /// A file has fewer clusters than its length needs.
     #[error("the FAT file system is damaged: a file ends before its length; check it with fsck.fat")]
     CutOff,

@@ -76,6 +76,32 @@ fn a_circle_is_found_after_few_steps() {
     assert_eq!(fat.next(&mut blocks, &directory, &mut Position::default()), Err(Error::Circle));
 }
 
+/// Its parts are read in turns, so the chain is followed from its start each time.
+#[test]
+fn a_scattered_file_is_followed_for_a_limited_number_of_steps() {
+    let mut image = FatImage::new(Format::FAT32);
+    let clusters: Vec<_> = (0..2000).map(|index| 100 + 2 * index).collect();
+    let bytes = pattern(2000 * 512);
+    image.file_in(image.root(), "A", &bytes, &clusters);
+    let (fat, mut blocks) = opened(&image);
+    let file = find(&fat, &mut blocks, "A").unwrap();
+    let mut reader = fat.reader(&file);
+    let mut reads = (0..1000).map(|_| {
+        blocks.requests.clear();
+        let mut last = [0];
+        fat.read(&mut blocks, &mut reader, 1999 * 512, &mut last)?;
+        assert_eq!(last, bytes[1999 * 512..][..1]);
+        fat.read(&mut blocks, &mut reader, 0, &mut [0])
+    });
+    let error = reads.by_ref().position(|read| read == Err(Error::Scattered));
+    assert_eq!(error, Some((chain::MOST_STEPS / 1999) as usize));
+    // It stays so, but for what can be read without a step.
+    assert_eq!(reads.next(), Some(Err(Error::Scattered)));
+    assert_eq!(fat.read(&mut blocks, &mut reader, 0, &mut [0]), Ok(()));
+    // Another one that opens it begins anew.
+    assert_eq!(contents(&fat, &mut blocks, &file), Ok(bytes));
+}
+
 #[test]
 fn a_link_to_no_cluster_is_an_error_where_it_is_followed() {
     for format in Format::ALL {
@@ -297,7 +323,7 @@ fn there_are_no_more_clusters_than_the_table_has_entries() {
 
 #[test]
 fn an_error_says_what_to_do() {
-    for error in [Error::NotFat, Error::Cluster(1), Error::Circle, Error::CutOff, Error::OutOfRange] {
+    for error in [Error::NotFat, Error::Cluster(1), Error::Circle, Error::Scattered, Error::CutOff, Error::OutOfRange] {
         assert!(!error.to_string().contains('\n'));
     }
     assert_eq!(Error::from(DiskError::Timeout).to_string(), DiskError::Timeout.to_string());

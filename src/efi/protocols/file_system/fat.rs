@@ -225,7 +225,7 @@ impl FatFile {
 pub fn status_of(error: Error) -> Status {
     match error {
         Error::Disk(error) => disk_status(error),
-        Error::Cluster(_) | Error::Circle | Error::CutOff => Status::VOLUME_CORRUPTED,
+        Error::Cluster(_) | Error::Circle | Error::Scattered | Error::CutOff => Status::VOLUME_CORRUPTED,
         Error::NotFat | Error::OutOfRange => Status::DEVICE_ERROR,
     }
 }
