@@ -3,7 +3,8 @@
 //! A [`LogicalUnit`] executes commands, by whatever carries them: virtio, or the packets of an ATAPI drive. [`identify`] and
 //! [`read`] are all that is done with it.
 //!
-//! Assumed: answers can be anything. A unit that always has something else to say first is given up after a few times.
+//! Assumed: answers can be anything. A unit that always has something else to say first is given up after a few times. One that becomes
+//! ready is waited for, but of a controller's units only until one of them did not become so ([`Patience`]).
 //!
 //! Left out: writing, and units that are neither disks nor CD drives.
 //!
@@ -99,10 +100,14 @@ impl Sense {
     /// Keys (SPC 4.5.6).
     const NOT_READY: u8 = 2;
     const UNIT_ATTENTION: u8 = 6;
-    /// Codes (SPC 4.5.6, table 43): the unit becomes ready; there is another medium; there is no medium.
-    const NOT_READY_YET: u8 = 0x04;
+    /// Codes (SPC 4.5.6, table 43): the unit is not ready; there is another medium; there is no medium.
+    const UNIT_NOT_READY: u8 = 0x04;
     const MEDIUM_CHANGED: u8 = 0x28;
     const NO_MEDIUM: u8 = 0x3a;
+    /// Qualifiers of a unit that is not ready: it does not say why; it becomes ready. All others are states that stay, such as that
+    /// of a path in standby.
+    const NO_CAUSE: u8 = 0x00;
+    const BECOMING_READY: u8 = 0x01;
 
     /// Reads it in one of its two forms: with fixed fields, or with descriptors. All zeros if it has neither.
     #[must_use]
@@ -127,6 +132,13 @@ impl Sense {
     }
 }
 
+/// Whether units that become ready are still waited for. A controller has one for all of its units, so that those that never become
+/// ready cost one wait together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Patience {
+    is_over: bool,
+}
+
 /// Something that executes SCSI commands.
 pub trait LogicalUnit<M> {
     /// Executes a command whose answer, if it has one, goes to the first bytes of `into`.
@@ -145,6 +157,7 @@ pub fn identify<M: Memory + Clock>(
     unit: &mut impl LogicalUnit<M>,
     machine: &mut M,
     scratch: PhysRange,
+    patience: &mut Patience,
 ) -> Result<Option<Media>, Error> {
     let Some(kind) = Kind::parse(ask(unit, machine, Command::INQUIRY, INQUIRY_LEN, scratch)?) else { return Ok(None) };
     let empty = Media {
@@ -153,7 +166,7 @@ pub fn identify<M: Memory + Clock>(
         is_read_only: true,
         is_removable: kind.is_removable,
     };
-    if !is_ready(unit, machine, scratch)? {
+    if !is_ready(unit, machine, scratch, patience)? {
         return Ok(Some(empty));
     }
     let [a, b, c, d, e, f, g, h, ..] = ask(unit, machine, Command::READ_CAPACITY_10, 8, scratch)?;
@@ -257,20 +270,30 @@ impl Kind {
     }
 }
 
-/// Waits until the unit is ready. False if it has no medium.
+/// Waits until the unit is ready, or asks it once if there is no patience. False if it has no medium.
 fn is_ready<M: Memory + Clock>(
     unit: &mut impl LogicalUnit<M>,
     machine: &mut M,
     scratch: PhysRange,
+    patience: &mut Patience,
 ) -> Result<bool, Error> {
     let nothing = PhysRange::empty_at(scratch.start());
-    let look = |machine: &mut M| match retried(unit, machine, Command::TEST_UNIT_READY, nothing, Change::Fine)? {
+    let mut look = |machine: &mut M| match retried(unit, machine, Command::TEST_UNIT_READY, nothing, Change::Fine)? {
         Ok(_) => Ok(Some(true)),
         Err(Sense { key: Sense::NOT_READY, code: Sense::NO_MEDIUM, .. }) => Ok(Some(false)),
-        Err(Sense { key: Sense::NOT_READY, code: Sense::NOT_READY_YET, .. }) => Ok(None),
+        Err(Sense {
+            key: Sense::NOT_READY,
+            code: Sense::UNIT_NOT_READY,
+            qualifier: Sense::NO_CAUSE | Sense::BECOMING_READY,
+        }) => Ok(None),
         Err(sense) => Err(sense.error()),
     };
-    wait::until(machine, look, |_| Ok(()))
+    if patience.is_over {
+        return look(machine)?.ok_or(Error::Timeout);
+    }
+    let result = wait::until(machine, look, |_| Ok(()));
+    patience.is_over = result == Err(Error::Timeout);
+    result
 }
 
 /// Whether the unit's medium cannot be written (SBC 6.4.1, WP). A unit that does not say can be written.

@@ -48,6 +48,8 @@ pub struct FakeUnit {
     pub blocks: u64,
     /// The length of a block.
     pub block_len: u32,
+    /// Whether it becomes ready for ever.
+    pub is_never_ready: bool,
 }
 
 /// What the device says about a request that it has executed.
@@ -528,6 +530,8 @@ impl FakeUnit {
             0x12 => [&[self.kind, if self.kind == 5 { 0x80 } else { 0 }][..], &[0; 34]].concat(),
             // NOT READY, MEDIUM NOT PRESENT.
             _ if self.blocks == 0 => return (&[0x70, 0, 2, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x3a, 0], Vec::new()),
+            // NOT READY, IN PROCESS OF BECOMING READY.
+            0x00 if self.is_never_ready => return (&[0x70, 0, 2, 0, 0, 0, 0, 10, 0, 0, 0, 0, 4, 1], Vec::new()),
             0x00 => Vec::new(),
             0x1a => vec![3, 0, 0, 0],
             0x25 => [u32::try_from(last).unwrap_or(u32::MAX).to_be_bytes(), self.block_len.to_be_bytes()].concat(),

@@ -20,7 +20,8 @@ use arrayvec::ArrayVec;
 
 use self::port::{LIST_LEN, MOST_BYTES, Place, Port, RECEIVED_LEN, SENSE_LEN, TABLE_LEN};
 use self::registers::Registers;
-use super::{Controller, Error, Media, Unit, UnitAddress, scsi};
+use super::scsi::{self, Patience};
+use super::{Controller, Error, Media, Unit, UnitAddress};
 use crate::addr::{Alignment, PhysRange};
 use crate::hal::{BusMaster, Clock, DeviceRange};
 
@@ -153,10 +154,15 @@ impl Ahci {
 
 impl Device {
     /// Its medium. `None` if it is neither a disk nor a CD drive.
-    fn media<M: BusMaster + Clock>(&mut self, machine: &mut M, aside: DeviceRange) -> Result<Option<Media>, Error> {
+    fn media<M: BusMaster + Clock>(
+        &mut self,
+        machine: &mut M,
+        aside: DeviceRange,
+        patience: &mut Patience,
+    ) -> Result<Option<Media>, Error> {
         if !self.is_disk {
             let (scratch, _) = aside.range().split_at(scsi::SCRATCH);
-            return scsi::identify(&mut self.port, machine, scratch);
+            return scsi::identify(&mut self.port, machine, scratch, patience);
         }
         let (into, _) = aside.split_at(ata::IDENTITY_LEN as u64);
         self.port.identify(machine, into)?;
@@ -194,10 +200,11 @@ impl<M: BusMaster + Clock> Controller<M> for Ahci {
         if self.is_lost {
             return Err(Error::Timeout);
         }
+        let mut patience = Patience::default();
         let mut devices = core::mem::take(&mut self.devices);
         while let Some(mut device) = devices.pop_at(0) {
             let number = device.number;
-            match device.media(machine, self.aside) {
+            match device.media(machine, self.aside, &mut patience) {
                 Ok(Some(media)) => {
                     found(Unit { address: UnitAddress::Port(number), media });
                     // There is room: it comes from there.

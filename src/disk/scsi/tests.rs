@@ -33,7 +33,7 @@ impl FakeUnit {
 
     fn identify(&mut self) -> Result<Option<Media>, Error> {
         let scratch = PhysRange::new(PhysAddr::new(ANSWERS), SCRATCH).unwrap();
-        identify(self, &mut FakeMachine::new(), scratch)
+        identify(self, &mut FakeMachine::new(), scratch, &mut Patience::default())
     }
 
     fn read(&mut self, media: &Media, first: u64, len: u64, most: u64) -> Result<(), Error> {
@@ -168,16 +168,37 @@ fn a_read_that_fails_says_why() {
 
 #[test]
 fn a_unit_that_is_not_ready_for_ever_is_given_up() {
-    struct Never;
-    impl LogicalUnit<FakeMachine> for Never {
-        fn execute(&mut self, _: &mut FakeMachine, command: Command, into: PhysRange) -> Result<Outcome, Error> {
-            Ok(if command == Command::INQUIRY { Outcome::Good(into.len()) } else { check(2, 0x04) })
-        }
-    }
     let scratch = PhysRange::new(PhysAddr::new(ANSWERS), SCRATCH).unwrap();
     let mut machine = FakeMachine::new();
     machine.ticks_per_look = 1 << 30;
-    assert_eq!(identify(&mut Never, &mut machine, scratch), Err(Error::Timeout));
+    let mut patience = Patience::default();
+    let mut commands = Vec::new();
+    for _ in 0..3 {
+        let mut unit = FakeUnit { ready: vec![check(2, 0x04); 1000], ..FakeUnit::disk(99, 512) };
+        assert_eq!(identify(&mut unit, &mut machine, scratch, &mut patience), Err(Error::Timeout));
+        commands.push(unit.commands.len());
+    }
+    // The units after it are asked once.
+    assert!(commands[0] > 10 && commands[1..] == [2, 2], "{commands:?}");
+    // One that is ready then is a disk.
+    let unit = &mut FakeUnit::disk(99, 512);
+    assert_eq!(identify(unit, &mut machine, scratch, &mut patience).unwrap().unwrap().blocks, 100);
+}
+
+/// START UNIT, manual intervention, standby, unavailable, offline.
+#[test]
+fn a_unit_that_stays_not_ready_is_not_waited_for() {
+    for qualifier in [0x02, 0x03, 0x0b, 0x0c, 0x12, 0xff] {
+        let says = Outcome::Check(Sense { key: 2, code: 0x04, qualifier });
+        let mut unit = FakeUnit { ready: vec![says; 1000], ..FakeUnit::disk(99, 512) };
+        assert_eq!(unit.identify(), Err(Error::Refused(0x02_0400 | u32::from(qualifier))));
+        assert_eq!(unit.commands.len(), 2);
+    }
+    for qualifier in [0x00, 0x01] {
+        let says = Outcome::Check(Sense { key: 2, code: 0x04, qualifier });
+        let mut unit = FakeUnit { ready: vec![says; 3], ..FakeUnit::disk(99, 512) };
+        assert_eq!(unit.identify().unwrap().unwrap().blocks, 100);
+    }
 }
 
 #[test]

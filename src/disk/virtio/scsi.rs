@@ -12,9 +12,10 @@ use super::device::Device;
 use super::place::Place;
 use super::queue::{self, Part};
 use crate::addr::PhysRange;
-use crate::disk::scsi::{self, Command, LogicalUnit, Outcome, Sense};
+use crate::disk::scsi::{self, Command, LogicalUnit, Outcome, Patience, Sense};
 use crate::disk::{Controller, Error, Unit, UnitAddress};
 use crate::hal::{BusMaster, Clock, DeviceRange};
+use crate::logging::RateLimited;
 
 /// Fields of the configuration (5.6.4): the most sectors of 512 bytes in a request (32 bits); the highest channel and target (16 bits
 /// each).
@@ -52,7 +53,7 @@ const TASK_SET_FULL: u8 = 0x28;
 /// The most requests at a time, and the room of each for request and response.
 const MOST_REQUESTS: u16 = 32;
 const PLACE_LEN: u64 = 192;
-/// The most disks and drives of a host. Others are left out.
+/// The most disks and drives of a host, with those that do not say what they are. Others are left out.
 const MOST_UNITS: u32 = 64;
 /// The highest number of a target (5.6.6.1).
 const HIGHEST_TARGET: u16 = 255;
@@ -157,31 +158,54 @@ impl ScsiHost {
         Ok(found)
     }
 
-    /// Shows the units of a target that is there, at most `left`. Returns how many are left of these.
+    /// Shows the units of a target that is there. False if there are more than the search may find.
     fn units_of<M: BusMaster + Clock>(
         &mut self,
         machine: &mut M,
         target: u8,
-        mut left: u32,
+        search: &mut Search,
         found: &mut dyn FnMut(Unit),
-    ) -> Result<u32, Error> {
+    ) -> Result<bool, Error> {
         let answers = self.answers;
         let luns = scsi::luns(&mut Lun { host: self, target, lun: 0 }, machine, answers)?;
         for &lun in &luns {
-            if left == 0 {
+            if search.left == 0 {
                 log::warn!("virtio-scsi: there are more disks than {MOST_UNITS}");
-                break;
+                return Ok(false);
             }
-            match scsi::identify(&mut Lun { host: self, target, lun }, machine, answers) {
-                Ok(Some(media)) => {
-                    found(Unit { address: UnitAddress::Scsi { target: target.into(), lun }, media });
-                    left = left.saturating_sub(1);
+            match scsi::identify(&mut Lun { host: self, target, lun }, machine, answers, &mut search.patience) {
+                Ok(Some(media)) => found(Unit { address: UnitAddress::Scsi { target: target.into(), lun }, media }),
+                Ok(None) => continue,
+                Err(error) => {
+                    search.failed.warn(format_args!("virtio-scsi: target {target}, unit {lun}: {error}"));
                 }
-                Ok(None) => {}
-                Err(error) => log::warn!("virtio-scsi: target {target}, unit {lun}: {error}"),
             }
+            search.left = search.left.saturating_sub(1);
         }
-        Ok(left)
+        Ok(true)
+    }
+
+    /// Shows the units of all targets, up to the limit of the search.
+    fn search<M: BusMaster + Clock>(
+        &mut self,
+        machine: &mut M,
+        search: &mut Search,
+        found: &mut dyn FnMut(Unit),
+    ) -> Result<(), Error> {
+        // Each question takes two descriptors.
+        let step = (self.device.queue().size() / 2).min(MOST_REQUESTS);
+        let mut next = 0;
+        while next <= self.highest_target {
+            let end = next.saturating_add(step).min(self.highest_target.saturating_add(1));
+            let there = self.find_targets(machine, next..end)?;
+            for target in (next..end).filter(|target| there & bit(target.saturating_sub(next)) != 0) {
+                if !self.units_of(machine, target as u8, search, found)? {
+                    return Ok(());
+                }
+            }
+            next = end;
+        }
+        Ok(())
     }
 
     /// Executes a command of a unit.
@@ -218,19 +242,12 @@ impl ScsiHost {
 impl<M: BusMaster + Clock> Controller<M> for ScsiHost {
     #[cold]
     fn units(&mut self, machine: &mut M, found: &mut dyn FnMut(Unit)) -> Result<(), Error> {
-        let mut left = MOST_UNITS;
-        // Each question takes two descriptors.
-        let step = (self.device.queue().size() / 2).min(MOST_REQUESTS);
-        let mut next = 0;
-        while next <= self.highest_target {
-            let end = next.saturating_add(step).min(self.highest_target.saturating_add(1));
-            let there = self.find_targets(machine, next..end)?;
-            for target in (next..end).filter(|target| there & bit(target.saturating_sub(next)) != 0) {
-                left = self.units_of(machine, target as u8, left, found)?;
-            }
-            next = end;
+        let mut search = Search { left: MOST_UNITS, patience: Patience::default(), failed: RateLimited::default() };
+        let result = self.search(machine, &mut search, found);
+        if let Some(rest) = search.failed.rest() {
+            log::warn!("virtio-scsi: {rest} more units do not say what they are");
         }
-        Ok(())
+        result
     }
 
     #[cold]
@@ -249,6 +266,15 @@ impl<M: BusMaster + Clock> Controller<M> for ScsiHost {
     fn stop(&mut self, machine: &mut M) {
         self.device.stop(machine);
     }
+}
+
+/// A search for units.
+struct Search {
+    /// How many more it may find.
+    left: u32,
+    patience: Patience,
+    /// Warnings about units that do not say what they are.
+    failed: RateLimited<4>,
 }
 
 /// A logical unit.

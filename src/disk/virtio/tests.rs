@@ -525,7 +525,7 @@ fn registers_above_4_gib_are_refused() {
 }
 
 fn unit(target: u8, lun: u16) -> FakeUnit {
-    FakeUnit { target, lun, kind: 0, blocks: 4096, block_len: 512 }
+    FakeUnit { target, lun, kind: 0, blocks: 4096, block_len: 512, is_never_ready: false }
 }
 
 #[test]
@@ -616,7 +616,28 @@ fn a_host_has_at_most_64_units() {
     let units = (0..200).map(|target| unit(target, 0)).collect();
     let mut test = Test::scsi(Interface::Pci, units, |_| {});
     let mut host = test.start_scsi().unwrap();
+    let before = test.fake.borrow().accesses;
     assert_eq!(test.units(&mut host).unwrap().len(), 64);
+    // Two accesses find 64 targets, one more finds the next ones, and the first of these is asked for its units. Then it ends.
+    assert_eq!(test.fake.borrow().accesses - before, 3 + 65 + 64 * 4);
+}
+
+#[test]
+fn units_that_never_become_ready_cost_one_wait_and_count_as_units() {
+    let never = |target| FakeUnit { is_never_ready: true, ..unit(target, 0) };
+    let looks = |count: u8| {
+        let units = (0..count).map(never).chain([unit(count, 0)]).collect();
+        let mut test = Test::scsi(Interface::Pci, units, |_| {});
+        let mut host = test.start_scsi().unwrap();
+        let before = test.fake.borrow().accesses;
+        let found = test.units(&mut host).unwrap().len();
+        (test.fake.borrow().accesses - before, found)
+    };
+    let ((one, found), (many, found_too)) = (looks(1), looks(63));
+    assert_eq!((found, found_too), (1, 1));
+    // Its units are listed, and it is asked twice.
+    assert_eq!(many - one, 62 * 3);
+    assert_eq!(looks(64).1, 0);
 }
 
 #[test]
