@@ -115,7 +115,14 @@ pub fn run(bytes: &[u8]) {
     let mut fake = if is_disk {
         FakeVirtio::disk(BASE, interface, 1 << 12)
     } else {
-        let unit = |target, lun, kind, blocks, block_len| FakeUnit { target, lun, kind, blocks, block_len, is_never_ready: false };
+        let unit = |target, lun, kind, blocks, block_len| FakeUnit {
+            target,
+            lun,
+            kind,
+            blocks,
+            block_len,
+            is_never_ready: false,
+        };
         let units = vec![unit(0, 0, 0, 4096, 512), unit(0, 300, 5, 1024, 2048), unit(33, 1, 5, 0, 2048)];
         FakeVirtio::scsi(BASE, interface, units)
     };
