@@ -128,6 +128,10 @@ struct Port {
     ended: u32,
     /// What the drive says about the last command: key and code.
     sense: (u8, u8),
+    /// Whether the data of a command is under way, which goes on when the port is stopped.
+    is_under_way: bool,
+    /// Control of the link.
+    link: u32,
 }
 
 /// The controller.
@@ -186,6 +190,12 @@ impl FakeAhci {
         self.ports.iter().any(|port| port.command & (START | RECEIVE) != 0)
     }
 
+    /// Whether the data of a command is under way to memory.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.ports.iter().any(|port| port.is_under_way)
+    }
+
     fn register(&self, offset: u64) -> u32 {
         match offset {
             0x00 => self.cap,
@@ -235,6 +245,12 @@ impl FakeAhci {
             0x10 => port.status &= !value,
             0x14 => assert_eq!(value, 0, "interrupts are on"),
             0x18 => self.command(number, value, memory),
+            0x2c => {
+                if port.link & 1 != 0 && value & 1 == 0 {
+                    port.is_under_way = false;
+                }
+                port.link = value;
+            }
             0x30 => {}
             0x38 => self.issue(number, value, memory),
             _ => panic!("register {offset:#x} of port {number} is written"),
@@ -303,7 +319,9 @@ impl FakeAhci {
         let count = self.commands.len();
         self.commands.push((number, message, packet));
         if self.defects.silent_from.is_some_and(|from| count >= from) {
-            self.ports[usize::from(number)].status |= self.defects.silent_status;
+            let port = &mut self.ports[usize::from(number)];
+            port.status |= self.defects.silent_status;
+            port.is_under_way = true;
             return;
         }
 

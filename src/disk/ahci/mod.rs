@@ -231,9 +231,10 @@ impl<M: BusMaster + Clock> Controller<M> for Ahci {
     }
 
     fn stop(&mut self, machine: &mut M) {
-        self.is_lost = true;
+        let was_lost = core::mem::replace(&mut self.is_lost, true);
         let mut stopped = self.devices.iter().map(|device| device.port.stop(machine));
-        if stopped.any(|result| result.is_err())
+        let is_stopped = stopped.all(|result| result.is_ok());
+        if (was_lost || !is_stopped)
             && let Err(error) = self.registers.reset(machine)
         {
             log::warn!("AHCI: the controller cannot be stopped: {error}");

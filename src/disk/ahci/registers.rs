@@ -22,7 +22,7 @@ const RESET: u32 = 1;
 const AHCI_ENABLE: u32 = 1 << 31;
 
 /// A port's registers: the addresses of its commands and of what its device sends, 64 bits each; interrupt status and enable;
-/// command; task file; signature; state of the link; errors; issued commands.
+/// command; task file; signature; state and control of the link; errors; issued commands.
 const CLB: u64 = 0x00;
 const FB: u64 = 0x08;
 const IS: u64 = 0x10;
@@ -31,6 +31,7 @@ const CMD: u64 = 0x18;
 const TFD: u64 = 0x20;
 const SIG: u64 = 0x24;
 const SSTS: u64 = 0x28;
+const SCTL: u64 = 0x2c;
 const SERR: u64 = 0x30;
 const CI: u64 = 0x38;
 
@@ -48,6 +49,10 @@ const ON: u32 = SPIN_UP | POWER_ON | RECEIVE | ACTIVE;
 const FATAL: u32 = 1 << 27 | 1 << 28 | 1 << 29;
 /// State of the link: a device with which the port communicates.
 const DETECTED: u32 = 3;
+/// Control of the link: it is set up anew as long as this is there, for a millisecond at least (10.4.2).
+const SET_UP_ANEW: u32 = 1;
+/// Ticks that are more than a millisecond: four at 4 GHz.
+const MILLISECONDS: u64 = 1 << 24;
 /// A register of a controller that is gone.
 const GONE: u32 = u32::MAX;
 
@@ -160,13 +165,24 @@ impl PortRegisters {
         if command == GONE {
             return Err(Error::Timeout);
         }
+        let mut is_under_way = false;
         if command & (START | EXECUTES) != 0 {
+            is_under_way = self.read(machine, CI)? != 0;
             self.write(machine, CMD, command & !START)?;
             until(machine, self.at(CMD)?, EXECUTES)?;
         }
         if command & (RECEIVE | RECEIVES) != 0 {
             self.write(machine, CMD, command & !(START | RECEIVE))?;
             until(machine, self.at(CMD)?, RECEIVES)?;
+        }
+        if is_under_way {
+            // A port that executes no more commands still writes the data of the last one. Only this ends that.
+            self.write(machine, SCTL, SET_UP_ANEW)?;
+            let start = machine.ticks();
+            while machine.ticks().wrapping_sub(start) < MILLISECONDS {
+                core::hint::spin_loop();
+            }
+            self.write(machine, SCTL, 0)?;
         }
         Ok(())
     }

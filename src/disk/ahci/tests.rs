@@ -404,6 +404,23 @@ fn a_controller_whose_port_does_not_stop_is_reset() {
 }
 
 #[test]
+fn data_that_is_under_way_when_a_command_is_given_up_does_not_come_later() {
+    let mut test = Test::new(|_| {});
+    let (mut ahci, units) = test.started();
+    test.fake.borrow_mut().defects.silent_from = Some(0);
+    let into = PhysRange::new(PhysAddr::new(BUFFER), 512).unwrap();
+    assert_eq!(ahci.read(&mut test.machine, &units[0], 0, into), Err(Error::Timeout));
+    ahci.stop(&mut test.machine);
+    assert!(!test.fake.borrow().writes());
+    // A port whose device does not say what it is.
+    let mut test = Test::new(|_| {});
+    let mut ahci = test.start().unwrap();
+    test.fake.borrow_mut().defects.silent_from = Some(0);
+    assert_eq!(test.units(&mut ahci), Ok(std::vec![]));
+    assert!(!test.fake.borrow().writes());
+}
+
+#[test]
 fn a_controller_that_is_gone_is_given_up_at_once() {
     let gone = || Some(Box::new(|_, _| u32::MAX) as Box<dyn FnMut(u64, u32) -> u32>);
     let mut test = Test::new(|fake| fake.defects.register = gone());
