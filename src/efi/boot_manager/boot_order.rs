@@ -131,8 +131,9 @@ impl BootOrder {
         match fw_cfg.read_all(machine, item, MOST_BYTES) {
             Ok(bytes) => Self::parse(&bytes),
             Err(error) => {
-                log::warn!("the host's boot order is not used: {error}");
-                Self::default()
+                // It may say that nothing else is to be tried.
+                log::warn!("no disk is tried, because the host's boot order cannot be read: {error}");
+                Self { is_strict: true, ..Self::default() }
             }
         }
     }
@@ -140,13 +141,11 @@ impl BootOrder {
     /// The order in the bytes of the file.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Self {
-        let mut order = Self::default();
         let lines = bytes.split(|&byte| byte == b'\n' || byte == 0).filter(|line| !line.is_empty());
-        for line in lines {
-            if line == HALT {
-                order.is_strict = true;
-                continue;
-            }
+        // QEMU writes it last, behind lines that there may be no room for.
+        let is_strict = lines.clone().any(|line| line == HALT);
+        let mut order = Self { is_strict, ..Self::default() };
+        for line in lines.filter(|&line| line != HALT) {
             let is_full = order.places.len() == MOST_LINES;
             if is_full || heap::push(&mut order.places, Place::parse(line)).is_err() {
                 log::warn!("the host's boot order is cut after {} lines", order.places.len());
@@ -276,6 +275,14 @@ mod tests {
     }
 
     /// Lines of QEMU 7.2 and 10.0.
+    #[test]
+    fn an_order_that_is_too_long_is_as_strict_as_it_says() {
+        let lines = vec!["/pci@i0cf8/scsi@1/disk@0,0\n"; MOST_LINES + 40].concat();
+        assert!(!BootOrder::parse(lines.as_bytes()).is_strict);
+        let order = BootOrder::parse((lines + "HALT\0").as_bytes());
+        assert_eq!((order.is_strict, order.places.len()), (true, MOST_LINES));
+    }
+
     #[test]
     fn a_line_names_a_controller_and_a_drive() {
         let scsi = |target, lun| Drive::Scsi { target, lun };
