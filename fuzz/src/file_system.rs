@@ -64,7 +64,9 @@ pub fn run(bytes: &[u8]) {
                 let name: Vec<u16> = name.as_chunks().0.iter().map(|unit| u16::from_le_bytes(*unit)).collect();
                 if let Ok(id) = files.open(&mut FakeDisks::default(), id, &name, mode) {
                     assert_eq!(mode, FileMode::READ);
-                    let info = files.info(&mut FakeDisks::default(), id, FileInfo::ID, 200).expect("information on an open file");
+                    let info = files
+                        .info(&mut FakeDisks::default(), id, FileInfo::ID, 200)
+                        .expect("information on an open file");
                     let is_kernel = info[80..].starts_with(b"k\0");
                     open.push(Open { id, kernel_at: is_kernel.then_some(0) });
                 }
@@ -87,7 +89,10 @@ pub fn run(bytes: &[u8]) {
                     Ok(info) => assert!(info.len() as u64 <= room),
                     Err(BufferError::TooSmall { needed }) => {
                         assert!(needed > room);
-                        assert_eq!(files.info(&mut FakeDisks::default(), id, kind, needed).map(|info| info.len() as u64), Ok(needed));
+                        assert_eq!(
+                            files.info(&mut FakeDisks::default(), id, kind, needed).map(|info| info.len() as u64),
+                            Ok(needed)
+                        );
                     }
                     Err(error) => assert_eq!(error.status(), Status::UNSUPPORTED),
                 }

@@ -127,22 +127,28 @@ impl List {
         Ok(there)
     }
 
-    /// The table of disks, in Markdown, for disks with tests.
+    /// The table of disks, in Markdown, for disks with tests. Those that run on request only have a mark of their own.
     fn table_of_disks(&self, disks: &[Disk], there: &BTreeSet<String>) -> anyhow::Result<String> {
-        let boots = |disk: &Disk, tests: &[String]| {
-            let module = format!("{DISK_TESTS}{}::", disk.name.replace('-', "_"));
-            let mut names = tests.iter().flat_map(|test| ["", ON_REQUEST].map(|part| format!("{module}{part}{test}")));
-            names.any(|name| there.contains(&name))
+        let boots_by = |disk: &Disk, tests: &[String], part| {
+            let module = format!("{DISK_TESTS}{}::{part}", disk.name.replace('-', "_"));
+            tests.iter().any(|test| there.contains(&format!("{module}{test}")))
+        };
+        let mark = |disk: &Disk, tests: &[String]| match ["", ON_REQUEST].map(|part| boots_by(disk, tests, part)) {
+            [true, _] => " ✓ |",
+            [false, true] => " ○ |",
+            [false, false] => " |",
         };
         for (column, tests) in &self.disks {
-            ensure!(disks.iter().any(|disk| boots(disk, tests)), "{LIST}: no test boots a disk at {column:?}");
+            ensure!(
+                disks.iter().any(|disk| mark(disk, tests).contains('✓')),
+                "{LIST}: no test boots a disk at {column:?}"
+            );
         }
         let heads: Vec<_> = self.disks.iter().map(|(column, _)| column.as_str()).collect();
         let mut table = format!("| disk | {} |\n|---|{}\n", heads.join(" | "), ":-:|".repeat(heads.len()));
         for disk in disks {
-            let cells = self.disks.iter().map(|(_, tests)| if boots(disk, tests) { " ✓ |" } else { " |" });
-            let cells: String = cells.collect();
-            if cells.contains('✓') {
+            let cells: String = self.disks.iter().map(|(_, tests)| mark(disk, tests)).collect();
+            if cells.contains(['✓', '○']) {
                 table += &format!("| {} |{cells}\n", disk.about);
             }
         }
