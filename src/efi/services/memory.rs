@@ -25,6 +25,29 @@ pub struct MapPlaces {
 }
 
 impl Services {
+    /// The `len` bytes at `at`, which an image passes, for a device.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` if a part is not in the memory map, or is registers: a device that cannot access its buffer may be of no use
+    /// afterwards.
+    pub fn device_buffer(&self, at: u64, len: u64) -> Result<PhysRange, Status> {
+        let range = bytes(at, len)?;
+        if self.is_memory(range) { Ok(range) } else { Err(Status::INVALID_PARAMETER) }
+    }
+
+    fn is_memory(&self, range: PhysRange) -> bool {
+        let mut at = range.start();
+        for region in self.memory.map().regions().filter(|region| region.kind != MemoryType::MMIO) {
+            if at >= range.end() {
+                break;
+            }
+            if region.range.contains_addr(at) {
+                at = region.range.end();
+            }
+        }
+        at >= range.end()
+    }
+
     /// `AllocatePages`. The address is read from `at`, for the types that have one, and written there.
     ///
     /// # Errors

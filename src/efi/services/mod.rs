@@ -31,7 +31,7 @@ pub use self::events::Waited;
 pub use self::images::{Ended, Image, ImageFile, Placed, Record, RecordFile, Started, Unloading, protection};
 pub use self::load::{Caller, read_file};
 pub use self::memory::MapPlaces;
-pub use self::pointers::{Pointers, bytes as buffer, rest_address};
+pub use self::pointers::{Pointers, rest_address};
 pub use self::protocols::DEVICE_PATH;
 pub use self::table::{BOOT_SERVICES, Functions};
 pub use self::utilities::{copy, fill};

@@ -8,7 +8,7 @@ use uefi_raw::Status;
 use firstlight::disk::Blocks;
 use firstlight::efi::protocols::block_io::{BlockId, BlockIo, REVISION};
 use firstlight::efi::protocols::file_system::{Source, disk_status};
-use firstlight::efi::services::{Pointers, buffer};
+use firstlight::efi::services::Pointers;
 
 use super::calls::call;
 use super::state::Running;
@@ -43,12 +43,12 @@ extern "efiapi" fn reset(this: u64, _extended: u8) -> Status {
 }
 
 extern "efiapi" fn read_blocks(this: u64, media_id: u32, first: u64, len: u64, to: u64) -> Status {
-    with_block(this, |Running { machine, disks, .. }, id, io| {
+    with_block(this, |Running { machine, services, disks, .. }, id, io| {
         let bytes = io.read(media_id, first, len, to)?;
         if bytes.len == 0 {
             return Ok(());
         }
-        let into = buffer(to, bytes.len)?;
+        let into = services.device_buffer(to, bytes.len)?;
         let mut source = disks.on(machine);
         let mut blocks = source.blocks(id).ok_or(Status::DEVICE_ERROR)?;
         blocks.load(bytes.start, into).map_err(disk_status)

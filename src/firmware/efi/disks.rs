@@ -26,9 +26,13 @@ use super::{block_io, files};
 use crate::machine::PcMachine;
 
 /// The most disks of a controller that programs see.
-const MOST_UNITS: usize = 16;
-/// So many disks read far ahead; others have [`SMALL_ROOM`]. All windows together have less than 3 MiB.
+const MOST_UNITS: usize = 64;
+/// The most partitions of a disk that programs see, so that one disk leaves handles for the others.
+const MOST_PARTITIONS: usize = 32;
+/// So many disks read far ahead; others have [`SMALL_ROOM`].
 const MOST_LARGE: usize = 2;
+/// So many disks read ahead at all. The windows of all together have less than 4 MiB.
+const MOST_AHEAD: usize = 16;
 /// What a later disk has to read ahead.
 const SMALL_ROOM: u64 = (64 << 10) + Disk::LEAST_ROOM;
 
@@ -85,10 +89,24 @@ impl Running {
         if is_lost {
             log::warn!("{candidate}: there are more disks than programs see");
         }
+        let mut count = 0_usize;
+        let mut last = Ok(());
         for unit in &units {
-            self.add_disk(index, candidate, id, *unit)?;
+            match self.add_disk(index, candidate, id, *unit) {
+                Ok(()) => count = count.saturating_add(1),
+                Err(error) => last = Err(error),
+            }
         }
-        Ok(units.len())
+        if let Err(error) = last {
+            log::warn!(
+                "{candidate}: {} disks are left out, the last because {error}",
+                units.len().saturating_sub(count)
+            );
+            if count == 0 {
+                return Err(error);
+            }
+        }
+        Ok(count)
     }
 
     /// Makes handles of a disk, its partitions and its volumes.
@@ -102,7 +120,8 @@ impl Running {
         let room = match (unit.media.blocks, self.disks.count()) {
             (0, _) => Disk::LEAST_ROOM,
             (_, count) if count < MOST_LARGE => Disk::ROOM,
-            _ => SMALL_ROOM,
+            (_, count) if count < MOST_AHEAD => SMALL_ROOM,
+            _ => Disk::LEAST_ROOM,
         };
         let disk = Disk::new(unit, reserve(&mut self.services, room)?)?;
         let id = self.disks.add_disk(controller, disk).map_err(no_room)?;
@@ -116,7 +135,10 @@ impl Running {
         }
         let place = (index, unit);
         self.add_handle(place, PathBuilder::new().nodes(&nodes), id, partitions.is_empty())?;
-        for partition in &partitions {
+        if partitions.len() > MOST_PARTITIONS {
+            log::warn!("{candidate}: only the first {MOST_PARTITIONS} partitions of a disk are used");
+        }
+        for partition in partitions.iter().take(MOST_PARTITIONS) {
             let extended = partition.extended.and_then(|extended| partitions.get(usize::from(extended)));
             let mut path = PathBuilder::new().nodes(&nodes).map_err(no_room)?;
             if let Some(extended) = extended {

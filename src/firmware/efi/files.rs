@@ -9,7 +9,7 @@ use uefi_raw::protocol::file_system::FileMode;
 use firstlight::addr::PhysAddr;
 use firstlight::boot::EfiProgram;
 use firstlight::efi::protocols::file_system::{FileId, HostFile, HostVolume, Read, VolumeId};
-use firstlight::efi::services::{Pointers, buffer};
+use firstlight::efi::services::Pointers;
 use zerocopy::IntoBytes;
 
 use super::calls::{call, checked, status_of};
@@ -154,7 +154,7 @@ extern "efiapi" fn read(this: u64, len_at: u64, to: u64) -> Status {
 
 /// Writes what was read of a file to `to`.
 fn put(running: &mut Running, id: FileId, read: &Read<'static>, to: u64) -> Result<(), Status> {
-    let Running { machine, files, disks, boot, .. } = running;
+    let Running { machine, services, files, disks, boot, .. } = running;
     match read {
         Read::Contents(pieces) => {
             let mut at = PhysAddr::new(to);
@@ -166,7 +166,7 @@ fn put(running: &mut Running, id: FileId, read: &Read<'static>, to: u64) -> Resu
         }
         &Read::OnDisk { len: 0, .. } => Ok(()),
         &Read::OnDisk { start, len } => {
-            let into = buffer(to, len)?;
+            let into = services.device_buffer(to, len)?;
             files.load(&mut disks.on(machine), id, start, into)
         }
         // At the end of a directory the buffer may be null.

@@ -88,6 +88,22 @@ fn the_map_is_asked_for_its_length_first() {
 }
 
 #[test]
+fn a_buffer_for_a_device_is_memory_of_the_map() {
+    let mut test = Test::new();
+    let at = test.put(&[0; 0x3000]);
+    // Across regions of other types.
+    let map: std::vec::Vec<_> = test.services.memory.map().regions().collect();
+    let whole = map.windows(2).find(|pair| pair[0].range.end() == pair[1].range.start()).unwrap();
+    let buffer = |at, len| test.services.device_buffer(at, len);
+    assert_eq!(buffer(at, 0x3000).map(PhysRange::len), Ok(0x3000));
+    assert!(buffer(whole[0].range.end().get() - 1, 2).is_ok());
+    let end = map.last().unwrap().range.end().get();
+    for (at, len) in [(end - 1, 2), (end, 1), (0xa000_0000, 1 << 20), (u64::MAX - 1, 1), (u64::MAX, 2)] {
+        assert_eq!(buffer(at, len), Err(Status::INVALID_PARAMETER), "{at:#x}");
+    }
+}
+
+#[test]
 fn a_pool_is_freed_by_its_address_only() {
     let mut test = Test::new();
     let at = test.put_number(0);
