@@ -18,6 +18,9 @@ use crate::random;
 /// Long enough for QEMU to do what it must not do. If it is too short, a test passes wrongly; it never fails wrongly.
 const A_WHILE: Duration = Duration::from_millis(500);
 
+/// A kernel that is none: the firmware stops before it sets up the machine.
+pub const NO_KERNEL: &str = "-fw_cfg name=opt/org.firstlight/kernel,string=no-kernel";
+
 /// Checks that the firmware prints one line with all of `parts` on both consoles, and stays stopped.
 pub fn stops(machine: &Machine, parts: &[&str]) {
     let mut qemu = machine.start();

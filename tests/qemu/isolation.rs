@@ -11,17 +11,18 @@ use tempfile::TempDir;
 
 use crate::bzimage::BzImage;
 use crate::environment;
+use crate::failure;
 use crate::gdb::{Gdb, Register};
 use crate::machine::{Accelerator, Firmware, Kind, Machine, Qemu, Transport};
 use crate::probe::Probe;
 use crate::qmp::Qmp;
 
 /// The image's linked address (`VIRTUAL_OFFSET` in `linker.ld`), and low RAM after it.
-const IMAGE: Range<u64> = 0xffff_ffff_bff9_0000..0xffff_ffff_c000_0000;
+const IMAGE: Range<u64> = 0xffff_ffff_bff6_0000..0xffff_ffff_c000_0000;
 const RAM: u64 = 0xffff_ffff_c000_0000;
 /// Where the image is in physical memory: after a reset, and after a start by the PVH entry point.
 const IN_ROM: Range<u64> = 0xfff6_0000..0x1_0000_0000;
-const IN_RAM: Range<u64> = 0xf9_0000..0x100_0000;
+const IN_RAM: Range<u64> = 0xf6_0000..0x100_0000;
 /// Code in the image: `.start` is at its end.
 const CODE: u64 = IMAGE.end - 0x100;
 /// The page under the stack, and the stack (`src/layout.rs`, `linker.ld`).
@@ -140,12 +141,10 @@ fn save_memory(qemu: &Qemu, qmp: &mut Qmp, len: u64) -> PathBuf {
     path
 }
 
-/// A firmware that has stopped with an error, because there is no kernel.
+/// A firmware that has stopped with an error, because its kernel is none. Without a kernel, it would look for disks first.
 fn stopped(machine: &Machine) -> Qemu {
-    let mut qemu = machine.start();
-    qemu.wait_for("an error", |qemu| {
-        qemu.com1().contains("firstlight: error: no kernel") && qemu.com1().ends_with('\n')
-    });
+    let mut qemu = machine.clone().with(failure::NO_KERNEL).start();
+    qemu.wait_for("an error", |qemu| qemu.com1().contains("firstlight: error: ") && qemu.com1().ends_with('\n'));
     qemu
 }
 

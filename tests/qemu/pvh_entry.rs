@@ -21,7 +21,7 @@ const COMMAND_LINE: &str = "console=ttyS0 test \"two words\"";
 const MICROVM: &str = "-machine microvm,acpi=on,pit=on,pic=on,rtc=on";
 
 /// The firmware in RAM (`LOADED_IMAGE` in `src/layout.rs`).
-const LOADED_IMAGE: std::ops::Range<u64> = 0xf9_0000..0x100_0000;
+const LOADED_IMAGE: std::ops::Range<u64> = 0xf6_0000..0x100_0000;
 
 /// Machines that start the ELF file, each by a firmware of QEMU's.
 fn machines() -> [Machine; 5] {
@@ -94,7 +94,7 @@ fn a_kernel_from_a_named_file_boots_with_the_initrd() {
 fn without_a_kernel_the_error_says_what_to_pass() {
     for machine in &machines()[..2] {
         let mut qemu = machine.start();
-        qemu.wait_for("an error", |qemu| qemu.com1().ends_with("opt/org.firstlight/kernel\r\n"));
+        qemu.wait_for("an error", |qemu| qemu.com1().ends_with("libvirt <disk>)\r\n"));
         assert!(qemu.com1().contains("firstlight: error: no kernel"), "{}", qemu.com1());
     }
 }

@@ -89,19 +89,17 @@ impl Running {
         if is_lost {
             log::warn!("{candidate}: there are more disks than programs see");
         }
-        let mut count = 0_usize;
+        let (mut count, mut failed) = (0_usize, 0_usize);
         let mut last = Ok(());
         for unit in &units {
             match self.add_disk(index, candidate, id, *unit) {
-                Ok(()) => count = count.saturating_add(1),
-                Err(error) => last = Err(error),
+                // An empty drive is no disk.
+                Ok(()) => count = count.saturating_add(usize::from(unit.media.blocks != 0)),
+                Err(error) => (failed, last) = (failed.saturating_add(1), Err(error)),
             }
         }
         if let Err(error) = last {
-            log::warn!(
-                "{candidate}: {} disks are left out, the last because {error}",
-                units.len().saturating_sub(count)
-            );
+            log::warn!("{candidate}: {failed} disks are left out, the last because {error}");
             if count == 0 {
                 return Err(error);
             }

@@ -335,7 +335,10 @@ fn a_host_without_a_kernel_gets_an_error_and_not_a_hang() {
         setup.items.clear();
         let outcome = setup.boot(LIMIT).unwrap();
         assert_eq!(outcome.end, End::Halt, "{}: {}", host.name, outcome.serial);
-        assert!(outcome.serial.starts_with("firstlight: error: no kernel"), "{}: {}", host.name, outcome.serial);
+        // crosvm has a virtio disk, which is a model without registers here.
+        let expected = if host.name == "crosvm" { "nothing boots: virtio disk at " } else { "no kernel" };
+        let line = format!("firstlight: error: {expected}");
+        assert!(outcome.serial.starts_with(&line), "{}: {}", host.name, outcome.serial);
         assert_eq!(outcome.fw_cfg.fatal, Vec::<&str>::new(), "{}", host.name);
     }
 }
