@@ -226,7 +226,7 @@ fn each_missing_item_is_reported_in_a_sentence() {
 
     let no_kernel = failure(golden::device("q35", true));
     let expected = "no kernel and no disk: give the host a kernel (QEMU -kernel, libvirt <kernel>, or the fw_cfg file \
-         opt/org.firstlight/kernel), or a disk (QEMU -drive, libvirt <disk>)";
+         opt/org.firstlight/kernel), or a virtio, NVMe or AHCI disk (QEMU -drive if=virtio, libvirt <disk>)";
     assert_eq!(no_kernel.error.to_string(), expected);
 
     let mut old = SETUP.to_vec();

@@ -8,28 +8,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use arbitrary::Arbitrary;
-use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::disk::ahci::{Ahci, MOST_PORTS};
 use firstlight::disk::{Controller, Error, Unit, UnitAddress};
 use firstlight::fakes::ahci::{AhciRegisters, FakeAhci, FakeDevice, REGISTERS_LEN};
 use firstlight::fakes::machine::FakeMachine;
 
+use crate::device::{BASE, Override, ROOM, check_stores, range, reading};
 use crate::input::Input;
-
-const BASE: u64 = 0xfe00_0000;
-const ROOM: u64 = 0x100_0000;
-const BUFFER: u64 = 0x200_0000;
-/// The most bytes that are read at a time.
-const MOST: u64 = 256 << 10;
-
-/// A register that reads as something else, from the `from`th read on: the controller's, or one of every port.
-#[derive(Arbitrary, Clone, Copy, Debug, Default)]
-struct Override {
-    register: u8,
-    from: u8,
-    mask: u32,
-    value: u32,
-}
 
 /// A changed byte of a command's data.
 #[derive(Arbitrary, Clone, Copy, Debug, Default)]
@@ -46,10 +31,6 @@ struct End {
     status: u8,
     error: u8,
     bytes: u32,
-}
-
-fn range(start: u64, len: u64) -> PhysRange {
-    PhysRange::new(PhysAddr::new(start), len).unwrap()
 }
 
 /// Capabilities, ports and devices.
@@ -77,7 +58,7 @@ fn controller(input: &mut Input<'_>) -> FakeAhci {
 /// Adds the defects, and returns whether there are any.
 fn add_defects(input: &mut Input<'_>, fake: &mut FakeAhci) -> bool {
     let counts: u16 = input.take();
-    let overrides: Vec<Override> = (0..counts & 3).map(|_| input.take()).collect();
+    let overrides: Vec<Override<u8>> = (0..counts & 3).map(|_| input.take()).collect();
     let patches: Vec<Patch> = (0..counts >> 2 & 7).map(|_| input.take()).collect();
     let ends: Vec<End> = (0..counts >> 5 & 7).map(|_| input.take()).collect();
     let mut reads = 0_u32;
@@ -85,9 +66,10 @@ fn add_defects(input: &mut Input<'_>, fake: &mut FakeAhci) -> bool {
         fake.defects.register = Some(Box::new(move |offset, mut value| {
             reads += 1;
             let offset = if offset < 0x100 { offset } else { 0x80 | offset & 0x7f };
-            for &Override { register, from, mask, value: other } in &overrides {
-                if u64::from(register & 0xfc) == offset && reads >= from.into() {
-                    value = value & !mask | other & mask;
+            // The controller's, or one of every port.
+            for other in &overrides {
+                if u64::from(other.register & 0xfc) == offset {
+                    value = other.apply(reads, value.into()) as u32;
                 }
             }
             value
@@ -163,12 +145,7 @@ pub fn run(bytes: &[u8]) {
         ahci.stop(&mut machine);
     }
     assert!(lies || !fake.borrow().is_running(), "a port runs");
-    // The fake machine's descriptor is in the firmware's own memory.
-    let known = [range(ROOM, Ahci::ROOM), range(BUFFER, MOST + 4096), firstlight::layout::FIRMWARE_RAM];
-    for store in machine.memory.stores() {
-        let inside = |range: PhysRange| range.start().get() <= store.start && store.end <= range.end().get();
-        assert!(known.into_iter().any(inside), "{store:x?} is written");
-    }
+    check_stores(&machine, Ahci::ROOM);
 }
 
 /// Reads as the input says.
@@ -180,15 +157,8 @@ fn read(
     fake: &RefCell<FakeAhci>,
     has_defects: bool,
 ) -> Result<(), Error> {
-    let (first, offset, len): (u64, u16, u16) = (input.take(), input.take(), input.take());
-    let block_len = u64::from(unit.media.block_len.get());
-    let len = match len >> 14 {
-        // Not a number of blocks.
-        3 => u64::from(len & 0x3fff),
-        _ => (u64::from(len & 0x3fff) * block_len).min(MOST),
-    };
-    let first = if first >> 63 == 0 { first.checked_rem(unit.media.blocks).unwrap_or(0) } else { first };
-    let into = range(BUFFER + u64::from(offset & 0xfff), len);
+    let (first, into) = reading(input, &unit.media);
+    let (block_len, len) = (u64::from(unit.media.block_len.get()), into.len());
     fake.borrow_mut().allowed.push(into.start().get()..into.end().get());
     let result = ahci.read(machine, unit, first, into);
     fake.borrow_mut().allowed.pop();

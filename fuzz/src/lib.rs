@@ -13,6 +13,7 @@ pub mod bzimage;
 mod check;
 pub mod cmos;
 pub mod console;
+mod device;
 pub mod device_path;
 pub mod directory;
 pub mod e820;

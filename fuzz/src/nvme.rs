@@ -8,28 +8,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use arbitrary::Arbitrary;
-use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::disk::nvme::Nvme;
 use firstlight::disk::{Controller, Error, Unit, UnitAddress};
 use firstlight::fakes::machine::FakeMachine;
 use firstlight::fakes::nvme::{FakeNamespace, FakeNvme, NvmeRegisters, QEMU_CAPABILITIES, REGISTERS_LEN};
 
+use crate::device::{BASE, Override, ROOM, check_stores, range, reading};
 use crate::input::Input;
-
-const BASE: u64 = 0xfe00_0000;
-const ROOM: u64 = 0x100_0000;
-const BUFFER: u64 = 0x200_0000;
-/// The most bytes that are read at a time.
-const MOST: u64 = 256 << 10;
-
-/// A register that reads as something else, from the `from`th read on.
-#[derive(Arbitrary, Clone, Copy, Debug, Default)]
-struct Override {
-    register: u8,
-    from: u8,
-    mask: u32,
-    value: u32,
-}
 
 /// A changed byte of what is said about a namespace, the controller, or all namespaces.
 #[derive(Arbitrary, Clone, Copy, Debug, Default)]
@@ -45,10 +30,6 @@ struct Completion {
     command: u8,
     dword: u8,
     change: u32,
-}
-
-fn range(start: u64, len: u64) -> PhysRange {
-    PhysRange::new(PhysAddr::new(start), len).unwrap()
 }
 
 /// The capabilities, the longest transfer, whether there is a list, and namespaces.
@@ -81,17 +62,17 @@ fn controller(input: &mut Input<'_>) -> FakeNvme {
 /// Adds the defects, and returns whether there are any.
 fn add_defects(input: &mut Input<'_>, fake: &mut FakeNvme) -> bool {
     let counts: u16 = input.take();
-    let overrides: Vec<Override> = (0..counts & 3).map(|_| input.take()).collect();
+    let overrides: Vec<Override<u8>> = (0..counts & 3).map(|_| input.take()).collect();
     let patches: Vec<Patch> = (0..counts >> 2 & 7).map(|_| input.take()).collect();
     let completions: Vec<Completion> = (0..counts >> 5 & 7).map(|_| input.take()).collect();
     let mut reads = 0_u32;
     if !overrides.is_empty() {
         fake.defects.register = Some(Box::new(move |offset, mut value| {
             reads += 1;
-            for &Override { register, from, mask, value: other } in &overrides {
+            for other in &overrides {
                 // Not the capabilities, which the fake keeps to.
-                if u64::from(register & 0x3c) == offset && offset >= 8 && reads >= from.into() {
-                    value = value & !u64::from(mask) | u64::from(other & mask);
+                if u64::from(other.register & 0x3c) == offset && offset >= 8 {
+                    value = other.apply(reads, value);
                 }
             }
             value
@@ -162,12 +143,7 @@ pub fn run(bytes: &[u8]) {
         nvme.stop(&mut machine);
     }
     assert!(has_defects || !fake.borrow().is_on(), "the controller is on");
-    // The fake machine's descriptor is in the firmware's own memory.
-    let known = [range(ROOM, Nvme::ROOM), range(BUFFER, MOST + 4096), firstlight::layout::FIRMWARE_RAM];
-    for store in machine.memory.stores() {
-        let inside = |range: PhysRange| range.start().get() <= store.start && store.end <= range.end().get();
-        assert!(known.into_iter().any(inside), "{store:x?} is written");
-    }
+    check_stores(&machine, Nvme::ROOM);
 }
 
 /// Reads as the input says.
@@ -179,15 +155,8 @@ fn read(
     fake: &RefCell<FakeNvme>,
     has_defects: bool,
 ) -> Result<(), Error> {
-    let (first, offset, len): (u64, u16, u16) = (input.take(), input.take(), input.take());
-    let (block_len, blocks) = (u64::from(unit.media.block_len.get()), unit.media.blocks);
-    let len = match len >> 14 {
-        // Not a number of blocks.
-        3 => u64::from(len & 0x3fff),
-        _ => (u64::from(len & 0x3fff) * block_len).min(MOST),
-    };
-    let first = if first >> 63 == 0 { first % blocks } else { first };
-    let into = range(BUFFER + u64::from(offset & 0xfff), len);
+    let (first, into) = reading(input, &unit.media);
+    let (block_len, len) = (u64::from(unit.media.block_len.get()), into.len());
     fake.borrow_mut().allowed.push(into.start().get()..into.end().get());
     let result = nvme.read(machine, unit, first, into);
     fake.borrow_mut().allowed.pop();

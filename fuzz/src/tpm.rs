@@ -15,6 +15,7 @@ use firstlight::fakes::machine::{FakeMachine, FakeMemory, FakeRegisters};
 use firstlight::fw_cfg::{FwCfg, Item, Key};
 use firstlight::tpm::{self, Presence};
 
+use crate::device::Override;
 use crate::input::Input;
 
 /// The registers of locality 0.
@@ -28,15 +29,6 @@ const BUFFER_LEN: usize = 0xf00;
 enum Kind {
     Crb,
     Fifo,
-}
-
-/// A register that reads as something else, from the `from`th read on.
-#[derive(Arbitrary, Clone, Copy, Debug, Default)]
-struct Override {
-    register: u16,
-    from: u8,
-    mask: u32,
-    value: u32,
 }
 
 /// A changed byte of a response.
@@ -54,7 +46,7 @@ pub type Executed = Rc<RefCell<Vec<Vec<u8>>>>;
 #[derive(Clone, Debug)]
 pub struct Tpm {
     kind: Kind,
-    overrides: Vec<Override>,
+    overrides: Vec<Override<u16>>,
     patches: Vec<Patch>,
     /// Reads so far.
     reads: u32,
@@ -161,9 +153,9 @@ impl FakeRegisters for Registers {
         } else {
             tpm.register(at)
         };
-        for &Override { register, from, mask, value: other } in &tpm.overrides {
-            if usize::from(register & 0xfff) == at && tpm.reads >= from.into() {
-                value = value & !mask | other & mask;
+        for other in &tpm.overrides {
+            if usize::from(other.register & 0xfff) == at {
+                value = other.apply(tpm.reads, value.into()) as u32;
             }
         }
         value.into()

@@ -7,29 +7,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use arbitrary::Arbitrary;
-use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::disk::virtio::{Block, Place, ScsiHost, mmio, pci};
 use firstlight::disk::{Controller, Error};
 use firstlight::fakes::machine::FakeMachine;
 use firstlight::fakes::virtio::{FUNCTION_LEN, FakeUnit, FakeVirtio, Interface, SLOT_LEN, VirtioRegisters};
 use firstlight::pci::{Address, ConfigSpace};
 
+use crate::device::{BASE, BUFFER, Override, ROOM, check_stores, range};
 use crate::input::Input;
-
-const BASE: u64 = 0xfe00_0000;
-const ROOM: u64 = 0x100_0000;
-const BUFFER: u64 = 0x200_0000;
-/// The most bytes that are read at a time.
-const MOST: u64 = 64 << 10;
-
-/// A register that reads as something else, from the `from`th read on.
-#[derive(Arbitrary, Clone, Copy, Debug, Default)]
-struct Override {
-    register: u16,
-    from: u8,
-    mask: u32,
-    value: u32,
-}
 
 /// A changed byte of an answer.
 #[derive(Arbitrary, Clone, Copy, Debug, Default)]
@@ -83,10 +68,6 @@ impl ConfigSpace for Space {
     }
 }
 
-fn range(start: u64, len: u64) -> PhysRange {
-    PhysRange::new(PhysAddr::new(start), len).unwrap()
-}
-
 /// The device where it is.
 fn place(input: &mut Input<'_>, machine: &mut FakeMachine, fake: &RefCell<FakeVirtio>) -> Option<Place> {
     let interface = fake.borrow().interface;
@@ -132,16 +113,16 @@ pub fn run(bytes: &[u8]) {
         let len = fake.configuration.len();
         fake.configuration[usize::from(at) % len] = value;
     }
-    let overrides: Vec<Override> = (0..input.take::<u8>() & 7).map(|_| input.take()).collect();
+    let overrides: Vec<Override<u16>> = (0..input.take::<u8>() & 7).map(|_| input.take()).collect();
     let patches: Vec<Patch> = (0..input.take::<u8>() & 15).map(|_| input.take()).collect();
     let said: Vec<Said> = (0..input.take::<u8>() & 7).map(|_| input.take()).collect();
     let mut reads = 0_u32;
     // Always set, so that the fake does not check what the driver makes of other defects.
     fake.defects.register = Some(Box::new(move |offset, mut value| {
         reads += 1;
-        for &Override { register, from, mask, value: other } in &overrides {
-            if u64::from(register & 0x3fff) == offset && reads >= from.into() {
-                value = value & !u64::from(mask) | u64::from(other & mask);
+        for other in &overrides {
+            if u64::from(other.register & 0x3fff) == offset {
+                value = other.apply(reads, value);
             }
         }
         value
@@ -179,12 +160,7 @@ pub fn run(bytes: &[u8]) {
     } else if let Ok(mut host) = ScsiHost::start(&mut machine, place, room) {
         use_it(&mut input, &mut machine, &fake, &mut host);
     }
-    for store in machine.memory.stores() {
-        let inside = |range: PhysRange| range.start().get() <= store.start && store.end <= range.end().get();
-        // The fake machine's descriptor is in the firmware's own memory.
-        let is_known = inside(room) || inside(range(BUFFER, MOST)) || inside(firstlight::layout::FIRMWARE_RAM);
-        assert!(is_known, "{store:x?} is written");
-    }
+    check_stores(&machine, room.len());
 }
 
 fn use_it(

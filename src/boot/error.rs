@@ -16,7 +16,7 @@ pub enum Error {
     /// The host offers no kernel, and the machine has no disk.
     #[error(
         "no kernel and no disk: give the host a kernel (QEMU -kernel, libvirt <kernel>, or the fw_cfg file \
-         opt/org.firstlight/kernel), or a disk (QEMU -drive, libvirt <disk>)"
+         opt/org.firstlight/kernel), or a virtio, NVMe or AHCI disk (QEMU -drive if=virtio, libvirt <disk>)"
     )]
     NoKernel,
     /// The host offers no kernel besides the firmware, and none of its modules is one.

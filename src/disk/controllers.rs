@@ -264,14 +264,13 @@ impl Switch {
 }
 
 impl Started {
-    /// Stops a controller that did not answer, or breaks its specification, before anybody uses again the memory that it was given: an
-    /// answer may come at any time.
+    /// Stops a controller that did not answer, before anybody uses again the memory that it was given: an answer may come at any time.
     fn checked<M: BusMaster + Clock + Ports>(
         &mut self,
         machine: &mut M,
         result: Result<(), Error>,
     ) -> Result<(), Error> {
-        if matches!(result, Err(Error::Timeout | Error::Broken(_))) {
+        if result == Err(Error::Timeout) {
             self.stop(machine);
         }
         result

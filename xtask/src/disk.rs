@@ -50,7 +50,7 @@ impl Disk {
     /// on q35 and on virtio-scsi elsewhere.
     ///
     /// # Errors
-    /// If there is no such file, or it has another format than raw and qcow2.
+    /// If there is no such file, or it has another format than raw and qcow2; if the machine does not have the bus.
     pub fn of_file(path: &Path, bus: Option<Bus>, machine: &str) -> anyhow::Result<Self> {
         let file = File::open(path)?;
         ensure!(file.metadata()?.is_file(), "not a regular file");
@@ -67,10 +67,15 @@ impl Disk {
             "q35" => Bus::Ahci,
             _ => Bus::Scsi,
         };
+        let bus = bus.unwrap_or(usual);
+        let has_no_pci = matches!(qemu::machine_type(machine), "microvm" | "isapc");
+        if has_no_pci && (matches!(bus, Bus::Nvme | Bus::Ahci) || qemu::machine_type(machine) == "isapc") {
+            bail!("{machine} has no PCI for the disk; microvm has --bus virtio and scsi, isapc no disk that boots");
+        }
         Ok(Self {
             file: std::path::absolute(path)?,
             format,
-            bus: bus.unwrap_or(usual),
+            bus,
             is_cd,
             is_writable: !is_cd && File::options().write(true).open(path).is_ok(),
         })
@@ -165,6 +170,9 @@ mod tests {
         assert!(of(b"KDMV\x01\0\0\0").unwrap_err().contains("qemu-img convert"));
         assert!(of(b"<<< QEMU").unwrap_err().contains("vdi"));
         assert!(options("disk", b"", None, "q35").unwrap_err().to_string().contains("0 bytes"));
+        for (machine, bus) in [("microvm", Some(Bus::Nvme)), ("microvm", Some(Bus::Ahci)), ("isapc", None)] {
+            assert!(options("disk", &[0; 512], bus, machine).unwrap_err().to_string().contains("no PCI"));
+        }
         assert!(Disk::of_file(Path::new("/"), None, "q35").is_err());
         assert!(Disk::of_file(Path::new("/no/such/file"), None, "q35").is_err());
     }

@@ -150,6 +150,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         if let Some((option, _)) = option.iter().find(|(_, is_given)| *is_given) {
             bail!("{option}: goes with --kernel; the loader on the disk has its own");
         }
+        ensure!(args.efi.is_none(), "--efi: goes with a kernel; a boot from disk always has EFI");
     }
     let is_program = kernel.as_deref().map(is_efi_program).transpose()?.unwrap_or_default();
     if is_program && initrd.is_some() {

@@ -91,9 +91,17 @@ impl Device {
         &mut self.queue
     }
 
-    /// Executes what is in the queue, see [`Queue::run`].
+    /// Executes what is in the queue, see [`Queue::run`]. A device that breaks the specification may have requests under way that nobody
+    /// waits for: it is reset.
+    ///
+    /// # Errors
+    /// Those of [`Queue::run`]; [`Error::Timeout`] also if such a device cannot be reset.
     pub fn run(&mut self, machine: &mut (impl BusMaster + Clock)) -> Result<u32, Error> {
-        self.queue.run(machine, &self.place)
+        let result = self.queue.run(machine, &self.place);
+        if result.is_err() && result != Err(Error::Timeout) {
+            reset(machine, &self.place).map_err(|_| Error::Timeout)?;
+        }
+        result
     }
 
     /// Executes one request.

@@ -318,6 +318,9 @@ fn what_a_device_says_about_requests_is_checked() {
             let mut block = test.start().unwrap();
             let result = test.read(&mut block, 0, 512);
             if result.is_err() {
+                // Who waits in vain stops the device itself.
+                let is_reset = test.fake.borrow().is_reset();
+                assert_eq!(is_reset, result != Err(Error::Timeout), "requests that nobody waits for are ended");
                 assert_eq!(test.read(&mut block, 0, 512), Err(Error::Timeout), "it is dead");
             }
             result.map(|_| ())

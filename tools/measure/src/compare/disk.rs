@@ -62,8 +62,13 @@ struct Costs {
 /// Boots each disk with each firmware, and prints a table.
 ///
 /// # Errors
-/// If a disk is none, or QEMU or a compiler does not run. A firmware that does not boot is no error.
+/// If a disk is none, or QEMU or a compiler does not run. A firmware under which the text is not printed is no error.
 pub fn run(boots: &Boots<'_>) -> anyhow::Result<()> {
+    let of_file = |path: &PathBuf| {
+        let disk = Disk::of_file(path, boots.bus, boots.machine);
+        Ok(disk.with_context(|| format!("--disk {}", path.display()))?.discarding())
+    };
+    let disks: Vec<_> = boots.disks.iter().map(of_file).collect::<anyhow::Result<_>>()?;
     packages::ensure(&[packages::QEMU, packages::COMPILER])?;
     let built = if boots.firmware.iter().any(Choice::is_own) { Some(image::build()?.bin) } else { None };
     let folder = tempfile::tempdir()?;
@@ -80,9 +85,7 @@ pub fn run(boots: &Boots<'_>) -> anyhow::Result<()> {
         "to the loader",
         "reads of the disk",
     ]);
-    for path in boots.disks {
-        let of_file = || Disk::of_file(path, boots.bus, boots.machine);
-        let disk = of_file().with_context(|| format!("--disk {}", path.display()))?.discarding();
+    for disk in disks {
         for firmware in boots.firmware {
             let Ok(image) = firmware.image(boots.machine, built.as_deref()) else {
                 say(&format!("{}: missing", firmware.name()));
@@ -96,7 +99,7 @@ pub fn run(boots: &Boots<'_>) -> anyhow::Result<()> {
                 Ok(costs) => costs.words(firmware.is_own()),
                 Err(why) => {
                     say(&format!("{}: {why}", firmware.name()));
-                    vec!["does not boot".to_owned()]
+                    vec!["the text was not printed".to_owned()]
                 }
             });
             table.add_row(words);
@@ -177,7 +180,7 @@ fn boot(
     let killed = if reached { Ok(()) } else { qemu.kill() };
     killed.and_then(|()| qemu.wait()).context("cannot end QEMU")?;
     if !reached {
-        return Ok(Err(format!("did not print {:?}; its last line: {}", boots.text, last.escape_debug())));
+        return Ok(Err(format!("did not print {:?}; its last line: {}", boots.text, last.trim_end().escape_debug())));
     }
     let log = fs::File::open(&log).context("QEMU has no log")?;
     Ok(Ok(Costs::of(BufReader::new(log).split(b'\n').map_while(Result::ok), requests(&answer))?))

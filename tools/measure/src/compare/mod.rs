@@ -110,7 +110,7 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "BUS", requires = "disk")]
     bus: Option<Bus>,
 
-    /// The text on the serial console at which the boot from disk ends
+    /// The text on the serial console at which the boot from disk ends: for another disk than those of `disks`, one that it prints
     #[arg(long, value_name = "TEXT", requires = "disk", default_value = disk::TEXT)]
     until: String,
 
