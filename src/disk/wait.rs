@@ -4,7 +4,7 @@
 //! these waits are longer than all others: as long as those of operating systems.
 
 use super::Error;
-use crate::hal::{Clock, Deadline};
+use crate::hal::{Clock, Deadline, clock};
 
 /// How many deadlines one after the other a wait lasts: 32 seconds if the clock's rate is known.
 const DEADLINES: u32 = 8;
@@ -24,7 +24,7 @@ pub fn until<M: Clock, T>(
             if let Some(answer) = look(machine)? {
                 return Ok(answer);
             }
-            core::hint::spin_loop();
+            clock::pause();
         }
         is_alive(machine)?;
     }

@@ -12,6 +12,7 @@ use firstlight::efi::protocols::BufferError;
 use firstlight::efi::protocols::tcg2::ImageLoad;
 use firstlight::efi::services::{self, BOOT_SERVICES, Caller, Ended, MapPlaces, Pointers, Services, Unloading, Waited};
 use firstlight::fw_cfg;
+use firstlight::hal::clock;
 use firstlight::tpm::Action;
 
 use super::enter::{self, MOST_RUNNING};
@@ -183,7 +184,7 @@ extern "efiapi" fn wait_for_event(count: u64, events: u64, at: u64) -> Status {
         });
         notify();
         match waited {
-            Some(Ok(Waited::Pending)) => core::hint::spin_loop(),
+            Some(Ok(Waited::Pending)) => clock::pause(),
             Some(Ok(Waited::Done)) => return Status::SUCCESS,
             Some(Err(status)) => return status,
             None => return Status::DEVICE_ERROR,
@@ -434,7 +435,7 @@ extern "efiapi" fn stall(microseconds: u64) -> Status {
     let start = with(|running| running.now()).unwrap_or_default();
     let end = start.saturating_add(microseconds.saturating_mul(10));
     while with(|running| running.now()).is_some_and(|now| now < end) {
-        core::hint::spin_loop();
+        clock::pause();
     }
     notify();
     Status::SUCCESS
