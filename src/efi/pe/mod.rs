@@ -3,7 +3,8 @@
 //! [`Image::parse`] checks the headers once, and the rest needs no more checks. [`Image::contents`] says where each byte of the
 //! file goes, and [`Image::zeros`] what to clear. [`relocate`] adapts the image to its address. [`Image::protection`] says how to
 //! map its pages. [`hashed`] says what a digest of the file covers. An image in memory has its headers and the contents of its
-//! sections; the rest is zero. If sections overlap, the later one in the table wins.
+//! sections, with zeros up to the end of the page. If sections overlap, the later one in the table wins. Other pages between
+//! sections are left as they are, as by EDK II: a unified kernel image may have 50 MiB of them.
 //!
 //! Assumed: the memory for an image has [`Image::len`] bytes and begins at a page.
 //!
@@ -53,6 +54,13 @@ pub struct Contents {
     pub address: u32,
     /// The length in bytes.
     pub len: u32,
+}
+
+impl Contents {
+    /// Where it ends in the image.
+    const fn end(self) -> u32 {
+        self.address.saturating_add(self.len)
+    }
 }
 
 /// Bytes of an image, from `start` to `end` exclusive.
@@ -223,25 +231,32 @@ impl Image {
         whole.into_iter().chain(pieces)
     }
 
-    /// What to clear, by ascending address: everything except the headers and the contents of the sections. No span is empty.
-    /// Clear them after [`Self::contents`] are in place.
+    /// What to clear, by ascending address: of the pages of the headers and the sections, everything except their contents. No
+    /// span is empty. Clear them after [`Self::contents`] are in place.
     pub fn zeros(&self) -> impl Iterator<Item = Span> + '_ {
-        let end_of = |piece: Contents| piece.address.saturating_add(piece.len);
+        let parts = || self.parts().map(|(span, _)| self.to_page_end(span));
+        let pieces = || self.pieces().map(|piece| Span { start: piece.address, end: piece.end() });
         let next = move |from: u32| {
-            let covering = |at: u32| self.pieces().find(|piece| piece.address <= at && at < end_of(*piece));
             let mut start = from;
-            // This ends, because each step goes to the end of another piece.
-            while let Some(piece) = covering(start) {
-                start = end_of(piece);
+            // This ends, because each step goes to the end of another piece, or to the start of another part.
+            loop {
+                let has = |span: &Span| span.start <= start && start < span.end;
+                if let Some(piece) = pieces().find(has) {
+                    start = piece.end;
+                } else if let Some(part) = parts().find(has) {
+                    let next_piece = pieces().map(|piece| piece.start).filter(|&at| at > start).min();
+                    return Some(Span { start, end: next_piece.unwrap_or(part.end).min(part.end) });
+                } else {
+                    start = parts().map(|part| part.start).filter(|&at| at > start).min()?;
+                }
             }
-            let end = self.pieces().map(|piece| piece.address).filter(|&at| at > start).min().unwrap_or(self.len);
-            Some(Span { start, end }).filter(|gap| !gap.is_empty())
         };
         core::iter::successors(next(0), move |gap| next(gap.end))
     }
 
-    /// The permitted access to the pages of the headers and of each section, by ascending address and without a gap. `None` if
-    /// the image is not marked as compatible with NX, if a section is both writable and executable, or if sections share a page.
+    /// The permitted access to the pages of the headers, of each section and between them, by ascending address and without a gap.
+    /// `None` if the image is not marked as compatible with NX, if a section is both writable and executable, or if sections share
+    /// a page.
     #[must_use]
     pub fn protection(&self) -> Option<impl Iterator<Item = (Span, Access)> + '_> {
         let page_end = |span: Span| up_to_page(span.end);
@@ -253,12 +268,16 @@ impl Image {
             access != Access::Any && is_page && heap::count(sharing) == 1
         };
         let is_fit = self.is_nx_compatible && u64::from(self.alignment) >= Alignment::PAGE.bytes();
-        let next = |at: u32| self.parts().filter(|(span, _)| span.start >= at).min_by_key(|(span, _)| span.start);
-        let sorted = core::iter::successors(next(0), move |(span, _)| next(span.end));
-        // Each span ends where the next one begins.
-        let whole = sorted.map(move |(Span { start, end }, access)| {
-            (Span { start, end: next(end).map_or(self.len, |(next, _)| next.start) }, access)
-        });
+        let following = |at: u32| self.parts().filter(|(span, _)| span.start >= at).min_by_key(|(span, _)| span.start);
+        // A part with its last page, or what is between two.
+        let next = move |at: u32| {
+            let (span, access) = following(at).unwrap_or((Span { start: self.len, end: self.len }, Access::Data));
+            let between = Span { start: at, end: span.start };
+            let (span, access) =
+                if between.is_empty() { (self.to_page_end(span), access) } else { (between, Access::Data) };
+            (!span.is_empty()).then_some((span, access))
+        };
+        let whole = core::iter::successors(next(0), move |(span, _)| next(span.end));
         (is_fit && self.parts().all(is_alone)).then_some(whole)
     }
 
@@ -267,6 +286,11 @@ impl Image {
         let headers = (Span { start: 0, end: self.headers_len }, Access::Constants);
         let sections = self.sections.iter().map(|section| (section.span, section.access));
         core::iter::once(headers).chain(sections).filter(|(span, _)| !span.is_empty())
+    }
+
+    /// The span up to the end of its last page, within the image.
+    fn to_page_end(&self, Span { start, end }: Span) -> Span {
+        Span { start, end: u32::try_from(up_to_page(end)).unwrap_or(u32::MAX).min(self.len) }
     }
 
     /// The headers and the contents of each section.
@@ -287,7 +311,7 @@ impl Image {
 
     /// Where the last piece ends in memory.
     fn file_end(&self) -> u32 {
-        self.pieces().map(|piece| piece.address.saturating_add(piece.len)).max().unwrap_or(0)
+        self.pieces().map(Contents::end).max().unwrap_or(0)
     }
 }
 

@@ -25,7 +25,7 @@ pub fn piece(parts: &[Blob<'static>; 2], offset: u32, len: u32) -> [Blob<'static
     [in_first, in_second]
 }
 
-/// Puts the contents of `image` to `place`, and zeros between them and behind them.
+/// Puts the contents of `image` to `place`, and zeros behind them in their pages.
 ///
 /// The CPU writes the zeros. A transfer from behind an item's end writes them too, but each is an exit to the host. The gap in
 /// Debian's kernel 6.1 for clouds has 276 KiB.
