@@ -9,7 +9,7 @@ mod apt;
 #[path = "../../tests/qemu/child.rs"]
 pub mod child;
 pub mod disk;
-mod efi_app;
+pub mod efi_app;
 pub mod efi_programs;
 pub mod elf_file;
 pub mod faults;

@@ -40,6 +40,8 @@ enum Command {
     Order(Others),
     /// Compare what a guest sees under SeaBIOS and under this firmware
     Parity(Others),
+    /// Compare the calls of boot loaders, and their results, under OVMF and under this firmware
+    EfiDiff(Others),
     /// Write the README's table of supported kernels and hosts
     Support(Others),
     Faults(faults::Args),
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Budget(args) => measure("budget", &args),
         Command::Order(args) => measure("order", &args),
         Command::Parity(args) => measure("parity", &args),
+        Command::EfiDiff(args) => measure("efi-diff", &args),
         Command::Support(args) => measure("support", &args),
         Command::Faults(args) => faults::run(&args).map(success),
         Command::Fuzz(args) => fuzz::run(&args),

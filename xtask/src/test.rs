@@ -19,6 +19,9 @@ const MOST_QEMU_TESTS_AT_ONCE: usize = 8;
 /// `target.<triple>.runner`), and a program that ends them with cargo.
 const RUNNER: (&str, &str) = ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "setpriv --pdeathsig KILL --");
 
+/// The boots whose calls are compared with those under OVMF. `cargo xtask efi-diff` compares more.
+const COMPARED: &str = "c-uki257 a-sdboot257";
+
 /// The toolchain that has sanitizers.
 const NIGHTLY: &str = "nightly";
 /// The tests that run with one have a name that contains one of these: parsers, `tests/memory.rs` and `tests/heap.rs`.
@@ -28,7 +31,8 @@ const SANITIZED: [&str; 8] =
 /// Run all checks and tests
 ///
 /// The steps are format, clippy, host tests, fuzz targets, documentation, tests under AddressSanitizer, table of supported
-/// kernels, crates, image, KVM tests, faults, budget, QEMU tests and parity. Installs missing programs first. Stops at the first
+/// kernels, crates, image, KVM tests, faults, budget, QEMU tests, parity and the calls
+/// of boot loaders. Installs missing programs first. Stops at the first
 /// step that fails, and prints the command that repeats it.
 #[derive(clap::Args)]
 pub struct Args {
@@ -189,7 +193,7 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
     variables.extend(kernels.into_iter().flat_map(|(what, name, files)| optional(&what, name, files)));
     let programs = times.timed("EFI programs", || Ok(efi_programs::prepare()))?;
     variables.extend(optional("EFI programs", "EFI_PROGRAMS", programs.map(|folder| vec![("", folder)])));
-    let app = times.timed("EFI test program", || Ok(efi_app::prepare()))?;
+    let app = times.timed("EFI test program", || Ok(efi_app::prepare("efi-app")))?;
     variables.extend(optional("the EFI program of the tests", "EFI_APP", app.map(|file| vec![("", file)])));
     let disks = times.timed("disks", || Ok(Step::new("disks", "xtask disks").run()));
     let folder = disks?.map(|()| vec![("", paths::disks_folder())]);
@@ -206,6 +210,9 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
     times.timed(step.name, || step.run())?;
     if filter.is_none() {
         times.xtask("parity", "parity")?;
+        if packages::OVMF.found().is_some() {
+            times.xtask("calls", &format!("efi-diff {COMPARED}"))?;
+        }
     }
     Ok(())
 }

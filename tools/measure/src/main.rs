@@ -1,6 +1,6 @@
 //! The measurements of `cargo xtask`: what a boot costs, and what a guest sees, here and under other firmware.
 //!
-//! `xtask` starts this program for the commands `compare`, `budget`, `order`, `parity` and `support`. It is a separate workspace
+//! `xtask` starts this program for the commands `compare`, `budget`, `order`, `parity`, `efi-diff` and `support`. It is a separate workspace
 //! member because most of its crates are for these commands alone: they are compiled when a command is used for the first time.
 //! `boot` runs QEMU and counts; each command has a module; what `xtask` itself needs too is in its library.
 #![forbid(unsafe_code)]
@@ -8,6 +8,8 @@
 mod boot;
 mod budget;
 mod compare;
+mod efi_diff;
+mod intended;
 mod numbers;
 mod order;
 mod parity;
@@ -30,6 +32,7 @@ enum Command {
     Budget(budget::Args),
     Order(order::Args),
     Parity(parity::Args),
+    EfiDiff(efi_diff::Args),
     Support(support::Args),
 }
 
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Budget(args) => budget::run(&args),
         Command::Order(args) => order::run(&args),
         Command::Parity(args) => parity::run(&args),
+        Command::EfiDiff(args) => efi_diff::run(&args),
         Command::Support(args) => support::run(&args),
     };
     xtask::progress::exit_code(result.map(|()| ExitCode::SUCCESS))

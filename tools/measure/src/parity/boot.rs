@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use xtask::packages::QEMU_PROGRAM;
 use xtask::progress::{Rounds, command_line, parallel};
 
-use super::intended::Machine;
+use super::list::Machine;
 use super::transcript;
 use crate::boot::process;
 

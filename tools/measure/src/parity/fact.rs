@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// The value that stands for a missing fact.
-pub const ABSENT: &str = "absent";
+use crate::intended::{ABSENT, Difference};
 
 /// Facts: a section and a key, with a value.
 #[derive(Debug, Default)]
@@ -25,17 +24,6 @@ impl Facts {
     }
 }
 
-/// A fact that differs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    pub section: &'static str,
-    pub key: String,
-    /// The value under SeaBIOS, or [`ABSENT`].
-    pub seabios: String,
-    /// The value under this firmware, or [`ABSENT`].
-    pub firstlight: String,
-}
-
 /// The facts that differ, in order.
 pub fn differences(seabios: &Facts, firstlight: &Facts) -> Vec<Difference> {
     let mut keys: Vec<_> = seabios.0.keys().chain(firstlight.0.keys()).collect();
@@ -46,17 +34,17 @@ pub fn differences(seabios: &Facts, firstlight: &Facts) -> Vec<Difference> {
         .map(|key| Difference {
             section: key.0,
             key: key.1.clone(),
-            seabios: value(seabios, key),
+            other: value(seabios, key),
             firstlight: value(firstlight, key),
         })
-        .filter(|difference| difference.seabios != difference.firstlight)
+        .filter(|difference| difference.other != difference.firstlight)
         .collect()
 }
 
 /// Removes the differences in the parts of a thing that is missing on one side: the thing's own difference is enough. A part's key
 /// begins with the thing's key and a space.
 pub fn without_parts(differences: Vec<Difference>, section: &str) -> Vec<Difference> {
-    let absent = |difference: &&Difference| difference.seabios == ABSENT || difference.firstlight == ABSENT;
+    let absent = |difference: &&Difference| difference.other == ABSENT || difference.firstlight == ABSENT;
     let whole: Vec<_> = differences
         .iter()
         .filter(|difference| difference.section == section && !difference.key.contains(' '))

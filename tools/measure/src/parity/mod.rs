@@ -9,16 +9,15 @@ mod acpi;
 mod boot;
 mod dmi;
 mod fact;
-mod intended;
+mod list;
 mod log;
 mod pci;
 mod proc;
-mod report;
 mod resources;
 mod transcript;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
@@ -26,9 +25,10 @@ use xtask::progress::say;
 use xtask::{guest, guest_programs, image, packages, paths};
 
 use self::boot::Boot;
-use self::fact::{Difference, Facts, differences, without_parts};
-use self::intended::Intended;
+use self::fact::{Facts, differences, without_parts};
+use self::list::Intended;
 use self::transcript::Transcript;
+use crate::intended::{self, Difference};
 
 /// The list of machines and intended differences, from the repository's top folder.
 const INTENDED: &str = "tools/measure/parity.toml";
@@ -55,7 +55,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let list = Intended::load(&paths::root().join(INTENDED))?;
-    let names: Vec<_> = list.machine.iter().map(|machine| machine.name.as_str()).collect();
+    let names = list.names();
     let unknown = args.machines.iter().find(|name| !names.contains(&name.as_str()));
     ensure!(unknown.is_none(), "no machine has the name {unknown:?}; the machines are {}", names.join(", "));
     packages::ensure(&[packages::QEMU, packages::BUSYBOX, packages::KMOD, packages::IASL])?;
@@ -82,11 +82,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         differing.insert(machine.name.as_str(), differences.with_context(|| machine.name.clone())?);
     }
     let judgement = list.judge(&differing);
-    report::print(&judgement, args.intended);
+    intended::print(&judgement, "SeaBIOS", args.intended);
     let machines = if chosen.len() == 1 { "machine" } else { "machines" };
     say(&format!("Compared {} {machines} in {:.1} s.", chosen.len(), start.elapsed().as_secs_f64()));
     let (wrong, stale) = (judgement.unintended.len(), judgement.stale.len());
-    let strict = list.is_for(packages::qemu_version(Path::new(packages::QEMU_PROGRAM)), &guest.kernel.release);
+    let strict = list.is_for(&guest.kernel.release);
     if stale > 0 && !strict {
         say(&format!(
             "Unused entries of {INTENDED} are no errors here: it is for another version of QEMU or of the kernel."

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use xtask::progress::say;
 
-use super::fact::Difference;
-use super::intended::{Found, Judgement};
+use super::{Difference, Found, Judgement};
 
 /// Of a longer value, only the part around the first difference is shown.
 const SHOWN: usize = 120;
@@ -13,8 +12,8 @@ const SHOWN: usize = 120;
 /// How many characters before the first difference are shown.
 const BEFORE: usize = 24;
 
-/// Prints a judgement.
-pub fn print(judgement: &Judgement<'_>, intended: bool) {
+/// Prints a judgement of differences from the firmware `other`, those that are intended only on request.
+pub fn print(judgement: &Judgement<'_>, other: &str, intended: bool) {
     if intended {
         let mut reasons: BTreeMap<&str, Vec<Found<'_>>> = BTreeMap::new();
         for (entry, found) in &judgement.intended {
@@ -22,12 +21,12 @@ pub fn print(judgement: &Judgement<'_>, intended: bool) {
         }
         for (reason, found) in reasons {
             say(&format!("\nIntended: {}", reason.replace('\n', " ")));
-            lines(&found).iter().for_each(|line| say(line));
+            lines(&found, other).iter().for_each(|line| say(line));
         }
     }
     if !judgement.unintended.is_empty() {
         say("\nNot intended:");
-        lines(&judgement.unintended).iter().for_each(|line| say(line));
+        lines(&judgement.unintended, other).iter().for_each(|line| say(line));
     }
     if !judgement.stale.is_empty() {
         say("\nIn the list, but not found:");
@@ -44,24 +43,24 @@ pub fn print(judgement: &Judgement<'_>, intended: bool) {
 }
 
 /// The differences by section and by the machines that have them. A difference on several machines is shown once.
-fn lines(found: &[Found<'_>]) -> Vec<String> {
+fn lines(found: &[Found<'_>], peer: &str) -> Vec<String> {
     let mut machines: BTreeMap<_, Vec<&str>> = BTreeMap::new();
     for (machine, difference) in found {
-        let Difference { section, key, seabios, firstlight } = difference;
-        machines.entry((section, key, seabios, firstlight)).or_default().push(machine);
+        let Difference { section, key, other, firstlight } = difference;
+        machines.entry((section, key, other, firstlight)).or_default().push(machine);
     }
     let mut blocks: BTreeMap<_, Vec<String>> = BTreeMap::new();
-    for ((section, key, seabios, firstlight), machines) in machines {
-        let [seabios, firstlight] = shown(seabios, firstlight);
-        let heading = format!("  {section} on {}: SeaBIOS | Firstlight", machines.join(", "));
-        blocks.entry(heading).or_default().push(format!("    {key}: {seabios} | {firstlight}"));
+    for ((section, key, other, firstlight), machines) in machines {
+        let [other, firstlight] = shown(other, firstlight);
+        let heading = format!("  {section} on {}: {peer} | Firstlight", machines.join(", "));
+        blocks.entry(heading).or_default().push(format!("    {key}: {other} | {firstlight}"));
     }
     blocks.into_iter().flat_map(|(heading, lines)| std::iter::once(heading).chain(lines)).collect()
 }
 
 /// The two values, shortened in the same way.
-fn shown(seabios: &str, firstlight: &str) -> [String; 2] {
-    let values = [seabios, firstlight].map(|value| value.chars().collect::<Vec<_>>());
+fn shown(other: &str, firstlight: &str) -> [String; 2] {
+    let values = [other, firstlight].map(|value| value.chars().collect::<Vec<_>>());
     let [a, b] = &values;
     let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     let start = if a.len().max(b.len()) > SHOWN { same.saturating_sub(BEFORE) } else { 0 };
