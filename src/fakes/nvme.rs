@@ -95,6 +95,8 @@ pub struct FakeNvme {
     pub has_list: bool,
     /// The namespaces, by number.
     pub namespaces: Vec<FakeNamespace>,
+    /// Whether it lets the host say how many queues it wants.
+    pub counts_queues: bool,
     /// The memory that it may write.
     pub allowed: Vec<Range<u64>>,
     /// Defects.
@@ -108,6 +110,8 @@ pub struct FakeNvme {
     asq: u64,
     acq: u64,
     pairs: [Pair; 2],
+    /// Whether it was asked for a number of queues since it is on.
+    was_asked: bool,
 }
 
 /// The length of the registers in memory.
@@ -125,6 +129,7 @@ impl FakeNvme {
             cap: QEMU_CAPABILITIES,
             longest: 7,
             has_list: true,
+            counts_queues: true,
             namespaces: vec![namespace],
             allowed: Vec::new(),
             defects: Defects::default(),
@@ -135,6 +140,7 @@ impl FakeNvme {
             asq: 0,
             acq: 0,
             pairs: [Pair::default(); 2],
+            was_asked: false,
         }
     }
 
@@ -173,6 +179,7 @@ impl FakeNvme {
         };
         assert!(pair.command_entries > 1 && pair.completion_entries > 1);
         self.pairs = [pair, Pair::default()];
+        self.was_asked = false;
     }
 
     fn ring(&mut self, offset: u64, value: u32, memory: &mut FakeMemory) {
@@ -227,9 +234,19 @@ impl FakeNvme {
         let page = u64::from(dwords[6]) | u64::from(dwords[7]) << 32;
         assert!(page.is_multiple_of(PAGE), "the page {page:#x}");
         let entries = (dwords[10] >> 16) + 1;
-        assert!(dwords[0] & 0xff == 6 || u64::from(entries) <= (self.cap & 0xffff) + 1, "{entries} entries");
+        assert!(
+            matches!(dwords[0] & 0xff, 6 | 9) || u64::from(entries) <= (self.cap & 0xffff) + 1,
+            "{entries} entries"
+        );
         match dwords[0] & 0xff {
+            0x09 => {
+                assert_eq!((dwords[1], page, dwords[10], dwords[11]), (0, 0, 7, 0), "a pair of queues is asked for");
+                assert_eq!(self.pairs[1].completions, 0, "before there is one");
+                self.was_asked = true;
+                if self.counts_queues { 0 } else { 0x02 }
+            }
             0x05 => {
+                assert!(self.was_asked, "a queue is created that was not asked for");
                 assert_eq!((dwords[10] & 0xffff, dwords[11]), (1, 1));
                 self.pairs[1] = Pair { completions: page, completion_entries: entries, phase: true, ..Pair::default() };
                 0

@@ -1,6 +1,7 @@
 //! Commands, as the controller reads them.
 //!
-//! Sources: NVM Express Base Specification 1.4, figures 105 (the common part), 150 and 154 (queues), 244 (Identify), 362 (Read).
+//! Sources: NVM Express Base Specification 1.4, figures 105 (the common part), 150 and 154 (queues), 244 (Identify), 362 (Read),
+//! sections 5.21 (Set Features) and 5.21.1.7 (the number of queues).
 
 use crate::addr::PhysAddr;
 use crate::hal::DeviceRange;
@@ -14,7 +15,10 @@ pub(super) const ACTIVE_NAMESPACES: u32 = 2;
 const CREATE_SUBMISSION_QUEUE: u32 = 0x01;
 const CREATE_COMPLETION_QUEUE: u32 = 0x05;
 const IDENTIFY: u32 = 0x06;
+const SET_FEATURES: u32 = 0x09;
 const READ: u32 = 0x02;
+/// The feature that is the number of queues, without those for admin commands.
+const NUMBER_OF_QUEUES: u32 = 0x07;
 /// A queue in one piece of memory. Without interrupts, for the one of completions.
 const CONTIGUOUS: u32 = 1;
 
@@ -33,6 +37,12 @@ impl Command {
     /// Writes 4096 bytes of what `kind` says to `page`.
     pub(super) fn identify(kind: u32, namespace: u32, page: DeviceRange) -> Self {
         Self { operation: IDENTIFY, namespace, pages: (page.start().get(), 0), parameters: [kind, 0, 0] }
+    }
+
+    /// Asks for one queue of commands and one of completions.
+    pub(super) const fn one_pair_of_queues() -> Self {
+        // The numbers, both in one dword, are less by one.
+        Self { operation: SET_FEATURES, namespace: 0, pages: (0, 0), parameters: [NUMBER_OF_QUEUES, 0, 0] }
     }
 
     /// Creates the queue of completions with this number, in one page.

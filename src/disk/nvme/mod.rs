@@ -103,6 +103,11 @@ impl Nvme {
         self.identify(machine, command::CONTROLLER, 0)?;
         let power = machine.read_register8(self.in_data(identify::LONGEST_TRANSFER)?)?;
         self.longest = identify::longest_transfer(power);
+        // Before any queue is created (7.4.1). One that refuses has given the queues that it has: whether these are any, shows next.
+        match self.admin_command(machine, &Command::one_pair_of_queues()) {
+            Ok(()) | Err(Error::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
         let (commands, completions) = self.reads.memory();
         let (command_entries, completion_entries) = self.reads.entries();
         self.admin_command(machine, &Command::create_completion_queue(READS, completions, completion_entries))?;

@@ -161,11 +161,22 @@ fn a_read_rings_one_doorbell() {
 }
 
 #[test]
-fn a_controller_with_one_namespace_is_found_with_12_accesses_to_registers() {
+fn a_controller_with_one_namespace_is_found_with_13_accesses_to_registers() {
     let mut test = Test::new(|_| {});
     test.started();
     let accesses = test.accesses();
-    assert_eq!(accesses.len(), 12, "{accesses:x?}");
+    assert_eq!(accesses.len(), 13, "{accesses:x?}");
+}
+
+#[test]
+fn one_pair_of_queues_is_asked_for_before_it_is_created() {
+    for counts_queues in [true, false] {
+        let mut test = Test::new(|fake| fake.counts_queues = counts_queues);
+        let (mut nvme, units) = test.started();
+        let operations: Vec<_> = test.fake.borrow().commands.iter().map(|(_, dwords)| dwords[0] & 0xff).collect();
+        assert_eq!(operations[..4], [0x06, 0x09, 0x05, 0x01]);
+        test.check_read(&mut nvme, &units[0], 3, BUFFER, 4096);
+    }
 }
 
 #[test]
@@ -284,7 +295,7 @@ fn a_wrong_completion_ends_the_use_of_the_controller() {
         |dwords| dwords[2] |= 0xffff,
     ];
     for change in changes {
-        for wrong in 0..6 {
+        for wrong in 0..7 {
             let mut test = Test::new(|fake| {
                 fake.defects.completion = Some(Box::new(move |number, dwords| {
                     if number == wrong {
@@ -316,7 +327,7 @@ fn a_wrong_completion_ends_the_use_of_the_controller() {
 fn a_completion_of_the_wrong_phase_is_not_one() {
     let mut test = Test::new(|fake| {
         fake.defects.completion = Some(Box::new(|number, dwords| {
-            if number == 5 {
+            if number == 6 {
                 dwords[3] ^= 1 << 16;
             }
         }));
@@ -327,14 +338,14 @@ fn a_completion_of_the_wrong_phase_is_not_one() {
 
 #[test]
 fn a_command_that_is_not_answered_ends_the_use_of_the_controller() {
-    for silent in 0..6 {
+    for silent in 0..7 {
         let mut test = Test::new(|fake| fake.defects.silent_from = Some(silent));
         let Ok(mut nvme) = test.start() else {
-            assert!(silent < 3 && !test.fake.borrow().is_on());
+            assert!(silent < 4 && !test.fake.borrow().is_on());
             continue;
         };
         let Ok(units) = test.units(&mut nvme) else {
-            assert!(silent < 5);
+            assert!(silent < 6);
             continue;
         };
         assert_eq!(test.read(&mut nvme, &units[0], 0, BUFFER, 512), Err(Error::Timeout));
@@ -347,7 +358,7 @@ fn a_command_that_is_not_answered_ends_the_use_of_the_controller() {
 #[test]
 fn a_controller_that_fails_or_goes_during_a_read_is_given_up_after_one_deadline() {
     for status in [3, u64::MAX] {
-        let mut test = Test::new(|fake| fake.defects.silent_from = Some(5));
+        let mut test = Test::new(|fake| fake.defects.silent_from = Some(6));
         let (mut nvme, units) = test.started();
         let change = move |offset, value| if offset == 0x1c { status } else { value };
         test.fake.borrow_mut().defects.register = Some(Box::new(change));
@@ -362,7 +373,7 @@ fn a_failed_read_reports_its_status_and_the_next_one_works() {
     let mut test = Test::new(|fake| {
         fake.defects.completion = Some(Box::new(|number, dwords| {
             // An unrecovered read error, and do not retry.
-            if number == 6 {
+            if number == 7 {
                 dwords[3] |= 0x4281 << 17;
             }
         }));
