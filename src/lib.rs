@@ -75,7 +75,7 @@ use fw_cfg::FwCfg;
 use hal::Machine;
 use memory_map::{HostMap, MemoryMap};
 use pci::Devices;
-use platform::microvm::Microvm;
+use platform::microvm::{self, Microvm};
 use platform::{Board, Platform};
 use resume::{Record, WakingVector};
 use start_info::Start;
@@ -191,8 +191,11 @@ fn find_disks<M: Machine>(boot: &mut Boot<'_, M>, devices: &Devices, are_wanted:
     if !are_wanted {
         return Vec::new();
     }
-    let is_microvm = Microvm.is_identified_by_files(boot.fw_cfg);
-    controllers::find(boot.machine, devices, is_microvm)
+    if Microvm.is_identified_by_files(boot.fw_cfg) {
+        let devices = microvm::set_up_pci(boot.machine);
+        return controllers::find(boot.machine, &devices, true);
+    }
+    controllers::find(boot.machine, devices, false)
 }
 
 /// Wakes from suspend, if [`resume::is_requested`]: from a machine at reset, whose memory may be an operating system's, to one on

@@ -168,7 +168,8 @@ impl fmt::Display for Candidate {
 }
 
 /// The candidates among `devices`. If these are none, because the host has set up PCI, its functions are read. On QEMU's `microvm`,
-/// the slots are, which takes a read each; the one with the highest address comes first, because QEMU puts its first device there.
+/// the slots are before `devices`, which takes a read each; the one with the highest address comes first, because QEMU puts its first
+/// device there.
 #[cold]
 pub fn find(machine: &mut (impl Memory + Ports), devices: &Devices, is_microvm: bool) -> Vec<Candidate> {
     let mut found = List::default();
@@ -178,6 +179,7 @@ pub fn find(machine: &mut (impl Memory + Ports), devices: &Devices, is_microvm: 
             let kind = device.and_then(|(_, device)| VirtioKind::of_device(device));
             found.add(kind.map(|kind| Candidate { kind: Kind::Virtio(kind), place: Place::Slot(range) }));
         });
+        found.add_functions(devices);
     } else if devices.iter().next().is_none() {
         // Every such host has the ports.
         let access = ConfigAccess::Ports;

@@ -64,7 +64,7 @@ pub fn configure(config: &mut dyn ConfigSpace, access: ConfigAccess, host: &Host
         log::warn!("PCI: {error}; functions get no addresses");
         plan::Resources::default()
     });
-    report::shortage(&topology, &resources);
+    report::shortage(&topology, &resources, !host.low.io().is_empty());
     apply(config, &topology, &resources, host.routing);
     log::debug!(
         "PCI: {} functions on {} buses, {} BARs placed, {} not; above 4 GiB: {}",

@@ -10,9 +10,11 @@ struct Asked {
     advice: &'static str,
 }
 
+const PORTS: &str = "I/O ports";
+
 const ASKED: [Asked; 3] = [
     Asked {
-        what: "I/O ports",
+        what: PORTS,
         includes: |lost| lost.bar.kind == BarKind::Io,
         advice: "virtio devices need none without their legacy interface (QEMU: disable-legacy=on)",
     },
@@ -28,22 +30,22 @@ const ASKED: [Asked; 3] = [
     },
 ];
 
-/// Warns about everything that did not fit.
-pub(super) fn shortage(topology: &Topology, resources: &Resources) {
+/// Warns about everything that did not fit. Of a host bridge without ports, nobody expects any.
+pub(super) fn shortage(topology: &Topology, resources: &Resources, has_ports: bool) {
     let GivenUp { io, memory } = resources.given_up;
-    for (what, bridges) in [("I/O ports", io), ("memory", memory)] {
-        if bridges != 0 {
+    for (what, bridges) in [(PORTS, io), ("memory", memory)] {
+        if bridges != 0 && (has_ports || what != PORTS) {
             log::warn!("PCI: no {what} reserved for hot plug behind {bridges} bridge(s); present devices come first");
         }
     }
     if !resources.unassigned.is_empty() {
-        unassigned(topology, resources);
+        unassigned(topology, resources, has_ports);
     }
 }
 
 /// Warns about the BARs without an address.
-fn unassigned(topology: &Topology, resources: &Resources) {
-    for Asked { what, includes, advice } in ASKED {
+fn unassigned(topology: &Topology, resources: &Resources, has_ports: bool) {
+    for Asked { what, includes, advice } in ASKED.into_iter().filter(|asked| has_ports || asked.what != PORTS) {
         let mut lost = resources.unassigned.iter().filter(|lost| includes(lost));
         let Some(&Unassigned { function, bar, .. }) = lost.next() else { continue };
         let Some(function) = topology.functions().get(usize::from(function)) else { continue };

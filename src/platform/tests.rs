@@ -1,4 +1,7 @@
+use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 
 use proptest::prelude::*;
 
@@ -11,9 +14,11 @@ use crate::fakes::chipset::{FakeConfigPorts, FakePics};
 use crate::fakes::fw_cfg::FakeFwCfg;
 use crate::fakes::golden::QEMU_FILE;
 use crate::fakes::machine::{Access, FakeDevice, FakeMachine, FakeMemory};
+use crate::fakes::pci::{FakeFunction, FakePci, FakeWindow, On};
 use crate::hal::Cpuid;
 use crate::memory_map::{HostMap, MemoryMap};
-use crate::pci::{EcamWindow, LongestAccess, Pin, PortRange};
+use crate::pci::register::COMMAND_MEMORY;
+use crate::pci::{BarKind, EcamWindow, LongestAccess, Pin, PortRange};
 use crate::start_info::Start;
 
 const GIB: u64 = 1 << 30;
@@ -556,4 +561,45 @@ fn a_microvm_is_detected_without_reading_a_host_bridge() {
     let fw_cfg = FwCfg::probe(&mut other).unwrap();
     Platform::program(&mut other, &fw_cfg, &map(0, &[]));
     assert!(other.accesses.iter().any(|access| matches!(access, Access::Out(0xcf8, ..))), "another host");
+}
+
+/// With `pcie=on`, QEMU's generic host bridge is at a place of its own.
+#[test]
+fn the_functions_of_a_microvm_get_memory_and_no_ports() {
+    let disk = FakeFunction::new(0x1001_1af4, 0x01_0000).bar(0, BarKind::Io, 7);
+    let disk = disk.bar(4, BarKind::Memory64 { prefetchable: true }, 14);
+    let port = FakeFunction::port(0x000c_1b36, 4);
+    let mut pci = FakePci::default().with(On::Root(0), 0, 0, FakeFunction::new(0x0008_1b36, 0x06_0000)).with(
+        On::Root(0),
+        1,
+        0,
+        disk.clone(),
+    );
+    let port = pci.add(On::Root(0), 2, 0, port);
+    pci.add(On::Behind(port), 0, 0, FakeFunction::new(0x0010_1b36, 0x01_0802).bar(0, disk.bars()[1].1, 14));
+    let pci = Rc::new(RefCell::new(pci));
+    let mut machine = FakeMachine::new();
+    machine.registers.push(Box::new(FakeWindow { pci, start: 0xe000_0000, longest: 8 }));
+    let devices = microvm::set_up_pci(&mut machine);
+    let memory = PhysRange::new(PhysAddr::new(0xc000_0000), 512 << 20).unwrap();
+    let found: Vec<_> = devices.iter().filter(|device| !device.function.bars.is_empty()).collect();
+    let [disk, nvme] = found[..] else { panic!("two functions with BARs") };
+    for (device, register) in [(disk, 4), (nvme, 0)] {
+        assert!(device.memory(register).is_some_and(|range| memory.contains(range)), "{device:?}");
+        assert!(device.may_decode(COMMAND_MEMORY));
+    }
+    assert_eq!(disk.ports(0), None);
+    assert_eq!(machine.accesses, [], "no port is accessed");
+}
+
+#[test]
+fn a_microvm_without_pci_is_asked_once() {
+    for other in [FakePci::default(), FakePci::default().with(On::Root(0), 0, 0, FakeFunction::new(1, 0x06_0000))] {
+        let pci = Rc::new(RefCell::new(other));
+        let mut machine = FakeMachine::new();
+        machine.registers.push(Box::new(FakeWindow { pci: pci.clone(), start: 0xe000_0000, longest: 8 }));
+        assert_eq!(microvm::set_up_pci(&mut machine).iter().count(), 0);
+        // In two dwords.
+        assert_eq!(pci.borrow().accesses(), 2);
+    }
 }

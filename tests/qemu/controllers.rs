@@ -8,6 +8,7 @@ use firstlight::pci::{
     self, Apertures, ChipsetFunctions, ConfigAccess, Devices, HostBridge, LowApertures, PortConfig, PortRange,
 };
 use firstlight::platform::Board;
+use firstlight::platform::microvm;
 use firstlight::platform::pc::Pc;
 use firstlight::platform::q35::Q35;
 
@@ -125,4 +126,27 @@ fn the_disks_of_a_microvm_are_found_in_the_order_of_its_arguments() {
         ];
         assert_eq!(found, expected, "{more}");
     }
+}
+
+#[test]
+fn disks_behind_pci_of_a_microvm_are_found_after_those_in_its_slots() {
+    let disks: Vec<_> = (0..4).map(Disk::of).collect();
+    let devices = "-device virtio-blk-device,drive=d0 -device virtio-blk-pci,drive=d1,addr=1 \
+         -device nvme,serial=1,drive=d2,addr=2 -device pcie-root-port,id=root,addr=3,chassis=1 \
+         -device virtio-blk-pci,bus=root,drive=d3";
+    let mut host = start(&format!("-M microvm,pcie=on {devices}"), &disks);
+    let found = microvm::set_up_pci(&mut host);
+    let candidates = controllers::find(&mut host, &found, true);
+    let found = read_all(&mut host, &candidates, &disks);
+    let found: Vec<_> = found.iter().map(|(name, disks)| (name.as_str(), disks.as_slice())).collect();
+    let expected: [(&str, &[usize]); 4] = [
+        ("virtio disk at 0xfeb02e00", &[0]),
+        ("virtio disk at 00:01.0", &[1]),
+        ("NVMe at 00:02.0", &[2]),
+        ("virtio disk at 01:00.0", &[3]),
+    ];
+    assert_eq!(found, expected);
+    drop(host);
+    let mut host = start("-M microvm,pcie=off -device virtio-blk-device,drive=d0", &disks);
+    assert_eq!(microvm::set_up_pci(&mut host).iter().count(), 0);
 }

@@ -192,6 +192,13 @@ disks! {
         boots_from_a_cd_on_ahci boots_from_a_cd_on_scsi boots_from_virtio;
 }
 
+/// Nobody has assigned addresses to its functions, and they have no ports.
+#[test]
+fn a_disk_behind_pci_of_a_microvm_boots() {
+    let machine = microvm::machine(&["acpi", "isa-serial", "rtc", "pcie"]);
+    boot("c-uki257", (machine, "-device virtio-blk-pci,bootindex=1"));
+}
+
 /// Memtest86+ needs a display. Its text is on the serial console too.
 #[test]
 fn memtest86_starts_from_disk() {

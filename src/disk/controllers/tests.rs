@@ -68,6 +68,11 @@ fn the_candidates_are_the_controllers_of_disks_in_the_order_of_discovery() {
     pci.add(ROOT, 4, 0, virtio_disk(0x1004_1af4));
     pci.add(ROOT, 5, 0, virtio_disk(0x1048_1af4));
     pci.add(ROOT, 6, 0, nvme());
+    // Without a driver: IDE of pc, VMware's SCSI, SD cards, USB, and SATA that is no AHCI.
+    let others = [(0x7010_8086, 0x01_0180), (0x07c0_15ad, 0x01_0000), (0x7_1b36, 0x08_0501), (0xd_1b36, 0x0c_0330)];
+    for (device, (id, class)) in (7..).zip(others.into_iter().chain([(0x2920_8086, 0x01_0600)])) {
+        pci.add(ROOT, device, 0, FakeFunction::new(id, class));
+    }
     pci.add(ROOT, 0x1f, 2, FakeFunction::new(0x2922_8086, 0x01_0601));
     pci.add(ROOT, 0x1f, 0, FakeFunction::new(0x2918_8086, 0x06_0100).multifunction());
     pci.add(On::Root(0x40), 0, 0, virtio_disk(0x1042_1af4));
@@ -224,6 +229,15 @@ fn a_microvms_first_disk_is_in_its_last_slot() {
     assert_eq!(names(&found), ["virtio disk at 0xfeb02e00", "virtio disk at 0xfeb02a00"]);
     assert_eq!(*reads.borrow(), 24 + 3 * 2, "one for an empty slot");
     assert_eq!(machine.accesses, [], "no port is accessed");
+}
+
+#[test]
+fn the_functions_of_a_microvm_come_after_its_slots() {
+    let (mut machine, devices, _) = set_up(FakePci::default().with(ROOT, 1, 0, nvme()), 0);
+    let mut slots = vec![0; 24];
+    slots[23] = 2;
+    machine.registers.push(Box::new(Slots { devices: slots, reads: Rc::default() }));
+    assert_eq!(names(&find(&mut machine, &devices, true)), ["virtio disk at 0xfeb02e00", "NVMe at 00:01.0"]);
 }
 
 #[test]
