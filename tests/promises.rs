@@ -1,15 +1,18 @@
 //! Every test that a page names exists. The threat model and the page on memory protection name tests for each promise,
-//! the page on fuzzing names one for each finding, and the page on EFI one for each pitfall.
+//! the page on fuzzing names one for each finding, and the pages on EFI and on disks one for each pitfall.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pages, and what the lines before the table begin with that has tests in the last cells of its rows.
-const PAGES: [(&str, &str); 4] = [
+const PAGES: [(&str, &str); 7] = [
     ("docs/threat-model.md", "## What is promised"),
     ("docs/isolation.md", "| promise | test (`tests/qemu/`) |"),
     ("docs/fuzzing.md", "| found | test |"),
     ("docs/efi.md", "| pitfall | test |"),
+    ("docs/disks.md", "| pitfall | test |"),
+    ("docs/disks.md", "| needed | test |"),
+    ("docs/disks.md", "### What QEMU says of disks"),
 ];
 /// Where tests are; each fuzz target is a file.
 const TESTS: [&str; 5] = ["src", "tests", "xtask/src", "tools", "fuzz/tests"];

@@ -67,6 +67,33 @@ fn nvme_disks_are_read() {
 }
 
 #[test]
+fn nvme_controllers_are_read_whatever_their_limits_are() {
+    let disk = Disk::new();
+    for more in ["max_ioqpairs=1,msix_qsize=1", "mdts=2,max_ioqpairs=2", "mdts=12", "cmb_size_mb=1,use-intel-id=on"] {
+        let host = &mut disk.start(&format!("-M q35 -device nvme,drive=disk,serial=1,addr=5,{more}"));
+        let mut nvme = start(host);
+        check(host, &mut nvme, &disk, 512);
+    }
+}
+
+#[test]
+fn the_namespaces_of_a_subsystem_are_those_of_this_controller() {
+    let disks = [Disk::of(1), Disk::of(2)];
+    let drives = [disks[0].drive("first"), disks[1].drive("second")].join(" ");
+    let devices = "-device nvme-subsys,id=all,nqn=all -device nvme,id=nvme,serial=1,addr=5,subsys=all \
+         -device nvme,id=other,serial=1,addr=6,subsys=all -device nvme-ns,drive=first,nsid=2,bus=nvme,shared=off \
+         -device nvme-ns,drive=second,nsid=5,bus=other \
+         -drive if=none,id=away,driver=null-co,size=1M -device nvme-ns,drive=away,nsid=9,bus=nvme,detached=on";
+    let host = &mut Qtest::start("qemu-system-x86_64", &format!("-M q35 -m 128M {drives} {devices}"), RAM);
+    let mut nvme = start(host);
+    let [one, two] = units(host, &mut nvme)[..] else { panic!("not two units") };
+    for (unit, number, disk) in [(one, 2, &disks[0]), (two, 5, &disks[1])] {
+        assert!(matches!(unit.address, UnitAddress::Namespace { id, .. } if id == number), "{unit:?}");
+        check_unit(host, &mut nvme, &unit, disk, 512);
+    }
+}
+
+#[test]
 fn nvme_namespaces_are_units_of_their_own() {
     let disks = [Disk::of(1), Disk::of(2)];
     let drives = [disks[0].drive("first"), disks[1].drive("second")].join(" ");

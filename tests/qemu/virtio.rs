@@ -6,18 +6,19 @@ use firstlight::pci::{Address, ConfigSpace, PortConfig, register};
 
 use crate::environment;
 use crate::qtest::Qtest;
-use crate::raw_disk::{DATA, Disk, RAM, ROOM, check, range, unit, units};
+use crate::raw_disk::{DATA, Disk, RAM, ROOM, check, check_unit, range, unit, units};
 
 /// The place of the registers of PCI functions.
 const BAR: u64 = 0xe000_0000;
 
-/// Gives the function at `address` a place in memory for its 64-bit BAR 4, which has 16 KiB on QEMU, and turns it on.
+/// Gives the function at `address` a place in memory for its 64-bit BAR 4, and turns it on. The BAR has 16 KiB on QEMU, or 8 MiB if
+/// each queue has a page of its own.
 fn pci_function(host: &mut Qtest, address: Address) -> pci::Function {
     let mut config = PortConfig::new(host);
     config.write32(address, register::BAR0 + 16, BAR as u32);
     config.write32(address, register::BAR0 + 20, 0);
     config.write32(address, register::COMMAND, (register::COMMAND_MEMORY | register::COMMAND_MASTER).into());
-    let memory = |number| (number == 4).then(|| range(BAR, 0x4000));
+    let memory = |number| (number == 4).then(|| range(BAR, 8 << 20));
     pci::Function::find(&mut config, address, &memory).expect("registers")
 }
 
@@ -57,6 +58,37 @@ fn virtio_block_devices_are_read_through_registers_in_bars() {
             let mut block = Block::start(host, place, range(ROOM, Block::ROOM)).expect(&device);
             check(host, &mut block, &disk, block_len);
         }
+    }
+}
+
+#[test]
+fn virtio_block_devices_are_read_whatever_else_they_offer() {
+    let disk = Disk::new();
+    let address = Address::new(0, 5, 0).expect("an address");
+    for more in [
+        "packed=on",
+        "packed=on,event_idx=off,num-queues=4",
+        "num-queues=4,vectors=0",
+        "iommu_platform=on,disable-legacy=on,disable-modern=off",
+        "ats=on,iommu_platform=on,disable-legacy=on,disable-modern=off",
+        "event_idx=off,indirect_desc=off",
+        "discard=off,write-zeroes=off,config-wce=off,request-merging=off",
+        "physical_block_size=4096,min_io_size=4096,opt_io_size=65536",
+        "page-per-vq=on,modern-pio-notify=on",
+        "queue-size=1024,scsi=off",
+    ] {
+        let device = format!("-M q35 -device virtio-blk-pci,drive=disk,addr=5,{more}");
+        let host = &mut disk.start(&device);
+        let place = Place::Pci(pci_function(host, address));
+        let mut block = Block::start(host, place, range(ROOM, Block::ROOM)).expect(&device);
+        check(host, &mut block, &disk, 512);
+    }
+    for more in ["num-queues=4,event_idx=off,indirect_desc=off", "packed=on -global virtio-mmio.force-legacy=false"] {
+        let device = format!("-M microvm -device virtio-blk-device,drive=disk,{more}");
+        let host = &mut disk.start(&device);
+        let place = Place::Mmio(mmio_slot(host, 2));
+        let mut block = Block::start(host, place, range(ROOM, Block::ROOM)).expect(&device);
+        check(host, &mut block, &disk, 512);
     }
 }
 
@@ -134,6 +166,37 @@ fn disks_behind_virtio_scsi_are_read() {
             }
         }
     }
+}
+
+#[test]
+fn a_virtio_scsi_host_has_64_units_on_several_targets() {
+    let disk = Disk::new();
+    // QEMU's host has one channel.
+    let places = (0..61).map(|lun| (3, lun)).chain([(0, 5), (31, 16383), (255, 0)]);
+    let mut arguments = "-M q35 -device virtio-scsi-pci,addr=5,num_queues=4".to_owned();
+    for (number, (target, lun)) in places.clone().enumerate() {
+        let drive = match (target, lun) {
+            (31, _) => "disk".to_owned(),
+            _ => {
+                arguments += &format!(" -drive if=none,id=n{number},driver=null-co,size=1M");
+                format!("n{number}")
+            }
+        };
+        arguments += &format!(" -device scsi-hd,drive={drive},scsi-id={target},lun={lun}");
+    }
+    let host = &mut disk.start(&arguments);
+    let place = Place::Pci(pci_function(host, Address::new(0, 5, 0).expect("an address")));
+    let mut scsi = ScsiHost::start(host, place, range(ROOM, ScsiHost::ROOM)).expect("a host");
+    let found = units(host, &mut scsi);
+    let mut places: Vec<_> = places.map(|(target, lun)| UnitAddress::Scsi { target, lun }).collect();
+    places.sort_by_key(|address| format!("{address:?}"));
+    let mut addresses: Vec<_> = found.iter().map(|unit| unit.address).collect();
+    addresses.sort_by_key(|address| format!("{address:?}"));
+    assert_eq!(addresses, places);
+    let far = UnitAddress::Scsi { target: 31, lun: 16383 };
+    let far = found.iter().find(|unit| unit.address == far).expect("a unit");
+    check_unit(host, &mut scsi, far, &disk, 512);
+    scsi.stop(host);
 }
 
 #[test]

@@ -122,8 +122,9 @@ fn grub() -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn a_loader_that_reads_a_kernel_in_pieces_of_32_kib_makes_at_most_20_requests() {
-    for (block_len, blocks) in [(512, 131_072), (4096, 16_384)] {
+fn a_loader_that_reads_a_kernel_in_474_pieces_makes_20_requests() {
+    // With long blocks, one of what GRUB reads at the start of the disk is there already.
+    for (block_len, blocks, expected) in [(512, 131_072, 20), (4096, 16_384, 19)] {
         let mut test = Test::new(block_len, blocks);
         let reads = grub();
         assert_eq!(reads.len(), 474);
@@ -133,7 +134,7 @@ fn a_loader_that_reads_a_kernel_in_pieces_of_32_kib_makes_at_most_20_requests() 
         }
         let moved = test.controller.bytes_moved();
         let requests = test.requests();
-        assert!(requests.len() <= 20, "{requests:?}");
+        assert_eq!(requests.len(), expected, "{requests:?}");
         assert!(moved < asked + 5 * MIB, "{moved} bytes for {asked}");
     }
 }

@@ -449,6 +449,9 @@ fn a_record_whose_entries_are_no_partitions_is_none() {
     assert_eq!(kinds(&[(0xef, u32::MAX, u32::MAX)]), 0);
     assert_eq!(kinds(&[(0xef, 10, 10), (0x83, 19, 10)]), 0, "overlapping");
     assert_eq!(kinds(&[(0xef, 10, 10), (0x83, 20, 10), (0, 15, 10), (0x83, 15, 0)]), 2, "two are unused");
+    // Code or text may look like a partition in one place. In all four it does not.
+    assert_eq!(kinds(&[(0xef, 10, 10), (0x83, 20, 10_000)]), 0, "one of two is beyond the end");
+    assert_eq!(kinds(&[(0x83, 20, 10_000), (0xef, 10, 10)]), 0, "the first of two is");
     assert_eq!(kinds(&[]), 0);
     let mut disk = with_records(&[(0, &[(0xef, 1, 9)])]);
     disk.disk.store(510, &[0]);

@@ -1,15 +1,20 @@
 extern crate std;
 
+use core::cell::Cell;
+use std::rc::Rc;
 use std::string::ToString;
 use std::vec::Vec;
 
 use super::*;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::disk::controllers::{Candidate, Kind, Place, VirtioKind};
-use crate::disk::partition::{Partition, Scheme};
+use crate::disk::fat::Fat;
+use crate::disk::partition::{self, Partition, Scheme};
 use crate::disk::{BlockLen, Error, Media, Unit, UnitAddress};
 use crate::efi::device_path::text::PathText;
 use crate::efi::device_path::{DevicePath, PathBuilder};
+use crate::efi::protocols::file_system::{FatVolume, FileSystem, Volume};
+use crate::fakes::fat::{FatImage, Format};
 use crate::fakes::machine::FakeMachine;
 use uefi_raw::guid;
 
@@ -18,7 +23,7 @@ use uefi_raw::guid;
 struct FakeController {
     number: u8,
     reads: Vec<(u64, u64)>,
-    is_stopped: bool,
+    is_stopped: Rc<Cell<bool>>,
 }
 
 impl Controller<FakeMachine> for FakeController {
@@ -36,7 +41,7 @@ impl Controller<FakeMachine> for FakeController {
     }
 
     fn stop(&mut self, _: &mut FakeMachine) {
-        self.is_stopped = true;
+        self.is_stopped.set(true);
     }
 }
 
@@ -93,8 +98,10 @@ fn a_partition_and_its_disk_have_media_of_their_own() {
 fn all_controllers_are_stopped_and_no_disk_is_read_after_that() {
     let (mut disks, blocks) = disks();
     let mut machine = FakeMachine::new();
-    disks.controllers.iter().for_each(|controller| assert!(!controller.is_stopped));
+    let are_stopped: Vec<_> = disks.controllers.iter().map(|controller| controller.is_stopped.clone()).collect();
+    assert!(are_stopped.iter().all(|is_stopped| !is_stopped.get()));
     disks.stop(&mut machine);
+    assert!(are_stopped.len() == 2 && are_stopped.iter().all(|is_stopped| is_stopped.get()));
     for block in blocks {
         assert!(disks.io(block).is_none() && disks.on(&mut machine).blocks(block).is_none());
     }
@@ -134,4 +141,69 @@ fn nodes_of_partitions_say_what_their_tables_say() {
     let signature = 0x1234_5678;
     assert_eq!(node(Scheme::Mbr { number: 1, kind: 0xef, signature }), "HD(1,MBR,0x12345678,0x800,0x20000)");
     assert_eq!(node(Scheme::ElTorito { entry: 1, platform: 0xef }), "CDROM(0x1,0x800,0x20000)");
+}
+
+/// A disk with these bytes.
+struct Image {
+    unit: Unit,
+    bytes: Vec<u8>,
+    /// First block and number of blocks of each request.
+    requests: Vec<(u64, u64)>,
+}
+
+impl Controller<FakeMachine> for Image {
+    fn units(&mut self, _: &mut FakeMachine, found: &mut dyn FnMut(Unit)) -> Result<(), Error> {
+        found(self.unit);
+        Ok(())
+    }
+
+    fn read(&mut self, machine: &mut FakeMachine, _: &Unit, first: u64, into: PhysRange) -> Result<(), Error> {
+        self.requests.push((first, into.len() / 512));
+        let start = first as usize * 512;
+        machine.memory.store(into.start().get(), &self.bytes[start..start + into.len() as usize]);
+        Ok(())
+    }
+
+    fn stop(&mut self, _: &mut FakeMachine) {}
+}
+
+/// From the partition table to the last byte: what the firmware does with a kernel as `BOOTX64.EFI`. Each request is an exit.
+#[test]
+fn a_program_of_14_mib_is_read_by_five_requests() {
+    const FIRST: u64 = 2048;
+    let program: Vec<u8> = (0..14 << 20).map(|at: u32| (at ^ at >> 9) as u8).collect();
+    let mut fat = FatImage::new(Format { cluster_sectors: 8, clusters: 8000, ..Format::FAT32 });
+    let efi = fat.directory(fat.root(), "EFI");
+    let boot = fat.directory(efi, "BOOT");
+    fat.file(boot, "BOOTX64.EFI", &program);
+    let mut bytes = std::vec![0; FIRST as usize * 512];
+    // The only entry of an MBR.
+    bytes[450] = 0xef;
+    bytes[454..458].copy_from_slice(&(FIRST as u32).to_le_bytes());
+    bytes[458..462].copy_from_slice(&((fat.bytes.len() / 512) as u32).to_le_bytes());
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    bytes.extend(fat.bytes);
+    let media = Media { blocks: bytes.len() as u64 / 512, ..UNIT.media };
+    let image = Image { unit: Unit { media, ..UNIT }, bytes, requests: Vec::new() };
+    let (mut disks, mut machine) = (Disks::new(), FakeMachine::new());
+    let unit = image.unit;
+    let controller = disks.add_controller(image).map_err(|(error, _)| error).unwrap();
+    let room = PhysRange::new(PhysAddr::new(0x20_0000), Disk::ROOM).unwrap();
+    let disk = disks.add_disk(controller, Disk::new(unit, room).unwrap()).unwrap();
+    let [partition] = partition::find(&mut disks.on(&mut machine).blocks(disk).unwrap()).unwrap()[..] else {
+        panic!("one partition")
+    };
+    let block = disks.add_partition(disk, partition.extent).unwrap();
+    let mut source = disks.on(&mut machine);
+    let fat = Fat::open(&mut source.blocks(block).unwrap()).unwrap();
+    let mut files = FileSystem::new();
+    let volume = files.add(Volume::Fat(FatVolume::new(block, fat))).unwrap();
+    let path: Vec<u16> = r"\EFI\BOOT\BOOTX64.EFI".encode_utf16().collect();
+    let mut file = files.find(&mut source, volume, &[path].into()).unwrap().unwrap();
+    let into = PhysRange::new(PhysAddr::new(0x100_0000), file.len()).unwrap();
+    file.load(&mut source, 0, into).unwrap();
+    assert_eq!(machine.memory.bytes(0x100_0000, program.len()), program);
+    let requests = &disks.controller(controller).unwrap().requests;
+    assert_eq!(requests.len(), 5, "{requests:?}");
+    assert_eq!(requests.iter().filter(|(_, blocks)| *blocks == 14 << 11).count(), 1, "{requests:?}");
 }

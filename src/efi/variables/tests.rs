@@ -225,6 +225,33 @@ fn room_is_told_for_attributes_that_a_variable_can_have_then() {
     assert_eq!(info(LASTING, Phase::Runtime), Ok(()));
 }
 
+/// Of the attributes that Debian's shim 16.1 and its fallback set, and the longest of its copies of a list.
+#[test]
+fn what_shim_sets_is_kept_and_the_boot_order_can_be_made_anew() {
+    let mut store = Tested::new();
+    let not_lasting_at_run_time = BOOT | VariableAttributes::NON_VOLATILE;
+    let list = vec![0x5a; 8664];
+    for (name, attributes, data) in [
+        ("SbatLevel", not_lasting_at_run_time, &b"sbat,1,2021030218\n"[..]),
+        ("MokListRT", BOTH, &list),
+        ("MokListXRT", BOTH, &list[..76]),
+        ("Boot0004", LASTING, b"an option"),
+        ("BootOrder", LASTING, &[0, 0, 1, 0]),
+    ] {
+        assert_eq!(store.get(name, Phase::Boot), Err(Status::NOT_FOUND));
+        assert_eq!(store.set(name, attributes, b"", Phase::Boot), Status::NOT_FOUND, "{name} is deleted first");
+        assert_eq!(store.set(name, attributes, data, Phase::Boot), Status::SUCCESS, "{name}");
+        assert_eq!(store.get(name, Phase::Boot), Ok((attributes, data.to_vec())), "{name}");
+    }
+    assert_eq!(store.set("BootOrder", BOTH, b"", Phase::Boot), Status::INVALID_PARAMETER, "other attributes");
+    assert_eq!(store.set("BootOrder", LASTING, b"", Phase::Boot), Status::SUCCESS);
+    assert_eq!(store.set("BootOrder", LASTING, &[4, 0, 0, 0], Phase::Boot), Status::SUCCESS);
+    assert_eq!(store.get("BootOrder", Phase::Boot), Ok((LASTING, vec![4, 0, 0, 0])));
+    for attributes in [not_lasting_at_run_time, BOTH, LASTING] {
+        assert!(Store::new(&mut store.0).info(attributes, Phase::Boot).is_ok(), "shim asks 20 times");
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Call {
     name: u8,

@@ -217,6 +217,29 @@ fn a_device_is_located_by_the_longest_path_and_the_rest_is_returned() {
     assert_eq!((test.number(at), test.number(path_at)), (handles[0], short_at + 20));
 }
 
+/// systemd cuts the node of its partition off, and reads the GPT of what it finds.
+#[test]
+fn the_path_of_a_partition_without_its_last_node_is_its_disks() {
+    let mut test = Test::new();
+    let disk = || {
+        let path = PathBuilder::new().node(2, 1, &[&[0xd0, 0x41, 3, 0x0a, 0, 0, 0, 0]]);
+        path.and_then(|path| path.node(1, 1, &[&[0, 1]])).unwrap()
+    };
+    let partition = |number: u32| disk().node(4, 1, &[&number.to_le_bytes(), &[7; 32], &[2, 2]]).unwrap();
+    let handles = [disk(), partition(1), partition(2)].map(|path| {
+        let at = test.put(&path.end().unwrap());
+        let handle = test.install(ONE, 0x1000);
+        test.services.install(crate::efi::handles::Handle::from_raw(handle), DEVICE_PATH, at).unwrap().raw()
+    });
+    let file = partition(2).node(4, 4, &[b"\\\0x\0\0\0"]).unwrap();
+    for (path, handle, len) in [(disk(), 0, 18), (partition(1), 1, 60), (partition(2), 2, 60), (file, 2, 60)] {
+        let start = test.put(&path.end().unwrap());
+        let (one, path_at, at) = (test.put_guid(ONE), test.put_number(start), test.put_number(0));
+        assert_eq!(test.services.locate_device_path(&mut test.machine, one, path_at, at), Ok(()));
+        assert_eq!((test.number(at), test.number(path_at)), (handles[handle], start + len));
+    }
+}
+
 #[test]
 fn several_protocols_are_installed_or_none() {
     let mut test = Test::new();

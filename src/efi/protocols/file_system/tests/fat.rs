@@ -160,8 +160,11 @@ fn a_file_on_a_disk_is_read_in_any_pieces() {
     assert_eq!(test.read(file, 10).unwrap(), [], "at the end");
     test.files.set_position(file, END_OF_FILE).unwrap();
     assert_eq!(test.files.position(file), Ok(CONTENTS.len() as u64));
-    test.files.set_position(file, CONTENTS.len() as u64 + 1).unwrap();
-    assert_eq!(test.read(file, 10), Err(Status::DEVICE_ERROR));
+    for behind in [CONTENTS.len() as u64 + 1, 1 << 32, END_OF_FILE - 1] {
+        test.files.set_position(file, behind).unwrap();
+        assert_eq!(test.read(file, 10), Err(Status::DEVICE_ERROR), "{behind:#x}");
+        assert_eq!(test.read(file, 0), Err(Status::DEVICE_ERROR), "{behind:#x}");
+    }
     // The first cluster again, after the last.
     test.files.set_position(file, 0).unwrap();
     assert_eq!(test.read(file, 600).unwrap(), CONTENTS[..600]);
