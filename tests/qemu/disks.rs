@@ -3,20 +3,19 @@
 //! Debian's boot loaders are on them, and Debian's kernel, whose first program prints which disk it is from. For each disk and place
 //! there is a test. Most are run by `cargo xtask test --all-disks` only.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
-use std::thread;
-
-use tempfile::TempDir;
+use std::time::Duration;
 
 use crate::environment;
-use crate::machine::{Firmware, Kind, Machine};
+use crate::machine::{Firmware, Kind, Machine, Qemu};
 use crate::microvm;
+use crate::serial::Serial;
 
 /// Keys as a terminal sends them.
 const DOWN: &[u8] = b"\x1b[B";
 const ENTER: &[u8] = b"\r";
+
+/// How long an installed system may take for a step: without KVM, apt takes minutes for a kernel.
+const LONG: Duration = Duration::from_secs(1800);
 
 /// A machine, and the options for a device of the disk, which ends them.
 type Place = (Machine, &'static str);
@@ -88,27 +87,37 @@ fn drive(name: &str) -> Option<String> {
     Some(format!("-drive if=none,id=disk,format=raw,snapshot=on,file={}", file.display()))
 }
 
-/// Boots a disk at a place.
-fn boot(name: &str, (machine, device): Place) {
-    let Some(drive) = drive(name) else { return };
+/// Boots a disk at a place. Returns the machine after its end, or `None` if there are no disks.
+fn boot(name: &str, (machine, device): Place) -> Option<Qemu> {
+    let drive = drive(name)?;
     let sectors = if name.starts_with("f-4kn") { ",logical_block_size=4096,physical_block_size=4096" } else { "" };
     let machine = Machine { memory: "512M", ..machine }.with(&drive);
     let mut qemu = machine.with(&format!("{device},drive=disk{sectors}")).start();
-    qemu.wait_for_end();
+    if name == "h-ipxe" {
+        qemu.wait_for("iPXE", |qemu| qemu.com1().contains("Open Source Network Boot Firmware"));
+    } else {
+        qemu.wait_for_end();
+        let end = format!("firstlight-guest: booted from disk {name}\r\n");
+        assert!(qemu.com1().contains(&end), "{}", qemu.com1());
+    }
     let com1 = qemu.com1();
-    assert!(com1.contains(&format!("firstlight-guest: booted from disk {name}\r\n")), "{com1}");
     let warnings: Vec<_> = com1.lines().filter(|line| line.contains("firstlight: ")).collect();
     match (name, &warnings[..]) {
         ("f-backup" | "f-badcrc", [warning]) => assert!(warning.contains("is used"), "{warning}"),
         _ => assert!(warnings.is_empty(), "{warnings:?}"),
     }
+    Some(qemu)
 }
 
 /// Makes the tests of a disk that are run on request only.
 macro_rules! on_request {
     ($name:literal: $($place:ident)*) => {
         mod on_request {
-            $(#[test] #[ignore = "cargo xtask test --all-disks"] fn $place() { super::super::boot($name, super::super::$place()); })*
+            $(#[test] #[ignore = "cargo xtask test --all-disks"] fn $place() {
+                if !super::BY_DEFAULT.contains(&stringify!($place)) {
+                    super::super::boot($name, super::super::$place());
+                }
+            })*
         }
     };
 }
@@ -146,6 +155,8 @@ macro_rules! cd {
 macro_rules! disks {
     ($($module:ident $name:literal $kind:ident: $($place:ident)*;)*) => { $(
         mod $module {
+            /// The tests that have booted the disk before one on request does.
+            const BY_DEFAULT: &[&str] = &[$(stringify!($place)),*];
             $(#[test] fn $place() { super::boot($name, super::$place()); })*
             $kind! { $name }
         }
@@ -153,43 +164,85 @@ macro_rules! disks {
 }
 
 disks! {
-    a_sdboot252 "a-sdboot252" disk: boots_from_virtio;
-    a_sdboot257 "a-sdboot257" disk:
-        boots_from_virtio boots_from_nvme boots_from_ahci boots_from_scsi
-        boots_on_pc_from_virtio boots_on_microvm_from_virtio boots_by_the_pvh_entry_point;
-    a_count257 "a-count257" disk: boots_from_virtio;
+    a_sdboot252 "a-sdboot252" disk: boots_from_ahci;
+    a_sdboot257 "a-sdboot257" disk: boots_from_virtio;
+    a_count257 "a-count257" disk: boots_on_microvm_from_virtio;
     a_menu257 "a-menu257" disk: boots_from_virtio;
-    a_xbootldr257 "a-xbootldr257" disk: boots_from_virtio;
+    a_xbootldr257 "a-xbootldr257" disk: boots_by_the_pvh_entry_point;
     b_grub206 "b-grub206" disk: boots_from_virtio boots_on_microvm_from_virtio;
-    b_grub212 "b-grub212" disk: boots_from_virtio;
-    b_shim206 "b-shim206" disk: boots_from_virtio;
-    b_shim206ext4 "b-shim206ext4" disk:
-        boots_from_virtio boots_on_pc_from_scsi boots_from_nvme boots_from_ahci;
-    b_shim212ext4 "b-shim212ext4" disk: boots_from_virtio;
+    b_grub212 "b-grub212" disk: boots_from_nvme;
+    b_menu212 "b-menu212" disk: boots_from_virtio;
+    b_shim206 "b-shim206" disk: boots_from_scsi;
+    b_shim206ext4 "b-shim206ext4" disk: boots_from_virtio;
+    b_shim212ext4 "b-shim212ext4" disk: boots_on_pc_from_virtio;
     b_fallback "b-fallback" disk: boots_from_virtio;
-    c_uki252 "c-uki252" disk: boots_from_virtio;
-    c_uki257 "c-uki257" disk:
-        boots_from_virtio boots_on_pc_from_nvme boots_on_microvm_from_scsi boots_on_pc_from_ahci;
-    d_uki252 "d-uki252" disk: boots_from_virtio;
-    d_uki257 "d-uki257" disk: boots_from_virtio;
-    f_fat12 "f-fat12" disk: boots_from_virtio;
-    f_fat16 "f-fat16" disk: boots_from_virtio;
-    f_4kn "f-4kn" large_sectors:
-        boots_from_virtio boots_from_nvme boots_from_scsi;
-    f_4kn16 "f-4kn16" large_sectors: boots_from_virtio;
-    f_mbr "f-mbr" disk: boots_from_virtio;
+    c_uki252 "c-uki252" disk: boots_on_pc_from_nvme;
+    c_uki257 "c-uki257" disk: boots_from_virtio;
+    d_uki252 "d-uki252" disk: boots_on_pc_from_ahci;
+    d_uki257 "d-uki257" disk: boots_on_microvm_from_scsi;
+    f_fat12 "f-fat12" disk: boots_from_nvme;
+    f_fat16 "f-fat16" disk: boots_on_pc_from_virtio;
+    f_4kn "f-4kn" large_sectors: boots_from_virtio boots_from_nvme;
+    f_4kn16 "f-4kn16" large_sectors: boots_from_scsi;
+    f_mbr "f-mbr" disk: boots_from_ahci;
     f_mbr0c "f-mbr0c" disk: boots_from_virtio;
     f_logical "f-logical" disk: boots_from_virtio;
-    f_super "f-super" disk: boots_from_virtio;
+    f_super "f-super" disk: boots_on_pc_from_scsi;
     f_backup "f-backup" disk: boots_from_virtio;
     f_badcrc "f-badcrc" disk: boots_from_virtio;
     f_linux83 "f-linux83" disk: boots_from_virtio;
     f_frag "f-frag" disk: boots_from_virtio;
-    f_longname "f-longname" disk: boots_from_virtio;
-    g_iso "g-iso" cd:
-        boots_from_a_cd_on_ahci boots_from_a_cd_on_scsi boots_from_virtio;
-    g_grubiso "g-grubiso" cd:
-        boots_from_a_cd_on_ahci boots_from_a_cd_on_scsi boots_from_virtio;
+    f_longname "f-longname" disk: boots_from_scsi;
+    g_iso "g-iso" cd: boots_from_a_cd_on_ahci boots_from_a_cd_on_scsi;
+    g_grubiso "g-grubiso" cd: boots_from_virtio;
+    h_genimage "h-genimage" disk: boots_from_virtio;
+    h_ipxe "h-ipxe" cd: boots_from_a_cd_on_ahci;
+}
+
+mod e_debian {
+    mod on_request {
+        use super::super::{LONG, debian};
+
+        #[test]
+        #[ignore = "cargo xtask test --all-disks"]
+        fn boots_from_virtio() {
+            for memory in ["1G", "2G", "6G"] {
+                debian(memory);
+            }
+        }
+
+        #[test]
+        #[ignore = "cargo xtask test --all-disks"]
+        fn boots_a_kernel_that_apt_has_installed() {
+            let Some((mut qemu, mut serial)) = debian("2G") else { return };
+            let mut command = |text: &str, prompt: &str, times| {
+                serial.press(text.as_bytes());
+                serial.press(b"\r");
+                qemu.wait_within(LONG, text, |_| serial.count(prompt) == times);
+            };
+            command("root", "root@debian:~# ", 1);
+            command("echo runs=$(uname -r)=", "root@debian:~# ", 2);
+            command("apt-get install --yes /var/cache/apt/archives/*.deb && reboot", "debian login: ", 2);
+            command("root", "root@debian:~# ", 3);
+            command("echo runs=$(uname -r)=", "root@debian:~# ", 4);
+            serial.press(b"poweroff\r");
+            qemu.wait_for_end();
+            let printed = serial.printed();
+            // The command itself is on the console too.
+            let versions = printed.split("runs=").skip(1).filter_map(|text| text.split('=').next());
+            let versions: Vec<_> = versions.filter(|version| !version.starts_with('$')).collect();
+            assert!(matches!(versions[..], [first, second] if first != second), "{versions:?}, {printed}");
+        }
+    }
+}
+
+/// Boots the installed Debian to its login, on a machine that is not ended by a restart. Root needs no password.
+fn debian(memory: &'static str) -> Option<(Qemu, Serial)> {
+    let serial = Serial::new();
+    let machine = Machine { memory, com1: false, reboots: true, ..Machine::new(Kind::Q35) }.with(&drive("e-debian")?);
+    let mut qemu = machine.with(&serial.arguments()).with("-device virtio-blk-pci,drive=disk").start();
+    qemu.wait_within(LONG, "a login", |_| serial.count("debian login: ") > 0);
+    Some((qemu, serial))
 }
 
 /// Nobody has assigned addresses to its functions, and they have no ports.
@@ -208,24 +261,44 @@ fn memtest86_starts_from_disk() {
     qemu.wait_for("Memtest86+", |qemu| qemu.com1().contains("Memtest86+"));
 }
 
-#[test]
-fn keys_on_the_serial_console_choose_an_entry_of_a_menu() {
-    let Some(drive) = drive("a-menu257") else { return };
-    let folder = TempDir::new().expect("a temporary folder");
-    let [socket, log] = ["socket", "log"].map(|name| folder.path().join(name));
+/// Chooses the second entry of the menu on a disk. On the screen, the menu's lines have these texts; `redrawn` is what is printed again
+/// when another line is chosen.
+fn choose_the_second_entry(name: &str, redrawn: &str) {
+    let Some(drive) = drive(name) else { return };
+    let mut serial = Serial::new();
     let machine = Machine { memory: "512M", com1: false, ..Machine::new(Kind::Q35) }.with(&drive);
-    let console = format!("socket,id=keys,path={},server=on,wait=off,logfile={}", socket.display(), log.display());
-    let machine = machine.with(&format!("-chardev {console} -serial chardev:keys -device virtio-blk-pci,drive=disk"));
-    let mut qemu = machine.start();
-    let printed = || String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
-    qemu.wait_for("a menu", |_| printed().contains("The second"));
-    let mut keys = UnixStream::connect(&socket).expect("the serial console");
-    let mut output = keys.try_clone().expect("a second handle of a socket");
-    // QEMU waits if nobody reads.
-    thread::spawn(move || io::copy(&mut output, &mut io::sink()));
-    keys.write_all(DOWN).expect("the serial console");
-    qemu.wait_for("the next line of the menu", |_| printed().matches("The second").count() > 1);
-    keys.write_all(ENTER).expect("the serial console");
+    let mut qemu = machine.with(&serial.arguments()).with("-device virtio-blk-pci,drive=disk").start();
+    qemu.wait_for("a menu", |_| serial.count("The second") > 0);
+    let drawn = serial.count(redrawn);
+    serial.press(DOWN);
+    qemu.wait_for("the next line of the menu", |_| serial.count(redrawn) > drawn);
+    serial.press(ENTER);
     qemu.wait_for_end();
-    assert!(printed().contains("firstlight-guest: booted from disk second-entry\r\n"), "{}", printed());
+    let printed = serial.printed();
+    assert!(printed.contains("firstlight-guest: booted from disk second-entry\r\n"), "{printed}");
+}
+
+#[test]
+fn keys_on_the_serial_console_choose_an_entry_of_systemd_boots_menu() {
+    choose_the_second_entry("a-menu257", "The second");
+}
+
+#[test]
+fn keys_on_the_serial_console_choose_an_entry_of_grubs_menu() {
+    choose_the_second_entry("b-menu212", "The second");
+}
+
+/// How often registers of PCI functions are read through ports in a boot by GRUB. The kernel does it too. `None` without disks.
+fn reads_of_pci(display: &str) -> Option<usize> {
+    let (machine, device) = boots_from_virtio();
+    let qemu = boot("b-grub206", (machine.with("-trace memory_region_ops_read").with(display), device))?;
+    Some(qemu.log().matches("name 'pci-conf-data'").count())
+}
+
+#[test]
+#[ignore = "cargo xtask test --all-disks"]
+fn grub_searches_all_of_pci_for_a_display_only_if_there_is_none() {
+    let (Some(with), Some(without)) = (reads_of_pci("-device VGA"), reads_of_pci("")) else { return };
+    // 256 buses with 32 devices, twice.
+    assert!((16_000..18_000).contains(&(without - with)), "{without} reads, {with} with a display");
 }

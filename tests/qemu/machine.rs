@@ -283,6 +283,11 @@ impl Qemu {
     /// # Panics
     /// When it does not, and QEMU ends or the time is up.
     pub fn wait_for(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
+        self.wait_within(LIMIT, what, condition);
+    }
+
+    /// The same for what takes longer.
+    pub fn wait_within(&mut self, limit: Duration, what: &str, condition: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         loop {
             // Asked before the condition, so that what QEMU did at its very end counts.
@@ -291,7 +296,7 @@ impl Qemu {
                 return;
             }
             assert!(running, "QEMU ended ({:?}) without {what}", self.status);
-            assert!(start.elapsed() < LIMIT, "no {what} after {LIMIT:?}");
+            assert!(start.elapsed() < limit, "no {what} after {limit:?}");
             thread::sleep(POLL);
         }
     }

@@ -65,6 +65,7 @@ mod random;
 mod raw_disk;
 mod reset;
 mod script;
+mod serial;
 mod sleep;
 mod smbios;
 mod tables;

@@ -5,7 +5,7 @@
 //! `tools/`.
 #![forbid(unsafe_code)]
 
-mod apt;
+pub mod apt;
 #[path = "../../tests/qemu/child.rs"]
 pub mod child;
 pub mod disk;

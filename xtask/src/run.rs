@@ -376,9 +376,8 @@ fn watch(command: &Command, mut to: impl Write, limit: Option<Duration>, console
         say("The EFI program returned, with success.");
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(text) = error {
-        bail!("the firmware stopped: {text}");
-    }
+    // The output has its line.
+    ensure!(error.is_none(), "the firmware stopped; its error is above");
     if late && reported {
         say("The guest printed its report but did not power off, so it was ended.");
         return Ok(ExitCode::SUCCESS);
@@ -488,7 +487,7 @@ mod tests {
             watch(&shell(&line), io::sink(), None, Console::Other)
         };
         assert!(result("SUCCESS").is_ok());
-        assert!(result("NOT_FOUND").unwrap_err().to_string().contains("NOT_FOUND"));
+        assert!(result("NOT_FOUND").unwrap_err().to_string().contains("the firmware stopped"));
     }
 
     #[test]

@@ -195,7 +195,8 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
     variables.extend(optional("EFI programs", "EFI_PROGRAMS", programs.map(|folder| vec![("", folder)])));
     let app = times.timed("EFI test program", || Ok(efi_app::prepare("efi-app")))?;
     variables.extend(optional("the EFI program of the tests", "EFI_APP", app.map(|file| vec![("", file)])));
-    let disks = times.timed("disks", || Ok(Step::new("disks", "xtask disks").run()));
+    let command = if args.all_disks { "xtask disks --all" } else { "xtask disks" };
+    let disks = times.timed("disks", || Ok(Step::new("disks", command).run()));
     let folder = disks?.map(|()| vec![("", paths::disks_folder())]);
     variables.extend(optional("disks", "DISKS", folder));
     let ovmf = packages::ensure(&[packages::OVMF]).and_then(|_| packages::OVMF.found().context("it is not there"));

@@ -286,6 +286,9 @@ impl<H: Host> Manager<'_, H> {
         log::info!("EFI: starts {file} on {place}");
         match self.host.run(&path, program.data) {
             Err(Status::NOT_FOUND) => self.tried.add(format_args!("{place}: no {file}")),
+            Err(Status::OUT_OF_RESOURCES) => {
+                self.report(format_args!("{place}: {file} cannot be started: try more memory (QEMU -m)"));
+            }
             Err(status) => self.report(format_args!("{place}: {file} cannot be started: {status}")),
             Ok(status) => self.report(format_args!("{place}: {file} returned: {status}")),
         }

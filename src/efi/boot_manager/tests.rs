@@ -198,6 +198,14 @@ fn a_volume_without_the_program_and_a_disk_without_volumes_are_passed_over() {
 }
 
 #[test]
+fn a_start_that_found_no_memory_says_to_try_more() {
+    let mut host = FakeHost::new();
+    host.removable(1, 1, Program { sets: vec![], result: Err(Status::OUT_OF_RESOURCES) });
+    let text = host.boot("");
+    assert!(text.contains("\\EFI\\BOOT\\BOOTX64.EFI cannot be started: try more memory"), "{text}");
+}
+
+#[test]
 fn listed_disks_come_first_and_only_they_are_started_before() {
     let mut host = FakeHost::new();
     for device in 1..4 {

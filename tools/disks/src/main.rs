@@ -1,10 +1,12 @@
 //! `cargo xtask disks`: makes the disks that the tests boot, from Debian's packages.
 //!
 //! `disks.toml` has the list. Nothing needs root or a loop device: file systems are made in files by their ordinary programs, and
-//! partition tables by sfdisk. The same packages give the same bytes, except for the CD of grub-mkrescue. The tool is a separate workspace member, compiled when a
+//! partition tables by sfdisk. The same packages give the same bytes, except for what others make: the CD of grub-mkrescue, the disk of
+//! genimage, the installed system. That system needs root (`debian`). The tool is a separate workspace member, compiled when a
 //! command needs it.
 #![forbid(unsafe_code)]
 
+mod debian;
 mod make;
 mod sources;
 mod table;
@@ -24,7 +26,7 @@ use crate::sources::Sources;
 use crate::table::Table;
 
 /// The programs that make partition tables and file systems.
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 10] = [
     Need::tool("sfdisk", &["fdisk"], "make partition tables"),
     Need::tool("mkfs.vfat", &["dosfstools"], "make FAT file systems"),
     Need::tool("mcopy", &["mtools"], "put files on FAT file systems"),
@@ -33,6 +35,7 @@ const NEEDS: [Need; 9] = [
     Need::tool("grub-mkrescue", &["grub-common"], "make CDs with GRUB"),
     Need::tool("/usr/lib/grub/x86_64-efi/moddep.lst", &["grub-efi-amd64-bin"], "make CDs with GRUB"),
     Need::tool("/usr/lib/grub/i386-pc/moddep.lst", &["grub-pc-bin"], "make CDs with GRUB for a BIOS"),
+    Need::tool("genimage", &["genimage"], "make a disk as others do"),
     Need::tool("objcopy", &["binutils"], "make unified kernel images"),
 ];
 
@@ -43,8 +46,12 @@ const NEEDS: [Need; 9] = [
 #[derive(Parser)]
 #[command(name = "disks", bin_name = "cargo xtask disks", max_term_width = 100)]
 struct Arguments {
-    /// The disks to make; all by default
+    /// The disks to make; by default, those that the tests boot by default
     names: Vec<String>,
+
+    /// Make those too that only `cargo xtask test --all-disks` boots
+    #[arg(long)]
+    all: bool,
 
     /// List the disks, and make none
     #[arg(long)]
@@ -57,7 +64,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Arguments) -> anyhow::Result<()> {
     let table = Table::read()?;
-    let chosen = table.choose(&args.names)?;
+    let chosen = table.choose(&args.names, args.all || args.list)?;
     if args.list {
         for (_, disk) in chosen {
             println!("{:<14} {}", disk.name, disk.about);
@@ -65,6 +72,9 @@ fn run(args: &Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     packages::ensure(&NEEDS)?;
+    if chosen.iter().any(|(_, disk)| disk.has_a_system()) {
+        packages::ensure(&debian::NEEDS)?;
+    }
     packages::ensure(&[packages::BUSYBOX, packages::KMOD])?;
     let guest = guest::prepare()?;
     let sources = Sources { programs: efi_programs::prepare()?, kernel: guest.kernel.image, initrd: guest.initrd };

@@ -11,8 +11,10 @@ use anyhow::{Context, bail, ensure};
 use gpt::GptConfig;
 use gpt::disk::LogicalBlockSize;
 use gpt::partition_types::EFI;
+use xtask::apt::Apart;
 use xtask::progress::{command_line, run_quietly};
 
+use crate::debian;
 use crate::sources::{Sources, Values};
 use crate::table::{Disk, Files, Kind, Partition, System};
 
@@ -31,6 +33,23 @@ const PIECE: usize = 64 << 10;
 /// The longest free piece of a fragmented file system.
 const FRAGMENT: usize = 64 << 10;
 
+/// What genimage is to make.
+const GENIMAGE: &str = r#"
+image esp.vfat {
+    vfat {}
+    size = 64M
+}
+image disk {
+    hdimage {
+        partition-table-type = "gpt"
+    }
+    partition esp {
+        partition-type-uuid = "U"
+        image = "esp.vfat"
+    }
+}
+"#;
+
 /// Makes a disk, the `number`th of the list, in the file `image`.
 pub fn disk(number: u32, disk: &Disk, contents: &[Files], sources: &Sources, image: &Path) -> anyhow::Result<()> {
     let folder = tempfile::tempdir_in(image.parent().context("no folder")?)?;
@@ -42,6 +61,11 @@ pub fn disk(number: u32, disk: &Disk, contents: &[Files], sources: &Sources, ima
         Kind::None => maker.file_system(0, contents, &made)?,
         Kind::Iso => maker.iso(contents, &made)?,
         Kind::GrubIso => maker.grub_iso(contents, &made)?,
+        Kind::Genimage => maker.genimage(contents, &made)?,
+        Kind::Package => maker.file_of_package(&made)?,
+    }
+    if disk.has_a_system() {
+        debian::install_boot_loader(&made, folder.path())?;
     }
     let file = File::options().write(true).open(&made)?;
     for (offset, length) in &disk.zero {
@@ -156,6 +180,7 @@ impl Maker<'_> {
             System::Fat16 => self.fat("16", number, partition, files, to),
             System::Fat32 => self.fat("32", number, partition, files, to),
             System::Ext4 => self.ext4(files, to),
+            System::Debian => debian::file_system(&self.values.root, self.folder, to),
             System::Iso9660 => bail!("only a CD has this file system"),
         }
     }
@@ -249,6 +274,25 @@ impl Maker<'_> {
         let mut make = program("grub-mkrescue");
         make.arg("-o").arg(to).arg(tree).args(["--", "-volid", "FIRSTLIGHT"]);
         run_quietly(&mut make).map(drop)
+    }
+
+    /// A disk with one partition as genimage makes it, which Buildroot uses.
+    fn genimage(&self, contents: &[Files], to: &Path) -> anyhow::Result<()> {
+        let tree = self.tree(contents.first().context("the disk has no files")?)?;
+        let [config, images, temporary] = ["genimage.cfg", "images", "temporary"].map(|name| self.folder.join(name));
+        fs::write(&config, GENIMAGE)?;
+        let mut make = program("genimage");
+        make.arg("--config").arg(config).arg("--rootpath").arg(tree).arg("--tmppath").arg(temporary);
+        run_quietly(make.arg("--inputpath").arg(&images).arg("--outputpath").arg(&images))?;
+        fs::rename(images.join("disk"), to).context("genimage made no disk")
+    }
+
+    /// A file of a Debian package.
+    fn file_of_package(&self, to: &Path) -> anyhow::Result<()> {
+        let (package, path) = self.disk.package.as_ref().context("the disk names no package")?;
+        let system = Apart::here()?.download_to(self.folder, package, &[package])?;
+        fs::copy(system.join(path), to).with_context(|| format!("{package} has no {path}"))?;
+        Ok(())
     }
 }
 

@@ -37,15 +37,20 @@ pub enum GuestFile {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Disk {
     pub name: String,
     pub about: String,
     #[serde(default)]
+    pub on_request: bool,
+    #[serde(default)]
     pub table: Kind,
     #[serde(default = "sector")]
     pub sector: u32,
+    #[serde(default)]
     pub partition: Vec<Partition>,
+    #[serde(default)]
+    pub package: Option<(String, String)>,
     #[serde(default)]
     pub zero: Vec<(u64, u64)>,
 }
@@ -59,6 +64,8 @@ pub enum Kind {
     None,
     Iso,
     GrubIso,
+    Genimage,
+    Package,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,6 +80,7 @@ pub struct Partition {
     pub logical: bool,
     #[serde(default)]
     pub fragmented: bool,
+    #[serde(default)]
     pub files: Vec<String>,
 }
 
@@ -84,6 +92,7 @@ pub enum System {
     Fat32,
     Ext4,
     Iso9660,
+    Debian,
 }
 
 fn sector() -> u32 {
@@ -99,12 +108,15 @@ impl Table {
         toml::from_str(TABLE).context("tools/disks/disks.toml does not have the form that its head describes")
     }
 
-    /// The disks with these names, or all, each with its number in the list.
-    pub fn choose(&self, names: &[String]) -> anyhow::Result<Vec<(u32, &Disk)>> {
+    /// The disks with these names, each with its number in the list. Without names, those that are always made, or all.
+    pub fn choose(&self, names: &[String], all: bool) -> anyhow::Result<Vec<(u32, &Disk)>> {
         for name in names {
             ensure!(self.disk.iter().any(|disk| disk.name == *name), "there is no disk {name}; --list has all");
         }
-        let is_chosen = |disk: &Disk| names.is_empty() || names.contains(&disk.name);
+        let is_chosen = |disk: &Disk| match names {
+            [] => all || !disk.on_request,
+            names => names.contains(&disk.name),
+        };
         Ok((1..).zip(&self.disk).filter(|(_, disk)| is_chosen(disk)).collect())
     }
 
@@ -120,9 +132,14 @@ impl Table {
 }
 
 impl Disk {
+    /// Whether an installed system is on it.
+    pub fn has_a_system(&self) -> bool {
+        self.partition.iter().any(|partition| partition.system == System::Debian)
+    }
+
     /// The name of its file.
     pub fn file_name(&self) -> String {
-        let end = if matches!(self.table, Kind::Iso | Kind::GrubIso) { "iso" } else { "img" };
+        let end = if matches!(self.table, Kind::Iso | Kind::GrubIso | Kind::Package) { "iso" } else { "img" };
         format!("{}.{end}", self.name)
     }
 }
@@ -134,11 +151,17 @@ mod tests {
     #[test]
     fn each_disk_has_files_and_a_name_of_its_own() {
         let table = Table::read().unwrap();
-        let disks = table.choose(&[]).unwrap();
+        let disks = table.choose(&[], true).unwrap();
         for (_, disk) in &disks {
-            assert_eq!(table.choose(std::slice::from_ref(&disk.name)).unwrap().len(), 1, "{}", disk.name);
-            assert!(table.contents(disk).unwrap().iter().all(|files| !files.is_empty()), "{}", disk.name);
+            assert_eq!(table.choose(std::slice::from_ref(&disk.name), false).unwrap().len(), 1, "{}", disk.name);
+            let is_by_others = disk.partition.iter().all(|partition| partition.files.is_empty());
+            assert!(
+                is_by_others || table.contents(disk).unwrap().iter().all(|files| !files.is_empty()),
+                "{}",
+                disk.name
+            );
         }
-        assert!(table.choose(&["no-such-disk".to_owned()]).is_err());
+        assert!(table.choose(&[], false).unwrap().len() < disks.len());
+        assert!(table.choose(&["no-such-disk".to_owned()], false).is_err());
     }
 }
