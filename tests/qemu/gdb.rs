@@ -114,11 +114,11 @@ impl Gdb {
     }
 }
 
-/// The command in the README. Inlined functions have no name in the file.
+/// The command in docs/development.md. Inlined functions have no name in the file.
 #[test]
-fn the_breakpoint_of_the_readme_is_a_function_of_the_image() {
-    let readme = include_str!("../../README.md");
-    let (_, rest) = readme.split_once("`hbreak ").expect("the advice");
+fn the_breakpoint_of_the_page_on_development_is_a_function_of_the_image() {
+    let page = include_str!("../../docs/development.md");
+    let (_, rest) = page.split_once("`hbreak ").expect("the advice");
     let (name, _) = rest.split_once('`').expect("its end");
     let listed = Command::new("nm").arg("--demangle").arg(environment::elf()).output().expect("nm, of binutils");
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();

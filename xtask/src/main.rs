@@ -42,7 +42,7 @@ enum Command {
     Parity(Others),
     /// Compare the calls of boot loaders, and their results, under OVMF and under this firmware
     EfiDiff(Others),
-    /// Write the README's table of supported kernels and hosts
+    /// Write the tables of supported kernels, hosts and disks in docs/support.md
     Support(Others),
     Faults(faults::Args),
     Fuzz(fuzz::Args),

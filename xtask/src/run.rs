@@ -74,7 +74,7 @@ Examples:
   cargo xtask run --gdb                                wait for gdb before the first instruction
   cargo xtask run -- -drive file=disk.img,if=virtio,format=raw")]
 pub struct Args {
-    /// Kernel to boot, of any kind in the README's table [default: Debian's cloud kernel, downloaded into target/guest; if
+    /// Kernel to boot, of any kind in docs/support.md [default: Debian's cloud kernel, downloaded into target/guest; if
     /// apt does not have it, the newest /boot/vmlinuz-*]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,

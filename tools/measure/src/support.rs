@@ -1,7 +1,7 @@
-//! `cargo xtask support`: generates the README's tables of supported kernels, hosts and disks from `tests/support.toml`.
+//! `cargo xtask support`: generates the tables of supported kernels, hosts and disks in `docs/support.md` from `tests/support.toml`.
 //!
-//! The list names the tests that boot each kernel and host, and for disks the names that such tests have. A step of `cargo xtask test` fails if one of these tests does not
-//! exist, or if the README's table differs from the generated one.
+//! The list names the tests that boot each kernel and host, and for disks the names that such tests have. A step of `cargo xtask
+//! test` fails if one of these tests does not exist, or if the page's tables differ from the generated ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,8 +18,8 @@ const DISKS: &str = "tools/disks/disks.toml";
 /// Where each disk has a module with its tests, and the module in it with those that run on request.
 const DISK_TESTS: &str = "qemu::disks::";
 const ON_REQUEST: &str = "on_request::";
-/// The file that has the table.
-const README: &str = "README.md";
+/// The page that has the tables.
+const PAGE: &str = "docs/support.md";
 /// The lines before the table and behind it.
 const START: &str = "<!-- The table is made from tests/support.toml by `cargo xtask support`. -->\n";
 const END: &str = "<!-- End of the table. -->\n";
@@ -30,12 +30,12 @@ const BINARIES: [(&str, &str); 2] = [
     ("boot", "test --package vmm --features kvm-tests --test boot"),
 ];
 
-/// Write the README's table of supported kernels and hosts
+/// Write the tables of supported kernels, hosts and disks in docs/support.md
 ///
-/// Makes it from the list in tests/support.toml. Builds the tests, to check that the list names existing ones, and runs none.
+/// Makes them from the list in tests/support.toml. Builds the tests, to check that the list names existing ones, and runs none.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Write nothing, and fail if the README has another table
+    /// Write nothing, and fail if the page has other tables
     #[arg(long)]
     check: bool,
 }
@@ -76,31 +76,31 @@ struct Row {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let (readme, written) = tables()?;
+    let (page, written) = tables()?;
     ensure!(
-        !args.check || readme == written,
-        "the table in {README} differs from {LIST}; `cargo xtask support` writes it anew"
+        !args.check || page == written,
+        "the tables in {PAGE} differ from {LIST}; `cargo xtask support` writes them anew"
     );
-    if written != readme {
-        fs::write(paths::root().join(README), written).with_context(|| format!("cannot write {README}"))?;
+    if written != page {
+        fs::write(paths::root().join(PAGE), written).with_context(|| format!("cannot write {PAGE}"))?;
     }
-    say(&format!("{README} has the table of {LIST}."));
+    say(&format!("{PAGE} has the tables of {LIST}."));
     Ok(())
 }
 
-/// The README as it is, and with the table from the list.
+/// The page as it is, and with the tables from the list.
 fn tables() -> anyhow::Result<(String, String)> {
     let read = |path| fs::read_to_string(paths::root().join(path)).with_context(|| format!("cannot read {path}"));
     let wrong = |path| format!("{path} does not have the form that its head describes");
     let list: List = toml::from_str(&read(LIST)?).with_context(|| wrong(LIST))?;
     let disks: Disks = toml::from_str(&read(DISKS)?).with_context(|| wrong(DISKS))?;
     let there = list.find_tests()?;
-    let readme = read(README)?;
-    let parts = readme.split_once(START).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
-    let (before, behind) = parts.with_context(|| format!("{README} lacks the lines around the table: {START}{END}"))?;
+    let page = read(PAGE)?;
+    let parts = page.split_once(START).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    let (before, behind) = parts.with_context(|| format!("{PAGE} lacks the lines around the tables: {START}{END}"))?;
     let tables = format!("{}\n{}", list.table(), list.table_of_disks(&disks.disk, &there)?);
     let written = format!("{before}{START}\n{tables}\n{END}{behind}");
-    Ok((readme, written))
+    Ok((page, written))
 }
 
 impl List {
