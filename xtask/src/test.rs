@@ -31,9 +31,8 @@ const SANITIZED: [&str; 8] =
 /// Run all checks and tests
 ///
 /// The steps are format, clippy, host tests, fuzz targets, documentation, tests under AddressSanitizer, table of supported
-/// kernels, crates, image, KVM tests, faults, budget, QEMU tests, parity and the calls
-/// of boot loaders. Installs missing programs first. Stops at the first
-/// step that fails, and prints the command that repeats it.
+/// kernels, crates, image, KVM tests, faults, budget, QEMU tests, parity and the calls of boot loaders. Installs missing programs
+/// first. Stops at the first step that fails, and prints the command that repeats it.
 #[derive(clap::Args)]
 pub struct Args {
     /// Leave out all steps that need QEMU or the default guest

@@ -1,7 +1,8 @@
 //! The measurements of `cargo xtask`: what a boot costs, and what a guest sees, here and under other firmware.
 //!
-//! `xtask` starts this program for the commands `compare`, `budget`, `order`, `parity`, `efi-diff` and `support`. It is a separate workspace
-//! member because most of its crates are for these commands alone: they are compiled when a command is used for the first time.
+//! `xtask` starts this program for the commands `compare`, `budget`, `order`, `parity`, `efi-diff` and `support`. It is a separate
+//! workspace member because most of its crates are for these commands alone: they are compiled when a command is used for the first
+//! time.
 //! `boot` runs QEMU and counts; each command has a module; what `xtask` itself needs too is in its library.
 #![forbid(unsafe_code)]
 

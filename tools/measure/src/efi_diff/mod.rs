@@ -5,8 +5,7 @@
 //! one that only one side has, is either in the list of intended differences, `tools/measure/efi-diff.toml`, or an error. An
 //! unused entry of that list is an error too.
 //!
-//! Both disks are on the same AHCI controller: this firmware starts a controller only if its disks are tried, and then shows all of
-//! them.
+//! Both disks are on the same controller: this firmware starts a controller only if its disks are tried, and then shows all of them.
 
 mod calls;
 
@@ -29,7 +28,7 @@ use crate::intended::{self, Entry};
 const LIST: &str = "tools/measure/efi-diff.toml";
 
 /// The time limit of a boot. On an idle host, it takes some seconds.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// How many boots run at a time.
 const AT_ONCE: usize = 2;
@@ -73,9 +72,36 @@ struct Boot {
     name: String,
     /// The disk, if it does not have the same name.
     disk: Option<String>,
+    #[serde(default)]
+    bus: Bus,
     /// More of QEMU's arguments, separated by white space.
     #[serde(default)]
     arguments: String,
+}
+
+/// What the disks are on. A controller of virtio-blk has only one.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Bus {
+    #[default]
+    Ahci,
+    Scsi,
+    Nvme,
+}
+
+impl Bus {
+    /// QEMU's devices: the controller, the tracer's disk, and the other disk.
+    fn devices(self, is_cd: bool) -> [&'static str; 3] {
+        match (self, is_cd) {
+            // The machine has the controller.
+            (Self::Ahci, false) => ["", "ide-hd,bus=ide.0", "ide-hd,bus=ide.1"],
+            (Self::Ahci, true) => ["", "ide-hd,bus=ide.0", "ide-cd,bus=ide.1"],
+            // OVMF does not find another target.
+            (Self::Scsi, false) => ["virtio-scsi-pci", "scsi-hd,scsi-id=0,lun=0", "scsi-hd,scsi-id=0,lun=1"],
+            (Self::Scsi, true) => ["virtio-scsi-pci", "scsi-hd,scsi-id=0,lun=0", "scsi-cd,scsi-id=0,lun=1"],
+            (Self::Nvme, _) => ["nvme,serial=1", "nvme-ns,nsid=1", "nvme-ns,nsid=2"],
+        }
+    }
 }
 
 impl List {
@@ -167,9 +193,10 @@ impl Boot {
 
     fn command(&self, firmware: &Path, volume: &Path, calls: &Path) -> anyhow::Result<Command> {
         let file = |end| paths::disks_folder().join(format!("{}.{end}", self.disk()));
-        let devices = [(file("img"), "ide-hd"), (file("iso"), "ide-cd")];
-        let disk = devices.into_iter().find(|(file, _)| file.is_file());
-        let (disk, device) = disk.with_context(|| format!("there is no disk {}", self.disk()))?;
+        let mut files = [(file("img"), false), (file("iso"), true)].into_iter();
+        let disk = files.find(|(file, _)| file.is_file());
+        let (disk, is_cd) = disk.with_context(|| format!("there is no disk {}", self.disk()))?;
+        let [controller, tracer, device] = self.bus.devices(is_cd);
         let mut command = Command::new(QEMU_PROGRAM);
         command.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
         command.args(["-machine", "q35", "-accel", "tcg", "-m", "512M"]).arg("-bios").arg(firmware);
@@ -179,8 +206,9 @@ impl Boot {
             let file = file.replace(',', ",,");
             command.args(["-drive", &format!("if=none,id={id},format=raw,snapshot={snapshot},file={file}")]);
         }
-        command.args(["-device", "ide-hd,bus=ide.0,drive=tracer,bootindex=0"]);
-        command.args(["-device", &format!("{device},bus=ide.1,drive=disk,bootindex=1")]);
+        command.args(["-device", controller].iter().filter(|_| !controller.is_empty()));
+        command.args(["-device", &format!("{tracer},drive=tracer,bootindex=0")]);
+        command.args(["-device", &format!("{device},drive=disk,bootindex=1")]);
         let calls = calls.display().to_string().replace(',', ",,");
         command.args(["-chardev", &format!("file,id=calls,path={calls}"), "-device", PORT]);
         command.args(self.arguments.split_whitespace());

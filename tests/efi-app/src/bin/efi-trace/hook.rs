@@ -9,7 +9,7 @@ use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Guid, Handle, Status};
 
 use crate::Firmware;
-use crate::calls::{BOOT, FILE, INPUT, MOST_FUNCTIONS, MOST_TABLES, MOST_WORDS, OUTPUT, RUNTIME, TABLES};
+use crate::calls::{BOOT, FILE, INPUT, MOST_FUNCTIONS, MOST_TABLES, MOST_WORDS, OUTPUT, RUNTIME, TABLES, Table};
 use crate::line::{Line, Port};
 
 /// The most tables that images have at a time, images, and lines: more are an error.
@@ -172,28 +172,7 @@ extern "efiapi" fn called(number: usize, at: *const u64) -> u64 {
     // SAFETY: the original is as long as its protocol says.
     let function = unsafe { *(original as *const u64).add(word) };
 
-    let mut line = Line::new();
-    let _ = write!(line, "{}.{name}", table.name);
-    if !handle.is_null() {
-        let _ = line.write_str(" ").and_then(|()| line.handle(&firmware, handle));
-    }
-    let mut between = "(";
-    for (kind, argument) in kinds.chars().zip(arguments) {
-        match kind {
-            't' | 'i' | 'f' | 'r' | 'c' | '.' | '*' => continue,
-            'm' => {
-                for guid in arguments.iter().skip(1).step_by(2).take_while(|guid| **guid != 0) {
-                    let _ = line.write_str(between).and_then(|()| line.argument(&firmware, 'g', *guid));
-                    between = ", ";
-                }
-            }
-            _ => {
-                let _ = line.write_str(between).and_then(|()| line.argument(&firmware, kind, argument));
-                between = ", ";
-            }
-        }
-    }
-    let _ = line.write_str(if between == "(" { "() = " } else { ") = " });
+    let mut line = asked(&firmware, table, number, handle, &arguments);
     if table.has_this {
         arguments[0] = original;
     }
@@ -213,33 +192,81 @@ extern "efiapi" fn called(number: usize, at: *const u64) -> u64 {
     } else {
         let _ = write!(line, "{status:?}");
     }
-    if status == Status::SUCCESS {
-        match name {
-            // SAFETY: the service has written as many bytes.
-            "LocateHandle" => unsafe {
-                hide(&firmware, arguments[4] as *mut Handle, arguments[3] as *mut usize, size_of::<Handle>())
-            },
-            // SAFETY: the service has written the address of as many handles.
-            "LocateHandleBuffer" => unsafe {
-                hide(&firmware, *(arguments[4] as *const *mut Handle), arguments[3] as *mut usize, 1)
-            },
-            _ => {}
-        }
-    }
     if (index, name) == (BOOT, "ExitBootServices") && status == Status::SUCCESS {
         line.print();
         let _ = writeln!(Port, "end: ExitBootServices");
         firmware.turn_off();
     }
-    for (kind, argument) in kinds.chars().zip(arguments).filter(|(_, argument)| *argument != 0) {
+    if matches!(status, Status::SUCCESS | Status::BUFFER_TOO_SMALL) {
+        answered(&firmware, &mut line, (name, kinds), &arguments, status);
+    }
+    if index == FILE && matches!(name, "Close" | "Delete") {
+        state().copies[place].original = 0;
+    }
+    if !matches!(name, "Exit" | "ResetSystem") {
+        line.print();
+    }
+    result
+}
+
+/// The beginning of the line: the function, with its arguments.
+fn asked(firmware: &Firmware, table: &Table, number: usize, handle: Handle, arguments: &[u64; MOST_ARGUMENTS]) -> Line {
+    let (_, name, kinds) = table.functions[number];
+    let mut line = Line::new();
+    let _ = write!(line, "{}.{name}", table.name);
+    if !handle.is_null() {
+        let _ = line.write_str(" ").and_then(|()| line.handle(firmware, handle));
+    }
+    let mut between = "(";
+    let mut put = |line: &mut Line, kind, argument| {
+        let _ = line.write_str(between).and_then(|()| line.argument(firmware, kind, argument));
+        between = ", ";
+    };
+    for (kind, argument) in kinds.chars().zip(*arguments) {
+        match kind {
+            't' | 'i' | 'f' | 'r' | 'c' | '.' | '*' => {}
+            // Pairs of a GUID and an interface, up to a null pointer.
+            'm' => {
+                let guids = arguments.iter().skip(1).step_by(2).take_while(|guid| **guid != 0);
+                guids.for_each(|guid| put(&mut line, 'g', *guid));
+            }
+            _ => put(&mut line, kind, argument),
+        }
+    }
+    let _ = line.write_str(if between == "(" { "() = " } else { ") = " });
+    line
+}
+
+/// What a call has returned besides its status: lengths and handles are added to the line, and interfaces are replaced by copies.
+fn answered(
+    firmware: &Firmware,
+    line: &mut Line,
+    (name, kinds): (&str, &str),
+    arguments: &[u64; MOST_ARGUMENTS],
+    status: Status,
+) {
+    if status == Status::SUCCESS {
+        match name {
+            // SAFETY: the service has written as many bytes.
+            "LocateHandle" => unsafe {
+                hide(firmware, arguments[4] as *mut Handle, arguments[3] as *mut usize, size_of::<Handle>())
+            },
+            // SAFETY: the service has written the address of as many handles.
+            "LocateHandleBuffer" => unsafe {
+                hide(firmware, *(arguments[4] as *const *mut Handle), arguments[3] as *mut usize, 1)
+            },
+            _ => {}
+        }
+    }
+    for (kind, argument) in kinds.chars().zip(*arguments).filter(|(_, argument)| *argument != 0) {
         let out = argument as *mut u64;
         match kind {
             // A length is in the result too.
-            'z' | 'c' if matches!(status, Status::SUCCESS | Status::BUFFER_TOO_SMALL) => {
-                let _ = line.write_str(" ").and_then(|()| line.argument(&firmware, 'z', argument));
+            'z' | 'c' => {
+                let _ = line.write_str(" ").and_then(|()| line.argument(firmware, 'z', argument));
             }
             'r' if status == Status::SUCCESS => {
-                let _ = line.write_str(" ").and_then(|()| line.argument(&firmware, 'H', argument));
+                let _ = line.write_str(" ").and_then(|()| line.argument(firmware, 'H', argument));
             }
             // A test returns no interface.
             'i' if status == Status::SUCCESS && (name, arguments[5] as u32) != ("OpenProtocol", TEST) => {
@@ -258,13 +285,6 @@ extern "efiapi" fn called(number: usize, at: *const u64) -> u64 {
             _ => {}
         }
     }
-    if index == FILE && matches!(name, "Close" | "Delete") {
-        state().copies[place].original = 0;
-    }
-    if !matches!(name, "Exit" | "ResetSystem") {
-        line.print();
-    }
-    result
 }
 
 /// Removes the handles of the program's own disk, which would be one more disk to a loader.

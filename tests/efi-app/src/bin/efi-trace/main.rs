@@ -59,6 +59,18 @@ impl Firmware {
         if status == Status::SUCCESS { found.cast_const().cast() } else { ptr::null() }
     }
 
+    /// The handles with a protocol.
+    fn handles(&self, protocol: &Guid) -> Result<&'static [Handle], Status> {
+        let (mut len, mut handles) = (0, ptr::null_mut());
+        // SAFETY: both are written.
+        match unsafe { (self.boot().locate_handle_buffer)(BY_PROTOCOL, protocol, ptr::null(), &mut len, &mut handles) }
+        {
+            // SAFETY: the service has returned as many handles, which nobody frees.
+            Status::SUCCESS => Ok(unsafe { core::slice::from_raw_parts(handles, len) }),
+            status => Err(status),
+        }
+    }
+
     /// Whether a handle is that of the program's own disk, or of a partition of it.
     pub(crate) fn is_on_own_disk(&self, handle: Handle) -> bool {
         let path: *const DevicePathProtocol = self.interface(handle, &DevicePathProtocol::GUID);
@@ -105,18 +117,7 @@ fn load(firmware: &mut Firmware, own: Handle) -> Result<Handle, Status> {
     }
     // SAFETY: the image is this program.
     firmware.own_volume = firmware.interface(unsafe { (*image).device_handle }, &DevicePathProtocol::GUID);
-    let (mut len, mut volumes) = (0, ptr::null_mut());
-    // SAFETY: both are written.
-    let status = unsafe {
-        let file_system = &SimpleFileSystemProtocol::GUID;
-        (boot.locate_handle_buffer)(BY_PROTOCOL, file_system, ptr::null(), &mut len, &mut volumes)
-    };
-    if status != Status::SUCCESS {
-        return Err(status);
-    }
-    for index in 0..len {
-        // SAFETY: the service has returned as many handles.
-        let volume = unsafe { *volumes.add(index) };
+    for &volume in firmware.handles(&SimpleFileSystemProtocol::GUID)? {
         let mut path = [0; MOST_PATH];
         let device: *const DevicePathProtocol = firmware.interface(volume, &DevicePathProtocol::GUID);
         if firmware.is_on_own_disk(volume) || device.is_null() || with_file(device, &mut path).is_none() {
