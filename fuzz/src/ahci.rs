@@ -142,7 +142,8 @@ pub fn run(bytes: &[u8]) {
                 result = Err(Error::Timeout);
             }
         }
-        ahci.stop(&mut machine);
+        let stopped = ahci.stop(&mut machine);
+        assert!(has_defects || stopped.is_ok());
     }
     assert!(lies || !fake.borrow().is_running(), "a port runs");
     check_stores(&machine, Ahci::ROOM);

@@ -140,7 +140,8 @@ pub fn run(bytes: &[u8]) {
                 result = Err(Error::Timeout);
             }
         }
-        nvme.stop(&mut machine);
+        let stopped = nvme.stop(&mut machine);
+        assert!(has_defects || stopped.is_ok());
     }
     assert!(has_defects || !fake.borrow().is_on(), "the controller is on");
     check_stores(&machine, Nvme::ROOM);

@@ -13,6 +13,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use arrayvec::ArrayVec;
+
 use super::ahci::Ahci;
 use super::nvme::Nvme;
 use super::virtio::{self, Block, ScsiHost, mmio};
@@ -229,6 +231,10 @@ pub struct Started {
     switch: Option<Switch>,
     /// Whether it was stopped, by [`Controller::stop`] or because it did not answer.
     is_stopped: bool,
+    /// The memory of its driver.
+    room: PhysRange,
+    /// Memory that it may still write, because it did not answer and does not acknowledge its stop.
+    lost: ArrayVec<PhysRange, 2>,
 }
 
 #[derive(Debug)]
@@ -266,16 +272,27 @@ impl Switch {
 }
 
 impl Started {
+    fn new(driver: Driver, switch: Option<Switch>, room: PhysRange) -> Self {
+        Self { driver, switch, is_stopped: false, room, lost: ArrayVec::new() }
+    }
+
     /// Stops a controller that did not answer, before anybody uses again the memory that it was given: an answer may come at any time.
+    /// If it does not acknowledge that, the memory is lost: `into`, where it was to read to, and the driver's own.
     fn checked<M: BusMaster + Clock + Ports>(
         &mut self,
         machine: &mut M,
         result: Result<(), Error>,
+        into: PhysRange,
     ) -> Result<(), Error> {
-        if result == Err(Error::Timeout) {
-            self.stop(machine);
+        if result == Err(Error::Timeout) && self.stop(machine).is_err() {
+            self.lost = [into, self.room].into_iter().filter(|range| !range.is_empty()).collect();
         }
         result
+    }
+
+    /// Takes a range of memory that the controller may write at any time. Whoever has the memory map keeps it from everybody else.
+    pub fn take_lost(&mut self) -> Option<PhysRange> {
+        self.lost.pop()
     }
 
     /// Starts a candidate. `room` has [`Candidate::room`] bytes and begins on a page.
@@ -293,7 +310,7 @@ impl Started {
             Place::Pci(function) => {
                 let switch = Switch::turn_on(machine, function)?;
                 match Driver::of_function(machine, candidate.kind, function, room) {
-                    Ok(driver) => Ok(Self { driver, switch: Some(switch), is_stopped: false }),
+                    Ok(driver) => Ok(Self::new(driver, Some(switch), room)),
                     Err(error) => {
                         switch.turn_off(machine);
                         Err(error)
@@ -306,7 +323,7 @@ impl Started {
                 let kind = VirtioKind::of_device(device).filter(|&kind| Kind::Virtio(kind) == candidate.kind);
                 let kind = kind.ok_or(Error::Broken("it is another kind of device now"))?;
                 let driver = Driver::of_virtio(machine, kind, virtio::Place::Mmio(slot), room)?;
-                Ok(Self { driver, switch: None, is_stopped: false })
+                Ok(Self::new(driver, None, room))
             }
         }
     }
@@ -363,7 +380,7 @@ impl<M: BusMaster + Clock + Ports> Controller<M> for Started {
     #[cold]
     fn units(&mut self, machine: &mut M, found: &mut dyn FnMut(Unit)) -> Result<(), Error> {
         let result = self.driver.controller().units(machine, found);
-        self.checked(machine, result)
+        self.checked(machine, result, PhysRange::default())
     }
 
     fn read(&mut self, machine: &mut M, unit: &Unit, first: u64, into: PhysRange) -> Result<(), Error> {
@@ -371,17 +388,19 @@ impl<M: BusMaster + Clock + Ports> Controller<M> for Started {
             return Err(Error::Timeout);
         }
         let result = self.driver.controller().read(machine, unit, first, into);
-        self.checked(machine, result)
+        self.checked(machine, result, into)
     }
 
-    fn stop(&mut self, machine: &mut M) {
+    /// A second time, nothing happens: it is known whether the first was acknowledged.
+    fn stop(&mut self, machine: &mut M) -> Result<(), Error> {
         if core::mem::replace(&mut self.is_stopped, true) {
-            return;
+            return Ok(());
         }
-        self.driver.controller().stop(machine);
+        let result = self.driver.controller().stop(machine);
         if let Some(switch) = self.switch {
             switch.turn_off(machine);
         }
+        result
     }
 }
 

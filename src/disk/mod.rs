@@ -43,7 +43,10 @@ pub trait Controller<M: BusMaster + Clock> {
     fn read(&mut self, machine: &mut M, unit: &Unit, first: u64, into: PhysRange) -> Result<(), Error>;
 
     /// Makes the device quiet: it is reset, and accesses no memory from now on.
-    fn stop(&mut self, machine: &mut M);
+    ///
+    /// # Errors
+    /// [`Error`] if it does not acknowledge that, with a warning. Then it may access memory at any time.
+    fn stop(&mut self, machine: &mut M) -> Result<(), Error>;
 }
 
 /// A disk or a part of one, for code that reads tables and file systems.

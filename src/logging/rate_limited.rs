@@ -10,6 +10,12 @@ pub struct RateLimited<const LIMIT: u32> {
 }
 
 impl<const LIMIT: u32> RateLimited<LIMIT> {
+    /// No warning yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { count: 0 }
+    }
+
     /// Logs the warning, or counts it.
     #[cold]
     #[inline(never)]

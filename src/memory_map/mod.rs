@@ -129,6 +129,14 @@ impl MemoryMap {
         }
         self.regions.set(range, MemoryType::CONVENTIONAL)
     }
+
+    /// Reserves memory for good that is taken or free, in one or more pieces: nobody uses it any more.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::HeapFull`]; the map is unchanged then.
+    pub fn give_up(&mut self, range: PhysRange) -> Result<(), Error> {
+        self.regions.set(range, MemoryType::RESERVED)
+    }
 }
 
 impl Deref for MemoryMap {

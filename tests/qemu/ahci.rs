@@ -55,7 +55,7 @@ fn disks_and_cds_on_ports_of_q35_are_read() {
             if stops {
                 check_unit(host, &mut ahci, &disk, &disks[0], 512);
                 check_unit(host, &mut ahci, &cd, &disks[1], 2048);
-                ahci.stop(host);
+                ahci.stop(host).unwrap();
             }
             // A command that the disk refuses, and one after it.
             let mut longer = disk;
@@ -76,7 +76,7 @@ fn a_controller_without_disks_has_no_units() {
     let host = &mut Qtest::start("qemu-system-x86_64", "-M q35 -m 128M", RAM);
     let mut ahci = start(host, OWN);
     assert_eq!(units(host, &mut ahci), []);
-    ahci.stop(host);
+    ahci.stop(host).unwrap();
 }
 
 #[test]

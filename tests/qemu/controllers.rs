@@ -50,7 +50,7 @@ fn read_all(host: &mut Qtest, candidates: &[Candidate], disks: &[Disk]) -> Vec<(
             assert_eq!(first, all[1234..1334]);
             numbers.push(disks.iter().position(|disk| disk.bytes == all).expect("one of the disks"));
         }
-        started.stop(host);
+        started.stop(host).unwrap();
         found.push((candidate.to_string(), numbers));
     }
     found

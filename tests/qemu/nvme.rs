@@ -120,5 +120,5 @@ fn an_nvme_controller_without_namespaces_has_no_units() {
     let host = &mut Qtest::start("qemu-system-x86_64", "-M pc -m 128M -device nvme,serial=1,addr=5", RAM);
     let mut nvme = start(host);
     assert_eq!(units(host, &mut nvme), []);
-    nvme.stop(host);
+    nvme.stop(host).unwrap();
 }

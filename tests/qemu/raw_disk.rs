@@ -76,7 +76,7 @@ pub fn unit(host: &mut Qtest, controller: &mut impl Controller<Qtest>) -> Unit {
 pub fn check(host: &mut Qtest, controller: &mut impl Controller<Qtest>, disk: &Disk, block_len: usize) {
     let unit = unit(host, controller);
     check_unit(host, controller, &unit, disk, block_len);
-    controller.stop(host);
+    controller.stop(host).unwrap();
 }
 
 /// The same for one of the units. The controller is not stopped.

@@ -196,7 +196,7 @@ fn a_virtio_scsi_host_has_64_units_on_several_targets() {
     let far = UnitAddress::Scsi { target: 31, lun: 16383 };
     let far = found.iter().find(|unit| unit.address == far).expect("a unit");
     check_unit(host, &mut scsi, far, &disk, 512);
-    scsi.stop(host);
+    scsi.stop(host).unwrap();
 }
 
 #[test]

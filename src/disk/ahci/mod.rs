@@ -230,15 +230,15 @@ impl<M: BusMaster + Clock> Controller<M> for Ahci {
         result
     }
 
-    fn stop(&mut self, machine: &mut M) {
+    fn stop(&mut self, machine: &mut M) -> Result<(), Error> {
         let was_lost = core::mem::replace(&mut self.is_lost, true);
         let mut stopped = self.devices.iter().map(|device| device.port.stop(machine));
         let is_stopped = stopped.all(|result| result.is_ok());
-        if (was_lost || !is_stopped)
-            && let Err(error) = self.registers.reset(machine)
-        {
-            log::warn!("AHCI: the controller cannot be stopped: {error}");
+        if !was_lost && is_stopped {
+            return Ok(());
         }
+        let result = self.registers.reset(machine);
+        result.inspect_err(|error| log::warn!("AHCI: the controller cannot be stopped: {error}"))
     }
 }
 

@@ -107,7 +107,7 @@ fn an_empty_controller_costs_a_read_for_each_port_and_three_more() {
     assert_eq!(units, []);
     let accesses = test.accesses();
     assert!(accesses.len() == 3 + 6 && accesses.iter().all(|&(_, is_write)| !is_write), "{accesses:x?}");
-    ahci.stop(&mut test.machine);
+    ahci.stop(&mut test.machine).unwrap();
     assert_eq!(test.accesses(), []);
 }
 
@@ -240,7 +240,7 @@ fn only_the_first_ports_with_a_device_are_used_and_the_others_left_alone() {
     for unit in &units {
         test.check_read(&mut ahci, unit, 1, BUFFER, 1024);
     }
-    ahci.stop(&mut test.machine);
+    ahci.stop(&mut test.machine).unwrap();
     assert!(!test.fake.borrow().is_running());
 }
 
@@ -288,7 +288,7 @@ fn a_cd_that_is_taken_out_is_an_error_of_the_read() {
 fn a_stopped_controller_is_quiet_and_can_be_started_again() {
     let mut test = Test::new(|fake| fake.control = 0);
     let (mut ahci, units) = test.started();
-    ahci.stop(&mut test.machine);
+    ahci.stop(&mut test.machine).unwrap();
     assert!(!test.fake.borrow().is_running());
     assert_eq!(test.read(&mut ahci, &units[0], 0, BUFFER, 512), Err(Error::Timeout));
     let (mut ahci, units) = test.started();
@@ -353,7 +353,7 @@ fn a_command_that_is_not_answered_ends_the_use_of_the_controller() {
             assert_eq!(test.read(&mut ahci, &unit, 0, BUFFER, 2048), Err(Error::Timeout));
             assert_eq!(test.units(&mut ahci), Err(Error::Timeout));
             assert_eq!(test.commands(), commands);
-            ahci.stop(&mut test.machine);
+            ahci.stop(&mut test.machine).unwrap();
             assert!(!test.fake.borrow().is_running());
         }
     }
@@ -385,7 +385,7 @@ fn a_controller_whose_port_does_not_stop_is_reset() {
     let mut test = Test::new(|_| {});
     let (mut ahci, _) = test.started();
     test.fake.borrow_mut().defects.never_stops = true;
-    ahci.stop(&mut test.machine);
+    ahci.stop(&mut test.machine).unwrap();
     assert!(!test.fake.borrow().is_running());
     // One that fails and does not stop.
     let mut test = Test::new(|fake| fake.defects.never_stops = true);
@@ -400,7 +400,7 @@ fn a_controller_whose_port_does_not_stop_is_reset() {
     test.fake.borrow_mut().defects.silent_from = Some(0);
     test.fake.borrow_mut().defects.never_resets = true;
     assert_eq!(test.units(&mut ahci), Err(Error::Timeout));
-    ahci.stop(&mut test.machine);
+    assert_eq!(ahci.stop(&mut test.machine), Err(Error::Timeout));
 }
 
 #[test]
@@ -410,7 +410,7 @@ fn data_that_is_under_way_when_a_command_is_given_up_does_not_come_later() {
     test.fake.borrow_mut().defects.silent_from = Some(0);
     let into = PhysRange::new(PhysAddr::new(BUFFER), 512).unwrap();
     assert_eq!(ahci.read(&mut test.machine, &units[0], 0, into), Err(Error::Timeout));
-    ahci.stop(&mut test.machine);
+    ahci.stop(&mut test.machine).unwrap();
     assert!(!test.fake.borrow().writes());
     // A port whose device does not say what it is.
     let mut test = Test::new(|_| {});
@@ -431,7 +431,7 @@ fn a_controller_that_is_gone_is_given_up_at_once() {
     test.fake.borrow_mut().defects.register = gone();
     let before = test.machine.steps;
     assert_eq!(test.units(&mut ahci), Err(Error::Timeout));
-    ahci.stop(&mut test.machine);
+    assert_eq!(ahci.stop(&mut test.machine), Err(Error::Timeout));
     assert!(test.machine.steps - before < 100);
 }
 

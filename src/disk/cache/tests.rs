@@ -56,7 +56,9 @@ impl Controller<FakeMachine> for Pattern {
         Ok(())
     }
 
-    fn stop(&mut self, _: &mut FakeMachine) {}
+    fn stop(&mut self, _: &mut FakeMachine) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 const ROOM: PhysAddr = PhysAddr::new(0x100_0000);

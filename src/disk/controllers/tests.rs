@@ -157,7 +157,7 @@ fn a_controller_is_a_bus_master_from_its_start_to_its_stop() {
     started.read(&mut machine, &unit, 7, range(0x180_0000, 1024)).unwrap();
     let expected = [7, 8].map(|block| FakeNamespace::new(1, 1000).block(block)).concat();
     assert_eq!(machine.memory.bytes(0x180_0000, 1024), expected);
-    started.stop(&mut machine);
+    started.stop(&mut machine).unwrap();
     assert_eq!(pci.borrow().function(0).command(), before);
     // One that does not come up is none either.
     fake.borrow_mut().defects.stays = true;
@@ -187,8 +187,36 @@ fn a_controller_that_does_not_answer_is_stopped_before_its_memory_is_used_again(
     assert_eq!(pci.borrow().function(0).command(), before, "and no bus master");
     let steps = machine.steps;
     assert_eq!(read(&mut started, &mut machine), Err(Error::Timeout));
-    started.stop(&mut machine);
+    started.stop(&mut machine).unwrap();
     assert_eq!(machine.steps, steps, "it is not accessed again");
+}
+
+#[test]
+fn a_controller_that_does_not_stop_keeps_the_memory_that_it_was_given() {
+    let (mut machine, devices, pci) = set_up(FakePci::default().with(ROOT, 1, 0, nvme()), 0);
+    let [candidate] = find(&mut machine, &devices, false)[..] else { panic!("one") };
+    let registers = devices.iter().next().unwrap().memory(0).unwrap();
+    let (room, into) = (range(0x100_0000, candidate.room()), range(0x180_0000, 512));
+    let before = pci.borrow().function(0).command();
+    machine.ticks_per_look = 1 << 30;
+    for ignores_its_stop in [false, true] {
+        let mut fake = FakeNvme::new(registers.start().get(), FakeNamespace::new(1, 1000));
+        fake.allowed.push(0x100_0000..0x200_0000);
+        let fake = Rc::new(RefCell::new(fake));
+        machine.registers.insert(0, Box::new(NvmeRegisters(fake.clone())));
+        let mut started = Started::start(&mut machine, &candidate, room).unwrap();
+        let mut units = Vec::new();
+        started.units(&mut machine, &mut |unit| units.push(unit)).unwrap();
+        assert_eq!(started.take_lost(), None);
+        fake.borrow_mut().defects.silent_from = Some(0);
+        fake.borrow_mut().defects.stays = ignores_its_stop;
+        assert_eq!(started.read(&mut machine, &units[0], 7, into), Err(Error::Timeout));
+        let lost: Vec<_> = core::iter::from_fn(|| started.take_lost()).collect();
+        assert_eq!(lost.is_empty(), !ignores_its_stop);
+        assert!(lost.is_empty() || lost.contains(&room) && lost.contains(&into));
+        assert_eq!(pci.borrow().function(0).command(), before, "it is no bus master in any case");
+        assert_eq!(started.stop(&mut machine), Ok(()), "it was stopped");
+    }
 }
 
 /// A slot's registers, with the number of reads.

@@ -305,11 +305,10 @@ impl<M: BusMaster + Clock> Controller<M> for Nvme {
         }
     }
 
-    fn stop(&mut self, machine: &mut M) {
+    fn stop(&mut self, machine: &mut M) -> Result<(), Error> {
         self.is_lost = true;
-        if let Err(error) = self.registers.turn_off(machine) {
-            log::warn!("NVMe: the controller cannot be turned off: {error}");
-        }
+        let result = self.registers.turn_off(machine);
+        result.inspect_err(|error| log::warn!("NVMe: the controller cannot be turned off: {error}"))
     }
 }
 

@@ -239,7 +239,7 @@ fn memory_that_the_firmware_must_not_write_is_not_lent() {
 fn a_stopped_controller_is_off_and_can_be_started_again() {
     let mut test = Test::new(|_| {});
     let (mut nvme, units) = test.started();
-    nvme.stop(&mut test.machine);
+    nvme.stop(&mut test.machine).unwrap();
     assert!(!test.fake.borrow().is_on());
     assert_eq!(test.read(&mut nvme, &units[0], 0, BUFFER, 512), Err(Error::Timeout));
     let (mut nvme, units) = test.started();
@@ -313,7 +313,7 @@ fn a_wrong_completion_ends_the_use_of_the_controller() {
                         assert!(!test.fake.borrow().is_on());
                         assert_eq!(test.read(&mut nvme, &units[0], 0, BUFFER, 512), Err(Error::Timeout));
                         assert_eq!(test.units(&mut nvme), Err(Error::Timeout));
-                        nvme.stop(&mut test.machine);
+                        nvme.stop(&mut test.machine).unwrap();
                         error
                     }
                 },

@@ -72,7 +72,8 @@ impl Block {
         match Self::measure(machine, &mut device) {
             Ok((media, most_piece, most_bytes)) => Ok(Self { device, media, header, status, most_piece, most_bytes }),
             Err(error) => {
-                device.stop(machine);
+                // It has executed nothing.
+                let _ = device.stop(machine);
                 Err(error)
             }
         }
@@ -154,7 +155,7 @@ impl<M: BusMaster + Clock> Controller<M> for Block {
         Ok(())
     }
 
-    fn stop(&mut self, machine: &mut M) {
-        self.device.stop(machine);
+    fn stop(&mut self, machine: &mut M) -> Result<(), Error> {
+        self.device.stop(machine)
     }
 }

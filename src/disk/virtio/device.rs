@@ -130,10 +130,8 @@ impl Device {
     }
 
     /// Resets the device: it accesses no memory from now on.
-    pub fn stop(&mut self, machine: &mut (impl Memory + Clock)) {
-        if let Err(error) = reset(machine, &self.place) {
-            log::warn!("virtio: a device cannot be reset: {error}");
-        }
+    pub fn stop(&mut self, machine: &mut (impl Memory + Clock)) -> Result<(), Error> {
+        reset(machine, &self.place).inspect_err(|error| log::warn!("virtio: a device cannot be reset: {error}"))
     }
 }
 

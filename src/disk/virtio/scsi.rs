@@ -90,7 +90,10 @@ impl ScsiHost {
             let targets = device.configuration(machine, MAX_CHANNEL_AND_TARGET)?;
             Ok((sectors, targets))
         });
-        let (sectors, targets) = fields.inspect_err(|_| device.stop(machine))?;
+        let (sectors, targets) = fields.inspect_err(|_| {
+            // It has executed nothing.
+            let _ = device.stop(machine);
+        })?;
         let (places, rest) = rest.split_at(PLACE_LEN.saturating_mul(MOST_REQUESTS.into()));
         let (answers, _) = rest.split_at(scsi::LUNS_SCRATCH);
         Ok(Self {
@@ -263,8 +266,8 @@ impl<M: BusMaster + Clock> Controller<M> for ScsiHost {
         scsi::read(&mut Lun { host: self, target, lun }, machine, &unit.media, first, into, CAREFUL_BYTES)
     }
 
-    fn stop(&mut self, machine: &mut M) {
-        self.device.stop(machine);
+    fn stop(&mut self, machine: &mut M) -> Result<(), Error> {
+        self.device.stop(machine)
     }
 }
 

@@ -155,7 +155,7 @@ fn a_disk_is_read_by_each_kind_of_registers() {
         for (first, len) in [(0, 512), (1, 512), (7, 1024), (SECTORS - 1, 512), (100, 1 << 20)] {
             assert!(test.read(&mut block, first, len).unwrap() == contents(first, 512, len as usize), "{first}, {len}");
         }
-        block.stop(&mut test.machine);
+        block.stop(&mut test.machine).unwrap();
         assert!(test.fake.borrow().is_reset(), "{interface:?}");
     }
 }
@@ -282,7 +282,7 @@ fn a_device_that_does_not_answer_is_dead() {
         let accesses = test.fake.borrow().accesses;
         assert_eq!(test.read(&mut block, 0, 512), Err(Error::Timeout));
         assert_eq!(test.fake.borrow().accesses, accesses, "it is not asked again");
-        block.stop(&mut test.machine);
+        block.stop(&mut test.machine).unwrap();
         assert!(test.fake.borrow().is_reset());
     }
 }
@@ -396,8 +396,7 @@ fn a_device_that_cannot_be_reset_is_not_started() {
         let mut test = Test::disk(interface, |_| {});
         let mut block = test.start().unwrap();
         test.fake.borrow_mut().defects.ignores_reset = true;
-        // That it is warned about is all that can be done.
-        block.stop(&mut test.machine);
+        assert_eq!(block.stop(&mut test.machine), Err(Error::Timeout));
     }
 }
 
@@ -551,7 +550,7 @@ fn all_targets_are_asked_by_a_few_accesses() {
             }
             assert_eq!(test.read_to(&mut host, &unit, 4096, BUFFER, 512), Err(Error::OutOfRange));
         }
-        host.stop(&mut test.machine);
+        host.stop(&mut test.machine).unwrap();
         assert!(test.fake.borrow().is_reset());
     }
 }

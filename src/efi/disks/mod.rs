@@ -114,6 +114,11 @@ impl<C> Disks<C> {
         self.block(id).map(|block| &block.io)
     }
 
+    /// The controllers that were started.
+    pub const fn controllers(&mut self) -> &mut [C] {
+        self.controllers.as_mut_slice()
+    }
+
     /// How many disks there are.
     #[must_use]
     pub const fn count(&self) -> usize {
@@ -138,7 +143,10 @@ impl<C> Disks<C> {
     where
         C: Controller<M>,
     {
-        self.controllers.iter_mut().for_each(|controller| controller.stop(machine));
+        for controller in &mut self.controllers {
+            // There was a warning, and no request is under way.
+            let _ = controller.stop(machine);
+        }
         self.controllers.clear();
         self.disks.clear();
         self.blocks.clear();

@@ -40,8 +40,9 @@ impl Controller<FakeMachine> for FakeController {
         Ok(())
     }
 
-    fn stop(&mut self, _: &mut FakeMachine) {
+    fn stop(&mut self, _: &mut FakeMachine) -> Result<(), Error> {
         self.is_stopped.set(true);
+        Ok(())
     }
 }
 
@@ -164,7 +165,9 @@ impl Controller<FakeMachine> for Image {
         Ok(())
     }
 
-    fn stop(&mut self, _: &mut FakeMachine) {}
+    fn stop(&mut self, _: &mut FakeMachine) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// From the partition table to the last byte: what the firmware does with a kernel as `BOOTX64.EFI`. Each request is an exit.

@@ -18,6 +18,7 @@ use uefi_raw::{Guid, Status};
 
 pub use self::opens::{Agent, Open, OpenMode};
 use super::events::Event;
+use crate::addr::{PhysAddr, PhysRange};
 use crate::heap::{self, HeapFull};
 
 /// A handle: `EFI_HANDLE`, which is never null.
@@ -182,6 +183,18 @@ impl Handles {
             registration.new.retain(|&new| new != handle);
         }
         Ok(())
+    }
+
+    /// Removes all interfaces that are in `memory`, whoever has them open: it is about to be used for something else.
+    pub fn remove_within(&mut self, memory: PhysRange) {
+        for entry in &mut self.entries {
+            entry.protocols.retain(|protocol| !memory.contains_addr(PhysAddr::new(protocol.interface)));
+        }
+        self.entries.retain(|entry| !entry.protocols.is_empty());
+        for registration in &mut self.registrations {
+            let has_it = |entry: &Entry| entry.protocol(registration.guid).is_some();
+            registration.new.retain(|&new| self.entries.iter().any(|entry| entry.handle == new && has_it(entry)));
+        }
     }
 
     /// Whether [`Self::uninstall`] would take an interface from a handle.

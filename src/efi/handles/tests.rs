@@ -56,6 +56,22 @@ fn an_interface_is_found_on_a_handle_that_has_it() {
 }
 
 #[test]
+fn interfaces_in_memory_that_is_used_for_something_else_are_removed() {
+    let (mut handles, agent, handle) = some();
+    let key = handles.register(A, event()).unwrap();
+    handles.install(Some(handle), B, 0x5000).unwrap();
+    let inside = handles.install(None, A, 0x1fff).unwrap();
+    let outside = handles.install(None, A, 0x2000).unwrap();
+    handles.open(handle, A, agent, OpenMode::Exclusive).unwrap();
+    handles.remove_within(PhysRange::new(PhysAddr::new(0x1000), 0x1000).unwrap());
+    assert_eq!(handles.interface(handle, A), Err(Status::UNSUPPORTED), "whoever has it open");
+    assert_eq!(handles.interface(handle, B), Ok(0x5000));
+    assert!(!handles.exists(inside));
+    assert_eq!(handles.first(A), Ok(0x2000));
+    assert_eq!(all(&handles, Search::Registration(key)), [outside]);
+}
+
+#[test]
 fn a_handle_goes_with_its_last_protocol_and_its_number_is_not_used_again() {
     let (mut handles, _, handle) = some();
     handles.install(Some(handle), B, 5).unwrap();

@@ -47,6 +47,8 @@ pub struct Memory {
     pools: Pools,
     /// The firmware's own pages.
     own: Vec<PhysRange>,
+    /// Pages that a device may write at any time.
+    lost: Vec<PhysRange>,
     key: u64,
 }
 
@@ -54,7 +56,7 @@ impl Memory {
     /// Images get what is free in `map`.
     #[must_use]
     pub fn new(map: MemoryMap) -> Self {
-        Self { map, taken: HostMap::default(), pools: Pools::new(), own: Vec::new(), key: 1 }
+        Self { map, taken: HostMap::default(), pools: Pools::new(), own: Vec::new(), lost: Vec::new(), key: 1 }
     }
 
     /// The present map key.
@@ -113,7 +115,7 @@ impl Memory {
         if !self.taken.is_ram(range) || self.pools.overlap(range) {
             return Err(Status::NOT_FOUND);
         }
-        self.give_back(range)
+        if self.is_lost(range) { Ok(()) } else { self.give_back(range) }
     }
 
     /// Takes `len` bytes from a pool of `kind`, at a multiple of 8.
@@ -140,6 +142,9 @@ impl Memory {
     /// # Errors
     /// `INVALID_PARAMETER` for any other address.
     pub fn free_pool(&mut self, at: u64) -> Result<Option<PhysRange>, Status> {
+        if self.pools.piece(PhysAddr::new(at)).is_some_and(|piece| self.is_lost(piece)) {
+            return Ok(None);
+        }
         let pages = self.pools.free(PhysAddr::new(at))?;
         // The pool is gone. Pages that the map has no room to free stay taken.
         Ok(pages.filter(|&pages| self.give_back(pages).is_ok()))
@@ -172,6 +177,23 @@ impl Memory {
     #[must_use]
     pub fn is_own(&self, range: PhysRange) -> bool {
         self.own.iter().any(|own| own.overlaps(range))
+    }
+
+    /// Gives up the pages of `range`, which a device may write at any time. Nobody gets them again, neither from boot services nor
+    /// from an operating system: who frees them, or what they are a part of, frees nothing. The map has them as reserved.
+    ///
+    /// # Errors
+    /// `OUT_OF_RESOURCES`. They are in the map as before then, but nobody gets them from boot services if the heap had room.
+    pub fn give_up(&mut self, range: PhysRange) -> Result<(), Status> {
+        let pages = range.pages();
+        heap::push(&mut self.lost, pages).map_err(|_| Status::OUT_OF_RESOURCES)?;
+        self.map.give_up(pages).map_err(|_| Status::OUT_OF_RESOURCES)?;
+        self.key = self.key.wrapping_add(1);
+        Ok(())
+    }
+
+    fn is_lost(&self, range: PhysRange) -> bool {
+        self.lost.iter().any(|lost| lost.overlaps(range))
     }
 
     /// The map: by address, without overlaps, in whole pages, neighbours of one type joined.

@@ -91,6 +91,13 @@ impl Pools {
         Ok(None)
     }
 
+    /// The piece at `at` that is used, if one begins there.
+    pub fn piece(&self, at: PhysAddr) -> Option<PhysRange> {
+        let pool = self.pools.iter().find(|pool| pool.range.contains_addr(at))?;
+        let piece = pool.pieces.iter().find(|piece| piece.is_used && piece.range.start() == at)?;
+        Some(piece.range)
+    }
+
     /// Frees the piece at `at`. Returns the pages of a pool that is gone, because nothing is in it any more and it was made for a
     /// large piece.
     ///

@@ -110,6 +110,47 @@ fn images_free_what_is_theirs_in_any_pieces() {
     }
 }
 
+/// The pages of each type that is shown, in `pages`.
+fn kinds(memory: &Memory, pages: PhysRange) -> Vec<(u64, u64, MemoryType)> {
+    let all = memory.descriptors().map(|shown| (shown.phys_start, shown.page_count, shown.ty));
+    all.filter(|&(start, ..)| pages.contains_addr(PhysAddr::new(start))).collect()
+}
+
+#[test]
+fn memory_that_a_device_may_still_write_is_never_used_again() {
+    let mut memory = Memory::new(map());
+    memory.allocate_pages(Wanted::Address(0x20_0000), DATA, 8).unwrap();
+    let (key, lost) = (memory.key(), range(0x20_2800, 0x20_3800));
+    assert_eq!(memory.give_up(lost), Ok(()));
+    assert_ne!(memory.key(), key, "the map that is shown has changed");
+    let pages = range(0x20_0000, 0x20_8000);
+    let expected = [(0x20_0000, 2, DATA), (0x20_2000, 2, MemoryType::RESERVED), (0x20_4000, 4, DATA)];
+    assert_eq!(kinds(&memory, pages), expected);
+    // Its owner frees it, and gets it no more.
+    assert_eq!(memory.free_pages(0x20_0000, 8), Ok(()));
+    assert_eq!(kinds(&memory, pages), expected);
+    for at in [0x20_2000, 0x20_3000] {
+        assert_eq!(memory.allocate_pages(Wanted::Address(at), DATA, 1), Err(Status::NOT_FOUND));
+    }
+    // A part without any of it is free.
+    assert_eq!(memory.free_pages(0x20_4000, 4), Ok(()));
+    assert_eq!(memory.allocate_pages(Wanted::Address(0x20_4000), DATA, 4), Ok(PhysAddr::new(0x20_4000)));
+    // The same of a pool.
+    let pool = memory.allocate_pool(DATA, 0x3000).unwrap();
+    assert_eq!(memory.give_up(range(pool.get(), pool.get() + 512)), Ok(()));
+    assert_eq!(memory.free_pool(pool.get()), Ok(None));
+    let others: Vec<_> = (0..1000).map_while(|_| memory.allocate_pool(DATA, 0x3000).ok()).collect();
+    assert!(others.len() > 100 && others.iter().all(|&other| other != pool));
+    // The firmware's own, and what a program took without asking.
+    let own = memory.reserve_pages(1).unwrap();
+    let free = range(0x50_0000, 0x50_1000);
+    for pages in [own, free] {
+        assert_eq!(memory.give_up(pages), Ok(()));
+        assert_eq!(kinds(&memory, pages), [(pages.start().get(), 1, MemoryType::RESERVED)]);
+    }
+    assert_eq!(memory.allocate_pages(Wanted::Address(0x50_0000), DATA, 1), Err(Status::NOT_FOUND));
+}
+
 #[test]
 fn what_is_no_image_s_is_not_freed() {
     let mut memory = Memory::new(map());

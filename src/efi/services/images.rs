@@ -132,6 +132,11 @@ pub trait ImageFile<M> {
     /// # Errors
     /// As for [`Self::read`].
     fn load(&mut self, machine: &mut M, at: u64, into: PhysRange) -> Result<(), Status>;
+
+    /// Takes a range of memory that a device may write at any time, after one of the above has failed.
+    fn take_lost(&mut self) -> Option<PhysRange> {
+        None
+    }
 }
 
 /// A file in memory.
@@ -410,6 +415,10 @@ impl Services {
         let filled = fill_image(machine, file, &image, placed.place);
         let result = filled.and_then(|()| Ok(self.protect_image(machine, protection(&image, placed.place))?));
         if let Err(error) = result {
+            while let Some(lost) = file.take_lost() {
+                // There is nothing better to do.
+                let _ = self.memory.give_up(lost);
+            }
             self.free_image(machine, placed)?;
             return Err(error);
         }
@@ -550,8 +559,9 @@ impl Services {
             let _ = self.free_pool(machine, image.path);
         }
         if !image.is_first {
-            // An image is to close its events. One that did not must not take others down with it.
+            // An image is to close its events, and to take its protocols away. One that did not must not take others down with it.
             self.events.close_within(image.placed.place);
+            self.handles.remove_within(image.placed.place);
             let _ = self.free_image(machine, image.placed);
         }
         Ok(())

@@ -11,6 +11,7 @@ use firstlight::efi::protocols::file_system::{Source, disk_status};
 use firstlight::efi::services::Pointers;
 
 use super::calls::call;
+use super::disks::give_up_lost;
 use super::state::Running;
 
 /// Where the number of a disk or partition is behind the functions.
@@ -51,7 +52,12 @@ extern "efiapi" fn read_blocks(this: u64, media_id: u32, first: u64, len: u64, t
         let into = services.device_buffer(to, bytes.len)?;
         let mut source = disks.on(machine);
         let mut blocks = source.blocks(id).ok_or(Status::DEVICE_ERROR)?;
-        blocks.load(bytes.start, into).map_err(disk_status)
+        let result = blocks.load(bytes.start, into);
+        drop(blocks);
+        result.map_err(|error| {
+            give_up_lost(services, disks);
+            disk_status(error)
+        })
     })
 }
 

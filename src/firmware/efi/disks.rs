@@ -13,12 +13,13 @@ use firstlight::disk::fat::{self, Fat};
 use firstlight::disk::{Controller as _, Disk, Error, Unit, partition};
 use firstlight::efi::boot_manager;
 use firstlight::efi::device_path::PathBuilder;
-use firstlight::efi::disks::{ControllerId, controller_nodes, partition_node, unit_node};
+use firstlight::efi::disks::{ControllerId, Disks, controller_nodes, partition_node, unit_node};
 use firstlight::efi::handles::Handle;
 use firstlight::efi::protocols::block_io::BlockId;
 use firstlight::efi::protocols::file_system::{FatVolume, Source, Volume};
 use firstlight::efi::services::{DEVICE_PATH, Services};
 use firstlight::heap::{self, HeapFull};
+use firstlight::logging::RateLimited;
 use zerocopy::IntoBytes;
 
 use super::state::Running;
@@ -45,12 +46,14 @@ pub struct Controller {
     pub found: Option<Result<usize, Error>>,
     /// The volumes on its disks.
     pub volumes: Vec<boot_manager::Volume>,
+    /// Warnings about partitions that cannot be read.
+    unreadable: RateLimited<4>,
 }
 
 impl Controller {
     /// One that was not started.
     pub const fn new(candidate: Candidate) -> Self {
-        Self { candidate, found: None, volumes: Vec::new() }
+        Self { candidate, found: None, volumes: Vec::new(), unreadable: RateLimited::new() }
     }
 }
 
@@ -66,8 +69,12 @@ impl Running {
         }
         let candidate = controller.candidate;
         let found = self.add_disks(index, &candidate);
+        give_up_lost(&mut self.services, &mut self.disks);
         if let Some(controller) = self.controllers.get_mut(index) {
             controller.found = Some(found);
+            if let Some(rest) = controller.unreadable.rest() {
+                log::warn!("{candidate}: {rest} more partitions cannot be read");
+            }
         }
         found
     }
@@ -75,9 +82,15 @@ impl Running {
     fn add_disks(&mut self, index: usize, candidate: &Candidate) -> Result<usize, Error> {
         let Self { machine, services, disks, .. } = self;
         let room = reserve(services, candidate.room())?;
-        let started = Started::start(machine, candidate, room)?;
+        let started = Started::start(machine, candidate, room).inspect_err(|&error| {
+            // It may have ignored its reset too.
+            if error == Error::Timeout {
+                let _ = services.memory.give_up(room);
+            }
+        })?;
         let id = disks.add_controller(started).map_err(|(_, mut started)| {
-            started.stop(machine);
+            // No request is under way.
+            let _ = started.stop(machine);
             Error::NoRoom
         })?;
         let mut units = Vec::new();
@@ -173,7 +186,8 @@ impl Running {
             Ok(fat) => fat,
             Err(fat::Error::NotFat) => return Ok(()),
             Err(error) => {
-                log::warn!("{}: {error}", controller.candidate);
+                let Controller { candidate, unreadable, .. } = controller;
+                unreadable.warn(format_args!("{candidate}: {error}"));
                 return Ok(());
             }
         };
@@ -181,6 +195,26 @@ impl Running {
         let interface = files::volume_interface(volume);
         install(machine, services, Some(handle), SimpleFileSystemProtocol::GUID, interface.as_bytes())?;
         heap::push(&mut controller.volumes, boot_manager::Volume { unit: unit.address, path }).map_err(no_room)
+    }
+}
+
+/// Takes a range of memory that a controller may write at any time, because it neither answered nor acknowledged its stop.
+#[cold]
+pub fn take_lost(disks: &mut Disks<Started>) -> Option<PhysRange> {
+    let lost = disks.controllers().iter_mut().find_map(Started::take_lost)?;
+    log::warn!(
+        "the memory at {lost} stays reserved: a controller of disks that does not stop may write it at any time"
+    );
+    Some(lost)
+}
+
+/// Keeps all such memory from everybody else. After each access to a disk that failed, before the buffer can be freed.
+#[cold]
+#[inline(never)]
+pub fn give_up_lost(services: &mut Services, disks: &mut Disks<Started>) {
+    while let Some(lost) = take_lost(disks) {
+        // There is nothing better to do.
+        let _ = services.memory.give_up(lost);
     }
 }
 

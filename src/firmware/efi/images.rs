@@ -16,6 +16,7 @@ use firstlight::efi::protocols::tcg2::ImageLoad;
 use firstlight::efi::services::ImageFile;
 
 use super::calls::run_image;
+use super::disks::{give_up_lost, take_lost};
 use super::files;
 use super::state::{Running, with};
 use crate::machine::PcMachine;
@@ -38,6 +39,10 @@ impl ImageFile<PcMachine> for OnDisk<'_> {
     fn load(&mut self, machine: &mut PcMachine, at: u64, into: PhysRange) -> Result<(), Status> {
         self.file.load(&mut self.disks.on(machine), at, into)
     }
+
+    fn take_lost(&mut self) -> Option<PhysRange> {
+        take_lost(self.disks)
+    }
 }
 
 impl Running {
@@ -46,6 +51,10 @@ impl Running {
     /// # Errors
     /// Those of `Services::load_file`.
     pub fn load_from_disk(&mut self, parent: Option<Handle>, path: &[u8]) -> Result<Option<Handle>, Status> {
+        self.try_load_from_disk(parent, path).inspect_err(|_| give_up_lost(&mut self.services, &mut self.disks))
+    }
+
+    fn try_load_from_disk(&mut self, parent: Option<Handle>, path: &[u8]) -> Result<Option<Handle>, Status> {
         let Self { machine, services, disks, files, tcg2, .. } = self;
         let path = DevicePath::parse(path).ok_or(Status::INVALID_PARAMETER)?;
         let Some((interface, names)) = services.volume_of(machine, path)? else { return Ok(None) };
@@ -62,7 +71,7 @@ impl Running {
         let pool = services.memory.allocate_pool(MemoryType::BOOT_SERVICES_DATA, file.len())?;
         let mut bytes = PhysRange::new(pool, file.len()).ok_or(Status::OUT_OF_RESOURCES)?;
         let source = bytes;
-        let read = file.load(&mut disks.on(machine), 0, bytes);
+        let read = file.load(&mut disks.on(machine), 0, bytes).inspect_err(|_| give_up_lost(services, disks));
         let loaded = read.and_then(|()| {
             services.load_file(machine, parent, Some(path), &mut bytes, &mut |machine, placed, path| {
                 tcg2.measure_image(machine, source, &ImageLoad { placed, path })

@@ -263,6 +263,21 @@ fn events_whose_functions_are_in_an_image_end_with_it() {
 }
 
 #[test]
+fn protocols_whose_interfaces_are_in_an_image_end_with_it() {
+    let mut test = Test::new();
+    let parent = first(&mut test);
+    let handle = load(&mut test, parent, 0, &sample()).unwrap();
+    let base = interface(&test, handle).base;
+    let handles = &mut test.services.handles;
+    let own = handles.install(None, ONE, base + 0x2010).unwrap();
+    let others = handles.install(None, ONE, base - 8).unwrap();
+    test.services.start_image(handle).unwrap();
+    test.services.end_image(&mut test.machine, Status::ABORTED).unwrap();
+    assert!(!test.services.handles.exists(own) && test.services.handles.exists(others));
+    assert_eq!(test.services.handles.first(ONE), Ok(base - 8), "the next program does not find it");
+}
+
+#[test]
 fn an_image_that_was_not_started_is_unloaded_at_once() {
     let mut test = Test::new();
     let parent = first(&mut test);
@@ -289,6 +304,9 @@ struct Elsewhere {
     bytes: Vec<u8>,
     loads: Vec<(u64, u64, u64)>,
     fails_from: u64,
+    /// Whether what fails may still be written.
+    is_lost: bool,
+    lost: Option<PhysRange>,
 }
 
 impl ImageFile<FakeMachine> for Elsewhere {
@@ -303,12 +321,45 @@ impl ImageFile<FakeMachine> for Elsewhere {
 
     fn load(&mut self, machine: &mut FakeMachine, at: u64, into: PhysRange) -> Result<(), Status> {
         if at >= self.fails_from {
+            self.lost = Some(into).filter(|_| self.is_lost);
             return Err(Status::DEVICE_ERROR);
         }
         self.loads.push((at, into.start().get(), into.len()));
         machine.memory.store(into.start().get(), &self.bytes[at as usize..][..into.len() as usize]);
         Ok(())
     }
+
+    fn take_lost(&mut self) -> Option<PhysRange> {
+        self.lost.take()
+    }
+}
+
+impl Elsewhere {
+    fn new(fails_from: u64) -> Self {
+        Self { bytes: sample(), loads: Vec::new(), fails_from, is_lost: false, lost: None }
+    }
+}
+
+#[test]
+fn the_place_of_an_image_that_a_device_may_still_write_is_never_used_again() {
+    let mut test = Test::new();
+    let pages = |test: &Test| {
+        let sizes = test.services.memory.descriptors().filter(|shown| shown.ty == MemoryType::CONVENTIONAL);
+        sizes.map(|shown| shown.page_count).sum::<u64>()
+    };
+    for (is_lost, kept) in [(false, 0), (true, 3)] {
+        let before = pages(&test);
+        let mut file = Elsewhere { is_lost, ..Elsewhere::new(0x400) };
+        let Test { machine, services, .. } = &mut test;
+        let loaded = services.load_file(machine, None, None, &mut file, &mut |_, _, _| Ok(()));
+        assert_eq!(loaded, Err(Status::DEVICE_ERROR));
+        assert_eq!(pages(&test), before - kept);
+    }
+    let reserved = test.services.memory.descriptors().filter(|shown| shown.ty == MemoryType::RESERVED);
+    assert!(
+        reserved.map(|shown| shown.page_count).any(|count| count == 1),
+        "an operating system does not use it either"
+    );
 }
 
 #[test]
@@ -316,7 +367,7 @@ fn an_image_elsewhere_goes_straight_to_its_place() {
     let mut test = Test::new();
     let path = PathBuilder::new().vendor_media(ONE).unwrap().end().unwrap();
     let path = DevicePath::parse(&path);
-    let mut file = Elsewhere { bytes: sample(), loads: Vec::new(), fails_from: u64::MAX };
+    let mut file = Elsewhere::new(u64::MAX);
     let Test { machine, services, .. } = &mut test;
     let handle = services.load_file(machine, None, path, &mut file, &mut |_, _, _| Ok(())).unwrap();
     let image = interface(&test, handle.raw());
@@ -329,7 +380,7 @@ fn an_image_elsewhere_goes_straight_to_its_place() {
     test.services.unload_image(&mut test.machine, handle.raw()).unwrap();
     assert!(free(&test));
     for fails_from in [0, 0x400, 0x600] {
-        let mut file = Elsewhere { bytes: sample(), loads: Vec::new(), fails_from };
+        let mut file = Elsewhere::new(fails_from);
         let Test { machine, services, .. } = &mut test;
         let failed = services.load_file(machine, None, path, &mut file, &mut |_, _, _| Ok(()));
         assert_eq!(failed, Err(Status::DEVICE_ERROR));
