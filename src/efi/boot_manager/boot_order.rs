@@ -274,7 +274,6 @@ mod tests {
         Some(Place { controller: Location::Pci { root, steps }, drive })
     }
 
-    /// Lines of QEMU 7.2 and 10.0.
     #[test]
     fn an_order_that_is_too_long_is_as_strict_as_it_says() {
         let lines = vec!["/pci@i0cf8/scsi@1/disk@0,0\n"; MOST_LINES + 40].concat();
@@ -283,6 +282,7 @@ mod tests {
         assert_eq!((order.is_strict, order.places.len()), (true, MOST_LINES));
     }
 
+    /// Lines of QEMU 7.2 and 10.0.
     #[test]
     fn a_line_names_a_controller_and_a_drive() {
         let scsi = |target, lun| Drive::Scsi { target, lun };
