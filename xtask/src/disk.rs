@@ -20,6 +20,14 @@ const BLOCK: u64 = 512;
 /// The end of the name of a CD's image.
 const CD: &str = "iso";
 
+/// The format that can name other files, and how the name of such an image ends.
+const QCOW2: &str = "qcow2";
+/// Where a qcow2 image has the place of its backing file's name, and its features; the bit for a file that has its data (QEMU,
+/// `docs/interop/qcow2.txt`).
+const BACKING_FILE: usize = 8;
+const INCOMPATIBLE_FEATURES: usize = 72;
+const DATA_FILE: u64 = 1 << 2;
+
 /// The bus of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Bus {
@@ -54,23 +62,36 @@ impl Disk {
     pub fn of_file(path: &Path, bus: Option<Bus>, machine: &str) -> anyhow::Result<Self> {
         let file = File::open(path)?;
         ensure!(file.metadata()?.is_file(), "not a regular file");
-        let mut first = [0; 8];
+        let mut first = [0; 80];
         ensure!(file.metadata()?.len() >= BLOCK, "it has {} bytes, less than a disk's block", file.metadata()?.len());
         file.read_exact_at(&mut first, 0).context("cannot read it")?;
         let format = FORMATS.into_iter().find(|(magic, _)| first.starts_with(magic)).map_or("raw", |(_, name)| name);
-        if !["raw", "qcow2"].contains(&format) {
+        if !["raw", QCOW2].contains(&format) {
             bail!("a {format} image; make a raw one of it: qemu-img convert -O raw {} disk.img", path.display());
         }
-        let is_cd = path.extension().is_some_and(|end| end.eq_ignore_ascii_case(CD));
+        let ends_with = |end: &str| path.extension().is_some_and(|of_path| of_path.eq_ignore_ascii_case(end));
+        // A guest can write such an image to its raw disk, and would have another file of the user's as its disk at the next run.
+        ensure!(
+            format != QCOW2 || ends_with(QCOW2) || !names_another_file(&first),
+            "a qcow2 image that names another file, which the guest would read or write; if this is meant, call it {}.qcow2",
+            path.file_stem().unwrap_or_default().display()
+        );
+        let is_cd = ends_with(CD);
         let usual = match qemu::machine_type(machine) {
             _ if !is_cd => Bus::Virtio,
             "q35" => Bus::Ahci,
             _ => Bus::Scsi,
         };
         let bus = bus.unwrap_or(usual);
-        let has_no_pci = matches!(qemu::machine_type(machine), "microvm" | "isapc");
-        if has_no_pci && (matches!(bus, Bus::Nvme | Bus::Ahci) || qemu::machine_type(machine) == "isapc") {
-            bail!("{machine} has no PCI for the disk; microvm has --bus virtio and scsi, isapc no disk that boots");
+        match qemu::machine_type(machine) {
+            "isapc" => bail!("{machine} has no PCI, and so no disk that boots"),
+            "microvm"
+                if matches!(bus, Bus::Nvme | Bus::Ahci)
+                    && !machine.split(',').any(|property| property == "pcie=on") =>
+            {
+                bail!("{machine} has no PCI for the disk; use --bus virtio or scsi, or --machine microvm,pcie=on")
+            }
+            _ => {}
         }
         Ok(Self {
             file: std::path::absolute(path)?,
@@ -127,6 +148,13 @@ impl Disk {
     }
 }
 
+/// Whether a qcow2 image with this start has a backing file, or its data in another one.
+fn names_another_file(first: &[u8; 80]) -> bool {
+    let number =
+        |at: usize| first.get(at..).and_then(|bytes| bytes.first_chunk()).map_or(0, |&bytes| u64::from_be_bytes(bytes));
+    number(BACKING_FILE) != 0 || number(INCOMPATIBLE_FEATURES) & DATA_FILE != 0
+}
+
 /// A value in the list of an option's properties: commas are doubled.
 fn option_value(text: &OsStr) -> OsString {
     let bytes = text.as_bytes().iter();
@@ -162,6 +190,22 @@ mod tests {
     }
 
     #[test]
+    fn an_image_that_names_another_file_is_opened_only_if_its_name_says_so() {
+        let image = |at: usize, byte| {
+            let mut image = [b"QFI\xfb\0\0\0\x03".as_slice(), &[0; 512]].concat();
+            image[at] = byte;
+            image
+        };
+        // A backing file, and a data file.
+        for (at, byte) in [(BACKING_FILE + 6, 1), (INCOMPATIBLE_FEATURES + 7, 4)] {
+            let error = options("disk.img", &image(at, byte), None, "q35").unwrap_err().to_string();
+            assert!(error.contains("disk.qcow2"), "{error}");
+            assert!(options("disk.QCOW2", &image(at, byte), None, "q35").unwrap().contains("format=qcow2"));
+        }
+        assert!(options("disk.img", &image(INCOMPATIBLE_FEATURES + 7, 1), None, "q35").is_ok());
+    }
+
+    #[test]
     fn the_format_is_known_by_the_first_bytes() {
         let of = |magic: &[u8]| {
             options("disk", &[magic, &[0; 512]].concat(), None, "q35").map_err(|error| error.to_string())
@@ -173,6 +217,7 @@ mod tests {
         for (machine, bus) in [("microvm", Some(Bus::Nvme)), ("microvm", Some(Bus::Ahci)), ("isapc", None)] {
             assert!(options("disk", &[0; 512], bus, machine).unwrap_err().to_string().contains("no PCI"));
         }
+        assert!(options("disk", &[0; 512], Some(Bus::Nvme), "microvm,pcie=on").unwrap().contains("-device nvme"));
         assert!(Disk::of_file(Path::new("/"), None, "q35").is_err());
         assert!(Disk::of_file(Path::new("/no/such/file"), None, "q35").is_err());
     }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use serde::Deserialize;
 use xtask::packages::QEMU_PROGRAM;
 use xtask::progress::{Rounds, command_line, parallel, run_step, say};
@@ -120,8 +120,9 @@ impl List {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let list = List::load()?;
     let names = list.names();
-    let unknown = args.boots.iter().find(|name| !names.contains(&name.as_str()));
-    ensure!(unknown.is_none(), "no boot has the name {unknown:?}; the boots are {}", names.join(", "));
+    if let Some(unknown) = args.boots.iter().find(|name| !names.contains(&name.as_str())) {
+        bail!("no boot has the name {unknown}; the boots are {}", names.join(", "));
+    }
     let chosen: Vec<_> =
         list.boot.iter().filter(|boot| args.boots.is_empty() || args.boots.contains(&boot.name)).collect();
     packages::ensure(&[packages::QEMU, packages::OVMF])?;
