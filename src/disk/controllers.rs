@@ -138,6 +138,13 @@ impl Function {
         Some(Self { address: device.function.address, route, access: devices.access(), memory, may_decode })
     }
 
+    /// One without registers at the end of a way.
+    #[cfg(test)]
+    pub fn at_end_of(route: Route) -> Self {
+        let address = route.steps().last().expect("a step");
+        Self { address, route, access: ConfigAccess::Ports, memory: [(0, 0); 6], may_decode: false }
+    }
+
     /// A memory BAR by its number.
     fn memory(&self, register: u8) -> Option<PhysRange> {
         let &(start, len) = self.memory.get(usize::from(register)).filter(|&&(_, len)| len != 0)?;

@@ -33,7 +33,7 @@ fn display(id: u32, class: u32, memory: u64) -> Display {
         class,
         framebuffer: range(VIDEO_MEMORY, memory),
         registers: Some(range(REGISTERS, 0x1000)),
-        route: Some(Route::on_bus_0(Address::new(0, 1, 0).unwrap())),
+        route: Some(Route::of(0, 0, &[Address::new(0, 1, 0).unwrap()])),
     }
 }
 

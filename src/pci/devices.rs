@@ -75,12 +75,12 @@ impl Route {
         self.steps.into_iter().flatten()
     }
 
-    /// A function on bus 0.
+    /// The way by these steps, of which the last is the function.
     #[cfg(test)]
-    pub fn on_bus_0(function: Address) -> Self {
+    pub fn of(root: u8, root_index: u8, path: &[Address]) -> Self {
         let mut steps = [None; MOST_STEPS];
-        steps[MOST_STEPS - 1] = Some(function);
-        Self { root: 0, root_index: 0, steps }
+        steps.iter_mut().rev().zip(path.iter().rev()).for_each(|(step, address)| *step = Some(*address));
+        Self { root, root_index, steps }
     }
 }
 

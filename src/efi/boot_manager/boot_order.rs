@@ -404,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_function_is_named_by_its_root_its_bridges_and_itself() {
-        let route = |device| Route::on_bus_0(Address::new(0, device, 1).unwrap());
+        let route = |device| Route::of(0, 0, &[Address::new(0, device, 1).unwrap()]);
         let steps = |steps: &[(u8, u8)]| steps.iter().copied().collect::<ArrayVec<_, MOST_STEPS>>();
         for (root, list, is) in [
             (0, &[(3, 1)][..], true),

@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::addr::{PhysAddr, PhysRange};
-use crate::disk::controllers::{Candidate, Kind, Place, VirtioKind};
+use crate::disk::controllers::{Candidate, Function, Kind, Place, VirtioKind};
 use crate::disk::fat::Fat;
 use crate::disk::partition::{self, Partition, Scheme};
 use crate::disk::{BlockLen, Error, Media, Unit, UnitAddress};
@@ -16,6 +16,7 @@ use crate::efi::device_path::{DevicePath, PathBuilder};
 use crate::efi::protocols::file_system::{FatVolume, FileSystem, Volume};
 use crate::fakes::fat::{FatImage, Format};
 use crate::fakes::machine::FakeMachine;
+use crate::pci::{Address, Route};
 use uefi_raw::guid;
 
 /// A controller whose blocks have the number of the block in each byte, plus its own number.
@@ -119,6 +120,15 @@ fn paths_of_disks_are_ovmfs() {
     let virtio = Candidate { kind: Kind::Virtio(VirtioKind::Block), place: slot };
     let path = controller_nodes(&virtio).unwrap();
     assert_eq!(text(path.clone()), "VenHw(837DCA9E-E874-4D82-B29A-23FE0E23D1E2,002EB0FE00000000)");
+    let function = |root, path: &[(u8, u8, u8)]| {
+        let path: Vec<_> =
+            path.iter().map(|&(bus, device, number)| Address::new(bus, device, number).unwrap()).collect();
+        let place = Place::Pci(Function::at_end_of(Route::of(root, u8::from(root != 0), &path)));
+        text(controller_nodes(&Candidate { kind: Kind::Ahci, place }).unwrap())
+    };
+    assert_eq!(function(0, &[(0, 0x1f, 2)]), "PciRoot(0x0)/Pci(0x1F,0x2)");
+    assert_eq!(function(0, &[(0, 1, 0), (1, 3, 0)]), "PciRoot(0x0)/Pci(0x1,0x0)/Pci(0x3,0x0)", "behind a bridge");
+    assert_eq!(function(0x40, &[(0x40, 0, 0), (0x41, 0, 1)]), "PciRoot(0x40)/Pci(0x0,0x0)/Pci(0x0,0x1)");
     let unit = |unit| text(unit_node(PathBuilder::new(), unit).unwrap());
     assert_eq!(unit(UnitAddress::Only), "");
     assert_eq!(unit(UnitAddress::Scsi { target: 2, lun: 3 }), "Scsi(0x2,0x3)");

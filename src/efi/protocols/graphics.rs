@@ -361,7 +361,7 @@ mod tests {
         };
         assert_eq!(text(graphics()), "MemoryMapped(0x0,0xFD000000,0xFD0F9FFF)/AcpiAdr(0x80010100)");
         let registers = PhysRange::new(PhysAddr::new(0xfebf_0000), 0x1000).unwrap();
-        let route = Route::on_bus_0(Address::new(0, 2, 1).unwrap());
+        let route = Route::of(0, 0, &[Address::new(0, 2, 1).unwrap()]);
         let function = Some(DisplayFunction { route, registers });
         let framebuffer = Framebuffer { function, ..graphics().framebuffer };
         let expected = "PciRoot(0x0)/Pci(0x2,0x1)/AcpiAdr(0x80010100)";
