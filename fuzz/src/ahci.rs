@@ -11,6 +11,7 @@ use arbitrary::Arbitrary;
 use firstlight::disk::ahci::{Ahci, MOST_PORTS};
 use firstlight::disk::{Controller, Error, Unit, UnitAddress};
 use firstlight::fakes::ahci::{AhciRegisters, FakeAhci, FakeDevice, REGISTERS_LEN};
+use firstlight::fakes::blocks::join;
 use firstlight::fakes::machine::FakeMachine;
 
 use crate::device::{BASE, Override, ROOM, check_stores, range, reading};
@@ -159,15 +160,14 @@ fn read(
     has_defects: bool,
 ) -> Result<(), Error> {
     let (first, into) = reading(input, &unit.media);
-    let (block_len, len) = (u64::from(unit.media.block_len.get()), into.len());
+    let len = into.len();
     fake.borrow_mut().allowed.push(into.start().get()..into.end().get());
     let result = ahci.read(machine, unit, first, into);
     fake.borrow_mut().allowed.pop();
     result?;
     if let (false, UnitAddress::Port(port)) = (has_defects, unit.address) {
         let device = fake.borrow().devices[usize::from(port)].expect("a device");
-        let expected: Vec<u8> =
-            (first..first + len / block_len).flat_map(|number| device.block(port, number)).collect();
+        let expected = join(first, len as usize, |number| device.block(port, number));
         assert!(machine.memory.bytes(into.start().get(), len as usize) == expected, "what is on the disk");
     }
     Ok(())

@@ -30,7 +30,7 @@ pub const BASE: u64 = 0xfe00_0000;
 pub const ROOM: u64 = 0x100_0000;
 pub const BUFFER: u64 = 0x200_0000;
 /// The most bytes that are read at a time.
-pub const MOST: u64 = 256 << 10;
+pub const MOST: u64 = 64 << 10;
 
 /// The `len` bytes at `start`.
 pub fn range(start: u64, len: u64) -> PhysRange {

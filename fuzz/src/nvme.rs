@@ -10,6 +10,7 @@ use std::rc::Rc;
 use arbitrary::Arbitrary;
 use firstlight::disk::nvme::Nvme;
 use firstlight::disk::{Controller, Error, Unit, UnitAddress};
+use firstlight::fakes::blocks::join;
 use firstlight::fakes::machine::FakeMachine;
 use firstlight::fakes::nvme::{FakeNamespace, FakeNvme, NvmeRegisters, QEMU_CAPABILITIES, REGISTERS_LEN};
 
@@ -157,7 +158,7 @@ fn read(
     has_defects: bool,
 ) -> Result<(), Error> {
     let (first, into) = reading(input, &unit.media);
-    let (block_len, len) = (u64::from(unit.media.block_len.get()), into.len());
+    let len = into.len();
     fake.borrow_mut().allowed.push(into.start().get()..into.end().get());
     let result = nvme.read(machine, unit, first, into);
     fake.borrow_mut().allowed.pop();
@@ -165,7 +166,7 @@ fn read(
     if let (false, UnitAddress::Namespace { id, .. }) = (has_defects, unit.address) {
         let fake = fake.borrow();
         let namespace = fake.namespaces.iter().find(|namespace| namespace.id == id).expect("a namespace");
-        let expected: Vec<u8> = (first..first + len / block_len).flat_map(|number| namespace.block(number)).collect();
+        let expected = join(first, len as usize, |number| namespace.block(number));
         assert!(machine.memory.bytes(into.start().get(), len as usize) == expected, "what is on the disk");
     }
     Ok(())

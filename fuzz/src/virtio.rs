@@ -105,7 +105,10 @@ pub fn run(bytes: &[u8]) {
             is_never_ready: false,
         };
         let units = vec![unit(0, 0, 0, 4096, 512), unit(0, 300, 5, 1024, 2048), unit(33, 1, 5, 0, 2048)];
-        FakeVirtio::scsi(BASE, interface, units)
+        let mut fake = FakeVirtio::scsi(BASE, interface, units);
+        // Two rounds of questions for targets, not eight. An input can ask for more.
+        fake.configuration[30] = 40;
+        fake
     };
     fake.offered |= u64::from(input.take::<u8>());
     for _ in 0..input.take::<u8>() & 15 {

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
+use super::blocks::{Contents, join};
 use super::machine::{FakeMemory, FakeRegisters};
 
 const START: u32 = 1;
@@ -104,6 +105,8 @@ pub struct Defects {
     pub silent_from: Option<usize>,
     /// What interrupt status has then.
     pub silent_status: u32,
+    /// These are executed when the controller or the link is reset, before that ends.
+    pub is_late: bool,
     /// Ports stay busy after they were started.
     pub stays_busy: bool,
     /// Ports do not stop, until the controller is reset.
@@ -148,12 +151,16 @@ pub struct FakeAhci {
     pub devices: [Option<FakeDevice>; 32],
     /// The memory that it may write.
     pub allowed: Vec<Range<u64>>,
+    /// What each device has, if not numbers.
+    pub contents: Option<Contents>,
     /// Defects.
     pub defects: Defects,
     /// The commands so far: the port, the message, the packet.
     pub commands: Vec<(u8, [u8; 20], [u8; 16])>,
     /// The accesses to registers so far: the offset, and whether it was a write.
     pub accesses: Vec<(u64, bool)>,
+    /// What commands write that are not executed yet.
+    late: Vec<(u64, Vec<u8>)>,
     ports: [Port; 32],
 }
 
@@ -177,7 +184,9 @@ impl FakeAhci {
             control: 1 << 31,
             devices,
             allowed: Vec::new(),
+            contents: None,
             defects: Defects::default(),
+            late: Vec::new(),
             commands: Vec::new(),
             accesses: Vec::new(),
             ports: [port; 32],
@@ -194,6 +203,20 @@ impl FakeAhci {
     #[must_use]
     pub fn writes(&self) -> bool {
         self.ports.iter().any(|port| port.is_under_way)
+    }
+
+    /// Executes the commands that are under way.
+    pub fn finish(&mut self, memory: &mut FakeMemory) {
+        self.late.drain(..).for_each(|(at, bytes)| memory.store(at, &bytes));
+        self.ports.iter_mut().for_each(|port| port.is_under_way = false);
+    }
+
+    /// A reset ends what is under way.
+    fn end(&mut self, memory: &mut FakeMemory) {
+        if self.defects.is_late {
+            self.finish(memory);
+        }
+        self.late.clear();
     }
 
     fn register(&self, offset: u64) -> u32 {
@@ -246,10 +269,12 @@ impl FakeAhci {
             0x14 => assert_eq!(value, 0, "interrupts are on"),
             0x18 => self.command(number, value, memory),
             0x2c => {
-                if port.link & 1 != 0 && value & 1 == 0 {
-                    port.is_under_way = false;
-                }
+                let ends = port.link & 1 != 0 && value & 1 == 0;
                 port.link = value;
+                if ends {
+                    self.end(memory);
+                    self.ports[usize::from(number)].is_under_way = false;
+                }
             }
             0x30 => {}
             0x38 => self.issue(number, value, memory),
@@ -319,6 +344,14 @@ impl FakeAhci {
         let count = self.commands.len();
         self.commands.push((number, message, packet));
         if self.defects.silent_from.is_some_and(|from| count >= from) {
+            let data = if self.defects.is_late { self.execute(number, &message, &packet).0 } else { Vec::new() };
+            let mut rest = data.as_slice();
+            for range in (0..u64::from(flags >> 16)).map(|index| table + 0x80 + index * 16) {
+                let (at, len) = (long(memory, range), u64::from(word(memory, range + 12)) + 1);
+                let (piece, more) = rest.split_at(rest.len().min(len as usize));
+                self.late.push((at, piece.to_vec()));
+                rest = more;
+            }
             let port = &mut self.ports[usize::from(number)];
             port.status |= self.defects.silent_status;
             port.is_under_way = true;
@@ -373,7 +406,13 @@ impl FakeAhci {
                 if first + count > blocks {
                     return (Vec::new(), FAILED, 0x10, false);
                 }
-                ((first..first + count).flat_map(|block| device.block(number, block)).collect(), IDLE, 0, false)
+                let block_len = device.block(number, first).len();
+                let len = count as usize * block_len;
+                let data = match &mut self.contents {
+                    Some(contents) => contents(first * block_len as u64, len),
+                    None => join(first, len, |block| device.block(number, block)),
+                };
+                (data, IDLE, 0, false)
             }
             (FakeDevice::Cd { .. }, 0xa0) => {
                 assert_eq!((message[3], &packet[12..]), (1, &[0; 4][..]), "a packet");
@@ -412,7 +451,11 @@ impl FakeAhci {
                 if first.checked_add(count).is_none_or(|end| end > blocks) {
                     return Err((5, 0x21));
                 }
-                return Ok((first..first + count).flat_map(|block| device.block(number, block.into())).collect());
+                let len = count as usize * 2048;
+                return Ok(match &mut self.contents {
+                    Some(contents) => contents(u64::from(first) * 2048, len),
+                    None => join(first.into(), len, |block| device.block(number, block)),
+                });
             }
             _ => return Err((5, 0x20)),
         };
@@ -455,7 +498,8 @@ impl FakeRegisters for AhciRegisters {
         match offset {
             0x04 => {
                 ahci.control = 1 << 31;
-                if value & 1 != 0 {
+                if value & 1 != 0 && !ahci.defects.never_resets {
+                    ahci.end(memory);
                     let port = Port { task_file: 0x7f, signature: u32::MAX, ..Port::default() };
                     ahci.ports = [port; 32];
                 }

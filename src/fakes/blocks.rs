@@ -2,6 +2,7 @@
 
 extern crate std;
 
+use std::boxed::Box;
 use std::ops::Range;
 use std::vec::Vec;
 
@@ -28,6 +29,22 @@ impl Request {
             Self::Read(at, len) | Self::Load(at, len) => at..at + len,
         }
     }
+}
+
+/// What a medium has, where a test wants more than numbers: the bytes from one on, and how many.
+pub type Contents = Box<dyn FnMut(u64, usize) -> Vec<u8>>;
+
+/// `len` bytes of blocks, from the block `first` on.
+#[must_use]
+pub fn join(first: u64, len: usize, block: impl Fn(u64) -> Vec<u8>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len);
+    let mut number = first;
+    while bytes.len() < len {
+        bytes.extend(block(number));
+        number += 1;
+    }
+    bytes.truncate(len);
+    bytes
 }
 
 /// A disk.

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
+use super::blocks::{Contents, join};
 use super::machine::{FakeMemory, FakeRegisters};
 
 const PAGE: u64 = 4096;
@@ -63,6 +64,10 @@ pub struct Defects {
     pub completion: Option<ChangeCompletion>,
     /// Commands from this number on are not answered.
     pub silent_from: Option<usize>,
+    /// These are executed when it is turned off, before it is.
+    pub is_late: bool,
+    /// While these are under way, it does not turn off.
+    pub never_stops: bool,
     /// The controller does not become ready, or does not turn off.
     pub stays: bool,
     /// It turns on with a fatal error.
@@ -99,12 +104,16 @@ pub struct FakeNvme {
     pub counts_queues: bool,
     /// The memory that it may write.
     pub allowed: Vec<Range<u64>>,
+    /// What each namespace has, if not numbers.
+    pub contents: Option<Contents>,
     /// Defects.
     pub defects: Defects,
     /// The commands so far: the queue, and the dwords.
     pub commands: Vec<(u32, [u32; 16])>,
     /// The accesses to registers so far: the offset, and whether it was a write.
     pub accesses: Vec<(u64, bool)>,
+    /// Reads that are not executed yet.
+    late: Vec<[u32; 16]>,
     cc: u32,
     aqa: u32,
     asq: u64,
@@ -132,7 +141,9 @@ impl FakeNvme {
             counts_queues: true,
             namespaces: vec![namespace],
             allowed: Vec::new(),
+            contents: None,
             defects: Defects::default(),
+            late: Vec::new(),
             commands: Vec::new(),
             accesses: Vec::new(),
             cc: 0,
@@ -150,8 +161,22 @@ impl FakeNvme {
         self.cc & 1 != 0
     }
 
+    /// Whether reads are under way.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    /// Executes the reads that are under way.
+    pub fn finish(&mut self, memory: &mut FakeMemory) {
+        for dwords in core::mem::take(&mut self.late) {
+            self.read(&dwords, memory);
+        }
+    }
+
     fn register(&self, offset: u64) -> u64 {
-        let stuck = if self.defects.stays { 1 } else { 0 };
+        let is_busy = self.defects.never_stops && self.writes();
+        let stuck = u64::from(self.defects.stays || is_busy && !self.is_on());
         match offset {
             0x00 => self.cap,
             0x08 => 0x1_0400,
@@ -207,6 +232,9 @@ impl FakeNvme {
             let number = self.commands.len();
             self.commands.push((queue as u32, dwords));
             if self.defects.silent_from.is_some_and(|from| number >= from) {
+                if queue == 1 && self.defects.is_late {
+                    self.late.push(dwords);
+                }
                 continue;
             }
             let status = if queue == 0 { self.admin(&dwords, memory) } else { self.read(&dwords, memory) };
@@ -307,7 +335,10 @@ impl FakeNvme {
         }
         let len = count << namespace.order;
         assert!(matches!(self.longest, 0 | 20..) || len <= PAGE << self.longest, "a transfer of {len} bytes");
-        let mut data: Vec<u8> = (first..first + count).flat_map(|number| namespace.block(number)).collect();
+        let mut data = match &mut self.contents {
+            Some(contents) => contents(first << namespace.order, len as usize),
+            None => join(first, len as usize, |number| namespace.block(number)),
+        };
         let (start, second) = (wide(6), wide(8));
         assert!(start.is_multiple_of(4), "a page at {start:#x}");
         let mut rest = data.split_off(data.len().min((PAGE - start % PAGE) as usize));
@@ -366,6 +397,12 @@ impl FakeRegisters for NvmeRegisters {
         match offset {
             0x14 => {
                 let was_on = nvme.is_on();
+                if value & 1 == 0 && !nvme.defects.stays && !nvme.defects.never_stops {
+                    if nvme.defects.is_late {
+                        nvme.finish(memory);
+                    }
+                    nvme.late.clear();
+                }
                 nvme.cc = value as u32;
                 if nvme.is_on() && !was_on {
                     nvme.turn_on();

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
+use super::blocks::{Contents, join};
 use super::machine::{FakeMemory, FakeRegisters};
 
 /// Which registers it has.
@@ -81,6 +82,8 @@ pub struct Defects {
     pub used: Option<ChangeUsed>,
     /// Requests from this number on are not executed.
     pub silent_from: Option<usize>,
+    /// It executes these when it is reset, before it acknowledges that.
+    pub is_late: bool,
     /// It does not execute these, and says that it needs a reset.
     pub says_so: bool,
     /// A reset does nothing.
@@ -122,6 +125,8 @@ pub struct FakeVirtio {
     pub configuration: Vec<u8>,
     /// The memory that the driver may give to it.
     pub allowed: Vec<Range<u64>>,
+    /// What the disk or each unit has, if not numbers.
+    pub contents: Option<Contents>,
     /// Defects.
     pub defects: Defects,
     /// The lengths of the pieces of the requests so far: what it read, and what it was given to write.
@@ -130,6 +135,8 @@ pub struct FakeVirtio {
     pub accesses: usize,
     /// The features that the driver uses.
     pub accepted: u64,
+    /// What requests write that are not executed yet.
+    late: Vec<(u64, Vec<u8>)>,
     status: u8,
     select: u32,
     accepted_select: u32,
@@ -162,7 +169,15 @@ const SEG_MAX: u64 = 1 << 2;
 #[must_use]
 pub fn contents(first: u64, block_len: u32, len: usize) -> Vec<u8> {
     let block = |number: u64| number.to_le_bytes().repeat(block_len as usize / 8);
-    (first..).flat_map(block).take(len).collect()
+    join(first, len, block)
+}
+
+/// What a medium has.
+fn read_contents(of: &mut Option<Contents>, first: u64, block_len: u32, len: usize) -> Vec<u8> {
+    match of {
+        Some(read) => read(first.wrapping_mul(block_len.into()), len),
+        None => contents(first, block_len, len),
+    }
 }
 
 impl FakeVirtio {
@@ -197,7 +212,9 @@ impl FakeVirtio {
             most: 256,
             configuration,
             allowed: Vec::new(),
+            contents: None,
             defects: Defects::default(),
+            late: Vec::new(),
             requests: Vec::new(),
             accesses: 0,
             accepted: 0,
@@ -232,8 +249,25 @@ impl FakeVirtio {
         assert!(self.may_access(at, len), "{len:#x} bytes at {at:#x} are given to the device");
     }
 
-    fn set_status(&mut self, status: u8) {
+    /// Whether requests are under way that write memory.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    /// Executes what is under way.
+    pub fn finish(&mut self, memory: &mut FakeMemory) {
+        self.late.drain(..).for_each(|(at, bytes)| memory.store(at, &bytes));
+    }
+
+    fn set_status(&mut self, status: u8, memory: &mut FakeMemory) {
         if status == 0 {
+            if self.defects.is_late && !self.defects.ignores_reset {
+                self.finish(memory);
+            }
+            if !self.defects.ignores_reset {
+                self.late.clear();
+            }
             if !self.defects.ignores_reset {
                 (self.status, self.accepted, self.queue) = (0, 0, Queue::default());
             }
@@ -305,6 +339,12 @@ impl FakeVirtio {
             let (ranges, answer) = self.execute(head, memory);
             if self.defects.silent_from.is_some_and(|from| from <= number) {
                 self.status |= if self.defects.says_so { NEEDS_RESET } else { 0 };
+                let mut rest = if self.defects.is_late { answer.as_slice() } else { &[] };
+                for (at, len) in ranges {
+                    let (piece, more) = rest.split_at(rest.len().min(len as usize));
+                    self.late.push((at, piece.to_vec()));
+                    rest = more;
+                }
                 continue;
             }
             let mut rest = answer.as_slice();
@@ -326,6 +366,7 @@ impl FakeVirtio {
 
     /// Reads the request with this first descriptor. Returns where its answer goes, and the answer.
     fn execute(&mut self, head: u16, memory: &FakeMemory) -> (Vec<(u64, u32)>, Vec<u8>) {
+        let mut contents = self.contents.take();
         let (mut question, mut asked, mut ranges) = (Vec::new(), Vec::new(), Vec::new());
         let mut next = u64::from(head);
         for _ in 0..self.queue.size {
@@ -353,9 +394,10 @@ impl FakeVirtio {
         self.requests.push((asked, lens.clone()));
         let most = lens.iter().map(|&len| len as usize).sum();
         let mut answer = match &self.backend {
-            Backend::Disk => self.read_disk(&question, &lens),
-            Backend::Scsi(units) => self.execute_command(units, &question, most),
+            Backend::Disk => self.read_disk(&question, &lens, &mut contents),
+            Backend::Scsi(units) => self.execute_command(units, &question, most, &mut contents),
         };
+        self.contents = contents;
         if let Some(change) = &mut self.defects.answer {
             change(number, &mut answer);
         }
@@ -363,7 +405,7 @@ impl FakeVirtio {
         (ranges, answer)
     }
 
-    fn read_disk(&self, question: &[u8], lens: &[u32]) -> Vec<u8> {
+    fn read_disk(&self, question: &[u8], lens: &[u32], contents: &mut Option<Contents>) -> Vec<u8> {
         self.check(question.len() == 16, "a header has 16 bytes");
         let [pieces @ .., status] = lens else { panic!("the driver: a status has a place") };
         self.check(*status == 1, "a status has one byte");
@@ -379,12 +421,18 @@ impl FakeVirtio {
         let first = question.get(8..16).map_or(0, |first| u64::from_le_bytes(first.try_into().unwrap()));
         let sectors = u64::from(self.field(4)) << 32 | u64::from(self.field(0));
         let is_there = question.starts_with(&[0; 8]) && first.saturating_add(u64::from(len / 512)) <= sectors;
-        let mut answer = contents(first, 512, len as usize);
+        let mut answer = read_contents(contents, first, 512, len as usize);
         answer.push(if is_there { 0 } else { 1 });
         answer
     }
 
-    fn execute_command(&self, units: &[FakeUnit], question: &[u8], most: usize) -> Vec<u8> {
+    fn execute_command(
+        &self,
+        units: &[FakeUnit],
+        question: &[u8],
+        most: usize,
+        contents: &mut Option<Contents>,
+    ) -> Vec<u8> {
         self.check(question.len() == 51, "a request has 51 bytes");
         let [1, target, high, low, 0, 0, 0, 0] = question[..8] else { panic!("the driver: an address: {question:x?}") };
         let lun = u16::from_be_bytes([high & 0x3f, low]);
@@ -396,7 +444,7 @@ impl FakeVirtio {
                     behind.flat_map(|unit| [0x40 | (unit.lun >> 8) as u8, unit.lun as u8, 0, 0, 0, 0, 0, 0]).collect();
                 (&[], [&(luns.len() as u32).to_be_bytes()[..], &[0; 4], &luns].concat())
             }
-            (operation, Some(unit)) => unit.execute(operation, &question[19..]),
+            (operation, Some(unit)) => unit.execute(operation, &question[19..], contents),
             // LOGICAL UNIT NOT SUPPORTED.
             (_, None) if behind.next().is_some() => (&[0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x25, 0], Vec::new()),
             _ => return [vec![0; 11], vec![3], vec![0; 96]].concat(),
@@ -422,12 +470,12 @@ impl FakeVirtio {
         }
     }
 
-    fn set_common(&mut self, offset: u64, value: u64) {
+    fn set_common(&mut self, offset: u64, value: u64, memory: &mut FakeMemory) {
         match offset {
             0x00 => self.select = value as u32,
             0x08 => self.accepted_select = value as u32,
             0x0c => self.accept(value as u32),
-            0x14 => self.set_status(value as u8),
+            0x14 => self.set_status(value as u8, memory),
             0x16 => self.queue_select = value as u32,
             0x18 => self.queue.size = value as u32,
             0x1c => self.turn_on_queue(),
@@ -488,7 +536,7 @@ impl FakeVirtio {
             }
             0x044 if !is_legacy => self.turn_on_queue(),
             0x050 => self.notify(value, memory),
-            0x070 => self.set_status(value as u8),
+            0x070 => self.set_status(value as u8, memory),
             0x080..0x0b0 if !is_legacy => self.set_area(offset - 0x080, 16, value),
             _ => self.check(false, "only registers that there are are written"),
         }
@@ -516,7 +564,7 @@ impl FakeVirtio {
                 self.check(offset - NOTIFICATION == value * MULTIPLIER, "each queue has its own register");
                 self.notify(value, memory);
             }
-            Interface::Pci => self.set_common(offset, value),
+            Interface::Pci => self.set_common(offset, value, memory),
             _ => self.set_slot(offset, value, memory),
         }
     }
@@ -524,7 +572,7 @@ impl FakeVirtio {
 
 impl FakeUnit {
     /// Sense data, if it has something to say, and data.
-    fn execute(&self, operation: u8, command: &[u8]) -> (&'static [u8], Vec<u8>) {
+    fn execute(&self, operation: u8, command: &[u8], contents: &mut Option<Contents>) -> (&'static [u8], Vec<u8>) {
         let last = self.blocks.saturating_sub(1);
         let data = match operation {
             0x12 => [&[self.kind, if self.kind == 5 { 0x80 } else { 0 }][..], &[0; 34]].concat(),
@@ -546,7 +594,7 @@ impl FakeUnit {
                 if first.saturating_add(blocks) > self.blocks {
                     return (&[0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x21, 0], Vec::new());
                 }
-                contents(first, self.block_len, blocks as usize * self.block_len as usize)
+                read_contents(contents, first, self.block_len, blocks as usize * self.block_len as usize)
             }
             // ILLEGAL REQUEST.
             _ => return (&[0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20, 0], Vec::new()),

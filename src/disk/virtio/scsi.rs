@@ -250,7 +250,8 @@ impl<M: BusMaster + Clock> Controller<M> for ScsiHost {
         if let Some(rest) = search.failed.rest() {
             log::warn!("virtio-scsi: {rest} more units do not say what they are");
         }
-        result
+        // A unit that does not answer is not only left out: its answer may come at any time.
+        result.and_then(|()| if self.device.queue().is_dead() { Err(Error::Timeout) } else { Ok(()) })
     }
 
     #[cold]

@@ -9,6 +9,7 @@ use firstlight::fakes::golden;
 use firstlight::fakes::known_hosts::{KnownHost, known_hosts};
 use vmm::devices::Extra;
 
+use crate::disks::Faulty;
 use crate::pci::Board;
 
 /// Bytes of RAM.
@@ -50,6 +51,8 @@ pub struct Host {
     pub hides_its_list: bool,
     /// Which allocation of the firmware's fails, from 1 on.
     pub allocation_fails: Option<u32>,
+    /// The disks of a machine without a kernel.
+    pub disks: Option<Faulty>,
 }
 
 impl Host {
@@ -77,11 +80,25 @@ impl Host {
             extra: Board::none,
             hides_its_list: false,
             allocation_fails: None,
+            disks: None,
         };
         let reserved = RESERVED.map(|range| record(range, 2));
         host.set_file("etc/e820", [reserved.concat(), record(0..RAM, 1)].concat());
         host.set_file(golden::QEMU_FILE, Vec::new());
         host
+    }
+
+    /// Without a kernel, and with two controllers of disks, the first of which has a fault.
+    pub fn with_disks(faulty: Faulty) -> Self {
+        let mut host = Self::sound();
+        host.items.clear();
+        if faulty.bus.is_slot() {
+            let list = host.contents("etc/e820").to_vec();
+            host.files = golden::items("microvm").into_iter().collect();
+            host.set_file("etc/e820", list);
+            host.set_file(golden::QEMU_FILE, Vec::new());
+        }
+        Self { disks: Some(faulty), extra: faulty.bus.extra(), ..host }
     }
 
     /// With a device that behaves so.

@@ -7,6 +7,8 @@
 //! There is one test for each fault, with its name, which runs it on the fakes. The program prints a table of all of it
 //! (`cargo xtask faults`).
 
+mod disks;
+mod efi;
 mod heap;
 mod host;
 mod in_vmm;

@@ -6,6 +6,7 @@ use firstlight::fakes::known_hosts::known_hosts;
 use firstlight::fakes::tables::{acpi, mp_table, smbios, sum_up, table};
 use vmm::devices::{At, Extra};
 
+use crate::disks::{BUSES, Bus, CHANGES, DiskFault, Faulty, TARGETS};
 use crate::host::{Host, RAM, directory, key, pattern, record, script};
 use crate::pci::{self, Board};
 use crate::{Cases, Expected, Fault, InVmm};
@@ -33,6 +34,14 @@ macro_rules! faults {
 }
 
 const ONCE: Cases = Cases::Below(1);
+
+/// Why the VMM does not run faults of disks.
+const NO_DISKS: InVmm = InVmm::No("the test VMM has no disks");
+/// As many requests of a boot from disk are tried, on each of the buses.
+const REQUESTS: u32 = 8;
+/// As many accesses to registers are tried, every third.
+const ACCESSES: u32 = 15;
+const ON_EACH_BUS: Cases = Cases::Below(REQUESTS * BUSES.len() as u32);
 
 faults! {
     none: "nothing is wrong",
@@ -329,6 +338,118 @@ faults! {
             "PCI: not enough 64-bit memory",
         ]),
         InVmm::All;
+
+    // Disks. The next disk has a program.
+    disks_are_sound: "nothing is wrong with the disks",
+        Cases::Below(BUSES.len() as u32), |n| disk(n * REQUESTS, |_| DiskFault::None),
+        Expected::goes_on(&[]), NO_DISKS;
+    a_disk_does_not_answer: "a disk does not answer, from a request on",
+        ON_EACH_BUS, |n| disk(n, DiskFault::IsSilent),
+        Expected::goes_on(&[
+            "AHCI port 0 is left out: the device does not answer",
+            "virtio-scsi: target 3, unit 0: the device does not answer",
+            "cannot be started: DEVICE_ERROR",
+        ]),
+        NO_DISKS;
+    a_disk_answers_when_it_is_reset: "a disk answers after the deadline, when it is reset",
+        ON_EACH_BUS, |n| disk(n, DiskFault::IsLate),
+        Expected::goes_on(&[
+            "AHCI port 0 is left out: the device does not answer",
+            "virtio-scsi: target 3, unit 0: the device does not answer",
+            "cannot be started: DEVICE_ERROR",
+        ]),
+        NO_DISKS;
+    a_disk_ignores_its_reset: "a disk does not answer, ignores its reset, and answers when the program runs",
+        ON_EACH_BUS, |n| disk(n, DiskFault::IgnoresReset),
+        Expected::goes_on(&[
+            "AHCI port 0 is left out: the device does not answer",
+            "virtio-scsi: target 3, unit 0: the device does not answer",
+            "cannot be started: DEVICE_ERROR",
+            "virtio: a device cannot be reset: the device does not answer",
+            "NVMe: the controller cannot be turned off: the device does not answer",
+            "AHCI: the controller cannot be stopped: the device does not answer",
+        ]),
+        NO_DISKS;
+    a_disk_fails_at_the_nth_request: "a disk reports an error for a request",
+        ON_EACH_BUS, |n| disk(n, DiskFault::Fails),
+        Expected::goes_on(&[
+            "AHCI port 0 is left out: the device reports an error",
+            "NVMe namespace 1: the device reports an error",
+            "virtio-scsi: target 3, unit 0: the device reports an error",
+            "cannot be started: DEVICE_ERROR",
+        ]),
+        NO_DISKS;
+    a_disk_fails_from_the_nth_request_on: "a disk reports an error for each request, from one on",
+        ON_EACH_BUS, |n| disk(n, DiskFault::FailsFrom),
+        Expected::goes_on(&[
+            "AHCI port 0 is left out: the device reports an error",
+            "NVMe namespace 1: the device reports an error",
+            "virtio-scsi: target 3, unit 0: the device reports an error",
+            "cannot be started: DEVICE_ERROR",
+        ]),
+        NO_DISKS;
+    a_disk_answers_another_request: "a disk says that it has executed another request",
+        ON_EACH_BUS, |n| disk(n, DiskFault::AnswersAnother),
+        Expected::goes_on(&[
+            "AHCI port 0 is left out: the device does not answer",
+            "virtio-scsi: target 3, unit 0: the device breaks its specification: it says that it has executed a request that there was not",
+            "cannot be started: DEVICE_ERROR",
+        ]),
+        NO_DISKS;
+    a_disk_counts_its_answers_wrong: "a disk says that it has executed more requests, or in another round of its queue",
+        ON_EACH_BUS, |n| disk(n, DiskFault::CountsWrong),
+        Expected::goes_on(&[
+            "AHCI port 0 is left out: the device does not answer",
+            "virtio-scsi: target 3, unit 0: the device breaks its specification: it says that it has executed requests that there were not",
+            "cannot be started: DEVICE_ERROR",
+        ]),
+        NO_DISKS;
+    a_disk_reads_fewer_bytes: "a disk says that it has read fewer bytes, or has read fewer",
+        ON_EACH_BUS, |n| disk(n, DiskFault::IsShort),
+        Expected::goes_on(&[
+            "AHCI port 0 is left out: the device breaks its specification: it has read fewer bytes",
+            "virtio-scsi: target 3, unit 0: the device breaks its specification: it has written fewer bytes than none",
+            "cannot be started: DEVICE_ERROR",
+        ]),
+        NO_DISKS;
+    a_disk_reads_more_bytes: "a disk says that it has read more bytes",
+        ON_EACH_BUS, |n| disk(n, DiskFault::IsLong),
+        Expected::goes_on(&[
+            "AHCI port 0 is left out: the device breaks its specification: it has read fewer bytes",
+            "virtio-scsi: target 3, unit 0: the device breaks its specification: it says that it has written more than it was given",
+            "cannot be started: DEVICE_ERROR",
+        ]),
+        NO_DISKS;
+    a_disk_is_unplugged: "a disk's registers are all ones, from an access on",
+        Cases::Below(ACCESSES * BUSES.len() as u32),
+        |n| Host::with_disks(Faulty {
+            bus: BUSES[(n / ACCESSES) as usize],
+            fault: DiskFault::IsGone(n % ACCESSES * 3),
+        }),
+        Expected::goes_on(&[
+            "AHCI port 0 is left out: the device does not answer",
+            "virtio: a device cannot be reset: the device does not answer",
+            "NVMe: the controller cannot be turned off: the device does not answer",
+            "AHCI: the controller cannot be stopped: the device does not answer",
+        ]),
+        NO_DISKS;
+    a_disk_has_another_size: "a disk says that it has 0, 1, 63, 2^32 or 2^64 less one blocks",
+        Cases::Below(5 * BUSES.len() as u32),
+        |n| Host::with_disks(Faulty {
+            bus: BUSES[(n / 5) as usize],
+            fault: DiskFault::HasBlocks(SIZES_OF_DISKS[(n % 5) as usize]),
+        }),
+        Expected::goes_on(&[
+            "AHCI port 0 is left out: not supported: it does not say how long it is",
+        ]),
+        NO_DISKS;
+    a_disk_changes: "a disk has other bytes from a request on: another partition table, clusters in circles, other lengths, noise",
+        Cases::Below(REQUESTS * CHANGES.len() as u32),
+        |n| disk(n % REQUESTS, |number| DiskFault::Changes(number, CHANGES[(n / REQUESTS) as usize])),
+        Expected::goes_on(&[
+            "cannot be started: VOLUME_CORRUPTED",
+        ]),
+        NO_DISKS;
 }
 
 /// Tries the fault of this name on the fakes.
@@ -337,6 +458,17 @@ fn on_fakes(name: &str) {
     let fault = FAULTS.iter().find(|fault| fault.name == name).unwrap();
     let report = crate::run(fault, &mut crate::Fakes::default());
     assert!(report.problems.is_empty(), "{}: {:#?}", report.happened, report.problems);
+}
+
+/// The numbers of blocks that a disk says it has.
+const SIZES_OF_DISKS: [u64; 5] = [0, 1, 63, 1 << 32, u64::MAX];
+
+/// The fault at each of a few requests on each bus.
+fn disk(number: u32, fault: impl Fn(u32) -> DiskFault) -> Host {
+    let (bus, request) = (BUSES[(number / REQUESTS) as usize], number % REQUESTS);
+    // A SCSI host is first asked for each target. The first of these requests is tried, and then what follows.
+    let request = if bus == Bus::Scsi && request > 0 { TARGETS + request - 1 } else { request };
+    Host::with_disks(Faulty { bus, fault: fault(request) })
 }
 
 fn misdeed(nth: u32, misdeed: Misdeed) -> Host {

@@ -9,17 +9,21 @@ use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use firstlight::addr::PhysAddr;
-use firstlight::boot::{Entry, Handover};
+use firstlight::boot::{EfiBoot, Entry, Handover};
 use firstlight::failure::{self, Failure};
 use firstlight::fakes::machine::{FakeDevice, FakeMachine, FakeMemory, FakeRegisters};
+use firstlight::hal::Memory;
 use firstlight::start_info::Start;
 use log::{LevelFilter, Log, Metadata};
 use vmm::devices::{At, Extra};
 
+use crate::disks::{self, Attached, DiskFault, Faulty, PROGRAM_LEN};
+use crate::efi::Running;
+use crate::heap::outside;
 use crate::host::Host;
 use crate::outside::Outside;
 use crate::written::{Handed, strays};
-use crate::{Boot, BootResult, End, Fault, Runner, heap};
+use crate::{Boot, BootResult, End, Fault, Runner, heap, pci};
 
 /// A boot with more accesses than this counts as endless.
 const MOST_STEPS: u64 = 20_000_000;
@@ -65,13 +69,26 @@ impl Runner for Fakes {
         machine.0.memory.keep_stores();
 
         heap::start(host.allocation_fails);
-        let result = panic::catch_unwind(AssertUnwindSafe(|| heap::inside(|| run(&mut machine))));
+        let in_slots = host.disks.filter(|faulty| faulty.bus.is_slot());
+        let mut attached = in_slots.map(|faulty| disks::attach(&mut machine.0, faulty, None));
+        let result = panic::catch_unwind(AssertUnwindSafe(|| {
+            heap::inside(|| {
+                let mut handover = run(&mut machine).map_err(|failure| outside(|| failure.error.to_string()))?;
+                let Some(faulty) = host.disks else { return Ok((Some(handover), Vec::new())) };
+                let boot = handover.efi.take();
+                drop(handover);
+                boot_from_disks(&mut machine, boot, attached.take(), faulty).map(|problems| (None, problems))
+            })
+        }));
         let mut lines = LINES.take();
         let mut problems = Vec::new();
         let (end, handover) = match result {
-            Ok(Ok(handover)) => (End::WentOn, Some(handover)),
-            Ok(Err(failure)) => {
-                lines.push(format!("error: {}", failure.error));
+            Ok(Ok((handover, from_disk))) => {
+                problems.extend(from_disk);
+                (End::WentOn, handover)
+            }
+            Ok(Err(error)) => {
+                lines.push(format!("error: {error}"));
                 (End::Stopped, None)
             }
             Err(payload) => (End::Other(format!("panicked: {}", message(&*payload))), None),
@@ -96,6 +113,61 @@ impl Runner for Fakes {
         let transfers = record.borrow().transfers;
         BootResult(Boot { end, lines, transfers, allocations: usage.allocations, problems, different })
     }
+}
+
+/// Boots from the disks of a machine without a kernel, which are `attached` if they are in slots. Returns what was wrong: the program
+/// has other bytes than on its disk, or a controller that is stopped has written memory that somebody may use.
+///
+/// # Errors
+/// Why no program runs.
+fn boot_from_disks(
+    machine: &mut Outside,
+    boot: Option<EfiBoot>,
+    attached: Option<[Attached; 2]>,
+    faulty: Faulty,
+) -> Result<Vec<String>, String> {
+    let boot = boot.ok_or_else(|| outside(|| "boot services do not start".to_owned()))?;
+    let [attached, _] = outside(|| attached.unwrap_or_else(|| attach_functions(&mut machine.0, faulty)));
+    let mut running = Running::start(machine, boot).map_err(|status| outside(|| format!("no services: {status:?}")))?;
+    let place = running.boot().map_err(|error| outside(|| error.clone()))?;
+    let (withheld, machine) = running.end();
+    outside(|| {
+        let mut problems = Vec::new();
+        let memory = &mut machine.0.memory;
+        let is_changed = matches!(faulty.fault, DiskFault::Changes(..));
+        let is_intact = |memory: &FakeMemory| {
+            let bytes = memory.bytes(place.start().get(), PROGRAM_LEN as usize);
+            is_changed || disks::is_placed(&bytes)
+        };
+        if !is_intact(memory) {
+            problems.push("the program has other bytes than on its disk".to_owned());
+        }
+        let before = memory.bytes(place.start().get(), PROGRAM_LEN as usize);
+        let stores = memory.stores().len();
+        attached.finish(memory);
+        let after = memory.bytes(place.start().get(), PROGRAM_LEN as usize);
+        if after != before {
+            problems.push("a controller that was stopped has written into the program".to_owned());
+        }
+        for store in memory.stores().iter().skip(stores) {
+            if !withheld.iter().any(|range| range.start <= store.start && store.end <= range.end) {
+                problems.push(format!("a controller that was stopped has written {store:x?}"));
+            }
+        }
+        Ok(problems)
+    })
+}
+
+/// Attaches controllers where the firmware has put their registers.
+fn attach_functions(machine: &mut FakeMachine, faulty: Faulty) -> [Attached; 2] {
+    let registers = [faulty.bus.register(), pci::VIRTIO_BAR];
+    let mut index = 0;
+    let bases = disks::FUNCTIONS.map(|function| {
+        let at = pci::ECAM.start + (u64::from(function) << 12) + u64::from(registers[index]);
+        index += 1;
+        u64::from(machine.read_register32(PhysAddr::new(at)).unwrap_or(0) & !0xf)
+    });
+    disks::attach(machine, faulty, Some(bases))
 }
 
 /// Boots, and shows a failure on the display, as the binary does.

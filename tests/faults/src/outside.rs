@@ -5,7 +5,9 @@ use firstlight::addr::{PhysAddr, PhysRange};
 use firstlight::fakes::machine::FakeMachine;
 use firstlight::hal::dma::{Fault, Transfer};
 use firstlight::hal::startup::{LocalApic, Mailbox};
-use firstlight::hal::{Clock, Cpu, Cpuid, Dma, FwCfgRegisters, Memory, MemoryError, Ports};
+use firstlight::hal::{
+    BusMaster, Clock, Cpu, Cpuid, DeviceRange, Dma, FwCfgRegisters, Memory, MemoryError, Ports, Protect, paging,
+};
 
 use crate::heap::{inside, outside};
 
@@ -100,5 +102,19 @@ impl Clock for Outside {
     delegate! {
         ticks(&mut self) -> u64;
         rate(&mut self) -> Option<u64>;
+    }
+}
+
+impl BusMaster for Outside {
+    delegate! {
+        lend(&mut self, range: PhysRange) -> Result<DeviceRange, MemoryError>;
+        order(&mut self);
+    }
+}
+
+impl Protect for Outside {
+    delegate! {
+        protect(&mut self, range: PhysRange, access: paging::Access, room: PhysRange) -> Result<PhysRange, MemoryError>;
+        access(&mut self, range: PhysRange) -> Result<Option<paging::Access>, MemoryError>;
     }
 }

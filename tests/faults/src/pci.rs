@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use vmm::devices::{At, Extra};
 
+use crate::disks::FUNCTIONS;
+
 /// Where the firmware puts q35's configuration space in memory, and the local APIC.
-const ECAM: std::ops::Range<u64> = 0xb000_0000..0xc000_0000;
+pub const ECAM: std::ops::Range<u64> = 0xb000_0000..0xc000_0000;
 const LOCAL_APIC: std::ops::Range<u64> = 0xfee0_0000..0xfee0_1000;
 
 /// What a function that is no part of the board reads as: by the number of its bus, device and function (8, 5 and 3 bits),
@@ -231,4 +233,93 @@ pub fn four_devices(functions: &mut Functions, function: u16, offset: u8) -> Opt
         0x10 => Some(functions.written(function, offset) & 0xffff_f000),
         _ => Some(ordinary(functions, function, offset)),
     }
+}
+
+/// The base address register of a virtio function.
+pub const VIRTIO_BAR: u8 = 0x20;
+
+/// The dword of one of the two controllers of disks: its numbers, its class, its one base address register with that many bytes, and
+/// capabilities.
+fn controller(
+    functions: &Functions,
+    function: u16,
+    offset: u8,
+    (id, class): (u32, u32),
+    (register, len): (u8, u32),
+    capabilities: &[(u8, u32)],
+) -> u32 {
+    match offset {
+        0 => id,
+        4 => functions.written(function, 4) & 0xffff | if capabilities.is_empty() { 0 } else { 0x10 << 16 },
+        8 => class << 8,
+        0x34 => capabilities.first().map_or(0, |&(at, _)| at.into()),
+        _ if offset == register => functions.written(function, offset) & len.wrapping_neg(),
+        _ => capabilities.iter().find(|&&(at, _)| at == offset).map_or(0, |&(_, dword)| dword),
+    }
+}
+
+/// QEMU's capabilities of a virtio function, whose registers are those of the fake (VIRTIO 1.2, 4.1.4).
+const CAPABILITIES: &[(u8, u32)] = &[
+    (0x40, 0x0110_5009),
+    (0x44, 4),
+    (0x48, 0),
+    (0x4c, 0x1000),
+    (0x50, 0x0310_6009),
+    (0x54, 4),
+    (0x58, 0x1000),
+    (0x5c, 0x1000),
+    (0x60, 0x0410_7009),
+    (0x64, 4),
+    (0x68, 0x2000),
+    (0x6c, 0x1000),
+    (0x70, 0x0214_0009),
+    (0x74, 4),
+    (0x78, 0x3000),
+    (0x7c, 0x1000),
+    (0x80, 4),
+];
+
+fn virtio(functions: &Functions, function: u16, offset: u8, id: u32) -> u32 {
+    controller(functions, function, offset, (id, 0x01_0000), (VIRTIO_BAR, 0x4000), CAPABILITIES)
+}
+
+/// The second controller, and the first by `first`.
+fn controllers(
+    functions: &mut Functions,
+    function: u16,
+    offset: u8,
+    first: fn(&Functions, u16, u8) -> u32,
+) -> Option<u32> {
+    match FUNCTIONS.iter().position(|&of_controller| of_controller == function)? {
+        0 => Some(first(functions, function, offset)),
+        _ => Some(virtio(functions, function, offset, 0x1042_1af4)),
+    }
+}
+
+/// Two virtio disks: the first is a transitional one.
+pub fn virtio_disks(functions: &mut Functions, function: u16, offset: u8) -> Option<u32> {
+    controllers(functions, function, offset, |functions, function, offset| {
+        virtio(functions, function, offset, 0x1001_1af4)
+    })
+}
+
+/// A virtio SCSI host and a virtio disk.
+pub fn virtio_scsi(functions: &mut Functions, function: u16, offset: u8) -> Option<u32> {
+    controllers(functions, function, offset, |functions, function, offset| {
+        virtio(functions, function, offset, 0x1048_1af4)
+    })
+}
+
+/// An NVMe controller and a virtio disk.
+pub fn nvme(functions: &mut Functions, function: u16, offset: u8) -> Option<u32> {
+    controllers(functions, function, offset, |functions, function, offset| {
+        controller(functions, function, offset, (0x0010_1b36, 0x01_0802), (0x10, 0x4000), &[])
+    })
+}
+
+/// An AHCI controller and a virtio disk.
+pub fn ahci(functions: &mut Functions, function: u16, offset: u8) -> Option<u32> {
+    controllers(functions, function, offset, |functions, function, offset| {
+        controller(functions, function, offset, (0x2922_8086, 0x01_0601), (0x24, 0x2000), &[])
+    })
 }
