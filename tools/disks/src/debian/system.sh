@@ -5,7 +5,7 @@ system=$1
 
 cat > "$system/etc/fstab" <<END
 UUID=$ROOT / ext4 errors=remount-ro 0 1
-LABEL=FIRSTLIGHT /boot/efi vfat umask=0077 0 2
+LABEL=FIRSTLIGHT /boot/efi vfat umask=0077,x-systemd.device-timeout=1h 0 2
 END
 cat > "$system/etc/default/grub" <<END
 GRUB_TIMEOUT=1
