@@ -16,26 +16,37 @@ const GATE_OUTPUT: u8 = 1 << 5;
 /// Ticks of the timer in ten milliseconds, at 1,193,182 Hz.
 const TICKS_10_MS: u16 = 11_932;
 /// Time stamp counter ticks that count as ten milliseconds if the timer does not respond.
-pub(super) const TSC_10_MS: u64 = 40_000_000;
+pub const TSC_10_MS: u64 = 40_000_000;
 
 /// Waits `milliseconds`, rounded up to tens.
 pub fn wait<M: Ports + Clock>(machine: &mut M, milliseconds: u32) {
     for _ in 0..milliseconds.div_ceil(10) {
         let start = machine.ticks();
-        machine.out8(TIMER_GATE, GATE_ON);
-        machine.out8(TIMER_COMMAND, TIMER_ONE_SHOT);
-        let [low, high] = TICKS_10_MS.to_le_bytes();
-        machine.out8(TIMER_COUNT, low);
-        machine.out8(TIMER_COUNT, high);
-        // An output that is high at once means an absent port.
-        let absent = machine.in8(TIMER_GATE) & GATE_OUTPUT != 0;
-        loop {
-            let done = !absent && machine.in8(TIMER_GATE) & GATE_OUTPUT != 0;
-            let elapsed = machine.ticks().wrapping_sub(start);
-            // The time stamp counter ends a wait for a timer that never ends.
-            if done || elapsed >= TSC_10_MS {
-                break;
-            }
+        if ticks_in_10_ms(machine).is_none() {
+            while machine.ticks().wrapping_sub(start) < TSC_10_MS {}
+        }
+    }
+}
+
+/// The ticks of the time stamp counter in ten milliseconds of the timer, and not many more than [`TSC_10_MS`]. `None`, without a wait, if
+/// there is no timer.
+pub fn ticks_in_10_ms<M: Ports + Clock>(machine: &mut M) -> Option<u64> {
+    let start = machine.ticks();
+    machine.out8(TIMER_GATE, GATE_ON);
+    machine.out8(TIMER_COMMAND, TIMER_ONE_SHOT);
+    let [low, high] = TICKS_10_MS.to_le_bytes();
+    machine.out8(TIMER_COUNT, low);
+    machine.out8(TIMER_COUNT, high);
+    // An output that is high at once means an absent port.
+    if machine.in8(TIMER_GATE) & GATE_OUTPUT != 0 {
+        return None;
+    }
+    loop {
+        let done = machine.in8(TIMER_GATE) & GATE_OUTPUT != 0;
+        let elapsed = machine.ticks().wrapping_sub(start);
+        // The time stamp counter ends a wait for a timer that never ends.
+        if done || elapsed >= TSC_10_MS {
+            return Some(elapsed);
         }
     }
 }
@@ -86,5 +97,17 @@ mod tests {
             wait(&mut machine, 20);
             assert!(machine.ticks() - start >= 2 * TSC_10_MS);
         }
+    }
+
+    #[test]
+    fn the_ticks_of_a_timer_that_is_absent_are_not_waited_for() {
+        let mut machine = FakeMachine::new();
+        machine.absent = u32::MAX;
+        let start = machine.ticks();
+        assert_eq!(ticks_in_10_ms(&mut machine), None);
+        assert!(machine.ticks() - start < TSC_10_MS / 10);
+        let mut machine = FakeMachine::new().with(Timer(0));
+        machine.ticks_per_look = 1_000;
+        assert!(ticks_in_10_ms(&mut machine).is_some_and(|ticks| (1_000..10_000).contains(&ticks)));
     }
 }

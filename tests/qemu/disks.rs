@@ -15,7 +15,7 @@ const DOWN: &[u8] = b"\x1b[B";
 const ENTER: &[u8] = b"\r";
 
 /// How long an installed system may take for a step: without KVM, apt takes minutes for a kernel.
-const LONG: Duration = Duration::from_secs(1800);
+const LONG: Duration = Duration::from_secs(3600);
 
 /// A machine, and the options for a device of the disk, which ends them.
 type Place = (Machine, &'static str);
@@ -171,7 +171,7 @@ disks! {
     a_xbootldr257 "a-xbootldr257" disk: boots_by_the_pvh_entry_point;
     b_grub206 "b-grub206" disk: boots_from_virtio boots_on_microvm_from_virtio;
     b_grub212 "b-grub212" disk: boots_from_nvme;
-    b_menu212 "b-menu212" disk: boots_from_virtio;
+    b_menu212 "b-menu212" disk:;
     b_shim206 "b-shim206" disk: boots_from_scsi;
     b_shim206ext4 "b-shim206ext4" disk: boots_from_virtio;
     b_shim212ext4 "b-shim212ext4" disk: boots_on_pc_from_virtio;
@@ -240,7 +240,9 @@ mod e_debian {
 fn debian(memory: &'static str) -> Option<(Qemu, Serial)> {
     let serial = Serial::new();
     let machine = Machine { memory, com1: false, reboots: true, ..Machine::new(Kind::Q35) }.with(&drive("e-debian")?);
-    let mut qemu = machine.with(&serial.arguments()).with("-device virtio-blk-pci,drive=disk").start();
+    // QEMU 7.2 without KVM makes wrong flags of the instruction cmpxchg16b, by which newer kernels panic, under SeaBIOS too.
+    let machine = machine.with(&serial.arguments()).with("-cpu qemu64,-cx16");
+    let mut qemu = machine.with("-device virtio-blk-pci,drive=disk").start();
     qemu.wait_within(LONG, "a login", |_| serial.count("debian login: ") > 0);
     Some((qemu, serial))
 }

@@ -77,13 +77,12 @@ impl Running {
     }
 
     /// The ticks in ten milliseconds of a PC's timer. A host that lets the CPU wait makes some of these longer, never shorter. So it
-    /// takes the shortest, until two agree.
+    /// takes the shortest, until two agree. Without a timer it takes no time: GRUB measures how long the first `Stall` is, to know the rate
+    /// itself, and a machine without a timer is where it does.
     fn ticks_in_10_ms(&mut self) -> u64 {
         let mut shortest = u64::MAX;
         for _ in 0..MOST_MEASUREMENTS {
-            let start = self.machine.ticks();
-            timer::wait(&mut self.machine, 10);
-            let ticks = self.machine.ticks().wrapping_sub(start);
+            let Some(ticks) = timer::ticks_in_10_ms(&mut self.machine) else { return timer::TSC_10_MS };
             let agrees = ticks.abs_diff(shortest) < shortest / 16;
             shortest = shortest.min(ticks);
             if agrees {
