@@ -278,22 +278,38 @@ fn is_ready<M: Memory + Clock>(
     patience: &mut Patience,
 ) -> Result<bool, Error> {
     let nothing = PhysRange::empty_at(scratch.start());
-    let mut look = |machine: &mut M| match retried(unit, machine, Command::TEST_UNIT_READY, nothing, Change::Fine)? {
-        Ok(_) => Ok(Some(true)),
-        Err(Sense { key: Sense::NOT_READY, code: Sense::NO_MEDIUM, .. }) => Ok(Some(false)),
-        Err(Sense {
-            key: Sense::NOT_READY,
-            code: Sense::UNIT_NOT_READY,
-            qualifier: Sense::NO_CAUSE | Sense::BECOMING_READY,
-        }) => Ok(None),
-        Err(sense) => Err(sense.error()),
+    let mut unready = None;
+    let mut look = |machine: &mut M| {
+        unready = None;
+        match retried(unit, machine, Command::TEST_UNIT_READY, nothing, Change::Fine)? {
+            Ok(_) => Ok(Some(true)),
+            Err(Sense { key: Sense::NOT_READY, code: Sense::NO_MEDIUM, .. }) => Ok(Some(false)),
+            Err(
+                sense @ Sense {
+                    key: Sense::NOT_READY,
+                    code: Sense::UNIT_NOT_READY,
+                    qualifier: Sense::NO_CAUSE | Sense::BECOMING_READY,
+                },
+            ) => {
+                unready = Some(sense.error());
+                Ok(None)
+            }
+            Err(sense) => Err(sense.error()),
+        }
     };
-    if patience.is_over {
-        return look(machine)?.ok_or(Error::Timeout);
+    let result = if patience.is_over {
+        look(machine).and_then(|answer| answer.ok_or(Error::Timeout))
+    } else {
+        wait::until(machine, look, |_| Ok(()))
+    };
+    match (result, unready) {
+        // The device answers, and says that the unit is not ready.
+        (Err(Error::Timeout), Some(error)) => {
+            patience.is_over = true;
+            Err(error)
+        }
+        (result, _) => result,
     }
-    let result = wait::until(machine, look, |_| Ok(()));
-    patience.is_over = result == Err(Error::Timeout);
-    result
 }
 
 /// Whether the unit's medium cannot be written (SBC 6.4.1, WP). A unit that does not say can be written.

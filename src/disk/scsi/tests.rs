@@ -175,7 +175,7 @@ fn a_unit_that_is_not_ready_for_ever_is_given_up() {
     let mut commands = Vec::new();
     for _ in 0..3 {
         let mut unit = FakeUnit { ready: vec![check(2, 0x04); 1000], ..FakeUnit::disk(99, 512) };
-        assert_eq!(identify(&mut unit, &mut machine, scratch, &mut patience), Err(Error::Timeout));
+        assert_eq!(identify(&mut unit, &mut machine, scratch, &mut patience), Err(Error::Refused(0x02_0401)));
         commands.push(unit.commands.len());
     }
     // The units after it are asked once.

@@ -107,11 +107,6 @@ impl Queue {
         self.size
     }
 
-    /// Whether the device broke the specification or did not answer. Then it executes nothing more.
-    pub const fn is_dead(&self) -> bool {
-        self.is_dead
-    }
-
     /// Puts a request into the queue, after those that are there.
     ///
     /// # Errors

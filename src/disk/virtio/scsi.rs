@@ -179,6 +179,8 @@ impl ScsiHost {
             match scsi::identify(&mut Lun { host: self, target, lun }, machine, answers, &mut search.patience) {
                 Ok(Some(media)) => found(Unit { address: UnitAddress::Scsi { target: target.into(), lun }, media }),
                 Ok(None) => continue,
+                // Its answer may come at any time.
+                Err(Error::Timeout) => return Err(Error::Timeout),
                 Err(error) => {
                     search.failed.warn(format_args!("virtio-scsi: target {target}, unit {lun}: {error}"));
                 }
@@ -250,8 +252,7 @@ impl<M: BusMaster + Clock> Controller<M> for ScsiHost {
         if let Some(rest) = search.failed.rest() {
             log::warn!("virtio-scsi: {rest} more units do not say what they are");
         }
-        // A unit that does not answer is not only left out: its answer may come at any time.
-        result.and_then(|()| if self.device.queue().is_dead() { Err(Error::Timeout) } else { Ok(()) })
+        result
     }
 
     #[cold]

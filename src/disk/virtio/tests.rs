@@ -689,4 +689,8 @@ fn a_host_that_breaks_during_the_search_is_given_up() {
         let mut host = test.start_scsi().unwrap();
         assert!(test.units(&mut host).map_or(true, |units| units.is_empty() || is_whole), "{number}");
     }
+    // Also by a unit of the last target: nothing is asked after it.
+    let mut test = Test::scsi(Interface::Pci, vec![unit(255, 0)], |fake| fake.defects.silent_from = Some(257));
+    let mut host = test.start_scsi().unwrap();
+    assert_eq!(test.units(&mut host), Err(Error::Timeout));
 }

@@ -198,9 +198,13 @@ impl<H: Host> Manager<'_, H> {
     fn boot_order(&mut self) -> Result<(), HeapFull> {
         let order = self.host.variable("BootOrder", GLOBAL).unwrap_or_default();
         let (numbers, _) = order.as_chunks::<2>();
-        for number in numbers.iter().take(MOST_OPTIONS) {
+        let numbers = numbers.get(..MOST_OPTIONS).unwrap_or(numbers);
+        for (index, number) in numbers.iter().enumerate() {
             self.boot_next()?;
-            self.option(u16::from_le_bytes(*number), false)?;
+            // An option is tried once, however often it is named.
+            if !numbers.iter().take(index).any(|before| before == number) {
+                self.option(u16::from_le_bytes(*number), false)?;
+            }
         }
         Ok(())
     }

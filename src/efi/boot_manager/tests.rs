@@ -278,7 +278,8 @@ fn programs_that_set_boot_next_for_ever_end() {
 #[test]
 fn options_follow_in_their_order_and_those_that_cannot_boot_are_skipped() {
     let mut host = FakeHost::new();
-    let all = [[5_u16, 0xabcd, 1, 2], [3, 4, 6, 7]].concat();
+    // What is named again is not tried again.
+    let all = [[5_u16, 0xabcd, 1, 2], [3, 4, 6, 7], [4, 5, 4, 7]].concat();
     host.set("BootOrder", &all.into_iter().flat_map(u16::to_le_bytes).collect::<Vec<_>>());
     host.set("Boot0005", &option(1, &short(9, "\\gone.efi"), b""));
     // Boot0001 is inactive, Boot0002 an application, Boot0003 malformed.

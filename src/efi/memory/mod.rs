@@ -47,6 +47,8 @@ pub struct Memory {
     pools: Pools,
     /// The firmware's own pages.
     own: Vec<PhysRange>,
+    /// The stack that programs and the firmware's functions run on.
+    stack: PhysRange,
     /// Pages that a device may write at any time.
     lost: Vec<PhysRange>,
     key: u64,
@@ -56,7 +58,15 @@ impl Memory {
     /// Images get what is free in `map`.
     #[must_use]
     pub fn new(map: MemoryMap) -> Self {
-        Self { map, taken: HostMap::default(), pools: Pools::new(), own: Vec::new(), lost: Vec::new(), key: 1 }
+        Self {
+            map,
+            taken: HostMap::default(),
+            pools: Pools::new(),
+            own: Vec::new(),
+            stack: PhysRange::default(),
+            lost: Vec::new(),
+            key: 1,
+        }
     }
 
     /// The present map key.
@@ -165,17 +175,20 @@ impl Memory {
         Ok(place)
     }
 
-    /// Makes `range` the firmware's own, such as the stack that its functions run on.
-    ///
-    /// # Errors
-    /// `OUT_OF_RESOURCES`.
-    pub fn keep_own(&mut self, range: PhysRange) -> Result<(), Status> {
-        heap::push(&mut self.own, range).map_err(|_| Status::OUT_OF_RESOURCES)
+    /// Makes `stack` the firmware's own, which programs may write.
+    pub const fn keep_stack(&mut self, stack: PhysRange) {
+        self.stack = stack;
     }
 
-    /// Whether a part of `range` is the firmware's own: [`Self::reserve_pages`], [`Self::keep_own`].
+    /// Whether a part of `range` is the firmware's own: [`Self::reserve_pages`], [`Self::keep_stack`].
     #[must_use]
     pub fn is_own(&self, range: PhysRange) -> bool {
+        self.is_reserved(range) || self.stack.overlaps(range)
+    }
+
+    /// Whether a part of `range` is of [`Self::reserve_pages`].
+    #[must_use]
+    pub fn is_reserved(&self, range: PhysRange) -> bool {
         self.own.iter().any(|own| own.overlaps(range))
     }
 

@@ -168,11 +168,15 @@ impl Image {
             return Err(Error::EntryOutside(entry));
         }
         let relocations = found.directory(RELOCATION_DIRECTORY).unwrap_or_default();
+        // Elsewhere nothing is loaded.
+        let is_loaded = |span: &Span| {
+            let mut places =
+                sections.iter().map(|section: &Section| (section.span.start, up_to_page(section.span.end)));
+            span.end <= len && places.any(|(start, end)| start <= span.start && u64::from(span.end) <= end)
+        };
         let relocations = match relocations {
             (_, 0) => Span::default(),
-            (address, size) => Span::new(address, size)
-                .filter(|span| span.end <= len && span.start >= headers_len)
-                .ok_or(Error::Relocations { at: address })?,
+            (address, size) => Span::new(address, size).filter(is_loaded).ok_or(Error::Relocations { at: address })?,
         };
         let [version, _] = optional.image_version;
         Ok(Self {

@@ -372,6 +372,17 @@ fn broken_relocations_are_refused_and_write_nothing_outside_the_image() {
     }
     assert_eq!(changed(OPTIONAL + 112 + 5 * 8, &[0, 0x20, 0, 0, 4, 0, 0, 0]), Err(Error::Relocations { at: 0x2000 }));
     assert_eq!(changed(OPTIONAL + 112 + 5 * 8, &[0, 1, 0, 0, 4, 0, 0, 0]), Err(Error::Relocations { at: 0x100 }));
+    // Nothing is loaded between sections.
+    let apart = [section(0x1000, 0x200, 0x400, 0x200, CODE), section(0x5000, 0x200, 0x600, 0x200, DATA)];
+    for (at, is_right) in
+        [(0x1000_u32, true), (0x1ffc, true), (0x1ffe, false), (0x3000, false), (0x5000, true), (0x5ffc, true)]
+    {
+        let file = file_with(&apart, |file| {
+            put(file, OPTIONAL + 112 + 5 * 8, &at.to_le_bytes());
+            put(file, OPTIONAL + 112 + 5 * 8 + 4, &4_u32.to_le_bytes());
+        });
+        assert_eq!(parse(&file).is_ok(), is_right, "{at:#x}");
+    }
 }
 
 prop_compose! {

@@ -244,10 +244,10 @@ impl Services {
         Some((image.handle, image.placed.place.start()))
     }
 
-    /// Whether an image is loaded.
+    /// Whether an image is there that was started.
     #[must_use]
-    pub const fn has_images(&self) -> bool {
-        !self.images.list.is_empty()
+    pub fn has_started_images(&self) -> bool {
+        self.images.list.iter().any(|image| image.is_started)
     }
 
     /// The device path that an image was loaded by, if there is one.

@@ -29,10 +29,11 @@ impl Services {
     ///
     /// # Errors
     /// `INVALID_PARAMETER` if a part is not in the memory map, or is registers: a device that cannot access its buffer may be of no use
-    /// afterwards.
+    /// afterwards. Also if a part is the firmware's own, such as a page table, except for the stack.
     pub fn device_buffer(&self, at: u64, len: u64) -> Result<PhysRange, Status> {
         let range = bytes(at, len)?;
-        if self.is_memory(range) { Ok(range) } else { Err(Status::INVALID_PARAMETER) }
+        let is_buffer = self.is_memory(range) && !self.memory.is_reserved(range);
+        if is_buffer { Ok(range) } else { Err(Status::INVALID_PARAMETER) }
     }
 
     fn is_memory(&self, range: PhysRange) -> bool {
@@ -77,7 +78,10 @@ impl Services {
     /// Those of [`crate::efi::memory::Memory::free_pages`].
     pub fn free_pages(&mut self, machine: &mut impl Protect, at: u64, pages: u64) -> Result<(), Status> {
         self.memory.free_pages(at, pages)?;
-        self.end_protection(machine, bytes(at, pages.saturating_mul(Alignment::PAGE.bytes()))?);
+        let freed = bytes(at, pages.saturating_mul(Alignment::PAGE.bytes()))?;
+        // shim loads programs without LoadImage.
+        self.events.close_within(freed);
+        self.end_protection(machine, freed);
         Ok(())
     }
 

@@ -111,8 +111,8 @@ pub fn run_program(path: &[u8], options: &[u8]) -> Result<Status, Status> {
         if let Some(pool) = pool {
             let _ = services.free_pool(machine, pool);
         }
-        // The next program may open as many as this one.
-        if !services.has_images() {
+        // The next program may open as many as this one. One that the program has only loaded has none open.
+        if !services.has_started_images() {
             files.close_all();
         }
     });

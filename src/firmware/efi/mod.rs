@@ -102,7 +102,7 @@ fn start(mut machine: PcMachine, mut boot: EfiBoot) -> Result<(Running, Option<u
     let (placed, tables) =
         install_services(&mut machine, &mut boot.map, &boot.sources, Phase::Boot).map_err(no_room)?;
     let mut memory = ImageMemory::new(core::mem::take(&mut boot.map));
-    memory.keep_own(boot.stack)?;
+    memory.keep_stack(boot.stack);
     let mut services = Services::new(&mut machine, memory, placed.system_table, tables, &functions)?;
 
     let output = TextOutput::new();

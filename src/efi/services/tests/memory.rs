@@ -28,6 +28,23 @@ fn pages_are_allocated_where_they_are_wanted() {
 }
 
 #[test]
+fn events_whose_functions_are_in_freed_pages_are_closed() {
+    let mut test = Test::new();
+    let at = test.put_number(0x40_0000);
+    let (machine, services) = (&mut test.machine, &mut test.services);
+    services.allocate_pages(machine, AllocateType::ADDRESS, MemoryType::LOADER_CODE, 2, at).unwrap();
+    let event = |test: &mut Test, function| {
+        let place = test.put_number(0);
+        test.services.create_event(&mut test.machine, 0x200, 8, function, 0, 0, place).unwrap();
+        test.number(place)
+    };
+    let (kept, closed) = (event(&mut test, 0x40_0ff8), event(&mut test, 0x40_1000));
+    test.services.free_pages(&mut test.machine, 0x40_1000, 1).unwrap();
+    assert_eq!(test.services.signal_event(closed), Err(Status::INVALID_PARAMETER));
+    assert_eq!(test.services.signal_event(kept), Ok(()));
+}
+
+#[test]
 fn nothing_is_taken_if_its_place_cannot_be_written() {
     use crate::hal::{Protect, paging};
     let mut test = Test::new();
@@ -99,6 +116,14 @@ fn a_buffer_for_a_device_is_memory_of_the_map() {
     assert!(buffer(whole[0].range.end().get() - 1, 2).is_ok());
     let end = map.last().unwrap().range.end().get();
     for (at, len) in [(end - 1, 2), (end, 1), (0xa000_0000, 1 << 20), (u64::MAX - 1, 1), (u64::MAX, 2)] {
+        assert_eq!(buffer(at, len), Err(Status::INVALID_PARAMETER), "{at:#x}");
+    }
+    // What the firmware keeps for itself is none, but a program may read to its stack.
+    let own = test.services.memory.reserve_pages(2).unwrap();
+    test.services.memory.keep_stack(PhysRange::new(PhysAddr::new(at), 0x2000).unwrap());
+    let buffer = |at, len| test.services.device_buffer(at, len);
+    assert!(buffer(at + 0x1000, 0x800).is_ok());
+    for (at, len) in [(own.start().get(), 0x10), (own.start().get() - 1, 2), (own.end().get() - 1, 0x10)] {
         assert_eq!(buffer(at, len), Err(Status::INVALID_PARAMETER), "{at:#x}");
     }
 }

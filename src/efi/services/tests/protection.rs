@@ -159,7 +159,7 @@ fn the_firmwares_own_pages_are_nobody_elses() {
     assert_eq!(test.change(free.phys_start, len, READ_ONLY, Change::Set), Err(Status::UNSUPPORTED));
     // A range that the firmware keeps, such as its stack.
     let stack = test.pages(2);
-    test.services.memory.keep_own(PhysRange::new(PhysAddr::new(stack), 0x2000).unwrap()).unwrap();
+    test.services.memory.keep_stack(PhysRange::new(PhysAddr::new(stack), 0x2000).unwrap());
     assert_eq!(test.change(stack + 0x1000, 0x1000, READ_ONLY, Change::Set), Err(Status::UNSUPPORTED));
 }
 
