@@ -179,10 +179,12 @@ impl ScsiHost {
             match scsi::identify(&mut Lun { host: self, target, lun }, machine, answers, &mut search.patience) {
                 Ok(Some(media)) => found(Unit { address: UnitAddress::Scsi { target: target.into(), lun }, media }),
                 Ok(None) => continue,
-                // Its answer may come at any time.
-                Err(Error::Timeout) => return Err(Error::Timeout),
                 Err(error) => {
                     search.failed.warn(format_args!("virtio-scsi: target {target}, unit {lun}: {error}"));
+                    if error == Error::Timeout {
+                        // Its answer may come at any time.
+                        return Err(error);
+                    }
                 }
             }
             search.left = search.left.saturating_sub(1);

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use xtask::progress::say;
 use xtask::{guest, guest_programs, image, packages, paths};
 
@@ -56,8 +56,9 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let list = Intended::load(&paths::root().join(INTENDED))?;
     let names = list.names();
-    let unknown = args.machines.iter().find(|name| !names.contains(&name.as_str()));
-    ensure!(unknown.is_none(), "no machine has the name {unknown:?}; the machines are {}", names.join(", "));
+    if let Some(unknown) = args.machines.iter().find(|name| !names.contains(&name.as_str())) {
+        bail!("no machine has the name {unknown}; the machines are {}", names.join(", "));
+    }
     packages::ensure(&[packages::QEMU, packages::BUSYBOX, packages::KMOD, packages::IASL])?;
     packages::ensure(&[packages::SEABIOS, packages::SEABIOS_MICROVM])?;
     let image = image::build()?.bin;
