@@ -29,7 +29,7 @@ fn every_action_is_pinned_to_a_commit() {
             text.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("uses: "))
         })
         .collect();
-    assert!(actions.len() >= 2, "{actions:?}");
+    assert!(!actions.is_empty(), "no workflow uses an action");
     assert!(actions.iter().all(|action| is_pinned(action)), "{actions:#?}");
     assert!(!is_pinned("actions/checkout@v5"));
     assert!(!is_pinned("actions/checkout@08c6903cd8c0fde910a37f88322edcfb5dd907a8"));
