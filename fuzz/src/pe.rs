@@ -14,8 +14,8 @@ const MOST_PLACED: u32 = 1 << 20;
 /// Where they are placed: this, and up to 16 MiB more.
 const PLACE: u64 = 0x1000_0000;
 
-/// Plans and places a program. Nothing is read outside the file or written outside the image. Every byte of the image is either
-/// copied or zero. The entry point is in the image. Protection, if there is one, is for all of it, in whole pages.
+/// Plans and places a program. Nothing is read outside the file or written outside the image. Each page of the image is as it was, or
+/// each of its bytes is copied or zero. The entry point is in the image. Protection, if there is one, is for all of it, in whole pages.
 ///
 /// # Panics
 /// When that is not so.
@@ -66,7 +66,11 @@ fn place(image: &Image, file: &[u8], at: PhysAddr) {
     for gap in image.zeros() {
         memory[gap.start as usize..gap.end as usize].fill(Some(0));
     }
-    let memory: Vec<u8> = memory.into_iter().map(|byte| byte.expect("a byte that is copied or zero")).collect();
+    for (number, page) in memory.chunks(0x1000).enumerate() {
+        let known = page.iter().flatten().count();
+        assert!(known == 0 || known == page.len(), "page {number}: {known} bytes, {image:x?}");
+    }
+    let memory: Vec<u8> = memory.into_iter().map(|byte| byte.unwrap_or(0xee)).collect();
     let mut machine = FakeMachine::new();
     machine.keeps_accesses = false;
     machine.memory.store(at.get(), &memory);

@@ -2,8 +2,8 @@
 //!
 //! [`Image::parse`] checks the headers once, and the rest needs no more checks. [`Image::contents`] says where each byte of the
 //! file goes, and [`Image::zeros`] what to clear. [`relocate`] adapts the image to its address. [`Image::protection`] says how to
-//! map its pages. [`hashed`] says what a digest of the file covers. An image in memory has its headers and the contents of its
-//! sections, with zeros up to the end of the page. If sections overlap, the later one in the table wins. Other pages between
+//! map its pages. [`hashed`] says what a digest of the file covers. The pages of an image in memory have its headers and the contents
+//! of its sections, and zeros beside them. If sections overlap, the later one in the table wins. Other pages between
 //! sections are left as they are, as by EDK II: a unified kernel image may have 50 MiB of them.
 //!
 //! Assumed: the memory for an image has [`Image::len`] bytes and begins at a page.
@@ -238,7 +238,7 @@ impl Image {
     /// What to clear, by ascending address: of the pages of the headers and the sections, everything except their contents. No
     /// span is empty. Clear them after [`Self::contents`] are in place.
     pub fn zeros(&self) -> impl Iterator<Item = Span> + '_ {
-        let parts = || self.parts().map(|(span, _)| self.to_page_end(span));
+        let pages = || self.parts().map(|(span, _)| self.pages(span));
         let pieces = || self.pieces().map(|piece| Span { start: piece.address, end: piece.end() });
         let next = move |from: u32| {
             let mut start = from;
@@ -247,11 +247,11 @@ impl Image {
                 let has = |span: &Span| span.start <= start && start < span.end;
                 if let Some(piece) = pieces().find(has) {
                     start = piece.end;
-                } else if let Some(part) = parts().find(has) {
+                } else if let Some(part) = pages().find(has) {
                     let next_piece = pieces().map(|piece| piece.start).filter(|&at| at > start).min();
                     return Some(Span { start, end: next_piece.unwrap_or(part.end).min(part.end) });
                 } else {
-                    start = parts().map(|part| part.start).filter(|&at| at > start).min()?;
+                    start = pages().map(|part| part.start).filter(|&at| at > start).min()?;
                 }
             }
         };
@@ -277,9 +277,8 @@ impl Image {
         let next = move |at: u32| {
             let (span, access) = following(at).unwrap_or((Span { start: self.len, end: self.len }, Access::Data));
             let between = Span { start: at, end: span.start };
-            let (span, access) =
-                if between.is_empty() { (self.to_page_end(span), access) } else { (between, Access::Data) };
-            (!span.is_empty()).then_some((span, access))
+            let part = if between.is_empty() { (self.pages(span), access) } else { (between, Access::Data) };
+            (at < self.len).then_some(part)
         };
         let whole = core::iter::successors(next(0), move |(span, _)| next(span.end));
         (is_fit && self.parts().all(is_alone)).then_some(whole)
@@ -292,9 +291,10 @@ impl Image {
         core::iter::once(headers).chain(sections).filter(|(span, _)| !span.is_empty())
     }
 
-    /// The span up to the end of its last page, within the image.
-    fn to_page_end(&self, Span { start, end }: Span) -> Span {
-        Span { start, end: u32::try_from(up_to_page(end)).unwrap_or(u32::MAX).min(self.len) }
+    /// The pages of a span, as far as they are in the image.
+    fn pages(&self, Span { start, end }: Span) -> Span {
+        let page = (Alignment::PAGE.bytes() - 1) as u32;
+        Span { start: start & !page, end: u32::try_from(up_to_page(end)).unwrap_or(u32::MAX).min(self.len) }
     }
 
     /// The headers and the contents of each section.

@@ -97,7 +97,8 @@ fn load(image: &Image, file: &[u8]) -> Vec<u8> {
 /// The same by the rule in the module's head, without a plan. `None` is any byte.
 fn expected(sections: &[Made], file: &[u8], len: usize) -> Vec<Option<u8>> {
     let mut memory = vec![None; len];
-    let mut clear = |start: usize, end: usize| memory[start..end.next_multiple_of(0x1000).min(len)].fill(Some(0));
+    let mut clear =
+        |start: usize, end: usize| memory[start & !0xfff..end.next_multiple_of(0x1000).min(len)].fill(Some(0));
     let len_of = |section: &Made| if section.len == 0 { section.raw_len } else { section.len } as usize;
     clear(0, 0x400);
     for section in sections.iter().filter(|section| len_of(section) > 0) {
@@ -278,6 +279,11 @@ fn pages_are_written_or_executed_where_the_image_is_ready_for_it() {
         (span(0x6000, 0x7000), Access::Constants),
     ];
     assert_eq!(protection(&file(&sections)).unwrap(), expected);
+    // The image ends within a page.
+    let short = file_with(&sections, |file| put(file, OPTIONAL + 56, &0x6800_u32.to_le_bytes()));
+    assert_eq!(protection(&short).unwrap().last(), Some(&(span(0x6000, 0x6800), Access::Constants)));
+    let long = file_with(&sections, |file| put(file, OPTIONAL + 56, &0x7400_u32.to_le_bytes()));
+    assert_eq!(protection(&long).unwrap().last(), Some(&(span(0x7000, 0x7400), Access::Data)));
     // It does not say that it is ready, its alignment is less than a page, sections share one.
     let unready = file_with(&sections, |file| put(file, OPTIONAL + 70, &[0, 0]));
     assert_eq!(protection(&unready), None);
