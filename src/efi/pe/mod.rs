@@ -293,8 +293,8 @@ impl Image {
 
     /// The pages of a span, as far as they are in the image.
     fn pages(&self, Span { start, end }: Span) -> Span {
-        let page = (Alignment::PAGE.bytes() - 1) as u32;
-        Span { start: start & !page, end: u32::try_from(up_to_page(end)).unwrap_or(u32::MAX).min(self.len) }
+        const WITHIN: u32 = (Alignment::PAGE.bytes() - 1) as u32;
+        Span { start: start & !WITHIN, end: u32::try_from(up_to_page(end)).unwrap_or(u32::MAX).min(self.len) }
     }
 
     /// The headers and the contents of each section.
