@@ -110,7 +110,19 @@ fn expected(bytes: &[u8]) -> Expected {
     };
     let sections: Vec<_> = file.section_table().iter().map(section).collect();
     let headers_len = header.size_of_headers();
-    let mut memory = vec![0; header.size_of_image() as usize];
+    let mut memory = vec![UNTOUCHED; header.size_of_image() as usize];
+    // If file and memory have the same layout, pages between sections have the bytes of the file.
+    if sections.iter().all(|section| section.file_len == 0 || section.offset == section.start) {
+        let end = sections.iter().map(|section| section.start + section.file_len).max().unwrap_or(0) as usize;
+        memory[..end].copy_from_slice(&bytes[..end]);
+    }
+    let whole = memory.len();
+    let spans = sections.iter().filter(|section| section.len > 0).map(|section| (section.start, section.len));
+    for (start, len) in spans.chain([(0, headers_len)]) {
+        let page = PAGE as usize;
+        let (start, end) = (start as usize / page * page, (start + len) as usize);
+        memory[start..end.next_multiple_of(page).min(whole)].fill(0);
+    }
     memory[..headers_len as usize].copy_from_slice(&bytes[..headers_len as usize]);
     for section in &sections {
         let contents = &bytes[section.offset as usize..][..section.file_len as usize];
@@ -179,19 +191,17 @@ impl Expected {
             };
             mark(section.start, section.len, access)?;
         }
-        // What is between sections belongs to the one before.
-        let mut last = Access::Constants;
-        let fill = |page: Option<Access>| {
-            last = page.unwrap_or(last);
-            last
-        };
-        Some(pages.into_iter().map(fill).collect())
+        // Nothing between sections is executed.
+        Some(pages.into_iter().map(|page| page.unwrap_or(Access::Data)).collect())
     }
 }
 
-/// Places an image as its plan says, over bytes that are neither zero nor the image's.
+/// What is in memory that nothing is written to: not zero.
+const UNTOUCHED: u8 = 0xee;
+
+/// Places an image as its plan says.
 fn place(image: &Image, bytes: &[u8], at: PhysAddr) -> FakeMachine {
-    let mut memory = vec![0xee; image.len() as usize];
+    let mut memory = vec![UNTOUCHED; image.len() as usize];
     for piece in image.contents() {
         let contents = &bytes[piece.offset as usize..][..piece.len as usize];
         memory[piece.address as usize..][..contents.len()].copy_from_slice(contents);
