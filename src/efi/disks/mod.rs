@@ -6,12 +6,14 @@
 //!
 //! The type of controllers is a parameter, so that tests bring their own.
 
+mod on_disk;
 mod path;
 #[cfg(test)]
 mod tests;
 
 use alloc::vec::Vec;
 
+pub use self::on_disk::OnDisk;
 pub use self::path::{controller_nodes, partition_node, unit_node};
 use super::protocols::block_io::{BlockId, BlockIo};
 use super::protocols::file_system::Source;
@@ -112,11 +114,6 @@ impl<C> Disks<C> {
     #[must_use]
     pub fn io(&self, id: BlockId) -> Option<&BlockIo> {
         self.block(id).map(|block| &block.io)
-    }
-
-    /// The controllers that were started.
-    pub const fn controllers(&mut self) -> &mut [C] {
-        self.controllers.as_mut_slice()
     }
 
     /// How many disks there are.

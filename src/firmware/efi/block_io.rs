@@ -11,7 +11,6 @@ use firstlight::efi::protocols::file_system::{Source, disk_status};
 use firstlight::efi::services::Pointers;
 
 use super::calls::call;
-use super::disks::give_up_lost;
 use super::state::Running;
 
 /// Where the number of a disk or partition is behind the functions.
@@ -55,7 +54,7 @@ extern "efiapi" fn read_blocks(this: u64, media_id: u32, first: u64, len: u64, t
         let result = blocks.load(bytes.start, into);
         drop(blocks);
         result.map_err(|error| {
-            give_up_lost(services, disks);
+            disks.give_up_lost(&mut services.memory);
             disk_status(error)
         })
     })

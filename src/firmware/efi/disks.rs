@@ -13,7 +13,7 @@ use firstlight::disk::fat::{self, Fat};
 use firstlight::disk::{Controller as _, Disk, Error, Unit, partition};
 use firstlight::efi::boot_manager;
 use firstlight::efi::device_path::PathBuilder;
-use firstlight::efi::disks::{ControllerId, Disks, controller_nodes, partition_node, unit_node};
+use firstlight::efi::disks::{ControllerId, controller_nodes, partition_node, unit_node};
 use firstlight::efi::handles::Handle;
 use firstlight::efi::protocols::block_io::BlockId;
 use firstlight::efi::protocols::file_system::{FatVolume, Source, Volume};
@@ -69,7 +69,7 @@ impl Running {
         }
         let candidate = controller.candidate;
         let found = self.add_disks(index, &candidate);
-        give_up_lost(&mut self.services, &mut self.disks);
+        self.disks.give_up_lost(&mut self.services.memory);
         if let Some(controller) = self.controllers.get_mut(index) {
             controller.found = Some(found);
             if let Some(rest) = controller.unreadable.rest() {
@@ -195,26 +195,6 @@ impl Running {
         let interface = files::volume_interface(volume);
         install(machine, services, Some(handle), SimpleFileSystemProtocol::GUID, interface.as_bytes())?;
         heap::push(&mut controller.volumes, boot_manager::Volume { unit: unit.address, path }).map_err(no_room)
-    }
-}
-
-/// Takes a range of memory that a controller may write at any time, because it neither answered nor acknowledged its stop.
-#[cold]
-pub fn take_lost(disks: &mut Disks<Started>) -> Option<PhysRange> {
-    let lost = disks.controllers().iter_mut().find_map(Started::take_lost)?;
-    log::warn!(
-        "the memory at {lost} stays reserved: a controller of disks that does not stop may write it at any time"
-    );
-    Some(lost)
-}
-
-/// Keeps all such memory from everybody else. After each access to a disk that failed, before the buffer can be freed.
-#[cold]
-#[inline(never)]
-pub fn give_up_lost(services: &mut Services, disks: &mut Disks<Started>) {
-    while let Some(lost) = take_lost(disks) {
-        // There is nothing better to do.
-        let _ = services.memory.give_up(lost);
     }
 }
 

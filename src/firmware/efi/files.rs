@@ -13,7 +13,6 @@ use firstlight::efi::services::Pointers;
 use zerocopy::IntoBytes;
 
 use super::calls::{call, checked, status_of};
-use super::disks::give_up_lost;
 use super::state::Running;
 use crate::machine::PcMachine;
 
@@ -98,7 +97,7 @@ fn publish(running: &mut Running, id: FileId, at: u64) -> Result<(), Status> {
 fn with_file(this: u64, work: impl FnOnce(&mut Running, FileId) -> Result<(), Status>) -> Status {
     call(|running| {
         let id = file(&mut running.machine, this)?;
-        work(running, id).inspect_err(|_| give_up_lost(&mut running.services, &mut running.disks))
+        work(running, id).inspect_err(|_| running.disks.give_up_lost(&mut running.services.memory))
     })
 }
 

@@ -7,43 +7,14 @@ use uefi_raw::Status;
 use uefi_raw::table::boot::MemoryType;
 
 use firstlight::addr::PhysRange;
-use firstlight::disk::controllers::Started;
 use firstlight::efi::device_path::DevicePath;
-use firstlight::efi::disks::Disks;
+use firstlight::efi::disks::OnDisk;
 use firstlight::efi::handles::Handle;
-use firstlight::efi::protocols::file_system::FatFile;
 use firstlight::efi::protocols::tcg2::ImageLoad;
-use firstlight::efi::services::ImageFile;
 
 use super::calls::run_image;
-use super::disks::{give_up_lost, take_lost};
 use super::files;
 use super::state::{Running, with};
-use crate::machine::PcMachine;
-
-/// A file on a disk.
-struct OnDisk<'d> {
-    disks: &'d mut Disks<Started>,
-    file: FatFile,
-}
-
-impl ImageFile<PcMachine> for OnDisk<'_> {
-    fn file_len(&self) -> u64 {
-        self.file.len()
-    }
-
-    fn read(&mut self, machine: &mut PcMachine, at: u64, into: &mut [u8]) -> Result<(), Status> {
-        self.file.read(&mut self.disks.on(machine), at, into)
-    }
-
-    fn load(&mut self, machine: &mut PcMachine, at: u64, into: PhysRange) -> Result<(), Status> {
-        self.file.load(&mut self.disks.on(machine), at, into)
-    }
-
-    fn take_lost(&mut self) -> Option<PhysRange> {
-        take_lost(self.disks)
-    }
-}
 
 impl Running {
     /// Loads the image with the device path `path`, if it is a file on one of the firmware's own volumes. `None` if not.
@@ -51,7 +22,7 @@ impl Running {
     /// # Errors
     /// Those of `Services::load_file`.
     pub fn load_from_disk(&mut self, parent: Option<Handle>, path: &[u8]) -> Result<Option<Handle>, Status> {
-        self.try_load_from_disk(parent, path).inspect_err(|_| give_up_lost(&mut self.services, &mut self.disks))
+        self.try_load_from_disk(parent, path).inspect_err(|_| self.disks.give_up_lost(&mut self.services.memory))
     }
 
     fn try_load_from_disk(&mut self, parent: Option<Handle>, path: &[u8]) -> Result<Option<Handle>, Status> {
@@ -71,7 +42,8 @@ impl Running {
         let pool = services.memory.allocate_pool(MemoryType::BOOT_SERVICES_DATA, file.len())?;
         let mut bytes = PhysRange::new(pool, file.len()).ok_or(Status::OUT_OF_RESOURCES)?;
         let source = bytes;
-        let read = file.load(&mut disks.on(machine), 0, bytes).inspect_err(|_| give_up_lost(services, disks));
+        let read =
+            file.load(&mut disks.on(machine), 0, bytes).inspect_err(|_| disks.give_up_lost(&mut services.memory));
         let loaded = read.and_then(|()| {
             services.load_file(machine, parent, Some(path), &mut bytes, &mut |machine, placed, path| {
                 tcg2.measure_image(machine, source, &ImageLoad { placed, path })

@@ -14,12 +14,12 @@ use firstlight::efi::boot_manager::boot_order::{BootOrder, Location};
 use firstlight::efi::boot_manager::{self, Volume};
 use firstlight::efi::configuration::Tables;
 use firstlight::efi::device_path::{DevicePath, PathBuilder};
-use firstlight::efi::disks::{ControllerId, Disks, controller_nodes, partition_node, unit_node};
+use firstlight::efi::disks::{ControllerId, Disks, OnDisk, controller_nodes, partition_node, unit_node};
 use firstlight::efi::memory::{Memory as ImageMemory, PAGE_SHIFT};
 use firstlight::efi::protocols::block_io::BlockId;
-use firstlight::efi::protocols::file_system::{self, FatFile, FatVolume, FileSystem, Source, VolumeId};
+use firstlight::efi::protocols::file_system::{self, FatVolume, FileSystem, Source, VolumeId};
 use firstlight::efi::runtime::Shared;
-use firstlight::efi::services::{DEVICE_PATH, Functions, ImageFile, Pointers, Services};
+use firstlight::efi::services::{DEVICE_PATH, Functions, Pointers, Services};
 use firstlight::hal::Memory;
 use firstlight::heap::HeapFull;
 use log::LevelFilter;
@@ -47,31 +47,6 @@ struct Found {
     candidate: Candidate,
     count: Option<Result<usize, Error>>,
     volumes: Vec<Volume>,
-}
-
-/// A file on a disk.
-struct OnDisk<'d> {
-    disks: &'d mut Disks<Started>,
-    file: FatFile,
-}
-
-impl ImageFile<Outside> for OnDisk<'_> {
-    fn file_len(&self) -> u64 {
-        self.file.len()
-    }
-    fn read(&mut self, machine: &mut Outside, at: u64, into: &mut [u8]) -> Result<(), Status> {
-        self.file.read(&mut self.disks.on(machine), at, into)
-    }
-    fn load(&mut self, machine: &mut Outside, at: u64, into: PhysRange) -> Result<(), Status> {
-        self.file.load(&mut self.disks.on(machine), at, into)
-    }
-    fn take_lost(&mut self) -> Option<PhysRange> {
-        take_lost(self.disks)
-    }
-}
-
-fn take_lost(disks: &mut Disks<Started>) -> Option<PhysRange> {
-    disks.controllers().iter_mut().find_map(Started::take_lost)
 }
 
 impl<'m> Running<'m> {
@@ -108,12 +83,6 @@ impl<'m> Running<'m> {
         let withheld = self.services.memory.descriptors().filter(|shown| shown.ty == MemoryType::RESERVED);
         let range = |shown: MemoryDescriptor| shown.phys_start..shown.phys_start + (shown.page_count << PAGE_SHIFT);
         (outside(|| withheld.map(range).collect()), self.machine)
-    }
-
-    fn give_up_lost(&mut self) {
-        while let Some(lost) = take_lost(&mut self.disks) {
-            let _ = self.services.memory.give_up(lost);
-        }
     }
 
     fn reserve(&mut self, len: u64) -> Result<PhysRange, Error> {
@@ -213,7 +182,7 @@ impl boot_manager::Host for Running<'_> {
         }
         let candidate = *candidate;
         let count = self.add_disks(controller, &candidate);
-        self.give_up_lost();
+        self.disks.give_up_lost(&mut self.services.memory);
         if let Some(found) = self.controllers.get_mut(controller) {
             found.count = Some(count);
         }
@@ -227,7 +196,7 @@ impl boot_manager::Host for Running<'_> {
 
     fn run(&mut self, path: &[u8], _: &[u8]) -> Result<Status, Status> {
         let loaded = self.load(path);
-        self.give_up_lost();
+        self.disks.give_up_lost(&mut self.services.memory);
         self.program = Some(loaded?);
         self.disks.stop(self.machine);
         // It does not return.

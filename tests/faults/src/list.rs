@@ -368,25 +368,16 @@ faults! {
             "virtio: a device cannot be reset: the device does not answer",
             "NVMe: the controller cannot be turned off: the device does not answer",
             "AHCI: the controller cannot be stopped: the device does not answer",
+            "stays reserved: a controller of disks that does not stop may write it at any time",
         ]),
         NO_DISKS;
     a_disk_fails_at_the_nth_request: "a disk reports an error for a request",
         ON_EACH_BUS, |n| disk(n, DiskFault::Fails),
-        Expected::goes_on(&[
-            "AHCI port 0 is left out: the device reports an error",
-            "NVMe namespace 1: the device reports an error",
-            "virtio-scsi: target 3, unit 0: the device reports an error",
-            "cannot be started: DEVICE_ERROR",
-        ]),
+        Expected::goes_on(&REPORTS_AN_ERROR),
         NO_DISKS;
     a_disk_fails_from_the_nth_request_on: "a disk reports an error for each request, from one on",
         ON_EACH_BUS, |n| disk(n, DiskFault::FailsFrom),
-        Expected::goes_on(&[
-            "AHCI port 0 is left out: the device reports an error",
-            "NVMe namespace 1: the device reports an error",
-            "virtio-scsi: target 3, unit 0: the device reports an error",
-            "cannot be started: DEVICE_ERROR",
-        ]),
+        Expected::goes_on(&REPORTS_AN_ERROR),
         NO_DISKS;
     a_disk_answers_another_request: "a disk says that it has executed another request",
         ON_EACH_BUS, |n| disk(n, DiskFault::AnswersAnother),
@@ -431,6 +422,7 @@ faults! {
             "virtio: a device cannot be reset: the device does not answer",
             "NVMe: the controller cannot be turned off: the device does not answer",
             "AHCI: the controller cannot be stopped: the device does not answer",
+            "stays reserved: a controller of disks that does not stop may write it at any time",
         ]),
         NO_DISKS;
     a_disk_has_another_size: "a disk says that it has 0, 1, 63, 2^32 or 2^64 less one blocks",
@@ -459,6 +451,14 @@ fn on_fakes(name: &str) {
     let report = crate::run(fault, &mut crate::Fakes::default());
     assert!(report.problems.is_empty(), "{}: {:#?}", report.happened, report.problems);
 }
+
+/// What is printed of a disk that reports an error.
+const REPORTS_AN_ERROR: [&str; 4] = [
+    "AHCI port 0 is left out: the device reports an error",
+    "NVMe namespace 1: the device reports an error",
+    "virtio-scsi: target 3, unit 0: the device reports an error",
+    "cannot be started: DEVICE_ERROR",
+];
 
 /// The numbers of blocks that a disk says it has.
 const SIZES_OF_DISKS: [u64; 5] = [0, 1, 63, 1 << 32, u64::MAX];

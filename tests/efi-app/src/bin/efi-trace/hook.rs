@@ -233,7 +233,8 @@ fn asked(firmware: &Firmware, table: &Table, number: usize, handle: Handle, argu
             _ => put(&mut line, kind, argument),
         }
     }
-    let _ = line.write_str(if between == "(" { "() = " } else { ") = " });
+    let _ = line.write_str(if between == "(" { "()" } else { ")" });
+    line.begin_result();
     line
 }
 

@@ -14,8 +14,9 @@ use crate::hook;
 
 /// The port of the debug console (`tools/measure/src/efi_diff`).
 const PORT: u16 = 0x4e9;
-/// The longest line. What is longer is cut off.
+/// The longest line, and how much of it only the result may take. What is longer is cut off.
 const MOST: usize = 512;
+const MOST_RESULT: usize = 128;
 /// The longest text of an argument, in units of UTF-16, and the most nodes of a device path.
 const MOST_TEXT: usize = 64;
 const MOST_NODES: usize = 16;
@@ -37,11 +38,12 @@ impl Write for Port {
 pub struct Line {
     bytes: [u8; MOST],
     len: usize,
+    most: usize,
 }
 
 impl Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes().take(MOST - self.len) {
+        for byte in text.bytes().take(self.most - self.len) {
             self.bytes[self.len] = if byte.is_ascii_graphic() || byte == b' ' { byte } else { b'?' };
             self.len += 1;
         }
@@ -62,7 +64,13 @@ pub fn nodes(path: *const DevicePathProtocol) -> impl Iterator<Item = &'static [
 
 impl Line {
     pub const fn new() -> Self {
-        Self { bytes: [0; MOST], len: 0 }
+        Self { bytes: [0; MOST], len: 0, most: MOST - MOST_RESULT }
+    }
+
+    /// What follows is the result of the call.
+    pub fn begin_result(&mut self) {
+        self.most = MOST;
+        let _ = self.write_str(" = ");
     }
 
     pub fn print(&self) {
