@@ -212,6 +212,8 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
         times.xtask("parity", "parity")?;
         if packages::OVMF.found().is_some() {
             times.xtask("calls", &format!("efi-diff {COMPARED}"))?;
+        } else {
+            say("\n==> calls: skipped: OVMF is not installed");
         }
     }
     Ok(())
