@@ -41,6 +41,8 @@ pub struct Boot<'a> {
 
 /// The files of all boots.
 pub struct Files<'a> {
+    /// This firmware.
+    pub image: &'a Path,
     pub kernel: &'a Path,
     pub initrd: &'a Path,
     /// The folder for the guests' output, if it is kept.

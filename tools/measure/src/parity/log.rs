@@ -10,7 +10,8 @@ use regex_lite::{Captures, Regex};
 
 use super::fact::Facts;
 
-const SECTION: &str = "log";
+/// The section of these facts.
+pub const SECTION: &str = "log";
 
 /// Words of the lines that depend on the host's load: an emulated CPU loses time to other processes, and the kernel notices.
 const HOST_LOAD: [&str; 18] = [
