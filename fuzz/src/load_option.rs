@@ -1,16 +1,20 @@
 //! Load options and the variables that name them, with programs that set others: a whole boot from disks.
 //!
-//! Input: variables of the start, then what programs do: which variables they set, and what they return.
+//! Input: variables of the start, then the keys that a user presses in the menu, and what programs do: which variables they set, and what they return.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use firstlight::disk::{self, UnitAddress};
 use firstlight::efi::boot_manager::boot_order::{BootOrder, Location};
 use firstlight::efi::boot_manager::load_option::LoadOption;
+use firstlight::efi::boot_manager::menu::Wait;
 use firstlight::efi::boot_manager::{GLOBAL, Host, Volume, boot};
 use firstlight::efi::device_path::{DevicePath, MEDIA, MEDIA_FILE, MEDIA_HARD_DRIVE, PathBuilder};
+use firstlight::efi::protocols::text_input::scan_code::ESCAPE;
 use firstlight::heap::HeapFull;
+use uefi_raw::protocol::console::InputKey;
 use uefi_raw::table::runtime::VariableAttributes;
 use uefi_raw::{Guid, Status};
 
@@ -96,6 +100,13 @@ impl Host for FakeHost<'_> {
         self.variables.insert(name.into(), data.to_vec());
         Ok(())
     }
+
+    fn print(&mut self, _text: fmt::Arguments<'_>) {}
+
+    fn key(&mut self, _milliseconds: u32) -> Option<InputKey> {
+        let key = self.input.borrow_mut().take::<u8>();
+        (key != 0).then(|| InputKey { scan_code: if key == 1 { ESCAPE } else { 0 }, unicode_char: key.into() })
+    }
 }
 
 /// A few variables.
@@ -127,7 +138,8 @@ pub fn run(bytes: &[u8]) {
         }
     }
     let mut host = FakeHost { input: RefCell::new(input), started: [false; CONTROLLERS], variables, runs: 0 };
-    let tried = boot(&mut host, &order).to_string();
+    let menu = order.places.len().is_multiple_of(2).then_some(Wait(1000));
+    let tried = boot(&mut host, &order, menu).to_string();
     crate::one_line(&tried);
     assert!(tried.len() < 1000, "{tried}");
     assert!(host.runs <= MOST_RUNS, "{} programs", host.runs);

@@ -20,6 +20,8 @@ impl Key {
     pub const INITRD_SIZE: Self = Self(0x0b);
     /// The address where the host wants the kernel, 32 bits.
     pub const KERNEL_ADDR: Self = Self(0x07);
+    /// Whether the user may choose what boots, 16 bits.
+    pub const BOOT_MENU: Self = Self(0x0e);
     /// The entry point of a kernel that is not a bzImage, 32 bits.
     pub const KERNEL_ENTRY: Self = Self(0x10);
     /// The kernel without its setup code.

@@ -292,6 +292,34 @@ fn keys_on_the_serial_console_choose_an_entry_of_grubs_menu() {
     choose_the_second_entry("b-menu212", "The second");
 }
 
+#[test]
+fn a_key_in_the_menu_of_the_firmware_chooses_a_disk() {
+    let (Some(first), Some(second)) = (drive("a-sdboot257"), drive("c-uki257")) else { return };
+    let mut serial = Serial::new();
+    let machine = Machine { memory: "512M", com1: false, ..Machine::new(Kind::Q35) }.with(&serial.arguments());
+    let machine =
+        machine.with("-boot menu=on,splash-time=60000").with(&first).with(&second.replace("id=disk", "id=second"));
+    let machine = machine.with("-device virtio-blk-pci,drive=disk,bootindex=0 -device nvme,serial=1,drive=second");
+    let mut qemu = machine.start();
+    qemu.wait_for("the line about the menu", |_| serial.count("Press Esc for the boot menu.\r\n") == 1);
+    serial.press(b"\x1b");
+    qemu.wait_for("the menu", |_| serial.count("Start which? Esc leaves the menu.\r\n") == 1);
+    let printed = serial.printed();
+    assert!(printed.contains("\r\n1. virtio disk at 00:0") && printed.contains("\r\n2. NVMe at 00:0"), "{printed}");
+    serial.press(b"2");
+    qemu.wait_for_end();
+    assert_eq!(serial.count("firstlight-guest: booted from disk c-uki257\r\n"), 1, "{}", serial.printed());
+}
+
+/// The user presses nothing.
+#[test]
+fn the_menu_of_the_firmware_ends_after_the_time_that_the_host_says() {
+    let (machine, device) = boots_from_virtio();
+    let Some(qemu) = boot("c-uki257", (machine.with("-boot menu=on,splash-time=300"), device)) else { return };
+    assert_eq!(qemu.com1().matches("Press Esc for the boot menu.\r\n").count(), 1);
+    assert!(!qemu.com1().contains("Start which?"), "{}", qemu.com1());
+}
+
 /// How often registers of PCI functions are read through ports in a boot by GRUB. The kernel does it too. `None` without disks.
 fn reads_of_pci(display: &str) -> Option<usize> {
     let (machine, device) = boots_from_virtio();

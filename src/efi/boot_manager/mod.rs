@@ -7,12 +7,13 @@
 //! Variables do not outlive a reset. So `BootNext` and `BootOrder` are there only if a program has set them in this boot and then
 //! returned. The boot manager makes no options of its own, and `BootCurrent` is there only for a program that an option names.
 //!
-//! A controller is started when a program may be on its disks, and not before.
+//! A controller is started when a program may be on its disks, and not before. Before all that, the host may want a menu.
 //!
-//! Left out: a menu, `SysPrep####` and `Driver####`, `OsRecovery####`, hot keys, and the choice of a platform's recovery.
+//! Left out: `SysPrep####` and `Driver####`, `OsRecovery####`, hot keys, and the choice of a platform's recovery.
 
 pub mod boot_order;
 pub mod load_option;
+pub mod menu;
 pub mod target;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ pub mod tried;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
+use uefi_raw::protocol::console::InputKey;
 use uefi_raw::table::runtime::VariableAttributes;
 use uefi_raw::{Guid, Status, guid};
 
@@ -88,6 +90,12 @@ pub trait Host {
         attributes: VariableAttributes,
         data: &[u8],
     ) -> Result<(), Status>;
+
+    /// Shows text on the console.
+    fn print(&mut self, text: fmt::Arguments<'_>);
+
+    /// The next key from the console. `None` if none comes for so many milliseconds.
+    fn key(&mut self, milliseconds: u32) -> Option<InputKey>;
 }
 
 /// The vendor of the variables that the specification defines (UEFI 3.3).
@@ -103,16 +111,16 @@ const MOST_OPTIONS: usize = 256;
 /// How many times in a boot `BootNext` counts: programs that set it and return would never end.
 const MOST_NEXT: u32 = 16;
 
-/// Starts one program after the other, until one does not return. Returns what was tried.
+/// Starts one program after the other, until one does not return. Returns what was tried. `menu` is there if the host wants a menu.
 #[cold]
-pub fn boot(host: &mut impl Host, order: &BootOrder) -> Tried {
+pub fn boot(host: &mut impl Host, order: &BootOrder, menu: Option<menu::Wait>) -> Tried {
     log::info!("EFI: variables are lost when the machine is reset, those with NON_VOLATILE too");
     // With a TPM, shim's fallback resets the machine after it has set a boot option, which a reset removes: it would do so for
     // ever. It does not if this number is 1 (shim, `fallback.c`, `get_fallback_no_reboot`).
     let _ = host.set_variable("FB_NO_REBOOT", SHIM, VariableAttributes::BOOTSERVICE_ACCESS, &1_u32.to_le_bytes());
     let mut manager =
         Manager { host, is_strict: order.is_strict, tried: Tried::default(), removable: Vec::new(), next: 0 };
-    if manager.all(order).is_err() {
+    if menu.map_or(Ok(()), |wait| manager.menu(order, wait)).and_then(|()| manager.all(order)).is_err() {
         manager.tried.add(format_args!("the firmware's heap is full"));
     }
     if manager.tried.is_empty() {

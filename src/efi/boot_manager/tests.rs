@@ -10,6 +10,7 @@ use std::vec;
 use super::target::REMOVABLE;
 use super::*;
 use crate::efi::device_path::{ACPI, ACPI_DEVICE, HARDWARE, HARDWARE_PCI, MEDIA_FILE, PathBuilder};
+use crate::efi::protocols::text_input::scan_code::ESCAPE;
 
 /// A controller at a device of bus 0.
 struct Controller {
@@ -39,6 +40,11 @@ struct FakeHost {
     variables: BTreeMap<(String, [u8; 16]), (u32, Vec<u8>)>,
     /// What was run: the text of the path, the options, and `BootCurrent`.
     ran: Vec<(String, Vec<u8>, Option<Vec<u8>>)>,
+    /// The keys that the user presses; `None` if that takes too long.
+    keys: Vec<Option<InputKey>>,
+    /// How long the keys were waited for, in milliseconds.
+    waits: Vec<u32>,
+    printed: String,
 }
 
 fn volume(device: u8, unit: UnitAddress, partition: u32) -> Vec<u8> {
@@ -121,6 +127,15 @@ impl Host for FakeHost {
         self.variables.insert(key, (attributes.bits(), data.to_vec()));
         Ok(())
     }
+
+    fn print(&mut self, text: fmt::Arguments<'_>) {
+        self.printed.write_fmt(text).unwrap();
+    }
+
+    fn key(&mut self, milliseconds: u32) -> Option<InputKey> {
+        self.waits.push(milliseconds);
+        if self.keys.is_empty() { None } else { self.keys.remove(0) }
+    }
 }
 
 const ONLY: UnitAddress = UnitAddress::Only;
@@ -147,7 +162,17 @@ impl FakeHost {
     }
 
     fn boot(&mut self, order: &str) -> String {
-        boot(self, &BootOrder::parse(order.as_bytes())).to_string()
+        boot(self, &BootOrder::parse(order.as_bytes()), None).to_string()
+    }
+
+    /// A boot with a menu, in which the user presses these keys: `^` is Escape.
+    fn boot_with_menu(&mut self, order: &str, keys: &str) {
+        let key = |character| match character {
+            '^' => InputKey { scan_code: ESCAPE, unicode_char: 0 },
+            _ => InputKey { scan_code: 0, unicode_char: character as u16 },
+        };
+        self.keys = keys.chars().map(|character| Some(key(character))).collect();
+        boot(self, &BootOrder::parse(order.as_bytes()), Some(menu::Wait(2500)));
     }
 
     /// The devices and the files of what was run.
@@ -331,4 +356,61 @@ fn shims_fallback_does_not_reset_the_machine() {
     let mut host = FakeHost::new();
     host.boot("");
     assert_eq!(host.variables[&("FB_NO_REBOOT".into(), SHIM.to_bytes())], (2, vec![1, 0, 0, 0]));
+}
+
+/// Three disks with a program that returns.
+fn three_disks() -> FakeHost {
+    let mut host = FakeHost::new();
+    for device in 1..4 {
+        host.removable(device, 1, returns(Status::SUCCESS));
+    }
+    host
+}
+
+#[test]
+fn a_disk_that_the_user_chooses_is_started_first_and_once() {
+    let mut host = three_disks();
+    host.boot_with_menu("", "^x93");
+    let file = REMOVABLE;
+    assert_eq!(host.ran(), [3, 1, 2].map(|device| format!("{device} {file}")));
+    assert_eq!(
+        host.printed,
+        "Press Esc for the boot menu.\r\n1. first, partition 1\r\n2. second, partition 1\r\n3. third, partition 1\r\n\
+         Start which? Esc leaves the menu.\r\n"
+    );
+    assert_eq!(host.waits, [2500, 600_000, 600_000, 600_000]);
+}
+
+#[test]
+fn without_escape_at_first_or_a_choice_the_order_is_the_usual_one() {
+    let senseless = String::from("^") + &"x".repeat(200);
+    for (keys, waits) in [("", 1), ("3", 1), ("^", 2), ("^^3", 2), (&senseless[..], 101)] {
+        let mut host = three_disks();
+        host.boot_with_menu("", keys);
+        assert_eq!(host.ran(), [1, 2, 3].map(|device| format!("{device} {REMOVABLE}")), "{keys}");
+        assert_eq!(host.waits.len(), waits, "{keys}");
+    }
+}
+
+#[test]
+fn the_menu_of_a_strict_order_has_only_its_disks() {
+    let mut host = three_disks();
+    host.boot_with_menu("/pci@i0cf8/scsi@1/disk@0,0\n/pci@i0cf8/scsi@3/disk@0,0\nHALT", "^32");
+    assert_eq!(host.ran(), [3, 1].map(|device| format!("{device} {REMOVABLE}")));
+    assert_eq!(host.started, [0, 2]);
+    assert!(host.printed.contains("\r\n1. first, partition 1\r\n2. third, partition 1\r\nStart"), "{}", host.printed);
+}
+
+#[test]
+fn the_menu_has_as_many_disks_as_there_are_digits_and_letters() {
+    let mut host = FakeHost::new();
+    host.controllers = vec![Controller { device: 1, disks: Ok(vec![(ONLY, (1..60).collect())]) }];
+    host.removable(1, 35, returns(Status::SUCCESS));
+    host.boot_with_menu("", "^z");
+    assert!(host.printed.contains("z. first, partition 35\r\nStart which"), "{}", host.printed);
+    assert_eq!(host.ran.len(), 1);
+    let mut host = FakeHost::new();
+    host.controllers.clear();
+    host.boot_with_menu("", "^1");
+    assert!(host.printed.ends_with("No disk has a FAT file system.\r\n"), "{}", host.printed);
 }

@@ -1,7 +1,9 @@
 //! The boot manager's programs: the disks of a boot without a kernel, and the variables, as the boot manager in the library wants them.
 
 use alloc::vec::Vec;
+use core::fmt::{self, Write as _};
 
+use uefi_raw::protocol::console::InputKey;
 use uefi_raw::table::runtime::VariableAttributes;
 use uefi_raw::{Guid, Status};
 
@@ -9,20 +11,24 @@ use firstlight::disk::Error;
 use firstlight::disk::controllers::Candidate;
 use firstlight::efi::boot_manager::boot_order::{BootOrder, Location};
 use firstlight::efi::boot_manager::tried::Tried;
-use firstlight::efi::boot_manager::{self, Volume};
+use firstlight::efi::boot_manager::{self, Volume, menu};
 use firstlight::efi::services;
+use firstlight::hal::clock;
 use firstlight::heap::{self, HeapFull};
 use firstlight::tpm::Action;
 
 use super::calls::{Images, record};
 use super::images;
-use super::state::with;
+use super::state::{Running, TIME_SECOND, with};
 
 /// Starts programs from disks, until one ends boot services. Returns what was tried.
 #[cold]
 pub fn from_disks() -> Tried {
-    let order = with(|running| BootOrder::of_host(&mut running.machine, &running.boot.fw_cfg)).unwrap_or_default();
-    boot_manager::boot(&mut Host { has_run: false }, &order)
+    let wishes = with(|Running { machine, boot, .. }| {
+        (BootOrder::of_host(machine, &boot.fw_cfg), menu::Wait::of_host(machine, &boot.fw_cfg))
+    });
+    let (order, menu) = wishes.unwrap_or_default();
+    boot_manager::boot(&mut Host { has_run: false }, &order, menu)
 }
 
 /// The host of the boot manager.
@@ -86,5 +92,25 @@ impl boot_manager::Host for Host {
         data: &[u8],
     ) -> Result<(), Status> {
         services::set_variable(&mut Images, name, vendor, attributes, data)
+    }
+
+    fn print(&mut self, text: fmt::Arguments<'_>) {
+        // Without a console nobody sees it.
+        let _ = with(|running| running.terminal.write_fmt(text));
+    }
+
+    fn key(&mut self, milliseconds: u32) -> Option<InputKey> {
+        let end = with(Running::now)?.saturating_add(u64::from(milliseconds).saturating_mul(TIME_SECOND / 1000));
+        loop {
+            let (now, key) = with(|running| {
+                running.look_for_key();
+                let now = running.now();
+                (now, running.input.read_key_stroke(now).ok())
+            })?;
+            if key.is_some() || now >= end {
+                return key;
+            }
+            clock::pause();
+        }
     }
 }

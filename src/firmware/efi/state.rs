@@ -61,7 +61,7 @@ impl fmt::Debug for Running {
 }
 
 /// Units of [`Time`] in a second.
-const TIME_SECOND: u64 = 10_000_000;
+pub const TIME_SECOND: u64 = 10_000_000;
 /// How often ten milliseconds are measured at most.
 const MOST_MEASUREMENTS: u32 = 5;
 

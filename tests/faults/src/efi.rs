@@ -3,6 +3,7 @@
 //! A program is not executed. It counts as running when the boot manager has placed it, and ends boot services at once.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::ops::Range;
 
 use firstlight::addr::{Alignment, PhysRange};
@@ -23,6 +24,7 @@ use firstlight::efi::services::{DEVICE_PATH, Functions, Pointers, Services};
 use firstlight::hal::Memory;
 use firstlight::heap::HeapFull;
 use log::LevelFilter;
+use uefi_raw::protocol::console::InputKey;
 use uefi_raw::protocol::file_system::SimpleFileSystemProtocol;
 use uefi_raw::table::boot::{MemoryDescriptor, MemoryType};
 use uefi_raw::table::runtime::VariableAttributes;
@@ -72,7 +74,7 @@ impl<'m> Running<'m> {
 
     /// Starts programs until one runs. Returns where it is, or else what was tried.
     pub fn boot(&mut self) -> Result<PhysRange, String> {
-        let tried = boot_manager::boot(self, &BootOrder::default());
+        let tried = boot_manager::boot(self, &BootOrder::default(), None);
         self.disks.stop(self.machine);
         let error = firstlight::error::Error::NothingBoots(tried);
         self.program.ok_or_else(|| error.to_string())
@@ -210,6 +212,12 @@ impl boot_manager::Host for Running<'_> {
 
     fn set_variable(&mut self, _: &str, _: Guid, _: VariableAttributes, _: &[u8]) -> Result<(), Status> {
         Ok(())
+    }
+
+    fn print(&mut self, _text: fmt::Arguments<'_>) {}
+
+    fn key(&mut self, _milliseconds: u32) -> Option<InputKey> {
+        None
     }
 }
 
