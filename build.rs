@@ -1,5 +1,5 @@
-//! Passes the target's name to the library, the linker scripts to the firmware and to the EFI runtime services, and the image of
-//! these services to the firmware, which includes it.
+//! Passes the target's name, the version and its date to the library, the linker scripts to the firmware and to the EFI runtime
+//! services, and the image of these services to the firmware, which includes it.
 
 use std::{env, fs};
 
@@ -8,6 +8,12 @@ mod image_size;
 
 /// The variable with the path of the runtime services' image.
 const RUNTIME: &str = "FIRSTLIGHT_RUNTIME";
+/// The variables with the commit of the sources and with its date, such as 2026-11-30. `cargo xtask` sets them for the image.
+/// Without them, as in tests, the date is that of the version in [`CHANGELOG`].
+const COMMIT: &str = "FIRSTLIGHT_COMMIT";
+const DATE: &str = "FIRSTLIGHT_DATE";
+/// The file whose newest heading has the version and its date: `## [0.2.0] - 2026-11-30`.
+const CHANGELOG: &str = "CHANGELOG.md";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -17,6 +23,7 @@ fn main() {
     println!("cargo::rerun-if-changed=src/firmware/runtime/runtime.ld");
     println!("cargo::rustc-env=FIRSTLIGHT_TARGET={}", variable("TARGET"));
     let root = variable("CARGO_MANIFEST_DIR");
+    pass_version(&root);
     include_runtime_services(&variable("OUT_DIR"));
     if env::var_os("CARGO_FEATURE_FIRMWARE").is_some() {
         let program = Program::new("firstlight");
@@ -40,6 +47,25 @@ fn main() {
 
 fn variable(name: &str) -> String {
     env::var(name).expect("cargo sets the variables of build scripts")
+}
+
+/// Passes the version with its commit, and the date in the form of SMBIOS.
+fn pass_version(root: &str) {
+    println!("cargo::rerun-if-env-changed={COMMIT}");
+    println!("cargo::rerun-if-env-changed={DATE}");
+    println!("cargo::rerun-if-changed={CHANGELOG}");
+    let version = variable("CARGO_PKG_VERSION");
+    let commit = env::var(COMMIT).unwrap_or_else(|_| "unknown commit".to_owned());
+    println!("cargo::rustc-env=FIRSTLIGHT_VERSION={version} ({commit})");
+    let date = env::var(DATE).unwrap_or_else(|_| {
+        let changes = fs::read_to_string(format!("{root}/{CHANGELOG}")).expect("the changelog");
+        let heading = format!("## [{version}] - ");
+        let date = changes.lines().find_map(|line| line.strip_prefix(&heading));
+        date.unwrap_or_else(|| panic!("{CHANGELOG} has no line that begins with `{heading}`")).to_owned()
+    });
+    let parts: Vec<_> = date.split('-').collect();
+    let &[year, month, day] = parts.as_slice() else { panic!("{date} is no date like 2026-11-30") };
+    println!("cargo::rustc-env=FIRSTLIGHT_RELEASE_DATE={month}/{day}/{year}");
 }
 
 /// A program that is linked by a script of its own.

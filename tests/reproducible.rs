@@ -9,8 +9,9 @@ use std::process::Command;
 use tempfile::TempDir;
 
 /// All that the image is made of, and what makes it.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     ".cargo",
+    "CHANGELOG.md",
     "Cargo.lock",
     "Cargo.toml",
     "build.rs",

@@ -153,11 +153,11 @@ const LEVELS: [(&[u8], LevelFilter); 6] = [
 const LEVEL_MAX: usize = 8;
 
 /// Sets the log level to that of `opt/org.firstlight/log`, or to warnings and errors if there is no such file. The
-/// first line logged is the version and the target that the firmware was built for.
+/// first line logged is the version with its commit, and the target that the firmware was built for.
 pub fn configure(host: &mut impl HostAccess, fw_cfg: &FwCfg) {
     let Some(option) = fw_cfg.read_file::<LEVEL_MAX>(host, LEVEL) else { return };
     set_level(&option);
-    log::info!(concat!("Firstlight ", env!("CARGO_PKG_VERSION"), ", built for ", env!("FIRSTLIGHT_TARGET")));
+    log::info!(concat!("Firstlight ", env!("FIRSTLIGHT_VERSION"), ", built for ", env!("FIRSTLIGHT_TARGET")));
 }
 
 /// Sets the level that the option names, up to a NUL, space or line end.

@@ -8,9 +8,9 @@ pub const TYPE_FIRMWARE_INFORMATION: u8 = 0;
 const VENDOR: &str = "Firstlight";
 /// The package's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The release date, mm/dd/yyyy. It is a constant and not the day of the build, so that the same sources give the same
-/// image. Linux applies workarounds to machines whose firmware is dated before 2008 (`arch/x86/pci/acpi.c`).
-const RELEASE_DATE: &str = "01/01/2026";
+/// The release date, mm/dd/yyyy: the day of the commit and not of the build, so that the same sources give the same image.
+/// Linux applies workarounds to machines whose firmware is dated before 2008 (`arch/x86/pci/acpi.c`).
+const RELEASE_DATE: &str = env!("FIRSTLIGHT_RELEASE_DATE");
 /// The same in the short form, mm/dd/yy.
 #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 pub const SHORT_RELEASE_DATE: [u8; 8] = {

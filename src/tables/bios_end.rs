@@ -70,7 +70,7 @@ mod tests {
         let last = machine.memory.bytes(0xf_fff0, 16);
         // The jump works from any segment.
         assert_eq!(&last[..5], [0xea, 0xc0, 0xff, 0x00, 0xf0]);
-        assert_eq!(&last[5..13], b"01/01/26");
+        assert_eq!(last[5..13], DATE);
         assert_eq!(last[14], 0xfc);
         // The operand of LIDT: no vectors.
         assert_eq!(machine.memory.bytes(0xf_ffd7, 6), [0x2e, 0x0f, 0x01, 0x1e, 0xdf, 0xff]);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::bzimage::BzImage;
+use crate::environment;
 use crate::machine::{Accelerator, Emulator, Kind, Machine, Qemu, Transport};
 use crate::microvm;
 use crate::probe::Probe;
@@ -174,6 +175,12 @@ fn the_host_chooses_the_level_of_the_log() {
     }
     let info = log("info");
     assert!(info.lines().count() > 0 && info.lines().all(|line| line.starts_with("firstlight: info: ")), "{info}");
+    // The first line has the text that the image's file has too.
+    let name = info.split(", built for ").next().and_then(|line| line.strip_prefix("firstlight: info: "));
+    let name = name.expect("the version in the first line");
+    assert!(name.starts_with(concat!("Firstlight ", env!("CARGO_PKG_VERSION"), " (")), "{info}");
+    let image = fs::read(environment::image()).expect("the image");
+    assert!(image.windows(name.len()).any(|bytes| bytes == name.as_bytes()), "{info}");
     let debug = log("debug");
     assert!(debug.lines().any(|line| line.starts_with("firstlight: debug: ")), "{debug}");
     assert!(debug.lines().count() > info.lines().count(), "{debug}");

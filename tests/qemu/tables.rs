@@ -176,7 +176,13 @@ fn the_smbios_structures_name_the_firmware() {
             assert!(!page.e820().iter().any(is_ram), "{start:#x} is free memory");
             let strings = firmware_strings(&probe.read(start, size as usize));
             assert_eq!(strings[0], "Firstlight", "{strings:?}");
-            assert!(strings[1].contains(env!("CARGO_PKG_VERSION")), "{strings:?}");
+            assert_eq!(strings[1], env!("CARGO_PKG_VERSION"), "{strings:?}");
+            // A PC's BIOS has its date there in a short form.
+            let short = probe.read(0xf_fff5, 8);
+            let date = strings[2].split('/').collect::<Vec<_>>();
+            let &[month, day, year] = date.as_slice() else { panic!("no date in {strings:?}") };
+            let expected = format!("{month}/{day}/{}", year.strip_prefix("20").expect("a year of this century"));
+            assert_eq!(short, expected.as_bytes(), "{strings:?}");
         }
     }
 }

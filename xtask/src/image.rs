@@ -16,6 +16,7 @@ use crate::elf_file::{LIMIT, LOADED_END};
 use crate::paths::{self, shown};
 use crate::progress::say;
 use crate::target::Target;
+use crate::version::Version;
 use crate::{child, elf_file, runtime};
 
 /// QEMU requires that the size of a `-bios` file is a multiple of this (`x86_bios_rom_init`).
@@ -46,6 +47,8 @@ pub struct Image {
     pub runtime_elf: PathBuf,
     /// Rust's name of the target that it was built for.
     pub target: &'static str,
+    /// The version of its sources.
+    pub version: Version,
 }
 
 /// Runs the command.
@@ -54,7 +57,8 @@ pub fn run(args: &Args) -> Result<()> {
     let bytes = fs::read(&image.bin)?;
     let used = bytes.iter().filter(|&&byte| byte != FILL).count();
     say(&format!(
-        "Image: {}, {} KiB, {} KiB of it used; for {}",
+        "{}: {}, {} KiB, {} KiB of it used; for {}",
+        image.version.name(),
         shown(&image.bin),
         bytes.len() >> 10,
         used.div_ceil(1024),
@@ -84,16 +88,17 @@ pub fn inspect(image: &Image, panics: bool) -> Result<()> {
 pub fn build() -> Result<Image> {
     let target = Target::choose()?;
     let runtime = runtime::image(&compile_runtime(&target)?)?;
-    let built = compile(&target, &runtime.bin)?;
+    let version = Version::of_sources()?;
+    let built = compile(&target, &runtime.bin, &version)?;
     let file = fs::read(&built).with_context(|| format!("{} is missing", shown(&built)))?;
     let bytes = flatten(&file).context("cannot make an image from the firmware")?;
-    check(&file, &bytes).context("the image failed a check")?;
+    check(&file, &bytes, &version).context("the image failed a check")?;
 
     let folder = paths::image_folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", shown(&folder)))?;
     let [bin, stripped, elf] =
         ["firstlight.bin", "firstlight-stripped.elf", "firstlight.elf"].map(|name| folder.join(name));
-    let image = Image { bin, stripped, elf, runtime_elf: runtime.elf, target: target.triple() };
+    let image = Image { bin, stripped, elf, runtime_elf: runtime.elf, target: target.triple(), version };
     let without_symbols = elf_file::strip(&file)?;
     elf_file::check(&without_symbols).context("the ELF file without symbols failed a check")?;
     for (path, contents) in [(&image.bin, &bytes), (&image.stripped, &without_symbols), (&image.elf, &file)] {
@@ -114,9 +119,10 @@ fn compile_runtime(target: &Target) -> Result<PathBuf> {
 }
 
 /// Builds the program with the image of the EFI runtime services, and returns its path.
-fn compile(target: &Target, runtime: &Path) -> Result<PathBuf> {
+fn compile(target: &Target, runtime: &Path, version: &Version) -> Result<PathBuf> {
     let mut cargo = cargo(target, "firstlight", "firmware", &flags(target, "static")?);
     cargo.env("FIRSTLIGHT_RUNTIME", runtime);
+    version.apply(&mut cargo)?;
     build_shown(&format!("Building the firmware for {target}"), &mut cargo)?;
     Ok(built(target, "firstlight"))
 }
@@ -196,8 +202,10 @@ fn flatten(file: &[u8]) -> Result<Vec<u8>> {
     Ok(image)
 }
 
-fn check(file: &[u8], image: &[u8]) -> Result<()> {
+fn check(file: &[u8], image: &[u8], version: &Version) -> Result<()> {
     check_reset_vector(image)?;
+    let name = version.name();
+    ensure!(image.windows(name.len()).any(|bytes| bytes == name.as_bytes()), "it does not have the text {name:?}");
     elf_file::check(file)?;
     let elf = ElfFile64::<LittleEndian>::parse(file)?;
     let undefined: Vec<_> =

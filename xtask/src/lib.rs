@@ -32,3 +32,4 @@ pub mod setup;
 mod target;
 pub mod test;
 mod test_kernels;
+pub mod version;

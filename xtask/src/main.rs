@@ -1,16 +1,18 @@
 //! `cargo xtask`: builds, boots and tests Firstlight.
 //!
 //! The alias in `.cargo/config.toml` starts it. The commands are modules of this crate's library, except those that measure:
-//! they are the program `tools/measure`, compiled when it is first used, as is `tools/disks`. The tool's own messages go to the standard error; the
-//! standard output has the guest's serial console and the tests' output.
+//! they are the program `tools/measure`, compiled when it is first used, as is `tools/disks`. The tool's own
+//! messages go to the standard error; the standard output has the guest's serial console and the tests' output.
 #![forbid(unsafe_code)]
 
+use std::env;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use xtask::version::Version;
 use xtask::{faults, fuzz, image, paths, progress, run, setup, test};
 
 /// Build, boot and test Firstlight, minimal firmware for virtual machines that boots Linux directly
@@ -18,7 +20,7 @@ use xtask::{faults, fuzz, image, paths, progress, run, setup, test};
 /// `cargo xtask run` is the place to start: it installs what is missing, builds the image, fetches a kernel, and boots
 /// it in QEMU with the serial console on the terminal.
 #[derive(Parser)]
-#[command(name = "xtask", bin_name = "cargo xtask", max_term_width = 100)]
+#[command(name = "xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -58,8 +60,16 @@ struct Others {
 }
 
 fn main() -> ExitCode {
+    progress::exit_code(run_command())
+}
+
+fn run_command() -> anyhow::Result<ExitCode> {
+    if env::args_os().nth(1).is_some_and(|first| first == "--version" || first == "-V") {
+        println!("{}", Version::of_sources()?.name());
+        return Ok(ExitCode::SUCCESS);
+    }
     let success = |()| ExitCode::SUCCESS;
-    progress::exit_code(match Arguments::parse().command {
+    match Arguments::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Image(args) => image::run(&args).map(success),
         Command::Test(args) => test::run(&args).map(success),
@@ -73,7 +83,7 @@ fn main() -> ExitCode {
         Command::Support(args) => measure("support", &args),
         Command::Faults(args) => faults::run(&args).map(success),
         Command::Fuzz(args) => fuzz::run(&args),
-    })
+    }
 }
 
 fn measure(command: &str, args: &Others) -> anyhow::Result<ExitCode> {

@@ -70,7 +70,7 @@ pub fn run(boots: &Boots<'_>) -> anyhow::Result<()> {
     };
     let disks: Vec<_> = boots.disks.iter().map(of_file).collect::<anyhow::Result<_>>()?;
     packages::ensure(&[packages::QEMU, packages::COMPILER])?;
-    let built = if boots.firmware.iter().any(Choice::is_own) { Some(image::build()?.bin) } else { None };
+    let built = if boots.firmware.iter().any(Choice::is_own) { Some(image::build()?) } else { None };
     let folder = tempfile::tempdir()?;
     let plugin = plugin(folder.path())?;
     let mut table = Table::new();
@@ -87,7 +87,7 @@ pub fn run(boots: &Boots<'_>) -> anyhow::Result<()> {
     ]);
     for disk in disks {
         for firmware in boots.firmware {
-            let Ok(image) = firmware.image(boots.machine, built.as_deref()) else {
+            let Ok(image) = firmware.image(boots.machine, built.as_ref().map(|image| image.bin.as_path())) else {
                 say(&format!("{}: missing", firmware.name()));
                 continue;
             };
@@ -106,6 +106,9 @@ pub fn run(boots: &Boots<'_>) -> anyhow::Result<()> {
         }
     }
     println!("{table}");
+    if let Some(image) = built {
+        println!("\nMeasured: {}.", image.version.name());
+    }
     Ok(())
 }
 

@@ -189,13 +189,14 @@ impl Measurement {
         Ok(())
     }
 
-    pub fn report(self, choices: &[Choice]) -> Report {
+    /// The report. `version` is that of this firmware, if it was measured.
+    pub fn report(self, choices: &[Choice], version: Option<String>) -> Report {
         let firmware = choices.iter().map(Choice::name).collect();
         let log = self.log;
         let scenarios = self.groups.into_iter().map(|group| group.measured(&log)).collect();
         let arguments = std::env::args().skip(1).map(|word| shell_word(&word));
         let command = ["cargo xtask".to_owned()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ");
-        Report { command, date: host::date(), host: host::describe(), firmware, scenarios }
+        Report { command, version, date: host::date(), host: host::describe(), firmware, scenarios }
     }
 }
 

@@ -162,12 +162,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             text: &args.until,
         });
     }
-    let built = if choices.iter().any(Choice::is_own) { Some(image::build()?.bin) } else { None };
+    let built = if choices.iter().any(Choice::is_own) { Some(image::build()?) } else { None };
     let scenarios = plan::scenarios(args, &accelerators)?;
     let files = Files::new(&paths::target().join("compare"))?;
-    let mut measurement = Measurement::new(&choices, scenarios, built.as_deref(), &files)?;
+    let mut measurement =
+        Measurement::new(&choices, scenarios, built.as_ref().map(|image| image.bin.as_path()), &files)?;
     measurement.run(usize::from(args.runs))?;
-    let report = measurement.report(&choices);
+    let report = measurement.report(&choices, built.map(|image| image.version.name()));
 
     let width = console::Term::stdout().size_checked().map(|(_, columns)| columns);
     println!("{}", table::render(&report, width));

@@ -34,6 +34,8 @@ pub type Words = Vec<Vec<String>>;
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub command: String,
+    /// The version and commit of this firmware, if it was measured.
+    pub version: Option<String>,
     /// The time of the measurement, in UTC.
     pub date: String,
     pub host: Host,

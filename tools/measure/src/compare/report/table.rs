@@ -26,6 +26,7 @@ pub fn render(report: &Report, width: Option<u16>) -> String {
         text.push_str(&format!("\n{}\n", lay_out(&overview, width)));
     }
     text.push('\n');
+    text.push_str(&measured_version(report));
     text.push_str(&format!("{} {}\n", report.explanation(), report.noise()));
     text
 }
@@ -37,7 +38,12 @@ pub fn markdown(report: &Report) -> String {
         table.load_style(ASCII_MARKDOWN);
         table.to_string()
     });
-    tables.collect::<Vec<_>>().join("\n\n") + "\n"
+    tables.collect::<Vec<_>>().join("\n\n") + "\n" + &measured_version(report)
+}
+
+/// The line that names the measured version, if this firmware was measured.
+fn measured_version(report: &Report) -> String {
+    report.version.as_ref().map(|version| format!("\nMeasured: {version}.\n")).unwrap_or_default()
 }
 
 /// A value of a row for an overview.

@@ -1,0 +1,178 @@
+//! The version of the sources: its number, the commit and the date.
+//!
+//! The number is that of Cargo.toml. Commit and date come from git. In an archive made by `git archive`, as hosts of repositories
+//! offer it, they come from `xtask/commit.txt`. In other folders without git, the commit is unknown, and the date is that of the
+//! newest heading of CHANGELOG.md. `SOURCE_DATE_EPOCH` (reproducible-builds.org) takes the place of each of these dates.
+//!
+//! The image has them in its log and in SMBIOS (`build.rs`). The day of the build is in no file, so that the same sources give
+//! the same bytes.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+
+use crate::paths;
+use crate::progress::run_quietly;
+
+/// The number, such as "0.2.0".
+pub const NUMBER: &str = env!("CARGO_PKG_VERSION");
+
+/// The file that `git archive` fills in (`.gitattributes`).
+const ARCHIVED: &str = "xtask/commit.txt";
+/// What the image is built from. A change in one of these that is not committed makes it another image than the commit's.
+const IMAGE_SOURCES: [&str; 9] = [
+    ".cargo",
+    "CHANGELOG.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "build.rs",
+    "linker.ld",
+    "order.ld",
+    "rust-toolchain.toml",
+    "src",
+];
+/// The number of a commit's digits that are shown.
+const DIGITS: usize = 12;
+/// The start of 2008. Linux takes an older firmware for one with bugs of its time.
+const OLDEST: u64 = 1_199_145_600;
+
+/// Commit and date of the sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// The commit's first digits, with "-modified" if the image's sources differ from it; or "unknown commit".
+    pub commit: String,
+    /// The date, in seconds since 1970.
+    pub seconds: u64,
+}
+
+impl Version {
+    /// The version of the sources in the repository's folder.
+    ///
+    /// # Errors
+    /// If nothing names a date, or `SOURCE_DATE_EPOCH` is not a number.
+    pub fn of_sources() -> anyhow::Result<Self> {
+        let root = paths::root();
+        let found = of_archive(&root).or_else(|| of_git(&root));
+        let asked = env::var("SOURCE_DATE_EPOCH").ok().map(|text| {
+            text.parse().with_context(|| format!("SOURCE_DATE_EPOCH: {text:?} is not a number of seconds since 1970"))
+        });
+        let commit = found.as_ref().map_or_else(|| "unknown commit".to_owned(), |found| found.commit.clone());
+        let seconds = match (asked.transpose()?, found) {
+            (Some(seconds), _) | (None, Some(Self { seconds, .. })) if seconds >= OLDEST => seconds,
+            _ => seconds_of(&date_of_number(&root)?)?,
+        };
+        Ok(Self { commit, seconds })
+    }
+
+    /// The date in UTC, such as 2026-11-30.
+    ///
+    /// # Errors
+    /// If there is no `date`.
+    pub fn date(&self) -> anyhow::Result<String> {
+        date(&["--date", &format!("@{}", self.seconds), "+%Y-%m-%d"])
+    }
+
+    /// The date in the form of mails and of Debian's changelogs (RFC 5322).
+    ///
+    /// # Errors
+    /// If there is no `date`.
+    pub fn date_of_mail(&self) -> anyhow::Result<String> {
+        date(&["--date", &format!("@{}", self.seconds), "--rfc-email"])
+    }
+
+    /// The name, as it is in the image: `Firstlight 0.2.0 (5119d36f2a1b)`.
+    pub fn name(&self) -> String {
+        format!("Firstlight {NUMBER} ({})", self.commit)
+    }
+
+    /// Passes commit and date to the build script.
+    ///
+    /// # Errors
+    /// If there is no `date`.
+    pub fn apply(&self, cargo: &mut Command) -> anyhow::Result<()> {
+        cargo.env("FIRSTLIGHT_COMMIT", &self.commit).env("FIRSTLIGHT_DATE", self.date()?);
+        Ok(())
+    }
+}
+
+/// Commit and date in an archive that `git archive` made.
+fn of_archive(root: &Path) -> Option<Version> {
+    parse(fs::read_to_string(root.join(ARCHIVED)).ok()?.trim())
+}
+
+/// Commit and date of a repository. Returns none if `root` is a folder in somebody else's.
+fn of_git(root: &Path) -> Option<Version> {
+    if !root.join(".git").exists() {
+        return None;
+    }
+    let git = |arguments: &[&str]| run_quietly(Command::new("git").current_dir(root).args(arguments)).ok();
+    let mut version = parse(git(&["show", "--no-patch", "--format=%H %ct", "HEAD"])?.trim())?;
+    let changed = git(&[&["status", "--porcelain", "--"], &IMAGE_SOURCES[..]].concat())?;
+    if !changed.is_empty() {
+        version.commit.push_str("-modified");
+    }
+    Some(version)
+}
+
+/// Commit and date in the form of both: all of the commit's digits, and seconds.
+fn parse(text: &str) -> Option<Version> {
+    let (commit, seconds) = text.split_once(' ')?;
+    let commit = commit.get(..DIGITS).filter(|commit| commit.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+    Some(Version { commit: commit.to_owned(), seconds: seconds.parse().ok()? })
+}
+
+/// The date of this number in CHANGELOG.md.
+fn date_of_number(root: &Path) -> anyhow::Result<String> {
+    let changes = fs::read_to_string(root.join("CHANGELOG.md")).context("cannot read CHANGELOG.md")?;
+    let heading = format!("## [{NUMBER}] - ");
+    let date = changes.lines().find_map(|line| line.strip_prefix(&heading));
+    date.map(str::to_owned).with_context(|| format!("CHANGELOG.md has no line that begins with `{heading}`"))
+}
+
+/// The seconds of midnight, in UTC.
+fn seconds_of(day: &str) -> anyhow::Result<u64> {
+    let seconds = date(&["--date", day, "+%s"])?;
+    seconds.parse().with_context(|| format!("{day} is before 1970"))
+}
+
+fn date(arguments: &[&str]) -> anyhow::Result<String> {
+    let printed = run_quietly(Command::new("date").env("LC_ALL", "C").arg("--utc").args(arguments))?.trim().to_owned();
+    ensure!(!printed.is_empty(), "date prints nothing");
+    Ok(printed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_has_the_commit_and_its_date_and_a_repository_has_the_pattern_of_both() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(of_archive(folder.path()), None);
+        fs::create_dir(folder.path().join("xtask")).unwrap();
+        let file = folder.path().join(ARCHIVED);
+        let pattern = fs::read_to_string(paths::root().join(ARCHIVED)).unwrap();
+        if pattern.starts_with('$') {
+            assert_eq!(pattern, "$Format:%H %ct$\n");
+            fs::write(&file, pattern).unwrap();
+            assert_eq!(of_archive(folder.path()), None);
+        }
+        fs::write(&file, "5119d36f2a1bc0d89f07f0c6a3a1f9a0f6a7a1b2 1796040000\n").unwrap();
+        let version = of_archive(folder.path()).unwrap();
+        assert_eq!(version, Version { commit: "5119d36f2a1b".to_owned(), seconds: 1_796_040_000 });
+        assert_eq!(version.name(), format!("Firstlight {NUMBER} (5119d36f2a1b)"));
+        assert_eq!(version.date().unwrap(), "2026-11-30");
+    }
+
+    #[test]
+    fn the_newest_heading_of_the_changelog_has_the_version_and_a_date_that_linux_accepts() {
+        let changes = fs::read_to_string(paths::root().join("CHANGELOG.md")).unwrap();
+        let released = changes.lines().find(|line| line.starts_with("## [") && !line.contains("[Unreleased]")).unwrap();
+        let date = date_of_number(&paths::root()).unwrap();
+        assert_eq!(released, format!("## [{NUMBER}] - {date}"));
+        assert!(seconds_of(&date).unwrap() > OLDEST);
+    }
+}
