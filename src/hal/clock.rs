@@ -50,10 +50,10 @@ impl Deadline {
     }
 }
 
-/// Pauses between two looks at what a program or a disk waits for, on a real CPU less than a microsecond. QEMU's emulated CPU lets
-/// other threads run at each pause, so with several of them a wait takes fewer instructions.
+/// Pauses between two looks at what a program or a disk waits for, on a real CPU for one or two microseconds at most. QEMU's emulated CPU
+/// lets other threads run at each pause, so with several of them a wait takes fewer instructions.
 pub fn pause() {
-    for _ in 0..8 {
+    for _ in 0..32 {
         core::hint::spin_loop();
     }
 }
