@@ -26,7 +26,7 @@ const ASKED: [Asked; 3] = [
     Asked {
         what: "64-bit memory",
         includes: |lost| lost.may_be_high,
-        advice: "give the CPU more address bits (QEMU: -cpu ...,phys-bits= or host-phys-bits=on) or the devices less memory",
+        advice: "give the devices less memory or, except on a microvm, the CPU more address bits (QEMU: -cpu ...,phys-bits= or host-phys-bits=on)",
     },
 ];
 
