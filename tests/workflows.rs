@@ -35,12 +35,35 @@ fn every_action_is_pinned_to_a_commit() {
     assert!(!is_pinned("actions/checkout@08c6903cd8c0fde910a37f88322edcfb5dd907a8"));
 }
 
-#[test]
-fn a_workflow_may_only_read() {
-    for (path, text) in workflows() {
-        assert!(text.contains("\npermissions:\n  contents: read\n\n"), "{} has other permissions", path.display());
-        assert!(!text.contains(": write"), "{} may write", path.display());
+/// The jobs of a workflow. Each begins with its name, two columns in.
+fn jobs(text: &str) -> Vec<String> {
+    let (_, lines) = text.split_once("\njobs:\n").expect("a workflow has jobs");
+    let mut jobs = Vec::<String>::new();
+    for line in lines.lines() {
+        if line.strip_prefix("  ").is_some_and(|rest| !rest.starts_with([' ', '#'])) {
+            jobs.push(String::new());
+        }
+        if let Some(job) = jobs.last_mut() {
+            job.push_str(line);
+            job.push('\n');
+        }
     }
+    jobs
+}
+
+/// It makes the draft of a release from the files of another job.
+#[test]
+fn one_job_may_write_and_it_runs_nothing_of_the_repository() {
+    let workflows = workflows();
+    for (path, text) in &workflows {
+        assert!(text.contains("\npermissions:\n  contents: read\n\n"), "{} has other permissions", path.display());
+    }
+    let writers = workflows.iter().flat_map(|(_, text)| jobs(text)).filter(|job| job.contains(": write"));
+    let writers: Vec<_> = writers.collect();
+    let [writer] = writers.as_slice() else { panic!("not one job may write, but {}", writers.len()) };
+    assert!(writer.starts_with("  release:\n") && writer.contains("contents: write\n"), "{writer}");
+    assert_eq!(writer.matches(": write").count(), 1, "{writer}");
+    assert!(!writer.contains("actions/checkout") && !writer.contains("cargo"), "{writer}");
 }
 
 #[test]

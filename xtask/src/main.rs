@@ -1,7 +1,7 @@
 //! `cargo xtask`: builds, boots and tests Firstlight.
 //!
 //! The alias in `.cargo/config.toml` starts it. The commands are modules of this crate's library, except those that measure:
-//! they are the program `tools/measure`, compiled when it is first used, as is `tools/disks`. The tool's own
+//! they are the program `tools/measure`, compiled when it is first used, as are `tools/disks` and `tools/dist`. The tool's own
 //! messages go to the standard error; the standard output has the guest's serial console and the tests' output.
 #![forbid(unsafe_code)]
 
@@ -34,6 +34,8 @@ enum Command {
     Setup(setup::Args),
     /// Make the disks that the tests boot
     Disks(Others),
+    /// Make the files of a release: image, licences, archive and Debian package
+    Dist(Others),
     /// Compare boot times and costs with other firmware
     Compare(Others),
     /// Count what a boot costs, and compare with the recorded budget
@@ -75,6 +77,7 @@ fn run_command() -> anyhow::Result<ExitCode> {
         Command::Test(args) => test::run(&args).map(success),
         Command::Setup(args) => setup::run(&args).map(success),
         Command::Disks(args) => become_member("disks", None, &args),
+        Command::Dist(args) => become_member("dist", None, &args),
         Command::Compare(args) => measure("compare", &args),
         Command::Budget(args) => measure("budget", &args),
         Command::Order(args) => measure("order", &args),

@@ -31,8 +31,8 @@ const SANITIZED: [&str; 8] =
 /// Run all checks and tests
 ///
 /// The steps are format, clippy, host tests, fuzz targets, documentation, tests under AddressSanitizer, table of supported
-/// kernels, crates, image, KVM tests, faults, budget, QEMU tests, parity and the calls of boot loaders. Installs missing programs
-/// first. Stops at the first step that fails, and prints the command that repeats it.
+/// kernels, crates, image, KVM tests, faults, files of a release, budget, QEMU tests, parity and the calls of boot loaders.
+/// Installs missing programs first. Stops at the first step that fails, and prints the command that repeats it.
 #[derive(clap::Args)]
 pub struct Args {
     /// Leave out all steps that need QEMU or the default guest
@@ -173,6 +173,10 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
     times.timed(step.name, || step.run())?;
     if filter.is_none() {
         times.command("faults", || faults::check(&image.bin, None))?;
+    }
+    if filter.is_none() {
+        // Without the list of crates, whose tool takes minutes to compile.
+        times.xtask("release files", "dist --no-sbom")?;
     }
     if args.no_qemu {
         return Ok(());

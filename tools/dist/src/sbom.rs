@@ -1,0 +1,110 @@
+//! The list of the crates in the image (SBOM, a software bill of materials) in CycloneDX's form, by cargo-cyclonedx.
+//!
+//! The tool reads Cargo.toml and Cargo.lock, and writes beside them, for each member of the workspace. So it gets a folder with a
+//! manifest that has no other members, and no crates for tests. Besides the crates in the image, the list has macros, which run
+//! on the machine that builds. It does not have Rust's library.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use toml::Table;
+use xtask::paths;
+use xtask::progress::{run_quietly, run_step};
+use xtask::version::Version;
+
+use crate::notices::Crate;
+
+/// The file with the list.
+pub const NAME: &str = "firstlight.cdx.json";
+
+/// The tool, and its version.
+const TOOL: &str = "cargo-cyclonedx";
+const TOOL_VERSION: &str = "0.5.9";
+/// What the tool reads besides Cargo.toml.
+const SOURCES: [&str; 2] = ["build.rs", "src"];
+
+/// Makes the list for an image that is built for `target`. Checks that it has all of `crates`.
+pub fn make(target: &str, version: &Version, crates: &[Crate]) -> anyhow::Result<String> {
+    let tool = install()?;
+    let folder = paths::target().join("sbom");
+    paths::remake(&folder)?;
+    for name in SOURCES {
+        symlink(paths::root().join(name), folder.join(name)).with_context(|| format!("cannot link to {name}"))?;
+    }
+    // The tool's cargo removes the crates of others from this copy.
+    fs::copy(paths::root().join("Cargo.lock"), folder.join("Cargo.lock")).context("cannot copy Cargo.lock")?;
+    let manifest = fs::read_to_string(paths::root().join("Cargo.toml")).context("cannot read Cargo.toml")?;
+    fs::write(folder.join("Cargo.toml"), alone(&manifest)?).context("cannot write a manifest")?;
+
+    let mut list = std::process::Command::new(tool);
+    list.current_dir(&folder)
+        .args(["cyclonedx", "--quiet", "--format", "json", "--spec-version", "1.5", "--no-build-deps"])
+        .args(["--features", "firmware,runtime-services", "--target", target, "--override-filename", "list"])
+        .env("SOURCE_DATE_EPOCH", version.seconds.to_string());
+    run_quietly(&mut list)?;
+    let text = fs::read_to_string(folder.join("list.json")).context("cannot read what cargo-cyclonedx wrote")?;
+    // Its names for the project's own package have the path of the folder.
+    let text = text.replace(&format!("path+file://{}", folder.display()), "path+file:///firstlight");
+    check(&text, crates)?;
+    Ok(text)
+}
+
+/// The tool's path. It is installed below the build folder at the first use.
+fn install() -> anyhow::Result<PathBuf> {
+    let folder = paths::target().join("tools").join(format!("{TOOL}-{TOOL_VERSION}"));
+    let tool = folder.join("bin").join(TOOL);
+    if !tool.is_file() {
+        let mut install = paths::cargo();
+        // Without optimisation, which takes longer than the tool runs.
+        install.args(["install", TOOL, "--version", TOOL_VERSION, "--locked", "--debug", "--root"]).arg(&folder);
+        run_step(
+            &format!("Installing {TOOL} {TOOL_VERSION} into {}, which takes minutes", paths::shown(&folder)),
+            &mut install,
+        )?;
+    }
+    Ok(tool)
+}
+
+/// The manifest without other members of the workspace and without tests.
+fn alone(manifest: &str) -> anyhow::Result<String> {
+    let mut manifest: Table = manifest.parse().context("cannot read Cargo.toml")?;
+    let workspace = manifest.get_mut("workspace").and_then(toml::Value::as_table_mut);
+    workspace.context("Cargo.toml has no workspace")?.remove("members");
+    for tests in ["dev-dependencies", "test"] {
+        manifest.remove(tests);
+    }
+    Ok(manifest.to_string())
+}
+
+/// Checks that the list has these crates, and no path of this machine.
+fn check(text: &str, crates: &[Crate]) -> anyhow::Result<()> {
+    let list: Value = serde_json::from_str(text).context("cannot read the list")?;
+    let main = list.pointer("/metadata/component").into_iter();
+    let listed = main.chain(list["components"].as_array().into_iter().flatten());
+    let mut names: Vec<_> =
+        listed.filter_map(|one| Some(format!("{} {}", one["name"].as_str()?, one["version"].as_str()?))).collect();
+    names.sort();
+    let mut wanted: Vec<_> = crates.iter().map(|one| format!("{} {}", one.name, one.version)).collect();
+    wanted.sort();
+    let missing: Vec<_> = wanted.iter().filter(|name| !names.contains(name)).cloned().collect();
+    ensure!(missing.is_empty(), "the list of crates lacks {}", missing.join(", "));
+    for path in [paths::root(), paths::target()] {
+        ensure!(!text.contains(&path.display().to_string()), "the list of crates has the path {}", path.display());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_for_the_tool_has_no_other_members_and_no_crates_for_tests() {
+        let manifest = alone(&fs::read_to_string(paths::root().join("Cargo.toml")).unwrap()).unwrap();
+        assert!(!manifest.contains("members") && !manifest.contains("proptest"), "{manifest}");
+        assert!(manifest.contains("name = \"firstlight\"") && manifest.contains("zerocopy"), "{manifest}");
+    }
+}
