@@ -174,14 +174,12 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
     if filter.is_none() {
         times.command("faults", || faults::check(&image.bin, None))?;
     }
-    if filter.is_none() {
-        // Without the list of crates, whose tool takes minutes to compile.
-        times.xtask("release files", "dist --no-sbom")?;
-    }
     if args.no_qemu {
         return Ok(());
     }
     if filter.is_none() {
+        // Without the list of crates, whose tool takes minutes to compile.
+        times.xtask("release files", "dist --no-sbom")?;
         times.xtask("budget", "budget")?;
     }
     let prepare = || -> anyhow::Result<_> {
