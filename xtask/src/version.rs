@@ -54,15 +54,19 @@ impl Version {
     /// # Errors
     /// If nothing names a date, or `SOURCE_DATE_EPOCH` is not a number.
     pub fn of_sources() -> anyhow::Result<Self> {
-        let root = paths::root();
-        let found = of_archive(&root).or_else(|| of_git(&root));
-        let asked = env::var("SOURCE_DATE_EPOCH").ok().map(|text| {
+        Self::of_folder(&paths::root(), env::var("SOURCE_DATE_EPOCH").ok().as_deref())
+    }
+
+    /// The same of another folder, with the value of `SOURCE_DATE_EPOCH`.
+    fn of_folder(root: &Path, asked: Option<&str>) -> anyhow::Result<Self> {
+        let found = of_archive(root).or_else(|| of_git(root));
+        let asked = asked.map(|text| {
             text.parse().with_context(|| format!("SOURCE_DATE_EPOCH: {text:?} is not a number of seconds since 1970"))
         });
         let commit = found.as_ref().map_or_else(|| "unknown commit".to_owned(), |found| found.commit.clone());
         let seconds = match (asked.transpose()?, found) {
             (Some(seconds), _) | (None, Some(Self { seconds, .. })) if seconds >= OLDEST => seconds,
-            _ => seconds_of(&date_of_number(&root)?)?,
+            _ => seconds_of(&date_of_number(root)?)?,
         };
         Ok(Self { commit, seconds })
     }
@@ -165,6 +169,46 @@ mod tests {
         assert_eq!(version, Version { commit: "5119d36f2a1b".to_owned(), seconds: 1_796_040_000 });
         assert_eq!(version.name(), format!("Firstlight {NUMBER} (5119d36f2a1b)"));
         assert_eq!(version.date().unwrap(), "2026-11-30");
+    }
+
+    #[test]
+    fn the_date_is_the_asked_one_else_the_commits_else_the_changelogs() {
+        let folder = tempfile::tempdir().unwrap();
+        let date = |asked| Version::of_folder(folder.path(), asked)?.date();
+        fs::write(folder.path().join("CHANGELOG.md"), format!("## [Unreleased]\n\n## [{NUMBER}] - 2026-01-02\n"))
+            .unwrap();
+        assert_eq!(Version::of_folder(folder.path(), None).unwrap().commit, "unknown commit");
+        assert_eq!(date(None).unwrap(), "2026-01-02");
+        assert_eq!(date(Some("1700000000")).unwrap(), "2023-11-14");
+        fs::create_dir(folder.path().join("xtask")).unwrap();
+        let commit = "5119d36f2a1bc0d89f07f0c6a3a1f9a0f6a7a1b2 1796040000";
+        fs::write(folder.path().join(ARCHIVED), commit).unwrap();
+        assert_eq!(date(None).unwrap(), "2026-11-30");
+        assert_eq!(date(Some("1700000000")).unwrap(), "2023-11-14");
+        // Before 2008.
+        assert_eq!(date(Some("1")).unwrap(), "2026-01-02");
+        assert!(date(Some("yesterday")).is_err());
+    }
+
+    #[test]
+    fn a_change_that_is_not_committed_is_said_and_a_folder_in_another_repository_has_no_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = |arguments: &[&str]| {
+            let author = ["-c", "user.name=a", "-c", "user.email=a", "-c", "commit.gpgsign=false"];
+            run_quietly(Command::new("git").current_dir(folder.path()).args(author).args(arguments)).unwrap()
+        };
+        git(&["init", "--quiet"]);
+        fs::create_dir_all(folder.path().join("src")).unwrap();
+        fs::write(folder.path().join("src/a"), "").unwrap();
+        git(&["add", "."]);
+        git(&["commit", "--quiet", "--message", "a"]);
+        let commit = git(&["rev-parse", "HEAD"])[..DIGITS].to_owned();
+        assert_eq!(of_git(folder.path()).unwrap().commit, commit);
+        fs::write(folder.path().join("README.md"), "").unwrap();
+        assert_eq!(of_git(folder.path()).unwrap().commit, commit, "the image is not made of that");
+        fs::write(folder.path().join("src/b"), "").unwrap();
+        assert_eq!(of_git(folder.path()).unwrap().commit, format!("{commit}-modified"));
+        assert_eq!(of_git(&folder.path().join("src")), None);
     }
 
     #[test]
