@@ -28,7 +28,7 @@ pub struct Kernel {
     /// The bzImage.
     pub image: PathBuf,
     /// The folder of its modules. May not exist.
-    modules: PathBuf,
+    pub modules: PathBuf,
     /// Its release, as `uname -r` prints it.
     pub release: String,
 }

@@ -8,6 +8,7 @@
 pub mod apt;
 #[path = "../../tests/qemu/child.rs"]
 pub mod child;
+pub mod clients;
 pub mod disk;
 pub mod efi_app;
 pub mod efi_programs;

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use xtask::version::Version;
-use xtask::{faults, fuzz, image, paths, progress, run, setup, test};
+use xtask::{clients, faults, fuzz, image, paths, progress, run, setup, test};
 
 /// Build, boot and test Firstlight, minimal firmware for virtual machines that boots Linux directly
 ///
@@ -49,6 +49,7 @@ enum Command {
     /// Write the tables of supported kernels, hosts and disks in docs/support.md
     Support(Others),
     Faults(faults::Args),
+    Clients(clients::Args),
     Fuzz(fuzz::Args),
 }
 
@@ -85,6 +86,7 @@ fn run_command() -> anyhow::Result<ExitCode> {
         Command::EfiDiff(args) => measure("efi-diff", &args),
         Command::Support(args) => measure("support", &args),
         Command::Faults(args) => faults::run(&args).map(success),
+        Command::Clients(args) => clients::run(&args).map(success),
         Command::Fuzz(args) => fuzz::run(&args),
     }
 }

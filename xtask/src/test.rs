@@ -9,7 +9,8 @@ use anyhow::{Context, bail};
 
 use crate::progress::{command_line, say, shell_word};
 use crate::{
-    child, efi_app, efi_programs, faults, guest, guest_programs, image, newer_qemu, packages, paths, test_kernels,
+    child, clients, efi_app, efi_programs, faults, guest, guest_programs, image, newer_qemu, packages, paths,
+    test_kernels,
 };
 
 /// The most QEMU tests at a time. More do not help, because each has up to two busy CPUs.
@@ -31,8 +32,9 @@ const SANITIZED: [&str; 8] =
 /// Run all checks and tests
 ///
 /// The steps are format, clippy, host tests, fuzz targets, documentation, tests under AddressSanitizer, table of supported
-/// kernels, crates, image, KVM tests, faults, files of a release, budget, QEMU tests, parity and the calls of boot loaders.
-/// Installs missing programs first. Stops at the first step that fails, and prints the command that repeats it.
+/// kernels, crates, image, KVM tests, faults, files of a release, budget, QEMU tests, the quick recipes of docs/clients.md, parity
+/// and the calls of boot loaders. Installs missing programs first. Stops at the first step that fails, and prints the command that
+/// repeats it.
 #[derive(clap::Args)]
 pub struct Args {
     /// Leave out all steps that need QEMU or the default guest
@@ -211,6 +213,10 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
         .with("FIRSTLIGHT_TOOLS_INITRD", initrd_with_tools.display().to_string());
     times.timed(step.name, || step.run())?;
     if filter.is_none() {
+        match times.timed("installation", clients::prepare_quick) {
+            Ok(()) => times.command("clients --quick", || clients::check_quick(&image.bin))?,
+            Err(why) => say(&format!("\n==> clients --quick: skipped: {why:#}")),
+        }
         times.xtask("parity", "parity")?;
         if packages::OVMF.found().is_some() {
             times.xtask("calls", &format!("efi-diff {COMPARED}"))?;
