@@ -1,7 +1,7 @@
 //! `cargo xtask clients`: follows the recipes of docs/clients.md, with the tools that people start virtual machines with.
 //!
-//! The page is the source: its blocks of code are written to files or run, word for word ([`page`]). What differs on a machine
-//! without hardware virtualisation is in [`FOR_TCG`]. Each recipe runs as on a machine where the Debian package and kernels are
+//! The page is the source: its blocks of code are written to files or run, word for word (`page`). What differs on a machine
+//! without hardware virtualisation is in `FOR_TCG`. Each recipe runs as on a machine where the Debian package and kernels are
 //! installed, in namespaces of its own (`sandbox.sh`): it changes nothing of the machine, and leaves no process behind.
 
 mod page;
