@@ -18,7 +18,7 @@ use anyhow::{Context, bail, ensure};
 
 use self::page::Section;
 use crate::packages::{self, Need, is_root};
-use crate::progress::{run_quietly, run_step, say};
+use crate::progress::{parallel, run_quietly, run_step, say};
 use crate::qemu::{self, Accelerator, Request};
 use crate::{child, guest, image, paths};
 
@@ -56,7 +56,7 @@ const ENVIRONMENT_FOR_TCG: (&str, &str) = ("LIBGUESTFS_BACKEND_SETTINGS", "force
 /// Follow the recipes of docs/clients.md: libvirt, libguestfs, virtme-ng and others
 ///
 /// Installs these tools first. Each recipe runs as it is written there, in namespaces of its own, and leaves nothing behind. Prints
-/// the end of a failed recipe's output, with the guest's serial console; all of it is in target/clients.
+/// the end of a failed recipe's output, with the guest's serial console; its files stay in target/clients.
 #[derive(clap::Args)]
 pub struct Args {
     /// Only the quick recipes, which `cargo xtask test` runs too
@@ -90,6 +90,16 @@ enum User {
     Ordinary,
     Root,
 }
+
+/// The recipe whose guest boots from a disk, and the disk (`tools/disks`).
+const WITH_DISK: &str = "a-domain-with-a-disk";
+const DISK: &str = "c-uki257";
+
+/// The recipe that needs virtiofsd.
+const ON_MICROVM: &str = "virtme-ng-on-microvm";
+
+/// How many recipes run at a time. Much of their time is the tools' own waiting.
+const AT_ONCE: usize = 2;
 
 /// The firmware's first line, and the last one of the default guest's report.
 const BOOTED: &[&str] = &["firstlight: info: Firstlight ", "firstlight-guest: done"];
@@ -134,6 +144,14 @@ const RECIPES: &[Recipe] = &[
         user: User::Ordinary,
         limit: Duration::from_secs(60),
         expected: BOOTED,
+    },
+    Recipe {
+        name: WITH_DISK,
+        needs: LIBVIRT,
+        quick: true,
+        user: User::Ordinary,
+        limit: Duration::from_secs(60),
+        expected: &["firstlight: debug: ", "firstlight-guest: booted from disk c-uki257"],
     },
     Recipe {
         name: "virt-install",
@@ -184,7 +202,7 @@ const RECIPES: &[Recipe] = &[
         expected: &["Firstlight\r\n"],
     },
     Recipe {
-        name: "virtme-ng-on-microvm",
+        name: ON_MICROVM,
         needs: VIRTME_MICROVM,
         quick: false,
         user: User::Ordinary,
@@ -204,6 +222,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     packages::ensure(&[packages::QEMU, packages::BUSYBOX, packages::KMOD])?;
     for recipe in &recipes {
         packages::ensure(recipe.needs)?;
+        if recipe.name == WITH_DISK && !disk().is_file() {
+            run_step("Making the disk to boot from", paths::member("disks").arg(DISK))?;
+        }
     }
     run_all(&recipes, &image::build()?.bin)
 }
@@ -226,58 +247,82 @@ fn quick() -> Vec<&'static Recipe> {
 
 fn run_all(recipes: &[&Recipe], image: &Path) -> anyhow::Result<()> {
     let sections = page::sections(page::PAGE);
-    let machine = Machine::prepare(image)?;
-    let (accelerator, _) = qemu::accelerator(Request::Auto)?;
-    let mut failures = Vec::new();
-    for recipe in recipes {
+    let _lock = paths::lock(&folder())?;
+    let machine = Machine::prepare(image, recipes)?;
+    let failed = parallel(recipes, AT_ONCE, |recipe| {
         let section = sections.iter().find(|section| section.name == recipe.name);
         let section = section.with_context(|| format!("docs/clients.md has no section {}", recipe.name))?;
-        let skipped = match recipe.name {
-            _ if recipe.user == User::Root && !is_root() => "only root can run it",
-            "virtme-ng-on-microvm" if !qemu::kvm_opens() => "virtme-ng needs /dev/kvm for it",
-            _ => "",
-        };
-        if !skipped.is_empty() {
-            say(&format!("{:<32} skipped: {skipped}", recipe.name));
-            continue;
-        }
         let start = Instant::now();
-        let result = machine.follow(recipe, section, accelerator);
-        let taken = start.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => say(&format!("{:<32} {taken:>5.1} s", recipe.name)),
-            Err(error) => {
-                say(&format!("{:<32} FAILED after {taken:.1} s: {error:#}", recipe.name));
-                failures.push(recipe.name);
-            }
+        let result = match recipe.why_not() {
+            Some(why) => format!("skipped: {why}"),
+            None => match machine.follow(recipe, section) {
+                Ok(()) => format!("{:>5.1} s", start.elapsed().as_secs_f64()),
+                Err(error) => {
+                    say(&format!("{:<32} FAILED: {error:#}", recipe.name));
+                    return Ok(Some(recipe.name));
+                }
+            },
+        };
+        say(&format!("{:<32} {result}", recipe.name));
+        Ok(None)
+    })?;
+    let failed: Vec<_> = failed.into_iter().flatten().collect();
+    ensure!(failed.is_empty(), "these recipes of docs/clients.md failed: {}", failed.join(", "));
+    Ok(())
+}
+
+/// The folder of what this command downloads, and of the recipes that run or have failed.
+fn folder() -> PathBuf {
+    paths::target().join("clients")
+}
+
+impl Recipe {
+    /// Why this machine cannot run it.
+    fn why_not(&self) -> Option<&'static str> {
+        match self.name {
+            _ if self.user == User::Root && !is_root() => Some("only root can run it"),
+            WITH_DISK if !disk().is_file() => Some("its disk is not there (cargo xtask disks c-uki257)"),
+            ON_MICROVM if !qemu::kvm_opens() => Some("virtme-ng needs /dev/kvm for it"),
+            _ => None,
         }
     }
-    ensure!(failures.is_empty(), "these recipes of docs/clients.md failed: {}", failures.join(", "));
-    Ok(())
 }
 
 /// The machine that the recipes see: this one, with the firmware and kernels installed.
 struct Machine {
+    accelerator: Accelerator,
     image: PathBuf,
     /// The default guest: for recipes that name a kernel and an initrd.
     guest: guest::Guest,
     /// A kernel with all drivers: for tools that take one which is installed.
     kernel: guest::Kernel,
+    /// The folder of virtme-ng's Python modules, with programs in `bin`.
+    virtme_ng: Option<PathBuf>,
+    /// The folder of the program virtiofsd.
+    virtiofsd: Option<PathBuf>,
 }
 
 impl Machine {
-    fn prepare(image: &Path) -> anyhow::Result<Self> {
+    fn prepare(image: &Path, recipes: &[&Recipe]) -> anyhow::Result<Self> {
         check_namespaces()?;
-        Ok(Self { image: image.to_owned(), guest: guest::prepare()?, kernel: guest::console_kernel()? })
+        let has = |needs| recipes.iter().any(|recipe| recipe.needs == needs && recipe.why_not().is_none());
+        let on_microvm = has(VIRTME_MICROVM);
+        Ok(Self {
+            accelerator: qemu::accelerator(Request::Auto)?.0,
+            image: image.to_owned(),
+            guest: guest::prepare()?,
+            kernel: guest::console_kernel()?,
+            virtme_ng: (on_microvm || has(VIRTME)).then(virtme_ng).transpose()?,
+            virtiofsd: on_microvm.then(virtiofsd).transpose()?,
+        })
     }
 
     /// Runs a recipe, and checks what it prints.
-    fn follow(&self, recipe: &Recipe, section: &Section, accelerator: Accelerator) -> anyhow::Result<()> {
-        let folder = paths::target().join("clients").join(recipe.name);
-        let _lock = paths::lock(&paths::target().join("clients"))?;
+    fn follow(&self, recipe: &Recipe, section: &Section) -> anyhow::Result<()> {
+        let folder = folder().join(recipe.name);
         paths::remake(&folder)?;
-        self.install(&folder)?;
-        let adapt = |text: &str| match accelerator {
+        self.install(recipe, &folder)?;
+        let adapt = |text: &str| match self.accelerator {
             Accelerator::Kvm => text.to_owned(),
             Accelerator::Tcg => FOR_TCG.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to)),
         };
@@ -297,17 +342,14 @@ impl Machine {
         command.arg(unshare.get_program()).args(unshare.get_args());
         command.args(["sh", "sandbox.sh", if recipe.user == User::Root { "root" } else { "ordinary" }]);
         command.current_dir(&folder);
-        if accelerator == Accelerator::Tcg {
+        if self.accelerator == Accelerator::Tcg {
             command.env(ENVIRONMENT_FOR_TCG.0, ENVIRONMENT_FOR_TCG.1);
         }
-        if recipe.needs.starts_with(VIRTME) {
-            let python = virtme_ng()?;
+        if let Some(python) = &self.virtme_ng {
             let mut programs = vec![python.join("bin")];
-            if recipe.needs == VIRTME_MICROVM {
-                programs.push(virtiofsd()?);
-            }
+            programs.extend(self.virtiofsd.clone().filter(|_| recipe.name == ON_MICROVM));
             programs.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-            command.env("PYTHONPATH", &python).env("PATH", env::join_paths(programs)?);
+            command.env("PYTHONPATH", python).env("PATH", env::join_paths(programs)?);
         }
         let mut command = child::tied(&command);
         command.stdin(Stdio::null()).stderr(file.try_clone()?).stdout(file);
@@ -320,7 +362,7 @@ impl Machine {
             for line in &lines[lines.len().saturating_sub(SHOWN_LINES)..] {
                 say(&format!("    {line}"));
             }
-            say(&format!("    (all of it is in {})", paths::shown(&folder)));
+            say(&format!("    (all of it is in {}: output.log, tmp/*.log)", paths::shown(&folder)));
         };
         if !in_time {
             show();
@@ -334,11 +376,11 @@ impl Machine {
             show();
             bail!("it did not print {missing:?}");
         }
-        Ok(())
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
     }
 
     /// Puts what is installed into the recipe's folder, where `sandbox.sh` takes it from.
-    fn install(&self, folder: &Path) -> anyhow::Result<()> {
+    fn install(&self, recipe: &Recipe, folder: &Path) -> anyhow::Result<()> {
         let modules = format!("usr/lib/modules/{}", self.kernel.release);
         for part in ["usr/share/firstlight", "usr/share/qemu/firmware", &modules, "work", "boot", "tmp"] {
             fs::create_dir_all(folder.join(part)).with_context(|| format!("cannot make {part}"))?;
@@ -348,12 +390,20 @@ impl Machine {
         };
         copy(&self.image, "usr/share/firstlight/firstlight.bin")?;
         fs::write(folder.join("usr/share/qemu/firmware/90-firstlight.json"), DESCRIPTOR)?;
+        if recipe.name == WITH_DISK {
+            copy(&disk(), "tmp/disk.img")?;
+        }
         copy(&self.guest.kernel.image, "boot/vmlinuz")?;
         copy(&self.guest.initrd, "boot/initrd.img")?;
         copy(&self.kernel.image, &format!("boot/vmlinuz-{}", self.kernel.release))?;
         symlink(&self.kernel.modules, folder.join(format!("boot/modules-{}", self.kernel.release)))
             .context("cannot link the kernel's modules")
     }
+}
+
+/// The disk that one recipe boots from.
+fn disk() -> PathBuf {
+    paths::disks_folder().join(format!("{DISK}.img"))
 }
 
 /// A command that runs another one, which its arguments name, in new namespaces. All processes of it end with it.
@@ -389,7 +439,7 @@ fn printed(folder: &Path) -> anyhow::Result<String> {
 
 /// Installs virtme-ng below the build folder. Returns the folder: Python's modules, and programs in `bin`.
 fn virtme_ng() -> anyhow::Result<PathBuf> {
-    let folder = paths::target().join("clients").join("virtme-ng-program");
+    let folder = folder().join("virtme-ng-program");
     if !folder.join("bin/vng").is_file() {
         let mut command = Command::new("pip3");
         command.args(["install", "--quiet", "--disable-pip-version-check", "--target"]).arg(&folder).arg(VIRTME_NG);
@@ -400,7 +450,7 @@ fn virtme_ng() -> anyhow::Result<PathBuf> {
 
 /// Builds virtiofsd below the build folder. Returns the folder of the program.
 fn virtiofsd() -> anyhow::Result<PathBuf> {
-    let folder = paths::target().join("clients").join("virtiofsd-program");
+    let folder = folder().join("virtiofsd-program");
     let programs = folder.join("bin");
     if !programs.join(VIRTIOFSD.0).is_file() {
         let mut command = paths::cargo();
