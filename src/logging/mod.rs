@@ -138,6 +138,10 @@ impl<P: Ports + Send> Logger<P> {
     }
 }
 
+/// The version with its commit, and the target. Zeros are around it, so that `strings` finds it without the text beside it.
+static NAME: &str =
+    concat!("\0Firstlight ", env!("FIRSTLIGHT_VERSION"), ", built for ", env!("FIRSTLIGHT_TARGET"), "\0");
+
 /// The file with the log level.
 const LEVEL: &str = "opt/org.firstlight/log";
 /// The valid levels.
@@ -157,7 +161,7 @@ const LEVEL_MAX: usize = 8;
 pub fn configure(host: &mut impl HostAccess, fw_cfg: &FwCfg) {
     let Some(option) = fw_cfg.read_file::<LEVEL_MAX>(host, LEVEL) else { return };
     set_level(&option);
-    log::info!(concat!("Firstlight ", env!("FIRSTLIGHT_VERSION"), ", built for ", env!("FIRSTLIGHT_TARGET")));
+    log::info!("{}", NAME.trim_matches('\0'));
 }
 
 /// Sets the level that the option names, up to a NUL, space or line end.

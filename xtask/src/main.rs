@@ -68,7 +68,8 @@ fn main() -> ExitCode {
 
 fn run_command() -> anyhow::Result<ExitCode> {
     if env::args_os().nth(1).is_some_and(|first| first == "--version" || first == "-V") {
-        println!("{}", Version::of_sources()?.name());
+        let version = Version::of_sources()?;
+        println!("{}, {}", version.name(), version.date()?);
         return Ok(ExitCode::SUCCESS);
     }
     let success = |()| ExitCode::SUCCESS;

@@ -2,7 +2,8 @@
 //!
 //! The number is that of Cargo.toml. Commit and date come from git. In an archive made by `git archive`, as hosts of repositories
 //! offer it, they come from `xtask/commit.txt`. In other folders without git, the commit is unknown, and the date is that of the
-//! newest heading of CHANGELOG.md. `SOURCE_DATE_EPOCH` (reproducible-builds.org) takes the place of each of these dates.
+//! newest heading of CHANGELOG.md. `SOURCE_DATE_EPOCH` (reproducible-builds.org) takes the place of each of these dates, if it
+//! is of 2008 or later.
 //!
 //! The image has them in its log and in SMBIOS (`build.rs`). The day of the build is in no file, so that the same sources give
 //! the same bytes.
@@ -12,10 +13,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use crate::paths;
-use crate::progress::run_quietly;
+use crate::progress::{run_quietly, say};
 
 /// The number, such as "0.2.0".
 pub const NUMBER: &str = env!("CARGO_PKG_VERSION");
@@ -38,6 +39,8 @@ const IMAGE_SOURCES: [&str; 9] = [
 const DIGITS: usize = 12;
 /// The start of 2008. Linux takes an older firmware for one with bugs of its time.
 const OLDEST: u64 = 1_199_145_600;
+/// The end of the year 9999, the last that SMBIOS can name.
+const NEWEST: u64 = 253_402_300_799;
 
 /// Commit and date of the sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,15 +62,23 @@ impl Version {
 
     /// The same of another folder, with the value of `SOURCE_DATE_EPOCH`.
     fn of_folder(root: &Path, asked: Option<&str>) -> anyhow::Result<Self> {
-        let found = of_archive(root).or_else(|| of_git(root));
-        let asked = asked.map(|text| {
-            text.parse().with_context(|| format!("SOURCE_DATE_EPOCH: {text:?} is not a number of seconds since 1970"))
-        });
-        let commit = found.as_ref().map_or_else(|| "unknown commit".to_owned(), |found| found.commit.clone());
-        let seconds = match (asked.transpose()?, found) {
-            (Some(seconds), _) | (None, Some(Self { seconds, .. })) if seconds >= OLDEST => seconds,
-            _ => seconds_of(&date_of_number(root)?)?,
+        let found = match of_archive(root) {
+            Some(found) => Some(found),
+            None => of_git(root).unwrap_or_else(|error| {
+                say(&format!("The commit of the sources is unknown: {error:#}"));
+                None
+            }),
         };
+        let asked = asked.map(|text| match text.parse() {
+            Ok(seconds) if seconds <= NEWEST => Ok(seconds),
+            _ => bail!("SOURCE_DATE_EPOCH: {text:?} is not a number of seconds from 1970 to the year 9999"),
+        });
+        let dates = [asked.transpose()?, found.as_ref().map(|found| found.seconds)];
+        let seconds = match dates.into_iter().flatten().find(|&seconds| seconds >= OLDEST) {
+            Some(seconds) => seconds,
+            None => seconds_of(&date_of_number(root)?)?,
+        };
+        let commit = found.map_or_else(|| "unknown commit".to_owned(), |found| found.commit);
         Ok(Self { commit, seconds })
     }
 
@@ -107,18 +118,23 @@ fn of_archive(root: &Path) -> Option<Version> {
     parse(fs::read_to_string(root.join(ARCHIVED)).ok()?.trim())
 }
 
-/// Commit and date of a repository. Returns none if `root` is a folder in somebody else's.
-fn of_git(root: &Path) -> Option<Version> {
+/// Commit and date of a repository. None if `root` is a folder in somebody else's, and without a commit.
+///
+/// # Errors
+/// What git says, and that there is no git.
+fn of_git(root: &Path) -> anyhow::Result<Option<Version>> {
     if !root.join(".git").exists() {
-        return None;
+        return Ok(None);
     }
-    let git = |arguments: &[&str]| run_quietly(Command::new("git").current_dir(root).args(arguments)).ok();
-    let mut version = parse(git(&["show", "--no-patch", "--format=%H %ct", "HEAD"])?.trim())?;
+    let git = |arguments: &[&str]| run_quietly(Command::new("git").current_dir(root).args(arguments));
+    let Some(mut version) = parse(git(&["show", "--no-patch", "--format=%H %ct", "HEAD"])?.trim()) else {
+        return Ok(None);
+    };
     let changed = git(&[&["status", "--porcelain", "--"], &IMAGE_SOURCES[..]].concat())?;
     if !changed.is_empty() {
         version.commit.push_str("-modified");
     }
-    Some(version)
+    Ok(Some(version))
 }
 
 /// Commit and date in the form of both: all of the commit's digits, and seconds.
@@ -185,9 +201,12 @@ mod tests {
         fs::write(folder.path().join(ARCHIVED), commit).unwrap();
         assert_eq!(date(None).unwrap(), "2026-11-30");
         assert_eq!(date(Some("1700000000")).unwrap(), "2023-11-14");
-        // Before 2008.
-        assert_eq!(date(Some("1")).unwrap(), "2026-01-02");
-        assert!(date(Some("yesterday")).is_err());
+        // Before 2008, which is what some build systems set.
+        assert_eq!(date(Some("315532800")).unwrap(), "2026-11-30");
+        assert_eq!(date(Some("253402300799")).unwrap(), "9999-12-31");
+        for wrong in ["yesterday", "-1", "253402300800", "18446744073709551616"] {
+            assert!(date(Some(wrong)).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -203,12 +222,15 @@ mod tests {
         git(&["add", "."]);
         git(&["commit", "--quiet", "--message", "a"]);
         let commit = git(&["rev-parse", "HEAD"])[..DIGITS].to_owned();
-        assert_eq!(of_git(folder.path()).unwrap().commit, commit);
+        let commit_of = || of_git(folder.path()).unwrap().unwrap().commit;
+        assert_eq!(commit_of(), commit);
         fs::write(folder.path().join("README.md"), "").unwrap();
-        assert_eq!(of_git(folder.path()).unwrap().commit, commit, "the image is not made of that");
+        assert_eq!(commit_of(), commit, "the image is not made of that");
         fs::write(folder.path().join("src/b"), "").unwrap();
-        assert_eq!(of_git(folder.path()).unwrap().commit, format!("{commit}-modified"));
-        assert_eq!(of_git(&folder.path().join("src")), None);
+        assert_eq!(commit_of(), format!("{commit}-modified"));
+        assert_eq!(of_git(&folder.path().join("src")).unwrap(), None);
+        fs::remove_file(folder.path().join(".git/HEAD")).unwrap();
+        assert!(of_git(folder.path()).unwrap_err().to_string().contains("git"), "what git says");
     }
 
     #[test]
