@@ -63,8 +63,20 @@ pub struct Args {
     #[arg(long)]
     quick: bool,
 
+    /// Install the firmware from this Debian package of `cargo xtask dist`, instead of building it
+    #[arg(long, value_name = "FILE")]
+    package: Option<PathBuf>,
+
     /// Only recipes whose names contain this
     filter: Option<String>,
+}
+
+/// What is installed for the recipes.
+enum Firmware {
+    /// This image, with the descriptor of the sources.
+    Image(PathBuf),
+    /// This Debian package.
+    Package(PathBuf),
 }
 
 /// How a section of the page is run. The page has everything else.
@@ -226,7 +238,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             run_step("Making the disk to boot from", paths::member("disks").arg(DISK))?;
         }
     }
-    run_all(&recipes, &image::build()?.bin)
+    let firmware = match &args.package {
+        Some(package) => Firmware::Package(package.clone()),
+        None => Firmware::Image(image::build()?.bin),
+    };
+    run_all(&recipes, firmware)
 }
 
 /// Installs what the quick recipes need. An error is the reason why they cannot be run on this machine.
@@ -236,19 +252,21 @@ pub fn prepare_quick() -> anyhow::Result<()> {
     packages::ensure(&needs).map(drop)
 }
 
-/// Runs the quick recipes with this image.
-pub fn check_quick(image: &Path) -> anyhow::Result<()> {
-    run_all(&quick(), image)
+/// Runs the quick recipes with the Debian package in `dist`, the folder of a release's files.
+pub fn check_quick(dist: &Path) -> anyhow::Result<()> {
+    let mut files = fs::read_dir(dist)?.flatten().map(|entry| entry.path());
+    let package = files.find(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    run_all(&quick(), Firmware::Package(package.with_context(|| format!("no package in {}", dist.display()))?))
 }
 
 fn quick() -> Vec<&'static Recipe> {
     RECIPES.iter().filter(|recipe| recipe.quick).collect()
 }
 
-fn run_all(recipes: &[&Recipe], image: &Path) -> anyhow::Result<()> {
+fn run_all(recipes: &[&Recipe], firmware: Firmware) -> anyhow::Result<()> {
     let sections = page::sections(page::PAGE);
     let _lock = paths::lock(&folder())?;
-    let machine = Machine::prepare(image, recipes)?;
+    let machine = Machine::prepare(firmware, recipes)?;
     let failed = parallel(recipes, AT_ONCE, |recipe| {
         let section = sections.iter().find(|section| section.name == recipe.name);
         let section = section.with_context(|| format!("docs/clients.md has no section {}", recipe.name))?;
@@ -291,7 +309,7 @@ impl Recipe {
 /// The machine that the recipes see: this one, with the firmware and kernels installed.
 struct Machine {
     accelerator: Accelerator,
-    image: PathBuf,
+    firmware: Firmware,
     /// The default guest: for recipes that name a kernel and an initrd.
     guest: guest::Guest,
     /// A kernel with all drivers: for tools that take one which is installed.
@@ -303,13 +321,13 @@ struct Machine {
 }
 
 impl Machine {
-    fn prepare(image: &Path, recipes: &[&Recipe]) -> anyhow::Result<Self> {
+    fn prepare(firmware: Firmware, recipes: &[&Recipe]) -> anyhow::Result<Self> {
         check_namespaces()?;
         let has = |needs| recipes.iter().any(|recipe| recipe.needs == needs && recipe.why_not().is_none());
         let on_microvm = has(VIRTME_MICROVM);
         Ok(Self {
             accelerator: qemu::accelerator(Request::Auto)?.0,
-            image: image.to_owned(),
+            firmware,
             guest: guest::prepare()?,
             kernel: guest::console_kernel()?,
             virtme_ng: (on_microvm || has(VIRTME)).then(virtme_ng).transpose()?,
@@ -388,8 +406,15 @@ impl Machine {
         let copy = |from: &Path, to: &str| {
             fs::copy(from, folder.join(to)).with_context(|| format!("cannot copy {}", from.display())).map(drop)
         };
-        copy(&self.image, "usr/share/firstlight/firstlight.bin")?;
-        fs::write(folder.join("usr/share/qemu/firmware/90-firstlight.json"), DESCRIPTOR)?;
+        match &self.firmware {
+            Firmware::Image(image) => {
+                copy(image, "usr/share/firstlight/firstlight.bin")?;
+                fs::write(folder.join("usr/share/qemu/firmware/90-firstlight.json"), DESCRIPTOR)?;
+            }
+            Firmware::Package(package) => {
+                run_quietly(Command::new("dpkg-deb").arg("--extract").arg(package).arg(folder))?;
+            }
+        }
         if recipe.name == WITH_DISK {
             copy(&disk(), "tmp/disk.img")?;
         }
