@@ -67,7 +67,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     package: Option<PathBuf>,
 
-    /// Only recipes whose names contain this
+    /// Only recipes whose names contain this; they are the names of the page's sections, such as virt-install
     filter: Option<String>,
 }
 
@@ -155,7 +155,7 @@ const RECIPES: &[Recipe] = &[
         quick: true,
         user: User::Ordinary,
         limit: Duration::from_secs(60),
-        expected: BOOTED,
+        expected: &["-bios /usr/share/firstlight/firstlight.bin", BOOTED[0], BOOTED[1]],
     },
     Recipe {
         name: WITH_DISK,
@@ -229,8 +229,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         (recipe.quick || !args.quick) && args.filter.as_ref().is_none_or(|filter| recipe.name.contains(filter))
     };
     let recipes: Vec<_> = RECIPES.iter().filter(fits).collect();
-    let names = || RECIPES.iter().map(|recipe| recipe.name).collect::<Vec<_>>().join(", ");
-    ensure!(!recipes.is_empty(), "no recipe has such a name; there are {}", names());
+    let names = || RECIPES.iter().filter(|recipe| recipe.quick || !args.quick).map(|recipe| recipe.name);
+    let quick = if args.quick { "quick " } else { "" };
+    ensure!(
+        !recipes.is_empty(),
+        "no {quick}recipe has such a name; there are {}",
+        names().collect::<Vec<_>>().join(", ")
+    );
     packages::ensure(&[packages::QEMU, packages::BUSYBOX, packages::KMOD])?;
     for recipe in &recipes {
         packages::ensure(recipe.needs)?;
