@@ -144,7 +144,7 @@ impl<H: Host> Manager<'_, H> {
     fn all(&mut self, order: &BootOrder) -> Result<(), HeapFull> {
         for (place, line) in order.places.iter().zip(1_usize..) {
             let Some(place) = place else {
-                self.tried.add(format_args!("line {line} of the boot order: no disk"));
+                self.tried.add(format_args!("line {line} of the boot order: not a virtio, NVMe or AHCI disk"));
                 continue;
             };
             let mut index = 0_usize;

@@ -243,6 +243,15 @@ fn listed_disks_come_first_and_only_they_are_started_before() {
 }
 
 #[test]
+fn a_line_for_another_device_says_what_can_boot() {
+    // What libvirt's domain has for a disk on USB, and for a network card.
+    for line in ["/pci@i0cf8/usb@1/storage@2/channel@0/disk@0,0", "/pci@i0cf8/ethernet@9/ethernet-phy@0"] {
+        let text = FakeHost::new().boot(&format!("{line}\nHALT\0"));
+        assert_eq!(text, "line 1 of the boot order: not a virtio, NVMe or AHCI disk");
+    }
+}
+
+#[test]
 fn a_strict_order_tries_nothing_else() {
     let mut host = FakeHost::new();
     let next = Program { sets: vec![("BootNext", vec![1, 0])], result: Ok(Status::SUCCESS) };
