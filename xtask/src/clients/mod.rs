@@ -252,7 +252,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Installs what the quick recipes need. An error is the reason why they cannot be run on this machine.
 pub fn prepare_quick() -> anyhow::Result<()> {
-    check_namespaces()?;
+    check_sandbox()?;
     let needs: Vec<_> = quick().iter().flat_map(|recipe| recipe.needs).copied().collect();
     packages::ensure(&needs).map(drop)
 }
@@ -327,7 +327,7 @@ struct Machine {
 
 impl Machine {
     fn prepare(firmware: Firmware, recipes: &[&Recipe]) -> anyhow::Result<Self> {
-        check_namespaces()?;
+        check_sandbox()?;
         let has = |needs| recipes.iter().any(|recipe| recipe.needs == needs && recipe.why_not().is_none());
         let on_microvm = has(VIRTME_MICROVM);
         Ok(Self {
@@ -359,22 +359,7 @@ impl Machine {
         write("sandbox.sh", SANDBOX)?;
         let output = folder.join("output.log");
         let file = File::create(&output).with_context(|| format!("cannot write {}", output.display()))?;
-        let mut command = Command::new("timeout");
-        command.args(["--signal=KILL", &recipe.limit.as_secs().to_string()]);
-        let unshare = unshare();
-        command.arg(unshare.get_program()).args(unshare.get_args());
-        command.args(["sh", "sandbox.sh", if recipe.user == User::Root { "root" } else { "ordinary" }]);
-        command.current_dir(&folder);
-        if self.accelerator == Accelerator::Tcg {
-            command.env(ENVIRONMENT_FOR_TCG.0, ENVIRONMENT_FOR_TCG.1);
-        }
-        if let Some(python) = &self.virtme_ng {
-            let mut programs = vec![python.join("bin")];
-            programs.extend(self.virtiofsd.clone().filter(|_| recipe.name == ON_MICROVM));
-            programs.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-            command.env("PYTHONPATH", python).env("PATH", env::join_paths(programs)?);
-        }
-        let mut command = child::tied(&command);
+        let mut command = child::tied(self.command(recipe)?.current_dir(&folder));
         command.stdin(Stdio::null()).stderr(file.try_clone()?).stdout(file);
         let start = Instant::now();
         let status = command.status().context("cannot start timeout")?;
@@ -400,6 +385,24 @@ impl Machine {
             bail!("it did not print {missing:?}");
         }
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
+    }
+
+    /// The command that runs a recipe, in the recipe's folder.
+    fn command(&self, recipe: &Recipe) -> anyhow::Result<Command> {
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", &recipe.limit.as_secs().to_string()]);
+        let sandbox = sandbox(recipe.user);
+        command.arg(sandbox.get_program()).args(sandbox.get_args());
+        if self.accelerator == Accelerator::Tcg {
+            command.env(ENVIRONMENT_FOR_TCG.0, ENVIRONMENT_FOR_TCG.1);
+        }
+        if let Some(python) = &self.virtme_ng {
+            let mut programs = vec![python.join("bin")];
+            programs.extend(self.virtiofsd.clone().filter(|_| recipe.name == ON_MICROVM));
+            programs.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+            command.env("PYTHONPATH", python).env("PATH", env::join_paths(programs)?);
+        }
+        Ok(command)
     }
 
     /// Puts what is installed into the recipe's folder, where `sandbox.sh` takes it from.
@@ -436,22 +439,29 @@ fn disk() -> PathBuf {
     paths::disks_folder().join(format!("{DISK}.img"))
 }
 
-/// A command that runs another one, which its arguments name, in new namespaces. All processes of it end with it.
-fn unshare() -> Command {
+/// A command that runs `recipe.sh` in the current folder by `sandbox.sh` there, in new namespaces. All processes of it end with it.
+fn sandbox(user: User) -> Command {
     let mut command = Command::new("unshare");
     if !is_root() {
         command.args(["--user", "--map-root-user"]);
     }
-    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "sandbox.sh"]);
+    command.arg(if user == User::Root { "root" } else { "ordinary" });
     command
 }
 
-/// Checks that this machine allows namespaces.
-fn check_namespaces() -> anyhow::Result<()> {
-    let mut probe = unshare();
-    run_quietly(probe.arg("true"))
-        .map(drop)
-        .context("recipes run in namespaces of their own, and this machine allows none")
+/// Checks that this machine allows what `sandbox.sh` does: containers often do not.
+fn check_sandbox() -> anyhow::Result<()> {
+    let folder = folder().join("check");
+    paths::remake(&folder)?;
+    for part in ["usr", "work", "boot", "tmp"] {
+        fs::create_dir(folder.join(part))?;
+    }
+    fs::write(folder.join("sandbox.sh"), SANDBOX)?;
+    fs::write(folder.join("recipe.sh"), "true\n")?;
+    run_quietly(sandbox(User::Ordinary).current_dir(&folder).stdin(Stdio::null()))
+        .context("recipes run in namespaces and over mounts of their own, which this machine does not allow")?;
+    fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
 
 /// Everything that a recipe has printed, and what is in its logs.

@@ -11,6 +11,7 @@ mount -t overlay overlay -o userxattr,lowerdir=/usr,upperdir=usr,workdir=work /u
 mount -t tmpfs tmpfs /run
 mount --bind boot /boot
 for kernel in boot/modules-*; do
+    [ -e "$kernel" ] || continue
     mount --bind "$kernel" "/usr/lib/modules/${kernel#boot/modules-}"
 done
 mkdir /run/lock
