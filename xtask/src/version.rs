@@ -1,6 +1,6 @@
 //! The version of the sources: its number, the commit and the date.
 //!
-//! The number is that of Cargo.toml. Commit and date come from git. In an archive made by `git archive`, as hosts of repositories
+//! The number is that of Cargo.toml. Commit and date come from git. Without it, in an archive made by `git archive`, as hosts of repositories
 //! offer it, they come from `xtask/commit.txt`. In other folders without git, the commit is unknown, and the date is that of the
 //! newest heading of CHANGELOG.md. `SOURCE_DATE_EPOCH` (reproducible-builds.org) takes the place of each of these dates, if it
 //! is of 2008 or later.
@@ -39,8 +39,8 @@ const IMAGE_SOURCES: [&str; 9] = [
 const DIGITS: usize = 12;
 /// The start of 2008. Linux takes an older firmware for one with bugs of its time.
 const OLDEST: u64 = 1_199_145_600;
-/// The end of the year 9999, the last that SMBIOS can name.
-const NEWEST: u64 = 253_402_300_799;
+/// The last second that an archive of `tar` can name, in the year 2242.
+const NEWEST: u64 = 8_589_934_591;
 
 /// Commit and date of the sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,16 +62,14 @@ impl Version {
 
     /// The same of another folder, with the value of `SOURCE_DATE_EPOCH`.
     fn of_folder(root: &Path, asked: Option<&str>) -> anyhow::Result<Self> {
-        let found = match of_archive(root) {
-            Some(found) => Some(found),
-            None => of_git(root).unwrap_or_else(|error| {
-                say(&format!("The commit of the sources is unknown: {error:#}"));
-                None
-            }),
-        };
+        let in_git = of_git(root).unwrap_or_else(|error| {
+            say(&format!("The commit of the sources is unknown: {error:#}"));
+            None
+        });
+        let found = in_git.or_else(|| of_archive(root));
         let asked = asked.map(|text| match text.parse() {
             Ok(seconds) if seconds <= NEWEST => Ok(seconds),
-            _ => bail!("SOURCE_DATE_EPOCH: {text:?} is not a number of seconds from 1970 to the year 9999"),
+            _ => bail!("SOURCE_DATE_EPOCH: {text:?} is not a number of seconds from 1970 to {NEWEST}"),
         });
         let dates = [asked.transpose()?, found.as_ref().map(|found| found.seconds)];
         let seconds = match dates.into_iter().flatten().find(|&seconds| seconds >= OLDEST) {
@@ -80,6 +78,13 @@ impl Version {
         };
         let commit = found.map_or_else(|| "unknown commit".to_owned(), |found| found.commit);
         Ok(Self { commit, seconds })
+    }
+
+    /// What git says of files that are not as in the commit, of whatever kind; nothing without git.
+    pub fn uncommitted() -> String {
+        let mut git = Command::new("git");
+        git.current_dir(paths::root()).args(["status", "--porcelain"]);
+        if paths::root().join(".git").exists() { run_quietly(&mut git).unwrap_or_default() } else { String::new() }
     }
 
     /// The date in UTC, such as 2026-11-30.
@@ -203,8 +208,8 @@ mod tests {
         assert_eq!(date(Some("1700000000")).unwrap(), "2023-11-14");
         // Before 2008, which is what some build systems set.
         assert_eq!(date(Some("315532800")).unwrap(), "2026-11-30");
-        assert_eq!(date(Some("253402300799")).unwrap(), "9999-12-31");
-        for wrong in ["yesterday", "-1", "253402300800", "18446744073709551616"] {
+        assert_eq!(date(Some("8589934591")).unwrap(), "2242-03-16");
+        for wrong in ["yesterday", "-1", "8589934592", "18446744073709551616"] {
             assert!(date(Some(wrong)).is_err(), "{wrong}");
         }
     }

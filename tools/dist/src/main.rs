@@ -20,6 +20,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use xtask::packages::{self, Need};
 use xtask::progress::{self, run_quietly, say};
+use xtask::version::Version;
 use xtask::{image, paths, version};
 
 /// The file with the checksums.
@@ -42,7 +43,7 @@ const LINTIAN: Need = Need::tool("lintian", &["lintian"], "check the Debian pack
 #[derive(Parser)]
 #[command(name = "dist", bin_name = "cargo xtask dist", max_term_width = 100)]
 struct Args {
-    /// Leave out the list of crates, so that its tool is not needed
+    /// Leave out the list of crates, so that its tool is not needed; the archive is then not that of a release
     #[arg(long)]
     no_sbom: bool,
 }
@@ -67,6 +68,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
         Err(error) => say(&format!("The Debian package is not checked with lintian: {error:#}")),
     }
     sum(&folder)?;
+    files::settle(&folder, image.version.seconds)?;
+    let uncommitted = Version::uncommitted();
+    if !uncommitted.is_empty() {
+        say(&format!("These files are of no commit, because the sources are modified:\n{}", uncommitted.trim_end()));
+    }
     say(&format!("{}: written to {}", image.version.name(), paths::shown(&folder)));
     print!("{}", fs::read_to_string(folder.join(SUMS))?);
     Ok(())
@@ -105,7 +111,6 @@ fn sum(folder: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use xtask::version::Version;
 
     use super::*;
 
