@@ -1,6 +1,7 @@
 //! Passes the target's name, the version and its date to the library, the linker scripts to the firmware and to the EFI runtime
 //! services, and the image of these services to the firmware, which includes it.
 
+use std::path::PathBuf;
 use std::{env, fs};
 
 #[path = "src/image_size.rs"]
@@ -16,16 +17,21 @@ const DATE: &str = "FIRSTLIGHT_DATE";
 const CHANGELOG: &str = "CHANGELOG.md";
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=linker.ld");
-    println!("cargo::rerun-if-changed=order.ld");
-    println!("cargo::rerun-if-changed=src/image_size.rs");
-    println!("cargo::rerun-if-changed=src/firmware/runtime/runtime.ld");
+    // This script is that of two packages: the library's, with the runtime services, and the binary's, two folders below.
+    let is_binary = variable("CARGO_PKG_NAME") == "firstlight-firmware";
+    let folder = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
+    let root =
+        folder.ancestors().nth(if is_binary { 2 } else { 0 }).expect("the repository's folder").display().to_string();
+    for file in ["build.rs", "linker.ld", "order.ld", "src/image_size.rs", "src/firmware/runtime/runtime.ld"] {
+        println!("cargo::rerun-if-changed={root}/{file}");
+    }
     println!("cargo::rustc-env=FIRSTLIGHT_TARGET={}", variable("TARGET"));
-    let root = variable("CARGO_MANIFEST_DIR");
-    pass_version(&root);
-    include_runtime_services(&variable("OUT_DIR"));
-    if env::var_os("CARGO_FEATURE_FIRMWARE").is_some() {
+    if is_binary {
+        include_runtime_services(&variable("OUT_DIR"));
+    } else {
+        pass_version(&root);
+    }
+    if is_binary && env::var_os("CARGO_FEATURE_FIRMWARE").is_some() {
         let program = Program::new("firstlight");
         if !program.is_direct {
             program.pass("-no-pie");

@@ -10,6 +10,7 @@ use zerocopy::little_endian::U64;
 /// assert_eq!(firstlight::checksum::sum(&[0x80, 0x7f, 2]), 1);
 /// ```
 #[must_use]
+#[inline]
 pub fn sum(bytes: &[u8]) -> u8 {
     /// Every second byte of a word: four 16-bit lanes with room for carries.
     const EVEN: u64 = 0x00ff_00ff_00ff_00ff;

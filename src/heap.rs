@@ -14,6 +14,7 @@ pub struct HeapFull;
 ///
 /// # Errors
 /// [`HeapFull`].
+#[inline]
 pub fn with_capacity<T>(len: usize) -> Result<Vec<T>, HeapFull> {
     let mut list = Vec::new();
     list.try_reserve_exact(len).map_err(|_| HeapFull)?;
@@ -25,7 +26,9 @@ pub fn with_capacity<T>(len: usize) -> Result<Vec<T>, HeapFull> {
 /// # Errors
 /// [`HeapFull`].
 pub fn push<T>(list: &mut Vec<T>, element: T) -> Result<(), HeapFull> {
-    list.try_reserve(1).map_err(|_| HeapFull)?;
+    if list.len() == list.capacity() {
+        list.try_reserve(1).map_err(|_| HeapFull)?;
+    }
     push_within_capacity(list, element)
 }
 

@@ -3,4 +3,4 @@
 
 /// The room for the image in bytes: a multiple of 64 KiB, because QEMU takes no other `-bios` file. The image fills it. Half of it is for EFI
 /// and disks, and none of that costs a boot with a kernel anything but the pages' entries in the page tables.
-pub const IMAGE_SIZE: u64 = 640 << 10;
+pub const IMAGE_SIZE: u64 = 512 << 10;

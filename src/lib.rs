@@ -216,7 +216,7 @@ pub fn wake(machine: &mut impl Machine) -> Result<Option<WakingVector>, Failure>
 fn try_wake(machine: &mut impl Machine) -> Result<Option<WakingVector>, Error> {
     // First read what the host says. An error here recurs in the boot, which reports it, unless the boot's larger heap avoids it.
     let lost = |error: Error| {
-        log::warn!("if the guest was suspended, it is lost: {error}");
+        crate::warn!("if the guest was suspended, it is lost: {error}");
         Ok(None)
     };
     let fw_cfg = match FwCfg::probe(machine) {

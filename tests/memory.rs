@@ -9,9 +9,6 @@ extern crate alloc;
 #[path = "../src/firmware/memory/functions.rs"]
 #[allow(dead_code, reason = "in the image they are called by the compiler")]
 mod functions;
-#[path = "../src/firmware/machine/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "what executes privileged instructions is for the image")]
-mod machine;
 
 use std::ops::Range;
 use std::{ptr, slice};
@@ -21,7 +18,7 @@ use firstlight::hal::dma::{ADDRESS_HIGH, ADDRESS_LOW, AddressWrite, Fault, MOST_
 use firstlight::hal::startup::X2APIC_COMMAND;
 use firstlight::hal::{Clock as _, Cpu as _, Dma as _, Memory as _, MemoryError, Ports as _};
 use firstlight::layout;
-use machine::PcMachine;
+use firstlight_machine::PcMachine;
 
 const PAGE: usize = 4096;
 
@@ -194,7 +191,7 @@ fn the_machine_accesses_only_the_memory_that_it_is_asked_to() {
     let mut guest = Guarded::at(Some(GUEST - PAGE), 2);
     // SAFETY: nothing of what is called here executes a privileged instruction, the memory is what `guest` has mapped, and
     // this is the only machine. No descriptor is given to a device.
-    let mut machine = unsafe { PcMachine::take(layout::LOADED_IMAGE) };
+    let mut machine = unsafe { PcMachine::take(layout::LOADED_IMAGE, &[]) };
     let at = |offset: usize| PhysAddr::new((GUEST + offset) as u64);
     for len in [0, 1, 7, 8, 9, 4096, 2 * PAGE] {
         for at_end in [false, true] {

@@ -136,8 +136,8 @@ fn every_error_and_warning_has_a_row_in_the_page_on_troubleshooting() {
 
 #[test]
 fn a_message_is_found_however_it_is_written() {
-    let source = "#[error(\n    \"one {0:#x} \\\n     of two\"\n)]\n#[error(\"a struct's\")]\nlog::warn!(\"{error}\"); \
-                  log::warn!(\n\"{name}: no way\"); x.warn(format_args!(\"rare {n}\")); log::info!(\"no message\");";
+    let source = "#[error(\n    \"one {0:#x} \\\n     of two\"\n)]\n#[error(\"a struct's\")]\ncrate::warn!(\"{error}\"); \
+                  crate::warn!(\n\"{name}: no way\"); x.warn(format_args!(\"rare {n}\")); crate::info!(\"no message\");";
     assert_eq!(messages(source), ["one … of two", "a struct's", "…: no way", "rare …"]);
     assert_eq!(
         messages(".asciz \"firstlight: error: the CPU has no x\\r\\n\""),

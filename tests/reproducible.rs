@@ -9,7 +9,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 /// All that a release is made of, and what makes it.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     ".cargo",
     "CHANGELOG.md",
     "Cargo.lock",
@@ -17,6 +17,7 @@ const SOURCES: [&str; 15] = [
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "build.rs",
+    "docs",
     "linker.ld",
     "order.ld",
     "packaging",

@@ -77,7 +77,7 @@ pub fn load<H: Host>(host: &mut H, script: &[u8]) -> Result<PhysAddr, Error<H::E
         }
     }
     if let Some(rest) = not_taken.rest() {
-        log::warn!("acpi: the host did not take {rest} more of the addresses it asked for");
+        crate::warn!("acpi: the host did not take {rest} more of the addresses it asked for");
     }
     Ok(rsdp)
 }
@@ -136,7 +136,7 @@ fn hide<H: Host>(host: &mut H, plan: &Plan<'_>, places: &[PhysRange]) {
         if file.zone == Zone::FSegment
             && let Err(error) = overwrite(host, place)
         {
-            log::warn!("acpi: a broken table remains at {}: {error}", place.start());
+            crate::warn!("acpi: a broken table remains at {}: {error}", place.start());
         }
     }
 }

@@ -100,7 +100,7 @@ impl<'s> Plan<'s> {
                 None => Ok(()),
             },
             unknown => {
-                log::debug!("acpi: command {number} of the script is of the unknown kind {unknown}");
+                crate::debug!("acpi: command {number} of the script is of the unknown kind {unknown}");
                 Ok(())
             }
         }

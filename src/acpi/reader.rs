@@ -45,14 +45,14 @@ pub struct Root {
 }
 
 /// Memory that may contain tables: every range that `is_memory` accepts.
-pub struct TableReader<'a, M> {
-    memory: &'a mut M,
+pub struct TableReader<'a> {
+    memory: &'a mut dyn Memory,
     is_memory: &'a dyn Fn(PhysRange) -> bool,
 }
 
-impl<'a, M: Memory> TableReader<'a, M> {
+impl<'a> TableReader<'a> {
     /// Reads only ranges that `is_memory` accepts.
-    pub fn new(memory: &'a mut M, is_memory: &'a dyn Fn(PhysRange) -> bool) -> Self {
+    pub fn new(memory: &'a mut dyn Memory, is_memory: &'a dyn Fn(PhysRange) -> bool) -> Self {
         Self { memory, is_memory }
     }
 

@@ -95,7 +95,7 @@ impl FeatureControl {
         let taken = Bits::of_cpu(cpu, features).intersection(Bits::from_bits_retain(value));
         let left_out = value & !taken.bits();
         if left_out != 0 {
-            log::warn!(
+            crate::warn!(
                 "{FILE} asks for {value:#x}, but this CPU has no feature for {left_out:#x}: check its model (QEMU: -cpu)"
             );
         }

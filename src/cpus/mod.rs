@@ -26,6 +26,8 @@ pub use features::Features;
 pub use mtrr::{MemoryTypes, Write, devices_from};
 pub use startup::Ids;
 
+use core::mem;
+
 use crate::addr::PhysAddr;
 use crate::fw_cfg::{FwCfg, Key};
 use crate::hal::startup::MOST_IDS;
@@ -45,8 +47,8 @@ pub fn set_up<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, features: Features, d
         return;
     }
     match startup::run(machine, features, others, &memory_types, Some(control)) {
-        Ok(_) => log::debug!("CPUs: {others} others have the memory types and features of the first"),
-        Err(error) => log::warn!("VMX, SGX or LMCE may stay off on all CPUs but the first: {error}"),
+        Ok(_) => crate::debug!("CPUs: {others} others have the memory types and features of the first"),
+        Err(error) => crate::warn!("VMX, SGX or LMCE may stay off on all CPUs but the first: {error}"),
     }
 }
 
@@ -64,8 +66,19 @@ pub fn other_ids<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, features: Features
         return Err(Error::TooMany { others });
     }
     let mut ids = startup::run(machine, features, others, &MemoryTypes::default(), None)?;
-    ids.sort_unstable();
+    sort(&mut ids);
     Ok(ids)
+}
+
+/// Puts numbers into ascending order, in as many steps as there are pairs of them: 256 at most. The sort of `core` takes 3 KiB of the
+/// image.
+fn sort(mut numbers: &mut [u8]) {
+    while let Some((first, others)) = mem::take(&mut numbers).split_first_mut() {
+        for other in others.iter_mut() {
+            (*first, *other) = ((*first).min(*other), (*first).max(*other));
+        }
+        numbers = others;
+    }
 }
 
 /// How many CPUs there are without the boot CPU.

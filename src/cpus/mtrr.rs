@@ -111,7 +111,7 @@ impl MemoryTypes {
         // Filled in place, because each copy would cost instructions.
         let mut types = Self { fixed, ranges: ArrayVec::new_const() };
         if !types.add_uncached(devices_from(devices).get(), count, address_mask) {
-            log::warn!(
+            crate::warn!(
                 "the memory types stay as they are: the CPU has {count} MTRRs, too few for the devices below 4 GiB"
             );
             return Self::default();

@@ -199,7 +199,7 @@ pub fn find(machine: &mut (impl Memory + Ports), devices: &Devices, is_microvm: 
         found.add_functions(devices);
     }
     if found.left_out != 0 {
-        log::warn!(
+        crate::warn!(
             "{} more controllers of disks are left alone: the limit is {MOST}, or memory is full",
             found.left_out
         );
@@ -292,7 +292,8 @@ impl Started {
         into: PhysRange,
     ) -> Result<(), Error> {
         if result == Err(Error::Timeout) && self.stop(machine).is_err() {
-            self.lost = [into, self.room].into_iter().filter(|range| !range.is_empty()).collect();
+            self.lost = ArrayVec::from([into, self.room]);
+            self.lost.retain(|range| !range.is_empty());
         }
         result
     }

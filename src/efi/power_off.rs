@@ -26,7 +26,7 @@ const PM1_OFF: u16 = 1 << 13;
 const SLEEP_OFF: u16 = 1 << 5 | 5 << 2;
 
 /// How the machine with these tables is turned off.
-pub fn find(memory: &mut impl Memory, map: &Regions, rsdp: PhysAddr) -> Option<PowerOff> {
+pub fn find(memory: &mut dyn Memory, map: &Regions, rsdp: PhysAddr) -> Option<PowerOff> {
     let is_table = |range: PhysRange| map.is_withheld(range);
     let mut tables = TableReader::new(memory, &is_table);
     let root = tables.root(rsdp).ok()?;

@@ -43,7 +43,7 @@ impl Request {
         if let Some((_, request)) = NAMES.into_iter().find(|(name, _)| *name == word) {
             return request;
         }
-        log::warn!(
+        crate::warn!(
             "{FILE} begins with \"{}\", which is none of off, tables and on; set it to one of these. Booting without EFI",
             word.escape_ascii()
         );

@@ -2,44 +2,42 @@
 #![no_std]
 #![no_main]
 // No code in the image may panic, as in the library (`src/lib.rs`).
-#![cfg_attr(
-    feature = "firmware",
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::expect_used,
-        clippy::get_unwrap,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::string_slice,
-        clippy::todo,
-        clippy::unimplemented,
-        clippy::unreachable,
-        clippy::unwrap_used
-    )
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::get_unwrap,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unreachable,
+    clippy::unwrap_used
 )]
 
 extern crate alloc;
 
-mod efi;
-mod machine;
 mod memory;
 mod start;
 
-use core::fmt;
 use core::panic::PanicInfo;
 
 use firstlight::addr::PhysAddr;
 use firstlight::boot::{EfiStart, Entry, Handover};
 use firstlight::failure::{self, Failure};
 use firstlight::layout;
-use firstlight::logging::{Consoles, Logger};
+use firstlight::logging::Logger;
 use firstlight::platform::{reset, timer};
 use firstlight::resume;
 use firstlight::start_info::Start;
-use machine::{PcMachine, PcPorts};
+use firstlight_efi as efi;
+use firstlight_machine::{PcMachine, PcPorts, halt, report};
 
 // SAFETY: this is the firmware, and nothing else drives the machine's ports.
 static LOGGER: Logger<PcPorts> = Logger::new(unsafe { PcPorts::new() });
+
+/// The EFI runtime services: build.rs writes the file.
+const RUNTIME_SERVICES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/runtime.bin"));
 
 /// The first Rust code. `reset.s` calls it once, in 64-bit mode, with a stack and initialized statics.
 ///
@@ -47,7 +45,7 @@ static LOGGER: Logger<PcPorts> = Logger::new(unsafe { PcPorts::new() });
 /// the PVH entry point, and `start_info` is the address that the host passes for Xen's `hvm_start_info`, which may be zero.
 ///
 /// # Safety
-/// Called once, by `reset.s`, with these arguments, after it made the mappings that [`machine`] assumes.
+/// Called once, by `reset.s`, with these arguments, after it made the mappings that [`firstlight_machine`] assumes.
 unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
     LOGGER.install();
     let (start, image) = match bias {
@@ -55,7 +53,7 @@ unsafe extern "C" fn rust_start(start_info: u64, bias: u64) -> ! {
         _ => (Start::Pvh(PhysAddr::new(start_info)), layout::LOADED_IMAGE),
     };
     // SAFETY: the caller made the mappings, runs in ring 0 and calls this once. After a reset, the image is in ROM.
-    let mut machine = unsafe { PcMachine::take(image) };
+    let mut machine = unsafe { PcMachine::take(image, RUNTIME_SERVICES) };
     // SAFETY: called once, and nothing was allocated before.
     match unsafe { boot(&mut machine, start) } {
         Ok(handover) => {
@@ -143,20 +141,6 @@ fn end(machine: &mut PcMachine, failure: &Failure) -> ! {
         start::triple_fault();
     }
     halt()
-}
-
-/// Prints an error on separate consoles, because the logger may be in the middle of a line.
-fn report(error: &dyn fmt::Display) {
-    // SAFETY: this is the firmware, and nothing else drives the machine's ports.
-    let ports = unsafe { PcPorts::new() };
-    Consoles::new(ports).print(log::Level::Error, error);
-}
-
-fn halt() -> ! {
-    loop {
-        x86_64::instructions::interrupts::disable();
-        x86_64::instructions::hlt();
-    }
 }
 
 #[panic_handler]

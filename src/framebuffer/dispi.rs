@@ -58,7 +58,8 @@ pub fn is_present(display: &Display) -> bool {
 }
 
 /// Sets the largest mode that fits the display's memory.
-pub fn set_up(machine: &mut impl Memory, display: &Display) -> Result<Framebuffer, Error> {
+#[inline(never)]
+pub fn set_up(machine: &mut dyn Memory, display: &Display) -> Result<Framebuffer, Error> {
     let registers = display.registers.ok_or(Error::NoRegisters)?;
     let memory = display.framebuffer;
     let mode = Mode::largest_in(memory.len()).ok_or(Error::TooSmall(memory.len()))?;
@@ -84,7 +85,7 @@ pub fn set_up(machine: &mut impl Memory, display: &Display) -> Result<Framebuffe
 }
 
 /// The first block of the display's EDID, if it has one. Each of its words is an access.
-pub fn edid(machine: &mut impl Memory, registers: PhysRange) -> Option<[u8; EDID_LEN]> {
+pub fn edid(machine: &mut dyn Memory, registers: PhysRange) -> Option<[u8; EDID_LEN]> {
     let mut edid = [0; EDID_LEN];
     let (words, _) = edid.as_chunks_mut();
     for (offset, word) in (0..).step_by(size_of::<u32>()).zip(words) {

@@ -47,7 +47,7 @@ fn set_up_on<M: HostAccess>(boot: &mut Boot<'_, M>, pci: Option<&Display>) -> Op
         (Some(display), _) if dispi::is_present(display) => dispi::set_up(boot.machine, display),
         (_, Some(item)) => ramfb::set_up(boot, item),
         (Some(display), None) => {
-            log::info!("display {}: it has no framebuffer that the firmware can set up", display.address);
+            crate::info!("display {}: it has no framebuffer that the firmware can set up", display.address);
             return None;
         }
         (None, None) => return None,
@@ -55,11 +55,11 @@ fn set_up_on<M: HostAccess>(boot: &mut Boot<'_, M>, pci: Option<&Display>) -> Op
     match result {
         Ok(framebuffer) => {
             let mode = framebuffer.mode;
-            log::debug!("framebuffer: {}x{} in {}", mode.width(), mode.height(), framebuffer.memory);
+            crate::debug!("framebuffer: {}x{} in {}", mode.width(), mode.height(), framebuffer.memory);
             Some(framebuffer)
         }
         Err(error) => {
-            log::warn!("no framebuffer: {error}");
+            crate::warn!("no framebuffer: {error}");
             None
         }
     }

@@ -155,6 +155,7 @@ impl FwCfg {
 
     /// The transport in use: the one that was found, or [`Transport::Ports`] if DMA is stuck.
     #[must_use]
+    #[inline]
     pub fn transport(&self, dma: &impl Dma) -> Transport {
         match self.transport {
             Transport::QemuDma | Transport::PortableDma if dma.is_stuck() => Transport::Ports,
@@ -236,7 +237,6 @@ impl FwCfg {
     }
 
     /// Reads a little-endian 32-bit item that is not in the directory. Zero if the host does not have it.
-    #[inline(never)]
     pub fn read_u32(&self, machine: &mut impl HostAccess, key: Key) -> u32 {
         let mut bytes = [0; 4];
         self.read(machine, Item::new(key, 4), &mut bytes);
@@ -247,7 +247,6 @@ impl FwCfg {
     ///
     /// # Errors
     /// [`Error::Memory`] if the firmware may not write there; [`Error::Absent`] without a device.
-    #[inline(never)]
     pub fn load(&self, machine: &mut impl HostAccess, item: Item, to: PhysAddr) -> Result<PhysRange, Error> {
         let range = place(machine, to, item.len)?;
         self.load_piece(machine, item.key, Start::Select(0), range)?;
@@ -335,6 +334,7 @@ impl FwCfg {
     }
 
     /// Selects the item of `key`, unless the descriptor does so, and returns the transfer.
+    #[inline]
     fn transfer_of(
         &self,
         machine: &mut impl HostAccess,
@@ -367,10 +367,10 @@ impl FwCfg {
         match fault {
             // Hosts also refuse items that they do not have.
             Fault::Refused(_) | Fault::Memory(_) => {
-                log::debug!("{}; it is read through ports", dma::error(fault, key));
+                crate::debug!("{}; it is read through ports", dma::error(fault, key));
             }
             Fault::Timeout(_) => {
-                log::warn!("{}; everything is read through ports from now on", dma::error(fault, key));
+                crate::warn!("{}; everything is read through ports from now on", dma::error(fault, key));
             }
         }
         machine.select(key.get());
@@ -378,7 +378,6 @@ impl FwCfg {
     }
 
     /// Fills `target` with the item's bytes.
-    #[inline(never)]
     fn read_from(&self, machine: &mut impl HostAccess, key: Key, start: Start, target: &mut [u8]) {
         match self.transport(machine) {
             Transport::Ports => {
@@ -458,6 +457,7 @@ impl FwCfg {
 const LEAST_STEP: u32 = 512;
 
 /// The `len` bytes from `to` on, if a device may write them.
+#[inline]
 fn place(machine: &impl HostAccess, to: PhysAddr, len: u32) -> Result<PhysRange, Error> {
     let range = PhysRange::new(to, len.into())
         .ok_or(Error::Memory(crate::hal::MemoryError { range: PhysRange::empty_at(to) }))?;

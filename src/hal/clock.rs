@@ -34,18 +34,18 @@ impl Deadline {
     const PATIENCE: u64 = 1 << 24;
 
     /// A deadline that begins now.
-    pub fn start(clock: &mut impl Clock) -> Self {
+    pub fn start(clock: &mut (impl Clock + ?Sized)) -> Self {
         Self { start: clock.ticks() }
     }
 
     /// Whether it has passed.
-    pub fn has_passed(self, clock: &mut impl Clock) -> bool {
+    pub fn has_passed(self, clock: &mut (impl Clock + ?Sized)) -> bool {
         let waited = clock.ticks().wrapping_sub(self.start);
         waited >= Self::PATIENCE && waited >= Self::limit(clock)
     }
 
     /// The length of the deadline in ticks.
-    fn limit(clock: &mut impl Clock) -> u64 {
+    fn limit(clock: &mut (impl Clock + ?Sized)) -> u64 {
         clock.rate().map_or(Self::TICKS, |rate| rate.saturating_mul(Self::SECONDS))
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! All other modules use these traits. The firmware binary has the one implementation on real hardware
 //! (`src/firmware/machine`); tests use a fake (`src/fakes/machine.rs`). A module asks for the narrowest traits that it
-//! needs. It takes the machine by `&mut`, because a port read is a side effect.
+//! needs. It takes the machine by `&mut`, because a port read is a side effect. What few boots run takes `&mut dyn`, so that it is
+//! compiled once, in the library, for size.
 //!
 //! Assumed: one CPU runs, nothing interrupts it, and the machine is little-endian. Left out: interrupts, other CPUs.
 

@@ -12,12 +12,58 @@ mod uart;
 
 use core::fmt::{self, Write};
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
+pub use log::Level;
+use log::{LevelFilter, Log, Metadata, Record};
 pub use rate_limited::RateLimited;
 use spin::Mutex;
 
 use crate::fw_cfg::FwCfg;
 use crate::hal::{HostAccess, Ports};
+
+/// Logs a warning.
+#[macro_export]
+macro_rules! warn {
+    ($($message:tt)+) => { $crate::logging::log($crate::logging::Level::Warn, format_args!($($message)+)) };
+}
+
+/// Logs what a user may want to know.
+#[macro_export]
+macro_rules! info {
+    ($($message:tt)+) => { $crate::log_at!(Info, $($message)+) };
+}
+
+/// Logs what the firmware does.
+#[macro_export]
+macro_rules! debug {
+    ($($message:tt)+) => { $crate::log_at!(Debug, $($message)+) };
+}
+
+/// Logs at a level that is off by default: then nothing is formatted.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! log_at {
+    ($level:ident, $($message:tt)+) => {
+        if $crate::logging::is_on($crate::logging::Level::$level) {
+            $crate::logging::log($crate::logging::Level::$level, format_args!($($message)+));
+        }
+    };
+}
+
+/// Whether lines of this level are printed.
+#[must_use]
+pub fn is_on(level: Level) -> bool {
+    level <= log::max_level()
+}
+
+/// Gives the logger a line. The macros of the crate `log` do that at each call, which takes 400 bytes of code where it is compiled
+/// for speed.
+#[cold]
+#[inline(never)]
+pub fn log(level: Level, message: fmt::Arguments<'_>) {
+    if is_on(level) {
+        log::logger().log(&Record::builder().level(level).args(message).build());
+    }
+}
 
 /// The consoles, probed when the first line is printed.
 pub struct Consoles<P> {
@@ -161,7 +207,7 @@ const LEVEL_MAX: usize = 8;
 pub fn configure(host: &mut impl HostAccess, fw_cfg: &FwCfg) {
     let Some(option) = fw_cfg.read_file::<LEVEL_MAX>(host, LEVEL) else { return };
     set_level(&option);
-    log::info!("{}", NAME.trim_matches('\0'));
+    crate::info!("{}", NAME.trim_matches('\0'));
 }
 
 /// Sets the level that the option names, up to a NUL, space or line end.
@@ -169,13 +215,13 @@ fn set_level(option: &[u8]) {
     let word = option.split(|byte| byte.is_ascii_whitespace() || *byte == 0).next().unwrap_or_default();
     match LEVELS.into_iter().find(|(name, _)| *name == word) {
         Some((_, level)) => log::set_max_level(level),
-        None => log::warn!("{LEVEL} is none of off, error, warn, info, debug and trace; logging warnings"),
+        None => crate::warn!("{LEVEL} is none of off, error, warn, info, debug and trace; logging warnings"),
     }
 }
 
 impl<P: Ports + Send> Log for Logger<P> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        is_on(metadata.level())
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -21,7 +21,7 @@ impl<const LIMIT: u32> RateLimited<LIMIT> {
     #[inline(never)]
     pub fn warn(&mut self, warning: fmt::Arguments<'_>) {
         if self.count < LIMIT {
-            log::warn!("{warning}");
+            crate::warn!("{warning}");
         }
         self.count = self.count.saturating_add(1);
     }

@@ -36,6 +36,7 @@ impl E820Entry {
 
 /// The e820 type of a UEFI memory type (ACPI 6.5, section 15.4 "UEFI Assumptions and Conventions", the mapping table).
 /// `UNACCEPTED` has no e820 type there, and is not RAM until it is accepted.
+#[inline]
 pub fn type_of(kind: MemoryType) -> u32 {
     match kind {
         MemoryType::CONVENTIONAL

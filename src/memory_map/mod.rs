@@ -69,6 +69,7 @@ impl MemoryMap {
 
     /// Where [`Self::allocate`] would put `len` bytes; `None` for no bytes, or if no free memory fits.
     #[must_use]
+    #[inline]
     pub fn find_free(
         &self,
         len: u64,
@@ -79,23 +80,33 @@ impl MemoryMap {
         if len == 0 {
             return None;
         }
-        let fit = |region: Region| {
-            let free = region.free_part(within)?;
-            let start = match placement {
-                Placement::Top => free.end().checked_sub(len)?.align_down(alignment),
-                Placement::Bottom => free.start().align_up(alignment)?,
-            };
-            PhysRange::new(start, len).filter(|&found| free.contains(found))
-        };
+        let fit = |free: PhysRange, start: PhysAddr| PhysRange::new(start, len).filter(|&found| free.contains(found));
+        let at_top = |free: PhysRange| fit(free, free.end().checked_sub(len)?.align_down(alignment));
+        let at_bottom = |free: PhysRange| fit(free, free.start().align_up(alignment)?);
+        // Loops, because the search of an iterator is a call for each region.
         match placement {
-            Placement::Top => self.regions().rev().find_map(fit),
-            Placement::Bottom => self.regions().find_map(fit),
+            Placement::Top => {
+                for region in self.regions().rev() {
+                    if let Some(found) = region.free_part(within).and_then(at_top) {
+                        return Some(found);
+                    }
+                }
+            }
+            Placement::Bottom => {
+                for region in self.regions() {
+                    if let Some(found) = region.free_part(within).and_then(at_bottom) {
+                        return Some(found);
+                    }
+                }
+            }
         }
+        None
     }
 
     /// Allocates `len` bytes of free memory inside `within` for `kind`, which is any except `CONVENTIONAL`. The start is aligned.
     /// A kind that the kernel does not get back takes whole pages; for other kinds the length is exact. `None` for no bytes, or
     /// if no free memory fits.
+    #[inline]
     pub fn allocate(
         &mut self,
         len: u64,

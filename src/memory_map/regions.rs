@@ -187,7 +187,10 @@ impl Regions {
         let first = self.regions.iter().take_while(|region| region.range.end() < range.start()).count();
         let touched = self.regions.iter().skip(first).take_while(|region| region.range.start() <= range.end());
         let mut new = Pieces::new();
-        let mut push = |start, end, kind| push_merged(&mut new, start, end, kind);
+        let mut push = |start, end, kind| match kind {
+            Some(kind) if start < end => push_merged(&mut new, start, end, kind),
+            _ => Ok(()),
+        };
         // Everything in `range` below this address is done.
         let mut done = range.start();
         let mut end = first;
@@ -209,44 +212,41 @@ impl Regions {
             }
         }
         push(done, range.end(), change(None))?;
-        self.replace(first, end, &new, capacity)
+        for &after in self.regions.get(end..).unwrap_or_default() {
+            new.try_push(after).map_err(|_| Error::Full)?;
+        }
+        self.replace(first, &new, capacity)
     }
 
-    /// Replaces the regions from `first` to `end` exclusive with `new`.
-    fn replace(&mut self, first: usize, end: usize, new: &[Region], capacity: usize) -> Result<(), Error> {
-        let old_len = self.regions.len();
-        let new_end = first.saturating_add(new.len());
-        let len = old_len.saturating_sub(end).saturating_add(new_end);
+    /// Replaces the regions from `first` on with `new`.
+    fn replace(&mut self, first: usize, new: &[Region], capacity: usize) -> Result<(), Error> {
+        let len = first.saturating_add(new.len());
         if len > capacity {
             return Err(Error::Full);
         }
         if self.regions.capacity() < len {
+            let old_len = self.regions.len();
             self.regions.try_reserve_exact(CAPACITY.saturating_sub(old_len)).map_err(|_| Error::HeapFull)?;
         }
         let filler = Region { range: PhysRange::default(), kind: MemoryType::RESERVED };
+        self.regions.truncate(len);
         while self.regions.len() < len {
             heap::push_within_capacity(&mut self.regions, filler).map_err(|_| Error::Full)?;
         }
-        // The regions after the replaced ones move up or down.
-        if let Some(after) = old_len.checked_sub(end)
-            && let Some(last_place) = self.regions.len().checked_sub(after)
-            && new_end <= last_place
-            && old_len <= self.regions.len()
+        if let Some(places) = self.regions.get_mut(first..)
+            && places.len() == new.len()
         {
-            self.regions.copy_within(end..old_len, new_end);
+            places.copy_from_slice(new);
         }
-        self.regions.truncate(len);
-        let places = self.regions.get_mut(first..).unwrap_or_default();
-        places.iter_mut().zip(new).for_each(|(place, region)| *place = *region);
         Ok(())
     }
 }
 
-/// Appends `start` to `end`, unless it is empty or a hole. Merges it with the last region if it continues that.
+/// Appends `start` to `end`, which is not empty. Merges it with the last region if it continues that.
 /// Not inlined, because [`Regions::rewrite`] has six calls.
 #[inline(never)]
-fn push_merged(regions: &mut Pieces, start: PhysAddr, end: PhysAddr, kind: Option<MemoryType>) -> Result<(), Error> {
-    let (Some(range), Some(kind)) = (PhysRange::from_bounds(start, end).filter(|range| !range.is_empty()), kind) else {
+fn push_merged(regions: &mut Pieces, start: PhysAddr, end: PhysAddr, kind: MemoryType) -> Result<(), Error> {
+    let Some(range) = PhysRange::from_bounds(start, end) else {
         return Ok(());
     };
     if let Some(last) = regions.last_mut()

@@ -27,7 +27,7 @@ impl HostMap {
         let (records, rest) = file.as_chunks::<{ size_of::<E820Entry>() }>();
         let entries = <[E820Entry]>::ref_from_bytes(records.as_flattened()).unwrap_or_default();
         if !rest.is_empty() {
-            log::warn!("etc/e820: {} bytes at its end are no whole record", rest.len());
+            crate::warn!("etc/e820: {} bytes at its end are no whole record", rest.len());
         }
         Self::from_entries("etc/e820", entries, Error::NoRamInE820)
     }
@@ -71,7 +71,7 @@ impl HostMap {
             }
         }
         if left_out > 0 {
-            log::warn!(
+            crate::warn!(
                 "{source}: {left_out} pieces of RAM left out, the first at {first:#x}: they wrap, or the map is full"
             );
         }

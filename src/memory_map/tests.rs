@@ -59,7 +59,7 @@ fn the_map_of_qemus_q35_with_6_gib_has_the_holes_of_a_pc() {
         (0x9_fc00, 0x9_ffff, RESERVED),
         (0xf_0000, 0xf_ffff, RESERVED),
         (0x10_0000, 0x7fff_ffff, RAM),
-        (0xfff6_0000, 0xffff_ffff, RESERVED),
+        (0xfff8_0000, 0xffff_ffff, RESERVED),
         (0x1_0000_0000, 0x1_ffff_ffff, RAM),
         (0xfd_0000_0000, 0xff_ffff_ffff, RESERVED),
     ];
@@ -88,7 +88,7 @@ fn a_map_that_already_has_holes_keeps_them() {
         (0xf_0000, 0xf_ffff, RESERVED),
         (0x10_0000, 0x1fff_ffff, RAM),
         (0xc000_0000, 0xf7ff_ffff, RESERVED),
-        (0xfff6_0000, 0xffff_ffff, RESERVED),
+        (0xfff8_0000, 0xffff_ffff, RESERVED),
     ];
     assert_eq!(view(&map), expected);
 }
@@ -306,7 +306,7 @@ fn pieces_of_a_list_are_merged() {
         (0x10_0000, 0x4f_ffff, RAM),
         (0x50_0000, 0x50_0fff, RESERVED),
         (0x50_1000, 64 * MIB - 1, RAM),
-        (0xfff6_0000, 0xffff_ffff, RESERVED),
+        (0xfff8_0000, 0xffff_ffff, RESERVED),
     ];
     assert_eq!(view(&map), expected);
 }

@@ -43,8 +43,8 @@ const LOCAL_APIC_VERSION: PhysAddr = PhysAddr::new(layout::LOCAL_APIC.start().ge
 pub fn load<M: Machine>(boot: &mut Boot<'_, M>, board: &dyn Board) {
     match try_load(boot, board) {
         Ok(true) => {}
-        Ok(false) => log::warn!("no MP table: there is no RAM for it"),
-        Err(error) => log::warn!("no MP table: {error}"),
+        Ok(false) => crate::warn!("no MP table: there is no RAM for it"),
+        Err(error) => crate::warn!("no MP table: {error}"),
     }
 }
 
@@ -79,7 +79,7 @@ fn processors<M: Machine>(
 ) -> Result<table::Processors, MemoryError> {
     let [version, ..] = machine.read_register32(LOCAL_APIC_VERSION)?.to_le_bytes();
     let others = cpus::other_ids(machine, fw_cfg, features).unwrap_or_else(|error| {
-        log::warn!("the guest gets one CPU: {error}");
+        crate::warn!("the guest gets one CPU: {error}");
         cpus::Ids::new()
     });
     let processor = |id, is_boot| table::Processor::new(id, is_boot, version, features.signature, features.edx);

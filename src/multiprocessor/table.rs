@@ -170,6 +170,7 @@ const DEVICES: u8 = 32;
 ///
 /// # Errors
 /// [`HeapFull`].
+#[inline(never)]
 pub fn build(processors: &[Processor], board: &dyn Board) -> Result<Vec<u8>, HeapFull> {
     let mut entries = Entries { bytes: Vec::new(), count: 0 };
     for processor in processors {

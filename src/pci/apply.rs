@@ -107,6 +107,7 @@ fn neighbour<'r>(resources: &'r Resources, function: &Function, assignment: &Ass
     resources.assigned.iter().find(|other| other.function == assignment.function && other.bar.register == register)
 }
 
+#[inline(always)]
 fn write_bar(config: &mut dyn ConfigSpace, address: Address, bar: Bar, value: u64) {
     let offset = bar_offset(bar.register);
     match bar.kind {

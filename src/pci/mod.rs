@@ -61,12 +61,12 @@ pub struct HostBridge<'h> {
 pub fn configure(config: &mut dyn ConfigSpace, access: ConfigAccess, host: &HostBridge<'_>) -> Devices {
     let topology = scan(config, host.extra_roots, host.chipset);
     let resources = plan::plan_low_first(&topology, host.low, host.apertures).unwrap_or_else(|error| {
-        log::warn!("PCI: {error}; functions get no addresses");
+        crate::warn!("PCI: {error}; functions get no addresses");
         plan::Resources::default()
     });
     report::shortage(&topology, &resources, !host.low.io().is_empty());
     apply(config, &topology, &resources, host.routing);
-    log::debug!(
+    crate::debug!(
         "PCI: {} functions on {} buses, {} BARs placed, {} not; above 4 GiB: {}",
         topology.functions().len(),
         topology.buses().len(),

@@ -35,7 +35,7 @@ pub(super) fn shortage(topology: &Topology, resources: &Resources, has_ports: bo
     let GivenUp { io, memory } = resources.given_up;
     for (what, bridges) in [(PORTS, io), ("memory", memory)] {
         if bridges != 0 && (has_ports || what != PORTS) {
-            log::warn!("PCI: no {what} reserved for hot plug behind {bridges} bridge(s); present devices come first");
+            crate::warn!("PCI: no {what} reserved for hot plug behind {bridges} bridge(s); present devices come first");
         }
     }
     if !resources.unassigned.is_empty() {
@@ -44,12 +44,13 @@ pub(super) fn shortage(topology: &Topology, resources: &Resources, has_ports: bo
 }
 
 /// Warns about the BARs without an address.
+#[inline(never)]
 fn unassigned(topology: &Topology, resources: &Resources, has_ports: bool) {
     for Asked { what, includes, advice } in ASKED.into_iter().filter(|asked| has_ports || asked.what != PORTS) {
         let mut lost = resources.unassigned.iter().filter(|lost| includes(lost));
         let Some(&Unassigned { function, bar, .. }) = lost.next() else { continue };
         let Some(function) = topology.functions().get(usize::from(function)) else { continue };
-        log::warn!(
+        crate::warn!(
             "PCI: not enough {what}: {} BAR(s) get none, the first is BAR {} of {} with {:#x}; {advice}",
             lost.fold(1_u32, |count, _| count.saturating_add(1)),
             bar.register,

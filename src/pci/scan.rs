@@ -87,10 +87,10 @@ pub fn scan(config: &mut dyn ConfigSpace, extra_roots: u64, chipset: ChipsetFunc
     }
     scan.odd.warn_of_the_rest();
     if scan.unnumbered > 0 {
-        log::warn!("PCI: nothing behind {} bridges is set up: too many or too deep", scan.unnumbered);
+        crate::warn!("PCI: nothing behind {} bridges is set up: too many or too deep", scan.unnumbered);
     }
     if scan.full {
-        log::warn!("PCI: more than {} functions, or no memory for them; the rest is left alone", MAX_FUNCTIONS);
+        crate::warn!("PCI: more than {} functions, or no memory for them; the rest is left alone", MAX_FUNCTIONS);
     }
     scan.topology
 }
@@ -146,7 +146,7 @@ impl Scan<'_, '_> {
             }
         }
         if missing > 0 {
-            log::warn!(
+            crate::warn!(
                 "PCI: {missing} of the host's {count} extra root buses were not found; is anything plugged into them?"
             );
         }
@@ -299,6 +299,7 @@ impl Scan<'_, '_> {
     }
 
     /// Scans functions 1 to 7 of a device.
+    #[inline(always)]
     fn other_functions(&mut self, device: Address) {
         let mut others = device.other_functions();
         while !self.full

@@ -46,7 +46,7 @@ impl Odd {
     /// Logs how many were not named.
     pub fn warn_of_the_rest(&self) {
         if let Some(rest) = self.0.rest() {
-            log::warn!("PCI: {rest} more BARs ask for invalid sizes; they get no address");
+            crate::warn!("PCI: {rest} more BARs ask for invalid sizes; they get no address");
         }
     }
 }

@@ -30,7 +30,7 @@ fn with_host_bridge(ports: &mut impl Ports, fw_cfg: &FwCfg) -> &'static dyn Boar
     let mut is_it = |chipset: &Chipset| chipset.host_bridge_id == id && has_isa_bridge(chipset);
     let found = BOARDS.into_iter().find(|board| board.chipset().is_some_and(&mut is_it));
     found.unwrap_or_else(|| {
-        log::debug!("unknown host bridge {:04x}:{:04x}", id & 0xffff, id >> 16);
+        crate::debug!("unknown host bridge {:04x}:{:04x}", id & 0xffff, id >> 16);
         none::FOREIGN
     })
 }

@@ -65,6 +65,6 @@ fn connect_pic<M: Ports + Memory + Cpu>(machine: &mut M, features: Features, pic
     }
     // Without an enabled local APIC, the controllers are connected to the CPU directly.
     if let Some(Err(error)) = LocalApic::of(machine, features).map(|apic| apic.wire_pic(machine)) {
-        log::info!("interrupts of the 8259 controllers do not reach the CPU: {error}");
+        crate::info!("interrupts of the 8259 controllers do not reach the CPU: {error}");
     }
 }

@@ -76,7 +76,7 @@ impl Platform {
     /// Writes no memory. May be called again, and then writes the same values.
     pub fn program<M: Machine>(machine: &mut M, fw_cfg: &FwCfg, map: &Regions) -> Self {
         let board = detect::board(machine, fw_cfg);
-        log::debug!("board: {}", board.name());
+        crate::debug!("board: {}", board.name());
         let features = Features::read(machine);
         let low_ram_end = map.ram_end(PhysRange::LOW_4_GIB).unwrap_or_default();
         let access = program(machine, board, low_ram_end, fw_cfg.host_kind());

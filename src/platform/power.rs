@@ -16,7 +16,7 @@ const WAK_STS: u16 = 1 << 15;
 /// (`hw/acpi/core.c`: `acpi_notify_wakeup`, `acpi_pm1_evt_reset`, `acpi_pm1_evt_write_sts`).
 pub fn was_asleep(ports: &mut impl Ports) -> bool {
     let status = ports.in16(PM1_STATUS);
-    log::debug!("PM1 status after a reset that asks for a wake: {status:#06x}");
+    crate::debug!("PM1 status after a reset that asks for a wake: {status:#06x}");
     // An absent register reads as all ones, including reserved bits.
     status != u16::MAX && status & WAK_STS != 0
 }

@@ -93,7 +93,7 @@ impl Board for Q35 {
     fn open_ecam(&self, ports: &mut dyn ConfigSpace, low_ram_end: PhysAddr, host: HostKind) -> Option<EcamWindow> {
         let range = PhysRange::new(PhysAddr::new(ECAM_BASE), ECAM_SIZE).filter(|range| low_ram_end <= range.start());
         let Some(range) = range else {
-            log::warn!(
+            crate::warn!(
                 "RAM reaches {low_ram_end}: no room for PCI Express configuration space; put less RAM below 4 GiB \
                  (QEMU: -machine max-ram-below-4g=2G)"
             );

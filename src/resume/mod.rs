@@ -108,6 +108,6 @@ pub fn tell_host<M: HostAccess>(machine: &mut M, fw_cfg: &FwCfg, writes: &[HostW
         }
     }
     if let Some(rest) = not_taken.rest() {
-        log::warn!("resume: {rest} more addresses could not be written again");
+        crate::warn!("resume: {rest} more addresses could not be written again");
     }
 }

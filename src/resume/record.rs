@@ -55,7 +55,7 @@ impl Record {
         let Some(rsdp) = self.rsdp.get32() else { return clear(memory) };
         let writes = self.writes.get(..MOST_WRITES).unwrap_or_else(|| &self.writes);
         if writes.len() < self.writes.len() {
-            log::warn!("resume: only the first {MOST_WRITES} addresses in the host's files are stored");
+            crate::warn!("resume: only the first {MOST_WRITES} addresses in the host's files are stored");
         }
         let mut header = Header {
             magic: MAGIC,

@@ -18,7 +18,8 @@ impl WakingVector {
     ///
     /// # Errors
     /// [`Error::Table`], [`Error::NoFadt`], [`Error::NoVector`], [`Error::Vector`].
-    pub fn find(memory: &mut impl Memory, map: &Regions, rsdp: PhysAddr) -> Result<Self, Error> {
+    #[inline(never)]
+    pub fn find(memory: &mut dyn Memory, map: &Regions, rsdp: PhysAddr) -> Result<Self, Error> {
         let is_memory = |range| is_memory(map, range);
         let mut tables = TableReader::new(memory, &is_memory);
         let root = tables.root(rsdp)?;
@@ -54,7 +55,7 @@ const FACS_WAKING_VECTOR: u64 = 12;
 const FACS_LEAST: u32 = 64;
 
 /// The FADT among the tables that `root` lists: the first with its signature, and the only one whose sum is checked.
-fn fadt<M: Memory>(tables: &mut TableReader<'_, M>, root: &Root) -> Result<PhysRange, Error> {
+fn fadt(tables: &mut TableReader<'_>, root: &Root) -> Result<PhysRange, Error> {
     let mut index = 0_u64;
     // At most one iteration for each entry of the root.
     while let Some(at) = tables.entry(root, index) {

@@ -107,7 +107,7 @@ fn the_firmware_describes_itself() {
     let Structure { kind, formatted, strings, len } = this;
     assert_eq!((kind, formatted.len(), len), (0, 24, FIRMWARE_INFORMATION_LEN));
     assert_eq!(formatted[2..4], [0x34, 0x12]);
-    assert_eq!(formatted[9], 9, "a ROM of 640 KiB, in units of 64 KiB minus one");
+    assert_eq!(formatted[9], 7, "a ROM of 512 KiB, in units of 64 KiB minus one");
     assert_eq!(strings[0], "Firstlight");
     assert_eq!(strings[1], env!("CARGO_PKG_VERSION"));
     assert_eq!((formatted[4], formatted[5], formatted[8]), (1, 2, 3));

@@ -68,6 +68,7 @@ pub struct Walk {
 
 impl Walk {
     /// Parses the next bytes. Bytes after the structure that ends the tables are ignored.
+    #[inline]
     pub fn add(&mut self, piece: &[u8]) {
         let mut rest = piece;
         while !(rest.is_empty() || self.ended || self.broken.is_some()) {
@@ -79,6 +80,7 @@ impl Walk {
     }
 
     /// Parses the structure at the start of the bytes, if they contain all of it. Returns its length.
+    #[inline]
     fn whole(&mut self, bytes: &[u8]) -> Option<usize> {
         let header = bytes.first_chunk::<HEADER_LEN>()?;
         let [_, formatted, ..] = header.map(usize::from);
@@ -128,6 +130,7 @@ impl Walk {
     }
 
     /// Counts the current structure, with its last `taken` bytes, and starts the next.
+    #[inline]
     fn end_structure(&mut self, taken: usize) {
         let len = self.at.saturating_add(taken);
         let [kind, _, handle @ ..] = self.header;
@@ -161,6 +164,7 @@ impl Walk {
 /// zero.
 ///
 /// Tables can have tens of kilobytes, mostly strings, so this processes eight bytes at a time.
+#[inline]
 pub(super) fn strings_len(bytes: &[u8], zero_before: &mut bool) -> (usize, bool) {
     /// All bits of each byte except the highest.
     const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;

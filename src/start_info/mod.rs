@@ -23,6 +23,7 @@ pub use error::{Error, Part};
 
 use crate::addr::{PhysAddr, PhysRange};
 use crate::hal::{Memory, MemoryError};
+use crate::heap;
 use crate::layout;
 use crate::memory_map::{self, E820Entry, HostMap};
 use abi::{Header, MapEntry, Module};
@@ -132,9 +133,10 @@ fn read_memory_map(memory: &mut dyn Memory, header: &Header) -> Result<Vec<E820E
     }
     let mut entries = MapEntry::new_vec_zeroed(count as usize).map_err(|_| Error::HeapFull)?;
     read(memory, PhysAddr::new(header.memmap_paddr.get()), entries.as_mut_bytes(), Part::MemoryMap)?;
-    let mut map = Vec::new();
-    map.try_reserve_exact(entries.len()).map_err(|_| Error::HeapFull)?;
-    map.extend(entries.iter().map(MapEntry::as_e820));
+    let mut map = heap::with_capacity(entries.len()).map_err(|_| Error::HeapFull)?;
+    for entry in &entries {
+        heap::push_within_capacity(&mut map, entry.as_e820()).map_err(|_| Error::HeapFull)?;
+    }
     Ok(map)
 }
 
@@ -149,8 +151,7 @@ fn read_command_line(memory: &mut dyn Memory, at: PhysAddr) -> Result<Vec<u8>, E
         let (_, piece) = buffer.split_at_mut(from.get() as usize % COMMAND_LINE_PIECE);
         read(memory, from, piece, Part::CommandLine)?;
         let text = piece.split(|byte| *byte == 0).next().unwrap_or_default();
-        line.try_reserve(text.len()).map_err(|_| Error::HeapFull)?;
-        line.extend_from_slice(text);
+        heap::extend(&mut line, text).map_err(|_| Error::HeapFull)?;
         if text.len() < piece.len() && line.len() <= MOST_COMMAND_LINE {
             return Ok(line);
         }
@@ -165,7 +166,7 @@ fn read_modules(memory: &mut dyn Memory, header: &Header) -> Result<ArrayVec<Phy
     let mut list = [const { [0; size_of::<Module>()] }; MOST_MODULES];
     let list = list.get_mut(..(count as usize).min(MOST_MODULES)).unwrap_or_default();
     if count as usize > list.len() {
-        log::warn!("the host gives {count} modules, the first {MOST_MODULES} are looked at");
+        crate::warn!("the host gives {count} modules, the first {MOST_MODULES} are looked at");
     }
     read(memory, PhysAddr::new(header.modlist_paddr.get()), list.as_mut_bytes(), Part::ModuleList)?;
     let mut modules = ArrayVec::new();

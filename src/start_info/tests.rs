@@ -86,7 +86,7 @@ fn a_structure_without_the_magic_number_is_refused() {
 #[test]
 fn parts_in_the_firmwares_memory_are_refused() {
     let at = |at| StartInfo::read(&mut machine(&[]), PhysAddr::new(at)).unwrap_err();
-    for start in [0, 0x3f8, 0x4_0000, 0x9_dff0, 0xfff6_0000, 1 << 32, u64::MAX] {
+    for start in [0, 0x3f8, 0x4_0000, 0x9_dff0, 0xfff8_0000, 1 << 32, u64::MAX] {
         assert!(matches!(at(start), Error::Unreachable { part: Part::StartInfo, .. }), "{start:#x}");
     }
     let command_line = read(&mut machine(&info(1, 0, 0x5_0000, 0))).unwrap_err();

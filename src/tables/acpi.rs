@@ -37,10 +37,12 @@ impl<M: HostAccess> Host for Place<'_, M> {
         Ok(())
     }
 
+    #[inline(always)]
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), Self::Error> {
         Ok(self.machine.read(from, into)?)
     }
 
+    #[inline(always)]
     fn inspect(&mut self, range: PhysRange, show: &mut dyn FnMut(&[u8])) -> Result<(), Self::Error> {
         Ok(self.machine.inspect(range, show)?)
     }

@@ -60,19 +60,19 @@ pub struct InMemory {
 impl InMemory {
     /// Finds the tables, on hosts that put them into memory, and reserves them in `map` before anything else is put there. ACPI
     /// tables are searched if `wants_acpi`, because the host has none in fw_cfg.
-    pub fn of_host(machine: &mut impl Memory, fw_cfg: &FwCfg, wants_acpi: bool, map: &mut HostMap) -> Self {
+    pub fn of_host(machine: &mut dyn Memory, fw_cfg: &FwCfg, wants_acpi: bool, map: &mut HostMap) -> Self {
         if !fw_cfg.host_kind().puts_tables_into_memory() {
             return Self::default();
         }
         find(machine, map, wants_acpi).unwrap_or_else(|error| {
-            log::warn!("tables in memory cannot be searched: {error}");
+            crate::warn!("tables in memory cannot be searched: {error}");
             Self::default()
         })
     }
 }
 
 /// Reserves the ACPI tables whose root pointer is at `rsdp`. Returns `rsdp` if it is a root pointer.
-pub fn reserve_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr) -> Option<PhysAddr> {
+pub fn reserve_acpi(memory: &mut dyn Memory, map: &mut HostMap, rsdp: PhysAddr) -> Option<PhysAddr> {
     let mut warnings = Warnings::default();
     let outcome = try_reserve_acpi(memory, map, rsdp, &mut warnings);
     warnings.say_rest();
@@ -99,7 +99,8 @@ impl Outcome {
     }
 }
 
-fn try_reserve_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr, warnings: &mut Warnings) -> Outcome {
+#[inline(never)]
+fn try_reserve_acpi(memory: &mut dyn Memory, map: &mut HostMap, rsdp: PhysAddr, warnings: &mut Warnings) -> Outcome {
     let mut parts = Parts::new();
     if let Err(error) = acpi_parts(memory, rsdp, &mut parts, warnings) {
         warnings.left_out.warn(format_args!("the host's ACPI tables in memory are left out: {error}"));
@@ -120,7 +121,8 @@ fn try_reserve_acpi(memory: &mut impl Memory, map: &mut HostMap, rsdp: PhysAddr,
     Outcome::of(is_kept)
 }
 
-fn find<M: Memory>(memory: &mut M, map: &mut HostMap, wants_acpi: bool) -> Result<InMemory, MemoryError> {
+#[inline(never)]
+fn find(memory: &mut dyn Memory, map: &mut HostMap, wants_acpi: bool) -> Result<InMemory, MemoryError> {
     let mut found = InMemory::default();
     let mut warnings = Warnings::default();
     for (kind, at) in entry_points(memory, wants_acpi)? {
@@ -163,7 +165,7 @@ impl Warnings {
         let rest = [left_out, none, windows, lost, not_reserved].map(|warnings| warnings.rest().unwrap_or(0));
         let rest = rest.into_iter().fold(0, u32::saturating_add);
         if rest > 0 {
-            log::warn!("the host's tables in memory: {rest} more warnings like these");
+            crate::warn!("the host's tables in memory: {rest} more warnings like these");
         }
     }
 }
@@ -187,7 +189,7 @@ impl Kind {
     }
 
     /// Whether a wanted entry point of this kind, with a valid checksum, is at `at`.
-    fn is_at(self, memory: &mut impl Memory, at: PhysAddr, wants_acpi: bool) -> bool {
+    fn is_at(self, memory: &mut dyn Memory, at: PhysAddr, wants_acpi: bool) -> bool {
         match self {
             Self::Rsdp => wants_acpi && is_rsdp(memory, at),
             Self::Smbios => F_SEGMENT.contains_addr(at) && smbios_structures(memory, at).is_some(),
@@ -200,7 +202,7 @@ impl Kind {
 type EntryPoints = ArrayVec<(Kind, PhysAddr), MOST_ENTRY_POINTS>;
 
 /// Finds all entry points; those of ACPI only if they are wanted.
-fn entry_points(memory: &mut impl Memory, wants_acpi: bool) -> Result<EntryPoints, MemoryError> {
+fn entry_points(memory: &mut dyn Memory, wants_acpi: bool) -> Result<EntryPoints, MemoryError> {
     let mut entry_points = EntryPoints::new();
     let mut page = [0; PAGE];
     for area in SCANNED {
@@ -214,7 +216,7 @@ fn entry_points(memory: &mut impl Memory, wants_acpi: bool) -> Result<EntryPoint
                 if *first != [0xff; PARAGRAPH] {
                     memory.read(at, bytes)?;
                     if !collect(memory, bytes, at, wants_acpi, &mut entry_points) {
-                        log::warn!(
+                        crate::warn!(
                             "more than {MOST_ENTRY_POINTS} entry points of tables are in memory below 1 MiB: those above {at} are \
                              not all looked at; report it with the host's version"
                         );
@@ -231,8 +233,8 @@ fn entry_points(memory: &mut impl Memory, wants_acpi: bool) -> Result<EntryPoint
 /// Adds the entry points in `bytes`, which are at `start`. Returns whether there was room.
 ///
 /// Only valid entry points take room.
-fn collect<M: Memory>(
-    memory: &mut M,
+fn collect(
+    memory: &mut dyn Memory,
     bytes: &[u8],
     start: PhysAddr,
     wants_acpi: bool,
@@ -251,7 +253,7 @@ const fn may_be_memory(range: PhysRange) -> bool {
     layout::may_access(range)
 }
 
-fn is_rsdp(memory: &mut impl Memory, at: PhysAddr) -> bool {
+fn is_rsdp(memory: &mut dyn Memory, at: PhysAddr) -> bool {
     TableReader::new(memory, &may_be_memory).rsdp(at).is_ok()
 }
 
@@ -262,7 +264,7 @@ type Parts = ArrayVec<Part, { MOST_TABLES as usize + 16 }>;
 
 /// Collects the ranges of the tables.
 fn acpi_parts(
-    memory: &mut impl Memory,
+    memory: &mut dyn Memory,
     rsdp: PhysAddr,
     parts: &mut Parts,
     warnings: &mut Warnings,
@@ -303,11 +305,7 @@ fn acpi_parts(
 }
 
 /// The table at `at` (zero for none), if its length is valid.
-fn believed<M: Memory>(
-    tables: &mut TableReader<'_, M>,
-    at: PhysAddr,
-    none: &mut RateLimited<1>,
-) -> Option<([u8; 4], PhysRange)> {
+fn believed(tables: &mut TableReader<'_>, at: PhysAddr, none: &mut RateLimited<1>) -> Option<([u8; 4], PhysRange)> {
     if at == PhysAddr::default() {
         return None;
     }
@@ -330,7 +328,7 @@ const MCFG_WINDOW_LEN: u64 = 16;
 const MOST_WINDOWS: u64 = 4;
 
 /// A window of configuration space, which operating systems use only if it is reserved.
-fn config_window<M: Memory>(tables: &mut TableReader<'_, M>, mcfg: PhysRange, number: u64) -> Option<PhysRange> {
+fn config_window(tables: &mut TableReader<'_>, mcfg: PhysRange, number: u64) -> Option<PhysRange> {
     let entry = number.checked_mul(MCFG_WINDOW_LEN)?.checked_add(MCFG_WINDOWS)?;
     let base = tables.number(mcfg, entry, 8)?;
     let (first, last) =
@@ -340,7 +338,7 @@ fn config_window<M: Memory>(tables: &mut TableReader<'_, M>, mcfg: PhysRange, nu
 }
 
 /// The structures of the SMBIOS entry point at `at`, if it is one.
-fn smbios_structures(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysRange> {
+fn smbios_structures(memory: &mut dyn Memory, at: PhysAddr) -> Option<PhysRange> {
     let mut bytes = [0; MAX_ENTRY_POINT];
     let within = PhysRange::from_bounds(at, F_SEGMENT.end()).map_or(0, PhysRange::len);
     memory.read(at, bytes.get_mut(..MAX_ENTRY_POINT.min(within as usize))?).ok()?;
@@ -348,7 +346,7 @@ fn smbios_structures(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysRange
 }
 
 /// Reserves the structures of the SMBIOS entry point at `at`, if it is one.
-fn reserve_smbios(memory: &mut impl Memory, map: &mut HostMap, at: PhysAddr, warnings: &mut Warnings) -> Outcome {
+fn reserve_smbios(memory: &mut dyn Memory, map: &mut HostMap, at: PhysAddr, warnings: &mut Warnings) -> Outcome {
     match smbios_structures(memory, at) {
         Some(structures) => Outcome::of(reserve(map, (structures, MemoryType::RESERVED), "SMBIOS", warnings)),
         None => Outcome::None,
@@ -356,7 +354,7 @@ fn reserve_smbios(memory: &mut impl Memory, map: &mut HostMap, at: PhysAddr, war
 }
 
 /// The target of the MP floating pointer at `at`, if it is one: zero for a default configuration without a table.
-fn mp_pointer(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysAddr> {
+fn mp_pointer(memory: &mut dyn Memory, at: PhysAddr) -> Option<PhysAddr> {
     let mut pointer = [0; PARAGRAPH];
     memory.read(at, &mut pointer).ok()?;
     let [_, _, _, _, a, b, c, d, length, ..] = pointer;
@@ -365,7 +363,7 @@ fn mp_pointer(memory: &mut impl Memory, at: PhysAddr) -> Option<PhysAddr> {
 }
 
 /// Reserves the table of the MP floating pointer at `at`, if it is one.
-fn reserve_mp_table<M: Memory>(memory: &mut M, map: &mut HostMap, at: PhysAddr, warnings: &mut Warnings) -> Outcome {
+fn reserve_mp_table(memory: &mut dyn Memory, map: &mut HostMap, at: PhysAddr, warnings: &mut Warnings) -> Outcome {
     let Some(table) = mp_pointer(memory, at) else { return Outcome::None };
     // No table: one of the default configurations.
     if table == PhysAddr::default() {
@@ -391,7 +389,7 @@ fn is_in_rsdp(rsdp: Option<PhysAddr>, at: PhysAddr) -> bool {
 
 /// Removes the signature of the entry point at `at`, whose tables are lost: an operating system would follow it to what is there
 /// instead. An entry point in ROM stays.
-fn remove_entry_point(memory: &mut impl Memory, at: PhysAddr) {
+fn remove_entry_point(memory: &mut dyn Memory, at: PhysAddr) {
     // It was read, so it is accessible.
     let _ = memory.write(at, &[0; 4]);
 }

@@ -96,7 +96,7 @@ pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: 
     let Sources { script, in_memory } = sources;
     let scanned = if f_segment {
         if let Err(error) = bios_end::write(boot.machine) {
-            log::warn!("a jump to f000:fff0 does not restart the machine: {error}");
+            crate::warn!("a jump to f000:fff0 does not restart the machine: {error}");
         }
         F_SEGMENT_TABLES
     } else if script.is_some() && !in_memory.in_ebda {
@@ -112,19 +112,19 @@ pub fn load<M: HostAccess>(boot: &mut Boot<'_, M>, sources: Sources, f_segment: 
     if !in_memory.in_ebda
         && let Err(error) = bios_data::mark_ebda(place.machine)
     {
-        log::warn!("the extended BIOS data area does not have its length: {error}");
+        crate::warn!("the extended BIOS data area does not have its length: {error}");
     }
     let rsdp = script.and_then(|script| match acpi::load(&mut place, script) {
         Ok(rsdp) => Some(rsdp),
         Err(error) => {
-            log::warn!("no ACPI tables: {error}");
+            crate::warn!("no ACPI tables: {error}");
             None
         }
     });
     place.clear_stale();
     let smbios = match (fw_cfg.find(SMBIOS_ANCHOR), fw_cfg.find(SMBIOS_TABLES)) {
         (Some(entry_point), Some(tables)) => smbios::load(&mut place, entry_point, tables)
-            .inspect_err(|error| log::warn!("no SMBIOS tables: {error}"))
+            .inspect_err(|error| crate::warn!("no SMBIOS tables: {error}"))
             .ok(),
         _ => None,
     };

@@ -81,7 +81,7 @@ impl<'a, M: HostAccess> Place<'a, M> {
     /// Clears scanned memory.
     pub fn clear(&mut self, range: PhysRange) {
         if let Err(error) = self.fill(range) {
-            log::warn!("tables from before the reset may be found: {error}");
+            crate::warn!("tables from before the reset may be found: {error}");
         }
     }
 

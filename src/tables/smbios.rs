@@ -39,7 +39,7 @@ impl From<MemoryError> for Error {
 /// is a property of the machine and not an error.
 pub fn load<M: HostAccess>(place: &mut Place<'_, M>, entry_point: Item, tables: Item) -> Result<PhysAddr, Error> {
     if !F_SEGMENT.contains_addr(place.scanned.start()) {
-        log::info!(
+        crate::info!(
             "SMBIOS tables will not be found: {F_SEGMENT}, where they are looked for, is no RAM or the host's own"
         );
         place.scanned = PhysRange::empty_at(place.scanned.end());
@@ -65,7 +65,7 @@ pub fn load<M: HostAccess>(place: &mut Place<'_, M>, entry_point: Item, tables: 
     } else {
         match entry_point.finish(room.start(), &summary.with_firmware_information()) {
             Err(smbios::Error::TooLarge(_)) => {
-                log::warn!(
+                crate::warn!(
                     "SMBIOS does not name the firmware: no room beside the host's structures of {} bytes; {USE_SMBIOS_3}",
                     tables.len()
                 );

@@ -107,7 +107,7 @@ impl EventLog {
         }
         let Some(taken) = PhysRange::new(self.left.start(), len as u64).filter(|&taken| self.left.contains(taken))
         else {
-            log::warn!(
+            crate::warn!(
                 "the TPM's event log has no room for an event of {len} bytes: it ends there, and does not match the PCRs"
             );
             self.ended = true;

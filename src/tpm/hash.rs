@@ -138,15 +138,15 @@ impl Hashes {
     /// The digests.
     #[must_use]
     #[inline(never)]
-    pub fn finish(self) -> Digests {
+    pub fn finish(&self) -> Digests {
         let mut digests = Digests::new();
-        for hash in self.0 {
+        for hash in &self.0 {
             // As above.
             let _ = digests.try_push(match hash {
-                Hash::Sha1(hash) => Digest::new(Algorithm::Sha1, &hash.finalize()),
-                Hash::Sha256(hash) => Digest::new(Algorithm::Sha256, &hash.finalize()),
-                Hash::Sha384(hash) => Digest::new(Algorithm::Sha384, &hash.finalize()),
-                Hash::Sha512(hash) => Digest::new(Algorithm::Sha512, &hash.finalize()),
+                Hash::Sha1(hash) => Digest::new(Algorithm::Sha1, &hash.clone().finalize()),
+                Hash::Sha256(hash) => Digest::new(Algorithm::Sha256, &hash.clone().finalize()),
+                Hash::Sha384(hash) => Digest::new(Algorithm::Sha384, &hash.clone().finalize()),
+                Hash::Sha512(hash) => Digest::new(Algorithm::Sha512, &hash.clone().finalize()),
             });
         }
         digests

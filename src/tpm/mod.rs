@@ -103,7 +103,7 @@ pub fn measure<M: HostAccess + Clock>(machine: &mut M, fw_cfg: &FwCfg, presence:
     }
 }
 
-fn mark_unmeasured<M: Host>(machine: &mut M) -> Result<(), Failure> {
+fn mark_unmeasured(machine: &mut dyn Host) -> Result<(), Failure> {
     let mut tpm = Tpm::open(machine)?;
     let result = tpm.start_with_error(machine).and(Err(Error::NoTables));
     tpm.finish(machine, result)
@@ -131,7 +131,7 @@ pub fn resume<M: Memory + Clock>(machine: &mut M, has_tpm: bool) {
     }
 }
 
-fn try_resume<M: Host>(machine: &mut M) -> Result<(), Failure> {
+fn try_resume(machine: &mut dyn Host) -> Result<(), Failure> {
     let mut tpm = Tpm::open(machine)?;
     // The saved state includes the platform hierarchy's password.
     let result = tpm.resume(machine);
@@ -153,9 +153,9 @@ impl From<Error> for Failure {
 
 impl Failure {
     fn report(self, consequence: &str) {
-        log::warn!("{consequence}: {}", self.error);
+        crate::warn!("{consequence}: {}", self.error);
         if let Some(error) = self.turn_off_error {
-            log::warn!("the TPM can still vouch for this machine: {error}");
+            crate::warn!("the TPM can still vouch for this machine: {error}");
         }
     }
 }
@@ -167,7 +167,7 @@ struct Tpm {
 }
 
 impl Tpm {
-    fn open(host: &mut impl Host) -> Result<Self, Error> {
+    fn open(host: &mut dyn Host) -> Result<Self, Error> {
         Ok(Self { interface: Interface::open(host)?, banks: Banks::default() })
     }
 
@@ -196,7 +196,7 @@ impl Tpm {
     }
 
     /// Starts the TPM, and records the firmware's version, an action if there is one, and the end of what firmware measures.
-    fn prepare<M: Host>(&mut self, machine: &mut M, log: &mut EventLog, action: Option<Action>) -> Result<(), Error> {
+    fn prepare(&mut self, machine: &mut dyn Host, log: &mut EventLog, action: Option<Action>) -> Result<(), Error> {
         self.start(machine, Startup::Clear)?;
         self.find_banks(machine)?;
         self.cap_unknown_banks(machine)?;
@@ -212,7 +212,7 @@ impl Tpm {
     }
 
     /// Starts the TPM with its saved state, else without it and with PCRs that show that.
-    fn resume(&mut self, host: &mut impl Host) -> Result<(), Error> {
+    fn resume(&mut self, host: &mut dyn Host) -> Result<(), Error> {
         let Err(error) = self.start(host, Startup::State) else { return Ok(()) };
         if error.still_answers() {
             self.start_with_error(host)?;
@@ -221,7 +221,7 @@ impl Tpm {
     }
 
     /// Starts the TPM with PCRs that no boot can be faked in.
-    fn start_with_error(&mut self, host: &mut impl Host) -> Result<(), Error> {
+    fn start_with_error(&mut self, host: &mut dyn Host) -> Result<(), Error> {
         self.start(host, Startup::Clear)?;
         self.find_banks(host)?;
         self.cap_unknown_banks(host)?;
@@ -229,20 +229,20 @@ impl Tpm {
     }
 
     /// Extends the PCRs that record a boot by the separator of an error.
-    fn extend_by_error(&self, host: &mut impl Host) -> Result<(), Error> {
+    fn extend_by_error(&self, host: &mut dyn Host) -> Result<(), Error> {
         let digests = self.hash(&SEPARATOR_ERROR);
         (0..=FILE_PCR).try_for_each(|pcr| self.extend(host, pcr, &digests))
     }
 
     /// Hands the TPM to the operating system with PCRs that show an error.
-    fn cap(&self, host: &mut impl Host) -> Result<(), Error> {
+    fn cap(&self, host: &mut dyn Host) -> Result<(), Error> {
         self.extend_by_error(host)?;
         self.interface.close(host)
     }
 
     /// Hands the TPM to the operating system. After an error, first removes every capability that relies on correct
     /// PCRs.
-    fn finish(self, host: &mut impl Host, result: Result<(), Error>) -> Result<(), Failure> {
+    fn finish(self, host: &mut dyn Host, result: Result<(), Error>) -> Result<(), Failure> {
         match result {
             Ok(()) => Ok(self.interface.close(host)?),
             Err(error) if error.still_answers() => Err(Failure { error, turn_off_error: self.turn_off(host).err() }),
@@ -251,7 +251,7 @@ impl Tpm {
     }
 
     /// Turns off the hierarchies that an operating system uses.
-    fn turn_off(&self, host: &mut impl Host) -> Result<(), Error> {
+    fn turn_off(&self, host: &mut dyn Host) -> Result<(), Error> {
         for hierarchy in [command::ENDORSEMENT, command::OWNER] {
             self.run(host, &Command::turn_off(hierarchy)?)?;
         }
@@ -260,7 +260,7 @@ impl Tpm {
     }
 
     /// Sets a random password for the platform hierarchy, which nobody knows. A guest finds no copy of it on the stack.
-    fn lock_platform(&self, host: &mut impl Host) -> Result<(), Error> {
+    fn lock_platform(&self, host: &mut dyn Host) -> Result<(), Error> {
         let result = self.set_platform_password(host);
         host.clear_unused_stack();
         result
@@ -268,14 +268,14 @@ impl Tpm {
 
     /// Not inlined, so that the password is below the caller's frame.
     #[inline(never)]
-    fn set_platform_password(&self, host: &mut impl Host) -> Result<(), Error> {
+    fn set_platform_password(&self, host: &mut dyn Host) -> Result<(), Error> {
         let mut response = [0; MAX_RESPONSE];
         let password = self.execute(host, &Command::random()?, &mut response)?;
         check_random(password)?;
         self.run(host, &Command::set_platform_password(password)?)
     }
 
-    fn start(&self, host: &mut impl Host, kind: Startup) -> Result<(), Error> {
+    fn start(&self, host: &mut dyn Host, kind: Startup) -> Result<(), Error> {
         match self.run(host, &Command::startup(kind)?) {
             // swtpm can be configured to start the TPM itself (`--flags startup-clear`).
             Err(Error::Refused(refusal)) if refusal.response() == Refusal::INITIALIZE && kind == Startup::Clear => {
@@ -285,20 +285,20 @@ impl Tpm {
         }
     }
 
-    fn find_banks(&mut self, host: &mut impl Host) -> Result<(), Error> {
+    fn find_banks(&mut self, host: &mut dyn Host) -> Result<(), Error> {
         let mut response = [0; MAX_RESPONSE];
         self.banks = Banks::parse(self.execute(host, &Command::list_banks()?, &mut response)?)?;
         Ok(())
     }
 
-    fn extend(&self, host: &mut impl Host, pcr: u32, digests: &[Digest]) -> Result<(), Error> {
+    fn extend(&self, host: &mut dyn Host, pcr: u32, digests: &[Digest]) -> Result<(), Error> {
         self.run(host, &Command::extend(pcr, digests)?)
     }
 
     /// Extends the banks that are not measured with ones, so that they do not look like a boot of nothing.
-    fn cap_unknown_banks(&self, host: &mut impl Host) -> Result<(), Error> {
+    fn cap_unknown_banks(&self, host: &mut dyn Host) -> Result<(), Error> {
         if !self.banks.others.is_empty() {
-            log::warn!("{}", UnknownBanks(&self.banks.others));
+            crate::warn!("{}", UnknownBanks(&self.banks.others));
         }
         for &id in &self.banks.others {
             let Some(len) = unknown_digest_len(id) else { continue };
@@ -310,9 +310,9 @@ impl Tpm {
     }
 
     /// Extends a PCR with the digests of `data`, and appends an event with them to the log.
-    fn record_bytes<M: Host>(
+    fn record_bytes(
         &self,
-        machine: &mut M,
+        machine: &mut dyn Host,
         log: &mut EventLog,
         pcr: u32,
         kind: EventType,
@@ -322,9 +322,9 @@ impl Tpm {
     }
 
     /// Records a command line up to its first NUL. In the log it has a label, as in GRUB's.
-    fn record_command_line<M: Host>(
+    fn record_command_line(
         &self,
-        machine: &mut M,
+        machine: &mut dyn Host,
         log: &mut EventLog,
         label: &[u8],
         range: PhysRange,
@@ -335,9 +335,9 @@ impl Tpm {
     }
 
     /// Extends a PCR with `digests`, and appends an event of the type `kind` to the log whose data are the parts of `data`.
-    fn record<M: Host>(
+    fn record(
         &self,
-        machine: &mut M,
+        machine: &mut dyn Host,
         log: &mut EventLog,
         pcr: u32,
         kind: u32,
@@ -363,7 +363,7 @@ impl Tpm {
                 return Err(Error::Setup);
             }
             let mut bytes = setup.read(machine, fw_cfg).map_err(|error| {
-                log::warn!("{error}");
+                crate::warn!("{error}");
                 Error::Setup
             })?;
             forget_loader(&mut bytes);
@@ -372,13 +372,13 @@ impl Tpm {
         self.hash_memory(machine, hashes, loaded.kernel)
     }
 
-    fn hash_memory(&self, machine: &mut impl Memory, mut hashes: Hashes, range: PhysRange) -> Result<Digests, Error> {
+    fn hash_memory(&self, machine: &mut dyn Memory, mut hashes: Hashes, range: PhysRange) -> Result<Digests, Error> {
         machine.inspect(range, &mut |bytes| hashes.update(bytes))?;
         Ok(hashes.finish())
     }
 
     /// Executes a command whose response has no parameters.
-    fn run(&self, host: &mut impl Host, command: &Command) -> Result<(), Error> {
+    fn run(&self, host: &mut dyn Host, command: &Command) -> Result<(), Error> {
         self.execute(host, command, &mut [0; MAX_RESPONSE]).map(|_| ())
     }
 
@@ -386,7 +386,7 @@ impl Tpm {
     /// deadline.
     fn execute<'b>(
         &self,
-        host: &mut impl Host,
+        host: &mut dyn Host,
         command: &Command,
         buffer: &'b mut [u8; MAX_RESPONSE],
     ) -> Result<&'b [u8], Error> {
@@ -434,7 +434,7 @@ const fn unknown_digest_len(id: u16) -> Option<u16> {
 }
 
 /// The command line as the kernel sees it: up to the first NUL.
-fn read_command_line(machine: &mut impl Memory, range: PhysRange) -> Result<Vec<u8>, Error> {
+fn read_command_line(machine: &mut dyn Memory, range: PhysRange) -> Result<Vec<u8>, Error> {
     let full = Error::HeapFull(u32::try_from(range.len()).unwrap_or(u32::MAX));
     let mut bytes = u8::new_vec_zeroed(range.len() as usize).map_err(|_| full)?;
     machine.read(range.start(), &mut bytes)?;
@@ -445,7 +445,7 @@ fn read_command_line(machine: &mut impl Memory, range: PhysRange) -> Result<Vec<
 
 /// Appends an event to the log whose data are the parts of `data`, three at most.
 fn write_event(
-    machine: &mut impl Memory,
+    machine: &mut dyn Memory,
     log: &mut EventLog,
     pcr: u32,
     kind: u32,
@@ -461,7 +461,7 @@ fn write_event(
 }
 
 /// Writes an event of several parts to the end of the log, unless the log has ended.
-fn write(machine: &mut impl Memory, log: &mut EventLog, parts: &[&[u8]]) -> Result<(), MemoryError> {
+fn write(machine: &mut dyn Memory, log: &mut EventLog, parts: &[&[u8]]) -> Result<(), MemoryError> {
     let len = parts.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
     let Some(mut at) = log.take(len) else { return Ok(()) };
     for part in parts {

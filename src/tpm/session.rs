@@ -72,7 +72,7 @@ struct FinalEvents {
 
 impl FinalEvents {
     /// A table without events in `room`, which is all zeros.
-    fn new(machine: &mut impl Memory, room: PhysRange) -> Result<Self, MemoryError> {
+    fn new(machine: &mut dyn Memory, room: PhysRange) -> Result<Self, MemoryError> {
         let (start, events) = room.split_at(FINAL_EVENTS_START);
         machine.write(start.start(), &FINAL_EVENTS_VERSION.to_le_bytes())?;
         Ok(Self { table: start.start(), log: EventLog::new(events), count: 0 })
@@ -80,7 +80,7 @@ impl FinalEvents {
 
     fn add(
         &mut self,
-        machine: &mut impl Memory,
+        machine: &mut dyn Memory,
         pcr: u32,
         kind: u32,
         digests: &Digests,
@@ -139,15 +139,18 @@ impl Session {
         room: Option<PhysRange>,
         allocate: &mut dyn FnMut(&mut M, Room) -> Option<PhysRange>,
     ) -> Result<Self, Failure> {
+        let mut session = Self::start(machine, room)?;
+        let table = allocate(machine, Room::FinalEvents);
+        session.final_events = table.and_then(|table| FinalEvents::new(machine, table).ok());
+        Ok(session)
+    }
+
+    /// A session without a table of final events.
+    fn start(machine: &mut dyn Host, room: Option<PhysRange>) -> Result<Self, Failure> {
         let mut tpm = Tpm::open(machine)?;
         let mut log = room.map_or_else(EventLog::absent, EventLog::new);
-        let action = Some(Action::CallsProgram);
-        match tpm.prepare(machine, &mut log, action) {
-            Ok(()) => {
-                let table = allocate(machine, Room::FinalEvents);
-                let final_events = table.and_then(|table| FinalEvents::new(machine, table).ok());
-                Ok(Self { tpm, log, room, final_events, was_read: false, is_locked: false, failure: None })
-            }
+        match tpm.prepare(machine, &mut log, Some(Action::CallsProgram)) {
+            Ok(()) => Ok(Self { tpm, log, room, final_events: None, was_read: false, is_locked: false, failure: None }),
             Err(error) => {
                 tpm.finish(machine, Err(error))?;
                 Err(error.into())
@@ -157,7 +160,7 @@ impl Session {
 
     /// Sets a random password for the platform hierarchy, which nobody knows: programs have the TPM from now on. `None` if that
     /// fails, which is a warning: the TPM is marked unmeasured then.
-    pub fn lock(mut self, machine: &mut impl Host) -> Option<Self> {
+    pub fn lock(mut self, machine: &mut dyn Host) -> Option<Self> {
         match self.tpm.lock_platform(machine) {
             Ok(()) => {
                 self.is_locked = true;
@@ -215,7 +218,7 @@ impl Session {
     /// What the TPM refuses, and [`Error::Memory`].
     pub fn record(
         &mut self,
-        machine: &mut impl Host,
+        machine: &mut dyn Host,
         pcr: u32,
         kind: u32,
         bytes: PhysRange,
@@ -231,7 +234,7 @@ impl Session {
     /// What the TPM refuses, and [`Error::Memory`].
     pub(crate) fn record_digests(
         &mut self,
-        machine: &mut impl Host,
+        machine: &mut dyn Host,
         pcr: u32,
         kind: u32,
         digests: &Digests,
@@ -246,7 +249,7 @@ impl Session {
     }
 
     /// Records what the firmware does. A failure is reported by [`Self::close`].
-    pub fn record_action(&mut self, machine: &mut impl Host, action: Action) {
+    pub fn record_action(&mut self, machine: &mut dyn Host, action: Action) {
         let text = action.text();
         let mut hashes = self.hashes();
         hashes.update(text);
@@ -260,7 +263,7 @@ impl Session {
     /// # Errors
     /// [`Error::TooLong`] for a command that is shorter than its header, longer than its bytes or longer than
     /// [`MOST_TRANSFERRED`]; what goes wrong at the registers.
-    pub fn submit(&mut self, machine: &mut impl Host, command: &[u8]) -> Result<Vec<u8>, Error> {
+    pub fn submit(&mut self, machine: &mut dyn Host, command: &[u8]) -> Result<Vec<u8>, Error> {
         let len = match command.first_chunk::<HEADER_LEN>() {
             Some([_, _, len @ .., _, _, _, _]) => u32::from_be_bytes(*len) as usize,
             None => return Err(Error::TooLong),
@@ -276,7 +279,7 @@ impl Session {
     }
 
     /// Hands the TPM to the operating system, marked as unmeasured if something is not recorded. A failure is a warning.
-    pub fn close(self, machine: &mut impl Host) {
+    pub fn close(self, machine: &mut dyn Host) {
         let result = match self.failure {
             // Only who knows the platform's password can turn off the others.
             Some(error) if self.is_locked => Err(Failure { error, turn_off_error: self.tpm.cap(machine).err() }),
@@ -288,7 +291,7 @@ impl Session {
     }
 
     /// As [`Self::close`], after what the firmware calls could not be recorded.
-    pub fn give_up(mut self, machine: &mut impl Host) {
+    pub fn give_up(mut self, machine: &mut dyn Host) {
         self.failure = Some(Error::Program);
         self.close(machine);
     }

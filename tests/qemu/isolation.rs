@@ -18,11 +18,11 @@ use crate::probe::Probe;
 use crate::qmp::Qmp;
 
 /// The image's linked address (`VIRTUAL_OFFSET` in `linker.ld`), and low RAM after it.
-const IMAGE: Range<u64> = 0xffff_ffff_bff6_0000..0xffff_ffff_c000_0000;
+const IMAGE: Range<u64> = 0xffff_ffff_bff8_0000..0xffff_ffff_c000_0000;
 const RAM: u64 = 0xffff_ffff_c000_0000;
 /// Where the image is in physical memory: after a reset, and after a start by the PVH entry point.
-const IN_ROM: Range<u64> = 0xfff6_0000..0x1_0000_0000;
-const IN_RAM: Range<u64> = 0xf6_0000..0x100_0000;
+const IN_ROM: Range<u64> = 0xfff8_0000..0x1_0000_0000;
+const IN_RAM: Range<u64> = 0xf8_0000..0x100_0000;
 /// Code in the image: `.start` is at its end.
 const CODE: u64 = IMAGE.end - 0x100;
 /// The page under the stack, and the stack (`src/layout.rs`, `linker.ld`).

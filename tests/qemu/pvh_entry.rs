@@ -21,7 +21,7 @@ const COMMAND_LINE: &str = "console=ttyS0 test \"two words\"";
 const MICROVM: &str = "-machine microvm,acpi=on,pit=on,pic=on,rtc=on";
 
 /// The firmware in RAM (`LOADED_IMAGE` in `src/layout.rs`).
-const LOADED_IMAGE: std::ops::Range<u64> = 0xf6_0000..0x100_0000;
+const LOADED_IMAGE: std::ops::Range<u64> = 0xf8_0000..0x100_0000;
 
 /// Machines that start the ELF file, each by a firmware of QEMU's.
 fn machines() -> [Machine; 5] {

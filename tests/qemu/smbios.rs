@@ -116,7 +116,7 @@ fn compare(machine: &Machine, host_has_type_0: bool) -> Found {
 /// The structure that this firmware adds.
 fn check_own(text: &str) {
     let version = format!("Version: {}", env!("CARGO_PKG_VERSION"));
-    for line in ["Vendor: Firstlight", &version, "Address: 0xF0000", "ROM Size: 640 kB", "System is a virtual machine"]
+    for line in ["Vendor: Firstlight", &version, "Address: 0xF0000", "ROM Size: 512 kB", "System is a virtual machine"]
     {
         assert!(text.lines().any(|found| found.trim() == line), "no {line:?} in {text}");
     }

@@ -112,7 +112,7 @@ fn compile_runtime(target: &Target) -> Result<PathBuf> {
     let mut flags = flags(target, "pic")?;
     // Calls of memory functions then need no table of addresses. The stable compiler takes this flag because of the variable.
     flags.push("-Zrelax-elf-relocations=yes".to_owned());
-    let mut cargo = cargo(target, runtime::PROGRAM, runtime::FEATURE, &flags);
+    let mut cargo = cargo(target, LIBRARY, runtime::PROGRAM, runtime::FEATURE, &flags);
     cargo.env("RUSTC_BOOTSTRAP", "1");
     build_shown("Building the EFI runtime services", &mut cargo)?;
     Ok(built(target, runtime::PROGRAM))
@@ -120,7 +120,7 @@ fn compile_runtime(target: &Target) -> Result<PathBuf> {
 
 /// Builds the program with the image of the EFI runtime services, and returns its path.
 fn compile(target: &Target, runtime: &Path, version: &Version) -> Result<PathBuf> {
-    let mut cargo = cargo(target, "firstlight", "firmware", &flags(target, "static")?);
+    let mut cargo = cargo(target, FIRMWARE, "firstlight", "firmware", &flags(target, "static")?);
     cargo.env("FIRSTLIGHT_RUNTIME", runtime);
     version.apply(&mut cargo)?;
     build_shown(&format!("Building the firmware for {target}"), &mut cargo)?;
@@ -144,11 +144,15 @@ fn built(target: &Target, program: &str) -> PathBuf {
     folder(program).join(target.triple()).join("firmware").join(program)
 }
 
-/// The command that builds a program, which a feature of the package enables.
-fn cargo(target: &Target, program: &str, feature: &str, flags: &[String]) -> Command {
+/// The package of the firmware, and that of the library and the runtime services.
+const FIRMWARE: &str = "firstlight-firmware";
+const LIBRARY: &str = "firstlight";
+
+/// The command that builds a program, which a feature of its package enables.
+fn cargo(target: &Target, package: &str, program: &str, feature: &str, flags: &[String]) -> Command {
     let mut cargo = paths::cargo();
     cargo
-        .args(["build", "--locked", "--package", "firstlight", "--bin", program, "--features", feature])
+        .args(["build", "--locked", "--package", package, "--bin", program, "--features", feature])
         .args(["--profile", "firmware", "--target-dir"])
         .arg(folder(program))
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))

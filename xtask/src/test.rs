@@ -285,7 +285,7 @@ fn host_steps(filter: Option<&str>) -> Vec<Step> {
         ),
         Step::new(
             "clippy image",
-            "clippy --package firstlight --bin firstlight --features firmware --profile firmware -- -D warnings",
+            "clippy --package firstlight-firmware --bin firstlight --features firmware --profile firmware -- -D warnings",
         ),
         Step::new(
             "clippy runtime",

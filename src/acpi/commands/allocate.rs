@@ -101,8 +101,10 @@ impl Files<'_> {
     /// [`Cause::Name`], [`Cause::NotAllocated`].
     pub(in crate::acpi) fn find(&self, field: &[u8; NAME_LEN]) -> Result<Option<(FileIndex, u32)>, Cause> {
         // Usually the field equals that of the command that allocated the file, including the padding.
+        // The first bytes tell most names apart without a call.
+        let start = field.first_chunk::<16>();
         for (file, index) in self.loaded.iter().zip(0..u16::MAX) {
-            if file.field == field {
+            if file.field.first_chunk() == start && file.field == field {
                 return Ok(Some((FileIndex(index), file.len)));
             }
         }

@@ -88,7 +88,7 @@ pub fn load<M: HostAccess>(
         command_line: plan.command_line,
     };
     let handover = plan.handover();
-    log::info!(
+    crate::info!(
         "ELF kernel, loaded by the host: {} KiB at {}, initrd {} KiB, {}",
         kernel.image.len() >> 10,
         kernel.image.start(),
@@ -113,6 +113,7 @@ impl HvmStartInfo {
     ///
     /// # Errors
     /// [`Error::HeapFull`].
+    #[inline(never)]
     pub fn new(plan: &PvhPlan, map: &MemoryMap, rsdp: Option<PhysAddr>) -> Result<Box<Self>, Error> {
         let mut info = Self::new_box_zeroed().map_err(|_| Error::HeapFull)?;
         // The plan has room for the whole structure.

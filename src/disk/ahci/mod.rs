@@ -94,7 +94,7 @@ impl Ahci {
         let connected = registers.connected(machine)?;
         for number in (0..32_u8).filter(|&number| connected & 1_u32.wrapping_shl(number.into()) != 0) {
             let Some(place) = places.next() else {
-                log::warn!("AHCI: only the first {MOST_PORTS} ports with a device are used");
+                crate::warn!("AHCI: only the first {MOST_PORTS} ports with a device are used");
                 break;
             };
             match Port::start(machine, registers.port(number)?, place, capabilities.has_two_slots) {
@@ -103,11 +103,11 @@ impl Ahci {
                     _ = this.devices.try_push(Device { number, is_disk: signature == DISK, port });
                 }
                 Ok((_, signature)) => {
-                    log::debug!("AHCI port {number}: no disk or CD drive (signature {signature:#x})");
+                    crate::debug!("AHCI port {number}: no disk or CD drive (signature {signature:#x})");
                     this.give_up(machine, number)?;
                 }
                 Err(error) => {
-                    log::warn!("AHCI port {number} is left out: {error}");
+                    crate::warn!("AHCI port {number} is left out: {error}");
                     this.give_up(machine, number)?;
                 }
             }
@@ -212,7 +212,7 @@ impl<M: BusMaster + Clock> Controller<M> for Ahci {
                 }
                 Ok(None) => self.give_up(machine, number)?,
                 Err(error) => {
-                    log::warn!("AHCI port {number} is left out: {error}");
+                    crate::warn!("AHCI port {number} is left out: {error}");
                     self.give_up(machine, number)?;
                 }
             }
@@ -238,7 +238,7 @@ impl<M: BusMaster + Clock> Controller<M> for Ahci {
             return Ok(());
         }
         let result = self.registers.reset(machine);
-        result.inspect_err(|error| log::warn!("AHCI: the controller cannot be stopped: {error}"))
+        result.inspect_err(|error| crate::warn!("AHCI: the controller cannot be stopped: {error}"))
     }
 }
 

@@ -152,7 +152,7 @@ impl Nvme {
                 return Err(Error::Broken("its list of namespaces is not in order"));
             }
             if numbers.try_push(number).is_err() {
-                log::warn!("NVMe: only the first {MOST_NAMESPACES} namespaces are used");
+                crate::warn!("NVMe: only the first {MOST_NAMESPACES} namespaces are used");
                 break;
             }
             before = number;
@@ -165,7 +165,7 @@ impl Nvme {
         match self.identify(machine, command::NAMESPACE, number) {
             Ok(()) => {}
             Err(error @ Error::Refused(_)) => {
-                log::warn!("NVMe namespace {number}: {error}");
+                crate::warn!("NVMe namespace {number}: {error}");
                 return Ok(None);
             }
             Err(error) => return Err(error),
@@ -178,7 +178,7 @@ impl Nvme {
                 media,
             })),
             Err(reason) => {
-                log::warn!("NVMe namespace {number} is left out: {reason}");
+                crate::warn!("NVMe namespace {number} is left out: {reason}");
                 Ok(None)
             }
         }
@@ -308,7 +308,7 @@ impl<M: BusMaster + Clock> Controller<M> for Nvme {
     fn stop(&mut self, machine: &mut M) -> Result<(), Error> {
         self.is_lost = true;
         let result = self.registers.turn_off(machine);
-        result.inspect_err(|error| log::warn!("NVMe: the controller cannot be turned off: {error}"))
+        result.inspect_err(|error| crate::warn!("NVMe: the controller cannot be turned off: {error}"))
     }
 }
 

@@ -83,7 +83,7 @@ pub(super) fn find(blocks: &mut dyn Blocks, list: &mut List) -> Result<(), Error
     *list = List::default();
     let last = blocks.blocks().saturating_sub(1);
     match try_header(blocks, last, list)? {
-        Ok(()) => log::warn!("GPT: the header in block 1 {first}; its copy in block {last} is used"),
+        Ok(()) => crate::warn!("GPT: the header in block 1 {first}; its copy in block {last} is used"),
         Err(damage) => {
             *list = List::default();
             // The GPT of a CD's image counts in blocks of 512 bytes, for a disk with the image: on a CD it is nowhere.
@@ -91,7 +91,7 @@ pub(super) fn find(blocks: &mut dyn Blocks, list: &mut List) -> Result<(), Error
                 return Ok(());
             }
             let text = damage.text();
-            log::warn!("GPT: the header in block 1 {first}, and its copy in block {last} {text}: no partitions");
+            crate::warn!("GPT: the header in block 1 {first}, and its copy in block {last} {text}: no partitions");
         }
     }
     Ok(())
@@ -140,7 +140,7 @@ fn try_header(blocks: &mut dyn Blocks, block: u64, list: &mut List) -> Result<Re
     }
     let overlapping = remove_overlapping(list);
     if unusable != 0 || overlapping != 0 {
-        log::warn!(
+        crate::warn!(
             "GPT: {unusable} partitions are not where partitions can be, and {overlapping} overlap; they are left out"
         );
     }

@@ -95,7 +95,7 @@ pub fn find(blocks: &mut dyn Blocks) -> Result<Vec<Partition>, Error> {
         }
     }
     if list.left_out != 0 {
-        log::warn!("a disk has more than {MOST} partitions, or memory is full: {} are left out", list.left_out);
+        crate::warn!("a disk has more than {MOST} partitions, or memory is full: {} are left out", list.left_out);
     }
     Ok(list.partitions)
 }

@@ -131,7 +131,7 @@ impl Device {
 
     /// Resets the device: it accesses no memory from now on.
     pub fn stop(&mut self, machine: &mut (impl Memory + Clock)) -> Result<(), Error> {
-        reset(machine, &self.place).inspect_err(|error| log::warn!("virtio: a device cannot be reset: {error}"))
+        reset(machine, &self.place).inspect_err(|error| crate::warn!("virtio: a device cannot be reset: {error}"))
     }
 }
 

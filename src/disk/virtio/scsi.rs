@@ -173,7 +173,7 @@ impl ScsiHost {
         let luns = scsi::luns(&mut Lun { host: self, target, lun: 0 }, machine, answers)?;
         for &lun in &luns {
             if search.left == 0 {
-                log::warn!("virtio-scsi: there are more disks than {MOST_UNITS}");
+                crate::warn!("virtio-scsi: there are more disks than {MOST_UNITS}");
                 return Ok(false);
             }
             match scsi::identify(&mut Lun { host: self, target, lun }, machine, answers, &mut search.patience) {
@@ -252,7 +252,7 @@ impl<M: BusMaster + Clock> Controller<M> for ScsiHost {
         let mut search = Search { left: MOST_UNITS, patience: Patience::default(), failed: RateLimited::default() };
         let result = self.search(machine, &mut search, found);
         if let Some(rest) = search.failed.rest() {
-            log::warn!("virtio-scsi: {rest} more units do not say what they are");
+            crate::warn!("virtio-scsi: {rest} more units do not say what they are");
         }
         result
     }

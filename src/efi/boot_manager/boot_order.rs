@@ -132,7 +132,7 @@ impl BootOrder {
             Ok(bytes) => Self::parse(&bytes),
             Err(error) => {
                 // It may say that nothing else is to be tried.
-                log::warn!("no disk is tried, because the host's boot order cannot be read: {error}");
+                crate::warn!("no disk is tried, because the host's boot order cannot be read: {error}");
                 Self { is_strict: true, ..Self::default() }
             }
         }
@@ -148,7 +148,7 @@ impl BootOrder {
         for line in lines.filter(|&line| line != HALT) {
             let is_full = order.places.len() == MOST_LINES;
             if is_full || heap::push(&mut order.places, Place::parse(line)).is_err() {
-                log::warn!("the host's boot order is cut after {} lines", order.places.len());
+                crate::warn!("the host's boot order is cut after {} lines", order.places.len());
                 break;
             }
         }

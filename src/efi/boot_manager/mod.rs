@@ -114,7 +114,7 @@ const MOST_NEXT: u32 = 16;
 /// Starts one program after the other, until one does not return. Returns what was tried. `menu` is there if the host wants a menu.
 #[cold]
 pub fn boot(host: &mut impl Host, order: &BootOrder, menu: Option<menu::Wait>) -> Tried {
-    log::info!("EFI: variables are lost when the machine is reset, those with NON_VOLATILE too");
+    crate::info!("EFI: variables are lost when the machine is reset, those with NON_VOLATILE too");
     // With a TPM, shim's fallback resets the machine after it has set a boot option, which a reset removes: it would do so for
     // ever. It does not if this number is 1 (shim, `fallback.c`, `get_fallback_no_reboot`).
     let _ = host.set_variable("FB_NO_REBOOT", SHIM, VariableAttributes::BOOTSERVICE_ACCESS, &1_u32.to_le_bytes());
@@ -228,7 +228,7 @@ impl<H: Host> Manager<'_, H> {
             let deleted = self.host.set_variable("BootNext", GLOBAL, VariableAttributes::empty(), &[]);
             match (deleted, <[u8; 2]>::try_from(&next[..])) {
                 (Ok(()), Ok(number)) => self.option(u16::from_le_bytes(number), true)?,
-                _ => log::warn!("EFI: BootNext is not used: it is no number, or cannot be deleted"),
+                _ => crate::warn!("EFI: BootNext is not used: it is no number, or cannot be deleted"),
             }
         }
         Ok(())
@@ -247,7 +247,7 @@ impl<H: Host> Manager<'_, H> {
         let option = match LoadOption::parse(&data) {
             Ok(option) => option,
             Err(error) => {
-                log::warn!("EFI: {label} is skipped: {error}");
+                crate::warn!("EFI: {label} is skipped: {error}");
                 self.tried.add(format_args!("{label}: {error}"));
                 return Ok(());
             }
@@ -257,7 +257,7 @@ impl<H: Host> Manager<'_, H> {
             return Ok(());
         }
         if self.host.set_variable("BootCurrent", GLOBAL, VOLATILE, &number.to_le_bytes()).is_err() {
-            log::warn!("EFI: BootCurrent cannot be set");
+            crate::warn!("EFI: BootCurrent cannot be set");
         }
         let target = Target::of_path(option.path);
         let program = Program { label: Some(label), target, drive: None, data: option.data };
@@ -295,7 +295,7 @@ impl<H: Host> Manager<'_, H> {
         let file = DevicePath::parse(&path).and_then(|path| path.strip_prefix(place.volume));
         let Some(file) = file.map(PathText) else { return Ok(()) };
         let file = Printed(&file);
-        log::info!("EFI: starts {file} on {place}");
+        crate::info!("EFI: starts {file} on {place}");
         match self.host.run(&path, program.data) {
             Err(Status::NOT_FOUND) => self.tried.add(format_args!("{place}: no {file}")),
             Err(Status::OUT_OF_RESOURCES) => {
@@ -309,7 +309,7 @@ impl<H: Host> Manager<'_, H> {
 
     /// Says why a program that is there has not booted.
     fn report(&mut self, what: fmt::Arguments<'_>) {
-        log::warn!("EFI: {what}");
+        crate::warn!("EFI: {what}");
         self.tried.add(what);
     }
 }

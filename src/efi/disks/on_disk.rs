@@ -41,7 +41,7 @@ impl Disks<Started> {
     #[cold]
     fn take_lost(&mut self) -> Option<PhysRange> {
         let lost = self.controllers.iter_mut().find_map(Started::take_lost)?;
-        log::warn!(
+        crate::warn!(
             "the memory at {lost} stays reserved: a controller of disks that does not stop may write it at any time"
         );
         Some(lost)

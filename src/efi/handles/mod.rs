@@ -354,7 +354,7 @@ impl Handles {
             registration.new.retain(|&new| new != handle);
             let is_lost = heap::push(&mut registration.new, handle).is_err();
             if is_lost && !core::mem::replace(&mut self.has_warned, true) {
-                log::warn!(
+                crate::warn!(
                     "the firmware's heap is full: from now on, an EFI program may be told of a protocol, but not on which \
                      handle; let it load fewer drivers"
                 );

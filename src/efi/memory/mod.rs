@@ -16,6 +16,7 @@ use alloc::vec::Vec;
 
 use uefi_raw::Status;
 use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor, MemoryType};
+use zerocopy::little_endian::U64;
 
 pub use self::pool::PAGE_SHIFT;
 use self::pool::Pools;
@@ -265,18 +266,16 @@ pub fn descriptors(map: &MemoryMap) -> impl Iterator<Item = MemoryDescriptor> + 
 /// A descriptor as it is in a map: its fields, and zeros up to [`DESCRIPTOR_LEN`].
 #[must_use]
 pub fn descriptor_bytes(descriptor: &MemoryDescriptor) -> [u8; DESCRIPTOR_LEN] {
-    let numbers = [
+    let numbers: [U64; DESCRIPTOR_LEN / 8] = [
         u64::from(descriptor.ty.0),
         descriptor.phys_start,
         descriptor.virt_start,
         descriptor.page_count,
         descriptor.att.bits(),
         0,
-    ];
-    let mut bytes = [0; DESCRIPTOR_LEN];
-    let contents = numbers.map(u64::to_le_bytes);
-    bytes.iter_mut().zip(contents.as_flattened()).for_each(|(to, from)| *to = *from);
-    bytes
+    ]
+    .map(U64::new);
+    zerocopy::transmute!(numbers)
 }
 
 /// All memory.

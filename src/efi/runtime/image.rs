@@ -5,7 +5,8 @@
 //! descriptors to addresses that do not belong together. The table of memory attributes says which of its pages are written.
 
 use uefi_raw::table::boot::{MemoryAttribute, MemoryDescriptor, MemoryType};
-use zerocopy::IntoBytes;
+use zerocopy::little_endian::U32;
+use zerocopy::{Immutable, IntoBytes};
 
 use super::super::configuration::Table;
 use super::super::memory;
@@ -112,7 +113,15 @@ pub struct Placed {
 }
 
 /// The length of [`Placed::attributes_table`].
-pub const ATTRIBUTES_TABLE_LEN: usize = 16 + 2 * memory::DESCRIPTOR_LEN;
+pub const ATTRIBUTES_TABLE_LEN: usize = size_of::<AttributesTable>();
+
+/// That table: version, number and length of the descriptors, and flags; then the descriptors.
+#[derive(Immutable, IntoBytes)]
+#[repr(C)]
+struct AttributesTable {
+    header: [U32; 4],
+    descriptors: [[u8; memory::DESCRIPTOR_LEN]; 2],
+}
 
 impl Placed {
     /// `EFI_MEMORY_ATTRIBUTES_TABLE` (UEFI 4.6.4): the code is not written, and the rest is not executed.
@@ -131,11 +140,10 @@ impl Placed {
             descriptor(self.code, MemoryAttribute::READ_ONLY),
             descriptor(self.data, MemoryAttribute::EXECUTE_PROTECT),
         ];
-        let header = [1, descriptors.len() as u32, memory::DESCRIPTOR_LEN as u32, 0].map(u32::to_le_bytes);
-        let mut bytes = [0; ATTRIBUTES_TABLE_LEN];
-        let contents =
-            header.as_flattened().iter().copied().chain(descriptors.iter().flat_map(memory::descriptor_bytes));
-        bytes.iter_mut().zip(contents).for_each(|(to, from)| *to = from);
-        bytes
+        let header = [1, descriptors.len() as u32, memory::DESCRIPTOR_LEN as u32, 0].map(U32::new);
+        zerocopy::transmute!(AttributesTable {
+            header,
+            descriptors: descriptors.each_ref().map(memory::descriptor_bytes)
+        })
     }
 }

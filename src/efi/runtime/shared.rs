@@ -208,10 +208,15 @@ impl Shared {
 
     /// Sets the checksums of the tables.
     pub fn seal(&mut self) {
-        self.system.header.crc = 0;
-        self.system.header.crc = crc32(self.system.as_bytes());
+        self.seal_system();
         self.runtime.header.crc = 0;
         self.runtime.header.crc = crc32(self.runtime.as_bytes());
+    }
+
+    /// Sets the checksum of the system table, where only that has changed.
+    pub fn seal_system(&mut self) {
+        self.system.header.crc = 0;
+        self.system.header.crc = crc32(self.system.as_bytes());
     }
 }
 

@@ -1,7 +1,7 @@
 //! The boot services table (UEFI 4.4), and how the services come into being.
 
 use uefi_raw::Status;
-use zerocopy::IntoBytes;
+use zerocopy::{Immutable, IntoBytes};
 
 use super::utilities::update;
 use super::{Services, images, no_room};
@@ -17,9 +17,17 @@ use crate::hal::Memory;
 /// As many boot services there are, with the reserved one.
 pub const BOOT_SERVICES: usize = 44;
 /// The length of the table.
-pub const LEN: usize = size_of::<TableHeader>() + 8 * BOOT_SERVICES;
+pub const LEN: usize = size_of::<Table>();
 
 const _: () = assert!(LEN == size_of::<uefi_raw::table::boot::BootServices>());
+
+/// The table.
+#[derive(Immutable, IntoBytes)]
+#[repr(C)]
+struct Table {
+    header: TableHeader,
+    functions: [u64; BOOT_SERVICES],
+}
 
 /// "BOOTSERV" (UEFI 4.4.1).
 const SIGNATURE: u64 = u64::from_le_bytes(*b"BOOTSERV");
@@ -46,7 +54,7 @@ impl Services {
         update(machine, self.system_table, |shared| {
             shared.system.input = [handle.raw(), input];
             (shared.system.output, shared.system.errors) = ([handle.raw(), output], [handle.raw(), output]);
-            shared.seal();
+            shared.seal_system();
         })
     }
 
@@ -77,20 +85,13 @@ impl Services {
         };
         let page = services.memory.reserve_pages(1)?.start();
         services.boot_table = page;
-        let mut table = [0; LEN];
-        let header =
-            |crc| TableHeader { signature: SIGNATURE, revision: REVISION.0, len: LEN as u32, crc, reserved: 0 };
-        let mut set = |header: TableHeader| {
-            let contents = header.as_bytes().iter().chain(functions.boot.as_bytes());
-            table.iter_mut().zip(contents).for_each(|(to, from)| *to = *from);
-            crc32(&table)
-        };
-        let crc = set(header(0));
-        set(header(crc));
-        machine.write(page, &table).map_err(no_room)?;
+        let header = TableHeader { signature: SIGNATURE, revision: REVISION.0, len: LEN as u32, crc: 0, reserved: 0 };
+        let mut table = Table { header, functions: functions.boot };
+        table.header.crc = crc32(table.as_bytes());
+        machine.write(page, table.as_bytes()).map_err(no_room)?;
         update(machine, system_table, |shared| {
             shared.system.boot_services = page.get();
-            shared.seal();
+            shared.seal_system();
         })?;
         Ok(services)
     }

@@ -33,7 +33,7 @@ impl Services {
         let tables = &self.configuration;
         update(machine, self.system_table, |shared| {
             shared.set_tables(tables.list());
-            shared.seal();
+            shared.seal_system();
         })
     }
 

@@ -17,8 +17,7 @@ use firstlight::tpm::Action;
 
 use super::enter::{self, MOST_RUNNING};
 use super::state::{self, Running, with};
-use crate::machine::PcMachine;
-use crate::{halt, report, start};
+use firstlight_machine::{PcMachine, halt, leave_to_kernel, report};
 
 /// The functions, in the order of the table (UEFI 4.4.1).
 pub fn table() -> [u64; BOOT_SERVICES] {
@@ -404,7 +403,7 @@ extern "efiapi" fn exit_boot_services(_image: u64, key: u64) -> Status {
     running.disks.stop(&mut running.machine);
     let ended = running.services.end(&mut running.machine);
     running.machine.map_page_zero(true);
-    start::leave_to_kernel();
+    leave_to_kernel();
     // SAFETY: images run on the program's stack, and `running` is the program's way back, which is forgotten here.
     unsafe { enter::leave_stack(&mut running.machine, returned_late) };
     // What is on the heap stays as it is: nothing of the firmware runs after this.

@@ -17,7 +17,7 @@ use zerocopy::FromZeros;
 
 use super::calls::call_for_address;
 use super::state::Running;
-use crate::machine::PcMachine;
+use firstlight_machine::PcMachine;
 
 /// The longest text that is read, in characters.
 const MOST_CHARACTERS: usize = 4 << 10;

@@ -24,7 +24,7 @@ use zerocopy::IntoBytes;
 
 use super::state::Running;
 use super::{block_io, files};
-use crate::machine::PcMachine;
+use firstlight_machine::PcMachine;
 
 /// The most disks of a controller that programs see.
 const MOST_UNITS: usize = 64;
@@ -73,7 +73,7 @@ impl Running {
         if let Some(controller) = self.controllers.get_mut(index) {
             controller.found = Some(found);
             if let Some(rest) = controller.unreadable.rest() {
-                log::warn!("{candidate}: {rest} more partitions cannot be read");
+                firstlight::warn!("{candidate}: {rest} more partitions cannot be read");
             }
         }
         found
@@ -100,7 +100,7 @@ impl Running {
             is_lost |= units.len() >= MOST_UNITS || heap::push(&mut units, unit).is_err();
         })?;
         if is_lost {
-            log::warn!("{candidate}: there are more disks than programs see");
+            firstlight::warn!("{candidate}: there are more disks than programs see");
         }
         let (mut count, mut failed) = (0_usize, 0_usize);
         let mut last = Ok(());
@@ -112,7 +112,7 @@ impl Running {
             }
         }
         if let Err(error) = last {
-            log::warn!("{candidate}: {failed} disks are left out, the last because {error}");
+            firstlight::warn!("{candidate}: {failed} disks are left out, the last because {error}");
             if count == 0 {
                 return Err(error);
             }
@@ -147,7 +147,7 @@ impl Running {
         let place = (index, unit);
         self.add_handle(place, PathBuilder::new().nodes(&nodes), id, partitions.is_empty())?;
         if partitions.len() > MOST_PARTITIONS {
-            log::warn!("{candidate}: only the first {MOST_PARTITIONS} partitions of a disk are used");
+            firstlight::warn!("{candidate}: only the first {MOST_PARTITIONS} partitions of a disk are used");
         }
         for partition in partitions.iter().take(MOST_PARTITIONS) {
             let extended = partition.extended.and_then(|extended| partitions.get(usize::from(extended)));

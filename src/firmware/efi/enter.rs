@@ -4,7 +4,7 @@ use core::arch::{asm, naked_asm};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use core::{mem, ptr};
 
-use crate::machine::PcMachine;
+use firstlight_machine::PcMachine;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 
 /// As many images run within each other.

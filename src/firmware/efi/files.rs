@@ -14,7 +14,7 @@ use zerocopy::IntoBytes;
 
 use super::calls::{call, checked, status_of};
 use super::state::Running;
-use crate::machine::PcMachine;
+use firstlight_machine::PcMachine;
 
 /// The revision of both protocols (UEFI 13.4.1, 13.5.1).
 const REVISION: u64 = 0x1_0000;

@@ -10,7 +10,7 @@ use firstlight::efi::services::{DEVICE_PATH, Pointers, Services};
 
 use super::calls::call;
 use super::state::Running;
-use crate::machine::PcMachine;
+use firstlight_machine::PcMachine;
 
 /// The words of a mode's information.
 const INFORMATION: usize = 9;

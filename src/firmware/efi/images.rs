@@ -15,7 +15,6 @@ use firstlight::efi::protocols::tcg2::ImageLoad;
 use super::calls::run_image;
 use super::files;
 use super::state::{Running, with};
-
 impl Running {
     /// Loads the image with the device path `path`, if it is a file on one of the firmware's own volumes. `None` if not.
     ///

@@ -20,7 +20,7 @@ use firstlight::platform::timer;
 use spin::Mutex;
 
 use super::disks::Controller;
-use crate::machine::{PcMachine, PcPorts};
+use firstlight_machine::{PcMachine, PcPorts};
 
 /// Boot services that run.
 pub struct Running {

@@ -21,7 +21,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::calls::call;
 use super::state::Running;
-use crate::machine::PcMachine;
+use firstlight_machine::PcMachine;
 
 /// The functions, in the order of the protocol (TCG EFI Protocol Specification 1.00, 6.2).
 fn interface() -> [u64; 7] {

@@ -40,7 +40,7 @@ unsafe fn send(apic: LocalApic, message: u32) {
 #[cold]
 #[inline(never)]
 fn warn_of_register(register: u32) {
-    log::warn!("write to model-specific register {register:#x} ignored: not one that firmware sets");
+    firstlight::warn!("write to model-specific register {register:#x} ignored: not one that firmware sets");
 }
 
 impl Cpu for PcMachine {
@@ -95,8 +95,7 @@ impl Cpu for PcMachine {
     }
 
     fn runtime_services(&self) -> &'static [u8] {
-        // build.rs writes the file.
-        include_bytes!(concat!(env!("OUT_DIR"), "/runtime.bin"))
+        self.runtime_services
     }
 }
 

@@ -230,6 +230,7 @@ impl Dma for PcMachine {
         self.ports.write32(dma::ADDRESS_HIGH, 0);
     }
 
+    #[inline]
     fn check_device_range(&self, range: PhysRange) -> Result<(), MemoryError> {
         self.check_writable(range)
     }

@@ -114,13 +114,10 @@ impl Memory for PcMachine {
         self.added.mapped.try_push(range).map_err(|_| error)
     }
 
+    #[inline]
     fn read(&mut self, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryError> {
         let range = bytes(from, into.len())?;
-        // After a reset page zero is not mapped.
-        let is_in_page_zero = layout::may_read_page_zero(range) && self.image != layout::FIRMWARE_ROM;
-        if !is_in_page_zero {
-            self.check_mapped(range)?;
-        }
+        self.check_mapped(range).or_else(|error| if self.may_read_page_zero(range) { Ok(()) } else { Err(error) })?;
         // SAFETY: one of the checks allowed the source, so it is mapped, not at address zero, and disjoint from every Rust
         // object, including `into`.
         unsafe { ptr::copy_nonoverlapping(pointer(from), into.as_mut_ptr(), into.len()) };
@@ -142,6 +139,7 @@ impl Memory for PcMachine {
         Ok(())
     }
 
+    #[inline]
     fn write(&mut self, to: PhysAddr, bytes: &[u8]) -> Result<(), MemoryError> {
         self.check_writable(super::bytes(to, bytes.len())?)?;
         // SAFETY: `check_writable` allowed the target, so it is mapped, writable and disjoint from every Rust object, including
@@ -182,6 +180,7 @@ impl Memory for PcMachine {
         Ok(unsafe { ptr::read_volatile(pointer(at).cast::<u16>()) })
     }
 
+    #[inline]
     fn read_register32(&mut self, at: PhysAddr) -> Result<u32, MemoryError> {
         self.check_register(at, Alignment::DWORD)?;
         // SAFETY: the address is aligned, mapped and disjoint from every Rust object.
@@ -208,6 +207,7 @@ impl Memory for PcMachine {
         Ok(())
     }
 
+    #[inline]
     fn write_register32(&mut self, at: PhysAddr, value: u32) -> Result<(), MemoryError> {
         self.check_register(at, Alignment::DWORD)?;
         // SAFETY: the address is aligned, mapped and disjoint from every Rust object.

@@ -4,9 +4,9 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::ptr;
 
-use crate::machine::{STACK_IN_USE, VIRTUAL_OFFSET};
 use firstlight::boot::{Clears, Entry, Handover};
 use firstlight::resume::WakingVector;
+use firstlight_machine::{STACK_IN_USE, VIRTUAL_OFFSET, leave_to_kernel};
 
 /// CR4: physical address extension, which 64-bit mode requires (Intel SDM volume 3, 2.5).
 const CR4_PAE: u64 = 1 << 5;
@@ -39,7 +39,7 @@ fn stack_qwords(handover: &Handover) -> u64 {
 /// # Safety
 /// The kernel is loaded at its entry point, and its parameters are complete. Identity-mapped memory is executable.
 pub unsafe fn hand_over(handover: &Handover) -> ! {
-    super::leave_to_kernel();
+    leave_to_kernel();
     let parameters = handover.parameters.get();
     // 32-bit code, and its ESI and EBX. All addresses are below 4 GiB, where the firmware loaded the kernel.
     let (code, esi, ebx) = match handover.entry {

@@ -12,11 +12,10 @@ mod handover;
 
 use core::arch::{asm, global_asm};
 use core::fmt;
-use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use crate::machine::VIRTUAL_OFFSET;
 use firstlight::efi::exception::Exception;
 use firstlight::smbios::SHORT_RELEASE_DATE;
+use firstlight_machine::{VIRTUAL_OFFSET, halt, kernel_runs, report};
 pub use handover::{hand_over, wake};
 use x86_64::registers::control::Cr2;
 
@@ -39,14 +38,6 @@ global_asm!(
 /// Exceptions that push an error code (Intel SDM volume 3, table 6-1).
 const WITH_ERROR_CODE: u32 =
     1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
-
-/// Not zero once a kernel runs: it was entered, or has ended boot services. The kernel may write anything to it.
-static KERNEL_RUNS: AtomicU8 = AtomicU8::new(0);
-
-/// From here on, exceptions are the kernel's.
-pub fn leave_to_kernel() {
-    KERNEL_RUNS.store(1, Relaxed);
-}
 
 /// An exception that no image of an EFI program has caused.
 enum Defect {
@@ -88,12 +79,12 @@ unsafe extern "C" fn exception(frame: *const u64) -> ! {
     let third = unsafe { frame.wrapping_add(2).read() };
     let (error_code, rip) = if has_code { (second, third) } else { (0, second) };
     let exception = Exception { vector, error_code, rip, cr2: Cr2::read_raw() };
-    if KERNEL_RUNS.load(Relaxed) != 0 {
-        super::report(&Defect::Kernel(exception));
-    } else if !super::efi::report_exception(exception) {
-        super::report(&Defect::Firmware(exception));
+    if kernel_runs() {
+        report(&Defect::Kernel(exception));
+    } else if !firstlight_efi::report_exception(exception) {
+        report(&Defect::Firmware(exception));
     }
-    super::halt()
+    halt()
 }
 
 /// An IDT without vectors: limit and address.

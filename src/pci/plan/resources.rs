@@ -102,6 +102,7 @@ impl Resources {
     }
 
     /// Records an item's address.
+    #[inline(always)]
     pub(super) fn put(&mut self, item: Item, address: u64) {
         match item.what {
             What::Bar { function, bar } => {

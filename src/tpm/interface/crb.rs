@@ -49,7 +49,7 @@ pub struct Buffer {
 }
 
 /// Requests locality 0 and reads the buffer's address.
-pub fn open(host: &mut impl Host) -> Result<Buffer, Error> {
+pub fn open(host: &mut dyn Host) -> Result<Buffer, Error> {
     write32(host, LOCALITY_CONTROL, REQUEST)?;
     let deadline = Deadline::start(host);
     wait(host, deadline, Wait::Locality, LOCALITY_STATUS, GRANTED, GRANTED)?;
@@ -59,16 +59,16 @@ pub fn open(host: &mut impl Host) -> Result<Buffer, Error> {
 }
 
 /// Releases locality 0.
-pub fn close(host: &mut impl Host) -> Result<(), Error> {
+pub fn close(host: &mut dyn Host) -> Result<(), Error> {
     write32(host, LOCALITY_CONTROL, RELINQUISH)
 }
 
 /// Ends a command after its response was read.
-pub fn make_idle(host: &mut impl Host) -> Result<(), Error> {
+pub fn make_idle(host: &mut dyn Host) -> Result<(), Error> {
     write32(host, CONTROL_REQUEST, GO_IDLE)
 }
 
-fn buffer(host: &mut impl Host, size: u64, low: u64, high: u64) -> Result<PhysRange, Error> {
+fn buffer(host: &mut dyn Host, size: u64, low: u64, high: u64) -> Result<PhysRange, Error> {
     let (size, low, high) = (read32(host, size)?, read32(host, low)?, read32(host, high)?);
     let start = PhysAddr::new(u64::from(high) << 32 | u64::from(low));
     PhysRange::new(start, size.into())
@@ -83,7 +83,7 @@ fn offset(at: PhysAddr) -> u64 {
 
 impl Buffer {
     /// Sends a command and waits for its response.
-    pub fn send(self, host: &mut impl Host, deadline: Deadline, command: &[u8]) -> Result<(), Error> {
+    pub fn send(self, host: &mut dyn Host, deadline: Deadline, command: &[u8]) -> Result<(), Error> {
         write32(host, CONTROL_REQUEST, BE_READY)?;
         wait(host, deadline, Wait::Readiness, CONTROL_REQUEST, BE_READY, 0)?;
         wait(host, deadline, Wait::Readiness, CONTROL_STATUS, STATUS_IDLE, 0)?;
@@ -102,7 +102,7 @@ impl Buffer {
 
     /// Clears the `len` bytes of a command after its response was read. The operating system can read the buffer, and a
     /// command can have a password.
-    pub fn clear(self, host: &mut impl Host, len: usize) -> Result<(), Error> {
+    pub fn clear(self, host: &mut dyn Host, len: usize) -> Result<(), Error> {
         // `send` has checked that the command fits.
         for at in (offset(self.command.start())..u64::MAX).step_by(4).take(len.div_ceil(4)) {
             write32(host, at, 0)?;
@@ -111,7 +111,7 @@ impl Buffer {
     }
 
     /// Reads bytes of the response from `from` on, four at a time.
-    pub fn receive(self, host: &mut impl Host, from: usize, into: &mut [u8]) -> Result<(), Error> {
+    pub fn receive(self, host: &mut dyn Host, from: usize, into: &mut [u8]) -> Result<(), Error> {
         let start = self.response.start().checked_add(from as u64).ok_or(Error::TooLong)?;
         if !PhysRange::new(start, into.len() as u64).is_some_and(|bytes| self.response.contains(bytes)) {
             return Err(Error::TooLong);

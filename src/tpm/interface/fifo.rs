@@ -32,7 +32,7 @@ const BURST_SHIFT: u32 = 8;
 const DATA: u64 = 0x24;
 
 /// Requests locality 0.
-pub fn open(host: &mut impl Host) -> Result<(), Error> {
+pub fn open(host: &mut dyn Host) -> Result<(), Error> {
     write8(host, ACCESS, ACCESS_REQUEST)?;
     let wanted = ACCESS_VALID | ACCESS_ACTIVE;
     let deadline = Deadline::start(host);
@@ -45,12 +45,12 @@ pub fn open(host: &mut impl Host) -> Result<(), Error> {
 }
 
 /// Releases locality 0.
-pub fn close(host: &mut impl Host) -> Result<(), Error> {
+pub fn close(host: &mut dyn Host) -> Result<(), Error> {
     write8(host, ACCESS, ACCESS_ACTIVE)
 }
 
 /// Sends a command and waits for its response.
-pub fn send(host: &mut impl Host, deadline: Deadline, command: &[u8]) -> Result<(), Error> {
+pub fn send(host: &mut dyn Host, deadline: Deadline, command: &[u8]) -> Result<(), Error> {
     make_ready(host, deadline)?;
     let mut rest = command;
     while !rest.is_empty() {
@@ -72,7 +72,7 @@ pub fn send(host: &mut impl Host, deadline: Deadline, command: &[u8]) -> Result<
 }
 
 /// Reads the next bytes of a response.
-pub fn receive(host: &mut impl Host, deadline: Deadline, into: &mut [u8]) -> Result<(), Error> {
+pub fn receive(host: &mut dyn Host, deadline: Deadline, into: &mut [u8]) -> Result<(), Error> {
     let mut rest = into;
     while !rest.is_empty() {
         let burst = burst(host, deadline, Wait::RestOfResponse)?;
@@ -90,13 +90,13 @@ pub fn receive(host: &mut impl Host, deadline: Deadline, into: &mut [u8]) -> Res
 }
 
 /// Makes the TPM ready for a command, and drop the previous one.
-pub fn make_ready(host: &mut impl Host, deadline: Deadline) -> Result<(), Error> {
+pub fn make_ready(host: &mut dyn Host, deadline: Deadline) -> Result<(), Error> {
     write8(host, STATUS, STATUS_READY)?;
     wait(host, deadline, Wait::Readiness, STATUS, STATUS_READY.into(), STATUS_READY.into())
 }
 
 /// The number of bytes that the FIFO accepts or provides now, at least one.
-fn burst(host: &mut impl Host, deadline: Deadline, what: Wait) -> Result<usize, Error> {
+fn burst(host: &mut dyn Host, deadline: Deadline, what: Wait) -> Result<usize, Error> {
     loop {
         match read32(host, STATUS)? >> BURST_SHIFT & 0xffff {
             0 if deadline.has_passed(host) => return Err(Error::Timeout(what)),

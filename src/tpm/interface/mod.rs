@@ -27,7 +27,7 @@ const FIFO_VENDOR: u64 = 0xf00;
 /// Whether there is a TPM, by one read, on a machine without any description of one. Without a device, the register
 /// reads as zeros or as ones. With a TPM 2.0 it reads as neither, because it has the interface's version and
 /// capabilities (PTP 6.4.2.4 and 6.5.2.7).
-pub fn is_present(host: &mut impl Host) -> bool {
+pub fn is_present(host: &mut dyn Host) -> bool {
     !matches!(read32(host, INTERFACE_ID), Ok(0 | u32::MAX) | Err(_))
 }
 
@@ -45,7 +45,7 @@ impl Interface {
     ///
     /// # Errors
     /// [`Error::NoDevice`], [`Error::Timeout`], [`Error::Buffer`].
-    pub fn open(host: &mut impl Host) -> Result<Self, Error> {
+    pub fn open(host: &mut dyn Host) -> Result<Self, Error> {
         match read32(host, INTERFACE_ID)? {
             u32::MAX if read32(host, FIFO_VENDOR)? == u32::MAX => Err(Error::NoDevice),
             type_and_more if type_and_more & 0xf == TYPE_CRB => crb::open(host).map(Self::Crb),
@@ -61,7 +61,7 @@ impl Interface {
     /// interface or `buffer`.
     pub fn transmit<'b>(
         self,
-        host: &mut impl Host,
+        host: &mut dyn Host,
         deadline: Deadline,
         command: &[u8],
         buffer: &'b mut [u8],
@@ -89,7 +89,7 @@ impl Interface {
     }
 
     /// Reads the rest of the response after the first `offset` bytes, which were read before.
-    fn receive(self, host: &mut impl Host, deadline: Deadline, offset: usize, into: &mut [u8]) -> Result<(), Error> {
+    fn receive(self, host: &mut dyn Host, deadline: Deadline, offset: usize, into: &mut [u8]) -> Result<(), Error> {
         match self {
             Self::Fifo => fifo::receive(host, deadline, into),
             Self::Crb(place) => place.receive(host, offset, into),
@@ -100,7 +100,7 @@ impl Interface {
     ///
     /// # Errors
     /// None on a real machine: without the registers, opening would have failed.
-    pub fn close(self, host: &mut impl Host) -> Result<(), Error> {
+    pub fn close(self, host: &mut dyn Host) -> Result<(), Error> {
         match self {
             Self::Fifo => fifo::close(host),
             Self::Crb(_) => crb::close(host),

@@ -20,32 +20,32 @@ const fn register(offset: u64) -> PhysAddr {
 
 /// Reads a register of 8 bits.
 #[inline(never)]
-pub fn read8(host: &mut impl Host, offset: u64) -> Result<u8, Error> {
+pub fn read8(host: &mut dyn Host, offset: u64) -> Result<u8, Error> {
     Ok(host.read_register8(register(offset))?)
 }
 
 /// Reads a register of 32 bits.
 #[inline(never)]
-pub fn read32(host: &mut impl Host, offset: u64) -> Result<u32, Error> {
+pub fn read32(host: &mut dyn Host, offset: u64) -> Result<u32, Error> {
     Ok(host.read_register32(register(offset))?)
 }
 
 /// Writes a register of 8 bits.
 #[inline(never)]
-pub fn write8(host: &mut impl Host, offset: u64, value: u8) -> Result<(), Error> {
+pub fn write8(host: &mut dyn Host, offset: u64, value: u8) -> Result<(), Error> {
     Ok(host.write_register8(register(offset), value)?)
 }
 
 /// Writes a register of 32 bits.
 #[inline(never)]
-pub fn write32(host: &mut impl Host, offset: u64, value: u32) -> Result<(), Error> {
+pub fn write32(host: &mut dyn Host, offset: u64, value: u32) -> Result<(), Error> {
     Ok(host.write_register32(register(offset), value)?)
 }
 
 /// Waits until the bits of `mask` in a 32-bit register are `value`.
 #[inline(never)]
 pub fn wait(
-    host: &mut impl Host,
+    host: &mut dyn Host,
     deadline: Deadline,
     what: Wait,
     offset: u64,

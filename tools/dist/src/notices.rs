@@ -13,8 +13,12 @@ use xtask::version::Version;
 /// The file with the licences.
 pub const NAME: &str = "NOTICES.txt";
 
-/// The features of the two programs in the image.
-const FEATURES: &str = "firmware,runtime-services";
+/// The package of the image. All that the runtime services use is in the library, which it uses too.
+const PACKAGE: &str = "firstlight-firmware";
+/// The feature of the image.
+const FEATURE: &str = "firmware";
+/// The beginning of the names of the packages that the project's own is made of: its licence is theirs.
+const PARTS: &str = "firstlight-";
 /// The beginnings of the names of files with a licence or a notice, in capital letters.
 const FILES: [&str; 4] = ["LICENSE", "LICENCE", "COPYING", "NOTICE"];
 
@@ -37,11 +41,12 @@ struct Metadata {
 /// All crates in the image that is built for `target`, without macros and build scripts.
 pub fn crates(target: &str) -> anyhow::Result<Vec<Crate>> {
     let mut tree = paths::cargo();
-    tree.args(["tree", "--locked", "--package", "firstlight", "--features", FEATURES, "--target", target]);
+    tree.args(["tree", "--locked", "--package", PACKAGE, "--features", FEATURE, "--target", target]);
     tree.args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"]);
     let printed = run_quietly(&mut tree)?;
     // "name v1.2.3", and behind that the path of the project's own.
-    let used: BTreeSet<_> = printed.lines().filter_map(|line| line.split_once(" v")).map(first_word).collect();
+    let printed = printed.lines().filter(|line| !line.starts_with(PARTS));
+    let used: BTreeSet<_> = printed.filter_map(|line| line.split_once(" v")).map(first_word).collect();
     let metadata = run_quietly(paths::cargo().args([
         "metadata",
         "--locked",

@@ -1,7 +1,7 @@
 //! The list of the crates in the image (SBOM, a software bill of materials) in CycloneDX's form, by cargo-cyclonedx.
 //!
 //! The tool reads Cargo.toml and Cargo.lock, and writes beside them, for each member of the workspace. So it gets a folder with a
-//! manifest that has no other members, and no crates for tests. Besides the crates in the image, the list has macros, which run
+//! manifest that has no other members, and no crates for tests, but the crates that the firmware's other packages use. Besides the crates in the image, the list has macros, which run
 //! on the machine that builds. It does not have Rust's library.
 
 use std::fs;
@@ -23,6 +23,8 @@ pub const NAME: &str = "firstlight.cdx.json";
 /// The tool, and its version.
 const TOOL: &str = "cargo-cyclonedx";
 const TOOL_VERSION: &str = "0.5.9";
+/// The manifests of the firmware's other packages.
+const PARTS: [&str; 3] = ["src/firmware/Cargo.toml", "src/firmware/efi/Cargo.toml", "src/firmware/machine/Cargo.toml"];
 /// What the tool reads besides Cargo.toml.
 const SOURCES: [&str; 2] = ["build.rs", "src"];
 
@@ -36,8 +38,7 @@ pub fn make(target: &str, version: &Version, crates: &[Crate]) -> anyhow::Result
     }
     // The tool's cargo removes the crates of others from this copy.
     fs::copy(paths::root().join("Cargo.lock"), folder.join("Cargo.lock")).context("cannot copy Cargo.lock")?;
-    let manifest = fs::read_to_string(paths::root().join("Cargo.toml")).context("cannot read Cargo.toml")?;
-    fs::write(folder.join("Cargo.toml"), alone(&manifest)?).context("cannot write a manifest")?;
+    fs::write(folder.join("Cargo.toml"), manifest()?).context("cannot write a manifest")?;
 
     let mut list = std::process::Command::new(tool);
     list.current_dir(&folder)
@@ -68,15 +69,31 @@ fn install() -> anyhow::Result<PathBuf> {
     Ok(tool)
 }
 
-/// The manifest without other members of the workspace and without tests.
-fn alone(manifest: &str) -> anyhow::Result<String> {
-    let mut manifest: Table = manifest.parse().context("cannot read Cargo.toml")?;
-    let workspace = manifest.get_mut("workspace").and_then(toml::Value::as_table_mut);
-    workspace.context("Cargo.toml has no workspace")?.remove("members");
+/// The manifest without other members of the workspace and without tests, with all crates of the firmware's packages.
+fn manifest() -> anyhow::Result<String> {
+    let mut whole = read("Cargo.toml")?;
+    table(&mut whole, "workspace")?.remove("members");
     for tests in ["dev-dependencies", "test"] {
-        manifest.remove(tests);
+        whole.remove(tests);
     }
-    Ok(manifest.to_string())
+    for part in PARTS {
+        let mut part = read(part)?;
+        let crates = std::mem::take(table(&mut part, "dependencies")?);
+        // Those of the firmware itself have a path.
+        let crates = crates.into_iter().filter(|(_, one)| one.get("path").is_none());
+        table(&mut whole, "dependencies")?.extend(crates);
+    }
+    Ok(whole.to_string())
+}
+
+fn read(name: &str) -> anyhow::Result<Table> {
+    let text = fs::read_to_string(paths::root().join(name)).with_context(|| format!("cannot read {name}"))?;
+    text.parse().with_context(|| format!("cannot read {name}"))
+}
+
+fn table<'a>(manifest: &'a mut Table, name: &str) -> anyhow::Result<&'a mut Table> {
+    let table = manifest.get_mut(name).and_then(toml::Value::as_table_mut);
+    table.with_context(|| format!("a manifest has no {name}"))
 }
 
 /// Checks that the list has these crates, and no path of this machine.
@@ -103,8 +120,9 @@ mod tests {
 
     #[test]
     fn the_manifest_for_the_tool_has_no_other_members_and_no_crates_for_tests() {
-        let manifest = alone(&fs::read_to_string(paths::root().join("Cargo.toml")).unwrap()).unwrap();
+        let manifest = manifest().unwrap();
         assert!(!manifest.contains("members") && !manifest.contains("proptest"), "{manifest}");
         assert!(manifest.contains("name = \"firstlight\"") && manifest.contains("zerocopy"), "{manifest}");
+        assert!(manifest.contains("x86_64") && !manifest.contains("path = \"machine\""), "{manifest}");
     }
 }

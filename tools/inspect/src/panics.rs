@@ -20,12 +20,13 @@ use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, S
 
 /// The number of panic sites in crates and the standard library, for each target. To raise it needs a reason; the check says
 /// when it can be lowered.
-const MOST_IN_CRATES: [(&str, usize); 2] = [("x86_64-unknown-none", 27), ("x86_64-unknown-linux-gnu", 27)];
+const MOST_IN_CRATES: [(&str, usize); 2] = [("x86_64-unknown-none", 26), ("x86_64-unknown-linux-gnu", 27)];
 
 /// The panic handler's symbol.
 const HANDLER: &str = "rust_begin_unwind";
-/// The start of the demangled names of the project's own functions. In the name of a trait's function, `<` is before it.
-const OWN: &str = "firstlight::";
+/// The project's own crates in the image: the start of their functions' demangled names. In the name of a trait's function, `<` is
+/// before it.
+const OWN: [&str; 3] = ["firstlight::", "firstlight_efi::", "firstlight_machine::"];
 /// The functions of `core` that only overflow checks call.
 const OVERFLOWS: [&str; 3] = ["panic_const_add_overflow", "panic_const_mul_overflow", "panic_const_sub_overflow"];
 /// The start of the project's file names in a `Location`.
@@ -129,7 +130,7 @@ pub fn list<S: std::borrow::Borrow<Site>>(sites: &[S]) -> String {
 
 /// Whether a function with this demangled name is the project's own.
 fn is_own(name: &str) -> bool {
-    name.trim_start_matches('<').starts_with(OWN)
+    OWN.iter().any(|own| name.trim_start_matches('<').starts_with(own))
 }
 
 /// A function: its demangled name, its calls of and jumps to others, and whether it returns.
@@ -273,6 +274,6 @@ mod tests {
         let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml")).unwrap();
         let (_, profile) = text.split_once("[profile.firmware]").unwrap();
         assert!(profile.contains("\noverflow-checks = true\n"));
-        assert!(!profile.contains("[profile.firmware.package"), "a crate may have others");
+        assert_eq!(profile.matches("overflow-checks").count(), 1, "a package may have others");
     }
 }

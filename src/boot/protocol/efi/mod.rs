@@ -131,7 +131,7 @@ pub fn load<M: HostAccess>(
     let stack = allocate_stack(map)?;
     let initrd = Some(kept(extras.initrd)).filter(|initrd| !initrd.is_empty());
     let entry = place.start().checked_add(image.entry().into()).unwrap_or(place.start());
-    log::info!(
+    crate::info!(
         "EFI program, loaded by {}: {} KiB at {}, initrd {} KiB",
         fw_cfg.transport(*machine),
         place.len() >> 10,

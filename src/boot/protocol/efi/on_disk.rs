@@ -46,7 +46,7 @@ impl OnDisk {
         let sources = system.efi.ok_or(Error::EfiNotStarted(Status::UNSUPPORTED))?;
         map_all(boot.machine, boot.map)?;
         let stack = allocate_stack(boot.map)?;
-        log::info!("no kernel from the host: boot services start for its disks");
+        crate::info!("no kernel from the host: boot services start for its disks");
         let nothing = PhysRange::default();
         let images = Images { setup: None, kernel: nothing, initrd: None, modules: Vec::new(), command_line: nothing };
         Ok(Loaded { images, handover: hand_over(First::Disks(disks), stack, sources, system)? })

@@ -74,6 +74,7 @@ impl BootParams {
     ///
     /// # Errors
     /// [`Error::HeapFull`].
+    #[inline]
     pub fn new(
         header: &SetupHeader,
         plan: &LoadPlan,

@@ -27,7 +27,7 @@ pub fn add(
     let node_len = size_of::<Node>();
     let place = allocate(map, node_len.saturating_add(len) as u64).filter(|_| header.has_setup_data());
     let Some(place) = place else {
-        log::warn!("the last {count} memory ranges are left out: the kernel accepts {E820_ENTRIES} at most");
+        crate::warn!("the last {count} memory ranges are left out: the kernel accepts {E820_ENTRIES} at most");
         return Ok(());
     };
     let node = Node { next: params.setup_data().into(), kind: SETUP_E820_EXT.into(), len: (len as u32).into() };

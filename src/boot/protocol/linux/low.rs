@@ -77,7 +77,7 @@ pub fn plan(header: &SetupHeader, needs: &Needs, entry_offset: u64, map: &mut Me
         None => block.staged_for(place, needs.kernel).ok_or(no_room)?,
     };
     if header.setup_data() != 0 {
-        log::warn!("setup_data is left out: a zImage would overwrite it");
+        crate::warn!("setup_data is left out: a zImage would overwrite it");
     }
     let entry = block.at_entry(kernel.start());
     Ok(LoadPlan {

@@ -96,7 +96,7 @@ pub fn load<M: HostAccess>(
     // After everything else is allocated, because this writes the map.
     let efi = system.efi.and_then(|sources| {
         Information::install(*machine, map, sources)
-            .inspect_err(|error| log::warn!("the kernel gets no EFI tables: {error}"))
+            .inspect_err(|error| crate::warn!("the kernel gets no EFI tables: {error}"))
             .ok()
     });
     let mut params = BootParams::new(header, &plan, map, system.rsdp)?;
@@ -114,7 +114,7 @@ pub fn load<M: HostAccess>(
     }
     machine.write(plan.boot_params.start(), params.bytes())?;
 
-    log::info!(
+    crate::info!(
         "Linux, boot protocol {}.{:02}, loaded by {}: {} KiB at {}, initrd {} KiB, {}",
         header.version() >> 8,
         header.version() & 0xff,

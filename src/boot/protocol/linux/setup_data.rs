@@ -67,7 +67,9 @@ impl Appended {
         };
         let place = allocate(map, len);
         if place.is_none() {
-            log::warn!("the setup_data that the host has appended to the kernel is left out: there is no room for it");
+            crate::warn!(
+                "the setup_data that the host has appended to the kernel is left out: there is no room for it"
+            );
         }
         Some(Self { offset, host_address, place: place.unwrap_or_default() })
     }
@@ -152,7 +154,7 @@ impl Appended {
 }
 
 fn warn_of_elsewhere(pointer: u64) {
-    log::warn!("setup_data at {pointer:#x} is left out: it is not in what the host has appended to the kernel");
+    crate::warn!("setup_data at {pointer:#x} is left out: it is not in what the host has appended to the kernel");
 }
 
 /// Allocates `len` bytes for the kernel, above the memory into which it grows.

@@ -80,7 +80,7 @@ pub fn load<M: HostAccess>(
     let info = MultibootInfo::new(host, place, map, system.framebuffer)?;
     machine.write(place.start(), info.bytes())?;
     let handover = Handover::new(Entry::Multiboot(placed.entry), place.start());
-    log::info!(
+    crate::info!(
         "kernel for Multiboot, loaded by {}: {} KiB at {} with {} modules, {}",
         fw_cfg.transport(*machine),
         image.len() >> 10,

@@ -193,6 +193,6 @@ fn headers_in_memory(machine: &mut impl Memory, source: PhysRange) -> Result<Vec
 }
 
 fn cannot_read(error: crate::boot::Error) -> Status {
-    log::warn!("the EFI program cannot be read a second time, to be measured: {error}");
+    crate::warn!("the EFI program cannot be read a second time, to be measured: {error}");
     Status::DEVICE_ERROR
 }

@@ -115,7 +115,7 @@ impl Tcg2 {
     #[must_use]
     pub fn into_session(self) -> Session {
         if let Some(rest) = self.warnings.rest() {
-            log::warn!("measurements and commands of an EFI program: {rest} more warnings");
+            crate::warn!("measurements and commands of an EFI program: {rest} more warnings");
         }
         self.session
     }

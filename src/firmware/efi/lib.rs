@@ -7,6 +7,22 @@
 //! addresses of memory that the map gives to the program. No image passes such an address for anything but its own objects.
 //!
 //! Left out: interrupts, which stay off. Timers expire when a service is called.
+#![no_std]
+// No code in the image may panic, as in the library (`src/lib.rs`).
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::get_unwrap,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
+extern crate alloc;
 
 mod block_io;
 mod boot;
@@ -60,9 +76,8 @@ use uefi_raw::protocol::rng::RngProtocol;
 use uefi_raw::table::boot::EventType;
 use zerocopy::IntoBytes;
 
-use crate::machine::{PcMachine, PcPorts, VIRTUAL_OFFSET};
-use crate::report;
 use disks::Controller;
+use firstlight_machine::{PcMachine, PcPorts, VIRTUAL_OFFSET, report};
 use state::Running;
 
 /// Starts boot services, and runs the host's program, or what the boot manager finds. Returns only if no program runs any more.

@@ -4,18 +4,35 @@
 //! - the low 4 GiB are identity-mapped, readable and writable but not executable, except page zero and the page under the stack
 //!   ([`layout::STACK_GUARD`]), which are not mapped;
 //! - the image and the firmware's RAM ([`layout`]) are also mapped [`VIRTUAL_OFFSET`] higher, and every Rust object lives there.
-//!   No Rust object lives at an identity-mapped address, so a raw access to memory that [`PcMachine::check`] allows cannot touch
+//!   No Rust object lives at an identity-mapped address, so a raw access to memory that `PcMachine::check` allows cannot touch
 //!   one.
 //!
 //! `Memory::map` adds memory above 4 GiB to the identity map, with tables that are not Rust objects either. The caller provides
 //! the memory for the tables and must not write it. This is not checked, because the check would precede every access.
 //! `Protect::protect` removes write access from memory without Rust objects; from then on, a write there is refused. Left out:
 //! all other memory above 4 GiB, which the firmware describes to the kernel but never accesses.
+#![no_std]
+// No code in the image may panic, as in the library (`src/lib.rs`).
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::get_unwrap,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
+extern crate alloc;
 
 mod cpu;
 mod dma;
 mod memory;
 mod ports;
+mod stop;
 
 use core::arch::asm;
 use core::ptr;
@@ -30,6 +47,7 @@ use x86_64::instructions::tlb;
 pub use dma::STACK_IN_USE;
 use memory::PageTables;
 pub use ports::PcPorts;
+pub use stop::{halt, kernel_runs, leave_to_kernel, report};
 
 /// The difference between the virtual and the physical address of the image and the firmware's RAM (`VIRTUAL_OFFSET` in
 /// `linker.ld`). The sum wraps for the image: it ends where the RAM window begins.
@@ -51,20 +69,31 @@ pub struct PcMachine {
     rate: Option<Option<u64>>,
     /// The memory mapped above 4 GiB, with its page tables and those for pages that `Protect::protect` has split.
     added: paging::Added,
+    /// The image of the EFI runtime services.
+    runtime_services: &'static [u8],
 }
 
 impl PcMachine {
-    /// Creates the machine, with the image at `image`: [`layout::FIRMWARE_ROM`] after a reset.
+    /// Creates the machine, with the image at `image`: [`layout::FIRMWARE_ROM`] after a reset. `runtime_services` is the image of
+    /// these.
     ///
     /// # Safety
     /// As for [`PcPorts::new`]. The memory is mapped as the module's head says. This is called once.
     #[must_use]
-    pub unsafe fn take(image: PhysRange) -> Self {
+    pub unsafe fn take(image: PhysRange, runtime_services: &'static [u8]) -> Self {
         // SAFETY: the caller promises ring 0 and ownership.
         let ports = unsafe { PcPorts::new() };
         let limit = image.start().min(layout::INTERRUPT_COMMAND.start());
-        let read_only = PhysRange::default();
-        Self { ports, image, limit, read_only, lost: None, rate: None, added: paging::Added::default() }
+        Self {
+            ports,
+            image,
+            limit,
+            read_only: PhysRange::default(),
+            lost: None,
+            rate: None,
+            added: paging::Added::default(),
+            runtime_services,
+        }
     }
 
     /// Prepares the mappings for what runs next: all identity-mapped memory becomes writable and executable, and page zero and
@@ -99,6 +128,7 @@ impl PcMachine {
 
     /// Checks that `range` is below 4 GiB, not the firmware's own and not the register that starts CPUs. So it is mapped, not at
     /// address zero, and disjoint from all Rust objects and code.
+    #[inline]
     fn check(&self, range: PhysRange) -> Result<(), MemoryError> {
         let allowed = layout::may_access_below(range, self.limit) || self.may_access_above(range);
         if allowed { Ok(()) } else { Err(MemoryError { range }) }
@@ -112,12 +142,28 @@ impl PcMachine {
     }
 
     /// As [`Self::check`], but also allows memory mapped above 4 GiB.
+    #[inline]
     fn check_mapped(&self, range: PhysRange) -> Result<(), MemoryError> {
-        let mapped = || self.added.mapped.iter().any(|mapped| mapped.contains(range));
-        self.check(range).or_else(|error| if mapped() { Ok(()) } else { Err(error) })
+        let allowed = layout::may_access_below(range, self.limit) || self.may_access_mapped(range);
+        if allowed { Ok(()) } else { Err(MemoryError { range }) }
+    }
+
+    /// Whether the firmware may access `range`, which may be above the limit, or mapped above 4 GiB.
+    #[cold]
+    #[inline(never)]
+    fn may_access_mapped(&self, range: PhysRange) -> bool {
+        self.may_access_above(range) || self.added.mapped.iter().any(|mapped| mapped.contains(range))
+    }
+
+    /// Whether `range` is in page zero and may be read: after a reset it is not mapped.
+    #[cold]
+    #[inline(never)]
+    fn may_read_page_zero(&self, range: PhysRange) -> bool {
+        layout::may_read_page_zero(range) && self.image != layout::FIRMWARE_ROM
     }
 
     /// As [`Self::check_mapped`], for an access that writes: refuses pages that may only be read.
+    #[inline]
     fn check_writable(&self, range: PhysRange) -> Result<(), MemoryError> {
         let allowed = layout::may_access_below(range, self.limit) || self.may_write_above(range);
         if allowed { Ok(()) } else { Err(MemoryError { range }) }
@@ -136,6 +182,7 @@ impl PcMachine {
     }
 
     /// Checks the address of a register, whose size is its alignment.
+    #[inline]
     fn check_register(&self, at: PhysAddr, size: Alignment) -> Result<(), MemoryError> {
         if !at.is_aligned(size) {
             return Err(MemoryError { range: PhysRange::empty_at(at) });
@@ -144,6 +191,7 @@ impl PcMachine {
     }
 }
 
+#[inline]
 fn bytes(start: PhysAddr, len: usize) -> Result<PhysRange, MemoryError> {
     // A length that wraps is reported as an empty range at its start.
     PhysRange::new(start, len as u64).ok_or(MemoryError { range: PhysRange::empty_at(start) })
