@@ -107,6 +107,8 @@ impl Host for FakeHost<'_> {
         let key = self.input.borrow_mut().take::<u8>();
         (key != 0).then(|| InputKey { scan_code: if key == 1 { ESCAPE } else { 0 }, unicode_char: key.into() })
     }
+
+    fn forget_keys(&mut self) {}
 }
 
 /// A few variables.

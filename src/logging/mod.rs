@@ -151,9 +151,14 @@ impl<P: Ports> Terminal<P> {
         Self(Consoles::new(ports))
     }
 
+    /// Whether bytes can come: whether there is a COM1.
+    pub fn can_receive(&mut self) -> bool {
+        self.0.present().com1
+    }
+
     /// The next byte that came on COM1, if there is one.
     pub fn receive(&mut self) -> Option<u8> {
-        if self.0.present().com1 { uart::receive(&mut self.0.ports) } else { None }
+        if self.can_receive() { uart::receive(&mut self.0.ports) } else { None }
     }
 }
 

@@ -311,6 +311,21 @@ fn a_key_in_the_menu_of_the_firmware_chooses_a_disk() {
     assert_eq!(serial.count("firstlight-guest: booted from disk c-uki257\r\n"), 1, "{}", serial.printed());
 }
 
+/// No key can come.
+#[test]
+fn the_menu_of_the_firmware_is_left_out_without_a_serial_port() {
+    let Some(drive) = drive("c-uki257") else { return };
+    let machine = Machine { memory: "512M", com1: false, ..Machine::new(Kind::Q35) }.with(&drive);
+    let machine = machine.with("-boot menu=on,splash-time=500 -fw_cfg name=opt/org.firstlight/log,string=info");
+    let mut qemu = machine.with("-serial none -device virtio-blk-pci,drive=disk").start();
+    qemu.wait_for_end();
+    let printed = qemu.debug_console();
+    assert!(
+        printed.contains("EFI: starts \\EFI\\BOOT\\BOOTX64.EFI on virtio disk") && !printed.contains("Esc"),
+        "{printed}"
+    );
+}
+
 /// The user presses nothing.
 #[test]
 fn the_menu_of_the_firmware_ends_after_the_time_that_the_host_says() {

@@ -22,10 +22,17 @@ const FILE: &str = "etc/boot-menu-wait";
 const DEFAULT: u16 = 2500;
 /// How long the menu waits for a choice, in milliseconds: a boot without a user goes on after ten minutes.
 const CHOICE: u32 = 600_000;
+/// Escape leaves the menu only after so many milliseconds without a key: users press it several times to open the menu.
+const SETTLE: u32 = 1500;
 /// Digits and letters choose: from 1 to 9, then from a to z.
 const DIGITS: u32 = 36;
 /// So many keys that choose nothing are passed over.
 const MOST_KEYS: u32 = 100;
+
+/// The key for a number.
+fn digit(number: u32) -> char {
+    char::from_digit(number, DIGITS).unwrap_or('?')
+}
 
 /// For how many milliseconds the user may open the menu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,58 +58,88 @@ impl<H: Host> Manager<'_, H> {
             return Ok(());
         }
         let mut count = 0;
-        self.each_choice(order, |manager, number, place, _| {
+        let left_out = self.each_choice(order, |manager, number, place, _| {
             count = number;
-            let digit = char::from_digit(number, DIGITS).unwrap_or('?');
-            manager.host.print(format_args!("{digit}. {place}\r\n"));
+            manager.host.print(format_args!("{}. {place}\r\n", digit(number)));
             Ok(())
         })?;
         if count == 0 {
-            self.host.print(format_args!("No disk has a FAT file system.\r\n"));
+            let which = if order.is_strict { "disk in the host's boot order, which is strict," } else { "disk" };
+            self.host.print(format_args!("No {which} has a FAT file system.\r\n"));
             return Ok(());
         }
-        self.host.print(format_args!("Start which? Esc leaves the menu.\r\n"));
-        for _ in 0..MOST_KEYS {
-            let Some(key) = self.host.key(CHOICE).filter(|key| key.scan_code != ESCAPE) else { break };
-            let digit = char::from_u32(key.unicode_char.into()).and_then(|character| character.to_digit(DIGITS));
-            if let Some(chosen) = digit.filter(|digit| (1..=count).contains(digit)) {
-                return self.each_choice(order, |manager, number, place, volume| {
-                    if number != chosen {
-                        return Ok(());
-                    }
-                    let target = Target { place: Place::Anywhere, file: None };
-                    manager.try_on(place, volume, &Program { label: None, target, drive: None, data: &[] })
-                });
-            }
+        if left_out != 0 {
+            self.host.print(format_args!("{left_out} more have no key here: list them in the host's boot order.\r\n"));
         }
+        self.host.print(format_args!("Start which? Esc leaves the menu.\r\n"));
+        let chosen = self.choice(count);
+        // What was typed behind it is not for a boot loader.
+        self.host.forget_keys();
+        let Some(chosen) = chosen else { return Ok(()) };
+        self.each_choice(order, |manager, number, place, volume| {
+            if number != chosen {
+                return Ok(());
+            }
+            manager.host.print(format_args!("{}. {place} is started.\r\n", digit(number)));
+            let target = Target { place: Place::Anywhere, file: None };
+            manager.try_on(place, volume, &Program { label: None, target, drive: None, data: &[] })
+        })?;
         Ok(())
     }
 
+    /// The number that the user chooses of so many. `None` if the user leaves the menu.
+    fn choice(&mut self, count: u32) -> Option<u32> {
+        let mut may_leave = false;
+        for _ in 0..MOST_KEYS {
+            match self.host.key(if may_leave { CHOICE } else { SETTLE }) {
+                Some(key) if key.scan_code == ESCAPE => {
+                    if may_leave {
+                        return None;
+                    }
+                }
+                Some(key) => {
+                    let character = char::from_u32(key.unicode_char.into());
+                    let digit = character.and_then(|character| character.to_digit(DIGITS));
+                    if digit.is_some_and(|digit| (1..=count).contains(&digit)) {
+                        return digit;
+                    }
+                }
+                None if may_leave => return None,
+                None => may_leave = true,
+            }
+        }
+        None
+    }
+
     /// Calls `work` with each volume that can be chosen: its number in the menu, where it is, and its controller and number there.
+    /// Returns how many are left out, because there are no more digits and letters.
     fn each_choice(
         &mut self,
         order: &BootOrder,
         mut work: impl FnMut(&mut Self, u32, &Where<'_, H::Name>, (usize, usize)) -> Result<(), HeapFull>,
-    ) -> Result<(), HeapFull> {
-        let (mut choice, mut index) = (0_u32, 0_usize);
+    ) -> Result<u32, HeapFull> {
+        let (mut choice, mut left_out, mut index) = (0_u32, 0_u32, 0_usize);
         while let Some(controller) = self.host.name(index) {
             let mut number = 0_usize;
             // Why there are no disks is said when nothing boots.
             let has_disks = self.may_be_chosen(order, index, None) && self.host.start(index).is_ok();
             while has_disks && let Some(volume) = self.host.volume(index, number)? {
-                if choice.saturating_add(1) < DIGITS
-                    && self.may_be_chosen(order, index, Some(volume.unit))
+                if self.may_be_chosen(order, index, Some(volume.unit))
                     && let Some(path) = DevicePath::parse(&volume.path)
                 {
-                    choice = choice.saturating_add(1);
-                    let place = Where { label: None, controller, unit: volume.unit, volume: path };
-                    work(self, choice, &place, (index, number))?;
+                    if choice.saturating_add(1) < DIGITS {
+                        choice = choice.saturating_add(1);
+                        let place = Where { label: None, controller, unit: volume.unit, volume: path };
+                        work(self, choice, &place, (index, number))?;
+                    } else {
+                        left_out = left_out.saturating_add(1);
+                    }
                 }
                 number = number.saturating_add(1);
             }
             index = index.saturating_add(1);
         }
-        Ok(())
+        Ok(left_out)
     }
 
     /// Whether a unit of a controller, or one of them, may be started.

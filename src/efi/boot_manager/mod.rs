@@ -94,8 +94,12 @@ pub trait Host {
     /// Shows text on the console.
     fn print(&mut self, text: fmt::Arguments<'_>);
 
-    /// The next key from the console. `None` if none comes for so many milliseconds.
+    /// The next key that is pressed on the console, without what a terminal answers by itself. `None` if none comes for so many
+    /// milliseconds.
     fn key(&mut self, milliseconds: u32) -> Option<InputKey>;
+
+    /// Drops the keys that came and were not read.
+    fn forget_keys(&mut self);
 }
 
 /// The vendor of the variables that the specification defines (UEFI 3.3).

@@ -45,6 +45,8 @@ struct FakeHost {
     /// How long the keys were waited for, in milliseconds.
     waits: Vec<u32>,
     printed: String,
+    /// How often keys that were not read were dropped.
+    forgotten: usize,
 }
 
 fn volume(device: u8, unit: UnitAddress, partition: u32) -> Vec<u8> {
@@ -136,6 +138,10 @@ impl Host for FakeHost {
         self.waits.push(milliseconds);
         if self.keys.is_empty() { None } else { self.keys.remove(0) }
     }
+
+    fn forget_keys(&mut self) {
+        self.forgotten += 1;
+    }
 }
 
 const ONLY: UnitAddress = UnitAddress::Only;
@@ -165,13 +171,14 @@ impl FakeHost {
         boot(self, &BootOrder::parse(order.as_bytes()), None).to_string()
     }
 
-    /// A boot with a menu, in which the user presses these keys: `^` is Escape.
+    /// A boot with a menu, in which the user presses these keys: `^` is Escape, and a space a while without a key.
     fn boot_with_menu(&mut self, order: &str, keys: &str) {
         let key = |character| match character {
-            '^' => InputKey { scan_code: ESCAPE, unicode_char: 0 },
-            _ => InputKey { scan_code: 0, unicode_char: character as u16 },
+            ' ' => None,
+            '^' => Some(InputKey { scan_code: ESCAPE, unicode_char: 0 }),
+            _ => Some(InputKey { scan_code: 0, unicode_char: character as u16 }),
         };
-        self.keys = keys.chars().map(|character| Some(key(character))).collect();
+        self.keys = keys.chars().map(key).collect();
         boot(self, &BootOrder::parse(order.as_bytes()), Some(menu::Wait(2500)));
     }
 
@@ -385,20 +392,32 @@ fn a_disk_that_the_user_chooses_is_started_first_and_once() {
     assert_eq!(
         host.printed,
         "Press Esc for the boot menu.\r\n1. first, partition 1\r\n2. second, partition 1\r\n3. third, partition 1\r\n\
-         Start which? Esc leaves the menu.\r\n"
+         Start which? Esc leaves the menu.\r\n3. third, partition 1 is started.\r\n"
     );
-    assert_eq!(host.waits, [2500, 600_000, 600_000, 600_000]);
+    assert_eq!(host.waits, [2500, 1500, 1500, 1500]);
+    assert_eq!(host.forgotten, 1, "what is typed behind the choice is not for the program");
 }
 
 #[test]
 fn without_escape_at_first_or_a_choice_the_order_is_the_usual_one() {
     let senseless = String::from("^") + &"x".repeat(200);
-    for (keys, waits) in [("", 1), ("3", 1), ("^", 2), ("^^3", 2), (&senseless[..], 101)] {
+    for (keys, waits) in [("", 1), ("3", 1), ("^", 3), ("^ ^3", 3), (&senseless[..], 101)] {
         let mut host = three_disks();
         host.boot_with_menu("", keys);
         assert_eq!(host.ran(), [1, 2, 3].map(|device| format!("{device} {REMOVABLE}")), "{keys}");
         assert_eq!(host.waits.len(), waits, "{keys}");
     }
+}
+
+#[test]
+fn escape_that_is_pressed_several_times_to_open_the_menu_does_not_leave_it() {
+    let mut host = three_disks();
+    host.boot_with_menu("", "^^^^2");
+    assert_eq!(host.ran().first(), Some(&format!("2 {REMOVABLE}")));
+    let mut host = three_disks();
+    host.boot_with_menu("", "^^ x^2");
+    assert_eq!(host.waits, [2500, 1500, 1500, 600_000, 600_000]);
+    assert_eq!(host.ran().first(), Some(&format!("1 {REMOVABLE}")));
 }
 
 #[test]
@@ -408,6 +427,10 @@ fn the_menu_of_a_strict_order_has_only_its_disks() {
     assert_eq!(host.ran(), [3, 1].map(|device| format!("{device} {REMOVABLE}")));
     assert_eq!(host.started, [0, 2]);
     assert!(host.printed.contains("\r\n1. first, partition 1\r\n2. third, partition 1\r\nStart"), "{}", host.printed);
+    let mut host = three_disks();
+    host.boot_with_menu("/pci@i0cf8/ethernet@9/ethernet-phy@0\nHALT", "^1");
+    let text = "No disk in the host's boot order, which is strict, has a FAT file system.\r\n";
+    assert!(host.printed.ends_with(text) && host.ran.is_empty(), "{}", host.printed);
 }
 
 #[test]
@@ -416,7 +439,13 @@ fn the_menu_has_as_many_disks_as_there_are_digits_and_letters() {
     host.controllers = vec![Controller { device: 1, disks: Ok(vec![(ONLY, (1..60).collect())]) }];
     host.removable(1, 35, returns(Status::SUCCESS));
     host.boot_with_menu("", "^z");
-    assert!(host.printed.contains("z. first, partition 35\r\nStart which"), "{}", host.printed);
+    assert!(
+        host.printed.contains(
+            "z. first, partition 35\r\n24 more have no key here: list them in the host's boot order.\r\nStart"
+        ),
+        "{}",
+        host.printed
+    );
     assert_eq!(host.ran.len(), 1);
     let mut host = FakeHost::new();
     host.controllers.clear();

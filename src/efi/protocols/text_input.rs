@@ -91,6 +91,8 @@ pub struct TextInput {
     bytes: ArrayVec<u8, MOST_BYTES>,
     /// When the last byte came.
     last: Time,
+    /// Whether an answer of the terminal is coming.
+    is_answer: bool,
 }
 
 /// What waiting bytes begin with.
@@ -106,7 +108,7 @@ impl TextInput {
     /// Nothing yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { bytes: ArrayVec::new_const(), last: 0 }
+        Self { bytes: ArrayVec::new_const(), last: 0, is_answer: false }
     }
 
     /// `Reset`: forgets what was not read.
@@ -126,6 +128,12 @@ impl TextInput {
         !self.bytes.is_full()
     }
 
+    /// Whether nothing waits to be read, nor to become a key.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Whether there is a key: `WaitForKey` is signalled then.
     pub fn has_key(&mut self, now: Time) -> bool {
         self.next(now).is_some()
@@ -139,6 +147,19 @@ impl TextInput {
         let (len, key) = self.next(now).ok_or(Status::NOT_READY)?;
         self.remove(len);
         Ok(key)
+    }
+
+    /// The next key that is a character or a lone Escape, for who must know that a user has pressed it. A terminal answers programs
+    /// by sequences: an Escape that something follows at once. All that comes with one, up to a pause of [`PATIENCE`], is dropped.
+    pub fn pressed(&mut self, now: Time) -> Option<InputKey> {
+        let is_sequence = |pair: &[u8]| matches!(pair, [ESC, next] if *next != ESC);
+        self.is_answer |= self.bytes.windows(2).any(is_sequence);
+        if self.is_answer {
+            self.bytes.clear();
+            self.is_answer = now.saturating_sub(self.last) < PATIENCE;
+            return None;
+        }
+        self.read_key_stroke(now).ok()
     }
 
     /// The next key and how many bytes it is. What comes before it is dropped.
@@ -375,6 +396,27 @@ mod tests {
         input.receive(b'y', 0);
         assert_eq!(keys(&mut input, 0), [key(0, b'x'.into()); MOST_BYTES]);
         assert!(input.has_room());
+    }
+
+    #[test]
+    fn what_a_terminal_answers_is_not_pressed_and_a_lone_escape_is() {
+        for answer in ["\x1bP2$r0m\x1b\\", "\x1b[24;80R", "\x1b]11;rgb:0000/2222\x07", "\x1b[?62;4c", "2\x1b[0n"] {
+            let mut input = TextInput::new();
+            for (now, byte) in answer.bytes().enumerate() {
+                // It comes in pieces, between which somebody looks.
+                input.receive(byte, now as Time);
+                let pressed = input.pressed(now as Time).is_some();
+                assert_eq!(pressed, now == 0 && byte == b'2', "{answer:?}");
+            }
+            let later = answer.len() as Time + PATIENCE;
+            assert_eq!(input.pressed(later), None, "{answer:?}");
+            input.receive(b'2', later + 1);
+            assert_eq!(input.pressed(later + 1), Some(key(0, b'2'.into())));
+            input.receive(ESC, later + 2);
+            input.receive(ESC, later + 3);
+            assert_eq!(input.pressed(later + 3 + PATIENCE), Some(key(ESCAPE, 0)));
+            assert_eq!(input.pressed(later + 3 + PATIENCE), Some(key(ESCAPE, 0)));
+        }
     }
 
     proptest! {

@@ -12,6 +12,7 @@ use firstlight::disk::controllers::Candidate;
 use firstlight::efi::boot_manager::boot_order::{BootOrder, Location};
 use firstlight::efi::boot_manager::tried::Tried;
 use firstlight::efi::boot_manager::{self, Volume, menu};
+use firstlight::efi::protocols::text_input::PATIENCE;
 use firstlight::efi::services;
 use firstlight::hal::clock;
 use firstlight::heap::{self, HeapFull};
@@ -24,8 +25,10 @@ use super::state::{Running, TIME_SECOND, with};
 /// Starts programs from disks, until one ends boot services. Returns what was tried.
 #[cold]
 pub fn from_disks() -> Tried {
-    let wishes = with(|Running { machine, boot, .. }| {
-        (BootOrder::of_host(machine, &boot.fw_cfg), menu::Wait::of_host(machine, &boot.fw_cfg))
+    let wishes = with(|Running { machine, boot, terminal, .. }| {
+        let order = BootOrder::of_host(machine, &boot.fw_cfg);
+        // Without a serial port no key can come.
+        (order, menu::Wait::of_host(machine, &boot.fw_cfg).filter(|_| terminal.can_receive()))
     });
     let (order, menu) = wishes.unwrap_or_default();
     boot_manager::boot(&mut Host { has_run: false }, &order, menu)
@@ -101,16 +104,27 @@ impl boot_manager::Host for Host {
 
     fn key(&mut self, milliseconds: u32) -> Option<InputKey> {
         let end = with(Running::now)?.saturating_add(u64::from(milliseconds).saturating_mul(TIME_SECOND / 1000));
+        // Whether an Escape is a key shows only after a while.
+        let end_of_sequence = end.saturating_add(PATIENCE);
         loop {
-            let (now, key) = with(|running| {
+            let (key, is_over) = with(|running| {
                 running.look_for_key();
                 let now = running.now();
-                (now, running.input.read_key_stroke(now).ok())
+                let key = running.input.pressed(now);
+                let end = if running.input.is_empty() { end } else { end_of_sequence };
+                (key, now >= end)
             })?;
-            if key.is_some() || now >= end {
+            if key.is_some() || is_over {
                 return key;
             }
             clock::pause();
         }
+    }
+
+    fn forget_keys(&mut self) {
+        let _ = with(|running| {
+            running.receive();
+            running.input.reset();
+        });
     }
 }

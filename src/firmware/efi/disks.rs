@@ -28,6 +28,8 @@ use firstlight_machine::PcMachine;
 
 /// The most disks of a controller that programs see.
 const MOST_UNITS: usize = 64;
+/// The most disks of all controllers that programs see: each takes room on the heap.
+const MOST_DISKS: usize = 128;
 /// The most partitions of a disk that programs see, so that one disk leaves handles for the others.
 const MOST_PARTITIONS: usize = 32;
 /// So many disks read far ahead; others have [`SMALL_ROOM`].
@@ -95,9 +97,10 @@ impl Running {
         })?;
         let mut units = Vec::new();
         let mut is_lost = false;
+        let most = MOST_DISKS.saturating_sub(disks.count()).min(MOST_UNITS);
         let controller = disks.controller(id).ok_or(Error::NoRoom)?;
         controller.units(machine, &mut |unit| {
-            is_lost |= units.len() >= MOST_UNITS || heap::push(&mut units, unit).is_err();
+            is_lost |= units.len() >= most || heap::push(&mut units, unit).is_err();
         })?;
         if is_lost {
             firstlight::warn!("{candidate}: there are more disks than programs see");

@@ -219,6 +219,8 @@ impl boot_manager::Host for Running<'_> {
     fn key(&mut self, _milliseconds: u32) -> Option<InputKey> {
         None
     }
+
+    fn forget_keys(&mut self) {}
 }
 
 fn no_room<E>(_: E) -> Error {
