@@ -1,12 +1,14 @@
 //! Paths: the repository, its build folder, and the programs of the host.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
+
+use crate::progress::say;
 
 /// Folders to search after those in `PATH`. Debian's administration programs are in some that are not in a user's `PATH`.
 const MORE_PROGRAM_FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -41,6 +43,11 @@ pub fn guest_folder() -> PathBuf {
 /// The folder of the disks that tests boot.
 pub fn disks_folder() -> PathBuf {
     guest_folder().join("disks")
+}
+
+/// The folder of a release's files.
+pub fn release_folder() -> PathBuf {
+    target().join("dist")
 }
 
 /// A command for the cargo that started this program, in the repository's top folder and with the same build folder.
@@ -82,11 +89,35 @@ pub fn shown(path: &Path) -> String {
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }
 
-/// Makes a folder and locks it. No other run changes what is in it while the returned file is open.
+/// Makes a folder and locks it. No other run changes what is in it while the returned file is open. Says it if that must be waited
+/// for.
 pub fn lock(folder: &Path) -> anyhow::Result<File> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let lock = File::create(folder.join("lock")).and_then(|file| file.lock().map(|()| file));
-    lock.with_context(|| format!("cannot lock {}", folder.display()))
+    lock_file(&folder.join("lock"), || say(&format!("Waiting for another run, which uses {}", shown(folder))))
+}
+
+/// Locks the folder of a release's files. The lock is beside it, as the folder has these files only.
+pub fn lock_release() -> anyhow::Result<File> {
+    lock_file(&release_folder().with_extension("lock"), || {
+        say(&format!("Waiting for another run, which uses {}", shown(&release_folder())));
+    })
+}
+
+/// Locks this file. Calls `waits` if another run has it.
+fn lock_file(path: &Path, waits: impl FnOnce()) -> anyhow::Result<File> {
+    let lock = || {
+        let file = File::create(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                waits();
+                file.lock()?;
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        Ok(file)
+    };
+    lock().with_context(|| format!("cannot lock {}", path.display()))
 }
 
 /// Makes an empty folder at `path`. Removes what was there.
@@ -106,4 +137,21 @@ pub fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     fs::write(&partial, bytes)
         .and_then(|()| fs::rename(&partial, path))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_another_run_has_is_said_and_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let first = lock_file(&path, || panic!("nobody has it")).unwrap();
+        let mut first = Some(first);
+        let second = lock_file(&path, || drop(first.take())).unwrap();
+        assert!(first.is_none(), "it was not waited for");
+        drop(second);
+        lock_file(&path, || panic!("it is free again")).unwrap();
+    }
 }

@@ -143,6 +143,16 @@ pub fn run(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
+/// The program and arguments of a command, killed after `limit`, or when the thread ends that starts them with
+/// [`crate::child::tied`]. `timeout` must pass that on: its child does not inherit the signal, and has a process group of its own,
+/// which Ctrl-C does not reach.
+pub fn limited(command: &Command, limit: Duration) -> Command {
+    let mut limited = Command::new("timeout");
+    limited.args(["--signal=KILL", &limit.as_secs().to_string(), "setpriv", "--pdeathsig", "KILL", "--"]);
+    limited.arg(command.get_program()).args(command.get_args());
+    limited
+}
+
 /// The command as a user can type it.
 pub fn command_line(command: &Command) -> String {
     let mut line = shell_word(&command.get_program().to_string_lossy());
@@ -174,6 +184,8 @@ fn tail(output: &Output) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::child;
+    use crate::child::tests::{SLEEPER, assert_ends_with_its_starter, is_inner, shell};
 
     #[test]
     fn command_lines_can_be_pasted_into_a_shell() {
@@ -193,5 +205,21 @@ mod tests {
         });
         assert_eq!(failed.unwrap_err().to_string(), "no 2");
         assert_eq!(started.into_inner().unwrap(), [1, 2]);
+    }
+
+    #[test]
+    #[ignore = "the inner part of the next test"]
+    fn starts_a_limited_program() {
+        if is_inner() {
+            child::tied(&limited(&shell(SLEEPER), Duration::from_secs(600))).status().expect("timeout starts");
+        }
+    }
+
+    #[test]
+    fn a_limited_program_ends_with_its_starter_and_after_its_time() {
+        assert_ends_with_its_starter("progress::tests::starts_a_limited_program");
+        let start = Instant::now();
+        assert!(!limited(&shell("sleep 600"), Duration::from_secs(1)).status().unwrap().success());
+        assert!(start.elapsed() < Duration::from_secs(60));
     }
 }

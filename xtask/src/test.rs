@@ -214,7 +214,7 @@ fn run_all(args: &Args, times: &mut Times) -> anyhow::Result<()> {
     times.timed(step.name, || step.run())?;
     if filter.is_none() {
         match times.timed("installation", clients::prepare_quick) {
-            Ok(()) => times.command("clients --quick", || clients::check_quick(&paths::target().join("dist")))?,
+            Ok(()) => times.command("clients --quick", clients::check_quick)?,
             Err(why) => say(&format!("\n==> clients --quick: skipped: {why:#}")),
         }
         times.xtask("parity", "parity")?;

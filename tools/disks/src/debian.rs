@@ -8,12 +8,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use xtask::apt;
 use xtask::child;
 use xtask::packages::{self, Need};
-use xtask::progress::run_quietly;
+use xtask::progress::{limited, run_quietly};
 use xtask::qemu::{self, Request};
 
 /// The release.
@@ -25,8 +26,8 @@ const PACKAGES: &str = "systemd-sysv,udev,dbus,login,kmod,e2fsprogs,initramfs-to
 const HOOK: &str = include_str!("debian/system.sh");
 /// What the first boot prints at its end.
 const INSTALLED: &str = "The boot loader is installed.";
-/// How long the first boot may take, in seconds.
-const LIMIT: &str = "1800";
+/// How long the first boot may take.
+const LIMIT: Duration = Duration::from_secs(1800);
 /// The partition with the system.
 const ROOT: &str = "/dev/vda2";
 
@@ -54,18 +55,8 @@ pub fn file_system(root: &str, folder: &Path, to: &Path) -> anyhow::Result<()> {
 /// Boots the system on a disk once to install its boot loader.
 pub fn install_boot_loader(disk: &Path, folder: &Path) -> anyhow::Result<()> {
     let (accelerator, _) = qemu::accelerator(Request::Auto)?;
-    let mut boot = Command::new("timeout");
-    boot.args([
-        LIMIT,
-        packages::QEMU_PROGRAM,
-        "-machine",
-        "q35",
-        "-accel",
-        &accelerator.name().to_lowercase(),
-        "-m",
-        "1G",
-        "-no-reboot",
-    ]);
+    let mut boot = Command::new(packages::QEMU_PROGRAM);
+    boot.args(["-machine", "q35", "-accel", &accelerator.name().to_lowercase(), "-m", "1G", "-no-reboot"]);
     boot.args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"]);
     boot.args(
         [["-kernel", "kernel"], ["-initrd", "initrd"]]
@@ -74,7 +65,7 @@ pub fn install_boot_loader(disk: &Path, folder: &Path) -> anyhow::Result<()> {
     );
     boot.args(["-append", &format!("root={ROOT} init=/install console=ttyS0 quiet panic=-1 no_timer_check")]);
     boot.arg("-drive").arg(format!("if=virtio,format=raw,file={}", disk.display()));
-    let printed = run_quietly(&mut child::tied(&boot))?;
+    let printed = run_quietly(&mut child::tied(&limited(&boot, LIMIT)))?;
     ensure!(printed.contains(INSTALLED), "grub-install or update-grub failed; they printed:\n{printed}");
     Ok(())
 }

@@ -56,7 +56,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     packages::ensure(&TOOLS)?;
     let image = image::build()?;
     image::inspect(&image, false)?;
-    let folder = paths::target().join("dist");
+    let _lock = paths::lock_release()?;
+    let folder = paths::release_folder();
     paths::remake(&folder)?;
     collect(args, &image, &folder)?;
     files::settle(&folder, image.version.seconds)?;

@@ -18,7 +18,7 @@ use anyhow::{Context, bail, ensure};
 
 use self::page::Section;
 use crate::packages::{self, Need, is_root};
-use crate::progress::{parallel, run_quietly, run_step, say};
+use crate::progress::{limited, parallel, run_quietly, run_step, say};
 use crate::qemu::{self, Accelerator, Request};
 use crate::{child, guest, image, paths};
 
@@ -252,14 +252,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Installs what the quick recipes need. An error is the reason why they cannot be run on this machine.
 pub fn prepare_quick() -> anyhow::Result<()> {
-    check_sandbox()?;
+    {
+        let _lock = paths::lock(&folder())?;
+        check_sandbox(&folder().join("check"))?;
+    }
     let needs: Vec<_> = quick().iter().flat_map(|recipe| recipe.needs).copied().collect();
     packages::ensure(&needs).map(drop)
 }
 
-/// Runs the quick recipes with the Debian package in `dist`, the folder of a release's files.
-pub fn check_quick(dist: &Path) -> anyhow::Result<()> {
-    let mut files = fs::read_dir(dist)?.flatten().map(|entry| entry.path());
+/// Runs the quick recipes with the Debian package of a release.
+pub fn check_quick() -> anyhow::Result<()> {
+    let _lock = paths::lock_release()?;
+    let dist = paths::release_folder();
+    let mut files = fs::read_dir(&dist)?.flatten().map(|entry| entry.path());
     let package = files.find(|path| path.extension().is_some_and(|extension| extension == "deb"));
     run_all(&quick(), Firmware::Package(package.with_context(|| format!("no package in {}", dist.display()))?))
 }
@@ -327,7 +332,7 @@ struct Machine {
 
 impl Machine {
     fn prepare(firmware: Firmware, recipes: &[&Recipe]) -> anyhow::Result<Self> {
-        check_sandbox()?;
+        check_sandbox(&folder().join("check"))?;
         let has = |needs| recipes.iter().any(|recipe| recipe.needs == needs && recipe.why_not().is_none());
         let on_microvm = has(VIRTME_MICROVM);
         Ok(Self {
@@ -389,10 +394,7 @@ impl Machine {
 
     /// The command that runs a recipe, in the recipe's folder.
     fn command(&self, recipe: &Recipe) -> anyhow::Result<Command> {
-        let mut command = Command::new("timeout");
-        command.args(["--signal=KILL", &recipe.limit.as_secs().to_string()]);
-        let sandbox = sandbox(recipe.user);
-        command.arg(sandbox.get_program()).args(sandbox.get_args());
+        let mut command = limited(&sandbox(recipe.user), recipe.limit);
         if self.accelerator == Accelerator::Tcg {
             command.env(ENVIRONMENT_FOR_TCG.0, ENVIRONMENT_FOR_TCG.1);
         }
@@ -450,18 +452,17 @@ fn sandbox(user: User) -> Command {
     command
 }
 
-/// Checks that this machine allows what `sandbox.sh` does: containers often do not.
-fn check_sandbox() -> anyhow::Result<()> {
-    let folder = folder().join("check");
-    paths::remake(&folder)?;
+/// Checks that this machine allows what `sandbox.sh` does: containers often do not. Makes `folder` for it, and removes it.
+fn check_sandbox(folder: &Path) -> anyhow::Result<()> {
+    paths::remake(folder)?;
     for part in ["usr", "work", "boot", "tmp"] {
         fs::create_dir(folder.join(part))?;
     }
     fs::write(folder.join("sandbox.sh"), SANDBOX)?;
     fs::write(folder.join("recipe.sh"), "true\n")?;
-    run_quietly(sandbox(User::Ordinary).current_dir(&folder).stdin(Stdio::null()))
-        .context("recipes run in namespaces and over mounts of their own, which this machine does not allow")?;
-    fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
+    run_quietly(sandbox(User::Ordinary).current_dir(folder).stdin(Stdio::null()))
+        .context("recipes run in namespaces and over mounts of their own, which cannot be made here")?;
+    fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
 
 /// Everything that a recipe has printed, and what is in its logs.
@@ -504,6 +505,30 @@ fn virtiofsd() -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn recipes_run_in_a_build_folder_below_each_folder_that_they_do_not_see() {
+        let place = tempfile::tempdir_in(paths::target()).unwrap();
+        if let Err(why) = check_sandbox(&place.path().join("check")) {
+            eprintln!("skipped: {why:#}");
+            return;
+        }
+        for part in ["usr", "work", "boot", "tmp"] {
+            fs::create_dir_all(place.path().join("check").join(part)).unwrap();
+        }
+        fs::write(place.path().join("check/sandbox.sh"), SANDBOX).unwrap();
+        fs::write(place.path().join("check/recipe.sh"), "echo followed\n").unwrap();
+        for hidden in ["/var/tmp", "/run", "/boot"] {
+            let mut outer = Command::new("unshare");
+            if !is_root() {
+                outer.args(["--user", "--map-root-user"]);
+            }
+            let inner = sandbox(User::Ordinary);
+            outer.args(["--mount", "sh", "-ec", r#"mount --bind . "$0"; cd "$0/check"; exec "$@""#, hidden]);
+            outer.arg(inner.get_program()).args(inner.get_args()).current_dir(place.path()).stdin(Stdio::null());
+            assert!(run_quietly(&mut outer).unwrap().contains("followed"), "{hidden}");
+        }
+    }
 
     #[test]
     fn every_recipe_of_the_page_is_run() {

@@ -4,22 +4,22 @@
 # The current folder has `usr` and `boot`, which are laid over those of the machine, `work` (overlayfs wants it), `tmp` for what the
 # recipe writes, and the recipe, `recipe.sh`. The argument is the user: libvirt keeps apart from the machine's own only for users
 # that are not root, and libguestfs only works for the user that owns the machine's files.
+#
+# The current folder may be below one that is hidden here. So all names of it are relative, which `mount` must leave as they are.
 set -e
 user=$1
-here=$PWD
 mount -t overlay overlay -o userxattr,lowerdir=/usr,upperdir=usr,workdir=work /usr
 mount -t tmpfs tmpfs /run
-mount --bind boot /boot
+mount --no-canonicalize --bind boot /boot
 for kernel in boot/modules-*; do
     [ -e "$kernel" ] || continue
-    mount --bind "$kernel" "/usr/lib/modules/${kernel#boot/modules-}"
+    mount --no-canonicalize --bind "$kernel" "/usr/lib/modules/${kernel#boot/modules-}"
 done
 mkdir /run/lock
 mkdir -m 700 /run/user-folder /run/home
-mount --bind tmp /var/tmp
+mount --no-canonicalize --bind tmp /var/tmp
 unset XDG_CONFIG_HOME XDG_CACHE_HOME
 export HOME=/run/home XDG_RUNTIME_DIR=/run/user-folder LC_ALL=C
-cd "$here"
 case $user in
     root) set -- ;;
     *) set -- unshare --user --map-user=1000 --map-group=1000 ;;
