@@ -37,6 +37,22 @@ const IMAGE_SOURCES: [&str; 9] = [
 ];
 /// The number of a commit's digits that are shown.
 const DIGITS: usize = 12;
+/// The options of `git status`: what a user's settings hide is said too.
+const STATUS: [&str; 3] = ["status", "--porcelain", "--untracked-files=normal"];
+/// The variables by which git takes another repository than that of its folder. Git sets some for hooks.
+const ANOTHER_REPOSITORY: [&str; 11] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
 /// The start of 2008. Linux takes an older firmware for one with bugs of its time.
 const OLDEST: u64 = 1_199_145_600;
 /// The last second that an archive of `tar` can name, in the year 2242.
@@ -55,7 +71,7 @@ impl Version {
     /// The version of the sources in the repository's folder.
     ///
     /// # Errors
-    /// If nothing names a date, or `SOURCE_DATE_EPOCH` is not a number.
+    /// If nothing names a date, `SOURCE_DATE_EPOCH` is not a number, or the date is one that no archive can have.
     pub fn of_sources() -> anyhow::Result<Self> {
         Self::of_folder(&paths::root(), env::var("SOURCE_DATE_EPOCH").ok().as_deref())
     }
@@ -76,15 +92,22 @@ impl Version {
             Some(seconds) => seconds,
             None => seconds_of(&date_of_number(root)?)?,
         };
+        ensure!(
+            seconds <= NEWEST,
+            "the date of the sources is {seconds} seconds after 1970, and archives have dates up to {NEWEST}: set SOURCE_DATE_EPOCH"
+        );
         let commit = found.map_or_else(|| "unknown commit".to_owned(), |found| found.commit);
         Ok(Self { commit, seconds })
     }
 
     /// What git says of files that are not as in the commit, of whatever kind; nothing without git.
     pub fn uncommitted() -> String {
-        let mut git = Command::new("git");
-        git.current_dir(paths::root()).args(["status", "--porcelain"]);
-        if paths::root().join(".git").exists() { run_quietly(&mut git).unwrap_or_default() } else { String::new() }
+        let root = paths::root();
+        if root.join(".git").exists() {
+            run_quietly(git(&root).args(STATUS)).unwrap_or_default()
+        } else {
+            String::new()
+        }
     }
 
     /// The date in UTC, such as 2026-11-30.
@@ -123,7 +146,7 @@ fn of_archive(root: &Path) -> Option<Version> {
     parse(fs::read_to_string(root.join(ARCHIVED)).ok()?.trim())
 }
 
-/// Commit and date of a repository. None if `root` is a folder in somebody else's, and without a commit.
+/// Commit and date of a repository. None if `root` is not the top of one.
 ///
 /// # Errors
 /// What git says, and that there is no git.
@@ -131,15 +154,24 @@ fn of_git(root: &Path) -> anyhow::Result<Option<Version>> {
     if !root.join(".git").exists() {
         return Ok(None);
     }
-    let git = |arguments: &[&str]| run_quietly(Command::new("git").current_dir(root).args(arguments));
-    let Some(mut version) = parse(git(&["show", "--no-patch", "--format=%H %ct", "HEAD"])?.trim()) else {
-        return Ok(None);
-    };
-    let changed = git(&[&["status", "--porcelain", "--"], &IMAGE_SOURCES[..]].concat())?;
+    let show = ["show", "--no-patch", "--no-show-signature", "--format=%H %ct", "HEAD", "--"];
+    let shown = run_quietly(git(root).args(show))?;
+    let mut version = parse(shown.trim()).with_context(|| format!("git names no commit and date: {shown:?}"))?;
+    let changed = run_quietly(git(root).args(STATUS).arg("--").args(IMAGE_SOURCES))?;
     if !changed.is_empty() {
         version.commit.push_str("-modified");
     }
     Ok(Some(version))
+}
+
+/// Git in a repository's folder.
+fn git(root: &Path) -> Command {
+    let mut git = Command::new("git");
+    git.current_dir(root);
+    for variable in ANOTHER_REPOSITORY {
+        git.env_remove(variable);
+    }
+    git
 }
 
 /// Commit and date in the form of both: all of the commit's digits, and seconds.
@@ -171,6 +203,8 @@ fn date(arguments: &[&str]) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -212,6 +246,9 @@ mod tests {
         for wrong in ["yesterday", "-1", "8589934592", "18446744073709551616"] {
             assert!(date(Some(wrong)).is_err(), "{wrong}");
         }
+        fs::write(folder.path().join(ARCHIVED), commit.replace("1796040000", "8589934592")).unwrap();
+        assert!(date(None).unwrap_err().to_string().contains("SOURCE_DATE_EPOCH"));
+        assert_eq!(date(Some("1700000000")).unwrap(), "2023-11-14");
     }
 
     #[test]
@@ -219,7 +256,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let git = |arguments: &[&str]| {
             let author = ["-c", "user.name=a", "-c", "user.email=a", "-c", "commit.gpgsign=false"];
-            run_quietly(Command::new("git").current_dir(folder.path()).args(author).args(arguments)).unwrap()
+            run_quietly(super::git(folder.path()).args(author).args(arguments)).unwrap()
         };
         git(&["init", "--quiet"]);
         fs::create_dir_all(folder.path().join("src")).unwrap();
@@ -231,11 +268,41 @@ mod tests {
         assert_eq!(commit_of(), commit);
         fs::write(folder.path().join("README.md"), "").unwrap();
         assert_eq!(commit_of(), commit, "the image is not made of that");
+        fs::write(folder.path().join("HEAD"), "").unwrap();
+        assert_eq!(commit_of(), commit, "the name of a file too");
+        // A program in place of gpg, whose answers git shows before a signed commit if a user wants that.
+        let gpg = folder.path().join(".git/gpg");
+        let script = r"#!/bin/sh
+cat >/dev/null
+printf '\n[GNUPG:] SIG_CREATED \n' >&2
+printf '%s\n' '-----BEGIN PGP SIGNATURE-----' '' a '-----END PGP SIGNATURE-----'
+";
+        fs::write(&gpg, script).unwrap();
+        fs::set_permissions(&gpg, fs::Permissions::from_mode(0o755)).unwrap();
+        git(&["config", "gpg.program", &gpg.display().to_string()]);
+        git(&["config", "log.showSignature", "true"]);
+        git(&["commit", "--quiet", "--amend", "--no-edit", "-S"]);
+        let commit = git(&["rev-parse", "HEAD"])[..DIGITS].to_owned();
+        assert!(git(&["show", "--no-patch", "--format=%H"]).lines().count() > 1, "no answer of gpg");
+        assert_eq!(commit_of(), commit, "not what gpg says");
+        git(&["config", "status.showUntrackedFiles", "no"]);
         fs::write(folder.path().join("src/b"), "").unwrap();
         assert_eq!(commit_of(), format!("{commit}-modified"));
         assert_eq!(of_git(&folder.path().join("src")).unwrap(), None);
         fs::remove_file(folder.path().join(".git/HEAD")).unwrap();
         assert!(of_git(folder.path()).unwrap_err().to_string().contains("git"), "what git says");
+    }
+
+    #[test]
+    fn the_repository_is_that_of_the_sources_in_a_hook_of_another_one_too() {
+        let test =
+            "version::tests::a_change_that_is_not_committed_is_said_and_a_folder_in_another_repository_has_no_commit";
+        let mut hook = Command::new(env::current_exe().unwrap());
+        hook.args(["--exact", test])
+            .env("GIT_DIR", "/nowhere")
+            .env("GIT_WORK_TREE", "/")
+            .env("GIT_INDEX_FILE", "/nowhere");
+        assert!(run_quietly(&mut hook).unwrap().contains("1 passed"));
     }
 
     #[test]
