@@ -19,18 +19,35 @@ fn the_library_forbids_unsafe_code_at_its_root() {
     assert!(library.lines().any(|line| line == "#![forbid(unsafe_code)]"));
 }
 
-/// The library and the binary are both what the image is made of.
+/// The folders of the packages beside the one at the top.
+fn members() -> Vec<String> {
+    let workspace = read("Cargo.toml");
+    let (_, members) = workspace.split_once("\nmembers = [").expect("the members");
+    let (members, _) = members.split_once(']').expect("their end");
+    members.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The image is made of the library, which other programs use too, and of the packages in `src/firmware`.
 #[test]
-fn the_library_and_the_binary_deny_the_same_panics() {
-    let denied = |path: &str| {
+fn the_packages_of_the_image_deny_the_same_panics() {
+    let denied = |path: &str, before: &str| {
         let text = read(path);
-        let (_, list) = text.split_once("deny(\n").expect("the list");
+        let (_, list) = text.split_once(before).unwrap_or_else(|| panic!("{path} has no list"));
         let (list, _) = list.split_once(')').expect("its end");
         list.split(',').map(|lint| lint.trim().to_owned()).filter(|lint| !lint.is_empty()).collect::<Vec<_>>()
     };
-    let library = denied("src/lib.rs");
-    for part in ["main.rs", "efi/lib.rs", "machine/lib.rs"] {
-        assert_eq!(denied(&format!("src/firmware/{part}")), library, "{part}");
+    let library = denied("src/lib.rs", "\n#![cfg_attr(\n    feature = \"firmware\",\n    deny(\n");
+    let mut parts = members();
+    parts.retain(|member| Path::new(member).starts_with("src/firmware"));
+    assert!(!parts.is_empty());
+    for part in parts {
+        let has = |file: &&str| Path::new(env!("CARGO_MANIFEST_DIR")).join(&part).join(file).is_file();
+        let roots: Vec<_> = ["lib.rs", "main.rs"].into_iter().filter(has).collect();
+        assert!(!roots.is_empty(), "{part}");
+        for root in roots {
+            let path = format!("{part}/{root}");
+            assert_eq!(denied(&path, "\n#![deny(\n"), library, "{path}");
+        }
     }
     for lint in ["arithmetic_side_effects", "expect_used", "indexing_slicing", "panic", "unwrap_used"] {
         assert!(library.contains(&format!("clippy::{lint}")), "{lint}");
@@ -46,9 +63,7 @@ fn every_crate_inherits_the_lints() {
     {
         assert!(workspace.contains(&format!("\n{lint} = \"deny\"\n")), "{lint}");
     }
-    let (_, members) = workspace.split_once("\nmembers = [").expect("the members");
-    let (members, _) = members.split_once(']').expect("their end");
-    let members = members.split('"').skip(1).step_by(2).map(|member| format!("{member}/Cargo.toml"));
+    let members = members().into_iter().map(|member| format!("{member}/Cargo.toml"));
     for manifest in members.chain(["Cargo.toml".to_owned()]) {
         assert!(read(&manifest).contains("\n[lints]\nworkspace = true\n"), "{manifest}");
     }

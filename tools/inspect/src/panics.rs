@@ -20,7 +20,7 @@ use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, S
 
 /// The number of panic sites in crates and the standard library, for each target. To raise it needs a reason; the check says
 /// when it can be lowered.
-const MOST_IN_CRATES: [(&str, usize); 2] = [("x86_64-unknown-none", 26), ("x86_64-unknown-linux-gnu", 27)];
+const MOST_IN_CRATES: [(&str, usize); 2] = [("x86_64-unknown-none", 26), ("x86_64-unknown-linux-gnu", 26)];
 
 /// The panic handler's symbol.
 const HANDLER: &str = "rust_begin_unwind";
