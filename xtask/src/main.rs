@@ -109,4 +109,14 @@ mod tests {
     fn the_command_line_definition_is_consistent() {
         super::Arguments::command().debug_assert();
     }
+
+    /// A first `cargo xtask run` compiles it. What only other commands need is in another member of the workspace.
+    #[test]
+    fn the_tool_that_every_command_compiles_has_few_crates() {
+        let mut tree = xtask::paths::cargo();
+        tree.args(["tree", "--locked", "--package", "xtask", "--edges", "normal,build", "--prefix", "none"]);
+        let tree = xtask::progress::run_quietly(&mut tree).unwrap();
+        let crates: std::collections::BTreeSet<_> = tree.lines().map(|line| line.trim_end_matches(" (*)")).collect();
+        assert!(crates.len() <= 32, "{crates:#?}");
+    }
 }

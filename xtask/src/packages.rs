@@ -1,7 +1,7 @@
 //! The packages that the host needs, and their installation.
 //!
 //! A program counts as installed if it is found and usable, wherever it came from; the package manager only installs what is
-//! missing. Supports apt (Debian, Ubuntu); elsewhere the user gets the names.
+//! missing. Supports apt (Debian, Ubuntu); elsewhere the user gets the names. Programs of crates are compiled below the build folder.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use anyhow::{Context, bail, ensure};
 use object::read::elf::ElfFile64;
 use object::{Architecture, Endianness, Object, elf};
 
-use crate::paths::find_program;
+use crate::paths::{self, find_program};
 use crate::progress::{run_quietly, run_step, say};
 
 /// The oldest QEMU that is supported: Debian 12's.
@@ -214,4 +214,21 @@ fn apt_get_as_root(wanted: &str) -> anyhow::Result<Command> {
     }
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=120"]).stdin(Stdio::null());
     Ok(command)
+}
+
+/// The path of the program that a crate of this version has by its name. It is compiled at the first use, with more `options` of
+/// `cargo install`.
+///
+/// # Errors
+/// If it cannot be compiled.
+pub fn of_crate(name: &str, version: &str, options: &[&str]) -> anyhow::Result<PathBuf> {
+    let folder = paths::target().join("tools").join(format!("{name}-{version}"));
+    let program = folder.join("bin").join(name);
+    if !program.is_file() {
+        let mut install = paths::cargo();
+        install.args(["install", name, "--version", version, "--locked", "--root"]).arg(&folder).args(options);
+        let what = format!("Installing {name} {version} into {}, which takes minutes", paths::shown(&folder));
+        run_step(&what, &mut install)?;
+    }
+    Ok(program)
 }

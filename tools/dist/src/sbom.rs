@@ -1,19 +1,19 @@
 //! The list of the crates in the image (SBOM, a software bill of materials) in CycloneDX's form, by cargo-cyclonedx.
 //!
 //! The tool reads Cargo.toml and Cargo.lock, and writes beside them, for each member of the workspace. So it gets a folder with a
-//! manifest that has no other members, and no crates for tests, but the crates that the firmware's other packages use. Besides the crates in the image, the list has macros, which run
-//! on the machine that builds. It does not have Rust's library.
+//! manifest that has no other members, and no crates for tests, but the crates that the firmware's other packages use.
+//!
+//! Besides the crates in the image, the list has macros, which run on the machine that builds. It does not have Rust's library.
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use toml::Table;
-use xtask::paths;
-use xtask::progress::{run_quietly, run_step};
+use xtask::progress::run_quietly;
 use xtask::version::Version;
+use xtask::{packages, paths};
 
 use crate::notices::Crate;
 
@@ -30,7 +30,8 @@ const SOURCES: [&str; 2] = ["build.rs", "src"];
 
 /// Makes the list for an image that is built for `target`. Checks that it has all of `crates`.
 pub fn make(target: &str, version: &Version, crates: &[Crate]) -> anyhow::Result<String> {
-    let tool = install()?;
+    // Without optimisation, which takes longer than the tool runs.
+    let tool = packages::of_crate(TOOL, TOOL_VERSION, &["--debug"])?;
     let folder = paths::target().join("sbom");
     paths::remake(&folder)?;
     for name in SOURCES {
@@ -51,22 +52,6 @@ pub fn make(target: &str, version: &Version, crates: &[Crate]) -> anyhow::Result
     let text = text.replace(&format!("path+file://{}", folder.display()), "path+file:///firstlight");
     check(&text, crates)?;
     Ok(text)
-}
-
-/// The tool's path. It is installed below the build folder at the first use.
-fn install() -> anyhow::Result<PathBuf> {
-    let folder = paths::target().join("tools").join(format!("{TOOL}-{TOOL_VERSION}"));
-    let tool = folder.join("bin").join(TOOL);
-    if !tool.is_file() {
-        let mut install = paths::cargo();
-        // Without optimisation, which takes longer than the tool runs.
-        install.args(["install", TOOL, "--version", TOOL_VERSION, "--locked", "--debug", "--root"]).arg(&folder);
-        run_step(
-            &format!("Installing {TOOL} {TOOL_VERSION} into {}, which takes minutes", paths::shown(&folder)),
-            &mut install,
-        )?;
-    }
-    Ok(tool)
 }
 
 /// The manifest without other members of the workspace and without tests, with all crates of the firmware's packages.

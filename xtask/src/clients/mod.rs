@@ -90,8 +90,6 @@ struct Recipe {
     quick: bool,
     /// Who runs it.
     user: User,
-    /// The longest time that it may take.
-    limit: Duration,
     /// What it must print, in any order. A file of /var/tmp with the ending `log` counts as printed.
     expected: &'static [&'static str],
 }
@@ -113,8 +111,11 @@ const ON_MICROVM: &str = "virtme-ng-on-microvm";
 /// How many recipes run at a time. Much of their time is the tools' own waiting.
 const AT_ONCE: usize = 2;
 
-/// The firmware's first line, and the last one of the default guest's report.
-const BOOTED: &[&str] = &["firstlight: info: Firstlight ", "firstlight-guest: done"];
+/// The firmware's first line.
+const STARTED: &str = "firstlight: info: Firstlight ";
+/// The last line of the default guest's report.
+const DONE: &str = "firstlight-guest: done";
+const BOOTED: &[&str] = &[STARTED, DONE];
 
 const LIBVIRT: &[Need] = &[
     Need::tool("libvirtd", &["libvirt-daemon"], "run libvirt's domains"),
@@ -141,86 +142,24 @@ const VIRTME_MICROVM: &[Need] = &[
 ];
 
 const RECIPES: &[Recipe] = &[
-    Recipe {
-        name: "a-domain-that-names-the-file",
-        needs: LIBVIRT,
-        quick: true,
-        user: User::Ordinary,
-        limit: Duration::from_secs(60),
-        expected: BOOTED,
-    },
-    Recipe {
-        name: "a-domain-that-names-no-file",
-        needs: LIBVIRT,
-        quick: true,
-        user: User::Ordinary,
-        limit: Duration::from_secs(60),
-        expected: &["-bios /usr/share/firstlight/firstlight.bin", BOOTED[0], BOOTED[1]],
-    },
-    Recipe {
-        name: WITH_DISK,
-        needs: LIBVIRT,
-        quick: true,
-        user: User::Ordinary,
-        limit: Duration::from_secs(60),
-        expected: &["firstlight: debug: ", "firstlight-guest: booted from disk c-uki257"],
-    },
-    Recipe {
-        name: "virt-install",
-        needs: LIBVIRT,
-        quick: true,
-        user: User::Ordinary,
-        limit: Duration::from_secs(60),
-        expected: BOOTED,
-    },
-    Recipe {
-        name: "a-domain-that-does-not-boot",
-        needs: LIBVIRT,
-        quick: true,
-        user: User::Ordinary,
-        limit: Duration::from_secs(60),
-        expected: &["firstlight: error: no kernel and no disk: give the host a kernel (QEMU -kernel, libvirt <kernel>"],
-    },
-    Recipe {
-        name: "qemu-with-a-configuration-file",
-        needs: &[],
-        quick: true,
-        user: User::Ordinary,
-        limit: Duration::from_secs(60),
-        expected: BOOTED,
-    },
-    Recipe {
-        name: "flash-memory",
-        needs: &[],
-        quick: true,
-        user: User::Ordinary,
-        limit: Duration::from_secs(60),
-        expected: BOOTED,
-    },
-    Recipe {
-        name: "libguestfs",
-        needs: LIBGUESTFS,
-        quick: false,
-        user: User::Root,
-        limit: Duration::from_secs(300),
-        expected: &["firstlight: info: Firstlight ", "===== TEST FINISHED OK ====="],
-    },
-    Recipe {
-        name: "virtme-ng-on-q35",
-        needs: VIRTME,
-        quick: false,
-        user: User::Ordinary,
-        limit: Duration::from_secs(300),
-        expected: &["Firstlight\r\n"],
-    },
-    Recipe {
-        name: ON_MICROVM,
-        needs: VIRTME_MICROVM,
-        quick: false,
-        user: User::Ordinary,
-        limit: Duration::from_secs(300),
-        expected: &["firstlight: info: Firstlight ", "reboot: Power down"],
-    },
+    Recipe::quick("a-domain-that-names-the-file", LIBVIRT, BOOTED),
+    Recipe::quick(
+        "a-domain-that-names-no-file",
+        LIBVIRT,
+        &["-bios /usr/share/firstlight/firstlight.bin", STARTED, DONE],
+    ),
+    Recipe::quick(WITH_DISK, LIBVIRT, &["firstlight: debug: ", "firstlight-guest: booted from disk c-uki257"]),
+    Recipe::quick("virt-install", LIBVIRT, BOOTED),
+    Recipe::quick(
+        "a-domain-that-does-not-boot",
+        LIBVIRT,
+        &["firstlight: error: no kernel and no disk: give the host a kernel (QEMU -kernel, libvirt <kernel>"],
+    ),
+    Recipe::quick("qemu-with-a-configuration-file", &[], BOOTED),
+    Recipe::quick("flash-memory", &[], BOOTED),
+    Recipe::slow("libguestfs", LIBGUESTFS, User::Root, &[STARTED, "===== TEST FINISHED OK ====="]),
+    Recipe::slow("virtme-ng-on-q35", VIRTME, User::Ordinary, &["Firstlight\r\n"]),
+    Recipe::slow(ON_MICROVM, VIRTME_MICROVM, User::Ordinary, &[STARTED, "reboot: Power down"]),
 ];
 
 /// Runs the command.
@@ -305,6 +244,19 @@ fn folder() -> PathBuf {
 }
 
 impl Recipe {
+    const fn quick(name: &'static str, needs: &'static [Need], expected: &'static [&'static str]) -> Self {
+        Self { name, needs, quick: true, user: User::Ordinary, expected }
+    }
+
+    const fn slow(name: &'static str, needs: &'static [Need], user: User, expected: &'static [&'static str]) -> Self {
+        Self { name, needs, quick: false, user, expected }
+    }
+
+    /// The longest time that it may take.
+    const fn limit(&self) -> Duration {
+        Duration::from_secs(if self.quick { 60 } else { 300 })
+    }
+
     /// Why this machine cannot run it.
     fn why_not(&self) -> Option<&'static str> {
         match self.name {
@@ -326,7 +278,7 @@ struct Machine {
     kernel: guest::Kernel,
     /// The folder of virtme-ng's Python modules, with programs in `bin`.
     virtme_ng: Option<PathBuf>,
-    /// The folder of the program virtiofsd.
+    /// The program virtiofsd.
     virtiofsd: Option<PathBuf>,
 }
 
@@ -341,7 +293,7 @@ impl Machine {
             guest: guest::prepare()?,
             kernel: guest::console_kernel()?,
             virtme_ng: (on_microvm || has(VIRTME)).then(virtme_ng).transpose()?,
-            virtiofsd: on_microvm.then(virtiofsd).transpose()?,
+            virtiofsd: on_microvm.then(|| packages::of_crate(VIRTIOFSD.0, VIRTIOFSD.1, &[])).transpose()?,
         })
     }
 
@@ -368,7 +320,7 @@ impl Machine {
         command.stdin(Stdio::null()).stderr(file.try_clone()?).stdout(file);
         let start = Instant::now();
         let status = command.status().context("cannot start timeout")?;
-        let in_time = start.elapsed() < recipe.limit;
+        let in_time = start.elapsed() < recipe.limit();
         let printed = printed(&folder)?;
         let show = || {
             let lines: Vec<_> = printed.lines().collect();
@@ -379,7 +331,7 @@ impl Machine {
         };
         if !in_time {
             show();
-            bail!("it did not end in {} s", recipe.limit.as_secs());
+            bail!("it did not end in {} s", recipe.limit().as_secs());
         }
         if !status.success() {
             show();
@@ -394,13 +346,13 @@ impl Machine {
 
     /// The command that runs a recipe, in the recipe's folder.
     fn command(&self, recipe: &Recipe) -> anyhow::Result<Command> {
-        let mut command = limited(&sandbox(recipe.user), recipe.limit);
+        let mut command = limited(&sandbox(recipe.user), recipe.limit());
         if self.accelerator == Accelerator::Tcg {
             command.env(ENVIRONMENT_FOR_TCG.0, ENVIRONMENT_FOR_TCG.1);
         }
         if let Some(python) = &self.virtme_ng {
             let mut programs = vec![python.join("bin")];
-            programs.extend(self.virtiofsd.clone().filter(|_| recipe.name == ON_MICROVM));
+            programs.extend(self.virtiofsd.as_ref().and_then(|program| program.parent()).map(Path::to_owned));
             programs.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
             command.env("PYTHONPATH", python).env("PATH", env::join_paths(programs)?);
         }
@@ -487,19 +439,6 @@ fn virtme_ng() -> anyhow::Result<PathBuf> {
         run_step("Downloading virtme-ng", &mut command)?;
     }
     Ok(folder)
-}
-
-/// Builds virtiofsd below the build folder. Returns the folder of the program.
-fn virtiofsd() -> anyhow::Result<PathBuf> {
-    let folder = folder().join("virtiofsd-program");
-    let programs = folder.join("bin");
-    if !programs.join(VIRTIOFSD.0).is_file() {
-        let mut command = paths::cargo();
-        command.args(["install", "--quiet", "--locked", VIRTIOFSD.0, "--version", VIRTIOFSD.1]);
-        command.arg("--root").arg(&folder);
-        run_step("Building virtiofsd", &mut command)?;
-    }
-    Ok(programs)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::intended::{ABSENT, Difference};
 
 /// Facts: a section and a key, with a value.
 #[derive(Debug, Default)]
-pub struct Facts(pub(super) BTreeMap<(&'static str, String), String>);
+pub struct Facts(BTreeMap<(&'static str, String), String>);
 
 impl Facts {
     /// Adds a fact. The values of the same key are joined, so that none is lost.
